@@ -1,0 +1,5 @@
+package host
+
+type Host struct{}
+
+func Local() *Host { return &Host{} }
