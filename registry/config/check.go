@@ -1,0 +1,177 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+var (
+	dnsLabel = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?$`)
+	// One component of a repository name, as the distribution specification has it.
+	component = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$`)
+)
+
+func hostname(h string) *complaint {
+	const hint = "use the DNS name by which clusters reach this host, such as registry.example.com"
+	if _, err := netip.ParseAddr(strings.Trim(h, "[]")); err == nil {
+		return &complaint{fmt.Sprintf("%q is an IP address, not a DNS name", h), hint}
+	}
+	if host, p, ok := strings.Cut(h, ":"); ok {
+		return &complaint{fmt.Sprintf("%q is not a DNS name", h),
+			fmt.Sprintf("write the host alone, 'hostname: %s', and 'port: %s' on a line of its own", host, p)}
+	}
+	if len(h) > 253 {
+		return &complaint{"a DNS name has at most 253 characters", hint}
+	}
+	for _, label := range strings.Split(h, ".") {
+		if !dnsLabel.MatchString(label) {
+			return &complaint{fmt.Sprintf("%q is not a DNS name", h), hint}
+		}
+	}
+	return nil
+}
+
+func port(p int) *complaint {
+	if p < 1 || p > 65535 {
+		return &complaint{fmt.Sprintf("%d is not a port", p), "use a number from 1 to 65535, such as 8443"}
+	}
+	return nil
+}
+
+func listenAddress(a string) *complaint {
+	const hint = `write ":8443" for all addresses, or "192.0.2.1:8443" for one`
+	host, p, err := net.SplitHostPort(a)
+	if err != nil {
+		return &complaint{fmt.Sprintf("%q is not an address with a port", a), hint}
+	}
+	if n, err := strconv.Atoi(p); err != nil || n < 0 || n > 65535 {
+		return &complaint{fmt.Sprintf("%q has no valid port", a), hint}
+	}
+	if strings.ContainsAny(host, " /@") {
+		return &complaint{fmt.Sprintf("%q is not an address with a port", a), hint}
+	}
+	return nil
+}
+
+func absolute(p *string) func() *complaint {
+	return func() *complaint {
+		if !filepath.IsAbs(*p) {
+			return &complaint{fmt.Sprintf("%q is not an absolute path", *p), "write the whole path, beginning with /"}
+		}
+		return nil
+	}
+}
+
+// optional is a path that may be empty.
+func optional(p *string) func() *complaint {
+	return func() *complaint {
+		if *p == "" {
+			return nil
+		}
+		return absolute(p)()
+	}
+}
+
+// socketPath also knows that the kernel has room for 107 bytes (sun_path in unix(7)); its own
+// message for a longer one is "invalid argument".
+func socketPath(p string) *complaint {
+	if c := absolute(&p)(); c != nil {
+		return c
+	}
+	if len(p) > 107 {
+		return &complaint{fmt.Sprintf("the path of a unix socket has at most 107 bytes, this one has %d", len(p)),
+			"put it into a shorter directory, such as /run/appliance"}
+	}
+	return nil
+}
+
+func prefix(p string) *complaint {
+	for _, c := range strings.Split(p, "/") {
+		if !component.MatchString(c) {
+			return &complaint{fmt.Sprintf("%q is not a path of repository names", p),
+				"use lower-case letters, digits and . _ - between slashes, such as quay.io or mirrors/docker.io"}
+		}
+	}
+	return nil
+}
+
+func upstreamURL(s string) *complaint {
+	const hint = "write it like https://quay.io or https://registry.example.com:5000/path"
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Host == "" || u.Hostname() == "":
+		return &complaint{fmt.Sprintf("%q is not the URL of a registry", s), hint}
+	case u.Scheme != "https" && u.Scheme != "http":
+		return &complaint{fmt.Sprintf("%q begins with neither https:// nor http://", s), hint}
+	case u.User != nil:
+		// Not quoted in the message: it may hold a password.
+		return &complaint{"it must not hold a user name or password", "put the credentials into a file, as podman login does, and name it with authFile"}
+	case u.RawQuery != "" || u.Fragment != "" || u.ForceQuery:
+		return &complaint{fmt.Sprintf("%q must end with its path", s), hint}
+	}
+	if p := strings.Trim(u.Path, "/"); p != "" {
+		if prefix(p) != nil {
+			return &complaint{fmt.Sprintf("the path of %q is not a path of repository names", s), hint}
+		}
+	}
+	if p := u.Port(); p != "" {
+		if n, err := strconv.Atoi(p); err != nil || port(n) != nil {
+			return &complaint{fmt.Sprintf("%q has no valid port", s), hint}
+		}
+	}
+	return nil
+}
+
+func atLeast(d *time.Duration, least time.Duration, why string) func() *complaint {
+	return func() *complaint {
+		switch {
+		case *d >= least:
+			return nil
+		case least == 0:
+			return &complaint{fmt.Sprintf("%s is negative", short(*d)), "use a duration such as 5m or 24h"}
+		}
+		return &complaint{fmt.Sprintf("%s is too short: %s", short(*d), why), "use at least " + short(least)}
+	}
+}
+
+func interval(d time.Duration) *complaint {
+	if d == 0 {
+		return nil
+	}
+	return atLeast(&d, time.Minute, "collecting would never cease")()
+}
+
+// together checks what no single key can tell. It names the key to change.
+func (c *Config) together() (string, *complaint) {
+	switch t := c.TLS; {
+	case t.CAKey != "" && t.CA == "":
+		return "tls.ca", &complaint{"missing, though caKey is given", "name the CA's certificate, or leave out caKey to bring your own certificate"}
+	case t.CAKey != "" && t.State == "":
+		return "tls.state", &complaint{"missing, though caKey is given", "name a directory in which issued certificates are kept"}
+	}
+	for i, u := range c.Upstreams {
+		for _, other := range c.Upstreams[:i] {
+			if c := overlap(u.Prefix, other.Prefix); c != nil {
+				return fmt.Sprintf("upstreams[%d].prefix", i), c
+			}
+		}
+	}
+	return "", nil
+}
+
+func overlap(a, b string) *complaint {
+	switch {
+	case a == b:
+		return &complaint{fmt.Sprintf("%q is taken by another upstream", a), "give each upstream a prefix of its own"}
+	case strings.HasPrefix(a, b+"/"), strings.HasPrefix(b, a+"/"):
+		return &complaint{fmt.Sprintf("%q and %q lie in each other", a, b), "use prefixes that lie side by side"}
+	}
+	return nil
+}

@@ -1,0 +1,105 @@
+// Package config is the appliance's config.yaml: its types, its defaults, and a strict reader.
+//
+// [Load] reads a file, [Default] is what install starts from, [Config.Marshal] writes it with
+// comments. The comments exist once, in sample.yaml: Marshal puts values into that text.
+//
+// The file is decoded from yaml nodes by a table of keys (keys.go) and not by struct tags,
+// because a message such as "cannot unmarshal !!seq into config.TLS" helps nobody: here every
+// complaint names the file, the line, the key and the remedy. There is no overriding by
+// environment variables: what the file says is what runs.
+package config
+
+import (
+	_ "embed"
+	"net"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+// Defaults of the keys that may be left out.
+const (
+	DefaultPort        = 8443
+	DefaultFreshness   = 5 * time.Minute
+	DefaultGCInterval  = 24 * time.Hour
+	DefaultGracePeriod = time.Hour
+)
+
+// Config is what config.yaml says. All paths are absolute.
+type Config struct {
+	Hostname      string     // DNS name that clusters use, without a port
+	Port          int        // port that clusters use
+	Listen        string     // address to listen on; not used when systemd passes sockets
+	Storage       string     // directory of the blobs
+	Database      string     // the SQLite file
+	ControlSocket string     // unix socket of the control API
+	TLS           TLS        // certificates
+	Upstreams     []Upstream // registries to pull through
+	GC            GC         // collection
+}
+
+// TLS names the files of the certificates.
+type TLS struct {
+	Certificate string // PEM chain that is served
+	Key         string // its key
+	CA          string // certificate of the CA; "" if clients know it already
+	CAKey       string // key of the CA; "" if the user brings certificate and key
+	State       string // directory for what the CA issued; needed with CAKey
+}
+
+// Upstream maps a prefix of repository names to another registry.
+type Upstream struct {
+	Prefix    string        // path of repository names, such as quay.io
+	URL       string        // http(s)://host[:port][/path]
+	CA        string        // PEM bundle to trust for it; "" for the system's
+	AuthFile  string        // credentials as podman keeps them; "" for none
+	Freshness time.Duration // for so long a tag is not asked for again
+}
+
+// GC says when to collect.
+type GC struct {
+	Interval    time.Duration // 0: never by itself
+	GracePeriod time.Duration // a blob touched within it is left alone
+}
+
+//go:embed sample.yaml
+var sample []byte
+
+// Sample returns a commented config.yaml with every key.
+func Sample() []byte { return append([]byte(nil), sample...) }
+
+// Path is where config.yaml lies under an install directory.
+func Path(quayRoot string) string { return filepath.Join(quayRoot, "quay-config", "config.yaml") }
+
+// Default is the configuration of an install directory, without a hostname. The names of the
+// directories are mirror-registry's, since people's scripts know them.
+func Default(quayRoot string) *Config {
+	in := func(elem ...string) string { return filepath.Join(append([]string{quayRoot}, elem...)...) }
+	c := minimal()
+	c.Listen = listenOn(c.Port)
+	c.Storage = in("quay-storage")
+	c.Database = in("sqlite-storage", "appliance.db")
+	c.ControlSocket = in("run", "appliance.sock")
+	c.TLS = TLS{
+		Certificate: in("quay-config", "ssl.cert"),
+		Key:         in("quay-config", "ssl.key"),
+		CA:          in("quay-rootCA", "rootCA.pem"),
+		CAKey:       in("quay-rootCA", "rootCA.key"),
+		State:       in("tls-state"),
+	}
+	return c
+}
+
+// minimal holds the values of the keys that a file may leave out. Listen is not among them: it
+// follows the port.
+func minimal() *Config {
+	return &Config{
+		Port: DefaultPort,
+		GC:   GC{Interval: DefaultGCInterval, GracePeriod: DefaultGracePeriod},
+	}
+}
+
+func listenOn(port int) string { return ":" + strconv.Itoa(port) }
+
+// Address is host:port as clusters write it in image references.
+func (c *Config) Address() string { return net.JoinHostPort(c.Hostname, strconv.Itoa(c.Port)) }

@@ -1,0 +1,274 @@
+package config_test
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mirror-appliance/appliance/registry/config"
+)
+
+func sampleConfig() *config.Config {
+	c := config.Default("/var/lib/appliance")
+	c.Hostname = "registry.example.com"
+	return c
+}
+
+func TestSample(t *testing.T) {
+	t.Run("parses to the defaults", func(t *testing.T) {
+		c, err := config.Parse("sample.yaml", config.Sample())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := sampleConfig(); !reflect.DeepEqual(c, want) {
+			t.Errorf("sample is\n%+v, want\n%+v", c, want)
+		}
+	})
+	t.Run("names every field", func(t *testing.T) {
+		keys := regexp.MustCompile(`(?m)^[# -]*([a-zA-Z]+):`).FindAllSubmatch(config.Sample(), -1)
+		named := map[string]bool{}
+		for _, k := range keys {
+			named[strings.ToLower(string(k[1]))] = true
+		}
+		for _, f := range fieldNames(reflect.TypeFor[config.Config]()) {
+			if !named[strings.ToLower(f)] {
+				t.Errorf("sample.yaml does not name %s", f)
+			}
+		}
+	})
+	t.Run("the commented upstream parses once it is uncommented", func(t *testing.T) {
+		c, err := config.Parse("sample.yaml", uncommentUpstream(config.Sample()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := []config.Upstream{{Prefix: "quay.io", URL: "https://quay.io", CA: "/etc/pki/tls/certs/ca-bundle.crt",
+			AuthFile: "/var/lib/appliance/quay-config/pull-secret.json", Freshness: 5 * time.Minute}}
+		if !reflect.DeepEqual(c.Upstreams, want) {
+			t.Errorf("upstreams are %+v, want %+v", c.Upstreams, want)
+		}
+	})
+	t.Run("is what Marshal writes for the defaults", func(t *testing.T) {
+		out, err := sampleConfig().Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(out, config.Sample()) {
+			t.Errorf("Marshal wrote\n%s", out)
+		}
+	})
+}
+
+func fieldNames(t reflect.Type) []string {
+	if t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct {
+		return nil
+	}
+	var all []string
+	for f := range t.Fields() {
+		all = append(all, f.Name)
+		all = append(all, fieldNames(f.Type)...)
+	}
+	return all
+}
+
+func uncommentUpstream(sample []byte) []byte {
+	var out []string
+	for _, line := range strings.Split(string(sample), "\n") {
+		if line == "upstreams: []" {
+			continue
+		}
+		if rest, ok := strings.CutPrefix(line, "#   "); ok {
+			line = rest
+		}
+		out = append(out, line)
+	}
+	return []byte(strings.Join(out, "\n"))
+}
+
+func TestConfig_Marshal(t *testing.T) {
+	t.Run("what is written reads back, and is written the same again", func(t *testing.T) {
+		c := sampleConfig()
+		c.Port, c.Listen = 443, "192.0.2.1:443"
+		c.Storage = "/srv/# odd: place/quay storage"
+		c.TLS.CAKey, c.TLS.State = "", ""
+		c.GC = config.GC{Interval: 0, GracePeriod: 90 * time.Minute}
+		c.Upstreams = []config.Upstream{
+			{Prefix: "quay.io", URL: "https://quay.io", Freshness: 5 * time.Minute},
+			{Prefix: "a/b", URL: "http://localhost:5000/x/y", CA: "/ca.pem", AuthFile: "/auth.json", Freshness: 0},
+		}
+		first, err := c.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := config.Parse("config.yaml", first)
+		if err != nil {
+			t.Fatalf("%v, in\n%s", err, first)
+		}
+		if !reflect.DeepEqual(back, c) {
+			t.Errorf("read back\n%+v, want\n%+v", back, c)
+		}
+		second, err := back.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(first, second) {
+			t.Errorf("written twice\n%s\nand\n%s", first, second)
+		}
+		if !bytes.Contains(first, []byte("# How often blobs")) {
+			t.Error("the comments are gone")
+		}
+	})
+	t.Run("what the daemon would refuse is not written", func(t *testing.T) {
+		c := sampleConfig()
+		c.Hostname = "192.0.2.1"
+		if _, err := c.Marshal(); err == nil {
+			t.Error("an IP as hostname was written")
+		}
+	})
+}
+
+func TestConfig_Address(t *testing.T) {
+	if got := sampleConfig().Address(); got != "registry.example.com:8443" {
+		t.Errorf("address is %s", got)
+	}
+}
+
+func TestLoad(t *testing.T) {
+	t.Run("an absent file says so, with a hint", func(t *testing.T) {
+		path := config.Path(t.TempDir())
+		_, err := config.Load(path)
+		var bad *config.Error
+		if !errors.As(err, &bad) || !errors.Is(err, fs.ErrNotExist) {
+			t.Fatalf("error is %v", err)
+		}
+		if bad.Error() != path+": there is no such configuration file" || !strings.Contains(bad.Hint(), "--config") {
+			t.Errorf("error is %v, hint %s", bad, bad.Hint())
+		}
+	})
+	t.Run("a file is read", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "config.yaml")
+		if err := os.WriteFile(path, config.Sample(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if c, err := config.Load(path); err != nil || c.Hostname != "registry.example.com" {
+			t.Errorf("got %+v, %v", c, err)
+		}
+	})
+}
+
+const least = `hostname: registry.example.com
+storage: /q/storage
+database: /q/db
+controlSocket: /q/sock
+tls:
+  certificate: /q/cert
+  key: /q/key
+`
+
+func TestParse(t *testing.T) {
+	t.Run("what is left out has its default", func(t *testing.T) {
+		c, err := config.Parse("c", []byte(least+"port: 443\nupstreams:\n- prefix: a\n  url: http://h\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := &config.Config{Hostname: "registry.example.com", Port: 443, Listen: ":443", Storage: "/q/storage",
+			Database: "/q/db", ControlSocket: "/q/sock", TLS: config.TLS{Certificate: "/q/cert", Key: "/q/key"},
+			Upstreams: []config.Upstream{{Prefix: "a", URL: "http://h", Freshness: 5 * time.Minute}},
+			GC:        config.GC{Interval: 24 * time.Hour, GracePeriod: time.Hour}}
+		if !reflect.DeepEqual(c, want) {
+			t.Errorf("got\n%+v, want\n%+v", c, want)
+		}
+	})
+	t.Run("an anchor may be used", func(t *testing.T) {
+		if _, err := config.Parse("c", []byte(least+"gc: {interval: &h 2h, gracePeriod: *h}\n")); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// replace puts line in place of the one of least that begins with the same key.
+func replace(line string) string {
+	key, _, _ := strings.Cut(line, ":")
+	return regexp.MustCompile(`(?m)^ *`+key+`:.*$`).ReplaceAllLiteralString(least, line)
+}
+
+func TestParse_refused(t *testing.T) {
+	upstream := func(lines string) string { return least + "upstreams:\n" + lines }
+	tests := map[string]struct{ in, want, hint string }{
+		"unknown key":            {least + "hostnam: x\n", "c:8: hostnam: unknown key", "known keys here: hostname, port"},
+		"unknown nested key":     {least + "gc:\n  intervall: 1h\n", "c:9: gc.intervall: unknown key", "interval, gracePeriod"},
+		"unknown upstream key":   {upstream("- prefix: a\n  url: https://b\n  tag: c\n"), "c:11: upstreams[0].tag: unknown key", "freshness"},
+		"duplicate key":          {least + "hostname: b.example\n", "c:8: hostname: given twice, first in line 1", "keep one"},
+		"missing key":            {strings.Replace(least, "storage: /q/storage\n", "", 1), "c:1: storage: missing", "add a line 'storage: …'"},
+		"missing nested key":     {strings.Replace(least, "  key: /q/key\n", "", 1), "c:6: tls.key: missing", "add a line 'key: …'"},
+		"no value":               {replace("hostname:"), "c:1: hostname: it has no value", "after the colon"},
+		"number for a text":      {replace("hostname: 12"), `c:1: hostname: a text is wanted here, not "12"`, "quotes"},
+		"list for a text":        {replace("hostname: [a]"), "c:1: hostname: a text is wanted here, not a list", "one value"},
+		"text for a number":      {least + "port: http\n", `c:8: port: a number is wanted here, not "http"`, "digits"},
+		"text for a mapping":     {least + "gc: daily\n", `c:8: gc: keys and values are wanted here, not "daily"`, "interval"},
+		"mapping for a list":     {least + "upstreams: {a: b}\n", "c:8: upstreams: a list is wanted here, not keys and values", "- prefix"},
+		"text for an upstream":   {upstream("- quay.io\n"), `c:9: upstreams[0]: keys and values are wanted here, not "quay.io"`, "prefix"},
+		"bad duration":           {least + "gc: {interval: 1 day}\n", `c:8: gc.interval: a duration is wanted here, not "1 day"`, "24h"},
+		"number for a duration":  {least + "gc: {interval: 24}\n", `c:8: gc.interval: a duration is wanted here, not "24"`, "24h"},
+		"negative duration":      {upstream("- {prefix: a, url: https://b, freshness: -1m}"), "c:9: upstreams[0].freshness: -1m is negative", "5m"},
+		"grace period too short": {least + "gc: {gracePeriod: 1s}\n", "c:8: gc.gracePeriod: 1s is too short", "at least 1m"},
+		"interval too short":     {least + "gc: {interval: 1s}\n", "c:8: gc.interval: 1s is too short", "at least 1m"},
+		"IPv4 as hostname":       {replace("hostname: 192.0.2.1"), `c:1: hostname: "192.0.2.1" is an IP address, not a DNS name`, "DNS name"},
+		"IPv6 as hostname":       {replace("hostname: '2001:db8::1'"), "is an IP address", "DNS name"},
+		"hostname with port":     {replace("hostname: a.example:8443"), `"a.example:8443" is not a DNS name`, "'hostname: a.example', and 'port: 8443'"},
+		"hostname with slash":    {replace("hostname: a/b"), `"a/b" is not a DNS name`, "DNS name"},
+		"port too large":         {least + "port: 65536\n", "c:8: port: 65536 is not a port", "1 to 65535"},
+		"bad listen":             {least + "listen: 8443x\n", `c:8: listen: "8443x" is not an address with a port`, ":8443"},
+		"listen without port":    {least + "listen: 'host:'\n", `c:8: listen: "host:" has no valid port`, ":8443"},
+		"relative path":          {replace("storage: quay-storage"), `c:2: storage: "quay-storage" is not an absolute path`, "beginning with /"},
+		"relative optional path": {least + "  ca: x\n", `c:8: tls.ca: "x" is not an absolute path`, "beginning with /"},
+		"long socket path":       {replace("controlSocket: /" + strings.Repeat("x", 107)), "at most 107 bytes, this one has 108", "shorter"},
+		"CA key without CA":      {least + "  caKey: /k\n  state: /s\n", "tls.ca: missing, though caKey is given", "leave out caKey"},
+		"CA key without state":   {least + "  caKey: /k\n  ca: /s\n", "tls.state: missing, though caKey is given", "directory"},
+		"upper case prefix":      {upstream("- prefix: Quay.io\n  url: https://b\n"), `c:9: upstreams[0].prefix: "Quay.io" is not a path of repository names`, "lower-case"},
+		"prefix with slash":      {upstream("- prefix: a/\n  url: https://b\n"), `"a/" is not a path of repository names`, "lower-case"},
+		"prefix with port":       {upstream("- prefix: a:5000\n  url: https://b\n"), `is not a path of repository names`, "lower-case"},
+		"prefix twice":           {upstream("- {prefix: a, url: https://b}\n- {prefix: a, url: https://c}\n"), `c:10: upstreams[1].prefix: "a" is taken by another upstream`, "of its own"},
+		"nested prefix":          {upstream("- {prefix: a/b, url: https://b}\n- {prefix: a, url: https://c}\n"), `c:10: upstreams[1].prefix: "a" and "a/b" lie in each other`, "side by side"},
+		"url without scheme":     {upstream("- {prefix: a, url: quay.io}\n"), `c:9: upstreams[0].url: "quay.io" is not the URL of a registry`, "https://quay.io"},
+		"url of another scheme":  {upstream("- {prefix: a, url: 'docker://quay.io'}\n"), "begins with neither https:// nor http://", "https://quay.io"},
+		"url with query":         {upstream("- {prefix: a, url: 'https://quay.io?a=b'}\n"), "must end with its path", "https://quay.io"},
+		"url with bad port":      {upstream("- {prefix: a, url: 'https://quay.io:99999'}\n"), "has no valid port", "https://quay.io"},
+		"empty file":             {"# nothing\n", "c: the file is empty", "appliance install"},
+		"not a mapping":          {"- a\n", "c:1: keys and values are wanted here, not a list", "hostname"},
+		"two documents":          {least + "---\na: b\n", "a second YAML document begins here", "keep one"},
+		"not YAML":               {least + "gc: [\n", "not valid YAML: ", "indentation"},
+		"tab":                    {"hostname: a\n\tport: 1\n", "c:2: not valid YAML: ", "tabs"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, err := config.Parse("c", []byte(test.in))
+			var bad *config.Error
+			if !errors.As(err, &bad) {
+				t.Fatalf("error is %v", err)
+			}
+			if !strings.Contains(bad.Error(), test.want) {
+				t.Errorf("error is\n%s, want\n%s", bad, test.want)
+			}
+			if !strings.Contains(bad.Hint(), test.hint) {
+				t.Errorf("hint is\n%s, want\n%s", bad.Hint(), test.hint)
+			}
+		})
+	}
+}
+
+func TestParse_credentialsInURL(t *testing.T) {
+	_, err := config.Parse("c", []byte(least+"upstreams:\n- {prefix: a, url: 'https://me:s3cret@quay.io'}\n"))
+	if err == nil || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("error is %v", err)
+	}
+}

@@ -1,0 +1,124 @@
+package config
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Marshal writes the configuration as sample.yaml with its values in place of the sample's, so
+// that the file explains itself. The same configuration always gives the same bytes.
+func (c *Config) Marshal() ([]byte, error) {
+	out, err := c.write()
+	if err != nil {
+		return nil, err
+	}
+	// Nothing may be written that the daemon then refuses or takes for something else.
+	back, err := Parse("config.yaml", out)
+	if err != nil {
+		return nil, err
+	}
+	if again, err := back.write(); err != nil || !bytes.Equal(again, out) {
+		return nil, fmt.Errorf("config.yaml for %q does not read back as it was written: %w", c.Hostname, err)
+	}
+	return out, nil
+}
+
+func (c *Config) write() ([]byte, error) {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(sample, &doc); err != nil {
+		return nil, fmt.Errorf("parse the embedded sample: %w", err)
+	}
+	lines := strings.Split(string(sample), "\n")
+	if err := fill(lines, doc.Content[0], c.keys()); err != nil {
+		return nil, err
+	}
+	return []byte(strings.Join(lines, "\n")), nil
+}
+
+// fill replaces the value of each key in its line. Every value of the sample ends its line.
+func fill(lines []string, n *yaml.Node, keys []key) error {
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, _ := find(keys, n.Content[i].Value)
+		value := n.Content[i+1]
+		if nested, ok := k.value.([]key); ok {
+			if err := fill(lines, value, nested); err != nil {
+				return err
+			}
+			continue
+		}
+		text, err := render(k.value)
+		if err != nil {
+			return fmt.Errorf("write %s: %w", k.name, err)
+		}
+		at := value.Line - 1
+		lines[at] = strings.TrimRight(lines[at][:value.Column-1]+text, " ")
+	}
+	return nil
+}
+
+func render(v any) (string, error) {
+	switch v := v.(type) {
+	case *string:
+		return scalar(*v)
+	case *int:
+		return strconv.Itoa(*v), nil
+	case *time.Duration:
+		return short(*v), nil
+	case *[]Upstream:
+		return list(*v)
+	}
+	return "", fmt.Errorf("no way to write a %T", v)
+}
+
+// list writes upstreams below their key, leaving out what is empty.
+func list(us []Upstream) (string, error) {
+	if len(us) == 0 {
+		return "[]", nil
+	}
+	var b strings.Builder
+	for _, u := range us {
+		lead := "\n  - "
+		for _, k := range u.keys() {
+			if s, ok := k.value.(*string); ok && *s == "" {
+				continue
+			}
+			text, err := render(k.value)
+			if err != nil {
+				return "", err
+			}
+			b.WriteString(lead + k.name + ": " + text)
+			lead = "\n    "
+		}
+	}
+	return b.String(), nil
+}
+
+// scalar puts s on one line, in quotes where YAML wants them.
+func scalar(s string) (string, error) {
+	n := yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s}
+	if strings.ContainsAny(s, "\n\r") {
+		n.Style = yaml.DoubleQuotedStyle
+	}
+	out, err := yaml.Marshal(&n)
+	return strings.TrimSuffix(string(out), "\n"), err
+}
+
+// short writes 24h, not 24h0m0s.
+func short(d time.Duration) string {
+	if d == 0 {
+		return "0"
+	}
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
