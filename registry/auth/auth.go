@@ -1,0 +1,216 @@
+// Package auth says who a request comes from and what that user may do.
+//
+// Users log in with HTTP Basic, the one scheme that every container client speaks and that
+// needs no second service. Bearer tokens were refused: they add a round trip to every pull
+// and a key to keep, and here the registry and the issuer of tokens would be one process.
+//
+// Passwords are kept as bcrypt hashes. To check one takes tens of milliseconds, which would
+// hold a registry to some thirty requests a second, so a success is remembered until Forget:
+// under an HMAC with a key that only this process has, so that neither the password nor
+// anything that could be tried against a dictionary stays in memory.
+package auth
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+
+	"golang.org/x/crypto/bcrypt"
+)
+
+// ErrDenied says that name and password do not belong together. It does not say which is wrong.
+var ErrDenied = errors.New("wrong user name or password")
+
+// maxRemembered bounds the credential cache. A user normally has one entry.
+const maxRemembered = 4096
+
+// decoy is what an unknown user's password is compared with, to take as long: the hash, at the
+// same cost, of random text that nobody kept. A match would not help anybody, see verify.
+const decoy = "$2a$10$FEKwG0Il7PCGlPmfPfvwIuQ9rcotYPGOyDR9q892wFW7/ofCDNGSC"
+
+// A Record is what is kept of a user.
+type Record struct {
+	Role         string
+	PasswordHash []byte
+}
+
+// Users finds users by name. The boolean is false, with a nil error, if there is no such user.
+type Users interface {
+	Lookup(ctx context.Context, name string) (Record, bool, error)
+}
+
+// An Identity is a user whose password has been checked.
+type Identity struct {
+	Name string
+	Role Role
+}
+
+// An Authenticator checks passwords. It is safe for concurrent use.
+type Authenticator struct {
+	// Log is told of every failed login: the user name and the remote address, never the
+	// password. Set it before the first request; nil discards.
+	Log *slog.Logger
+
+	users   Users
+	key     []byte        // of this process: see digestOf
+	hashing chan struct{} // one place a processor, so that guessing cannot starve pulls of all others
+
+	mu      sync.Mutex // guards what follows; held for map operations only
+	known   map[digest]Identity
+	flights map[digest]*flight
+}
+
+type digest [sha256.Size]byte
+
+// A flight is one verification that others with the same credentials wait for.
+type flight struct {
+	name   string
+	done   chan struct{} // closed when result and err are set
+	stale  bool          // guarded by Authenticator.mu: the user changed meanwhile, do not remember
+	result Identity
+	err    error
+}
+
+// New returns an Authenticator of these users.
+func New(users Users) *Authenticator {
+	key := make([]byte, sha256.Size)
+	rand.Read(key) // never fails: crypto/rand ends the process instead
+	return &Authenticator{
+		Log:     slog.New(slog.DiscardHandler),
+		users:   users,
+		key:     key,
+		hashing: make(chan struct{}, runtime.GOMAXPROCS(0)),
+		known:   make(map[digest]Identity),
+		flights: make(map[digest]*flight),
+	}
+}
+
+// Authenticate returns who name is if password is theirs, and ErrDenied if not. Any other error
+// means that it could not be found out. An unknown name takes as long as a wrong password.
+func (a *Authenticator) Authenticate(ctx context.Context, name, password string) (Identity, error) {
+	d := a.digestOf(name, password)
+	for {
+		a.mu.Lock()
+		if id, ok := a.known[d]; ok {
+			a.mu.Unlock()
+			return id, nil
+		}
+		f, ok := a.flights[d]
+		if !ok {
+			f = &flight{name: name, done: make(chan struct{})}
+			a.flights[d] = f
+			a.mu.Unlock()
+			a.fly(ctx, f, d, password)
+			return f.result, f.err
+		}
+		a.mu.Unlock()
+
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return Identity{}, ctx.Err()
+		}
+		// The one that flew may have been called off. That says nothing of our own credentials.
+		if !errors.Is(f.err, context.Canceled) && !errors.Is(f.err, context.DeadlineExceeded) {
+			return f.result, f.err
+		}
+	}
+}
+
+// Forget drops what is remembered of a user. Call it after every change of password or role and
+// after a removal: the next request is checked against the store.
+func (a *Authenticator) Forget(name string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for d, id := range a.known {
+		if id.Name == name {
+			delete(a.known, d)
+		}
+	}
+	for d, f := range a.flights {
+		if f.name == name {
+			f.stale = true
+			delete(a.flights, d) // whoever asks from now on looks the user up again
+		}
+	}
+}
+
+// fly verifies, remembers a success, and tells those who wait.
+func (a *Authenticator) fly(ctx context.Context, f *flight, d digest, password string) {
+	f.result, f.err = a.verify(ctx, f.name, password)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if f.err == nil && !f.stale {
+		a.remember(d, f.result)
+	}
+	if a.flights[d] == f {
+		delete(a.flights, d)
+	}
+	close(f.done)
+}
+
+// remember adds to the cache; the caller holds mu. Only successes get here, so a stranger cannot
+// push anybody out. Which entry has to go when it is full does not matter: it costs one bcrypt.
+func (a *Authenticator) remember(d digest, id Identity) {
+	if len(a.known) >= maxRemembered {
+		for other := range a.known {
+			delete(a.known, other)
+			break
+		}
+	}
+	a.known[d] = id
+}
+
+// verify asks the store and compares hashes, once whether or not the user exists.
+func (a *Authenticator) verify(ctx context.Context, name, password string) (Identity, error) {
+	record, ok, err := a.lookup(ctx, name)
+	if err != nil {
+		return Identity{}, fmt.Errorf("look up user %q: %w", name, err)
+	}
+	hash := record.PasswordHash
+	if !ok || len(password) > maxPasswordBytes {
+		hash, ok = []byte(decoy), false
+	}
+	select {
+	case a.hashing <- struct{}{}:
+		defer func() { <-a.hashing }()
+	case <-ctx.Done():
+		return Identity{}, ctx.Err()
+	}
+	switch err := bcrypt.CompareHashAndPassword(hash, []byte(password)); {
+	case errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) || !ok:
+		return Identity{}, ErrDenied
+	case err != nil:
+		return Identity{}, fmt.Errorf("password hash of user %q: %w", name, err)
+	}
+	role, err := ParseRole(record.Role)
+	if err != nil {
+		return Identity{}, fmt.Errorf("user %q: %w", name, err)
+	}
+	return Identity{Name: name, Role: role}, nil
+}
+
+// lookup spares the store names that cannot exist.
+func (a *Authenticator) lookup(ctx context.Context, name string) (Record, bool, error) {
+	if CheckName(name) != nil {
+		return Record{}, false, nil
+	}
+	return a.users.Lookup(ctx, name)
+}
+
+// digestOf names a pair of credentials in the cache. A user name cannot hold a zero byte that the
+// store would accept, so no two pairs that matter are the same text.
+func (a *Authenticator) digestOf(name, password string) (d digest) {
+	mac := hmac.New(sha256.New, a.key)
+	mac.Write([]byte(name))
+	mac.Write([]byte{0})
+	mac.Write([]byte(password))
+	mac.Sum(d[:0])
+	return d
+}

@@ -1,0 +1,89 @@
+package auth
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+func TestRequire(t *testing.T) {
+	u := new(users)
+	u.set(t, "init", "admin", "correct-horse")
+	u.set(t, "puller", "pull", "correct-horse")
+	a := New(u)
+	var log bytes.Buffer
+	a.Log = slog.New(slog.NewTextHandler(&log, nil))
+	action := func(r *http.Request) Action {
+		if r.Method == http.MethodGet {
+			return Read
+		}
+		return Write
+	}
+	next := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id, _ := IdentityFrom(r.Context())
+		w.Write([]byte(id.Name + " is " + string(id.Role)))
+	})
+	h := a.Require(action, next, func(w http.ResponseWriter, _ *http.Request, status int) { w.WriteHeader(status) })
+
+	for _, c := range []struct {
+		name, method, user, password string
+		status                       int
+		body, logged                 string
+	}{
+		{"nobody", "GET", "", "", 401, "", ""},
+		{"a wrong password", "GET", "init", "hunter2-hunter2", 401, "", "user=init"},
+		{"no user name at all", "GET", "\x00", "hunter2-hunter2", 401, "", "not a user name"},
+		{"reader reads", "GET", "puller", "correct-horse", 200, "puller is pull", ""},
+		{"reader writes", "PUT", "puller", "correct-horse", 403, "", "user=puller"},
+		{"admin writes", "PUT", "init", "correct-horse", 200, "init is admin", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			log.Reset()
+			r := httptest.NewRequest(c.method, "/v2/", nil)
+			if c.user != "" {
+				r.SetBasicAuth(c.user, c.password)
+			}
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			if w.Code != c.status || w.Body.String() != c.body {
+				t.Errorf("got %d %q, want %d %q", w.Code, w.Body, c.status, c.body)
+			}
+			if challenged := w.Header().Get("WWW-Authenticate") != ""; challenged != (c.status == 401) {
+				t.Errorf("challenge: %v", w.Header())
+			}
+			if (log.Len() > 0) != (c.logged != "") || !strings.Contains(log.String(), c.logged) {
+				t.Errorf("log %q, want %q in it", &log, c.logged)
+			}
+			if c.logged != "" && !strings.Contains(log.String(), r.RemoteAddr) {
+				t.Errorf("log %q lacks the remote address", &log)
+			}
+			if strings.Contains(log.String(), "hunter2") {
+				t.Errorf("the password is in the log: %q", &log)
+			}
+		})
+	}
+}
+
+func TestRequire_storeFails(t *testing.T) {
+	a := New(&users{fail: errors.New("database is gone")})
+	h := a.Require(func(*http.Request) Action { return Read },
+		http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("let through") }),
+		func(w http.ResponseWriter, _ *http.Request, status int) { w.WriteHeader(status) })
+	r := httptest.NewRequest("GET", "/v2/", nil)
+	r.SetBasicAuth("init", "correct-horse")
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	if w.Code != http.StatusServiceUnavailable {
+		t.Errorf("got %d, want 503: a client told 401 would ask its user for another password", w.Code)
+	}
+}
+
+func TestIdentityFrom_absent(t *testing.T) {
+	if id, ok := IdentityFrom(t.Context()); ok {
+		t.Errorf("got %v", id)
+	}
+}
