@@ -1,0 +1,88 @@
+package gc
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// batch is how many blobs go in one transaction: few enough that a push waits milliseconds for
+// the writer, many enough that a big collection is not all commits.
+const batch = 500
+
+// Execute removes what the plan names and calls progress, unless it is nil, after each
+// transaction with what is removed so far. When it fails or ctx ends, the result tells what was
+// removed until then; a new plan goes on from there.
+func (p *Plan) Execute(ctx context.Context, s Store, progress func(Result)) (Result, error) {
+	e := &execution{plan: p, store: s, progress: progress}
+	for _, step := range []func(context.Context) error{e.runs, e.uploads, e.blobs} {
+		if err := step(ctx); err != nil {
+			return e.result, err
+		}
+	}
+	return e.result, nil
+}
+
+type execution struct {
+	plan     *Plan
+	store    Store
+	progress func(Result)
+	result   Result
+}
+
+func (e *execution) runs(ctx context.Context) error {
+	for _, id := range e.plan.Runs {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := e.store.RemoveRun(ctx, e.plan.options.RunsBefore, id); err != nil {
+			return fmt.Errorf("remove staged run %s: %w", id, err)
+		}
+		e.add(Result{Runs: 1})
+	}
+	return nil
+}
+
+func (e *execution) uploads(ctx context.Context) error {
+	for _, u := range e.plan.Uploads {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		bytes, err := e.store.RemoveUpload(ctx, e.plan.options.UploadsBefore, u.ID)
+		if err != nil {
+			return fmt.Errorf("remove upload %s: %w", u.ID, err)
+		}
+		e.add(Result{Uploads: 1, Bytes: bytes})
+	}
+	return nil
+}
+
+func (e *execution) blobs(ctx context.Context) error {
+	for some := range slices.Chunk(e.plan.Blobs, batch) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		ds := make([]digest.Digest, len(some))
+		for i, b := range some {
+			ds[i] = b.Digest
+		}
+		removed, bytes, err := e.store.RemoveBlobs(ctx, e.plan.options.Before, ds)
+		e.add(Result{Blobs: removed, Bytes: bytes})
+		if err != nil {
+			return fmt.Errorf("remove blobs: %w", err)
+		}
+	}
+	return nil
+}
+
+func (e *execution) add(r Result) {
+	e.result.Blobs += r.Blobs
+	e.result.Uploads += r.Uploads
+	e.result.Runs += r.Runs
+	e.result.Bytes += r.Bytes
+	if e.progress != nil {
+		e.progress(e.result)
+	}
+}

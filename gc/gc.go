@@ -1,0 +1,71 @@
+// Package gc takes out the garbage: blobs that nothing refers to any more, uploads that nobody
+// finished, and staged runs that nobody committed.
+//
+// Use [MakePlan] and then [Plan.Execute]; a dry run is the plan, unexecuted. There is no mark and
+// sweep and no read-only window: the store counts references in its database, so a plan is a
+// query, and what is removed is checked again in the transaction that removes it. A plan may
+// therefore be old when it is executed; what came into use since then stays.
+//
+// The package knows no store. It declares the methods that it needs, as [Store].
+package gc
+
+import (
+	"context"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Store is what is collected from. "Before" is always the moment since when a thing must have
+// been left alone to be garbage. A Remove method checks that again and leaves alone what does not
+// qualify any more, which is not an error.
+type Store interface {
+	// GarbageBlobs yields blobs that no manifest, upload, run or check since before relies on,
+	// and files that no row names.
+	GarbageBlobs(ctx context.Context, before time.Time, yield func(d digest.Digest, size int64) error) error
+	// RemoveBlobs removes those of ds that still are garbage, in one transaction.
+	RemoveBlobs(ctx context.Context, before time.Time, ds []digest.Digest) (removed int, bytes int64, err error)
+	// StaleUploads yields uploads that were not written to since before.
+	StaleUploads(ctx context.Context, before time.Time, yield func(id string, size int64) error) error
+	// RemoveUpload removes an upload and its bytes.
+	RemoveUpload(ctx context.Context, before time.Time, id string) (bytes int64, err error)
+	// StaleRuns yields staged runs that were not used since before.
+	StaleRuns(ctx context.Context, before time.Time, yield func(id string) error) error
+	// RemoveRun removes a staged run, with which its blobs lose their protection.
+	RemoveRun(ctx context.Context, before time.Time, id string) error
+}
+
+// Options say what is old enough. A zero time excludes that kind of garbage.
+type Options struct {
+	Before        time.Time // blobs not relied on since
+	UploadsBefore time.Time // uploads not written to since
+	RunsBefore    time.Time // staged runs not used since
+}
+
+// Plan is what can be removed. Blobs that only a stale run holds are not in it: they are
+// garbage once the run is gone, and the next plan names them.
+type Plan struct {
+	Blobs   []Blob
+	Uploads []Upload
+	Runs    []string
+
+	options Options
+}
+
+// Blob is a blob that nothing refers to.
+type Blob struct {
+	Digest digest.Digest
+	Size   int64
+}
+
+// Upload is an upload that nobody finished.
+type Upload struct {
+	ID   string
+	Size int64
+}
+
+// Result counts what was removed.
+type Result struct {
+	Blobs, Uploads, Runs int
+	Bytes                int64
+}

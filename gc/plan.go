@@ -1,0 +1,53 @@
+package gc
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// MakePlan asks s what can be removed, and removes nothing.
+func MakePlan(ctx context.Context, s Store, o Options) (*Plan, error) {
+	p := &Plan{options: o}
+	if !o.RunsBefore.IsZero() {
+		err := s.StaleRuns(ctx, o.RunsBefore, func(id string) error {
+			p.Runs = append(p.Runs, id)
+			return ctx.Err()
+		})
+		if err != nil {
+			return nil, fmt.Errorf("list stale runs: %w", err)
+		}
+	}
+	if !o.UploadsBefore.IsZero() {
+		err := s.StaleUploads(ctx, o.UploadsBefore, func(id string, size int64) error {
+			p.Uploads = append(p.Uploads, Upload{ID: id, Size: size})
+			return ctx.Err()
+		})
+		if err != nil {
+			return nil, fmt.Errorf("list stale uploads: %w", err)
+		}
+	}
+	if !o.Before.IsZero() {
+		err := s.GarbageBlobs(ctx, o.Before, func(d digest.Digest, size int64) error {
+			p.Blobs = append(p.Blobs, Blob{Digest: d, Size: size})
+			return ctx.Err()
+		})
+		if err != nil {
+			return nil, fmt.Errorf("list blobs that nothing refers to: %w", err)
+		}
+	}
+	return p, nil
+}
+
+// Bytes is how much the plan frees if nothing of it comes into use before it is executed.
+func (p *Plan) Bytes() int64 {
+	var sum int64
+	for _, b := range p.Blobs {
+		sum += b.Size
+	}
+	for _, u := range p.Uploads {
+		sum += u.Size
+	}
+	return sum
+}
