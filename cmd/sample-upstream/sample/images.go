@@ -1,0 +1,69 @@
+package sample
+
+import (
+	"encoding/base64"
+
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// plainImages are one of each kind that a registry has to carry unchanged.
+func (b *builder) plainImages() {
+	b.tag("samples/docker", "v1", b.plain("samples/docker", docker(), linux("amd64")))
+	b.tag("samples/oci", "v1", b.plain("samples/oci", oci(), linux("amd64")))
+	b.tag("samples/docker-multi", "v1", b.multi("samples/docker-multi", docker()))
+	b.tag("samples/oci-multi", "v1", b.multi("samples/oci-multi", oci()))
+	b.signed("samples/signed")
+	b.tag("samples/artifact", "v1", b.artifact("samples/artifact", "application/vnd.sample.model.v1", nil,
+		b.blob("samples/artifact", "application/vnd.sample.model.weights.v1", b.noise("weights", 64<<10))))
+}
+
+func (b *builder) plain(repo string, f format, p ocispec.Platform) ocispec.Descriptor {
+	arch := p.Architecture + p.Variant
+	return b.image(repo, image{
+		format:   f,
+		platform: p,
+		labels:   map[string]string{"org.opencontainers.image.title": repo},
+		layers:   []layer{b.base(arch), b.program("hello", repo, arch, 48<<10)},
+	})
+}
+
+func (b *builder) multi(repo string, f format) ocispec.Descriptor {
+	armv7 := ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}
+	return b.index(repo, f,
+		b.plain(repo, f, linux("amd64")),
+		b.plain(repo, f, linux("arm64")),
+		b.plain(repo, f, armv7))
+}
+
+// signed is an image with something attached in each of the two usual ways: an
+// SBOM that names it as its subject, and a tag in cosign's scheme. The
+// signature is noise in cosign's shape.
+func (b *builder) signed(repo string) {
+	d := b.plain(repo, oci(), linux("amd64"))
+	b.tag(repo, "v1", d)
+
+	subject := d
+	subject.Platform = nil
+	b.artifact(repo, "application/spdx+json", &subject,
+		b.blob(repo, "application/spdx+json", []byte(`{"spdxVersion":"SPDX-2.3","name":"`+repo+`"}`)))
+
+	claim := b.blob(repo, "application/vnd.dev.cosign.simplesigning.v1+json", b.json(map[string]any{
+		"critical": map[string]any{
+			"identity": map[string]any{"docker-reference": b.content.host + "/" + repo},
+			"image":    map[string]any{"docker-manifest-digest": d.Digest},
+			"type":     "cosign container image signature",
+		},
+		"optional": nil,
+	}))
+	claim.Annotations = map[string]string{
+		"dev.cosignproject.cosign/signature": base64.StdEncoding.EncodeToString(b.noise("signature", 71)),
+	}
+	m := ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2},
+		MediaType: ocispec.MediaTypeImageManifest,
+		Config:    b.blob(repo, ocispec.MediaTypeImageConfig, b.json(ocispec.Image{RootFS: ocispec.RootFS{Type: "layers"}})),
+		Layers:    []ocispec.Descriptor{claim},
+	}
+	b.tag(repo, "sha256-"+d.Digest.Encoded()+".sig", b.manifest(repo, m.MediaType, m, m.Config, claim))
+}
