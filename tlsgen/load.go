@@ -1,0 +1,135 @@
+package tlsgen
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+)
+
+// LoadCA reads an authority and checks that it can do its work: the certificate is one of a CA, has not expired,
+// and the key belongs to it. Its errors name the file and carry a hint.
+func LoadCA(certFile, keyFile string) (*CA, error) {
+	cert, certPEM, err := readCert(certFile)
+	if err != nil {
+		return nil, err
+	}
+	if !cert.BasicConstraintsValid || !cert.IsCA || cert.KeyUsage != 0 && cert.KeyUsage&x509.KeyUsageCertSign == 0 {
+		return nil, &Error{File: certFile, Problem: "the certificate is not one of a certificate authority", Remedy: "give the CA's own certificate, not one that it signed"}
+	}
+	if time.Now().After(cert.NotAfter) {
+		return nil, &Error{File: certFile, Problem: "the CA expired at " + cert.NotAfter.Format(time.RFC3339), Remedy: "make a new CA and give it to the clients; check this machine's clock too"}
+	}
+	key, keyPEM, err := readKey(keyFile)
+	if err != nil {
+		return nil, err
+	}
+	if pub, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(cert.PublicKey) {
+		return nil, &Error{File: keyFile, Problem: "the key does not belong to the certificate in " + certFile, Remedy: "put back the key that was made together with the CA's certificate"}
+	}
+	return &CA{cert: cert, key: key, certPEM: certPEM, keyPEM: keyPEM}, nil
+}
+
+// Info is what a certificate says of itself.
+type Info struct {
+	Names     []string // DNS names and addresses
+	Subject   string
+	Issuer    string
+	NotBefore time.Time
+	NotAfter  time.Time
+	IsCA      bool
+}
+
+// Inspect reads the first certificate of a PEM file.
+func Inspect(certFile string) (Info, error) {
+	cert, _, err := readCert(certFile)
+	if err != nil {
+		return Info{}, err
+	}
+	return Info{
+		Names: namesOf(cert), Subject: cert.Subject.String(), Issuer: cert.Issuer.String(),
+		NotBefore: cert.NotBefore, NotAfter: cert.NotAfter, IsCA: cert.IsCA,
+	}, nil
+}
+
+// readCert gives the first certificate of a file, parsed and as PEM without anything around it.
+func readCert(file string) (*x509.Certificate, []byte, error) {
+	data, err := readFile(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, nil, &Error{File: file, Problem: "the certificate cannot be read", Remedy: "look at it with: openssl x509 -noout -text -in " + file, Err: err}
+		}
+		return cert, encodeCert(block.Bytes), nil
+	}
+	return nil, nil, &Error{File: file, Problem: "no certificate in PEM form", Remedy: "the file must hold a block that begins with -----BEGIN CERTIFICATE-----"}
+}
+
+// readKey gives the private key of a file, in any of the forms that openssl writes without a passphrase.
+func readKey(file string) (crypto.Signer, []byte, error) {
+	data, err := readFile(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "ENCRYPTED PRIVATE KEY" || bytes.Contains([]byte(block.Headers["Proc-Type"]), []byte("ENCRYPTED")) {
+			return nil, nil, &Error{File: file, Problem: "the key is protected by a passphrase, which a service cannot type", Remedy: "write it without one: openssl pkey -in " + file + " -out NEW"}
+		}
+		key, err := parseKey(block)
+		if err != nil {
+			return nil, nil, &Error{File: file, Problem: "the private key cannot be read", Remedy: "look at it with: openssl pkey -noout -text -in " + file, Err: err}
+		}
+		if key != nil {
+			return key, pem.EncodeToMemory(block), nil
+		}
+	}
+	return nil, nil, &Error{File: file, Problem: "no private key in PEM form", Remedy: "the file must hold a block that begins with -----BEGIN PRIVATE KEY-----"}
+}
+
+// parseKey gives nil for a block that is no key, such as the parameters openssl puts in front of one.
+func parseKey(block *pem.Block) (crypto.Signer, error) {
+	var key any
+	var err error
+	switch block.Type {
+	case "PRIVATE KEY":
+		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+	case "EC PRIVATE KEY":
+		key, err = x509.ParseECPrivateKey(block.Bytes)
+	case "RSA PRIVATE KEY":
+		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+	default:
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, fmt.Errorf("a key of type %T cannot sign", key)
+	}
+	return signer, nil
+}
+
+func readFile(file string) ([]byte, error) {
+	data, err := os.ReadFile(file)
+	if err == nil {
+		return data, nil
+	}
+	// The error of os names the file already; ours does too, so only the cause is kept.
+	var path *os.PathError
+	cause := err
+	if errors.As(err, &path) {
+		cause = path.Err
+	}
+	return nil, &Error{File: file, Problem: "cannot be read", Remedy: "check that it exists and that the user of this process may read it: ls -l " + file, Err: cause}
+}
