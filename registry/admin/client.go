@@ -1,0 +1,218 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"syscall"
+	"time"
+
+	"github.com/mirror-appliance/appliance/registry/store"
+)
+
+const (
+	dialTimeout = 10 * time.Second
+	// answerTimeout is how long the daemon may take to begin an answer after the whole request
+	// was sent. It is no bound on sending: a blob takes as long as it takes.
+	answerTimeout = 5 * time.Minute
+)
+
+// Client speaks to a daemon. It is safe for concurrent use.
+type Client struct {
+	http           *http.Client // gives up on a daemon that does not answer
+	patient        *http.Client // does not: collections and commits take as long as they take
+	base           string       // such as https://registry.example.com:8443
+	user, password string       // "" on the socket
+}
+
+// NewUnixClient speaks to the daemon on this host over its socket.
+func NewUnixClient(socket string) *Client {
+	t := &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			d := net.Dialer{Timeout: dialTimeout}
+			return d.DialContext(ctx, "unix", socket)
+		},
+	}
+	return newClient(t, "http://local", "", "")
+}
+
+// NewHTTPSClient speaks to the daemon at addr (host:port) as a user of role admin. roots are
+// the CAs to trust, nil for the system's.
+func NewHTTPSClient(addr, user, password string, roots *x509.CertPool) *Client {
+	t := &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		TLSHandshakeTimeout: dialTimeout,
+		// A transport with a TLS configuration of its own stays with HTTP/1.1, one connection a
+		// blob, which moves more bytes than many streams in one HTTP/2 connection do.
+		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+	}
+	return newClient(t, "https://"+addr, user, password)
+}
+
+func newClient(t *http.Transport, base, user, password string) *Client {
+	t.MaxIdleConnsPerHost = 16
+	t.IdleConnTimeout = time.Minute
+	t.ExpectContinueTimeout = 2 * time.Second
+	t.WriteBufferSize, t.ReadBufferSize = 64<<10, 64<<10
+	patient := t.Clone()
+	t.ResponseHeaderTimeout = answerTimeout
+	return &Client{http: &http.Client{Transport: t}, patient: &http.Client{Transport: patient}, base: base, user: user, password: password}
+}
+
+// Close gives up connections that wait for another request.
+func (c *Client) Close() {
+	c.http.CloseIdleConnections()
+	c.patient.CloseIdleConnections()
+}
+
+// Status says how the daemon is.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	var s Status
+	return s, c.json(ctx, c.http, http.MethodGet, "/api/v1/status", nil, &s)
+}
+
+// GC collects, and returns when that has ended.
+func (c *Client) GC(ctx context.Context, q GCRequest) (GCResult, error) {
+	var r GCResult
+	return r, c.json(ctx, c.patient, http.MethodPost, "/api/v1/gc", q, &r)
+}
+
+// Users lists all users.
+func (c *Client) Users(ctx context.Context) ([]User, error) {
+	var us []User
+	return us, c.json(ctx, c.http, http.MethodGet, "/api/v1/users", nil, &us)
+}
+
+// CreateUser creates a user; an *Error of status 409 says that there is one of that name.
+func (c *Client) CreateUser(ctx context.Context, u NewUser) (User, error) {
+	var made User
+	return made, c.json(ctx, c.http, http.MethodPost, "/api/v1/users", u, &made)
+}
+
+// ChangeUser changes role or password or both.
+func (c *Client) ChangeUser(ctx context.Context, name string, change UserChange) (User, error) {
+	var now User
+	return now, c.json(ctx, c.http, http.MethodPut, "/api/v1/users/"+url.PathEscape(name), change, &now)
+}
+
+// DeleteUser removes a user.
+func (c *Client) DeleteUser(ctx context.Context, name string) error {
+	return c.json(ctx, c.http, http.MethodDelete, "/api/v1/users/"+url.PathEscape(name), nil, nil)
+}
+
+// json sends in, unless it is nil, and reads the answer into out, unless that is nil.
+func (c *Client) json(ctx context.Context, via *http.Client, method, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		data, err := json.Marshal(in)
+		if err != nil {
+			return fmt.Errorf("encode the request: %w", err)
+		}
+		body = bytes.NewReader(data)
+	}
+	r, err := c.request(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	if in != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	return c.do(via, r, out)
+}
+
+func (c *Client) request(ctx context.Context, method, path string, body io.Reader) (*http.Request, error) {
+	r, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	if err != nil {
+		return nil, fmt.Errorf("control API: %w", err)
+	}
+	if c.user != "" {
+		r.SetBasicAuth(c.user, c.password)
+	}
+	return r, nil
+}
+
+func (c *Client) do(via *http.Client, r *http.Request, out any) error {
+	resp, err := via.Do(r)
+	if err != nil {
+		return unreachable(c.base, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode/100 != 2 {
+		return refused(resp)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return fmt.Errorf("read the daemon's answer to %s %s: %w", r.Method, r.URL.Path, err)
+	}
+	return nil
+}
+
+// Error is a refusal by the daemon.
+type Error struct {
+	Status  int
+	Message string
+	hint    string
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// Hint says what to do about it, in the daemon's words.
+func (e *Error) Hint() string { return e.hint }
+
+// Is lets a refusal of status 404 be store.ErrNotFound on this side too.
+func (e *Error) Is(target error) bool {
+	return target == store.ErrNotFound && e.Status == http.StatusNotFound
+}
+
+func refused(resp *http.Response) error {
+	var a errorAnswer
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxJSON))
+	if err != nil || json.Unmarshal(data, &a) != nil || a.Error == "" {
+		return &Error{Status: resp.StatusCode, Message: "the answer was " + resp.Status + ", and not an appliance's",
+			hint: "make sure that the address is an appliance's, and that no proxy stands between"}
+	}
+	return &Error{Status: resp.StatusCode, Message: a.Error, hint: a.Hint}
+}
+
+// ErrNotRunning says that no daemon answers on the socket.
+var ErrNotRunning = errors.New("the registry is not running on this host")
+
+type unreachableError struct {
+	err  error
+	hint string
+}
+
+func (e *unreachableError) Error() string { return e.err.Error() }
+func (e *unreachableError) Unwrap() error { return e.err }
+func (e *unreachableError) Hint() string  { return e.hint }
+
+// unreachable says in words why there was no answer, and what to do.
+func unreachable(base string, err error) error {
+	var dial *net.OpError
+	isDial := errors.As(err, &dial) && dial.Op == "dial"
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case isDial && dial.Net == "unix" && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)):
+		return &unreachableError{fmt.Errorf("%w: %w", ErrNotRunning, dial), "start it: systemctl start appliance"}
+	case isDial && dial.Net == "unix" && errors.Is(err, fs.ErrPermission):
+		return &unreachableError{dial, "run this as root, or as the user that the registry runs as"}
+	case isDial:
+		return &unreachableError{fmt.Errorf("reach %s: %w", base, dial), "check the name, the port, and that the registry runs"}
+	case is[*tls.CertificateVerificationError](err):
+		return &unreachableError{err, "trust the registry's CA: curl -k " + base + "/ca.crt fetches it"}
+	}
+	return fmt.Errorf("speak to the daemon: %w", err)
+}

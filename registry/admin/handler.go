@@ -1,0 +1,120 @@
+package admin
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"sync"
+
+	"github.com/mirror-appliance/appliance/registry/auth"
+	"github.com/mirror-appliance/appliance/registry/store"
+)
+
+// Options are what the handler works on.
+type Options struct {
+	Store   *store.Store
+	Auth    *auth.Authenticator                                      // told to forget users that change
+	Collect func(ctx context.Context, r GCRequest) (GCResult, error) // ErrCollecting: one is under way
+	Status  func(ctx context.Context) (Status, error)
+	Log     *slog.Logger // nil: discard
+}
+
+// Handler answers the control API. It checks no login, see the package comment.
+type Handler struct {
+	store   *store.Store
+	auth    *auth.Authenticator
+	collect func(context.Context, GCRequest) (GCResult, error)
+	status  func(context.Context) (Status, error)
+	log     *slog.Logger
+	mux     *http.ServeMux
+
+	// users is held from a look at all users to the change that depends on it, so that two
+	// requests cannot remove the last two administrators.
+	users sync.Mutex
+}
+
+// NewHandler returns the handler of everything under /api/v1/.
+func NewHandler(o Options) *Handler {
+	h := &Handler{store: o.Store, auth: o.Auth, collect: o.Collect, status: o.Status, log: o.Log, mux: http.NewServeMux()}
+	if h.log == nil {
+		h.log = slog.New(slog.DiscardHandler)
+	}
+	for pattern, serve := range map[string]endpoint{
+		"GET /api/v1/status":          h.getStatus,
+		"POST /api/v1/gc":             h.postGC,
+		"GET /api/v1/users":           h.listUsers,
+		"POST /api/v1/users":          h.createUser,
+		"PUT /api/v1/users/{name}":    h.changeUser,
+		"DELETE /api/v1/users/{name}": h.deleteUser,
+
+		"POST /api/v1/sync":                               h.beginSync,
+		"POST /api/v1/sync/{id}/held":                     h.held,
+		"POST /api/v1/sync/{id}/blobs/{digest}/check":     h.checkBlob,
+		"PUT /api/v1/sync/{id}/blobs/{digest}":            h.putBlob,
+		"POST /api/v1/sync/{id}/manifests/{digest}/check": h.checkManifest,
+		"PUT /api/v1/sync/{id}/manifests/{digest}":        h.putManifest,
+		"POST /api/v1/sync/{id}/tags":                     h.tag,
+		"POST /api/v1/sync/{id}/commit":                   h.commit,
+		"DELETE /api/v1/sync/{id}":                        h.abort,
+		"/":                                               h.unknown,
+	} {
+		h.mux.Handle(pattern, h.endpoint(serve))
+	}
+	return h
+}
+
+// ServeHTTP answers one request.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.mux.ServeHTTP(w, r) }
+
+// endpoint serves one kind of request. What it returns is answered as JSON with the status, an
+// error in the form of errorAnswer.
+type endpoint func(r *http.Request) (status int, answer any, err error)
+
+func (h *Handler) endpoint(serve endpoint) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		status, answer, err := serve(r)
+		if err != nil {
+			h.refuse(w, r, err)
+			return
+		}
+		write(w, status, answer)
+	})
+}
+
+func (h *Handler) getStatus(r *http.Request) (int, any, error) {
+	s, err := h.status(r.Context())
+	return http.StatusOK, s, err
+}
+
+func (h *Handler) postGC(r *http.Request) (int, any, error) {
+	var q GCRequest
+	if err := decode(r, maxJSON, &q); err != nil {
+		return 0, nil, err
+	}
+	if q.GracePeriod != nil && *q.GracePeriod < 0 {
+		return 0, nil, &badRequest{"gracePeriod is negative", "use a duration such as 1h"}
+	}
+	result, err := h.collect(r.Context(), q)
+	return http.StatusOK, result, err
+}
+
+// unknown answers what no other pattern matches.
+func (h *Handler) unknown(r *http.Request) (int, any, error) {
+	var allowed []string
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
+		other := r.Clone(r.Context())
+		other.Method = method
+		if _, pattern := h.mux.Handler(other); pattern != "/" {
+			allowed = append(allowed, method)
+		}
+	}
+	return 0, nil, &unknownRequest{method: r.Method, path: r.URL.Path, allowed: allowed}
+}
+
+// by is who a change is logged for.
+func by(ctx context.Context) string {
+	if id, ok := auth.IdentityFrom(ctx); ok {
+		return id.Name
+	}
+	return "local"
+}

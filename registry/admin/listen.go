@@ -1,0 +1,108 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// Listen opens the control socket at path with mode 0600, creating its directory if need be. A
+// socket that a killed daemon left behind is replaced; one that answers is refused.
+func Listen(ctx context.Context, path string) (net.Listener, error) {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	if err := vacant(ctx, path); err != nil {
+		return nil, err
+	}
+	// Whoever can reach a socket before its mode is set can connect to it. So it is bound in a
+	// directory that only we can enter and moved when it is ready. A umask would do it too, but
+	// it belongs to the whole process, and other goroutines are creating files.
+	private, err := os.MkdirTemp(dir, ".")
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	defer os.RemoveAll(private)
+	l, err := bind(ctx, filepath.Join(private, "s"), path)
+	if err != nil {
+		return nil, fmt.Errorf("control socket %s: %w", path, err)
+	}
+	return l, nil
+}
+
+// vacant makes sure that nothing at path would be lost by replacing it.
+func vacant(ctx context.Context, path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("control socket: %w", err)
+	case info.Mode().Type() != fs.ModeSocket:
+		return &socketError{path + " is there and is not a socket", "move it away, or name another file as controlSocket"}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	var d net.Dialer
+	if c, err := d.DialContext(ctx, "unix", path); err == nil {
+		c.Close()
+		return &socketError{"another daemon answers on " + path, "stop it first: systemctl stop appliance"}
+	}
+	return nil
+}
+
+func bind(ctx context.Context, temporary, path string) (net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "unix", temporary)
+	if err != nil {
+		return nil, err
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // it would unlink the temporary name
+	info, err := place(temporary, path)
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return &socket{Listener: l, path: path, info: info}, nil
+}
+
+func place(temporary, path string) (fs.FileInfo, error) {
+	if err := os.Chmod(temporary, 0o600); err != nil {
+		return nil, err
+	}
+	if err := os.Rename(temporary, path); err != nil {
+		return nil, err
+	}
+	return os.Lstat(path)
+}
+
+// socket takes its file away when it is closed, unless the file is another's by then.
+type socket struct {
+	net.Listener
+	path string
+	info fs.FileInfo
+
+	once sync.Once
+	err  error
+}
+
+func (s *socket) Close() error {
+	s.once.Do(func() {
+		if now, err := os.Lstat(s.path); err == nil && os.SameFile(now, s.info) {
+			s.err = os.Remove(s.path)
+		}
+		s.err = errors.Join(s.err, s.Listener.Close())
+	})
+	return s.err
+}
+
+type socketError struct{ problem, hint string }
+
+func (e *socketError) Error() string { return "control socket: " + e.problem }
+func (e *socketError) Hint() string  { return e.hint }
