@@ -1,0 +1,158 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os/exec"
+	"strconv"
+	"strings"
+)
+
+// SystemUser is a user that systemd-sysusers makes from File, a sysusers.d(5) file that says it.
+type SystemUser struct {
+	Host *Host
+	Name string
+	File string
+
+	created bool
+}
+
+func (s *SystemUser) String() string { return "create system user " + s.Name }
+
+// Apply creates the user if it does not exist.
+func (s *SystemUser) Apply(ctx context.Context) (bool, error) {
+	if _, err := s.Host.User(s.Name); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	s.created = true
+	if _, err := s.Host.Run(ctx, "systemd-sysusers", s.Host.Path(s.File)); err != nil {
+		return true, fmt.Errorf("create user %s: %w", s.Name, err)
+	}
+	if _, err := s.Host.User(s.Name); err != nil {
+		return true, fmt.Errorf("systemd-sysusers did not create it: %w", err)
+	}
+	return true, nil
+}
+
+// Undo deletes the user if Apply created it.
+func (s *SystemUser) Undo(ctx context.Context) error {
+	if !s.created {
+		return nil
+	}
+	_, err := deleteUser(ctx, s.Host, s.Name)
+	return err
+}
+
+// RemoveUser is a system user that is gone. Where there is no userdel (which no base system requires) the
+// user stays: it owns nothing and cannot log in.
+type RemoveUser struct {
+	Host *Host
+	Name string
+}
+
+func (s *RemoveUser) String() string { return "delete system user " + s.Name }
+
+// Apply deletes the user and its group.
+func (s *RemoveUser) Apply(ctx context.Context) (bool, error) { return deleteUser(ctx, s.Host, s.Name) }
+
+// Undo does nothing: the next install makes the user again.
+func (s *RemoveUser) Undo(context.Context) error { return nil }
+
+func deleteUser(ctx context.Context, h *Host, name string) (bool, error) {
+	if _, err := h.User(name); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	_, err := h.Run(ctx, "userdel", name)
+	if errors.Is(err, exec.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("delete user %s: %w", name, err)
+	}
+	group, err := h.hasGroup(name) // userdel leaves it where login.defs says USERGROUPS_ENAB no
+	if err != nil || !group {
+		return true, err
+	}
+	if _, err := h.Run(ctx, "groupdel", name); err != nil && !errors.Is(err, exec.ErrNotFound) {
+		return true, fmt.Errorf("delete group %s: %w", name, err)
+	}
+	return true, nil
+}
+
+// User looks a user up in /etc/passwd, where systemd-sysusers puts system users. errors.Is(err,
+// fs.ErrNotExist) when there is none.
+func (h *Host) User(name string) (Owner, error) {
+	users, err := h.passwd()
+	if err != nil {
+		return Owner{}, err
+	}
+	for _, u := range users {
+		if u.name == name {
+			return u.owner, nil
+		}
+	}
+	return Owner{}, fmt.Errorf("user %s: %w", name, fs.ErrNotExist)
+}
+
+// owner is the user that a step names; none: AsIs.
+func (h *Host) owner(name string) (Owner, error) {
+	if name == "" {
+		return AsIs(), nil
+	}
+	return h.User(name)
+}
+
+// UserName is the name of a user id, or the number when it has none.
+func (h *Host) UserName(uid int) string {
+	users, err := h.passwd()
+	if err == nil {
+		for _, u := range users {
+			if u.owner.UID == uid {
+				return u.name
+			}
+		}
+	}
+	return strconv.Itoa(uid)
+}
+
+type passwdLine struct {
+	name, home string
+	owner      Owner
+}
+
+func (h *Host) passwd() ([]passwdLine, error) {
+	content, err := h.ReadFile("/etc/passwd")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var users []passwdLine
+	for line := range strings.Lines(string(content)) {
+		f := strings.Split(strings.TrimSpace(line), ":")
+		if len(f) != 7 {
+			continue
+		}
+		uid, err1 := strconv.Atoi(f[2])
+		gid, err2 := strconv.Atoi(f[3])
+		if err1 == nil && err2 == nil {
+			users = append(users, passwdLine{f[0], f[5], Owner{uid, gid}})
+		}
+	}
+	return users, err
+}
+
+func (h *Host) hasGroup(name string) (bool, error) {
+	content, err := h.ReadFile("/etc/group")
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	for line := range strings.Lines(string(content)) {
+		if strings.HasPrefix(line, name+":") {
+			return true, err
+		}
+	}
+	return false, err
+}

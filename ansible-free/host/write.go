@@ -1,0 +1,139 @@
+package host
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Write puts what r gives at path: written beside it, synced, given mode and owner, renamed into place, and
+// the directory synced. A reader sees the old file or the new one, whole.
+func (h *Host) Write(path string, r io.Reader, mode fs.FileMode, owner Owner) error {
+	name := h.Path(path)
+	tmp := filepath.Join(filepath.Dir(name), "."+filepath.Base(name)+".tmp-"+rand.Text()[:8])
+	// O_EXCL: nobody can have prepared a link at this name.
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := fill(f, r, mode, owner); err != nil {
+		return errors.Join(fmt.Errorf("write %s: %w", name, err), os.Remove(tmp))
+	}
+	if err := os.Rename(tmp, name); err != nil {
+		return errors.Join(err, os.Remove(tmp))
+	}
+	return syncDir(filepath.Dir(name))
+}
+
+func fill(f *os.File, r io.Reader, mode fs.FileMode, owner Owner) error {
+	_, err := io.Copy(f, r)
+	if err == nil {
+		err = setAttr(f, mode, owner)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Leftovers are the temporary files that a killed Write of path left beside it.
+func (h *Host) Leftovers(path string) ([]string, error) {
+	matches, err := filepath.Glob(escapeGlob(h.Path(filepath.Dir(path))) + "/." + escapeGlob(filepath.Base(path)) + ".tmp-????????")
+	for i, m := range matches {
+		matches[i] = filepath.Join(filepath.Dir(path), filepath.Base(m))
+	}
+	return matches, err
+}
+
+func escapeGlob(s string) string {
+	var b []byte
+	for i := range len(s) {
+		switch s[i] {
+		case '*', '?', '[', '\\':
+			b = append(b, '\\')
+		}
+		b = append(b, s[i])
+	}
+	return string(b)
+}
+
+// Kept holds a file as it was, however its name is replaced or removed afterwards: an open file keeps its
+// content, so nothing is left behind if the process dies.
+type Kept struct {
+	host *Host
+	path string
+	file *os.File // nil when there was no file
+	info Info
+}
+
+// Keep remembers the regular file at path, or that there is none.
+func (h *Host) Keep(path string) (*Kept, error) {
+	info, err := h.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &Kept{host: h, path: path}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode.IsRegular() {
+		return nil, &NotRegularError{Path: path, Mode: info.Mode}
+	}
+	f, err := os.Open(h.Path(path))
+	if err != nil {
+		return nil, err
+	}
+	return &Kept{host: h, path: path, file: f, info: info}, nil
+}
+
+// Restore brings the file back, or removes what has come where none was.
+func (k *Kept) Restore() error {
+	if k.file == nil {
+		if err := k.host.Remove(k.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	if _, err := k.file.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	return k.host.Write(k.path, k.file, k.info.Mode, k.info.Owner)
+}
+
+// Close lets go of the previous content.
+func (k *Kept) Close() error {
+	if k == nil || k.file == nil {
+		return nil
+	}
+	return k.file.Close()
+}
+
+// NotRegularError says that something else than a file stands where a file is to be.
+type NotRegularError struct {
+	Path string
+	Mode fs.FileMode
+}
+
+func (e *NotRegularError) Error() string {
+	kind := "not a regular file"
+	switch {
+	case e.Mode&fs.ModeSymlink != 0:
+		kind = "a symbolic link, not a file"
+	case e.Mode.IsDir():
+		kind = "a directory, not a file"
+	}
+	return fmt.Sprintf("%s is %s", e.Path, kind)
+}
+
+func (e *NotRegularError) Hint() string { return "move it away, then run the command again" }
