@@ -1,0 +1,45 @@
+// Command sample-upstream is a development tool: it serves generated content
+// on loopback as if it were the registries, the update service and the chart
+// repository that an appliance mirrors from, and it checks what arrived.
+//
+// It is not part of what is shipped. It speaks plain HTTP only: TLS towards an
+// upstream is tested where it is written, and this content is noise.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := newRootCommand().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func newRootCommand() *cobra.Command {
+	var o serveOptions
+	cmd := &cobra.Command{
+		Use:           "sample-upstream",
+		Short:         "Serve generated content to mirror from (plain HTTP, for development)",
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return serve(cmd.Context(), cmd.OutOrStdout(), o)
+		},
+	}
+	cmd.Flags().StringVar(&o.listen, "listen", "127.0.0.1:0", "address to serve on; references in the content name it")
+	cmd.Flags().StringVar(&o.readyFile, "ready-file", "", "file to write the address to when serving")
+	cmd.AddCommand(newDigestCommand(), newCheckCommand())
+	return cmd
+}
