@@ -1,0 +1,281 @@
+package main_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/mod/modfile"
+)
+
+// rooms says for each room what else of ours it may import: a room's name, or
+// a name with /* for what stands in its directory. A package belongs to the
+// room with the longest name that its path starts with; within a room imports
+// are free.
+func rooms() map[string][]string {
+	front := []string{"registry/store", "registry/auth", "registry/config"}
+	return map[string][]string{
+		"cmd":               {"*"},
+		"registry":          {"registry/*", "gc", "mirror", "mirror/*", "tlsgen", "systemd"},
+		"registry/oci":      front,
+		"registry/pull":     front,
+		"registry/updates":  front,
+		"registry/admin":    front,
+		"registry/console":  front,
+		"registry/store":    nil,
+		"registry/auth":     nil,
+		"registry/config":   nil,
+		"gc":                nil,
+		"mirror":            {"mirror/*"},
+		"mirror/*":          nil,
+		"installer":         {"ansible-free/host", "systemd", "tlsgen", "registry/config"},
+		"tlsgen":            nil,
+		"systemd":           nil,
+		"ansible-free/host": nil,
+		"testdata":          nil,
+	}
+}
+
+// TestImports_runOneWay reads every file itself: what a test reads by running
+// go list is not seen by the test cache.
+func TestImports_runOneWay(t *testing.T) {
+	root, module := moduleRoot(t)
+	imports, err := readImports(root, module)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(imports) < 2 {
+		t.Fatalf("only %d packages found below %s", len(imports), root)
+	}
+	for _, v := range violations(imports) {
+		t.Error(v)
+	}
+}
+
+func TestImports_violationsAreFound(t *testing.T) {
+	for _, tc := range []struct{ from, to, want string }{
+		{from: "cmd/appliance", to: "registry/store"},
+		{from: "cmd/appliance", to: "testdata"},
+		{from: "cmd/sample-upstream", to: "cmd/sample-upstream/sample"},
+		{from: "registry", to: "registry/oci"},
+		{from: "registry", to: "mirror/upstream"},
+		{from: "registry/oci", to: "registry/store"},
+		{from: "registry/admin", to: "registry/auth"},
+		{from: "registry/store", to: "registry/store/internal/rows"},
+		{from: "registry/store/internal/rows", to: "registry/store"},
+		{from: "mirror", to: "mirror/release"},
+		{from: "mirror/release", to: "mirror/release/payload"},
+		{from: "installer", to: "registry/config"},
+		{from: "installer", to: "registry/config/internal/x"},
+
+		{from: "registry", to: "installer", want: "registry imports installer: registry may import registry/*, gc, mirror, mirror/*, tlsgen, systemd"},
+		{from: "registry/oci", to: "registry/pull", want: "registry/oci imports registry/pull: registry/oci may import registry/store, registry/auth, registry/config"},
+		{from: "registry/oci", to: "registry", want: "registry/oci imports registry: registry/oci may import registry/store, registry/auth, registry/config"},
+		{from: "registry/store", to: "registry/config", want: "registry/store imports registry/config: registry/store may import nothing of ours"},
+		{from: "registry/store/internal/rows", to: "gc", want: "registry/store/internal/rows imports gc: registry/store may import nothing of ours"},
+		{from: "gc", to: "registry/store", want: "gc imports registry/store: gc may import nothing of ours"},
+		{from: "mirror", to: "registry/store", want: "mirror imports registry/store: mirror may import mirror/*"},
+		{from: "mirror/release", to: "mirror", want: "mirror/release imports mirror: mirror/release may import nothing of ours"},
+		{from: "mirror/release", to: "mirror/upstream", want: "mirror/release imports mirror/upstream: mirror/release may import nothing of ours"},
+		{from: "installer", to: "registry/store", want: "installer imports registry/store: installer may import ansible-free/host, systemd, tlsgen, registry/config"},
+		{from: "tlsgen", to: "cmd/sample-upstream/sample", want: "tlsgen imports cmd/sample-upstream/sample: tlsgen may import nothing of ours"},
+		{from: "registry/s3", to: "registry/store", want: "registry/s3 is in no room, give it one in rooms()"},
+		{from: "util", to: "gc", want: "util is in no room, give it one in rooms()"},
+		{from: "gc", to: "util", want: "gc imports util: gc may import nothing of ours"},
+	} {
+		t.Run(tc.from+" imports "+tc.to, func(t *testing.T) {
+			found := violations(map[string][]string{tc.from: {tc.to}})
+			if got := strings.Join(found, "\n"); got != tc.want {
+				t.Errorf("found %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestImports_readFromFiles(t *testing.T) {
+	root := t.TempDir()
+	for name, text := range map[string]string{
+		"gc/gc.go":               "package gc\nimport (\n\t\"fmt\"\n\t_ \"example.com/m/registry/store\"\n)\n",
+		"gc/gc_test.go":          "package gc\nimport _ \"example.com/m/installer\"\n",
+		"gc/linux.go":            "//go:build never\n\npackage gc\nimport _ \"example.com/m/mirror\"\n",
+		"gc/testdata/fixture.go": "package broken {",
+		".git/hook.go":           "package broken {",
+		"mirror/mirror.go":       "package mirror\nimport _ \"example.com/mother\"\n",
+		"mirror/only_test.go":    "package mirror\n",
+		"testdata/testdata.go":   "package testdata\nimport _ \"example.com/m/gc\"\n",
+	} {
+		file := filepath.Join(root, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := readImports(root, "example.com/m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string][]string{"gc": {"mirror", "registry/store"}, "mirror": nil, "testdata": {"gc"}}
+	if len(got) != len(want) {
+		t.Fatalf("packages %v, want %v", got, want)
+	}
+	for dir, imports := range want {
+		slices.Sort(got[dir])
+		if !slices.Equal(got[dir], imports) {
+			t.Errorf("%s imports %v, want %v", dir, got[dir], imports)
+		}
+	}
+}
+
+// violations lists every import that the rooms do not allow, and every package
+// without a room.
+func violations(imports map[string][]string) []string {
+	var found []string
+	for pkg, all := range imports {
+		room, ok := roomOf(pkg)
+		if !ok {
+			found = append(found, pkg+" is in no room, give it one in rooms()")
+			continue
+		}
+		for _, to := range all {
+			if !allowed(room, to) {
+				found = append(found, pkg+" imports "+to+": "+room+" may import "+describeAllowed(room))
+			}
+		}
+	}
+	slices.Sort(found)
+	return found
+}
+
+// roomOf finds the room of a package. Every directory of a room with a /* is a
+// room of its own; the directory of any other divided room holds that room's
+// package alone, so that a new one in registry is in no room until rooms says so.
+func roomOf(pkg string) (string, bool) {
+	all := rooms()
+	for dir := pkg; dir != "."; dir = path.Dir(dir) {
+		if _, ok := all[path.Dir(dir)+"/*"]; ok {
+			return dir, true
+		}
+		if _, ok := all[dir]; ok {
+			return dir, dir == pkg || !divided(dir)
+		}
+	}
+	return "", false
+}
+
+func divided(dir string) bool {
+	for room := range rooms() {
+		if strings.HasPrefix(room, dir+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+func allowed(room, to string) bool {
+	target, known := roomOf(to)
+	if known && target == room {
+		return true
+	}
+	for _, pattern := range allowedFor(room) {
+		dir, wild := strings.CutSuffix(pattern, "/*")
+		if pattern == "*" || known && target == pattern || wild && strings.HasPrefix(to, dir+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+func allowedFor(room string) []string {
+	all := rooms()
+	if rule, ok := all[room]; ok {
+		return rule
+	}
+	return all[path.Dir(room)+"/*"]
+}
+
+func describeAllowed(room string) string {
+	if rule := allowedFor(room); len(rule) > 0 {
+		return strings.Join(rule, ", ")
+	}
+	return "nothing of ours"
+}
+
+// readImports gives, for each package that has more than tests, by its
+// directory, what it imports of this module. Build constraints do not matter.
+func readImports(root, module string) (map[string][]string, error) {
+	imports := map[string][]string{}
+	err := filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, file)
+		if err != nil {
+			return err
+		}
+		rel = filepath.ToSlash(rel)
+		if entry.IsDir() {
+			return skipDir(rel)
+		}
+		if !strings.HasSuffix(rel, ".go") || strings.HasSuffix(rel, "_test.go") {
+			return nil
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		dir := path.Dir(rel)
+		if _, ok := imports[dir]; !ok {
+			imports[dir] = nil // a package without imports of ours is one as well
+		}
+		for _, spec := range parsed.Imports {
+			name, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			if ours, ok := strings.CutPrefix(name, module+"/"); ok && !slices.Contains(imports[dir], ours) {
+				imports[dir] = append(imports[dir], ours)
+			}
+		}
+		return nil
+	})
+	return imports, err
+}
+
+// skipDir passes over what the go command passes over, and over what make run
+// leaves behind; the top testdata is a package.
+func skipDir(rel string) error {
+	base := path.Base(rel)
+	hidden := rel != "." && (strings.HasPrefix(base, ".") || strings.HasPrefix(base, "_"))
+	if hidden || base == "testdata" && rel != "testdata" || rel == "run" || rel == "bin" {
+		return fs.SkipDir
+	}
+	return nil
+}
+
+// moduleRoot is the nearest directory upwards that has a go.mod, and the module's path.
+func moduleRoot(t *testing.T) (dir, module string) {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		data, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+		if err == nil {
+			return dir, modfile.ModulePath(data)
+		}
+		if filepath.Dir(dir) == dir {
+			t.Fatal("no go.mod above the test's directory")
+		}
+		dir = filepath.Dir(dir)
+	}
+}
