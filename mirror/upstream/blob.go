@@ -1,0 +1,223 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/opencontainers/go-digest"
+)
+
+// progress is how much a resumed connection must deliver for the count of
+// failures to start again. Without it, a line that breaks every few seconds
+// would never bring a large layer in, and one byte an attempt would never end.
+const progress = 1 << 20
+
+// Blob opens a blob for reading; the size is -1 when the registry does not
+// tell. A connection that breaks, stalls or ends early is resumed where it
+// broke. The last bytes are handed out only when the whole hashes to d; else
+// there is an error instead of them and of EOF. ctx ends the reading too, not
+// just the opening.
+// errors.Is(err, fs.ErrNotExist) when the registry has no such thing.
+func (c *Client) Blob(ctx context.Context, repo string, d digest.Digest) (io.ReadCloser, int64, error) {
+	r, err := c.repository(repo)
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := d.Validate(); err != nil {
+		return nil, 0, c.failed(r, "get blob "+d.String(), err)
+	}
+	b := &blob{client: c, ctx: ctx, repo: r, digest: d, size: -1, verifier: d.Algorithm().Digester()}
+	if err := b.open(); err != nil {
+		return nil, 0, err
+	}
+	return b, b.size, nil
+}
+
+// A blob is a blob being read, over as many connections as it takes.
+type blob struct {
+	client *Client
+	ctx    context.Context // reading takes no context of its own
+	repo   name.Repository
+	digest digest.Digest
+
+	body     io.ReadCloser // the present connection
+	size     int64         // -1: not known
+	offset   int64         // bytes hashed so far
+	verifier digest.Digester
+	failures int   // in a row
+	since    int64 // offset at the last failure
+	err      error // what reading ended with
+}
+
+func (b *blob) what() string { return "get blob " + b.digest.String() }
+
+// open connects at offset.
+func (b *blob) open() error {
+	var header http.Header
+	if b.offset > 0 {
+		header = http.Header{"Range": {fmt.Sprintf("bytes=%d-", b.offset)}}
+	}
+	url := b.client.url(b.repo, "blobs/"+b.digest.String())
+	resp, err := b.client.get(b.ctx, http.MethodGet, b.repo, b.what(), url, header, http.StatusOK, http.StatusPartialContent)
+	if err != nil {
+		return err
+	}
+	if err := b.accept(resp); err != nil {
+		resp.Body.Close()
+		return err
+	}
+	b.body = resp.Body
+	return nil
+}
+
+// accept takes an answer whose body continues at offset, or is made to.
+func (b *blob) accept(resp *http.Response) error {
+	total, start := resp.ContentLength, int64(0)
+	if resp.StatusCode == http.StatusPartialContent {
+		var ok bool
+		if start, total, ok = contentRange(resp.Header.Get("Content-Range")); !ok || start != b.offset {
+			return b.failed(fmt.Errorf("asked for the bytes from %d, the answer is %q", b.offset, resp.Header.Get("Content-Range")))
+		}
+	}
+	switch {
+	case b.size < 0:
+		b.size = total
+	case total >= 0 && total != b.size:
+		return b.failed(fmt.Errorf("it was %d bytes long and is %d now", b.size, total))
+	}
+	_, err := io.CopyN(io.Discard, resp.Body, b.offset-start) // Range was ignored
+	if err != nil {
+		return &skipError{err: err}
+	}
+	return nil
+}
+
+// A skipError is a connection that broke before it came to what is wanted.
+type skipError struct{ err error }
+
+func (e *skipError) Error() string { return e.err.Error() }
+func (e *skipError) Unwrap() error { return e.err }
+
+// contentRange reads "bytes 5-9/10"; the total is -1 for "*".
+func contentRange(s string) (start, total int64, ok bool) {
+	s, ok = strings.CutPrefix(s, "bytes ")
+	span, all, ok2 := strings.Cut(s, "/")
+	first, _, ok3 := strings.Cut(span, "-")
+	start, err := strconv.ParseInt(first, 10, 64)
+	if !ok || !ok2 || !ok3 || err != nil {
+		return 0, 0, false
+	}
+	if all == "*" {
+		return start, -1, true
+	}
+	total, err = strconv.ParseInt(all, 10, 64)
+	return start, total, err == nil
+}
+
+// Read reads on, over a new connection if need be.
+func (b *blob) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for b.err == nil {
+		if b.body == nil {
+			b.err = b.reopen()
+			continue
+		}
+		n, err := b.body.Read(p)
+		if n > 0 {
+			return b.take(p[:n])
+		}
+		if err != nil {
+			b.err = b.ended(err)
+		}
+	}
+	return 0, b.err
+}
+
+// take hashes what arrived, and hands it out unless it is the end of something
+// that is not what was asked for.
+func (b *blob) take(p []byte) (int, error) {
+	b.verifier.Hash().Write(p)
+	b.offset += int64(len(p))
+	if b.size >= 0 && b.offset >= b.size {
+		if b.err = b.verify(); b.err != nil && !errors.Is(b.err, io.EOF) {
+			return 0, b.err
+		}
+	}
+	return len(p), nil
+}
+
+// verify is io.EOF when all is there and right.
+func (b *blob) verify() error {
+	if b.size >= 0 && b.offset != b.size {
+		return b.failed(fmt.Errorf("%d bytes came, %d were promised", b.offset, b.size))
+	}
+	if got := b.verifier.Digest(); got != b.digest {
+		return b.failed(&digestError{want: b.digest, got: got})
+	}
+	return io.EOF
+}
+
+// ended judges the end of a connection: the blob's end, a break that can be
+// mended (nil), or an error.
+func (b *blob) ended(err error) error {
+	b.body.Close()
+	b.body = nil
+	if errors.Is(err, io.EOF) && (b.size < 0 || b.offset >= b.size) {
+		return b.verify()
+	}
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return b.broken(err)
+}
+
+// broken counts a break and waits. It returns nil to go on.
+func (b *blob) broken(cause error) error {
+	if err := b.ctx.Err(); err != nil {
+		return b.failed(err)
+	}
+	if b.offset-b.since >= progress {
+		b.failures = 0
+	}
+	b.failures++
+	b.since = b.offset
+	if b.failures >= b.client.retry.attempts {
+		return b.failed(fmt.Errorf("the connection broke at byte %d, %d times in a row: %w", b.offset, b.failures, cause))
+	}
+	if err := b.client.retry.wait(b.ctx, b.failures, 0, cause.Error()); err != nil {
+		return b.failed(err)
+	}
+	return nil
+}
+
+func (b *blob) reopen() error {
+	err := b.open()
+	var skip *skipError
+	if errors.As(err, &skip) {
+		return b.broken(skip.err)
+	}
+	return err
+}
+
+func (b *blob) failed(err error) error { return b.client.failed(b.repo, b.what(), err) }
+
+// Close lets go of the connection. It does not wait for the rest of the blob.
+func (b *blob) Close() error {
+	if b.err == nil {
+		b.err = errors.New("read after close")
+	}
+	if b.body == nil {
+		return nil
+	}
+	body := b.body
+	b.body = nil
+	return body.Close()
+}

@@ -1,0 +1,191 @@
+package upstream
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"syscall"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+)
+
+const attemptLogin = "log in"
+
+// An Error is a reading that failed: at which registry, in which repository,
+// what was attempted, and either the registry's answer or why there was none.
+type Error struct {
+	Registry   string
+	Repository string
+	Attempt    string // "get manifest v1", "get blob sha256:…", "list tags", "log in"
+	Status     int    // of the registry's answer; 0 if there was none, or none at fault
+	Code       string // the registry's own error code, such as MANIFEST_UNKNOWN
+	Message    string // and its message
+	Anonymous  bool   // no credentials were found for it
+	Err        error  // what went wrong when it was not the answer's status
+}
+
+func (e *Error) Error() string {
+	var why []string
+	if e.Status != 0 {
+		why = append(why, strings.TrimSpace(fmt.Sprintf("%d %s", e.Status, http.StatusText(e.Status))))
+	}
+	for _, s := range []string{e.Code, e.Message} {
+		if s != "" {
+			why = append(why, s)
+		}
+	}
+	if e.Err != nil {
+		why = append(why, e.Err.Error())
+	}
+	return fmt.Sprintf("registry %s: repository %s: %s: %s", e.Registry, e.Repository, e.Attempt, strings.Join(why, ": "))
+}
+
+// Unwrap gives the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Is lets errors.Is(err, fs.ErrNotExist) ask whether the registry has no such
+// thing. A registry that does not answer /v2/ as one is none of that.
+func (e *Error) Is(target error) bool {
+	if target != fs.ErrNotExist || e.Attempt == attemptLogin {
+		return false
+	}
+	switch e.Code {
+	case "MANIFEST_UNKNOWN", "NAME_UNKNOWN", "BLOB_UNKNOWN":
+		return true
+	}
+	return e.Status == http.StatusNotFound
+}
+
+// Hint says what to do about it.
+func (e *Error) Hint() string {
+	switch {
+	case errors.Is(e, fs.ErrNotExist):
+		return fmt.Sprintf("check the name: skopeo list-tags docker://%s/%s", e.login(), e.Repository)
+	case e.Status == http.StatusUnauthorized && e.Anonymous:
+		return fmt.Sprintf("no credentials were found for it (or there is no such repository): podman login %s, or name a file that has them with --authfile", e.login())
+	case e.Status == http.StatusUnauthorized:
+		return fmt.Sprintf("its credentials were refused (or there is no such repository): podman login %s again, or name a file that has them with --authfile", e.login())
+	case e.Status == http.StatusForbidden:
+		return fmt.Sprintf("the account may not read %s: ask for the right to, or podman login %s as someone who has it", e.Repository, e.login())
+	case e.Status == http.StatusTooManyRequests:
+		return fmt.Sprintf("wait, or podman login %s for a higher limit", e.login())
+	case e.Status == http.StatusNotFound:
+		return fmt.Sprintf("%s does not answer as a registry: check host and port", e.Registry)
+	case e.Err != nil:
+		return e.hintOfCause()
+	}
+	return ""
+}
+
+func (e *Error) hintOfCause() string {
+	var (
+		dns     *net.DNSError
+		unknown x509.UnknownAuthorityError
+		host    x509.HostnameError
+		invalid x509.CertificateInvalidError
+		record  tls.RecordHeaderError
+		stalled *stallError
+		hinted  interface{ Hint() string }
+	)
+	switch {
+	case errors.As(e.Err, &hinted):
+		return hinted.Hint()
+	case errors.As(e.Err, &unknown):
+		return fmt.Sprintf("trust the CA of %s: name its PEM file as the upstream's CA, or copy it to /etc/pki/ca-trust/source/anchors/ and run update-ca-trust (Debian: /usr/local/share/ca-certificates/*.crt, update-ca-certificates)", e.Registry)
+	case errors.As(e.Err, &host):
+		return "use a name that its certificate is for"
+	case errors.As(e.Err, &invalid):
+		return "check this machine's clock, and have the certificate renewed if it has expired"
+	case errors.As(e.Err, &record), speaksHTTP(e.Err):
+		return fmt.Sprintf("%s does not speak TLS there: check the port, or ask for plain HTTP", e.Registry)
+	case errors.As(e.Err, &dns) && dns.IsNotFound:
+		return fmt.Sprintf("no host has that name here: check the spelling and DNS (getent hosts %s), and HTTPS_PROXY if a proxy leads there", dns.Name)
+	case errors.Is(e.Err, syscall.ECONNREFUSED):
+		return fmt.Sprintf("nothing listens there: check the port of %s and that it runs, and HTTPS_PROXY if a proxy leads there", e.Registry)
+	case errors.As(e.Err, &stalled), errors.Is(e.Err, syscall.EHOSTUNREACH), errors.Is(e.Err, syscall.ENETUNREACH), errors.Is(e.Err, syscall.ETIMEDOUT):
+		return "check the network to it, and HTTPS_PROXY and NO_PROXY"
+	}
+	return ""
+}
+
+// login is the registry's name as people type it.
+func (e *Error) login() string {
+	if e.Registry == name.DefaultRegistry {
+		return "docker.io"
+	}
+	return e.Registry
+}
+
+func (c *Client) failed(repo name.Repository, attempt string, err error) *Error {
+	return &Error{Registry: c.Registry(), Repository: repo.RepositoryStr(), Attempt: attempt, Err: err}
+}
+
+// loginFailed makes an error of what the authenticating transport returned.
+func (c *Client) loginFailed(repo name.Repository, anonymous bool, err error) *Error {
+	return c.requestFailed(repo, anonymous, attemptLogin, err)
+}
+
+// requestFailed makes an error of a request without an answer. The request's
+// URL is left out: behind a redirect it bears a signature, which is a secret.
+func (c *Client) requestFailed(repo name.Repository, anonymous bool, attempt string, err error) *Error {
+	e := c.failed(repo, attempt, nil)
+	e.Anonymous = anonymous
+	var (
+		answer *transport.Error // from the token server, or the ping
+		conn   *connError
+		asked  *url.Error
+	)
+	switch {
+	case errors.As(err, &answer):
+		// A token may expire in the midst of reading; then this is still logging in.
+		e.Attempt, e.Status = attemptLogin, answer.StatusCode
+		if len(answer.Errors) > 0 {
+			e.Code, e.Message = string(answer.Errors[0].Code), oneLine(answer.Errors[0].Message)
+		}
+	case errors.As(err, &conn):
+		e.Err = conn.err
+	case errors.As(err, &asked):
+		e.Err = asked.Err
+	default:
+		// The transport's own words; its second line would be a token server's answer.
+		e.Err = errors.New(oneLine(err.Error()))
+	}
+	return e
+}
+
+// refused makes an error of an answer.
+func (c *Client) refused(repo name.Repository, anonymous bool, attempt string, resp *http.Response) *Error {
+	e := c.failed(repo, attempt, nil)
+	e.Anonymous, e.Status = anonymous, resp.StatusCode
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxDrain))
+	var answer struct {
+		Errors []struct{ Code, Message string }
+	}
+	if json.Unmarshal(body, &answer) == nil && len(answer.Errors) > 0 {
+		e.Code, e.Message = oneLine(answer.Errors[0].Code), oneLine(answer.Errors[0].Message)
+		return e
+	}
+	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); kind == "text/plain" {
+		e.Message = oneLine(string(body))
+	}
+	return e
+}
+
+// oneLine keeps other people's words from filling the screen.
+func oneLine(s string) string {
+	s, _, _ = strings.Cut(strings.TrimSpace(s), "\n")
+	if runes := []rune(s); len(runes) > 300 {
+		s = string(runes[:300]) + "…"
+	}
+	return s
+}

@@ -1,0 +1,270 @@
+package upstream
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/docker/docker-credential-helpers/client"
+	"github.com/docker/docker-credential-helpers/credentials"
+	"github.com/google/go-containerregistry/pkg/authn"
+)
+
+// Keychain finds credentials where podman and docker keep them. authFile, if
+// any, is the only file looked into; else $REGISTRY_AUTH_FILE is, if set; else
+// the first of these that has something for the registry:
+// ${XDG_RUNTIME_DIR}/containers/auth.json (/run/containers/UID/auth.json where
+// that variable is not set), ${XDG_CONFIG_HOME}/containers/auth.json,
+// ${DOCKER_CONFIG}/config.json, ~/.docker/config.json.
+//
+// Entries may name a namespace (quay.io/org); the longest that fits wins, as
+// containers-auth.json(5) says. Credential helpers are asked.
+//
+// go-containerregistry's own keychain is refused: it looks into docker's file
+// before podman's, knows no file by name, and matches no namespaces.
+//
+// The files are read when credentials are needed, so that logging in again
+// takes effect. A file that was named and is not there, and any that cannot be
+// understood, is an error then.
+func Keychain(authFile string) authn.Keychain {
+	return keychain{authFile: authFile, getenv: os.Getenv, uid: os.Getuid()}
+}
+
+type keychain struct {
+	authFile string
+	getenv   func(string) string
+	uid      int
+}
+
+// An AuthFileError is a credentials file that is of no use. It does not unwrap:
+// "no such file" is not "no such image".
+type AuthFileError struct {
+	File string
+	why  error
+}
+
+func (e *AuthFileError) Error() string {
+	why := e.why
+	var path *fs.PathError
+	if errors.As(why, &path) {
+		why = path.Err
+	}
+	return fmt.Sprintf("credentials file %s: %v", e.File, why)
+}
+
+// Hint says how to get one that is.
+func (e *AuthFileError) Hint() string {
+	if errors.Is(e.why, fs.ErrNotExist) {
+		return fmt.Sprintf("name the file that has the credentials with --authfile, or make it: podman login --authfile %s REGISTRY", e.File)
+	}
+	return fmt.Sprintf("check that it is readable and what podman or docker writes (jq . %s), or make it anew: podman login --authfile FILE REGISTRY", e.File)
+}
+
+// Resolve finds the credentials for a registry or repository.
+func (k keychain) Resolve(target authn.Resource) (authn.Authenticator, error) {
+	files, named := k.files()
+	for _, file := range files {
+		auth, err := resolveIn(file, target)
+		if !named && errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, &AuthFileError{File: file, why: err}
+		}
+		if auth != nil {
+			return authn.FromConfig(*auth), nil
+		}
+	}
+	return authn.Anonymous, nil
+}
+
+// files are those to look into, in order; named, if the user gave the one.
+func (k keychain) files() (files []string, named bool) {
+	if k.authFile != "" {
+		return []string{k.authFile}, true
+	}
+	if file := k.getenv("REGISTRY_AUTH_FILE"); file != "" {
+		return []string{file}, true
+	}
+	home := k.getenv("HOME")
+	runtime := fmt.Sprintf("/run/containers/%d", k.uid)
+	if dir := k.getenv("XDG_RUNTIME_DIR"); dir != "" {
+		runtime = filepath.Join(dir, "containers")
+	}
+	files = append(files, filepath.Join(runtime, "auth.json"))
+	if dir := k.getenv("XDG_CONFIG_HOME"); dir != "" {
+		files = append(files, filepath.Join(dir, "containers", "auth.json"))
+	} else if home != "" {
+		files = append(files, filepath.Join(home, ".config", "containers", "auth.json"))
+	}
+	if dir := k.getenv("DOCKER_CONFIG"); dir != "" {
+		files = append(files, filepath.Join(dir, "config.json"))
+	}
+	if home != "" {
+		files = append(files, filepath.Join(home, ".docker", "config.json"))
+	}
+	return files, false
+}
+
+// An authFile is what podman and docker have in common.
+type authFile struct {
+	Auths       map[string]authEntry `json:"auths"`
+	CredHelpers map[string]string    `json:"credHelpers"`
+	CredsStore  string               `json:"credsStore"`
+}
+
+type authEntry struct {
+	Auth          string `json:"auth"`
+	Username      string `json:"username"`
+	Password      string `json:"password"`
+	IdentityToken string `json:"identitytoken"`
+	RegistryToken string `json:"registrytoken"`
+}
+
+// resolveIn looks into one file; nil is nothing for target.
+func resolveIn(file string, target authn.Resource) (*authn.AuthConfig, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var f authFile
+	if err := json.Unmarshal(data, &f); err != nil {
+		return nil, fmt.Errorf("not a credentials file: %w", plainly(err))
+	}
+	host := canonicalHost(target.RegistryStr())
+	for key, helper := range f.CredHelpers {
+		if canonicalKey(key) == host {
+			return askHelper(helper, key)
+		}
+	}
+	for _, candidate := range candidates(host, target.String()) {
+		if entry, key, ok := f.lookup(candidate); ok {
+			auth, err := entry.config()
+			if err != nil {
+				return nil, fmt.Errorf("the entry for %s: %w", key, err)
+			}
+			if auth != nil {
+				return auth, nil
+			}
+		}
+	}
+	if f.CredsStore != "" {
+		return askHelper(f.CredsStore, dockerServer(host))
+	}
+	return nil, nil
+}
+
+// plainly takes the values out of a JSON error; they may be secrets.
+func plainly(err error) error {
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) {
+		return fmt.Errorf("the value at byte %d is of the wrong kind", wrong.Offset)
+	}
+	var syntax *json.SyntaxError
+	if errors.As(err, &syntax) {
+		return fmt.Errorf("malformed JSON at byte %d", syntax.Offset)
+	}
+	return errors.New("malformed JSON")
+}
+
+// candidates are the keys that fit a repository, the longest first.
+func candidates(host, repository string) []string {
+	_, path, _ := strings.Cut(repository, "/")
+	if path == "" || !strings.Contains(repository, "/") {
+		return []string{host}
+	}
+	var keys []string
+	for key := host + "/" + path; key != host; key = key[:strings.LastIndex(key, "/")] {
+		keys = append(keys, key)
+	}
+	return append(keys, host)
+}
+
+// lookup finds the entry for a candidate: one that is spelled so, before one
+// in docker's old manner ("https://index.docker.io/v1/").
+func (f authFile) lookup(candidate string) (authEntry, string, bool) {
+	if entry, ok := f.Auths[candidate]; ok {
+		return entry, candidate, true
+	}
+	for key, entry := range f.Auths {
+		if canonicalKey(key) == candidate {
+			return entry, key, true
+		}
+	}
+	return authEntry{}, "", false
+}
+
+// canonicalKey makes host[/namespace] of the ways to write it.
+func canonicalKey(key string) string {
+	bare := strings.TrimPrefix(strings.TrimPrefix(key, "https://"), "http://")
+	host, path, _ := strings.Cut(strings.TrimSuffix(bare, "/"), "/")
+	if bare != key && (path == "v1" || path == "v2") {
+		path = ""
+	}
+	if path == "" {
+		return canonicalHost(host)
+	}
+	return canonicalHost(host) + "/" + path
+}
+
+func canonicalHost(host string) string {
+	switch host {
+	case "index.docker.io", "registry-1.docker.io":
+		return "docker.io"
+	}
+	return host
+}
+
+// dockerServer is what docker calls a registry when it asks its helpers.
+func dockerServer(host string) string {
+	if host == "docker.io" {
+		return authn.DefaultAuthKey
+	}
+	return host
+}
+
+// config is what an entry says; nil if nothing, as where docker leaves an empty
+// entry beside a credential helper.
+func (e authEntry) config() (*authn.AuthConfig, error) {
+	c := authn.AuthConfig{
+		Username: e.Username, Password: e.Password,
+		IdentityToken: e.IdentityToken, RegistryToken: e.RegistryToken,
+	}
+	if e.Auth != "" {
+		decoded, err := base64.StdEncoding.DecodeString(strings.TrimSpace(e.Auth))
+		if err != nil {
+			decoded, err = base64.RawStdEncoding.DecodeString(strings.TrimSpace(e.Auth))
+		}
+		user, password, ok := strings.Cut(string(decoded), ":")
+		if err != nil || !ok {
+			return nil, errors.New(`"auth" is not the base64 of user:password`)
+		}
+		c.Username, c.Password = user, strings.TrimRight(password, "\x00")
+	}
+	if c == (authn.AuthConfig{}) {
+		return nil, nil
+	}
+	return &c, nil
+}
+
+// askHelper runs docker-credential-<name>.
+func askHelper(name, server string) (*authn.AuthConfig, error) {
+	if name == "" || strings.ContainsAny(name, `/\`) {
+		return nil, fmt.Errorf("%q is no name of a credential helper", name)
+	}
+	got, err := client.Get(client.NewShellProgramFunc("docker-credential-"+name), server)
+	switch {
+	case credentials.IsErrCredentialsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("credential helper docker-credential-%s, asked for %s: %s", name, server, oneLine(err.Error()))
+	case got.Username == "<token>":
+		return &authn.AuthConfig{IdentityToken: got.Secret}, nil
+	}
+	return &authn.AuthConfig{Username: got.Username, Password: got.Secret}, nil
+}

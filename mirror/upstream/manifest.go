@@ -1,0 +1,210 @@
+package upstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// maxManifest is what a manifest may weigh; the distribution specification
+// asks registries to take at least this much.
+const maxManifest = 4 << 20
+
+const (
+	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	dockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
+	dockerSchema1  = "application/vnd.docker.distribution.manifest.v1"
+)
+
+// acceptManifests is given as several header lines: some registries read a
+// joined one no further than the first comma.
+func acceptManifests() http.Header {
+	return http.Header{"Accept": {dockerManifest, dockerList, ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, "*/*"}}
+}
+
+// Resolve says what ref, a tag or a digest, stands for, without fetching it
+// where the registry allows that.
+// errors.Is(err, fs.ErrNotExist) when the registry has no such thing.
+func (c *Client) Resolve(ctx context.Context, repo, ref string) (ocispec.Descriptor, error) {
+	r, err := c.repository(repo)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	what := "resolve " + ref
+	resp, err := c.get(ctx, http.MethodHead, r, what, c.url(r, "manifests/"+ref), acceptManifests(), http.StatusOK)
+	if err != nil {
+		if !headRefused(err) {
+			return ocispec.Descriptor{}, err
+		}
+		desc, _, err := c.Manifest(ctx, repo, ref)
+		return desc, err
+	}
+	resp.Body.Close()
+	desc, ok := describe(resp, ref)
+	if !ok {
+		desc, _, err := c.Manifest(ctx, repo, ref)
+		return desc, err
+	}
+	return desc, nil
+}
+
+// headRefused says whether an error is about HEAD and not about what was asked for.
+func headRefused(err error) bool {
+	var e *Error
+	if !errors.As(err, &e) || e.Attempt == attemptLogin {
+		return false
+	}
+	switch e.Status {
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusNotImplemented:
+		return true
+	}
+	return false
+}
+
+// describe reads a descriptor from the headers of a HEAD, if they tell enough.
+func describe(resp *http.Response, ref string) (ocispec.Descriptor, bool) {
+	d, err := digest.Parse(resp.Header.Get("Docker-Content-Digest"))
+	if err != nil || resp.ContentLength < 0 || resp.ContentLength > maxManifest {
+		return ocispec.Descriptor{}, false
+	}
+	if want, err := digest.Parse(ref); err == nil && want != d {
+		return ocispec.Descriptor{}, false
+	}
+	mediaType, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if err != nil || vague(mediaType) {
+		return ocispec.Descriptor{}, false
+	}
+	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: resp.ContentLength}, true
+}
+
+// Manifest fetches what ref, a tag or a digest, stands for. The bytes hash to
+// ref when that is a digest, and otherwise to the digest that the registry
+// gives with them.
+// errors.Is(err, fs.ErrNotExist) when the registry has no such thing.
+func (c *Client) Manifest(ctx context.Context, repo, ref string) (ocispec.Descriptor, []byte, error) {
+	r, err := c.repository(repo)
+	if err != nil {
+		return ocispec.Descriptor{}, nil, err
+	}
+	what := "get manifest " + ref
+	resp, body, err := c.getWhole(ctx, r, what, c.url(r, "manifests/"+ref), acceptManifests(), maxManifest)
+	if err != nil {
+		return ocispec.Descriptor{}, nil, err
+	}
+	d, err := digestOf(body, ref, resp.Header.Get("Docker-Content-Digest"))
+	if err != nil {
+		return ocispec.Descriptor{}, nil, c.failed(r, what, err)
+	}
+	mediaType, err := mediaTypeOf(body, resp.Header.Get("Content-Type"))
+	if err != nil {
+		return ocispec.Descriptor{}, nil, c.failed(r, what, err)
+	}
+	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(body))}, body, nil
+}
+
+// getWhole gets a small document, again when the connection breaks within it.
+func (c *Client) getWhole(ctx context.Context, repo name.Repository, what, url string, header http.Header, limit int64) (*http.Response, []byte, error) {
+	for failures := 1; ; failures++ {
+		resp, err := c.get(ctx, http.MethodGet, repo, what, url, header, http.StatusOK)
+		if err != nil {
+			return nil, nil, err
+		}
+		body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+		resp.Body.Close()
+		switch {
+		case err == nil && int64(len(body)) > limit:
+			return nil, nil, c.failed(repo, what, fmt.Errorf("the answer is larger than %d bytes", limit))
+		case err == nil:
+			return resp, body, nil
+		case failures >= c.retry.attempts || ctx.Err() != nil:
+			return nil, nil, c.failed(repo, what, err)
+		}
+		if err := c.retry.wait(ctx, failures, 0, err.Error()); err != nil {
+			return nil, nil, c.failed(repo, what, err)
+		}
+	}
+}
+
+// A digestError says that content is not what its name promises.
+type digestError struct{ want, got digest.Digest }
+
+func (e *digestError) Error() string {
+	return fmt.Sprintf("the content hashes to %s and not to %s", e.got, e.want)
+}
+
+// Hint says where the fault is.
+func (e *digestError) Hint() string {
+	return "the upstream, or a proxy before it, serves damaged content: fetch it from another upstream, or tell its operator"
+}
+
+// digestOf verifies a body against ref, if that is a digest, else against what
+// the registry said, if it said anything.
+func digestOf(body []byte, ref, header string) (digest.Digest, error) {
+	want, err := digest.Parse(ref)
+	if err != nil {
+		want, err = digest.Parse(header)
+	}
+	if err != nil {
+		return digest.FromBytes(body), nil
+	}
+	if got := want.Algorithm().FromBytes(body); got != want {
+		return "", &digestError{want: want, got: got}
+	}
+	return want, nil
+}
+
+// mediaTypeOf trusts a telling Content-Type, else the body. Web servers that
+// hand out files as a registry know nothing better than JSON.
+func mediaTypeOf(body []byte, contentType string) (string, error) {
+	mediaType, _, err := mime.ParseMediaType(contentType)
+	if err != nil || vague(mediaType) {
+		mediaType = mediaTypeIn(body)
+	}
+	switch {
+	case mediaType == "":
+		return "", errors.New("the answer is no image manifest")
+	case strings.HasPrefix(mediaType, dockerSchema1):
+		return "", errors.New("the image is in Docker's schema 1, which nothing reads any more; have it pushed again")
+	}
+	return mediaType, nil
+}
+
+func vague(mediaType string) bool {
+	switch mediaType {
+	case "", "application/json", "application/octet-stream", "text/plain", "text/json":
+		return true
+	}
+	return false
+}
+
+// mediaTypeIn reads the media type from a manifest, or tells it by its fields.
+func mediaTypeIn(body []byte) string {
+	var m struct {
+		SchemaVersion int               `json:"schemaVersion"`
+		MediaType     string            `json:"mediaType"`
+		Manifests     []json.RawMessage `json:"manifests"`
+		Config        json.RawMessage   `json:"config"`
+	}
+	switch err := json.Unmarshal(body, &m); {
+	case err != nil:
+		return ""
+	case m.MediaType != "":
+		return m.MediaType
+	case m.SchemaVersion == 1:
+		return dockerSchema1 + "+json"
+	case m.Manifests != nil:
+		return ocispec.MediaTypeImageIndex
+	case m.Config != nil:
+		return ocispec.MediaTypeImageManifest
+	}
+	return ""
+}

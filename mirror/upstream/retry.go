@@ -1,0 +1,175 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	firstBackoff  = 500 * time.Millisecond
+	maxBackoff    = 30 * time.Second
+	maxRetryAfter = 2 * time.Minute // a registry that asks for hours is asked again and then given up on
+	maxDrain      = 64 << 10
+)
+
+// A retrier decides how long to wait before trying again.
+type retrier struct {
+	attempts int
+	sleep    func(context.Context, time.Duration) error
+	log      *slog.Logger
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// wait waits before the attempt that follows failures failed ones. after is
+// what the registry asked for, 0 if it did not ask.
+func (r *retrier) wait(ctx context.Context, failures int, after time.Duration, why string) error {
+	d := min(after, maxRetryAfter)
+	if d <= 0 {
+		d = min(firstBackoff<<min(failures-1, 10), maxBackoff)
+		d = d/2 + rand.N(d/2) // jitter: many clients of one registry must not come back together
+	}
+	r.log.WarnContext(ctx, "trying again", "in", d.Round(time.Millisecond), "attempt", failures+1, "of", r.attempts, "because", why)
+	return r.sleep(ctx, d)
+}
+
+// A retryTransport repeats requests that failed for reasons that pass. It sits
+// below authentication, so that the ping and the token are covered as well. It
+// returns the last answer, whatever that is.
+type retryTransport struct {
+	*retrier
+	inner http.RoundTripper
+}
+
+// A connError is a request that got no answer, as opposed to a bad one.
+type connError struct{ err error }
+
+func (e *connError) Error() string { return e.err.Error() }
+func (e *connError) Unwrap() error { return e.err }
+
+func (t *retryTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx := req.Context()
+	for failures := 1; ; failures++ {
+		resp, err := t.inner.RoundTrip(req)
+		again, after, why := verdict(resp, err)
+		if !again || failures >= t.attempts || ctx.Err() != nil {
+			if err != nil {
+				return nil, connErrorOf(err)
+			}
+			return resp, nil
+		}
+		if resp != nil {
+			_, _ = io.CopyN(io.Discard, resp.Body, maxDrain) // so that the connection can be used again
+			resp.Body.Close()
+		}
+		if err := t.wait(ctx, failures, after, why); err != nil {
+			return nil, connErrorOf(err)
+		}
+		if req, err = rewound(req); err != nil {
+			return nil, connErrorOf(err)
+		}
+	}
+}
+
+func connErrorOf(err error) error {
+	var refused *schemeError
+	if errors.As(err, &refused) {
+		return err // one of two schemes was not tried; the other's error is the interesting one
+	}
+	return &connError{err: err}
+}
+
+// rewound makes a request sendable again.
+func rewound(req *http.Request) (*http.Request, error) {
+	if req.Body == nil || req.Body == http.NoBody {
+		return req, nil
+	}
+	if req.GetBody == nil {
+		return nil, errors.New("a request body cannot be sent twice")
+	}
+	body, err := req.GetBody()
+	if err != nil {
+		return nil, err
+	}
+	req = req.Clone(req.Context())
+	req.Body = body
+	return req, nil
+}
+
+// verdict says whether what happened may pass, and when to ask again.
+func verdict(resp *http.Response, err error) (again bool, after time.Duration, why string) {
+	if err != nil {
+		return passing(err), 0, err.Error()
+	}
+	switch resp.StatusCode {
+	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,
+		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true, retryAfter(resp), resp.Status
+	}
+	return false, 0, ""
+}
+
+// passing says whether a failure to get an answer may pass by itself. A wrong
+// name, certificate or protocol does not.
+func passing(err error) bool {
+	var (
+		dns     *net.DNSError
+		cert    *tls.CertificateVerificationError
+		unknown x509.UnknownAuthorityError
+		host    x509.HostnameError
+		record  tls.RecordHeaderError
+		scheme  *schemeError
+	)
+	switch {
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return false
+	case errors.As(err, &cert), errors.As(err, &unknown), errors.As(err, &host),
+		errors.As(err, &record), errors.As(err, &scheme), speaksHTTP(err):
+		return false
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return false
+	}
+	return true
+}
+
+// speaksHTTP recognises a server without TLS; net/http has no type for it.
+func speaksHTTP(err error) bool {
+	return strings.Contains(err.Error(), "server gave HTTP response to HTTPS client")
+}
+
+// retryAfter reads the header in both its forms. A date is taken relative to
+// the server's own clock, if it tells.
+func retryAfter(resp *http.Response) time.Duration {
+	header := resp.Header.Get("Retry-After")
+	if seconds, err := strconv.Atoi(header); err == nil {
+		return time.Duration(min(max(seconds, 0), int(maxRetryAfter/time.Second))) * time.Second
+	}
+	at, err := http.ParseTime(header)
+	if err != nil {
+		return 0
+	}
+	now, err := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil {
+		now = time.Now()
+	}
+	return max(at.Sub(now), 0)
+}

@@ -1,0 +1,137 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+)
+
+// maxSessions bounds what is remembered: whoever may ask a pull-through
+// registry can ask for any number of names.
+const maxSessions = 1024
+
+// A session is an authenticated way to one repository. It renews its token by
+// itself.
+type session struct {
+	transport http.RoundTripper
+	anonymous bool
+}
+
+type sessions struct {
+	mu    sync.Mutex // guards slots
+	slots map[string]*sessionSlot
+}
+
+// A sessionSlot is held while its session is made, so that a repository that
+// many ask for at once is pinged once. It is a channel and no mutex, since
+// whoever waits must be able to leave.
+type sessionSlot struct {
+	held    chan struct{}
+	session *session // only touched by the holder
+}
+
+func (s *sessions) slot(key string) *sessionSlot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if slot, ok := s.slots[key]; ok {
+		return slot
+	}
+	if s.slots == nil || len(s.slots) >= maxSessions {
+		s.slots = make(map[string]*sessionSlot)
+	}
+	slot := &sessionSlot{held: make(chan struct{}, 1)}
+	s.slots[key] = slot
+	return slot
+}
+
+// drop forgets a session whose credentials were refused: they may have been
+// renewed since.
+func (s *sessions) drop(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.slots, key)
+}
+
+func (c *Client) session(ctx context.Context, repo name.Repository) (*session, error) {
+	slot := c.sessions.slot(repo.Name())
+	select {
+	case slot.held <- struct{}{}:
+		defer func() { <-slot.held }()
+	case <-ctx.Done():
+		return nil, c.failed(repo, attemptLogin, ctx.Err())
+	}
+	if slot.session != nil {
+		return slot.session, nil
+	}
+	auth, err := authn.Resolve(ctx, c.keychain, repo)
+	if err != nil {
+		return nil, c.failed(repo, attemptLogin, err)
+	}
+	anonymous := auth == authn.Anonymous
+	rt, err := transport.NewWithContext(ctx, c.registry, auth, c.base, []string{repo.Scope(transport.PullScope)})
+	if err != nil {
+		return nil, c.loginFailed(repo, anonymous, err)
+	}
+	slot.session = &session{transport: rt, anonymous: anonymous}
+	return slot.session, nil
+}
+
+// get sends one request about a repository and returns the answer if its
+// status is one of want. what names the attempt in errors.
+func (c *Client) get(ctx context.Context, method string, repo name.Repository, what, url string, header http.Header, want ...int) (*http.Response, error) {
+	s, err := c.session(ctx, repo)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, method, url, nil)
+	if err != nil {
+		return nil, c.failed(repo, what, err)
+	}
+	for key, values := range header {
+		req.Header[key] = values
+	}
+	client := http.Client{Transport: s.transport, CheckRedirect: followBare}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, c.requestFailed(repo, s.anonymous, what, err)
+	}
+	for _, status := range want {
+		if resp.StatusCode == status {
+			return resp, nil
+		}
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusUnauthorized {
+		c.sessions.drop(repo.Name())
+	}
+	return nil, c.refused(repo, s.anonymous, what, resp)
+}
+
+// followBare follows redirects without the credentials. The authenticating
+// transport puts them back where they belong, while storage behind a registry
+// refuses requests that bear both a signature and a token.
+func followBare(req *http.Request, via []*http.Request) error {
+	if len(via) >= 10 {
+		return errors.New("stopped after 10 redirects")
+	}
+	req.Header.Del("Authorization")
+	return nil
+}
+
+func (c *Client) url(repo name.Repository, path string) string {
+	scheme := "https"
+	if c.plain {
+		scheme = "http"
+	}
+	return scheme + "://" + c.registry.RegistryStr() + "/v2/" + repo.RepositoryStr() + "/" + path
+}
+
+// anonymous is the keychain that has no keys.
+type anonymous struct{}
+
+func (anonymous) Resolve(authn.Resource) (authn.Authenticator, error) { return authn.Anonymous, nil }

@@ -1,0 +1,126 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+)
+
+// newWire makes the transport that does the talking: proxies as the
+// environment says, the system's roots and those of caFile.
+func newWire(caFile string) (*http.Transport, error) {
+	wire := http.DefaultTransport.(*http.Transport).Clone()
+	wire.Proxy = http.ProxyFromEnvironment
+	wire.DisableCompression = true // a digest is of the bytes as they are sent
+	wire.MaxIdleConnsPerHost = 16
+	wire.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	if caFile == "" {
+		return wire, nil
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool()
+	}
+	pem, err := os.ReadFile(caFile)
+	if err != nil {
+		return nil, fmt.Errorf("CA file: %w", err)
+	}
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("CA file %s: no PEM certificate in it", caFile)
+	}
+	wire.TLSClientConfig.RootCAs = roots
+	return wire, nil
+}
+
+// A schemeGuard holds the scheme that was chosen. go-containerregistry tries
+// plain HTTP beside HTTPS for private and loopback addresses, and HTTPS beside
+// HTTP for insecure ones; neither is what was asked for.
+type schemeGuard struct {
+	plain     bool
+	host      string
+	userAgent string
+	inner     http.RoundTripper
+}
+
+type schemeError struct{ url string }
+
+func (e *schemeError) Error() string { return "not reading " + e.url + ": plain HTTP was not asked for" }
+
+func (g *schemeGuard) RoundTrip(req *http.Request) (*http.Response, error) {
+	redirected := req.Response != nil
+	refused := req.URL.Scheme == "http" && !g.plain ||
+		req.URL.Scheme == "https" && g.plain && req.URL.Host == g.host && !redirected
+	if refused {
+		return nil, &schemeError{url: req.URL.Scheme + "://" + req.URL.Host}
+	}
+	req = req.Clone(req.Context())
+	req.Header.Set("User-Agent", g.userAgent)
+	return g.inner.RoundTrip(req)
+}
+
+// A stallTransport breaks a connection that delivers no byte for limit, be it
+// before the answer or within its body. Time in which nobody reads the body
+// does not count.
+type stallTransport struct {
+	limit time.Duration
+	inner http.RoundTripper
+}
+
+type stallError struct{ limit time.Duration }
+
+func (e *stallError) Error() string { return fmt.Sprintf("the connection stalled: no byte for %s", e.limit) }
+
+func (t *stallTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(req.Context())
+	stalled := &stallError{limit: t.limit}
+	timer := time.AfterFunc(t.limit, func() { cancel(stalled) })
+	resp, err := t.inner.RoundTrip(req.WithContext(ctx))
+	timer.Stop()
+	if err != nil {
+		err = causeOf(ctx, err)
+		cancel(nil)
+		return nil, err
+	}
+	resp.Body = &stallBody{ReadCloser: resp.Body, ctx: ctx, cancel: cancel, timer: timer, limit: t.limit}
+	return resp, nil
+}
+
+type stallBody struct {
+	io.ReadCloser
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	timer  *time.Timer
+	limit  time.Duration
+}
+
+func (b *stallBody) Read(p []byte) (int, error) {
+	b.timer.Reset(b.limit)
+	n, err := b.ReadCloser.Read(p)
+	b.timer.Stop()
+	if err != nil && err != io.EOF {
+		err = causeOf(b.ctx, err)
+	}
+	return n, err
+}
+
+func (b *stallBody) Close() error {
+	b.timer.Stop()
+	err := b.ReadCloser.Close()
+	b.cancel(nil)
+	return err
+}
+
+// causeOf is err, or the stall that made it.
+func causeOf(ctx context.Context, err error) error {
+	var stalled *stallError
+	if errors.As(context.Cause(ctx), &stalled) {
+		return stalled
+	}
+	return err
+}
