@@ -1,0 +1,48 @@
+# make help lists the targets. Everything is built without cgo, as it is shipped.
+export CGO_ENABLED = 0
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+# The end-to-end tests are behind a build tag; with it, the tools below see them too.
+E2E_TAG := e2e
+
+# testdata is a package, but ./... passes over it.
+PACKAGES := ./... ./testdata
+
+SCRIPTS = .ci/run $(shell find testdata -type f -name '*.sh')
+
+.PHONY: help build test e2e bench lint run
+.DEFAULT_GOAL := help
+
+help: ## print this
+	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r target text; do \
+		printf '  %-12s %s\n' "$$target" "$$text"; done
+
+# -buildvcs=false: the version is in -X, and stamping fails where git distrusts the checkout's owner.
+build: ## build bin/appliance
+	go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o bin/appliance ./cmd/appliance
+
+test: ## vet, and all tests that need neither root nor other programs
+	go vet $(PACKAGES)
+	go test -timeout 5m ./...
+
+e2e: ## the tests that need root, podman, skopeo and a real systemd
+	testdata/e2e-needs.sh
+	go test -count=1 -v -tags $(E2E_TAG) -timeout 15m ./cmd/appliance/...
+
+bench: ## run the benchmarks
+	@packages=$$(grep -rl --include='*_test.go' '^func Benchmark' . | xargs -r -n 1 dirname | sort -u); \
+	if [ -z "$$packages" ]; then echo "no package has benchmarks" >&2; exit 1; fi; \
+	set -x; go test -run '^$$' -bench . -benchmem $$packages
+
+lint: ## gofmt, vet, staticcheck, shellcheck
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
+		echo "not formatted, gofmt -w does it:" >&2; echo "$$unformatted" >&2; exit 1; fi
+	go vet -tags $(E2E_TAG) $(PACKAGES)
+	go tool staticcheck -tags $(E2E_TAG) $(PACKAGES)
+	@command -v shellcheck >/dev/null || { echo "shellcheck is missing: apt-get install shellcheck" >&2; exit 1; }
+	shellcheck $(SCRIPTS)
+
+run: build ## do the main job on sample content, stay up until Ctrl-C (ONCE=1: exit)
+	go build -trimpath -buildvcs=false -o bin/sample-upstream ./cmd/sample-upstream
+	ONCE=$(ONCE) testdata/run.sh
