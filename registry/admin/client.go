@@ -78,31 +78,40 @@ func (c *Client) Close() {
 // Status says how the daemon is.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	var s Status
-	return s, c.json(ctx, c.http, http.MethodGet, "/api/v1/status", nil, &s)
+	err := c.json(ctx, c.http, http.MethodGet, "/api/v1/status", nil, &s)
+	return s, err
 }
 
 // GC collects, and returns when that has ended.
 func (c *Client) GC(ctx context.Context, q GCRequest) (GCResult, error) {
 	var r GCResult
-	return r, c.json(ctx, c.patient, http.MethodPost, "/api/v1/gc", q, &r)
+	err := c.json(ctx, c.patient, http.MethodPost, "/api/v1/gc", q, &r)
+	return r, err
 }
 
 // Users lists all users.
 func (c *Client) Users(ctx context.Context) ([]User, error) {
 	var us []User
-	return us, c.json(ctx, c.http, http.MethodGet, "/api/v1/users", nil, &us)
+	err := c.json(ctx, c.http, http.MethodGet, "/api/v1/users", nil, &us)
+	return us, err
 }
 
-// CreateUser creates a user; an *Error of status 409 says that there is one of that name.
-func (c *Client) CreateUser(ctx context.Context, u NewUser) (User, error) {
-	var made User
-	return made, c.json(ctx, c.http, http.MethodPost, "/api/v1/users", u, &made)
+// AddUser creates a user; an *Error of status 409 says that there is one of that name.
+func (c *Client) AddUser(ctx context.Context, name, role, password string) error {
+	return c.json(ctx, c.http, http.MethodPost, "/api/v1/users", newUser{Name: name, Role: role, Password: password}, nil)
+}
+
+// CheckPassword tells whether this is the user's password; it is not for a user who does not exist.
+func (c *Client) CheckPassword(ctx context.Context, name, password string) (bool, error) {
+	var a checkPasswordAnswer
+	path := "/api/v1/users/" + url.PathEscape(name) + "/check"
+	err := c.json(ctx, c.http, http.MethodPost, path, checkPasswordRequest{Password: password}, &a)
+	return a.Right, err
 }
 
 // ChangeUser changes role or password or both.
-func (c *Client) ChangeUser(ctx context.Context, name string, change UserChange) (User, error) {
-	var now User
-	return now, c.json(ctx, c.http, http.MethodPut, "/api/v1/users/"+url.PathEscape(name), change, &now)
+func (c *Client) ChangeUser(ctx context.Context, name string, change UserChange) error {
+	return c.json(ctx, c.http, http.MethodPut, "/api/v1/users/"+url.PathEscape(name), change, nil)
 }
 
 // DeleteUser removes a user.
@@ -206,7 +215,7 @@ func unreachable(base string, err error) error {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	case isDial && dial.Net == "unix" && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)):
-		return &unreachableError{fmt.Errorf("%w: %w", ErrNotRunning, dial), "start it: systemctl start appliance"}
+		return &unreachableError{fmt.Errorf("%w: %w", ErrNotRunning, dial), "start it: systemctl start appliance, or systemctl --user start appliance if it was installed without root"}
 	case isDial && dial.Net == "unix" && errors.Is(err, fs.ErrPermission):
 		return &unreachableError{dial, "run this as root, or as the user that the registry runs as"}
 	case isDial:

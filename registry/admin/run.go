@@ -5,8 +5,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -58,7 +60,7 @@ func (r *Run) check(ctx context.Context, kind, repo string, d digest.Digest) (bo
 // PutBlob sends the bytes of body, desc.Size of them, which the daemon verifies. It has let go
 // of body when it returns.
 func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, body io.Reader) error {
-	source := &source{r: body, closed: make(chan struct{})}
+	source := newSource(body)
 	req, err := r.client.request(ctx, http.MethodPut, r.path("blobs", desc.Digest.String())+named(repo), source)
 	if err != nil {
 		return err
@@ -72,9 +74,8 @@ func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor,
 	// The daemon can refuse (no such run, no room) before gigabytes are on their way.
 	req.Header.Set("Expect", "100-continue")
 	err = r.client.do(r.client.http, req, nil)
-	<-source.closed
-	if source.err != nil {
-		return fmt.Errorf("read blob %s: %w", desc.Digest, source.err)
+	if failed := source.wait(); failed != nil {
+		return fmt.Errorf("read blob %s: %w", desc.Digest, failed)
 	}
 	return err
 }
@@ -118,13 +119,22 @@ func named(repo string) string { return "?repository=" + url.QueryEscape(repo) }
 // as one of the connection, and tells when net/http has let go of it: that may be after Do has
 // returned, and the caller may then read on or close what it gave us.
 type source struct {
-	r      io.Reader
-	err    error // read after closed
-	closed chan struct{}
-	done   bool
+	closed chan struct{} // closed when net/http will not read any more
+
+	mu   sync.Mutex // guards what follows; held while r is read, so that Close waits for it
+	r    io.Reader
+	done bool
+	err  error
 }
 
+func newSource(r io.Reader) *source { return &source{r: r, closed: make(chan struct{})} }
+
 func (s *source) Read(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.done {
+		return 0, fs.ErrClosed
+	}
 	n, err := s.r.Read(p)
 	if err != nil && err != io.EOF {
 		s.err = err
@@ -132,11 +142,21 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close is called by net/http once, or by PutBlob if there is nothing to send.
+// Close is called by net/http, maybe more than once, or by PutBlob if there is nothing to send.
 func (s *source) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if !s.done {
 		s.done = true
 		close(s.closed)
 	}
 	return nil
+}
+
+// wait returns the reader's own error when net/http has let go of it.
+func (s *source) wait() error {
+	<-s.closed
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
 }

@@ -1,0 +1,36 @@
+package registry
+
+import (
+	"encoding/pem"
+	"net/http"
+	"os"
+)
+
+// caFile serves the certificates in the file at path, and nothing else that may be in it: someone
+// keeps the key in the same file some day. It is read at each request, so a new CA needs no restart.
+func caFile(path string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if path == "" {
+			http.Error(w, "the CA of this registry is not kept here; ask whoever runs it", http.StatusNotFound)
+			return
+		}
+		data, err := os.ReadFile(path)
+		certificates := certificatesIn(data)
+		if err != nil || len(certificates) == 0 {
+			http.Error(w, "the CA certificate cannot be read; the registry's configuration names it as tls.ca", http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/x-x509-ca-cert")
+		_, _ = w.Write(certificates) // a client that went away needs no answer
+	})
+}
+
+func certificatesIn(data []byte) []byte {
+	var out []byte
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "CERTIFICATE" {
+			out = append(out, pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes})...)
+		}
+	}
+	return out
+}

@@ -1,0 +1,171 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/auth"
+	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/registry/console"
+	"github.com/mirror-appliance/appliance/registry/oci"
+	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/updates"
+	"github.com/mirror-appliance/appliance/tlsgen"
+)
+
+// daemon is everything that is open while the registry runs.
+type daemon struct {
+	cfg     *config.Config
+	version string
+	started time.Time
+	log     *slog.Logger
+	access  *slog.Logger
+	given   Options
+
+	store     *store.Store
+	tls       *tlsgen.Manager
+	auth      *auth.Authenticator
+	api       *oci.API
+	collector *collector
+	metrics   *metrics
+	health    *health
+	admin     *admin.Handler
+
+	closers []func() error // in the order of opening
+}
+
+// open opens the rooms, in the order in which they depend on each other. ctx must not end
+// before close.
+func open(ctx context.Context, cfg *config.Config, o Options) (*daemon, error) {
+	d := &daemon{cfg: cfg, version: o.Version, started: time.Now(), log: o.Log, access: o.AccessLog, given: o}
+	for _, step := range []func(context.Context) error{d.openStore, d.openTLS, d.openAPI, d.openJobs} {
+		if err := step(ctx); err != nil {
+			return nil, errors.Join(err, d.close())
+		}
+	}
+	return d, nil
+}
+
+// close closes the rooms in the reverse order of opening.
+func (d *daemon) close() error {
+	var errs []error
+	for _, c := range slices.Backward(d.closers) {
+		errs = append(errs, c())
+	}
+	d.closers = nil
+	return errors.Join(errs...)
+}
+
+func (d *daemon) onClose(c func() error) { d.closers = append(d.closers, c) }
+
+func (d *daemon) openStore(ctx context.Context) error {
+	s, err := store.Open(ctx, store.Options{Database: d.cfg.Database, Storage: d.cfg.Storage, Log: d.log})
+	if err != nil {
+		return fmt.Errorf("open the store: %w", err)
+	}
+	d.store = s
+	d.onClose(s.Close)
+	d.auth = auth.New(users{s})
+	d.auth.Log = d.log
+	return nil
+}
+
+func (d *daemon) openTLS(ctx context.Context) error {
+	t := d.cfg.TLS
+	var ca *tlsgen.CA
+	if t.CAKey != "" {
+		var err error
+		if ca, err = tlsgen.LoadCA(t.CA, t.CAKey); err != nil {
+			return fmt.Errorf("load the CA: %w", err)
+		}
+	}
+	m, err := tlsgen.NewManager(ctx, tlsgen.Options{
+		Names: []string{d.cfg.Hostname}, CA: ca, CertFile: t.Certificate, KeyFile: t.Key, StateDir: t.State, Log: d.log,
+	})
+	if err != nil {
+		return fmt.Errorf("prepare the certificate: %w", err)
+	}
+	d.tls = m
+	d.onClose(m.Close)
+	return nil
+}
+
+// openAPI opens /v2, with pull-through below it if the configuration names upstreams.
+func (d *daemon) openAPI(ctx context.Context) error {
+	upstream, err := d.openUpstreams()
+	if err != nil {
+		return err
+	}
+	secret, err := d.store.Secret(ctx, "upload-state")
+	if err != nil {
+		return fmt.Errorf("read the secret that signs upload states: %w", err)
+	}
+	d.api, err = oci.New(ctx, oci.Options{Store: d.store, Upstream: upstream, Secret: secret, Log: d.log})
+	if err != nil {
+		return fmt.Errorf("open the registry API: %w", err)
+	}
+	d.onClose(d.api.Close)
+	return nil
+}
+
+func (d *daemon) openJobs(context.Context) error {
+	d.collector = newCollector(d.store, d.cfg.GC.GracePeriod, d.log)
+	d.health = newHealth(d)
+	d.metrics = newMetrics(d)
+	d.admin = admin.NewHandler(admin.Options{Store: d.store, Auth: d.auth, Collect: d.collector.collect, Status: d.status, Log: d.log})
+	return nil
+}
+
+func (d *daemon) status(ctx context.Context) (admin.Status, error) {
+	held, err := d.store.Stats(ctx)
+	if err != nil {
+		return admin.Status{}, fmt.Errorf("count what the store holds: %w", err)
+	}
+	services, healthy := d.health.report(ctx)
+	return admin.Status{
+		Version: d.version, Address: d.cfg.Address(), Started: d.started,
+		Healthy: healthy, Services: services, Certificate: d.tls.NotAfter(), LastGC: d.collector.last.Load(),
+		Store: admin.Stats{
+			Repositories: held.Repositories, Manifests: held.Manifests, Tags: held.Tags,
+			Blobs: held.Blobs, BlobBytes: held.BlobBytes, Users: held.Users,
+		},
+	}, nil
+}
+
+// public is what the TLS listeners serve.
+func (d *daemon) public() http.Handler {
+	administer := func(*http.Request) auth.Action { return auth.Administer }
+	mux := http.NewServeMux()
+	mux.Handle("/api/v1/", d.auth.Require(administer, named(d.admin), admin.Denied))
+	mux.Handle(updates.Path, updates.Handler())
+	mux.Handle("GET /health/instance", d.health)
+	mux.Handle("GET /metrics", d.metrics.handler(d.log))
+	mux.Handle("GET /ca.crt", caFile(d.cfg.TLS.CA))
+	mux.Handle("/", console.Handler(d.cfg.Address()))
+	v2 := d.auth.Require(oci.Action, named(d.api), oci.Denied)
+
+	// A page that a browser has open elsewhere must not act with the login that the browser
+	// remembers for us. Requests of other programs are none of this protection's business.
+	return d.observe("", http.NewCrossOriginProtection().Handler(route(v2, mux)))
+}
+
+// local is what the control socket serves. Its file mode is the login.
+func (d *daemon) local() http.Handler { return d.observe("local", d.admin) }
+
+// route keeps /v2 away from ServeMux, which would answer a doubled slash with a redirect and not with
+// the error that the distribution specification wants.
+func route(v2, others http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if isV2(r.URL.Path) {
+			v2.ServeHTTP(w, r)
+			return
+		}
+		others.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,172 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	checkLimit = 5 * time.Second
+	// leastFree is how much room the storage must have. With less, pushes are about to fail.
+	leastFree = 64 << 20
+)
+
+// health answers /health/instance. The services have Quay's names, since scripts look for them;
+// each is really checked, by what does that service's work here.
+type health struct {
+	checks []check
+	log    *slog.Logger
+	one    sync.Mutex // held during a report, so that a flood of questions is not a flood of checks
+}
+
+type check struct {
+	service string
+	run     func(ctx context.Context) error
+	// vital is what a restart might mend. The watchdog looks at nothing else: to restart a
+	// registry because its disk is full would end the pulls that still work.
+	vital bool
+}
+
+func newHealth(d *daemon) *health {
+	return &health{log: d.log, checks: []check{
+		{"auth", d.checkAuth, true},
+		{"database", func(ctx context.Context) error { return d.store.Check(ctx)["database"] }, true},
+		{"disk_space", d.checkStorage, false},
+		{"registry_gunicorn", d.checkAPI, true},
+		{"service_key", d.checkCertificate, false},
+		{"web_gunicorn", d.checkControl, true},
+	}}
+}
+
+func (d *daemon) checkAuth(ctx context.Context) error {
+	_, _, err := users{d.store}.Lookup(ctx, "init")
+	return err
+}
+
+func (d *daemon) checkStorage(ctx context.Context) error {
+	if err := d.store.Check(ctx)["storage"]; err != nil {
+		return err
+	}
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(d.cfg.Storage, &fs); err != nil {
+		return fmt.Errorf("look at the room in %s: %w", d.cfg.Storage, err)
+	}
+	if free := fs.Bavail * uint64(fs.Bsize); free < leastFree {
+		return fmt.Errorf("only %d bytes are free in %s", free, d.cfg.Storage)
+	}
+	return nil
+}
+
+// checkAPI asks /v2/ as a client would, past the login.
+func (d *daemon) checkAPI(ctx context.Context) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "/v2/", http.NoBody)
+	if err != nil {
+		return err
+	}
+	w := &statusOnly{header: http.Header{}}
+	d.api.ServeHTTP(w, r)
+	if w.status != http.StatusOK {
+		return fmt.Errorf("/v2/ answers %d", w.status)
+	}
+	return nil
+}
+
+func (d *daemon) checkCertificate(context.Context) error {
+	until := d.tls.NotAfter()
+	if until.IsZero() {
+		return errors.New("there is no certificate")
+	}
+	if time.Now().After(until) {
+		return fmt.Errorf("the certificate expired on %s", until.Format(time.RFC3339))
+	}
+	return nil
+}
+
+func (d *daemon) checkControl(ctx context.Context) error {
+	c, err := new(net.Dialer).DialContext(ctx, "unix", d.cfg.ControlSocket)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+// report runs all checks. Why one fails is logged, not told: the question needs no login.
+func (h *health) report(ctx context.Context) (services map[string]bool, healthy bool) {
+	h.one.Lock()
+	defer h.one.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, checkLimit)
+	defer cancel()
+	services, healthy = map[string]bool{}, true
+	for _, c := range h.checks {
+		err := c.run(ctx)
+		services[c.service] = err == nil
+		if err != nil {
+			healthy = false
+			h.log.Warn("health check failed", "service", c.service, "error", err)
+		}
+	}
+	return services, healthy
+}
+
+// alive is for the watchdog.
+func (h *health) alive(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, checkLimit)
+	defer cancel()
+	for _, c := range h.checks {
+		if !c.vital {
+			continue
+		}
+		if err := c.run(ctx); err != nil {
+			return fmt.Errorf("%s: %w", c.service, err)
+		}
+	}
+	return nil
+}
+
+// instance is the answer, to the letter as Quay gives it.
+type instance struct {
+	Data struct {
+		Services map[string]bool `json:"services"`
+	} `json:"data"`
+	StatusCode int `json:"status_code"`
+}
+
+func (h *health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	services, healthy := h.report(r.Context())
+	var a instance
+	a.Data.Services, a.StatusCode = services, http.StatusOK
+	if !healthy {
+		a.StatusCode = http.StatusServiceUnavailable
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(a.StatusCode)
+	_ = json.NewEncoder(w).Encode(a) // a client that went away needs no answer
+}
+
+// statusOnly is a ResponseWriter that keeps the status and nothing else.
+type statusOnly struct {
+	header http.Header
+	status int
+}
+
+func (w *statusOnly) Header() http.Header { return w.header }
+
+func (w *statusOnly) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+}
+
+func (w *statusOnly) Write(p []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	return len(p), nil
+}

@@ -1,0 +1,104 @@
+// Package registry is the daemon: it opens the store, mounts the rooms' handlers, runs the jobs,
+// and drains when it is told to stop.
+//
+// Everything is wired in this package, from top to bottom and by constructor arguments; the
+// rooms know nothing of each other. A framework for dependency injection and a plug-in
+// registry were refused: what runs is what open and handlers below say.
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/systemd"
+)
+
+// Options are what the configuration file does not say.
+type Options struct {
+	Log       *slog.Logger   // nil: discard
+	AccessLog *slog.Logger   // one line a request; nil: none
+	Listeners []net.Listener // to serve TLS on; none: listen as the configuration says
+	Version   string
+}
+
+// Run serves until ctx ends and then drains: requests under way have 30 seconds to finish.
+// Whatever ends it, all that it started has ended when it returns.
+func Run(ctx context.Context, cfg *config.Config, o Options) error {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	// The rooms outlive ctx, since requests go on while draining. They end with close.
+	d, err := open(context.WithoutCancel(ctx), cfg, o)
+	if err != nil {
+		return errors.Join(err, closeAll(o.Listeners))
+	}
+	return errors.Join(d.serve(ctx), d.close())
+}
+
+func (d *daemon) serve(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx) // ends with ctx and with the first that fails
+	servers, err := d.listen(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range servers {
+		g.Go(func() error { return s.serve() })
+	}
+	g.Go(func() error { return d.collector.schedule(ctx, d.cfg.GC.Interval) })
+	g.Go(func() error { return systemd.Watchdog(ctx, d.health.alive) })
+	g.Go(func() error {
+		<-ctx.Done()
+		d.drain(ctx, servers)
+		return nil
+	})
+	d.log.Info("ready", "address", d.cfg.Address(), "version", d.version, "listening", addresses(servers))
+	d.notify("ready", systemd.NotifyReady)
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// drain lets requests under way finish, all servers at once.
+func (d *daemon) drain(ctx context.Context, servers []*server) {
+	d.notify("stopping", systemd.NotifyStopping)
+	d.log.Info("draining", "limit", drainLimit)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainLimit)
+	defer cancel()
+	var g errgroup.Group
+	for _, s := range servers {
+		g.Go(func() error { return s.drain(ctx) })
+	}
+	if err := g.Wait(); err != nil {
+		d.log.Warn("requests were cut off", "error", err)
+	}
+}
+
+// notify tells systemd. A daemon that cannot do that can serve all the same.
+func (d *daemon) notify(what string, tell func() error) {
+	if err := tell(); err != nil {
+		d.log.Warn("systemd could not be told", "state", what, "error", err)
+	}
+}
+
+func closeAll(ls []net.Listener) error {
+	var errs []error
+	for _, l := range ls {
+		errs = append(errs, l.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func addresses(servers []*server) []string {
+	var all []string
+	for _, s := range servers {
+		all = append(all, fmt.Sprintf("%s:%s", s.listener.Addr().Network(), s.listener.Addr()))
+	}
+	return all
+}

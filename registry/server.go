@@ -1,0 +1,117 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/mirror-appliance/appliance/registry/admin"
+)
+
+const (
+	drainLimit = 30 * time.Second
+	// window is what a client may send ahead of our reading, a connection and a stream. With
+	// Go's 1 MiB an upload over a link of 40 ms crawls at a sixth of what it does with this.
+	window = 16 << 20
+)
+
+// server is an http.Server on one listener.
+type server struct {
+	http     *http.Server
+	listener net.Listener
+	tls      bool
+}
+
+// listen opens the listeners that were not given, and makes the servers of all of them.
+func (d *daemon) listen(ctx context.Context) ([]*server, error) {
+	public := d.given.Listeners
+	if len(public) == 0 {
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", d.cfg.Listen)
+		if err != nil {
+			return nil, listenError(d.cfg.Listen, err)
+		}
+		public = []net.Listener{l}
+	}
+	control, err := admin.Listen(ctx, d.cfg.ControlSocket)
+	if err != nil {
+		return nil, errors.Join(err, closeAll(public))
+	}
+	servers := []*server{{http: newServer(d.local(), d.log), listener: control}}
+	handler := d.public()
+	for _, l := range public {
+		s := newServer(handler, d.log)
+		s.TLSConfig = d.tls.TLSConfig()
+		servers = append(servers, &server{http: s, listener: l, tls: true})
+	}
+	return servers, nil
+}
+
+func newServer(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler: h,
+		// No bound on the time of a whole request: a blob takes as long as it takes.
+		ReadHeaderTimeout: 15 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		HTTP2: &http.HTTP2Config{
+			MaxReceiveBufferPerConnection: window,
+			MaxReceiveBufferPerStream:     window,
+			// A peer that went away without a word is noticed, and its streams end.
+			SendPingTimeout: time.Minute,
+		},
+		// What net/http logs is the noise of clients: scanners, health checks of load
+		// balancers, those that do not trust our CA. Panics do not come here, see observe.
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
+
+func (s *server) serve() error {
+	var err error
+	if s.tls {
+		err = s.http.ServeTLS(s.listener, "", "")
+	} else {
+		err = s.http.Serve(s.listener)
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serve on %s: %w", s.listener.Addr(), err)
+}
+
+// drain waits for requests under way until ctx ends, and then cuts them off.
+func (s *server) drain(ctx context.Context) error {
+	if err := s.http.Shutdown(ctx); err != nil {
+		return errors.Join(fmt.Errorf("drain %s: %w", s.listener.Addr(), err), s.http.Close())
+	}
+	return nil
+}
+
+// hinted is an error with what to do about it.
+type hinted struct {
+	err  error
+	hint string
+}
+
+func (e *hinted) Error() string { return e.err.Error() }
+func (e *hinted) Unwrap() error { return e.err }
+func (e *hinted) Hint() string  { return e.hint }
+
+func listenError(address string, err error) error {
+	err = fmt.Errorf("listen on %s: %w", address, err)
+	_, port, _ := net.SplitHostPort(address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return &hinted{err, fmt.Sprintf("another program listens there: find it with ss -ltnp 'sport = :%s' and stop it, or choose another port", port)}
+	case errors.Is(err, os.ErrPermission):
+		return &hinted{err, "ports below 1024 are for root: choose a higher one, or let systemd do the listening"}
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return &hinted{err, "this host has no such address: write ':" + port + "' to listen on all that it has"}
+	}
+	return err
+}
