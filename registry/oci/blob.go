@@ -1,0 +1,79 @@
+package oci
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/registry/store"
+)
+
+// getBlob sends a blob, or the part of it that Range asks for. http.ServeContent gets the *os.File
+// itself, so that over plain TCP the kernel does the copying.
+func (a *API) getBlob(w http.ResponseWriter, r *http.Request, t target) error {
+	blob, err := a.store.OpenBlob(r.Context(), t.repo, t.digest)
+	if err == nil {
+		defer blob.Close()
+		return serveBlob(w, r, t.digest, blob.Size, blob.File)
+	}
+	if errors.Is(err, store.ErrNotFound) && a.pulledThrough(t.repo) {
+		rc, size, err := a.upstream.Blob(r.Context(), t.repo, t.digest)
+		if err != nil {
+			return aboutBlob.explain(err)
+		}
+		defer rc.Close()
+		return serveBlob(w, r, t.digest, size, rc)
+	}
+	return aboutBlob.explain(err)
+}
+
+// headBlob is how clients that push find out what they need not send. The store remembers that it
+// was asked: collection leaves the blob alone for the time that a push takes.
+func (a *API) headBlob(w http.ResponseWriter, r *http.Request, t target) error {
+	size, err := a.store.StatBlob(r.Context(), t.repo, t.digest)
+	if errors.Is(err, store.ErrNotFound) && a.pulledThrough(t.repo) {
+		var rc io.ReadSeekCloser
+		if rc, size, err = a.upstream.Blob(r.Context(), t.repo, t.digest); err == nil {
+			rc.Close()
+		}
+	}
+	if err != nil {
+		return aboutBlob.explain(err)
+	}
+	h := w.Header()
+	setBlobHeaders(h, t.digest)
+	if matches(r.Header.Values("If-None-Match"), t.digest) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	h.Set("Accept-Ranges", "bytes")
+	h.Set("Content-Length", strconv.FormatInt(size, 10))
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+func serveBlob(w http.ResponseWriter, r *http.Request, d digest.Digest, size int64, content io.ReadSeeker) error {
+	if size == 0 {
+		r.Header.Del("Range") // which no part of nothing could satisfy
+	}
+	// ServeContent would refuse a range in plain text. If-Range means to ignore a Range for other content.
+	if r.Header.Get("If-Range") == "" || r.Header.Get("If-Range") == etag(d) {
+		if err := checkRange(r.Header.Get("Range"), size); err != nil {
+			return err
+		}
+	}
+	setBlobHeaders(w.Header(), d)
+	http.ServeContent(w, r, "", time.Time{}, content)
+	return nil
+}
+
+func setBlobHeaders(h http.Header, d digest.Digest) {
+	setVersion(h)
+	setDigest(h, d)
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("X-Content-Type-Options", "nosniff")
+}

@@ -1,0 +1,144 @@
+package oci
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/distribution/distribution/v3"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/registry/store"
+)
+
+// unsupported is what the App would use to read blobs. The front handler does that.
+type unsupported struct{}
+
+func (unsupported) Enumerate(context.Context, func(digest.Digest) error) error {
+	return distribution.ErrUnsupported
+}
+
+func (unsupported) Stat(context.Context, digest.Digest) (ocispec.Descriptor, error) {
+	return ocispec.Descriptor{}, distribution.ErrUnsupported
+}
+
+func (unsupported) Get(context.Context, digest.Digest) ([]byte, error) {
+	return nil, distribution.ErrUnsupported
+}
+
+func (unsupported) Open(context.Context, digest.Digest) (io.ReadSeekCloser, error) {
+	return nil, distribution.ErrUnsupported
+}
+
+func (unsupported) Put(context.Context, string, []byte) (ocispec.Descriptor, error) {
+	return ocispec.Descriptor{}, distribution.ErrUnsupported
+}
+
+func (unsupported) ServeBlob(context.Context, http.ResponseWriter, *http.Request, digest.Digest) error {
+	return distribution.ErrUnsupported
+}
+
+// blobs takes uploads of one repository, mounts and deletes.
+type blobs struct {
+	unsupported
+	*repository
+}
+
+// Create mounts a blob, if that is asked for and it is there, or begins an upload.
+func (b *blobs) Create(ctx context.Context, options ...distribution.BlobCreateOption) (distribution.BlobWriter, error) {
+	x := exchangeFrom(ctx)
+	var o distribution.CreateOptions
+	for _, option := range options {
+		if err := option.Apply(&o); err != nil {
+			return nil, x.fail(aboutUpload, err)
+		}
+	}
+	if from := o.Mount.From; o.Mount.ShouldMount {
+		size, err := b.store.MountBlob(ctx, b.name.Name(), from.Name(), from.Digest())
+		if err == nil {
+			return nil, distribution.ErrBlobMounted{From: from, Descriptor: ocispec.Descriptor{
+				MediaType: octetStream, Digest: from.Digest(), Size: size}}
+		}
+		var invalid *store.InvalidError // a repository name that only distribution allows, say
+		if !errors.Is(err, store.ErrNotFound) && !errors.As(err, &invalid) {
+			return nil, x.fail(aboutBlob, fmt.Errorf("mount blob: %w", err))
+		}
+	}
+	upload, err := b.store.NewUpload(ctx, b.name.Name())
+	if err != nil {
+		return nil, x.fail(aboutUpload, fmt.Errorf("begin upload: %w", err))
+	}
+	x.upload = upload
+	return &writer{Upload: upload, x: x}, nil
+}
+
+// Resume takes up a session. A chunk that begins elsewhere than where the session stands is refused here,
+// because the App looks at Content-Range only of requests that have a Content-Length.
+func (b *blobs) Resume(ctx context.Context, id string) (distribution.BlobWriter, error) {
+	x := exchangeFrom(ctx)
+	upload, err := b.store.ResumeUpload(ctx, b.name.Name(), id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, distribution.ErrBlobUploadUnknown
+	}
+	if err != nil {
+		return nil, x.fail(aboutUpload, fmt.Errorf("resume upload: %w", err))
+	}
+	x.upload = upload
+	if x.start != nil && *x.start != upload.Size() {
+		return nil, x.fail(aboutUpload, errRange(
+			fmt.Sprintf("the upload stands at %d bytes, the chunk begins at %d", upload.Size(), *x.start), upload.Size(), x.location))
+	}
+	return &writer{Upload: upload, x: x}, nil
+}
+
+func (b *blobs) Delete(ctx context.Context, d digest.Digest) error {
+	err := b.store.DeleteBlob(ctx, b.name.Name(), d)
+	if errors.Is(err, store.ErrNotFound) {
+		return distribution.ErrBlobUnknown
+	}
+	if err != nil {
+		return exchangeFrom(ctx).fail(aboutBlob, fmt.Errorf("delete blob: %w", err))
+	}
+	return nil
+}
+
+// writer is an upload session that notes what goes wrong.
+type writer struct {
+	*store.Upload
+	x *exchange
+}
+
+func (w *writer) Write(p []byte) (int, error) {
+	n, err := w.Upload.Write(p)
+	if err != nil {
+		w.x.fail(aboutUpload, err)
+	}
+	return n, err
+}
+
+func (w *writer) ReadFrom(r io.Reader) (int64, error) {
+	n, err := w.Upload.ReadFrom(r)
+	if err != nil {
+		w.x.fail(aboutUpload, err)
+	}
+	return n, err
+}
+
+func (w *writer) Commit(ctx context.Context, want ocispec.Descriptor) (ocispec.Descriptor, error) {
+	size, err := w.Upload.Commit(ctx, want.Digest)
+	if err != nil {
+		return ocispec.Descriptor{}, w.x.fail(words{absent: codeUploadUnknown, invalid: codeDigestInvalid}, err)
+	}
+	return ocispec.Descriptor{MediaType: octetStream, Digest: want.Digest, Size: size}, nil
+}
+
+func (w *writer) Cancel(ctx context.Context) error {
+	err := w.Upload.Cancel(ctx)
+	if err != nil {
+		w.x.fail(aboutUpload, fmt.Errorf("cancel upload: %w", err))
+	}
+	return err
+}

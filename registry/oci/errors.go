@@ -1,0 +1,201 @@
+package oci
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/mirror-appliance/appliance/registry/auth"
+	"github.com/mirror-appliance/appliance/registry/store"
+)
+
+// The error codes of the specification, and two that docker's list adds to them.
+const (
+	codeBlobUnknown         = "BLOB_UNKNOWN"
+	codeUploadInvalid       = "BLOB_UPLOAD_INVALID"
+	codeUploadUnknown       = "BLOB_UPLOAD_UNKNOWN"
+	codeDigestInvalid       = "DIGEST_INVALID"
+	codeManifestBlobUnknown = "MANIFEST_BLOB_UNKNOWN"
+	codeManifestInvalid     = "MANIFEST_INVALID"
+	codeManifestUnknown     = "MANIFEST_UNKNOWN"
+	codeNameInvalid         = "NAME_INVALID"
+	codeNameUnknown         = "NAME_UNKNOWN"
+	codeSizeInvalid         = "SIZE_INVALID"
+	codeUnauthorized        = "UNAUTHORIZED"
+	codeDenied              = "DENIED"
+	codeUnsupported         = "UNSUPPORTED"
+	codeUnknown             = "UNKNOWN"
+	codeUnavailable         = "UNAVAILABLE"
+)
+
+// A problem is an error that a client is told as it is.
+type problem struct {
+	status  int
+	code    string
+	message string
+	detail  any
+	header  map[string]string // further headers of the answer, by canonical name
+	cause   error             // for the log; not told
+}
+
+func (p *problem) Error() string { return p.code + ": " + p.message }
+func (p *problem) Unwrap() error { return p.cause }
+
+func errNoRoute(path string) error {
+	return &problem{status: http.StatusNotFound, code: codeUnsupported, message: fmt.Sprintf("the API has no path %.300q", path)}
+}
+
+func errBadName(repo string) error {
+	return &problem{status: http.StatusBadRequest, code: codeNameInvalid, message: fmt.Sprintf("invalid repository name %.300q", repo)}
+}
+
+func errBadDigest(s, why string) error {
+	return &problem{status: http.StatusBadRequest, code: codeDigestInvalid, message: fmt.Sprintf("invalid digest %.200q: %s", s, why)}
+}
+
+// errBadTag is 404, since whoever asks for a tag that cannot be asks for one that is not there.
+func errBadTag(tag string) error {
+	return &problem{status: http.StatusNotFound, code: codeManifestUnknown, message: fmt.Sprintf("%.200q cannot be a tag", tag)}
+}
+
+func errMethod(method string, allow string) error {
+	return &problem{status: http.StatusMethodNotAllowed, code: codeUnsupported, message: "not allowed here: " + method, header: map[string]string{"Allow": allow}}
+}
+
+// errRange says where an upload stands, so that the client can go on from there.
+func errRange(message string, size int64, location string) error {
+	return &problem{status: http.StatusRequestedRangeNotSatisfiable, code: codeUploadInvalid, message: message,
+		header: map[string]string{"Range": rangeHeader(size), "Location": location}}
+}
+
+// rangeHeader says how much of an upload is there. The specification has no way to say "nothing",
+// clients take 0-0 for it.
+func rangeHeader(size int64) string { return "0-" + strconv.FormatInt(max(size-1, 0), 10) }
+
+// words are what to call things that the store refuses, which depends on what was being done.
+type words struct {
+	absent  string // code for store.ErrNotFound
+	invalid string // code for *store.InvalidError
+}
+
+var (
+	aboutManifest = words{absent: codeManifestUnknown, invalid: codeManifestInvalid}
+	aboutBlob     = words{absent: codeBlobUnknown, invalid: codeDigestInvalid}
+	aboutUpload   = words{absent: codeUploadUnknown, invalid: codeUploadInvalid}
+	aboutRepo     = words{absent: codeNameUnknown, invalid: codeNameInvalid}
+)
+
+// explain says what an error of the store is to a client.
+func (w words) explain(err error) error {
+	var (
+		told    *problem
+		missing *store.MissingError
+		wrong   *store.DigestError
+		invalid *store.InvalidError
+		full    *store.FullError
+		busy    *store.BusyError
+	)
+	switch {
+	case errors.As(err, &told):
+		return told
+	case errors.Is(err, store.ErrNotFound):
+		return &problem{status: http.StatusNotFound, code: w.absent, message: err.Error(), cause: err}
+	case errors.As(err, &missing):
+		return &problem{status: http.StatusBadRequest, code: codeManifestBlobUnknown, message: err.Error(), detail: missing.Digests, cause: err}
+	case errors.As(err, &wrong):
+		return &problem{status: http.StatusBadRequest, code: codeDigestInvalid, message: err.Error(), cause: err}
+	case errors.As(err, &invalid):
+		return &problem{status: http.StatusBadRequest, code: w.invalid, message: err.Error(), cause: err}
+	case errors.As(err, &full):
+		return errFull(full)
+	case errors.As(err, &busy):
+		return &problem{status: http.StatusConflict, code: codeUploadInvalid, message: err.Error(), cause: err}
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return &problem{status: http.StatusServiceUnavailable, code: codeUnavailable, message: "called off", cause: err}
+	}
+	return err
+}
+
+// errFull is a 4xx although it is no fault of the client's. podman, skopeo and oc-mirror show the
+// body of a 4xx; of a 5xx, be it 503 or 507, they show the status line, and the person at the other
+// end never learns which path is full. 413 is the one that admits that the server cannot take what
+// it otherwise would; Quay and Harbor answer a used-up quota in the same way.
+func errFull(full *store.FullError) error {
+	return &problem{status: http.StatusRequestEntityTooLarge, code: codeDenied, message: full.Error() + ": " + full.Hint(), cause: full}
+}
+
+// answer writes err. It is the only place where errors are written; nothing of the response may
+// have been sent yet.
+func (a *API) answer(w http.ResponseWriter, r *http.Request, err error) {
+	var p *problem
+	if !errors.As(err, &p) {
+		a.log.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
+		p = &problem{status: http.StatusInternalServerError, code: codeUnknown, message: "internal error; the log of the appliance says more"}
+	} else if p.cause != nil {
+		a.log.DebugContext(r.Context(), "request refused", "method", r.Method, "path", r.URL.Path, "status", p.status, "err", p.cause)
+	}
+	writeProblem(w, p)
+}
+
+func writeProblem(w http.ResponseWriter, p *problem) {
+	type entry struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+		Detail  any    `json:"detail,omitempty"`
+	}
+	body, err := json.Marshal(map[string][]entry{"errors": {{p.code, p.message, p.detail}}})
+	if err != nil { // a detail that cannot be marshalled; there is none
+		body = []byte(`{"errors":[{"code":"UNKNOWN","message":"internal error"}]}`)
+	}
+	h := w.Header()
+	for _, name := range []string{"Etag", "Docker-Content-Digest", "Last-Modified", "Content-Range", "Location", "Link"} {
+		h.Del(name) // of the success that it was to be
+	}
+	for name, value := range p.header {
+		h.Set(name, value)
+	}
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("X-Content-Type-Options", "nosniff")
+	setVersion(h)
+	w.WriteHeader(p.status)
+	w.Write(body) // an error here is the client's going away
+}
+
+// setVersion sets what old clients look for to know that this is a registry.
+func setVersion(h http.Header) { h.Set("Docker-Distribution-Api-Version", "registry/2.0") }
+
+// Denied answers a request that auth.Authenticator.Require does not let through.
+func Denied(w http.ResponseWriter, r *http.Request, status int) {
+	p := &problem{status: status, code: codeUnavailable, message: "login could not be checked; try again"}
+	switch status {
+	case http.StatusUnauthorized:
+		p.code, p.message = codeUnauthorized, "log in with a user name and password of this registry"
+		p.header = map[string]string{"Www-Authenticate": auth.Challenge}
+	case http.StatusForbidden:
+		p.code, p.message = codeDenied, "this user may not "+verb(Action(r))+" here"
+	}
+	writeProblem(w, p)
+}
+
+func verb(a auth.Action) string {
+	if a == auth.Read {
+		return "read"
+	}
+	return "push or delete"
+}
+
+// Action says which right a request to /v2 needs. An upload session is for those who push, also
+// to look at.
+func Action(r *http.Request) auth.Action {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return auth.Write
+	}
+	if t, err := parse(r.URL.Path); err == nil && (t.kind == kindUpload || t.kind == kindUploads) {
+		return auth.Write
+	}
+	return auth.Read
+}

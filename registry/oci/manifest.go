@@ -1,0 +1,136 @@
+package oci
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/registry/store"
+)
+
+// getManifest answers GET and HEAD with the bytes and the media type that were pushed. The Accept
+// header is not looked at: a conversion would have another digest than the one asked for.
+func (a *API) getManifest(w http.ResponseWriter, r *http.Request, t target) error {
+	m, err := a.manifest(r, t)
+	if err != nil {
+		return a.noManifest(err)
+	}
+	h := w.Header()
+	setVersion(h)
+	setDigest(h, m.Digest)
+	if matches(r.Header.Values("If-None-Match"), m.Digest) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	h.Set("Content-Type", m.MediaType)
+	h.Set("Content-Length", strconv.Itoa(len(m.Body)))
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(http.StatusOK)
+	if r.Method == http.MethodGet {
+		w.Write(m.Body) // an error here is the client's going away
+	}
+	return nil
+}
+
+// manifest finds it. Of a tag that an upstream has, the upstream knows whether ours is still fresh.
+// What a digest names does not change.
+func (a *API) manifest(r *http.Request, t target) (store.Manifest, error) {
+	ctx := r.Context()
+	if t.tag != "" {
+		if a.pulledThrough(t.repo) {
+			return a.upstream.Manifest(ctx, t.repo, t.tag)
+		}
+		return a.store.ManifestByTag(ctx, t.repo, t.tag)
+	}
+	m, err := a.store.Manifest(ctx, t.repo, t.digest)
+	if errors.Is(err, store.ErrNotFound) && a.pulledThrough(t.repo) {
+		return a.upstream.Manifest(ctx, t.repo, t.digest.String())
+	}
+	return m, err
+}
+
+// noManifest explains why there is none.
+func (a *API) noManifest(err error) error {
+	var absent *store.NotFoundError
+	if errors.As(err, &absent) && absent.Kind == "repository" {
+		return aboutRepo.explain(err)
+	}
+	return aboutManifest.explain(err)
+}
+
+// putManifest reads the manifest, which the App would do with one answer, 400, for whatever goes wrong,
+// and leaves the rest to the App.
+func (a *API) putManifest(w http.ResponseWriter, r *http.Request, t target) error {
+	if err := a.refusePush(t.repo); err != nil {
+		return err
+	}
+	body, err := readManifest(w, r)
+	if err != nil {
+		return err
+	}
+	put := store.PutOptions{MediaType: r.Header.Get("Content-Type"), Digest: t.digest}
+	if t.tag == "" {
+		put.Tags = r.URL.Query()["tag"]
+	}
+	for _, tag := range put.Tags {
+		if !validTag(tag) {
+			return &problem{status: http.StatusBadRequest, code: codeManifestInvalid, message: fmt.Sprintf("%.200q cannot be a tag", tag)}
+		}
+	}
+	r2 := r.Clone(r.Context())
+	r2.Body = io.NopCloser(bytes.NewReader(body))
+	r2.ContentLength = int64(len(body))
+	r2.Header.Set("Content-Type", privateMediaType(t.digest))
+	return a.throughApp(w, r2, t, &exchange{put: put})
+}
+
+func readManifest(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if r.ContentLength > store.MaxManifestBytes {
+		return nil, errLargeManifest()
+	}
+	var body bytes.Buffer
+	if r.ContentLength > 0 {
+		body.Grow(int(r.ContentLength) + bytes.MinRead)
+	}
+	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, store.MaxManifestBytes))
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return nil, errLargeManifest()
+	}
+	if err != nil {
+		return nil, errBody(err)
+	}
+	return body.Bytes(), nil
+}
+
+func errLargeManifest() error {
+	return &problem{status: http.StatusRequestEntityTooLarge, code: codeManifestInvalid,
+		message: fmt.Sprintf("the manifest is larger than %d MiB (%d bytes), the most that is accepted", store.MaxManifestBytes>>20, store.MaxManifestBytes)}
+}
+
+// setDigest sets what says which content this is.
+func setDigest(h http.Header, d digest.Digest) {
+	h.Set("Docker-Content-Digest", d.String())
+	h.Set("Etag", etag(d))
+}
+
+func etag(d digest.Digest) string { return `"` + d.String() + `"` }
+
+// matches reports whether If-None-Match names the content. Clients also send the digest unquoted.
+func matches(values []string, d digest.Digest) bool {
+	for _, value := range values {
+		for tag := range strings.SplitSeq(value, ",") {
+			tag = strings.TrimPrefix(strings.TrimSpace(tag), "W/")
+			if tag == "*" || strings.Trim(tag, `"`) == d.String() {
+				return true
+			}
+		}
+	}
+	return false
+}

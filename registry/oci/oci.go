@@ -1,0 +1,145 @@
+// Package oci is the registry API, /v2: what podman, skopeo, crane, oc-mirror and a cluster's nodes speak.
+//
+// New gives one http.Handler, made of two. The protocol with its states, uploads above all, is
+// distribution's App, which has a decade of clients behind it; under it lies our own Namespace over
+// the store, so that distribution's storage, its link files, its garbage collector and its caches are
+// never touched. In front of the App stands a handler of our own for three reasons:
+//
+//   - what is asked most, manifests and blobs, is answered straight from the store, a quarter of the
+//     work and exactly the bytes that were pushed: no conversion by Accept, no second parse and hash;
+//   - what the App lacks: referrers, OCI-Subject, push in a single POST, anonymous mount, tags as
+//     parameters, pull-through, sha512;
+//   - what the App answers with 500 although the client is at fault. The store's own errors are told by
+//     one table (errors.go), not by what the App makes of them.
+//
+// Refused: a registry API of our own from end to end (uploads are where registries differ from their
+// clients' expectations), and distribution as it is (it fails 91 checks of the conformance suite and
+// costs five times as much a manifest).
+package oci
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/distribution/distribution/v3/registry/handlers"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/registry/store"
+)
+
+// An Upstream is asked for what the store does not hold.
+type Upstream interface {
+	// Serves reports whether the repository is one that is pulled through. Nothing can be pushed there.
+	Serves(repo string) bool
+	// Manifest returns the manifest named by a tag or a digest. It fetches and stores what is not held
+	// or not fresh. store.ErrNotFound: it does not exist upstream either.
+	Manifest(ctx context.Context, repo, ref string) (store.Manifest, error)
+	// Blob opens a blob, which is read while it is fetched and stored. store.ErrNotFound as above.
+	Blob(ctx context.Context, repo string, d digest.Digest) (rc io.ReadSeekCloser, size int64, err error)
+}
+
+// Options says what the API is made over.
+type Options struct {
+	Store    *store.Store
+	Upstream Upstream     // nil: nothing is pulled through
+	Secret   []byte       // signs upload sessions; keep it, or a restart forgets them
+	Log      *slog.Logger // nil: discard
+}
+
+// An API is the handler of /v2. It does not ask who is asking: put auth.Authenticator.Require in
+// front of it, with Action and Denied.
+type API struct {
+	store    *store.Store
+	upstream Upstream
+	log      *slog.Logger
+	app      *handlers.App
+	routes   map[kind]map[string]handle
+}
+
+// A handle answers a request, or returns an error and has written nothing.
+type handle func(w http.ResponseWriter, r *http.Request, t target) error
+
+// New returns the API over o.Store. Close it before the store.
+func New(ctx context.Context, o Options) (*API, error) {
+	if o.Store == nil || len(o.Secret) == 0 {
+		return nil, errors.New("the registry API needs a store and a secret")
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	app, err := newApp(ctx, o.Store, o.Secret)
+	if err != nil {
+		return nil, err
+	}
+	a := &API{store: o.Store, upstream: o.Upstream, log: o.Log, app: app}
+	a.routes = a.table()
+	return a, nil
+}
+
+// Close ends the API. Requests under way must have ended.
+func (a *API) Close() error { return a.app.Shutdown() }
+
+// table says who answers what. A method that is not here is refused with 405.
+func (a *API) table() map[kind]map[string]handle {
+	const (
+		get, head, post   = http.MethodGet, http.MethodHead, http.MethodPost
+		put, patch, erase = http.MethodPut, http.MethodPatch, http.MethodDelete
+	)
+	return map[kind]map[string]handle{
+		kindBase:      {get: a.viaApp, head: a.viaApp},
+		kindCatalog:   {get: a.viaApp, head: a.viaApp},
+		kindTags:      {get: a.viaApp, head: a.viaApp},
+		kindManifest:  {get: a.getManifest, head: a.getManifest, put: a.putManifest, erase: a.viaApp},
+		kindBlob:      {get: a.getBlob, head: a.headBlob, erase: a.viaApp},
+		kindUploads:   {post: a.startUpload},
+		kindUpload:    {get: a.viaApp, head: a.viaApp, patch: a.continueUpload, put: a.continueUpload, erase: a.continueUpload},
+		kindReferrers: {get: a.getReferrers, head: a.getReferrers},
+	}
+}
+
+// ServeHTTP answers a request to /v2 and whatever is below it.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := a.serve(w, r); err != nil {
+		a.answer(w, r, err)
+	}
+}
+
+func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
+	t, err := parse(r.URL.Path)
+	if err != nil {
+		return err
+	}
+	methods := a.routes[t.kind]
+	h, ok := methods[r.Method]
+	if !ok {
+		return errMethod(r.Method, allowed(methods))
+	}
+	return h(w, r, t)
+}
+
+func allowed(methods map[string]handle) string {
+	var names []string
+	for name := range methods {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}
+
+// pulledThrough reports whether an upstream serves the repository.
+func (a *API) pulledThrough(repo string) bool { return a.upstream != nil && a.upstream.Serves(repo) }
+
+// refusePush refuses to put anything where an upstream decides what there is: it would be gone, or
+// someone else's, at the next pull.
+func (a *API) refusePush(repo string) error {
+	if !a.pulledThrough(repo) {
+		return nil
+	}
+	return &problem{status: http.StatusForbidden, code: codeDenied,
+		message: "repository " + repo + " is pulled through from an upstream registry; push to another repository"}
+}

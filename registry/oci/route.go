@@ -1,0 +1,197 @@
+package oci
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// A kind is what a path of the API names.
+type kind int
+
+const (
+	kindBase      kind = iota // /v2/
+	kindCatalog               // /v2/_catalog
+	kindTags                  // /v2/<repository>/tags/list
+	kindManifest              // /v2/<repository>/manifests/<tag or digest>
+	kindBlob                  // /v2/<repository>/blobs/<digest>
+	kindUploads               // /v2/<repository>/blobs/uploads/
+	kindUpload                // /v2/<repository>/blobs/uploads/<id>
+	kindReferrers             // /v2/<repository>/referrers/<digest>
+)
+
+// A target is a path of the API, parsed. What it holds is well-formed.
+type target struct {
+	kind   kind
+	repo   string
+	tag    string        // of a manifest that is named by tag; digest is empty then
+	digest digest.Digest // of a manifest, a blob or a subject
+	id     string        // of an upload
+}
+
+const (
+	maxRepo = 255 // what distribution and clients allow
+	maxTag  = 128 // what the specification allows
+	maxID   = 128
+)
+
+// parse reads a path from its end, because a repository's name can contain anything that a path
+// of the API does: "a/manifests/tags" may well be one. It says what is wrong as a *problem.
+func parse(path string) (target, error) {
+	rest, ok := strings.CutPrefix(path, "/v2")
+	switch {
+	case ok && (rest == "" || rest == "/"):
+		return target{kind: kindBase}, nil
+	case ok && rest == "/_catalog":
+		return target{kind: kindCatalog}, nil
+	case !ok || rest[0] != '/':
+		return target{}, errNoRoute(path)
+	}
+	head, last := cutLast(rest[1:])
+	head, word := cutLast(head)
+	switch {
+	case word == "uploads":
+		// Not a manifest, tag list or blob: "uploads" is none of their words, so what comes before
+		// decides whether this is an upload at all.
+		if repo, blobs := cutLast(head); blobs == "blobs" {
+			return parseUpload(repo, last)
+		}
+	case word == "blobs" && last == "uploads":
+		return named(target{kind: kindUploads}, head) // the slash at the end is easily forgotten
+	case word == "blobs":
+		return parseDigest(kindBlob, head, last)
+	case word == "manifests":
+		return parseManifest(head, last)
+	case word == "referrers":
+		return parseDigest(kindReferrers, head, last)
+	case word == "tags" && last == "list":
+		return named(target{kind: kindTags}, head)
+	}
+	return target{}, errNoRoute(path)
+}
+
+// cutLast cuts s at its last slash. Without one all of s is last.
+func cutLast(s string) (before, last string) {
+	i := strings.LastIndexByte(s, '/')
+	if i < 0 {
+		return "", s
+	}
+	return s[:i], s[i+1:]
+}
+
+func named(t target, repo string) (target, error) {
+	if !validRepo(repo) {
+		return target{}, errBadName(repo)
+	}
+	t.repo = repo
+	return t, nil
+}
+
+func parseUpload(repo, id string) (target, error) {
+	t, err := named(target{kind: kindUpload, id: id}, repo)
+	if err != nil {
+		return target{}, err
+	}
+	if id == "" {
+		t.kind = kindUploads
+		return t, nil
+	}
+	if len(id) > maxID || strings.ContainsFunc(id, func(c rune) bool { return !alphanumeric(c) && !strings.ContainsRune("-_.=", c) }) {
+		return target{}, &problem{status: http.StatusNotFound, code: codeUploadUnknown, message: "no such upload"}
+	}
+	return t, nil
+}
+
+func parseDigest(k kind, repo, s string) (target, error) {
+	t, err := named(target{kind: k}, repo)
+	if err != nil {
+		return target{}, err
+	}
+	t.digest, err = parseDigestText(s)
+	return t, err
+}
+
+func parseManifest(repo, ref string) (target, error) {
+	if strings.ContainsRune(ref, ':') {
+		return parseDigest(kindManifest, repo, ref)
+	}
+	t, err := named(target{kind: kindManifest, tag: ref}, repo)
+	if err == nil && !validTag(ref) {
+		return target{}, errBadTag(ref)
+	}
+	return t, err
+}
+
+// parseDigestText accepts the two algorithms that there are files for.
+func parseDigestText(s string) (digest.Digest, error) {
+	d, err := digest.Parse(s)
+	if err != nil {
+		return "", errBadDigest(s, err.Error())
+	}
+	if a := d.Algorithm(); a != digest.SHA256 && a != digest.SHA512 {
+		return "", errBadDigest(s, "only sha256 and sha512 are kept")
+	}
+	return d, nil
+}
+
+// validTag is the specification's [a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}.
+func validTag(s string) bool {
+	if s == "" || len(s) > maxTag || s[0] == '.' || s[0] == '-' {
+		return false
+	}
+	for _, c := range s {
+		if !alphanumeric(c) && c != '_' && c != '.' && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// validRepo is the specification's
+//
+//	[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*
+//
+// by hand, since this stands before every request and the expression costs more than the answer.
+// The fuzz target holds the two against each other.
+func validRepo(s string) bool {
+	if len(s) > maxRepo {
+		return false
+	}
+	for component := range strings.SplitSeq(s, "/") {
+		if !validComponent(component) {
+			return false
+		}
+	}
+	return true
+}
+
+func validComponent(s string) bool {
+	separator := "" // since the last letter or digit; the first character follows none
+	start := true
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z' || '0' <= c && c <= '9':
+			if !start && !validSeparator(separator) {
+				return false
+			}
+			separator, start = "", false
+		case c == '.' || c == '_' || c == '-':
+			if start {
+				return false
+			}
+			separator = s[i-len(separator) : i+1]
+		default:
+			return false
+		}
+	}
+	return !start && separator == ""
+}
+
+func validSeparator(s string) bool {
+	return s == "" || s == "." || s == "_" || s == "__" || strings.Trim(s, "-") == ""
+}
+
+func alphanumeric(c rune) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+}

@@ -1,0 +1,150 @@
+package oci
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/registry/store"
+)
+
+const octetStream = "application/octet-stream"
+
+// startUpload answers POST: a mount, a whole blob, or a new session.
+func (a *API) startUpload(w http.ResponseWriter, r *http.Request, t target) error {
+	if err := a.refusePush(t.repo); err != nil {
+		return err
+	}
+	query := r.URL.Query()
+	if mount := query.Get("mount"); mount != "" {
+		if done, err := a.mountAnywhere(w, r, t, mount, query.Get("from")); done || err != nil {
+			return err
+		}
+	} else if d := query.Get("digest"); d != "" {
+		return a.pushWhole(w, r, t, d)
+	}
+	if algorithm := query.Get("digest-algorithm"); algorithm != "" && algorithm != string(digest.SHA256) && algorithm != string(digest.SHA512) {
+		return errBadDigest(algorithm+":", "only sha256 and sha512 are kept")
+	}
+	t.kind = kindUploads
+	return a.throughApp(w, withoutForm(r), t, &exchange{})
+}
+
+// mountAnywhere mounts a blob without a repository to take it from, which the App does not know; with
+// one the App mounts. What cannot be mounted, also for a malformed digest, is uploaded instead: that is
+// what the specification asks for and clients expect. Roles hold for all repositories alike, so that
+// this gives nobody what they could not pull.
+func (a *API) mountAnywhere(w http.ResponseWriter, r *http.Request, t target, mount, from string) (done bool, err error) {
+	d, err := parseDigestText(mount)
+	if err != nil || from != "" {
+		return false, nil
+	}
+	_, err = a.store.MountBlob(r.Context(), t.repo, "", d)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, aboutBlob.explain(err)
+	}
+	created(w, t.repo, d)
+	return true, nil
+}
+
+// pushWhole takes a blob in a single POST.
+func (a *API) pushWhole(w http.ResponseWriter, r *http.Request, t target, want string) error {
+	d, err := parseDigestText(want)
+	if err != nil {
+		return err
+	}
+	upload, err := a.store.NewUpload(r.Context(), t.repo)
+	if err != nil {
+		return aboutUpload.explain(err)
+	}
+	defer upload.Close()
+	x := &exchange{}
+	if _, err = upload.ReadFrom(x.reads(r.Body, -1)); err == nil {
+		_, err = upload.Commit(r.Context(), d)
+	}
+	if err != nil {
+		// The session has no name that anybody knows: what it holds is of no use. If this fails as
+		// well, collection takes it away, and the first error is the one to tell.
+		upload.Cancel(context.WithoutCancel(r.Context()))
+		if x.fault != nil {
+			err = x.fault // of the body, which the store passes on without knowing whose it is
+		}
+		return aboutUpload.explain(err)
+	}
+	created(w, t.repo, d)
+	return nil
+}
+
+// continueUpload answers PATCH, PUT and DELETE of a session.
+func (a *API) continueUpload(w http.ResponseWriter, r *http.Request, t target) error {
+	x := &exchange{}
+	r = withoutForm(r)
+	length := int64(-1)
+	if header := r.Header.Get("Content-Range"); header != "" && r.Method != http.MethodDelete {
+		part, err := parseContentRange(header)
+		if err != nil {
+			return err
+		}
+		if r.ContentLength >= 0 && r.ContentLength != part.length {
+			return errLength(part.length, r.ContentLength)
+		}
+		x.start, length = &part.start, part.length
+	}
+	r.Body = x.reads(r.Body, length)
+	return a.throughApp(w, r, t, x)
+}
+
+// withoutForm makes sure that the body of a request is nothing but the body. With the media type of a
+// form, which is what curl sends unasked, the App would look for its parameters there and eat it.
+func withoutForm(r *http.Request) *http.Request {
+	r = r.Clone(r.Context())
+	r.Header.Set("Content-Type", octetStream)
+	return r
+}
+
+func created(w http.ResponseWriter, repo string, d digest.Digest) {
+	h := w.Header()
+	setVersion(h)
+	h.Set("Location", "/v2/"+repo+"/blobs/"+d.String())
+	h.Set("Docker-Content-Digest", d.String())
+	h.Set("Content-Length", "0")
+	w.WriteHeader(http.StatusCreated)
+}
+
+func errLength(announced, sent int64) error {
+	return &problem{status: http.StatusBadRequest, code: codeSizeInvalid,
+		message: fmt.Sprintf("Content-Range announces %d bytes, the body has %d", announced, sent)}
+}
+
+// errBody is for a body that ends too early or is not encoded as it says. Mostly nobody is left to be told.
+func errBody(err error) error {
+	return &problem{status: http.StatusBadRequest, code: codeSizeInvalid, message: "the request's body could not be read: " + err.Error(), cause: err}
+}
+
+// A body tells an exchange of what is wrong with it. The App cannot tell an error of the client's
+// from one of the disk, and answers 500 to both.
+type body struct {
+	io.ReadCloser
+	x         *exchange
+	announced int64 // by Content-Range; -1 if not
+	read      int64
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.read += int64(n)
+	switch {
+	case b.announced >= 0 && (b.read > b.announced || err == io.EOF && b.read < b.announced):
+		return n, b.x.fail(aboutUpload, errLength(b.announced, b.read))
+	case err != nil && err != io.EOF:
+		return n, b.x.fail(aboutUpload, errBody(err))
+	}
+	return n, err
+}
