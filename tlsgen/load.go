@@ -1,13 +1,13 @@
 package tlsgen
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -56,12 +56,16 @@ func Inspect(certFile string) (Info, error) {
 	}, nil
 }
 
-// readCert gives the first certificate of a file, parsed and as PEM without anything around it.
 func readCert(file string) (*x509.Certificate, []byte, error) {
 	data, err := readFile(file)
 	if err != nil {
 		return nil, nil, err
 	}
+	return firstCert(file, data)
+}
+
+// firstCert gives the first certificate in data, parsed and as PEM without anything around it.
+func firstCert(file string, data []byte) (*x509.Certificate, []byte, error) {
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" {
 			continue
@@ -75,14 +79,18 @@ func readCert(file string) (*x509.Certificate, []byte, error) {
 	return nil, nil, &Error{File: file, Problem: "no certificate in PEM form", Remedy: "the file must hold a block that begins with -----BEGIN CERTIFICATE-----"}
 }
 
-// readKey gives the private key of a file, in any of the forms that openssl writes without a passphrase.
 func readKey(file string) (crypto.Signer, []byte, error) {
 	data, err := readFile(file)
 	if err != nil {
 		return nil, nil, err
 	}
+	return firstKey(file, data)
+}
+
+// firstKey gives the private key in data, which may have any of the forms that openssl writes without a passphrase.
+func firstKey(file string, data []byte) (crypto.Signer, []byte, error) {
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type == "ENCRYPTED PRIVATE KEY" || bytes.Contains([]byte(block.Headers["Proc-Type"]), []byte("ENCRYPTED")) {
+		if block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") {
 			return nil, nil, &Error{File: file, Problem: "the key is protected by a passphrase, which a service cannot type", Remedy: "write it without one: openssl pkey -in " + file + " -out NEW"}
 		}
 		key, err := parseKey(block)

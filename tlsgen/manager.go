@@ -3,9 +3,11 @@ package tlsgen
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"log/slog"
+	"sync"
 	"time"
+
+	"github.com/caddyserver/certmagic"
 )
 
 // Options say which certificate to serve and where it lives.
@@ -16,22 +18,93 @@ type Options struct {
 	KeyFile  string   // 0600
 	StateDir string   // certmagic's storage; only with a CA
 	Log      *slog.Logger
-	Now      func() time.Time // nil: time.Now
+	// Now is the clock for issuing and for adopting; nil: time.Now. When to renew, certmagic decides on its own clock.
+	Now func() time.Time
+
+	// What tests shorten.
+	lifetime   time.Duration // of a leaf
+	checkEvery time.Duration // how often certmagic looks whether to renew
+	pollEvery  time.Duration // how often the user's files are read without having been notified
 }
 
 // Manager keeps one certificate valid and serves it.
-type Manager struct{}
-
-// NewManager returns once there is a certificate to serve.
-func NewManager(ctx context.Context, o Options) (*Manager, error) {
-	return nil, errors.New("not yet")
+type Manager struct {
+	source source
+	closed sync.Once
 }
 
-// TLSConfig is what listeners use: TLS 1.2 or later, HTTP/2 and HTTP/1.1.
-func (m *Manager) TLSConfig() *tls.Config { return nil }
+// source is where a Manager's certificate comes from: our CA or the user's files.
+type source interface {
+	// current is the certificate to serve now; never nil without an error.
+	current() (*tls.Certificate, error)
+	close()
+}
 
-// NotAfter says until when the certificate now served is valid.
-func (m *Manager) NotAfter() time.Time { return time.Time{} }
+// NewManager returns once there is a certificate to serve. What it starts runs until Close, not until ctx ends.
+//
+// With a CA, the pair in CertFile and KeyFile is adopted if it covers all names, was signed by the CA and is not yet
+// due for renewal; else a new one is issued and written there, as at every renewal. Without a CA the pair is loaded,
+// and loaded again whenever it changes; a broken pair is an error now, and later leaves the last good one in use.
+func NewManager(ctx context.Context, o Options) (*Manager, error) {
+	o.setDefaults()
+	names, err := normalize(o.Names)
+	if err != nil {
+		return nil, err
+	}
+	o.Names = names
+	m := &Manager{}
+	if o.CA != nil {
+		m.source, err = startManaged(ctx, o)
+	} else {
+		m.source, err = startWatched(ctx, o)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
 
-// Close ends everything the manager started.
-func (m *Manager) Close() error { return nil }
+func (o *Options) setDefaults() {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.lifetime == 0 {
+		o.lifetime = leafLifetime
+	}
+	if o.checkEvery == 0 {
+		o.checkEvery = certmagic.DefaultRenewCheckInterval
+	}
+	if o.pollEvery == 0 {
+		o.pollEvery = time.Minute
+	}
+}
+
+// TLSConfig is what listeners use: TLS 1.2 or later, HTTP/2 and HTTP/1.1. Every client gets the one certificate,
+// also one that asks for no name or for another: whether that is good enough is the client's to say.
+func (m *Manager) TLSConfig() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		NextProtos: []string{"h2", "http/1.1"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return m.source.current()
+		},
+	}
+}
+
+// NotAfter says until when the certificate now served is valid; the zero time if there is none.
+func (m *Manager) NotAfter() time.Time {
+	cert, err := m.source.current()
+	if err != nil {
+		return time.Time{}
+	}
+	return cert.Leaf.NotAfter
+}
+
+// Close ends everything the manager started and waits for it. The certificate stays valid for open listeners.
+func (m *Manager) Close() error {
+	m.closed.Do(m.source.close)
+	return nil
+}

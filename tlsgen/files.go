@@ -1,0 +1,94 @@
+package tlsgen
+
+import (
+	"crypto/tls"
+	"errors"
+	"os"
+	"path/filepath"
+)
+
+// readPair reads a certificate chain and its key and checks that they belong together.
+func readPair(certFile, keyFile string) (keyPair, *tls.Certificate, error) {
+	certPEM, err := readFile(certFile)
+	if err != nil {
+		return keyPair{}, nil, err
+	}
+	keyPEM, err := readFile(keyFile)
+	if err != nil {
+		return keyPair{}, nil, err
+	}
+	// Each on its own first, for the sake of the message.
+	if _, _, err := firstCert(certFile, certPEM); err != nil {
+		return keyPair{}, nil, err
+	}
+	if _, _, err := firstKey(keyFile, keyPEM); err != nil {
+		return keyPair{}, nil, err
+	}
+	cert, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		return keyPair{}, nil, &Error{File: certFile, Problem: "the certificate and the key in " + keyFile + " do not make a pair", Remedy: "the file must begin with the server's own certificate, and the key must be the one made for it", Err: err}
+	}
+	return keyPair{certPEM: certPEM, keyPEM: keyPEM}, &cert, nil
+}
+
+// writePair writes the key first: a crash between the two leaves a pair that does not match, which the next start
+// sees and replaces.
+func writePair(o Options, pair keyPair) error {
+	if err := writeFile(o.KeyFile, pair.keyPEM, 0o600); err != nil {
+		return err
+	}
+	return writeFile(o.CertFile, pair.certPEM, 0o644)
+}
+
+// writeFile replaces a file in one step, so that a reader sees the old or the new content and a crash loses neither.
+func writeFile(file string, data []byte, mode os.FileMode) error {
+	if err := replace(file, data, mode); err != nil {
+		return unwritable(file, err)
+	}
+	return nil
+}
+
+func replace(file string, data []byte, mode os.FileMode) error {
+	dir := filepath.Dir(file)
+	tmp, err := os.CreateTemp(dir, "."+filepath.Base(file)+".*")
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(fill(tmp, data, mode), tmp.Close()); err != nil {
+		return errors.Join(err, os.Remove(tmp.Name()))
+	}
+	if err := os.Rename(tmp.Name(), file); err != nil {
+		return errors.Join(err, os.Remove(tmp.Name()))
+	}
+	return syncDir(dir)
+}
+
+func fill(tmp *os.File, data []byte, mode os.FileMode) error {
+	if _, err := tmp.Write(data); err != nil {
+		return err
+	}
+	// Not left to the umask: the certificate is there for everybody, the key for nobody else.
+	if err := tmp.Chmod(mode); err != nil {
+		return err
+	}
+	return tmp.Sync()
+}
+
+func rename(from, to string) error {
+	if err := os.Rename(from, to); err != nil {
+		return unwritable(from, err)
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+func unwritable(file string, err error) error {
+	return &Error{File: file, Problem: "cannot be written", Remedy: "check the owner of " + filepath.Dir(file) + " and the space on its file system", Err: err}
+}

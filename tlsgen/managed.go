@@ -1,0 +1,197 @@
+package tlsgen
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+)
+
+// renewalRatio is the last part of a leaf's life, in which it is renewed.
+const renewalRatio = 1.0 / 3
+
+// managed serves a leaf of our CA and has certmagic renew it.
+type managed struct {
+	name    string // the leaf's first name, under which certmagic knows it
+	cache   *certmagic.Cache
+	storage *storage
+}
+
+func startManaged(ctx context.Context, o Options) (*managed, error) {
+	pair, err := adoptOrIssue(o)
+	if err != nil {
+		return nil, err
+	}
+	m := &managed{name: o.Names[0], storage: newStorage(o.StateDir)}
+	authority := &issuer{ca: o.CA, names: o.Names, now: o.Now, lifetime: o.lifetime}
+	if err := m.storage.prime(ctx, authority.IssuerKey(), m.name, pair); err != nil {
+		return nil, &Error{File: o.StateDir, Problem: "the certificate's state cannot be written", Remedy: "check the owner of this directory and the space on its file system", Err: err}
+	}
+	config := m.configure(o, authority)
+	if err := config.ManageSync(ctx, []string{m.name}); err != nil {
+		m.close()
+		return nil, fmt.Errorf("manage the certificate: %w", err)
+	}
+	return m, nil
+}
+
+// configure starts certmagic's cache. Nothing in it may reach the network: no OCSP, no ACME renewal information.
+func (m *managed) configure(o Options, authority certmagic.Issuer) *certmagic.Config {
+	logger := bridge(o.Log)
+	var config *certmagic.Config
+	m.cache = certmagic.NewCache(certmagic.CacheOptions{
+		GetConfigForCert:   func(certmagic.Certificate) (*certmagic.Config, error) { return config, nil },
+		RenewCheckInterval: o.checkEvery,
+		Logger:             logger,
+	})
+	config = certmagic.New(m.cache, certmagic.Config{
+		RenewalWindowRatio: renewalRatio,
+		Issuers:            []certmagic.Issuer{authority},
+		KeySource:          certmagic.StandardKeyGenerator{KeyType: certmagic.P256},
+		Storage:            m.storage,
+		OCSP:               certmagic.OCSPConfig{DisableStapling: true},
+		DisableARI:         true,
+		// Its check writes before the lock is taken, so it could write after close.
+		DisableStorageCheck: true,
+		Logger:              logger,
+		OnEvent: func(ctx context.Context, event string, data map[string]any) error {
+			if event == "cert_obtained" {
+				m.publish(ctx, o, data)
+			}
+			return nil
+		},
+	})
+	return config
+}
+
+// publish writes a certificate just obtained where people's scripts look for it. The daemon serves the new one
+// in any case, so a failure is logged and not returned; certmagic would not act on it.
+func (m *managed) publish(ctx context.Context, o Options, data map[string]any) {
+	certPath, _ := data["certificate_path"].(string)
+	keyPath, _ := data["private_key_path"].(string)
+	certPEM, certErr := m.storage.Load(ctx, certPath)
+	keyPEM, keyErr := m.storage.Load(ctx, keyPath)
+	err := errors.Join(certErr, keyErr)
+	if err == nil {
+		err = writePair(o, keyPair{certPEM: certPEM, keyPEM: keyPEM})
+	}
+	if err != nil {
+		o.Log.Error("a renewed certificate is served but could not be written to its file", "file", o.CertFile, "error", err)
+		return
+	}
+	o.Log.Info("renewed the certificate", "file", o.CertFile, "names", o.Names)
+}
+
+func (m *managed) current() (*tls.Certificate, error) {
+	var best *tls.Certificate
+	for _, c := range m.cache.AllMatchingCertificates(m.name) {
+		if best == nil || c.Leaf.NotAfter.After(best.Leaf.NotAfter) {
+			best = &c.Certificate
+		}
+	}
+	if best == nil {
+		return nil, fmt.Errorf("no certificate for %s is loaded", m.name)
+	}
+	return best, nil
+}
+
+// close first waits for a renewal under way and lets none begin, then ends certmagic's own goroutine. What may be
+// left for a moment is the end of a renewal: reading what it just wrote into the cache.
+func (m *managed) close() {
+	m.storage.close()
+	m.cache.Stop()
+}
+
+// issuer is our CA as certmagic sees it.
+type issuer struct {
+	ca       *CA
+	names    []string
+	now      func() time.Time
+	lifetime time.Duration
+}
+
+// Issue signs a leaf for all our names: certmagic asks for one name a certificate, and we have one certificate.
+func (i *issuer) Issue(ctx context.Context, request *x509.CertificateRequest) (*certmagic.IssuedCertificate, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := request.CheckSignature(); err != nil {
+		return nil, fmt.Errorf("certificate request: %w", err)
+	}
+	chain, err := i.ca.sign(i.names, request.PublicKey, i.now(), i.lifetime)
+	if err != nil {
+		return nil, err
+	}
+	return &certmagic.IssuedCertificate{Certificate: chain}, nil
+}
+
+// IssuerKey differs from CA to CA, so that another CA's leaf is never taken for ours.
+func (i *issuer) IssuerKey() string {
+	sum := sha256.Sum256(i.ca.cert.Raw)
+	return "appliance-" + hex.EncodeToString(sum[:8])
+}
+
+// keyPair is a chain and its key, as files hold them.
+type keyPair struct{ certPEM, keyPEM []byte }
+
+// adoptOrIssue gives the pair that is already in the files if it will do, else a new one, written there.
+func adoptOrIssue(o Options) (keyPair, error) {
+	old, cert, err := readPair(o.CertFile, o.KeyFile)
+	if err == nil {
+		if err = o.unfit(cert.Leaf); err == nil {
+			return old, nil
+		}
+		if err := setAside(o, cert.Leaf); err != nil {
+			return keyPair{}, err
+		}
+	}
+	o.Log.Info("issuing a certificate", "file", o.CertFile, "names", o.Names, "because", err)
+	var fresh keyPair
+	fresh.certPEM, fresh.keyPEM, err = o.CA.issueLeaf(o.Names, o.Now(), o.lifetime)
+	if err != nil {
+		return keyPair{}, err
+	}
+	return fresh, writePair(o, fresh)
+}
+
+// unfit says why a leaf cannot be adopted.
+func (o Options) unfit(leaf *x509.Certificate) error {
+	now := o.Now()
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: o.CA.Pool(), CurrentTime: now}); err != nil {
+		return err
+	}
+	if missing := uncovered(leaf, o.Names); len(missing) > 0 {
+		return fmt.Errorf("the certificate does not cover %q", missing)
+	}
+	// certmagic renews the first name it finds, the common name before all others.
+	if names := namesOf(leaf); leaf.Subject.CommonName != "" || names[0] != o.Names[0] {
+		return fmt.Errorf("the certificate's first name is not %s", o.Names[0])
+	}
+	window := time.Duration(float64(leaf.NotAfter.Sub(leaf.NotBefore)) * renewalRatio)
+	if now.After(leaf.NotAfter.Add(-window)) {
+		return fmt.Errorf("the certificate is due for renewal, it expires at %s", leaf.NotAfter.Format(time.RFC3339))
+	}
+	return nil
+}
+
+// setAside keeps a pair that our CA did not sign. Somebody put it there, and its key may be the only copy.
+func setAside(o Options, leaf *x509.Certificate) error {
+	if leaf.CheckSignatureFrom(o.CA.cert) == nil {
+		return nil
+	}
+	for _, file := range []string{o.CertFile, o.KeyFile} {
+		if err := rename(file, file+".replaced"); err != nil {
+			return err
+		}
+	}
+	o.Log.Warn("the certificate found was not signed by our CA; it is kept beside the new one",
+		slog.String("kept", o.CertFile+".replaced"), slog.String("hint", "to serve your own certificate, take the CA out of the configuration"))
+	return nil
+}

@@ -1,0 +1,463 @@
+package tlsgen
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// options are for a registry in a directory of its own, as install lays it out.
+func options(t *testing.T, ca *CA, names ...string) Options {
+	t.Helper()
+	dir := t.TempDir()
+	return Options{
+		Names: names, CA: ca, StateDir: filepath.Join(dir, "tls-state"),
+		CertFile: filepath.Join(dir, "ssl.cert"), KeyFile: filepath.Join(dir, "ssl.key"),
+	}
+}
+
+func start(t *testing.T, o Options) *Manager {
+	t.Helper()
+	m, err := NewManager(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	return m
+}
+
+// dial makes a handshake with the manager's server and gives what the client saw.
+func dial(t *testing.T, m *Manager, client *tls.Config) (tls.ConnectionState, error) {
+	t.Helper()
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", m.TLSConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	served := make(chan error, 1)
+	go func() {
+		conn, err := listener.Accept()
+		if err == nil {
+			err = errors.Join(conn.(*tls.Conn).Handshake(), conn.Close())
+		}
+		served <- err
+	}()
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: time.Minute}, "tcp", listener.Addr().String(), client)
+	<-served
+	if err != nil {
+		return tls.ConnectionState{}, err
+	}
+	defer conn.Close()
+	return conn.ConnectionState(), nil
+}
+
+func serial(t *testing.T, m *Manager, roots *x509.CertPool, name string) string {
+	t.Helper()
+	state, err := dial(t, m, &tls.Config{RootCAs: roots, ServerName: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state.PeerCertificates[0].SerialNumber.String()
+}
+
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !holds(); {
+		if time.Now().After(deadline) {
+			t.Fatalf("never: %s", what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func fileSerial(t *testing.T, o Options) string {
+	t.Helper()
+	_, cert, err := readPair(o.CertFile, o.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert.Leaf.SerialNumber.String()
+}
+
+func TestManager_Handshakes(t *testing.T) {
+	ca := newCA(t)
+	m := start(t, options(t, ca, "registry.example.com", "localhost", "127.0.0.1"))
+	for name, c := range map[string]struct {
+		config *tls.Config
+		fails  string
+	}{
+		"by name":             {config: &tls.Config{ServerName: "registry.example.com"}},
+		"by second name":      {config: &tls.Config{ServerName: "localhost"}},
+		"by address":          {config: &tls.Config{ServerName: "127.0.0.1"}}, // an address is never sent as SNI
+		"TLS 1.2":             {config: &tls.Config{ServerName: "localhost", MaxVersion: tls.VersionTLS12}},
+		"TLS 1.1":             {config: &tls.Config{ServerName: "localhost", MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, fails: "protocol version"},
+		"unknown name":        {config: &tls.Config{ServerName: "other.example.com"}, fails: "not other.example.com"},
+		"unknown name, quiet": {config: &tls.Config{ServerName: "other.example.com", InsecureSkipVerify: true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.config.RootCAs = ca.Pool()
+			c.config.NextProtos = []string{"h2"}
+			state, err := dial(t, m, c.config)
+			if c.fails != "" {
+				if err == nil || !strings.Contains(err.Error(), c.fails) {
+					t.Fatalf("error %v, want one about %q", err, c.fails)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if state.NegotiatedProtocol != "h2" || len(state.PeerCertificates) != 2 {
+				t.Errorf("protocol %q, chain of %d", state.NegotiatedProtocol, len(state.PeerCertificates))
+			}
+		})
+	}
+}
+
+func TestManager_Files(t *testing.T) {
+	ca := newCA(t)
+	o := options(t, ca, "r.example.com")
+	m := start(t, o)
+	for file, mode := range map[string]os.FileMode{o.CertFile: 0o644, o.KeyFile: 0o600} {
+		info, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode() != mode {
+			t.Errorf("%s has mode %v, want %v", file, info.Mode(), mode)
+		}
+	}
+	certPEM, err := os.ReadFile(o.CertFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.HasSuffix(certPEM, ca.CertPEM()) {
+		t.Error("the file does not hold the leaf followed by the CA")
+	}
+	if file, served := fileSerial(t, o), serial(t, m, ca.Pool(), "r.example.com"); file != served {
+		t.Errorf("file holds %s, served is %s", file, served)
+	}
+	if !m.NotAfter().Equal(parse(t, certPEM).NotAfter) {
+		t.Errorf("NotAfter %s", m.NotAfter())
+	}
+	left, err := filepath.Glob(filepath.Join(filepath.Dir(o.CertFile), ".*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %q %v", left, err)
+	}
+}
+
+// install writes a leaf beside the daemon's configuration, as the installer does.
+func install(t *testing.T, o Options, signer *CA, now time.Time, names ...string) string {
+	t.Helper()
+	certPEM, keyPEM, err := signer.IssueLeaf(names, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, o.CertFile, certPEM)
+	put(t, o.KeyFile, keyPEM)
+	return parse(t, certPEM).SerialNumber.String()
+}
+
+func TestManager_Start(t *testing.T) {
+	day := 24 * time.Hour
+	ca, err := CreateCA("old enough for its leaves to be old", time.Now().Add(-1000*day))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := newCA(t)
+	for name, c := range map[string]struct {
+		prepare func(t *testing.T, o Options) string // gives the serial of what was there
+		kept    bool
+	}{
+		"adopts what install issued": {func(t *testing.T, o Options) string {
+			return install(t, o, ca, time.Now(), "r.example.com", "localhost", "extra.example.com")
+		}, true},
+		"adopts a leaf of middle age": {func(t *testing.T, o Options) string {
+			return install(t, o, ca, time.Now().Add(-200*day), "r.example.com", "localhost")
+		}, true},
+		"replaces one due for renewal": {func(t *testing.T, o Options) string {
+			return install(t, o, ca, time.Now().Add(-300*day), "r.example.com", "localhost")
+		}, false},
+		"replaces an expired one": {func(t *testing.T, o Options) string {
+			return install(t, o, ca, time.Now().Add(-500*day), "r.example.com", "localhost")
+		}, false},
+		"replaces one that lacks a name": {func(t *testing.T, o Options) string {
+			return install(t, o, ca, time.Now(), "r.example.com")
+		}, false},
+		"replaces one with another first name": {func(t *testing.T, o Options) string {
+			return install(t, o, ca, time.Now(), "localhost", "r.example.com")
+		}, false},
+		"replaces one of another CA": {func(t *testing.T, o Options) string {
+			return install(t, o, other, time.Now(), "r.example.com", "localhost")
+		}, false},
+		"replaces a torn pair": {func(t *testing.T, o Options) string {
+			old := install(t, o, ca, time.Now(), "r.example.com", "localhost")
+			_, keyPEM, err := ca.IssueLeaf([]string{"r.example.com"}, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			put(t, o.KeyFile, keyPEM)
+			return old
+		}, false},
+		"replaces an empty file": {func(t *testing.T, o Options) string {
+			old := install(t, o, ca, time.Now(), "r.example.com", "localhost")
+			put(t, o.CertFile, nil)
+			return old
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := options(t, ca, "r.example.com", "localhost")
+			before := c.prepare(t, o)
+			m := start(t, o)
+			served := serial(t, m, ca.Pool(), "localhost")
+			if (served == before) != c.kept {
+				t.Errorf("kept %v, want %v", served == before, c.kept)
+			}
+			if file := fileSerial(t, o); file != served {
+				t.Errorf("file holds %s, served is %s", file, served)
+			}
+		})
+	}
+}
+
+func TestManager_SetsAsideWhatItDidNotSign(t *testing.T) {
+	ca, other := newCA(t), newCA(t)
+	o := options(t, ca, "r.example.com")
+	before := install(t, o, other, time.Now(), "r.example.com")
+	start(t, o)
+	aside := o
+	aside.CertFile, aside.KeyFile = o.CertFile+".replaced", o.KeyFile+".replaced"
+	if got := fileSerial(t, aside); got != before {
+		t.Errorf("set aside %s, want %s", got, before)
+	}
+}
+
+func TestManager_Restart(t *testing.T) {
+	ca := newCA(t)
+	o := options(t, ca, "r.example.com")
+	first := start(t, o)
+	before := serial(t, first, ca.Pool(), "r.example.com")
+	first.Close()
+
+	t.Run("keeps the leaf", func(t *testing.T) {
+		m := start(t, o)
+		defer m.Close()
+		if got := serial(t, m, ca.Pool(), "r.example.com"); got != before {
+			t.Error("another leaf")
+		}
+	})
+	t.Run("keeps the leaf when its storage is lost or torn", func(t *testing.T) {
+		keys, err := filepath.Glob(filepath.Join(o.StateDir, "certificates", "*", "*", "*.key"))
+		if err != nil || len(keys) != 1 {
+			t.Fatalf("keys in the storage: %q %v", keys, err)
+		}
+		put(t, keys[0], ca.KeyPEM())
+		m := start(t, o)
+		defer m.Close()
+		if got := serial(t, m, ca.Pool(), "r.example.com"); got != before {
+			t.Error("another leaf")
+		}
+	})
+	t.Run("issues for new names", func(t *testing.T) {
+		o := o
+		o.Names = []string{"r.example.com", "new.example.com"}
+		m := start(t, o)
+		defer m.Close()
+		if got := serial(t, m, ca.Pool(), "new.example.com"); got == before {
+			t.Error("the same leaf")
+		}
+	})
+}
+
+// uniqueName is for tests that renew. certmagic remembers failed renewals by name for the whole process, and Close
+// makes the one under way fail; a second run in the same process would wait for it.
+func uniqueName() string { return strings.ToLower(rand.Text()) + ".example.com" }
+
+func TestManager_Renews(t *testing.T) {
+	ca := newCA(t)
+	name := uniqueName()
+	o := options(t, ca, name, "127.0.0.1")
+	// Backdated by an hour, such a leaf is in the last third of its life from the beginning.
+	o.lifetime, o.checkEvery = backdate+10*time.Minute, 5*time.Millisecond
+	m := start(t, o)
+	for range 2 { // the second renewal finds its certificate where the first one put it
+		before := serial(t, m, ca.Pool(), name)
+		eventually(t, "another leaf is served", func() bool { return serial(t, m, ca.Pool(), "127.0.0.1") != before })
+	}
+	m.Close()
+	_, served, err := readPair(o.CertFile, o.KeyFile) // whole, since nothing writes any more
+	if err != nil {
+		t.Fatalf("the files after renewals: %v", err)
+	}
+	written := served.Leaf.SerialNumber.String()
+	eventually(t, "what was written is served", func() bool { return serial(t, m, ca.Pool(), name) == written })
+	info, err := os.Stat(o.KeyFile)
+	if err != nil || info.Mode() != 0o600 {
+		t.Errorf("key file: %v %v", info, err)
+	}
+}
+
+func TestManager_CloseEndsRenewals(t *testing.T) {
+	ca := newCA(t)
+	name := uniqueName()
+	o := options(t, ca, name)
+	o.lifetime, o.checkEvery = backdate+10*time.Minute, time.Millisecond
+	m := start(t, o)
+	before := serial(t, m, ca.Pool(), name)
+	eventually(t, "a renewal", func() bool { return serial(t, m, ca.Pool(), name) != before })
+	m.Close()
+	m.Close() // a second time does no harm
+	if err := m.source.(*managed).storage.Lock(context.Background(), "x"); !errors.Is(err, errClosed) {
+		t.Errorf("a renewal may begin after Close: %v", err)
+	}
+}
+
+func TestManager_UnwritableFile(t *testing.T) {
+	o := options(t, newCA(t), "r.example.com")
+	o.CertFile = filepath.Join(o.CertFile, "is", "no", "directory")
+	_, err := NewManager(t.Context(), o)
+	var hinted interface{ Hint() string }
+	if !errors.As(err, &hinted) || !strings.Contains(err.Error(), o.CertFile) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// lines collects a log.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) count(what string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), what)
+}
+
+func watchedOptions(t *testing.T) (Options, *lines) {
+	o := options(t, nil, "r.example.com")
+	log := &lines{}
+	o.Log = slog.New(slog.NewTextHandler(log, nil))
+	o.pollEvery = time.Hour // notifications have to do it
+	return o, log
+}
+
+// swap replaces both files as certbot and cert-manager do, by renaming.
+func swap(t *testing.T, o Options, signer *CA, now time.Time, names ...string) string {
+	t.Helper()
+	next := options(t, nil)
+	before := install(t, next, signer, now, names...)
+	for from, to := range map[string]string{next.CertFile: o.CertFile, next.KeyFile: o.KeyFile} {
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return before
+}
+
+func TestManager_OwnFiles(t *testing.T) {
+	ca := newCA(t)
+	o, log := watchedOptions(t)
+	first := install(t, o, ca, time.Now(), "r.example.com")
+	m := start(t, o)
+	if got := serial(t, m, ca.Pool(), "r.example.com"); got != first {
+		t.Fatalf("serves %s, want %s", got, first)
+	}
+	if _, err := os.Stat(o.StateDir); err == nil {
+		t.Error("there is a state directory, which only a CA needs")
+	}
+
+	second := swap(t, o, ca, time.Now(), "r.example.com")
+	eventually(t, "the new certificate is served", func() bool { return serial(t, m, ca.Pool(), "r.example.com") == second })
+
+	put(t, o.CertFile, []byte("-----BEGIN CERT")) // half a file
+	eventually(t, "the broken file is complained about", func() bool { return log.count("level=ERROR") == 1 })
+	if got := serial(t, m, ca.Pool(), "r.example.com"); got != second {
+		t.Error("a broken file replaced the good one")
+	}
+
+	swap(t, o, ca, time.Now().Add(-1000*24*time.Hour), "r.example.com")
+	eventually(t, "the expired certificate is complained about", func() bool { return log.count("level=ERROR") == 2 })
+	if got := serial(t, m, ca.Pool(), "r.example.com"); got != second {
+		t.Error("an expired certificate replaced the good one")
+	}
+
+	third := swap(t, o, ca, time.Now(), "other.example.com")
+	eventually(t, "the repaired pair is served", func() bool {
+		cert, err := m.source.current()
+		return err == nil && cert.Leaf.SerialNumber.String() == third
+	})
+	if log.count("does not cover") != 1 {
+		t.Error("no warning that the certificate is for another name")
+	}
+	if log.count("BEGIN") > 0 {
+		t.Error("the log holds key material")
+	}
+}
+
+func TestManager_OwnFilesWithoutNotification(t *testing.T) {
+	ca := newCA(t)
+	o, log := watchedOptions(t)
+	o.pollEvery = 10 * time.Millisecond
+	// Behind a link into another directory nothing is notified.
+	real := options(t, nil)
+	install(t, real, ca, time.Now(), "r.example.com")
+	for link, target := range map[string]string{o.CertFile: real.CertFile, o.KeyFile: real.KeyFile} {
+		if err := os.Symlink(target, link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := start(t, o)
+	second := swap(t, real, ca, time.Now(), "r.example.com")
+	eventually(t, "the new certificate is served", func() bool { return serial(t, m, ca.Pool(), "r.example.com") == second })
+
+	before := log.count("level=ERROR") // a look between the two renames may have found half a pair
+	put(t, real.KeyFile, ca.KeyPEM())
+	eventually(t, "the wrong key is complained about", func() bool { return log.count("level=ERROR") > before })
+	m.Close()
+	if log.count("level=ERROR") > before+1 {
+		t.Error("complained about the same problem again and again")
+	}
+}
+
+func TestManager_OwnFilesThatCannotBeServed(t *testing.T) {
+	ca, other := newCA(t), newCA(t)
+	o, _ := watchedOptions(t)
+	install(t, o, ca, time.Now(), "r.example.com")
+	put(t, o.KeyFile, other.KeyPEM())
+	_, err := NewManager(t.Context(), o)
+	var hinted interface{ Hint() string }
+	if !errors.As(err, &hinted) || !strings.Contains(err.Error(), "do not make a pair") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestManager_OwnExpiredCertificateIsServedAtStart(t *testing.T) {
+	ca := newCA(t)
+	o, log := watchedOptions(t)
+	install(t, o, ca, time.Now().Add(-1000*24*time.Hour), "r.example.com")
+	m := start(t, o)
+	if _, err := dial(t, m, &tls.Config{InsecureSkipVerify: true}); err != nil {
+		t.Fatal(err)
+	}
+	if log.count("has expired") != 1 {
+		t.Error("no warning")
+	}
+}

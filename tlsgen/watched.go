@@ -1,0 +1,139 @@
+package tlsgen
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// settle is how long the files have to be left alone before they are read: a certificate and its key are two files,
+// and are replaced one after the other.
+const settle = 300 * time.Millisecond
+
+// watched serves the user's own certificate and follows its files.
+type watched struct {
+	o      Options
+	log    *slog.Logger
+	serve  atomic.Pointer[tls.Certificate]
+	cancel context.CancelFunc
+	done   chan struct{}
+
+	// Only the goroutine that loads uses these.
+	seen    keyPair // what the files held when they were last read whole
+	problem string  // what was last complained about, so that it is said once
+}
+
+func startWatched(ctx context.Context, o Options) (*watched, error) {
+	pair, cert, err := readPair(o.CertFile, o.KeyFile)
+	if err != nil {
+		return nil, err
+	}
+	w := &watched{o: o, log: o.Log.With("file", o.CertFile), seen: pair, done: make(chan struct{})}
+	// An expired certificate is served all the same: some clients do not look, and no registry at all is worse.
+	w.warn(cert)
+	w.serve.Store(cert)
+
+	ctx, w.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	go w.follow(ctx, w.notify())
+	return w, nil
+}
+
+func (w *watched) current() (*tls.Certificate, error) { return w.serve.Load(), nil }
+
+func (w *watched) close() {
+	w.cancel()
+	<-w.done
+}
+
+// notify watches the directories, since a replaced file is another file. Without notifications (the limits of
+// inotify are soon reached on a busy machine) polling still finds every change.
+func (w *watched) notify() *fsnotify.Watcher {
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		w.log.Warn("changes of the certificate are found by looking every now and then", "every", w.o.pollEvery, "error", err)
+		return nil
+	}
+	for _, file := range []string{w.o.CertFile, w.o.KeyFile} {
+		if err := watcher.Add(filepath.Dir(file)); err != nil {
+			w.log.Warn("changes of the certificate are found by looking every now and then", "every", w.o.pollEvery, "error", err)
+		}
+	}
+	return watcher
+}
+
+// follow reads the files again after a notification, and now and then without one: a link's target, or a
+// network file system, changes silently.
+func (w *watched) follow(ctx context.Context, watcher *fsnotify.Watcher) {
+	defer close(w.done)
+	var events chan fsnotify.Event
+	var errs chan error
+	if watcher != nil {
+		defer watcher.Close()
+		events, errs = watcher.Events, watcher.Errors
+	}
+	poll := time.NewTicker(w.o.pollEvery)
+	defer poll.Stop()
+	settled := time.NewTimer(0)
+	settled.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-events:
+			settled.Reset(settle)
+		case err := <-errs:
+			w.log.Warn("watching the certificate", "error", err)
+			settled.Reset(settle)
+		case <-settled.C:
+			w.reload()
+		case <-poll.C:
+			w.reload()
+		}
+	}
+}
+
+func (w *watched) reload() {
+	pair, cert, err := readPair(w.o.CertFile, w.o.KeyFile)
+	if err != nil {
+		w.complain("the certificate's files changed and cannot be used; the last good ones stay in use", err)
+		return
+	}
+	if bytes.Equal(pair.certPEM, w.seen.certPEM) && bytes.Equal(pair.keyPEM, w.seen.keyPEM) {
+		w.problem = ""
+		return
+	}
+	if now := w.o.Now(); now.After(cert.Leaf.NotAfter) && now.Before(w.serve.Load().Leaf.NotAfter) {
+		w.complain("the new certificate has expired; the last good one stays in use", &Error{
+			File: w.o.CertFile, Problem: "expired at " + cert.Leaf.NotAfter.Format(time.RFC3339)})
+		return
+	}
+	w.seen, w.problem = pair, ""
+	w.warn(cert)
+	w.serve.Store(cert)
+	w.log.Info("loaded the new certificate", "notAfter", cert.Leaf.NotAfter)
+}
+
+func (w *watched) complain(what string, err error) {
+	if text := err.Error(); text != w.problem {
+		w.problem = text
+		w.log.Error(what, "error", err)
+	}
+}
+
+// warn says what clients will not like about a certificate that can be served.
+func (w *watched) warn(cert *tls.Certificate) {
+	if now := w.o.Now(); now.After(cert.Leaf.NotAfter) {
+		w.log.Warn("the certificate has expired", "notAfter", cert.Leaf.NotAfter)
+	} else if now.Before(cert.Leaf.NotBefore) {
+		w.log.Warn("the certificate is not valid yet", "notBefore", cert.Leaf.NotBefore)
+	}
+	if missing := uncovered(cert.Leaf, w.o.Names); len(missing) > 0 {
+		w.log.Warn("the certificate does not cover every name of this registry", "missing", missing, "covered", namesOf(cert.Leaf))
+	}
+}
