@@ -1,0 +1,195 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/opencontainers/go-digest"
+)
+
+// copyBuffer is how much of a blob is handed on at a time. Larger ones were
+// measured to cost more than they bring.
+const copyBuffer = 32 << 10
+
+// Blob opens a blob of repo for reading. One that is not held is fetched, and
+// can be read, and sought in, while it arrives; a Read waits for its bytes, until
+// ctx ends. It ends with io.EOF only when the whole is verified and held; before
+// that its last byte is kept back. Errors are those of Manifest.
+func (p *Puller) Blob(ctx context.Context, repo string, d digest.Digest) (io.ReadSeekCloser, int64, error) {
+	o, ok := p.origin(repo)
+	if !ok {
+		return nil, 0, &store.NotFoundError{Kind: "repository", Name: repo}
+	}
+	// A blob that a manifest of repo names is there for repo wherever it is held.
+	rc, size, err := p.openHeld(ctx, repo, d)
+	if !errors.Is(err, store.ErrNotFound) {
+		return rc, size, err
+	}
+	f, err := p.board(o, d)
+	if err != nil {
+		return nil, 0, err
+	}
+	size, err = f.sized(ctx)
+	if err != nil {
+		p.leave(f)
+		return nil, 0, err
+	}
+	if size >= 0 {
+		return &reader{ctx: ctx, flight: f, size: size, leave: func() { p.leave(f) }}, size, nil
+	}
+	// Held by now: it was all along, or the upstream did not tell the size.
+	p.leave(f)
+	return p.openHeld(ctx, repo, d)
+}
+
+func (p *Puller) openHeld(ctx context.Context, repo string, d digest.Digest) (io.ReadSeekCloser, int64, error) {
+	b, err := p.store.OpenBlob(ctx, repo, d)
+	if err != nil {
+		return nil, 0, err
+	}
+	return b, b.Size, nil
+}
+
+// board finds the flight that brings a blob, or starts it, and counts one more reader.
+func (p *Puller) board(o origin, d digest.Digest) (*flight, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, errClosed
+	}
+	key := flightKey{repo: o.repo, digest: d}
+	f, ok := p.flights[key]
+	if !ok {
+		ctx, cancel := context.WithCancel(p.ctx)
+		f = newFlight(key, cancel)
+		p.flights[key] = f
+		p.fetches.Go(func() {
+			defer cancel()
+			p.land(f, p.fly(ctx, o, f))
+		})
+	}
+	f.readers++
+	f.stopLingering()
+	return f, nil
+}
+
+// leave counts one reader less. With none left the flight goes on for a while.
+func (p *Puller) leave(f *flight) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f.readers--
+	if f.readers > 0 {
+		return
+	}
+	if f.landed {
+		f.closeFile()
+		return
+	}
+	f.lingerFor(p.linger, func() { p.abandon(f) })
+}
+
+// abandon ends a flight that nobody has read from for too long. Whoever comes
+// now starts another.
+func (p *Puller) abandon(f *flight) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if f.readers == 0 && p.flights[f.key] == f {
+		delete(p.flights, f.key)
+		f.cancel()
+	}
+}
+
+// land ends a flight.
+func (p *Puller) land(f *flight, err error) {
+	p.mu.Lock()
+	if p.flights[f.key] == f {
+		delete(p.flights, f.key)
+	}
+	f.landed = true
+	f.stopLingering()
+	unread := f.readers == 0
+	p.mu.Unlock()
+	f.finish(err)
+	if !unread {
+		return
+	}
+	f.closeFile()
+	if err != nil { // there is nobody else to tell
+		p.log.Warn("fetch failed", "repository", f.key.repo, "blob", f.key.digest, "error", err)
+	}
+}
+
+// fly fetches a blob into the store.
+func (p *Puller) fly(ctx context.Context, o origin, f *flight) error {
+	d := f.key.digest
+	release, err := acquire(ctx, p.transfers)
+	if err != nil {
+		return o.failed("blob", d.String(), err)
+	}
+	defer release()
+	// It may have come while this waited for its turn.
+	if _, err := p.store.StatBlob(ctx, o.repo, d); !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	body, size, err := o.Source.Blob(ctx, o.upstream, d)
+	if err != nil {
+		return o.failed("blob", d.String(), err)
+	}
+	defer body.Close()
+	if err := p.transfer(ctx, o.repo, f, body, size); err != nil {
+		return o.failed("blob", d.String(), err)
+	}
+	return nil
+}
+
+// transfer stores a body and lets readers follow.
+func (p *Puller) transfer(ctx context.Context, repo string, f *flight, body io.Reader, size int64) (err error) {
+	upload, err := p.store.NewUpload(ctx, repo)
+	if err != nil {
+		return err
+	}
+	defer func() { // after Commit it does nothing
+		err = errors.Join(err, upload.Cancel(context.WithoutCancel(ctx)))
+	}()
+	file, err := upload.Open()
+	if err != nil {
+		return err
+	}
+	f.start(file, size)
+	written, err := io.CopyBuffer(writerOnly{upload, f}, readerOnly{body}, make([]byte, copyBuffer))
+	if err != nil {
+		return err
+	}
+	if size >= 0 && written != size {
+		return fmt.Errorf("%d bytes came, %d were promised: %w", written, size, io.ErrUnexpectedEOF)
+	}
+	_, err = upload.Commit(ctx, f.key.digest)
+	return err
+}
+
+// writerOnly writes to the upload and tells the flight's readers. It hides
+// ReadFrom, which would keep them waiting to the end.
+type writerOnly struct {
+	io.Writer
+	flight *flight
+}
+
+func (w writerOnly) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	w.flight.arrived(n)
+	return n, err
+}
+
+// readerOnly hides WriteTo, so that the buffer is used.
+type readerOnly struct{ io.Reader }
+
+// closeQuietly: a file that was only read from has nothing to lose.
+func closeQuietly(f *os.File) {
+	if f != nil {
+		_ = f.Close()
+	}
+}

@@ -1,0 +1,175 @@
+// Package pull serves repositories of upstream registries as if they were
+// held: what is not held is fetched, stored and handed out while it arrives.
+//
+// New takes the store and the routes; the /v2 API asks the Puller for what the
+// store alone cannot answer. What is held is served whatever the upstream's
+// state: a digest without asking, a tag after asking no more often than its
+// freshness demands, and without an answer when none comes in time.
+//
+// A fetch belongs to the Puller and not to the client that caused it. All who
+// want the same blob read the one file that it grows in. When the last of them
+// goes away it goes on, for a bounded time: clients that give up mostly come
+// back, pulling is metered upstream, and bytes that were waited for once should
+// not be waited for twice. Close ends it.
+//
+// Refused: a reverse proxy with a cache, which holds content under the names of
+// requests and so can neither share a layer nor be collected; and caching "not
+// found", which is how a mirror comes to deny an image that exists.
+package pull
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Source is a registry that is pulled from. An error for which
+// errors.Is(err, fs.ErrNotExist) holds says that it has no such thing.
+type Source interface {
+	// Resolve says what a tag or digest stands for.
+	Resolve(ctx context.Context, repo, ref string) (ocispec.Descriptor, error)
+	// Manifest fetches what a tag or digest stands for.
+	Manifest(ctx context.Context, repo, ref string) (ocispec.Descriptor, []byte, error)
+	// Blob opens a blob; the size is -1 if it is not known. It need not verify.
+	Blob(ctx context.Context, repo string, d digest.Digest) (io.ReadCloser, int64, error)
+}
+
+// A Route maps the repositories under Prefix to those under Path at Source.
+type Route struct {
+	Prefix    string        // first components of a repository's name; "" is all of them
+	Source    Source        // where they are fetched
+	Path      string        // put before the rest of the name there
+	Freshness time.Duration // how long a tag is served without asking again; 0 always asks
+}
+
+// Options of a Puller; the zero value is fine.
+type Options struct {
+	Log         *slog.Logger     // nil discards
+	Now         func() time.Time // nil is time.Now
+	Concurrency int              // blobs fetched at the same time, and likewise manifests; 0 is 16
+}
+
+// A Puller pulls through. It is safe for concurrent use.
+type Puller struct {
+	store  *store.Store
+	routes []Route // the longest prefix first
+	log    *slog.Logger
+	now    func() time.Time
+
+	patience  time.Duration // how long a client waits for a held tag to be checked
+	linger    time.Duration // how long a fetch goes on with nobody reading
+	askLimit  time.Duration // how long one request for a manifest may take, retries included
+	asks      chan struct{} // manifests being fetched
+	transfers chan struct{} // blobs being fetched
+
+	ctx     context.Context // of all fetches
+	cancel  context.CancelFunc
+	fetches sync.WaitGroup
+
+	mu      sync.Mutex // guards what follows, and the readers of flights
+	closed  bool
+	calls   map[string]*call
+	flights map[flightKey]*flight
+	outages map[string]time.Time // when to ask again about the tags of a repository
+}
+
+var errClosed = errors.New("pull-through is shutting down")
+
+// New makes a Puller. Close it before the store.
+func New(s *store.Store, routes []Route, o Options) *Puller {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Concurrency <= 0 {
+		o.Concurrency = 16
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Puller{
+		store: s, routes: sorted(routes), log: o.Log, now: o.Now,
+		patience: 10 * time.Second, linger: 15 * time.Minute, askLimit: 3 * time.Minute,
+		asks: make(chan struct{}, o.Concurrency), transfers: make(chan struct{}, o.Concurrency),
+		ctx: ctx, cancel: cancel,
+		calls: map[string]*call{}, flights: map[flightKey]*flight{}, outages: map[string]time.Time{},
+	}
+}
+
+// Close ends all fetches and waits until they have ended. Their readers fail.
+func (p *Puller) Close() error {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.cancel()
+	p.fetches.Wait()
+	return nil
+}
+
+func sorted(routes []Route) []Route {
+	routes = slices.Clone(routes)
+	for i := range routes {
+		routes[i].Prefix = strings.Trim(routes[i].Prefix, "/")
+		routes[i].Path = strings.Trim(routes[i].Path, "/")
+	}
+	slices.SortStableFunc(routes, func(a, b Route) int { return len(b.Prefix) - len(a.Prefix) })
+	return routes
+}
+
+// Serves says whether a repository is pulled through.
+func (p *Puller) Serves(repo string) bool {
+	_, ok := p.origin(repo)
+	return ok
+}
+
+// An origin is where a repository comes from.
+type origin struct {
+	Route
+	repo     string // here
+	upstream string // its name there
+}
+
+func (p *Puller) origin(repo string) (origin, bool) {
+	for _, r := range p.routes {
+		rest, ok := strings.CutPrefix(repo, r.Prefix)
+		if !ok || r.Prefix != "" && rest != "" && rest[0] != '/' {
+			continue
+		}
+		upstream := path.Join(r.Path, strings.TrimPrefix(rest, "/"))
+		if upstream != "" {
+			return origin{Route: r, repo: repo, upstream: upstream}, true
+		}
+	}
+	return origin{}, false
+}
+
+// acquire takes a place among those who ask the upstream at the same time.
+func acquire(ctx context.Context, places chan struct{}) (release func(), err error) {
+	select {
+	case places <- struct{}{}:
+		return func() { <-places }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// failed says what could not be pulled; "not found" is the store's kind of it,
+// so that the API has one to look for.
+func (o origin) failed(kind, name string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return &store.NotFoundError{Kind: kind, Name: name}
+	}
+	return fmt.Errorf("pull %s of %s through: %w", name, o.repo, err)
+}

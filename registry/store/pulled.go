@@ -1,0 +1,69 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"os"
+)
+
+// What pull-through needs and a push may not have: a manifest before its
+// layers, and the bytes of a blob before they are all there.
+
+// PutPulledManifest puts a manifest of an upstream into repo and moves tags to
+// it, as PutManifest does, but asks for none of its config and layers: a client
+// that pulls through reads the manifest first and the layers afterwards, or
+// never. Until then they are not found, and pull-through fetches them. Errors:
+// *InvalidError, *DigestError, *FullError.
+func (s *Store) PutPulledManifest(ctx context.Context, repo string, body []byte, o PutOptions) (Manifest, error) {
+	if err := checkRepository(repo); err != nil {
+		return Manifest{}, err
+	}
+	for _, tag := range o.Tags {
+		if err := checkTag(tag); err != nil {
+			return Manifest{}, err
+		}
+	}
+	m, refs, err := s.newManifest(body, o.MediaType, o.Digest)
+	if err != nil {
+		return Manifest{}, err
+	}
+	err = s.write(ctx, func(tx *sql.Tx) error {
+		if err := insertManifest(ctx, tx, &m, refs); err != nil {
+			return err
+		}
+		id, err := s.ensureRepository(ctx, tx, repo)
+		if err != nil {
+			return err
+		}
+		if err := s.linkManifest(ctx, tx, id, m.Digest); err != nil {
+			return err
+		}
+		for _, tag := range o.Tags {
+			if err := s.moveTag(ctx, tx, id, tag, m.Digest, ""); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return Manifest{}, err
+	}
+	return m, nil
+}
+
+// Open opens what has been written for reading, and what is written later can
+// be read from the same file. It stays readable after Commit and Cancel. Nothing
+// has been verified before Commit has returned.
+func (u *Upload) Open() (*os.File, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.file == nil {
+		return nil, fmt.Errorf("read upload %s: %w", u.id, os.ErrClosed)
+	}
+	f, err := os.Open(u.store.files.upload(u.id))
+	if err != nil {
+		return nil, fmt.Errorf("read upload %s: %w", u.id, err)
+	}
+	return f, nil
+}
