@@ -49,8 +49,9 @@ type Deps struct {
 	CheckName     func(name string) error                                      // auth.CheckName
 	CheckPassword func(password string) error                                  // auth.CheckPassword
 	Seed          func(ctx context.Context, in Installation) (changed bool, err error)
-	Home          string // os.UserHomeDir()
-	ConfigHome    string // $XDG_CONFIG_HOME, or {Home}/.config
+	Home          string     // os.UserHomeDir()
+	ConfigHome    string     // $XDG_CONFIG_HOME, or {Home}/.config
+	Geteuid       func() int // os.Geteuid
 }
 
 // Installation is what Seed gets: a daemon that answers, and the users to make.

@@ -150,3 +150,12 @@ func (a acl) without(uid int) acl {
 	}
 	return slices.DeleteFunc(out, func(e aclEntry) bool { return e.tag == aclMask })
 }
+
+// KeepsACL says whether a directory can be given an access list.
+func (h *Host) KeepsACL(dir string) (bool, error) {
+	_, err := h.readACL(dir)
+	if errors.Is(err, ErrNoACL) {
+		return false, nil
+	}
+	return err == nil, err
+}

@@ -1,0 +1,112 @@
+package installer
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/mirror-appliance/appliance/tlsgen"
+)
+
+// certificates is what has to be written so that the daemon can serve: nothing of what exists is replaced.
+type certificates struct {
+	caPEM, caKey     []byte // nil: there already
+	leafPEM, leafKey []byte // nil: there already
+}
+
+// certificateFile is a file of the daemon's certificates.
+type certificateFile struct {
+	path    string
+	content []byte // nil: it exists and keeps its content
+	mode    fs.FileMode
+}
+
+// resolveCertificates looks at the files that the configuration names, and makes what is missing.
+func (t *target) resolveCertificates() {
+	c := t.cfg.TLS
+	ca, caKey, leaf, leafKey := t.has(c.CA), t.has(c.CAKey), t.has(c.Certificate), t.has(c.Key)
+	if c.CAKey == "" {
+		t.ownCertificate(leaf, leafKey)
+		return
+	}
+	var authority *tlsgen.CA
+	var err error
+	switch {
+	case ca && caKey:
+		authority, err = tlsgen.LoadCA(t.Host.Path(c.CA), t.Host.Path(c.CAKey))
+	case ca != caKey:
+		t.problem(fmt.Sprintf("of the CA in %s and %s only one file is there", c.CA, c.CAKey),
+			"bring the other one back from a backup, or move both away to have a new CA made, which clients must then be given")
+		return
+	case leaf || leafKey:
+		t.problem(fmt.Sprintf("there is a certificate in %s, but the CA that signed it (%s) is gone", c.Certificate, c.CA),
+			fmt.Sprintf("bring the CA back from a backup, or move %s and %s away to have everything made anew", c.Certificate, c.Key))
+		return
+	default:
+		if authority, err = tlsgen.CreateCA("Mirror appliance CA ("+t.cfg.Hostname+")", time.Now()); err == nil {
+			t.certs.caPEM, t.certs.caKey = authority.CertPEM(), authority.KeyPEM()
+		}
+	}
+	if err != nil {
+		t.fault(fmt.Errorf("the CA cannot be used: %w", err), "move both of its files away to have a new CA made, which clients must then be given")
+		return
+	}
+	t.leaf(authority, leaf, leafKey)
+}
+
+// leaf has the first certificate issued, and judges the one that is there.
+func (t *target) leaf(authority *tlsgen.CA, leaf, leafKey bool) {
+	c := t.cfg.TLS
+	if leaf && leafKey {
+		if _, err := tls.LoadX509KeyPair(t.Host.Path(c.Certificate), t.Host.Path(c.Key)); err != nil {
+			t.problem(fmt.Sprintf("%s and %s are no certificate and its key: %v", c.Certificate, c.Key, err),
+				"move both away to have new ones made")
+		}
+		return
+	}
+	// One without the other is what an interrupted install left.
+	pem, key, err := authority.IssueLeaf([]string{t.cfg.Hostname, "localhost"}, time.Now())
+	if err != nil {
+		if validHostname(t.cfg.Hostname) == "" { // otherwise the hostname is a problem of its own
+			t.fault(fmt.Errorf("make a certificate: %w", err), "check the hostname")
+		}
+		return
+	}
+	t.certs.leafPEM, t.certs.leafKey = pem, key
+}
+
+// ownCertificate is for a configuration that names the user's own files: they must be there.
+func (t *target) ownCertificate(leaf, leafKey bool) {
+	for _, f := range []struct {
+		key, path string
+		ok        bool
+	}{{"tls.certificate", t.cfg.TLS.Certificate, leaf}, {"tls.key", t.cfg.TLS.Key, leafKey}} {
+		if !f.ok {
+			t.problem(fmt.Sprintf("%s of config.yaml is %s, which does not exist", f.key, f.path),
+				"put the file there, or name a CA with tls.ca and tls.caKey to have it made")
+		}
+	}
+}
+
+func (t *target) has(path string) bool {
+	if path == "" {
+		return false
+	}
+	_, err := t.Host.StatTarget(path)
+	return err == nil
+}
+
+// certificateFiles are those that are ours to write or to own: with the user's own certificate, none.
+func (t *target) certificateFiles() []certificateFile {
+	c := t.cfg.TLS
+	if c.CAKey == "" {
+		return nil
+	}
+	return []certificateFile{
+		{c.CA, t.certs.caPEM, 0o644},
+		{c.CAKey, t.certs.caKey, 0o600},
+		{c.Certificate, t.certs.leafPEM, 0o644},
+		{c.Key, t.certs.leafKey, 0o600},
+	}
+}

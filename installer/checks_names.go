@@ -1,0 +1,207 @@
+package installer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mirror-appliance/appliance/ansible-free/host"
+)
+
+// rights: a system unit is root's to write.
+type rights struct {
+	user bool
+	euid int
+}
+
+func (c rights) Check(context.Context) []Problem {
+	if c.user || c.euid == 0 {
+		return nil
+	}
+	return found("a system service can only be installed by root", "run the command with sudo, or as a plain user to install a service of that user")
+}
+
+// executable: there is a program to install.
+type executable struct{ path string }
+
+func (c executable) Check(context.Context) []Problem {
+	fi, err := os.Stat(c.path)
+	if err == nil && fi.Mode().IsRegular() && fi.Mode()&0o111 != 0 {
+		return nil
+	}
+	return found(fmt.Sprintf("the executable to install, %q, is no executable file", c.path), "run the command with the file's whole path, from a directory that is still there")
+}
+
+// userName: the administrator's name is one.
+type userName struct {
+	name  string
+	valid func(string) error
+}
+
+func (c userName) Check(context.Context) []Problem {
+	if err := c.valid(c.name); err != nil {
+		return found("--initUser: "+err.Error(), hintOf(err, "choose a name of lower-case letters and digits, such as init"))
+	}
+	return nil
+}
+
+// password: the administrator's password keeps the rules. It is never part of the message.
+type password struct {
+	password string
+	valid    func(string) error
+}
+
+func (c password) Check(context.Context) []Problem {
+	if err := c.valid(c.password); err != nil {
+		return found("--initPassword: "+err.Error(), hintOf(err, "choose a password of 8 to 72 characters without blanks, or leave the flag out to have one made"))
+	}
+	return nil
+}
+
+// hostnameSyntax: it can be a DNS name, which certificates and image references ask for.
+type hostnameSyntax struct{ name string }
+
+func (c hostnameSyntax) Check(context.Context) []Problem {
+	if why := validHostname(c.name); why != "" {
+		return found(why, "give the DNS name by which clusters reach this host: --quayHostname registry.example.com")
+	}
+	return nil
+}
+
+var hostnameLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// validHostname says what is wrong with a name as RFC 1123 has it, or nothing.
+func validHostname(name string) string {
+	if name == "" {
+		return "no hostname is given, and this host has none"
+	}
+	if _, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil {
+		return fmt.Sprintf("the hostname %s is an IP address: certificates and image references need a DNS name", name)
+	}
+	labels := strings.Split(name, ".")
+	for _, label := range labels {
+		if !hostnameLabel.MatchString(label) {
+			return fmt.Sprintf("the hostname %q is not a DNS name: between its dots are letters, digits and inner hyphens only, at most 63", name)
+		}
+	}
+	if _, err := strconv.Atoi(labels[len(labels)-1]); err == nil {
+		return fmt.Sprintf("the hostname %q is not a DNS name: its last part is a number", name)
+	}
+	if len(name) > 253 {
+		return fmt.Sprintf("the hostname has %d characters, a DNS name at most 253", len(name))
+	}
+	return ""
+}
+
+// hostnameResolves: this host can look the name up, best to an address of its own.
+type hostnameResolves struct {
+	resolver Resolver
+	name     string
+}
+
+const lookupTimeout = 10 * time.Second
+
+func (c hostnameResolves) Check(ctx context.Context) []Problem {
+	if validHostname(c.name) != "" {
+		return nil // said already
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	own := ownAddresses()
+	addrs, err := c.resolver.LookupNetIP(ctx, "ip", c.name)
+	if err != nil || len(addrs) == 0 {
+		return found(fmt.Sprintf("the hostname %s does not resolve: %s", c.name, lookupReason(err)),
+			fmt.Sprintf("add it to the DNS, or on this host: echo '%s %s' | sudo tee -a /etc/hosts", exampleAddress(own), c.name))
+	}
+	var texts []string
+	for _, a := range addrs {
+		a = a.Unmap().WithZone("")
+		if a.IsLoopback() || own[a] {
+			return nil
+		}
+		texts = append(texts, a.String())
+	}
+	if len(own) == 0 {
+		return nil
+	}
+	return []Problem{{
+		What:    fmt.Sprintf("the hostname %s resolves to %s, which is no address of this host", c.name, strings.Join(texts, ", ")),
+		Remedy:  "go on if a load balancer or an address translation stands in between; otherwise correct the DNS or /etc/hosts",
+		Warning: true,
+	}}
+}
+
+func lookupReason(err error) string {
+	var dns *net.DNSError
+	switch {
+	case err == nil:
+		return "it has no address"
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return "no such host"
+	case errors.As(err, &dns) && dns.IsTimeout, errors.Is(err, context.DeadlineExceeded):
+		return "no DNS server answers"
+	case errors.As(err, &dns):
+		return dns.Err
+	}
+	return err.Error()
+}
+
+// ownAddresses is empty when they cannot be told.
+func ownAddresses() map[netip.Addr]bool {
+	own := make(map[netip.Addr]bool)
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return own
+	}
+	for _, a := range addrs {
+		if prefix, err := netip.ParsePrefix(a.String()); err == nil {
+			own[prefix.Addr().Unmap().WithZone("")] = true
+		}
+	}
+	return own
+}
+
+// exampleAddress is an address to show in a remedy: the one that others reach, if there is one.
+func exampleAddress(own map[netip.Addr]bool) string {
+	best := netip.MustParseAddr("127.0.0.1")
+	for a := range own {
+		if a.Is4() && a.IsGlobalUnicast() && (best.IsLoopback() || a.Less(best)) {
+			best = a
+		}
+	}
+	return best.String()
+}
+
+// privilegedPort: below 1024 only root may listen, unless the kernel is told otherwise.
+type privilegedPort struct {
+	host *host.Host
+	port int
+	user bool
+}
+
+func (c privilegedPort) Check(context.Context) []Problem {
+	if c.port < 1 || c.port > 65535 {
+		return found(fmt.Sprintf("%d is not a port", c.port), "choose one from 1 to 65535, such as 8443")
+	}
+	if !c.user {
+		return nil
+	}
+	floor := 1024
+	if content, err := c.host.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start"); err == nil {
+		if n, err := strconv.Atoi(strings.TrimSpace(string(content))); err == nil {
+			floor = n
+		}
+	}
+	if c.port >= floor {
+		return nil
+	}
+	return found(fmt.Sprintf("port %d is below %d, where only root may listen", c.port, floor),
+		fmt.Sprintf("choose another port, such as 8443, or install as root, or allow it: sudo sysctl net.ipv4.ip_unprivileged_port_start=%d", c.port))
+}

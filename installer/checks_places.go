@@ -1,0 +1,290 @@
+package installer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mirror-appliance/appliance/ansible-free/host"
+	"github.com/mirror-appliance/appliance/systemd"
+)
+
+// place is a directory that is or will be ours: it can be made where it is meant to be.
+type place struct {
+	host *host.Host
+	name string // the flag, or what it is
+	path string
+}
+
+func (c place) Check(ctx context.Context) []Problem {
+	if err := systemd.CheckPath(c.path); err != nil {
+		return found(c.name+": "+err.Error(), hintOf(err, "choose a path of letters, digits and . _ - / only"))
+	}
+	for _, volatile := range []string{"/tmp", "/var/tmp"} {
+		if within(c.path, volatile) {
+			return found(fmt.Sprintf("%s %s lies in %s, which is emptied from time to time and which the service does not see", c.name, c.path, volatile),
+				"choose a lasting directory, such as /opt/quay-install")
+		}
+	}
+	if err := c.host.Removable(c.path); err != nil {
+		return found(fmt.Sprintf("%s %s cannot be used: %v", c.name, c.path, err),
+			"choose a directory of its own below it, such as "+filepath.Join(c.path, "quay-install"))
+	}
+	return writable{c}.Check(ctx)
+}
+
+// existing is the innermost directory on the way to path that is there, and why it cannot be told.
+func (c place) existing() (string, error) {
+	for p := filepath.Clean(c.path); ; p = filepath.Dir(p) {
+		info, err := c.host.StatTarget(p)
+		switch {
+		case err == nil && info.Mode.IsDir():
+			return p, nil
+		case err == nil:
+			return "", fmt.Errorf("%s is a file, not a directory", p)
+		case !errors.Is(err, fs.ErrNotExist) || p == filepath.Dir(p):
+			return "", err
+		}
+		if _, err := c.host.Stat(p); err == nil {
+			return "", fmt.Errorf("%s is a symbolic link to nothing", p)
+		}
+	}
+}
+
+// writable: the directory is there or can be made.
+type writable struct{ place }
+
+func (c writable) Check(context.Context) []Problem {
+	dir, err := c.existing()
+	if err != nil {
+		return found(fmt.Sprintf("%s %s cannot be used: %v", c.name, c.path, err), "choose another directory, or correct this one")
+	}
+	err = unix.Faccessat(unix.AT_FDCWD, c.host.Path(dir), unix.W_OK|unix.X_OK, unix.AT_EACCESS)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EROFS):
+		return found(fmt.Sprintf("%s %s cannot be written to: %s is on a read-only file system", c.name, c.path, dir), "choose a directory on another file system, or mount that one writable")
+	}
+	return found(fmt.Sprintf("%s %s cannot be written to: %s: %v", c.name, c.path, dir, err),
+		"choose a directory of your own, or run the command as its owner: ls -ld "+dir)
+}
+
+// statfs is about the file system that path is or will be on; ok is false when another check says why not.
+func (c place) statfs() (st unix.Statfs_t, ok bool) {
+	dir, err := c.existing()
+	if err != nil {
+		return st, false
+	}
+	return st, unix.Statfs(c.host.Path(dir), &st) == nil
+}
+
+// owners: the file system keeps owners and permissions, without which secrets lie open.
+type owners struct{ place }
+
+func (c owners) Check(context.Context) []Problem {
+	st, ok := c.statfs()
+	if !ok {
+		return nil
+	}
+	name, bad := map[int64]string{unix.MSDOS_SUPER_MAGIC: "FAT", unix.EXFAT_SUPER_MAGIC: "exFAT", 0x5346544e: "NTFS", 0x7366746e: "NTFS"}[int64(st.Type)]
+	if !bad {
+		return nil
+	}
+	return found(fmt.Sprintf("%s %s is on a %s file system, which keeps no owners and permissions", c.name, c.path, name), "choose a directory on xfs, ext4 or btrfs")
+}
+
+// localDisk: SQLite's write-ahead log needs memory that all its processes share, and locks that hold.
+type localDisk struct{ place }
+
+func (c localDisk) Check(context.Context) []Problem {
+	st, ok := c.statfs()
+	if !ok {
+		return nil
+	}
+	name, bad := map[int64]string{
+		unix.NFS_SUPER_MAGIC: "NFS", unix.SMB_SUPER_MAGIC: "SMB", unix.CIFS_SUPER_MAGIC: "SMB", unix.SMB2_SUPER_MAGIC: "SMB",
+		unix.CEPH_SUPER_MAGIC: "Ceph", unix.AFS_SUPER_MAGIC: "AFS", unix.V9FS_MAGIC: "9p",
+	}[int64(st.Type)]
+	if !bad {
+		return nil
+	}
+	return found(fmt.Sprintf("%s %s is on a network file system (%s), where a SQLite database is damaged sooner or later", c.name, c.path, name),
+		"choose a directory on a disk of this host; the images (--quayStorage) may stay where they are")
+}
+
+// executes: programs may be started from there.
+type executes struct{ place }
+
+func (c executes) Check(context.Context) []Problem {
+	st, ok := c.statfs()
+	if !ok || st.Flags&unix.ST_NOEXEC == 0 {
+		return nil
+	}
+	return found(fmt.Sprintf("%s %s is on a file system from which nothing may be executed (noexec)", c.name, c.path),
+		"mount it without noexec: sudo mount -o remount,exec "+c.path)
+}
+
+// space: there is room for a beginning.
+type space struct {
+	place
+	need uint64
+}
+
+func (c space) Check(context.Context) []Problem {
+	st, ok := c.statfs()
+	if !ok {
+		return nil
+	}
+	free := st.Bavail * uint64(st.Bsize)
+	if free >= c.need {
+		return nil
+	}
+	return found(fmt.Sprintf("%s %s has %d MiB free and needs %d MiB, without any image", c.name, c.path, free>>20, c.need>>20),
+		"make room, or choose a directory on a larger file system")
+}
+
+// passable: the service's user can be let through to the directory.
+type passable struct {
+	host *host.Host
+	path string
+}
+
+func (c passable) Check(context.Context) []Problem {
+	stranger := host.Owner{UID: 65533, GID: 65533}
+	closed, err := c.host.Closed(c.path, stranger)
+	if err != nil {
+		return found(err.Error(), "choose another directory")
+	}
+	for _, dir := range closed {
+		if ok, err := c.host.KeepsACL(dir); err != nil || !ok {
+			return found(fmt.Sprintf("the service's user may not pass through %s to %s, and that file system keeps no access lists to allow it", dir, c.path),
+				fmt.Sprintf("choose a directory elsewhere, such as /opt/quay-install, or allow it to everyone: sudo chmod o+x %s", dir))
+		}
+	}
+	return nil
+}
+
+// apart: blobs and database do not share a directory.
+type apart struct{ storage, database string }
+
+func (c apart) Check(context.Context) []Problem {
+	if !within(c.storage, c.database) && !within(c.database, c.storage) {
+		return nil
+	}
+	return found(fmt.Sprintf("--quayStorage %s and --sqliteStorage %s lie in each other", c.storage, c.database), "choose two directories side by side")
+}
+
+// What the store keeps in its two directories.
+func storageNames() []string { return []string{"sha256", "sha512", "uploads"} }
+func databaseNames() []string {
+	return []string{databaseName, databaseName + "-wal", databaseName + "-shm", databaseName + "-journal", databaseName + ".lock"}
+}
+
+// storageContent: nothing else lies where the blobs go, and no blobs without the database that knows them:
+// the first collection would remove them.
+type storageContent struct {
+	host          *host.Host
+	dir, database string
+}
+
+func (c storageContent) Check(context.Context) []Problem {
+	if others := foreignNames(c.host, c.dir, storageNames()); len(others) > 0 {
+		return found(fmt.Sprintf("--quayStorage %s holds other things already (%s)", c.dir, list(others)), "choose an empty directory, or one that does not exist")
+	}
+	if known, err := c.host.Exists(c.database); err != nil || known {
+		return nil
+	}
+	for _, name := range []string{"sha256", "sha512"} {
+		if names, err := c.host.Names(filepath.Join(c.dir, name)); err == nil && len(names) > 0 {
+			return found(fmt.Sprintf("--quayStorage %s holds images, but there is no database %s that knows them", c.dir, c.database),
+				"name the directory of its database with --sqliteStorage; taking over the storage of Quay is not built yet, so otherwise choose an empty directory")
+		}
+	}
+	return nil
+}
+
+// databaseContent: nothing else lies where the database goes.
+type databaseContent struct {
+	host *host.Host
+	dir  string
+}
+
+func (c databaseContent) Check(context.Context) []Problem {
+	others := foreignNames(c.host, c.dir, databaseNames())
+	if len(others) == 0 {
+		return nil
+	}
+	remedy := "choose an empty directory, or one that does not exist"
+	for _, name := range others {
+		if strings.HasPrefix(name, "quay_sqlite.db") {
+			remedy = "that is the database of a mirror-registry, and taking it over is not built yet: choose an empty directory"
+		}
+	}
+	return found(fmt.Sprintf("--sqliteStorage %s holds other things already (%s)", c.dir, list(others)), remedy)
+}
+
+func foreignNames(h *host.Host, dir string, ours []string) []string {
+	names, err := h.Names(dir)
+	if err != nil {
+		return nil // not there; or place says why not
+	}
+	var others []string
+	for _, name := range names {
+		known := name == "lost+found"
+		for _, o := range ours {
+			known = known || name == o
+		}
+		if !known {
+			others = append(others, name)
+		}
+	}
+	return others
+}
+
+func list(names []string) string {
+	if len(names) > 3 {
+		names = append(names[:3:3], "…")
+	}
+	return strings.Join(names, ", ")
+}
+
+// mirrorRegistry: no Quay of a mirror-registry is installed here.
+type mirrorRegistry struct {
+	host     *host.Host
+	unitDir  string
+	quayRoot string
+}
+
+func (c mirrorRegistry) Check(context.Context) []Problem {
+	const remedy = "taking over a mirror-registry is not built yet: remove it with mirror-registry uninstall, or install on another host"
+	for _, unit := range []string{"quay-app.service", "quay-pod.service", "quay-redis.service", "quay-postgres.service"} {
+		path := unitPath(c.unitDir, unit)
+		if info, err := c.host.Stat(path); err == nil && info.Mode.IsRegular() {
+			return found(fmt.Sprintf("a mirror-registry is installed on this host (%s)", path), remedy)
+		}
+	}
+	if !filepath.IsAbs(c.quayRoot) {
+		return nil
+	}
+	path := filepath.Join(c.quayRoot, "quay-config", "config.yaml")
+	if content, err := c.host.ReadFile(path); err == nil && isQuayConfig(content) {
+		return found(fmt.Sprintf("%s is the configuration of a mirror-registry (Quay)", path), remedy+", or choose another --quayRoot")
+	}
+	return nil
+}
+
+// isQuayConfig knows Quay's configuration by the keys that it cannot be without.
+func isQuayConfig(content []byte) bool {
+	for line := range strings.Lines(string(content)) {
+		if strings.HasPrefix(line, "DB_URI:") || strings.HasPrefix(line, "SERVER_HOSTNAME:") {
+			return true
+		}
+	}
+	return false
+}

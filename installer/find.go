@@ -1,0 +1,148 @@
+package installer
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/mirror-appliance/appliance/ansible-free/host"
+	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/systemd"
+)
+
+// Found is an existing install, read from its unit.
+type Found struct {
+	Unit     string // path of appliance.service
+	Binary   string // the executable that it starts
+	Config   string // the config.yaml that it names
+	QuayRoot string
+}
+
+// Find reads the unit of the system, or of the calling user. Without one the error is *NotInstalledError.
+func Find(d Deps, user bool) (*Found, error) {
+	d, err := d.complete(user)
+	if err != nil {
+		return nil, err
+	}
+	return find(d, user)
+}
+
+func find(d Deps, user bool) (*Found, error) {
+	path := unitPath(d.unitDir(user), systemd.Service)
+	content, err := d.Host.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil, &NotInstalledError{Unit: path}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for an installed appliance: %w", err)
+	}
+	f := &Found{Unit: path}
+	if f.Binary, f.Config = execStart(string(content)); f.Config == "" {
+		return nil, &ForeignUnitError{Path: path}
+	}
+	f.QuayRoot = filepath.Dir(filepath.Dir(f.Config))
+	if config.Path(f.QuayRoot) != f.Config {
+		return nil, &ForeignUnitError{Path: path}
+	}
+	return f, nil
+}
+
+// ForeignUnitError says that a unit of our name was not written by us.
+type ForeignUnitError struct{ Path string }
+
+func (e *ForeignUnitError) Error() string {
+	return e.Path + " was not written by this installer: its ExecStart names no config.yaml in a quay-config directory"
+}
+
+func (e *ForeignUnitError) Hint() string {
+	return "rename that unit, or remove it, then run the command again"
+}
+
+// execStart gives the program and the value of --config of the first ExecStart= line.
+func execStart(unit string) (binary, conf string) {
+	for line := range strings.Lines(unit) {
+		command, ok := strings.CutPrefix(strings.TrimSpace(line), "ExecStart=")
+		if !ok {
+			continue
+		}
+		args := unitWords(command)
+		for i, arg := range args {
+			if value, ok := strings.CutPrefix(arg, "--config="); ok {
+				return args[0], value
+			}
+			if arg == "--config" && i+1 < len(args) {
+				return args[0], args[i+1]
+			}
+		}
+	}
+	return "", ""
+}
+
+// unitWords splits a command line of a unit: words, which may be quoted whole, with %% for %.
+func unitWords(line string) []string {
+	var words []string
+	for line = strings.TrimSpace(line); line != ""; line = strings.TrimSpace(line) {
+		var word string
+		if quoted, err := strconv.QuotedPrefix(line); err == nil {
+			line = line[len(quoted):]
+			word, _ = strconv.Unquote(quoted)
+		} else {
+			word, line, _ = strings.Cut(line, " ")
+		}
+		words = append(words, strings.ReplaceAll(word, "%%", "%"))
+	}
+	return words
+}
+
+// complete fills in what the caller left to us.
+func (d Deps) complete(user bool) (Deps, error) {
+	if d.Host == nil {
+		d.Host = host.Local()
+	}
+	if d.Connect == nil {
+		d.Connect = connectSystemd
+	}
+	if d.Resolver == nil {
+		d.Resolver = net.DefaultResolver
+	}
+	if d.Health == nil {
+		d.Health = checkHealth
+	}
+	if d.Geteuid == nil {
+		d.Geteuid = os.Geteuid
+	}
+	if d.Home == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return d, fmt.Errorf("find the home directory: %w", err)
+		}
+		d.Home = home
+	}
+	if d.ConfigHome == "" {
+		d.ConfigHome = os.Getenv("XDG_CONFIG_HOME")
+	}
+	if !filepath.IsAbs(d.ConfigHome) { // the specification says to ignore it then
+		d.ConfigHome = filepath.Join(d.Home, ".config")
+	}
+	return d, nil
+}
+
+func (d Deps) unitDir(user bool) string {
+	if user {
+		return filepath.Join(d.ConfigHome, "systemd", "user")
+	}
+	return "/etc/systemd/system"
+}
+
+func (d Deps) binary(user bool) string {
+	if user {
+		return filepath.Join(d.Home, ".local", "bin", "appliance")
+	}
+	return "/usr/local/bin/appliance"
+}

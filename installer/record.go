@@ -1,0 +1,78 @@
+package installer
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/mirror-appliance/appliance/ansible-free/host"
+)
+
+// record is quay-config/install.json: what cannot be seen later, but an uninstall has to know. It is
+// written before what it speaks of, and completed by later installs, so that a killed install forgets
+// nothing.
+type record struct {
+	Version   int      `json:"version"`
+	Created   []string `json:"createdDirectories"` // were not there before, outermost first
+	User      bool     `json:"createdUser"`        // the system user was not there before
+	Lingering bool     `json:"enabledLingering"`   // was off before
+	Binary    string   `json:"binary"`
+	Storage   string   `json:"storage"`
+	Database  string   `json:"database"` // the directory
+}
+
+const recordVersion = 1
+
+const recordName = "install.json"
+
+func recordPath(quayRoot string) string { return filepath.Join(quayRoot, "quay-config", recordName) }
+
+// readRecord returns nil when there is none.
+func readRecord(h *host.Host, quayRoot string) (*record, error) {
+	path := recordPath(quayRoot)
+	content, err := h.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read what an earlier install recorded: %w", err)
+	}
+	var r record
+	if err := json.Unmarshal(content, &r); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if r.Version != recordVersion {
+		return nil, fmt.Errorf("%s was written by another version of the appliance (%d, this one knows %d)", path, r.Version, recordVersion)
+	}
+	return &r, nil
+}
+
+// merge adds what an earlier record knows and this one cannot see any more.
+func (r *record) merge(earlier *record) {
+	if earlier == nil {
+		return
+	}
+	for _, dir := range earlier.Created {
+		if !slices.Contains(r.Created, dir) {
+			r.Created = append(r.Created, dir)
+		}
+	}
+	slices.SortStableFunc(r.Created, func(a, b string) int { return strings.Count(a, "/") - strings.Count(b, "/") })
+	r.User = r.User || earlier.User
+	r.Lingering = r.Lingering || earlier.Lingering
+}
+
+func (r *record) marshal() []byte {
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		panic(err) // strings and booleans
+	}
+	return append(b, '\n')
+}
+
+func (r *record) created(dir string) bool { return r != nil && slices.Contains(r.Created, dir) }

@@ -1,0 +1,278 @@
+package installer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/mirror-appliance/appliance/ansible-free/host"
+	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/systemd"
+)
+
+// PlanUninstall says what an uninstall is going to do. Blobs and database stay unless RemoveContent is set,
+// and so do then the user that owns them and the record of which directories install made, for a later
+// install or uninstall. Without an install the error is *NotInstalledError.
+//
+// An uninstall that fails half way is completed by another one: what leads to the rest is removed last.
+func PlanUninstall(_ context.Context, r Request, d Deps) (*Plan, error) {
+	t, err := resolveInstalled(r, d)
+	if err != nil {
+		return nil, err
+	}
+	plan := &Plan{bus: t.bus(), result: Result{QuayRoot: t.QuayRoot}}
+	u := &unbuilder{target: t, plan: plan}
+	if u.keptContent, err = u.keepsContent(); err != nil {
+		return nil, err
+	}
+	u.uninstall()
+	return plan, nil
+}
+
+// resolveInstalled finds the install that a request for an uninstall means.
+func resolveInstalled(r Request, d Deps) (*target, error) {
+	d, err := d.complete(r.User)
+	if err != nil {
+		return nil, err
+	}
+	t := &target{Deps: d, Request: r, binary: d.binary(r.User)}
+	if !r.User {
+		t.owner, t.admin = serviceUser, "root"
+	}
+	if t.found, err = find(d, r.User); err != nil && !errors.As(err, new(*NotInstalledError)) {
+		return nil, err
+	}
+	if !t.resolveRoot() || len(t.problems) > 0 {
+		return nil, &PreflightError{Problems: t.problems}
+	}
+	inRoot, err := t.Host.Exists(filepath.Dir(config.Path(t.QuayRoot)))
+	if err != nil {
+		return nil, err
+	}
+	if t.found == nil && (t.record == nil && !inRoot || t.isQuay()) {
+		return nil, &NotInstalledError{Unit: t.unit(systemd.Service), QuayRoot: t.QuayRoot}
+	}
+	if err := t.installedConfig(); err != nil {
+		return nil, err
+	}
+	if rights := (rights{t.User, t.Geteuid()}).Check(context.Background()); len(rights) > 0 {
+		return nil, &PreflightError{Problems: rights}
+	}
+	return t, nil
+}
+
+// isQuay: the directory belongs to a mirror-registry, which is not ours to remove.
+func (t *target) isQuay() bool {
+	content, err := t.Host.ReadFile(config.Path(t.QuayRoot))
+	return err == nil && isQuayConfig(content)
+}
+
+// installedConfig reads where things are: from config.yaml, otherwise from the record, otherwise they are
+// where they are by default. A broken config.yaml is refused, since it may name other directories.
+func (t *target) installedConfig() error {
+	path := config.Path(t.QuayRoot)
+	content, err := t.Host.ReadFile(path)
+	if err == nil {
+		t.cfg, err = config.Parse(path, content)
+		return err
+	}
+	if !errors.Is(err, fs.ErrNotExist) && !isNotDir(err) {
+		return fmt.Errorf("read the configuration: %w", err)
+	}
+	t.cfg = t.newConfig()
+	if t.record != nil {
+		t.cfg.Storage, t.cfg.Database = t.record.Storage, filepath.Join(t.record.Database, databaseName)
+	}
+	return nil
+}
+
+// unbuilder collects the steps of an uninstall.
+type unbuilder struct {
+	*target
+	plan        *Plan
+	keptContent bool // blobs or database are there, and stay
+}
+
+func (u *unbuilder) add(s Step) { u.plan.Steps = append(u.plan.Steps, s) }
+
+func (u *unbuilder) keepsContent() (bool, error) {
+	if u.RemoveContent {
+		return false, nil
+	}
+	for _, path := range u.content() {
+		ok, err := u.Host.Exists(path)
+		if ok || err != nil {
+			return ok, err
+		}
+	}
+	return false, nil
+}
+
+// content is what the store keeps, by name: a directory that the user named is never removed as a whole.
+func (u *unbuilder) content() []string {
+	var paths []string
+	for _, name := range storageNames() {
+		paths = append(paths, filepath.Join(u.cfg.Storage, name))
+	}
+	for _, name := range databaseNames() {
+		paths = append(paths, filepath.Join(u.databaseDir(), name))
+	}
+	return paths
+}
+
+func (u *unbuilder) uninstall() {
+	u.units()
+	if u.User && u.record != nil && u.record.Lingering {
+		u.add(&unlinger{bus: u.plan.bus, uid: u.Geteuid()})
+	}
+	u.executable()
+	if u.RemoveContent {
+		for _, path := range u.content() {
+			u.add(&host.RemoveTree{Host: u.Host, Path: path})
+		}
+	}
+	u.serviceUser()
+	u.root()
+}
+
+func (u *unbuilder) units() {
+	u.add(&stop{bus: u.plan.bus})
+	for _, name := range []string{systemd.Socket, systemd.Service} {
+		u.add(&host.Remove{Host: u.Host, Path: u.unit(name)})
+	}
+	if alias := u.unit("quay-app.service"); u.linksToUs(alias) {
+		u.add(&host.Remove{Host: u.Host, Path: alias})
+	}
+	u.add(&reload{u.plan.bus})
+}
+
+// linksToUs: disabling removes the alias; this is for a link that an earlier, killed run left.
+func (u *unbuilder) linksToUs(path string) bool {
+	target, err := os.Readlink(u.Host.Path(path))
+	return err == nil && filepath.Base(target) == systemd.Service
+}
+
+func (u *unbuilder) executable() {
+	binary := u.binary
+	if u.record != nil {
+		binary = u.record.Binary
+	} else if u.found != nil && u.found.Binary != binary {
+		binary = ""
+	}
+	if binary == "" {
+		u.plan.Warnings = append(u.plan.Warnings, Problem{
+			What: "the executable stays: it was there before the install", Remedy: "remove it yourself if you want to", Warning: true,
+		})
+		return
+	}
+	u.add(&host.Remove{Host: u.Host, Path: binary})
+}
+
+func (u *unbuilder) serviceUser() {
+	if u.User || u.keptContent {
+		return // the content goes on belonging to it
+	}
+	for _, dir := range u.reached() {
+		u.add(&host.Untraverse{Host: u.Host, Path: dir, User: serviceUser})
+	}
+	u.add(&host.Remove{Host: u.Host, Path: sysusersFile})
+	if u.record == nil || u.record.User {
+		u.add(&host.RemoveUser{Host: u.Host, Name: serviceUser})
+	}
+}
+
+func (u *unbuilder) reached() []string {
+	dirs := []string{filepath.Join(u.QuayRoot, "quay-config")}
+	for _, dir := range []string{u.cfg.Storage, u.databaseDir()} {
+		if !within(dir, u.QuayRoot) {
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs
+}
+
+// root removes what install put into quayRoot, and every directory that it made and that is now empty. What
+// leads to all of it, config.yaml and the record, goes last.
+func (u *unbuilder) root() {
+	for _, dir := range []string{"run", "tls-state", "quay-rootCA"} {
+		u.add(&host.RemoveTree{Host: u.Host, Path: filepath.Join(u.QuayRoot, dir)})
+	}
+	conf := filepath.Dir(config.Path(u.QuayRoot))
+	u.add(&host.RemoveTree{Host: u.Host, Path: conf, Except: recordName})
+	prune := []string{u.cfg.Storage, u.databaseDir()}
+	if u.record != nil {
+		prune = append(prune, u.record.Created...)
+	} else {
+		prune = append(prune, u.QuayRoot)
+	}
+	prune = slices.DeleteFunc(prune, func(dir string) bool {
+		// Without a record there is no telling whether a directory outside was made by install.
+		return dir == conf || dir == u.QuayRoot && u.keptContent || !within(dir, u.QuayRoot) && !u.record.created(dir)
+	})
+	slices.Sort(prune)
+	prune = slices.Compact(prune)
+	// Innermost first; those that hold quayRoot have to wait until the record is gone.
+	slices.Reverse(prune)
+	var outer []string
+	for _, dir := range prune {
+		if within(u.QuayRoot, dir) {
+			outer = append(outer, dir)
+			continue
+		}
+		u.add(&host.Prune{Host: u.Host, Path: dir})
+	}
+	if u.keptContent {
+		return
+	}
+	u.add(&host.RemoveTree{Host: u.Host, Path: conf})
+	for _, dir := range outer {
+		u.add(&host.Prune{Host: u.Host, Path: dir})
+	}
+}
+
+// stop ends the service and keeps it from starting at boot.
+type stop struct{ bus *bus }
+
+func (s *stop) String() string {
+	return "stop and disable " + systemd.Socket + " and " + systemd.Service
+}
+
+func (s *stop) waits() {}
+
+func (s *stop) Apply(ctx context.Context) (bool, error) {
+	if err := s.bus.open(ctx); err != nil {
+		return false, err
+	}
+	// The socket first: the next connection would start the service again.
+	if err := s.bus.Stop(ctx, systemd.Socket, systemd.Service); err != nil {
+		return false, err
+	}
+	if err := s.bus.ResetFailed(ctx, systemd.Socket, systemd.Service); err != nil {
+		return false, err
+	}
+	return s.bus.Disable(ctx, systemd.Service, systemd.Socket)
+}
+
+func (s *stop) Undo(context.Context) error { return nil }
+
+// unlinger ends the lingering that install began.
+type unlinger struct {
+	bus *bus
+	uid int
+}
+
+func (s *unlinger) String() string { return "let services of this user end when the user logs out" }
+
+func (s *unlinger) Apply(ctx context.Context) (bool, error) {
+	on, err := s.bus.Linger(ctx, s.uid)
+	if err != nil || !on {
+		return false, err
+	}
+	return true, s.bus.SetLinger(ctx, s.uid, false)
+}
+
+func (s *unlinger) Undo(context.Context) error { return nil }
