@@ -38,12 +38,16 @@ type daemon struct {
 	admin     *admin.Handler
 
 	closers []func() error // in the order of opening
+
+	draining context.Context // ends when draining begins, for what need not be waited for
+	quit     context.CancelFunc
 }
 
 // open opens the rooms, in the order in which they depend on each other. ctx must not end
 // before close.
 func open(ctx context.Context, cfg *config.Config, o Options) (*daemon, error) {
 	d := &daemon{cfg: cfg, version: o.Version, started: time.Now(), log: o.Log, access: o.AccessLog, given: o}
+	d.draining, d.quit = context.WithCancel(ctx)
 	for _, step := range []func(context.Context) error{d.openStore, d.openTLS, d.openAPI, d.openJobs} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, d.close())
@@ -54,6 +58,7 @@ func open(ctx context.Context, cfg *config.Config, o Options) (*daemon, error) {
 
 // close closes the rooms in the reverse order of opening.
 func (d *daemon) close() error {
+	d.quit()
 	var errs []error
 	for _, c := range slices.Backward(d.closers) {
 		errs = append(errs, c())
@@ -118,8 +123,17 @@ func (d *daemon) openJobs(context.Context) error {
 	d.collector = newCollector(d.store, d.cfg.GC.GracePeriod, d.log)
 	d.health = newHealth(d)
 	d.metrics = newMetrics(d)
-	d.admin = admin.NewHandler(admin.Options{Store: d.store, Auth: d.auth, Collect: d.collector.collect, Status: d.status, Log: d.log})
+	d.admin = admin.NewHandler(admin.Options{Store: d.store, Auth: d.auth, Collect: d.collect, Status: d.status, Log: d.log})
 	return nil
+}
+
+// collect is for the control API. A collection stops between two batches and loses nothing, so
+// draining ends it: it could last longer than clients that push and pull can wait.
+func (d *daemon) collect(ctx context.Context, q admin.GCRequest) (admin.GCResult, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(d.draining, cancel)()
+	return d.collector.collect(ctx, q)
 }
 
 func (d *daemon) status(ctx context.Context) (admin.Status, error) {

@@ -30,7 +30,9 @@ func (d *daemon) observe(user string, next http.Handler) http.Handler {
 			}
 		}()
 		inner := r.WithContext(context.WithValue(r.Context(), observedKey{}, o))
-		inner.Body = body
+		if r.Body != http.NoBody {
+			inner.Body = body
+		}
 		next.ServeHTTP(o, inner)
 	})
 }

@@ -69,6 +69,7 @@ func (d *daemon) serve(ctx context.Context) error {
 func (d *daemon) drain(ctx context.Context, servers []*server) {
 	d.notify("stopping", systemd.NotifyStopping)
 	d.log.Info("draining", "limit", drainLimit)
+	d.quit()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainLimit)
 	defer cancel()
 	var g errgroup.Group

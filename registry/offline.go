@@ -1,0 +1,41 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/config"
+)
+
+// Offline answers the control API on the configured socket while no daemon runs, so that a command does the same by
+// the same code whether one runs or not. It owns the store until stop is called, which also ends requests under way.
+func Offline(ctx context.Context, cfg *config.Config, o Options) (stop func() error, err error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	d := &daemon{cfg: cfg, version: o.Version, started: time.Now(), log: o.Log, given: o}
+	d.draining, d.quit = context.WithCancel(context.WithoutCancel(ctx))
+	if err := d.openStore(ctx); err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	d.collector = newCollector(d.store, cfg.GC.GracePeriod, d.log)
+	handler := admin.NewHandler(admin.Options{Store: d.store, Auth: d.auth, Collect: d.collect, Status: notRunning, Log: d.log})
+	socket, err := admin.Listen(ctx, cfg.ControlSocket)
+	if err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	s := &server{http: newServer(handler, d.log), listener: socket}
+	served := make(chan error, 1)
+	go func() { served <- s.serve() }()
+	return func() error {
+		return errors.Join(s.http.Close(), <-served, d.close())
+	}, nil
+}
+
+// notRunning is the status of a registry that does not run.
+func notRunning(context.Context) (admin.Status, error) {
+	return admin.Status{}, &hinted{admin.ErrNotRunning, "start it: systemctl start appliance"}
+}
