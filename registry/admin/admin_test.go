@@ -1,0 +1,285 @@
+package admin_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/auth"
+	"github.com/mirror-appliance/appliance/registry/store"
+)
+
+// fixture is a handler on a control socket, over a real store.
+type fixture struct {
+	store  *store.Store
+	auth   *auth.Authenticator
+	client *admin.Client
+	http   *http.Client // speaks to the socket without the client
+	socket string
+
+	handling sync.RWMutex // read-held by each request; held by who waits for all to end
+
+	collect func(context.Context, admin.GCRequest) (admin.GCResult, error)
+}
+
+type lookup struct{ s *store.Store }
+
+func (l lookup) Lookup(ctx context.Context, name string) (auth.Record, bool, error) {
+	u, err := l.s.User(ctx, name)
+	if errors.Is(err, store.ErrNotFound) {
+		return auth.Record{}, false, nil
+	}
+	return auth.Record{Role: u.Role, PasswordHash: u.PasswordHash}, err == nil, err
+}
+
+func serve(t *testing.T) *fixture {
+	t.Helper()
+	dir := t.TempDir()
+	s, err := store.Open(t.Context(), store.Options{Database: filepath.Join(dir, "db"), Storage: filepath.Join(dir, "blobs")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fixture{store: s, auth: auth.New(lookup{s}), socket: filepath.Join(dir, "run", "sock")}
+	h := admin.NewHandler(admin.Options{
+		Store: s, Auth: f.auth,
+		Collect: func(ctx context.Context, q admin.GCRequest) (admin.GCResult, error) { return f.collect(ctx, q) },
+		Status:  func(context.Context) (admin.Status, error) { return admin.Status{Version: "v1", Healthy: true}, nil },
+	})
+	l, err := admin.Listen(t.Context(), f.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f.handling.RLock()
+		defer f.handling.RUnlock()
+		h.ServeHTTP(w, r)
+	})}
+	ended := make(chan error)
+	go func() { ended <- server.Serve(l) }()
+	f.client = admin.NewUnixClient(f.socket)
+	f.http = rawClient(f.socket)
+	t.Cleanup(func() {
+		f.client.Close()
+		f.http.CloseIdleConnections()
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return f
+}
+
+// send makes a request without the client, for what the client never sends.
+func (f *fixture) send(t *testing.T, method, path, body string) (int, string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, "http://local"+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := f.http.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(answer)
+}
+
+// refusal asserts that err is the daemon's, with this status and part of a message.
+func refusal(t *testing.T, err error, status int, message string) *admin.Error {
+	t.Helper()
+	var refused *admin.Error
+	if !errors.As(err, &refused) {
+		t.Fatalf("error is %v, want a refusal with %d", err, status)
+	}
+	if refused.Status != status || !strings.Contains(refused.Error(), message) {
+		t.Errorf("refused with %d, %s; want %d, …%s…", refused.Status, refused, status, message)
+	}
+	return refused
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestHandler_errors(t *testing.T) {
+	f := serve(t)
+	any := digest.FromString("x").String()
+	run, err := f.client.BeginSync(t.Context(), "test")
+	must(t, err)
+	at := "/api/v1/sync/" + run.ID()
+	tests := map[string]struct {
+		method, path, body string
+		status             int
+		message            string
+	}{
+		"unknown path":           {"GET", "/api/v1/nothing", "", 404, "has no /api/v1/nothing"},
+		"wrong method":           {"PATCH", "/api/v1/users", "", 405, "only GET, POST"},
+		"not JSON":               {"POST", "/api/v1/gc", "dryRun", 400, "not the JSON wanted"},
+		"unknown field":          {"POST", "/api/v1/gc", `{"dry": true}`, 400, `unknown field`},
+		"two values":             {"POST", "/api/v1/gc", `{}{}`, 400, "something follows"},
+		"negative grace period":  {"POST", "/api/v1/gc", `{"gracePeriod": "-1h"}`, 400, "negative"},
+		"bad duration":           {"POST", "/api/v1/gc", `{"gracePeriod": "1 day"}`, 400, "not the JSON wanted"},
+		"body too large":         {"POST", "/api/v1/gc", strings.Repeat(" ", 65<<10), 413, "too large"},
+		"nothing to change":      {"PUT", "/api/v1/users/x", `{}`, 400, "nothing to change"},
+		"sync without a name":    {"POST", "/api/v1/sync", `{}`, 400, "no name"},
+		"unknown sync":           {"POST", "/api/v1/sync/none/commit", "", 404, "not found"},
+		"no repository":          {"POST", at + "/blobs/" + any + "/check", "", 400, "no repository"},
+		"bad digest":             {"POST", at + "/blobs/sha256:1/check?repository=a", "", 400, "is not a digest"},
+		"bad digest in a list":   {"POST", at + "/held", `{"repository":"a","blobs":["x"]}`, 400, "is not a digest"},
+		"bad digest of a tag":    {"POST", at + "/tags", `{"repository":"a","tag":"t","digest":"x"}`, 400, "is not a digest"},
+		"manifest without type":  {"PUT", at + "/manifests/" + any + "?repository=a", "x", 400, "no media type"},
+		"bad repository of blob": {"PUT", at + "/blobs/" + any + "?repository=A", "x", 400, ""},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			status, answer := f.send(t, test.method, test.path, test.body)
+			if status != test.status || !strings.HasPrefix(answer, `{"error":`) || !strings.Contains(answer, test.message) {
+				t.Errorf("answered %d %s, want %d …%s…", status, answer, test.status, test.message)
+			}
+		})
+	}
+}
+
+func TestClient_Status(t *testing.T) {
+	f := serve(t)
+	s, err := f.client.Status(t.Context())
+	if err != nil || s.Version != "v1" || !s.Healthy {
+		t.Errorf("status is %+v, %v", s, err)
+	}
+}
+
+func TestClient_GC(t *testing.T) {
+	f := serve(t)
+	t.Run("passes request and result", func(t *testing.T) {
+		var got admin.GCRequest
+		f.collect = func(_ context.Context, q admin.GCRequest) (admin.GCResult, error) {
+			got = q
+			return admin.GCResult{Blobs: 3, Bytes: 99}, nil
+		}
+		hour := admin.Duration(time.Hour)
+		r, err := f.client.GC(t.Context(), admin.GCRequest{DryRun: true, GracePeriod: &hour})
+		must(t, err)
+		if r.Blobs != 3 || r.Bytes != 99 || !got.DryRun || *got.GracePeriod != hour {
+			t.Errorf("asked %+v, got %+v", got, r)
+		}
+	})
+	t.Run("one that is under way is a conflict", func(t *testing.T) {
+		f.collect = func(context.Context, admin.GCRequest) (admin.GCResult, error) {
+			return admin.GCResult{}, admin.ErrCollecting
+		}
+		_, err := f.client.GC(t.Context(), admin.GCRequest{})
+		if refused := refusal(t, err, http.StatusConflict, "under way"); refused.Hint() == "" {
+			t.Error("there is no hint")
+		}
+	})
+	t.Run("a client that gives up ends it", func(t *testing.T) {
+		began, ended := make(chan struct{}), make(chan struct{})
+		f.collect = func(ctx context.Context, _ admin.GCRequest) (admin.GCResult, error) {
+			close(began)
+			<-ctx.Done()
+			close(ended)
+			return admin.GCResult{}, ctx.Err()
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			<-began
+			cancel()
+		}()
+		if _, err := f.client.GC(ctx, admin.GCRequest{}); !errors.Is(err, context.Canceled) {
+			t.Errorf("error is %v", err)
+		}
+		<-ended
+	})
+}
+
+func TestClient_notRunning(t *testing.T) {
+	c := admin.NewUnixClient(filepath.Join(t.TempDir(), "sock"))
+	_, err := c.Status(t.Context())
+	var hint interface{ Hint() string }
+	if !errors.Is(err, admin.ErrNotRunning) || !errors.As(err, &hint) || !strings.Contains(hint.Hint(), "systemctl start") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestListen(t *testing.T) {
+	t.Run("only the owner may connect", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "run", "sock")
+		l, err := admin.Listen(t.Context(), path)
+		must(t, err)
+		defer l.Close()
+		info, err := os.Lstat(path)
+		must(t, err)
+		if info.Mode() != os.ModeSocket|0o600 {
+			t.Errorf("mode is %s", info.Mode())
+		}
+		entries, err := os.ReadDir(filepath.Dir(path))
+		must(t, err)
+		if len(entries) != 1 {
+			t.Errorf("the directory has %v", entries)
+		}
+	})
+	t.Run("one that answers is left alone", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "sock")
+		l, err := admin.Listen(t.Context(), path)
+		must(t, err)
+		defer l.Close()
+		if _, err := admin.Listen(t.Context(), path); err == nil || !strings.Contains(err.Error(), "another daemon answers") {
+			t.Errorf("error is %v", err)
+		}
+	})
+	t.Run("one left behind is replaced", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "sock")
+		leaveSocket(t, path)
+		l, err := admin.Listen(t.Context(), path)
+		must(t, err)
+		must(t, l.Close())
+		if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("after Close: %v", err)
+		}
+	})
+	t.Run("another file is left alone", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "sock")
+		must(t, os.WriteFile(path, []byte("precious"), 0o600))
+		if _, err := admin.Listen(t.Context(), path); err == nil || !strings.Contains(err.Error(), "is not a socket") {
+			t.Errorf("error is %v", err)
+		}
+		if data, err := os.ReadFile(path); err != nil || string(data) != "precious" {
+			t.Errorf("the file has %q, %v", data, err)
+		}
+	})
+	t.Run("closing leaves a successor's socket", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "sock")
+		old, err := admin.Listen(t.Context(), path)
+		must(t, err)
+		must(t, os.Remove(path))
+		successor, err := admin.Listen(t.Context(), path)
+		must(t, err)
+		defer successor.Close()
+		must(t, old.Close())
+		if _, err := os.Lstat(path); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -1,0 +1,183 @@
+package admin_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/store"
+)
+
+func blobOf(content string) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: "application/octet-stream", Digest: digest.FromString(content), Size: int64(len(content))}
+}
+
+func manifestOf(config, layer string) (ocispec.Descriptor, []byte) {
+	c, l := blobOf(config), blobOf(layer)
+	body := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":%d},`+
+		`"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":%q,"size":%d}]}`, ocispec.MediaTypeImageManifest, c.Digest, c.Size, l.Digest, l.Size)
+	return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString(body), Size: int64(len(body))}, []byte(body)
+}
+
+func begin(t *testing.T, f *fixture) *admin.Run {
+	t.Helper()
+	run, err := f.client.BeginSync(t.Context(), "test")
+	must(t, err)
+	return run
+}
+
+func put(t *testing.T, run *admin.Run, repo, content string) {
+	t.Helper()
+	must(t, run.PutBlob(t.Context(), repo, blobOf(content), strings.NewReader(content)))
+}
+
+func TestRun(t *testing.T) {
+	f := serve(t)
+	ctx, run := t.Context(), begin(t, f)
+	manifest, body := manifestOf("config", "layer")
+	var missing *admin.Error
+
+	held, err := run.HasBlob(ctx, "a/b", blobOf("layer").Digest)
+	if err != nil || held {
+		t.Fatalf("a blob is held beforehand: %t, %v", held, err)
+	}
+	if err := run.PutManifest(ctx, "a/b", manifest, body); !errors.As(err, &missing) || missing.Status != http.StatusUnprocessableEntity {
+		t.Errorf("a manifest before its blobs gives %v", err)
+	}
+	put(t, run, "a/b", "config")
+	put(t, run, "a/b", "layer")
+	if held, err := run.HasBlob(ctx, "a/b", blobOf("layer").Digest); err != nil || !held {
+		t.Errorf("a blob that was put: %t, %v", held, err)
+	}
+	must(t, run.PutManifest(ctx, "a/b", manifest, body))
+	if held, err := run.HasManifest(ctx, "a/b", manifest.Digest); err != nil || !held {
+		t.Errorf("a manifest that was put: %t, %v", held, err)
+	}
+	must(t, run.Tag(ctx, "a/b", "v1", manifest.Digest))
+
+	answer, err := run.Held(ctx, "a/b", []digest.Digest{blobOf("layer").Digest, blobOf("none").Digest}, []digest.Digest{manifest.Digest, blobOf("none").Digest})
+	must(t, err)
+	if !slices.Equal(answer.Blobs, []digest.Digest{blobOf("layer").Digest}) || !slices.Equal(answer.Manifests, []digest.Digest{manifest.Digest}) {
+		t.Errorf("held are %+v", answer)
+	}
+
+	if _, err := f.store.ManifestByTag(ctx, "a/b", "v1"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("before the commit the tag gives %v", err)
+	}
+	must(t, run.Commit(ctx))
+	m, err := f.store.ManifestByTag(ctx, "a/b", "v1")
+	if err != nil || m.Digest != manifest.Digest || m.MediaType != manifest.MediaType || string(m.Body) != string(body) {
+		t.Errorf("after the commit the tag gives %+v, %v", m, err)
+	}
+}
+
+func TestRun_Abort(t *testing.T) {
+	f := serve(t)
+	run := begin(t, f)
+	put(t, run, "a", "x")
+	must(t, run.Abort(t.Context()))
+	err := run.Commit(t.Context())
+	refusal(t, err, http.StatusNotFound, "run")
+	if !errors.Is(err, store.ErrNotFound) {
+		t.Error("the client's error is no store.ErrNotFound")
+	}
+}
+
+func TestRun_PutBlob(t *testing.T) {
+	f := serve(t)
+	ctx, run := t.Context(), begin(t, f)
+
+	t.Run("of no bytes", func(t *testing.T) {
+		put(t, run, "a", "")
+		if held, err := run.HasBlob(ctx, "a", blobOf("").Digest); err != nil || !held {
+			t.Errorf("held: %t, %v", held, err)
+		}
+	})
+	t.Run("with another content is refused", func(t *testing.T) {
+		desc := blobOf("what it should be")
+		err := run.PutBlob(ctx, "a", desc, strings.NewReader("what it shouldn't"))
+		refusal(t, err, http.StatusBadRequest, "")
+		nothingLeft(t, f, run, desc)
+	})
+	t.Run("that is too short leaves nothing", func(t *testing.T) {
+		desc := blobOf("abcdef")
+		if err := run.PutBlob(ctx, "a", desc, strings.NewReader("abc")); err == nil {
+			t.Error("it was taken")
+		}
+		nothingLeft(t, f, run, desc)
+	})
+	t.Run("whose reader fails gives the reader's error", func(t *testing.T) {
+		broken := errors.New("upstream broke")
+		desc := blobOf(strings.Repeat("x", 1<<20))
+		err := run.PutBlob(ctx, "a", desc, io.MultiReader(strings.NewReader(strings.Repeat("x", 1<<19)), iotest.ErrReader(broken)))
+		if !errors.Is(err, broken) {
+			t.Errorf("error is %v", err)
+		}
+		nothingLeft(t, f, run, desc)
+	})
+	t.Run("into an unknown run is refused before it is read", func(t *testing.T) {
+		gone := begin(t, f)
+		must(t, gone.Abort(ctx))
+		source := &counting{}
+		err := gone.PutBlob(ctx, "a", ocispec.Descriptor{Digest: digest.FromString("x"), Size: 1 << 40}, source)
+		refusal(t, err, http.StatusNotFound, "run")
+		if source.n > 0 {
+			t.Errorf("%d bytes were read all the same", source.n)
+		}
+	})
+	t.Run("without a length is refused", func(t *testing.T) {
+		if status, answer := sendChunked(t, f, run.ID()); status != http.StatusLengthRequired || !strings.Contains(answer, "Content-Length") {
+			t.Errorf("answered %d %s", status, answer)
+		}
+	})
+}
+
+// nothingLeft asserts that neither the blob nor a part of it is there.
+func nothingLeft(t *testing.T, f *fixture, run *admin.Run, desc ocispec.Descriptor) {
+	t.Helper()
+	if held, err := run.HasBlob(t.Context(), "a", desc.Digest); err != nil || held {
+		t.Errorf("held: %t, %v", held, err)
+	}
+	uploads := filepath.Join(filepath.Dir(filepath.Dir(f.socket)), "blobs", "uploads")
+	f.handling.Lock() // the daemon may still be noticing that the connection broke
+	defer f.handling.Unlock()
+	entries, err := os.ReadDir(uploads)
+	if err != nil || len(entries) > 0 {
+		t.Errorf("uploads has %v, %v", entries, err)
+	}
+}
+
+// counting is endless and counts what is read of it.
+type counting struct{ n int64 }
+
+func (c *counting) Read(p []byte) (int, error) {
+	c.n += int64(len(p))
+	return len(p), nil
+}
+
+func sendChunked(t *testing.T, f *fixture, id string) (int, string) {
+	t.Helper()
+	c, err := net.Dial("unix", f.socket)
+	must(t, err)
+	defer c.Close()
+	fmt.Fprintf(c, "PUT /api/v1/sync/%s/blobs/%s?repository=a HTTP/1.1\r\nHost: local\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", id, digest.FromString("x"))
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	must(t, err)
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	must(t, err)
+	return resp.StatusCode, string(answer)
+}

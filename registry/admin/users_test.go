@@ -1,0 +1,101 @@
+package admin_test
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/auth"
+)
+
+func TestClient_users(t *testing.T) {
+	f := serve(t)
+	ctx, c := t.Context(), f.client
+	must(t, c.AddUser(ctx, "init", "admin", "first-password"))
+	must(t, c.AddUser(ctx, "puller", "pull", "pull-password"))
+
+	t.Run("are listed", func(t *testing.T) {
+		users, err := c.Users(ctx)
+		must(t, err)
+		var got []string
+		for _, u := range users {
+			got = append(got, u.Name+" "+u.Role)
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, []string{"init admin", "puller pull"}) {
+			t.Errorf("users are %v", got)
+		}
+		if _, answer := f.send(t, "GET", "/api/v1/users", ""); strings.Contains(strings.ToLower(answer), "password") {
+			t.Errorf("the list shows %s", answer)
+		}
+	})
+	t.Run("can log in", func(t *testing.T) {
+		id, err := f.auth.Authenticate(ctx, "puller", "pull-password")
+		if err != nil || id.Role != auth.Pull {
+			t.Errorf("is %+v, %v", id, err)
+		}
+	})
+	t.Run("a name is taken once", func(t *testing.T) {
+		refusal(t, c.AddUser(ctx, "init", "pull", "other-password"), http.StatusConflict, "already")
+	})
+	t.Run("are refused with a bad", func(t *testing.T) {
+		for what, u := range map[string]struct{ name, role, password, message string }{
+			"name":           {"a:b", "pull", "good-password", "user name"},
+			"role":           {"a", "king", "good-password", `unknown role "king"`},
+			"password":       {"a", "pull", "short", "shorter than 8"},
+			"spacy password": {"a", "pull", "with some space", "whitespace"},
+		} {
+			t.Run(what, func(t *testing.T) {
+				if r := refusal(t, c.AddUser(ctx, u.name, u.role, u.password), http.StatusBadRequest, u.message); r.Hint() == "" {
+					t.Error("there is no hint")
+				}
+			})
+		}
+	})
+	t.Run("a password is checked", func(t *testing.T) {
+		for password, want := range map[string]bool{"first-password": true, "wrong-password": false} {
+			if right, err := c.CheckPassword(ctx, "init", password); err != nil || right != want {
+				t.Errorf("%s: %t, %v", password, right, err)
+			}
+		}
+		if right, err := c.CheckPassword(ctx, "nobody", "first-password"); err != nil || right {
+			t.Errorf("nobody: %t, %v", right, err)
+		}
+	})
+	t.Run("a changed password counts at once", func(t *testing.T) {
+		if _, err := f.auth.Authenticate(ctx, "puller", "pull-password"); err != nil { // remembered now
+			t.Fatal(err)
+		}
+		must(t, c.ChangeUser(ctx, "puller", admin.UserChange{Password: "next-password"}))
+		if _, err := f.auth.Authenticate(ctx, "puller", "pull-password"); !errors.Is(err, auth.ErrDenied) {
+			t.Errorf("with the old password: %v", err)
+		}
+		id, err := f.auth.Authenticate(ctx, "puller", "next-password")
+		if err != nil || id.Role != auth.Pull {
+			t.Errorf("with the new password: %+v, %v", id, err)
+		}
+	})
+	t.Run("a changed role keeps the password", func(t *testing.T) {
+		must(t, c.ChangeUser(ctx, "puller", admin.UserChange{Role: "push"}))
+		id, err := f.auth.Authenticate(ctx, "puller", "next-password")
+		if err != nil || id.Role != auth.Push {
+			t.Errorf("is %+v, %v", id, err)
+		}
+	})
+	t.Run("an unknown one is not changed", func(t *testing.T) {
+		refusal(t, c.ChangeUser(ctx, "nobody", admin.UserChange{Role: "push"}), http.StatusNotFound, "nobody")
+	})
+	t.Run("the last administrator stays one", func(t *testing.T) {
+		refusal(t, c.DeleteUser(ctx, "init"), http.StatusConflict, "last administrator")
+		refusal(t, c.ChangeUser(ctx, "init", admin.UserChange{Role: "pull"}), http.StatusConflict, "last administrator")
+		must(t, c.ChangeUser(ctx, "puller", admin.UserChange{Role: "admin"}))
+		must(t, c.ChangeUser(ctx, "init", admin.UserChange{Role: "pull"}))
+		must(t, c.DeleteUser(ctx, "init"))
+		if _, err := f.auth.Authenticate(ctx, "init", "first-password"); !errors.Is(err, auth.ErrDenied) {
+			t.Errorf("after its removal: %v", err)
+		}
+	})
+}
