@@ -1,12 +1,28 @@
 package systemd
 
+import (
+	"bytes"
+	"embed"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/template"
+)
+
+//go:embed units/*.tmpl
+var unitTexts embed.FS
+
 // ServiceOptions are what differs between one installation's service and another's.
 // Every path is absolute and passes CheckPath.
 type ServiceOptions struct {
 	Binary   string
 	Config   string   // config.yaml
 	DataDirs []string // directories that the daemon writes to; they exist before it starts
-	ReadDirs []string // further directories that it reads, such as where the user's own certificate lies
+	// ReadDirs are further directories that it reads, such as where the user's own certificate lies. Name directories
+	// and not files: what is bound is the file of that moment, and its replacement would never be seen.
+	ReadDirs []string
 
 	UserUnit bool   // for a user's manager: no account of its own, less hardening
 	User     string // account of the system service; "" = appliance
@@ -19,13 +35,91 @@ type SocketOptions struct {
 }
 
 // ServiceUnit is the text of appliance.service.
-func ServiceUnit(o ServiceOptions) []byte { return nil }
+func ServiceUnit(o ServiceOptions) []byte {
+	if o.User == "" {
+		o.User = "appliance"
+	}
+	if o.Group == "" {
+		o.Group = o.User
+	}
+	if o.UserUnit {
+		return render("user.service.tmpl", o)
+	}
+	text := systemService{ServiceOptions: o, Writable: o.hiddenData(), Readable: o.hiddenRest()}
+	text.HomeNeeded = slices.ContainsFunc(slices.Concat(text.Writable, text.Readable), underHome)
+	return render("system.service.tmpl", text)
+}
 
-// SocketUnit is the text of appliance.socket.
-func SocketUnit(o SocketOptions) []byte { return nil }
+// SocketUnit is the text of appliance.socket, the same for the system's manager and a user's.
+func SocketUnit(o SocketOptions) []byte { return render("socket.tmpl", o) }
 
-// CheckPath refuses a path that no unit file can hold.
-func CheckPath(path string) error { return nil }
+// systemService is what the text of a system service is filled in with.
+type systemService struct {
+	ServiceOptions
+	HomeNeeded bool     // something lies in a home directory
+	Writable   []string // what the sandbox would hide and has to be bound back, to be written
+	Readable   []string // and to be read
+}
+
+func (o ServiceOptions) hiddenData() []string {
+	return slices.DeleteFunc(slices.Clone(o.DataDirs), func(path string) bool { return !hidden(path) })
+}
+
+// hiddenRest is what is hidden and not within a data directory, which is bound back already.
+func (o ServiceOptions) hiddenRest() []string {
+	var paths []string
+	for _, path := range append([]string{o.Binary, filepath.Dir(o.Config)}, o.ReadDirs...) {
+		held := func(dir string) bool { return within(path, dir) }
+		if hidden(path) && !slices.ContainsFunc(o.DataDirs, held) && !slices.Contains(paths, path) {
+			paths = append(paths, path)
+		}
+	}
+	return paths
+}
+
+// hidden says whether the sandbox hides a path: ProtectHome= does, and PrivateTmp=.
+func hidden(path string) bool {
+	return underHome(path) || within(path, "/tmp") || within(path, "/var/tmp")
+}
+
+func underHome(path string) bool {
+	return within(path, "/root") || within(path, "/home") || within(path, "/run/user")
+}
+
+func within(path, dir string) bool {
+	path, dir = filepath.Clean(path), filepath.Clean(dir)
+	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
+}
+
+// render fills in a text of ours. The texts are embedded and the options plain, so what can fail is a mistake in
+// this package, which the golden tests find.
+func render(name string, data any) []byte {
+	funcs := template.FuncMap{"quote": quote, "argument": quoteArgument, "quoteAll": quoteAll}
+	var text bytes.Buffer
+	t := template.Must(template.New(name).Funcs(funcs).ParseFS(unitTexts, "units/"+name))
+	if err := t.Execute(&text, data); err != nil {
+		panic(fmt.Sprintf("unit text %s: %v", name, err))
+	}
+	return text.Bytes()
+}
+
+func quoteAll(paths []string) string {
+	words := make([]string, len(paths))
+	for i, path := range paths {
+		words[i] = quote(path)
+	}
+	return strings.Join(words, " ")
+}
 
 // UnitDir is where an administrator (or, with user, a user) puts units.
-func UnitDir(user bool) (string, error) { return "", nil }
+func UnitDir(user bool) (string, error) {
+	if !user {
+		return "/etc/systemd/system", nil
+	}
+	// Not XDG_CONFIG_HOME: what counts is the environment of the user's manager, which has the default.
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("find where user units go: %w", err)
+	}
+	return filepath.Join(home, ".config/systemd/user"), nil
+}

@@ -1,0 +1,116 @@
+package systemd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+
+	sdbus "github.com/coreos/go-systemd/v22/dbus"
+	"github.com/godbus/dbus/v5"
+)
+
+// booted is what systemd, and nothing else, makes when it is PID 1; sd_booted(3) looks for it too.
+const booted = "/run/systemd/system"
+
+// dial gives a function that connects to the first of the addresses that answers.
+//
+// A bus comes first: it knows who asks. The manager's private socket serves where no bus daemon runs, as in a minimal
+// installation, or for a user whose login did not start one. godbus's own search for the session bus is not used,
+// since in the end it starts a bus of its own, on which there is no systemd.
+func dial(ctx context.Context, addresses []address) func() (*dbus.Conn, error) {
+	return func() (*dbus.Conn, error) {
+		var errs []error
+		for _, a := range addresses {
+			conn, err := a.dial(ctx)
+			if err == nil {
+				return conn, nil
+			}
+			errs = append(errs, fmt.Errorf("%s: %w", a.path, err))
+		}
+		return nil, errors.Join(errs...)
+	}
+}
+
+type address struct {
+	path  string // as D-Bus writes it, unix:path=…
+	hello bool   // a bus, which wants to be greeted; a private socket does not
+}
+
+func (a address) dial(ctx context.Context) (*dbus.Conn, error) {
+	conn, err := dbus.Dial(a.path, dbus.WithContext(ctx))
+	if err != nil {
+		return nil, err
+	}
+	// The number, not the name: looking that up may need a C library.
+	if err := conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Getuid()))}); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	if a.hello {
+		if err := conn.Hello(); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+	}
+	return conn, nil
+}
+
+func systemBus() address {
+	if path := os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"); path != "" {
+		return address{path: path, hello: true}
+	}
+	return address{path: "unix:path=/run/dbus/system_bus_socket", hello: true}
+}
+
+func systemAddresses() []address {
+	return []address{systemBus(), {path: "unix:path=/run/systemd/private"}}
+}
+
+func userAddresses(runtimeDir string) []address {
+	var addresses []address
+	if path := os.Getenv("DBUS_SESSION_BUS_ADDRESS"); path != "" {
+		addresses = append(addresses, address{path: path, hello: true})
+	}
+	escaped := dbus.EscapeBusAddressValue(runtimeDir)
+	return append(addresses,
+		address{path: "unix:path=" + escaped + "/bus", hello: true},
+		address{path: "unix:path=" + escaped + "/systemd/private"})
+}
+
+// connect reaches a manager. ctx bounds connecting only: a connection made with it would end with it.
+func connect(ctx context.Context, user bool) (*sdbus.Conn, context.CancelFunc, error) {
+	if _, err := os.Stat(booted); err != nil {
+		return nil, nil, &UnavailableError{Problem: "this machine was not booted with systemd", Remedy: "run the daemon yourself: appliance serve --config FILE", Err: err}
+	}
+	addresses := systemAddresses()
+	if user {
+		dir := os.Getenv("XDG_RUNTIME_DIR")
+		if dir == "" {
+			dir = fmt.Sprintf("/run/user/%d", os.Getuid())
+		}
+		addresses = userAddresses(dir)
+	}
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, end)
+	conn, err := sdbus.NewConnection(dial(life, addresses))
+	if !stop() && err == nil {
+		conn.Close()
+		err = ctx.Err()
+	}
+	if err != nil {
+		end()
+		return nil, nil, unavailable(user, err)
+	}
+	return conn, end, nil
+}
+
+func unavailable(user bool, err error) error {
+	if user {
+		return &UnavailableError{
+			Problem: "no systemd manager runs for this user",
+			Remedy:  fmt.Sprintf("log in as the user (over ssh, not with su or sudo), or have an administrator run: loginctl enable-linger %d", os.Getuid()),
+			Err:     err,
+		}
+	}
+	return &UnavailableError{Problem: "systemd does not answer", Remedy: "check that D-Bus runs: systemctl status dbus", Err: err}
+}
