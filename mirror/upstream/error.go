@@ -106,7 +106,7 @@ func (e *Error) hintOfCause() string {
 		return "use a name that its certificate is for"
 	case errors.As(e.Err, &invalid):
 		return "check this machine's clock, and have the certificate renewed if it has expired"
-	case errors.As(e.Err, &record), speaksHTTP(e.Err):
+	case errors.As(e.Err, &record):
 		return fmt.Sprintf("%s does not speak TLS there: check the port, or ask for plain HTTP", e.Registry)
 	case errors.As(e.Err, &dns) && dns.IsNotFound:
 		return fmt.Sprintf("no host has that name here: check the spelling and DNS (getent hosts %s), and HTTPS_PROXY if a proxy leads there", dns.Name)

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -143,17 +142,12 @@ func passing(err error) bool {
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return false
 	case errors.As(err, &cert), errors.As(err, &unknown), errors.As(err, &host),
-		errors.As(err, &record), errors.As(err, &scheme), speaksHTTP(err):
+		errors.As(err, &record), errors.As(err, &scheme):
 		return false
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return false
 	}
 	return true
-}
-
-// speaksHTTP recognises a server without TLS; net/http has no type for it.
-func speaksHTTP(err error) bool {
-	return strings.Contains(err.Error(), "server gave HTTP response to HTTPS client")
 }
 
 // retryAfter reads the header in both its forms. A date is taken relative to

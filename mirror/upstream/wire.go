@@ -50,7 +50,9 @@ type schemeGuard struct {
 
 type schemeError struct{ url string }
 
-func (e *schemeError) Error() string { return "not reading " + e.url + ": plain HTTP was not asked for" }
+func (e *schemeError) Error() string {
+	return "not reading " + e.url + ": plain HTTP was not asked for"
+}
 
 func (g *schemeGuard) RoundTrip(req *http.Request) (*http.Response, error) {
 	redirected := req.Response != nil
@@ -74,7 +76,9 @@ type stallTransport struct {
 
 type stallError struct{ limit time.Duration }
 
-func (e *stallError) Error() string { return fmt.Sprintf("the connection stalled: no byte for %s", e.limit) }
+func (e *stallError) Error() string {
+	return fmt.Sprintf("the connection stalled: no byte for %s", e.limit)
+}
 
 func (t *stallTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(req.Context())

@@ -1,0 +1,279 @@
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// onBlobs makes a fault of the requests for blobs, the first being 1.
+func onBlobs(fault func(w http.ResponseWriter, r *http.Request, nth int) bool) func(http.ResponseWriter, *http.Request, int) bool {
+	return func(w http.ResponseWriter, r *http.Request, nth int) bool {
+		return strings.Contains(r.URL.Path, "/blobs/") && fault(w, r, nth)
+	}
+}
+
+func TestClient_Blob(t *testing.T) {
+	f := newFixture(t)
+	rc, size, err := f.client(t).Blob(t.Context(), repo, f.blob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rc.Close()
+	got, err := io.ReadAll(rc)
+	if err != nil || !bytes.Equal(got, f.layer) || size != int64(len(f.layer)) {
+		t.Errorf("got %d bytes of %d, %v", len(got), size, err)
+	}
+}
+
+// rangeOnly serves the range that was asked for, as the fixture's registry does not.
+func serveRange(w http.ResponseWriter, r *http.Request, content []byte) bool {
+	var start int
+	if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &start); err != nil {
+		return false
+	}
+	w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", start, len(content)-1, len(content)))
+	w.Header().Set("Content-Length", fmt.Sprint(len(content)-start))
+	w.WriteHeader(http.StatusPartialContent)
+	_, _ = w.Write(content[start:])
+	return true
+}
+
+func TestClient_Blob_resumes(t *testing.T) {
+	for name, test := range map[string]struct {
+		fault func(f *fixture) func(http.ResponseWriter, *http.Request, int) bool
+		stall time.Duration
+	}{
+		"after a lost connection": {fault: func(f *fixture) func(http.ResponseWriter, *http.Request, int) bool {
+			return func(w http.ResponseWriter, r *http.Request, nth int) bool {
+				if nth > 1 {
+					return serveRange(w, r, f.layer)
+				}
+				sendPart(w, f.layer, 2<<20)
+				cut()
+				return true
+			}
+		}},
+		"where Range is ignored": {fault: func(f *fixture) func(http.ResponseWriter, *http.Request, int) bool {
+			return func(w http.ResponseWriter, _ *http.Request, nth int) bool {
+				if nth == 1 {
+					sendPart(w, f.layer, 2<<20)
+					cut()
+				}
+				sendPart(w, f.layer, len(f.layer))
+				return true
+			}
+		}},
+		"where Range is ignored and the connection lost again, short of the first place": {fault: func(f *fixture) func(http.ResponseWriter, *http.Request, int) bool {
+			return func(w http.ResponseWriter, _ *http.Request, nth int) bool {
+				sizes := []int{2 << 20, 1 << 20, len(f.layer)}
+				sendPart(w, f.layer, sizes[nth-1])
+				if nth < 3 {
+					cut()
+				}
+				return true
+			}
+		}},
+		"after a stall": {stall: 250 * time.Millisecond, fault: func(f *fixture) func(http.ResponseWriter, *http.Request, int) bool {
+			return func(w http.ResponseWriter, r *http.Request, nth int) bool {
+				if nth > 1 {
+					return serveRange(w, r, f.layer)
+				}
+				sendPart(w, f.layer, 2<<20)
+				<-r.Context().Done() // the client gives up
+				return true
+			}
+		}},
+		"after an answer that never began": {stall: 250 * time.Millisecond, fault: func(f *fixture) func(http.ResponseWriter, *http.Request, int) bool {
+			return func(_ http.ResponseWriter, r *http.Request, nth int) bool {
+				if nth == 1 {
+					<-r.Context().Done()
+				}
+				return nth == 1
+			}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			f.fault = onBlobs(test.fault(f))
+			got, err := readBlob(t.Context(), f.client(t, func(o *Options) { o.Stall = test.stall }), f.blob)
+			if err != nil || !bytes.Equal(got, f.layer) {
+				t.Errorf("got %d bytes, %v", len(got), err)
+			}
+		})
+	}
+	t.Run("from where it broke", func(t *testing.T) {
+		f := newFixture(t)
+		f.fault = onBlobs(func(w http.ResponseWriter, r *http.Request, nth int) bool {
+			if nth > 1 {
+				return serveRange(w, r, f.layer)
+			}
+			sendPart(w, f.layer, 1000)
+			cut()
+			return true
+		})
+		if _, err := readBlob(t.Context(), f.client(t), f.blob); err != nil {
+			t.Fatal(err)
+		}
+		if got := f.ranges(); !slices.Equal(got, []string{"", "bytes=1000-"}) {
+			t.Errorf("asked for %q", got)
+		}
+	})
+	t.Run("as often as it takes while it gets on", func(t *testing.T) {
+		f := newFixture(t)
+		f.layer = bytes.Repeat(f.layer, 5)
+		d := digest.FromBytes(f.layer)
+		const step = progress + 1
+		f.fault = onBlobs(func(w http.ResponseWriter, r *http.Request, nth int) bool {
+			rest := f.layer[(nth-1)*step:]
+			if nth > 1 {
+				w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", (nth-1)*step, len(f.layer)-1, len(f.layer)))
+				w.Header().Set("Content-Length", fmt.Sprint(len(rest)))
+				w.WriteHeader(http.StatusPartialContent)
+			}
+			if len(rest) > step {
+				sendPart(w, rest, step)
+				cut()
+			}
+			_, _ = w.Write(rest)
+			return true
+		})
+		got, err := readBlob(t.Context(), f.client(t, func(o *Options) { o.Retries = 1 }), d)
+		if err != nil || !bytes.Equal(got, f.layer) {
+			t.Errorf("got %d bytes of %d, %v", len(got), len(f.layer), err)
+		}
+	})
+}
+
+func TestClient_Blob_gives_up(t *testing.T) {
+	t.Run("on a line that breaks again and again", func(t *testing.T) {
+		f := newFixture(t)
+		f.fault = onBlobs(func(w http.ResponseWriter, _ *http.Request, _ int) bool {
+			sendPart(w, f.layer, 1000)
+			cut()
+			return true
+		})
+		_, err := readBlob(t.Context(), f.client(t, func(o *Options) { o.Retries = 3 }), f.blob)
+		wantText(t, asError(t, err).Error(), "byte 1000", "4 times in a row", f.blob.String())
+		if got := f.count("GET", "/blobs/"+f.blob.String()); got != 4 {
+			t.Errorf("asked %d times", got)
+		}
+	})
+	t.Run("on a blob that changes its size", func(t *testing.T) {
+		f := newFixture(t)
+		f.fault = onBlobs(func(w http.ResponseWriter, r *http.Request, nth int) bool {
+			if nth > 1 {
+				return serveRange(w, r, f.layer[:2<<20])
+			}
+			sendPart(w, f.layer, 1000)
+			cut()
+			return true
+		})
+		_, err := readBlob(t.Context(), f.client(t), f.blob)
+		wantText(t, asError(t, err).Error(), fmt.Sprint(len(f.layer)), fmt.Sprint(2<<20))
+	})
+	t.Run("on a range that is not the one asked for", func(t *testing.T) {
+		f := newFixture(t)
+		f.fault = onBlobs(func(w http.ResponseWriter, r *http.Request, nth int) bool {
+			if nth > 1 {
+				r.Header.Set("Range", "bytes=5-")
+				return serveRange(w, r, f.layer)
+			}
+			sendPart(w, f.layer, 1000)
+			cut()
+			return true
+		})
+		_, err := readBlob(t.Context(), f.client(t), f.blob)
+		wantText(t, asError(t, err).Error(), "from 1000", "bytes 5-")
+	})
+	t.Run("at once when told to", func(t *testing.T) {
+		f := newFixture(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		f.fault = onBlobs(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+			sendPart(w, f.layer, 1000)
+			<-r.Context().Done()
+			return true
+		})
+		rc, _, err := f.client(t).Blob(ctx, repo, f.blob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rc.Close()
+		if _, err := io.ReadFull(rc, make([]byte, 1000)); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		if _, err := rc.Read(make([]byte, 1)); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+		if len(f.naps) != 0 {
+			t.Errorf("waited %v to resume what was called off", f.naps)
+		}
+	})
+}
+
+func TestClient_Blob_verifies(t *testing.T) {
+	lie := func(length bool) func(f *fixture) {
+		return func(f *fixture) {
+			f.layer[len(f.layer)-1]++
+			f.fault = onBlobs(func(w http.ResponseWriter, _ *http.Request, _ int) bool {
+				if length {
+					w.Header().Set("Content-Length", fmt.Sprint(len(f.layer)))
+				}
+				_, _ = w.Write(f.layer)
+				return true
+			})
+		}
+	}
+	for name, spoil := range map[string]func(f *fixture){"known size": lie(true), "unknown size": lie(false)} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			spoil(f)
+			_, err := readBlob(t.Context(), f.client(t), f.blob)
+			e := asError(t, err)
+			wantText(t, e.Error(), "not to "+f.blob.String())
+			wantText(t, e.Hint(), "damaged")
+			if got := f.count("GET", "/blobs/"+f.blob.String()); got != 1 {
+				t.Errorf("asked %d times", got)
+			}
+		})
+	}
+	t.Run("before the last byte, for those who stop at it", func(t *testing.T) {
+		f := newFixture(t)
+		lie(true)(f)
+		rc, size, err := f.client(t).Blob(t.Context(), repo, f.blob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rc.Close()
+		if _, err := io.ReadFull(rc, make([]byte, size)); err == nil {
+			t.Error("a wrong blob was handed out whole")
+		}
+	})
+	t.Run("and reads on where no size is told", func(t *testing.T) {
+		f := newFixture(t)
+		f.fault = onBlobs(func(w http.ResponseWriter, _ *http.Request, _ int) bool {
+			w.(http.Flusher).Flush() // chunked from here on
+			_, _ = w.Write(f.layer)
+			return true
+		})
+		rc, size, err := f.client(t).Blob(t.Context(), repo, f.blob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rc.Close()
+		got, err := io.ReadAll(rc)
+		if err != nil || size != -1 || !bytes.Equal(got, f.layer) {
+			t.Errorf("got %d bytes, size %d, %v", len(got), size, err)
+		}
+	})
+}

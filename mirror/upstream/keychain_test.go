@@ -1,0 +1,248 @@
+package upstream
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+)
+
+func entry(userPassword string) string {
+	return fmt.Sprintf(`{"auth":%q}`, base64.StdEncoding.EncodeToString([]byte(userPassword)))
+}
+
+func write(t *testing.T, path, content string) string {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// user is whom a keychain has for a repository; "" is nobody.
+func user(t *testing.T, k authn.Keychain, repository string) string {
+	t.Helper()
+	auth, err := k.Resolve(repositoryOf(t, repository))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := auth.Authorization()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Username
+}
+
+func TestKeychain_takes_the_longest_entry_that_fits(t *testing.T) {
+	file := write(t, filepath.Join(t.TempDir(), "auth.json"), `{"auths":{
+		"quay.io": `+entry("all:x")+`,
+		"quay.io/org": `+entry("org:x")+`,
+		"quay.io/org/team/image": `+entry("image:x")+`,
+		"quay.io:8443": `+entry("port:x")+`,
+		"https://old.example/v2/": `+entry("old:x")+`,
+		"https://index.docker.io/v1/": `+entry("hub:x")+`,
+		"docker.io/library": `+entry("library:x")+`
+	}}`)
+	for repository, want := range map[string]string{
+		"quay.io/other/image":        "all",
+		"quay.io/organisation/image": "all",
+		"quay.io/org/image":          "org",
+		"quay.io/org/team/other":     "org",
+		"quay.io/org/team/image":     "image",
+		"quay.io/org/team/image/sub": "image",
+		"quay.io:8443/org/image":     "port",
+		"old.example/a/b":            "old",
+		"docker.io/some/one":         "hub",
+		"docker.io/alpine":           "library",
+		"ghcr.io/a/b":                "",
+	} {
+		if got := user(t, Keychain(file), repository); got != want {
+			t.Errorf("%s: got %q, want %q", repository, got, want)
+		}
+	}
+}
+
+func TestKeychain_reads(t *testing.T) {
+	for name, test := range map[string]struct {
+		entry string
+		want  authn.AuthConfig
+	}{
+		"a password with colons": {entry("ann:a:b:c"), authn.AuthConfig{Username: "ann", Password: "a:b:c"}},
+		"base64 without padding": {fmt.Sprintf(`{"auth":%q}`, base64.RawStdEncoding.EncodeToString([]byte("ann:secret1"))), authn.AuthConfig{Username: "ann", Password: "secret1"}},
+		"an identity token":      {`{"auth":"` + base64.StdEncoding.EncodeToString([]byte("u:")) + `","identitytoken":"tok"}`, authn.AuthConfig{Username: "u", IdentityToken: "tok"}},
+		"user and password":      {`{"username":"u","password":"p"}`, authn.AuthConfig{Username: "u", Password: "p"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := write(t, filepath.Join(t.TempDir(), "auth.json"), `{"auths":{"quay.io":`+test.entry+`}}`)
+			r := repositoryOf(t, "quay.io/a")
+			auth, err := Keychain(file).Resolve(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := auth.Authorization()
+			if err != nil || got.Username != test.want.Username || got.Password != test.want.Password || got.IdentityToken != test.want.IdentityToken {
+				t.Errorf("got %+v, %v", got, err)
+			}
+		})
+	}
+}
+
+func repositoryOf(t *testing.T, s string) name.Repository {
+	t.Helper()
+	r, err := name.NewRepository(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestKeychain_looks_where_podman_and_docker_do(t *testing.T) {
+	home, runtime, config, docker, extra := t.TempDir(), t.TempDir(), t.TempDir(), t.TempDir(), t.TempDir()
+	auths := func(user string) string { return `{"auths":{"quay.io":` + entry(user+":x") + `}}` }
+	steps := []struct {
+		path, user string
+		env        map[string]string
+	}{ // the last place first: each that is added wins over those before
+		{filepath.Join(home, ".docker/config.json"), "docker", nil},
+		{filepath.Join(docker, "config.json"), "docker-config", map[string]string{"DOCKER_CONFIG": docker}},
+		{filepath.Join(home, ".config/containers/auth.json"), "config", nil},
+		{filepath.Join(config, "containers/auth.json"), "xdg-config", map[string]string{"XDG_CONFIG_HOME": config}},
+		{filepath.Join(runtime, "containers/auth.json"), "runtime", map[string]string{"XDG_RUNTIME_DIR": runtime}},
+		{filepath.Join(extra, "auth.json"), "environment", map[string]string{"REGISTRY_AUTH_FILE": filepath.Join(extra, "auth.json")}},
+	}
+	env := map[string]string{"HOME": home}
+	k := keychain{getenv: func(key string) string { return env[key] }, uid: 1 << 30}
+	if got := user(t, k, "quay.io/a"); got != "" {
+		t.Fatalf("found %q where there is no file", got)
+	}
+	for _, step := range steps {
+		write(t, step.path, auths(step.user))
+		for key, value := range step.env {
+			env[key] = value
+		}
+		if got := user(t, k, "quay.io/a"); got != step.user {
+			t.Errorf("got %q, want %q", got, step.user)
+		}
+	}
+	k.authFile = write(t, filepath.Join(extra, "named.json"), auths("named"))
+	if got := user(t, k, "quay.io/a"); got != "named" {
+		t.Errorf("got %q", got)
+	}
+	t.Run("and on to the next when one has nothing for the registry", func(t *testing.T) {
+		delete(env, "REGISTRY_AUTH_FILE")
+		k.authFile = ""
+		write(t, filepath.Join(runtime, "containers/auth.json"), `{"auths":{"ghcr.io":`+entry("other:x")+`}}`)
+		if got := user(t, k, "quay.io/a"); got != "xdg-config" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+func TestKeychain_says_which_file_is_of_no_use(t *testing.T) {
+	secret := base64.StdEncoding.EncodeToString([]byte("s3cret without a colon"))
+	dir := t.TempDir()
+	missing := filepath.Join(dir, "missing.json")
+	for name, file := range map[string]string{
+		"missing":          missing,
+		"empty":            write(t, filepath.Join(dir, "empty.json"), ""),
+		"not JSON":         write(t, filepath.Join(dir, "text.json"), "s3cret"),
+		"another shape":    write(t, filepath.Join(dir, "shape.json"), `{"auths":{"quay.io":{"auth":["`+secret+`"]}}}`),
+		"bad base64":       write(t, filepath.Join(dir, "base64.json"), `{"auths":{"quay.io":{"auth":"s3cret!"}}}`),
+		"no colon":         write(t, filepath.Join(dir, "colon.json"), `{"auths":{"quay.io":{"auth":"`+secret+`"}}}`),
+		"a path as helper": write(t, filepath.Join(dir, "helper.json"), `{"credHelpers":{"quay.io":"../../tmp/x"}}`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := repositoryOf(t, "quay.io/a")
+			_, err := Keychain(file).Resolve(r)
+			var e *AuthFileError
+			if !errors.As(err, &e) {
+				t.Fatalf("got %v", err)
+			}
+			wantText(t, e.Error(), file)
+			wantText(t, e.Hint(), "podman login")
+			if strings.Contains(e.Error(), "s3cret") || strings.Contains(e.Error(), secret) {
+				t.Errorf("%v tells a secret", e)
+			}
+		})
+	}
+	t.Run("and a client passes that on, as something else than a missing image", func(t *testing.T) {
+		f := newFixture(t)
+		_, err := f.client(t, func(o *Options) { o.Keychain = Keychain(missing) }).Resolve(t.Context(), repo, "v1")
+		e := asError(t, err)
+		wantText(t, e.Error(), missing)
+		wantText(t, e.Hint(), "--authfile")
+		if errors.Is(err, fs.ErrNotExist) {
+			t.Error("a missing file is taken for a missing image")
+		}
+	})
+	t.Run("also one that was not named, if it is there", func(t *testing.T) {
+		home := t.TempDir()
+		file := write(t, filepath.Join(home, ".docker/config.json"), "{")
+		r := repositoryOf(t, "quay.io/a")
+		_, err := keychain{getenv: func(key string) string { return map[string]string{"HOME": home}[key] }, uid: 1 << 30}.Resolve(r)
+		wantText(t, fmt.Sprint(err), file)
+	})
+}
+
+func TestKeychain_asks_credential_helpers(t *testing.T) {
+	bin := t.TempDir()
+	script := `#!/bin/sh
+read server
+case "$server" in
+  quay.io) echo '{"ServerURL":"quay.io","Username":"helped","Secret":"x"}' ;;
+  https://index.docker.io/v1/) echo '{"ServerURL":"x","Username":"<token>","Secret":"tok"}' ;;
+  broken.io) echo "the keyring is locked"; exit 1 ;;
+  *) echo "credentials not found in native keychain"; exit 1 ;;
+esac
+`
+	if err := os.WriteFile(filepath.Join(bin, "docker-credential-fake"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+string(os.PathListSeparator)+os.Getenv("PATH"))
+	dir := t.TempDir()
+	helpers := Keychain(write(t, filepath.Join(dir, "helpers.json"), `{"auths":{"quay.io":`+entry("file:x")+`},"credHelpers":{"quay.io":"fake","ghcr.io":"absent"}}`))
+	store := Keychain(write(t, filepath.Join(dir, "store.json"), `{"auths":{"quay.io":{},"gcr.io":`+entry("file:x")+`},"credsStore":"fake"}`))
+	for _, test := range []struct {
+		k          authn.Keychain
+		repository string
+		want       string
+	}{
+		{helpers, "quay.io/a", "helped"},
+		{helpers, "gcr.io/a", ""},
+		{store, "quay.io/a", "helped"},
+		{store, "gcr.io/a", "file"},
+		{store, "example.com/a", ""},
+	} {
+		if got := user(t, test.k, test.repository); got != test.want {
+			t.Errorf("%s: got %q, want %q", test.repository, got, test.want)
+		}
+	}
+	t.Run("by docker's name for its hub, for a token", func(t *testing.T) {
+		r := repositoryOf(t, "docker.io/alpine")
+		auth, err := store.Resolve(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, err := auth.Authorization(); err != nil || c.IdentityToken != "tok" || c.Username != "" {
+			t.Errorf("got %+v, %v", c, err)
+		}
+	})
+	t.Run("and names the one that fails", func(t *testing.T) {
+		r := repositoryOf(t, "broken.io/a")
+		_, err := store.Resolve(r)
+		wantText(t, fmt.Sprint(err), "docker-credential-fake", "broken.io", "the keyring is locked")
+		r = repositoryOf(t, "ghcr.io/a")
+		_, err = helpers.Resolve(r)
+		wantText(t, fmt.Sprint(err), "docker-credential-absent", "ghcr.io", "not found")
+	})
+}

@@ -1,0 +1,195 @@
+package upstream
+
+import (
+	"errors"
+	"io/fs"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+func TestClient_Resolve(t *testing.T) {
+	refuse := func(status int) func(http.ResponseWriter, *http.Request, int) bool {
+		return func(w http.ResponseWriter, r *http.Request, _ int) bool {
+			if r.Method == http.MethodHead {
+				w.WriteHeader(status)
+			}
+			return r.Method == http.MethodHead
+		}
+	}
+	for name, test := range map[string]struct {
+		fault func(http.ResponseWriter, *http.Request, int) bool
+		gets  int
+	}{
+		"HEAD is enough":        {nil, 0},
+		"HEAD is not allowed":   {refuse(http.StatusMethodNotAllowed), 1},
+		"HEAD is forbidden":     {refuse(http.StatusForbidden), 1},
+		"HEAD tells no digest":  {refuse(http.StatusOK), 1},
+		"HEAD is not supported": {refuse(http.StatusNotImplemented), 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			f.fault = test.fault
+			desc, err := f.client(t).Resolve(t.Context(), repo, "v1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if desc.Digest != f.manifest || desc.Size != int64(len(f.body)) || desc.MediaType != ocispec.MediaTypeImageManifest {
+				t.Errorf("got %+v", desc)
+			}
+			if got := f.count("GET", "/manifests/v1"); got != test.gets {
+				t.Errorf("%d GETs, want %d", got, test.gets)
+			}
+		})
+	}
+	t.Run("absent is not asked for twice", func(t *testing.T) {
+		f := newFixture(t)
+		_, err := f.client(t).Resolve(t.Context(), repo, "v9")
+		if !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("got %v", err)
+		}
+		if got := f.count("GET", "/manifests/v9"); got != 0 {
+			t.Errorf("%d GETs after a HEAD that said 404", got)
+		}
+	})
+}
+
+func TestClient_Manifest(t *testing.T) {
+	f := newFixture(t)
+	c := f.client(t)
+	for _, ref := range []string{"v1", f.manifest.String()} {
+		desc, body, err := c.Manifest(t.Context(), repo, ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(body) != string(f.body) || desc.Digest != f.manifest || desc.MediaType != ocispec.MediaTypeImageManifest {
+			t.Errorf("%s: got %+v", ref, desc)
+		}
+	}
+	accept := f.seen[len(f.seen)-1].Header.Values("Accept")
+	wantText(t, strings.Join(accept, " "), dockerManifest, dockerList, ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, "*/*")
+}
+
+func TestClient_Manifest_refuses(t *testing.T) {
+	answer := func(body, contentType string, d digest.Digest) func(http.ResponseWriter, *http.Request, int) bool {
+		return func(w http.ResponseWriter, r *http.Request, _ int) bool {
+			if !strings.Contains(r.URL.Path, "/manifests/") {
+				return false
+			}
+			w.Header().Set("Content-Type", contentType)
+			if d != "" {
+				w.Header().Set("Docker-Content-Digest", d.String())
+			}
+			_, _ = w.Write([]byte(body))
+			return true
+		}
+	}
+	other := digest.FromString("other")
+	for name, test := range map[string]struct {
+		ref, body, contentType string
+		header                 digest.Digest
+		says                   string
+	}{
+		"content that is not what the digest names":      {other.String(), "{}", ocispec.MediaTypeImageIndex, other, "not to " + other.String()},
+		"content that is not what the header says of it": {"v1", "{}", ocispec.MediaTypeImageIndex, other, "not to " + other.String()},
+		"more than 4 MiB":              {"v1", strings.Repeat(" ", maxManifest+1), ocispec.MediaTypeImageIndex, "", "larger than"},
+		"schema 1 by its content type": {"v1", "{}", dockerSchema1 + "+prettyjws", "", "schema 1"},
+		"schema 1 by its body":         {"v1", `{"schemaVersion":1}`, "application/json", "", "schema 1"},
+		"a login page":                 {"v1", "<html>", "text/plain", "", "no image manifest"},
+		"JSON that is no manifest, sent as nothing at all": {"v1", "{}", "application/json", "", "no image manifest"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			f.fault = answer(test.body, test.contentType, test.header)
+			_, _, err := f.client(t).Manifest(t.Context(), repo, test.ref)
+			e := asError(t, err)
+			wantText(t, e.Error(), f.host(), repo, "get manifest "+test.ref, test.says)
+			if errors.Is(err, fs.ErrNotExist) {
+				t.Error("damage is taken for absence")
+			}
+			if got := f.count("GET", "/manifests/"+test.ref); got != 1 {
+				t.Errorf("asked %d times", got)
+			}
+		})
+	}
+}
+
+func TestClient_Manifest_tells_its_media_type_by_its_body(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"mediaType":"a/b"}`:                     "a/b",
+		`{"schemaVersion":2,"manifests":[]}`:      ocispec.MediaTypeImageIndex,
+		`{"schemaVersion":2,"config":{"size":2}}`: ocispec.MediaTypeImageManifest,
+	} {
+		got, err := mediaTypeOf([]byte(body), "application/json; charset=utf-8")
+		if err != nil || got != want {
+			t.Errorf("%s: got %q, %v", body, got, err)
+		}
+	}
+}
+
+func TestClient_Manifest_is_read_again_when_the_connection_breaks_within_it(t *testing.T) {
+	f := newFixture(t)
+	f.fault = func(w http.ResponseWriter, r *http.Request, nth int) bool {
+		if strings.HasSuffix(r.URL.Path, "/manifests/v1") && nth < 3 {
+			sendPart(w, f.body, 10)
+			cut()
+		}
+		return false
+	}
+	_, body, err := f.client(t).Manifest(t.Context(), repo, "v1")
+	if err != nil || string(body) != string(f.body) {
+		t.Errorf("got %q, %v", body, err)
+	}
+}
+
+func TestClient_Tags(t *testing.T) {
+	for name, link := range map[string]string{
+		"relative link":    `</v2/openshift/release/tags/list?last=b>; rel="next"`,
+		"absolute link":    `<HOST/v2/openshift/release/tags/list?last=b>; rel=next`,
+		"among other ones": `</x>; rel="prev", </v2/openshift/release/tags/list?last=b>; title="t"; rel="next"`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			f.fault = func(w http.ResponseWriter, r *http.Request, _ int) bool {
+				if !strings.HasSuffix(r.URL.Path, "/tags/list") {
+					return false
+				}
+				if r.URL.Query().Get("last") == "b" {
+					_, _ = w.Write([]byte(`{"name":"x","tags":["c"]}`))
+					return true
+				}
+				w.Header().Set("Link", strings.ReplaceAll(link, "HOST", f.server.URL))
+				_, _ = w.Write([]byte(`{"name":"x","tags":["a","b"]}`))
+				return true
+			}
+			tags, err := f.client(t).Tags(t.Context(), repo)
+			if got := strings.Join(tags, " "); err != nil || got != "a b c" {
+				t.Errorf("got %q, %v", got, err)
+			}
+		})
+	}
+	for name, link := range map[string]string{
+		"pages in a circle": `</v2/openshift/release/tags/list?n=1000>; rel="next"`,
+		"another host":      `<http://127.0.0.1:1/v2/openshift/release/tags/list>; rel="next"`,
+	} {
+		t.Run(name+" is refused", func(t *testing.T) {
+			f := newFixture(t)
+			f.fault = func(w http.ResponseWriter, r *http.Request, _ int) bool {
+				w.Header().Set("Link", link)
+				_, _ = w.Write([]byte(`{"tags":["a"]}`))
+				return true
+			}
+			_, err := f.client(t).Tags(t.Context(), repo)
+			wantText(t, asError(t, err).Error(), "list tags", "page")
+		})
+	}
+	t.Run("of a repository that is not there", func(t *testing.T) {
+		_, err := newFixture(t).client(t).Tags(t.Context(), "no/such")
+		if !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("got %v", err)
+		}
+	})
+}

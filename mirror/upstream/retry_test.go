@@ -1,0 +1,174 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io/fs"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// always answers manifests and blobs with a status until the nth request.
+func always(status, until int, header ...string) func(http.ResponseWriter, *http.Request, int) bool {
+	return func(w http.ResponseWriter, r *http.Request, nth int) bool {
+		if !strings.Contains(r.URL.Path, "/manifests/") || nth >= until {
+			return false
+		}
+		for i := 0; i+1 < len(header); i += 2 {
+			w.Header().Set(header[i], header[i+1])
+		}
+		w.WriteHeader(status)
+		_, _ = w.Write([]byte(`{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}`))
+		return true
+	}
+}
+
+func TestClient_retries(t *testing.T) {
+	for _, status := range []int{408, 429, 500, 502, 503, 504} {
+		t.Run(http.StatusText(status), func(t *testing.T) {
+			f := newFixture(t)
+			f.fault = always(status, 3)
+			if _, _, err := f.client(t).Manifest(t.Context(), repo, "v1"); err != nil {
+				t.Fatal(err)
+			}
+			if len(f.naps) != 2 || f.naps[0] < firstBackoff/2 || f.naps[0] > firstBackoff || f.naps[1] < firstBackoff || f.naps[1] > 2*firstBackoff {
+				t.Errorf("waited %v", f.naps)
+			}
+		})
+	}
+	t.Run("a lost connection", func(t *testing.T) {
+		f := newFixture(t)
+		f.fault = func(_ http.ResponseWriter, r *http.Request, nth int) bool {
+			if strings.Contains(r.URL.Path, "/manifests/") && nth < 3 {
+				cut()
+			}
+			return false
+		}
+		if _, _, err := f.client(t).Manifest(t.Context(), repo, "v1"); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Run("the ping", func(t *testing.T) {
+		f := newFixture(t)
+		f.fault = func(w http.ResponseWriter, r *http.Request, nth int) bool {
+			if r.URL.Path != "/v2/" || nth > 2 {
+				return false
+			}
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return true
+		}
+		if _, _, err := f.client(t).Manifest(t.Context(), repo, "v1"); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestClient_waits_as_long_as_it_is_told_to(t *testing.T) {
+	const date = "Mon, 02 Jan 2006 15:04:05 GMT"
+	for name, test := range map[string]struct {
+		header []string
+		want   time.Duration
+	}{
+		"in seconds":      {[]string{"Retry-After", "17"}, 17 * time.Second},
+		"until a date":    {[]string{"Retry-After", "Mon, 02 Jan 2006 15:04:35 GMT", "Date", date}, 30 * time.Second},
+		"within reason":   {[]string{"Retry-After", "86400"}, maxRetryAfter},
+		"beyond all sums": {[]string{"Retry-After", "9223372036854775807"}, maxRetryAfter},
+		"until next year": {[]string{"Retry-After", "Mon, 02 Jan 2007 15:04:35 GMT", "Date", date}, maxRetryAfter},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			f.fault = always(http.StatusTooManyRequests, 2, test.header...)
+			if _, _, err := f.client(t).Manifest(t.Context(), repo, "v1"); err != nil {
+				t.Fatal(err)
+			}
+			if len(f.naps) != 1 || f.naps[0] != test.want {
+				t.Errorf("waited %v, want %v", f.naps, test.want)
+			}
+		})
+	}
+}
+
+func TestClient_retries_so_often_and_no_more(t *testing.T) {
+	for retries, want := range map[int]int{0: 6, 2: 3, -1: 1} {
+		f := newFixture(t)
+		f.fault = always(http.StatusServiceUnavailable, 1000)
+		_, _, err := f.client(t, func(o *Options) { o.Retries = retries }).Manifest(t.Context(), repo, "v1")
+		e := asError(t, err)
+		if e.Status != http.StatusServiceUnavailable {
+			t.Errorf("got %v", err)
+		}
+		wantText(t, e.Error(), "503 Service Unavailable", "slow down", f.host(), repo)
+		if got := f.count("GET", "/manifests/v1"); got != want {
+			t.Errorf("Retries %d: asked %d times, want %d", retries, got, want)
+		}
+	}
+}
+
+func TestClient_does_not_retry_what_will_not_pass(t *testing.T) {
+	for _, status := range []int{400, 401, 403, 404} {
+		f := newFixture(t)
+		f.fault = always(status, 1000)
+		_, _, err := f.client(t).Manifest(t.Context(), repo, "v1")
+		if e := asError(t, err); e.Status != status || errors.Is(err, fs.ErrNotExist) != (status == 404) {
+			t.Errorf("%d: got %v", status, err)
+		}
+		if got := f.count("GET", "/manifests/v1"); got != 1 {
+			t.Errorf("%d: asked %d times", status, got)
+		}
+	}
+}
+
+func TestClient_stops_waiting_when_told_to(t *testing.T) {
+	f := newFixture(t)
+	f.fault = always(http.StatusServiceUnavailable, 1000)
+	ctx, cancel := context.WithCancel(t.Context())
+	c := f.client(t, func(o *Options) {
+		o.Sleep = func(ctx context.Context, d time.Duration) error {
+			cancel()
+			return sleep(ctx, time.Hour) // the real one
+		}
+	})
+	if _, _, err := c.Manifest(ctx, repo, "v1"); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if got := f.count("GET", "/manifests/v1"); got != 1 {
+		t.Errorf("asked %d times", got)
+	}
+}
+
+func TestBackoff_grows_and_is_bounded(t *testing.T) {
+	f := newFixture(t)
+	c := f.client(t)
+	for failures := 1; failures < 100; failures++ {
+		if err := c.retry.wait(t.Context(), failures, 0, "test"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, nap := range f.naps {
+		if nap <= 0 || nap > maxBackoff || i > 10 && nap < maxBackoff/2 {
+			t.Errorf("wait %d was %v", i+1, nap)
+		}
+	}
+}
+
+func TestPassing(t *testing.T) {
+	for name, test := range map[string]struct {
+		err  error
+		want bool
+	}{
+		"no such host":          {&net.DNSError{IsNotFound: true}, false},
+		"no answer from DNS":    {&net.DNSError{IsTimeout: true}, true},
+		"called off":            {context.Canceled, false},
+		"reset":                 {errors.New("connection reset by peer"), true},
+		"stalled":               {&stallError{}, true},
+		"plain HTTP over there": {tls.RecordHeaderError{Msg: "x"}, false},
+	} {
+		if got := passing(test.err); got != test.want {
+			t.Errorf("%s: got %v", name, got)
+		}
+	}
+}

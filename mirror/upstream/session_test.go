@@ -1,0 +1,395 @@
+package upstream
+
+import (
+	"context"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+)
+
+type keys struct{ authn.Authenticator }
+
+func (k keys) Resolve(authn.Resource) (authn.Authenticator, error) { return k.Authenticator, nil }
+
+func password(user, secret string) func(*Options) {
+	return func(o *Options) { o.Keychain = keys{&authn.Basic{Username: user, Password: secret}} }
+}
+
+func TestClient_basic_authentication(t *testing.T) {
+	guard := func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		if user, pw, _ := r.BasicAuth(); user == "ann" && pw == "s3cret" {
+			return false
+		}
+		w.Header().Set("WWW-Authenticate", `Basic realm="r"`)
+		w.WriteHeader(http.StatusUnauthorized)
+		_, _ = w.Write([]byte(`{"errors":[{"code":"UNAUTHORIZED","message":"who are you"}]}`))
+		return true
+	}
+	t.Run("right", func(t *testing.T) {
+		f := newFixture(t)
+		f.fault = guard
+		if _, _, err := f.client(t, password("ann", "s3cret")).Manifest(t.Context(), repo, "v1"); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Run("wrong", func(t *testing.T) {
+		f := newFixture(t)
+		f.fault = guard
+		_, _, err := f.client(t, password("ann", "hunter2")).Manifest(t.Context(), repo, "v1")
+		e := asError(t, err)
+		wantText(t, e.Error(), f.host(), repo, "401 Unauthorized", "UNAUTHORIZED", "who are you")
+		wantText(t, e.Hint(), "refused", "podman login "+f.host(), "--authfile")
+		if strings.Contains(e.Error()+e.Hint(), "hunter2") {
+			t.Error("the error tells the password")
+		}
+	})
+	t.Run("none", func(t *testing.T) {
+		f := newFixture(t)
+		f.fault = guard
+		_, _, err := f.client(t).Manifest(t.Context(), repo, "v1")
+		wantText(t, asError(t, err).Hint(), "no credentials were found", "podman login "+f.host())
+	})
+	t.Run("wrong, and put right meanwhile", func(t *testing.T) {
+		f := newFixture(t)
+		f.fault = guard
+		k := &keys{&authn.Basic{Username: "ann", Password: "old"}}
+		c := f.client(t, func(o *Options) { o.Keychain = k })
+		if _, _, err := c.Manifest(t.Context(), repo, "v1"); err == nil {
+			t.Fatal("got in with an old password")
+		}
+		k.Authenticator = &authn.Basic{Username: "ann", Password: "s3cret"}
+		if _, _, err := c.Manifest(t.Context(), repo, "v1"); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// A tokenServer guards a fixture with bearer tokens, as Docker Hub and Quay do.
+type tokenServer struct {
+	f      *fixture
+	mu     sync.Mutex
+	issued int
+	valid  string
+	scopes []string
+}
+
+func (s *tokenServer) fault(w http.ResponseWriter, r *http.Request, _ int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r.URL.Path == "/token" {
+		s.token(w, r)
+		return true
+	}
+	if s.valid != "" && r.Header.Get("Authorization") == "Bearer "+s.valid {
+		return false
+	}
+	w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="%s/token",service="reg",scope="repository:%s:pull"`, s.f.server.URL, repo))
+	w.WriteHeader(http.StatusUnauthorized)
+	return true
+}
+
+func (s *tokenServer) token(w http.ResponseWriter, r *http.Request) {
+	if user, pw, _ := r.BasicAuth(); user != "ann" || pw != "s3cret" {
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	s.issued++
+	s.valid = fmt.Sprintf("token-%d", s.issued)
+	s.scopes = r.URL.Query()["scope"]
+	fmt.Fprintf(w, `{"access_token":%q}`, s.valid)
+}
+
+func TestClient_bearer_tokens(t *testing.T) {
+	f := newFixture(t)
+	s := &tokenServer{f: f}
+	f.fault = s.fault
+	c := f.client(t, password("ann", "s3cret"))
+	var all sync.WaitGroup
+	for range 10 {
+		all.Go(func() {
+			if _, _, err := c.Manifest(t.Context(), repo, "v1"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if pings := f.counts["GET /v2/"]; pings != 1 || s.issued != 1 {
+		t.Errorf("%d pings and %d tokens for one repository", pings, s.issued)
+	}
+	if got := strings.Join(s.scopes, " "); got != "repository:"+repo+":pull" {
+		t.Errorf("asked for the scope %q", got)
+	}
+	t.Run("are renewed", func(t *testing.T) {
+		s.mu.Lock()
+		s.valid = ""
+		s.mu.Unlock()
+		if _, err := readBlob(t.Context(), c, f.blob); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Run("are refused with the reason", func(t *testing.T) {
+		_, _, err := f.client(t, password("ann", "hunter2")).Manifest(t.Context(), repo, "v1")
+		e := asError(t, err)
+		wantText(t, e.Error(), "log in", "401")
+		wantText(t, e.Hint(), "podman login")
+		if strings.Contains(e.Error(), "hunter2") {
+			t.Error("the error tells the password")
+		}
+	})
+}
+
+func TestClient_keeps_a_token_servers_answer_to_itself(t *testing.T) {
+	f := newFixture(t)
+	f.fault = func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		if r.URL.Path == "/token" {
+			_, _ = w.Write([]byte(`{"refresh_token":"s3cret"}`))
+			return true
+		}
+		w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="%s/token"`, f.server.URL))
+		w.WriteHeader(http.StatusUnauthorized)
+		return true
+	}
+	_, _, err := f.client(t).Manifest(t.Context(), repo, "v1")
+	e := asError(t, err)
+	wantText(t, e.Error(), "no token")
+	if strings.Contains(e.Error(), "s3cret") {
+		t.Errorf("got %v", e)
+	}
+}
+
+func TestClient_leaves_credentials_behind_when_sent_elsewhere(t *testing.T) {
+	f := newFixture(t)
+	var got http.Header
+	storage := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got = r.Header
+		_, _ = w.Write(f.layer)
+	}))
+	defer storage.Close()
+	f.fault = func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		if _, _, ok := r.BasicAuth(); !ok {
+			w.Header().Set("WWW-Authenticate", `Basic realm="r"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return true
+		}
+		if strings.Contains(r.URL.Path, "/blobs/") {
+			http.Redirect(w, r, storage.URL+"/x?signature=s1gned", http.StatusTemporaryRedirect)
+			return true
+		}
+		return false
+	}
+	c := f.client(t, password("ann", "s3cret"), func(o *Options) { o.Retries = -1 })
+	if _, err := readBlob(t.Context(), c, f.blob); err != nil {
+		t.Fatal(err)
+	}
+	if got.Get("Authorization") != "" {
+		t.Error("the storage got the registry's credentials")
+	}
+	t.Run("and keeps a signature out of its errors", func(t *testing.T) {
+		storage.Close()
+		_, err := readBlob(t.Context(), c, f.blob)
+		e := asError(t, err)
+		wantText(t, e.Error(), "connection refused")
+		if strings.Contains(e.Error(), "s1gned") {
+			t.Errorf("got %v", e)
+		}
+	})
+}
+
+func TestClient_TLS(t *testing.T) {
+	f := prepare(t)
+	f.server = httptest.NewUnstartedServer(f)
+	f.server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	f.server.StartTLS()
+	t.Cleanup(f.server.Close)
+	host := strings.TrimPrefix(f.server.URL, "https://")
+	at := func(o *Options) { o.Registry = host }
+	t.Run("of an unknown CA is refused, and not tried without", func(t *testing.T) {
+		_, _, err := f.client(t, at).Manifest(t.Context(), repo, "v1")
+		e := asError(t, err)
+		wantText(t, e.Error(), host, "certificate signed by unknown authority")
+		wantText(t, e.Hint(), "CA", "update-ca-trust")
+		if len(f.naps) != 0 {
+			t.Error("tried again")
+		}
+	})
+	t.Run("of a CA that was named", func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "ca.pem")
+		block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: f.server.Certificate().Raw})
+		if err := os.WriteFile(file, block, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err := f.client(t, at, func(o *Options) { o.CAFile = file }).Manifest(t.Context(), repo, "v1")
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Run("with a name that the certificate is not for", func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "ca.pem")
+		block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: f.server.Certificate().Raw})
+		if err := os.WriteFile(file, block, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, port, _ := net.SplitHostPort(host)
+		c := f.client(t, func(o *Options) { o.Registry, o.CAFile = "localhost:"+port, file })
+		_, _, err := c.Manifest(t.Context(), repo, "v1")
+		wantText(t, asError(t, err).Hint(), "name that its certificate is for")
+	})
+}
+
+func TestClient_plain_HTTP(t *testing.T) {
+	f := newFixture(t)
+	t.Run("is not spoken unless asked for", func(t *testing.T) {
+		before := len(f.seen)
+		_, _, err := f.client(t, func(o *Options) { o.Registry = f.host() }).Manifest(t.Context(), repo, "v1")
+		e := asError(t, err)
+		wantText(t, e.Error(), "does not look like a TLS handshake")
+		wantText(t, e.Hint(), "does not speak TLS", "plain HTTP")
+		if len(f.seen) != before {
+			t.Error("it was spoken")
+		}
+	})
+	t.Run("is spoken when asked for, without trying TLS", func(t *testing.T) {
+		c := f.client(t, func(o *Options) { o.Registry, o.PlainHTTP = f.host(), true })
+		if _, _, err := c.Manifest(t.Context(), repo, "v1"); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestClient_says_what_is_wrong_with_the_address(t *testing.T) {
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := closed.Addr().String()
+	closed.Close()
+	f := prepare(t)
+	ask := func(t *testing.T, registry string) *Error {
+		c, err := New(Options{Registry: registry, Sleep: f.sleep})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_, _, err = c.Manifest(t.Context(), repo, "v1")
+		return asError(t, err)
+	}
+	t.Run("nobody listens", func(t *testing.T) {
+		e := ask(t, "http://"+addr)
+		wantText(t, e.Error(), addr, "connection refused")
+		wantText(t, e.Hint(), "nothing listens")
+	})
+	t.Run("no registry there", func(t *testing.T) {
+		web := httptest.NewServer(http.NotFoundHandler())
+		defer web.Close()
+		e := ask(t, web.URL)
+		wantText(t, e.Hint(), "not answer as a registry")
+		if errors.Is(e, os.ErrNotExist) {
+			t.Error("a wrong address is taken for a missing image")
+		}
+	})
+}
+
+func TestClient_waiting_for_another_to_log_in_can_be_called_off(t *testing.T) {
+	f := newFixture(t)
+	entered, release := make(chan struct{}), make(chan struct{})
+	f.fault = func(_ http.ResponseWriter, r *http.Request, _ int) bool {
+		if r.URL.Path == "/v2/" {
+			close(entered)
+			<-release
+		}
+		return false
+	}
+	c := f.client(t)
+	first := make(chan error, 1)
+	go func() {
+		_, _, err := c.Manifest(t.Context(), repo, "v1")
+		first <- err
+	}()
+	<-entered
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := c.Manifest(ctx, repo, "v1"); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	close(release)
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSessions_are_bounded(t *testing.T) {
+	var s sessions
+	for i := range 3 * maxSessions {
+		s.slot(fmt.Sprint(i))
+	}
+	if len(s.slots) > maxSessions {
+		t.Errorf("%d are remembered", len(s.slots))
+	}
+}
+
+func TestNew(t *testing.T) {
+	for in, want := range map[string]string{
+		"docker.io": "index.docker.io", "quay.io": "quay.io", "https://quay.io/": "quay.io",
+		"reg:5000": "reg:5000", "http://127.0.0.1:5000": "127.0.0.1:5000", "http://[::1]:5000": "[::1]:5000", "http://localhost:5000/": "localhost:5000",
+	} {
+		c, err := New(Options{Registry: in})
+		if err != nil || c.Registry() != want {
+			t.Errorf("%s: got %v, %v", in, c, err)
+		}
+	}
+	for _, in := range []string{"", "http://quay.io", "quay.io/org", "user:s3cret@quay.io", "https://user:s3cret@quay.io", "a b", "ftp://x"} {
+		_, err := New(Options{Registry: in})
+		if err == nil {
+			t.Errorf("%q is accepted", in)
+		} else if strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%v tells the password", err)
+		}
+	}
+	t.Run("CA file", func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "ca.pem")
+		_, err := New(Options{Registry: "quay.io", CAFile: file})
+		wantText(t, fmt.Sprint(err), "quay.io", file)
+		if err := os.WriteFile(file, []byte("nothing"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err = New(Options{Registry: "quay.io", CAFile: file})
+		wantText(t, fmt.Sprint(err), file, "no PEM certificate")
+	})
+}
+
+func TestClient_repository_names(t *testing.T) {
+	hub, err := New(Options{Registry: "docker.io"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for in, want := range map[string]string{"alpine": "https://index.docker.io/v2/library/alpine/x", "a/b": "https://index.docker.io/v2/a/b/x"} {
+		r, err := hub.repository(in)
+		if err != nil || hub.url(r, "x") != want {
+			t.Errorf("%s: got %s, %v", in, hub.url(r, "x"), err)
+		}
+	}
+	bare, err := New(Options{Registry: "reg"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := bare.repository("a/b"); err != nil || bare.url(r, "x") != "https://reg/v2/a/b/x" {
+		t.Errorf("got %s, %v", bare.url(r, "x"), err)
+	}
+	for _, in := range []string{"", "/a", "a/", "a//b", "../a", "a/../b", "A", "a b", "a?b"} {
+		if _, err := hub.repository(in); err == nil {
+			t.Errorf("%q is accepted", in)
+		}
+	}
+}
