@@ -127,6 +127,16 @@ func (w *writer) ReadFrom(r io.Reader) (int64, error) {
 	return n, err
 }
 
+// Close makes what was written so far durable. The App does not look at its error, and would tell the
+// client that bytes are held which are not.
+func (w *writer) Close() error {
+	err := w.Upload.Close()
+	if err != nil {
+		w.x.fail(aboutUpload, fmt.Errorf("close upload: %w", err))
+	}
+	return err
+}
+
 func (w *writer) Commit(ctx context.Context, want ocispec.Descriptor) (ocispec.Descriptor, error) {
 	size, err := w.Upload.Commit(ctx, want.Digest)
 	if err != nil {

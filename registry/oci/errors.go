@@ -131,10 +131,14 @@ func errFull(full *store.FullError) error {
 // have been sent yet.
 func (a *API) answer(w http.ResponseWriter, r *http.Request, err error) {
 	var p *problem
-	if !errors.As(err, &p) {
+	if r.Context().Err() != nil {
+		// The client went away. Nobody reads this; the number is nginx's, for the access log.
+		p = &problem{status: 499, code: codeUnavailable, message: "the client closed the connection", cause: err}
+	} else if !errors.As(err, &p) {
 		a.log.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 		p = &problem{status: http.StatusInternalServerError, code: codeUnknown, message: "internal error; the log of the appliance says more"}
-	} else if p.cause != nil {
+	}
+	if p.cause != nil {
 		a.log.DebugContext(r.Context(), "request refused", "method", r.Method, "path", r.URL.Path, "status", p.status, "err", p.cause)
 	}
 	writeProblem(w, p)

@@ -2,6 +2,7 @@ package oci
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 
@@ -98,6 +99,10 @@ func (w *recorder) WriteHeader(status int) {
 		w.x.fault = errRange("the upload does not stand where this request takes it up", w.x.upload.Size(), w.x.location)
 		return
 	}
+	if status >= http.StatusInternalServerError {
+		w.x.fault = &appError{status: status} // not one of ours; what Write gets says more
+		return
+	}
 	w.sent = status >= 200
 	w.ResponseWriter.WriteHeader(status)
 }
@@ -106,10 +111,23 @@ func (w *recorder) Write(p []byte) (int, error) {
 	if !w.sent {
 		w.WriteHeader(http.StatusOK)
 	}
-	if !w.sent {
-		return len(p), nil // dropped
+	if w.sent {
+		return w.ResponseWriter.Write(p)
 	}
-	return w.ResponseWriter.Write(p)
+	if e, ok := w.x.fault.(*appError); ok {
+		e.body = append(e.body, p[:min(len(p), 1000-min(len(e.body), 1000))]...)
+	}
+	return len(p), nil // dropped
+}
+
+// An appError is an answer of the App's that a client should not see and the log should.
+type appError struct {
+	status int
+	body   []byte
+}
+
+func (e *appError) Error() string {
+	return fmt.Sprintf("distribution answered %d: %s", e.status, e.body)
 }
 
 // path is the path that a target was parsed from, in its canonical form.

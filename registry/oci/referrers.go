@@ -77,7 +77,7 @@ func pageOf(list []ocispec.Descriptor, query url.Values) ([]ocispec.Descriptor, 
 		list = list[i:]
 	}
 	if len(list) <= n {
-		return slices.Concat([]ocispec.Descriptor{}, list), nil, nil // never null in JSON
+		return append([]ocispec.Descriptor{}, list...), nil, nil // never null in JSON
 	}
 	next := url.Values{"n": {strconv.Itoa(n)}, "last": {string(list[n-1].Digest)}}
 	if artifactType := query.Get("artifactType"); artifactType != "" {

@@ -1,0 +1,166 @@
+package oci
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/mirror-appliance/appliance/registry/store"
+)
+
+func TestBase(t *testing.T) {
+	f := newFixture(t, nil)
+	for _, path := range []string{"/v2/", "/v2"} {
+		got := f.do(http.StatusOK, "GET", path, nil)
+		got.wantHeader(t, "Docker-Distribution-Api-Version", "registry/2.0")
+		if string(got.body) != "{}" {
+			t.Errorf("%s: %s", path, got.body)
+		}
+		f.do(http.StatusOK, "HEAD", path, nil)
+	}
+}
+
+func TestMethods(t *testing.T) {
+	f := newFixture(t, nil)
+	for path, allow := range map[string]string{
+		"/v2/":                    "GET, HEAD",
+		"/v2/_catalog":            "GET, HEAD",
+		"/v2/a/tags/list":         "GET, HEAD",
+		"/v2/a/manifests/latest":  "DELETE, GET, HEAD, PUT",
+		"/v2/a/blobs/" + d256:     "DELETE, GET, HEAD",
+		"/v2/a/blobs/uploads/":    "POST",
+		"/v2/a/blobs/uploads/x":   "DELETE, GET, HEAD, PATCH, PUT",
+		"/v2/a/referrers/" + d256: "GET, HEAD",
+	} {
+		got := f.do(http.StatusMethodNotAllowed, "BREW", path, nil)
+		got.wantHeader(t, "Allow", allow)
+		if got.code(t) != codeUnsupported {
+			t.Errorf("%s: %s", path, got.body)
+		}
+	}
+}
+
+// No request, however malformed, is answered with 5xx, and every 4xx has the specification's form.
+// The fixture fails besides if anything was logged as an internal error.
+func TestMalformed(t *testing.T) {
+	f := newFixture(t, nil)
+	f.pushImage("a", "latest", 1)
+	location := f.begin("a")
+	var paths []string
+	for _, repo := range []string{"a", "nowhere", "A", "a//b", "..", "%00", "%2e%2e", "a%2fb", strings.Repeat("a/", 200) + "a", "a:80/b"} {
+		for _, rest := range []string{
+			"/tags/list", "/tags/list?n=x&last=%ff", "/manifests/latest", "/manifests/%00", "/manifests/", "/manifests/" + d256, "/manifests/" + d512 + "?tag=%zz&tag=;",
+			"/manifests/sha256:", "/blobs/" + d256, "/blobs/sha512:" + hex256, "/blobs/uploads/", "/blobs/uploads/?mount=" + d256 + "&from=%00", "/blobs/uploads/?digest=%00",
+			"/blobs/uploads/?digest=" + d256, "/blobs/uploads/x", "/blobs/uploads/..", "/blobs/uploads/x?_state=x&digest=x", "/referrers/" + d256 + "?n=x", "/referrers/x", "/nothing", "",
+		} {
+			paths = append(paths, "/v2/"+repo+rest)
+		}
+	}
+	paths = append(paths, location, "/v2/_catalog?n=x", "/v2/_catalog?last=%00", "/v2//", "/v2/../v2/", "/v2/%", "/v2/a/manifests/latest?%", "//v2/")
+	framings := []string{
+		"Content-Length: 0\r\n\r\n",
+		"Content-Length: 1\r\nContent-Type: application/x-www-form-urlencoded\r\n\r\n%",
+		"Content-Length: 9\r\n\r\nshort",
+		"Transfer-Encoding: chunked\r\n\r\nnot a chunk",
+		"Transfer-Encoding: chunked\r\nContent-Type: multipart/form-data\r\nContent-Range: 0-\r\n\r\n0\r\n\r\n",
+		"Content-Length: 2\r\nContent-Range: 5-9\r\nRange: bytes=9-1\r\nIf-None-Match: \"\r\nContent-Type: ;;\r\n\r\n{}",
+	}
+	for _, path := range paths {
+		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"} {
+			for _, framing := range framings {
+				f.raw(method+" "+path+" HTTP/1.1\r\nHost: x\r\n", framing)
+			}
+		}
+	}
+}
+
+// raw sends a request as it is and half-closes, so that a body that is too short ends.
+func (f *fixture) raw(head, rest string) {
+	f.t.Helper()
+	conn, err := net.Dial("tcp", f.server.Listener.Addr().String())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, head+rest)
+	conn.(*net.TCPConn).CloseWrite()
+	method, _, _ := strings.Cut(head, " ")
+	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
+	if err != nil {
+		f.t.Fatalf("%q: %v", head+rest, err)
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	if resp.StatusCode >= 500 {
+		f.t.Errorf("%q: %s %s", head+rest, resp.Status, body)
+	}
+	if resp.StatusCode >= 400 && method != "HEAD" && resp.Header.Get("Content-Type") != "text/plain; charset=utf-8" {
+		(reply{resp, body}).code(f.t) // net/http's own 400 is plain text; we are not asked there
+	}
+}
+
+// podman shows the text of a 4xx and only the number of a 5xx.
+func TestExplain_diskFull(t *testing.T) {
+	full := &store.FullError{Path: "/srv/quay-storage", Short: 4096, Err: syscall.ENOSPC}
+	w := httptest.NewRecorder()
+	(&API{log: slog.New(slog.DiscardHandler)}).answer(w, httptest.NewRequest("PATCH", "/v2/a/blobs/uploads/x", nil), aboutUpload.explain(fmt.Errorf("write upload: %w", full)))
+	got := reply{w.Result(), w.Body.Bytes()}
+	if got.StatusCode < 400 || got.StatusCode > 499 || got.code(t) != codeDenied {
+		t.Errorf("%d %s", got.StatusCode, got.body)
+	}
+	for _, part := range []string{"/srv/quay-storage", "4096 bytes short", "appliance gc"} {
+		if !strings.Contains(string(got.body), part) {
+			t.Errorf("%s lacks %q", got.body, part)
+		}
+	}
+}
+
+// What the store says goes before what the App makes of it, and the App's answer is not seen.
+func TestRecorder(t *testing.T) {
+	w := httptest.NewRecorder()
+	x := &exchange{header: w.Header()}
+	rw := &recorder{ResponseWriter: w, x: x}
+	if err := x.fail(aboutBlob, store.ErrNotFound); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("fail returned %v", err)
+	}
+	x.fail(aboutUpload, io.ErrUnexpectedEOF) // a consequence of the first
+	rw.WriteHeader(http.StatusInternalServerError)
+	io.WriteString(rw, "UNKNOWN")
+	var p *problem
+	if !errors.As(x.fault, &p) || p.code != codeBlobUnknown || rw.sent || w.Body.Len() > 0 {
+		t.Errorf("fault %v, sent %v, body %q", x.fault, rw.sent, w.Body)
+	}
+	w = httptest.NewRecorder()
+	rw = &recorder{ResponseWriter: w, x: &exchange{}}
+	rw.WriteHeader(http.StatusAccepted)
+	rw.WriteHeader(http.StatusInternalServerError)
+	if w.Code != http.StatusAccepted {
+		t.Errorf("the second of two answers counts: %d", w.Code)
+	}
+}
+
+// An internal error of the App's is logged, which the App itself no longer does, and not told.
+func TestRecorder_appFails(t *testing.T) {
+	w := httptest.NewRecorder()
+	x := &exchange{}
+	rw := &recorder{ResponseWriter: w, x: x}
+	rw.WriteHeader(http.StatusInternalServerError)
+	io.WriteString(rw, strings.Repeat("why", 1000))
+	if rw.sent || w.Body.Len() > 0 || x.fault == nil || !strings.Contains(x.fault.Error(), "500: why") || len(x.fault.Error()) > 1100 {
+		t.Errorf("sent %v, %q, fault %v", rw.sent, w.Body, x.fault)
+	}
+	var log bytes.Buffer
+	(&API{log: slog.New(slog.NewTextHandler(&log, nil))}).answer(w, httptest.NewRequest("GET", "/v2/", nil), x.fault)
+	if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "why") || !strings.Contains(log.String(), "why") {
+		t.Errorf("%d %s, logged %s", w.Code, w.Body, &log)
+	}
+}

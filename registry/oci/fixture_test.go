@@ -1,0 +1,185 @@
+package oci
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/registry/store"
+)
+
+const (
+	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	dockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
+)
+
+// A fixture is the API over a real store, served on loopback.
+type fixture struct {
+	t      testing.TB
+	dir    string
+	store  *store.Store
+	api    *API
+	server *httptest.Server
+	log    *bytes.Buffer // of the API; look at it when no request is under way
+}
+
+func newFixture(t testing.TB, upstream Upstream) *fixture {
+	t.Helper()
+	f := &fixture{t: t, dir: t.TempDir()}
+	f.open(upstream)
+	t.Cleanup(f.close)
+	return f
+}
+
+func (f *fixture) open(upstream Upstream) {
+	f.t.Helper()
+	ctx := context.Background() // the test's own is cancelled before its cleanups
+	var err error
+	f.store, err = store.Open(ctx, store.Options{Database: filepath.Join(f.dir, "test.db"), Storage: filepath.Join(f.dir, "storage")})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	secret, err := f.store.Secret(ctx, "uploads")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.log = new(bytes.Buffer)
+	f.api, err = New(ctx, Options{Store: f.store, Upstream: upstream, Secret: secret, Log: slog.New(slog.NewTextHandler(f.log, nil))})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.server = httptest.NewServer(f.api)
+}
+
+func (f *fixture) close() {
+	f.server.Close()
+	if err := f.api.Close(); err != nil {
+		f.t.Error(err)
+	}
+	if err := f.store.Close(); err != nil {
+		f.t.Error(err)
+	}
+	if f.log.Len() > 0 { // only what we answer with 500 is logged at this level
+		f.t.Errorf("the API logged:\n%s", f.log)
+	}
+}
+
+// A reply is a response with its body read.
+type reply struct {
+	*http.Response
+	body []byte
+}
+
+// do sends a request and checks the status. Headers come in pairs of name and value. A path may be
+// the Location of an earlier reply.
+func (f *fixture) do(status int, method, path string, body any, headers ...string) reply {
+	f.t.Helper()
+	req, err := http.NewRequest(method, f.server.URL+path, reader(body))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := f.server.Client().Do(req)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	got, err := io.ReadAll(resp.Body)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if resp.StatusCode != status {
+		f.t.Fatalf("%s %s: got %s, want %d\n%.2000s", method, path, resp.Status, status, got)
+	}
+	return reply{resp, got}
+}
+
+// reader keeps the types whose length net/http knows. An io.Reader is sent chunked.
+func reader(body any) io.Reader {
+	switch b := body.(type) {
+	case nil:
+		return nil
+	case string:
+		return strings.NewReader(b)
+	case []byte:
+		return bytes.NewReader(b)
+	default:
+		return struct{ io.Reader }{b.(io.Reader)}
+	}
+}
+
+// code is the code of an error in the specification's form.
+func (r reply) code(t testing.TB) string {
+	t.Helper()
+	var e struct {
+		Errors []struct{ Code, Message string }
+	}
+	if err := json.Unmarshal(r.body, &e); err != nil || len(e.Errors) == 0 || e.Errors[0].Message == "" {
+		t.Fatalf("%s: %.500q is no error in the specification's form (%v)", r.Status, r.body, err)
+	}
+	if ct := r.Header.Get("Content-Type"); ct != "application/json" && ct != "application/json; charset=utf-8" {
+		t.Errorf("an error of type %q", ct)
+	}
+	return e.Errors[0].Code
+}
+
+// wantHeader checks one header of a reply.
+func (r reply) wantHeader(t testing.TB, name, want string) {
+	t.Helper()
+	if got := r.Header.Get(name); got != want {
+		t.Errorf("%s %s: header %s is %q, want %q", r.Request.Method, r.Request.URL.Path, name, got, want)
+	}
+}
+
+// pushBlob pushes content in one request and returns its descriptor.
+func (f *fixture) pushBlob(repo string, content []byte) ocispec.Descriptor {
+	f.t.Helper()
+	d := digest.FromBytes(content)
+	f.do(http.StatusCreated, "POST", "/v2/"+repo+"/blobs/uploads/?digest="+d.String(), content)
+	return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: d, Size: int64(len(content))}
+}
+
+// image pushes the blobs of an image and returns its manifest, not pushed, with odd whitespace that
+// no one who parses and writes it again would keep.
+func (f *fixture) image(repo, mediaType string, seed uint64) []byte {
+	f.t.Helper()
+	config := f.pushBlob(repo, fmt.Appendf(nil, `{"seed":%d}`, seed))
+	layer := f.pushBlob(repo, randomBytes(seed, 1000))
+	return fmt.Appendf(nil, "{\n\t\"schemaVersion\":2 , \"mediaType\":%q,\n \"config\":{\"mediaType\":\"application/vnd.oci.image.config.v1+json\",\"digest\":%q,\"size\":%d},\n"+
+		"\"layers\":[{\"mediaType\":%q,\"digest\":%q,\"size\":%d}],\"x-unknown\":{\"b\":1,\"a\":[1.0,1e3]}}\n",
+		mediaType, config.Digest, config.Size, layer.MediaType, layer.Digest, layer.Size)
+}
+
+func (f *fixture) putManifest(path, mediaType string, body []byte) reply {
+	f.t.Helper()
+	return f.do(http.StatusCreated, "PUT", path, body, "Content-Type", mediaType)
+}
+
+// pushImage pushes an image and its manifest under a tag.
+func (f *fixture) pushImage(repo, tag string, seed uint64) (body []byte, d digest.Digest) {
+	f.t.Helper()
+	body = f.image(repo, ocispec.MediaTypeImageManifest, seed)
+	f.putManifest("/v2/"+repo+"/manifests/"+tag, ocispec.MediaTypeImageManifest, body)
+	return body, digest.FromBytes(body)
+}
+
+func randomBytes(seed uint64, n int) []byte {
+	b := make([]byte, n)
+	rand.NewChaCha8(sha256.Sum256(fmt.Append(nil, seed))).Read(b)
+	return b
+}
