@@ -15,15 +15,11 @@ import (
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 )
 
-// freePort: nobody else listens there.
-type freePort struct {
-	host   *host.Host
-	listen string
-	port   int
-}
+// freePort: nobody else listens there, on any address, since the socket unit listens on all of them.
+type freePort struct{ port int }
 
 func (c freePort) Check(ctx context.Context) []Problem {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", c.listen)
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", fmt.Sprintf(":%d", c.port))
 	if err == nil {
 		l.Close()
 		return nil
@@ -32,7 +28,7 @@ func (c freePort) Check(ctx context.Context) []Problem {
 		return nil // privilegedPort says so
 	}
 	if !errors.Is(err, syscall.EADDRINUSE) {
-		return found(fmt.Sprintf("cannot listen on %s: %v", c.listen, err), "choose another port: --quayHostname HOST:PORT")
+		return found(fmt.Sprintf("cannot listen on port %d: %v", c.port, err), "choose another port: --quayHostname HOST:PORT")
 	}
 	holder, remedy := holderOf(c.port)
 	return found(fmt.Sprintf("port %d is in use%s", c.port, holder), remedy)

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -84,20 +83,42 @@ func execStart(unit string) (binary, conf string) {
 	return "", ""
 }
 
-// unitWords splits a command line of a unit: words, which may be quoted whole, with %% for %.
+// unitWords splits a command line of a unit as systemd.syntax(7) does: parts in double or single quotes,
+// backslash escapes, and then %% for % and, except in the program's path, $$ for $.
 func unitWords(line string) []string {
 	var words []string
-	for line = strings.TrimSpace(line); line != ""; line = strings.TrimSpace(line) {
+	for line = strings.TrimLeft(line, " \t"); line != ""; line = strings.TrimLeft(line, " \t") {
 		var word string
-		if quoted, err := strconv.QuotedPrefix(line); err == nil {
-			line = line[len(quoted):]
-			word, _ = strconv.Unquote(quoted)
-		} else {
-			word, line, _ = strings.Cut(line, " ")
+		word, line = unitWord(line)
+		word = strings.ReplaceAll(word, "%%", "%")
+		if len(words) > 0 {
+			word = strings.ReplaceAll(word, "$$", "$")
 		}
-		words = append(words, strings.ReplaceAll(word, "%%", "%"))
+		words = append(words, word)
 	}
 	return words
+}
+
+func unitWord(line string) (word, rest string) {
+	var b strings.Builder
+	var quote byte
+	for i := 0; i < len(line); i++ {
+		c := line[i]
+		switch {
+		case quote == 0 && (c == ' ' || c == '\t' || c == '\n'):
+			return b.String(), line[i:]
+		case quote == 0 && (c == '"' || c == '\''):
+			quote = c
+		case quote != 0 && c == quote:
+			quote = 0
+		case c == '\\' && quote != '\'' && i+1 < len(line):
+			i++
+			b.WriteByte(line[i])
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String(), ""
 }
 
 // complete fills in what the caller left to us.
@@ -124,18 +145,13 @@ func (d Deps) complete(user bool) (Deps, error) {
 		}
 		d.Home = home
 	}
-	if d.ConfigHome == "" {
-		d.ConfigHome = os.Getenv("XDG_CONFIG_HOME")
-	}
-	if !filepath.IsAbs(d.ConfigHome) { // the specification says to ignore it then
-		d.ConfigHome = filepath.Join(d.Home, ".config")
-	}
 	return d, nil
 }
 
+// unitDir is what systemd.UnitDir says, for the home directory that we were given.
 func (d Deps) unitDir(user bool) string {
 	if user {
-		return filepath.Join(d.ConfigHome, "systemd", "user")
+		return filepath.Join(d.Home, ".config", "systemd", "user")
 	}
 	return "/etc/systemd/system"
 }

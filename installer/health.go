@@ -28,6 +28,8 @@ type health struct {
 	check func(ctx context.Context, cfg *config.Config) error
 	limit time.Duration
 	every time.Duration
+
+	restarts *uint32 // how often systemd had restarted the daemon when this began
 }
 
 func (s *health) String() string {
@@ -60,11 +62,17 @@ func (s *health) Apply(ctx context.Context) (bool, error) {
 	}
 }
 
-// dead says that the daemon has ended, so that waiting is in vain.
+// dead says that the daemon has ended, so that waiting is in vain. systemd would start it again for ever.
 func (s *health) dead(ctx context.Context) error {
 	status, err := s.bus.Status(ctx, systemd.Service)
-	if err == nil && status.ActiveState == "failed" {
-		return fmt.Errorf("%s has failed (%s)", systemd.Service, status.Result)
+	if err != nil {
+		return fmt.Errorf("ask systemd for %s: %w", systemd.Service, err)
+	}
+	if s.restarts == nil {
+		s.restarts = &status.NRestarts
+	}
+	if status.ActiveState == "failed" || status.NRestarts > *s.restarts {
+		return fmt.Errorf("%s has ended (%s)", systemd.Service, status.Result)
 	}
 	return nil
 }

@@ -166,9 +166,6 @@ func (b *builder) directories() error {
 		if err := b.directory(d.path, d.mode, owner, whole); err != nil {
 			return err
 		}
-		if !b.User {
-			b.add(&host.Traverse{Host: b.Host, Path: d.path, User: b.owner})
-		}
 		dirs = append(dirs, d.path)
 	}
 	b.add(&fresh{host: b.Host, database: b.cfg.Database, dirs: dirs})
@@ -207,16 +204,20 @@ func (b *builder) units() error {
 	if err := b.directory(b.unitDir(b.User), b.mode(0o755, 0o700), b.admin, keep); err != nil {
 		return err
 	}
-	service := systemd.ServiceOptions{Binary: b.binary, Config: config.Path(b.QuayRoot), UserUnit: b.User, User: b.owner}
+	service := systemd.ServiceOptions{
+		Binary: b.binary, Config: config.Path(b.QuayRoot), UserUnit: b.User, User: b.owner,
+		DataDirs: []string{b.QuayRoot},
+	}
+	held := func(dir string) bool {
+		return slices.ContainsFunc(service.DataDirs, func(d string) bool { return within(dir, d) })
+	}
 	for _, d := range b.serviceDirs() {
-		if d.readOnly {
-			service.ReadDirs = append(service.ReadDirs, d.path)
-		} else {
+		if !d.readOnly && !held(d.path) {
 			service.DataDirs = append(service.DataDirs, d.path)
 		}
 	}
 	for _, dir := range b.readDirs() {
-		if !slices.ContainsFunc(service.DataDirs, func(d string) bool { return within(dir, d) }) && !slices.Contains(service.ReadDirs, dir) {
+		if !held(dir) {
 			service.ReadDirs = append(service.ReadDirs, dir)
 		}
 	}

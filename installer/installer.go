@@ -50,7 +50,6 @@ type Deps struct {
 	CheckPassword func(password string) error                                  // auth.CheckPassword
 	Seed          func(ctx context.Context, in Installation) (changed bool, err error)
 	Home          string     // os.UserHomeDir()
-	ConfigHome    string     // $XDG_CONFIG_HOME, or {Home}/.config
 	Geteuid       func() int // os.Geteuid
 }
 

@@ -126,9 +126,6 @@ func (u *unbuilder) content() []string {
 
 func (u *unbuilder) uninstall() {
 	u.units()
-	if u.User && u.record != nil && u.record.Lingering {
-		u.add(&unlinger{bus: u.plan.bus, uid: u.Geteuid()})
-	}
 	u.executable()
 	if u.RemoveContent {
 		for _, path := range u.content() {
@@ -176,23 +173,10 @@ func (u *unbuilder) serviceUser() {
 	if u.User || u.keptContent {
 		return // the content goes on belonging to it
 	}
-	for _, dir := range u.reached() {
-		u.add(&host.Untraverse{Host: u.Host, Path: dir, User: serviceUser})
-	}
 	u.add(&host.Remove{Host: u.Host, Path: sysusersFile})
 	if u.record == nil || u.record.User {
 		u.add(&host.RemoveUser{Host: u.Host, Name: serviceUser})
 	}
-}
-
-func (u *unbuilder) reached() []string {
-	dirs := []string{filepath.Join(u.QuayRoot, "quay-config")}
-	for _, dir := range []string{u.cfg.Storage, u.databaseDir()} {
-		if !within(dir, u.QuayRoot) {
-			dirs = append(dirs, dir)
-		}
-	}
-	return dirs
 }
 
 // root removes what install put into quayRoot, and every directory that it made and that is now empty. What
@@ -224,6 +208,10 @@ func (u *unbuilder) root() {
 			continue
 		}
 		u.add(&host.Prune{Host: u.Host, Path: dir})
+	}
+	if u.User && u.record != nil && u.record.Lingering {
+		// Late: it may end the user's manager, if nobody is logged in.
+		u.add(&unlinger{bus: u.plan.bus, uid: u.Geteuid()})
 	}
 	if u.keptContent {
 		return

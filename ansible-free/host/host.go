@@ -1,6 +1,6 @@
 // Package host changes a host in small idempotent steps: what Ansible did, without Ansible.
 //
-// Each step (Dir, File, Binary, SystemUser, Traverse, Own, Remove, Prune …) says in String what it does,
+// Each step (Dir, File, Attr, Binary, SystemUser, Own, Remove, RemoveTree, Prune, RemoveUser) says in String what it does,
 // changes only what differs, reports from Apply whether it changed anything, and takes back in Undo what
 // its Apply did: the created is removed, the replaced is restored. Nothing is written in place: a file is
 // written beside its name, synced, renamed and its directory synced, so that after a power cut there is
@@ -9,7 +9,7 @@
 // Every step works through the few primitives of Host, so that the same steps can serve a host over SSH.
 // There is no interface for them before there is a second host.
 //
-// Refused: running useradd, chown, setfacl or install(1) where a system call does the same; commands are
+// Refused: running useradd, chown or install(1) where a system call does the same; commands are
 // run only for what belongs to another program (systemd-sysusers, userdel), and never through a shell.
 package host
 
