@@ -51,8 +51,10 @@ func (d *daemon) serve(ctx context.Context) error {
 		g.Go(func() error { return s.serve() })
 	}
 	g.Go(func() error { return d.collector.schedule(ctx, d.cfg.GC.Interval) })
-	g.Go(func() error { return systemd.Watchdog(ctx, d.health.alive) })
+	feeding, fed := context.WithCancel(context.WithoutCancel(ctx)) // also while draining
+	g.Go(func() error { return systemd.Watchdog(feeding, d.alive) })
 	g.Go(func() error {
+		defer fed()
 		<-ctx.Done()
 		d.drain(ctx, servers)
 		return nil
@@ -79,6 +81,14 @@ func (d *daemon) drain(ctx context.Context, servers []*server) {
 	if err := g.Wait(); err != nil {
 		d.log.Warn("requests were cut off", "error", err)
 	}
+}
+
+// alive is for the watchdog. A draining daemon has closed what the checks ask, and means to end.
+func (d *daemon) alive(ctx context.Context) error {
+	if d.draining.Err() != nil {
+		return nil
+	}
+	return d.health.alive(ctx)
 }
 
 // notify tells systemd. A daemon that cannot do that can serve all the same.

@@ -1,0 +1,183 @@
+package registry_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/mirror-appliance/appliance/registry"
+	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/tlsgen"
+)
+
+const (
+	host     = "registry.test:8443"
+	password = "long-enough"
+)
+
+// running is a daemon as a client sees it: over TLS, and over its control socket.
+type running struct {
+	cfg    *config.Config
+	http   *http.Client // trusts the CA, and reaches the daemon whatever the host
+	admin  *admin.Client
+	roots  *x509.CertPool
+	addr   string
+	log    *buffer
+	access *buffer
+	stop   context.CancelFunc
+	ended  chan error // has what Run returned
+}
+
+// start runs a daemon until the test ends. It has three users, named as their roles.
+func start(t *testing.T, change ...func(*config.Config)) *running {
+	t.Helper()
+	cfg, roots := configure(t)
+	for _, c := range change {
+		c(cfg)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	r := &running{cfg: cfg, roots: roots, addr: l.Addr().String(), log: &buffer{}, access: &buffer{}, ended: make(chan error, 1)}
+	r.http = r.client(&tls.Config{RootCAs: roots, ServerName: cfg.Hostname})
+	r.admin = admin.NewUnixClient(cfg.ControlSocket)
+	ctx, stop := context.WithCancel(context.Background())
+	r.stop = stop
+	go func() {
+		r.ended <- registry.Run(ctx, cfg, registry.Options{
+			Log: slog.New(slog.NewTextHandler(r.log, nil)), AccessLog: slog.New(slog.NewTextHandler(r.access, nil)),
+			Listeners: []net.Listener{l}, Version: "v0-test",
+		})
+	}()
+	t.Cleanup(func() { r.end(t) })
+	// The listener was there before the daemon, so this waits until it serves.
+	if status, body := r.get(t, "/health/instance"); status != http.StatusOK {
+		t.Fatalf("health is %d %s\n%s", status, body, r.log)
+	}
+	for _, role := range []string{"admin", "push", "pull"} {
+		must(t, r.admin.AddUser(t.Context(), role, role, password))
+	}
+	return r
+}
+
+func configure(t *testing.T) (*config.Config, *x509.CertPool) {
+	t.Helper()
+	root := t.TempDir()
+	cfg := config.Default(root)
+	cfg.Hostname = "registry.test"
+	cfg.GC.Interval = 0
+	cfg.GC.GracePeriod = 0
+	sockets, err := os.MkdirTemp("", "sock") // t.TempDir can be too long for a socket
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(sockets) })
+	cfg.ControlSocket = filepath.Join(sockets, "s")
+	for _, dir := range []string{cfg.Storage, filepath.Dir(cfg.Database), filepath.Dir(cfg.TLS.Certificate), filepath.Dir(cfg.TLS.CA), cfg.TLS.State} {
+		must(t, os.MkdirAll(dir, 0o700))
+	}
+	ca, err := tlsgen.CreateCA("test", time.Now())
+	must(t, err)
+	must(t, os.WriteFile(cfg.TLS.CA, ca.CertPEM(), 0o644))
+	must(t, os.WriteFile(cfg.TLS.CAKey, ca.KeyPEM(), 0o600))
+	return cfg, ca.Pool()
+}
+
+// client is a client of its own, with its own connections.
+func (r *running) client(c *tls.Config) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", r.addr)
+		},
+		TLSClientConfig: c, ForceAttemptHTTP2: len(c.NextProtos) == 0,
+	}}
+}
+
+// end drains the daemon, once, and asserts that it ended well.
+func (r *running) end(t *testing.T) {
+	t.Helper()
+	if r.stop == nil {
+		return
+	}
+	r.http.CloseIdleConnections()
+	r.admin.Close()
+	r.stop()
+	r.stop = nil
+	if err := <-r.ended; err != nil {
+		t.Errorf("the daemon ended with %v\n%s", err, r.log)
+	}
+}
+
+// get asks without a login.
+func (r *running) get(t *testing.T, path string) (int, string) {
+	t.Helper()
+	return r.as(t, "", http.MethodGet, path)
+}
+
+// as asks as a user, "" without a login.
+func (r *running) as(t *testing.T, user, method, path string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, "https://"+host+path, nil)
+	must(t, err)
+	if user != "" {
+		req.SetBasicAuth(user, password)
+	}
+	resp, err := r.http.Do(req)
+	must(t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	must(t, err)
+	return resp.StatusCode, string(body)
+}
+
+// remote are the options with which go-containerregistry acts as a user.
+func (r *running) remote(t *testing.T, user, pw string) []remote.Option {
+	return []remote.Option{
+		remote.WithContext(t.Context()), remote.WithTransport(r.http.Transport),
+		remote.WithAuth(&authn.Basic{Username: user, Password: pw}),
+	}
+}
+
+func tag(t *testing.T, s string) name.Tag {
+	t.Helper()
+	ref, err := name.NewTag(host + "/" + s)
+	must(t, err)
+	return ref
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// buffer is a log that can be read while it is written.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}

@@ -1,0 +1,393 @@
+package registry_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/net/http2"
+
+	"github.com/mirror-appliance/appliance/registry"
+	"github.com/mirror-appliance/appliance/registry/store"
+)
+
+func TestRun_pushAndPull(t *testing.T) {
+	r := start(t)
+	t.Run("an image", func(t *testing.T) {
+		img, err := random.Image(4096, 3)
+		must(t, err)
+		must(t, remote.Write(tag(t, "a/b:v1"), img, r.remote(t, "push", password)...))
+		back, err := remote.Image(tag(t, "a/b:v1"), r.remote(t, "pull", password)...)
+		must(t, err)
+		must(t, validate.Image(back))
+		sameDigest(t, back, img)
+	})
+	t.Run("an index, pulled by digest", func(t *testing.T) {
+		idx, err := random.Index(1024, 2, 3)
+		must(t, err)
+		must(t, remote.WriteIndex(tag(t, "a/b:multi"), idx, r.remote(t, "push", password)...))
+		d, err := idx.Digest()
+		must(t, err)
+		ref, err := name.NewDigest(host + "/a/b@" + d.String())
+		must(t, err)
+		back, err := remote.Index(ref, r.remote(t, "pull", password)...)
+		must(t, err)
+		must(t, validate.Index(back))
+		sameDigest(t, back, idx)
+	})
+	t.Run("not with a wrong password", func(t *testing.T) {
+		_, err := remote.Image(tag(t, "a/b:v1"), r.remote(t, "pull", "wrong-password")...)
+		status(t, err, http.StatusUnauthorized)
+	})
+	t.Run("not by a user who may only pull", func(t *testing.T) {
+		img, err := random.Image(64, 1)
+		must(t, err)
+		status(t, remote.Write(tag(t, "a/b:v2"), img, r.remote(t, "pull", password)...), http.StatusForbidden)
+	})
+}
+
+func sameDigest(t *testing.T, got, want interface{ Digest() (v1.Hash, error) }) {
+	t.Helper()
+	g, err := got.Digest()
+	must(t, err)
+	w, err := want.Digest()
+	must(t, err)
+	if g != w {
+		t.Errorf("digest is %s, want %s", g, w)
+	}
+}
+
+func status(t *testing.T, err error, want int) {
+	t.Helper()
+	var refused *transport.Error
+	if !errors.As(err, &refused) || refused.StatusCode != want {
+		t.Errorf("error is %v, want status %d", err, want)
+	}
+}
+
+func TestRun_protocols(t *testing.T) {
+	r := start(t)
+	t.Run("HTTP/2", func(t *testing.T) {
+		resp, err := r.http.Get("https://" + host + "/health/instance")
+		must(t, err)
+		resp.Body.Close()
+		if resp.ProtoMajor != 2 {
+			t.Errorf("answered with %s", resp.Proto)
+		}
+	})
+	t.Run("HTTP/1.1", func(t *testing.T) {
+		c := r.client(&tls.Config{RootCAs: r.roots, NextProtos: []string{"http/1.1"}})
+		defer c.CloseIdleConnections()
+		resp, err := c.Get("https://" + host + "/health/instance")
+		must(t, err)
+		resp.Body.Close()
+		if resp.ProtoMajor != 1 {
+			t.Errorf("answered with %s", resp.Proto)
+		}
+	})
+	t.Run("uploads have windows of 16 MiB", func(t *testing.T) {
+		stream, conn := windows(t, r)
+		if stream != 16<<20 || conn != 16<<20 {
+			t.Errorf("windows are %d a stream and %d a connection", stream, conn)
+		}
+	})
+	t.Run("plain HTTP is told to use TLS", func(t *testing.T) {
+		resp, err := http.Get("http://" + r.addr + "/v2/")
+		must(t, err)
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		must(t, err)
+		if resp.StatusCode != http.StatusBadRequest || !strings.Contains(string(body), "HTTPS") {
+			t.Errorf("answered %d %s", resp.StatusCode, body)
+		}
+	})
+}
+
+// windows reads what the server grants in its first frames.
+func windows(t *testing.T, r *running) (stream, conn uint32) {
+	t.Helper()
+	c, err := tls.Dial("tcp", r.addr, &tls.Config{RootCAs: r.roots, ServerName: "registry.test", NextProtos: []string{"h2"}})
+	must(t, err)
+	defer c.Close()
+	_, err = io.WriteString(c, http2.ClientPreface)
+	must(t, err)
+	framer := http2.NewFramer(c, c)
+	must(t, framer.WriteSettings())
+	conn = 65535 // RFC 9113, section 6.9.2
+	for stream == 0 || conn == 65535 {
+		frame, err := framer.ReadFrame()
+		must(t, err)
+		switch f := frame.(type) {
+		case *http2.SettingsFrame:
+			if v, ok := f.Value(http2.SettingInitialWindowSize); ok {
+				stream = v
+			}
+		case *http2.WindowUpdateFrame:
+			conn += f.Increment
+		}
+	}
+	return stream, conn
+}
+
+func TestRun_controlSocket(t *testing.T) {
+	r := start(t)
+	info, err := os.Lstat(r.cfg.ControlSocket)
+	must(t, err)
+	if info.Mode() != os.ModeSocket|0o600 {
+		t.Errorf("mode is %s", info.Mode())
+	}
+	s, err := r.admin.Status(t.Context())
+	must(t, err)
+	if s.Version != "v0-test" || s.Address != host || !s.Healthy || s.Store.Users != 3 || s.Certificate.IsZero() {
+		t.Errorf("status is %+v", s)
+	}
+	r.end(t)
+	if _, err := os.Lstat(r.cfg.ControlSocket); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
+func TestRun_drain(t *testing.T) {
+	r := start(t)
+	content := make([]byte, 32<<20) // more than all buffers between the two hold
+	_, err := rand.Read(content)
+	must(t, err)
+	layer := static.NewLayer(content, types.OCILayer)
+	must(t, remote.WriteLayer(tag(t, "a:v1").Repository, layer, r.remote(t, "push", password)...))
+	d := digest.FromBytes(content)
+
+	// HTTP/2 has its own way of ending connections.
+	for proto, c := range map[string]*http.Client{"HTTP/1.1": r.client(&tls.Config{RootCAs: r.roots, NextProtos: []string{"http/1.1"}}), "HTTP/2.0": r.http} {
+		defer c.CloseIdleConnections()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+host+"/v2/a/blobs/"+d.String(), nil)
+		must(t, err)
+		req.SetBasicAuth("pull", password)
+		resp, err := c.Do(req)
+		must(t, err)
+		defer resp.Body.Close()
+		if resp.Proto != proto || resp.StatusCode != http.StatusOK {
+			t.Fatalf("answered %d with %s", resp.StatusCode, resp.Proto)
+		}
+		defer func() {
+			rest, err := io.ReadAll(resp.Body)
+			if err != nil || !bytes.Equal(rest, content) {
+				t.Errorf("%s: read %d of %d bytes, %v", proto, len(rest), len(content), err)
+			}
+		}()
+	}
+	r.stop()
+	for { // draining has begun when nobody new is let in
+		conn, err := net.Dial("tcp", r.addr)
+		if err != nil {
+			break
+		}
+		conn.Close()
+	}
+	select {
+	case err := <-r.ended:
+		t.Fatalf("the daemon ended with pulls under way: %v", err)
+	default:
+	}
+}
+
+func TestRun_secondDaemon(t *testing.T) {
+	r := start(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	err = registry.Run(t.Context(), r.cfg, registry.Options{Listeners: []net.Listener{l}})
+	var locked *store.LockedError
+	if !errors.As(err, &locked) {
+		t.Errorf("error is %v", err)
+	}
+	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("its listener gives %v", err)
+	}
+	if code, _ := r.get(t, "/health/instance"); code != http.StatusOK {
+		t.Errorf("the first is ill: %d", code)
+	}
+}
+
+func TestRun_portTaken(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer taken.Close()
+	cfg, _ := configure(t)
+	cfg.Listen = taken.Addr().String()
+	err = registry.Run(t.Context(), cfg, registry.Options{})
+	var hint interface{ Hint() string }
+	if err == nil || !strings.Contains(err.Error(), "listen on "+cfg.Listen) || !errors.As(err, &hint) || !strings.Contains(hint.Hint(), "ss -ltnp") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestRun_openPages(t *testing.T) {
+	r := start(t)
+	ca, err := os.ReadFile(r.cfg.TLS.CA)
+	must(t, err)
+	for path, want := range map[string]struct {
+		code int
+		body string
+	}{
+		"/ca.crt":                  {http.StatusOK, string(ca)},
+		"/":                        {http.StatusNotImplemented, "podman login registry.test:8443"},
+		"/api/upgrades_info/graph": {http.StatusNotImplemented, `{"kind":"not_built"`},
+		"/nothing":                 {http.StatusNotFound, "nothing at this path"},
+		"/metrics":                 {http.StatusOK, "appliance_build_info"},
+		"/v2/a//b/manifests/x":     {http.StatusUnauthorized, "UNAUTHORIZED"},
+	} {
+		if code, body := r.get(t, path); code != want.code || !strings.Contains(body, want.body) {
+			t.Errorf("%s answers %d %s", path, code, body)
+		}
+	}
+}
+
+func TestRun_caFileWithKey(t *testing.T) {
+	r := start(t)
+	key, err := os.ReadFile(r.cfg.TLS.CAKey)
+	must(t, err)
+	ca, err := os.ReadFile(r.cfg.TLS.CA)
+	must(t, err)
+	must(t, os.WriteFile(r.cfg.TLS.CA, append(key, ca...), 0o600))
+	if code, body := r.get(t, "/ca.crt"); code != http.StatusOK || body != string(ca) {
+		t.Errorf("answered %d %s", code, body)
+	}
+}
+
+func TestRun_crossOrigin(t *testing.T) {
+	r := start(t)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+host+"/api/v1/gc", strings.NewReader("{}"))
+	must(t, err)
+	req.SetBasicAuth("admin", password)
+	req.Header.Set("Origin", "https://elsewhere.test")
+	resp, err := r.http.Do(req)
+	must(t, err)
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusForbidden {
+		t.Errorf("a page elsewhere could collect: %d", resp.StatusCode)
+	}
+}
+
+func TestRun_accessLog(t *testing.T) {
+	r := start(t)
+	r.as(t, "pull", http.MethodGet, "/v2/?_state=s3cret")
+	r.end(t)
+	var line string
+	for _, l := range strings.Split(r.access.String(), "\n") {
+		if strings.Contains(l, "path=/v2/ ") {
+			line = l
+		}
+	}
+	for _, want := range []string{"method=GET", "status=200", "user=pull", "remote=127.0.0.1:", "duration="} {
+		if !strings.Contains(line, want) {
+			t.Errorf("%s is not in %q", want, line)
+		}
+	}
+	for _, secret := range []string{"s3cret", password} {
+		if strings.Contains(r.access.String()+r.log.String(), secret) {
+			t.Errorf("%s is in a log", secret)
+		}
+	}
+	if !strings.Contains(r.access.String(), "path=/api/v1/users status=201") || !strings.Contains(r.access.String(), "user=local") {
+		t.Errorf("the control socket's requests are not in\n%s", r.access)
+	}
+}
+
+func TestRun_health(t *testing.T) {
+	r := start(t)
+	const well = `{"data":{"services":{"auth":true,"database":true,"disk_space":true,"registry_gunicorn":true,"service_key":true,"web_gunicorn":true}},"status_code":200}`
+	if code, body := r.get(t, "/health/instance"); code != http.StatusOK || strings.TrimSpace(body) != well {
+		t.Errorf("answered %d %s", code, body)
+	}
+	ill := func(service string) {
+		t.Helper()
+		code, body := r.get(t, "/health/instance")
+		var answer struct {
+			Data struct {
+				Services map[string]bool `json:"services"`
+			} `json:"data"`
+			StatusCode int `json:"status_code"`
+		}
+		must(t, json.Unmarshal([]byte(body), &answer))
+		if code != http.StatusServiceUnavailable || answer.StatusCode != code {
+			t.Errorf("answered %d %s", code, body)
+		}
+		for name, ok := range answer.Data.Services {
+			if ok == (name == service) {
+				t.Errorf("%s is %t in %s", name, ok, body)
+			}
+		}
+	}
+	away := r.cfg.Storage + ".away"
+	must(t, os.Rename(r.cfg.Storage, away))
+	ill("disk_space")
+	must(t, os.Rename(away, r.cfg.Storage))
+	must(t, os.Rename(r.cfg.ControlSocket, r.cfg.ControlSocket+"x"))
+	ill("web_gunicorn")
+	must(t, os.Rename(r.cfg.ControlSocket+"x", r.cfg.ControlSocket))
+	if code, body := r.get(t, "/health/instance"); code != http.StatusOK {
+		t.Errorf("mended, it answers %d %s", code, body)
+	}
+}
+
+func TestRun_metrics(t *testing.T) {
+	r := start(t)
+	img, err := random.Image(1000, 1)
+	must(t, err)
+	must(t, remote.Write(tag(t, "a:v1"), img, r.remote(t, "push", password)...))
+	_, body := r.get(t, "/metrics")
+	for _, want := range []string{
+		`appliance_http_requests_total{code="201",kind="manifest",method="PUT"} 1`,
+		`appliance_http_requests_total{code="200",kind="other",method="GET"} 1`,
+		`appliance_http_request_duration_seconds_count{kind="manifest",method="PUT"} 1`,
+		"appliance_store_tags 1\n", "appliance_store_manifests 1\n", "appliance_store_blobs 2\n", "appliance_store_users 3\n",
+		"appliance_gc_runs_total 0\n", `appliance_build_info{goversion="go1.`, `version="v0-test"} 1`,
+		"appliance_certificate_not_after_timestamp_seconds ", "go_goroutines ",
+	} {
+		if !strings.Contains(body, want) {
+			t.Errorf("%s is not in the metrics", want)
+		}
+	}
+}
+
+func TestRun_systemd(t *testing.T) {
+	dir, err := os.MkdirTemp("", "n")
+	must(t, err)
+	defer os.RemoveAll(dir)
+	socket := filepath.Join(dir, "n")
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+	must(t, err)
+	defer l.Close()
+	t.Setenv("NOTIFY_SOCKET", socket)
+	next := func() string {
+		buf := make([]byte, 1024)
+		n, err := l.Read(buf)
+		must(t, err)
+		return string(buf[:n])
+	}
+	r := start(t)
+	if got := next(); got != "READY=1" {
+		t.Errorf("first is %q", got)
+	}
+	r.end(t)
+	if got := next(); got != "STOPPING=1" {
+		t.Errorf("then is %q", got)
+	}
+}
