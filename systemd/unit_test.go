@@ -134,17 +134,15 @@ func TestServiceUnit_OddPaths(t *testing.T) {
 }
 
 func TestServiceUnit_Hidden(t *testing.T) {
-	for path, want := range map[string]struct {
-		home  string
-		bound bool
-	}{
-		"/root/quay-install": {"tmpfs", true}, "/home/x/q": {"tmpfs", true}, "/run/user/1000/q": {"tmpfs", true}, "/root": {"tmpfs", true},
-		"/tmp/q": {"yes", true}, "/var/tmp/q": {"yes", true},
-		"/rootless/q": {"yes", false}, "/homes/q": {"yes", false}, "/srv/home/q": {"yes", false}, "/run/users/q": {"yes", false},
+	for path, want := range map[string]struct{ home, bound bool }{
+		"/root/quay-install": {true, true}, "/home/x/q": {true, true}, "/run/user/1000/q": {true, true}, "/root": {true, true},
+		"/tmp/q": {false, true}, "/var/tmp/q": {false, true},
+		"/rootless/q": {false, false}, "/homes/q": {false, false}, "/srv/home/q": {false, false}, "/run/users/q": {false, false},
 	} {
 		unit := ServiceUnit(ServiceOptions{Binary: "/usr/local/bin/appliance", Config: path + "/config.yaml", DataDirs: []string{path}})
-		if got := values(unit, "ProtectHome"); !slices.Equal(got, []string{want.home}) {
-			t.Errorf("%s: ProtectHome=%s, want %s", path, got, want.home)
+		empty, protected := len(values(unit, "TemporaryFileSystem")) == 1, slices.Equal(values(unit, "ProtectHome"), []string{"yes"})
+		if empty != want.home || protected == want.home {
+			t.Errorf("%s: homes are empty %v, out of reach %v; want the first %v and else the second", path, empty, protected, want.home)
 		}
 		if got := len(values(unit, "BindPaths")) == 1; got != want.bound {
 			t.Errorf("%s: bound back %v, want %v", path, got, want.bound)
