@@ -23,7 +23,7 @@ func (a *API) getBlob(w http.ResponseWriter, r *http.Request, t target) error {
 	if errors.Is(err, store.ErrNotFound) && a.pulledThrough(t.repo) {
 		rc, size, err := a.upstream.Blob(r.Context(), t.repo, t.digest)
 		if err != nil {
-			return aboutBlob.explain(err)
+			return a.fromUpstream(r, aboutBlob, err)
 		}
 		defer rc.Close()
 		return serveBlob(w, r, t.digest, size, rc)
@@ -40,6 +40,7 @@ func (a *API) headBlob(w http.ResponseWriter, r *http.Request, t target) error {
 		if rc, size, err = a.upstream.Blob(r.Context(), t.repo, t.digest); err == nil {
 			rc.Close()
 		}
+		err = a.fromUpstream(r, aboutBlob, err)
 	}
 	if err != nil {
 		return aboutBlob.explain(err)

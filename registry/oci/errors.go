@@ -127,6 +127,24 @@ func errFull(full *store.FullError) error {
 	return &problem{status: http.StatusRequestEntityTooLarge, code: codeDenied, message: full.Error() + ": " + full.Hint(), cause: full}
 }
 
+// fromUpstream explains an error of an upstream. One that is neither ours nor the client's is told in
+// full: whoever pulls can do something about an upstream that is down or refuses us, and the answer says
+// that it is not this registry that fails.
+func (a *API) fromUpstream(r *http.Request, about words, err error) error {
+	if err == nil {
+		return nil
+	}
+	err = about.explain(err)
+	var p *problem
+	if errors.As(err, &p) {
+		return err
+	}
+	if r.Context().Err() == nil {
+		a.log.WarnContext(r.Context(), "upstream failed", "path", r.URL.Path, "err", err)
+	}
+	return &problem{status: http.StatusBadGateway, code: codeUnavailable, message: "upstream: " + err.Error(), cause: err}
+}
+
 // answer writes err. It is the only place where errors are written; nothing of the response may
 // have been sent yet.
 func (a *API) answer(w http.ResponseWriter, r *http.Request, err error) {

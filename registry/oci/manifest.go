@@ -44,13 +44,15 @@ func (a *API) manifest(r *http.Request, t target) (store.Manifest, error) {
 	ctx := r.Context()
 	if t.tag != "" {
 		if a.pulledThrough(t.repo) {
-			return a.upstream.Manifest(ctx, t.repo, t.tag)
+			m, err := a.upstream.Manifest(ctx, t.repo, t.tag)
+			return m, a.fromUpstream(r, aboutManifest, err)
 		}
 		return a.store.ManifestByTag(ctx, t.repo, t.tag)
 	}
 	m, err := a.store.Manifest(ctx, t.repo, t.digest)
 	if errors.Is(err, store.ErrNotFound) && a.pulledThrough(t.repo) {
-		return a.upstream.Manifest(ctx, t.repo, t.digest.String())
+		m, err = a.upstream.Manifest(ctx, t.repo, t.digest.String())
+		return m, a.fromUpstream(r, aboutManifest, err)
 	}
 	return m, err
 }
