@@ -3,7 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -11,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
 )
@@ -86,7 +92,9 @@ func TestServe_refused(t *testing.T) {
 		"an argument":   {"127.0.0.1:0"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := run(t.Context(), "", args...); err == nil {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // ends one that does serve
+			defer cancel()
+			if _, err := run(ctx, "", args...); err == nil {
 				t.Error("it served")
 			}
 		})
@@ -157,13 +165,14 @@ func TestCheck(t *testing.T) {
 		password string
 		args     []string
 	}{
-		"another digest":                {"correct horse", append(login, "samples/oci:v1", other)},
-		"an absent image":               {"correct horse", append(login, "samples/none:v1", other)},
-		"a wrong password":              {"wrong", append(login, "samples/docker:v1", other)},
-		"a wrong password, login only":  {"wrong", login},
-		"nobody, login only":            {"", []string{"check", "--registry", registry, "--ca", ca}},
-		"a CA that is not the server's": {"correct horse", append([]string{"check", "--registry", registry}, login[5:]...)},
-		"an image without digest":       {"correct horse", append(login, "samples/docker:v1")},
+		"another digest":               {"correct horse", append(login, "samples/oci:v1", other)},
+		"an absent image":              {"correct horse", append(login, "samples/none:v1", other)},
+		"a wrong password":             {"wrong", append(login, "samples/docker:v1", other)},
+		"a wrong password, login only": {"wrong", login},
+		"nobody, login only":           {"", []string{"check", "--registry", registry, "--ca", ca}},
+		"another CA":                   {"correct horse", append(login, "--ca", otherCA(t))},
+		"a CA that the system has not": {"correct horse", append([]string{"check", "--registry", registry}, login[5:]...)},
+		"an image without digest":      {"correct horse", append(login, "samples/docker:v1")},
 	} {
 		t.Run(name+" fails", func(t *testing.T) {
 			if out, err := run(t.Context(), tc.password, tc.args...); err == nil {
@@ -173,11 +182,31 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestCheck_corruptBlob changes the last byte of every blob under way.
+// otherCA is a certificate that signed nothing.
+func otherCA(t *testing.T) string {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(nil, &template, &template, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "other.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// TestCheck_corruptBlob changes the last byte of one layer under way.
 func TestCheck_corruptBlob(t *testing.T) {
+	var corrupt string
 	registry, ca, c := secured(t, func(h http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if !strings.Contains(r.URL.Path, "/blobs/") {
+			if !strings.HasSuffix(r.URL.Path, corrupt) {
 				h.ServeHTTP(w, r)
 				return
 			}
@@ -189,6 +218,11 @@ func TestCheck_corruptBlob(t *testing.T) {
 		})
 	})
 	m, _ := c.Manifest("samples/docker", "v1")
+	var img ocispec.Manifest
+	if err := json.Unmarshal(m.Body, &img); err != nil {
+		t.Fatal(err)
+	}
+	corrupt = img.Layers[1].Digest.String()
 	out, err := run(t.Context(), "correct horse", "check", "--registry", registry, "--ca", ca,
 		"--user", "init", "--password-stdin", "samples/docker:v1", m.Digest.String())
 	if err == nil {
