@@ -1,0 +1,325 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+const (
+	garbagePage = 500 // blobs listed with one query, which holds a connection and a snapshot
+	removeBatch = 200 // blobs deleted in one transaction, which pushes wait for
+)
+
+// garbage says that a blob b is relied on by nobody as of ?1: it is older, no manifest is made of it, no
+// run has it, and nobody put or mounted it since. Checks are not rows; the guard knows those.
+const garbage = `b.created < ?1
+	AND NOT EXISTS (SELECT 1 FROM manifest_refs f WHERE f.digest = b.digest)
+	AND NOT EXISTS (SELECT 1 FROM run_blobs p WHERE p.digest = b.digest)
+	AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = b.digest AND l.linked >= ?1)`
+
+// GarbageBlobs lists the blobs that nobody has relied on since before, and the files that no row names.
+// It is a plan: RemoveBlobs looks again. yield may take its time, nothing is held while it runs.
+func (s *Store) GarbageBlobs(ctx context.Context, before time.Time, yield func(d digest.Digest, size int64) error) error {
+	if err := s.garbageRows(ctx, before, yield); err != nil {
+		return err
+	}
+	for _, a := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
+		dirs, err := os.ReadDir(s.files.dir(a))
+		if err != nil {
+			return fmt.Errorf("list blob files: %w", err)
+		}
+		for _, dir := range dirs {
+			if err := s.garbageFiles(ctx, a, dir.Name(), before, yield); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// sized is a digest and how many bytes it has.
+type sized struct {
+	digest digest.Digest
+	size   int64
+}
+
+func (s *Store) garbageRows(ctx context.Context, before time.Time, yield func(digest.Digest, int64) error) error {
+	var last digest.Digest
+	for {
+		var page []sized
+		scan := func(rows *sql.Rows) error {
+			var b sized
+			err := rows.Scan(&b.digest, &b.size)
+			page = append(page, b)
+			return err
+		}
+		err := query(ctx, s.reader, scan, `SELECT b.digest, b.size FROM blobs b WHERE b.digest > ?2 AND `+garbage+`
+			ORDER BY b.digest LIMIT ?3`, nanos(before), last, garbagePage)
+		if err != nil {
+			return fmt.Errorf("list garbage: %w", err)
+		}
+		for _, b := range page {
+			last = b.digest
+			if s.guard.spared(b.digest, before) {
+				continue
+			}
+			if err := yield(b.digest, b.size); err != nil {
+				return err
+			}
+		}
+		if len(page) < garbagePage {
+			return nil
+		}
+	}
+}
+
+// garbageFiles lists the old files of one blob directory that no row names: what a crash between the file
+// and its row leaves.
+func (s *Store) garbageFiles(ctx context.Context, a digest.Algorithm, dir string, before time.Time, yield func(digest.Digest, int64) error) error {
+	entries, err := os.ReadDir(filepath.Join(s.files.dir(a), dir))
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) || !isHexPair(dir) {
+			return nil
+		}
+		return fmt.Errorf("list blob files: %w", err)
+	}
+	rows := map[digest.Digest]bool{}
+	scan := func(r *sql.Rows) error {
+		var d digest.Digest
+		err := r.Scan(&d)
+		rows[d] = true
+		return err
+	}
+	prefix := a.String() + ":" + dir
+	err = query(ctx, s.reader, scan, `SELECT digest FROM blobs WHERE digest >= ? AND digest < ?`, prefix, prefix+"g") // g comes after all hex digits
+	if err != nil {
+		return fmt.Errorf("list garbage: %w", err)
+	}
+	for _, e := range entries {
+		d := digest.NewDigestFromEncoded(a, e.Name())
+		if rows[d] || checkDigest(d) != nil || !strings.HasPrefix(e.Name(), dir) || s.guard.spared(d, before) {
+			continue // a name that is no digest is not ours to delete
+		}
+		info, err := e.Info()
+		if err != nil || !info.Mode().IsRegular() || !info.ModTime().Before(before) {
+			continue
+		}
+		if err := yield(d, info.Size()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func isHexPair(name string) bool {
+	return len(name) == 2 && strings.Trim(name, "0123456789abcdef") == ""
+}
+
+// RemoveBlobs removes those of ds that are still garbage as of before, and says how many and how many
+// bytes that freed. Pushes and pulls go on meanwhile; whoever comes too late is told that the blob is
+// not held, and pushes it again.
+func (s *Store) RemoveBlobs(ctx context.Context, before time.Time, ds []digest.Digest) (removed int, bytes int64, err error) {
+	for len(ds) > 0 {
+		batch := ds[:min(removeBatch, len(ds))]
+		ds = ds[len(batch):]
+		n, freed, err := s.removeBatch(ctx, before, batch)
+		removed, bytes = removed+n, bytes+freed
+		if err != nil {
+			return removed, bytes, err
+		}
+	}
+	return removed, bytes, nil
+}
+
+func (s *Store) removeBatch(ctx context.Context, before time.Time, ds []digest.Digest) (removed int, bytes int64, err error) {
+	for _, d := range ds {
+		if err := checkDigest(d); err != nil {
+			return 0, 0, err
+		}
+	}
+	condemned := s.guard.condemn(ds, before)
+	defer s.guard.acquit(condemned)
+	var free []digest.Digest
+	err = s.write(ctx, func(tx *sql.Tx) error {
+		free = nil
+		for _, d := range condemned {
+			rowless, err := s.removeRow(ctx, tx, before, d)
+			if err != nil {
+				return fmt.Errorf("remove blob %s: %w", d, err)
+			}
+			if rowless {
+				free = append(free, d)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	// From here on no row names these files. What a crash or an error leaves of them, the next collection finds.
+	var errs []error
+	for _, d := range free {
+		size, err := removeFile(s.files.blob(d))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			errs = append(errs, fmt.Errorf("remove blob %s: %w", d, err))
+		default:
+			removed, bytes = removed+1, bytes+size
+		}
+	}
+	return removed, bytes, errors.Join(errs...)
+}
+
+// removeRow deletes the row of a blob if it is garbage still. It says whether the file may go: the row is
+// gone, or there was none and the file is old.
+func (s *Store) removeRow(ctx context.Context, tx *sql.Tx, before time.Time, d digest.Digest) (bool, error) {
+	n, err := affected(ctx, tx, `DELETE FROM blobs AS b WHERE b.digest = ?2 AND `+garbage, nanos(before), d)
+	if err != nil || n > 0 {
+		return n > 0, err
+	}
+	held, err := exists(ctx, tx, `SELECT 1 FROM blobs WHERE digest = ?`, d)
+	if err != nil || held {
+		return false, err
+	}
+	info, err := os.Lstat(s.files.blob(d))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && info.ModTime().Before(before), err
+}
+
+// removeFile removes a file and says how many bytes it had.
+func removeFile(path string) (int64, error) {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), os.Remove(path)
+}
+
+// StaleUploads lists the upload sessions that nobody has touched since before, with the bytes they hold.
+// What a crash leaves of an upload counts as a session.
+func (s *Store) StaleUploads(ctx context.Context, before time.Time, yield func(id string, size int64) error) error {
+	entries, err := os.ReadDir(s.files.uploads())
+	if err != nil {
+		return fmt.Errorf("list uploads: %w", err)
+	}
+	last := ""
+	for _, e := range entries { // sorted, so the files of one session follow one another
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		id, _, _ := strings.Cut(e.Name(), ".")
+		if id == last || !isID(id) {
+			continue
+		}
+		last = id
+		size, stale, err := s.staleUpload(id, before)
+		if err != nil {
+			return err
+		}
+		if !stale || s.guard.inUse(id) {
+			continue
+		}
+		if err := yield(id, size); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// uploadFiles are the files that a session may have: its bytes, its state, and a state half written.
+func (s *Store) uploadFiles(id string) []string {
+	state := s.files.uploadState(id)
+	return []string{s.files.upload(id), state, state + ".tmp"}
+}
+
+// staleUpload says how large the files of a session are, and whether none of them is newer than before.
+func (s *Store) staleUpload(id string, before time.Time) (size int64, stale bool, err error) {
+	for _, path := range s.uploadFiles(id) {
+		info, err := os.Lstat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return 0, false, fmt.Errorf("look at upload %s: %w", id, err)
+		}
+		if !info.ModTime().Before(before) {
+			return 0, false, nil
+		}
+		size += info.Size()
+	}
+	return size, true, nil
+}
+
+// RemoveUpload removes a session, if it is stale still and nobody has it, and says how many bytes that freed.
+func (s *Store) RemoveUpload(ctx context.Context, before time.Time, id string) (int64, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	if !isID(id) {
+		return 0, &NotFoundError{Kind: "upload", Name: quoted(id)}
+	}
+	if !s.guard.tryTake(id) {
+		return 0, nil
+	}
+	defer s.guard.release(id)
+	size, stale, err := s.staleUpload(id, before)
+	if err != nil || !stale {
+		return 0, err
+	}
+	for _, path := range s.uploadFiles(id) {
+		if err := removeIfThere(path); err != nil {
+			return 0, fmt.Errorf("remove upload %s: %w", id, err)
+		}
+	}
+	return size, nil
+}
+
+// StaleRuns lists the open runs that were last heard of before before.
+func (s *Store) StaleRuns(ctx context.Context, before time.Time, yield func(id string) error) error {
+	var stale []string
+	scan := func(rows *sql.Rows) error {
+		var id string
+		err := rows.Scan(&id)
+		stale = append(stale, id)
+		return err
+	}
+	err := query(ctx, s.reader, scan, `SELECT id FROM runs WHERE committed = 0 AND last_seen < ? ORDER BY id`, nanos(before))
+	if err != nil {
+		return fmt.Errorf("list runs: %w", err)
+	}
+	for _, id := range stale {
+		if s.guard.runActive(id) {
+			continue
+		}
+		if err := yield(id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// RemoveRun aborts a run, if it is stale still. One that has been heard of since, or has ended, is left alone.
+func (s *Store) RemoveRun(ctx context.Context, before time.Time, id string) error {
+	return s.write(ctx, func(tx *sql.Tx) error {
+		stale, err := exists(ctx, tx, `SELECT 1 FROM runs WHERE id = ? AND committed = 0 AND last_seen < ?`, id, nanos(before))
+		if err != nil {
+			return fmt.Errorf("remove run %s: %w", id, err)
+		}
+		if !stale || s.guard.runActive(id) {
+			return nil
+		}
+		return abort(ctx, tx, id)
+	})
+}

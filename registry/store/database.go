@@ -1,0 +1,201 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"embed"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sort"
+
+	"modernc.org/sqlite" // registers the driver that sql.Open names
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+const (
+	// applicationID stands in the header of the database file, so that file(1) and Open can tell it from others.
+	applicationID = 0x6d697272 // "mirr"
+	readers       = 6
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// dsn names the database with the pragmas that every connection of a pool needs.
+func dsn(path string, extra ...string) string {
+	query := url.Values{"_pragma": append([]string{
+		"busy_timeout(10000)",
+		"journal_mode(WAL)",
+		"synchronous(FULL)",
+		"foreign_keys(1)",
+	}, extra...)}
+	query.Set("_txlock", "immediate")
+	return (&url.URL{Scheme: "file", Path: path, RawQuery: query.Encode()}).String()
+}
+
+// openDatabase opens the writer, brings the schema up to date, then opens the readers.
+func openDatabase(ctx context.Context, path string) (writer, reader *sql.DB, err error) {
+	if err := createDatabaseFile(path); err != nil {
+		return nil, nil, err
+	}
+	writer, err = sql.Open("sqlite", dsn(path))
+	if err != nil {
+		return nil, nil, fmt.Errorf("open database %s: %w", path, err)
+	}
+	writer.SetMaxOpenConns(1)
+	if err := migrate(ctx, writer, path); err != nil {
+		return nil, nil, errors.Join(err, writer.Close())
+	}
+	reader, err = sql.Open("sqlite", dsn(path, "query_only(1)"))
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), writer.Close())
+	}
+	reader.SetMaxOpenConns(readers)
+	reader.SetMaxIdleConns(readers)
+	return writer, reader, nil
+}
+
+// createDatabaseFile makes the file before SQLite does, since SQLite would make it readable for all, and
+// refuses a file that is something else before SQLite writes to it.
+func createDatabaseFile(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("open database: %w", err)
+	}
+	defer f.Close()
+	header := make([]byte, 72)
+	n, err := io.ReadFull(f, header)
+	if errors.Is(err, io.EOF) { // empty: SQLite makes a database of it
+		return syncDir(filepath.Dir(path))
+	}
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("read database %s: %w", path, err)
+	}
+	if n < len(header) || !bytes.HasPrefix(header, []byte("SQLite format 3\x00")) {
+		return &NotDatabaseError{Path: path, Why: "it does not begin like an SQLite file"}
+	}
+	// Neither a schema nor an id: our own, of which everything is still in the WAL.
+	schema, application := binary.BigEndian.Uint32(header[40:]), binary.BigEndian.Uint32(header[68:])
+	if application != applicationID && (application != 0 || schema != 0) {
+		return &NotDatabaseError{Path: path, Why: "another program wrote this SQLite file"}
+	}
+	return nil
+}
+
+// migrate runs the migrations that the database has not seen, each in its own transaction.
+func migrate(ctx context.Context, db *sql.DB, path string) error {
+	files, err := migrations.ReadDir("migrations")
+	if err != nil {
+		return err
+	}
+	sort.Slice(files, func(i, j int) bool { return files[i].Name() < files[j].Name() })
+	have, err := schemaVersion(ctx, db, path)
+	if err != nil {
+		return err
+	}
+	if have > len(files) {
+		return &NewerError{Path: path, Have: have, Known: len(files)}
+	}
+	for version := have + 1; version <= len(files); version++ {
+		name := files[version-1].Name()
+		text, err := migrations.ReadFile("migrations/" + name)
+		if err != nil {
+			return err
+		}
+		if err := applyMigration(ctx, db, version, string(text)); err != nil {
+			return full(path, 0, fmt.Errorf("migrate database %s to %s: %w", path, name, err))
+		}
+	}
+	return nil
+}
+
+func applyMigration(ctx context.Context, db *sql.DB, version int, text string) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
+	if _, err := tx.ExecContext(ctx, text); err != nil {
+		return err
+	}
+	// A pragma takes no parameters; both numbers are ours.
+	pragmas := fmt.Sprintf("PRAGMA user_version = %d; PRAGMA application_id = %d", version, applicationID)
+	if _, err := tx.ExecContext(ctx, pragmas); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// schemaVersion reads how far the database has been migrated.
+func schemaVersion(ctx context.Context, db *sql.DB, path string) (int, error) {
+	var version int
+	err := db.QueryRowContext(ctx, `SELECT user_version FROM pragma_user_version`).Scan(&version)
+	if err == nil {
+		return version, nil
+	}
+	var lite *sqlite.Error
+	if errors.As(err, &lite) && (lite.Code()&0xff == sqlite3.SQLITE_NOTADB || lite.Code()&0xff == sqlite3.SQLITE_CORRUPT) {
+		return 0, &NotDatabaseError{Path: path, Why: err.Error()}
+	}
+	return 0, fmt.Errorf("open database %s: %w", path, err)
+}
+
+// write runs fn in the one write transaction; what fn returns decides whether it is committed.
+func (s *Store) write(ctx context.Context, fn func(tx *sql.Tx) error) error {
+	tx, err := s.writer.BeginTx(ctx, nil)
+	if err != nil {
+		return full(s.database, 0, fmt.Errorf("begin transaction: %w", err))
+	}
+	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
+	if err := fn(tx); err != nil {
+		return full(s.database, 0, err)
+	}
+	if err := tx.Commit(); err != nil {
+		return full(s.database, 0, fmt.Errorf("commit transaction: %w", err))
+	}
+	return nil
+}
+
+// query runs a query and hands each row to scan. It has read all rows before it returns, so no
+// connection is held longer than that.
+func query(ctx context.Context, q querier, scan func(*sql.Rows) error, text string, args ...any) error {
+	rows, err := q.QueryContext(ctx, text, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// querier is what *sql.DB and *sql.Tx have in common.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// exists says whether a query has a row.
+func exists(ctx context.Context, q querier, text string, args ...any) (bool, error) {
+	var found bool
+	err := q.QueryRowContext(ctx, "SELECT EXISTS ("+text+")", args...).Scan(&found)
+	return found, err
+}
+
+// affected runs a statement and says how many rows it changed.
+func affected(ctx context.Context, tx *sql.Tx, text string, args ...any) (int64, error) {
+	result, err := tx.ExecContext(ctx, text, args...)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}

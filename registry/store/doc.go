@@ -1,0 +1,21 @@
+// Package store keeps what the registry holds: rows in SQLite, blobs in files, and the two true together.
+//
+// Open gives the one Store of a database; an exclusive lock refuses a second. Everything else is a
+// method, takes a context that stops it, and is one transaction. What holds at every moment, also after
+// kill -9 and a power cut:
+//
+//   - A blob's row is written after its file is whole, synced and in place. A crash leaves a file that
+//     no row names, which collection takes away, and never a row whose file is missing.
+//   - A method that returned nil has its effect on disk (synchronous=FULL, and fsync of files and of the
+//     directories that name them).
+//   - A manifest's bytes are kept as they were pushed and hash to its digest.
+//   - A read takes a connection of its own and never waits for a write.
+//   - Collection removes nothing that a manifest, a run, an upload under way or a recent check relies on.
+//
+// Writes go one at a time through one connection, each in an immediate transaction. Several writers were
+// tried and refused: they do not get faster, and they fail with SQLITE_BUSY.
+//
+// Refused as well: blobs in the database (it doubles what is written and makes the WAL as large as the
+// largest layer), and reference counts in a column (a count that is wrong once stays wrong; here
+// references are rows, and collection asks them).
+package store

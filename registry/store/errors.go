@@ -1,0 +1,129 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+
+	"github.com/opencontainers/go-digest"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// ErrNotFound is what every *NotFoundError is.
+var ErrNotFound = errors.New("not found")
+
+// NotFoundError says what is not held: Kind is blob, manifest, tag, repository, upload, run or user.
+type NotFoundError struct{ Kind, Name string }
+
+func (e *NotFoundError) Error() string { return fmt.Sprintf("%s %s not found", e.Kind, e.Name) }
+
+// Is makes errors.Is(err, ErrNotFound) true.
+func (e *NotFoundError) Is(target error) bool { return target == ErrNotFound }
+
+// MissingError says which blobs a manifest names that its repository does not hold.
+type MissingError struct{ Digests []digest.Digest }
+
+func (e *MissingError) Error() string {
+	names := make([]string, len(e.Digests))
+	for i, d := range e.Digests {
+		names[i] = d.String()
+	}
+	return "the manifest names blobs that are not held: " + strings.Join(names, ", ")
+}
+
+// DigestError says that content does not hash to its name.
+type DigestError struct{ Want, Got digest.Digest }
+
+func (e *DigestError) Error() string {
+	return fmt.Sprintf("content hashes to %s, not to %s", e.Got, e.Want)
+}
+
+// InvalidError says what is malformed, and why.
+type InvalidError struct{ What, Why string }
+
+func (e *InvalidError) Error() string { return fmt.Sprintf("invalid %s: %s", e.What, e.Why) }
+
+// BusyError says that another request is using an upload session.
+type BusyError struct{ ID string }
+
+func (e *BusyError) Error() string { return "upload " + e.ID + " is in use by another request" }
+
+// FullError says that the file system of Path has no space left, or its user no quota.
+type FullError struct {
+	Path  string
+	Short int64 // how many bytes were still to be written; 0 when nobody knows
+	Err   error
+}
+
+func (e *FullError) Error() string {
+	if e.Short > 0 {
+		return fmt.Sprintf("no space left for %s: %d bytes short: %v", e.Path, e.Short, e.Err)
+	}
+	return fmt.Sprintf("no space left for %s: %v", e.Path, e.Err)
+}
+
+func (e *FullError) Unwrap() error { return e.Err }
+
+// Hint says what to do next.
+func (e *FullError) Hint() string {
+	return "free space on the file system of " + e.Path +
+		": delete images that are no longer needed and run `appliance gc`, or enlarge the file system (df -h " + e.Path + ")"
+}
+
+// LockedError says that another process has the store open.
+type LockedError struct{ Path string }
+
+func (e *LockedError) Error() string {
+	return "the store is in use by another process, which holds " + e.Path
+}
+
+// Hint says what to do next.
+func (e *LockedError) Hint() string {
+	return "the daemon is probably running: let the command ask it, or stop it first (systemctl stop appliance); `fuser " + e.Path + "` names the process"
+}
+
+// NewerError says that a newer version of the appliance wrote the database.
+type NewerError struct {
+	Path        string
+	Have, Known int // schema versions
+}
+
+func (e *NewerError) Error() string {
+	return fmt.Sprintf("database %s has schema version %d, this program knows versions up to %d", e.Path, e.Have, e.Known)
+}
+
+// Hint says what to do next.
+func (e *NewerError) Hint() string {
+	return "run the newer appliance that wrote it, or restore a backup that is older than the upgrade"
+}
+
+// NotDatabaseError says that a file is not a database of the appliance.
+type NotDatabaseError struct{ Path, Why string }
+
+func (e *NotDatabaseError) Error() string {
+	return e.Path + " is not a database of the appliance: " + e.Why
+}
+
+// Hint says what to do next.
+func (e *NotDatabaseError) Hint() string {
+	return "check `database:` in config.yaml; if the path is right, move the file away and restore it from a backup"
+}
+
+// full turns "no space left" and "quota exceeded" into a *FullError that names path, and leaves others alone.
+func full(path string, short int64, err error) error {
+	if err == nil {
+		return nil
+	}
+	var already *FullError
+	if errors.As(err, &already) {
+		return err
+	}
+	var lite *sqlite.Error
+	sqliteFull := errors.As(err, &lite) && lite.Code()&0xff == sqlite3.SQLITE_FULL
+	if sqliteFull || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return &FullError{Path: path, Short: short, Err: err}
+	}
+	return err
+}

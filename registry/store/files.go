@@ -1,0 +1,152 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+)
+
+// files is the directory of the blobs. It knows paths and durability and nothing of rows; this is what a
+// store in S3 would replace.
+type files struct {
+	root string
+
+	mu     sync.Mutex
+	synced map[string]bool // directories whose own entry is known to be on disk
+}
+
+func openFiles(root string) (*files, error) {
+	f := &files{root: root, synced: map[string]bool{}}
+	for _, dir := range []string{root, f.uploads(), f.dir(digest.SHA256), f.dir(digest.SHA512)} {
+		if err := os.MkdirAll(dir, 0o750); err != nil {
+			return nil, full(root, 0, fmt.Errorf("make storage: %w", err))
+		}
+	}
+	for _, dir := range []string{filepath.Dir(root), root} {
+		if err := syncDir(dir); err != nil {
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+func (f *files) uploads() string               { return filepath.Join(f.root, "uploads") }
+func (f *files) upload(id string) string       { return filepath.Join(f.uploads(), id) }
+func (f *files) uploadState(id string) string  { return f.upload(id) + ".json" }
+func (f *files) dir(a digest.Algorithm) string { return filepath.Join(f.root, a.String()) }
+
+// blob is where the bytes of d are. d has been checked, so it has no more than hex digits in it.
+func (f *files) blob(d digest.Digest) string {
+	hex := d.Encoded()
+	return filepath.Join(f.dir(d.Algorithm()), hex[:2], hex)
+}
+
+// place moves a synced file to where d is kept, and returns when that will survive a power cut. It
+// replaces a file that is already there: that heals one that was damaged, and readers keep the old one.
+func (f *files) place(from string, d digest.Digest) error {
+	to := f.blob(d)
+	if err := f.ensureDir(filepath.Dir(to)); err != nil {
+		return err
+	}
+	if err := os.Rename(from, to); err != nil {
+		return fmt.Errorf("place blob: %w", err)
+	}
+	return syncDir(filepath.Dir(to))
+}
+
+// ensureDir makes a directory and syncs its parent. Once in the life of a process it syncs it even if the
+// directory exists: it may have been made just before a crash, or by another request just now.
+func (f *files) ensureDir(dir string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.synced[dir] {
+		return nil
+	}
+	if err := os.Mkdir(dir, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("make blob directory: %w", err)
+	}
+	if err := syncDir(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	f.synced[dir] = true
+	return nil
+}
+
+// check says whether a file can be made.
+func (f *files) check() error {
+	tmp, err := os.CreateTemp(f.uploads(), ".check-*")
+	if err != nil {
+		return full(f.root, 0, fmt.Errorf("storage is not writable: %w", err))
+	}
+	return errors.Join(tmp.Close(), os.Remove(tmp.Name()))
+}
+
+// syncDir makes the names in a directory durable.
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("sync directory: %w", err)
+	}
+	defer dir.Close()
+	if err := dir.Sync(); err != nil {
+		return fmt.Errorf("sync directory: %w", err)
+	}
+	return nil
+}
+
+// writeFile replaces a file as a whole and durably.
+func writeFile(path string, content []byte) (err error) {
+	tmp := path + ".tmp"
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, removeIfThere(tmp))
+		}
+	}()
+	if _, err := f.Write(content); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if err := f.Sync(); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// lock takes the exclusive lock of a database. The lock goes with the process, however it ends, so a
+// crash leaves nothing to clean up; the file stays, since removing it would let two processes lock two files.
+func lock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the store: %w", err)
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, errors.Join(&LockedError{Path: path}, f.Close())
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock the store: flock %s: %w", path, err), f.Close())
+	}
+	return f, nil
+}

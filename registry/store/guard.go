@@ -1,0 +1,217 @@
+package store
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// checksKept is how long a check of a blob is remembered. A client that asks for a blob before it pushes
+// a manifest pushes it within the hour; a collection with a longer grace period than this goes by the
+// times in the rows alone.
+const checksKept = 24 * time.Hour
+
+// guard keeps collection and everybody else from each other where the database cannot: between a row and
+// its file, and for reads, which leave no row. It is held for moments only, never over I/O.
+//
+// A digest is condemned from before its row is deleted until after its file is; nobody may place that
+// file meanwhile. A digest is in flight from before its file is placed until after its row is committed;
+// it cannot be condemned meanwhile.
+type guard struct {
+	now func() time.Time
+
+	mu        sync.Mutex
+	condemned map[digest.Digest]chan struct{} // closed when collection has finished with it
+	inFlight  map[digest.Digest]int
+	checked   map[digest.Digest]time.Time
+	sweepAt   int                      // size of checked at which old checks are dropped
+	epoch     uint64                   // counts the changes of condemned
+	sessions  map[string]chan struct{} // upload ids in use, closed on release
+	runs      map[string]int           // runs with a blob under way
+}
+
+func newGuard(now func() time.Time) *guard {
+	return &guard{
+		now:       now,
+		condemned: map[digest.Digest]chan struct{}{},
+		inFlight:  map[digest.Digest]int{},
+		checked:   map[digest.Digest]time.Time{},
+		sweepAt:   1024,
+		sessions:  map[string]chan struct{}{},
+		runs:      map[string]int{},
+	}
+}
+
+func (g *guard) currentEpoch() uint64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.epoch
+}
+
+// check records that a client was told that d is held. It refuses when collection is taking d, and when
+// it took or spared anything since the caller read the row: read is what currentEpoch said before that.
+func (g *guard) check(d digest.Digest, read uint64) (gone, again bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, gone = g.condemned[d]; gone {
+		return true, false
+	}
+	if g.epoch != read {
+		return false, true
+	}
+	g.record(d)
+	return false, false
+}
+
+// record is called with mu held.
+func (g *guard) record(d digest.Digest) {
+	now := g.now()
+	g.checked[d] = now
+	if len(g.checked) < g.sweepAt {
+		return
+	}
+	for d, t := range g.checked {
+		if now.Sub(t) > checksKept {
+			delete(g.checked, d)
+		}
+	}
+	g.sweepAt = max(1024, 2*len(g.checked))
+}
+
+// enter waits until collection has finished with d, then keeps it away until leave.
+func (g *guard) enter(ctx context.Context, d digest.Digest) error {
+	for {
+		g.mu.Lock()
+		finished, condemned := g.condemned[d]
+		if !condemned {
+			g.inFlight[d]++
+			g.mu.Unlock()
+			return nil
+		}
+		g.mu.Unlock()
+		select {
+		case <-finished:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (g *guard) leave(d digest.Digest) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.inFlight[d]--; g.inFlight[d] == 0 {
+		delete(g.inFlight, d)
+	}
+}
+
+// spared says whether d was checked after before, or is being written.
+func (g *guard) spared(d digest.Digest, before time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.sparedLocked(d, before)
+}
+
+func (g *guard) sparedLocked(d digest.Digest, before time.Time) bool {
+	checked, ever := g.checked[d]
+	return g.inFlight[d] > 0 || ever && !checked.Before(before)
+}
+
+// condemn takes those of ds that nothing spares. The caller acquits them when it is done.
+func (g *guard) condemn(ds []digest.Digest, before time.Time) []digest.Digest {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var taken []digest.Digest
+	for _, d := range ds {
+		if _, already := g.condemned[d]; already || g.sparedLocked(d, before) {
+			continue
+		}
+		g.condemned[d] = make(chan struct{})
+		taken = append(taken, d)
+	}
+	g.epoch++
+	return taken
+}
+
+func (g *guard) acquit(ds []digest.Digest) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, d := range ds {
+		close(g.condemned[d])
+		delete(g.condemned, d)
+		// An old check, or it would not have been condemned.
+		delete(g.checked, d)
+	}
+	g.epoch++
+}
+
+// take gives the caller an upload session, waiting up to patience for the request that has it: a client
+// sends the next chunk as soon as it has read the answer to the last, while that request is still closing.
+func (g *guard) take(ctx context.Context, id string, patience time.Duration) error {
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	for {
+		g.mu.Lock()
+		released, busy := g.sessions[id]
+		if !busy {
+			g.sessions[id] = make(chan struct{})
+			g.mu.Unlock()
+			return nil
+		}
+		g.mu.Unlock()
+		select {
+		case <-released:
+		case <-timeout.C:
+			return &BusyError{ID: id}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// tryTake is take without patience.
+func (g *guard) tryTake(id string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, busy := g.sessions[id]; busy {
+		return false
+	}
+	g.sessions[id] = make(chan struct{})
+	return true
+}
+
+func (g *guard) inUse(id string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, busy := g.sessions[id]
+	return busy
+}
+
+func (g *guard) release(id string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	close(g.sessions[id])
+	delete(g.sessions, id)
+}
+
+func (g *guard) enterRun(id string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.runs[id]++
+}
+
+func (g *guard) leaveRun(id string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.runs[id]--; g.runs[id] == 0 {
+		delete(g.runs, id)
+	}
+}
+
+func (g *guard) runActive(id string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.runs[id] > 0
+}

@@ -1,0 +1,131 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// clock is a time that a test moves.
+type clock struct {
+	mu sync.Mutex
+	t  time.Time
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.t
+}
+
+func (c *clock) add(d time.Duration) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.t = c.t.Add(d)
+	return c.t
+}
+
+// fixture is a store in a temporary directory. Its clock starts at the real time, which the files have.
+type fixture struct {
+	*Store
+	t     testing.TB
+	ctx   context.Context
+	clock *clock
+	dir   string
+}
+
+func newFixture(t testing.TB) *fixture {
+	t.Helper()
+	f := &fixture{t: t, ctx: context.Background(), clock: &clock{t: time.Now()}, dir: t.TempDir()}
+	f.reopen()
+	t.Cleanup(func() {
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return f
+}
+
+// reopen closes the store, if it is open, and opens it again.
+func (f *fixture) reopen() {
+	f.t.Helper()
+	if f.Store != nil {
+		f.must(f.Close())
+	}
+	s, err := Open(f.ctx, Options{
+		Database: filepath.Join(f.dir, "appliance.db"),
+		Storage:  filepath.Join(f.dir, "storage"),
+		Now:      f.clock.now,
+	})
+	f.must(err)
+	f.Store = s
+}
+
+func (f *fixture) must(err error) {
+	f.t.Helper()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// blob pushes content to repo.
+func (f *fixture) blob(repo, content string) ocispec.Descriptor {
+	f.t.Helper()
+	u, err := f.NewUpload(f.ctx, repo)
+	f.must(err)
+	_, err = u.ReadFrom(bytes.NewReader([]byte(content)))
+	f.must(err)
+	d := digest.FromString(content)
+	_, err = u.Commit(f.ctx, d)
+	f.must(err)
+	return descriptor(ocispec.MediaTypeImageLayerGzip, []byte(content))
+}
+
+func descriptor(mediaType string, content []byte) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(content), Size: int64(len(content))}
+}
+
+// image makes a manifest of a config and layers.
+func image(config ocispec.Descriptor, layers ...ocispec.Descriptor) []byte {
+	config.MediaType = ocispec.MediaTypeImageConfig
+	if layers == nil {
+		layers = []ocispec.Descriptor{}
+	}
+	return mustJSON(ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
+		Config: config, Layers: layers,
+	})
+}
+
+func index(children ...ocispec.Descriptor) []byte {
+	return mustJSON(ocispec.Index{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: children,
+	})
+}
+
+func mustJSON(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// pushImage pushes a config, a layer and the manifest of them; name makes it another image.
+func (f *fixture) pushImage(repo, name string, tags ...string) Manifest {
+	f.t.Helper()
+	config := f.blob(repo, fmt.Sprintf(`{"config of":%q}`, name))
+	layer := f.blob(repo, "layer of "+name)
+	m, err := f.PutManifest(f.ctx, repo, image(config, layer), PutOptions{Tags: tags})
+	f.must(err)
+	return m
+}

@@ -1,0 +1,327 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Manifest is a manifest as it was pushed.
+type Manifest struct {
+	Digest       digest.Digest
+	MediaType    string
+	ArtifactType string        // what the manifest says, else the media type of its config; "" for a plain index
+	Subject      digest.Digest // "" for none
+	Annotations  map[string]string
+	Body         []byte // the very bytes that were pushed
+	Created      time.Time
+}
+
+// Descriptor describes the manifest as lists of referrers do.
+func (m Manifest) Descriptor() ocispec.Descriptor {
+	return ocispec.Descriptor{
+		MediaType:    m.MediaType,
+		ArtifactType: m.ArtifactType,
+		Digest:       m.Digest,
+		Size:         int64(len(m.Body)),
+		Annotations:  m.Annotations,
+	}
+}
+
+// Manifest reads a manifest of repo.
+func (s *Store) Manifest(ctx context.Context, repo string, d digest.Digest) (Manifest, error) {
+	if err := checkRepositoryAndDigest(repo, d); err != nil {
+		return Manifest{}, err
+	}
+	return scanManifest(s.reads.manifest.QueryRowContext(ctx, repo, d), "manifest", d.String())
+}
+
+// ManifestByTag reads the manifest that a tag of repo names.
+func (s *Store) ManifestByTag(ctx context.Context, repo, tag string) (Manifest, error) {
+	if err := checkRepository(repo); err != nil {
+		return Manifest{}, err
+	}
+	if err := checkTag(tag); err != nil {
+		return Manifest{}, err
+	}
+	return scanManifest(s.reads.manifestByTag.QueryRowContext(ctx, repo, tag), "tag", tag)
+}
+
+func scanManifest(row *sql.Row, kind, name string) (Manifest, error) {
+	var m Manifest
+	var annotations string
+	var created int64
+	err := row.Scan(&m.Digest, &m.MediaType, &m.ArtifactType, &m.Subject, &annotations, &created, &m.Body)
+	if err != nil {
+		return Manifest{}, orNotFound(err, kind, name)
+	}
+	m.Created = fromNanos(created)
+	m.Annotations, err = annotationsFrom(annotations)
+	return m, err
+}
+
+func annotationsFrom(text string) (map[string]string, error) {
+	if text == "" {
+		return nil, nil
+	}
+	var annotations map[string]string
+	if err := json.Unmarshal([]byte(text), &annotations); err != nil {
+		return nil, fmt.Errorf("read annotations: %w", err)
+	}
+	return annotations, nil
+}
+
+func annotationsText(annotations map[string]string) (string, error) {
+	if len(annotations) == 0 {
+		return "", nil
+	}
+	text, err := json.Marshal(annotations)
+	return string(text), err
+}
+
+// Referrers lists the manifests of repo that have the subject, oldest first; artifactType "" means any.
+// The list is empty, and no error, for a subject or a repository that is not held: a signature may be
+// pushed before what it signs.
+func (s *Store) Referrers(ctx context.Context, repo string, subject digest.Digest, artifactType string) ([]ocispec.Descriptor, error) {
+	if err := checkRepositoryAndDigest(repo, subject); err != nil {
+		return nil, err
+	}
+	found := []ocispec.Descriptor{}
+	scan := func(rows *sql.Rows) error {
+		var d ocispec.Descriptor
+		var annotations string
+		err := rows.Scan(&d.Digest, &d.MediaType, &d.ArtifactType, &d.Size, &annotations)
+		if err != nil {
+			return err
+		}
+		d.Annotations, err = annotationsFrom(annotations)
+		found = append(found, d)
+		return err
+	}
+	err := query(ctx, s.reader, scan, `SELECT m.digest, m.media_type, m.artifact_type, m.size, m.annotations
+		FROM manifests m
+		JOIN repositories r ON r.name = ?1
+		JOIN repository_manifests rm ON rm.repository = r.id AND rm.digest = m.digest
+		WHERE m.subject = ?2 AND m.subject <> '' AND (?3 = '' OR m.artifact_type = ?3)
+		ORDER BY rm.linked, m.digest`, repo, subject, artifactType)
+	if err != nil {
+		return nil, fmt.Errorf("list referrers of %s: %w", subject, err)
+	}
+	return found, nil
+}
+
+// PutOptions says what a manifest is put as.
+type PutOptions struct {
+	MediaType string        // as the client declared it; "": what the body says
+	Digest    digest.Digest // what the body must hash to; "": its sha256
+	Tags      []string      // to name it
+}
+
+// PutManifest puts a manifest into repo and moves tags to it, in one transaction. Putting it again changes
+// nothing. Children of an index need not be held; a config or layer that repo does not hold is a
+// *MissingError. Others: *InvalidError, *DigestError, *FullError.
+func (s *Store) PutManifest(ctx context.Context, repo string, body []byte, o PutOptions) (Manifest, error) {
+	if err := checkRepository(repo); err != nil {
+		return Manifest{}, err
+	}
+	for _, tag := range o.Tags {
+		if err := checkTag(tag); err != nil {
+			return Manifest{}, err
+		}
+	}
+	m, refs, err := s.newManifest(body, o.MediaType, o.Digest)
+	if err != nil {
+		return Manifest{}, err
+	}
+	err = s.write(ctx, func(tx *sql.Tx) error {
+		if err := checkHeld(ctx, tx, repo, refs); err != nil {
+			return err
+		}
+		if err := insertManifest(ctx, tx, &m, refs); err != nil {
+			return err
+		}
+		id, err := s.ensureRepository(ctx, tx, repo)
+		if err != nil {
+			return err
+		}
+		if err := s.linkManifest(ctx, tx, id, m.Digest); err != nil {
+			return err
+		}
+		for _, tag := range o.Tags {
+			if err := s.moveTag(ctx, tx, id, tag, m.Digest, ""); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return Manifest{}, err
+	}
+	return m, nil
+}
+
+// newManifest parses and verifies a body.
+func (s *Store) newManifest(body []byte, mediaType string, want digest.Digest) (Manifest, parsed, error) {
+	p, err := parse(mediaType, body)
+	if err != nil {
+		return Manifest{}, parsed{}, err
+	}
+	algorithm := digest.SHA256
+	if want != "" {
+		if err := checkDigest(want); err != nil {
+			return Manifest{}, parsed{}, err
+		}
+		algorithm = want.Algorithm()
+	}
+	got := algorithm.FromBytes(body)
+	if want != "" && got != want {
+		return Manifest{}, parsed{}, &DigestError{Want: want, Got: got}
+	}
+	return Manifest{
+		Digest: got, MediaType: p.mediaType, ArtifactType: p.artifactType, Subject: p.subject,
+		Annotations: p.annotations, Body: body, Created: fromNanos(nanos(s.now())),
+	}, p, nil
+}
+
+// checkHeld fails with a *MissingError unless the blobs that a manifest needs are visible in repo.
+func checkHeld(ctx context.Context, tx *sql.Tx, repo string, p parsed) error {
+	return checkEach(ctx, tx, p, visibleBlob, func(d digest.Digest) []any { return []any{repo, d} })
+}
+
+// checkHeldAnywhere is checkHeld for a run, which makes them visible when it commits.
+func checkHeldAnywhere(ctx context.Context, tx *sql.Tx, p parsed) error {
+	return checkEach(ctx, tx, p, `SELECT 1 FROM blobs WHERE digest = ?`, func(d digest.Digest) []any { return []any{d} })
+}
+
+func checkEach(ctx context.Context, tx *sql.Tx, p parsed, text string, args func(digest.Digest) []any) error {
+	stmt, err := tx.PrepareContext(ctx, "SELECT EXISTS ("+text+")")
+	if err != nil {
+		return err
+	}
+	defer stmt.Close()
+	var missing []digest.Digest
+	for _, d := range p.mustBeHeld() {
+		var held bool
+		if err := stmt.QueryRowContext(ctx, args(d)...).Scan(&held); err != nil {
+			return fmt.Errorf("look for blob %s: %w", d, err)
+		}
+		if !held {
+			missing = append(missing, d)
+		}
+	}
+	if len(missing) > 0 {
+		return &MissingError{Digests: missing}
+	}
+	return nil
+}
+
+// insertManifest writes the rows of a manifest, unless they are there; Created becomes that of the row.
+func insertManifest(ctx context.Context, tx *sql.Tx, m *Manifest, p parsed) error {
+	annotations, err := annotationsText(m.Annotations)
+	if err != nil {
+		return fmt.Errorf("put manifest %s: %w", m.Digest, err)
+	}
+	n, err := affected(ctx, tx, `INSERT INTO manifests
+		(digest, media_type, artifact_type, subject, annotations, size, created, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (digest) DO NOTHING`,
+		m.Digest, m.MediaType, m.ArtifactType, m.Subject, annotations, len(m.Body), nanos(m.Created), m.Body)
+	if err != nil {
+		return fmt.Errorf("put manifest %s: %w", m.Digest, err)
+	}
+	if n == 0 {
+		return useHeld(ctx, tx, m)
+	}
+	stmt, err := tx.PrepareContext(ctx, `INSERT INTO manifest_refs
+		(manifest, position, kind, digest, size, media_type, elsewhere) VALUES (?, ?, ?, ?, ?, ?, ?)`)
+	if err != nil {
+		return err
+	}
+	defer stmt.Close()
+	for i, r := range p.refs {
+		if _, err := stmt.ExecContext(ctx, m.Digest, i, r.kind, r.digest, r.size, r.mediaType, r.elsewhere); err != nil {
+			return fmt.Errorf("put manifest %s: %w", m.Digest, err)
+		}
+	}
+	return nil
+}
+
+// useHeld settles what a manifest is that is held already. The same bytes can be declared as two media
+// types when they name none themselves. A type that clients know as an image or an index wins over one
+// they do not; otherwise the first stays. Nobody's push or sync fails over what somebody declared before.
+func useHeld(ctx context.Context, tx *sql.Tx, m *Manifest) error {
+	var mediaType string
+	var created int64
+	err := tx.QueryRowContext(ctx, `SELECT media_type, created FROM manifests WHERE digest = ?`, m.Digest).Scan(&mediaType, &created)
+	if err != nil {
+		return fmt.Errorf("put manifest %s: %w", m.Digest, err)
+	}
+	m.Created = fromNanos(created)
+	if !isKnown(m.MediaType) || isKnown(mediaType) {
+		m.MediaType = mediaType
+		return nil
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE manifests SET media_type = ? WHERE digest = ?`, m.MediaType, m.Digest)
+	if err != nil {
+		return fmt.Errorf("put manifest %s: %w", m.Digest, err)
+	}
+	return nil
+}
+
+// linkManifest makes a manifest and the blobs it is made of visible in a repository.
+func (s *Store) linkManifest(ctx context.Context, tx *sql.Tx, repository int64, d digest.Digest) error {
+	now := nanos(s.now())
+	_, err := tx.ExecContext(ctx, `INSERT INTO repository_manifests (repository, digest, linked) VALUES (?, ?, ?)
+		ON CONFLICT DO NOTHING`, repository, d, now)
+	if err != nil {
+		return fmt.Errorf("link manifest %s: %w", d, err)
+	}
+	// Children too: what builders push as a cache is an index whose children are blobs.
+	_, err = tx.ExecContext(ctx, `INSERT INTO repository_blobs (repository, digest, linked)
+		SELECT DISTINCT ?1, f.digest, ?3 FROM manifest_refs f JOIN blobs b ON b.digest = f.digest WHERE f.manifest = ?2
+		ON CONFLICT DO NOTHING`, repository, d, now)
+	if err != nil {
+		return fmt.Errorf("link blobs of manifest %s: %w", d, err)
+	}
+	return nil
+}
+
+// DeleteManifest takes a manifest, and the tags that name it, out of repo. When no other repository and no
+// run has it, it is gone; children of an index stay.
+func (s *Store) DeleteManifest(ctx context.Context, repo string, d digest.Digest) error {
+	if err := checkRepositoryAndDigest(repo, d); err != nil {
+		return err
+	}
+	return s.write(ctx, func(tx *sql.Tx) error {
+		id, err := repositoryID(ctx, tx, repo)
+		if err != nil {
+			return err
+		}
+		if err := s.untag(ctx, tx, id, d); err != nil {
+			return err
+		}
+		n, err := affected(ctx, tx, `DELETE FROM repository_manifests WHERE repository = ? AND digest = ?`, id, d)
+		if err != nil {
+			return fmt.Errorf("delete manifest %s: %w", d, err)
+		}
+		if n == 0 {
+			return &NotFoundError{Kind: "manifest", Name: d.String()}
+		}
+		return dropUnheld(ctx, tx, d)
+	})
+}
+
+// dropUnheld deletes a manifest that neither a repository nor a run has any more, and its references.
+func dropUnheld(ctx context.Context, tx *sql.Tx, d digest.Digest) error {
+	_, err := tx.ExecContext(ctx, `DELETE FROM manifests WHERE digest = ?1
+		AND NOT EXISTS (SELECT 1 FROM repository_manifests WHERE digest = ?1)
+		AND NOT EXISTS (SELECT 1 FROM run_manifests WHERE digest = ?1)`, d)
+	if err != nil {
+		return fmt.Errorf("drop manifest %s: %w", d, err)
+	}
+	return nil
+}

@@ -1,0 +1,66 @@
+package store
+
+import (
+	"fmt"
+	"regexp"
+
+	"github.com/google/uuid"
+	"github.com/opencontainers/go-digest"
+)
+
+// The grammar of the distribution specification. That of distribution/reference would let a host name
+// with a port and capitals through as the first part of a repository name.
+var (
+	repositoryGrammar = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
+	tagGrammar        = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
+)
+
+const maxRepositoryName = 255
+
+func checkRepository(name string) error {
+	if len(name) > maxRepositoryName {
+		return &InvalidError{What: "repository name", Why: "it is longer than 255 characters"}
+	}
+	if !repositoryGrammar.MatchString(name) {
+		return &InvalidError{What: "repository name", Why: quoted(name) + " is not lower-case words separated by / . _ or -"}
+	}
+	return nil
+}
+
+func checkTag(name string) error {
+	if !tagGrammar.MatchString(name) {
+		return &InvalidError{What: "tag", Why: quoted(name) + " is not 1 to 128 letters, digits, _ . or -, the first not . or -"}
+	}
+	return nil
+}
+
+func checkDigest(d digest.Digest) error {
+	if err := d.Validate(); err != nil {
+		return &InvalidError{What: "digest", Why: quoted(d.String()) + ": " + err.Error()}
+	}
+	if a := d.Algorithm(); a != digest.SHA256 && a != digest.SHA512 {
+		return &InvalidError{What: "digest", Why: quoted(d.String()) + ": only sha256 and sha512 are kept"}
+	}
+	return nil
+}
+
+func checkRepositoryAndDigest(repo string, d digest.Digest) error {
+	if err := checkRepository(repo); err != nil {
+		return err
+	}
+	return checkDigest(d)
+}
+
+// isID says whether id is one that this package made: it becomes part of a path, so nothing else may.
+func isID(id string) bool {
+	u, err := uuid.Parse(id)
+	return err == nil && u.String() == id
+}
+
+// quoted is s for an error message, cut so that no input floods a log.
+func quoted(s string) string {
+	if len(s) > 100 {
+		return fmt.Sprintf("%.100q…", s)
+	}
+	return fmt.Sprintf("%q", s)
+}

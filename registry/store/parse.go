@@ -1,0 +1,243 @@
+package store
+
+import (
+	"encoding/json"
+	"fmt"
+	"mime"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// MaxManifestBytes is the size of the largest manifest that is accepted, as the specification suggests.
+const MaxManifestBytes = 4 << 20
+
+const (
+	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	dockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
+)
+
+// isKnown says whether every client knows a media type as that of an image or an index.
+func isKnown(mediaType string) bool {
+	switch mediaType {
+	case dockerManifest, dockerList, ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex:
+		return true
+	}
+	return false
+}
+
+// refKind is what a manifest uses a descriptor for; the words stand in the database.
+type refKind string
+
+const (
+	refConfig refKind = "config"
+	refLayer  refKind = "layer"
+	refChild  refKind = "child"
+)
+
+// ref is one thing that a manifest is made of.
+type ref struct {
+	kind      refKind
+	digest    digest.Digest
+	size      int64
+	mediaType string
+	elsewhere bool // a foreign layer: clients fetch it from its urls, so it need not be held
+}
+
+// parsed is what the store needs to know about a manifest's body.
+type parsed struct {
+	mediaType    string
+	artifactType string
+	subject      digest.Digest
+	annotations  map[string]string
+	refs         []ref
+}
+
+// mustBeHeld says which blobs must be held before the manifest is.
+func (p parsed) mustBeHeld() []digest.Digest {
+	var need []digest.Digest
+	seen := map[digest.Digest]bool{}
+	for _, r := range p.refs {
+		if r.kind != refChild && !r.elsewhere && !seen[r.digest] {
+			seen[r.digest] = true
+			need = append(need, r.digest)
+		}
+	}
+	return need
+}
+
+func invalidManifest(format string, args ...any) error {
+	return &InvalidError{What: "manifest", Why: fmt.Sprintf(format, args...)}
+}
+
+// parse reads a manifest by its shape: whichever of config, layers, blobs (of the withdrawn artifact
+// manifest), manifests and subject it has, so that media types nobody has thought of yet are kept whole.
+func parse(mediaType string, body []byte) (parsed, error) {
+	if len(body) > MaxManifestBytes {
+		return parsed{}, invalidManifest("it has %d bytes, more than %d", len(body), MaxManifestBytes)
+	}
+	// Into a map, since names of struct fields would match in any case, and "Layers" is not "layers".
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(body, &fields); err != nil {
+		return parsed{}, invalidManifest("it is not a JSON object: %v", err)
+	}
+	if fields == nil {
+		return parsed{}, invalidManifest("it is null")
+	}
+	p := parsed{}
+	var err error
+	if p.mediaType, err = manifestMediaType(mediaType, fields); err != nil {
+		return parsed{}, err
+	}
+	if err := checkShape(p.mediaType, fields); err != nil {
+		return parsed{}, err
+	}
+	if err := p.readRefs(fields); err != nil {
+		return parsed{}, err
+	}
+	return p, p.readMeaning(fields)
+}
+
+// manifestMediaType is what was declared outside, which the body may repeat but not contradict.
+func manifestMediaType(declared string, fields map[string]json.RawMessage) (string, error) {
+	var inside string
+	if err := field(fields, "mediaType", &inside); err != nil {
+		return "", err
+	}
+	if declared == "" {
+		declared = inside
+	}
+	if declared == "" {
+		return "", invalidManifest("neither the request nor the body has a media type")
+	}
+	outside, _, err := mime.ParseMediaType(declared) // cuts off a charset
+	if err != nil {
+		return "", invalidManifest("media type %s: %v", quoted(declared), err)
+	}
+	if inside != "" && !strings.EqualFold(inside, outside) {
+		return "", invalidManifest("it was sent as %s and says of itself %s", quoted(outside), quoted(inside))
+	}
+	return outside, nil
+}
+
+// checkShape refuses what cannot be kept, and what two clients could read as two different things.
+func checkShape(mediaType string, fields map[string]json.RawMessage) error {
+	var version int
+	if err := field(fields, "schemaVersion", &version); err != nil {
+		return err
+	}
+	_, old := fields["fsLayers"]
+	if version == 1 || old {
+		return invalidManifest("Docker's schema 1 is not kept, since its digest is not that of its bytes: push it as schema 2 or OCI")
+	}
+	_, config := fields["config"]
+	_, layers := fields["layers"]
+	_, children := fields["manifests"]
+	if children && (config || layers) {
+		return invalidManifest("it has the fields of an image and of an index")
+	}
+	switch mediaType {
+	case dockerManifest, ocispec.MediaTypeImageManifest:
+		if !config || !layers || string(fields["config"]) == "null" {
+			return invalidManifest("an image has config and layers")
+		}
+	case dockerList, ocispec.MediaTypeImageIndex:
+		if !children {
+			return invalidManifest("an index has manifests")
+		}
+	}
+	return nil
+}
+
+func (p *parsed) readRefs(fields map[string]json.RawMessage) error {
+	var config *ocispec.Descriptor
+	if err := field(fields, "config", &config); err != nil {
+		return err
+	}
+	if config != nil {
+		if err := p.add(refConfig, "config", *config); err != nil {
+			return err
+		}
+	}
+	for _, list := range []struct {
+		name string
+		kind refKind
+	}{{"layers", refLayer}, {"blobs", refLayer}, {"manifests", refChild}} {
+		var ds []ocispec.Descriptor
+		if err := field(fields, list.name, &ds); err != nil {
+			return err
+		}
+		for i, d := range ds {
+			if err := p.add(list.kind, fmt.Sprintf("%s[%d]", list.name, i), d); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (p *parsed) add(kind refKind, where string, d ocispec.Descriptor) error {
+	if err := checkDescriptor(where, d); err != nil {
+		return err
+	}
+	elsewhere := kind == refLayer && (len(d.URLs) > 0 ||
+		strings.Contains(d.MediaType, ".nondistributable.") || strings.Contains(d.MediaType, ".foreign."))
+	p.refs = append(p.refs, ref{kind: kind, digest: d.Digest, size: d.Size, mediaType: d.MediaType, elsewhere: elsewhere})
+	return nil
+}
+
+func checkDescriptor(where string, d ocispec.Descriptor) error {
+	switch {
+	case d.Digest == "":
+		return invalidManifest("%s has no digest", where)
+	case d.Size < 0:
+		return invalidManifest("%s has size %d", where, d.Size)
+	case d.MediaType == "":
+		return invalidManifest("%s has no mediaType", where)
+	}
+	if err := checkDigest(d.Digest); err != nil {
+		return invalidManifest("%s: %v", where, err)
+	}
+	return nil
+}
+
+// readMeaning reads what lists of referrers say about a manifest.
+func (p *parsed) readMeaning(fields map[string]json.RawMessage) error {
+	var subject *ocispec.Descriptor
+	if err := field(fields, "subject", &subject); err != nil {
+		return err
+	}
+	if subject != nil {
+		if err := checkDescriptor("subject", *subject); err != nil {
+			return err
+		}
+		p.subject = subject.Digest
+	}
+	if err := field(fields, "annotations", &p.annotations); err != nil {
+		return err
+	}
+	if err := field(fields, "artifactType", &p.artifactType); err != nil {
+		return err
+	}
+	if p.artifactType == "" {
+		for _, r := range p.refs {
+			if r.kind == refConfig {
+				p.artifactType = r.mediaType
+			}
+		}
+	}
+	return nil
+}
+
+// field reads one field, if it is there, into target.
+func field(fields map[string]json.RawMessage, name string, target any) error {
+	raw, ok := fields[name]
+	if !ok {
+		return nil
+	}
+	if err := json.Unmarshal(raw, target); err != nil {
+		return invalidManifest("field %s: %v", name, err)
+	}
+	return nil
+}

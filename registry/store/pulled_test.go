@@ -1,0 +1,135 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+func openTestStore(t *testing.T) *Store {
+	t.Helper()
+	dir := t.TempDir()
+	s, err := Open(t.Context(), Options{Database: filepath.Join(dir, "appliance.db"), Storage: filepath.Join(dir, "storage")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func commitBlob(t *testing.T, s *Store, repo, content string) digest.Digest {
+	t.Helper()
+	u, err := s.NewUpload(t.Context(), repo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(u, content); err != nil {
+		t.Fatal(err)
+	}
+	d := digest.FromString(content)
+	if _, err := u.Commit(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func TestStore_PutPulledManifest(t *testing.T) {
+	s := openTestStore(t)
+	config, layer := digest.FromString("config"), digest.FromString("layer")
+	body := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"a/config","digest":%q,"size":6},"layers":[{"mediaType":"a/layer","digest":%q,"size":5}]}`,
+		ocispec.MediaTypeImageManifest, config, layer)
+
+	t.Run("needs no layers, and moves tags", func(t *testing.T) {
+		m, err := s.PutPulledManifest(t.Context(), "hub/image", body, PutOptions{Digest: digest.FromBytes(body), Tags: []string{"v1"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		byTag, err := s.ManifestByTag(t.Context(), "hub/image", "v1")
+		if err != nil || byTag.Digest != m.Digest || string(byTag.Body) != string(body) {
+			t.Errorf("got %+v, %v", byTag, err)
+		}
+		if _, err := s.StatBlob(t.Context(), "hub/image", layer); !errors.Is(err, ErrNotFound) {
+			t.Errorf("an absent layer: got %v", err)
+		}
+	})
+	t.Run("lets no push go without its layers", func(t *testing.T) {
+		var missing *MissingError
+		if _, err := s.PutManifest(t.Context(), "mine/image", body, PutOptions{}); !errors.As(err, &missing) || len(missing.Digests) != 2 {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("makes a layer visible that comes by another way", func(t *testing.T) {
+		commitBlob(t, s, "elsewhere", "layer")
+		if size, err := s.StatBlob(t.Context(), "hub/image", layer); err != nil || size != 5 {
+			t.Errorf("got %d, %v", size, err)
+		}
+	})
+	t.Run("refuses what does not hash to its digest", func(t *testing.T) {
+		var wrong *DigestError
+		if _, err := s.PutPulledManifest(t.Context(), "hub/image", body, PutOptions{Digest: layer}); !errors.As(err, &wrong) {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("refuses bad names and bad manifests", func(t *testing.T) {
+		var invalid *InvalidError
+		for _, put := range []struct {
+			repo, body string
+			tags       []string
+		}{{"Hub", string(body), nil}, {"hub/image", string(body), []string{"-"}}, {"hub/image", "[]", nil}} {
+			if _, err := s.PutPulledManifest(t.Context(), put.repo, []byte(put.body), PutOptions{Tags: put.tags}); !errors.As(err, &invalid) {
+				t.Errorf("%+v: got %v", put, err)
+			}
+		}
+	})
+}
+
+func TestUpload_Open(t *testing.T) {
+	for name, end := range map[string]func(*Upload) error{
+		"and after Commit": func(u *Upload) error {
+			_, err := u.Commit(t.Context(), digest.FromString("first second"))
+			return err
+		},
+		"and after Cancel": func(u *Upload) error { return u.Cancel(t.Context()) },
+	} {
+		t.Run("is read while it is written "+name, func(t *testing.T) {
+			s := openTestStore(t)
+			u, err := s.NewUpload(t.Context(), "hub/image")
+			if err != nil {
+				t.Fatal(err)
+			}
+			f, err := u.Open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			for _, part := range []string{"first ", "second"} {
+				if _, err := io.WriteString(u, part); err != nil {
+					t.Fatal(err)
+				}
+				if got, err := io.ReadAll(f); err != nil || string(got) != part {
+					t.Errorf("got %q, %v", got, err)
+				}
+			}
+			if err := end(u); err != nil {
+				t.Fatal(err)
+			}
+			got := make([]byte, 12)
+			if _, err := f.ReadAt(got, 0); err != nil || string(got) != "first second" {
+				t.Errorf("got %q, %v", got, err)
+			}
+			if _, err := u.Open(); !errors.Is(err, os.ErrClosed) {
+				t.Errorf("after its end: got %v", err)
+			}
+		})
+	}
+}

@@ -1,0 +1,370 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/google/uuid"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Run is a staged sync. What it puts is spared by collection and seen by nobody until Commit, which shows
+// all of it in one transaction. It survives a restart: Store.Run takes it up again. Several can be under
+// way; of two that set the same tag, the later Commit has it.
+type Run struct {
+	store *Store
+	id    string
+}
+
+// BeginRun begins a run; name is for people.
+func (s *Store) BeginRun(ctx context.Context, name string) (*Run, error) {
+	random, err := uuid.NewRandom()
+	if err != nil {
+		return nil, fmt.Errorf("begin run: %w", err)
+	}
+	now := nanos(s.now())
+	err = s.write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO runs (id, name, started, last_seen, committed) VALUES (?, ?, ?, ?, 0)`,
+			random.String(), name, now, now)
+		if err != nil {
+			return fmt.Errorf("begin run: %w", err)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Run{store: s, id: random.String()}, nil
+}
+
+// Run takes up a run that was begun before. A committed one is found too, so that a Commit whose answer
+// was lost can be asked again; an aborted one is not.
+func (s *Store) Run(ctx context.Context, id string) (*Run, error) {
+	found, err := exists(ctx, s.reader, `SELECT 1 FROM runs WHERE id = ?`, id)
+	if err != nil {
+		return nil, fmt.Errorf("read run: %w", err)
+	}
+	if !found {
+		return nil, &NotFoundError{Kind: "run", Name: quoted(id)}
+	}
+	return &Run{store: s, id: id}, nil
+}
+
+// ID names the run.
+func (r *Run) ID() string { return r.id }
+
+// write runs fn in a transaction of an open run, and notes that the run is alive.
+func (r *Run) write(ctx context.Context, fn func(tx *sql.Tx) error) error {
+	return r.store.write(ctx, func(tx *sql.Tx) error {
+		if err := r.touch(ctx, tx); err != nil {
+			return err
+		}
+		return fn(tx)
+	})
+}
+
+func (r *Run) touch(ctx context.Context, tx *sql.Tx) error {
+	n, err := affected(ctx, tx, `UPDATE runs SET last_seen = ? WHERE id = ? AND committed = 0`, nanos(r.store.now()), r.id)
+	if err != nil {
+		return fmt.Errorf("touch run %s: %w", r.id, err)
+	}
+	if n == 1 {
+		return nil
+	}
+	committed, err := exists(ctx, tx, `SELECT 1 FROM runs WHERE id = ?`, r.id)
+	switch {
+	case err != nil:
+		return fmt.Errorf("touch run %s: %w", r.id, err)
+	case committed:
+		return errCommitted(r.id)
+	}
+	return &NotFoundError{Kind: "run", Name: r.id}
+}
+
+func errCommitted(id string) error {
+	return &InvalidError{What: "run", Why: id + " is committed already; begin another"}
+}
+
+// HasBlob says whether a blob is held, wherever that is. If it is, it becomes part of the run.
+func (r *Run) HasBlob(ctx context.Context, repo string, d digest.Digest) (has bool, err error) {
+	if err := checkRepositoryAndDigest(repo, d); err != nil {
+		return false, err
+	}
+	err = r.write(ctx, func(tx *sql.Tx) error {
+		has, err = exists(ctx, tx, `SELECT 1 FROM blobs WHERE digest = ?`, d)
+		if err != nil {
+			return fmt.Errorf("look for blob %s: %w", d, err)
+		}
+		if !has {
+			return nil
+		}
+		return r.pin(ctx, tx, repo, d)
+	})
+	return has, err
+}
+
+func (r *Run) pin(ctx context.Context, tx *sql.Tx, repo string, d digest.Digest) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO run_blobs (run, repository, digest) VALUES (?, ?, ?)
+		ON CONFLICT DO NOTHING`, r.id, repo, d)
+	if err != nil {
+		return fmt.Errorf("pin blob %s: %w", d, err)
+	}
+	return nil
+}
+
+// PutBlob reads a blob to its end and keeps it, if it is what desc says. *DigestError when it hashes to
+// something else, *InvalidError when its size is another, *FullError.
+func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, content io.Reader) error {
+	if err := checkRepositoryAndDigest(repo, desc.Digest); err != nil {
+		return err
+	}
+	r.store.guard.enterRun(r.id) // a large blob over a slow line may take longer than a run is thought alive
+	defer r.store.guard.leaveRun(r.id)
+	if err := r.write(ctx, func(*sql.Tx) error { return nil }); err != nil {
+		return err
+	}
+	u, err := r.store.newUpload(repo)
+	if err != nil {
+		return err
+	}
+	err = r.receive(ctx, u, desc, content)
+	if err == nil {
+		err = u.commitTo(ctx, desc.Digest, func(tx *sql.Tx) error {
+			if err := r.touch(ctx, tx); err != nil {
+				return err
+			}
+			return r.pin(ctx, tx, repo, desc.Digest)
+		})
+	}
+	return errors.Join(err, u.Close()) // which discards it, unless it was committed
+}
+
+func (r *Run) receive(ctx context.Context, u *Upload, desc ocispec.Descriptor, content io.Reader) error {
+	u.want = desc.Size
+	source := readerFunc(func(p []byte) (int, error) {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		return content.Read(p)
+	})
+	// One byte more than there may be, so that an endless source is noticed and not followed.
+	if _, err := u.ReadFrom(io.LimitReader(source, desc.Size+1)); err != nil {
+		return fmt.Errorf("receive blob %s: %w", desc.Digest, err)
+	}
+	switch got := u.Size(); {
+	case got > desc.Size:
+		return &InvalidError{What: "blob", Why: fmt.Sprintf("%s has more than the %d bytes of its descriptor", desc.Digest, desc.Size)}
+	case got < desc.Size:
+		return &InvalidError{What: "blob", Why: fmt.Sprintf("%s ended after %d of the %d bytes of its descriptor", desc.Digest, got, desc.Size)}
+	}
+	return nil
+}
+
+// HasManifest says whether a manifest is held, wherever that is. If it is, it becomes part of the run, to
+// be shown in repo with the blobs it is made of. Children of an index are asked for one by one.
+func (r *Run) HasManifest(ctx context.Context, repo string, d digest.Digest) (has bool, err error) {
+	if err := checkRepositoryAndDigest(repo, d); err != nil {
+		return false, err
+	}
+	err = r.write(ctx, func(tx *sql.Tx) error {
+		has, err = exists(ctx, tx, `SELECT 1 FROM manifests WHERE digest = ?`, d)
+		if err != nil {
+			return fmt.Errorf("look for manifest %s: %w", d, err)
+		}
+		if !has {
+			return nil
+		}
+		return r.stage(ctx, tx, repo, d)
+	})
+	return has, err
+}
+
+func (r *Run) stage(ctx context.Context, tx *sql.Tx, repo string, d digest.Digest) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO run_manifests (run, repository, digest) VALUES (?, ?, ?)
+		ON CONFLICT DO NOTHING`, r.id, repo, d)
+	if err != nil {
+		return fmt.Errorf("stage manifest %s: %w", d, err)
+	}
+	return nil
+}
+
+// PutManifest stages a manifest for repo. Its config and layers must be held, in whichever repository;
+// *MissingError otherwise.
+func (r *Run) PutManifest(ctx context.Context, repo string, desc ocispec.Descriptor, body []byte) error {
+	if err := checkRepositoryAndDigest(repo, desc.Digest); err != nil {
+		return err
+	}
+	if desc.Size != int64(len(body)) {
+		return invalidManifest("%s has %d bytes, its descriptor says %d", desc.Digest, len(body), desc.Size)
+	}
+	m, p, err := r.store.newManifest(body, desc.MediaType, desc.Digest)
+	if err != nil {
+		return err
+	}
+	return r.write(ctx, func(tx *sql.Tx) error {
+		if err := checkHeldAnywhere(ctx, tx, p); err != nil {
+			return err
+		}
+		if err := insertManifest(ctx, tx, &m, p); err != nil {
+			return err
+		}
+		return r.stage(ctx, tx, repo, m.Digest)
+	})
+}
+
+// Tag stages a tag. What it names must be in repo already, or staged for it.
+func (r *Run) Tag(ctx context.Context, repo, tag string, d digest.Digest) error {
+	if err := checkRepositoryAndDigest(repo, d); err != nil {
+		return err
+	}
+	if err := checkTag(tag); err != nil {
+		return err
+	}
+	return r.write(ctx, func(tx *sql.Tx) error {
+		held, err := exists(ctx, tx, `SELECT 1 FROM run_manifests WHERE run = ?1 AND repository = ?2 AND digest = ?3
+			UNION ALL SELECT 1 FROM repository_manifests rm JOIN repositories r ON r.id = rm.repository
+			WHERE r.name = ?2 AND rm.digest = ?3`, r.id, repo, d)
+		if err != nil {
+			return fmt.Errorf("stage tag %s: %w", tag, err)
+		}
+		if !held {
+			return &NotFoundError{Kind: "manifest", Name: d.String()}
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO run_tags (run, repository, name, digest) VALUES (?, ?, ?, ?)
+			ON CONFLICT DO UPDATE SET digest = excluded.digest`, r.id, repo, tag, d)
+		if err != nil {
+			return fmt.Errorf("stage tag %s: %w", tag, err)
+		}
+		return nil
+	})
+}
+
+// Commit shows everything that was staged, in one transaction. Asked again, it does nothing.
+func (r *Run) Commit(ctx context.Context) error {
+	return r.store.write(ctx, func(tx *sql.Tx) error {
+		done, err := exists(ctx, tx, `SELECT 1 FROM runs WHERE id = ? AND committed > 0`, r.id)
+		if err != nil {
+			return fmt.Errorf("commit run %s: %w", r.id, err)
+		}
+		if done {
+			return nil
+		}
+		if err := r.touch(ctx, tx); err != nil {
+			return err
+		}
+		if err := r.show(ctx, tx); err != nil {
+			return err
+		}
+		if err := r.moveTags(ctx, tx); err != nil {
+			return err
+		}
+		return r.clear(ctx, tx)
+	})
+}
+
+// show makes manifests and blobs visible in the repositories they were staged for.
+func (r *Run) show(ctx context.Context, tx *sql.Tx) error {
+	now := nanos(r.store.now())
+	for _, statement := range []string{
+		`INSERT INTO repositories (name, created)
+			SELECT repository, ?2 FROM run_manifests WHERE run = ?1
+			UNION SELECT repository, ?2 FROM run_blobs WHERE run = ?1
+			ON CONFLICT DO NOTHING`,
+		`INSERT INTO repository_manifests (repository, digest, linked)
+			SELECT r.id, m.digest, ?2 FROM run_manifests m JOIN repositories r ON r.name = m.repository WHERE m.run = ?1
+			ON CONFLICT DO NOTHING`,
+		`INSERT INTO repository_blobs (repository, digest, linked)
+			SELECT r.id, b.digest, ?2 FROM run_blobs b JOIN repositories r ON r.name = b.repository WHERE b.run = ?1
+			ON CONFLICT DO NOTHING`,
+		`INSERT INTO repository_blobs (repository, digest, linked)
+			SELECT DISTINCT r.id, f.digest, ?2 FROM run_manifests m
+			JOIN repositories r ON r.name = m.repository
+			JOIN manifest_refs f ON f.manifest = m.digest
+			JOIN blobs b ON b.digest = f.digest
+			WHERE m.run = ?1
+			ON CONFLICT DO NOTHING`,
+	} {
+		if _, err := tx.ExecContext(ctx, statement, r.id, now); err != nil {
+			return fmt.Errorf("commit run %s: %w", r.id, err)
+		}
+	}
+	return nil
+}
+
+func (r *Run) moveTags(ctx context.Context, tx *sql.Tx) error {
+	type move struct {
+		repository int64
+		name       string
+		digest     digest.Digest
+		held       bool
+	}
+	var moves []move
+	scan := func(rows *sql.Rows) error {
+		var m move
+		err := rows.Scan(&m.repository, &m.name, &m.digest, &m.held)
+		moves = append(moves, m)
+		return err
+	}
+	err := query(ctx, tx, scan, `SELECT r.id, t.name, t.digest, EXISTS (
+			SELECT 1 FROM repository_manifests rm WHERE rm.repository = r.id AND rm.digest = t.digest)
+		FROM run_tags t JOIN repositories r ON r.name = t.repository WHERE t.run = ?`, r.id)
+	if err != nil {
+		return fmt.Errorf("commit run %s: %w", r.id, err)
+	}
+	for _, m := range moves {
+		if !m.held { // somebody deleted it since the tag was staged
+			return &NotFoundError{Kind: "manifest", Name: m.digest.String()}
+		}
+		if err := r.store.moveTag(ctx, tx, m.repository, m.name, m.digest, r.id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// clear drops what was staged, now that it is shown, and marks the run committed.
+func (r *Run) clear(ctx context.Context, tx *sql.Tx) error {
+	for _, statement := range []string{
+		`DELETE FROM run_tags WHERE run = ?1`,
+		`DELETE FROM run_manifests WHERE run = ?1`,
+		`DELETE FROM run_blobs WHERE run = ?1`,
+		`UPDATE runs SET committed = last_seen WHERE id = ?1`, // which touch set just now
+	} {
+		if _, err := tx.ExecContext(ctx, statement, r.id); err != nil {
+			return fmt.Errorf("commit run %s: %w", r.id, err)
+		}
+	}
+	return nil
+}
+
+// Abort forgets the run and the manifests that nothing else has. Its blobs stay until collection, so a
+// run that is begun again soon finds them.
+func (r *Run) Abort(ctx context.Context) error {
+	return r.write(ctx, func(tx *sql.Tx) error { return abort(ctx, tx, r.id) })
+}
+
+func abort(ctx context.Context, tx *sql.Tx, id string) error {
+	var staged []digest.Digest
+	scan := func(rows *sql.Rows) error {
+		var d digest.Digest
+		err := rows.Scan(&d)
+		staged = append(staged, d)
+		return err
+	}
+	if err := query(ctx, tx, scan, `SELECT DISTINCT digest FROM run_manifests WHERE run = ?`, id); err != nil {
+		return fmt.Errorf("abort run %s: %w", id, err)
+	}
+	if _, err := tx.ExecContext(ctx, `DELETE FROM runs WHERE id = ?`, id); err != nil { // and, by cascade, what it staged
+		return fmt.Errorf("abort run %s: %w", id, err)
+	}
+	for _, d := range staged {
+		if err := dropUnheld(ctx, tx, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
