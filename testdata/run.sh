@@ -75,10 +75,15 @@ check_copy() {
 	do_ check "$1" "$(bin/sample-upstream digest --host "$upstream" "$2")" || die "$1 is not what it should be"
 }
 
-# Everything that a systemd would need root for is left out: this writes
-# configuration, CA, certificates and users only.
+# What install does, without what needs a systemd: configuration, CA and
+# certificate, and a user.
 prepare_appliance() {
-	bin/appliance dev-init --quayRoot "$run" --quayHostname "$registry" --initPassword-stdin <"$password_file"
+	bin/appliance prepare --quayRoot "$run" --quayHostname "$registry" || return
+	local init=(add init --role admin)
+	if bin/appliance user list --quayRoot "$run" | grep -q '^init '; then
+		init=(passwd init)
+	fi
+	bin/appliance user "${init[@]}" --quayRoot "$run" --password-stdin <"$password_file"
 }
 
 began=$SECONDS
