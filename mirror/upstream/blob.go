@@ -49,6 +49,7 @@ type blob struct {
 	body     io.ReadCloser // the present connection
 	size     int64         // -1: not known
 	offset   int64         // bytes hashed so far
+	whole    bool          // the registry refuses ranges
 	verifier digest.Digester
 	failures int   // in a row
 	since    int64 // offset at the last failure
@@ -59,14 +60,19 @@ func (b *blob) what() string { return "get blob " + b.digest.String() }
 
 // open connects at offset.
 func (b *blob) open() error {
-	var header http.Header
-	if b.offset > 0 {
-		header = http.Header{"Range": {fmt.Sprintf("bytes=%d-", b.offset)}}
-	}
+	header := b.rangeHeader()
 	url := b.client.url(b.repo, "blobs/"+b.digest.String())
-	resp, err := b.client.get(b.ctx, http.MethodGet, b.repo, b.what(), url, header, http.StatusOK, http.StatusPartialContent)
+	resp, err := b.client.get(b.ctx, http.MethodGet, b.repo, b.what(), url, header, http.StatusOK, http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable)
 	if err != nil {
 		return err
+	}
+	if resp.StatusCode == http.StatusRequestedRangeNotSatisfiable {
+		resp.Body.Close()
+		if header == nil {
+			return b.failed(errors.New("the registry refuses a range that was not asked for"))
+		}
+		b.whole = true
+		return b.open()
 	}
 	if err := b.accept(resp); err != nil {
 		resp.Body.Close()
@@ -74,6 +80,18 @@ func (b *blob) open() error {
 	}
 	b.body = resp.Body
 	return nil
+}
+
+// rangeHeader asks for what is missing. It names the end if it can, since some
+// registries understand no range without.
+func (b *blob) rangeHeader() http.Header {
+	switch {
+	case b.offset == 0 || b.whole:
+		return nil
+	case b.size < 0:
+		return http.Header{"Range": {fmt.Sprintf("bytes=%d-", b.offset)}}
+	}
+	return http.Header{"Range": {fmt.Sprintf("bytes=%d-%d", b.offset, b.size-1)}}
 }
 
 // accept takes an answer whose body continues at offset, or is made to.

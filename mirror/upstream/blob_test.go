@@ -35,7 +35,7 @@ func TestClient_Blob(t *testing.T) {
 	}
 }
 
-// rangeOnly serves the range that was asked for, as the fixture's registry does not.
+// serveRange serves the range that was asked for, of content that the registry has not got.
 func serveRange(w http.ResponseWriter, r *http.Request, content []byte) bool {
 	var start int
 	if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &start); err != nil {
@@ -83,6 +83,40 @@ func TestClient_Blob_resumes(t *testing.T) {
 				return true
 			}
 		}},
+		"where Range is refused": {fault: func(f *fixture) func(http.ResponseWriter, *http.Request, int) bool {
+			return func(w http.ResponseWriter, r *http.Request, nth int) bool {
+				if nth == 1 {
+					sendPart(w, f.layer, 2<<20)
+					cut()
+				}
+				if r.Header.Get("Range") != "" {
+					w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+					return true
+				}
+				return false
+			}
+		}},
+		"where the registry does it by itself": {fault: func(f *fixture) func(http.ResponseWriter, *http.Request, int) bool {
+			return func(w http.ResponseWriter, _ *http.Request, nth int) bool {
+				if nth == 1 {
+					sendPart(w, f.layer, 2<<20)
+					cut()
+				}
+				return false
+			}
+		}},
+		"where no size was told": {fault: func(f *fixture) func(http.ResponseWriter, *http.Request, int) bool {
+			return func(w http.ResponseWriter, r *http.Request, nth int) bool {
+				if nth > 1 {
+					return serveRange(w, r, f.layer)
+				}
+				w.(http.Flusher).Flush()
+				_, _ = w.Write(f.layer[:2<<20])
+				w.(http.Flusher).Flush()
+				cut()
+				return true
+			}
+		}},
 		"after a stall": {stall: 250 * time.Millisecond, fault: func(f *fixture) func(http.ResponseWriter, *http.Request, int) bool {
 			return func(w http.ResponseWriter, r *http.Request, nth int) bool {
 				if nth > 1 {
@@ -124,7 +158,7 @@ func TestClient_Blob_resumes(t *testing.T) {
 		if _, err := readBlob(t.Context(), f.client(t), f.blob); err != nil {
 			t.Fatal(err)
 		}
-		if got := f.ranges(); !slices.Equal(got, []string{"", "bytes=1000-"}) {
+		if got := f.ranges(); !slices.Equal(got, []string{"", fmt.Sprintf("bytes=1000-%d", len(f.layer)-1)}) {
 			t.Errorf("asked for %q", got)
 		}
 	})

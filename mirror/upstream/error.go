@@ -56,7 +56,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // Is lets errors.Is(err, fs.ErrNotExist) ask whether the registry has no such
 // thing. A registry that does not answer /v2/ as one is none of that.
 func (e *Error) Is(target error) bool {
-	if target != fs.ErrNotExist || e.Attempt == attemptLogin {
+	if target != fs.ErrNotExist || e.Attempt == attemptLogin || e.Status < 400 || e.Status >= 500 {
 		return false
 	}
 	switch e.Code {

@@ -152,23 +152,23 @@ func TestKeychain_says_which_file_is_of_no_use(t *testing.T) {
 	secret := base64.StdEncoding.EncodeToString([]byte("s3cret without a colon"))
 	dir := t.TempDir()
 	missing := filepath.Join(dir, "missing.json")
-	for name, file := range map[string]string{
-		"missing":          missing,
-		"empty":            write(t, filepath.Join(dir, "empty.json"), ""),
-		"not JSON":         write(t, filepath.Join(dir, "text.json"), "s3cret"),
-		"another shape":    write(t, filepath.Join(dir, "shape.json"), `{"auths":{"quay.io":{"auth":["`+secret+`"]}}}`),
-		"bad base64":       write(t, filepath.Join(dir, "base64.json"), `{"auths":{"quay.io":{"auth":"s3cret!"}}}`),
-		"no colon":         write(t, filepath.Join(dir, "colon.json"), `{"auths":{"quay.io":{"auth":"`+secret+`"}}}`),
-		"a path as helper": write(t, filepath.Join(dir, "helper.json"), `{"credHelpers":{"quay.io":"../../tmp/x"}}`),
+	for name, test := range map[string]struct{ file, says string }{
+		"missing":          {missing, "no such file"},
+		"empty":            {write(t, filepath.Join(dir, "empty.json"), ""), "malformed JSON"},
+		"not JSON":         {write(t, filepath.Join(dir, "text.json"), "s3cret"), "malformed JSON at byte 1"},
+		"another shape":    {write(t, filepath.Join(dir, "shape.json"), `{"auths":{"quay.io":{"auth":["`+secret+`"]}}}`), "wrong kind"},
+		"bad base64":       {write(t, filepath.Join(dir, "base64.json"), `{"auths":{"quay.io":{"auth":"s3cret!"}}}`), "entry for quay.io"},
+		"no colon":         {write(t, filepath.Join(dir, "colon.json"), `{"auths":{"quay.io":{"auth":"`+secret+`"}}}`), "entry for quay.io"},
+		"a path as helper": {write(t, filepath.Join(dir, "helper.json"), `{"credHelpers":{"quay.io":"../../tmp/x"}}`), "no name of a credential helper"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := repositoryOf(t, "quay.io/a")
-			_, err := Keychain(file).Resolve(r)
+			_, err := Keychain(test.file).Resolve(r)
 			var e *AuthFileError
 			if !errors.As(err, &e) {
 				t.Fatalf("got %v", err)
 			}
-			wantText(t, e.Error(), file)
+			wantText(t, e.Error(), test.file, test.says)
 			wantText(t, e.Hint(), "podman login")
 			if strings.Contains(e.Error(), "s3cret") || strings.Contains(e.Error(), secret) {
 				t.Errorf("%v tells a secret", e)

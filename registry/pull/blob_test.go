@@ -1,0 +1,394 @@
+package pull
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/opencontainers/go-digest"
+)
+
+// halfway sends half of a blob, tells so, and the rest when released.
+func (f *fixture) halfway() (sent chan struct{}, release chan struct{}) {
+	sent, release = make(chan struct{}), make(chan struct{})
+	f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/blobs/") {
+			return false
+		}
+		w.Header().Set("Content-Length", fmt.Sprint(len(f.layer)))
+		_, _ = w.Write(f.layer[:len(f.layer)/2])
+		w.(http.Flusher).Flush()
+		close(sent)
+		select {
+		case <-release:
+			_, _ = w.Write(f.layer[len(f.layer)/2:])
+		case <-r.Context().Done():
+		}
+		return true
+	})
+	return sent, release
+}
+
+func TestPuller_Blob(t *testing.T) {
+	f := newFixture(t)
+	got, err := f.pull(f.blob)
+	if err != nil || !bytes.Equal(got, f.layer) {
+		t.Fatalf("got %d bytes, %v", len(got), err)
+	}
+	f.wantHeld(f.blob, f.layer)
+	f.server.Close()
+	if got, err := f.pull(f.blob); err != nil || !bytes.Equal(got, f.layer) {
+		t.Errorf("held, with the upstream down: %d bytes, %v", len(got), err)
+	}
+}
+
+func TestPuller_Blob_of_no_bytes(t *testing.T) {
+	f := newFixture(t)
+	d := digest.FromString("")
+	f.open(&fakeSource{blob: func(context.Context, digest.Digest) (io.ReadCloser, int64, error) {
+		return io.NopCloser(strings.NewReader("")), 0, nil
+	}})
+	if got, err := f.pull(d); err != nil || len(got) != 0 {
+		t.Errorf("got %d bytes, %v", len(got), err)
+	}
+	f.wantHeld(d, nil)
+}
+
+func TestPuller_Blob_that_is_not_there(t *testing.T) {
+	f := newFixture(t)
+	content := []byte("later")
+	d := digest.FromBytes(content)
+	if _, err := f.pull(d); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("got %v", err)
+	}
+	f.pushBlob(content)
+	if got, err := f.pull(d); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("as soon as it is: got %q, %v", got, err)
+	}
+	f.server.Close()
+	if _, err := f.pull(digest.FromString("x")); err == nil || errors.Is(err, store.ErrNotFound) {
+		t.Errorf("with the upstream down: got %v", err)
+	}
+}
+
+func TestPuller_Blob_that_is_held_elsewhere(t *testing.T) {
+	hold := func(f *fixture) {
+		u, err := f.store.NewUpload(t.Context(), "mine/other")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := u.ReadFrom(bytes.NewReader(f.layer)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := u.Commit(t.Context(), f.blob); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Run("is not fetched if a manifest of the repository names it", func(t *testing.T) {
+		f := newFixture(t)
+		hold(f)
+		f.wantTag(f.manifest)
+		f.server.Close()
+		if got, err := f.pull(f.blob); err != nil || !bytes.Equal(got, f.layer) {
+			t.Errorf("got %d bytes, %v", len(got), err)
+		}
+	})
+	t.Run("is not given away otherwise", func(t *testing.T) {
+		f := newFixture(t)
+		hold(f)
+		f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
+			if !strings.Contains(r.URL.Path, "/blobs/") {
+				return false
+			}
+			http.NotFound(w, r)
+			return true
+		})
+		if _, err := f.pull(f.blob); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("the upstream has not got it for this repository: got %v", err)
+		}
+	})
+}
+
+func TestPuller_Blob_is_fetched_once_and_read_while_it_arrives(t *testing.T) {
+	f := newFixture(t)
+	sent, release := f.halfway()
+	half := int64(len(f.layer) / 2)
+	var begun, all sync.WaitGroup
+	for i := range 8 {
+		begun.Add(1)
+		all.Go(func() {
+			rc, size, err := f.Blob(t.Context(), here, f.blob)
+			if err != nil {
+				begun.Done()
+				t.Error(err)
+				return
+			}
+			defer rc.Close()
+			first := make([]byte, half)
+			_, err = io.ReadFull(rc, first)
+			begun.Done()
+			if err != nil || size != int64(len(f.layer)) {
+				t.Errorf("reader %d, the first half: size %d, %v", i, size, err)
+			}
+			rest, err := io.ReadAll(rc)
+			if err != nil || !bytes.Equal(append(first, rest...), f.layer) {
+				t.Errorf("reader %d: got %d bytes, %v", i, len(first)+len(rest), err)
+			}
+		})
+	}
+	<-sent
+	begun.Wait() // all have the half that is there
+	close(release)
+	all.Wait()
+	if got := f.asked("GET blobs/" + f.blob.String()); got != 1 {
+		t.Errorf("fetched %d times", got)
+	}
+	f.wantHeld(f.blob, f.layer)
+}
+
+func TestPuller_Blob_is_sought_in_while_it_arrives(t *testing.T) {
+	f := newFixture(t)
+	_, release := f.halfway()
+	rc, size, err := f.Blob(t.Context(), here, f.blob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rc.Close()
+	if end, err := rc.Seek(0, io.SeekEnd); err != nil || end != size {
+		t.Errorf("got %d, %v", end, err)
+	}
+	if at, err := rc.Seek(-size+100, io.SeekCurrent); err != nil || at != 100 {
+		t.Errorf("got %d, %v", at, err)
+	}
+	got := make([]byte, 50)
+	if _, err := io.ReadFull(rc, got); err != nil || !bytes.Equal(got, f.layer[100:150]) {
+		t.Errorf("from the half that is there: %v", err)
+	}
+	close(release)
+	if _, err := rc.Seek(-50, io.SeekEnd); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(rc); err != nil || !bytes.Equal(got, f.layer[size-50:]) {
+		t.Errorf("the end: %d bytes, %v", len(got), err)
+	}
+	for _, bad := range []func() (int64, error){
+		func() (int64, error) { return rc.Seek(-1, io.SeekStart) },
+		func() (int64, error) { return rc.Seek(0, 9) },
+	} {
+		if _, err := bad(); err == nil {
+			t.Error("sought outside of it")
+		}
+	}
+}
+
+func TestPuller_Blob_goes_on_without_those_who_leave(t *testing.T) {
+	t.Run("while others read", func(t *testing.T) {
+		f := newFixture(t)
+		_, release := f.halfway()
+		ctx, leave := context.WithCancel(t.Context())
+		goes, _, err := f.Blob(ctx, here, f.blob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stays, _, err := f.Blob(t.Context(), here, f.blob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stays.Close()
+		leave()
+		if _, err := io.ReadAll(goes); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+		goes.Close()
+		if _, err := goes.Read(make([]byte, 1)); err == nil {
+			t.Error("read after Close")
+		}
+		close(release)
+		if got, err := io.ReadAll(stays); err != nil || !bytes.Equal(got, f.layer) {
+			t.Errorf("got %d bytes, %v", len(got), err)
+		}
+	})
+	t.Run("to the end, with nobody left", func(t *testing.T) {
+		f := newFixture(t)
+		_, release := f.halfway()
+		rc, _, err := f.Blob(t.Context(), here, f.blob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rc.Close()
+		close(release)
+		f.fetches.Wait()
+		f.wantHeld(f.blob, f.layer)
+	})
+	t.Run("but not for ever", func(t *testing.T) {
+		f := newFixture(t)
+		f.linger = time.Millisecond
+		_, _ = f.halfway()
+		rc, _, err := f.Blob(t.Context(), here, f.blob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rc.Close()
+		f.fetches.Wait() // which would take for ever
+		if _, err := f.store.StatBlob(t.Context(), here, f.blob); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("got %v", err)
+		}
+		if f.log.count("WARN", f.blob.String()) != 1 {
+			t.Error("told nobody")
+		}
+		f.misbehave(nil)
+		if got, err := f.pull(f.blob); err != nil || !bytes.Equal(got, f.layer) {
+			t.Errorf("who comes after that gets %d bytes, %v", len(got), err)
+		}
+	})
+}
+
+func TestPuller_Blob_that_fails(t *testing.T) {
+	content := bytes.Repeat([]byte("x"), 100_000)
+	d := digest.FromBytes(content)
+	broken := errors.New("the line broke")
+	for name, test := range map[string]struct {
+		body io.Reader
+		size int64
+		err  error // nil: any
+	}{
+		"half way":            {io.MultiReader(bytes.NewReader(content[:50_000]), errorReader{broken}), 100_000, broken},
+		"too short":           {bytes.NewReader(content[:50_000]), 100_000, io.ErrUnexpectedEOF},
+		"too long":            {bytes.NewReader(append(content, 'x')), 100_000, nil},
+		"damaged":             {bytes.NewReader(append([]byte("y"), content[1:]...)), 100_000, nil},
+		"damaged, of no size": {strings.NewReader("y"), -1, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			f.open(&fakeSource{blob: func(context.Context, digest.Digest) (io.ReadCloser, int64, error) {
+				return io.NopCloser(test.body), test.size, nil
+			}})
+			got, err := f.pull(d)
+			if err == nil || errors.Is(err, store.ErrNotFound) || test.err != nil && !errors.Is(err, test.err) {
+				t.Errorf("got %v", err)
+			}
+			if len(got) >= len(content) {
+				t.Error("a wrong blob was handed out whole")
+			}
+			f.fetches.Wait()
+			if _, err := f.store.StatBlob(t.Context(), here, d); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("it is held: %v", err)
+			}
+		})
+	}
+}
+
+type errorReader struct{ err error }
+
+func (r errorReader) Read([]byte) (int, error) { return 0, r.err }
+
+func TestPuller_Blob_of_a_size_that_is_not_told(t *testing.T) {
+	f := newFixture(t)
+	f.open(&fakeSource{blob: func(context.Context, digest.Digest) (io.ReadCloser, int64, error) {
+		return io.NopCloser(bytes.NewReader(f.layer)), -1, nil
+	}})
+	if got, err := f.pull(f.blob); err != nil || !bytes.Equal(got, f.layer) {
+		t.Errorf("got %d bytes, %v", len(got), err)
+	}
+}
+
+func TestPuller_Blob_over_a_bad_line(t *testing.T) {
+	f := newFixture(t)
+	var broken atomic.Bool
+	f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/blobs/") || broken.Swap(true) {
+			return false
+		}
+		w.Header().Set("Content-Length", fmt.Sprint(len(f.layer)))
+		_, _ = w.Write(f.layer[:len(f.layer)/2])
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	})
+	if got, err := f.pull(f.blob); err != nil || !bytes.Equal(got, f.layer) {
+		t.Errorf("got %d bytes, %v", len(got), err)
+	}
+}
+
+func TestPuller_fetches_so_many_at_once(t *testing.T) {
+	f := newFixture(t)
+	contents := map[digest.Digest]string{}
+	for i := range 10 {
+		content := strings.Repeat(fmt.Sprint(i), 100_000)
+		contents[digest.FromString(content)] = content
+	}
+	var now, most atomic.Int32
+	f.open(&fakeSource{blob: func(_ context.Context, d digest.Digest) (io.ReadCloser, int64, error) {
+		n := now.Add(1)
+		for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
+		}
+		return &countedBody{Reader: strings.NewReader(contents[d]), now: &now}, int64(len(contents[d])), nil
+	}}, func(o *Options) { o.Concurrency = 2 })
+	var all sync.WaitGroup
+	for d := range contents {
+		all.Go(func() {
+			if _, err := f.pull(d); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if most.Load() > 2 {
+		t.Errorf("%d at once", most.Load())
+	}
+}
+
+type countedBody struct {
+	io.Reader
+	now *atomic.Int32
+}
+
+func (b *countedBody) Close() error {
+	b.now.Add(-1)
+	return nil
+}
+
+func TestPuller_Close_ends_what_is_under_way(t *testing.T) {
+	f := newFixture(t)
+	_, _ = f.halfway()
+	rc, _, err := f.Blob(t.Context(), here, f.blob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rc.Close()
+	asked := make(chan error)
+	f.misbehave(func(_ http.ResponseWriter, r *http.Request) bool {
+		asked <- nil
+		<-r.Context().Done()
+		return true
+	})
+	waiting := make(chan error)
+	go func() {
+		_, err := f.Manifest(t.Context(), here, "v1")
+		waiting <- err
+	}()
+	<-asked
+	if err := f.Puller.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(rc); err == nil {
+		t.Error("the reader got it whole")
+	}
+	if err := <-waiting; err == nil {
+		t.Error("the other got a manifest")
+	}
+	if _, err := f.Manifest(t.Context(), here, "v1"); !errors.Is(err, errClosed) {
+		t.Errorf("after Close: got %v", err)
+	}
+	if _, _, err := f.Blob(t.Context(), here, f.blob); !errors.Is(err, errClosed) {
+		t.Errorf("after Close: got %v", err)
+	}
+}

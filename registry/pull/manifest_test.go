@@ -1,0 +1,261 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+func TestPuller_Serves(t *testing.T) {
+	p := New(nil, []Route{
+		{Prefix: "hub"},
+		{Prefix: "/quay/", Path: "/mirrors/quay/"},
+		{Prefix: "hub/special", Path: "special"},
+		{Prefix: "one", Path: "org/image"},
+	}, Options{})
+	defer p.Close()
+	for repo, want := range map[string]string{
+		"hub/library/alpine": "library/alpine",
+		"hub/special/image":  "special/image",
+		"hub/specials/image": "specials/image",
+		"quay/org/image":     "mirrors/quay/org/image",
+		"one":                "org/image",
+		"hub":                "",
+		"hubs/library":       "",
+		"other":              "",
+	} {
+		o, ok := p.origin(repo)
+		if o.upstream != want || ok != (want != "") || p.Serves(repo) != ok {
+			t.Errorf("%s: got %q, %v", repo, o.upstream, ok)
+		}
+	}
+	all := New(nil, []Route{{}}, Options{})
+	defer all.Close()
+	if o, ok := all.origin("a/b"); !ok || o.upstream != "a/b" {
+		t.Errorf("the empty prefix: got %q, %v", o.upstream, ok)
+	}
+	for _, ask := range []func() error{
+		func() error { _, err := p.Manifest(t.Context(), "other", "v1"); return err },
+		func() error { _, _, err := p.Blob(t.Context(), "other", digest.FromString("")); return err },
+	} {
+		if err := ask(); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("a repository that is not pulled through: got %v", err)
+		}
+	}
+}
+
+func TestPuller_Manifest_by_digest(t *testing.T) {
+	f := newFixture(t)
+	m, err := f.Manifest(t.Context(), here, f.manifest.String())
+	if err != nil || string(m.Body) != string(f.body) || m.MediaType != ocispec.MediaTypeImageManifest {
+		t.Fatalf("got %+v, %v", m, err)
+	}
+	f.server.Close()
+	if m, err := f.Manifest(t.Context(), here, f.manifest.String()); err != nil || m.Digest != f.manifest {
+		t.Errorf("held, with the upstream down: got %v", err)
+	}
+}
+
+func TestPuller_Manifest_by_tag(t *testing.T) {
+	f := newFixture(t)
+	f.wantTag(f.manifest)
+	if got := f.asked("HEAD manifests/v1"); got != 0 {
+		t.Errorf("%d HEADs for what was not held anyway", got)
+	}
+	before := f.total()
+	f.wantTag(f.manifest)
+	if f.total() != before {
+		t.Error("asked about a tag that is fresh")
+	}
+	t.Run("is asked for when it is not fresh any more", func(t *testing.T) {
+		f.pass(time.Minute)
+		f.wantTag(f.manifest)
+		if heads, gets := f.asked("HEAD manifests/v1"), f.asked("GET manifests/v1"); heads != 1 || gets != 1 {
+			t.Errorf("%d HEADs, %d GETs", heads, gets)
+		}
+		before := f.total()
+		f.wantTag(f.manifest)
+		if f.total() != before {
+			t.Error("asked again at once")
+		}
+	})
+	t.Run("moves with the upstream's", func(t *testing.T) {
+		_, moved := f.pushManifest("v1", []byte("other"))
+		f.wantTag(f.manifest) // fresh
+		f.pass(time.Minute)
+		f.wantTag(moved)
+		before := f.total()
+		f.wantTag(moved)
+		if f.total() != before {
+			t.Error("asked again at once")
+		}
+		t.Run("and back, to what is held", func(t *testing.T) {
+			f.push(http.MethodPut, "manifests/v1", ocispec.MediaTypeImageManifest, f.body)
+			f.pass(time.Minute)
+			f.wantTag(f.manifest)
+		})
+	})
+	t.Run("stays when the upstream has it no more", func(t *testing.T) {
+		f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
+			http.NotFound(w, r)
+			return true
+		})
+		f.pass(time.Minute)
+		f.wantTag(f.manifest)
+		before := f.total()
+		f.wantTag(f.manifest)
+		if f.total() != before {
+			t.Error("asked again at once")
+		}
+	})
+}
+
+func TestPuller_Manifest_with_the_upstream_down(t *testing.T) {
+	for name, fault := range map[string]func(w http.ResponseWriter, r *http.Request) bool{
+		"503":       func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(503); return true },
+		"429":       func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(429); return true },
+		"401":       func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(401); return true },
+		"no answer": func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) },
+		"a new manifest that is damaged": func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method == http.MethodHead && strings.Contains(r.URL.Path, "/manifests/") {
+				w.Header().Set("Docker-Content-Digest", digest.FromString("new").String())
+				w.Header().Set("Content-Type", ocispec.MediaTypeImageManifest)
+				w.Header().Set("Content-Length", "10")
+				return true
+			}
+			if strings.Contains(r.URL.Path, "/manifests/") {
+				_, _ = w.Write([]byte("{}"))
+				return true
+			}
+			return false
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			f.wantTag(f.manifest)
+			f.misbehave(fault)
+			f.pass(time.Minute)
+			f.wantTag(f.manifest)
+			asked := f.total()
+			f.wantTag(f.manifest)
+			if f.total() != asked {
+				t.Error("asked again at once")
+			}
+			f.pass(rest)
+			f.wantTag(f.manifest)
+			if f.total() == asked {
+				t.Error("never asked again")
+			}
+			if got := f.log.count("WARN", "does not answer", here); got != 1 {
+				t.Errorf("told %d times", got)
+			}
+			f.misbehave(nil)
+			f.pass(rest)
+			f.wantTag(f.manifest)
+			if got := f.log.count("answers again", here); got != 1 {
+				t.Errorf("told %d times that it is over", got)
+			}
+		})
+	}
+	t.Run("and nothing held is an error, but not that there is no such image", func(t *testing.T) {
+		f := newFixture(t)
+		f.server.Close()
+		for _, ref := range []string{"v1", f.manifest.String()} {
+			_, err := f.Manifest(t.Context(), here, ref)
+			if err == nil || errors.Is(err, store.ErrNotFound) || !strings.Contains(err.Error(), "connection refused") {
+				t.Errorf("%s: got %v", ref, err)
+			}
+		}
+	})
+}
+
+func TestPuller_Manifest_that_is_not_there(t *testing.T) {
+	f := newFixture(t)
+	for _, ref := range []string{"v9", digest.FromString("x").String()} {
+		if _, err := f.Manifest(t.Context(), here, ref); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("%s: got %v", ref, err)
+		}
+	}
+	t.Run("is found as soon as it is", func(t *testing.T) {
+		_, d := f.pushManifest("v9", []byte("new"))
+		if m, err := f.Manifest(t.Context(), here, "v9"); err != nil || m.Digest != d {
+			t.Errorf("got %s, %v", m.Digest, err)
+		}
+	})
+}
+
+func TestPuller_Manifest_is_fetched_once(t *testing.T) {
+	f := newFixture(t)
+	entered, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	f.misbehave(func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.Contains(r.URL.Path, "/manifests/") {
+			once.Do(func() { close(entered) })
+			<-release
+		}
+		return false
+	})
+	gone, leave := context.WithCancel(t.Context())
+	left := make(chan error)
+	go func() {
+		_, err := f.Manifest(gone, here, "v1")
+		left <- err
+	}()
+	<-entered
+	leave() // who asked first does not wait for it
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			if m, err := f.Manifest(t.Context(), here, "v1"); err != nil || m.Digest != f.manifest {
+				t.Errorf("got %s, %v", m.Digest, err)
+			}
+		})
+	}
+	close(release)
+	all.Wait()
+	if got := f.asked("GET manifests/v1"); got != 1 {
+		t.Errorf("fetched %d times", got)
+	}
+}
+
+func TestPuller_Manifest_that_is_held_waits_so_long_and_no_longer(t *testing.T) {
+	f := newFixture(t)
+	f.wantTag(f.manifest)
+	_, moved := f.pushManifest("v1", []byte("other"))
+	release := make(chan struct{})
+	f.misbehave(func(http.ResponseWriter, *http.Request) bool {
+		<-release
+		return false
+	})
+	f.pass(time.Minute)
+	f.patience = time.Millisecond
+	f.wantTag(f.manifest) // although the upstream has not answered
+	close(release)
+	f.fetches.Wait() // the check goes on
+	f.wantTag(moved)
+}
+
+func TestPuller_Manifest_of_a_source_that_lies(t *testing.T) {
+	f := newFixture(t)
+	want := digest.FromString("x")
+	f.open(&fakeSource{manifest: func(context.Context) (ocispec.Descriptor, []byte, error) {
+		return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: f.manifest}, f.body, nil
+	}})
+	if _, err := f.Manifest(t.Context(), here, want.String()); err == nil || errors.Is(err, store.ErrNotFound) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := f.store.Manifest(t.Context(), here, f.manifest); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("kept what nobody asked for: %v", err)
+	}
+}
