@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -201,7 +202,7 @@ func bytesIn(t *testing.T, dir string) int64 {
 }
 
 func TestRun_pullThrough(t *testing.T) {
-	upstream := httptest.NewServer(ggcr.New())
+	upstream := httptest.NewServer(ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0))))
 	defer upstream.Close()
 	img, err := random.Image(2048, 2)
 	must(t, err)

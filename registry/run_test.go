@@ -251,11 +251,18 @@ func TestRun_openPages(t *testing.T) {
 		"/api/upgrades_info/graph": {http.StatusNotImplemented, `{"kind":"not_built"`},
 		"/nothing":                 {http.StatusNotFound, "nothing at this path"},
 		"/metrics":                 {http.StatusOK, "appliance_build_info"},
-		"/v2/a//b/manifests/x":     {http.StatusUnauthorized, "UNAUTHORIZED"},
+		"/v2/":                     {http.StatusUnauthorized, "UNAUTHORIZED"},
 	} {
 		if code, body := r.get(t, path); code != want.code || !strings.Contains(body, want.body) {
 			t.Errorf("%s answers %d %s", path, code, body)
 		}
+	}
+}
+
+func TestRun_doubledSlash(t *testing.T) {
+	r := start(t)
+	if code, body := r.as(t, "pull", http.MethodGet, "/v2/a//b/manifests/x"); code != http.StatusBadRequest || !strings.Contains(body, "NAME_INVALID") {
+		t.Errorf("answered %d %s", code, body)
 	}
 }
 

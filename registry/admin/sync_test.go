@@ -123,7 +123,7 @@ func TestRun_PutBlob(t *testing.T) {
 		broken := errors.New("upstream broke")
 		desc := blobOf(strings.Repeat("x", 1<<20))
 		err := run.PutBlob(ctx, "a", desc, io.MultiReader(strings.NewReader(strings.Repeat("x", 1<<19)), iotest.ErrReader(broken)))
-		if !errors.Is(err, broken) {
+		if !errors.Is(err, broken) || !strings.HasPrefix(err.Error(), "read blob "+desc.Digest.String()) {
 			t.Errorf("error is %v", err)
 		}
 		nothingLeft(t, f, run, desc)

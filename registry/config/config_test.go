@@ -103,7 +103,7 @@ func TestConfig_Marshal(t *testing.T) {
 		c.GC = config.GC{Interval: 0, GracePeriod: 90 * time.Minute}
 		c.Upstreams = []config.Upstream{
 			{Prefix: "quay.io", URL: "https://quay.io", Freshness: 5 * time.Minute},
-			{Prefix: "a/b", URL: "http://localhost:5000/x/y", CA: "/ca.pem", AuthFile: "/auth.json", Freshness: 0},
+			{Prefix: "a/b", URL: "http://localhost:5000/x/y", CA: "/odd\nname.pem", AuthFile: "/auth.json", Freshness: 0},
 		}
 		first, err := c.Marshal()
 		if err != nil {
