@@ -35,7 +35,7 @@ func (t *target) resolveCertificates() {
 	switch {
 	case ca && caKey:
 		authority, err = tlsgen.LoadCA(t.Host.Path(c.CA), t.Host.Path(c.CAKey))
-	case ca != caKey:
+	case ca != caKey && (ca || leaf || leafKey):
 		t.problem(fmt.Sprintf("of the CA in %s and %s only one file is there", c.CA, c.CAKey),
 			"bring the other one back from a backup, or move both away to have a new CA made, which clients must then be given")
 		return
@@ -44,6 +44,7 @@ func (t *target) resolveCertificates() {
 			fmt.Sprintf("bring the CA back from a backup, or move %s and %s away to have everything made anew", c.Certificate, c.Key))
 		return
 	default:
+		// A key alone is what an interrupted install left: the key is written first, and nothing signed yet.
 		if authority, err = tlsgen.CreateCA("Mirror appliance CA ("+t.cfg.Hostname+")", time.Now()); err == nil {
 			t.certs.caPEM, t.certs.caKey = authority.CertPEM(), authority.KeyPEM()
 		}
@@ -104,8 +105,8 @@ func (t *target) certificateFiles() []certificateFile {
 		return nil
 	}
 	return []certificateFile{
+		{c.CAKey, t.certs.caKey, 0o600}, // before the certificate: see resolveCertificates
 		{c.CA, t.certs.caPEM, 0o644},
-		{c.CAKey, t.certs.caKey, 0o600},
 		{c.Certificate, t.certs.leafPEM, 0o644},
 		{c.Key, t.certs.leafKey, 0o600},
 	}

@@ -3,66 +3,51 @@ package installer
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 )
 
-// freePort: nobody else listens there, on any address, since the socket unit listens on all of them.
-type freePort struct{ port int }
+// freePort: nobody else listens there, on any address, since the socket unit listens on all of them. The
+// kernel's tables are read instead of listening for a moment, which would be seen from outside.
+type freePort struct {
+	host *host.Host
+	port int
+}
 
-func (c freePort) Check(ctx context.Context) []Problem {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", fmt.Sprintf(":%d", c.port))
-	if err == nil {
-		l.Close()
+func (c freePort) Check(context.Context) []Problem {
+	sockets := c.listening()
+	if len(sockets) == 0 {
 		return nil
 	}
-	if errors.Is(err, syscall.EACCES) {
-		return nil // privilegedPort says so
-	}
-	if !errors.Is(err, syscall.EADDRINUSE) {
-		return found(fmt.Sprintf("cannot listen on port %d: %v", c.port, err), "choose another port: --quayHostname HOST:PORT")
-	}
-	holder, remedy := holderOf(c.port)
-	return found(fmt.Sprintf("port %d is in use%s", c.port, holder), remedy)
-}
-
-// holderOf names who listens on a port, as far as this user may see.
-func holderOf(port int) (who, remedy string) {
-	remedy = fmt.Sprintf("stop what listens there (find it with: sudo ss -ltnp 'sport = :%d'), or choose another port: --quayHostname HOST:PORT", port)
-	sockets := listening(port)
-	if len(sockets) == 0 {
-		return "", remedy
-	}
+	what := fmt.Sprintf("port %d is in use", c.port)
+	remedy := fmt.Sprintf("stop what listens there (find it with: sudo ss -ltnp 'sport = :%d'), or choose another port: --quayHostname HOST:PORT", c.port)
 	for inode, uid := range sockets {
-		who = " by a process of user " + host.Local().UserName(uid)
-		if pid, name := processWith(inode); pid != 0 {
-			return fmt.Sprintf(" by %s (process %d)", name, pid),
-				fmt.Sprintf("stop that process (see: systemctl status %d), or choose another port: --quayHostname HOST:PORT", pid)
+		if pid, name := c.processWith(inode); pid != 0 {
+			return found(fmt.Sprintf("%s by %s (process %d)", what, name, pid),
+				fmt.Sprintf("stop that process (see: systemctl status %d), or choose another port: --quayHostname HOST:PORT", pid))
 		}
+		what = fmt.Sprintf("port %d is in use by a process of user %s", c.port, c.host.UserName(uid))
 	}
-	return who, remedy
+	return found(what, remedy)
 }
 
-// listening gives the sockets that listen on a port, with the user of each, from proc_net_tcp(5).
-func listening(port int) map[string]int {
+// listening gives the sockets that listen on the port, with the user of each, from proc_net_tcp(5).
+func (c freePort) listening() map[string]int {
 	sockets := make(map[string]int)
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		content, err := os.ReadFile(table)
+		content, err := c.host.ReadFile(table)
 		if err != nil {
 			continue // no IPv6
 		}
 		for line := range strings.Lines(string(content)) {
 			f := strings.Fields(line)
 			const stateListen = "0A"
-			if len(f) < 10 || f[3] != stateListen || portOf(f[1]) != port {
+			if len(f) < 10 || f[3] != stateListen || portOf(f[1]) != c.port {
 				continue
 			}
 			if uid, err := strconv.Atoi(f[7]); err == nil {
@@ -83,8 +68,8 @@ func portOf(local string) int {
 }
 
 // processWith looks through the open files of those processes that this user may look into.
-func processWith(inode string) (pid int, name string) {
-	fds, err := filepath.Glob("/proc/[0-9]*/fd/*")
+func (c freePort) processWith(inode string) (pid int, name string) {
+	fds, err := filepath.Glob(c.host.Path("/proc") + "/[0-9]*/fd/*")
 	if err != nil {
 		return 0, ""
 	}

@@ -62,7 +62,7 @@ func (t *target) checks() []check {
 		databaseContent{t.Host, t.databaseDir()},
 	)
 	if !t.running {
-		checks = append(checks, freePort{t.cfg.Port})
+		checks = append(checks, freePort{t.Host, t.cfg.Port})
 	}
 	return append(checks, t.placeChecks()...)
 }

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
@@ -18,7 +17,7 @@ import (
 // nothing.
 type record struct {
 	Version   int      `json:"version"`
-	Created   []string `json:"createdDirectories"` // were not there before, outermost first
+	Created   []string `json:"createdDirectories"` // were not there before
 	User      bool     `json:"createdUser"`        // the system user was not there before
 	Lingering bool     `json:"enabledLingering"`   // was off before
 	Binary    string   `json:"binary"`
@@ -62,12 +61,14 @@ func (r *record) merge(earlier *record) {
 			r.Created = append(r.Created, dir)
 		}
 	}
-	slices.SortStableFunc(r.Created, func(a, b string) int { return strings.Count(a, "/") - strings.Count(b, "/") })
 	r.User = r.User || earlier.User
 	r.Lingering = r.Lingering || earlier.Lingering
 }
 
+// marshal always gives the same bytes for the same facts, in whatever order they became known.
 func (r *record) marshal() []byte {
+	slices.Sort(r.Created) // a directory comes before what is in it
+	r.Created = slices.Compact(r.Created)
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		panic(err) // strings and booleans

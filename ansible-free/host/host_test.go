@@ -1,0 +1,440 @@
+package host_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mirror-appliance/appliance/ansible-free/host"
+)
+
+// step is what all steps are; the installer declares the like.
+type step interface {
+	String() string
+	Apply(ctx context.Context) (bool, error)
+	Undo(ctx context.Context) error
+}
+
+// newHost is a host whose root is a temporary directory, and on which the users root and appliance are the
+// user that runs the test.
+func newHost(t *testing.T) (*host.Host, string) {
+	t.Helper()
+	root := t.TempDir()
+	if err := os.Chmod(root, 0o755); err != nil { // whatever the umask
+		t.Fatal(err)
+	}
+	write(t, root, "etc/passwd", fmt.Sprintf("root:x:%d:%d:root:/root:/bin/sh\nappliance:x:%[1]d:%[2]d::/:/sbin/nologin\nalice:x:1000:1000::/home/alice:/bin/sh\n", os.Getuid(), os.Getgid()))
+	return host.Under(root, func(context.Context, string, ...string) ([]byte, error) {
+		return nil, exec.ErrNotFound
+	}), root
+}
+
+func write(t *testing.T, root, path, content string) {
+	t.Helper()
+	name := filepath.Join(root, path)
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// snapshot is everything below root: type, mode, owner, and content or target.
+func snapshot(t *testing.T, root string) map[string]string {
+	t.Helper()
+	tree := make(map[string]string)
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		fi, err := d.Info()
+		if err != nil {
+			return err
+		}
+		what := fi.Mode().String()
+		switch {
+		case fi.Mode().IsRegular():
+			content, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			what += fmt.Sprintf(" %x", sha256.Sum256(content))
+		case fi.Mode()&fs.ModeSymlink != 0:
+			target, err := os.Readlink(path)
+			if err != nil {
+				return err
+			}
+			what += " -> " + target
+		}
+		tree[strings.TrimPrefix(path, root)] = what
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tree
+}
+
+func same(t *testing.T, what string, got, want map[string]string) {
+	t.Helper()
+	if maps.Equal(got, want) {
+		return
+	}
+	for path := range want {
+		if got[path] != want[path] {
+			t.Errorf("%s: %s is %q, want %q", what, path, got[path], want[path])
+		}
+	}
+	for path := range got {
+		if _, ok := want[path]; !ok {
+			t.Errorf("%s: %s was not there before", what, path)
+		}
+	}
+}
+
+// TestSteps holds for every step what makes it one: it changes something once, nothing the second time, and
+// Undo of the first brings back what was there, to the letter.
+func TestSteps(t *testing.T) {
+	binary := filepath.Join(t.TempDir(), "new")
+	if err := os.WriteFile(binary, []byte("new program"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name   string
+		setUp  func(t *testing.T, root string)
+		step   func(h *host.Host) step
+		after  string // a path below root that is there afterwards
+		gone   string // a path that is not
+		keeps  bool   // Undo is known not to bring everything back
+		noop   bool   // nothing to do, even the first time
+		refuse bool   // Apply fails and changes nothing
+	}{
+		{name: "a directory is made", step: func(h *host.Host) step {
+			return &host.Dir{Host: h, Path: "/srv", Mode: 0o750, Owner: "appliance"}
+		}, after: "srv"},
+		{name: "a directory gets its mode", setUp: func(t *testing.T, root string) { write(t, root, "srv/x", "") }, step: func(h *host.Host) step {
+			return &host.Dir{Host: h, Path: "/srv", Mode: 0o700}
+		}},
+		{name: "a directory that is to be kept keeps its mode", setUp: func(t *testing.T, root string) { write(t, root, "srv/x", "") }, step: func(h *host.Host) step {
+			return &host.Dir{Host: h, Path: "/srv", Mode: 0o700, Keep: true}
+		}, noop: true},
+		{name: "a directory behind a link is taken for one", setUp: func(t *testing.T, root string) {
+			write(t, root, "data/x", "")
+			link(t, root, "data", "srv")
+		}, step: func(h *host.Host) step { return &host.Dir{Host: h, Path: "/srv", Mode: 0o700} }},
+		{name: "a file where the directory should be is refused", setUp: func(t *testing.T, root string) { write(t, root, "srv", "") }, step: func(h *host.Host) step {
+			return &host.Dir{Host: h, Path: "/srv", Mode: 0o700}
+		}, refuse: true},
+		{name: "a file is written", step: func(h *host.Host) step {
+			return &host.File{Host: h, Path: "/etc/a", Content: []byte("a"), Mode: 0o640, Owner: "root"}
+		}, after: "etc/a"},
+		{name: "a file is replaced", setUp: func(t *testing.T, root string) { write(t, root, "etc/a", "before") }, step: func(h *host.Host) step {
+			return &host.File{Host: h, Path: "/etc/a", Content: []byte("a"), Mode: 0o600}
+		}},
+		{name: "a file only gets its mode", setUp: func(t *testing.T, root string) { write(t, root, "etc/a", "a") }, step: func(h *host.Host) step {
+			return &host.File{Host: h, Path: "/etc/a", Content: []byte("a"), Mode: 0o600}
+		}},
+		{name: "a link in place of the file is refused", setUp: func(t *testing.T, root string) { link(t, root, "/dev/null", "etc/a") }, step: func(h *host.Host) step {
+			return &host.File{Host: h, Path: "/etc/a", Content: []byte("a"), Mode: 0o600}
+		}, refuse: true},
+		{name: "a file of an unknown user is refused", step: func(h *host.Host) step {
+			return &host.File{Host: h, Path: "/etc/a", Content: []byte("a"), Mode: 0o600, Owner: "nobody-here"}
+		}, refuse: true},
+		{name: "a file gets its mode whatever it holds", setUp: func(t *testing.T, root string) { write(t, root, "etc/a", "b") }, step: func(h *host.Host) step {
+			return &host.Attr{Host: h, Path: "/etc/a", Mode: 0o600, Owner: "appliance"}
+		}},
+		{name: "a program is copied", step: func(h *host.Host) step {
+			return &host.Binary{Host: h, Source: binary, Path: "/etc/app"}
+		}, after: "etc/app"},
+		{name: "a program is replaced", setUp: func(t *testing.T, root string) { write(t, root, "etc/app", "old program") }, step: func(h *host.Host) step {
+			return &host.Binary{Host: h, Source: binary, Path: "/etc/app"}
+		}},
+		{name: "a program that has lost its mode is replaced", setUp: func(t *testing.T, root string) { write(t, root, "etc/app", "new program") }, step: func(h *host.Host) step {
+			return &host.Binary{Host: h, Source: binary, Path: "/etc/app"}
+		}},
+		{name: "a file is removed", setUp: func(t *testing.T, root string) { write(t, root, "etc/a", "a") }, step: func(h *host.Host) step {
+			return &host.Remove{Host: h, Path: "/etc/a"}
+		}, gone: "etc/a"},
+		{name: "a link is removed, and not what it leads to", setUp: func(t *testing.T, root string) {
+			write(t, root, "etc/a", "a")
+			link(t, root, "a", "etc/b")
+		}, step: func(h *host.Host) step { return &host.Remove{Host: h, Path: "/etc/b"} }, gone: "etc/b", after: "etc/a"},
+		{name: "what a killed write left is removed", setUp: func(t *testing.T, root string) {
+			write(t, root, "etc/.a[1].tmp-ABCDEFGH", "half")
+		}, step: func(h *host.Host) step { return &host.Remove{Host: h, Path: "/etc/a[1]"} }, gone: "etc/.a[1].tmp-ABCDEFGH", keeps: true},
+		{name: "an absent file needs no removal", step: func(h *host.Host) step {
+			return &host.Remove{Host: h, Path: "/etc/a/b"}
+		}, noop: true},
+		{name: "a tree is removed", setUp: func(t *testing.T, root string) { write(t, root, "srv/quay/a/b", "") }, step: func(h *host.Host) step {
+			return &host.RemoveTree{Host: h, Path: "/srv/quay"}
+		}, gone: "srv/quay", after: "srv", keeps: true},
+		{name: "a tree is removed except for a name", setUp: func(t *testing.T, root string) {
+			write(t, root, "srv/quay/a/b", "")
+			write(t, root, "srv/quay/keep", "")
+		}, step: func(h *host.Host) step {
+			return &host.RemoveTree{Host: h, Path: "/srv/quay", Except: "keep"}
+		}, gone: "srv/quay/a", after: "srv/quay/keep", keeps: true},
+		{name: "links in a tree are not followed", setUp: func(t *testing.T, root string) {
+			write(t, root, "data/precious", "")
+			link(t, root, filepath.Join(root, "data"), "srv/quay/out")
+			link(t, root, "../../data", "srv/quay/out2")
+		}, step: func(h *host.Host) step {
+			return &host.RemoveTree{Host: h, Path: "/srv/quay"}
+		}, gone: "srv/quay", after: "data/precious", keeps: true},
+		{name: "a link in place of the tree is removed alone", setUp: func(t *testing.T, root string) {
+			write(t, root, "data/precious", "")
+			link(t, root, "../data", "srv/quay")
+		}, step: func(h *host.Host) step {
+			return &host.RemoveTree{Host: h, Path: "/srv/quay"}
+		}, gone: "srv/quay", after: "data/precious", keeps: true},
+		{name: "a home directory is not removed", setUp: func(t *testing.T, root string) { write(t, root, "home/alice/x", "") }, step: func(h *host.Host) step {
+			return &host.RemoveTree{Host: h, Path: "/home/alice"}
+		}, refuse: true},
+		{name: "a directory above a home is not removed", setUp: func(t *testing.T, root string) { write(t, root, "home/alice/x", "") }, step: func(h *host.Host) step {
+			return &host.RemoveTree{Host: h, Path: "/home/alice/.."}
+		}, refuse: true},
+		{name: "the root is not removed", step: func(h *host.Host) step { return &host.RemoveTree{Host: h, Path: "/"} }, refuse: true},
+		{name: "a directory of the system is not removed", step: func(h *host.Host) step { return &host.RemoveTree{Host: h, Path: "/etc"} }, refuse: true},
+		{name: "an empty directory is removed", setUp: func(t *testing.T, root string) {
+			write(t, root, "srv/x", "")
+			if err := os.Mkdir(filepath.Join(root, "srv/empty"), 0o710); err != nil {
+				t.Fatal(err)
+			}
+		}, step: func(h *host.Host) step { return &host.Prune{Host: h, Path: "/srv/empty"} }, gone: "srv/empty"},
+		{name: "a directory that holds something stays", setUp: func(t *testing.T, root string) { write(t, root, "srv/x", "") }, step: func(h *host.Host) step {
+			return &host.Prune{Host: h, Path: "/srv"}
+		}, noop: true},
+		{name: "an existing user is not created", step: func(h *host.Host) step {
+			return &host.SystemUser{Host: h, Name: "appliance", File: "/etc/sysusers.d/appliance.conf"}
+		}, noop: true},
+		{name: "without systemd-sysusers a user is refused", step: func(h *host.Host) step {
+			return &host.SystemUser{Host: h, Name: "other", File: "/etc/sysusers.d/appliance.conf"}
+		}, refuse: true},
+		{name: "without userdel a user stays", step: func(h *host.Host) step { return &host.RemoveUser{Host: h, Name: "appliance"} }, noop: true},
+		{name: "a tree that belongs to its user is left alone", setUp: func(t *testing.T, root string) { write(t, root, "srv/x", "") }, step: func(h *host.Host) step {
+			return &host.Own{Host: h, Path: "/srv", User: "appliance"}
+		}, noop: true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			h, root := newHost(t)
+			if tt.setUp != nil {
+				tt.setUp(t, root)
+			}
+			before := snapshot(t, root)
+			s := tt.step(h)
+			if s.String() == "" {
+				t.Error("the step does not say what it does")
+			}
+			changed, err := s.Apply(t.Context())
+			if tt.refuse {
+				if err == nil {
+					t.Fatal("Apply has done it")
+				}
+				same(t, "after a refusal", snapshot(t, root), before)
+				return
+			}
+			if err != nil || changed == tt.noop {
+				t.Fatalf("Apply: changed %v, %v", changed, err)
+			}
+			after := snapshot(t, root)
+			if tt.noop {
+				same(t, "after nothing was to do", after, before)
+			}
+			if _, ok := after["/"+tt.after]; tt.after != "" && !ok {
+				t.Errorf("%s is not there", tt.after)
+			}
+			if _, ok := after["/"+tt.gone]; tt.gone != "" && ok {
+				t.Errorf("%s is still there", tt.gone)
+			}
+			if changed, err := tt.step(h).Apply(t.Context()); changed || err != nil {
+				t.Errorf("Apply again: changed %v, %v", changed, err)
+			}
+			same(t, "after Apply again", snapshot(t, root), after)
+			if err := s.Undo(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if !tt.keeps {
+				same(t, "after Undo", snapshot(t, root), before)
+			}
+		})
+	}
+}
+
+func link(t *testing.T, root, target, path string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(filepath.Join(root, path)), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(target, filepath.Join(root, path)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What came into a directory after it was made goes only if the directory was ours alone.
+func TestDir_Undo(t *testing.T) {
+	for _, whole := range []bool{false, true} {
+		t.Run(fmt.Sprintf("whole %v", whole), func(t *testing.T) {
+			h, root := newHost(t)
+			s := &host.Dir{Host: h, Path: "/opt", Mode: 0o755}
+			inner := &host.Dir{Host: h, Path: "/opt/quay", Mode: 0o755, Whole: whole}
+			for _, s := range []step{s, inner} {
+				if _, err := s.Apply(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			write(t, root, "opt/quay/blob", "later")
+			if err := inner.Undo(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if _, ok := snapshot(t, root)["/opt/quay/blob"]; ok == whole {
+				t.Errorf("what came later is there: %v", ok)
+			}
+		})
+	}
+}
+
+// The previous file is held open, not copied: Undo needs nothing from the disk that a crash would leave.
+func TestFile_UndoAfterNameWasTaken(t *testing.T) {
+	h, root := newHost(t)
+	write(t, root, "etc/a", "before")
+	before := snapshot(t, root)
+	s := &host.File{Host: h, Path: "/etc/a", Content: []byte("after"), Mode: 0o600}
+	if _, err := s.Apply(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := h.Names("/etc"); err != nil || len(names) != 2 {
+		t.Errorf("beside the file are %v, %v", names, err)
+	}
+	if err := os.Remove(filepath.Join(root, "etc/a")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Undo(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "after Undo", snapshot(t, root), before)
+}
+
+// A write that fails leaves the old file and nothing beside it.
+func TestHost_WriteFails(t *testing.T) {
+	h, root := newHost(t)
+	write(t, root, "etc/a", "before")
+	before := snapshot(t, root)
+	broken := errors.New("source broke")
+	if err := h.Write("/etc/a", failingReader{broken}, 0o600, host.AsIs()); !errors.Is(err, broken) {
+		t.Errorf("Write: %v", err)
+	}
+	same(t, "after a failed write", snapshot(t, root), before)
+}
+
+type failingReader struct{ err error }
+
+func (r failingReader) Read([]byte) (int, error) { return 0, r.err }
+
+func TestRemoveTree_StopsWithItsContext(t *testing.T) {
+	h, root := newHost(t)
+	write(t, root, "srv/quay/a", "")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := h.RemoveTree(ctx, "/srv/quay"); !errors.Is(err, context.Canceled) {
+		t.Errorf("RemoveTree: %v", err)
+	}
+}
+
+// systemd-sysusers and userdel are stood in for by a host on which they edit the passwd file.
+func TestSystemUser(t *testing.T) {
+	root := t.TempDir()
+	write(t, root, "etc/passwd", "root:x:0:0::/root:/bin/sh\n")
+	write(t, root, "etc/group", "root:x:0:\nappliance:x:990:\n")
+	before := snapshot(t, root)
+	var ran []string
+	h := host.Under(root, func(_ context.Context, name string, args ...string) ([]byte, error) {
+		ran = append(ran, strings.Join(append([]string{name}, args...), " "))
+		switch name {
+		case "systemd-sysusers":
+			write(t, root, "etc/passwd", "root:x:0:0::/root:/bin/sh\nappliance:x:990:990::/:/sbin/nologin\n")
+		case "userdel":
+			write(t, root, "etc/passwd", "root:x:0:0::/root:/bin/sh\n")
+		}
+		return nil, nil
+	})
+	s := &host.SystemUser{Host: h, Name: "appliance", File: "/etc/sysusers.d/appliance.conf"}
+	if changed, err := s.Apply(t.Context()); !changed || err != nil {
+		t.Fatalf("Apply: %v, %v", changed, err)
+	}
+	if owner, err := h.User("appliance"); err != nil || owner.UID != 990 {
+		t.Errorf("User: %v, %v", owner, err)
+	}
+	if err := s.Undo(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "after Undo", snapshot(t, root), before)
+	want := "systemd-sysusers " + root + "/etc/sysusers.d/appliance.conf, userdel appliance, groupdel appliance"
+	if got := strings.Join(ran, ", "); got != want {
+		t.Errorf("ran %s, want %s", got, want)
+	}
+}
+
+func TestOwn(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	h, root := newHost(t)
+	write(t, root, "etc/passwd", "root:x:0:0::/root:/bin/sh\nappliance:x:990:991::/:/sbin/nologin\n")
+	write(t, root, "srv/quay/a/b", "")
+	write(t, root, "srv/other", "")
+	link(t, root, "../other", "srv/quay/out")
+	s := &host.Own{Host: h, Path: "/srv/quay", User: "appliance"}
+	if changed, err := s.Apply(t.Context()); !changed || err != nil {
+		t.Fatalf("Apply: %v, %v", changed, err)
+	}
+	for path, want := range map[string]int{"/srv/quay": 990, "/srv/quay/a/b": 990, "/srv/quay/out": 990, "/srv/other": 0} {
+		if info, err := h.Stat(path); err != nil || info.Owner.UID != want {
+			t.Errorf("%s belongs to %d, %v; want %d", path, info.Owner.UID, err, want)
+		}
+	}
+	if err := s.Undo(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/srv/quay", "/srv/quay/a/b", "/srv/quay/out"} {
+		if info, err := h.Stat(path); err != nil || info.Owner.UID != 0 {
+			t.Errorf("after Undo %s belongs to %d, %v", path, info.Owner.UID, err)
+		}
+	}
+}
+
+func TestHost_Missing(t *testing.T) {
+	h, root := newHost(t)
+	write(t, root, "opt/x", "")
+	got, err := h.Missing("/opt/a/b/")
+	if err != nil || strings.Join(got, " ") != "/opt/a /opt/a/b" {
+		t.Errorf("Missing: %v, %v", got, err)
+	}
+	if got, err := h.Missing("/opt"); err != nil || len(got) != 0 {
+		t.Errorf("Missing of what is there: %v, %v", got, err)
+	}
+}
+
+func TestHost_Closed(t *testing.T) {
+	h, root := newHost(t)
+	write(t, root, "root/quay/x", "")
+	if err := os.Chmod(filepath.Join(root, "root"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	stranger := host.Owner{UID: os.Getuid() + 1, GID: os.Getgid() + 1}
+	if got, err := h.Closed("/root/quay/new/dir", stranger); err != nil || strings.Join(got, " ") != "/root" {
+		t.Errorf("Closed to a stranger: %v, %v", got, err)
+	}
+	if got, err := h.Closed("/root/quay", host.Owner{UID: os.Getuid(), GID: os.Getgid()}); err != nil || len(got) != 0 {
+		t.Errorf("Closed to the owner: %v, %v", got, err)
+	}
+}

@@ -1,0 +1,40 @@
+package installer
+
+import (
+	"context"
+)
+
+// PlanPrepare is the part of an install that needs neither systemd nor rights: directories, CA, certificate and
+// config.yaml, all of them the caller's own. It is for a registry that something else runs, such as a
+// development machine: `appliance serve --quayRoot DIR`. No users are made.
+func PlanPrepare(ctx context.Context, r Request, d Deps) (*Plan, error) {
+	r.User = true
+	d, err := d.complete(r.User)
+	if err != nil {
+		return nil, err
+	}
+	t := &target{Deps: d, Request: r}
+	if t.resolveRoot() {
+		t.resolveConfig()
+	}
+	problems := t.problems
+	if t.cfg != nil {
+		t.resolveCertificates()
+		problems = append(t.problems, hostnameSyntax{t.cfg.Hostname}.Check(ctx)...)
+	}
+	if len(problems) > 0 {
+		return nil, &PreflightError{Problems: problems}
+	}
+	plan := &Plan{undo: true, result: Result{Address: t.cfg.Address(), QuayRoot: t.QuayRoot}}
+	b := &builder{target: t, plan: plan, record: t.newRecord(), made: make(map[string]bool)}
+	for _, step := range []func() error{
+		func() error { return b.directory(t.QuayRoot, 0o755, b.admin, keep) },
+		b.directories,
+		b.files,
+	} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	return plan, nil
+}
