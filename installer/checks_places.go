@@ -31,11 +31,21 @@ func (c place) Check(ctx context.Context) []Problem {
 				"choose a lasting directory, such as /opt/quay-install")
 		}
 	}
-	if err := c.host.Removable(c.path); err != nil {
-		return found(fmt.Sprintf("%s %s cannot be used: %v", c.name, c.path, err),
-			"choose a directory of its own below it, such as "+filepath.Join(c.path, "quay-install"))
+	var protected *host.ProtectedError
+	if err := c.host.Removable(c.path); errors.As(err, &protected) {
+		return found(fmt.Sprintf("%s %s cannot be used: it is %s", c.name, c.path, protected.Why), c.better())
+	} else if err != nil {
+		return found(fmt.Sprintf("%s %s cannot be used: %v", c.name, c.path, err), "choose another directory")
 	}
 	return writable{c}.Check(ctx)
+}
+
+// better is a remedy for a directory that others share.
+func (c place) better() string {
+	if host.InSystemDir(c.path) || c.path == "/" {
+		return "choose a directory that is not the operating system's, such as /opt/quay-install"
+	}
+	return "choose a directory of its own below it, such as " + filepath.Join(c.path, "quay-install")
 }
 
 // existing is the innermost directory on the way to path that is there, and why it cannot be told.
@@ -46,7 +56,9 @@ func (c place) existing() (string, error) {
 		case err == nil && info.Mode.IsDir():
 			return p, nil
 		case err == nil:
-			return "", fmt.Errorf("%s is a file, not a directory", p)
+			return "", fmt.Errorf("%s is not a directory", p)
+		case errors.Is(err, unix.ENOTDIR):
+			continue // a parent of it is the one to name
 		case !errors.Is(err, fs.ErrNotExist) || p == filepath.Dir(p):
 			return "", err
 		}
@@ -151,10 +163,7 @@ func (c space) Check(context.Context) []Problem {
 
 // passable: the service's user can get to the directory. Under /root and /home the unit binds it into place,
 // so that nobody's home has to be opened; elsewhere the directories above have to let it through.
-type passable struct {
-	host *host.Host
-	path string
-}
+type passable struct{ place }
 
 func (c passable) Check(context.Context) []Problem {
 	if within(c.path, "/root") || within(c.path, "/home") {
@@ -165,11 +174,8 @@ func (c passable) Check(context.Context) []Problem {
 		user = host.Owner{UID: 65533, GID: 65533} // it will be a stranger to every directory
 	}
 	closed, err := c.host.Closed(c.path, user)
-	if err != nil {
-		return found(fmt.Sprintf("%s cannot be reached: %v", c.path, err), "choose another directory")
-	}
-	if len(closed) == 0 {
-		return nil
+	if err != nil || len(closed) == 0 {
+		return nil // an error is place's to tell
 	}
 	return found(fmt.Sprintf("the service's user may not pass through %s to %s", closed[0], c.path),
 		fmt.Sprintf("allow it: sudo chmod o+x %s; or choose a directory elsewhere, such as /opt/quay-install", strings.Join(closed, " ")))

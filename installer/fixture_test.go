@@ -313,7 +313,9 @@ func (f *fakeSystemd) Start(_ context.Context, units ...string) error {
 	return nil
 }
 
-func (f *fakeSystemd) Restart(ctx context.Context, units ...string) error { return f.Start(ctx, units...) }
+func (f *fakeSystemd) Restart(ctx context.Context, units ...string) error {
+	return f.Start(ctx, units...)
+}
 
 func (f *fakeSystemd) Stop(_ context.Context, units ...string) error {
 	for _, u := range units {
@@ -350,4 +352,6 @@ func (r resolverFunc) LookupNetIP(_ context.Context, _, name string) ([]netip.Ad
 	return r(name)
 }
 
-func notFound(name string) error { return &net.DNSError{Err: "no such host", Name: name, IsNotFound: true} }
+func notFound(name string) error {
+	return &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
+}

@@ -154,7 +154,11 @@ func TestInstall_ElsewhereAndGivenPassword(t *testing.T) {
 		t.Errorf("Find: %+v, %v", found, err)
 	}
 	before := b.snapshot()
-	if again := func() Result { r.InitPassword = "correct-horse"; res, _ := b.plan(r).Apply(t.Context(), nil); return res }(); again.Changed || again.InitPassword != "correct-horse" {
+	if again := func() Result {
+		r.InitPassword = "correct-horse"
+		res, _ := b.plan(r).Apply(t.Context(), nil)
+		return res
+	}(); again.Changed || again.InitPassword != "correct-horse" {
 		t.Errorf("again: %+v", again)
 	}
 	same(t, "after the second install", b.snapshot(), before)

@@ -83,9 +83,11 @@ func (t *target) placeChecks() []check {
 	units := place{t.Host, "the unit directory", t.unitDir(t.User)}
 
 	checks := []check{root, owners{root}}
+	reached := []place{root}
 	for _, p := range []place{storage, database} {
 		if !within(p.path, t.QuayRoot) {
 			checks = append(checks, p, owners{p})
+			reached = append(reached, p)
 		}
 	}
 	checks = append(checks, writable{binary}, executes{binary}, writable{units}, localDisk{database})
@@ -93,7 +95,9 @@ func (t *target) placeChecks() []check {
 		checks = append(checks, space{storage, storageSpace}, space{database, databaseSpace}, space{binary, binarySpace})
 	}
 	if !t.User {
-		checks = append(checks, passable{t.Host, t.QuayRoot}, passable{t.Host, t.cfg.Storage}, passable{t.Host, t.databaseDir()})
+		for _, p := range reached {
+			checks = append(checks, passable{p})
+		}
 	}
 	return checks
 }

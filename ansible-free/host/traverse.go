@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"syscall"
 )
 
 // Closed lists the existing directories above path that user may not pass through, innermost first. It
@@ -12,10 +13,10 @@ func (h *Host) Closed(path string, user Owner) ([]string, error) {
 	var closed []string
 	for dir := filepath.Dir(filepath.Clean(path)); ; dir = filepath.Dir(dir) {
 		info, err := h.StatTarget(dir)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
 			return nil, err
 		}
-		if err == nil && !info.searchable(user) {
+		if err == nil && info.Mode.IsDir() && !info.searchable(user) {
 			closed = append(closed, dir)
 		}
 		if dir == filepath.Dir(dir) {

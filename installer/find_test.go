@@ -1,0 +1,35 @@
+package installer
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/mirror-appliance/appliance/systemd"
+)
+
+// Find understands whatever systemd's room writes, odd paths and all.
+func TestFind(t *testing.T) {
+	for _, root := range []string{"/root/quay-install", "/opt/my quay", `/opt/100% "q" 'r' $HOME \x20/quay`} {
+		b := newBox(t, false)
+		conf := root + "/quay-config/config.yaml"
+		b.write("etc/systemd/system/appliance.service", string(systemd.ServiceUnit(systemd.ServiceOptions{
+			Binary: "/opt/a b/app%", Config: conf, DataDirs: []string{root},
+		})))
+		found, err := Find(b.deps, false)
+		if err != nil {
+			t.Errorf("Find %s: %v", root, err)
+			continue
+		}
+		if found.QuayRoot != root || found.Config != conf || found.Binary != "/opt/a b/app%" {
+			t.Errorf("Find: %+v, want %s", found, root)
+		}
+	}
+}
+
+func TestFind_Nothing(t *testing.T) {
+	b := newBox(t, true)
+	var none *NotInstalledError
+	if _, err := Find(b.deps, true); !errors.As(err, &none) || none.Unit != "/home/alice/.config/systemd/user/appliance.service" || none.Hint() == "" {
+		t.Errorf("Find: %v", err)
+	}
+}

@@ -1,0 +1,212 @@
+package installer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mirror-appliance/appliance/ansible-free/host"
+	"github.com/mirror-appliance/appliance/systemd"
+)
+
+// TestPreflight spoils one precondition after the other: each gives one problem that names what is wrong
+// and says what to do, and nothing is written.
+func TestPreflight(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		user   bool
+		spoil  func(b *box, r *Request)
+		what   string // a part of the problem
+		remedy string // a part of the remedy
+	}{
+		{"no systemd", false, func(b *box, r *Request) { os.RemoveAll(b.path("run/systemd")) }, "systemd is not running", "appliance serve"},
+		{"no manager of the user", true, func(b *box, r *Request) {
+			b.deps.Connect = func(context.Context, bool) (ServiceManager, error) {
+				return nil, &systemd.UnavailableError{Problem: "no manager of this user", Remedy: "log in with ssh"}
+			}
+		}, "no manager of this user", "log in with ssh"},
+		{"no rights", false, func(b *box, r *Request) { b.deps.Geteuid = func() int { return 1000 } }, "only be installed by root", "sudo"},
+		{"no program", false, func(b *box, r *Request) { r.Binary = b.path("etc/passwd") }, "no executable", "whole path"},
+		{"an IP as hostname", false, func(b *box, r *Request) { r.Hostname = "192.0.2.1" }, "is an IP address", "--quayHostname"},
+		{"an IPv6 address as hostname", false, func(b *box, r *Request) { r.Hostname = "[2001:db8::1]" }, "is an IP address", "--quayHostname"},
+		{"something like an IP as hostname", false, func(b *box, r *Request) { r.Hostname = "192.0.2.256" }, "is not a DNS name", "--quayHostname"},
+		{"an underscore in the hostname", false, func(b *box, r *Request) { r.Hostname = "my_host.example.com" }, "my_host.example.com", "--quayHostname"},
+		{"a hyphen at the end of a label", false, func(b *box, r *Request) { r.Hostname = "host-.example.com" }, "is not a DNS name", "--quayHostname"},
+		{"a label that is too long", false, func(b *box, r *Request) { r.Hostname = strings.Repeat("a", 64) + ".example.com" }, "is not a DNS name", "--quayHostname"},
+		{"a hostname that does not resolve", false, func(b *box, r *Request) {
+			b.deps.Resolver = resolverFunc(func(name string) ([]netip.Addr, error) { return nil, notFound(name) })
+		}, "registry.example.com does not resolve: no such host", "registry.example.com' | sudo tee -a /etc/hosts"},
+		{"a privileged port of a user", true, func(b *box, r *Request) { r.Port = 443 }, "port 443", "ip_unprivileged_port_start=443"},
+		{"a port that is none", false, func(b *box, r *Request) { r.Port = 65536 }, "65536 is not a port", "8443"},
+		{"a taken port", false, func(b *box, r *Request) {
+			b.write("proc/net/tcp", "  sl  local_address rem_address   st tx rx tr tm retr uid timeout inode\n"+
+				"   0: 00000000:20FB 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1\n")
+		}, "port 8443 is in use by a process of user", "ss -ltnp"},
+		{"a relative directory", false, func(b *box, r *Request) { r.QuayRoot = "quay" }, "--quayRoot quay is not an absolute path", "beginning with /"},
+		{"the root directory", false, func(b *box, r *Request) { r.QuayRoot = "/" }, "--quayRoot / cannot be used", "/quay-install"},
+		{"a directory of the system", false, func(b *box, r *Request) { r.QuayRoot = "/etc/quay" }, "directory of the system", "quay-install"},
+		{"a home directory itself", false, func(b *box, r *Request) { r.QuayRoot = "/home/alice" }, "--quayRoot /home/alice cannot be used: it is a home directory", "/home/alice/quay-install"},
+		{"a directory that is emptied at boot", false, func(b *box, r *Request) { r.QuayRoot = "/tmp/quay" }, "/tmp", "lasting"},
+		{"a directory that no unit can name", false, func(b *box, r *Request) { r.QuayRoot = "/opt/a\nb" }, "control character", "another directory"},
+		{"a file where nothing of ours goes", false, func(b *box, r *Request) { b.write("opt", "") }, "", ""}, // no problem
+		{"a file as directory", false, func(b *box, r *Request) { b.write("opt", ""); r.QuayRoot = "/opt/quay" }, "/opt is not a directory", "another directory"},
+		{"a link to nothing", false, func(b *box, r *Request) {
+			if err := os.Symlink("/nowhere", b.path("opt")); err != nil {
+				b.t.Fatal(err)
+			}
+			r.QuayRoot = "/opt/quay"
+		}, "symbolic link to nothing", "another directory"},
+		{"a closed directory above", false, func(b *box, r *Request) {
+			b.write("opt/x", "")
+			b.chmod("opt", 0o700)
+			b.write("etc/passwd", b.passwd("appliance:x:4242:4242::/:/sbin/nologin\n"))
+			r.QuayRoot = "/opt/quay"
+		}, "may not pass through /opt", "chmod o+x /opt"},
+		{"a short password", false, func(b *box, r *Request) { r.InitPassword = "short" }, "at least 8", "leave the flag out"},
+		{"a bad user name", false, func(b *box, r *Request) {
+			b.deps.CheckName = func(string) error { return errors.New("a name has no blanks") }
+		}, "--initUser: a name has no blanks", "such as init"},
+		{"units of a mirror-registry", false, func(b *box, r *Request) { b.write("etc/systemd/system/quay-app.service", "[Unit]\n") },
+			"a mirror-registry is installed on this host (/etc/systemd/system/quay-app.service)", "not built yet"},
+		{"configuration of a mirror-registry", false, func(b *box, r *Request) {
+			b.write("root/quay-install/quay-config/config.yaml", "SERVER_HOSTNAME: a\nDB_URI: x\n")
+		}, "is the configuration of a mirror-registry", "not built yet"},
+		{"database of a mirror-registry", false, func(b *box, r *Request) {
+			b.write("srv/db/quay_sqlite.db", "")
+			r.SqliteStorage = "/srv/db"
+		}, "/srv/db holds other things already (quay_sqlite.db)", "not built yet"},
+		{"blobs that no database knows", false, func(b *box, r *Request) {
+			b.write("srv/blobs/sha256/ab/abcd", "")
+			r.QuayStorage = "/srv/blobs"
+		}, "/srv/blobs holds images, but there is no database", "--sqliteStorage"},
+		{"other files where blobs go", false, func(b *box, r *Request) {
+			b.write("srv/blobs/photos/cat", "")
+			r.QuayStorage = "/srv/blobs"
+		}, "/srv/blobs holds other things already (photos)", "empty directory"},
+		{"storage in the database's directory", false, func(b *box, r *Request) { r.QuayStorage, r.SqliteStorage = "/srv/a/b", "/srv/a" }, "lie in each other", "side by side"},
+		{"an unknown key in config.yaml", false, func(b *box, r *Request) {
+			b.write("root/quay-install/quay-config/config.yaml", "hostnam: a\n")
+		}, "/root/quay-install/quay-config/config.yaml:1", ""},
+		{"another hostname than before", false, func(b *box, r *Request) { b.install(); r.Hostname = "other.example.com" },
+			"--quayHostname says other.example.com", "not built yet"},
+		{"another port than before", false, func(b *box, r *Request) { b.install(); r.Port = 9443 }, "says port 9443", "not built yet"},
+		{"another storage than before", false, func(b *box, r *Request) { b.install(); r.QuayStorage = "/srv/new" }, "--quayStorage says /srv/new", "not built yet"},
+		{"another directory than before", false, func(b *box, r *Request) { b.install(); r.QuayRoot = "/opt/quay" },
+			"an appliance is installed already, in /root/quay-install", "appliance uninstall --quayRoot /root/quay-install"},
+		{"a unit of our name that is not ours", false, func(b *box, r *Request) {
+			b.write("etc/systemd/system/appliance.service", "[Service]\nExecStart=/usr/bin/toaster\n")
+		}, "was not written by this installer", "rename"},
+		{"a CA without its key", false, func(b *box, r *Request) {
+			b.install()
+			os.Remove(b.path("root/quay-install/quay-rootCA/rootCA.key"))
+		}, "only one file is there", "backup"},
+		{"a certificate without its CA", false, func(b *box, r *Request) {
+			b.install()
+			os.RemoveAll(b.path("root/quay-install/quay-rootCA"))
+		}, "is gone", "backup"},
+		{"a CA that is none", false, func(b *box, r *Request) {
+			b.install()
+			b.write("root/quay-install/quay-rootCA/rootCA.pem", "junk")
+		}, "the CA cannot be used", ""},
+		{"a broken certificate", false, func(b *box, r *Request) {
+			b.install()
+			b.write("root/quay-install/quay-config/ssl.key", "junk")
+		}, "are no certificate and its key", "move both away"},
+		{"a broken record", false, func(b *box, r *Request) {
+			b.write("root/quay-install/quay-config/install.json", "{")
+		}, "install.json", "move that file away"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBox(t, tt.user)
+			r := b.request()
+			tt.spoil(b, &r)
+			before := b.snapshot()
+			plan, err := PlanInstall(t.Context(), r, b.deps)
+			same(t, "after planning", b.snapshot(), before)
+			if tt.what == "" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			var failure *PreflightError
+			if !errors.As(err, &failure) {
+				t.Fatalf("PlanInstall: %v, %v", plan, err)
+			}
+			if len(failure.Problems) != 1 {
+				t.Fatalf("%d problems: %v", len(failure.Problems), failure)
+			}
+			if !strings.Contains(failure.Error(), tt.what) {
+				t.Errorf("problem %q lacks %q", failure.Error(), tt.what)
+			}
+			if failure.Hint() == "" || !strings.Contains(failure.Hint(), tt.remedy) {
+				t.Errorf("remedy %q lacks %q", failure.Hint(), tt.remedy)
+			}
+			if tt.name == "a short password" && strings.Contains(failure.Error()+failure.Hint(), r.InitPassword+" ") {
+				t.Error("the password is shown")
+			}
+		})
+	}
+}
+
+func TestPreflight_AllProblemsAtOnce(t *testing.T) {
+	b := newBox(t, false)
+	r := b.request()
+	r.Hostname, r.InitPassword, r.QuayRoot = "10.0.0.1", "short", "/etc"
+	b.deps.Geteuid = func() int { return 1000 }
+	_, err := PlanInstall(t.Context(), r, b.deps)
+	var failure *PreflightError
+	if !errors.As(err, &failure) || len(failure.Problems) != 4 {
+		t.Fatalf("PlanInstall: %v", err)
+	}
+	for _, p := range failure.Problems {
+		if !strings.Contains(err.Error(), p.What) || !strings.Contains(err.Error(), p.Remedy) {
+			t.Errorf("not shown: %+v", p)
+		}
+	}
+}
+
+func TestPreflight_Warns(t *testing.T) {
+	b := newBox(t, false)
+	b.deps.Resolver = resolverFunc(func(string) ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("203.0.113.77")}, nil })
+	p := b.plan(b.request())
+	if len(p.Warnings) != 1 || !strings.Contains(p.Warnings[0].What, "203.0.113.77, which is no address of this host") {
+		t.Errorf("warnings: %v", p.Warnings)
+	}
+}
+
+// A port that this very test holds is found with its process.
+func TestFreePort(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	problems := freePort{host.Local(), port}.Check(t.Context())
+	if want := fmt.Sprintf("(process %d)", os.Getpid()); len(problems) != 1 || !strings.Contains(problems[0].What, want) {
+		t.Errorf("problems: %v, want one with %s", problems, want)
+	}
+	l.Close()
+	if problems := (freePort{host.Local(), port}).Check(t.Context()); len(problems) != 0 {
+		t.Errorf("after closing: %v", problems)
+	}
+}
+
+func TestSpace(t *testing.T) {
+	dir := place{host.Local(), "--quayStorage", filepath.Join(t.TempDir(), "new")}
+	if p := (space{dir, 1}).Check(t.Context()); len(p) != 0 {
+		t.Errorf("a byte: %v", p)
+	}
+	if p := (space{dir, 1 << 62}).Check(t.Context()); len(p) != 1 || p[0].Remedy == "" {
+		t.Errorf("4 EiB: %v", p)
+	}
+}
