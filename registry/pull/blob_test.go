@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -282,6 +284,9 @@ func TestPuller_Blob_that_fails(t *testing.T) {
 			f.fetches.Wait()
 			if _, err := f.store.StatBlob(t.Context(), here, d); !errors.Is(err, store.ErrNotFound) {
 				t.Errorf("it is held: %v", err)
+			}
+			if left, err := os.ReadDir(filepath.Join(f.dir, "storage", "uploads")); err != nil || len(left) != 0 {
+				t.Errorf("left behind: %v, %v", left, err)
 			}
 		})
 	}

@@ -37,6 +37,7 @@ type fixture struct {
 	server *httptest.Server
 	real   http.Handler
 	log    *syncBuffer
+	dir    string // of the store
 
 	layer    []byte
 	blob     digest.Digest
@@ -80,9 +81,9 @@ func newFixture(t *testing.T, changes ...func(*Options)) *fixture {
 // open puts a Puller over a fresh store.
 func (f *fixture) open(source Source, changes ...func(*Options)) {
 	f.t.Helper()
-	dir := f.t.TempDir()
+	f.dir = f.t.TempDir()
 	s, err := store.Open(f.t.Context(), store.Options{
-		Database: filepath.Join(dir, "appliance.db"), Storage: filepath.Join(dir, "storage"),
+		Database: filepath.Join(f.dir, "appliance.db"), Storage: filepath.Join(f.dir, "storage"),
 	})
 	if err != nil {
 		f.t.Fatal(err)

@@ -18,13 +18,13 @@ func TestPuller_Serves(t *testing.T) {
 	p := New(nil, []Route{
 		{Prefix: "hub"},
 		{Prefix: "/quay/", Path: "/mirrors/quay/"},
-		{Prefix: "hub/special", Path: "special"},
+		{Prefix: "hub/special", Path: "else/where"},
 		{Prefix: "one", Path: "org/image"},
 	}, Options{})
 	defer p.Close()
 	for repo, want := range map[string]string{
 		"hub/library/alpine": "library/alpine",
-		"hub/special/image":  "special/image",
+		"hub/special/image":  "else/where/image",
 		"hub/specials/image": "specials/image",
 		"quay/org/image":     "mirrors/quay/org/image",
 		"one":                "org/image",
@@ -244,6 +244,24 @@ func TestPuller_Manifest_that_is_held_waits_so_long_and_no_longer(t *testing.T) 
 	close(release)
 	f.fetches.Wait() // the check goes on
 	f.wantTag(moved)
+}
+
+func TestPuller_Manifest_that_is_held_is_not_for_those_who_left(t *testing.T) {
+	f := newFixture(t)
+	f.wantTag(f.manifest)
+	f.pass(time.Minute)
+	ctx, leave := context.WithCancel(t.Context())
+	f.misbehave(func(_ http.ResponseWriter, r *http.Request) bool {
+		leave()
+		<-r.Context().Done()
+		return true
+	})
+	if _, err := f.Manifest(ctx, here, "v1"); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if f.log.count("WARN") != 0 {
+		t.Error("the upstream is blamed for it")
+	}
 }
 
 func TestPuller_Manifest_of_a_source_that_lies(t *testing.T) {
