@@ -41,7 +41,8 @@ func TestRun_administer(t *testing.T) {
 	}
 	t.Run("a password that is changed counts at once", func(t *testing.T) {
 		r.as(t, "pull", http.MethodGet, "/v2/")
-		must(t, r.admin.ChangeUser(t.Context(), "pull", admin.UserChange{Password: "another-one"}))
+		_, err := r.admin.ChangeUser(t.Context(), "pull", admin.UserChange{Password: "another-one"})
+		must(t, err)
 		if code, _ := r.as(t, "pull", http.MethodGet, "/v2/"); code != http.StatusUnauthorized {
 			t.Errorf("the old one is answered %d", code)
 		}

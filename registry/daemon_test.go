@@ -69,7 +69,8 @@ func start(t *testing.T, change ...func(*config.Config)) *running {
 		t.Fatalf("health is %d %s\n%s", status, body, r.log)
 	}
 	for _, role := range []string{"admin", "push", "pull"} {
-		must(t, r.admin.AddUser(t.Context(), role, role, password))
+		_, err := r.admin.CreateUser(t.Context(), admin.NewUser{Name: role, Role: role, Password: password})
+		must(t, err)
 	}
 	return r
 }

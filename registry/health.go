@@ -8,9 +8,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 )
 
 const (
@@ -24,7 +25,7 @@ const (
 type health struct {
 	checks []check
 	log    *slog.Logger
-	one    sync.Mutex // held during a report, so that a flood of questions is not a flood of checks
+	flight singleflight.Group // a flood of questions is not a flood of checks
 }
 
 type check struct {
@@ -98,22 +99,35 @@ func (d *daemon) checkControl(ctx context.Context) error {
 	return c.Close()
 }
 
-// report runs all checks. Why one fails is logged, not told: the question needs no login.
+// report runs all checks, once for all who ask meanwhile.
 func (h *health) report(ctx context.Context) (services map[string]bool, healthy bool) {
-	h.one.Lock()
-	defer h.one.Unlock()
+	shared, _, _ := h.flight.Do("", func() (any, error) {
+		// Others may be waiting when the one who asked first goes away.
+		return h.examine(context.WithoutCancel(ctx)), nil
+	})
+	services = shared.(map[string]bool)
+	for _, ok := range services {
+		if !ok {
+			return services, false
+		}
+	}
+	return services, true
+}
+
+// examine tells of each service whether it is well. Why one is not is logged and not told, since
+// the question needs no login.
+func (h *health) examine(ctx context.Context) map[string]bool {
 	ctx, cancel := context.WithTimeout(ctx, checkLimit)
 	defer cancel()
-	services, healthy = map[string]bool{}, true
+	services := map[string]bool{}
 	for _, c := range h.checks {
 		err := c.run(ctx)
 		services[c.service] = err == nil
 		if err != nil {
-			healthy = false
 			h.log.Warn("health check failed", "service", c.service, "error", err)
 		}
 	}
-	return services, healthy
+	return services
 }
 
 // alive is for the watchdog.

@@ -14,6 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/gc"
 	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/tlsgen"
@@ -116,11 +119,31 @@ func TestHealth_alive(t *testing.T) {
 	})
 }
 
-func TestCollect_ends(t *testing.T) {
+// endless is a store whose garbage has no end.
+type endless struct {
+	gc.Store
+	began chan struct{}
+}
+
+func (e endless) GarbageBlobs(ctx context.Context, _ time.Time, _ func(digest.Digest, int64) error) error {
+	close(e.began)
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func TestCollect_draining(t *testing.T) {
 	d := openDaemon(t, io.Discard)
-	d.quit()
+	store := endless{d.store, make(chan struct{})}
+	d.collector.store = store
+	go func() {
+		<-store.began
+		if _, err := d.collect(t.Context(), admin.GCRequest{}); !errors.Is(err, admin.ErrCollecting) {
+			t.Errorf("a second collection gives %v", err)
+		}
+		d.quit()
+	}()
 	if _, err := d.collect(t.Context(), admin.GCRequest{}); !errors.Is(err, context.Canceled) {
-		t.Errorf("a draining daemon collects: %v", err)
+		t.Errorf("error is %v", err)
 	}
 }
 

@@ -11,7 +11,6 @@
 //	POST   /api/v1/users                                       {name, role, password}
 //	PUT    /api/v1/users/{name}                                {role, password}, what is given changes
 //	DELETE /api/v1/users/{name}
-//	POST   /api/v1/users/{name}/check                          {password} → {right}
 //	POST   /api/v1/sync                                        {name} → {id}
 //	POST   /api/v1/sync/{id}/held                              {repository, blobs, manifests} → those held
 //	POST   /api/v1/sync/{id}/blobs/{digest}/check?repository=R → {held}
@@ -99,6 +98,13 @@ type User struct {
 	Updated time.Time `json:"updated"`
 }
 
+// NewUser is an account to create.
+type NewUser struct {
+	Name     string `json:"name"`
+	Role     string `json:"role"`
+	Password string `json:"password"`
+}
+
 // UserChange changes what is not empty.
 type UserChange struct {
 	Role     string `json:"role,omitempty"`
@@ -113,17 +119,6 @@ type Held struct {
 }
 
 type (
-	newUser struct {
-		Name     string `json:"name"`
-		Role     string `json:"role"`
-		Password string `json:"password"`
-	}
-	checkPasswordRequest struct {
-		Password string `json:"password"`
-	}
-	checkPasswordAnswer struct {
-		Right bool `json:"right"`
-	}
 	syncRequest struct {
 		Name string `json:"name"`
 	}

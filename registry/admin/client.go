@@ -96,22 +96,18 @@ func (c *Client) Users(ctx context.Context) ([]User, error) {
 	return us, err
 }
 
-// AddUser creates a user; an *Error of status 409 says that there is one of that name.
-func (c *Client) AddUser(ctx context.Context, name, role, password string) error {
-	return c.json(ctx, c.http, http.MethodPost, "/api/v1/users", newUser{Name: name, Role: role, Password: password}, nil)
-}
-
-// CheckPassword tells whether this is the user's password; it is not for a user who does not exist.
-func (c *Client) CheckPassword(ctx context.Context, name, password string) (bool, error) {
-	var a checkPasswordAnswer
-	path := "/api/v1/users/" + url.PathEscape(name) + "/check"
-	err := c.json(ctx, c.http, http.MethodPost, path, checkPasswordRequest{Password: password}, &a)
-	return a.Right, err
+// CreateUser creates a user; an *Error of status 409 says that there is one of that name.
+func (c *Client) CreateUser(ctx context.Context, u NewUser) (User, error) {
+	var made User
+	err := c.json(ctx, c.http, http.MethodPost, "/api/v1/users", u, &made)
+	return made, err
 }
 
 // ChangeUser changes role or password or both.
-func (c *Client) ChangeUser(ctx context.Context, name string, change UserChange) error {
-	return c.json(ctx, c.http, http.MethodPut, "/api/v1/users/"+url.PathEscape(name), change, nil)
+func (c *Client) ChangeUser(ctx context.Context, name string, change UserChange) (User, error) {
+	var now User
+	err := c.json(ctx, c.http, http.MethodPut, "/api/v1/users/"+url.PathEscape(name), change, &now)
+	return now, err
 }
 
 // DeleteUser removes a user.

@@ -40,13 +40,12 @@ func NewHandler(o Options) *Handler {
 		h.log = slog.New(slog.DiscardHandler)
 	}
 	for pattern, serve := range map[string]endpoint{
-		"GET /api/v1/status":              h.getStatus,
-		"POST /api/v1/gc":                 h.postGC,
-		"GET /api/v1/users":               h.listUsers,
-		"POST /api/v1/users":              h.createUser,
-		"PUT /api/v1/users/{name}":        h.changeUser,
-		"DELETE /api/v1/users/{name}":     h.deleteUser,
-		"POST /api/v1/users/{name}/check": h.checkPassword,
+		"GET /api/v1/status":          h.getStatus,
+		"POST /api/v1/gc":             h.postGC,
+		"GET /api/v1/users":           h.listUsers,
+		"POST /api/v1/users":          h.createUser,
+		"PUT /api/v1/users/{name}":    h.changeUser,
+		"DELETE /api/v1/users/{name}": h.deleteUser,
 
 		"POST /api/v1/sync":                               h.beginSync,
 		"POST /api/v1/sync/{id}/held":                     h.held,

@@ -27,7 +27,7 @@ func public(u store.User) User {
 }
 
 func (h *Handler) createUser(r *http.Request) (int, any, error) {
-	var q newUser
+	var q NewUser
 	if err := decode(r, maxJSON, &q); err != nil {
 		return 0, nil, err
 	}
@@ -93,20 +93,6 @@ func (h *Handler) deleteUser(r *http.Request) (int, any, error) {
 	h.auth.Forget(u.Name)
 	h.log.InfoContext(r.Context(), "user removed", "name", u.Name, "by", by(r.Context()))
 	return http.StatusNoContent, nil, nil
-}
-
-// checkPassword lets an install that is repeated find out whether the password it was given is
-// the one in use, without a login that would show up as failed.
-func (h *Handler) checkPassword(r *http.Request) (int, any, error) {
-	var q checkPasswordRequest
-	if err := decode(r, maxJSON, &q); err != nil {
-		return 0, nil, err
-	}
-	_, err := h.auth.Authenticate(r.Context(), r.PathValue("name"), q.Password)
-	if err != nil && !errors.Is(err, auth.ErrDenied) {
-		return 0, nil, err
-	}
-	return http.StatusOK, checkPasswordAnswer{Right: err == nil}, nil
 }
 
 // apply sets the role and, unless it is empty for a user that has one, the password.
