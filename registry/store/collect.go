@@ -146,18 +146,16 @@ func (s *Store) removeBatch(ctx context.Context, before time.Time, ds []digest.D
 			return 0, 0, err
 		}
 	}
-	condemned := s.guard.condemn(ds, before)
-	defer s.guard.acquit(condemned)
-	var free []digest.Digest
+	var condemned []digest.Digest
+	defer func() { s.guard.acquit(condemned) }()
 	err = s.write(ctx, func(tx *sql.Tx) error {
-		free = nil
-		for _, d := range condemned {
-			rowless, err := s.removeRow(ctx, tx, before, d)
+		for _, d := range ds {
+			gone, err := s.removeRow(ctx, tx, before, d)
+			if gone {
+				condemned = append(condemned, d)
+			}
 			if err != nil {
 				return fmt.Errorf("remove blob %s: %w", d, err)
-			}
-			if rowless {
-				free = append(free, d)
 			}
 		}
 		return nil
@@ -167,7 +165,7 @@ func (s *Store) removeBatch(ctx context.Context, before time.Time, ds []digest.D
 	}
 	// From here on no row names these files. What a crash or an error leaves of them, the next collection finds.
 	var errs []error
-	for _, d := range free {
+	for _, d := range condemned {
 		size, err := removeFile(s.files.blob(d))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -180,16 +178,22 @@ func (s *Store) removeBatch(ctx context.Context, before time.Time, ds []digest.D
 	return removed, bytes, errors.Join(errs...)
 }
 
-// removeRow deletes the row of a blob if it is garbage still. It says whether the file may go: the row is
-// gone, or there was none and the file is old.
-func (s *Store) removeRow(ctx context.Context, tx *sql.Tx, before time.Time, d digest.Digest) (bool, error) {
-	n, err := affected(ctx, tx, `DELETE FROM blobs AS b WHERE b.digest = ?2 AND `+garbage, nanos(before), d)
-	if err != nil || n > 0 {
-		return n > 0, err
-	}
-	held, err := exists(ctx, tx, `SELECT 1 FROM blobs WHERE digest = ?`, d)
-	if err != nil || held {
+// removeRow condemns a blob, if it is garbage still, and deletes its row. It says whether d is condemned.
+func (s *Store) removeRow(ctx context.Context, tx *sql.Tx, before time.Time, d digest.Digest) (condemned bool, err error) {
+	unused, err := s.isGarbage(ctx, tx, before, d)
+	if err != nil || !unused || !s.guard.condemn(d, before) {
 		return false, err
+	}
+	_, err = tx.ExecContext(ctx, `DELETE FROM blobs WHERE digest = ?`, d)
+	return true, err
+}
+
+// isGarbage says whether nobody relies on a blob's row, or there is none and its file is old.
+func (s *Store) isGarbage(ctx context.Context, tx *sql.Tx, before time.Time, d digest.Digest) (bool, error) {
+	var unused bool
+	err := tx.QueryRowContext(ctx, `SELECT `+garbage+` FROM blobs b WHERE b.digest = ?2`, nanos(before), d).Scan(&unused)
+	if !errors.Is(err, sql.ErrNoRows) {
+		return unused, err
 	}
 	info, err := os.Lstat(s.files.blob(d))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -16,9 +16,12 @@ const checksKept = 24 * time.Hour
 // guard keeps collection and everybody else from each other where the database cannot: between a row and
 // its file, and for reads, which leave no row. It is held for moments only, never over I/O.
 //
-// A digest is condemned from before its row is deleted until after its file is; nobody may place that
-// file meanwhile. A digest is in flight from before its file is placed until after its row is committed;
-// it cannot be condemned meanwhile.
+// A digest is condemned from before its row is deleted until after its file is; it is not held for anybody
+// who asks, and nobody may place its file meanwhile. A digest is in flight from before its file is placed
+// until after its row is committed; it cannot be condemned meanwhile.
+//
+// Where both are needed, the write transaction comes first, then mu. Whoever waits for a condemned digest
+// has neither.
 type guard struct {
 	now func() time.Time
 
@@ -119,22 +122,21 @@ func (g *guard) sparedLocked(d digest.Digest, before time.Time) bool {
 	return g.inFlight[d] > 0 || ever && !checked.Before(before)
 }
 
-// condemn takes those of ds that nothing spares. The caller acquits them when it is done.
-func (g *guard) condemn(ds []digest.Digest, before time.Time) []digest.Digest {
+// condemn takes d, unless something spares it. It is called in the transaction that deletes the row, once
+// that has seen that d is garbage: condemned any earlier, a blob would be denied to those who pull it
+// while it is only suspected. The caller acquits what it has condemned when it is done.
+func (g *guard) condemn(d digest.Digest, before time.Time) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	var taken []digest.Digest
-	for _, d := range ds {
-		if _, already := g.condemned[d]; already || g.sparedLocked(d, before) {
-			continue
-		}
-		g.condemned[d] = make(chan struct{})
-		taken = append(taken, d)
+	if _, already := g.condemned[d]; already || g.sparedLocked(d, before) {
+		return false
 	}
+	g.condemned[d] = make(chan struct{})
 	g.epoch++
-	return taken
+	return true
 }
 
+// acquit ends the condemnation of digests, whether or not they were removed.
 func (g *guard) acquit(ds []digest.Digest) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -1,6 +1,8 @@
 package store
 
 import (
+	_ "crypto/sha256" // go-digest knows only the algorithms that are linked in
+	_ "crypto/sha512"
 	"fmt"
 	"regexp"
 

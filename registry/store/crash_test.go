@@ -1,0 +1,236 @@
+package store
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// crashDir, when set, makes the test binary the process that is killed.
+const crashDir = "STORE_CRASH_DIR"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(crashDir); dir != "" {
+		fmt.Fprintln(os.Stderr, writeForEver(dir))
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// ack is what the process says once a call has returned.
+type ack struct {
+	Manifest digest.Digest `json:",omitempty"` // tagged with Tag in repository app
+	Tag      string        `json:",omitempty"`
+	Upload   string        `json:",omitempty"`
+	Offset   int64         `json:",omitempty"`
+	Secret   []byte        `json:",omitempty"`
+}
+
+// writeForEver writes to the store and says to stdout what was acknowledged, until it is killed.
+func writeForEver(dir string) error {
+	ctx := context.Background()
+	s, err := Open(ctx, Options{Database: filepath.Join(dir, "appliance.db"), Storage: filepath.Join(dir, "storage")})
+	if err != nil {
+		return err
+	}
+	say := json.NewEncoder(os.Stdout)
+	secret, err := s.Secret(ctx, "secret")
+	if err == nil {
+		err = say.Encode(ack{Secret: secret})
+	}
+	for i := 0; err == nil; i++ {
+		name := fmt.Sprint(os.Getpid(), ".", i)
+		switch i % 4 {
+		case 0, 1:
+			err = pushOne(ctx, s, name, say)
+		case 2:
+			err = runOne(ctx, s, name, say)
+		case 3:
+			if err = uploadHalf(ctx, s, name, say); err == nil {
+				err = collectOnce(ctx, s)
+			}
+		}
+	}
+	return err
+}
+
+func pushOne(ctx context.Context, s *Store, name string, say *json.Encoder) error {
+	layer := strings.Repeat(name, 20_000)
+	for _, content := range []string{"{}", layer} {
+		u, err := s.NewUpload(ctx, "app")
+		if err != nil {
+			return err
+		}
+		if _, err := u.ReadFrom(strings.NewReader(content)); err != nil {
+			return err
+		}
+		if _, err := u.Commit(ctx, digest.FromString(content)); err != nil {
+			return err
+		}
+	}
+	m, err := s.PutManifest(ctx, "app", image(descriptor("x/y", []byte("{}")), descriptor("x/y", []byte(layer))), PutOptions{Tags: []string{name}})
+	if err != nil {
+		return err
+	}
+	return say.Encode(ack{Manifest: m.Digest, Tag: name})
+}
+
+func runOne(ctx context.Context, s *Store, name string, say *json.Encoder) error {
+	r, err := s.BeginRun(ctx, name)
+	if err != nil {
+		return err
+	}
+	config := descriptor("x/y", []byte(name))
+	if err := r.PutBlob(ctx, "app", config, strings.NewReader(name)); err != nil {
+		return err
+	}
+	body := image(config)
+	desc := descriptor("application/vnd.oci.image.manifest.v1+json", body)
+	if err := errors.Join(r.PutManifest(ctx, "app", desc, body), r.Tag(ctx, "app", name, desc.Digest), r.Commit(ctx)); err != nil {
+		return err
+	}
+	return say.Encode(ack{Manifest: desc.Digest, Tag: name})
+}
+
+func uploadHalf(ctx context.Context, s *Store, name string, say *json.Encoder) error {
+	u, err := s.NewUpload(ctx, "app")
+	if err != nil {
+		return err
+	}
+	if _, err := u.Write([]byte(strings.Repeat(name, 1000))); err != nil {
+		return err
+	}
+	if err := u.Close(); err != nil {
+		return err
+	}
+	return say.Encode(ack{Upload: u.ID(), Offset: u.Size()})
+}
+
+// collectOnce makes garbage and collects it.
+func collectOnce(ctx context.Context, s *Store) error {
+	u, err := s.NewUpload(ctx, "garbage")
+	if err != nil {
+		return err
+	}
+	if _, err := u.Write([]byte(u.ID())); err != nil {
+		return err
+	}
+	if _, err := u.Commit(ctx, digest.FromString(u.ID())); err != nil {
+		return err
+	}
+	var plan []digest.Digest
+	before := time.Now()
+	err = s.GarbageBlobs(ctx, before, func(d digest.Digest, _ int64) error { plan = append(plan, d); return nil })
+	if err != nil {
+		return err
+	}
+	_, _, err = s.RemoveBlobs(ctx, before, plan)
+	return err
+}
+
+// Invariants 1 and 2. A process that pushes, syncs, uploads and collects is killed at random moments. What
+// it acknowledged is there afterwards, and every row's file is whole.
+func TestStore_KilledAtAnyMoment(t *testing.T) {
+	dir := t.TempDir()
+	var acks []ack
+	for range 12 {
+		acks = append(acks, writeUntilKilled(t, dir)...)
+		verifyAcks(t, dir, acks)
+	}
+	if len(acks) < 50 {
+		t.Errorf("only %d calls were acknowledged: the process was killed too early to prove anything", len(acks))
+	}
+}
+
+// writeUntilKilled runs the writing process, kills it after a random number of its acknowledgements and
+// a random moment more, and returns what it acknowledged.
+func writeUntilKilled(t *testing.T, dir string) []ack {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe)
+	cmd.Env = append(os.Environ(), crashDir+"="+dir)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	patience := rand.IntN(20)
+	var acks []ack
+	lines := bufio.NewReader(out)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if errors.Is(err, io.EOF) { // a line half written was not said
+			break
+		}
+		var a ack
+		if err := json.Unmarshal(line, &a); err != nil {
+			t.Fatal(err)
+		}
+		acks = append(acks, a)
+		if len(acks) == patience+1 {
+			// Not a wait for something to happen: any moment is as good as another.
+			time.AfterFunc(time.Duration(rand.Int64N(int64(5*time.Millisecond))), func() { _ = cmd.Process.Kill() })
+		}
+	}
+	_ = cmd.Wait()
+	status, _ := cmd.ProcessState.Sys().(syscall.WaitStatus)
+	if !status.Signaled() {
+		t.Fatalf("the process ended by itself: %s", stderr.String())
+	}
+	return acks
+}
+
+func verifyAcks(t *testing.T, dir string, acks []ack) {
+	t.Helper()
+	f := &fixture{t: t, ctx: context.Background(), clock: &clock{t: time.Now()}, dir: dir}
+	f.reopen()
+	defer func() { f.must(f.Close()) }()
+	f.verify()
+	for _, a := range acks {
+		switch {
+		case a.Upload != "":
+			u, err := f.ResumeUpload(f.ctx, "app", a.Upload)
+			f.must(err)
+			if u.Size() != a.Offset {
+				t.Errorf("upload %s has %d bytes, %d were acknowledged", a.Upload, u.Size(), a.Offset)
+			}
+			f.must(u.Close())
+		case a.Secret != nil:
+			secret, err := f.Secret(f.ctx, "secret")
+			f.must(err)
+			if string(secret) != string(a.Secret) {
+				t.Error("the secret is another")
+			}
+		default:
+			m, err := f.ManifestByTag(f.ctx, "app", a.Tag)
+			if err != nil || m.Digest != a.Manifest {
+				t.Errorf("acknowledged %s as %s: %s, %v", a.Manifest, a.Tag, m.Digest, err)
+			}
+		}
+	}
+	var check string
+	f.must(f.reader.QueryRow(`PRAGMA integrity_check`).Scan(&check))
+	if check != "ok" {
+		t.Errorf("the database is damaged: %s", check)
+	}
+}

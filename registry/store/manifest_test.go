@@ -1,0 +1,460 @@
+package store
+
+import (
+	"bytes"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+func TestStore_PutManifest(t *testing.T) {
+	t.Run("missing layers are refused and named, and nothing is kept", func(t *testing.T) {
+		f := newFixture(t)
+		config := f.blob("app", "{}")
+		gone := descriptor("x/y", []byte("never pushed"))
+		body := image(config, gone)
+		_, err := f.PutManifest(f.ctx, "app", body, PutOptions{Tags: []string{"v1"}})
+		var missing *MissingError
+		if !errors.As(err, &missing) || !slices.Equal(missing.Digests, []digest.Digest{gone.Digest}) {
+			t.Fatalf("got %v", err)
+		}
+		_, err = f.Manifest(f.ctx, "app", digest.FromBytes(body))
+		isNotFound(t, err)
+		_, err = f.ManifestByTag(f.ctx, "app", "v1")
+		isNotFound(t, err)
+	})
+	t.Run("layers of another repository are not this one's", func(t *testing.T) {
+		f := newFixture(t)
+		config, layer := f.blob("theirs", "{}"), f.blob("theirs", "layer")
+		_, err := f.PutManifest(f.ctx, "mine", image(config, layer), PutOptions{})
+		var missing *MissingError
+		if !errors.As(err, &missing) || len(missing.Digests) != 2 {
+			t.Fatalf("got %v", err)
+		}
+		for _, d := range []digest.Digest{config.Digest, layer.Digest} {
+			_, err := f.MountBlob(f.ctx, "mine", "theirs", d)
+			f.must(err)
+		}
+		_, err = f.PutManifest(f.ctx, "mine", image(config, layer), PutOptions{})
+		f.must(err)
+	})
+	t.Run("bytes are kept as they came", func(t *testing.T) {
+		f := newFixture(t)
+		config := f.blob("app", "{}")
+		body := append(bytes.ReplaceAll(image(config), []byte(","), []byte(" ,\n\t ")), "\n\n"...)
+		put, err := f.PutManifest(f.ctx, "app", body, PutOptions{})
+		f.must(err)
+		got, err := f.Manifest(f.ctx, "app", digest.FromBytes(body))
+		f.must(err)
+		if !bytes.Equal(got.Body, body) || got.Digest != put.Digest {
+			t.Error("the bytes were changed")
+		}
+	})
+	t.Run("body that does not hash to its digest is refused", func(t *testing.T) {
+		f := newFixture(t)
+		config := f.blob("app", "{}")
+		_, err := f.PutManifest(f.ctx, "app", image(config), PutOptions{Digest: dA})
+		var wrong *DigestError
+		if !errors.As(err, &wrong) || wrong.Want != dA {
+			t.Fatalf("got %v", err)
+		}
+	})
+	t.Run("sha512", func(t *testing.T) {
+		f := newFixture(t)
+		body := image(f.blob("app", "{}"))
+		d := digest.SHA512.FromBytes(body)
+		_, err := f.PutManifest(f.ctx, "app", body, PutOptions{Digest: d})
+		f.must(err)
+		got, err := f.Manifest(f.ctx, "app", d)
+		f.must(err)
+		if !bytes.Equal(got.Body, body) {
+			t.Error("other bytes")
+		}
+	})
+	t.Run("put again, it changes nothing", func(t *testing.T) {
+		f := newFixture(t)
+		first := f.pushImage("app", "app", "v1")
+		before, err := f.Stats(f.ctx)
+		f.must(err)
+		f.clock.add(time.Hour)
+		again := f.pushImage("app", "app", "v1")
+		after, err := f.Stats(f.ctx)
+		f.must(err)
+		if before != after || !again.Created.Equal(first.Created) {
+			t.Errorf("%+v became %+v", before, after)
+		}
+		if h, err := f.TagHistory(f.ctx, "app", "v1"); err != nil || len(h) != 1 {
+			t.Errorf("history %v, %v", h, err)
+		}
+	})
+	t.Run("an index whose children are absent is kept", func(t *testing.T) {
+		f := newFixture(t)
+		body := index(ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: dA, Size: 3})
+		m, err := f.PutManifest(f.ctx, "app", body, PutOptions{Tags: []string{"sparse"}})
+		f.must(err)
+		_, err = f.Manifest(f.ctx, "app", m.Digest)
+		f.must(err)
+	})
+	t.Run("a foreign layer need not be held", func(t *testing.T) {
+		f := newFixture(t)
+		foreign := ocispec.Descriptor{MediaType: "x/y", Digest: dA, Size: 3, URLs: []string{"https://e.example"}}
+		_, err := f.PutManifest(f.ctx, "app", image(f.blob("app", "{}"), foreign), PutOptions{})
+		f.must(err)
+	})
+	t.Run("bad names are refused before anything is read", func(t *testing.T) {
+		f := newFixture(t)
+		body := index()
+		for _, bad := range []struct {
+			repo string
+			o    PutOptions
+		}{
+			{"App", PutOptions{}}, {"app", PutOptions{Tags: []string{"ok", "a/b"}}}, {"app", PutOptions{Digest: "sha256:x"}},
+		} {
+			_, err := f.PutManifest(f.ctx, bad.repo, body, bad.o)
+			var invalid *InvalidError
+			if !errors.As(err, &invalid) {
+				t.Errorf("%+v: got %v", bad, err)
+			}
+		}
+	})
+	t.Run("a type that clients know wins over one that they do not", func(t *testing.T) {
+		f := newFixture(t)
+		body := mustJSON(map[string]any{"manifests": []any{}})
+		for _, put := range []struct{ mediaType, want string }{
+			{"application/json", "application/json"},
+			{"application/other+json", "application/json"},
+			{ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageIndex},
+			{"application/json", ocispec.MediaTypeImageIndex},
+		} {
+			m, err := f.PutManifest(f.ctx, "app", body, PutOptions{MediaType: put.mediaType})
+			f.must(err)
+			got, err := f.Manifest(f.ctx, "app", m.Digest)
+			f.must(err)
+			if got.MediaType != put.want || m.MediaType != put.want {
+				t.Errorf("put as %s: it is %s, and was said to be %s", put.mediaType, got.MediaType, m.MediaType)
+			}
+		}
+	})
+}
+
+func isNotFound(t *testing.T, err error) {
+	t.Helper()
+	if !errors.Is(err, ErrNotFound) {
+		t.Errorf("got %v, want ErrNotFound", err)
+	}
+}
+
+func TestStore_DeleteManifest(t *testing.T) {
+	f := newFixture(t)
+	child := f.pushImage("app", "child", "amd64")
+	parent, err := f.PutManifest(f.ctx, "app", index(child.Descriptor()), PutOptions{Tags: []string{"v1", "latest"}})
+	f.must(err)
+	other := f.pushImage("app", "other", "other")
+	f.pushImage("copy", "child", "kept")
+
+	f.must(f.DeleteManifest(f.ctx, "app", parent.Digest))
+	_, err = f.Manifest(f.ctx, "app", parent.Digest)
+	isNotFound(t, err)
+	tags, _, err := f.Tags(f.ctx, "app", "", -1)
+	f.must(err)
+	if strings.Join(tags, " ") != "amd64 other" {
+		t.Errorf("tags %v", tags)
+	}
+	isNotFound(t, f.DeleteManifest(f.ctx, "app", parent.Digest))
+	isNotFound(t, f.DeleteManifest(f.ctx, "unheard/of", parent.Digest))
+
+	f.must(f.DeleteManifest(f.ctx, "app", child.Digest))
+	if _, err := f.ManifestByTag(f.ctx, "copy", "kept"); err != nil {
+		t.Errorf("deleting it in one repository took it from another: %v", err)
+	}
+	f.must(f.DeleteManifest(f.ctx, "copy", child.Digest))
+	if n := f.count(`SELECT count(*) FROM manifests`); n != 1 {
+		t.Errorf("%d manifests, want only %s", n, other.Digest)
+	}
+	if n := f.count(`SELECT count(*) FROM manifest_refs WHERE manifest <> ?`, other.Digest); n != 0 {
+		t.Errorf("%d references of manifests that are gone", n)
+	}
+}
+
+func (f *fixture) count(text string, args ...any) int {
+	f.t.Helper()
+	var n int
+	f.must(f.reader.QueryRowContext(f.ctx, text, args...).Scan(&n))
+	return n
+}
+
+func TestStore_Tags(t *testing.T) {
+	f := newFixture(t)
+	f.pushImage("app", "app", "b", "a", "B", "c10", "c9")
+	for _, test := range []struct {
+		last string
+		n    int
+		want string
+		more bool
+	}{
+		{"", -1, "B a b c10 c9", false},
+		{"", 2, "B a", true},
+		{"a", 2, "b c10", true},
+		{"c10", 2, "c9", false},
+		{"", 5, "B a b c10 c9", false},
+		{"nothing after", 5, "", false},
+		{"bb", 1, "c10", true},
+		{"", 0, "", false},
+	} {
+		got, more, err := f.Tags(f.ctx, "app", test.last, test.n)
+		f.must(err)
+		if strings.Join(got, " ") != test.want || more != test.more || got == nil {
+			t.Errorf("after %q, %d: %v %v, want %s %v", test.last, test.n, got, more, test.want, test.more)
+		}
+	}
+	_, _, err := f.Tags(f.ctx, "unheard/of", "", -1)
+	isNotFound(t, err)
+}
+
+func TestStore_Repositories(t *testing.T) {
+	f := newFixture(t)
+	for _, repo := range []string{"b", "a/x", "a"} {
+		f.pushImage(repo, "app", "v1")
+	}
+	f.blob("only-a-blob", "blob")
+	names, more, err := f.Repositories(f.ctx, "", 2)
+	f.must(err)
+	if strings.Join(names, " ") != "a a/x" || !more {
+		t.Errorf("%v %v", names, more)
+	}
+	names, more, err = f.Repositories(f.ctx, "a/x", -1)
+	f.must(err)
+	if strings.Join(names, " ") != "b" || more {
+		t.Errorf("%v %v", names, more)
+	}
+}
+
+func TestStore_Referrers(t *testing.T) {
+	f := newFixture(t)
+	subject := f.pushImage("app", "app", "v1")
+	config := f.blob("app", "{}")
+	sign := func(repo, artifactType string) Manifest {
+		t.Helper()
+		f.clock.add(time.Second)
+		s := subject.Descriptor()
+		m, err := f.PutManifest(f.ctx, repo, mustJSON(ocispec.Manifest{
+			MediaType: ocispec.MediaTypeImageManifest, ArtifactType: artifactType, Config: config,
+			Layers: []ocispec.Descriptor{}, Subject: &s, Annotations: map[string]string{"for": repo},
+		}), PutOptions{})
+		f.must(err)
+		return m
+	}
+	first, second := sign("app", "z/signature"), sign("app", "a/sbom")
+	byConfig := sign("app", "")
+	_, err := f.MountBlob(f.ctx, "other", "app", config.Digest)
+	f.must(err)
+	sign("other", "z/signature")
+
+	list := func(repo, artifactType string) []ocispec.Descriptor {
+		t.Helper()
+		got, err := f.Referrers(f.ctx, repo, subject.Digest, artifactType)
+		f.must(err)
+		if got == nil {
+			t.Error("a nil list becomes null in JSON")
+		}
+		return got
+	}
+	if got, want := list("app", ""), []ocispec.Descriptor{first.Descriptor(), second.Descriptor(), byConfig.Descriptor()}; fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got  %v\nwant %v", got, want)
+	}
+	if got := list("app", "a/sbom"); len(got) != 1 || got[0].Digest != second.Digest || got[0].Annotations["for"] != "app" || got[0].ArtifactType != "a/sbom" {
+		t.Errorf("got %v", got)
+	}
+	if got := list("app", config.MediaType); len(got) != 1 || got[0].Digest != byConfig.Digest {
+		t.Errorf("by the type of the config: %v", got)
+	}
+	if got := list("unheard/of", ""); len(got) != 0 {
+		t.Errorf("got %v", got)
+	}
+	f.must(f.DeleteManifest(f.ctx, "app", subject.Digest))
+	if got := list("app", ""); len(got) != 3 {
+		t.Errorf("with the subject gone: %v", got)
+	}
+}
+
+func TestStore_TagHistory(t *testing.T) {
+	f := newFixture(t)
+	one, two := f.pushImage("app", "one", "v"), f.pushImage("app", "two", "v")
+	f.must(f.DeleteTag(f.ctx, "app", "v"))
+	isNotFound(t, f.DeleteTag(f.ctx, "app", "v"))
+	moves, err := f.TagHistory(f.ctx, "app", "v")
+	f.must(err)
+	var got []string
+	for _, m := range moves {
+		got = append(got, string(m.Was)+">"+string(m.Became))
+	}
+	want := []string{string(two.Digest) + ">", string(one.Digest + ">" + two.Digest), string(">" + one.Digest)}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v\nwant %v", got, want)
+	}
+	for i := range pushesKept + 20 {
+		f.pushImage("app", []string{"one", "two"}[i%2], "v")
+	}
+	moves, err = f.TagHistory(f.ctx, "app", "v")
+	f.must(err)
+	if len(moves) != pushesKept {
+		t.Errorf("%d moves are kept, want %d", len(moves), pushesKept)
+	}
+}
+
+func TestStore_TagChecked(t *testing.T) {
+	f := newFixture(t)
+	f.pushImage("app", "one", "v")
+	at, err := f.TagChecked(f.ctx, "app", "v")
+	f.must(err)
+	if !at.IsZero() {
+		t.Errorf("never checked, but %v", at)
+	}
+	when := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
+	f.must(f.SetTagChecked(f.ctx, "app", "v", when))
+	f.pushImage("app", "two", "v")
+	if at, err = f.TagChecked(f.ctx, "app", "v"); err != nil || !at.Equal(when) {
+		t.Errorf("got %v, %v", at, err)
+	}
+	isNotFound(t, f.SetTagChecked(f.ctx, "app", "w", when))
+	_, err = f.TagChecked(f.ctx, "app", "w")
+	isNotFound(t, err)
+}
+
+// Invariant 4. A write transaction is open and has written; every kind of read answers meanwhile.
+func TestStore_ReadsDoNotWaitForTheWriter(t *testing.T) {
+	f := newFixture(t)
+	m := f.pushImage("app", "app", "v1")
+	layer := digest.FromString("layer of app")
+	err := f.write(f.ctx, func(tx *sql.Tx) error {
+		_, err := tx.Exec(`DELETE FROM tags`)
+		f.must(err)
+		_, err = f.Manifest(f.ctx, "app", m.Digest)
+		f.must(err)
+		_, err = f.ManifestByTag(f.ctx, "app", "v1") // as it was before
+		f.must(err)
+		_, err = f.StatBlob(f.ctx, "app", layer)
+		f.must(err)
+		_, _, err = f.Tags(f.ctx, "app", "", -1)
+		f.must(err)
+		_, err = f.Referrers(f.ctx, "app", m.Digest, "")
+		f.must(err)
+		_, err = f.Stats(f.ctx)
+		return err
+	})
+	f.must(err)
+	_, err = f.ManifestByTag(f.ctx, "app", "v1")
+	isNotFound(t, err)
+}
+
+// Readers that forget a connection deadlock the pool in time; here there are more calls than connections.
+func TestStore_ReadsGiveTheirConnectionBack(t *testing.T) {
+	f := newFixture(t)
+	for range 3 * readers {
+		_, err := f.Manifest(f.ctx, "app", dA)
+		isNotFound(t, err)
+		_, err = f.StatBlob(f.ctx, "app", dA)
+		isNotFound(t, err)
+		_, err = f.User(f.ctx, "nobody")
+		isNotFound(t, err)
+		_, err = f.Run(f.ctx, "nothing")
+		isNotFound(t, err)
+	}
+	if n := f.reader.Stats().InUse; n != 0 {
+		t.Errorf("%d connections are in use", n)
+	}
+}
+
+func TestStore_Users(t *testing.T) {
+	f := newFixture(t)
+	isNotFound(t, f.DeleteUser(f.ctx, "init"))
+	f.must(f.PutUser(f.ctx, User{Name: "puller", Role: "pull", PasswordHash: []byte("x")}))
+	f.must(f.PutUser(f.ctx, User{Name: "init", Role: "admin", PasswordHash: []byte("y")}))
+	before, err := f.User(f.ctx, "init")
+	f.must(err)
+	f.clock.add(time.Minute)
+	f.must(f.PutUser(f.ctx, User{Name: "init", Role: "push"}))
+	after, err := f.User(f.ctx, "init")
+	f.must(err)
+	if after.Role != "push" || len(after.PasswordHash) != 0 || !after.Created.Equal(before.Created) || !after.Updated.After(before.Updated) {
+		t.Errorf("%+v became %+v", before, after)
+	}
+	users, err := f.Users(f.ctx)
+	f.must(err)
+	if len(users) != 2 || users[0].Name != "init" || users[1].Name != "puller" {
+		t.Errorf("users %+v", users)
+	}
+	f.must(f.DeleteUser(f.ctx, "init"))
+	_, err = f.User(f.ctx, "init")
+	isNotFound(t, err)
+}
+
+func TestStore_Secret(t *testing.T) {
+	f := newFixture(t)
+	one, err := f.Secret(f.ctx, "http")
+	f.must(err)
+	other, err := f.Secret(f.ctx, "auth")
+	f.must(err)
+	f.reopen()
+	again, err := f.Secret(f.ctx, "http")
+	f.must(err)
+	if len(one) != 32 || !bytes.Equal(one, again) || bytes.Equal(one, other) {
+		t.Errorf("%x, %x, %x", one, again, other)
+	}
+}
+
+func TestStore_StatsAndCheck(t *testing.T) {
+	f := newFixture(t)
+	f.pushImage("app", "app", "v1", "v2")
+	f.blob("other", "blob")
+	got, err := f.Stats(f.ctx)
+	f.must(err)
+	want := Stats{Repositories: 1, Manifests: 1, Tags: 2, Blobs: 3, BlobBytes: int64(len(`{"config of":"app"}layer of appblob`))}
+	if got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	for name, err := range f.Check(f.ctx) {
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	f.files.root += "-gone"
+	if f.Check(f.ctx)["storage"] == nil {
+		t.Error("storage that is gone is healthy")
+	}
+}
+
+func BenchmarkManifest(b *testing.B) {
+	f := newFixture(b)
+	m := f.pushImage("openshift/release", "app", "v1")
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := f.Manifest(f.ctx, "openshift/release", m.Digest); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}
+
+func BenchmarkPutManifest(b *testing.B) {
+	f := newFixture(b)
+	config := f.blob("openshift/release", "{}")
+	var layers []ocispec.Descriptor
+	for i := range 10 {
+		layers = append(layers, f.blob("openshift/release", fmt.Sprint("layer", i)))
+	}
+	b.ResetTimer()
+	for i := range b.N {
+		layers[0].Annotations = map[string]string{"n": fmt.Sprint(i)}
+		if _, err := f.PutManifest(f.ctx, "openshift/release", image(config, layers...), PutOptions{Tags: []string{fmt.Sprint(i % 100)}}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,273 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// sync begins a run that has staged an image and a tag of it.
+func (f *fixture) sync(repo, name, tag string) (*Run, Manifest) {
+	f.t.Helper()
+	r, err := f.BeginRun(f.ctx, "test")
+	f.must(err)
+	return r, f.stageImage(r, repo, name, tag)
+}
+
+func (f *fixture) stageImage(r *Run, repo, name, tag string) Manifest {
+	f.t.Helper()
+	config := []byte(`{"config of":"` + name + `"}`)
+	layer := []byte("layer of " + name)
+	for _, b := range [][]byte{config, layer} {
+		d := descriptor("x/y", b)
+		has, err := r.HasBlob(f.ctx, repo, d.Digest)
+		f.must(err)
+		if !has {
+			f.must(r.PutBlob(f.ctx, repo, d, bytes.NewReader(b)))
+		}
+	}
+	body := image(descriptor("x/y", config), descriptor(ocispec.MediaTypeImageLayerGzip, layer))
+	desc := descriptor(ocispec.MediaTypeImageManifest, body)
+	f.must(r.PutManifest(f.ctx, repo, desc, body))
+	f.must(r.Tag(f.ctx, repo, tag, desc.Digest))
+	return Manifest{Digest: desc.Digest, MediaType: desc.MediaType, Body: body}
+}
+
+func TestRun_IsSeenAtOnceAndOnlyThen(t *testing.T) {
+	f := newFixture(t)
+	old := f.pushImage("app", "old", "v1")
+	r, m := f.sync("app", "new", "v1")
+	f.stageImage(r, "other/app", "new", "v2")
+
+	check := func(when string, seen bool) {
+		t.Helper()
+		want := old.Digest
+		if seen {
+			want = m.Digest
+		}
+		got, err := f.ManifestByTag(f.ctx, "app", "v1")
+		f.must(err)
+		if got.Digest != want {
+			t.Errorf("%s: the tag names %s, want %s", when, got.Digest, want)
+		}
+		_, errManifest := f.Manifest(f.ctx, "app", m.Digest)
+		_, errBlob := f.StatBlob(f.ctx, "app", digest.FromString("layer of new"))
+		_, errOther := f.ManifestByTag(f.ctx, "other/app", "v2")
+		_, _, errTags := f.Tags(f.ctx, "other/app", "", -1)
+		for _, err := range []error{errManifest, errBlob, errOther, errTags} {
+			if (err == nil) != seen || err != nil && !errors.Is(err, ErrNotFound) {
+				t.Errorf("%s: %v", when, err)
+			}
+		}
+	}
+	check("staged", false)
+	f.reopen()
+	check("staged, after a restart", false)
+	r, err := f.Run(f.ctx, r.ID())
+	f.must(err)
+	f.must(r.Commit(f.ctx))
+	check("committed", true)
+	f.must(r.Commit(f.ctx))
+	if got := f.read("other/app", digest.FromString("layer of new")); got != "layer of new" {
+		t.Errorf("got %q", got)
+	}
+	moves, err := f.TagHistory(f.ctx, "app", "v1")
+	f.must(err)
+	if moves[0].Run != r.ID() || moves[0].Was != old.Digest || moves[0].Became != m.Digest {
+		t.Errorf("history %+v", moves)
+	}
+	if n := f.count(`SELECT (SELECT count(*) FROM run_blobs) + (SELECT count(*) FROM run_manifests) + (SELECT count(*) FROM run_tags)`); n != 0 {
+		t.Errorf("%d rows are left staged", n)
+	}
+}
+
+func TestRun_CommittedRunIsClosed(t *testing.T) {
+	f := newFixture(t)
+	r, m := f.sync("app", "new", "v1")
+	f.must(r.Commit(f.ctx))
+	var invalid *InvalidError
+	for _, err := range []error{
+		r.Abort(f.ctx),
+		r.Tag(f.ctx, "app", "v2", m.Digest),
+		r.PutBlob(f.ctx, "app", descriptor("x/y", []byte("x")), strings.NewReader("x")),
+	} {
+		if !errors.As(err, &invalid) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if _, err := f.ManifestByTag(f.ctx, "app", "v1"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRun_AbortLeavesNothingButBlobs(t *testing.T) {
+	f := newFixture(t)
+	kept := f.pushImage("app", "kept", "v1")
+	r, m := f.sync("new/app", "new", "v1")
+	f.stageImage(r, "new/app", "kept", "v2")
+	f.must(r.Abort(f.ctx))
+	isNotFound(t, r.Abort(f.ctx))
+	isNotFound(t, r.Commit(f.ctx))
+	_, err := f.Run(f.ctx, r.ID())
+	isNotFound(t, err)
+	if n := f.count(`SELECT count(*) FROM manifests WHERE digest = ?`, m.Digest); n != 0 {
+		t.Error("the manifest that only the run had is left")
+	}
+	_, err = f.Manifest(f.ctx, "app", kept.Digest)
+	f.must(err)
+	if n := f.count(`SELECT count(*) FROM repositories WHERE name = 'new/app'`); n != 0 {
+		t.Error("it left a repository behind")
+	}
+	again, err := f.BeginRun(f.ctx, "again")
+	f.must(err)
+	if has, err := again.HasBlob(f.ctx, "new/app", digest.FromString("layer of new")); err != nil || !has {
+		t.Errorf("the next run does not find the blobs: %v, %v", has, err)
+	}
+}
+
+func TestRun_AbortLeavesWhatAnotherRunHas(t *testing.T) {
+	f := newFixture(t)
+	one, m := f.sync("app", "new", "v1")
+	two, err := f.BeginRun(f.ctx, "two")
+	f.must(err)
+	has, err := two.HasManifest(f.ctx, "copy", m.Digest)
+	f.must(err)
+	if !has {
+		t.Fatal("a staged manifest is not found")
+	}
+	f.must(one.Abort(f.ctx))
+	f.must(two.Tag(f.ctx, "copy", "v1", m.Digest))
+	f.must(two.Commit(f.ctx))
+	got, err := f.ManifestByTag(f.ctx, "copy", "v1")
+	f.must(err)
+	if !bytes.Equal(got.Body, m.Body) || f.read("copy", digest.FromString("layer of new")) != "layer of new" {
+		t.Error("it is not whole")
+	}
+}
+
+func TestRun_PutBlob_WhatItRefuses(t *testing.T) {
+	f := newFixture(t)
+	r, err := f.BeginRun(f.ctx, "test")
+	f.must(err)
+	ended, end := context.WithCancel(f.ctx)
+	good := descriptor("x/y", []byte("content"))
+	var invalid *InvalidError
+	var wrong *DigestError
+	for name, test := range map[string]struct {
+		ctx     context.Context
+		desc    ocispec.Descriptor
+		content io.Reader
+		as      func(error) bool
+	}{
+		"too short": {f.ctx, good, strings.NewReader("cont"), func(err error) bool { return errors.As(err, &invalid) }},
+		"endless":   {f.ctx, good, endless{}, func(err error) bool { return errors.As(err, &invalid) }},
+		"another":   {f.ctx, good, strings.NewReader("Content"), func(err error) bool { return errors.As(err, &wrong) }},
+		"stopped": {ended, good, readerFunc(func(p []byte) (int, error) { end(); return 1, nil }), func(err error) bool {
+			return errors.Is(err, context.Canceled)
+		}},
+		"digest": {f.ctx, ocispec.Descriptor{Digest: "sha256:x"}, strings.NewReader(""), func(err error) bool { return errors.As(err, &invalid) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := r.PutBlob(test.ctx, "app", test.desc, test.content); !test.as(err) {
+				t.Errorf("got %v", err)
+			}
+			if left := f.list("."); len(left) != 0 {
+				t.Errorf("left over: %v", left)
+			}
+		})
+	}
+	f.must(r.PutBlob(f.ctx, "app", good, strings.NewReader("content")))
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+func TestRun_PutManifest_WhatItRefuses(t *testing.T) {
+	f := newFixture(t)
+	r, err := f.BeginRun(f.ctx, "test")
+	f.must(err)
+	config := descriptor("x/y", []byte("{}"))
+	body := image(config)
+	var missing *MissingError
+	if err := r.PutManifest(f.ctx, "app", descriptor(ocispec.MediaTypeImageManifest, body), body); !errors.As(err, &missing) {
+		t.Errorf("absent blobs: %v", err)
+	}
+	f.blob("elsewhere", "{}")
+	desc := descriptor(ocispec.MediaTypeImageManifest, body)
+	desc.Size++
+	var invalid *InvalidError
+	if err := r.PutManifest(f.ctx, "app", desc, body); !errors.As(err, &invalid) {
+		t.Errorf("wrong size: %v", err)
+	}
+	desc = descriptor(ocispec.MediaTypeImageManifest, body)
+	desc.Digest = dA
+	var wrong *DigestError
+	if err := r.PutManifest(f.ctx, "app", desc, body); !errors.As(err, &wrong) {
+		t.Errorf("wrong digest: %v", err)
+	}
+	isNotFound(t, r.Tag(f.ctx, "app", "v1", digest.FromBytes(body)))
+	f.must(r.PutManifest(f.ctx, "app", descriptor(ocispec.MediaTypeImageManifest, body), body))
+	f.must(r.Tag(f.ctx, "app", "v1", digest.FromBytes(body)))
+	f.must(r.Commit(f.ctx))
+	if got := f.read("app", config.Digest); got != "{}" {
+		t.Errorf("the blob held elsewhere is not shown here: %q", got)
+	}
+}
+
+func TestRun_CommitIsAllOrNothing(t *testing.T) {
+	f := newFixture(t)
+	old := f.pushImage("app", "old", "v0")
+	r, m := f.sync("app", "new", "v1")
+	f.must(r.Tag(f.ctx, "app", "v2", old.Digest))
+	f.must(f.DeleteManifest(f.ctx, "app", old.Digest))
+	isNotFound(t, r.Commit(f.ctx))
+	_, err := f.Manifest(f.ctx, "app", m.Digest)
+	isNotFound(t, err)
+	f.must(r.Tag(f.ctx, "app", "v2", m.Digest))
+	f.must(r.Commit(f.ctx))
+	_, err = f.ManifestByTag(f.ctx, "app", "v2")
+	f.must(err)
+}
+
+func TestStore_StaleRuns(t *testing.T) {
+	f := newFixture(t)
+	stale, _ := f.sync("app", "stale", "v1")
+	committed, _ := f.sync("app", "committed", "v2")
+	f.must(committed.Commit(f.ctx))
+	lively, _ := f.sync("app", "lively", "v3")
+	before := f.clock.add(time.Hour)
+	f.clock.add(time.Second)
+	_, err := lively.HasBlob(f.ctx, "app", dA)
+	f.must(err)
+
+	list := func() (ids []string) {
+		t.Helper()
+		f.must(f.StaleRuns(f.ctx, before, func(id string) error { ids = append(ids, id); return nil }))
+		return ids
+	}
+	if got := list(); len(got) != 1 || got[0] != stale.ID() {
+		t.Fatalf("stale: %v, want %s", got, stale.ID())
+	}
+	f.guard.enterRun(stale.ID()) // a blob of it is on its way, for longer than that
+	f.must(f.RemoveRun(f.ctx, before, stale.ID()))
+	if got := list(); len(got) != 0 {
+		t.Errorf("a run with a blob on its way is stale: %v", got)
+	}
+	f.guard.leaveRun(stale.ID())
+	for _, r := range []*Run{stale, committed, lively} {
+		f.must(f.RemoveRun(f.ctx, before, r.ID()))
+	}
+	_, err = f.Run(f.ctx, stale.ID())
+	isNotFound(t, err)
+	f.must(lively.Commit(f.ctx))
+	_, err = f.ManifestByTag(f.ctx, "app", "v2")
+	f.must(err)
+}

@@ -1,0 +1,399 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/iotest"
+
+	"github.com/opencontainers/go-digest"
+)
+
+func write(t *testing.T, u *Upload, content string) {
+	t.Helper()
+	if _, err := u.Write([]byte(content)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// list lists what is in a directory of the storage, below it and all.
+func (f *fixture) list(dir string) []string {
+	f.t.Helper()
+	var names []string
+	f.must(filepath.WalkDir(filepath.Join(f.dir, "storage", dir), func(path string, e os.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			names = append(names, filepath.Base(path))
+		}
+		return err
+	}))
+	return names
+}
+
+func (f *fixture) read(repo string, d digest.Digest) string {
+	f.t.Helper()
+	b, err := f.OpenBlob(f.ctx, repo, d)
+	f.must(err)
+	defer b.Close()
+	content, err := io.ReadAll(b)
+	f.must(err)
+	if int64(len(content)) != b.Size {
+		f.t.Errorf("%d bytes, said to be %d", len(content), b.Size)
+	}
+	return string(content)
+}
+
+func TestUpload_InChunksAcrossRestarts(t *testing.T) {
+	f := newFixture(t)
+	u, err := f.NewUpload(f.ctx, "app")
+	f.must(err)
+	f.must(u.Close()) // as the answer to POST does, with nothing written yet
+	want := ""
+	for _, chunk := range []string{"one", "", strings.Repeat("two", 100_000), "three"} {
+		f.reopen()
+		v, err := f.ResumeUpload(f.ctx, "app", u.ID())
+		f.must(err)
+		if v.Size() != int64(len(want)) || !v.StartedAt().Equal(u.StartedAt()) {
+			t.Fatalf("size %d of %d, started %v, %v", v.Size(), len(want), v.StartedAt(), u.StartedAt())
+		}
+		_, err = v.ReadFrom(strings.NewReader(chunk))
+		f.must(err)
+		f.must(v.Close())
+		want += chunk
+	}
+	f.reopen()
+	u, err = f.ResumeUpload(f.ctx, "app", u.ID())
+	f.must(err)
+	size, err := u.Commit(f.ctx, digest.FromString(want))
+	f.must(err)
+	f.must(u.Close())
+	if got := f.read("app", digest.FromString(want)); got != want || size != int64(len(want)) {
+		t.Errorf("%d bytes, %d, want %d", len(got), size, len(want))
+	}
+	if left := f.list("uploads"); len(left) != 0 {
+		t.Errorf("left over: %v", left)
+	}
+	_, err = f.ResumeUpload(f.ctx, "app", u.ID())
+	isNotFound(t, err)
+}
+
+func TestUpload_ResumeAfterCrash(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		crash func(f *fixture, id string)
+		want  string // what the session holds; "" when it is unknown
+	}{
+		{"bytes that were not acknowledged are dropped", func(f *fixture, id string) {
+			data, err := os.OpenFile(f.files.upload(id), os.O_APPEND|os.O_WRONLY, 0)
+			f.must(err)
+			_, err = data.WriteString("torn")
+			f.must(err)
+			f.must(data.Close())
+		}, "held"},
+		{"a file that lost bytes is unknown", func(f *fixture, id string) {
+			f.must(os.Truncate(f.files.upload(id), 2))
+		}, ""},
+		{"bytes without a state are unknown", func(f *fixture, id string) {
+			f.must(os.Remove(f.files.uploadState(id)))
+		}, ""},
+		{"a state without bytes is unknown", func(f *fixture, id string) {
+			f.must(os.Remove(f.files.upload(id)))
+		}, ""},
+		{"a torn state is unknown", func(f *fixture, id string) {
+			f.must(os.Truncate(f.files.uploadState(id), 20))
+		}, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := newFixture(t)
+			u, err := f.NewUpload(f.ctx, "app")
+			f.must(err)
+			write(t, u, "held")
+			f.must(u.Close())
+			test.crash(f, u.ID())
+			f.reopen()
+			u, err = f.ResumeUpload(f.ctx, "app", u.ID())
+			if test.want == "" {
+				isNotFound(t, err)
+				return
+			}
+			f.must(err)
+			write(t, u, "+more")
+			_, err = u.Commit(f.ctx, digest.FromString(test.want+"+more"))
+			f.must(err)
+		})
+	}
+}
+
+func TestUpload_WrongDigestLeavesNothing(t *testing.T) {
+	for _, want := range []digest.Digest{dA, dC} {
+		f := newFixture(t)
+		u, err := f.NewUpload(f.ctx, "app")
+		f.must(err)
+		write(t, u, "not what it says")
+		_, err = u.Commit(f.ctx, want)
+		var wrong *DigestError
+		if !errors.As(err, &wrong) || wrong.Want != want || wrong.Got != want.Algorithm().FromString("not what it says") {
+			t.Fatalf("got %v", err)
+		}
+		if left := f.list("."); len(left) != 0 {
+			t.Errorf("left over: %v", left)
+		}
+		_, err = f.StatBlob(f.ctx, "app", want)
+		isNotFound(t, err)
+	}
+}
+
+func TestUpload_SHA512(t *testing.T) {
+	f := newFixture(t)
+	u, err := f.NewUpload(f.ctx, "app")
+	f.must(err)
+	write(t, u, "con")
+	f.must(u.Close())
+	u, err = f.ResumeUpload(f.ctx, "app", u.ID())
+	f.must(err)
+	write(t, u, "tent")
+	d := digest.SHA512.FromString("content")
+	_, err = u.Commit(f.ctx, d)
+	f.must(err)
+	if got := f.read("app", d); got != "content" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestUpload_MalformedDigestLeavesTheSession(t *testing.T) {
+	f := newFixture(t)
+	u, err := f.NewUpload(f.ctx, "app")
+	f.must(err)
+	write(t, u, "a")
+	var invalid *InvalidError
+	if _, err := u.Commit(f.ctx, "sha256:../../x"); !errors.As(err, &invalid) {
+		t.Fatalf("got %v", err)
+	}
+	_, err = u.Commit(f.ctx, dA)
+	f.must(err)
+	if _, err := u.Write([]byte("x")); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("a write after Commit gave %v: it would change the blob", err)
+	}
+	if _, err := u.Commit(f.ctx, dA); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("a second Commit gave %v", err)
+	}
+}
+
+func TestUpload_FailedCommitEndsTheSession(t *testing.T) {
+	f := newFixture(t)
+	u, err := f.NewUpload(f.ctx, "app")
+	f.must(err)
+	write(t, u, "a")
+	ended, end := context.WithCancel(f.ctx)
+	end()
+	if _, err := u.Commit(ended, dA); !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
+	}
+	if _, err := u.Write([]byte("x")); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("a write after a failed Commit gave %v: the file may be in place already", err)
+	}
+	_, err = f.StatBlob(f.ctx, "app", dA)
+	isNotFound(t, err)
+}
+
+func TestUpload_Cancel(t *testing.T) {
+	f := newFixture(t)
+	u, err := f.NewUpload(f.ctx, "app")
+	f.must(err)
+	write(t, u, "a")
+	f.must(u.Close())
+	u, err = f.ResumeUpload(f.ctx, "app", u.ID())
+	f.must(err)
+	f.must(u.Cancel(f.ctx))
+	f.must(u.Cancel(f.ctx))
+	if left := f.list("uploads"); len(left) != 0 {
+		t.Errorf("left over: %v", left)
+	}
+	_, err = f.ResumeUpload(f.ctx, "app", u.ID())
+	isNotFound(t, err)
+}
+
+func TestUpload_ForeignSessions(t *testing.T) {
+	f := newFixture(t)
+	u, err := f.NewUpload(f.ctx, "app")
+	f.must(err)
+	f.must(u.Close())
+	secret := filepath.Join(f.dir, "secret.json")
+	f.must(os.WriteFile(secret, []byte(`{"repository":"app"}`), 0o600))
+	for _, test := range []struct{ repo, id string }{
+		{"other", u.ID()}, {"app", "../../secret"}, {"app", ""}, {"app", "."}, {"app", strings.ToUpper(u.ID())},
+	} {
+		_, err := f.ResumeUpload(f.ctx, test.repo, test.id)
+		isNotFound(t, err)
+	}
+	_, err = f.ResumeUpload(f.ctx, "app", u.ID())
+	f.must(err)
+}
+
+func TestUpload_OneRequestAtATime(t *testing.T) {
+	f := newFixture(t)
+	u, err := f.NewUpload(f.ctx, "app")
+	f.must(err)
+	f.patience = 0
+	var busy *BusyError
+	if _, err := f.ResumeUpload(f.ctx, "app", u.ID()); !errors.As(err, &busy) {
+		t.Fatalf("two have the session: %v", err)
+	}
+	ended, end := context.WithCancel(f.ctx)
+	end()
+	f.patience = 1 << 40
+	if _, err := f.ResumeUpload(ended, "app", u.ID()); !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
+	}
+	// The next request waits for the one that is closing.
+	got := make(chan error)
+	go func() {
+		v, err := f.ResumeUpload(f.ctx, "app", u.ID())
+		if err == nil && v.Size() != 1 {
+			err = errors.New("it did not wait for Close")
+		}
+		got <- err
+	}()
+	write(t, u, "a")
+	f.must(u.Close())
+	f.must(<-got)
+}
+
+// Requests that fight over a session must not mix their bytes: each chunk is whole, and the hash is of what is there.
+func TestUpload_ManyRequestsStayInOrder(t *testing.T) {
+	f := newFixture(t)
+	u, err := f.NewUpload(f.ctx, "app")
+	f.must(err)
+	f.must(u.Close())
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			v, err := f.ResumeUpload(f.ctx, "app", u.ID())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_, err = v.ReadFrom(iotest.OneByteReader(strings.NewReader(strings.Repeat(string(rune('a'+i)), 500))))
+			if err = errors.Join(err, v.Close()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	content, err := os.ReadFile(f.files.upload(u.ID()))
+	f.must(err)
+	for i := 0; i < len(content); i += 500 {
+		if !bytes.Equal(content[i:i+500], bytes.Repeat(content[i:i+1], 500)) {
+			t.Fatal("chunks are mixed")
+		}
+	}
+	u, err = f.ResumeUpload(f.ctx, "app", u.ID())
+	f.must(err)
+	_, err = u.Commit(f.ctx, digest.FromBytes(content))
+	f.must(err)
+}
+
+func TestUpload_BrokenSourceKeepsWhatCame(t *testing.T) {
+	f := newFixture(t)
+	u, err := f.NewUpload(f.ctx, "app")
+	f.must(err)
+	broken := errors.New("connection reset")
+	_, err = u.ReadFrom(io.MultiReader(strings.NewReader("came"), iotest.ErrReader(broken)))
+	if !errors.Is(err, broken) {
+		t.Fatalf("got %v", err)
+	}
+	f.must(u.Close())
+	u, err = f.ResumeUpload(f.ctx, "app", u.ID())
+	f.must(err)
+	if u.Size() != 4 {
+		t.Errorf("size %d", u.Size())
+	}
+}
+
+func TestUpload_FullDisk(t *testing.T) {
+	f := newFixture(t)
+	u, err := f.NewUpload(f.ctx, "app")
+	f.must(err)
+	real := u.file
+	u.file, err = os.OpenFile("/dev/full", os.O_RDWR, 0)
+	f.must(err)
+	u.want = 5
+	_, err = u.Write([]byte("hello"))
+	f.must(u.file.Close())
+	u.file = real
+	var full *FullError
+	if !errors.As(err, &full) || full.Path != f.files.root || full.Short != 5 || full.Hint() == "" || !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("got %#v", err)
+	}
+	// What comes after there is space again is right.
+	write(t, u, "hello")
+	_, err = u.Commit(f.ctx, digest.FromString("hello"))
+	f.must(err)
+}
+
+func TestUpload_ReplacesADamagedFile(t *testing.T) {
+	f := newFixture(t)
+	d := f.blob("app", "content").Digest
+	f.must(os.WriteFile(f.files.blob(d), []byte("damaged"), 0o600))
+	f.blob("app", "content")
+	if got := f.read("app", d); got != "content" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestStore_BlobVisibility(t *testing.T) {
+	f := newFixture(t)
+	m := f.pushImage("app", "app", "v1")
+	layer := digest.FromString("layer of app")
+	_, err := f.StatBlob(f.ctx, "other", layer)
+	isNotFound(t, err)
+	_, err = f.OpenBlob(f.ctx, "other", layer)
+	isNotFound(t, err)
+	_, err = f.MountBlob(f.ctx, "third", "other", layer)
+	isNotFound(t, err)
+	_, err = f.MountBlob(f.ctx, "third", "", dA)
+	isNotFound(t, err)
+	size, err := f.MountBlob(f.ctx, "third", "", layer)
+	f.must(err)
+	if size != int64(len("layer of app")) || f.read("third", layer) != "layer of app" {
+		t.Error("mounted, but not there")
+	}
+
+	f.must(f.DeleteBlob(f.ctx, "third", layer))
+	isNotFound(t, f.DeleteBlob(f.ctx, "third", layer))
+	_, err = f.StatBlob(f.ctx, "third", layer)
+	isNotFound(t, err)
+
+	// Deleted where a manifest is made of it, it goes from view with the manifest.
+	f.must(f.DeleteBlob(f.ctx, "app", layer))
+	_, err = f.StatBlob(f.ctx, "app", layer)
+	f.must(err)
+	f.must(f.DeleteManifest(f.ctx, "app", m.Digest))
+	_, err = f.StatBlob(f.ctx, "app", layer)
+	isNotFound(t, err)
+}
+
+func BenchmarkUpload(b *testing.B) {
+	f := newFixture(b)
+	content := make([]byte, 8<<20)
+	if _, err := rand.Read(content); err != nil {
+		b.Fatal(err)
+	}
+	d := digest.FromBytes(content)
+	b.SetBytes(int64(len(content)))
+	for b.Loop() {
+		u, err := f.NewUpload(f.ctx, "app")
+		f.must(err)
+		_, err = u.ReadFrom(bytes.NewReader(content))
+		f.must(err)
+		_, err = u.Commit(f.ctx, d)
+		f.must(err)
+	}
+}
