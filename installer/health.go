@@ -29,7 +29,8 @@ type health struct {
 	limit time.Duration
 	every time.Duration
 
-	restarts *uint32 // how often systemd had restarted the daemon when this began
+	began    time.Time
+	restarts *uint32 // how often systemd had restarted the daemon then
 }
 
 func (s *health) String() string {
@@ -41,6 +42,7 @@ func (s *health) waits() {}
 func (s *health) Undo(context.Context) error { return nil }
 
 func (s *health) Apply(ctx context.Context) (bool, error) {
+	s.began = time.Now()
 	limited, cancel := context.WithTimeout(ctx, s.limit)
 	defer cancel()
 	for {
@@ -78,7 +80,7 @@ func (s *health) dead(ctx context.Context) error {
 }
 
 func (s *health) explain(ctx context.Context, err error) error {
-	return withJournal(ctx, s.host, s.user, err)
+	return withJournal(ctx, s.host, s.user, s.began, err)
 }
 
 // checkHealth asks the daemon once, over TLS as a client that trusts the CA does. It dials the loopback

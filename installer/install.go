@@ -64,7 +64,8 @@ func (b *builder) addTracked(s Step) *tracked {
 func (b *builder) install() error {
 	b.made = make(map[string]bool)
 	b.add(&guard{bus: b.plan.bus})
-	recorded := &host.File{Host: b.Host, Path: recordPath(b.QuayRoot), Mode: 0o644, Owner: b.admin}
+	// No owner: the first time it is root's, and is then given away with its directory.
+	recorded := &host.File{Host: b.Host, Path: recordPath(b.QuayRoot), Mode: 0o644}
 	for _, step := range []func() error{
 		func() error { return b.directory(b.QuayRoot, 0o755, b.admin, keep) },
 		// Root's until the record lies in it, which has to tell whether the service's user was there before.

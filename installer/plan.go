@@ -80,7 +80,10 @@ func apply(ctx context.Context, step Step, progress func(string)) (bool, error) 
 
 // failed takes back the steps up to the one that failed, last first.
 func (p *Plan) failed(ctx context.Context, last int, err error, progress func(string)) error {
-	failure := &ApplyError{Step: p.Steps[last].String(), Err: err, Interrupted: ctx.Err() != nil}
+	failure := &ApplyError{Step: p.Steps[last].String(), Err: err}
+	if ctx.Err() != nil {
+		failure.Interrupted, failure.Err = true, context.Cause(ctx) // whatever else err says follows from that
+	}
 	if !p.undo {
 		return failure
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/systemd"
@@ -172,7 +173,8 @@ func (s *start) Apply(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	s.touched = true
-	return true, s.withJournal(ctx, s.run(ctx, running, listening))
+	began := time.Now()
+	return true, withJournal(ctx, s.host, s.user, began, s.run(ctx, running, listening))
 }
 
 func (s *start) run(ctx context.Context, running, listening bool) error {
@@ -224,16 +226,12 @@ func (s *start) Undo(ctx context.Context) error {
 	return s.bus.ResetFailed(ctx, systemd.Service, systemd.Socket)
 }
 
-func (s *start) withJournal(ctx context.Context, err error) error {
-	return withJournal(ctx, s.host, s.user, err)
-}
-
-// withJournal adds to err what the daemon said last, as far as the journal can be read.
-func withJournal(ctx context.Context, h *host.Host, user bool, err error) error {
+// withJournal adds to err what the daemon has said since, as far as the journal can be read.
+func withJournal(ctx context.Context, h *host.Host, user bool, since time.Time, err error) error {
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	args := []string{"--unit", systemd.Service, "--lines", "15", "--no-pager", "--output", "cat"}
+	args := []string{"--unit", systemd.Service, "--lines", "15", "--no-pager", "--output", "cat", "--since", fmt.Sprintf("@%d", since.Unix())}
 	if user {
 		args = append([]string{"--user"}, args...)
 	}

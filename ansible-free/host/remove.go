@@ -76,7 +76,7 @@ func (s *RemoveTree) String() string {
 	if s.Except != "" {
 		return "remove all that " + s.Path + " holds, except " + s.Except
 	}
-	return "remove " + s.Path + " and all it holds"
+	return "remove " + s.Path
 }
 
 // Apply removes the tree.
