@@ -28,6 +28,7 @@ func openDaemon(t *testing.T, log io.Writer) *daemon {
 	root := t.TempDir()
 	cfg := config.Default(root)
 	cfg.Hostname = "registry.test"
+	cfg.Listen = "127.0.0.1:0"
 	for _, dir := range []string{cfg.Storage, filepath.Dir(cfg.Database), filepath.Dir(cfg.TLS.Certificate), filepath.Dir(cfg.TLS.CA), cfg.TLS.State} {
 		must(t, os.MkdirAll(dir, 0o700))
 	}
@@ -95,6 +96,9 @@ func TestHealth_alive(t *testing.T) {
 			must(t, s.listener.Close())
 		}
 	}()
+	if all := addresses(servers); len(all) != 2 || all[0] != "unix:"+d.cfg.ControlSocket || !strings.HasPrefix(all[1], "tcp:127.0.0.1:") {
+		t.Errorf("listening on %v", all)
+	}
 	must(t, d.health.alive(t.Context()))
 	t.Run("a disk that is away is not for a restart to mend", func(t *testing.T) {
 		must(t, os.Rename(d.cfg.Storage, d.cfg.Storage+".away"))

@@ -92,6 +92,9 @@ type socket struct {
 	err  error
 }
 
+// Addr is where the socket is, not where it was bound.
+func (s *socket) Addr() net.Addr { return &net.UnixAddr{Name: s.path, Net: "unix"} }
+
 func (s *socket) Close() error {
 	s.once.Do(func() {
 		if now, err := os.Lstat(s.path); err == nil && os.SameFile(now, s.info) {
