@@ -27,8 +27,8 @@ type Options struct {
 	Version   string
 }
 
-// Run serves until ctx ends and then drains: requests under way have 30 seconds to finish.
-// Whatever ends it, all that it started has ended when it returns.
+// Run serves until ctx ends and then drains: requests under way have 30 seconds to finish before
+// they are cut off. Whatever ends it, the rooms are closed when it returns.
 func Run(ctx context.Context, cfg *config.Config, o Options) error {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
