@@ -146,9 +146,9 @@ func lookupReason(err error) string {
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return "no such host"
 	case errors.As(err, &dns) && dns.IsTimeout, errors.Is(err, context.DeadlineExceeded):
-		return "no DNS server answers"
+		return "no DNS server answers in time"
 	case errors.As(err, &dns):
-		return dns.Err
+		return "the DNS does not answer: " + dns.Err
 	}
 	return err.Error()
 }

@@ -201,6 +201,8 @@ func execHere(ctx context.Context, name string, args ...string) ([]byte, error) 
 	}
 	var stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, path, args...)
+	// A group of its own, which Ctrl-C on a terminal does not reach: whether it ends is for ctx to say.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {

@@ -324,6 +324,19 @@ func TestFile_UndoAfterNameWasTaken(t *testing.T) {
 	same(t, "after Undo", snapshot(t, root), before)
 }
 
+// A killed write leaves its temporary file; the next one of the same path removes it, and only that.
+func TestHost_WriteAfterKill(t *testing.T) {
+	h, root := newHost(t)
+	write(t, root, "etc/.a.tmp-ABCDEFGH", "half")
+	write(t, root, "etc/.ab.tmp-ABCDEFGH", "of another")
+	if err := h.Write("/etc/a", strings.NewReader("new"), 0o600, host.AsIs()); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := h.Names("/etc"); err != nil || strings.Join(names, " ") != ".ab.tmp-ABCDEFGH a passwd" {
+		t.Errorf("in the directory are %q, %v", names, err)
+	}
+}
+
 // A write that fails leaves the old file and nothing beside it.
 func TestHost_WriteFails(t *testing.T) {
 	h, root := newHost(t)

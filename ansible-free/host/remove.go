@@ -27,18 +27,13 @@ func (s *Remove) String() string { return "remove " + s.Path }
 
 // Apply removes the file.
 func (s *Remove) Apply(context.Context) (bool, error) {
-	left, err := s.Host.Leftovers(s.Path)
+	left, err := s.Host.removeLeftovers(s.Path)
 	if err != nil {
-		return false, err
-	}
-	for _, path := range left {
-		if err := s.Host.Remove(path); err != nil {
-			return false, err
-		}
+		return left, err
 	}
 	info, err := s.Host.Stat(s.Path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-		return len(left) > 0, nil
+		return left, nil
 	}
 	if err != nil {
 		return false, err

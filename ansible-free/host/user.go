@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // SystemUser is a user that systemd-sysusers makes from File, a sysusers.d(5) file that says it.
@@ -27,7 +28,7 @@ func (s *SystemUser) Apply(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	s.created = true
-	if _, err := s.Host.Run(ctx, "systemd-sysusers", s.Host.Path(s.File)); err != nil {
+	if _, err := s.Host.runWhole(ctx, "systemd-sysusers", s.Host.Path(s.File)); err != nil {
 		return true, fmt.Errorf("create user %s: %w", s.Name, err)
 	}
 	if _, err := s.Host.User(s.Name); err != nil {
@@ -66,7 +67,7 @@ func deleteUser(ctx context.Context, h *Host, name string) (bool, error) {
 	} else if err != nil {
 		return false, err
 	}
-	_, err := h.Run(ctx, "userdel", name)
+	_, err := h.runWhole(ctx, "userdel", name)
 	if errors.Is(err, exec.ErrNotFound) {
 		return false, nil
 	}
@@ -77,10 +78,21 @@ func deleteUser(ctx context.Context, h *Host, name string) (bool, error) {
 	if err != nil || !group {
 		return true, err
 	}
-	if _, err := h.Run(ctx, "groupdel", name); err != nil && !errors.Is(err, exec.ErrNotFound) {
+	if _, err := h.runWhole(ctx, "groupdel", name); err != nil && !errors.Is(err, exec.ErrNotFound) {
 		return true, fmt.Errorf("delete group %s: %w", name, err)
 	}
 	return true, nil
+}
+
+// runWhole runs a program that edits /etc/passwd and its like. Killed half way, it would leave temporary
+// copies of them and a lock, so the end of ctx does not reach it; it takes milliseconds.
+func (h *Host) runWhole(ctx context.Context, name string, args ...string) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	return h.Run(ctx, name, args...)
 }
 
 // User looks a user up in /etc/passwd, where systemd-sysusers puts system users. errors.Is(err,

@@ -11,8 +11,12 @@ import (
 )
 
 // Write puts what r gives at path: written beside it, synced, given mode and owner, renamed into place, and
-// the directory synced. A reader sees the old file or the new one, whole.
+// the directory synced. A reader sees the old file or the new one, whole. What a killed Write of the same
+// path left is removed.
 func (h *Host) Write(path string, r io.Reader, mode fs.FileMode, owner Owner) error {
+	if _, err := h.removeLeftovers(path); err != nil {
+		return err
+	}
 	name := h.Path(path)
 	tmp := filepath.Join(filepath.Dir(name), "."+filepath.Base(name)+".tmp-"+rand.Text()[:8])
 	// O_EXCL: nobody can have prepared a link at this name.
@@ -48,13 +52,20 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Leftovers are the temporary files that a killed Write of path left beside it.
-func (h *Host) Leftovers(path string) ([]string, error) {
-	matches, err := filepath.Glob(escapeGlob(h.Path(filepath.Dir(path))) + "/." + escapeGlob(filepath.Base(path)) + ".tmp-????????")
-	for i, m := range matches {
-		matches[i] = filepath.Join(filepath.Dir(path), filepath.Base(m))
+// removeLeftovers removes the temporary files that killed Writes of path left beside it.
+func (h *Host) removeLeftovers(path string) (removed bool, err error) {
+	name := h.Path(path)
+	left, err := filepath.Glob(escapeGlob(filepath.Dir(name)) + "/." + escapeGlob(filepath.Base(name)) + ".tmp-????????")
+	if err != nil {
+		return false, err
 	}
-	return matches, err
+	for _, tmp := range left {
+		if err := os.Remove(tmp); err != nil {
+			return removed, err
+		}
+		removed = true
+	}
+	return removed, nil
 }
 
 func escapeGlob(s string) string {
