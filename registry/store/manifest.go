@@ -126,6 +126,13 @@ type PutOptions struct {
 // nothing. Children of an index need not be held; a config or layer that repo does not hold is a
 // *MissingError. Others: *InvalidError, *DigestError, *FullError.
 func (s *Store) PutManifest(ctx context.Context, repo string, body []byte, o PutOptions) (Manifest, error) {
+	return s.putManifest(ctx, repo, body, o, func(tx *sql.Tx, p parsed) error {
+		return checkHeld(ctx, tx, repo, p)
+	})
+}
+
+// putManifest puts a manifest if check, in the same transaction, has nothing against what it is made of.
+func (s *Store) putManifest(ctx context.Context, repo string, body []byte, o PutOptions, check func(*sql.Tx, parsed) error) (Manifest, error) {
 	if err := checkRepository(repo); err != nil {
 		return Manifest{}, err
 	}
@@ -134,35 +141,40 @@ func (s *Store) PutManifest(ctx context.Context, repo string, body []byte, o Put
 			return Manifest{}, err
 		}
 	}
-	m, refs, err := s.newManifest(body, o.MediaType, o.Digest)
+	m, p, err := s.newManifest(body, o.MediaType, o.Digest)
 	if err != nil {
 		return Manifest{}, err
 	}
 	err = s.write(ctx, func(tx *sql.Tx) error {
-		if err := checkHeld(ctx, tx, repo, refs); err != nil {
+		if err := check(tx, p); err != nil {
 			return err
 		}
-		if err := insertManifest(ctx, tx, &m, refs); err != nil {
+		if err := insertManifest(ctx, tx, &m, p); err != nil {
 			return err
 		}
-		id, err := s.ensureRepository(ctx, tx, repo)
-		if err != nil {
-			return err
-		}
-		if err := s.linkManifest(ctx, tx, id, m.Digest); err != nil {
-			return err
-		}
-		for _, tag := range o.Tags {
-			if err := s.moveTag(ctx, tx, id, tag, m.Digest, ""); err != nil {
-				return err
-			}
-		}
-		return nil
+		return s.showManifest(ctx, tx, repo, m.Digest, o.Tags)
 	})
 	if err != nil {
 		return Manifest{}, err
 	}
 	return m, nil
+}
+
+// showManifest makes a manifest visible in repo and moves tags to it.
+func (s *Store) showManifest(ctx context.Context, tx *sql.Tx, repo string, d digest.Digest, tags []string) error {
+	id, err := s.ensureRepository(ctx, tx, repo)
+	if err != nil {
+		return err
+	}
+	if err := s.linkManifest(ctx, tx, id, d); err != nil {
+		return err
+	}
+	for _, tag := range tags {
+		if err := s.moveTag(ctx, tx, id, tag, d, ""); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // newManifest parses and verifies a body.

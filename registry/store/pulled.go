@@ -16,40 +16,7 @@ import (
 // never. Until then they are not found, and pull-through fetches them. Errors:
 // *InvalidError, *DigestError, *FullError.
 func (s *Store) PutPulledManifest(ctx context.Context, repo string, body []byte, o PutOptions) (Manifest, error) {
-	if err := checkRepository(repo); err != nil {
-		return Manifest{}, err
-	}
-	for _, tag := range o.Tags {
-		if err := checkTag(tag); err != nil {
-			return Manifest{}, err
-		}
-	}
-	m, refs, err := s.newManifest(body, o.MediaType, o.Digest)
-	if err != nil {
-		return Manifest{}, err
-	}
-	err = s.write(ctx, func(tx *sql.Tx) error {
-		if err := insertManifest(ctx, tx, &m, refs); err != nil {
-			return err
-		}
-		id, err := s.ensureRepository(ctx, tx, repo)
-		if err != nil {
-			return err
-		}
-		if err := s.linkManifest(ctx, tx, id, m.Digest); err != nil {
-			return err
-		}
-		for _, tag := range o.Tags {
-			if err := s.moveTag(ctx, tx, id, tag, m.Digest, ""); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return Manifest{}, err
-	}
-	return m, nil
+	return s.putManifest(ctx, repo, body, o, func(*sql.Tx, parsed) error { return nil })
 }
 
 // Open opens what has been written for reading, and what is written later can

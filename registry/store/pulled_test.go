@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -131,5 +132,27 @@ func TestUpload_Open(t *testing.T) {
 				t.Errorf("after its end: got %v", err)
 			}
 		})
+	}
+}
+
+// A sync that trusted the manifest alone would report an image as held, commit, and leave it without layers.
+func TestRun_HasManifest_PulledWithoutItsLayers(t *testing.T) {
+	f := newFixture(t)
+	config, layer := []byte("{}"), []byte("layer")
+	body := image(descriptor("x/y", config), descriptor("x/y", layer))
+	_, err := f.PutPulledManifest(f.ctx, "hub/image", body, PutOptions{})
+	f.must(err)
+	r, err := f.BeginRun(f.ctx, "run")
+	f.must(err)
+	for i, want := range []bool{false, false, true} {
+		has, err := r.HasManifest(f.ctx, "mine/image", digest.FromBytes(body))
+		f.must(err)
+		if has != want {
+			t.Errorf("with %d of its 2 blobs: held %v", i, has)
+		}
+		if i < 2 {
+			b := [][]byte{config, layer}[i]
+			f.must(r.PutBlob(f.ctx, "mine/image", descriptor("x/y", b), bytes.NewReader(b)))
+		}
 	}
 }

@@ -164,14 +164,18 @@ func (r *Run) receive(ctx context.Context, u *Upload, desc ocispec.Descriptor, c
 	return nil
 }
 
-// HasManifest says whether a manifest is held, wherever that is. If it is, it becomes part of the run, to
-// be shown in repo with the blobs it is made of. Children of an index are asked for one by one.
+// HasManifest says whether a manifest is held with its config and layers, wherever that is. If it is, it
+// becomes part of the run, to be shown in repo with the blobs it is made of. One that was pulled through
+// and whose layers nobody has asked for yet is not: the run has to fetch those. Children of an index are
+// asked for one by one.
 func (r *Run) HasManifest(ctx context.Context, repo string, d digest.Digest) (has bool, err error) {
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return false, err
 	}
 	err = r.write(ctx, func(tx *sql.Tx) error {
-		has, err = exists(ctx, tx, `SELECT 1 FROM manifests WHERE digest = ?`, d)
+		has, err = exists(ctx, tx, `SELECT 1 FROM manifests m WHERE m.digest = ? AND NOT EXISTS (
+			SELECT 1 FROM manifest_refs f WHERE f.manifest = m.digest AND f.kind <> 'child' AND f.elsewhere = 0
+			AND NOT EXISTS (SELECT 1 FROM blobs b WHERE b.digest = f.digest))`, d)
 		if err != nil {
 			return fmt.Errorf("look for manifest %s: %w", d, err)
 		}

@@ -93,7 +93,7 @@ func TestUpload_ResumeAfterCrash(t *testing.T) {
 		{"bytes that were not acknowledged are dropped", func(f *fixture, id string) {
 			data, err := os.OpenFile(f.files.upload(id), os.O_APPEND|os.O_WRONLY, 0)
 			f.must(err)
-			_, err = data.WriteString("torn")
+			_, err = data.WriteString("never acknowledged")
 			f.must(err)
 			f.must(data.Close())
 		}, "held"},
@@ -125,8 +125,12 @@ func TestUpload_ResumeAfterCrash(t *testing.T) {
 			}
 			f.must(err)
 			write(t, u, "+more")
-			_, err = u.Commit(f.ctx, digest.FromString(test.want+"+more"))
+			d := digest.FromString(test.want + "+more")
+			_, err = u.Commit(f.ctx, d)
 			f.must(err)
+			if got := f.read("app", d); got != test.want+"+more" {
+				t.Errorf("got %q", got)
+			}
 		})
 	}
 }
