@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/mirror-appliance/appliance/registry/store"
 )
@@ -70,7 +71,7 @@ func TestMalformed(t *testing.T) {
 		"Content-Length: 0\r\n\r\n",
 		"Content-Length: 1\r\nContent-Type: application/x-www-form-urlencoded\r\n\r\n%",
 		"Content-Length: 9\r\n\r\nshort",
-		"Transfer-Encoding: chunked\r\n\r\nnot a chunk",
+		"Transfer-Encoding: chunked\r\n\r\nnot a chunk\r\n",
 		"Transfer-Encoding: chunked\r\nContent-Type: multipart/form-data\r\nContent-Range: 0-\r\n\r\n0\r\n\r\n",
 		"Content-Length: 2\r\nContent-Range: 5-9\r\nRange: bytes=9-1\r\nIf-None-Match: \"\r\nContent-Type: ;;\r\n\r\n{}",
 	}
@@ -83,16 +84,42 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// raw sends a request as it is and half-closes, so that a body that is too short ends.
-func (f *fixture) raw(head, rest string) {
+// A body that cannot be read is the client's fault, not the disk's.
+func TestMalformed_body(t *testing.T) {
+	f := newFixture(t, nil)
+	for method, path := range map[string]string{
+		"PATCH": f.begin("a"), "PUT": "/v2/a/manifests/x", "POST": "/v2/a/blobs/uploads/?digest=" + d256,
+	} {
+		got := f.raw(method+" "+path+" HTTP/1.1\r\nHost: x\r\n", "Transfer-Encoding: chunked\r\n\r\nnot a chunk\r\n")
+		if got.StatusCode != http.StatusBadRequest || got.code(t) != codeSizeInvalid {
+			t.Errorf("%s: %s %s", method, got.Status, got.body)
+		}
+	}
+}
+
+// A manifest that announces itself as too large is refused without waiting for it.
+func TestManifest_announcedTooLarge(t *testing.T) {
+	f := newFixture(t, nil)
+	got := f.raw("PUT /v2/a/manifests/x HTTP/1.1\r\nHost: x\r\n", "Content-Length: 99999999999\r\n\r\n")
+	if got.StatusCode != http.StatusRequestEntityTooLarge || got.code(t) != codeManifestInvalid {
+		t.Errorf("%s %s", got.Status, got.body)
+	}
+}
+
+// raw sends a request as it is. If "short" ends it, which is less than it announces, the connection is
+// half-closed, so that it ends there.
+func (f *fixture) raw(head, rest string) reply {
 	f.t.Helper()
 	conn, err := net.Dial("tcp", f.server.Listener.Addr().String())
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(30 * time.Second)) // rather than hang
 	io.WriteString(conn, head+rest)
-	conn.(*net.TCPConn).CloseWrite()
+	if strings.HasSuffix(rest, "short") {
+		conn.(*net.TCPConn).CloseWrite()
+	}
 	method, _, _ := strings.Cut(head, " ")
 	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
 	if err != nil {
@@ -106,6 +133,7 @@ func (f *fixture) raw(head, rest string) {
 	if resp.StatusCode >= 400 && method != "HEAD" && resp.Header.Get("Content-Type") != "text/plain; charset=utf-8" {
 		(reply{resp, body}).code(f.t) // net/http's own 400 is plain text; we are not asked there
 	}
+	return reply{resp, body}
 }
 
 // podman shows the text of a 4xx and only the number of a 5xx.
@@ -139,13 +167,24 @@ func TestRecorder(t *testing.T) {
 	if !errors.As(x.fault, &p) || p.code != codeBlobUnknown || rw.sent || w.Body.Len() > 0 {
 		t.Errorf("fault %v, sent %v, body %q", x.fault, rw.sent, w.Body)
 	}
-	w = httptest.NewRecorder()
-	rw = &recorder{ResponseWriter: w, x: &exchange{}}
+	counted := &answers{ResponseRecorder: httptest.NewRecorder()}
+	rw = &recorder{ResponseWriter: counted, x: &exchange{}}
 	rw.WriteHeader(http.StatusAccepted)
-	rw.WriteHeader(http.StatusInternalServerError)
-	if w.Code != http.StatusAccepted {
-		t.Errorf("the second of two answers counts: %d", w.Code)
+	rw.WriteHeader(http.StatusNotFound)
+	if counted.n != 1 || counted.Code != http.StatusAccepted {
+		t.Errorf("answered %d times, %d", counted.n, counted.Code)
 	}
+}
+
+// answers counts them; net/http complains of a second one in its log only.
+type answers struct {
+	*httptest.ResponseRecorder
+	n int
+}
+
+func (a *answers) WriteHeader(status int) {
+	a.n++
+	a.ResponseRecorder.WriteHeader(status)
 }
 
 // An internal error of the App's is logged, which the App itself no longer does, and not told.
