@@ -126,5 +126,7 @@ END
 [ -z "${ONCE-}" ] || exit 0
 say "staying up, Ctrl-C ends it"
 trap 'exit 0' INT TERM
-wait -n "${pids[@]}" || true
-die "something ended by itself" "$run/log/appliance.log"
+wait -n -p ended "${pids[@]}" || true
+name=appliance
+[ "$ended" != "${pids[0]}" ] || name=upstream
+die "the $name ended by itself" "$run/log/$name.log"
