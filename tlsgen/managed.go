@@ -47,9 +47,8 @@ func (m *managed) configure(o Options, authority certmagic.Issuer) *certmagic.Co
 	logger := bridge(o.Log)
 	var config *certmagic.Config
 	m.cache = certmagic.NewCache(certmagic.CacheOptions{
-		GetConfigForCert:   func(certmagic.Certificate) (*certmagic.Config, error) { return config, nil },
-		RenewCheckInterval: o.checkEvery,
-		Logger:             logger,
+		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return config, nil },
+		Logger:           logger,
 	})
 	config = certmagic.New(m.cache, certmagic.Config{
 		RenewalWindowRatio: renewalRatio,
@@ -89,10 +88,12 @@ func (m *managed) publish(ctx context.Context, o Options, data map[string]any) {
 	o.Log.Info("renewed the certificate", "file", o.CertFile, "names", o.Names)
 }
 
+// current is the newest leaf in the cache. There can be two: certmagic may renew one again that it was just replacing,
+// and then adds the second without taking out the first. Later ones come later, and dates have whole seconds.
 func (m *managed) current() (*tls.Certificate, error) {
 	var best *tls.Certificate
 	for _, c := range m.cache.AllMatchingCertificates(m.name) {
-		if best == nil || c.Leaf.NotAfter.After(best.Leaf.NotAfter) {
+		if best == nil || !c.Leaf.NotAfter.Before(best.Leaf.NotAfter) {
 			best = &c.Certificate
 		}
 	}
@@ -161,10 +162,9 @@ func adoptOrIssue(o Options) (keyPair, error) {
 	return fresh, writePair(o, fresh)
 }
 
-// unfit says why a leaf cannot be adopted.
+// unfit says why a leaf cannot be adopted. One that is only due for renewal can: certmagic renews it at once.
 func (o Options) unfit(leaf *x509.Certificate) error {
-	now := o.Now()
-	if _, err := leaf.Verify(x509.VerifyOptions{Roots: o.CA.Pool(), CurrentTime: now}); err != nil {
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: o.CA.Pool(), CurrentTime: o.Now()}); err != nil {
 		return err
 	}
 	if missing := uncovered(leaf, o.Names); len(missing) > 0 {
@@ -173,10 +173,6 @@ func (o Options) unfit(leaf *x509.Certificate) error {
 	// certmagic renews the first name it finds, the common name before all others.
 	if names := namesOf(leaf); leaf.Subject.CommonName != "" || names[0] != o.Names[0] {
 		return fmt.Errorf("the certificate's first name is not %s", o.Names[0])
-	}
-	window := time.Duration(float64(leaf.NotAfter.Sub(leaf.NotBefore)) * renewalRatio)
-	if now.After(leaf.NotAfter.Add(-window)) {
-		return fmt.Errorf("the certificate is due for renewal, it expires at %s", leaf.NotAfter.Format(time.RFC3339))
 	}
 	return nil
 }

@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"sync"
 	"time"
-
-	"github.com/caddyserver/certmagic"
 )
 
 // Options say which certificate to serve and where it lives.
@@ -22,9 +20,8 @@ type Options struct {
 	Now func() time.Time
 
 	// What tests shorten.
-	lifetime   time.Duration // of a leaf
-	checkEvery time.Duration // how often certmagic looks whether to renew
-	pollEvery  time.Duration // how often the user's files are read without having been notified
+	lifetime  time.Duration // of a leaf
+	pollEvery time.Duration // how often the user's files are read without having been notified
 }
 
 // Manager keeps one certificate valid and serves it.
@@ -42,7 +39,7 @@ type source interface {
 
 // NewManager returns once there is a certificate to serve. What it starts runs until Close, not until ctx ends.
 //
-// With a CA, the pair in CertFile and KeyFile is adopted if it covers all names, was signed by the CA and is not yet
+// With a CA, the pair in CertFile and KeyFile is adopted if it covers all names, was signed by the CA and is not
 // due for renewal; else a new one is issued and written there, as at every renewal. Without a CA the pair is loaded,
 // and loaded again whenever it changes; a broken pair is an error now, and later leaves the last good one in use.
 func NewManager(ctx context.Context, o Options) (*Manager, error) {
@@ -73,9 +70,6 @@ func (o *Options) setDefaults() {
 	}
 	if o.lifetime == 0 {
 		o.lifetime = leafLifetime
-	}
-	if o.checkEvery == 0 {
-		o.checkEvery = certmagic.DefaultRenewCheckInterval
 	}
 	if o.pollEvery == 0 {
 		o.pollEvery = time.Minute

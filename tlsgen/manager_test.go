@@ -186,7 +186,7 @@ func TestManager_Start(t *testing.T) {
 		"adopts a leaf of middle age": {func(t *testing.T, o Options) string {
 			return install(t, o, ca, time.Now().Add(-200*day), "r.example.com", "localhost")
 		}, true},
-		"replaces one due for renewal": {func(t *testing.T, o Options) string {
+		"renews one that is due": {func(t *testing.T, o Options) string {
 			return install(t, o, ca, time.Now().Add(-300*day), "r.example.com", "localhost")
 		}, false},
 		"replaces an expired one": {func(t *testing.T, o Options) string {
@@ -284,42 +284,54 @@ func TestManager_Restart(t *testing.T) {
 // makes the one under way fail; a second run in the same process would wait for it.
 func uniqueName() string { return strings.ToLower(rand.Text()) + ".example.com" }
 
+// renewing is a manager whose leaf is always due for renewal, and what makes certmagic look, as its clock does.
+func renewing(t *testing.T, ca *CA) (m *Manager, o Options, look func()) {
+	t.Helper()
+	o = options(t, ca, uniqueName(), "127.0.0.1")
+	o.lifetime = backdate + 10*time.Minute // backdated as it is, its last third has begun
+	m = start(t, o)
+	return m, o, func() {
+		t.Helper()
+		if err := m.source.(*managed).cache.RenewManagedCertificates(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestManager_Renews(t *testing.T) {
 	ca := newCA(t)
-	name := uniqueName()
-	o := options(t, ca, name, "127.0.0.1")
-	// Backdated by an hour, such a leaf is in the last third of its life from the beginning.
-	o.lifetime, o.checkEvery = backdate+10*time.Minute, 5*time.Millisecond
-	m := start(t, o)
-	for range 2 { // the second renewal finds its certificate where the first one put it
-		before := serial(t, m, ca.Pool(), name)
-		eventually(t, "another leaf is served", func() bool { return serial(t, m, ca.Pool(), "127.0.0.1") != before })
+	m, o, look := renewing(t, ca)
+	for range 3 { // each renewal has to find its certificate where the one before put it
+		before := serial(t, m, ca.Pool(), "127.0.0.1")
+		look()
+		eventually(t, "another leaf is served", func() bool { return serial(t, m, ca.Pool(), o.Names[0]) != before })
+		if file, served := fileSerial(t, o), serial(t, m, ca.Pool(), "127.0.0.1"); file != served {
+			t.Errorf("file holds %s, served is %s", file, served)
+		}
 	}
-	m.Close()
-	_, served, err := readPair(o.CertFile, o.KeyFile) // whole, since nothing writes any more
-	if err != nil {
-		t.Fatalf("the files after renewals: %v", err)
-	}
-	written := served.Leaf.SerialNumber.String()
-	eventually(t, "what was written is served", func() bool { return serial(t, m, ca.Pool(), name) == written })
-	info, err := os.Stat(o.KeyFile)
-	if err != nil || info.Mode() != 0o600 {
-		t.Errorf("key file: %v %v", info, err)
+	for file, mode := range map[string]os.FileMode{o.CertFile: 0o644, o.KeyFile: 0o600} {
+		if info, err := os.Stat(file); err != nil || info.Mode() != mode {
+			t.Errorf("%s: %v %v", file, info, err)
+		}
 	}
 }
 
 func TestManager_CloseEndsRenewals(t *testing.T) {
 	ca := newCA(t)
-	name := uniqueName()
-	o := options(t, ca, name)
-	o.lifetime, o.checkEvery = backdate+10*time.Minute, time.Millisecond
-	m := start(t, o)
-	before := serial(t, m, ca.Pool(), name)
-	eventually(t, "a renewal", func() bool { return serial(t, m, ca.Pool(), name) != before })
+	m, o, look := renewing(t, ca)
+	look()
 	m.Close()
-	m.Close() // a second time does no harm
+	m.Close()                  // a second time does no harm
+	before := fileSerial(t, o) // whole, whether the renewal came first or Close
+	look()
 	if err := m.source.(*managed).storage.Lock(context.Background(), "x"); !errors.Is(err, errClosed) {
 		t.Errorf("a renewal may begin after Close: %v", err)
+	}
+	if ok, err := m.source.(*managed).storage.TryLock(context.Background(), "x"); ok || err != nil {
+		t.Errorf("a renewal may begin after Close: %v %v", ok, err)
+	}
+	if got := fileSerial(t, o); got != before {
+		t.Error("a renewal wrote the files after Close")
 	}
 }
 
@@ -432,6 +444,9 @@ func TestManager_OwnFilesWithoutNotification(t *testing.T) {
 	put(t, real.KeyFile, ca.KeyPEM())
 	eventually(t, "the wrong key is complained about", func() bool { return log.count("level=ERROR") > before })
 	m.Close()
+	for range 3 {
+		m.source.(*watched).reload()
+	}
 	if log.count("level=ERROR") > before+1 {
 		t.Error("complained about the same problem again and again")
 	}
