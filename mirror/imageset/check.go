@@ -1,0 +1,172 @@
+package imageset
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/blang/semver/v4"
+)
+
+// check is everything about a configuration that its shape does not show.
+func (d *decoder) check(c *Config) {
+	if c.ArchiveSize < 0 {
+		d.at("archiveSize", "leave archiveSize out for the default, 500", "archiveSize must not be negative")
+	}
+	if c.APIVersion != "mirror.openshift.io/v2alpha1" {
+		d.warnings = append(d.warnings, fmt.Sprintf("apiVersion is %q; the file is read as mirror.openshift.io/v2alpha1", c.APIVersion))
+	}
+	d.checkPlatform(&c.Mirror.Platform)
+	d.checkOperators(c.Mirror.Operators)
+	d.checkAdditional(c.Mirror.AdditionalImages)
+	d.checkHelm(c.Mirror.Helm)
+	for i, b := range c.Mirror.BlockedImages {
+		path := fmt.Sprintf("mirror.blockedImages[%d]", i)
+		if _, err := regexp.Compile(b.Name); err != nil {
+			d.at(path, "blocked images are RE2 regular expressions: https://github.com/google/re2/wiki/Syntax",
+				"blocked image %q: invalid regular expression: %v", b.Name, err)
+		}
+		if b.Name == "" {
+			d.at(path, "write name: and a regular expression, or remove the entry", "a blocked image without name would block every image")
+		}
+	}
+	if len(c.Mirror.Samples) > 0 {
+		d.warnings = append(d.warnings, fmt.Sprintf("line %d: samples are accepted and have no effect", d.lines["mirror.samples"]))
+	}
+}
+
+// at reports a problem at the line of path, or of the nearest key above it that is in the file.
+func (d *decoder) at(path, do, format string, args ...any) *Problem {
+	p := Problem{What: fmt.Sprintf(format, args...), Do: do}
+	for path != "" {
+		if line, ok := d.lines[path]; ok {
+			p.Line = line
+			break
+		}
+		path = path[:max(strings.LastIndexAny(path, ".["), 0)]
+	}
+	d.problems = append(d.problems, p)
+	return &d.problems[len(d.problems)-1]
+}
+
+func (d *decoder) checkPlatform(p *Platform) {
+	const path = "mirror.platform"
+	names := map[string]bool{}
+	for i, ch := range p.Channels {
+		at := fmt.Sprintf("%s.channels[%d]", path, i)
+		if ch.Name == "" {
+			d.at(at, "write name: stable-4.18, for example", "a channel without name")
+		}
+		if names[ch.Name] {
+			d.at(at, "keep one of them", "release channel %q: duplicate found in configuration", ch.Name)
+		}
+		names[ch.Name] = true
+		d.checkRange(at, "release channel "+fmt.Sprintf("%q", ch.Name), ch.MinVersion, ch.MaxVersion)
+	}
+	if len(p.Platforms) > 0 && len(p.Architectures) > 0 {
+		d.at(path+".platforms", "keep one of them",
+			"platform.platforms and platform.architectures cannot be used together")
+	}
+	d.checkOSArch(path, p.Platforms)
+	for i, a := range p.Architectures {
+		if !slices.Contains(Architectures(), a) {
+			d.at(fmt.Sprintf("%s.architectures[%d]", path, i), "", "architecture %q is not one of %s", a, strings.Join(Architectures(), ", "))
+		}
+	}
+	if p.Release != "" {
+		if _, err := ParseReference(p.Release); err != nil {
+			d.at(path+".release", (&ReferenceError{}).Hint(), "platform.release: %v", err)
+		}
+		if len(p.Channels) > 0 {
+			d.warnings = append(d.warnings, fmt.Sprintf("line %d: platform.release is given, so the channels are ignored", d.lines[path+".release"]))
+		}
+	}
+	p.Architectures = unique(p.Architectures)
+	if len(p.Channels) > 0 && len(p.Architectures) == 0 && len(p.Platforms) == 0 {
+		p.Architectures = []string{"amd64"}
+	}
+}
+
+// Architectures are the architectures that update graphs know.
+func Architectures() []string { return []string{"amd64", "arm64", "s390x", "ppc64le", "multi"} }
+
+func (d *decoder) checkRange(at, what, lowest, highest string) {
+	low, okLow := d.checkVersion(at+".minVersion", what, "minVersion", lowest)
+	high, okHigh := d.checkVersion(at+".maxVersion", what, "maxVersion", highest)
+	if okLow && okHigh && low.GT(high) {
+		d.at(at+".minVersion", "swap them", "%s: minVersion %s is above maxVersion %s", what, lowest, highest)
+	}
+}
+
+func (d *decoder) checkVersion(at, what, key, v string) (semver.Version, bool) {
+	if v == "" {
+		return semver.Version{}, false
+	}
+	parsed, err := semver.Parse(v)
+	if err != nil {
+		d.at(at, "write major.minor.patch, like 4.18.2", "%s: %s %q must respect semantic versioning notation", what, key, v)
+		return semver.Version{}, false
+	}
+	return parsed, true
+}
+
+func (d *decoder) checkOSArch(path string, list []OSArch) {
+	for i, p := range list {
+		if p.OS == "" || p.Architecture == "" {
+			d.at(fmt.Sprintf("%s.platforms[%d]", path, i), "write {os: linux, architecture: amd64}, for example",
+				"a platform needs both os and architecture")
+		}
+	}
+}
+
+func (d *decoder) checkAdditional(images []AdditionalImage) {
+	for i, img := range images {
+		at := fmt.Sprintf("mirror.additionalImages[%d]", i)
+		d.checkOSArch(at, img.Platforms)
+		if img.Name == "" {
+			d.at(at, "write name: host/path:tag", "an additional image without name")
+			continue
+		}
+		if _, err := ParseReference(img.Name); err != nil {
+			d.at(at+".name", (&ReferenceError{}).Hint(), "additional image %v", err).additional = true
+		}
+		if img.TargetRepo != "" && !pathForm.MatchString(img.TargetRepo) {
+			d.at(at+".targetRepo", "write path elements in lower case, without host, tag or digest",
+				"invalid targetRepo %q", img.TargetRepo).additional = true
+		}
+		if img.TargetTag != "" && !tagForm.MatchString(img.TargetTag) {
+			d.at(at+".targetTag", "a tag has letters, digits, _ . - and at most 128 of them",
+				"invalid targetTag %q", img.TargetTag).additional = true
+		}
+	}
+}
+
+func (d *decoder) checkHelm(h Helm) {
+	for i, r := range h.Repositories {
+		at := fmt.Sprintf("mirror.helm.repositories[%d]", i)
+		if r.URL == "" {
+			d.at(at, "write url: https://…/", "a Helm repository without url")
+		}
+		for j, c := range r.Charts {
+			if c.Name == "" {
+				d.at(fmt.Sprintf("%s.charts[%d]", at, j), "", "a Helm chart without name")
+			}
+		}
+	}
+	for i, c := range h.Local {
+		if c.Path == "" {
+			d.at(fmt.Sprintf("mirror.helm.local[%d]", i), "write path: and the chart's file or directory", "a local Helm chart without path")
+		}
+	}
+}
+
+func unique(in []string) []string {
+	var out []string
+	for _, s := range in {
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}

@@ -1,0 +1,220 @@
+// Package imageset reads ImageSetConfiguration files, the ones that oc-mirror v2 reads.
+//
+// Use [Load], or [Parse] on bytes. Reading is strict, as oc-mirror's is: an unknown key, a key given
+// twice or a value of the wrong shape is an error. Unlike oc-mirror's, every error names the file
+// and the line, and all of them are reported together. A [Config] remembers on which line each of
+// its keys stood ([Config.At]), so that a later room which cannot do what a key asks for can say
+// where that key is.
+//
+// sigs.k8s.io/yaml was refused: it turns YAML into JSON first and the lines are lost.
+// Decoding into structs with KnownFields was refused too: it gives the line of a key that is
+// unknown, but not the line of a key whose value turns out to be wrong later.
+package imageset
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Kind is the kind of document that this package reads.
+const Kind = "ImageSetConfiguration"
+
+// maxSize bounds a configuration file. The largest that people write have a few thousand lines.
+const maxSize = 16 << 20
+
+// Config is one ImageSetConfiguration.
+type Config struct {
+	// File is the name that messages use for the file.
+	File        string
+	APIVersion  string
+	ArchiveSize int64 // GiB; 0 means the default, 500
+	Mirror      Mirror
+
+	// Warnings are things that are accepted and have no effect, or not the one a reader may expect.
+	Warnings []string
+
+	lines map[string]int
+}
+
+// Mirror is what the file asks for.
+type Mirror struct {
+	Platform         Platform
+	Operators        []Operator
+	AdditionalImages []AdditionalImage
+	Helm             Helm
+	BlockedImages    []BlockedImage
+	Samples          []Sample
+}
+
+// Platform selects releases.
+type Platform struct {
+	Graph             bool
+	Channels          []Channel
+	Architectures     []string // after Parse: never empty when there are channels
+	Platforms         []OSArch
+	Release           string
+	KubeVirtContainer bool
+}
+
+// Channel is one channel of an update graph and the versions wanted from it.
+type Channel struct {
+	Name         string
+	Type         ChannelType
+	MinVersion   string
+	MaxVersion   string
+	ShortestPath bool
+	Full         bool
+}
+
+// ChannelType says whose update graph a channel belongs to.
+type ChannelType string
+
+// The channel types. Any other text means OCP, as in oc-mirror.
+const (
+	OCP ChannelType = "ocp"
+	OKD ChannelType = "okd"
+)
+
+// OSArch is one operating system and architecture of a sparse manifest list.
+type OSArch struct {
+	OS           string
+	Architecture string
+}
+
+// Operator is one operator catalog and what is wanted of it.
+type Operator struct {
+	Catalog                     string
+	TargetCatalog               string
+	TargetTag                   string
+	Full                        bool
+	SkipDependencies            bool
+	TargetCatalogSourceTemplate string
+	Platforms                   []OSArch
+	Packages                    []Package
+}
+
+// Package is one package of a catalog.
+type Package struct {
+	Name           string
+	MinVersion     string
+	MaxVersion     string
+	DefaultChannel string
+	Channels       []PackageChannel
+}
+
+// PackageChannel is one channel of a package.
+type PackageChannel struct {
+	Name       string
+	MinVersion string
+	MaxVersion string
+}
+
+// AdditionalImage is an image that is wanted as it is.
+type AdditionalImage struct {
+	Name       string
+	TargetRepo string
+	TargetTag  string
+	Platforms  []OSArch
+}
+
+// Helm selects charts.
+type Helm struct {
+	Repositories []HelmRepository
+	Local        []Chart
+}
+
+// HelmRepository is one chart repository. No charts means all of its index.
+type HelmRepository struct {
+	Name   string
+	URL    string
+	Charts []Chart
+}
+
+// Chart is one Helm chart.
+type Chart struct {
+	Name       string
+	Version    string
+	Path       string
+	ImagePaths []string
+	Platforms  []OSArch
+}
+
+// BlockedImage is a regular expression (RE2, not anchored) of images to leave out.
+type BlockedImage struct{ Name string }
+
+// Sample is accepted and has no effect, as in oc-mirror.
+type Sample struct{ Name string }
+
+// Load reads and checks the file at path. A file whose content is wrong gives an *Error.
+func Load(path string) (*Config, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, &FileError{Path: path, Err: err}
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	if err != nil {
+		return nil, &FileError{Path: path, Err: err}
+	}
+	if len(data) > maxSize {
+		return nil, &FileError{Path: path, Err: errors.New("is larger than any image set configuration")}
+	}
+	return Parse(filepath.Base(path), data)
+}
+
+// Parse reads and checks data. name stands for the file in messages. All that is wrong is reported
+// at once, in an *Error.
+func Parse(name string, data []byte) (*Config, error) {
+	d := &decoder{lines: map[string]int{}}
+	c := &Config{File: name, lines: d.lines}
+
+	root, more, err := document(data)
+	if err != nil {
+		return nil, &Error{File: name, Problems: []Problem{syntaxProblem(err)}}
+	}
+	if more {
+		d.warn(root, "only the first document of the file is read")
+	}
+	if !d.header(root, c) {
+		return nil, d.err(name)
+	}
+	d.config(root, c)
+	if len(d.problems) == 0 {
+		d.check(c)
+	}
+	if len(d.problems) > 0 {
+		return nil, d.err(name)
+	}
+	c.Warnings = d.warnings
+	return c, nil
+}
+
+// At says where a key stands, as file:line, for a message. path is written like
+// "mirror.additionalImages[2].name"; of a key that is absent the file's name alone is returned.
+func (c *Config) At(path string) string {
+	if line := c.Line(path); line > 0 {
+		return fmt.Sprintf("%s:%d", c.File, line)
+	}
+	return c.File
+}
+
+// Line is the line on which the key at path stands, or 0.
+func (c *Config) Line(path string) int { return c.lines[path] }
+
+// document parses the first YAML document and says whether another one follows.
+func document(data []byte) (*yaml.Node, bool, error) {
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	var doc yaml.Node
+	if err := dec.Decode(&doc); err != nil {
+		return nil, false, err
+	}
+	var next yaml.Node
+	more := dec.Decode(&next) == nil
+	return resolve(&doc), more, nil
+}

@@ -1,0 +1,151 @@
+package imageset
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Reference is an image's name, taken apart by the rules that decide where the image goes.
+//
+// They are oc-mirror's and not docker's: the first path element is the domain whatever it looks
+// like, and nothing is added. Registry and Repository, which say where the image is pulled from,
+// do follow docker, as oc-mirror's copying does.
+type Reference struct {
+	Transport string // "docker" or "oci"
+	Domain    string // may be empty
+	Path      string // without domain
+	Tag       string // may be empty
+	Digest    digest.Digest
+}
+
+// ParseReference takes s apart. A reference with neither tag nor digest is an error: a mirror is
+// made of exact images, and "latest" is assumed nowhere.
+func ParseReference(s string) (Reference, error) {
+	r := Reference{Transport: "docker"}
+	rest := s
+	if transport, after, ok := strings.Cut(s, "://"); ok {
+		r.Transport, rest = transport, after
+	}
+	if r.Transport != "docker" && r.Transport != "oci" {
+		return Reference{}, &ReferenceError{s, fmt.Sprintf("transport %q is unknown", r.Transport)}
+	}
+	if r.Transport == "oci" {
+		r.Path = rest
+		return r, nil
+	}
+	if name, d, ok := strings.Cut(rest, "@"); ok {
+		r.Digest = digest.Digest(d)
+		if err := r.Digest.Validate(); err != nil {
+			return Reference{}, &ReferenceError{s, fmt.Sprintf("%q is not a digest", d)}
+		}
+		rest = name
+	}
+	// The tag is what follows the last colon, if that colon is not the one before a port.
+	if i := strings.LastIndexByte(rest, ':'); i > strings.LastIndexByte(rest, '/') {
+		rest, r.Tag = rest[:i], rest[i+1:]
+		if !tagForm.MatchString(r.Tag) {
+			return Reference{}, &ReferenceError{s, fmt.Sprintf("%q is not a tag", r.Tag)}
+		}
+	}
+	if first, path, ok := strings.Cut(rest, "/"); ok {
+		r.Domain, r.Path = first, path
+	} else {
+		r.Path = rest
+	}
+	if !pathForm.MatchString(r.Path) {
+		return Reference{}, &ReferenceError{s, fmt.Sprintf("%q is not a repository name", r.Path)}
+	}
+	if r.Tag == "" && r.Digest == "" {
+		return Reference{}, &ReferenceError{s, "tag and digest are empty"}
+	}
+	return r, nil
+}
+
+var (
+	tagForm  = regexp.MustCompile(`^[\w][\w.-]{0,127}$`)
+	pathForm = regexp.MustCompile(`^` + component + `(/` + component + `)*$`)
+)
+
+// component is the specification's grammar of one element of a repository's name. oc-mirror uses
+// the same for targetRepo and targetCatalog.
+const component = `[a-z0-9]+(?:(?:[._]|__|-*)[a-z0-9]+)*`
+
+// Name is the domain and the path, without tag or digest.
+func (r Reference) Name() string {
+	if r.Domain == "" {
+		return r.Path
+	}
+	return r.Domain + "/" + r.Path
+}
+
+// String is the whole reference, without transport.
+func (r Reference) String() string {
+	s := r.Name()
+	if r.Tag != "" {
+		s += ":" + r.Tag
+	}
+	if r.Digest != "" {
+		s += "@" + r.Digest.String()
+	}
+	return s
+}
+
+// Pull is the reference that the image is pulled by: a digest wins over a tag.
+func (r Reference) Pull() string {
+	if r.Digest != "" {
+		return r.Name() + "@" + r.Digest.String()
+	}
+	return r.Name() + ":" + r.Tag
+}
+
+// Ref is the tag or digest that the image is pulled by.
+func (r Reference) Ref() string {
+	if r.Digest != "" {
+		return r.Digest.String()
+	}
+	return r.Tag
+}
+
+// Registry is the host[:port] that the image is pulled from.
+func (r Reference) Registry() string {
+	if r.qualified() {
+		return r.Domain
+	}
+	return "docker.io"
+}
+
+// Repository is the repository at Registry that the image is pulled from.
+func (r Reference) Repository() string {
+	if r.qualified() {
+		if r.Domain == "docker.io" && !strings.Contains(r.Path, "/") {
+			return "library/" + r.Path
+		}
+		return r.Path
+	}
+	if r.Domain == "" {
+		return "library/" + r.Path
+	}
+	return r.Domain + "/" + r.Path
+}
+
+func (r Reference) qualified() bool {
+	return strings.ContainsAny(r.Domain, ".:") || r.Domain == "localhost"
+}
+
+// ReferenceError says why a text does not name an image.
+type ReferenceError struct {
+	Reference string
+	Why       string
+}
+
+func (e *ReferenceError) Error() string {
+	return fmt.Sprintf("%s unable to parse image correctly : %s", e.Reference, e.Why)
+}
+
+// Hint says what a reference looks like.
+func (e *ReferenceError) Hint() string {
+	return "write host[:port]/path:tag or host[:port]/path@sha256:…; a tag or a digest is always needed"
+}

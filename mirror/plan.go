@@ -1,0 +1,325 @@
+package mirror
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mirror-appliance/appliance/mirror/imageset"
+)
+
+// Type is what kind of image one is, in oc-mirror's words.
+type Type string
+
+// The types that are built.
+const (
+	TypeRelease        Type = "ocpRelease"
+	TypeReleaseContent Type = "ocpReleaseContent"
+	TypeGeneric        Type = "generic"
+)
+
+// Image is one image of a plan.
+type Image struct {
+	Type   Type   `json:"type"`
+	Origin string `json:"origin"` // as the configuration or the release names it
+	Why    string `json:"why"`    // what asks for it
+	// Repository and Tag are where it goes, below the destination's registry.
+	Repository string `json:"repository"`
+	Tag        string `json:"tag"`
+	// Release is the release that it is a part of, such as 4.18.2-x86_64; empty for other images.
+	Release string `json:"release,omitempty"`
+
+	Digest    digest.Digest `json:"digest,omitempty"`
+	Manifests []Manifest    `json:"manifests,omitempty"` // children before those that name them, the root last
+
+	source imageset.Reference
+}
+
+// Manifest is one manifest of an image, and the blobs it is made of.
+type Manifest struct {
+	Descriptor ocispec.Descriptor   `json:"descriptor"`
+	Blobs      []ocispec.Descriptor `json:"blobs,omitempty"`
+
+	body []byte
+}
+
+// Source is the reference that the image is pulled by.
+func (i *Image) Source() string { return i.source.Pull() }
+
+// Plan is everything that a run is going to do.
+type Plan struct {
+	Images   []*Image  `json:"images"`
+	Failures []Failure `json:"failures,omitempty"` // what could not be planned; the rest can be done
+	Warnings []string  `json:"warnings,omitempty"`
+	Bytes    int64     `json:"bytes"`   // of all distinct blobs
+	Missing  int64     `json:"missing"` // of those that the destination does not hold
+	Blobs    int       `json:"blobs"`
+	Registry string    `json:"registry"`
+}
+
+// Failure is an image that is not, or not completely, at its destination.
+type Failure struct {
+	Image      *Image `json:"image"`
+	Error      string `json:"error"`
+	Incomplete string `json:"incomplete,omitempty"` // what it makes incomplete
+
+	err error
+}
+
+// Plan resolves the image set against its upstreams. Nothing is written but the working directory's copies of what
+// was read. A release that cannot be resolved is an error; so is an image set of which nothing can be planned.
+func (e *Engine) Plan(ctx context.Context) (*Plan, error) {
+	if err := e.refuseUnbuilt(); err != nil {
+		return nil, err
+	}
+	p := &Plan{Registry: e.o.Registry, Warnings: slices.Clone(e.o.Config.Warnings)}
+	if err := e.planReleases(ctx, p); err != nil {
+		return nil, classed(exitRelease, err)
+	}
+	e.planAdditional(p)
+	if err := e.block(p); err != nil {
+		return nil, err
+	}
+	if len(p.Images) == 0 {
+		return nil, &Error{err: errors.New("no images to copy"), hint: "check platform.channels, additionalImages and blockedImages of " + e.o.Config.File}
+	}
+	if err := e.collisions(p); err != nil {
+		return nil, err
+	}
+	if err := e.readAll(ctx, p); err != nil {
+		return nil, err
+	}
+	p.total()
+	return p, nil
+}
+
+func (e *Engine) planAdditional(p *Plan) {
+	for i, a := range e.o.Config.Mirror.AdditionalImages {
+		ref, err := imageset.ParseReference(a.Name)
+		image := &Image{Type: TypeGeneric, Origin: a.Name, Why: e.o.Config.At(fmt.Sprintf("mirror.additionalImages[%d]", i)), source: ref}
+		if err != nil {
+			p.Failures = append(p.Failures, Failure{Image: image, Error: err.Error(), err: err})
+			continue
+		}
+		repo, tag := ref.Path, ref.Tag
+		if tag == "" {
+			tag = ref.Digest.Algorithm().String() + "-" + ref.Digest.Encoded()
+		}
+		if a.TargetRepo != "" {
+			repo = a.TargetRepo
+		}
+		if a.TargetTag != "" {
+			tag = a.TargetTag
+		}
+		if ref.Tag != "" && ref.Digest != "" {
+			p.Warnings = append(p.Warnings, a.Name+" has a tag and a digest: it is pulled by digest and pushed by tag")
+		}
+		image.Repository, image.Tag = e.repository(repo), tag
+		p.Images = append(p.Images, image)
+	}
+}
+
+func (e *Engine) repository(path string) string {
+	if e.o.Prefix == "" {
+		return path
+	}
+	return e.o.Prefix + "/" + path
+}
+
+// destination is the whole name of where an image goes.
+func (e *Engine) destination(i *Image) string {
+	return e.o.Registry + "/" + i.Repository + ":" + i.Tag
+}
+
+// readAll reads the manifests of all images. What cannot be read of an additional image is a failure of that image;
+// of a release it is an error, since without it the release is not one.
+func (e *Engine) readAll(ctx context.Context, p *Plan) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(e.o.ParallelImages)
+	errs := make([]error, len(p.Images))
+	for i, image := range p.Images {
+		if image.Manifests != nil {
+			continue
+		}
+		g.Go(func() error {
+			err := e.read(ctx, image)
+			if err != nil && (image.Release != "" || ctx.Err() != nil) {
+				return classed(exitRelease, fmt.Errorf("%s, %s: %w", image.Origin, image.Why, err))
+			}
+			errs[i] = err
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	var readable []*Image
+	for i, image := range p.Images {
+		if errs[i] == nil {
+			readable = append(readable, image)
+			continue
+		}
+		p.Failures = append(p.Failures, Failure{Image: image, Error: errs[i].Error(), err: errs[i]})
+	}
+	p.Images = readable
+	return nil
+}
+
+// read walks an image's manifests.
+func (e *Engine) read(ctx context.Context, image *Image) error {
+	client, err := e.client(image.source.Registry())
+	if err != nil {
+		return err
+	}
+	w := &walk{fetch: client.Manifest, repo: image.source.Repository(), seen: map[digest.Digest]bool{}}
+	root, err := w.manifest(ctx, image.source.Ref(), 0)
+	if err != nil {
+		return err
+	}
+	image.Digest, image.Manifests = root, w.manifests
+	return nil
+}
+
+// maxDepth bounds indexes of indexes, and maxManifests what one image can make us fetch.
+const (
+	maxDepth     = 5
+	maxManifests = 1000
+)
+
+// walk collects the manifests below one.
+type walk struct {
+	fetch     func(ctx context.Context, repo, ref string) (ocispec.Descriptor, []byte, error)
+	repo      string
+	seen      map[digest.Digest]bool
+	manifests []Manifest
+}
+
+func (w *walk) manifest(ctx context.Context, ref string, depth int) (digest.Digest, error) {
+	if depth > maxDepth || len(w.manifests) >= maxManifests {
+		return "", fmt.Errorf("indexes are nested deeper than %d, or more than %d manifests are below one", maxDepth, maxManifests)
+	}
+	desc, body, err := w.fetch(ctx, w.repo, ref)
+	if err != nil {
+		return "", err
+	}
+	if w.seen[desc.Digest] {
+		return desc.Digest, nil
+	}
+	w.seen[desc.Digest] = true
+	parts, err := parseManifest(body)
+	if err != nil {
+		return "", fmt.Errorf("manifest %s: %w", desc.Digest, err)
+	}
+	for _, child := range parts.Manifests {
+		if w.seen[child.Digest] {
+			continue
+		}
+		if _, err := w.manifest(ctx, child.Digest.String(), depth+1); err != nil {
+			return "", err
+		}
+	}
+	w.manifests = append(w.manifests, Manifest{Descriptor: desc, Blobs: parts.blobs(), body: body})
+	return desc.Digest, nil
+}
+
+// parts is what a manifest or index of any of the known kinds is made of.
+type parts struct {
+	Config    *ocispec.Descriptor
+	Layers    []ocispec.Descriptor
+	Manifests []ocispec.Descriptor
+}
+
+func parseManifest(body []byte) (*parts, error) {
+	var p parts
+	if err := json.Unmarshal(body, &p); err != nil {
+		return nil, fmt.Errorf("it is not JSON of the expected form: %w", err)
+	}
+	for _, d := range slices.Concat(p.blobs(), p.Manifests) {
+		if err := d.Digest.Validate(); err != nil {
+			return nil, fmt.Errorf("it names digest %q: %w", d.Digest, err)
+		}
+		if d.Size < 0 {
+			return nil, fmt.Errorf("it gives %s a negative size", d.Digest)
+		}
+	}
+	return &p, nil
+}
+
+// blobs are the config and the layers, each once, without those that are to be had elsewhere.
+func (p *parts) blobs() []ocispec.Descriptor {
+	var blobs []ocispec.Descriptor
+	add := func(d ocispec.Descriptor) {
+		held := func(o ocispec.Descriptor) bool { return o.Digest == d.Digest }
+		if len(d.URLs) == 0 && !slices.ContainsFunc(blobs, held) {
+			blobs = append(blobs, d)
+		}
+	}
+	if p.Config != nil {
+		add(*p.Config)
+	}
+	for _, l := range p.Layers {
+		add(l)
+	}
+	return blobs
+}
+
+// total sums what is distinct.
+func (p *Plan) total() {
+	seen := map[digest.Digest]bool{}
+	p.Blobs, p.Bytes = 0, 0
+	for _, b := range p.blobs() {
+		if !seen[b.blob.Digest] {
+			seen[b.blob.Digest] = true
+			p.Blobs++
+			p.Bytes += b.blob.Size
+		}
+	}
+	p.Missing = p.Bytes
+}
+
+type placedBlob struct {
+	repository string
+	blob       ocispec.Descriptor
+}
+
+func (p *Plan) blobs() []placedBlob {
+	var all []placedBlob
+	for _, i := range p.Images {
+		for _, m := range i.Manifests {
+			for _, b := range m.Blobs {
+				all = append(all, placedBlob{i.Repository, b})
+			}
+		}
+	}
+	return all
+}
+
+// Compare asks the destination what it holds of the plan, and sets Missing.
+func (e *Engine) Compare(ctx context.Context, p *Plan, dst Destination) error {
+	missing := map[digest.Digest]int64{}
+	asked := map[digest.Digest]bool{}
+	for _, b := range p.blobs() {
+		if asked[b.blob.Digest] {
+			continue
+		}
+		asked[b.blob.Digest] = true
+		held, err := dst.HasBlob(ctx, b.repository, b.blob.Digest)
+		if err != nil {
+			return fmt.Errorf("ask the destination for blob %s: %w", b.blob.Digest, err)
+		}
+		if !held {
+			missing[b.blob.Digest] = b.blob.Size
+		}
+	}
+	p.Missing = 0
+	for _, size := range missing {
+		p.Missing += size
+	}
+	return nil
+}

@@ -1,0 +1,225 @@
+// Package release finds the releases that a channel of an update graph asks for, and reads what a release payload
+// is made of.
+//
+// Use Client.Fetch for a channel's graph, Resolve for the versions that are wanted from it, and References for the
+// components that a payload names.
+//
+// Conditional edges are not followed, as in oc-mirror: whether such an update is good depends on the cluster that
+// takes it. Refused: guessing a payload's architecture from its tag; the graph was asked for one.
+package release
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/blang/semver/v4"
+	"github.com/google/uuid"
+)
+
+// The graphs that oc-mirror asks.
+const (
+	OCPGraph = "https://api.openshift.com/api/upgrades_info/v1/graph"
+	OKDGraph = "https://origin-release.ci.openshift.org/graph"
+)
+
+// maxGraph bounds an answer; the largest real one has some 400 KB.
+const maxGraph = 64 << 20
+
+// Graph is one channel of an update graph, for one architecture.
+type Graph struct {
+	Channel string
+	Arch    string
+	Raw     []byte // the answer, as it came
+	Nodes   []Node
+	Edges   [][2]int // indexes of Nodes, from and to
+}
+
+// Node is one release.
+type Node struct {
+	Version semver.Version
+	Payload string // image reference by digest
+}
+
+// Client asks an update service.
+type Client struct {
+	URL   string // of its graph
+	HTTP  *http.Client
+	Sleep func(ctx context.Context, d time.Duration) error // between attempts; nil is a timer
+}
+
+// attempts is how often a graph is asked for while the service is out of order.
+const attempts = 4
+
+// Error is a graph that could not be had.
+type Error struct {
+	URL     string
+	Channel string
+	Arch    string
+	Err     error
+}
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("update graph of channel %s, architecture %s, from %s: %v", e.Channel, e.Arch, e.URL, e.Err)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Hint says what to do about it.
+func (e *Error) Hint() string {
+	return "check that this host reaches it (HTTPS_PROXY is honoured), or name another update service with UPDATE_URL_OVERRIDE"
+}
+
+// Fetch asks for a channel's graph.
+func (c *Client) Fetch(ctx context.Context, channel, arch string) (*Graph, error) {
+	at, err := url.Parse(c.URL)
+	if err != nil {
+		return nil, &Error{URL: c.URL, Channel: channel, Arch: arch, Err: err}
+	}
+	query := at.Query()
+	query.Set("arch", arch)
+	query.Set("channel", channel)
+	query.Set("id", uuid.NewString()) // by which the service counts its clients
+	at.RawQuery = query.Encode()
+	raw, err := c.get(ctx, at.String())
+	if err != nil {
+		return nil, &Error{URL: c.URL, Channel: channel, Arch: arch, Err: err}
+	}
+	g, err := ParseGraph(raw)
+	if err != nil {
+		return nil, &Error{URL: c.URL, Channel: channel, Arch: arch, Err: err}
+	}
+	g.Channel, g.Arch = channel, arch
+	return g, nil
+}
+
+func (c *Client) get(ctx context.Context, at string) ([]byte, error) {
+	var last error
+	for attempt := range attempts {
+		if attempt > 0 {
+			if err := c.wait(ctx, attempt, last); err != nil {
+				return nil, err
+			}
+		}
+		raw, err := c.once(ctx, at)
+		if err == nil {
+			return raw, nil
+		}
+		var refused *statusError
+		if ctx.Err() != nil || errors.As(err, &refused) && !refused.transient() {
+			return nil, err
+		}
+		last = err
+	}
+	return nil, fmt.Errorf("%w (tried %d times)", last, attempts)
+}
+
+func (c *Client) wait(ctx context.Context, attempt int, last error) error {
+	d := time.Duration(1<<attempt) * 500 * time.Millisecond
+	var refused *statusError
+	if errors.As(last, &refused) && refused.after > d {
+		d = min(refused.after, time.Minute)
+	}
+	if c.Sleep != nil {
+		return c.Sleep(ctx, d)
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (c *Client) once(ctx context.Context, at string) ([]byte, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Accept", "application/json")
+	resp, err := c.HTTP.Do(r)
+	if err != nil {
+		var whole *url.Error // its text repeats the address, which Error has
+		if errors.As(err, &whole) {
+			err = whole.Err
+		}
+		return nil, err
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxGraph+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read the answer: %w", err)
+	case resp.StatusCode != http.StatusOK:
+		return nil, &statusError{status: resp.StatusCode, says: reason(raw), after: retryAfter(resp)}
+	case len(raw) > maxGraph:
+		return nil, fmt.Errorf("the answer has more than %d bytes", maxGraph)
+	}
+	return raw, nil
+}
+
+type statusError struct {
+	status int
+	says   string
+	after  time.Duration
+}
+
+func (e *statusError) Error() string {
+	return fmt.Sprintf("%d %s%s", e.status, http.StatusText(e.status), e.says)
+}
+
+func (e *statusError) transient() bool {
+	return e.status == http.StatusTooManyRequests || e.status >= 500
+}
+
+func retryAfter(resp *http.Response) time.Duration {
+	seconds, err := strconv.Atoi(resp.Header.Get("Retry-After"))
+	if err != nil || seconds < 0 {
+		return 0
+	}
+	return time.Duration(seconds) * time.Second
+}
+
+// reason is what an update service says of its refusal.
+func reason(raw []byte) string {
+	var answer struct{ Value string }
+	if json.Unmarshal(raw, &answer) != nil || answer.Value == "" {
+		return ""
+	}
+	return ": " + answer.Value
+}
+
+// ParseGraph reads an answer of an update service.
+func ParseGraph(raw []byte) (*Graph, error) {
+	var answer struct {
+		Nodes []struct {
+			Version semver.Version
+			Payload string
+		}
+		Edges [][2]int
+	}
+	if err := json.Unmarshal(raw, &answer); err != nil {
+		return nil, fmt.Errorf("the answer is no update graph: %w", err)
+	}
+	g := &Graph{Raw: raw, Edges: answer.Edges}
+	for _, n := range answer.Nodes {
+		if n.Payload == "" {
+			return nil, fmt.Errorf("the answer names no payload for release %s", n.Version)
+		}
+		g.Nodes = append(g.Nodes, Node{Version: n.Version, Payload: n.Payload})
+	}
+	for _, e := range g.Edges {
+		if min(e[0], e[1]) < 0 || max(e[0], e[1]) >= len(g.Nodes) {
+			return nil, fmt.Errorf("the answer has an edge %v between releases that it does not have", e)
+		}
+	}
+	return g, nil
+}

@@ -1,0 +1,135 @@
+package release
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/blang/semver/v4"
+)
+
+// Range is what is wanted of a channel.
+type Range struct {
+	Min, Max     string // versions; empty: see Resolve
+	Full         bool
+	ShortestPath bool
+}
+
+// EmptyError says that a channel has no release of the kind that is wanted.
+type EmptyError struct {
+	Channel, Arch string
+	What          string
+}
+
+func (e *EmptyError) Error() string {
+	return fmt.Sprintf("channel %s, architecture %s: %s", e.Channel, e.Arch, e.What)
+}
+
+// Hint says what to do about it.
+func (e *EmptyError) Hint() string {
+	return "check the channel's name, its versions and the architecture; https://access.redhat.com/labs/ocpupgradegraph/update_channel/ lists them"
+}
+
+func (g *Graph) empty(format string, args ...any) error {
+	return &EmptyError{Channel: g.Channel, Arch: g.Arch, What: fmt.Sprintf(format, args...)}
+}
+
+// Resolve picks releases as oc-mirror does: with neither Min nor Max the channel's head, with Full everything,
+// with only Min from there to the head, with only Max from the channel's lowest, whatever edges lead between them.
+// With ShortestPath it is the shortest way along the edges from the lowest to the highest of these. The result is
+// in ascending order.
+func (g *Graph) Resolve(r Range) ([]Node, error) {
+	sorted := slices.Clone(g.Nodes)
+	slices.SortFunc(sorted, func(a, b Node) int { return a.Version.Compare(b.Version) })
+	if len(sorted) == 0 {
+		return nil, g.empty("the update service knows no release in it")
+	}
+	low, high, err := g.bounds(sorted, r)
+	if err != nil {
+		return nil, err
+	}
+	if r.ShortestPath {
+		return g.shortestPath(low, high)
+	}
+	within := slices.DeleteFunc(sorted, func(n Node) bool { return n.Version.LT(low) || n.Version.GT(high) })
+	if len(within) == 0 {
+		return nil, g.empty("it has no release from %s to %s", low, high)
+	}
+	return within, nil
+}
+
+// bounds is the lowest and the highest version wanted. A version that is named need not exist, unless a path is to
+// lead to it.
+func (g *Graph) bounds(sorted []Node, r Range) (low, high semver.Version, err error) {
+	first, head := sorted[0].Version, sorted[len(sorted)-1].Version
+	low, high = head, head
+	if r.Full || r.Min == "" && r.Max != "" {
+		low = first
+	}
+	if r.Min != "" {
+		if low, err = semver.Parse(r.Min); err != nil {
+			return low, high, fmt.Errorf("minVersion %q: %w", r.Min, err)
+		}
+	}
+	if r.Max != "" {
+		if high, err = semver.Parse(r.Max); err != nil {
+			return low, high, fmt.Errorf("maxVersion %q: %w", r.Max, err)
+		}
+	}
+	if low.GT(high) {
+		return low, high, g.empty("nothing lies between %s and %s, its highest release is %s", low, high, head)
+	}
+	return low, high, nil
+}
+
+// shortestPath searches breadth first, the highest neighbour first, so that of two ways of the same length the one
+// over newer releases is taken. Both ends are part of it.
+func (g *Graph) shortestPath(from, to semver.Version) ([]Node, error) {
+	start, goal := g.index(from), g.index(to)
+	if start < 0 {
+		return nil, g.empty("it does not have release %s, from which a path is to lead", from)
+	}
+	if goal < 0 {
+		return nil, g.empty("it does not have release %s, to which a path is to lead", to)
+	}
+	next := g.neighbours()
+	cameFrom := map[int]int{start: start}
+	for queue := []int{start}; len(queue) > 0; queue = queue[1:] {
+		at := queue[0]
+		if at == goal {
+			return g.path(cameFrom, goal), nil
+		}
+		for _, n := range next[at] {
+			if _, seen := cameFrom[n]; !seen {
+				cameFrom[n] = at
+				queue = append(queue, n)
+			}
+		}
+	}
+	return nil, g.empty("no update path leads from %s to %s; leave shortestPath out to have every release between them", from, to)
+}
+
+func (g *Graph) index(v semver.Version) int {
+	return slices.IndexFunc(g.Nodes, func(n Node) bool { return n.Version.EQ(v) })
+}
+
+func (g *Graph) neighbours() map[int][]int {
+	next := map[int][]int{}
+	for _, e := range g.Edges {
+		next[e[0]] = append(next[e[0]], e[1])
+	}
+	for _, ns := range next {
+		slices.SortFunc(ns, func(a, b int) int { return g.Nodes[b].Version.Compare(g.Nodes[a].Version) })
+	}
+	return next
+}
+
+func (g *Graph) path(cameFrom map[int]int, goal int) []Node {
+	var path []Node
+	for at := goal; ; at = cameFrom[at] {
+		path = append(path, g.Nodes[at])
+		if cameFrom[at] == at {
+			slices.Reverse(path)
+			return path
+		}
+	}
+}

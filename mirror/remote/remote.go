@@ -1,0 +1,234 @@
+// Package remote fills any registry over the distribution protocol, for destinations that are not an appliance.
+//
+// Use Open. A *Run has the methods of mirror.Destination. Protocol, logins and retries are go-containerregistry's.
+// A registry has no transactions, so Commit sets the tags one after another, and what is staged is there by digest
+// before. A repeated run finds it and sets the tags again.
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Options say which registry, and how to reach it.
+type Options struct {
+	Registry  string // host[:port]
+	PlainHTTP bool
+	Transport http.RoundTripper // nil: the default one
+	Keychain  authn.Keychain    // nil: anonymous
+	UserAgent string
+}
+
+// Run is one filling of a registry.
+type Run struct {
+	registry name.Registry
+	pusher   *remote.Pusher
+	puller   *remote.Puller
+
+	mu   sync.Mutex // guards tags
+	tags []tag
+}
+
+type tag struct {
+	repo, name string
+	digest     digest.Digest
+}
+
+// Error is a registry that did not do what it was asked to.
+type Error struct {
+	Registry string
+	Attempt  string
+	Err      error
+}
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("destination registry %s: %s: %v", e.Registry, e.Attempt, e.Err)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Hint says what to do about it.
+func (e *Error) Hint() string {
+	var answer *transport.Error
+	if errors.As(e.Err, &answer) {
+		switch answer.StatusCode {
+		case http.StatusUnauthorized:
+			return "log in first: podman login " + e.Registry
+		case http.StatusForbidden:
+			return "the user may not write there: podman login " + e.Registry + " as one who may"
+		}
+	}
+	return "check that it is reached and trusted: skopeo list-tags docker://" + e.Registry + "/REPOSITORY"
+}
+
+// Open prepares to fill a registry. It asks nothing yet.
+func Open(o Options) (*Run, error) {
+	var options []name.Option
+	if o.PlainHTTP {
+		options = append(options, name.Insecure)
+	}
+	registry, err := name.NewRegistry(o.Registry, options...)
+	if err != nil {
+		return nil, fmt.Errorf("destination registry %q: %w", o.Registry, err)
+	}
+	all := []remote.Option{remote.WithUserAgent(o.UserAgent)}
+	if o.Transport != nil {
+		all = append(all, remote.WithTransport(o.Transport))
+	}
+	if o.Keychain != nil {
+		all = append(all, remote.WithAuthFromKeychain(o.Keychain))
+	}
+	r := &Run{registry: registry}
+	if r.pusher, err = remote.NewPusher(all...); err != nil {
+		return nil, fmt.Errorf("destination registry %q: %w", o.Registry, err)
+	}
+	if r.puller, err = remote.NewPuller(all...); err != nil {
+		return nil, fmt.Errorf("destination registry %q: %w", o.Registry, err)
+	}
+	return r, nil
+}
+
+func (r *Run) failed(attempt string, err error) error {
+	return &Error{Registry: r.registry.RegistryStr(), Attempt: attempt, Err: err}
+}
+
+func (r *Run) byDigest(repo string, d digest.Digest) name.Digest {
+	return r.registry.Repo(repo).Digest(d.String())
+}
+
+// HasBlob asks the registry.
+func (r *Run) HasBlob(ctx context.Context, repo string, d digest.Digest) (bool, error) {
+	layer, err := r.puller.Layer(ctx, r.byDigest(repo, d))
+	if err != nil {
+		return false, r.failed("look for blob "+d.String(), err)
+	}
+	held, err := partial.Exists(layer)
+	if absent(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, r.failed("look for blob "+d.String(), err)
+	}
+	return held, nil
+}
+
+// absent tells "not there" from every other answer.
+func absent(err error) bool {
+	var answer *transport.Error
+	return errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound
+}
+
+// PutBlob streams a blob into repo.
+func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, content io.Reader) error {
+	verified := desc.Digest.Verifier()
+	layer := &streamed{desc: desc, content: io.TeeReader(io.LimitReader(content, desc.Size+1), verified)}
+	if err := r.pusher.Upload(ctx, r.registry.Repo(repo), layer); err != nil {
+		return r.failed("put blob "+desc.Digest.String(), err)
+	}
+	if layer.opened && !verified.Verified() {
+		return r.failed("put blob "+desc.Digest.String(), errors.New("what the source sent is not that blob"))
+	}
+	return nil
+}
+
+// HasManifest asks the registry.
+func (r *Run) HasManifest(ctx context.Context, repo string, d digest.Digest) (bool, error) {
+	_, err := r.puller.Head(ctx, r.byDigest(repo, d))
+	if absent(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, r.failed("look for manifest "+d.String(), err)
+	}
+	return true, nil
+}
+
+// PutManifest puts a manifest by digest.
+func (r *Run) PutManifest(ctx context.Context, repo string, desc ocispec.Descriptor, body []byte) error {
+	m := manifest{body: body, mediaType: types.MediaType(desc.MediaType)}
+	if err := r.pusher.Put(ctx, r.byDigest(repo, desc.Digest), m); err != nil {
+		return r.failed("put manifest "+desc.Digest.String(), err)
+	}
+	return nil
+}
+
+// Tag remembers a tag for Commit.
+func (r *Run) Tag(_ context.Context, repo, name string, d digest.Digest) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tags = append(r.tags, tag{repo, name, d})
+	return nil
+}
+
+// Commit sets the tags.
+func (r *Run) Commit(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range r.tags {
+		attempt := fmt.Sprintf("tag %s:%s", t.repo, t.name)
+		held, err := r.puller.Get(ctx, r.byDigest(t.repo, t.digest))
+		if err != nil {
+			return r.failed(attempt, err)
+		}
+		m := manifest{body: held.Manifest, mediaType: held.MediaType}
+		if err := r.pusher.Put(ctx, r.registry.Repo(t.repo).Tag(t.name), m); err != nil {
+			return r.failed(attempt, err)
+		}
+	}
+	return nil
+}
+
+// Abort forgets the tags. What was put stays, for a repeated run to find.
+func (r *Run) Abort(context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tags = nil
+	return nil
+}
+
+// manifest is put as it is, whatever it refers to.
+type manifest struct {
+	body      []byte
+	mediaType types.MediaType
+}
+
+func (m manifest) RawManifest() ([]byte, error)        { return m.body, nil }
+func (m manifest) MediaType() (types.MediaType, error) { return m.mediaType, nil }
+
+// streamed is a layer that can be read once: the engine, which can open the source again, repeats a put that
+// failed.
+type streamed struct {
+	desc    ocispec.Descriptor
+	content io.Reader
+	opened  bool
+}
+
+func (s *streamed) Digest() (v1.Hash, error) { return v1.NewHash(s.desc.Digest.String()) }
+func (s *streamed) DiffID() (v1.Hash, error) { return v1.Hash{}, errors.New("not known") }
+func (s *streamed) Size() (int64, error)     { return s.desc.Size, nil }
+func (s *streamed) MediaType() (types.MediaType, error) {
+	return types.MediaType(s.desc.MediaType), nil
+}
+func (s *streamed) Uncompressed() (io.ReadCloser, error) { return nil, errors.New("not known") }
+
+func (s *streamed) Compressed() (io.ReadCloser, error) {
+	if s.opened {
+		return nil, errors.New("the upload broke off")
+	}
+	s.opened = true
+	return io.NopCloser(s.content), nil
+}
