@@ -59,11 +59,11 @@ func (d *decoder) object(n *yaml.Node, path string, fields map[string]value) {
 		d.problem(n, "", "%s must be a mapping (key: value), not %s", where(path), kindName(n))
 		return
 	}
+	d.merged(n, path, fields)
 	seen := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, val := n.Content[i], resolve(n.Content[i+1])
 		if key.Tag == "!!merge" {
-			d.object(val, path, fields)
 			continue
 		}
 		name, ok := d.key(key, path, fields)
@@ -78,6 +78,23 @@ func (d *decoder) object(n *yaml.Node, path string, fields map[string]value) {
 		child := join(path, name)
 		d.lines[child] = key.Line
 		fields[name](val, child)
+	}
+}
+
+// merged decodes what "<<" brings into the mapping n, before its own keys, which go over it.
+func (d *decoder) merged(n *yaml.Node, path string, fields map[string]value) {
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Tag != "!!merge" {
+			continue
+		}
+		from := resolve(n.Content[i+1])
+		if from.Kind != yaml.SequenceNode {
+			d.object(from, path, fields)
+			continue
+		}
+		for _, e := range slices.Backward(from.Content) { // the first of them wins
+			d.object(e, path, fields)
+		}
 	}
 }
 
@@ -137,6 +154,7 @@ func (d *decoder) list(n *yaml.Node, path string, each func(i int, n *yaml.Node,
 // objects decodes a sequence of mappings into to.
 func objects[T any](d *decoder, to *[]T, fields func(*T) map[string]value) value {
 	return func(n *yaml.Node, path string) {
+		*to = nil
 		d.list(n, path, func(_ int, n *yaml.Node, path string) {
 			var v T
 			d.object(n, path, fields(&v))
@@ -160,6 +178,7 @@ func (d *decoder) text(to *string) value {
 
 func (d *decoder) texts(to *[]string) value {
 	return func(n *yaml.Node, path string) {
+		*to = nil
 		d.list(n, path, func(_ int, n *yaml.Node, path string) {
 			var s string
 			d.text(&s)(n, path)

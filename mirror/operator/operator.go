@@ -1,22 +1,30 @@
-// Package operator will read, filter and rebuild file-based operator catalogs, with operator-registry's own code.
+// Package operator is the room of operator catalogs: file-based catalogs are read, filtered by
+// packages, channels and version ranges, and rebuilt, and the images of the bundles that remain are
+// listed for mirroring.
 //
-// It is not built yet: Refuse says so to whoever asks for it. A catalog is not copied as a plain image instead, since
-// without its bundles it would offer a cluster what it cannot install.
+// The room is empty as yet. [Images] is where the planner asks for the images of a catalog, and it
+// refuses, so that an image set with operators is turned down whole and nobody takes half a mirror
+// for a whole one.
 package operator
 
-import "fmt"
+import (
+	"context"
+	"fmt"
+)
 
-// NotBuiltError is what a configuration asks for and this room does not do yet.
-type NotBuiltError struct{ At string }
+// Images lists the images that mirroring a catalog means. It always fails, with a *NotBuiltError.
+func Images(_ context.Context, catalog string) ([]string, error) {
+	return nil, &NotBuiltError{Catalog: catalog}
+}
+
+// NotBuiltError says that this version cannot mirror a catalog.
+type NotBuiltError struct{ Catalog string }
 
 func (e *NotBuiltError) Error() string {
-	return fmt.Sprintf("%s: mirroring operator catalogs (mirror.operators) is not built yet", e.At)
+	return fmt.Sprintf("operator catalogs are not built yet, so %s cannot be mirrored", e.Catalog)
 }
 
-// Hint says what to do about it.
+// Hint says what to do instead.
 func (e *NotBuiltError) Hint() string {
-	return "take mirror.operators out of the file; nothing has been written"
+	return "remove mirror.operators from the file and mirror the catalogs with oc-mirror into the same registry"
 }
-
-// Refuse answers for catalogs asked for at a place in a file.
-func Refuse(at string) error { return &NotBuiltError{At: at} }
