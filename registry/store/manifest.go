@@ -145,6 +145,9 @@ func (s *Store) putManifest(ctx context.Context, repo string, body []byte, o Put
 	if err != nil {
 		return Manifest{}, err
 	}
+	if err := s.space.check(s.database, int64(len(body))); err != nil {
+		return Manifest{}, fmt.Errorf("put manifest %s: %w", m.Digest, err)
+	}
 	err = s.write(ctx, func(tx *sql.Tx) error {
 		if err := check(tx, p); err != nil {
 			return err

@@ -127,7 +127,7 @@ func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor,
 	if err := r.write(ctx, func(*sql.Tx) error { return nil }); err != nil {
 		return err
 	}
-	u, err := r.store.newUpload(repo)
+	u, err := r.store.newUpload(repo, desc.Size)
 	if err != nil {
 		return err
 	}
@@ -144,7 +144,6 @@ func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor,
 }
 
 func (r *Run) receive(ctx context.Context, u *Upload, desc ocispec.Descriptor, content io.Reader) error {
-	u.want = desc.Size
 	source := readerFunc(func(p []byte) (int, error) {
 		if err := ctx.Err(); err != nil {
 			return 0, err
@@ -204,6 +203,9 @@ func (r *Run) PutManifest(ctx context.Context, repo string, desc ocispec.Descrip
 	}
 	if desc.Size != int64(len(body)) {
 		return invalidManifest("%s has %d bytes, its descriptor says %d", desc.Digest, len(body), desc.Size)
+	}
+	if err := r.store.space.check(r.store.database, desc.Size); err != nil {
+		return fmt.Errorf("put manifest %s: %w", desc.Digest, err)
 	}
 	m, p, err := r.store.newManifest(body, desc.MediaType, desc.Digest)
 	if err != nil {

@@ -25,6 +25,7 @@ type Store struct {
 	now      func() time.Time
 	log      *slog.Logger
 	files    *files
+	space    space
 	guard    *guard
 	lock     *os.File
 	writer   *sql.DB
@@ -68,7 +69,7 @@ func newStore(o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s := &Store{database: path, now: o.Now, log: o.Log, patience: 10 * time.Second}
+	s := &Store{database: path, space: space{statfs}, now: o.Now, log: o.Log, patience: 10 * time.Second}
 	if s.now == nil {
 		s.now = time.Now
 	}

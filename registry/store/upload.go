@@ -38,6 +38,7 @@ type Upload struct {
 	dirty   bool      // written to since the state was
 	session bool      // it has a state file; a run's blob has none, since a run starts a blob again
 	want    int64     // how many bytes are to come in all, when that is known
+	checked int64     // the size at which there was last seen to be space
 }
 
 // uploadState is the content of a session's second file.
@@ -56,7 +57,7 @@ func (s *Store) NewUpload(ctx context.Context, repo string) (*Upload, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	u, err := s.newUpload(repo)
+	u, err := s.newUpload(repo, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +66,11 @@ func (s *Store) NewUpload(ctx context.Context, repo string) (*Upload, error) {
 	return u, nil
 }
 
-func (s *Store) newUpload(repo string) (*Upload, error) {
+// newUpload begins an upload of want bytes, 0 if nobody knows.
+func (s *Store) newUpload(repo string, want int64) (*Upload, error) {
+	if err := s.space.check(s.files.root, want); err != nil {
+		return nil, fmt.Errorf("begin upload: %w", err)
+	}
 	random, err := uuid.NewRandom()
 	if err != nil {
 		return nil, fmt.Errorf("begin upload: %w", err)
@@ -78,7 +83,7 @@ func (s *Store) newUpload(repo string) (*Upload, error) {
 		return nil, full(s.files.root, 0, fmt.Errorf("begin upload: %w", err))
 	}
 	return &Upload{
-		store: s, id: id, file: f, hash: sha256.New(),
+		store: s, id: id, file: f, hash: sha256.New(), want: want,
 		state: uploadState{Repository: repo, Started: s.now().UTC()},
 	}, nil
 }
@@ -113,6 +118,7 @@ func (s *Store) resume(repo, id string) (_ *Upload, err error) {
 	if err := json.Unmarshal(content, &u.state); err != nil || u.state.Repository != repo {
 		return nil, unknown
 	}
+	u.checked = u.state.Offset
 	if err := u.hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(u.state.Hash); err != nil {
 		return nil, unknown
 	}
@@ -172,6 +178,11 @@ func (u *Upload) write(p []byte) (int, error) {
 	if u.file == nil {
 		return 0, fmt.Errorf("write upload %s: %w", u.id, os.ErrClosed)
 	}
+	if u.state.Offset+int64(len(p)) > u.checked+spaceEvery {
+		if err := u.checkSpace(); err != nil {
+			return 0, err
+		}
+	}
 	n, err := u.file.Write(p)
 	u.hash.Write(p[:n])
 	u.state.Offset += int64(n)
@@ -180,6 +191,12 @@ func (u *Upload) write(p []byte) (int, error) {
 		return n, full(u.store.files.root, max(0, u.want-u.state.Offset), fmt.Errorf("write upload: %w", err))
 	}
 	return n, nil
+}
+
+// checkSpace fails with a *FullError when there is no space for what is to come.
+func (u *Upload) checkSpace() error {
+	u.checked = u.state.Offset
+	return u.store.space.check(u.store.files.root, max(spaceEvery, u.want-u.state.Offset))
 }
 
 // ReadFrom appends all of r. When it fails, what was read before stays in the upload.
