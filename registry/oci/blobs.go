@@ -113,18 +113,27 @@ type writer struct {
 
 func (w *writer) Write(p []byte) (int, error) {
 	n, err := w.Upload.Write(p)
-	if err != nil {
-		w.x.fail(aboutUpload, err)
-	}
+	w.broken(err)
 	return n, err
 }
 
 func (w *writer) ReadFrom(r io.Reader) (int64, error) {
 	n, err := w.Upload.ReadFrom(r)
-	if err != nil {
-		w.x.fail(aboutUpload, err)
-	}
+	w.broken(err)
 	return n, err
+}
+
+// broken notes an error. If the disk is full the session goes as well: kept to be resumed, what has
+// arrived would hold the space that a delete or a collection needs to make room.
+func (w *writer) broken(err error) {
+	if err == nil {
+		return
+	}
+	w.x.fail(aboutUpload, err)
+	var full *store.FullError
+	if errors.As(err, &full) {
+		w.Cancel(context.Background()) // two files to remove, for a client that may be gone
+	}
 }
 
 // Close makes what was written so far durable. The App does not look at its error, and would tell the

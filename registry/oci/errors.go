@@ -173,7 +173,7 @@ func writeProblem(w http.ResponseWriter, p *problem) {
 		body = []byte(`{"errors":[{"code":"UNKNOWN","message":"internal error"}]}`)
 	}
 	h := w.Header()
-	for _, name := range []string{"Etag", "Docker-Content-Digest", "Last-Modified", "Content-Range", "Location", "Link"} {
+	for _, name := range []string{"Etag", "Docker-Content-Digest", "Last-Modified", "Content-Range", "Location", "Link", "Range", "Docker-Upload-Uuid"} {
 		h.Del(name) // of the success that it was to be
 	}
 	for name, value := range p.header {

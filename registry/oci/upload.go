@@ -65,17 +65,13 @@ func (a *API) pushWhole(w http.ResponseWriter, r *http.Request, t target, want s
 		return aboutUpload.explain(err)
 	}
 	defer upload.Close()
-	x := &exchange{}
-	if _, err = upload.ReadFrom(x.reads(r.Body, -1)); err == nil {
+	if _, err = upload.ReadFrom(new(exchange).reads(r.Body, -1)); err == nil {
 		_, err = upload.Commit(r.Context(), d)
 	}
 	if err != nil {
 		// The session has no name that anybody knows: what it holds is of no use. If this fails as
 		// well, collection takes it away, and the first error is the one to tell.
 		upload.Cancel(context.WithoutCancel(r.Context()))
-		if x.fault != nil {
-			err = x.fault // of the body, which the store passes on without knowing whose it is
-		}
 		return aboutUpload.explain(err)
 	}
 	created(w, t.repo, d)
