@@ -132,7 +132,12 @@ func TestCollect_RecentUse(t *testing.T) {
 	for name, use := range map[string]func(f *fixture) error{
 		"pushed again": func(f *fixture) error { f.blob("app", content); return nil },
 		"asked for":    func(f *fixture) error { _, err := f.StatBlob(f.ctx, "app", d); return err },
-		"mounted":      func(f *fixture) error { _, err := f.MountBlob(f.ctx, "other", "app", d); return err },
+		"asked for before a restart": func(f *fixture) error {
+			_, err := f.StatBlob(f.ctx, "app", d)
+			f.reopen()
+			return err
+		},
+		"mounted": func(f *fixture) error { _, err := f.MountBlob(f.ctx, "other", "app", d); return err },
 		"pulled": func(f *fixture) error {
 			b, err := f.OpenBlob(f.ctx, "app", d)
 			if err == nil {

@@ -83,6 +83,15 @@ func (g *guard) record(d digest.Digest) {
 	g.sweepAt = max(1024, 2*len(g.checked))
 }
 
+// takeChecks gives the checks that are remembered, and forgets them.
+func (g *guard) takeChecks() map[digest.Digest]time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	checks := g.checked
+	g.checked = map[digest.Digest]time.Time{}
+	return checks
+}
+
 // enter waits until collection has finished with d, then keeps it away until leave.
 func (g *guard) enter(ctx context.Context, d digest.Digest) error {
 	for {

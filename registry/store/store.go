@@ -82,6 +82,12 @@ func newStore(o Options) (*Store, error) {
 
 // Close ends the store. Calls that are under way fail; end them first.
 func (s *Store) Close() error {
+	if s.reader != nil {
+		// It is no reason to fail: a push whose check is forgotten is told what is missing, and pushes that again.
+		if err := s.saveChecks(context.Background()); err != nil {
+			s.log.Warn("could not save which blobs were asked for lately", "error", err)
+		}
+	}
 	var errs []error
 	// The writer last: closing the last connection folds the WAL into the database.
 	for _, db := range []*sql.DB{s.reader, s.writer} {
@@ -93,6 +99,28 @@ func (s *Store) Close() error {
 		errs = append(errs, s.lock.Close()) // and with it the lock
 	}
 	return errors.Join(errs...)
+}
+
+// saveChecks turns the checks that the guard remembers into links as new as they are, so that a restart
+// between the check and the manifest does not cost a push its blobs.
+func (s *Store) saveChecks(ctx context.Context) error {
+	checks := s.guard.takeChecks()
+	if len(checks) == 0 {
+		return nil
+	}
+	return s.write(ctx, func(tx *sql.Tx) error {
+		stmt, err := tx.PrepareContext(ctx, `UPDATE repository_blobs SET linked = max(linked, ?) WHERE digest = ?`)
+		if err != nil {
+			return err
+		}
+		defer stmt.Close()
+		for d, t := range checks {
+			if _, err := stmt.ExecContext(ctx, nanos(t), d); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // nanos is t as the database has it; the zero time is 0.
