@@ -239,15 +239,12 @@ type fakeSystemd struct {
 	runs      map[string]string // the content of the program that a unit was started with
 	lingering bool
 	restarts  uint32
-	fail      func(verb string) error // nil: nothing fails
+	pid       uint32
 	calls     []string
 }
 
 func (f *fakeSystemd) did(verb string, units ...string) error {
 	f.calls = append(f.calls, strings.Join(append([]string{verb}, units...), " "))
-	if f.fail != nil {
-		return f.fail(verb)
-	}
 	return nil
 }
 
@@ -327,7 +324,7 @@ func (f *fakeSystemd) Stop(_ context.Context, units ...string) error {
 func (f *fakeSystemd) ResetFailed(context.Context, ...string) error { return nil }
 
 func (f *fakeSystemd) Status(_ context.Context, unit string) (systemd.Status, error) {
-	s := systemd.Status{LoadState: "not-found", ActiveState: "inactive", NRestarts: f.restarts}
+	s := systemd.Status{LoadState: "not-found", ActiveState: "inactive", NRestarts: f.restarts, MainPID: f.pid}
 	if exists(f.box.path(filepath.Join(f.unitDir(), unit))) {
 		s.LoadState = "loaded"
 	}

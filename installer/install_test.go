@@ -106,6 +106,14 @@ func TestInstall_SecondTimeChangesNothing(t *testing.T) {
 	})
 }
 
+// The port that the installed socket holds is not in the way of another install.
+func TestInstall_OwnPort(t *testing.T) {
+	b := newBox(t, false)
+	b.install()
+	b.write("proc/net/tcp", takenPort)
+	b.install()
+}
+
 func TestInstall_KeepsWhatTheUserEdited(t *testing.T) {
 	b := newBox(t, false)
 	b.install()
@@ -189,6 +197,62 @@ func TestInstall_FailsAtEachStep(t *testing.T) {
 			same(t, fmt.Sprintf("failed at step %d (%s)", i, name), b.snapshot(), before)
 		}
 	})
+}
+
+// The same where the user has made the directories beforehand: these stay, empty as they were.
+func TestInstall_FailsInDirectoriesThatExisted(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, false)
+	r := b.request()
+	r.QuayStorage, r.SqliteStorage = "/srv/blobs", "/srv/db"
+	for _, dir := range []string{"srv/blobs", "srv/db", "root/quay-install/quay-config"} {
+		if err := os.MkdirAll(b.path(dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := b.snapshot()
+	p := b.plan(r)
+	last := len(p.Steps) - 1
+	p.Steps[last] = failing{p.Steps[last]} // after the daemon has filled them
+	if _, err := p.Apply(t.Context(), nil); err == nil {
+		t.Fatal("the install did not fail")
+	}
+	same(t, "after the failure", b.snapshot(), before)
+}
+
+// A database that was kept is never touched by taking back.
+func TestInstall_FailsOverKeptContent(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, false)
+	b.install()
+	b.uninstall(false)
+	before := b.snapshot()
+	b.deps.Seed = func(context.Context, Installation) (bool, error) {
+		b.write("root/quay-install/sqlite-storage/appliance.db-wal", "rows that are only here")
+		return false, errors.New("made to fail")
+	}
+	if _, err := b.plan(b.request()).Apply(t.Context(), nil); err == nil {
+		t.Fatal("the install did not fail")
+	}
+	if got := b.read("root/quay-install/sqlite-storage/appliance.db-wal"); got != "rows that are only here" {
+		t.Errorf("the log of the database is %q", got)
+	}
+	if err := os.Remove(b.path("root/quay-install/sqlite-storage/appliance.db-wal")); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "after the failure", b.snapshot(), before)
+}
+
+// An install that was killed between replacing the program and restarting the daemon leaves a daemon that
+// runs something else than what is on the disk: here, this test.
+func TestInstall_RestartsADaemonThatRunsAnotherProgram(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, false)
+	b.install()
+	b.sm.calls, b.sm.pid = nil, uint32(os.Getpid())
+	if result := b.install(); !result.Changed || !slices.Contains(b.sm.calls, "start appliance.service") {
+		t.Errorf("result %+v; systemd was told: %v", result, b.sm.calls)
+	}
 }
 
 // A failed upgrade leaves the previous program, running.

@@ -15,6 +15,10 @@ import (
 	"github.com/mirror-appliance/appliance/systemd"
 )
 
+// takenPort is what the kernel says when something listens on port 8443.
+const takenPort = "  sl  local_address rem_address   st tx rx tr tm retr uid timeout inode\n" +
+	"   0: 00000000:20FB 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1\n"
+
 // TestPreflight spoils one precondition after the other: each gives one problem that names what is wrong
 // and says what to do, and nothing is written.
 func TestPreflight(t *testing.T) {
@@ -46,8 +50,7 @@ func TestPreflight(t *testing.T) {
 		{"a privileged port of a user", true, func(b *box, r *Request) { r.Port = 443 }, "port 443", "ip_unprivileged_port_start=443"},
 		{"a port that is none", false, func(b *box, r *Request) { r.Port = 65536 }, "65536 is not a port", "8443"},
 		{"a taken port", false, func(b *box, r *Request) {
-			b.write("proc/net/tcp", "  sl  local_address rem_address   st tx rx tr tm retr uid timeout inode\n"+
-				"   0: 00000000:20FB 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1\n")
+			b.write("proc/net/tcp", takenPort)
 		}, "port 8443 is in use by a process of user", "ss -ltnp"},
 		{"a relative directory", false, func(b *box, r *Request) { r.QuayRoot = "quay" }, "--quayRoot quay is not an absolute path", "beginning with /"},
 		{"the root directory", false, func(b *box, r *Request) { r.QuayRoot = "/" }, "--quayRoot / cannot be used", "/quay-install"},

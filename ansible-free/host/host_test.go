@@ -31,7 +31,7 @@ func newHost(t *testing.T) (*host.Host, string) {
 	if err := os.Chmod(root, 0o755); err != nil { // whatever the umask
 		t.Fatal(err)
 	}
-	write(t, root, "etc/passwd", fmt.Sprintf("root:x:%d:%d:root:/root:/bin/sh\nappliance:x:%[1]d:%[2]d::/:/sbin/nologin\nalice:x:1000:1000::/home/alice:/bin/sh\n", os.Getuid(), os.Getgid()))
+	write(t, root, "etc/passwd", fmt.Sprintf("root:x:%d:%d:root:/root:/bin/sh\nappliance:x:%[1]d:%[2]d::/:/sbin/nologin\nalice:x:1000:1000::/home/alice:/bin/sh\nbob:x:1001:1001::/data/users/bob:/bin/sh\n", os.Getuid(), os.Getgid()))
 	return host.Under(root, func(context.Context, string, ...string) ([]byte, error) {
 		return nil, exec.ErrNotFound
 	}), root
@@ -199,8 +199,8 @@ func TestSteps(t *testing.T) {
 		{name: "a home directory is not removed", setUp: func(t *testing.T, root string) { write(t, root, "home/alice/x", "") }, step: func(h *host.Host) step {
 			return &host.RemoveTree{Host: h, Path: "/home/alice"}
 		}, refuse: true},
-		{name: "a directory above a home is not removed", setUp: func(t *testing.T, root string) { write(t, root, "home/alice/x", "") }, step: func(h *host.Host) step {
-			return &host.RemoveTree{Host: h, Path: "/home/alice/.."}
+		{name: "a directory above a home is not removed", setUp: func(t *testing.T, root string) { write(t, root, "data/users/bob/x", "") }, step: func(h *host.Host) step {
+			return &host.RemoveTree{Host: h, Path: "/data/x/../users"}
 		}, refuse: true},
 		{name: "the root is not removed", step: func(h *host.Host) step { return &host.RemoveTree{Host: h, Path: "/"} }, refuse: true},
 		{name: "a directory of the system is not removed", step: func(h *host.Host) step { return &host.RemoveTree{Host: h, Path: "/etc"} }, refuse: true},
