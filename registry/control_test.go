@@ -2,6 +2,7 @@ package registry_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log"
@@ -54,7 +55,7 @@ func TestRun_administerWithClient(t *testing.T) {
 	_, port, err := net.SplitHostPort(r.addr)
 	must(t, err)
 	client := func(t *testing.T, addr, user, pw string) *admin.Client {
-		c := admin.NewHTTPSClient(addr, user, pw, r.roots)
+		c := admin.NewHTTPSClient(addr, user, pw, &tls.Config{RootCAs: r.roots, MinVersion: tls.VersionTLS12})
 		t.Cleanup(c.Close)
 		return c
 	}

@@ -41,8 +41,12 @@ func (d *daemon) openUpstream(u config.Upstream) (pull.Route, error) {
 	if u.AuthFile != "" {
 		keys = upstream.Keychain(u.AuthFile)
 	}
+	var trusted []string
+	if u.CA != "" {
+		trusted = []string{u.CA}
+	}
 	client, err := upstream.New(upstream.Options{
-		Registry: at.Host, PlainHTTP: at.Scheme == "http", CAFile: u.CA, Keychain: keys, Log: d.log,
+		Registry: at.Host, PlainHTTP: at.Scheme == "http", CAFiles: trusted, Keychain: keys, Log: d.log,
 		UserAgent: "appliance/" + d.version,
 	})
 	if err != nil {

@@ -1,29 +1,26 @@
-// Package archive is the room of mirror_NNNNNN.tar: what an image set needs is written into
-// archives of a bounded size, carried over to where there is no internet, and read into a registry
-// there, in the layout of oc-mirror v2.
+// Package archive will write and read mirror_NNNNNN.tar, by which a mirror crosses an air gap.
 //
-// The room is empty as yet. [Write] and [Read] are where the command asks for it, and both refuse
-// before anything is written.
+// It is not built yet: RefuseExport and RefuseImport say so to whoever asks for it.
 package archive
 
-import "context"
+import "fmt"
 
-// Write would write archives into dir. It always fails, with a *NotBuiltError.
-func Write(_ context.Context, dir string) error {
-	return &NotBuiltError{What: "writing an archive to " + dir}
-}
-
-// Read would read the archives of dir. It always fails, with a *NotBuiltError.
-func Read(_ context.Context, dir string) error {
-	return &NotBuiltError{What: "reading the archives of " + dir}
-}
-
-// NotBuiltError says that this version cannot do something with archives.
+// NotBuiltError is a workflow that this room does not do yet.
 type NotBuiltError struct{ What string }
 
 func (e *NotBuiltError) Error() string { return e.What + " is not built yet" }
 
-// Hint says what to do instead.
+// Hint says what to do about it.
 func (e *NotBuiltError) Hint() string {
-	return "mirror straight into a registry: appliance mirror -c FILE docker://HOST:PORT --workspace file://DIR"
+	return "mirror straight into a registry: docker://HOST:PORT with --workspace file://DIR; nothing has been written"
+}
+
+// RefuseExport answers for a file:// destination.
+func RefuseExport(destination string) error {
+	return &NotBuiltError{What: fmt.Sprintf("mirroring to an archive (%s)", destination)}
+}
+
+// RefuseImport answers for --from.
+func RefuseImport(from string) error {
+	return &NotBuiltError{What: fmt.Sprintf("mirroring from an archive (--from %s)", from)}
 }

@@ -1,29 +1,21 @@
-// Package helm is the room of Helm charts: charts are fetched from repositories or read from disk,
-// rendered with their default values, and the images that the result names are listed for mirroring.
+// Package helm will find the images that Helm charts use, with Helm's own code.
 //
-// The room is empty as yet. [Images] is where the planner asks for the images of a chart, and it
-// refuses, so that an image set with charts is turned down whole.
+// It is not built yet: Refuse says so to whoever asks for it.
 package helm
 
-import (
-	"context"
-	"fmt"
-)
+import "fmt"
 
-// Images lists the images that a chart, or all charts of a repository, need. It always fails, with a
-// *NotBuiltError. source is the URL of a repository or the path of a chart.
-func Images(_ context.Context, source string) ([]string, error) {
-	return nil, &NotBuiltError{Source: source}
-}
-
-// NotBuiltError says that this version cannot mirror charts.
-type NotBuiltError struct{ Source string }
+// NotBuiltError is what a configuration asks for and this room does not do yet.
+type NotBuiltError struct{ At string }
 
 func (e *NotBuiltError) Error() string {
-	return fmt.Sprintf("helm charts are not built yet, so the images of %s cannot be mirrored", e.Source)
+	return fmt.Sprintf("%s: mirroring the images of Helm charts (mirror.helm) is not built yet", e.At)
 }
 
-// Hint says what to do instead.
+// Hint says what to do about it.
 func (e *NotBuiltError) Hint() string {
-	return "remove mirror.helm from the file and list the images under mirror.additionalImages: helm template CHART | grep image:"
+	return "take mirror.helm out of the file, and list the charts' images under mirror.additionalImages; nothing has been written"
 }
+
+// Refuse answers for charts asked for at a place in a file.
+func Refuse(at string) error { return &NotBuiltError{At: at} }

@@ -1,30 +1,22 @@
-// Package operator is the room of operator catalogs: file-based catalogs are read, filtered by
-// packages, channels and version ranges, and rebuilt, and the images of the bundles that remain are
-// listed for mirroring.
+// Package operator will read, filter and rebuild file-based operator catalogs, with operator-registry's own code.
 //
-// The room is empty as yet. [Images] is where the planner asks for the images of a catalog, and it
-// refuses, so that an image set with operators is turned down whole and nobody takes half a mirror
-// for a whole one.
+// It is not built yet: Refuse says so to whoever asks for it. A catalog is not copied as a plain image instead, since
+// without its bundles it would offer a cluster what it cannot install.
 package operator
 
-import (
-	"context"
-	"fmt"
-)
+import "fmt"
 
-// Images lists the images that mirroring a catalog means. It always fails, with a *NotBuiltError.
-func Images(_ context.Context, catalog string) ([]string, error) {
-	return nil, &NotBuiltError{Catalog: catalog}
-}
-
-// NotBuiltError says that this version cannot mirror a catalog.
-type NotBuiltError struct{ Catalog string }
+// NotBuiltError is what a configuration asks for and this room does not do yet.
+type NotBuiltError struct{ At string }
 
 func (e *NotBuiltError) Error() string {
-	return fmt.Sprintf("operator catalogs are not built yet, so %s cannot be mirrored", e.Catalog)
+	return fmt.Sprintf("%s: mirroring operator catalogs (mirror.operators) is not built yet", e.At)
 }
 
-// Hint says what to do instead.
+// Hint says what to do about it.
 func (e *NotBuiltError) Hint() string {
-	return "remove mirror.operators from the file and mirror the catalogs with oc-mirror into the same registry"
+	return "take mirror.operators out of the file; nothing has been written"
 }
+
+// Refuse answers for catalogs asked for at a place in a file.
+func Refuse(at string) error { return &NotBuiltError{At: at} }

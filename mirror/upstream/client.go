@@ -40,8 +40,10 @@ type Options struct {
 	Registry string
 	// PlainHTTP reads over HTTP without TLS, and only so.
 	PlainHTTP bool
-	// CAFile names PEM certificates trusted besides the system's.
-	CAFile string
+	// CAFiles name PEM certificates trusted besides the system's.
+	CAFiles []string
+	// SkipVerify trusts any certificate, as --tls-verify=false asks for.
+	SkipVerify bool
 	// Keychain finds credentials; nil reads anonymously.
 	Keychain authn.Keychain
 	// UserAgent is sent with every request; "" sends "appliance".
@@ -84,7 +86,7 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("registry %q: %w", o.Registry, err)
 	}
-	wire, err := newWire(o.CAFile)
+	wire, err := newWire(o.CAFiles, o.SkipVerify)
 	if err != nil {
 		return nil, fmt.Errorf("registry %s: %w", host, err)
 	}

@@ -230,7 +230,7 @@ func TestClient_TLS(t *testing.T) {
 		if err := os.WriteFile(file, block, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, _, err := f.client(t, at, func(o *Options) { o.CAFile = file }).Manifest(t.Context(), repo, "v1")
+		_, _, err := f.client(t, at, func(o *Options) { o.CAFiles = []string{file} }).Manifest(t.Context(), repo, "v1")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -242,7 +242,7 @@ func TestClient_TLS(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, port, _ := net.SplitHostPort(host)
-		c := f.client(t, func(o *Options) { o.Registry, o.CAFile = "localhost:"+port, file })
+		c := f.client(t, func(o *Options) { o.Registry, o.CAFiles = "localhost:"+port, []string{file} })
 		_, _, err := c.Manifest(t.Context(), repo, "v1")
 		wantText(t, asError(t, err).Hint(), "name that its certificate is for")
 	})
@@ -393,12 +393,12 @@ func TestNew(t *testing.T) {
 	}
 	t.Run("CA file", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "ca.pem")
-		_, err := New(Options{Registry: "quay.io", CAFile: file})
+		_, err := New(Options{Registry: "quay.io", CAFiles: []string{file}})
 		wantText(t, fmt.Sprint(err), "quay.io", file)
 		if err := os.WriteFile(file, []byte("nothing"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err = New(Options{Registry: "quay.io", CAFile: file})
+		_, err = New(Options{Registry: "quay.io", CAFiles: []string{file}})
 		wantText(t, fmt.Sprint(err), file, "no PEM certificate")
 	})
 }

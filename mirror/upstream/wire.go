@@ -13,26 +13,28 @@ import (
 )
 
 // newWire makes the transport that does the talking: proxies as the
-// environment says, the system's roots and those of caFile.
-func newWire(caFile string) (*http.Transport, error) {
+// environment says, the system's roots and those of caFiles.
+func newWire(caFiles []string, skipVerify bool) (*http.Transport, error) {
 	wire := http.DefaultTransport.(*http.Transport).Clone()
 	wire.Proxy = http.ProxyFromEnvironment
 	wire.DisableCompression = true // a digest is of the bytes as they are sent
 	wire.MaxIdleConnsPerHost = 16
-	wire.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-	if caFile == "" {
+	wire.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: skipVerify}
+	if len(caFiles) == 0 {
 		return wire, nil
 	}
 	roots, err := x509.SystemCertPool()
 	if err != nil {
 		roots = x509.NewCertPool()
 	}
-	pem, err := os.ReadFile(caFile)
-	if err != nil {
-		return nil, fmt.Errorf("CA file: %w", err)
-	}
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("CA file %s: no PEM certificate in it", caFile)
+	for _, file := range caFiles {
+		pem, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("CA file: %w", err)
+		}
+		if !roots.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("CA file %s: no PEM certificate in it", file)
+		}
 	}
 	wire.TLSClientConfig.RootCAs = roots
 	return wire, nil

@@ -34,6 +34,10 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
+// Product is the Server header of every answer, by which a client tells an appliance that refuses it from a registry
+// of another kind.
+const Product = "appliance"
+
 // ErrCollecting is what a Collect function returns while another collection is under way.
 var ErrCollecting = errors.New("a collection is under way already")
 

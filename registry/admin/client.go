@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -45,16 +44,19 @@ func NewUnixClient(socket string) *Client {
 	return newClient(t, "http://local", "", "")
 }
 
-// NewHTTPSClient speaks to the daemon at addr (host:port) as a user of role admin. roots are
-// the CAs to trust, nil for the system's.
-func NewHTTPSClient(addr, user, password string, roots *x509.CertPool) *Client {
+// NewHTTPSClient speaks to the daemon at addr (host:port) as a user of role admin. trust says
+// how its certificate is verified; nil is by the system's CAs.
+func NewHTTPSClient(addr, user, password string, trust *tls.Config) *Client {
+	if trust == nil {
+		trust = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
 	t := &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
 		TLSHandshakeTimeout: dialTimeout,
 		// A transport with a TLS configuration of its own stays with HTTP/1.1, one connection a
 		// blob, which moves more bytes than many streams in one HTTP/2 connection do.
-		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		TLSClientConfig: trust,
 	}
 	return newClient(t, "https://"+addr, user, password)
 }
@@ -168,6 +170,8 @@ func (c *Client) do(via *http.Client, r *http.Request, out any) error {
 type Error struct {
 	Status  int
 	Message string
+	// Product is who answered, by the header Server: see the constant of that name.
+	Product string
 	hint    string
 }
 
@@ -185,10 +189,10 @@ func refused(resp *http.Response) error {
 	var a errorAnswer
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxJSON))
 	if err != nil || json.Unmarshal(data, &a) != nil || a.Error == "" {
-		return &Error{Status: resp.StatusCode, Message: "the answer was " + resp.Status + ", and not an appliance's",
+		return &Error{Status: resp.StatusCode, Product: resp.Header.Get("Server"), Message: "the answer was " + resp.Status + ", and not an appliance's",
 			hint: "make sure that the address is an appliance's, and that no proxy stands between"}
 	}
-	return &Error{Status: resp.StatusCode, Message: a.Error, hint: a.Hint}
+	return &Error{Status: resp.StatusCode, Product: resp.Header.Get("Server"), Message: a.Error, hint: a.Hint}
 }
 
 // ErrNotRunning says that no daemon answers on the socket.

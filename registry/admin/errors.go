@@ -42,7 +42,7 @@ func (e *unknownRequest) Error() string {
 }
 
 func (e *unknownRequest) Hint() string {
-	return "use a command and a daemon of the same version; 'appliance version' tells it"
+	return "use a command and a daemon of the same version; 'appliance --version' tells it"
 }
 
 func badDigest(s string, err error) error {
@@ -125,6 +125,7 @@ func Denied(w http.ResponseWriter, _ *http.Request, status int) {
 // write sends the answer. What goes wrong in sending concerns the client alone, who notices.
 func write(w http.ResponseWriter, status int, answer any) {
 	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Server", Product)
 	if answer == nil {
 		w.WriteHeader(status)
 		return

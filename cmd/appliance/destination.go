@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/mirror-appliance/appliance/mirror"
+	"github.com/mirror-appliance/appliance/mirror/remote"
+	"github.com/mirror-appliance/appliance/registry/admin"
+)
+
+// target is where the argument docker://HOST:PORT/PATH points.
+type target struct{ registry, prefix string }
+
+func parseDestination(argument string) (target, error) {
+	registry, prefix, _ := strings.Cut(strings.TrimPrefix(argument, "docker://"), "/")
+	prefix = strings.Trim(prefix, "/")
+	bad := func(why string) (target, error) {
+		return target{}, &hintedError{err: fmt.Errorf("destination %s: %s", argument, why), hint: "for example docker://registry.example.com:8443/path"}
+	}
+	if registry == "" {
+		return bad("it names no registry")
+	}
+	if strings.ContainsAny(prefix, "@:") {
+		return bad("it has a tag or a digest, which a destination cannot have")
+	}
+	if _, err := name.NewRegistry(registry); err != nil {
+		return bad(err.Error())
+	}
+	if prefix != "" {
+		if _, err := name.NewRepository(registry + "/" + prefix); err != nil {
+			return bad(err.Error())
+		}
+	}
+	return target{registry, prefix}, nil
+}
+
+// destination is a registry that answers and takes our login.
+type destination struct {
+	kind  string
+	begin func(ctx context.Context, name string) (mirror.Destination, error)
+	close func()
+}
+
+// openDestination finds out what the destination is. An appliance takes blobs through its control API, staged; every
+// other registry over the distribution protocol.
+func openDestination(ctx context.Context, to target, o mirrorOptions, keys authn.Keychain) (*destination, error) {
+	registry, err := name.NewRegistry(to.registry)
+	if err != nil {
+		return nil, err
+	}
+	resolved, err := keys.Resolve(registry)
+	if err != nil {
+		return nil, err
+	}
+	login, err := resolved.Authorization()
+	if err != nil {
+		return nil, err
+	}
+	files, err := trustFiles(o.destCertDir, to.registry)
+	if err != nil {
+		return nil, err
+	}
+	roots, err := trustPool(files)
+	if err != nil {
+		return nil, err
+	}
+	tlsConfig := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, InsecureSkipVerify: !o.destVerify} // only if the user says so
+	client := admin.NewHTTPSClient(to.registry, login.Username, login.Password, tlsConfig)
+	_, err = client.Status(ctx)
+	var refused *admin.Error
+	switch {
+	case err == nil:
+		return &destination{
+			kind:  "an appliance",
+			begin: func(ctx context.Context, name string) (mirror.Destination, error) { return client.BeginSync(ctx, name) },
+			close: client.Close,
+		}, nil
+	case !errors.As(err, &refused):
+		client.Close()
+		if o.destVerify || !speaksPlain(ctx, to.registry) {
+			return nil, fmt.Errorf("checking registry %q access: %w", to.registry, err)
+		}
+		return openRemote(to, keys, nil, true)
+	}
+	client.Close()
+	if refused.Product == admin.Product && refused.Status != http.StatusForbidden {
+		return nil, accessRefused(to.registry, login.Username, refused)
+	}
+	// A user who may push and not administer can fill an appliance too, as any other registry.
+	return openRemote(to, keys, tlsConfig, false)
+}
+
+// accessRefused is the answer of an appliance to a login that it does not know.
+func accessRefused(registry, user string, refused *admin.Error) error {
+	err := fmt.Errorf("checking registry %q access: failed to authenticate: %w", registry, refused)
+	hint := "log in first: podman login " + registry
+	if user != "" {
+		hint = fmt.Sprintf("the login of user %s is not good any more: podman login %s", user, registry)
+	}
+	return &hintedError{err: err, hint: hint}
+}
+
+func openRemote(to target, keys authn.Keychain, tlsConfig *tls.Config, plain bool) (*destination, error) {
+	transport := &http.Transport{
+		Proxy: http.ProxyFromEnvironment, TLSClientConfig: tlsConfig, ForceAttemptHTTP2: true,
+		MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: 30 * time.Second,
+	}
+	return &destination{
+		kind: "over the distribution protocol",
+		begin: func(context.Context, string) (mirror.Destination, error) {
+			return remote.Open(remote.Options{
+				Registry: to.registry, PlainHTTP: plain, Transport: transport, Keychain: keys, UserAgent: "appliance/" + version,
+			})
+		},
+		close: transport.CloseIdleConnections,
+	}, nil
+}
+
+// speaksPlain says whether a registry answers without TLS, which --dest-tls-verify=false allows.
+func speaksPlain(ctx context.Context, registry string) bool {
+	address := registry
+	if _, _, err := net.SplitHostPort(registry); err != nil {
+		address = net.JoinHostPort(registry, "80")
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/v2/", nil)
+	if err != nil {
+		return false
+	}
+	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	resp, err := client.Do(r)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	// A TLS port answers 400, and one that sends its visitors on to TLS with a redirect.
+	return resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusUnauthorized
+}

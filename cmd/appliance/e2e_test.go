@@ -1,0 +1,372 @@
+//go:build e2e
+
+package main_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+)
+
+const (
+	registryAddress = boxHost + ":8443"
+	installed       = "/usr/local/bin/appliance"
+)
+
+// installLine is what users' scripts look for.
+var installLine = regexp.MustCompile(`is available at https://(\S+) with credentials \((\S+), (\S+)\)`)
+
+// TestInstalled is the life of one appliance, from install to uninstall, seen by the clients that people use. Its
+// parts follow each other on one host, as they would in life.
+func TestInstalled(t *testing.T) {
+	b := newBox(t, "installed")
+	before := b.files(t)
+	var password string
+	images := map[string]v1.ImageIndex{}
+	step := func(name string, f func(t *testing.T)) {
+		if !t.Run(name, f) {
+			t.FailNow()
+		}
+	}
+
+	step("install", func(t *testing.T) {
+		out := b.inside(t, "/root/appliance", "install", "--quayHostname", boxHost)
+		m := installLine.FindStringSubmatch(out)
+		if m == nil || m[1] != registryAddress || m[2] != "init" {
+			t.Fatalf("install ends with:\n%s", out)
+		}
+		password = m[3]
+		b.trust(t)
+		b.healthy(t)
+		b.secretsStaySecret(t, password)
+	})
+	step("a second install changes nothing", func(t *testing.T) {
+		pid := b.inside(t, "systemctl", "show", "-p", "MainPID", "appliance.service")
+		out := b.inside(t, "/root/appliance", "install", "--quayHostname", boxHost)
+		if !strings.Contains(out, "nothing had to be changed") {
+			t.Errorf("it says:\n%s", out)
+		}
+		if now := b.inside(t, "systemctl", "show", "-p", "MainPID", "appliance.service"); now != pid {
+			t.Errorf("the service was restarted: %s became %s", pid, now)
+		}
+		b.inside(t, "/root/appliance", "install", "--quayHostname", boxHost, "--initPassword", password)
+		b.fails(t, []string{"another password"}, "exec", "/root/appliance", "install", "--quayHostname", boxHost, "--initPassword", "quite-another")
+	})
+	step("login", func(t *testing.T) {
+		login := []string{"login", "--cert-dir", b.certs(), "-u", "init"}
+		b.fails(t, []string{"invalid username/password"}, b.podman(append(login, "-p", "not-the-password", registryAddress)...)...)
+		b.must(t, b.podman(append(login, "-p", password, registryAddress)...)...)
+		b.fails(t, []string{"x509"}, b.podman("login", "-u", "init", "-p", password, registryAddress)...)
+	})
+	step("skopeo pushes a multi-architecture index", func(t *testing.T) {
+		for _, name := range []string{"one/kept", "two/deep/er/deleted"} {
+			images[name] = b.pushIndex(t, name+":v1")
+		}
+	})
+	step("clients pull", func(t *testing.T) { b.pullsAll(t, images) })
+	step("podman pushes and pulls", func(t *testing.T) {
+		source, target := registryAddress+"/one/kept:v1", registryAddress+"/podman/pushed:v1"
+		b.must(t, b.podman("pull", "-q", "--cert-dir", b.certs(), "docker://"+source)...)
+		b.must(t, b.podman("tag", source, target)...)
+		b.must(t, b.podman("push", "-q", "--cert-dir", b.certs(), target)...)
+		b.must(t, b.podman("rmi", "-f", target, source)...)
+		b.must(t, b.podman("pull", "-q", "--cert-dir", b.certs(), "docker://"+target)...)
+	})
+	step("a pull user is refused a push", func(t *testing.T) { b.refusesPull(t) })
+	step("mirror", func(t *testing.T) { b.mirrorsSample(t) })
+	step("pull through", func(t *testing.T) { b.pullsThrough(t) })
+	step("gc frees what was deleted and leaves the rest", func(t *testing.T) {
+		b.collects(t, "two/deep/er/deleted:v1")
+		delete(images, "two/deep/er/deleted")
+		b.pullsAll(t, images)
+		b.pullsEverything(t)
+	})
+	step("after a reboot", func(t *testing.T) {
+		b.must(t, "reboot")
+		b.healthy(t)
+		b.pullsAll(t, images)
+	})
+	step("after a power cut", func(t *testing.T) {
+		images["pushed/before/the/cut"] = b.pushIndex(t, "pushed/before/the/cut:v1")
+		b.must(t, "kill")
+		b.must(t, "up")
+		b.healthy(t)
+		b.pullsAll(t, images)
+		b.pullsEverything(t)
+	})
+	step("commands find the store when the service is down", func(t *testing.T) {
+		b.inside(t, "systemctl", "stop", "appliance.socket", "appliance.service")
+		out := b.inside(t, installed, "user", "list")
+		if !strings.Contains(out, "puller") {
+			t.Errorf("user list says:\n%s", out)
+		}
+		b.inside(t, installed, "gc")
+		if foreign := b.inside(t, "find", "/root/quay-install/quay-storage", "/root/quay-install/sqlite-storage", "!", "-user", "appliance"); foreign != "" {
+			t.Errorf("files that the service cannot open:\n%s", foreign)
+		}
+		b.inside(t, "systemctl", "start", "appliance.service")
+		b.healthy(t)
+	})
+	step("uninstall leaves nothing behind", func(t *testing.T) {
+		b.fails(t, []string{"--autoApprove"}, "exec", installed, "uninstall")
+		b.inside(t, installed, "uninstall", "--autoApprove")
+		if left := without(b.files(t), before); len(left) > 0 {
+			t.Errorf("left behind:\n%s", strings.Join(left, "\n"))
+		}
+		b.fails(t, nil, "exec", "getent", "passwd", "appliance")
+		b.fails(t, nil, "exec", "systemctl", "cat", "appliance.service")
+	})
+}
+
+// files lists the host's files, without what the system itself goes on writing.
+func (b *box) files(t *testing.T) []string {
+	t.Helper()
+	return strings.Fields(b.inside(t, "find", "/", "-xdev",
+		"(", "-path", "/proc", "-o", "-path", "/sys", "-o", "-path", "/run", "-o", "-path", "/dev", "-o", "-path", "/tmp",
+		"-o", "-path", "/var/tmp", "-o", "-path", "/var/log/journal", "-o", "-path", "/var/lib/systemd", "-o", "-path", "/var/cache",
+		"-o", "-path", "/var/lib/private", "-o", "-path", "/var/backups", ")", "-prune", "-o", "-print"))
+}
+
+// without is what now has and before had not. Copies that shadow's tools keep of their files are theirs.
+func without(now, before []string) []string {
+	return slices.DeleteFunc(slices.Clone(now), func(f string) bool {
+		return slices.Contains(before, f) || strings.HasPrefix(f, "/etc/") && strings.HasSuffix(f, "-")
+	})
+}
+
+// secretsStaySecret looks for the password where it must not be, and at the modes of what holds keys.
+func (b *box) secretsStaySecret(t *testing.T, password string) {
+	t.Helper()
+	if log := b.inside(t, "journalctl", "--no-pager"); strings.Contains(log, password) {
+		t.Error("the journal has the password")
+	}
+	b.fails(t, nil, "exec", "grep", "-rqF", password, "/root/quay-install", "/etc")
+	modes := b.inside(t, "find", "/root/quay-install", "-type", "f", "(", "-name", "*.key", "-o", "-name", "*.db*", "-o", "-name", "pull-secret.json", ")", "-perm", "/077")
+	if modes != "" {
+		t.Errorf("others may read:\n%s", modes)
+	}
+	b.fails(t, nil, "exec", "su", "tester", "-c", "cat /root/quay-install/quay-config/config.yaml")
+}
+
+// pushIndex makes an index of two architectures and has skopeo push it whole.
+func (b *box) pushIndex(t *testing.T, ref string) v1.ImageIndex {
+	t.Helper()
+	index := v1.ImageIndex(empty.Index)
+	for _, arch := range []string{"amd64", "arm64"} {
+		image, err := random.Image(64<<10, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		config, err := image.ConfigFile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		config.OS, config.Architecture = "linux", arch
+		if image, err = mutate.ConfigFile(image, config); err != nil {
+			t.Fatal(err)
+		}
+		index = mutate.AppendManifests(index, mutate.IndexAddendum{
+			Add: image, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: arch}},
+		})
+	}
+	dir := t.TempDir()
+	path, err := layout.Write(dir, empty.Index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := path.AppendIndex(index); err != nil {
+		t.Fatal(err)
+	}
+	b.client(t, "skopeo", "copy", "-q", "--all", "--dest-cert-dir", b.certs(), "oci:"+dir, "docker://"+registryAddress+"/"+ref)
+	return index
+}
+
+// pullsAll pulls each index by tag and by digest, and compares what arrived.
+func (b *box) pullsAll(t *testing.T, images map[string]v1.ImageIndex) {
+	t.Helper()
+	for name, index := range images {
+		want, err := index.Digest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, ref := range []string{name + ":v1", name + "@" + want.String()} {
+			dir := t.TempDir()
+			b.client(t, "skopeo", "copy", "-q", "--all", "--src-cert-dir", b.certs(), "docker://"+registryAddress+"/"+ref, "dir:"+dir)
+			f, err := os.Open(filepath.Join(dir, "manifest.json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, _, err := v1.SHA256(f)
+			f.Close()
+			if err != nil || got != want {
+				t.Errorf("%s arrived as %s, %v; it was pushed as %s", ref, got, err, want)
+			}
+		}
+	}
+}
+
+// pullsEverything pulls every tag of every repository.
+func (b *box) pullsEverything(t *testing.T) {
+	t.Helper()
+	var catalog struct{ Repositories []string }
+	b.get(t, "/v2/_catalog?n=1000", &catalog)
+	if len(catalog.Repositories) == 0 {
+		t.Error("the catalog is empty")
+	}
+	for _, repo := range catalog.Repositories {
+		var list struct{ Tags []string }
+		b.get(t, "/v2/"+repo+"/tags/list", &list)
+		for _, tag := range list.Tags {
+			b.client(t, "skopeo", "copy", "-q", "--all", "--src-cert-dir", b.certs(), "docker://"+registryAddress+"/"+repo+":"+tag, "dir:"+t.TempDir())
+		}
+	}
+}
+
+func (b *box) get(t *testing.T, path string, into any) {
+	t.Helper()
+	out := b.client(t, "curl", "-fsS", "--cacert", filepath.Join(b.certs(), "ca.crt"), "-K", b.curlLogin(t), "https://"+registryAddress+path)
+	if err := json.Unmarshal([]byte(out), into); err != nil {
+		t.Fatalf("%s: %v\n%s", path, err, out)
+	}
+}
+
+// curlLogin writes the login that podman stored as a configuration of curl.
+func (b *box) curlLogin(t *testing.T) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(b.home, "auth.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Auths map[string]struct{ Auth string }
+	}
+	if err := json.Unmarshal(data, &file); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(b.home, "curlrc")
+	line := fmt.Sprintf("header = \"Authorization: Basic %s\"\n", file.Auths[registryAddress].Auth)
+	if err := os.WriteFile(path, []byte(line), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// refusesPull uses the secret that install leaves for a cluster's nodes.
+func (b *box) refusesPull(t *testing.T) {
+	t.Helper()
+	secret := filepath.Join(b.home, "pull-secret.json")
+	b.must(t, "pull", "/root/quay-install/quay-config/pull-secret.json", secret)
+	b.client(t, "skopeo", "inspect", "--raw", "--authfile", secret, "--cert-dir", b.certs(), "docker://"+registryAddress+"/one/kept:v1")
+	b.fails(t, []string{"denied"}, "outside", "skopeo", "copy", "--authfile", secret,
+		"--src-cert-dir", b.certs(), "--dest-cert-dir", b.certs(),
+		"docker://"+registryAddress+"/one/kept:v1", "docker://"+registryAddress+"/one/kept:v2")
+}
+
+// mirrorsSample fills the registry from the sample upstream over the network, as its administrator, and pulls a
+// component of the release by digest.
+func (b *box) mirrorsSample(t *testing.T) {
+	t.Helper()
+	upstream, stop := b.sampleUpstream(t)
+	defer stop()
+	config := filepath.Join(b.home, "imageset.yaml")
+	text := `kind: ImageSetConfiguration
+apiVersion: mirror.openshift.io/v2alpha1
+mirror:
+  platform:
+    channels:
+    - name: stable-4.18
+      minVersion: 4.18.1
+      maxVersion: 4.18.2
+  additionalImages:
+  - name: ` + upstream + `/samples/oci-multi:v1
+`
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	workspace := filepath.Join(b.home, "workspace")
+	mirror := []string{
+		"outside", "env", "UPDATE_URL_OVERRIDE=http://" + upstream + "/api/upgrades_info/v1/graph",
+		filepath.Join(b.bin, "appliance"), "mirror", "-c", config, "docker://" + registryAddress,
+		"--workspace", "file://" + workspace, "--src-tls-verify=false", "--dest-cert-dir", b.certs(),
+	}
+	if out := b.must(t, append(mirror, "--dry-run")...); !strings.Contains(out, "mapping.txt") {
+		t.Errorf("a dry run says:\n%s", out)
+	}
+	b.must(t, mirror...)
+	for _, name := range []string{"idms-oc-mirror.yaml", "itms-oc-mirror.yaml"} {
+		if _, err := os.Stat(filepath.Join(workspace, "working-dir", "cluster-resources", name)); err != nil {
+			t.Error(err)
+		}
+	}
+	var list struct{ Tags []string }
+	b.get(t, "/v2/openshift/release/tags/list", &list)
+	i := slices.IndexFunc(list.Tags, func(tag string) bool { return strings.HasPrefix(tag, "4.18.2-x86_64-") })
+	if i < 0 {
+		t.Fatalf("no component of 4.18.2 among %v", list.Tags)
+	}
+	digest := strings.TrimSpace(b.client(t, "skopeo", "inspect", "--format", "{{.Digest}}", "--cert-dir", b.certs(),
+		"docker://"+registryAddress+"/openshift/release:"+list.Tags[i]))
+	b.must(t, b.podman("pull", "-q", "--cert-dir", b.certs(), "docker://"+registryAddress+"/openshift/release@"+digest)...)
+}
+
+// pullsThrough maps the upstream to a prefix, pulls, takes the upstream away and pulls again.
+func (b *box) pullsThrough(t *testing.T) {
+	t.Helper()
+	upstream, stop := b.sampleUpstream(t)
+	const conf = "/root/quay-install/quay-config/config.yaml"
+	b.inside(t, "sed", "-i", "/^upstreams:/d", conf)
+	b.inside(t, "sh", "-c", fmt.Sprintf("printf 'upstreams:\\n- prefix: sample\\n  url: http://%s\\n  freshness: 1s\\n' >>%s", upstream, conf))
+	b.inside(t, "systemctl", "restart", "appliance.service")
+	b.healthy(t)
+	image := "docker://" + registryAddress + "/sample/samples/oci-multi:v1"
+	pull := func() { // --all: every architecture, as a mirror has it
+		b.client(t, "skopeo", "copy", "-q", "--all", "--src-cert-dir", b.certs(), image, "dir:"+t.TempDir())
+	}
+	pull()
+	stop()
+	pull()
+	b.fails(t, nil, "outside", "skopeo", "inspect", "--raw", "--cert-dir", b.certs(), "docker://"+registryAddress+"/sample/samples/never-pulled:v1")
+}
+
+// collects deletes an image and expects its bytes to be gone from the disk.
+func (b *box) collects(t *testing.T, ref string) {
+	t.Helper()
+	used := func() (n int) {
+		if _, err := fmt.Sscan(b.inside(t, "du", "-sb", "/root/quay-install/quay-storage"), &n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := used()
+	b.client(t, "skopeo", "delete", "--cert-dir", b.certs(), "docker://"+registryAddress+"/"+ref)
+	type result struct{ Blobs, Bytes int }
+	collect := func(args ...string) (r result) {
+		out := b.inside(t, append([]string{installed, "gc", "--grace-period", "0s", "-o", "json"}, args...)...)
+		if err := json.Unmarshal([]byte(out), &r); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return r
+	}
+	planned := collect("--dry-run")
+	if now := used(); now != before {
+		t.Errorf("a dry run changed the storage from %d to %d bytes", before, now)
+	}
+	freed := collect()
+	if freed != planned {
+		t.Errorf("freed %+v, and the dry run said %+v", freed, planned)
+	}
+	if after := used(); freed.Bytes <= 2*3*64<<10 || before-after < freed.Bytes {
+		t.Errorf("the storage went from %d to %d bytes, gc says %+v", before, after, freed)
+	}
+}

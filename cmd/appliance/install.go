@@ -1,0 +1,262 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/mirror-appliance/appliance/installer"
+	"github.com/mirror-appliance/appliance/registry/auth"
+)
+
+// placeOptions are the flags that install and uninstall share; their names are mirror-registry's.
+type placeOptions struct {
+	quayRoot      string
+	quayStorage   string
+	sqliteStorage string
+	dryRun        bool
+}
+
+func (o *placeOptions) addFlags(f *pflag.FlagSet) {
+	f.StringVarP(&o.quayRoot, "quayRoot", "r", "", "install directory (default ~/quay-install)")
+	f.StringVar(&o.quayStorage, "quayStorage", "", "directory of the image layers (default {quayRoot}/quay-storage)")
+	f.StringVar(&o.sqliteStorage, "sqliteStorage", "", "directory of the database (default {quayRoot}/sqlite-storage)")
+	f.BoolVar(&o.dryRun, "dry-run", false, "show what would be done, and do nothing")
+}
+
+type installOptions struct {
+	placeOptions
+	hostname     string
+	initUser     string
+	initPassword string
+	unbuilt      unbuiltFlags
+}
+
+func (o *installOptions) addFlags(f *pflag.FlagSet) {
+	o.placeOptions.addFlags(f)
+	f.StringVar(&o.hostname, "quayHostname", "", "name, and optionally port, that clusters will use: HOST[:PORT] (default this host's name, port 8443)")
+	f.StringVar(&o.initUser, "initUser", "", `name of the first administrator (default "init")`)
+	f.StringVar(&o.initPassword, "initPassword", "", "its password, 8 characters or more without blanks (default: generated); "+
+		"visible to other users of this host while the command runs, so - reads it from standard input")
+	o.unbuilt.addFlags(f, "targetHostname", "targetUsername", "ssh-key", "sslCert", "sslKey", "image-archive", "additionalArgs")
+	o.unbuilt.addSwitches(f, "sslCheckSkip", "askBecomePass")
+	addIgnored(f, "verbose", "no-color")
+}
+
+func newInstallCommand(std stdio) *cobra.Command {
+	var o installOptions
+	c := &cobra.Command{
+		Use:   "install",
+		Short: "Put the registry on this host, as a systemd service",
+		Long: `Put the registry on this host, as a systemd service: as root a system service, as a user a
+service of that user which goes on after log-out.
+
+Nothing but systemd is needed. Every problem is shown at once before anything is changed; a failed
+install takes back what it did; a second install changes nothing and says so.`,
+		Example: "  sudo appliance install --quayHostname registry.example.com",
+		Args:    noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := o.unbuilt.check(c); err != nil {
+				return err
+			}
+			return runInstall(c.Context(), std, o)
+		},
+	}
+	o.addFlags(c.Flags())
+	return c
+}
+
+func runInstall(ctx context.Context, std stdio, o installOptions) error {
+	request, err := o.request(std.in)
+	if err != nil {
+		return err
+	}
+	plan, err := installer.PlanInstall(ctx, request, installerDeps())
+	if err != nil {
+		return err
+	}
+	warn(std.err, plan.Warnings)
+	if o.dryRun {
+		return describe(std.out, plan)
+	}
+	result, err := plan.Apply(ctx, func(line string) { fmt.Fprintln(std.err, line) })
+	if err != nil {
+		return err
+	}
+	reportInstall(std.out, result)
+	return nil
+}
+
+// request turns the flags into what the installer takes.
+func (o *installOptions) request(stdin io.Reader) (installer.Request, error) {
+	host, port, err := splitHostPort(o.hostname)
+	if err != nil {
+		return installer.Request{}, err
+	}
+	binary, err := os.Executable()
+	if err != nil {
+		return installer.Request{}, fmt.Errorf("find the running program: %w", err)
+	}
+	password := o.initPassword
+	if password == "-" {
+		if password, err = readPassword(stdin); err != nil {
+			return installer.Request{}, err
+		}
+	}
+	return installer.Request{
+		Hostname:      host,
+		Port:          port,
+		QuayRoot:      o.quayRoot,
+		QuayStorage:   o.quayStorage,
+		SqliteStorage: o.sqliteStorage,
+		Binary:        binary,
+		User:          os.Geteuid() != 0,
+		InitUser:      o.initUser,
+		InitPassword:  password,
+	}, nil
+}
+
+// reportInstall ends with the line that scripts around mirror-registry look for.
+func reportInstall(w io.Writer, r installer.Result) {
+	if !r.Changed {
+		fmt.Fprintf(w, "nothing had to be changed: the appliance in %s is as it should be\n", r.QuayRoot)
+	}
+	if r.InitPassword == "" {
+		fmt.Fprintf(w, "appliance is available at https://%s with the credentials of %s that it has had before\n", r.Address, r.InitUser)
+		return
+	}
+	fmt.Fprintf(w, "appliance is available at https://%s with credentials (%s, %s)\n", r.Address, r.InitUser, r.InitPassword)
+}
+
+func installerDeps() installer.Deps {
+	return installer.Deps{
+		CheckName:     auth.CheckName,
+		CheckPassword: auth.CheckPassword,
+		Seed:          seedUsers,
+	}
+}
+
+type uninstallOptions struct {
+	placeOptions
+	autoApprove bool
+	keepContent bool
+	unbuilt     unbuiltFlags
+}
+
+func newUninstallCommand(std stdio) *cobra.Command {
+	var o uninstallOptions
+	c := &cobra.Command{
+		Use:   "uninstall",
+		Short: "Take the registry off this host again",
+		Long: `Take the registry off this host again: service, program, configuration, certificates, and, with
+your consent, the images. It asks before each; --autoApprove consents to all of it.`,
+		Args: noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := o.unbuilt.check(c); err != nil {
+				return err
+			}
+			return runUninstall(c.Context(), std, o)
+		},
+	}
+	f := c.Flags()
+	o.placeOptions.addFlags(f)
+	f.BoolVar(&o.autoApprove, "autoApprove", false, "do not ask; remove the images too")
+	f.BoolVar(&o.keepContent, "keepContent", false, "keep images and database, also with --autoApprove")
+	o.unbuilt.addFlags(f, "targetHostname", "targetUsername", "ssh-key", "additionalArgs")
+	o.unbuilt.addSwitches(f, "askBecomePass")
+	addIgnored(f, "verbose", "no-color")
+	return c
+}
+
+func runUninstall(ctx context.Context, std stdio, o uninstallOptions) error {
+	request := installer.Request{
+		QuayRoot:      o.quayRoot,
+		QuayStorage:   o.quayStorage,
+		SqliteStorage: o.sqliteStorage,
+		User:          os.Geteuid() != 0,
+		RemoveContent: !o.keepContent,
+	}
+	answers := bufio.NewReader(std.in)
+	if !o.autoApprove && !o.dryRun {
+		if err := consent(std.out, answers, "Remove the appliance from this host?"); err != nil {
+			return err
+		}
+		if request.RemoveContent {
+			request.RemoveContent = consent(std.out, answers, "Remove all images and the database as well?") == nil
+		}
+	}
+	plan, err := installer.PlanUninstall(ctx, request, installerDeps())
+	if err != nil {
+		return err
+	}
+	warn(std.err, plan.Warnings)
+	if o.dryRun {
+		return describe(std.out, plan)
+	}
+	result, err := plan.Apply(ctx, func(line string) { fmt.Fprintln(std.err, line) })
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(std.out, "the appliance in %s has been removed\n", result.QuayRoot)
+	if !request.RemoveContent {
+		fmt.Fprintln(std.out, "images and database have been kept; another install with the same directories finds them again")
+	}
+	return nil
+}
+
+// consent asks a question whose answer is no unless it says yes.
+func consent(w io.Writer, answers *bufio.Reader, question string) error {
+	fmt.Fprintf(w, "%s [y/N] ", question)
+	line, err := answers.ReadString('\n')
+	if err != nil && line == "" {
+		fmt.Fprintln(w)
+		return &hintedError{err: errors.New("there is nobody to ask on standard input"), hint: "--autoApprove consents to everything"}
+	}
+	switch strings.ToLower(strings.TrimSpace(line)) {
+	case "y", "yes":
+		return nil
+	}
+	return errors.New("nothing has been removed: the answer was no")
+}
+
+func warn(w io.Writer, problems []installer.Problem) {
+	for _, p := range problems {
+		fmt.Fprintf(w, "warning: %s\n         %s\n", p.What, p.Remedy)
+	}
+}
+
+func describe(w io.Writer, plan *installer.Plan) error {
+	fmt.Fprintln(w, "this would be done, in this order:")
+	for _, line := range plan.Describe() {
+		fmt.Fprintln(w, " ", line)
+	}
+	return nil
+}
+
+// splitHostPort takes HOST or HOST:PORT. What is a good host name is for preflight to say, together with
+// every other problem.
+func splitHostPort(s string) (host string, port int, err error) {
+	if !strings.Contains(s, ":") || net.ParseIP(s) != nil {
+		return s, 0, nil
+	}
+	host, p, err := net.SplitHostPort(s)
+	if err == nil {
+		port, err = strconv.Atoi(p)
+	}
+	if err != nil || port < 1 || port > 65535 {
+		return "", 0, &hintedError{
+			err:  fmt.Errorf("--quayHostname %q is not HOST or HOST:PORT with a port from 1 to 65535", s),
+			hint: "for example --quayHostname registry.example.com:8443",
+		}
+	}
+	return host, port, nil
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+
+	"github.com/spf13/pflag"
+
+	"github.com/mirror-appliance/appliance/installer"
+	"github.com/mirror-appliance/appliance/registry/config"
+)
+
+// locateOptions say which appliance of this host a command is about.
+type locateOptions struct {
+	config   string
+	quayRoot string
+}
+
+func (o *locateOptions) addFlags(f *pflag.FlagSet) {
+	f.StringVar(&o.config, "config", "", "its config.yaml (default: that of the installed service)")
+	o.addRootFlag(f)
+}
+
+func (o *locateOptions) addRootFlag(f *pflag.FlagSet) {
+	f.StringVarP(&o.quayRoot, "quayRoot", "r", "", "its install directory (default: that of the installed service)")
+}
+
+// path is the config.yaml to use: the one named, the one in the directory named, the installed service's, or the
+// one where install puts it by default.
+func (o *locateOptions) path() (string, error) {
+	if o.config != "" {
+		return o.config, nil
+	}
+	if o.quayRoot != "" {
+		root, err := filepath.Abs(o.quayRoot)
+		if err != nil {
+			return "", err
+		}
+		return config.Path(root), nil
+	}
+	if found, err := installer.Find(installerDeps(), os.Geteuid() != 0); err == nil {
+		return found.Config, nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("find the home directory: %w", err)
+	}
+	return config.Path(filepath.Join(home, "quay-install")), nil
+}
+
+// load reads that file, and returns its path as well.
+func (o *locateOptions) load() (path string, cfg *config.Config, err error) {
+	path, err = o.path()
+	if err != nil {
+		return "", nil, err
+	}
+	cfg, err = config.Load(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil, &hintedError{
+			err:  fmt.Errorf("no appliance found: there is no %s", path),
+			hint: "name its directory with --quayRoot, or put one on this host with: appliance install --quayHostname HOST",
+		}
+	}
+	return path, cfg, err
+}
+
+// capDACReadSearch lets a process go through directories that it may not read (capabilities(7)).
+const capDACReadSearch = 2
+
+// asOwner runs this very command again as the owner of the store when root has called it, and reports whether it
+// did. Opening the store as root would leave files behind that the daemon cannot open; and the owner, an
+// unprivileged user, may have no way through /root to its own directory, so it keeps the one capability that
+// finds it.
+func asOwner(ctx context.Context, path string, cfg *config.Config, std stdio) (done bool, err error) {
+	if os.Geteuid() != 0 {
+		return false, nil
+	}
+	info, err := os.Stat(cfg.Storage)
+	if err != nil {
+		return false, fmt.Errorf("find the owner of the store: %w", err)
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || owner.Uid == 0 {
+		return false, nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return false, fmt.Errorf("find the running program: %w", err)
+	}
+	// The owner would look for the service of its own, so the one meant is named.
+	c := exec.CommandContext(ctx, self, append(os.Args[1:], "--config", path)...)
+	c.Stdin, c.Stdout, c.Stderr = std.in, std.out, std.err
+	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }
+	c.SysProcAttr = &syscall.SysProcAttr{
+		Credential:  &syscall.Credential{Uid: owner.Uid, Gid: owner.Gid},
+		AmbientCaps: []uintptr{capDACReadSearch},
+	}
+	err = c.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return true, &saidError{code: exit.ExitCode()}
+	}
+	return true, err
+}

@@ -1,0 +1,159 @@
+// Command appliance is the container registry of a network without internet: it installs itself as a
+// service, fills itself from image set configurations, pulls through from upstreams, and takes out its own
+// garbage.
+//
+// Each command has one file: a constructor, an options struct whose addFlags names the flags, and a plain run
+// function that takes a context and returns an error. There is no logic here; it is in the packages.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set by the linker (see Makefile).
+var version = "dev"
+
+// Exit codes. Those of mirror are a bit mask, as scripts around oc-mirror know it.
+const (
+	exitOK    = 0
+	exitError = 1
+)
+
+// exitCoder is an error that decides the exit code, for commands whose codes mean something.
+type exitCoder interface{ ExitCode() int }
+
+// hinter is an error that knows what to type next.
+type hinter interface{ Hint() string }
+
+// stdio is what a command may read and write; tests put their own.
+type stdio struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+func main() {
+	os.Exit(execute(os.Args[1:], stdio{in: os.Stdin, out: os.Stdout, err: os.Stderr}))
+}
+
+// execute runs one command line and returns its exit code.
+func execute(args []string, std stdio) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	root := newRootCommand(std)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	report(std.err, err)
+	var coder exitCoder
+	if errors.As(err, &coder) {
+		return coder.ExitCode()
+	}
+	return exitError
+}
+
+// saidError is a failure that has been reported already; only its code is left to pass on.
+type saidError struct{ code int }
+
+func (e *saidError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
+func (e *saidError) ExitCode() int { return e.code }
+
+// report prints an error once, and below it what to do, if the error knows.
+func report(w io.Writer, err error) {
+	var said *saidError
+	if errors.As(err, &said) {
+		return
+	}
+	if errors.Is(err, context.Canceled) {
+		fmt.Fprintln(w, "error: stopped by a signal")
+		return
+	}
+	fmt.Fprintln(w, "error:", err)
+	if hint, ok := hintOf(err); ok {
+		fmt.Fprintln(w, "hint:", hint)
+	}
+}
+
+// hintOf is what to type next, if the error or what caused it knows.
+func hintOf(err error) (string, bool) {
+	var h hinter
+	if !errors.As(err, &h) || h.Hint() == "" {
+		return "", false
+	}
+	return h.Hint(), true
+}
+
+func newRootCommand(std stdio) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "appliance",
+		Short: "The container registry of a network without internet",
+		Long: `The container registry of a network without internet.
+
+  appliance install --quayHostname HOST      put the registry on this host, as a service
+  appliance mirror -c FILE docker://HOST:PORT --workspace file://DIR
+                                             fill it from an image set configuration
+  appliance gc                               take out what no image uses any more
+  appliance uninstall                        take it away again
+
+Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see its help.`,
+		Version:           version,
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		DisableAutoGenTag: true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	root.SetIn(std.in)
+	root.SetOut(std.out)
+	root.SetErr(std.err)
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return &usageError{err: err, command: c.CommandPath()}
+	})
+	root.AddCommand(
+		newInstallCommand(std),
+		newUninstallCommand(std),
+		newServeCommand(std),
+		newMirrorCommand(std),
+		newGCCommand(std),
+		newUserCommand(std),
+		newStatusCommand(std),
+		newPrepareCommand(std),
+	)
+	return root
+}
+
+// usageError is a command line that cannot be understood.
+type usageError struct {
+	err     error
+	command string
+}
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+func (e *usageError) Hint() string  { return e.command + " --help lists the flags" }
+
+// hintedError is an error found in this package, with what to do about it.
+type hintedError struct {
+	err  error
+	hint string
+}
+
+func (e *hintedError) Error() string { return e.err.Error() }
+func (e *hintedError) Unwrap() error { return e.err }
+func (e *hintedError) Hint() string  { return e.hint }
+
+// noArguments refuses stray words, which are mostly a flag whose dashes were forgotten.
+func noArguments(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return &usageError{err: fmt.Errorf("%q is not an argument of %s", args[0], c.CommandPath()), command: c.CommandPath()}
+	}
+	return nil
+}

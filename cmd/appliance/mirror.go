@@ -1,0 +1,297 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/mirror-appliance/appliance/mirror"
+	"github.com/mirror-appliance/appliance/mirror/archive"
+	"github.com/mirror-appliance/appliance/mirror/imageset"
+	"github.com/mirror-appliance/appliance/mirror/upstream"
+)
+
+// mirrorOptions are oc-mirror v2's flags, by its names.
+type mirrorOptions struct {
+	config         string
+	from           string
+	workspace      string
+	dryRun         bool
+	authFile       string
+	srcVerify      bool
+	destVerify     bool
+	srcCertDir     string
+	destCertDir    string
+	parallelImages int
+	parallelLayers int
+	retryTimes     int
+	logLevel       string
+	output         string
+	unbuilt        unbuiltFlags
+}
+
+func (o *mirrorOptions) addFlags(f *pflag.FlagSet) {
+	f.StringVarP(&o.config, "config", "c", "", "the ImageSetConfiguration")
+	f.StringVar(&o.workspace, "workspace", "", "file://DIR for what a run reads and writes besides images: cluster resources, logs")
+	f.StringVar(&o.from, "from", "", "file://DIR with an archive to mirror from (not built yet)")
+	f.BoolVar(&o.dryRun, "dry-run", false, "print the plan, write it to working-dir/dry-run/mapping.txt, and copy nothing")
+	f.StringVar(&o.authFile, "authfile", "", "registry logins (default $REGISTRY_AUTH_FILE, then where podman login and docker login put them)")
+	f.BoolVar(&o.srcVerify, "src-tls-verify", true, "verify the sources' certificates; false also allows plain HTTP")
+	f.BoolVar(&o.destVerify, "dest-tls-verify", true, "verify the destination's certificate; false also allows plain HTTP")
+	f.StringVar(&o.srcCertDir, "src-cert-dir", "", "directory of *.crt to trust for sources (default the usual certs.d directories)")
+	f.StringVar(&o.destCertDir, "dest-cert-dir", "", "directory of *.crt to trust for the destination (likewise)")
+	f.IntVar(&o.parallelImages, "parallel-images", mirror.DefaultParallelImages, "images copied at the same time, 1 to 10")
+	f.IntVar(&o.parallelLayers, "parallel-layers", mirror.DefaultParallelLayers, "layers of one image copied at the same time, 1 to 10")
+	f.IntVar(&o.retryTimes, "retry-times", 5, "how often a request to a source is repeated")
+	f.StringVar(&o.logLevel, "log-level", "info", "info, debug, trace or error")
+	addOutputFlag(f, &o.output)
+	f.Bool("v2", true, "accepted, since scripts for oc-mirror give it")
+	f.Lookup("v2").Hidden = true
+	o.unbuilt.addSwitches(f, "v1", "dry-run-manifest-lists", "strict-archive", "secure-policy")
+	o.unbuilt.addFlags(f, "since", "max-nested-paths", "registries.d", "policy", "image-timeout", "retry-delay", "cache-dir", "rootless-storage-path", "port")
+	addIgnored(f, "remove-signatures", "quiet", "force")
+}
+
+func newMirrorCommand(std stdio) *cobra.Command {
+	var o mirrorOptions
+	c := &cobra.Command{
+		Use:   "mirror -c FILE docker://HOST:PORT[/PATH] --workspace file://DIR",
+		Short: "Fill a registry from an image set configuration",
+		Long: `Fill a registry from an image set configuration, as oc-mirror v2 has it. What is held already is not
+fetched again, so a second run is a resume. Into an appliance everything becomes visible together, at the end.
+
+Exit codes, as oc-mirror's: 0 everything that was planned is there and verified; else the sum of
+1 an error of the run, 2 a release, 8 an additional image.`,
+		Example: "  appliance mirror -c imageset.yaml docker://registry.example.com:8443 --workspace file:///data/mirror",
+		Args:    oneDestination,
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := o.unbuilt.check(c); err != nil {
+				return err
+			}
+			return runMirror(c.Context(), std, o, args[0])
+		},
+	}
+	o.addFlags(c.Flags())
+	return c
+}
+
+func oneDestination(c *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return &usageError{err: errors.New("one destination is needed, such as docker://registry.example.com:8443"), command: c.CommandPath()}
+	}
+	return nil
+}
+
+// check refuses flags that do not go together, with oc-mirror's words, which scripts and people know.
+func (o *mirrorOptions) check(destination string) error {
+	switch {
+	case o.config == "":
+		return &hintedError{err: errors.New("use the --config flag it is mandatory"), hint: "-c imageset.yaml"}
+	case strings.HasPrefix(destination, "file://"):
+		return archive.RefuseExport(destination)
+	case !strings.HasPrefix(destination, "docker://"):
+		return &hintedError{
+			err:  errors.New("destination must have either file:// (mirror to disk) or docker:// (diskToMirror) protocol prefixes"),
+			hint: "for example docker://registry.example.com:8443",
+		}
+	case o.from != "" && o.workspace != "":
+		return errors.New("when destination is docker://, --from (assumes disk to mirror workflow) and --workspace (assumes mirror to mirror workflow) cannot be used together")
+	case o.from != "":
+		return archive.RefuseImport(o.from)
+	case o.workspace == "":
+		return &hintedError{
+			err:  errors.New("when destination is docker://, either --from (assumes disk to mirror workflow) or --workspace (assumes mirror to mirror workflow) need to be provided"),
+			hint: "--workspace file:///data/mirror",
+		}
+	case !strings.HasPrefix(o.workspace, "file://"):
+		return &hintedError{err: errors.New("when --workspace is used, it must have file:// prefix"), hint: "--workspace file://" + o.workspace}
+	}
+	if _, err := o.level(); err != nil {
+		return err
+	}
+	return checkOutput(o.output)
+}
+
+func (o *mirrorOptions) level() (slog.Level, error) {
+	switch o.logLevel {
+	case "info":
+		return slog.LevelWarn, nil // retries; what is done is printed, not logged
+	case "debug", "trace":
+		return slog.LevelDebug, nil
+	case "error":
+		return slog.LevelError, nil
+	}
+	return 0, errors.New("invalid log-level, it should be one of (info,debug,trace,error)")
+}
+
+func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string) error {
+	if err := o.check(argument); err != nil {
+		return err
+	}
+	config, err := imageset.Load(o.config)
+	if err != nil {
+		return err
+	}
+	to, err := parseDestination(argument)
+	if err != nil {
+		return err
+	}
+	level, err := o.level()
+	if err != nil {
+		return err
+	}
+	keys := upstream.Keychain(o.authFile)
+	progress := newProgress(std, o.output == "json")
+	engine, err := mirror.New(mirror.Options{
+		Config: config, Registry: to.registry, Prefix: to.prefix, Workspace: o.workspaceDir(),
+		Upstream: o.sources(ctx, keys, slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: level}))),
+		GraphURL: os.Getenv("UPDATE_URL_OVERRIDE"), HTTP: o.graphClient(),
+		ParallelImages: o.parallelImages, ParallelLayers: o.parallelLayers,
+		Version: version, Events: progress.event,
+	})
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+
+	// The destination is asked first: to find after an hour of planning that a login is missing helps nobody.
+	destination, err := openDestination(ctx, to, o, keys)
+	if err != nil {
+		return err
+	}
+	defer destination.close()
+	progress.say("mirroring into %s, %s", argument, destination.kind)
+	progress.say("planning")
+	plan, err := engine.Plan(ctx)
+	if err != nil {
+		return err
+	}
+	m := &mirroring{engine: engine, plan: plan, to: destination, std: std, o: o, progress: progress}
+	if o.dryRun {
+		return m.describe(ctx)
+	}
+	return m.execute(ctx)
+}
+
+// workspaceDir is the directory that holds working-dir; one that is working-dir itself is known by its name.
+func (o *mirrorOptions) workspaceDir() string {
+	return strings.TrimSuffix(filepath.Clean(strings.TrimPrefix(o.workspace, "file://")), "/working-dir")
+}
+
+// sources says how a source registry is read.
+func (o *mirrorOptions) sources(ctx context.Context, keys authn.Keychain, log *slog.Logger) func(string) (upstream.Options, error) {
+	return func(registry string) (upstream.Options, error) {
+		files, err := trustFiles(o.srcCertDir, registry)
+		if err != nil {
+			return upstream.Options{}, err
+		}
+		retries := o.retryTimes
+		if retries == 0 {
+			retries = -1
+		}
+		return upstream.Options{
+			Registry: registry, SkipVerify: !o.srcVerify, PlainHTTP: !o.srcVerify && speaksPlain(ctx, registry),
+			CAFiles: files, Keychain: keys, UserAgent: "appliance/" + version, Retries: retries, Log: log,
+		}, nil
+	}
+}
+
+func (o *mirrorOptions) graphClient() *http.Client {
+	t := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: 30 * time.Second, ResponseHeaderTimeout: 2 * time.Minute}
+	t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: !o.srcVerify} // only if the user says so
+	return &http.Client{Transport: t, Timeout: 10 * time.Minute}
+}
+
+// mirroring is one run of the command, planned.
+type mirroring struct {
+	engine   *mirror.Engine
+	plan     *mirror.Plan
+	to       *destination
+	std      stdio
+	o        mirrorOptions
+	progress *progress
+}
+
+// describe is a dry run: it asks the destination what it holds, and leaves nothing there.
+func (m *mirroring) describe(ctx context.Context) error {
+	run, err := m.to.begin(ctx, "dry run of "+m.o.config)
+	if err != nil {
+		return err
+	}
+	err = m.engine.Compare(ctx, m.plan, run)
+	if abort := run.Abort(context.WithoutCancel(ctx)); err == nil {
+		err = abort
+	}
+	if err != nil {
+		return err
+	}
+	mapping, err := m.engine.WriteMapping(m.plan)
+	if err != nil {
+		return err
+	}
+	if m.o.output == "json" {
+		return printJSON(m.std.out, m.plan)
+	}
+	for _, i := range m.plan.Images {
+		fmt.Fprintf(m.std.out, "docker://%s=docker://%s/%s:%s\n", i.Source(), m.plan.Registry, i.Repository, i.Tag)
+	}
+	m.progress.plan(m.plan)
+	m.progress.say("nothing was copied; the list is in %s", mapping)
+	return m.planned()
+}
+
+// planned is the error of a dry run in which something could not be planned.
+func (m *mirroring) planned() error {
+	if len(m.plan.Failures) == 0 {
+		return nil
+	}
+	for _, f := range m.plan.Failures {
+		m.progress.failure(f)
+	}
+	return &mirror.IncompleteError{Failed: len(m.plan.Failures), Planned: len(m.plan.Images) + len(m.plan.Failures), Code: 8}
+}
+
+func (m *mirroring) execute(ctx context.Context) error {
+	run, err := m.to.begin(ctx, m.o.config)
+	if err != nil {
+		return err
+	}
+	if err := m.engine.Compare(ctx, m.plan, run); err != nil {
+		return err
+	}
+	m.progress.plan(m.plan)
+	m.progress.start(m.plan)
+	report, err := m.engine.Execute(ctx, m.plan, run)
+	m.progress.stop()
+	var incomplete *mirror.IncompleteError
+	if err != nil && !errors.As(err, &incomplete) {
+		return err
+	}
+	if err := m.engine.WriteResults(report); err != nil {
+		return err
+	}
+	if m.o.output == "json" {
+		if err := printJSON(m.std.out, report); err != nil {
+			return err
+		}
+	}
+	m.progress.results(report)
+	if incomplete != nil {
+		incomplete.Log = report.ErrorFile
+	}
+	return err
+}
+
+func bytesOf(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+	"golang.org/x/term"
+
+	"github.com/mirror-appliance/appliance/mirror"
+)
+
+// progress tells a person how a mirror gets on: with a bar on a terminal, with a line an image elsewhere.
+type progress struct {
+	out  io.Writer // what is said; stderr when stdout has JSON
+	bars bool
+
+	pool    *mpb.Progress
+	bar     *mpb.Bar
+	fetched atomic.Int64
+	began   time.Time
+	mu      sync.Mutex // one line at a time
+}
+
+func newProgress(std stdio, json bool) *progress {
+	p := &progress{out: std.out, began: time.Now()}
+	if json {
+		p.out = std.err
+	}
+	f, ok := p.out.(*os.File)
+	p.bars = ok && term.IsTerminal(int(f.Fd()))
+	return p
+}
+
+func (p *progress) say(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fmt.Fprintf(p.writer(), format+"\n", args...)
+}
+
+// writer puts lines above the bar while there is one.
+func (p *progress) writer() io.Writer {
+	if p.pool != nil {
+		return p.pool
+	}
+	return p.out
+}
+
+func (p *progress) plan(plan *mirror.Plan) {
+	for _, w := range plan.Warnings {
+		p.say("warning: %s", w)
+	}
+	p.say("%s, %d blobs, %s; %s of it to fetch", count(len(plan.Images), "image"), plan.Blobs, bytesOf(plan.Bytes), bytesOf(plan.Missing))
+}
+
+func (p *progress) start(plan *mirror.Plan) {
+	if !p.bars {
+		return
+	}
+	p.pool = mpb.New(mpb.WithOutput(p.out), mpb.WithWidth(60))
+	p.bar = p.pool.AddBar(plan.Missing,
+		mpb.PrependDecorators(decor.CountersKibiByte("% .1f / % .1f")),
+		mpb.AppendDecorators(decor.Percentage(decor.WC{W: 5}), decor.EwmaSpeed(decor.SizeB1024(0), " % .1f", 30), decor.OnComplete(decor.EwmaETA(decor.ET_STYLE_GO, 30), "")),
+	)
+}
+
+func (p *progress) stop() {
+	if p.pool == nil {
+		return
+	}
+	p.bar.Abort(false)
+	p.pool.Wait()
+	p.pool = nil
+}
+
+// event is called from several goroutines.
+func (p *progress) event(e mirror.Event) {
+	switch e.Kind {
+	case mirror.Bytes:
+		p.fetched.Add(e.Bytes)
+		if p.bar != nil {
+			p.bar.IncrInt64(e.Bytes)
+		}
+	case mirror.Done:
+		p.say("copied %s", e.Image.Origin)
+	case mirror.Failed:
+		p.say("FAILED %s %s", e.Image.Type, e.Image.Origin)
+	case mirror.Started:
+	}
+}
+
+func (p *progress) failure(f mirror.Failure) {
+	p.say("failed: %s (%s)\n        %s", f.Image.Origin, f.Image.Why, f.Error)
+	if h, ok := hintOf(f.Err()); ok {
+		p.say("        hint: %s", h)
+	}
+}
+
+// results ends with the lines that scripts around oc-mirror look for.
+func (p *progress) results(r *mirror.Report) {
+	incomplete := map[string]bool{}
+	for _, f := range r.Failures {
+		if !f.Consequence() {
+			p.failure(f)
+		}
+		if f.Incomplete != "" {
+			incomplete[f.Incomplete] = true
+		}
+	}
+	for what := range incomplete {
+		p.say("incomplete: %s; none of its tags was set", what)
+	}
+	p.say("=== Results ===")
+	p.class(r, "release", mirror.TypeRelease, mirror.TypeReleaseContent)
+	p.class(r, "additional", mirror.TypeGeneric)
+	for _, file := range r.Resources {
+		p.say("apply to the cluster: oc apply -f %s", file)
+	}
+	p.say("fetched %s in %s; report: %s", bytesOf(p.fetched.Load()), time.Since(p.began).Round(100*time.Millisecond), r.File)
+}
+
+func (p *progress) class(r *mirror.Report, name string, types ...mirror.Type) {
+	mirrored, planned := r.Count(types...)
+	switch {
+	case planned == 0:
+	case mirrored == planned:
+		p.say(" ✓  %d / %d %s images mirrored successfully", mirrored, planned, name)
+	default:
+		p.say(" ✗  %d / %d %s images mirrored: Some %s images failed to be mirrored - please check the logs", mirrored, planned, name, name)
+	}
+}

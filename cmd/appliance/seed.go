@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"github.com/mirror-appliance/appliance/installer"
+	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/auth"
+	"github.com/mirror-appliance/appliance/registry/config"
+)
+
+// pullerUser is the user whose secret goes to every node of a cluster, and so must not be able to write.
+const pullerUser = "puller"
+
+// pullSecretFile is where install leaves that secret, in the form that a cluster's install-config takes.
+func pullSecretFile(quayRoot string) string {
+	return filepath.Join(filepath.Dir(config.Path(quayRoot)), "pull-secret.json")
+}
+
+// seedUsers makes the first users through the control socket of a daemon that has just come up. Users who
+// exist are left alone, but a password that was named must be the one they have.
+func seedUsers(ctx context.Context, in installer.Installation) (bool, error) {
+	client := admin.NewUnixClient(in.Config.ControlSocket)
+	defer client.Close()
+	users, err := client.Users(ctx)
+	if err != nil {
+		return false, err
+	}
+	have := func(name string) bool {
+		return slices.ContainsFunc(users, func(u admin.User) bool { return u.Name == name })
+	}
+	changed := false
+	switch {
+	case !have(in.InitUser):
+		_, err := client.CreateUser(ctx, admin.NewUser{Name: in.InitUser, Role: string(auth.Admin), Password: in.InitPassword})
+		if err != nil {
+			return false, fmt.Errorf("create user %s: %w", in.InitUser, err)
+		}
+		changed = true
+	case !in.Generated:
+		if err := checkInitPassword(ctx, in); err != nil {
+			return false, err
+		}
+	}
+	if in.InitUser == pullerUser || have(pullerUser) {
+		return changed, nil
+	}
+	return true, seedPuller(ctx, client, in)
+}
+
+// checkInitPassword logs in as a client would. The certificate names localhost too, so that this does not depend
+// on how this host resolves its public name.
+func checkInitPassword(ctx context.Context, in installer.Installation) error {
+	roots, err := trustPool([]string{in.Config.TLS.CA})
+	if err != nil {
+		return err
+	}
+	address := net.JoinHostPort("localhost", strconv.Itoa(in.Config.Port))
+	client := admin.NewHTTPSClient(address, in.InitUser, in.InitPassword, &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12})
+	defer client.Close()
+	_, err = client.Status(ctx)
+	var refused *admin.Error
+	if errors.As(err, &refused) && refused.Status == http.StatusUnauthorized {
+		return &hintedError{
+			err:  fmt.Errorf("user %s exists and has another password than the one given", in.InitUser),
+			hint: fmt.Sprintf("leave --initPassword out to keep it, or set a new one: appliance user passwd %s", in.InitUser),
+		}
+	}
+	if errors.As(err, &refused) && refused.Status == http.StatusForbidden {
+		return nil // the password is right; the role is the administrator's affair
+	}
+	return err
+}
+
+// seedPuller makes the puller and leaves its secret in a file that only its owner can read: it is shown nowhere
+// else, and a later `appliance user passwd puller` replaces it.
+func seedPuller(ctx context.Context, client *admin.Client, in installer.Installation) error {
+	password := rand.Text()
+	_, err := client.CreateUser(ctx, admin.NewUser{Name: pullerUser, Role: string(auth.Pull), Password: password})
+	if err != nil {
+		return fmt.Errorf("create user %s: %w", pullerUser, err)
+	}
+	entry := map[string]string{"auth": base64.StdEncoding.EncodeToString([]byte(pullerUser + ":" + password))}
+	secret, err := json.Marshal(map[string]any{"auths": map[string]any{in.Config.Address(): entry}})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(pullSecretFile(in.QuayRoot), append(secret, '\n'), 0o600)
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/mirror-appliance/appliance/registry"
+	"github.com/mirror-appliance/appliance/systemd"
+)
+
+type serveOptions struct {
+	locateOptions
+	logFormat string
+	debug     bool
+	noAccess  bool
+}
+
+func (o *serveOptions) addFlags(f *pflag.FlagSet) {
+	o.locateOptions.addFlags(f)
+	f.StringVar(&o.logFormat, "log-format", "text", "text for the journal, or json")
+	f.BoolVar(&o.debug, "debug", false, "log more")
+	f.BoolVar(&o.noAccess, "no-access-log", false, "do not log each request")
+}
+
+func newServeCommand(std stdio) *cobra.Command {
+	var o serveOptions
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the registry (the service does this)",
+		Long: `Run the registry in the foreground. This is what the installed service does; SIGTERM lets requests
+under way finish.`,
+		Args: noArguments,
+		RunE: func(c *cobra.Command, _ []string) error { return runServe(c.Context(), std, o) },
+	}
+	o.addFlags(c.Flags())
+	return c
+}
+
+func runServe(ctx context.Context, std stdio, o serveOptions) error {
+	if o.logFormat != "text" && o.logFormat != "json" {
+		return &hintedError{err: fmt.Errorf("--log-format %q is not known", o.logFormat), hint: "use text or json"}
+	}
+	path, cfg, err := o.load()
+	if err != nil {
+		return err
+	}
+	if done, err := asOwner(ctx, path, cfg, std); done || err != nil {
+		return err
+	}
+	listeners, err := systemd.Listeners()
+	if err != nil {
+		return err
+	}
+	log := newLog(std.err, o.logFormat, o.debug)
+	options := registry.Options{Log: log, AccessLog: log, Listeners: listeners, Version: version}
+	if o.noAccess {
+		options.AccessLog = nil
+	}
+	return registry.Run(ctx, cfg, options)
+}
+
+// newLog writes lines that the journal can do without a time of its own, and that a terminal cannot.
+func newLog(w io.Writer, format string, debug bool) *slog.Logger {
+	options := &slog.HandlerOptions{Level: slog.LevelInfo}
+	if debug {
+		options.Level = slog.LevelDebug
+	}
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	if _, underSystemd := os.LookupEnv("JOURNAL_STREAM"); underSystemd {
+		options.ReplaceAttr = withoutTime
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+func withoutTime(groups []string, a slog.Attr) slog.Attr {
+	if len(groups) == 0 && a.Key == slog.TimeKey {
+		return slog.Attr{}
+	}
+	return a
+}

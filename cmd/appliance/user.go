@@ -1,0 +1,188 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/mirror-appliance/appliance/registry/admin"
+)
+
+type userOptions struct {
+	locateOptions
+	role          string
+	passwordStdin bool
+	output        string
+}
+
+func newUserCommand(std stdio) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "user",
+		Short: "Who may log in, and what they may do",
+		Long: `Who may log in, and what they may do. A role is one of
+
+  pull     read images
+  push     read, write and delete images
+  admin    all of that, and the control API
+
+Passwords are asked for, or read from standard input with --password-stdin; never given as arguments.`,
+	}
+	var o userOptions
+	o.locateOptions.addFlags(c.PersistentFlags())
+	add := &cobra.Command{
+		Use: "add NAME --role pull|push|admin", Short: "Create a user", Args: oneName,
+		RunE: func(c *cobra.Command, args []string) error { return runUserAdd(c.Context(), std, o, args[0]) },
+	}
+	add.Flags().StringVar(&o.role, "role", "", "pull, push or admin")
+	add.Flags().BoolVar(&o.passwordStdin, "password-stdin", false, "read the password from standard input")
+	passwd := &cobra.Command{
+		Use: "passwd NAME", Short: "Give a user another password", Args: oneName,
+		RunE: func(c *cobra.Command, args []string) error { return runUserPasswd(c.Context(), std, o, args[0]) },
+	}
+	passwd.Flags().BoolVar(&o.passwordStdin, "password-stdin", false, "read the password from standard input")
+	role := &cobra.Command{
+		Use: "role NAME ROLE", Short: "Give a user another role", Args: cobra.ExactArgs(2),
+		RunE: func(c *cobra.Command, args []string) error {
+			return changeUser(c.Context(), std, o, args[0], admin.UserChange{Role: args[1]})
+		},
+	}
+	list := &cobra.Command{
+		Use: "list", Short: "List the users", Args: noArguments,
+		RunE: func(c *cobra.Command, _ []string) error { return runUserList(c.Context(), std, o) },
+	}
+	addOutputFlag(list.Flags(), &o.output)
+	remove := &cobra.Command{
+		Use: "remove NAME", Short: "Remove a user", Args: oneName,
+		RunE: func(c *cobra.Command, args []string) error { return runUserRemove(c.Context(), std, o, args[0]) },
+	}
+	c.AddCommand(add, passwd, role, list, remove)
+	return c
+}
+
+func oneName(c *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return &usageError{err: fmt.Errorf("%s takes the name of one user", c.CommandPath()), command: c.CommandPath()}
+	}
+	return nil
+}
+
+func runUserAdd(ctx context.Context, std stdio, o userOptions, name string) error {
+	if o.role == "" {
+		return &hintedError{err: errors.New("--role is missing"), hint: "one of pull, push and admin"}
+	}
+	password, err := newPassword(std, o.passwordStdin, name)
+	if err != nil {
+		return err
+	}
+	return withControl(ctx, std, &o.locateOptions, func(client *admin.Client) error {
+		if _, err := client.CreateUser(ctx, admin.NewUser{Name: name, Role: o.role, Password: password}); err != nil {
+			return err
+		}
+		fmt.Fprintf(std.out, "user %s may %s\n", name, o.role)
+		return nil
+	})
+}
+
+func runUserPasswd(ctx context.Context, std stdio, o userOptions, name string) error {
+	password, err := newPassword(std, o.passwordStdin, name)
+	if err != nil {
+		return err
+	}
+	return changeUser(ctx, std, o, name, admin.UserChange{Password: password})
+}
+
+func changeUser(ctx context.Context, std stdio, o userOptions, name string, change admin.UserChange) error {
+	return withControl(ctx, std, &o.locateOptions, func(client *admin.Client) error {
+		user, err := client.ChangeUser(ctx, name, change)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(std.out, "user %s, role %s: changed\n", user.Name, user.Role)
+		return nil
+	})
+}
+
+func runUserRemove(ctx context.Context, std stdio, o userOptions, name string) error {
+	return withControl(ctx, std, &o.locateOptions, func(client *admin.Client) error {
+		if err := client.DeleteUser(ctx, name); err != nil {
+			return err
+		}
+		fmt.Fprintf(std.out, "user %s removed\n", name)
+		return nil
+	})
+}
+
+func runUserList(ctx context.Context, std stdio, o userOptions) error {
+	if err := checkOutput(o.output); err != nil {
+		return err
+	}
+	return withControl(ctx, std, &o.locateOptions, func(client *admin.Client) error {
+		users, err := client.Users(ctx)
+		if err != nil {
+			return err
+		}
+		if o.output == "json" {
+			return printJSON(std.out, users)
+		}
+		t := tabwriter.NewWriter(std.out, 0, 0, 3, ' ', 0)
+		fmt.Fprintln(t, "NAME\tROLE\tCREATED")
+		for _, u := range users {
+			fmt.Fprintf(t, "%s\t%s\t%s\n", u.Name, u.Role, u.Created.Format("2006-01-02"))
+		}
+		return t.Flush()
+	})
+}
+
+// newPassword asks twice on a terminal, or reads one line.
+func newPassword(std stdio, fromStdin bool, name string) (string, error) {
+	if fromStdin {
+		return readPassword(std.in)
+	}
+	terminal, ok := std.in.(*os.File)
+	if !ok || !term.IsTerminal(int(terminal.Fd())) {
+		return "", &hintedError{err: errors.New("there is no terminal to ask for a password on"), hint: "pass it with --password-stdin"}
+	}
+	first, err := ask(std.err, terminal, "Password for "+name+": ")
+	if err != nil {
+		return "", err
+	}
+	second, err := ask(std.err, terminal, "Again: ")
+	if err != nil {
+		return "", err
+	}
+	if first != second {
+		return "", errors.New("the two passwords differ")
+	}
+	return first, nil
+}
+
+func ask(w io.Writer, terminal *os.File, prompt string) (string, error) {
+	fmt.Fprint(w, prompt)
+	line, err := term.ReadPassword(int(terminal.Fd()))
+	fmt.Fprintln(w)
+	if err != nil {
+		return "", fmt.Errorf("read the password: %w", err)
+	}
+	return string(line), nil
+}
+
+// readPassword reads one line; what comes after it is not ours.
+func readPassword(r io.Reader) (string, error) {
+	line, err := bufio.NewReader(io.LimitReader(r, 4096)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("read the password from standard input: %w", err)
+	}
+	line = strings.TrimRight(line, "\r\n")
+	if line == "" {
+		return "", &hintedError{err: errors.New("no password on standard input"), hint: "for example: printf %s \"$PASSWORD\" | appliance …"}
+	}
+	return line, nil
+}
