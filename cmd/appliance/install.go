@@ -185,6 +185,9 @@ func runUninstall(ctx context.Context, std stdio, o uninstallOptions) error {
 		User:          os.Geteuid() != 0,
 		RemoveContent: !o.keepContent,
 	}
+	if _, err := installer.PlanUninstall(ctx, request, installerDeps()); err != nil {
+		return err // before anybody is asked about what is not there
+	}
 	answers := bufio.NewReader(std.in)
 	if !o.autoApprove && !o.dryRun {
 		if err := consent(std.out, answers, "Remove the appliance from this host?"); err != nil {

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"syscall"
 
 	"github.com/mirror-appliance/appliance/installer"
 	"github.com/mirror-appliance/appliance/registry/admin"
@@ -29,8 +30,8 @@ func pullSecretFile(quayRoot string) string {
 	return filepath.Join(filepath.Dir(config.Path(quayRoot)), "pull-secret.json")
 }
 
-// seedUsers makes the first users through the control socket of a daemon that has just come up. Users who
-// exist are left alone, but a password that was named must be the one they have.
+// seedUsers makes the first users through the control socket of a daemon that has just come up, and says whether it
+// made the administrator. Users who exist are left alone, but a password that was named must be the one they have.
 func seedUsers(ctx context.Context, in installer.Installation) (bool, error) {
 	client := admin.NewUnixClient(in.Config.ControlSocket)
 	defer client.Close()
@@ -41,23 +42,23 @@ func seedUsers(ctx context.Context, in installer.Installation) (bool, error) {
 	have := func(name string) bool {
 		return slices.ContainsFunc(users, func(u admin.User) bool { return u.Name == name })
 	}
-	changed := false
+	made := false
 	switch {
 	case !have(in.InitUser):
 		_, err := client.CreateUser(ctx, admin.NewUser{Name: in.InitUser, Role: string(auth.Admin), Password: in.InitPassword})
 		if err != nil {
 			return false, fmt.Errorf("create user %s: %w", in.InitUser, err)
 		}
-		changed = true
+		made = true
 	case !in.Generated:
 		if err := checkInitPassword(ctx, in); err != nil {
 			return false, err
 		}
 	}
 	if in.InitUser == pullerUser || have(pullerUser) {
-		return changed, nil
+		return made, nil
 	}
-	return true, seedPuller(ctx, client, in)
+	return made, seedPuller(ctx, client, in)
 }
 
 // checkInitPassword logs in as a client would. The certificate names localhost too, so that this does not depend
@@ -97,5 +98,21 @@ func seedPuller(ctx context.Context, client *admin.Client, in installer.Installa
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(pullSecretFile(in.QuayRoot), append(secret, '\n'), 0o600)
+	return writeSecret(pullSecretFile(in.QuayRoot), append(secret, '\n'))
+}
+
+// writeSecret gives the file to the owner of its directory, whose every other file is that owner's too.
+func writeSecret(path string, data []byte) error {
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		return err
+	}
+	info, err := os.Stat(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nil
+	}
+	return os.Lchown(path, int(owner.Uid), int(owner.Gid))
 }
