@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
 const (
@@ -164,20 +165,8 @@ func (b *box) pushIndex(t *testing.T, ref string) v1.ImageIndex {
 	t.Helper()
 	index := v1.ImageIndex(empty.Index)
 	for _, arch := range []string{"amd64", "arm64"} {
-		image, err := random.Image(64<<10, 3)
-		if err != nil {
-			t.Fatal(err)
-		}
-		config, err := image.ConfigFile()
-		if err != nil {
-			t.Fatal(err)
-		}
-		config.OS, config.Architecture = "linux", arch
-		if image, err = mutate.ConfigFile(image, config); err != nil {
-			t.Fatal(err)
-		}
 		index = mutate.AppendManifests(index, mutate.IndexAddendum{
-			Add: image, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: arch}},
+			Add: ociImage(t, arch), Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: arch}},
 		})
 	}
 	dir := t.TempDir()
@@ -188,8 +177,32 @@ func (b *box) pushIndex(t *testing.T, ref string) v1.ImageIndex {
 	if err := path.AppendIndex(index); err != nil {
 		t.Fatal(err)
 	}
-	b.client(t, "skopeo", "copy", "-q", "--all", "--dest-cert-dir", b.certs(), "oci:"+dir, "docker://"+registryAddress+"/"+ref)
+	b.client(t, "skopeo", "copy", "-q", "--all", "--preserve-digests", "--dest-cert-dir", b.certs(), "oci:"+dir, "docker://"+registryAddress+"/"+ref)
 	return index
+}
+
+// ociImage has random layers, and OCI media types throughout, so that no client has a reason to convert it.
+func ociImage(t *testing.T, arch string) v1.Image {
+	t.Helper()
+	image := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
+	for range 3 {
+		layer, err := random.Layer(64<<10, types.OCILayer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if image, err = mutate.AppendLayers(image, layer); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config, err := image.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.OS, config.Architecture = "linux", arch
+	if image, err = mutate.ConfigFile(image, config); err != nil {
+		t.Fatal(err)
+	}
+	return image
 }
 
 // pullsAll pulls each index by tag and by digest, and compares what arrived.

@@ -43,4 +43,3 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 		time.Sleep(50 * time.Millisecond)
 	}
 }
-

@@ -306,7 +306,8 @@ func (s *Store) linkManifest(ctx context.Context, tx *sql.Tx, repository int64, 
 }
 
 // DeleteManifest takes a manifest, and the tags that name it, out of repo. When no other repository and no
-// run has it, it is gone; children of an index stay.
+// run has it, it is gone. Children of an index go with it, unless repo has a tag or another index for them: who
+// deletes an image means all of it, and nothing else would ever ask for its parts again.
 func (s *Store) DeleteManifest(ctx context.Context, repo string, d digest.Digest) error {
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return err
@@ -319,15 +320,58 @@ func (s *Store) DeleteManifest(ctx context.Context, repo string, d digest.Digest
 		if err := s.untag(ctx, tx, id, d); err != nil {
 			return err
 		}
-		n, err := affected(ctx, tx, `DELETE FROM repository_manifests WHERE repository = ? AND digest = ?`, id, d)
-		if err != nil {
-			return fmt.Errorf("delete manifest %s: %w", d, err)
-		}
-		if n == 0 {
-			return &NotFoundError{Kind: "manifest", Name: d.String()}
-		}
-		return dropUnheld(ctx, tx, d)
+		return unlinkManifest(ctx, tx, id, d)
 	})
+}
+
+// unlinkManifest takes a manifest without tags out of a repository, with the children that only it had.
+func unlinkManifest(ctx context.Context, tx *sql.Tx, repository int64, d digest.Digest) error {
+	var children []digest.Digest
+	scan := func(rows *sql.Rows) error {
+		var child digest.Digest
+		err := rows.Scan(&child)
+		children = append(children, child)
+		return err
+	}
+	err := query(ctx, tx, scan, `SELECT DISTINCT digest FROM manifest_refs WHERE manifest = ? AND kind = 'child'`, d)
+	if err != nil {
+		return fmt.Errorf("list children of %s: %w", d, err)
+	}
+	n, err := affected(ctx, tx, `DELETE FROM repository_manifests WHERE repository = ? AND digest = ?`, repository, d)
+	if err != nil {
+		return fmt.Errorf("delete manifest %s: %w", d, err)
+	}
+	if n == 0 {
+		return &NotFoundError{Kind: "manifest", Name: d.String()}
+	}
+	if err := dropUnheld(ctx, tx, d); err != nil {
+		return err
+	}
+	for _, child := range children {
+		orphan, err := orphaned(ctx, tx, repository, child)
+		if err != nil {
+			return err
+		}
+		if !orphan {
+			continue
+		}
+		if err := unlinkManifest(ctx, tx, repository, child); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// orphaned says that a repository has a manifest and neither a tag nor an index for it.
+func orphaned(ctx context.Context, tx *sql.Tx, repository int64, d digest.Digest) (bool, error) {
+	orphan, err := exists(ctx, tx, `SELECT 1 FROM repository_manifests WHERE repository = ?1 AND digest = ?2
+		AND NOT EXISTS (SELECT 1 FROM tags WHERE repository = ?1 AND digest = ?2)
+		AND NOT EXISTS (SELECT 1 FROM manifest_refs f JOIN repository_manifests p ON p.digest = f.manifest
+			WHERE f.digest = ?2 AND f.kind = 'child' AND p.repository = ?1)`, repository, d)
+	if err != nil {
+		return false, fmt.Errorf("look who needs manifest %s: %w", d, err)
+	}
+	return orphan, nil
 }
 
 // dropUnheld deletes a manifest that neither a repository nor a run has any more, and its references.

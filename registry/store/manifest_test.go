@@ -183,6 +183,44 @@ func TestStore_DeleteManifest(t *testing.T) {
 	}
 }
 
+func TestStore_DeleteManifest_takesAnIndexWhole(t *testing.T) {
+	f := newFixture(t)
+	only, shared, tagged := f.pushImage("app", "only"), f.pushImage("app", "shared"), f.pushImage("app", "tagged", "amd64")
+	put := func(repo, tag string, children ...ocispec.Descriptor) Manifest {
+		m, err := f.PutManifest(f.ctx, repo, index(children...), PutOptions{Tags: []string{tag}})
+		f.must(err)
+		return m
+	}
+	nested := put("app", "nested", only.Descriptor())
+	f.must(f.DeleteTag(f.ctx, "app", "nested"))
+	absent := descriptor(ocispec.MediaTypeImageManifest, []byte("never pushed"))
+	first := put("app", "v1", nested.Descriptor(), shared.Descriptor(), tagged.Descriptor(), absent, shared.Descriptor())
+	second := put("app", "v2", shared.Descriptor())
+	f.pushImage("copy", "only")
+
+	held := func(repo string, m Manifest) bool {
+		_, err := f.Manifest(f.ctx, repo, m.Digest)
+		if err != nil {
+			isNotFound(t, err)
+		}
+		return err == nil
+	}
+	f.must(f.DeleteManifest(f.ctx, "app", first.Digest))
+	if held("app", nested) || held("app", only) {
+		t.Error("children that only the deleted index had are still there")
+	}
+	if !held("app", shared) || !held("app", tagged) {
+		t.Error("a child that another index or a tag has went with the deleted one")
+	}
+	if !held("copy", only) {
+		t.Error("another repository lost its manifest")
+	}
+	f.must(f.DeleteManifest(f.ctx, "app", second.Digest))
+	if held("app", shared) {
+		t.Error("the last index that had it is gone, and the child is still there")
+	}
+}
+
 func (f *fixture) count(text string, args ...any) int {
 	f.t.Helper()
 	var n int
