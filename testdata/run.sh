@@ -100,13 +100,14 @@ printf '{"auths":{"%s":{"auth":"%s"}}}\n' "$registry" \
 
 say "starting the appliance on https://$registry, in $run"
 do_ prepare_appliance || die "the appliance could not be prepared"
+mkdir -p "$run/certs" && cp "$ca" "$run/certs/ca.crt" # the form of podman's --cert-dir
 serve "$run/log/appliance.log" bin/appliance serve --quayRoot "$run"
 wait_for "$served" "$run/log/appliance.log" "the appliance" check
 
 say "mirroring testdata/imageset/sample.yaml"
 UPDATE_URL_OVERRIDE=http://$upstream/api/upgrades_info/v1/graph do_ bin/appliance mirror \
 	-c testdata/imageset/sample.yaml "docker://$registry" --workspace "file://$run/workspace" \
-	--src-tls-verify=false --dest-ca "$ca" --authfile "$run/auth.json" || die "the mirror failed, exit code $?"
+	--src-tls-verify=false --dest-cert-dir "$run/certs" --authfile "$run/auth.json" || die "the mirror failed, exit code $?"
 
 say "pulling back through TLS"
 check_copy openshift/release-images:4.18.2-x86_64 openshift-release-dev/ocp-release:4.18.2-x86_64
@@ -119,7 +120,7 @@ cat <<END
 
 Try next:
   curl --cacert run/quay-rootCA/rootCA.pem -u "init:\$(cat run/init-password)" https://$registry/v2/_catalog
-  curl --cacert run/quay-rootCA/rootCA.pem https://$registry/health/instance
+  skopeo inspect --cert-dir run/certs --authfile run/auth.json docker://$registry/samples/oci-multi:v1
   bin/appliance gc --dry-run --quayRoot run
 END
 
