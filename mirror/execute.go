@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -23,16 +24,17 @@ const putAttempts = 3
 // is complete also when there is an error; an *IncompleteError says that some images failed and the others were
 // committed. When ctx ends nothing is committed, and what was staged serves the next run.
 func (e *Engine) Execute(ctx context.Context, p *Plan, dst Destination) (*Report, error) {
+	started := e.o.Now()
 	x := &execution{Engine: e, dst: dst, busy: map[digest.Digest]*sync.Mutex{}, failed: map[*Image]error{}}
 	x.copyAll(ctx, p)
 	if err := ctx.Err(); err != nil {
-		return e.report(p, x.failures(p)), err
+		return e.report(p, started, x.failures(p)), err
 	}
 	x.spread(p)
 	if err := x.finish(ctx, p); err != nil {
-		return e.report(p, x.failures(p)), &Error{err: err, code: exitGeneric, hint: "run the same command again: what has arrived is not fetched again"}
+		return e.report(p, started, x.failures(p)), &Error{err: err, code: exitGeneric, hint: "run the same command again: what has arrived is not fetched again"}
 	}
-	report := e.report(p, x.failures(p))
+	report := e.report(p, started, x.failures(p))
 	return report, report.incomplete()
 }
 
@@ -104,6 +106,13 @@ func (x *execution) copyBlobs(ctx context.Context, image *Image, blobs []ocispec
 	return g.Wait()
 }
 
+// failure is what an image failed with, or nil.
+func (x *execution) failure(image *Image) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.failed[image]
+}
+
 // copyBlob brings one blob over, unless it is held. Images share layers: while one fetches a blob, the others that
 // need it wait and then find it.
 func (x *execution) copyBlob(ctx context.Context, image *Image, b ocispec.Descriptor) error {
@@ -128,6 +137,9 @@ func (x *execution) copyBlob(ctx context.Context, image *Image, b ocispec.Descri
 			return err
 		}
 		x.o.Log.Warn("putting a blob failed and is repeated", "blob", b.Digest, "image", image.Origin, "attempt", attempt, "error", err)
+		if err := x.o.Sleep(ctx, time.Second<<attempt); err != nil {
+			return err
+		}
 	}
 }
 
@@ -142,37 +154,68 @@ func (x *execution) lock(d digest.Digest) *sync.Mutex {
 
 // transfer moves the bytes straight from the upstream's connection to the destination's.
 func (x *execution) transfer(ctx context.Context, client *upstream.Client, image *Image, b ocispec.Descriptor) error {
-	body, _, err := client.Blob(ctx, image.source.Repository(), b.Digest)
-	if err != nil {
-		return err
+	ctx, cancel := context.WithCancel(ctx)
+	src := &source{events: x.o.Events, open: func() (io.ReadCloser, error) {
+		body, _, err := client.Blob(ctx, image.source.Repository(), b.Digest)
+		return body, err
+	}}
+	err := x.dst.PutBlob(ctx, image.Repository, b, src)
+	cancel() // which ends a Read that the destination's HTTP client has left under way
+	failed := src.close()
+	switch {
+	case err == nil:
+		return nil
+	case failed != nil && !errors.Is(failed, context.Canceled):
+		err = failed // the source failed; what the destination says of a body that broke off adds nothing
 	}
-	defer body.Close()
-	counted := &counter{from: body, events: x.o.Events}
-	if err := x.dst.PutBlob(ctx, image.Repository, b, counted); err != nil {
-		if counted.err != nil {
-			err = counted.err // the source failed; what the destination says of a body that broke off adds nothing
-		}
-		return fmt.Errorf("copy blob %s: %w", b.Digest, err)
-	}
-	return nil
+	return fmt.Errorf("copy blob %s: %w", b.Digest, err)
 }
 
-// counter reports what is read, and remembers how reading ended.
-type counter struct {
-	from   io.Reader
+// source is a blob at its upstream. It is opened by the first Read: a destination that refuses, or that has the blob
+// in another repository, costs the upstream nothing.
+type source struct {
+	open   func() (io.ReadCloser, error)
 	events func(Event)
-	err    error
+
+	mu     sync.Mutex // guards the rest; held while reading
+	body   io.ReadCloser
+	err    error // what reading ended with, other than the end
+	closed bool
 }
 
-func (c *counter) Read(p []byte) (int, error) {
-	n, err := c.from.Read(p)
+func (s *source) Read(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return 0, io.ErrClosedPipe
+	}
+	if s.err != nil {
+		return 0, s.err
+	}
+	if s.body == nil {
+		if s.body, s.err = s.open(); s.err != nil {
+			return 0, s.err
+		}
+	}
+	n, err := s.body.Read(p)
 	if n > 0 {
-		c.events(Event{Kind: Bytes, Bytes: int64(n)})
+		s.events(Event{Kind: Bytes, Bytes: int64(n)})
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
-		c.err = err
+		s.err = err
 	}
 	return n, err
+}
+
+// close ends reading and says what reading failed with.
+func (s *source) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	if s.body != nil {
+		_ = s.body.Close() // of a body that was read; its end was verified
+	}
+	return s.err
 }
 
 // incompleteError is an image that is complete itself and part of a release that is not.
@@ -186,7 +229,7 @@ func (e *incompleteError) Error() string {
 func (x *execution) spread(p *Plan) {
 	broken := map[string]bool{}
 	for _, image := range p.Images {
-		if image.Release != "" && x.failed[image] != nil {
+		if image.Release != "" && x.failure(image) != nil {
 			broken[image.Release] = true
 		}
 	}
@@ -202,7 +245,7 @@ func (x *execution) finish(ctx context.Context, p *Plan) error {
 	x.verify(ctx, p)
 	x.spread(p)
 	for _, image := range p.Images {
-		if x.failed[image] != nil {
+		if x.failure(image) != nil {
 			continue
 		}
 		if err := x.dst.Tag(ctx, image.Repository, image.Tag, image.Digest); err != nil {
@@ -220,7 +263,7 @@ func (x *execution) verify(ctx context.Context, p *Plan) {
 	var g errgroup.Group
 	g.SetLimit(x.o.ParallelImages)
 	for _, image := range p.Images {
-		if x.failed[image] != nil {
+		if x.failure(image) != nil {
 			continue
 		}
 		g.Go(func() error {
@@ -244,7 +287,7 @@ func (x *execution) verify(ctx context.Context, p *Plan) {
 func (x *execution) failures(p *Plan) []Failure {
 	all := slices.Clone(p.Failures)
 	for _, image := range p.Images {
-		err := x.failed[image]
+		err := x.failure(image)
 		if err == nil {
 			continue
 		}

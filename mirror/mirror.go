@@ -31,7 +31,8 @@ import (
 
 // Destination is an opened run at the place that is filled. What is put is staged; Commit makes all of it visible at
 // once. *store.Run, *admin.Run and *remote.Run are destinations. Methods may be called concurrently, except for
-// Commit and Abort, of which one is called, once, at the end.
+// Commit and Abort, of which one is called at the end; neither is when a run is cancelled, so that what was staged is
+// kept from collection for a while and serves the next run.
 type Destination interface {
 	// HasBlob says whether a blob is held and need not be put. It is kept from collection from then on.
 	HasBlob(ctx context.Context, repo string, d digest.Digest) (bool, error)
@@ -70,16 +71,24 @@ type Options struct {
 	ParallelImages, ParallelLayers int // 0: the defaults
 	Version                        string
 	Now                            func() time.Time // nil: time.Now
-	Log                            *slog.Logger     // nil: discard
-	Events                         func(Event)      // progress; may be nil. Called from several goroutines.
+	// Sleep waits before a put is repeated, and returns early, with ctx's error, when ctx ends. nil is a timer.
+	Sleep  func(ctx context.Context, d time.Duration) error
+	Log    *slog.Logger // nil: discard
+	Events func(Event)  // progress; may be nil. Called from several goroutines.
 }
 
 // Engine mirrors one image set. Close it after use.
 type Engine struct {
 	o Options
 
-	mu      sync.Mutex // guards clients
+	mu      sync.Mutex // guards the rest
 	clients map[string]*upstream.Client
+	read    map[string]manifest // by registry, repository and digest; releases share most of their components
+}
+
+type manifest struct {
+	desc ocispec.Descriptor
+	body []byte
 }
 
 // New makes an engine. It asks nothing yet.
@@ -98,6 +107,9 @@ func New(o Options) (*Engine, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Sleep == nil {
+		o.Sleep = sleep
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -107,7 +119,40 @@ func New(o Options) (*Engine, error) {
 	if o.Events == nil {
 		o.Events = func(Event) {}
 	}
-	return &Engine{o: o, clients: map[string]*upstream.Client{}}, nil
+	return &Engine{o: o, clients: map[string]*upstream.Client{}, read: map[string]manifest{}}, nil
+}
+
+// manifest reads a manifest, one that is named by digest once.
+func (e *Engine) manifest(ctx context.Context, registry, repo, ref string) (ocispec.Descriptor, []byte, error) {
+	key := registry + "/" + repo + "@" + ref
+	e.mu.Lock()
+	m, ok := e.read[key]
+	e.mu.Unlock()
+	if ok {
+		return m.desc, m.body, nil
+	}
+	client, err := e.client(registry)
+	if err != nil {
+		return ocispec.Descriptor{}, nil, err
+	}
+	desc, body, err := client.Manifest(ctx, repo, ref)
+	if err == nil && desc.Digest.String() == ref {
+		e.mu.Lock()
+		e.read[key] = manifest{desc, body}
+		e.mu.Unlock()
+	}
+	return desc, body, err
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
 }
 
 // Close gives up the connections to upstreams.

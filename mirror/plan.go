@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
+	"strings"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -80,6 +83,9 @@ func (e *Engine) Plan(ctx context.Context) (*Plan, error) {
 	}
 	p := &Plan{Registry: e.o.Registry, Warnings: slices.Clone(e.o.Config.Warnings)}
 	if err := e.planReleases(ctx, p); err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		return nil, classed(exitRelease, err)
 	}
 	e.planAdditional(p)
@@ -138,9 +144,10 @@ func (e *Engine) destination(i *Image) string {
 }
 
 // readAll reads the manifests of all images. What cannot be read of an additional image is a failure of that image;
-// of a release it is an error, since without it the release is not one.
+// of a release it is an error, since without it the release is not one. All that is not there is named at once; any
+// other failure of a release ends the reading, since a registry that is down is down for the rest too.
 func (e *Engine) readAll(ctx context.Context, p *Plan) error {
-	g, ctx := errgroup.WithContext(ctx)
+	g, within := errgroup.WithContext(ctx)
 	g.SetLimit(e.o.ParallelImages)
 	errs := make([]error, len(p.Images))
 	for i, image := range p.Images {
@@ -148,36 +155,47 @@ func (e *Engine) readAll(ctx context.Context, p *Plan) error {
 			continue
 		}
 		g.Go(func() error {
-			err := e.read(ctx, image)
-			if err != nil && (image.Release != "" || ctx.Err() != nil) {
-				return classed(exitRelease, fmt.Errorf("%s, %s: %w", image.Origin, image.Why, err))
+			errs[i] = e.readImage(within, image)
+			if image.Release != "" && errs[i] != nil && !errors.Is(errs[i], fs.ErrNotExist) {
+				return absent(image, errs[i])
 			}
-			errs[i] = err
 			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return err
+	err := g.Wait()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		return classed(exitRelease, err)
 	}
 	var readable []*Image
+	var missing []error
 	for i, image := range p.Images {
-		if errs[i] == nil {
+		switch {
+		case errs[i] == nil:
 			readable = append(readable, image)
-			continue
+		case image.Release != "":
+			missing = append(missing, absent(image, errs[i]))
+		default:
+			p.Failures = append(p.Failures, Failure{Image: image, Error: errs[i].Error(), err: errs[i]})
 		}
-		p.Failures = append(p.Failures, Failure{Image: image, Error: errs[i].Error(), err: errs[i]})
 	}
 	p.Images = readable
-	return nil
+	return classed(exitRelease, errors.Join(missing...))
 }
 
-// read walks an image's manifests.
-func (e *Engine) read(ctx context.Context, image *Image) error {
-	client, err := e.client(image.source.Registry())
-	if err != nil {
-		return err
-	}
-	w := &walk{fetch: client.Manifest, repo: image.source.Repository(), seen: map[digest.Digest]bool{}}
+// absent is what a release lacks.
+func absent(image *Image, err error) error {
+	return fmt.Errorf("%s, %s: %w", image.Origin, image.Why, err)
+}
+
+// readImage walks an image's manifests.
+func (e *Engine) readImage(ctx context.Context, image *Image) error {
+	registry, repo := image.source.Registry(), image.source.Repository()
+	w := &walk{seen: map[digest.Digest]bool{}, fetch: func(ctx context.Context, ref string) (ocispec.Descriptor, []byte, error) {
+		return e.manifest(ctx, registry, repo, ref)
+	}}
 	root, err := w.manifest(ctx, image.source.Ref(), 0)
 	if err != nil {
 		return err
@@ -194,8 +212,7 @@ const (
 
 // walk collects the manifests below one.
 type walk struct {
-	fetch     func(ctx context.Context, repo, ref string) (ocispec.Descriptor, []byte, error)
-	repo      string
+	fetch     func(ctx context.Context, ref string) (ocispec.Descriptor, []byte, error)
 	seen      map[digest.Digest]bool
 	manifests []Manifest
 }
@@ -204,7 +221,7 @@ func (w *walk) manifest(ctx context.Context, ref string, depth int) (digest.Dige
 	if depth > maxDepth || len(w.manifests) >= maxManifests {
 		return "", fmt.Errorf("indexes are nested deeper than %d, or more than %d manifests are below one", maxDepth, maxManifests)
 	}
-	desc, body, err := w.fetch(ctx, w.repo, ref)
+	desc, body, err := w.fetch(ctx, ref)
 	if err != nil {
 		return "", err
 	}
@@ -255,8 +272,7 @@ func parseManifest(body []byte) (*parts, error) {
 func (p *parts) blobs() []ocispec.Descriptor {
 	var blobs []ocispec.Descriptor
 	add := func(d ocispec.Descriptor) {
-		held := func(o ocispec.Descriptor) bool { return o.Digest == d.Digest }
-		if len(d.URLs) == 0 && !slices.ContainsFunc(blobs, held) {
+		if !slices.ContainsFunc(blobs, func(o ocispec.Descriptor) bool { return o.Digest == d.Digest }) {
 			blobs = append(blobs, d)
 		}
 	}
@@ -264,9 +280,16 @@ func (p *parts) blobs() []ocispec.Descriptor {
 		add(*p.Config)
 	}
 	for _, l := range p.Layers {
-		add(l)
+		if !foreign(l) {
+			add(l)
+		}
 	}
 	return blobs
+}
+
+// foreign layers are had from elsewhere: their licence forbids copying them.
+func foreign(l ocispec.Descriptor) bool {
+	return len(l.URLs) > 0 || strings.Contains(l.MediaType, ".nondistributable.") || strings.Contains(l.MediaType, ".foreign.")
 }
 
 // total sums what is distinct.
@@ -302,24 +325,29 @@ func (p *Plan) blobs() []placedBlob {
 
 // Compare asks the destination what it holds of the plan, and sets Missing.
 func (e *Engine) Compare(ctx context.Context, p *Plan, dst Destination) error {
-	missing := map[digest.Digest]int64{}
+	var missing atomic.Int64
 	asked := map[digest.Digest]bool{}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(e.o.ParallelImages * e.o.ParallelLayers)
 	for _, b := range p.blobs() {
 		if asked[b.blob.Digest] {
 			continue
 		}
 		asked[b.blob.Digest] = true
-		held, err := dst.HasBlob(ctx, b.repository, b.blob.Digest)
-		if err != nil {
-			return fmt.Errorf("ask the destination for blob %s: %w", b.blob.Digest, err)
-		}
-		if !held {
-			missing[b.blob.Digest] = b.blob.Size
-		}
+		g.Go(func() error {
+			held, err := dst.HasBlob(ctx, b.repository, b.blob.Digest)
+			if err != nil {
+				return fmt.Errorf("ask the destination for blob %s: %w", b.blob.Digest, err)
+			}
+			if !held {
+				missing.Add(b.blob.Size)
+			}
+			return nil
+		})
 	}
-	p.Missing = 0
-	for _, size := range missing {
-		p.Missing += size
+	if err := g.Wait(); err != nil {
+		return err
 	}
+	p.Missing = missing.Load()
 	return nil
 }

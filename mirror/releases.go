@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -23,7 +26,7 @@ const (
 
 // planReleases adds the payloads that the configuration asks for, and their components.
 func (e *Engine) planReleases(ctx context.Context, p *Plan) error {
-	payloads, err := e.payloads(ctx)
+	payloads, err := e.payloads(ctx, p)
 	if err != nil || len(payloads) == 0 {
 		return err
 	}
@@ -38,49 +41,106 @@ func (e *Engine) planReleases(ctx context.Context, p *Plan) error {
 	return nil
 }
 
-func (e *Engine) payloads(ctx context.Context) ([]*Image, error) {
+// payloads lists each payload once, whichever channels lead to it.
+func (e *Engine) payloads(ctx context.Context, p *Plan) ([]*Image, error) {
 	platform := e.o.Config.Mirror.Platform
 	if platform.Release != "" {
 		payload, err := e.namedPayload(platform.Release)
 		return []*Image{payload}, err
 	}
-	var all []*Image
-	for i, channel := range platform.Channels {
-		for _, arch := range platform.Architectures {
-			nodes, err := e.nodes(ctx, channel, arch)
-			if err != nil {
-				return nil, err
-			}
-			for _, n := range nodes {
-				payload, err := e.payload(n, arch, e.o.Config.At(fmt.Sprintf("mirror.platform.channels[%d]", i)))
-				if err != nil {
-					return nil, err
-				}
-				all = append(all, payload)
-			}
+	c := &channels{Engine: e, plan: p, graphs: map[string]*release.Graph{}, seen: map[string]bool{}}
+	for _, arch := range platform.Architectures {
+		if err := c.resolve(ctx, platform.Channels, arch); err != nil {
+			return nil, err
 		}
 	}
-	return all, nil
+	return c.payloads, nil
 }
 
-func (e *Engine) nodes(ctx context.Context, channel imageset.Channel, arch string) ([]release.Node, error) {
-	client := release.Client{URL: e.o.GraphURL, HTTP: e.o.HTTP}
-	if client.URL == "" {
-		client.URL = release.OCPGraph
-		if channel.Type == imageset.OKD {
-			client.URL = release.OKDGraph
+// channels resolves the channels of one plan.
+type channels struct {
+	*Engine
+	plan     *Plan
+	graphs   map[string]*release.Graph // each is asked for once
+	seen     map[string]bool           // payloads
+	payloads []*Image
+}
+
+// resolve adds what the channels have for one architecture, and what an update from one of them to another passes.
+func (c *channels) resolve(ctx context.Context, list []imageset.Channel, arch string) error {
+	var chosen []release.Chosen
+	for i, channel := range list {
+		graph, err := c.graph(ctx, channel.Type, channel.Name, arch)
+		if err != nil {
+			return err
+		}
+		nodes, warnings, err := graph.Resolve(release.Range{
+			Min: channel.MinVersion, Max: channel.MaxVersion, Full: channel.Full, ShortestPath: channel.ShortestPath,
+		})
+		why := c.o.Config.At(fmt.Sprintf("mirror.platform.channels[%d]", i))
+		if err != nil {
+			return fmt.Errorf("%s: %w", why, err)
+		}
+		c.plan.Warnings = append(c.plan.Warnings, warnings...)
+		for _, n := range nodes {
+			if err := c.add(n, arch, why); err != nil {
+				return err
+			}
+		}
+		if channel.Type == imageset.OCP {
+			chosen = append(chosen, release.Chosen{Channel: channel.Name, Nodes: nodes})
 		}
 	}
-	graph, err := client.Fetch(ctx, channel.Name, arch)
+	passed, warnings, err := release.Across(ctx, chosen, func(ctx context.Context, name string) (*release.Graph, error) {
+		return c.graph(ctx, imageset.OCP, name, arch)
+	})
+	c.plan.Warnings = append(c.plan.Warnings, warnings...)
+	if err != nil {
+		return err
+	}
+	for _, p := range passed {
+		if err := c.add(p.Node, arch, "on the way from channel to channel, through "+p.Channel); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *channels) add(n release.Node, arch, why string) error {
+	payload, err := c.payload(n, arch, why)
+	if err != nil {
+		return err
+	}
+	key := payload.Tag + " " + payload.Origin
+	if !c.seen[key] {
+		c.seen[key] = true
+		c.payloads = append(c.payloads, payload)
+	}
+	return nil
+}
+
+// graph asks for a channel's graph and keeps the answer in the workspace.
+func (c *channels) graph(ctx context.Context, of imageset.ChannelType, name, arch string) (*release.Graph, error) {
+	client := release.Client{URL: c.o.GraphURL, HTTP: c.o.HTTP}
+	switch {
+	case of == imageset.OKD: // UPDATE_URL_OVERRIDE is about OpenShift's graph only
+		client.URL = release.OKDGraph
+	case client.URL == "":
+		client.URL = release.OCPGraph
+	}
+	key := client.URL + " " + arch + " " + name
+	if graph := c.graphs[key]; graph != nil {
+		return graph, nil
+	}
+	graph, err := client.Fetch(ctx, name, arch)
 	if err != nil {
 		return nil, err
 	}
-	if err := e.keep(graph.Raw, "hold-release", "cincinnati-graph-data", arch+"-"+channel.Name+".json"); err != nil {
+	if err := c.keep(graph.Raw, "hold-release", "cincinnati-graph-data", arch+"-"+name+".json"); err != nil {
 		return nil, err
 	}
-	return graph.Resolve(release.Range{
-		Min: channel.MinVersion, Max: channel.MaxVersion, Full: channel.Full, ShortestPath: channel.ShortestPath,
-	})
+	c.graphs[key] = graph
+	return graph, nil
 }
 
 // payload is a release of an update graph. Its tag is the one that the vendor gives it.
@@ -127,14 +187,11 @@ func machine(arch string) string {
 
 // components reads what a payload is made of.
 func (e *Engine) components(ctx context.Context, payload *Image) ([]*Image, error) {
-	if err := e.read(ctx, payload); err != nil {
+	if err := e.readImage(ctx, payload); err != nil {
 		return nil, err
 	}
 	refs, err := e.references(ctx, payload)
 	if err != nil {
-		return nil, err
-	}
-	if err := e.keep(refs.Raw, "hold-release", "ocp-release", payload.Tag, "release-manifests", "image-references"); err != nil {
 		return nil, err
 	}
 	var all []*Image
@@ -155,8 +212,43 @@ func (e *Engine) components(ctx context.Context, payload *Image) ([]*Image, erro
 	return all, nil
 }
 
-// references finds image-references in the payload's image; in that of any architecture, since all name the same.
+// references are what the payload is made of. They are kept in the workspace where oc-mirror unpacks payloads, with
+// a note of whose they are, so that a repeated run does not fetch the layer again.
 func (e *Engine) references(ctx context.Context, payload *Image) (*release.References, error) {
+	dir := e.heldRelease(payload)
+	file := append(slices.Clone(dir), "release-manifests", "image-references")
+	note := append(slices.Clone(dir), "payload-digest")
+	raw, errRaw := os.ReadFile(e.workdir(file...))
+	noted, errNote := os.ReadFile(e.workdir(note...))
+	if errRaw == nil && errNote == nil && string(noted) == ownership(payload.Digest, raw) {
+		return release.ParseReferences(raw)
+	}
+	refs, err := e.fetchReferences(ctx, payload)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.keep(refs.Raw, file...); err != nil {
+		return nil, err
+	}
+	return refs, e.keep([]byte(ownership(payload.Digest, refs.Raw)), note...)
+}
+
+// heldRelease is where a payload's files are: its repository's last name, and its tag.
+func (e *Engine) heldRelease(payload *Image) []string {
+	repo := path.Base(payload.source.Path)
+	if payload.Tag == payload.source.Digest.Encoded() {
+		repo += "@" + payload.source.Digest.Algorithm().String() // oc-mirror's, for a release without a tag
+	}
+	return []string{"hold-release", repo, payload.Tag}
+}
+
+// ownership notes which payload a file is of, and what is in the file.
+func ownership(payload digest.Digest, raw []byte) string {
+	return payload.String() + " " + digest.FromBytes(raw).String() + "\n"
+}
+
+// fetchReferences finds image-references in the payload's image; in that of any architecture, since all name the same.
+func (e *Engine) fetchReferences(ctx context.Context, payload *Image) (*release.References, error) {
 	client, err := e.client(payload.source.Registry())
 	if err != nil {
 		return nil, err
@@ -200,11 +292,11 @@ func (e *Engine) layerReferences(ctx context.Context, client *upstream.Client, r
 }
 
 // keep writes a file of the working directory.
-func (e *Engine) keep(data []byte, path ...string) error {
-	for _, part := range path {
+func (e *Engine) keep(data []byte, names ...string) error {
+	for _, part := range names {
 		if part == "" || part == "." || part == ".." || strings.ContainsAny(part, "/\x00") {
 			return fmt.Errorf("%q is no name for a file in the workspace: %w", part, fs.ErrInvalid)
 		}
 	}
-	return writeFile(e.workdir(path...), data)
+	return writeFile(e.workdir(names...), data)
 }

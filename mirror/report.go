@@ -28,8 +28,8 @@ type Report struct {
 	File      string   `json:"-"`
 }
 
-func (e *Engine) report(p *Plan, failures []Failure) *Report {
-	r := &Report{Started: e.o.Now(), Registry: e.o.Registry, Failures: failures, Warnings: p.Warnings, Planned: len(p.Images) + len(p.Failures)}
+func (e *Engine) report(p *Plan, started time.Time, failures []Failure) *Report {
+	r := &Report{Started: started, Registry: e.o.Registry, Failures: failures, Warnings: p.Warnings, Planned: len(p.Images) + len(p.Failures)}
 	failed := map[*Image]bool{}
 	for _, f := range failures {
 		failed[f.Image] = true
@@ -159,6 +159,9 @@ func (e *Engine) WriteMapping(p *Plan) (string, error) {
 	var b strings.Builder
 	for _, i := range p.Images {
 		fmt.Fprintf(&b, "docker://%s=docker://%s\n", i.Source(), e.destination(i))
+	}
+	if err := os.RemoveAll(e.workdir("dry-run")); err != nil { // what an earlier one left, also oc-mirror's missing.txt
+		return "", fmt.Errorf("write to the workspace: %w", err)
 	}
 	path := e.workdir("dry-run", "mapping.txt")
 	return path, writeFile(path, []byte(b.String()))

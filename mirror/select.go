@@ -25,8 +25,6 @@ func (e *Engine) refuseUnbuilt() error {
 		return e.unbuilt("mirror.platform.kubeVirtContainer", "platform.kubeVirtContainer")
 	case len(m.Platform.Platforms) > 0:
 		return e.unbuilt("mirror.platform.platforms", "the selection of platforms out of a release (platform.platforms)")
-	case len(m.Platform.Channels) > 1 && m.Platform.Release == "":
-		return e.unbuilt("mirror.platform.channels[1]", "more than one platform channel")
 	}
 	for i, a := range m.AdditionalImages {
 		if len(a.Platforms) > 0 {

@@ -1,8 +1,8 @@
 // Package release finds the releases that a channel of an update graph asks for, and reads what a release payload
 // is made of.
 //
-// Use Client.Fetch for a channel's graph, Resolve for the versions that are wanted from it, and References for the
-// components that a payload names.
+// Use Client.Fetch for a channel's graph, Resolve for the versions that are wanted from it, Across for what an update
+// from one channel to another passes, and ReadLayer for the components that a payload names.
 //
 // Conditional edges are not followed, as in oc-mirror: whether such an update is good depends on the cluster that
 // takes it. Refused: guessing a payload's architecture from its tag; the graph was asked for one.

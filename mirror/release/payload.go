@@ -29,6 +29,8 @@ const (
 	referencesFile = "release-manifests/image-references"
 	// maxReferences bounds that file, which has some 200 KB.
 	maxReferences = 16 << 20
+	// maxLayer bounds what one layer unpacks to, against one that unpacks for ever.
+	maxLayer = 16 << 30
 )
 
 // ErrNoReferences says that a layer has no such file.
@@ -57,9 +59,9 @@ func scanLayer(r io.Reader) (*References, error) {
 		return nil, err
 	}
 	dir, file := path.Split(referencesFile)
-	whiteouts := []string{dir + ".wh." + file, dir + ".wh..wh..opq", ".wh." + strings.TrimSuffix(dir, "/")}
+	whiteouts := []string{dir + ".wh." + file, dir + ".wh..wh..opq", ".wh." + strings.TrimSuffix(dir, "/"), ".wh..wh..opq"}
 	result := ErrNoReferences
-	t := tar.NewReader(body)
+	t := tar.NewReader(io.LimitReader(body, maxLayer))
 	for {
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
@@ -71,6 +73,8 @@ func scanLayer(r io.Reader) (*References, error) {
 		switch name := strings.TrimPrefix(path.Clean("/"+h.Name), "/"); {
 		case name == referencesFile && h.Typeflag == tar.TypeReg:
 			return readReferences(t)
+		case name == referencesFile:
+			return nil, fmt.Errorf("%s is not a regular file", referencesFile)
 		case slices.Contains(whiteouts, name):
 			result = ErrWhiteout // unless this very layer brings another one
 		}

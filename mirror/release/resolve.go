@@ -35,26 +35,30 @@ func (g *Graph) empty(format string, args ...any) error {
 
 // Resolve picks releases as oc-mirror does: with neither Min nor Max the channel's head, with Full everything,
 // with only Min from there to the head, with only Max from the channel's lowest, whatever edges lead between them.
-// With ShortestPath it is the shortest way along the edges from the lowest to the highest of these. The result is
-// in ascending order.
-func (g *Graph) Resolve(r Range) ([]Node, error) {
-	sorted := slices.Clone(g.Nodes)
-	slices.SortFunc(sorted, func(a, b Node) int { return a.Version.Compare(b.Version) })
+// With ShortestPath it is the shortest way along the edges from the lowest to the highest of these, or just these
+// two, with a warning, where no way leads. The result is in ascending order and never empty.
+func (g *Graph) Resolve(r Range) (nodes []Node, warnings []string, err error) {
+	sorted := g.sorted()
 	if len(sorted) == 0 {
-		return nil, g.empty("the update service knows no release in it")
+		return nil, nil, g.empty("the update service knows no release in it")
 	}
 	low, high, err := g.bounds(sorted, r)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if r.ShortestPath {
 		return g.shortestPath(low, high)
 	}
 	within := slices.DeleteFunc(sorted, func(n Node) bool { return n.Version.LT(low) || n.Version.GT(high) })
 	if len(within) == 0 {
-		return nil, g.empty("it has no release from %s to %s", low, high)
+		return nil, nil, g.empty("it has no release from %s to %s, only from %s to %s",
+			low, high, g.sorted()[0].Version, g.sorted()[len(g.Nodes)-1].Version)
 	}
-	return within, nil
+	return within, nil, nil
+}
+
+func (g *Graph) sorted() []Node {
+	return slices.SortedFunc(slices.Values(g.Nodes), func(a, b Node) int { return a.Version.Compare(b.Version) })
 }
 
 // bounds is the lowest and the highest version wanted. A version that is named need not exist, unless a path is to
@@ -82,21 +86,22 @@ func (g *Graph) bounds(sorted []Node, r Range) (low, high semver.Version, err er
 }
 
 // shortestPath searches breadth first, the highest neighbour first, so that of two ways of the same length the one
-// over newer releases is taken. Both ends are part of it.
-func (g *Graph) shortestPath(from, to semver.Version) ([]Node, error) {
+// over newer releases is taken. Both ends are part of it; without a path they are all of it, as in oc-mirror: who
+// asked for them wants them, and may have a way of their own.
+func (g *Graph) shortestPath(from, to semver.Version) (nodes []Node, warnings []string, err error) {
 	start, goal := g.index(from), g.index(to)
 	if start < 0 {
-		return nil, g.empty("it does not have release %s, from which a path is to lead", from)
+		return nil, nil, g.empty("it does not have release %s, from which a path is to lead", from)
 	}
 	if goal < 0 {
-		return nil, g.empty("it does not have release %s, to which a path is to lead", to)
+		return nil, nil, g.empty("it does not have release %s, to which a path is to lead", to)
 	}
 	next := g.neighbours()
 	cameFrom := map[int]int{start: start}
 	for queue := []int{start}; len(queue) > 0; queue = queue[1:] {
 		at := queue[0]
 		if at == goal {
-			return g.path(cameFrom, goal), nil
+			return g.path(cameFrom, goal), nil, nil
 		}
 		for _, n := range next[at] {
 			if _, seen := cameFrom[n]; !seen {
@@ -105,7 +110,9 @@ func (g *Graph) shortestPath(from, to semver.Version) ([]Node, error) {
 			}
 		}
 	}
-	return nil, g.empty("no update path leads from %s to %s; leave shortestPath out to have every release between them", from, to)
+	return []Node{g.Nodes[start], g.Nodes[goal]}, []string{fmt.Sprintf(
+		"channel %s, architecture %s: no update path leads from %s to %s, so only these two are mirrored; leave shortestPath out to have every release between them",
+		g.Channel, g.Arch, from, to)}, nil
 }
 
 func (g *Graph) index(v semver.Version) int {
