@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/opencontainers/go-digest"
 )
 
 const (
@@ -34,7 +35,7 @@ func TestInstalled(t *testing.T) {
 	b := newBox(t, "installed")
 	before := b.files(t)
 	var password string
-	images := map[string]v1.ImageIndex{}
+	images := map[string]string{} // name to digest
 	step := func(name string, f func(t *testing.T)) {
 		if !t.Run(name, f) {
 			t.FailNow()
@@ -160,8 +161,9 @@ func (b *box) secretsStaySecret(t *testing.T, password string) {
 	b.fails(t, nil, "exec", "su", "tester", "-c", "cat /root/quay-install/quay-config/config.yaml")
 }
 
-// pushIndex makes an index of two architectures and has skopeo push it whole.
-func (b *box) pushIndex(t *testing.T, ref string) v1.ImageIndex {
+// pushIndex makes an index of two architectures, has skopeo push it whole, and returns the digest of what skopeo, which
+// writes indexes in its own way, made of it.
+func (b *box) pushIndex(t *testing.T, ref string) string {
 	t.Helper()
 	index := v1.ImageIndex(empty.Index)
 	for _, arch := range []string{"amd64", "arm64"} {
@@ -177,8 +179,13 @@ func (b *box) pushIndex(t *testing.T, ref string) v1.ImageIndex {
 	if err := path.AppendIndex(index); err != nil {
 		t.Fatal(err)
 	}
-	b.client(t, "skopeo", "copy", "-q", "--all", "--preserve-digests", "--dest-cert-dir", b.certs(), "oci:"+dir, "docker://"+registryAddress+"/"+ref)
-	return index
+	b.client(t, "skopeo", "copy", "-q", "--all", "--dest-cert-dir", b.certs(), "oci:"+dir, "docker://"+registryAddress+"/"+ref)
+	raw := b.client(t, "skopeo", "inspect", "--raw", "--cert-dir", b.certs(), "docker://"+registryAddress+"/"+ref)
+	var pushed v1.IndexManifest
+	if err := json.Unmarshal([]byte(raw), &pushed); err != nil || len(pushed.Manifests) != 2 {
+		t.Fatalf("an index of two architectures became, %v:\n%s", err, raw)
+	}
+	return digest.FromString(raw).String()
 }
 
 // ociImage has random layers, and OCI media types throughout, so that no client has a reason to convert it.
@@ -206,23 +213,14 @@ func ociImage(t *testing.T, arch string) v1.Image {
 }
 
 // pullsAll pulls each index by tag and by digest, and compares what arrived.
-func (b *box) pullsAll(t *testing.T, images map[string]v1.ImageIndex) {
+func (b *box) pullsAll(t *testing.T, images map[string]string) {
 	t.Helper()
-	for name, index := range images {
-		want, err := index.Digest()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, ref := range []string{name + ":v1", name + "@" + want.String()} {
+	for name, want := range images {
+		for _, ref := range []string{name + ":v1", name + "@" + want} {
 			dir := t.TempDir()
 			b.client(t, "skopeo", "copy", "-q", "--all", "--src-cert-dir", b.certs(), "docker://"+registryAddress+"/"+ref, "dir:"+dir)
-			f, err := os.Open(filepath.Join(dir, "manifest.json"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, _, err := v1.SHA256(f)
-			f.Close()
-			if err != nil || got != want {
+			manifest, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
+			if got := digest.FromBytes(manifest).String(); err != nil || got != want {
 				t.Errorf("%s arrived as %s, %v; it was pushed as %s", ref, got, err, want)
 			}
 		}
@@ -328,9 +326,9 @@ mirror:
 	if i < 0 {
 		t.Fatalf("no component of 4.18.2 among %v", list.Tags)
 	}
-	digest := strings.TrimSpace(b.client(t, "skopeo", "inspect", "--format", "{{.Digest}}", "--cert-dir", b.certs(),
+	component := strings.TrimSpace(b.client(t, "skopeo", "inspect", "--format", "{{.Digest}}", "--cert-dir", b.certs(),
 		"docker://"+registryAddress+"/openshift/release:"+list.Tags[i]))
-	b.must(t, b.podman("pull", "-q", "--cert-dir", b.certs(), "docker://"+registryAddress+"/openshift/release@"+digest)...)
+	b.must(t, b.podman("pull", "-q", "--cert-dir", b.certs(), "docker://"+registryAddress+"/openshift/release@"+component)...)
 }
 
 // pullsThrough maps the upstream to a prefix, pulls, takes the upstream away and pulls again.
