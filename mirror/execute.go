@@ -57,12 +57,16 @@ func (x *execution) copyAll(ctx context.Context, p *Plan) {
 		}
 		g.Go(func() error {
 			x.o.Events(Event{Kind: Started, Image: image})
-			if err := x.copyImage(ctx, image); err != nil {
+			held, err := x.copyImage(ctx, image)
+			switch {
+			case err != nil:
 				x.fail(image, err)
 				x.o.Events(Event{Kind: Failed, Image: image, Err: err})
-				return nil
+			case held:
+				x.o.Events(Event{Kind: Held, Image: image})
+			default:
+				x.o.Events(Event{Kind: Done, Image: image})
 			}
-			x.o.Events(Event{Kind: Done, Image: image})
 			return nil
 		})
 	}
@@ -77,24 +81,27 @@ func (x *execution) fail(image *Image, err error) {
 	}
 }
 
-// copyImage brings the image's manifests over in order: children come before those that name them.
-func (x *execution) copyImage(ctx context.Context, image *Image) error {
+// copyImage brings the image's manifests over in order: children come before those that name them. It says whether
+// all of them were held already.
+func (x *execution) copyImage(ctx context.Context, image *Image) (allHeld bool, err error) {
+	allHeld = true
 	for _, m := range image.Manifests {
 		held, err := x.dst.HasManifest(ctx, image.Repository, m.Descriptor.Digest)
 		if err != nil {
-			return fmt.Errorf("ask the destination for manifest %s: %w", m.Descriptor.Digest, err)
+			return false, fmt.Errorf("ask the destination for manifest %s: %w", m.Descriptor.Digest, err)
 		}
 		if held {
 			continue
 		}
+		allHeld = false
 		if err := x.copyBlobs(ctx, image, m.Blobs); err != nil {
-			return err
+			return false, err
 		}
 		if err := x.dst.PutManifest(ctx, image.Repository, m.Descriptor, m.body); err != nil {
-			return fmt.Errorf("put manifest %s: %w", m.Descriptor.Digest, err)
+			return false, fmt.Errorf("put manifest %s: %w", m.Descriptor.Digest, err)
 		}
 	}
-	return nil
+	return allHeld, nil
 }
 
 func (x *execution) copyBlobs(ctx context.Context, image *Image, blobs []ocispec.Descriptor) error {

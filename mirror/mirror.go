@@ -198,7 +198,8 @@ type EventKind int
 // The kinds of events.
 const (
 	Started EventKind = iota
-	Done
+	Done              // copied
+	Held              // it was there already
 	Failed
 	Bytes
 )

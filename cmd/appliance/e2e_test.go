@@ -315,11 +315,16 @@ mirror:
 		t.Errorf("a dry run says:\n%s", out)
 	}
 	b.must(t, mirror...)
+	if out := b.must(t, mirror...); !strings.Contains(out, "fetched 0 B") {
+		t.Errorf("a second run fetched again:\n%s", out)
+	}
 	for _, name := range []string{"idms-oc-mirror.yaml", "itms-oc-mirror.yaml"} {
 		if _, err := os.Stat(filepath.Join(workspace, "working-dir", "cluster-resources", name)); err != nil {
 			t.Error(err)
 		}
 	}
+	stop()
+	b.fails(t, []string{upstream, "connection refused", "hint:"}, mirror...)
 	var list struct{ Tags []string }
 	b.get(t, "/v2/openshift/release/tags/list", &list)
 	i := slices.IndexFunc(list.Tags, func(tag string) bool { return strings.HasPrefix(tag, "4.18.2-x86_64-") })

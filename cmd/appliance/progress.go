@@ -23,6 +23,7 @@ type progress struct {
 	pool    *mpb.Progress
 	bar     *mpb.Bar
 	fetched atomic.Int64
+	held    atomic.Int64 // images that were there already
 	began   time.Time
 	mu      sync.Mutex // one line at a time
 }
@@ -87,7 +88,9 @@ func (p *progress) event(e mirror.Event) {
 			p.bar.IncrInt64(e.Bytes)
 		}
 	case mirror.Done:
-		p.say("copied %s", e.Image.Origin)
+		p.say("copied %s to %s:%s", e.Image.Origin, e.Image.Repository, e.Image.Tag)
+	case mirror.Held:
+		p.held.Add(1)
 	case mirror.Failed:
 		p.say("FAILED %s %s", e.Image.Type, e.Image.Origin)
 	case mirror.Started:
@@ -114,6 +117,9 @@ func (p *progress) results(r *mirror.Report) {
 	}
 	for what := range incomplete {
 		p.say("incomplete: %s; none of its tags was set", what)
+	}
+	if n := p.held.Load(); n > 0 {
+		p.say("%s there already", count(int(n), "image"))
 	}
 	p.say("=== Results ===")
 	p.class(r, "release", mirror.TypeRelease, mirror.TypeReleaseContent)
