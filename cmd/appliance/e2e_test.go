@@ -65,25 +65,14 @@ func TestInstalled(t *testing.T) {
 		b.inside(t, "/root/appliance", "install", "--quayHostname", boxHost, "--initPassword", password)
 		b.fails(t, []string{"another password"}, "exec", "/root/appliance", "install", "--quayHostname", boxHost, "--initPassword", "quite-another")
 	})
-	step("login", func(t *testing.T) {
-		login := []string{"login", "--cert-dir", b.certs(), "-u", "init"}
+	step("a wrong password and an unknown CA are refused", func(t *testing.T) {
+		login := []string{"login", "-u", "init", "--cert-dir", b.certs()}
 		b.fails(t, []string{"invalid username/password"}, b.podman(append(login, "-p", "not-the-password", registryAddress)...)...)
-		b.must(t, b.podman(append(login, "-p", password, registryAddress)...)...)
 		b.fails(t, []string{"x509"}, b.podman("login", "-u", "init", "-p", password, registryAddress)...)
 	})
-	step("skopeo pushes a multi-architecture index", func(t *testing.T) {
-		for _, name := range []string{"one/kept", "two/deep/er/deleted"} {
-			images[name] = b.pushIndex(t, name+":v1")
-		}
-	})
-	step("clients pull", func(t *testing.T) { b.pullsAll(t, images) })
-	step("podman pushes and pulls", func(t *testing.T) {
-		source, target := registryAddress+"/one/kept:v1", registryAddress+"/podman/pushed:v1"
-		b.must(t, b.podman("pull", "-q", "--cert-dir", b.certs(), "docker://"+source)...)
-		b.must(t, b.podman("tag", source, target)...)
-		b.must(t, b.podman("push", "-q", "--cert-dir", b.certs(), target)...)
-		b.must(t, b.podman("rmi", "-f", target, source)...)
-		b.must(t, b.podman("pull", "-q", "--cert-dir", b.certs(), "docker://"+target)...)
+	step("clients log in, push and pull", func(t *testing.T) {
+		b.clientsWork(t, password, images, "first/day")
+		images["two/deep/er/deleted"] = b.pushIndex(t, "two/deep/er/deleted:v1")
 	})
 	step("a pull user is refused a push", func(t *testing.T) { b.refusesPull(t) })
 	step("mirror", func(t *testing.T) { b.mirrorsSample(t) })
@@ -97,14 +86,14 @@ func TestInstalled(t *testing.T) {
 	step("after a reboot", func(t *testing.T) {
 		b.must(t, "reboot")
 		b.healthy(t)
-		b.pullsAll(t, images)
+		b.clientsWork(t, password, images, "after/reboot")
 	})
 	step("after a power cut", func(t *testing.T) {
 		images["pushed/before/the/cut"] = b.pushIndex(t, "pushed/before/the/cut:v1")
 		b.must(t, "kill")
 		b.must(t, "up")
 		b.healthy(t)
-		b.pullsAll(t, images)
+		b.clientsWork(t, password, images, "after/cut")
 		b.pullsEverything(t)
 	})
 	step("commands find the store when the service is down", func(t *testing.T) {
@@ -159,6 +148,21 @@ func (b *box) secretsStaySecret(t *testing.T, password string) {
 		t.Errorf("others may read:\n%s", modes)
 	}
 	b.fails(t, nil, "exec", "su", "tester", "-c", "cat /root/quay-install/quay-config/config.yaml")
+}
+
+// clientsWork logs in, pushes with skopeo and with podman under the name given, and pulls that and all that was pushed
+// before, by tag and by digest.
+func (b *box) clientsWork(t *testing.T, password string, images map[string]string, name string) {
+	t.Helper()
+	b.must(t, b.podman("login", "--cert-dir", b.certs(), "-u", "init", "-p", password, registryAddress)...)
+	images[name] = b.pushIndex(t, name+":v1")
+	b.pullsAll(t, images)
+	source, target := registryAddress+"/"+name+":v1", registryAddress+"/podman/"+name+":v1"
+	b.must(t, b.podman("pull", "-q", "--cert-dir", b.certs(), "docker://"+source)...)
+	b.must(t, b.podman("tag", source, target)...)
+	b.must(t, b.podman("push", "-q", "--cert-dir", b.certs(), target)...)
+	b.must(t, b.podman("rmi", "-f", target, source)...)
+	b.must(t, b.podman("pull", "-q", "--cert-dir", b.certs(), "docker://"+target)...)
 }
 
 // pushIndex makes an index of two architectures, has skopeo push it whole, and returns the digest of what skopeo, which
@@ -278,10 +282,10 @@ func (b *box) refusesPull(t *testing.T) {
 	t.Helper()
 	secret := filepath.Join(b.home, "pull-secret.json")
 	b.must(t, "pull", "/root/quay-install/quay-config/pull-secret.json", secret)
-	b.client(t, "skopeo", "inspect", "--raw", "--authfile", secret, "--cert-dir", b.certs(), "docker://"+registryAddress+"/one/kept:v1")
+	b.client(t, "skopeo", "inspect", "--raw", "--authfile", secret, "--cert-dir", b.certs(), "docker://"+registryAddress+"/first/day:v1")
 	b.fails(t, []string{"denied"}, "outside", "skopeo", "copy", "--authfile", secret,
 		"--src-cert-dir", b.certs(), "--dest-cert-dir", b.certs(),
-		"docker://"+registryAddress+"/one/kept:v1", "docker://"+registryAddress+"/one/kept:v2")
+		"docker://"+registryAddress+"/first/day:v1", "docker://"+registryAddress+"/first/day:v2")
 }
 
 // mirrorsSample fills the registry from the sample upstream over the network, as its administrator, and pulls a
