@@ -236,7 +236,7 @@ func (e *Engine) references(ctx context.Context, payload *Image) (*release.Refer
 // heldRelease is where a payload's files are: its repository's last name, and its tag.
 func (e *Engine) heldRelease(payload *Image) []string {
 	repo := path.Base(payload.source.Path)
-	if payload.Tag == payload.source.Digest.Encoded() {
+	if payload.source.Tag == "" && payload.Tag == payload.source.Digest.Encoded() {
 		repo += "@" + payload.source.Digest.Algorithm().String() // oc-mirror's, for a release without a tag
 	}
 	return []string{"hold-release", repo, payload.Tag}

@@ -2,7 +2,11 @@
 //
 // Use Open. A *Run has the methods of mirror.Destination. Protocol, logins and retries are go-containerregistry's.
 // A registry has no transactions, so Commit sets the tags one after another, and what is staged is there by digest
-// before. A repeated run finds it and sets the tags again.
+// before. A repeated run finds it and sets the tags again. A blob that this run has seen in another repository of the
+// registry is mounted from there, where the registry does that.
+//
+// Refused: plain HTTP when TLS fails, which go-containerregistry tries on private networks. A login would go out in
+// the clear. It is used when it is asked for, and then alone.
 package remote
 
 import (
@@ -11,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -36,11 +41,13 @@ type Options struct {
 // Run is one filling of a registry.
 type Run struct {
 	registry name.Registry
-	pusher   *remote.Pusher
+	blobs    *remote.Pusher // which repeats nothing: a source is read once
+	pusher   *remote.Pusher // of manifests
 	puller   *remote.Puller
 
-	mu   sync.Mutex // guards tags
+	mu   sync.Mutex // guards the rest
 	tags []tag
+	in   map[digest.Digest]string // a repository that has the blob
 }
 
 type tag struct {
@@ -85,14 +92,19 @@ func Open(o Options) (*Run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("destination registry %q: %w", o.Registry, err)
 	}
-	all := []remote.Option{remote.WithUserAgent(o.UserAgent)}
-	if o.Transport != nil {
-		all = append(all, remote.WithTransport(o.Transport))
+	wire := o.Transport
+	if wire == nil {
+		wire = remote.DefaultTransport
 	}
+	all := []remote.Option{remote.WithUserAgent(o.UserAgent), remote.WithTransport(&oneScheme{plain: o.PlainHTTP, inner: wire})}
 	if o.Keychain != nil {
 		all = append(all, remote.WithAuthFromKeychain(o.Keychain))
 	}
-	r := &Run{registry: registry}
+	r := &Run{registry: registry, in: map[digest.Digest]string{}}
+	once := append(slices.Clone(all), remote.WithRetryPredicate(func(error) bool { return false }))
+	if r.blobs, err = remote.NewPusher(once...); err != nil {
+		return nil, fmt.Errorf("destination registry %q: %w", o.Registry, err)
+	}
 	if r.pusher, err = remote.NewPusher(all...); err != nil {
 		return nil, fmt.Errorf("destination registry %q: %w", o.Registry, err)
 	}
@@ -123,7 +135,28 @@ func (r *Run) HasBlob(ctx context.Context, repo string, d digest.Digest) (bool, 
 	if err != nil {
 		return false, r.failed("look for blob "+d.String(), err)
 	}
+	if held {
+		r.saw(repo, d)
+	}
 	return held, nil
+}
+
+// saw remembers where a blob is, to mount it from.
+func (r *Run) saw(repo string, d digest.Digest) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.in[d] = repo
+}
+
+// mountable is the layer, to be mounted if it is known to be in another repository.
+func (r *Run) mountable(repo string, d digest.Digest, layer v1.Layer) v1.Layer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	from, ok := r.in[d]
+	if !ok || from == repo {
+		return layer
+	}
+	return &remote.MountableLayer{Layer: layer, Reference: r.byDigest(from, d)}
 }
 
 // absent tells "not there" from every other answer.
@@ -132,16 +165,17 @@ func absent(err error) bool {
 	return errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound
 }
 
-// PutBlob streams a blob into repo.
+// PutBlob streams a blob into repo, or mounts it and reads nothing.
 func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, content io.Reader) error {
 	verified := desc.Digest.Verifier()
 	layer := &streamed{desc: desc, content: io.TeeReader(io.LimitReader(content, desc.Size+1), verified)}
-	if err := r.pusher.Upload(ctx, r.registry.Repo(repo), layer); err != nil {
+	if err := r.blobs.Upload(ctx, r.registry.Repo(repo), r.mountable(repo, desc.Digest, layer)); err != nil {
 		return r.failed("put blob "+desc.Digest.String(), err)
 	}
 	if layer.opened && !verified.Verified() {
 		return r.failed("put blob "+desc.Digest.String(), errors.New("what the source sent is not that blob"))
 	}
+	r.saw(repo, desc.Digest)
 	return nil
 }
 
@@ -198,6 +232,26 @@ func (r *Run) Abort(context.Context) error {
 	defer r.mu.Unlock()
 	r.tags = nil
 	return nil
+}
+
+// oneScheme refuses what is not over TLS, or, where plain HTTP was asked for, what is.
+type oneScheme struct {
+	plain bool
+	inner http.RoundTripper
+}
+
+func (t *oneScheme) RoundTrip(r *http.Request) (*http.Response, error) {
+	want := "https"
+	if t.plain {
+		want = "http"
+	}
+	if r.URL.Scheme != want {
+		if r.Body != nil {
+			r.Body.Close()
+		}
+		return nil, fmt.Errorf("%s is not used, only %s", r.URL.Scheme, want)
+	}
+	return t.inner.RoundTrip(r)
 }
 
 // manifest is put as it is, whatever it refers to.
