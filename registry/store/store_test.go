@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -84,6 +85,8 @@ func TestOpen_FileThatIsNoDatabase(t *testing.T) {
 
 func TestOpen_NewerDatabaseIsRefused(t *testing.T) {
 	f := newFixture(t)
+	var version int
+	f.must(f.writer.QueryRow(`SELECT user_version FROM pragma_user_version`).Scan(&version))
 	_, err := f.writer.Exec(`PRAGMA user_version = 999`)
 	f.must(err)
 	path := f.database
@@ -95,7 +98,7 @@ func TestOpen_NewerDatabaseIsRefused(t *testing.T) {
 	}
 	db, err := sql.Open("sqlite", path)
 	f.must(err)
-	_, err = db.Exec(`PRAGMA user_version = 1`)
+	_, err = db.Exec(fmt.Sprintf(`PRAGMA user_version = %d`, version))
 	f.must(err)
 	f.must(db.Close())
 	f.Store = nil
