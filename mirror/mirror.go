@@ -197,9 +197,10 @@ type EventKind int
 
 // The kinds of events.
 const (
-	Started EventKind = iota
-	Done              // copied
-	Held              // it was there already
+	Resolved EventKind = iota // while planning: its manifests have been read, or not
+	Started
+	Done // copied
+	Held // it was there already
 	Failed
 	Bytes
 )

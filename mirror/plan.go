@@ -156,6 +156,7 @@ func (e *Engine) readAll(ctx context.Context, p *Plan) error {
 		}
 		g.Go(func() error {
 			errs[i] = e.readImage(within, image)
+			e.o.Events(Event{Kind: Resolved, Image: image, Err: errs[i]})
 			if image.Release != "" && errs[i] != nil && !errors.Is(errs[i], fs.ErrNotExist) {
 				return absent(image, errs[i])
 			}

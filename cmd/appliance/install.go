@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -130,11 +131,20 @@ func reportInstall(w io.Writer, r installer.Result) {
 	if !r.Changed {
 		fmt.Fprintf(w, "nothing had to be changed: the appliance in %s is as it should be\n", r.QuayRoot)
 	}
+	fmt.Fprintf(w, "CA for clients to trust: https://%s/ca.crt, or %s\n", r.Address, filepath.Join(r.QuayRoot, "quay-rootCA", "rootCA.pem"))
+	if secret := pullSecretFile(r.QuayRoot); fileExists(secret) {
+		fmt.Fprintf(w, "pull secret for cluster nodes, which can only read: %s\n", secret)
+	}
 	if r.InitPassword == "" {
 		fmt.Fprintf(w, "appliance is available at https://%s with the credentials of %s that it has had before\n", r.Address, r.InitUser)
 		return
 	}
 	fmt.Fprintf(w, "appliance is available at https://%s with credentials (%s, %s)\n", r.Address, r.InitUser, r.InitPassword)
+}
+
+func fileExists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func installerDeps() installer.Deps {

@@ -24,8 +24,10 @@ type progress struct {
 	bar     *mpb.Bar
 	fetched atomic.Int64
 	held    atomic.Int64 // images that were there already
-	began   time.Time
-	mu      sync.Mutex // one line at a time
+
+	resolved, lastLine atomic.Int64 // images planned, and when that was last said
+	began              time.Time
+	mu                 sync.Mutex // one line at a time
 }
 
 func newProgress(std stdio, json bool) *progress {
@@ -33,6 +35,7 @@ func newProgress(std stdio, json bool) *progress {
 	if json {
 		p.out = std.err
 	}
+	p.lastLine.Store(p.began.UnixNano())
 	f, ok := p.out.(*os.File)
 	p.bars = ok && term.IsTerminal(int(f.Fd()))
 	return p
@@ -82,6 +85,8 @@ func (p *progress) stop() {
 // event is called from several goroutines.
 func (p *progress) event(e mirror.Event) {
 	switch e.Kind {
+	case mirror.Resolved:
+		p.planning()
 	case mirror.Bytes:
 		p.fetched.Add(e.Bytes)
 		if p.bar != nil {
@@ -94,6 +99,15 @@ func (p *progress) event(e mirror.Event) {
 	case mirror.Failed:
 		p.say("FAILED %s %s", e.Image.Type, e.Image.Origin)
 	case mirror.Started:
+	}
+}
+
+// planning says now and then that it goes on: a release has some two hundred images.
+func (p *progress) planning() {
+	n := p.resolved.Add(1)
+	last := p.lastLine.Load()
+	if now := time.Now().UnixNano(); now-last > int64(2*time.Second) && p.lastLine.CompareAndSwap(last, now) {
+		p.say("planning: %s so far", count(int(n), "image"))
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"syscall"
 	"time"
 
@@ -221,7 +222,7 @@ func unreachable(base string, err error) error {
 	case isDial:
 		return &unreachableError{fmt.Errorf("reach %s: %w", base, dial), "check the name, the port, and that the registry runs"}
 	case is[*tls.CertificateVerificationError](err):
-		return &unreachableError{err, "trust the registry's CA: curl -k " + base + "/ca.crt fetches it"}
+		return &unreachableError{err, "trust the registry's CA: " + base + "/ca.crt belongs into /etc/containers/certs.d/" + strings.TrimPrefix(base, "https://") + "/ca.crt, or into a directory named with --dest-cert-dir"}
 	}
 	return fmt.Errorf("speak to the daemon: %w", err)
 }
