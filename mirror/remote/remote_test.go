@@ -1,0 +1,386 @@
+package remote_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/registry"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/mirror/remote"
+	"github.com/mirror-appliance/appliance/registry/oci"
+	"github.com/mirror-appliance/appliance/registry/store"
+)
+
+// server is a registry that notes requests and that tests make misbehave.
+type server struct {
+	host string
+
+	mu       sync.Mutex // guards the rest
+	requests []string
+	fault    func(w http.ResponseWriter, r *http.Request) bool
+}
+
+func serve(t *testing.T, handler http.Handler) *server {
+	t.Helper()
+	s := &server{}
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		s.requests = append(s.requests, r.Method+" "+r.URL.RequestURI())
+		fault := s.fault
+		s.mu.Unlock()
+		if fault == nil || !fault(w, r) {
+			handler.ServeHTTP(w, r)
+		}
+	}))
+	t.Cleanup(web.Close)
+	s.host = strings.TrimPrefix(web.URL, "http://")
+	return s
+}
+
+func (s *server) count(method, part string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, r := range s.requests {
+		if strings.HasPrefix(r, method+" ") && strings.Contains(r, part) {
+			n++
+		}
+	}
+	return n
+}
+
+// plainRegistry is go-containerregistry's, which mounts nothing.
+func plainRegistry(t *testing.T) *server {
+	t.Helper()
+	return serve(t, registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+}
+
+// appliance is our own, which mounts.
+func appliance(t *testing.T) *server {
+	t.Helper()
+	dir := t.TempDir()
+	s, err := store.Open(t.Context(), store.Options{Database: filepath.Join(dir, "db"), Storage: filepath.Join(dir, "storage")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	api, err := oci.New(t.Context(), oci.Options{Store: s, Secret: []byte("0123456789abcdef0123456789abcdef")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serve(t, api)
+}
+
+func open(t *testing.T, s *server) *remote.Run {
+	t.Helper()
+	r, err := remote.Open(remote.Options{Registry: s.host, PlainHTTP: true, UserAgent: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func blob(text string) ([]byte, ocispec.Descriptor) {
+	data := []byte(text)
+	return data, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: digest.FromBytes(data), Size: int64(len(data))}
+}
+
+// image is a manifest of one blob that is its config and its layer.
+func image(b ocispec.Descriptor) ([]byte, ocispec.Descriptor) {
+	body := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":%d},"layers":[{"mediaType":%q,"digest":%q,"size":%d}]}`,
+		ocispec.MediaTypeImageManifest, b.Digest, b.Size, b.MediaType, b.Digest, b.Size)
+	return body, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromBytes(body), Size: int64(len(body))}
+}
+
+func TestRun(t *testing.T) {
+	for name, start := range map[string]func(*testing.T) *server{"go-containerregistry": plainRegistry, "appliance": appliance} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t)
+			r := open(t, s)
+			data, desc := blob("some layer")
+			if held, err := r.HasBlob(t.Context(), "a/b", desc.Digest); held || err != nil {
+				t.Fatalf("before: held %v, %v", held, err)
+			}
+			if err := r.PutBlob(t.Context(), "a/b", desc, bytes.NewReader(data)); err != nil {
+				t.Fatal(err)
+			}
+			if held, err := r.HasBlob(t.Context(), "a/b", desc.Digest); !held || err != nil {
+				t.Fatalf("after: held %v, %v", held, err)
+			}
+			body, m := image(desc)
+			if held, err := r.HasManifest(t.Context(), "a/b", m.Digest); held || err != nil {
+				t.Fatalf("before: manifest held %v, %v", held, err)
+			}
+			if err := r.PutManifest(t.Context(), "a/b", m, body); err != nil {
+				t.Fatal(err)
+			}
+			if held, err := r.HasManifest(t.Context(), "a/b", m.Digest); !held || err != nil {
+				t.Fatalf("after: manifest held %v, %v", held, err)
+			}
+			if err := r.Tag(t.Context(), "a/b", "v1", m.Digest); err != nil {
+				t.Fatal(err)
+			}
+			if got := get(t, s, "a/b", "v1"); got != "" {
+				t.Errorf("the tag is there before Commit")
+			}
+			if err := r.Commit(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := get(t, s, "a/b", "v1"); got != string(body) {
+				t.Errorf("the tag gives %q, want %q", got, body)
+			}
+		})
+	}
+}
+
+// get reads a manifest as any client would; "" if there is none.
+func get(t *testing.T, s *server, repo, ref string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.host+"/v2/"+repo+"/manifests/"+ref, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", ocispec.MediaTypeImageManifest)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode == http.StatusNotFound {
+		return ""
+	}
+	return string(data)
+}
+
+func TestRun_Abort(t *testing.T) {
+	s := plainRegistry(t)
+	r := open(t, s)
+	data, desc := blob("x")
+	body, m := image(desc)
+	for _, err := range []error{
+		r.PutBlob(t.Context(), "a", desc, bytes.NewReader(data)), r.PutManifest(t.Context(), "a", m, body),
+		r.Tag(t.Context(), "a", "v1", m.Digest), r.Abort(t.Context()), r.Commit(t.Context()),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if get(t, s, "a", "v1") != "" {
+		t.Error("an aborted run has set its tag")
+	}
+}
+
+func TestRun_PutBlob(t *testing.T) {
+	t.Run("is mounted from where the run has seen it", func(t *testing.T) {
+		s := appliance(t)
+		r := open(t, s)
+		data, desc := blob("shared layer")
+		if err := r.PutBlob(t.Context(), "one", desc, bytes.NewReader(data)); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.PutBlob(t.Context(), "two", desc, failing{t}); err != nil {
+			t.Fatal(err)
+		}
+		if n := s.count(http.MethodPatch, "/v2/two/"); n != 0 {
+			t.Errorf("%d uploads into the second repository", n)
+		}
+		if held, err := r.HasBlob(t.Context(), "two", desc.Digest); !held || err != nil {
+			t.Errorf("held %v, %v", held, err)
+		}
+	})
+	t.Run("goes over the wire where mounting is not to be had", func(t *testing.T) {
+		s := plainRegistry(t)
+		r := open(t, s)
+		data, desc := blob("shared layer")
+		for _, repo := range []string{"one", "two"} {
+			if err := r.PutBlob(t.Context(), repo, desc, bytes.NewReader(data)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	t.Run("other bytes than the digest says are refused", func(t *testing.T) {
+		s := plainRegistry(t)
+		r := open(t, s)
+		_, desc := blob("the right ones")
+		err := r.PutBlob(t.Context(), "a", desc, strings.NewReader("the wrong one!"))
+		if err == nil {
+			t.Fatal("they were taken")
+		}
+		if held, err := r.HasBlob(t.Context(), "a", desc.Digest); held || err != nil {
+			t.Errorf("held %v, %v", held, err)
+		}
+	})
+	t.Run("the source's error comes through", func(t *testing.T) {
+		s := plainRegistry(t)
+		_, desc := blob("some layer")
+		broken := errors.New("the line is dead")
+		err := open(t, s).PutBlob(t.Context(), "a", desc, io.MultiReader(strings.NewReader("some"), &ends{broken}))
+		if !errors.Is(err, broken) {
+			t.Errorf("error %v", err)
+		}
+	})
+	t.Run("a failure is told as it was, and a second attempt works", func(t *testing.T) {
+		s := plainRegistry(t)
+		var once sync.Once
+		s.fault = func(w http.ResponseWriter, r *http.Request) (failed bool) {
+			if r.Method == http.MethodPatch {
+				once.Do(func() { failed = true; w.WriteHeader(http.StatusBadGateway) })
+			}
+			return failed
+		}
+		r := open(t, s)
+		data, desc := blob("some layer")
+		err := r.PutBlob(t.Context(), "a", desc, bytes.NewReader(data))
+		if err == nil || !strings.Contains(err.Error(), "502") {
+			t.Fatalf("error %v, want the registry's 502", err)
+		}
+		if err := r.PutBlob(t.Context(), "a", desc, bytes.NewReader(data)); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("nothing is buffered", func(t *testing.T) {
+		s := plainRegistry(t)
+		data, desc := blob(strings.Repeat("0123456789abcdef", 1<<16))
+		// The source gives its second half only when the registry has seen the first byte.
+		begun := make(chan struct{})
+		s.fault = func(_ http.ResponseWriter, r *http.Request) bool {
+			if r.Method == http.MethodPatch {
+				r.Body = &notifies{ReadCloser: r.Body, begun: begun}
+			}
+			return false
+		}
+		half := len(data) / 2
+		src := io.MultiReader(bytes.NewReader(data[:half]), &waits{begun: begun, ctx: t.Context(), rest: bytes.NewReader(data[half:])})
+		if err := open(t, s).PutBlob(t.Context(), "a", desc, src); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// failing is a source that must not be read.
+type failing struct{ t *testing.T }
+
+func (f failing) Read([]byte) (int, error) {
+	f.t.Error("the source was read")
+	return 0, io.EOF
+}
+
+type ends struct{ err error }
+
+func (e *ends) Read([]byte) (int, error) { return 0, e.err }
+
+type notifies struct {
+	io.ReadCloser
+	begun chan struct{}
+	once  sync.Once
+}
+
+func (n *notifies) Read(p []byte) (int, error) {
+	c, err := n.ReadCloser.Read(p)
+	if c > 0 {
+		n.once.Do(func() { close(n.begun) })
+	}
+	return c, err
+}
+
+type waits struct {
+	begun chan struct{}
+	ctx   context.Context
+	rest  io.Reader
+}
+
+func (w *waits) Read(p []byte) (int, error) {
+	select {
+	case <-w.begun:
+		return w.rest.Read(p)
+	case <-w.ctx.Done():
+		return 0, w.ctx.Err()
+	}
+}
+
+func TestOpen_plainHTTPOnlyWhenAskedFor(t *testing.T) {
+	s := plainRegistry(t)
+	r, err := remote.Open(remote.Options{Registry: s.host})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, desc := blob("x")
+	if _, err := r.HasBlob(t.Context(), "a", desc.Digest); err == nil {
+		t.Error("a plain registry was taken for one with TLS")
+	}
+	if n := s.count("", "/"); n != 0 {
+		t.Errorf("%d requests went out in the clear: %v", n, s.requests)
+	}
+}
+
+func TestRun_Hint(t *testing.T) {
+	s := plainRegistry(t)
+	s.fault = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path == "/v2/" {
+			return false
+		}
+		w.WriteHeader(http.StatusForbidden)
+		return true
+	}
+	body, m := image(ocispec.Descriptor{Digest: digest.FromString("x"), Size: 1})
+	err := open(t, s).PutManifest(t.Context(), "a", m, body)
+	hinting, ok := errors.AsType[*remote.Error](err)
+	if !ok || !strings.Contains(hinting.Hint(), "podman login "+s.host) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestRun_cancelled(t *testing.T) {
+	s := plainRegistry(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	s.fault = func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPatch {
+			return false
+		}
+		io.Copy(io.Discard, r.Body) // until then the server does not notice that the client has gone
+		cancel()
+		<-r.Context().Done()
+		return true
+	}
+	data, desc := blob("some layer")
+	if err := open(t, s).PutBlob(ctx, "a", desc, bytes.NewReader(data)); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestCommit_anIndexKeepsItsMediaType(t *testing.T) {
+	s := plainRegistry(t)
+	r := open(t, s)
+	data, desc := blob("x")
+	body, m := image(desc)
+	index := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`,
+		ocispec.MediaTypeImageIndex, m.MediaType, m.Digest, m.Size)
+	i := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageIndex, Digest: digest.FromBytes(index), Size: int64(len(index))}
+	steps := []error{
+		r.PutBlob(t.Context(), "a", desc, bytes.NewReader(data)), r.PutManifest(t.Context(), "a", m, body),
+		r.PutManifest(t.Context(), "a", i, index), r.Tag(t.Context(), "a", "v1", i.Digest), r.Commit(t.Context()),
+	}
+	if at := slices.IndexFunc(steps, func(err error) bool { return err != nil }); at >= 0 {
+		t.Fatalf("step %d: %v", at, steps[at])
+	}
+	if got := get(t, s, "a", "v1"); got != string(index) {
+		t.Errorf("the tag gives %q", got)
+	}
+}
