@@ -1,0 +1,340 @@
+package store
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// world is all that a history can speak of. It is small, so that things meet.
+type world struct {
+	repos, tags []string
+	blobs       []worldBlob
+	manifests   []worldManifest // children before the indexes that have them
+}
+
+type worldBlob struct {
+	name    string
+	digest  digest.Digest
+	content string
+}
+
+type worldManifest struct {
+	name    string
+	digest  digest.Digest
+	desc    ocispec.Descriptor
+	body    []byte
+	subject digest.Digest
+	need    []digest.Digest // config and layers, which must be held
+	names   []digest.Digest // all that it is made of, held or not
+	parts   []int           // those of its children that are manifests of this world
+}
+
+func newWorld(r *rand.Rand) *world {
+	w := &world{repos: []string{"a", "b/c", "d"}, tags: []string{"v1", "latest"}}
+	for i := range 7 {
+		content := strings.Repeat(fmt.Sprintf("blob %d of %d;", i, r.Uint64()), 1+r.IntN(20))
+		w.blobs = append(w.blobs, worldBlob{fmt.Sprint("blob", i), digest.FromString(content), content})
+	}
+	twin := w.blobs[0]
+	w.blobs = append(w.blobs, worldBlob{"blob0-512", digest.SHA512.FromString(twin.content), twin.content})
+	for i := range 4 {
+		w.addImage(r, i)
+	}
+	for i := range 5 {
+		w.addIndex(r, i)
+	}
+	return w
+}
+
+func (b worldBlob) desc(mediaType string) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: mediaType, Digest: b.digest, Size: int64(len(b.content))}
+}
+
+// addImage makes one whose layers others have too. Some have a layer that is elsewhere, some a subject.
+func (w *world) addImage(r *rand.Rand, i int) {
+	config := w.blobs[r.IntN(len(w.blobs))]
+	m := ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
+		Config: config.desc(ocispec.MediaTypeImageConfig), Layers: []ocispec.Descriptor{},
+		Annotations: map[string]string{"image": fmt.Sprint(i)},
+	}
+	need := []digest.Digest{config.digest}
+	names := need
+	for range r.IntN(4) {
+		layer := w.blobs[r.IntN(len(w.blobs))]
+		m.Layers = append(m.Layers, layer.desc(ocispec.MediaTypeImageLayerGzip))
+		need, names = append(need, layer.digest), append(names, layer.digest)
+	}
+	if r.IntN(3) == 0 {
+		foreign := w.blobs[r.IntN(len(w.blobs))].desc(ocispec.MediaTypeImageLayerGzip)
+		foreign.URLs = []string{"https://elsewhere.test/layer"}
+		m.Layers = append(m.Layers, foreign)
+		names = append(slices.Clip(names), foreign.Digest)
+	}
+	if len(w.manifests) > 0 && r.IntN(2) == 0 {
+		m.Subject = &w.manifests[r.IntN(len(w.manifests))].desc
+	}
+	w.add(r, fmt.Sprint("image", i), m.MediaType, mustJSON(m), m.Subject, need, names, nil)
+}
+
+// addIndex makes one of images and earlier indexes, which other indexes have too; some children are
+// absent, and some are blobs, as in what builders push for a cache.
+func (w *world) addIndex(r *rand.Rand, i int) {
+	m := ocispec.Index{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex,
+		Manifests: []ocispec.Descriptor{}, Annotations: map[string]string{"index": fmt.Sprint(i)},
+	}
+	var names []digest.Digest
+	var parts []int
+	for range r.IntN(5) {
+		switch r.IntN(8) {
+		case 0:
+			absent := descriptor(ocispec.MediaTypeImageManifest, fmt.Append(nil, r.Uint64()))
+			m.Manifests = append(m.Manifests, absent)
+		case 1:
+			m.Manifests = append(m.Manifests, w.blobs[r.IntN(len(w.blobs))].desc(ocispec.MediaTypeImageLayerGzip))
+		default:
+			child := r.IntN(len(w.manifests))
+			parts = append(parts, child)
+			m.Manifests = append(m.Manifests, w.manifests[child].desc)
+		}
+		names = append(names, m.Manifests[len(m.Manifests)-1].Digest)
+	}
+	if r.IntN(4) == 0 {
+		m.Subject = &w.manifests[r.IntN(len(w.manifests))].desc
+	}
+	w.add(r, fmt.Sprint("index", i), m.MediaType, mustJSON(m), m.Subject, nil, names, parts)
+}
+
+func (w *world) add(r *rand.Rand, name, mediaType string, body []byte, subject *ocispec.Descriptor, need, names []digest.Digest, parts []int) {
+	algorithm := digest.SHA256
+	if r.IntN(6) == 0 {
+		algorithm = digest.SHA512
+	}
+	m := worldManifest{name: name, digest: algorithm.FromBytes(body), body: body, need: need, names: names, parts: parts}
+	m.desc = ocispec.Descriptor{MediaType: mediaType, Digest: m.digest, Size: int64(len(body))}
+	if subject != nil {
+		m.subject = subject.Digest
+	}
+	w.manifests = append(w.manifests, m)
+}
+
+// model is the store as its documentation tells it, in maps.
+type model struct {
+	*world
+	now     time.Time
+	blobs   map[digest.Digest]time.Time // when they were first held
+	checks  map[digest.Digest]time.Time // when they were last asked for
+	strays  map[digest.Digest]time.Time // files that no row names
+	repos   map[string]*modelRepo
+	runs    [slots]*modelRun
+	uploads [slots]*modelUpload
+}
+
+type modelRepo struct {
+	blobs     map[digest.Digest]time.Time // pushed or mounted, and when last
+	manifests map[digest.Digest]time.Time // put first
+	tags      map[string]digest.Digest
+}
+
+type place struct{ repo, name string }
+
+type modelRun struct {
+	blobs, manifests map[place]bool // name is a digest
+	tags             map[place]digest.Digest
+	seen             time.Time
+	committed        bool
+	gone             bool
+}
+
+type modelUpload struct {
+	repo    string
+	blob    worldBlob
+	offset  int
+	touched time.Time // of the files, since its last Close
+	open    bool      // a request has it
+}
+
+func newModel(w *world, now time.Time) *model {
+	return &model{
+		world: w, now: now, repos: map[string]*modelRepo{},
+		blobs: map[digest.Digest]time.Time{}, checks: map[digest.Digest]time.Time{}, strays: map[digest.Digest]time.Time{},
+	}
+}
+
+// repo makes it where there is none.
+func (m *model) repo(name string) *modelRepo {
+	if m.repos[name] == nil {
+		m.repos[name] = &modelRepo{map[digest.Digest]time.Time{}, map[digest.Digest]time.Time{}, map[string]digest.Digest{}}
+	}
+	return m.repos[name]
+}
+
+func (m *model) manifest(d digest.Digest) worldManifest {
+	return m.manifests[slices.IndexFunc(m.manifests, func(w worldManifest) bool { return w.digest == d })]
+}
+
+// has says whether a blob is held.
+func (m *model) has(d digest.Digest) bool { return !m.blobs[d].IsZero() }
+
+func (m *model) hasAll(ds []digest.Digest) bool {
+	return !slices.ContainsFunc(ds, func(d digest.Digest) bool { return !m.has(d) })
+}
+
+// visible says whether a repository shows a blob: it was put there, or a manifest there is made of it.
+func (m *model) visible(repo string, d digest.Digest) bool {
+	r := m.repos[repo]
+	if r == nil || !m.has(d) {
+		return false
+	}
+	if _, linked := r.blobs[d]; linked {
+		return true
+	}
+	for held := range r.manifests {
+		if slices.Contains(m.manifest(held).names, d) {
+			return true
+		}
+	}
+	return false
+}
+
+// held are the manifests that a repository shows or an open run has staged.
+func (m *model) held() map[digest.Digest]bool {
+	held := map[digest.Digest]bool{}
+	for _, r := range m.repos {
+		for d := range r.manifests {
+			held[d] = true
+		}
+	}
+	for _, r := range m.runs {
+		if r != nil {
+			for p := range r.manifests {
+				held[digest.Digest(p.name)] = true
+			}
+		}
+	}
+	return held
+}
+
+// garbage says whether collection may take a blob, and has to: nobody relies on it, and nobody has since before.
+func (m *model) garbage(d digest.Digest, before time.Time) bool {
+	if placed, stray := m.strays[d]; stray {
+		return placed.Before(before)
+	}
+	if !m.has(d) || !m.blobs[d].Before(before) {
+		return false
+	}
+	if checked, ever := m.checks[d]; ever && !checked.Before(before) {
+		return false
+	}
+	for held := range m.held() {
+		if slices.Contains(m.manifest(held).names, d) {
+			return false
+		}
+	}
+	for _, r := range m.runs {
+		if r != nil && slices.ContainsFunc(slices.Collect(maps.Keys(r.blobs)), func(p place) bool { return p.name == d.String() }) {
+			return false
+		}
+	}
+	for _, r := range m.repos {
+		if linked, ok := r.blobs[d]; ok && !linked.Before(before) {
+			return false
+		}
+	}
+	return true
+}
+
+// link makes a blob visible as of now.
+func (m *model) link(repo string, d digest.Digest) { m.repo(repo).blobs[d] = m.now }
+
+// linkOnce does so unless it is visible already, and leaves the time of that.
+func (m *model) linkOnce(repo string, d digest.Digest) {
+	if _, linked := m.repo(repo).blobs[d]; !linked {
+		m.link(repo, d)
+	}
+}
+
+// hold makes a blob held.
+func (m *model) hold(d digest.Digest) {
+	delete(m.strays, d)
+	if !m.has(d) {
+		m.blobs[d] = m.now
+	}
+}
+
+// show makes a manifest visible, and what is held of what it is made of.
+func (m *model) show(repo string, d digest.Digest) {
+	if _, shown := m.repo(repo).manifests[d]; !shown {
+		m.repo(repo).manifests[d] = m.now
+	}
+	for _, part := range m.manifest(d).names {
+		if m.has(part) {
+			m.linkOnce(repo, part)
+		}
+	}
+}
+
+// remove takes a manifest out of a repository, and the children that only it had there.
+func (m *model) remove(repo string, d digest.Digest) {
+	r := m.repos[repo]
+	delete(r.manifests, d)
+	maps.DeleteFunc(r.tags, func(_ string, to digest.Digest) bool { return to == d })
+	for _, child := range m.manifest(d).names {
+		if _, shown := r.manifests[child]; shown && !slices.Contains(slices.Collect(maps.Values(r.tags)), child) && !m.isPart(r, child) {
+			m.remove(repo, child)
+		}
+	}
+}
+
+// isPart says whether a repository has an index with that child.
+func (m *model) isPart(r *modelRepo, child digest.Digest) bool {
+	for d := range r.manifests {
+		parent := m.manifest(d)
+		if parent.desc.MediaType == ocispec.MediaTypeImageIndex && slices.Contains(parent.names, child) {
+			return true
+		}
+	}
+	return false
+}
+
+// referrers are the manifests of a repository with that subject, oldest first.
+func (m *model) referrers(repo string, subject digest.Digest) []digest.Digest {
+	var found []digest.Digest
+	r := m.repos[repo]
+	if r == nil {
+		return nil
+	}
+	for d := range r.manifests {
+		if m.manifest(d).subject == subject {
+			found = append(found, d)
+		}
+	}
+	slices.SortFunc(found, func(x, y digest.Digest) int {
+		if c := r.manifests[x].Compare(r.manifests[y]); c != 0 {
+			return c
+		}
+		return strings.Compare(x.String(), y.String())
+	})
+	return found
+}
+
+// reopened is what a restart changes: checks become as good as links, and nobody has an upload.
+func (m *model) reopened() {
+	for d, checked := range m.checks {
+		for _, r := range m.repos {
+			if linked, ok := r.blobs[d]; ok && linked.Before(checked) {
+				r.blobs[d] = checked
+			}
+		}
+	}
+	m.checks = map[digest.Digest]time.Time{}
+}
