@@ -1,0 +1,209 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
+)
+
+// blobs looks at the file of every blob, page by page.
+func (v *verification) blobs(ctx context.Context) error {
+	for last := digest.Digest(""); ; {
+		page, err := v.store.blobPage(ctx, last, blobPage)
+		if err != nil {
+			return err
+		}
+		for _, b := range page {
+			if err := v.blob(ctx, b); err != nil {
+				return err
+			}
+			v.report.Blobs++
+			v.report.BlobBytes += b.size
+		}
+		v.progress()
+		if len(page) < blobPage {
+			return nil
+		}
+		last = page[len(page)-1].digest
+	}
+}
+
+// blobPage lists at most n blobs after last, in order.
+func (s *Store) blobPage(ctx context.Context, last digest.Digest, n int) (page []sized, err error) {
+	scan := func(rows *sql.Rows) error {
+		var b sized
+		err := rows.Scan(&b.digest, &b.size)
+		page = append(page, b)
+		return err
+	}
+	err = query(ctx, s.reader, scan, `SELECT digest, size FROM blobs WHERE digest > ? ORDER BY digest LIMIT ?`, last, n)
+	return page, err
+}
+
+// blob looks at one blob. Only a damage that is still there at a second look is one: collection or a push
+// may have come between the row and the file.
+func (v *verification) blob(ctx context.Context, b sized) error {
+	for attempt := 0; ; attempt++ {
+		seen, err := v.store.inspect(ctx, b, v.options.Content, v.pace)
+		v.report.ContentBytes += seen.read
+		if err != nil || seen.damage == "" {
+			return err
+		}
+		held, err := exists(ctx, v.store.reader, `SELECT 1 FROM blobs WHERE digest = ?`, b.digest)
+		if err != nil || !held {
+			return err
+		}
+		if attempt > 0 {
+			v.problem(ProblemBlob, b.digest.String(), seen.damage, remedyScrub)
+			return nil
+		}
+	}
+}
+
+// sighting is what was seen of a blob's file.
+type sighting struct {
+	damage string      // in what way the file is not what the row says, for people; "" for none
+	info   fs.FileInfo // nil when there is no file
+	read   int64       // how many bytes were read
+}
+
+// inspect looks whether the file of a blob is what its row says. With content it is read and hashed, at
+// the given pace. An error is one of this process (no rights, too many open files) and no damage.
+func (s *Store) inspect(ctx context.Context, b sized, content bool, p pace) (sighting, error) {
+	if err := checkDigest(b.digest); err != nil {
+		return sighting{damage: err.Error()}, nil
+	}
+	path := s.files.blob(b.digest)
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return sighting{damage: "its file " + path + " is missing"}, nil
+	case isDamage(err):
+		return sighting{damage: "its file cannot be read: " + err.Error()}, nil
+	case err != nil:
+		return sighting{}, fmt.Errorf("look at blob %s: %w", b.digest, err)
+	case !info.Mode().IsRegular():
+		return sighting{damage: path + " is not a file", info: info}, nil
+	case content:
+		return readWhole(ctx, path, b, p)
+	case info.Size() != b.size:
+		return sighting{damage: wrongSize(path, info.Size(), b.size), info: info}, nil
+	}
+	return sighting{info: info}, nil
+}
+
+func wrongSize(path string, got, want int64) string {
+	return fmt.Sprintf("its file %s has %d bytes, not %d", path, got, want)
+}
+
+// readWhole reads a file to its end and says whether it is b.
+func readWhole(ctx context.Context, path string, b sized, p pace) (seen sighting, err error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return sighting{damage: "its file " + path + " is missing"}, nil
+	}
+	if err == nil {
+		defer f.Close()
+		// What readers have in the cache is to stay there, and this not to take its place. Advice may be ignored.
+		_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_NOREUSE)
+		seen.info, err = f.Stat()
+	}
+	h := b.digest.Algorithm().Hash()
+	if err == nil {
+		seen.read, err = io.CopyBuffer(onlyWriter{h}, pacedReader(ctx, f, p), make([]byte, copyBuffer))
+	}
+	switch {
+	case isDamage(err):
+		seen.damage = "its file cannot be read: " + err.Error()
+	case err != nil:
+		return seen, fmt.Errorf("read blob %s: %w", b.digest, err)
+	case seen.read != b.size:
+		seen.damage = wrongSize(path, seen.read, b.size)
+	default:
+		if got := digest.NewDigest(b.digest.Algorithm(), h); got != b.digest {
+			seen.damage = fmt.Sprintf("its file %s hashes to %s", path, got)
+		}
+	}
+	return seen, nil
+}
+
+// onlyWriter hides what else a writer can, so that a copy uses the buffer that it was given.
+type onlyWriter struct{ io.Writer }
+
+// isDamage says that an error is one of the medium: another try, by anybody, fails as well.
+func isDamage(err error) bool {
+	for _, code := range []syscall.Errno{syscall.EIO, syscall.EBADMSG, syscall.EUCLEAN, syscall.ENODATA, syscall.EISDIR, syscall.ENXIO} {
+		if errors.Is(err, code) {
+			return true
+		}
+	}
+	return false
+}
+
+// pace waits until n bytes, which were read just now, are paid for.
+type pace func(ctx context.Context, n int) error
+
+// newPace allows so many bytes a second, 0 for any number.
+func newPace(bytesPerSecond int64) pace {
+	if bytesPerSecond <= 0 {
+		return func(ctx context.Context, _ int) error { return ctx.Err() }
+	}
+	// The burst is what one read may ask for, and no more: pulls share the disk.
+	return rate.NewLimiter(rate.Limit(bytesPerSecond), copyBuffer).WaitN
+}
+
+// pacedReader reads r, copyBuffer bytes at most at a time, at a pace and until ctx ends.
+func pacedReader(ctx context.Context, r io.Reader, p pace) io.Reader {
+	return readerFunc(func(buffer []byte) (int, error) {
+		n, err := r.Read(buffer[:min(len(buffer), copyBuffer)])
+		if wait := p(ctx, n); wait != nil {
+			return n, wait
+		}
+		return n, err
+	})
+}
+
+// extra counts the files that no row names: what a crash leaves, and what others put there.
+func (v *verification) extra(ctx context.Context) error {
+	count := func(_ digest.Digest, size int64) error {
+		v.report.ExtraFiles++
+		v.report.ExtraBytes += size
+		return ctx.Err()
+	}
+	ever := v.store.now().Add(100 * 365 * 24 * time.Hour) // however new they are
+	for _, a := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
+		dirs, err := os.ReadDir(filepath.Join(v.store.files.root, a.String()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // that its blobs are missing has been said
+		}
+		if err != nil {
+			return fmt.Errorf("list blob files: %w", err)
+		}
+		for _, dir := range dirs {
+			if err := v.store.garbageFiles(ctx, a, dir.Name(), ever, count); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// uploads counts the uploads that nobody finished.
+func (v *verification) uploads(ctx context.Context) error {
+	return v.store.StaleUploads(ctx, v.store.now().Add(-staleAfter), func(_ string, size int64) error {
+		v.report.StaleUploads++
+		v.report.StaleUploadBytes += size
+		return nil
+	})
+}

@@ -1,0 +1,243 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// integrity asks SQLite whether its own structures are whole, which includes that indexes agree with tables.
+func (v *verification) integrity(ctx context.Context) error {
+	scan := func(rows *sql.Rows) error {
+		var what string
+		if err := rows.Scan(&what); err != nil {
+			return err
+		}
+		if what != "ok" {
+			v.problem(ProblemDatabase, v.store.database, what, remedyDatabase)
+		}
+		return nil
+	}
+	return query(ctx, v.store.reader, scan, `PRAGMA integrity_check(100)`)
+}
+
+// foreignKeys counts the rows that name rows that are not there. Tags are looked at by name elsewhere.
+func (v *verification) foreignKeys(ctx context.Context) error {
+	scan := func(rows *sql.Rows) error {
+		var table, parent string
+		var n int64
+		if err := rows.Scan(&table, &parent, &n); err != nil {
+			return err
+		}
+		v.problem(ProblemDatabase, table, fmt.Sprintf("%d of its rows name rows of %s that are not there", n, parent), remedyDatabase)
+		return nil
+	}
+	return query(ctx, v.store.reader, scan, `SELECT "table", parent, count(*) FROM pragma_foreign_key_check
+		WHERE "table" <> 'tags' GROUP BY "table", parent`)
+}
+
+// tags looks for tags that do not name a manifest of their repository.
+func (v *verification) tags(ctx context.Context) error {
+	scan := func(rows *sql.Rows) error {
+		var repo, tag, d string
+		if err := rows.Scan(&repo, &tag, &d); err != nil {
+			return err
+		}
+		v.problem(ProblemTag, repo+":"+tag, "it names "+d+", which its repository does not have", remedyTag)
+		return nil
+	}
+	err := query(ctx, v.store.reader, scan, `SELECT coalesce(r.name, '#' || t.repository), t.name, t.digest
+		FROM tags t LEFT JOIN repositories r ON r.id = t.repository
+		WHERE r.id IS NULL OR NOT EXISTS (
+			SELECT 1 FROM repository_manifests rm JOIN manifests m ON m.digest = rm.digest
+			WHERE rm.repository = t.repository AND rm.digest = t.digest)`)
+	if err != nil {
+		return err
+	}
+	return v.store.reader.QueryRowContext(ctx, `SELECT count(*) FROM tags`).Scan(&v.report.Tags)
+}
+
+// manifests looks at all manifests, page by page. One page is one snapshot of the database.
+func (v *verification) manifests(ctx context.Context) error {
+	for last := digest.Digest(""); ; {
+		page, err := v.manifestPage(ctx, last)
+		if err != nil {
+			return err
+		}
+		if len(page) < manifestPage {
+			return nil
+		}
+		last = page[len(page)-1]
+		v.progress()
+	}
+}
+
+func (v *verification) manifestPage(ctx context.Context, last digest.Digest) (page []digest.Digest, err error) {
+	tx, err := v.store.reader.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = tx.Rollback() }() // it has nothing to commit
+	scan := func(rows *sql.Rows) error {
+		var d digest.Digest
+		err := rows.Scan(&d)
+		page = append(page, d)
+		return err
+	}
+	err = query(ctx, tx, scan, `SELECT digest FROM manifests WHERE digest > ? ORDER BY digest LIMIT ?`, last, manifestPage)
+	if err != nil {
+		return nil, err
+	}
+	read, err := prepareManifestReads(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range page {
+		if err := v.manifest(ctx, read, d); err != nil {
+			return nil, fmt.Errorf("manifest %s: %w", d, err)
+		}
+	}
+	return page, nil
+}
+
+// manifestReads are the statements with which a manifest is read, of one transaction.
+type manifestReads struct{ row, refs *sql.Stmt }
+
+func prepareManifestReads(ctx context.Context, tx *sql.Tx) (r manifestReads, err error) {
+	r.row, err = tx.PrepareContext(ctx, `SELECT m.media_type, m.artifact_type, m.subject, m.annotations, m.size, m.body
+		FROM manifests m WHERE m.digest = ?`)
+	if err != nil {
+		return r, err
+	}
+	r.refs, err = tx.PrepareContext(ctx, `SELECT f.kind, f.digest, f.size, f.media_type, f.elsewhere,
+			EXISTS (SELECT 1 FROM blobs b WHERE b.digest = f.digest)
+		FROM manifest_refs f WHERE f.manifest = ? ORDER BY f.position`)
+	return r, err // both are closed with the transaction
+}
+
+// manifestRow is a manifest's row.
+type manifestRow struct {
+	mediaType, artifactType string
+	subject                 digest.Digest
+	annotations             string
+	size                    int64
+	body                    []byte
+}
+
+// heldRef is a row of references, and whether a blob of that digest is held.
+type heldRef struct {
+	ref
+	held bool
+}
+
+func (v *verification) manifest(ctx context.Context, read manifestReads, d digest.Digest) error {
+	var m manifestRow
+	err := read.row.QueryRowContext(ctx, d).Scan(&m.mediaType, &m.artifactType, &m.subject, &m.annotations, &m.size, &m.body)
+	if err != nil {
+		return err
+	}
+	refs, err := readRefs(ctx, read, d)
+	if err != nil {
+		return err
+	}
+	v.report.Manifests++
+	v.report.References += int64(len(refs))
+	if what := compareManifest(d, m, refs); what != "" {
+		v.problem(ProblemManifest, d.String(), what, remedyManifest)
+		return nil // what it is made of cannot be told
+	}
+	return v.needs(ctx, d, refs)
+}
+
+func readRefs(ctx context.Context, read manifestReads, d digest.Digest) (refs []heldRef, err error) {
+	rows, err := read.refs.QueryContext(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var r heldRef
+		if err := rows.Scan(&r.kind, &r.digest, &r.size, &r.mediaType, &r.elsewhere, &r.held); err != nil {
+			return nil, err
+		}
+		refs = append(refs, r)
+	}
+	return refs, rows.Err()
+}
+
+// compareManifest says in what way the rows of a manifest disagree with its body, "" if they agree.
+func compareManifest(d digest.Digest, m manifestRow, refs []heldRef) string {
+	if err := checkDigest(d); err != nil {
+		return err.Error()
+	}
+	if got := d.Algorithm().FromBytes(m.body); got != d {
+		return "its body hashes to " + got.String()
+	}
+	if m.size != int64(len(m.body)) {
+		return fmt.Sprintf("its row says %d bytes, its body has %d", m.size, len(m.body))
+	}
+	p, err := parse(m.mediaType, m.body)
+	if err != nil {
+		return "its body cannot be read: " + err.Error()
+	}
+	annotations, err := annotationsText(p.annotations)
+	if err != nil {
+		return "its annotations cannot be read: " + err.Error()
+	}
+	for _, column := range []struct{ name, row, body string }{
+		{"artifact type", m.artifactType, p.artifactType},
+		{"subject", m.subject.String(), p.subject.String()},
+		{"annotations", m.annotations, annotations},
+	} {
+		if column.row != column.body {
+			return fmt.Sprintf("its row has the %s %s, its body %s", column.name, quoted(column.row), quoted(column.body))
+		}
+	}
+	if len(refs) != len(p.refs) {
+		return fmt.Sprintf("%d references are recorded, its body has %d", len(refs), len(p.refs))
+	}
+	for i, r := range refs {
+		if r.ref != p.refs[i] {
+			return fmt.Sprintf("reference %d is recorded as %+v, its body has %+v", i, r.ref, p.refs[i])
+		}
+	}
+	return ""
+}
+
+// needs looks for blobs that a manifest cannot be pulled without and that are not held.
+func (v *verification) needs(ctx context.Context, d digest.Digest, refs []heldRef) error {
+	missing := map[digest.Digest]bool{}
+	for _, r := range refs {
+		if r.kind != refChild && !r.elsewhere && !r.held {
+			missing[r.digest] = true
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	lazily, err := exists(ctx, v.store.reader, pulledOnly, d)
+	if err != nil {
+		return err
+	}
+	for blob := range missing {
+		switch quarantined, err := exists(ctx, v.store.reader, `SELECT 1 FROM quarantine WHERE digest = ?`, blob); {
+		case err != nil:
+			return err
+		case quarantined:
+			v.problem(ProblemManifest, d.String(), "its blob "+blob.String()+" is in quarantine", remedyRepush)
+		case lazily:
+			v.report.Unfetched++
+		default:
+			v.problem(ProblemManifest, d.String(), "its blob "+blob.String()+" is not held", remedyRepush)
+		}
+	}
+	return nil
+}
+
+// pulledOnly says that every repository that has a manifest ?1 is one that pull-through fills: there, a
+// manifest comes before its layers.
+const pulledOnly = `SELECT 1 FROM repository_manifests WHERE digest = ?1 AND NOT EXISTS (
+	SELECT 1 FROM repository_manifests rm JOIN repositories r ON r.id = rm.repository
+	WHERE rm.digest = ?1 AND NOT EXISTS (SELECT 1 FROM sources s WHERE s.repository = r.name AND s.pulled = 1))`
