@@ -71,7 +71,7 @@ func (s *Store) MountBlob(ctx context.Context, repo, from string, d digest.Diges
 	}
 	var size int64
 	// The link protects the blob from collection: both are write transactions, so one sees the other.
-	err := s.write(ctx, func(tx *sql.Tx) error {
+	err := s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if err := tx.QueryRowContext(ctx, text, args...).Scan(&size); err != nil {
 			return orNotFound(err, "blob", d.String())
 		}
@@ -90,7 +90,7 @@ func (s *Store) DeleteBlob(ctx context.Context, repo string, d digest.Digest) er
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return err
 	}
-	return s.write(ctx, func(tx *sql.Tx) error {
+	return s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		n, err := affected(ctx, tx, `DELETE FROM repository_blobs
 			WHERE digest = ? AND repository = (SELECT id FROM repositories WHERE name = ?)`, d, repo)
 		if err == nil && n == 0 {
@@ -100,8 +100,11 @@ func (s *Store) DeleteBlob(ctx context.Context, repo string, d digest.Digest) er
 	})
 }
 
+// linkFunc writes who has a blob, in the transaction that writes its row.
+type linkFunc func(ctx context.Context, tx *sql.Tx) error
+
 // keep moves a synced upload file to where d is kept and then commits its row, with whatever link writes.
-func (s *Store) keep(ctx context.Context, from string, d digest.Digest, size int64, link func(*sql.Tx) error) error {
+func (s *Store) keep(ctx context.Context, from string, d digest.Digest, size int64, link linkFunc) error {
 	if err := s.guard.enter(ctx, d); err != nil {
 		return err
 	}
@@ -109,13 +112,13 @@ func (s *Store) keep(ctx context.Context, from string, d digest.Digest, size int
 	if err := s.files.place(from, d); err != nil {
 		return full(s.files.root, 0, err)
 	}
-	return s.write(ctx, func(tx *sql.Tx) error {
+	return s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO blobs (digest, size, created) VALUES (?, ?, ?)
 			ON CONFLICT (digest) DO NOTHING`, d, size, nanos(s.now()))
 		if err != nil {
 			return fmt.Errorf("write row of blob %s: %w", d, err)
 		}
-		return link(tx)
+		return link(ctx, tx)
 	})
 }
 

@@ -146,7 +146,14 @@ func schemaVersion(ctx context.Context, db *sql.DB, path string) (int, error) {
 	return 0, fmt.Errorf("open database %s: %w", path, err)
 }
 
-// write runs fn in the one write transaction; what fn returns decides whether it is committed.
+// share runs fn in a write transaction that it shares with others that come at the same time. It is for
+// what clients do all day, and short; fn takes the context it is given and no other.
+func (s *Store) share(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
+	return full(s.database, 0, s.group.write(ctx, fn))
+}
+
+// write runs fn in a write transaction of its own, which ends when ctx does; what fn returns decides
+// whether it is committed. It is for what is rare, or long.
 func (s *Store) write(ctx context.Context, fn func(tx *sql.Tx) error) error {
 	tx, err := s.writer.BeginTx(ctx, nil)
 	if err != nil {

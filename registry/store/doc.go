@@ -13,7 +13,8 @@
 //   - Collection removes nothing that a manifest, a run, an upload under way or a recent check relies on.
 //
 // Writes go one at a time through one connection, each in an immediate transaction. Several writers were
-// tried and refused: they do not get faster, and they fail with SQLITE_BUSY.
+// tried and refused: they do not get faster, and they fail with SQLITE_BUSY. What pushers write at the same
+// time shares a transaction, each under a savepoint, so that they wait for the disk once.
 //
 // Refused as well: blobs in the database (it doubles what is written and makes the WAL as large as the
 // largest layer), and reference counts in a column (a count that is wrong once stays wrong; here

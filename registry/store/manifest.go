@@ -126,13 +126,13 @@ type PutOptions struct {
 // nothing. Children of an index need not be held; a config or layer that repo does not hold is a
 // *MissingError. Others: *InvalidError, *DigestError, *FullError.
 func (s *Store) PutManifest(ctx context.Context, repo string, body []byte, o PutOptions) (Manifest, error) {
-	return s.putManifest(ctx, repo, body, o, func(tx *sql.Tx, p parsed) error {
+	return s.putManifest(ctx, repo, body, o, func(ctx context.Context, tx *sql.Tx, p parsed) error {
 		return checkHeld(ctx, tx, repo, p)
 	})
 }
 
 // putManifest puts a manifest if check, in the same transaction, has nothing against what it is made of.
-func (s *Store) putManifest(ctx context.Context, repo string, body []byte, o PutOptions, check func(*sql.Tx, parsed) error) (Manifest, error) {
+func (s *Store) putManifest(ctx context.Context, repo string, body []byte, o PutOptions, check func(context.Context, *sql.Tx, parsed) error) (Manifest, error) {
 	if err := checkRepository(repo); err != nil {
 		return Manifest{}, err
 	}
@@ -148,8 +148,8 @@ func (s *Store) putManifest(ctx context.Context, repo string, body []byte, o Put
 	if err := s.space.check(s.database, int64(len(body))); err != nil {
 		return Manifest{}, fmt.Errorf("put manifest %s: %w", m.Digest, err)
 	}
-	err = s.write(ctx, func(tx *sql.Tx) error {
-		if err := check(tx, p); err != nil {
+	err = s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		if err := check(ctx, tx, p); err != nil {
 			return err
 		}
 		if err := insertManifest(ctx, tx, &m, p); err != nil {
@@ -312,7 +312,7 @@ func (s *Store) DeleteManifest(ctx context.Context, repo string, d digest.Digest
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return err
 	}
-	return s.write(ctx, func(tx *sql.Tx) error {
+	return s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		id, err := repositoryID(ctx, tx, repo)
 		if err != nil {
 			return err

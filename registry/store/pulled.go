@@ -16,7 +16,7 @@ import (
 // never. Until then they are not found, and pull-through fetches them. Errors:
 // *InvalidError, *DigestError, *FullError.
 func (s *Store) PutPulledManifest(ctx context.Context, repo string, body []byte, o PutOptions) (Manifest, error) {
-	return s.putManifest(ctx, repo, body, o, func(*sql.Tx, parsed) error { return nil })
+	return s.putManifest(ctx, repo, body, o, func(context.Context, *sql.Tx, parsed) error { return nil })
 }
 
 // Open opens what has been written for reading, and what is written later can

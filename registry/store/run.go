@@ -57,13 +57,13 @@ func (s *Store) Run(ctx context.Context, id string) (*Run, error) {
 // ID names the run.
 func (r *Run) ID() string { return r.id }
 
-// write runs fn in a transaction of an open run, and notes that the run is alive.
-func (r *Run) write(ctx context.Context, fn func(tx *sql.Tx) error) error {
-	return r.store.write(ctx, func(tx *sql.Tx) error {
+// share runs fn in a transaction that it shares, if the run is open, and notes that it is alive.
+func (r *Run) share(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
+	return r.store.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if err := r.touch(ctx, tx); err != nil {
 			return err
 		}
-		return fn(tx)
+		return fn(ctx, tx)
 	})
 }
 
@@ -94,7 +94,7 @@ func (r *Run) HasBlob(ctx context.Context, repo string, d digest.Digest) (has bo
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return false, err
 	}
-	err = r.write(ctx, func(tx *sql.Tx) error {
+	err = r.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		has, err = exists(ctx, tx, `SELECT 1 FROM blobs WHERE digest = ?`, d)
 		if err != nil {
 			return fmt.Errorf("look for blob %s: %w", d, err)
@@ -124,7 +124,7 @@ func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor,
 	}
 	r.store.guard.enterRun(r.id) // a large blob over a slow line may take longer than a run is thought alive
 	defer r.store.guard.leaveRun(r.id)
-	if err := r.write(ctx, func(*sql.Tx) error { return nil }); err != nil {
+	if err := r.share(ctx, func(context.Context, *sql.Tx) error { return nil }); err != nil {
 		return err
 	}
 	u, err := r.store.newUpload(repo, desc.Size)
@@ -133,7 +133,7 @@ func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor,
 	}
 	err = r.receive(ctx, u, desc, content)
 	if err == nil {
-		err = u.commitTo(ctx, desc.Digest, func(tx *sql.Tx) error {
+		err = u.commitTo(ctx, desc.Digest, func(ctx context.Context, tx *sql.Tx) error {
 			if err := r.touch(ctx, tx); err != nil {
 				return err
 			}
@@ -171,7 +171,7 @@ func (r *Run) HasManifest(ctx context.Context, repo string, d digest.Digest) (ha
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return false, err
 	}
-	err = r.write(ctx, func(tx *sql.Tx) error {
+	err = r.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		has, err = exists(ctx, tx, `SELECT 1 FROM manifests m WHERE m.digest = ? AND NOT EXISTS (
 			SELECT 1 FROM manifest_refs f WHERE f.manifest = m.digest AND f.kind <> 'child' AND f.elsewhere = 0
 			AND NOT EXISTS (SELECT 1 FROM blobs b WHERE b.digest = f.digest))`, d)
@@ -211,7 +211,7 @@ func (r *Run) PutManifest(ctx context.Context, repo string, desc ocispec.Descrip
 	if err != nil {
 		return err
 	}
-	return r.write(ctx, func(tx *sql.Tx) error {
+	return r.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if err := checkHeldAnywhere(ctx, tx, p); err != nil {
 			return err
 		}
@@ -230,7 +230,7 @@ func (r *Run) Tag(ctx context.Context, repo, tag string, d digest.Digest) error 
 	if err := checkTag(tag); err != nil {
 		return err
 	}
-	return r.write(ctx, func(tx *sql.Tx) error {
+	return r.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		held, err := exists(ctx, tx, `SELECT 1 FROM run_manifests WHERE run = ?1 AND repository = ?2 AND digest = ?3
 			UNION ALL SELECT 1 FROM repository_manifests rm JOIN repositories r ON r.id = rm.repository
 			WHERE r.name = ?2 AND rm.digest = ?3`, r.id, repo, d)
@@ -350,7 +350,12 @@ func (r *Run) clear(ctx context.Context, tx *sql.Tx) error {
 // Abort forgets the run and the manifests that nothing else has. Its blobs stay until collection, so a
 // run that is begun again soon finds them.
 func (r *Run) Abort(ctx context.Context) error {
-	return r.write(ctx, func(tx *sql.Tx) error { return abort(ctx, tx, r.id) })
+	return r.store.write(ctx, func(tx *sql.Tx) error {
+		if err := r.touch(ctx, tx); err != nil {
+			return err
+		}
+		return abort(ctx, tx, r.id)
+	})
 }
 
 func abort(ctx context.Context, tx *sql.Tx, id string) error {

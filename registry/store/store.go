@@ -29,6 +29,7 @@ type Store struct {
 	guard    *guard
 	lock     *os.File
 	writer   *sql.DB
+	group    *group // what writes through writer
 	reader   *sql.DB
 	reads    reads
 	patience time.Duration // how long a request waits for another that has its upload session
@@ -52,6 +53,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if s.writer, s.reader, err = openDatabase(ctx, s.database); err != nil {
 		return nil, full(s.database, 0, err)
 	}
+	s.group = openGroup(s.writer)
 	if s.files, err = openFiles(o.Storage); err != nil {
 		return nil, err
 	}
@@ -82,6 +84,9 @@ func newStore(o Options) (*Store, error) {
 
 // Close ends the store. Calls that are under way fail; end them first.
 func (s *Store) Close() error {
+	if s.group != nil {
+		s.group.close()
+	}
 	if s.reader != nil {
 		// It is no reason to fail: a push whose check is forgotten is told what is missing, and pushes that again.
 		if err := s.saveChecks(context.Background()); err != nil {

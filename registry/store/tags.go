@@ -73,7 +73,7 @@ func (s *Store) DeleteTag(ctx context.Context, repo, tag string) error {
 	if err := checkTag(tag); err != nil {
 		return err
 	}
-	return s.write(ctx, func(tx *sql.Tx) error {
+	return s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		id, err := repositoryID(ctx, tx, repo)
 		if err != nil {
 			return err
@@ -178,7 +178,7 @@ func (s *Store) TagChecked(ctx context.Context, repo, tag string) (time.Time, er
 
 // SetTagChecked records when the upstream confirmed a tag.
 func (s *Store) SetTagChecked(ctx context.Context, repo, tag string, t time.Time) error {
-	return s.write(ctx, func(tx *sql.Tx) error {
+	return s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		n, err := affected(ctx, tx, `UPDATE tags SET checked = ?
 			WHERE name = ? AND repository = (SELECT id FROM repositories WHERE name = ?)`, nanos(t), tag, repo)
 		if err == nil && n == 0 {

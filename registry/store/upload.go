@@ -291,7 +291,7 @@ func (u *Upload) Cancel(context.Context) error {
 // fsync nothing tells which bytes are on disk, and after a failed transaction the file is in place
 // already. Only a malformed digest leaves the session as it was.
 func (u *Upload) Commit(ctx context.Context, d digest.Digest) (int64, error) {
-	err := u.commitTo(ctx, d, func(tx *sql.Tx) error {
+	err := u.commitTo(ctx, d, func(ctx context.Context, tx *sql.Tx) error {
 		id, err := u.store.ensureRepository(ctx, tx, u.state.Repository)
 		if err != nil {
 			return err
@@ -302,7 +302,7 @@ func (u *Upload) Commit(ctx context.Context, d digest.Digest) (int64, error) {
 }
 
 // commitTo commits, and in the same transaction lets link say who has the blob.
-func (u *Upload) commitTo(ctx context.Context, d digest.Digest, link func(*sql.Tx) error) error {
+func (u *Upload) commitTo(ctx context.Context, d digest.Digest, link linkFunc) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.file == nil {
@@ -318,7 +318,7 @@ func (u *Upload) commitTo(ctx context.Context, d digest.Digest, link func(*sql.T
 	return err
 }
 
-func (u *Upload) place(ctx context.Context, d digest.Digest, link func(*sql.Tx) error) error {
+func (u *Upload) place(ctx context.Context, d digest.Digest, link linkFunc) error {
 	got, err := u.digest(ctx, d.Algorithm())
 	if err != nil {
 		return err
