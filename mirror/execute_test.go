@@ -342,7 +342,9 @@ type refusing struct {
 	err error
 }
 
-func (d *refusing) PutBlob(context.Context, string, ocispec.Descriptor, io.Reader) error { return d.err }
+func (d *refusing) PutBlob(context.Context, string, ocispec.Descriptor, io.Reader) error {
+	return d.err
+}
 
 // forgetful loses a manifest after it was put.
 type forgetful struct {

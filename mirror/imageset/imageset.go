@@ -214,6 +214,9 @@ func document(data []byte) (*yaml.Node, bool, error) {
 	if err := dec.Decode(&doc); err != nil {
 		return nil, false, err
 	}
+	if err := checkAliases(&doc); err != nil {
+		return nil, false, err
+	}
 	var next yaml.Node
 	more := dec.Decode(&next) == nil
 	return resolve(&doc), more, nil

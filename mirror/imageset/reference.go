@@ -51,6 +51,9 @@ func ParseReference(s string) (Reference, error) {
 		}
 	}
 	if first, path, ok := strings.Cut(rest, "/"); ok {
+		if !domainForm.MatchString(first) {
+			return Reference{}, &ReferenceError{s, fmt.Sprintf("%q is not a registry", first)}
+		}
 		r.Domain, r.Path = first, path
 	} else {
 		r.Path = rest
@@ -65,8 +68,9 @@ func ParseReference(s string) (Reference, error) {
 }
 
 var (
-	tagForm  = regexp.MustCompile(`^[\w][\w.-]{0,127}$`)
-	pathForm = regexp.MustCompile(`^` + component + `(/` + component + `)*$`)
+	domainForm = regexp.MustCompile(`^(?:\[[0-9a-fA-F:.]+\]|[\w.-]+)(?::[0-9]+)?$`)
+	tagForm    = regexp.MustCompile(`^[\w][\w.-]{0,127}$`)
+	pathForm   = regexp.MustCompile(`^` + component + `(/` + component + `)*$`)
 )
 
 // component is the specification's grammar of one element of a repository's name. oc-mirror uses

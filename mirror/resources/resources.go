@@ -10,6 +10,7 @@ package resources
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -114,6 +115,9 @@ func swap(next, dir string) error {
 		return fmt.Errorf("cluster resources: %w", err)
 	}
 	if err := os.Rename(next, dir); err != nil {
+		if back := os.Rename(old, dir); back != nil && !os.IsNotExist(back) {
+			err = errors.Join(err, back)
+		}
 		return fmt.Errorf("cluster resources: %w", err)
 	}
 	return os.RemoveAll(old)
