@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime/pprof"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mirror-appliance/appliance/registry"
+	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/config"
+)
+
+const subjectName = "appliance"
+
+// handedListener is the listener that startSelf gives to this process.
+func handedListener() (net.Listener, error) {
+	f := os.NewFile(3, "listener")
+	defer f.Close()
+	return net.FileListener(f)
+}
+
+// newSubjectCommand is the daemon itself, whole, as serve runs it: with its access log, which goes to a file.
+func newSubjectCommand() *cobra.Command {
+	var profile string
+	cmd := &cobra.Command{
+		Use: "subject SITE ROOT", Hidden: true, Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := openSite(args[0])
+			if err != nil {
+				return err
+			}
+			l, err := handedListener()
+			if err != nil {
+				return err
+			}
+			end, err := profileTo(profile)
+			if err != nil {
+				return err
+			}
+			log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+			err = registry.Run(cmd.Context(), subjectConfig(s, args[1]), registry.Options{
+				Log: log, AccessLog: log, Listeners: []net.Listener{l}, Version: "bench",
+			})
+			return errors.Join(err, end())
+		},
+	}
+	cmd.Flags().StringVar(&profile, "profile", "", "file for a CPU profile")
+	return cmd
+}
+
+func profileTo(path string) (end func() error, err error) {
+	if path == "" {
+		return func() error { return nil }, nil
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		return f.Close()
+	}, pprof.StartCPUProfile(f)
+}
+
+func subjectConfig(s *site, root string) *config.Config {
+	c := config.Default(root)
+	c.Hostname = hostname
+	c.GC.Interval = 0 // collection runs when a row says so
+	c.TLS = config.TLS{Certificate: s.cert(), Key: s.key(), CA: s.ca(), State: c.TLS.State}
+	c.ControlSocket = filepath.Join(root, "s")
+	return c
+}
+
+// startSubject starts the daemon over a directory of its own under the site, keeping what is in there.
+func (b *bench) startSubject(ctx context.Context, name string) (*server, *admin.Client, error) {
+	root := b.site.path(name)
+	c := subjectConfig(b.site, root)
+	for _, dir := range []string{c.Storage, filepath.Dir(c.Database), c.TLS.State} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, nil, err
+		}
+	}
+	args := []string{"subject", b.site.dir, root}
+	if b.profile != "" {
+		args = append(args, "--profile", filepath.Join(b.profile, name+".prof"))
+	}
+	srv, err := startSelf(ctx, b.site, name, basic, args...)
+	if err != nil {
+		return nil, nil, err
+	}
+	control := admin.NewUnixClient(c.ControlSocket)
+	_, err = control.CreateUser(ctx, admin.NewUser{Name: user, Role: "admin", Password: password})
+	var refused *admin.Error
+	if err != nil && !(errors.As(err, &refused) && refused.Status == 409) {
+		return nil, nil, errors.Join(err, srv.stop())
+	}
+	return srv, control, nil
+}
