@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
-	"embed"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,10 +11,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"sort"
 
-	"modernc.org/sqlite" // registers the driver that sql.Open names
-	sqlite3 "modernc.org/sqlite/lib"
+	_ "modernc.org/sqlite" // registers the driver that sql.Open names
 )
 
 const (
@@ -23,9 +20,6 @@ const (
 	applicationID = 0x6d697272 // "mirr"
 	readers       = 6
 )
-
-//go:embed migrations/*.sql
-var migrations embed.FS
 
 // dsn names the database with the pragmas that every connection of a pool needs.
 func dsn(path string, extra ...string) string {
@@ -86,64 +80,6 @@ func createDatabaseFile(path string) error {
 		return &NotDatabaseError{Path: path, Why: "another program wrote this SQLite file"}
 	}
 	return nil
-}
-
-// migrate runs the migrations that the database has not seen, each in its own transaction.
-func migrate(ctx context.Context, db *sql.DB, path string) error {
-	files, err := migrations.ReadDir("migrations")
-	if err != nil {
-		return err
-	}
-	sort.Slice(files, func(i, j int) bool { return files[i].Name() < files[j].Name() })
-	have, err := schemaVersion(ctx, db, path)
-	if err != nil {
-		return err
-	}
-	if have > len(files) {
-		return &NewerError{Path: path, Have: have, Known: len(files)}
-	}
-	for version := have + 1; version <= len(files); version++ {
-		name := files[version-1].Name()
-		text, err := migrations.ReadFile("migrations/" + name)
-		if err != nil {
-			return err
-		}
-		if err := applyMigration(ctx, db, version, string(text)); err != nil {
-			return full(path, 0, fmt.Errorf("migrate database %s to %s: %w", path, name, err))
-		}
-	}
-	return nil
-}
-
-func applyMigration(ctx context.Context, db *sql.DB, version int, text string) error {
-	tx, err := db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
-	if _, err := tx.ExecContext(ctx, text); err != nil {
-		return err
-	}
-	// A pragma takes no parameters; both numbers are ours.
-	pragmas := fmt.Sprintf("PRAGMA user_version = %d; PRAGMA application_id = %d", version, applicationID)
-	if _, err := tx.ExecContext(ctx, pragmas); err != nil {
-		return err
-	}
-	return tx.Commit()
-}
-
-// schemaVersion reads how far the database has been migrated.
-func schemaVersion(ctx context.Context, db *sql.DB, path string) (int, error) {
-	var version int
-	err := db.QueryRowContext(ctx, `SELECT user_version FROM pragma_user_version`).Scan(&version)
-	if err == nil {
-		return version, nil
-	}
-	var lite *sqlite.Error
-	if errors.As(err, &lite) && (lite.Code()&0xff == sqlite3.SQLITE_NOTADB || lite.Code()&0xff == sqlite3.SQLITE_CORRUPT) {
-		return 0, &NotDatabaseError{Path: path, Why: err.Error()}
-	}
-	return 0, fmt.Errorf("open database %s: %w", path, err)
 }
 
 // share runs fn in a write transaction that it shares with others that come at the same time. It is for

@@ -14,6 +14,7 @@ import (
 // with a port and capitals through as the first part of a repository name.
 var (
 	repositoryGrammar = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
+	starRun           = regexp.MustCompile(`\*+`)
 	tagGrammar        = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
 )
 
@@ -25,6 +26,16 @@ func checkRepository(name string) error {
 	}
 	if !repositoryGrammar.MatchString(name) {
 		return &InvalidError{What: "repository name", Why: quoted(name) + " is not lower-case words separated by / . _ or -"}
+	}
+	return nil
+}
+
+// checkPattern refuses a pattern that no repository name can match: it would grant nothing, and whoever
+// gave it would believe that it does.
+func checkPattern(pattern string) error {
+	// With a word for every star it must be a name, a star beside a separator or another star included.
+	if err := checkRepository(starRun.ReplaceAllString(pattern, "a")); err != nil {
+		return &InvalidError{What: "repository pattern", Why: quoted(pattern) + " is not a repository name in which * stands for anything"}
 	}
 	return nil
 }

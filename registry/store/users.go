@@ -4,22 +4,28 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"strings"
 	"time"
 )
 
 // User is an account. What a role may do, and how a password is hashed, is package auth's affair.
 type User struct {
 	Name, Role       string
+	Repositories     []string // glob patterns of the repositories it may use; empty: all
 	PasswordHash     []byte
 	Created, Updated time.Time // set by the store
 }
 
-const selectUser = `SELECT name, role, password_hash, created, updated FROM users`
+const selectUser = `SELECT name, role, repositories, password_hash, created, updated FROM users`
 
 func scanUser(scan func(...any) error) (User, error) {
 	var u User
+	var repositories string
 	var created, updated int64
-	err := scan(&u.Name, &u.Role, &u.PasswordHash, &created, &updated)
+	err := scan(&u.Name, &u.Role, &repositories, &u.PasswordHash, &created, &updated)
+	if repositories != "" {
+		u.Repositories = strings.Split(repositories, "\n")
+	}
 	u.Created, u.Updated = fromNanos(created), fromNanos(updated)
 	return u, err
 }
@@ -47,19 +53,27 @@ func (s *Store) Users(ctx context.Context) ([]User, error) {
 	return users, nil
 }
 
-// PutUser makes an account, or changes its role and password.
+// PutUser makes an account, or changes its role, its repositories and its password. A pattern is a
+// repository name in which * stands for anything, also for several parts: 'openshift/*' means all that is
+// below openshift. *InvalidError for one that is none.
 func (s *Store) PutUser(ctx context.Context, u User) error {
 	if u.Name == "" {
 		return &InvalidError{What: "user", Why: "it has no name"}
+	}
+	for _, pattern := range u.Repositories {
+		if err := checkPattern(pattern); err != nil {
+			return err
+		}
 	}
 	if u.PasswordHash == nil {
 		u.PasswordHash = []byte{} // an account that nobody can log in to; the column is never null
 	}
 	now := nanos(s.now())
 	return s.write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO users (name, role, password_hash, created, updated) VALUES (?, ?, ?, ?, ?)
-			ON CONFLICT DO UPDATE SET role = excluded.role, password_hash = excluded.password_hash, updated = excluded.updated`,
-			u.Name, u.Role, u.PasswordHash, now, now)
+		_, err := tx.ExecContext(ctx, `INSERT INTO users (name, role, repositories, password_hash, created, updated)
+			VALUES (?, ?, ?, ?, ?, ?)
+			ON CONFLICT DO UPDATE SET role = excluded.role, repositories = excluded.repositories, password_hash = excluded.password_hash, updated = excluded.updated`,
+			u.Name, u.Role, strings.Join(u.Repositories, "\n"), u.PasswordHash, now, now)
 		if err != nil {
 			return fmt.Errorf("put user %s: %w", quoted(u.Name), err)
 		}
