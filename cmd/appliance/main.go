@@ -125,6 +125,7 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newGCCommand(std),
 		newUserCommand(std),
 		newStatusCommand(std),
+		newVerifyCommand(std),
 		newPrepareCommand(std),
 	)
 	return root

@@ -7,6 +7,7 @@
 //
 //	GET    /api/v1/status
 //	POST   /api/v1/gc                                          {dryRun, gracePeriod}
+//	POST   /api/v1/verify                                      {content, bytesPerSecond} → lines, see jobs.go
 //	GET    /api/v1/users
 //	POST   /api/v1/users                                       {name, role, password}
 //	PUT    /api/v1/users/{name}                                {role, password}, what is given changes

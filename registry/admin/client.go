@@ -120,13 +120,9 @@ func (c *Client) DeleteUser(ctx context.Context, name string) error {
 
 // json sends in, unless it is nil, and reads the answer into out, unless that is nil.
 func (c *Client) json(ctx context.Context, via *http.Client, method, path string, in, out any) error {
-	var body io.Reader
-	if in != nil {
-		data, err := json.Marshal(in)
-		if err != nil {
-			return fmt.Errorf("encode the request: %w", err)
-		}
-		body = bytes.NewReader(data)
+	body, err := encode(in)
+	if err != nil {
+		return err
 	}
 	r, err := c.request(ctx, method, path, body)
 	if err != nil {
@@ -136,6 +132,18 @@ func (c *Client) json(ctx context.Context, via *http.Client, method, path string
 		r.Header.Set("Content-Type", "application/json")
 	}
 	return c.do(via, r, out)
+}
+
+// encode is the JSON of a request, or no body at all.
+func encode(in any) (io.Reader, error) {
+	if in == nil {
+		return nil, nil
+	}
+	data, err := json.Marshal(in)
+	if err != nil {
+		return nil, fmt.Errorf("encode the request: %w", err)
+	}
+	return bytes.NewReader(data), nil
 }
 
 func (c *Client) request(ctx context.Context, method, path string, body io.Reader) (*http.Request, error) {

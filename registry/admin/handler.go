@@ -60,6 +60,7 @@ func NewHandler(o Options) *Handler {
 	} {
 		h.mux.Handle(pattern, h.endpoint(serve))
 	}
+	h.mux.HandleFunc("POST /api/v1/verify", h.verify)
 	return h
 }
 

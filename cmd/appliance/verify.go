@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/store"
+)
+
+type verifyOptions struct {
+	locateOptions
+	content bool
+	rate    string
+	output  string
+}
+
+func (o *verifyOptions) addFlags(f *pflag.FlagSet) {
+	o.locateOptions.addFlags(f)
+	f.BoolVar(&o.content, "content", false, "also read every layer and check its digest")
+	f.StringVar(&o.rate, "rate", "", "read no faster than this per second, such as 50MB (default: as fast as it goes)")
+	addOutputFlag(f, &o.output)
+}
+
+func newVerifyCommand(std stdio) *cobra.Command {
+	var o verifyOptions
+	c := &cobra.Command{
+		Use:   "verify",
+		Short: "Check, reading only, that nothing that was stored is damaged or missing",
+		Long: `Check, reading only, that nothing that was stored is damaged or missing: database, manifests, their
+references, tags, and the file of every layer. The registry goes on serving.
+
+Exit codes: 0 nothing is damaged, 1 something is, or it could not be checked.`,
+		Args: noArguments,
+		RunE: func(c *cobra.Command, _ []string) error { return runVerify(c.Context(), std, o) },
+	}
+	o.addFlags(c.Flags())
+	return c
+}
+
+func runVerify(ctx context.Context, std stdio, o verifyOptions) error {
+	if err := checkOutput(o.output); err != nil {
+		return err
+	}
+	rate, err := parseRate(o.rate)
+	if err != nil {
+		return err
+	}
+	return withControl(ctx, std, &o.locateOptions, func(client *admin.Client) error {
+		report, err := client.Verify(ctx, admin.VerifyRequest{Content: o.content, BytesPerSecond: rate}, verifyProgress(std.err, o.content))
+		if err != nil {
+			return err
+		}
+		if o.output == "json" {
+			err = printJSON(std.out, report)
+		} else {
+			printVerify(std.out, report)
+		}
+		if err != nil || report.Clean() {
+			return err
+		}
+		return &hintedError{
+			err:  fmt.Errorf("%s found", count(len(report.Problems)+int(report.MoreProblems), "problem")),
+			hint: "each problem says what to do about it",
+		}
+	})
+}
+
+func parseRate(text string) (int64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	rate, err := humanize.ParseBytes(text)
+	if err != nil || rate == 0 || rate > 1<<50 {
+		return 0, &hintedError{err: fmt.Errorf("--rate %q is no number of bytes per second", text), hint: "for example --rate 50MB"}
+	}
+	return int64(rate), nil
+}
+
+// verifyProgress tells every two seconds how far it is.
+func verifyProgress(w io.Writer, content bool) func(admin.VerifyProgress) {
+	last := time.Now()
+	return func(p admin.VerifyProgress) {
+		if time.Since(last) < 2*time.Second {
+			return
+		}
+		last = time.Now()
+		fmt.Fprintf(w, "%d of %d manifests, %d of %d blobs", p.Done.Manifests, p.Of.Manifests, p.Done.Blobs, p.Of.Blobs)
+		if content {
+			fmt.Fprintf(w, ", %s of %s", bytesOf(p.Done.ContentBytes), bytesOf(p.Of.BlobBytes))
+		}
+		fmt.Fprintln(w)
+	}
+}
+
+func printVerify(w io.Writer, r store.VerifyReport) {
+	for _, p := range r.Problems {
+		fmt.Fprintf(w, "%s\n    %s\n", p, p.Remedy)
+	}
+	if r.MoreProblems > 0 {
+		fmt.Fprintf(w, "and %d more\n", r.MoreProblems)
+	}
+	fmt.Fprintf(w, "verified %d manifests, %d references, %d tags, %d blobs (%s)", r.Manifests, r.References, r.Tags, r.Blobs, bytesOf(r.BlobBytes))
+	if r.ContentBytes > 0 {
+		fmt.Fprintf(w, ", %s of it read", bytesOf(r.ContentBytes))
+	}
+	fmt.Fprintln(w)
+	if r.Quarantined > 0 {
+		fmt.Fprintf(w, "%d blobs are out of service, see appliance scrub\n", r.Quarantined)
+	}
+	if r.ExtraFiles+r.StaleUploads > 0 {
+		fmt.Fprintf(w, "left over, for gc to take: %d files (%s), %d uploads (%s)\n", r.ExtraFiles, bytesOf(r.ExtraBytes), r.StaleUploads, bytesOf(r.StaleUploadBytes))
+	}
+	if r.Clean() {
+		fmt.Fprintln(w, "nothing is damaged")
+	}
+}
