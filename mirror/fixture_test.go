@@ -161,6 +161,8 @@ func imageSet(config, host string) string {
 	return "kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\nmirror:\n" + strings.ReplaceAll(config, "HOST", host)
 }
 
+func oneAtATime(o *mirror.Options) { o.ParallelImages, o.ParallelLayers = 1, 1 }
+
 func noSleep(ctx context.Context, _ time.Duration) error { return ctx.Err() }
 
 func openStore(t *testing.T) *store.Store {

@@ -1,0 +1,72 @@
+package mirror_test
+
+import (
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
+
+	into "github.com/mirror-appliance/appliance/mirror/remote"
+)
+
+// TestExecute_intoAnotherRegistry reads everything back with another client, which validates it.
+func TestExecute_intoAnotherRegistry(t *testing.T) {
+	uploads := 0
+	inner := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPatch {
+			uploads++ // the engine below puts one blob at a time
+		}
+		inner.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	host := strings.TrimPrefix(server.URL, "http://")
+
+	s := newSetup(t, twoReleases+additional)
+	s.engine = s.newEngine(t, twoReleases+additional, oneAtATime)
+	for _, pass := range []string{"first", "second"} {
+		uploads = 0
+		run, err := into.Open(into.Options{Registry: host, PlainHTTP: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.engine.Execute(t.Context(), s.plan(t), run); err != nil {
+			t.Fatalf("%s run: %v", pass, err)
+		}
+		if pass == "second" && uploads != 0 {
+			t.Errorf("the second run put %d blobs", uploads)
+		}
+	}
+	for _, ref := range []string{"openshift/release-images:4.18.2-x86_64", "openshift/release:4.18.1-x86_64-etcd", "samples/docker:v1"} {
+		n, err := name.ParseReference(host+"/"+ref, name.Insecure)
+		if err != nil {
+			t.Fatal(err)
+		}
+		img, err := remote.Image(n, remote.WithContext(t.Context()))
+		if err != nil {
+			t.Errorf("%s: %v", ref, err)
+			continue
+		}
+		if err := validate.Image(img, validate.Fast); err != nil {
+			t.Errorf("%s: %v", ref, err)
+		}
+	}
+	n, err := name.ParseReference(host+"/samples/oci-multi:v1", name.Insecure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	desc, err := remote.Get(n, remote.WithContext(t.Context()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := s.digest(t, "samples/oci-multi", "v1"); desc.Digest.String() != want.String() {
+		t.Errorf("the index is %s, want %s", desc.Digest, want)
+	}
+}
