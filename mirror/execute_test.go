@@ -346,6 +346,25 @@ func (d *refusing) PutBlob(context.Context, string, ocispec.Descriptor, io.Reade
 	return d.err
 }
 
+func TestExecute_theSourceIsBlamedForWhatItDid(t *testing.T) {
+	s := newSetup(t, "  additionalImages:\n  - name: HOST/samples/oci:v1\n")
+	s.dies(s.layer(t, "samples/oci", "v1"))
+	report, err := s.engine.Execute(t.Context(), s.plan(t), &vague{s.run(t)})
+	if exitCode(err) != 8 || !strings.Contains(report.Failures[0].Error, "registry "+s.host) {
+		t.Errorf("error %v, failures %v", err, report.Failures)
+	}
+}
+
+// vague does not say why it could not put a blob.
+type vague struct{ mirror.Destination }
+
+func (d *vague) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, r io.Reader) error {
+	if d.Destination.PutBlob(ctx, repo, desc, r) != nil {
+		return errors.New("400 Bad Request")
+	}
+	return nil
+}
+
 // forgetful loses a manifest after it was put.
 type forgetful struct {
 	mirror.Destination

@@ -41,14 +41,15 @@ func (e *Engine) planReleases(ctx context.Context, p *Plan) error {
 	return nil
 }
 
-// payloads lists each payload once, whichever channels lead to it.
+// payloads lists the payloads; one to which several channels lead is there several times, as any image that is asked
+// for twice may be.
 func (e *Engine) payloads(ctx context.Context, p *Plan) ([]*Image, error) {
 	platform := e.o.Config.Mirror.Platform
 	if platform.Release != "" {
 		payload, err := e.namedPayload(platform.Release)
 		return []*Image{payload}, err
 	}
-	c := &channels{Engine: e, plan: p, graphs: map[string]*release.Graph{}, seen: map[string]bool{}}
+	c := &channels{Engine: e, plan: p, graphs: map[string]*release.Graph{}}
 	for _, arch := range platform.Architectures {
 		if err := c.resolve(ctx, platform.Channels, arch); err != nil {
 			return nil, err
@@ -62,7 +63,6 @@ type channels struct {
 	*Engine
 	plan     *Plan
 	graphs   map[string]*release.Graph // each is asked for once
-	seen     map[string]bool           // payloads
 	payloads []*Image
 }
 
@@ -111,11 +111,7 @@ func (c *channels) add(n release.Node, arch, why string) error {
 	if err != nil {
 		return err
 	}
-	key := payload.Tag + " " + payload.Origin
-	if !c.seen[key] {
-		c.seen[key] = true
-		c.payloads = append(c.payloads, payload)
-	}
+	c.payloads = append(c.payloads, payload)
 	return nil
 }
 
