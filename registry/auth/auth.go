@@ -8,6 +8,9 @@
 // hold a registry to some thirty requests a second, so a success is remembered until Forget:
 // under an HMAC with a key that only this process has, so that neither the password nor
 // anything that could be tried against a dictionary stays in memory.
+//
+// A user may be granted only some repositories, see CheckPattern. Repositories may be open to pulls
+// without a login, see Authenticator.Anonymous. Whoever guesses is slowed down, see backoff.
 package auth
 
 import (
@@ -20,6 +23,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"time"
 
 	"golang.org/x/crypto/bcrypt"
 )
@@ -30,14 +34,18 @@ var ErrDenied = errors.New("wrong user name or password")
 // maxRemembered bounds the credential cache. A user normally has one entry.
 const maxRemembered = 4096
 
-// decoy is what an unknown user's password is compared with, to take as long: the hash, at the
-// same cost, of random text that nobody kept. A match would not help anybody, see verify.
-const decoy = "$2a$10$FEKwG0Il7PCGlPmfPfvwIuQ9rcotYPGOyDR9q892wFW7/ofCDNGSC"
+// decoy is what an unknown user's password is compared with, to take as long: the hash, but for
+// its cost, of random text that nobody kept. A match would not help anybody, see verify.
+const decoy = "$2a$%02d$FEKwG0Il7PCGlPmfPfvwIuQ9rcotYPGOyDR9q892wFW7/ofCDNGSC"
+
+// maxCost bounds what one hash in the store can make everybody's wrong passwords cost: a second.
+const maxCost = 14
 
 // A Record is what is kept of a user.
 type Record struct {
 	Role         string
 	PasswordHash []byte
+	Repositories []string // patterns, see CheckPattern; none: all repositories
 }
 
 // Users finds users by name. The boolean is false, with a nil error, if there is no such user.
@@ -47,21 +55,36 @@ type Users interface {
 
 // An Identity is a user whose password has been checked.
 type Identity struct {
-	Name string
-	Role Role
+	Name         string // empty: nobody, who may pull what is open to all
+	Role         Role
+	Repositories []string // patterns, see CheckPattern; none: all repositories
+
+	open []string // patterns of what everybody may pull
 }
 
-// An Authenticator checks passwords. It is safe for concurrent use.
+// Anonymous reports whether this is nobody: a request without a login that was let through.
+func (i Identity) Anonymous() bool { return i.Name == "" }
+
+// An Authenticator checks passwords. It is safe for concurrent use. Set its fields before the
+// first request.
 type Authenticator struct {
-	// Log is told of every failed login: the user name and the remote address, never the
-	// password. Set it before the first request; nil discards.
+	// Log is told what goes wrong. nil discards.
 	Log *slog.Logger
+	// Audit is told of every failed login and of every request that a user is not allowed: the user
+	// name and the remote address, never the password. nil: Log.
+	Audit *slog.Logger
+	// Anonymous are patterns of the repositories that may be pulled without a login; none: no
+	// repository. Who gives a name and a password must give right ones in any case.
+	Anonymous []string
 
 	users   Users
 	key     []byte        // of this process: see digestOf
 	hashing chan struct{} // one place a processor, so that guessing cannot starve pulls of all others
 
+	backoff *backoff
+
 	mu      sync.Mutex // guards what follows; held for map operations only
+	cost    int        // the highest in use among the hashes of users, see Calibrate
 	known   map[digest]Identity
 	flights map[digest]*flight
 }
@@ -88,13 +111,37 @@ func New(users Users) *Authenticator {
 		hashing: make(chan struct{}, runtime.GOMAXPROCS(0)),
 		known:   make(map[digest]Identity),
 		flights: make(map[digest]*flight),
+		backoff: newBackoff(time.Now),
+		cost:    bcrypt.DefaultCost,
 	}
+}
+
+// Calibrate says which password hashes are in use. A denial takes as long as the dearest of them,
+// whether or not the user exists and whatever the user's own hash costs: Quay's cost 12, four times
+// ours. Without it that is learned as users log in.
+func (a *Authenticator) Calibrate(hashes ...[]byte) {
+	for _, h := range hashes {
+		if cost, err := bcrypt.Cost(h); err == nil {
+			a.raise(cost)
+		}
+	}
+}
+
+// raise returns the highest cost in use, this one included.
+func (a *Authenticator) raise(cost int) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.cost = max(a.cost, min(cost, maxCost))
+	return a.cost
 }
 
 // Authenticate returns who name is if password is theirs, and ErrDenied if not. Any other error
 // means that it could not be found out. An unknown name takes as long as a wrong password.
 func (a *Authenticator) Authenticate(ctx context.Context, name, password string) (Identity, error) {
-	d := a.digestOf(name, password)
+	return a.authenticate(ctx, a.digestOf(name, password), name, password)
+}
+
+func (a *Authenticator) authenticate(ctx context.Context, d digest, name, password string) (Identity, error) {
 	for {
 		a.mu.Lock()
 		if id, ok := a.known[d]; ok {
@@ -123,9 +170,10 @@ func (a *Authenticator) Authenticate(ctx context.Context, name, password string)
 	}
 }
 
-// Forget drops what is remembered of a user. Call it after every change of password or role and
-// after a removal: the next request is checked against the store.
+// Forget drops what is remembered of a user, failed logins included. Call it after every change of
+// password, role or grants and after a removal: the next request is checked against the store.
 func (a *Authenticator) Forget(name string) {
+	a.backoff.forget(name)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for d, id := range a.known {
@@ -167,15 +215,11 @@ func (a *Authenticator) remember(d digest, id Identity) {
 	a.known[d] = id
 }
 
-// verify asks the store and compares hashes, once whether or not the user exists.
+// verify asks the store and compares hashes, for as long whether or not the user exists.
 func (a *Authenticator) verify(ctx context.Context, name, password string) (Identity, error) {
 	record, ok, err := a.lookup(ctx, name)
 	if err != nil {
 		return Identity{}, fmt.Errorf("look up user %q: %w", name, err)
-	}
-	hash := record.PasswordHash
-	if !ok || len(password) > maxPasswordBytes {
-		hash, ok = []byte(decoy), false
 	}
 	select {
 	case a.hashing <- struct{}{}:
@@ -183,17 +227,53 @@ func (a *Authenticator) verify(ctx context.Context, name, password string) (Iden
 	case <-ctx.Done():
 		return Identity{}, ctx.Err()
 	}
-	switch err := bcrypt.CompareHashAndPassword(hash, []byte(password)); {
-	case errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) || !ok:
+	if !ok || len(password) > maxPasswordBytes {
+		a.waste(0, password)
+		return Identity{}, ErrDenied
+	}
+	switch err := bcrypt.CompareHashAndPassword(record.PasswordHash, []byte(password)); {
+	case errors.Is(err, bcrypt.ErrMismatchedHashAndPassword):
+		a.waste(costOf(record.PasswordHash), password)
 		return Identity{}, ErrDenied
 	case err != nil:
 		return Identity{}, fmt.Errorf("password hash of user %q: %w", name, err)
 	}
+	a.raise(costOf(record.PasswordHash))
 	role, err := ParseRole(record.Role)
 	if err != nil {
 		return Identity{}, fmt.Errorf("user %q: %w", name, err)
 	}
-	return Identity{Name: name, Role: role}, nil
+	return Identity{Name: name, Role: role, Repositories: record.Repositories, open: a.Anonymous}, nil
+}
+
+// waste takes the time that is left of a comparison at the highest cost in use, after one at cost
+// spent, 0 for none.
+func (a *Authenticator) waste(spent int, password string) {
+	for _, cost := range left(spent, a.raise(spent)) {
+		// Neither a match nor an error, of which there is none but mismatch, means anything.
+		_ = bcrypt.CompareHashAndPassword(fmt.Appendf(nil, decoy, cost), []byte(password[:min(len(password), maxPasswordBytes)]))
+	}
+}
+
+// left is the costs at which to compare: each is double the one before, so that after one at c those
+// at c, c+1 … top-1 add up to one at top.
+func left(spent, top int) []int {
+	if spent == 0 {
+		return []int{top}
+	}
+	var costs []int
+	for c := spent; c < top; c++ {
+		costs = append(costs, c)
+	}
+	return costs
+}
+
+func costOf(hash []byte) int {
+	cost, err := bcrypt.Cost(hash)
+	if err != nil {
+		return 0
+	}
+	return cost
 }
 
 // lookup spares the store names that cannot exist.

@@ -59,7 +59,7 @@ func TestAuthenticate(t *testing.T) {
 	a := New(u)
 
 	id, err := a.Authenticate(t.Context(), "init", "correct-horse")
-	if err != nil || id != (Identity{Name: "init", Role: Admin}) {
+	if err != nil || id.Name != "init" || id.Role != Admin {
 		t.Fatalf("got %v, %v", id, err)
 	}
 	for name, pair := range map[string][2]string{
@@ -71,7 +71,7 @@ func TestAuthenticate(t *testing.T) {
 		"right in the first 72 bytes": {"long", strings.Repeat("x", 73)},
 	} {
 		t.Run(name+" is denied", func(t *testing.T) {
-			if id, err := a.Authenticate(t.Context(), pair[0], pair[1]); !errors.Is(err, ErrDenied) || id != (Identity{}) {
+			if id, err := a.Authenticate(t.Context(), pair[0], pair[1]); !errors.Is(err, ErrDenied) || id.Name != "" || id.Role != "" {
 				t.Errorf("got %v, %v", id, err)
 			}
 		})
@@ -211,7 +211,7 @@ func TestAuthenticate_unusableRecord(t *testing.T) {
 	a := New(u)
 	for _, name := range []string{"odd", "torn"} {
 		id, err := a.Authenticate(t.Context(), name, "correct-horse")
-		if err == nil || errors.Is(err, ErrDenied) || id != (Identity{}) {
+		if err == nil || errors.Is(err, ErrDenied) || id.Name != "" || id.Role != "" {
 			t.Errorf("%s: got %v, %v; want an error that says what is wrong with the record", name, id, err)
 		}
 	}
@@ -228,18 +228,55 @@ func TestRemember_isBounded(t *testing.T) {
 	}
 }
 
-// An unknown user is compared with the decoy, which must cost what a real hash costs.
-func TestDecoy_costsTheSame(t *testing.T) {
-	hash, err := HashPassword("correct-horse")
+// A denial costs what a comparison at the highest cost in use does, whoever is denied.
+func TestLeft(t *testing.T) {
+	for _, c := range []struct{ spent, top int }{{0, 10}, {0, 12}, {4, 4}, {10, 10}, {10, 12}, {4, 14}} {
+		work := 0
+		if c.spent > 0 {
+			work = 1 << c.spent
+		}
+		for _, cost := range left(c.spent, c.top) {
+			work += 1 << cost
+		}
+		if work != 1<<c.top {
+			t.Errorf("after %d, with %d in use: %d rounds in all, want %d", c.spent, c.top, work, 1<<c.top)
+		}
+	}
+}
+
+// The decoys are hashes that bcrypt does compare with: an error would come back at once.
+func TestDecoy(t *testing.T) {
+	for cost := bcrypt.MinCost; cost <= maxCost; cost++ {
+		hash := fmt.Appendf(nil, decoy, cost)
+		if got, err := bcrypt.Cost(hash); err != nil || got != cost {
+			t.Errorf("cost %d: %d, %v", cost, got, err)
+		}
+	}
+	if err := bcrypt.CompareHashAndPassword(fmt.Appendf(nil, decoy, bcrypt.MinCost), []byte("correct-horse")); !errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// What we hash ourselves, what Quay hashed, and what somebody put into the database by hand.
+func TestCalibrate(t *testing.T) {
+	own, err := HashPassword("correct-horse")
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := bcrypt.Cost(hash)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := bcrypt.Cost([]byte(decoy)); err != nil || got != want {
-		t.Errorf("decoy costs %d (%v), a password %d", got, err, want)
+	a := New(new(users))
+	for _, c := range []struct {
+		hash string
+		want int
+	}{
+		{string(own), bcrypt.DefaultCost},
+		{"$2b$12$FEKwG0Il7PCGlPmfPfvwIuQ9rcotYPGOyDR9q892wFW7/ofCDNGSC", 12},
+		{"$2b$08$FEKwG0Il7PCGlPmfPfvwIuQ9rcotYPGOyDR9q892wFW7/ofCDNGSC", 12},
+		{"torn", 12},
+		{"$2b$31$FEKwG0Il7PCGlPmfPfvwIuQ9rcotYPGOyDR9q892wFW7/ofCDNGSC", maxCost},
+	} {
+		if a.Calibrate([]byte(c.hash)); a.cost != c.want {
+			t.Errorf("after %s: %d, want %d", c.hash, a.cost, c.want)
+		}
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
+	"time"
 )
 
 // Challenge is the WWW-Authenticate header of every 401: without it podman and docker
@@ -20,44 +22,102 @@ func IdentityFrom(ctx context.Context) (Identity, bool) {
 
 // Require lets a request through to next if its user may do the action, with the Identity in its
 // context. Otherwise denied answers, with 401 (not logged in; the challenge is set already),
-// 403 (may not) or 503 (could not be found out).
+// 403 (may not), 429 (too many failed logins; Retry-After is set already) or 503 (could not be
+// found out). Which repositories a user may touch, next has to ask of the Identity.
 func (a *Authenticator) Require(action func(*http.Request) Action, next http.Handler, denied func(w http.ResponseWriter, r *http.Request, status int)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id, status := a.identify(r)
-		if status == http.StatusOK && !id.Role.May(action(r)) {
-			a.Log.WarnContext(r.Context(), "refused: not allowed to this user", "user", id.Name, "role", string(id.Role),
-				"method", r.Method, "path", r.URL.Path, "remote", r.RemoteAddr)
-			status = http.StatusForbidden
-		}
-		switch status {
-		case http.StatusOK:
+		id, f := a.identify(r, action(r))
+		switch f.status {
+		case 0:
 			next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), identityKey{}, id)))
 			return
 		case http.StatusUnauthorized:
 			w.Header().Set("WWW-Authenticate", Challenge)
+		case http.StatusTooManyRequests:
+			w.Header().Set("Retry-After", strconv.Itoa(seconds(f.wait)))
 		}
-		denied(w, r, status)
+		denied(w, r, f.status)
 	})
 }
 
-// identify finds out who sent the request. A status other than 200 says why it could not.
-func (a *Authenticator) identify(r *http.Request) (Identity, int) {
+// seconds rounds up: who comes back too early would be refused again.
+func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
+
+// A refusal is the status that says why a request is not let through, 0 if it is.
+type refusal struct {
+	status int
+	wait   time.Duration // with 429
+}
+
+// identify finds out who sent the request and whether they may do the action.
+func (a *Authenticator) identify(r *http.Request, action Action) (Identity, refusal) {
 	name, password, ok := r.BasicAuth()
-	if !ok {
-		return Identity{}, http.StatusUnauthorized // how every client begins: nothing to report
+	if !ok || name == "" && password == "" {
+		return a.nobody(action)
 	}
-	id, err := a.Authenticate(r.Context(), name, password)
+	id, f := a.login(r, name, password)
+	if f.status == 0 && !id.Role.May(action) {
+		a.audit(r, "refused", id.Name)
+		f.status = http.StatusForbidden
+	}
+	return id, f
+}
+
+// nobody is a request without a login: how every client begins, so there is nothing to report.
+//
+// For pulls without a login to work and logins to go on working, what clients do decides:
+//
+//   - podman, skopeo, CRI-O, oc-mirror (containers/image) and crane ask for /v2/ first, and send the
+//     password that they have only if that is answered with a challenge. So /v2/, the one path whose
+//     action is Login, is always 401 for nobody: else every push would arrive without its password, and
+//     podman login would call any password right. containers/image goes on after the challenge when it
+//     has no password, with an empty name and an empty password: that is nobody as well. crane goes on
+//     with no header at all.
+//   - containerd does not ask for /v2/. It sends its password when the thing itself answers 401, so what
+//     is not open to all must answer that, not 403 (see oci).
+//   - docker gives up after a Basic challenge when it has no password ("no basic auth credentials").
+//     There it takes a login, for instance puller's; the alternative is a token service, see above.
+func (a *Authenticator) nobody(action Action) (Identity, refusal) {
+	if action == Read && len(a.Anonymous) > 0 {
+		return Identity{Role: Pull, Repositories: a.Anonymous}, refusal{}
+	}
+	return Identity{}, refusal{status: http.StatusUnauthorized}
+}
+
+// login checks name and password, unless there were too many wrong ones lately.
+func (a *Authenticator) login(r *http.Request, name, password string) (Identity, refusal) {
+	d := a.digestOf(name, password)
+	attempt, wait := a.backoff.admit(sourceOf(r.RemoteAddr), name, d)
+	if wait > 0 {
+		// The failures that led here are in the audit log. At this rate it is for debugging only.
+		a.Log.DebugContext(r.Context(), "login put off: too many failed", "user", printable(name), "remote", r.RemoteAddr)
+		return Identity{}, refusal{http.StatusTooManyRequests, wait}
+	}
+	id, err := a.authenticate(r.Context(), d, name, password)
 	switch {
 	case err == nil:
-		return id, http.StatusOK
+		a.backoff.succeeded(attempt)
+		return id, refusal{}
 	case errors.Is(err, ErrDenied):
-		a.Log.WarnContext(r.Context(), "login failed", "user", printable(name), "remote", r.RemoteAddr)
-		return Identity{}, http.StatusUnauthorized
-	case r.Context().Err() != nil: // the client went away; nobody reads the answer
-		return Identity{}, http.StatusServiceUnavailable
+		a.backoff.failed(attempt)
+		a.audit(r, "login failed", printable(name))
+		return Identity{}, refusal{status: http.StatusUnauthorized}
 	}
-	a.Log.ErrorContext(r.Context(), "login could not be checked", "user", printable(name), "remote", r.RemoteAddr, "err", err)
-	return Identity{}, http.StatusServiceUnavailable
+	a.backoff.undecided(attempt)
+	if r.Context().Err() == nil { // else the client went away and nobody reads the answer
+		a.Log.ErrorContext(r.Context(), "login could not be checked", "user", printable(name), "remote", r.RemoteAddr, "err", err)
+	}
+	return Identity{}, refusal{status: http.StatusServiceUnavailable}
+}
+
+// audit writes the line of a login or a request that was refused. Its message and keys are fixed, for
+// programs that read the log; package oci writes lines of the same form.
+func (a *Authenticator) audit(r *http.Request, event, user string) {
+	log := a.Audit
+	if log == nil {
+		log = a.Log
+	}
+	log.WarnContext(r.Context(), "audit", "event", event, "user", user, "remote", r.RemoteAddr, "method", r.Method, "path", r.URL.Path)
 }
 
 // printable keeps what is no user name at all (a megabyte of it, say) out of the log.

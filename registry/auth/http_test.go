@@ -87,3 +87,48 @@ func TestIdentityFrom_absent(t *testing.T) {
 		t.Errorf("got %v", id)
 	}
 }
+
+// Who may do what without a login, and that a wrong one is told also where none is needed.
+func TestRequire_anonymous(t *testing.T) {
+	d := newDoor(t)
+	action := Read
+	h := d.auth.Require(func(*http.Request) Action { return action },
+		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			id, ok := IdentityFrom(r.Context())
+			if !ok || !id.Anonymous() || id.Role != Pull || !id.MayRepository("open/a") || id.MayRepository("shut") {
+				t.Errorf("nobody is %+v", id)
+			}
+		}),
+		func(w http.ResponseWriter, _ *http.Request, status int) { w.WriteHeader(status) })
+	for _, c := range []struct {
+		name   string
+		open   []string
+		action Action
+		header string
+		want   int
+	}{
+		{"off", nil, Read, "", 401},
+		{"off, as containers/image asks", nil, Read, "Basic Og==", 401},
+		{"read", []string{"open/*"}, Read, "", 200},
+		{"read, as containers/image asks", []string{"open/*"}, Read, "Basic Og==", 200},
+		{"write", []string{"open/*"}, Write, "", 401},
+		{"administer", []string{"*"}, Administer, "", 401},
+		{"login", []string{"*"}, Login, "", 401},
+		{"login, as containers/image asks", []string{"*"}, Login, "Basic Og==", 401},
+		{"wrong password", []string{"*"}, Read, "Basic aW5pdDp3cm9uZw==", 401},
+		{"a name and no password", []string{"*"}, Read, "Basic aW5pdDo=", 401},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d.auth.Anonymous, action = c.open, c.action
+			r := httptest.NewRequest("GET", "/v2/", nil)
+			if c.header != "" {
+				r.Header.Set("Authorization", c.header)
+			}
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			if w.Code != c.want || (w.Header().Get("WWW-Authenticate") != "") != (c.want == 401) {
+				t.Errorf("got %d %v", w.Code, w.Header())
+			}
+		})
+	}
+}

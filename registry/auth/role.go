@@ -18,6 +18,7 @@ const (
 	Read       Action = iota // look at content
 	Write                    // push or delete content
 	Administer               // change users, collect, synchronise
+	Login                    // find out whether name and password are right; nobody does that without
 )
 
 // RoleError reports a role that does not exist.
@@ -40,7 +41,7 @@ func ParseRole(s string) (Role, error) {
 // May reports whether the role allows the action. A role that does not exist allows nothing.
 func (r Role) May(a Action) bool {
 	switch a {
-	case Read:
+	case Read, Login:
 		return r == Admin || r == Push || r == Pull
 	case Write:
 		return r == Admin || r == Push
