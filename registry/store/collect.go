@@ -304,7 +304,7 @@ func (s *Store) StaleRuns(ctx context.Context, before time.Time, yield func(id s
 		return fmt.Errorf("list runs: %w", err)
 	}
 	for _, id := range stale {
-		if s.guard.runActive(id) {
+		if s.guard.runActive(id, before) {
 			continue
 		}
 		if err := yield(id); err != nil {
@@ -321,7 +321,7 @@ func (s *Store) RemoveRun(ctx context.Context, before time.Time, id string) erro
 		if err != nil {
 			return fmt.Errorf("remove run %s: %w", id, err)
 		}
-		if !stale || s.guard.runActive(id) {
+		if !stale || s.guard.runActive(id, before) {
 			return nil
 		}
 		return abort(ctx, tx, id)

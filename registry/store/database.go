@@ -125,6 +125,7 @@ func query(ctx context.Context, q querier, scan func(*sql.Rows) error, text stri
 type querier interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+	PrepareContext(ctx context.Context, query string) (*sql.Stmt, error)
 }
 
 // exists says whether a query has a row.

@@ -13,6 +13,9 @@ import (
 // times in the rows alone.
 const checksKept = 24 * time.Hour
 
+// heardKept is how many runs are known to be alive without their row.
+const heardKept = 256
+
 // guard keeps collection and everybody else from each other where the database cannot: between a row and
 // its file, and for reads, which leave no row. It is held for moments only, never over I/O.
 //
@@ -33,6 +36,7 @@ type guard struct {
 	epoch     uint64                   // counts the changes of condemned
 	sessions  map[string]chan struct{} // upload ids in use, closed on release
 	runs      map[string]int           // runs with a blob under way
+	heard     map[string]time.Time     // when runs were last heard of, if that is not in their row
 }
 
 func newGuard(now func() time.Time) *guard {
@@ -44,6 +48,7 @@ func newGuard(now func() time.Time) *guard {
 		sweepAt:   1024,
 		sessions:  map[string]chan struct{}{},
 		runs:      map[string]int{},
+		heard:     map[string]time.Time{},
 	}
 }
 
@@ -221,8 +226,29 @@ func (g *guard) leaveRun(id string) {
 	}
 }
 
-func (g *guard) runActive(id string) bool {
+// heardOf notes that a run is alive.
+func (g *guard) heardOf(id string, t time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.runs[id] > 0
+	if len(g.heard) >= heardKept {
+		clear(g.heard) // their rows are behind by less than runSeen
+	}
+	g.heard[id] = t
+}
+
+// takeHeard gives when runs were heard of, and forgets it.
+func (g *guard) takeHeard() map[string]time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	heard := g.heard
+	g.heard = map[string]time.Time{}
+	return heard
+}
+
+// runActive says whether a run has a blob under way, or was heard of since before.
+func (g *guard) runActive(id string, before time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	heard, ever := g.heard[id]
+	return g.runs[id] > 0 || ever && !heard.Before(before)
 }

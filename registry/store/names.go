@@ -5,6 +5,7 @@ import (
 	_ "crypto/sha512"
 	"fmt"
 	"regexp"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/opencontainers/go-digest"
@@ -14,7 +15,6 @@ import (
 // with a port and capitals through as the first part of a repository name.
 var (
 	repositoryGrammar = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
-	starRun           = regexp.MustCompile(`\*+`)
 	tagGrammar        = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
 )
 
@@ -33,11 +33,10 @@ func checkRepository(name string) error {
 // checkPattern refuses a pattern that no repository name can match: it would grant nothing, and whoever
 // gave it would believe that it does.
 func checkPattern(pattern string) error {
-	// With a word for every star it must be a name, a star beside a separator or another star included.
-	if err := checkRepository(starRun.ReplaceAllString(pattern, "a")); err != nil {
-		return &InvalidError{What: "repository pattern", Why: quoted(pattern) + " is not a repository name in which * stands for anything"}
+	if pattern == "*" || checkRepository(strings.TrimSuffix(pattern, "/*")) == nil {
+		return nil
 	}
-	return nil
+	return &InvalidError{What: "repository pattern", Why: quoted(pattern) + " is neither a repository, nor one with /* after it, nor *"}
 }
 
 func checkTag(name string) error {

@@ -89,24 +89,6 @@ func errCommitted(id string) error {
 	return &InvalidError{What: "run", Why: id + " is committed already; begin another"}
 }
 
-// HasBlob says whether a blob is held, wherever that is. If it is, it becomes part of the run.
-func (r *Run) HasBlob(ctx context.Context, repo string, d digest.Digest) (has bool, err error) {
-	if err := checkRepositoryAndDigest(repo, d); err != nil {
-		return false, err
-	}
-	err = r.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		has, err = exists(ctx, tx, `SELECT 1 FROM blobs WHERE digest = ?`, d)
-		if err != nil {
-			return fmt.Errorf("look for blob %s: %w", d, err)
-		}
-		if !has {
-			return nil
-		}
-		return r.pin(ctx, tx, repo, d)
-	})
-	return has, err
-}
-
 func (r *Run) pin(ctx context.Context, tx *sql.Tx, repo string, d digest.Digest) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO run_blobs (run, repository, digest) VALUES (?, ?, ?)
 		ON CONFLICT DO NOTHING`, r.id, repo, d)
@@ -161,29 +143,6 @@ func (r *Run) receive(ctx context.Context, u *Upload, desc ocispec.Descriptor, c
 		return &InvalidError{What: "blob", Why: fmt.Sprintf("%s ended after %d of the %d bytes of its descriptor", desc.Digest, got, desc.Size)}
 	}
 	return nil
-}
-
-// HasManifest says whether a manifest is held with its config and layers, wherever that is. If it is, it
-// becomes part of the run, to be shown in repo with the blobs it is made of. One that was pulled through
-// and whose layers nobody has asked for yet is not: the run has to fetch those. Children of an index are
-// asked for one by one.
-func (r *Run) HasManifest(ctx context.Context, repo string, d digest.Digest) (has bool, err error) {
-	if err := checkRepositoryAndDigest(repo, d); err != nil {
-		return false, err
-	}
-	err = r.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		has, err = exists(ctx, tx, `SELECT 1 FROM manifests m WHERE m.digest = ? AND NOT EXISTS (
-			SELECT 1 FROM manifest_refs f WHERE f.manifest = m.digest AND f.kind <> 'child' AND f.elsewhere = 0
-			AND NOT EXISTS (SELECT 1 FROM blobs b WHERE b.digest = f.digest))`, d)
-		if err != nil {
-			return fmt.Errorf("look for manifest %s: %w", d, err)
-		}
-		if !has {
-			return nil
-		}
-		return r.stage(ctx, tx, repo, d)
-	})
-	return has, err
 }
 
 func (r *Run) stage(ctx context.Context, tx *sql.Tx, repo string, d digest.Digest) error {

@@ -107,10 +107,10 @@ func (s *Store) Close() error {
 }
 
 // saveChecks turns the checks that the guard remembers into links as new as they are, so that a restart
-// between the check and the manifest does not cost a push its blobs.
+// between the check and the manifest does not cost a push its blobs. Likewise for when runs were heard of.
 func (s *Store) saveChecks(ctx context.Context) error {
-	checks := s.guard.takeChecks()
-	if len(checks) == 0 {
+	checks, heard := s.guard.takeChecks(), s.guard.takeHeard()
+	if len(checks)+len(heard) == 0 {
 		return nil
 	}
 	return s.write(ctx, func(tx *sql.Tx) error {
@@ -121,6 +121,11 @@ func (s *Store) saveChecks(ctx context.Context) error {
 		defer stmt.Close()
 		for d, t := range checks {
 			if _, err := stmt.ExecContext(ctx, nanos(t), d); err != nil {
+				return err
+			}
+		}
+		for id, t := range heard {
+			if _, err := tx.ExecContext(ctx, `UPDATE runs SET last_seen = max(last_seen, ?) WHERE id = ? AND committed = 0`, nanos(t), id); err != nil {
 				return err
 			}
 		}

@@ -53,9 +53,9 @@ func (s *Store) Users(ctx context.Context) ([]User, error) {
 	return users, nil
 }
 
-// PutUser makes an account, or changes its role, its repositories and its password. A pattern is a
-// repository name in which * stands for anything, also for several parts: 'openshift/*' means all that is
-// below openshift. *InvalidError for one that is none.
+// PutUser makes an account, or changes its role, its repositories and its password. A pattern is
+// the name of a repository, or openshift/* for all that are below openshift at any depth, or * for all.
+// *InvalidError for one that is none of these.
 func (s *Store) PutUser(ctx context.Context, u User) error {
 	if u.Name == "" {
 		return &InvalidError{What: "user", Why: "it has no name"}

@@ -30,12 +30,12 @@ func TestStore_UserRepositories(t *testing.T) {
 
 func TestStore_UserRepositories_Patterns(t *testing.T) {
 	f := newFixture(t)
-	for _, pattern := range []string{"*", "a", "openshift/*", "*/ubi9", "team-*/app", "a/**", "a*b"} {
+	for _, pattern := range []string{"*", "a", "openshift/*", "a/b/*"} {
 		if err := f.PutUser(f.ctx, User{Name: "u", Repositories: []string{pattern}}); err != nil {
 			t.Errorf("%q: %v", pattern, err)
 		}
 	}
-	for _, pattern := range []string{"", "/a", "a/", "A*", "a b", "a//b", "a\nb", "[ab]", "a?", "/*"} {
+	for _, pattern := range []string{"", "/a", "a/", "A*", "a b", "a//b", "a\nb", "[ab]", "a?", "/*", "a/**", "a*", "*/a", "a/*/b"} {
 		var invalid *InvalidError
 		if err := f.PutUser(f.ctx, User{Name: "u", Repositories: []string{"a", pattern}}); !errors.As(err, &invalid) {
 			t.Errorf("%q: got %v", pattern, err)

@@ -1,0 +1,130 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+func TestRun_Held(t *testing.T) {
+	f := newFixture(t)
+	m := f.pushImage("app", "app")
+	config, layer := digest.FromString(`{"config of":"app"}`), digest.FromString("layer of app")
+	r, err := f.BeginRun(f.ctx, "run")
+	f.must(err)
+	other := digest.FromString("not held")
+	blobs, manifests, err := r.Held(f.ctx, "copy", []digest.Digest{layer, other, config}, []digest.Digest{other, m.Digest})
+	f.must(err)
+	if !slices.Equal(blobs, []digest.Digest{layer, config}) || !slices.Equal(manifests, []digest.Digest{m.Digest}) {
+		t.Errorf("held: %v and %v", blobs, manifests)
+	}
+
+	// They are part of the run: collection leaves them, and Commit shows them.
+	f.must(f.DeleteManifest(f.ctx, "app", m.Digest))
+	f.clock.add(time.Hour)
+	if garbage := f.garbage(f.clock.now()); len(garbage) != 0 {
+		t.Errorf("garbage: %v", garbage)
+	}
+	f.must(r.Commit(f.ctx))
+	_, err = f.Manifest(f.ctx, "copy", m.Digest)
+	f.must(err)
+	if f.read("copy", layer) != "layer of app" {
+		t.Error("the layer is another")
+	}
+}
+
+func TestRun_Held_MoreThanABatch(t *testing.T) {
+	f := newFixture(t)
+	held := []digest.Digest{f.blob("app", "first").Digest, f.blob("app", "last").Digest}
+	ask := []digest.Digest{held[0]}
+	for i := range 2 * heldBatch {
+		ask = append(ask, digest.FromString(fmt.Sprint(i)))
+	}
+	ask = append(ask, held[1])
+	r, err := f.BeginRun(f.ctx, "run")
+	f.must(err)
+	got, _, err := r.Held(f.ctx, "app", ask, nil)
+	if err != nil || !slices.Equal(got, held) {
+		t.Errorf("held: %v, %v", got, err)
+	}
+}
+
+func TestRun_Held_Refusals(t *testing.T) {
+	f := newFixture(t)
+	r, err := f.BeginRun(f.ctx, "run")
+	f.must(err)
+	var invalid *InvalidError
+	for name, ask := range map[string]struct {
+		repo string
+		d    digest.Digest
+	}{"a bad repository": {"A", dA}, "a bad digest": {"app", "sha256:x"}} {
+		if _, _, err := r.Held(f.ctx, ask.repo, []digest.Digest{ask.d}, nil); !errors.As(err, &invalid) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	f.must(r.Commit(f.ctx))
+	if _, _, err := r.Held(f.ctx, "app", []digest.Digest{dA}, nil); !errors.As(err, &invalid) {
+		t.Errorf("a committed run: got %v", err)
+	}
+	r, err = f.BeginRun(f.ctx, "run")
+	f.must(err)
+	f.must(r.Abort(f.ctx))
+	_, _, err = r.Held(f.ctx, "app", []digest.Digest{dA}, nil)
+	isNotFound(t, err)
+}
+
+// Asked again, as a sync that is repeated does for all it has, it writes nothing; so too for what is not held.
+func TestRun_Held_WritesNothingThatIsThere(t *testing.T) {
+	f := newFixture(t)
+	m := f.pushImage("app", "app")
+	layer := digest.FromString("layer of app")
+	r, err := f.BeginRun(f.ctx, "run")
+	f.must(err)
+	ask := func() {
+		t.Helper()
+		for _, d := range []digest.Digest{layer, dA} {
+			if has, err := r.HasBlob(f.ctx, "copy", d); err != nil || has != (d == layer) {
+				t.Errorf("blob %s: %v, %v", d, has, err)
+			}
+		}
+		for _, d := range []digest.Digest{m.Digest, dA} {
+			if has, err := r.HasManifest(f.ctx, "copy", d); err != nil || has != (d == m.Digest) {
+				t.Errorf("manifest %s: %v, %v", d, has, err)
+			}
+		}
+	}
+	ask()
+	release := f.hold() // whoever wants to write waits, and with this context not for long
+	defer release()
+	ctx, cancel := context.WithTimeout(f.ctx, 5*time.Second)
+	defer cancel()
+	f.ctx = ctx
+	f.clock.add(runSeen / 2)
+	ask()
+}
+
+// What was heard of a run without being written counts, also after a restart.
+func TestRun_Held_KeepsTheRunAlive(t *testing.T) {
+	for name, restart := range map[string]bool{"at once": false, "after a restart": true} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			r, err := f.BeginRun(f.ctx, "run")
+			f.must(err)
+			before := f.clock.add(runSeen / 2)
+			_, err = r.HasBlob(f.ctx, "app", dA)
+			f.must(err)
+			if restart {
+				f.reopen()
+			}
+			f.must(f.StaleRuns(f.ctx, before, func(id string) error { t.Errorf("run %s is stale", id); return nil }))
+			f.must(f.RemoveRun(f.ctx, before, r.ID()))
+			_, err = f.Run(f.ctx, r.ID())
+			f.must(err)
+		})
+	}
+}
