@@ -46,7 +46,9 @@ func groups() []group {
 		{"manifest", measureManifests},
 		{"get", measureGets},
 		{"put", measurePuts},
+		{"link", measureLink},
 		{"push", measurePushers},
+		{"scale", measureScale},
 		{"memory", measureMemory},
 	}
 }

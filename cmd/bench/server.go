@@ -24,7 +24,8 @@ type server struct {
 	cmd    *exec.Cmd
 	ended  chan error
 	began  time.Time
-	log    string // file
+	ready  time.Time // when it first shook hands
+	log    string    // file
 }
 
 // authScheme says whether the server wants to know who asks.
@@ -81,6 +82,7 @@ func launch(ctx context.Context, s *site, srv *server, cmd *exec.Cmd) (*server, 
 	if err := srv.awaitTLS(ctx, s); err != nil {
 		return nil, errors.Join(fmt.Errorf("start %s: %w\n%s", srv.name, err, srv.tail()), srv.stop())
 	}
+	srv.ready = time.Now()
 	return srv, nil
 }
 
