@@ -224,6 +224,10 @@ func TestExecute_failures(t *testing.T) {
 			t.Errorf("%d causes, want the one component: %v", causes, report.Failures)
 		}
 
+		if list := s.read(t, "logs", "mirroring_errors_20261120_225833.txt"); strings.Count(list, "\n") != 1 {
+			t.Errorf("the list of errors has more than the cause:\n%s", list)
+		}
+
 		s.fails(nil)
 		s.asked("")
 		s.engine = s.newEngine(t, twoReleases+additional)
