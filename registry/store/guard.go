@@ -37,6 +37,7 @@ type guard struct {
 	sessions  map[string]chan struct{} // upload ids in use, closed on release
 	runs      map[string]int           // runs with a blob under way
 	heard     map[string]time.Time     // when runs were last heard of, if that is not in their row
+	copying   int                      // backups under way, see holdFiles
 }
 
 func newGuard(now func() time.Time) *guard {

@@ -20,7 +20,7 @@ import (
 // blobs looks at the file of every blob, page by page.
 func (v *verification) blobs(ctx context.Context) error {
 	for last := digest.Digest(""); ; {
-		page, err := v.store.blobPage(ctx, last, blobPage)
+		page, err := listBlobs(ctx, v.store.reader, last)
 		if err != nil {
 			return err
 		}
@@ -39,16 +39,19 @@ func (v *verification) blobs(ctx context.Context) error {
 	}
 }
 
-// blobPage lists at most n blobs after last, in order.
-func (s *Store) blobPage(ctx context.Context, last digest.Digest, n int) (page []sized, err error) {
+// listBlobs lists a page of the blobs after last, in order.
+func listBlobs(ctx context.Context, q querier, last digest.Digest) (page []sized, err error) {
 	scan := func(rows *sql.Rows) error {
 		var b sized
 		err := rows.Scan(&b.digest, &b.size)
 		page = append(page, b)
 		return err
 	}
-	err = query(ctx, s.reader, scan, `SELECT digest, size FROM blobs WHERE digest > ? ORDER BY digest LIMIT ?`, last, n)
-	return page, err
+	err = query(ctx, q, scan, `SELECT digest, size FROM blobs WHERE digest > ? ORDER BY digest LIMIT ?`, last, blobPage)
+	if err != nil {
+		return nil, fmt.Errorf("list blobs: %w", err)
+	}
+	return page, nil
 }
 
 // blob looks at one blob. Only a damage that is still there at a second look is one: collection or a push

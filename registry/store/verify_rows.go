@@ -236,8 +236,9 @@ func (v *verification) needs(ctx context.Context, d digest.Digest, refs []heldRe
 	return nil
 }
 
-// pulledOnly says that every repository that has a manifest ?1 is one that pull-through fills: there, a
-// manifest comes before its layers.
+// pulledOnly says that a manifest ?1 came to every repository that has it by pull-through, or that
+// pull-through fills that repository: there, a manifest comes before its layers.
 const pulledOnly = `SELECT 1 FROM repository_manifests WHERE digest = ?1 AND NOT EXISTS (
 	SELECT 1 FROM repository_manifests rm JOIN repositories r ON r.id = rm.repository
-	WHERE rm.digest = ?1 AND NOT EXISTS (SELECT 1 FROM sources s WHERE s.repository = r.name AND s.pulled = 1))`
+	WHERE rm.digest = ?1 AND rm.pulled = 0
+	AND NOT EXISTS (SELECT 1 FROM sources s WHERE s.repository = r.name AND s.pulled = 1))`

@@ -1,0 +1,140 @@
+package store
+
+import (
+	"archive/tar"
+	"bufio"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// backupTar is a backup that is one file.
+type backupTar struct {
+	*backup
+	path string
+	file *os.File
+	buf  *bufio.Writer
+	tar  *tar.Writer
+}
+
+func (b *backup) openTar(path string) (*backupTar, error) {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return nil, &BackupError{Path: path, Why: "is a directory, and a name that ends in .tar is to be a file", hint: "give another name, or remove the directory"}
+	}
+	if err := b.notInStorage(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
+	t := &backupTar{backup: b, path: path}
+	var err error
+	if t.file, err = os.OpenFile(t.part(), os.O_WRONLY|os.O_CREATE, 0o600); err != nil {
+		return nil, fmt.Errorf("make backup file: %w", err)
+	}
+	if err := t.own(); err != nil {
+		return nil, errors.Join(err, t.file.Close())
+	}
+	t.buf = bufio.NewWriterSize(t.file, copyBuffer)
+	t.tar = tar.NewWriter(t.buf)
+	return t, nil
+}
+
+// own empties the file that was opened, if it is not that of another backup.
+func (t *backupTar) own() error {
+	lockError := unix.Flock(int(t.file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	opened, err := t.file.Stat()
+	if err != nil {
+		return err
+	}
+	// Without the lock, or when another backup has ended since and put this very file in place, it is not ours.
+	named, err := os.Stat(t.part())
+	if errors.Is(lockError, unix.EWOULDBLOCK) || err != nil || !os.SameFile(opened, named) {
+		return &BackupError{Path: t.path, Why: "is being written by another backup", hint: "wait until that has ended, or give another name"}
+	}
+	return t.file.Truncate(0)
+}
+
+func (t *backupTar) part() string     { return t.path + ".tmp" }
+func (t *backupTar) snapshot() string { return t.path + ".db.tmp" }
+
+// begin writes the database, which comes first so that who restores knows what to expect.
+func (t *backupTar) begin(ctx context.Context) error {
+	f, err := os.Open(t.snapshot())
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := t.header(backupDatabase, t.report.DatabaseBytes); err != nil {
+		return err
+	}
+	_, err = io.CopyBuffer(onlyWriter{t.tar}, pacedReader(ctx, f, t.pace), make([]byte, copyBuffer))
+	return err
+}
+
+func (t *backupTar) header(name string, size int64) error {
+	return t.tar.WriteHeader(&tar.Header{
+		Format: tar.FormatPAX, Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o600,
+		ModTime: t.store.now().Truncate(time.Second),
+	})
+}
+
+func (t *backupTar) put(ctx context.Context, blob sized) (damage string, err error) {
+	seen, err := t.store.inspect(ctx, blob, false, t.pace)
+	if err != nil || seen.damage != "" {
+		return seen.damage, err
+	}
+	f, err := os.Open(t.store.files.blob(blob.digest))
+	if err != nil {
+		return lost(err)
+	}
+	defer f.Close()
+	if err := t.header(filepath.ToSlash(backupName(blob.digest)), blob.size); err != nil {
+		return "", err
+	}
+	entry := &counted{w: t.tar}
+	damage, err = t.pour(ctx, blob, f, entry)
+	if err != nil {
+		return "", err
+	}
+	// The header has promised so many bytes. Whoever restores sees that they do not hash to their name.
+	_, err = io.CopyN(t.tar, readerFunc(zeros), blob.size-entry.n)
+	return damage, err
+}
+
+// counted counts what it writes.
+type counted struct {
+	w io.Writer
+	n int64
+}
+
+func (c *counted) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
+func zeros(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+func (t *backupTar) finish(ctx context.Context, _ *sql.DB) error {
+	for _, step := range []func() error{t.tar.Close, t.buf.Flush, t.file.Sync, ctx.Err} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	if err := os.Rename(t.part(), t.path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(t.path))
+}
+
+func (t *backupTar) discard() error {
+	return errors.Join(removeIfThere(t.snapshot()), removeIfThere(t.part()), t.file.Close())
+}

@@ -1,0 +1,298 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/google/uuid"
+	"github.com/opencontainers/go-digest"
+)
+
+// RestoreOptions says where to restore to, and what to do when the backup is damaged.
+type RestoreOptions struct {
+	Options
+	Partial  bool                                   // restore what is whole; the rest goes to quarantine, for scrub to fetch
+	Progress func(done RestoreReport, of StoreSize) // called after each blob; nil: nobody asks
+}
+
+// RestoreReport is what a restore did.
+type RestoreReport struct {
+	Blobs        int64           `json:"blobs"`     // that the backup's database names
+	BlobBytes    int64           `json:"blobBytes"` // of these
+	Kept         int64           `json:"kept"`      // were in the storage already, and whole
+	Copied       int64           `json:"copied"`
+	CopiedBytes  int64           `json:"copiedBytes"`
+	Damaged      int64           `json:"damaged"` // in the backup, and not whole in the storage either
+	DamagedBlobs []digest.Digest `json:"damagedBlobs,omitempty"`
+}
+
+// Restore makes a store of a backup, which is what Backup wrote: a directory or a .tar. There must be no
+// store yet at o.Database, or one that nothing was pushed to. Every blob is hashed, also those that the
+// storage already has, which are kept; so a restore that was interrupted, or one after the loss of the
+// database alone, copies only what is missing. The database is put in place last: until then there is no
+// store, and Restore can be called again.
+//
+// Errors: *LockedError, *NotEmptyError, *BackupError, *NotDatabaseError, *NewerError, *FullError, and
+// *DamagedError, after everything else was copied.
+func Restore(ctx context.Context, from string, o Options) error {
+	_, err := RestoreWith(ctx, from, RestoreOptions{Options: o})
+	return err
+}
+
+// RestoreWith is Restore, with options and a report.
+func RestoreWith(ctx context.Context, from string, o RestoreOptions) (report RestoreReport, err error) {
+	s, err := newStore(o.Options)
+	if err != nil {
+		return report, err
+	}
+	if s.lock, err = lock(s.database + ".lock"); err != nil {
+		return report, err
+	}
+	defer func() { err = errors.Join(err, s.lock.Close()) }()
+	if err := checkEmpty(ctx, s.database); err != nil {
+		return report, err
+	}
+	source, err := openBackup(from)
+	if err != nil {
+		return report, err
+	}
+	defer source.Close()
+	if s.files, err = openFiles(o.Storage); err != nil {
+		return report, err
+	}
+	r := &restore{store: s, from: from, source: source, options: o, report: &report}
+	defer func() { err = errors.Join(err, os.RemoveAll(r.dir())) }()
+	return report, full(s.files.root, 0, r.run(ctx))
+}
+
+// restore is one call of Restore.
+type restore struct {
+	store   *Store
+	from    string
+	source  backupSource
+	options RestoreOptions
+	report  *RestoreReport
+}
+
+// dir is where the database is put at first: beside its place, so that it can be renamed.
+func (r *restore) dir() string  { return r.store.database + ".restore" }
+func (r *restore) path() string { return filepath.Join(r.dir(), backupDatabase) }
+
+func (r *restore) run(ctx context.Context) error {
+	if err := r.fetchDatabase(ctx); err != nil {
+		return fmt.Errorf("restore the database of %s: %w", r.from, err)
+	}
+	if err := r.fill(ctx); err != nil {
+		return fmt.Errorf("restore from %s: %w", r.from, err)
+	}
+	if r.report.Damaged > 0 && !r.options.Partial {
+		return &DamagedError{Where: r.from, Total: r.report.Damaged, Digests: r.report.DamagedBlobs,
+			hint: "restore another backup (what was copied from this one is used), or restore partially: everything else is served then, and `appliance scrub` fetches these again"}
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := r.place(); err != nil {
+		return fmt.Errorf("put the database in place: %w", err)
+	}
+	return nil
+}
+
+// fetchDatabase copies the database out of the backup, to where nobody takes it for the store's.
+func (r *restore) fetchDatabase(ctx context.Context) error {
+	if err := os.RemoveAll(r.dir()); err != nil { // of a restore that was killed
+		return err
+	}
+	if err := os.Mkdir(r.dir(), 0o700); err != nil {
+		return err
+	}
+	content, err := r.source.database()
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(r.path(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return errors.Join(err, content.Close())
+	}
+	_, err = io.CopyBuffer(onlyWriter{f}, pacedReader(ctx, content, newPace(0)), make([]byte, copyBuffer))
+	if err := errors.Join(err, content.Close(), f.Close()); err != nil {
+		return full(r.store.database, 0, err)
+	}
+	return nil
+}
+
+// fill opens the copied database and sees to it that each of its blobs is in the storage.
+func (r *restore) fill(ctx context.Context) (err error) {
+	writer, reader, err := openDatabase(ctx, r.path()) // which brings an older one up to date
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, reader.Close(), writer.Close()) }()
+	var what string
+	if err := reader.QueryRowContext(ctx, `PRAGMA quick_check(1)`).Scan(&what); err != nil || what != "ok" {
+		return errors.Join(&NotDatabaseError{Path: filepath.Join(r.from, backupDatabase), Why: "it is damaged: " + what}, err)
+	}
+	var of StoreSize
+	err = reader.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM manifests), count(*), coalesce(sum(size), 0) FROM blobs`).
+		Scan(&of.Manifests, &of.Blobs, &of.BlobBytes)
+	if err != nil {
+		return err
+	}
+	return eachBlob(ctx, reader, func(b sized) error {
+		damage, err := r.blob(ctx, b)
+		if err == nil && damage != "" {
+			err = r.damaged(ctx, writer, b, damage)
+		}
+		if err != nil {
+			return fmt.Errorf("blob %s: %w", b.digest, err)
+		}
+		r.report.Blobs++
+		r.report.BlobBytes += b.size
+		if r.options.Progress != nil {
+			r.options.Progress(*r.report, of)
+		}
+		return nil
+	})
+}
+
+// blob sees to it that a blob is in the storage, and says in what way the backup's is damaged if it is not.
+func (r *restore) blob(ctx context.Context, b sized) (damage string, err error) {
+	// What is there is read as well: nobody knows what it was that lost the database.
+	there, err := r.store.inspect(ctx, b, true, newPace(0))
+	if err != nil {
+		return "", err
+	}
+	if there.damage == "" {
+		r.report.Kept++
+		return "", nil
+	}
+	if there.info != nil && there.info.IsDir() {
+		return there.damage, nil
+	}
+	content, err := r.source.blob(b.digest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "it is not in the backup", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	defer content.Close()
+	return r.copy(ctx, b, content)
+}
+
+func (r *restore) copy(ctx context.Context, b sized, content io.Reader) (damage string, err error) {
+	if err := r.store.space.check(r.store.files.root, b.size); err != nil {
+		return "", err
+	}
+	id, err := uuid.NewRandom()
+	if err != nil {
+		return "", err
+	}
+	path := r.store.files.upload(id.String()) // where collection finds it, if this process is killed
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, removeIfThere(path)) }()
+	copied := BackupReport{}
+	p := &backup{pace: newPace(0), report: &copied}
+	damage, err = p.pour(ctx, b, content, f)
+	if err == nil && damage == "" {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil || damage != "" {
+		return damage, err
+	}
+	r.report.Copied += copied.Copied
+	r.report.CopiedBytes += copied.CopiedBytes
+	return "", r.store.files.place(path, b.digest)
+}
+
+func (r *restore) damaged(ctx context.Context, writer *sql.DB, b sized, damage string) error {
+	r.store.log.Error("a blob of the backup is damaged", "digest", b.digest, "damage", damage)
+	r.report.Damaged++
+	if len(r.report.DamagedBlobs) < damagedListed {
+		r.report.DamagedBlobs = append(r.report.DamagedBlobs, b.digest)
+	}
+	if !r.options.Partial {
+		return nil
+	}
+	tx, err := writer.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
+	if err := r.store.quarantineRow(ctx, tx, b, damage); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// place puts the database where the store looks for it.
+func (r *restore) place() error {
+	if err := syncFile(r.path()); err != nil {
+		return err
+	}
+	// A WAL of the database that was there would be taken for one of the new.
+	for _, suffix := range []string{"-wal", "-shm", "-journal"} {
+		if err := removeIfThere(r.store.database + suffix); err != nil {
+			return err
+		}
+	}
+	if err := syncDir(filepath.Dir(r.store.database)); err != nil {
+		return err
+	}
+	if err := os.Rename(r.path(), r.store.database); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(r.store.database))
+}
+
+func syncFile(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// checkEmpty refuses a database that has anything in it that a restore would lose. Accounts are not: an
+// installation makes some, and the backup has its own.
+func checkEmpty(ctx context.Context, path string) error {
+	switch info, err := os.Stat(path); {
+	case errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0:
+		return nil
+	case err != nil:
+		return fmt.Errorf("look for a store: %w", err)
+	}
+	writer, reader, err := openDatabase(ctx, path)
+	if err != nil {
+		return err
+	}
+	used, err := exists(ctx, reader, `SELECT 1 FROM manifests UNION ALL SELECT 1 FROM blobs UNION ALL SELECT 1 FROM runs`)
+	if err := errors.Join(err, reader.Close(), writer.Close()); err != nil {
+		return fmt.Errorf("look into the store that is there: %w", err)
+	}
+	if used {
+		return &NotEmptyError{Database: path}
+	}
+	return nil
+}
+
+// NotEmptyError says that there is a store already where one is to be restored to.
+type NotEmptyError struct{ Database string }
+
+func (e *NotEmptyError) Error() string {
+	return "database " + e.Database + " has images in it, which a restore would lose"
+}
+
+// Hint says what to do next.
+func (e *NotEmptyError) Hint() string {
+	return "move " + e.Database + " away if it is to be replaced; the blobs in the storage may stay, they are verified and used"
+}

@@ -1,0 +1,123 @@
+package store
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+)
+
+// backupSource is what is restored from: a directory or a tar.
+type backupSource interface {
+	database() (io.ReadCloser, error)            // to be called first, and once
+	blob(d digest.Digest) (io.ReadCloser, error) // in the order of digests; fs.ErrNotExist when it is not there
+	Close() error
+}
+
+const whichBackup = "give the directory or the .tar that `appliance backup` wrote"
+
+func openBackup(path string) (backupSource, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &BackupError{Path: path, Why: "is not there", hint: whichBackup}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open backup: %w", err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	if !info.IsDir() {
+		return &tarSource{path: path, file: f, tar: tar.NewReader(f)}, nil
+	}
+	if err := f.Close(); err != nil {
+		return nil, err
+	}
+	lock, err := lockBackup(path, unix.LOCK_SH)
+	if err != nil {
+		return nil, err
+	}
+	return &dirSource{path: path, lock: lock}, nil
+}
+
+type dirSource struct {
+	path string
+	lock *os.File
+}
+
+func (s *dirSource) database() (io.ReadCloser, error) {
+	f, err := os.Open(filepath.Join(s.path, backupDatabase))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &BackupError{Path: s.path, Why: "has no " + backupDatabase + " in it: it is no backup, or one whose first run was interrupted", hint: whichBackup}
+	}
+	return f, err
+}
+
+func (s *dirSource) blob(d digest.Digest) (io.ReadCloser, error) {
+	return os.Open(filepath.Join(s.path, backupName(d)))
+}
+
+func (s *dirSource) Close() error { return s.lock.Close() }
+
+// tarSource reads a tar once, from front to end, as its blobs are asked for.
+type tarSource struct {
+	path string
+	file *os.File
+	tar  *tar.Reader
+	last digest.Digest // that the reader has come to
+	next digest.Digest // the blob that the reader stands before; "" when it has been handed out
+	end  bool
+}
+
+func (s *tarSource) database() (io.ReadCloser, error) {
+	header, err := s.tar.Next()
+	if err != nil || header.Name != backupDatabase || header.Typeflag != tar.TypeReg {
+		return nil, &BackupError{Path: s.path, Why: "does not begin with " + backupDatabase + ": it is no backup", hint: whichBackup}
+	}
+	return io.NopCloser(s.tar), nil
+}
+
+func (s *tarSource) blob(d digest.Digest) (io.ReadCloser, error) {
+	for !s.end && (s.next == "" || s.next < d) {
+		if err := s.advance(); err != nil {
+			return nil, err
+		}
+	}
+	if s.end || s.next != d {
+		return nil, fs.ErrNotExist
+	}
+	s.next = ""
+	return io.NopCloser(s.tar), nil
+}
+
+// advance goes to the next blob. A tar that is cut off has come to its end: the blobs that are missing are
+// told one by one, and a partial restore has the others.
+func (s *tarSource) advance() error {
+	header, err := s.tar.Next()
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, tar.ErrHeader) {
+		s.end = true
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	algorithm, rest, _ := strings.Cut(header.Name, "/")
+	d := digest.NewDigestFromEncoded(digest.Algorithm(algorithm), path.Base(rest))
+	if checkDigest(d) != nil || filepath.ToSlash(backupName(d)) != header.Name || header.Typeflag != tar.TypeReg || d <= s.last {
+		return &BackupError{Path: s.path, Why: "has the entry " + quoted(header.Name) + ", which does not belong there: `appliance backup` did not write it like this",
+			hint: "unpack it and restore from the directory"}
+	}
+	s.last, s.next = d, d
+	return nil
+}
+
+func (s *tarSource) Close() error { return s.file.Close() }
