@@ -85,12 +85,14 @@ func createDatabaseFile(path string) error {
 // share runs fn in a write transaction that it shares with others that come at the same time. It is for
 // what clients do all day, and short; fn takes the context it is given and no other.
 func (s *Store) share(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
+	defer s.recent.forget()
 	return full(s.database, 0, s.group.write(ctx, fn))
 }
 
 // write runs fn in a write transaction of its own, which ends when ctx does; what fn returns decides
 // whether it is committed. It is for what is rare, or long.
 func (s *Store) write(ctx context.Context, fn func(tx *sql.Tx) error) error {
+	defer s.recent.forget()
 	tx, err := s.writer.BeginTx(ctx, nil)
 	if err != nil {
 		return full(s.database, 0, fmt.Errorf("begin transaction: %w", err))

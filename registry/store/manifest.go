@@ -33,23 +33,27 @@ func (m Manifest) Descriptor() ocispec.Descriptor {
 	}
 }
 
-// Manifest reads a manifest of repo.
+// Manifest reads a manifest of repo. Others share what it returns: it is not to be changed.
 func (s *Store) Manifest(ctx context.Context, repo string, d digest.Digest) (Manifest, error) {
-	if err := checkRepositoryAndDigest(repo, d); err != nil {
-		return Manifest{}, err
-	}
-	return scanManifest(s.reads.manifest.QueryRowContext(ctx, repo, d), "manifest", d.String())
+	return s.recall(repo, d.String(), func() (Manifest, error) {
+		if err := checkRepositoryAndDigest(repo, d); err != nil {
+			return Manifest{}, err
+		}
+		return scanManifest(s.reads.manifest.QueryRowContext(ctx, repo, d), "manifest", d.String())
+	})
 }
 
-// ManifestByTag reads the manifest that a tag of repo names.
+// ManifestByTag reads the manifest that a tag of repo names. Others share what it returns: it is not to be changed.
 func (s *Store) ManifestByTag(ctx context.Context, repo, tag string) (Manifest, error) {
-	if err := checkRepository(repo); err != nil {
-		return Manifest{}, err
-	}
-	if err := checkTag(tag); err != nil {
-		return Manifest{}, err
-	}
-	return scanManifest(s.reads.manifestByTag.QueryRowContext(ctx, repo, tag), "tag", tag)
+	return s.recall(repo, tag, func() (Manifest, error) {
+		if err := checkRepository(repo); err != nil {
+			return Manifest{}, err
+		}
+		if err := checkTag(tag); err != nil {
+			return Manifest{}, err
+		}
+		return scanManifest(s.reads.manifestByTag.QueryRowContext(ctx, repo, tag), "tag", tag)
+	})
 }
 
 func scanManifest(row *sql.Row, kind, name string) (Manifest, error) {

@@ -32,6 +32,7 @@ type Store struct {
 	group    *group // what writes through writer
 	reader   *sql.DB
 	reads    reads
+	recent   recent
 	patience time.Duration // how long a request waits for another that has its upload session
 }
 

@@ -1,0 +1,101 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// read reads a manifest by tag and by digest, twice, so that the second time comes from memory.
+func readTwice(t *testing.T, f *fixture, repo, tag string, d digest.Digest) (byTag, byDigest error) {
+	t.Helper()
+	for range 2 {
+		_, byTag = f.ManifestByTag(f.ctx, repo, tag)
+		_, byDigest = f.Manifest(f.ctx, repo, d)
+	}
+	return byTag, byDigest
+}
+
+func TestRecent_writesAreSeen(t *testing.T) {
+	f := newFixture(t)
+	d, err := smallImage(f.ctx, f.Store, "app", "one")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, b := readTwice(t, f, "app", "one", d); a != nil || b != nil {
+		t.Fatal(a, b)
+	}
+	if _, _, ok := f.recent.get(recentKey{"app", "one"}); !ok {
+		t.Error("a read manifest is not kept")
+	}
+	if _, err := f.Manifest(f.ctx, "other", d); !errors.Is(err, ErrNotFound) {
+		t.Errorf("another repository has it: %v", err)
+	}
+	if err := f.DeleteTag(f.ctx, "app", "one"); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := readTwice(t, f, "app", "one", d); !errors.Is(a, ErrNotFound) || b != nil {
+		t.Errorf("after the tag was deleted: %v, %v", a, b)
+	}
+	if err := f.DeleteManifest(f.ctx, "app", d); err != nil {
+		t.Fatal(err)
+	}
+	if _, b := readTwice(t, f, "app", "one", d); !errors.Is(b, ErrNotFound) {
+		t.Errorf("after the manifest was deleted: %v", b)
+	}
+}
+
+func TestRecent_tagMoves(t *testing.T) {
+	f := newFixture(t)
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	for range 4 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					_, _ = f.ManifestByTag(f.ctx, "app", "latest") // only to keep it in memory
+				}
+			}
+		})
+	}
+	for n := range 100 {
+		body := mustJSON(map[string]any{"schemaVersion": 2, "mediaType": "x/y", "annotations": map[string]string{"n": fmt.Sprint(n)}})
+		put, err := f.PutManifest(f.ctx, "app", body, PutOptions{Tags: []string{"latest"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := f.ManifestByTag(f.ctx, "app", "latest"); err != nil || got.Digest != put.Digest {
+			t.Fatalf("after move %d the tag names %s, not %s (%v)", n, got.Digest, put.Digest, err)
+		}
+	}
+	close(stop)
+	wg.Wait()
+}
+
+func TestRecent_bounds(t *testing.T) {
+	var r recent
+	_, epoch, _ := r.get(recentKey{})
+	r.put(recentKey{"a", "huge"}, Manifest{Body: make([]byte, recentLargest+1)}, epoch)
+	if len(r.known) != 0 {
+		t.Error("a huge manifest is kept")
+	}
+	body := []byte(strings.Repeat("x", recentLargest))
+	for n := range 3 * recentBytes / recentLargest {
+		r.put(recentKey{"a", fmt.Sprint(n)}, Manifest{Body: body}, epoch)
+	}
+	if r.bytes > recentBytes || len(r.known) == 0 || r.bytes != len(r.known)*recentCost(Manifest{Body: body}) {
+		t.Errorf("%d manifests are kept, counted as %d bytes", len(r.known), r.bytes)
+	}
+	r.forget()
+	r.put(recentKey{"a", "old"}, Manifest{}, epoch)
+	if len(r.known) != 0 {
+		t.Error("what was read before a write is kept after it")
+	}
+}
