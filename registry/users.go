@@ -19,5 +19,5 @@ func (u users) Lookup(ctx context.Context, name string) (auth.Record, bool, erro
 	case err != nil:
 		return auth.Record{}, false, err
 	}
-	return auth.Record{Role: found.Role, PasswordHash: found.PasswordHash}, true, nil
+	return auth.Record{Role: found.Role, PasswordHash: found.PasswordHash, Repositories: found.Repositories}, true, nil
 }

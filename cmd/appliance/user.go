@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 type userOptions struct {
 	locateOptions
 	role          string
+	repositories  []string
 	passwordStdin bool
 	output        string
 }
@@ -42,6 +44,7 @@ Passwords are asked for, or read from standard input with --password-stdin; neve
 		RunE: func(c *cobra.Command, args []string) error { return runUserAdd(c.Context(), std, o, args[0]) },
 	}
 	add.Flags().StringVar(&o.role, "role", "", "pull, push or admin")
+	add.Flags().StringSliceVar(&o.repositories, "repository", nil, "only these repositories: openshift/release, or openshift/* for all below; may be repeated (default all)")
 	add.Flags().BoolVar(&o.passwordStdin, "password-stdin", false, "read the password from standard input")
 	passwd := &cobra.Command{
 		Use: "passwd NAME", Short: "Give a user another password", Args: oneName,
@@ -54,6 +57,14 @@ Passwords are asked for, or read from standard input with --password-stdin; neve
 			return changeUser(c.Context(), std, o, args[0], admin.UserChange{Role: args[1]})
 		},
 	}
+	grant := &cobra.Command{
+		Use: "grant NAME [--repository PATTERN]...", Short: "Say which repositories a user may see; without --repository all", Args: oneName,
+		RunE: func(c *cobra.Command, args []string) error {
+			patterns := append([]string{}, o.repositories...)
+			return changeUser(c.Context(), std, o, args[0], admin.UserChange{Repositories: &patterns})
+		},
+	}
+	grant.Flags().StringSliceVar(&o.repositories, "repository", nil, "openshift/release, or openshift/* for all below; may be repeated")
 	list := &cobra.Command{
 		Use: "list", Short: "List the users", Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error { return runUserList(c.Context(), std, o) },
@@ -63,7 +74,7 @@ Passwords are asked for, or read from standard input with --password-stdin; neve
 		Use: "remove NAME", Short: "Remove a user", Args: oneName,
 		RunE: func(c *cobra.Command, args []string) error { return runUserRemove(c.Context(), std, o, args[0]) },
 	}
-	c.AddCommand(add, passwd, role, list, remove)
+	c.AddCommand(add, passwd, role, grant, list, remove)
 	return c
 }
 
@@ -83,7 +94,7 @@ func runUserAdd(ctx context.Context, std stdio, o userOptions, name string) erro
 		return err
 	}
 	return withControl(ctx, std, &o.locateOptions, func(client *admin.Client) error {
-		if _, err := client.CreateUser(ctx, admin.NewUser{Name: name, Role: o.role, Password: password}); err != nil {
+		if _, err := client.CreateUser(ctx, admin.NewUser{Name: name, Role: o.role, Password: password, Repositories: o.repositories}); err != nil {
 			return err
 		}
 		fmt.Fprintf(std.out, "user %s may %s\n", name, o.role)
@@ -133,9 +144,9 @@ func runUserList(ctx context.Context, std stdio, o userOptions) error {
 			return printJSON(std.out, users)
 		}
 		t := tabwriter.NewWriter(std.out, 0, 0, 3, ' ', 0)
-		fmt.Fprintln(t, "NAME\tROLE\tCREATED")
+		fmt.Fprintln(t, "NAME\tROLE\tCREATED\tREPOSITORIES")
 		for _, u := range users {
-			fmt.Fprintf(t, "%s\t%s\t%s\n", u.Name, u.Role, u.Created.Format("2006-01-02"))
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", u.Name, u.Role, u.Created.Format("2006-01-02"), cmp.Or(strings.Join(u.Repositories, " "), "all"))
 		}
 		return t.Flush()
 	})

@@ -101,19 +101,24 @@ type User struct {
 	Role    string    `json:"role"`
 	Created time.Time `json:"created"`
 	Updated time.Time `json:"updated"`
+	// Repositories are patterns of what the user may see, see auth.CheckPattern; none: everything.
+	Repositories []string `json:"repositories,omitempty"`
 }
 
 // NewUser is an account to create.
 type NewUser struct {
-	Name     string `json:"name"`
-	Role     string `json:"role"`
-	Password string `json:"password"`
+	Name         string   `json:"name"`
+	Role         string   `json:"role"`
+	Password     string   `json:"password"`
+	Repositories []string `json:"repositories,omitempty"` // patterns; none: everything
 }
 
 // UserChange changes what is not empty.
 type UserChange struct {
 	Role     string `json:"role,omitempty"`
 	Password string `json:"password,omitempty"`
+	// Repositories replaces the patterns; an empty list that is not nil takes them away.
+	Repositories *[]string `json:"repositories,omitempty"`
 }
 
 // Held lists digests: in a question those asked for, in an answer those held.

@@ -23,7 +23,7 @@ func (h *Handler) listUsers(r *http.Request) (int, any, error) {
 }
 
 func public(u store.User) User {
-	return User{Name: u.Name, Role: u.Role, Created: u.Created, Updated: u.Updated}
+	return User{Name: u.Name, Role: u.Role, Created: u.Created, Updated: u.Updated, Repositories: u.Repositories}
 }
 
 func (h *Handler) createUser(r *http.Request) (int, any, error) {
@@ -34,7 +34,10 @@ func (h *Handler) createUser(r *http.Request) (int, any, error) {
 	if err := auth.CheckName(q.Name); err != nil {
 		return 0, nil, err
 	}
-	u := store.User{Name: q.Name}
+	if err := checkPatterns(q.Repositories); err != nil {
+		return 0, nil, err
+	}
+	u := store.User{Name: q.Name, Repositories: q.Repositories}
 	if err := apply(&u, q.Role, q.Password); err != nil {
 		return 0, nil, err
 	}
@@ -54,7 +57,7 @@ func (h *Handler) changeUser(r *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	if q == (UserChange{}) {
-		return 0, nil, &badRequest{"nothing to change", "give a role, a password or both"}
+		return 0, nil, &badRequest{"nothing to change", "give a role, a password or repositories"}
 	}
 	h.users.Lock()
 	defer h.users.Unlock()
@@ -63,6 +66,12 @@ func (h *Handler) changeUser(r *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	was := u
+	if q.Repositories != nil {
+		if err := checkPatterns(*q.Repositories); err != nil {
+			return 0, nil, err
+		}
+		u.Repositories = *q.Repositories
+	}
 	if q.Role == "" {
 		q.Role = u.Role
 	}
@@ -93,6 +102,15 @@ func (h *Handler) deleteUser(r *http.Request) (int, any, error) {
 	h.auth.Forget(u.Name)
 	h.log.InfoContext(r.Context(), "user removed", "name", u.Name, "by", by(r.Context()))
 	return http.StatusNoContent, nil, nil
+}
+
+func checkPatterns(patterns []string) error {
+	for _, p := range patterns {
+		if err := auth.CheckPattern(p); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // apply sets the role and, unless it is empty for a user that has one, the password.

@@ -141,6 +141,13 @@ func atLeast(d *time.Duration, least time.Duration, why string) func() *complain
 	}
 }
 
+func scrubRate(s Size) *complaint {
+	if s < 64<<10 {
+		return &complaint{"with so few bytes a second it would never end", "use at least 64KiB, or turn it off with interval: 0"}
+	}
+	return nil
+}
+
 func interval(d time.Duration) *complaint {
 	if d == 0 {
 		return nil

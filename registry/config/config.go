@@ -21,8 +21,12 @@ import (
 const (
 	DefaultPort        = 8443
 	DefaultFreshness   = 5 * time.Minute
+	DefaultMinFree     = Size(1 << 30)
 	DefaultGCInterval  = 24 * time.Hour
 	DefaultGracePeriod = time.Hour
+	// A scrub at this rate reads a terabyte in less than a day, and leaves a disk most of its time.
+	DefaultScrubInterval = 30 * 24 * time.Hour
+	DefaultScrubRate     = Size(20 << 20)
 )
 
 // Config is what config.yaml says. All paths are absolute.
@@ -36,6 +40,19 @@ type Config struct {
 	TLS           TLS        // certificates
 	Upstreams     []Upstream // registries to pull through
 	GC            GC         // collection
+	AnonymousPull []string   // patterns of repositories that may be pulled without a login
+	MinFree       Size       // bytes that pushes leave free; 0: as many as deleting needs
+	PullQuota     Size       // bytes that pulled-through content may take; 0: all there are
+	Scrub         Scrub      // reading everything again
+}
+
+// Size is a number of bytes, written like 10GiB.
+type Size int64
+
+// Scrub says when every blob is read again, and how fast.
+type Scrub struct {
+	Interval time.Duration // 0: never by itself
+	Rate     Size          // bytes a second
 }
 
 // TLS names the files of the certificates.
@@ -96,6 +113,9 @@ func minimal() *Config {
 	return &Config{
 		Port: DefaultPort,
 		GC:   GC{Interval: DefaultGCInterval, GracePeriod: DefaultGracePeriod},
+
+		MinFree: DefaultMinFree,
+		Scrub:   Scrub{Interval: DefaultScrubInterval, Rate: DefaultScrubRate},
 	}
 }
 

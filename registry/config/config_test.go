@@ -183,9 +183,23 @@ func TestParse(t *testing.T) {
 		want := &config.Config{Hostname: "registry.example.com", Port: 443, Listen: ":443", Storage: "/q/storage",
 			Database: "/q/db", ControlSocket: "/q/sock", TLS: config.TLS{Certificate: "/q/cert", Key: "/q/key"},
 			Upstreams: []config.Upstream{{Prefix: "a", URL: "http://h", Freshness: 5 * time.Minute}},
-			GC:        config.GC{Interval: 24 * time.Hour, GracePeriod: time.Hour}}
+			GC:        config.GC{Interval: 24 * time.Hour, GracePeriod: time.Hour},
+			MinFree:   1 << 30, Scrub: config.Scrub{Interval: 720 * time.Hour, Rate: 20 << 20}}
 		if !reflect.DeepEqual(c, want) {
 			t.Errorf("got\n%+v, want\n%+v", c, want)
+		}
+	})
+	t.Run("sizes and lists read back as they are written", func(t *testing.T) {
+		c := sampleConfig()
+		c.AnonymousPull = []string{"openshift/*", "*", "true"}
+		c.MinFree, c.PullQuota, c.Scrub.Rate = 1536<<20, 1<<40, 123456789
+		out, err := c.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := config.Parse("c", out)
+		if err != nil || !reflect.DeepEqual(back, c) {
+			t.Errorf("got\n%+v, %v, want\n%+v, written as\n%s", back, err, c, out)
 		}
 	})
 	t.Run("an anchor may be used", func(t *testing.T) {
@@ -204,50 +218,54 @@ func replace(line string) string {
 func TestParse_refused(t *testing.T) {
 	upstream := func(lines string) string { return least + "upstreams:\n" + lines }
 	tests := map[string]struct{ in, want, hint string }{
-		"unknown key":            {least + "hostnam: x\n", "c:8: hostnam: unknown key", "known keys here: hostname, port"},
-		"unknown nested key":     {least + "gc:\n  intervall: 1h\n", "c:9: gc.intervall: unknown key", "interval, gracePeriod"},
-		"unknown upstream key":   {upstream("- prefix: a\n  url: https://b\n  tag: c\n"), "c:11: upstreams[0].tag: unknown key", "freshness"},
-		"duplicate key":          {least + "hostname: b.example\n", "c:8: hostname: given twice, first in line 1", "keep one"},
-		"missing key":            {strings.Replace(least, "storage: /q/storage\n", "", 1), "c:1: storage: missing", "add a line 'storage: …'"},
-		"missing nested key":     {strings.Replace(least, "  key: /q/key\n", "", 1), "c:6: tls.key: missing", "add a line 'key: …'"},
-		"no value":               {replace("hostname:"), "c:1: hostname: it has no value", "after the colon"},
-		"number for a text":      {replace("hostname: 12"), `c:1: hostname: a text is wanted here, not "12"`, "quotes"},
-		"list for a text":        {replace("hostname: [a]"), "c:1: hostname: a text is wanted here, not a list", "one value"},
-		"text for a number":      {least + "port: http\n", `c:8: port: a number is wanted here, not "http"`, "digits"},
-		"text for a mapping":     {least + "gc: daily\n", `c:8: gc: keys and values are wanted here, not "daily"`, "interval"},
-		"mapping for a list":     {least + "upstreams: {a: b}\n", "c:8: upstreams: a list is wanted here, not keys and values", "- prefix"},
-		"text for an upstream":   {upstream("- quay.io\n"), `c:9: upstreams[0]: keys and values are wanted here, not "quay.io"`, "prefix"},
-		"bad duration":           {least + "gc: {interval: 1 day}\n", `c:8: gc.interval: a duration is wanted here, not "1 day"`, "24h"},
-		"number for a duration":  {least + "gc: {interval: 24}\n", `c:8: gc.interval: a duration is wanted here, not "24"`, "24h"},
-		"negative duration":      {upstream("- {prefix: a, url: https://b, freshness: -1m}"), "c:9: upstreams[0].freshness: -1m is negative", "5m"},
-		"grace period too short": {least + "gc: {gracePeriod: 1s}\n", "c:8: gc.gracePeriod: 1s is too short", "at least 1m"},
-		"interval too short":     {least + "gc: {interval: 1s}\n", "c:8: gc.interval: 1s is too short", "at least 1m"},
-		"IPv4 as hostname":       {replace("hostname: 192.0.2.1"), `c:1: hostname: "192.0.2.1" is an IP address, not a DNS name`, "DNS name"},
-		"IPv6 as hostname":       {replace("hostname: '2001:db8::1'"), "is an IP address", "DNS name"},
-		"hostname with port":     {replace("hostname: a.example:8443"), `"a.example:8443" is not a DNS name`, "'hostname: a.example', and 'port: 8443'"},
-		"hostname with slash":    {replace("hostname: a/b"), `"a/b" is not a DNS name`, "DNS name"},
-		"port too large":         {least + "port: 65536\n", "c:8: port: 65536 is not a port", "1 to 65535"},
-		"bad listen":             {least + "listen: 8443x\n", `c:8: listen: "8443x" is not an address with a port`, ":8443"},
-		"listen without port":    {least + "listen: 'host:'\n", `c:8: listen: "host:" has no valid port`, ":8443"},
-		"relative path":          {replace("storage: quay-storage"), `c:2: storage: "quay-storage" is not an absolute path`, "beginning with /"},
-		"relative optional path": {least + "  ca: x\n", `c:8: tls.ca: "x" is not an absolute path`, "beginning with /"},
-		"long socket path":       {replace("controlSocket: /" + strings.Repeat("x", 107)), "at most 107 bytes, this one has 108", "shorter"},
-		"CA key without CA":      {least + "  caKey: /k\n  state: /s\n", "tls.ca: missing, though caKey is given", "leave out caKey"},
-		"CA key without state":   {least + "  caKey: /k\n  ca: /s\n", "tls.state: missing, though caKey is given", "directory"},
-		"upper case prefix":      {upstream("- prefix: Quay.io\n  url: https://b\n"), `c:9: upstreams[0].prefix: "Quay.io" is not a path of repository names`, "lower-case"},
-		"prefix with slash":      {upstream("- prefix: a/\n  url: https://b\n"), `"a/" is not a path of repository names`, "lower-case"},
-		"prefix with port":       {upstream("- prefix: a:5000\n  url: https://b\n"), `is not a path of repository names`, "lower-case"},
-		"prefix twice":           {upstream("- {prefix: a, url: https://b}\n- {prefix: a, url: https://c}\n"), `c:10: upstreams[1].prefix: "a" is taken by another upstream`, "of its own"},
-		"nested prefix":          {upstream("- {prefix: a/b, url: https://b}\n- {prefix: a, url: https://c}\n"), `c:10: upstreams[1].prefix: "a" and "a/b" lie in each other`, "side by side"},
-		"url without scheme":     {upstream("- {prefix: a, url: quay.io}\n"), `c:9: upstreams[0].url: "quay.io" is not the URL of a registry`, "https://quay.io"},
-		"url of another scheme":  {upstream("- {prefix: a, url: 'docker://quay.io'}\n"), "begins with neither https:// nor http://", "https://quay.io"},
-		"url with query":         {upstream("- {prefix: a, url: 'https://quay.io?a=b'}\n"), "must end with its path", "https://quay.io"},
-		"url with bad port":      {upstream("- {prefix: a, url: 'https://quay.io:99999'}\n"), "has no valid port", "https://quay.io"},
-		"empty file":             {"# nothing\n", "c: the file is empty", "appliance install"},
-		"not a mapping":          {"- a\n", "c:1: keys and values are wanted here, not a list", "hostname"},
-		"two documents":          {least + "---\na: b\n", "a second YAML document begins here", "keep one"},
-		"not YAML":               {least + "gc: [\n", "not valid YAML: ", "indentation"},
-		"tab":                    {"hostname: a\n\tport: 1\n", "c:2: not valid YAML: ", "tabs"},
+		"a size without a unit we know": {least + "minFree: much\n", "c:8: minFree: a number of bytes is wanted here, not \"much\"", "10GiB"},
+		"a negative size":               {least + "pullQuota: -1\n", "c:8: pullQuota: a number of bytes", "10GiB"},
+		"patterns that are no list":     {least + "anonymousPull: all\n", "c:8: anonymousPull: a list is wanted here", "[one, two]"},
+		"a scrub that never ends":       {least + "scrub: {rate: 1KiB}\n", "c:8: scrub.rate: with so few bytes", "64KiB"},
+		"unknown key":                   {least + "hostnam: x\n", "c:8: hostnam: unknown key", "known keys here: hostname, port"},
+		"unknown nested key":            {least + "gc:\n  intervall: 1h\n", "c:9: gc.intervall: unknown key", "interval, gracePeriod"},
+		"unknown upstream key":          {upstream("- prefix: a\n  url: https://b\n  tag: c\n"), "c:11: upstreams[0].tag: unknown key", "freshness"},
+		"duplicate key":                 {least + "hostname: b.example\n", "c:8: hostname: given twice, first in line 1", "keep one"},
+		"missing key":                   {strings.Replace(least, "storage: /q/storage\n", "", 1), "c:1: storage: missing", "add a line 'storage: …'"},
+		"missing nested key":            {strings.Replace(least, "  key: /q/key\n", "", 1), "c:6: tls.key: missing", "add a line 'key: …'"},
+		"no value":                      {replace("hostname:"), "c:1: hostname: it has no value", "after the colon"},
+		"number for a text":             {replace("hostname: 12"), `c:1: hostname: a text is wanted here, not "12"`, "quotes"},
+		"list for a text":               {replace("hostname: [a]"), "c:1: hostname: a text is wanted here, not a list", "one value"},
+		"text for a number":             {least + "port: http\n", `c:8: port: a number is wanted here, not "http"`, "digits"},
+		"text for a mapping":            {least + "gc: daily\n", `c:8: gc: keys and values are wanted here, not "daily"`, "interval"},
+		"mapping for a list":            {least + "upstreams: {a: b}\n", "c:8: upstreams: a list is wanted here, not keys and values", "- prefix"},
+		"text for an upstream":          {upstream("- quay.io\n"), `c:9: upstreams[0]: keys and values are wanted here, not "quay.io"`, "prefix"},
+		"bad duration":                  {least + "gc: {interval: 1 day}\n", `c:8: gc.interval: a duration is wanted here, not "1 day"`, "24h"},
+		"number for a duration":         {least + "gc: {interval: 24}\n", `c:8: gc.interval: a duration is wanted here, not "24"`, "24h"},
+		"negative duration":             {upstream("- {prefix: a, url: https://b, freshness: -1m}"), "c:9: upstreams[0].freshness: -1m is negative", "5m"},
+		"grace period too short":        {least + "gc: {gracePeriod: 1s}\n", "c:8: gc.gracePeriod: 1s is too short", "at least 1m"},
+		"interval too short":            {least + "gc: {interval: 1s}\n", "c:8: gc.interval: 1s is too short", "at least 1m"},
+		"IPv4 as hostname":              {replace("hostname: 192.0.2.1"), `c:1: hostname: "192.0.2.1" is an IP address, not a DNS name`, "DNS name"},
+		"IPv6 as hostname":              {replace("hostname: '2001:db8::1'"), "is an IP address", "DNS name"},
+		"hostname with port":            {replace("hostname: a.example:8443"), `"a.example:8443" is not a DNS name`, "'hostname: a.example', and 'port: 8443'"},
+		"hostname with slash":           {replace("hostname: a/b"), `"a/b" is not a DNS name`, "DNS name"},
+		"port too large":                {least + "port: 65536\n", "c:8: port: 65536 is not a port", "1 to 65535"},
+		"bad listen":                    {least + "listen: 8443x\n", `c:8: listen: "8443x" is not an address with a port`, ":8443"},
+		"listen without port":           {least + "listen: 'host:'\n", `c:8: listen: "host:" has no valid port`, ":8443"},
+		"relative path":                 {replace("storage: quay-storage"), `c:2: storage: "quay-storage" is not an absolute path`, "beginning with /"},
+		"relative optional path":        {least + "  ca: x\n", `c:8: tls.ca: "x" is not an absolute path`, "beginning with /"},
+		"long socket path":              {replace("controlSocket: /" + strings.Repeat("x", 107)), "at most 107 bytes, this one has 108", "shorter"},
+		"CA key without CA":             {least + "  caKey: /k\n  state: /s\n", "tls.ca: missing, though caKey is given", "leave out caKey"},
+		"CA key without state":          {least + "  caKey: /k\n  ca: /s\n", "tls.state: missing, though caKey is given", "directory"},
+		"upper case prefix":             {upstream("- prefix: Quay.io\n  url: https://b\n"), `c:9: upstreams[0].prefix: "Quay.io" is not a path of repository names`, "lower-case"},
+		"prefix with slash":             {upstream("- prefix: a/\n  url: https://b\n"), `"a/" is not a path of repository names`, "lower-case"},
+		"prefix with port":              {upstream("- prefix: a:5000\n  url: https://b\n"), `is not a path of repository names`, "lower-case"},
+		"prefix twice":                  {upstream("- {prefix: a, url: https://b}\n- {prefix: a, url: https://c}\n"), `c:10: upstreams[1].prefix: "a" is taken by another upstream`, "of its own"},
+		"nested prefix":                 {upstream("- {prefix: a/b, url: https://b}\n- {prefix: a, url: https://c}\n"), `c:10: upstreams[1].prefix: "a" and "a/b" lie in each other`, "side by side"},
+		"url without scheme":            {upstream("- {prefix: a, url: quay.io}\n"), `c:9: upstreams[0].url: "quay.io" is not the URL of a registry`, "https://quay.io"},
+		"url of another scheme":         {upstream("- {prefix: a, url: 'docker://quay.io'}\n"), "begins with neither https:// nor http://", "https://quay.io"},
+		"url with query":                {upstream("- {prefix: a, url: 'https://quay.io?a=b'}\n"), "must end with its path", "https://quay.io"},
+		"url with bad port":             {upstream("- {prefix: a, url: 'https://quay.io:99999'}\n"), "has no valid port", "https://quay.io"},
+		"empty file":                    {"# nothing\n", "c: the file is empty", "appliance install"},
+		"not a mapping":                 {"- a\n", "c:1: keys and values are wanted here, not a list", "hostname"},
+		"two documents":                 {least + "---\na: b\n", "a second YAML document begins here", "keep one"},
+		"not YAML":                      {least + "gc: [\n", "not valid YAML: ", "indentation"},
+		"tab":                           {"hostname: a\n\tport: 1\n", "c:2: not valid YAML: ", "tabs"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

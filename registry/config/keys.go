@@ -8,7 +8,7 @@ import (
 // look like. Decoding and marshalling walk the same tables, so neither can forget a key.
 type key struct {
 	name     string
-	value    any // *string, *int, *time.Duration, *[]Upstream, or []key of a nested mapping
+	value    any // *string, *int, *time.Duration, *Size, *[]string, *[]Upstream, or []key of a nested mapping
 	required bool
 	check    func() *complaint // looks at the decoded value; nil if anything goes
 }
@@ -27,6 +27,10 @@ func (c *Config) keys() []key {
 		{"tls", c.TLS.keys(), true, nil},
 		{"upstreams", &c.Upstreams, false, nil},
 		{"gc", c.GC.keys(), false, nil},
+		{"anonymousPull", &c.AnonymousPull, false, nil},
+		{"minFree", &c.MinFree, false, nil},
+		{"pullQuota", &c.PullQuota, false, nil},
+		{"scrub", c.Scrub.keys(), false, nil},
 	}
 }
 
@@ -47,6 +51,13 @@ func (u *Upstream) keys() []key {
 		{"ca", &u.CA, false, optional(&u.CA)},
 		{"authFile", &u.AuthFile, false, optional(&u.AuthFile)},
 		{"freshness", &u.Freshness, false, atLeast(&u.Freshness, 0, "")},
+	}
+}
+
+func (s *Scrub) keys() []key {
+	return []key{
+		{"interval", &s.Interval, false, func() *complaint { return interval(s.Interval) }},
+		{"rate", &s.Rate, false, func() *complaint { return scrubRate(s.Rate) }},
 	}
 }
 

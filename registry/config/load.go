@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -116,6 +118,10 @@ func (d *decoder) value(n *yaml.Node, path string, k key) *Error {
 		bad = number(n, v)
 	case *time.Duration:
 		bad = duration(n, v)
+	case *Size:
+		bad = size(n, v)
+	case *[]string:
+		bad = texts(n, v)
 	}
 	if bad == nil && k.check != nil {
 		bad = k.check()
@@ -184,6 +190,36 @@ func duration(n *yaml.Node, into *time.Duration) *complaint {
 		return bad
 	}
 	*into = v
+	return nil
+}
+
+func size(n *yaml.Node, into *Size) *complaint {
+	bad := &complaint{"a number of bytes is wanted here, not " + describe(n), "write it like 500MiB, 10GiB or 0"}
+	if n.Kind != yaml.ScalarNode {
+		return bad
+	}
+	v, err := humanize.ParseBytes(n.Value)
+	if err != nil || v > math.MaxInt64 {
+		return bad
+	}
+	*into = Size(v)
+	return nil
+}
+
+func texts(n *yaml.Node, into *[]string) *complaint {
+	if isNull(n) {
+		return nil
+	}
+	if n.Kind != yaml.SequenceNode {
+		return &complaint{"a list is wanted here, not " + describe(n), "write it like [one, two]"}
+	}
+	for _, item := range n.Content {
+		var s string
+		if bad := text(resolve(item), &s, true); bad != nil {
+			return bad
+		}
+		*into = append(*into, s)
+	}
 	return nil
 }
 

@@ -69,10 +69,34 @@ func render(v any) (string, error) {
 		return strconv.Itoa(*v), nil
 	case *time.Duration:
 		return short(*v), nil
+	case *Size:
+		return v.String(), nil
+	case *[]string:
+		return inline(*v)
 	case *[]Upstream:
 		return list(*v)
 	}
 	return "", fmt.Errorf("no way to write a %T", v)
+}
+
+// String writes 10GiB, in the largest unit that loses nothing.
+func (s Size) String() string {
+	for i, unit := range []string{"TiB", "GiB", "MiB", "KiB"} {
+		if one := Size(1) << (10 * (4 - i)); s != 0 && s%one == 0 {
+			return strconv.FormatInt(int64(s/one), 10) + unit
+		}
+	}
+	return strconv.FormatInt(int64(s), 10)
+}
+
+// inline writes texts as [one, two].
+func inline(all []string) (string, error) {
+	n := yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
+	for _, s := range all {
+		n.Content = append(n.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s})
+	}
+	out, err := yaml.Marshal(&n)
+	return strings.TrimSuffix(string(out), "\n"), err
 }
 
 // list writes upstreams below their key, leaving out what is empty.
