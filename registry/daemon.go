@@ -19,6 +19,10 @@ import (
 	"github.com/mirror-appliance/appliance/tlsgen"
 )
 
+// maxUploads is how many blobs one user may be sending at once. A podman sends six, and pipelines share
+// a user: this stops what has run wild, and nobody else.
+const maxUploads = 512
+
 // daemon is everything that is open while the registry runs.
 type daemon struct {
 	cfg     *config.Config
@@ -78,6 +82,18 @@ func (d *daemon) openStore(ctx context.Context) error {
 	d.onClose(s.Close)
 	d.auth = auth.New(users{s})
 	d.auth.Log = d.log
+	return d.calibrate(ctx)
+}
+
+// calibrate tells the authenticator what denials have to cost so that they do not tell who has an account.
+func (d *daemon) calibrate(ctx context.Context) error {
+	all, err := d.store.Users(ctx)
+	if err != nil {
+		return fmt.Errorf("read the users: %w", err)
+	}
+	for _, u := range all {
+		d.auth.Calibrate(u.PasswordHash)
+	}
 	return nil
 }
 
@@ -111,7 +127,7 @@ func (d *daemon) openAPI(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the secret that signs upload states: %w", err)
 	}
-	d.api, err = oci.New(ctx, oci.Options{Store: d.store, Upstream: upstream, Secret: secret, Log: d.log})
+	d.api, err = oci.New(ctx, oci.Options{Store: d.store, Upstream: upstream, Secret: secret, Log: d.log, Audit: d.log, MaxUploads: maxUploads})
 	if err != nil {
 		return fmt.Errorf("open the registry API: %w", err)
 	}

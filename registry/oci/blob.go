@@ -12,13 +12,13 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// getBlob sends a blob, or the part of it that Range asks for. http.ServeContent gets the *os.File
-// itself, so that over plain TCP the kernel does the copying.
+// getBlob sends a blob, or the part of it that Range asks for. One that is on its way from an upstream
+// is not paced: it may well be the upstream that is slow.
 func (a *API) getBlob(w http.ResponseWriter, r *http.Request, t target) error {
 	blob, err := a.store.OpenBlob(r.Context(), t.repo, t.digest)
 	if err == nil {
 		defer blob.Close()
-		return serveBlob(w, r, t.digest, blob.Size, blob.File)
+		return serveBlob(w, r, t.digest, blob.Size, a.paceContent(w, blob.File))
 	}
 	if errors.Is(err, store.ErrNotFound) && a.pulledThrough(t.repo) {
 		rc, size, err := a.upstream.Blob(r.Context(), t.repo, t.digest)

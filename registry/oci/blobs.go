@@ -102,6 +102,7 @@ func (b *blobs) Delete(ctx context.Context, d digest.Digest) error {
 	if err != nil {
 		return exchangeFrom(ctx).fail(aboutBlob, fmt.Errorf("delete blob: %w", err))
 	}
+	exchangeFrom(ctx).changed(change{event: "delete blob", repo: b.name.Name(), digest: d})
 	return nil
 }
 

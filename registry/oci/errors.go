@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"strconv"
 
 	"github.com/mirror-appliance/appliance/registry/auth"
@@ -29,6 +30,7 @@ const (
 	codeUnsupported         = "UNSUPPORTED"
 	codeUnknown             = "UNKNOWN"
 	codeUnavailable         = "UNAVAILABLE"
+	codeTooMany             = "TOOMANYREQUESTS"
 )
 
 // A problem is an error that a client is told as it is.
@@ -149,8 +151,9 @@ func (a *API) fromUpstream(r *http.Request, about words, err error) error {
 // have been sent yet.
 func (a *API) answer(w http.ResponseWriter, r *http.Request, err error) {
 	var p *problem
-	if r.Context().Err() != nil {
-		// The client went away. Nobody reads this; the number is nginx's, for the access log.
+	if r.Context().Err() != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		// The client went away. Nobody reads this; the number is nginx's, for the access log. One that has
+		// stopped sending is still there, although net/http ends the context then too.
 		p = &problem{status: 499, code: codeUnavailable, message: "the client closed the connection", cause: err}
 	} else if !errors.As(err, &p) {
 		a.log.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
@@ -199,24 +202,30 @@ func Denied(w http.ResponseWriter, r *http.Request, status int) {
 		p.header = map[string]string{"Www-Authenticate": auth.Challenge}
 	case http.StatusForbidden:
 		p.code, p.message = codeDenied, "this user may not "+verb(Action(r))+" here"
+	case http.StatusTooManyRequests:
+		p.code, p.message = codeTooMany, "too many failed logins; try again later"
 	}
 	writeProblem(w, p)
 }
 
 func verb(a auth.Action) string {
-	if a == auth.Read {
+	if a == auth.Read || a == auth.Login {
 		return "read"
 	}
 	return "push or delete"
 }
 
 // Action says which right a request to /v2 needs. An upload session is for those who push, also
-// to look at.
+// to look at. /v2/ itself is where clients find out whether a login is right.
 func Action(r *http.Request) auth.Action {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return auth.Write
 	}
-	if t, err := parse(r.URL.Path); err == nil && (t.kind == kindUpload || t.kind == kindUploads) {
+	t, err := parse(r.URL.Path)
+	switch {
+	case err == nil && t.kind == kindBase:
+		return auth.Login
+	case err == nil && (t.kind == kindUpload || t.kind == kindUploads):
 		return auth.Write
 	}
 	return auth.Read

@@ -16,6 +16,8 @@ type exchange struct {
 	put      store.PutOptions // what the request says of the manifest that it puts
 	start    *int64           // where Content-Range begins, nil without one
 	location string           // of the upload session, without its state
+	cascade  bool             // a deleted manifest takes along what refers to it
+	audit    func(change)     // nil: nobody wants to know
 
 	header http.Header   // of the response
 	fault  error         // the first error; it is answered in place of whatever the App makes of it
@@ -51,7 +53,7 @@ func (a *API) viaApp(w http.ResponseWriter, r *http.Request, t target) error {
 
 // throughApp lets the App answer, unless an error that it could only call 500 is noted on the way.
 func (a *API) throughApp(w http.ResponseWriter, r *http.Request, t target, x *exchange) error {
-	x.header = w.Header()
+	x.header, x.audit, x.cascade = w.Header(), a.auditor(r), a.cascade
 	// What is forwarded is what was parsed, so that the App cannot read the path in another way.
 	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
 	u := *r.URL

@@ -18,6 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -34,6 +35,9 @@ type fixture struct {
 	api    *API
 	server *httptest.Server
 	log    *bytes.Buffer // of the API; look at it when no request is under way
+
+	options Options             // beyond the store, for open
+	auth    *auth.Authenticator // nil: nobody asks who is asking
 }
 
 func newFixture(t testing.TB, upstream Upstream) *fixture {
@@ -57,11 +61,16 @@ func (f *fixture) open(upstream Upstream) {
 		f.t.Fatal(err)
 	}
 	f.log = new(bytes.Buffer)
-	f.api, err = New(ctx, Options{Store: f.store, Upstream: upstream, Secret: secret, Log: slog.New(slog.NewTextHandler(f.log, nil))})
-	if err != nil {
+	o := f.options
+	o.Store, o.Upstream, o.Secret, o.Log = f.store, upstream, secret, slog.New(slog.NewTextHandler(f.log, nil))
+	if f.api, err = New(ctx, o); err != nil {
 		f.t.Fatal(err)
 	}
-	f.server = httptest.NewServer(f.api)
+	var h http.Handler = f.api
+	if f.auth != nil {
+		h = f.auth.Require(Action, f.api, Denied)
+	}
+	f.server = httptest.NewServer(h)
 }
 
 func (f *fixture) close() {

@@ -33,9 +33,19 @@ func (a *API) getManifest(w http.ResponseWriter, r *http.Request, t target) erro
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(http.StatusOK)
 	if r.Method == http.MethodGet {
-		w.Write(m.Body) // an error here is the client's going away
+		a.sendManifest(w, m.Body)
 	}
 	return nil
+}
+
+// sendManifest sends it; an error is the client's going away. What fits into the buffers of a connection
+// need not be waited for.
+func (a *API) sendManifest(w http.ResponseWriter, body []byte) {
+	if len(body) <= 128<<10 {
+		w.Write(body)
+		return
+	}
+	io.Copy(w, a.paceContent(w, bytes.NewReader(body)))
 }
 
 // manifest finds it. Of a tag that an upstream has, the upstream knows whether ours is still fresh.

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -30,6 +31,9 @@ func (n *namespace) Repository(_ context.Context, name reference.Named) (distrib
 // Repositories fills names. The App needs io.EOF to know that there are no more, and panics over an
 // empty page without it.
 func (n *namespace) Repositories(ctx context.Context, names []string, last string) (int, error) {
+	if id, ok := auth.IdentityFrom(ctx); ok && id.Restricted() {
+		return n.visible(ctx, names, last, id.MayPull)
+	}
 	found, more, err := n.store.Repositories(ctx, last, len(names))
 	if err != nil {
 		return 0, exchangeFrom(ctx).fail(aboutRepo, fmt.Errorf("list repositories: %w", err))
@@ -38,6 +42,33 @@ func (n *namespace) Repositories(ctx context.Context, names []string, last strin
 		err = io.EOF
 	}
 	return copy(names, found), err
+}
+
+// visible is Repositories for a user who may know of some only. It looks one further than it fills, so
+// that a Link to a next page is there exactly if that page will not be empty.
+func (n *namespace) visible(ctx context.Context, names []string, last string, may func(string) bool) (int, error) {
+	filled := 0
+	for len(names) > 0 {
+		found, more, err := n.store.Repositories(ctx, last, maxPage)
+		if err != nil {
+			return 0, exchangeFrom(ctx).fail(aboutRepo, fmt.Errorf("list repositories: %w", err))
+		}
+		for _, name := range found {
+			if !may(name) {
+				continue
+			}
+			if filled == len(names) {
+				return filled, nil
+			}
+			names[filled] = name
+			filled++
+		}
+		if !more || len(found) == 0 {
+			break
+		}
+		last = found[len(found)-1]
+	}
+	return filled, io.EOF
 }
 
 func (n *namespace) Blobs() distribution.BlobEnumerator    { return unsupported{} }
@@ -101,6 +132,7 @@ func (m *manifests) Put(ctx context.Context, pushed distribution.Manifest, optio
 	if err != nil {
 		return "", x.fail(aboutManifest, err)
 	}
+	x.changed(change{event: "push", repo: m.name.Name(), tags: put.Tags, digest: held.Digest})
 	if held.Subject != "" {
 		x.header.Set("OCI-Subject", held.Subject.String())
 	}
@@ -111,13 +143,21 @@ func (m *manifests) Put(ctx context.Context, pushed distribution.Manifest, optio
 }
 
 func (m *manifests) Delete(ctx context.Context, d digest.Digest) error {
-	err := m.store.DeleteManifest(ctx, m.name.Name(), d)
+	x := exchangeFrom(ctx)
+	var err error
+	if x.cascade {
+		err = m.deleteReferrers(ctx, d)
+	}
+	if err == nil {
+		err = m.store.DeleteManifest(ctx, m.name.Name(), d)
+	}
 	if errors.Is(err, store.ErrNotFound) {
 		return distribution.ErrBlobUnknown
 	}
 	if err != nil {
-		return exchangeFrom(ctx).fail(aboutManifest, fmt.Errorf("delete manifest: %w", err))
+		return x.fail(aboutManifest, fmt.Errorf("delete manifest: %w", err))
 	}
+	x.changed(change{event: "delete", repo: m.name.Name(), digest: d})
 	return nil
 }
 
@@ -145,6 +185,7 @@ func (t *tags) Untag(ctx context.Context, tag string) error {
 	if err != nil {
 		return exchangeFrom(ctx).fail(aboutManifest, fmt.Errorf("delete tag: %w", err))
 	}
+	exchangeFrom(ctx).changed(change{event: "delete tag", repo: t.name.Name(), tags: []string{tag}})
 	return nil
 }
 

@@ -25,6 +25,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/distribution/distribution/v3/registry/handlers"
 	"github.com/opencontainers/go-digest"
@@ -49,15 +50,29 @@ type Options struct {
 	Upstream Upstream     // nil: nothing is pulled through
 	Secret   []byte       // signs upload sessions; keep it, or a restart forgets them
 	Log      *slog.Logger // nil: discard
+
+	// Audit gets one line for each push of a manifest and each delete: message "audit" with the keys event,
+	// user, remote, repository, tags and digest. nil: discard.
+	Audit *slog.Logger
+	// MaxUploads is how many blobs a user may be sending at once; more are refused with 429. One
+	// podman sends six. 0: any number.
+	MaxUploads int
+	// DeleteReferrers makes the deletion of a manifest take along what refers to it, by subject or by a
+	// tag as cosign makes them (sha256-….sig, .att, .sbom).
+	DeleteReferrers bool
 }
 
 // An API is the handler of /v2. It does not ask who is asking: put auth.Authenticator.Require in
-// front of it, with Action and Denied.
+// front of it, with Action and Denied. Of the Identity that it finds it looks at the grants.
 type API struct {
 	store    *store.Store
 	upstream Upstream
 	log      *slog.Logger
+	audit    *slog.Logger
 	app      *handlers.App
+	uploads  *uploads
+	cascade  bool
+	patience time.Duration
 	routes   map[kind]map[string]handle
 }
 
@@ -72,11 +87,15 @@ func New(ctx context.Context, o Options) (*API, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Audit == nil {
+		o.Audit = slog.New(slog.DiscardHandler)
+	}
 	app, err := newApp(ctx, o.Store, o.Secret)
 	if err != nil {
 		return nil, err
 	}
-	a := &API{store: o.Store, upstream: o.Upstream, log: o.Log, app: app}
+	a := &API{store: o.Store, upstream: o.Upstream, log: o.Log, audit: o.Audit, app: app, cascade: o.DeleteReferrers, patience: patience}
+	a.uploads = &uploads{limit: o.MaxUploads, active: make(map[string]int)}
 	a.routes = a.table()
 	return a, nil
 }
@@ -119,7 +138,15 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return errMethod(r.Method, allowed(methods))
 	}
-	return h(w, r, t)
+	if err := granted(r, t); err != nil {
+		return err
+	}
+	end, err := a.uploads.begin(r, t)
+	if err != nil {
+		return err
+	}
+	defer end()
+	return h(w, a.paceBody(w, r), t)
 }
 
 func allowed(methods map[string]handle) string {

@@ -154,7 +154,8 @@ func TestAction(t *testing.T) {
 		method, path string
 		want         auth.Action
 	}{
-		{"GET", "/v2/", auth.Read},
+		{"GET", "/v2/", auth.Login},
+		{"GET", "/v2/_catalog", auth.Read},
 		{"HEAD", "/v2/a/manifests/x", auth.Read},
 		{"GET", "/v2/a/blobs/" + d256, auth.Read},
 		{"GET", "/v2/a/blobs/uploads/x", auth.Write},
@@ -170,7 +171,7 @@ func TestAction(t *testing.T) {
 }
 
 func TestDenied(t *testing.T) {
-	for status, code := range map[int]string{401: codeUnauthorized, 403: codeDenied, 503: codeUnavailable} {
+	for status, code := range map[int]string{401: codeUnauthorized, 403: codeDenied, 503: codeUnavailable, 429: codeTooMany} {
 		w := httptest.NewRecorder()
 		Denied(w, httptest.NewRequest("PUT", "/v2/a/manifests/x", nil), status)
 		r := reply{w.Result(), w.Body.Bytes()}

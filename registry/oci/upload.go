@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 
 	"github.com/opencontainers/go-digest"
 
@@ -36,11 +37,11 @@ func (a *API) startUpload(w http.ResponseWriter, r *http.Request, t target) erro
 
 // mountAnywhere mounts a blob without a repository to take it from, which the App does not know; with
 // one the App mounts. What cannot be mounted, also for a malformed digest, is uploaded instead: that is
-// what the specification asks for and clients expect. Roles hold for all repositories alike, so that
-// this gives nobody what they could not pull.
+// what the specification asks for and clients expect. So does a user whose grants do not reach all
+// repositories: else a digest would be enough to get at a blob that this user could not pull.
 func (a *API) mountAnywhere(w http.ResponseWriter, r *http.Request, t target, mount, from string) (done bool, err error) {
 	d, err := parseDigestText(mount)
-	if err != nil || from != "" {
+	if err != nil || from != "" || restricted(r) {
 		return false, nil
 	}
 	_, err = a.store.MountBlob(r.Context(), t.repo, "", d)
@@ -121,6 +122,9 @@ func errLength(announced, sent int64) error {
 
 // errBody is for a body that ends too early or is not encoded as it says. Mostly nobody is left to be told.
 func errBody(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return &problem{status: http.StatusRequestTimeout, code: codeSizeInvalid, message: "the request's body has stopped arriving", cause: err}
+	}
 	return &problem{status: http.StatusBadRequest, code: codeSizeInvalid, message: "the request's body could not be read: " + err.Error(), cause: err}
 }
 

@@ -1,0 +1,331 @@
+package oci
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/mirror-appliance/appliance/registry/auth"
+)
+
+const password = "correct-horse"
+
+// people are those who may log in, all with the same password.
+type people map[string]auth.Record
+
+func (p people) Lookup(_ context.Context, name string) (auth.Record, bool, error) {
+	r, ok := p[name]
+	return r, ok, nil
+}
+
+// newGuarded is a fixture that asks who is asking. Repositories open to all are below "open".
+func newGuarded(t *testing.T, o Options, open ...string) *fixture {
+	t.Helper()
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := auth.New(people{
+		"init":   {Role: "admin", PasswordHash: hash, Repositories: []string{"nothing"}}, // which does not count
+		"pusher": {Role: "push", PasswordHash: hash},
+		"team":   {Role: "push", PasswordHash: hash, Repositories: []string{"team/*", "shared"}},
+		"node":   {Role: "pull", PasswordHash: hash, Repositories: []string{"team/*"}},
+	})
+	a.Anonymous = open
+	f := &fixture{t: t, dir: t.TempDir(), options: o, auth: a}
+	f.open(nil)
+	t.Cleanup(f.close)
+	return f
+}
+
+// as gives the header of a user's login; "" is nobody.
+func as(user string) []string {
+	if user == "" {
+		return nil
+	}
+	return []string{"Authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))}
+}
+
+// seed pushes an image to each repository, past all guards.
+func (f *fixture) seed(repos ...string) map[string]digest.Digest {
+	f.t.Helper()
+	guarded := f.server
+	f.server = httptest.NewServer(f.api)
+	defer func() { f.server.Close(); f.server = guarded }()
+	digests := map[string]digest.Digest{}
+	for i, repo := range repos {
+		_, digests[repo] = f.pushImage(repo, "latest", uint64(100+i))
+	}
+	return digests
+}
+
+func TestGrants(t *testing.T) {
+	f := newGuarded(t, Options{}, "open/*")
+	f.seed("team/a/b", "shared", "other", "open/x")
+	paths := func(repo string) [][2]string { // every route with a name
+		base := "/v2/" + repo
+		return [][2]string{
+			{"GET", base + "/tags/list"}, {"GET", base + "/manifests/latest"}, {"HEAD", base + "/manifests/" + d256},
+			{"GET", base + "/blobs/" + d256}, {"HEAD", base + "/blobs/" + d256}, {"GET", base + "/referrers/" + d256},
+			{"PUT", base + "/manifests/new"}, {"DELETE", base + "/manifests/none"}, {"DELETE", base + "/blobs/" + d256},
+			{"POST", base + "/blobs/uploads/"}, {"GET", base + "/blobs/uploads/x"}, {"PATCH", base + "/blobs/uploads/x"},
+			{"PUT", base + "/blobs/uploads/x"}, {"DELETE", base + "/blobs/uploads/x"},
+		}
+	}
+	const reads, writes = 6, 8
+	for _, c := range []struct {
+		user, repo  string
+		read, write int // the status of a refusal, 0 for none
+	}{
+		{"init", "other", 0, 0},
+		{"pusher", "other", 0, 0},
+		{"team", "team/a/b", 0, 0},
+		{"team", "shared", 0, 0},
+		{"team", "other", 403, 403},
+		{"team", "team", 403, 403},
+		{"team", "shared/below", 403, 403},
+		{"team", "open/x", 0, 403},
+		{"node", "team/a/b", 0, 403},
+		{"node", "open/x", 0, 403},
+		{"node", "shared", 403, 403},
+		{"", "open/x", 0, 401},
+		{"", "other", 401, 401},
+	} {
+		if n := len(paths(c.repo)); n != reads+writes {
+			t.Fatal(n)
+		}
+		for i, p := range paths(c.repo) {
+			want := c.read
+			if i >= reads {
+				want = c.write
+			}
+			got := f.status(p[0], p[1], as(c.user)...)
+			if want != 0 && got != want || want == 0 && (got == 401 || got == 403 || got >= 500) {
+				t.Errorf("%q: %s %s: got %d, want %d", c.user, p[0], p[1], got, want)
+			}
+		}
+	}
+	if got := f.do(http.StatusForbidden, "GET", "/v2/other/tags/list", nil, as("team")...); got.code(t) != codeDenied {
+		t.Errorf("%s", got.body)
+	}
+}
+
+func (f *fixture) status(method, path string, headers ...string) int {
+	f.t.Helper()
+	req, err := http.NewRequest(method, f.server.URL+path, nil)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := f.server.Client().Do(req)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp.StatusCode
+}
+
+// A blob must not be had by naming it, from a repository that one may not see or from nowhere.
+func TestGrants_mount(t *testing.T) {
+	f := newGuarded(t, Options{})
+	f.seed("other", "team/a")
+	other := digest.FromBytes(randomBytes(100, 1000)) // the layer of the image that seed made
+	mine := digest.FromBytes(randomBytes(101, 1000))
+	post := func(status int, user string, query string) reply {
+		t.Helper()
+		return f.do(status, "POST", "/v2/team/b/blobs/uploads/?"+query, nil, as(user)...)
+	}
+	if got := post(http.StatusForbidden, "team", "mount="+other.String()+"&from=other"); got.code(t) != codeDenied {
+		t.Errorf("%s", got.body)
+	}
+	post(http.StatusAccepted, "team", "mount="+other.String())
+	post(http.StatusAccepted, "team", "mount="+mine.String()) // also its own: where a blob is is not asked
+	f.do(http.StatusNotFound, "GET", "/v2/team/b/blobs/"+other.String(), nil, as("team")...)
+	post(http.StatusCreated, "team", "mount="+mine.String()+"&from=team/a")
+	post(http.StatusCreated, "pusher", "mount="+other.String())
+}
+
+func TestGrants_catalog(t *testing.T) {
+	f := newGuarded(t, Options{}, "open/*", "z")
+	f.seed("a", "open/1", "open/2", "shared", "team/1", "team/2", "team/3/x", "teams", "z")
+	visible := map[string][]string{
+		"init":   {"a", "open/1", "open/2", "shared", "team/1", "team/2", "team/3/x", "teams", "z"},
+		"pusher": {"a", "open/1", "open/2", "shared", "team/1", "team/2", "team/3/x", "teams", "z"},
+		"team":   {"open/1", "open/2", "shared", "team/1", "team/2", "team/3/x", "z"},
+		"node":   {"open/1", "open/2", "team/1", "team/2", "team/3/x", "z"},
+		"":       {"open/1", "open/2", "z"},
+	}
+	for user, want := range visible {
+		for n := 1; n <= len(want)+1; n++ {
+			var got []string
+			var pages int
+			for path := fmt.Sprintf("/v2/_catalog?n=%d", n); path != ""; pages++ {
+				page := f.do(http.StatusOK, "GET", path, nil, as(user)...)
+				var list struct{ Repositories []string }
+				if err := json.Unmarshal(page.body, &list); err != nil || len(list.Repositories) == 0 || len(list.Repositories) > n {
+					t.Fatalf("%q, n=%d: %s (%v)", user, n, page.body, err)
+				}
+				got = append(got, list.Repositories...)
+				path, _, _ = strings.Cut(strings.TrimPrefix(page.Header.Get("Link"), "<"), `>; rel="next"`)
+			}
+			if !slices.Equal(got, want) || pages != (len(want)+n-1)/n {
+				t.Errorf("%q, n=%d: %v in %d pages", user, n, got, pages)
+			}
+		}
+	}
+}
+
+// What clients do with anonymous pulls on: crane asks /v2/ first and pushes only if it is challenged.
+func TestAnonymous_client(t *testing.T) {
+	f := newGuarded(t, Options{}, "open/*")
+	image, err := random.Image(1000, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	login := remote.WithAuth(&authn.Basic{Username: "pusher", Password: password})
+	if err := remote.Write(f.ref("open/x:v1"), image, login); err != nil {
+		t.Fatal(err)
+	}
+	got, err := remote.Image(f.ref("open/x:v1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, b := digestOf(t, got), digestOf(t, image); a != b {
+		t.Errorf("got %s, want %s", a, b)
+	}
+	if err := remote.Write(f.ref("open/x:v2"), image); err == nil {
+		t.Error("nobody could push")
+	}
+	if _, err := remote.Image(f.ref("open/x:v1"), remote.WithAuth(&authn.Basic{Username: "pusher", Password: "wrong"})); err == nil {
+		t.Error("a wrong password was as good as none")
+	}
+	// podman login, and what its pulls without a login send.
+	f.do(http.StatusUnauthorized, "GET", "/v2/", nil).wantHeader(t, "WWW-Authenticate", auth.Challenge)
+	f.do(http.StatusUnauthorized, "GET", "/v2/", nil, "Authorization", "Basic Og==")
+	f.do(http.StatusOK, "GET", "/v2/open/x/manifests/v1", nil, "Authorization", "Basic Og==")
+	f.do(http.StatusOK, "GET", "/v2/", nil, as("node")...)
+	// containerd, which sends a login only when the thing itself is refused with a challenge.
+	f.do(http.StatusUnauthorized, "GET", "/v2/shut/manifests/v1", nil).wantHeader(t, "WWW-Authenticate", auth.Challenge)
+}
+
+func TestAudit(t *testing.T) {
+	var lines bytes.Buffer
+	f := newGuarded(t, Options{Audit: slog.New(slog.NewJSONHandler(&lines, nil))})
+	f.seed("team/a")
+	want := func(n int, fields map[string]string) {
+		t.Helper()
+		got := strings.Split(strings.TrimSuffix(lines.String(), "\n"), "\n")
+		if lines.Len() == 0 || len(got) != n {
+			t.Fatalf("%d lines, want %d:\n%s", len(got), n, &lines)
+		}
+		var line map[string]string
+		if err := json.Unmarshal([]byte(got[n-1]), &line); err != nil {
+			t.Fatal(err)
+		}
+		for name, value := range fields {
+			if line[name] != value {
+				t.Errorf("%s is %q, want %q, in %s", name, line[name], value, got[n-1])
+			}
+		}
+		if line["msg"] != "audit" || !strings.HasPrefix(line["remote"], "127.0.0.1:") || len(line) != 9 || strings.Contains(lines.String(), password) {
+			t.Errorf("%s", got[n-1])
+		}
+		lines.Reset()
+	}
+	lines.Reset()
+	body := f.do(http.StatusOK, "GET", "/v2/team/a/manifests/latest", nil, as("team")...).body
+	d := digest.FromBytes(body)
+	if lines.Len() > 0 {
+		t.Errorf("a pull is not worth a line: %s", &lines)
+	}
+	mt := append(as("team"), "Content-Type", ocispec.MediaTypeImageManifest)
+	f.do(http.StatusCreated, "PUT", "/v2/team/a/manifests/v1", body, mt...)
+	want(1, map[string]string{"event": "push", "user": "team", "repository": "team/a", "tags": "v1", "digest": d.String()})
+	f.do(http.StatusCreated, "PUT", "/v2/team/a/manifests/"+d.String()+"?tag=x&tag=y", body, mt...)
+	want(1, map[string]string{"event": "push", "tags": "x,y", "digest": d.String()})
+	f.do(http.StatusAccepted, "DELETE", "/v2/team/a/manifests/v1", nil, as("team")...)
+	want(1, map[string]string{"event": "delete tag", "user": "team", "repository": "team/a", "tags": "v1", "digest": ""})
+	f.do(http.StatusAccepted, "DELETE", "/v2/team/a/manifests/"+d.String(), nil, as("init")...)
+	want(1, map[string]string{"event": "delete", "user": "init", "tags": "", "digest": d.String()})
+	layer := digest.FromBytes(randomBytes(100, 1000))
+	f.do(http.StatusAccepted, "DELETE", "/v2/team/a/blobs/"+layer.String(), nil, as("team")...)
+	want(1, map[string]string{"event": "delete blob", "digest": layer.String()})
+	for _, p := range []string{"/v2/team/a/manifests/none", "/v2/team/a/manifests/" + d.String(), "/v2/team/a/blobs/" + layer.String()} {
+		f.do(http.StatusNotFound, "DELETE", p, nil, as("team")...)
+	}
+	f.do(http.StatusBadRequest, "PUT", "/v2/team/a/manifests/v1", "{}", mt...)
+	if lines.Len() > 0 {
+		t.Errorf("what was refused is not done: %s", &lines)
+	}
+}
+
+// One user's uploads are limited, others' are not, and an ended one makes room.
+func TestMaxUploads(t *testing.T) {
+	f := newGuarded(t, Options{MaxUploads: 2})
+	ends := make(chan int, 2)
+	var pipes []*io.PipeWriter
+	for range 2 {
+		location := f.do(http.StatusAccepted, "POST", "/v2/team/x/blobs/uploads/", nil, as("team")...).Header.Get("Location")
+		r, w := io.Pipe()
+		pipes = append(pipes, w)
+		go func() {
+			req, err := http.NewRequest("PATCH", f.server.URL+location, r)
+			if err != nil {
+				ends <- 0
+				return
+			}
+			req.Header.Set("Authorization", as("team")[1])
+			resp, err := f.server.Client().Do(req)
+			if err != nil {
+				ends <- 0
+				return
+			}
+			resp.Body.Close()
+			ends <- resp.StatusCode
+		}()
+		// The transport reads from the pipe once the connection is there; the handler is then counted
+		// by the time that more is taken than any buffer on the way holds.
+		if _, err := w.Write(make([]byte, 8<<20)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, p := range []string{"/v2/team/x/blobs/uploads/", "/v2/team/x/blobs/uploads/?digest=" + d256} {
+		got := f.do(http.StatusTooManyRequests, "POST", p, nil, as("team")...)
+		got.wantHeader(t, "Retry-After", "1")
+		if got.code(t) != codeTooMany {
+			t.Errorf("%s", got.body)
+		}
+	}
+	f.do(http.StatusCreated, "POST", "/v2/team/y/blobs/uploads/?digest="+d256, nil, as("pusher")...)
+	f.do(http.StatusNotFound, "GET", "/v2/team/x/manifests/none", nil, as("team")...)
+	pipes[0].Close()
+	if status := <-ends; status != http.StatusAccepted {
+		t.Errorf("an upload ended with %d", status)
+	}
+	f.do(http.StatusCreated, "POST", "/v2/team/x/blobs/uploads/?digest="+d256, nil, as("team")...)
+	pipes[1].Close()
+	if status := <-ends; status != http.StatusAccepted {
+		t.Errorf("an upload ended with %d", status)
+	}
+	if n := len(f.api.uploads.active); n != 0 {
+		t.Errorf("%d users are still counted", n)
+	}
+}

@@ -1,0 +1,78 @@
+package oci
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// about pushes an artifact, with a subject unless that is empty, and with a tag unless that is empty.
+func (f *fixture) artifact(repo string, subject digest.Digest, tag string, i int) digest.Digest {
+	f.t.Helper()
+	empty := f.pushBlob(repo, []byte("{}"))
+	refers := ""
+	if subject != "" {
+		refers = fmt.Sprintf(`,"subject":{"mediaType":%q,"digest":%q,"size":3}`, ocispec.MediaTypeImageManifest, subject)
+	}
+	body := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"artifactType":"x/y","config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":%q,"size":2},"layers":[],"annotations":{"i":"%d"}%s}`,
+		ocispec.MediaTypeImageManifest, empty.Digest, i, refers)
+	d := digest.FromBytes(body)
+	if tag == "" {
+		tag = d.String()
+	}
+	f.putManifest("/v2/"+repo+"/manifests/"+tag, ocispec.MediaTypeImageManifest, body)
+	return d
+}
+
+func TestDeleteReferrers(t *testing.T) {
+	for _, on := range []bool{true, false} {
+		t.Run(fmt.Sprint(on), func(t *testing.T) {
+			f := &fixture{t: t, dir: t.TempDir(), options: Options{DeleteReferrers: on}}
+			f.open(nil)
+			t.Cleanup(f.close)
+			_, subject := f.pushImage("a", "latest", 1)
+			f.pushImage("a", "other", 2)
+			sbom := f.artifact("a", subject, "", 1)
+			signature := f.artifact("a", sbom, "", 2) // of the sbom
+			cosign := f.artifact("a", "", "sha256-"+subject.Encoded()+".sig", 3)
+			attest := f.artifact("a", cosign, "sha256-"+subject.Encoded()+".att", 4) // found twice
+			gone := []digest.Digest{sbom, signature, cosign, attest}
+			otherSig := f.artifact("a", "", "sha256-"+hex256+".sig", 5)
+			elsewhere := f.artifact("b", subject, "", 6)
+
+			f.do(http.StatusAccepted, "DELETE", "/v2/a/manifests/latest", nil)
+			for _, d := range append(gone, subject) {
+				f.do(http.StatusOK, "HEAD", "/v2/a/manifests/"+d.String(), nil) // a tag is not a manifest
+			}
+			f.do(http.StatusAccepted, "DELETE", "/v2/a/manifests/"+subject.String(), nil)
+			want := http.StatusOK
+			if on {
+				want = http.StatusNotFound
+			}
+			for _, d := range gone {
+				f.do(want, "HEAD", "/v2/a/manifests/"+d.String(), nil)
+			}
+			f.do(want, "HEAD", "/v2/a/manifests/sha256-"+subject.Encoded()+".sig", nil)
+			f.do(http.StatusNotFound, "HEAD", "/v2/a/manifests/"+subject.String(), nil)
+			f.do(http.StatusOK, "HEAD", "/v2/a/manifests/"+otherSig.String(), nil)
+			f.do(http.StatusOK, "HEAD", "/v2/a/manifests/other", nil)
+			f.do(http.StatusOK, "HEAD", "/v2/b/manifests/"+elsewhere.String(), nil)
+
+			// What refers to something that is not there stays: a signature may come before its image.
+			early := f.artifact("a", d256, "", 7)
+			f.do(http.StatusNotFound, "DELETE", "/v2/a/manifests/"+d256, nil)
+			f.do(http.StatusOK, "HEAD", "/v2/a/manifests/"+early.String(), nil)
+		})
+	}
+}
+
+func TestTagOf(t *testing.T) {
+	for d, want := range map[digest.Digest]string{d256: "sha256-" + hex256, d512: "sha512-" + hex256} {
+		if got := tagOf(d); got != want || !validTag(got+".sbom") {
+			t.Errorf("%s: %s", d, got)
+		}
+	}
+}

@@ -1,0 +1,53 @@
+package oci
+
+import (
+	"fmt"
+	"net/http"
+	"sync"
+
+	"github.com/mirror-appliance/appliance/registry/auth"
+)
+
+// uploads counts the bodies of blobs that are arriving, by user. What is limited is what costs: a
+// connection, a file and the disk's attention. A session that nobody writes to costs none of them.
+type uploads struct {
+	limit int // 0: none
+
+	mu     sync.Mutex // guards active
+	active map[string]int
+}
+
+// begin counts one more, or refuses it. The caller calls end when the body has been read.
+//
+// The POST that opens a session is refused as well while the limit is reached, and is not counted: most
+// clients ask again later after a 429 to it, and give up after one to the body that they have begun to send.
+func (u *uploads) begin(r *http.Request, t target) (end func(), err error) {
+	if u.limit == 0 || t.kind != kindUpload && t.kind != kindUploads {
+		return func() {}, nil
+	}
+	id, _ := auth.IdentityFrom(r.Context())
+	carries := r.Method == http.MethodPatch || r.Method == http.MethodPut || r.Method == http.MethodPost && r.URL.Query().Has("digest")
+	if !carries && r.Method != http.MethodPost {
+		return func() {}, nil
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.active[id.Name] >= u.limit {
+		return nil, &problem{status: http.StatusTooManyRequests, code: codeTooMany,
+			message: fmt.Sprintf("this user has %d uploads under way, the most that are accepted; wait for some to end", u.limit),
+			header:  map[string]string{"Retry-After": "1"}}
+	}
+	if !carries {
+		return func() {}, nil
+	}
+	u.active[id.Name]++
+	return func() { u.ended(id.Name) }, nil
+}
+
+func (u *uploads) ended(name string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.active[name]--; u.active[name] <= 0 {
+		delete(u.active, name)
+	}
+}

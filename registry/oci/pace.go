@@ -1,0 +1,79 @@
+package oci
+
+import (
+	"io"
+	"net/http"
+	"time"
+)
+
+// A blob takes as long as it takes, so there is no limit for a whole request. But a client that has
+// stopped sending or taking holds a connection, a file and a goroutine, and a trickle of single bytes
+// is a cheap way of holding many. So there has to be progress: a few KiB in each minute.
+const (
+	patience    = time.Minute
+	minProgress = 4 << 10
+	// renewal is how often the deadline is moved while bytes flow. In HTTP/2 each move is a message
+	// to the connection's goroutine.
+	renewal = time.Second
+)
+
+// pacedBody is a request's body that fails with os.ErrDeadlineExceeded when it does not arrive. Only
+// the time spent waiting for the client counts, not that for our disk.
+type pacedBody struct {
+	io.ReadCloser
+	conn     *http.ResponseController
+	patience time.Duration
+
+	armed  time.Time     // when the deadline was last moved
+	waited time.Duration // for got
+	got    int
+}
+
+// paceBody returns r with its body paced. What is written to need not know of deadlines, as a test's does not.
+func (a *API) paceBody(w http.ResponseWriter, r *http.Request) *http.Request {
+	if r.Body == nil || r.Body == http.NoBody {
+		return r
+	}
+	r = r.WithContext(r.Context())
+	r.Body = &pacedBody{ReadCloser: r.Body, conn: http.NewResponseController(w), patience: a.patience}
+	return r
+}
+
+func (b *pacedBody) Read(p []byte) (int, error) {
+	began := time.Now()
+	if began.Sub(b.armed) >= min(renewal, b.patience/2) {
+		b.armed = began
+		_ = b.conn.SetReadDeadline(began.Add(b.patience - b.waited))
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.waited += time.Since(began)
+	if b.got += n; b.got >= minProgress {
+		b.got, b.waited = 0, 0
+	}
+	if err == io.EOF {
+		// net/http goes on reading, to notice that the client goes away. A deadline would look like that.
+		_ = b.conn.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}
+
+// pacedContent is content on its way to a client: each Read means that what the last one gave has
+// been taken. It must not be slow itself. net/http takes the deadline back after the answer.
+type pacedContent struct {
+	io.ReadSeeker
+	conn     *http.ResponseController
+	patience time.Duration
+	armed    time.Time
+}
+
+func (a *API) paceContent(w http.ResponseWriter, content io.ReadSeeker) io.ReadSeeker {
+	return &pacedContent{ReadSeeker: content, conn: http.NewResponseController(w), patience: a.patience}
+}
+
+func (c *pacedContent) Read(p []byte) (int, error) {
+	if now := time.Now(); now.Sub(c.armed) >= min(renewal, c.patience/2) {
+		c.armed = now
+		_ = c.conn.SetWriteDeadline(now.Add(c.patience))
+	}
+	return c.ReadSeeker.Read(p)
+}

@@ -1,0 +1,128 @@
+package oci
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// paced serves the API with a little patience, over TLS with HTTP/1.1 or HTTP/2.
+func paced(t *testing.T, f *fixture, h2 bool) *httptest.Server {
+	t.Helper()
+	f.api.patience = 200 * time.Millisecond
+	server := httptest.NewUnstartedServer(f.api)
+	server.EnableHTTP2 = h2
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server
+}
+
+func eachProtocol(t *testing.T, test func(t *testing.T, h2 bool)) {
+	t.Run("h1", func(t *testing.T) { test(t, false) })
+	t.Run("h2", func(t *testing.T) { test(t, true) })
+}
+
+// A client that stops in the middle of a body is told so, and the session stays as far as it got.
+func TestPace_upload(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, h2 bool) {
+		f := newFixture(t, nil)
+		server := paced(t, f, h2)
+		location := f.do(http.StatusAccepted, "POST", "/v2/a/blobs/uploads/", nil).Header.Get("Location")
+		r, w := io.Pipe()
+		defer w.Close()
+		go w.Write(make([]byte, 1000)) // and nothing more
+		req, err := http.NewRequest("PATCH", server.URL+location, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := server.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusRequestTimeout {
+			t.Errorf("got %s", resp.Status)
+		}
+		f.do(http.StatusNoContent, "GET", location, nil).wantHeader(t, "Range", "0-999")
+	})
+}
+
+// trickle is a body that always has something to read, but never much.
+type trickle struct{ every time.Duration }
+
+func (b trickle) Read(p []byte) (int, error) { time.Sleep(b.every); p[0] = 'x'; return 1, nil }
+func (trickle) Close() error                 { return nil }
+
+// deadlines is a ResponseWriter that notes what it is told.
+type deadlines struct {
+	http.ResponseWriter
+	read []time.Time
+}
+
+func (d *deadlines) SetReadDeadline(t time.Time) error { d.read = append(d.read, t); return nil }
+
+// Single bytes are no progress: the deadline that they get moves on by no more than they took to come.
+func TestPace_trickle(t *testing.T) {
+	w := new(deadlines)
+	began := time.Now()
+	body := &pacedBody{ReadCloser: trickle{2 * time.Millisecond}, conn: http.NewResponseController(w), patience: 20 * time.Millisecond}
+	for range 50 {
+		if _, err := body.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last := w.read[len(w.read)-1]
+	if len(w.read) < 2 || last.Sub(began) > body.patience+time.Since(began)-body.waited {
+		t.Errorf("%d deadlines, the last %v after the beginning, with %v spent waiting", len(w.read), last.Sub(began), body.waited)
+	}
+	// Enough of them are.
+	body.got = minProgress - 1
+	if _, err := body.Read(make([]byte, 1)); err != nil || body.waited != 0 {
+		t.Errorf("%v spent waiting after progress (%v)", body.waited, err)
+	}
+	// After the end there is no deadline.
+	body.ReadCloser = http.NoBody
+	if _, err := body.Read(make([]byte, 1)); err != io.EOF || !w.read[len(w.read)-1].IsZero() {
+		t.Errorf("%v, deadlines %v", err, w.read)
+	}
+}
+
+// A client that does not take what it asked for loses it. One that does gets everything.
+func TestPace_download(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, h2 bool) {
+		f := newFixture(t, nil)
+		content := randomBytes(1, 32<<20) // more than the buffers on the way hold
+		f.pushBlob("a", content)
+		server := paced(t, f, h2)
+		ended := make(chan struct{}, 2)
+		server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			defer func() { ended <- struct{}{} }()
+			f.api.ServeHTTP(w, r)
+		})
+		get := func() io.ReadCloser {
+			t.Helper()
+			resp, err := server.Client().Get(server.URL + "/v2/a/blobs/" + digest.FromBytes(content).String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return resp.Body
+		}
+		whole := get()
+		defer whole.Close()
+		if got, err := io.ReadAll(whole); err != nil || !bytes.Equal(got, content) {
+			t.Fatalf("%d bytes, %v", len(got), err)
+		}
+		<-ended
+		stalled := get()
+		defer stalled.Close()
+		<-ended // which without a deadline it never does
+		if n, err := io.Copy(io.Discard, stalled); err == nil {
+			t.Errorf("got %d bytes, and a good end", n)
+		}
+	})
+}
