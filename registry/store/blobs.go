@@ -69,6 +69,9 @@ func (s *Store) MountBlob(ctx context.Context, repo, from string, d digest.Diges
 	if from == "" {
 		text, args = `SELECT size FROM blobs WHERE digest = ?`, []any{d}
 	}
+	if err := s.space.check(s.database, 0); err != nil {
+		return 0, fmt.Errorf("mount blob %s: %w", d, err)
+	}
 	var size int64
 	// The link protects the blob from collection: both are write transactions, so one sees the other.
 	err := s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
@@ -90,7 +93,7 @@ func (s *Store) DeleteBlob(ctx context.Context, repo string, d digest.Digest) er
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return err
 	}
-	return s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	return s.shareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		n, err := affected(ctx, tx, `DELETE FROM repository_blobs
 			WHERE digest = ? AND repository = (SELECT id FROM repositories WHERE name = ?)`, d, repo)
 		if err == nil && n == 0 {

@@ -131,11 +131,19 @@ func (s *Store) RemoveBlobs(ctx context.Context, before time.Time, ds []digest.D
 	for len(ds) > 0 {
 		batch := ds[:min(removeBatch, len(ds))]
 		ds = ds[len(batch):]
-		n, freed, err := s.removeBatch(ctx, before, batch)
+		var n int
+		var freed int64
+		err := s.freeing(func() (err error) {
+			n, freed, err = s.removeBatch(ctx, before, batch)
+			return err
+		})
 		removed, bytes = removed+n, bytes+freed
 		if err != nil {
 			return removed, bytes, err
 		}
+	}
+	if bytes > 0 {
+		s.refill()
 	}
 	return removed, bytes, nil
 }
@@ -319,6 +327,10 @@ func (s *Store) StaleRuns(ctx context.Context, before time.Time, yield func(id s
 
 // RemoveRun aborts a run, if it is stale still. One that has been heard of since, or has ended, is left alone.
 func (s *Store) RemoveRun(ctx context.Context, before time.Time, id string) error {
+	return s.freeing(func() error { return s.removeRun(ctx, before, id) })
+}
+
+func (s *Store) removeRun(ctx context.Context, before time.Time, id string) error {
 	return s.write(ctx, func(tx *sql.Tx) error {
 		stale, err := exists(ctx, tx, `SELECT 1 FROM runs WHERE id = ? AND committed = 0 AND last_seen < ?`, id, nanos(before))
 		if err != nil {

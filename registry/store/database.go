@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"time"
 
 	_ "modernc.org/sqlite" // registers the driver that sql.Open names
 )
@@ -19,15 +20,17 @@ const (
 	// applicationID stands in the header of the database file, so that file(1) and Open can tell it from others.
 	applicationID = 0x6d697272 // "mirr"
 	readers       = 6
+	busyTimeout   = 10 * time.Second // never needed by our own connections; a backup tool may hold the file for a moment
 )
 
 // dsn names the database with the pragmas that every connection of a pool needs.
 func dsn(path string, extra ...string) string {
 	query := url.Values{"_pragma": append([]string{
-		"busy_timeout(10000)",
+		fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()),
 		"journal_mode(WAL)",
 		"synchronous(FULL)",
 		"foreign_keys(1)",
+		fmt.Sprintf("journal_size_limit(%d)", walKept),
 	}, extra...)}
 	query.Set("_txlock", "immediate")
 	return (&url.URL{Scheme: "file", Path: path, RawQuery: query.Encode()}).String()
@@ -87,6 +90,11 @@ func createDatabaseFile(path string) error {
 func (s *Store) share(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
 	defer s.recent.forget()
 	return full(s.database, 0, s.group.write(ctx, fn))
+}
+
+// shareFreeing is share for what deletes something, on a full disk too.
+func (s *Store) shareFreeing(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
+	return s.freeing(func() error { return s.share(ctx, fn) })
 }
 
 // write runs fn in a write transaction of its own, which ends when ctx does; what fn returns decides

@@ -121,7 +121,8 @@ func full(path string, short int64, err error) error {
 		return err
 	}
 	var lite *sqlite.Error
-	sqliteFull := errors.As(err, &lite) && lite.Code()&0xff == sqlite3.SQLITE_FULL
+	// The second is what a full disk is called that has no space for the index of the WAL.
+	sqliteFull := errors.As(err, &lite) && (lite.Code()&0xff == sqlite3.SQLITE_FULL || lite.Code() == sqlite3.SQLITE_IOERR_SHMSIZE)
 	if sqliteFull || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return &FullError{Path: path, Short: short, Err: err}
 	}

@@ -45,9 +45,17 @@ type fixture struct {
 
 func newFixture(t testing.TB) *fixture {
 	t.Helper()
-	f := &fixture{t: t, ctx: context.Background(), clock: &clock{t: time.Now()}, dir: t.TempDir()}
+	return newFixtureIn(t, t.TempDir())
+}
+
+func newFixtureIn(t testing.TB, dir string) *fixture {
+	t.Helper()
+	f := &fixture{t: t, ctx: context.Background(), clock: &clock{t: time.Now()}, dir: dir}
 	f.reopen()
 	t.Cleanup(func() {
+		if f.Store == nil {
+			return // a reopen that failed
+		}
 		if err := f.Close(); err != nil {
 			t.Error(err)
 		}

@@ -39,7 +39,7 @@ func (s *Store) Manifest(ctx context.Context, repo string, d digest.Digest) (Man
 		if err := checkRepositoryAndDigest(repo, d); err != nil {
 			return Manifest{}, err
 		}
-		return scanManifest(s.reads.manifest.QueryRowContext(ctx, repo, d), "manifest", d.String())
+		return s.scanManifest(s.reads.manifest.QueryRowContext(ctx, repo, d), "manifest", d.String())
 	})
 }
 
@@ -52,17 +52,21 @@ func (s *Store) ManifestByTag(ctx context.Context, repo, tag string) (Manifest, 
 		if err := checkTag(tag); err != nil {
 			return Manifest{}, err
 		}
-		return scanManifest(s.reads.manifestByTag.QueryRowContext(ctx, repo, tag), "tag", tag)
+		return s.scanManifest(s.reads.manifestByTag.QueryRowContext(ctx, repo, tag), "tag", tag)
 	})
 }
 
-func scanManifest(row *sql.Row, kind, name string) (Manifest, error) {
+func (s *Store) scanManifest(row *sql.Row, kind, name string) (Manifest, error) {
 	var m Manifest
 	var annotations string
-	var created int64
-	err := row.Scan(&m.Digest, &m.MediaType, &m.ArtifactType, &m.Subject, &annotations, &created, &m.Body)
+	var created, repository int64
+	var pulled bool
+	err := row.Scan(&m.Digest, &m.MediaType, &m.ArtifactType, &m.Subject, &annotations, &created, &m.Body, &pulled, &repository)
 	if err != nil {
 		return Manifest{}, orNotFound(err, kind, name)
+	}
+	if pulled {
+		s.uses.record(use{repository, m.Digest}, s.now())
 	}
 	m.Created = fromNanos(created)
 	m.Annotations, err = annotationsFrom(annotations)
@@ -130,13 +134,13 @@ type PutOptions struct {
 // nothing. Children of an index need not be held; a config or layer that repo does not hold is a
 // *MissingError. Others: *InvalidError, *DigestError, *FullError.
 func (s *Store) PutManifest(ctx context.Context, repo string, body []byte, o PutOptions) (Manifest, error) {
-	return s.putManifest(ctx, repo, body, o, func(ctx context.Context, tx *sql.Tx, p parsed) error {
+	return s.putManifest(ctx, repo, body, o, byPush, func(ctx context.Context, tx *sql.Tx, p parsed) error {
 		return checkHeld(ctx, tx, repo, p)
 	})
 }
 
 // putManifest puts a manifest if check, in the same transaction, has nothing against what it is made of.
-func (s *Store) putManifest(ctx context.Context, repo string, body []byte, o PutOptions, check func(context.Context, *sql.Tx, parsed) error) (Manifest, error) {
+func (s *Store) putManifest(ctx context.Context, repo string, body []byte, o PutOptions, by origin, check func(context.Context, *sql.Tx, parsed) error) (Manifest, error) {
 	if err := checkRepository(repo); err != nil {
 		return Manifest{}, err
 	}
@@ -159,7 +163,7 @@ func (s *Store) putManifest(ctx context.Context, repo string, body []byte, o Put
 		if err := insertManifest(ctx, tx, &m, p); err != nil {
 			return err
 		}
-		return s.showManifest(ctx, tx, repo, m.Digest, o.Tags)
+		return s.showManifest(ctx, tx, repo, m.Digest, by, o.Tags)
 	})
 	if err != nil {
 		return Manifest{}, err
@@ -168,12 +172,12 @@ func (s *Store) putManifest(ctx context.Context, repo string, body []byte, o Put
 }
 
 // showManifest makes a manifest visible in repo and moves tags to it.
-func (s *Store) showManifest(ctx context.Context, tx *sql.Tx, repo string, d digest.Digest, tags []string) error {
+func (s *Store) showManifest(ctx context.Context, tx *sql.Tx, repo string, d digest.Digest, by origin, tags []string) error {
 	id, err := s.ensureRepository(ctx, tx, repo)
 	if err != nil {
 		return err
 	}
-	if err := s.linkManifest(ctx, tx, id, d); err != nil {
+	if err := s.linkManifest(ctx, tx, id, d, by); err != nil {
 		return err
 	}
 	for _, tag := range tags {
@@ -291,11 +295,20 @@ func useHeld(ctx context.Context, tx *sql.Tx, m *Manifest) error {
 	return nil
 }
 
+// origin is how a manifest came to a repository; the numbers stand in the database. What pull-through
+// brought, and nothing else, may be evicted.
+type origin int
+
+const (
+	byPush origin = iota // or by a run
+	byPull
+)
+
 // linkManifest makes a manifest and the blobs it is made of visible in a repository.
-func (s *Store) linkManifest(ctx context.Context, tx *sql.Tx, repository int64, d digest.Digest) error {
+func (s *Store) linkManifest(ctx context.Context, tx *sql.Tx, repository int64, d digest.Digest, by origin) error {
 	now := nanos(s.now())
-	_, err := tx.ExecContext(ctx, `INSERT INTO repository_manifests (repository, digest, linked) VALUES (?, ?, ?)
-		ON CONFLICT DO NOTHING`, repository, d, now)
+	_, err := tx.ExecContext(ctx, `INSERT INTO repository_manifests (repository, digest, linked, pulled, used) VALUES (?1, ?2, ?3, ?4, ?3)
+		ON CONFLICT DO UPDATE SET pulled = excluded.pulled WHERE pulled > excluded.pulled`, repository, d, now, by)
 	if err != nil {
 		return fmt.Errorf("link manifest %s: %w", d, err)
 	}
@@ -316,7 +329,7 @@ func (s *Store) DeleteManifest(ctx context.Context, repo string, d digest.Digest
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return err
 	}
-	return s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	return s.shareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		id, err := repositoryID(ctx, tx, repo)
 		if err != nil {
 			return err

@@ -13,10 +13,11 @@ import (
 // PutPulledManifest puts a manifest of an upstream into repo and moves tags to
 // it, as PutManifest does, but asks for none of its config and layers: a client
 // that pulls through reads the manifest first and the layers afterwards, or
-// never. Until then they are not found, and pull-through fetches them. Errors:
+// never. Until then they are not found, and pull-through fetches them. What came
+// in no other way may be evicted again, see EvictPulled. Errors:
 // *InvalidError, *DigestError, *FullError.
 func (s *Store) PutPulledManifest(ctx context.Context, repo string, body []byte, o PutOptions) (Manifest, error) {
-	return s.putManifest(ctx, repo, body, o, func(context.Context, *sql.Tx, parsed) error { return nil })
+	return s.putManifest(ctx, repo, body, o, byPull, func(context.Context, *sql.Tx, parsed) error { return nil })
 }
 
 // Open opens what has been written for reading, and what is written later can

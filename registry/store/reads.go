@@ -13,7 +13,7 @@ type reads struct {
 }
 
 const (
-	selectManifest = `SELECT m.digest, m.media_type, m.artifact_type, m.subject, m.annotations, m.created, m.body
+	selectManifest = `SELECT m.digest, m.media_type, m.artifact_type, m.subject, m.annotations, m.created, m.body, rm.pulled, rm.repository
 		FROM repositories r `
 
 	// A blob is visible where it was pushed or mounted, and where a manifest is made of it. The second
@@ -40,6 +40,7 @@ func prepareReads(ctx context.Context, db *sql.DB) (reads, error) {
 			WHERE r.name = ?1`},
 		{&r.manifestByTag, selectManifest + `
 			JOIN tags t ON t.repository = r.id AND t.name = ?2
+			JOIN repository_manifests rm ON rm.repository = r.id AND rm.digest = t.digest
 			JOIN manifests m ON m.digest = t.digest
 			WHERE r.name = ?1`},
 		{&r.blob, visibleBlob},

@@ -241,7 +241,9 @@ func (r *Run) show(ctx context.Context, tx *sql.Tx) error {
 			ON CONFLICT DO NOTHING`,
 		`INSERT INTO repository_manifests (repository, digest, linked)
 			SELECT r.id, m.digest, ?2 FROM run_manifests m JOIN repositories r ON r.name = m.repository WHERE m.run = ?1
-			ON CONFLICT DO NOTHING`,
+			ON CONFLICT DO UPDATE SET pulled = 0 WHERE pulled = 1`,
+		`UPDATE repository_manifests SET pulled = 0 WHERE pulled = 1 AND (repository, digest) IN (
+			SELECT r.id, t.digest FROM run_tags t JOIN repositories r ON r.name = t.repository WHERE t.run = ?1)`,
 		`INSERT INTO repository_blobs (repository, digest, linked)
 			SELECT r.id, b.digest, ?2 FROM run_blobs b JOIN repositories r ON r.name = b.repository WHERE b.run = ?1
 			ON CONFLICT DO NOTHING`,
@@ -309,11 +311,13 @@ func (r *Run) clear(ctx context.Context, tx *sql.Tx) error {
 // Abort forgets the run and the manifests that nothing else has. Its blobs stay until collection, so a
 // run that is begun again soon finds them.
 func (r *Run) Abort(ctx context.Context) error {
-	return r.store.write(ctx, func(tx *sql.Tx) error {
-		if err := r.touch(ctx, tx); err != nil {
-			return err
-		}
-		return abort(ctx, tx, r.id)
+	return r.store.freeing(func() error {
+		return r.store.write(ctx, func(tx *sql.Tx) error {
+			if err := r.touch(ctx, tx); err != nil {
+				return err
+			}
+			return abort(ctx, tx, r.id)
+		})
 	})
 }
 

@@ -1,16 +1,27 @@
 package store
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
 const (
-	// keptFree is what pushes leave of a file system, or an eighth of it if that is less. A transaction
-	// needs space even when it deletes; with none left, nobody could delete an image to make some.
+	// keptFree is what pushes leave of a file system at least, or an eighth of it if that is less. A
+	// transaction needs space even when it deletes; with none left, nobody could delete an image to make some.
 	keptFree = 32 << 20
+
+	// reserved is the size of the file that is given up when others have filled the disk all the same, or
+	// a sixteenth of the file system if that is less. The WAL of the largest deleting transaction fits.
+	reserved = 16 << 20
+
+	// reserveStep is how much of it is given up at a time: as little as helps, since whoever filled the disk
+	// may take the rest.
+	reserveStep = 256 << 10
 
 	// spaceEvery is how many bytes are written between two looks at the free space.
 	spaceEvery = 1 << 20
@@ -18,7 +29,8 @@ const (
 
 // space looks at how much of a file system is free.
 type space struct {
-	statfs func(path string) (free, total int64, err error)
+	statfs  func(path string) (free, total int64, err error)
+	minFree int64 // what pushes leave free, if it is more than keptFree
 }
 
 func statfs(path string) (free, total int64, err error) {
@@ -35,10 +47,82 @@ func (s space) check(path string, need int64) error {
 	if err != nil {
 		return fmt.Errorf("look at the free space of %s: %w", path, err)
 	}
-	keep := min(keptFree, total/8)
+	keep := max(min(keptFree, total/8), s.minFree)
 	if short := need + keep - free; short > 0 {
 		return &FullError{Path: path, Short: short, Err: fmt.Errorf(
 			"%d bytes are free, %d of them are kept so that images can still be deleted: %w", free, keep, syscall.ENOSPC)}
 	}
 	return nil
+}
+
+// checkSpace fails with a *FullError when there is not so much space for another blob's bytes, or none for its row.
+func (s *Store) checkSpace(need int64) error {
+	if err := s.space.check(s.files.root, need); err != nil {
+		return err
+	}
+	return s.space.check(s.database, 0)
+}
+
+// reserve is a file beside the database that is there only to be given up: on a disk that is full to the
+// last byte, deleting it is how a transaction gets the space that it needs to delete something else.
+type reserve struct {
+	path  string
+	space space
+
+	mu sync.Mutex // one change of the file at a time
+}
+
+// fill makes the file, if it is not there and there is space to spare for it.
+func (r *reserve) fill() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f, err := os.OpenFile(r.path, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("reserve space: %w", err)
+	}
+	defer f.Close()
+	_, total, err := r.space.statfs(r.path)
+	if err != nil {
+		return fmt.Errorf("reserve space: %w", err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("reserve space: %w", err)
+	}
+	size := min(reserved, total/16)
+	if info.Size() >= size || r.space.check(r.path, size-info.Size()) != nil {
+		return nil
+	}
+	if err := unix.Fallocate(int(f.Fd()), 0, 0, size); err != nil {
+		return errors.Join(fmt.Errorf("reserve space: %w", err), f.Truncate(info.Size()))
+	}
+	return nil
+}
+
+// spend gives some of the space up, and says whether there was any.
+func (r *reserve) spend() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	info, err := os.Lstat(r.path)
+	return err == nil && info.Size() > 0 && os.Truncate(r.path, max(0, info.Size()-reserveStep)) == nil
+}
+
+// freeing runs what deletes something. When the disk is too full even for that, it gives up some of the
+// reserve and runs it again.
+func (s *Store) freeing(do func() error) error {
+	for {
+		err := do()
+		var full *FullError
+		if !errors.As(err, &full) || !s.reserve.spend() {
+			return err
+		}
+		s.log.Warn("the disk is full: gave up reserved space so that images can be deleted", "path", s.reserve.path)
+	}
+}
+
+// refill reserves space again, after some was freed. It is no reason to fail.
+func (s *Store) refill() {
+	if err := s.reserve.fill(); err != nil {
+		s.log.Warn("could not reserve space for deleting on a full disk", "path", s.reserve.path, "error", err)
+	}
 }

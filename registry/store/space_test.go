@@ -3,12 +3,16 @@ package store
 import (
 	"bytes"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 )
 
 // On a disk that is nearly full pushes are refused in time, so that pulls, deletes and collection go on.
@@ -16,6 +20,10 @@ func TestStore_NearlyFullDisk(t *testing.T) {
 	f := newFixture(t)
 	m := f.pushImage("app", "app", "v1")
 	half, err := f.NewUpload(f.ctx, "app")
+	f.must(err)
+	small, err := f.NewUpload(f.ctx, "app")
+	f.must(err)
+	_, err = small.Write([]byte("small"))
 	f.must(err)
 	run, err := f.BeginRun(f.ctx, "run")
 	f.must(err)
@@ -30,7 +38,15 @@ func TestStore_NearlyFullDisk(t *testing.T) {
 			_, err := half.ReadFrom(strings.NewReader(strings.Repeat("x", 2*spaceEvery)))
 			return err
 		},
-		"a manifest":      func() error { _, err := f.PutManifest(f.ctx, "app", body, PutOptions{}); return err },
+		"a manifest": func() error { _, err := f.PutManifest(f.ctx, "app", body, PutOptions{}); return err },
+		"the end of an upload": func() error {
+			_, err := small.Commit(f.ctx, digest.FromString("small"))
+			return err
+		},
+		"a mount": func() error {
+			_, err := f.MountBlob(f.ctx, "other", "app", digest.FromString("layer of app"))
+			return err
+		},
 		"a blob of a run": func() error { return run.PutBlob(f.ctx, "app", blob, strings.NewReader("blob")) },
 		"a manifest of a run": func() error {
 			return run.PutManifest(f.ctx, "app", descriptor(ocispec.MediaTypeImageIndex, body), body)
@@ -67,5 +83,140 @@ func TestRun_PutBlob_DoesNotFit(t *testing.T) {
 	var full *FullError
 	if !errors.As(err, &full) || full.Short != 2<<20 {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestOptions_MinFree(t *testing.T) {
+	dir := t.TempDir()
+	s, err := Open(t.Context(), Options{Database: filepath.Join(dir, "appliance.db"), Storage: filepath.Join(dir, "storage"), MinFree: 10 << 30})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, test := range []struct {
+		storage, database int64 // bytes free
+		short             int64
+		path              string // of what is short
+	}{
+		{storage: 10 << 30, database: 10 << 30},
+		{storage: 10<<30 - 1, database: 20 << 30, short: 1, path: s.files.root},
+		{storage: 20 << 30, database: 4 << 30, short: 6 << 30, path: s.database},
+	} {
+		s.space.statfs = func(path string) (free, total int64, err error) {
+			if path == s.database {
+				return test.database, 1 << 40, nil
+			}
+			return test.storage, 1 << 40, nil
+		}
+		u, err := s.NewUpload(t.Context(), "app")
+		if err == nil {
+			err = u.Cancel(t.Context())
+		}
+		var full *FullError
+		switch {
+		case test.short == 0 && err != nil:
+			t.Errorf("with enough: got %v", err)
+		case test.short > 0 && (!errors.As(err, &full) || full.Short != test.short || full.Path != test.path):
+			t.Errorf("%s is %d short: got %v", test.path, test.short, err)
+		}
+	}
+}
+
+// smallDisk gives a file system of its own, and a function that fills it to the last byte.
+func smallDisk(t *testing.T) (dir string, fill func()) {
+	t.Helper()
+	dir = t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=32m"); err != nil {
+		t.Skipf("a file system can be mounted by root only: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir, func() {
+		t.Helper()
+		f, err := os.OpenFile(filepath.Join(dir, "filler"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		for size := 1 << 20; size > 0; {
+			if _, err := f.Write(make([]byte, size)); errors.Is(err, syscall.ENOSPC) {
+				size /= 2
+			} else if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// Somebody else fills the disk to the last byte. Pushes are told so; pulls, deletes and collection go on,
+// also those of a daemon that is started then, and collection frees space.
+func TestStore_FullDisk(t *testing.T) {
+	for name, restart := range map[string]bool{"while it runs": false, "before it starts": true} {
+		t.Run(name, func(t *testing.T) {
+			dir, fill := smallDisk(t)
+			f := newFixtureIn(t, dir)
+			content := strings.Repeat("large ", 1<<18)
+			layer := f.blob("app", content)
+			m, err := f.PutManifest(f.ctx, "app", image(f.blob("app", "{}"), layer), PutOptions{Tags: []string{"v1"}})
+			f.must(err)
+			f.reopen() // and the WAL is gone
+			if restart {
+				f.must(f.Close())
+				f.Store = nil
+				fill()
+				f.reopen()
+			}
+			fill()
+
+			var full *FullError
+			if _, err := f.NewUpload(f.ctx, "app"); !errors.As(err, &full) || full.Short == 0 {
+				t.Errorf("a push: got %v", err)
+			}
+			if f.read("app", layer.Digest) != content {
+				t.Error("a pull got something else")
+			}
+			f.must(f.DeleteManifest(f.ctx, "app", m.Digest))
+			fill()
+			now := f.clock.add(time.Hour)
+			if n, bytes, err := f.RemoveBlobs(f.ctx, now, f.garbage(now)); n != 2 || bytes < layer.Size || err != nil {
+				t.Errorf("collection removed %d blobs of %d bytes, %v", n, bytes, err)
+			}
+			f.verify()
+		})
+	}
+}
+
+// The reserve is there again when there is space for it.
+func TestStore_ReserveComesBack(t *testing.T) {
+	f := newFixture(t)
+	size := func() int64 {
+		info, err := os.Stat(f.reserve.path)
+		f.must(err)
+		return info.Size()
+	}
+	if got := size(); got != reserved {
+		t.Errorf("at first: %d bytes", got)
+	}
+	calls := 0
+	f.must(f.freeing(func() error {
+		if calls++; calls <= 2 {
+			return &FullError{Path: f.database}
+		}
+		return nil
+	}))
+	if calls != 3 || size() != reserved-2*reserveStep {
+		t.Errorf("%d calls, %d bytes are left", calls, size())
+	}
+	err := f.freeing(func() error { return &FullError{Path: f.database} })
+	var full *FullError
+	if !errors.As(err, &full) || size() != 0 {
+		t.Errorf("with none left: %d bytes, %v", size(), err)
+	}
+	f.must(f.Maintain(f.ctx))
+	if got := size(); got != reserved {
+		t.Errorf("afterwards: %d bytes", got)
 	}
 }

@@ -15,6 +15,7 @@ import (
 type Options struct {
 	Database string           // SQLite file; its directory must exist; the file is created 0600
 	Storage  string           // blobs are <Storage>/sha256/<2 hex>/<hex> and likewise sha512, uploads <Storage>/uploads
+	MinFree  int64            // bytes that pushes leave free, on each file system of the two; 0: as many as deleting needs
 	Now      func() time.Time // nil: time.Now
 	Log      *slog.Logger     // nil: discard
 }
@@ -26,6 +27,7 @@ type Store struct {
 	log      *slog.Logger
 	files    *files
 	space    space
+	reserve  *reserve
 	guard    *guard
 	lock     *os.File
 	writer   *sql.DB
@@ -33,6 +35,7 @@ type Store struct {
 	reader   *sql.DB
 	reads    reads
 	recent   recent
+	uses     uses
 	patience time.Duration // how long a request waits for another that has its upload session
 }
 
@@ -51,9 +54,14 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if s.writer, s.reader, err = openDatabase(ctx, s.database); err != nil {
-		return nil, full(s.database, 0, err)
+	err = s.freeing(func() error {
+		s.writer, s.reader, err = openDatabase(ctx, s.database)
+		return full(s.database, 0, err)
+	})
+	if err != nil {
+		return nil, err
 	}
+	s.refill()
 	s.group = openGroup(s.writer)
 	if s.files, err = openFiles(o.Storage); err != nil {
 		return nil, err
@@ -72,7 +80,7 @@ func newStore(o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s := &Store{database: path, space: space{statfs}, now: o.Now, log: o.Log, patience: 10 * time.Second}
+	s := &Store{database: path, space: space{statfs: statfs, minFree: o.MinFree}, now: o.Now, log: o.Log, patience: 10 * time.Second}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -80,6 +88,7 @@ func newStore(o Options) (*Store, error) {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.guard = newGuard(s.now)
+	s.reserve = &reserve{path: path + ".reserve", space: space{statfs: statfs}}
 	return s, nil
 }
 
@@ -92,6 +101,9 @@ func (s *Store) Close() error {
 		// It is no reason to fail: a push whose check is forgotten is told what is missing, and pushes that again.
 		if err := s.saveChecks(context.Background()); err != nil {
 			s.log.Warn("could not save which blobs were asked for lately", "error", err)
+		}
+		if err := s.saveUses(context.Background()); err != nil {
+			s.log.Warn("could not save what was pulled lately", "error", err)
 		}
 	}
 	var errs []error

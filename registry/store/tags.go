@@ -73,7 +73,7 @@ func (s *Store) DeleteTag(ctx context.Context, repo, tag string) error {
 	if err := checkTag(tag); err != nil {
 		return err
 	}
-	return s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	return s.shareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		id, err := repositoryID(ctx, tx, repo)
 		if err != nil {
 			return err

@@ -68,7 +68,7 @@ func (s *Store) NewUpload(ctx context.Context, repo string) (*Upload, error) {
 
 // newUpload begins an upload of want bytes, 0 if nobody knows.
 func (s *Store) newUpload(repo string, want int64) (*Upload, error) {
-	if err := s.space.check(s.files.root, want); err != nil {
+	if err := s.checkSpace(want); err != nil {
 		return nil, fmt.Errorf("begin upload: %w", err)
 	}
 	random, err := uuid.NewRandom()
@@ -196,7 +196,7 @@ func (u *Upload) write(p []byte) (int, error) {
 // checkSpace fails with a *FullError when there is no space for what is to come.
 func (u *Upload) checkSpace() error {
 	u.checked = u.state.Offset
-	return u.store.space.check(u.store.files.root, max(spaceEvery, u.want-u.state.Offset))
+	return u.store.checkSpace(max(spaceEvery, u.want-u.state.Offset))
 }
 
 // ReadFrom appends all of r. When it fails, what was read before stays in the upload.
@@ -319,6 +319,9 @@ func (u *Upload) commitTo(ctx context.Context, d digest.Digest, link linkFunc) e
 }
 
 func (u *Upload) place(ctx context.Context, d digest.Digest, link linkFunc) error {
+	if err := u.store.checkSpace(0); err != nil {
+		return fmt.Errorf("commit blob %s: %w", d, err)
+	}
 	got, err := u.digest(ctx, d.Algorithm())
 	if err != nil {
 		return err
