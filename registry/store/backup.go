@@ -132,7 +132,7 @@ func (b *backup) run(ctx context.Context, sink backupSink) error {
 	if err := sink.begin(ctx); err != nil {
 		return err
 	}
-	err = eachBlob(ctx, snapshot, func(blob sized) error {
+	err = eachBlob(ctx, snapshot, "", func(blob sized) error {
 		if err := b.put(ctx, sink, blob); err != nil {
 			return fmt.Errorf("blob %s: %w", blob.digest, err)
 		}
@@ -167,9 +167,10 @@ func (b *backup) put(ctx context.Context, sink backupSink, blob sized) error {
 	return nil
 }
 
-// eachBlob hands over all blobs of a database in the order of their digests.
-func eachBlob(ctx context.Context, db *sql.DB, yield func(sized) error) error {
-	for last := digest.Digest(""); ; {
+// eachBlob hands over the blobs of a database after last, in the order of their digests. Nothing is held
+// meanwhile.
+func eachBlob(ctx context.Context, db *sql.DB, last digest.Digest, yield func(sized) error) error {
+	for {
 		page, err := listBlobs(ctx, db, last)
 		if err != nil {
 			return err

@@ -144,7 +144,7 @@ func (r *restore) fill(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return eachBlob(ctx, reader, func(b sized) error {
+	return eachBlob(ctx, reader, "", func(b sized) error {
 		damage, err := r.blob(ctx, b)
 		if err == nil && damage != "" {
 			err = r.damaged(ctx, writer, b, damage)

@@ -3,10 +3,134 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
 )
 
-// quarantineRow takes a blob out of service: its row goes to quarantine, and with it what links it.
+// What scrub needs of the store; gc has the rest. A damaged blob goes to quarantine: its row moves to
+// another table, so that it is not found any more, and its file to <Storage>/quarantine, for people to look
+// at. It leaves when the blob comes back, whichever way, or when nothing is made of it any more.
+
+const (
+	scrubCursor  = "scrub.cursor"
+	imagesListed = 100
+)
+
+// Blobs lists the blobs after a digest ("" for all) in the order of their digests. yield may take its time,
+// nothing is held while it runs.
+func (s *Store) Blobs(ctx context.Context, after digest.Digest, yield func(d digest.Digest, size int64) error) error {
+	return eachBlob(ctx, s.reader, after, func(b sized) error { return yield(b.digest, b.size) })
+}
+
+// ScrubBlob reads a blob to its end and says in what way it is damaged, "" if it is whole or not held any
+// more. A damaged one is in quarantine when it returns. pay is called with how many bytes were read, 64 KiB
+// at most, and waits as long as the next ones are to wait. *StorageError when it looks as if not the blob
+// were missing but all of the storage.
+func (s *Store) ScrubBlob(ctx context.Context, d digest.Digest, pay func(ctx context.Context, n int) error) (damage string, err error) {
+	b := sized{digest: d}
+	err = s.reader.QueryRowContext(ctx, `SELECT size FROM blobs WHERE digest = ?`, d).Scan(&b.size)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read row of blob %s: %w", d, err)
+	}
+	seen, err := s.inspect(ctx, b, true, pay)
+	if err != nil || seen.damage == "" {
+		return "", err
+	}
+	if seen.info == nil {
+		if err := s.files.checkMounted(d.Algorithm()); err != nil {
+			return "", err
+		}
+	}
+	taken, err := s.quarantine(ctx, b, seen)
+	if err != nil || !taken {
+		return "", err
+	}
+	s.log.Error("a damaged blob is in quarantine", "digest", d, "damage", seen.damage)
+	return seen.damage, nil
+}
+
+// checkMounted fails when there is no blob directory at all: what looks like the loss of every blob is far
+// more often a file system that was not mounted, and must not cost any row.
+func (f *files) checkMounted(a digest.Algorithm) error {
+	entries, err := os.ReadDir(f.dir(a))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("look at the storage: %w", err)
+	}
+	if len(entries) == 0 {
+		return &StorageError{Path: f.dir(a)}
+	}
+	return nil
+}
+
+// quarantine takes a damaged blob out of service, unless it was collected or replaced since it was seen.
+func (s *Store) quarantine(ctx context.Context, b sized, seen sighting) (taken bool, err error) {
+	var seized bool
+	defer func() {
+		if seized {
+			s.guard.acquit([]digest.Digest{b.digest})
+		}
+	}()
+	err = s.write(ctx, func(tx *sql.Tx) error {
+		held, err := exists(ctx, tx, `SELECT 1 FROM blobs WHERE digest = ?`, b.digest)
+		if err != nil || !held {
+			return err
+		}
+		if seized = s.guard.seize(b.digest); !seized || s.replaced(b, seen) {
+			return nil
+		}
+		taken = true
+		return s.quarantineRow(ctx, tx, b, seen.damage)
+	})
+	if err != nil || !taken {
+		return false, err
+	}
+	// From here on no row names the file. If it cannot be moved, collection takes it.
+	if err := s.files.setAside(b.digest); err != nil {
+		s.log.Warn("could not move a damaged blob to quarantine", "digest", b.digest, "error", err)
+	}
+	return true, nil
+}
+
+// replaced says that a blob has another file than the one that was seen.
+func (s *Store) replaced(b sized, seen sighting) bool {
+	if checkDigest(b.digest) != nil {
+		return false // it cannot have any
+	}
+	info, err := os.Stat(s.files.blob(b.digest))
+	switch {
+	case err != nil:
+		return false
+	case seen.info == nil:
+		return true
+	}
+	return !os.SameFile(info, seen.info)
+}
+
+// seize condemns a blob that is damaged, whoever has asked for it. It refuses when one is being put in its
+// place. The caller acquits it.
+func (g *guard) seize(d digest.Digest) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, already := g.condemned[d]; already || g.inFlight[d] > 0 {
+		return false
+	}
+	g.condemned[d] = make(chan struct{})
+	g.epoch++
+	return true
+}
+
+// quarantineRow moves the row of a blob to quarantine, and with it what links it.
 func (s *Store) quarantineRow(ctx context.Context, tx *sql.Tx, b sized, cause string) error {
 	for _, step := range []struct {
 		text string
@@ -24,4 +148,171 @@ func (s *Store) quarantineRow(ctx context.Context, tx *sql.Tx, b sized, cause st
 		}
 	}
 	return nil
+}
+
+func (f *files) quarantineDir() string { return filepath.Join(f.root, "quarantine") }
+
+// quarantined is where the damaged bytes of d are kept.
+func (f *files) quarantined(d digest.Digest) string {
+	return filepath.Join(f.quarantineDir(), d.Algorithm().String()+"-"+d.Encoded())
+}
+
+// setAside moves the file of a blob, if there is one, to quarantine.
+func (f *files) setAside(d digest.Digest) error {
+	if checkDigest(d) != nil {
+		return nil
+	}
+	if err := os.MkdirAll(f.quarantineDir(), 0o700); err != nil {
+		return err
+	}
+	if err := os.Rename(f.blob(d), f.quarantined(d)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// PutBack reads a blob that was in quarantine to its end and puts it back to where it was. *DigestError when
+// it is another, *FullError.
+func (s *Store) PutBack(ctx context.Context, d digest.Digest, size int64, content io.Reader) error {
+	u, err := s.newUpload("", size)
+	if err != nil {
+		return err
+	}
+	// One byte more than there may be, so that an endless source is noticed and not followed.
+	if _, err = u.ReadFrom(io.LimitReader(pacedReader(ctx, content, newPace(0)), size+1)); err == nil {
+		// The links come from quarantine, by trigger.
+		err = u.commitTo(ctx, d, func(context.Context, *sql.Tx) error { return nil })
+	}
+	if err := errors.Join(err, u.Close()); err != nil { // which discards it, unless it was committed
+		return fmt.Errorf("put back blob %s: %w", d, err)
+	}
+	return nil
+}
+
+// Quarantined lists the blobs in quarantine in the order of their digests.
+func (s *Store) Quarantined(ctx context.Context, yield func(d digest.Digest, size int64, cause string, since time.Time) error) error {
+	type row struct {
+		sized
+		cause string
+		since int64
+	}
+	var found []row // as many as are damaged, which is few, or there is a greater worry
+	scan := func(rows *sql.Rows) error {
+		var r row
+		err := rows.Scan(&r.digest, &r.size, &r.cause, &r.since)
+		found = append(found, r)
+		return err
+	}
+	if err := query(ctx, s.reader, scan, `SELECT digest, size, cause, since FROM quarantine ORDER BY digest`); err != nil {
+		return fmt.Errorf("list quarantine: %w", err)
+	}
+	for _, r := range found {
+		if err := yield(r.digest, r.size, r.cause, fromNanos(r.since)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TidyQuarantine forgets damaged blobs that nothing is made of any more, and removes the files of those
+// that have left.
+func (s *Store) TidyQuarantine(ctx context.Context) error {
+	err := s.write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `DELETE FROM quarantine
+			WHERE NOT EXISTS (SELECT 1 FROM manifest_refs f WHERE f.digest = quarantine.digest)`)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("tidy quarantine: %w", err)
+	}
+	entries, err := os.ReadDir(s.files.quarantineDir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("tidy quarantine: %w", err)
+	}
+	for _, e := range entries {
+		algorithm, hex, _ := strings.Cut(e.Name(), "-")
+		d := digest.NewDigestFromEncoded(digest.Algorithm(algorithm), hex)
+		if checkDigest(d) != nil { // a name that is no digest is not ours to delete
+			continue
+		}
+		kept, err := exists(ctx, s.reader, `SELECT 1 FROM quarantine WHERE digest = ?`, d)
+		if err == nil && !kept {
+			err = os.RemoveAll(s.files.quarantined(d)) // a directory, too, can stand where a blob should
+		}
+		if err != nil {
+			return fmt.Errorf("tidy quarantine: %w", err)
+		}
+	}
+	return nil
+}
+
+// BlobImages lists what cannot be pulled whole without a blob, as repository:tag, or repository@digest for
+// what no tag leads to; a hundred at most.
+func (s *Store) BlobImages(ctx context.Context, d digest.Digest, yield func(image string) error) error {
+	var images []string
+	scan := func(rows *sql.Rows) error {
+		var image string
+		err := rows.Scan(&image)
+		images = append(images, image)
+		return err
+	}
+	err := query(ctx, s.reader, scan, `WITH RECURSIVE up (digest) AS (
+			SELECT manifest FROM manifest_refs WHERE digest = ?1
+			UNION SELECT f.manifest FROM up JOIN manifest_refs f ON f.digest = up.digest AND f.kind = 'child')
+		SELECT r.name || ':' || t.name AS image FROM up
+			JOIN repository_manifests rm ON rm.digest = up.digest
+			JOIN repositories r ON r.id = rm.repository
+			JOIN tags t ON t.repository = rm.repository AND t.digest = rm.digest
+		UNION
+		SELECT r.name || '@' || up.digest FROM up
+			JOIN repository_manifests rm ON rm.digest = up.digest
+			JOIN repositories r ON r.id = rm.repository
+			WHERE NOT EXISTS (SELECT 1 FROM tags t WHERE t.repository = rm.repository AND t.digest = rm.digest)
+			AND NOT EXISTS (SELECT 1 FROM manifest_refs f
+				JOIN repository_manifests p ON p.digest = f.manifest AND p.repository = rm.repository
+				WHERE f.digest = up.digest AND f.kind = 'child')
+		ORDER BY image LIMIT ?2`, d, imagesListed)
+	if err != nil {
+		return fmt.Errorf("list images of blob %s: %w", d, err)
+	}
+	for _, image := range images {
+		if err := yield(image); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ScrubCursor is the last blob that a scrub under way has read, "" when none is.
+func (s *Store) ScrubCursor(ctx context.Context) (digest.Digest, error) {
+	var d digest.Digest
+	err := s.reader.QueryRowContext(ctx, `SELECT value FROM meta WHERE name = ?`, scrubCursor).Scan(&d)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return "", fmt.Errorf("read how far scrub has got: %w", err)
+	}
+	return d, nil
+}
+
+// SetScrubCursor records how far a scrub has got, so that it goes on from there also after a restart.
+func (s *Store) SetScrubCursor(ctx context.Context, d digest.Digest) error {
+	return s.write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES (?, ?)
+			ON CONFLICT DO UPDATE SET value = excluded.value`, scrubCursor, d)
+		if err != nil {
+			return fmt.Errorf("record how far scrub has got: %w", err)
+		}
+		return nil
+	})
+}
+
+// StorageError says that the storage has no blobs at all, where rows say that it has.
+type StorageError struct{ Path string }
+
+func (e *StorageError) Error() string {
+	return "there is not one blob in " + e.Path + ", though the database names some"
+}
+
+// Hint says what to do next.
+func (e *StorageError) Hint() string {
+	return "check that the file system of the storage is mounted (findmnt -T " + e.Path + ") and that `storage:` in config.yaml is right; if the blobs are lost, restore a backup (`appliance restore`)"
 }
