@@ -32,6 +32,11 @@ func (d *daemon) observe(user string, next http.Handler) http.Handler {
 		inner := r.WithContext(context.WithValue(r.Context(), observedKey{}, o))
 		if r.Body != http.NoBody {
 			inner.Body = body
+			if c, ok := r.Context().Value(watchedKey{}).(*watched); ok {
+				body.from = c
+				c.begin()
+				defer c.end()
+			}
 		}
 		next.ServeHTTP(o, inner)
 	})
@@ -116,12 +121,16 @@ func (o *observed) fail() any {
 
 type countingBody struct {
 	io.ReadCloser
-	n int64
+	from *watched // nil on the control socket
+	n    int64
 }
 
 func (b *countingBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.n += int64(n)
+	if b.from != nil {
+		b.from.taken(int64(n))
+	}
 	return n, err
 }
 

@@ -43,11 +43,12 @@ func (d *daemon) listen(ctx context.Context) ([]*server, error) {
 		return nil, errors.Join(err, closeAll(public))
 	}
 	servers := []*server{{http: newServer(d.local(), d.log), listener: control}}
-	handler := d.public()
+	handler, ahead := d.public(), newBacklog(backlogLimit, backlogShare)
 	for _, l := range public {
 		s := newServer(handler, d.log)
+		s.ConnContext = connContext
 		s.TLSConfig = d.tls.TLSConfig()
-		servers = append(servers, &server{http: s, listener: l, tls: true})
+		servers = append(servers, &server{http: s, listener: ahead.watch(l), tls: true})
 	}
 	return servers, nil
 }
