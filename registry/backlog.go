@@ -30,6 +30,7 @@ type backlog struct {
 	limit, share int64
 	patience     time.Duration
 	total        atomic.Int64
+	paused       atomic.Int64 // connections that are waiting right now
 
 	mu   sync.Mutex
 	room chan struct{} // closed, and replaced, when total falls below the limit; guarded by mu
@@ -82,6 +83,8 @@ func (c *watched) tooFarAhead() bool {
 
 // pause waits, but not for long.
 func (c *watched) pause() {
+	c.backlog.paused.Add(1)
+	defer c.backlog.paused.Add(-1)
 	timeout := time.NewTimer(c.backlog.patience)
 	defer timeout.Stop()
 	for {

@@ -3,6 +3,7 @@ package registry
 import (
 	"io"
 	"net"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -85,6 +86,9 @@ func TestBacklog_readsArePutOff(t *testing.T) {
 				defer close(done)
 				behind.pause()
 			}()
+			for b.paused.Load() == 0 {
+				runtime.Gosched()
+			}
 			room(behind, other)
 			<-done
 		})
