@@ -54,10 +54,11 @@ func listBlobs(ctx context.Context, q querier, last digest.Digest) (page []sized
 	return page, nil
 }
 
-// blob looks at one blob. Only a damage that is still there at a second look is one: collection or a push
-// may have come between the row and the file.
+// blob looks at one blob. What a collection or a scrub did between the row and the file is no damage: the
+// guard counts what they take, and when it counted anything meanwhile, this looks again.
 func (v *verification) blob(ctx context.Context, b sized) error {
-	for attempt := 0; ; attempt++ {
+	for {
+		epoch := v.store.guard.currentEpoch()
 		seen, err := v.store.inspect(ctx, b, v.options.Content, v.pace)
 		v.report.ContentBytes += seen.read
 		if err != nil || seen.damage == "" {
@@ -67,7 +68,7 @@ func (v *verification) blob(ctx context.Context, b sized) error {
 		if err != nil || !held {
 			return err
 		}
-		if attempt > 0 {
+		if epoch == v.store.guard.currentEpoch() {
 			v.problem(ProblemBlob, b.digest.String(), seen.damage, remedyScrub)
 			return nil
 		}

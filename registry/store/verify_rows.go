@@ -103,9 +103,14 @@ func (v *verification) manifestPage(ctx context.Context, last digest.Digest) (pa
 }
 
 // manifestReads are the statements with which a manifest is read, of one transaction.
-type manifestReads struct{ row, refs *sql.Stmt }
+type manifestReads struct {
+	tx        *sql.Tx
+	row, refs *sql.Stmt
+}
 
-func prepareManifestReads(ctx context.Context, tx *sql.Tx) (r manifestReads, err error) {
+func prepareManifestReads(ctx context.Context, tx *sql.Tx) (manifestReads, error) {
+	r := manifestReads{tx: tx}
+	var err error
 	r.row, err = tx.PrepareContext(ctx, `SELECT m.media_type, m.artifact_type, m.subject, m.annotations, m.size, m.body
 		FROM manifests m WHERE m.digest = ?`)
 	if err != nil {
@@ -148,7 +153,7 @@ func (v *verification) manifest(ctx context.Context, read manifestReads, d diges
 		v.problem(ProblemManifest, d.String(), what, remedyManifest)
 		return nil // what it is made of cannot be told
 	}
-	return v.needs(ctx, d, refs)
+	return v.needs(ctx, read.tx, d, refs)
 }
 
 func readRefs(ctx context.Context, read manifestReads, d digest.Digest) (refs []heldRef, err error) {
@@ -207,7 +212,7 @@ func compareManifest(d digest.Digest, m manifestRow, refs []heldRef) string {
 }
 
 // needs looks for blobs that a manifest cannot be pulled without and that are not held.
-func (v *verification) needs(ctx context.Context, d digest.Digest, refs []heldRef) error {
+func (v *verification) needs(ctx context.Context, tx *sql.Tx, d digest.Digest, refs []heldRef) error {
 	missing := map[digest.Digest]bool{}
 	for _, r := range refs {
 		if r.kind != refChild && !r.elsewhere && !r.held {
@@ -217,12 +222,12 @@ func (v *verification) needs(ctx context.Context, d digest.Digest, refs []heldRe
 	if len(missing) == 0 {
 		return nil
 	}
-	lazily, err := exists(ctx, v.store.reader, pulledOnly, d)
+	lazily, err := exists(ctx, tx, pulledOnly, d)
 	if err != nil {
 		return err
 	}
 	for blob := range missing {
-		switch quarantined, err := exists(ctx, v.store.reader, `SELECT 1 FROM quarantine WHERE digest = ?`, blob); {
+		switch quarantined, err := exists(ctx, tx, `SELECT 1 FROM quarantine WHERE digest = ?`, blob); {
 		case err != nil:
 			return err
 		case quarantined:

@@ -1,0 +1,70 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// TestStore_integrity_whileItServes backs up, verifies and scrubs a store while images are pushed to it and
+// deleted, and everything is collected at once. Every backup is whole, and nothing is ever seen as damage.
+func TestStore_integrity_whileItServes(t *testing.T) {
+	f := newFixture(t)
+	f.pushImage("stays", "stays", "v1")
+	ctx, stop := context.WithCancel(f.ctx)
+	var wg sync.WaitGroup
+	for worker := range 3 {
+		wg.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				churn(ctx, t, f.Store, fmt.Sprint("app", worker), fmt.Sprintf("%d.%d", worker, i%5))
+			}
+		})
+	}
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			f.collect(f.clock.add(time.Minute)) // no grace at all
+		}
+	})
+
+	linked, copied := t.TempDir(), otherFileSystem(t)
+	for i := range 3 {
+		for _, to := range []string{linked, copied, filepath.Join(copied, fmt.Sprint(i, ".tar"))} {
+			if _, err := f.Backup(f.ctx, to, BackupOptions{Prune: true}); err != nil {
+				t.Errorf("back up to %s: %v", to, err)
+				continue
+			}
+			g := restoredOpen(t, to)
+			g.mustHave("stays", "v1")
+			g.mustBeClean()
+			g.must(g.Close())
+		}
+		f.mustBeClean()
+		f.must(f.Blobs(f.ctx, "", func(d digest.Digest, _ int64) error {
+			if damage := f.scrub(d); damage != "" {
+				t.Errorf("%s: %s", d, damage)
+			}
+			return nil
+		}))
+	}
+	stop()
+	wg.Wait()
+	f.mustBeClean()
+}
+
+// churn pushes an image and deletes it. With no grace, its blobs may be gone before its manifest comes.
+func churn(ctx context.Context, t *testing.T, s *Store, repo, name string) {
+	d, err := smallImage(ctx, s, repo, name)
+	if err == nil {
+		err = s.DeleteManifest(ctx, repo, d)
+	}
+	var missing *MissingError
+	if err != nil && !errors.As(err, &missing) && ctx.Err() == nil {
+		t.Errorf("push %s: %v", name, err)
+	}
+}
