@@ -107,11 +107,11 @@ func load() string {
 func (r *report) print(out io.Writer) {
 	peers := r.peers()
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, strings.Join(append([]string{"what", "value", "probe", "ratio", "target", "verdict"}, peers...), "\t"))
+	fmt.Fprintln(w, strings.Join(append([]string{"what", "value", "probe", "ratio", "of rounds", "target", "verdict"}, peers...), "\t"))
 	for _, x := range r.Rows {
-		cells := []string{x.What, number(x.Value) + " " + x.Unit, number(x.Probe), ratioText(x.Ratio), x.Target, x.Verdict}
+		cells := []string{x.What, number(x.Value) + " " + x.Unit, blank(x.Probe), ratioText(x.Ratio), spreadText(x.Spread), x.Target, x.Verdict}
 		for _, p := range peers {
-			cells = append(cells, number(x.Peers[p]))
+			cells = append(cells, blank(x.Peers[p]))
 		}
 		fmt.Fprintln(w, strings.Join(cells, "\t"))
 	}
@@ -172,6 +172,14 @@ func (r *report) write(path string) error {
 	return os.WriteFile(path, append(text, '\n'), 0o644)
 }
 
+// blank is a number, if there is one.
+func blank(v float64) string {
+	if v == 0 {
+		return ""
+	}
+	return number(v)
+}
+
 func number(v float64) string {
 	switch {
 	case v == 0:
@@ -182,6 +190,13 @@ func number(v float64) string {
 		return fmt.Sprintf("%.1f", v)
 	}
 	return fmt.Sprintf("%.3g", v)
+}
+
+func spreadText(s []float64) string {
+	if len(s) != 2 {
+		return ""
+	}
+	return ratioText(s[0]) + "–" + ratioText(s[1])
 }
 
 func ratioText(v float64) string {
