@@ -57,7 +57,23 @@ func (s *Store) OpenBlob(ctx context.Context, repo string, d digest.Digest) (*Bl
 	if err != nil {
 		return nil, fmt.Errorf("open blob %s: %w", d, err)
 	}
+	if err := wholeFile(f, size); err != nil {
+		s.log.Error("a blob's file is damaged", "digest", d, "path", f.Name(), "error", err)
+		return nil, errors.Join(fmt.Errorf("open blob %s: %w", d, err), f.Close())
+	}
 	return &Blob{File: f, Size: size}, nil
+}
+
+// wholeFile says whether a file has the size that its row says. A shorter one would be served as if it were whole.
+func wholeFile(f *os.File, size int64) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if info.Size() != size {
+		return fmt.Errorf("%s has %d bytes and should have %d: `appliance scrub` takes it out of service", f.Name(), info.Size(), size)
+	}
+	return nil
 }
 
 // MountBlob makes a blob of from visible in repo; from "" means wherever it is held. ErrNotFound when it is not.
