@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"slices"
+	"syscall"
 	"time"
 
+	"github.com/mirror-appliance/appliance/gc"
+	"github.com/mirror-appliance/appliance/mirror/upstream"
 	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/config"
@@ -37,6 +41,8 @@ type daemon struct {
 	auth      *auth.Authenticator
 	api       *oci.API
 	collector *collector
+	upkeep    *upkeep
+	clients   map[string]*upstream.Client // of the configured upstreams, by registry
 	metrics   *metrics
 	health    *health
 	admin     *admin.Handler
@@ -74,9 +80,11 @@ func (d *daemon) close() error {
 func (d *daemon) onClose(c func() error) { d.closers = append(d.closers, c) }
 
 func (d *daemon) openStore(ctx context.Context) error {
-	s, err := store.Open(ctx, store.Options{Database: d.cfg.Database, Storage: d.cfg.Storage, Log: d.log})
+	s, err := store.Open(ctx, store.Options{
+		Database: d.cfg.Database, Storage: d.cfg.Storage, MinFree: int64(d.cfg.MinFree), Log: d.log,
+	})
 	if err != nil {
-		return fmt.Errorf("open the store: %w", err)
+		return withRemedy(fmt.Errorf("open the store: %w", err))
 	}
 	d.store = s
 	d.onClose(s.Close)
@@ -95,6 +103,17 @@ func (d *daemon) calibrate(ctx context.Context) error {
 		d.auth.Calibrate(u.PasswordHash)
 	}
 	return nil
+}
+
+// withRemedy says what to do about what the store says of the machine.
+func withRemedy(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return &hinted{err, "the user who runs the registry must own its directories and what is in them: give them back with chown -R, and mind their modes"}
+	case errors.Is(err, syscall.EROFS):
+		return &hinted{err, "a file system that has had errors becomes read-only: see dmesg, then mount -o remount,rw; a failing disk calls for `appliance restore` elsewhere"}
+	}
+	return err
 }
 
 func (d *daemon) openTLS(ctx context.Context) error {
@@ -136,11 +155,26 @@ func (d *daemon) openAPI(ctx context.Context) error {
 }
 
 func (d *daemon) openJobs(context.Context) error {
-	d.collector = newCollector(d.store, d.cfg.GC.GracePeriod, d.log)
+	d.openUpkeep()
 	d.health = newHealth(d)
 	d.metrics = newMetrics(d)
-	d.admin = admin.NewHandler(admin.Options{Store: d.store, Auth: d.auth, Collect: d.collect, Status: d.status, Log: d.log})
+	d.admin = admin.NewHandler(admin.Options{Store: d.store, Auth: d.auth, Collect: d.collect, Scrub: d.scrub, Status: d.status, Log: d.log})
 	return nil
+}
+
+// openUpkeep makes the jobs that a command may ask for also while no daemon runs.
+func (d *daemon) openUpkeep() {
+	d.collector = newCollector(d.store, d.cfg.GC.GracePeriod, d.log)
+	d.upkeep = &upkeep{store: d.store, quota: int64(d.cfg.PullQuota), scrubs: d.cfg.Scrub, refetch: d.refetch, log: d.log}
+}
+
+// scrub is for the control API; draining ends it, as it ends a collection.
+func (d *daemon) scrub(ctx context.Context, bytesPerSecond int64, progress func(admin.ScrubReport)) (admin.ScrubReport, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(d.draining, cancel)()
+	report, err := d.upkeep.scrub(ctx, bytesPerSecond, func(r gc.ScrubReport) { progress(scrubReport(r)) })
+	return scrubReport(report), err
 }
 
 // collect is for the control API. A collection stops between two batches and loses nothing, so

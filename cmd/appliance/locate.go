@@ -82,6 +82,12 @@ func asOwner(ctx context.Context, path string, cfg *config.Config, std stdio) (d
 		return false, nil
 	}
 	info, err := os.Stat(cfg.Storage)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, &hintedError{
+			err:  fmt.Errorf("the directory of the blobs is not there: %s does not exist", cfg.Storage),
+			hint: "mount the file system that has it, or restore a backup: appliance restore",
+		}
+	}
 	if err != nil {
 		return false, fmt.Errorf("find the owner of the store: %w", err)
 	}

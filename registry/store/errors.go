@@ -84,6 +84,18 @@ func (e *LockedError) Hint() string {
 	return "the daemon is probably running: let the command ask it, or stop it first (systemctl stop appliance); `fuser " + e.Path + "` names the process"
 }
 
+// LostStorageError says that the database names blobs and that their directory is not there.
+type LostStorageError struct{ Path string }
+
+func (e *LostStorageError) Error() string {
+	return "the blobs that the database names are not there: " + e.Path + " does not exist"
+}
+
+// Hint says what to do next.
+func (e *LostStorageError) Hint() string {
+	return "mount the file system that has them, or restore a backup: appliance restore"
+}
+
 // NewerError says that a newer version of the appliance wrote the database.
 type NewerError struct {
 	Path        string

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -27,6 +28,9 @@ func openFiles(root string) (*files, error) {
 		if err := os.MkdirAll(dir, 0o750); err != nil {
 			return nil, full(root, 0, fmt.Errorf("make storage: %w", err))
 		}
+		if err := checkWritable(dir); err != nil {
+			return nil, err
+		}
 	}
 	for _, dir := range []string{filepath.Dir(root), root} {
 		if err := syncDir(dir); err != nil {
@@ -34,6 +38,33 @@ func openFiles(root string) (*files, error) {
 		}
 	}
 	return f, nil
+}
+
+// checkWritable asks before anything is served: a registry that finds out with the first push is noticed too late.
+func checkWritable(dir string) error {
+	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
+		return fmt.Errorf("files cannot be made in %s: %w", dir, err)
+	}
+	return nil
+}
+
+// checkPresent fails with a *LostStorageError when there are blobs and no directory for them: a disk that is not
+// mounted must not look like a registry that has lost everything.
+func (s *Store) checkPresent(ctx context.Context, root string) error {
+	for _, a := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
+		dir := filepath.Join(root, a.String())
+		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+			continue // whatever else is wrong with it, openFiles will say
+		}
+		held, err := exists(ctx, s.reader, `SELECT 1 FROM blobs WHERE digest >= ?1 || ':' AND digest < ?1 || ';'`, a.String())
+		if err != nil {
+			return fmt.Errorf("look for blobs: %w", err)
+		}
+		if held {
+			return &LostStorageError{Path: dir}
+		}
+	}
+	return nil
 }
 
 func (f *files) uploads() string               { return filepath.Join(f.root, "uploads") }

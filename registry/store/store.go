@@ -46,6 +46,9 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkWritable(filepath.Dir(s.database)); err != nil {
+		return nil, err
+	}
 	if s.lock, err = lock(s.database + ".lock"); err != nil {
 		return nil, err
 	}
@@ -63,6 +66,9 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	}
 	s.refill()
 	s.group = openGroup(s.writer)
+	if err := s.checkPresent(ctx, o.Storage); err != nil {
+		return nil, err
+	}
 	if s.files, err = openFiles(o.Storage); err != nil {
 		return nil, err
 	}
