@@ -16,7 +16,13 @@
 // tried and refused: they do not get faster, and they fail with SQLITE_BUSY. What pushers write at the same
 // time shares a transaction, each under a savepoint, so that they wait for the disk once.
 //
+// What keeps it going for years: Maintain, on a schedule, bounds the WAL and feeds the planner; EvictPulled
+// holds what pull-through brought under a quota; Options.MinFree stops pushes before the disk is full, and a
+// small reserved file lets deletes and collection work when somebody else has filled it; a database is
+// copied before it is migrated.
+//
 // Refused as well: blobs in the database (it doubles what is written and makes the WAL as large as the
-// largest layer), and reference counts in a column (a count that is wrong once stays wrong; here
-// references are rows, and collection asks them).
+// largest layer); reference counts in a column (a count that is wrong once stays wrong; here references are
+// rows, and collection asks them); and renaming a blob's file before it is synced, which spares a small one
+// a commit of the file system's journal and was measured to bring 9 %.
 package store

@@ -63,7 +63,7 @@ func (s *Store) EvictPulled(ctx context.Context, quota int64) (blobs int, bytes 
 // evictableBytes is how many bytes the blobs have that would be garbage with everything evicted.
 func (s *Store) evictableBytes(ctx context.Context) (n int64, err error) {
 	err = s.reader.QueryRowContext(ctx, `WITH evictable (digest) AS MATERIALIZED (
-			SELECT DISTINCT l.digest FROM repository_manifests l WHERE `+evictable+`
+			SELECT DISTINCT l.digest FROM repository_manifests l INDEXED BY repository_manifests_by_use WHERE `+evictable+`
 			AND NOT EXISTS (SELECT 1 FROM run_manifests s WHERE s.digest = l.digest)
 			AND NOT EXISTS (SELECT 1 FROM repository_manifests k WHERE k.digest = l.digest AND NOT EXISTS (
 				SELECT 1 FROM repository_manifests l WHERE l.repository = k.repository AND l.digest = k.digest AND `+evictable+`)))

@@ -15,7 +15,7 @@ const (
 
 	// analysisLimit bounds how many rows of an index are looked at for the planner's statistics. More do
 	// not change a plan, and all of a million would hold writers up.
-	analysisLimit = 1000
+	analysisLimit = 400
 
 	// checkpointPatience is how long a checkpoint waits for the readers that keep it from cutting the WAL back.
 	checkpointPatience = 500 * time.Millisecond
