@@ -26,6 +26,7 @@ const putAttempts = 3
 func (e *Engine) Execute(ctx context.Context, p *Plan, dst Destination) (*Report, error) {
 	started := e.o.Now()
 	x := &execution{Engine: e, dst: dst, busy: map[digest.Digest]*sync.Mutex{}, failed: map[*Image]error{}}
+	x.recordSources(ctx, p)
 	x.copyAll(ctx, p)
 	if err := ctx.Err(); err != nil {
 		return e.report(p, started, x.failures(p)), err
@@ -46,6 +47,30 @@ type execution struct {
 	mu     sync.Mutex // guards both maps; not held over I/O
 	busy   map[digest.Digest]*sync.Mutex
 	failed map[*Image]error
+}
+
+// sourceRecorder is a destination that remembers where things come from, to ask there again when one is damaged.
+type sourceRecorder interface {
+	Source(ctx context.Context, repo, registry, path string) error
+}
+
+// recordSources tells the destination, if it wants to know. Without it the mirror is as good.
+func (x *execution) recordSources(ctx context.Context, p *Plan) {
+	recorder, ok := x.dst.(sourceRecorder)
+	if !ok {
+		return
+	}
+	told := map[[3]string]bool{}
+	for _, i := range p.Images {
+		what := [3]string{i.Repository, i.source.Registry(), i.source.Repository()}
+		if told[what] || ctx.Err() != nil {
+			continue
+		}
+		told[what] = true
+		if err := recorder.Source(ctx, what[0], what[1], what[2]); err != nil {
+			x.o.Log.Warn("the destination did not record where an image comes from", "image", i.Origin, "error", err)
+		}
+	}
 }
 
 func (x *execution) copyAll(ctx context.Context, p *Plan) {

@@ -90,6 +90,12 @@ func (d *daemon) openStore(ctx context.Context) error {
 	d.onClose(s.Close)
 	d.auth = auth.New(users{s})
 	d.auth.Log = d.log
+	for _, pattern := range d.cfg.AnonymousPull {
+		if err := auth.CheckPattern(pattern); err != nil {
+			return fmt.Errorf("config.yaml: anonymousPull: %w", err)
+		}
+	}
+	d.auth.Anonymous = d.cfg.AnonymousPull
 	return d.calibrate(ctx)
 }
 

@@ -89,7 +89,7 @@ type gauges struct {
 	d *daemon
 
 	build, until, repositories, manifests, tags, blobs, blobBytes, users,
-	gcRuns, gcFailures, gcBlobs, gcBytes, gcLast *prometheus.Desc
+	gcRuns, gcFailures, gcBlobs, gcBytes, gcLast, scrubBytes, scrubDamaged, scrubRepaired, evictedBytes *prometheus.Desc
 }
 
 func newGauges(d *daemon) *gauges {
@@ -111,13 +111,19 @@ func newGauges(d *daemon) *gauges {
 		gcBlobs:      desc("gc_removed_blobs_total", "Blobs removed by collections."),
 		gcBytes:      desc("gc_freed_bytes_total", "Bytes freed by collections."),
 		gcLast:       desc("gc_last_success_timestamp_seconds", "When a collection last ended well; absent if none did since the start."),
+
+		scrubBytes:    desc("scrub_read_bytes_total", "Bytes that scrubs have read since the start."),
+		scrubDamaged:  desc("scrub_damaged_blobs_total", "Damaged blobs that scrubs have found since the start."),
+		scrubRepaired: desc("scrub_repaired_blobs_total", "Of these, those that were fetched again."),
+		evictedBytes:  desc("pulled_evicted_bytes_total", "Bytes of pulled-through content let go of for its quota, since the start."),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{g.build, g.until, g.repositories, g.manifests, g.tags, g.blobs, g.blobBytes, g.users,
-		g.gcRuns, g.gcFailures, g.gcBlobs, g.gcBytes, g.gcLast} {
+		g.gcRuns, g.gcFailures, g.gcBlobs, g.gcBytes, g.gcLast,
+		g.scrubBytes, g.scrubDamaged, g.scrubRepaired, g.evictedBytes} {
 		out <- d
 	}
 }
@@ -137,6 +143,11 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 	counter(g.gcFailures, c.failures.Load())
 	counter(g.gcBlobs, c.blobs.Load())
 	counter(g.gcBytes, c.bytes.Load())
+	u := g.d.upkeep
+	counter(g.scrubBytes, u.scrubbed.Load())
+	counter(g.scrubDamaged, u.damaged.Load())
+	counter(g.scrubRepaired, u.repaired.Load())
+	counter(g.evictedBytes, u.evicted.Load())
 	if last := c.last.Load(); last != nil {
 		gauge(g.gcLast, float64(last.Ended.Unix()))
 	}

@@ -21,8 +21,8 @@ func Offline(ctx context.Context, cfg *config.Config, o Options) (stop func() er
 	if err := d.openStore(ctx); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
-	d.collector = newCollector(d.store, cfg.GC.GracePeriod, d.log)
-	handler := admin.NewHandler(admin.Options{Store: d.store, Auth: d.auth, Collect: d.collect, Status: notRunning, Log: d.log})
+	d.openUpkeep()
+	handler := admin.NewHandler(admin.Options{Store: d.store, Auth: d.auth, Collect: d.collect, Scrub: d.scrub, Status: notRunning, Log: d.log})
 	socket, err := admin.Listen(ctx, cfg.ControlSocket)
 	if err != nil {
 		return nil, errors.Join(err, d.close())

@@ -1,16 +1,21 @@
 package registry
 
 import (
+	"context"
 	"fmt"
+	"io"
+	"log/slog"
 	"net/url"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/mirror/upstream"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/oci"
 	"github.com/mirror-appliance/appliance/registry/pull"
+	"github.com/mirror-appliance/appliance/registry/store"
 )
 
 // openUpstreams makes what pulls through, or nil if the configuration names no upstream. Nothing is asked of an
@@ -53,5 +58,32 @@ func (d *daemon) openUpstream(u config.Upstream) (pull.Route, error) {
 		return pull.Route{}, err
 	}
 	d.onClose(func() error { client.Close(); return nil })
-	return pull.Route{Prefix: u.Prefix, Source: client, Path: strings.Trim(at.Path, "/"), Freshness: u.Freshness}, nil
+	if d.clients == nil {
+		d.clients = map[string]*upstream.Client{}
+	}
+	d.clients[client.Registry()] = client
+	path := strings.Trim(at.Path, "/")
+	source := &recording{Client: client, store: d.store, log: d.log, prefix: u.Prefix, path: path}
+	return pull.Route{Prefix: u.Prefix, Source: source, Path: path, Freshness: u.Freshness}, nil
+}
+
+// recording remembers where blobs come from, for a scrub that finds one damaged later.
+type recording struct {
+	*upstream.Client
+	store        *store.Store
+	log          *slog.Logger
+	prefix, path string
+}
+
+// Blob opens a blob, see upstream.Client.
+func (r *recording) Blob(ctx context.Context, repo string, d digest.Digest) (io.ReadCloser, int64, error) {
+	body, size, err := r.Client.Blob(ctx, repo, d)
+	if err != nil {
+		return nil, 0, err
+	}
+	local := r.prefix + "/" + strings.TrimPrefix(strings.TrimPrefix(repo, r.path), "/")
+	if err := r.store.RecordSource(ctx, local, r.Registry(), repo); err != nil {
+		r.log.Warn("could not record where a blob comes from", "repository", local, "error", err)
+	}
+	return body, size, nil
 }

@@ -126,6 +126,7 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newUserCommand(std),
 		newStatusCommand(std),
 		newVerifyCommand(std),
+		newScrubCommand(std),
 		newPrepareCommand(std),
 	)
 	return root

@@ -8,6 +8,7 @@
 //	GET    /api/v1/status
 //	POST   /api/v1/gc                                          {dryRun, gracePeriod}
 //	POST   /api/v1/verify                                      {content, bytesPerSecond} → lines, see jobs.go
+//	POST   /api/v1/scrub                                       {bytesPerSecond} → lines
 //	GET    /api/v1/users
 //	POST   /api/v1/users                                       {name, role, password}
 //	PUT    /api/v1/users/{name}                                {role, password}, what is given changes
@@ -19,6 +20,7 @@
 //	POST   /api/v1/sync/{id}/manifests/{digest}/check?repository=R
 //	PUT    /api/v1/sync/{id}/manifests/{digest}?repository=R   the bytes, with Content-Type
 //	POST   /api/v1/sync/{id}/tags                              {repository, tag, digest}
+//	POST   /api/v1/sync/{id}/source                            {repository, registry, path}
 //	POST   /api/v1/sync/{id}/commit
 //	DELETE /api/v1/sync/{id}
 //
@@ -41,6 +43,9 @@ const Product = "appliance"
 
 // ErrCollecting is what a Collect function returns while another collection is under way.
 var ErrCollecting = errors.New("a collection is under way already")
+
+// ErrScrubbing is what a Scrub function returns while another scrub is under way.
+var ErrScrubbing = errors.New("a scrub is under way already")
 
 // Status is how the daemon is.
 type Status struct {
@@ -142,6 +147,11 @@ type (
 		Repository string        `json:"repository"`
 		Tag        string        `json:"tag"`
 		Digest     digest.Digest `json:"digest"`
+	}
+	sourceRequest struct {
+		Repository string `json:"repository"`
+		Registry   string `json:"registry"`
+		Path       string `json:"path"`
 	}
 	errorAnswer struct {
 		Error string `json:"error"`

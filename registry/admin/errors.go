@@ -104,7 +104,7 @@ func hintOf(err error) string {
 	if errors.As(err, &hinted) {
 		return hinted.Hint()
 	}
-	if errors.Is(err, ErrCollecting) {
+	if errors.Is(err, ErrCollecting) || errors.Is(err, ErrScrubbing) {
 		return "wait until it has ended"
 	}
 	return ""

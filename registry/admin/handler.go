@@ -13,8 +13,9 @@ import (
 // Options are what the handler works on.
 type Options struct {
 	Store   *store.Store
-	Auth    *auth.Authenticator                                      // told to forget users that change
-	Collect func(ctx context.Context, r GCRequest) (GCResult, error) // ErrCollecting: one is under way
+	Auth    *auth.Authenticator                                                                              // told to forget users that change
+	Collect func(ctx context.Context, r GCRequest) (GCResult, error)                                         // ErrCollecting: one is under way
+	Scrub   func(ctx context.Context, bytesPerSecond int64, progress func(ScrubReport)) (ScrubReport, error) // ErrScrubbing: likewise
 	Status  func(ctx context.Context) (Status, error)
 	Log     *slog.Logger // nil: discard
 }
@@ -24,6 +25,7 @@ type Handler struct {
 	store   *store.Store
 	auth    *auth.Authenticator
 	collect func(context.Context, GCRequest) (GCResult, error)
+	scrub   func(context.Context, int64, func(ScrubReport)) (ScrubReport, error)
 	status  func(context.Context) (Status, error)
 	log     *slog.Logger
 	mux     *http.ServeMux
@@ -35,7 +37,7 @@ type Handler struct {
 
 // NewHandler returns the handler of everything under /api/v1/.
 func NewHandler(o Options) *Handler {
-	h := &Handler{store: o.Store, auth: o.Auth, collect: o.Collect, status: o.Status, log: o.Log, mux: http.NewServeMux()}
+	h := &Handler{store: o.Store, auth: o.Auth, collect: o.Collect, scrub: o.Scrub, status: o.Status, log: o.Log, mux: http.NewServeMux()}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}
@@ -54,6 +56,7 @@ func NewHandler(o Options) *Handler {
 		"POST /api/v1/sync/{id}/manifests/{digest}/check": h.checkManifest,
 		"PUT /api/v1/sync/{id}/manifests/{digest}":        h.putManifest,
 		"POST /api/v1/sync/{id}/tags":                     h.tag,
+		"POST /api/v1/sync/{id}/source":                   h.source,
 		"POST /api/v1/sync/{id}/commit":                   h.commit,
 		"DELETE /api/v1/sync/{id}":                        h.abort,
 		"/":                                               h.unknown,
@@ -61,6 +64,7 @@ func NewHandler(o Options) *Handler {
 		h.mux.Handle(pattern, h.endpoint(serve))
 	}
 	h.mux.HandleFunc("POST /api/v1/verify", h.verify)
+	h.mux.HandleFunc("POST /api/v1/scrub", h.postScrub)
 	return h
 }
 

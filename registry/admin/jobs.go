@@ -6,6 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"time"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/registry/store"
 )
@@ -125,6 +128,75 @@ func (c *Client) Verify(ctx context.Context, q VerifyRequest, progress func(Veri
 	var report store.VerifyReport
 	err := c.runJob(ctx, "/api/v1/verify", q, func(line json.RawMessage) error {
 		var p VerifyProgress
+		if err := json.Unmarshal(line, &p); err != nil {
+			return fmt.Errorf("read the daemon's answer: %w", err)
+		}
+		if progress != nil {
+			progress(p)
+		}
+		return nil
+	}, &report)
+	return report, err
+}
+
+// ScrubRequest asks for a scrub.
+type ScrubRequest struct {
+	BytesPerSecond int64 `json:"bytesPerSecond,omitempty"` // read no faster; 0: as fast as it goes
+}
+
+// ScrubReport is what a scrub found.
+type ScrubReport struct {
+	Blobs    int64    `json:"blobs"`    // read
+	Bytes    int64    `json:"bytes"`    // of these
+	Resumed  bool     `json:"resumed"`  // it went on where another had stopped
+	Complete bool     `json:"complete"` // it came to the end
+	Damaged  int64    `json:"damaged"`  // blobs, with those that were out of service before
+	Repaired int64    `json:"repaired"` // of these
+	Damage   []Damage `json:"damage"`   // the first thousand
+}
+
+// Damage is one damaged blob.
+type Damage struct {
+	Digest      digest.Digest `json:"digest"`
+	Size        int64         `json:"size"`
+	Cause       string        `json:"cause"`
+	Known       bool          `json:"known"`  // it was out of service before
+	Images      []string      `json:"images"` // that cannot be pulled whole without it, a hundred at most
+	Repaired    bool          `json:"repaired"`
+	RepairError string        `json:"repairError,omitempty"`
+}
+
+func (h *Handler) postScrub(w http.ResponseWriter, r *http.Request) {
+	var q ScrubRequest
+	if err := decode(r, maxJSON, &q); err != nil {
+		h.refuse(w, r, err)
+		return
+	}
+	if q.BytesPerSecond < 0 {
+		h.refuse(w, r, &badRequest{"bytesPerSecond is negative", "leave it out to read as fast as it goes"})
+		return
+	}
+	h.serveJob(w, r, func(ctx context.Context, progress func(any)) (any, error) {
+		last := time.Now()
+		return h.scrub(ctx, q.BytesPerSecond, func(done ScrubReport) {
+			if time.Since(last) < progressEvery {
+				return // it is called for every blob
+			}
+			last = time.Now()
+			done.Damage = nil // it comes with the result
+			progress(done)
+		})
+	})
+}
+
+// progressEvery is how often a job that could tell more often does.
+const progressEvery = time.Second
+
+// Scrub reads every blob, takes out of service what is damaged and fetches it again where it can. progress may be nil.
+func (c *Client) Scrub(ctx context.Context, q ScrubRequest, progress func(ScrubReport)) (ScrubReport, error) {
+	var report ScrubReport
+	err := c.runJob(ctx, "/api/v1/scrub", q, func(line json.RawMessage) error {
+		var p ScrubReport
 		if err := json.Unmarshal(line, &p); err != nil {
 			return fmt.Errorf("read the daemon's answer: %w", err)
 		}

@@ -46,6 +46,11 @@ func (r *Run) HasBlob(ctx context.Context, repo string, d digest.Digest) (bool, 
 	return r.check(ctx, "blobs", repo, d)
 }
 
+// Source records that what the run puts into repo comes from path on registry, to ask there when it is damaged.
+func (r *Run) Source(ctx context.Context, repo, registry, path string) error {
+	return r.client.json(ctx, r.client.http, http.MethodPost, r.path("source"), sourceRequest{Repository: repo, Registry: registry, Path: path}, nil)
+}
+
 // HasManifest tells whether the manifest is held anywhere in the store, and if so stages it for repo.
 func (r *Run) HasManifest(ctx context.Context, repo string, d digest.Digest) (bool, error) {
 	return r.check(ctx, "manifests", repo, d)

@@ -152,6 +152,18 @@ func (h *Handler) tag(r *http.Request) (int, any, error) {
 	return http.StatusNoContent, nil, run.Tag(r.Context(), q.Repository, q.Tag, q.Digest)
 }
 
+func (h *Handler) source(r *http.Request) (int, any, error) {
+	var q sourceRequest
+	if err := decode(r, maxJSON, &q); err != nil {
+		return 0, nil, err
+	}
+	run, err := h.store.Run(r.Context(), r.PathValue("id"))
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusNoContent, nil, run.Source(r.Context(), q.Repository, q.Registry, q.Path)
+}
+
 func (h *Handler) commit(r *http.Request) (int, any, error) {
 	run, err := h.store.Run(r.Context(), r.PathValue("id"))
 	if err != nil {

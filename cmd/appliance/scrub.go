@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mirror-appliance/appliance/registry/admin"
+)
+
+type scrubOptions struct {
+	locateOptions
+	rate   string
+	output string
+}
+
+func newScrubCommand(std stdio) *cobra.Command {
+	var o scrubOptions
+	c := &cobra.Command{
+		Use:   "scrub",
+		Short: "Read every layer, take damaged ones out of service, and fetch them again where they came from",
+		Long: `Read every layer and compare it with its digest. What is damaged is taken out of service, so that a pull
+fails instead of giving wrong bytes, and fetched again where it came from, if that is known and answers.
+The registry goes on serving. A scrub that is interrupted goes on where it stopped.
+
+The daemon does the same by itself, see scrub in config.yaml.
+
+Exit codes: 0 nothing is damaged any more, 1 something is, or it could not be read.`,
+		Args: noArguments,
+		RunE: func(c *cobra.Command, _ []string) error { return runScrub(c.Context(), std, o) },
+	}
+	f := c.Flags()
+	o.locateOptions.addFlags(f)
+	f.StringVar(&o.rate, "rate", "", "read no faster than this per second, such as 50MB (default: as fast as it goes)")
+	addOutputFlag(f, &o.output)
+	return c
+}
+
+func runScrub(ctx context.Context, std stdio, o scrubOptions) error {
+	if err := checkOutput(o.output); err != nil {
+		return err
+	}
+	rate, err := parseRate(o.rate)
+	if err != nil {
+		return err
+	}
+	return withControl(ctx, std, &o.locateOptions, func(client *admin.Client) error {
+		report, err := client.Scrub(ctx, admin.ScrubRequest{BytesPerSecond: rate}, scrubProgress(std.err))
+		if err != nil {
+			return err
+		}
+		if o.output == "json" {
+			err = printJSON(std.out, report)
+		} else {
+			printScrub(std.out, report)
+		}
+		if err != nil || report.Damaged == report.Repaired {
+			return err
+		}
+		return &hintedError{
+			err:  fmt.Errorf("%s damaged and out of service", count(int(report.Damaged-report.Repaired), "blob")),
+			hint: "push or mirror the images named again, or restore a backup",
+		}
+	})
+}
+
+func scrubProgress(w io.Writer) func(admin.ScrubReport) {
+	last := time.Now()
+	return func(r admin.ScrubReport) {
+		if time.Since(last) < 2*time.Second {
+			return
+		}
+		last = time.Now()
+		fmt.Fprintf(w, "%d blobs, %s read, %d damaged\n", r.Blobs, bytesOf(r.Bytes), r.Damaged)
+	}
+}
+
+func printScrub(w io.Writer, r admin.ScrubReport) {
+	for _, d := range r.Damage {
+		state := "fetched again"
+		if !d.Repaired {
+			state = "not repaired: " + d.RepairError
+		}
+		fmt.Fprintf(w, "%s (%s): %s; %s\n", d.Digest, bytesOf(d.Size), d.Cause, state)
+		for _, image := range d.Images {
+			fmt.Fprintf(w, "    needed by %s\n", image)
+		}
+	}
+	resumed := ""
+	if r.Resumed {
+		resumed = ", going on where the last scrub stopped"
+	}
+	fmt.Fprintf(w, "read %d blobs (%s)%s: %d damaged, %d of them repaired\n", r.Blobs, bytesOf(r.Bytes), resumed, r.Damaged, r.Repaired)
+}
