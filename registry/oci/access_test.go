@@ -193,6 +193,31 @@ func TestGrants_catalog(t *testing.T) {
 	}
 }
 
+// A registry has more repositories than are read at a time.
+func TestNamespace_visible(t *testing.T) {
+	f := newFixture(t, nil)
+	all := []string{"a", "b", "c", "d", "e", "f", "g"}
+	for i, repo := range all {
+		f.pushImage(repo, "latest", uint64(i))
+	}
+	may := func(name string) bool { return strings.Contains("bfg", name) }
+	for scan := 1; scan <= len(all)+1; scan++ {
+		n := &namespace{store: f.store, scan: scan}
+		for _, c := range []struct {
+			n    int
+			last string
+			want string
+			end  error
+		}{{3, "", "b f g", io.EOF}, {2, "", "b f", nil}, {1, "b", "f", nil}, {2, "b", "f g", io.EOF}, {5, "g", "", io.EOF}, {0, "", "", io.EOF}} {
+			names := make([]string, c.n)
+			filled, err := n.visible(t.Context(), names, c.last, may)
+			if got := strings.Join(names[:filled], " "); got != c.want || err != c.end {
+				t.Errorf("%d at a time: %d after %q: %q, %v", scan, c.n, c.last, got, err)
+			}
+		}
+	}
+}
+
 // What clients do with anonymous pulls on: crane asks /v2/ first and pushes only if it is challenged.
 func TestAnonymous_client(t *testing.T) {
 	f := newGuarded(t, Options{}, "open/*")

@@ -75,7 +75,7 @@ var register = sync.OnceValue(func() error {
 	factory.Register(appName, nullFactory{})
 	err := registrymiddleware.Register(appName, func(_ context.Context, _ distribution.Namespace, _ storagedriver.StorageDriver, options map[string]any) (distribution.Namespace, error) {
 		s, err := storeOf(options)
-		return &namespace{store: s}, err
+		return &namespace{store: s, scan: maxPage}, err
 	})
 	err = errors.Join(err, repositorymiddleware.Register(appName, func(_ context.Context, r distribution.Repository, options map[string]any) (distribution.Repository, error) {
 		s, err := storeOf(options)

@@ -20,7 +20,10 @@ import (
 // The methods that the App has no use for, given the front handler, return ErrUnsupported.
 
 // namespace is all repositories.
-type namespace struct{ store *store.Store }
+type namespace struct {
+	store *store.Store
+	scan  int // repositories to read at a time when not all are visible
+}
 
 func (n *namespace) Scope() distribution.Scope { return distribution.GlobalScope }
 
@@ -49,7 +52,7 @@ func (n *namespace) Repositories(ctx context.Context, names []string, last strin
 func (n *namespace) visible(ctx context.Context, names []string, last string, may func(string) bool) (int, error) {
 	filled := 0
 	for len(names) > 0 {
-		found, more, err := n.store.Repositories(ctx, last, maxPage)
+		found, more, err := n.store.Repositories(ctx, last, n.scan)
 		if err != nil {
 			return 0, exchangeFrom(ctx).fail(aboutRepo, fmt.Errorf("list repositories: %w", err))
 		}
