@@ -6,6 +6,9 @@
 // query, and what is removed is checked again in the transaction that removes it. A plan may
 // therefore be old when it is executed; what came into use since then stays.
 //
+// [Scrub] looks after what is not garbage: it reads every blob, takes out of service what is
+// damaged, and fetches it again.
+//
 // The package knows no store. It declares the methods that it needs, as [Store].
 package gc
 

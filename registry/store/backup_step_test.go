@@ -64,7 +64,7 @@ func TestStore_Backup_stoppedAtEveryStep(t *testing.T) {
 				if done = err == nil; !done && !errors.Is(err, context.Canceled) {
 					t.Fatalf("stopped at step %d: %v", steps, err)
 				}
-				if done || steps%3 == 0 { // a restore takes much longer than a step
+				if done || steps%8 == 0 { // a restore takes much longer than a step
 					g := restoredOpen(t, to)
 					g.mustHave("app", "v1")
 					m, err := g.ManifestByTag(g.ctx, "app", "v1")

@@ -38,7 +38,7 @@ type RestoreReport struct {
 // database alone, copies only what is missing. The database is put in place last: until then there is no
 // store, and Restore can be called again.
 //
-// Errors: *LockedError, *NotEmptyError, *BackupError, *NotDatabaseError, *NewerError, *FullError, and
+// Errors: *LockedError, *NotEmptyError, *BackupError, *NewerError, *FullError, and
 // *DamagedError, after everything else was copied.
 func Restore(ctx context.Context, from string, o Options) error {
 	_, err := RestoreWith(ctx, from, RestoreOptions{Options: o})
@@ -89,6 +89,10 @@ func (r *restore) run(ctx context.Context) error {
 		return fmt.Errorf("restore the database of %s: %w", r.from, err)
 	}
 	if err := r.fill(ctx); err != nil {
+		var not *NotDatabaseError
+		if errors.As(err, &not) { // of which the remedy is another one here
+			return &BackupError{Path: r.from, Why: "has a damaged " + backupDatabase + ": " + not.Why, hint: "restore another backup"}
+		}
 		return fmt.Errorf("restore from %s: %w", r.from, err)
 	}
 	if r.report.Damaged > 0 && !r.options.Partial {
@@ -134,9 +138,8 @@ func (r *restore) fill(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, reader.Close(), writer.Close()) }()
-	var what string
-	if err := reader.QueryRowContext(ctx, `PRAGMA quick_check(1)`).Scan(&what); err != nil || what != "ok" {
-		return errors.Join(&NotDatabaseError{Path: filepath.Join(r.from, backupDatabase), Why: "it is damaged: " + what}, err)
+	if err := quickCheck(ctx, reader, r.path()); err != nil {
+		return err
 	}
 	var of StoreSize
 	err = reader.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM manifests), count(*), coalesce(sum(size), 0) FROM blobs`).
@@ -159,6 +162,19 @@ func (r *restore) fill(ctx context.Context) (err error) {
 		}
 		return nil
 	})
+}
+
+// quickCheck fails with a *NotDatabaseError when SQLite finds its file damaged.
+func quickCheck(ctx context.Context, db *sql.DB, path string) error {
+	var what string
+	err := db.QueryRowContext(ctx, `PRAGMA quick_check(1)`).Scan(&what)
+	if damage := databaseDamage(err); damage != nil {
+		return &NotDatabaseError{Path: path, Why: damage.Error()}
+	}
+	if err == nil && what != "ok" {
+		return &NotDatabaseError{Path: path, Why: what}
+	}
+	return err
 }
 
 // blob sees to it that a blob is in the storage, and says in what way the backup's is damaged if it is not.
