@@ -69,6 +69,26 @@ func TestDeleteReferrers(t *testing.T) {
 	}
 }
 
+// The children that go with an index take along what refers to them; those that stay do not.
+func TestDeleteReferrers_ofChildren(t *testing.T) {
+	f := &fixture{t: t, dir: t.TempDir(), options: Options{DeleteReferrers: true}}
+	f.open(nil)
+	t.Cleanup(f.close)
+	goes, stays := f.artifact("a", "", "", 1), f.artifact("a", "", "kept", 2)
+	signature, kept := f.artifact("a", goes, "", 3), f.artifact("a", stays, "", 4)
+	index := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[{"mediaType":%q,"digest":%q,"size":1},{"mediaType":%[2]q,"digest":%[4]q,"size":1},{"mediaType":%[2]q,"digest":%[5]q,"size":1}]}`,
+		ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest, goes, stays, d256)
+	d := digest.FromBytes(index)
+	f.putManifest("/v2/a/manifests/multi", ocispec.MediaTypeImageIndex, index)
+	f.do(http.StatusAccepted, "DELETE", "/v2/a/manifests/"+d.String(), nil)
+	for _, gone := range []digest.Digest{d, goes, signature} {
+		f.do(http.StatusNotFound, "HEAD", "/v2/a/manifests/"+gone.String(), nil)
+	}
+	for _, held := range []digest.Digest{stays, kept} {
+		f.do(http.StatusOK, "HEAD", "/v2/a/manifests/"+held.String(), nil)
+	}
+}
+
 func TestTagOf(t *testing.T) {
 	for d, want := range map[digest.Digest]string{d256: "sha256-" + hex256, d512: "sha512-" + hex256} {
 		if got := tagOf(d); got != want || !validTag(got+".sbom") {

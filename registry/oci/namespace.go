@@ -149,9 +149,8 @@ func (m *manifests) Delete(ctx context.Context, d digest.Digest) error {
 	x := exchangeFrom(ctx)
 	var err error
 	if x.cascade {
-		err = m.deleteReferrers(ctx, d)
-	}
-	if err == nil {
+		err = m.deleteWhole(ctx, d)
+	} else {
 		err = m.store.DeleteManifest(ctx, m.name.Name(), d)
 	}
 	if errors.Is(err, store.ErrNotFound) {
