@@ -20,6 +20,8 @@ type Manifest struct {
 	Annotations  map[string]string
 	Body         []byte // the very bytes that were pushed
 	Created      time.Time
+
+	pulled use // where pull-through alone brought it, so that its uses count; else zero
 }
 
 // Descriptor describes the manifest as lists of referrers do.
@@ -66,7 +68,7 @@ func (s *Store) scanManifest(row *sql.Row, kind, name string) (Manifest, error) 
 		return Manifest{}, orNotFound(err, kind, name)
 	}
 	if pulled {
-		s.uses.record(use{repository, m.Digest}, s.now())
+		m.pulled = use{repository, m.Digest}
 	}
 	m.Created = fromNanos(created)
 	m.Annotations, err = annotationsFrom(annotations)

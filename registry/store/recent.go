@@ -75,12 +75,15 @@ func (r *recent) forget() {
 func (s *Store) recall(repo, reference string, read func() (Manifest, error)) (Manifest, error) {
 	k := recentKey{repo, reference}
 	m, epoch, ok := s.recent.get(k)
-	if ok {
-		return m, nil
-	}
-	m, err := read()
-	if err == nil {
+	if !ok {
+		var err error
+		if m, err = read(); err != nil {
+			return m, err
+		}
 		s.recent.put(k, m, epoch)
 	}
-	return m, err
+	if m.pulled != (use{}) {
+		s.uses.record(m.pulled, s.now())
+	}
+	return m, nil
 }
