@@ -53,8 +53,10 @@ func openGroup(writer *sql.DB) *group {
 // close ends the group, once what is in the queue is written.
 func (g *group) close() {
 	g.mu.Lock()
-	g.closed = true
-	close(g.wake)
+	if !g.closed { // the first time
+		g.closed = true
+		close(g.wake)
+	}
 	g.mu.Unlock()
 	<-g.ended
 }

@@ -204,6 +204,9 @@ func TestGroup_EndsWithTheStore(t *testing.T) {
 	if err := s.share(f.ctx, insertSecret("late")); !errors.Is(err, errClosed) {
 		t.Errorf("got %v", err)
 	}
+	if err := s.Close(); err == nil { // it says so, and does not panic
+		t.Error("closed twice, and nobody minded")
+	}
 	f.Store = nil
 	f.reopen()
 	if got := f.secrets(); got != "queued" {
