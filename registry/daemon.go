@@ -152,7 +152,10 @@ func (d *daemon) openAPI(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the secret that signs upload states: %w", err)
 	}
-	d.api, err = oci.New(ctx, oci.Options{Store: d.store, Upstream: upstream, Secret: secret, Log: d.log, Audit: d.log, MaxUploads: maxUploads})
+	d.api, err = oci.New(ctx, oci.Options{
+		Store: d.store, Upstream: upstream, Secret: secret, Log: d.log, Audit: d.log, MaxUploads: maxUploads,
+		DeleteReferrers: d.cfg.DeleteReferrers,
+	})
 	if err != nil {
 		return fmt.Errorf("open the registry API: %w", err)
 	}

@@ -116,6 +116,8 @@ func Denied(w http.ResponseWriter, _ *http.Request, status int) {
 	switch status {
 	case http.StatusUnauthorized:
 		answer = errorAnswer{Error: "user name and password are wanted, or were wrong", Hint: "log in as a user of role admin, for example init"}
+	case http.StatusTooManyRequests:
+		answer = errorAnswer{Error: "too many wrong logins", Hint: "wait as long as Retry-After says, and try again with the right password"}
 	case http.StatusServiceUnavailable:
 		answer = errorAnswer{Error: "the login could not be checked", Hint: "see the log of the daemon, and try again"}
 	}

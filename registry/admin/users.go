@@ -100,7 +100,7 @@ func (h *Handler) deleteUser(r *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	h.auth.Forget(u.Name)
-	h.log.InfoContext(r.Context(), "user removed", "name", u.Name, "by", by(r.Context()))
+	h.log.InfoContext(r.Context(), "audit", "event", "user removed", "user", by(r.Context()), "remote", r.RemoteAddr, "name", u.Name)
 	return http.StatusNoContent, nil, nil
 }
 
@@ -135,7 +135,7 @@ func (h *Handler) putUser(r *http.Request, status int, event string, u store.Use
 		return 0, nil, err
 	}
 	h.auth.Forget(u.Name)
-	h.log.InfoContext(r.Context(), event, "name", u.Name, "role", u.Role, "by", by(r.Context()))
+	h.log.InfoContext(r.Context(), "audit", "event", event, "user", by(r.Context()), "remote", r.RemoteAddr, "name", u.Name, "role", u.Role)
 	now, err := h.store.User(r.Context(), u.Name)
 	return status, public(now), err
 }

@@ -44,6 +44,8 @@ type Config struct {
 	MinFree       Size       // bytes that pushes leave free; 0: as many as deleting needs
 	PullQuota     Size       // bytes that pulled-through content may take; 0: all there are
 	Scrub         Scrub      // reading everything again
+
+	DeleteReferrers bool // signatures and other referrers of what is deleted go with it
 }
 
 // Size is a number of bytes, written like 10GiB.

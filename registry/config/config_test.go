@@ -191,6 +191,7 @@ func TestParse(t *testing.T) {
 	})
 	t.Run("sizes and lists read back as they are written", func(t *testing.T) {
 		c := sampleConfig()
+		c.DeleteReferrers = true
 		c.AnonymousPull = []string{"openshift/*", "*", "true"}
 		c.MinFree, c.PullQuota, c.Scrub.Rate = 1536<<20, 1<<40, 123456789
 		out, err := c.Marshal()
@@ -219,6 +220,7 @@ func TestParse_refused(t *testing.T) {
 	upstream := func(lines string) string { return least + "upstreams:\n" + lines }
 	tests := map[string]struct{ in, want, hint string }{
 		"a size without a unit we know": {least + "minFree: much\n", "c:8: minFree: a number of bytes is wanted here, not \"much\"", "10GiB"},
+		"neither true nor false":        {least + "deleteReferrers: yes\n", "c:8: deleteReferrers: true or false is wanted here, not \"yes\"", "write true or false"},
 		"a negative size":               {least + "pullQuota: -1\n", "c:8: pullQuota: a number of bytes", "10GiB"},
 		"patterns that are no list":     {least + "anonymousPull: all\n", "c:8: anonymousPull: a list is wanted here", "[one, two]"},
 		"a scrub that never ends":       {least + "scrub: {rate: 1KiB}\n", "c:8: scrub.rate: with so few bytes", "64KiB"},

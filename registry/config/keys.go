@@ -8,7 +8,7 @@ import (
 // look like. Decoding and marshalling walk the same tables, so neither can forget a key.
 type key struct {
 	name     string
-	value    any // *string, *int, *time.Duration, *Size, *[]string, *[]Upstream, or []key of a nested mapping
+	value    any // *string, *int, *time.Duration, *bool, *Size, *[]string, *[]Upstream, or []key of a nested mapping
 	required bool
 	check    func() *complaint // looks at the decoded value; nil if anything goes
 }
@@ -31,6 +31,7 @@ func (c *Config) keys() []key {
 		{"minFree", &c.MinFree, false, nil},
 		{"pullQuota", &c.PullQuota, false, nil},
 		{"scrub", c.Scrub.keys(), false, nil},
+		{"deleteReferrers", &c.DeleteReferrers, false, nil},
 	}
 }
 

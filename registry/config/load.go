@@ -118,6 +118,8 @@ func (d *decoder) value(n *yaml.Node, path string, k key) *Error {
 		bad = number(n, v)
 	case *time.Duration:
 		bad = duration(n, v)
+	case *bool:
+		bad = boolean(n, v)
 	case *Size:
 		bad = size(n, v)
 	case *[]string:
@@ -191,6 +193,15 @@ func duration(n *yaml.Node, into *time.Duration) *complaint {
 	}
 	*into = v
 	return nil
+}
+
+func boolean(n *yaml.Node, into *bool) *complaint {
+	switch n.Value {
+	case "true", "false":
+		*into = n.Value == "true"
+		return nil
+	}
+	return &complaint{"true or false is wanted here, not " + describe(n), "write true or false"}
 }
 
 func size(n *yaml.Node, into *Size) *complaint {

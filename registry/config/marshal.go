@@ -69,6 +69,8 @@ func render(v any) (string, error) {
 		return strconv.Itoa(*v), nil
 	case *time.Duration:
 		return short(*v), nil
+	case *bool:
+		return strconv.FormatBool(*v), nil
 	case *Size:
 		return v.String(), nil
 	case *[]string:
