@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -192,9 +193,23 @@ func (c apart) Check(context.Context) []Problem {
 }
 
 // What the store keeps in its two directories.
-func storageNames() []string { return []string{"sha256", "sha512", "uploads"} }
-func databaseNames() []string {
-	return []string{databaseName, databaseName + "-wal", databaseName + "-shm", databaseName + "-journal", databaseName + ".lock"}
+func storageNames() []string { return []string{"sha256", "sha512", "uploads", "quarantine"} }
+
+// databaseNames are the database and what SQLite and the store keep beside it, now or once it runs: a backup from before
+// a migration has the version in its name, so that those there are have to be looked for.
+func databaseNames(h *host.Host, dir string) []string {
+	ours := []string{databaseName, databaseName + "-wal", databaseName + "-shm", databaseName + "-journal",
+		databaseName + ".lock", databaseName + ".reserve"}
+	names, err := h.Names(dir)
+	if err != nil {
+		return ours // not there; or place says why not
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, databaseName+".") && !slices.Contains(ours, name) {
+			ours = append(ours, name)
+		}
+	}
+	return ours
 }
 
 // storageContent: nothing else lies where the blobs go, and no blobs without the database that knows them:
@@ -227,7 +242,7 @@ type databaseContent struct {
 }
 
 func (c databaseContent) Check(context.Context) []Problem {
-	others := foreignNames(c.host, c.dir, databaseNames())
+	others := foreignNames(c.host, c.dir, databaseNames(c.host, c.dir))
 	if len(others) == 0 {
 		return nil
 	}

@@ -118,7 +118,7 @@ func (u *unbuilder) content() []string {
 	for _, name := range storageNames() {
 		paths = append(paths, filepath.Join(u.cfg.Storage, name))
 	}
-	for _, name := range databaseNames() {
+	for _, name := range databaseNames(u.Host, u.databaseDir()) {
 		paths = append(paths, filepath.Join(u.databaseDir(), name))
 	}
 	return paths
