@@ -42,7 +42,8 @@ func openFiles(root string) (*files, error) {
 
 // checkWritable asks before anything is served: a registry that finds out with the first push is noticed too late.
 func checkWritable(dir string) error {
-	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
+	// As the effective user with its capabilities: a command that root gave to the owner of the store reaches it only so.
+	if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
 		return fmt.Errorf("files cannot be made in %s: %w", dir, err)
 	}
 	return nil
