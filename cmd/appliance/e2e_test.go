@@ -83,6 +83,18 @@ func TestInstalled(t *testing.T) {
 		b.pullsAll(t, images)
 		b.pullsEverything(t)
 	})
+	step("a backup brings everything back", func(t *testing.T) {
+		b.fails(t, []string{"below the install directory"}, "exec", installed, "backup", "/var/backups/appliance")
+		b.inside(t, installed, "backup", "/root/quay-install/backup/today")
+		b.inside(t, "systemctl", "stop", "appliance.socket", "appliance.service")
+		b.inside(t, "sh", "-c", "rm /root/quay-install/sqlite-storage/appliance.db*")
+		b.inside(t, installed, "restore", "/root/quay-install/backup/today")
+		b.inside(t, "systemctl", "start", "appliance.service")
+		b.healthy(t)
+		b.inside(t, installed, "verify", "--content")
+		b.pullsAll(t, images)
+		b.inside(t, "rm", "-r", "/root/quay-install/backup")
+	})
 	step("after a reboot", func(t *testing.T) {
 		b.must(t, "reboot")
 		b.healthy(t)

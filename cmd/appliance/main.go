@@ -127,6 +127,8 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newStatusCommand(std),
 		newVerifyCommand(std),
 		newScrubCommand(std),
+		newBackupCommand(std),
+		newRestoreCommand(std),
 		newPrepareCommand(std),
 	)
 	return root

@@ -9,6 +9,7 @@
 //	POST   /api/v1/gc                                          {dryRun, gracePeriod}
 //	POST   /api/v1/verify                                      {content, bytesPerSecond} → lines, see jobs.go
 //	POST   /api/v1/scrub                                       {bytesPerSecond} → lines
+//	POST   /api/v1/backup                                      {path, prune, bytesPerSecond} → lines
 //	GET    /api/v1/users
 //	POST   /api/v1/users                                       {name, role, password}
 //	PUT    /api/v1/users/{name}                                {role, password}, what is given changes

@@ -65,6 +65,7 @@ func NewHandler(o Options) *Handler {
 	}
 	h.mux.HandleFunc("POST /api/v1/verify", h.verify)
 	h.mux.HandleFunc("POST /api/v1/scrub", h.postScrub)
+	h.mux.HandleFunc("POST /api/v1/backup", h.backup)
 	return h
 }
 
