@@ -2,9 +2,7 @@ package admin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/http"
 	"path/filepath"
@@ -64,16 +62,5 @@ func reachable(err error) error {
 
 // Backup backs the store up while it serves. progress may be nil.
 func (c *Client) Backup(ctx context.Context, q BackupRequest, progress func(BackupProgress)) (store.BackupReport, error) {
-	var report store.BackupReport
-	err := c.runJob(ctx, "/api/v1/backup", q, func(line json.RawMessage) error {
-		var p BackupProgress
-		if err := json.Unmarshal(line, &p); err != nil {
-			return fmt.Errorf("read the daemon's answer: %w", err)
-		}
-		if progress != nil {
-			progress(p)
-		}
-		return nil
-	}, &report)
-	return report, err
+	return ask[BackupProgress, store.BackupReport](ctx, c, "/api/v1/backup", q, progress)
 }

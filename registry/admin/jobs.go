@@ -87,6 +87,22 @@ func (c *Client) runJob(ctx context.Context, path string, in any, progress func(
 	return fmt.Errorf("the daemon stopped before %s had ended", path)
 }
 
+// ask runs a job whose progress is a P and whose result is an R. progress may be nil.
+func ask[P, R any](ctx context.Context, c *Client, path string, in any, progress func(P)) (R, error) {
+	var result R
+	err := c.runJob(ctx, path, in, func(line json.RawMessage) error {
+		var p P
+		if err := json.Unmarshal(line, &p); err != nil {
+			return fmt.Errorf("read the daemon's answer to %s: %w", path, err)
+		}
+		if progress != nil {
+			progress(p)
+		}
+		return nil
+	}, &result)
+	return result, err
+}
+
 // maxJobLine bounds a line: a report with all the problems that it may list.
 const maxJobLine = 4 << 20
 
@@ -125,18 +141,7 @@ func (h *Handler) verify(w http.ResponseWriter, r *http.Request) {
 
 // Verify checks that everything holds which the store promises. progress may be nil.
 func (c *Client) Verify(ctx context.Context, q VerifyRequest, progress func(VerifyProgress)) (store.VerifyReport, error) {
-	var report store.VerifyReport
-	err := c.runJob(ctx, "/api/v1/verify", q, func(line json.RawMessage) error {
-		var p VerifyProgress
-		if err := json.Unmarshal(line, &p); err != nil {
-			return fmt.Errorf("read the daemon's answer: %w", err)
-		}
-		if progress != nil {
-			progress(p)
-		}
-		return nil
-	}, &report)
-	return report, err
+	return ask[VerifyProgress, store.VerifyReport](ctx, c, "/api/v1/verify", q, progress)
 }
 
 // ScrubRequest asks for a scrub.
@@ -194,16 +199,5 @@ const progressEvery = time.Second
 
 // Scrub reads every blob, takes out of service what is damaged and fetches it again where it can. progress may be nil.
 func (c *Client) Scrub(ctx context.Context, q ScrubRequest, progress func(ScrubReport)) (ScrubReport, error) {
-	var report ScrubReport
-	err := c.runJob(ctx, "/api/v1/scrub", q, func(line json.RawMessage) error {
-		var p ScrubReport
-		if err := json.Unmarshal(line, &p); err != nil {
-			return fmt.Errorf("read the daemon's answer: %w", err)
-		}
-		if progress != nil {
-			progress(p)
-		}
-		return nil
-	}, &report)
-	return report, err
+	return ask[ScrubReport, ScrubReport](ctx, c, "/api/v1/scrub", q, progress)
 }
