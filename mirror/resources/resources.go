@@ -80,7 +80,8 @@ func kinds() []kind {
 }
 
 // Write puts the files for images into dir in place of whatever was there: what an earlier run described and this one
-// did not mirror is gone from it. Either all of the new files are there or the old ones.
+// did not mirror is gone from it. No mix of old and new files is ever there; a crash
+// between the two renames leaves the old ones in dir.old and the new ones in dir.next.
 func Write(dir string, images []Image, o Options) (files []string, err error) {
 	next := dir + ".next"
 	if err := os.RemoveAll(next); err != nil {
