@@ -133,7 +133,7 @@ func (p *progress) results(r *mirror.Report) {
 		p.say("incomplete: %s; none of its tags was set", what)
 	}
 	if n := p.held.Load(); n > 0 {
-		p.say("%s there already", count(int(n), "image"))
+		p.say("%s needed no copying: held already, or the same as another", count(int(n), "image"))
 	}
 	p.say("=== Results ===")
 	p.class(r, "release", mirror.TypeRelease, mirror.TypeReleaseContent)
