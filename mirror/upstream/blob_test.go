@@ -6,9 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -186,6 +190,71 @@ func TestClient_Blob_resumes(t *testing.T) {
 			t.Errorf("got %d bytes of %d, %v", len(got), len(f.layer), err)
 		}
 	})
+}
+
+// The line goes dead and nobody says so. Over HTTP/2 all requests share it, also those that are repeated.
+func TestClient_Blob_leaves_a_dead_connection(t *testing.T) {
+	f := prepare(t)
+	f.server = httptest.NewUnstartedServer(f)
+	line := &line{Listener: f.server.Listener}
+	f.server.Listener, f.server.EnableHTTP2 = line, true
+	f.server.StartTLS()
+	t.Cleanup(f.server.Close)
+	f.fault = onBlobs(func(w http.ResponseWriter, r *http.Request, nth int) bool {
+		if r.ProtoMajor != 2 {
+			t.Errorf("the test is about HTTP/2, this is %s", r.Proto)
+		}
+		if nth > 1 {
+			return false
+		}
+		sendPart(w, f.layer, 1<<20)
+		line.die()
+		<-r.Context().Done()
+		return true
+	})
+	got, err := readBlob(t.Context(), f.client(t, func(o *Options) { o.SkipVerify, o.Stall = true, 2*time.Second }), f.blob)
+	if err != nil || !bytes.Equal(got, f.layer) {
+		t.Errorf("got %d bytes, %v", len(got), err)
+	}
+}
+
+// line is a listener whose connections can go dead: what is sent on them is lost, and nobody is told.
+type line struct {
+	net.Listener
+	mu    sync.Mutex // guards conns
+	conns []*mortal
+}
+
+type mortal struct {
+	net.Conn
+	dead atomic.Bool
+}
+
+func (l *line) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	m := &mortal{Conn: c}
+	l.conns = append(l.conns, m)
+	return m, nil
+}
+
+func (l *line) die() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.conns {
+		c.dead.Store(true)
+	}
+}
+
+func (m *mortal) Write(p []byte) (int, error) {
+	if m.dead.Load() {
+		return len(p), nil
+	}
+	return m.Conn.Write(p)
 }
 
 func TestClient_Blob_gives_up(t *testing.T) {

@@ -86,11 +86,11 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("registry %q: %w", o.Registry, err)
 	}
-	wire, err := newWire(o.CAFiles, o.SkipVerify)
+	o = o.withDefaults()
+	wire, err := newWire(o.CAFiles, o.SkipVerify, o.Stall)
 	if err != nil {
 		return nil, fmt.Errorf("registry %s: %w", host, err)
 	}
-	o = o.withDefaults()
 	retry := &retrier{attempts: o.Retries + 1, sleep: o.Sleep, log: o.Log.With("registry", registry.Name())}
 	return &Client{
 		registry: registry,

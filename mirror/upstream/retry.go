@@ -124,6 +124,9 @@ func verdict(resp *http.Response, err error) (again bool, after time.Duration, w
 		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return true, retryAfter(resp), resp.Status
 	}
+	if resp.StatusCode >= 520 { // no standard has these: a network that stands before a registry does not reach it
+		return true, retryAfter(resp), resp.Status
+	}
 	return false, 0, ""
 }
 

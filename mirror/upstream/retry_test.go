@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"net/http"
@@ -28,8 +29,8 @@ func always(status, until int, header ...string) func(http.ResponseWriter, *http
 }
 
 func TestClient_retries(t *testing.T) {
-	for _, status := range []int{408, 429, 500, 502, 503, 504} {
-		t.Run(http.StatusText(status), func(t *testing.T) {
+	for _, status := range []int{408, 429, 500, 502, 503, 504, 520, 530} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
 			f := newFixture(t)
 			f.fault = always(status, 3)
 			if _, _, err := f.client(t).Manifest(t.Context(), repo, "v1"); err != nil {

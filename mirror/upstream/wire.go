@@ -14,11 +14,17 @@ import (
 
 // newWire makes the transport that does the talking: proxies as the
 // environment says, the system's roots and those of caFiles.
-func newWire(caFiles []string, skipVerify bool) (*http.Transport, error) {
+//
+// A connection of HTTP/2 that dies without a word is found out by pings and
+// given up before the requests on it have stalled: they are many, and a request
+// that is repeated goes over the same connection as long as that is not known to
+// be dead.
+func newWire(caFiles []string, skipVerify bool, stall time.Duration) (*http.Transport, error) {
 	wire := http.DefaultTransport.(*http.Transport).Clone()
 	wire.Proxy = http.ProxyFromEnvironment
 	wire.DisableCompression = true // a digest is of the bytes as they are sent
 	wire.MaxIdleConnsPerHost = 16
+	wire.HTTP2 = &http.HTTP2Config{SendPingTimeout: stall / 2, PingTimeout: stall / 4}
 	wire.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: skipVerify}
 	if len(caFiles) == 0 {
 		return wire, nil
