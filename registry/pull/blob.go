@@ -126,7 +126,7 @@ func (p *Puller) land(f *flight, err error) {
 // fly fetches a blob into the store.
 func (p *Puller) fly(ctx context.Context, o origin, f *flight) error {
 	d := f.key.digest
-	release, err := acquire(ctx, p.transfers)
+	release, err := acquire(ctx, o.transfers)
 	if err != nil {
 		return o.failed("blob", d.String(), err)
 	}

@@ -397,3 +397,35 @@ func TestPuller_Close_ends_what_is_under_way(t *testing.T) {
 		t.Errorf("after Close: got %v", err)
 	}
 }
+
+// An upstream that takes a request and says nothing has all of its places taken soon, and no others'.
+func TestPuller_holds_up_no_other_upstream(t *testing.T) {
+	f := newFixture(t)
+	asked := make(chan struct{})
+	silent := &fakeSource{blob: func(ctx context.Context, _ digest.Digest) (io.ReadCloser, int64, error) {
+		close(asked)
+		<-ctx.Done()
+		return nil, 0, ctx.Err()
+	}}
+	p := New(f.store, []Route{{Prefix: "silent", Source: silent}, {Prefix: "hub", Source: f.client}}, Options{Concurrency: 1})
+	var waiting sync.WaitGroup
+	waiting.Go(func() {
+		if _, _, err := p.Blob(t.Context(), "silent/x", f.blob); err == nil {
+			t.Error("a silent upstream has given something")
+		}
+	})
+	<-asked
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // for a test that fails
+	defer cancel()
+	rc, _, err := p.Blob(ctx, here, f.blob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(rc); err != nil || !bytes.Equal(got, f.layer) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	if err := errors.Join(rc.Close(), p.Close()); err != nil {
+		t.Error(err)
+	}
+	waiting.Wait()
+}

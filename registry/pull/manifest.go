@@ -76,7 +76,7 @@ func (p *Puller) fresh(ctx context.Context, o origin, tag string) bool {
 // revalidate asks what a held tag stands for now. A tag that is gone upstream
 // stays here: a mirror is what clusters rely on when an upstream tidies up.
 func (p *Puller) revalidate(ctx context.Context, o origin, tag string, held store.Manifest) (store.Manifest, error) {
-	release, err := acquire(ctx, p.asks)
+	release, err := acquire(ctx, o.asks)
 	if err != nil {
 		return store.Manifest{}, err
 	}
@@ -93,7 +93,7 @@ func (p *Puller) revalidate(ctx context.Context, o origin, tag string, held stor
 
 // fetchManifest fetches ref, stores it and moves tags to it.
 func (p *Puller) fetchManifest(ctx context.Context, o origin, ref string, tags ...string) (store.Manifest, error) {
-	release, err := acquire(ctx, p.asks)
+	release, err := acquire(ctx, o.asks)
 	if err != nil {
 		return store.Manifest{}, o.failed("manifest", ref, err)
 	}

@@ -58,21 +58,19 @@ type Route struct {
 type Options struct {
 	Log         *slog.Logger     // nil discards
 	Now         func() time.Time // nil is time.Now
-	Concurrency int              // blobs fetched at the same time, and likewise manifests; 0 is 16
+	Concurrency int              // blobs fetched under one route at the same time, and likewise manifests; 0 is 16
 }
 
 // A Puller pulls through. It is safe for concurrent use.
 type Puller struct {
 	store  *store.Store
-	routes []Route // the longest prefix first
+	routes []route // the longest prefix first
 	log    *slog.Logger
 	now    func() time.Time
 
-	patience  time.Duration // how long a client waits for a held tag to be checked
-	linger    time.Duration // how long a fetch goes on with nobody reading
-	askLimit  time.Duration // how long one request for a manifest may take, retries included
-	asks      chan struct{} // manifests being fetched
-	transfers chan struct{} // blobs being fetched
+	patience time.Duration // how long a client waits for a held tag to be checked
+	linger   time.Duration // how long a fetch goes on with nobody reading
+	askLimit time.Duration // how long one request for a manifest may take, retries included
 
 	ctx     context.Context // of all fetches
 	cancel  context.CancelFunc
@@ -100,9 +98,8 @@ func New(s *store.Store, routes []Route, o Options) *Puller {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Puller{
-		store: s, routes: sorted(routes), log: o.Log, now: o.Now,
+		store: s, routes: sorted(routes, o.Concurrency), log: o.Log, now: o.Now,
 		patience: 10 * time.Second, linger: 15 * time.Minute, askLimit: 3 * time.Minute,
-		asks: make(chan struct{}, o.Concurrency), transfers: make(chan struct{}, o.Concurrency),
 		ctx: ctx, cancel: cancel,
 		calls: map[string]*call{}, flights: map[flightKey]*flight{}, outages: map[string]time.Time{},
 	}
@@ -118,13 +115,20 @@ func (p *Puller) Close() error {
 	return nil
 }
 
-func sorted(routes []Route) []Route {
-	routes = slices.Clone(routes)
-	for i := range routes {
-		routes[i].Prefix = strings.Trim(routes[i].Prefix, "/")
-		routes[i].Path = strings.Trim(routes[i].Path, "/")
+// A route has places of its own, so that an upstream that hardly answers does not hold up the others.
+type route struct {
+	Route
+	asks      chan struct{} // manifests being fetched
+	transfers chan struct{} // blobs being fetched
+}
+
+func sorted(given []Route, places int) []route {
+	routes := make([]route, len(given))
+	for i, r := range given {
+		r.Prefix, r.Path = strings.Trim(r.Prefix, "/"), strings.Trim(r.Path, "/")
+		routes[i] = route{Route: r, asks: make(chan struct{}, places), transfers: make(chan struct{}, places)}
 	}
-	slices.SortStableFunc(routes, func(a, b Route) int { return len(b.Prefix) - len(a.Prefix) })
+	slices.SortStableFunc(routes, func(a, b route) int { return len(b.Prefix) - len(a.Prefix) })
 	return routes
 }
 
@@ -136,7 +140,7 @@ func (p *Puller) Serves(repo string) bool {
 
 // An origin is where a repository comes from.
 type origin struct {
-	Route
+	route
 	repo     string // here
 	upstream string // its name there
 }
@@ -149,7 +153,7 @@ func (p *Puller) origin(repo string) (origin, bool) {
 		}
 		upstream := path.Join(r.Path, strings.TrimPrefix(rest, "/"))
 		if upstream != "" {
-			return origin{Route: r, repo: repo, upstream: upstream}, true
+			return origin{route: r, repo: repo, upstream: upstream}, true
 		}
 	}
 	return origin{}, false
