@@ -75,8 +75,9 @@ func (a *Authenticator) identify(r *http.Request, action Action) (Identity, refu
 //     with no header at all.
 //   - containerd does not ask for /v2/. It sends its password when the thing itself answers 401, so what
 //     is not open to all must answer that, not 403 (see oci).
-//   - docker gives up after a Basic challenge when it has no password ("no basic auth credentials").
-//     There it takes a login, for instance puller's; the alternative is a token service, see above.
+//   - docker, and `oc image` and `oc adm release`, which are made of its library, give up after a Basic challenge
+//     when they have no password ("no basic auth credentials"). There it takes a login, for instance puller's;
+//     the alternative is a token service, see above.
 func (a *Authenticator) nobody(action Action) (Identity, refusal) {
 	if action == Read && len(a.Anonymous) > 0 {
 		return Identity{Role: Pull, Repositories: a.Anonymous}, refusal{}
