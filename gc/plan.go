@@ -3,6 +3,8 @@ package gc
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -36,6 +38,7 @@ func MakePlan(ctx context.Context, s Store, o Options) (*Plan, error) {
 		if err != nil {
 			return nil, fmt.Errorf("list blobs that nothing refers to: %w", err)
 		}
+		slices.SortFunc(p.Blobs, func(a, b Blob) int { return strings.Compare(string(a.Digest), string(b.Digest)) })
 	}
 	return p, nil
 }
