@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"strconv"
 	"sync"
 
 	"github.com/distribution/distribution/v3"
@@ -110,4 +112,18 @@ func receive(algorithm digest.Algorithm) distribution.UnmarshalFunc {
 	return func(body []byte) (distribution.Manifest, ocispec.Descriptor, error) {
 		return manifest{body: body}, ocispec.Descriptor{Digest: algorithm.FromBytes(body), Size: int64(len(body))}, nil
 	}
+}
+
+// getPage answers a catalog or a list of tags. Of more than a page one is given, with a Link to the next: the
+// App would refuse it for one of the two, and a number that is larger than any for both.
+func (a *API) getPage(w http.ResponseWriter, r *http.Request, t target) error {
+	query := r.URL.Query()
+	if n, ok := parseAtMost(query.Get("n"), maxPage); ok {
+		query.Set("n", strconv.FormatInt(n, 10))
+		u := *r.URL
+		u.RawQuery = query.Encode()
+		r = r.WithContext(r.Context())
+		r.URL = &u
+	}
+	return a.viaApp(w, r, t)
 }

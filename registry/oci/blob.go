@@ -61,13 +61,19 @@ func serveBlob(w http.ResponseWriter, r *http.Request, d digest.Digest, size int
 	if size == 0 {
 		r.Header.Del("Range") // which no part of nothing could satisfy
 	}
+	setBlobHeaders(w.Header(), d)
+	if matches(r.Header.Values("If-None-Match"), d) { // which comes before any Range
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
 	// ServeContent would refuse a range in plain text. If-Range means to ignore a Range for other content.
 	if r.Header.Get("If-Range") == "" || r.Header.Get("If-Range") == etag(d) {
-		if err := checkRange(r.Header.Get("Range"), size); err != nil {
+		usable, err := usableRange(r.Header.Get("Range"), size)
+		if err != nil {
 			return err
 		}
+		r.Header.Set("Range", usable)
 	}
-	setBlobHeaders(w.Header(), d)
 	http.ServeContent(w, r, "", time.Time{}, content)
 	return nil
 }

@@ -31,7 +31,10 @@ func TestBlob_get(t *testing.T) {
 				got.wantHeader(t, "Accept-Ranges", "bytes")
 			}
 			for _, method := range []string{"GET", "HEAD"} {
-				f.do(http.StatusNotModified, method, path, nil, "If-None-Match", get.Header.Get("Etag"))
+				for _, known := range []string{get.Header.Get("Etag"), "W/" + get.Header.Get("Etag"), `"x", ` + get.Header.Get("Etag"), d.String(), "*"} {
+					f.do(http.StatusNotModified, method, path, nil, "If-None-Match", known, "Range", "bytes=100000-")
+				}
+				f.do(http.StatusOK, method, path, nil, "If-None-Match", `"x"`)
 			}
 		})
 	}
@@ -43,6 +46,7 @@ func TestBlob_range(t *testing.T) {
 	path := "/v2/a/blobs/" + f.pushBlob("a", content).Digest.String()
 	for header, want := range map[string][]byte{
 		"bytes=0-99": content[:100], "bytes=900-": content[900:], "bytes=-1": content[999:], "bytes=999-5000": content[999:],
+		"bytes=1-99999999999999999999": content[1:], "Bytes=0-0,5000-": content[:1],
 	} {
 		got := f.do(http.StatusPartialContent, "GET", path, nil, "Range", header)
 		if !bytes.Equal(got.body, want) {
@@ -55,7 +59,8 @@ func TestBlob_range(t *testing.T) {
 		got.wantHeader(t, "Content-Range", "bytes */1000")
 		got.wantHeader(t, "Etag", "")
 	}
-	// A Range that is meant for other content is not looked at.
+	// A Range that is meant for other content is not looked at, nor one in other units.
+	f.do(http.StatusOK, "GET", path, nil, "Range", "lines=1-2")
 	f.do(http.StatusOK, "GET", path, nil, "Range", "bytes=1000-", "If-Range", `"other"`)
 	none := "/v2/a/blobs/" + f.pushBlob("a", nil).Digest.String()
 	for _, header := range []string{"bytes=0-", "bytes=-5", "x"} {

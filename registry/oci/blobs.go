@@ -75,8 +75,8 @@ func (b *blobs) Create(ctx context.Context, options ...distribution.BlobCreateOp
 	return &writer{Upload: upload, x: x}, nil
 }
 
-// Resume takes up a session. A chunk that begins elsewhere than where the session stands is refused here,
-// because the App looks at Content-Range only of requests that have a Content-Length.
+// Resume takes up a session. A chunk that begins elsewhere than where the session stands is refused here: the
+// App would look at Content-Range only of requests that have a Content-Length, and know one of its two forms.
 func (b *blobs) Resume(ctx context.Context, id string) (distribution.BlobWriter, error) {
 	x := exchangeFrom(ctx)
 	upload, err := b.store.ResumeUpload(ctx, b.name.Name(), id)

@@ -129,17 +129,16 @@ func errFull(full *store.FullError) error {
 	return &problem{status: http.StatusRequestEntityTooLarge, code: codeDenied, message: full.Error() + ": " + full.Hint(), cause: full}
 }
 
-// fromUpstream explains an error of an upstream. One that is neither ours nor the client's is told in
-// full: whoever pulls can do something about an upstream that is down or refuses us, and the answer says
-// that it is not this registry that fails.
+// fromUpstream explains an error of an upstream. It is told in full: whoever pulls can do something about an
+// upstream that is down, or refuses us, or sends the page of a proxy where a manifest should be, and the answer
+// says that it is neither this registry nor the client that fails.
 func (a *API) fromUpstream(r *http.Request, about words, err error) error {
 	if err == nil {
 		return nil
 	}
-	err = about.explain(err)
-	var p *problem
-	if errors.As(err, &p) {
-		return err
+	var full *store.FullError
+	if errors.Is(err, store.ErrNotFound) || errors.As(err, &full) {
+		return about.explain(err)
 	}
 	if r.Context().Err() == nil {
 		a.log.WarnContext(r.Context(), "upstream failed", "path", r.URL.Path, "err", err)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -39,6 +40,8 @@ func request(t *testing.T, method, path, query string, body []byte, chunked bool
 	}).WithContext(t.Context())
 	if chunked {
 		r.ContentLength = -1
+	} else {
+		r.Header.Set("Content-Length", strconv.Itoa(len(body))) // net/http leaves it there, and the App looks
 	}
 	for i := 0; i+1 < len(headers); i += 2 {
 		if headers[i+1] != "" {

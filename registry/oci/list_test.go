@@ -36,7 +36,7 @@ func TestTags(t *testing.T) {
 		f.putManifest("/v2/a/b/manifests/"+want[i], ocispec.MediaTypeImageManifest, body)
 	}
 	for query, lengths := range map[string][]int{
-		"": {7}, "?n=3": {3, 3, 1}, "?n=7": {7}, "?n=0": {0}, "?n=100000": {7}, "?n=2&last=v3": {2, 1}, "?last=v5": {1}, "?last=z": {0},
+		"": {7}, "?n=3": {3, 3, 1}, "?n=7": {7}, "?n=0": {0}, "?n=100000": {7}, "?n=99999999999999999999": {7}, "?n=2&last=v3": {2, 1}, "?last=v5": {1}, "?last=z": {0},
 	} {
 		var got []string
 		seen := f.pages("/v2/a/b/tags/list"+query, func(body []byte) int {
@@ -57,7 +57,7 @@ func TestTags(t *testing.T) {
 	if got := f.do(http.StatusNotFound, "GET", "/v2/nowhere/tags/list", nil); got.code(t) != codeNameUnknown {
 		t.Errorf("%s", got.body)
 	}
-	for _, n := range []string{"-1", "x", "1.5", "99999999999999999999"} {
+	for _, n := range []string{"-1", "x", "1.5"} {
 		f.do(http.StatusBadRequest, "GET", "/v2/a/b/tags/list?n="+n, nil).code(t)
 	}
 	if head := f.do(http.StatusOK, "HEAD", "/v2/a/b/tags/list", nil); len(head.body) > 0 {
@@ -84,7 +84,7 @@ func TestCatalog(t *testing.T) {
 	for i, repo := range want {
 		f.pushImage(repo, "latest", uint64(i))
 	}
-	for query, lengths := range map[string][]int{"": {4}, "?n=3": {3, 1}, "?n=4": {4}, "?n=0": {0}, "?n=2&last=a": {2, 1}} {
+	for query, lengths := range map[string][]int{"": {4}, "?n=3": {3, 1}, "?n=4": {4}, "?n=0": {0}, "?n=2&last=a": {2, 1}, "?n=1000000": {4}} {
 		var got []string
 		seen := f.pages("/v2/_catalog"+query, func(body []byte) int {
 			var list struct{ Repositories []string }
@@ -100,7 +100,7 @@ func TestCatalog(t *testing.T) {
 			}
 		}
 	}
-	for _, n := range []string{"-1", "x", "10001"} {
+	for _, n := range []string{"-1", "x"} {
 		f.do(http.StatusBadRequest, "GET", "/v2/_catalog?n="+n, nil).code(t)
 	}
 }

@@ -31,6 +31,9 @@ func (a *API) getManifest(w http.ResponseWriter, r *http.Request, t target) erro
 	h.Set("Content-Type", m.MediaType)
 	h.Set("Content-Length", strconv.Itoa(len(m.Body)))
 	h.Set("X-Content-Type-Options", "nosniff")
+	// The media type is whatever was pushed, also text/html: a link to such a manifest must not be a page that
+	// runs with the login that an administrator's browser remembers.
+	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
 	w.WriteHeader(http.StatusOK)
 	if r.Method == http.MethodGet {
 		a.sendManifest(w, m.Body)
@@ -107,8 +110,8 @@ func readManifest(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		return nil, errLargeManifest()
 	}
 	var body bytes.Buffer
-	if r.ContentLength > 0 {
-		body.Grow(int(r.ContentLength) + bytes.MinRead)
+	if r.ContentLength > 0 { // a few KiB mostly; what is announced beyond has to come before it takes memory
+		body.Grow(int(min(r.ContentLength, 64<<10)) + bytes.MinRead)
 	}
 	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, store.MaxManifestBytes))
 	var large *http.MaxBytesError

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -197,4 +199,35 @@ func TestManifest_delete(t *testing.T) {
 	f.do(http.StatusOK, "GET", "/v2/a/manifests/other", nil)
 	f.do(http.StatusNotFound, "DELETE", "/v2/nowhere/manifests/"+d.String(), nil)
 	f.do(http.StatusNotFound, "DELETE", "/v2/nowhere/manifests/tag", nil)
+}
+
+// To announce a large manifest and not send it must not be a cheap way of taking memory.
+func TestManifest_announced(t *testing.T) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range 100 {
+		r := request(t, "PUT", "/v2/a/manifests/latest", "", []byte("{"), false)
+		r.ContentLength = store.MaxManifestBytes
+		if body, err := readManifest(httptest.NewRecorder(), r); err != nil || len(body) != 1 {
+			t.Fatal(len(body), err)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if each := (after.TotalAlloc - before.TotalAlloc) / 100; each > 1<<20 {
+		t.Errorf("one byte of %d took %d", store.MaxManifestBytes, each)
+	}
+}
+
+// Any media type is kept, and a browser may be led to any path.
+func TestManifest_isNoPage(t *testing.T) {
+	f := newFixture(t, nil)
+	const body = `{"schemaVersion":2,"annotations":{"x":"<script>fetch('/api/v1/users')</script>"}}`
+	f.putManifest("/v2/a/manifests/page", "text/html", []byte(body))
+	got := f.do(http.StatusOK, "GET", "/v2/a/manifests/page", nil)
+	got.wantHeader(t, "Content-Type", "text/html")
+	got.wantHeader(t, "Content-Security-Policy", "default-src 'none'; sandbox")
+	d := f.pushBlob("a", []byte("<script></script>")).Digest
+	blob := f.do(http.StatusOK, "GET", "/v2/a/blobs/"+d.String(), nil, "Accept", "text/html")
+	blob.wantHeader(t, "Content-Type", "application/octet-stream")
+	blob.wantHeader(t, "X-Content-Type-Options", "nosniff")
 }

@@ -111,12 +111,12 @@ func (a *API) table() map[kind]map[string]handle {
 	)
 	return map[kind]map[string]handle{
 		kindBase:      {get: a.viaApp, head: a.viaApp},
-		kindCatalog:   {get: a.viaApp, head: a.viaApp},
-		kindTags:      {get: a.viaApp, head: a.viaApp},
+		kindCatalog:   {get: a.getPage, head: a.getPage},
+		kindTags:      {get: a.getPage, head: a.getPage},
 		kindManifest:  {get: a.getManifest, head: a.getManifest, put: a.putManifest, erase: a.viaApp},
 		kindBlob:      {get: a.getBlob, head: a.headBlob, erase: a.viaApp},
 		kindUploads:   {post: a.startUpload},
-		kindUpload:    {get: a.viaApp, head: a.viaApp, patch: a.continueUpload, put: a.continueUpload, erase: a.continueUpload},
+		kindUpload:    {get: a.viaApp, head: a.viaApp, patch: a.continueUpload, put: a.continueUpload, erase: a.cancelUpload},
 		kindReferrers: {get: a.getReferrers, head: a.getReferrers},
 	}
 }

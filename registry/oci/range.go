@@ -1,59 +1,69 @@
 package oci
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
 )
 
-// checkRange refuses a Range header that asks for nothing that there is, or that nobody understands.
-// Of several ranges one that there is suffices, as RFC 9110 has it. Serving them is net/http's business.
-func checkRange(header string, size int64) error {
-	if header == "" {
-		return nil
+// usableRange reads a Range header and writes it so that net/http, which serves it, reads the same. "" is all of
+// the content: without a header, and for a unit that nobody here knows, as RFC 9110 has it. Of several
+// ranges those stay that there are; if there are none, or one that cannot be read, that is an error.
+func usableRange(header string, size int64) (string, error) {
+	unit, specs, ok := strings.Cut(header, "=")
+	if header == "" || ok && !strings.EqualFold(unit, "bytes") {
+		return "", nil
 	}
 	unsatisfiable := &problem{status: http.StatusRequestedRangeNotSatisfiable, code: codeSizeInvalid,
 		message: fmt.Sprintf("the blob has %d bytes: no such range: %.200q", size, header),
 		header:  map[string]string{"Content-Range": fmt.Sprintf("bytes */%d", size)}}
-	specs, ok := strings.CutPrefix(header, "bytes=")
-	if !ok {
-		return unsatisfiable
-	}
-	some := false
+	var usable []string
 	for spec := range strings.SplitSeq(specs, ",") {
 		if spec = strings.Trim(spec, " \t"); spec == "" {
 			continue // a list may have empty elements
 		}
-		start, ok := rangeStart(spec, size)
+		start, end, ok := readRange(spec, size)
 		if !ok {
-			return unsatisfiable
+			return "", unsatisfiable
 		}
-		some = some || start < size
+		if start < size {
+			usable = append(usable, fmt.Sprintf("%d-%d", start, end))
+		}
 	}
-	if !some {
-		return unsatisfiable
+	if usable == nil {
+		return "", unsatisfiable
 	}
-	return nil
+	return "bytes=" + strings.Join(usable, ","), nil
 }
 
-// rangeStart is the first byte that one range asks for, of size bytes; not ok if it is no range.
-func rangeStart(spec string, size int64) (int64, bool) {
+// readRange is the first and the last byte that one range asks for, of size bytes; not ok if it is no range.
+func readRange(spec string, size int64) (start, end int64, ok bool) {
 	first, last, ok := strings.Cut(spec, "-")
 	if !ok {
-		return 0, false
+		return 0, 0, false
 	}
 	first, last = strings.Trim(first, " \t"), strings.Trim(last, " \t")
 	if first == "" { // the last so many
-		n, ok := parseDecimal(last)
-		return max(size-n, 0), ok && n > 0
+		n, ok := parseAtMost(last, size)
+		return size - n, size - 1, ok
 	}
-	start, ok := parseDecimal(first)
-	if !ok || last == "" {
-		return start, ok
+	start, ok1 := parseAtMost(first, size)
+	if last == "" {
+		return start, size - 1, ok1
 	}
-	end, ok := parseDecimal(last)
-	return start, ok && start <= end
+	end, ok2 := parseAtMost(last, size)
+	return start, min(end, size-1), ok1 && ok2 && start <= end
+}
+
+// parseAtMost is parseDecimal for a number of which it is enough to know that it is too large.
+func parseAtMost(s string, most int64) (int64, bool) {
+	n, err := strconv.ParseUint(s, 10, 63)
+	if errors.Is(err, strconv.ErrRange) {
+		return most, true
+	}
+	return min(int64(n), most), err == nil
 }
 
 // A span is the part of a blob that a chunk of an upload is.

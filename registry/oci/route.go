@@ -97,7 +97,8 @@ func parseUpload(repo, id string) (target, error) {
 		t.kind = kindUploads
 		return t, nil
 	}
-	if len(id) > maxID || strings.ContainsFunc(id, func(c rune) bool { return !alphanumeric(c) && !strings.ContainsRune("-_.=", c) }) {
+	// A dot or two would be taken for a way up by the App.
+	if len(id) > maxID || id == "." || id == ".." || strings.ContainsFunc(id, func(c rune) bool { return !alphanumeric(c) && !strings.ContainsRune("-_.=", c) }) {
 		return target{}, &problem{status: http.StatusNotFound, code: codeUploadUnknown, message: "no such upload"}
 	}
 	return t, nil

@@ -80,6 +80,8 @@ func TestParse(t *testing.T) {
 		"/v2/a/referrers/latest":                          {400, codeDigestInvalid},
 		"/v2/a/blobs/uploads/x%y":                         {404, codeUploadUnknown},
 		"/v2/a/blobs/uploads/" + strings.Repeat("x", 129): {404, codeUploadUnknown},
+		"/v2/a/blobs/uploads/.":                           {404, codeUploadUnknown},
+		"/v2/a/blobs/uploads/..":                          {404, codeUploadUnknown},
 		"/v2/a/manifests/" + strings.Repeat("x", 129):     {404, codeManifestUnknown},
 		"/v2/a/manifests/sha384:" + hex256 + hex256[:32]:  {400, codeDigestInvalid},
 	} {

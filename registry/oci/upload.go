@@ -79,12 +79,17 @@ func (a *API) pushWhole(w http.ResponseWriter, r *http.Request, t target, want s
 	return nil
 }
 
-// continueUpload answers PATCH, PUT and DELETE of a session.
+// continueUpload answers PATCH and PUT of a session.
 func (a *API) continueUpload(w http.ResponseWriter, r *http.Request, t target) error {
+	if r.Method == http.MethodPut {
+		if _, err := parseDigestText(r.URL.Query().Get("digest")); err != nil {
+			return err
+		}
+	}
 	x := &exchange{}
 	r = withoutForm(r)
 	length := int64(-1)
-	if header := r.Header.Get("Content-Range"); header != "" && r.Method != http.MethodDelete {
+	if header := r.Header.Get("Content-Range"); header != "" {
 		part, err := parseContentRange(header)
 		if err != nil {
 			return err
@@ -93,9 +98,26 @@ func (a *API) continueUpload(w http.ResponseWriter, r *http.Request, t target) e
 			return errLength(part.length, r.ContentLength)
 		}
 		x.start, length = &part.start, part.length
+		r.Header.Del("Content-Range") // what it says is checked by Resume and as the body is read
 	}
 	r.Body = x.reads(r.Body, length)
 	return a.throughApp(w, r, t, x)
+}
+
+// cancelUpload answers DELETE of a session. The App would insist on the state in the Location: whoever has not had
+// the answer to a chunk does not know it, and wants to be rid of the session all the more.
+func (a *API) cancelUpload(w http.ResponseWriter, r *http.Request, t target) error {
+	upload, err := a.store.ResumeUpload(r.Context(), t.repo, t.id)
+	if err != nil {
+		return aboutUpload.explain(err)
+	}
+	if err := errors.Join(upload.Cancel(r.Context()), upload.Close()); err != nil {
+		return fmt.Errorf("cancel upload: %w", err)
+	}
+	setVersion(w.Header())
+	w.Header().Set("Docker-Upload-Uuid", t.id)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
 }
 
 // withoutForm makes sure that the body of a request is nothing but the body. With the media type of a

@@ -53,6 +53,12 @@ func TestUpload(t *testing.T) {
 			}
 			return l, nil
 		},
+		"chunks as HTTP counts them": func(l string) (string, any) {
+			got := f.do(http.StatusAccepted, "PATCH", l, content[:7], "Content-Range", "bytes 0-6/300000")
+			got.wantHeader(f.t, "Range", "0-6")
+			got = f.do(http.StatusAccepted, "PATCH", got.Header.Get("Location"), content[7:], "Content-Range", "bytes 7-299999/*")
+			return got.Header.Get("Location"), nil
+		},
 		"the last chunk in PUT": func(l string) (string, any) {
 			l = f.do(http.StatusAccepted, "PATCH", l, content[:7]).Header.Get("Location")
 			return l, content[7:]
@@ -179,8 +185,10 @@ func TestUpload_wrongDigest(t *testing.T) {
 
 func TestUpload_cancel(t *testing.T) {
 	f := newFixture(t, nil)
-	location := f.do(http.StatusAccepted, "PATCH", f.begin("a"), "content").Header.Get("Location")
-	f.do(http.StatusNoContent, "DELETE", location, nil)
+	begun := f.begin("a") // all that is known to a client that has not had the answer to its PATCH
+	location := f.do(http.StatusAccepted, "PATCH", begun, "content").Header.Get("Location")
+	f.do(http.StatusNotFound, "DELETE", strings.Replace(begun, "/v2/a/", "/v2/b/", 1), nil)
+	f.do(http.StatusNoContent, "DELETE", begun, nil)
 	for _, method := range []string{"GET", "PATCH", "PUT", "DELETE"} {
 		if got := f.do(http.StatusNotFound, method, with(location, "digest", d256), nil); got.code(t) != codeUploadUnknown {
 			t.Errorf("%s after cancel: %s", method, got.body)
@@ -238,17 +246,17 @@ func TestUpload_foreignState(t *testing.T) {
 	_, state, _ := strings.Cut(other, "?")
 	path, _, _ := strings.Cut(one, "?")
 	for name, l := range map[string]string{
-		"none":                      path,
+		"none":                      path + "?",
 		"of another session":        path + "?" + state,
 		"not base64":                path + "?_state=!!!",
 		"short":                     path + "?_state=AAAA",
 		"of another repository":     strings.Replace(one, "/v2/a/", "/v2/b/", 1),
 		"a session there never was": strings.Replace(one, path, "/v2/a/blobs/uploads/nosuch", 1),
 	} {
-		for _, method := range []string{"PATCH", "PUT", "DELETE"} {
+		for _, method := range []string{"PATCH", "PUT"} {
 			t.Run(name+" "+method, func(t *testing.T) {
 				f.t = t
-				f.do(http.StatusNotFound, method, l, nil).code(t)
+				f.do(http.StatusNotFound, method, with(l, "digest", d256), nil).code(t)
 			})
 		}
 	}
