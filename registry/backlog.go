@@ -24,8 +24,9 @@ const (
 // a gigabyte. So while much is waiting, connections with more than their share of it are read from slowly,
 // and TCP tells their clients. A smaller window was refused: it slows the one upload that has the line for itself.
 //
-// It counts what is read from a connection while bodies are under way on it, less what handlers read of them. The
-// rest (frames, TLS, bodies that nobody wants) is forgotten when the last body ends, and is never more than a window.
+// It counts what is read from a connection, less what handlers read of bodies. The rest (frames, TLS, bodies that nobody
+// wants) is never more than a window, and is forgotten when the last body ends, or when something is written while none is
+// under way. A body counts before its handler begins: where many come at once, readers keep the processors from handlers.
 type backlog struct {
 	limit, share int64
 	patience     time.Duration
@@ -60,8 +61,9 @@ func (l *watchedListener) Accept() (net.Conn, error) {
 type watched struct {
 	net.Conn
 	backlog *backlog
-	bodies  atomic.Int64  // under way
-	waiting atomic.Int64  // bytes read from the connection that no handler has read
+	bodies  atomic.Int64 // under way
+	waiting atomic.Int64 // bytes read from the connection that no handler has read
+	closed  atomic.Bool
 	room    chan struct{} // has one when waiting fell below the share
 }
 
@@ -70,11 +72,35 @@ func (c *watched) Read(p []byte) (int, error) {
 		c.pause()
 	}
 	n, err := c.Conn.Read(p)
-	if c.bodies.Load() > 0 && c.waiting.Load() < window {
+	if c.waiting.Load() < window {
 		c.waiting.Add(int64(n))
 		c.backlog.total.Add(int64(n))
 	}
+	if c.closed.Load() {
+		c.forget() // a read that ended just before
+	}
 	return n, err
+}
+
+// Write is an answer: what came before it was a request.
+func (c *watched) Write(p []byte) (int, error) {
+	if c.bodies.Load() == 0 {
+		c.forget()
+	}
+	return c.Conn.Write(p)
+}
+
+// Close forgets what nobody will read.
+func (c *watched) Close() error {
+	c.closed.Store(true)
+	c.forget()
+	return c.Conn.Close()
+}
+
+func (c *watched) forget() {
+	if n := c.waiting.Load(); n > 0 {
+		c.taken(n)
+	}
 }
 
 func (c *watched) tooFarAhead() bool {
@@ -108,7 +134,7 @@ func (c *watched) begin() { c.bodies.Add(1) }
 
 func (c *watched) end() {
 	if c.bodies.Add(-1) == 0 {
-		c.taken(c.waiting.Load())
+		c.forget()
 	}
 }
 

@@ -34,13 +34,21 @@ func arrive(t *testing.T, c *watched, far net.Conn, n int) {
 func TestBacklog_counts(t *testing.T) {
 	b := newBacklog(1000, 100)
 	c, far := watchedPair(t, b)
-	arrive(t, c, far, 500)
-	if got := b.total.Load(); got != 0 {
-		t.Errorf("%d bytes are counted without a body", got)
+	answer := func() {
+		t.Helper()
+		_, err := c.Write([]byte("answer"))
+		must(t, err)
 	}
+	arrive(t, c, far, 500)
+	answer()
+	if got := b.total.Load(); got != 0 {
+		t.Errorf("%d bytes are waiting after an answer to a request without a body", got)
+	}
+	arrive(t, c, far, 100) // before its handler begins
 	c.begin()
 	c.begin()
-	arrive(t, c, far, 700)
+	arrive(t, c, far, 600)
+	answer()
 	c.taken(200)
 	if got := b.total.Load(); got != 500 {
 		t.Errorf("%d bytes are waiting, not 500", got)
@@ -49,7 +57,7 @@ func TestBacklog_counts(t *testing.T) {
 	if got := b.total.Load(); got != 500 {
 		t.Errorf("%d bytes are waiting while a body is under way, not 500", got)
 	}
-	c.taken(600) // 100 of it were read before begin
+	c.taken(600) // what was forgotten already
 	if got, mine := b.total.Load(), c.waiting.Load(); got != 0 || mine != 0 {
 		t.Errorf("%d bytes are waiting, %d of the connection, when more was taken than counted", got, mine)
 	}
@@ -57,6 +65,22 @@ func TestBacklog_counts(t *testing.T) {
 	c.end()
 	if got := b.total.Load(); got != 0 {
 		t.Errorf("%d bytes are waiting when no body is under way", got)
+	}
+	arrive(t, c, far, 300)
+	must(t, c.Close())
+	if got := b.total.Load(); got != 0 {
+		t.Errorf("%d bytes are waiting on a connection that is closed", got)
+	}
+}
+
+// A read may end when its connection has been closed already.
+func TestBacklog_readThatEndsLate(t *testing.T) {
+	b := newBacklog(1000, 100)
+	c, far := watchedPair(t, b)
+	c.closed.Store(true)
+	arrive(t, c, far, 300)
+	if got := b.total.Load(); got != 0 {
+		t.Errorf("%d bytes are waiting for ever", got)
 	}
 }
 
