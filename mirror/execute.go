@@ -17,15 +17,21 @@ import (
 )
 
 // putAttempts is how often a blob is put while the destination's side fails. An upstream's failures have been retried
-// by its client already.
+// by its client already, and what is refused is refused the next time too.
 const putAttempts = 3
+
+// refusal is an error of a destination that has answered and may have said no for good: its disk is full, say.
+type refusal interface {
+	error
+	Refused() bool
+}
 
 // Execute fetches what the destination does not hold, verifies that all of the plan is there, and commits. The report
 // is complete also when there is an error; an *IncompleteError says that some images failed and the others were
 // committed. When ctx ends nothing is committed, and what was staged serves the next run.
 func (e *Engine) Execute(ctx context.Context, p *Plan, dst Destination) (*Report, error) {
 	started := e.o.Now()
-	x := &execution{Engine: e, dst: dst, busy: map[digest.Digest]*sync.Mutex{}, failed: map[*Image]error{}}
+	x := &execution{Engine: e, dst: dst, blobs: map[digest.Digest]*shared{}, failed: map[*Image]error{}}
 	x.recordSources(ctx, p)
 	x.copyAll(ctx, p)
 	if err := ctx.Err(); err != nil {
@@ -44,14 +50,18 @@ type execution struct {
 	*Engine
 	dst Destination
 
-	mu     sync.Mutex // guards both maps; not held over I/O
-	busy   map[digest.Digest]*sync.Mutex
+	mu     sync.Mutex                // guards both maps; not held over I/O
+	blobs  map[digest.Digest]*shared // of the images under way
 	failed map[*Image]error
 }
 
-// sourceRecorder is a destination that remembers where things come from, to ask there again when one is damaged.
+// atOnce is for how many images a destination is asked, or tagged, in one go.
+const atOnce = 1000
+
+// sourceRecorder is a destination that remembers, by repository, where things come from (as in quay.io/org/image), to ask
+// there again when one is damaged.
 type sourceRecorder interface {
-	Source(ctx context.Context, repo, registry, path string) error
+	Source(ctx context.Context, from map[string][]string) error
 }
 
 // recordSources tells the destination, if it wants to know. Without it the mirror is as good.
@@ -60,42 +70,97 @@ func (x *execution) recordSources(ctx context.Context, p *Plan) {
 	if !ok {
 		return
 	}
-	told := map[[3]string]bool{}
+	from, known := map[string][]string{}, map[[2]string]bool{}
 	for _, i := range p.Images {
-		what := [3]string{i.Repository, i.source.Registry(), i.source.Repository()}
-		if told[what] || ctx.Err() != nil {
-			continue
+		name := i.source.Registry() + "/" + i.source.Repository()
+		if pair := [2]string{i.Repository, name}; !known[pair] {
+			known[pair] = true
+			from[i.Repository] = append(from[i.Repository], name)
 		}
-		told[what] = true
-		if err := recorder.Source(ctx, what[0], what[1], what[2]); err != nil {
-			x.o.Log.Warn("the destination did not record where an image comes from", "image", i.Origin, "error", err)
-		}
+	}
+	if err := recorder.Source(ctx, from); err != nil {
+		x.o.Log.Warn("the destination did not record where images come from", "error", err)
 	}
 }
 
-func (x *execution) copyAll(ctx context.Context, p *Plan) {
+// place is where something is, or is to be: for most destinations what is held in one repository is not in another.
+type place struct {
+	repository string
+	digest     digest.Digest
+}
+
+// places are those that an answer of Destination.Held lists.
+func places(held map[string][]digest.Digest) map[place]bool {
+	all := map[place]bool{}
+	for repository, ds := range held {
+		for _, d := range ds {
+			all[place{repository, d}] = true
+		}
+	}
+	return all
+}
+
+// held asks which manifests of some images the destination holds.
+func (x *execution) held(ctx context.Context, images ...*Image) (map[place]bool, error) {
+	ask := map[string][]digest.Digest{}
+	for _, image := range images {
+		for _, m := range image.Manifests {
+			ask[image.Repository] = append(ask[image.Repository], m.Descriptor.Digest)
+		}
+	}
+	_, held, err := x.dst.Held(ctx, nil, ask)
+	if err != nil {
+		return nil, fmt.Errorf("ask the destination for manifests: %w", err)
+	}
+	return places(held), nil
+}
+
+// each works on images, ParallelImages at a time, with which of their manifests are held, or why that is not known. When the
+// destination cannot say it of many images at once it is asked for each, so that the trouble with one stays its own.
+func (x *execution) each(ctx context.Context, images []*Image, work func(image *Image, held map[place]bool, err error) error) {
 	var g errgroup.Group
 	g.SetLimit(x.o.ParallelImages)
-	for _, image := range p.Images {
+	for some := range slices.Chunk(images, atOnce) {
+		held, err := x.held(ctx, some...)
 		if ctx.Err() != nil {
 			break
 		}
-		g.Go(func() error {
-			x.o.Events(Event{Kind: Started, Image: image})
-			held, err := x.copyImage(ctx, image)
-			switch {
-			case err != nil:
-				x.fail(image, err)
-				x.o.Events(Event{Kind: Failed, Image: image, Err: err})
-			case held:
-				x.o.Events(Event{Kind: Held, Image: image})
-			default:
-				x.o.Events(Event{Kind: Done, Image: image})
+		for _, image := range some {
+			if ctx.Err() != nil {
+				break
 			}
-			return nil
-		})
+			g.Go(func() error {
+				own, err := held, err
+				if err != nil {
+					own, err = x.held(ctx, image)
+				}
+				if err := work(image, own, err); err != nil {
+					x.fail(image, err)
+				}
+				return nil
+			})
+		}
 	}
 	_ = g.Wait() // each has kept its own error
+}
+
+func (x *execution) copyAll(ctx context.Context, p *Plan) {
+	x.each(ctx, p.Images, func(image *Image, held map[place]bool, err error) error {
+		x.o.Events(Event{Kind: Started, Image: image})
+		allHeld := false
+		if err == nil {
+			allHeld, err = x.copyImage(ctx, image, held)
+		}
+		switch {
+		case err != nil:
+			x.o.Events(Event{Kind: Failed, Image: image, Err: err})
+		case allHeld:
+			x.o.Events(Event{Kind: Held, Image: image})
+		default:
+			x.o.Events(Event{Kind: Done, Image: image})
+		}
+		return err
+	})
 }
 
 func (x *execution) fail(image *Image, err error) {
@@ -106,36 +171,72 @@ func (x *execution) fail(image *Image, err error) {
 	}
 }
 
-// copyImage brings the image's manifests over in order: children come before those that name them. It says whether
-// all of them were held already.
-func (x *execution) copyImage(ctx context.Context, image *Image) (allHeld bool, err error) {
-	allHeld = true
-	for _, m := range image.Manifests {
-		held, err := x.dst.HasManifest(ctx, image.Repository, m.Descriptor.Digest)
-		if err != nil {
-			return false, fmt.Errorf("ask the destination for manifest %s: %w", m.Descriptor.Digest, err)
-		}
-		if held {
-			continue
-		}
-		allHeld = false
-		if err := x.copyBlobs(ctx, image, m.Blobs); err != nil {
+// copyImage brings over the image's manifests that are not held, in order: children come before those that name them. It says
+// whether all of them were held already.
+func (x *execution) copyImage(ctx context.Context, image *Image, held map[place]bool) (allHeld bool, err error) {
+	missing := slices.DeleteFunc(slices.Clone(image.Manifests), func(m Manifest) bool {
+		return held[place{image.Repository, m.Descriptor.Digest}]
+	})
+	if len(missing) == 0 {
+		return true, nil
+	}
+	blobs := distinct(missing)
+	defer x.share(blobs)()
+	there, err := x.heldBlobs(ctx, image, blobs)
+	if err != nil {
+		return false, err
+	}
+	for _, m := range missing {
+		if err := x.copyBlobs(ctx, image, m.Blobs, there); err != nil {
 			return false, err
 		}
 		if err := x.dst.PutManifest(ctx, image.Repository, m.Descriptor, m.body); err != nil {
 			return false, fmt.Errorf("put manifest %s: %w", m.Descriptor.Digest, err)
 		}
 	}
-	return allHeld, nil
+	return false, nil
 }
 
-func (x *execution) copyBlobs(ctx context.Context, image *Image, blobs []ocispec.Descriptor) error {
-	g, ctx := errgroup.WithContext(ctx)
+// distinct are the blobs of some manifests, each once.
+func distinct(manifests []Manifest) []digest.Digest {
+	var all []digest.Digest
+	seen := map[digest.Digest]bool{}
+	for _, m := range manifests {
+		for _, b := range m.Blobs {
+			if !seen[b.Digest] {
+				seen[b.Digest] = true
+				all = append(all, b.Digest)
+			}
+		}
+	}
+	return all
+}
+
+// heldBlobs asks which of some of an image's blobs the destination holds.
+func (x *execution) heldBlobs(ctx context.Context, image *Image, blobs []digest.Digest) (map[place]bool, error) {
+	held, _, err := x.dst.Held(ctx, map[string][]digest.Digest{image.Repository: blobs}, nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask the destination for blobs: %w", err)
+	}
+	return places(held), nil
+}
+
+// copyBlobs brings over those blobs of a manifest that are not there yet, and notes that they are.
+func (x *execution) copyBlobs(ctx context.Context, image *Image, blobs []ocispec.Descriptor, there map[place]bool) error {
+	g, within := errgroup.WithContext(ctx)
 	g.SetLimit(x.o.ParallelLayers)
 	for _, b := range blobs {
-		g.Go(func() error { return x.copyBlob(ctx, image, b) })
+		if !there[place{image.Repository, b.Digest}] {
+			g.Go(func() error { return x.copyBlob(within, image, b) })
+		}
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for _, b := range blobs {
+		there[place{image.Repository, b.Digest}] = true
+	}
+	return nil
 }
 
 // failure is what an image failed with, or nil.
@@ -145,19 +246,30 @@ func (x *execution) failure(image *Image) error {
 	return x.failed[image]
 }
 
-// copyBlob brings one blob over, unless it is held. Images share layers: while one fetches a blob, the others that
-// need it wait and then find it.
+// copyBlob brings over a blob that was not held, unless another image has done so since.
 func (x *execution) copyBlob(ctx context.Context, image *Image, b ocispec.Descriptor) error {
-	one := x.lock(b.Digest)
-	one.Lock()
-	defer one.Unlock()
-	held, err := x.dst.HasBlob(ctx, image.Repository, b.Digest)
-	if err != nil {
-		return fmt.Errorf("ask the destination for blob %s: %w", b.Digest, err)
+	blob := x.shared(b.Digest)
+	select {
+	case <-blob.free:
+		defer func() { blob.free <- struct{}{} }()
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	if held {
-		return nil
+	if blob.put {
+		held, err := x.heldBlobs(ctx, image, []digest.Digest{b.Digest})
+		if err != nil || held[place{image.Repository, b.Digest}] {
+			return err
+		}
 	}
+	if err := x.fetch(ctx, image, b); err != nil {
+		return err
+	}
+	blob.put = true
+	return nil
+}
+
+// fetch brings a blob over, and again while the destination's side fails.
+func (x *execution) fetch(ctx context.Context, image *Image, b ocispec.Descriptor) error {
 	client, err := x.client(image.source.Registry())
 	if err != nil {
 		return err
@@ -165,7 +277,8 @@ func (x *execution) copyBlob(ctx context.Context, image *Image, b ocispec.Descri
 	for attempt := 1; ; attempt++ {
 		err = x.transfer(ctx, client, image, b)
 		var source *upstream.Error
-		if err == nil || ctx.Err() != nil || errors.As(err, &source) || attempt == putAttempts {
+		var no refusal
+		if err == nil || ctx.Err() != nil || errors.As(err, &source) || errors.As(err, &no) && no.Refused() || attempt == putAttempts {
 			return err
 		}
 		x.o.Log.Warn("putting a blob failed and is repeated", "blob", b.Digest, "image", image.Origin, "attempt", attempt, "error", err)
@@ -175,22 +288,10 @@ func (x *execution) copyBlob(ctx context.Context, image *Image, b ocispec.Descri
 	}
 }
 
-func (x *execution) lock(d digest.Digest) *sync.Mutex {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.busy[d] == nil {
-		x.busy[d] = new(sync.Mutex)
-	}
-	return x.busy[d]
-}
-
 // transfer moves the bytes straight from the upstream's connection to the destination's.
 func (x *execution) transfer(ctx context.Context, client *upstream.Client, image *Image, b ocispec.Descriptor) error {
 	ctx, cancel := context.WithCancel(ctx)
-	src := &source{events: x.o.Events, open: func() (io.ReadCloser, error) {
-		body, _, err := client.Blob(ctx, image.source.Repository(), b.Digest)
-		return body, err
-	}}
+	src := &source{ctx: ctx, client: client, repo: image.source.Repository(), blob: b, events: x.o.Events}
 	err := x.dst.PutBlob(ctx, image.Repository, b, src)
 	cancel() // which ends a Read that the destination's HTTP client has left under way
 	failed := src.close()
@@ -206,11 +307,15 @@ func (x *execution) transfer(ctx context.Context, client *upstream.Client, image
 // source is a blob at its upstream. It is opened by the first Read: a destination that refuses, or that has the blob
 // in another repository, costs the upstream nothing.
 type source struct {
-	open   func() (io.ReadCloser, error)
+	ctx    context.Context // reading takes no context of its own
+	client *upstream.Client
+	repo   string
+	blob   ocispec.Descriptor
 	events func(Event)
 
 	mu     sync.Mutex // guards the rest; held while reading
 	body   io.ReadCloser
+	read   int64
 	err    error // what reading ended with, other than the end
 	closed bool
 }
@@ -221,22 +326,33 @@ func (s *source) Read(p []byte) (int, error) {
 	if s.closed {
 		return 0, io.ErrClosedPipe
 	}
+	if s.body == nil && s.err == nil {
+		s.body, _, s.err = s.client.Blob(s.ctx, s.repo, s.blob.Digest)
+	}
 	if s.err != nil {
 		return 0, s.err
 	}
-	if s.body == nil {
-		if s.body, s.err = s.open(); s.err != nil {
-			return 0, s.err
-		}
-	}
 	n, err := s.body.Read(p)
+	s.read += int64(n)
 	if n > 0 {
 		s.events(Event{Kind: Bytes, Bytes: int64(n)})
 	}
-	if err != nil && !errors.Is(err, io.EOF) {
+	switch {
+	case err != nil && !errors.Is(err, io.EOF):
 		s.err = err
+	case s.read > s.blob.Size, err != nil && s.read < s.blob.Size:
+		s.err = s.wrongSize()
+		return 0, s.err
 	}
 	return n, err
+}
+
+// wrongSize is a manifest that is wrong about its blob. It is the upstream's fault, and a repetition mends nothing.
+func (s *source) wrongSize() error {
+	return &upstream.Error{
+		Registry: s.client.Registry(), Repository: s.repo, Attempt: "get blob " + s.blob.Digest.String(),
+		Err: fmt.Errorf("its manifest gives it %d bytes, the registry %d", s.blob.Size, s.read),
+	}
 }
 
 // close ends reading and says what reading failed with.
@@ -275,13 +391,20 @@ func (x *execution) spread(p *Plan) {
 // finish verifies, tags and commits what is complete.
 func (x *execution) finish(ctx context.Context, p *Plan) error {
 	x.verify(ctx, p)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	x.spread(p)
-	for _, image := range p.Images {
-		if x.failure(image) != nil {
-			continue
+	for some := range slices.Chunk(x.complete(p), atOnce) {
+		tags := map[string]map[string]digest.Digest{}
+		for _, image := range some {
+			if tags[image.Repository] == nil {
+				tags[image.Repository] = map[string]digest.Digest{}
+			}
+			tags[image.Repository][image.Tag] = image.Digest
 		}
-		if err := x.dst.Tag(ctx, image.Repository, image.Tag, image.Digest); err != nil {
-			return fmt.Errorf("tag %s: %w", x.destination(image), err)
+		if err := x.dst.Tag(ctx, tags); err != nil {
+			return fmt.Errorf("tag: %w", err)
 		}
 	}
 	if err := x.dst.Commit(ctx); err != nil {
@@ -290,29 +413,24 @@ func (x *execution) finish(ctx context.Context, p *Plan) error {
 	return nil
 }
 
+// complete are the images that have not failed.
+func (x *execution) complete(p *Plan) []*Image {
+	return slices.DeleteFunc(slices.Clone(p.Images), func(image *Image) bool { return x.failure(image) != nil })
+}
+
 // verify asks the destination once more for every digest that the plan names, before any tag names it.
 func (x *execution) verify(ctx context.Context, p *Plan) {
-	var g errgroup.Group
-	g.SetLimit(x.o.ParallelImages)
-	for _, image := range p.Images {
-		if x.failure(image) != nil {
-			continue
+	x.each(ctx, x.complete(p), func(image *Image, held map[place]bool, err error) error {
+		if err != nil {
+			return fmt.Errorf("verify: %w", err)
 		}
-		g.Go(func() error {
-			for _, m := range image.Manifests {
-				held, err := x.dst.HasManifest(ctx, image.Repository, m.Descriptor.Digest)
-				if err == nil && !held {
-					err = errors.New("it is not there, though it was put")
-				}
-				if err != nil {
-					x.fail(image, fmt.Errorf("verify manifest %s: %w", m.Descriptor.Digest, err))
-					return nil
-				}
+		for _, m := range image.Manifests {
+			if !held[place{image.Repository, m.Descriptor.Digest}] {
+				return fmt.Errorf("verify manifest %s: it is not there, though it was put", m.Descriptor.Digest)
 			}
-			return nil
-		})
-	}
-	_ = g.Wait()
+		}
+		return nil
+	})
 }
 
 // failures lists what failed while planning and while copying.

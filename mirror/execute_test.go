@@ -11,12 +11,15 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/mirror"
+	"github.com/mirror-appliance/appliance/registry/admin"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -319,8 +322,9 @@ func (d *shaky) PutBlob(ctx context.Context, repo string, desc ocispec.Descripto
 
 func TestExecute_putIsRepeated(t *testing.T) {
 	s := newSetup(t, "  additionalImages:\n  - name: HOST/samples/oci:v1\n")
-	dst := &shaky{Destination: s.run(t), failures: make(chan error, 1)}
+	dst := &shaky{Destination: s.run(t), failures: make(chan error, 2)}
 	dst.failures <- errors.New("the destination's connection broke")
+	dst.failures <- &admin.Error{Status: http.StatusBadRequest, Message: "the body broke off"}
 	if _, err := s.engine.Execute(t.Context(), s.plan(t), dst); err != nil {
 		t.Fatal(err)
 	}
@@ -331,7 +335,7 @@ func TestExecute_aDestinationThatRefusesCostsTheUpstreamNothing(t *testing.T) {
 	s := newSetup(t, "  additionalImages:\n  - name: HOST/samples/oci:v1\n")
 	plan := s.plan(t)
 	s.asked("")
-	dst := &refusing{Destination: s.run(t), err: errors.New("the disk is full")}
+	dst := &refusing{Destination: s.run(t)}
 	report, err := s.engine.Execute(t.Context(), plan, dst)
 	if exitCode(err) != 8 || !strings.Contains(report.Failures[0].Error, "the disk is full") {
 		t.Errorf("error %v, failures %v", err, report.Failures)
@@ -339,15 +343,19 @@ func TestExecute_aDestinationThatRefusesCostsTheUpstreamNothing(t *testing.T) {
 	if asked := s.asked("/blobs/"); len(asked) != 0 {
 		t.Errorf("the upstream was asked for %v", asked)
 	}
+	if n := dst.puts.Load(); int(n) > plan.Blobs {
+		t.Errorf("%d blobs were put %d times, though it had said no", plan.Blobs, n)
+	}
 }
 
 type refusing struct {
 	mirror.Destination
-	err error
+	puts atomic.Int32
 }
 
 func (d *refusing) PutBlob(context.Context, string, ocispec.Descriptor, io.Reader) error {
-	return d.err
+	d.puts.Add(1)
+	return &admin.Error{Status: http.StatusInsufficientStorage, Message: "the disk is full"}
 }
 
 func TestExecute_theSourceIsBlamedForWhatItDid(t *testing.T) {
@@ -375,11 +383,12 @@ type forgetful struct {
 	lost digest.Digest
 }
 
-func (d *forgetful) HasManifest(ctx context.Context, repo string, m digest.Digest) (bool, error) {
-	if m == d.lost {
-		return false, nil
+func (d *forgetful) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m map[string][]digest.Digest, err error) {
+	b, m, err = d.Destination.Held(ctx, blobs, manifests)
+	for repo := range m {
+		m[repo] = slices.DeleteFunc(m[repo], func(held digest.Digest) bool { return held == d.lost })
 	}
-	return d.Destination.HasManifest(ctx, repo, m)
+	return b, m, err
 }
 
 func TestExecute_verifiesBeforeItTags(t *testing.T) {
@@ -391,6 +400,248 @@ func TestExecute_verifiesBeforeItTags(t *testing.T) {
 	}
 	s.lacks(t, "samples/docker", "v1")
 	s.holds(t, "samples/oci-multi", "v1", s.digest(t, "samples/oci-multi", "v1"))
+}
+
+// asking counts what a destination is asked, and cannot answer where one of the digests is sick.
+type asking struct {
+	mirror.Destination
+	sick digest.Digest
+
+	mu    sync.Mutex // guards the rest
+	asked int
+	put   int // blobs
+}
+
+func (d *asking) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m map[string][]digest.Digest, err error) {
+	d.mu.Lock()
+	d.asked++
+	d.mu.Unlock()
+	for _, ds := range manifests {
+		if slices.Contains(ds, d.sick) {
+			return nil, nil, errors.New("it is sick")
+		}
+	}
+	return d.Destination.Held(ctx, blobs, manifests)
+}
+
+func (d *asking) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, r io.Reader) error {
+	d.mu.Lock()
+	d.put++
+	d.mu.Unlock()
+	return d.Destination.PutBlob(ctx, repo, desc, r)
+}
+
+func TestExecute_asksForManyAtOnce(t *testing.T) {
+	s := newSetup(t, twoReleases+additional)
+	plan := s.plan(t)
+	if len(plan.Images) < 20 {
+		t.Fatalf("only %d images", len(plan.Images))
+	}
+	if _, err := s.engine.Execute(t.Context(), plan, s.run(t)); err != nil {
+		t.Fatal(err)
+	}
+	again := &asking{Destination: s.run(t)}
+	if err := s.engine.Compare(t.Context(), plan, again); err != nil || again.asked != 1 {
+		t.Errorf("to compare it asked %d times, %v", again.asked, err)
+	}
+	if _, err := s.engine.Execute(t.Context(), plan, again); err != nil {
+		t.Fatal(err)
+	}
+	if again.asked != 3 || again.put != 0 { // to compare, to copy, to verify
+		t.Errorf("a rerun asked %d times and put %d blobs", again.asked, again.put)
+	}
+	if held, _ := s.events.count(mirror.Held); held != len(plan.Images) {
+		t.Errorf("%d of %d images were held", held, len(plan.Images))
+	}
+}
+
+func TestExecute_whatCannotBeAskedOfOneIsAskedOfTheOthers(t *testing.T) {
+	s := newSetup(t, twoReleases+additional)
+	lost := s.digest(t, "samples/docker", "v1")
+	report, err := s.engine.Execute(t.Context(), s.plan(t), &asking{Destination: s.run(t), sick: lost})
+	if exitCode(err) != 8 || len(report.Failures) != 1 || !strings.Contains(report.Failures[0].Error, "it is sick") {
+		t.Fatalf("error %v, failures %v", err, report.Failures)
+	}
+	s.lacks(t, "samples/docker", "v1")
+	s.holds(t, "samples/oci-multi", "v1", s.digest(t, "samples/oci-multi", "v1"))
+	if failed, _ := s.events.count(mirror.Failed); failed != 1 {
+		t.Errorf("%d events tell of a failure", failed)
+	}
+}
+
+// Both images have been told that their common layers are not there when the first of them begins to fetch.
+func TestExecute_whatAnotherImagePutMeanwhileIsFound(t *testing.T) {
+	s := newSetup(t, "  additionalImages:\n"+
+		"  - {name: 'HOST/samples/oci:v1', targetRepo: one}\n"+
+		"  - {name: 'HOST/samples/oci:v1', targetRepo: two}\n")
+	plan := s.plan(t)
+	s.asked("")
+	if _, err := s.engine.Execute(t.Context(), plan, &together{Destination: s.run(t), told: make(chan struct{}), wait: 2}); err != nil {
+		t.Fatal(err)
+	}
+	if fetched := s.asked("/blobs/"); len(fetched) != plan.Blobs {
+		t.Errorf("%d blobs were fetched, want %d: %v", len(fetched), plan.Blobs, fetched)
+	}
+	for _, repo := range []string{"one", "two"} {
+		s.holds(t, repo, "v1", s.digest(t, "samples/oci", "v1"))
+	}
+}
+
+// One image fetches a layer that takes for ever; another, which waits for it, has failed meanwhile and does not wait on.
+func TestExecute_whoHasFailedDoesNotWaitForOthers(t *testing.T) {
+	s := newSetup(t, "  additionalImages:\n  - name: HOST/samples/oci:v1\n  - name: HOST/samples/docker:v1\n")
+	plan := s.plan(t)
+	common := slices.DeleteFunc(slices.Clone(plan.Images[0].Manifests[0].Blobs), func(b ocispec.Descriptor) bool {
+		return !slices.ContainsFunc(plan.Images[1].Manifests[0].Blobs, func(o ocispec.Descriptor) bool { return o.Digest == b.Digest })
+	})
+	if len(common) != 1 {
+		t.Fatalf("the samples have %d blobs in common", len(common))
+	}
+	own := s.layer(t, "samples/docker", "v1")
+	begun, failed := make(chan struct{}), make(chan struct{})
+	s.fails(func(w http.ResponseWriter, r *http.Request) bool {
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/samples/oci/blobs/"+common[0].Digest.String()):
+			close(begun)
+			<-failed
+		case strings.HasSuffix(r.URL.Path, own.String()):
+			w.WriteHeader(http.StatusNotFound)
+			return true
+		}
+		return false
+	})
+	engine := s.newEngine(t, "  additionalImages: []\n", func(o *mirror.Options) {
+		o.Events = func(e mirror.Event) {
+			if e.Kind == mirror.Failed {
+				close(failed)
+			}
+		}
+	})
+	report, err := engine.Execute(t.Context(), plan, &later{Destination: s.run(t), repo: "samples/docker", begun: begun})
+	if exitCode(err) != 8 || len(report.Failures) != 1 {
+		t.Errorf("error %v, failures %v", err, report.Failures)
+	}
+	s.holds(t, "samples/oci", "v1", s.digest(t, "samples/oci", "v1"))
+}
+
+// later answers for the blobs of a repository when another image's have begun to be fetched.
+type later struct {
+	mirror.Destination
+	repo  string
+	begun chan struct{}
+}
+
+func (d *later) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m map[string][]digest.Digest, err error) {
+	if blobs[d.repo] != nil {
+		select {
+		case <-d.begun:
+		case <-ctx.Done():
+		}
+	}
+	return d.Destination.Held(ctx, blobs, manifests)
+}
+
+// together answers the first questions for blobs when so many have been asked.
+type together struct {
+	mirror.Destination
+	told chan struct{}
+
+	mu   sync.Mutex // guards wait
+	wait int
+}
+
+func (d *together) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m map[string][]digest.Digest, err error) {
+	b, m, err = d.Destination.Held(ctx, blobs, manifests)
+	if blobs == nil {
+		return b, m, err
+	}
+	d.mu.Lock()
+	d.wait--
+	if d.wait == 0 {
+		close(d.told)
+	}
+	d.mu.Unlock()
+	select {
+	case <-d.told:
+	case <-ctx.Done():
+	}
+	return b, m, err
+}
+
+func TestExecute_cancelledWhileItVerifies(t *testing.T) {
+	s := newSetup(t, additional)
+	ctx, cancel := context.WithCancel(t.Context())
+	report, err := s.engine.Execute(ctx, s.plan(t), &closing{Destination: s.run(t), cancel: cancel})
+	var incomplete *mirror.IncompleteError
+	if !errors.Is(err, context.Canceled) || errors.As(err, &incomplete) {
+		t.Errorf("error %v, failures %v", err, report.Failures)
+	}
+	if names := s.repositories(t); len(names) != 0 {
+		t.Errorf("a cancelled run shows %v", names)
+	}
+}
+
+// closing is called off when all has been put and is verified. It tags and commits whatever its context says.
+type closing struct {
+	mirror.Destination
+	cancel context.CancelFunc
+	asked  atomic.Int32
+}
+
+func (d *closing) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m map[string][]digest.Digest, err error) {
+	if manifests != nil && d.asked.Add(1) == 2 {
+		d.cancel()
+	}
+	return d.Destination.Held(ctx, blobs, manifests)
+}
+
+func (d *closing) Tag(ctx context.Context, tags map[string]map[string]digest.Digest) error {
+	return d.Destination.Tag(context.WithoutCancel(ctx), tags)
+}
+
+func (d *closing) Commit(ctx context.Context) error {
+	return d.Destination.Commit(context.WithoutCancel(ctx))
+}
+
+func TestExecute_aManifestThatIsWrongAboutASize(t *testing.T) {
+	for name, length := range map[string]bool{"and a length that is told": true, "and none": false} {
+		for change, by := range map[string]int{"too many bytes": -1, "too few": 1} {
+			t.Run(change+" "+name, func(t *testing.T) {
+				s := newSetup(t, "  additionalImages:\n  - name: HOST/samples/oci:v1\n")
+				m, _ := s.Manifest("samples/oci", "v1")
+				d := s.layer(t, "samples/oci", "v1")
+				data, _ := s.Blob("samples/oci", d)
+				wrong := strings.Replace(string(m.Body), `"`+d.String()+`","size":`+itoa(len(data)), `"`+d.String()+`","size":`+itoa(len(data)+by), 1)
+				if wrong == string(m.Body) {
+					t.Fatal("the manifest is written otherwise")
+				}
+				s.fails(func(w http.ResponseWriter, r *http.Request) bool {
+					switch {
+					case strings.HasSuffix(r.URL.Path, "/manifests/v1"):
+						w.Header().Set("Content-Type", m.MediaType)
+						io.WriteString(w, wrong)
+						return true
+					case strings.HasSuffix(r.URL.Path, d.String()) && !length:
+						w.(http.Flusher).Flush()
+						w.Write(data)
+						return true
+					}
+					return false
+				})
+				s.asked("")
+				report, err := s.mirror(t)
+				if exitCode(err) != 8 || len(report.Failures) != 1 {
+					t.Fatalf("error %v, failures %v", err, report.Failures)
+				}
+				if got := report.Failures[0].Error; !strings.Contains(got, "registry "+s.host) || !strings.Contains(got, "its manifest gives it "+itoa(len(data)+by)+" bytes") {
+					t.Errorf("it is said that %s", got)
+				}
+				if asked := s.asked("GET /v2/samples/oci/blobs/" + d.String()); len(asked) != 1 {
+					t.Errorf("it was fetched %d times", len(asked))
+				}
+			})
+		}
+	}
 }
 
 func TestExecute_progress(t *testing.T) {

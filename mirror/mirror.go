@@ -1,8 +1,8 @@
 // Package mirror is the sync engine: it turns an image set into a plan, and executes the plan.
 //
 // Use New, then Engine.Plan, then Engine.Execute. A dry run is the plan, unexecuted. A plan names every manifest and
-// blob by digest, with what each is for; executing it asks the destination for each and fetches what is not held,
-// so that a rerun is a resume.
+// blob by digest, with what each is for; executing it asks the destination for all of them, many at once, and fetches
+// what is not held, so that a rerun is a resume, and one that has nothing to do a few requests.
 //
 // What fails is named, with its cause and with what it makes incomplete, and the rest goes on: a mirror of a
 // thousand images is not lost to one of them, and a rerun has only that one left. Complete images become visible
@@ -34,16 +34,16 @@ import (
 // Commit and Abort, of which one is called at the end; neither is when a run is cancelled, so that what was staged is
 // kept from collection for a while and serves the next run.
 type Destination interface {
-	// HasBlob says whether a blob is held and need not be put. It is kept from collection from then on.
-	HasBlob(ctx context.Context, repo string, d digest.Digest) (bool, error)
+	// Held says which of some blobs and manifests, both listed by the repository that they are for, are held and need not be
+	// put. Those are kept from collection from then on, and the manifests are staged. A manifest counts only with its blobs;
+	// the children of an index are asked for one by one.
+	Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (heldBlobs, heldManifests map[string][]digest.Digest, err error)
 	// PutBlob stages a blob, verifying its size and digest. It reads r once, to its end.
 	PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, r io.Reader) error
-	// HasManifest says whether a manifest is held whole, with its blobs, and stages it for repo if so.
-	HasManifest(ctx context.Context, repo string, d digest.Digest) (bool, error)
 	// PutManifest stages a manifest, whose blobs must be held.
 	PutManifest(ctx context.Context, repo string, desc ocispec.Descriptor, body []byte) error
-	// Tag stages a tag of a manifest that is held or staged.
-	Tag(ctx context.Context, repo, tag string, d digest.Digest) error
+	// Tag stages tags: for each repository, which manifest, held or staged, each of them is to name.
+	Tag(ctx context.Context, tags map[string]map[string]digest.Digest) error
 	Commit(ctx context.Context) error
 	Abort(ctx context.Context) error
 }

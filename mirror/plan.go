@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"slices"
 	"strings"
-	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -295,60 +295,66 @@ func foreign(l ocispec.Descriptor) bool {
 
 // total sums what is distinct.
 func (p *Plan) total() {
-	seen := map[digest.Digest]bool{}
 	p.Blobs, p.Bytes = 0, 0
 	for _, b := range p.blobs() {
-		if !seen[b.blob.Digest] {
-			seen[b.blob.Digest] = true
-			p.Blobs++
-			p.Bytes += b.blob.Size
-		}
+		p.Blobs++
+		p.Bytes += b.Size
 	}
 	p.Missing = p.Bytes
 }
 
-type placedBlob struct {
-	repository string
-	blob       ocispec.Descriptor
-}
-
-func (p *Plan) blobs() []placedBlob {
-	var all []placedBlob
-	for _, i := range p.Images {
-		for _, m := range i.Manifests {
-			for _, b := range m.Blobs {
-				all = append(all, placedBlob{i.Repository, b})
+// blobs are the plan's distinct blobs, each with the first of the repositories that it goes to.
+func (p *Plan) blobs() iter.Seq2[string, ocispec.Descriptor] {
+	return func(yield func(string, ocispec.Descriptor) bool) {
+		seen := map[digest.Digest]bool{}
+		for _, i := range p.Images {
+			for _, m := range i.Manifests {
+				for _, b := range m.Blobs {
+					if seen[b.Digest] {
+						continue
+					}
+					seen[b.Digest] = true
+					if !yield(i.Repository, b) {
+						return
+					}
+				}
 			}
 		}
 	}
-	return all
 }
+
+// comparedAtOnce is how many blobs Compare asks for in one go, so that what it keeps is bounded.
+const comparedAtOnce = 10000
 
 // Compare asks the destination what it holds of the plan, and sets Missing.
 func (e *Engine) Compare(ctx context.Context, p *Plan, dst Destination) error {
-	var missing atomic.Int64
-	asked := map[digest.Digest]bool{}
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(e.o.ParallelImages * e.o.ParallelLayers)
-	for _, b := range p.blobs() {
-		if asked[b.blob.Digest] {
-			continue
+	missing := p.Bytes
+	ask, sizes := map[string][]digest.Digest{}, map[digest.Digest]int64{}
+	compare := func() error {
+		held, _, err := dst.Held(ctx, ask, nil)
+		if err != nil {
+			return fmt.Errorf("ask the destination what it holds: %w", err)
 		}
-		asked[b.blob.Digest] = true
-		g.Go(func() error {
-			held, err := dst.HasBlob(ctx, b.repository, b.blob.Digest)
-			if err != nil {
-				return fmt.Errorf("ask the destination for blob %s: %w", b.blob.Digest, err)
+		for _, ds := range held {
+			for _, d := range ds {
+				missing -= sizes[d]
 			}
-			if !held {
-				missing.Add(b.blob.Size)
-			}
-			return nil
-		})
+		}
+		clear(ask)
+		clear(sizes)
+		return nil
 	}
-	if err := g.Wait(); err != nil {
+	for repo, b := range p.blobs() {
+		ask[repo], sizes[b.Digest] = append(ask[repo], b.Digest), b.Size
+		if len(sizes) == comparedAtOnce {
+			if err := compare(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := compare(); err != nil {
 		return err
 	}
-	p.Missing = missing.Load()
+	p.Missing = missing
 	return nil
 }

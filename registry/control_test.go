@@ -67,8 +67,9 @@ func TestRun_administerWithClient(t *testing.T) {
 		run, err := c.BeginSync(t.Context(), "test")
 		must(t, err)
 		must(t, run.PutBlob(t.Context(), "a", ocispec.Descriptor{Digest: digest.FromString("x"), Size: 1}, strings.NewReader("x")))
-		if held, err := run.HasBlob(t.Context(), "a", digest.FromString("x")); err != nil || !held {
-			t.Errorf("held: %t, %v", held, err)
+		held, _, err := run.Held(t.Context(), map[string][]digest.Digest{"a": {digest.FromString("x")}}, nil)
+		if err != nil || len(held["a"]) != 1 {
+			t.Errorf("held: %v, %v", held, err)
 		}
 	})
 	t.Run("as another user", func(t *testing.T) {
@@ -95,7 +96,7 @@ func TestRun_sync(t *testing.T) {
 	run, err := r.admin.BeginSync(ctx, "test")
 	must(t, err)
 	d := stage(t, run, "mirror/a", img)
-	must(t, run.Tag(ctx, "mirror/a", "v1", d))
+	must(t, run.Tag(ctx, map[string]map[string]digest.Digest{"mirror/a": {"v1": d}}))
 
 	if code, body := r.as(t, "pull", http.MethodGet, "/v2/mirror/a/manifests/v1"); code != http.StatusNotFound {
 		t.Errorf("before the commit the tag is answered %d %s", code, body)
@@ -103,7 +104,7 @@ func TestRun_sync(t *testing.T) {
 	if code, body := r.as(t, "pull", http.MethodGet, "/v2/mirror/a/manifests/"+d.String()); code != http.StatusNotFound {
 		t.Errorf("before the commit the digest is answered %d %s", code, body)
 	}
-	if _, err := r.admin.GC(ctx, admin.GCRequest{}); err != nil { // with no grace period at all
+	if _, err := r.admin.GC(ctx, admin.GCRequest{}, nil); err != nil { // with no grace period at all
 		t.Error(err)
 	}
 	must(t, run.Commit(ctx))
@@ -157,14 +158,15 @@ func TestRun_collect(t *testing.T) {
 	must(t, err)
 	must(t, remote.Delete(ref, r.remote(t, "push", password)...))
 
-	plan, err := r.admin.GC(t.Context(), admin.GCRequest{DryRun: true})
+	plan, err := r.admin.GC(t.Context(), admin.GCRequest{DryRun: true}, nil)
 	must(t, err)
+	planIs(t, plan, drop)
 	if plan.Blobs != 3 || plan.Bytes < 2<<20 || bytesIn(t, r.cfg.Storage) != before {
 		t.Errorf("the plan is %+v", plan)
 	}
-	done, err := r.admin.GC(t.Context(), admin.GCRequest{})
+	done, err := r.admin.GC(t.Context(), admin.GCRequest{}, nil)
 	must(t, err)
-	if freed := before - bytesIn(t, r.cfg.Storage); done.Blobs != 3 || done.Bytes != plan.Bytes || freed != done.Bytes {
+	if freed := before - bytesIn(t, r.cfg.Storage); done.Garbage != plan.Garbage || freed != done.Bytes {
 		t.Errorf("planned %+v, done %+v, freed %d", plan, done, freed)
 	}
 	back, err := remote.Image(tag(t, "a:keep"), r.remote(t, "pull", password)...)
@@ -175,6 +177,63 @@ func TestRun_collect(t *testing.T) {
 	}
 	if _, body := r.get(t, "/metrics"); !strings.Contains(body, "appliance_gc_removed_blobs_total 3\n") {
 		t.Error("the metrics do not have it")
+	}
+	for _, b := range plan.Plan {
+		if code, _ := r.as(t, "pull", http.MethodGet, "/v2/a/blobs/"+b.Digest.String()); code != http.StatusNotFound {
+			t.Errorf("%s was planned to go, and is answered %d", b.Digest, code)
+		}
+	}
+	if plan, err = r.admin.GC(t.Context(), admin.GCRequest{DryRun: true}, nil); err != nil || plan.Garbage != (admin.Garbage{}) {
+		t.Errorf("afterwards the plan is %+v, %v", plan, err)
+	}
+}
+
+// planIs expects a plan to list exactly the blobs of an image.
+func planIs(t *testing.T, plan admin.GCResult, img v1.Image) {
+	t.Helper()
+	m, err := img.Manifest()
+	must(t, err)
+	want := map[digest.Digest]int64{}
+	for _, b := range append(m.Layers, m.Config) {
+		want[digest.Digest(b.Digest.String())] = b.Size
+	}
+	for _, b := range plan.Plan {
+		if size, ok := want[b.Digest]; !ok || size != b.Size {
+			t.Errorf("%s of %d bytes is in the plan", b.Digest, b.Size)
+		}
+		delete(want, b.Digest)
+	}
+	if len(want) > 0 || plan.More != 0 {
+		t.Errorf("the plan lacks %v and says that %d are not listed", want, plan.More)
+	}
+}
+
+// TestRun_collectDetached leaves a collection to the daemon, which remembers it after a restart.
+func TestRun_collectDetached(t *testing.T) {
+	r := start(t)
+	img, err := random.Image(2048, 2)
+	must(t, err)
+	must(t, remote.Write(tag(t, "a:v1"), img, r.remote(t, "push", password)...))
+	d, err := img.Digest()
+	must(t, err)
+	must(t, remote.Delete(tag(t, "a:v1").Digest(d.String()), r.remote(t, "push", password)...))
+	must(t, r.admin.BeginGC(t.Context(), admin.GCRequest{}))
+	var last *admin.GCResult
+	for last == nil { // until the test's time is over
+		s, err := r.admin.Status(t.Context())
+		must(t, err)
+		last = s.LastGC
+	}
+	if last.Blobs != 3 || last.Error != "" {
+		t.Errorf("it has removed %+v", last)
+	}
+	r = r.restart(t)
+	s, err := r.admin.Status(t.Context())
+	if err != nil || s.LastGC == nil || s.LastGC.Garbage != last.Garbage {
+		t.Errorf("after a restart status has %+v, %v", s.LastGC, err)
+	}
+	if _, body := r.get(t, "/metrics"); !strings.Contains(body, "\nappliance_gc_last_success_timestamp_seconds ") {
+		t.Error("after a restart the metrics do not have it")
 	}
 }
 

@@ -8,10 +8,10 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
-	"github.com/mirror-appliance/appliance/gc"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
 	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/auth"
@@ -47,16 +47,18 @@ type daemon struct {
 	health    *health
 	admin     *admin.Handler
 
+	counts  counts
 	closers []func() error // in the order of opening
 
-	draining context.Context // ends when draining begins, for what need not be waited for
-	quit     context.CancelFunc
+	draining   context.Context // ends when draining begins, for what need not be waited for
+	quit       context.CancelFunc
+	background sync.WaitGroup // what goes on without anyone who waits for it, until draining
 }
 
 // open opens the rooms, in the order in which they depend on each other. ctx must not end
 // before close.
 func open(ctx context.Context, cfg *config.Config, o Options) (*daemon, error) {
-	d := &daemon{cfg: cfg, version: o.Version, started: time.Now(), log: o.Log, access: o.AccessLog, given: o}
+	d := &daemon{cfg: cfg, version: o.Version, started: time.Now(), log: o.Log, access: o.AccessLog, given: o, counts: counts{now: time.Now}}
 	d.draining, d.quit = context.WithCancel(ctx)
 	for _, step := range []func(context.Context) error{d.openStore, d.openTLS, d.openAPI, d.openJobs} {
 		if err := step(ctx); err != nil {
@@ -69,6 +71,7 @@ func open(ctx context.Context, cfg *config.Config, o Options) (*daemon, error) {
 // close closes the rooms in the reverse order of opening.
 func (d *daemon) close() error {
 	d.quit()
+	d.background.Wait()
 	var errs []error
 	for _, c := range slices.Backward(d.closers) {
 		errs = append(errs, c())
@@ -163,52 +166,50 @@ func (d *daemon) openAPI(ctx context.Context) error {
 	return nil
 }
 
-func (d *daemon) openJobs(context.Context) error {
-	d.openUpkeep()
+func (d *daemon) openJobs(ctx context.Context) error {
+	d.openUpkeep(ctx)
 	d.health = newHealth(d)
 	d.metrics = newMetrics(d)
-	d.admin = admin.NewHandler(admin.Options{Store: d.store, Auth: d.auth, Collect: d.collect, Scrub: d.scrub, Status: d.status, Log: d.log})
+	d.admin = admin.NewHandler(admin.Options{
+		Store: d.store, Auth: d.auth, Jobs: d.jobs(), Status: d.status, Drain: d.draining, Log: d.log,
+	})
 	return nil
 }
 
 // openUpkeep makes the jobs that a command may ask for also while no daemon runs.
-func (d *daemon) openUpkeep() {
-	d.collector = newCollector(d.store, d.cfg.GC.GracePeriod, d.log)
-	d.upkeep = &upkeep{store: d.store, quota: int64(d.cfg.PullQuota), scrubs: d.cfg.Scrub, refetch: d.refetch, log: d.log}
-}
-
-// scrub is for the control API; draining ends it, as it ends a collection.
-func (d *daemon) scrub(ctx context.Context, bytesPerSecond int64, progress func(admin.ScrubReport)) (admin.ScrubReport, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(d.draining, cancel)()
-	report, err := d.upkeep.scrub(ctx, bytesPerSecond, func(r gc.ScrubReport) { progress(scrubReport(r)) })
-	return scrubReport(report), err
-}
-
-// collect is for the control API. A collection stops between two batches and loses nothing, so
-// draining ends it: it could last longer than clients that push and pull can wait.
-func (d *daemon) collect(ctx context.Context, q admin.GCRequest) (admin.GCResult, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(d.draining, cancel)()
-	return d.collector.collect(ctx, q)
-}
-
-func (d *daemon) status(ctx context.Context) (admin.Status, error) {
-	held, err := d.store.Stats(ctx)
-	if err != nil {
-		return admin.Status{}, fmt.Errorf("count what the store holds: %w", err)
+func (d *daemon) openUpkeep(ctx context.Context) {
+	d.collector = &collector{store: d.store, grace: d.cfg.GC.GracePeriod, log: d.log, note: openNote[admin.GCResult](ctx, d.store, "gc.last", d.log)}
+	if last := d.collector.note.get(); last != nil && last.Error == "" {
+		d.collector.succeeded.Store(last.Ended.Unix())
 	}
-	services, healthy := d.health.report(ctx)
-	return admin.Status{
-		Version: d.version, Address: d.cfg.Address(), Started: d.started,
-		Healthy: healthy, Services: services, Certificate: d.tls.NotAfter(), LastGC: d.collector.last.Load(),
-		Store: admin.Stats{
-			Repositories: held.Repositories, Manifests: held.Manifests, Tags: held.Tags,
-			Blobs: held.Blobs, BlobBytes: held.BlobBytes, Users: held.Users,
+	d.upkeep = &upkeep{
+		store: d.store, quota: int64(d.cfg.PullQuota), scrubs: d.cfg.Scrub, refetch: d.refetch, log: d.log,
+		latest:   openNote[admin.ScrubState](ctx, d.store, "scrub.latest", d.log),
+		complete: openNote[admin.ScrubState](ctx, d.store, "scrub.complete", d.log),
+	}
+}
+
+// jobs are what the control API has done.
+func (d *daemon) jobs() admin.Jobs {
+	return admin.Jobs{
+		Collect: d.collector.collect,
+		Detach:  d.detach,
+		Scrub: func(ctx context.Context, bytesPerSecond int64, progress func(admin.ScrubState)) (admin.ScrubReport, error) {
+			report, err := d.upkeep.scrub(ctx, bytesPerSecond, progress)
+			return scrubReport(report), err
 		},
-	}, nil
+	}
+}
+
+// detach begins a collection that is the daemon's own: draining ends it, and close waits for that.
+func (d *daemon) detach(q admin.GCRequest) error {
+	if err := d.collector.begin(q); err != nil {
+		return err
+	}
+	d.background.Go(func() {
+		_, _ = d.collector.run(d.draining, q, func(admin.GCProgress) {}) // which has logged and noted it
+	})
+	return nil
 }
 
 // public is what the TLS listeners serve.

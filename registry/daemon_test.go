@@ -50,6 +50,23 @@ func start(t *testing.T, change ...func(*config.Config)) *running {
 	for _, c := range change {
 		c(cfg)
 	}
+	r := run(t, cfg, roots)
+	for _, role := range []string{"admin", "push", "pull"} {
+		_, err := r.admin.CreateUser(t.Context(), admin.NewUser{Name: role, Role: role, Password: password})
+		must(t, err)
+	}
+	return r
+}
+
+// restart ends a daemon, and runs another on what it has left.
+func (r *running) restart(t *testing.T) *running {
+	t.Helper()
+	r.end(t)
+	return run(t, r.cfg, r.roots)
+}
+
+func run(t *testing.T, cfg *config.Config, roots *x509.CertPool) *running {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	r := &running{cfg: cfg, roots: roots, addr: l.Addr().String(), log: &buffer{}, access: &buffer{}, ended: make(chan error, 1)}
@@ -67,10 +84,6 @@ func start(t *testing.T, change ...func(*config.Config)) *running {
 	// The listener was there before the daemon, so this waits until it serves.
 	if status, body := r.get(t, "/health/instance"); status != http.StatusOK {
 		t.Fatalf("health is %d %s\n%s", status, body, r.log)
-	}
-	for _, role := range []string{"admin", "push", "pull"} {
-		_, err := r.admin.CreateUser(t.Context(), admin.NewUser{Name: role, Role: role, Password: password})
-		must(t, err)
 	}
 	return r
 }

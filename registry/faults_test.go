@@ -59,7 +59,7 @@ func TestRun_crowd(t *testing.T) {
 		}
 	}
 	none := admin.Duration(0)
-	_, err = r.admin.GC(t.Context(), admin.GCRequest{GracePeriod: &none})
+	_, err = r.admin.GC(t.Context(), admin.GCRequest{GracePeriod: &none}, nil)
 	must(t, err)
 	r.end(t)
 	verify(t, r)
@@ -75,7 +75,7 @@ func collectUntil(t *testing.T, r *running, ended <-chan struct{}) {
 			return
 		default:
 		}
-		if _, err := r.admin.GC(t.Context(), admin.GCRequest{GracePeriod: &grace}); err != nil {
+		if _, err := r.admin.GC(t.Context(), admin.GCRequest{GracePeriod: &grace}, nil); err != nil {
 			t.Errorf("collect: %v", err)
 			return
 		}

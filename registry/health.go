@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/singleflight"
+
+	"github.com/mirror-appliance/appliance/registry/store"
 )
 
 const (
@@ -39,7 +41,7 @@ type check struct {
 func newHealth(d *daemon) *health {
 	return &health{log: d.log, checks: []check{
 		{"auth", d.checkAuth, true},
-		{"database", func(ctx context.Context) error { return d.store.Check(ctx)["database"] }, true},
+		{"database", d.checkDatabase, true},
 		{"disk_space", d.checkStorage, false},
 		{"registry_gunicorn", d.checkAPI, true},
 		{"service_key", d.checkCertificate, false},
@@ -50,6 +52,11 @@ func newHealth(d *daemon) *health {
 func (d *daemon) checkAuth(ctx context.Context) error {
 	_, _, err := users{d.store}.Lookup(ctx, "init")
 	return err
+}
+
+// checkDatabase says that the database answers, and that it has not turned out to be damaged for anyone.
+func (d *daemon) checkDatabase(ctx context.Context) error {
+	return errors.Join(d.store.Check(ctx)["database"], d.store.Damage())
 }
 
 func (d *daemon) checkStorage(ctx context.Context) error {
@@ -130,7 +137,7 @@ func (h *health) examine(ctx context.Context) map[string]bool {
 	return services
 }
 
-// alive is for the watchdog.
+// alive is for the watchdog. No restart mends a damaged database, and it would end the pulls that still work.
 func (h *health) alive(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, checkLimit)
 	defer cancel()
@@ -138,7 +145,7 @@ func (h *health) alive(ctx context.Context) error {
 		if !c.vital {
 			continue
 		}
-		if err := c.run(ctx); err != nil {
+		if err := c.run(ctx); err != nil && !errors.As(err, new(*store.CorruptError)) {
 			return fmt.Errorf("%s: %w", c.service, err)
 		}
 	}

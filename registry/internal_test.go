@@ -4,12 +4,17 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +24,7 @@ import (
 	"github.com/mirror-appliance/appliance/gc"
 	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/registry/store"
 	"github.com/mirror-appliance/appliance/tlsgen"
 )
 
@@ -135,20 +141,61 @@ func (e endless) GarbageBlobs(ctx context.Context, _ time.Time, _ func(digest.Di
 	return ctx.Err()
 }
 
-func TestCollect_draining(t *testing.T) {
+func TestDetach(t *testing.T) {
 	d := openDaemon(t, io.Discard)
 	store := endless{d.store, make(chan struct{})}
 	d.collector.store = store
-	go func() {
-		<-store.began
-		if _, err := d.collect(t.Context(), admin.GCRequest{}); !errors.Is(err, admin.ErrCollecting) {
-			t.Errorf("a second collection gives %v", err)
-		}
-		d.quit()
-	}()
-	if _, err := d.collect(t.Context(), admin.GCRequest{}); !errors.Is(err, context.Canceled) {
-		t.Errorf("error is %v", err)
+	must(t, d.detach(admin.GCRequest{}))
+	<-store.began
+	if p := d.collector.now(); p == nil || p.Planned {
+		t.Errorf("under way is %+v", p)
 	}
+	if _, err := d.collector.collect(t.Context(), admin.GCRequest{}, func(admin.GCProgress) {}); !errors.Is(err, admin.ErrCollecting) {
+		t.Errorf("a second collection gives %v", err)
+	}
+	if err := d.detach(admin.GCRequest{}); !errors.Is(err, admin.ErrCollecting) {
+		t.Errorf("a second that nobody waits for gives %v", err)
+	}
+	d.quit()
+	d.background.Wait()
+	if last := d.collector.note.get(); d.collector.now() != nil || last == nil || last.Error == "" {
+		t.Errorf("draining has left %+v, %+v", d.collector.now(), last)
+	}
+	again := openNote[admin.GCResult](t.Context(), d.store, "gc.last", d.log)
+	if last := again.get(); last == nil || last.Error == "" {
+		t.Errorf("after a restart the last is %+v", last)
+	}
+}
+
+// TestCollect_progress follows a collection from its plan to its end.
+func TestCollect_progress(t *testing.T) {
+	d := openDaemon(t, io.Discard)
+	const blobs = 3
+	for i := range blobs {
+		content := strings.Repeat("x", i+1)
+		must(t, os.WriteFile(blobFile(t, d, content), []byte(content), 0o600)) // a file that no row names
+	}
+	var told []admin.GCProgress
+	none := admin.Duration(0)
+	result, err := d.collector.collect(t.Context(), admin.GCRequest{GracePeriod: &none}, func(p admin.GCProgress) { told = append(told, p) })
+	must(t, err)
+	want := admin.Garbage{Blobs: blobs, Bytes: 6}
+	if first, last := told[0], told[len(told)-1]; first.Planned || first.Of.Blobs > 0 || !last.Planned || last.Of != want || last.Done != want || result.Garbage != want {
+		t.Errorf("told %+v, result %+v", told, result)
+	}
+	planned := slices.IndexFunc(told, func(p admin.GCProgress) bool { return p.Planned })
+	if planned < blobs || told[planned].Of != want || told[planned].Done != (admin.Garbage{}) {
+		t.Errorf("when it was planned, step %d, told %+v", planned, told)
+	}
+}
+
+// blobFile is where a blob is, or would be.
+func blobFile(t *testing.T, d *daemon, content string) string {
+	t.Helper()
+	hex := digest.FromString(content).Encoded()
+	dir := filepath.Join(d.cfg.Storage, "sha256", hex[:2])
+	must(t, os.MkdirAll(dir, 0o700))
+	return filepath.Join(dir, hex)
 }
 
 func TestReach(t *testing.T) {
@@ -160,5 +207,219 @@ func TestReach(t *testing.T) {
 	o = reach(now, 48*time.Hour)
 	if now.Sub(o.Before) != 48*time.Hour || now.Sub(o.UploadsBefore) != 48*time.Hour || now.Sub(o.RunsBefore) != 48*time.Hour {
 		t.Errorf("with two days: %+v", o)
+	}
+}
+
+func TestHealth_damaged(t *testing.T) {
+	damaged := fmt.Errorf("read: %w", &store.CorruptError{Path: "db", Err: errors.New("malformed")})
+	h := &health{log: slog.New(slog.DiscardHandler), checks: []check{{"database", func(context.Context) error { return damaged }, true}}}
+	if _, healthy := h.report(t.Context()); healthy {
+		t.Error("a damaged database is healthy")
+	}
+	if err := h.alive(t.Context()); err != nil {
+		t.Errorf("the watchdog would restart the daemon: %v", err)
+	}
+}
+
+// TestDrain cuts off an upload that does not end. Its handler has ended when drain returns, so that the store is not
+// closed under it.
+func TestDrain(t *testing.T) {
+	d := openDaemon(t, io.Discard)
+	reading, written := make(chan struct{}), false
+	h := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, err := io.ReadFull(r.Body, make([]byte, 5))
+		close(reading)
+		if err == nil {
+			_, err = io.Copy(io.Discard, r.Body) // until the connection is cut
+		}
+		if err == nil {
+			t.Error("the upload came to its end")
+		}
+		if err := d.store.SetNote(context.WithoutCancel(r.Context()), "upload", "kept"); err != nil {
+			t.Error(err)
+		}
+		written = true
+	})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	s := newServer(h, d.log, l)
+	served := make(chan error, 1)
+	go func() { served <- s.serve() }()
+	body, upload := io.Pipe()
+	answered := make(chan error, 1)
+	go func() {
+		resp, err := http.Post("http://"+l.Addr().String(), "application/octet-stream", body)
+		if err == nil {
+			resp.Body.Close()
+		}
+		answered <- err
+	}()
+	_, err = io.WriteString(upload, "begun")
+	must(t, err)
+	<-reading
+	patience, over := context.WithCancel(t.Context())
+	over()
+	if err := s.drain(patience); err == nil || errors.Is(err, errStillServing) {
+		t.Errorf("drain says %v", err)
+	}
+	if !written {
+		t.Error("the handler goes on")
+	}
+	must(t, upload.Close()) // or the client waits for more to send
+	if err := <-answered; err == nil {
+		t.Error("the client was answered")
+	}
+	must(t, <-served)
+}
+
+// TestDrain_upload cuts a push off in the middle of a blob, and goes on where it was.
+func TestDrain_upload(t *testing.T) {
+	var log bytes.Buffer
+	d := openDaemon(t, &log)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	s := newServer(d.api, d.log, l)
+	served := make(chan error, 1)
+	go func() { served <- s.serve() }()
+	resp, err := http.Post("http://"+l.Addr().String()+"/v2/a/blobs/uploads/", "", nil)
+	must(t, err)
+	must(t, resp.Body.Close())
+	location, err := resp.Location()
+	must(t, err)
+	body, upload := io.Pipe()
+	patch, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, location.String(), body)
+	must(t, err)
+	go func() { _, _ = http.DefaultClient.Do(patch) }() // whose answer nobody will get
+	content := make([]byte, 4<<20)
+	_, err = upload.Write(content)
+	must(t, err)
+	// Not the session's other file, which has been there since the POST.
+	file := filepath.Join(d.cfg.Storage, "uploads", path.Base(location.Path))
+	for received := int64(0); received == 0; { // until the test's time is over
+		info, err := os.Stat(file)
+		must(t, err)
+		received = info.Size()
+	}
+	patience, over := context.WithCancel(t.Context())
+	over()
+	if err := s.drain(patience); err == nil || errors.Is(err, errStillServing) {
+		t.Errorf("drain says %v", err)
+	}
+	must(t, upload.Close())
+	must(t, <-served)
+	must(t, d.close())
+	again, err := open(context.Background(), d.cfg, d.given)
+	if err == nil {
+		defer func() { must(t, again.close()) }()
+	}
+	must(t, err)
+	w := httptest.NewRecorder()
+	again.api.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, location.RequestURI(), nil))
+	_, end, _ := strings.Cut(w.Header().Get("Range"), "-")
+	last, err := strconv.Atoi(end)
+	if w.Code != http.StatusNoContent || err != nil || last == 0 || last >= len(content) {
+		t.Fatalf("the upload is answered %d, %v %s", w.Code, w.Header(), w.Body)
+	}
+	rest := w.Header().Get("Location") + "&digest=" + digest.FromBytes(content).String()
+	w = httptest.NewRecorder()
+	again.api.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPut, rest, bytes.NewReader(content[last+1:])))
+	if w.Code != http.StatusCreated {
+		t.Errorf("the rest is answered %d, %s", w.Code, w.Body)
+	}
+	if strings.Contains(log.String(), "level=ERROR") {
+		t.Errorf("the log has %s", &log)
+	}
+}
+
+// TestEndAfter leaves a store alone that is still written to.
+func TestEndAfter(t *testing.T) {
+	d := openDaemon(t, io.Discard)
+	if err := d.endAfter(fmt.Errorf("drain: %w", errStillServing)); !errors.Is(err, errStillServing) {
+		t.Errorf("error is %v", err)
+	}
+	must(t, d.store.SetNote(t.Context(), "still", "open"))
+	must(t, d.endAfter(nil))
+	if err := d.store.SetNote(t.Context(), "still", "open"); err == nil {
+		t.Error("the store is open")
+	}
+}
+
+// TestScrub_resumed stops a scrub in its second blob. What it has read counts when it goes on, after a restart too.
+func TestScrub_resumed(t *testing.T) {
+	d := openDaemon(t, io.Discard)
+	var bytes int64
+	const blobs = 5
+	for i := range blobs {
+		content := strings.Repeat("x", i+1)
+		u, err := d.store.NewUpload(t.Context(), "a")
+		must(t, err)
+		_, err = u.ReadFrom(strings.NewReader(content))
+		must(t, err)
+		_, err = u.Commit(t.Context(), digest.FromString(content))
+		must(t, err)
+		bytes += int64(len(content))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	told := 0
+	_, err := d.upkeep.scrub(ctx, 0, func(s admin.ScrubState) {
+		if s.Blobs == 1 {
+			if told++; told == 2 { // it is in the middle of the second
+				cancel()
+			}
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("error is %v", err)
+	}
+	d.openUpkeep(t.Context())
+	stopped := d.upkeep.unfinished()
+	if stopped == nil || stopped.Running || stopped.Blobs != 1 || stopped.Of != (admin.ScrubSize{Blobs: blobs, Bytes: bytes}) {
+		t.Fatalf("stopped at %+v", stopped)
+	}
+	if _, err := d.upkeep.scrub(t.Context(), 0, func(s admin.ScrubState) {
+		if !s.Running || s.Blobs < 1 {
+			t.Errorf("it goes on at %+v", s)
+		}
+	}); err != nil {
+		t.Error(err)
+	}
+	d.openUpkeep(t.Context())
+	if s := d.upkeep.complete.get(); d.upkeep.unfinished() != nil || s == nil || s.Blobs != blobs || s.Bytes != bytes || !s.Began.Equal(stopped.Began) {
+		t.Errorf("in the end there is %+v, %+v", d.upkeep.unfinished(), s)
+	}
+}
+
+func TestUpkeep_due(t *testing.T) {
+	d := openDaemon(t, io.Discard)
+	now := time.Now()
+	if wait := d.upkeep.due(now); wait > 0 {
+		t.Errorf("a store that was never scrubbed waits %s", wait)
+	}
+	d.upkeep.complete.set(t.Context(), admin.ScrubState{Ended: now.Add(-time.Hour)})
+	if wait := d.upkeep.due(now); wait != d.cfg.Scrub.Interval-time.Hour {
+		t.Errorf("one that was scrubbed an hour ago waits %s", wait)
+	}
+}
+
+func TestCounts(t *testing.T) {
+	now, counted := time.Now(), int64(0)
+	c := counts{now: func() time.Time { return now }}
+	for _, step := range []struct {
+		later, took time.Duration
+		want        int64
+	}{
+		{0, 0, 1}, {0, 0, 2}, // what is quick is done each time
+		{0, time.Second, 3}, {30 * time.Second, 0, 3}, // what is not is done for all who ask
+		{30 * time.Second, 0, 4}, // for a while
+	} {
+		now = now.Add(step.later)
+		n, err := c.get(t.Context(), func(context.Context) (store.Stats, error) {
+			counted++
+			now = now.Add(step.took)
+			return store.Stats{Blobs: counted}, nil
+		})
+		if err != nil || n.Blobs != step.want {
+			t.Errorf("got %+v, %v, want %d", n, err, step.want)
+		}
 	}
 }

@@ -3,15 +3,21 @@ package registry
 import (
 	"context"
 	"log/slog"
+	"math"
 	"net/http"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/store"
 )
 
 // metrics has a registry of its own: what other packages put into the default one is theirs.
@@ -86,83 +92,133 @@ func methodOf(method string) string {
 
 // gauges are looked up when they are asked for.
 type gauges struct {
-	d *daemon
+	d    *daemon
+	all  []gauge
+	held []gauge // of what the store holds, which is counted once for all of them
+	free, kept,
+	build *prometheus.Desc
+}
 
-	build, until, repositories, manifests, tags, blobs, blobBytes, users,
-	gcRuns, gcFailures, gcBlobs, gcBytes, gcLast, scrubBytes, scrubDamaged, scrubRepaired, evictedBytes *prometheus.Desc
+type gauge struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func() float64              // not a number: there is none
+	count func(store.Stats) (n int64) // of those in held
 }
 
 func newGauges(d *daemon) *gauges {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("appliance_"+name, help, labels, nil)
 	}
-	return &gauges{
-		d:            d,
-		build:        desc("build_info", "Which build runs; always 1.", "version", "goversion"),
-		until:        desc("certificate_not_after_timestamp_seconds", "When the served certificate expires."),
-		repositories: desc("store_repositories", "Repositories that hold something."),
-		manifests:    desc("store_manifests", "Manifests held."),
-		tags:         desc("store_tags", "Tags."),
-		blobs:        desc("store_blobs", "Blobs held."),
-		blobBytes:    desc("store_blob_bytes", "Bytes of the blobs held."),
-		users:        desc("store_users", "Users."),
-		gcRuns:       desc("gc_runs_total", "Collections since the start, without dry runs."),
-		gcFailures:   desc("gc_failures_total", "Collections that stopped half way."),
-		gcBlobs:      desc("gc_removed_blobs_total", "Blobs removed by collections."),
-		gcBytes:      desc("gc_freed_bytes_total", "Bytes freed by collections."),
-		gcLast:       desc("gc_last_success_timestamp_seconds", "When a collection last ended well; absent if none did since the start."),
-
-		scrubBytes:    desc("scrub_read_bytes_total", "Bytes that scrubs have read since the start."),
-		scrubDamaged:  desc("scrub_damaged_blobs_total", "Damaged blobs that scrubs have found since the start."),
-		scrubRepaired: desc("scrub_repaired_blobs_total", "Of these, those that were fetched again."),
-		evictedBytes:  desc("pulled_evicted_bytes_total", "Bytes of pulled-through content let go of for its quota, since the start."),
+	g := &gauges{
+		d:     d,
+		build: desc("build_info", "Which build runs; always 1.", "version", "goversion"),
+		free:  desc("filesystem_free_bytes", "Free bytes on the file system of the blobs, and of the database if that is another.", "path"),
+		kept:  desc("filesystem_kept_bytes", "Of these, bytes that pushes leave free, see minFree in config.yaml.", "path"),
 	}
+	gaugeOf := func(name, help string, value func() float64) {
+		g.all = append(g.all, gauge{desc: desc(name, help), kind: prometheus.GaugeValue, value: value})
+	}
+	total := func(name, help string, n *atomic.Int64) {
+		g.all = append(g.all, gauge{desc: desc(name, help), kind: prometheus.CounterValue, value: func() float64 { return float64(n.Load()) }})
+	}
+	held := func(name, help string, count func(store.Stats) int64) {
+		g.held = append(g.held, gauge{desc: desc(name, help), count: count})
+	}
+	c, u := d.collector, d.upkeep
+	gaugeOf("certificate_not_after_timestamp_seconds", "When the served certificate expires.", func() float64 { return float64(d.tls.NotAfter().Unix()) })
+	gaugeOf("database_damaged", "1 if SQLite has found its database damaged since the start: see appliance verify.", func() float64 { return oneIf(d.store.Damage() != nil) })
+	gaugeOf("database_size_bytes", "Size of the database file.", func() float64 { size, _ := d.store.DatabaseBytes(); return float64(size) })
+	gaugeOf("database_wal_size_bytes", "Size of the write-ahead log of the database.", func() float64 { _, wal := d.store.DatabaseBytes(); return float64(wal) })
+
+	gaugeOf("gc_running", "1 while a collection runs.", func() float64 { return oneIf(c.now() != nil) })
+	gaugeOf("gc_last_success_timestamp_seconds", "When a collection last ended well; absent if none did.", func() float64 { return timestamp(c.succeeded.Load()) })
+	total("gc_runs_total", "Collections since the start, without dry runs.", &c.runs)
+	total("gc_failures_total", "Of these, those that failed.", &c.failures)
+	total("gc_removed_blobs_total", "Blobs removed by collections since the start.", &c.blobs)
+	total("gc_freed_bytes_total", "Bytes freed by collections since the start.", &c.bytes)
+
+	gaugeOf("scrub_running", "1 while a scrub runs.", func() float64 { s := u.unfinished(); return oneIf(s != nil && s.Running) })
+	gaugeOf("scrub_progress_ratio", "How much the scrub that runs, or was stopped half way, has read; absent if there is none.", func() float64 { return progressOf(u.unfinished()) })
+	gaugeOf("scrub_last_success_timestamp_seconds", "When a scrub last came to its end; absent if none did.", func() float64 {
+		if s := u.complete.get(); s != nil {
+			return timestamp(s.Ended.Unix())
+		}
+		return timestamp(0)
+	})
+	total("scrub_read_bytes_total", "Bytes that scrubs have read since the start.", &u.scrubbed)
+	total("scrub_damaged_blobs_total", "Damaged blobs that scrubs have found since the start.", &u.damaged)
+	total("scrub_repaired_blobs_total", "Of these, those that were fetched again.", &u.repaired)
+	total("pulled_evicted_bytes_total", "Bytes of pulled-through content let go of for its quota, since the start.", &u.evicted)
+
+	held("store_repositories", "Repositories that hold something.", func(s store.Stats) int64 { return s.Repositories })
+	held("store_manifests", "Manifests held.", func(s store.Stats) int64 { return s.Manifests })
+	held("store_tags", "Tags.", func(s store.Stats) int64 { return s.Tags })
+	held("store_blobs", "Blobs held.", func(s store.Stats) int64 { return s.Blobs })
+	held("store_blob_bytes", "Bytes of the blobs held.", func(s store.Stats) int64 { return s.BlobBytes })
+	held("store_quarantined_blobs", "Blobs that are damaged and out of service: see appliance scrub.", func(s store.Stats) int64 { return s.Quarantined })
+	held("store_users", "Users.", func(s store.Stats) int64 { return s.Users })
+	return g
+}
+
+func oneIf(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
+// timestamp is no number for 0, which is never.
+func timestamp(seconds int64) float64 {
+	if seconds == 0 {
+		return math.NaN()
+	}
+	return float64(seconds)
+}
+
+func progressOf(s *admin.ScrubState) float64 {
+	if s == nil {
+		return math.NaN()
+	}
+	// More was pushed, or deleted, since it began.
+	return min(1, float64(s.Bytes)/float64(max(1, s.Of.Bytes)))
 }
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{g.build, g.until, g.repositories, g.manifests, g.tags, g.blobs, g.blobBytes, g.users,
-		g.gcRuns, g.gcFailures, g.gcBlobs, g.gcBytes, g.gcLast,
-		g.scrubBytes, g.scrubDamaged, g.scrubRepaired, g.evictedBytes} {
+	for _, d := range []*prometheus.Desc{g.build, g.free, g.kept} {
 		out <- d
+	}
+	for _, one := range append(slices.Clip(g.all), g.held...) {
+		out <- one.desc
 	}
 }
 
 // Collect implements prometheus.Collector.
 func (g *gauges) Collect(out chan<- prometheus.Metric) {
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	out <- prometheus.MustNewConstMetric(g.build, prometheus.GaugeValue, 1, g.d.version, runtime.Version())
+	for _, one := range g.all {
+		if v := one.value(); !math.IsNaN(v) {
+			out <- prometheus.MustNewConstMetric(one.desc, one.kind, v)
+		}
 	}
-	counter := func(d *prometheus.Desc, v int64) {
-		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v))
+	room, err := g.d.store.Space()
+	if err != nil {
+		out <- prometheus.NewInvalidMetric(g.free, err)
 	}
-	gauge(g.build, 1, g.d.version, runtime.Version())
-	gauge(g.until, float64(g.d.tls.NotAfter().Unix()))
-	c := g.d.collector
-	counter(g.gcRuns, c.runs.Load())
-	counter(g.gcFailures, c.failures.Load())
-	counter(g.gcBlobs, c.blobs.Load())
-	counter(g.gcBytes, c.bytes.Load())
-	u := g.d.upkeep
-	counter(g.scrubBytes, u.scrubbed.Load())
-	counter(g.scrubDamaged, u.damaged.Load())
-	counter(g.scrubRepaired, u.repaired.Load())
-	counter(g.evictedBytes, u.evicted.Load())
-	if last := c.last.Load(); last != nil {
-		gauge(g.gcLast, float64(last.Ended.Unix()))
+	for _, r := range room {
+		out <- prometheus.MustNewConstMetric(g.free, prometheus.GaugeValue, float64(r.Free), r.Path)
+		out <- prometheus.MustNewConstMetric(g.kept, prometheus.GaugeValue, float64(r.Kept), r.Path)
 	}
 	// Prometheus hands a collector no context.
 	ctx, cancel := context.WithTimeout(context.Background(), checkLimit)
 	defer cancel()
-	held, err := g.d.store.Stats(ctx)
+	held, err := g.d.counts.get(ctx, g.d.store.Stats)
 	if err != nil {
-		out <- prometheus.NewInvalidMetric(g.blobs, err)
+		out <- prometheus.NewInvalidMetric(g.held[0].desc, err)
 		return
 	}
-	gauge(g.repositories, float64(held.Repositories))
-	gauge(g.manifests, float64(held.Manifests))
-	gauge(g.tags, float64(held.Tags))
-	gauge(g.blobs, float64(held.Blobs))
-	gauge(g.blobBytes, float64(held.BlobBytes))
-	gauge(g.users, float64(held.Users))
+	for _, one := range g.held {
+		out <- prometheus.MustNewConstMetric(one.desc, prometheus.GaugeValue, float64(one.count(held)))
+	}
 }

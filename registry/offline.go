@@ -21,21 +21,17 @@ func Offline(ctx context.Context, cfg *config.Config, o Options) (stop func() er
 	if err := d.openStore(ctx); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
-	d.openUpkeep()
-	handler := admin.NewHandler(admin.Options{Store: d.store, Auth: d.auth, Collect: d.collect, Scrub: d.scrub, Status: notRunning, Log: d.log})
+	d.openUpkeep(ctx)
+	handler := admin.NewHandler(admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs(), Drain: d.draining, Log: d.log})
 	socket, err := admin.Listen(ctx, cfg.ControlSocket)
 	if err != nil {
 		return nil, errors.Join(err, d.close())
 	}
-	s := &server{http: newServer(handler, d.log), listener: socket}
+	s := newServer(handler, d.log, socket)
 	served := make(chan error, 1)
 	go func() { served <- s.serve() }()
 	return func() error {
-		return errors.Join(s.http.Close(), <-served, d.close())
+		d.quit()
+		return errors.Join(d.endAfter(s.cut()), <-served)
 	}, nil
-}
-
-// notRunning is the status of a registry that does not run.
-func notRunning(context.Context) (admin.Status, error) {
-	return admin.Status{}, &hinted{admin.ErrNotRunning, "start it: systemctl start appliance"}
 }

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -38,7 +39,16 @@ func Run(ctx context.Context, cfg *config.Config, o Options) error {
 	if err != nil {
 		return errors.Join(err, closeAll(o.Listeners))
 	}
-	return errors.Join(d.serve(ctx), d.close())
+	return d.endAfter(d.serve(ctx))
+}
+
+// endAfter closes the rooms after all requests have ended. Should some still write, the store is left as a power cut
+// would leave it, which it is made for: to close it under them is not.
+func (d *daemon) endAfter(err error) error {
+	if errors.Is(err, errStillServing) {
+		return err
+	}
+	return errors.Join(err, d.close())
 }
 
 func (d *daemon) serve(ctx context.Context) error {
@@ -55,34 +65,42 @@ func (d *daemon) serve(ctx context.Context) error {
 	g.Go(func() error { return d.upkeep.schedule(ctx) })
 	feeding, fed := context.WithCancel(context.WithoutCancel(ctx)) // also while draining
 	g.Go(func() error { return systemd.Watchdog(feeding, d.alive) })
+	var cut error
 	g.Go(func() error {
 		defer fed()
 		<-ctx.Done()
-		d.drain(ctx, servers)
+		cut = d.drain(ctx, servers)
 		return nil
 	})
 	d.log.Info("ready", "address", d.cfg.Address(), "version", d.version, "listening", addresses(servers))
 	d.notify("ready", systemd.NotifyReady)
 	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
-		return err
+		return errors.Join(err, cut)
 	}
-	return nil
+	return cut
 }
 
-// drain lets requests under way finish, all servers at once.
-func (d *daemon) drain(ctx context.Context, servers []*server) {
+// drain lets requests under way finish, all servers at once. That some had to be cut off is no error.
+func (d *daemon) drain(ctx context.Context, servers []*server) error {
 	d.notify("stopping", systemd.NotifyStopping)
 	d.log.Info("draining", "limit", drainLimit)
 	d.quit()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainLimit)
 	defer cancel()
-	var g errgroup.Group
-	for _, s := range servers {
-		g.Go(func() error { return s.drain(ctx) })
+	errs := make([]error, len(servers))
+	var all sync.WaitGroup
+	for i, s := range servers {
+		all.Go(func() { errs[i] = s.drain(ctx) })
 	}
-	if err := g.Wait(); err != nil {
+	all.Wait()
+	err := errors.Join(errs...)
+	if err != nil {
 		d.log.Warn("requests were cut off", "error", err)
 	}
+	if errors.Is(err, errStillServing) {
+		return err
+	}
+	return nil
 }
 
 // alive is for the watchdog. A draining daemon has closed what the checks ask, and means to end.

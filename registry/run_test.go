@@ -23,6 +23,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 	"github.com/opencontainers/go-digest"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"golang.org/x/net/http2"
 
 	"github.com/mirror-appliance/appliance/registry"
@@ -365,13 +366,39 @@ func TestRun_metrics(t *testing.T) {
 		`appliance_http_requests_total{code="200",kind="other",method="GET"} 1`,
 		`appliance_http_request_duration_seconds_count{kind="manifest",method="PUT"} 1`,
 		"appliance_store_tags 1\n", "appliance_store_manifests 1\n", "appliance_store_blobs 2\n", "appliance_store_users 3\n",
-		"appliance_gc_runs_total 0\n", `appliance_build_info{goversion="go1.`, `version="v0-test"} 1`,
+		"appliance_gc_runs_total 0\n", "appliance_gc_running 0\n", "appliance_database_damaged 0\n", "appliance_store_quarantined_blobs 0\n",
+		`appliance_filesystem_free_bytes{path="`, "appliance_database_wal_size_bytes ", `appliance_build_info{goversion="go1.`, `version="v0-test"} 1`,
 		"appliance_certificate_not_after_timestamp_seconds ", "go_goroutines ",
 	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("%s is not in the metrics", want)
 		}
 	}
+	problems, err := promlint.New(strings.NewReader(ours(body))).Lint()
+	must(t, err)
+	for _, p := range problems {
+		t.Errorf("promtool would say of %s: %s", p.Metric, p.Text)
+	}
+	documented, err := os.ReadFile(filepath.Join("..", "docs", "operate.md"))
+	must(t, err)
+	for line := range strings.Lines(body) {
+		if name, ok := strings.CutPrefix(line, "# HELP appliance_"); ok {
+			if name, _, _ = strings.Cut(name, " "); !strings.Contains(string(documented), name) {
+				t.Errorf("docs/operate.md does not have appliance_%s", name)
+			}
+		}
+	}
+}
+
+// ours are the lines of the metrics that are not of the Go libraries.
+func ours(metrics string) string {
+	var all strings.Builder
+	for line := range strings.Lines(metrics) {
+		if strings.Contains(line, "appliance_") {
+			all.WriteString(line)
+		}
+	}
+	return all.String()
 }
 
 func TestRun_systemd(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -16,6 +17,9 @@ import (
 
 const (
 	drainLimit = 30 * time.Second
+	// cutLimit is how long handlers may go on whose connections are closed: until a write that they are in the middle
+	// of is on a slow disk.
+	cutLimit = 10 * time.Second
 	// window is what a client may send ahead of our reading, a connection and a stream. With
 	// Go's 1 MiB an upload over a link of 40 ms crawls at a sixth of what it does with this.
 	window = 16 << 20
@@ -26,6 +30,7 @@ type server struct {
 	http     *http.Server
 	listener net.Listener
 	tls      bool
+	handlers *sync.RWMutex // read-held by each handler, held when no more are to begin
 }
 
 // listen opens the listeners that were not given, and makes the servers of all of them.
@@ -42,20 +47,28 @@ func (d *daemon) listen(ctx context.Context) ([]*server, error) {
 	if err != nil {
 		return nil, errors.Join(err, closeAll(public))
 	}
-	servers := []*server{{http: newServer(d.local(), d.log), listener: control}}
+	servers := []*server{newServer(d.local(), d.log, control)}
 	handler, ahead := d.public(), newBacklog(backlogLimit, backlogShare)
 	for _, l := range public {
-		s := newServer(handler, d.log)
-		s.ConnContext = connContext
-		s.TLSConfig = d.tls.TLSConfig()
-		servers = append(servers, &server{http: s, listener: ahead.watch(l), tls: true})
+		s := newServer(handler, d.log, ahead.watch(l))
+		s.tls = true
+		s.http.ConnContext = connContext
+		s.http.TLSConfig = d.tls.TLSConfig()
+		servers = append(servers, s)
 	}
 	return servers, nil
 }
 
-func newServer(h http.Handler, log *slog.Logger) *http.Server {
-	return &http.Server{
-		Handler: h,
+func newServer(h http.Handler, log *slog.Logger, l net.Listener) *server {
+	handlers := new(sync.RWMutex)
+	return &server{listener: l, handlers: handlers, http: &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if !handlers.TryRLock() {
+				panic(http.ErrAbortHandler) // it came when its connection was cut off
+			}
+			defer handlers.RUnlock()
+			h.ServeHTTP(w, r)
+		}),
 		// No bound on the time of a whole request: a blob takes as long as it takes.
 		ReadHeaderTimeout: 15 * time.Second,
 		IdleTimeout:       2 * time.Minute,
@@ -69,7 +82,7 @@ func newServer(h http.Handler, log *slog.Logger) *http.Server {
 		// What net/http logs is the noise of clients: scanners, health checks of load
 		// balancers, those that do not trust our CA. Panics do not come here, see observe.
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
+	}}
 }
 
 func (s *server) serve() error {
@@ -85,12 +98,32 @@ func (s *server) serve() error {
 	return fmt.Errorf("serve on %s: %w", s.listener.Addr(), err)
 }
 
-// drain waits for requests under way until ctx ends, and then cuts them off.
+// drain waits for requests under way until ctx ends, and then cuts them off. errStillServing is in the error if even
+// that does not end them.
 func (s *server) drain(ctx context.Context) error {
 	if err := s.http.Shutdown(ctx); err != nil {
-		return errors.Join(fmt.Errorf("drain %s: %w", s.listener.Addr(), err), s.http.Close())
+		return errors.Join(fmt.Errorf("drain %s: %w", s.listener.Addr(), err), s.cut())
 	}
 	return nil
+}
+
+// errStillServing says that handlers go on although their connections are closed.
+var errStillServing = errors.New("requests that were cut off have not ended")
+
+// cut closes all connections and waits for their handlers, which http.Server.Close does not.
+func (s *server) cut() error {
+	err := s.http.Close()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.handlers.Lock() // for good
+	}()
+	select {
+	case <-ended:
+		return err
+	case <-time.After(cutLimit):
+		return errors.Join(err, fmt.Errorf("%s: %w", s.listener.Addr(), errStillServing))
+	}
 }
 
 // hinted is an error with what to do about it.

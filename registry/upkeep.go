@@ -22,9 +22,10 @@ import (
 const (
 	// maintainEvery is how often the database is looked after, and pulled-through content is held to its quota.
 	maintainEvery = time.Hour
-	// firstScrub is how long after its start a daemon first scrubs, if its interval is longer: one that is restarted
-	// weekly would otherwise never get to it. It goes on where the last one stopped.
-	firstScrub = 24 * time.Hour
+	// firstScrub is how long after its start a daemon goes on with a scrub, or begins one that is due.
+	firstScrub = 15 * time.Minute
+	// scrubAgain is how long after one that failed the next goes on from there.
+	scrubAgain = 24 * time.Hour
 )
 
 // upkeep is what a store wants now and then, besides collection.
@@ -35,9 +36,15 @@ type upkeep struct {
 	refetch func(ctx context.Context, d digest.Digest, size int64, sources []gc.Source) (io.ReadCloser, error)
 	log     *slog.Logger
 
-	busy sync.Mutex // held while a scrub runs; only ever tried
+	latest   *note[admin.ScrubState] // how far the scrub is that is under way, or that was stopped
+	complete *note[admin.ScrubState] // the last that came to its end
+
 	// since the start, for metrics
 	scrubbed, damaged, repaired, evicted atomic.Int64
+
+	mu      sync.Mutex        // guards what follows
+	running *admin.ScrubState // nil: none
+	partial int64             // bytes of it that are of a blob which is not read to its end
 }
 
 // maintain looks after the database until ctx ends.
@@ -64,37 +71,160 @@ func (u *upkeep) evict(ctx context.Context) {
 	}
 }
 
-// schedule scrubs every interval until ctx ends; 0 is never.
+// schedule scrubs until ctx ends, each time an interval after the last one came to its end; 0 is never. A daemon that
+// is restarted often goes on where it was.
 func (u *upkeep) schedule(ctx context.Context) error {
 	if u.scrubs.Interval == 0 {
 		return nil
 	}
-	return every(ctx, min(u.scrubs.Interval, firstScrub), u.scrubs.Interval, func() {
-		_, err := u.scrub(ctx, int64(u.scrubs.Rate), nil)
+	timer := time.NewTimer(max(u.due(time.Now()), min(u.scrubs.Interval, firstScrub)))
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		}
+		_, err := u.scrub(ctx, int64(u.scrubs.Rate), func(admin.ScrubState) {})
 		if err != nil && ctx.Err() == nil && !errors.Is(err, admin.ErrScrubbing) {
 			u.log.Error("scrub stopped half way; the next one goes on from there", "error", err)
 		}
-	})
+		wait := u.due(time.Now())
+		if wait <= 0 {
+			wait = min(u.scrubs.Interval, scrubAgain)
+		}
+		timer.Reset(wait)
+	}
+}
+
+// due is how long it is until the next scrub, or how long it should have been.
+func (u *upkeep) due(now time.Time) time.Duration {
+	last := u.complete.get()
+	if last == nil {
+		return 0
+	}
+	return last.Ended.Add(u.scrubs.Interval).Sub(now)
+}
+
+// unfinished is the scrub under way, or one that was stopped half way; nil if there is neither.
+func (u *upkeep) unfinished() *admin.ScrubState {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.running != nil {
+		s := *u.running
+		return &s
+	}
+	latest, complete := u.latest.get(), u.complete.get()
+	if latest == nil || complete != nil && !latest.Began.After(complete.Began) {
+		return nil
+	}
+	return latest
+}
+
+// begin makes a scrub of the caller's, who ends it. It goes on counting where one that was stopped was.
+func (u *upkeep) begin(ctx context.Context) (admin.ScrubState, error) {
+	cursor, err := u.store.ScrubCursor(ctx)
+	if err != nil {
+		return admin.ScrubState{}, err
+	}
+	held, err := u.store.Stats(ctx)
+	if err != nil {
+		return admin.ScrubState{}, err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.running != nil {
+		return admin.ScrubState{}, admin.ErrScrubbing
+	}
+	s := admin.ScrubState{Began: time.Now()}
+	if before := u.latest.get(); before != nil && cursor != "" {
+		s = *before
+	}
+	s.Running = true
+	s.Of = admin.ScrubSize{Blobs: held.Blobs, Bytes: held.BlobBytes}
+	u.running = &s
+	return s, nil
+}
+
+// end forgets the scrub under way, and gives how far it was.
+func (u *upkeep) end() admin.ScrubState {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	s := *u.running
+	u.running, u.partial = nil, 0
+	return s
+}
+
+func (u *upkeep) advance(change func(*admin.ScrubState)) admin.ScrubState {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	change(u.running)
+	return *u.running
 }
 
 // scrub reads every blob, one scrub at a time.
-func (u *upkeep) scrub(ctx context.Context, bytesPerSecond int64, progress func(gc.ScrubReport)) (gc.ScrubReport, error) {
-	if !u.busy.TryLock() {
-		return gc.ScrubReport{}, admin.ErrScrubbing
+func (u *upkeep) scrub(ctx context.Context, bytesPerSecond int64, progress func(admin.ScrubState)) (gc.ScrubReport, error) {
+	before, err := u.begin(ctx)
+	if err != nil {
+		return gc.ScrubReport{}, err
 	}
-	defer u.busy.Unlock()
+	progress(before)
 	began := time.Now()
-	report, err := gc.Scrub(ctx, u.store, gc.ScrubOptions{BytesPerSecond: bytesPerSecond, Refetch: u.refetch, Progress: progress})
-	u.scrubbed.Add(report.Bytes)
+	step := func(r gc.ScrubReport) admin.ScrubState {
+		return u.advance(func(s *admin.ScrubState) {
+			u.partial = 0
+			s.Blobs, s.Bytes = before.Blobs+r.Blobs, before.Bytes+r.Bytes
+			// What was found before and not repaired is in quarantine, and is reported again.
+			s.Damaged, s.Repaired = before.Repaired+r.Damaged, before.Repaired+r.Repaired
+		})
+	}
+	report, err := gc.Scrub(ctx, reading{Store: u.store, upkeep: u, progress: progress},
+		gc.ScrubOptions{BytesPerSecond: bytesPerSecond, Refetch: u.refetch, Progress: func(r gc.ScrubReport) { progress(step(r)) }})
 	u.damaged.Add(report.Damaged)
 	u.repaired.Add(report.Repaired)
-	log := u.log.With("blobs", report.Blobs, "bytes", report.Bytes, "damaged", report.Damaged, "repaired", report.Repaired,
-		"took", time.Since(began).Round(time.Millisecond))
+	step(report)
+	state := u.end()
 	if err != nil {
 		return report, fmt.Errorf("scrub: %w", err)
 	}
-	log.Info("scrubbed")
+	state.Running, state.Ended = false, time.Now()
+	u.complete.set(context.WithoutCancel(ctx), state)
+	u.log.Info("scrubbed", "blobs", report.Blobs, "bytes", report.Bytes, "damaged", report.Damaged, "repaired", report.Repaired,
+		"took", time.Since(began).Round(time.Millisecond))
 	return report, nil
+}
+
+// reading is the store as a scrub has it: what it reads is counted as it is read, and how far it is is noted with the
+// cursor.
+type reading struct {
+	*store.Store
+	upkeep   *upkeep
+	progress func(admin.ScrubState)
+}
+
+// SetScrubCursor implements gc.ScrubStore.
+func (r reading) SetScrubCursor(ctx context.Context, d digest.Digest) error {
+	if err := r.Store.SetScrubCursor(ctx, d); err != nil {
+		return err
+	}
+	var partial int64
+	s := r.upkeep.advance(func(*admin.ScrubState) { partial = r.upkeep.partial })
+	s.Bytes -= partial // which the next one reads again
+	s.Running = false
+	r.upkeep.latest.set(ctx, s)
+	return nil
+}
+
+// ScrubBlob implements gc.ScrubStore.
+func (r reading) ScrubBlob(ctx context.Context, d digest.Digest, pay func(context.Context, int) error) (string, error) {
+	return r.Store.ScrubBlob(ctx, d, func(ctx context.Context, n int) error {
+		r.upkeep.scrubbed.Add(int64(n))
+		r.progress(r.upkeep.advance(func(s *admin.ScrubState) {
+			s.Bytes += int64(n)
+			r.upkeep.partial += int64(n)
+		}))
+		return pay(ctx, n)
+	})
 }
 
 // scrubReport is a report as the control API has it.

@@ -65,6 +65,9 @@ func TestRun_scrub(t *testing.T) {
 	if report.Damaged != 2 || report.Repaired != 1 || !report.Complete {
 		t.Errorf("scrub reports %+v", report)
 	}
+	if s, err := r.admin.Status(t.Context()); err != nil || s.Store.Quarantined != 1 || s.Scrub != nil || s.LastScrub == nil || s.LastScrub.Blobs != report.Blobs {
+		t.Errorf("status has %+v, %v", s, err)
+	}
 	for _, d := range report.Damage {
 		if !d.Repaired && (len(d.Images) != 1 || d.Images[0] != "app:v1") {
 			t.Errorf("what could not be repaired is said to be needed by %v", d.Images)

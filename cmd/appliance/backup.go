@@ -2,15 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -34,9 +30,10 @@ func newBackupCommand(std stdio) *cobra.Command {
 In a directory, layers of the backup before are kept, and new ones are cloned or linked where the file system can,
 which takes no space.
 
-The service can write to its own directories only. Back up to a directory below the install directory, and copy
-it to another machine from there. config.yaml and the CA are not part of it.`,
-		Example: "  appliance backup /root/quay-install/backup",
+The command itself writes it, with the rights of who calls it: anywhere that you can, also to a network share. A
+layer that is linked is one file with the registry's, so have a backup on another disk as well. config.yaml
+and the CA are not part of it.`,
+		Example: "  appliance backup /mnt/nas/appliance\n  appliance backup /media/usb/appliance.tar",
 		Args:    onePath("the directory or the .tar file to write"),
 		RunE:    func(c *cobra.Command, args []string) error { return runBackup(c.Context(), std, o, args[0]) },
 	}
@@ -68,12 +65,19 @@ func runBackup(ctx context.Context, std stdio, o backupOptions, path string) err
 	if path, err = filepath.Abs(path); err != nil {
 		return err
 	}
-	if err := o.makeRoom(path); err != nil {
+	_, cfg, err := o.load()
+	if err != nil {
 		return err
 	}
 	return withControl(ctx, std, &o.locateOptions, func(client *admin.Client) error {
-		request := admin.BackupRequest{Path: path, Prune: o.prune, BytesPerSecond: rate}
-		report, err := client.Backup(ctx, request, backupProgress(std.err))
+		var report store.BackupReport
+		err := client.Backup(ctx, func(ctx context.Context, snapshot string) (err error) {
+			report, err = store.Backup(ctx, path, store.BackupOptions{
+				Database: cfg.Database, Snapshot: snapshot, Storage: cfg.Storage, Prune: o.prune, BytesPerSecond: rate,
+				Progress: backupProgress(std.err), Log: newLog(std.err, "text", false),
+			})
+			return err
+		})
 		if err != nil {
 			return err
 		}
@@ -86,61 +90,17 @@ func runBackup(ctx context.Context, std stdio, o backupOptions, path string) err
 	})
 }
 
-// makeRoom makes the directory that a backup goes to, for the service's user, where only root can: the install
-// directory is root's. Elsewhere the service could not write to it.
-func (o *backupOptions) makeRoom(path string) error {
-	conf, cfg, err := o.load()
-	if err != nil || os.Geteuid() != 0 {
-		return err
-	}
-	dir := path
-	if strings.HasSuffix(path, ".tar") {
-		dir = filepath.Dir(path)
-	}
-	root := filepath.Dir(filepath.Dir(conf)) // {quayRoot}/quay-config/config.yaml
-	below, err := filepath.Rel(root, dir)
-	if err != nil || below == "." || !filepath.IsLocal(below) {
-		return nil
-	}
-	info, err := os.Stat(cfg.Storage)
-	if err != nil {
-		return fmt.Errorf("find the owner of the store: %w", err)
-	}
-	owner, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return nil
-	}
-	made := root
-	for part := range strings.SplitSeq(below, string(filepath.Separator)) {
-		made = filepath.Join(made, part)
-		err := os.Mkdir(made, 0o700)
-		if errors.Is(err, fs.ErrExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if err := os.Lchown(made, int(owner.Uid), int(owner.Gid)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func backupProgress(w io.Writer) func(admin.BackupProgress) {
-	last := time.Now()
-	return func(p admin.BackupProgress) {
-		if time.Since(last) < 2*time.Second {
-			return
-		}
-		last = time.Now()
-		fmt.Fprintf(w, "%d of %d blobs\n", p.Done.Kept+p.Done.Linked+p.Done.Cloned+p.Done.Copied, p.Of.Blobs)
+func backupProgress(w io.Writer) func(store.BackupReport, store.StoreSize) {
+	say := nowAndThen(w)
+	return func(done store.BackupReport, of store.StoreSize) {
+		say("%d of %d blobs, %s of %s", done.Blobs, of.Blobs, bytesOf(done.BlobBytes), bytesOf(of.BlobBytes))
 	}
 }
 
 type restoreOptions struct {
 	locateOptions
-	output string
+	partial bool
+	output  string
 }
 
 func newRestoreCommand(std stdio) *cobra.Command {
@@ -155,8 +115,10 @@ A damaged database is moved away first: systemctl stop appliance.socket applianc
 		Args: onePath("the directory or the .tar file that backup wrote"),
 		RunE: func(c *cobra.Command, args []string) error { return runRestore(c.Context(), std, o, args[0]) },
 	}
-	o.locateOptions.addFlags(c.Flags())
-	addOutputFlag(c.Flags(), &o.output)
+	f := c.Flags()
+	o.locateOptions.addFlags(f)
+	f.BoolVar(&o.partial, "partial", false, "restore what is whole in a damaged backup; scrub then fetches the rest again, where it can")
+	addOutputFlag(f, &o.output)
 	return c
 }
 
@@ -168,13 +130,17 @@ func runRestore(ctx context.Context, std stdio, o restoreOptions, from string) e
 	if err != nil {
 		return err
 	}
+	if err := sameOwner(filepath.Dir(cfg.Database), cfg.Storage); err != nil {
+		return err
+	}
 	if done, err := asOwner(ctx, path, cfg, std); done || err != nil {
 		return err
 	}
-	report, err := store.RestoreWith(ctx, from, store.RestoreOptions{
+	report, err := store.Restore(ctx, from, store.RestoreOptions{
 		Options: store.Options{
 			Database: cfg.Database, Storage: cfg.Storage, MinFree: int64(cfg.MinFree), Log: newLog(std.err, "text", false),
 		},
+		Partial:  o.partial,
 		Progress: restoreProgress(std.err),
 	})
 	if err != nil {
@@ -183,17 +149,52 @@ func runRestore(ctx context.Context, std stdio, o restoreOptions, from string) e
 	if o.output == "json" {
 		return printJSON(std.out, report)
 	}
-	fmt.Fprintf(std.out, "restored from %s; start the registry: systemctl start appliance\n", from)
+	printRestore(std.out, from, report)
 	return nil
 }
 
-func restoreProgress(w io.Writer) func(store.RestoreReport, store.StoreSize) {
-	last := time.Now()
-	return func(done store.RestoreReport, of store.StoreSize) {
-		if time.Since(last) < 2*time.Second {
-			return
+// sameOwner refuses directories of different owners. A disk that was mounted in the place of a broken one is root's, and
+// what root restored to it the service could not open.
+func sameOwner(a, b string) error {
+	owner := func(dir string) (uint32, bool) {
+		info, err := os.Stat(dir)
+		if err != nil {
+			return 0, false // which is found out later, and said better
 		}
-		last = time.Now()
-		fmt.Fprintf(w, "%d of %d blobs\n", done.Blobs, of.Blobs)
+		stat, ok := info.Sys().(*syscall.Stat_t)
+		return stat.Uid, ok
+	}
+	of, known := owner(a)
+	if other, also := owner(b); !known || !also || of == other {
+		return nil
+	}
+	if of == 0 {
+		a, b = b, a
+	}
+	return &hintedError{
+		err:  fmt.Errorf("%s and %s have different owners", a, b),
+		hint: fmt.Sprintf("both are to belong to the user that the registry runs as: chown --reference=%s %s", a, b),
+	}
+}
+
+func printRestore(w io.Writer, from string, r store.RestoreReport) {
+	fmt.Fprintf(w, "restored %s (%s) and the database from %s: %d were there, %d copied (%s)\n",
+		count(int(r.Blobs-r.Damaged), "blob"), bytesOf(r.BlobBytes-r.DamagedBytes), from, r.Kept, r.Copied, bytesOf(r.CopiedBytes))
+	for _, d := range r.DamagedBlobs {
+		fmt.Fprintf(w, "missing: %s\n", d)
+	}
+	if more := r.Damaged - int64(len(r.DamagedBlobs)); more > 0 {
+		fmt.Fprintf(w, "missing: %d more\n", more)
+	}
+	fmt.Fprintln(w, "start the registry: systemctl start appliance")
+	if r.Damaged > 0 {
+		fmt.Fprintln(w, "then fetch what is missing, or see which images need it: appliance scrub")
+	}
+}
+
+func restoreProgress(w io.Writer) func(store.RestoreReport, store.StoreSize) {
+	say := nowAndThen(w)
+	return func(done store.RestoreReport, of store.StoreSize) {
+		say("%d of %d blobs, %s of %s", done.Blobs, of.Blobs, bytesOf(done.BlobBytes), bytesOf(of.BlobBytes))
 	}
 }

@@ -1,16 +1,23 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
+	"os/exec"
+
+	"github.com/spf13/cobra"
 
 	"github.com/mirror-appliance/appliance/registry"
 	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// withControl calls f with the control API of the daemon on this host. When none runs, the store is opened here,
+// withControl calls f with the control API of the daemon on this host. When none runs, the store is opened
 // under the identity of its owner and under the lock that makes a second owner impossible, and answers itself.
 func withControl(ctx context.Context, std stdio, o *locateOptions, f func(*admin.Client) error) (err error) {
 	path, cfg, err := o.load()
@@ -19,27 +26,125 @@ func withControl(ctx context.Context, std stdio, o *locateOptions, f func(*admin
 	}
 	client := admin.NewUnixClient(cfg.ControlSocket)
 	defer client.Close()
-	_, err = client.Status(ctx)
+	err = client.Ping(ctx)
 	switch {
 	case err == nil:
 		return f(client)
 	case !errors.Is(err, admin.ErrNotRunning):
 		return err
 	}
-	if done, err := asOwner(ctx, path, cfg, std); done || err != nil {
-		return err
-	}
-	stop, err := registry.Offline(ctx, cfg, registry.Options{Version: version, Log: newLog(std.err, "text", false)})
-	if errors.As(err, new(*store.LockedError)) {
-		// A daemon has come up between the two looks, or another command holds the store.
-		return err
-	}
-	if errors.Is(err, fs.ErrPermission) {
-		return &hintedError{err: err, hint: "run the command as root, or as the user who installed the appliance"}
-	}
+	stop, err := openControl(ctx, path, cfg, std)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
+	return f(client)
+}
+
+// openControl answers the control API in this process, or, if that is root's and the store is somebody else's, in one
+// of the owner: what the command does itself, such as writing a backup, it does with the rights of who called it.
+func openControl(ctx context.Context, path string, cfg *config.Config, std stdio) (stop func() error, err error) {
+	c, err := ownerCommand(ctx, path, cfg, "control")
+	if err != nil {
+		return nil, err
+	}
+	if c != nil {
+		return startControl(ctx, c, std)
+	}
+	stop, err = registry.Offline(ctx, cfg, registry.Options{Version: version, Log: commandLog(std.err)})
+	if errors.As(err, new(*store.LockedError)) {
+		// A daemon has come up between the two looks, or another command holds the store.
+		return nil, err
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, &hintedError{err: err, hint: "run the command as root, or as the user who installed the appliance"}
+	}
+	return stop, err
+}
+
+// startControl starts a control command and returns when it answers. It ends with its standard input, so also with
+// this process, however that ends.
+func startControl(ctx context.Context, c *exec.Cmd, std stdio) (stop func() error, err error) {
+	c.Stderr = std.err
+	hold, err := c.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Start(); err != nil {
+		return nil, fmt.Errorf("open the store as its owner: %w", err)
+	}
+	stop = func() error {
+		_ = hold.Close() // it may have ended
+		err := c.Wait()
+		if ctx.Err() != nil { // and with it the command, which is no news
+			return nil
+		}
+		return said(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != controlReady {
+		if stopped := stop(); stopped != nil {
+			return nil, stopped
+		}
+		return nil, errors.Join(ctx.Err(), err)
+	}
+	return stop, nil
+}
+
+// controlReady is what the control command says when it answers.
+const controlReady = "ready\n"
+
+// newControlCommand is for startControl alone.
+func newControlCommand(std stdio) *cobra.Command {
+	var o locateOptions
+	c := &cobra.Command{
+		Use:    "control",
+		Short:  "Answer the control API of a registry that does not run, until standard input ends",
+		Hidden: true,
+		Args:   noArguments,
+		RunE:   func(c *cobra.Command, _ []string) error { return runControl(c.Context(), std, o) },
+	}
+	o.addFlags(c.Flags())
+	return c
+}
+
+func runControl(ctx context.Context, std stdio, o locateOptions) error {
+	path, cfg, err := o.load()
+	if err != nil {
+		return err
+	}
+	stop, err := openControl(ctx, path, cfg, std)
+	if err != nil {
+		return err
+	}
+	if _, err := io.WriteString(std.out, controlReady); err != nil {
+		return errors.Join(err, stop())
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = io.Copy(io.Discard, std.in)
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+	}
+	return stop()
+}
+
+// withDaemon calls f with the control API of the daemon on this host, which must run.
+func withDaemon(ctx context.Context, o *locateOptions, f func(*admin.Client) error) error {
+	_, cfg, err := o.load()
+	if err != nil {
+		return err
+	}
+	client := admin.NewUnixClient(cfg.ControlSocket)
+	defer client.Close()
+	if err := client.Ping(ctx); err != nil {
+		return err
+	}
 	return f(client)
 }

@@ -114,6 +114,8 @@ func openRemote(to target, keys authn.Keychain, tlsConfig *tls.Config, plain boo
 	transport := &http.Transport{
 		Proxy: http.ProxyFromEnvironment, TLSClientConfig: tlsConfig, ForceAttemptHTTP2: true,
 		MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: 30 * time.Second,
+		// A connection that has died without a word is noticed, and what is repeated goes over another.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
 	}
 	return &destination{
 		kind: "over the distribution protocol",

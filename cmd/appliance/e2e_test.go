@@ -83,18 +83,7 @@ func TestInstalled(t *testing.T) {
 		b.pullsAll(t, images)
 		b.pullsEverything(t)
 	})
-	step("a backup brings everything back", func(t *testing.T) {
-		b.fails(t, []string{"below the install directory"}, "exec", installed, "backup", "/var/backups/appliance")
-		b.inside(t, installed, "backup", "/root/quay-install/backup/today")
-		b.inside(t, "systemctl", "stop", "appliance.socket", "appliance.service")
-		b.inside(t, "sh", "-c", "rm /root/quay-install/sqlite-storage/appliance.db*")
-		b.inside(t, installed, "restore", "/root/quay-install/backup/today")
-		b.inside(t, "systemctl", "start", "appliance.service")
-		b.healthy(t)
-		b.inside(t, installed, "verify", "--content")
-		b.pullsAll(t, images)
-		b.inside(t, "rm", "-r", "/root/quay-install/backup")
-	})
+	step("a backup brings everything back", func(t *testing.T) { b.backsUp(t, images) })
 	step("after a reboot", func(t *testing.T) {
 		b.must(t, "reboot")
 		b.healthy(t)
@@ -130,6 +119,44 @@ func TestInstalled(t *testing.T) {
 		b.fails(t, nil, "exec", "getent", "passwd", "appliance")
 		b.fails(t, nil, "exec", "systemctl", "cat", "appliance.service")
 	})
+}
+
+// backsUp makes backups of every kind in places that the service cannot see, and brings each back after a loss.
+func (b *box) backsUp(t *testing.T, images map[string]string) {
+	t.Helper()
+	const root = "/root/quay-install"
+	stop := func() { b.inside(t, "systemctl", "stop", "appliance.socket", "appliance.service") }
+	start := func() { // more often than systemd lets a unit start
+		b.inside(t, "systemctl", "reset-failed", "appliance.socket", "appliance.service")
+		b.inside(t, "systemctl", "start", "appliance.service")
+		b.healthy(t)
+	}
+	stop()
+	offline := "/root/offline.tar"
+	b.inside(t, installed, "backup", offline)
+	start()
+	for _, to := range []string{"/srv/made/for/it", root + "/backup", "/run/another-disk", "/run/another-disk.tar", offline} {
+		if to != offline {
+			b.inside(t, installed, "backup", to)
+		}
+		if open := b.inside(t, "find", to, "-not", "-type", "l", "-perm", "/077", "!", "-user", "appliance"); open != "" {
+			t.Errorf("others may read:\n%s", open)
+		}
+		stop()
+		b.inside(t, "sh", "-c", "rm -r "+root+"/sqlite-storage/appliance.db* "+root+"/quay-storage/sha256")
+		out := b.inside(t, installed, "restore", to)
+		if !strings.Contains(out, "restored ") || !strings.Contains(out, "0 were there") {
+			t.Errorf("restore says:\n%s", out)
+		}
+		if foreign := b.inside(t, "find", root+"/quay-storage", root+"/sqlite-storage", "!", "-user", "appliance"); foreign != "" {
+			t.Errorf("files that the service cannot open:\n%s", foreign)
+		}
+		start()
+		b.inside(t, installed, "verify", "--content")
+		b.pullsAll(t, images)
+		b.inside(t, "rm", "-r", to)
+	}
+	b.inside(t, "rm", "-r", "/srv/made")
 }
 
 // files lists the host's files, without what the system itself goes on writing.

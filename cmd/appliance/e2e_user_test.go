@@ -32,6 +32,9 @@ func TestInstalledByUser(t *testing.T) {
 	if !strings.Contains(out, "nothing had to be changed") {
 		t.Errorf("a second install says:\n%s", out)
 	}
+	b.must(t, asTester(".local/bin/appliance", "backup", "elsewhere/backup")...)
+	b.inside(t, "test", "-f", "/home/tester/elsewhere/backup/appliance.db")
+	b.inside(t, "rm", "-r", "/home/tester/elsewhere")
 	b.must(t, asTester(".local/bin/appliance", "uninstall", "--autoApprove")...)
 	left := b.inside(t, "find", "/home/tester", "-path", "*appliance*", "-o", "-path", "*quay*")
 	if left != "" {

@@ -20,6 +20,9 @@ import (
 // kills is how often TestKilled kills.
 const kills = 200
 
+// backupKills is how often the tests of backup, restore and scrub do.
+const backupKills = 20
+
 // smallDisk is a file system of its own, of so many MiB, with an install directory on it.
 func smallDisk(t *testing.T, mebibytes int) (f *faulty, mount string) {
 	t.Helper()
@@ -85,6 +88,9 @@ func TestFullDisk(t *testing.T) {
 	}
 
 	t.Run("deletes and collections make space", func(t *testing.T) { f.makesSpace(t, images) })
+	if a, err := f.ask(ctx, http.MethodGet, "/metrics", nil); err != nil || !bytes.Contains(a.body, []byte("\nappliance_database_damaged 0\n")) {
+		t.Errorf("a full disk counts as damage (%v); the daemon said:\n%s", err, f.said)
+	}
 	f.stop(t)
 	f.verify(t)
 }
@@ -99,7 +105,7 @@ func (f *faulty) makesSpace(t *testing.T, images []*testImage) {
 		}
 	}
 	none := admin.Duration(0)
-	result, err := f.admin.GC(ctx, admin.GCRequest{GracePeriod: &none})
+	result, err := f.admin.GC(ctx, admin.GCRequest{GracePeriod: &none}, nil)
 	must(t, err)
 	if least := int64(half) * 4 << 20; result.Bytes < least {
 		t.Errorf("a collection freed %d bytes, not %d", result.Bytes, least)

@@ -255,13 +255,13 @@ func (h *hammer) delete(ctx context.Context, m *testImage) error {
 	return err
 }
 
-// collect collects, now and then with no grace period at all, which takes blobs from under pushes.
+// collect collects, now and then with no grace period at all: what was deleted goes at once.
 func (h *hammer) collect(ctx context.Context, _ int) error {
 	grace := admin.Duration(300 * time.Millisecond)
 	if mathrand.IntN(15) == 0 {
 		grace = 0
 	}
-	_, err := h.admin.GC(ctx, admin.GCRequest{GracePeriod: &grace})
+	_, err := h.admin.GC(ctx, admin.GCRequest{GracePeriod: &grace}, nil)
 	if err == nil {
 		h.count(&h.collected)
 	}
@@ -278,10 +278,11 @@ func (h *hammer) sync(ctx context.Context, _ int) error {
 	}
 	for _, content := range m.contents {
 		desc := ocispec.Descriptor{MediaType: "x/y", Digest: digest.FromBytes(content), Size: int64(len(content))}
-		if held, err := run.HasBlob(ctx, m.repo, desc.Digest); err != nil || held {
-			if err != nil {
-				return err
-			}
+		held, _, err := run.Held(ctx, map[string][]digest.Digest{m.repo: {desc.Digest}}, nil)
+		if err != nil {
+			return err
+		}
+		if len(held) > 0 {
 			continue
 		}
 		if err := run.PutBlob(ctx, m.repo, desc, bytes.NewReader(content)); err != nil {
@@ -292,7 +293,7 @@ func (h *hammer) sync(ctx context.Context, _ int) error {
 	if err := run.PutManifest(ctx, m.repo, desc, m.body); err != nil {
 		return err
 	}
-	if err := run.Tag(ctx, m.repo, m.tag, m.digest); err != nil {
+	if err := run.Tag(ctx, map[string]map[string]digest.Digest{m.repo: {m.tag: m.digest}}); err != nil {
 		return err
 	}
 	if mathrand.IntN(4) == 0 {

@@ -201,15 +201,19 @@ func TestCorrupt(t *testing.T) {
 	must(t, os.Remove(lostPath))
 	f.start(t)
 	for i, d := range []digest.Digest{truncated, flipped, lost} {
-		a, err := f.ask(t.Context(), http.MethodGet, "/v2/"+images[i].repo+"/blobs/"+d.String(), nil)
-		// Of the flipped one a client sees that it is not what it asked for.
-		if err == nil && a.status == http.StatusOK && d != flipped {
-			t.Errorf("a damaged blob is answered %d with %d bytes", a.status, len(a.body))
+		path, want := "/v2/"+images[i].repo+"/blobs/"+d.String(), http.StatusNotFound
+		if d == flipped {
+			want = http.StatusOK // of which a client sees that it is not what it asked for
+		}
+		for _, method := range []string{http.MethodGet, http.MethodHead} { // in this order: it is a read that finds it
+			if a, err := f.ask(t.Context(), method, path, nil); err != nil || a.status != want {
+				t.Errorf("%s of a damaged blob is answered %d, %v, with %d bytes", method, a.status, err, len(a.body))
+			}
 		}
 	}
 	pullable(t, f, images[3:])
 	f.stop(t)
-	f.finds(t, truncated.String(), flipped.String(), lost.String())
+	f.finds(t, images[0].digest.String(), flipped.String(), images[2].digest.String()) // what is out of service lacks to its images
 
 	f.start(t)
 	for _, m := range images[:3] { // a client that does not ask before it pushes mends it
@@ -223,16 +227,23 @@ func TestCorrupt(t *testing.T) {
 	f.verify(t)
 }
 
-// finds expects verify to find problems with exactly these, and to say a remedy.
-func (f *faulty) finds(t *testing.T, names ...string) {
+// problems are those that verify finds in a store that nobody has open.
+func (f *faulty) problems(t *testing.T) []store.Problem {
 	t.Helper()
 	s, err := store.Open(t.Context(), store.Options{Database: f.cfg.Database, Storage: f.cfg.Storage})
 	must(t, err)
 	defer func() { must(t, s.Close()) }()
 	report, err := s.Verify(t.Context(), store.VerifyOptions{Content: true})
 	must(t, err)
+	return report.Problems
+}
+
+// finds expects verify to find problems with exactly these, and to say a remedy.
+func (f *faulty) finds(t *testing.T, names ...string) {
+	t.Helper()
+	problems := f.problems(t)
 	found := map[string]bool{}
-	for _, p := range report.Problems {
+	for _, p := range problems {
 		found[p.Name] = true
 		if p.Remedy == "" {
 			t.Errorf("%s has no remedy", p)

@@ -74,43 +74,55 @@ func (o *locateOptions) load() (path string, cfg *config.Config, err error) {
 const capDACReadSearch = 2
 
 // asOwner runs this very command again as the owner of the store when root has called it, and reports whether it
-// did. Opening the store as root would leave files behind that the daemon cannot open; and the owner, an
-// unprivileged user, may have no way through /root to its own directory, so it keeps the one capability that
-// finds it.
+// did.
 func asOwner(ctx context.Context, path string, cfg *config.Config, std stdio) (done bool, err error) {
+	c, err := ownerCommand(ctx, path, cfg, os.Args[1:]...)
+	if c == nil || err != nil {
+		return false, err
+	}
+	c.Stdin, c.Stdout, c.Stderr = std.in, std.out, std.err
+	return true, said(c.Run())
+}
+
+// ownerCommand is a command of this program that is to run as the owner of the store, nil if this process is the owner
+// already, or cannot become it. Opening the store as root would leave files behind that the daemon cannot open; and
+// the owner, an unprivileged user, may have no way through /root to its own directory, so it keeps the one
+// capability that finds it.
+func ownerCommand(ctx context.Context, path string, cfg *config.Config, args ...string) (*exec.Cmd, error) {
 	if os.Geteuid() != 0 {
-		return false, nil
+		return nil, nil
 	}
 	info, err := os.Stat(cfg.Storage)
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, &hintedError{
+		return nil, &hintedError{
 			err:  fmt.Errorf("the directory of the blobs is not there: %s does not exist", cfg.Storage),
-			hint: "mount the file system that has it, or restore a backup: appliance restore",
+			hint: "mount the file system that has it; if it is lost, make it and give it to the service's user, and restore a backup: appliance restore",
 		}
 	}
 	if err != nil {
-		return false, fmt.Errorf("find the owner of the store: %w", err)
+		return nil, fmt.Errorf("find the owner of the store: %w", err)
 	}
 	owner, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || owner.Uid == 0 {
-		return false, nil
+		return nil, nil
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return false, fmt.Errorf("find the running program: %w", err)
-	}
-	// The owner would look for the service of its own, so the one meant is named.
-	c := exec.CommandContext(ctx, self, append(os.Args[1:], "--config", path)...)
-	c.Stdin, c.Stdout, c.Stderr = std.in, std.out, std.err
+	// By this name the owner reaches the program also in /root. It would look for the service of its own, so the one
+	// meant is named.
+	c := exec.CommandContext(ctx, "/proc/self/exe", append(args, "--config", path)...)
+	c.Args[0] = os.Args[0]
 	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }
 	c.SysProcAttr = &syscall.SysProcAttr{
 		Credential:  &syscall.Credential{Uid: owner.Uid, Gid: owner.Gid},
 		AmbientCaps: []uintptr{capDACReadSearch},
 	}
-	err = c.Run()
+	return c, nil
+}
+
+// said passes the exit code on of a command that has said what was wrong.
+func said(err error) error {
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
-		return true, &saidError{code: exit.ExitCode()}
+		return &saidError{code: exit.ExitCode()}
 	}
-	return true, err
+	return err
 }

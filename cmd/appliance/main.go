@@ -130,6 +130,7 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newBackupCommand(std),
 		newRestoreCommand(std),
 		newPrepareCommand(std),
+		newControlCommand(std),
 	)
 	return root
 }

@@ -15,6 +15,21 @@ import (
 	"github.com/mirror-appliance/appliance/mirror"
 )
 
+// sayEvery is how often a job says how far it is. The daemon tells each second, and not quite on the second.
+const sayEvery = 1500 * time.Millisecond
+
+// nowAndThen says how a job gets on, in a line each two seconds, on a terminal and in a pipe. A short job says nothing.
+func nowAndThen(w io.Writer) func(format string, args ...any) {
+	last := time.Now()
+	return func(format string, args ...any) {
+		if time.Since(last) < sayEvery {
+			return
+		}
+		last = time.Now()
+		fmt.Fprintf(w, format+"\n", args...)
+	}
+}
+
 // progress tells a person how a mirror gets on: with a bar on a terminal, with a line an image elsewhere.
 type progress struct {
 	out  io.Writer // what is said; stderr when stdout has JSON

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -67,15 +66,15 @@ func runScrub(ctx context.Context, std stdio, o scrubOptions) error {
 	})
 }
 
-func scrubProgress(w io.Writer) func(admin.ScrubReport) {
-	last := time.Now()
-	return func(r admin.ScrubReport) {
-		if time.Since(last) < 2*time.Second {
-			return
-		}
-		last = time.Now()
-		fmt.Fprintf(w, "%d blobs, %s read, %d damaged\n", r.Blobs, bytesOf(r.Bytes), r.Damaged)
-	}
+func scrubProgress(w io.Writer) func(admin.ScrubState) {
+	say := nowAndThen(w)
+	return func(s admin.ScrubState) { say("%s", howFar(s)) }
+}
+
+// howFar is how much of the store a scrub has read.
+func howFar(s admin.ScrubState) string {
+	return fmt.Sprintf("%d of %s, %s of %s read, %d damaged, %d of them repaired",
+		s.Blobs, count(int(s.Of.Blobs), "blob"), bytesOf(s.Bytes), bytesOf(s.Of.Bytes), s.Damaged, s.Repaired)
 }
 
 func printScrub(w io.Writer, r admin.ScrubReport) {

@@ -80,6 +80,11 @@ func newLog(w io.Writer, format string, debug bool) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
+// commandLog is for a command that does a daemon's work: what it did it prints, and what it logs is what went wrong.
+func commandLog(w io.Writer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelWarn, ReplaceAttr: withoutTime}))
+}
+
 func withoutTime(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) == 0 && a.Key == slog.TimeKey {
 		return slog.Attr{}

@@ -9,7 +9,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"github.com/mirror-appliance/appliance/registry/admin"
@@ -25,8 +24,12 @@ func newStatusCommand(std stdio) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status",
 		Short: "How the registry on this host is",
-		Args:  noArguments,
-		RunE:  func(c *cobra.Command, _ []string) error { return runStatus(c.Context(), std, o) },
+		Long: `How the registry on this host is: whether it is healthy, what it holds, how much room there is, and what its
+collections and scrubs do and have done.
+
+Exit codes: 0 it runs, healthy or not (see healthy in --output json); 1 it does not, or could not be asked.`,
+		Args: noArguments,
+		RunE: func(c *cobra.Command, _ []string) error { return runStatus(c.Context(), std, o) },
 	}
 	o.locateOptions.addFlags(c.Flags())
 	addOutputFlag(c.Flags(), &o.output)
@@ -38,43 +41,98 @@ func runStatus(ctx context.Context, std stdio, o statusOptions) error {
 	if err := checkOutput(o.output); err != nil {
 		return err
 	}
-	_, cfg, err := o.load()
-	if err != nil {
+	return withDaemon(ctx, &o.locateOptions, func(client *admin.Client) error {
+		status, err := client.Status(ctx)
+		if err != nil {
+			return err
+		}
+		if o.output == "json" {
+			return printJSON(std.out, status)
+		}
+		return printStatus(std.out, status)
+	})
+}
+
+func printStatus(w io.Writer, s admin.Status) error {
+	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	row := func(name, format string, args ...any) { fmt.Fprintf(t, name+"\t"+format+"\n", args...) }
+	row("address", "https://%s", s.Address)
+	row("healthy", "%s", healthy(s))
+	row("version", "%s, up since %s", s.Version, when(s.Started))
+	renewal := "renews by itself"
+	if !s.Renews {
+		renewal = "yours to renew"
+	}
+	row("certificate", "until %s, %s", s.Certificate.Local().Format(time.DateOnly), renewal)
+	row("held", "%d repositories, %d tags, %d manifests, %d blobs (%s)",
+		s.Store.Repositories, s.Store.Tags, s.Store.Manifests, s.Store.Blobs, bytesOf(s.Store.BlobBytes))
+	if s.Store.Quarantined > 0 {
+		row("damaged", "%s out of service, see appliance scrub", count(int(s.Store.Quarantined), "blob"))
+	}
+	for _, room := range s.Space {
+		full := ""
+		if room.Free < room.Kept {
+			full = ": pushes are refused"
+		}
+		row("free", "%s for %s, of which pushes leave %s%s", bytesOf(room.Free), room.Path, bytesOf(room.Kept), full)
+	}
+	if s.PullQuota > 0 {
+		row("pull quota", "%s", bytesOf(s.PullQuota))
+	}
+	row("users", "%d", s.Store.Users)
+	printJobs(row, s)
+	if err := t.Flush(); err != nil {
 		return err
 	}
-	client := admin.NewUnixClient(cfg.ControlSocket)
-	defer client.Close()
-	status, err := client.Status(ctx)
-	if err != nil {
-		return err
+	for _, trouble := range s.Trouble {
+		fmt.Fprintln(w, "trouble:", trouble.Problem)
+		if trouble.Hint != "" {
+			fmt.Fprintln(w, "hint:", trouble.Hint)
+		}
 	}
-	if o.output == "json" {
-		return printJSON(std.out, status)
-	}
-	printStatus(std.out, status)
 	return nil
 }
 
-func printStatus(w io.Writer, s admin.Status) {
-	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	defer t.Flush()
-	health := "yes"
-	if !s.Healthy {
-		health = "no:"
-		for _, name := range slices.Sorted(maps.Keys(s.Services)) {
-			if !s.Services[name] {
-				health += " " + name
-			}
+func healthy(s admin.Status) string {
+	if s.Healthy {
+		return "yes"
+	}
+	health := "no:"
+	for _, name := range slices.Sorted(maps.Keys(s.Services)) {
+		if !s.Services[name] {
+			health += " " + name
 		}
 	}
-	fmt.Fprintf(t, "address\thttps://%s\n", s.Address)
-	fmt.Fprintf(t, "healthy\t%s\n", health)
-	fmt.Fprintf(t, "version\t%s, up since %s\n", s.Version, s.Started.Local().Format(time.DateTime))
-	fmt.Fprintf(t, "certificate\tuntil %s, renews by itself\n", s.Certificate.Local().Format(time.DateOnly))
-	fmt.Fprintf(t, "held\t%d repositories, %d tags, %d manifests, %d blobs (%s)\n",
-		s.Store.Repositories, s.Store.Tags, s.Store.Manifests, s.Store.Blobs, humanize.IBytes(uint64(max(s.Store.BlobBytes, 0))))
-	fmt.Fprintf(t, "users\t%d\n", s.Store.Users)
-	if s.LastGC != nil {
-		fmt.Fprintf(t, "last gc\t%s, freed %s\n", s.LastGC.Ended.Local().Format(time.DateTime), humanize.IBytes(uint64(max(s.LastGC.Bytes, 0))))
+	return health + "; the journal says why"
+}
+
+// printJobs says what collection and scrub do now, and how they ended last.
+func printJobs(row func(name, format string, args ...any), s admin.Status) {
+	if p := s.GC; p != nil && p.Planned {
+		row("gc", "since %s: freed %s of %s, %d of %s", when(p.Began), bytesOf(p.Done.Bytes), bytesOf(p.Of.Bytes), p.Done.Blobs, count(p.Of.Blobs, "blob"))
+	} else if p != nil {
+		row("gc", "since %s: planning, %s to free so far", when(p.Began), bytesOf(p.Of.Bytes))
+	}
+	switch r := s.LastGC; {
+	case r == nil:
+		row("last gc", "never")
+	case r.Error != "":
+		row("last gc", "%s, freed %s, then failed: %s", when(r.Ended), bytesOf(r.Bytes), r.Error)
+	default:
+		row("last gc", "%s, freed %s: %s", when(r.Ended), bytesOf(r.Bytes), garbage(r.Garbage))
+	}
+	if p := s.Scrub; p != nil {
+		state := "stopped, goes on by itself"
+		if p.Running {
+			state = "runs"
+		}
+		row("scrub", "since %s, %s: %s", when(p.Began), state, howFar(*p))
+	}
+	if p := s.LastScrub; p != nil {
+		row("last scrub", "%s, read %s (%s), %d damaged, %d of them repaired", when(p.Ended), count(int(p.Blobs), "blob"), bytesOf(p.Bytes), p.Damaged, p.Repaired)
+	} else {
+		row("last scrub", "never")
 	}
 }
+
+func when(t time.Time) string { return t.Local().Format(time.DateTime) }

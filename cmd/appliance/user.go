@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/store"
 )
 
 type userOptions struct {
@@ -114,7 +115,7 @@ func changeUser(ctx context.Context, std stdio, o userOptions, name string, chan
 	return withControl(ctx, std, &o.locateOptions, func(client *admin.Client) error {
 		user, err := client.ChangeUser(ctx, name, change)
 		if err != nil {
-			return err
+			return unknownUser(err)
 		}
 		fmt.Fprintf(std.out, "user %s, role %s: changed\n", user.Name, user.Role)
 		return nil
@@ -124,11 +125,18 @@ func changeUser(ctx context.Context, std stdio, o userOptions, name string, chan
 func runUserRemove(ctx context.Context, std stdio, o userOptions, name string) error {
 	return withControl(ctx, std, &o.locateOptions, func(client *admin.Client) error {
 		if err := client.DeleteUser(ctx, name); err != nil {
-			return err
+			return unknownUser(err)
 		}
 		fmt.Fprintf(std.out, "user %s removed\n", name)
 		return nil
 	})
+}
+
+func unknownUser(err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return &hintedError{err: err, hint: "appliance user list says which there are"}
+	}
+	return err
 }
 
 func runUserList(ctx context.Context, std stdio, o userOptions) error {

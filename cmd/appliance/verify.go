@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -83,19 +82,14 @@ func parseRate(text string) (int64, error) {
 	return int64(rate), nil
 }
 
-// verifyProgress tells every two seconds how far it is.
 func verifyProgress(w io.Writer, content bool) func(admin.VerifyProgress) {
-	last := time.Now()
+	say := nowAndThen(w)
 	return func(p admin.VerifyProgress) {
-		if time.Since(last) < 2*time.Second {
-			return
-		}
-		last = time.Now()
-		fmt.Fprintf(w, "%d of %d manifests, %d of %d blobs", p.Done.Manifests, p.Of.Manifests, p.Done.Blobs, p.Of.Blobs)
+		text := fmt.Sprintf("%d of %d manifests, %d of %d blobs", p.Done.Manifests, p.Of.Manifests, p.Done.Blobs, p.Of.Blobs)
 		if content {
-			fmt.Fprintf(w, ", %s of %s", bytesOf(p.Done.ContentBytes), bytesOf(p.Of.BlobBytes))
+			text += fmt.Sprintf(", %s of %s", bytesOf(p.Done.ContentBytes), bytesOf(p.Of.BlobBytes))
 		}
-		fmt.Fprintln(w)
+		say("%s", text)
 	}
 }
 

@@ -205,7 +205,7 @@ func (c *crowd) pullUntil(ctx context.Context, end time.Time, key string) error 
 func (c *crowd) collectUntil(ctx context.Context, end time.Time) error {
 	grace := admin.Duration(gcGrace)
 	for time.Now().Before(end) {
-		done, err := c.control.GC(ctx, admin.GCRequest{GracePeriod: &grace})
+		done, err := c.control.GC(ctx, admin.GCRequest{GracePeriod: &grace}, nil)
 		if err != nil {
 			return fmt.Errorf("collect: %w", err)
 		}

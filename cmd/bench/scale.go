@@ -222,7 +222,7 @@ func (b *bench) tagLatency(ctx context.Context, s *server) (row, error) {
 func planTime(ctx context.Context, control *admin.Client) (row, error) {
 	var none admin.Duration
 	began := time.Now()
-	plan, err := control.GC(ctx, admin.GCRequest{DryRun: true, GracePeriod: &none})
+	plan, err := control.GC(ctx, admin.GCRequest{DryRun: true, GracePeriod: &none}, nil)
 	if err != nil {
 		return row{}, err
 	}

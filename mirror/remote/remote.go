@@ -1,8 +1,8 @@
 // Package remote fills any registry over the distribution protocol, for destinations that are not an appliance.
 //
 // Use Open. A *Run has the methods of mirror.Destination. Protocol, logins and retries are go-containerregistry's.
-// A registry has no transactions, so Commit sets the tags one after another, and what is staged is there by digest
-// before. A repeated run finds it and sets the tags again. A blob that this run has seen in another repository of the
+// A registry has no transactions, so the tags that Commit sets appear one by one, and what is staged is there by digest
+// before. A repeated run finds it and sets the tags that are missing. A blob that this run has seen in another repository of the
 // registry is mounted from there, where the registry does that.
 //
 // Refused: plain HTTP when TLS fails, which go-containerregistry tries on private networks. A login would go out in
@@ -27,7 +27,11 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 )
+
+// parallel is how many questions, or tags, are under way at the same time.
+const parallel = 16
 
 // Options say which registry, and how to reach it.
 type Options struct {
@@ -122,8 +126,43 @@ func (r *Run) byDigest(repo string, d digest.Digest) name.Digest {
 	return r.registry.Repo(repo).Digest(d.String())
 }
 
-// HasBlob asks the registry.
-func (r *Run) HasBlob(ctx context.Context, repo string, d digest.Digest) (bool, error) {
+// Held asks the registry for each of them. A manifest that it has counts: it refuses those whose blobs it has not.
+func (r *Run) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (heldBlobs, heldManifests map[string][]digest.Digest, err error) {
+	if heldBlobs, err = those(ctx, blobs, r.hasBlob); err != nil {
+		return nil, nil, err
+	}
+	if heldManifests, err = those(ctx, manifests, r.hasManifest); err != nil {
+		return nil, nil, err
+	}
+	return heldBlobs, heldManifests, nil
+}
+
+// those are what is there of what is listed by repository.
+func those(ctx context.Context, lists map[string][]digest.Digest, has func(context.Context, string, digest.Digest) (bool, error)) (map[string][]digest.Digest, error) {
+	var mu sync.Mutex // guards held
+	held := map[string][]digest.Digest{}
+	g, within := errgroup.WithContext(ctx)
+	g.SetLimit(parallel)
+	for repo, list := range lists {
+		for _, d := range list {
+			g.Go(func() error {
+				if err := within.Err(); err != nil {
+					return err // another has failed, or all is called off
+				}
+				there, err := has(within, repo, d)
+				if err == nil && there {
+					mu.Lock()
+					defer mu.Unlock()
+					held[repo] = append(held[repo], d)
+				}
+				return err
+			})
+		}
+	}
+	return held, g.Wait()
+}
+
+func (r *Run) hasBlob(ctx context.Context, repo string, d digest.Digest) (bool, error) {
 	layer, err := r.puller.Layer(ctx, r.byDigest(repo, d))
 	if err != nil {
 		return false, r.failed("look for blob "+d.String(), err)
@@ -139,6 +178,17 @@ func (r *Run) HasBlob(ctx context.Context, repo string, d digest.Digest) (bool, 
 		r.saw(repo, d)
 	}
 	return held, nil
+}
+
+func (r *Run) hasManifest(ctx context.Context, repo string, d digest.Digest) (bool, error) {
+	_, err := r.puller.Head(ctx, r.byDigest(repo, d))
+	if absent(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, r.failed("look for manifest "+d.String(), err)
+	}
+	return true, nil
 }
 
 // saw remembers where a blob is, to mount it from.
@@ -179,18 +229,6 @@ func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor,
 	return nil
 }
 
-// HasManifest asks the registry.
-func (r *Run) HasManifest(ctx context.Context, repo string, d digest.Digest) (bool, error) {
-	_, err := r.puller.Head(ctx, r.byDigest(repo, d))
-	if absent(err) {
-		return false, nil
-	}
-	if err != nil {
-		return false, r.failed("look for manifest "+d.String(), err)
-	}
-	return true, nil
-}
-
 // PutManifest puts a manifest by digest.
 func (r *Run) PutManifest(ctx context.Context, repo string, desc ocispec.Descriptor, body []byte) error {
 	m := manifest{body: body, mediaType: types.MediaType(desc.MediaType)}
@@ -200,30 +238,50 @@ func (r *Run) PutManifest(ctx context.Context, repo string, desc ocispec.Descrip
 	return nil
 }
 
-// Tag remembers a tag for Commit.
-func (r *Run) Tag(_ context.Context, repo, name string, d digest.Digest) error {
+// Tag remembers tags for Commit.
+func (r *Run) Tag(_ context.Context, tags map[string]map[string]digest.Digest) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.tags = append(r.tags, tag{repo, name, d})
-	return nil
-}
-
-// Commit sets the tags.
-func (r *Run) Commit(ctx context.Context) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, t := range r.tags {
-		attempt := fmt.Sprintf("tag %s:%s", t.repo, t.name)
-		held, err := r.puller.Get(ctx, r.byDigest(t.repo, t.digest))
-		if err != nil {
-			return r.failed(attempt, err)
-		}
-		m := manifest{body: held.Manifest, mediaType: held.MediaType}
-		if err := r.pusher.Put(ctx, r.registry.Repo(t.repo).Tag(t.name), m); err != nil {
-			return r.failed(attempt, err)
+	for repo, named := range tags {
+		for name, d := range named {
+			r.tags = append(r.tags, tag{repo, name, d})
 		}
 	}
 	return nil
+}
+
+// Commit sets the tags that do not name what they are to name already: a registry may refuse to have a tag set
+// again.
+func (r *Run) Commit(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(parallel)
+	for _, t := range r.tags {
+		g.Go(func() error {
+			if err := r.set(ctx, t); err != nil {
+				return r.failed(fmt.Sprintf("tag %s:%s", t.repo, t.name), err)
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+func (r *Run) set(ctx context.Context, t tag) error {
+	ref := r.registry.Repo(t.repo).Tag(t.name)
+	named, err := r.puller.Head(ctx, ref)
+	if err != nil && !absent(err) {
+		return err
+	}
+	if err == nil && named.Digest.String() == t.digest.String() {
+		return nil
+	}
+	held, err := r.puller.Get(ctx, r.byDigest(t.repo, t.digest))
+	if err != nil {
+		return err
+	}
+	return r.pusher.Put(ctx, ref, manifest{body: held.Manifest, mediaType: held.MediaType})
 }
 
 // Abort forgets the tags. What was put stays, for a repeated run to find.

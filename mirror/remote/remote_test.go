@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -62,6 +63,13 @@ func (s *server) count(method, part string) int {
 	return n
 }
 
+// fails makes the registry answer by fault, where it says that it did.
+func (s *server) fails(fault func(w http.ResponseWriter, r *http.Request) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fault = fault
+}
+
 // plainRegistry is go-containerregistry's, which mounts nothing.
 func plainRegistry(t *testing.T) *server {
 	t.Helper()
@@ -93,6 +101,16 @@ func open(t *testing.T, s *server) *remote.Run {
 	return r
 }
 
+func hasBlob(ctx context.Context, r *remote.Run, repo string, d digest.Digest) (bool, error) {
+	held, _, err := r.Held(ctx, map[string][]digest.Digest{repo: {d}}, nil)
+	return len(held[repo]) == 1, err
+}
+
+func hasManifest(ctx context.Context, r *remote.Run, repo string, d digest.Digest) (bool, error) {
+	_, held, err := r.Held(ctx, nil, map[string][]digest.Digest{repo: {d}})
+	return len(held[repo]) == 1, err
+}
+
 func blob(text string) ([]byte, ocispec.Descriptor) {
 	data := []byte(text)
 	return data, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: digest.FromBytes(data), Size: int64(len(data))}
@@ -111,26 +129,26 @@ func TestRun(t *testing.T) {
 			s := start(t)
 			r := open(t, s)
 			data, desc := blob("some layer")
-			if held, err := r.HasBlob(t.Context(), "a/b", desc.Digest); held || err != nil {
+			if held, err := hasBlob(t.Context(), r, "a/b", desc.Digest); held || err != nil {
 				t.Fatalf("before: held %v, %v", held, err)
 			}
 			if err := r.PutBlob(t.Context(), "a/b", desc, bytes.NewReader(data)); err != nil {
 				t.Fatal(err)
 			}
-			if held, err := r.HasBlob(t.Context(), "a/b", desc.Digest); !held || err != nil {
+			if held, err := hasBlob(t.Context(), r, "a/b", desc.Digest); !held || err != nil {
 				t.Fatalf("after: held %v, %v", held, err)
 			}
 			body, m := image(desc)
-			if held, err := r.HasManifest(t.Context(), "a/b", m.Digest); held || err != nil {
+			if held, err := hasManifest(t.Context(), r, "a/b", m.Digest); held || err != nil {
 				t.Fatalf("before: manifest held %v, %v", held, err)
 			}
 			if err := r.PutManifest(t.Context(), "a/b", m, body); err != nil {
 				t.Fatal(err)
 			}
-			if held, err := r.HasManifest(t.Context(), "a/b", m.Digest); !held || err != nil {
+			if held, err := hasManifest(t.Context(), r, "a/b", m.Digest); !held || err != nil {
 				t.Fatalf("after: manifest held %v, %v", held, err)
 			}
-			if err := r.Tag(t.Context(), "a/b", "v1", m.Digest); err != nil {
+			if err := r.Tag(t.Context(), map[string]map[string]digest.Digest{"a/b": {"v1": m.Digest}}); err != nil {
 				t.Fatal(err)
 			}
 			if got := get(t, s, "a/b", "v1"); got != "" {
@@ -169,6 +187,59 @@ func get(t *testing.T, s *server, repo, ref string) string {
 	return string(data)
 }
 
+func TestRun_Held(t *testing.T) {
+	s := plainRegistry(t)
+	r := open(t, s)
+	want, ask := map[string][]digest.Digest{}, map[string][]digest.Digest{}
+	for i := range 50 {
+		repo := fmt.Sprint("repo", i%5)
+		data, desc := blob(fmt.Sprint("layer ", i))
+		ask[repo] = append(ask[repo], desc.Digest)
+		if i%3 == 0 {
+			if err := r.PutBlob(t.Context(), repo, desc, bytes.NewReader(data)); err != nil {
+				t.Fatal(err)
+			}
+			want[repo] = append(want[repo], desc.Digest)
+		}
+	}
+	held, _, err := r.Held(t.Context(), ask, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, lists := range []map[string][]digest.Digest{held, want} {
+		for _, list := range lists {
+			slices.Sort(list)
+		}
+	}
+	if !maps.EqualFunc(held, want, slices.Equal) {
+		t.Errorf("held are %v, want %v", held, want)
+	}
+	t.Run("what it cannot tell of one, it tells of none", func(t *testing.T) {
+		s.fails(func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodHead || !strings.Contains(r.URL.Path, "repo3") {
+				return false
+			}
+			w.WriteHeader(http.StatusForbidden)
+			return true
+		})
+		_, _, err := r.Held(t.Context(), ask, nil)
+		if _, ok := errors.AsType[*remote.Error](err); !ok || !strings.Contains(err.Error(), "403") {
+			t.Errorf("error %v", err)
+		}
+	})
+	t.Run("until it is called off", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		s.fails(func(_ http.ResponseWriter, r *http.Request) bool {
+			cancel()
+			<-r.Context().Done()
+			return true
+		})
+		if _, _, err := r.Held(ctx, ask, nil); !errors.Is(err, context.Canceled) {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
 func TestRun_Abort(t *testing.T) {
 	s := plainRegistry(t)
 	r := open(t, s)
@@ -176,7 +247,7 @@ func TestRun_Abort(t *testing.T) {
 	body, m := image(desc)
 	for _, err := range []error{
 		r.PutBlob(t.Context(), "a", desc, bytes.NewReader(data)), r.PutManifest(t.Context(), "a", m, body),
-		r.Tag(t.Context(), "a", "v1", m.Digest), r.Abort(t.Context()), r.Commit(t.Context()),
+		r.Tag(t.Context(), map[string]map[string]digest.Digest{"a": {"v1": m.Digest}}), r.Abort(t.Context()), r.Commit(t.Context()),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -201,7 +272,7 @@ func TestRun_PutBlob(t *testing.T) {
 		if n := s.count(http.MethodPatch, "/v2/two/"); n != 0 {
 			t.Errorf("%d uploads into the second repository", n)
 		}
-		if held, err := r.HasBlob(t.Context(), "two", desc.Digest); !held || err != nil {
+		if held, err := hasBlob(t.Context(), r, "two", desc.Digest); !held || err != nil {
 			t.Errorf("held %v, %v", held, err)
 		}
 	})
@@ -223,7 +294,7 @@ func TestRun_PutBlob(t *testing.T) {
 		if err == nil {
 			t.Fatal("they were taken")
 		}
-		if held, err := r.HasBlob(t.Context(), "a", desc.Digest); held || err != nil {
+		if held, err := hasBlob(t.Context(), r, "a", desc.Digest); held || err != nil {
 			t.Errorf("held %v, %v", held, err)
 		}
 	})
@@ -322,7 +393,7 @@ func TestOpen_plainHTTPOnlyWhenAskedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, desc := blob("x")
-	if _, err := r.HasBlob(t.Context(), "a", desc.Digest); err == nil {
+	if _, err := hasBlob(t.Context(), r, "a", desc.Digest); err == nil {
 		t.Error("a plain registry was taken for one with TLS")
 	}
 	if n := s.count("", "/"); n != 0 {
@@ -375,12 +446,39 @@ func TestCommit_anIndexKeepsItsMediaType(t *testing.T) {
 	i := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageIndex, Digest: digest.FromBytes(index), Size: int64(len(index))}
 	steps := []error{
 		r.PutBlob(t.Context(), "a", desc, bytes.NewReader(data)), r.PutManifest(t.Context(), "a", m, body),
-		r.PutManifest(t.Context(), "a", i, index), r.Tag(t.Context(), "a", "v1", i.Digest), r.Commit(t.Context()),
+		r.PutManifest(t.Context(), "a", i, index), r.Tag(t.Context(), map[string]map[string]digest.Digest{"a": {"v1": i.Digest}}), r.Commit(t.Context()),
 	}
 	if at := slices.IndexFunc(steps, func(err error) bool { return err != nil }); at >= 0 {
 		t.Fatalf("step %d: %v", at, steps[at])
 	}
 	if got := get(t, s, "a", "v1"); got != string(index) {
 		t.Errorf("the tag gives %q", got)
+	}
+}
+
+func TestCommit_aTagThatIsRightIsLeftAlone(t *testing.T) {
+	s := plainRegistry(t)
+	data, desc := blob("x")
+	body, m := image(desc)
+	other, n := image(ocispec.Descriptor{MediaType: desc.MediaType + "2", Digest: desc.Digest, Size: desc.Size})
+	commit := func(tags map[string]digest.Digest) {
+		t.Helper()
+		r := open(t, s)
+		for _, err := range []error{
+			r.PutBlob(t.Context(), "a", desc, bytes.NewReader(data)), r.PutManifest(t.Context(), "a", m, body), r.PutManifest(t.Context(), "a", n, other),
+			r.Tag(t.Context(), map[string]map[string]digest.Digest{"a": tags}), r.Commit(t.Context()),
+		} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	commit(map[string]digest.Digest{"same": m.Digest, "moves": m.Digest})
+	commit(map[string]digest.Digest{"same": m.Digest, "moves": n.Digest})
+	if a, b := s.count(http.MethodPut, "/manifests/same"), s.count(http.MethodPut, "/manifests/moves"); a != 1 || b != 2 {
+		t.Errorf("the tag that stays was set %d times and the other %d times", a, b)
+	}
+	if get(t, s, "a", "same") != string(body) || get(t, s, "a", "moves") != string(other) {
+		t.Error("a tag names something else")
 	}
 }

@@ -5,23 +5,23 @@
 // over HTTPS, under /api/v1, the caller must be a user of role admin, which package registry
 // sees to. Requests and answers are JSON; an error is {"error": "...", "hint": "..."}.
 //
+//	GET    /api/v1/ping                                        → 204, if a daemon answers
 //	GET    /api/v1/status
-//	POST   /api/v1/gc                                          {dryRun, gracePeriod}
-//	POST   /api/v1/verify                                      {content, bytesPerSecond} → lines, see jobs.go
+//	POST   /api/v1/gc                                          {dryRun, gracePeriod, detach} → lines, see jobs.go
+//	POST   /api/v1/verify                                      {content, bytesPerSecond} → lines
 //	POST   /api/v1/scrub                                       {bytesPerSecond} → lines
-//	POST   /api/v1/backup                                      {path, prune, bytesPerSecond} → lines
+//	POST   /api/v1/backup                                      on the socket only → lines, see backup.go
+//	DELETE /api/v1/backup/{snapshot}
 //	GET    /api/v1/users
 //	POST   /api/v1/users                                       {name, role, password}
 //	PUT    /api/v1/users/{name}                                {role, password}, what is given changes
 //	DELETE /api/v1/users/{name}
 //	POST   /api/v1/sync                                        {name} → {id}
-//	POST   /api/v1/sync/{id}/held                              {repository, blobs, manifests} → those held
-//	POST   /api/v1/sync/{id}/blobs/{digest}/check?repository=R → {held}
+//	POST   /api/v1/sync/{id}/held                              {blobs, manifests}: {repository: [digest]} → those held
 //	PUT    /api/v1/sync/{id}/blobs/{digest}?repository=R       the bytes, with Content-Length
-//	POST   /api/v1/sync/{id}/manifests/{digest}/check?repository=R
 //	PUT    /api/v1/sync/{id}/manifests/{digest}?repository=R   the bytes, with Content-Type
-//	POST   /api/v1/sync/{id}/tags                              {repository, tag, digest}
-//	POST   /api/v1/sync/{id}/source                            {repository, registry, path}
+//	POST   /api/v1/sync/{id}/tags                              {tags: [{repository, tag, digest}]}
+//	POST   /api/v1/sync/{id}/sources                           {sources: {repository: [registry/path]}}
 //	POST   /api/v1/sync/{id}/commit
 //	DELETE /api/v1/sync/{id}
 //
@@ -54,10 +54,30 @@ type Status struct {
 	Address     string          `json:"address"` // host:port as clusters use it
 	Started     time.Time       `json:"started"`
 	Healthy     bool            `json:"healthy"`
-	Services    map[string]bool `json:"services"` // as /health/instance says
+	Services    map[string]bool `json:"services"`          // as /health/instance says
+	Trouble     []Trouble       `json:"trouble,omitempty"` // what is not well, with what to do about it
 	Store       Stats           `json:"store"`
+	Space       []Space         `json:"space"` // of the storage, and of the database if that is elsewhere
+	PullQuota   int64           `json:"pullQuota,omitempty"`
 	Certificate time.Time       `json:"certificateNotAfter"`
-	LastGC      *GCResult       `json:"lastGC,omitempty"` // since the daemon started
+	Renews      bool            `json:"certificateRenews"`   // by itself
+	GC          *GCProgress     `json:"gc,omitempty"`        // the collection under way
+	LastGC      *GCResult       `json:"lastGC,omitempty"`    // also one that failed
+	Scrub       *ScrubState     `json:"scrub,omitempty"`     // under way, or stopped half way
+	LastScrub   *ScrubState     `json:"lastScrub,omitempty"` // that came to its end
+}
+
+// Trouble is something that is not well.
+type Trouble struct {
+	Problem string `json:"problem"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+// Space is the room on a file system.
+type Space struct {
+	Path string `json:"path"`
+	Free int64  `json:"free"` // bytes
+	Kept int64  `json:"kept"` // bytes that pushes leave free
 }
 
 // Stats counts what the store holds.
@@ -67,6 +87,7 @@ type Stats struct {
 	Tags         int64 `json:"tags"`
 	Blobs        int64 `json:"blobs"`
 	BlobBytes    int64 `json:"blobBytes"`
+	Quarantined  int64 `json:"quarantined"` // blobs that are damaged and out of service
 	Users        int64 `json:"users"`
 }
 
@@ -87,18 +108,47 @@ func (d *Duration) UnmarshalText(text []byte) error {
 type GCRequest struct {
 	DryRun bool `json:"dryRun,omitempty"` // only say what would be removed
 	// GracePeriod leaves alone what was pushed or asked for within it; nil is the configured
-	// one. With 0, blobs of pushes that are under way may go, and those pushes then fail.
+	// one. With 0 what was deleted goes at once; what a push that is under way may need stays for some minutes.
 	GracePeriod *Duration `json:"gracePeriod,omitempty"`
+	// Detach lets the daemon collect for itself: the answer comes when that has begun, and it goes on when the caller
+	// has gone. How far it is, and how it ended, is in the status.
+	Detach bool `json:"detach,omitempty"`
+}
+
+// Garbage counts what a collection removes.
+type Garbage struct {
+	Blobs   int   `json:"blobs"`
+	Uploads int   `json:"uploads"` // that nobody finished
+	Runs    int   `json:"runs"`    // staged by a sync that never ended
+	Bytes   int64 `json:"bytes"`
+}
+
+// GCProgress is how far a collection is.
+type GCProgress struct {
+	Began   time.Time `json:"began"`
+	DryRun  bool      `json:"dryRun,omitempty"`
+	Planned bool      `json:"planned"` // all there is to remove is known
+	Of      Garbage   `json:"of"`      // to remove, as far as it is known
+	Done    Garbage   `json:"done"`    // removed
 }
 
 // GCResult is what a collection removed, or in a dry run would remove.
 type GCResult struct {
-	DryRun  bool      `json:"dryRun,omitempty"`
-	Blobs   int       `json:"blobs"`
-	Uploads int       `json:"uploads"`
-	Runs    int       `json:"runs"`
-	Bytes   int64     `json:"bytes"`
-	Ended   time.Time `json:"ended"`
+	DryRun bool `json:"dryRun,omitempty"`
+	Garbage
+	Began time.Time `json:"began"`
+	Ended time.Time `json:"ended"`
+	Error string    `json:"error,omitempty"` // why it stopped half way; only in a status
+
+	// Plan is what a dry run would remove, the first 10,000 of it.
+	Plan []PlannedBlob `json:"plan,omitempty"`
+	More int           `json:"more,omitempty"` // blobs that are not listed
+}
+
+// PlannedBlob is a blob that a collection would remove.
+type PlannedBlob struct {
+	Digest digest.Digest `json:"digest"`
+	Size   int64         `json:"size"`
 }
 
 // User is an account, without its password.
@@ -127,13 +177,6 @@ type UserChange struct {
 	Repositories *[]string `json:"repositories,omitempty"`
 }
 
-// Held lists digests: in a question those asked for, in an answer those held.
-type Held struct {
-	Repository string          `json:"repository,omitempty"`
-	Blobs      []digest.Digest `json:"blobs"`
-	Manifests  []digest.Digest `json:"manifests"`
-}
-
 type (
 	syncRequest struct {
 		Name string `json:"name"`
@@ -141,18 +184,21 @@ type (
 	syncAnswer struct {
 		ID string `json:"id"`
 	}
-	checkAnswer struct {
-		Held bool `json:"held"`
+	// heldLists lists digests by repository: in a question those asked for, in an answer those held.
+	heldLists struct {
+		Blobs     map[string][]digest.Digest `json:"blobs,omitempty"`
+		Manifests map[string][]digest.Digest `json:"manifests,omitempty"`
 	}
 	tagRequest struct {
+		Tags []tag `json:"tags"`
+	}
+	tag struct {
 		Repository string        `json:"repository"`
 		Tag        string        `json:"tag"`
 		Digest     digest.Digest `json:"digest"`
 	}
 	sourceRequest struct {
-		Repository string `json:"repository"`
-		Registry   string `json:"registry"`
-		Path       string `json:"path"`
+		Sources map[string][]string `json:"sources"`
 	}
 	errorAnswer struct {
 		Error string `json:"error"`
@@ -163,6 +209,10 @@ type (
 // Bounds of request bodies. Blobs have none.
 const (
 	maxJSON     = 64 << 10
-	maxHeld     = 4 << 20 // some 50,000 digests
+	maxList     = 4 << 20
 	maxManifest = 4 << 20
 )
+
+// atOnce is how many digests, tags or sources a client puts into one request: with the longest names of repositories and the
+// longest digests they stay below maxList.
+const atOnce = 5000

@@ -29,7 +29,9 @@ type fixture struct {
 
 	handling sync.RWMutex // read-held by each request; held by who waits for all to end
 
-	collect func(context.Context, admin.GCRequest) (admin.GCResult, error)
+	collect func(context.Context, admin.GCRequest, func(admin.GCProgress)) (admin.GCResult, error)
+	detach  func(admin.GCRequest) error
+	stop    context.CancelFunc // lets the daemon begin to end
 }
 
 type lookup struct{ s *store.Store }
@@ -50,10 +52,18 @@ func serve(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	f := &fixture{store: s, auth: auth.New(lookup{s}), socket: filepath.Join(dir, "run", "sock")}
+	stopping, stop := context.WithCancel(context.Background())
+	t.Cleanup(stop)
+	f.stop = stop
 	h := admin.NewHandler(admin.Options{
-		Store: s, Auth: f.auth,
-		Collect: func(ctx context.Context, q admin.GCRequest) (admin.GCResult, error) { return f.collect(ctx, q) },
-		Status:  func(context.Context) (admin.Status, error) { return admin.Status{Version: "v1", Healthy: true}, nil },
+		Store: s, Auth: f.auth, Drain: stopping,
+		Jobs: admin.Jobs{
+			Collect: func(ctx context.Context, q admin.GCRequest, progress func(admin.GCProgress)) (admin.GCResult, error) {
+				return f.collect(ctx, q, progress)
+			},
+			Detach: func(q admin.GCRequest) error { return f.detach(q) },
+		},
+		Status: func(context.Context) (admin.Status, error) { return admin.Status{Version: "v1", Healthy: true}, nil },
 	})
 	l, err := admin.Listen(t.Context(), f.socket)
 	if err != nil {
@@ -145,10 +155,10 @@ func TestHandler_errors(t *testing.T) {
 		"nothing to change":      {"PUT", "/api/v1/users/x", `{}`, 400, "nothing to change"},
 		"sync without a name":    {"POST", "/api/v1/sync", `{}`, 400, "no name"},
 		"unknown sync":           {"POST", "/api/v1/sync/none/commit", "", 404, "not found"},
-		"no repository":          {"POST", at + "/blobs/" + any + "/check", "", 400, "no repository"},
-		"bad digest":             {"POST", at + "/blobs/sha256:1/check?repository=a", "", 400, "is not a digest"},
-		"bad digest in a list":   {"POST", at + "/held", `{"repository":"a","blobs":["x"]}`, 400, "is not a digest"},
-		"bad digest of a tag":    {"POST", at + "/tags", `{"repository":"a","tag":"t","digest":"x"}`, 400, "is not a digest"},
+		"no repository":          {"PUT", at + "/blobs/" + any, "", 400, "no repository"},
+		"bad digest":             {"PUT", at + "/blobs/sha256:1?repository=a", "", 400, "is not a digest"},
+		"bad digest in a list":   {"POST", at + "/held", `{"blobs":{"a":["x"]}}`, 400, "digest"},
+		"bad digest of a tag":    {"POST", at + "/tags", `{"tags":[{"repository":"a","tag":"t","digest":"x"}]}`, 400, "digest"},
 		"manifest without type":  {"PUT", at + "/manifests/" + any + "?repository=a", "x", 400, "no media type"},
 		"bad repository of blob": {"PUT", at + "/blobs/" + any + "?repository=A", "x", 400, ""},
 	}
@@ -172,46 +182,125 @@ func TestClient_Status(t *testing.T) {
 
 func TestClient_GC(t *testing.T) {
 	f := serve(t)
-	t.Run("passes request and result", func(t *testing.T) {
+	// untilEnded is a collection that ends with its context.
+	untilEnded := func(began, ended chan struct{}) {
+		f.collect = func(ctx context.Context, _ admin.GCRequest, progress func(admin.GCProgress)) (admin.GCResult, error) {
+			defer close(ended)
+			progress(admin.GCProgress{})
+			close(began)
+			<-ctx.Done()
+			return admin.GCResult{}, ctx.Err()
+		}
+	}
+	t.Run("passes request, progress and result", func(t *testing.T) {
 		var got admin.GCRequest
-		f.collect = func(_ context.Context, q admin.GCRequest) (admin.GCResult, error) {
+		f.collect = func(_ context.Context, q admin.GCRequest, progress func(admin.GCProgress)) (admin.GCResult, error) {
 			got = q
-			return admin.GCResult{Blobs: 3, Bytes: 99}, nil
+			progress(admin.GCProgress{Of: admin.Garbage{Blobs: 7}})
+			return admin.GCResult{Garbage: admin.Garbage{Blobs: 3, Bytes: 99}}, nil
 		}
 		hour := admin.Duration(time.Hour)
-		r, err := f.client.GC(t.Context(), admin.GCRequest{DryRun: true, GracePeriod: &hour})
+		var told admin.GCProgress
+		r, err := f.client.GC(t.Context(), admin.GCRequest{DryRun: true, GracePeriod: &hour}, func(p admin.GCProgress) { told = p })
 		must(t, err)
-		if r.Blobs != 3 || r.Bytes != 99 || !got.DryRun || *got.GracePeriod != hour {
-			t.Errorf("asked %+v, got %+v", got, r)
+		if r.Blobs != 3 || r.Bytes != 99 || !got.DryRun || *got.GracePeriod != hour || told.Of.Blobs != 7 {
+			t.Errorf("asked %+v, was told %+v, got %+v", got, told, r)
 		}
 	})
+	t.Run("what goes on is told again, though nothing new is to be told", func(t *testing.T) {
+		release := make(chan struct{})
+		f.collect = func(_ context.Context, _ admin.GCRequest, progress func(admin.GCProgress)) (admin.GCResult, error) {
+			progress(admin.GCProgress{})
+			progress(admin.GCProgress{Planned: true})
+			<-release
+			return admin.GCResult{}, nil
+		}
+		told := 0
+		_, err := f.client.GC(t.Context(), admin.GCRequest{}, func(p admin.GCProgress) {
+			if told++; told == 3 {
+				close(release)
+			}
+			if p.Planned != (told > 1) {
+				t.Errorf("line %d is %+v", told, p)
+			}
+		})
+		must(t, err)
+	})
 	t.Run("one that is under way is a conflict", func(t *testing.T) {
-		f.collect = func(context.Context, admin.GCRequest) (admin.GCResult, error) {
+		f.collect = func(context.Context, admin.GCRequest, func(admin.GCProgress)) (admin.GCResult, error) {
 			return admin.GCResult{}, admin.ErrCollecting
 		}
-		_, err := f.client.GC(t.Context(), admin.GCRequest{})
+		_, err := f.client.GC(t.Context(), admin.GCRequest{}, nil)
 		if refused := refusal(t, err, http.StatusConflict, "under way"); refused.Hint() == "" {
+			t.Error("there is no hint")
+		}
+		if status, answer := f.send(t, "POST", "/api/v1/gc", "{}"); status != http.StatusConflict {
+			t.Errorf("without the client it is answered %d %s", status, answer)
+		}
+	})
+	t.Run("one that fails after it has begun says so, with the status", func(t *testing.T) {
+		f.collect = func(_ context.Context, _ admin.GCRequest, progress func(admin.GCProgress)) (admin.GCResult, error) {
+			progress(admin.GCProgress{})
+			return admin.GCResult{}, &store.FullError{Path: "/full", Err: errors.New("no space")}
+		}
+		_, err := f.client.GC(t.Context(), admin.GCRequest{}, nil)
+		if refused := refusal(t, err, http.StatusInsufficientStorage, "/full"); refused.Hint() == "" {
 			t.Error("there is no hint")
 		}
 	})
 	t.Run("a client that gives up ends it", func(t *testing.T) {
 		began, ended := make(chan struct{}), make(chan struct{})
-		f.collect = func(ctx context.Context, _ admin.GCRequest) (admin.GCResult, error) {
-			close(began)
-			<-ctx.Done()
-			close(ended)
-			return admin.GCResult{}, ctx.Err()
-		}
+		untilEnded(began, ended)
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() {
 			<-began
 			cancel()
 		}()
-		if _, err := f.client.GC(ctx, admin.GCRequest{}); !errors.Is(err, context.Canceled) {
+		if _, err := f.client.GC(ctx, admin.GCRequest{}, nil); !errors.Is(err, context.Canceled) {
 			t.Errorf("error is %v", err)
 		}
 		<-ended
 	})
+	t.Run("one that nobody waits for is begun, and no more", func(t *testing.T) {
+		var got admin.GCRequest
+		f.detach = func(q admin.GCRequest) error { got = q; return nil }
+		must(t, f.client.BeginGC(t.Context(), admin.GCRequest{}))
+		if !got.Detach {
+			t.Errorf("asked %+v", got)
+		}
+		f.detach = func(admin.GCRequest) error { return admin.ErrCollecting }
+		refusal(t, f.client.BeginGC(t.Context(), admin.GCRequest{}), http.StatusConflict, "under way")
+		refusal(t, f.client.BeginGC(t.Context(), admin.GCRequest{DryRun: true}), http.StatusBadRequest, "dry run")
+	})
+	t.Run("a daemon that ends ends it", func(t *testing.T) {
+		began, ended := make(chan struct{}), make(chan struct{})
+		untilEnded(began, ended)
+		go func() {
+			<-began
+			f.stop()
+		}()
+		_, err := f.client.GC(t.Context(), admin.GCRequest{}, nil)
+		if refused := refusal(t, err, http.StatusConflict, "stopping"); !strings.Contains(refused.Hint(), "run it again") {
+			t.Errorf("the hint is %q", refused.Hint())
+		}
+		<-ended
+	})
+}
+
+// TestHandler_noDaemon asks what answers while no daemon runs, and a command has opened the store.
+func TestHandler_noDaemon(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "sock")
+	l, err := admin.Listen(t.Context(), socket)
+	must(t, err)
+	server := &http.Server{Handler: admin.NewHandler(admin.Options{})}
+	defer server.Close()
+	go func() { _ = server.Serve(l) }() // until it is closed
+	c := admin.NewUnixClient(socket)
+	defer c.Close()
+	_, err = c.Status(t.Context())
+	for _, err := range []error{err, c.Ping(t.Context()), c.BeginGC(t.Context(), admin.GCRequest{})} {
+		refusal(t, err, http.StatusConflict, "another command is at work")
+	}
 }
 
 func TestClient_notRunning(t *testing.T) {

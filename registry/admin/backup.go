@@ -1,66 +1,132 @@
 package admin
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
-	"io/fs"
+	"fmt"
 	"net/http"
-	"path/filepath"
-	"syscall"
-	"time"
+	"net/url"
 
+	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// BackupRequest asks for a backup into a directory, or a file that ends in .tar, on the daemon's host.
-type BackupRequest struct {
-	Path           string `json:"path"`                     // absolute
-	Prune          bool   `json:"prune,omitempty"`          // remove blobs of older backups that this one does not need
-	BytesPerSecond int64  `json:"bytesPerSecond,omitempty"` // copy no faster; 0: as fast as it goes
+// A backup is made by the command, with the rights of who called it: the daemon, a service in a sandbox, sees
+// neither a home directory nor a network share. What the daemon does is to make a snapshot of the database and to keep
+// the files that it names, for as long as a request lasts: until another says that it is done, or the command is gone,
+// however that ended.
+//
+// The answer is two lines as a job's are, {"progress": {"snapshot": …}} and, when it is all over, {"result": {}}. A
+// request whose body ends when the command is done was refused: net/http's client waits for such a body for ever
+// when the daemon is killed.
+
+// snapshotAnswer names the file, which is beside the database.
+type snapshotAnswer struct {
+	Snapshot string `json:"snapshot"`
 }
 
-// BackupProgress is how far a backup is.
-type BackupProgress struct {
-	Done store.BackupReport `json:"done"`
-	Of   store.StoreSize    `json:"of"`
-}
+var errElsewhere = &badRequest{"a backup is made on the registry's own host: it is files there that are copied",
+	"run `appliance backup PATH` on that host"}
 
 func (h *Handler) backup(w http.ResponseWriter, r *http.Request) {
-	var q BackupRequest
-	if err := decode(r, maxJSON, &q); err != nil {
-		h.refuse(w, r, err)
+	if _, overHTTPS := auth.IdentityFrom(r.Context()); overHTTPS {
+		h.refuse(w, r, errElsewhere)
 		return
 	}
-	if !filepath.IsAbs(q.Path) || q.BytesPerSecond < 0 {
-		h.refuse(w, r, &badRequest{"path is not absolute, or bytesPerSecond is negative", "name the directory or the .tar file by its whole path"})
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	defer context.AfterFunc(h.drain, func() { cancel(errStopping) })()
+	stopping := func() error {
+		if cause := context.Cause(ctx); errors.Is(cause, errStopping) {
+			return cause
+		}
+		return nil
+	}
+	snapshot, err := h.store.Snapshot(ctx)
+	if err != nil {
+		h.refuse(w, r, cmp.Or(stopping(), err))
 		return
 	}
-	h.serveJob(w, r, func(ctx context.Context, progress func(any)) (any, error) {
-		last := time.Now()
-		report, err := h.store.Backup(ctx, q.Path, store.BackupOptions{
-			Prune: q.Prune, BytesPerSecond: q.BytesPerSecond,
-			Progress: func(done store.BackupReport, of store.StoreSize) {
-				if time.Since(last) >= progressEvery {
-					last = time.Now()
-					progress(BackupProgress{Done: done, Of: of})
-				}
-			},
-		})
-		return report, reachable(err)
-	})
-}
-
-// reachable says what to do when the daemon may not write where it was told to: its service sees its own directories
-// and no others.
-func reachable(err error) error {
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrNotExist) {
-		return &badRequest{err.Error(), "the service can write to its own directories only: back up to a directory below the install directory, " +
-			"where links take no space, and copy it from there"}
+	h.backups.Store(snapshot.Name, func() { cancel(nil) })
+	defer h.backups.Delete(snapshot.Name)
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Server", Product)
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	lines := json.NewEncoder(w)
+	// What goes wrong in sending ends the request's context as well.
+	_ = lines.Encode(map[string]any{"progress": snapshotAnswer{snapshot.Name}})
+	_ = http.NewResponseController(w).Flush()
+	<-ctx.Done()
+	if err = snapshot.Release(); err != nil {
+		h.log.Error("could not remove the snapshot of a backup", "name", snapshot.Name, "error", err)
 	}
-	return err
+	if err = cmp.Or(err, stopping()); err != nil {
+		_ = lines.Encode(errorAnswer{Error: err.Error(), Hint: hintOf(err)})
+		return
+	}
+	_ = lines.Encode(map[string]any{"result": struct{}{}})
 }
 
-// Backup backs the store up while it serves. progress may be nil.
-func (c *Client) Backup(ctx context.Context, q BackupRequest, progress func(BackupProgress)) (store.BackupReport, error) {
-	return ask[BackupProgress, store.BackupReport](ctx, c, "/api/v1/backup", q, progress)
+// endBackup says that a backup is done with its snapshot.
+func (h *Handler) endBackup(r *http.Request) (int, any, error) {
+	name := r.PathValue("snapshot")
+	end, underWay := h.backups.Load(name)
+	if !underWay {
+		return 0, nil, &store.NotFoundError{Kind: "backup", Name: name}
+	}
+	end.(func())()
+	return http.StatusNoContent, nil, nil
+}
+
+// Backup has a snapshot made, and calls copyAll with the name of its file, which is beside the database. Until that
+// returns no collection removes the files of blobs that the snapshot names; its context ends when the daemon can
+// promise that no longer. It works on the socket only.
+func (c *Client) Backup(ctx context.Context, copyAll func(ctx context.Context, snapshot string) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	body, err := c.begin(ctx, "/api/v1/backup", nil)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	lines := json.NewDecoder(body)
+	var answer snapshotAnswer
+	if err := readLine(lines, &answer, nil); err != nil {
+		return err
+	}
+	released := make(chan error, 1)
+	go func() {
+		err := readLine(lines, nil, &struct{}{})
+		if err != nil {
+			cancel(err)
+		}
+		released <- err
+	}()
+	err = copyAll(ctx, answer.Snapshot)
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	if end := c.json(ctx, c.http, http.MethodDelete, "/api/v1/backup/"+url.PathEscape(answer.Snapshot), nil, nil); end != nil {
+		return errors.Join(err, end)
+	}
+	return errors.Join(err, <-released)
+}
+
+// readLine reads a line that is to have one of the two.
+func readLine(lines *json.Decoder, progress, result any) error {
+	var line jobLine
+	if err := lines.Decode(&line); err != nil {
+		return &unreachableError{fmt.Errorf("the daemon stopped before the backup had ended: %w", err), "back up again when it is up"}
+	}
+	switch {
+	case line.Error != "":
+		return &Error{Status: http.StatusInternalServerError, Product: Product, Message: line.Error, hint: line.Hint}
+	case progress != nil && line.Progress != nil:
+		return json.Unmarshal(line.Progress, progress)
+	case result != nil && line.Result != nil:
+		return json.Unmarshal(line.Result, result)
+	}
+	return errors.New("the daemon's answer to /api/v1/backup is not that of this version")
 }

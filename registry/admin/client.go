@@ -78,18 +78,16 @@ func (c *Client) Close() {
 	c.patient.CloseIdleConnections()
 }
 
+// Ping says nothing if a daemon answers.
+func (c *Client) Ping(ctx context.Context) error {
+	return c.json(ctx, c.http, http.MethodGet, "/api/v1/ping", nil, nil)
+}
+
 // Status says how the daemon is.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	var s Status
 	err := c.json(ctx, c.http, http.MethodGet, "/api/v1/status", nil, &s)
 	return s, err
-}
-
-// GC collects, and returns when that has ended.
-func (c *Client) GC(ctx context.Context, q GCRequest) (GCResult, error) {
-	var r GCResult
-	err := c.json(ctx, c.patient, http.MethodPost, "/api/v1/gc", q, &r)
-	return r, err
 }
 
 // Users lists all users.
@@ -188,6 +186,16 @@ func (e *Error) Error() string { return e.Message }
 
 // Hint says what to do about it, in the daemon's words.
 func (e *Error) Hint() string { return e.hint }
+
+// Refused says that the same request would be refused again: the disk is full, the run is gone, the user may not. Other
+// answers may be due to how the request came.
+func (e *Error) Refused() bool {
+	switch e.Status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusInsufficientStorage:
+		return true
+	}
+	return false
+}
 
 // Is lets a refusal of status 404 be store.ErrNotFound on this side too.
 func (e *Error) Is(target error) bool {

@@ -45,6 +45,9 @@ func (e *unknownRequest) Hint() string {
 	return "use a command and a daemon of the same version; 'appliance --version' tells it"
 }
 
+// errNoDaemon is for a second command, while a first has opened the store since no daemon runs.
+var errNoDaemon = &conflict{"the registry is not running, and another command is at work on its store", "wait until that has ended"}
+
 func badDigest(s string, err error) error {
 	return &badRequest{fmt.Sprintf("%q is not a digest: %v", s, err), "write it as sha256:…"}
 }
@@ -63,7 +66,7 @@ func statusOf(err error) int {
 		return http.StatusMethodNotAllowed
 	case errors.As(err, &unknown), errors.Is(err, store.ErrNotFound):
 		return http.StatusNotFound
-	case is[*conflict](err), errors.As(err, &busy), errors.Is(err, ErrCollecting):
+	case is[*conflict](err), errors.As(err, &busy), errors.Is(err, ErrCollecting), errors.Is(err, ErrScrubbing):
 		return http.StatusConflict
 	case is[*lengthRequired](err):
 		return http.StatusLengthRequired
@@ -105,7 +108,7 @@ func hintOf(err error) string {
 		return hinted.Hint()
 	}
 	if errors.Is(err, ErrCollecting) || errors.Is(err, ErrScrubbing) {
-		return "wait until it has ended"
+		return "wait until it has ended: `appliance status` says how far it is"
 	}
 	return ""
 }

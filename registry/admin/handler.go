@@ -12,60 +12,73 @@ import (
 
 // Options are what the handler works on.
 type Options struct {
-	Store   *store.Store
-	Auth    *auth.Authenticator                                                                              // told to forget users that change
-	Collect func(ctx context.Context, r GCRequest) (GCResult, error)                                         // ErrCollecting: one is under way
-	Scrub   func(ctx context.Context, bytesPerSecond int64, progress func(ScrubReport)) (ScrubReport, error) // ErrScrubbing: likewise
-	Status  func(ctx context.Context) (Status, error)
-	Log     *slog.Logger // nil: discard
+	Store *store.Store
+	Auth  *auth.Authenticator // told to forget users that change
+	Jobs  Jobs
+	// Status says how the daemon is; nil when there is none, and a command that has opened the store answers.
+	Status func(ctx context.Context) (Status, error)
+	Drain  context.Context // ends when jobs are to end, since the process will; nil: never
+	Log    *slog.Logger    // nil: discard
+}
+
+// Jobs are what a Handler has done by others. progress may be called often.
+type Jobs struct {
+	Collect func(ctx context.Context, q GCRequest, progress func(GCProgress)) (GCResult, error)             // ErrCollecting: one is under way
+	Detach  func(q GCRequest) error                                                                         // begins to collect; ErrCollecting
+	Scrub   func(ctx context.Context, bytesPerSecond int64, progress func(ScrubState)) (ScrubReport, error) // ErrScrubbing: one is under way
 }
 
 // Handler answers the control API. It checks no login, see the package comment.
 type Handler struct {
-	store   *store.Store
-	auth    *auth.Authenticator
-	collect func(context.Context, GCRequest) (GCResult, error)
-	scrub   func(context.Context, int64, func(ScrubReport)) (ScrubReport, error)
-	status  func(context.Context) (Status, error)
-	log     *slog.Logger
-	mux     *http.ServeMux
+	store  *store.Store
+	auth   *auth.Authenticator
+	jobs   Jobs
+	status func(context.Context) (Status, error)
+	drain  context.Context
+	log    *slog.Logger
+	mux    *http.ServeMux
 
 	// users is held from a look at all users to the change that depends on it, so that two
 	// requests cannot remove the last two administrators.
 	users sync.Mutex
+
+	backups sync.Map // under way: names of snapshots, and for each a func() that ends its request
 }
 
 // NewHandler returns the handler of everything under /api/v1/.
 func NewHandler(o Options) *Handler {
-	h := &Handler{store: o.Store, auth: o.Auth, collect: o.Collect, scrub: o.Scrub, status: o.Status, log: o.Log, mux: http.NewServeMux()}
+	h := &Handler{store: o.Store, auth: o.Auth, jobs: o.Jobs, status: o.Status, drain: o.Drain, log: o.Log, mux: http.NewServeMux()}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}
+	if h.drain == nil {
+		h.drain = context.Background()
+	}
 	for pattern, serve := range map[string]endpoint{
+		"GET /api/v1/ping":            h.ping,
 		"GET /api/v1/status":          h.getStatus,
-		"POST /api/v1/gc":             h.postGC,
 		"GET /api/v1/users":           h.listUsers,
 		"POST /api/v1/users":          h.createUser,
 		"PUT /api/v1/users/{name}":    h.changeUser,
 		"DELETE /api/v1/users/{name}": h.deleteUser,
 
-		"POST /api/v1/sync":                               h.beginSync,
-		"POST /api/v1/sync/{id}/held":                     h.held,
-		"POST /api/v1/sync/{id}/blobs/{digest}/check":     h.checkBlob,
-		"PUT /api/v1/sync/{id}/blobs/{digest}":            h.putBlob,
-		"POST /api/v1/sync/{id}/manifests/{digest}/check": h.checkManifest,
-		"PUT /api/v1/sync/{id}/manifests/{digest}":        h.putManifest,
-		"POST /api/v1/sync/{id}/tags":                     h.tag,
-		"POST /api/v1/sync/{id}/source":                   h.source,
-		"POST /api/v1/sync/{id}/commit":                   h.commit,
-		"DELETE /api/v1/sync/{id}":                        h.abort,
-		"/":                                               h.unknown,
+		"POST /api/v1/sync":                        h.beginSync,
+		"POST /api/v1/sync/{id}/held":              h.held,
+		"PUT /api/v1/sync/{id}/blobs/{digest}":     h.putBlob,
+		"PUT /api/v1/sync/{id}/manifests/{digest}": h.putManifest,
+		"POST /api/v1/sync/{id}/tags":              h.tag,
+		"POST /api/v1/sync/{id}/sources":           h.source,
+		"POST /api/v1/sync/{id}/commit":            h.commit,
+		"DELETE /api/v1/sync/{id}":                 h.abort,
+		"/":                                        h.unknown,
 	} {
 		h.mux.Handle(pattern, h.endpoint(serve))
 	}
+	h.mux.HandleFunc("POST /api/v1/gc", h.postGC)
 	h.mux.HandleFunc("POST /api/v1/verify", h.verify)
 	h.mux.HandleFunc("POST /api/v1/scrub", h.postScrub)
 	h.mux.HandleFunc("POST /api/v1/backup", h.backup)
+	h.mux.Handle("DELETE /api/v1/backup/{snapshot}", h.endpoint(h.endBackup))
 	return h
 }
 
@@ -87,21 +100,20 @@ func (h *Handler) endpoint(serve endpoint) http.Handler {
 	})
 }
 
-func (h *Handler) getStatus(r *http.Request) (int, any, error) {
-	s, err := h.status(r.Context())
-	return http.StatusOK, s, err
+// ping costs nothing, whatever the store holds and however it is.
+func (h *Handler) ping(*http.Request) (int, any, error) {
+	if h.status == nil {
+		return 0, nil, errNoDaemon
+	}
+	return http.StatusNoContent, nil, nil
 }
 
-func (h *Handler) postGC(r *http.Request) (int, any, error) {
-	var q GCRequest
-	if err := decode(r, maxJSON, &q); err != nil {
-		return 0, nil, err
+func (h *Handler) getStatus(r *http.Request) (int, any, error) {
+	if h.status == nil {
+		return 0, nil, errNoDaemon
 	}
-	if q.GracePeriod != nil && *q.GracePeriod < 0 {
-		return 0, nil, &badRequest{"gracePeriod is negative", "use a duration such as 1h"}
-	}
-	result, err := h.collect(r.Context(), q)
-	return http.StatusOK, result, err
+	s, err := h.status(r.Context())
+	return http.StatusOK, s, err
 }
 
 // unknown answers what no other pattern matches.

@@ -2,10 +2,15 @@ package admin
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -14,57 +19,155 @@ import (
 )
 
 // A job takes long enough that its caller wants to see it get on. Its answer is a line of JSON each time something
-// is to be told, {"progress": …}, and a last one, {"result": …} or {"error": …, "hint": …}: whether it succeeded is not
-// known when the status is sent.
+// is to be told, {"progress": …}, and a last one, {"result": …} or {"error": …, "hint": …, "status": …}: whether it
+// succeeds is not known when the first is sent. One that fails before is refused as any request is.
+//
+// progress may be called as often as one likes. What it is given is told at once, or within a second, and again each
+// second, so that a caller hears of a job that goes on.
 type job func(ctx context.Context, progress func(any)) (result any, err error)
 
 type jobLine struct {
 	Progress json.RawMessage `json:"progress,omitempty"`
 	Result   json.RawMessage `json:"result,omitempty"`
-	errorAnswer
+	jobError
 }
 
-// serveJob runs a job for as long as its caller listens.
+type jobError struct {
+	errorAnswer
+	Status int `json:"status,omitempty"`
+}
+
+// progressEvery is how often a job tells how far it is.
+const progressEvery = time.Second
+
+// errStopping ends what a daemon does for others when it is about to end.
+var errStopping = &conflict{"the registry is stopping", "run it again when it is up, or while it is stopped; what is done stays done"}
+
+// serveJob runs a job for as long as its caller listens and the daemon is not about to end: clients that push and pull
+// do not wait for it, and a job can be asked for again.
 func (h *Handler) serveJob(w http.ResponseWriter, r *http.Request, run job) {
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Server", Product)
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	lines := json.NewEncoder(w)
-	flush := http.NewResponseController(w)
-	send := func(key string, v any) {
-		// What goes wrong in sending ends the request's context, and with it the job.
-		_ = lines.Encode(map[string]any{key: v})
-		_ = flush.Flush()
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	defer context.AfterFunc(h.drain, func() { cancel(errStopping) })()
+	l := &lines{out: w}
+	result, err := l.run(ctx, run)
+	switch {
+	case err == nil:
+		l.send(map[string]any{"result": result})
+		return
+	case errors.Is(context.Cause(ctx), errStopping):
+		err = errStopping
+	case ctx.Err() != nil:
+		h.log.Info("a job ended with its caller", "path", r.URL.Path)
 	}
-	result, err := run(r.Context(), func(v any) { send("progress", v) })
-	if err != nil {
-		h.log.Error("a job failed", "path", r.URL.Path, "error", err)
-		_ = lines.Encode(errorAnswer{Error: err.Error(), Hint: hintOf(err)})
+	if !l.begun {
+		h.refuse(w, r, err)
 		return
 	}
-	send("result", result)
+	status := statusOf(err)
+	if status == http.StatusInternalServerError {
+		h.log.Error("a job failed", "path", r.URL.Path, "error", err)
+	}
+	l.send(jobError{errorAnswer{Error: err.Error(), Hint: hintOf(err)}, status})
 }
 
-// runJob is the client's side: progress is called with each line but the last, which is read into result.
-func (c *Client) runJob(ctx context.Context, path string, in any, progress func(json.RawMessage) error, result any) error {
+// lines is the answer of a job.
+type lines struct {
+	out http.ResponseWriter
+
+	mu     sync.Mutex // guards what follows, and out
+	begun  bool
+	newest any // the progress; nil: none yet
+	last   time.Time
+}
+
+// run runs a job. When it returns, nothing but the last line is left to be sent.
+func (l *lines) run(ctx context.Context, run job) (any, error) {
+	ticker := time.NewTicker(progressEvery)
+	defer ticker.Stop()
+	ended, told := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(told)
+		for {
+			select {
+			case <-ticker.C:
+				l.again()
+			case <-ended:
+				return
+			}
+		}
+	}()
+	defer func() {
+		close(ended)
+		<-told
+	}()
+	return run(ctx, l.progress)
+}
+
+func (l *lines) progress(v any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.newest = v
+	if time.Since(l.last) >= progressEvery {
+		l.tell()
+	}
+}
+
+func (l *lines) again() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.newest != nil {
+		l.tell()
+	}
+}
+
+func (l *lines) tell() {
+	l.last = time.Now()
+	l.send(map[string]any{"progress": l.newest})
+}
+
+// send sends a line. What goes wrong ends the request's context, and with it the job.
+func (l *lines) send(v any) {
+	if !l.begun {
+		l.begun = true
+		l.out.Header().Set("Cache-Control", "no-store")
+		l.out.Header().Set("Server", Product)
+		l.out.Header().Set("Content-Type", "application/x-ndjson")
+	}
+	_ = json.NewEncoder(l.out).Encode(v)
+	_ = http.NewResponseController(l.out).Flush()
+}
+
+// begin asks for what lasts, and gives the lines of the answer, to be closed, once it has begun.
+func (c *Client) begin(ctx context.Context, path string, in any) (io.ReadCloser, error) {
 	body, err := encode(in)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	r, err := c.request(ctx, http.MethodPost, path, body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	r.Header.Set("Content-Type", "application/json")
 	resp, err := c.patient.Do(r)
 	if err != nil {
-		return unreachable(c.base, err)
+		return nil, unreachable(c.base, err)
 	}
-	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return refused(resp)
+		defer resp.Body.Close()
+		return nil, refused(resp)
 	}
-	lines := bufio.NewScanner(resp.Body)
+	return resp.Body, nil
+}
+
+// runJob is the client's side: progress is called with each line but the last, which is read into result.
+func (c *Client) runJob(ctx context.Context, path string, in any, progress func(json.RawMessage) error, result any) error {
+	answer, err := c.begin(ctx, path, in)
+	if err != nil {
+		return err
+	}
+	defer answer.Close()
+	lines := bufio.NewScanner(answer)
 	lines.Buffer(nil, maxJobLine)
 	for lines.Scan() {
 		var line jobLine
@@ -73,7 +176,7 @@ func (c *Client) runJob(ctx context.Context, path string, in any, progress func(
 		}
 		switch {
 		case line.Error != "":
-			return &Error{Status: http.StatusInternalServerError, Product: Product, Message: line.Error, hint: line.Hint}
+			return &Error{Status: cmp.Or(line.Status, http.StatusInternalServerError), Product: Product, Message: line.Error, hint: line.Hint}
 		case line.Result != nil:
 			return json.Unmarshal(line.Result, result)
 		}
@@ -81,10 +184,13 @@ func (c *Client) runJob(ctx context.Context, path string, in any, progress func(
 			return err
 		}
 	}
-	if err := lines.Err(); err != nil {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := lines.Err(); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.ECONNRESET) {
 		return fmt.Errorf("read the daemon's answer to %s: %w", path, err)
 	}
-	return fmt.Errorf("the daemon stopped before %s had ended", path)
+	return &unreachableError{fmt.Errorf("the daemon stopped before %s had ended", path), "what was done until then stays done: start the daemon, and run the command again"}
 }
 
 // ask runs a job whose progress is a P and whose result is an R. progress may be nil.
@@ -118,6 +224,59 @@ type VerifyProgress struct {
 	Of   store.StoreSize    `json:"of"`
 }
 
+func (h *Handler) postGC(w http.ResponseWriter, r *http.Request) {
+	var q GCRequest
+	if err := decode(r, maxJSON, &q); err != nil {
+		h.refuse(w, r, err)
+		return
+	}
+	if err := q.check(); err != nil {
+		h.refuse(w, r, err)
+		return
+	}
+	if q.Detach {
+		h.detach(w, r, q)
+		return
+	}
+	h.serveJob(w, r, func(ctx context.Context, progress func(any)) (any, error) {
+		return h.jobs.Collect(ctx, q, func(p GCProgress) { progress(p) })
+	})
+}
+
+func (q GCRequest) check() error {
+	switch {
+	case q.GracePeriod != nil && *q.GracePeriod < 0:
+		return &badRequest{"gracePeriod is negative", "use a duration such as 1h"}
+	case q.Detach && q.DryRun:
+		return &badRequest{"nobody would see what a dry run finds that nobody waits for", "wait for it"}
+	}
+	return nil
+}
+
+func (h *Handler) detach(w http.ResponseWriter, r *http.Request, q GCRequest) {
+	if h.status == nil {
+		h.refuse(w, r, errNoDaemon)
+		return
+	}
+	if err := h.jobs.Detach(q); err != nil {
+		h.refuse(w, r, err)
+		return
+	}
+	write(w, http.StatusAccepted, nil)
+}
+
+// GC collects, and returns when that has ended. progress may be nil.
+func (c *Client) GC(ctx context.Context, q GCRequest, progress func(GCProgress)) (GCResult, error) {
+	q.Detach = false
+	return ask[GCProgress, GCResult](ctx, c, "/api/v1/gc", q, progress)
+}
+
+// BeginGC lets the daemon collect for itself, and returns when that has begun.
+func (c *Client) BeginGC(ctx context.Context, q GCRequest) error {
+	q.Detach = true
+	return c.json(ctx, c.http, http.MethodPost, "/api/v1/gc", q, nil)
+}
+
 func (h *Handler) verify(w http.ResponseWriter, r *http.Request) {
 	var q VerifyRequest
 	if err := decode(r, maxJSON, &q); err != nil {
@@ -147,6 +306,24 @@ func (c *Client) Verify(ctx context.Context, q VerifyRequest, progress func(Veri
 // ScrubRequest asks for a scrub.
 type ScrubRequest struct {
 	BytesPerSecond int64 `json:"bytesPerSecond,omitempty"` // read no faster; 0: as fast as it goes
+}
+
+// ScrubState is how far a scrub is. One that was stopped half way and went on counts as one.
+type ScrubState struct {
+	Began    time.Time `json:"began"`
+	Ended    time.Time `json:"ended,omitzero"` // when it came to its end
+	Running  bool      `json:"running"`
+	Blobs    int64     `json:"blobs"` // read
+	Bytes    int64     `json:"bytes"` // read
+	Of       ScrubSize `json:"of"`    // what was held when it began
+	Damaged  int64     `json:"damaged"`
+	Repaired int64     `json:"repaired"` // of these
+}
+
+// ScrubSize is how much a scrub has to read.
+type ScrubSize struct {
+	Blobs int64 `json:"blobs"`
+	Bytes int64 `json:"bytes"`
 }
 
 // ScrubReport is what a scrub found.
@@ -182,22 +359,11 @@ func (h *Handler) postScrub(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.serveJob(w, r, func(ctx context.Context, progress func(any)) (any, error) {
-		last := time.Now()
-		return h.scrub(ctx, q.BytesPerSecond, func(done ScrubReport) {
-			if time.Since(last) < progressEvery {
-				return // it is called for every blob
-			}
-			last = time.Now()
-			done.Damage = nil // it comes with the result
-			progress(done)
-		})
+		return h.jobs.Scrub(ctx, q.BytesPerSecond, func(s ScrubState) { progress(s) })
 	})
 }
 
-// progressEvery is how often a job that could tell more often does.
-const progressEvery = time.Second
-
 // Scrub reads every blob, takes out of service what is damaged and fetches it again where it can. progress may be nil.
-func (c *Client) Scrub(ctx context.Context, q ScrubRequest, progress func(ScrubReport)) (ScrubReport, error) {
-	return ask[ScrubReport, ScrubReport](ctx, c, "/api/v1/scrub", q, progress)
+func (c *Client) Scrub(ctx context.Context, q ScrubRequest, progress func(ScrubState)) (ScrubReport, error) {
+	return ask[ScrubState, ScrubReport](ctx, c, "/api/v1/scrub", q, progress)
 }

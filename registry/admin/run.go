@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -33,33 +35,69 @@ func (c *Client) BeginSync(ctx context.Context, name string) (*Run, error) {
 // ID names the run in the daemon's log.
 func (r *Run) ID() string { return r.id }
 
-// Held tells which of these are held anywhere in the store, and keeps those for the run: one
-// request in place of one for each digest.
-func (r *Run) Held(ctx context.Context, repo string, blobs, manifests []digest.Digest) (Held, error) {
-	var a Held
-	err := r.client.json(ctx, r.client.http, http.MethodPost, r.path("held"), Held{Repository: repo, Blobs: blobs, Manifests: manifests}, &a)
-	return a, err
+// Held tells which of some blobs and manifests, listed by the repository that they are wanted in, are held anywhere in the
+// store, and makes those a part of the run.
+func (r *Run) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (heldBlobs, heldManifests map[string][]digest.Digest, err error) {
+	heldBlobs, heldManifests = map[string][]digest.Digest{}, map[string][]digest.Digest{}
+	for some := range portions(blobs) {
+		if err := r.held(ctx, heldLists{Blobs: some}, heldBlobs, nil); err != nil {
+			return nil, nil, err
+		}
+	}
+	for some := range portions(manifests) {
+		if err := r.held(ctx, heldLists{Manifests: some}, nil, heldManifests); err != nil {
+			return nil, nil, err
+		}
+	}
+	return heldBlobs, heldManifests, nil
 }
 
-// HasBlob tells whether the blob is held anywhere in the store, and if so keeps it for the run.
-func (r *Run) HasBlob(ctx context.Context, repo string, d digest.Digest) (bool, error) {
-	return r.check(ctx, "blobs", repo, d)
+func (r *Run) held(ctx context.Context, q heldLists, blobs, manifests map[string][]digest.Digest) error {
+	var a heldLists
+	if err := r.post(ctx, "held", q, &a); err != nil {
+		return err
+	}
+	for repo, ds := range a.Blobs {
+		blobs[repo] = append(blobs[repo], ds...)
+	}
+	for repo, ds := range a.Manifests {
+		manifests[repo] = append(manifests[repo], ds...)
+	}
+	return nil
 }
 
-// Source records that what the run puts into repo comes from path on registry, to ask there when it is damaged.
-func (r *Run) Source(ctx context.Context, repo, registry, path string) error {
-	return r.client.json(ctx, r.client.http, http.MethodPost, r.path("source"), sourceRequest{Repository: repo, Registry: registry, Path: path}, nil)
+// portions cuts what is listed by repository into what one request takes.
+func portions[E any](lists map[string][]E) iter.Seq[map[string][]E] {
+	return func(yield func(map[string][]E) bool) {
+		some, n := map[string][]E{}, 0
+		for repo, list := range lists {
+			for len(list) > 0 {
+				part := list[:min(atOnce-n, len(list))]
+				some[repo], list, n = part, list[len(part):], n+len(part)
+				if n < atOnce {
+					continue
+				}
+				if !yield(some) {
+					return
+				}
+				some, n = map[string][]E{}, 0
+			}
+		}
+		if n > 0 {
+			yield(some)
+		}
+	}
 }
 
-// HasManifest tells whether the manifest is held anywhere in the store, and if so stages it for repo.
-func (r *Run) HasManifest(ctx context.Context, repo string, d digest.Digest) (bool, error) {
-	return r.check(ctx, "manifests", repo, d)
-}
-
-func (r *Run) check(ctx context.Context, kind, repo string, d digest.Digest) (bool, error) {
-	var a checkAnswer
-	err := r.client.json(ctx, r.client.http, http.MethodPost, r.path(kind, d.String(), "check")+named(repo), nil, &a)
-	return a.Held, err
+// Source records, by repository, what the run brings there from where, such as quay.io/org/image, to ask there when it
+// is damaged.
+func (r *Run) Source(ctx context.Context, from map[string][]string) error {
+	for some := range portions(from) {
+		if err := r.post(ctx, "sources", sourceRequest{Sources: some}, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // PutBlob sends the bytes of body, desc.Size of them, which the daemon verifies. It has let go
@@ -95,9 +133,20 @@ func (r *Run) PutManifest(ctx context.Context, repo string, desc ocispec.Descrip
 	return r.client.do(r.client.http, req, nil)
 }
 
-// Tag names a manifest of the run.
-func (r *Run) Tag(ctx context.Context, repo, tag string, d digest.Digest) error {
-	return r.client.json(ctx, r.client.http, http.MethodPost, r.path("tags"), tagRequest{Repository: repo, Tag: tag, Digest: d}, nil)
+// Tag names manifests of the run: for each repository, what each of its tags is to name.
+func (r *Run) Tag(ctx context.Context, tags map[string]map[string]digest.Digest) error {
+	var all []tag
+	for repo, named := range tags {
+		for name, d := range named {
+			all = append(all, tag{Repository: repo, Tag: name, Digest: d})
+		}
+	}
+	for some := range slices.Chunk(all, atOnce) {
+		if err := r.post(ctx, "tags", tagRequest{Tags: some}, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Commit makes visible all that the run staged.
@@ -108,6 +157,10 @@ func (r *Run) Commit(ctx context.Context) error {
 // Abort gives the run up. What it staged is left to collection.
 func (r *Run) Abort(ctx context.Context) error {
 	return r.client.json(ctx, r.client.http, http.MethodDelete, r.path(), nil, nil)
+}
+
+func (r *Run) post(ctx context.Context, what string, q, answer any) error {
+	return r.client.json(ctx, r.client.http, http.MethodPost, r.path(what), q, answer)
 }
 
 func (r *Run) path(elem ...string) string {

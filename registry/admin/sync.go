@@ -28,37 +28,17 @@ func (h *Handler) beginSync(r *http.Request) (int, any, error) {
 }
 
 func (h *Handler) held(r *http.Request) (int, any, error) {
-	var q Held
-	if err := decode(r, maxHeld, &q); err != nil {
+	var q heldLists
+	if err := decode(r, maxList, &q); err != nil {
 		return 0, nil, err
 	}
 	run, err := h.store.Run(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return 0, nil, err
 	}
-	answer := Held{Blobs: []digest.Digest{}, Manifests: []digest.Digest{}}
-	for _, d := range q.Blobs {
-		if err := keepHeld(&answer.Blobs, d, func() (bool, error) { return run.HasBlob(r.Context(), q.Repository, d) }); err != nil {
-			return 0, nil, err
-		}
-	}
-	for _, d := range q.Manifests {
-		if err := keepHeld(&answer.Manifests, d, func() (bool, error) { return run.HasManifest(r.Context(), q.Repository, d) }); err != nil {
-			return 0, nil, err
-		}
-	}
-	return http.StatusOK, answer, nil
-}
-
-func keepHeld(into *[]digest.Digest, d digest.Digest, has func() (bool, error)) error {
-	if err := d.Validate(); err != nil {
-		return badDigest(string(d), err)
-	}
-	ok, err := has()
-	if ok {
-		*into = append(*into, d)
-	}
-	return err
+	var answer heldLists
+	answer.Blobs, answer.Manifests, err = run.Held(r.Context(), q.Blobs, q.Manifests)
+	return http.StatusOK, answer, err
 }
 
 // target is what the path and the query of a request about one blob or manifest name.
@@ -79,24 +59,6 @@ func (h *Handler) target(r *http.Request) (target, error) {
 	}
 	t.run, err = h.store.Run(r.Context(), r.PathValue("id"))
 	return t, err
-}
-
-func (h *Handler) checkBlob(r *http.Request) (int, any, error) {
-	t, err := h.target(r)
-	if err != nil {
-		return 0, nil, err
-	}
-	ok, err := t.run.HasBlob(r.Context(), t.repo, t.digest)
-	return http.StatusOK, checkAnswer{Held: ok}, err
-}
-
-func (h *Handler) checkManifest(r *http.Request) (int, any, error) {
-	t, err := h.target(r)
-	if err != nil {
-		return 0, nil, err
-	}
-	ok, err := t.run.HasManifest(r.Context(), t.repo, t.digest)
-	return http.StatusOK, checkAnswer{Held: ok}, err
 }
 
 // putBlob hands the body to the store as it comes in. The store verifies length and digest, and
@@ -139,29 +101,33 @@ func (h *Handler) putManifest(r *http.Request) (int, any, error) {
 
 func (h *Handler) tag(r *http.Request) (int, any, error) {
 	var q tagRequest
-	if err := decode(r, maxJSON, &q); err != nil {
+	if err := decode(r, maxList, &q); err != nil {
 		return 0, nil, err
-	}
-	if err := q.Digest.Validate(); err != nil {
-		return 0, nil, badDigest(string(q.Digest), err)
 	}
 	run, err := h.store.Run(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusNoContent, nil, run.Tag(r.Context(), q.Repository, q.Tag, q.Digest)
+	tags := map[string]map[string]digest.Digest{}
+	for _, t := range q.Tags {
+		if tags[t.Repository] == nil {
+			tags[t.Repository] = map[string]digest.Digest{}
+		}
+		tags[t.Repository][t.Tag] = t.Digest
+	}
+	return http.StatusNoContent, nil, run.Tag(r.Context(), tags)
 }
 
 func (h *Handler) source(r *http.Request) (int, any, error) {
 	var q sourceRequest
-	if err := decode(r, maxJSON, &q); err != nil {
+	if err := decode(r, maxList, &q); err != nil {
 		return 0, nil, err
 	}
 	run, err := h.store.Run(r.Context(), r.PathValue("id"))
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusNoContent, nil, run.Source(r.Context(), q.Repository, q.Registry, q.Path)
+	return http.StatusNoContent, nil, run.Source(r.Context(), q.Sources)
 }
 
 func (h *Handler) commit(r *http.Request) (int, any, error) {

@@ -2,9 +2,11 @@ package admin_test
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -39,6 +41,16 @@ func begin(t *testing.T, f *fixture) *admin.Run {
 	return run
 }
 
+func hasBlob(ctx context.Context, run *admin.Run, repo string, d digest.Digest) (bool, error) {
+	held, _, err := run.Held(ctx, map[string][]digest.Digest{repo: {d}}, nil)
+	return len(held[repo]) == 1, err
+}
+
+func hasManifest(ctx context.Context, run *admin.Run, repo string, d digest.Digest) (bool, error) {
+	_, held, err := run.Held(ctx, nil, map[string][]digest.Digest{repo: {d}})
+	return len(held[repo]) == 1, err
+}
+
 func put(t *testing.T, run *admin.Run, repo, content string) {
 	t.Helper()
 	must(t, run.PutBlob(t.Context(), repo, blobOf(content), strings.NewReader(content)))
@@ -50,7 +62,7 @@ func TestRun(t *testing.T) {
 	manifest, body := manifestOf("config", "layer")
 	var missing *admin.Error
 
-	held, err := run.HasBlob(ctx, "a/b", blobOf("layer").Digest)
+	held, err := hasBlob(ctx, run, "a/b", blobOf("layer").Digest)
 	if err != nil || held {
 		t.Fatalf("a blob is held beforehand: %t, %v", held, err)
 	}
@@ -59,19 +71,24 @@ func TestRun(t *testing.T) {
 	}
 	put(t, run, "a/b", "config")
 	put(t, run, "a/b", "layer")
-	if held, err := run.HasBlob(ctx, "a/b", blobOf("layer").Digest); err != nil || !held {
+	if held, err := hasBlob(ctx, run, "a/b", blobOf("layer").Digest); err != nil || !held {
 		t.Errorf("a blob that was put: %t, %v", held, err)
 	}
 	must(t, run.PutManifest(ctx, "a/b", manifest, body))
-	if held, err := run.HasManifest(ctx, "a/b", manifest.Digest); err != nil || !held {
+	if held, err := hasManifest(ctx, run, "a/b", manifest.Digest); err != nil || !held {
 		t.Errorf("a manifest that was put: %t, %v", held, err)
 	}
-	must(t, run.Tag(ctx, "a/b", "v1", manifest.Digest))
+	must(t, run.Tag(ctx, map[string]map[string]digest.Digest{"a/b": {"v1": manifest.Digest}}))
 
-	answer, err := run.Held(ctx, "a/b", []digest.Digest{blobOf("layer").Digest, blobOf("none").Digest}, []digest.Digest{manifest.Digest, blobOf("none").Digest})
+	ask := func(d digest.Digest) map[string][]digest.Digest {
+		return map[string][]digest.Digest{"a/b": {blobOf("none").Digest, d}, "other": {d}, "none": {blobOf("none").Digest}}
+	}
+	blobs, manifests, err := run.Held(ctx, ask(blobOf("layer").Digest), ask(manifest.Digest))
 	must(t, err)
-	if !slices.Equal(answer.Blobs, []digest.Digest{blobOf("layer").Digest}) || !slices.Equal(answer.Manifests, []digest.Digest{manifest.Digest}) {
-		t.Errorf("held are %+v", answer)
+	for d, held := range map[digest.Digest]map[string][]digest.Digest{blobOf("layer").Digest: blobs, manifest.Digest: manifests} {
+		if want := map[string][]digest.Digest{"a/b": {d}, "other": {d}}; !maps.EqualFunc(held, want, slices.Equal) {
+			t.Errorf("held are %v, want %v", held, want)
+		}
 	}
 
 	if _, err := f.store.ManifestByTag(ctx, "a/b", "v1"); !errors.Is(err, store.ErrNotFound) {
@@ -81,6 +98,48 @@ func TestRun(t *testing.T) {
 	m, err := f.store.ManifestByTag(ctx, "a/b", "v1")
 	if err != nil || m.Digest != manifest.Digest || m.MediaType != manifest.MediaType || string(m.Body) != string(body) {
 		t.Errorf("after the commit the tag gives %+v, %v", m, err)
+	}
+}
+
+// What is more than a request takes is asked for, tagged and recorded in several.
+func TestRun_manyAtOnce(t *testing.T) {
+	f := serve(t)
+	ctx, run := t.Context(), begin(t, f)
+	manifest, body := manifestOf("config", "layer")
+	repo := strings.Repeat("x", 250)
+	put(t, run, repo, "config")
+	put(t, run, repo, "layer")
+	must(t, run.PutManifest(ctx, repo, manifest, body))
+
+	const digests, names = 32000, 9500 // sha512, or tags of 128 characters, of more than 4 MiB
+	var ask []digest.Digest
+	for i := range digests {
+		ask = append(ask, digest.SHA512.FromString(fmt.Sprint(i)))
+	}
+	blobs, manifests, err := run.Held(ctx,
+		map[string][]digest.Digest{repo: append(slices.Clone(ask), blobOf("layer").Digest), "other": {blobOf("config").Digest}},
+		map[string][]digest.Digest{repo: append(ask, manifest.Digest)})
+	must(t, err)
+	wantBlobs := map[string][]digest.Digest{repo: {blobOf("layer").Digest}, "other": {blobOf("config").Digest}}
+	wantManifests := map[string][]digest.Digest{repo: {manifest.Digest}}
+	if !maps.EqualFunc(blobs, wantBlobs, slices.Equal) || !maps.EqualFunc(manifests, wantManifests, slices.Equal) {
+		t.Errorf("held are %v and %v", blobs, manifests)
+	}
+	tags, sources := map[string]digest.Digest{}, []string{}
+	for i := range names {
+		tags[fmt.Sprintf("%0128d", i)] = manifest.Digest
+		sources = append(sources, fmt.Sprint("quay.io/", i))
+	}
+	must(t, run.Tag(ctx, map[string]map[string]digest.Digest{repo: tags}))
+	must(t, run.Source(ctx, map[string][]string{repo: sources}))
+	must(t, run.Commit(ctx))
+	if got, _, err := f.store.Tags(ctx, repo, "", -1); err != nil || len(got) != names {
+		t.Errorf("%d tags, %v", len(got), err)
+	}
+	found := 0
+	must(t, f.store.BlobSources(ctx, blobOf("layer").Digest, func(string, string) error { found++; return nil }))
+	if found != names {
+		t.Errorf("%d sources", found)
 	}
 }
 
@@ -102,7 +161,7 @@ func TestRun_PutBlob(t *testing.T) {
 
 	t.Run("of no bytes", func(t *testing.T) {
 		put(t, run, "a", "")
-		if held, err := run.HasBlob(ctx, "a", blobOf("").Digest); err != nil || !held {
+		if held, err := hasBlob(ctx, run, "a", blobOf("").Digest); err != nil || !held {
 			t.Errorf("held: %t, %v", held, err)
 		}
 	})
@@ -148,7 +207,7 @@ func TestRun_PutBlob(t *testing.T) {
 // nothingLeft asserts that neither the blob nor a part of it is there.
 func nothingLeft(t *testing.T, f *fixture, run *admin.Run, desc ocispec.Descriptor) {
 	t.Helper()
-	if held, err := run.HasBlob(t.Context(), "a", desc.Digest); err != nil || held {
+	if held, err := hasBlob(t.Context(), run, "a", desc.Digest); err != nil || held {
 		t.Errorf("held: %t, %v", held, err)
 	}
 	uploads := filepath.Join(filepath.Dir(filepath.Dir(f.socket)), "blobs", "uploads")

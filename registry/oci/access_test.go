@@ -163,6 +163,23 @@ func TestGrants_mount(t *testing.T) {
 	post(http.StatusCreated, "pusher", "mount="+other.String())
 }
 
+// What a manifest may name without its being held here, it may name without being given it.
+func TestGrants_named(t *testing.T) {
+	f := newGuarded(t, Options{})
+	f.seed("other")
+	other := digest.FromBytes(randomBytes(100, 1000)) // the layer of the image that seed made
+	f.do(http.StatusCreated, "POST", "/v2/team/b/blobs/uploads/?digest="+digest.FromString("{}").String(), "{}", as("team")...)
+	index := fmt.Sprintf(`{"schemaVersion":2,"manifests":[{"mediaType":"a/b","digest":%q,"size":1000}]}`, other)
+	foreign := fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":"a/b","digest":%q,"size":2},"layers":[{"mediaType":"a/b","digest":%q,"size":1000,"urls":["https://elsewhere.test"]}]}`,
+		digest.FromString("{}"), other)
+	for mediaType, body := range map[string]string{ocispec.MediaTypeImageIndex: index, ocispec.MediaTypeImageManifest: foreign} {
+		f.do(http.StatusCreated, "PUT", "/v2/team/b/manifests/latest", body, append(as("team"), "Content-Type", mediaType)...)
+		f.do(http.StatusNotFound, "GET", "/v2/team/b/blobs/"+other.String(), nil, as("team")...)
+		f.do(http.StatusNotFound, "HEAD", "/v2/team/b/blobs/"+other.String(), nil, as("team")...)
+		f.do(http.StatusAccepted, "POST", "/v2/team/c/blobs/uploads/?from=team/b&mount="+other.String(), nil, as("team")...)
+	}
+}
+
 func TestGrants_catalog(t *testing.T) {
 	f := newGuarded(t, Options{}, "open/*", "z")
 	f.seed("a", "open/1", "open/2", "shared", "team/1", "team/2", "team/3/x", "teams", "z")

@@ -103,13 +103,9 @@ func (m *manifests) deleteReferrers(ctx context.Context, subject digest.Digest) 
 
 // about lists what refers to d, by subject or by the name of its tag.
 func (m *manifests) about(ctx context.Context, repo string, d digest.Digest) ([]digest.Digest, error) {
-	list, err := m.store.Referrers(ctx, repo, d, "")
+	about, err := m.store.Referrers(ctx, repo, d, "")
 	if err != nil {
 		return nil, err
-	}
-	var about []digest.Digest
-	for _, descriptor := range list {
-		about = append(about, descriptor.Digest)
 	}
 	for _, suffix := range belongings {
 		held, err := m.store.ManifestByTag(ctx, repo, tagOf(d)+suffix)

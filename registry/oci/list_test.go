@@ -173,3 +173,31 @@ func TestReferrers(t *testing.T) {
 		f.do(http.StatusBadRequest, "GET", "/v2/a/referrers/"+d256+"?n="+n, nil).code(t)
 	}
 }
+
+// What a manifest says of itself is repeated in the list of referrers, and may be 4 MiB for each.
+func TestReferrers_bounded(t *testing.T) {
+	f := newFixture(t, nil)
+	f.pushBlob("a", []byte("{}"))
+	var want []digest.Digest
+	for i := range 4 {
+		body := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[],"subject":{"mediaType":"a/b","digest":%q,"size":3},"annotations":{"i":"%d","long":%q}}`,
+			ocispec.MediaTypeImageIndex, d256, i, strings.Repeat("x", 3<<19))
+		want = append(want, digest.FromBytes(body))
+		f.putManifest("/v2/a/manifests/"+want[i].String(), ocispec.MediaTypeImageIndex, body)
+	}
+	slices.Sort(want)
+	var got []digest.Digest
+	lengths := f.pages("/v2/a/referrers/"+d256, func(body []byte) int {
+		var index ocispec.Index
+		if err := json.Unmarshal(body, &index); err != nil || len(body) > 4<<20 {
+			t.Errorf("an answer of %d bytes (%v)", len(body), err)
+		}
+		for _, m := range index.Manifests {
+			got = append(got, m.Digest)
+		}
+		return len(index.Manifests)
+	})
+	if !slices.Equal(got, want) || !slices.Equal(lengths, []int{2, 2}) {
+		t.Errorf("%v in pages of %v, want %v", got, lengths, want)
+	}
+}

@@ -1,34 +1,45 @@
 package oci
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// maxReferrers bounds one answer, which must stay an index that clients accept (4 MiB) also when
-// every descriptor carries annotations.
-const maxReferrers = 500
+const (
+	maxReferrers = 500 // in one answer
+	// maxReferrersBytes bounds the descriptors in one answer, which repeat the annotations of their manifests:
+	// up to 4 MiB each. The answer must be one that clients accept, and must not fill the memory.
+	maxReferrersBytes = store.MaxManifestBytes - 1<<10
+)
 
 // getReferrers lists what refers to a manifest. There is no 404: a client would take it to mean that
 // the registry does not have the API, and fall back to tags.
 func (a *API) getReferrers(w http.ResponseWriter, r *http.Request, t target) error {
 	query := r.URL.Query()
 	artifactType := query.Get("artifactType")
-	list, err := a.store.Referrers(r.Context(), t.repo, t.digest, artifactType)
+	names, err := a.store.Referrers(r.Context(), t.repo, t.digest, artifactType)
 	if err != nil {
 		return aboutManifest.explain(fmt.Errorf("list referrers: %w", err))
 	}
-	page, next, err := pageOf(list, query)
+	names, n, err := restOf(names, query)
 	if err != nil {
 		return err
+	}
+	page, more, err := a.describe(r.Context(), t.repo, names, n)
+	if err != nil {
+		return aboutManifest.explain(fmt.Errorf("describe referrers: %w", err))
 	}
 	body, err := json.Marshal(ocispec.Index{
 		Versioned: specs.Versioned{SchemaVersion: 2},
@@ -45,43 +56,62 @@ func (a *API) getReferrers(w http.ResponseWriter, r *http.Request, t target) err
 	if artifactType != "" {
 		h.Set("OCI-Filters-Applied", "artifactType")
 	}
-	if next != nil {
+	if more {
+		next := url.Values{"n": {strconv.Itoa(n)}, "last": {string(page[len(page)-1].Digest)}}
+		if artifactType != "" {
+			next.Set("artifactType", artifactType)
+		}
 		h.Set("Link", fmt.Sprintf(`<%s?%s>; rel="next"`, t.path(), next.Encode()))
 	}
 	w.WriteHeader(http.StatusOK)
 	if r.Method == http.MethodGet {
-		w.Write(body) // an error here is the client's going away
+		a.sendManifest(w, body)
 	}
 	return nil
 }
 
-// pageOf is the part of the list after the digest "last", at most "n" long, and the query for the next
-// one, nil if there is none. The order is that of digests, so that a page begins in the right place
-// also if what the last one ended with has been deleted meanwhile.
-func pageOf(list []ocispec.Descriptor, query url.Values) ([]ocispec.Descriptor, url.Values, error) {
-	n := maxReferrers
+// restOf is what comes after the digest "last", and how much of it, "n", is asked for. The order is that of
+// digests, so that a page begins in the right place also if what the last one ended with has been deleted.
+func restOf(names []digest.Digest, query url.Values) (rest []digest.Digest, n int, err error) {
+	n = maxReferrers
 	if s := query.Get("n"); s != "" {
 		asked, ok := parseDecimal(s)
 		if !ok || asked == 0 {
-			return nil, nil, &problem{status: http.StatusBadRequest, code: codeSizeInvalid, message: fmt.Sprintf("n=%.100q is no number of referrers", s)}
+			return nil, 0, &problem{status: http.StatusBadRequest, code: codeSizeInvalid, message: fmt.Sprintf("n=%.100q is no number of referrers", s)}
 		}
 		n = int(min(asked, maxReferrers))
 	}
-	byDigest := func(d, e ocispec.Descriptor) int { return strings.Compare(string(d.Digest), string(e.Digest)) }
-	slices.SortFunc(list, byDigest)
-	if last := query.Get("last"); last != "" {
-		i := slices.IndexFunc(list, func(d ocispec.Descriptor) bool { return string(d.Digest) > last })
-		if i < 0 {
-			i = len(list)
+	slices.Sort(names)
+	i, found := slices.BinarySearch(names, digest.Digest(query.Get("last")))
+	if found {
+		i++
+	}
+	return names[i:], n, nil
+}
+
+// describe gives the descriptors of the first n, or of as many as fit into an answer, but one at least.
+func (a *API) describe(ctx context.Context, repo string, names []digest.Digest, n int) (page []ocispec.Descriptor, more bool, err error) {
+	page = []ocispec.Descriptor{} // never null in JSON
+	size := 0
+	for _, d := range names {
+		if len(page) == n {
+			return page, true, nil
 		}
-		list = list[i:]
+		m, err := a.store.Manifest(ctx, repo, d)
+		if errors.Is(err, store.ErrNotFound) {
+			continue // deleted since
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		text, err := json.Marshal(m.Descriptor())
+		if err != nil {
+			return nil, false, err
+		}
+		if size += len(text) + 1; size > maxReferrersBytes && len(page) > 0 {
+			return page, true, nil
+		}
+		page = append(page, m.Descriptor())
 	}
-	if len(list) <= n {
-		return append([]ocispec.Descriptor{}, list...), nil, nil // never null in JSON
-	}
-	next := url.Values{"n": {strconv.Itoa(n)}, "last": {string(list[n-1].Digest)}}
-	if artifactType := query.Get("artifactType"); artifactType != "" {
-		next.Set("artifactType", artifactType)
-	}
-	return list[:n], next, nil
+	return page, false, nil
 }

@@ -120,7 +120,7 @@ func TestUpstream_notAsked(t *testing.T) {
 	for _, err := range []error{
 		run.PutBlob(t.Context(), "up/x", ocispec.Descriptor{Digest: d, Size: int64(len(content)), MediaType: "x/y"}, bytes.NewReader(content)),
 		run.PutManifest(t.Context(), "up/x", ocispec.Descriptor{Digest: m.Digest, Size: int64(len(m.Body)), MediaType: m.MediaType}, m.Body),
-		run.Tag(t.Context(), "up/x", "latest", m.Digest),
+		run.Tag(t.Context(), map[string]map[string]digest.Digest{"up/x": {"latest": m.Digest}}),
 		run.Commit(t.Context()),
 	} {
 		if err != nil {
@@ -153,6 +153,14 @@ func TestUpstream_fails(t *testing.T) {
 	}
 	if !strings.Contains(f.log.String(), "no route to host") {
 		t.Error("not logged")
+	}
+	// Nor is it the client's fault what an upstream sends, or that it does not.
+	for _, u.fail = range []error{&store.InvalidError{What: "manifest", Why: "it is a login page"}, &store.DigestError{Want: d256, Got: m.Digest}, context.DeadlineExceeded} {
+		for _, path := range []string{"/v2/up/x/manifests/latest", "/v2/up/x/blobs/" + d256} {
+			if got := f.do(http.StatusBadGateway, "GET", path, nil); got.code(t) != codeUnavailable {
+				t.Errorf("%s: %s", path, got.body)
+			}
+		}
 	}
 	f.log.Reset() // that much was meant to be there
 }

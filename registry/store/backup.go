@@ -5,12 +5,17 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 )
 
 // A backup is a directory, or a .tar of the same names:
@@ -26,11 +31,15 @@ const backupDatabase = "appliance.db"
 
 const damagedListed = 100 // digests that an error or a report names
 
-// BackupOptions says how to back up.
+// BackupOptions says what to back up, and how.
 type BackupOptions struct {
+	Database       string                                // of the store
+	Snapshot       string                                // the name of the file beside it that Store.Snapshot made, and that is not released yet
+	Storage        string                                // of the store
 	Prune          bool                                  // a directory: remove blobs that the new database does not name
 	BytesPerSecond int64                                 // copy no faster than that; 0: as fast as it goes. Links take no time
-	Progress       func(done BackupReport, of StoreSize) // called after each blob; nil: nobody asks
+	Progress       func(done BackupReport, of StoreSize) // called after each blob, and within large ones; nil: nobody asks
+	Log            *slog.Logger                          // in what way blobs are damaged; nil: discard
 }
 
 // BackupReport is what a backup did.
@@ -48,38 +57,43 @@ type BackupReport struct {
 	DamagedBlobs  []digest.Digest `json:"damagedBlobs,omitempty"`
 }
 
-// Backup copies the store to dest, while it serves: a consistent snapshot of the database, then the blobs
-// that the snapshot names. A dest that ends in .tar is written as one file; any other is a directory, where
-// the blobs of the backup before are kept. Blobs are cloned where the file system can (reflink), linked where
-// it is the same one, and copied otherwise. The database is put in place last: until then, and for ever if
-// it is interrupted, the backup before is the one that is there.
+// Backup copies a store to dest, while it serves: a snapshot of the database, then the blobs that it names. A
+// dest that ends in .tar is written as one file; any other is a directory, where the blobs of the backup
+// before are kept. Blobs are cloned where the file system can (reflink), linked where it is the same one, and
+// copied otherwise. The database is put in place last: until then, and for ever if it is interrupted, the
+// backup before is the one that is there.
+//
+// It needs no Store: who may write dest is rarely who owns the store. Its caller may well be root, and the
+// owner of the store a service that has been taken over: nothing is followed that leads out of the directories
+// of either side, and what is read must hash to its name.
 //
 // What is damaged in the storage ends in a *DamagedError, after all the rest has been backed up. Others:
-// *FullError, and *BackupError for a dest that must not be written to.
-func (s *Store) Backup(ctx context.Context, dest string, o BackupOptions) (report BackupReport, err error) {
+// *BackupError for a dest that cannot or must not be written to, and for a store that may not be read.
+func Backup(ctx context.Context, dest string, o BackupOptions) (report BackupReport, err error) {
 	dest, err = filepath.Abs(dest)
 	if err != nil {
 		return report, fmt.Errorf("back up: %w", err)
 	}
-	b := &backup{store: s, options: o, pace: newPace(o.BytesPerSecond), report: &report}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	storage, err := os.OpenRoot(o.Storage)
+	if err != nil {
+		return report, unreadable(o.Storage, err)
+	}
+	defer storage.Close()
+	b := &backup{options: o, storage: storage, pace: newPace(o.BytesPerSecond), report: &report}
 	sink, err := b.open(dest)
 	if err != nil {
-		return report, fullAt(dest, err)
+		return report, unwritable(dest, err)
 	}
 	defer func() {
 		if leftover := sink.discard(); err == nil && leftover != nil {
-			err = leftover
+			err = unwritable(dest, leftover)
 		}
-		err = fullAt(dest, err)
 	}()
-	// Before the snapshot: what it names must still have its file when its turn comes.
-	s.guard.holdFiles()
-	defer s.guard.unholdFiles()
-	if err := s.snapshot(ctx, sink.snapshot()); err != nil {
-		return report, err
-	}
 	if err := b.run(ctx, sink); err != nil {
-		return report, fmt.Errorf("back up to %s: %w", dest, err)
+		return report, unwritable(dest, err)
 	}
 	if report.Damaged > 0 {
 		return report, &DamagedError{Where: "the storage", Total: report.Damaged, Digests: report.DamagedBlobs,
@@ -90,15 +104,31 @@ func (s *Store) Backup(ctx context.Context, dest string, o BackupOptions) (repor
 
 // backup is one call of Backup.
 type backup struct {
-	store   *Store
-	options BackupOptions
-	pace    pace
-	report  *BackupReport
+	options  BackupOptions
+	storage  *os.Root
+	pace     pace
+	report   *BackupReport
+	database fs.FileInfo // of the snapshot
+	of       StoreSize   // what it names
+}
+
+// progressBytes is how much of a blob is copied without a word.
+const progressBytes = 16 << 20
+
+// progress tells how far it is, with so many bytes of a blob that is not done.
+func (b *backup) progress(partial int64) {
+	if b.options.Progress == nil {
+		return
+	}
+	done := *b.report
+	done.BlobBytes += partial
+	b.options.Progress(done, b.of)
 }
 
 // backupSink is where a backup goes: a directory or a tar.
 type backupSink interface {
 	snapshot() string                                            // the path that the database is put at first
+	create() (*os.File, error)                                   // make that file
 	begin(ctx context.Context) error                             // the snapshot is there
 	put(ctx context.Context, b sized) (damage string, err error) // blobs come in the order of their digests
 	finish(ctx context.Context, snapshot *sql.DB) error          // put the backup in place of the one before
@@ -113,22 +143,19 @@ func (b *backup) open(dest string) (backupSink, error) {
 }
 
 func (b *backup) run(ctx context.Context, sink backupSink) error {
+	if err := b.fetchDatabase(ctx, sink); err != nil {
+		return err
+	}
 	snapshot, err := openSnapshot(sink.snapshot())
 	if err != nil {
 		return err
 	}
 	defer snapshot.Close()
-	var of StoreSize
 	err = snapshot.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM manifests), count(*), coalesce(sum(size), 0) FROM blobs`).
-		Scan(&of.Manifests, &of.Blobs, &of.BlobBytes)
+		Scan(&b.of.Manifests, &b.of.Blobs, &b.of.BlobBytes)
 	if err != nil {
 		return fmt.Errorf("read the snapshot of the database: %w", err)
 	}
-	info, err := os.Stat(sink.snapshot())
-	if err != nil {
-		return err
-	}
-	b.report.DatabaseBytes = info.Size()
 	if err := sink.begin(ctx); err != nil {
 		return err
 	}
@@ -136,15 +163,91 @@ func (b *backup) run(ctx context.Context, sink backupSink) error {
 		if err := b.put(ctx, sink, blob); err != nil {
 			return fmt.Errorf("blob %s: %w", blob.digest, err)
 		}
-		if b.options.Progress != nil {
-			b.options.Progress(*b.report, of)
-		}
+		b.progress(0)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
 	return sink.finish(ctx, snapshot)
+}
+
+// fetchDatabase copies the snapshot to the backup, where its owner cannot change it any more while it is read.
+func (b *backup) fetchDatabase(ctx context.Context, sink backupSink) error {
+	dir, err := os.OpenRoot(filepath.Dir(b.options.Database))
+	if err != nil {
+		return unreadable(b.options.Database, err)
+	}
+	defer dir.Close()
+	from, info, err := openRegular(dir, b.options.Snapshot)
+	if err != nil {
+		return unreadable(filepath.Join(filepath.Dir(b.options.Database), b.options.Snapshot), err)
+	}
+	defer from.Close()
+	to, err := sink.create()
+	if err != nil {
+		return err
+	}
+	b.database = info
+	b.report.DatabaseBytes, err = io.CopyBuffer(onlyWriter{to}, pacedReader(ctx, from, b.pace), make([]byte, copyBuffer))
+	if err == nil {
+		err = to.Sync()
+	}
+	return errors.Join(err, to.Close())
+}
+
+// look sees whether the storage has the file of a blob as its row says, and says in what way it has not.
+func (b *backup) look(blob sized) (info fs.FileInfo, damage string, err error) {
+	if err := checkDigest(blob.digest); err != nil {
+		return nil, err.Error(), nil
+	}
+	info, err = b.storage.Lstat(backupName(blob.digest))
+	switch {
+	case err != nil:
+		damage, err = b.lost(err)
+		return nil, damage, err
+	case !info.Mode().IsRegular():
+		return nil, info.Name() + " is not a file", nil
+	case info.Size() != blob.size:
+		return nil, wrongSize(info.Name(), info.Size(), blob.size), nil
+	}
+	return info, "", nil
+}
+
+// source opens the file of a blob that look has seen.
+func (b *backup) source(blob sized) (f *os.File, damage string, err error) {
+	f, _, err = openRegular(b.storage, backupName(blob.digest))
+	if err != nil {
+		damage, err = b.lost(err)
+	}
+	return f, damage, err
+}
+
+// lost tells damage from other errors of a file in the storage.
+func (b *backup) lost(err error) (damage string, _ error) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotFile) || isDamage(err) {
+		return "its file cannot be read: " + err.Error(), nil
+	}
+	return "", unreadable(b.options.Storage, err)
+}
+
+var errNotFile = errors.New("not a file")
+
+// openRegular opens a file to be read that is below root, whatever its name leads to, and is one: opening a pipe would
+// wait for ever.
+func openRegular(root *os.Root, name string) (*os.File, fs.FileInfo, error) {
+	f, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = &fs.PathError{Op: "open", Path: f.Name(), Err: errNotFile}
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	return f, info, nil
 }
 
 func (b *backup) put(ctx context.Context, sink backupSink, blob sized) error {
@@ -158,7 +261,7 @@ func (b *backup) put(ctx context.Context, sink backupSink, blob sized) error {
 	b.report.Blobs++
 	b.report.BlobBytes += blob.size
 	if damage != "" {
-		b.store.log.Error("a damaged blob is not in the backup", "digest", blob.digest, "damage", damage)
+		b.options.Log.Error("a damaged blob is not in the backup", "digest", blob.digest, "damage", damage)
 		b.report.Damaged++
 		if len(b.report.DamagedBlobs) < damagedListed {
 			b.report.DamagedBlobs = append(b.report.DamagedBlobs, blob.digest)
@@ -187,29 +290,6 @@ func eachBlob(ctx context.Context, db *sql.DB, last digest.Digest, yield func(si
 	}
 }
 
-// snapshot writes the database as it is at one moment to a file of its own, whole and synced.
-func (s *Store) snapshot(ctx context.Context, to string) error {
-	// Before SQLite makes the file, since it would make it readable for all; an empty one it takes.
-	f, err := os.OpenFile(to, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return fmt.Errorf("write a snapshot of the database: %w", err)
-	}
-	defer f.Close()
-	// A connection of its own: readers may only query, and the writer is not to wait.
-	db, err := sql.Open("sqlite", dsn(s.database))
-	if err != nil {
-		return fmt.Errorf("write a snapshot of the database: %w", err)
-	}
-	defer db.Close()
-	if _, err := db.ExecContext(ctx, `VACUUM INTO ?`, to); err != nil {
-		return fmt.Errorf("write a snapshot of the database to %s: %w", to, err)
-	}
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("sync the snapshot of the database: %w", err)
-	}
-	return nil
-}
-
 // openSnapshot opens a database that nobody writes, and leaves no file beside it.
 func openSnapshot(path string) (*sql.DB, error) {
 	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: path, RawQuery: "mode=ro&immutable=1"}).String())
@@ -219,38 +299,50 @@ func openSnapshot(path string) (*sql.DB, error) {
 	return db, nil
 }
 
-// holdFiles lets collections leave the files of the blobs that they remove, until unholdFiles.
-func (g *guard) holdFiles() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.copying++
+// unreadable is an error of the store's side of a backup.
+func unreadable(path string, err error) error {
+	e := &BackupError{Path: path, Why: "cannot be read: " + err.Error(), err: err}
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		e.hint = "back up as root, or as the user that the registry runs as"
+	case errors.Is(err, fs.ErrNotExist):
+		e.hint = "check `database:` and `storage:` in config.yaml; if they were changed, restart the registry and back up again"
+	}
+	return e
 }
 
-func (g *guard) unholdFiles() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.copying--
-}
-
-func (g *guard) filesHeld() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.copying > 0
-}
-
-// fullAt is full for errors that already are about the destination of a backup.
-func fullAt(dest string, err error) error {
-	var already *FullError
-	if errors.As(err, &already) {
+// unwritable is an error of the destination's side, unless err is already somebody's who knows better.
+func unwritable(dest string, err error) error {
+	var known *BackupError
+	if errors.As(err, &known) {
 		return err
 	}
-	return full(filepath.Dir(dest), 0, err)
+	e := &BackupError{Path: dest, Why: "cannot be written: " + err.Error(), err: err}
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		e.hint = "free space there, or give another place; `--prune` removes what only older backups in a directory need"
+	case errors.Is(err, fs.ErrPermission) && os.Geteuid() == 0:
+		e.hint = "a network share may refuse root (NFS: root_squash): export it with no_root_squash, or back up to a local disk and copy it from there"
+	case errors.Is(err, fs.ErrPermission):
+		e.hint = "give a directory that you may write to"
+	case errors.Is(err, syscall.EROFS):
+		e.hint = "give a directory on a file system that is writable"
+	case errors.Is(err, syscall.EFBIG):
+		e.hint = "the file system there has no files of that size (FAT: 4 GiB): give a directory in place of a .tar, or another file system"
+	default:
+		return fmt.Errorf("back up to %s: %w", dest, err)
+	}
+	return e
 }
 
 // BackupError says why a backup cannot be written to or read from a place.
-type BackupError struct{ Path, Why, hint string }
+type BackupError struct {
+	Path, Why, hint string
+	err             error
+}
 
 func (e *BackupError) Error() string { return e.Path + " " + e.Why }
+func (e *BackupError) Unwrap() error { return e.err }
 
 // Hint says what to do next.
 func (e *BackupError) Hint() string { return e.hint }

@@ -93,7 +93,7 @@ func TestRestore_stoppedAtEveryStep(t *testing.T) {
 	g := &fixture{t: t, ctx: f.ctx, clock: f.clock, dir: t.TempDir()}
 	for steps := 1; ; steps++ {
 		ctx := newCountdown(f.ctx, steps)
-		err := Restore(ctx, to, g.options())
+		err := restoreTo(ctx, to, g.options())
 		ctx.end()
 		if err == nil {
 			t.Logf("%d steps", steps)

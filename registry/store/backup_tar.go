@@ -28,12 +28,16 @@ func (b *backup) openTar(path string) (*backupTar, error) {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		return nil, &BackupError{Path: path, Why: "is a directory, and a name that ends in .tar is to be a file", hint: "give another name, or remove the directory"}
 	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("make the directory of the backup: %w", err)
+	}
 	if err := b.notInStorage(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
 	t := &backupTar{backup: b, path: path}
 	var err error
-	if t.file, err = os.OpenFile(t.part(), os.O_WRONLY|os.O_CREATE, 0o600); err != nil {
+	// Not through a link: the directory may be one where others make files, such as /tmp.
+	if t.file, err = os.OpenFile(t.part(), os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o600); err != nil {
 		return nil, fmt.Errorf("make backup file: %w", err)
 	}
 	if err := t.own(); err != nil {
@@ -56,11 +60,21 @@ func (t *backupTar) own() error {
 	if errors.Is(lockError, unix.EWOULDBLOCK) || err != nil || !os.SameFile(opened, named) {
 		return &BackupError{Path: t.path, Why: "is being written by another backup", hint: "wait until that has ended, or give another name"}
 	}
+	if !opened.Mode().IsRegular() {
+		return &BackupError{Path: t.part(), Why: "is not a file", hint: "give another name"}
+	}
 	return t.file.Truncate(0)
 }
 
 func (t *backupTar) part() string     { return t.path + ".tmp" }
 func (t *backupTar) snapshot() string { return t.path + ".db.tmp" }
+
+func (t *backupTar) create() (*os.File, error) {
+	if err := removeIfThere(t.snapshot()); err != nil { // of a backup that was interrupted
+		return nil, err
+	}
+	return os.OpenFile(t.snapshot(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+}
 
 // begin writes the database, which comes first so that who restores knows what to expect.
 func (t *backupTar) begin(ctx context.Context) error {
@@ -79,18 +93,17 @@ func (t *backupTar) begin(ctx context.Context) error {
 func (t *backupTar) header(name string, size int64) error {
 	return t.tar.WriteHeader(&tar.Header{
 		Format: tar.FormatPAX, Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o600,
-		ModTime: t.store.now().Truncate(time.Second),
+		ModTime: t.database.ModTime().Truncate(time.Second),
 	})
 }
 
 func (t *backupTar) put(ctx context.Context, blob sized) (damage string, err error) {
-	seen, err := t.store.inspect(ctx, blob, false, t.pace)
-	if err != nil || seen.damage != "" {
-		return seen.damage, err
+	if _, damage, err := t.look(blob); err != nil || damage != "" {
+		return damage, err
 	}
-	f, err := os.Open(t.store.files.blob(blob.digest))
-	if err != nil {
-		return lost(err)
+	f, damage, err := t.source(blob)
+	if err != nil || damage != "" {
+		return damage, err
 	}
 	defer f.Close()
 	if err := t.header(filepath.ToSlash(backupName(blob.digest)), blob.size); err != nil {
@@ -132,7 +145,7 @@ func (t *backupTar) finish(ctx context.Context, _ *sql.DB) error {
 	if err := os.Rename(t.part(), t.path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(t.path))
+	return syncBackup(os.Open(filepath.Dir(t.path)))
 }
 
 func (t *backupTar) discard() error {

@@ -16,6 +16,18 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
+// Backup makes a snapshot and backs it up.
+func (f *fixture) Backup(ctx context.Context, dest string, o BackupOptions) (r BackupReport, err error) {
+	f.t.Helper()
+	snapshot, err := f.Snapshot(ctx)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, snapshot.Release()) }()
+	o.Database, o.Snapshot, o.Storage = f.database, snapshot.Name, f.files.root
+	return Backup(ctx, dest, o)
+}
+
 func (f *fixture) backup(dest string, o BackupOptions) BackupReport {
 	f.t.Helper()
 	r, err := f.Backup(f.ctx, dest, o)
@@ -57,7 +69,7 @@ func restored(t *testing.T, from string) *fixture {
 func restoredOpen(t *testing.T, from string) *fixture {
 	t.Helper()
 	g := &fixture{t: t, ctx: context.Background(), clock: &clock{t: time.Now()}, dir: t.TempDir()}
-	g.must(Restore(g.ctx, from, g.options()))
+	g.must(restoreTo(g.ctx, from, g.options()))
 	g.reopen()
 	return g
 }
@@ -77,6 +89,12 @@ func (f *fixture) mustHave(repo, tag string) {
 	if err != nil || digest.FromBytes(content) != layerOf(m) {
 		f.t.Errorf("layer of %s:%s: %q, %v", repo, tag, content, err)
 	}
+}
+
+// restoreTo is Restore for who needs no report.
+func restoreTo(ctx context.Context, from string, o Options) error {
+	_, err := Restore(ctx, from, RestoreOptions{Options: o})
+	return err
 }
 
 func TestStore_Backup_andRestore(t *testing.T) {
@@ -270,14 +288,14 @@ func TestStore_Backup_damageIsToldAndTheRestIsThere(t *testing.T) {
 					t.Fatalf("%v, %+v", err, report)
 				}
 				g := &fixture{t: t, ctx: f.ctx, clock: f.clock, dir: t.TempDir()}
-				err = Restore(g.ctx, to, g.options())
+				err = restoreTo(g.ctx, to, g.options())
 				if !errors.As(err, &damaged) || damaged.Hint() == "" || len(damaged.Digests) != 1 || damaged.Digests[0] != layerOf(bad) {
 					t.Fatalf("restoring it: %v", err)
 				}
 				if _, err := os.Stat(filepath.Join(g.dir, "appliance.db")); !errors.Is(err, fs.ErrNotExist) {
 					t.Errorf("a damaged restore has put its database in place: %v", err)
 				}
-				part, err := RestoreWith(g.ctx, to, RestoreOptions{Options: g.options(), Partial: true})
+				part, err := Restore(g.ctx, to, RestoreOptions{Options: g.options(), Partial: true})
 				g.must(err)
 				if part.Damaged != 1 || part.Kept != 3 || part.Copied != 0 {
 					t.Errorf("partially, and with what is there already: %+v", part)
@@ -299,7 +317,10 @@ func TestStore_Backup_refuses(t *testing.T) {
 	f := newFixture(t)
 	f.pushImage("app", "app")
 	busy := t.TempDir()
-	held, err := lockBackup(busy, 2)
+	root, err := os.OpenRoot(busy)
+	f.must(err)
+	defer root.Close()
+	held, err := lockBackup(root, 2)
 	f.must(err)
 	defer held.Close()
 	directory := filepath.Join(t.TempDir(), "dir.tar")
@@ -344,7 +365,7 @@ func TestRestore_refuses(t *testing.T) {
 	}
 	t.Run("a store in use", func(t *testing.T) {
 		var locked *LockedError
-		if err := Restore(f.ctx, good, f.options()); !errors.As(err, &locked) {
+		if err := restoreTo(f.ctx, good, f.options()); !errors.As(err, &locked) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -352,7 +373,7 @@ func TestRestore_refuses(t *testing.T) {
 		g := newFixture(t)
 		g.pushImage("mine", "mine", "v1")
 		g.must(g.Close())
-		err := Restore(g.ctx, good, g.options())
+		err := restoreTo(g.ctx, good, g.options())
 		var full *NotEmptyError
 		if !errors.As(err, &full) || !hinted(err) {
 			t.Errorf("got %v", err)
@@ -383,7 +404,7 @@ func TestRestore_refuses(t *testing.T) {
 			g := &fixture{t: t, ctx: f.ctx, clock: f.clock, dir: t.TempDir()}
 			var refused *BackupError
 			var damaged *DamagedError // when nothing is asked for after what is out of order
-			if err := Restore(g.ctx, from, g.options()); !errors.As(err, &refused) && !errors.As(err, &damaged) || !hinted(err) {
+			if err := restoreTo(g.ctx, from, g.options()); !errors.As(err, &refused) && !errors.As(err, &damaged) || !hinted(err) {
 				t.Errorf("got %v", err)
 			}
 			if entries, _ := filepath.Glob(filepath.Join(g.dir, "appliance.db*")); len(entries) > 1 { // the lock stays
@@ -446,7 +467,7 @@ func TestRestore_overWhatIsThere(t *testing.T) {
 		g := newFixture(t)
 		g.must(g.PutUser(g.ctx, User{Name: "fresh", Role: "admin"}))
 		g.must(g.Close())
-		g.must(Restore(g.ctx, to, g.options()))
+		g.must(restoreTo(g.ctx, to, g.options()))
 		g.Store = nil
 		g.reopen()
 		g.mustHave("app", "v1")
@@ -459,7 +480,7 @@ func TestRestore_overWhatIsThere(t *testing.T) {
 		g.must(g.Close())
 		g.must(os.Remove(g.database))
 		g.must(os.WriteFile(g.database+"-wal", wal, 0o600))
-		g.must(Restore(g.ctx, to, g.options()))
+		g.must(restoreTo(g.ctx, to, g.options()))
 		g.Store = nil
 		g.reopen()
 		g.mustHave("app", "v1")
@@ -469,13 +490,13 @@ func TestRestore_overWhatIsThere(t *testing.T) {
 		g := &fixture{t: t, ctx: f.ctx, clock: f.clock, dir: t.TempDir()}
 		m, err := f.ManifestByTag(f.ctx, "app", "v1")
 		g.must(err)
-		g.must(Restore(g.ctx, to, g.options()))
+		g.must(restoreTo(g.ctx, to, g.options()))
 		g.reopen()
 		g.flip(layerOf(m))
 		g.must(g.Close())
 		g.must(os.Remove(g.database))
 		g.Store = nil
-		report, err := RestoreWith(g.ctx, to, RestoreOptions{Options: g.options()})
+		report, err := Restore(g.ctx, to, RestoreOptions{Options: g.options()})
 		g.must(err)
 		if report.Kept != 1 || report.Copied != 1 {
 			t.Errorf("report %+v", report)
@@ -498,7 +519,7 @@ func TestRestore_interrupted(t *testing.T) {
 		for stop := range 6 {
 			ctx, cancel := context.WithCancel(g.ctx)
 			seen := 0
-			_, err := RestoreWith(ctx, to, RestoreOptions{Options: g.options(), Progress: func(RestoreReport, StoreSize) {
+			_, err := Restore(ctx, to, RestoreOptions{Options: g.options(), Progress: func(RestoreReport, StoreSize) {
 				if seen++; seen > stop {
 					cancel()
 				}
@@ -511,7 +532,7 @@ func TestRestore_interrupted(t *testing.T) {
 				t.Errorf("stopped at blob %d: the database is in place", stop)
 			}
 		}
-		report, err := RestoreWith(g.ctx, to, RestoreOptions{Options: g.options()})
+		report, err := Restore(g.ctx, to, RestoreOptions{Options: g.options()})
 		g.must(err)
 		if report.Kept != 6 {
 			t.Errorf("what was copied is not used: %+v", report)
@@ -532,7 +553,7 @@ func TestRestore_cutOffTar(t *testing.T) {
 	for _, cut := range []int64{1024 + 510, 1024 + 512, 1024 + 1020, 2048} { // into the last blob, and before it
 		f.must(os.Truncate(to, info.Size()-cut))
 		var damaged *DamagedError
-		err := Restore(f.ctx, to, Options{Database: filepath.Join(t.TempDir(), "db"), Storage: t.TempDir()})
+		err := restoreTo(f.ctx, to, Options{Database: filepath.Join(t.TempDir(), "db"), Storage: t.TempDir()})
 		if !errors.As(err, &damaged) {
 			t.Errorf("without the last %d bytes: %v", cut, err)
 		}

@@ -18,8 +18,13 @@ type Blob struct {
 }
 
 // StatBlob says how large a blob of repo is. It counts as a check: a client that got an answer may put a
-// manifest that needs the blob, so collection spares it for its grace period.
+// manifest that needs the blob, so collection spares it for its grace period, and for as long as a push takes.
 func (s *Store) StatBlob(ctx context.Context, repo string, d digest.Digest) (int64, error) {
+	return s.check(ctx, repo, d, repo)
+}
+
+// check is StatBlob, and awaits a manifest in a repository, "" for none.
+func (s *Store) check(ctx context.Context, repo string, d digest.Digest, awaited string) (int64, error) {
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return 0, err
 	}
@@ -30,7 +35,7 @@ func (s *Store) StatBlob(ctx context.Context, repo string, d digest.Digest) (int
 		if err != nil {
 			return 0, orNotFound(err, "blob", d.String())
 		}
-		gone, again := s.guard.check(d, epoch)
+		gone, again := s.guard.check(awaited, d, epoch)
 		if gone {
 			return 0, &NotFoundError{Kind: "blob", Name: d.String()}
 		}
@@ -40,40 +45,54 @@ func (s *Store) StatBlob(ctx context.Context, repo string, d digest.Digest) (int
 	}
 }
 
-// OpenBlob opens a blob of repo. It counts as a check, as StatBlob does.
+// OpenBlob opens a blob of repo. It counts as a check, though none that a manifest is expected after. A blob
+// whose file is lost or damaged goes out of service, and is not found from then on: who needs it pushes it again,
+// or has it fetched again, and HEAD does not tell them that there is no need to.
 func (s *Store) OpenBlob(ctx context.Context, repo string, d digest.Digest) (*Blob, error) {
-	size, err := s.StatBlob(ctx, repo, d)
+	for range 2 {
+		size, err := s.check(ctx, repo, d, "")
+		if err != nil {
+			return nil, err
+		}
+		f, err := openWhole(s.files.blob(d), size)
+		if err == nil {
+			return &Blob{File: f, Size: size}, nil
+		}
+		err = fmt.Errorf("open blob %s: %w", d, err)
+		if isLoss(err) {
+			if err = s.takeOut(ctx, sized{d, size}, err); err == nil {
+				continue
+			}
+		}
+		s.log.Error("a blob cannot be read", "digest", d, "path", s.files.blob(d), "error", err)
+		return nil, err
+	}
+	// It could not be taken out since somebody is putting another in its place.
+	return nil, &NotFoundError{Kind: "blob", Name: d.String()}
+}
+
+// errSize is for a file that has another size than its row says.
+var errSize = errors.New("damaged")
+
+// openWhole opens a file if it has the size that its row says. A shorter one would be served as if it were whole.
+func openWhole(path string, size int64) (*os.File, error) {
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.Open(s.files.blob(d))
-	if errors.Is(err, fs.ErrNotExist) {
-		// Collected since, which takes a grace period of nothing; or lost, and then it is not held either.
-		if _, again := s.StatBlob(ctx, repo, d); again != nil {
-			return nil, again
-		}
-		s.log.Error("a blob's file is missing", "digest", d, "path", s.files.blob(d))
+	info, err := f.Stat()
+	if err == nil && info.Size() != size {
+		err = fmt.Errorf("%w: %s", errSize, wrongSize(path, info.Size(), size))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open blob %s: %w", d, err)
+		return nil, errors.Join(err, f.Close())
 	}
-	if err := wholeFile(f, size); err != nil {
-		s.log.Error("a blob's file is damaged", "digest", d, "path", f.Name(), "error", err)
-		return nil, errors.Join(fmt.Errorf("open blob %s: %w", d, err), f.Close())
-	}
-	return &Blob{File: f, Size: size}, nil
+	return f, nil
 }
 
-// wholeFile says whether a file has the size that its row says. A shorter one would be served as if it were whole.
-func wholeFile(f *os.File, size int64) error {
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if info.Size() != size {
-		return fmt.Errorf("%s has %d bytes and should have %d: `appliance scrub` takes it out of service", f.Name(), info.Size(), size)
-	}
-	return nil
+// isLoss says that an error of openWhole is about the file. Others are about this process: no rights, too many open files.
+func isLoss(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, errSize) || isDamage(err)
 }
 
 // MountBlob makes a blob of from visible in repo; from "" means wherever it is held. ErrNotFound when it is not.
@@ -98,6 +117,7 @@ func (s *Store) MountBlob(ctx context.Context, repo, from string, d digest.Diges
 		if err != nil {
 			return err
 		}
+		s.guard.await(repo, d)
 		return s.linkBlob(ctx, tx, id, d)
 	})
 	return size, err
@@ -109,7 +129,8 @@ func (s *Store) DeleteBlob(ctx context.Context, repo string, d digest.Digest) er
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return err
 	}
-	return s.shareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	began := s.now()
+	err := s.shareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		n, err := affected(ctx, tx, `DELETE FROM repository_blobs
 			WHERE digest = ? AND repository = (SELECT id FROM repositories WHERE name = ?)`, d, repo)
 		if err == nil && n == 0 {
@@ -117,28 +138,44 @@ func (s *Store) DeleteBlob(ctx context.Context, repo string, d digest.Digest) er
 		}
 		return err
 	})
+	if err == nil {
+		s.guard.unawait(repo, began, d)
+	}
+	return err
 }
 
 // linkFunc writes who has a blob, in the transaction that writes its row.
 type linkFunc func(ctx context.Context, tx *sql.Tx) error
 
-// keep moves a synced upload file to where d is kept and then commits its row, with whatever link writes.
-func (s *Store) keep(ctx context.Context, from string, d digest.Digest, size int64, link linkFunc) error {
+// keep makes an upload file durable where d is kept and then commits its row, with whatever link writes.
+func (s *Store) keep(ctx context.Context, file *os.File, d digest.Digest, size int64, link linkFunc) error {
 	if err := s.guard.enter(ctx, d); err != nil {
 		return err
 	}
 	defer s.guard.leave(d)
-	if err := s.files.place(from, d); err != nil {
+	if placed, err := s.files.settle(file, d); err != nil {
+		if placed {
+			err = errors.Join(err, s.takeBack(d))
+		}
 		return full(s.files.root, 0, err)
 	}
 	return s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO blobs (digest, size, created) VALUES (?, ?, ?)
-			ON CONFLICT (digest) DO NOTHING`, d, size, nanos(s.now()))
+		_, err := tx.StmtContext(ctx, s.writes.hold).ExecContext(ctx, d, size, nanos(s.now()))
 		if err != nil {
 			return fmt.Errorf("write row of blob %s: %w", d, err)
 		}
 		return link(ctx, tx)
 	})
+}
+
+// takeBack removes a file that was placed and could not be synced, so that on a full disk it does not keep its
+// space until collection. Where others are putting the same blob it may be theirs by now, and stays.
+func (s *Store) takeBack(d digest.Digest) error {
+	if !s.guard.condemnOwn(d) {
+		return nil
+	}
+	defer s.guard.acquit([]digest.Digest{d})
+	return removeIfThere(s.files.blob(d))
 }
 
 // linkBlob makes a held blob visible in a repository, as of now.

@@ -8,15 +8,24 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 )
 
 const (
-	garbagePage = 500 // blobs listed with one query, which holds a connection and a snapshot
-	removeBatch = 200 // blobs deleted in one transaction, which pushes wait for
+	garbagePage = 5000 // blobs looked at with one query, which holds a connection and a snapshot
+	removeBatch = 200  // blobs deleted in one transaction, which pushes wait for
+
+	// planners is how many goroutines make a plan: one goes over rows and the others over directories, each of
+	// which waits for the disk if nobody has read it lately. Most of the readers are left to pulls.
+	planners = 3
+
+	afterAllDigests = "~"
 )
 
 // garbage says that a blob b is relied on by nobody as of ?1: it is older, no manifest is made of it, no
@@ -26,24 +35,28 @@ const garbage = `b.created < ?1
 	AND NOT EXISTS (SELECT 1 FROM run_blobs p WHERE p.digest = b.digest)
 	AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = b.digest AND l.linked >= ?1)`
 
-// GarbageBlobs lists the blobs that nobody has relied on since before, and the files that no row names.
-// It is a plan: RemoveBlobs looks again. yield may take its time, nothing is held while it runs.
+// GarbageBlobs lists the blobs that nobody has relied on since before, and the files that no row names, in no
+// order. It is a plan: RemoveBlobs looks again. yield may take its time, nothing is held while it runs.
 func (s *Store) GarbageBlobs(ctx context.Context, before time.Time, yield func(d digest.Digest, size int64) error) error {
-	if err := s.garbageRows(ctx, before, yield); err != nil {
-		return err
+	var yielding sync.Mutex
+	one := func(d digest.Digest, size int64) error {
+		yielding.Lock()
+		defer yielding.Unlock()
+		return yield(d, size)
 	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(planners)
+	g.Go(func() error { return s.garbageRows(ctx, before, one) })
 	for _, a := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
 		dirs, err := os.ReadDir(s.files.dir(a))
 		if err != nil {
-			return fmt.Errorf("list blob files: %w", err)
+			g.Go(func() error { return fmt.Errorf("list blob files: %w", err) })
 		}
 		for _, dir := range dirs {
-			if err := s.garbageFiles(ctx, a, dir.Name(), before, yield); err != nil {
-				return err
-			}
+			g.Go(func() error { return s.garbageFiles(ctx, a, dir.Name(), before, one) })
 		}
 	}
-	return nil
+	return g.Wait()
 }
 
 // sized is a digest and how many bytes it has.
@@ -53,22 +66,13 @@ type sized struct {
 }
 
 func (s *Store) garbageRows(ctx context.Context, before time.Time, yield func(digest.Digest, int64) error) error {
-	var last digest.Digest
-	for {
-		var page []sized
-		scan := func(rows *sql.Rows) error {
-			var b sized
-			err := rows.Scan(&b.digest, &b.size)
-			page = append(page, b)
-			return err
-		}
-		err := query(ctx, s.reader, scan, `SELECT b.digest, b.size FROM blobs b WHERE b.digest > ?2 AND `+garbage+`
-			ORDER BY b.digest LIMIT ?3`, nanos(before), last, garbagePage)
+	for last := digest.Digest(""); last != afterAllDigests; {
+		page, end, err := s.garbageOf(ctx, before, last, garbagePage)
 		if err != nil {
 			return fmt.Errorf("list garbage: %w", err)
 		}
+		last = end
 		for _, b := range page {
-			last = b.digest
 			if s.guard.spared(b.digest, before) {
 				continue
 			}
@@ -76,40 +80,58 @@ func (s *Store) garbageRows(ctx context.Context, before time.Time, yield func(di
 				return err
 			}
 		}
-		if len(page) < garbagePage {
-			return nil
-		}
 	}
+	return nil
+}
+
+// garbageIn lists what of the blobs after ?2, up to ?3, is garbage. Nearly all blobs are referred to: EXCEPT goes
+// along two indexes of the same order, which is half the work of a look for each of the blobs.
+const garbageIn = `SELECT b.digest, b.size FROM blobs b
+	WHERE b.digest IN (
+		SELECT digest FROM blobs WHERE digest > ?2 AND digest <= ?3
+		EXCEPT SELECT digest FROM manifest_refs WHERE digest > ?2 AND digest <= ?3)
+	AND ` + garbage + ` ORDER BY b.digest`
+
+// garbageOf lists the garbage of the next n blobs, and says where these end.
+func (s *Store) garbageOf(ctx context.Context, before time.Time, after digest.Digest, n int) (page []sized, end digest.Digest, err error) {
+	err = s.reader.QueryRowContext(ctx, `SELECT digest FROM blobs WHERE digest > ? ORDER BY digest LIMIT 1 OFFSET ?`, after, n-1).Scan(&end)
+	if errors.Is(err, sql.ErrNoRows) {
+		end, err = afterAllDigests, nil
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	scan := func(rows *sql.Rows) error {
+		var b sized
+		err := rows.Scan(&b.digest, &b.size)
+		page = append(page, b)
+		return err
+	}
+	err = query(ctx, s.reader, scan, garbageIn, nanos(before), after, end)
+	return page, end, err
 }
 
 // garbageFiles lists the old files of one blob directory that no row names: what a crash between the file
 // and its row leaves.
 func (s *Store) garbageFiles(ctx context.Context, a digest.Algorithm, dir string, before time.Time, yield func(digest.Digest, int64) error) error {
-	entries, err := os.ReadDir(filepath.Join(s.files.dir(a), dir))
+	path := filepath.Join(s.files.dir(a), dir)
+	names, err := fileNames(path)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) || !isHexPair(dir) {
 			return nil
 		}
 		return fmt.Errorf("list blob files: %w", err)
 	}
-	rows := map[digest.Digest]bool{}
-	scan := func(r *sql.Rows) error {
-		var d digest.Digest
-		err := r.Scan(&d)
-		rows[d] = true
-		return err
-	}
-	prefix := a.String() + ":" + dir
-	err = query(ctx, s.reader, scan, `SELECT digest FROM blobs WHERE digest >= ? AND digest < ?`, prefix, prefix+"g") // g comes after all hex digits
+	names, err = s.unnamed(ctx, a.String()+":"+dir, names)
 	if err != nil {
 		return fmt.Errorf("list garbage: %w", err)
 	}
-	for _, e := range entries {
-		d := digest.NewDigestFromEncoded(a, e.Name())
-		if rows[d] || checkDigest(d) != nil || !strings.HasPrefix(e.Name(), dir) || s.guard.spared(d, before) {
+	for _, name := range names {
+		d := digest.NewDigestFromEncoded(a, name)
+		if checkDigest(d) != nil || !strings.HasPrefix(name, dir) || s.guard.spared(d, before) {
 			continue // a name that is no digest is not ours to delete
 		}
-		info, err := e.Info()
+		info, err := os.Lstat(filepath.Join(path, name))
 		if err != nil || !info.Mode().IsRegular() || !info.ModTime().Before(before) {
 			continue
 		}
@@ -118,6 +140,39 @@ func (s *Store) garbageFiles(ctx context.Context, a digest.Algorithm, dir string
 		}
 	}
 	return nil
+}
+
+// fileNames gives the names in a directory, sorted.
+func fileNames(path string) ([]string, error) {
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	slices.Sort(names)
+	return names, err
+}
+
+// unnamed gives those of names, which are sorted, that no row of a blob has whose digest begins with prefix.
+func (s *Store) unnamed(ctx context.Context, prefix string, names []string) (unnamed []string, err error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	scan := func(rows *sql.Rows) error {
+		var d string
+		err := rows.Scan(&d)
+		_, named, _ := strings.Cut(d, ":")
+		for len(names) > 0 && names[0] < named {
+			unnamed, names = append(unnamed, names[0]), names[1:]
+		}
+		if len(names) > 0 && names[0] == named {
+			names = names[1:]
+		}
+		return err
+	}
+	err = query(ctx, s.reader, scan, `SELECT digest FROM blobs WHERE digest >= ? AND digest < ? ORDER BY digest`, prefix, prefix+"g") // g comes after all hex digits
+	return append(unnamed, names...), err
 }
 
 func isHexPair(name string) bool {

@@ -78,7 +78,7 @@ func TestCollect_WhatKeepsABlob(t *testing.T) {
 			f.blob("app", content)
 			r, err := f.BeginRun(f.ctx, "run")
 			f.must(err)
-			if has, err := r.HasBlob(f.ctx, "other", d); err != nil || !has {
+			if has, err := hasBlob(f.ctx, r, "other", d); err != nil || !has {
 				f.t.Fatal(has, err)
 			}
 			return func() { f.must(r.Abort(f.ctx)) }
@@ -291,11 +291,11 @@ func TestGuard_CheckNoticesARemovalMeanwhile(t *testing.T) {
 	during := g.currentEpoch()
 	g.acquit([]digest.Digest{dA})
 	for _, read := range []uint64{before, during} {
-		if gone, again := g.check(dA, read); gone || !again {
+		if gone, again := g.check("", dA, read); gone || !again {
 			t.Errorf("gone %v, again %v: the caller would trust a row that is no longer there", gone, again)
 		}
 	}
-	if gone, again := g.check(dA, g.currentEpoch()); gone || again {
+	if gone, again := g.check("", dA, g.currentEpoch()); gone || again {
 		t.Errorf("gone %v, again %v: what was pushed again is denied", gone, again)
 	}
 }
@@ -304,11 +304,11 @@ func TestGuard_OldChecksAreForgotten(t *testing.T) {
 	c := &clock{t: time.Now()}
 	g := newGuard(c.now)
 	for i := range 5000 {
-		g.check(digest.FromString(fmt.Sprint(i)), 0)
+		g.check("", digest.FromString(fmt.Sprint(i)), 0)
 	}
 	c.add(2 * checksKept)
 	for i := range 9000 {
-		g.check(digest.FromString(fmt.Sprint("new", i)), 0)
+		g.check("", digest.FromString(fmt.Sprint("new", i)), 0)
 	}
 	if n := len(g.checked); n != 9000 {
 		t.Errorf("%d checks are remembered", n)
@@ -499,4 +499,177 @@ func TestStore_StaleUploads(t *testing.T) {
 	fresh, err = f.ResumeUpload(f.ctx, "app", fresh.ID())
 	f.must(err)
 	f.must(fresh.Cancel(f.ctx))
+}
+
+func TestCollect_PageByPage(t *testing.T) {
+	f := newFixture(t)
+	var want []digest.Digest
+	for i := range 8 {
+		f.pushImage("app", fmt.Sprint("image ", i))
+		want = append(want, f.blob("app", fmt.Sprint("garbage ", i)).Digest)
+	}
+	// What is referred to and not held lies between what is held.
+	_, err := f.PutPulledManifest(f.ctx, "app", image(descriptor("x/y", []byte("nobody has it")), descriptor("x/y", []byte("nor this"))), PutOptions{})
+	f.must(err)
+	slices.Sort(want)
+	before := f.later()
+	for n := 1; n <= 8*3+1; n++ {
+		var got []digest.Digest
+		for last := digest.Digest(""); last != afterAllDigests; {
+			page, end, err := f.garbageOf(f.ctx, before, last, n)
+			f.must(err)
+			for _, b := range page {
+				got = append(got, b.digest)
+			}
+			last = end
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("in pages of %d: %v", n, got)
+		}
+	}
+}
+
+// The planner knows nothing of a database that is new, and of an old one what Maintain let it look at.
+func TestCollect_PlanMergesIndexes(t *testing.T) {
+	f := newFixture(t)
+	for i := range 100 {
+		f.pushImage("app", fmt.Sprint("image ", i))
+	}
+	for _, state := range []string{"never analyzed", "maintained"} {
+		if state == "maintained" {
+			f.must(f.Maintain(f.ctx))
+			f.reopen()
+		}
+		text := f.explain(garbageIn, 0, "", afterAllDigests)
+		for _, want := range []string{"MERGE (EXCEPT)", "SEARCH blobs USING PRIMARY KEY (digest>? AND digest<?)",
+			"SEARCH manifest_refs USING COVERING INDEX manifest_refs_by_digest (digest>? AND digest<?)", "SEARCH b USING PRIMARY KEY (digest=?)"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: no %q in\n%s", state, want, text)
+			}
+		}
+		if strings.Contains(text, "SCAN ") || strings.Contains(text, "TEMP B-TREE") {
+			t.Errorf("%s: it goes over too much:\n%s", state, text)
+		}
+	}
+}
+
+func TestCollect_FilesAroundOneWithARow(t *testing.T) {
+	f := newFixture(t)
+	held := layerOf(f.pushImage("app", "app"))
+	dir, prefix := filepath.Dir(f.files.blob(held)), held.Encoded()[:2]
+	want := []digest.Digest{}
+	for _, rest := range []string{"0", "f"} {
+		d := digest.NewDigestFromEncoded(digest.SHA256, prefix+strings.Repeat(rest, 62))
+		f.must(os.WriteFile(f.files.blob(d), []byte("a crash"), 0o600))
+		want = append(want, d)
+	}
+	for _, others := range []string{".hidden", prefix, held.Encoded() + ".tmp", "zz"} {
+		f.must(os.WriteFile(filepath.Join(dir, others), nil, 0o600))
+	}
+	if got := f.garbage(f.clock.add(time.Hour)); !slices.Equal(got, want) {
+		t.Errorf("found %v, not %v", got, want)
+	}
+}
+
+// Whatever the grace period: a collection that comes between a layer and its manifest would have the push fail.
+func TestCollect_LeavesPushesTheirBlobs(t *testing.T) {
+	const content = "the blob"
+	d := digest.FromString(content)
+	for name, use := range map[string]func(f *fixture){
+		"pushed":  func(f *fixture) { f.blob("app", content) },
+		"mounted": func(f *fixture) { f.mustMount("app", d) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			f.blob("old", content)
+			f.later()
+			use(f)
+			f.mustStay(d, true)
+			f.clock.add(pushTakes - 3*time.Second)
+			f.mustStay(d, true)
+
+			m, err := f.PutManifest(f.ctx, "app", image(descriptor("x/y", []byte(content))), PutOptions{})
+			f.must(err)
+			f.must(f.DeleteManifest(f.ctx, "app", m.Digest))
+			f.mustStay(d, false)
+		})
+	}
+	for name, c := range map[string]struct {
+		use   func(f *fixture)
+		stays bool
+	}{
+		"nothing":                         {func(*fixture) {}, false},
+		"asked for again":                 {func(f *fixture) { f.clock.add(time.Second); f.mustStat("app", d) }, true},
+		"asked for in another repository": {func(f *fixture) { f.clock.add(-time.Second); f.mustMount("other", d) }, true},
+		"pulled": {func(f *fixture) {
+			b, err := f.OpenBlob(f.ctx, "app", d)
+			f.must(err)
+			f.must(b.Close())
+		}, false},
+		"deleted by who pushed it": {func(f *fixture) { f.mustMount("other", d); f.must(f.DeleteBlob(f.ctx, "other", d)) }, false},
+		"left for long":            {func(f *fixture) { f.mustMount("other", d); f.clock.add(pushTakes) }, false},
+	} {
+		t.Run("in a manifest, then "+name, func(t *testing.T) {
+			f := newFixture(t)
+			m, err := f.PutManifest(f.ctx, "app", image(f.blob("app", content)), PutOptions{})
+			f.must(err)
+			c.use(f)
+			f.must(f.DeleteManifest(f.ctx, "app", m.Digest))
+			f.mustStay(d, c.stays)
+		})
+	}
+}
+
+func (f *fixture) mustMount(repo string, d digest.Digest) {
+	f.t.Helper()
+	_, err := f.MountBlob(f.ctx, repo, "", d)
+	f.must(err)
+}
+
+func (f *fixture) mustStat(repo string, d digest.Digest) {
+	f.t.Helper()
+	_, err := f.StatBlob(f.ctx, repo, d)
+	f.must(err)
+}
+
+// mustStay collects without a grace period, and expects a blob to be left alone, or not to.
+func (f *fixture) mustStay(d digest.Digest, stays bool) {
+	f.t.Helper()
+	before := f.clock.add(time.Second)
+	if listed := slices.Contains(f.garbage(before), d); listed == stays {
+		f.t.Errorf("it is garbage: %v", listed)
+	}
+	n, _, err := f.RemoveBlobs(f.ctx, before, []digest.Digest{d})
+	if err != nil || stays != (n == 0) {
+		f.t.Errorf("%d removed, %v", n, err)
+	}
+}
+
+func TestGuard_PushesAreForgotten(t *testing.T) {
+	c := &clock{t: time.Now()}
+	g := newGuard(c.now)
+	for i := range 5000 {
+		g.await("old", digest.FromString(fmt.Sprint(i)))
+	}
+	c.add(pushTakes)
+	for i := range 9000 {
+		g.await("new", digest.FromString(fmt.Sprint("new", i)))
+	}
+	if n := len(g.awaited); n != 9000 {
+		t.Errorf("%d are remembered", n)
+	}
+	until := c.now()
+	c.add(1)
+	g.await("new", dA) // by a client that the manifest is not of
+	g.unawait("new", until, dA)
+	if !g.spared(dA, c.add(time.Second)) {
+		t.Error("what was put after a manifest went with it")
+	}
+	g.unawait("new", c.now(), dA)
+	for i := range 9000 {
+		g.unawait("new", c.now(), digest.FromString(fmt.Sprint("new", i)))
+	}
+	if n := len(g.awaited); n != 0 {
+		t.Errorf("%d are remembered after their manifests", n)
+	}
 }

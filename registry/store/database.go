@@ -8,12 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
 	"time"
-
-	_ "modernc.org/sqlite" // registers the driver that sql.Open names
 )
 
 const (
@@ -36,12 +35,18 @@ func dsn(path string, extra ...string) string {
 	return (&url.URL{Scheme: "file", Path: path, RawQuery: query.Encode()}).String()
 }
 
-// openDatabase opens the writer, brings the schema up to date, then opens the readers.
+// openDatabase opens a database of which nobody asks for its damage.
 func openDatabase(ctx context.Context, path string) (writer, reader *sql.DB, err error) {
+	return openWatched(ctx, &damage{path: path, log: slog.New(slog.DiscardHandler)})
+}
+
+// openWatched opens the writer, brings the schema up to date, then opens the readers.
+func openWatched(ctx context.Context, d *damage) (writer, reader *sql.DB, err error) {
+	path := d.path
 	if err := createDatabaseFile(path); err != nil {
 		return nil, nil, err
 	}
-	writer, err = sql.Open("sqlite", dsn(path))
+	writer, err = d.open(dsn(path))
 	if err != nil {
 		return nil, nil, fmt.Errorf("open database %s: %w", path, err)
 	}
@@ -49,7 +54,7 @@ func openDatabase(ctx context.Context, path string) (writer, reader *sql.DB, err
 	if err := migrate(ctx, writer, path); err != nil {
 		return nil, nil, errors.Join(err, writer.Close())
 	}
-	reader, err = sql.Open("sqlite", dsn(path, "query_only(1)"))
+	reader, err = d.open(dsn(path, "query_only(1)"))
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), writer.Close())
 	}

@@ -11,23 +11,23 @@ import (
 // evictBatch is how many manifests are evicted in one transaction, which pushes wait for.
 const evictBatch = 50
 
-// evictable says of a link l of a manifest to a repository that pull-through alone made it, and that nothing
-// there which was pushed or synced needs it: neither an index above it, nor a signature of it, nor a
-// run under way.
-const evictable = `l.pulled = 1
-	AND NOT EXISTS (
+// needed says of a link l of a manifest to a repository that something there which was pushed or synced needs it: an
+// index above it, or a signature of it. CROSS JOIN has both begin with what names the manifest, which is little; the
+// planner has been seen to begin with all that the repository holds.
+const needed = `(EXISTS (
 		WITH RECURSIVE above (digest) AS (
 			SELECT f.manifest FROM manifest_refs f WHERE f.digest = l.digest AND f.kind = 'child'
-			UNION SELECT f.manifest FROM above a JOIN manifest_refs f ON f.digest = a.digest AND f.kind = 'child')
-		SELECT 1 FROM above a JOIN repository_manifests p ON p.repository = l.repository AND p.digest = a.digest
-		WHERE p.pulled = 0)
-	AND NOT EXISTS (SELECT 1 FROM manifests m
-		JOIN repository_manifests p ON p.repository = l.repository AND p.digest = m.digest
-		WHERE m.subject = l.digest AND m.subject <> '' AND p.pulled = 0)
-	AND NOT EXISTS (SELECT 1 FROM repositories r JOIN run_manifests s ON s.repository = r.name
-		WHERE r.id = l.repository AND s.digest = l.digest)
-	AND NOT EXISTS (SELECT 1 FROM repositories r JOIN run_tags s ON s.repository = r.name
-		WHERE r.id = l.repository AND s.digest = l.digest)`
+			UNION SELECT f.manifest FROM above a CROSS JOIN manifest_refs f WHERE f.digest = a.digest AND f.kind = 'child')
+		SELECT 1 FROM above a CROSS JOIN repository_manifests p
+		WHERE p.repository = l.repository AND p.digest = a.digest AND p.pulled = 0)
+	OR EXISTS (SELECT 1 FROM manifests m CROSS JOIN repository_manifests p
+		WHERE m.subject = l.digest AND m.subject <> '' AND p.repository = l.repository AND p.digest = m.digest AND p.pulled = 0))`
+
+// syncing says of a link that a run under way has the manifest.
+const syncing = `(EXISTS (SELECT 1 FROM run_manifests s CROSS JOIN repositories r
+		WHERE s.digest = l.digest AND r.id = l.repository AND r.name = s.repository)
+	OR EXISTS (SELECT 1 FROM run_tags s CROSS JOIN repositories r
+		WHERE s.digest = l.digest AND r.id = l.repository AND r.name = s.repository))`
 
 // EvictPulled takes manifests that only pull-through brought out of their repositories, with their tags,
 // until the blobs that nothing but such manifests is made of have no more than quota bytes. Those go first
@@ -35,18 +35,26 @@ const evictable = `l.pulled = 1
 // how many bytes these have; they stay until collection's grace period is over. Whoever asks for such an
 // image again has it fetched again. A push or a run that brings a manifest, too, makes it stay.
 func (s *Store) EvictPulled(ctx context.Context, quota int64) (blobs int, bytes int64, err error) {
-	held, err := s.evictableBytes(ctx)
+	held, err := s.evictableBytes(ctx, quota)
 	if err != nil {
 		return 0, 0, err
 	}
-	for more := true; more && held-bytes > quota; {
+	for last := (candidate{}); held-bytes > quota; {
 		if err := s.saveUses(ctx); err != nil {
 			return blobs, bytes, err
 		}
+		page, err := s.leastUsed(ctx, last)
+		if err != nil {
+			return blobs, bytes, err
+		}
+		if len(page) == 0 {
+			break
+		}
+		last = page[len(page)-1]
 		var freed []sized
-		err := s.freeing(func() error {
+		err = s.freeing(func() error {
 			return s.write(ctx, func(tx *sql.Tx) (err error) {
-				freed, more, err = s.evictSome(ctx, tx, held-bytes-quota)
+				freed, err = s.evictSome(ctx, tx, page, held-bytes-quota)
 				return err
 			})
 		})
@@ -60,51 +68,85 @@ func (s *Store) EvictPulled(ctx context.Context, quota int64) (blobs int, bytes 
 	return blobs, bytes, nil
 }
 
-// evictableBytes is how many bytes the blobs have that would be garbage with everything evicted.
-func (s *Store) evictableBytes(ctx context.Context) (n int64, err error) {
-	err = s.reader.QueryRowContext(ctx, `WITH evictable (digest) AS MATERIALIZED (
-			SELECT DISTINCT l.digest FROM repository_manifests l INDEXED BY repository_manifests_by_use WHERE `+evictable+`
-			AND NOT EXISTS (SELECT 1 FROM run_manifests s WHERE s.digest = l.digest)
-			AND NOT EXISTS (SELECT 1 FROM repository_manifests k WHERE k.digest = l.digest AND NOT EXISTS (
-				SELECT 1 FROM repository_manifests l WHERE l.repository = k.repository AND l.digest = k.digest AND `+evictable+`)))
-		SELECT coalesce(sum(b.size), 0) FROM blobs b
-		WHERE b.digest IN (SELECT f.digest FROM evictable e JOIN manifest_refs f ON f.manifest = e.digest)
-		AND NOT EXISTS (SELECT 1 FROM manifest_refs f WHERE f.digest = b.digest AND f.manifest NOT IN (SELECT digest FROM evictable))
-		AND NOT EXISTS (SELECT 1 FROM run_blobs p WHERE p.digest = b.digest)`).Scan(&n)
+// evictableBytes is how many bytes the blobs have that would be garbage with everything evicted. Hardly any
+// repository has both what was pulled and what was pushed, and only there can the one need the other. Where all
+// that is held is no more than quota, which is quickly found out, it says that.
+func (s *Store) evictableBytes(ctx context.Context, quota int64) (n int64, err error) {
+	err = s.reader.QueryRowContext(ctx, `SELECT coalesce(sum(size), 0) FROM blobs`).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count what is held: %w", err)
+	}
+	if n <= quota {
+		return n, nil
+	}
+	err = s.reader.QueryRowContext(ctx, `WITH mixed (repository) AS MATERIALIZED (
+			SELECT repository FROM repository_manifests GROUP BY repository HAVING min(pulled) < max(pulled)),
+		link (repository, digest) AS MATERIALIZED (
+			SELECT l.repository, l.digest FROM repository_manifests l INDEXED BY repository_manifests_by_use WHERE l.pulled = 1
+			AND CASE WHEN l.repository IN (SELECT repository FROM mixed) THEN NOT `+needed+` ELSE 1 END AND NOT `+syncing+`),
+		evictable (digest) AS MATERIALIZED (
+			SELECT digest FROM link GROUP BY digest
+			HAVING count(*) = (SELECT count(*) FROM repository_manifests k WHERE k.digest = link.digest)
+			AND NOT EXISTS (SELECT 1 FROM run_manifests s WHERE s.digest = link.digest))
+		SELECT coalesce(sum(b.size), 0) FROM (
+			SELECT f.digest, count(*) AS named FROM evictable e CROSS JOIN manifest_refs f WHERE f.manifest = e.digest GROUP BY f.digest) g
+		CROSS JOIN blobs b WHERE b.digest = g.digest
+		AND g.named = (SELECT count(*) FROM manifest_refs f WHERE f.digest = g.digest)
+		AND NOT EXISTS (SELECT 1 FROM run_blobs p WHERE p.digest = g.digest)`).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count what was pulled through: %w", err)
 	}
 	return n, nil
 }
 
-// evictSome evicts manifests until that frees so many bytes, a batch at most, and says whether there are more.
-func (s *Store) evictSome(ctx context.Context, tx *sql.Tx, want int64) (freed []sized, more bool, err error) {
-	var batch []use
+// candidate is a link that pull-through alone made, and when it was last asked for.
+type candidate struct {
+	use
+	used int64
+}
+
+// leastUsed lists the next candidates, those first that nobody has asked for for the longest time.
+func (s *Store) leastUsed(ctx context.Context, after candidate) (page []candidate, err error) {
 	scan := func(rows *sql.Rows) error {
-		var u use
-		err := rows.Scan(&u.repository, &u.digest)
-		batch = append(batch, u)
+		var c candidate
+		err := rows.Scan(&c.used, &c.repository, &c.digest)
+		page = append(page, c)
 		return err
 	}
-	err = query(ctx, tx, scan, `SELECT l.repository, l.digest FROM repository_manifests l INDEXED BY repository_manifests_by_use
-		WHERE `+evictable+` ORDER BY l.used LIMIT ?`, evictBatch)
+	err = query(ctx, s.reader, scan, `SELECT l.used, l.repository, l.digest FROM repository_manifests l INDEXED BY repository_manifests_by_use
+		WHERE l.pulled = 1 AND (l.used, l.repository, l.digest) > (?, ?, ?) ORDER BY l.used, l.repository, l.digest LIMIT ?`,
+		after.used, after.repository, after.digest, evictBatch)
 	if err != nil {
-		return nil, false, err
+		return nil, fmt.Errorf("list what was pulled through: %w", err)
 	}
-	for _, u := range batch {
+	return page, nil
+}
+
+// evictSome evicts those candidates that nothing needs, until that frees so many bytes.
+func (s *Store) evictSome(ctx context.Context, tx *sql.Tx, page []candidate, want int64) (freed []sized, err error) {
+	for _, c := range page {
 		if want <= 0 {
-			return freed, true, nil
+			break
 		}
-		blobs, err := s.evict(ctx, tx, u)
+		can, err := exists(ctx, tx, `SELECT 1 FROM repository_manifests l
+			WHERE l.repository = ? AND l.digest = ? AND l.used = ? AND l.pulled = 1 AND NOT `+needed+` AND NOT `+syncing,
+			c.repository, c.digest, c.used)
 		if err != nil {
-			return nil, false, err
+			return nil, err
+		}
+		if !can {
+			continue
+		}
+		blobs, err := s.evict(ctx, tx, c.use)
+		if err != nil {
+			return nil, err
 		}
 		for _, b := range blobs {
 			want -= b.size
 		}
 		freed = append(freed, blobs...)
 	}
-	return freed, len(batch) == evictBatch, nil
+	return freed, nil
 }
 
 // evict takes one manifest out of a repository and gives the blobs that nothing refers to any more. Children

@@ -114,7 +114,7 @@ func TestStore_EvictPulled_SparesWhatOthersBrought(t *testing.T) {
 		"a run that is committed": func(f *fixture, m Manifest) {
 			r, err := f.BeginRun(f.ctx, "run")
 			f.must(err)
-			if has, err := r.HasManifest(f.ctx, "hub/app", m.Digest); err != nil || !has {
+			if has, err := hasManifest(f.ctx, r, "hub/app", m.Digest); err != nil || !has {
 				t.Errorf("%v, %v", has, err)
 			}
 			f.must(r.Commit(f.ctx))
@@ -122,19 +122,19 @@ func TestStore_EvictPulled_SparesWhatOthersBrought(t *testing.T) {
 		"a run under way": func(f *fixture, m Manifest) {
 			r, err := f.BeginRun(f.ctx, "run")
 			f.must(err)
-			if has, err := r.HasManifest(f.ctx, "hub/app", m.Digest); err != nil || !has {
+			if has, err := hasManifest(f.ctx, r, "hub/app", m.Digest); err != nil || !has {
 				t.Errorf("%v, %v", has, err)
 			}
 		},
 		"a tag of a run under way": func(f *fixture, m Manifest) {
 			r, err := f.BeginRun(f.ctx, "run")
 			f.must(err)
-			f.must(r.Tag(f.ctx, "hub/app", "mine", m.Digest))
+			f.must(r.Tag(f.ctx, tagged("hub/app", "mine", m.Digest)))
 		},
 		"a tag of a run that is committed": func(f *fixture, m Manifest) {
 			r, err := f.BeginRun(f.ctx, "run")
 			f.must(err)
-			f.must(r.Tag(f.ctx, "hub/app", "mine", m.Digest))
+			f.must(r.Tag(f.ctx, tagged("hub/app", "mine", m.Digest)))
 			f.must(r.Commit(f.ctx))
 		},
 	} {
@@ -143,6 +143,9 @@ func TestStore_EvictPulled_SparesWhatOthersBrought(t *testing.T) {
 			m := f.pull("hub/app", "a")
 			bring(f, m)
 			f.pull("hub/app", "b")
+			if blobs, bytes, err := f.EvictPulled(f.ctx, evictedLayer); blobs != 0 || bytes != 0 || err != nil {
+				t.Errorf("what cannot go is counted: %d blobs, %d bytes, %v", blobs, bytes, err)
+			}
 			// The shared config stays with the other, so one layer is all that there is to free.
 			if blobs, bytes, err := f.EvictPulled(f.ctx, 0); blobs != 1 || bytes != evictedLayer || err != nil {
 				t.Errorf("%d blobs, %d bytes, %v", blobs, bytes, err)
@@ -182,6 +185,24 @@ func TestStore_EvictPulled_CountsWhatCanGo(t *testing.T) {
 		t.Errorf("%d bytes of a pushed layer", len(got))
 	}
 	f.verify()
+}
+
+// More than a batch that cannot go, all of it older than what can.
+func TestStore_EvictPulled_PastWhatIsNeeded(t *testing.T) {
+	f := newFixture(t)
+	var needed []ocispec.Descriptor
+	for i := range evictBatch + 5 {
+		needed = append(needed, f.pull("hub/app", fmt.Sprint("v", i)).Descriptor())
+	}
+	_, err := f.PutManifest(f.ctx, "hub/app", index(needed...), PutOptions{})
+	f.must(err)
+	f.pull("hub/app", "last")
+	if blobs, bytes, err := f.EvictPulled(f.ctx, 0); blobs != 1 || bytes != evictedLayer || err != nil {
+		t.Errorf("%d blobs, %d bytes, %v", blobs, bytes, err)
+	}
+	if got := f.remaining("hub/app", "v0", "last"); got != "v0" {
+		t.Errorf("left: %s", got)
+	}
 }
 
 func TestStore_EvictPulled_MoreThanABatch(t *testing.T) {

@@ -79,17 +79,54 @@ func (f *files) blob(d digest.Digest) string {
 	return filepath.Join(f.dir(d.Algorithm()), hex[:2], hex)
 }
 
+// settle syncs a file and moves it to where d is kept, and returns when both will survive a power cut. With an
+// error it says whether it has placed the file where there was none.
+//
+// A name that nobody had is given before the sync: the journal then takes file and name to the disk together, and
+// the directory's own sync has nothing left to wait for. A crash in between leaves a file that may not be whole and
+// that no row names, which collection removes. A file that is there stays until the new one is on disk.
+func (f *files) settle(file *os.File, d digest.Digest) (placed bool, err error) {
+	to := f.blob(d)
+	if err := f.ensureDir(filepath.Dir(to)); err != nil {
+		return false, err
+	}
+	// It fails for a name that is taken, and on file systems that do not know this way to rename.
+	placed = unix.Renameat2(unix.AT_FDCWD, file.Name(), unix.AT_FDCWD, to, unix.RENAME_NOREPLACE) == nil
+	if err := file.Sync(); err != nil {
+		return placed, fmt.Errorf("sync blob: %w", err)
+	}
+	if !placed {
+		return false, f.place(file.Name(), d)
+	}
+	return true, syncDir(filepath.Dir(to))
+}
+
 // place moves a synced file to where d is kept, and returns when that will survive a power cut. It
 // replaces a file that is already there: that heals one that was damaged, and readers keep the old one.
 func (f *files) place(from string, d digest.Digest) error {
 	to := f.blob(d)
-	if err := f.ensureDir(filepath.Dir(to)); err != nil {
+	dir := filepath.Dir(to)
+	if err := f.ensureDir(dir); err != nil {
 		return err
 	}
-	if err := os.Rename(from, to); err != nil {
+	err := os.Rename(from, to)
+	if errors.Is(err, fs.ErrNotExist) { // somebody has removed the directory: what was in it can come back all the same
+		f.forgetDir(dir)
+		if err := f.ensureDir(dir); err != nil {
+			return err
+		}
+		err = os.Rename(from, to)
+	}
+	if err != nil {
 		return fmt.Errorf("place blob: %w", err)
 	}
-	return syncDir(filepath.Dir(to))
+	return syncDir(dir)
+}
+
+func (f *files) forgetDir(dir string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.synced, dir)
 }
 
 // ensureDir makes a directory and syncs its parent. Once in the life of a process it syncs it even if the

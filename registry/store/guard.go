@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -12,6 +13,11 @@ import (
 // a manifest pushes it within the hour; a collection with a longer grace period than this goes by the
 // times in the rows alone.
 const checksKept = 24 * time.Hour
+
+// pushTakes is for how long what a client put or asked for is left to it, whatever the grace period, until a
+// manifest of its is made of it. Longer than that a push takes from its first layer to its manifest seldom; it
+// is told what is missing then, and pushes that again. A restart forgets it, with the same outcome.
+const pushTakes = 10 * time.Minute
 
 // heardKept is how many runs are known to be alive without their row.
 const heardKept = 256
@@ -32,12 +38,14 @@ type guard struct {
 	condemned map[digest.Digest]chan struct{} // closed when collection has finished with it
 	inFlight  map[digest.Digest]int
 	checked   map[digest.Digest]time.Time
-	sweepAt   int                      // size of checked at which old checks are dropped
-	epoch     uint64                   // counts the changes of condemned
-	sessions  map[string]chan struct{} // upload ids in use, closed on release
-	runs      map[string]int           // runs with a blob under way
-	heard     map[string]time.Time     // when runs were last heard of, if that is not in their row
-	copying   int                      // backups under way, see holdFiles
+	sweepAt   int                                    // size of checked at which old checks are dropped
+	awaited   map[digest.Digest]map[string]time.Time // by repository: put or asked for there for a manifest to come
+	tidyAt    int                                    // size of awaited at which what is over is dropped
+	epoch     uint64                                 // counts the changes of condemned
+	sessions  map[string]chan struct{}               // upload ids in use, closed on release
+	runs      map[string]int                         // runs with a blob under way
+	heard     map[string]time.Time                   // when runs were last heard of, if that is not in their row
+	copying   int                                    // backups under way, see holdFiles
 }
 
 func newGuard(now func() time.Time) *guard {
@@ -47,6 +55,8 @@ func newGuard(now func() time.Time) *guard {
 		inFlight:  map[digest.Digest]int{},
 		checked:   map[digest.Digest]time.Time{},
 		sweepAt:   1024,
+		awaited:   map[digest.Digest]map[string]time.Time{},
+		tidyAt:    1024,
 		sessions:  map[string]chan struct{}{},
 		runs:      map[string]int{},
 		heard:     map[string]time.Time{},
@@ -59,9 +69,10 @@ func (g *guard) currentEpoch() uint64 {
 	return g.epoch
 }
 
-// check records that a client was told that d is held. It refuses when collection is taking d, and when
-// it took or spared anything since the caller read the row: read is what currentEpoch said before that.
-func (g *guard) check(d digest.Digest, read uint64) (gone, again bool) {
+// check records that a client was told that d is held, in the repository that a manifest may now be put into,
+// or "" when none is to be expected. It refuses when collection is taking d, and when it took or spared anything
+// since the caller read the row: read is what currentEpoch said before that.
+func (g *guard) check(repo string, d digest.Digest, read uint64) (gone, again bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if _, gone = g.condemned[d]; gone {
@@ -69,6 +80,9 @@ func (g *guard) check(d digest.Digest, read uint64) (gone, again bool) {
 	}
 	if g.epoch != read {
 		return false, true
+	}
+	if repo != "" {
+		g.awaitLocked(repo, d)
 	}
 	g.record(d)
 	return false, false
@@ -87,6 +101,53 @@ func (g *guard) record(d digest.Digest) {
 		}
 	}
 	g.sweepAt = max(1024, 2*len(g.checked))
+}
+
+// await notes that a client has put d into a repository, and that a manifest is to come.
+func (g *guard) await(repo string, d digest.Digest) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.awaitLocked(repo, d)
+}
+
+func (g *guard) awaitLocked(repo string, d digest.Digest) {
+	now := g.now()
+	if g.awaited[d] == nil {
+		g.awaited[d] = map[string]time.Time{}
+	}
+	g.awaited[d][repo] = now
+	if len(g.awaited) < g.tidyAt {
+		return
+	}
+	maps.DeleteFunc(g.awaited, func(d digest.Digest, _ map[string]time.Time) bool { return !g.awaitedLocked(d) })
+	g.tidyAt = max(1024, 2*len(g.awaited))
+}
+
+// awaitedLocked says whether a manifest may still come that needs d.
+func (g *guard) awaitedLocked(d digest.Digest) bool {
+	now := g.now()
+	for _, since := range g.awaited[d] {
+		if now.Sub(since) < pushTakes {
+			return true
+		}
+	}
+	return false
+}
+
+// unawait notes that what was put into a repository or asked for there, until a time, has its manifest, or that
+// its client gave it up. What came since then is for another.
+func (g *guard) unawait(repo string, until time.Time, ds ...digest.Digest) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, d := range ds {
+		if since, ok := g.awaited[d][repo]; !ok || since.After(until) {
+			continue
+		}
+		delete(g.awaited[d], repo)
+		if len(g.awaited[d]) == 0 {
+			delete(g.awaited, d)
+		}
+	}
 }
 
 // takeChecks gives the checks that are remembered, and forgets them.
@@ -125,7 +186,7 @@ func (g *guard) leave(d digest.Digest) {
 	}
 }
 
-// spared says whether d was checked after before, or is being written.
+// spared says whether d was checked after before, is being written, or is part of a push under way.
 func (g *guard) spared(d digest.Digest, before time.Time) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -134,7 +195,7 @@ func (g *guard) spared(d digest.Digest, before time.Time) bool {
 
 func (g *guard) sparedLocked(d digest.Digest, before time.Time) bool {
 	checked, ever := g.checked[d]
-	return g.inFlight[d] > 0 || ever && !checked.Before(before)
+	return g.inFlight[d] > 0 || ever && !checked.Before(before) || g.awaitedLocked(d)
 }
 
 // condemn takes d, unless something spares it. It is called in the transaction that deletes the row, once
@@ -151,6 +212,18 @@ func (g *guard) condemn(d digest.Digest, before time.Time) bool {
 	return true
 }
 
+// condemnOwn takes a digest that the caller, and nobody else, has in flight. The caller acquits it.
+func (g *guard) condemnOwn(d digest.Digest) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, already := g.condemned[d]; already || g.inFlight[d] != 1 {
+		return false
+	}
+	g.condemned[d] = make(chan struct{})
+	g.epoch++
+	return true
+}
+
 // acquit ends the condemnation of digests, whether or not they were removed.
 func (g *guard) acquit(ds []digest.Digest) {
 	g.mu.Lock()
@@ -158,8 +231,9 @@ func (g *guard) acquit(ds []digest.Digest) {
 	for _, d := range ds {
 		close(g.condemned[d])
 		delete(g.condemned, d)
-		// An old check, or it would not have been condemned.
+		// Old ones, or it would not have been condemned.
 		delete(g.checked, d)
+		delete(g.awaited, d)
 	}
 	g.epoch++
 }

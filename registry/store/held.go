@@ -5,14 +5,15 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 )
 
 const (
-	// heldBatch is how many digests become part of a run in one transaction, which pushes wait for.
-	heldBatch = 500
+	// runBatch is how many digests, tags or sources become part of a run in one transaction, which pushes wait for.
+	runBatch = 500
 
 	// runSeen is how far the row of a run may be behind in when it was last heard of. The guard knows better.
 	runSeen = time.Minute
@@ -46,38 +47,30 @@ func manifestContent() content {
 	}
 }
 
-// HasBlob says whether a blob is held, wherever that is. If it is, it becomes part of the run.
-func (r *Run) HasBlob(ctx context.Context, repo string, d digest.Digest) (bool, error) {
-	held, _, err := r.Held(ctx, repo, []digest.Digest{d}, nil)
-	return len(held) == 1, err
-}
-
-// HasManifest says whether a manifest is held with its config and layers, wherever that is. If it is, it
-// becomes part of the run, to be shown in repo with the blobs it is made of. One that was pulled through
-// and whose layers nobody has asked for yet is not: the run has to fetch those. Children of an index are
-// asked for one by one.
-func (r *Run) HasManifest(ctx context.Context, repo string, d digest.Digest) (bool, error) {
-	_, held, err := r.Held(ctx, repo, nil, []digest.Digest{d})
-	return len(held) == 1, err
-}
-
-// Held is HasBlob and HasManifest for many: it gives those of them that are held, in their order. They are
-// read first, so that it writes, in few transactions, only what is held and not yet part of the run.
-func (r *Run) Held(ctx context.Context, repo string, blobs, manifests []digest.Digest) (heldBlobs, heldManifests []digest.Digest, err error) {
-	for _, ds := range [][]digest.Digest{blobs, manifests} {
-		for _, d := range ds {
-			if err := checkRepositoryAndDigest(repo, d); err != nil {
-				return nil, nil, err
+// Held gives those of some blobs and manifests, both listed by the repository that they are wanted in, that are held,
+// wherever that is, in the order they are listed in. They become part of the run: blobs as they are, manifests to be shown
+// in the repository with the blobs they are made of. A manifest is held if its config and layers are: one that was
+// pulled through and whose layers nobody has asked for yet is not, so the run has to fetch those. Children of an
+// index are asked for one by one.
+//
+// All is read first, so that it writes, in few transactions, only what is held and not yet part of the run.
+func (r *Run) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (heldBlobs, heldManifests map[string][]digest.Digest, err error) {
+	for _, ask := range []map[string][]digest.Digest{blobs, manifests} {
+		for repo, ds := range ask {
+			for _, d := range ds {
+				if err := checkRepositoryAndDigest(repo, d); err != nil {
+					return nil, nil, err
+				}
 			}
 		}
 	}
 	if err := r.alive(ctx); err != nil {
 		return nil, nil, err
 	}
-	if heldBlobs, err = r.heldOf(ctx, repo, blobContent(), blobs); err != nil {
+	if heldBlobs, err = r.heldOf(ctx, blobContent(), blobs); err != nil {
 		return nil, nil, err
 	}
-	if heldManifests, err = r.heldOf(ctx, repo, manifestContent(), manifests); err != nil {
+	if heldManifests, err = r.heldOf(ctx, manifestContent(), manifests); err != nil {
 		return nil, nil, err
 	}
 	return heldBlobs, heldManifests, nil
@@ -98,54 +91,66 @@ func (r *Run) alive(ctx context.Context) error {
 	return nil
 }
 
-// heldOf gives those of ds that are held, and makes them part of the run.
-func (r *Run) heldOf(ctx context.Context, repo string, c content, ds []digest.Digest) ([]digest.Digest, error) {
-	held := []digest.Digest{}
-	for len(ds) > 0 {
-		batch := ds[:min(heldBatch, len(ds))]
-		ds = ds[len(batch):]
-		found, done, err := r.look(ctx, r.store.reader, repo, c, batch)
+// wanted is something that a run is asked for, and the repository that it is wanted in.
+type wanted struct {
+	repo   string
+	digest digest.Digest
+}
+
+// heldOf gives those of ask that are held, and makes them part of the run.
+func (r *Run) heldOf(ctx context.Context, c content, ask map[string][]digest.Digest) (map[string][]digest.Digest, error) {
+	var all []wanted
+	for repo, ds := range ask {
+		for _, d := range ds {
+			all = append(all, wanted{repo, d})
+		}
+	}
+	held := map[string][]digest.Digest{}
+	for batch := range slices.Chunk(all, runBatch) {
+		found, done, err := r.look(ctx, r.store.reader, c, batch)
 		if err == nil && !done {
-			found, err = r.stageHeld(ctx, repo, c, found)
+			found, err = r.stageHeld(ctx, c, found)
 		}
 		if err != nil {
 			return nil, err
 		}
-		held = append(held, found...)
+		for _, w := range found {
+			held[w.repo] = append(held[w.repo], w.digest)
+		}
 	}
 	return held, nil
 }
 
-// look gives those of ds that are held, and says whether all of them are part of the run already.
-func (r *Run) look(ctx context.Context, q querier, repo string, c content, ds []digest.Digest) (held []digest.Digest, staged bool, err error) {
+// look gives those of ask that are held, and says whether all of them are part of the run already.
+func (r *Run) look(ctx context.Context, q querier, c content, ask []wanted) (held []wanted, staged bool, err error) {
 	stmt, err := q.PrepareContext(ctx, `SELECT EXISTS (`+c.held+`), EXISTS (`+c.staged+`)`)
 	if err != nil {
 		return nil, false, fmt.Errorf("look for a %s: %w", c.name, err)
 	}
 	defer stmt.Close()
 	staged = true
-	for _, d := range ds {
+	for _, w := range ask {
 		var isHeld, isStaged bool
-		if err := stmt.QueryRowContext(ctx, r.id, repo, d).Scan(&isHeld, &isStaged); err != nil {
-			return nil, false, fmt.Errorf("look for %s %s: %w", c.name, d, err)
+		if err := stmt.QueryRowContext(ctx, r.id, w.repo, w.digest).Scan(&isHeld, &isStaged); err != nil {
+			return nil, false, fmt.Errorf("look for %s %s: %w", c.name, w.digest, err)
 		}
 		if isHeld {
-			held = append(held, d)
+			held = append(held, w)
 			staged = staged && isStaged
 		}
 	}
 	return held, staged, nil
 }
 
-// stageHeld makes those of ds that are held still part of the run, and gives them.
-func (r *Run) stageHeld(ctx context.Context, repo string, c content, ds []digest.Digest) (held []digest.Digest, err error) {
+// stageHeld makes those of ask that are held still part of the run, and gives them.
+func (r *Run) stageHeld(ctx context.Context, c content, ask []wanted) (held []wanted, err error) {
 	err = r.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		held, _, err = r.look(ctx, tx, repo, c, ds)
+		held, _, err = r.look(ctx, tx, c, ask)
 		if err != nil {
 			return err
 		}
-		for _, d := range held {
-			if err := c.stage(r, ctx, tx, repo, d); err != nil {
+		for _, w := range held {
+			if err := c.stage(r, ctx, tx, w.repo, w.digest); err != nil {
 				return err
 			}
 		}

@@ -4,12 +4,28 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 )
+
+func hasBlob(ctx context.Context, r *Run, repo string, d digest.Digest) (bool, error) {
+	held, _, err := r.Held(ctx, map[string][]digest.Digest{repo: {d}}, nil)
+	return len(held[repo]) == 1, err
+}
+
+func hasManifest(ctx context.Context, r *Run, repo string, d digest.Digest) (bool, error) {
+	_, held, err := r.Held(ctx, nil, map[string][]digest.Digest{repo: {d}})
+	return len(held[repo]) == 1, err
+}
+
+// tagged is one tag, as Tag takes them.
+func tagged(repo, tag string, d digest.Digest) map[string]map[string]digest.Digest {
+	return map[string]map[string]digest.Digest{repo: {tag: d}}
+}
 
 func TestRun_Held(t *testing.T) {
 	f := newFixture(t)
@@ -18,9 +34,12 @@ func TestRun_Held(t *testing.T) {
 	r, err := f.BeginRun(f.ctx, "run")
 	f.must(err)
 	other := digest.FromString("not held")
-	blobs, manifests, err := r.Held(f.ctx, "copy", []digest.Digest{layer, other, config}, []digest.Digest{other, m.Digest})
+	blobs, manifests, err := r.Held(f.ctx,
+		map[string][]digest.Digest{"copy": {layer, other, config}, "third": {config}, "none": {other}},
+		map[string][]digest.Digest{"copy": {other, m.Digest}})
 	f.must(err)
-	if !slices.Equal(blobs, []digest.Digest{layer, config}) || !slices.Equal(manifests, []digest.Digest{m.Digest}) {
+	wantBlobs := map[string][]digest.Digest{"copy": {layer, config}, "third": {config}}
+	if !maps.EqualFunc(blobs, wantBlobs, slices.Equal) || !maps.EqualFunc(manifests, map[string][]digest.Digest{"copy": {m.Digest}}, slices.Equal) {
 		t.Errorf("held: %v and %v", blobs, manifests)
 	}
 
@@ -36,20 +55,23 @@ func TestRun_Held(t *testing.T) {
 	if f.read("copy", layer) != "layer of app" {
 		t.Error("the layer is another")
 	}
+	if f.read("third", config) != `{"config of":"app"}` {
+		t.Error("the config is another")
+	}
 }
 
 func TestRun_Held_MoreThanABatch(t *testing.T) {
 	f := newFixture(t)
 	held := []digest.Digest{f.blob("app", "first").Digest, f.blob("app", "last").Digest}
 	ask := []digest.Digest{held[0]}
-	for i := range 2 * heldBatch {
+	for i := range 2 * runBatch {
 		ask = append(ask, digest.FromString(fmt.Sprint(i)))
 	}
 	ask = append(ask, held[1])
 	r, err := f.BeginRun(f.ctx, "run")
 	f.must(err)
-	got, _, err := r.Held(f.ctx, "app", ask, nil)
-	if err != nil || !slices.Equal(got, held) {
+	got, _, err := r.Held(f.ctx, map[string][]digest.Digest{"app": ask, "copy": ask}, nil)
+	if err != nil || !slices.Equal(got["app"], held) || !slices.Equal(got["copy"], held) {
 		t.Errorf("held: %v, %v", got, err)
 	}
 }
@@ -63,18 +85,18 @@ func TestRun_Held_Refusals(t *testing.T) {
 		repo string
 		d    digest.Digest
 	}{"a bad repository": {"A", dA}, "a bad digest": {"app", "sha256:x"}} {
-		if _, _, err := r.Held(f.ctx, ask.repo, []digest.Digest{ask.d}, nil); !errors.As(err, &invalid) {
+		if _, _, err := r.Held(f.ctx, map[string][]digest.Digest{ask.repo: {ask.d}}, nil); !errors.As(err, &invalid) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
 	f.must(r.Commit(f.ctx))
-	if _, _, err := r.Held(f.ctx, "app", []digest.Digest{dA}, nil); !errors.As(err, &invalid) {
+	if _, _, err := r.Held(f.ctx, map[string][]digest.Digest{"app": {dA}}, nil); !errors.As(err, &invalid) {
 		t.Errorf("a committed run: got %v", err)
 	}
 	r, err = f.BeginRun(f.ctx, "run")
 	f.must(err)
 	f.must(r.Abort(f.ctx))
-	_, _, err = r.Held(f.ctx, "app", []digest.Digest{dA}, nil)
+	_, _, err = r.Held(f.ctx, map[string][]digest.Digest{"app": {dA}}, nil)
 	isNotFound(t, err)
 }
 
@@ -88,12 +110,12 @@ func TestRun_Held_WritesNothingThatIsThere(t *testing.T) {
 	ask := func() {
 		t.Helper()
 		for _, d := range []digest.Digest{layer, dA} {
-			if has, err := r.HasBlob(f.ctx, "copy", d); err != nil || has != (d == layer) {
+			if has, err := hasBlob(f.ctx, r, "copy", d); err != nil || has != (d == layer) {
 				t.Errorf("blob %s: %v, %v", d, has, err)
 			}
 		}
 		for _, d := range []digest.Digest{m.Digest, dA} {
-			if has, err := r.HasManifest(f.ctx, "copy", d); err != nil || has != (d == m.Digest) {
+			if has, err := hasManifest(f.ctx, r, "copy", d); err != nil || has != (d == m.Digest) {
 				t.Errorf("manifest %s: %v, %v", d, has, err)
 			}
 		}
@@ -116,7 +138,7 @@ func TestRun_Held_KeepsTheRunAlive(t *testing.T) {
 			r, err := f.BeginRun(f.ctx, "run")
 			f.must(err)
 			before := f.clock.add(runSeen / 2)
-			_, err = r.HasBlob(f.ctx, "app", dA)
+			_, err = hasBlob(f.ctx, r, "app", dA)
 			f.must(err)
 			if restart {
 				f.reopen()

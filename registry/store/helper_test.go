@@ -3,9 +3,11 @@ package store
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -136,4 +138,19 @@ func (f *fixture) pushImage(repo, name string, tags ...string) Manifest {
 	m, err := f.PutManifest(f.ctx, repo, image(config, layer), PutOptions{Tags: tags})
 	f.must(err)
 	return m
+}
+
+// explain gives SQLite's plan for a query.
+func (f *fixture) explain(text string, args ...any) string {
+	f.t.Helper()
+	var plan []string
+	scan := func(rows *sql.Rows) error {
+		var id, parent, unused int
+		var step string
+		err := rows.Scan(&id, &parent, &unused, &step)
+		plan = append(plan, step)
+		return err
+	}
+	f.must(query(f.ctx, f.reader, scan, "EXPLAIN QUERY PLAN "+text, args...))
+	return strings.Join(plan, "\n")
 }

@@ -2,9 +2,11 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -14,8 +16,14 @@ const (
 	walKept = 16 << 20
 
 	// analysisLimit bounds how many rows of an index are looked at for the planner's statistics. More do
-	// not change a plan, and all of a million would hold writers up.
+	// not change a plan.
 	analysisLimit = 400
+
+	// analysisRows is how many rows a table may have to be analyzed. SQLite counts the whole of it, limit or no
+	// limit, while writers wait: a twentieth of a second for this many, and seconds for millions. A larger one
+	// keeps the statistics that it had when it was no less than a tenth of this, if it had any: of a table
+	// without statistics the planner thinks that it is large, and that is true.
+	analysisRows = 50_000
 
 	// checkpointPatience is how long a checkpoint waits for the readers that keep it from cutting the WAL back.
 	checkpointPatience = 500 * time.Millisecond
@@ -42,9 +50,53 @@ func (s *Store) Maintain(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// optimize does what PRAGMA optimize would do, one table at a time.
 func (s *Store) optimize(ctx context.Context) error {
-	_, err := s.writer.ExecContext(ctx, fmt.Sprintf(`PRAGMA analysis_limit = %d; PRAGMA optimize = 0x10002`, analysisLimit))
-	return full(s.database, 0, err)
+	var tables []string
+	scan := func(rows *sql.Rows) error {
+		var statement string
+		err := rows.Scan(&statement)
+		if _, table, ok := strings.Cut(statement, `ANALYZE "main".`); ok {
+			tables = append(tables, table)
+		}
+		return err
+	}
+	// 0x10000: all tables, not those alone that this connection has read; 1: say it, do not do it; 2: ANALYZE.
+	if err := query(ctx, s.writer, scan, `PRAGMA optimize = 0x10003`); err != nil {
+		return err
+	}
+	for _, table := range tables {
+		large, err := exists(ctx, s.reader, fmt.Sprintf(`SELECT 1 FROM %s LIMIT 1 OFFSET %d`, table, analysisRows))
+		if err != nil {
+			return err
+		}
+		if large {
+			err = s.forgetStatistics(ctx, table)
+		} else {
+			_, err = s.writer.ExecContext(ctx, fmt.Sprintf(`PRAGMA analysis_limit = %d; ANALYZE main.%s`, analysisLimit, table))
+		}
+		if err != nil {
+			return full(s.database, 0, err)
+		}
+	}
+	return nil
+}
+
+// forgetStatistics drops what was found out about a table when it was far smaller.
+func (s *Store) forgetStatistics(ctx context.Context, table string) error {
+	known, err := exists(ctx, s.writer, `SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_stat1'`)
+	if err != nil || !known {
+		return err
+	}
+	result, err := s.writer.ExecContext(ctx, `DELETE FROM sqlite_stat1 WHERE tbl = ?`, strings.Trim(table, `"`))
+	if err != nil {
+		return err
+	}
+	if n, err := result.RowsAffected(); err != nil || n == 0 {
+		return err
+	}
+	_, err = s.writer.ExecContext(ctx, `ANALYZE sqlite_schema`) // which only reads the statistics again
+	return err
 }
 
 // checkpoint folds the WAL into the database. Where it has grown large, it is cut back too, which waits for

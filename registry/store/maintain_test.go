@@ -79,3 +79,30 @@ func TestStore_Maintain_LetsThePlannerLook(t *testing.T) {
 		t.Errorf("there are no statistics: %v", err)
 	}
 }
+
+// Statistics of a table that has grown since, and is too large now to be analyzed while pushes wait, would let the
+// planner read all of it as if it were small.
+func TestStore_Maintain_ForgetsWhatIsNotTrueAnyMore(t *testing.T) {
+	f := newFixture(t)
+	m := f.pushImage("app", "app", "v1")
+	f.must(f.Maintain(f.ctx))
+	analyzed := func(table string) bool {
+		t.Helper()
+		looked, err := exists(f.ctx, f.reader, `SELECT 1 FROM sqlite_stat1 WHERE tbl = ?`, table)
+		f.must(err)
+		return looked
+	}
+	if !analyzed("manifest_refs") || !analyzed("blobs") {
+		t.Fatal("there are no statistics")
+	}
+	_, err := f.writer.Exec(fmt.Sprintf(`WITH RECURSIVE n (i) AS (SELECT 10 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
+		INSERT INTO manifest_refs (manifest, position, kind, digest, size, media_type, elsewhere)
+		SELECT ?, i, 'layer', 'sha256:' || i, 1, 'x/y', 1 FROM n`, analysisRows+20), m.Digest)
+	f.must(err)
+	f.must(f.Maintain(f.ctx))
+	if analyzed("manifest_refs") || !analyzed("blobs") {
+		t.Error("statistics of a small table are kept for a large one, or those of the others are not")
+	}
+	f.must(f.Maintain(f.ctx))
+	f.mustHave("app", "v1")
+}

@@ -94,31 +94,28 @@ func annotationsText(annotations map[string]string) (string, error) {
 	return string(text), err
 }
 
+// referrersOf begins with what names the subject, which CROSS JOIN says: the planner has been seen to begin with all
+// manifests of the repository.
+const referrersOf = `SELECT m.digest FROM manifests m CROSS JOIN repositories r CROSS JOIN repository_manifests rm
+	WHERE m.subject = ?2 AND m.subject <> '' AND (?3 = '' OR m.artifact_type = ?3)
+	AND r.name = ?1 AND rm.repository = r.id AND rm.digest = m.digest
+	ORDER BY rm.linked, m.digest`
+
 // Referrers lists the manifests of repo that have the subject, oldest first; artifactType "" means any.
 // The list is empty, and no error, for a subject or a repository that is not held: a signature may be
-// pushed before what it signs.
-func (s *Store) Referrers(ctx context.Context, repo string, subject digest.Digest, artifactType string) ([]ocispec.Descriptor, error) {
+// pushed before what it signs. It is one of names, since what their descriptors repeat has no bound.
+func (s *Store) Referrers(ctx context.Context, repo string, subject digest.Digest, artifactType string) ([]digest.Digest, error) {
 	if err := checkRepositoryAndDigest(repo, subject); err != nil {
 		return nil, err
 	}
-	found := []ocispec.Descriptor{}
+	var found []digest.Digest
 	scan := func(rows *sql.Rows) error {
-		var d ocispec.Descriptor
-		var annotations string
-		err := rows.Scan(&d.Digest, &d.MediaType, &d.ArtifactType, &d.Size, &annotations)
-		if err != nil {
-			return err
-		}
-		d.Annotations, err = annotationsFrom(annotations)
+		var d digest.Digest
+		err := rows.Scan(&d)
 		found = append(found, d)
 		return err
 	}
-	err := query(ctx, s.reader, scan, `SELECT m.digest, m.media_type, m.artifact_type, m.size, m.annotations
-		FROM manifests m
-		JOIN repositories r ON r.name = ?1
-		JOIN repository_manifests rm ON rm.repository = r.id AND rm.digest = m.digest
-		WHERE m.subject = ?2 AND m.subject <> '' AND (?3 = '' OR m.artifact_type = ?3)
-		ORDER BY rm.linked, m.digest`, repo, subject, artifactType)
+	err := query(ctx, s.reader, scan, referrersOf, repo, subject, artifactType)
 	if err != nil {
 		return nil, fmt.Errorf("list referrers of %s: %w", subject, err)
 	}
@@ -137,7 +134,7 @@ type PutOptions struct {
 // *MissingError. Others: *InvalidError, *DigestError, *FullError.
 func (s *Store) PutManifest(ctx context.Context, repo string, body []byte, o PutOptions) (Manifest, error) {
 	return s.putManifest(ctx, repo, body, o, byPush, func(ctx context.Context, tx *sql.Tx, p parsed) error {
-		return checkHeld(ctx, tx, repo, p)
+		return s.checkHeld(ctx, tx, repo, p)
 	})
 }
 
@@ -158,6 +155,7 @@ func (s *Store) putManifest(ctx context.Context, repo string, body []byte, o Put
 	if err := s.space.check(s.database, int64(len(body))); err != nil {
 		return Manifest{}, fmt.Errorf("put manifest %s: %w", m.Digest, err)
 	}
+	began := s.now()
 	err = s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if err := check(ctx, tx, p); err != nil {
 			return err
@@ -170,6 +168,7 @@ func (s *Store) putManifest(ctx context.Context, repo string, body []byte, o Put
 	if err != nil {
 		return Manifest{}, err
 	}
+	s.guard.unawait(repo, began, p.digests()...)
 	return m, nil
 }
 
@@ -214,21 +213,22 @@ func (s *Store) newManifest(body []byte, mediaType string, want digest.Digest) (
 }
 
 // checkHeld fails with a *MissingError unless the blobs that a manifest needs are visible in repo.
-func checkHeld(ctx context.Context, tx *sql.Tx, repo string, p parsed) error {
-	return checkEach(ctx, tx, p, visibleBlob, func(d digest.Digest) []any { return []any{repo, d} })
+func (s *Store) checkHeld(ctx context.Context, tx *sql.Tx, repo string, p parsed) error {
+	stmt := tx.StmtContext(ctx, s.writes.isVisible)
+	return checkEach(ctx, stmt, p, func(d digest.Digest) []any { return []any{repo, d} })
 }
 
 // checkHeldAnywhere is checkHeld for a run, which makes them visible when it commits.
 func checkHeldAnywhere(ctx context.Context, tx *sql.Tx, p parsed) error {
-	return checkEach(ctx, tx, p, `SELECT 1 FROM blobs WHERE digest = ?`, func(d digest.Digest) []any { return []any{d} })
-}
-
-func checkEach(ctx context.Context, tx *sql.Tx, p parsed, text string, args func(digest.Digest) []any) error {
-	stmt, err := tx.PrepareContext(ctx, "SELECT EXISTS ("+text+")")
+	stmt, err := tx.PrepareContext(ctx, `SELECT EXISTS (SELECT 1 FROM blobs WHERE digest = ?)`)
 	if err != nil {
 		return err
 	}
 	defer stmt.Close()
+	return checkEach(ctx, stmt, p, func(d digest.Digest) []any { return []any{d} })
+}
+
+func checkEach(ctx context.Context, stmt *sql.Stmt, p parsed, args func(digest.Digest) []any) error {
 	var missing []digest.Digest
 	for _, d := range p.mustBeHeld() {
 		var held bool
@@ -306,7 +306,7 @@ const (
 	byPull
 )
 
-// linkManifest makes a manifest and the blobs it is made of visible in a repository.
+// linkManifest makes a manifest and the blobs that it must have visible in a repository, see visibleBlob.
 func (s *Store) linkManifest(ctx context.Context, tx *sql.Tx, repository int64, d digest.Digest, by origin) error {
 	now := nanos(s.now())
 	_, err := tx.ExecContext(ctx, `INSERT INTO repository_manifests (repository, digest, linked, pulled, used) VALUES (?1, ?2, ?3, ?4, ?3)
@@ -314,9 +314,9 @@ func (s *Store) linkManifest(ctx context.Context, tx *sql.Tx, repository int64, 
 	if err != nil {
 		return fmt.Errorf("link manifest %s: %w", d, err)
 	}
-	// Children too: what builders push as a cache is an index whose children are blobs.
 	_, err = tx.ExecContext(ctx, `INSERT INTO repository_blobs (repository, digest, linked)
-		SELECT DISTINCT ?1, f.digest, ?3 FROM manifest_refs f JOIN blobs b ON b.digest = f.digest WHERE f.manifest = ?2
+		SELECT DISTINCT ?1, f.digest, ?3 FROM manifest_refs f JOIN blobs b ON b.digest = f.digest
+		WHERE f.manifest = ?2 AND f.kind <> 'child' AND NOT f.elsewhere
 		ON CONFLICT DO NOTHING`, repository, d, now)
 	if err != nil {
 		return fmt.Errorf("link blobs of manifest %s: %w", d, err)

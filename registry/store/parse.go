@@ -67,6 +67,15 @@ func (p parsed) mustBeHeld() []digest.Digest {
 	return need
 }
 
+// digests are those of all that the manifest is made of, held or not.
+func (p parsed) digests() []digest.Digest {
+	ds := make([]digest.Digest, len(p.refs))
+	for i, r := range p.refs {
+		ds[i] = r.digest
+	}
+	return ds
+}
+
 func invalidManifest(format string, args ...any) error {
 	return &InvalidError{What: "manifest", Why: fmt.Sprintf(format, args...)}
 }

@@ -133,6 +133,7 @@ type model struct {
 	now     time.Time
 	blobs   map[digest.Digest]time.Time // when they were first held
 	checks  map[digest.Digest]time.Time // when they were last asked for
+	awaited map[place]time.Time         // put or asked for there by who pushes, and in no manifest of his since
 	strays  map[digest.Digest]time.Time // files that no row names
 	repos   map[string]*modelRepo
 	runs    [slots]*modelRun
@@ -166,7 +167,7 @@ type modelUpload struct {
 func newModel(w *world, now time.Time) *model {
 	return &model{
 		world: w, now: now, repos: map[string]*modelRepo{},
-		blobs: map[digest.Digest]time.Time{}, checks: map[digest.Digest]time.Time{}, strays: map[digest.Digest]time.Time{},
+		blobs: map[digest.Digest]time.Time{}, checks: map[digest.Digest]time.Time{}, awaited: map[place]time.Time{}, strays: map[digest.Digest]time.Time{},
 	}
 }
 
@@ -189,7 +190,7 @@ func (m *model) hasAll(ds []digest.Digest) bool {
 	return !slices.ContainsFunc(ds, func(d digest.Digest) bool { return !m.has(d) })
 }
 
-// visible says whether a repository shows a blob: it was put there, or a manifest there is made of it.
+// visible says whether a repository shows a blob: it was put there, or a manifest there must have it.
 func (m *model) visible(repo string, d digest.Digest) bool {
 	r := m.repos[repo]
 	if r == nil || !m.has(d) {
@@ -199,7 +200,7 @@ func (m *model) visible(repo string, d digest.Digest) bool {
 		return true
 	}
 	for held := range r.manifests {
-		if slices.Contains(m.manifest(held).names, d) {
+		if slices.Contains(m.manifest(held).need, d) {
 			return true
 		}
 	}
@@ -226,6 +227,11 @@ func (m *model) held() map[digest.Digest]bool {
 
 // garbage says whether collection may take a blob, and has to: nobody relies on it, and nobody has since before.
 func (m *model) garbage(d digest.Digest, before time.Time) bool {
+	for p, since := range m.awaited {
+		if p.name == d.String() && m.now.Sub(since) < pushTakes {
+			return false
+		}
+	}
 	if placed, stray := m.strays[d]; stray {
 		return placed.Before(before)
 	}
@@ -256,6 +262,10 @@ func (m *model) garbage(d digest.Digest, before time.Time) bool {
 // link makes a blob visible as of now.
 func (m *model) link(repo string, d digest.Digest) { m.repo(repo).blobs[d] = m.now }
 
+// await says that a manifest is to come which needs a blob; unawait that it has come.
+func (m *model) await(repo string, d digest.Digest)   { m.awaited[place{repo, d.String()}] = m.now }
+func (m *model) unawait(repo string, d digest.Digest) { delete(m.awaited, place{repo, d.String()}) }
+
 // linkOnce does so unless it is visible already, and leaves the time of that.
 func (m *model) linkOnce(repo string, d digest.Digest) {
 	if _, linked := m.repo(repo).blobs[d]; !linked {
@@ -271,12 +281,12 @@ func (m *model) hold(d digest.Digest) {
 	}
 }
 
-// show makes a manifest visible, and what is held of what it is made of.
-func (m *model) show(repo string, d digest.Digest) {
+// show makes a manifest visible, and what is held of its parts.
+func (m *model) show(repo string, d digest.Digest, parts []digest.Digest) {
 	if _, shown := m.repo(repo).manifests[d]; !shown {
 		m.repo(repo).manifests[d] = m.now
 	}
-	for _, part := range m.manifest(d).names {
+	for _, part := range parts {
 		if m.has(part) {
 			m.linkOnce(repo, part)
 		}
@@ -327,7 +337,8 @@ func (m *model) referrers(repo string, subject digest.Digest) []digest.Digest {
 	return found
 }
 
-// reopened is what a restart changes: checks become as good as links, and nobody has an upload.
+// reopened is what a restart changes: checks become as good as links, nobody is known to push, and nobody has an
+// upload.
 func (m *model) reopened() {
 	for d, checked := range m.checks {
 		for _, r := range m.repos {
@@ -336,5 +347,5 @@ func (m *model) reopened() {
 			}
 		}
 	}
-	m.checks = map[digest.Digest]time.Time{}
+	m.checks, m.awaited = map[digest.Digest]time.Time{}, map[place]time.Time{}
 }

@@ -135,6 +135,7 @@ func (p *player) pushTo(repo string, b worldBlob) error {
 	_, err = u.Commit(p.ctx, b.digest)
 	p.hold(b.digest)
 	p.link(repo, b.digest)
+	p.await(repo, b.digest)
 	return err
 }
 
@@ -154,7 +155,10 @@ func (p *player) put(repo string, m worldManifest, tags []string) error {
 }
 
 func (p *player) shown(repo string, m worldManifest, tags []string) {
-	p.show(repo, m.digest)
+	p.show(repo, m.digest, m.need) // to name something else is no way to get at it
+	for _, d := range m.names {
+		p.unawait(repo, d)
+	}
 	for _, tag := range tags {
 		p.repo(repo).tags[tag] = m.digest
 	}
@@ -176,6 +180,7 @@ func (p *player) mount(s step) error {
 	_, err := p.store.MountBlob(p.ctx, repo, from, b.digest)
 	if can {
 		p.link(repo, b.digest)
+		p.await(repo, b.digest)
 	}
 	return p.expect("mount it", err, when(!can, absent))
 }
@@ -189,6 +194,9 @@ func (p *player) check(s step) error {
 		p.checks[b.digest] = p.now
 	}
 	if s.c%2 == 0 {
+		if visible {
+			p.await(repo, b.digest)
+		}
 		_, err := p.store.StatBlob(p.ctx, repo, b.digest)
 		return p.expect("ask for it", err, when(!visible, absent))
 	}
@@ -244,6 +252,7 @@ func (p *player) deleteBlob(s step) error {
 		return p.expect("delete it", err, absent)
 	}
 	delete(r.blobs, b.digest)
+	p.unawait(repo, b.digest)
 	return err
 }
 
@@ -484,6 +493,7 @@ func (p *player) finishUpload(s step) error {
 	if whole {
 		p.hold(m.blob.digest)
 		p.link(m.repo, m.blob.digest)
+		p.await(m.repo, m.blob.digest)
 	}
 	p.model.uploads[i] = nil
 	return p.expect("commit it", err, when(!whole, wrong))
@@ -591,7 +601,7 @@ func (p *player) runHas(s step) error {
 	repo, b, m := p.repoOf(s.a), p.blobOf(s.b), p.manifestOf(s.b)
 	if s.c%2 == 0 {
 		return p.during(s, fmt.Sprintf("has %s in %s", b.name, repo), func(run *Run, r *modelRun) (string, error) {
-			got, err := run.HasBlob(p.ctx, repo, b.digest)
+			got, err := hasBlob(p.ctx, run, repo, b.digest)
 			if r.live() && p.has(b.digest) {
 				r.blobs[place{repo, b.digest.String()}] = true
 			}
@@ -600,7 +610,7 @@ func (p *player) runHas(s step) error {
 	}
 	return p.during(s, fmt.Sprintf("has %s in %s", m.name, repo), func(run *Run, r *modelRun) (string, error) {
 		want := p.held()[m.digest] && p.hasAll(m.need)
-		got, err := run.HasManifest(p.ctx, repo, m.digest)
+		got, err := hasManifest(p.ctx, run, repo, m.digest)
 		if r.live() && want {
 			r.manifests[place{repo, m.digest.String()}] = true
 		}
@@ -633,7 +643,7 @@ func (p *player) runTag(s step) error {
 		if can && r.live() {
 			r.tags[place{repo, tag}] = m.digest
 		}
-		return when(!can, absent), run.Tag(p.ctx, repo, tag, m.digest)
+		return when(!can, absent), run.Tag(p.ctx, tagged(repo, tag, m.digest))
 	})
 }
 
@@ -667,7 +677,8 @@ func (p *player) commit(m *modelRun) bool {
 		p.linkOnce(b.repo, digest.Digest(b.name))
 	}
 	for staged := range m.manifests {
-		p.show(staged.repo, digest.Digest(staged.name))
+		d := digest.Digest(staged.name)
+		p.show(staged.repo, d, p.manifest(d).names)
 	}
 	for to, d := range m.tags {
 		p.repo(to.repo).tags[to.name] = d

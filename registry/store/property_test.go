@@ -238,13 +238,9 @@ func (p *player) compareManifest(repo string, r *modelRepo, want worldManifest) 
 	if err != nil || string(got.Body) != string(want.body) || got.MediaType != want.desc.MediaType || got.Subject != want.subject {
 		return fmt.Errorf("%s of %s is %+v, %v", want.name, repo, got, err)
 	}
-	found, err := p.store.Referrers(p.ctx, repo, want.digest, "")
+	digests, err := p.store.Referrers(p.ctx, repo, want.digest, "")
 	if err != nil {
 		return err
-	}
-	var digests []digest.Digest
-	for _, d := range found {
-		digests = append(digests, d.Digest)
 	}
 	if refer := p.referrers(repo, want.digest); !slices.Equal(digests, refer) {
 		return fmt.Errorf("referrers of %s in %s are %s; want %s", want.name, repo, p.list(digests), p.list(refer))

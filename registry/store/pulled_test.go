@@ -136,7 +136,7 @@ func TestUpload_Open(t *testing.T) {
 }
 
 // A sync that trusted the manifest alone would report an image as held, commit, and leave it without layers.
-func TestRun_HasManifest_PulledWithoutItsLayers(t *testing.T) {
+func TestRun_Held_PulledWithoutItsLayers(t *testing.T) {
 	f := newFixture(t)
 	config, layer := []byte("{}"), []byte("layer")
 	body := image(descriptor("x/y", config), descriptor("x/y", layer))
@@ -145,7 +145,7 @@ func TestRun_HasManifest_PulledWithoutItsLayers(t *testing.T) {
 	r, err := f.BeginRun(f.ctx, "run")
 	f.must(err)
 	for i, want := range []bool{false, false, true} {
-		has, err := r.HasManifest(f.ctx, "mine/image", digest.FromBytes(body))
+		has, err := hasManifest(f.ctx, r, "mine/image", digest.FromBytes(body))
 		f.must(err)
 		if has != want {
 			t.Errorf("with %d of its 2 blobs: held %v", i, has)

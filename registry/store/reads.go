@@ -17,16 +17,36 @@ const (
 		FROM repositories r `
 
 	// A blob is visible where it was pushed or mounted, and where a manifest is made of it. The second
-	// matters when a client deleted a blob that its manifest still needs.
+	// matters when a client deleted a blob that its manifest still needs, or a manifest that was pulled through
+	// came before its layers. What may be absent, the children of an index and foreign layers, may also be held for
+	// others alone: to name it makes nothing visible. Whoever looks for it goes over what is less: the manifests that are made of the
+	// blob, or, when all the world is (the empty config of every signature), those of the repository.
 	visibleBlob = `SELECT b.size FROM blobs b WHERE b.digest = ?2 AND (
 		EXISTS (SELECT 1 FROM repositories r
 			JOIN repository_blobs rb ON rb.repository = r.id AND rb.digest = ?2
 			WHERE r.name = ?1)
-		OR EXISTS (SELECT 1 FROM repositories r
-			JOIN manifest_refs f ON f.digest = ?2
-			JOIN repository_manifests rm ON rm.repository = r.id AND rm.digest = f.manifest
-			WHERE r.name = ?1))`
+		OR CASE WHEN (SELECT count(*) FROM (SELECT 1 FROM manifest_refs f WHERE f.digest = ?2 LIMIT 1000)) < 1000
+			THEN EXISTS (SELECT 1 FROM repositories r CROSS JOIN manifest_refs f CROSS JOIN repository_manifests rm
+				WHERE r.name = ?1 AND f.digest = ?2 AND f.kind <> 'child' AND NOT f.elsewhere AND rm.digest = f.manifest AND rm.repository = r.id)
+			ELSE EXISTS (SELECT 1 FROM repositories r CROSS JOIN repository_manifests rm CROSS JOIN manifest_refs f
+				WHERE r.name = ?1 AND rm.repository = r.id AND f.manifest = rm.digest AND f.digest = ?2 AND f.kind <> 'child' AND NOT f.elsewhere)
+			END)`
 )
+
+// writes are those of the statements of every push that take longest to parse, prepared once for the writer. A
+// transaction takes them with StmtContext.
+type writes struct {
+	hold, isVisible *sql.Stmt
+}
+
+func prepareWrites(ctx context.Context, db *sql.DB) (w writes, err error) {
+	w.hold, err = db.PrepareContext(ctx, `INSERT INTO blobs (digest, size, created) VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING`)
+	if err != nil {
+		return writes{}, err
+	}
+	w.isVisible, err = db.PrepareContext(ctx, `SELECT EXISTS (`+visibleBlob+`)`)
+	return w, err // closed with the database
+}
 
 func prepareReads(ctx context.Context, db *sql.DB) (reads, error) {
 	var r reads

@@ -18,7 +18,7 @@ import (
 type RestoreOptions struct {
 	Options
 	Partial  bool                                   // restore what is whole; the rest goes to quarantine, for scrub to fetch
-	Progress func(done RestoreReport, of StoreSize) // called after each blob; nil: nobody asks
+	Progress func(done RestoreReport, of StoreSize) // called after each blob, and within large ones; nil: nobody asks
 }
 
 // RestoreReport is what a restore did.
@@ -29,6 +29,7 @@ type RestoreReport struct {
 	Copied       int64           `json:"copied"`
 	CopiedBytes  int64           `json:"copiedBytes"`
 	Damaged      int64           `json:"damaged"` // in the backup, and not whole in the storage either
+	DamagedBytes int64           `json:"damagedBytes"`
 	DamagedBlobs []digest.Digest `json:"damagedBlobs,omitempty"`
 }
 
@@ -40,13 +41,7 @@ type RestoreReport struct {
 //
 // Errors: *LockedError, *NotEmptyError, *BackupError, *NewerError, *FullError, and
 // *DamagedError, after everything else was copied.
-func Restore(ctx context.Context, from string, o Options) error {
-	_, err := RestoreWith(ctx, from, RestoreOptions{Options: o})
-	return err
-}
-
-// RestoreWith is Restore, with options and a report.
-func RestoreWith(ctx context.Context, from string, o RestoreOptions) (report RestoreReport, err error) {
+func Restore(ctx context.Context, from string, o RestoreOptions) (report RestoreReport, err error) {
 	s, err := newStore(o.Options)
 	if err != nil {
 		return report, err
@@ -78,6 +73,17 @@ type restore struct {
 	source  backupSource
 	options RestoreOptions
 	report  *RestoreReport
+	of      StoreSize // what the backup's database names
+}
+
+// progress tells how far it is, with so many bytes of a blob that is not done.
+func (r *restore) progress(partial int64) {
+	if r.options.Progress == nil {
+		return
+	}
+	done := *r.report
+	done.BlobBytes += partial
+	r.options.Progress(done, r.of)
 }
 
 // dir is where the database is put at first: beside its place, so that it can be renamed.
@@ -97,7 +103,7 @@ func (r *restore) run(ctx context.Context) error {
 	}
 	if r.report.Damaged > 0 && !r.options.Partial {
 		return &DamagedError{Where: r.from, Total: r.report.Damaged, Digests: r.report.DamagedBlobs,
-			hint: "restore another backup (what was copied from this one is used), or restore partially: everything else is served then, and `appliance scrub` fetches these again"}
+			hint: "restore another backup (what was copied from this one is used), or restore what is whole with --partial; `appliance scrub` then fetches the rest again, where it can"}
 	}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -141,9 +147,8 @@ func (r *restore) fill(ctx context.Context) (err error) {
 	if err := quickCheck(ctx, reader, r.path()); err != nil {
 		return err
 	}
-	var of StoreSize
 	err = reader.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM manifests), count(*), coalesce(sum(size), 0) FROM blobs`).
-		Scan(&of.Manifests, &of.Blobs, &of.BlobBytes)
+		Scan(&r.of.Manifests, &r.of.Blobs, &r.of.BlobBytes)
 	if err != nil {
 		return err
 	}
@@ -157,9 +162,7 @@ func (r *restore) fill(ctx context.Context) (err error) {
 		}
 		r.report.Blobs++
 		r.report.BlobBytes += b.size
-		if r.options.Progress != nil {
-			r.options.Progress(*r.report, of)
-		}
+		r.progress(0)
 		return nil
 	})
 }
@@ -195,6 +198,9 @@ func (r *restore) blob(ctx context.Context, b sized) (damage string, err error) 
 	if errors.Is(err, fs.ErrNotExist) {
 		return "it is not in the backup", nil
 	}
+	if errors.Is(err, errNotFile) || isDamage(err) {
+		return "it cannot be read from the backup: " + err.Error(), nil
+	}
 	if err != nil {
 		return "", err
 	}
@@ -217,7 +223,9 @@ func (r *restore) copy(ctx context.Context, b sized, content io.Reader) (damage 
 	}
 	defer func() { err = errors.Join(err, removeIfThere(path)) }()
 	copied := BackupReport{}
-	p := &backup{pace: newPace(0), report: &copied}
+	p := &backup{pace: newPace(0), report: &copied, options: BackupOptions{
+		Progress: func(done BackupReport, _ StoreSize) { r.progress(done.BlobBytes) },
+	}}
 	damage, err = p.pour(ctx, b, content, f)
 	if err == nil && damage == "" {
 		err = f.Sync()
@@ -233,6 +241,7 @@ func (r *restore) copy(ctx context.Context, b sized, content io.Reader) (damage 
 func (r *restore) damaged(ctx context.Context, writer *sql.DB, b sized, damage string) error {
 	r.store.log.Error("a blob of the backup is damaged", "digest", b.digest, "damage", damage)
 	r.report.Damaged++
+	r.report.DamagedBytes += b.size
 	if len(r.report.DamagedBlobs) < damagedListed {
 		r.report.DamagedBlobs = append(r.report.DamagedBlobs, b.digest)
 	}

@@ -42,20 +42,27 @@ func openBackup(path string) (backupSource, error) {
 	if err := f.Close(); err != nil {
 		return nil, err
 	}
-	lock, err := lockBackup(path, unix.LOCK_SH)
+	root, err := os.OpenRoot(path)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open backup: %w", err)
 	}
-	return &dirSource{path: path, lock: lock}, nil
+	lock, err := lockBackup(root, unix.LOCK_SH)
+	if err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	return &dirSource{path: path, root: root, lock: lock}, nil
 }
 
+// dirSource reads below its directory only: whoever may write there must not choose what else is read with the
+// rights of who restores.
 type dirSource struct {
 	path string
+	root *os.Root
 	lock *os.File
 }
 
 func (s *dirSource) database() (io.ReadCloser, error) {
-	f, err := os.Open(filepath.Join(s.path, backupDatabase))
+	f, _, err := openRegular(s.root, backupDatabase)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &BackupError{Path: s.path, Why: "has no " + backupDatabase + " in it: it is no backup, or one whose first run was interrupted", hint: whichBackup}
 	}
@@ -63,10 +70,11 @@ func (s *dirSource) database() (io.ReadCloser, error) {
 }
 
 func (s *dirSource) blob(d digest.Digest) (io.ReadCloser, error) {
-	return os.Open(filepath.Join(s.path, backupName(d)))
+	f, _, err := openRegular(s.root, backupName(d))
+	return f, err
 }
 
-func (s *dirSource) Close() error { return s.lock.Close() }
+func (s *dirSource) Close() error { return errors.Join(s.lock.Close(), s.root.Close()) }
 
 // tarSource reads a tar once, from front to end, as its blobs are asked for.
 type tarSource struct {

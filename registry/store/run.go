@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/opencontainers/go-digest"
@@ -181,31 +182,52 @@ func (r *Run) PutManifest(ctx context.Context, repo string, desc ocispec.Descrip
 	})
 }
 
-// Tag stages a tag. What it names must be in repo already, or staged for it.
-func (r *Run) Tag(ctx context.Context, repo, tag string, d digest.Digest) error {
-	if err := checkRepositoryAndDigest(repo, d); err != nil {
+// Tag stages tags: for each repository, what each of its tags is to name, which must be in the repository already or staged for
+// it. When one cannot be staged, others may have been.
+func (r *Run) Tag(ctx context.Context, tags map[string]map[string]digest.Digest) error {
+	var all []runTag
+	for repo, named := range tags {
+		for tag, d := range named {
+			if err := errors.Join(checkRepositoryAndDigest(repo, d), checkTag(tag)); err != nil {
+				return err
+			}
+			all = append(all, runTag{repo, tag, d})
+		}
+	}
+	for batch := range slices.Chunk(all, runBatch) {
+		err := r.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
+			for _, t := range batch {
+				if err := r.tag(ctx, tx, t); err != nil {
+					return fmt.Errorf("stage tag %s:%s: %w", t.repo, t.name, err)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type runTag struct {
+	repo, name string
+	digest     digest.Digest
+}
+
+func (r *Run) tag(ctx context.Context, tx *sql.Tx, t runTag) error {
+	held, err := exists(ctx, tx, `SELECT 1 FROM run_manifests WHERE run = ?1 AND repository = ?2 AND digest = ?3
+		UNION ALL SELECT 1 FROM repository_manifests rm JOIN repositories r ON r.id = rm.repository
+		WHERE r.name = ?2 AND rm.digest = ?3`, r.id, t.repo, t.digest)
+	if err != nil {
 		return err
 	}
-	if err := checkTag(tag); err != nil {
-		return err
+	if !held {
+		return &NotFoundError{Kind: "manifest", Name: t.digest.String()}
 	}
-	return r.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		held, err := exists(ctx, tx, `SELECT 1 FROM run_manifests WHERE run = ?1 AND repository = ?2 AND digest = ?3
-			UNION ALL SELECT 1 FROM repository_manifests rm JOIN repositories r ON r.id = rm.repository
-			WHERE r.name = ?2 AND rm.digest = ?3`, r.id, repo, d)
-		if err != nil {
-			return fmt.Errorf("stage tag %s: %w", tag, err)
-		}
-		if !held {
-			return &NotFoundError{Kind: "manifest", Name: d.String()}
-		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO run_tags (run, repository, name, digest) VALUES (?, ?, ?, ?)
-			ON CONFLICT DO UPDATE SET digest = excluded.digest`, r.id, repo, tag, d)
-		if err != nil {
-			return fmt.Errorf("stage tag %s: %w", tag, err)
-		}
-		return nil
-	})
+	_, err = tx.ExecContext(ctx, `INSERT INTO run_tags (run, repository, name, digest) VALUES (?, ?, ?, ?)
+		ON CONFLICT DO UPDATE SET digest = excluded.digest`, r.id, t.repo, t.name, t.digest)
+	return err
 }
 
 // Commit shows everything that was staged, in one transaction. Asked again, it does nothing.

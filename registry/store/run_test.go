@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -27,7 +28,7 @@ func (f *fixture) stageImage(r *Run, repo, name, tag string) Manifest {
 	layer := []byte("layer of " + name)
 	for _, b := range [][]byte{config, layer} {
 		d := descriptor("x/y", b)
-		has, err := r.HasBlob(f.ctx, repo, d.Digest)
+		has, err := hasBlob(f.ctx, r, repo, d.Digest)
 		f.must(err)
 		if !has {
 			f.must(r.PutBlob(f.ctx, repo, d, bytes.NewReader(b)))
@@ -36,7 +37,7 @@ func (f *fixture) stageImage(r *Run, repo, name, tag string) Manifest {
 	body := image(descriptor("x/y", config), descriptor(ocispec.MediaTypeImageLayerGzip, layer))
 	desc := descriptor(ocispec.MediaTypeImageManifest, body)
 	f.must(r.PutManifest(f.ctx, repo, desc, body))
-	f.must(r.Tag(f.ctx, repo, tag, desc.Digest))
+	f.must(r.Tag(f.ctx, tagged(repo, tag, desc.Digest)))
 	return Manifest{Digest: desc.Digest, MediaType: desc.MediaType, Body: body}
 }
 
@@ -95,7 +96,7 @@ func TestRun_CommittedRunIsClosed(t *testing.T) {
 	var invalid *InvalidError
 	for _, err := range []error{
 		r.Abort(f.ctx),
-		r.Tag(f.ctx, "app", "v2", m.Digest),
+		r.Tag(f.ctx, tagged("app", "v2", m.Digest)),
 		r.PutBlob(f.ctx, "app", descriptor("x/y", []byte("x")), strings.NewReader("x")),
 	} {
 		if !errors.As(err, &invalid) {
@@ -127,7 +128,7 @@ func TestRun_AbortLeavesNothingButBlobs(t *testing.T) {
 	}
 	again, err := f.BeginRun(f.ctx, "again")
 	f.must(err)
-	if has, err := again.HasBlob(f.ctx, "new/app", digest.FromString("layer of new")); err != nil || !has {
+	if has, err := hasBlob(f.ctx, again, "new/app", digest.FromString("layer of new")); err != nil || !has {
 		t.Errorf("the next run does not find the blobs: %v, %v", has, err)
 	}
 }
@@ -137,13 +138,13 @@ func TestRun_AbortLeavesWhatAnotherRunHas(t *testing.T) {
 	one, m := f.sync("app", "new", "v1")
 	two, err := f.BeginRun(f.ctx, "two")
 	f.must(err)
-	has, err := two.HasManifest(f.ctx, "copy", m.Digest)
+	has, err := hasManifest(f.ctx, two, "copy", m.Digest)
 	f.must(err)
 	if !has {
 		t.Fatal("a staged manifest is not found")
 	}
 	f.must(one.Abort(f.ctx))
-	f.must(two.Tag(f.ctx, "copy", "v1", m.Digest))
+	f.must(two.Tag(f.ctx, tagged("copy", "v1", m.Digest)))
 	f.must(two.Commit(f.ctx))
 	got, err := f.ManifestByTag(f.ctx, "copy", "v1")
 	f.must(err)
@@ -213,9 +214,9 @@ func TestRun_PutManifest_WhatItRefuses(t *testing.T) {
 	if err := r.PutManifest(f.ctx, "app", desc, body); !errors.As(err, &wrong) {
 		t.Errorf("wrong digest: %v", err)
 	}
-	isNotFound(t, r.Tag(f.ctx, "app", "v1", digest.FromBytes(body)))
+	isNotFound(t, r.Tag(f.ctx, tagged("app", "v1", digest.FromBytes(body))))
 	f.must(r.PutManifest(f.ctx, "app", descriptor(ocispec.MediaTypeImageManifest, body), body))
-	f.must(r.Tag(f.ctx, "app", "v1", digest.FromBytes(body)))
+	f.must(r.Tag(f.ctx, tagged("app", "v1", digest.FromBytes(body))))
 	f.must(r.Commit(f.ctx))
 	if got := f.read("app", config.Digest); got != "{}" {
 		t.Errorf("the blob held elsewhere is not shown here: %q", got)
@@ -226,15 +227,43 @@ func TestRun_CommitIsAllOrNothing(t *testing.T) {
 	f := newFixture(t)
 	old := f.pushImage("app", "old", "v0")
 	r, m := f.sync("app", "new", "v1")
-	f.must(r.Tag(f.ctx, "app", "v2", old.Digest))
+	f.must(r.Tag(f.ctx, tagged("app", "v2", old.Digest)))
 	f.must(f.DeleteManifest(f.ctx, "app", old.Digest))
 	isNotFound(t, r.Commit(f.ctx))
 	_, err := f.Manifest(f.ctx, "app", m.Digest)
 	isNotFound(t, err)
-	f.must(r.Tag(f.ctx, "app", "v2", m.Digest))
+	f.must(r.Tag(f.ctx, tagged("app", "v2", m.Digest)))
 	f.must(r.Commit(f.ctx))
 	_, err = f.ManifestByTag(f.ctx, "app", "v2")
 	f.must(err)
+}
+
+func TestRun_Tag_MoreThanABatch(t *testing.T) {
+	f := newFixture(t)
+	r, m := f.sync("app", "new", "v0")
+	tags := map[string]digest.Digest{}
+	for i := range 2*runBatch + 1 {
+		tags[fmt.Sprint("v", i)] = m.Digest
+	}
+	f.must(r.Tag(f.ctx, map[string]map[string]digest.Digest{"app": tags}))
+	f.must(r.Commit(f.ctx))
+	if got, _, err := f.Tags(f.ctx, "app", "", -1); err != nil || len(got) != len(tags) {
+		t.Errorf("%d tags, want %d (%v)", len(got), len(tags), err)
+	}
+}
+
+func TestRun_Tag_SaysWhichCannotBe(t *testing.T) {
+	f := newFixture(t)
+	r, m := f.sync("app", "new", "v0")
+	err := r.Tag(f.ctx, map[string]map[string]digest.Digest{"app": {"good": m.Digest, "bad": dA}})
+	isNotFound(t, err)
+	if !strings.Contains(err.Error(), "app:bad") {
+		t.Errorf("got %v", err)
+	}
+	var invalid *InvalidError
+	if err := r.Tag(f.ctx, tagged("app", "no/tag", m.Digest)); !errors.As(err, &invalid) {
+		t.Errorf("got %v", err)
+	}
 }
 
 func TestStore_StaleRuns(t *testing.T) {
@@ -245,7 +274,7 @@ func TestStore_StaleRuns(t *testing.T) {
 	lively, _ := f.sync("app", "lively", "v3")
 	before := f.clock.add(time.Hour)
 	f.clock.add(time.Second)
-	_, err := lively.HasBlob(f.ctx, "app", dA)
+	_, err := hasBlob(f.ctx, lively, "app", dA)
 	f.must(err)
 
 	list := func() (ids []string) {

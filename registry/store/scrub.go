@@ -56,8 +56,61 @@ func (s *Store) ScrubBlob(ctx context.Context, d digest.Digest, pay func(ctx con
 	if err != nil || !taken {
 		return "", err
 	}
-	s.log.Error("a damaged blob is in quarantine", "digest", d, "damage", seen.damage)
 	return seen.damage, nil
+}
+
+// takeOut looks again at a blob that failed to open, and takes it out of service if its file is damaged or gone. A
+// file that the medium does not give may be whole, but nobody is served from it, and whoever brings it again is.
+// It fails with what failed, and a *StorageError, when this is not the misfortune of one blob.
+func (s *Store) takeOut(ctx context.Context, b sized, failed error) error {
+	seen, err := s.inspect(ctx, b, false, nil)
+	if err != nil {
+		return errors.Join(failed, err)
+	}
+	unreadable := isDamage(failed)
+	if seen.damage == "" && unreadable {
+		seen.damage = cannotBeRead(failed)
+	}
+	if seen.damage == "" {
+		return nil // whole by now
+	}
+	if seen.info == nil || unreadable {
+		err = s.checkOthers(ctx, b.digest)
+	}
+	if err == nil {
+		_, err = s.quarantine(ctx, b, seen)
+	}
+	if err != nil {
+		return errors.Join(failed, err)
+	}
+	return nil
+}
+
+// checkOthers fails unless most of the blobs that it tries, from all over the storage, can be opened. Reads come
+// for many blobs at once: while a file system is not mounted, or a disk gives up, they must not empty the store
+// row by row.
+func (s *Store) checkOthers(ctx context.Context, d digest.Digest) error {
+	tried, opened := map[digest.Digest]bool{}, 0
+	for _, digit := range "0123456789abcdef" {
+		var other digest.Digest
+		err := s.reader.QueryRowContext(ctx, `SELECT digest FROM blobs WHERE digest >= ? AND digest <> ? ORDER BY digest LIMIT 1`,
+			fmt.Sprintf("%s:%c", d.Algorithm(), digit), d).Scan(&other)
+		if errors.Is(err, sql.ErrNoRows) || tried[other] {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("look for other blobs: %w", err)
+		}
+		tried[other] = true
+		if f, err := os.Open(s.files.blob(other)); err == nil {
+			opened++
+			f.Close()
+		}
+	}
+	if opened == 0 || 2*opened < len(tried) {
+		return &StorageError{Path: s.files.dir(d.Algorithm())}
+	}
+	return nil
 }
 
 // checkMounted fails when there is no blob directory at all: what looks like the loss of every blob is far
@@ -81,20 +134,23 @@ func (s *Store) quarantine(ctx context.Context, b sized, seen sighting) (taken b
 			s.guard.acquit([]digest.Digest{b.digest})
 		}
 	}()
-	err = s.write(ctx, func(tx *sql.Tx) error {
-		held, err := exists(ctx, tx, `SELECT 1 FROM blobs WHERE digest = ?`, b.digest)
-		if err != nil || !held {
-			return err
-		}
-		if seized = s.guard.seize(b.digest); !seized || s.replaced(b, seen) {
-			return nil
-		}
-		taken = true
-		return s.quarantineRow(ctx, tx, b, seen.damage)
+	err = s.freeing(func() error {
+		return s.write(ctx, func(tx *sql.Tx) error {
+			held, err := exists(ctx, tx, `SELECT 1 FROM blobs WHERE digest = ?`, b.digest)
+			if err != nil || !held {
+				return err
+			}
+			if seized = seized || s.guard.seize(b.digest); !seized || s.replaced(b, seen) {
+				return nil
+			}
+			taken = true
+			return s.quarantineRow(ctx, tx, b, seen.damage)
+		})
 	})
 	if err != nil || !taken {
 		return false, err
 	}
+	s.log.Error("a damaged blob is in quarantine", "digest", b.digest, "damage", seen.damage)
 	// From here on no row names the file. If it cannot be moved, collection takes it.
 	if err := s.files.setAside(b.digest); err != nil {
 		s.log.Warn("could not move a damaged blob to quarantine", "digest", b.digest, "error", err)
@@ -305,11 +361,11 @@ func (s *Store) SetScrubCursor(ctx context.Context, d digest.Digest) error {
 	})
 }
 
-// StorageError says that the storage has no blobs at all, where rows say that it has.
+// StorageError says that the storage has no blobs, or hardly any, where rows say that it has.
 type StorageError struct{ Path string }
 
 func (e *StorageError) Error() string {
-	return "there is not one blob in " + e.Path + ", though the database names some"
+	return "the blobs that the database names are not in " + e.Path + ", none of them or few"
 }
 
 // Hint says what to do next.

@@ -64,7 +64,7 @@ func TestStore_ScrubBlob_takesDamageOutOfService(t *testing.T) {
 			f.must(err)
 			run, err := f.BeginRun(f.ctx, "sync")
 			f.must(err)
-			if has, err := run.HasBlob(f.ctx, "synced", d); !has || err != nil {
+			if has, err := hasBlob(f.ctx, run, "synced", d); !has || err != nil {
 				t.Fatal(has, err)
 			}
 			if damage := f.scrub(d); damage != "" {
@@ -118,10 +118,10 @@ func (f *fixture) mustNotBeHeld(run *Run, m Manifest, d digest.Digest) {
 	if _, err := f.PutManifest(f.ctx, "app", m.Body, PutOptions{}); !errors.As(err, &missing) {
 		f.t.Errorf("manifest: %v", err)
 	}
-	if has, err := run.HasBlob(f.ctx, "synced", d); has || err != nil {
+	if has, err := hasBlob(f.ctx, run, "synced", d); has || err != nil {
 		f.t.Errorf("a sync is told that it is held: %v, %v", has, err)
 	}
-	if has, err := run.HasManifest(f.ctx, "synced", m.Digest); has || err != nil {
+	if has, err := hasManifest(f.ctx, run, "synced", m.Digest); has || err != nil {
 		f.t.Errorf("a sync is told that the image is held: %v, %v", has, err)
 	}
 	if _, err := os.Lstat(f.files.blob(d)); !errors.Is(err, fs.ErrNotExist) {

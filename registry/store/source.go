@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -13,43 +15,68 @@ import (
 // fetches, and a transaction each time would cost more than it tells.
 const sourceFresh = 24 * time.Hour
 
-// Source records that what the run puts into repo comes from path on registry (host[:port]). It is what
-// scrub asks when a blob is damaged, and is kept also when the run is aborted.
-func (r *Run) Source(ctx context.Context, repo, registry, path string) error {
-	return r.store.recordSource(ctx, repo, registry, path, false)
+// Source records, by repository, that what the run puts there comes from each of some names, such as
+// quay.io/openshift-release-dev/ocp-release. It is what scrub asks when a blob is damaged, and is kept also when the run
+// is aborted.
+func (r *Run) Source(ctx context.Context, from map[string][]string) error {
+	var all []source
+	for repo, names := range from {
+		for _, name := range names {
+			registry, path, _ := strings.Cut(name, "/")
+			all = append(all, source{repo, registry, path})
+		}
+	}
+	return r.store.recordSources(ctx, all, false)
 }
 
 // RecordSource records that pull-through fetched something for repo from path on registry (host[:port]).
 func (s *Store) RecordSource(ctx context.Context, repo, registry, path string) error {
-	return s.recordSource(ctx, repo, registry, path, true)
+	return s.recordSources(ctx, []source{{repo, registry, path}}, true)
 }
 
-func (s *Store) recordSource(ctx context.Context, repo, registry, path string, pulled bool) error {
-	if err := checkRepository(repo); err != nil {
-		return err
-	}
-	if registry == "" || path == "" {
+type source struct{ repo, registry, path string }
+
+func (s source) check() error {
+	if s.registry == "" || s.path == "" {
 		return &InvalidError{What: "source", Why: "both a registry and a repository on it are needed"}
 	}
+	return checkRepository(s.repo)
+}
+
+func (s *Store) recordSources(ctx context.Context, all []source, pulled bool) error {
 	now := s.now()
-	fresh, err := exists(ctx, s.reader, `SELECT 1 FROM sources
-		WHERE repository = ? AND registry = ? AND path = ? AND pulled >= ? AND seen > ?`,
-		repo, registry, path, pulled, nanos(now.Add(-sourceFresh)))
-	if err != nil {
-		return fmt.Errorf("record source of %s: %w", repo, err)
-	}
-	if fresh {
-		return nil
-	}
-	return s.write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO sources (repository, registry, path, pulled, seen) VALUES (?, ?, ?, ?, ?)
-			ON CONFLICT DO UPDATE SET pulled = max(pulled, excluded.pulled), seen = excluded.seen`,
-			repo, registry, path, pulled, nanos(now))
-		if err != nil {
-			return fmt.Errorf("record source of %s: %w", repo, err)
+	var unknown []source
+	for _, from := range all {
+		if err := from.check(); err != nil {
+			return err
 		}
-		return nil
-	})
+		fresh, err := exists(ctx, s.reader, `SELECT 1 FROM sources
+			WHERE repository = ? AND registry = ? AND path = ? AND pulled >= ? AND seen > ?`,
+			from.repo, from.registry, from.path, pulled, nanos(now.Add(-sourceFresh)))
+		if err != nil {
+			return fmt.Errorf("record source of %s: %w", from.repo, err)
+		}
+		if !fresh {
+			unknown = append(unknown, from)
+		}
+	}
+	for batch := range slices.Chunk(unknown, runBatch) {
+		err := s.write(ctx, func(tx *sql.Tx) error {
+			for _, from := range batch {
+				_, err := tx.ExecContext(ctx, `INSERT INTO sources (repository, registry, path, pulled, seen) VALUES (?, ?, ?, ?, ?)
+					ON CONFLICT DO UPDATE SET pulled = max(pulled, excluded.pulled), seen = excluded.seen`,
+					from.repo, from.registry, from.path, pulled, nanos(now))
+				if err != nil {
+					return fmt.Errorf("record source of %s: %w", from.repo, err)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // BlobSources lists where a blob may be had again, also one in quarantine: the sources of the repositories
@@ -58,7 +85,6 @@ func (s *Store) BlobSources(ctx context.Context, d digest.Digest, yield func(reg
 	if err := checkDigest(d); err != nil {
 		return err
 	}
-	type source struct{ registry, path string }
 	var found []source
 	scan := func(rows *sql.Rows) error {
 		var f source

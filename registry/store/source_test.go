@@ -29,7 +29,7 @@ func TestStore_BlobSources(t *testing.T) {
 	}
 	r, err := f.BeginRun(f.ctx, "sync")
 	f.must(err)
-	f.must(r.Source(f.ctx, "mirror/app", "quay.io", "team/app"))
+	f.must(r.Source(f.ctx, map[string][]string{"mirror/app": {"quay.io/team/app"}}))
 	f.must(r.Abort(f.ctx)) // where it looked is true all the same
 	f.clock.add(time.Minute)
 	f.must(f.RecordSource(f.ctx, "mirror/app", "docker.io:5000", "app"))
@@ -49,6 +49,9 @@ func TestStore_BlobSources(t *testing.T) {
 	var invalid *InvalidError
 	if err := f.RecordSource(f.ctx, "mirror/app", "", "app"); !errors.As(err, &invalid) {
 		t.Errorf("without a registry: %v", err)
+	}
+	if err := r.Source(f.ctx, map[string][]string{"mirror/app": {"app"}}); !errors.As(err, &invalid) {
+		t.Errorf("without a path: %v", err)
 	}
 }
 

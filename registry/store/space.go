@@ -47,13 +47,16 @@ func (s space) check(path string, need int64) error {
 	if err != nil {
 		return fmt.Errorf("look at the free space of %s: %w", path, err)
 	}
-	keep := max(min(keptFree, total/8), s.minFree)
+	keep := s.kept(total)
 	if short := need + keep - free; short > 0 {
 		return &FullError{Path: path, Short: short, Err: fmt.Errorf(
 			"%d bytes are free, %d of them are kept so that images can still be deleted: %w", free, keep, syscall.ENOSPC)}
 	}
 	return nil
 }
+
+// kept is how much of a file system pushes leave free.
+func (s space) kept(total int64) int64 { return max(min(keptFree, total/8), s.minFree) }
 
 // checkSpace fails with a *FullError when there is not so much space for another blob's bytes, or none for its row.
 func (s *Store) checkSpace(need int64) error {

@@ -6,6 +6,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
+	"syscall"
 )
 
 // Secret gives the secret of that name: 32 random bytes, made when it is first asked for, kept ever after.
@@ -41,24 +43,86 @@ type Stats struct {
 	Tags         int64
 	Blobs        int64
 	BlobBytes    int64
+	Quarantined  int64 // blobs that are damaged and out of service
 	Users        int64
 }
 
-// Stats counts what is held.
+// Stats counts what is held, which takes longer the more that is: some 0.3 s for a million manifests.
 func (s *Store) Stats(ctx context.Context) (Stats, error) {
 	var n Stats
 	err := s.reader.QueryRowContext(ctx, `SELECT
-		(SELECT count(DISTINCT repository) FROM repository_manifests),
+		(SELECT count(*) FROM repositories r WHERE EXISTS (SELECT 1 FROM repository_manifests m WHERE m.repository = r.id)),
 		(SELECT count(*) FROM manifests),
 		(SELECT count(*) FROM tags),
-		(SELECT count(*) FROM blobs),
-		(SELECT coalesce(sum(size), 0) FROM blobs),
-		(SELECT count(*) FROM users)`).
-		Scan(&n.Repositories, &n.Manifests, &n.Tags, &n.Blobs, &n.BlobBytes, &n.Users)
+		b.n, b.bytes,
+		(SELECT count(*) FROM quarantine),
+		(SELECT count(*) FROM users)
+		FROM (SELECT count(*) AS n, coalesce(sum(size), 0) AS bytes FROM blobs) b`).
+		Scan(&n.Repositories, &n.Manifests, &n.Tags, &n.Blobs, &n.BlobBytes, &n.Quarantined, &n.Users)
 	if err != nil {
 		return Stats{}, fmt.Errorf("count what is held: %w", err)
 	}
 	return n, nil
+}
+
+// Note gives what SetNote was last given under a name, "" at first.
+func (s *Store) Note(ctx context.Context, name string) (string, error) {
+	var value string
+	err := s.reader.QueryRowContext(ctx, `SELECT value FROM meta WHERE name = ?`, name).Scan(&value)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return "", fmt.Errorf("read note %s: %w", name, err)
+	}
+	return value, nil
+}
+
+// SetNote writes down what a job wants to know after a restart, on a full disk too.
+func (s *Store) SetNote(ctx context.Context, name, value string) error {
+	err := s.shareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value`, name, value)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("write note %s: %w", name, err)
+	}
+	return nil
+}
+
+// Space is the room on the file system of a path.
+type Space struct {
+	Path string
+	Free int64 // bytes
+	Kept int64 // bytes of it that pushes leave alone
+}
+
+// Space looks at the file system of the blobs, and at that of the database if it is another.
+func (s *Store) Space() ([]Space, error) {
+	var all []Space
+	var storage, database syscall.Stat_t
+	if err := errors.Join(syscall.Stat(s.files.root, &storage), syscall.Stat(s.database, &database)); err != nil {
+		return nil, fmt.Errorf("look at the free space: %w", err)
+	}
+	paths := []string{s.files.root}
+	if storage.Dev != database.Dev {
+		paths = append(paths, s.database)
+	}
+	for _, path := range paths {
+		free, total, err := s.space.statfs(path)
+		if err != nil {
+			return nil, fmt.Errorf("look at the free space of %s: %w", path, err)
+		}
+		all = append(all, Space{Path: path, Free: free, Kept: s.space.kept(total)})
+	}
+	return all, nil
+}
+
+// DatabaseBytes are the sizes of the database and of its WAL.
+func (s *Store) DatabaseBytes() (database, wal int64) {
+	for path, size := range map[string]*int64{s.database: &database, s.database + "-wal": &wal} {
+		if info, err := os.Stat(path); err == nil { // a WAL need not be there
+			*size = info.Size()
+		}
+	}
+	return database, wal
 }
 
 // Check says for "database" and "storage" whether they answer: a nil error is a healthy part.

@@ -23,6 +23,7 @@ type Options struct {
 // Store is an opened store. Its methods may be called from any goroutine.
 type Store struct {
 	database string
+	damage   *damage
 	now      func() time.Time
 	log      *slog.Logger
 	files    *files
@@ -34,6 +35,7 @@ type Store struct {
 	group    *group // what writes through writer
 	reader   *sql.DB
 	reads    reads
+	writes   writes
 	recent   recent
 	uses     uses
 	patience time.Duration // how long a request waits for another that has its upload session
@@ -57,14 +59,18 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
+	s.removeSnapshots()
 	err = s.freeing(func() error {
-		s.writer, s.reader, err = openDatabase(ctx, s.database)
+		s.writer, s.reader, err = openWatched(ctx, s.damage)
 		return full(s.database, 0, err)
 	})
 	if err != nil {
 		return nil, err
 	}
 	s.refill()
+	if s.writes, err = prepareWrites(ctx, s.writer); err != nil {
+		return nil, fmt.Errorf("prepare writes of %s: %w", s.database, err)
+	}
 	s.group = openGroup(s.writer)
 	if err := s.checkPresent(ctx, o.Storage); err != nil {
 		return nil, err
@@ -93,6 +99,7 @@ func newStore(o Options) (*Store, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	s.damage = &damage{path: path, log: s.log}
 	s.guard = newGuard(s.now)
 	s.reserve = &reserve{path: path + ".reserve", space: space{statfs: statfs}}
 	return s, nil

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"database/sql"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -15,6 +17,7 @@ import (
 	"testing/iotest"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 )
 
 func write(t *testing.T, u *Upload, content string) {
@@ -400,4 +403,82 @@ func BenchmarkUpload(b *testing.B) {
 		_, err = u.Commit(f.ctx, d)
 		f.must(err)
 	}
+}
+
+// What is needed everywhere (the empty config of every signature) is looked for in another way than what few need.
+func TestStore_StatBlob_ofWhatManyManifestsNeed(t *testing.T) {
+	f := newFixture(t)
+	config := f.blob("many", "{}")
+	var g errgroup.Group
+	g.SetLimit(pushers)
+	for i := range 1001 {
+		g.Go(func() error {
+			body := mustJSON(map[string]any{"schemaVersion": 2, "mediaType": "x/y", "config": config, "annotations": map[string]string{"n": fmt.Sprint(i)}})
+			_, err := f.PutManifest(f.ctx, "many", body, PutOptions{})
+			return err
+		})
+	}
+	f.must(g.Wait())
+	f.blob("other", "something else")
+	_, err := f.StatBlob(f.ctx, "other", config.Digest)
+	isNotFound(t, err)
+
+	f.blob("other", "{}")
+	_, err = f.PutManifest(f.ctx, "other", image(config), PutOptions{})
+	f.must(err)
+	f.must(f.DeleteBlob(f.ctx, "other", config.Digest))
+	if n, err := f.StatBlob(f.ctx, "other", config.Digest); err != nil || n != 2 {
+		t.Errorf("what a manifest of the repository needs has %d bytes, %v", n, err)
+	}
+}
+
+// A file that was placed and could not be synced: a disk that turned out to be full, say.
+func TestStore_keep_ofAFileThatCannotBeSynced(t *testing.T) {
+	for name, c := range map[string]struct {
+		others bool // put the same blob meanwhile
+		stays  bool
+	}{
+		"alone":       {false, false},
+		"with others": {true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			d := digest.FromString("content")
+			path := filepath.Join(f.files.uploads(), "unsynced")
+			f.must(os.WriteFile(path, []byte("content"), 0o600))
+			file, err := os.Open(path)
+			f.must(err)
+			f.must(file.Close()) // no sync succeeds
+			if c.others {
+				f.must(f.guard.enter(f.ctx, d))
+				defer f.guard.leave(d)
+			}
+			err = f.keep(f.ctx, file, d, 7, func(context.Context, *sql.Tx) error {
+				t.Error("a row was written")
+				return nil
+			})
+			if !errors.Is(err, os.ErrClosed) {
+				t.Errorf("error is %v", err)
+			}
+			if _, err := os.Stat(f.files.blob(d)); (err == nil) != c.stays {
+				t.Errorf("looking at its file gives %v", err)
+			}
+			f.blob("app", "content") // neither keeps it from being pushed
+		})
+	}
+	t.Run("a file that is there stays", func(t *testing.T) {
+		f := newFixture(t)
+		held := f.blob("app", "content")
+		path := filepath.Join(f.files.uploads(), "unsynced")
+		f.must(os.WriteFile(path, []byte("content"), 0o600))
+		file, err := os.Open(path)
+		f.must(err)
+		f.must(file.Close())
+		if err := f.keep(f.ctx, file, held.Digest, 7, nil); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("error is %v", err)
+		}
+		b, err := f.OpenBlob(f.ctx, "app", held.Digest)
+		f.must(err)
+		f.must(b.Close())
+	})
 }

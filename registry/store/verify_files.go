@@ -94,7 +94,7 @@ func (s *Store) inspect(ctx context.Context, b sized, content bool, p pace) (sig
 	case errors.Is(err, fs.ErrNotExist):
 		return sighting{damage: "its file " + path + " is missing"}, nil
 	case isDamage(err):
-		return sighting{damage: "its file cannot be read: " + err.Error()}, nil
+		return sighting{damage: cannotBeRead(err)}, nil
 	case err != nil:
 		return sighting{}, fmt.Errorf("look at blob %s: %w", b.digest, err)
 	case !info.Mode().IsRegular():
@@ -110,6 +110,8 @@ func (s *Store) inspect(ctx context.Context, b sized, content bool, p pace) (sig
 func wrongSize(path string, got, want int64) string {
 	return fmt.Sprintf("its file %s has %d bytes, not %d", path, got, want)
 }
+
+func cannotBeRead(err error) string { return "its file cannot be read: " + err.Error() }
 
 // readWhole reads a file to its end and says whether it is b.
 func readWhole(ctx context.Context, path string, b sized, p pace) (seen sighting, err error) {
@@ -129,7 +131,7 @@ func readWhole(ctx context.Context, path string, b sized, p pace) (seen sighting
 	}
 	switch {
 	case isDamage(err):
-		seen.damage = "its file cannot be read: " + err.Error()
+		seen.damage = cannotBeRead(err)
 	case err != nil:
 		return seen, fmt.Errorf("read blob %s: %w", b.digest, err)
 	case seen.read != b.size:

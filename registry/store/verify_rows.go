@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
@@ -17,6 +18,7 @@ func (v *verification) integrity(ctx context.Context) error {
 		}
 		if what != "ok" {
 			v.problem(ProblemDatabase, v.store.database, what, remedyDatabase)
+			_ = v.store.damage.found(errors.New(what)) // which health tells
 		}
 		return nil
 	}

@@ -1,0 +1,23 @@
+package mirror
+
+import (
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+)
+
+func TestShare_forgetsWhatNoImageNeeds(t *testing.T) {
+	x := &execution{blobs: map[digest.Digest]*shared{}}
+	one, two := digest.FromString("one"), digest.FromString("two")
+	first := x.share([]digest.Digest{one, two})
+	second := x.share([]digest.Digest{two})
+	common := x.shared(two)
+	first()
+	if x.shared(one) != nil || x.shared(two) != common {
+		t.Errorf("after the first image there is %v", x.blobs)
+	}
+	second()
+	if len(x.blobs) != 0 {
+		t.Errorf("after both there is %v", x.blobs)
+	}
+}

@@ -1,0 +1,85 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/store"
+)
+
+// status says how the daemon is. What cannot be found out is a trouble of its own: status is what people ask when
+// something is wrong.
+func (d *daemon) status(ctx context.Context) (admin.Status, error) {
+	s := admin.Status{
+		Version: d.version, Address: d.cfg.Address(), Started: d.started,
+		Certificate: d.tls.NotAfter(), Renews: d.cfg.TLS.CAKey != "", PullQuota: int64(d.cfg.PullQuota),
+		GC: d.collector.now(), LastGC: d.collector.note.get(),
+		Scrub: d.upkeep.unfinished(), LastScrub: d.upkeep.complete.get(),
+	}
+	s.Services, s.Healthy = d.health.report(ctx)
+	damage := d.store.Damage()
+	s.Trouble = trouble(s.Trouble, damage)
+	held, err := d.counts.get(ctx, d.store.Stats)
+	if damage == nil { // which would be said twice
+		s.Trouble = trouble(s.Trouble, err)
+	}
+	s.Store = admin.Stats{
+		Repositories: held.Repositories, Manifests: held.Manifests, Tags: held.Tags,
+		Blobs: held.Blobs, BlobBytes: held.BlobBytes, Quarantined: held.Quarantined, Users: held.Users,
+	}
+	room, err := d.store.Space()
+	s.Trouble = trouble(s.Trouble, err)
+	for _, r := range room {
+		s.Space = append(s.Space, admin.Space{Path: r.Path, Free: r.Free, Kept: r.Kept})
+	}
+	return s, nil
+}
+
+func trouble(all []admin.Trouble, err error) []admin.Trouble {
+	if err == nil {
+		return all
+	}
+	t := admin.Trouble{Problem: err.Error()}
+	var hint interface{ Hint() string }
+	if errors.As(err, &hint) {
+		t.Hint = hint.Hint()
+	}
+	return append(all, t)
+}
+
+const (
+	// countingIsLong is when counting is too much work to be done for everyone who asks.
+	countingIsLong = 250 * time.Millisecond
+	// countedAgain is how many times as long as counting took what was counted is good enough.
+	countedAgain = 50
+)
+
+// counts is what a store holds. In a large one it is counted again and again only as often as a fiftieth of a
+// processor can, whoever asks.
+type counts struct {
+	now func() time.Time
+
+	mu    sync.Mutex // held while counting
+	held  store.Stats
+	until time.Time
+}
+
+func (c *counts) get(ctx context.Context, count func(context.Context) (store.Stats, error)) (store.Stats, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	began := c.now()
+	if began.Before(c.until) {
+		return c.held, nil
+	}
+	held, err := count(ctx)
+	if err != nil {
+		return store.Stats{}, err
+	}
+	if took := c.now().Sub(began); took > countingIsLong {
+		c.held, c.until = held, began.Add(countedAgain*took)
+	}
+	return held, nil
+}
