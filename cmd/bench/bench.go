@@ -46,6 +46,7 @@ func groups() []group {
 		{"manifest", measureManifests},
 		{"get", measureGets},
 		{"put", measurePuts},
+		{"images", measureImages},
 		{"link", measureLink},
 		{"push", measurePushers},
 		{"scale", measureScale},

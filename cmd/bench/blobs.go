@@ -212,7 +212,7 @@ func (b *bench) puts(ctx context.Context, c *contest, p protocol) ([]row, error)
 
 // store uploads to a registry, or to the probe.
 func (c *client) store(ctx context.Context, d digest.Digest, body io.Reader, length int64) error {
-	if c.server.scheme == anonymous && !isPeer(c.server.name) {
+	if c.server.isProbe() {
 		a, err := c.do(ctx, http.MethodPut, probeUpload, body, length, "application/octet-stream", http.StatusCreated)
 		if err == nil && a.header.Get("Docker-Content-Digest") != d.String() {
 			err = errors.New("the probe received something else")
@@ -222,7 +222,9 @@ func (c *client) store(ctx context.Context, d digest.Digest, body io.Reader, len
 	return c.push(ctx, largeRepo, d, body, length)
 }
 
-func isPeer(name string) bool { return name == distributionProgram || name == zotProgram }
+func (s *server) isProbe() bool {
+	return s.scheme == anonymous && s.name != distributionProgram && s.name != zotProgram
+}
 
 // clearProbe removes what the probe was sent.
 func (b *bench) clearProbe() error {
