@@ -45,15 +45,37 @@ func classed(code int, err error) error {
 	return &Error{err: err, code: code}
 }
 
-// IncompleteError is a run of which some images failed. The Report names them.
+// IncompleteError is a run of which some images failed, or a plan that lacks some. The Report, or the Plan, names them.
 type IncompleteError struct {
 	Failed, Planned int
 	Code            int
-	Log             string // where the failures are listed
+	Log             string // where the failures of a run are listed, if they are
+
+	unplanned bool
+}
+
+// incomplete is the error of some failures among all that was asked for, nil if there are none.
+func incomplete(failures []Failure, asked int) *IncompleteError {
+	if len(failures) == 0 {
+		return nil
+	}
+	e := &IncompleteError{Failed: len(failures), Planned: asked}
+	for _, f := range failures {
+		e.Code |= classOf(f.Image.Type)
+	}
+	return e
 }
 
 func (e *IncompleteError) Error() string {
-	return fmt.Sprintf("%d of %d images are not at their destination, see %s", e.Failed, e.Planned, e.Log)
+	what := "are not at their destination"
+	if e.unplanned {
+		what = "cannot be mirrored"
+	}
+	text := fmt.Sprintf("%d of %d images %s", e.Failed, e.Planned, what)
+	if e.Log != "" {
+		text += ", see " + e.Log
+	}
+	return text
 }
 
 // ExitCode is a bit mask: 2 release, 8 additional images.
@@ -61,5 +83,8 @@ func (e *IncompleteError) ExitCode() int { return e.Code }
 
 // Hint says what to do about it.
 func (e *IncompleteError) Hint() string {
+	if e.unplanned {
+		return "mend what failed, or mirror without it: the others would be copied"
+	}
 	return "run the same command again: what has arrived is not fetched again"
 }

@@ -42,7 +42,10 @@ func (e *Engine) Execute(ctx context.Context, p *Plan, dst Destination) (*Report
 		return e.report(p, started, x.failures(p)), &Error{err: err, code: exitGeneric, hint: "run the same command again: what has arrived is not fetched again"}
 	}
 	report := e.report(p, started, x.failures(p))
-	return report, report.incomplete()
+	if e := incomplete(report.Failures, report.Planned); e != nil {
+		return report, e
+	}
+	return report, nil
 }
 
 // execution is one run of a plan.
@@ -435,7 +438,7 @@ func (x *execution) verify(ctx context.Context, p *Plan) {
 
 // failures lists what failed while planning and while copying.
 func (x *execution) failures(p *Plan) []Failure {
-	all := slices.Clone(p.Failures)
+	all := append([]Failure{}, p.Failures...)
 	for _, image := range p.Images {
 		err := x.failure(image)
 		if err == nil {

@@ -81,6 +81,9 @@ func (e *Engine) Plan(ctx context.Context) (*Plan, error) {
 	if err := e.refuseUnbuilt(); err != nil {
 		return nil, err
 	}
+	if err := e.prepareWorkspace(); err != nil {
+		return nil, err
+	}
 	p := &Plan{Registry: e.o.Registry, Warnings: slices.Clone(e.o.Config.Warnings)}
 	if err := e.planReleases(ctx, p); err != nil {
 		if ctx.Err() != nil {
@@ -170,7 +173,7 @@ func (e *Engine) readAll(ctx context.Context, p *Plan) error {
 	if err != nil {
 		return classed(exitRelease, err)
 	}
-	var readable []*Image
+	readable := []*Image{}
 	var missing []error
 	for i, image := range p.Images {
 		switch {
@@ -291,6 +294,16 @@ func (p *parts) blobs() []ocispec.Descriptor {
 // foreign layers are had from elsewhere: their licence forbids copying them.
 func foreign(l ocispec.Descriptor) bool {
 	return len(l.URLs) > 0 || strings.Contains(l.MediaType, ".nondistributable.") || strings.Contains(l.MediaType, ".foreign.")
+}
+
+// Incomplete is the error of a plan that lacks images which could not be planned, nil if there are none.
+func (p *Plan) Incomplete() error {
+	e := incomplete(p.Failures, len(p.Images)+len(p.Failures))
+	if e == nil {
+		return nil
+	}
+	e.unplanned = true
+	return e
 }
 
 // total sums what is distinct.

@@ -29,7 +29,10 @@ type Report struct {
 }
 
 func (e *Engine) report(p *Plan, started time.Time, failures []Failure) *Report {
-	r := &Report{Started: started, Registry: e.o.Registry, Failures: failures, Warnings: p.Warnings, Planned: len(p.Images) + len(p.Failures)}
+	r := &Report{
+		Started: started, Registry: e.o.Registry, Mirrored: []*Image{}, Failures: failures, Warnings: p.Warnings,
+		Planned: len(p.Images) + len(p.Failures),
+	}
 	failed := map[*Image]bool{}
 	for _, f := range failures {
 		failed[f.Image] = true
@@ -40,18 +43,6 @@ func (e *Engine) report(p *Plan, started time.Time, failures []Failure) *Report 
 		}
 	}
 	return r
-}
-
-// incomplete is the error of a report with failures.
-func (r *Report) incomplete() error {
-	if len(r.Failures) == 0 {
-		return nil
-	}
-	code := 0
-	for _, f := range r.Failures {
-		code |= classOf(f.Image.Type)
-	}
-	return &IncompleteError{Failed: len(r.Failures), Planned: r.Planned, Code: code}
 }
 
 func classOf(t Type) int {
@@ -93,6 +84,27 @@ func (e *Engine) workdir(path ...string) string {
 	return filepath.Join(append([]string{e.o.Workspace, "working-dir"}, path...)...)
 }
 
+// prepareWorkspace finds out whether results can be written, before there are any: hours later it helps nobody.
+func (e *Engine) prepareWorkspace() error {
+	dir := e.workdir()
+	err := os.MkdirAll(dir, 0o755)
+	if err == nil {
+		err = tryToWrite(dir)
+	}
+	if err != nil {
+		return &Error{err: fmt.Errorf("write to the workspace: %w", err), hint: "name a directory that you may write to: --workspace file://DIR"}
+	}
+	return nil
+}
+
+func tryToWrite(dir string) error {
+	f, err := os.CreateTemp(dir, ".try-")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
 // WriteResults writes, for a run that was executed, the cluster resources of what was mirrored, the list of failures
 // if there are any, and the report itself.
 func (e *Engine) WriteResults(r *Report) error {
@@ -105,17 +117,22 @@ func (e *Engine) WriteResults(r *Report) error {
 		}
 	}
 	if len(r.Failures) > 0 {
-		r.ErrorFile = e.workdir("logs", "mirroring_errors_"+stamp+".txt")
-		if err := writeFile(r.ErrorFile, errorLines(r.Failures)); err != nil {
+		file := e.workdir("logs", "mirroring_errors_"+stamp+".txt")
+		if err := writeFile(file, errorLines(r.Failures)); err != nil {
 			return err
 		}
+		r.ErrorFile = file
 	}
-	r.File = e.workdir("logs", "report_"+stamp+".json")
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write the report: %w", err)
 	}
-	return writeFile(r.File, append(data, '\n'))
+	file := e.workdir("logs", "report_"+stamp+".json")
+	if err := writeFile(file, append(data, '\n')); err != nil {
+		return err
+	}
+	r.File = file
+	return nil
 }
 
 // errorLines are oc-mirror's, one an image. What failed only because something else did is not among them.

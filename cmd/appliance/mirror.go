@@ -115,6 +115,8 @@ func (o *mirrorOptions) check(destination string) error {
 			err:  errors.New("when destination is docker://, either --from (assumes disk to mirror workflow) or --workspace (assumes mirror to mirror workflow) need to be provided"),
 			hint: "--workspace file:///data/mirror",
 		}
+	case o.workspace == "file://":
+		return &hintedError{err: errors.New("--workspace names no directory"), hint: "--workspace file:///data/mirror"}
 	case !strings.HasPrefix(o.workspace, "file://"):
 		return &hintedError{err: errors.New("when --workspace is used, it must have file:// prefix"), hint: "--workspace file://" + o.workspace}
 	}
@@ -152,14 +154,15 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 	if err != nil {
 		return err
 	}
+	log := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: level}))
 	keys := upstream.Keychain(o.authFile)
 	progress := newProgress(std, o.output == "json")
 	engine, err := mirror.New(mirror.Options{
 		Config: config, Registry: to.registry, Prefix: to.prefix, Workspace: o.workspaceDir(),
-		Upstream: o.sources(ctx, keys, slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: level}))),
+		Upstream: o.sources(ctx, keys, log),
 		GraphURL: os.Getenv("UPDATE_URL_OVERRIDE"), HTTP: o.graphClient(),
 		ParallelImages: o.parallelImages, ParallelLayers: o.parallelLayers,
-		Version: version, Events: progress.event,
+		Version: version, Log: log, Events: progress.event,
 	})
 	if err != nil {
 		return err
@@ -242,25 +245,20 @@ func (m *mirroring) describe(ctx context.Context) error {
 		return err
 	}
 	if m.o.output == "json" {
-		return printJSON(m.std.out, m.plan)
-	}
-	for _, i := range m.plan.Images {
-		fmt.Fprintf(m.std.out, "docker://%s=docker://%s/%s:%s\n", i.Source(), m.plan.Registry, i.Repository, i.Tag)
+		if err := printJSON(m.std.out, m.plan); err != nil {
+			return err
+		}
+	} else {
+		for _, i := range m.plan.Images {
+			fmt.Fprintf(m.std.out, "docker://%s=docker://%s/%s:%s\n", i.Source(), m.plan.Registry, i.Repository, i.Tag)
+		}
 	}
 	m.progress.plan(m.plan)
-	m.progress.say("nothing was copied; the list is in %s", mapping)
-	return m.planned()
-}
-
-// planned is the error of a dry run in which something could not be planned.
-func (m *mirroring) planned() error {
-	if len(m.plan.Failures) == 0 {
-		return nil
-	}
 	for _, f := range m.plan.Failures {
 		m.progress.failure(f)
 	}
-	return &mirror.IncompleteError{Failed: len(m.plan.Failures), Planned: len(m.plan.Images) + len(m.plan.Failures), Code: 8}
+	m.progress.say("nothing was copied; the list is in %s", mapping)
+	return m.plan.Incomplete()
 }
 
 func (m *mirroring) execute(ctx context.Context) error {
@@ -279,19 +277,16 @@ func (m *mirroring) execute(ctx context.Context) error {
 	if err != nil && !errors.As(err, &incomplete) {
 		return err
 	}
-	if err := m.engine.WriteResults(report); err != nil {
-		return err
-	}
+	// The run has ended as it has: what cannot be written or printed of it changes nothing about that.
+	unwritten := m.engine.WriteResults(report)
 	if m.o.output == "json" {
-		if err := printJSON(m.std.out, report); err != nil {
-			return err
-		}
+		unwritten = errors.Join(unwritten, printJSON(m.std.out, report))
 	}
 	m.progress.results(report)
 	if incomplete != nil {
 		incomplete.Log = report.ErrorFile
 	}
-	return err
+	return errors.Join(err, unwritten)
 }
 
 func bytesOf(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }

@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -144,7 +146,7 @@ func (p *progress) results(r *mirror.Report) {
 			incomplete[f.Incomplete] = true
 		}
 	}
-	for what := range incomplete {
+	for _, what := range slices.Sorted(maps.Keys(incomplete)) {
 		p.say("incomplete: %s; none of its tags was set", what)
 	}
 	if n := p.held.Load(); n > 0 {
@@ -156,7 +158,11 @@ func (p *progress) results(r *mirror.Report) {
 	for _, file := range r.Resources {
 		p.say("apply to the cluster: oc apply -f %s", file)
 	}
-	p.say("fetched %s in %s; report: %s", bytesOf(p.fetched.Load()), time.Since(p.began).Round(100*time.Millisecond), r.File)
+	report := ""
+	if r.File != "" {
+		report = "; report: " + r.File
+	}
+	p.say("fetched %s in %s%s", bytesOf(p.fetched.Load()), time.Since(p.began).Round(100*time.Millisecond), report)
 }
 
 func (p *progress) class(r *mirror.Report, name string, types ...mirror.Type) {

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/registry"
+
+	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
+)
+
+// mirrorSetup is a sample upstream and an empty registry, both without TLS.
+type mirrorSetup struct {
+	source, destination string
+	workspace           string
+	onPut               func()       // before the destination takes a manifest
+	refuse              atomic.Int32 // how many uploads of blobs the destination fails to begin
+}
+
+func newMirrorSetup(t *testing.T) *mirrorSetup {
+	t.Helper()
+	t.Setenv("HOME", t.TempDir()) // whose logins would be used
+	t.Setenv("REGISTRY_AUTH_FILE", "")
+	s := &mirrorSetup{workspace: filepath.Join(t.TempDir(), "ws")}
+	upstream := httptest.NewUnstartedServer(nil)
+	s.source = upstream.Listener.Addr().String()
+	content, err := sample.New(s.source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	upstream.Config.Handler = content.Handler()
+	upstream.Start()
+	t.Cleanup(upstream.Close)
+	held := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	destination := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.onPut != nil && r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/manifests/") {
+			s.onPut()
+		}
+		if r.Method == http.MethodPost && s.refuse.Add(-1) >= 0 {
+			http.Error(w, "out of order", http.StatusInternalServerError)
+			return
+		}
+		held.ServeHTTP(w, r)
+	}))
+	t.Cleanup(destination.Close)
+	s.destination = destination.Listener.Addr().String()
+	return s
+}
+
+// mirror mirrors images of the upstream.
+func (s *mirrorSetup) mirror(t *testing.T, images []string, flags ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	set := "kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\nmirror:\n  additionalImages:\n"
+	for _, image := range images {
+		set += "  - name: " + s.source + "/" + image + "\n"
+	}
+	file := filepath.Join(t.TempDir(), "imageset.yaml")
+	if err := os.WriteFile(file, []byte(set), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := append([]string{"mirror", "-c", file, "docker://" + s.destination, "--workspace", "file://" + s.workspace,
+		"--src-tls-verify=false", "--dest-tls-verify=false", "--retry-times", "0"}, flags...)
+	var out, errs bytes.Buffer
+	code = execute(args, stdio{in: strings.NewReader(""), out: &out, err: &errs})
+	return code, out.String(), errs.String()
+}
+
+func says(t *testing.T, text string, want ...string) {
+	t.Helper()
+	for _, w := range want {
+		if !strings.Contains(text, w) {
+			t.Errorf("it does not say %q:\n%s", w, text)
+		}
+	}
+}
+
+const held, absent = "samples/docker:v1", "samples/absent:v1"
+
+func TestMirror_dryRunThatLacksAnImage(t *testing.T) {
+	s := newMirrorSetup(t)
+	code, stdout, stderr := s.mirror(t, []string{held, absent}, "--dry-run")
+	if code != 8 {
+		t.Errorf("exit code %d, want 8", code)
+	}
+	says(t, stdout, "failed: "+s.source+"/"+absent, "docker://"+s.source+"/"+held+"=docker://")
+	says(t, stderr, "1 of 2 images cannot be mirrored\n")
+	code, stdout, stderr = s.mirror(t, []string{held, absent}, "--dry-run", "-o", "json")
+	if code != 8 {
+		t.Errorf("with -o json: exit code %d, want 8", code)
+	}
+	says(t, stderr, "failed: "+s.source+"/"+absent)
+	if !json.Valid([]byte(stdout)) {
+		t.Errorf("with -o json: it is none:\n%s", stdout)
+	}
+}
+
+// TestMirror_listsAreLists: scripts go through them, also when nothing is in one.
+func TestMirror_listsAreLists(t *testing.T) {
+	s := newMirrorSetup(t)
+	for _, of := range []struct {
+		image string
+		flags []string
+		lists []string
+		code  int
+	}{
+		{held, nil, []string{"mirrored", "failures"}, 0},
+		{absent, nil, []string{"mirrored", "failures"}, 8},
+		{absent, []string{"--dry-run"}, []string{"images", "failures"}, 8},
+	} {
+		code, stdout, _ := s.mirror(t, []string{of.image}, append(of.flags, "-o", "json")...)
+		if code != of.code {
+			t.Errorf("%s %v: exit code %d, want %d", of.image, of.flags, code, of.code)
+		}
+		var got map[string]json.RawMessage
+		if err := json.Unmarshal([]byte(stdout), &got); err != nil {
+			t.Fatal(err)
+		}
+		for _, list := range of.lists {
+			if !bytes.HasPrefix(got[list], []byte("[")) {
+				t.Errorf("%s %v: %s is %.20s", of.image, of.flags, list, got[list])
+			}
+		}
+	}
+}
+
+func TestMirror_workspaceThatCannotBe(t *testing.T) {
+	s := newMirrorSetup(t)
+	s.onPut = func() { t.Error("something was mirrored all the same") }
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.workspace = file + "/ws"
+	code, _, stderr := s.mirror(t, []string{held})
+	if code != 1 {
+		t.Errorf("exit code %d, want 1", code)
+	}
+	says(t, stderr, "error: write to the workspace", "hint: ")
+	s.workspace = ""
+	if code, _, stderr = s.mirror(t, []string{held}); code != 1 {
+		t.Errorf("file:// alone: exit code %d, want 1", code)
+	}
+	says(t, stderr, "--workspace names no directory")
+}
+
+// TestMirror_resultsThatCannotBeWritten: what was mirrored, and what failed, is said nevertheless.
+func TestMirror_resultsThatCannotBeWritten(t *testing.T) {
+	s := newMirrorSetup(t)
+	s.onPut = func() { // nothing can be written to logs from now on
+		if err := os.WriteFile(filepath.Join(s.workspace, "working-dir", "logs"), nil, 0o600); err != nil {
+			t.Error(err)
+		}
+	}
+	code, stdout, stderr := s.mirror(t, []string{held, absent})
+	if code != 8 {
+		t.Errorf("exit code %d, want 8", code)
+	}
+	says(t, stdout, "failed: "+s.source+"/"+absent, "1 / 2 additional images")
+	says(t, stderr, "1 of 2 images are not at their destination\n", "write to the workspace: ")
+	code, stdout, stderr = s.mirror(t, []string{"samples/oci-multi:v1"})
+	if code != 1 {
+		t.Errorf("nothing but the report failed: exit code %d, want 1", code)
+	}
+	says(t, stdout, "1 / 1 additional images")
+	says(t, stderr, "error: write to the workspace: ")
+	if strings.Contains(stdout, "report:") {
+		t.Errorf("it names a report that was not written:\n%s", stdout)
+	}
+}
+
+func TestMirror_saysWhatIsRepeated(t *testing.T) {
+	s := newMirrorSetup(t)
+	s.refuse.Store(1)
+	code, _, stderr := s.mirror(t, []string{held})
+	if code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+	says(t, stderr, "level=WARN", "putting a blob failed and is repeated", "out of order")
+}
