@@ -154,8 +154,8 @@ func (s *Store) keep(ctx context.Context, file *os.File, d digest.Digest, size i
 	}
 	defer s.guard.leave(d)
 	if placed, err := s.files.settle(file, d); err != nil {
-		if placed {
-			err = errors.Join(err, s.takeBack(d))
+		if placed != nil {
+			err = errors.Join(err, s.takeBack(placed, d))
 		}
 		return full(s.files.root, 0, err)
 	}
@@ -169,12 +169,20 @@ func (s *Store) keep(ctx context.Context, file *os.File, d digest.Digest, size i
 }
 
 // takeBack removes a file that was placed and could not be synced, so that on a full disk it does not keep its
-// space until collection. Where others are putting the same blob it may be theirs by now, and stays.
-func (s *Store) takeBack(d digest.Digest) error {
+// space until collection. Where others are putting the same blob it stays, and where others have put it meanwhile,
+// what is there is theirs.
+func (s *Store) takeBack(placed fs.FileInfo, d digest.Digest) error {
 	if !s.guard.condemnOwn(d) {
 		return nil
 	}
 	defer s.guard.acquit([]digest.Digest{d})
+	there, err := os.Lstat(s.files.blob(d))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(placed, there) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
 	return removeIfThere(s.files.blob(d))
 }
 

@@ -80,25 +80,31 @@ func (f *files) blob(d digest.Digest) string {
 }
 
 // settle syncs a file and moves it to where d is kept, and returns when both will survive a power cut. With an
-// error it says whether it has placed the file where there was none.
+// error it gives the file that it has placed where there was none, if it has.
 //
 // A name that nobody had is given before the sync: the journal then takes file and name to the disk together, and
 // the directory's own sync has nothing left to wait for. A crash in between leaves a file that may not be whole and
 // that no row names, which collection removes. A file that is there stays until the new one is on disk.
-func (f *files) settle(file *os.File, d digest.Digest) (placed bool, err error) {
+func (f *files) settle(file *os.File, d digest.Digest) (placed fs.FileInfo, err error) {
 	to := f.blob(d)
 	if err := f.ensureDir(filepath.Dir(to)); err != nil {
-		return false, err
+		return nil, err
+	}
+	info, err := os.Lstat(file.Name())
+	if err != nil {
+		return nil, fmt.Errorf("look at the upload: %w", err)
 	}
 	// It fails for a name that is taken, and on file systems that do not know this way to rename.
-	placed = unix.Renameat2(unix.AT_FDCWD, file.Name(), unix.AT_FDCWD, to, unix.RENAME_NOREPLACE) == nil
+	if unix.Renameat2(unix.AT_FDCWD, file.Name(), unix.AT_FDCWD, to, unix.RENAME_NOREPLACE) == nil {
+		placed = info
+	}
 	if err := file.Sync(); err != nil {
 		return placed, fmt.Errorf("sync blob: %w", err)
 	}
-	if !placed {
-		return false, f.place(file.Name(), d)
+	if placed == nil {
+		return nil, f.place(file.Name(), d)
 	}
-	return true, syncDir(filepath.Dir(to))
+	return placed, syncDir(filepath.Dir(to))
 }
 
 // place moves a synced file to where d is kept, and returns when that will survive a power cut. It

@@ -209,6 +209,9 @@ func (g *guard) condemn(d digest.Digest, before time.Time) bool {
 	}
 	g.condemned[d] = make(chan struct{})
 	g.epoch++
+	// Old ones, or it would not be condemned.
+	delete(g.checked, d)
+	delete(g.awaited, d)
 	return true
 }
 
@@ -231,9 +234,6 @@ func (g *guard) acquit(ds []digest.Digest) {
 	for _, d := range ds {
 		close(g.condemned[d])
 		delete(g.condemned, d)
-		// Old ones, or it would not have been condemned.
-		delete(g.checked, d)
-		delete(g.awaited, d)
 	}
 	g.epoch++
 }

@@ -1,0 +1,65 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// What was placed and could not be synced is taken back. While it is synced, which takes long on a disk that is about
+// to fail, another push of the same blob can come, put its own file in its place, and be told that it is held.
+func TestStore_TakeBack(t *testing.T) {
+	for _, a := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
+		t.Run(a.String(), func(t *testing.T) { testTakeBack(t, a) })
+	}
+}
+
+func testTakeBack(t *testing.T, a digest.Algorithm) {
+	f := newFixture(t)
+	const content = "pushed by two"
+	d := a.FromString(content)
+	place := func() fs.FileInfo {
+		t.Helper()
+		path := filepath.Join(f.files.uploads(), "placed")
+		f.must(os.WriteFile(path, []byte(content), 0o600))
+		file, err := os.Open(path)
+		f.must(err)
+		t.Cleanup(func() { file.Close() })
+		placed, err := f.files.settle(file, d)
+		if err != nil || placed == nil {
+			t.Fatalf("settle says %v, %v", placed, err)
+		}
+		return placed
+	}
+	f.must(f.guard.enter(f.ctx, d))
+	defer f.guard.leave(d)
+
+	f.must(f.takeBack(place(), d))
+	if _, err := os.Lstat(f.files.blob(d)); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("the file that nobody else has put there: %v", err)
+	}
+
+	placed := place()
+	u, err := f.NewUpload(f.ctx, "app")
+	f.must(err)
+	_, err = u.ReadFrom(bytes.NewReader([]byte(content)))
+	f.must(err)
+	_, err = u.Commit(f.ctx, d)
+	f.must(err)
+	f.must(f.takeBack(placed, d))
+	if !f.guard.awaitedLocked(d) {
+		t.Error("the manifest that is to come of the other push is not awaited any more")
+	}
+	b, err := f.OpenBlob(f.ctx, "app", d)
+	f.must(err)
+	defer b.Close()
+	if got, err := io.ReadAll(b); err != nil || string(got) != content {
+		t.Errorf("the blob that was acknowledged reads %q, %v", got, err)
+	}
+}
