@@ -678,7 +678,7 @@ func (p *player) commit(m *modelRun) bool {
 	}
 	for staged := range m.manifests {
 		d := digest.Digest(staged.name)
-		p.show(staged.repo, d, p.manifest(d).names)
+		p.show(staged.repo, d, p.manifest(d).need) // as in shown
 	}
 	for to, d := range m.tags {
 		p.repo(to.repo).tags[to.name] = d

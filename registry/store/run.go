@@ -253,7 +253,8 @@ func (r *Run) Commit(ctx context.Context) error {
 	})
 }
 
-// show makes manifests and blobs visible in the repositories they were staged for.
+// show makes manifests and blobs visible in the repositories they were staged for. A blob that is only named is not,
+// see visibleBlob.
 func (r *Run) show(ctx context.Context, tx *sql.Tx) error {
 	now := nanos(r.store.now())
 	for _, statement := range []string{
@@ -274,7 +275,7 @@ func (r *Run) show(ctx context.Context, tx *sql.Tx) error {
 			JOIN repositories r ON r.name = m.repository
 			JOIN manifest_refs f ON f.manifest = m.digest
 			JOIN blobs b ON b.digest = f.digest
-			WHERE m.run = ?1
+			WHERE m.run = ?1 AND f.kind <> 'child' AND NOT f.elsewhere
 			ON CONFLICT DO NOTHING`,
 	} {
 		if _, err := tx.ExecContext(ctx, statement, r.id, now); err != nil {
