@@ -58,7 +58,7 @@ func (i *Image) Source() string { return i.source.Pull() }
 // Plan is everything that a run is going to do.
 type Plan struct {
 	Images   []*Image  `json:"images"`
-	Failures []Failure `json:"failures,omitempty"` // what could not be planned; the rest can be done
+	Failures []Failure `json:"failures"` // what could not be planned; the rest can be done
 	Warnings []string  `json:"warnings,omitempty"`
 	Bytes    int64     `json:"bytes"`   // of all distinct blobs
 	Missing  int64     `json:"missing"` // of those that the destination does not hold
@@ -84,7 +84,7 @@ func (e *Engine) Plan(ctx context.Context) (*Plan, error) {
 	if err := e.prepareWorkspace(); err != nil {
 		return nil, err
 	}
-	p := &Plan{Registry: e.o.Registry, Warnings: slices.Clone(e.o.Config.Warnings)}
+	p := &Plan{Registry: e.o.Registry, Failures: []Failure{}, Warnings: slices.Clone(e.o.Config.Warnings)}
 	if err := e.planReleases(ctx, p); err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()

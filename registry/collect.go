@@ -114,6 +114,7 @@ func (c *collector) planAndExecute(ctx context.Context, o gc.Options, result *ad
 	c.advance(progress, func(p *admin.GCProgress) { p.Planned = true })
 	if result.DryRun {
 		result.Garbage = admin.Garbage{Blobs: len(plan.Blobs), Uploads: len(plan.Uploads), Runs: len(plan.Runs), Bytes: plan.Bytes()}
+		result.Plan = []admin.PlannedBlob{}
 		for _, b := range plan.Blobs[:min(len(plan.Blobs), planListed)] {
 			result.Plan = append(result.Plan, admin.PlannedBlob{Digest: b.Digest, Size: b.Size})
 		}

@@ -16,7 +16,8 @@ func (d *daemon) status(ctx context.Context) (admin.Status, error) {
 	s := admin.Status{
 		Version: d.version, Address: d.cfg.Address(), Started: d.started,
 		Certificate: d.tls.NotAfter(), Renews: d.cfg.TLS.CAKey != "", PullQuota: int64(d.cfg.PullQuota),
-		GC: d.collector.now(), LastGC: d.collector.note.get(),
+		Space: []admin.Space{},
+		GC:    d.collector.now(), LastGC: d.collector.note.get(),
 		Scrub: d.upkeep.unfinished(), LastScrub: d.upkeep.complete.get(),
 	}
 	s.Services, s.Healthy = d.health.report(ctx)

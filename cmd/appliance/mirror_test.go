@@ -114,6 +114,7 @@ func TestMirror_listsAreLists(t *testing.T) {
 	}{
 		{held, nil, []string{"mirrored", "failures"}, 0},
 		{absent, nil, []string{"mirrored", "failures"}, 8},
+		{held, []string{"--dry-run"}, []string{"images", "failures"}, 0},
 		{absent, []string{"--dry-run"}, []string{"images", "failures"}, 8},
 	} {
 		code, stdout, _ := s.mirror(t, []string{of.image}, append(of.flags, "-o", "json")...)

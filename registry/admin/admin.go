@@ -141,7 +141,7 @@ type GCResult struct {
 	Error string    `json:"error,omitempty"` // why it stopped half way; only in a status
 
 	// Plan is what a dry run would remove, the first 10,000 of it.
-	Plan []PlannedBlob `json:"plan,omitempty"`
+	Plan []PlannedBlob `json:"plan,omitzero"`
 	More int           `json:"more,omitempty"` // blobs that are not listed
 }
 

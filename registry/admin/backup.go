@@ -51,22 +51,17 @@ func (h *Handler) backup(w http.ResponseWriter, r *http.Request) {
 	}
 	h.backups.Store(snapshot.Name, func() { cancel(nil) })
 	defer h.backups.Delete(snapshot.Name)
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Server", Product)
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	lines := json.NewEncoder(w)
-	// What goes wrong in sending ends the request's context as well.
-	_ = lines.Encode(map[string]any{"progress": snapshotAnswer{snapshot.Name}})
-	_ = http.NewResponseController(w).Flush()
+	l := &lines{out: w}
+	l.send(map[string]any{"progress": snapshotAnswer{snapshot.Name}})
 	<-ctx.Done()
 	if err = snapshot.Release(); err != nil {
 		h.log.Error("could not remove the snapshot of a backup", "name", snapshot.Name, "error", err)
 	}
 	if err = cmp.Or(err, stopping()); err != nil {
-		_ = lines.Encode(errorAnswer{Error: err.Error(), Hint: hintOf(err)})
+		l.send(errorAnswer{Error: err.Error(), Hint: hintOf(err)})
 		return
 	}
-	_ = lines.Encode(map[string]any{"result": struct{}{}})
+	l.send(map[string]any{"result": struct{}{}})
 }
 
 // endBackup says that a backup is done with its snapshot.

@@ -229,7 +229,7 @@ func unreachable(base string, err error) error {
 	var dial *net.OpError
 	isDial := errors.As(err, &dial) && dial.Op == "dial"
 	switch {
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.Canceled):
 		return err
 	case isDial && dial.Net == "unix" && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)):
 		return &unreachableError{fmt.Errorf("%w: %w", ErrNotRunning, dial), "start it: systemctl start appliance, or systemctl --user start appliance if it was installed without root"}
@@ -239,6 +239,8 @@ func unreachable(base string, err error) error {
 		return &unreachableError{fmt.Errorf("reach %s: %w", base, dial), "check the name, the port, and that the registry runs"}
 	case is[*tls.CertificateVerificationError](err):
 		return &unreachableError{err, "trust the registry's CA: " + base + "/ca.crt belongs into /etc/containers/certs.d/" + strings.TrimPrefix(base, "https://") + "/ca.crt, or into a directory named with --dest-cert-dir"}
+	case errors.Is(err, context.DeadlineExceeded):
+		return &unreachableError{fmt.Errorf("no answer from the daemon: %w", err), "its log says what it is doing: journalctl -u appliance"}
 	}
 	return fmt.Errorf("speak to the daemon: %w", err)
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -190,7 +191,7 @@ func (c *Client) runJob(ctx context.Context, path string, in any, progress func(
 	if err := lines.Err(); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.ECONNRESET) {
 		return fmt.Errorf("read the daemon's answer to %s: %w", path, err)
 	}
-	return &unreachableError{fmt.Errorf("the daemon stopped before %s had ended", path), "what was done until then stays done: start the daemon, and run the command again"}
+	return &unreachableError{fmt.Errorf("the daemon stopped before %s had ended", strings.TrimPrefix(path, "/api/v1/")), "what was done until then stays done: start the daemon, and run the command again"}
 }
 
 // ask runs a job whose progress is a P and whose result is an R. progress may be nil.
@@ -224,14 +225,32 @@ type VerifyProgress struct {
 	Of   store.StoreSize    `json:"of"`
 }
 
+// asked reads the request for a job into q, or refuses it.
+func (h *Handler) asked(w http.ResponseWriter, r *http.Request, q interface{ check() error }) bool {
+	err := decode(r, maxJSON, q)
+	if err == nil {
+		err = q.check()
+	}
+	if err != nil {
+		h.refuse(w, r, err)
+	}
+	return err == nil
+}
+
+// checkRate is for the requests that have one.
+func checkRate(bytesPerSecond int64) error {
+	if bytesPerSecond < 0 {
+		return &badRequest{"bytesPerSecond is negative", "leave it out to read as fast as it goes"}
+	}
+	return nil
+}
+
+func (q VerifyRequest) check() error { return checkRate(q.BytesPerSecond) }
+func (q ScrubRequest) check() error  { return checkRate(q.BytesPerSecond) }
+
 func (h *Handler) postGC(w http.ResponseWriter, r *http.Request) {
 	var q GCRequest
-	if err := decode(r, maxJSON, &q); err != nil {
-		h.refuse(w, r, err)
-		return
-	}
-	if err := q.check(); err != nil {
-		h.refuse(w, r, err)
+	if !h.asked(w, r, &q) {
 		return
 	}
 	if q.Detach {
@@ -279,12 +298,7 @@ func (c *Client) BeginGC(ctx context.Context, q GCRequest) error {
 
 func (h *Handler) verify(w http.ResponseWriter, r *http.Request) {
 	var q VerifyRequest
-	if err := decode(r, maxJSON, &q); err != nil {
-		h.refuse(w, r, err)
-		return
-	}
-	if q.BytesPerSecond < 0 {
-		h.refuse(w, r, &badRequest{"bytesPerSecond is negative", "leave it out to read as fast as it goes"})
+	if !h.asked(w, r, &q) {
 		return
 	}
 	h.serveJob(w, r, func(ctx context.Context, progress func(any)) (any, error) {
@@ -350,12 +364,7 @@ type Damage struct {
 
 func (h *Handler) postScrub(w http.ResponseWriter, r *http.Request) {
 	var q ScrubRequest
-	if err := decode(r, maxJSON, &q); err != nil {
-		h.refuse(w, r, err)
-		return
-	}
-	if q.BytesPerSecond < 0 {
-		h.refuse(w, r, &badRequest{"bytesPerSecond is negative", "leave it out to read as fast as it goes"})
+	if !h.asked(w, r, &q) {
 		return
 	}
 	h.serveJob(w, r, func(ctx context.Context, progress func(any)) (any, error) {
