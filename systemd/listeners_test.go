@@ -81,6 +81,8 @@ func TestListeners(t *testing.T) {
 	first, firstFile := socket(t)
 	second, secondFile := socket(t)
 	cmd, stderr := child(t, "https:https", firstFile, secondFile)
+	firstFile.Close() // so that they go with a child that ends early
+	secondFile.Close()
 	for i, addr := range []string{first, second} {
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
