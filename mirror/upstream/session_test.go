@@ -303,12 +303,6 @@ func (f roundTrip) RoundTrip(*http.Request) (*http.Response, error) {
 }
 
 func TestClient_says_what_is_wrong_with_the_address(t *testing.T) {
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := closed.Addr().String()
-	closed.Close()
 	f := prepare(t)
 	ask := func(t *testing.T, registry string) *Error {
 		c, err := New(Options{Registry: registry, Sleep: f.sleep})
@@ -320,6 +314,7 @@ func TestClient_says_what_is_wrong_with_the_address(t *testing.T) {
 		return asError(t, err)
 	}
 	t.Run("nobody listens", func(t *testing.T) {
+		const addr = "127.0.0.1:1" // one that was free a moment ago may be another's by now
 		e := ask(t, "http://"+addr)
 		wantText(t, e.Error(), addr, "connection refused")
 		wantText(t, e.Hint(), "nothing listens")
