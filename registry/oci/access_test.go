@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -324,9 +325,10 @@ func TestMaxUploads(t *testing.T) {
 	f := newGuarded(t, Options{MaxUploads: 2})
 	ends := make(chan int, 2)
 	var pipes []*io.PipeWriter
-	for range 2 {
+	for n := range 2 {
 		location := f.do(http.StatusAccepted, "POST", "/v2/team/x/blobs/uploads/", nil, as("team")...).Header.Get("Location")
 		r, w := io.Pipe()
+		defer w.Close()
 		pipes = append(pipes, w)
 		go func() {
 			req, err := http.NewRequest("PATCH", f.server.URL+location, r)
@@ -343,10 +345,13 @@ func TestMaxUploads(t *testing.T) {
 			resp.Body.Close()
 			ends <- resp.StatusCode
 		}()
-		// The transport reads from the pipe once the connection is there; the handler is then counted
-		// by the time that more is taken than any buffer on the way holds.
-		if _, err := w.Write(make([]byte, 8<<20)); err != nil {
-			t.Fatal(err)
+		for f.uploadsOf("team") <= n { // until its handler has begun
+			select {
+			case status := <-ends:
+				t.Fatalf("an upload ended with %d before its body did", status)
+			default:
+				runtime.Gosched()
+			}
 		}
 	}
 	for _, p := range []string{"/v2/team/x/blobs/uploads/", "/v2/team/x/blobs/uploads/?digest=" + d256} {
@@ -370,4 +375,11 @@ func TestMaxUploads(t *testing.T) {
 	if n := len(f.api.uploads.active); n != 0 {
 		t.Errorf("%d users are still counted", n)
 	}
+}
+
+// uploadsOf is how many uploads of a user are counted.
+func (f *fixture) uploadsOf(user string) int {
+	f.api.uploads.mu.Lock()
+	defer f.api.uploads.mu.Unlock()
+	return f.api.uploads.active[user]
 }

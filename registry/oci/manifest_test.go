@@ -3,6 +3,7 @@ package oci
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -137,14 +138,14 @@ func TestManifest_size(t *testing.T) {
 	if got := f.do(http.StatusOK, "GET", "/v2/a/manifests/largest", nil); string(got.body) != largest {
 		t.Errorf("4 MiB came back as %d bytes", len(got.body))
 	}
-	tooLarge := sized(store.MaxManifestBytes + 1)
-	for name, body := range map[string]any{"announced": tooLarge, "chunked": strings.NewReader(tooLarge)} {
-		if name == "chunked" {
-			body = struct{ *strings.Reader }{strings.NewReader(tooLarge)}
-		}
-		got := f.do(http.StatusRequestEntityTooLarge, "PUT", "/v2/a/manifests/toolarge", body, "Content-Type", ocispec.MediaTypeImageIndex)
-		if got.code(t) != codeManifestInvalid || !strings.Contains(string(got.body), "4 MiB") {
-			t.Errorf("%s: %s", name, got.body)
+	tooLarge := strings.NewReader(sized(store.MaxManifestBytes + 1))
+	for name, got := range map[string]reply{
+		// Without the body: a client that is cut off while it sends may not get to read the answer.
+		"announced": f.raw("PUT /v2/a/manifests/toolarge HTTP/1.1\r\nHost: x\r\n", fmt.Sprintf("Content-Length: %d\r\n\r\n", tooLarge.Len())),
+		"chunked":   f.do(http.StatusRequestEntityTooLarge, "PUT", "/v2/a/manifests/toolarge", struct{ io.Reader }{tooLarge}, "Content-Type", ocispec.MediaTypeImageIndex),
+	} {
+		if got.StatusCode != http.StatusRequestEntityTooLarge || got.code(t) != codeManifestInvalid || !strings.Contains(string(got.body), "4 MiB") {
+			t.Errorf("%s: %s %s", name, got.Status, got.body)
 		}
 	}
 }
