@@ -96,6 +96,18 @@ func (e *LostStorageError) Hint() string {
 	return "mount the file system that has them, or restore a backup: appliance restore"
 }
 
+// LostDatabaseError says that there are blobs and no database that names them.
+type LostDatabaseError struct{ Path, Storage string }
+
+func (e *LostDatabaseError) Error() string {
+	return "there is no database " + e.Path + ", and " + e.Storage + " has blobs, which a new one would not know and the first collection would remove"
+}
+
+// Hint says what to do next.
+func (e *LostDatabaseError) Hint() string {
+	return "mount the file system that has the database, or restore a backup (`appliance restore`), which uses the blobs that are there; to begin anew, move " + e.Storage + " away"
+}
+
 // NewerError says that a newer version of the appliance wrote the database.
 type NewerError struct {
 	Path        string

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -63,6 +64,27 @@ func (s *Store) checkPresent(ctx context.Context, root string) error {
 		}
 		if held {
 			return &LostStorageError{Path: dir}
+		}
+	}
+	return nil
+}
+
+// checkKnown fails with a *LostDatabaseError when there are blobs and no database. Were one made, collection would
+// take all of them for what a crash has left.
+func checkKnown(database, storage string) error {
+	if info, err := os.Stat(database); err == nil && info.Size() > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil // whatever is wrong with it, opening it will say
+	}
+	for _, a := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
+		dirs, err := os.ReadDir(filepath.Join(storage, a.String()))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("look for blobs: %w", err)
+		}
+		for _, dir := range dirs {
+			names, _ := fileNames(filepath.Join(storage, a.String(), dir.Name())) // of what is no directory, none
+			if slices.ContainsFunc(names, func(name string) bool { return checkDigest(digest.NewDigestFromEncoded(a, name)) == nil }) {
+				return &LostDatabaseError{Path: database, Storage: storage}
+			}
 		}
 	}
 	return nil

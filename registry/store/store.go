@@ -42,7 +42,7 @@ type Store struct {
 }
 
 // Open opens the store, making it where there is none. Errors: *LockedError when another process has it,
-// *NewerError, *NotDatabaseError, *FullError.
+// *LostDatabaseError, *LostStorageError, *NewerError, *NotDatabaseError, *FullError.
 func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	s, err := newStore(o)
 	if err != nil {
@@ -59,6 +59,9 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
+	if err := checkKnown(s.database, o.Storage); err != nil {
+		return nil, err
+	}
 	s.removeSnapshots()
 	err = s.freeing(func() error {
 		s.writer, s.reader, err = openWatched(ctx, s.damage)

@@ -1,0 +1,69 @@
+package store
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// A database that is not there (not mounted, moved away before a restore that a request for an image comes before)
+// must not be made anew: the blobs would be garbage of the new one.
+func TestOpen_withoutTheDatabaseOfTheStorage(t *testing.T) {
+	for name, c := range map[string]struct {
+		algorithm digest.Algorithm
+		left      []byte // at the path of the database; nil: nothing
+	}{
+		"gone":                     {digest.SHA256, nil},
+		"gone, and sha512":         {digest.SHA512, nil},
+		"empty":                    {digest.SHA256, []byte{}},
+		"empty, and it was sha512": {digest.SHA512, []byte{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			d := c.algorithm.FromString("content")
+			u, err := f.NewUpload(f.ctx, "app")
+			f.must(err)
+			_, err = u.Write([]byte("content"))
+			f.must(err)
+			_, err = u.Commit(f.ctx, d)
+			f.must(err)
+			f.must(f.Close())
+			aside := f.database + ".aside"
+			f.must(os.Rename(f.database, aside))
+			if c.left != nil {
+				f.must(os.WriteFile(f.database, c.left, 0o600))
+			}
+			o := Options{Database: f.database, Storage: filepath.Join(f.dir, "storage"), Now: f.clock.now}
+			for range 2 { // what the first has left does not let the second
+				if s, err := Open(f.ctx, o); !errors.As(err, new(*LostDatabaseError)) {
+					t.Fatalf("Open gives %v, %v", s, err)
+				}
+			}
+
+			f.must(os.Rename(aside, f.database))
+			f.Store = nil
+			f.reopen()
+			b, err := f.OpenBlob(f.ctx, "app", d)
+			f.must(err)
+			f.must(b.Close())
+		})
+	}
+}
+
+// A first life that ended in its first push has left a file, and has a database.
+func TestOpen_afterAFirstPushWasKilled(t *testing.T) {
+	f := newFixture(t)
+	d := digest.FromString("content")
+	path := f.files.blob(d)
+	f.must(os.MkdirAll(filepath.Dir(path), 0o700))
+	f.must(os.WriteFile(path, []byte("content"), 0o600))
+	f.reopen()
+	removed, _, err := f.RemoveBlobs(f.ctx, time.Now().Add(time.Hour), []digest.Digest{d})
+	if err != nil || removed != 1 {
+		t.Errorf("collection removes %d, %v", removed, err)
+	}
+}
