@@ -152,7 +152,7 @@ func (r *restore) fill(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return eachBlob(ctx, reader, "", func(b sized) error {
+	err = eachBlob(ctx, reader, "", func(b sized) error {
 		damage, err := r.blob(ctx, b)
 		if err == nil && damage != "" {
 			err = r.damaged(ctx, writer, b, damage)
@@ -165,6 +165,22 @@ func (r *restore) fill(ctx context.Context) (err error) {
 		r.progress(0)
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	return fold(ctx, writer)
+}
+
+// fold brings everything into the file itself, which alone is put in place. SQLite does so when the last connection is
+// closed, and does not say whether it could.
+func fold(ctx context.Context, db *sql.DB) error {
+	var busy bool
+	var frames, moved int64
+	err := db.QueryRowContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &frames, &moved)
+	if err == nil && busy {
+		err = errors.New("somebody is reading the database")
+	}
+	return err
 }
 
 // quickCheck fails with a *NotDatabaseError when SQLite finds its file damaged.
