@@ -88,23 +88,28 @@ func (s *Store) takeOut(ctx context.Context, b sized, failed error) error {
 
 // checkOthers fails unless most of the blobs that it tries, from all over the storage, can be opened. Reads come
 // for many blobs at once: while a file system is not mounted, or a disk gives up, they must not empty the store
-// row by row.
+// row by row. Those of another algorithm tell when there are no others of this one.
 func (s *Store) checkOthers(ctx context.Context, d digest.Digest) error {
 	tried, opened := map[digest.Digest]bool{}, 0
-	for _, digit := range "0123456789abcdef" {
-		var other digest.Digest
-		err := s.reader.QueryRowContext(ctx, `SELECT digest FROM blobs WHERE digest >= ? AND digest <> ? ORDER BY digest LIMIT 1`,
-			fmt.Sprintf("%s:%c", d.Algorithm(), digit), d).Scan(&other)
-		if errors.Is(err, sql.ErrNoRows) || tried[other] {
-			continue
+	for _, a := range []digest.Algorithm{d.Algorithm(), digest.SHA256, digest.SHA512} {
+		if len(tried) > 0 {
+			break
 		}
-		if err != nil {
-			return fmt.Errorf("look for other blobs: %w", err)
-		}
-		tried[other] = true
-		if f, err := os.Open(s.files.blob(other)); err == nil {
-			opened++
-			f.Close()
+		for _, digit := range "0123456789abcdef" {
+			var other digest.Digest
+			err := s.reader.QueryRowContext(ctx, `SELECT digest FROM blobs WHERE digest >= ? AND digest <> ? ORDER BY digest LIMIT 1`,
+				fmt.Sprintf("%s:%c", a, digit), d).Scan(&other)
+			if errors.Is(err, sql.ErrNoRows) || tried[other] {
+				continue
+			}
+			if err != nil {
+				return fmt.Errorf("look for other blobs: %w", err)
+			}
+			tried[other] = true
+			if f, err := os.Open(s.files.blob(other)); err == nil {
+				opened++
+				f.Close()
+			}
 		}
 	}
 	if opened == 0 || 2*opened < len(tried) {
