@@ -35,7 +35,7 @@ func (s *Store) Snapshot(ctx context.Context) (_ *Snapshot, err error) {
 // Release removes the file, and lets collections remove files again.
 func (s *Snapshot) Release() error {
 	defer s.store.guard.unholdFiles()
-	return removeIfThere(filepath.Join(filepath.Dir(s.store.database), s.Name))
+	return removeDatabase(filepath.Join(filepath.Dir(s.store.database), s.Name))
 }
 
 const snapshotInfix = ".snapshot-"
@@ -49,8 +49,8 @@ func (s *Store) snapshot(ctx context.Context, to *os.File) error {
 		return err
 	}
 	defer db.Close()
-	var size int64
-	if err := db.QueryRowContext(ctx, `SELECT page_count * page_size FROM pragma_page_count, pragma_page_size`).Scan(&size); err != nil {
+	size, err := databaseSize(ctx, db)
+	if err != nil {
 		return err
 	}
 	// What pushes leave free is for this too.

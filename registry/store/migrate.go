@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"syscall"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -64,12 +65,15 @@ func backupBeforeMigration(ctx context.Context, db *sql.DB, path string, version
 	}
 	to := migrationBackup(path, version)
 	tmp := to + ".tmp"
-	if err := removeIfThere(tmp); err != nil {
+	if err := removeDatabase(tmp); err != nil {
+		return err
+	}
+	if err := checkCopy(ctx, db, path); err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, removeIfThere(tmp))
+			err = errors.Join(err, removeDatabase(tmp))
 		}
 	}()
 	// Made here, since SQLite would make it readable for all. It takes an empty file for a new one.
@@ -95,6 +99,33 @@ func backupBeforeMigration(ctx context.Context, db *sql.DB, path string, version
 		}
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+// checkCopy fails with a *FullError unless there is space for another copy of the database, to the last byte: without
+// it the registry does not start.
+func checkCopy(ctx context.Context, db *sql.DB, path string) error {
+	size, err := databaseSize(ctx, db)
+	if err != nil {
+		return err
+	}
+	free, _, err := statfs(path)
+	if err != nil {
+		return fmt.Errorf("look at the free space of %s: %w", path, err)
+	}
+	if size > free {
+		return &FullError{Path: path, Short: size - free, Err: syscall.ENOSPC}
+	}
+	return nil
+}
+
+func databaseSize(ctx context.Context, db *sql.DB) (size int64, err error) {
+	err = db.QueryRowContext(ctx, `SELECT page_count * page_size FROM pragma_page_count, pragma_page_size`).Scan(&size)
+	return size, err
+}
+
+// removeDatabase removes a copy, and what SQLite leaves beside one that it could not finish.
+func removeDatabase(path string) error {
+	return errors.Join(removeIfThere(path), removeIfThere(path+"-journal"))
 }
 
 // globLiteral escapes what filepath.Glob would take for a pattern.

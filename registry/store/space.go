@@ -102,12 +102,13 @@ func (r *reserve) fill() error {
 	return nil
 }
 
-// spend gives some of the space up, and says whether there was any.
-func (r *reserve) spend() bool {
+// spend gives some of the space up, and says whether there was any. It gives up none where all of it would not do: so
+// many bytes are short, 0 when nobody knows.
+func (r *reserve) spend(short int64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	info, err := os.Lstat(r.path)
-	return err == nil && info.Size() > 0 && os.Truncate(r.path, max(0, info.Size()-reserveStep)) == nil
+	return err == nil && info.Size() > 0 && info.Size() >= short && os.Truncate(r.path, max(0, info.Size()-reserveStep)) == nil
 }
 
 // freeing runs what deletes something. When the disk is too full even for that, it gives up some of the
@@ -116,7 +117,7 @@ func (s *Store) freeing(do func() error) error {
 	for {
 		err := do()
 		var full *FullError
-		if !errors.As(err, &full) || !s.reserve.spend() {
+		if !errors.As(err, &full) || !s.reserve.spend(full.Short) {
 			return err
 		}
 		s.log.Warn("the disk is full: gave up reserved space so that images can be deleted", "path", s.reserve.path)
