@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -74,15 +75,15 @@ func runBackup(ctx context.Context, std stdio, o backupOptions, path string) err
 		err := client.Backup(ctx, func(ctx context.Context, snapshot string) (err error) {
 			report, err = store.Backup(ctx, path, store.BackupOptions{
 				Database: cfg.Database, Snapshot: snapshot, Storage: cfg.Storage, Prune: o.prune, BytesPerSecond: rate,
-				Progress: backupProgress(std.err), Log: newLog(std.err, "text", false),
+				Progress: backupProgress(std.err), Log: commandLog(std.err),
 			})
 			return err
 		})
+		if o.output == "json" && (err == nil || errors.As(err, new(*store.DamagedError))) { // which leaves a report
+			return errors.Join(err, printJSON(std.out, report))
+		}
 		if err != nil {
 			return err
-		}
-		if o.output == "json" {
-			return printJSON(std.out, report)
 		}
 		fmt.Fprintf(std.out, "backed up %d blobs (%s) and the database to %s: %d were there, %d linked or cloned, %d copied (%s)\n",
 			report.Blobs, bytesOf(report.BlobBytes), path, report.Kept, report.Linked+report.Cloned, report.Copied, bytesOf(report.CopiedBytes))
@@ -138,13 +139,13 @@ func runRestore(ctx context.Context, std stdio, o restoreOptions, from string) e
 	}
 	report, err := store.Restore(ctx, from, store.RestoreOptions{
 		Options: store.Options{
-			Database: cfg.Database, Storage: cfg.Storage, MinFree: int64(cfg.MinFree), Log: newLog(std.err, "text", false),
+			Database: cfg.Database, Storage: cfg.Storage, MinFree: int64(cfg.MinFree), Log: commandLog(std.err),
 		},
 		Partial:  o.partial,
 		Progress: restoreProgress(std.err),
 	})
 	if err != nil {
-		return err
+		return ownersOnly(err)
 	}
 	if o.output == "json" {
 		return printJSON(std.out, report)

@@ -14,7 +14,6 @@ import (
 	"github.com/mirror-appliance/appliance/registry"
 	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/config"
-	"github.com/mirror-appliance/appliance/registry/store"
 )
 
 // withControl calls f with the control API of the daemon on this host. When none runs, the store is opened
@@ -52,14 +51,15 @@ func openControl(ctx context.Context, path string, cfg *config.Config, std stdio
 		return startControl(ctx, c, std)
 	}
 	stop, err = registry.Offline(ctx, cfg, registry.Options{Version: version, Log: commandLog(std.err)})
-	if errors.As(err, new(*store.LockedError)) {
-		// A daemon has come up between the two looks, or another command holds the store.
-		return nil, err
+	return stop, ownersOnly(err)
+}
+
+// ownersOnly says who may open a store, where it is that which failed.
+func ownersOnly(err error) error {
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
 	}
-	if errors.Is(err, fs.ErrPermission) {
-		return nil, &hintedError{err: err, hint: "run the command as root, or as the user who installed the appliance"}
-	}
-	return stop, err
+	return &hintedError{err: err, hint: "run the command as root, or as the user who installed the appliance"}
 }
 
 // startControl starts a control command and returns when it answers. It ends with its standard input, so also with

@@ -62,10 +62,11 @@ func (o *locateOptions) load() (path string, cfg *config.Config, err error) {
 	}
 	cfg, err = config.Load(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil, &hintedError{
-			err:  fmt.Errorf("no appliance found: there is no %s", path),
-			hint: "name its directory with --quayRoot, or put one on this host with: appliance install --quayHostname HOST",
+		hint := "name its directory with --quayRoot, or put one on this host with: appliance install --quayHostname HOST"
+		if os.Geteuid() != 0 && o.config == "" && o.quayRoot == "" {
+			hint = "run the command as root if root installed it; else " + hint
 		}
+		return "", nil, &hintedError{err: fmt.Errorf("no appliance found: there is no %s", path), hint: hint}
 	}
 	return path, cfg, err
 }

@@ -105,6 +105,8 @@ func newRootCommand(std stdio) *cobra.Command {
   appliance uninstall                        take it away again
 
 Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see its help.`,
+		Args:              noSuchCommand,
+		RunE:              func(c *cobra.Command, _ []string) error { return c.Help() },
 		Version:           version,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
@@ -154,6 +156,14 @@ type hintedError struct {
 func (e *hintedError) Error() string { return e.err.Error() }
 func (e *hintedError) Unwrap() error { return e.err }
 func (e *hintedError) Hint() string  { return e.hint }
+
+// noSuchCommand is for commands that have others below them: cobra would print their help, and end with 0.
+func noSuchCommand(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return &hintedError{err: fmt.Errorf("unknown command %q for %s", args[0], c.CommandPath()), hint: c.CommandPath() + " --help lists the commands"}
+	}
+	return nil
+}
 
 // noArguments refuses stray words, which are mostly a flag whose dashes were forgotten.
 func noArguments(c *cobra.Command, args []string) error {

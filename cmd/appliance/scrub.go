@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -81,7 +82,7 @@ func printScrub(w io.Writer, r admin.ScrubReport) {
 	for _, d := range r.Damage {
 		state := "fetched again"
 		if !d.Repaired {
-			state = "not repaired: " + d.RepairError
+			state = "not repaired: " + strings.ReplaceAll(d.RepairError, "\n", "; ") // one of each place it was asked for
 		}
 		fmt.Fprintf(w, "%s (%s): %s; %s\n", d.Digest, bytesOf(d.Size), d.Cause, state)
 		for _, image := range d.Images {

@@ -37,6 +37,8 @@ func newUserCommand(std stdio) *cobra.Command {
   admin    all of that, and the control API
 
 Passwords are asked for, or read from standard input with --password-stdin; never given as arguments.`,
+		Args: noSuchCommand,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	var o userOptions
 	o.locateOptions.addFlags(c.PersistentFlags())
@@ -53,7 +55,7 @@ Passwords are asked for, or read from standard input with --password-stdin; neve
 	}
 	passwd.Flags().BoolVar(&o.passwordStdin, "password-stdin", false, "read the password from standard input")
 	role := &cobra.Command{
-		Use: "role NAME ROLE", Short: "Give a user another role", Args: cobra.ExactArgs(2),
+		Use: "role NAME ROLE", Short: "Give a user another role", Args: nameAndRole,
 		RunE: func(c *cobra.Command, args []string) error {
 			return changeUser(c.Context(), std, o, args[0], admin.UserChange{Role: args[1]})
 		},
@@ -82,6 +84,13 @@ Passwords are asked for, or read from standard input with --password-stdin; neve
 func oneName(c *cobra.Command, args []string) error {
 	if len(args) != 1 {
 		return &usageError{err: fmt.Errorf("%s takes the name of one user", c.CommandPath()), command: c.CommandPath()}
+	}
+	return nil
+}
+
+func nameAndRole(c *cobra.Command, args []string) error {
+	if len(args) != 2 {
+		return &usageError{err: fmt.Errorf("%s takes the name of one user and a role", c.CommandPath()), command: c.CommandPath()}
 	}
 	return nil
 }

@@ -1,0 +1,87 @@
+package main_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/registry/store"
+)
+
+// outcome runs a command to its end.
+func outcome(t *testing.T, c *exec.Cmd) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	c.Stdout, c.Stderr = &out, &errs
+	_ = c.Run() // how it ended is in the code
+	return c.ProcessState.ExitCode(), out.String(), errs.String()
+}
+
+// TestBackup_damaged: what is not in a backup is in its report, as in the error.
+func TestBackup_damaged(t *testing.T) {
+	f := newFaulty(t, "")
+	images := f.fill(t, 3)
+	bad := digest.FromBytes(images[0].contents[0])
+	must(t, os.Remove(filepath.Join(f.cfg.Storage, "sha256", bad.Encoded()[:2], bad.Encoded())))
+	to := filepath.Join(t.TempDir(), "backup")
+	code, stdout, stderr := outcome(t, f.command("backup", "-o", "json", to))
+	var report store.BackupReport
+	if err := json.Unmarshal([]byte(stdout), &report); err != nil {
+		t.Errorf("the report is %q: %v", stdout, err)
+	}
+	if code != 1 || report.Damaged != 1 || len(report.DamagedBlobs) != 1 || report.DamagedBlobs[0] != bad {
+		t.Errorf("exit code %d, report %+v", code, report)
+	}
+	if !strings.Contains(stderr, "error: ") || !strings.Contains(stderr, "hint: ") || strings.Contains(stderr, "time=") {
+		t.Errorf("it says\n%s", stderr)
+	}
+	code, stdout, stderr = outcome(t, f.command("backup", "-o", "json", "/proc/nowhere"))
+	if code != 1 || stdout != "" || !strings.Contains(stderr, "/proc/nowhere") {
+		t.Errorf("to a place that cannot be: exit code %d, report %q\n%s", code, stdout, stderr)
+	}
+}
+
+// TestStranger has a user of the host, who is neither root nor the one who installed the appliance, try commands.
+func TestStranger(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can become another")
+	}
+	f := newFaulty(t, "")
+	f.become(t, 65534)
+	f.as = &syscall.Credential{Uid: 65533, Gid: 65533}
+	stranger := func(args ...string) string {
+		t.Helper()
+		c := f.command(args...)
+		c.Env = append(os.Environ(), "HOME=/nowhere", "XDG_RUNTIME_DIR=")
+		code, _, stderr := outcome(t, c)
+		if code != 1 || !strings.HasPrefix(stderr, "error: ") {
+			t.Errorf("%v: exit code %d\n%s", args, code, stderr)
+		}
+		return stderr
+	}
+	must(t, os.Chmod(filepath.Dir(f.cfg.Database), 0o700))
+	for _, open := range []string{filepath.Dir(config.Path(f.root)), config.Path(f.root), filepath.Dir(f.cfg.ControlSocket)} {
+		must(t, os.Chmod(open, 0o755))
+	}
+	for _, args := range [][]string{{"restore", "/nowhere"}, {"gc"}} {
+		if said := stranger(args...); !strings.Contains(said, "permission denied\nhint: run the command as root, or as the user who installed the appliance\n") {
+			t.Errorf("%v: it says\n%s", args, said)
+		}
+	}
+	f.root = "" // as if it was not named
+	if said := stranger("gc"); !strings.Contains(said, "\nhint: run the command as root if root installed it; else name its directory") {
+		t.Errorf("without --quayRoot: it says\n%s", said)
+	}
+	f.root = "/nowhere"
+	if said := stranger("gc"); !strings.Contains(said, "\nhint: name its directory") {
+		t.Errorf("with another --quayRoot: it says\n%s", said)
+	}
+}
