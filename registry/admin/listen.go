@@ -53,7 +53,7 @@ func vacant(ctx context.Context, path string) error {
 	var d net.Dialer
 	if c, err := d.DialContext(ctx, "unix", path); err == nil {
 		c.Close()
-		return &socketError{"another daemon answers on " + path, "stop it first: systemctl stop appliance"}
+		return &socketError{"another daemon answers on " + path, "stop it first: systemctl stop appliance.socket appliance"}
 	}
 	return nil
 }

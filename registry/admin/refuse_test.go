@@ -75,3 +75,13 @@ func TestClient_lost(t *testing.T) {
 		t.Errorf("error is %v", err)
 	}
 }
+
+// TestListen_answered: a daemon that is stopped without its systemd socket is back with the next pull.
+func TestListen_answered(t *testing.T) {
+	f := serve(t)
+	_, err := admin.Listen(t.Context(), f.socket)
+	var hint interface{ Hint() string }
+	if !errors.As(err, &hint) || !strings.Contains(hint.Hint(), "systemctl stop appliance.socket appliance") {
+		t.Errorf("error is %v", err)
+	}
+}
