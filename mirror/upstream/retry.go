@@ -131,7 +131,9 @@ func verdict(resp *http.Response, err error) (again bool, after time.Duration, w
 }
 
 // passing says whether a failure to get an answer may pass by itself. A wrong
-// name, certificate or protocol does not.
+// name, certificate or protocol does not. That a deadline passed says nothing:
+// net calls it so when a host drops packets, and the request's own is looked at
+// by RoundTrip.
 func passing(err error) bool {
 	var (
 		dns     *net.DNSError
@@ -147,7 +149,7 @@ func passing(err error) bool {
 	case errors.As(err, &cert), errors.As(err, &unknown), errors.As(err, &host),
 		errors.As(err, &record), errors.As(err, &scheme):
 		return false
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.Canceled):
 		return false
 	}
 	return true
