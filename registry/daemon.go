@@ -12,7 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/mirror-appliance/appliance/mirror/upstream"
 	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/config"
@@ -42,7 +41,6 @@ type daemon struct {
 	api       *oci.API
 	collector *collector
 	upkeep    *upkeep
-	clients   map[string]*upstream.Client // of the configured upstreams, by registry
 	metrics   *metrics
 	health    *health
 	admin     *admin.Handler

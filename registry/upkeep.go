@@ -274,11 +274,11 @@ func (d *daemon) refetch(ctx context.Context, blob digest.Digest, _ int64, sourc
 }
 
 func (d *daemon) fetchFrom(ctx context.Context, source gc.Source, blob digest.Digest) (io.ReadCloser, error) {
-	if client, ok := d.clients[source.Registry]; ok {
-		body, _, err := client.Blob(ctx, source.Repository, blob)
-		return body, err
+	o, err := d.readSource(source)
+	if err != nil {
+		return nil, err
 	}
-	client, err := upstream.New(upstream.Options{Registry: source.Registry, Log: d.log, UserAgent: "appliance/" + d.version})
+	client, err := upstream.New(o)
 	if err != nil {
 		return nil, err
 	}

@@ -8,9 +8,10 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/gc"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/oci"
@@ -42,29 +43,57 @@ func (d *daemon) openUpstream(u config.Upstream) (pull.Route, error) {
 	if err != nil {
 		return pull.Route{}, err
 	}
-	var keys authn.Keychain // none: a service has no home directory whose logins it might mean
-	if u.AuthFile != "" {
-		keys = upstream.Keychain(u.AuthFile)
-	}
-	var trusted []string
-	if u.CA != "" {
-		trusted = []string{u.CA}
-	}
-	client, err := upstream.New(upstream.Options{
-		Registry: at.Host, PlainHTTP: at.Scheme == "http", CAFiles: trusted, Keychain: keys, Log: d.log,
-		UserAgent: "appliance/" + d.version,
-	})
+	client, err := upstream.New(d.readAs(u, at))
 	if err != nil {
 		return pull.Route{}, err
 	}
 	d.onClose(func() error { client.Close(); return nil })
-	if d.clients == nil {
-		d.clients = map[string]*upstream.Client{}
-	}
-	d.clients[client.Registry()] = client
 	path := strings.Trim(at.Path, "/")
 	source := &recording{Client: client, store: d.store, log: d.log, prefix: u.Prefix, path: path}
 	return pull.Route{Prefix: u.Prefix, Source: source, Path: path, Freshness: u.Freshness}, nil
+}
+
+// readAs says how an upstream is read.
+func (d *daemon) readAs(u config.Upstream, at *url.URL) upstream.Options {
+	o := upstream.Options{Registry: at.Host, PlainHTTP: at.Scheme == "http", Log: d.log, UserAgent: "appliance/" + d.version}
+	if u.AuthFile != "" { // else none: a service has no home directory whose logins it might mean
+		o.Keychain = upstream.Keychain(u.AuthFile)
+	}
+	if u.CA != "" {
+		o.CAFiles = []string{u.CA}
+	}
+	return o
+}
+
+// readSource says how the registry is read that something came from: as the upstream that is configured there, of several
+// as the one whose path it lies below; without a login if there is none.
+func (d *daemon) readSource(source gc.Source) (upstream.Options, error) {
+	best, longest := upstream.Options{Registry: source.Registry, Log: d.log, UserAgent: "appliance/" + d.version}, -1
+	for _, u := range d.cfg.Upstreams {
+		at, err := url.Parse(u.URL)
+		if err != nil {
+			return best, fmt.Errorf("upstream %s: %w", u.Prefix, err)
+		}
+		if canonical(at.Host) != canonical(source.Registry) {
+			continue
+		}
+		below := 0
+		if path := strings.Trim(at.Path, "/"); strings.HasPrefix(source.Repository, path+"/") {
+			below = len(path)
+		}
+		if below > longest {
+			best, longest = d.readAs(u, at), below
+		}
+	}
+	return best, nil
+}
+
+// canonical is a registry's one name: Docker Hub has several.
+func canonical(host string) string {
+	if registry, err := name.NewRegistry(host); err == nil {
+		return registry.RegistryStr()
+	}
+	return host
 }
 
 // recording remembers where blobs come from, for a scrub that finds one damaged later.
