@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -77,7 +76,7 @@ install takes back what it did; a second install changes nothing and says so.`,
 }
 
 func runInstall(ctx context.Context, std stdio, o installOptions) error {
-	request, err := o.request(std.in)
+	request, err := o.request(ctx, std.in)
 	if err != nil {
 		return err
 	}
@@ -98,7 +97,7 @@ func runInstall(ctx context.Context, std stdio, o installOptions) error {
 }
 
 // request turns the flags into what the installer takes.
-func (o *installOptions) request(stdin io.Reader) (installer.Request, error) {
+func (o *installOptions) request(ctx context.Context, stdin io.Reader) (installer.Request, error) {
 	host, port, err := splitHostPort(o.hostname)
 	if err != nil {
 		return installer.Request{}, err
@@ -109,7 +108,7 @@ func (o *installOptions) request(stdin io.Reader) (installer.Request, error) {
 	}
 	password := o.initPassword
 	if password == "-" {
-		if password, err = readPassword(stdin); err != nil {
+		if password, err = readPassword(ctx, stdin); err != nil {
 			return installer.Request{}, err
 		}
 	}
@@ -198,13 +197,9 @@ func runUninstall(ctx context.Context, std stdio, o uninstallOptions) error {
 	if _, err := installer.PlanUninstall(ctx, request, installerDeps()); err != nil {
 		return err // before anybody is asked about what is not there
 	}
-	answers := bufio.NewReader(std.in)
 	if !o.autoApprove && !o.dryRun {
-		if err := consent(std.out, answers, "Remove the appliance from this host?"); err != nil {
+		if err := approve(ctx, std, &request); err != nil {
 			return err
-		}
-		if request.RemoveContent {
-			request.RemoveContent = consent(std.out, answers, "Remove all images and the database as well?") == nil
 		}
 	}
 	plan, err := installer.PlanUninstall(ctx, request, installerDeps())
@@ -226,19 +221,16 @@ func runUninstall(ctx context.Context, std stdio, o uninstallOptions) error {
 	return nil
 }
 
-// consent asks a question whose answer is no unless it says yes.
-func consent(w io.Writer, answers *bufio.Reader, question string) error {
-	fmt.Fprintf(w, "%s [y/N] ", question)
-	line, err := answers.ReadString('\n')
-	if err != nil && line == "" {
-		fmt.Fprintln(w)
-		return &hintedError{err: errors.New("there is nobody to ask on standard input"), hint: "--autoApprove consents to everything"}
+// approve asks whether the appliance is to go, and whether its content is.
+func approve(ctx context.Context, std stdio, request *installer.Request) error {
+	answers := bufio.NewReader(std.in)
+	if err := consent(ctx, std.out, answers, "Remove the appliance from this host?"); err != nil {
+		return err
 	}
-	switch strings.ToLower(strings.TrimSpace(line)) {
-	case "y", "yes":
-		return nil
+	if request.RemoveContent {
+		request.RemoveContent = consent(ctx, std.out, answers, "Remove all images and the database as well?") == nil
 	}
-	return errors.New("nothing has been removed: the answer was no")
+	return ctx.Err() // a signal is no answer
 }
 
 func warn(w io.Writer, problems []installer.Problem) {

@@ -1,18 +1,14 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/store"
@@ -99,7 +95,7 @@ func runUserAdd(ctx context.Context, std stdio, o userOptions, name string) erro
 	if o.role == "" {
 		return &hintedError{err: errors.New("--role is missing"), hint: "one of pull, push and admin"}
 	}
-	password, err := newPassword(std, o.passwordStdin, name)
+	password, err := newPassword(ctx, std, o.passwordStdin, name)
 	if err != nil {
 		return err
 	}
@@ -113,7 +109,7 @@ func runUserAdd(ctx context.Context, std stdio, o userOptions, name string) erro
 }
 
 func runUserPasswd(ctx context.Context, std stdio, o userOptions, name string) error {
-	password, err := newPassword(std, o.passwordStdin, name)
+	password, err := newPassword(ctx, std, o.passwordStdin, name)
 	if err != nil {
 		return err
 	}
@@ -167,50 +163,4 @@ func runUserList(ctx context.Context, std stdio, o userOptions) error {
 		}
 		return t.Flush()
 	})
-}
-
-// newPassword asks twice on a terminal, or reads one line.
-func newPassword(std stdio, fromStdin bool, name string) (string, error) {
-	if fromStdin {
-		return readPassword(std.in)
-	}
-	terminal, ok := std.in.(*os.File)
-	if !ok || !term.IsTerminal(int(terminal.Fd())) {
-		return "", &hintedError{err: errors.New("there is no terminal to ask for a password on"), hint: "pass it with --password-stdin"}
-	}
-	first, err := ask(std.err, terminal, "Password for "+name+": ")
-	if err != nil {
-		return "", err
-	}
-	second, err := ask(std.err, terminal, "Again: ")
-	if err != nil {
-		return "", err
-	}
-	if first != second {
-		return "", errors.New("the two passwords differ")
-	}
-	return first, nil
-}
-
-func ask(w io.Writer, terminal *os.File, prompt string) (string, error) {
-	fmt.Fprint(w, prompt)
-	line, err := term.ReadPassword(int(terminal.Fd()))
-	fmt.Fprintln(w)
-	if err != nil {
-		return "", fmt.Errorf("read the password: %w", err)
-	}
-	return string(line), nil
-}
-
-// readPassword reads one line; what comes after it is not ours.
-func readPassword(r io.Reader) (string, error) {
-	line, err := bufio.NewReader(io.LimitReader(r, 4096)).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return "", fmt.Errorf("read the password from standard input: %w", err)
-	}
-	line = strings.TrimRight(line, "\r\n")
-	if line == "" {
-		return "", &hintedError{err: errors.New("no password on standard input"), hint: "for example: printf %s \"$PASSWORD\" | appliance …"}
-	}
-	return line, nil
 }

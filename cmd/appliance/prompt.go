@@ -1,0 +1,115 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+)
+
+// newPassword asks twice on a terminal, or reads one line.
+func newPassword(ctx context.Context, std stdio, fromStdin bool, name string) (string, error) {
+	if fromStdin {
+		return readPassword(ctx, std.in)
+	}
+	terminal, ok := std.in.(*os.File)
+	if !ok || !term.IsTerminal(int(terminal.Fd())) {
+		return "", &hintedError{err: errors.New("there is no terminal to ask for a password on"), hint: "pass it with --password-stdin"}
+	}
+	first, err := ask(ctx, std.err, terminal, "Password for "+name+": ")
+	if err != nil {
+		return "", err
+	}
+	second, err := ask(ctx, std.err, terminal, "Again: ")
+	if err != nil {
+		return "", err
+	}
+	if first != second {
+		return "", errors.New("the two passwords differ")
+	}
+	return first, nil
+}
+
+// ask reads a line that is not shown. term.ReadPassword was refused: a signal does not end it, and what it has switched
+// off stays off if the process ends instead.
+func ask(ctx context.Context, w io.Writer, terminal *os.File, prompt string) (string, error) {
+	fd := int(terminal.Fd())
+	shown, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	if err != nil {
+		return "", fmt.Errorf("read the password: %w", err)
+	}
+	hidden := *shown
+	hidden.Lflag = hidden.Lflag&^unix.ECHO | unix.ICANON | unix.ISIG
+	hidden.Iflag |= unix.ICRNL
+	if err := unix.IoctlSetTermios(fd, unix.TCSETS, &hidden); err != nil {
+		return "", fmt.Errorf("read the password: %w", err)
+	}
+	defer func() { _ = unix.IoctlSetTermios(fd, unix.TCSETS, shown) }() // of a terminal that was there a moment ago
+	fmt.Fprint(w, prompt)
+	line, err := readLine(ctx, bufio.NewReader(terminal))
+	fmt.Fprintln(w)
+	if err != nil {
+		return "", fmt.Errorf("read the password: %w", err)
+	}
+	return line, nil
+}
+
+// readPassword reads one line; what comes after it is not ours.
+func readPassword(ctx context.Context, r io.Reader) (string, error) {
+	line, err := readLine(ctx, bufio.NewReader(io.LimitReader(r, 4096)))
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("read the password from standard input: %w", err)
+	}
+	if line == "" {
+		return "", &hintedError{err: errors.New("no password on standard input"), hint: "for example: printf %s \"$PASSWORD\" | appliance …"}
+	}
+	return line, nil
+}
+
+// consent asks a question whose answer is no unless it says yes.
+func consent(ctx context.Context, w io.Writer, answers *bufio.Reader, question string) error {
+	fmt.Fprintf(w, "%s [y/N] ", question)
+	line, err := readLine(ctx, answers)
+	if err != nil {
+		fmt.Fprintln(w)
+	}
+	if errors.Is(err, io.EOF) {
+		return &hintedError{err: errors.New("there is nobody to ask on standard input"), hint: "--autoApprove consents to everything"}
+	}
+	if err != nil {
+		return err
+	}
+	switch strings.ToLower(strings.TrimSpace(line)) {
+	case "y", "yes":
+		return nil
+	}
+	return errors.New("nothing has been removed: the answer was no")
+}
+
+// readLine reads a line, the last one also if it does not end. io.EOF says that there is none.
+func readLine(ctx context.Context, r *bufio.Reader) (string, error) {
+	type answer struct {
+		line string
+		err  error
+	}
+	answers := make(chan answer, 1)
+	go func() { // a read of a terminal knows no context: if that ends first, this waits until the process ends
+		line, err := r.ReadString('\n')
+		answers <- answer{line, err}
+	}()
+	select {
+	case a := <-answers:
+		if a.err == io.EOF && a.line != "" {
+			a.err = nil
+		}
+		return strings.TrimRight(a.line, "\r\n"), a.err
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}
