@@ -51,6 +51,13 @@ func (s *Store) ScrubBlob(ctx context.Context, d digest.Digest, pay func(ctx con
 		if err := s.files.checkMounted(d.Algorithm()); err != nil {
 			return "", err
 		}
+		tried, opened, err := s.tryOthers(ctx, d)
+		if err != nil {
+			return "", err
+		}
+		if 2*opened < tried { // with no others to ask, it is the one blob that is lost
+			return "", &StorageError{Path: s.files.dir(d.Algorithm())}
+		}
 	}
 	taken, err := s.quarantine(ctx, b, seen)
 	if err != nil || !taken {
@@ -86,36 +93,42 @@ func (s *Store) takeOut(ctx context.Context, b sized, failed error) error {
 	return nil
 }
 
-// checkOthers fails unless most of the blobs that it tries, from all over the storage, can be opened. Reads come
-// for many blobs at once: while a file system is not mounted, or a disk gives up, they must not empty the store
-// row by row. Those of another algorithm tell when there are no others of this one.
+// checkOthers fails unless most of the blobs that it tries can be opened.
 func (s *Store) checkOthers(ctx context.Context, d digest.Digest) error {
-	tried, opened := map[digest.Digest]bool{}, 0
+	tried, opened, err := s.tryOthers(ctx, d)
+	if err == nil && (opened == 0 || 2*opened < tried) {
+		err = &StorageError{Path: s.files.dir(d.Algorithm())}
+	}
+	return err
+}
+
+// tryOthers says how many of some blobs from all over the storage can be opened. Reads come for many blobs at once,
+// and scrub for all: while a file system is not mounted, or a disk gives up, they must not empty the store row by row.
+// Those of another algorithm tell when there are no others of this one.
+func (s *Store) tryOthers(ctx context.Context, d digest.Digest) (tried, opened int, err error) {
+	seen := map[digest.Digest]bool{}
 	for _, a := range []digest.Algorithm{d.Algorithm(), digest.SHA256, digest.SHA512} {
-		if len(tried) > 0 {
+		if len(seen) > 0 {
 			break
 		}
 		for _, digit := range "0123456789abcdef" {
 			var other digest.Digest
 			err := s.reader.QueryRowContext(ctx, `SELECT digest FROM blobs WHERE digest >= ? AND digest <> ? ORDER BY digest LIMIT 1`,
 				fmt.Sprintf("%s:%c", a, digit), d).Scan(&other)
-			if errors.Is(err, sql.ErrNoRows) || tried[other] {
+			if errors.Is(err, sql.ErrNoRows) || seen[other] {
 				continue
 			}
 			if err != nil {
-				return fmt.Errorf("look for other blobs: %w", err)
+				return 0, 0, fmt.Errorf("look for other blobs: %w", err)
 			}
-			tried[other] = true
+			seen[other] = true
 			if f, err := os.Open(s.files.blob(other)); err == nil {
 				opened++
 				f.Close()
 			}
 		}
 	}
-	if opened == 0 || 2*opened < len(tried) {
-		return &StorageError{Path: s.files.dir(d.Algorithm())}
-	}
-	return nil
+	return len(seen), opened, nil
 }
 
 // checkMounted fails when there is no blob directory at all: what looks like the loss of every blob is far
