@@ -36,7 +36,8 @@ const garbage = `b.created < ?1
 	AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = b.digest AND l.linked >= ?1)`
 
 // GarbageBlobs lists the blobs that nobody has relied on since before, and the files that no row names, in no
-// order. It is a plan: RemoveBlobs looks again. yield may take its time, nothing is held while it runs.
+// order. It is a plan: RemoveBlobs looks again. yield may take its time, nothing is held while it runs. *StorageError
+// for files that no row names when most that rows name are not there: they are those of another store.
 func (s *Store) GarbageBlobs(ctx context.Context, before time.Time, yield func(d digest.Digest, size int64) error) error {
 	var yielding sync.Mutex
 	one := func(d digest.Digest, size int64) error {
@@ -47,13 +48,20 @@ func (s *Store) GarbageBlobs(ctx context.Context, before time.Time, yield func(d
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(planners)
 	g.Go(func() error { return s.garbageRows(ctx, before, one) })
+	ours := sync.OnceValue(func() error { return s.checkSome(ctx, digest.SHA256, "") })
+	unnamed := func(d digest.Digest, size int64) error {
+		if err := ours(); err != nil {
+			return err
+		}
+		return one(d, size)
+	}
 	for _, a := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
 		dirs, err := os.ReadDir(s.files.dir(a))
 		if err != nil {
 			g.Go(func() error { return fmt.Errorf("list blob files: %w", err) })
 		}
 		for _, dir := range dirs {
-			g.Go(func() error { return s.garbageFiles(ctx, a, dir.Name(), before, one) })
+			g.Go(func() error { return s.garbageFiles(ctx, a, dir.Name(), before, unnamed) })
 		}
 	}
 	return g.Wait()

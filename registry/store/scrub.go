@@ -51,12 +51,8 @@ func (s *Store) ScrubBlob(ctx context.Context, d digest.Digest, pay func(ctx con
 		if err := s.files.checkMounted(d.Algorithm()); err != nil {
 			return "", err
 		}
-		tried, opened, err := s.tryOthers(ctx, d)
-		if err != nil {
+		if err := s.checkSome(ctx, d.Algorithm(), d); err != nil {
 			return "", err
-		}
-		if 2*opened < tried { // with no others to ask, it is the one blob that is lost
-			return "", &StorageError{Path: s.files.dir(d.Algorithm())}
 		}
 	}
 	taken, err := s.quarantine(ctx, b, seen)
@@ -93,33 +89,43 @@ func (s *Store) takeOut(ctx context.Context, b sized, failed error) error {
 	return nil
 }
 
-// checkOthers fails unless most of the blobs that it tries can be opened.
+// checkOthers fails unless there are other blobs, and most of those that it tries can be opened. Reads come for many
+// blobs at once: while a file system is not mounted, or a disk gives up, they must not empty the store row by row.
 func (s *Store) checkOthers(ctx context.Context, d digest.Digest) error {
-	tried, opened, err := s.tryOthers(ctx, d)
+	tried, opened, err := s.try(ctx, d.Algorithm(), d)
 	if err == nil && (opened == 0 || 2*opened < tried) {
 		err = &StorageError{Path: s.files.dir(d.Algorithm())}
 	}
 	return err
 }
 
-// tryOthers says how many of some blobs from all over the storage can be opened. Reads come for many blobs at once,
-// and scrub for all: while a file system is not mounted, or a disk gives up, they must not empty the store row by row.
-// Those of another algorithm tell when there are no others of this one.
-func (s *Store) tryOthers(ctx context.Context, d digest.Digest) (tried, opened int, err error) {
+// checkSome fails when most of several blobs cannot be opened: what is there is the storage of another store. Of one it
+// cannot be told.
+func (s *Store) checkSome(ctx context.Context, a digest.Algorithm, except digest.Digest) error {
+	tried, opened, err := s.try(ctx, a, except)
+	if err == nil && tried > 1 && 2*opened < tried {
+		err = &StorageError{Path: s.files.dir(a)}
+	}
+	return err
+}
+
+// try says how many of some blobs from all over the storage can be opened. Those of another algorithm tell when there
+// are none of this one.
+func (s *Store) try(ctx context.Context, a digest.Algorithm, except digest.Digest) (tried, opened int, err error) {
 	seen := map[digest.Digest]bool{}
-	for _, a := range []digest.Algorithm{d.Algorithm(), digest.SHA256, digest.SHA512} {
+	for _, a := range []digest.Algorithm{a, digest.SHA256, digest.SHA512} {
 		if len(seen) > 0 {
 			break
 		}
 		for _, digit := range "0123456789abcdef" {
 			var other digest.Digest
 			err := s.reader.QueryRowContext(ctx, `SELECT digest FROM blobs WHERE digest >= ? AND digest <> ? ORDER BY digest LIMIT 1`,
-				fmt.Sprintf("%s:%c", a, digit), d).Scan(&other)
-			if errors.Is(err, sql.ErrNoRows) || seen[other] {
-				continue
-			}
-			if err != nil {
+				fmt.Sprintf("%s:%c", a, digit), except).Scan(&other)
+			if err != nil && !errors.Is(err, sql.ErrNoRows) {
 				return 0, 0, fmt.Errorf("look for other blobs: %w", err)
+			}
+			if err != nil || seen[other] || checkDigest(other) != nil {
+				continue
 			}
 			seen[other] = true
 			if f, err := os.Open(s.files.blob(other)); err == nil {

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -32,5 +34,29 @@ func TestStore_ScrubBlob_ofAStorageThatIsAnother(t *testing.T) {
 	f.must(os.Rename(dir+".elsewhere", dir))
 	if n := f.verify(); n != len(ds) {
 		t.Errorf("%d blobs are left of %d", n, len(ds))
+	}
+}
+
+// Where another disk is mounted, no file there has a row here.
+func TestStore_GarbageBlobs_ofAStorageThatIsAnother(t *testing.T) {
+	f := newFixture(t)
+	f.blob("app", "blob 0")
+	f.blob("app", "blob 1")
+	f.clock.add(48 * time.Hour)
+	dir := f.files.dir(digest.SHA256)
+	f.must(os.Rename(dir, dir+".elsewhere"))
+	theirs := f.files.blob(digest.FromString("theirs"))
+	f.must(os.MkdirAll(filepath.Dir(theirs), 0o750))
+	f.must(os.WriteFile(theirs, []byte("theirs"), 0o600))
+	f.must(os.Chtimes(theirs, time.Time{}, f.clock.now().Add(-24*time.Hour)))
+	var planned []digest.Digest
+	err := f.GarbageBlobs(f.ctx, f.clock.now(), func(d digest.Digest, _ int64) error { planned = append(planned, d); return nil })
+	if !errors.As(err, new(*StorageError)) || slices.Contains(planned, digest.FromString("theirs")) {
+		t.Errorf("a plan says %v, %v", planned, err)
+	}
+	f.must(os.RemoveAll(dir))
+	f.must(os.Rename(dir+".elsewhere", dir))
+	if garbage := f.garbage(f.clock.now()); len(garbage) != 2 {
+		t.Errorf("of ours there is %v", garbage)
 	}
 }
