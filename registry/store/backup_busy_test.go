@@ -17,8 +17,11 @@ import (
 func TestStore_integrity_whileItServes(t *testing.T) {
 	f := newFixture(t)
 	f.pushImage("stays", "stays", "v1")
-	ctx, stop := context.WithCancel(f.ctx)
+	linked, copied := t.TempDir(), otherFileSystem(t)
 	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, stop := context.WithCancel(f.ctx)
+	defer stop()
 	for worker := range 3 {
 		wg.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
@@ -32,7 +35,6 @@ func TestStore_integrity_whileItServes(t *testing.T) {
 		}
 	})
 
-	linked, copied := t.TempDir(), otherFileSystem(t)
 	for i := range 3 {
 		for _, to := range []string{linked, copied, filepath.Join(copied, fmt.Sprint(i, ".tar"))} {
 			if _, err := f.Backup(f.ctx, to, BackupOptions{Prune: true}); err != nil {

@@ -59,7 +59,10 @@ func TestStore_OpenBlob_takesDamageOutOfService(t *testing.T) {
 // socket makes one: open(2) of it fails with ENXIO, as that of a device that is gone.
 func (f *fixture) socket(path string) {
 	f.t.Helper()
-	short := filepath.Join(os.TempDir(), "s"+filepath.Base(path)[:16])
+	dir, err := os.MkdirTemp("", "s") // path can be too long for a socket
+	f.must(err)
+	defer os.RemoveAll(dir)
+	short := filepath.Join(dir, "s")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: short})
 	f.must(err)
 	l.SetUnlinkOnClose(false)

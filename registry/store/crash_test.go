@@ -154,8 +154,8 @@ func collectOnce(ctx context.Context, s *Store) error {
 func TestStore_KilledAtAnyMoment(t *testing.T) {
 	dir := t.TempDir()
 	var acks []ack
-	for range 12 {
-		acks = append(acks, writeUntilKilled(t, dir)...)
+	for _, patience := range rand.Perm(20)[:12] { // in any order, and never small ones alone
+		acks = append(acks, writeUntilKilled(t, dir, patience)...)
 		verifyAcks(t, dir, acks)
 	}
 	if len(acks) < 50 {
@@ -184,9 +184,9 @@ func TestStore_AFileIsThereBeforeItsRow(t *testing.T) {
 	}
 }
 
-// writeUntilKilled runs the writing process, kills it after a random number of its acknowledgements and
-// a random moment more, and returns what it acknowledged.
-func writeUntilKilled(t *testing.T, dir string) []ack {
+// writeUntilKilled runs the writing process, kills it a random moment after more than patience of its acknowledgements,
+// and returns what it acknowledged.
+func writeUntilKilled(t *testing.T, dir string, patience int) []ack {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
@@ -203,7 +203,6 @@ func writeUntilKilled(t *testing.T, dir string) []ack {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	patience := rand.IntN(20)
 	var acks []ack
 	lines := bufio.NewReader(out)
 	for {

@@ -52,7 +52,9 @@ func TestRecent_writesAreSeen(t *testing.T) {
 func TestRecent_tagMoves(t *testing.T) {
 	f := newFixture(t)
 	var wg sync.WaitGroup
+	defer wg.Wait()
 	stop := make(chan struct{})
+	defer close(stop)
 	for range 4 {
 		wg.Go(func() {
 			for {
@@ -75,8 +77,6 @@ func TestRecent_tagMoves(t *testing.T) {
 			t.Fatalf("after move %d the tag names %s, not %s (%v)", n, got.Digest, put.Digest, err)
 		}
 	}
-	close(stop)
-	wg.Wait()
 }
 
 func TestRecent_bounds(t *testing.T) {

@@ -130,7 +130,7 @@ func smallDisk(t *testing.T) (dir string, fill func()) {
 		t.Skipf("a file system can be mounted by root only: %v", err)
 	}
 	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil { // whoever else may be looking at it
 			t.Error(err)
 		}
 	})

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
@@ -279,6 +280,7 @@ func TestUpload_ManyRequestsStayInOrder(t *testing.T) {
 	u, err := f.NewUpload(f.ctx, "app")
 	f.must(err)
 	f.must(u.Close())
+	f.patience = time.Hour // the last waits for the syncs of all others
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
