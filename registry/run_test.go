@@ -204,6 +204,7 @@ func TestRun_drain(t *testing.T) {
 	}
 	select {
 	case err := <-r.ended:
+		r.ended <- err // for the end of the test
 		t.Fatalf("the daemon ended with pulls under way: %v", err)
 	default:
 	}

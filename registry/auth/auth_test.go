@@ -145,10 +145,10 @@ func TestAuthenticate_singleFlight(t *testing.T) {
 	u := new(users)
 	u.set(t, "init", "admin", "correct-horse")
 	a := New(u)
-	entered, release := make(chan struct{}), make(chan struct{})
+	const callers = 8
+	entered, release := make(chan struct{}, callers), make(chan struct{})
 	u.onEnter = func() { entered <- struct{}{}; <-release }
 
-	const callers = 8
 	errs := make(chan error, callers)
 	call := func() { _, err := a.Authenticate(t.Context(), "init", "correct-horse"); errs <- err }
 	go call()

@@ -126,6 +126,14 @@ func (f *fixture) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.real.ServeHTTP(w, r)
 }
 
+// wait keeps a request waiting until it is released, or nobody waits for its answer: a test that fails ends, too.
+func wait(r *http.Request, release <-chan struct{}) {
+	select {
+	case <-release:
+	case <-r.Context().Done():
+	}
+}
+
 // asked is how often the upstream got a request: "GET manifests/v1".
 func (f *fixture) asked(request string) int {
 	f.mu.Lock()

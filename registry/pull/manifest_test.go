@@ -199,7 +199,7 @@ func TestPuller_Manifest_is_fetched_once(t *testing.T) {
 	f.misbehave(func(_ http.ResponseWriter, r *http.Request) bool {
 		if strings.Contains(r.URL.Path, "/manifests/") {
 			once.Do(func() { close(entered) })
-			<-release
+			wait(r, release)
 		}
 		return false
 	})
@@ -234,8 +234,8 @@ func TestPuller_Manifest_that_is_held_waits_so_long_and_no_longer(t *testing.T) 
 	f.wantTag(f.manifest)
 	_, moved := f.pushManifest("v1", []byte("other"))
 	release := make(chan struct{})
-	f.misbehave(func(http.ResponseWriter, *http.Request) bool {
-		<-release
+	f.misbehave(func(_ http.ResponseWriter, r *http.Request) bool {
+		wait(r, release)
 		return false
 	})
 	f.pass(time.Minute)
