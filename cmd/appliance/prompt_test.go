@@ -58,6 +58,7 @@ func TestApprove(t *testing.T) {
 		goes, content bool
 	}{
 		"y\ny\n":    {true, true},
+		"y\ny":      {true, true},
 		"YES\r\nno": {true, false},
 		"y\n":       {true, false}, // nobody is there to ask
 		"n\n":       {false, false},
