@@ -20,16 +20,15 @@ func (d *daemon) status(ctx context.Context) (admin.Status, error) {
 		GC:    d.collector.now(), LastGC: d.collector.note.get(),
 		Scrub: d.upkeep.unfinished(), LastScrub: d.upkeep.complete.get(),
 	}
+	held, err := d.counts.get(ctx, d.store.Stats) // before health, which it may be the first to find something out for
+	if err == nil {
+		s.Store = (*admin.Stats)(&held)
+	}
 	s.Services, s.Healthy = d.health.report(ctx)
 	damage := d.store.Damage()
 	s.Trouble = trouble(s.Trouble, damage)
-	held, err := d.counts.get(ctx, d.store.Stats)
 	if damage == nil { // which would be said twice
 		s.Trouble = trouble(s.Trouble, err)
-	}
-	s.Store = admin.Stats{
-		Repositories: held.Repositories, Manifests: held.Manifests, Tags: held.Tags,
-		Blobs: held.Blobs, BlobBytes: held.BlobBytes, Quarantined: held.Quarantined, Users: held.Users,
 	}
 	room, err := d.store.Space()
 	s.Trouble = trouble(s.Trouble, err)

@@ -64,11 +64,7 @@ func printStatus(w io.Writer, s admin.Status) error {
 		renewal = "yours to renew"
 	}
 	row("certificate", "until %s, %s", s.Certificate.Local().Format(time.DateOnly), renewal)
-	row("held", "%d repositories, %d tags, %d manifests, %d blobs (%s)",
-		s.Store.Repositories, s.Store.Tags, s.Store.Manifests, s.Store.Blobs, bytesOf(s.Store.BlobBytes))
-	if s.Store.Quarantined > 0 {
-		row("damaged", "%s out of service, see appliance scrub", count(int(s.Store.Quarantined), "blob"))
-	}
+	printHeld(row, s.Store)
 	for _, room := range s.Space {
 		full := ""
 		if room.Free < room.Kept {
@@ -79,7 +75,6 @@ func printStatus(w io.Writer, s admin.Status) error {
 	if s.PullQuota > 0 {
 		row("pull quota", "%s", bytesOf(s.PullQuota))
 	}
-	row("users", "%d", s.Store.Users)
 	printJobs(row, s)
 	if err := t.Flush(); err != nil {
 		return err
@@ -91,6 +86,20 @@ func printStatus(w io.Writer, s admin.Status) error {
 		}
 	}
 	return nil
+}
+
+// printHeld says what the store holds, as far as that could be counted.
+func printHeld(row func(name, format string, args ...any), held *admin.Stats) {
+	if held == nil {
+		row("held", "not known")
+		return
+	}
+	row("held", "%d repositories, %d tags, %d manifests, %d blobs (%s)",
+		held.Repositories, held.Tags, held.Manifests, held.Blobs, bytesOf(held.BlobBytes))
+	if held.Quarantined > 0 {
+		row("damaged", "%s out of service, see appliance scrub", count(int(held.Quarantined), "blob"))
+	}
+	row("users", "%d", held.Users)
 }
 
 func healthy(s admin.Status) string {

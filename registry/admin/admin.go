@@ -56,8 +56,8 @@ type Status struct {
 	Healthy     bool            `json:"healthy"`
 	Services    map[string]bool `json:"services"`          // as /health/instance says
 	Trouble     []Trouble       `json:"trouble,omitempty"` // what is not well, with what to do about it
-	Store       Stats           `json:"store"`
-	Space       []Space         `json:"space"` // of the storage, and of the database if that is elsewhere
+	Store       *Stats          `json:"store,omitempty"`   // nil: it could not be counted
+	Space       []Space         `json:"space"`             // of the storage, and of the database if that is elsewhere
 	PullQuota   int64           `json:"pullQuota,omitempty"`
 	Certificate time.Time       `json:"certificateNotAfter"`
 	Renews      bool            `json:"certificateRenews"`   // by itself
