@@ -101,18 +101,32 @@ func seedPuller(ctx context.Context, client *admin.Client, in installer.Installa
 	return writeSecret(pullSecretFile(in.QuayRoot), append(secret, '\n'))
 }
 
-// writeSecret gives the file to the owner of its directory, whose every other file is that owner's too.
-func writeSecret(path string, data []byte) error {
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		return err
-	}
-	info, err := os.Stat(filepath.Dir(path))
+// writeSecret gives the file to the owner of its directory, whose every other file is that owner's too. It is put in the
+// place of whatever is there and never written through it: the owner is the service, and a link that it left could lead
+// root anywhere.
+func writeSecret(path string, data []byte) (err error) {
+	dir := filepath.Dir(path)
+	info, err := os.Stat(dir)
 	if err != nil {
 		return err
 	}
-	owner, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return nil
+	f, err := os.CreateTemp(dir, ".secret-") // with mode 0600
+	if err != nil {
+		return err
 	}
-	return os.Lchown(path, int(owner.Uid), int(owner.Gid))
+	defer func() {
+		if err != nil {
+			_ = os.Remove(f.Name()) // the error says enough
+		}
+	}()
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
+		err = f.Chown(int(owner.Uid), int(owner.Gid))
+	}
+	if err == nil {
+		_, err = f.Write(data)
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
 }
