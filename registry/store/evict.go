@@ -39,11 +39,17 @@ func (s *Store) EvictPulled(ctx context.Context, quota int64) (blobs int, bytes 
 	if err != nil {
 		return 0, 0, err
 	}
+	var until int64 // what is asked for while this goes on is for the next time, or it might never end
 	for last := (candidate{}); held-bytes > quota; {
 		if err := s.saveUses(ctx); err != nil {
 			return blobs, bytes, err
 		}
-		page, err := s.leastUsed(ctx, last)
+		if until == 0 {
+			if until, err = s.lastUse(ctx); err != nil {
+				return blobs, bytes, err
+			}
+		}
+		page, err := s.leastUsed(ctx, last, until)
 		if err != nil {
 			return blobs, bytes, err
 		}
@@ -105,8 +111,17 @@ type candidate struct {
 	used int64
 }
 
+// lastUse is when a candidate was last asked for.
+func (s *Store) lastUse(ctx context.Context) (last int64, err error) {
+	err = s.reader.QueryRowContext(ctx, `SELECT coalesce(max(used), 0) FROM repository_manifests INDEXED BY repository_manifests_by_use WHERE pulled = 1`).Scan(&last)
+	if err != nil {
+		return 0, fmt.Errorf("look when what was pulled through was used: %w", err)
+	}
+	return last, nil
+}
+
 // leastUsed lists the next candidates, those first that nobody has asked for for the longest time.
-func (s *Store) leastUsed(ctx context.Context, after candidate) (page []candidate, err error) {
+func (s *Store) leastUsed(ctx context.Context, after candidate, until int64) (page []candidate, err error) {
 	scan := func(rows *sql.Rows) error {
 		var c candidate
 		err := rows.Scan(&c.used, &c.repository, &c.digest)
@@ -114,8 +129,8 @@ func (s *Store) leastUsed(ctx context.Context, after candidate) (page []candidat
 		return err
 	}
 	err = query(ctx, s.reader, scan, `SELECT l.used, l.repository, l.digest FROM repository_manifests l INDEXED BY repository_manifests_by_use
-		WHERE l.pulled = 1 AND (l.used, l.repository, l.digest) > (?, ?, ?) ORDER BY l.used, l.repository, l.digest LIMIT ?`,
-		after.used, after.repository, after.digest, evictBatch)
+		WHERE l.pulled = 1 AND (l.used, l.repository, l.digest) > (?, ?, ?) AND l.used <= ? ORDER BY l.used, l.repository, l.digest LIMIT ?`,
+		after.used, after.repository, after.digest, until, evictBatch)
 	if err != nil {
 		return nil, fmt.Errorf("list what was pulled through: %w", err)
 	}
