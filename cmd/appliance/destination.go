@@ -76,16 +76,16 @@ func openDestination(ctx context.Context, to target, o mirrorOptions, keys authn
 	}
 	tlsConfig := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, InsecureSkipVerify: !o.destVerify} // only if the user says so
 	client := admin.NewHTTPSClient(to.registry, login.Username, login.Password, tlsConfig)
-	_, err = client.Status(ctx)
+	status, err := client.Status(ctx)
 	var refused *admin.Error
 	switch {
-	case err == nil:
+	case err == nil && status.Address != "": // which only an appliance says
 		return &destination{
 			kind:  "an appliance",
 			begin: func(ctx context.Context, name string) (mirror.Destination, error) { return client.BeginSync(ctx, name) },
 			close: client.Close,
 		}, nil
-	case !errors.As(err, &refused):
+	case err != nil && !errors.As(err, &refused):
 		client.Close()
 		if o.destVerify || !speaksPlain(ctx, to.registry) {
 			return nil, fmt.Errorf("checking registry %q access: %w", to.registry, err)
@@ -93,7 +93,7 @@ func openDestination(ctx context.Context, to target, o mirrorOptions, keys authn
 		return openRemote(to, keys, nil, true)
 	}
 	client.Close()
-	if refused.Product == admin.Product && refused.Status != http.StatusForbidden {
+	if refused != nil && refused.Product == admin.Product && refused.Status != http.StatusForbidden {
 		return nil, accessRefused(to.registry, login.Username, refused)
 	}
 	// A user who may push and not administer can fill an appliance too, as any other registry.

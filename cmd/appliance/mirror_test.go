@@ -7,6 +7,8 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -186,4 +188,30 @@ func TestMirror_saysWhatIsRepeated(t *testing.T) {
 		t.Errorf("exit code %d, want 0", code)
 	}
 	says(t, stderr, "level=WARN", "putting a blob failed and is repeated", "out of order")
+}
+
+// TestMirror_console: some registries answer 200 to whatever path, with a page, or with JSON of their own.
+func TestMirror_console(t *testing.T) {
+	for _, answer := range []string{"<!doctype html>", "{}"} {
+		s := newMirrorSetup(t)
+		inner, err := url.Parse("http://" + s.destination)
+		if err != nil {
+			t.Fatal(err)
+		}
+		proxy := httputil.NewSingleHostReverseProxy(inner)
+		console := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasPrefix(r.URL.Path, "/v2/") {
+				proxy.ServeHTTP(w, r)
+				return
+			}
+			_, _ = io.WriteString(w, answer)
+		}))
+		t.Cleanup(console.Close)
+		s.destination = console.Listener.Addr().String()
+		code, stdout, stderr := s.mirror(t, []string{held})
+		if code != 0 {
+			t.Errorf("where %s is the answer: exit code %d\n%s", answer, code, stderr)
+		}
+		says(t, stdout, "over the distribution protocol", "1 / 1 additional images")
+	}
 }

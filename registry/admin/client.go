@@ -168,6 +168,9 @@ func (c *Client) do(via *http.Client, r *http.Request, out any) error {
 		return nil
 	}
 	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		if resp.Header.Get("Server") != Product {
+			return foreign(resp)
+		}
 		return fmt.Errorf("read the daemon's answer to %s %s: %w", r.Method, r.URL.Path, err)
 	}
 	return nil
@@ -206,10 +209,15 @@ func refused(resp *http.Response) error {
 	var a errorAnswer
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxJSON))
 	if err != nil || json.Unmarshal(data, &a) != nil || a.Error == "" {
-		return &Error{Status: resp.StatusCode, Product: resp.Header.Get("Server"), Message: "the answer was " + resp.Status + ", and not an appliance's",
-			hint: "make sure that the address is an appliance's, and that no proxy stands between"}
+		return foreign(resp)
 	}
 	return &Error{Status: resp.StatusCode, Product: resp.Header.Get("Server"), Message: a.Error, hint: a.Hint}
+}
+
+// foreign is an answer of something else than an appliance, whatever its status: a console says 200 to every path.
+func foreign(resp *http.Response) error {
+	return &Error{Status: resp.StatusCode, Product: resp.Header.Get("Server"), Message: "the answer was " + resp.Status + ", and not an appliance's",
+		hint: "make sure that the address is an appliance's, and that no proxy stands between"}
 }
 
 // ErrNotRunning says that no daemon answers on the socket.
