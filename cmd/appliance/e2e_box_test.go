@@ -78,8 +78,9 @@ func programs(t *testing.T) string {
 	return dir
 }
 
-// limit is how long one command may take before the test gives up on it; no test measures time by it.
-const limit = 5 * time.Minute
+// limit is how long one command may take before the test gives up on it, also one that has to build the box's base
+// first; no test measures time by it.
+const limit = 20 * time.Minute
 
 // run runs one command of the box script and returns all that it printed.
 func (b *box) run(args ...string) (string, error) {
