@@ -119,6 +119,7 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &usageError{err: err, command: c.CommandPath()}
 	})
+	root.SetHelpCommand(newHelpCommand(root))
 	root.AddCommand(
 		newInstallCommand(std),
 		newUninstallCommand(std),
@@ -156,6 +157,26 @@ type hintedError struct {
 func (e *hintedError) Error() string { return e.err.Error() }
 func (e *hintedError) Unwrap() error { return e.err }
 func (e *hintedError) Hint() string  { return e.hint }
+
+// newHelpCommand is cobra's, but for what it does with a command that there is not: it would end with 0.
+func newHelpCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [command]",
+		Short: "Help about any command",
+		RunE: func(_ *cobra.Command, args []string) error {
+			about, rest, err := root.Find(args)
+			if err != nil {
+				return err
+			}
+			if err := noSuchCommand(about, rest); err != nil {
+				return err
+			}
+			about.InitDefaultHelpFlag() // these are made when a command is run
+			about.InitDefaultVersionFlag()
+			return about.Help()
+		},
+	}
+}
 
 // noSuchCommand is for commands that have others below them: cobra would print their help, and end with 0.
 func noSuchCommand(c *cobra.Command, args []string) error {
