@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"syscall"
 
 	"github.com/spf13/pflag"
@@ -82,7 +83,15 @@ func asOwner(ctx context.Context, path string, cfg *config.Config, std stdio) (d
 		return false, err
 	}
 	c.Stdin, c.Stdout, c.Stderr = std.in, std.out, std.err
-	return true, said(c.Run())
+	// However this process ends, the other does not go on without it. The kernel takes the death of a thread for that.
+	c.SysProcAttr.Pdeathsig = syscall.SIGTERM
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	err = c.Run()
+	if errors.Is(err, context.Canceled) && c.ProcessState.Success() {
+		return true, nil // it was told of the signal, and ended as it should
+	}
+	return true, said(err)
 }
 
 // ownerCommand is a command of this program that is to run as the owner of the store, nil if this process is the owner

@@ -3,6 +3,7 @@ package main_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
@@ -84,4 +86,32 @@ func TestStranger(t *testing.T) {
 	if said := stranger("gc"); !strings.Contains(said, "\nhint: name its directory") {
 		t.Errorf("with another --quayRoot: it says\n%s", said)
 	}
+}
+
+// TestServe_byRoot ends daemons that root has started, for the owner of the store.
+func TestServe_byRoot(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can become another")
+	}
+	f := newFaulty(t, "")
+	f.become(t, 65534)
+	serve := func() (*exec.Cmd, *said) {
+		t.Helper()
+		c, said := f.command("serve"), &said{}
+		c.SysProcAttr = nil
+		c.Stdout, c.Stderr = said, said
+		must(t, c.Start())
+		t.Cleanup(func() { _ = c.Process.Signal(syscall.SIGTERM) }) // it has ended, if all is well
+		eventuallyHolds(t, "the daemon answers", func() bool { return f.admin.Ping(t.Context()) == nil })
+		return c, said
+	}
+	stopped, log := serve()
+	must(t, stopped.Process.Signal(syscall.SIGTERM))
+	if err := stopped.Wait(); err != nil || strings.Contains(log.String(), "error:") {
+		t.Errorf("it ended with %v\n%s", err, log)
+	}
+	killed, _ := serve()
+	must(t, killed.Process.Kill())
+	eventuallyHolds(t, "the daemon has ended too", func() bool { return errors.Is(f.admin.Ping(t.Context()), admin.ErrNotRunning) })
+	_ = killed.Wait() // it was killed
 }
