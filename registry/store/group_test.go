@@ -27,7 +27,7 @@ func (f *fixture) hold() (release func()) {
 // queued waits until so many writes are in the queue of the group.
 func (f *fixture) queued(n int) {
 	f.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		f.group.mu.Lock()
 		have := len(f.group.queue)

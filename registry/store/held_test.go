@@ -123,7 +123,7 @@ func TestRun_Held_WritesNothingThatIsThere(t *testing.T) {
 	ask()
 	release := f.hold() // whoever wants to write waits, and with this context not for long
 	defer release()
-	ctx, cancel := context.WithTimeout(f.ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(f.ctx, time.Minute)
 	defer cancel()
 	f.ctx = ctx
 	f.clock.add(runSeen / 2)
