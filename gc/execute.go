@@ -8,8 +8,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// batch is how many blobs go in one transaction: few enough that a push waits milliseconds for
-// the writer, many enough that a big collection is not all commits.
+// batch is how many blobs go between two calls of progress. How many of them go in one transaction is the store's
+// business.
 const batch = 500
 
 // Execute removes what the plan names and calls progress, unless it is nil, after each

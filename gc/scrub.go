@@ -158,7 +158,7 @@ func (c *scrub) blobs(ctx context.Context) (err error) {
 func (c *scrub) blob(ctx context.Context, d digest.Digest, size int64) error {
 	cause, err := c.store.ScrubBlob(ctx, d, c.pay)
 	if err != nil {
-		return fmt.Errorf("scrub: %w", err)
+		return err
 	}
 	c.report.Blobs++
 	c.report.Bytes += size

@@ -472,7 +472,8 @@ func retar(t *testing.T, path string, change func([]*tar.Header)) string {
 
 func TestRestore_overWhatIsThere(t *testing.T) {
 	f := newFixture(t)
-	f.pushImage("app", "app", "v1")
+	m := f.pushImage("app", "app", "v1")
+	f.must(f.SetScrubCursor(f.ctx, layerOf(m)))
 	to := t.TempDir()
 	f.backup(to, BackupOptions{})
 
@@ -484,6 +485,9 @@ func TestRestore_overWhatIsThere(t *testing.T) {
 		g.Store = nil
 		g.reopen()
 		g.mustHave("app", "v1")
+		if cursor, err := g.ScrubCursor(g.ctx); err != nil || cursor != "" {
+			t.Errorf("the next scrub leaves out what is up to %s, %v", cursor, err)
+		}
 	})
 	t.Run("the WAL of a lost database", func(t *testing.T) {
 		g := newFixture(t)

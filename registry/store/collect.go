@@ -289,6 +289,9 @@ func removeFile(path string) (int64, error) {
 // What a crash leaves of an upload counts as a session.
 func (s *Store) StaleUploads(ctx context.Context, before time.Time, yield func(id string, size int64) error) error {
 	entries, err := os.ReadDir(s.files.uploads())
+	if errors.Is(err, fs.ErrNotExist) { // it is made when the store is opened
+		err = &StorageError{Path: s.files.root}
+	}
 	if err != nil {
 		return fmt.Errorf("list uploads: %w", err)
 	}

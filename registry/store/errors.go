@@ -81,7 +81,7 @@ func (e *LockedError) Error() string {
 
 // Hint says what to do next.
 func (e *LockedError) Hint() string {
-	return "the daemon is probably running: let the command ask it, or stop it first (systemctl stop appliance); `fuser " + e.Path + "` names the process"
+	return "the daemon is probably running: let the command ask it, or stop it first (systemctl stop appliance.socket appliance); `fuser " + e.Path + "` names the process"
 }
 
 // LostStorageError says that the database names blobs and that their directory is not there.

@@ -168,6 +168,10 @@ func (r *restore) fill(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	// A scrub that was under way then has read other files than these.
+	if _, err := writer.ExecContext(ctx, `DELETE FROM meta WHERE name = ?`, scrubCursor); err != nil {
+		return err
+	}
 	return fold(ctx, writer)
 }
 

@@ -60,3 +60,13 @@ func TestStore_GarbageBlobs_ofAStorageThatIsAnother(t *testing.T) {
 		t.Errorf("of ours there is %v", garbage)
 	}
 }
+
+// A file system that was unmounted while the store is open.
+func TestStore_StaleUploads_ofAStorageThatIsGone(t *testing.T) {
+	f := newFixture(t)
+	f.must(os.Remove(f.files.uploads()))
+	err := f.StaleUploads(f.ctx, f.clock.now(), func(string, int64) error { return nil })
+	if !errors.As(err, new(*StorageError)) {
+		t.Errorf("error is %v", err)
+	}
+}
