@@ -19,6 +19,10 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
+// retries is how often an upstream is asked again. A client waits for the answer, and asks again itself: of an upstream
+// that refuses connections, as all do once the link is cut, it is to hear within seconds.
+const retries = 2
+
 // openUpstreams makes what pulls through, or nil if the configuration names no upstream. Nothing is asked of an
 // upstream yet: the registry starts, and serves what it holds, while they are down.
 func (d *daemon) openUpstreams() (oci.Upstream, error) {
@@ -55,7 +59,7 @@ func (d *daemon) openUpstream(u config.Upstream) (pull.Route, error) {
 
 // readAs says how an upstream is read.
 func (d *daemon) readAs(u config.Upstream, at *url.URL) upstream.Options {
-	o := upstream.Options{Registry: at.Host, PlainHTTP: at.Scheme == "http", Log: d.log, UserAgent: "appliance/" + d.version}
+	o := upstream.Options{Registry: at.Host, PlainHTTP: at.Scheme == "http", Retries: retries, Log: d.log, UserAgent: "appliance/" + d.version}
 	if u.AuthFile != "" { // else none: a service has no home directory whose logins it might mean
 		o.Keychain = upstream.Keychain(u.AuthFile)
 	}
@@ -68,7 +72,7 @@ func (d *daemon) readAs(u config.Upstream, at *url.URL) upstream.Options {
 // readSource says how the registry is read that something came from: as the upstream that is configured there, of several
 // as the one whose path it lies below; without a login if there is none.
 func (d *daemon) readSource(source gc.Source) (upstream.Options, error) {
-	best, longest := upstream.Options{Registry: source.Registry, Log: d.log, UserAgent: "appliance/" + d.version}, -1
+	best, longest := upstream.Options{Registry: source.Registry, Retries: retries, Log: d.log, UserAgent: "appliance/" + d.version}, -1
 	for _, u := range d.cfg.Upstreams {
 		at, err := url.Parse(u.URL)
 		if err != nil {

@@ -7,10 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"time"
 )
+
+// dialLimit is how long a host may take to accept a connection: four packets of
+// TCP's, the last one after seven seconds. It is tried again like all else.
+const dialLimit = 15 * time.Second
 
 // newWire makes the transport that does the talking: proxies as the
 // environment says, the system's roots and those of caFiles.
@@ -22,6 +27,7 @@ import (
 func newWire(caFiles []string, skipVerify bool, stall time.Duration) (*http.Transport, error) {
 	wire := http.DefaultTransport.(*http.Transport).Clone()
 	wire.Proxy = http.ProxyFromEnvironment
+	wire.DialContext = (&net.Dialer{Timeout: dialLimit}).DialContext
 	wire.DisableCompression = true // a digest is of the bytes as they are sent
 	wire.MaxIdleConnsPerHost = 16
 	wire.HTTP2 = &http.HTTP2Config{SendPingTimeout: stall / 2, PingTimeout: stall / 4}
