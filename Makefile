@@ -34,7 +34,7 @@ test: ## vet, and all tests that need neither root nor other programs
 
 e2e: ## the tests that need root, podman, skopeo and a real systemd
 	testdata/e2e-needs.sh
-	go test -count=1 -v -tags $(E2E_TAG) -timeout 1h ./cmd/appliance/...
+	go test -count=1 -v -tags $(E2E_TAG) -timeout 15m ./cmd/appliance/...
 
 bench: ## measure the figures that the registry is held to, into bench.json (BENCH="--rows get": a part)
 	go build -trimpath -buildvcs=false -o bin/bench ./cmd/bench

@@ -117,14 +117,16 @@ cat <<END
 ==> done in $((SECONDS - began)) s: the release 4.18.1 to 4.18.2 and four images are in https://$registry
     cluster resources: run/workspace/working-dir/cluster-resources
     logs:              run/log
+END
+[ -z "${ONCE-}" ] || exit 0
+
+cat <<END
 
 Try next:
   curl --cacert run/quay-rootCA/rootCA.pem -u "init:\$(cat run/init-password)" https://$registry/v2/_catalog
   skopeo inspect --cert-dir run/certs --authfile run/auth.json docker://$registry/samples/oci-multi:v1
   bin/appliance gc --dry-run --quayRoot run
 END
-
-[ -z "${ONCE-}" ] || exit 0
 say "staying up, Ctrl-C ends it"
 trap 'exit 0' INT TERM
 wait -n -p ended "${pids[@]}" || true
