@@ -399,6 +399,10 @@ func TestUpkeep_due(t *testing.T) {
 	if wait := d.upkeep.due(now); wait != d.cfg.Scrub.Interval-time.Hour {
 		t.Errorf("one that was scrubbed an hour ago waits %s", wait)
 	}
+	d.upkeep.complete.set(t.Context(), admin.ScrubState{Ended: now.AddDate(10, 0, 0)})
+	if wait := d.upkeep.due(now); wait != d.cfg.Scrub.Interval {
+		t.Errorf("one that was scrubbed while the clock was years ahead waits %s", wait)
+	}
 }
 
 func TestCounts(t *testing.T) {

@@ -97,13 +97,14 @@ func (u *upkeep) schedule(ctx context.Context) error {
 	}
 }
 
-// due is how long it is until the next scrub, or how long it should have been.
+// due is how long it is until the next scrub, or how long it should have been. The last may have ended while the clock
+// was ahead.
 func (u *upkeep) due(now time.Time) time.Duration {
 	last := u.complete.get()
 	if last == nil {
 		return 0
 	}
-	return last.Ended.Add(u.scrubs.Interval).Sub(now)
+	return min(last.Ended.Add(u.scrubs.Interval).Sub(now), u.scrubs.Interval)
 }
 
 // unfinished is the scrub under way, or one that was stopped half way; nil if there is neither.
