@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -31,6 +32,7 @@ type fixture struct {
 
 	collect func(context.Context, admin.GCRequest, func(admin.GCProgress)) (admin.GCResult, error)
 	detach  func(admin.GCRequest) error
+	scrub   func(context.Context, int64, func(admin.ScrubState)) (admin.ScrubReport, error)
 	stop    context.CancelFunc // lets the daemon begin to end
 }
 
@@ -62,6 +64,9 @@ func serve(t *testing.T) *fixture {
 				return f.collect(ctx, q, progress)
 			},
 			Detach: func(q admin.GCRequest) error { return f.detach(q) },
+			Scrub: func(ctx context.Context, rate int64, progress func(admin.ScrubState)) (admin.ScrubReport, error) {
+				return f.scrub(ctx, rate, progress)
+			},
 		},
 		Status: func(context.Context) (admin.Status, error) { return admin.Status{Version: "v1", Healthy: true}, nil },
 	})
@@ -288,6 +293,36 @@ func TestClient_GC(t *testing.T) {
 		}
 		<-ended
 	})
+	t.Run("a daemon that is about to end begins none", func(t *testing.T) {
+		f.stop()
+		f.collect = func(context.Context, admin.GCRequest, func(admin.GCProgress)) (admin.GCResult, error) {
+			t.Error("one that is waited for was begun")
+			return admin.GCResult{}, nil
+		}
+		f.detach = func(admin.GCRequest) error {
+			t.Error("one that nobody waits for was begun")
+			return nil
+		}
+		_, err := f.client.GC(t.Context(), admin.GCRequest{}, nil)
+		refusal(t, err, http.StatusConflict, "stopping")
+		refusal(t, f.client.BeginGC(t.Context(), admin.GCRequest{}), http.StatusConflict, "stopping")
+	})
+}
+
+// TestClient_Scrub_largest has all that a report may list, with names as long as they may be.
+func TestClient_Scrub_largest(t *testing.T) {
+	f := serve(t)
+	d := digest.SHA512.FromString("damaged")
+	image := strings.Repeat("x", 255) + "@" + d.String()
+	damage := admin.Damage{Digest: d, Images: slices.Repeat([]string{image}, 100), RepairError: strings.Repeat("no\n", 1000)}
+	f.scrub = func(context.Context, int64, func(admin.ScrubState)) (admin.ScrubReport, error) {
+		return admin.ScrubReport{Damaged: 1000, Damage: slices.Repeat([]admin.Damage{damage}, 1000)}, nil
+	}
+	report, err := f.client.Scrub(t.Context(), admin.ScrubRequest{}, nil)
+	must(t, err)
+	if len(report.Damage) != 1000 || len(report.Damage[999].Images) != 100 || report.Damage[999].Images[99] != image {
+		t.Errorf("%d of 1000 damaged blobs were told", len(report.Damage))
+	}
 }
 
 // TestHandler_noDaemon asks what answers while no daemon runs, and a command has opened the store.

@@ -24,6 +24,8 @@ const (
 	// answerTimeout is how long the daemon may take to begin an answer after the whole request
 	// was sent. It is no bound on sending: a blob takes as long as it takes.
 	answerTimeout = 5 * time.Minute
+	// pingTimeout is how long it may take to say that it is there, which costs it nothing.
+	pingTimeout = 30 * time.Second
 )
 
 // Client speaks to a daemon. It is safe for concurrent use.
@@ -80,6 +82,8 @@ func (c *Client) Close() {
 
 // Ping says nothing if a daemon answers.
 func (c *Client) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
 	return c.json(ctx, c.http, http.MethodGet, "/api/v1/ping", nil, nil)
 }
 

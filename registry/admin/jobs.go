@@ -210,8 +210,9 @@ func ask[P, R any](ctx context.Context, c *Client, path string, in any, progress
 	return result, err
 }
 
-// maxJobLine bounds a line: a report with all the problems that it may list.
-const maxJobLine = 4 << 20
+// maxJobLine bounds a line: the report of a scrub lists a thousand damaged blobs with a hundred images each, which is
+// 40 MB where the names are as long as they may be.
+const maxJobLine = 64 << 20
 
 // VerifyRequest asks for a verification of the store.
 type VerifyRequest struct {
@@ -225,11 +226,15 @@ type VerifyProgress struct {
 	Of   store.StoreSize    `json:"of"`
 }
 
-// asked reads the request for a job into q, or refuses it.
+// asked reads the request for a job into q, or refuses it. One that begins while the daemon is about to end would be
+// noted as the last that there was, and have done nothing.
 func (h *Handler) asked(w http.ResponseWriter, r *http.Request, q interface{ check() error }) bool {
 	err := decode(r, maxJSON, q)
 	if err == nil {
 		err = q.check()
+	}
+	if err == nil && h.drain.Err() != nil {
+		err = errStopping
 	}
 	if err != nil {
 		h.refuse(w, r, err)
