@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -71,6 +72,22 @@ func (p *player) shownOf(repo string, n int) worldManifest {
 		return p.manifestOf(n)
 	}
 	return pick(shown, n)
+}
+
+// linkedOf is mostly a blob that was put into repo.
+func (p *player) linkedOf(repo string, n int) worldBlob {
+	var linked []worldBlob
+	if r := p.model.repos[repo]; r != nil {
+		for _, b := range p.world.blobs {
+			if _, ok := r.blobs[b.digest]; ok {
+				linked = append(linked, b)
+			}
+		}
+	}
+	if len(linked) == 0 || n%8 == 0 {
+		return p.blobOf(n)
+	}
+	return pick(linked, n)
 }
 
 func (p *player) tick(s step) error {
@@ -240,11 +257,18 @@ func (p *player) deleteManifest(s step) error {
 		return p.expect("delete it", err, absent)
 	}
 	p.remove(repo, m.digest)
-	return err
+	return errors.Join(err, p.planAtOnce())
+}
+
+// planAtOnce asks what is garbage without a grace period: what was deleted, but for what a push may still need.
+func (p *player) planAtOnce() error {
+	p.now = p.clock.add(time.Nanosecond)
+	return p.makePlan(step{})
 }
 
 func (p *player) deleteBlob(s step) error {
-	repo, b := p.repoOf(s.a), p.blobOf(s.b)
+	repo := p.repoOf(s.a)
+	b := p.linkedOf(repo, s.b)
 	p.say("%s of %s", b.name, repo)
 	err := p.store.DeleteBlob(p.ctx, repo, b.digest)
 	r := p.model.repos[repo]
@@ -253,7 +277,7 @@ func (p *player) deleteBlob(s step) error {
 	}
 	delete(r.blobs, b.digest)
 	p.unawait(repo, b.digest)
-	return err
+	return errors.Join(err, p.planAtOnce())
 }
 
 // leaveStray leaves what a crash between a file and its row leaves.
