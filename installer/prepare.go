@@ -17,11 +17,14 @@ func PlanPrepare(ctx context.Context, r Request, d Deps) (*Plan, error) {
 	if t.resolveRoot() {
 		t.resolveConfig()
 	}
-	problems := t.problems
+	var problems []Problem
 	if t.cfg != nil {
 		t.resolveCertificates()
-		problems = append(t.problems, hostnameSyntax{t.cfg.Hostname}.Check(ctx)...)
+		problems = hostnameSyntax{t.cfg.Hostname}.Check(ctx)
+	} else if t.isQuay() {
+		problems = mirrorRegistry{t.Host, t.unitDir(t.User), t.QuayRoot}.Check(ctx)
 	}
+	problems = append(t.problems, problems...)
 	if len(problems) > 0 {
 		return nil, &PreflightError{Problems: problems}
 	}

@@ -40,4 +40,9 @@ func TestPlanPrepare(t *testing.T) {
 	if _, err := PlanPrepare(t.Context(), r, b.deps); !errors.As(err, new(*PreflightError)) {
 		t.Errorf("an IP as hostname: %v", err)
 	}
+	b.write("home/alice/run/quay-config/config.yaml", "SERVER_HOSTNAME: quay\nDB_URI: x\n")
+	r.Hostname = ""
+	if _, err := PlanPrepare(t.Context(), r, b.deps); !errors.As(err, new(*PreflightError)) {
+		t.Errorf("the directory of a mirror-registry: %v", err)
+	}
 }
