@@ -80,7 +80,7 @@ func (b *bus) close() {
 // restored: then systemd reads the units again, and the service that ran before runs as before.
 type guard struct {
 	bus     *bus
-	running bool
+	before  systemd.Status
 	applied bool
 }
 
@@ -94,7 +94,7 @@ func (s *guard) Apply(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("ask systemd for %s: %w", systemd.Service, err)
 	}
-	s.running, s.applied = status.ActiveState == "active", true
+	s.before, s.applied = status, true
 	return false, nil
 }
 
@@ -105,8 +105,15 @@ func (s *guard) Undo(ctx context.Context) error {
 	if err := s.bus.Reload(ctx); err != nil {
 		return err
 	}
-	if !s.running {
+	if s.before.ActiveState != "active" {
 		return nil
+	}
+	status, err := s.bus.Status(ctx, systemd.Service)
+	if err != nil {
+		return err
+	}
+	if status.ActiveState == "active" && status.MainPID == s.before.MainPID {
+		return nil // it never noticed
 	}
 	if err := s.bus.Start(ctx, systemd.Socket); err != nil {
 		return err
