@@ -164,17 +164,20 @@ func (c space) Check(context.Context) []Problem {
 
 // passable: the service's user can get to the directory. Under /root and /home the unit binds it into place,
 // so that nobody's home has to be opened; elsewhere the directories above have to let it through.
-type passable struct{ place }
+type passable struct {
+	place
+	root string // quayRoot, which keeps the mode that it has
+}
 
 func (c passable) Check(context.Context) []Problem {
-	if within(c.path, "/root") || within(c.path, "/home") {
-		return nil
-	}
 	user, err := c.host.User(serviceUser)
 	if err != nil {
 		user = host.Owner{UID: 65533, GID: 65533} // it will be a stranger to every directory
 	}
 	closed, err := c.host.Closed(c.path, user)
+	if within(c.path, "/root") || within(c.path, "/home") {
+		closed = slices.DeleteFunc(closed, func(dir string) bool { return !within(dir, c.root) })
+	}
 	if err != nil || len(closed) == 0 {
 		return nil // an error is place's to tell
 	}
@@ -197,15 +200,15 @@ func storageNames() []string { return []string{"sha256", "sha512", "uploads", "q
 
 // databaseNames are the database and what SQLite and the store keep beside it, now or once it runs: a backup from before
 // a migration has the version in its name, so that those there are have to be looked for.
-func databaseNames(h *host.Host, dir string) []string {
-	ours := []string{databaseName, databaseName + "-wal", databaseName + "-shm", databaseName + "-journal",
-		databaseName + ".lock", databaseName + ".reserve"}
-	names, err := h.Names(dir)
+func databaseNames(h *host.Host, database string) []string {
+	base := filepath.Base(database)
+	ours := []string{base, base + "-wal", base + "-shm", base + "-journal", base + ".lock", base + ".reserve"}
+	names, err := h.Names(filepath.Dir(database))
 	if err != nil {
 		return ours // not there; or place says why not
 	}
 	for _, name := range names {
-		if strings.HasPrefix(name, databaseName+".") && !slices.Contains(ours, name) {
+		if strings.HasPrefix(name, base+".") && !slices.Contains(ours, name) {
 			ours = append(ours, name)
 		}
 	}
@@ -237,12 +240,13 @@ func (c storageContent) Check(context.Context) []Problem {
 
 // databaseContent: nothing else lies where the database goes.
 type databaseContent struct {
-	host *host.Host
-	dir  string
+	host     *host.Host
+	database string
 }
 
 func (c databaseContent) Check(context.Context) []Problem {
-	others := foreignNames(c.host, c.dir, databaseNames(c.host, c.dir))
+	dir := filepath.Dir(c.database)
+	others := foreignNames(c.host, dir, databaseNames(c.host, c.database))
 	if len(others) == 0 {
 		return nil
 	}
@@ -252,7 +256,24 @@ func (c databaseContent) Check(context.Context) []Problem {
 			remedy = "that is the database of a mirror-registry, and taking it over is not built yet: choose an empty directory"
 		}
 	}
-	return found(fmt.Sprintf("--sqliteStorage %s holds other things already (%s)", c.dir, list(others)), remedy)
+	return found(fmt.Sprintf("--sqliteStorage %s holds other things already (%s)", dir, list(others)), remedy)
+}
+
+// socketContent: nothing else lies where the control socket goes, since that directory is the service's alone and an
+// uninstall removes it.
+type socketContent struct {
+	host   *host.Host
+	socket string
+}
+
+func (c socketContent) Check(context.Context) []Problem {
+	dir := filepath.Dir(c.socket)
+	others := foreignNames(c.host, dir, []string{filepath.Base(c.socket)})
+	if len(others) == 0 {
+		return nil
+	}
+	return found(fmt.Sprintf("the control socket's directory %s holds other things already (%s)", dir, list(others)),
+		"choose another --quayRoot, best an empty directory, or one that does not exist")
 }
 
 func foreignNames(h *host.Host, dir string, ours []string) []string {

@@ -17,7 +17,7 @@ func TestDatabaseNames(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	names := databaseNames(host.Local(), dir)
+	names := databaseNames(host.Local(), filepath.Join(dir, databaseName))
 	if !slices.Contains(names, backup) || !slices.Contains(names, databaseName+".reserve") {
 		t.Errorf("what the store keeps beside its database is not known: %v", names)
 	}

@@ -92,6 +92,13 @@ func (b *box) read(path string) string {
 	return string(content)
 }
 
+// edit replaces a word in the config.yaml of the default directory.
+func (b *box) edit(old, with string) {
+	b.t.Helper()
+	path := config.Path(filepath.Join(b.deps.Home, "quay-install"))
+	b.write(path, strings.Replace(b.read(path), old, with, 1))
+}
+
 func (b *box) chmod(path string, mode fs.FileMode) {
 	b.t.Helper()
 	if err := os.Chmod(b.path(path), mode); err != nil {

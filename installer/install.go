@@ -158,13 +158,16 @@ func (t *target) serviceDirs() []serviceDir {
 func (b *builder) directories() error {
 	var dirs []string
 	for _, d := range b.serviceDirs() {
-		owner := b.owner
+		owner, flags := b.owner, whole
 		if d.readOnly {
 			owner = b.admin
+			if !within(d.path, b.QuayRoot) {
+				flags = keep // the user's own CA lies where it did
+			}
 		} else if !b.User {
 			b.add(&host.Own{Host: b.Host, Path: d.path, User: b.owner}) // content from another host or account
 		}
-		if err := b.directory(d.path, d.mode, owner, whole); err != nil {
+		if err := b.directory(d.path, d.mode, owner, flags); err != nil {
 			return err
 		}
 		dirs = append(dirs, d.path)

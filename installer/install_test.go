@@ -480,3 +480,106 @@ func TestUninstall_KeepsTheProgramThatWasThere(t *testing.T) {
 	b.uninstall(true)
 	same(t, "after the uninstall", b.snapshot(), before)
 }
+
+// A directory that was only prepared has no record and no unit: the program and the user that are there are somebody's.
+func TestUninstall_PreparedDirectory(t *testing.T) {
+	b := newBox(t, false)
+	b.write("usr/local/bin/appliance", "#!/bin/sh\n")
+	b.write("etc/passwd", b.passwd("appliance:x:4242:4242::/:/sbin/nologin\n"))
+	before := b.snapshot()
+	p, err := PlanPrepare(t.Context(), Request{Hostname: "localhost", QuayRoot: "/srv/quay"}, b.deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Apply(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	p, err = PlanUninstall(t.Context(), Request{QuayRoot: "/srv/quay", RemoveContent: true}, b.deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Apply(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	after := b.snapshot()
+	delete(after, "/srv") // whose it was nothing tells any more
+	same(t, "after the uninstall", after, before)
+}
+
+// The record lies in a directory of the service's: what it names is not removed because it says so.
+func TestUninstall_RecordNamesAnotherProgram(t *testing.T) {
+	b := newBox(t, false)
+	b.install()
+	path := recordPath("/root/quay-install")
+	b.write(path, strings.Replace(b.read(path), "/usr/local/bin/appliance", "/usr/local/bin/other", 1))
+	b.uninstall(true)
+	if !exists(b.path("usr/local/bin/other")) {
+		t.Error("a program that is not ours was removed")
+	}
+	if exists(b.path("usr/local/bin/appliance")) {
+		t.Error("our program is still there")
+	}
+}
+
+func TestUninstall_RenamedDatabase(t *testing.T) {
+	b := newBox(t, false)
+	before := b.snapshot()
+	b.install()
+	b.edit("appliance.db", "mirror.sqlite")
+	if err := os.Rename(b.path("root/quay-install/sqlite-storage/appliance.db"), b.path("root/quay-install/sqlite-storage/mirror.sqlite")); err != nil {
+		t.Fatal(err)
+	}
+	b.install()
+	b.uninstall(true)
+	same(t, "after the uninstall", b.snapshot(), before)
+}
+
+// Without config.yaml the record still tells where the content lies.
+func TestInstall_FindsKeptContentElsewhere(t *testing.T) {
+	b := newBox(t, false)
+	r := b.request()
+	r.QuayStorage, r.SqliteStorage = "/srv/blobs", "/srv/db"
+	if _, err := b.plan(r).Apply(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	b.uninstall(false)
+	if result := b.install(); result.Seeded {
+		t.Error("an install over kept content began a new database")
+	}
+	if conf := b.read(config.Path("/root/quay-install")); !strings.Contains(conf, "storage: /srv/blobs\n") || !strings.Contains(conf, "database: /srv/db/appliance.db\n") {
+		t.Error("the configuration names other directories")
+	}
+}
+
+// A second install that fails before it changed anything leaves the daemon running, undisturbed.
+func TestInstall_FailsWithoutTouchingTheDaemon(t *testing.T) {
+	b := newBox(t, false)
+	b.install()
+	b.sm.calls = nil
+	b.deps.Seed = func(context.Context, Installation) (bool, error) { return false, errors.New("another password") }
+	if _, err := b.plan(b.request()).Apply(t.Context(), nil); err == nil {
+		t.Fatal("the install did not fail")
+	}
+	if got := strings.Join(b.sm.calls, ", "); strings.Contains(got, "start") || strings.Contains(got, "stop") {
+		t.Errorf("systemd was told: %s", got)
+	}
+}
+
+// The directory of a CA that the user has elsewhere is not ours to open.
+func TestInstall_CAElsewhere(t *testing.T) {
+	b := newBox(t, false)
+	b.install()
+	if err := os.MkdirAll(b.path("srv"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(b.path("root/quay-install/quay-rootCA"), b.path("srv/ca")); err != nil {
+		t.Fatal(err)
+	}
+	b.edit("/root/quay-install/quay-rootCA/rootCA.pem", "/srv/ca/rootCA.pem")
+	b.edit("/root/quay-install/quay-rootCA/rootCA.key", "/srv/ca/rootCA.key")
+	b.chmod("srv/ca", 0o710)
+	b.install()
+	if got, _, _ := strings.Cut(b.snapshot()["/srv/ca"], " "); got != "drwx--x---" {
+		t.Errorf("the CA's directory is %s", got)
+	}
+}

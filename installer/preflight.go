@@ -5,6 +5,8 @@ import (
 	"errors"
 	"path/filepath"
 	"syscall"
+
+	"github.com/mirror-appliance/appliance/ansible-free/host"
 )
 
 // check is one precondition. It gives the problems with it, mostly none or one, and writes nothing.
@@ -59,8 +61,11 @@ func (t *target) checks() []check {
 		privilegedPort{t.Host, t.cfg.Port, t.User},
 		apart{t.cfg.Storage, t.databaseDir()},
 		storageContent{t.Host, t.cfg.Storage, t.cfg.Database},
-		databaseContent{t.Host, t.databaseDir()},
+		databaseContent{t.Host, t.cfg.Database},
 	)
+	if t.found == nil && t.record == nil && !host.SystemDir(t.QuayRoot) { // otherwise another check says why not
+		checks = append(checks, socketContent{t.Host, t.cfg.ControlSocket})
+	}
 	if !t.running {
 		checks = append(checks, freePort{t.Host, t.cfg.Port})
 	}
@@ -83,11 +88,20 @@ func (t *target) placeChecks() []check {
 	units := place{t.Host, "the unit directory", t.unitDir(t.User)}
 
 	checks := []check{root, owners{root}}
-	reached := []place{root}
+	// What lies in quayRoot, since that has to be passed through as well.
+	reached := []place{{t.Host, root.name, filepath.Join(root.path, "quay-config")}}
 	for _, p := range []place{storage, database} {
 		if !within(p.path, t.QuayRoot) {
 			checks = append(checks, p, owners{p})
 			reached = append(reached, p)
+		}
+	}
+	// An edited configuration may name any directory; these will be the service's, with all that they hold.
+	for _, d := range []place{
+		{t.Host, "controlSocket of config.yaml", filepath.Dir(t.cfg.ControlSocket)}, {t.Host, "tls.state of config.yaml", t.cfg.TLS.State},
+	} {
+		if d.path != "" && !within(d.path, t.QuayRoot) {
+			checks = append(checks, d)
 		}
 	}
 	checks = append(checks, writable{binary}, executes{binary}, writable{units}, localDisk{database})
@@ -96,7 +110,7 @@ func (t *target) placeChecks() []check {
 	}
 	if !t.User {
 		for _, p := range reached {
-			checks = append(checks, passable{p})
+			checks = append(checks, passable{p, t.QuayRoot})
 		}
 	}
 	return checks

@@ -72,6 +72,21 @@ func TestPreflight(t *testing.T) {
 			b.write("etc/passwd", b.passwd("appliance:x:4242:4242::/:/sbin/nologin\n"))
 			r.QuayRoot = "/opt/quay"
 		}, "may not pass through /opt", "chmod o+x /opt"},
+		{"an install directory that the service may not enter", false, func(b *box, r *Request) {
+			b.write("root/quay-install/x", "")
+			b.chmod("root/quay-install", 0o700)
+			b.write("etc/passwd", b.passwd("appliance:x:4242:4242::/:/sbin/nologin\n"))
+		}, "may not pass through /root/quay-install", "chmod o+x /root/quay-install"},
+		{"a control socket among the system's", false, func(b *box, r *Request) {
+			b.install()
+			b.edit("/root/quay-install/run/appliance.sock", "/run/appliance.sock")
+		}, "controlSocket of config.yaml /run cannot be used: it is a directory of the system", "such as /opt/quay-install"},
+		{"certificates kept in a home directory", false, func(b *box, r *Request) {
+			b.install()
+			b.edit("/root/quay-install/tls-state", "/root")
+		}, "tls.state of config.yaml /root cannot be used", "a directory of its own below it"},
+		{"other files beside the control socket", false, func(b *box, r *Request) { b.write("srv/quay/run/other.pid", ""); r.QuayRoot = "/srv/quay" },
+			"/srv/quay/run holds other things already (other.pid)", "empty directory"},
 		{"a short password", false, func(b *box, r *Request) { r.InitPassword = "short" }, "at least 8", "leave the flag out"},
 		{"a bad user name", false, func(b *box, r *Request) {
 			b.deps.CheckName = func(string) error { return errors.New("a name has no blanks") }

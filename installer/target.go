@@ -170,6 +170,9 @@ func (t *target) newConfig() *config.Config {
 		cfg.Port = t.Port
 	}
 	cfg.Listen = fmt.Sprintf(":%d", cfg.Port)
+	if t.record != nil {
+		cfg.Storage, cfg.Database = t.record.Storage, filepath.Join(t.record.Database, databaseName)
+	}
 	if t.QuayStorage != "" {
 		cfg.Storage = t.QuayStorage
 	}

@@ -84,9 +84,6 @@ func (t *target) installedConfig() error {
 		return fmt.Errorf("read the configuration: %w", err)
 	}
 	t.cfg = t.newConfig()
-	if t.record != nil {
-		t.cfg.Storage, t.cfg.Database = t.record.Storage, filepath.Join(t.record.Database, databaseName)
-	}
 	return nil
 }
 
@@ -118,7 +115,7 @@ func (u *unbuilder) content() []string {
 	for _, name := range storageNames() {
 		paths = append(paths, filepath.Join(u.cfg.Storage, name))
 	}
-	for _, name := range databaseNames(u.Host, u.databaseDir()) {
+	for _, name := range databaseNames(u.Host, u.cfg.Database) {
 		paths = append(paths, filepath.Join(u.databaseDir(), name))
 	}
 	return paths
@@ -154,24 +151,26 @@ func (u *unbuilder) linksToUs(path string) bool {
 }
 
 func (u *unbuilder) executable() {
-	binary := u.binary
+	// The record says whether, and not which: the service could have rewritten it.
+	ours := u.found != nil && u.found.Binary == u.binary
 	if u.record != nil {
-		binary = u.record.Binary
-	} else if u.found != nil && u.found.Binary != binary {
-		binary = ""
+		ours = u.record.Binary != ""
 	}
-	if binary == "" {
+	if !ours {
 		u.plan.Warnings = append(u.plan.Warnings, Problem{
 			What: "the executable stays: it was there before the install", Remedy: "remove it yourself if you want to", Warning: true,
 		})
 		return
 	}
-	u.add(&host.Remove{Host: u.Host, Path: binary})
+	u.add(&host.Remove{Host: u.Host, Path: u.binary})
 }
 
 func (u *unbuilder) serviceUser() {
 	if u.User || u.keptContent {
 		return // the content goes on belonging to it
+	}
+	if u.record == nil && u.found == nil {
+		return // nothing was installed, only prepared
 	}
 	u.add(&host.Remove{Host: u.Host, Path: sysusersFile})
 	if u.record == nil || u.record.User {
