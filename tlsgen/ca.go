@@ -112,10 +112,11 @@ func (c *CA) sign(names []string, pub crypto.PublicKey, now time.Time, lifetime 
 	}
 	// The common name stays empty: certmagic takes it for the first name and would renew for that.
 	// The organization keeps the subject from being empty, which would make the names a critical extension.
+	from := latest(now.Add(-backdate), c.cert.NotBefore)
 	template := &x509.Certificate{
 		Subject:               pkix.Name{Organization: []string{organization}},
-		NotBefore:             latest(now.Add(-backdate), c.cert.NotBefore),
-		NotAfter:              earliest(now.Add(-backdate).Add(lifetime), c.cert.NotAfter),
+		NotBefore:             from,
+		NotAfter:              earliest(from.Add(lifetime), c.cert.NotAfter),
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true,

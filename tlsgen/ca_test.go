@@ -26,6 +26,16 @@ func newCA(t *testing.T) *CA {
 	return ca
 }
 
+// oldCA is old enough for its leaves to have expired.
+func oldCA(t *testing.T) *CA {
+	t.Helper()
+	ca, err := CreateCA("old test root", time.Now().Add(-2000*24*time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ca
+}
+
 func parse(t *testing.T, certPEM []byte) *x509.Certificate {
 	t.Helper()
 	cert, _, err := firstCert("test", certPEM)
@@ -116,6 +126,17 @@ func TestIssueLeaf_NeverOutlivesTheCA(t *testing.T) {
 	}
 	if _, _, err := ca.IssueLeaf([]string{"a"}, ca.NotAfter().Add(time.Second)); err == nil {
 		t.Error("an expired CA signed")
+	}
+}
+
+func TestIssueLeaf_ClockBeforeTheCA(t *testing.T) {
+	ca := newCA(t)
+	certPEM, _, err := ca.IssueLeaf([]string{"a"}, time.Unix(0, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if leaf := parse(t, certPEM); !leaf.NotBefore.Equal(ca.cert.NotBefore) || leaf.NotAfter.Sub(leaf.NotBefore) != leafLifetime {
+		t.Errorf("leaf from %s until %s", leaf.NotBefore, leaf.NotAfter)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"time"
 
@@ -149,9 +150,9 @@ func adoptOrIssue(o Options) (keyPair, error) {
 		if err = o.unfit(cert.Leaf); err == nil {
 			return old, nil
 		}
-		if err := setAside(o, cert.Leaf); err != nil {
-			return keyPair{}, err
-		}
+	}
+	if err := setAside(o); err != nil {
+		return keyPair{}, err
 	}
 	o.Log.Info("issuing a certificate", "file", o.CertFile, "names", o.Names, "because", err)
 	var fresh keyPair
@@ -164,7 +165,13 @@ func adoptOrIssue(o Options) (keyPair, error) {
 
 // unfit says why a leaf cannot be adopted. One that is only due for renewal can: certmagic renews it at once.
 func (o Options) unfit(leaf *x509.Certificate) error {
-	if _, err := leaf.Verify(x509.VerifyOptions{Roots: o.CA.Pool(), CurrentTime: o.Now()}); err != nil {
+	now := o.Now()
+	if now.Before(o.CA.cert.NotBefore) {
+		// The clock is wrong, since it was later already. Those of the clients may be right, so this is no reason
+		// to replace what they accept by what they may not.
+		now = leaf.NotBefore
+	}
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: o.CA.Pool(), CurrentTime: now}); err != nil {
 		return err
 	}
 	if missing := uncovered(leaf, o.Names); len(missing) > 0 {
@@ -177,13 +184,15 @@ func (o Options) unfit(leaf *x509.Certificate) error {
 	return nil
 }
 
-// setAside keeps a pair that our CA did not sign. Somebody put it there, and its key may be the only copy.
-func setAside(o Options, leaf *x509.Certificate) error {
-	if leaf.CheckSignatureFrom(o.CA.cert) == nil {
+// setAside keeps a pair that our CA did not sign, and one that cannot be read. Somebody put it there, and its key may
+// be the only copy: the key goes first, since without a certificate beside it the next start would take it for ours.
+func setAside(o Options) error {
+	leaf, _, err := readCert(o.CertFile)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && leaf.CheckSignatureFrom(o.CA.cert) == nil {
 		return nil
 	}
-	for _, file := range []string{o.CertFile, o.KeyFile} {
-		if err := rename(file, file+".replaced"); err != nil {
+	for _, file := range []string{o.KeyFile, o.CertFile} {
+		if err := rename(file, file+".replaced"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

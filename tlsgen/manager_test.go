@@ -171,10 +171,7 @@ func install(t *testing.T, o Options, signer *CA, now time.Time, names ...string
 
 func TestManager_Start(t *testing.T) {
 	day := 24 * time.Hour
-	ca, err := CreateCA("old enough for its leaves to be old", time.Now().Add(-1000*day))
-	if err != nil {
-		t.Fatal(err)
-	}
+	ca := oldCA(t)
 	other := newCA(t)
 	for name, c := range map[string]struct {
 		prepare func(t *testing.T, o Options) string // gives the serial of what was there
@@ -240,6 +237,76 @@ func TestManager_SetsAsideWhatItDidNotSign(t *testing.T) {
 	aside.CertFile, aside.KeyFile = o.CertFile+".replaced", o.KeyFile+".replaced"
 	if got := fileSerial(t, aside); got != before {
 		t.Errorf("set aside %s, want %s", got, before)
+	}
+}
+
+// What somebody put in our place may be the only copy, also when it cannot be used.
+func TestManager_SetsAsideWhatItCannotUse(t *testing.T) {
+	ca, other := newCA(t), newCA(t)
+	for name, spoil := range map[string]func(t *testing.T, o Options){
+		"a key with a passphrase": func(t *testing.T, o Options) {
+			put(t, o.KeyFile, []byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"))
+		},
+		"a key of something else": func(t *testing.T, o Options) { put(t, o.KeyFile, other.KeyPEM()) },
+		"no certificate at all":   func(t *testing.T, o Options) { put(t, o.CertFile, []byte("DER")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := options(t, ca, "r.example.com")
+			install(t, o, other, time.Now(), "r.example.com")
+			spoil(t, o)
+			var before [][]byte
+			for _, file := range []string{o.CertFile, o.KeyFile} {
+				before = append(before, get(t, file))
+			}
+			m := start(t, o)
+			serial(t, m, ca.Pool(), "r.example.com")
+			for i, file := range []string{o.CertFile, o.KeyFile} {
+				if !bytes.Equal(get(t, file+".replaced"), before[i]) {
+					t.Errorf("%s was not kept", file)
+				}
+			}
+		})
+	}
+}
+
+// A start that fails between the two files must not make the next one take the key for our own.
+func TestManager_SetsAsideTheKeyFirst(t *testing.T) {
+	ca, other := newCA(t), newCA(t)
+	o := options(t, ca, "r.example.com")
+	install(t, o, other, time.Now(), "r.example.com")
+	key := get(t, o.KeyFile)
+	if err := os.Mkdir(o.KeyFile+".replaced", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if m, err := NewManager(t.Context(), o); err == nil {
+			m.Close()
+			t.Error("started though the key cannot be kept")
+		}
+	}
+	if !bytes.Equal(get(t, o.KeyFile), key) {
+		t.Error("the key is lost")
+	}
+}
+
+func get(t *testing.T, file string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// Before its own CA was made, a clock is wrong: a battery is empty, and no time server has answered yet.
+func TestManager_ClockBeforeTheCA(t *testing.T) {
+	day := 24 * time.Hour
+	ca := oldCA(t)
+	o := options(t, ca, "r.example.com")
+	before := install(t, o, ca, time.Now().Add(-10*day), "r.example.com")
+	o.Now = func() time.Time { return time.Unix(0, 0) }
+	if got := serial(t, start(t, o), ca.Pool(), "r.example.com"); got != before {
+		t.Error("the leaf, which clients accept, was replaced")
 	}
 }
 
@@ -388,7 +455,7 @@ func swap(t *testing.T, o Options, signer *CA, now time.Time, names ...string) s
 }
 
 func TestManager_OwnFiles(t *testing.T) {
-	ca := newCA(t)
+	ca := oldCA(t)
 	o, log := watchedOptions(t)
 	first := install(t, o, ca, time.Now(), "r.example.com")
 	m := start(t, o)
@@ -469,7 +536,7 @@ func TestManager_OwnFilesThatCannotBeServed(t *testing.T) {
 }
 
 func TestManager_OwnExpiredCertificateIsServedAtStart(t *testing.T) {
-	ca := newCA(t)
+	ca := oldCA(t)
 	o, log := watchedOptions(t)
 	install(t, o, ca, time.Now().Add(-1000*24*time.Hour), "r.example.com")
 	m := start(t, o)
