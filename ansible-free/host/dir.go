@@ -52,7 +52,7 @@ func (s *Dir) Apply(context.Context) (bool, error) {
 		return false, nil
 	}
 	s.previous = &info
-	return true, s.Host.SetAttr(s.Path, s.Mode, owner)
+	return true, s.Host.SetDirAttr(s.Path, s.Mode, owner)
 }
 
 // Undo removes the directory if Apply made it, or gives it back its mode and owner.
@@ -64,7 +64,7 @@ func (s *Dir) Undo(ctx context.Context) error {
 		_, err := s.Host.removeEmpty(s.Path)
 		return err
 	case s.previous != nil:
-		return s.Host.SetAttr(s.Path, s.previous.Mode, s.previous.Owner)
+		return s.Host.SetDirAttr(s.Path, s.previous.Mode, s.previous.Owner)
 	}
 	return nil
 }

@@ -75,6 +75,9 @@ func (s *Attr) Apply(context.Context) (bool, error) {
 		return false, err
 	}
 	info, err := s.Host.Stat(s.Path)
+	if err == nil && !info.Mode.IsRegular() {
+		err = &NotRegularError{Path: s.Path, Mode: info.Mode}
+	}
 	if err != nil || info.Mode.Perm() == s.Mode.Perm() && info.Owner.satisfies(owner) {
 		return false, err
 	}

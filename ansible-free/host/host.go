@@ -130,20 +130,25 @@ func (h *Host) Mkdir(path string, mode fs.FileMode, owner Owner) error {
 	if err := os.Mkdir(h.Path(path), 0o700); err != nil {
 		return err
 	}
-	if err := h.SetAttr(path, mode, owner); err != nil {
+	if err := h.SetDirAttr(path, mode, owner); err != nil {
 		return errors.Join(err, os.Remove(h.Path(path)))
 	}
 	return syncDir(filepath.Dir(h.Path(path)))
 }
 
-// SetAttr sets the permissions and the owner of a file or directory. The last component of path is
-// followed when it is a link to a directory, and refused when it is a link to anything else.
+// SetAttr sets the permissions and the owner of a file. A link in its place is refused: the directory may be
+// the service's, which would have us give it whatever it likes.
 func (h *Host) SetAttr(path string, mode fs.FileMode, owner Owner) error {
-	flags := os.O_RDONLY | syscall.O_NOFOLLOW | syscall.O_NONBLOCK
-	if fi, err := os.Stat(h.Path(path)); err == nil && fi.IsDir() {
-		flags = os.O_RDONLY | syscall.O_DIRECTORY
-	}
-	f, err := os.OpenFile(h.Path(path), flags, 0)
+	return h.setAttr(path, syscall.O_NOFOLLOW|syscall.O_NONBLOCK, mode, owner)
+}
+
+// SetDirAttr does the same for a directory, or for the one that a link at path leads to.
+func (h *Host) SetDirAttr(path string, mode fs.FileMode, owner Owner) error {
+	return h.setAttr(path, syscall.O_DIRECTORY, mode, owner)
+}
+
+func (h *Host) setAttr(path string, flags int, mode fs.FileMode, owner Owner) error {
+	f, err := os.OpenFile(h.Path(path), os.O_RDONLY|flags, 0)
 	if err != nil {
 		return err
 	}

@@ -152,6 +152,12 @@ func TestSteps(t *testing.T) {
 		{name: "a file gets its mode whatever it holds", setUp: func(t *testing.T, root string) { write(t, root, "etc/a", "b") }, step: func(h *host.Host) step {
 			return &host.Attr{Host: h, Path: "/etc/a", Mode: 0o600, Owner: "appliance"}
 		}},
+		{name: "a link in place of a file does not lead to a directory's mode", setUp: func(t *testing.T, root string) {
+			write(t, root, "srv/x", "")
+			link(t, root, "../srv", "etc/a")
+		}, step: func(h *host.Host) step {
+			return &host.Attr{Host: h, Path: "/etc/a", Mode: 0o600, Owner: "appliance"}
+		}, refuse: true},
 		{name: "a program is copied", step: func(h *host.Host) step {
 			return &host.Binary{Host: h, Source: binary, Path: "/etc/app"}
 		}, after: "etc/app"},
