@@ -53,7 +53,7 @@ func (d *damage) see(err error) error {
 		return err
 	}
 	lite := databaseDamage(err)
-	if lite == nil || needsSpace(lite) {
+	if lite == nil {
 		return err
 	}
 	return d.found(err)
@@ -76,7 +76,7 @@ func needsSpace(err error) bool {
 		return false
 	}
 	switch lite.Code() {
-	case sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_NOMEM:
+	case sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_IN_PAGE, sqlite3.SQLITE_IOERR_NOMEM:
 		return true
 	}
 	return false

@@ -145,8 +145,10 @@ func full(path string, short int64, err error) error {
 		return err
 	}
 	var lite *sqlite.Error
-	// The second is what a full disk is called that has no space for the index of the WAL.
-	sqliteFull := errors.As(err, &lite) && (lite.Code()&0xff == sqlite3.SQLITE_FULL || lite.Code() == sqlite3.SQLITE_IOERR_SHMSIZE)
+	// The others are what a full disk is called that has no space for the index of the WAL: to make it larger, and, where
+	// a file system writes what changes to another place, to change it.
+	sqliteFull := errors.As(err, &lite) && (lite.Code()&0xff == sqlite3.SQLITE_FULL ||
+		lite.Code() == sqlite3.SQLITE_IOERR_SHMSIZE || lite.Code() == sqlite3.SQLITE_IOERR_IN_PAGE)
 	if sqliteFull || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return &FullError{Path: path, Short: short, Err: err}
 	}

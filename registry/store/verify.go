@@ -141,10 +141,11 @@ func (v *verification) measure(ctx context.Context) error {
 		Scan(&v.of.Manifests, &v.of.Blobs, &v.of.BlobBytes, &v.report.Quarantined)
 }
 
-// databaseDamage is the part of err that says that SQLite cannot read its own file, nil if there is none.
+// databaseDamage is the part of err that says that SQLite cannot read its own file, and not for want of space, nil if
+// there is none.
 func databaseDamage(err error) error {
 	var lite *sqlite.Error
-	if !errors.As(err, &lite) {
+	if !errors.As(err, &lite) || needsSpace(lite) {
 		return nil
 	}
 	switch lite.Code() & 0xff {
