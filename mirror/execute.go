@@ -16,9 +16,9 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/upstream"
 )
 
-// putAttempts is how often a blob is put while the destination's side fails. An upstream's failures have been retried
-// by its client already, and what is refused is refused the next time too.
-const putAttempts = 3
+// attempts is how often a destination is asked or given the same while its side fails. An upstream's failures have been
+// retried by its client already, and what is refused is refused the next time too.
+const attempts = 3
 
 // refusal is an error of a destination that has answered and may have said no for good: its disk is full, say.
 type refusal interface {
@@ -124,7 +124,11 @@ func (x *execution) each(ctx context.Context, images []*Image, work func(image *
 	var g errgroup.Group
 	g.SetLimit(x.o.ParallelImages)
 	for some := range slices.Chunk(images, atOnce) {
-		held, err := x.held(ctx, some...)
+		var held map[place]bool
+		err := x.insist(ctx, "ask for manifests", func() (err error) {
+			held, err = x.held(ctx, some...)
+			return err
+		})
 		if ctx.Err() != nil {
 			break
 		}
@@ -193,8 +197,10 @@ func (x *execution) copyImage(ctx context.Context, image *Image, held map[place]
 		if err := x.copyBlobs(ctx, image, m.Blobs, there); err != nil {
 			return false, err
 		}
-		if err := x.dst.PutManifest(ctx, image.Repository, m.Descriptor, m.body); err != nil {
-			return false, fmt.Errorf("put manifest %s: %w", m.Descriptor.Digest, err)
+		what := "put manifest " + m.Descriptor.Digest.String()
+		err := x.insist(ctx, what, func() error { return x.dst.PutManifest(ctx, image.Repository, m.Descriptor, m.body) })
+		if err != nil {
+			return false, fmt.Errorf("%s: %w", what, err)
 		}
 	}
 	return false, nil
@@ -217,7 +223,11 @@ func distinct(manifests []Manifest) []digest.Digest {
 
 // heldBlobs asks which of some of an image's blobs the destination holds.
 func (x *execution) heldBlobs(ctx context.Context, image *Image, blobs []digest.Digest) (map[place]bool, error) {
-	held, _, err := x.dst.Held(ctx, map[string][]digest.Digest{image.Repository: blobs}, nil)
+	var held map[string][]digest.Digest
+	err := x.insist(ctx, "ask for blobs", func() (err error) {
+		held, _, err = x.dst.Held(ctx, map[string][]digest.Digest{image.Repository: blobs}, nil)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("ask the destination for blobs: %w", err)
 	}
@@ -271,21 +281,27 @@ func (x *execution) copyBlob(ctx context.Context, image *Image, b ocispec.Descri
 	return nil
 }
 
-// fetch brings a blob over, and again while the destination's side fails.
+// fetch brings a blob over.
 func (x *execution) fetch(ctx context.Context, image *Image, b ocispec.Descriptor) error {
 	client, err := x.client(image.source.Registry())
 	if err != nil {
 		return err
 	}
+	return x.insist(ctx, "put blob "+b.Digest.String(), func() error { return x.transfer(ctx, client, image, b) })
+}
+
+// insist does what a destination may be asked for again, and again while the destination's side fails: one connection
+// that drops must not leave a release incomplete.
+func (e *Engine) insist(ctx context.Context, what string, do func() error) error {
 	for attempt := 1; ; attempt++ {
-		err = x.transfer(ctx, client, image, b)
+		err := do()
 		var source *upstream.Error
 		var no refusal
-		if err == nil || ctx.Err() != nil || errors.As(err, &source) || errors.As(err, &no) && no.Refused() || attempt == putAttempts {
+		if err == nil || ctx.Err() != nil || errors.As(err, &source) || errors.As(err, &no) && no.Refused() || attempt == attempts {
 			return err
 		}
-		x.o.Log.Warn("putting a blob failed and is repeated", "blob", b.Digest, "image", image.Origin, "attempt", attempt, "error", err)
-		if err := x.o.Sleep(ctx, time.Second<<attempt); err != nil {
+		e.o.Log.Warn("the destination failed and is tried again", "at", what, "attempt", attempt, "error", err)
+		if err := e.o.Sleep(ctx, time.Second<<attempt); err != nil {
 			return err
 		}
 	}
@@ -406,11 +422,11 @@ func (x *execution) finish(ctx context.Context, p *Plan) error {
 			}
 			tags[image.Repository][image.Tag] = image.Digest
 		}
-		if err := x.dst.Tag(ctx, tags); err != nil {
+		if err := x.insist(ctx, "tag", func() error { return x.dst.Tag(ctx, tags) }); err != nil {
 			return fmt.Errorf("tag: %w", err)
 		}
 	}
-	if err := x.dst.Commit(ctx); err != nil {
+	if err := x.insist(ctx, "commit", func() error { return x.dst.Commit(ctx) }); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
 	return nil

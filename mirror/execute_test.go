@@ -348,6 +348,77 @@ func TestExecute_aDestinationThatRefusesCostsTheUpstreamNothing(t *testing.T) {
 	}
 }
 
+// dropping loses the connection the first time that it is asked for something: before it is done, or after, and then the
+// answer is lost.
+type dropping struct {
+	mirror.Destination
+	at    string
+	after bool
+
+	mu      sync.Mutex // guards dropped
+	dropped bool
+}
+
+func (d *dropping) drops(at string, do func() error) error {
+	d.mu.Lock()
+	now := at == d.at && !d.dropped
+	d.dropped = d.dropped || now
+	d.mu.Unlock()
+	if now && !d.after {
+		return errors.New("connection reset by peer")
+	}
+	if err := do(); err != nil || !now {
+		return err
+	}
+	return errors.New("connection reset by peer")
+}
+
+func (d *dropping) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m map[string][]digest.Digest, err error) {
+	at := "Held manifests"
+	if manifests == nil {
+		at = "Held blobs"
+	}
+	err = d.drops(at, func() (err error) {
+		b, m, err = d.Destination.Held(ctx, blobs, manifests)
+		return err
+	})
+	return b, m, err
+}
+
+func (d *dropping) PutManifest(ctx context.Context, repo string, desc ocispec.Descriptor, body []byte) error {
+	return d.drops("PutManifest", func() error { return d.Destination.PutManifest(ctx, repo, desc, body) })
+}
+
+func (d *dropping) Tag(ctx context.Context, tags map[string]map[string]digest.Digest) error {
+	return d.drops("Tag", func() error { return d.Destination.Tag(ctx, tags) })
+}
+
+func (d *dropping) Commit(ctx context.Context) error {
+	return d.drops("Commit", func() error { return d.Destination.Commit(ctx) })
+}
+
+func TestExecute_oneDroppedConnectionFailsNothing(t *testing.T) {
+	for when, after := range map[string]bool{"before": false, "after": true} {
+		for _, at := range []string{"Held blobs", "Held manifests", "PutManifest", "Tag", "Commit"} {
+			t.Run(when+" "+at, func(t *testing.T) {
+				s := newSetup(t, "  additionalImages:\n  - name: HOST/samples/oci:v1\n")
+				dst := &dropping{Destination: s.run(t), at: at, after: after}
+				if _, err := s.engine.Execute(t.Context(), s.plan(t), dst); err != nil || !dst.dropped {
+					t.Fatalf("error %v, the connection dropped: %v", err, dst.dropped)
+				}
+				s.holds(t, "samples/oci", "v1", s.digest(t, "samples/oci", "v1"))
+			})
+		}
+	}
+	t.Run("in Compare", func(t *testing.T) {
+		s := newSetup(t, additional)
+		dst := &dropping{Destination: s.run(t), at: "Held blobs"}
+		if err := s.engine.Compare(t.Context(), s.plan(t), dst); err != nil || !dst.dropped {
+			t.Errorf("error %v, the connection dropped: %v", err, dst.dropped)
+		}
+	})
+}
+
 type refusing struct {
 	mirror.Destination
 	puts atomic.Int32

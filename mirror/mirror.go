@@ -32,7 +32,8 @@ import (
 // Destination is an opened run at the place that is filled. What is put is staged; Commit makes all of it visible at
 // once. *store.Run, *admin.Run and *remote.Run are destinations. Methods may be called concurrently, except for
 // Commit and Abort, of which one is called at the end; neither is when a run is cancelled, so that what was staged is
-// kept from collection for a while and serves the next run.
+// kept from collection for a while and serves the next run. Whatever failed may be asked again, Commit and Tag too: an
+// answer that was lost does not tell whether it was done.
 type Destination interface {
 	// Held says which of some blobs and manifests, both listed by the repository that they are for, are held and need not be
 	// put. Those are kept from collection from then on, and the manifests are staged. A manifest counts only with its blobs;

@@ -344,7 +344,11 @@ func (e *Engine) Compare(ctx context.Context, p *Plan, dst Destination) error {
 	missing := p.Bytes
 	ask, sizes := map[string][]digest.Digest{}, map[digest.Digest]int64{}
 	compare := func() error {
-		held, _, err := dst.Held(ctx, ask, nil)
+		var held map[string][]digest.Digest
+		err := e.insist(ctx, "ask for blobs", func() (err error) {
+			held, _, err = dst.Held(ctx, ask, nil)
+			return err
+		})
 		if err != nil {
 			return fmt.Errorf("ask the destination what it holds: %w", err)
 		}

@@ -187,7 +187,7 @@ func TestMirror_saysWhatIsRepeated(t *testing.T) {
 	if code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
-	says(t, stderr, "level=WARN", "putting a blob failed and is repeated", "out of order")
+	says(t, stderr, "level=WARN", "the destination failed and is tried again", "put blob sha256:", "out of order")
 }
 
 // TestMirror_console: some registries answer 200 to whatever path, with a page, or with JSON of their own.
