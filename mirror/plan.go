@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"iter"
 	"slices"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -49,7 +48,8 @@ type Manifest struct {
 	Descriptor ocispec.Descriptor   `json:"descriptor"`
 	Blobs      []ocispec.Descriptor `json:"blobs,omitempty"`
 
-	body []byte
+	body      []byte
+	elsewhere int // layers that are not among the blobs
 }
 
 // Source is the reference that the image is pulled by.
@@ -105,6 +105,7 @@ func (e *Engine) Plan(ctx context.Context) (*Plan, error) {
 		return nil, err
 	}
 	p.total()
+	p.warnOfForeign()
 	return p, nil
 }
 
@@ -208,10 +209,11 @@ func (e *Engine) readImage(ctx context.Context, image *Image) error {
 	return nil
 }
 
-// maxDepth bounds indexes of indexes, and maxManifests what one image can make us fetch.
+// maxDepth bounds indexes of indexes, maxManifests and maxImage what one image can make us fetch and keep.
 const (
 	maxDepth     = 5
 	maxManifests = 1000
+	maxImage     = 64 << 20 // bytes of its manifests
 )
 
 // walk collects the manifests below one.
@@ -219,6 +221,7 @@ type walk struct {
 	fetch     func(ctx context.Context, ref string) (ocispec.Descriptor, []byte, error)
 	seen      map[digest.Digest]bool
 	manifests []Manifest
+	bytes     int
 }
 
 func (w *walk) manifest(ctx context.Context, ref string, depth int) (digest.Digest, error) {
@@ -233,11 +236,14 @@ func (w *walk) manifest(ctx context.Context, ref string, depth int) (digest.Dige
 		return desc.Digest, nil
 	}
 	w.seen[desc.Digest] = true
+	if w.bytes += len(body); w.bytes > maxImage {
+		return "", fmt.Errorf("its manifests have more than %d bytes", maxImage)
+	}
 	parts, err := parseManifest(body)
 	if err != nil {
 		return "", fmt.Errorf("manifest %s: %w", desc.Digest, err)
 	}
-	for _, child := range parts.Manifests {
+	for _, child := range parts.manifests {
 		if w.seen[child.Digest] {
 			continue
 		}
@@ -245,23 +251,36 @@ func (w *walk) manifest(ctx context.Context, ref string, depth int) (digest.Dige
 			return "", err
 		}
 	}
-	w.manifests = append(w.manifests, Manifest{Descriptor: desc, Blobs: parts.blobs(), body: body})
+	w.manifests = append(w.manifests, Manifest{Descriptor: desc, Blobs: parts.blobs(), body: body, elsewhere: parts.elsewhere()})
 	return desc.Digest, nil
 }
 
 // parts is what a manifest or index of any of the known kinds is made of.
 type parts struct {
-	Config    *ocispec.Descriptor
-	Layers    []ocispec.Descriptor
-	Manifests []ocispec.Descriptor
+	config    *ocispec.Descriptor
+	layers    []ocispec.Descriptor
+	artifacts []ocispec.Descriptor // the blobs of the withdrawn artifact manifest
+	manifests []ocispec.Descriptor
 }
 
 func parseManifest(body []byte) (*parts, error) {
-	var p parts
-	if err := json.Unmarshal(body, &p); err != nil {
+	// Into a map, since names of struct fields would match in any case, and "Layers" is not "layers".
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(body, &fields); err != nil {
 		return nil, fmt.Errorf("it is not JSON of the expected form: %w", err)
 	}
-	for _, d := range slices.Concat(p.blobs(), p.Manifests) {
+	var p parts
+	for name, part := range map[string]any{"config": &p.config, "layers": &p.layers, "blobs": &p.artifacts, "manifests": &p.manifests} {
+		if raw := fields[name]; raw != nil {
+			if err := json.Unmarshal(raw, part); err != nil {
+				return nil, fmt.Errorf("its %s are not of the expected form: %w", name, err)
+			}
+		}
+	}
+	if p.config == nil && p.layers == nil && p.artifacts == nil && p.manifests == nil {
+		return nil, errors.New("it names neither layers nor manifests, so it is no image") // but some server's error, say
+	}
+	for _, d := range slices.Concat(p.blobs(), p.manifests) {
 		if err := d.Digest.Validate(); err != nil {
 			return nil, fmt.Errorf("it names digest %q: %w", d.Digest, err)
 		}
@@ -275,15 +294,17 @@ func parseManifest(body []byte) (*parts, error) {
 // blobs are the config and the layers, each once, without those that are to be had elsewhere.
 func (p *parts) blobs() []ocispec.Descriptor {
 	var blobs []ocispec.Descriptor
+	seen := map[digest.Digest]bool{}
 	add := func(d ocispec.Descriptor) {
-		if !slices.ContainsFunc(blobs, func(o ocispec.Descriptor) bool { return o.Digest == d.Digest }) {
+		if !seen[d.Digest] {
+			seen[d.Digest] = true
 			blobs = append(blobs, d)
 		}
 	}
-	if p.Config != nil {
-		add(*p.Config)
+	if p.config != nil {
+		add(*p.config)
 	}
-	for _, l := range p.Layers {
+	for _, l := range slices.Concat(p.layers, p.artifacts) {
 		if !foreign(l) {
 			add(l)
 		}
@@ -291,10 +312,20 @@ func (p *parts) blobs() []ocispec.Descriptor {
 	return blobs
 }
 
-// foreign layers are had from elsewhere: their licence forbids copying them.
-func foreign(l ocispec.Descriptor) bool {
-	return len(l.URLs) > 0 || strings.Contains(l.MediaType, ".nondistributable.") || strings.Contains(l.MediaType, ".foreign.")
+// elsewhere counts the layers that blobs leaves out.
+func (p *parts) elsewhere() int {
+	n := 0
+	for _, l := range slices.Concat(p.layers, p.artifacts) {
+		if foreign(l) {
+			n++
+		}
+	}
+	return n
 }
+
+// foreign layers are had from elsewhere: their licence forbids copying them. One whose media type says so and that
+// names no other place is nowhere but in the registry.
+func foreign(l ocispec.Descriptor) bool { return len(l.URLs) > 0 }
 
 // Incomplete is the error of a plan that lacks images which could not be planned, nil if there are none.
 func (p *Plan) Incomplete() error {
@@ -304,6 +335,19 @@ func (p *Plan) Incomplete() error {
 	}
 	e.unplanned = true
 	return e
+}
+
+// warnOfForeign names the images that are not whole without what is elsewhere.
+func (p *Plan) warnOfForeign() {
+	for _, i := range p.Images {
+		n := 0
+		for _, m := range i.Manifests {
+			n += m.elsewhere
+		}
+		if n > 0 {
+			p.Warnings = append(p.Warnings, fmt.Sprintf("%s: foreign layers, %d of them, are not copied: clients fetch them from the URLs in its manifests", i.Origin, n))
+		}
+	}
 }
 
 // total sums what is distinct.

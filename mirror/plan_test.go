@@ -3,6 +3,7 @@ package mirror_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -96,6 +97,44 @@ func TestPlan_missingAdditionalImage(t *testing.T) {
 		t.Errorf("error %v, %d failed, %d mirrored", err, len(report.Failures), len(report.Mirrored))
 	}
 	s.holds(t, "samples/docker", "v1", s.digest(t, "samples/docker", "v1"))
+}
+
+// Some servers say 200 to everything, and what they say is JSON of its own kind.
+func TestPlan_anErrorIsNoImage(t *testing.T) {
+	s := newSetup(t, additional)
+	s.fails(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, "/samples/docker/manifests/v1") {
+			return false
+		}
+		w.Header().Set("Content-Type", "application/problem+json")
+		io.WriteString(w, `{"title":"the quota is used up"}`)
+		return true
+	})
+	report, err := s.mirror(t)
+	if exitCode(err) != 8 || len(report.Failures) != 1 || len(report.Mirrored) != 1 {
+		t.Errorf("error %v, failures %v, %d are mirrored", err, report.Failures, len(report.Mirrored))
+	}
+	s.lacks(t, "samples/docker", "v1")
+}
+
+func TestPlan_foreignLayersAreNamed(t *testing.T) {
+	s := newSetup(t, additional)
+	m, _ := s.Manifest("samples/docker", "v1")
+	d := s.layer(t, "samples/docker", "v1")
+	s.fails(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, "/samples/docker/manifests/v1") {
+			return false
+		}
+		w.Header().Set("Content-Type", m.MediaType)
+		io.WriteString(w, strings.Replace(string(m.Body), `"digest":"`+d.String()+`"`, `"urls":["https://example.com/x"],"digest":"`+d.String()+`"`, 1))
+		return true
+	})
+	p := s.plan(t)
+	if !slices.ContainsFunc(p.Warnings, func(w string) bool {
+		return strings.Contains(w, s.host+"/samples/docker:v1: foreign layers, 1 of them, are not copied")
+	}) || strings.Contains(strings.Join(p.Warnings, " "), "oci-multi") {
+		t.Errorf("warnings %q", p.Warnings)
+	}
 }
 
 func TestPlan_missingComponentsAreNamedAtOnce(t *testing.T) {

@@ -275,7 +275,7 @@ func layersOf(m Manifest) []ocispec.Descriptor {
 	if err != nil {
 		return nil // it was parsed when it was read
 	}
-	return p.Layers
+	return p.layers
 }
 
 func (e *Engine) layerReferences(ctx context.Context, client *upstream.Client, repo string, d digest.Digest) (*release.References, error) {
