@@ -103,19 +103,37 @@ func places(held map[string][]digest.Digest) map[place]bool {
 	return all
 }
 
-// held asks which manifests of some images the destination holds.
+// held asks which manifests of some images the destination holds. Not every registry sees to it that one that it has is
+// whole, so it is asked for their blobs too.
 func (x *execution) held(ctx context.Context, images ...*Image) (map[place]bool, error) {
-	ask := map[string][]digest.Digest{}
-	for _, image := range images {
-		for _, m := range image.Manifests {
-			ask[image.Repository] = append(ask[image.Repository], m.Descriptor.Digest)
+	blobs, manifests, asked := map[string][]digest.Digest{}, map[string][]digest.Digest{}, map[place]bool{}
+	ask := func(in map[string][]digest.Digest, p place) {
+		if !asked[p] {
+			asked[p] = true
+			in[p.repository] = append(in[p.repository], p.digest)
 		}
 	}
-	_, held, err := x.dst.Held(ctx, nil, ask)
-	if err != nil {
-		return nil, fmt.Errorf("ask the destination for manifests: %w", err)
+	for _, image := range images {
+		for _, m := range image.Manifests {
+			ask(manifests, place{image.Repository, m.Descriptor.Digest})
+			for _, b := range m.Blobs {
+				ask(blobs, place{image.Repository, b.Digest})
+			}
+		}
 	}
-	return places(held), nil
+	heldBlobs, heldManifests, err := x.dst.Held(ctx, blobs, manifests)
+	if err != nil {
+		return nil, fmt.Errorf("ask the destination what it holds: %w", err)
+	}
+	there, whole := places(heldBlobs), places(heldManifests)
+	for _, image := range images {
+		for _, m := range image.Manifests {
+			if slices.ContainsFunc(m.Blobs, func(b ocispec.Descriptor) bool { return !there[place{image.Repository, b.Digest}] }) {
+				delete(whole, place{image.Repository, m.Descriptor.Digest})
+			}
+		}
+	}
+	return whole, nil
 }
 
 // each works on images, ParallelImages at a time, with which of their manifests are held, or why that is not known. When the
@@ -125,7 +143,7 @@ func (x *execution) each(ctx context.Context, images []*Image, work func(image *
 	g.SetLimit(x.o.ParallelImages)
 	for some := range slices.Chunk(images, atOnce) {
 		var held map[place]bool
-		err := x.insist(ctx, "ask for manifests", func() (err error) {
+		err := x.insist(ctx, "ask what it holds", func() (err error) {
 			held, err = x.held(ctx, some...)
 			return err
 		})
@@ -445,7 +463,7 @@ func (x *execution) verify(ctx context.Context, p *Plan) {
 		}
 		for _, m := range image.Manifests {
 			if !held[place{image.Repository, m.Descriptor.Digest}] {
-				return fmt.Errorf("verify manifest %s: it is not there, though it was put", m.Descriptor.Digest)
+				return fmt.Errorf("verify manifest %s: it is not there, or not all of its blobs, though they were put", m.Descriptor.Digest)
 			}
 		}
 		return nil

@@ -36,8 +36,8 @@ import (
 // answer that was lost does not tell whether it was done.
 type Destination interface {
 	// Held says which of some blobs and manifests, both listed by the repository that they are for, are held and need not be
-	// put. Those are kept from collection from then on, and the manifests are staged. A manifest counts only with its blobs;
-	// the children of an index are asked for one by one.
+	// put. Those are kept from collection from then on, and the manifests are staged. Whoever must
+	// know that a manifest is whole asks for its blobs, and for the children of an index, too.
 	Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (heldBlobs, heldManifests map[string][]digest.Digest, err error)
 	// PutBlob stages a blob, verifying its size and digest. It reads r once, to its end.
 	PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, r io.Reader) error

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -13,8 +14,59 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
+	"github.com/mirror-appliance/appliance/mirror"
 	into "github.com/mirror-appliance/appliance/mirror/remote"
 )
+
+// TestExecute_aRegistryThatHasLostABlob: it has the manifest still, as after a collection that went wrong.
+func TestExecute_aRegistryThatHasLostABlob(t *testing.T) {
+	inner := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	var mu sync.Mutex // guards lost and forgets
+	lost, forgets := "", false
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		gone := lost != "" && strings.HasSuffix(r.URL.Path, "/blobs/"+lost)
+		if lost != "" && r.Method == http.MethodPut && r.URL.Query().Get("digest") == lost && !forgets {
+			lost = ""
+		}
+		mu.Unlock()
+		if gone {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		inner.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	s := newSetup(t, additional)
+	execute := func() (*mirror.Report, error) {
+		t.Helper()
+		run, err := into.Open(into.Options{Registry: strings.TrimPrefix(server.URL, "http://"), PlainHTTP: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.engine.Execute(t.Context(), s.plan(t), run)
+	}
+	lose := func(forgetful bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		lost, forgets = s.layer(t, "samples/docker", "v1").String(), forgetful
+	}
+	if _, err := execute(); err != nil {
+		t.Fatal(err)
+	}
+	lose(false)
+	if _, err := execute(); err != nil {
+		t.Fatal(err)
+	}
+	if lost != "" {
+		t.Error("exit code 0, and the layer is missing")
+	}
+	lose(true)
+	report, err := execute()
+	if exitCode(err) != 8 || len(report.Failures) != 1 {
+		t.Errorf("a registry that loses what it is given: error %v, failures %v", err, report.Failures)
+	}
+}
 
 // TestExecute_intoAnotherRegistry reads everything back with another client, which validates it.
 func TestExecute_intoAnotherRegistry(t *testing.T) {

@@ -126,7 +126,7 @@ func (r *Run) byDigest(repo string, d digest.Digest) name.Digest {
 	return r.registry.Repo(repo).Digest(d.String())
 }
 
-// Held asks the registry for each of them. A manifest that it has counts: it refuses those whose blobs it has not.
+// Held asks the registry for each of them. A manifest that it has counts, whether or not it has its blobs still.
 func (r *Run) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (heldBlobs, heldManifests map[string][]digest.Digest, err error) {
 	if heldBlobs, err = those(ctx, blobs, r.hasBlob); err != nil {
 		return nil, nil, err
