@@ -35,13 +35,14 @@ func TestParseManifest_blobs(t *testing.T) {
 		t.Errorf("%d layers are had elsewhere, want 2", n)
 	}
 	for name, body := range map[string]string{
-		"no JSON":              `x`,
-		"nothing":              `null`,
-		"an error":             `{"errors":[{"code":"DENIED","message":"log in"}]}`,
-		"schema 1":             `{"schemaVersion":1,"fsLayers":[{"blobSum":"` + d("x") + `"}]}`,
-		"a digest that is not": `{"layers":[{"digest":"sha256:1","size":1}]}`,
-		"a path for a digest":  `{"manifests":[{"digest":"../../x","size":1}]}`,
-		"a negative size":      `{"config":{"digest":"` + d("x") + `","size":-1}}`,
+		"no JSON":               `x`,
+		"nothing":               `null`,
+		"an error":              `{"errors":[{"code":"DENIED","message":"log in"}]}`,
+		"schema 1":              `{"schemaVersion":1,"fsLayers":[{"blobSum":"` + d("x") + `"}]}`,
+		"a digest that is not":  `{"layers":[{"digest":"sha256:1","size":1}]}`,
+		"a digest nobody keeps": `{"layers":[{"digest":"sha384:` + strings.Repeat("0", 96) + `","size":1}]}`,
+		"a path for a digest":   `{"manifests":[{"digest":"../../x","size":1}]}`,
+		"a negative size":       `{"config":{"digest":"` + d("x") + `","size":-1}}`,
 	} {
 		if p, err := parseManifest([]byte(body)); err == nil {
 			t.Errorf("%s reads as %+v", name, p)

@@ -281,7 +281,7 @@ func parseManifest(body []byte) (*parts, error) {
 		return nil, errors.New("it names neither layers nor manifests, so it is no image") // but some server's error, say
 	}
 	for _, d := range slices.Concat(p.blobs(), p.manifests) {
-		if err := d.Digest.Validate(); err != nil {
+		if err := imageset.ValidateDigest(d.Digest); err != nil {
 			return nil, fmt.Errorf("it names digest %q: %w", d.Digest, err)
 		}
 		if d.Size < 0 {

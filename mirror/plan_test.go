@@ -284,6 +284,7 @@ func TestPlan_unbuiltSectionsAreRefused(t *testing.T) {
 		{"platforms of a release", "  platform:\n    platforms: [{os: linux, architecture: amd64}]\n    channels: [{name: stable-4.18}]\n", "isc.yaml:5", "platform.platforms"},
 		{"platforms of an image", "  additionalImages:\n  - name: HOST/samples/oci-multi:v1\n    platforms: [{os: linux, architecture: amd64}]\n", "isc.yaml:6", "platforms"},
 		{"a layout on disk", "  additionalImages:\n  - name: oci:///tmp/x\n", "isc.yaml:5", "oci://"},
+		{"a release on disk", "  platform:\n    release: oci:///tmp/x\n", "isc.yaml:5", "oci://"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newSetupFrom(t, src, tc.config)

@@ -26,6 +26,9 @@ func (e *Engine) refuseUnbuilt() error {
 	case len(m.Platform.Platforms) > 0:
 		return e.unbuilt("mirror.platform.platforms", "the selection of platforms out of a release (platform.platforms)")
 	}
+	if ref, err := imageset.ParseReference(m.Platform.Release); err == nil && ref.Transport != "docker" {
+		return e.unbuilt("mirror.platform.release", "mirroring from "+ref.Transport+"://")
+	}
 	for i, a := range m.AdditionalImages {
 		if len(a.Platforms) > 0 {
 			return e.unbuilt(fmt.Sprintf("mirror.additionalImages[%d].platforms", i), "the selection of platforms out of an image (platforms)")

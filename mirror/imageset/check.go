@@ -128,8 +128,12 @@ func (d *decoder) checkAdditional(images []AdditionalImage) {
 			d.at(at, "write name: host/path:tag", "an additional image without name")
 			continue
 		}
-		if _, err := ParseReference(img.Name); err != nil {
+		ref, err := ParseReference(img.Name)
+		switch {
+		case err != nil:
 			d.at(at+".name", (&ReferenceError{}).Hint(), "additional image %v", err).additional = true
+		case ref.Tag == "" && strings.HasPrefix(ref.Digest.String(), "sha512:") && img.TargetTag == "":
+			d.at(at+".name", "give it a targetTag", "additional image %s: its digest is too long to become its tag", img.Name).additional = true
 		}
 		if img.TargetRepo != "" && !pathForm.MatchString(img.TargetRepo) {
 			d.at(at+".targetRepo", "write path elements in lower case, without host, tag or digest",

@@ -1,6 +1,7 @@
 package imageset
 
 import (
+	_ "crypto/sha512" // go-digest knows only what is linked
 	"fmt"
 	"regexp"
 	"strings"
@@ -38,7 +39,7 @@ func ParseReference(s string) (Reference, error) {
 	}
 	if name, d, ok := strings.Cut(rest, "@"); ok {
 		r.Digest = digest.Digest(d)
-		if err := r.Digest.Validate(); err != nil {
+		if err := ValidateDigest(r.Digest); err != nil {
 			return Reference{}, &ReferenceError{s, fmt.Sprintf("%q is not a digest", d)}
 		}
 		rest = name
@@ -65,6 +66,17 @@ func ParseReference(s string) (Reference, error) {
 		return Reference{}, &ReferenceError{s, "tag and digest are empty"}
 	}
 	return r, nil
+}
+
+// ValidateDigest refuses what is no digest, and one of an algorithm that registries do not keep.
+func ValidateDigest(d digest.Digest) error {
+	if err := d.Validate(); err != nil {
+		return err
+	}
+	if a := d.Algorithm(); a != digest.SHA256 && a != digest.SHA512 {
+		return digest.ErrDigestUnsupported
+	}
+	return nil
 }
 
 var (
