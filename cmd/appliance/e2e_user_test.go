@@ -72,6 +72,17 @@ func TestInstallRefuses(t *testing.T) {
 			}
 		})
 	}
+	t.Run("another install under way", func(t *testing.T) {
+		b.inside(t, "systemd-run", "--unit=installing", "flock", "/root", "sleep", "infinity")
+		waitFor(t, "the other install", func() error {
+			_, err := b.run("exec", "sh", "-c", "! flock -n /root true")
+			return err
+		})
+		b.fails(t, []string{"another install or uninstall is under way", "hint:"}, "exec", "/root/appliance", "install", "--quayHostname", boxHost+":9443")
+		if left := without(b.files(t), before); len(left) > 0 {
+			t.Errorf("written:\n%s", strings.Join(left, "\n"))
+		}
+	})
 	t.Run("a port that is taken by something that is not ours stays taken", func(t *testing.T) {
 		b.inside(t, "systemctl", "is-active", "squatter.service")
 	})

@@ -80,6 +80,11 @@ func runInstall(ctx context.Context, std stdio, o installOptions) error {
 	if err != nil {
 		return err
 	}
+	unlock, err := installer.Lock(installerDeps())
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	plan, err := installer.PlanInstall(ctx, request, installerDeps())
 	if err != nil {
 		return err
@@ -194,6 +199,11 @@ func runUninstall(ctx context.Context, std stdio, o uninstallOptions) error {
 		User:          os.Geteuid() != 0,
 		RemoveContent: !o.keepContent,
 	}
+	unlock, err := installer.Lock(installerDeps())
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	if _, err := installer.PlanUninstall(ctx, request, installerDeps()); err != nil {
 		return err // before anybody is asked about what is not there
 	}
