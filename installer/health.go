@@ -86,7 +86,7 @@ func (s *health) explain(ctx context.Context, err error) error {
 // checkHealth asks the daemon once, over TLS as a client that trusts the CA does. It dials the loopback
 // address, so that neither DNS nor a firewall in between can fail a daemon that works.
 func checkHealth(ctx context.Context, cfg *config.Config) error {
-	roots, err := trusted(cfg)
+	roots, err := Trusted(cfg)
 	if err != nil {
 		return err
 	}
@@ -119,9 +119,9 @@ func loopback(cfg *config.Config) string {
 	return net.JoinHostPort("127.0.0.1", fmt.Sprint(cfg.Port))
 }
 
-// trusted is the system's authorities, our CA, and whatever the configured file serves, since a user's own
+// Trusted is the system's authorities, our CA, and whatever the configured file serves, since a user's own
 // certificate may come from an authority that this host does not know.
-func trusted(cfg *config.Config) (*x509.CertPool, error) {
+func Trusted(cfg *config.Config) (*x509.CertPool, error) {
 	roots, err := x509.SystemCertPool()
 	if err != nil {
 		roots = x509.NewCertPool()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -10,12 +11,11 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"syscall"
 
+	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/installer"
 	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/auth"
@@ -61,15 +61,16 @@ func seedUsers(ctx context.Context, in installer.Installation) (bool, error) {
 	return made, seedPuller(ctx, client, in)
 }
 
-// checkInitPassword logs in as a client would. The certificate names localhost too, so that this does not depend
-// on how this host resolves its public name.
+// checkInitPassword logs in as a client would, but at this host, so that this does not depend on how it resolves its
+// public name.
 func checkInitPassword(ctx context.Context, in installer.Installation) error {
-	roots, err := trustPool([]string{in.Config.TLS.CA})
+	roots, err := installer.Trusted(in.Config)
 	if err != nil {
 		return err
 	}
 	address := net.JoinHostPort("localhost", strconv.Itoa(in.Config.Port))
-	client := admin.NewHTTPSClient(address, in.InitUser, in.InitPassword, &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12})
+	client := admin.NewHTTPSClient(address, in.InitUser, in.InitPassword,
+		&tls.Config{RootCAs: roots, ServerName: in.Config.Hostname, MinVersion: tls.VersionTLS12})
 	defer client.Close()
 	_, err = client.Status(ctx)
 	var refused *admin.Error
@@ -86,47 +87,33 @@ func checkInitPassword(ctx context.Context, in installer.Installation) error {
 }
 
 // seedPuller makes the puller and leaves its secret in a file that only its owner can read: it is shown nowhere
-// else, and a later `appliance user passwd puller` replaces it.
+// else, and a later `appliance user passwd puller` replaces it. The file comes first: of a user who exists, another
+// install could not tell the password any more.
 func seedPuller(ctx context.Context, client *admin.Client, in installer.Installation) error {
 	password := rand.Text()
-	_, err := client.CreateUser(ctx, admin.NewUser{Name: pullerUser, Role: string(auth.Pull), Password: password})
-	if err != nil {
-		return fmt.Errorf("create user %s: %w", pullerUser, err)
-	}
 	entry := map[string]string{"auth": base64.StdEncoding.EncodeToString([]byte(pullerUser + ":" + password))}
 	secret, err := json.Marshal(map[string]any{"auths": map[string]any{in.Config.Address(): entry}})
 	if err != nil {
 		return err
 	}
-	return writeSecret(pullSecretFile(in.QuayRoot), append(secret, '\n'))
+	if err := writeSecret(pullSecretFile(in.QuayRoot), append(secret, '\n')); err != nil {
+		return err
+	}
+	_, err = client.CreateUser(ctx, admin.NewUser{Name: pullerUser, Role: string(auth.Pull), Password: password})
+	if err != nil {
+		return fmt.Errorf("create user %s: %w", pullerUser, err)
+	}
+	return nil
 }
 
 // writeSecret gives the file to the owner of its directory, whose every other file is that owner's too. It is put in the
 // place of whatever is there and never written through it: the owner is the service, and a link that it left could lead
 // root anywhere.
-func writeSecret(path string, data []byte) (err error) {
-	dir := filepath.Dir(path)
-	info, err := os.Stat(dir)
+func writeSecret(path string, data []byte) error {
+	h := host.Local()
+	dir, err := h.StatTarget(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, ".secret-") // with mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(f.Name()) // the error says enough
-		}
-	}()
-	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
-		err = f.Chown(int(owner.Uid), int(owner.Gid))
-	}
-	if err == nil {
-		_, err = f.Write(data)
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return h.Write(path, bytes.NewReader(data), 0o600, dir.Owner)
 }

@@ -1,11 +1,92 @@
 package main
 
 import (
+	"crypto/tls"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"github.com/mirror-appliance/appliance/installer"
+	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/tlsgen"
 )
+
+// TestCheckInitPassword has a certificate of the user's own, which names the registry and nothing else.
+func TestCheckInitPassword(t *testing.T) {
+	ca, err := tlsgen.CreateCA("the user's", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	certPEM, keyPEM, err := ca.IssueLeaf([]string{"registry.example.com"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, password, _ := r.BasicAuth(); password != "right password" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		w.Write([]byte("{}"))
+	}))
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+	server.StartTLS()
+	defer server.Close()
+	conf := config.Default(t.TempDir())
+	conf.Hostname, conf.Port = "registry.example.com", server.Listener.Addr().(*net.TCPAddr).Port
+	conf.TLS.CA, conf.TLS.CAKey, conf.TLS.Certificate = "", "", filepath.Join(t.TempDir(), "own.crt")
+	if err := os.WriteFile(conf.TLS.Certificate, certPEM, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := checkInitPassword(t.Context(), installer.Installation{Config: conf, InitUser: "init", InitPassword: "right password"}); err != nil {
+		t.Errorf("the right password: %v", err)
+	}
+	err = checkInitPassword(t.Context(), installer.Installation{Config: conf, InitUser: "init", InitPassword: "wrong password"})
+	if err == nil || !strings.Contains(err.Error(), "has another password") {
+		t.Errorf("the wrong password: %v", err)
+	}
+}
+
+// TestSeedPuller_SecretFirst ends with the user's creation, as an install that is killed does.
+func TestSeedPuller_SecretFirst(t *testing.T) {
+	conf := config.Default(t.TempDir())
+	secret := filepath.Join(t.TempDir(), "quay-config", "pull-secret.json")
+	if err := os.Mkdir(filepath.Dir(secret), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	there := false
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		there = fileExists(secret)
+		w.WriteHeader(http.StatusInternalServerError)
+	}))
+	socket := filepath.Join(t.TempDir(), "s")
+	server.Listener.Close()
+	var err error
+	if server.Listener, err = net.Listen("unix", socket); err != nil {
+		t.Fatal(err)
+	}
+	server.Start()
+	defer server.Close()
+	client := admin.NewUnixClient(socket)
+	defer client.Close()
+	in := installer.Installation{Config: conf, QuayRoot: filepath.Dir(filepath.Dir(secret))}
+	if err := seedPuller(t.Context(), client, in); err == nil {
+		t.Error("the user was made")
+	}
+	if !there {
+		t.Error("the user was to be made before its secret was kept")
+	}
+}
 
 // TestWriteSecret has the service, to which the directory belongs, wait for root with a link.
 func TestWriteSecret(t *testing.T) {
