@@ -259,21 +259,18 @@ func (c databaseContent) Check(context.Context) []Problem {
 	return found(fmt.Sprintf("--sqliteStorage %s holds other things already (%s)", dir, list(others)), remedy)
 }
 
-// socketContent: nothing else lies where the control socket goes, since that directory is the service's alone and an
-// uninstall removes it.
-type socketContent struct {
-	host   *host.Host
-	socket string
+// alone: nothing else lies in a directory that install gives to the service with all that it holds.
+type alone struct {
+	place
+	ours []string
 }
 
-func (c socketContent) Check(context.Context) []Problem {
-	dir := filepath.Dir(c.socket)
-	others := foreignNames(c.host, dir, []string{filepath.Base(c.socket)})
+func (c alone) Check(context.Context) []Problem {
+	others := foreignNames(c.host, c.path, c.ours)
 	if len(others) == 0 {
 		return nil
 	}
-	return found(fmt.Sprintf("the control socket's directory %s holds other things already (%s)", dir, list(others)),
-		"choose another --quayRoot, best an empty directory, or one that does not exist")
+	return found(fmt.Sprintf("%s %s holds other things already (%s)", c.name, c.path, list(others)), "choose an empty directory, or one that does not exist")
 }
 
 func foreignNames(h *host.Host, dir string, ours []string) []string {

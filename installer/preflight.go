@@ -5,8 +5,6 @@ import (
 	"errors"
 	"path/filepath"
 	"syscall"
-
-	"github.com/mirror-appliance/appliance/ansible-free/host"
 )
 
 // check is one precondition. It gives the problems with it, mostly none or one, and writes nothing.
@@ -63,9 +61,6 @@ func (t *target) checks() []check {
 		storageContent{t.Host, t.cfg.Storage, t.cfg.Database},
 		databaseContent{t.Host, t.cfg.Database},
 	)
-	if t.found == nil && t.record == nil && !host.SystemDir(t.QuayRoot) { // otherwise another check says why not
-		checks = append(checks, socketContent{t.Host, t.cfg.ControlSocket})
-	}
 	if !t.running {
 		checks = append(checks, freePort{t.Host, t.cfg.Port})
 	}
@@ -96,12 +91,20 @@ func (t *target) placeChecks() []check {
 			reached = append(reached, p)
 		}
 	}
-	// An edited configuration may name any directory; these will be the service's, with all that they hold.
-	for _, d := range []place{
-		{t.Host, "controlSocket of config.yaml", filepath.Dir(t.cfg.ControlSocket)}, {t.Host, "tls.state of config.yaml", t.cfg.TLS.State},
+	// An edited configuration may name any directory for these.
+	for _, d := range []alone{
+		{place{t.Host, "the control socket's directory", filepath.Dir(t.cfg.ControlSocket)}, []string{filepath.Base(t.cfg.ControlSocket)}},
+		{place{t.Host, "the directory of tls.state", t.cfg.TLS.State}, []string{"certificates"}},
 	} {
-		if d.path != "" && !within(d.path, t.QuayRoot) {
-			checks = append(checks, d)
+		outside := d.path != "" && !within(d.path, t.QuayRoot)
+		if outside {
+			checks = append(checks, d.place)
+		}
+		// One of the system or a home needs no list of what it holds.
+		if outside || t.found == nil && t.record == nil && d.path != "" {
+			if err := t.Host.Removable(d.path); err == nil {
+				checks = append(checks, d)
+			}
 		}
 	}
 	checks = append(checks, writable{binary}, executes{binary}, writable{units}, localDisk{database})

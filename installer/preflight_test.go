@@ -80,11 +80,16 @@ func TestPreflight(t *testing.T) {
 		{"a control socket among the system's", false, func(b *box, r *Request) {
 			b.install()
 			b.edit("/root/quay-install/run/appliance.sock", "/run/appliance.sock")
-		}, "controlSocket of config.yaml /run cannot be used: it is a directory of the system", "such as /opt/quay-install"},
+		}, "the control socket's directory /run cannot be used: it is a directory of the system", "such as /opt/quay-install"},
 		{"certificates kept in a home directory", false, func(b *box, r *Request) {
 			b.install()
 			b.edit("/root/quay-install/tls-state", "/root")
-		}, "tls.state of config.yaml /root cannot be used", "a directory of its own below it"},
+		}, "the directory of tls.state /root cannot be used", "a directory of its own below it"},
+		{"a control socket in a directory of others", false, func(b *box, r *Request) {
+			b.install()
+			b.edit("/root/quay-install/run/appliance.sock", "/srv/shared/appliance.sock")
+			b.write("srv/shared/other.pid", "")
+		}, "/srv/shared holds other things already (other.pid)", "empty directory"},
 		{"other files beside the control socket", false, func(b *box, r *Request) { b.write("srv/quay/run/other.pid", ""); r.QuayRoot = "/srv/quay" },
 			"/srv/quay/run holds other things already (other.pid)", "empty directory"},
 		{"a short password", false, func(b *box, r *Request) { r.InitPassword = "short" }, "at least 8", "leave the flag out"},
