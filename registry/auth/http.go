@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -88,6 +89,7 @@ func (a *Authenticator) nobody(action Action) (Identity, refusal) {
 // login checks name and password, unless there were too many wrong ones lately.
 func (a *Authenticator) login(r *http.Request, name, password string) (Identity, refusal) {
 	d := a.digestOf(name, password)
+	name = kept(name)
 	attempt, wait := a.backoff.admit(sourceOf(r.RemoteAddr), name, d)
 	if wait > 0 {
 		// The failures that led here are in the audit log. At this rate it is for debugging only.
@@ -119,6 +121,15 @@ func (a *Authenticator) audit(r *http.Request, event, user string) {
 		log = a.Log
 	}
 	log.WarnContext(r.Context(), "audit", "event", event, "user", user, "remote", r.RemoteAddr, "method", r.Method, "path", r.URL.Path)
+}
+
+// kept is a name as it may be remembered. As it came it is a part of the header's text, which would stay in memory
+// with it: the password as well. What is no user name is kept under none, since it may be as long as headers can be.
+func kept(name string) string {
+	if CheckName(name) != nil {
+		return ""
+	}
+	return strings.Clone(name)
 }
 
 // printable keeps what is no user name at all (a megabyte of it, say) out of the log.

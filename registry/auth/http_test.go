@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"unsafe"
 )
 
 func TestRequire(t *testing.T) {
@@ -130,5 +132,33 @@ func TestRequire_anonymous(t *testing.T) {
 				t.Errorf("got %d %v", w.Code, w.Header())
 			}
 		})
+	}
+}
+
+// What is remembered of a login is neither its password nor a name as long as a header.
+func TestLogin_remembers(t *testing.T) {
+	d := newDoor(t)
+	header := "init:correct-horse"
+	name, password, _ := strings.Cut(header, ":")
+	r := httptest.NewRequest("GET", "/v2/", nil)
+	id, refused := d.auth.login(r, name, password)
+	if refused.status != 0 || id.Name != "init" {
+		t.Fatalf("%+v, %+v", id, refused)
+	}
+	if unsafe.StringData(id.Name) == unsafe.StringData(header) {
+		t.Error("the name holds on to the password that came with it")
+	}
+	for _, name := range []string{strings.Repeat("x", 40000), "\xff", "in\x00it", "puller"} {
+		d.want(http.StatusUnauthorized, "192.0.2.7:1", name, "wrong-horse")
+	}
+	names := map[string]bool{}
+	for key, f := range d.auth.backoff.entries {
+		names[f.name] = true
+		if k, ok := key.(nameKey); ok {
+			names[k.name] = true
+		}
+	}
+	if want := map[string]bool{"": true, "puller": true}; !maps.Equal(names, want) {
+		t.Errorf("%d names are remembered, want %v", len(names), want)
 	}
 }
