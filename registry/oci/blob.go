@@ -12,8 +12,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// getBlob sends a blob, or the part of it that Range asks for. One that is on its way from an upstream
-// is not paced: it may well be the upstream that is slow.
+// getBlob sends a blob, or the part of it that Range asks for.
 func (a *API) getBlob(w http.ResponseWriter, r *http.Request, t target) error {
 	blob, err := a.store.OpenBlob(r.Context(), t.repo, t.digest)
 	if err == nil {
@@ -26,7 +25,7 @@ func (a *API) getBlob(w http.ResponseWriter, r *http.Request, t target) error {
 			return a.fromUpstream(r, aboutBlob, err)
 		}
 		defer rc.Close()
-		return serveBlob(w, r, t.digest, size, rc)
+		return serveBlob(w, r, t.digest, size, a.follow(w, rc))
 	}
 	return aboutBlob.explain(err)
 }

@@ -77,3 +77,22 @@ func (c *pacedContent) Read(p []byte) (int, error) {
 	}
 	return c.ReadSeeker.Read(p)
 }
+
+// follow is paceContent for content that is slow itself, as one that is on its way from an upstream is. Only the
+// time that the client takes counts.
+func (a *API) follow(w http.ResponseWriter, content io.ReadSeeker) io.ReadSeeker {
+	return &followed{ReadSeeker: content, conn: http.NewResponseController(w), patience: a.patience}
+}
+
+type followed struct {
+	io.ReadSeeker
+	conn     *http.ResponseController
+	patience time.Duration
+}
+
+func (c *followed) Read(p []byte) (int, error) {
+	_ = c.conn.SetWriteDeadline(time.Time{})
+	n, err := c.ReadSeeker.Read(p)
+	_ = c.conn.SetWriteDeadline(time.Now().Add(c.patience))
+	return n, err
+}

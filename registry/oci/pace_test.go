@@ -72,10 +72,11 @@ func (trickle) Close() error                 { return nil }
 // deadlines is a ResponseWriter that notes what it is told.
 type deadlines struct {
 	http.ResponseWriter
-	read []time.Time
+	read, write []time.Time
 }
 
-func (d *deadlines) SetReadDeadline(t time.Time) error { d.read = append(d.read, t); return nil }
+func (d *deadlines) SetReadDeadline(t time.Time) error  { d.read = append(d.read, t); return nil }
+func (d *deadlines) SetWriteDeadline(t time.Time) error { d.write = append(d.write, t); return nil }
 
 // Single bytes are no progress: the deadline that they get moves on by no more than they took to come.
 func TestPace_trickle(t *testing.T) {
@@ -103,40 +104,78 @@ func TestPace_trickle(t *testing.T) {
 	}
 }
 
-// A client that does not take what it asked for loses it. One that does gets everything.
+// A client that does not take what it asked for loses it, wherever it comes from. One that does gets everything.
 func TestPace_download(t *testing.T) {
-	eachProtocol(t, func(t *testing.T, h2 bool) {
-		f := newFixture(t, nil)
-		content := randomBytes(1, 32<<20) // more than the buffers on the way hold
-		f.pushBlob("a", content)
-		server := paced(t, f, h2)
-		ended := make(chan struct{}, 2)
-		server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			defer func() { ended <- struct{}{} }()
-			f.api.ServeHTTP(w, r)
+	content := randomBytes(1, 32<<20) // more than the buffers on the way hold
+	d := digest.FromBytes(content)
+	t.Run("held", func(t *testing.T) {
+		eachProtocol(t, func(t *testing.T, h2 bool) {
+			f := newFixture(t, nil)
+			f.pushBlob("a", content)
+			takeAndStall(t, f, h2, "/v2/a/blobs/"+d.String(), content)
 		})
-		get := func() (*http.Response, error) {
-			return server.Client().Get(server.URL + "/v2/a/blobs/" + digest.FromBytes(content).String())
-		}
-		f.api.patience = time.Minute // this one is not about how busy the machine is
-		whole, err := get()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer whole.Body.Close()
-		if got, err := io.ReadAll(whole.Body); err != nil || !bytes.Equal(got, content) {
-			t.Fatalf("%d bytes, %v", len(got), err)
-		}
-		<-ended
-		f.api.patience = 200 * time.Millisecond
-		stalled, err := get()
-		<-ended // which without a deadline it never does
-		if err != nil {
-			return // on a busy machine it can lose all of it
-		}
-		defer stalled.Body.Close()
-		if n, err := io.Copy(io.Discard, stalled.Body); err == nil {
-			t.Errorf("got %d bytes, and a good end", n)
-		}
+	})
+	t.Run("upstream", func(t *testing.T) {
+		eachProtocol(t, func(t *testing.T, h2 bool) {
+			u := &upstream{blobs: map[digest.Digest][]byte{d: content}}
+			takeAndStall(t, newFixture(t, u), h2, "/v2/up/x/blobs/"+d.String(), content)
+			if n := u.open.Load(); n != 0 {
+				t.Errorf("%d blobs of the upstream were not closed", n)
+			}
+		})
 	})
 }
+
+func takeAndStall(t *testing.T, f *fixture, h2 bool, path string, content []byte) {
+	t.Helper()
+	server := paced(t, f, h2)
+	ended := make(chan struct{}, 2)
+	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() { ended <- struct{}{} }()
+		f.api.ServeHTTP(w, r)
+	})
+	f.api.patience = time.Minute // this one is not about how busy the machine is
+	whole, err := server.Client().Get(server.URL + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer whole.Body.Close()
+	if got, err := io.ReadAll(whole.Body); err != nil || !bytes.Equal(got, content) {
+		t.Fatalf("%d bytes, %v", len(got), err)
+	}
+	<-ended
+	f.api.patience = 200 * time.Millisecond
+	stalled, err := server.Client().Get(server.URL + path)
+	<-ended // which without a deadline it never does
+	if err != nil {
+		return // on a busy machine it can lose all of it
+	}
+	defer stalled.Body.Close()
+	if n, err := io.Copy(io.Discard, stalled.Body); err == nil {
+		t.Errorf("got %d bytes, and a good end", n)
+	}
+}
+
+// While an upstream keeps a client waiting there is no deadline: in HTTP/2 one that passes ends the stream for good.
+func TestPace_follow(t *testing.T) {
+	w := &deadlines{write: make([]time.Time, 1)}
+	during := func() bool { return !w.write[len(w.write)-1].IsZero() }
+	content := (&API{patience: time.Minute}).follow(w, watchedContent{during: func() {
+		if during() {
+			t.Error("a deadline runs while the upstream is waited for")
+		}
+	}})
+	for range 2 {
+		if _, err := content.Read(make([]byte, 1)); err != nil || !during() {
+			t.Errorf("no deadline for the client (%v)", err)
+		}
+	}
+}
+
+// watchedContent calls during in each Read.
+type watchedContent struct {
+	io.Seeker
+	during func()
+}
+
+func (c watchedContent) Read(p []byte) (int, error) { c.during(); return len(p), nil }
