@@ -65,7 +65,7 @@ func (a *API) throughApp(w http.ResponseWriter, r *http.Request, t target, x *ex
 	if t.kind == kindUpload {
 		x.location = u.Path
 	}
-	rw := &recorder{ResponseWriter: w, x: x}
+	rw := &recorder{ResponseWriter: w, x: x, send: a.send}
 	a.app.ServeHTTP(rw, r)
 	x.close()
 	if x.fault != nil && !rw.sent {
@@ -86,6 +86,7 @@ func (x *exchange) close() {
 type recorder struct {
 	http.ResponseWriter
 	x    *exchange
+	send func(http.ResponseWriter, []byte) (int, error)
 	sent bool // a header went out
 }
 
@@ -114,7 +115,7 @@ func (w *recorder) Write(p []byte) (int, error) {
 		w.WriteHeader(http.StatusOK)
 	}
 	if w.sent {
-		return w.ResponseWriter.Write(p)
+		return w.send(w.ResponseWriter, p) // all of a list at once
 	}
 	if e, ok := w.x.fault.(*appError); ok {
 		e.body = append(e.body, p[:min(len(p), 1000-min(len(e.body), 1000))]...)

@@ -36,19 +36,19 @@ func (a *API) getManifest(w http.ResponseWriter, r *http.Request, t target) erro
 	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
 	w.WriteHeader(http.StatusOK)
 	if r.Method == http.MethodGet {
-		a.sendManifest(w, m.Body)
+		a.send(w, m.Body)
 	}
 	return nil
 }
 
-// sendManifest sends it; an error is the client's going away. What fits into the buffers of a connection
+// send sends what is in memory; an error is the client's going away. What fits into the buffers of a connection
 // need not be waited for.
-func (a *API) sendManifest(w http.ResponseWriter, body []byte) {
+func (a *API) send(w http.ResponseWriter, body []byte) (int, error) {
 	if len(body) <= 128<<10 {
-		w.Write(body)
-		return
+		return w.Write(body)
 	}
-	io.Copy(w, a.paceContent(w, bytes.NewReader(body)))
+	n, err := io.Copy(w, a.paceContent(w, bytes.NewReader(body)))
+	return int(n), err
 }
 
 // manifest finds it. Of a tag that an upstream has, the upstream knows whether ours is still fresh.

@@ -2,13 +2,16 @@ package oci
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"testing"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // paced serves the API with a little patience, over TLS with HTTP/1.1 or HTTP/2.
@@ -169,6 +172,24 @@ func TestPace_follow(t *testing.T) {
 		if _, err := content.Read(make([]byte, 1)); err != nil || !during() {
 			t.Errorf("no deadline for the client (%v)", err)
 		}
+	}
+}
+
+// A list can be as large as a small blob. Who does not take it is not waited for either.
+func TestPace_list(t *testing.T) {
+	f := newFixture(t, nil)
+	_, d := f.pushImage("a", "latest", 1)
+	tags := url.Values{}
+	for i := range 1100 {
+		tags.Add("tag", fmt.Sprintf("%0120d", i))
+	}
+	body := f.do(http.StatusOK, "GET", "/v2/a/manifests/latest", nil).body
+	f.send(t, request(t, "PUT", "/v2/a/manifests/"+d.String(), tags.Encode(), body, false, "Content-Type", ocispec.MediaTypeImageManifest))
+	got := httptest.NewRecorder()
+	w := &deadlines{ResponseWriter: got}
+	f.api.ServeHTTP(w, httptest.NewRequest("GET", "/v2/a/tags/list", nil))
+	if got.Code != http.StatusOK || got.Body.Len() < 128<<10 || len(w.write) == 0 {
+		t.Errorf("%d, %d bytes, %d deadlines", got.Code, got.Body.Len(), len(w.write))
 	}
 }
 

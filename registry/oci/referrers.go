@@ -65,7 +65,7 @@ func (a *API) getReferrers(w http.ResponseWriter, r *http.Request, t target) err
 	}
 	w.WriteHeader(http.StatusOK)
 	if r.Method == http.MethodGet {
-		a.sendManifest(w, body)
+		a.send(w, body)
 	}
 	return nil
 }
