@@ -88,7 +88,7 @@ func (p *Puller) revalidate(ctx context.Context, o origin, tag string, held stor
 	if err == nil && desc.Digest != held.Digest {
 		return p.fetchManifest(ctx, o, desc.Digest.String(), tag)
 	}
-	return held, p.store.SetTagChecked(ctx, o.repo, tag, p.now())
+	return held, p.checked(ctx, o, tag)
 }
 
 // fetchManifest fetches ref, stores it and moves tags to it.
@@ -111,11 +111,21 @@ func (p *Puller) fetchManifest(ctx context.Context, o origin, ref string, tags .
 		return store.Manifest{}, o.failed("manifest", ref, err)
 	}
 	for _, tag := range tags {
-		if err := p.store.SetTagChecked(ctx, o.repo, tag, p.now()); err != nil {
+		if err := p.checked(ctx, o, tag); err != nil {
 			return store.Manifest{}, o.failed("manifest", ref, err)
 		}
 	}
 	return m, nil
+}
+
+// checked notes that the upstream was asked about a tag. One that was deleted here meanwhile has nothing noted, and
+// the upstream's answer is as good as it was.
+func (p *Puller) checked(ctx context.Context, o origin, tag string) error {
+	err := p.store.SetTagChecked(ctx, o.repo, tag, p.now())
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // resting says whether the upstream failed to answer for repo a moment ago.

@@ -277,3 +277,25 @@ func TestPuller_Manifest_of_a_source_that_lies(t *testing.T) {
 		t.Errorf("kept what nobody asked for: %v", err)
 	}
 }
+
+func TestPuller_Manifest_whose_tag_is_deleted_meanwhile(t *testing.T) {
+	f := newFixture(t)
+	f.open(&fakeSource{
+		manifest: func(context.Context) (ocispec.Descriptor, []byte, error) {
+			return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: f.manifest}, f.body, nil
+		},
+		resolve: func(ctx context.Context) (ocispec.Descriptor, error) {
+			return ocispec.Descriptor{Digest: f.manifest}, f.store.DeleteTag(ctx, here, "v1")
+		},
+	})
+	f.wantTag(f.manifest)
+	f.pass(time.Minute)
+	f.wantTag(f.manifest) // which is what the upstream says
+	if f.log.count("WARN") != 0 || f.resting(here) {
+		t.Error("the upstream is blamed for it")
+	}
+	f.wantTag(f.manifest)
+	if held, err := f.store.ManifestByTag(t.Context(), here, "v1"); err != nil || held.Digest != f.manifest {
+		t.Errorf("not fetched again: %v", err)
+	}
+}
