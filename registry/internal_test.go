@@ -272,6 +272,63 @@ func TestDrain(t *testing.T) {
 	must(t, <-served)
 }
 
+// TestServer_unreadBody announces a body that no handler reads, and does not send it.
+func TestServer_unreadBody(t *testing.T) {
+	d := openDaemon(t, io.Discard)
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
+		t.Run(method, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			must(t, err)
+			returned := make(chan struct{})
+			s := newServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodGet {
+					_, _ = w.Write(make([]byte, 10_000)) // more than net/http keeps until the handler returns
+				}
+				close(returned)
+			}), d.log, hurriedListener{l, returned})
+			served := make(chan error, 1)
+			go func() { served <- s.serve() }()
+			c, err := net.Dial("tcp", l.Addr().String())
+			must(t, err)
+			defer c.Close()
+			_, err = fmt.Fprintf(c, "%s / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n", method)
+			must(t, err)
+			if answer, err := io.ReadAll(c); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 200 ") {
+				t.Errorf("%.40q, %v", answer, err)
+			}
+			must(t, s.drain(t.Context()))
+			must(t, <-served)
+		})
+	}
+}
+
+// hurriedListener lets the read deadlines pass at once that are set after a handler has returned.
+type hurriedListener struct {
+	net.Listener
+	returned chan struct{}
+}
+
+func (l hurriedListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return hurried{c, l.returned}, err
+}
+
+type hurried struct {
+	net.Conn
+	returned chan struct{}
+}
+
+func (c hurried) SetReadDeadline(t time.Time) error {
+	select {
+	case <-c.returned:
+		if !t.IsZero() {
+			t = time.Unix(1, 0)
+		}
+	default:
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
 // TestDrain_upload cuts a push off in the middle of a blob, and goes on where it was.
 func TestDrain_upload(t *testing.T) {
 	var log bytes.Buffer

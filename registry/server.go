@@ -20,6 +20,8 @@ const (
 	// cutLimit is how long handlers may go on whose connections are closed: until a write that they are in the middle
 	// of is on a slow disk.
 	cutLimit = 10 * time.Second
+	// headerLimit is how long the header of a request may take, and what is left of its body after the answer.
+	headerLimit = 15 * time.Second
 	// window is what a client may send ahead of our reading, a connection and a stream. With
 	// Go's 1 MiB an upload over a link of 40 ms crawls at a sixth of what it does with this.
 	window = 16 << 20
@@ -67,10 +69,13 @@ func newServer(h http.Handler, log *slog.Logger, l net.Listener) *server {
 				panic(http.ErrAbortHandler) // it came when its connection was cut off
 			}
 			defer handlers.RUnlock()
+			if r.ProtoMajor == 1 && r.Body != http.NoBody {
+				defer boundRest(w, r)()
+			}
 			h.ServeHTTP(w, r)
 		}),
 		// No bound on the time of a whole request: a blob takes as long as it takes.
-		ReadHeaderTimeout: 15 * time.Second,
+		ReadHeaderTimeout: headerLimit,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		HTTP2: &http.HTTP2Config{
@@ -83,6 +88,17 @@ func newServer(h http.Handler, log *slog.Logger, l net.Listener) *server {
 		// balancers, those that do not trust our CA. Panics do not come here, see observe.
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}}
+}
+
+// boundRest returns what is to be called when the handler has returned. Before a short answer goes out, and after a
+// long one, net/http waits for what the handler has not read of the body: without a limit anybody could hold a
+// connection for good, login or not. An answer to GET can be long, and no handler reads the body: there it is
+// not to be waited for before the answer.
+func boundRest(w http.ResponseWriter, r *http.Request) func() {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		w.Header().Set("Connection", "close")
+	}
+	return func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(headerLimit)) }
 }
 
 func (s *server) serve() error {
