@@ -113,7 +113,9 @@ type manifestReads struct {
 func prepareManifestReads(ctx context.Context, tx *sql.Tx) (manifestReads, error) {
 	r := manifestReads{tx: tx}
 	var err error
-	r.row, err = tx.PrepareContext(ctx, `SELECT m.media_type, m.artifact_type, m.subject, m.annotations, m.size, m.body
+	r.row, err = tx.PrepareContext(ctx, `SELECT m.media_type, m.artifact_type, m.subject, m.annotations, m.size, m.body,
+			EXISTS (SELECT 1 FROM repository_manifests rm WHERE rm.digest = m.digest)
+				OR EXISTS (SELECT 1 FROM run_manifests p WHERE p.digest = m.digest)
 		FROM manifests m WHERE m.digest = ?`)
 	if err != nil {
 		return r, err
@@ -131,6 +133,7 @@ type manifestRow struct {
 	annotations             string
 	size                    int64
 	body                    []byte
+	had                     bool // by a repository, or a run under way
 }
 
 // heldRef is a row of references, and whether a blob of that digest is held.
@@ -141,7 +144,7 @@ type heldRef struct {
 
 func (v *verification) manifest(ctx context.Context, read manifestReads, d digest.Digest) error {
 	var m manifestRow
-	err := read.row.QueryRowContext(ctx, d).Scan(&m.mediaType, &m.artifactType, &m.subject, &m.annotations, &m.size, &m.body)
+	err := read.row.QueryRowContext(ctx, d).Scan(&m.mediaType, &m.artifactType, &m.subject, &m.annotations, &m.size, &m.body, &m.had)
 	if err != nil {
 		return err
 	}
@@ -154,6 +157,9 @@ func (v *verification) manifest(ctx context.Context, read manifestReads, d diges
 	if what := compareManifest(d, m, refs); what != "" {
 		v.problem(ProblemManifest, d.String(), what, remedyManifest)
 		return nil // what it is made of cannot be told
+	}
+	if !m.had {
+		v.problem(ProblemManifest, d.String(), "no repository has it any more", remedyRepush)
 	}
 	return v.needs(ctx, read.tx, d, refs)
 }

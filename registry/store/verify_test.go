@@ -80,6 +80,10 @@ func (f *fixture) variety() Manifest {
 	f.must(f.RecordSource(f.ctx, "lazy", "quay.io", "lazy"))
 	_, err = f.PutPulledManifest(f.ctx, "lazy", image(descriptor("x/y", []byte("later")), descriptor("x/y", []byte("later too"))), PutOptions{Tags: []string{"v1"}})
 	f.must(err)
+	run, err := f.BeginRun(f.ctx, "under way")
+	f.must(err)
+	staged := index(sparse)
+	f.must(run.PutManifest(f.ctx, "staged", descriptor(ocispec.MediaTypeImageIndex, staged), staged))
 	return m
 }
 
@@ -151,6 +155,11 @@ func TestStore_Verify_finds(t *testing.T) {
 			f.corrupt(`DELETE FROM blobs WHERE digest = ?`, layerOf(m))
 			f.corrupt(`DELETE FROM repository_blobs WHERE digest = ?`, layerOf(m))
 		}, false, ProblemManifest, "is not held"},
+		"a manifest that no repository shows": {func(f *fixture, m Manifest) {
+			f.must(f.DeleteTag(f.ctx, "team/app", "v1"))
+			f.must(f.DeleteTag(f.ctx, "team/app", "latest"))
+			f.corrupt(`DELETE FROM repository_manifests WHERE digest = ?`, m.Digest)
+		}, false, ProblemManifest, "no repository has it"},
 		"a tag without a manifest": {func(f *fixture, m Manifest) {
 			f.corrupt(`UPDATE tags SET digest = 'sha256:1' WHERE name = 'latest'`)
 		}, false, ProblemTag, "its repository does not have"},
