@@ -60,11 +60,13 @@ func listenAddress(a string) *complaint {
 	return nil
 }
 
+// absolute also writes the path in the one way that others can be compared with, and that a unit takes.
 func absolute(p *string) func() *complaint {
 	return func() *complaint {
 		if !filepath.IsAbs(*p) {
 			return &complaint{fmt.Sprintf("%q is not an absolute path", *p), "write the whole path, beginning with /"}
 		}
+		*p = filepath.Clean(*p)
 		return nil
 	}
 }
@@ -81,12 +83,12 @@ func optional(p *string) func() *complaint {
 
 // socketPath also knows that the kernel has room for 107 bytes (sun_path in unix(7)); its own
 // message for a longer one is "invalid argument".
-func socketPath(p string) *complaint {
-	if c := absolute(&p)(); c != nil {
+func socketPath(p *string) *complaint {
+	if c := absolute(p)(); c != nil {
 		return c
 	}
-	if len(p) > 107 {
-		return &complaint{fmt.Sprintf("the path of a unix socket has at most 107 bytes, this one has %d", len(p)),
+	if len(*p) > 107 {
+		return &complaint{fmt.Sprintf("the path of a unix socket has at most 107 bytes, this one has %d", len(*p)),
 			"put it into a shorter directory, such as /run/appliance"}
 	}
 	return nil

@@ -221,6 +221,7 @@ func TestParse_refused(t *testing.T) {
 	tests := map[string]struct{ in, want, hint string }{
 		"a size without a unit we know": {least + "minFree: much\n", "c:8: minFree: a number of bytes is wanted here, not \"much\"", "10GiB"},
 		"neither true nor false":        {least + "deleteReferrers: yes\n", "c:8: deleteReferrers: true or false is wanted here, not \"yes\"", "write true or false"},
+		"a comma in a size":             {least + "minFree: 1,5GiB\n", "c:8: minFree: a number of bytes is wanted here, not \"1,5GiB\"", "10GiB"},
 		"a negative size":               {least + "pullQuota: -1\n", "c:8: pullQuota: a number of bytes", "10GiB"},
 		"patterns that are no list":     {least + "anonymousPull: all\n", "c:8: anonymousPull: a list is wanted here", "[one, two]"},
 		"a scrub that never ends":       {least + "scrub: {rate: 1KiB}\n", "c:8: scrub.rate: with so few bytes", "64KiB"},
@@ -290,5 +291,16 @@ func TestParse_credentialsInURL(t *testing.T) {
 	_, err := config.Parse("c", []byte(least+"upstreams:\n- {prefix: a, url: 'https://me:s3cret@quay.io'}\n"))
 	if err == nil || strings.Contains(err.Error(), "s3cret") {
 		t.Errorf("error is %v", err)
+	}
+}
+
+// One install has one name, whatever the case it is written in: what compares it does so letter by letter.
+func TestParse_Normal(t *testing.T) {
+	c, err := config.Parse("c", []byte(strings.NewReplacer("registry.example.com", "Registry.Example.COM", "/quay-storage", "//./quay-storage/").Replace(string(config.Sample()))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Hostname != "registry.example.com" || c.Storage != "/var/lib/appliance/quay-storage" {
+		t.Errorf("hostname %s, storage %s", c.Hostname, c.Storage)
 	}
 }

@@ -23,7 +23,7 @@ func (c *Config) keys() []key {
 		{"listen", &c.Listen, false, func() *complaint { return listenAddress(c.Listen) }},
 		{"storage", &c.Storage, true, absolute(&c.Storage)},
 		{"database", &c.Database, true, absolute(&c.Database)},
-		{"controlSocket", &c.ControlSocket, true, func() *complaint { return socketPath(c.ControlSocket) }},
+		{"controlSocket", &c.ControlSocket, true, func() *complaint { return socketPath(&c.ControlSocket) }},
 		{"tls", c.TLS.keys(), true, nil},
 		{"upstreams", &c.Upstreams, false, nil},
 		{"gc", c.GC.keys(), false, nil},

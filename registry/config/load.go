@@ -35,6 +35,7 @@ func Parse(name string, data []byte) (*Config, error) {
 	if err := d.mapping(root, "", c.keys()); err != nil {
 		return nil, err
 	}
+	c.Hostname = strings.ToLower(c.Hostname)
 	if c.Listen == "" {
 		c.Listen = listenOn(c.Port)
 	}
@@ -210,7 +211,8 @@ func size(n *yaml.Node, into *Size) *complaint {
 		return bad
 	}
 	v, err := humanize.ParseBytes(n.Value)
-	if err != nil || v > math.MaxInt64 {
+	// A comma it would leave out: 1,5GiB is no 15GiB.
+	if err != nil || strings.Contains(n.Value, ",") || v > math.MaxInt64 {
 		return bad
 	}
 	*into = Size(v)
