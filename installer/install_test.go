@@ -583,3 +583,27 @@ func TestInstall_CAElsewhere(t *testing.T) {
 		t.Errorf("the CA's directory is %s", got)
 	}
 }
+
+// Whoever names another storage does not mean this one, with or without its config.yaml.
+func TestUninstall_OtherDirectories(t *testing.T) {
+	for _, kept := range []bool{false, true} {
+		b := newBox(t, false)
+		r := b.request()
+		r.QuayStorage = "/srv/blobs"
+		if _, err := b.plan(r).Apply(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		if kept {
+			b.uninstall(false)
+		}
+		for _, wrong := range []Request{{QuayStorage: "/srv/other"}, {SqliteStorage: "/srv/other"}} {
+			wrong.RemoveContent = true
+			if _, err := PlanUninstall(t.Context(), wrong, b.deps); !errors.As(err, new(*PreflightError)) || !strings.Contains(err.Error(), "/srv/other") {
+				t.Errorf("content kept %v: %v", kept, err)
+			}
+		}
+		if _, err := PlanUninstall(t.Context(), Request{QuayStorage: "/srv/blobs", RemoveContent: true}, b.deps); err != nil {
+			t.Errorf("content kept %v, the right directory: %v", kept, err)
+		}
+	}
+}

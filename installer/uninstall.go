@@ -59,6 +59,17 @@ func resolveInstalled(r Request, d Deps) (*target, error) {
 	if err := t.installedConfig(); err != nil {
 		return nil, err
 	}
+	for _, d := range []struct{ flag, asked, have string }{
+		{"--quayStorage", r.QuayStorage, t.cfg.Storage}, {"--sqliteStorage", r.SqliteStorage, t.databaseDir()},
+	} {
+		if d.asked != "" && t.expand(d.asked) != d.have {
+			t.problem(fmt.Sprintf("%s says %s, but the appliance in %s keeps it in %s", d.flag, d.asked, t.QuayRoot, d.have),
+				"leave out "+d.flag+" to go on with that one")
+		}
+	}
+	if len(t.problems) > 0 {
+		return nil, &PreflightError{Problems: t.problems}
+	}
 	if rights := (rights{t.User, t.Geteuid()}).Check(context.Background()); len(rights) > 0 {
 		return nil, &PreflightError{Problems: rights}
 	}
@@ -82,6 +93,9 @@ func (t *target) installedConfig() error {
 	}
 	if !errors.Is(err, fs.ErrNotExist) && !isNotDir(err) {
 		return fmt.Errorf("read the configuration: %w", err)
+	}
+	if t.record != nil {
+		t.QuayStorage, t.SqliteStorage = "", "" // it knows
 	}
 	t.cfg = t.newConfig()
 	return nil
