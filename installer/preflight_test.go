@@ -121,6 +121,17 @@ func TestPreflight(t *testing.T) {
 			"--quayHostname says other.example.com", "not built yet"},
 		{"another port than before", false, func(b *box, r *Request) { b.install(); r.Port = 9443 }, "says port 9443", "not built yet"},
 		{"another storage than before", false, func(b *box, r *Request) { b.install(); r.QuayStorage = "/srv/new" }, "--quayStorage says /srv/new", "not built yet"},
+		{"another storage than that of kept images", false, func(b *box, r *Request) { b.install(); b.uninstall(false); r.QuayStorage = "/srv/new" },
+			"--quayStorage says /srv/new, but the content that was kept lies in /root/quay-install/quay-storage", "leave out --quayStorage"},
+		{"kept images that the user has moved", false, func(b *box, r *Request) {
+			b.install()
+			b.uninstall(false)
+			b.write("srv/x", "")
+			if err := os.Rename(b.path("root/quay-install/quay-storage"), b.path("srv/new")); err != nil {
+				b.t.Fatal(err)
+			}
+			r.QuayStorage = "/srv/new"
+		}, "", ""}, // no problem
 		{"another directory than before", false, func(b *box, r *Request) { b.install(); r.QuayRoot = "/opt/quay" },
 			"an appliance is installed already, in /root/quay-install", "appliance uninstall --quayRoot /root/quay-install"},
 		{"a unit of our name that is not ours", false, func(b *box, r *Request) {

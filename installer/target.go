@@ -155,6 +155,7 @@ func (t *target) resolveConfig() {
 		t.refuseChanges()
 	case errors.Is(err, fs.ErrNotExist) || isNotDir(err):
 		t.cfg = t.newConfig()
+		t.refuseSeparation()
 	default:
 		t.fault(fmt.Errorf("read the existing configuration: %w", err), "make that file readable")
 	}
@@ -212,6 +213,16 @@ func (t *target) refuseChanges() {
 	if dir := filepath.Dir(t.cfg.Database); t.SqliteStorage != "" && t.SqliteStorage != dir {
 		differs("--sqliteStorage", t.SqliteStorage, dir)
 	}
+}
+
+// refuseSeparation compares what is asked for with where an uninstall left the images: their database is of no use
+// without them. (storageContent refuses the other way round.)
+func (t *target) refuseSeparation() {
+	if t.record == nil || t.QuayStorage == "" || t.QuayStorage == t.record.Storage || !t.has(filepath.Join(t.record.Storage, "sha256")) {
+		return
+	}
+	t.problem(fmt.Sprintf("--quayStorage says %s, but the content that was kept lies in %s", t.QuayStorage, t.record.Storage),
+		"leave out --quayStorage, or remove the content first: appliance uninstall")
 }
 
 // resolveServices asks systemd whether the service runs, and logind whether the user lingers.
