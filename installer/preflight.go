@@ -91,17 +91,13 @@ func (t *target) placeChecks() []check {
 			reached = append(reached, p)
 		}
 	}
-	// An edited configuration may name any directory for these.
-	for _, d := range []alone{
-		{place{t.Host, "the control socket's directory", filepath.Dir(t.cfg.ControlSocket)}, []string{filepath.Base(t.cfg.ControlSocket)}},
-		{place{t.Host, "the directory of tls.state", t.cfg.TLS.State}, []string{"certificates"}},
-	} {
-		outside := d.path != "" && !within(d.path, t.QuayRoot)
+	for _, d := range t.ownDirs() {
+		outside := !within(d.path, t.QuayRoot)
 		if outside {
 			checks = append(checks, d.place)
 		}
 		// One of the system or a home needs no list of what it holds.
-		if outside || t.found == nil && t.record == nil && d.path != "" {
+		if outside || t.found == nil && t.record == nil {
 			if err := t.Host.Removable(d.path); err == nil {
 				checks = append(checks, d)
 			}
@@ -117,6 +113,15 @@ func (t *target) placeChecks() []check {
 		}
 	}
 	return checks
+}
+
+// ownDirs are those for which an edited configuration may name any directory.
+func (t *target) ownDirs() []alone {
+	dirs := []alone{{place{t.Host, "the control socket's directory", filepath.Dir(t.cfg.ControlSocket)}, []string{filepath.Base(t.cfg.ControlSocket)}}}
+	if t.cfg.TLS.State != "" {
+		dirs = append(dirs, alone{place{t.Host, "the directory of tls.state", t.cfg.TLS.State}, []string{"certificates"}})
+	}
+	return dirs
 }
 
 // within says whether path is dir or lies below it.

@@ -20,7 +20,17 @@ func PlanPrepare(ctx context.Context, r Request, d Deps) (*Plan, error) {
 	var problems []Problem
 	if t.cfg != nil {
 		t.resolveCertificates()
-		problems = hostnameSyntax{t.cfg.Hostname}.Check(ctx)
+		checks := []check{
+			hostnameSyntax{t.cfg.Hostname},
+			storageContent{t.Host, t.cfg.Storage, t.cfg.Database},
+			databaseContent{t.Host, t.cfg.Database},
+		}
+		for _, d := range t.ownDirs() {
+			checks = append(checks, d)
+		}
+		for _, c := range checks {
+			problems = append(problems, c.Check(ctx)...)
+		}
 	} else if t.isQuay() {
 		problems = mirrorRegistry{t.Host, t.unitDir(t.User), t.QuayRoot}.Check(ctx)
 	}

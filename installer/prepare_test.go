@@ -46,3 +46,14 @@ func TestPlanPrepare(t *testing.T) {
 		t.Errorf("the directory of a mirror-registry: %v", err)
 	}
 }
+
+// Directories that hold other things are not closed to those who use them.
+func TestPlanPrepare_RefusesDirectoriesOfOthers(t *testing.T) {
+	for root, file := range map[string]string{"/": "run/other.pid", "/srv/a": "srv/a/run/other.pid", "/srv/b": "srv/b/quay-storage/photo", "/srv/c": "srv/c/sqlite-storage/other.db"} {
+		b := newBox(t, false)
+		b.write(file, "")
+		if _, err := PlanPrepare(t.Context(), Request{Hostname: "localhost", QuayRoot: root}, b.deps); !errors.As(err, new(*PreflightError)) {
+			t.Errorf("in %s, with %s: %v", root, file, err)
+		}
+	}
+}
