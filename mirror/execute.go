@@ -241,11 +241,7 @@ func distinct(manifests []Manifest) []digest.Digest {
 
 // heldBlobs asks which of some of an image's blobs the destination holds.
 func (x *execution) heldBlobs(ctx context.Context, image *Image, blobs []digest.Digest) (map[place]bool, error) {
-	var held map[string][]digest.Digest
-	err := x.insist(ctx, "ask for blobs", func() (err error) {
-		held, _, err = x.dst.Held(ctx, map[string][]digest.Digest{image.Repository: blobs}, nil)
-		return err
-	})
+	held, err := x.heldOf(ctx, x.dst, map[string][]digest.Digest{image.Repository: blobs})
 	if err != nil {
 		return nil, fmt.Errorf("ask the destination for blobs: %w", err)
 	}

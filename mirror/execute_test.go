@@ -546,6 +546,37 @@ func TestExecute_whatCannotBeAskedOfOneIsAskedOfTheOthers(t *testing.T) {
 	}
 }
 
+// closed is a destination with a repository that its user may not enter.
+type closed struct {
+	mirror.Destination
+	repo string // "": any
+}
+
+func (d *closed) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m map[string][]digest.Digest, err error) {
+	if d.repo == "" || blobs[d.repo] != nil || manifests[d.repo] != nil {
+		return nil, nil, errors.New("403 Forbidden")
+	}
+	return d.Destination.Held(ctx, blobs, manifests)
+}
+
+func TestCompare_oneRepositoryThatIsClosed(t *testing.T) {
+	s := newSetup(t, additional)
+	if _, err := s.mirror(t); err != nil {
+		t.Fatal(err)
+	}
+	plan := s.plan(t)
+	if err := s.engine.Compare(t.Context(), plan, &closed{s.run(t), "samples/docker"}); err != nil || plan.Missing == 0 || plan.Missing == plan.Bytes {
+		t.Errorf("%d of %d bytes are missing, %v", plan.Missing, plan.Bytes, err)
+	}
+	report, err := s.engine.Execute(t.Context(), plan, &closed{s.run(t), "samples/docker"})
+	if exitCode(err) != 8 || len(report.Failures) != 1 || len(report.Mirrored) != 1 {
+		t.Errorf("error %v, failures %v", err, report.Failures)
+	}
+	if err := s.engine.Compare(t.Context(), plan, &closed{s.run(t), ""}); err == nil || !strings.Contains(err.Error(), "403") {
+		t.Errorf("a destination that is closed altogether: %v", err)
+	}
+}
+
 // Both images have been told that their common layers are not there when the first of them begins to fetch.
 func TestExecute_whatAnotherImagePutMeanwhileIsFound(t *testing.T) {
 	s := newSetup(t, "  additionalImages:\n"+

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"maps"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -383,23 +384,18 @@ func (p *Plan) blobs() iter.Seq2[string, ocispec.Descriptor] {
 // comparedAtOnce is how many blobs Compare asks for in one go, so that what it keeps is bounded.
 const comparedAtOnce = 10000
 
-// Compare asks the destination what it holds of the plan, and sets Missing.
+// Compare asks the destination what it holds of the plan, and sets Missing. What it cannot say of a repository counts as
+// missing; a destination that can say nothing is an error.
 func (e *Engine) Compare(ctx context.Context, p *Plan, dst Destination) error {
 	missing := p.Bytes
 	ask, sizes := map[string][]digest.Digest{}, map[digest.Digest]int64{}
 	compare := func() error {
-		var held map[string][]digest.Digest
-		err := e.insist(ctx, "ask for blobs", func() (err error) {
-			held, _, err = dst.Held(ctx, ask, nil)
-			return err
-		})
+		held, err := e.heldOf(ctx, dst, ask)
 		if err != nil {
 			return fmt.Errorf("ask the destination what it holds: %w", err)
 		}
-		for _, ds := range held {
-			for _, d := range ds {
-				missing -= sizes[d]
-			}
+		for p := range places(held) {
+			missing -= sizes[p.digest]
 		}
 		clear(ask)
 		clear(sizes)
@@ -418,4 +414,31 @@ func (e *Engine) Compare(ctx context.Context, p *Plan, dst Destination) error {
 	}
 	p.Missing = missing
 	return nil
+}
+
+// heldOf asks for blobs; where the destination cannot say it of all, for those of each repository.
+func (e *Engine) heldOf(ctx context.Context, dst Destination, blobs map[string][]digest.Digest) (held map[string][]digest.Digest, err error) {
+	err = e.insist(ctx, "ask for blobs", func() (err error) {
+		held, _, err = dst.Held(ctx, blobs, nil)
+		return err
+	})
+	if err == nil || len(blobs) < 2 {
+		return held, err
+	}
+	held = map[string][]digest.Digest{}
+	answered := false
+	for repo, ds := range blobs {
+		own, _, errOwn := dst.Held(ctx, map[string][]digest.Digest{repo: ds}, nil)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if errOwn == nil {
+			answered = true
+			maps.Copy(held, own)
+		}
+	}
+	if !answered {
+		return nil, err
+	}
+	return held, nil
 }
