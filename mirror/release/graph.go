@@ -180,12 +180,21 @@ func (e *statusError) transient() bool {
 	return e.status == http.StatusTooManyRequests || e.status >= 500
 }
 
+// retryAfter reads the header in both its forms. A date is taken relative to the server's own clock, if it tells.
 func retryAfter(resp *http.Response) time.Duration {
-	seconds, err := strconv.Atoi(resp.Header.Get("Retry-After"))
-	if err != nil || seconds < 0 {
+	header := resp.Header.Get("Retry-After")
+	if seconds, err := strconv.Atoi(header); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	at, err := http.ParseTime(header)
+	if err != nil {
 		return 0
 	}
-	return time.Duration(seconds) * time.Second
+	now, err := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil {
+		now = time.Now()
+	}
+	return at.Sub(now)
 }
 
 // reason is what an update service says of its refusal.

@@ -209,6 +209,25 @@ func TestClient_retries(t *testing.T) {
 			t.Errorf("waited %v, want what Retry-After says", waits)
 		}
 	})
+	t.Run("until the date that it names", func(t *testing.T) {
+		waits = nil
+		first := true
+		busy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if first {
+				first = false
+				w.Header().Set("Date", "Fri, 20 Nov 2026 22:58:33 GMT")
+				w.Header().Set("Retry-After", "Fri, 20 Nov 2026 22:58:53 GMT")
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+			io.WriteString(w, `{}`)
+		}))
+		t.Cleanup(busy.Close)
+		c := release.Client{URL: busy.URL, HTTP: http.DefaultClient, Sleep: sleep}
+		if _, err := c.Fetch(t.Context(), "stable-4.1", "amd64"); err != nil || len(waits) != 1 || waits[0] != 20*time.Second {
+			t.Errorf("waited %v, %v", waits, err)
+		}
+	})
 	t.Run("not what will not change, and keeps the reason", func(t *testing.T) {
 		url, asked := service(t, 400)
 		c := release.Client{URL: url, HTTP: http.DefaultClient, Sleep: sleep}
