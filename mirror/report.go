@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -184,16 +185,19 @@ func (e *Engine) WriteMapping(p *Plan) (string, error) {
 	return path, writeFile(path, []byte(b.String()))
 }
 
-// writeFile writes a file and the directories above it; a reader never sees half of it.
+// writeFile writes a file and the directories above it; a reader never sees half of it, and two writers are not in each
+// other's way.
 func writeFile(path string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("write to the workspace: %w", err)
 	}
-	tmp := path + ".tmp"
-	if err := os.WriteFile(tmp, data, 0o644); err != nil {
-		return fmt.Errorf("write to the workspace: %w", err)
+	tmp := path + "." + rand.Text() + ".tmp"
+	err := os.WriteFile(tmp, data, 0o644)
+	if err == nil {
+		err = os.Rename(tmp, path)
 	}
-	if err := os.Rename(tmp, path); err != nil {
+	if err != nil {
+		_ = os.Remove(tmp)
 		return fmt.Errorf("write to the workspace: %w", err)
 	}
 	return nil
