@@ -251,22 +251,31 @@ func (r *Run) Tag(_ context.Context, tags map[string]map[string]digest.Digest) e
 }
 
 // Commit sets the tags that do not name what they are to name already: a registry may refuse to have a tag set
-// again.
+// again. One that is refused stops no other.
 func (r *Run) Commit(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	g, ctx := errgroup.WithContext(ctx)
+	var g errgroup.Group
 	g.SetLimit(parallel)
-	for _, t := range r.tags {
+	errs := make([]error, len(r.tags))
+	for i, t := range r.tags {
 		g.Go(func() error {
 			if err := r.set(ctx, t); err != nil {
-				return r.failed(fmt.Sprintf("tag %s:%s", t.repo, t.name), err)
+				errs[i] = r.failed(fmt.Sprintf("tag %s:%s", t.repo, t.name), err)
 			}
 			return nil
 		})
 	}
-	return g.Wait()
+	_ = g.Wait() // the errors are all kept
+	failed := slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	if n := len(failed) - mentioned; n > 0 {
+		failed = append(failed[:mentioned], fmt.Errorf("and %d other tags", n))
+	}
+	return errors.Join(failed...)
 }
+
+// mentioned is how many of the tags that were not set an error names.
+const mentioned = 10
 
 func (r *Run) set(ctx context.Context, t tag) error {
 	ref := r.registry.Repo(t.repo).Tag(t.name)

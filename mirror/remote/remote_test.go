@@ -482,3 +482,45 @@ func TestCommit_aTagThatIsRightIsLeftAlone(t *testing.T) {
 		t.Error("a tag names something else")
 	}
 }
+
+// Some registries do not let a tag be moved.
+func TestCommit_aTagThatIsRefusedStopsNoOther(t *testing.T) {
+	s := plainRegistry(t)
+	r := open(t, s)
+	data, desc := blob("x")
+	body, m := image(desc)
+	const others = 100
+	tags := map[string]digest.Digest{}
+	for i := range others {
+		tags[fmt.Sprint("v", i)] = m.Digest
+	}
+	for _, err := range []error{
+		r.PutBlob(t.Context(), "a", desc, bytes.NewReader(data)), r.PutManifest(t.Context(), "a", m, body),
+		r.Tag(t.Context(), map[string]map[string]digest.Digest{"a": {"fixed": m.Digest}}), r.Tag(t.Context(), map[string]map[string]digest.Digest{"a": tags}),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.fails(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPut || !strings.HasSuffix(r.URL.Path, "/manifests/fixed") {
+			return false
+		}
+		w.WriteHeader(http.StatusForbidden)
+		return true
+	})
+	err := r.Commit(t.Context())
+	if _, ok := errors.AsType[*remote.Error](err); !ok || !strings.Contains(err.Error(), "tag a:fixed: ") {
+		t.Errorf("error %v", err)
+	}
+	if n := s.count(http.MethodPut, "/v2/a/manifests/v"); n != others {
+		t.Errorf("%d of %d other tags were set", n, others)
+	}
+	t.Run("and an error has an end", func(t *testing.T) {
+		s.fails(func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(http.StatusForbidden); return true })
+		err := r.Commit(t.Context())
+		if err == nil || strings.Count(err.Error(), "\n") != 10 || !strings.Contains(err.Error(), "and 91 other tags") {
+			t.Errorf("error %v", err)
+		}
+	})
+}
