@@ -114,6 +114,8 @@ func openRemote(to target, keys authn.Keychain, tlsConfig *tls.Config, plain boo
 	transport := &http.Transport{
 		Proxy: http.ProxyFromEnvironment, TLSClientConfig: tlsConfig, ForceAttemptHTTP2: true,
 		MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: 30 * time.Second,
+		// Of a large blob that it has got a registry may make a copy before it answers. For ever is longer.
+		ResponseHeaderTimeout: 10 * time.Minute,
 		// A connection that has died without a word is noticed, and what is repeated goes over another.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
 	}
@@ -142,6 +144,9 @@ func speaksPlain(ctx context.Context, registry string) bool {
 	}
 	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	resp, err := client.Do(r)
+	for again := 0; err != nil && again < 2; again++ { // one connection that drops must not decide it for a whole run
+		resp, err = client.Do(r)
+	}
 	if err != nil {
 		return false
 	}

@@ -190,6 +190,19 @@ func TestMirror_saysWhatIsRepeated(t *testing.T) {
 	says(t, stderr, "level=WARN", "the destination failed and is tried again", "put blob sha256:", "out of order")
 }
 
+func TestSpeaksPlain_aDroppedConnectionDecidesNothing(t *testing.T) {
+	var asked atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		if asked.Add(1) == 1 {
+			panic(http.ErrAbortHandler)
+		}
+	}))
+	t.Cleanup(server.Close)
+	if !speaksPlain(t.Context(), server.Listener.Addr().String()) {
+		t.Error("it does")
+	}
+}
+
 // TestMirror_console: some registries answer 200 to whatever path, with a page, or with JSON of their own.
 func TestMirror_console(t *testing.T) {
 	for _, answer := range []string{"<!doctype html>", "{}"} {
