@@ -76,13 +76,23 @@ func openDestination(ctx context.Context, to target, o mirrorOptions, keys authn
 	}
 	tlsConfig := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, InsecureSkipVerify: !o.destVerify} // only if the user says so
 	client := admin.NewHTTPSClient(to.registry, login.Username, login.Password, tlsConfig)
-	status, err := client.Status(ctx)
+	var status admin.Status
+	err = thrice(ctx, func() (err error) {
+		status, err = client.Status(ctx)
+		return err
+	})
 	var refused *admin.Error
 	switch {
 	case err == nil && status.Address != "": // which only an appliance says
 		return &destination{
-			kind:  "an appliance",
-			begin: func(ctx context.Context, name string) (mirror.Destination, error) { return client.BeginSync(ctx, name) },
+			kind: "an appliance",
+			begin: func(ctx context.Context, name string) (run mirror.Destination, err error) {
+				err = thrice(ctx, func() (err error) {
+					run, err = client.BeginSync(ctx, name)
+					return err
+				})
+				return run, err
+			},
 			close: client.Close,
 		}, nil
 	case err != nil && !errors.As(err, &refused):
@@ -98,6 +108,18 @@ func openDestination(ctx context.Context, to target, o mirrorOptions, keys authn
 	}
 	// A user who may push and not administer can fill an appliance too, as any other registry.
 	return openRemote(to, keys, tlsConfig, false)
+}
+
+// thrice asks again when a connection drops. A host that is not reached, or that has answered, is asked once.
+func thrice(ctx context.Context, ask func() error) error {
+	for attempt := 1; ; attempt++ {
+		err := ask()
+		var refused *admin.Error
+		var dial *net.OpError
+		if err == nil || ctx.Err() != nil || attempt == 3 || errors.As(err, &refused) || errors.As(err, &dial) && dial.Op == "dial" {
+			return err
+		}
+	}
 }
 
 // accessRefused is the answer of an appliance to a login that it does not know.

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 
 	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
+	"github.com/mirror-appliance/appliance/mirror/upstream"
 )
 
 // mirrorSetup is a sample upstream and an empty registry, both without TLS.
@@ -200,6 +201,25 @@ func TestSpeaksPlain_aDroppedConnectionDecidesNothing(t *testing.T) {
 	t.Cleanup(server.Close)
 	if !speaksPlain(t.Context(), server.Listener.Addr().String()) {
 		t.Error("it does")
+	}
+}
+
+func TestOpenDestination_aDroppedConnectionEndsNothing(t *testing.T) {
+	asked := map[string]int{} // each connection is dropped the first time that something is asked over it
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked[r.URL.Path]++; asked[r.URL.Path] == 1 {
+			panic(http.ErrAbortHandler)
+		}
+		_, _ = io.WriteString(w, `{"address":"here","id":"run"}`)
+	}))
+	t.Cleanup(server.Close)
+	d, err := openDestination(t.Context(), target{registry: server.Listener.Addr().String()}, mirrorOptions{}, upstream.Keychain(""))
+	if err != nil || d.kind != "an appliance" {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	t.Cleanup(d.close)
+	if _, err := d.begin(t.Context(), "x"); err != nil || len(asked) != 2 {
+		t.Errorf("%v after %v", err, asked)
 	}
 }
 
