@@ -173,6 +173,9 @@ func (c *Client) runJob(ctx context.Context, path string, in any, progress func(
 	for lines.Scan() {
 		var line jobLine
 		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+			if lines.Err() != nil { // half a line
+				break
+			}
 			return fmt.Errorf("read the daemon's answer to %s: %w", path, err)
 		}
 		switch {

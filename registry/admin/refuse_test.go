@@ -50,29 +50,33 @@ func TestClient_noAnswer(t *testing.T) {
 	}
 }
 
-// TestClient_lost is a daemon that is killed during a job.
+// TestClient_lost is a daemon that is killed during a job, also in the middle of a line.
 func TestClient_lost(t *testing.T) {
-	socket := filepath.Join(t.TempDir(), "sock")
-	l, err := net.Listen("unix", socket)
-	must(t, err)
-	defer l.Close()
-	go func() {
-		conn, err := l.Accept()
-		if err != nil {
-			return
-		}
-		defer conn.Close()
-		if _, err := http.ReadRequest(bufio.NewReader(conn)); err != nil {
-			t.Error(err)
-		}
-		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-	}()
-	c := admin.NewUnixClient(socket)
-	defer c.Close()
-	_, err = c.Scrub(t.Context(), admin.ScrubRequest{}, nil)
-	var hint interface{ Hint() string }
-	if err == nil || !strings.Contains(err.Error(), "stopped before scrub had ended") || !errors.As(err, &hint) {
-		t.Errorf("error is %v", err)
+	for name, sent := range map[string]string{"before a line": "", "in a line": "9\r\n{\"result\"\r\n"} {
+		t.Run(name, func(t *testing.T) {
+			socket := filepath.Join(t.TempDir(), "sock")
+			l, err := net.Listen("unix", socket)
+			must(t, err)
+			defer l.Close()
+			go func() {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				defer conn.Close()
+				if _, err := http.ReadRequest(bufio.NewReader(conn)); err != nil {
+					t.Error(err)
+				}
+				_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"+sent)
+			}()
+			c := admin.NewUnixClient(socket)
+			defer c.Close()
+			_, err = c.Scrub(t.Context(), admin.ScrubRequest{}, nil)
+			var hint interface{ Hint() string }
+			if err == nil || !strings.Contains(err.Error(), "stopped before scrub had ended") || !errors.As(err, &hint) {
+				t.Errorf("error is %v", err)
+			}
+		})
 	}
 }
 
