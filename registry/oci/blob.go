@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -17,15 +18,22 @@ func (a *API) getBlob(w http.ResponseWriter, r *http.Request, t target) error {
 	blob, err := a.store.OpenBlob(r.Context(), t.repo, t.digest)
 	if err == nil {
 		defer blob.Close()
-		return serveBlob(w, r, t.digest, blob.Size, a.paceContent(w, blob.File))
+		content := a.paceContent(w, blob.File)
+		defer content.end()
+		return serveBlob(w, r, t.digest, blob.Size, content)
 	}
 	if errors.Is(err, store.ErrNotFound) && a.pulledThrough(t.repo) {
-		rc, size, err := a.upstream.Blob(r.Context(), t.repo, t.digest)
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		rc, size, err := a.upstream.Blob(ctx, t.repo, t.digest)
 		if err != nil {
 			return a.fromUpstream(r, aboutBlob, err)
 		}
 		defer rc.Close()
-		return serveBlob(w, r, t.digest, size, a.follow(w, rc))
+		content := a.follow(w, rc)
+		defer content.end()
+		defer cancel() // ends a Read that end would wait for
+		return serveBlob(w, r, t.digest, size, content)
 	}
 	return aboutBlob.explain(err)
 }

@@ -3,6 +3,8 @@ package oci
 import (
 	"io"
 	"net/http"
+	"os"
+	"sync"
 	"time"
 )
 
@@ -58,41 +60,51 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 }
 
 // pacedContent is content on its way to a client: each Read means that what the last one gave has
-// been taken. It must not be slow itself. net/http takes the deadline back after the answer.
+// been taken. net/http takes the deadline back after the answer.
 type pacedContent struct {
 	io.ReadSeeker
 	conn     *http.ResponseController
 	patience time.Duration
-	armed    time.Time
+	slow     bool // it may take its time, which is no fault of the client's: see follow
+
+	mu    sync.Mutex // held by each Read; guards what follows
+	armed time.Time
+	ended bool
 }
 
-func (a *API) paceContent(w http.ResponseWriter, content io.ReadSeeker) io.ReadSeeker {
+func (a *API) paceContent(w http.ResponseWriter, content io.ReadSeeker) *pacedContent {
 	return &pacedContent{ReadSeeker: content, conn: http.NewResponseController(w), patience: a.patience}
 }
 
+// follow is paceContent for content that is slow itself, as one that is on its way from an upstream is. Only the
+// time that the client takes counts.
+func (a *API) follow(w http.ResponseWriter, content io.ReadSeeker) *pacedContent {
+	c := a.paceContent(w, content)
+	c.slow = true
+	return c
+}
+
 func (c *pacedContent) Read(p []byte) (int, error) {
-	if now := time.Now(); now.Sub(c.armed) >= min(renewal, c.patience/2) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return 0, os.ErrClosed
+	}
+	if c.slow {
+		_ = c.conn.SetWriteDeadline(time.Time{})
+		defer func() { _ = c.conn.SetWriteDeadline(time.Now().Add(c.patience)) }()
+	} else if now := time.Now(); now.Sub(c.armed) >= min(renewal, c.patience/2) {
 		c.armed = now
 		_ = c.conn.SetWriteDeadline(now.Add(c.patience))
 	}
 	return c.ReadSeeker.Read(p)
 }
 
-// follow is paceContent for content that is slow itself, as one that is on its way from an upstream is. Only the
-// time that the client takes counts.
-func (a *API) follow(w http.ResponseWriter, content io.ReadSeeker) io.ReadSeeker {
-	return &followed{ReadSeeker: content, conn: http.NewResponseController(w), patience: a.patience}
-}
-
-type followed struct {
-	io.ReadSeeker
-	conn     *http.ResponseController
-	patience time.Duration
-}
-
-func (c *followed) Read(p []byte) (int, error) {
-	_ = c.conn.SetWriteDeadline(time.Time{})
-	n, err := c.ReadSeeker.Read(p)
-	_ = c.conn.SetWriteDeadline(time.Now().Add(c.patience))
-	return n, err
+// end waits for a Read under way, and lets no other begin. It is for before the handler returns: net/http reads what it
+// sends as several ranges in a goroutine of its own, which can outlive the handler, and to move the deadline of an
+// answer that is over is a panic that ends the process.
+func (c *pacedContent) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
 }

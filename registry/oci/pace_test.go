@@ -2,11 +2,13 @@ package oci
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -174,6 +176,58 @@ func TestPace_follow(t *testing.T) {
 		}
 	}
 }
+
+// Several ranges are read in a goroutine of net/http's, which must not read on when the handler has returned: it would
+// move the deadline of an answer that is over.
+func TestPace_severalRanges(t *testing.T) {
+	slow := &slowUpstream{entered: make(chan struct{})}
+	f := newFixture(t, slow)
+	r := httptest.NewRequest("GET", "/v2/up/x/blobs/"+d256, nil)
+	r.Header.Set("Range", "bytes=0-0,10-10")
+	f.api.ServeHTTP(&goneClient{deadlines{ResponseWriter: httptest.NewRecorder()}, slow.entered}, r)
+	if slow.reading.Load() != 0 {
+		t.Error("read on after the answer")
+	}
+	w := new(deadlines)
+	content := (&API{patience: time.Minute}).paceContent(w, bytes.NewReader([]byte("abc")))
+	content.end()
+	if n, err := content.Read(make([]byte, 1)); n != 0 || err == nil || len(w.write) != 0 {
+		t.Errorf("after the end: %d bytes, %v, %d deadlines", n, err, len(w.write))
+	}
+}
+
+// slowUpstream has a blob whose bytes do not come.
+type slowUpstream struct {
+	upstream
+	entered chan struct{} // closed when it is read
+	reading atomic.Int32
+}
+
+func (u *slowUpstream) Blob(ctx context.Context, _ string, _ digest.Digest) (io.ReadSeekCloser, int64, error) {
+	return &slowBlob{upstreamBlob{bytes.NewReader(make([]byte, 100)), &u.upstream}, ctx, u}, 100, nil
+}
+
+type slowBlob struct {
+	upstreamBlob
+	ctx context.Context
+	u   *slowUpstream
+}
+
+func (b *slowBlob) Read([]byte) (int, error) {
+	b.u.reading.Add(1)
+	defer b.u.reading.Add(-1)
+	close(b.u.entered)
+	<-b.ctx.Done()
+	return 0, b.ctx.Err()
+}
+
+// goneClient takes nothing, which shows when entered is closed.
+type goneClient struct {
+	deadlines
+	entered chan struct{}
+}
+
+func (w *goneClient) Write([]byte) (int, error) { <-w.entered; return 0, io.ErrClosedPipe }
 
 // A list can be as large as a small blob. Who does not take it is not waited for either.
 func TestPace_list(t *testing.T) {
