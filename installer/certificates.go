@@ -60,7 +60,9 @@ func (t *target) resolveCertificates() {
 func (t *target) leaf(authority *tlsgen.CA, leaf, leafKey bool) {
 	c := t.cfg.TLS
 	if leaf && leafKey {
-		if _, err := tls.LoadX509KeyPair(t.Host.Path(c.Certificate), t.Host.Path(c.Key)); err != nil {
+		pair, err := tls.LoadX509KeyPair(t.Host.Path(c.Certificate), t.Host.Path(c.Key))
+		t.renamed = err == nil && pair.Leaf.VerifyHostname(t.cfg.Hostname) != nil
+		if err != nil {
 			t.problem(fmt.Sprintf("%s and %s are no certificate and its key: %v", c.Certificate, c.Key, err),
 				"move both away to have new ones made")
 		}

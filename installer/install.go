@@ -262,7 +262,7 @@ func (b *builder) running() error {
 		b.add(&linger{bus: b.plan.bus, uid: b.Geteuid()})
 	}
 	b.add(&enable{bus: b.plan.bus})
-	b.add(&start{bus: b.plan.bus, host: b.Host, user: b.User, binary: b.binary, stale: b.stale, socket: socket})
+	b.add(&start{bus: b.plan.bus, host: b.Host, user: b.User, binary: b.binary, stale: b.stale, socket: socket, renamed: b.renamed})
 	b.add(&health{bus: b.plan.bus, host: b.Host, user: b.User, cfg: b.cfg, check: b.Health, limit: healthLimit, every: healthEvery})
 	b.plan.seeded = &seed{do: b.Seed, in: Installation{
 		Config: b.cfg, QuayRoot: b.QuayRoot, InitUser: b.InitUser, InitPassword: b.InitPassword, Generated: b.generated,

@@ -607,3 +607,17 @@ func TestUninstall_OtherDirectories(t *testing.T) {
 		}
 	}
 }
+
+// The daemon makes its certificate for the name that it finds when it starts.
+func TestInstall_HostnameEdited(t *testing.T) {
+	b := newBox(t, false)
+	b.install()
+	b.edit("hostname: registry.example.com", "hostname: other.example.com")
+	b.sm.calls = nil
+	if _, err := b.plan(Request{Binary: b.path("program")}).Apply(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(b.sm.calls, "start "+systemd.Service) { // the box's way of restarting
+		t.Errorf("systemd was told: %q", b.sm.calls)
+	}
+}

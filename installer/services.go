@@ -160,6 +160,8 @@ type start struct {
 	binary string
 	stale  []*tracked // what the running daemon has read; a change of it asks for a restart
 	socket *tracked   // the socket's unit
+	// renamed says that config.yaml has another hostname than the certificate, which the daemon makes when it starts.
+	renamed bool
 
 	touched bool
 }
@@ -211,8 +213,8 @@ func (s *start) outdated(service systemd.Status) bool {
 			return true
 		}
 	}
-	if service.MainPID == 0 {
-		return false
+	if s.renamed || service.MainPID == 0 {
+		return s.renamed
 	}
 	running, err := os.Stat(fmt.Sprintf("/proc/%d/exe", service.MainPID))
 	if err != nil {

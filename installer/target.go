@@ -33,6 +33,7 @@ type target struct {
 	owner     string         // the service's user; empty in user mode, where it is the caller
 	admin     string         // the owner of what the service only reads; likewise
 	running   bool           // the installed service, or its socket, is active
+	renamed   bool           // the certificate is for another hostname: the daemon has to make one
 	lingering bool           // user mode: is on already
 	certs     certificates
 
