@@ -32,7 +32,7 @@ func PlanInstall(ctx context.Context, r Request, d Deps) (*Plan, error) {
 		undo:     true,
 		bus:      t.bus(),
 		result: Result{
-			Address: t.cfg.Address(), QuayRoot: t.QuayRoot, InitUser: t.InitUser, InitPassword: t.InitPassword,
+			Address: t.cfg.Address(), QuayRoot: t.QuayRoot, CA: t.cfg.TLS.CA, InitUser: t.InitUser, InitPassword: t.InitPassword,
 		},
 	}
 	b := &builder{target: t, plan: plan, record: t.newRecord()}

@@ -33,7 +33,7 @@ func TestInstall(t *testing.T) {
 			t.Fatal(err)
 		}
 		home := b.deps.Home
-		if !result.Changed || !result.Seeded || result.Address != "registry.example.com:8443" || result.QuayRoot != home+"/quay-install" {
+		if !result.Changed || !result.Seeded || result.Address != "registry.example.com:8443" || result.QuayRoot != home+"/quay-install" || result.CA != home+"/quay-install/quay-rootCA/rootCA.pem" {
 			t.Errorf("result: %+v", result)
 		}
 		if result.InitUser != "init" || len(result.InitPassword) < 32 {

@@ -69,6 +69,7 @@ type Result struct {
 	Changed      bool
 	Address      string // HOST:PORT; empty for an uninstall
 	QuayRoot     string
+	CA           string // the file of the CA's certificate; empty if clients know it already
 	InitUser     string
 	InitPassword string
 	// Seeded is what Seed returned. When it is false and the password was generated, then InitPassword is

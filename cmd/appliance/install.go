@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -135,7 +134,9 @@ func reportInstall(w io.Writer, r installer.Result) {
 	if !r.Changed {
 		fmt.Fprintf(w, "nothing had to be changed: the appliance in %s is as it should be\n", r.QuayRoot)
 	}
-	fmt.Fprintf(w, "CA for clients to trust: https://%s/ca.crt, or %s\n", r.Address, filepath.Join(r.QuayRoot, "quay-rootCA", "rootCA.pem"))
+	if r.CA != "" {
+		fmt.Fprintf(w, "CA for clients to trust: https://%s/ca.crt, or %s\n", r.Address, r.CA)
+	}
 	if secret := pullSecretFile(r.QuayRoot); fileExists(secret) {
 		fmt.Fprintf(w, "pull secret for cluster nodes, which can only read: %s\n", secret)
 	}
