@@ -33,7 +33,12 @@ func (c *Client) Blob(ctx context.Context, repo string, d digest.Digest) (io.Rea
 		return nil, 0, c.failed(r, "get blob "+d.String(), err)
 	}
 	b := &blob{client: c, ctx: ctx, repo: r, digest: d, size: -1, verifier: d.Algorithm().Digester()}
-	if err := b.open(); err != nil {
+	err = b.open()
+	var wrong *resumeError
+	switch {
+	case errors.As(err, &wrong): // nothing has broken yet
+		return nil, 0, b.failed(wrong.err)
+	case err != nil:
 		return nil, 0, err
 	}
 	return b, b.size, nil
@@ -76,7 +81,7 @@ func (b *blob) open() error {
 	}
 	if err := b.accept(resp); err != nil {
 		resp.Body.Close()
-		return err
+		return &resumeError{err: err}
 	}
 	b.body = resp.Body
 	return nil
@@ -100,27 +105,25 @@ func (b *blob) accept(resp *http.Response) error {
 	if resp.StatusCode == http.StatusPartialContent {
 		var ok bool
 		if start, total, ok = contentRange(resp.Header.Get("Content-Range")); !ok || start != b.offset {
-			return b.failed(fmt.Errorf("asked for the bytes from %d, the answer is %q", b.offset, resp.Header.Get("Content-Range")))
+			return fmt.Errorf("asked for the bytes from %d, the answer is %q", b.offset, resp.Header.Get("Content-Range"))
 		}
 	}
 	switch {
 	case b.size < 0:
 		b.size = total
 	case total >= 0 && total != b.size:
-		return b.failed(fmt.Errorf("it was %d bytes long and is %d now", b.size, total))
+		return fmt.Errorf("it was %d bytes long and is %d now", b.size, total)
 	}
 	_, err := io.CopyN(io.Discard, resp.Body, b.offset-start) // Range was ignored
-	if err != nil {
-		return &skipError{err: err}
-	}
-	return nil
+	return err
 }
 
-// A skipError is a connection that broke before it came to what is wanted.
-type skipError struct{ err error }
+// A resumeError is a connection that broke before it came to what is wanted, or an answer that is not the rest of the
+// blob: a page of somebody between, who is gone the next time.
+type resumeError struct{ err error }
 
-func (e *skipError) Error() string { return e.err.Error() }
-func (e *skipError) Unwrap() error { return e.err }
+func (e *resumeError) Error() string { return e.err.Error() }
+func (e *resumeError) Unwrap() error { return e.err }
 
 // contentRange reads "bytes 5-9/10"; the total is -1 for "*".
 func contentRange(s string) (start, total int64, ok bool) {
@@ -218,9 +221,9 @@ func (b *blob) broken(cause error) error {
 
 func (b *blob) reopen() error {
 	err := b.open()
-	var skip *skipError
-	if errors.As(err, &skip) {
-		return b.broken(skip.err)
+	var again *resumeError
+	if errors.As(err, &again) {
+		return b.broken(again.err)
 	}
 	return err
 }

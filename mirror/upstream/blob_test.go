@@ -67,6 +67,23 @@ func TestClient_Blob_resumes(t *testing.T) {
 				return true
 			}
 		}},
+		"after a page of somebody between": {fault: func(f *fixture) func(http.ResponseWriter, *http.Request, int) bool {
+			return func(w http.ResponseWriter, r *http.Request, nth int) bool {
+				switch nth {
+				case 1:
+					sendPart(w, f.layer, 0)
+					cut()
+				case 3:
+					sendPart(w, f.layer, 2<<20)
+					cut()
+				case 2, 4:
+					w.Header().Set("Content-Type", "text/html")
+					_, _ = io.WriteString(w, "<html>please wait</html>")
+					return true
+				}
+				return serveRange(w, r, f.layer)
+			}
+		}},
 		"where Range is ignored": {fault: func(f *fixture) func(http.ResponseWriter, *http.Request, int) bool {
 			return func(w http.ResponseWriter, _ *http.Request, nth int) bool {
 				if nth == 1 {
