@@ -104,6 +104,9 @@ func openDestination(ctx context.Context, to target, o mirrorOptions, keys authn
 	}
 	client.Close()
 	if refused != nil && refused.Product == admin.Product && refused.Status != http.StatusForbidden {
+		if refused.Status != http.StatusUnauthorized {
+			return nil, fmt.Errorf("checking registry %q access: %w", to.registry, refused)
+		}
 		return nil, accessRefused(to.registry, login.Username, refused)
 	}
 	// A user who may push and not administer can fill an appliance too, as any other registry.

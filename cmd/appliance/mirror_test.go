@@ -19,6 +19,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
+	"github.com/mirror-appliance/appliance/registry/admin"
 )
 
 // mirrorSetup is a sample upstream and an empty registry, both without TLS.
@@ -220,6 +221,25 @@ func TestOpenDestination_aDroppedConnectionEndsNothing(t *testing.T) {
 	t.Cleanup(d.close)
 	if _, err := d.begin(t.Context(), "x"); err != nil || len(asked) != 2 {
 		t.Errorf("%v after %v", err, asked)
+	}
+}
+
+func TestOpenDestination_anApplianceInTroubleIsNotOneThatKnowsNoLogin(t *testing.T) {
+	for status, login := range map[int]bool{http.StatusUnauthorized: true, http.StatusServiceUnavailable: false} {
+		server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Server", admin.Product)
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, `{"error":"so it is","hint":"do this"}`)
+		}))
+		t.Cleanup(server.Close)
+		_, err := openDestination(t.Context(), target{registry: server.Listener.Addr().String()}, mirrorOptions{}, upstream.Keychain(""))
+		if err == nil || !strings.Contains(err.Error(), "so it is") {
+			t.Fatalf("%d: error %v", status, err)
+		}
+		hint, _ := hintOf(err)
+		if strings.Contains(hint, "podman login") != login || strings.Contains(err.Error(), "authenticate") != login {
+			t.Errorf("%d: error %v, hint %s", status, err, hint)
+		}
 	}
 }
 
