@@ -216,7 +216,7 @@ func (u *Upload) ReadFrom(r io.Reader) (int64, error) {
 	var total int64
 	buffer := make([]byte, copyBuffer)
 	for {
-		n, readErr := r.Read(buffer)
+		n, readErr := fill(buffer, r)
 		written, err := u.write(buffer[:n])
 		total += int64(written)
 		if err != nil {
@@ -229,6 +229,17 @@ func (u *Upload) ReadFrom(r io.Reader) (int64, error) {
 			return total, readErr
 		}
 	}
+}
+
+// fill reads until the buffer is full or r has an error. A Read of the network gives a record of TLS, or a part of one:
+// writes as small as that, and aligned to no page, were measured to cost reads of the file a tenth.
+func fill(buffer []byte, r io.Reader) (n int, err error) {
+	for n < len(buffer) && err == nil {
+		var m int
+		m, err = r.Read(buffer[n:])
+		n += m
+	}
+	return n, err
 }
 
 // Close gives the session back, to be resumed. After Commit and Cancel it does nothing.
