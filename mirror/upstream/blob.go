@@ -44,6 +44,30 @@ func (c *Client) Blob(ctx context.Context, repo string, d digest.Digest) (io.Rea
 	return b, b.size, nil
 }
 
+// Stat asks for the size of a blob, and fetches nothing; the size is -1 when the
+// registry does not tell.
+// errors.Is(err, fs.ErrNotExist) when the registry has no such thing.
+func (c *Client) Stat(ctx context.Context, repo string, d digest.Digest) (int64, error) {
+	r, err := c.repository(repo)
+	if err != nil {
+		return 0, err
+	}
+	what := "look for blob " + d.String()
+	if err := d.Validate(); err != nil {
+		return 0, c.failed(r, what, err)
+	}
+	url := c.url(r, "blobs/"+d.String())
+	resp, err := c.get(ctx, http.MethodHead, r, what, url, nil, http.StatusOK)
+	if headRefused(err) { // an address that is signed for GET, for one
+		resp, err = c.get(ctx, http.MethodGet, r, what, url, nil, http.StatusOK)
+	}
+	if err != nil {
+		return 0, err
+	}
+	resp.Body.Close() // which does not read the rest
+	return resp.ContentLength, nil
+}
+
 // A blob is a blob being read, over as many connections as it takes.
 type blob struct {
 	client *Client

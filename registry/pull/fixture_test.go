@@ -248,7 +248,12 @@ lines:
 type fakeSource struct {
 	resolve  func(ctx context.Context) (ocispec.Descriptor, error)
 	manifest func(ctx context.Context) (ocispec.Descriptor, []byte, error)
+	stat     func(ctx context.Context, d digest.Digest) (int64, error)
 	blob     func(ctx context.Context, d digest.Digest) (io.ReadCloser, int64, error)
+}
+
+func (s *fakeSource) Stat(ctx context.Context, _ string, d digest.Digest) (int64, error) {
+	return s.stat(ctx, d)
 }
 
 func (s *fakeSource) Resolve(ctx context.Context, _, _ string) (ocispec.Descriptor, error) {

@@ -42,6 +42,8 @@ type Source interface {
 	Resolve(ctx context.Context, repo, ref string) (ocispec.Descriptor, error)
 	// Manifest fetches what a tag or digest stands for.
 	Manifest(ctx context.Context, repo, ref string) (ocispec.Descriptor, []byte, error)
+	// Stat asks for the size of a blob, -1 if it is not known, without fetching it.
+	Stat(ctx context.Context, repo string, d digest.Digest) (size int64, err error)
 	// Blob opens a blob; the size is -1 if it is not known. It need not verify.
 	Blob(ctx context.Context, repo string, d digest.Digest) (io.ReadCloser, int64, error)
 }
