@@ -15,14 +15,18 @@ import (
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 )
 
-// rights: a system unit is root's to write.
+// rights: a system unit is root's to write, and a user's lies in the home directory.
 type rights struct {
 	user bool
 	euid int
+	home string
 }
 
 func (c rights) Check(context.Context) []Problem {
-	if c.user || c.euid == 0 {
+	switch {
+	case c.user && c.home == "":
+		return found("a user's service is kept in the home directory, and this user has none", "set HOME to a directory of this user's, or run the command with sudo")
+	case c.user || c.euid == 0:
 		return nil
 	}
 	return found("a system service can only be installed by root", "run the command with sudo, or as a plain user to install a service of that user")

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
+	"github.com/mirror-appliance/appliance/internal/home"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/systemd"
 )
@@ -33,6 +34,9 @@ func Find(d Deps, user bool) (*Found, error) {
 }
 
 func find(d Deps, user bool) (*Found, error) {
+	if user && d.Home == "" {
+		return nil, &NotInstalledError{Unit: systemd.Service}
+	}
 	path := unitPath(d.unitDir(user), systemd.Service)
 	content, err := d.Host.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
@@ -139,26 +143,28 @@ func (d Deps) complete(user bool) (Deps, error) {
 		d.Geteuid = os.Geteuid
 	}
 	if d.Home == "" {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return d, fmt.Errorf("find the home directory: %w", err)
+		// Without one, what needs it says so: with --quayRoot, root does not.
+		dir, err := home.Dir()
+		if err != nil && !errors.Is(err, home.ErrNone) {
+			return d, err
 		}
-		d.Home = home
+		d.Home = dir
 	}
 	return d, nil
 }
 
-// unitDir is what systemd.UnitDir says, for the home directory that we were given.
+// unitDir is where an administrator, or a user, puts units. XDG_CONFIG_HOME is not asked: the environment of the user's
+// manager counts, which has the default.
 func (d Deps) unitDir(user bool) string {
 	if user {
-		return filepath.Join(d.Home, ".config", "systemd", "user")
+		return filepath.Join("/", d.Home, ".config", "systemd", "user")
 	}
 	return "/etc/systemd/system"
 }
 
 func (d Deps) binary(user bool) string {
 	if user {
-		return filepath.Join(d.Home, ".local", "bin", "appliance")
+		return filepath.Join("/", d.Home, ".local", "bin", "appliance")
 	}
 	return "/usr/local/bin/appliance"
 }

@@ -49,7 +49,7 @@ type Deps struct {
 	CheckName     func(name string) error                                      // auth.CheckName
 	CheckPassword func(password string) error                                  // auth.CheckPassword
 	Seed          func(ctx context.Context, in Installation) (changed bool, err error)
-	Home          string     // os.UserHomeDir()
+	Home          string     // home.Dir(); empty if there is none
 	Geteuid       func() int // os.Geteuid
 }
 

@@ -16,6 +16,9 @@ func Lock(d Deps) (unlock func(), err error) {
 	if d, err = d.complete(false); err != nil {
 		return nil, err
 	}
+	if d.Home == "" {
+		return func() {}, nil
+	}
 	home, err := os.Open(d.Host.Path(d.Home))
 	if err != nil {
 		return func() {}, nil

@@ -42,7 +42,7 @@ func (t *target) preflight(ctx context.Context) ([]Problem, error) {
 // checks lists the preconditions, in the order in which their problems are shown.
 func (t *target) checks() []check {
 	checks := []check{
-		rights{t.User, t.Geteuid()},
+		rights{t.User, t.Geteuid(), t.Home},
 		executable{t.Binary},
 		userName{t.InitUser, t.CheckName},
 		mirrorRegistry{t.Host, t.unitDir(t.User), t.QuayRoot},

@@ -93,6 +93,11 @@ func (t *target) resolveUsers() {
 // resolveRoot says whether there is a directory to go on with.
 func (t *target) resolveRoot() bool {
 	if t.QuayRoot == "" {
+		if t.Home == "" && t.found == nil {
+			t.problem("there is no home directory to install into: HOME is not set, and the user database does not know this user",
+				"name the directory with --quayRoot, or set HOME")
+			return false
+		}
 		t.QuayRoot = filepath.Join(t.Home, "quay-install")
 		if t.found != nil {
 			t.QuayRoot = t.found.QuayRoot

@@ -70,7 +70,7 @@ func resolveInstalled(r Request, d Deps) (*target, error) {
 	if len(t.problems) > 0 {
 		return nil, &PreflightError{Problems: t.problems}
 	}
-	if rights := (rights{t.User, t.Geteuid()}).Check(context.Background()); len(rights) > 0 {
+	if rights := (rights{t.User, t.Geteuid(), t.Home}).Check(context.Background()); len(rights) > 0 {
 		return nil, &PreflightError{Problems: rights}
 	}
 	return t, nil

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"embed"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -109,17 +108,4 @@ func quoteAll(paths []string) string {
 		words[i] = quote(path)
 	}
 	return strings.Join(words, " ")
-}
-
-// UnitDir is where an administrator (or, with user, a user) puts units.
-func UnitDir(user bool) (string, error) {
-	if !user {
-		return "/etc/systemd/system", nil
-	}
-	// Not XDG_CONFIG_HOME: what counts is the environment of the user's manager, which has the default.
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return "", fmt.Errorf("find where user units go: %w", err)
-	}
-	return filepath.Join(home, ".config/systemd/user"), nil
 }

@@ -160,13 +160,3 @@ func TestCheckPath(t *testing.T) {
 		}
 	}
 }
-
-func TestUnitDir(t *testing.T) {
-	t.Setenv("HOME", "/home/tester")
-	t.Setenv("XDG_CONFIG_HOME", "/elsewhere")
-	for user, want := range map[bool]string{false: "/etc/systemd/system", true: "/home/tester/.config/systemd/user"} {
-		if got, err := UnitDir(user); err != nil || got != want {
-			t.Errorf("user %v: %s %v", user, got, err)
-		}
-	}
-}

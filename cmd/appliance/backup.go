@@ -63,6 +63,9 @@ func runBackup(ctx context.Context, std stdio, o backupOptions, path string) err
 	if err != nil {
 		return err
 	}
+	if path, err = expandPath(path); err != nil {
+		return err
+	}
 	if path, err = filepath.Abs(path); err != nil {
 		return err
 	}
@@ -125,6 +128,10 @@ A damaged database is moved away first: systemctl stop appliance.socket applianc
 
 func runRestore(ctx context.Context, std stdio, o restoreOptions, from string) error {
 	if err := checkOutput(o.output); err != nil {
+		return err
+	}
+	from, err := expandPath(from)
+	if err != nil {
 		return err
 	}
 	path, cfg, err := o.load()

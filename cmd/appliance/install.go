@@ -26,9 +26,9 @@ type placeOptions struct {
 }
 
 func (o *placeOptions) addFlags(f *pflag.FlagSet) {
-	f.StringVarP(&o.quayRoot, "quayRoot", "r", "", "install directory (default ~/quay-install)")
-	f.StringVar(&o.quayStorage, "quayStorage", "", "directory of the image layers (default {quayRoot}/quay-storage)")
-	f.StringVar(&o.sqliteStorage, "sqliteStorage", "", "directory of the database (default {quayRoot}/sqlite-storage)")
+	pathVar(f, &o.quayRoot, "quayRoot", "r", "install directory (default ~/quay-install)")
+	pathVar(f, &o.quayStorage, "quayStorage", "", "directory of the image layers (default {quayRoot}/quay-storage)")
+	pathVar(f, &o.sqliteStorage, "sqliteStorage", "", "directory of the database (default {quayRoot}/sqlite-storage)")
 	f.BoolVar(&o.dryRun, "dry-run", false, "show what would be done, and do nothing")
 }
 
@@ -37,7 +37,8 @@ type installOptions struct {
 	hostname     string
 	initUser     string
 	initPassword string
-	unbuilt      unbuiltFlags
+	verbose      bool
+	foreign      foreignFlags
 }
 
 func (o *installOptions) addFlags(f *pflag.FlagSet) {
@@ -46,9 +47,26 @@ func (o *installOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.initUser, "initUser", "", `name of the first administrator (default "init")`)
 	f.StringVar(&o.initPassword, "initPassword", "", "its password, 8 characters or more without blanks (default: generated); "+
 		"visible to other users of this host while the command runs, so - reads it from standard input")
-	o.unbuilt.addFlags(f, "targetHostname", "targetUsername", "ssh-key", "sslCert", "sslKey", "image-archive", "additionalArgs")
-	o.unbuilt.addSwitches(f, "sslCheckSkip", "askBecomePass")
-	addIgnored(f, "verbose", "no-color")
+	f.BoolVarP(&o.verbose, "verbose", "v", false, "say beforehand what is going to be done")
+	addMirrorRegistryFlags(&o.foreign, f)
+	o.foreign.add(f, "sslCert", "sslKey")
+	o.foreign.addSwitches(f, "sslCheckSkip")
+	o.foreign.accept(f, "image-archive,i", "the program needs no container images of its own")
+	own := "put certificate and key at the paths under tls: in config.yaml after the install, and empty caKey there"
+	o.foreign.instead("sslCert", own)
+	o.foreign.instead("sslKey", own)
+}
+
+// addMirrorRegistryFlags declares what each of mirror-registry's commands takes, and ours do nothing with.
+func addMirrorRegistryFlags(o *foreignFlags, f *pflag.FlagSet) {
+	o.add(f, "targetHostname,H", "targetUsername,u", "ssh-key,k")
+	o.addSwitches(f, "askBecomePass")
+	o.accept(f, "additionalArgs", "there is no Ansible to hand arguments to")
+	o.acceptSwitch(f, "no-color,c", "") // nothing is coloured
+	for _, remote := range []string{"targetHostname", "targetUsername", "ssh-key"} {
+		o.instead(remote, "leave it out to work on this host; for another one, copy this program there and run it there")
+	}
+	o.instead("askBecomePass", "leave it out: run the command with sudo, which asks by itself")
 }
 
 func newInstallCommand(std stdio) *cobra.Command {
@@ -64,7 +82,7 @@ install takes back what it did; a second install changes nothing and says so.`,
 		Example: "  sudo appliance install --quayHostname registry.example.com",
 		Args:    noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := o.unbuilt.check(c); err != nil {
+			if err := o.foreign.check(c, std.err); err != nil {
 				return err
 			}
 			return runInstall(c.Context(), std, o)
@@ -90,7 +108,11 @@ func runInstall(ctx context.Context, std stdio, o installOptions) error {
 	}
 	warn(std.err, plan.Warnings)
 	if o.dryRun {
-		return describe(std.out, plan)
+		describe(std.out, plan)
+		return nil
+	}
+	if o.verbose {
+		describe(std.err, plan)
 	}
 	result, err := plan.Apply(ctx, func(line string) { fmt.Fprintln(std.err, line) })
 	if err != nil {
@@ -164,7 +186,8 @@ type uninstallOptions struct {
 	placeOptions
 	autoApprove bool
 	keepContent bool
-	unbuilt     unbuiltFlags
+	verbose     bool
+	foreign     foreignFlags
 }
 
 func newUninstallCommand(std stdio) *cobra.Command {
@@ -176,7 +199,7 @@ func newUninstallCommand(std stdio) *cobra.Command {
 your consent, the images. It asks before each; --autoApprove consents to all of it.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := o.unbuilt.check(c); err != nil {
+			if err := o.foreign.check(c, std.err); err != nil {
 				return err
 			}
 			return runUninstall(c.Context(), std, o)
@@ -186,9 +209,8 @@ your consent, the images. It asks before each; --autoApprove consents to all of 
 	o.placeOptions.addFlags(f)
 	f.BoolVar(&o.autoApprove, "autoApprove", false, "do not ask; remove the images too")
 	f.BoolVar(&o.keepContent, "keepContent", false, "keep images and database, also with --autoApprove")
-	o.unbuilt.addFlags(f, "targetHostname", "targetUsername", "ssh-key", "additionalArgs")
-	o.unbuilt.addSwitches(f, "askBecomePass")
-	addIgnored(f, "verbose", "no-color")
+	f.BoolVarP(&o.verbose, "verbose", "v", false, "say beforehand what is going to be done")
+	addMirrorRegistryFlags(&o.foreign, f)
 	return c
 }
 
@@ -219,7 +241,11 @@ func runUninstall(ctx context.Context, std stdio, o uninstallOptions) error {
 	}
 	warn(std.err, plan.Warnings)
 	if o.dryRun {
-		return describe(std.out, plan)
+		describe(std.out, plan)
+		return nil
+	}
+	if o.verbose {
+		describe(std.err, plan)
 	}
 	result, err := plan.Apply(ctx, func(line string) { fmt.Fprintln(std.err, line) })
 	if err != nil {
@@ -250,12 +276,11 @@ func warn(w io.Writer, problems []installer.Problem) {
 	}
 }
 
-func describe(w io.Writer, plan *installer.Plan) error {
+func describe(w io.Writer, plan *installer.Plan) {
 	fmt.Fprintln(w, "this would be done, in this order:")
 	for _, line := range plan.Describe() {
 		fmt.Fprintln(w, " ", line)
 	}
-	return nil
 }
 
 // splitHostPort takes HOST or HOST:PORT. What is a good host name is for preflight to say, together with

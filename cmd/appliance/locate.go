@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/mirror-appliance/appliance/installer"
+	"github.com/mirror-appliance/appliance/internal/home"
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
@@ -24,12 +25,12 @@ type locateOptions struct {
 }
 
 func (o *locateOptions) addFlags(f *pflag.FlagSet) {
-	f.StringVar(&o.config, "config", "", "its config.yaml (default: that of the installed service)")
+	pathVar(f, &o.config, "config", "", "its config.yaml (default: that of the installed service)")
 	o.addRootFlag(f)
 }
 
 func (o *locateOptions) addRootFlag(f *pflag.FlagSet) {
-	f.StringVarP(&o.quayRoot, "quayRoot", "r", "", "its install directory (default: that of the installed service)")
+	pathVar(f, &o.quayRoot, "quayRoot", "r", "its install directory (default: that of the installed service)")
 }
 
 // path is the config.yaml to use: the one named, the one in the directory named, the installed service's, or the
@@ -48,11 +49,11 @@ func (o *locateOptions) path() (string, error) {
 	if found, err := installer.Find(installerDeps(), os.Geteuid() != 0); err == nil {
 		return found.Config, nil
 	}
-	home, err := os.UserHomeDir()
+	dir, err := home.Dir()
 	if err != nil {
-		return "", fmt.Errorf("find the home directory: %w", err)
+		return "", &hintedError{err: err, hint: "name the appliance's directory with --quayRoot, or set HOME"}
 	}
-	return config.Path(filepath.Join(home, "quay-install")), nil
+	return config.Path(filepath.Join(dir, "quay-install")), nil
 }
 
 // load reads that file, and returns its path as well.

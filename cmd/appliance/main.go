@@ -40,6 +40,10 @@ type stdio struct {
 }
 
 func main() {
+	if err := setHome(); err != nil {
+		report(os.Stderr, err)
+		os.Exit(exitError)
+	}
 	os.Exit(execute(os.Args[1:], stdio{in: os.Stdin, out: os.Stdout, err: os.Stderr}))
 }
 
@@ -134,7 +138,18 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newRestoreCommand(std),
 		newPrepareCommand(std),
 		newControlCommand(std),
+		newVersionCommand(std),
+		newUnbuiltCommand("upgrade", "Replace the program of an installed registry by this one",
+			"install does it: run the new program's install command, which replaces the old program and keeps everything else"),
 	)
+	root.AddCommand(unbuiltCommands()...)
+	for _, c := range root.Commands() {
+		if c.Name() == "install" || c.Name() == "uninstall" {
+			c.Version = version // mirror-registry's take --version
+		}
+	}
+	hide(root.Flags(), "no-color,c", true) // before the command, where mirror-registry takes it too
+	root.SetGlobalNormalizationFunc(oneSpelling)
 	return root
 }
 

@@ -39,29 +39,28 @@ type mirrorOptions struct {
 	retryTimes     int
 	logLevel       string
 	output         string
-	unbuilt        unbuiltFlags
+	verbose        int
+	foreign        foreignFlags
 }
 
 func (o *mirrorOptions) addFlags(f *pflag.FlagSet) {
-	f.StringVarP(&o.config, "config", "c", "", "the ImageSetConfiguration")
-	f.StringVar(&o.workspace, "workspace", "", "file://DIR for what a run reads and writes besides images: cluster resources, logs")
-	f.StringVar(&o.from, "from", "", "file://DIR with an archive to mirror from (not built yet)")
+	pathVar(f, &o.config, "config", "c", "the ImageSetConfiguration")
+	pathVar(f, &o.workspace, "workspace", "", "file://DIR for what a run reads and writes besides images: cluster resources, logs")
+	pathVar(f, &o.from, "from", "", "file://DIR with an archive to mirror from (not built yet)")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print the plan, write it to working-dir/dry-run/mapping.txt, and copy nothing")
-	f.StringVar(&o.authFile, "authfile", "", "registry logins (default $REGISTRY_AUTH_FILE, then where podman login and docker login put them)")
+	pathVar(f, &o.authFile, "authfile", "", "registry logins (default $REGISTRY_AUTH_FILE, then where podman login and docker login put them)")
 	f.BoolVar(&o.srcVerify, "src-tls-verify", true, "verify the sources' certificates; false also allows plain HTTP")
 	f.BoolVar(&o.destVerify, "dest-tls-verify", true, "verify the destination's certificate; false also allows plain HTTP")
-	f.StringVar(&o.srcCertDir, "src-cert-dir", "", "directory of *.crt to trust for sources (default the usual certs.d directories)")
-	f.StringVar(&o.destCertDir, "dest-cert-dir", "", "directory of *.crt to trust for the destination (likewise)")
+	pathVar(f, &o.srcCertDir, "src-cert-dir", "", "directory of *.crt to trust for sources (default the usual certs.d directories)")
+	pathVar(f, &o.destCertDir, "dest-cert-dir", "", "directory of *.crt to trust for the destination (likewise)")
 	f.IntVar(&o.parallelImages, "parallel-images", mirror.DefaultParallelImages, "images copied at the same time, 1 to 10")
 	f.IntVar(&o.parallelLayers, "parallel-layers", mirror.DefaultParallelLayers, "layers of one image copied at the same time, 1 to 10")
 	f.IntVar(&o.retryTimes, "retry-times", 5, "how often a request to a source is repeated")
 	f.StringVar(&o.logLevel, "log-level", "info", "info, debug, trace or error")
 	addOutputFlag(f, &o.output)
-	f.Bool("v2", true, "accepted, since scripts for oc-mirror give it")
-	f.Lookup("v2").Hidden = true
-	o.unbuilt.addSwitches(f, "v1", "dry-run-manifest-lists", "strict-archive", "secure-policy")
-	o.unbuilt.addFlags(f, "since", "max-nested-paths", "registries.d", "policy", "image-timeout", "retry-delay", "cache-dir", "rootless-storage-path", "port")
-	addIgnored(f, "remove-signatures", "quiet", "force")
+	f.IntVarP(&o.verbose, "verbose", "v", 0, "as oc-mirror v1 has it: 1 or more is --log-level debug")
+	f.Lookup("verbose").Hidden = true
+	addOCMirrorFlags(&o.foreign, f)
 }
 
 func newMirrorCommand(std stdio) *cobra.Command {
@@ -77,13 +76,14 @@ Exit codes, as oc-mirror's: 0 everything that was planned is there and verified;
 		Example: "  appliance mirror -c imageset.yaml docker://registry.example.com:8443 --workspace file:///data/mirror",
 		Args:    oneDestination,
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := o.unbuilt.check(c); err != nil {
+			if err := o.foreign.check(c, std.err); err != nil {
 				return err
 			}
 			return runMirror(c.Context(), std, o, args[0])
 		},
 	}
 	o.addFlags(c.Flags())
+	c.AddCommand(unbuiltCommands()...)
 	return c
 }
 
@@ -129,6 +129,9 @@ func (o *mirrorOptions) check(destination string) error {
 func (o *mirrorOptions) level() (slog.Level, error) {
 	switch o.logLevel {
 	case "info":
+		if o.verbose > 0 {
+			return slog.LevelDebug, nil
+		}
 		return slog.LevelWarn, nil // retries; what is done is printed, not logged
 	case "debug", "trace":
 		return slog.LevelDebug, nil

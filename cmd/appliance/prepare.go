@@ -17,7 +17,7 @@ type prepareOptions struct {
 }
 
 func (o *prepareOptions) addFlags(f *pflag.FlagSet) {
-	f.StringVarP(&o.quayRoot, "quayRoot", "r", "", "install directory (default ~/quay-install)")
+	pathVar(f, &o.quayRoot, "quayRoot", "r", "install directory (default ~/quay-install)")
 	f.StringVar(&o.hostname, "quayHostname", "", "name, and optionally port, that clients will use: HOST[:PORT]")
 }
 

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/mirror-appliance/appliance/internal/home"
+)
+
+// setHome gives HOME to a process that has none, as under cloud-init, cron and systemd-run: libraries and child
+// processes look there too. A user without a home directory is no error until a command needs one.
+func setHome() error {
+	if os.Getenv("HOME") != "" {
+		return nil
+	}
+	dir, err := home.Dir()
+	if errors.Is(err, home.ErrNone) {
+		return nil
+	}
+	return errors.Join(err, os.Setenv("HOME", dir))
+}
+
+// pathValue is a flag that takes a path, or file:// and a path.
+type pathValue struct{ path *string }
+
+func (v pathValue) String() string {
+	if v.path == nil {
+		return ""
+	}
+	return *v.path
+}
+func (v pathValue) Type() string { return "string" }
+
+func (v pathValue) Set(s string) (err error) {
+	*v.path, err = expandPath(s)
+	return err
+}
+
+// pathVar declares a flag that takes a path. Every path a command is given goes through it or through expandPath, so
+// that ~ means the same everywhere.
+func pathVar(f *pflag.FlagSet, p *string, name, shorthand, usage string) {
+	f.VarP(pathValue{p}, name, shorthand, usage)
+}
+
+// expandPath resolves ~ and ~user, which a shell does not in --flag=~/path and in file://~/path.
+func expandPath(path string) (string, error) {
+	const file = "file://"
+	rest, scheme := strings.CutPrefix(path, file)
+	rest, err := home.Expand(rest)
+	if err != nil {
+		return "", &hintedError{err: err, hint: "write the whole path, beginning with /"}
+	}
+	if scheme {
+		return file + rest, nil
+	}
+	return rest, nil
+}
