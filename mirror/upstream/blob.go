@@ -56,7 +56,7 @@ func (c *Client) Stat(ctx context.Context, repo string, d digest.Digest) (int64,
 	if err := d.Validate(); err != nil {
 		return 0, c.failed(r, what, err)
 	}
-	url := c.url(r, "blobs/"+d.String())
+	ctx, url := forBlobs(ctx), c.url(r, "blobs/"+d.String())
 	resp, err := c.get(ctx, http.MethodHead, r, what, url, nil, http.StatusOK)
 	if headRefused(err) { // an address that is signed for GET, for one
 		resp, err = c.get(ctx, http.MethodGet, r, what, url, nil, http.StatusOK)
@@ -91,7 +91,7 @@ func (b *blob) what() string { return "get blob " + b.digest.String() }
 func (b *blob) open() error {
 	header := b.rangeHeader()
 	url := b.client.url(b.repo, "blobs/"+b.digest.String())
-	resp, err := b.client.get(b.ctx, http.MethodGet, b.repo, b.what(), url, header, http.StatusOK, http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable)
+	resp, err := b.client.get(forBlobs(b.ctx), http.MethodGet, b.repo, b.what(), url, header, http.StatusOK, http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable)
 	if err != nil {
 		return err
 	}

@@ -57,6 +57,12 @@ type Options struct {
 	// Sleep waits between two attempts and returns early, with ctx's error, when
 	// ctx ends. nil is a timer; tests put their own here.
 	Sleep func(ctx context.Context, d time.Duration) error
+	// Serving is for a client that waits for the answer meanwhile: an upstream that limits its clients (429), or asks
+	// to come back later than a backoff would, is told to the client and not waited for.
+	Serving bool
+	// Idle runs wait, during which a request does nothing; nil just calls it. A caller that counts the requests under
+	// way can leave out those.
+	Idle func(ctx context.Context, wait func(context.Context) error) error
 	// Log hears of every retry; nil discards.
 	Log *slog.Logger
 }
@@ -69,7 +75,7 @@ type Client struct {
 	base     http.RoundTripper // retries; below authentication
 	retry    *retrier
 	sessions sessions
-	close    func()
+	hosts    *hostGuard
 }
 
 // New makes a client. It reads the CA file and asks the registry nothing.
@@ -91,7 +97,8 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("registry %s: %w", host, err)
 	}
-	retry := &retrier{attempts: o.Retries + 1, sleep: o.Sleep, log: o.Log.With("registry", registry.Name())}
+	retry := &retrier{attempts: o.Retries + 1, serving: o.Serving, sleep: o.Sleep, idle: o.Idle, log: o.Log.With("registry", registry.Name())}
+	hosts := newHostGuard(registry.RegistryStr(), wire)
 	return &Client{
 		registry: registry,
 		plain:    plain,
@@ -99,9 +106,9 @@ func New(o Options) (*Client, error) {
 		retry:    retry,
 		base: &retryTransport{retrier: retry, inner: &stallTransport{
 			limit: o.Stall,
-			inner: &schemeGuard{plain: plain, host: registry.RegistryStr(), userAgent: o.UserAgent, inner: wire},
+			inner: &schemeGuard{plain: plain, host: registry.RegistryStr(), userAgent: o.UserAgent, inner: hosts},
 		}},
-		close: wire.CloseIdleConnections,
+		hosts: hosts,
 	}, nil
 }
 
@@ -124,6 +131,9 @@ func (o Options) withDefaults() Options {
 	if o.Sleep == nil {
 		o.Sleep = sleep
 	}
+	if o.Idle == nil {
+		o.Idle = func(ctx context.Context, wait func(context.Context) error) error { return wait(ctx) }
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -131,7 +141,7 @@ func (o Options) withDefaults() Options {
 }
 
 // Close lets go of the connections kept for reuse. Reads under way end as they would have.
-func (c *Client) Close() { c.close() }
+func (c *Client) Close() { c.hosts.CloseIdleConnections() }
 
 // Registry is the host[:port] that is read, as pkg/name spells it.
 func (c *Client) Registry() string { return c.registry.RegistryStr() }

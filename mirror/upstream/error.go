@@ -14,6 +14,8 @@ import (
 	"net/url"
 	"strings"
 	"syscall"
+	"time"
+	"unicode"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
@@ -26,18 +28,19 @@ const attemptLogin = "log in"
 type Error struct {
 	Registry   string
 	Repository string
-	Attempt    string // "get manifest v1", "get blob sha256:…", "list tags", "log in"
-	Status     int    // of the registry's answer; 0 if there was none, or none at fault
-	Code       string // the registry's own error code, such as MANIFEST_UNKNOWN
-	Message    string // and its message
-	Anonymous  bool   // no credentials were found for it
-	Err        error  // what went wrong when it was not the answer's status
+	Attempt    string        // "get manifest v1", "get blob sha256:…", "list tags", "log in"
+	Status     int           // of the registry's answer; 0 if there was none, or none at fault
+	Code       string        // the registry's own error code, such as MANIFEST_UNKNOWN
+	Message    string        // and its message
+	Anonymous  bool          // no credentials were found for it
+	After      time.Duration // when to ask again, as the answer says; 0 if it does not
+	Err        error         // what went wrong when it was not the answer's status
 }
 
 func (e *Error) Error() string {
 	var why []string
 	if e.Status != 0 {
-		why = append(why, strings.TrimSpace(fmt.Sprintf("%d %s", e.Status, http.StatusText(e.Status))))
+		why = append(why, statusText(e.Status))
 	}
 	for _, s := range []string{e.Code, e.Message} {
 		if s != "" {
@@ -45,9 +48,27 @@ func (e *Error) Error() string {
 		}
 	}
 	if e.Err != nil {
-		why = append(why, e.Err.Error())
+		why = append(why, oneLine(e.Err.Error()))
 	}
 	return fmt.Sprintf("registry %s: repository %s: %s: %s", e.Registry, e.Repository, e.Attempt, strings.Join(why, ": "))
+}
+
+func statusText(status int) string {
+	return strings.TrimSpace(fmt.Sprintf("%d %s", status, http.StatusText(status)))
+}
+
+// Refused returns the status of a final answer: one by which the registry refuses, as opposed to one that cannot
+// answer; 0 if it is none of these. after is when it wants to be asked again.
+func (e *Error) Refused() (status int, after time.Duration) {
+	switch {
+	case e.Status == http.StatusTooManyRequests:
+		return e.Status, e.After
+	case e.Status == http.StatusRequestTimeout, e.Status < 400, e.Status >= 500:
+		return 0, e.After
+	case e.Attempt == attemptLogin && e.Status != http.StatusUnauthorized && e.Status != http.StatusForbidden:
+		return 0, e.After // it does not answer as a registry
+	}
+	return e.Status, e.After
 }
 
 // Unwrap gives the cause.
@@ -142,6 +163,7 @@ func (c *Client) requestFailed(repo name.Repository, anonymous bool, attempt str
 	e.Anonymous = anonymous
 	var (
 		answer *transport.Error // from the token server, or the ping
+		limit  *limitError
 		conn   *connError
 		asked  *url.Error
 	)
@@ -149,9 +171,11 @@ func (c *Client) requestFailed(repo name.Repository, anonymous bool, attempt str
 	case errors.As(err, &answer):
 		// A token may expire in the midst of reading; then this is still logging in.
 		e.Attempt, e.Status = attemptLogin, answer.StatusCode
-		if len(answer.Errors) > 0 {
-			e.Code, e.Message = string(answer.Errors[0].Code), oneLine(answer.Errors[0].Message)
+		if len(answer.Errors) > 0 && c.answered(answer.Request) {
+			e.Code, e.Message = oneLine(string(answer.Errors[0].Code)), oneLine(answer.Errors[0].Message)
 		}
+	case errors.As(err, &limit):
+		e.Attempt, e.Status, e.After = attemptLogin, limit.status, limit.after
 	case errors.As(err, &conn):
 		e.Err = conn.err
 	case errors.As(err, &asked):
@@ -166,7 +190,11 @@ func (c *Client) requestFailed(repo name.Repository, anonymous bool, attempt str
 // refused makes an error of an answer.
 func (c *Client) refused(repo name.Repository, anonymous bool, attempt string, resp *http.Response) *Error {
 	e := c.failed(repo, attempt, nil)
-	e.Anonymous, e.Status = anonymous, resp.StatusCode
+	e.Anonymous, e.Status, e.After = anonymous, resp.StatusCode, retryAfter(resp)
+	if !c.answered(resp.Request) {
+		e.Err = errors.New("so answers the host that the registry leads to, " + resp.Request.URL.Host)
+		return e
+	}
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxDrain))
 	var answer struct {
 		Errors []struct{ Code, Message string }
@@ -181,9 +209,21 @@ func (c *Client) refused(repo name.Repository, anonymous bool, attempt string, r
 	return e
 }
 
-// oneLine keeps other people's words from filling the screen.
+// answered reports whether the registry itself answered: what another host says, which it has chosen, is not told.
+func (c *Client) answered(req *http.Request) bool {
+	return req != nil && req.URL != nil && sameHost(req.URL, c.Registry())
+}
+
+// oneLine makes the words of a registry fit to be told: their first line, not long, and of characters that a
+// terminal prints and does not obey.
 func oneLine(s string) string {
 	s, _, _ = strings.Cut(strings.TrimSpace(s), "\n")
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(s, "\uFFFD"))
 	if runes := []rune(s); len(runes) > 300 {
 		s = string(runes[:300]) + "…"
 	}

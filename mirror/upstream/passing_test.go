@@ -43,7 +43,7 @@ func TestRetryTransport_droppedPackets(t *testing.T) {
 			}
 		}}
 		noWait := func(context.Context, time.Duration) error { return nil }
-		transport := &retryTransport{retrier: &retrier{attempts: 3, sleep: noWait, log: slog.New(slog.DiscardHandler)}, inner: wire}
+		transport := &retryTransport{retrier: &retrier{attempts: 3, sleep: noWait, idle: noIdle, log: slog.New(slog.DiscardHandler)}, inner: wire}
 		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://registry.test/v2/", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -53,3 +53,5 @@ func TestRetryTransport_droppedPackets(t *testing.T) {
 		}
 	}
 }
+
+func noIdle(ctx context.Context, wait func(context.Context) error) error { return wait(ctx) }

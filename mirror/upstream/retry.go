@@ -18,13 +18,17 @@ const (
 	firstBackoff  = 500 * time.Millisecond
 	maxBackoff    = 30 * time.Second
 	maxRetryAfter = 2 * time.Minute // a registry that asks for hours is asked again and then given up on
+	maxServing    = 2 * time.Second // that a client is made to wait because the registry asks for it
+	maxToldAfter  = 24 * time.Hour
 	maxDrain      = 64 << 10
 )
 
 // A retrier decides how long to wait before trying again.
 type retrier struct {
 	attempts int
+	serving  bool // see Options
 	sleep    func(context.Context, time.Duration) error
+	idle     func(context.Context, func(context.Context) error) error
 	log      *slog.Logger
 }
 
@@ -47,8 +51,8 @@ func (r *retrier) wait(ctx context.Context, failures int, after time.Duration, w
 		d = min(firstBackoff<<min(failures-1, 10), maxBackoff)
 		d = d/2 + rand.N(d/2) // jitter: many clients of one registry must not come back together
 	}
-	r.log.WarnContext(ctx, "trying again", "in", d.Round(time.Millisecond), "attempt", failures+1, "of", r.attempts, "because", why)
-	return r.sleep(ctx, d)
+	r.log.WarnContext(ctx, "trying again", "in", d.Round(time.Millisecond), "attempt", failures+1, "of", r.attempts, "because", oneLine(why))
+	return r.idle(ctx, func(ctx context.Context) error { return r.sleep(ctx, d) })
 }
 
 // A retryTransport repeats requests that failed for reasons that pass. It sits
@@ -70,11 +74,11 @@ func (t *retryTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	for failures := 1; ; failures++ {
 		resp, err := t.inner.RoundTrip(req)
 		again, after, why := verdict(resp, err)
-		if !again || failures >= t.attempts || ctx.Err() != nil {
+		if !again || failures >= t.attempts || ctx.Err() != nil || t.serving && tooLong(resp, after) {
 			if err != nil {
 				return nil, connErrorOf(err)
 			}
-			return resp, nil
+			return t.last(resp)
 		}
 		if resp != nil {
 			_, _ = io.CopyN(io.Discard, resp.Body, maxDrain) // so that the connection can be used again
@@ -87,6 +91,33 @@ func (t *retryTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, connErrorOf(err)
 		}
 	}
+}
+
+// tooLong reports whether a client that waits is better told than made to wait.
+func tooLong(resp *http.Response, after time.Duration) bool {
+	return resp != nil && resp.StatusCode == http.StatusTooManyRequests || after > maxServing
+}
+
+// A limitError is the answer to a login whose headers would be lost.
+type limitError struct {
+	status int
+	after  time.Duration
+}
+
+func (e *limitError) Error() string { return http.StatusText(e.status) }
+
+// last returns the last answer. That of a login becomes an error: the authentication keeps no headers.
+func (t *retryTransport) last(resp *http.Response) (*http.Response, error) {
+	after := retryAfter(resp)
+	if _, ok := journeyOf(resp.Request); ok || after == 0 {
+		return resp, nil
+	}
+	switch resp.StatusCode {
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		resp.Body.Close()
+		return nil, &limitError{status: resp.StatusCode, after: after}
+	}
+	return resp, nil
 }
 
 func connErrorOf(err error) error {
@@ -122,10 +153,10 @@ func verdict(resp *http.Response, err error) (again bool, after time.Duration, w
 	switch resp.StatusCode {
 	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,
 		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return true, retryAfter(resp), resp.Status
+		return true, retryAfter(resp), statusText(resp.StatusCode)
 	}
 	if resp.StatusCode >= 520 { // no standard has these: a network that stands before a registry does not reach it
-		return true, retryAfter(resp), resp.Status
+		return true, retryAfter(resp), statusText(resp.StatusCode)
 	}
 	return false, 0, ""
 }
@@ -142,12 +173,13 @@ func passing(err error) bool {
 		host    x509.HostnameError
 		record  tls.RecordHeaderError
 		scheme  *schemeError
+		refused refusal
 	)
 	switch {
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return false
 	case errors.As(err, &cert), errors.As(err, &unknown), errors.As(err, &host),
-		errors.As(err, &record), errors.As(err, &scheme):
+		errors.As(err, &record), errors.As(err, &scheme), errors.As(err, &refused):
 		return false
 	case errors.Is(err, context.Canceled):
 		return false
@@ -160,7 +192,7 @@ func passing(err error) bool {
 func retryAfter(resp *http.Response) time.Duration {
 	header := resp.Header.Get("Retry-After")
 	if seconds, err := strconv.Atoi(header); err == nil {
-		return time.Duration(min(max(seconds, 0), int(maxRetryAfter/time.Second))) * time.Second
+		return time.Duration(min(max(seconds, 0), int(maxToldAfter/time.Second))) * time.Second
 	}
 	at, err := http.ParseTime(header)
 	if err != nil {
@@ -170,5 +202,5 @@ func retryAfter(resp *http.Response) time.Duration {
 	if err != nil {
 		now = time.Now()
 	}
-	return max(at.Sub(now), 0)
+	return min(max(at.Sub(now), 0), maxToldAfter)
 }

@@ -58,12 +58,10 @@ func (s *sessions) drop(key string) {
 
 func (c *Client) session(ctx context.Context, repo name.Repository) (*session, error) {
 	slot := c.sessions.slot(repo.Name())
-	select {
-	case slot.held <- struct{}{}:
-		defer func() { <-slot.held }()
-	case <-ctx.Done():
-		return nil, c.failed(repo, attemptLogin, ctx.Err())
+	if err := c.hold(ctx, slot); err != nil {
+		return nil, c.failed(repo, attemptLogin, err)
 	}
+	defer func() { <-slot.held }()
 	if slot.session != nil {
 		return slot.session, nil
 	}
@@ -80,6 +78,29 @@ func (c *Client) session(ctx context.Context, repo name.Repository) (*session, e
 	return slot.session, nil
 }
 
+// hold waits until a slot is free, and holds it.
+func (c *Client) hold(ctx context.Context, slot *sessionSlot) error {
+	select {
+	case slot.held <- struct{}{}:
+		return nil
+	default:
+	}
+	held := false
+	err := c.retry.idle(ctx, func(ctx context.Context) error {
+		select {
+		case slot.held <- struct{}{}:
+			held = true
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	if err != nil && held {
+		<-slot.held
+	}
+	return err
+}
+
 // get sends one request about a repository and returns the answer if its
 // status is one of want. what names the attempt in errors.
 func (c *Client) get(ctx context.Context, method string, repo name.Repository, what, url string, header http.Header, want ...int) (*http.Response, error) {
@@ -94,6 +115,7 @@ func (c *Client) get(ctx context.Context, method string, repo name.Repository, w
 	for key, values := range header {
 		req.Header[key] = values
 	}
+	req = begun(req)
 	client := http.Client{Transport: s.transport} // follows redirects without the credentials
 	resp, err := client.Do(req)
 	if err != nil {

@@ -1,0 +1,222 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"syscall"
+)
+
+// An upstream decides where it redirects to and where its tokens are issued, and it may be malicious. It must not
+// lead this client, which often stands inside of a network, to what only that network can reach:
+//
+//   - Blobs are redirected to storage, by most registries. A redirect is followed to public addresses, and to others
+//     only from an upstream that has such an address itself.
+//   - Manifests and lists are redirected by registries that only forward (registry.k8s.io). Such a redirect is followed
+//     over HTTPS and to public addresses only.
+//   - A login is not redirected to another host. The token server may be another host, as for blobs; credentials go
+//     there over HTTPS only.
+//
+// The address is judged when it is dialed, after the name has been resolved, so that a name that resolves to
+// something else the second time gains nothing. What answers elsewhere is not told: see elsewhereError.
+
+// A journey says what a request is for, and so where redirects of it may lead.
+type journey struct {
+	url   string
+	blobs bool
+}
+
+type (
+	journeyKey struct{}
+	blobsKey   struct{}
+)
+
+// forBlobs marks what is asked for as a blob.
+func forBlobs(ctx context.Context) context.Context { return context.WithValue(ctx, blobsKey{}, true) }
+
+// begun begins the journey of a request.
+func begun(req *http.Request) *http.Request {
+	blobs, _ := req.Context().Value(blobsKey{}).(bool)
+	return req.WithContext(context.WithValue(req.Context(), journeyKey{}, journey{url: req.URL.String(), blobs: blobs}))
+}
+
+// journeyOf returns the journey that a request belongs to; false for a login, whose requests inherit the context of
+// the one that needs it.
+func journeyOf(req *http.Request) (journey, bool) {
+	j, ok := req.Context().Value(journeyKey{}).(journey)
+	for req.Response != nil && req.Response.Request != nil {
+		req = req.Response.Request
+	}
+	return j, ok && req.URL.String() == j.url
+}
+
+// A hostGuard sends requests to the upstream, and elsewhere as far as they may go.
+type hostGuard struct {
+	host string
+	of   func(netip.Addr) reach // reachOf, except in tests
+	seen atomic.Uint32          // the kinds of addresses that the upstream was reached at
+
+	own    *http.Transport // to the upstream, and whatever a proxy connects to
+	public *http.Transport // elsewhere, to public addresses
+	same   *http.Transport // elsewhere, and to the upstream's kind of address
+}
+
+func newHostGuard(host string, wire *http.Transport) *hostGuard {
+	g := &hostGuard{host: host, of: reachOf, own: wire}
+	g.public = g.guarded(func() reach { return 0 })
+	g.same = g.guarded(g.granted)
+	return g
+}
+
+func (g *hostGuard) granted() reach { return reach(g.seen.Load()).granted() }
+
+// guarded returns a transport that connects to public addresses and to those allowed.
+func (g *hostGuard) guarded(allowed func() reach) *http.Transport {
+	t := g.own.Clone()
+	t.Proxy = nil // which elsewhere asks
+	t.DialContext = (&net.Dialer{Timeout: dialLimit, Control: func(_, address string, _ syscall.RawConn) error {
+		at, err := netip.ParseAddrPort(address)
+		if err != nil {
+			return &addressError{}
+		}
+		return allow(g.of(at.Addr()), allowed())
+	}}).DialContext
+	return t
+}
+
+func (g *hostGuard) CloseIdleConnections() {
+	for _, t := range []*http.Transport{g.own, g.public, g.same} {
+		t.CloseIdleConnections()
+	}
+}
+
+func (g *hostGuard) RoundTrip(req *http.Request) (*http.Response, error) {
+	downgraded := req.Response != nil && req.Response.Request != nil && req.Response.Request.URL.Scheme == "https" && req.URL.Scheme != "https"
+	if sameHost(req.URL, g.host) && !downgraded {
+		return g.toUpstream(req)
+	}
+	resp, err := g.elsewhere(req, downgraded)
+	if err != nil && req.Context().Err() == nil {
+		err = &elsewhereError{host: req.URL.Host, err: err}
+	}
+	return resp, err
+}
+
+// toUpstream notes which kind of address the upstream is reached at: after the handshake, by which it has
+// shown that it is the upstream.
+func (g *hostGuard) toUpstream(req *http.Request) (*http.Response, error) {
+	if proxy, err := g.own.Proxy(req); proxy != nil || err != nil {
+		if ip, err := netip.ParseAddr(req.URL.Hostname()); err == nil {
+			g.seen.Or(uint32(g.of(ip)))
+		}
+		return g.own.RoundTrip(req)
+	}
+	ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		if at, err := netip.ParseAddrPort(info.Conn.RemoteAddr().String()); err == nil {
+			g.seen.Or(uint32(g.of(at.Addr())))
+		}
+	}})
+	return g.own.RoundTrip(req.WithContext(ctx))
+}
+
+func (g *hostGuard) elsewhere(req *http.Request, downgraded bool) (*http.Response, error) {
+	j, ok := journeyOf(req)
+	allowed, direct := g.granted(), g.same
+	switch {
+	case downgraded:
+		return nil, &redirectError{"a redirect from HTTPS to HTTP is not followed"}
+	case req.Response == nil: // a token server
+		if req.URL.Scheme != "https" && (req.Header.Get("Authorization") != "" || req.Body != nil && req.Body != http.NoBody) {
+			return nil, &redirectError{"credentials are sent to another host over HTTPS only"}
+		}
+	case !ok || req.Method != http.MethodGet && req.Method != http.MethodHead:
+		if before := req.Response.Request; before == nil || !strings.EqualFold(before.URL.Host, req.URL.Host) {
+			return nil, &redirectError{"a login is not redirected to another host"}
+		}
+	case !j.blobs:
+		if req.URL.Scheme != "https" {
+			return nil, &redirectError{"only blobs are redirected to another host without TLS"}
+		}
+		allowed, direct = 0, g.public
+	}
+	proxy, err := g.own.Proxy(req)
+	if err != nil {
+		return nil, err
+	}
+	if proxy == nil {
+		return direct.RoundTrip(req)
+	}
+	if err := checkName(req.Context(), req.URL.Hostname(), allowed, g.of); err != nil {
+		return nil, err
+	}
+	return g.own.RoundTrip(req)
+}
+
+// sameHost reports whether u is at host, which may leave out the port that the scheme has.
+func sameHost(u *url.URL, host string) bool {
+	return strings.EqualFold(withPort(u.Host, u.Scheme), withPort(host, u.Scheme))
+}
+
+func withPort(host, scheme string) string {
+	if _, _, err := net.SplitHostPort(host); err == nil {
+		return host
+	}
+	if scheme == "http" {
+		return host + ":80"
+	}
+	return host + ":443"
+}
+
+// A refusal is an error of this package about where an upstream leads.
+type refusal interface {
+	error
+	refuses()
+}
+
+// A redirectError is a redirect that is not followed.
+type redirectError struct{ why string }
+
+func (e *redirectError) Error() string { return e.why }
+func (*redirectError) refuses()        {}
+
+// An elsewhereError is a failure at another host than the upstream. It names the host and the kind of failure:
+// what a host sends that the upstream chose, and its address, are not for those who read this.
+type elsewhereError struct {
+	host string
+	err  error
+}
+
+func (e *elsewhereError) Unwrap() error { return e.err }
+
+func (e *elsewhereError) Error() string {
+	return "the upstream leads to " + oneLine(e.host) + ": " + e.reason()
+}
+
+func (e *elsewhereError) reason() string {
+	var (
+		refused refusal
+		dns     *net.DNSError
+		cert    *tls.CertificateVerificationError
+		timeout net.Error
+	)
+	switch {
+	case errors.As(e.err, &refused):
+		return refused.Error()
+	case errors.As(e.err, &dns) && dns.IsNotFound:
+		return "no such host"
+	case errors.As(e.err, &cert):
+		return "its certificate is not trusted"
+	case errors.Is(e.err, syscall.ECONNREFUSED):
+		return "connection refused"
+	case errors.As(e.err, &timeout) && timeout.Timeout():
+		return "no answer in time"
+	}
+	return "no usable answer"
+}

@@ -1,0 +1,318 @@
+package upstream
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// A place is a server besides the upstream, at another address of this machine, and counts what it is asked.
+type place struct {
+	*httptest.Server
+	asked atomic.Int32
+	auth  atomic.Value
+}
+
+func newPlace(t *testing.T, address string, answer http.HandlerFunc) *place {
+	t.Helper()
+	l, err := net.Listen("tcp", address+":0")
+	if err != nil {
+		t.Skip("no such address here: ", err)
+	}
+	p := &place{}
+	p.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.asked.Add(1)
+		p.auth.Store(r.Header.Get("Authorization"))
+		answer(w, r)
+	}))
+	_ = p.Listener.Close()
+	p.Listener = l
+	p.Start()
+	t.Cleanup(p.Close)
+	return p
+}
+
+// redirecting makes an upstream redirect what has part in its path.
+func redirecting(part, to string) func(http.ResponseWriter, *http.Request, int) bool {
+	return func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		if !strings.Contains(r.URL.Path, part) {
+			return false
+		}
+		http.Redirect(w, r, to, http.StatusTemporaryRedirect)
+		return true
+	}
+}
+
+const secretText = "a secret of this network"
+
+func secrets(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusForbidden)
+	fmt.Fprintf(w, `{"errors":[{"code":"DENIED","message":%q}]}`, secretText)
+}
+
+func TestClient_redirectedManifest_isNotFollowedIntoTheNetwork(t *testing.T) {
+	for name, to := range map[string]string{"loopback": "127.0.0.1", "another address of this machine": "127.0.0.3"} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			inside := newPlace(t, to, secrets)
+			for _, part := range []string{"/manifests/", "/tags/", "/referrers/"} {
+				f.fault = redirecting(part, inside.URL+"/latest/meta-data")
+				c := f.client(t)
+				_, _, err1 := c.Manifest(t.Context(), repo, "v1")
+				_, err2 := c.Resolve(t.Context(), repo, "v1")
+				_, err3 := c.Tags(t.Context(), repo)
+				_, err4 := c.Referrers(t.Context(), repo, f.manifest)
+				for _, err := range []error{err1, err2, err3, err4} {
+					if err != nil && strings.Contains(err.Error(), secretText) {
+						t.Errorf("%s: %v", part, err)
+					}
+				}
+			}
+			if n := inside.asked.Load(); n != 0 {
+				t.Errorf("asked %d times", n)
+			}
+		})
+	}
+}
+
+func TestClient_redirectedManifest_isFollowedWithinTheHost(t *testing.T) {
+	f := newFixture(t)
+	f.fault = redirecting("/manifests/v1", "/v2/"+repo+"/manifests/"+f.manifest.String())
+	if desc, _, err := f.client(t).Manifest(t.Context(), repo, "v1"); err != nil || desc.Digest != f.manifest {
+		t.Errorf("got %s, %v", desc.Digest, err)
+	}
+}
+
+// elsewhere is a fixture whose upstream has another address than newPlace's at 127.0.0.1, and is taken for one of a kind.
+func elsewhere(t *testing.T, upstream, storage reach) (*fixture, *Client) {
+	t.Helper()
+	f := prepare(t)
+	f.server = newPlace(t, "127.0.0.2", f.ServeHTTP).Server
+	c := f.client(t)
+	c.hosts.of = func(ip netip.Addr) reach {
+		switch ip.String() {
+		case "127.0.0.1":
+			return storage
+		case "127.0.0.2":
+			return upstream
+		}
+		return reachOf(ip)
+	}
+	return f, c
+}
+
+func TestClient_redirectedBlob(t *testing.T) {
+	const public, refused = reach(0), "not a public one"
+	for name, test := range map[string]struct {
+		upstream, storage reach
+		want              string
+	}{
+		"from the world to the world":          {public, public, ""},
+		"from the world to this machine":       {public, reachLoopback, refused},
+		"from the world to the network":        {public, reachPrivate, refused},
+		"from the world to the link":           {public, reachLinkLocal, refused},
+		"from the network to the network":      {reachPrivate, reachPrivate, ""},
+		"from the network to this machine":     {reachPrivate, reachLoopback, refused},
+		"from the network to the link":         {reachPrivate, reachLinkLocal, refused},
+		"from this machine to this machine":    {reachLoopback, reachLoopback, ""},
+		"from this machine to the network":     {reachLoopback, reachPrivate, ""},
+		"from this machine to the link":        {reachLoopback, reachLinkLocal, refused},
+		"from a reserved address to one":       {reachNothing, reachNothing, refused},
+		"from the network to the world":        {reachPrivate, public, ""},
+		"from the world to a reserved address": {public, reachNothing, refused},
+	} {
+		for _, as := range []string{"127.0.0.1", "localhost"} { // an address, and a name that resolves to it
+			t.Run(name+" as "+as, func(t *testing.T) {
+				f, c := elsewhere(t, test.upstream, test.storage)
+				storage := newPlace(t, "127.0.0.1", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(f.layer) })
+				f.fault = redirecting("/blobs/", strings.Replace(storage.URL, "127.0.0.1", as, 1)+"/x?signature=s1gned")
+				_, err := readBlob(t.Context(), c, f.blob)
+				_, err2 := c.Stat(t.Context(), repo, f.blob)
+				if test.want == "" {
+					if err != nil || err2 != nil {
+						t.Errorf("got %v, %v", err, err2)
+					}
+					return
+				}
+				for _, err := range []error{err, err2} {
+					e := asError(t, err)
+					wantText(t, e.Error(), test.want)
+					if strings.Contains(e.Error(), "s1gned") {
+						t.Errorf("got %v", e)
+					}
+				}
+				if storage.asked.Load() != 0 || len(f.naps) != 0 {
+					t.Errorf("asked %d times, tried %d times", storage.asked.Load(), len(f.naps)+1)
+				}
+			})
+		}
+	}
+}
+
+func TestClient_redirectedBlob_keepsTheAnswerToItself(t *testing.T) {
+	f := newFixture(t)
+	storage := newPlace(t, "127.0.0.1", secrets)
+	f.fault = redirecting("/blobs/", storage.URL)
+	c := f.client(t, password("ann", "s3cret"))
+	_, err := readBlob(t.Context(), c, f.blob)
+	e := asError(t, err)
+	wantText(t, e.Error(), "403 Forbidden", strings.TrimPrefix(storage.URL, "http://"))
+	if strings.Contains(e.Error(), secretText) || e.Code != "" {
+		t.Errorf("got %v", e)
+	}
+	if storage.auth.Load() != "" {
+		t.Error("the storage got the registry's credentials")
+	}
+}
+
+// What a service says that does not speak HTTP is in net/http's error.
+func TestClient_redirectedBlob_keepsAGreetingToItself(t *testing.T) {
+	f := newFixture(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprintf(conn, "%s\r\n", secretText)
+			_ = conn.Close()
+		}
+	}()
+	f.fault = redirecting("/blobs/", "http://"+l.Addr().String())
+	_, err = readBlob(t.Context(), f.client(t), f.blob)
+	if e := asError(t, err); strings.Contains(e.Error(), secretText) {
+		t.Errorf("got %v", e)
+	}
+}
+
+// A token server is chosen by the upstream too.
+func TestClient_tokenServer_elsewhere(t *testing.T) {
+	challenge := func(realm string) func(http.ResponseWriter, *http.Request, int) bool {
+		return func(w http.ResponseWriter, r *http.Request, _ int) bool {
+			if r.Header.Get("Authorization") == "Bearer t" {
+				return false
+			}
+			w.Header().Set("Www-Authenticate", fmt.Sprintf(`Bearer realm=%q`, realm))
+			w.WriteHeader(http.StatusUnauthorized)
+			return true
+		}
+	}
+	token := func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"token":"t"}`)) }
+	t.Run("in the network is not asked", func(t *testing.T) {
+		f, c := elsewhere(t, 0, reachPrivate)
+		tokens := newPlace(t, "127.0.0.1", token)
+		f.fault = challenge(strings.Replace(tokens.URL, "127.0.0.1", "localhost", 1))
+		_, _, err := c.Manifest(t.Context(), repo, "v1")
+		wantText(t, asError(t, err).Error(), "not a public one")
+		if n := tokens.asked.Load(); n != 0 {
+			t.Errorf("asked %d times", n)
+		}
+	})
+	t.Run("is asked without credentials over plain HTTP, and gets none", func(t *testing.T) {
+		f, _ := elsewhere(t, reachLoopback, reachLoopback)
+		tokens := newPlace(t, "127.0.0.1", token)
+		f.fault = challenge(strings.Replace(tokens.URL, "127.0.0.1", "localhost", 1))
+		if _, _, err := f.client(t).Manifest(t.Context(), repo, "v1"); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err := f.client(t, password("ann", "s3cret")).Manifest(t.Context(), repo, "v1")
+		wantText(t, asError(t, err).Error(), "over HTTPS only")
+		if n := tokens.asked.Load(); n != 1 || tokens.auth.Load() != "" {
+			t.Errorf("asked %d times, with %q", n, tokens.auth.Load())
+		}
+	})
+	t.Run("does not redirect to another host", func(t *testing.T) {
+		f, c := elsewhere(t, reachLoopback, reachLoopback)
+		other := newPlace(t, "127.0.0.1", token)
+		tokens := newPlace(t, "127.0.0.1", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
+		})
+		f.fault = challenge(strings.Replace(tokens.URL, "127.0.0.1", "localhost", 1))
+		if _, err := readBlob(t.Context(), c, f.blob); err == nil {
+			t.Error("it was followed")
+		}
+		if n := other.asked.Load(); n != 0 {
+			t.Errorf("asked %d times", n)
+		}
+	})
+	t.Run("keeps its answer to itself", func(t *testing.T) {
+		f, c := elsewhere(t, reachLoopback, reachLoopback)
+		tokens := newPlace(t, "127.0.0.1", secrets)
+		f.fault = challenge(strings.Replace(tokens.URL, "127.0.0.1", "localhost", 1))
+		_, _, err := c.Manifest(t.Context(), repo, "v1")
+		if e := asError(t, err); strings.Contains(e.Error(), secretText) || e.Status != http.StatusForbidden {
+			t.Errorf("got %v", e)
+		}
+	})
+}
+
+// registry.k8s.io redirects manifests to a registry that holds them.
+func TestClient_redirectedManifest_isFollowedToAPublicRegistry(t *testing.T) {
+	f := prepare(t)
+	behind := httptest.NewTLSServer(f)
+	defer behind.Close()
+	front := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/manifests/") {
+			http.Redirect(w, r, behind.URL+r.URL.Path, http.StatusTemporaryRedirect)
+		}
+	}))
+	defer front.Close()
+	f.server = front
+	for _, test := range []struct {
+		is reach
+		ok bool
+	}{{0, true}, {reachLoopback, false}, {reachPrivate, false}} {
+		c := f.client(t, func(o *Options) { o.SkipVerify = true })
+		c.hosts.of = func(netip.Addr) reach { return test.is } // of both: only blobs may go where the upstream is
+		_, _, err := c.Manifest(t.Context(), repo, "v1")
+		if (err == nil) != test.ok {
+			t.Errorf("%d: got %v", test.is, err)
+		}
+	}
+}
+
+func TestReachOf(t *testing.T) {
+	for text, want := range map[string]reach{
+		"8.8.8.8": 0, "2606:4700::1111": 0, "172.32.0.1": 0, "100.128.0.1": 0, "64:ff9b::808:808": 0,
+		"127.0.0.1": reachLoopback, "127.255.1.1": reachLoopback, "0.0.0.0": reachLoopback, "0.1.2.3": reachLoopback,
+		"::1": reachLoopback, "::": reachLoopback, "::ffff:127.0.0.1": reachLoopback,
+		"10.1.2.3": reachPrivate, "172.16.0.1": reachPrivate, "192.168.1.1": reachPrivate, "100.64.0.1": reachPrivate,
+		"fd00::1": reachPrivate, "fc00::1": reachPrivate, "fec0::1": reachPrivate, "::ffff:10.0.0.1": reachPrivate,
+		"64:ff9b::a00:1": reachPrivate, "2002:a00:1::": reachPrivate,
+		"169.254.169.254": reachLinkLocal, "fe80::1": reachLinkLocal, "fe80::1%eth0": reachLinkLocal,
+		"::ffff:169.254.169.254": reachLinkLocal, "100.100.100.200": reachLinkLocal, "fd00:ec2::254": reachLinkLocal,
+		"64:ff9b::a9fe:a9fe": reachLinkLocal, "168.63.129.16": reachLinkLocal,
+		"224.0.0.1": reachNothing, "255.255.255.255": reachNothing, "240.0.0.1": reachNothing, "ff02::1": reachNothing,
+		"::7f00:1": reachNothing, "2001:0:1::1": reachNothing,
+	} {
+		if got := reachOf(netip.MustParseAddr(text)); got != want {
+			t.Errorf("%s: got %d, want %d", text, got, want)
+		}
+	}
+}
+
+func TestCheckName_beforeAProxy(t *testing.T) {
+	for host, ok := range map[string]bool{
+		"203.0.113.7": true, "storage.invalid": true,
+		"10.0.0.1": false, "::1": false, "169.254.169.254": false, "localhost": false, "LOCALHOST.": false, "x.localhost": false,
+		"2130706433": false, "0x7f000001": false, "0177.0.0.1": false, "127.1": false, "": false,
+	} {
+		if err := checkName(t.Context(), host, 0, reachOf); (err == nil) != ok {
+			t.Errorf("%q: got %v", host, err)
+		}
+	}
+	if err := checkName(t.Context(), "10.0.0.1", reachPrivate, reachOf); err != nil {
+		t.Errorf("of an upstream within the network: got %v", err)
+	}
+}

@@ -1,0 +1,113 @@
+package upstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+const (
+	maxReferrerPages = 100
+	maxReferrers     = 4 << 20 // bytes of all pages together
+)
+
+// Referrers lists what refers to a manifest, as the registry's API or, where it has none, the tag that clients put in
+// its place tells. What a registry does not know has no referrers.
+func (c *Client) Referrers(ctx context.Context, repo string, subject digest.Digest) ([]ocispec.Descriptor, error) {
+	r, err := c.repository(repo)
+	if err != nil {
+		return nil, err
+	}
+	what := "list referrers of " + subject.String()
+	if err := subject.Validate(); err != nil {
+		return nil, c.failed(r, what, err)
+	}
+	list, err := c.referrerPages(ctx, r, what, subject)
+	var syntax *notIndexError
+	if !errors.Is(err, fs.ErrNotExist) && !withoutReferrers(err) && !errors.As(err, &syntax) {
+		return list, err
+	}
+	_, body, err := c.Manifest(ctx, repo, strings.Replace(subject.String(), ":", "-", 1))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	list, err = referrersIn(body)
+	if err != nil {
+		return nil, c.failed(r, what, err)
+	}
+	return list, nil
+}
+
+// withoutReferrers reports whether an error is about the API and not about the subject.
+func withoutReferrers(err error) bool {
+	var e *Error
+	if !errors.As(err, &e) || e.Attempt == attemptLogin {
+		return false
+	}
+	switch e.Status {
+	case http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusNotImplemented:
+		return true
+	}
+	return false
+}
+
+func (c *Client) referrerPages(ctx context.Context, r name.Repository, what string, subject digest.Digest) ([]ocispec.Descriptor, error) {
+	var list []ocispec.Descriptor
+	left := int64(maxReferrers)
+	page := c.url(r, "referrers/"+subject.String())
+	for range maxReferrerPages {
+		resp, body, err := c.getWhole(ctx, r, what, page, http.Header{"Accept": {ocispec.MediaTypeImageIndex}}, left)
+		if err != nil {
+			return nil, err
+		}
+		left -= int64(len(body))
+		found, err := referrersIn(body)
+		if err != nil {
+			return nil, c.failed(r, what, err)
+		}
+		list = append(list, found...)
+		if page, err = nextPage(page, resp.Header.Values("Link")); err != nil {
+			return nil, c.failed(r, what, err)
+		}
+		if page == "" {
+			return list, nil
+		}
+	}
+	return nil, c.failed(r, what, errors.New("the pages have no end"))
+}
+
+// A notIndexError is an answer that is no list of referrers, such as a web page.
+type notIndexError struct{ err error }
+
+func (e *notIndexError) Error() string { return fmt.Sprintf("the answer is no index: %v", e.err) }
+
+// referrersIn reads the descriptors of an index that can be handed on.
+func referrersIn(body []byte) ([]ocispec.Descriptor, error) {
+	var index struct {
+		Manifests *[]ocispec.Descriptor `json:"manifests"`
+	}
+	if err := json.Unmarshal(body, &index); err != nil {
+		return nil, &notIndexError{err: err}
+	}
+	if index.Manifests == nil {
+		return nil, &notIndexError{err: errors.New("it has no manifests")}
+	}
+	var list []ocispec.Descriptor
+	for _, d := range *index.Manifests {
+		if d.Digest.Validate() == nil && d.MediaType != "" && d.Size >= 0 {
+			list = append(list, d)
+		}
+	}
+	return list, nil
+}
