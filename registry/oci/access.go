@@ -18,9 +18,6 @@ func granted(r *http.Request, t target) error {
 	if Action(r) == auth.Read && !id.MayPull(t.repo) || Action(r) != auth.Read && !id.MayRepository(t.repo) {
 		return errGrant(id, t.repo)
 	}
-	if from := r.URL.Query().Get("from"); t.kind == kindUploads && from != "" && !id.MayPull(from) {
-		return errGrant(id, from)
-	}
 	return nil
 }
 
@@ -34,8 +31,8 @@ func errGrant(id auth.Identity, repo string) error {
 	return &problem{status: http.StatusForbidden, code: codeDenied, message: fmt.Sprintf("user %s may not use repository %.300s", id.Name, repo)}
 }
 
-// restricted reports whether there are repositories that this request may not know of.
-func restricted(r *http.Request) bool {
+// mayPull reports whether the user of a request may pull from a repository.
+func mayPull(r *http.Request, repo string) bool {
 	id, ok := auth.IdentityFrom(r.Context())
-	return ok && id.Restricted()
+	return !ok || id.MayPull(repo)
 }

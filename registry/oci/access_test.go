@@ -144,26 +144,6 @@ func (f *fixture) status(method, path string, headers ...string) int {
 	return resp.StatusCode
 }
 
-// A blob must not be had by naming it, from a repository that one may not see or from nowhere.
-func TestGrants_mount(t *testing.T) {
-	f := newGuarded(t, Options{})
-	f.seed("other", "team/a")
-	other := digest.FromBytes(randomBytes(100, 1000)) // the layer of the image that seed made
-	mine := digest.FromBytes(randomBytes(101, 1000))
-	post := func(status int, user string, query string) reply {
-		t.Helper()
-		return f.do(status, "POST", "/v2/team/b/blobs/uploads/?"+query, nil, as(user)...)
-	}
-	if got := post(http.StatusForbidden, "team", "mount="+other.String()+"&from=other"); got.code(t) != codeDenied {
-		t.Errorf("%s", got.body)
-	}
-	post(http.StatusAccepted, "team", "mount="+other.String())
-	post(http.StatusAccepted, "team", "mount="+mine.String()) // also its own: where a blob is is not asked
-	f.do(http.StatusNotFound, "GET", "/v2/team/b/blobs/"+other.String(), nil, as("team")...)
-	post(http.StatusCreated, "team", "mount="+mine.String()+"&from=team/a")
-	post(http.StatusCreated, "pusher", "mount="+other.String())
-}
-
 // What a manifest may name without its being held here, it may name without being given it.
 func TestGrants_named(t *testing.T) {
 	f := newGuarded(t, Options{})

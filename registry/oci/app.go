@@ -118,7 +118,16 @@ func receive(algorithm digest.Algorithm) distribution.UnmarshalFunc {
 // App would refuse it for one of the two, and a number that is larger than any for both.
 func (a *API) getPage(w http.ResponseWriter, r *http.Request, t target) error {
 	query := r.URL.Query()
-	if n, ok := parseAtMost(query.Get("n"), maxPage); ok {
+	if asked := query.Get("n"); asked != "" {
+		n, ok := parseAtMost(asked, maxPage)
+		if !ok {
+			return errNumber(asked)
+		}
+		if n == 0 && t.kind == kindTags { // which the App answers without a look at the repository
+			if _, _, err := a.store.Tags(r.Context(), t.repo, "", 1); err != nil {
+				return aboutRepo.explain(fmt.Errorf("list tags: %w", err))
+			}
+		}
 		query.Set("n", strconv.FormatInt(n, 10))
 		u := *r.URL
 		u.RawQuery = query.Encode()

@@ -47,26 +47,9 @@ type blobs struct {
 	*repository
 }
 
-// Create mounts a blob, if that is asked for and it is there, or begins an upload.
-func (b *blobs) Create(ctx context.Context, options ...distribution.BlobCreateOption) (distribution.BlobWriter, error) {
+// Create begins an upload. Mounts are the front handler's.
+func (b *blobs) Create(ctx context.Context, _ ...distribution.BlobCreateOption) (distribution.BlobWriter, error) {
 	x := exchangeFrom(ctx)
-	var o distribution.CreateOptions
-	for _, option := range options {
-		if err := option.Apply(&o); err != nil {
-			return nil, x.fail(aboutUpload, err)
-		}
-	}
-	if from := o.Mount.From; o.Mount.ShouldMount {
-		size, err := b.store.MountBlob(ctx, b.name.Name(), from.Name(), from.Digest())
-		if err == nil {
-			return nil, distribution.ErrBlobMounted{From: from, Descriptor: ocispec.Descriptor{
-				MediaType: octetStream, Digest: from.Digest(), Size: size}}
-		}
-		var invalid *store.InvalidError // a repository name that only distribution allows, say
-		if !errors.Is(err, store.ErrNotFound) && !errors.As(err, &invalid) {
-			return nil, x.fail(aboutBlob, fmt.Errorf("mount blob: %w", err))
-		}
-	}
 	upload, err := b.store.NewUpload(ctx, b.name.Name())
 	if err != nil {
 		return nil, x.fail(aboutUpload, fmt.Errorf("begin upload: %w", err))
@@ -89,7 +72,7 @@ func (b *blobs) Resume(ctx context.Context, id string) (distribution.BlobWriter,
 	x.upload = upload
 	if x.start != nil && *x.start != upload.Size() {
 		return nil, x.fail(aboutUpload, errRange(
-			fmt.Sprintf("the upload stands at %d bytes, the chunk begins at %d", upload.Size(), *x.start), upload.Size(), x.location))
+			fmt.Sprintf("the upload stands at %d bytes, the chunk begins at %d", upload.Size(), *x.start), upload.Size()))
 	}
 	return &writer{Upload: upload, x: x}, nil
 }

@@ -31,6 +31,7 @@ const (
 	codeUnknown             = "UNKNOWN"
 	codeUnavailable         = "UNAVAILABLE"
 	codeTooMany             = "TOOMANYREQUESTS"
+	codeNumberInvalid       = "PAGINATION_NUMBER_INVALID"
 )
 
 // A problem is an error that a client is told as it is.
@@ -58,6 +59,10 @@ func errBadDigest(s, why string) error {
 	return &problem{status: http.StatusBadRequest, code: codeDigestInvalid, message: fmt.Sprintf("invalid digest %.200q: %s", s, why)}
 }
 
+func errNumber(n string) error {
+	return &problem{status: http.StatusBadRequest, code: codeNumberInvalid, message: fmt.Sprintf("n=%.100q is not a number of entries", n)}
+}
+
 // errBadTag is 404, since whoever asks for a tag that cannot be asks for one that is not there.
 func errBadTag(tag string) error {
 	return &problem{status: http.StatusNotFound, code: codeManifestUnknown, message: fmt.Sprintf("%.200q cannot be a tag", tag)}
@@ -67,10 +72,10 @@ func errMethod(method string, allow string) error {
 	return &problem{status: http.StatusMethodNotAllowed, code: codeUnsupported, message: "not allowed here: " + method, header: map[string]string{"Allow": allow}}
 }
 
-// errRange says where an upload stands, so that the client can go on from there.
-func errRange(message string, size int64, location string) error {
+// errRange says where an upload stands. continueUpload adds the Location from which the client can go on.
+func errRange(message string, size int64) error {
 	return &problem{status: http.StatusRequestedRangeNotSatisfiable, code: codeUploadInvalid, message: message,
-		header: map[string]string{"Range": rangeHeader(size), "Location": location}}
+		header: map[string]string{"Range": rangeHeader(size)}}
 }
 
 // rangeHeader says how much of an upload is there. The specification has no way to say "nothing",

@@ -13,11 +13,10 @@ import (
 // on its way through the App, which stands between them. It travels in the request's context and is
 // used by the request's goroutine alone.
 type exchange struct {
-	put      store.PutOptions // what the request says of the manifest that it puts
-	start    *int64           // where Content-Range begins, nil without one
-	location string           // of the upload session, without its state
-	cascade  bool             // a deleted manifest takes along what refers to it
-	audit    func(change)     // nil: nobody wants to know
+	put     store.PutOptions // what the request says of the manifest that it puts
+	start   *int64           // where Content-Range begins, nil without one
+	cascade bool             // a deleted manifest takes along what refers to it
+	audit   func(change)     // nil: nobody wants to know
 
 	header http.Header   // of the response
 	fault  error         // the first error; it is answered in place of whatever the App makes of it
@@ -62,9 +61,6 @@ func (a *API) throughApp(w http.ResponseWriter, r *http.Request, t target, x *ex
 	if r.Method == http.MethodHead && (t.kind == kindBase || t.kind == kindCatalog || t.kind == kindTags) {
 		r.Method = http.MethodGet // the App has no HEAD there; net/http drops the body
 	}
-	if t.kind == kindUpload {
-		x.location = u.Path
-	}
 	rw := &recorder{ResponseWriter: w, x: x, send: a.send}
 	a.app.ServeHTTP(rw, r)
 	x.close()
@@ -99,7 +95,7 @@ func (w *recorder) WriteHeader(status int) {
 	}
 	if status == http.StatusRequestedRangeNotSatisfiable && w.x.upload != nil {
 		// The state in the URL is not where the session stands: an answer was lost, or a chunk sent twice.
-		w.x.fault = errRange("the upload does not stand where this request takes it up", w.x.upload.Size(), w.x.location)
+		w.x.fault = errRange("the upload does not stand where this request takes it up", w.x.upload.Size())
 		return
 	}
 	if status >= http.StatusInternalServerError {

@@ -54,14 +54,72 @@ func TestTags(t *testing.T) {
 			t.Errorf("%q: pages of %v, want %v; %v", query, seen, lengths, got)
 		}
 	}
-	if got := f.do(http.StatusNotFound, "GET", "/v2/nowhere/tags/list", nil); got.code(t) != codeNameUnknown {
-		t.Errorf("%s", got.body)
+	for _, query := range []string{"", "?n=0", "?n=5", "?last=x"} {
+		if got := f.do(http.StatusNotFound, "GET", "/v2/nowhere/tags/list"+query, nil); got.code(t) != codeNameUnknown {
+			t.Errorf("%q: %s", query, got.body)
+		}
 	}
-	for _, n := range []string{"-1", "x", "1.5"} {
+	for _, n := range []string{"-1", "x", "1.5", "%2B1", "+1", "1%202", "-99999999999999999999"} {
 		f.do(http.StatusBadRequest, "GET", "/v2/a/b/tags/list?n="+n, nil).code(t)
 	}
 	if head := f.do(http.StatusOK, "HEAD", "/v2/a/b/tags/list", nil); len(head.body) > 0 {
 		t.Error("HEAD has a body")
+	}
+}
+
+// The order is that of bytes, and "last" need not be a tag that is there.
+func TestTags_order(t *testing.T) {
+	f := newFixture(t, nil)
+	body := f.image("a", ocispec.MediaTypeImageManifest, 1)
+	want := []string{"1.0", "10", "2", "A", "Z", "_x", "a", "a-b", "a.b", "aB", "b"}
+	for _, tag := range []string{"b", "Z", "a.b", "1.0", "aB", "_x", "2", "a", "10", "A", "a-b"} {
+		f.putManifest("/v2/a/manifests/"+tag, ocispec.MediaTypeImageManifest, body)
+	}
+	for query, after := range map[string]int{"n=3": 0, "n=1&last=2": 3, "n=2&last=M": 4, "n=100&last=a-": 7, "last=zzz&n=1": len(want), "last=%2F": 0} {
+		var got []string
+		f.pages("/v2/a/tags/list?"+query, func(body []byte) int {
+			var list struct{ Tags []string }
+			if err := json.Unmarshal(body, &list); err != nil {
+				t.Error(err)
+			}
+			got = append(got, list.Tags...)
+			return len(list.Tags)
+		})
+		if !slices.Equal(got, want[after:]) {
+			t.Errorf("%s: %v, want %v", query, got, want[after:])
+		}
+	}
+}
+
+// A client need not escape the + of a media type: in a query it means a space, which no media type has.
+func TestReferrers_artifactTypeWithAPlus(t *testing.T) {
+	f := newFixture(t, nil)
+	_, subject := f.pushImage("a", "latest", 1)
+	f.pushBlob("a", []byte("{}"))
+	for _, artifactType := range []string{"application/spdx+json", "application/spdx", "application/cyclonedx+json"} {
+		body := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"artifactType":%q,"manifests":[],"subject":{"mediaType":"a/b","digest":%q,"size":3}}`,
+			ocispec.MediaTypeImageIndex, artifactType, subject)
+		f.putManifest("/v2/a/manifests/"+digest.FromBytes(body).String(), ocispec.MediaTypeImageIndex, body)
+		body = append(body, '\n')
+		f.putManifest("/v2/a/manifests/"+digest.FromBytes(body).String(), ocispec.MediaTypeImageIndex, body)
+	}
+	for _, query := range []string{"artifactType=application/spdx+json&n=1", "n=1&artifactType=application%2Fspdx%2Bjson"} {
+		first := f.do(http.StatusOK, "GET", "/v2/a/referrers/"+subject.String()+"?"+query, nil)
+		first.wantHeader(t, "OCI-Filters-Applied", "artifactType")
+		var types []string
+		f.pages("/v2/a/referrers/"+subject.String()+"?"+query, func(body []byte) int {
+			var index ocispec.Index
+			if err := json.Unmarshal(body, &index); err != nil {
+				t.Error(err)
+			}
+			for _, m := range index.Manifests {
+				types = append(types, m.ArtifactType)
+			}
+			return len(index.Manifests)
+		})
+		if !slices.Equal(types, []string{"application/spdx+json", "application/spdx+json"}) {
+			t.Errorf("%s: %v", query, types)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -28,7 +29,8 @@ const (
 // the registry does not have the API, and fall back to tags.
 func (a *API) getReferrers(w http.ResponseWriter, r *http.Request, t target) error {
 	query := r.URL.Query()
-	artifactType := query.Get("artifactType")
+	// Media types have no spaces: this one was a +, as in application/spdx+json, that the client did not escape.
+	artifactType := strings.ReplaceAll(query.Get("artifactType"), " ", "+")
 	names, err := a.store.Referrers(r.Context(), t.repo, t.digest, artifactType)
 	if err != nil {
 		return aboutManifest.explain(fmt.Errorf("list referrers: %w", err))
@@ -77,7 +79,7 @@ func restOf(names []digest.Digest, query url.Values) (rest []digest.Digest, n in
 	if s := query.Get("n"); s != "" {
 		asked, ok := parseDecimal(s)
 		if !ok || asked == 0 {
-			return nil, 0, &problem{status: http.StatusBadRequest, code: codeSizeInvalid, message: fmt.Sprintf("n=%.100q is no number of referrers", s)}
+			return nil, 0, errNumber(s)
 		}
 		n = int(min(asked, maxReferrers))
 	}

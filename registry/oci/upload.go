@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 
@@ -22,7 +23,7 @@ func (a *API) startUpload(w http.ResponseWriter, r *http.Request, t target) erro
 	}
 	query := r.URL.Query()
 	if mount := query.Get("mount"); mount != "" {
-		if done, err := a.mountAnywhere(w, r, t, mount, query.Get("from")); done || err != nil {
+		if done, err := a.mount(w, r, t, mount, query.Get("from")); done || err != nil {
 			return err
 		}
 	} else if d := query.Get("digest"); d != "" {
@@ -31,25 +32,33 @@ func (a *API) startUpload(w http.ResponseWriter, r *http.Request, t target) erro
 	if algorithm := query.Get("digest-algorithm"); algorithm != "" && algorithm != string(digest.SHA256) && algorithm != string(digest.SHA512) {
 		return errBadDigest(algorithm+":", "only sha256 and sha512 are kept")
 	}
-	t.kind = kindUploads
-	return a.throughApp(w, withoutForm(r), t, &exchange{})
+	r = withoutForm(r)
+	r.URL.RawQuery = "" // the App would look for a mount again
+	return a.throughApp(w, r, t, &exchange{})
 }
 
-// mountAnywhere mounts a blob without a repository to take it from, which the App does not know; with
-// one the App mounts. What cannot be mounted, also for a malformed digest, is uploaded instead: that is
-// what the specification asks for and clients expect. So does a user whose grants do not reach all
-// repositories: else a digest would be enough to get at a blob that this user could not pull.
-func (a *API) mountAnywhere(w http.ResponseWriter, r *http.Request, t target, mount, from string) (done bool, err error) {
+// mount mounts a blob, without "from" from any repository that has it and that the user may read. A blob that cannot
+// be mounted is uploaded: the client gets the session that it would get without asking for a mount. That answer is the
+// same whether the blob, the repository or the right to read it is missing, or the name or digest is malformed: a
+// refusal ends a client's push, and a difference would tell of content that the user may not read.
+func (a *API) mount(w http.ResponseWriter, r *http.Request, t target, mount, from string) (done bool, err error) {
 	d, err := parseDigestText(mount)
-	if err != nil || from != "" || restricted(r) {
+	if err != nil {
 		return false, nil
 	}
-	_, err = a.store.MountBlob(r.Context(), t.repo, "", d)
+	if from == "" {
+		from, err = a.store.FindBlob(r.Context(), d, func(repo string) bool { return mayPull(r, repo) })
+	} else if !validRepo(from) || !mayPull(r, from) {
+		return false, nil
+	}
+	if err == nil {
+		_, err = a.store.MountBlob(r.Context(), t.repo, from, d)
+	}
 	if errors.Is(err, store.ErrNotFound) {
 		return false, nil
 	}
 	if err != nil {
-		return false, aboutBlob.explain(err)
+		return false, aboutBlob.explain(fmt.Errorf("mount blob: %w", err))
 	}
 	created(w, t.repo, d)
 	return true, nil
@@ -79,8 +88,50 @@ func (a *API) pushWhole(w http.ResponseWriter, r *http.Request, t target, want s
 	return nil
 }
 
-// continueUpload answers PATCH and PUT of a session.
+// continueUpload answers PATCH and PUT of a session. A refusal carries a Location as every other answer does, so that
+// the client can go on.
 func (a *API) continueUpload(w http.ResponseWriter, r *http.Request, t target) error {
+	err := a.resumeUpload(w, r, t)
+	var p *problem
+	if errors.As(err, &p) && p.status < http.StatusInternalServerError && p.status != http.StatusNotFound && p.status != http.StatusConflict {
+		p.header = a.standing(r, t, p.header)
+	}
+	return err
+}
+
+// standing adds the headers that say where a session stands: none if the session does not exist any more. The App
+// knows them, since they hold the state that it signs.
+func (a *API) standing(r *http.Request, t target, to map[string]string) map[string]string {
+	if r.Context().Err() != nil {
+		return to // the client went away
+	}
+	answer := &headerOnly{header: make(http.Header)}
+	status := r.Clone(r.Context())
+	status.Method, status.Body, status.ContentLength = http.MethodGet, http.NoBody, 0
+	if err := a.viaApp(answer, status, t); err != nil || answer.status != http.StatusNoContent {
+		return to
+	}
+	all := maps.Clone(to)
+	if all == nil {
+		all = make(map[string]string)
+	}
+	for _, name := range []string{"Location", "Range", "Docker-Upload-Uuid"} {
+		all[name] = answer.header.Get(name)
+	}
+	return all
+}
+
+// headerOnly is a ResponseWriter that keeps status and header.
+type headerOnly struct {
+	header http.Header
+	status int
+}
+
+func (w *headerOnly) Header() http.Header         { return w.header }
+func (w *headerOnly) WriteHeader(status int)      { w.status = status }
+func (w *headerOnly) Write(p []byte) (int, error) { return len(p), nil }
+
+func (a *API) resumeUpload(w http.ResponseWriter, r *http.Request, t target) error {
 	if r.Method == http.MethodPut {
 		if _, err := parseDigestText(r.URL.Query().Get("digest")); err != nil {
 			return err

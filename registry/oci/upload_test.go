@@ -145,8 +145,9 @@ func TestUpload_wrongRange(t *testing.T) {
 				got := f.do(http.StatusRequestedRangeNotSatisfiable, method, with(c.location, "digest", d256), c.body, headers...)
 				got.code(t)
 				got.wantHeader(t, "Range", "0-9")
-				got.wantHeader(t, "Location", path)
-				f.do(http.StatusNoContent, "GET", got.Header.Get("Location"), nil).wantHeader(t, "Range", "0-9")
+				got.wantHeader(t, "Docker-Upload-Uuid", path[strings.LastIndex(path, "/")+1:])
+				next := f.do(http.StatusAccepted, "PATCH", got.Header.Get("Location"), "") // as it stands
+				next.wantHeader(t, "Range", "0-9")
 			})
 		}
 	}
@@ -157,6 +158,50 @@ func TestUpload_wrongRange(t *testing.T) {
 			got.code(t)
 		}
 	}
+}
+
+// Whatever is refused, the Location of the answer is where to go on, and after a restart it still is.
+func TestUpload_Location_afterARefusal(t *testing.T) {
+	content := randomBytes(1, 1000)
+	d := digest.FromBytes(content)
+	for name, c := range map[string]struct {
+		method, digest string
+		body           any
+		headers        []string
+		status         int
+		held           int
+	}{
+		"the same chunk again":          {"PATCH", "", content[:100], []string{"Content-Range", "0-99"}, 416, 100},
+		"a gap at the end":              {"PUT", d.String(), content[200:], []string{"Content-Range", "200-999"}, 416, 100},
+		"a malformed range":             {"PATCH", "", content[100:], []string{"Content-Range", "x"}, 400, 100},
+		"a length that is not so":       {"PATCH", "", content[100:200], []string{"Content-Range", "100-300"}, 400, 100},
+		"a body that is shorter":        {"PATCH", "", bytes.NewBuffer(content[100:200]), []string{"Content-Range", "100-300"}, 400, 200},
+		"a malformed digest":            {"PUT", "sha256:x", content[100:], nil, 400, 100},
+		"no digest":                     {"PUT", "", content[100:], nil, 400, 100},
+		"a digest that nobody computes": {"PUT", "md5:" + hex256[:32], content[100:], nil, 400, 100},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, nil)
+			location := f.do(http.StatusAccepted, "PATCH", f.begin("a"), content[:100]).Header.Get("Location")
+			got := f.do(c.status, c.method, with(location, "digest", c.digest), c.body, c.headers...)
+			got.code(t)
+			f.close()
+			f.open(nil)
+			got.wantHeader(t, "Range", fmt.Sprintf("0-%d", c.held-1))
+			next := f.do(http.StatusAccepted, "PATCH", got.Header.Get("Location"), content[c.held:], "Content-Range", fmt.Sprintf("%d-999", c.held))
+			f.do(http.StatusCreated, "PUT", with(next.Header.Get("Location"), "digest", d.String()), nil)
+			f.wantBlob("a", d, content)
+		})
+	}
+}
+
+// A digest that does not match ends the session: what it holds is not what the client has.
+func TestUpload_Location_afterTheWrongDigest(t *testing.T) {
+	f := newFixture(t, nil)
+	location := f.do(http.StatusAccepted, "PATCH", f.begin("a"), "content").Header.Get("Location")
+	got := f.do(http.StatusBadRequest, "PUT", with(location, "digest", d256), nil)
+	got.wantHeader(t, "Location", "")
+	f.do(http.StatusNotFound, "GET", location, nil).code(t)
 }
 
 // A body of unknown length that is not as long as Content-Range says.
