@@ -34,6 +34,7 @@ type daemon struct {
 	log     *slog.Logger
 	access  *slog.Logger
 	given   Options
+	limits  limits
 
 	store     *store.Store
 	tls       *tlsgen.Manager
@@ -56,7 +57,7 @@ type daemon struct {
 // open opens the rooms, in the order in which they depend on each other. ctx must not end
 // before close.
 func open(ctx context.Context, cfg *config.Config, o Options) (*daemon, error) {
-	d := &daemon{cfg: cfg, version: o.Version, started: time.Now(), log: o.Log, access: o.AccessLog, given: o, counts: counts{now: time.Now}}
+	d := &daemon{cfg: cfg, version: o.Version, started: time.Now(), log: o.Log, access: o.AccessLog, given: o, limits: limitsOf(descriptors()), counts: counts{now: time.Now}}
 	d.draining, d.quit = context.WithCancel(ctx)
 	for _, step := range []func(context.Context) error{d.openStore, d.openTLS, d.openAPI, d.openJobs} {
 		if err := step(ctx); err != nil {
@@ -214,13 +215,13 @@ func (d *daemon) detach(q admin.GCRequest) error {
 func (d *daemon) public() http.Handler {
 	administer := func(*http.Request) auth.Action { return auth.Administer }
 	mux := http.NewServeMux()
-	mux.Handle("/api/v1/", d.auth.Require(administer, named(d.admin), admin.Denied))
+	mux.Handle("/api/v1/", d.auth.Require(administer, admitted(d.admin, admin.Denied), admin.Denied))
 	mux.Handle(updates.Path, updates.Handler())
 	mux.Handle("GET /health/instance", d.health)
 	mux.Handle("GET /metrics", d.metrics.handler(d.log))
 	mux.Handle("GET /ca.crt", caFile(d.cfg.TLS.CA))
 	mux.Handle("/", console.Handler(d.cfg.Address()))
-	v2 := d.auth.Require(oci.Action, named(d.api), oci.Denied)
+	v2 := d.auth.Require(oci.Action, admitted(d.api, oci.Denied), oci.Denied)
 
 	// A page that a browser has open elsewhere must not act with the login that the browser
 	// remembers for us. Requests of other programs are none of this protection's business.

@@ -15,7 +15,8 @@ import (
 // who uses a listener that asks for no login.
 func (d *daemon) observe(user string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		o := &observed{ResponseWriter: w, user: user}
+		o := &observed{ResponseWriter: w, user: user, request: r}
+		o.conn, _ = r.Context().Value(connectionKey{}).(*connection)
 		began := time.Now()
 		body := &countingBody{ReadCloser: r.Body}
 		defer func() {
@@ -24,6 +25,7 @@ func (d *daemon) observe(user string, next http.Handler) http.Handler {
 				d.log.Error("a handler panicked", "method", r.Method, "path", r.URL.Path, "panic", failure, "stack", string(debug.Stack()))
 				failure = o.fail()
 			}
+			o.end()
 			d.record(r, o, body.n, time.Since(began))
 			if failure != nil {
 				panic(failure) // http.ErrAbortHandler: net/http breaks the connection, silently
@@ -32,11 +34,6 @@ func (d *daemon) observe(user string, next http.Handler) http.Handler {
 		inner := r.WithContext(context.WithValue(r.Context(), observedKey{}, o))
 		if r.Body != http.NoBody {
 			inner.Body = body
-			if c, ok := r.Context().Value(watchedKey{}).(*watched); ok {
-				body.from = c
-				c.begin()
-				defer c.end()
-			}
 		}
 		next.ServeHTTP(o, inner)
 	})
@@ -57,54 +54,179 @@ func (d *daemon) record(r *http.Request, o *observed, received int64, took time.
 
 type observedKey struct{}
 
-// named notes who the authenticator found the user to be, for the access log.
-func named(next http.Handler) http.Handler {
+// admitted notes who the authenticator found the user to be, for the access log, and counts the request as one of that
+// user's. One too many is refused.
+func admitted(next http.Handler, denied func(http.ResponseWriter, *http.Request, int)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if o, ok := r.Context().Value(observedKey{}).(*observed); ok {
-			if id, ok := auth.IdentityFrom(r.Context()); ok {
-				o.user = id.Name
+		o, ok := r.Context().Value(observedKey{}).(*observed)
+		id, known := auth.IdentityFrom(r.Context())
+		if ok && known {
+			o.user = id.Name
+			if o.conn != nil && !o.admit(r.ContentLength) {
+				w.Header().Set("Retry-After", "1")
+				denied(w, r, http.StatusTooManyRequests)
+				return
 			}
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-// observed is a ResponseWriter that remembers what was answered.
+const (
+	// answerPatience is how long a client may take none of an answer, beside the time that what is being sent
+	// takes at slowestClient. There is no limit for a whole answer.
+	answerPatience = time.Minute
+	// refusalPatience is the same for an error, which is short.
+	refusalPatience = 15 * time.Second
+	slowestClient   = 4 << 10 // bytes a second
+	// answerPiece is how much is handed to net/http at once, which tells of no progress within it.
+	answerPiece = 256 << 10
+	// renewal is how often the deadline is moved while bytes flow. In HTTP/2 each move is a message
+	// to the connection's goroutine.
+	renewal = time.Second
+)
+
+// observed is a ResponseWriter that remembers what was answered. On the public listeners it also sees to it that
+// every answer ends: it moves the deadline for writing as the client takes what is sent.
 type observed struct {
 	http.ResponseWriter
-	user   string
-	status int // 0 until the header is written
+	request  *http.Request
+	conn     *connection // nil on the control socket
+	user     string
+	admitted bool
+	refusing bool // it has one of the places for requests that were not admitted
+
+	armed  time.Time // when the deadline was last moved
+	status int       // 0 until the header is written
 	sent   int64
+}
+
+// admit counts the request as one that was let through, until end.
+func (o *observed) admit(size int64) bool {
+	o.admitted = o.conn.begin(o.user, size)
+	return o.admitted
+}
+
+// end gives the request's place back. With HTTP/2 the client may be slow in taking the end of the answer, which
+// net/http keeps until the handler has returned.
+func (o *observed) end() {
+	if o.status != 0 {
+		o.arm(0)
+	}
+	switch {
+	case o.admitted:
+		o.conn.end(o.user)
+	case o.refusing:
+		if o.request.ProtoMajor == 2 {
+			_ = http.NewResponseController(o.ResponseWriter).Flush()
+		}
+		o.conn.refused()
+	}
+}
+
+// begin is called when the answer begins.
+func (o *observed) begin(status int) {
+	o.status = status
+	if o.conn == nil {
+		return
+	}
+	if status >= 400 && o.request.ProtoMajor == 2 {
+		_ = o.request.Body.Close() // no handler reads on after an error
+	}
+	if !o.admitted {
+		if !o.conn.refuse() {
+			panic(http.ErrAbortHandler)
+		}
+		o.refusing = true
+	}
+	o.arm(0)
+}
+
+// arm moves the deadline for n bytes that are about to be sent.
+func (o *observed) arm(n int) {
+	if o.conn == nil {
+		return
+	}
+	now := time.Now()
+	if now.Sub(o.armed) < renewal && n <= answerPiece/8 {
+		return
+	}
+	o.armed = now
+	patience := o.conn.all.limits.answer
+	if o.status >= 400 {
+		patience = o.conn.all.limits.refusal
+	}
+	_ = http.NewResponseController(o.ResponseWriter).SetWriteDeadline(now.Add(patience + time.Duration(n)*time.Second/slowestClient))
 }
 
 func (o *observed) WriteHeader(status int) {
 	if o.status == 0 && status >= 200 { // 1xx are sent ahead of the answer
-		o.status = status
+		o.begin(status)
 	}
 	o.ResponseWriter.WriteHeader(status)
 }
 
 func (o *observed) Write(p []byte) (int, error) {
 	if o.status == 0 {
-		o.status = http.StatusOK
+		o.begin(http.StatusOK)
 	}
-	n, err := o.ResponseWriter.Write(p)
-	o.sent += int64(n)
-	return n, err
+	written := 0
+	for {
+		piece := p[written:min(len(p), written+answerPiece)]
+		o.arm(len(piece))
+		n, err := o.ResponseWriter.Write(piece)
+		written += n
+		o.sent += int64(n)
+		if err != nil || written >= len(p) {
+			return written, err
+		}
+	}
 }
 
 // ReadFrom lets net/http copy from a file its own way.
 func (o *observed) ReadFrom(r io.Reader) (int64, error) {
 	if o.status == 0 {
-		o.status = http.StatusOK
+		o.begin(http.StatusOK)
+	}
+	if o.conn != nil {
+		r = &armingReader{r, o}
 	}
 	n, err := io.Copy(o.ResponseWriter, r)
 	o.sent += n
 	return n, err
 }
 
-// Flush is for those who ask for an http.Flusher and not for an http.ResponseController.
-func (o *observed) Flush() { _ = http.NewResponseController(o.ResponseWriter).Flush() }
+// armingReader moves the deadline with each Read, which means that what the last one gave has been taken.
+type armingReader struct {
+	io.Reader
+	answer *observed
+}
+
+func (r *armingReader) Read(p []byte) (int, error) {
+	r.answer.arm(len(p))
+	return r.Reader.Read(p)
+}
+
+// Flush is for those who ask for an http.Flusher and not for an http.ResponseController. After it the handler may
+// pause for as long as it likes.
+func (o *observed) Flush() {
+	_ = o.FlushError()
+}
+
+// FlushError is for an http.ResponseController.
+func (o *observed) FlushError() error {
+	if o.status == 0 {
+		o.begin(http.StatusOK)
+	}
+	control := http.NewResponseController(o.ResponseWriter)
+	o.arm(answerPiece)
+	err := control.Flush()
+	if o.conn != nil {
+		_ = control.SetWriteDeadline(time.Time{})
+		o.armed = time.Time{}
+	}
+	return err
+}
 
 // Unwrap is for http.ResponseController.
 func (o *observed) Unwrap() http.ResponseWriter { return o.ResponseWriter }
@@ -121,16 +243,12 @@ func (o *observed) fail() any {
 
 type countingBody struct {
 	io.ReadCloser
-	from *watched // nil on the control socket
-	n    int64
+	n int64
 }
 
 func (b *countingBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.n += int64(n)
-	if b.from != nil {
-		b.from.taken(int64(n))
-	}
 	return n, err
 }
 

@@ -24,7 +24,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 	"github.com/opencontainers/go-digest"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
-	"golang.org/x/net/http2"
 
 	"github.com/mirror-appliance/appliance/registry"
 	"github.com/mirror-appliance/appliance/registry/store"
@@ -104,12 +103,6 @@ func TestRun_protocols(t *testing.T) {
 			t.Errorf("answered with %s", resp.Proto)
 		}
 	})
-	t.Run("uploads have windows of 16 MiB", func(t *testing.T) {
-		stream, conn := windows(t, r)
-		if stream != 16<<20 || conn != 16<<20 {
-			t.Errorf("windows are %d a stream and %d a connection", stream, conn)
-		}
-	})
 	t.Run("plain HTTP is told to use TLS", func(t *testing.T) {
 		resp, err := http.Get("http://" + r.addr + "/v2/")
 		must(t, err)
@@ -120,32 +113,6 @@ func TestRun_protocols(t *testing.T) {
 			t.Errorf("answered %d %s", resp.StatusCode, body)
 		}
 	})
-}
-
-// windows reads what the server grants in its first frames.
-func windows(t *testing.T, r *running) (stream, conn uint32) {
-	t.Helper()
-	c, err := tls.Dial("tcp", r.addr, &tls.Config{RootCAs: r.roots, ServerName: "registry.test", NextProtos: []string{"h2"}})
-	must(t, err)
-	defer c.Close()
-	_, err = io.WriteString(c, http2.ClientPreface)
-	must(t, err)
-	framer := http2.NewFramer(c, c)
-	must(t, framer.WriteSettings())
-	conn = 65535 // RFC 9113, section 6.9.2
-	for stream == 0 || conn == 65535 {
-		frame, err := framer.ReadFrame()
-		must(t, err)
-		switch f := frame.(type) {
-		case *http2.SettingsFrame:
-			if v, ok := f.Value(http2.SettingInitialWindowSize); ok {
-				stream = v
-			}
-		case *http2.WindowUpdateFrame:
-			conn += f.Increment
-		}
-	}
-	return stream, conn
 }
 
 func TestRun_controlSocket(t *testing.T) {

@@ -22,9 +22,8 @@ const (
 	cutLimit = 10 * time.Second
 	// headerLimit is how long the header of a request may take, and what is left of its body after the answer.
 	headerLimit = 15 * time.Second
-	// window is what a client may send ahead of our reading, a connection and a stream. With
-	// Go's 1 MiB an upload over a link of 40 ms crawls at a sixth of what it does with this.
-	window = 16 << 20
+	// maxStreams is how many requests an HTTP/2 connection may have under way.
+	maxStreams = 100
 )
 
 // server is an http.Server on one listener.
@@ -50,12 +49,16 @@ func (d *daemon) listen(ctx context.Context) ([]*server, error) {
 		return nil, errors.Join(err, closeAll(public))
 	}
 	servers := []*server{newServer(d.local(), d.log, control)}
-	handler, ahead := d.public(), newBacklog(backlogLimit, backlogShare)
+	handler, connections, ws := d.public(), newConnections(d.limits, time.Now), &windows{limit: windowsLimit}
 	for _, l := range public {
-		s := newServer(handler, d.log, ahead.watch(l))
+		s := newServer(handler, d.log, connections.watch(l))
 		s.tls = true
 		s.http.ConnContext = connContext
+		s.http.ConnState = connections.stateChanged
 		s.http.TLSConfig = d.tls.TLSConfig()
+		if err := ws.serveHTTP2(s.http, connections.opened); err != nil {
+			return nil, errors.Join(fmt.Errorf("prepare HTTP/2: %w", err), control.Close(), closeAll(public))
+		}
 		servers = append(servers, s)
 	}
 	return servers, nil
@@ -69,8 +72,12 @@ func newServer(h http.Handler, log *slog.Logger, l net.Listener) *server {
 				panic(http.ErrAbortHandler) // it came when its connection was cut off
 			}
 			defer handlers.RUnlock()
-			if r.ProtoMajor == 1 && r.Body != http.NoBody {
+			switch {
+			case r.Body == http.NoBody:
+			case r.ProtoMajor == 1:
 				defer boundRest(w, r)()
+			default:
+				defer dropRest(r)()
 			}
 			h.ServeHTTP(w, r)
 		}),
@@ -79,10 +86,13 @@ func newServer(h http.Handler, log *slog.Logger, l net.Listener) *server {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		HTTP2: &http.HTTP2Config{
-			MaxReceiveBufferPerConnection: window,
+			MaxConcurrentStreams:          maxStreams,
+			MaxReceiveBufferPerConnection: window, // which a connection is given bit by bit, see windows
 			MaxReceiveBufferPerStream:     window,
 			// A peer that went away without a word is noticed, and its streams end.
 			SendPingTimeout: time.Minute,
+			// So is one that takes nothing. With HTTP/1.1 the deadline of an answer sees to that.
+			WriteByteTimeout: answerPatience,
 		},
 		// What net/http logs is the noise of clients: scanners, health checks of load
 		// balancers, those that do not trust our CA. Panics do not come here, see observe.
@@ -99,6 +109,16 @@ func boundRest(w http.ResponseWriter, r *http.Request) func() {
 		w.Header().Set("Connection", "close")
 	}
 	return func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(headerLimit)) }
+}
+
+// dropRest is boundRest for HTTP/2: what came of a body that no handler reads is thrown away at once, not when the
+// client has taken the answer. The server resets the stream when the answer is out.
+func dropRest(r *http.Request) func() {
+	body := r.Body
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		_ = body.Close()
+	}
+	return func() { _ = body.Close() }
 }
 
 func (s *server) serve() error {

@@ -227,10 +227,10 @@ func makeRoom[K comparable, V any](m map[K]V, forgotten func(V) bool) {
 	}
 }
 
-// sourceOf is whom a failure is counted against: an IPv4 address, or an IPv6 /64, which is what one
+// SourceOf is whom a failure is counted against: an IPv4 address, or an IPv6 /64, which is what one
 // customer has. It is the peer of the connection: what a proxy says in a header, anybody can say.
 // The zero Prefix is no address at all.
-func sourceOf(remote string) netip.Prefix {
+func SourceOf(remote string) netip.Prefix {
 	host, _, err := net.SplitHostPort(remote)
 	if err != nil {
 		return netip.Prefix{}

@@ -156,7 +156,7 @@ func TestBackoff_spraying(t *testing.T) {
 // What arrives before the first answer is counted as well.
 func TestBackoff_concurrent(t *testing.T) {
 	d := newDoor(t)
-	source, admitted := sourceOf(here), 0
+	source, admitted := SourceOf(here), 0
 	for i := range 50 {
 		if _, wait := d.auth.backoff.admit(source, "init", digest{byte(i)}); wait == 0 {
 			admitted++
@@ -182,7 +182,7 @@ func TestBackoff_undecided(t *testing.T) {
 func TestBackoff_isBounded(t *testing.T) {
 	b := newBackoff(func() time.Time { return time.Unix(1e9, 0) })
 	for i := range 2 * maxCounted {
-		source := sourceOf(fmt.Sprintf("10.%d.%d.%d:1", i>>16, i>>8&255, i&255))
+		source := SourceOf(fmt.Sprintf("10.%d.%d.%d:1", i>>16, i>>8&255, i&255))
 		a, wait := b.admit(source, "u", digest{byte(i), byte(i >> 8), byte(i >> 16)})
 		if wait > 0 {
 			t.Fatal("a stranger waits for others")
@@ -204,7 +204,7 @@ func TestSourceOf(t *testing.T) {
 		"[2001:db8:1:2:3:4:5:6]:5": "2001:db8:1:2::/64", "[fe80::1%eth0]:5": "fe80::/64",
 		"@": "invalid Prefix", "": "invalid Prefix", "host:5": "invalid Prefix",
 	} {
-		if got := sourceOf(remote).String(); got != want {
+		if got := SourceOf(remote).String(); got != want {
 			t.Errorf("%s: %s, want %s", remote, got, want)
 		}
 	}

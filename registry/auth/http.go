@@ -90,7 +90,7 @@ func (a *Authenticator) nobody(action Action) (Identity, refusal) {
 func (a *Authenticator) login(r *http.Request, name, password string) (Identity, refusal) {
 	d := a.digestOf(name, password)
 	name = kept(name)
-	attempt, wait := a.backoff.admit(sourceOf(r.RemoteAddr), name, d)
+	attempt, wait := a.backoff.admit(SourceOf(r.RemoteAddr), name, d)
 	if wait > 0 {
 		// The failures that led here are in the audit log. At this rate it is for debugging only.
 		a.Log.DebugContext(r.Context(), "login put off: too many failed", "user", printable(name), "remote", r.RemoteAddr)

@@ -1,0 +1,384 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"github.com/mirror-appliance/appliance/registry/store"
+)
+
+// served is a daemon's TLS listener with limits of a test's own. It has a user, "push" with the password "long-enough".
+type served struct {
+	*daemon
+	addr  string
+	roots *x509.CertPool
+}
+
+func serveTLS(t *testing.T, change func(*limits)) *served {
+	t.Helper()
+	d := openDaemon(t, io.Discard)
+	change(&d.limits)
+	hash, err := bcrypt.GenerateFromPassword([]byte("long-enough"), bcrypt.MinCost)
+	must(t, err)
+	must(t, d.store.PutUser(t.Context(), store.User{Name: "push", Role: "push", PasswordHash: hash}))
+	pem, err := os.ReadFile(d.cfg.TLS.CA)
+	must(t, err)
+	s := &served{daemon: d, roots: x509.NewCertPool()}
+	s.roots.AppendCertsFromPEM(pem)
+	servers, err := d.listen(t.Context())
+	must(t, err)
+	ended := make(chan error, len(servers))
+	for _, one := range servers {
+		go func() { ended <- one.serve() }()
+	}
+	s.addr = servers[1].listener.Addr().String()
+	t.Cleanup(func() {
+		for _, one := range servers {
+			must(t, one.cut())
+			must(t, <-ended)
+		}
+	})
+	return s
+}
+
+// dial opens a connection that speaks proto.
+func (s *served) dial(t *testing.T, proto string) *tls.Conn {
+	t.Helper()
+	c, err := tls.Dial("tcp", s.addr, &tls.Config{RootCAs: s.roots, ServerName: "registry.test", NextProtos: []string{proto}})
+	must(t, err)
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// raw is HTTP/2, frame by frame.
+type raw struct {
+	*http2.Framer
+	conn *tls.Conn
+}
+
+// http2 opens a connection whose client can take no answer's body.
+func (s *served) http2(t *testing.T) raw {
+	t.Helper()
+	c := s.dial(t, "h2")
+	_, err := io.WriteString(c, http2.ClientPreface)
+	must(t, err)
+	f := raw{http2.NewFramer(c, c), c}
+	must(t, f.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}))
+	must(t, f.WriteSettingsAck())
+	return f
+}
+
+func (f raw) request(t *testing.T, stream uint32, method, path, user string, ends bool) {
+	t.Helper()
+	var block bytes.Buffer
+	e := hpack.NewEncoder(&block)
+	for _, h := range [][2]string{{":method", method}, {":scheme", "https"}, {":authority", "registry.test"}, {":path", path},
+		{"authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":long-enough"))}} {
+		if h[0] != "authorization" || user != "" {
+			must(t, e.WriteField(hpack.HeaderField{Name: h[0], Value: h[1]}))
+		}
+	}
+	must(t, f.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: block.Bytes(), EndHeaders: true, EndStream: ends}))
+}
+
+// until reads frames until one of this kind is there for the stream.
+func (f raw) until(t *testing.T, kind http2.FrameType, stream uint32) http2.Frame {
+	t.Helper()
+	for {
+		frame, err := f.ReadFrame()
+		if err != nil {
+			t.Fatalf("no frame %s of stream %d: %v", kind, stream, err)
+		}
+		if h := frame.Header(); h.Type == kind && h.StreamID == stream {
+			return frame
+		}
+	}
+}
+
+func TestServer_windows(t *testing.T) {
+	s := serveTLS(t, func(*limits) {})
+	t.Run("a client that sends more than its window is cut off", func(t *testing.T) {
+		f := s.http2(t)
+		f.request(t, 1, "POST", "/v2/x/blobs/uploads/", "", false)
+		var err error
+		for i := 0; err == nil && i < 2*window/16384; i++ {
+			err = f.WriteData(1, false, make([]byte, 16384))
+		}
+		for err == nil {
+			_, err = f.ReadFrame()
+		}
+		var timeout net.Error
+		if errors.As(err, &timeout) && timeout.Timeout() {
+			t.Errorf("the connection ended with %v", err)
+		}
+	})
+	t.Run("an upload with a login gets the whole window", func(t *testing.T) {
+		f := s.http2(t)
+		if v, _ := f.until(t, http2.FrameSettings, 0).(*http2.SettingsFrame).Value(http2.SettingInitialWindowSize); v != window {
+			t.Errorf("the window of a stream is %d", v)
+		}
+		f.request(t, 1, "POST", "/v2/x/blobs/uploads/?digest=sha256:"+strings.Repeat("0", 64), "push", false)
+		if got := f.until(t, http2.FrameWindowUpdate, 0).(*http2.WindowUpdateFrame).Increment; got != window-firstWindow {
+			t.Errorf("the window grew by %d", got)
+		}
+	})
+}
+
+func TestServer_answersEnd(t *testing.T) {
+	s := serveTLS(t, func(l *limits) { l.answer, l.refusal = time.Millisecond, time.Millisecond })
+	for name, tc := range map[string]struct{ method, path, user string }{
+		"a refusal":                    {"GET", "/v2/", ""},
+		"an answer to a login":         {"GET", "/v2/_catalog", "push"},
+		"an error after a login":       {"GET", "/v2/a/manifests/absent", "push"},
+		"an answer that needs none":    {"GET", "/health/instance", ""},
+		"a refusal of what has a body": {"POST", "/v2/x/blobs/uploads/", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := s.http2(t)
+			f.request(t, 1, tc.method, tc.path, tc.user, tc.method == "GET")
+			f.until(t, http2.FrameRSTStream, 1)
+		})
+	}
+}
+
+// TestServer_unreadBodyHTTP2 answers a request whose body is still to come, to a client that takes the answer.
+func TestServer_unreadBodyHTTP2(t *testing.T) {
+	s := serveTLS(t, func(*limits) {})
+	f := s.http2(t)
+	f.request(t, 1, "POST", "/v2/x/blobs/uploads/", "", false)
+	must(t, f.WriteWindowUpdate(1, 1<<20))
+	f.until(t, http2.FrameHeaders, 1)
+	if code := f.until(t, http2.FrameRSTStream, 1).(*http2.RSTStreamFrame).ErrCode; code != http2.ErrCodeNo {
+		t.Errorf("reset with %s", code)
+	}
+}
+
+// TestServer_refusals sends many requests without a login on connections that take no answers.
+func TestServer_refusals(t *testing.T) {
+	s := serveTLS(t, func(l *limits) { l.refusals = refusalsEach })
+	ask := func(f raw) {
+		for i := range uint32(2 * refusalsEach) {
+			f.request(t, 2*i+1, "GET", "/v2/", "", true)
+		}
+		for range refusalsEach { // the others wait for their client
+			for {
+				frame, err := f.ReadFrame()
+				must(t, err)
+				if frame.Header().Type == http2.FrameRSTStream {
+					break
+				}
+			}
+		}
+	}
+	ask(s.http2(t))
+	f := s.http2(t) // has some in any case
+	ask(f)
+	f.request(t, 99, "GET", "/v2/_catalog", "push", true)
+	f.until(t, http2.FrameHeaders, 99)
+}
+
+// deadlines is a ResponseWriter whose client takes everything at once.
+type deadlines struct {
+	http.ResponseWriter
+	set    []time.Time
+	pieces []int
+}
+
+func (w *deadlines) Header() http.Header { return http.Header{} }
+func (w *deadlines) WriteHeader(int)     {}
+func (w *deadlines) SetWriteDeadline(d time.Time) error {
+	w.set = append(w.set, d)
+	return nil
+}
+func (w *deadlines) Write(p []byte) (int, error) {
+	w.pieces = append(w.pieces, len(p))
+	return len(p), nil
+}
+
+// TestObserved_progressMovesTheDeadline writes more than a thin line carries before the first deadline.
+func TestObserved_progressMovesTheDeadline(t *testing.T) {
+	cs := newConnections(limitsOf(1024), time.Now)
+	w := &deadlines{}
+	o := &observed{ResponseWriter: w, request: &http.Request{ProtoMajor: 1, Body: http.NoBody}, conn: &connection{all: cs}, admitted: true}
+	_, err := o.Write(make([]byte, 3*answerPiece+1))
+	must(t, err)
+	if len(w.pieces) != 4 || len(w.set) < 4 || o.sent != 3*answerPiece+1 {
+		t.Errorf("written in pieces %v with %d deadlines", w.pieces, len(w.set))
+	}
+	_, err = o.ReadFrom(io.LimitReader(zeros{}, 10*answerPiece))
+	must(t, err)
+	if least := answerPatience + answerPiece*time.Second/slowestClient; time.Until(w.set[len(w.set)-2]) > least {
+		t.Errorf("a piece has until %s", w.set[len(w.set)-2])
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+func TestServer_connections(t *testing.T) {
+	for _, proto := range []string{"http/1.1", "h2"} {
+		t.Run(proto, func(t *testing.T) {
+			s := serveTLS(t, func(l *limits) { l.connections = 8 })
+			idle := s.dial(t, proto)
+			for range 16 {
+				s.dial(t, proto)
+			}
+			// The oldest had to go.
+			if _, err := io.Copy(io.Discard, idle); errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+			c := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.roots, ServerName: "registry.test"}, ForceAttemptHTTP2: proto == "h2"}}
+			defer c.CloseIdleConnections()
+			resp, err := c.Get("https://" + s.addr + "/health/instance")
+			must(t, err)
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusOK {
+				t.Errorf("health is %d", resp.StatusCode)
+			}
+		})
+	}
+}
+
+func TestConnections(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	fresh := func() (*connections, func(string) *connection) {
+		cs := newConnections(limits{connections: 4, requests: 6, refusals: 2}, func() time.Time { return now })
+		return cs, func(address string) *connection {
+			now = now.Add(time.Second)
+			near, far := net.Pipe()
+			t.Cleanup(func() { near.Close(); far.Close() })
+			return cs.add(from{near, address})
+		}
+	}
+	isOpen := func(cs *connections, c *connection) bool { _, ok := cs.open[c]; return ok }
+	t.Run("an address has half of the places, and gives its idle ones to itself", func(t *testing.T) {
+		cs, add := fresh()
+		first, second := add("192.0.2.1:1"), add("192.0.2.1:2")
+		third := add("192.0.2.1:3")
+		if isOpen(cs, first) || !isOpen(cs, second) || !isOpen(cs, third) || len(cs.open) != 2 {
+			t.Errorf("%d are open", len(cs.open))
+		}
+		second.busy, third.busy = true, true
+		if add("192.0.2.1:4") != nil {
+			t.Error("a place is taken from a connection at work")
+		}
+		if add("192.0.2.2:1") == nil {
+			t.Error("another address has no place")
+		}
+	})
+	t.Run("a login is worth more than none, also one that is idle", func(t *testing.T) {
+		cs, add := fresh()
+		var all []*connection
+		for _, a := range []string{"192.0.2.1:1", "192.0.2.2:1", "192.0.2.3:1", "192.0.2.4:1"} {
+			all = append(all, add(a))
+		}
+		all[0].begin("init", 0)
+		all[0].end("init")
+		add("192.0.2.5:1")
+		if !isOpen(cs, all[0]) || isOpen(cs, all[1]) || len(cs.open) != 4 {
+			t.Errorf("%d are open", len(cs.open))
+		}
+		for c := range cs.open {
+			c.busy = c != all[0]
+		}
+		if add("192.0.2.6:1") == nil || isOpen(cs, all[0]) {
+			t.Error("an idle connection stays")
+		}
+	})
+	t.Run("what is busy without a login for long gives way", func(t *testing.T) {
+		cs, add := fresh()
+		for _, a := range []string{"192.0.2.1:1", "192.0.2.2:1", "192.0.2.3:1", "192.0.2.4:1"} {
+			add(a).busy = true
+		}
+		if add("192.0.2.5:1") != nil {
+			t.Error("at once")
+		}
+		now = now.Add(strangerTime)
+		if add("192.0.2.5:1") == nil || len(cs.open) != 4 {
+			t.Errorf("%d are open", len(cs.open))
+		}
+	})
+	t.Run("a user has half of the requests", func(t *testing.T) {
+		cs, add := fresh()
+		c, other := add("192.0.2.1:1"), add("192.0.2.2:1")
+		for range 3 {
+			if !c.begin("a", 0) {
+				t.Fatal("refused below the limit")
+			}
+		}
+		if c.begin("a", 0) || !other.begin("b", 0) {
+			t.Error("one user has the places of another")
+		}
+		c.end("a")
+		if !c.begin("a", 0) || cs.answering != 4 {
+			t.Errorf("%d requests are under way", cs.answering)
+		}
+	})
+	t.Run("a user on many addresses has half of the connections", func(t *testing.T) {
+		cs, add := fresh()
+		a, b, c := add("192.0.2.1:1"), add("192.0.2.2:1"), add("192.0.2.3:1")
+		a.busy, b.busy, c.busy = true, true, true
+		if !a.begin("u", 0) || !b.begin("u", 0) || c.begin("u", 0) {
+			t.Error("a third connection of one user is served")
+		}
+		a.busy = false
+		if !c.begin("u", 0) || isOpen(cs, a) {
+			t.Error("the user's idle connection stays")
+		}
+	})
+	t.Run("what ends is counted no more", func(t *testing.T) {
+		cs, add := fresh()
+		c := add("192.0.2.1:1")
+		c.begin("u", 0)
+		c.end("u")
+		must(t, c.Close())
+		must(t, ignoreClosed(c.Close()))
+		if len(cs.open)+len(cs.addresses)+len(cs.users)+len(cs.requests)+cs.answering != 0 {
+			t.Errorf("left are %+v", cs)
+		}
+	})
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, io.ErrClosedPipe) {
+		return nil
+	}
+	return err
+}
+
+// from is a connection of a given address.
+type from struct {
+	net.Conn
+	address string
+}
+
+func (f from) RemoteAddr() net.Addr { return remote(f.address) }
+
+type remote string
+
+func (remote) Network() string  { return "tcp" }
+func (a remote) String() string { return string(a) }
+
+func TestLimitsOf(t *testing.T) {
+	for files, want := range map[uint64][2]int{65536: {4096, 8192}, 1024: {480, 480}, 64: {16, 16}, 1 << 40: {4096, 8192}} {
+		if l := limitsOf(files); l.connections != want[0] || l.requests != want[1] {
+			t.Errorf("of %d files: %+v", files, l)
+		}
+	}
+}
