@@ -2,11 +2,13 @@ package oci
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 func TestBlob_get(t *testing.T) {
@@ -89,4 +91,32 @@ func TestBlob_delete(t *testing.T) {
 	f.do(http.StatusNotFound, "GET", "/v2/a/blobs/"+d.String(), nil)
 	f.do(http.StatusNotFound, "HEAD", "/v2/a/blobs/"+d.String(), nil)
 	f.do(http.StatusOK, "GET", "/v2/b/blobs/"+d.String(), nil)
+}
+
+// One question has one answer, however often it is asked.
+func TestBlob_deleteOfAnImagesLayer(t *testing.T) {
+	f := newFixture(t, nil)
+	body, d := f.pushImage("app", "v1", 7)
+	var m ocispec.Manifest
+	if err := json.Unmarshal(body, &m); err != nil {
+		t.Fatal(err)
+	}
+	path := "/v2/app/blobs/" + m.Layers[0].Digest.String()
+	var answers []string
+	for range 2 {
+		r := f.do(http.StatusMethodNotAllowed, http.MethodDelete, path, nil)
+		r.wantHeader(t, "Allow", "GET, HEAD")
+		if code := r.code(t); code != codeUnsupported {
+			t.Errorf("code %s", code)
+		}
+		answers = append(answers, string(r.body))
+	}
+	if answers[0] != answers[1] {
+		t.Errorf("first %s, then %s", answers[0], answers[1])
+	}
+	f.do(http.StatusOK, http.MethodGet, path, nil)
+	f.do(http.StatusNotFound, http.MethodDelete, "/v2/other/blobs/"+m.Layers[0].Digest.String(), nil)
+	f.do(http.StatusAccepted, http.MethodDelete, "/v2/app/manifests/"+d.String(), nil)
+	f.do(http.StatusAccepted, http.MethodDelete, path, nil)
+	f.do(http.StatusNotFound, http.MethodDelete, path, nil)
 }

@@ -104,6 +104,7 @@ func (w words) explain(err error) error {
 		invalid *store.InvalidError
 		full    *store.FullError
 		busy    *store.BusyError
+		inUse   *store.InUseError
 	)
 	switch {
 	case errors.As(err, &told):
@@ -120,6 +121,8 @@ func (w words) explain(err error) error {
 		return errFull(full)
 	case errors.As(err, &busy):
 		return &problem{status: http.StatusConflict, code: codeUploadInvalid, message: err.Error(), cause: err}
+	case errors.As(err, &inUse):
+		return errInUse(inUse)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return &problem{status: http.StatusServiceUnavailable, code: codeUnavailable, message: "called off", cause: err}
 	}
@@ -132,6 +135,12 @@ func (w words) explain(err error) error {
 // it otherwise would; Quay and Harbor answer a used-up quota in the same way.
 func errFull(full *store.FullError) error {
 	return &problem{status: http.StatusRequestEntityTooLarge, code: codeDenied, message: full.Error() + ": " + full.Hint(), cause: full}
+}
+
+// errInUse is the answer that the specification has for a registry that does not delete a blob.
+func errInUse(inUse *store.InUseError) error {
+	return &problem{status: http.StatusMethodNotAllowed, code: codeUnsupported, message: inUse.Error(),
+		header: map[string]string{"Allow": "GET, HEAD"}, cause: inUse}
 }
 
 // fromUpstream explains an error of an upstream. It is told in full: whoever pulls can do something about an

@@ -232,3 +232,39 @@ func TestManifest_isNoPage(t *testing.T) {
 	blob.wantHeader(t, "Content-Type", "application/octet-stream")
 	blob.wantHeader(t, "X-Content-Type-Options", "nosniff")
 }
+
+// What one repository declares says nothing of another.
+func TestManifest_mediaTypeIsTheRepositorys(t *testing.T) {
+	f := newFixture(t, nil)
+	body := []byte(`{"schemaVersion":2,"manifests":[]}`)
+	types := map[string]string{
+		"b/y": "application/vnd.acme.collection.v1+json",
+		"a/y": "application/vnd.docker.distribution.manifest.list.v2+json",
+	}
+	for _, repo := range []string{"b/y", "a/y"} {
+		f.putManifest("/v2/"+repo+"/manifests/t", types[repo], body)
+	}
+	for repo, want := range types {
+		for _, ref := range []string{"t", digest.FromBytes(body).String()} {
+			for _, method := range []string{http.MethodHead, http.MethodGet} {
+				f.do(http.StatusOK, method, "/v2/"+repo+"/manifests/"+ref, nil, "Accept", "*/*").wantHeader(t, "Content-Type", want)
+			}
+		}
+	}
+}
+
+// A list of referrers tells what each is in this repository.
+func TestReferrers_mediaTypeIsTheRepositorys(t *testing.T) {
+	f := newFixture(t, nil)
+	_, subject := f.pushImage("app", "v1", 1)
+	body := fmt.Appendf(nil, `{"schemaVersion":2,"artifactType":"x/y","manifests":[],"subject":{"mediaType":"a/b","digest":%q,"size":1}}`, subject)
+	for _, repo := range []string{"app", "other"} {
+		f.putManifest("/v2/"+repo+"/manifests/t", "application/vnd."+repo+"+json", body)
+	}
+	for _, repo := range []string{"app", "other"} {
+		r := f.do(http.StatusOK, http.MethodGet, "/v2/"+repo+"/referrers/"+subject.String(), nil)
+		if !strings.Contains(string(r.body), `"application/vnd.`+repo+`+json"`) {
+			t.Errorf("%s: %s", repo, r.body)
+		}
+	}
+}

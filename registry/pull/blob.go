@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/mirror-appliance/appliance/registry/store"
@@ -24,7 +25,6 @@ func (p *Puller) Blob(ctx context.Context, repo string, d digest.Digest) (io.Rea
 	if !ok {
 		return nil, 0, &store.NotFoundError{Kind: "repository", Name: repo}
 	}
-	// A blob that a manifest of repo names is there for repo wherever it is held.
 	rc, size, err := p.openHeld(ctx, repo, d)
 	if !errors.Is(err, store.ErrNotFound) {
 		return rc, size, err
@@ -135,6 +135,9 @@ func (p *Puller) fly(ctx context.Context, o origin, f *flight) error {
 	if _, err := p.store.StatBlob(ctx, o.repo, d); !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
+	if linked, err := p.confirm(ctx, o, d); linked || err != nil {
+		return err
+	}
 	body, size, err := o.Source.Blob(ctx, o.upstream, d)
 	if err != nil {
 		return o.failed("blob", d.String(), err)
@@ -144,6 +147,28 @@ func (p *Puller) fly(ctx context.Context, o origin, f *flight) error {
 		return o.failed("blob", d.String(), err)
 	}
 	return nil
+}
+
+// confirm makes a blob that other repositories hold visible in this one, once the upstream has confirmed that it has it
+// there: what its manifest names may be another repository's alone. Without an answer the blob is fetched, which fails
+// as well, or proves it.
+func (p *Puller) confirm(ctx context.Context, o origin, d digest.Digest) (linked bool, err error) {
+	elsewhere, err := p.store.HeldElsewhere(ctx, o.repo, d)
+	if err != nil || !elsewhere {
+		return false, err
+	}
+	size, err := o.Source.Stat(ctx, o.upstream, d)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, o.failed("blob", d.String(), err)
+	}
+	if err != nil {
+		return false, nil
+	}
+	err = p.store.LinkPulled(ctx, o.repo, d, size)
+	if errors.Is(err, store.ErrNotFound) { // collected since, or another's size
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // transfer stores a body and lets readers follow.

@@ -82,44 +82,6 @@ func TestPuller_Blob_that_is_not_there(t *testing.T) {
 	}
 }
 
-func TestPuller_Blob_that_is_held_elsewhere(t *testing.T) {
-	hold := func(f *fixture) {
-		u, err := f.store.NewUpload(t.Context(), "mine/other")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := u.ReadFrom(bytes.NewReader(f.layer)); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := u.Commit(t.Context(), f.blob); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Run("is not fetched if a manifest of the repository names it", func(t *testing.T) {
-		f := newFixture(t)
-		hold(f)
-		f.wantTag(f.manifest)
-		f.server.Close()
-		if got, err := f.pull(f.blob); err != nil || !bytes.Equal(got, f.layer) {
-			t.Errorf("got %d bytes, %v", len(got), err)
-		}
-	})
-	t.Run("is not given away otherwise", func(t *testing.T) {
-		f := newFixture(t)
-		hold(f)
-		f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
-			if !strings.Contains(r.URL.Path, "/blobs/") {
-				return false
-			}
-			http.NotFound(w, r)
-			return true
-		})
-		if _, err := f.pull(f.blob); !errors.Is(err, store.ErrNotFound) {
-			t.Errorf("the upstream has not got it for this repository: got %v", err)
-		}
-	})
-}
-
 func TestPuller_Blob_is_fetched_once_and_read_while_it_arrives(t *testing.T) {
 	f := newFixture(t)
 	sent, release := f.halfway()
@@ -428,4 +390,84 @@ func TestPuller_holds_up_no_other_upstream(t *testing.T) {
 		t.Error(err)
 	}
 	waiting.Wait()
+}
+
+// holdElsewhere puts content into a repository that is not pulled through.
+func (f *fixture) holdElsewhere(content []byte) digest.Digest {
+	f.t.Helper()
+	u, err := f.store.NewUpload(f.t.Context(), "team/private")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if _, err := u.Write(content); err != nil {
+		f.t.Fatal(err)
+	}
+	d := digest.FromBytes(content)
+	if _, err := u.Commit(f.t.Context(), d); err != nil {
+		f.t.Fatal(err)
+	}
+	return d
+}
+
+// An upstream's manifest may name what only another repository has. Its word is no key to that.
+func TestPuller_Blob_that_another_repository_holds(t *testing.T) {
+	named := func(f *fixture, layer digest.Digest, size int) {
+		t.Helper()
+		body := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"a/b","digest":%q,"size":%d},"layers":[]}`, layer, size)
+		if _, err := f.store.PutPulledManifest(t.Context(), here, body, store.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Run("is not found where the upstream lacks it", func(t *testing.T) {
+		f := newFixture(t)
+		d := f.holdElsewhere([]byte("secret"))
+		named(f, d, 6)
+		if _, err := f.pull(d); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("got %v", err)
+		}
+		if f.asked("HEAD blobs/"+d.String()) == 0 {
+			t.Error("the upstream was not asked")
+		}
+		if _, err := f.store.StatBlob(t.Context(), here, d); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("afterwards it is there: %v", err)
+		}
+	})
+	t.Run("is served without being fetched where the upstream has it", func(t *testing.T) {
+		f := newFixture(t)
+		f.holdElsewhere(f.layer)
+		named(f, f.blob, len(f.layer))
+		if got, err := f.pull(f.blob); err != nil || !bytes.Equal(got, f.layer) {
+			t.Errorf("got %d bytes, %v", len(got), err)
+		}
+		if n := f.asked("GET blobs/" + f.blob.String()); n != 0 {
+			t.Errorf("it was fetched %d times", n)
+		}
+		f.server.Close()
+		f.wantHeld(f.blob, f.layer)
+	})
+	t.Run("is fetched where the upstream says another size", func(t *testing.T) {
+		f := newFixture(t)
+		f.holdElsewhere(f.layer)
+		f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method == http.MethodHead {
+				w.Header().Set("Content-Length", "1")
+			}
+			return r.Method == http.MethodHead
+		})
+		if got, err := f.pull(f.blob); err != nil || !bytes.Equal(got, f.layer) {
+			t.Errorf("got %d bytes, %v", len(got), err)
+		}
+		if n := f.asked("GET blobs/" + f.blob.String()); n != 1 {
+			t.Errorf("it was fetched %d times", n)
+		}
+	})
+	t.Run("is not served while the upstream is down", func(t *testing.T) {
+		f := newFixture(t)
+		f.holdElsewhere(f.layer)
+		named(f, f.blob, len(f.layer))
+		f.server.Close()
+		if _, err := f.pull(f.blob); err == nil || errors.Is(err, store.ErrNotFound) {
+			t.Errorf("got %v", err)
+		}
+	})
 }

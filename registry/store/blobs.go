@@ -123,16 +123,29 @@ func (s *Store) MountBlob(ctx context.Context, repo, from string, d digest.Diges
 	return size, err
 }
 
-// DeleteBlob takes a blob out of repo. Where a manifest of repo is made of it, it stays visible until that
-// manifest goes; its bytes go when collection finds that nothing refers to them.
+// DeleteBlob takes a blob out of repo. *InUseError while a manifest of repo is made of it; ErrNotFound when it has no link
+// there. Its bytes go when collection finds that nothing refers to them.
 func (s *Store) DeleteBlob(ctx context.Context, repo string, d digest.Digest) error {
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return err
 	}
 	began := s.now()
 	err := s.shareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		n, err := affected(ctx, tx, `DELETE FROM repository_blobs
-			WHERE digest = ? AND repository = (SELECT id FROM repositories WHERE name = ?)`, d, repo)
+		id, err := repositoryID(ctx, tx, repo)
+		if errors.Is(err, ErrNotFound) {
+			return &NotFoundError{Kind: "blob", Name: d.String()}
+		}
+		if err != nil {
+			return err
+		}
+		linked, err := exists(ctx, tx, `SELECT 1 FROM repository_blobs WHERE repository = ?1 AND digest = ?2 AND `+neededIn, id, d)
+		if err != nil {
+			return fmt.Errorf("look what needs blob %s: %w", d, err)
+		}
+		if linked {
+			return &InUseError{Digest: d, Repository: repo}
+		}
+		n, err := affected(ctx, tx, `DELETE FROM repository_blobs WHERE repository = ? AND digest = ?`, id, d)
 		if err == nil && n == 0 {
 			return &NotFoundError{Kind: "blob", Name: d.String()}
 		}

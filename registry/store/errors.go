@@ -33,6 +33,16 @@ func (e *MissingError) Error() string {
 	return "the manifest names blobs that are not held: " + strings.Join(names, ", ")
 }
 
+// InUseError says that a blob cannot be deleted, since a manifest of the repository is made of it.
+type InUseError struct {
+	Digest     digest.Digest
+	Repository string
+}
+
+func (e *InUseError) Error() string {
+	return fmt.Sprintf("blob %s is part of an image of %s: delete the image, and the blob goes with it", e.Digest, e.Repository)
+}
+
 // DigestError says that content does not hash to its name.
 type DigestError struct{ Want, Got digest.Digest }
 

@@ -36,14 +36,20 @@ func blobContent() content {
 	}
 }
 
+// typedHere says of a manifest whose body names no media type that the repository or the run has one for it. What
+// another repository declared it as does not count.
+const typedHere = `EXISTS (SELECT 1 FROM repositories r CROSS JOIN repository_manifests rm
+		WHERE r.name = ?2 AND rm.repository = r.id AND rm.digest = ?3)
+	OR EXISTS (SELECT 1 FROM run_manifests p WHERE p.run = ?1 AND p.repository = ?2 AND p.digest = ?3)`
+
 func manifestContent() content {
 	return content{
 		name: "manifest",
-		held: `SELECT 1 FROM manifests m WHERE m.digest = ?3 AND NOT EXISTS (
+		held: `SELECT 1 FROM manifests m WHERE m.digest = ?3 AND (m.media_type <> '' OR ` + typedHere + `) AND NOT EXISTS (
 			SELECT 1 FROM manifest_refs f WHERE f.manifest = m.digest AND f.kind <> 'child' AND f.elsewhere = 0
 			AND NOT EXISTS (SELECT 1 FROM blobs b WHERE b.digest = f.digest))`,
 		staged: `SELECT 1 FROM run_manifests p WHERE p.run = ?1 AND p.repository = ?2 AND p.digest = ?3`,
-		stage:  (*Run).stage,
+		stage:  (*Run).stageAgain,
 	}
 }
 
@@ -157,4 +163,16 @@ func (r *Run) stageHeld(ctx context.Context, c content, ask []wanted) (held []wa
 		return nil
 	})
 	return held, err
+}
+
+// stageAgain makes a manifest that is held part of the run, as what the repository has declared it.
+func (r *Run) stageAgain(ctx context.Context, tx *sql.Tx, repo string, d digest.Digest) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO run_manifests (run, repository, digest, media_type)
+		SELECT ?1, ?2, ?3, coalesce((SELECT rm.media_type FROM repositories r
+			CROSS JOIN repository_manifests rm ON rm.repository = r.id AND rm.digest = ?3 WHERE r.name = ?2), '')
+		ON CONFLICT DO NOTHING`, r.id, repo, d)
+	if err != nil {
+		return fmt.Errorf("stage manifest %s: %w", d, err)
+	}
+	return nil
 }

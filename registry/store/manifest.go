@@ -163,7 +163,7 @@ func (s *Store) putManifest(ctx context.Context, repo string, body []byte, o Put
 		if err := insertManifest(ctx, tx, &m, p); err != nil {
 			return err
 		}
-		return s.showManifest(ctx, tx, repo, m.Digest, by, o.Tags)
+		return s.showManifest(ctx, tx, repo, &m, p, by, o.Tags)
 	})
 	if err != nil {
 		return Manifest{}, err
@@ -172,17 +172,17 @@ func (s *Store) putManifest(ctx context.Context, repo string, body []byte, o Put
 	return m, nil
 }
 
-// showManifest makes a manifest visible in repo and moves tags to it.
-func (s *Store) showManifest(ctx context.Context, tx *sql.Tx, repo string, d digest.Digest, by origin, tags []string) error {
+// showManifest makes a manifest visible in repo and moves tags to it. Its media type becomes that of the link.
+func (s *Store) showManifest(ctx context.Context, tx *sql.Tx, repo string, m *Manifest, p parsed, by origin, tags []string) error {
 	id, err := s.ensureRepository(ctx, tx, repo)
 	if err != nil {
 		return err
 	}
-	if err := s.linkManifest(ctx, tx, id, d, by); err != nil {
+	if err := s.linkManifest(ctx, tx, id, m, p, by); err != nil {
 		return err
 	}
 	for _, tag := range tags {
-		if err := s.moveTag(ctx, tx, id, tag, d, ""); err != nil {
+		if err := s.moveTag(ctx, tx, id, tag, m.Digest, ""); err != nil {
 			return err
 		}
 	}
@@ -207,7 +207,7 @@ func (s *Store) newManifest(body []byte, mediaType string, want digest.Digest) (
 		return Manifest{}, parsed{}, &DigestError{Want: want, Got: got}
 	}
 	return Manifest{
-		Digest: got, MediaType: p.mediaType, ArtifactType: p.artifactType, Subject: p.subject,
+		Digest: got, MediaType: p.effectiveType(), ArtifactType: p.artifactType, Subject: p.subject,
 		Annotations: p.annotations, Body: body, Created: fromNanos(nanos(s.now())),
 	}, p, nil
 }
@@ -254,12 +254,18 @@ func insertManifest(ctx context.Context, tx *sql.Tx, m *Manifest, p parsed) erro
 	n, err := affected(ctx, tx, `INSERT INTO manifests
 		(digest, media_type, artifact_type, subject, annotations, size, created, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (digest) DO NOTHING`,
-		m.Digest, m.MediaType, m.ArtifactType, m.Subject, annotations, len(m.Body), nanos(m.Created), m.Body)
+		m.Digest, p.mediaType, m.ArtifactType, m.Subject, annotations, len(m.Body), nanos(m.Created), m.Body)
 	if err != nil {
 		return fmt.Errorf("put manifest %s: %w", m.Digest, err)
 	}
 	if n == 0 {
-		return useHeld(ctx, tx, m)
+		var created int64
+		err := tx.QueryRowContext(ctx, `SELECT created FROM manifests WHERE digest = ?`, m.Digest).Scan(&created)
+		if err != nil {
+			return fmt.Errorf("put manifest %s: %w", m.Digest, err)
+		}
+		m.Created = fromNanos(created)
+		return nil
 	}
 	stmt, err := tx.PrepareContext(ctx, `INSERT INTO manifest_refs
 		(manifest, position, kind, digest, size, media_type, elsewhere) VALUES (?, ?, ?, ?, ?, ?, ?)`)
@@ -275,28 +281,6 @@ func insertManifest(ctx context.Context, tx *sql.Tx, m *Manifest, p parsed) erro
 	return nil
 }
 
-// useHeld settles what a manifest is that is held already. The same bytes can be declared as two media
-// types when they name none themselves. A type that clients know as an image or an index wins over one
-// they do not; otherwise the first stays. Nobody's push or sync fails over what somebody declared before.
-func useHeld(ctx context.Context, tx *sql.Tx, m *Manifest) error {
-	var mediaType string
-	var created int64
-	err := tx.QueryRowContext(ctx, `SELECT media_type, created FROM manifests WHERE digest = ?`, m.Digest).Scan(&mediaType, &created)
-	if err != nil {
-		return fmt.Errorf("put manifest %s: %w", m.Digest, err)
-	}
-	m.Created = fromNanos(created)
-	if !isKnown(m.MediaType) || isKnown(mediaType) {
-		m.MediaType = mediaType
-		return nil
-	}
-	_, err = tx.ExecContext(ctx, `UPDATE manifests SET media_type = ? WHERE digest = ?`, m.MediaType, m.Digest)
-	if err != nil {
-		return fmt.Errorf("put manifest %s: %w", m.Digest, err)
-	}
-	return nil
-}
-
 // origin is how a manifest came to a repository; the numbers stand in the database. What pull-through
 // brought, and nothing else, may be evicted.
 type origin int
@@ -306,20 +290,21 @@ const (
 	byPull
 )
 
-// linkManifest makes a manifest and the blobs that it must have visible in a repository, see visibleBlob.
-func (s *Store) linkManifest(ctx context.Context, tx *sql.Tx, repository int64, d digest.Digest, by origin) error {
-	now := nanos(s.now())
-	_, err := tx.ExecContext(ctx, `INSERT INTO repository_manifests (repository, digest, linked, pulled, used) VALUES (?1, ?2, ?3, ?4, ?3)
-		ON CONFLICT DO UPDATE SET pulled = excluded.pulled WHERE pulled > excluded.pulled`, repository, d, now, by)
-	if err != nil {
-		return fmt.Errorf("link manifest %s: %w", d, err)
+// linkManifest makes a manifest visible in a repository. A push again declares it anew; pull-through does not change what
+// was pushed. It links no blob: those of a push are visible already, and what pull-through only has the name of may be
+// another repository's, see LinkPulled.
+func (s *Store) linkManifest(ctx context.Context, tx *sql.Tx, repository int64, m *Manifest, p parsed, by origin) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO repository_manifests (repository, digest, linked, pulled, used, media_type)
+		VALUES (?1, ?2, ?3, ?4, ?3, ?5)
+		ON CONFLICT DO UPDATE SET pulled = excluded.pulled, media_type = excluded.media_type
+		WHERE pulled > excluded.pulled OR pulled = excluded.pulled AND media_type <> excluded.media_type`,
+		repository, m.Digest, nanos(s.now()), by, p.declared)
+	if err == nil && by == byPull && p.mediaType == "" {
+		err = tx.QueryRowContext(ctx, `SELECT media_type FROM repository_manifests WHERE repository = ? AND digest = ?`,
+			repository, m.Digest).Scan(&m.MediaType)
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO repository_blobs (repository, digest, linked)
-		SELECT DISTINCT ?1, f.digest, ?3 FROM manifest_refs f JOIN blobs b ON b.digest = f.digest
-		WHERE f.manifest = ?2 AND f.kind <> 'child' AND NOT f.elsewhere
-		ON CONFLICT DO NOTHING`, repository, d, now)
 	if err != nil {
-		return fmt.Errorf("link blobs of manifest %s: %w", d, err)
+		return fmt.Errorf("link manifest %s: %w", m.Digest, err)
 	}
 	return nil
 }

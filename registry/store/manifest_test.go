@@ -124,21 +124,16 @@ func TestStore_PutManifest(t *testing.T) {
 			}
 		}
 	})
-	t.Run("a type that clients know wins over one that they do not", func(t *testing.T) {
+	t.Run("what is put again is what it was last put as", func(t *testing.T) {
 		f := newFixture(t)
 		body := mustJSON(map[string]any{"manifests": []any{}})
-		for _, put := range []struct{ mediaType, want string }{
-			{"application/json", "application/json"},
-			{"application/other+json", "application/json"},
-			{ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageIndex},
-			{"application/json", ocispec.MediaTypeImageIndex},
-		} {
-			m, err := f.PutManifest(f.ctx, "app", body, PutOptions{MediaType: put.mediaType})
+		for _, mediaType := range []string{"application/json", ocispec.MediaTypeImageIndex, "application/json"} {
+			m, err := f.PutManifest(f.ctx, "app", body, PutOptions{MediaType: mediaType})
 			f.must(err)
 			got, err := f.Manifest(f.ctx, "app", m.Digest)
 			f.must(err)
-			if got.MediaType != put.want || m.MediaType != put.want {
-				t.Errorf("put as %s: it is %s, and was said to be %s", put.mediaType, got.MediaType, m.MediaType)
+			if got.MediaType != mediaType || m.MediaType != mediaType {
+				t.Errorf("put as %s: it is %s, and was said to be %s", mediaType, got.MediaType, m.MediaType)
 			}
 		}
 	})

@@ -18,15 +18,6 @@ const (
 	dockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
 )
 
-// isKnown says whether every client knows a media type as that of an image or an index.
-func isKnown(mediaType string) bool {
-	switch mediaType {
-	case dockerManifest, dockerList, ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex:
-		return true
-	}
-	return false
-}
-
 // refKind is what a manifest uses a descriptor for; the words stand in the database.
 type refKind string
 
@@ -45,9 +36,11 @@ type ref struct {
 	elsewhere bool // a foreign layer: clients fetch it from its urls, so it need not be held
 }
 
-// parsed is what the store needs to know about a manifest's body.
+// parsed is what the store needs to know about a manifest's body. All but declared is a function of the body alone, so
+// that no repository's declaration changes what a manifest of another is made of.
 type parsed struct {
-	mediaType    string
+	mediaType    string // as the body names it, "" if it names none
+	declared     string // as it was put, where the body names none; else ""
 	artifactType string
 	subject      digest.Digest
 	annotations  map[string]string
@@ -96,10 +89,10 @@ func parse(mediaType string, body []byte) (parsed, error) {
 	}
 	p := parsed{}
 	var err error
-	if p.mediaType, err = manifestMediaType(mediaType, fields); err != nil {
+	if p.mediaType, p.declared, err = manifestMediaType(mediaType, fields); err != nil {
 		return parsed{}, err
 	}
-	if err := checkShape(p.mediaType, fields); err != nil {
+	if err := checkShape(p.effectiveType(), fields); err != nil {
 		return parsed{}, err
 	}
 	if err := p.readRefs(fields); err != nil {
@@ -108,26 +101,37 @@ func parse(mediaType string, body []byte) (parsed, error) {
 	return p, p.readMeaning(fields)
 }
 
-// manifestMediaType is what was declared outside, which the body may repeat but not contradict.
-func manifestMediaType(declared string, fields map[string]json.RawMessage) (string, error) {
+// effectiveType returns the media type that a manifest is served with.
+func (p parsed) effectiveType() string {
+	if p.mediaType != "" {
+		return p.mediaType
+	}
+	return p.declared
+}
+
+// manifestMediaType returns the media type that the body names, or, if it names none, the one that was declared
+// outside. The body may repeat what was declared, but not contradict it.
+func manifestMediaType(outside string, fields map[string]json.RawMessage) (named, declared string, err error) {
 	var inside string
 	if err := field(fields, "mediaType", &inside); err != nil {
-		return "", err
+		return "", "", err
 	}
-	if declared == "" {
-		declared = inside
+	if outside == "" {
+		outside = inside
 	}
-	if declared == "" {
-		return "", invalidManifest("neither the request nor the body has a media type")
+	if outside == "" {
+		return "", "", invalidManifest("neither the request nor the body has a media type")
 	}
-	outside, _, err := mime.ParseMediaType(declared) // cuts off a charset
-	if err != nil {
-		return "", invalidManifest("media type %s: %v", quoted(declared), err)
+	plain, _, err := mime.ParseMediaType(outside) // cuts off a charset
+	switch {
+	case err != nil:
+		return "", "", invalidManifest("media type %s: %v", quoted(outside), err)
+	case inside == "":
+		return "", plain, nil
+	case !strings.EqualFold(inside, plain):
+		return "", "", invalidManifest("it was sent as %s and says of itself %s", quoted(plain), quoted(inside))
 	}
-	if inside != "" && !strings.EqualFold(inside, outside) {
-		return "", invalidManifest("it was sent as %s and says of itself %s", quoted(outside), quoted(inside))
-	}
-	return outside, nil
+	return plain, "", nil
 }
 
 // checkShape refuses what cannot be kept, and what two clients could read as two different things.

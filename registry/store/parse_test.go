@@ -93,8 +93,8 @@ func TestParse(t *testing.T) {
 			if p.artifactType != test.artifactType || p.subject != test.subject {
 				t.Errorf("artifact type %q, subject %q", p.artifactType, p.subject)
 			}
-			if strings.Contains(p.mediaType, ";") || p.mediaType == "" {
-				t.Errorf("media type %q", p.mediaType)
+			if got := p.effectiveType(); strings.Contains(got, ";") || got == "" {
+				t.Errorf("media type %q", got)
 			}
 		})
 	}
@@ -170,7 +170,7 @@ func FuzzManifest(f *testing.F) {
 				t.Fatalf("accepted %+v", r)
 			}
 		}
-		if p.mediaType == "" || p.subject != "" && checkDigest(p.subject) != nil {
+		if p.effectiveType() == "" || p.subject != "" && checkDigest(p.subject) != nil {
 			t.Fatalf("accepted %+v", p)
 		}
 	})

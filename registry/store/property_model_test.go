@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -35,6 +36,13 @@ type worldManifest struct {
 	need    []digest.Digest // config and layers, which must be held
 	names   []digest.Digest // all that it is made of, held or not
 	parts   []int           // those of its children that are manifests of this world
+
+	declared bool // its body names no media type
+}
+
+// mediaTypes are what a manifest may be declared as whose body names none.
+func (w worldManifest) mediaTypes() []string {
+	return []string{w.desc.MediaType, "application/vnd.acme+json"}
 }
 
 func newWorld(r *rand.Rand) *world {
@@ -62,7 +70,7 @@ func (b worldBlob) desc(mediaType string) ocispec.Descriptor {
 func (w *world) addImage(r *rand.Rand, i int) {
 	config := w.blobs[r.IntN(len(w.blobs))]
 	m := ocispec.Manifest{
-		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: pick([]string{ocispec.MediaTypeImageManifest, ""}, r.IntN(2)),
 		Config: config.desc(ocispec.MediaTypeImageConfig), Layers: []ocispec.Descriptor{},
 		Annotations: map[string]string{"image": fmt.Sprint(i)},
 	}
@@ -82,14 +90,14 @@ func (w *world) addImage(r *rand.Rand, i int) {
 	if len(w.manifests) > 0 && r.IntN(2) == 0 {
 		m.Subject = &w.manifests[r.IntN(len(w.manifests))].desc
 	}
-	w.add(r, fmt.Sprint("image", i), m.MediaType, mustJSON(m), m.Subject, need, names, nil)
+	w.add(r, fmt.Sprint("image", i), ocispec.MediaTypeImageManifest, mustJSON(m), m.Subject, need, names, nil)
 }
 
 // addIndex makes one of images and earlier indexes, which other indexes have too; some children are
 // absent, and some are blobs, as in what builders push for a cache.
 func (w *world) addIndex(r *rand.Rand, i int) {
 	m := ocispec.Index{
-		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex,
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: pick([]string{ocispec.MediaTypeImageIndex, ""}, r.IntN(2)),
 		Manifests: []ocispec.Descriptor{}, Annotations: map[string]string{"index": fmt.Sprint(i)},
 	}
 	var names []digest.Digest
@@ -111,7 +119,7 @@ func (w *world) addIndex(r *rand.Rand, i int) {
 	if r.IntN(4) == 0 {
 		m.Subject = &w.manifests[r.IntN(len(w.manifests))].desc
 	}
-	w.add(r, fmt.Sprint("index", i), m.MediaType, mustJSON(m), m.Subject, nil, names, parts)
+	w.add(r, fmt.Sprint("index", i), ocispec.MediaTypeImageIndex, mustJSON(m), m.Subject, nil, names, parts)
 }
 
 func (w *world) add(r *rand.Rand, name, mediaType string, body []byte, subject *ocispec.Descriptor, need, names []digest.Digest, parts []int) {
@@ -120,6 +128,7 @@ func (w *world) add(r *rand.Rand, name, mediaType string, body []byte, subject *
 		algorithm = digest.SHA512
 	}
 	m := worldManifest{name: name, digest: algorithm.FromBytes(body), body: body, need: need, names: names, parts: parts}
+	m.declared = !bytes.HasPrefix(body, []byte(`{"schemaVersion":2,"mediaType"`))
 	m.desc = ocispec.Descriptor{MediaType: mediaType, Digest: m.digest, Size: int64(len(body))}
 	if subject != nil {
 		m.subject = subject.Digest
@@ -143,17 +152,20 @@ type model struct {
 type modelRepo struct {
 	blobs     map[digest.Digest]time.Time // pushed or mounted, and when last
 	manifests map[digest.Digest]time.Time // put first
+	types     map[digest.Digest]string    // what those were last declared as whose body names no media type
+	pushed    map[digest.Digest]bool      // those that did not come by pull-through alone
 	tags      map[string]digest.Digest
 }
 
 type place struct{ repo, name string }
 
 type modelRun struct {
-	blobs, manifests map[place]bool // name is a digest
-	tags             map[place]digest.Digest
-	seen             time.Time
-	committed        bool
-	gone             bool
+	blobs     map[place]bool   // name is a digest
+	manifests map[place]string // likewise: the media type that it was declared as, "" for the one that it has
+	tags      map[place]digest.Digest
+	seen      time.Time
+	committed bool
+	gone      bool
 }
 
 type modelUpload struct {
@@ -174,7 +186,7 @@ func newModel(w *world, now time.Time) *model {
 // repo makes it where there is none.
 func (m *model) repo(name string) *modelRepo {
 	if m.repos[name] == nil {
-		m.repos[name] = &modelRepo{map[digest.Digest]time.Time{}, map[digest.Digest]time.Time{}, map[string]digest.Digest{}}
+		m.repos[name] = &modelRepo{map[digest.Digest]time.Time{}, map[digest.Digest]time.Time{}, map[digest.Digest]string{}, map[digest.Digest]bool{}, map[string]digest.Digest{}}
 	}
 	return m.repos[name]
 }
@@ -190,15 +202,14 @@ func (m *model) hasAll(ds []digest.Digest) bool {
 	return !slices.ContainsFunc(ds, func(d digest.Digest) bool { return !m.has(d) })
 }
 
-// visible says whether a repository shows a blob: it was put there, or a manifest there must have it.
+// visible says whether a repository shows a blob: it was put or mounted there. That a manifest names it is no reason.
 func (m *model) visible(repo string, d digest.Digest) bool {
 	r := m.repos[repo]
-	if r == nil || !m.has(d) {
-		return false
-	}
-	if _, linked := r.blobs[d]; linked {
-		return true
-	}
+	return r != nil && m.has(d) && !r.blobs[d].IsZero()
+}
+
+// needed says whether a manifest of a repository is made of a blob.
+func (m *model) needed(r *modelRepo, d digest.Digest) bool {
 	for held := range r.manifests {
 		if slices.Contains(m.manifest(held).need, d) {
 			return true
@@ -281,10 +292,13 @@ func (m *model) hold(d digest.Digest) {
 	}
 }
 
-// show makes a manifest visible, and what is held of its parts.
-func (m *model) show(repo string, d digest.Digest, parts []digest.Digest) {
+// show makes a manifest visible as a media type, and what is held of its parts.
+func (m *model) show(repo string, d digest.Digest, mediaType string, parts []digest.Digest) {
 	if _, shown := m.repo(repo).manifests[d]; !shown {
 		m.repo(repo).manifests[d] = m.now
+	}
+	if m.manifest(d).declared {
+		m.repo(repo).types[d] = mediaType
 	}
 	for _, part := range parts {
 		if m.has(part) {
@@ -297,6 +311,8 @@ func (m *model) show(repo string, d digest.Digest, parts []digest.Digest) {
 func (m *model) remove(repo string, d digest.Digest) {
 	r := m.repos[repo]
 	delete(r.manifests, d)
+	delete(r.types, d)
+	delete(r.pushed, d)
 	maps.DeleteFunc(r.tags, func(_ string, to digest.Digest) bool { return to == d })
 	for _, child := range m.manifest(d).names {
 		if _, shown := r.manifests[child]; shown && !slices.Contains(slices.Collect(maps.Values(r.tags)), child) && !m.isPart(r, child) {
@@ -348,4 +364,12 @@ func (m *model) reopened() {
 		}
 	}
 	m.checks, m.awaited = map[digest.Digest]time.Time{}, map[place]time.Time{}
+}
+
+// mediaType is what a repository shows a manifest as.
+func (r *modelRepo) mediaType(m worldManifest) string {
+	if m.declared {
+		return r.types[m.digest]
+	}
+	return m.desc.MediaType
 }

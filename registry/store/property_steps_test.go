@@ -157,22 +157,32 @@ func (p *player) pushTo(repo string, b worldBlob) error {
 }
 
 func (p *player) pushManifest(s step) error {
-	return p.put(p.repoOf(s.a), p.manifestOf(s.b), p.someTags(s.c))
+	m := p.manifestOf(s.b)
+	mediaType := m.desc.MediaType
+	if m.declared {
+		mediaType = pick(m.mediaTypes(), s.d)
+	}
+	return p.putAs(p.repoOf(s.a), m, mediaType, p.someTags(s.c))
 }
 
 // put puts a manifest, with or without what it needs.
 func (p *player) put(repo string, m worldManifest, tags []string) error {
-	p.say("%s to %s as %v", m.name, repo, tags)
+	return p.putAs(repo, m, m.desc.MediaType, tags)
+}
+
+func (p *player) putAs(repo string, m worldManifest, mediaType string, tags []string) error {
+	p.say("%s to %s as %v, %s", m.name, repo, tags, mediaType)
 	lacks := slices.ContainsFunc(m.need, func(d digest.Digest) bool { return !p.visible(repo, d) })
-	_, err := p.store.PutManifest(p.ctx, repo, m.body, PutOptions{MediaType: m.desc.MediaType, Digest: m.digest, Tags: tags})
+	_, err := p.store.PutManifest(p.ctx, repo, m.body, PutOptions{MediaType: mediaType, Digest: m.digest, Tags: tags})
 	if !lacks {
-		p.shown(repo, m, tags)
+		p.show(repo, m.digest, mediaType, nil) // what it needs is visible, and to name it is no way to get at it
+		p.repo(repo).pushed[m.digest] = true
+		p.tagged(repo, m, tags)
 	}
 	return p.expect("put it", err, when(lacks, missing))
 }
 
-func (p *player) shown(repo string, m worldManifest, tags []string) {
-	p.show(repo, m.digest, m.need) // to name something else is no way to get at it
+func (p *player) tagged(repo string, m worldManifest, tags []string) {
 	for _, d := range m.names {
 		p.unawait(repo, d)
 	}
@@ -185,8 +195,16 @@ func (p *player) shown(repo string, m worldManifest, tags []string) {
 func (p *player) pushPulled(s step) error {
 	repo, m, tags := p.repoOf(s.a), p.manifestOf(s.b), p.someTags(s.c)
 	p.say("%s to %s as %v", m.name, repo, tags)
-	_, err := p.store.PutPulledManifest(p.ctx, repo, m.body, PutOptions{Digest: m.digest, Tags: tags})
-	p.shown(repo, m, tags)
+	mediaType := pick(m.mediaTypes(), s.d)
+	if !m.declared {
+		mediaType = ""
+	}
+	_, err := p.store.PutPulledManifest(p.ctx, repo, m.body, PutOptions{MediaType: mediaType, Digest: m.digest, Tags: tags})
+	if p.repo(repo).pushed[m.digest] {
+		mediaType = p.repo(repo).types[m.digest]
+	}
+	p.show(repo, m.digest, mediaType, nil)
+	p.tagged(repo, m, tags)
 	return err
 }
 
@@ -274,6 +292,9 @@ func (p *player) deleteBlob(s step) error {
 	r := p.model.repos[repo]
 	if r == nil || r.blobs[b.digest].IsZero() {
 		return p.expect("delete it", err, absent)
+	}
+	if p.needed(r, b.digest) {
+		return p.expect("delete it", err, inUse)
 	}
 	delete(r.blobs, b.digest)
 	p.unawait(repo, b.digest)
@@ -543,7 +564,7 @@ func (p *player) beginRun(s step) (err error) {
 		return nil
 	}
 	p.say("%d", i)
-	p.model.runs[i] = &modelRun{blobs: map[place]bool{}, manifests: map[place]bool{}, tags: map[place]digest.Digest{}, seen: p.now}
+	p.model.runs[i] = &modelRun{blobs: map[place]bool{}, manifests: map[place]string{}, tags: map[place]digest.Digest{}, seen: p.now}
 	p.runs[i], err = p.store.BeginRun(p.ctx, "history")
 	return err
 }
@@ -614,7 +635,7 @@ func (p *player) runPush(s step) error {
 	return p.during(s, fmt.Sprintf("put %s to %s", m.name, repo), func(run *Run, r *modelRun) (string, error) {
 		can := p.hasAll(m.need)
 		if can && r.live() {
-			r.manifests[place{repo, m.digest.String()}] = true
+			r.manifests[place{repo, m.digest.String()}] = m.desc.MediaType
 		}
 		return when(!can, missing), run.PutManifest(p.ctx, repo, m.desc, m.body)
 	})
@@ -633,10 +654,17 @@ func (p *player) runHas(s step) error {
 		})
 	}
 	return p.during(s, fmt.Sprintf("has %s in %s", m.name, repo), func(run *Run, r *modelRun) (string, error) {
-		want := p.held()[m.digest] && p.hasAll(m.need)
+		at := place{repo, m.digest.String()}
+		mediaType, staged := r.manifests[at]
+		here := p.model.repos[repo]
+		shown := here != nil && !here.manifests[m.digest].IsZero()
+		want := p.held()[m.digest] && p.hasAll(m.need) && (!m.declared || shown || staged)
+		if shown && !staged {
+			mediaType = here.types[m.digest]
+		}
 		got, err := hasManifest(p.ctx, run, repo, m.digest)
 		if r.live() && want {
-			r.manifests[place{repo, m.digest.String()}] = true
+			r.manifests[at] = mediaType
 		}
 		return done, p.same(r, got, want, err)
 	})
@@ -654,13 +682,13 @@ func (p *player) runTag(s step) error {
 	m := p.shownOf(repo, s.b)
 	if r := p.model.runs[s.d%slots]; r != nil && s.b%2 == 0 { // one of its own
 		for _, own := range p.manifests {
-			if r.manifests[place{repo, own.digest.String()}] {
+			if _, staged := r.manifests[place{repo, own.digest.String()}]; staged {
 				m = own
 			}
 		}
 	}
 	return p.during(s, fmt.Sprintf("tag %s of %s as %s", m.name, repo, tag), func(run *Run, r *modelRun) (string, error) {
-		can := r.manifests[place{repo, m.digest.String()}]
+		_, can := r.manifests[place{repo, m.digest.String()}]
 		if there := p.model.repos[repo]; there != nil && !there.manifests[m.digest].IsZero() {
 			can = true
 		}
@@ -693,18 +721,20 @@ func (p *player) commit(m *modelRun) bool {
 	for to, d := range m.tags {
 		r := p.model.repos[to.repo]
 		shown := r != nil && !r.manifests[d].IsZero()
-		if !shown && !m.manifests[place{to.repo, d.String()}] {
+		if _, staged := m.manifests[place{to.repo, d.String()}]; !shown && !staged {
 			return false
 		}
 	}
 	for b := range m.blobs {
 		p.linkOnce(b.repo, digest.Digest(b.name))
 	}
-	for staged := range m.manifests {
+	for staged, mediaType := range m.manifests {
 		d := digest.Digest(staged.name)
-		p.show(staged.repo, d, p.manifest(d).need) // as in shown
+		p.show(staged.repo, d, mediaType, p.manifest(d).need)
+		p.repo(staged.repo).pushed[d] = true
 	}
 	for to, d := range m.tags {
+		p.repo(to.repo).pushed[d] = true
 		p.repo(to.repo).tags[to.name] = d
 	}
 	*m = modelRun{committed: true}

@@ -238,7 +238,7 @@ func (p *player) compareManifest(repo string, r *modelRepo, want worldManifest) 
 	if !shown {
 		return p.expect("read "+want.name+" of "+repo, err, absent)
 	}
-	if err != nil || string(got.Body) != string(want.body) || got.MediaType != want.desc.MediaType || got.Subject != want.subject {
+	if err != nil || string(got.Body) != string(want.body) || got.MediaType != r.mediaType(want) || got.Subject != want.subject {
 		return fmt.Errorf("%s of %s is %+v, %v", want.name, repo, got, err)
 	}
 	digests, err := p.store.Referrers(p.ctx, repo, want.digest, "")
@@ -356,6 +356,7 @@ const (
 	missing = "missing blobs"
 	wrong   = "wrong digest"
 	invalid = "invalid"
+	inUse   = "in use"
 )
 
 // when is outcome if it holds, else done.
@@ -378,6 +379,8 @@ func (p *player) expect(what string, err error, want string) error {
 		got = wrong
 	case errors.As(err, new(*InvalidError)):
 		got = invalid
+	case errors.As(err, new(*InUseError)):
+		got = inUse
 	case err != nil:
 		return fmt.Errorf("%s: %w", what, err)
 	}

@@ -5,15 +5,55 @@ import (
 	"database/sql"
 	"fmt"
 	"os"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // What pull-through needs and a push may not have: a manifest before its
 // layers, and the bytes of a blob before they are all there.
 
+// HeldElsewhere reports whether a blob is held that repo does not show. A client of repo may have it once the upstream of
+// repo has confirmed that it has it, too: see LinkPulled.
+func (s *Store) HeldElsewhere(ctx context.Context, repo string, d digest.Digest) (bool, error) {
+	if err := checkRepositoryAndDigest(repo, d); err != nil {
+		return false, err
+	}
+	elsewhere, err := exists(ctx, s.reader, `SELECT 1 FROM blobs b WHERE b.digest = ?2 AND NOT EXISTS (
+		SELECT 1 FROM repositories r CROSS JOIN repository_blobs l WHERE r.name = ?1 AND l.repository = r.id AND l.digest = ?2)`, repo, d)
+	if err != nil {
+		return false, fmt.Errorf("look for blob %s: %w", d, err)
+	}
+	return elsewhere, nil
+}
+
+// LinkPulled makes a blob that is held visible in repo, without the bytes being fetched again, once the upstream of repo has
+// confirmed that it has the blob there, of that size (-1: it did not say). ErrNotFound when it is not held, or held
+// with another size.
+func (s *Store) LinkPulled(ctx context.Context, repo string, d digest.Digest, size int64) error {
+	if err := checkRepositoryAndDigest(repo, d); err != nil {
+		return err
+	}
+	return s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		held, err := exists(ctx, tx, `SELECT 1 FROM blobs WHERE digest = ?1 AND ?2 IN (size, -1)`, d, size)
+		if err != nil {
+			return fmt.Errorf("look for blob %s: %w", d, err)
+		}
+		if !held {
+			return &NotFoundError{Kind: "blob", Name: d.String()}
+		}
+		id, err := s.ensureRepository(ctx, tx, repo)
+		if err != nil {
+			return err
+		}
+		return s.linkBlob(ctx, tx, id, d)
+	})
+}
+
 // PutPulledManifest puts a manifest of an upstream into repo and moves tags to
 // it, as PutManifest does, but asks for none of its config and layers: a client
 // that pulls through reads the manifest first and the layers afterwards, or
-// never. Until then they are not found, and pull-through fetches them. What came
+// never. Until then they are not found, also when another repository holds them,
+// and pull-through fetches them or asks the upstream for them. What came
 // in no other way may be evicted again, see EvictPulled. Errors:
 // *InvalidError, *DigestError, *FullError.
 func (s *Store) PutPulledManifest(ctx context.Context, repo string, body []byte, o PutOptions) (Manifest, error) {

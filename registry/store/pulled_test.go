@@ -69,10 +69,41 @@ func TestStore_PutPulledManifest(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
-	t.Run("makes a layer visible that comes by another way", func(t *testing.T) {
+	t.Run("shows no layer that another repository has", func(t *testing.T) {
 		commitBlob(t, s, "elsewhere", "layer")
+		for range 2 { // also when the manifest comes later than the layer
+			if _, err := s.StatBlob(t.Context(), "hub/image", layer); !errors.Is(err, ErrNotFound) {
+				t.Errorf("looking at it gives %v", err)
+			}
+			if _, err := s.OpenBlob(t.Context(), "hub/image", layer); !errors.Is(err, ErrNotFound) {
+				t.Errorf("opening it gives %v", err)
+			}
+			if _, err := s.MountBlob(t.Context(), "mine/image", "hub/image", layer); !errors.Is(err, ErrNotFound) {
+				t.Errorf("mounting it from there gives %v", err)
+			}
+			if _, err := s.PutPulledManifest(t.Context(), "hub/image", body, PutOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	t.Run("shows a layer that its upstream has confirmed", func(t *testing.T) {
+		if elsewhere, err := s.HeldElsewhere(t.Context(), "hub/image", layer); err != nil || !elsewhere {
+			t.Errorf("it is held elsewhere: %v, %v", elsewhere, err)
+		}
+		if err := s.LinkPulled(t.Context(), "hub/image", layer, 6); !errors.Is(err, ErrNotFound) {
+			t.Errorf("with another size: %v", err)
+		}
+		if err := s.LinkPulled(t.Context(), "hub/image", layer, 5); err != nil {
+			t.Error(err)
+		}
 		if size, err := s.StatBlob(t.Context(), "hub/image", layer); err != nil || size != 5 {
 			t.Errorf("got %d, %v", size, err)
+		}
+		if elsewhere, err := s.HeldElsewhere(t.Context(), "hub/image", layer); err != nil || elsewhere {
+			t.Errorf("it is held here: %v, %v", !elsewhere, err)
+		}
+		if err := s.LinkPulled(t.Context(), "hub/image", config, -1); !errors.Is(err, ErrNotFound) {
+			t.Errorf("a blob that is not held: %v", err)
 		}
 	})
 	t.Run("refuses what does not hash to its digest", func(t *testing.T) {

@@ -13,24 +13,26 @@ type reads struct {
 }
 
 const (
-	selectManifest = `SELECT m.digest, m.media_type, m.artifact_type, m.subject, m.annotations, m.created, m.body, rm.pulled, rm.repository
+	selectManifest = `SELECT m.digest, iif(m.media_type = '', rm.media_type, m.media_type), m.artifact_type, m.subject, m.annotations, m.created, m.body, rm.pulled, rm.repository
 		FROM repositories r `
 
-	// A blob is visible where it was pushed or mounted, and where a manifest is made of it. The second
-	// matters when a client deleted a blob that its manifest still needs, or a manifest that was pulled through
-	// came before its layers. What may be absent, the children of an index and foreign layers, may also be held for
-	// others alone: to name it makes nothing visible. Whoever looks for it goes over what is less: the manifests that are made of the
-	// blob, or, when all the world is (the empty config of every signature), those of the repository.
-	visibleBlob = `SELECT b.size FROM blobs b WHERE b.digest = ?2 AND (
-		EXISTS (SELECT 1 FROM repositories r
-			JOIN repository_blobs rb ON rb.repository = r.id AND rb.digest = ?2
-			WHERE r.name = ?1)
-		OR CASE WHEN (SELECT count(*) FROM (SELECT 1 FROM manifest_refs f WHERE f.digest = ?2 LIMIT 1000)) < 1000
-			THEN EXISTS (SELECT 1 FROM repositories r CROSS JOIN manifest_refs f CROSS JOIN repository_manifests rm
-				WHERE r.name = ?1 AND f.digest = ?2 AND f.kind <> 'child' AND NOT f.elsewhere AND rm.digest = f.manifest AND rm.repository = r.id)
-			ELSE EXISTS (SELECT 1 FROM repositories r CROSS JOIN repository_manifests rm CROSS JOIN manifest_refs f
-				WHERE r.name = ?1 AND rm.repository = r.id AND f.manifest = rm.digest AND f.digest = ?2 AND f.kind <> 'child' AND NOT f.elsewhere)
-			END)`
+	// A blob is visible where it has a link: it was pushed or mounted there, or a manifest was put that needs it, when it
+	// was visible already, or pull-through fetched it or had the upstream confirm it. To name a blob gives no link, neither
+	// in a manifest that was pulled through nor as a child or a foreign layer: it may be held for others alone.
+	visibleBlob = `SELECT b.size FROM repositories r
+		CROSS JOIN repository_blobs rb ON rb.repository = r.id AND rb.digest = ?2
+		CROSS JOIN blobs b ON b.digest = rb.digest
+		WHERE r.name = ?1`
+
+	// neededIn says that a manifest of the repository ?1 is made of the blob ?2, which it therefore cannot lose. The look goes
+	// over what is less: the manifests that are made of the blob, or, when very many are (the empty config of every
+	// signature), those of the repository.
+	neededIn = `CASE WHEN (SELECT count(*) FROM (SELECT 1 FROM manifest_refs f WHERE f.digest = ?2 LIMIT 1000)) < 1000
+		THEN EXISTS (SELECT 1 FROM manifest_refs f CROSS JOIN repository_manifests rm
+			WHERE f.digest = ?2 AND f.kind <> 'child' AND NOT f.elsewhere AND rm.repository = ?1 AND rm.digest = f.manifest)
+		ELSE EXISTS (SELECT 1 FROM repository_manifests rm CROSS JOIN manifest_refs f
+			WHERE rm.repository = ?1 AND f.manifest = rm.digest AND f.digest = ?2 AND f.kind <> 'child' AND NOT f.elsewhere)
+		END`
 )
 
 // writes are those of the statements of every push that take longest to parse, prepared once for the writer. A

@@ -146,9 +146,10 @@ func (r *Run) receive(ctx context.Context, u *Upload, desc ocispec.Descriptor, c
 	return nil
 }
 
-func (r *Run) stage(ctx context.Context, tx *sql.Tx, repo string, d digest.Digest) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO run_manifests (run, repository, digest) VALUES (?, ?, ?)
-		ON CONFLICT DO NOTHING`, r.id, repo, d)
+// stage makes a manifest, declared as a media type where its body names none, part of the run.
+func (r *Run) stage(ctx context.Context, tx *sql.Tx, repo string, d digest.Digest, declared string) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO run_manifests (run, repository, digest, media_type) VALUES (?, ?, ?, ?)
+		ON CONFLICT DO UPDATE SET media_type = excluded.media_type`, r.id, repo, d, declared)
 	if err != nil {
 		return fmt.Errorf("stage manifest %s: %w", d, err)
 	}
@@ -178,7 +179,7 @@ func (r *Run) PutManifest(ctx context.Context, repo string, desc ocispec.Descrip
 		if err := insertManifest(ctx, tx, &m, p); err != nil {
 			return err
 		}
-		return r.stage(ctx, tx, repo, m.Digest)
+		return r.stage(ctx, tx, repo, m.Digest, p.declared)
 	})
 }
 
@@ -262,9 +263,9 @@ func (r *Run) show(ctx context.Context, tx *sql.Tx) error {
 			SELECT repository, ?2 FROM run_manifests WHERE run = ?1
 			UNION SELECT repository, ?2 FROM run_blobs WHERE run = ?1
 			ON CONFLICT DO NOTHING`,
-		`INSERT INTO repository_manifests (repository, digest, linked)
-			SELECT r.id, m.digest, ?2 FROM run_manifests m JOIN repositories r ON r.name = m.repository WHERE m.run = ?1
-			ON CONFLICT DO UPDATE SET pulled = 0 WHERE pulled = 1`,
+		`INSERT INTO repository_manifests (repository, digest, linked, media_type)
+			SELECT r.id, m.digest, ?2, m.media_type FROM run_manifests m JOIN repositories r ON r.name = m.repository WHERE m.run = ?1
+			ON CONFLICT DO UPDATE SET pulled = 0, media_type = excluded.media_type WHERE pulled = 1 OR media_type <> excluded.media_type`,
 		`UPDATE repository_manifests SET pulled = 0 WHERE pulled = 1 AND (repository, digest) IN (
 			SELECT r.id, t.digest FROM run_tags t JOIN repositories r ON r.name = t.repository WHERE t.run = ?1)`,
 		`INSERT INTO repository_blobs (repository, digest, linked)
@@ -275,6 +276,14 @@ func (r *Run) show(ctx context.Context, tx *sql.Tx) error {
 			JOIN repositories r ON r.name = m.repository
 			JOIN manifest_refs f ON f.manifest = m.digest
 			JOIN blobs b ON b.digest = f.digest
+			WHERE m.run = ?1 AND f.kind <> 'child' AND NOT f.elsewhere
+			ON CONFLICT DO NOTHING`,
+		// What went to quarantine since it was staged comes back to these repositories, too.
+		`INSERT INTO quarantine_links (digest, repository, linked)
+			SELECT DISTINCT f.digest, r.id, ?2 FROM run_manifests m
+			JOIN repositories r ON r.name = m.repository
+			JOIN manifest_refs f ON f.manifest = m.digest
+			JOIN quarantine q ON q.digest = f.digest
 			WHERE m.run = ?1 AND f.kind <> 'child' AND NOT f.elsewhere
 			ON CONFLICT DO NOTHING`,
 	} {

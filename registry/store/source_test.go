@@ -37,11 +37,11 @@ func TestStore_BlobSources(t *testing.T) {
 		t.Errorf("the latest first: %v", got)
 	}
 
-	// A layer that only a manifest links, as after DeleteBlob.
+	// A layer that only a manifest names, as after a pull-through.
 	config := f.blob("mirror/app", "config")
-	_, err = f.PutManifest(f.ctx, "mirror/app", image(config, layer), PutOptions{})
-	f.must(err)
 	f.must(f.DeleteBlob(f.ctx, "mirror/app", layer.Digest))
+	_, err = f.PutPulledManifest(f.ctx, "mirror/app", image(config, layer), PutOptions{})
+	f.must(err)
 	if got := f.sources(layer.Digest); len(got) != 2 {
 		t.Errorf("by its manifest: %v", got)
 	}

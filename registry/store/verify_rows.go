@@ -115,7 +115,8 @@ func prepareManifestReads(ctx context.Context, tx *sql.Tx) (manifestReads, error
 	var err error
 	r.row, err = tx.PrepareContext(ctx, `SELECT m.media_type, m.artifact_type, m.subject, m.annotations, m.size, m.body,
 			EXISTS (SELECT 1 FROM repository_manifests rm WHERE rm.digest = m.digest)
-				OR EXISTS (SELECT 1 FROM run_manifests p WHERE p.digest = m.digest)
+				OR EXISTS (SELECT 1 FROM run_manifests p WHERE p.digest = m.digest),
+			EXISTS (SELECT 1 FROM repository_manifests rm WHERE rm.digest = m.digest AND rm.media_type = '')
 		FROM manifests m WHERE m.digest = ?`)
 	if err != nil {
 		return r, err
@@ -134,6 +135,7 @@ type manifestRow struct {
 	size                    int64
 	body                    []byte
 	had                     bool // by a repository, or a run under way
+	untyped                 bool // a repository has it without a media type of its own
 }
 
 // heldRef is a row of references, and whether a blob of that digest is held.
@@ -144,7 +146,7 @@ type heldRef struct {
 
 func (v *verification) manifest(ctx context.Context, read manifestReads, d digest.Digest) error {
 	var m manifestRow
-	err := read.row.QueryRowContext(ctx, d).Scan(&m.mediaType, &m.artifactType, &m.subject, &m.annotations, &m.size, &m.body, &m.had)
+	err := read.row.QueryRowContext(ctx, d).Scan(&m.mediaType, &m.artifactType, &m.subject, &m.annotations, &m.size, &m.body, &m.had, &m.untyped)
 	if err != nil {
 		return err
 	}
@@ -191,15 +193,23 @@ func compareManifest(d digest.Digest, m manifestRow, refs []heldRef) string {
 	if m.size != int64(len(m.body)) {
 		return fmt.Sprintf("its row says %d bytes, its body has %d", m.size, len(m.body))
 	}
-	p, err := parse(m.mediaType, m.body)
+	declared := m.mediaType
+	if declared == "" {
+		declared = "application/octet-stream" // any: the links say which
+	}
+	p, err := parse(declared, m.body)
 	if err != nil {
 		return "its body cannot be read: " + err.Error()
+	}
+	if m.mediaType == "" && p.mediaType == "" && m.untyped {
+		return "neither its body nor each of its repositories says its media type"
 	}
 	annotations, err := annotationsText(p.annotations)
 	if err != nil {
 		return "its annotations cannot be read: " + err.Error()
 	}
 	for _, column := range []struct{ name, row, body string }{
+		{"media type", m.mediaType, p.mediaType},
 		{"artifact type", m.artifactType, p.artifactType},
 		{"subject", m.subject.String(), p.subject.String()},
 		{"annotations", m.annotations, annotations},

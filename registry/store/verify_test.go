@@ -230,7 +230,7 @@ func TestStore_Verify_pages(t *testing.T) {
 				err = insertManifest(f.ctx, tx, &m, p)
 			}
 			if err == nil {
-				err = f.showManifest(f.ctx, tx, "many", m.Digest, byPush, nil)
+				err = f.showManifest(f.ctx, tx, "many", &m, p, byPush, nil)
 			}
 			if err == nil {
 				_, err = tx.Exec(`INSERT INTO blobs (digest, size, created) VALUES (?, 1, 0)`, digest.FromBytes(fmt.Append(nil, i)))

@@ -1,0 +1,120 @@
+package store
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+const acme = "application/vnd.acme.collection.v1+json"
+
+// mustBe checks what a manifest of a repository is, in each way to read it.
+func (f *fixture) mustBe(repo, tag string, d digest.Digest, mediaType string) {
+	f.t.Helper()
+	byDigest, err := f.Manifest(f.ctx, repo, d)
+	f.must(err)
+	byTag, err := f.ManifestByTag(f.ctx, repo, tag)
+	f.must(err)
+	if byDigest.MediaType != mediaType || byTag.MediaType != mediaType || byTag.Descriptor().MediaType != mediaType {
+		f.t.Errorf("%s: it is %s, and %s by its tag; want %s", repo, byDigest.MediaType, byTag.MediaType, mediaType)
+	}
+}
+
+// Bytes that name no media type are what each repository declared them as.
+func TestStore_MediaType_isThatOfTheLink(t *testing.T) {
+	f := newFixture(t)
+	body := mustJSON(map[string]any{"schemaVersion": 2, "manifests": []any{}})
+	d := digest.FromBytes(body)
+	put := func(repo, mediaType string) {
+		t.Helper()
+		m, err := f.PutManifest(f.ctx, repo, body, PutOptions{MediaType: mediaType, Tags: []string{"t"}})
+		f.must(err)
+		if m.MediaType != mediaType {
+			t.Errorf("%s: it was said to be %s", repo, m.MediaType)
+		}
+	}
+	put("b/y", acme)
+	put("a/y", dockerList)
+	f.mustBe("b/y", "t", d, acme)
+	f.mustBe("a/y", "t", d, dockerList)
+
+	t.Run("by pull-through, which does not change what was pushed", func(t *testing.T) {
+		for repo, want := range map[string]string{"hub/y": ocispec.MediaTypeImageIndex, "b/y": acme} {
+			m, err := f.PutPulledManifest(f.ctx, repo, body, PutOptions{MediaType: ocispec.MediaTypeImageIndex, Tags: []string{"t"}})
+			f.must(err)
+			if m.MediaType != want {
+				t.Errorf("%s: it was said to be %s", repo, m.MediaType)
+			}
+			f.mustBe(repo, "t", d, want)
+		}
+	})
+	t.Run("by a run", func(t *testing.T) {
+		r, err := f.BeginRun(f.ctx, "run")
+		f.must(err)
+		held, err := hasManifest(f.ctx, r, "mirror/y", d)
+		f.must(err)
+		if held {
+			t.Error("what others declared it as counts for the run")
+		}
+		f.must(r.PutManifest(f.ctx, "mirror/y", descriptor(ocispec.MediaTypeImageIndex, body), body))
+		held, err = hasManifest(f.ctx, r, "b/y", d)
+		f.must(err)
+		if !held {
+			t.Error("it is not held where it is")
+		}
+		f.must(r.Tag(f.ctx, tagged("mirror/y", "t", d)))
+		f.must(r.Commit(f.ctx))
+		f.mustBe("mirror/y", "t", d, ocispec.MediaTypeImageIndex)
+		f.mustBe("b/y", "t", d, acme)
+		f.mustBe("a/y", "t", d, dockerList)
+	})
+	f.mustBeClean()
+}
+
+// An older store has one media type for all. It becomes that of each link.
+func TestOpen_migratesMediaTypesAndLinks(t *testing.T) {
+	f := newFixture(t)
+	named := f.pushImage("app", "app", "v1")
+	body := mustJSON(map[string]any{"schemaVersion": 2, "manifests": []any{}})
+	m, err := f.PutManifest(f.ctx, "app", body, PutOptions{MediaType: acme, Tags: []string{"t"}})
+	f.must(err)
+	pulled := image(descriptor("x/y", []byte("another's")))
+	f.blob("team", "another's")
+	_, err = f.PutPulledManifest(f.ctx, "hub", pulled, PutOptions{})
+	f.must(err)
+	f.corrupt(`UPDATE manifests SET media_type = (SELECT media_type FROM repository_manifests WHERE digest = ?1) WHERE digest = ?1`, m.Digest)
+	f.corrupt(`DELETE FROM repository_blobs WHERE digest = ?`, layerOf(named)) // deleted, as a client could
+	_, err = f.writer.Exec(`ALTER TABLE repository_manifests DROP COLUMN media_type;
+		ALTER TABLE run_manifests DROP COLUMN media_type; PRAGMA user_version = 4`)
+	f.must(err)
+	f.reopen()
+	f.mustBe("app", "t", m.Digest, acme)
+	f.mustBe("app", "v1", named.Digest, ocispec.MediaTypeImageManifest)
+	f.mustHave("app", "v1")
+	_, err = f.StatBlob(f.ctx, "hub", digest.FromBytes([]byte("another's")))
+	isNotFound(t, err)
+	f.mustBeClean()
+}
+
+// What a run has staged comes back to its repository when it went to quarantine before the commit.
+func TestRun_Commit_linksWhatIsInQuarantine(t *testing.T) {
+	f := newFixture(t)
+	config, layer := []byte("{}"), []byte("layer")
+	body := image(descriptor("x/y", config), descriptor("x/y", layer))
+	r, err := f.BeginRun(f.ctx, "run")
+	f.must(err)
+	for _, b := range [][]byte{config, layer} {
+		f.must(r.PutBlob(f.ctx, "app", descriptor("x/y", b), bytes.NewReader(b)))
+	}
+	f.must(r.PutManifest(f.ctx, "app", descriptor(ocispec.MediaTypeImageManifest, body), body))
+	f.truncate(digest.FromBytes(layer), 2)
+	_, err = f.ScrubBlob(f.ctx, digest.FromBytes(layer), newPace(0))
+	f.must(err)
+	f.must(r.Commit(f.ctx))
+	f.blob("other", "layer")
+	if got := f.read("app", digest.FromBytes(layer)); got != "layer" {
+		t.Errorf("read %q", got)
+	}
+}
