@@ -83,7 +83,9 @@ func NewHandler(o Options) *Handler {
 }
 
 // ServeHTTP answers one request.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.mux.ServeHTTP(w, r) }
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.mux.ServeHTTP(w, r.WithContext(store.WithUser(r.Context(), by(r.Context()))))
+}
 
 // endpoint serves one kind of request. What it returns is answered as JSON with the status, an
 // error in the form of errorAnswer.

@@ -30,6 +30,7 @@ import (
 	"github.com/distribution/distribution/v3/registry/handlers"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -146,6 +147,10 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer end()
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		id, _ := auth.IdentityFrom(r.Context())
+		r = r.WithContext(store.WithUser(r.Context(), id.Name))
+	}
 	return h(w, a.paceBody(w, r), t)
 }
 

@@ -46,7 +46,8 @@ func openWatched(ctx context.Context, d *damage) (writer, reader *sql.DB, err er
 	if err := createDatabaseFile(path); err != nil {
 		return nil, nil, err
 	}
-	writer, err = d.open(dsn(path))
+	// What a large write changes fits into this cache. Without it, pages go to the WAL and come back within one transaction.
+	writer, err = d.open(dsn(path, "cache_size(-16384)"))
 	if err != nil {
 		return nil, nil, fmt.Errorf("open database %s: %w", path, err)
 	}
@@ -94,7 +95,7 @@ func createDatabaseFile(path string) error {
 // what clients do all day, and short; fn takes the context it is given and no other.
 func (s *Store) share(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
 	defer s.recent.forget()
-	return full(s.database, 0, s.group.write(ctx, fn))
+	return full(s.database, 0, s.group.share(ctx, fn))
 }
 
 // shareFreeing is share for what deletes something, on a full disk too.
@@ -106,18 +107,7 @@ func (s *Store) shareFreeing(ctx context.Context, fn func(ctx context.Context, t
 // whether it is committed. It is for what is rare, or long.
 func (s *Store) write(ctx context.Context, fn func(tx *sql.Tx) error) error {
 	defer s.recent.forget()
-	tx, err := s.writer.BeginTx(ctx, nil)
-	if err != nil {
-		return full(s.database, 0, fmt.Errorf("begin transaction: %w", err))
-	}
-	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
-	if err := fn(tx); err != nil {
-		return full(s.database, 0, err)
-	}
-	if err := tx.Commit(); err != nil {
-		return full(s.database, 0, fmt.Errorf("commit transaction: %w", err))
-	}
-	return nil
+	return full(s.database, 0, s.group.alone(ctx, fn))
 }
 
 // query runs a query and hands each row to scan. It has read all rows before it returns, so no

@@ -5,41 +5,51 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
+	"time"
 )
 
-// groupSize is how many writes share a transaction at most. The first of them waits for the last.
-const groupSize = 64
+const (
+	// groupSize is how many writes share a transaction at most. The first of them waits for the last.
+	groupSize = 64
+	// groupTime is how long a transaction takes further writes. Writes differ a thousandfold in what they cost, so that
+	// their number alone bounds nothing.
+	groupTime = 50 * time.Millisecond
+)
 
 // errClosed is for a write that comes after Close.
 var errClosed = errors.New("the store is closed")
 
 // group commits writes that come at the same time in one transaction, so that they wait for the disk once.
 // Each runs under a savepoint of its own: one that fails takes back what it did itself, and no more. All
-// are answered after the commit, so that acknowledged means durable here too.
+// are answered after the commit, so that acknowledged means durable here too. A write that is alone has a
+// transaction to itself, and its turn like the others.
 //
 // Its goroutine begins with open and ends with close.
 type group struct {
 	writer *sql.DB
+	now    func() time.Time // what writes cost is measured by it
 	ended  chan struct{}
 	wake   chan struct{} // holds one token when there may be something in the queue
 
 	mu     sync.Mutex // guards what follows
-	queue  []*shared
+	queue  queue
 	closed bool
 }
 
 // shared is a write that waits for its group.
 type shared struct {
 	ctx    context.Context
+	user   string
+	came   uint64 // its number in the order that writes came in
+	alone  bool
 	fn     func(ctx context.Context, tx *sql.Tx) error
 	err    error
 	answer chan error // takes one
 }
 
 func openGroup(writer *sql.DB) *group {
-	g := &group{writer: writer, ended: make(chan struct{}), wake: make(chan struct{}, 1)}
+	g := &group{writer: writer, now: time.Now, ended: make(chan struct{}), wake: make(chan struct{}, 1)}
 	go func() {
 		defer close(g.ended)
 		for range g.wake {
@@ -61,11 +71,23 @@ func (g *group) close() {
 	<-g.ended
 }
 
-// write runs fn in the transaction of a group and returns when that is on disk. fn's context does not end: a
+// share runs fn in the transaction of a group and returns when that is on disk. fn's context does not end: a
 // statement that is interrupted would take the transaction of all others with it. When ctx ends before
 // fn has begun, it is not run.
-func (g *group) write(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
-	w := &shared{ctx: ctx, fn: fn, answer: make(chan error, 1)}
+func (g *group) share(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
+	return g.write(ctx, &shared{ctx: context.WithoutCancel(ctx), fn: fn})
+}
+
+// alone runs fn in a transaction of its own, which ends when ctx does.
+func (g *group) alone(ctx context.Context, fn func(tx *sql.Tx) error) error {
+	return g.write(ctx, &shared{ctx: ctx, alone: true, fn: func(_ context.Context, tx *sql.Tx) error { return fn(tx) }})
+}
+
+func (g *group) write(ctx context.Context, w *shared) error {
+	w.user, w.answer = userFrom(ctx), make(chan error, 1)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	if err := g.enqueue(w); err != nil {
 		return err
 	}
@@ -81,15 +103,12 @@ func (g *group) write(ctx context.Context, fn func(ctx context.Context, tx *sql.
 }
 
 func (g *group) enqueue(w *shared) error {
-	if err := w.ctx.Err(); err != nil {
-		return err
-	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
 		return errClosed
 	}
-	g.queue = append(g.queue, w)
+	g.queue.add(w)
 	select {
 	case g.wake <- struct{}{}:
 	default:
@@ -101,49 +120,52 @@ func (g *group) enqueue(w *shared) error {
 func (g *group) leave(w *shared) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	i := slices.Index(g.queue, w)
-	if i < 0 {
-		return false
-	}
-	g.queue = slices.Delete(g.queue, i, i+1)
-	return true
+	return g.queue.remove(w)
 }
 
-// take gives the first of the queue, nil when there is none.
-func (g *group) take() *shared {
+func (g *group) empty() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.queue) == 0 {
-		return nil
-	}
-	w := g.queue[0]
-	g.queue = slices.Delete(g.queue, 0, 1)
-	return w
+	return g.queue.len() == 0
+}
+
+// take gives the write whose turn it is, nil when there is none that can join a transaction.
+func (g *group) take(first bool) *shared {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.queue.take(func(w *shared) bool { return first || !w.alone })
+}
+
+func (g *group) charge(user string, cost time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.queue.charge(user, cost)
 }
 
 // next writes what is in the queue as one transaction and answers all of it. It says whether there was any.
 func (g *group) next() bool {
+	if g.empty() {
+		return false
+	}
 	ctx := context.Background()
-	tx, err := g.writer.BeginTx(ctx, nil) // before anything is taken: whoever still waits may leave
+	tx, err := g.writer.BeginTx(ctx, nil) // before anything is taken: a write that still waits may leave
 	if err != nil {
-		w := g.take()
+		w := g.take(true)
 		if w != nil {
 			w.answer <- fmt.Errorf("begin transaction: %w", err)
 		}
 		return w != nil
 	}
-	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
-	var members []*shared
-	for w := g.take(); w != nil; w = g.take() {
-		members = append(members, w)
-		if err = w.run(ctx, tx); err != nil || len(members) == groupSize {
-			break
-		}
-	}
+	members, err := g.fill(ctx, tx)
+	began := g.now()
 	if err == nil {
 		if err = tx.Commit(); err != nil {
 			err = fmt.Errorf("commit transaction: %w", err)
 		}
+	}
+	_ = tx.Rollback() // after Commit it does nothing
+	for _, w := range members {
+		g.charge(w.user, g.now().Sub(began)/time.Duration(len(members)))
 	}
 	for _, w := range members {
 		if w.err == nil {
@@ -154,13 +176,39 @@ func (g *group) next() bool {
 	return len(members) > 0
 }
 
+// fill runs writes in a transaction, until there are no more or it has enough. An error is the transaction's.
+func (g *group) fill(ctx context.Context, tx *sql.Tx) (members []*shared, err error) {
+	began := g.now()
+	for at := began; len(members) < groupSize && at.Sub(began) < groupTime; {
+		w := g.take(len(members) == 0)
+		if w == nil {
+			break
+		}
+		members = append(members, w)
+		if w.alone {
+			if err = w.fn(w.ctx, tx); err == nil {
+				err = w.ctx.Err()
+			}
+		} else {
+			err = w.run(ctx, tx)
+		}
+		ended := g.now()
+		g.charge(w.user, ended.Sub(at))
+		at = ended
+		if err != nil || w.alone {
+			break
+		}
+	}
+	return members, err
+}
+
 // run runs a write under its savepoint. The error it returns is the transaction's, which is lost: SQLite
 // itself rolls back the whole of it when the disk is full, say. That of the write alone is in w.err.
 func (w *shared) run(ctx context.Context, tx *sql.Tx) error {
 	if _, err := tx.ExecContext(ctx, "SAVEPOINT one"); err != nil {
 		return fmt.Errorf("begin write: %w", err)
 	}
-	w.err = w.fn(context.WithoutCancel(w.ctx), tx)
+	w.err = w.fn(w.ctx, tx)
 	end := "RELEASE one"
 	if w.err != nil {
 		end = "ROLLBACK TO one; RELEASE one"

@@ -30,7 +30,7 @@ func (f *fixture) queued(n int) {
 	deadline := time.Now().Add(time.Minute)
 	for {
 		f.group.mu.Lock()
-		have := len(f.group.queue)
+		have := f.group.queue.len()
 		f.group.mu.Unlock()
 		if have == n {
 			return

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -122,6 +123,9 @@ func (s *Store) Referrers(ctx context.Context, repo string, subject digest.Diges
 	return found, nil
 }
 
+// MaxTags is how many tags one manifest may be put with. Each is some rows, and all are written in one transaction.
+const MaxTags = 2000
+
 // PutOptions says what a manifest is put as.
 type PutOptions struct {
 	MediaType string        // as the client declared it; "": what the body says
@@ -143,11 +147,19 @@ func (s *Store) putManifest(ctx context.Context, repo string, body []byte, o Put
 	if err := checkRepository(repo); err != nil {
 		return Manifest{}, err
 	}
+	if len(o.Tags) > MaxTags {
+		return Manifest{}, invalidManifest("it comes with %d tags, more than the %d that are accepted at once", len(o.Tags), MaxTags)
+	}
 	for _, tag := range o.Tags {
 		if err := checkTag(tag); err != nil {
 			return Manifest{}, err
 		}
 	}
+	leave, err := s.places.enter(ctx, len(body))
+	if err != nil {
+		return Manifest{}, err
+	}
+	defer leave()
 	m, p, err := s.newManifest(body, o.MediaType, o.Digest)
 	if err != nil {
 		return Manifest{}, err
@@ -191,7 +203,7 @@ func (s *Store) showManifest(ctx context.Context, tx *sql.Tx, repo string, m *Ma
 
 // newManifest parses and verifies a body.
 func (s *Store) newManifest(body []byte, mediaType string, want digest.Digest) (Manifest, parsed, error) {
-	p, err := parse(mediaType, body)
+	p, err := parseNew(mediaType, body)
 	if err != nil {
 		return Manifest{}, parsed{}, err
 	}
@@ -267,15 +279,24 @@ func insertManifest(ctx context.Context, tx *sql.Tx, m *Manifest, p parsed) erro
 		m.Created = fromNanos(created)
 		return nil
 	}
-	stmt, err := tx.PrepareContext(ctx, `INSERT INTO manifest_refs
-		(manifest, position, kind, digest, size, media_type, elsewhere) VALUES (?, ?, ?, ?, ?, ?, ?)`)
-	if err != nil {
-		return err
-	}
-	defer stmt.Close()
-	for i, r := range p.refs {
-		if _, err := stmt.ExecContext(ctx, m.Digest, i, r.kind, r.digest, r.size, r.mediaType, r.elsewhere); err != nil {
-			return fmt.Errorf("put manifest %s: %w", m.Digest, err)
+	return insertRefs(ctx, tx, m.Digest, p.refs)
+}
+
+// refsAtOnce is how many rows one statement inserts: running a statement costs as much as a few rows do.
+const refsAtOnce = 64
+
+func insertRefs(ctx context.Context, tx *sql.Tx, manifest digest.Digest, refs []ref) error {
+	const row = ", (?, ?, ?, ?, ?, ?, ?)"
+	for first := 0; first < len(refs); first += refsAtOnce {
+		batch := refs[first:min(first+refsAtOnce, len(refs))]
+		args := make([]any, 0, 7*len(batch))
+		for i, r := range batch {
+			args = append(args, manifest, first+i, r.kind, r.digest, r.size, r.mediaType, r.elsewhere)
+		}
+		_, err := tx.ExecContext(ctx, `INSERT INTO manifest_refs (manifest, position, kind, digest, size, media_type, elsewhere)
+			VALUES `+strings.Repeat(row, len(batch))[len(", "):], args...)
+		if err != nil {
+			return fmt.Errorf("put manifest %s: %w", manifest, err)
 		}
 	}
 	return nil

@@ -13,6 +13,10 @@ import (
 // MaxManifestBytes is the size of the largest manifest that is accepted, as the specification suggests.
 const MaxManifestBytes = 4 << 20
 
+// MaxDescriptors is how many configs, layers and children the largest manifest that is accepted has. Each is a row, and
+// all are written in one transaction. Images have at most 127 layers, indexes one child for each platform.
+const MaxDescriptors = 4096
+
 const (
 	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
 	dockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
@@ -71,6 +75,15 @@ func (p parsed) digests() []digest.Digest {
 
 func invalidManifest(format string, args ...any) error {
 	return &InvalidError{What: "manifest", Why: fmt.Sprintf(format, args...)}
+}
+
+// parseNew is parse for a manifest that is not held yet.
+func parseNew(mediaType string, body []byte) (parsed, error) {
+	p, err := parse(mediaType, body)
+	if err == nil && len(p.refs) > MaxDescriptors {
+		return parsed{}, invalidManifest("it has %d descriptors (config, layers and manifests), more than the %d that are accepted", len(p.refs), MaxDescriptors)
+	}
+	return p, err
 }
 
 // parse reads a manifest by its shape: whichever of config, layers, blobs (of the withdrawn artifact

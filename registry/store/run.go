@@ -168,6 +168,11 @@ func (r *Run) PutManifest(ctx context.Context, repo string, desc ocispec.Descrip
 	if err := r.store.space.check(r.store.database, desc.Size); err != nil {
 		return fmt.Errorf("put manifest %s: %w", desc.Digest, err)
 	}
+	leave, err := r.store.places.enter(ctx, len(body))
+	if err != nil {
+		return err
+	}
+	defer leave()
 	m, p, err := r.store.newManifest(body, desc.MediaType, desc.Digest)
 	if err != nil {
 		return err

@@ -33,6 +33,7 @@ type Store struct {
 	lock     *os.File
 	writer   *sql.DB
 	group    *group // what writes through writer
+	places   manifestPlaces
 	reader   *sql.DB
 	reads    reads
 	writes   writes
@@ -95,7 +96,7 @@ func newStore(o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s := &Store{database: path, space: space{statfs: statfs, minFree: o.MinFree}, now: o.Now, log: o.Log, patience: 10 * time.Second}
+	s := &Store{database: path, space: space{statfs: statfs, minFree: o.MinFree}, now: o.Now, log: o.Log, places: newManifestPlaces(), patience: 10 * time.Second}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -110,10 +111,7 @@ func newStore(o Options) (*Store, error) {
 
 // Close ends the store. Calls that are under way fail; end them first.
 func (s *Store) Close() error {
-	if s.group != nil {
-		s.group.close()
-	}
-	if s.reader != nil {
+	if s.reader != nil && s.group != nil {
 		// It is no reason to fail: a push whose check is forgotten is told what is missing, and pushes that again.
 		if err := s.saveChecks(context.Background()); err != nil {
 			s.log.Warn("could not save which blobs were asked for lately", "error", err)
@@ -121,6 +119,9 @@ func (s *Store) Close() error {
 		if err := s.saveUses(context.Background()); err != nil {
 			s.log.Warn("could not save what was pulled lately", "error", err)
 		}
+	}
+	if s.group != nil {
+		s.group.close()
 	}
 	var errs []error
 	// The writer last: closing the last connection folds the WAL into the database.
