@@ -4,14 +4,18 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io/fs"
+	"path/filepath"
+	"strings"
 	"time"
 
+	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/tlsgen"
 )
 
 // certificates is what has to be written so that the daemon can serve: nothing of what exists is replaced.
 type certificates struct {
 	caPEM, caKey     []byte // nil: there already
+	oldKey           string // where caKey has been so far; empty: nowhere else
 	leafPEM, leafKey []byte // nil: there already
 }
 
@@ -24,8 +28,13 @@ type certificateFile struct {
 
 // resolveCertificates looks at the files that the configuration names, and makes what is missing.
 func (t *target) resolveCertificates() {
+	t.moveCAKey()
 	c := t.cfg.TLS
-	ca, caKey, leaf, leafKey := t.has(c.CA), t.has(c.CAKey), t.has(c.Certificate), t.has(c.Key)
+	keyFile := c.CAKey
+	if t.certs.oldKey != "" {
+		keyFile = t.certs.oldKey
+	}
+	ca, caKey, leaf, leafKey := t.has(c.CA), t.has(keyFile), t.has(c.Certificate), t.has(c.Key)
 	if c.CAKey == "" {
 		t.ownCertificate(leaf, leafKey)
 		return
@@ -34,7 +43,7 @@ func (t *target) resolveCertificates() {
 	var err error
 	switch {
 	case ca && caKey:
-		authority, err = tlsgen.LoadCA(t.Host.Path(c.CA), t.Host.Path(c.CAKey))
+		authority, err = tlsgen.LoadCA(t.Host.Path(c.CA), t.Host.Path(keyFile))
 	case ca != caKey && (ca || leaf || leafKey):
 		t.problem(fmt.Sprintf("of the CA in %s and %s only one file is there", c.CA, c.CAKey),
 			"bring the other one back from a backup, or move both away to have a new CA made, which clients must then be given")
@@ -45,7 +54,7 @@ func (t *target) resolveCertificates() {
 		return
 	default:
 		// A key alone is what an interrupted install left: the key is written first, and nothing signed yet.
-		if authority, err = tlsgen.CreateCA("Mirror appliance CA ("+t.cfg.Hostname+")", time.Now()); err == nil {
+		if authority, err = tlsgen.CreateCA(caName(t.cfg.Hostname), time.Now()); err == nil {
 			t.certs.caPEM, t.certs.caKey = authority.CertPEM(), authority.KeyPEM()
 		}
 	}
@@ -92,6 +101,29 @@ func (t *target) ownCertificate(leaf, leafKey bool) {
 	}
 }
 
+// moveCAKey gives the CA's key a name that podman, skopeo and docker do not take for a client's: with rootCA.key beside
+// rootCA.pem, as installs before had it, they refuse the directory (containers-certs.d(5)).
+func (t *target) moveCAKey() {
+	old, to := filepath.Join(t.QuayRoot, "quay-rootCA", "rootCA.key"), config.Default(t.QuayRoot).TLS.CAKey
+	if t.text == nil || !t.has(old) {
+		return
+	}
+	key, err := t.Host.ReadFile(old)
+	if err != nil {
+		return // LoadCA says why
+	}
+	if t.cfg.TLS.CAKey == old {
+		text, cfg, ok := config.MoveCAKey(t.text, t.cfg, to)
+		if !ok {
+			return
+		}
+		t.text, t.cfg = text, cfg
+	}
+	if t.cfg.TLS.CAKey == to {
+		t.certs.caKey, t.certs.oldKey = key, old
+	}
+}
+
 func (t *target) has(path string) bool {
 	if path == "" {
 		return false
@@ -100,16 +132,43 @@ func (t *target) has(path string) bool {
 	return err == nil
 }
 
-// certificateFiles are those that are ours to write or to own: with the user's own certificate, none.
+// caName is the common name of the CA. X.509 has room for 64 characters, and OpenSSL and GnuTLS insist on that.
+func caName(hostname string) string {
+	const before, after, room = "Mirror appliance CA (", ")", 64
+	if most := room - len(before) - len(after); len(hostname) > most {
+		hostname = hostname[:most-3] + "..."
+	}
+	return before + hostname + after
+}
+
+// certificateFiles are those that are ours to write or to own: with the user's own certificate, none but the CA's copy.
 func (t *target) certificateFiles() []certificateFile {
 	c := t.cfg.TLS
 	if c.CAKey == "" {
-		return nil
+		return t.caCopy()
 	}
-	return []certificateFile{
+	return append([]certificateFile{
 		{c.CAKey, t.certs.caKey, 0o600}, // before the certificate: see resolveCertificates
 		{c.CA, t.certs.caPEM, 0o644},
 		{c.Certificate, t.certs.leafPEM, 0o644},
 		{c.Key, t.certs.leafKey, 0o600},
+	}, t.caCopy()...)
+}
+
+// caCopy is the CA's certificate under the name that podman, skopeo and docker look for in a directory of certificates:
+// --cert-dir {quayRoot}/quay-rootCA works.
+func (t *target) caCopy() []certificateFile {
+	ca := t.cfg.TLS.CA
+	name := strings.TrimSuffix(ca, filepath.Ext(ca)) + ".crt"
+	if ca == "" || name == ca || !within(ca, t.QuayRoot) {
+		return nil
 	}
+	content := t.certs.caPEM
+	if content == nil {
+		var err error
+		if content, err = t.Host.ReadFile(ca); err != nil {
+			return nil // said already
+		}
+	}
+	return []certificateFile{{name, content, 0o644}}
 }

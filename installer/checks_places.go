@@ -323,12 +323,19 @@ func (c mirrorRegistry) Check(context.Context) []Problem {
 	return nil
 }
 
-// isQuayConfig knows Quay's configuration by the keys that it cannot be without.
+// isQuayConfig knows Quay's configuration by the keys that it cannot be without. Of these ours has one too, for scripts,
+// beside others of its own.
 func isQuayConfig(content []byte) bool {
+	quay := false
 	for line := range strings.Lines(string(content)) {
-		if strings.HasPrefix(line, "DB_URI:") || strings.HasPrefix(line, "SERVER_HOSTNAME:") {
+		switch key, _, _ := strings.Cut(line, ":"); key {
+		case "DB_URI":
 			return true
+		case "SERVER_HOSTNAME":
+			quay = true
+		case "hostname", "controlSocket":
+			return false
 		}
 	}
-	return false
+	return quay
 }

@@ -1,6 +1,7 @@
 package installer
 
 import (
+	"bytes"
 	"context"
 	"io/fs"
 	"path/filepath"
@@ -185,6 +186,8 @@ func (b *builder) files() error {
 		if conf.content, err = b.cfg.Marshal(); err != nil {
 			return err
 		}
+	} else if !bytes.Equal(b.text, b.written) {
+		conf.content = b.text
 	}
 	for _, f := range append(files, conf) {
 		if f.content == nil {
@@ -192,6 +195,9 @@ func (b *builder) files() error {
 			continue
 		}
 		b.addTracked(&host.File{Host: b.Host, Path: f.path, Content: f.content, Mode: f.mode, Owner: b.owner})
+	}
+	if b.certs.oldKey != "" { // after config.yaml, which names the new one
+		b.add(&host.Remove{Host: b.Host, Path: b.certs.oldKey})
 	}
 	return nil
 }

@@ -40,17 +40,17 @@ func TestInstall(t *testing.T) {
 			t.Errorf("credentials: %q, a password of %d characters", result.InitUser, len(result.InitPassword))
 		}
 		want := map[string]string{
-			"quay-install":                        "drwxr-xr-x",
-			"quay-install/quay-config":            "drwxr-x---",
-			"quay-install/quay-config/ssl.cert":   "-rw-r--r--",
-			"quay-install/quay-config/ssl.key":    "-rw-------",
-			"quay-install/quay-rootCA":            "drwxr-xr-x",
-			"quay-install/quay-rootCA/rootCA.pem": "-rw-r--r--",
-			"quay-install/quay-rootCA/rootCA.key": "-rw-------",
-			"quay-install/quay-storage":           "drwxr-x---",
-			"quay-install/sqlite-storage":         "drwx------",
-			"quay-install/run":                    "drwx------",
-			"quay-install/tls-state":              "drwx------",
+			"quay-install":                            "drwxr-xr-x",
+			"quay-install/quay-config":                "drwxr-x---",
+			"quay-install/quay-config/ssl.cert":       "-rw-r--r--",
+			"quay-install/quay-config/ssl.key":        "-rw-------",
+			"quay-install/quay-rootCA":                "drwxr-xr-x",
+			"quay-install/quay-rootCA/rootCA.pem":     "-rw-r--r--",
+			"quay-install/quay-rootCA/rootCA-key.pem": "-rw-------",
+			"quay-install/quay-storage":               "drwxr-x---",
+			"quay-install/sqlite-storage":             "drwx------",
+			"quay-install/run":                        "drwx------",
+			"quay-install/tls-state":                  "drwx------",
 		}
 		tree := b.snapshot()
 		for path, mode := range want {
@@ -576,7 +576,7 @@ func TestInstall_CAElsewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.edit("/root/quay-install/quay-rootCA/rootCA.pem", "/srv/ca/rootCA.pem")
-	b.edit("/root/quay-install/quay-rootCA/rootCA.key", "/srv/ca/rootCA.key")
+	b.edit("/root/quay-install/quay-rootCA/rootCA-key.pem", "/srv/ca/rootCA-key.pem")
 	b.chmod("srv/ca", 0o710)
 	b.install()
 	if got, _, _ := strings.Cut(b.snapshot()["/srv/ca"], " "); got != "drwx--x---" {

@@ -139,7 +139,7 @@ func TestPreflight(t *testing.T) {
 		}, "was not written by this installer", "rename"},
 		{"a CA without its key", false, func(b *box, r *Request) {
 			b.install()
-			os.Remove(b.path("root/quay-install/quay-rootCA/rootCA.key"))
+			os.Remove(b.path("root/quay-install/quay-rootCA/rootCA-key.pem"))
 		}, "only one file is there", "backup"},
 		{"a certificate without its CA", false, func(b *box, r *Request) {
 			b.install()

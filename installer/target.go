@@ -28,6 +28,8 @@ type target struct {
 	found     *Found         // nil: not installed
 	cfg       *config.Config // what the install is to run with
 	kept      bool           // cfg is the config.yaml that exists
+	written   []byte         // what is written in it
+	text      []byte         // the same, with what install keeps true in it
 	record    *record        // of an earlier install; nil
 	binary    string         // where the executable goes
 	owner     string         // the service's user; empty in user mode, where it is the caller
@@ -157,7 +159,7 @@ func (t *target) resolveConfig() {
 			t.fault(err, "correct the file, or move it away to have a new one written")
 			return
 		}
-		t.cfg, t.kept = cfg, true
+		t.cfg, t.kept, t.written, t.text = cfg, true, content, config.Follow(content, cfg)
 		t.refuseChanges()
 	case errors.Is(err, fs.ErrNotExist) || isNotDir(err):
 		t.cfg = t.newConfig()

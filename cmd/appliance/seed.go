@@ -91,8 +91,11 @@ func checkInitPassword(ctx context.Context, in installer.Installation) error {
 // install could not tell the password any more.
 func seedPuller(ctx context.Context, client *admin.Client, in installer.Installation) error {
 	password := rand.Text()
-	entry := map[string]string{"auth": base64.StdEncoding.EncodeToString([]byte(pullerUser + ":" + password))}
-	secret, err := json.Marshal(map[string]any{"auths": map[string]any{in.Config.Address(): entry}})
+	auths := make(map[string]any)
+	for _, address := range in.Config.Addresses() {
+		auths[address] = map[string]string{"auth": base64.StdEncoding.EncodeToString([]byte(pullerUser + ":" + password))}
+	}
+	secret, err := json.Marshal(map[string]any{"auths": auths})
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -85,6 +86,33 @@ func TestSeedPuller_SecretFirst(t *testing.T) {
 	}
 	if !there {
 		t.Error("the user was to be made before its secret was kept")
+	}
+}
+
+// TestSeedPuller_DefaultPort: a node looks for the login under the name that the image reference has.
+func TestSeedPuller_DefaultPort(t *testing.T) {
+	root := t.TempDir()
+	conf := config.Default(root)
+	conf.Hostname, conf.Port = "registry.example.com", 443
+	secret := pullSecretFile(root)
+	if err := os.Mkdir(filepath.Dir(secret), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	client := admin.NewUnixClient(filepath.Join(root, "nobody-listens"))
+	defer client.Close()
+	if err := seedPuller(t.Context(), client, installer.Installation{Config: conf, QuayRoot: root}); err == nil {
+		t.Error("the user was made")
+	}
+	content, err := os.ReadFile(secret)
+	if err != nil || !strings.Contains(string(content), `"registry.example.com":`) || !strings.Contains(string(content), `"registry.example.com:443":`) {
+		t.Errorf("the secret has %s, %v", content, err)
+	}
+	for _, dirs := range [][]string{certDirs("registry.example.com"), certDirs("registry.example.com:443")} {
+		for _, want := range []string{"/etc/containers/certs.d/registry.example.com", "/etc/containers/certs.d/registry.example.com:443"} {
+			if !slices.Contains(dirs, want) {
+				t.Errorf("certificates are looked for in %q, not in %s", dirs, want)
+			}
+		}
 	}
 }
 

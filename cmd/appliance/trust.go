@@ -7,16 +7,24 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
-// certDirs are where podman, skopeo and CRI-O look for a registry's certificates (containers-certs.d(5)).
+// certDirs are where podman, skopeo and CRI-O look for a registry's certificates (containers-certs.d(5)), and where they
+// would for the same registry written with or without the port of https.
 func certDirs(address string) []string {
-	dirs := []string{
-		filepath.Join("/etc/containers/certs.d", address),
-		filepath.Join("/etc/docker/certs.d", address),
+	addresses := []string{address}
+	if host, ok := strings.CutSuffix(address, ":443"); ok {
+		addresses = append(addresses, host)
+	} else if !strings.Contains(address, ":") {
+		addresses = append(addresses, address+":443")
 	}
-	if home, err := os.UserHomeDir(); err == nil {
-		dirs = append([]string{filepath.Join(home, ".config/containers/certs.d", address)}, dirs...)
+	var dirs []string
+	for _, address := range addresses {
+		if home, err := os.UserHomeDir(); err == nil {
+			dirs = append(dirs, filepath.Join(home, ".config/containers/certs.d", address))
+		}
+		dirs = append(dirs, filepath.Join("/etc/containers/certs.d", address), filepath.Join("/etc/docker/certs.d", address))
 	}
 	return dirs
 }

@@ -196,7 +196,22 @@ func (f authFile) lookup(candidate string) (authEntry, string, bool) {
 			return entry, key, true
 		}
 	}
+	for key, entry := range f.Auths {
+		if withoutPort(canonicalKey(key)) == withoutPort(candidate) {
+			return entry, key, true
+		}
+	}
 	return authEntry{}, "", false
+}
+
+// withoutPort leaves out the port of https, which a login may have and an image reference not, or the other way round.
+func withoutPort(key string) string {
+	host, path, found := strings.Cut(key, "/")
+	host = strings.TrimSuffix(host, ":443")
+	if found {
+		return host + "/" + path
+	}
+	return host
 }
 
 // canonicalKey makes host[/namespace] of the ways to write it.

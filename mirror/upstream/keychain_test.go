@@ -72,6 +72,25 @@ func TestKeychain_takes_the_longest_entry_that_fits(t *testing.T) {
 	}
 }
 
+// The port of https may be written or not, in the login and in the reference; what is written the same goes first.
+func TestKeychain_knows_the_port_of_https(t *testing.T) {
+	file := write(t, filepath.Join(t.TempDir(), "auth.json"), `{"auths":{
+		"with.example:443": `+entry("with:x")+`,
+		"without.example/org": `+entry("without:x")+`,
+		"both.example": `+entry("bare:x")+`,
+		"both.example:443": `+entry("port:x")+`
+	}}`)
+	for repository, want := range map[string]string{
+		"with.example/a": "with", "with.example:443/a": "with", "with.example:8443/a": "",
+		"without.example/org/a": "without", "without.example:443/org/a": "without", "without.example:443/other/a": "",
+		"both.example/a": "bare", "both.example:443/a": "port",
+	} {
+		if got := user(t, Keychain(file), repository); got != want {
+			t.Errorf("%s: user %q, want %q", repository, got, want)
+		}
+	}
+}
+
 func TestKeychain_reads(t *testing.T) {
 	for name, test := range map[string]struct {
 		entry string

@@ -91,7 +91,9 @@ func Sample() []byte { return append([]byte(nil), sample...) }
 func Path(quayRoot string) string { return filepath.Join(quayRoot, "quay-config", "config.yaml") }
 
 // Default is the configuration of an install directory, without a hostname. The names of the
-// directories are mirror-registry's, since people's scripts know them.
+// directories are mirror-registry's, since people's scripts know them; so are those of the files, but for the CA's key:
+// containers/image takes every *.key in a directory of certificates for a client's, and refuses the directory when no
+// *.cert stands beside it.
 func Default(quayRoot string) *Config {
 	in := func(elem ...string) string { return filepath.Join(append([]string{quayRoot}, elem...)...) }
 	c := minimal()
@@ -103,7 +105,7 @@ func Default(quayRoot string) *Config {
 		Certificate: in("quay-config", "ssl.cert"),
 		Key:         in("quay-config", "ssl.key"),
 		CA:          in("quay-rootCA", "rootCA.pem"),
-		CAKey:       in("quay-rootCA", "rootCA.key"),
+		CAKey:       in("quay-rootCA", "rootCA-key.pem"),
 		State:       in("tls-state"),
 	}
 	return c
@@ -123,5 +125,21 @@ func minimal() *Config {
 
 func listenOn(port int) string { return ":" + strconv.Itoa(port) }
 
-// Address is host:port as clusters write it in image references.
-func (c *Config) Address() string { return net.JoinHostPort(c.Hostname, strconv.Itoa(c.Port)) }
+// Address is host:port as clusters write it in image references: the host alone where the port is that of https.
+func (c *Config) Address() string {
+	if c.Port == httpsPort {
+		return c.Hostname
+	}
+	return net.JoinHostPort(c.Hostname, strconv.Itoa(c.Port))
+}
+
+// Addresses are the ways to write Address. Clients look for a login and for certificates under the very name that an
+// image reference has.
+func (c *Config) Addresses() []string {
+	if c.Port == httpsPort {
+		return []string{c.Hostname, net.JoinHostPort(c.Hostname, strconv.Itoa(httpsPort))}
+	}
+	return []string{c.Address()}
+}
+
+const httpsPort = 443

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -137,8 +138,13 @@ func TestConfig_Marshal(t *testing.T) {
 }
 
 func TestConfig_Address(t *testing.T) {
-	if got := sampleConfig().Address(); got != "registry.example.com:8443" {
-		t.Errorf("address is %s", got)
+	c := sampleConfig()
+	if got := c.Address(); got != "registry.example.com:8443" || !slices.Equal(c.Addresses(), []string{got}) {
+		t.Errorf("address is %s, addresses are %v", got, c.Addresses())
+	}
+	c.Port = 443 // which neither a browser nor an image reference needs
+	if got := c.Address(); got != "registry.example.com" || !slices.Equal(c.Addresses(), []string{got, got + ":443"}) {
+		t.Errorf("address is %s, addresses are %v", got, c.Addresses())
 	}
 }
 
@@ -225,6 +231,8 @@ func TestParse_refused(t *testing.T) {
 		"a negative size":               {least + "pullQuota: -1\n", "c:8: pullQuota: a number of bytes", "10GiB"},
 		"patterns that are no list":     {least + "anonymousPull: all\n", "c:8: anonymousPull: a list is wanted here", "[one, two]"},
 		"a scrub that never ends":       {least + "scrub: {rate: 1KiB}\n", "c:8: scrub.rate: with so few bytes", "64KiB"},
+		"a byte order mark":             {"\xef\xbb\xbf" + least, "c:1: the file begins with a byte order mark (BOM)", "without"},
+		"UTF-16":                        {"\xff\xfeh\x00", "c:1: the file is UTF-16 text", "UTF-8"},
 		"unknown key":                   {least + "hostnam: x\n", "c:8: hostnam: unknown key", "known keys here: hostname, port"},
 		"unknown nested key":            {least + "gc:\n  intervall: 1h\n", "c:9: gc.intervall: unknown key", "interval, gracePeriod"},
 		"unknown upstream key":          {upstream("- prefix: a\n  url: https://b\n  tag: c\n"), "c:11: upstreams[0].tag: unknown key", "freshness"},

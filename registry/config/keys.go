@@ -17,6 +17,7 @@ type key struct {
 type complaint struct{ problem, hint string }
 
 func (c *Config) keys() []key {
+	server := c.Address()
 	return []key{
 		{"hostname", &c.Hostname, true, func() *complaint { return hostname(c.Hostname) }},
 		{"port", &c.Port, false, func() *complaint { return port(c.Port) }},
@@ -32,8 +33,12 @@ func (c *Config) keys() []key {
 		{"pullQuota", &c.PullQuota, false, nil},
 		{"scrub", c.Scrub.keys(), false, nil},
 		{"deleteReferrers", &c.DeleteReferrers, false, nil},
+		{serverHostname, &server, false, nil}, // written, and not read
 	}
 }
+
+// serverHostname is the key that scripts around mirror-registry look for.
+const serverHostname = "SERVER_HOSTNAME"
 
 func (t *TLS) keys() []key {
 	return []key{

@@ -56,6 +56,9 @@ func (d *decoder) fail(line int, key string, c *complaint) *Error {
 
 // document returns the one mapping that the file must be.
 func (d *decoder) document(data []byte) (*yaml.Node, error) {
+	if c := byteOrderMark(data); c != nil {
+		return nil, d.fail(1, "", c)
+	}
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	var doc, more yaml.Node
 	if err := dec.Decode(&doc); errors.Is(err, io.EOF) {
@@ -69,6 +72,19 @@ func (d *decoder) document(data []byte) (*yaml.Node, error) {
 		return nil, malformed(d.file, err)
 	}
 	return doc.Content[0], nil
+}
+
+// byteOrderMark knows what editors of Windows put at the beginning of a text. YAML takes it, and scripts that look for
+// the first key do not find it.
+func byteOrderMark(data []byte) *complaint {
+	const hint = "save the file as UTF-8 without a byte order mark (BOM)"
+	switch {
+	case bytes.HasPrefix(data, []byte("\xef\xbb\xbf")):
+		return &complaint{"the file begins with a byte order mark (BOM)", hint}
+	case bytes.HasPrefix(data, []byte("\xff\xfe")), bytes.HasPrefix(data, []byte("\xfe\xff")):
+		return &complaint{"the file is UTF-16 text", hint}
+	}
+	return nil
 }
 
 // mapping decodes n by the table of keys. at is the path of n, "" for the top.

@@ -1,0 +1,153 @@
+package installer
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const oldCA, newCA = "root/quay-install/quay-rootCA/rootCA.key", "root/quay-install/quay-rootCA/rootCA-key.pem"
+
+// olden makes of an install one as it was when the CA's key was called rootCA.key.
+func (b *box) olden() {
+	b.t.Helper()
+	if err := os.Rename(b.path(newCA), b.path(oldCA)); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := os.Remove(b.path("root/quay-install/quay-rootCA/rootCA.crt")); err != nil {
+		b.t.Fatal(err)
+	}
+	b.edit("/quay-rootCA/rootCA-key.pem", "/quay-rootCA/rootCA.key")
+	b.edit("SERVER_HOSTNAME: registry.example.com:8443\n", "# an edit of the user's\n")
+}
+
+// checkCADir fails where podman, skopeo or docker would with --cert-dir (containers-certs.d(5)): they take every *.crt for
+// a CA, and every *.cert and *.key for halves of a client's pair.
+func (b *box) checkCADir() {
+	b.t.Helper()
+	dir := b.path("root/quay-install/quay-rootCA")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	for _, e := range entries {
+		switch filepath.Ext(e.Name()) {
+		case ".cert", ".key":
+			b.t.Errorf("%s is taken for a client's", e.Name())
+		case ".crt":
+			pool.AppendCertsFromPEM([]byte(b.read("root/quay-install/quay-rootCA/" + e.Name())))
+		}
+	}
+	block, _ := pem.Decode([]byte(b.read("root/quay-install/quay-config/ssl.cert")))
+	leaf, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: pool, DNSName: "registry.example.com"}); err != nil {
+		b.t.Errorf("with the *.crt there: %v", err)
+	}
+}
+
+func TestInstall_CADirectoryServesClients(t *testing.T) {
+	b := newBox(t, false)
+	b.install()
+	b.checkCADir()
+	b.olden()
+	before := b.read(oldCA)
+	b.install()
+	b.checkCADir()
+	if exists(b.path(oldCA)) || b.read(newCA) != before {
+		t.Error("the key of before is not where it belongs")
+	}
+	conf := b.read("root/quay-install/quay-config/config.yaml")
+	for _, want := range []string{"caKey: /root/quay-install/quay-rootCA/rootCA-key.pem\n", "\nSERVER_HOSTNAME: registry.example.com:8443\n", "# an edit of the user's\n"} {
+		if !strings.Contains(conf, want) {
+			t.Errorf("config.yaml lacks %q:\n%s", want, conf)
+		}
+	}
+	if b.install().Changed {
+		t.Error("the next install changes something")
+	}
+}
+
+func TestInstall_CAKeyIsNeverLost(t *testing.T) {
+	b := newBox(t, false)
+	b.install()
+	b.olden()
+	key, before := b.read(oldCA), b.snapshot()
+	for i := range len(b.plan(b.request()).Steps) {
+		p := b.plan(b.request())
+		p.Steps[i] = failing{p.Steps[i]}
+		if _, err := p.Apply(t.Context(), nil); err == nil {
+			t.Fatal("no error")
+		}
+		same(t, "after a failure", b.snapshot(), before)
+	}
+	for i := range len(b.plan(b.request()).Steps) {
+		p := b.plan(b.request())
+		for _, s := range p.Steps[:i] { // then killed
+			if _, err := s.Apply(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.install()
+		if exists(b.path(oldCA)) || b.read(newCA) != key {
+			t.Fatalf("killed after step %d, the next install has another key", i)
+		}
+		b.checkCADir()
+		b.olden()
+	}
+}
+
+// A key that the user has elsewhere, under whatever name, is not touched.
+func TestInstall_CAKeyElsewhereStays(t *testing.T) {
+	b := newBox(t, false)
+	b.install()
+	b.write("srv/ca/rootCA.key", b.read(newCA))
+	if err := os.Remove(b.path(newCA)); err != nil {
+		t.Fatal(err)
+	}
+	b.edit("/root/quay-install/quay-rootCA/rootCA-key.pem", "/srv/ca/rootCA.key")
+	b.install()
+	if !exists(b.path("srv/ca/rootCA.key")) || exists(b.path(newCA)) {
+		t.Error("the key was moved")
+	}
+}
+
+func TestCAName(t *testing.T) {
+	for host, want := range map[string]string{
+		"registry.example.com":            "Mirror appliance CA (registry.example.com)",
+		strings.Repeat("a", 42):           "Mirror appliance CA (" + strings.Repeat("a", 42) + ")",
+		strings.Repeat("a", 43):           "Mirror appliance CA (" + strings.Repeat("a", 39) + "...)",
+		strings.Repeat("abcdefg.", 31):    "Mirror appliance CA (" + strings.Repeat("abcdefg.", 31)[:39] + "...)",
+		strings.Repeat("a", 63) + ".test": "Mirror appliance CA (" + strings.Repeat("a", 39) + "...)",
+	} {
+		if got := caName(host); got != want || len(got) > 64 {
+			t.Errorf("%s: %q, want %q", host, got, want)
+		}
+	}
+}
+
+// grep ^SERVER_HOSTNAME: is what scripts around mirror-registry do.
+func TestInstall_AnswersForServerHostname(t *testing.T) {
+	eachMode(t, func(t *testing.T, b *box) {
+		check := func(when, want string) {
+			t.Helper()
+			if conf := b.read(b.deps.Home + "/quay-install/quay-config/config.yaml"); !strings.Contains(conf, "\nSERVER_HOSTNAME: "+want+"\n") {
+				t.Errorf("%s, config.yaml does not say %s:\n%s", when, want, conf)
+			}
+		}
+		b.install()
+		check("after an install", "registry.example.com:8443")
+		b.edit("hostname: registry.example.com", "hostname: other.example.com")
+		b.edit("port: 8443", "port: 9443")
+		if _, err := b.plan(Request{Binary: b.path("program"), User: b.user}).Apply(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		check("after an edit and an install", "other.example.com:9443")
+	})
+}

@@ -1,0 +1,65 @@
+package config_test
+
+import (
+	"bytes"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/mirror-appliance/appliance/registry/config"
+)
+
+// What scripts around mirror-registry grep for is there, alone at the beginning of a line, and true.
+func TestFollow(t *testing.T) {
+	for name, c := range map[string]struct{ text, want string }{
+		"a changed hostname":        {strings.Replace(string(config.Sample()), "hostname: registry", "hostname: mirror", 1), "mirror.example.com:8443"},
+		"a changed port":            {strings.Replace(string(config.Sample()), "port: 8443", "port: 9443", 1), "registry.example.com:9443"},
+		"the port of https":         {strings.Replace(string(config.Sample()), "port: 8443", "port: 443", 1), "registry.example.com"},
+		"a file without the line":   {least, "registry.example.com:8443"},
+		"a last line without end":   {strings.TrimSuffix(least, "\n"), "registry.example.com:8443"},
+		"line ends as Windows has":  {strings.ReplaceAll(least+"SERVER_HOSTNAME: x\n# end\n", "\n", "\r\n"), "registry.example.com:8443"},
+		"a line that is empty":      {"SERVER_HOSTNAME:\n" + least, "registry.example.com:8443"},
+		"a line that is true":       {string(config.Sample()), "registry.example.com:8443"},
+		"a line that names nothing": {least + "SERVER_HOSTNAME: ''\n", "registry.example.com:8443"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg, err := config.Parse("c", []byte(c.text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			out := config.Follow([]byte(c.text), cfg)
+			var found []string
+			for line := range strings.Lines(string(out)) {
+				if value, ok := strings.CutPrefix(strings.TrimRight(line, "\r\n"), "SERVER_HOSTNAME: "); ok {
+					found = append(found, value)
+				}
+			}
+			if len(found) != 1 || found[0] != c.want {
+				t.Errorf("found %q, want %q, in\n%s", found, c.want, out)
+			}
+			again, err := config.Parse("c", out)
+			if err != nil || !reflect.DeepEqual(again, cfg) {
+				t.Errorf("it reads as %+v, %v, want %+v", again, err, cfg)
+			}
+			if !bytes.Equal(config.Follow(out, cfg), out) {
+				t.Error("the second time changes it again")
+			}
+		})
+	}
+}
+
+func TestMoveCAKey(t *testing.T) {
+	const from, to = "/var/lib/appliance/quay-rootCA/rootCA-key.pem", "/elsewhere/key.pem"
+	cfg, err := config.Parse("c", config.Sample())
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved, changed, ok := config.MoveCAKey(config.Sample(), cfg, to)
+	if !ok || changed.TLS.CAKey != to || !bytes.Equal(moved, bytes.Replace(config.Sample(), []byte("caKey: "+from), []byte("caKey: "+to), 1)) {
+		t.Errorf("moved %v\n%s", ok, moved)
+	}
+	odd := bytes.Replace(config.Sample(), []byte("caKey: "+from), []byte("caKey: >-\n    "+from), 1)
+	if _, _, ok := config.MoveCAKey(odd, cfg, to); ok {
+		t.Error("a value on a line of its own was moved")
+	}
+}
