@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/config"
@@ -92,10 +93,8 @@ func (d *daemon) openStore(ctx context.Context) error {
 	d.onClose(s.Close)
 	d.auth = auth.New(users{s})
 	d.auth.Log = d.log
-	for _, pattern := range d.cfg.AnonymousPull {
-		if err := auth.CheckPattern(pattern); err != nil {
-			return fmt.Errorf("config.yaml: anonymousPull: %w", err)
-		}
+	if err := image.CheckPatterns(d.cfg.AnonymousPull); err != nil { // of a configuration that was not read from a file
+		return fmt.Errorf("anonymousPull: %w", err)
 	}
 	d.auth.Anonymous = d.cfg.AnonymousPull
 	return d.calibrate(ctx)

@@ -1,15 +1,16 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
@@ -43,7 +44,7 @@ Passwords are asked for, or read from standard input with --password-stdin; neve
 		RunE: func(c *cobra.Command, args []string) error { return runUserAdd(c.Context(), std, o, args[0]) },
 	}
 	add.Flags().StringVar(&o.role, "role", "", "pull, push or admin")
-	add.Flags().StringSliceVar(&o.repositories, "repository", nil, "only these repositories: openshift/release, or openshift/* for all below; may be repeated (default all)")
+	add.Flags().Var((*patternsFlag)(&o.repositories), "repository", "only these repositories: openshift/release, or openshift/* for all below; may be repeated (default all)")
 	add.Flags().BoolVar(&o.passwordStdin, "password-stdin", false, "read the password from standard input")
 	passwd := &cobra.Command{
 		Use: "passwd NAME", Short: "Give a user another password", Args: oneName,
@@ -59,11 +60,14 @@ Passwords are asked for, or read from standard input with --password-stdin; neve
 	grant := &cobra.Command{
 		Use: "grant NAME [--repository PATTERN]...", Short: "Say which repositories a user may see; without --repository all", Args: oneName,
 		RunE: func(c *cobra.Command, args []string) error {
-			patterns := append([]string{}, o.repositories...)
+			patterns := o.repositories
+			if patterns == nil {
+				patterns = []string{image.All}
+			}
 			return changeUser(c.Context(), std, o, args[0], admin.UserChange{Repositories: &patterns})
 		},
 	}
-	grant.Flags().StringSliceVar(&o.repositories, "repository", nil, "openshift/release, or openshift/* for all below; may be repeated")
+	grant.Flags().Var((*patternsFlag)(&o.repositories), "repository", "openshift/release, or openshift/* for all below; may be repeated")
 	list := &cobra.Command{
 		Use: "list", Short: "List the users", Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error { return runUserList(c.Context(), std, o) },
@@ -76,6 +80,23 @@ Passwords are asked for, or read from standard input with --password-stdin; neve
 	c.AddCommand(add, passwd, role, grant, list, remove)
 	return c
 }
+
+// patternsFlag is a list of patterns over repository names, from a flag that may be repeated and may hold several with
+// commas between them. Each is checked: a variable of a script that is empty must not grant all repositories.
+type patternsFlag []string
+
+func (f *patternsFlag) Set(s string) error {
+	patterns := strings.Split(s, ",")
+	if err := image.CheckPatterns(patterns); err != nil {
+		hint, _ := hintOf(err)
+		return fmt.Errorf("%w: %s", err, hint)
+	}
+	*f = append(*f, patterns...)
+	return nil
+}
+
+func (f *patternsFlag) String() string { return strings.Join(*f, ",") }
+func (f *patternsFlag) Type() string   { return "patterns" }
 
 func oneName(c *cobra.Command, args []string) error {
 	if len(args) != 1 {
@@ -159,8 +180,16 @@ func runUserList(ctx context.Context, std stdio, o userOptions) error {
 		t := tabwriter.NewWriter(std.out, 0, 0, 3, ' ', 0)
 		fmt.Fprintln(t, "NAME\tROLE\tCREATED\tREPOSITORIES")
 		for _, u := range users {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", u.Name, u.Role, u.Created.Format("2006-01-02"), cmp.Or(strings.Join(u.Repositories, " "), "all"))
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", u.Name, u.Role, u.Created.Format("2006-01-02"), reach(u))
 		}
 		return t.Flush()
 	})
+}
+
+// reach says which repositories a user's grants reach.
+func reach(u admin.User) string {
+	if len(u.Repositories) == 0 || slices.Contains(u.Repositories, image.All) {
+		return "all"
+	}
+	return strings.Join(u.Repositories, " ")
 }

@@ -157,7 +157,7 @@ type User struct {
 	Role    string    `json:"role"`
 	Created time.Time `json:"created"`
 	Updated time.Time `json:"updated"`
-	// Repositories are patterns of what the user may see, see auth.CheckPattern; none: everything.
+	// Repositories are patterns of what the user may see, see image.CheckPattern; none: everything.
 	Repositories []string `json:"repositories,omitempty"`
 }
 

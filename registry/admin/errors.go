@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
@@ -77,7 +78,7 @@ func statusOf(err error) int {
 	case errors.As(err, &full):
 		return http.StatusInsufficientStorage
 	case is[*badRequest](err), is[*brokenBody](err), is[*store.DigestError](err), is[*store.InvalidError](err),
-		is[*auth.NameError](err), is[*auth.PasswordError](err), is[*auth.RoleError](err), is[*auth.PatternError](err):
+		is[*auth.NameError](err), is[*auth.PasswordError](err), is[*auth.RoleError](err), is[*image.PatternError](err):
 		return http.StatusBadRequest
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return http.StatusServiceUnavailable

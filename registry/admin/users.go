@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
@@ -34,7 +35,7 @@ func (h *Handler) createUser(r *http.Request) (int, any, error) {
 	if err := auth.CheckName(q.Name); err != nil {
 		return 0, nil, err
 	}
-	if err := checkPatterns(q.Repositories); err != nil {
+	if err := checkGrants(q.Repositories); err != nil {
 		return 0, nil, err
 	}
 	u := store.User{Name: q.Name, Repositories: q.Repositories}
@@ -67,7 +68,7 @@ func (h *Handler) changeUser(r *http.Request) (int, any, error) {
 	}
 	was := u
 	if q.Repositories != nil {
-		if err := checkPatterns(*q.Repositories); err != nil {
+		if err := checkGrants(*q.Repositories); err != nil {
 			return 0, nil, err
 		}
 		u.Repositories = *q.Repositories
@@ -104,13 +105,13 @@ func (h *Handler) deleteUser(r *http.Request) (int, any, error) {
 	return http.StatusNoContent, nil, nil
 }
 
-func checkPatterns(patterns []string) error {
-	for _, p := range patterns {
-		if err := auth.CheckPattern(p); err != nil {
-			return err
-		}
+// checkGrants refuses a list that is there and has nothing in it: a script that meant to name repositories would
+// grant all.
+func checkGrants(patterns []string) error {
+	if patterns != nil && len(patterns) == 0 {
+		return &badRequest{"repositories is an empty list", `name repositories, or all of them with ["*"]`}
 	}
-	return nil
+	return image.CheckPatterns(patterns)
 }
 
 // apply sets the role and, unless it is empty for a user that has one, the password.

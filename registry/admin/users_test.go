@@ -74,6 +74,29 @@ func TestClient_users(t *testing.T) {
 			})
 		}
 	})
+	t.Run("all repositories are granted explicitly", func(t *testing.T) {
+		for _, list := range []string{`[]`, `[""]`, `[" "]`, `["a",""]`, `["a..b/*"]`, `["A"]`, `["a\nb"]`, `""`} {
+			for path, body := range map[string]string{
+				"POST /api/v1/users":       `{"name":"x","role":"push","password":"good-password","repositories":` + list + `}`,
+				"PUT /api/v1/users/puller": `{"repositories":` + list + `}`,
+			} {
+				method, path, _ := strings.Cut(path, " ")
+				if status, answer := f.send(t, method, path, body); status != http.StatusBadRequest || !strings.Contains(answer, `"error"`) {
+					t.Errorf("%s %s: %d %s", method, body, status, answer)
+				}
+			}
+		}
+		users, err := c.Users(ctx)
+		if err != nil || slices.ContainsFunc(users, func(u admin.User) bool { return u.Name == "x" || u.Repositories != nil }) {
+			t.Errorf("%+v, %v", users, err)
+		}
+		for _, patterns := range [][]string{{"a/*"}, {"*"}} {
+			u, err := c.ChangeUser(ctx, "puller", admin.UserChange{Repositories: &patterns})
+			if err != nil || !slices.Equal(u.Repositories, patterns) {
+				t.Errorf("%+v, %v", u, err)
+			}
+		}
+	})
 	t.Run("a changed password counts at once", func(t *testing.T) {
 		if _, err := f.auth.Authenticate(ctx, "puller", "pull-password"); err != nil { // remembered now
 			t.Fatal(err)

@@ -9,7 +9,7 @@
 // under an HMAC with a key that only this process has, so that neither the password nor
 // anything that could be tried against a dictionary stays in memory.
 //
-// A user may be granted only some repositories, see CheckPattern. Repositories may be open to pulls
+// A user may be granted only some repositories, see image.CheckPattern. Repositories may be open to pulls
 // without a login, see Authenticator.Anonymous. Whoever guesses is slowed down, see backoff.
 package auth
 
@@ -45,7 +45,7 @@ const maxCost = 14
 type Record struct {
 	Role         string
 	PasswordHash []byte
-	Repositories []string // patterns, see CheckPattern; none: all repositories
+	Repositories []string // patterns, see image.CheckPattern; none: all repositories
 }
 
 // Users finds users by name. The boolean is false, with a nil error, if there is no such user.
@@ -57,7 +57,7 @@ type Users interface {
 type Identity struct {
 	Name         string // empty: nobody, who may pull what is open to all
 	Role         Role
-	Repositories []string // patterns, see CheckPattern; none: all repositories
+	Repositories []string // patterns, see image.CheckPattern; none: all repositories
 
 	open []string // patterns of what everybody may pull
 }

@@ -1,16 +1,30 @@
 package auth
 
-import "testing"
+import (
+	"testing"
 
-func TestCheckPattern(t *testing.T) {
-	for _, p := range []string{"*", "a", "a/b", "openshift/*", "quay.io/a-b/c__d/*"} {
-		if err := CheckPattern(p); err != nil {
-			t.Errorf("%q: %v", p, err)
-		}
-	}
-	for _, p := range []string{"", "/", "a/", "/a", "a//b", "/*", "**", "a*", "*/a", "a/*/b", "a/**", "A", "a b", "a:b", "ä", string(make([]byte, 300))} {
-		if err := CheckPattern(p); err == nil || hint(err) == "" {
-			t.Errorf("%q: %v", p, err)
+	"github.com/mirror-appliance/appliance/internal/image"
+)
+
+// What stands in an old database counts, and nothing in it that is blank or malformed grants anything.
+func TestMayRepository_stored(t *testing.T) {
+	for _, c := range []struct {
+		stored     []string
+		all        bool
+		restricted bool
+	}{
+		{nil, true, false},
+		{[]string{image.All}, true, false},
+		{[]string{"a", image.All}, true, false},
+		{[]string{""}, false, true},
+		{[]string{"", ""}, false, true},
+		{[]string{" "}, false, true},
+		{[]string{"/*"}, false, true},
+		{[]string{"a..b/*", "A/*"}, false, true},
+	} {
+		id := Identity{Name: "u", Role: Push, Repositories: c.stored}
+		if got := id.MayRepository("some/repo"); got != c.all || id.MayRepository("b") != c.all || id.Restricted() != c.restricted {
+			t.Errorf("%q: %v, restricted %v", c.stored, got, id.Restricted())
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -10,13 +11,11 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
-var (
-	dnsLabel = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?$`)
-	// One component of a repository name, as the distribution specification has it.
-	component = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$`)
-)
+var dnsLabel = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?$`)
 
 func hostname(h string) *complaint {
 	const hint = "use the DNS name by which clusters reach this host, such as registry.example.com"
@@ -95,11 +94,17 @@ func socketPath(p *string) *complaint {
 }
 
 func prefix(p string) *complaint {
-	for _, c := range strings.Split(p, "/") {
-		if !component.MatchString(c) {
-			return &complaint{fmt.Sprintf("%q is not a path of repository names", p),
-				"use lower-case letters, digits and . _ - between slashes, such as quay.io or mirrors/docker.io"}
-		}
+	if !image.ValidRepository(p) {
+		return &complaint{fmt.Sprintf("%q is not a path of repository names", p),
+			"use lower-case letters, digits and . _ - between slashes, such as quay.io or mirrors/docker.io"}
+	}
+	return nil
+}
+
+func pattern(p string) *complaint {
+	var bad *image.PatternError
+	if errors.As(image.CheckPattern(p), &bad) {
+		return &complaint{bad.Error(), bad.Hint()}
 	}
 	return nil
 }

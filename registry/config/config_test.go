@@ -198,7 +198,7 @@ func TestParse(t *testing.T) {
 	t.Run("sizes and lists read back as they are written", func(t *testing.T) {
 		c := sampleConfig()
 		c.DeleteReferrers = true
-		c.AnonymousPull = []string{"openshift/*", "*", "true"}
+		c.AnonymousPull = []string{"openshift/*", "*", "true", "7"}
 		c.MinFree, c.PullQuota, c.Scrub.Rate = 1536<<20, 1<<40, 123456789
 		out, err := c.Marshal()
 		if err != nil {
@@ -230,6 +230,11 @@ func TestParse_refused(t *testing.T) {
 		"a comma in a size":             {least + "minFree: 1,5GiB\n", "c:8: minFree: a number of bytes is wanted here, not \"1,5GiB\"", "10GiB"},
 		"a negative size":               {least + "pullQuota: -1\n", "c:8: pullQuota: a number of bytes", "10GiB"},
 		"patterns that are no list":     {least + "anonymousPull: all\n", "c:8: anonymousPull: a list is wanted here", "[one, two]"},
+		"a pattern for no repository":   {least + "anonymousPull:\n- a/*\n- a..b/*\n", "c:10: anonymousPull[1]: repository pattern \"a..b/*\" matches no repository", "openshift/*"},
+		"a pattern with capitals":       {least + "anonymousPull: [A/*]\n", "c:8: anonymousPull[0]: repository pattern \"A/*\" matches no repository", "openshift/*"},
+		"an empty pattern":              {least + "anonymousPull:\n- ''\n", "c:9: anonymousPull[0]: it has no value", "after the colon"},
+		"a blank pattern":               {least + "anonymousPull: [' ']\n", "c:8: anonymousPull[0]: repository pattern \" \" is empty", "openshift/*"},
+		"a star that is not alone":      {least + "anonymousPull: ['a*']\n", "c:8: anonymousPull[0]: repository pattern \"a*\" has a *", "openshift/*"},
 		"a scrub that never ends":       {least + "scrub: {rate: 1KiB}\n", "c:8: scrub.rate: with so few bytes", "64KiB"},
 		"a byte order mark":             {"\xef\xbb\xbf" + least, "c:1: the file begins with a byte order mark (BOM)", "without"},
 		"UTF-16":                        {"\xff\xfeh\x00", "c:1: the file is UTF-16 text", "UTF-8"},

@@ -8,10 +8,13 @@ import (
 // look like. Decoding and marshalling walk the same tables, so neither can forget a key.
 type key struct {
 	name     string
-	value    any // *string, *int, *time.Duration, *bool, *Size, *[]string, *[]Upstream, or []key of a nested mapping
+	value    any // *string, *int, *time.Duration, *bool, *Size, *patterns, *[]Upstream, or []key of a nested mapping
 	required bool
 	check    func() *complaint // looks at the decoded value; nil if anything goes
 }
+
+// patterns are texts that are patterns over repository names, each checked where it stands.
+type patterns []string
 
 // complaint is what is wrong with a value and what to do; the decoder adds where.
 type complaint struct{ problem, hint string }
@@ -28,7 +31,7 @@ func (c *Config) keys() []key {
 		{"tls", c.TLS.keys(), true, nil},
 		{"upstreams", &c.Upstreams, false, nil},
 		{"gc", c.GC.keys(), false, nil},
-		{"anonymousPull", &c.AnonymousPull, false, nil},
+		{"anonymousPull", (*patterns)(&c.AnonymousPull), false, nil},
 		{"minFree", &c.MinFree, false, nil},
 		{"pullQuota", &c.PullQuota, false, nil},
 		{"scrub", c.Scrub.keys(), false, nil},

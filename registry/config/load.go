@@ -129,6 +129,8 @@ func (d *decoder) value(n *yaml.Node, path string, k key) *Error {
 		return d.mapping(n, path, v)
 	case *[]Upstream:
 		return d.upstreams(n, path, v)
+	case *patterns:
+		return d.patterns(n, path, v)
 	case *string:
 		bad = text(n, v, k.required)
 	case *int:
@@ -139,8 +141,6 @@ func (d *decoder) value(n *yaml.Node, path string, k key) *Error {
 		bad = boolean(n, v)
 	case *Size:
 		bad = size(n, v)
-	case *[]string:
-		bad = texts(n, v)
 	}
 	if bad == nil && k.check != nil {
 		bad = k.check()
@@ -165,6 +165,27 @@ func (d *decoder) upstreams(n *yaml.Node, path string, into *[]Upstream) *Error 
 			return err
 		}
 		*into = append(*into, u)
+	}
+	return nil
+}
+
+func (d *decoder) patterns(n *yaml.Node, path string, into *patterns) *Error {
+	if isNull(n) {
+		return nil
+	}
+	if n.Kind != yaml.SequenceNode {
+		return d.fail(n.Line, path, &complaint{"a list is wanted here, not " + describe(n), "write it like [one, two]"})
+	}
+	for i, item := range n.Content {
+		var s string
+		bad := text(resolve(item), &s, true)
+		if bad == nil {
+			bad = pattern(s)
+		}
+		if bad != nil {
+			return d.fail(item.Line, path+"["+strconv.Itoa(i)+"]", bad)
+		}
+		*into = append(*into, s)
 	}
 	return nil
 }
@@ -232,23 +253,6 @@ func size(n *yaml.Node, into *Size) *complaint {
 		return bad
 	}
 	*into = Size(v)
-	return nil
-}
-
-func texts(n *yaml.Node, into *[]string) *complaint {
-	if isNull(n) {
-		return nil
-	}
-	if n.Kind != yaml.SequenceNode {
-		return &complaint{"a list is wanted here, not " + describe(n), "write it like [one, two]"}
-	}
-	for _, item := range n.Content {
-		var s string
-		if bad := text(resolve(item), &s, true); bad != nil {
-			return bad
-		}
-		*into = append(*into, s)
-	}
 	return nil
 }
 

@@ -73,7 +73,7 @@ func render(v any) (string, error) {
 		return strconv.FormatBool(*v), nil
 	case *Size:
 		return v.String(), nil
-	case *[]string:
+	case *patterns:
 		return inline(*v)
 	case *[]Upstream:
 		return list(*v)

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 // A kind is what a path of the API names.
@@ -31,9 +33,8 @@ type target struct {
 }
 
 const (
-	maxRepo = 255 // what distribution and clients allow
-	maxTag  = 128 // what the specification allows
-	maxID   = 128
+	maxTag = 128 // what the specification allows
+	maxID  = 128
 )
 
 // parse reads a path from its end, because a repository's name can contain anything that a path
@@ -81,7 +82,7 @@ func cutLast(s string) (before, last string) {
 }
 
 func named(t target, repo string) (target, error) {
-	if !validRepo(repo) {
+	if !image.ValidRepository(repo) {
 		return target{}, errBadName(repo)
 	}
 	t.repo = repo
@@ -147,50 +148,6 @@ func validTag(s string) bool {
 		}
 	}
 	return true
-}
-
-// validRepo is the specification's
-//
-//	[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*
-//
-// by hand, since this stands before every request and the expression costs more than the answer.
-// The fuzz target holds the two against each other.
-func validRepo(s string) bool {
-	if len(s) > maxRepo {
-		return false
-	}
-	for component := range strings.SplitSeq(s, "/") {
-		if !validComponent(component) {
-			return false
-		}
-	}
-	return true
-}
-
-func validComponent(s string) bool {
-	separator := "" // since the last letter or digit; the first character follows none
-	start := true
-	for i := range len(s) {
-		switch c := s[i]; {
-		case 'a' <= c && c <= 'z' || '0' <= c && c <= '9':
-			if !start && !validSeparator(separator) {
-				return false
-			}
-			separator, start = "", false
-		case c == '.' || c == '_' || c == '-':
-			if start {
-				return false
-			}
-			separator = s[i-len(separator) : i+1]
-		default:
-			return false
-		}
-	}
-	return !start && separator == ""
-}
-
-func validSeparator(s string) bool {
-	return s == "" || s == "." || s == "_" || s == "__" || strings.Trim(s, "-") == ""
 }
 
 func alphanumeric(c rune) bool {

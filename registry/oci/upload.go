@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -48,7 +49,7 @@ func (a *API) mount(w http.ResponseWriter, r *http.Request, t target, mount, fro
 	}
 	if from == "" {
 		from, err = a.store.FindBlob(r.Context(), d, func(repo string) bool { return mayPull(r, repo) })
-	} else if !validRepo(from) || !mayPull(r, from) {
+	} else if !image.ValidRepository(from) || !mayPull(r, from) {
 		return false, nil
 	}
 	if err == nil {

@@ -5,35 +5,31 @@ import (
 	_ "crypto/sha512"
 	"fmt"
 	"regexp"
-	"strings"
 
 	"github.com/google/uuid"
 	"github.com/opencontainers/go-digest"
+
+	names "github.com/mirror-appliance/appliance/internal/image"
 )
 
-// The grammar of the distribution specification. That of distribution/reference would let a host name
+// The grammars are those of the distribution specification. That of distribution/reference would let a host name
 // with a port and capitals through as the first part of a repository name.
-var (
-	repositoryGrammar = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
-	tagGrammar        = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
-)
-
-const maxRepositoryName = 255
+var tagGrammar = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
 
 func checkRepository(name string) error {
-	if len(name) > maxRepositoryName {
+	if len(name) > names.MaxRepository {
 		return &InvalidError{What: "repository name", Why: "it is longer than 255 characters"}
 	}
-	if !repositoryGrammar.MatchString(name) {
+	if !names.ValidRepository(name) {
 		return &InvalidError{What: "repository name", Why: quoted(name) + " is not lower-case words separated by / . _ or -"}
 	}
 	return nil
 }
 
-// checkPattern refuses a pattern that no repository name can match: it would grant nothing, and whoever
+// checkPattern refuses a pattern that no repository name can match: it would grant nothing, and the person who
 // gave it would believe that it does.
 func checkPattern(pattern string) error {
-	if pattern == "*" || checkRepository(strings.TrimSuffix(pattern, "/*")) == nil {
+	if names.CheckPattern(pattern) == nil {
 		return nil
 	}
 	return &InvalidError{What: "repository pattern", Why: quoted(pattern) + " is neither a repository, nor one with /* after it, nor *"}

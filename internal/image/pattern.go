@@ -1,0 +1,82 @@
+package image
+
+import (
+	"fmt"
+	"strings"
+)
+
+// All is the pattern that every repository matches.
+const All = "*"
+
+// PatternError reports a pattern over repository names that matches nothing, or whose meaning would have to be guessed.
+type PatternError struct{ Pattern, Why string }
+
+func (e *PatternError) Error() string {
+	return fmt.Sprintf("repository pattern %q %s", e.Pattern, e.Why)
+}
+
+// Hint says what a pattern must be.
+func (e *PatternError) Hint() string {
+	return "name one repository (openshift/release), all below one (openshift/*), or all (*)"
+}
+
+// CheckPattern returns a *PatternError unless p is a pattern over repository names. There are three forms, and no
+// others, so that nobody has to guess what a grant reaches:
+//
+//	openshift/release   that repository
+//	openshift/*         every repository below openshift, at any depth, and not openshift itself
+//	*                   every repository
+//
+// A pattern that no repository can match is refused: the person who wrote it believes that it does something.
+func CheckPattern(p string) error {
+	name, below := strings.CutSuffix(p, "/*")
+	most := MaxRepository
+	if below {
+		most -= len("/x")
+	}
+	switch {
+	case p == All:
+		return nil
+	case strings.TrimSpace(p) == "":
+		return &PatternError{Pattern: p, Why: "is empty"}
+	case len(name) > most:
+		return &PatternError{Pattern: p[:32] + "…", Why: fmt.Sprintf("is longer than the %d bytes that a repository name has", MaxRepository)}
+	case strings.Contains(name, "*"):
+		return &PatternError{Pattern: p, Why: "has a * that is not its last component"}
+	case !ValidRepository(name):
+		return &PatternError{Pattern: p, Why: "matches no repository: their names are lower-case words, separated by / . _ or -"}
+	}
+	return nil
+}
+
+// CheckPatterns returns the error of the first pattern that CheckPattern refuses.
+func CheckPatterns(patterns []string) error {
+	for _, p := range patterns {
+		if err := CheckPattern(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Match reports whether a repository matches a pattern. One that CheckPattern refuses matches nothing.
+func Match(pattern, repo string) bool {
+	if pattern == All {
+		return true
+	}
+	if parent, ok := strings.CutSuffix(pattern, "/*"); ok {
+		below, ok := strings.CutPrefix(repo, parent+"/")
+		return ok && parent != "" && below != ""
+	}
+	return pattern == repo && repo != ""
+}
+
+// MatchAny reports whether a repository matches one of the patterns.
+func MatchAny(patterns []string, repo string) bool {
+	for _, p := range patterns {
+		if Match(p, repo) {
+			return true
+		}
+	}
+	return false
+}
