@@ -89,11 +89,22 @@ func (h *Host) Missing(path string) ([]string, error) {
 // removeEmpty removes a directory if it is empty, absent or not: it says whether it removed it. A mount
 // point stays, since whoever mounted it wants it.
 func (h *Host) removeEmpty(path string) (bool, error) {
-	err := syscall.Rmdir(h.Path(path))
+	dir, name, err := h.dir(path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("remove directory %s: %w", path, err)
+	}
+	defer dir.Close()
+	if fi, err := dir.Lstat(name); err != nil || !fi.IsDir() {
+		return false, nil
+	}
+	err = dir.Remove(name)
 	switch {
 	case err == nil:
-		return true, syncDir(filepath.Dir(h.Path(path)))
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTEMPTY), errors.Is(err, syscall.EEXIST), errors.Is(err, syscall.EBUSY), errors.Is(err, syscall.ENOTDIR):
+		return true, syncRoot(dir)
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTEMPTY), errors.Is(err, syscall.EEXIST), errors.Is(err, syscall.EBUSY):
 		return false, nil
 	}
 	return false, fmt.Errorf("remove directory %s: %w", path, err)

@@ -16,7 +16,7 @@ type File struct {
 	Path    string
 	Content []byte
 	Mode    fs.FileMode
-	Owner   string // name of a user, who also lends its group; empty: as it is
+	Owner   string // name of a user, who also lends its group, or user:lender of the group; empty: as it is
 
 	previous *Kept // set when Apply began to change the file
 }

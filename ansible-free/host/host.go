@@ -25,6 +25,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Exec runs a program to its end and returns what it wrote to stdout.
@@ -65,14 +67,18 @@ type Info struct {
 }
 
 // Stat describes path, without following it when it is a symbolic link. errors.Is(err, fs.ErrNotExist).
-func (h *Host) Stat(path string) (Info, error) {
-	fi, err := os.Lstat(h.Path(path))
-	return infoOf(fi), err
-}
+func (h *Host) Stat(path string) (Info, error) { return h.stat(path, false) }
 
 // StatTarget is Stat, but follows symbolic links.
-func (h *Host) StatTarget(path string) (Info, error) {
-	fi, err := os.Stat(h.Path(path))
+func (h *Host) StatTarget(path string) (Info, error) { return h.stat(path, true) }
+
+func (h *Host) stat(path string, follow bool) (Info, error) {
+	f, err := h.walk(path, follow, ours)
+	if err != nil {
+		return Info{}, err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
 	return infoOf(fi), err
 }
 
@@ -96,12 +102,31 @@ func (h *Host) Exists(path string) (bool, error) {
 	return err == nil, err
 }
 
-// ReadFile returns the content of a file.
-func (h *Host) ReadFile(path string) ([]byte, error) { return os.ReadFile(h.Path(path)) }
+// readLimit is far more than any file that an install reads whole.
+const readLimit = 16 << 20
+
+// ReadFile returns the content of a regular file.
+func (h *Host) ReadFile(path string) ([]byte, error) {
+	f, err := h.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, readLimit+1))
+	if err == nil && len(content) > readLimit {
+		err = fmt.Errorf("read %s: it has more than %d MiB", path, readLimit>>20)
+	}
+	return content, err
+}
 
 // Names lists a directory, sorted.
 func (h *Host) Names(dir string) ([]string, error) {
-	entries, err := os.ReadDir(h.Path(dir))
+	root, err := h.openRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	entries, err := fs.ReadDir(root.FS(), ".")
 	names := make([]string, 0, len(entries))
 	for _, e := range entries {
 		names = append(names, e.Name())
@@ -112,7 +137,7 @@ func (h *Host) Names(dir string) ([]string, error) {
 // Sum is the SHA-256 of a file's content.
 func (h *Host) Sum(path string) ([sha256.Size]byte, error) {
 	var sum [sha256.Size]byte
-	f, err := os.Open(h.Path(path))
+	f, err := h.Open(path)
 	if err != nil {
 		return sum, err
 	}
@@ -127,36 +152,67 @@ func (h *Host) Sum(path string) ([sha256.Size]byte, error) {
 
 // Mkdir makes one directory. Its parent must exist.
 func (h *Host) Mkdir(path string, mode fs.FileMode, owner Owner) error {
-	if err := os.Mkdir(h.Path(path), 0o700); err != nil {
+	dir, name, err := h.dir(path)
+	if err != nil {
 		return err
 	}
-	if err := h.SetDirAttr(path, mode, owner); err != nil {
-		return errors.Join(err, os.Remove(h.Path(path)))
+	defer dir.Close()
+	if err := dir.Mkdir(name, 0o700); err != nil {
+		return err
 	}
-	return syncDir(filepath.Dir(h.Path(path)))
+	made, err := h.walk(path, false, ours)
+	if err == nil {
+		err = errors.Join(setAttr(made, mode, owner), made.Close())
+	}
+	if err != nil {
+		return errors.Join(err, dir.Remove(name))
+	}
+	return syncRoot(dir)
 }
 
-// SetAttr sets the permissions and the owner of a file. A link in its place is refused: the directory may be
-// the service's, which would have us give it whatever it likes.
+// SetAttr sets the permissions and the owner of a file. A link in its place is refused, and so is a file of another
+// owner that has more names than this one: the directory may be the service's, which would have us give it whatever it
+// likes.
 func (h *Host) SetAttr(path string, mode fs.FileMode, owner Owner) error {
-	return h.setAttr(path, syscall.O_NOFOLLOW|syscall.O_NONBLOCK, mode, owner)
-}
-
-// SetDirAttr does the same for a directory, or for the one that a link at path leads to.
-func (h *Host) SetDirAttr(path string, mode fs.FileMode, owner Owner) error {
-	return h.setAttr(path, syscall.O_DIRECTORY, mode, owner)
-}
-
-func (h *Host) setAttr(path string, flags int, mode fs.FileMode, owner Owner) error {
-	f, err := os.OpenFile(h.Path(path), os.O_RDONLY|flags, 0)
+	f, err := h.walk(path, false, ours)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !fi.Mode().IsRegular() {
+		return &NotRegularError{Path: path, Mode: fi.Mode()}
+	}
+	if !infoOf(fi).Owner.satisfies(owner) {
+		if err := oneName(path, fi); err != nil {
+			return err
+		}
+	}
 	return setAttr(f, mode, owner)
 }
 
-// setAttr gives the file away before it opens it up, and then sets the mode, which chown may have reduced.
+// SetDirAttr does the same for a directory, or for the one that a link at path leads to.
+func (h *Host) SetDirAttr(path string, mode fs.FileMode, owner Owner) error {
+	f, err := h.walk(path, true, ours)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !fi.IsDir() {
+		return &fs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR}
+	}
+	return setAttr(f, mode, owner)
+}
+
+// setAttr gives away what is open before it opens it up, and then sets the mode, which chown may have reduced. It works
+// on a descriptor that can only be looked at.
 func setAttr(f *os.File, mode fs.FileMode, owner Owner) error {
 	fi, err := f.Stat()
 	if err != nil {
@@ -164,14 +220,40 @@ func setAttr(f *os.File, mode fs.FileMode, owner Owner) error {
 	}
 	have := infoOf(fi)
 	if !have.Owner.satisfies(owner) {
-		if err := f.Chown(owner.UID, owner.GID); err != nil {
+		if err := chown(f, owner); err != nil {
 			return err
 		}
 	}
 	if fi.Mode().Perm() == mode.Perm() && have.Owner.satisfies(owner) {
 		return nil
 	}
-	return f.Chmod(mode.Perm())
+	return os.Chmod(reopen(f), mode.Perm())
+}
+
+func chown(f *os.File, owner Owner) error {
+	if err := unix.Fchownat(int(f.Fd()), "", owner.UID, owner.GID, unix.AT_EMPTY_PATH|unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return &fs.PathError{Op: "chown", Path: f.Name(), Err: err}
+	}
+	return nil
+}
+
+// oneName refuses a file with more names than one: the others may be in directories that matter.
+func oneName(path string, fi fs.FileInfo) error {
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok && !fi.IsDir() && st.Nlink > 1 {
+		return &HardLinkError{Path: path}
+	}
+	return nil
+}
+
+// HardLinkError says that a file is not given to another owner, since it has other names.
+type HardLinkError struct{ Path string }
+
+func (e *HardLinkError) Error() string {
+	return e.Path + " has other names (hard links), and its owner is not changed"
+}
+
+func (e *HardLinkError) Hint() string {
+	return "find them: find / -samefile " + e.Path + "; put a copy in its place if it belongs there"
 }
 
 // satisfies says whether o is what want asks for.
@@ -181,10 +263,38 @@ func (o Owner) satisfies(want Owner) bool {
 
 // Remove removes a file, a symbolic link or an empty directory.
 func (h *Host) Remove(path string) error {
-	if err := os.Remove(h.Path(path)); err != nil {
+	dir, name, err := h.dir(path)
+	if err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(h.Path(path)))
+	defer dir.Close()
+	if err := dir.Remove(name); err != nil {
+		return err
+	}
+	return syncRoot(dir)
+}
+
+// Symlink makes a symbolic link at path that says target.
+func (h *Host) Symlink(target, path string) error {
+	dir, name, err := h.dir(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := dir.Symlink(target, name); err != nil {
+		return err
+	}
+	return syncRoot(dir)
+}
+
+// Readlink says what the symbolic link at path says.
+func (h *Host) Readlink(path string) (string, error) {
+	dir, name, err := h.dir(path)
+	if err != nil {
+		return "", err
+	}
+	defer dir.Close()
+	return dir.Readlink(name)
 }
 
 // Run runs a program of this host. Never pass a secret: arguments are visible to everyone.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // Own is a tree that belongs to a user, whole: content that came from another host, or from another
@@ -38,7 +40,7 @@ func (s *Own) Apply(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	root, err := os.OpenRoot(s.Host.Path(s.Path))
+	root, err := s.Host.openRoot(s.Path)
 	if err != nil {
 		return false, err
 	}
@@ -47,12 +49,11 @@ func (s *Own) Apply(ctx context.Context) (bool, error) {
 		if err != nil || ctx.Err() != nil || name == "." {
 			return errors.Join(err, ctx.Err())
 		}
-		fi, err := root.Lstat(name)
-		if err != nil || infoOf(fi).Owner == user {
-			return err
+		was, err := give(root, name, top.Owner, user)
+		if err == nil && was != user {
+			s.before = append(s.before, savedOwner{name, was})
 		}
-		s.before = append(s.before, savedOwner{name, infoOf(fi).Owner})
-		return root.Lchown(name, user.UID, user.GID)
+		return err
 	})
 	if err != nil {
 		return true, err
@@ -61,23 +62,51 @@ func (s *Own) Apply(ctx context.Context) (bool, error) {
 	return true, root.Chown(".", user.UID, user.GID)
 }
 
+// give changes the owner of a name below root, a link's own where it is one, and says which it was. What has more names
+// than this one, and does not belong to the tree's own user, may be a file of root's that was linked into the tree.
+func give(root *os.Root, name string, from, to Owner) (was Owner, err error) {
+	f, err := root.OpenFile(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return was, err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return was, err
+	}
+	if was = infoOf(fi).Owner; was == to {
+		return was, nil
+	}
+	if was.UID == 0 || was.UID != from.UID {
+		if err := oneName(f.Name(), fi); err != nil {
+			return was, err
+		}
+	}
+	return was, chown(f, to)
+}
+
 // Undo gives everything back.
 func (s *Own) Undo(context.Context) error {
 	if len(s.before) == 0 {
 		return nil
 	}
-	root, err := os.OpenRoot(s.Host.Path(s.Path))
+	root, err := s.Host.openRoot(s.Path)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
+	user, err := s.Host.User(s.User)
+	if err != nil {
+		return err
+	}
 	var errs []error
 	for _, b := range s.before {
-		change := root.Lchown
 		if b.path == "." {
-			change = root.Chown // Path may be a link to the directory
+			errs = append(errs, root.Chown(".", b.owner.UID, b.owner.GID))
+			continue
 		}
-		errs = append(errs, change(b.path, b.owner.UID, b.owner.GID))
+		_, err := give(root, b.path, user, b.owner)
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

@@ -39,7 +39,7 @@ func (s *Remove) Apply(context.Context) (bool, error) {
 		return false, err
 	}
 	if info.Mode&fs.ModeSymlink != 0 {
-		s.link, err = os.Readlink(s.Host.Path(s.Path))
+		s.link, err = s.Host.Readlink(s.Path)
 	} else if info.Mode&fs.ModeSocket == 0 { // a socket without its process is nothing to keep
 		s.previous, err = s.Host.Keep(s.Path)
 	}
@@ -52,7 +52,7 @@ func (s *Remove) Apply(context.Context) (bool, error) {
 // Undo brings the file back.
 func (s *Remove) Undo(context.Context) error {
 	if s.link != "" {
-		return os.Symlink(s.link, s.Host.Path(s.Path))
+		return s.Host.Symlink(s.link, s.Path)
 	}
 	return restore(s.previous)
 }
@@ -137,6 +137,19 @@ func (s *Prune) Undo(context.Context) error {
 	return s.Host.Mkdir(s.Path, s.removed.Mode, s.removed.Owner)
 }
 
+// removeLeftovers removes what killed Writes of path left, also where the directory is gone.
+func (h *Host) removeLeftovers(path string) (bool, error) {
+	dir, name, err := h.dir(path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer dir.Close()
+	return removeLeftovers(dir, name)
+}
+
 // ProtectedError says that a path is never removed as a tree.
 type ProtectedError struct{ Path, Why string }
 
@@ -154,15 +167,15 @@ func (h *Host) RemoveTree(ctx context.Context, path string) error {
 	if err := h.Removable(path); err != nil {
 		return err
 	}
-	parent, err := os.OpenRoot(h.Path(filepath.Dir(path)))
+	parent, name, err := h.dir(path)
 	if err != nil {
 		return err
 	}
 	defer parent.Close()
-	if err := removeTree(ctx, parent, filepath.Base(path)); err != nil {
+	if err := removeTree(ctx, parent, name); err != nil {
 		return fmt.Errorf("remove %s: %w", path, err)
 	}
-	return syncDir(h.Path(filepath.Dir(path)))
+	return syncRoot(parent)
 }
 
 // removeTree stays in its root whatever is exchanged for a link meanwhile: os.Root sees to that.

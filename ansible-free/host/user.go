@@ -110,12 +110,19 @@ func (h *Host) User(name string) (Owner, error) {
 	return Owner{}, fmt.Errorf("user %s: %w", name, fs.ErrNotExist)
 }
 
-// owner is the user that a step names; none: AsIs.
+// owner is the user that a step names, or the user and the one whose group it is, as in root:appliance; none: AsIs.
 func (h *Host) owner(name string) (Owner, error) {
 	if name == "" {
 		return AsIs(), nil
 	}
-	return h.User(name)
+	name, group, two := strings.Cut(name, ":")
+	owner, err := h.User(name)
+	if err != nil || !two {
+		return owner, err
+	}
+	lender, err := h.User(group)
+	owner.GID = lender.GID
+	return owner, err
 }
 
 // UserName is the name of a user id, or the number when it has none.
@@ -157,14 +164,28 @@ func (h *Host) passwd() ([]passwdLine, error) {
 }
 
 func (h *Host) hasGroup(name string) (bool, error) {
+	found := false
+	err := h.groups(func(line []string) { found = found || line[0] == name })
+	return found, err
+}
+
+// members are the names of the users that /etc/group has in a group beside those whose own it is.
+func (h *Host) members(gid int) (names []string, err error) {
+	err = h.groups(func(line []string) {
+		if len(line) == 4 && line[2] == strconv.Itoa(gid) && line[3] != "" {
+			names = append(names, strings.Split(line[3], ",")...)
+		}
+	})
+	return names, err
+}
+
+func (h *Host) groups(each func(line []string)) error {
 	content, err := h.ReadFile("/etc/group")
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+		return nil
 	}
 	for line := range strings.Lines(string(content)) {
-		if strings.HasPrefix(line, name+":") {
-			return true, err
-		}
+		each(strings.Split(strings.TrimSpace(line), ":"))
 	}
-	return false, err
+	return err
 }

@@ -7,30 +7,34 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"strings"
 )
 
 // Write puts what r gives at path: written beside it, synced, given mode and owner, renamed into place, and
 // the directory synced. A reader sees the old file or the new one, whole. What a killed Write of the same
 // path left is removed.
 func (h *Host) Write(path string, r io.Reader, mode fs.FileMode, owner Owner) error {
-	if _, err := h.removeLeftovers(path); err != nil {
+	dir, name, err := h.dir(path)
+	if err != nil {
 		return err
 	}
-	name := h.Path(path)
-	tmp := filepath.Join(filepath.Dir(name), "."+filepath.Base(name)+".tmp-"+rand.Text()[:8])
+	defer dir.Close()
+	if _, err := removeLeftovers(dir, name); err != nil {
+		return err
+	}
+	tmp := leftoverPrefix(name) + rand.Text()[:8]
 	// O_EXCL: nobody can have prepared a link at this name.
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := dir.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	if err := fill(f, r, mode, owner); err != nil {
-		return errors.Join(fmt.Errorf("write %s: %w", name, err), os.Remove(tmp))
+		return errors.Join(fmt.Errorf("write %s: %w", path, err), dir.Remove(tmp))
 	}
-	if err := os.Rename(tmp, name); err != nil {
-		return errors.Join(err, os.Remove(tmp))
+	if err := dir.Rename(tmp, name); err != nil {
+		return errors.Join(err, dir.Remove(tmp))
 	}
-	return syncDir(filepath.Dir(name))
+	return syncRoot(dir)
 }
 
 func fill(f *os.File, r io.Reader, mode fs.FileMode, owner Owner) error {
@@ -44,40 +48,33 @@ func fill(f *os.File, r io.Reader, mode fs.FileMode, owner Owner) error {
 	return errors.Join(err, f.Close())
 }
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
+func syncRoot(dir *os.Root) error {
+	d, err := dir.Open(".")
 	if err != nil {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// removeLeftovers removes the temporary files that killed Writes of path left beside it.
-func (h *Host) removeLeftovers(path string) (removed bool, err error) {
-	name := h.Path(path)
-	left, err := filepath.Glob(escapeGlob(filepath.Dir(name)) + "/." + escapeGlob(filepath.Base(name)) + ".tmp-????????")
+func leftoverPrefix(name string) string { return "." + name + ".tmp-" }
+
+// removeLeftovers removes the temporary files that killed Writes of a name left beside it.
+func removeLeftovers(dir *os.Root, name string) (removed bool, err error) {
+	entries, err := fs.ReadDir(dir.FS(), ".")
 	if err != nil {
 		return false, err
 	}
-	for _, tmp := range left {
-		if err := os.Remove(tmp); err != nil {
+	for _, e := range entries {
+		random, ok := strings.CutPrefix(e.Name(), leftoverPrefix(name))
+		if !ok || len(random) != 8 {
+			continue
+		}
+		if err := dir.Remove(e.Name()); err != nil {
 			return removed, err
 		}
 		removed = true
 	}
 	return removed, nil
-}
-
-func escapeGlob(s string) string {
-	var b []byte
-	for i := range len(s) {
-		switch s[i] {
-		case '*', '?', '[', '\\':
-			b = append(b, '\\')
-		}
-		b = append(b, s[i])
-	}
-	return string(b)
 }
 
 // Kept holds a file as it was, however its name is replaced or removed afterwards: an open file keeps its
@@ -101,7 +98,7 @@ func (h *Host) Keep(path string) (*Kept, error) {
 	if !info.Mode.IsRegular() {
 		return nil, &NotRegularError{Path: path, Mode: info.Mode}
 	}
-	f, err := os.Open(h.Path(path))
+	f, err := h.openFile(path, false)
 	if err != nil {
 		return nil, err
 	}

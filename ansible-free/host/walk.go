@@ -1,0 +1,260 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Root's commands name paths below directories that an unprivileged service may write to, and that service may
+// exchange any name in them for a link, at any moment. So no path is handed to the kernel whole: walk opens directory
+// after directory, each by the descriptor of the one before, and follows a link only where nobody but root and the
+// caller could have made it. What is then done is done to a name in an open directory, or to an open file.
+
+// maxLinks is how many links a path may come by, as in the kernel.
+const maxLinks = 40
+
+// step is a directory, a link that is followed or the last element that a path comes by.
+type step struct {
+	path string // without links
+	stat unix.Stat_t
+	in   *unix.Stat_t // the directory that it lies in; nil for "/"
+}
+
+func (s step) is(kind uint32) bool { return s.stat.Mode&unix.S_IFMT == kind }
+
+// walk opens what path leads to, as a descriptor that can be looked at and not read (O_PATH). visit is shown all that it
+// comes by and may end it with an error. With follow, a link at the end is followed as well.
+func (h *Host) walk(path string, follow bool, visit func(step) error) (*os.File, error) {
+	onward := filepath.Clean(path)
+	for range maxLinks {
+		f, link, err := h.descend(onward, follow, visit)
+		if err != nil {
+			return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+		}
+		if f != nil {
+			return f, nil
+		}
+		onward = link
+	}
+	return nil, &fs.PathError{Op: "open", Path: path, Err: syscall.ELOOP}
+}
+
+// descend goes to the first link, and gives where that leads, or to the end.
+func (h *Host) descend(path string, follow bool, visit func(step) error) (_ *os.File, onward string, err error) {
+	at := step{path: "/"}
+	fd, err := unix.Open(h.Path("/"), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, "", err
+	}
+	defer func() {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}()
+	names := strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
+	for i := 0; ; i++ {
+		if err := unix.Fstat(fd, &at.stat); err != nil {
+			return nil, "", err
+		}
+		followed := at.is(unix.S_IFLNK) && (i < len(names) || follow)
+		if followed || !at.is(unix.S_IFLNK) {
+			if err := visit(at); err != nil {
+				return nil, "", err
+			}
+		}
+		if followed {
+			target, err := readlink(fd)
+			if err != nil {
+				return nil, "", err
+			}
+			if !filepath.IsAbs(target) {
+				target = filepath.Join(filepath.Dir(at.path), target)
+			}
+			return nil, filepath.Join(append([]string{target}, names[i:]...)...), nil
+		}
+		if i == len(names) {
+			f := os.NewFile(uintptr(fd), h.Path(at.path))
+			fd = -1
+			return f, "", nil
+		}
+		if !at.is(unix.S_IFDIR) {
+			return nil, "", syscall.ENOTDIR
+		}
+		next, err := unix.Openat(fd, names[i], unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, "", err
+		}
+		unix.Close(fd)
+		in := at.stat
+		fd, at = next, step{path: filepath.Join(at.path, names[i]), in: &in}
+	}
+}
+
+func readlink(fd int) (string, error) {
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(fd, "", buf)
+	return string(buf[:max(n, 0)]), err
+}
+
+// ours refuses a link that is not root's or the caller's.
+func ours(s step) error {
+	if s.is(unix.S_IFLNK) && (!trusts(s.stat.Uid) || s.in != nil && othersMayReplace(*s.in)) {
+		return &LinkError{Path: s.path, UID: int(s.stat.Uid)}
+	}
+	return nil
+}
+
+// othersMayReplace says whether another user than root and the caller may put something else into a directory in the
+// place of what one of these two has put there.
+func othersMayReplace(dir unix.Stat_t) bool {
+	return !trusts(dir.Uid) || othersMayWrite(dir) && dir.Mode&unix.S_ISVTX == 0
+}
+
+// othersMayWrite judges by mode. A group that has the caller alone in it, as many systems give every user one, is the
+// caller.
+func othersMayWrite(st unix.Stat_t) bool {
+	return st.Mode&0o002 != 0 || st.Mode&0o020 != 0 && st.Gid != 0 && !ownGroup(int(st.Gid))
+}
+
+// trusts says whether a user is root or the caller.
+func trusts(uid uint32) bool {
+	return uid == 0 || int(uid) == os.Geteuid() || uid == overflowUID && unmapped()
+}
+
+// overflowUID is what a user namespace shows in place of the users that it does not know, root among them.
+const overflowUID = 65534
+
+func unmapped() bool {
+	text, err := os.ReadFile("/proc/self/uid_map")
+	return err == nil && strings.Join(strings.Fields(string(text)), " ") != "0 0 4294967295"
+}
+
+// ownGroup says whether a group is the caller's, and has nobody else in it.
+func ownGroup(gid int) bool {
+	if gid != os.Getegid() {
+		return false
+	}
+	h := Local()
+	users, err := h.passwd()
+	if err != nil {
+		return false
+	}
+	for _, u := range users {
+		if u.owner.GID == gid && u.owner.UID != os.Geteuid() {
+			return false
+		}
+	}
+	members, err := h.members(gid)
+	if err != nil {
+		return false
+	}
+	for _, name := range members {
+		if owner, err := h.User(name); err != nil || owner.UID != os.Geteuid() {
+			return false
+		}
+	}
+	return true
+}
+
+// LinkError says that a symbolic link is not followed, since others than root and the caller could have made it.
+type LinkError struct {
+	Path string
+	UID  int // its owner
+}
+
+func (e *LinkError) Error() string {
+	return fmt.Sprintf("%s is a symbolic link that user %d may have made, and is not followed", e.Path, e.UID)
+}
+
+func (e *LinkError) Hint() string {
+	return "see where it leads (ls -l " + e.Path + "); remove it if it is not yours"
+}
+
+// Other is a user who may decide what a path leads to, or change what is there.
+type Other struct {
+	UID  int    // -1: several, by the mode
+	GID  int    // of the owner's file or directory
+	Path string // the first directory or file that is not root's or the caller's alone
+}
+
+// Other gives the first user besides root and the caller who may change what path leads to or what it holds, nil if there
+// is none: every directory on the way, every link, and path itself belong to the two and are not writable by others.
+// What is there is also not changed by others later: who may write a directory is looked at before what is in it.
+func (h *Host) Other(path string) (*Other, error) {
+	var other *Other
+	var last step
+	f, err := h.walk(path, true, func(s step) error {
+		last = s
+		switch sticky := s.is(unix.S_IFDIR) && s.stat.Mode&unix.S_ISVTX != 0; {
+		case !trusts(s.stat.Uid):
+			other = &Other{UID: int(s.stat.Uid), GID: int(s.stat.Gid), Path: s.path}
+		case !s.is(unix.S_IFLNK) && othersMayWrite(s.stat) && !sticky:
+			other = &Other{UID: -1, GID: int(s.stat.Gid), Path: s.path}
+		default:
+			return nil
+		}
+		return errFound
+	})
+	if other != nil {
+		return other, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if othersMayWrite(last.stat) { // a sticky directory keeps what is in it, and lets others add to it
+		other = &Other{UID: -1, GID: int(last.stat.Gid), Path: last.path}
+	}
+	return other, f.Close()
+}
+
+var errFound = errors.New("found")
+
+// dir opens the directory that a path lies in, and gives its name there.
+func (h *Host) dir(path string) (*os.Root, string, error) {
+	clean := filepath.Clean(path)
+	dir, err := h.openRoot(filepath.Dir(clean))
+	return dir, filepath.Base(clean), err
+}
+
+// openRoot opens a directory.
+func (h *Host) openRoot(path string) (*os.Root, error) {
+	f, err := h.walk(path, true, ours)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return os.OpenRoot(reopen(f))
+}
+
+// OpenRoot opens a directory, by its own name or by links that are root's or the caller's.
+func (h *Host) OpenRoot(path string) (*os.Root, error) { return h.openRoot(path) }
+
+// reopen is the path by which what a descriptor stands for can be opened again, to be read.
+func reopen(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
+
+// Open opens a regular file to be read. Anything else is refused before it is opened, since opening a device or a pipe
+// does things.
+func (h *Host) Open(path string) (*os.File, error) { return h.openFile(path, true) }
+
+func (h *Host) openFile(path string, follow bool) (*os.File, error) {
+	f, err := h.walk(path, follow, ours)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !fi.Mode().IsRegular() {
+		return nil, &NotRegularError{Path: path, Mode: fi.Mode()}
+	}
+	return os.OpenFile(reopen(f), os.O_RDONLY|unix.O_NONBLOCK, 0)
+}

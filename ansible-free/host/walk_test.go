@@ -1,0 +1,145 @@
+package host_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/mirror-appliance/appliance/ansible-free/host"
+)
+
+// service is a user who is neither root nor the caller.
+const service = 64999
+
+// taken is a host whose /srv/service belongs to another user, and in it a link evil that leads to /etc.
+func taken(t *testing.T) (*host.Host, string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make another user's directory")
+	}
+	h, root := newHost(t)
+	write(t, root, "etc/shadow", "secret\n")
+	write(t, root, "srv/service/own", "")
+	link(t, root, "../../etc", "srv/service/evil")
+	link(t, root, "../../etc/shadow", "srv/service/file")
+	link(t, root, "service", "srv/by-root")
+	for _, name := range []string{"srv/service", "srv/service/own", "srv/service/evil", "srv/service/file"} {
+		if err := os.Lchown(filepath.Join(root, name), service, service); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return h, root
+}
+
+func TestHost_FollowsNoLinkThatAnotherUserMayHaveMade(t *testing.T) {
+	h, root := taken(t)
+	before := snapshot(t, root)
+	owner := host.Owner{UID: service, GID: service}
+	for name, do := range map[string]func() error{
+		"Stat":        func() error { _, err := h.Stat("/srv/service/evil/shadow"); return err },
+		"StatTarget":  func() error { _, err := h.StatTarget("/srv/service/evil"); return err },
+		"ReadFile":    func() error { _, err := h.ReadFile("/srv/service/file"); return err },
+		"Names":       func() error { _, err := h.Names("/srv/service/evil"); return err },
+		"Sum":         func() error { _, err := h.Sum("/srv/service/evil/shadow"); return err },
+		"Mkdir":       func() error { return h.Mkdir("/srv/service/evil/made", 0o700, owner) },
+		"SetAttr":     func() error { return h.SetAttr("/srv/service/file", 0o644, owner) },
+		"SetDirAttr":  func() error { return h.SetDirAttr("/srv/service/evil", 0o777, owner) },
+		"Remove":      func() error { return h.Remove("/srv/service/evil/shadow") },
+		"RemoveTree":  func() error { return h.RemoveTree(t.Context(), "/srv/service/evil/shadow") },
+		"Write":       func() error { return h.Write("/srv/service/evil/shadow", strings.NewReader("x"), 0o644, owner) },
+		"Keep":        func() error { _, err := h.Keep("/srv/service/evil/shadow"); return err },
+		"Symlink":     func() error { return h.Symlink("x", "/srv/service/evil/made") },
+		"Readlink":    func() error { _, err := h.Readlink("/srv/service/evil/shadow"); return err },
+		"OpenRoot":    func() error { _, err := h.OpenRoot("/srv/service/evil"); return err },
+		"by two ways": func() error { return h.Remove("/srv/by-root/evil/shadow") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := do()
+			var refused *host.LinkError
+			if !errors.As(err, &refused) && name != "SetAttr" || err == nil {
+				t.Errorf("it ended with %v", err)
+			}
+			same(t, "afterwards", snapshot(t, root), before)
+		})
+	}
+}
+
+func TestHost_FollowsLinksOfRoot(t *testing.T) {
+	h, _ := taken(t)
+	if names, err := h.Names("/srv/by-root"); err != nil || len(names) != 3 {
+		t.Errorf("Names: %v, %v", names, err)
+	}
+}
+
+func TestHost_PutsAFileInThePlaceOfALink(t *testing.T) {
+	h, root := taken(t)
+	if err := h.Write("/srv/service/file", strings.NewReader("new"), 0o600, host.AsIs()); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(root, "etc/shadow")); err != nil || string(got) != "secret\n" {
+		t.Errorf("the file of root's holds %q, %v", got, err)
+	}
+}
+
+// A file of root's that was linked (link(2)) into a directory of the service's keeps its owner.
+func TestHost_GivesNoFileAwayThatHasOtherNames(t *testing.T) {
+	h, root := taken(t)
+	write(t, root, "etc/passwd", "root:x:0:0::/root:/bin/sh\nappliance:x:64999:64999::/:/sbin/nologin\n")
+	write(t, root, "srv/old/blob", "")
+	for _, name := range []string{"srv/service/hard", "srv/old/hard"} {
+		if err := os.Link(filepath.Join(root, "etc/shadow"), filepath.Join(root, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var refused *host.HardLinkError
+	attr := &host.Attr{Host: h, Path: "/srv/service/hard", Mode: 0o640, Owner: "appliance"}
+	if _, err := attr.Apply(t.Context()); !errors.As(err, &refused) {
+		t.Errorf("Attr: %v", err)
+	}
+	own := &host.Own{Host: h, Path: "/srv/old", User: "appliance"}
+	if _, err := own.Apply(t.Context()); !errors.As(err, &refused) {
+		t.Errorf("Own: %v", err)
+	}
+	if info, err := h.Stat("/etc/shadow"); err != nil || info.Owner.UID != 0 || info.Mode.Perm() != 0o644 {
+		t.Errorf("the file of root's: %+v, %v", info, err)
+	}
+}
+
+func TestHost_Other(t *testing.T) {
+	h, root := taken(t)
+	write(t, root, "srv/root/file", "")
+	write(t, root, "srv/open/file", "")
+	write(t, root, "srv/sticky/file", "")
+	for name, mode := range map[string]fs.FileMode{"srv/open": 0o777, "srv/sticky": 0o777 | fs.ModeSticky} {
+		if err := os.Chmod(filepath.Join(root, name), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, want := range map[string]string{
+		"/srv/root/file":    "",
+		"/srv/service/own":  "64999 /srv/service",
+		"/srv/by-root/own":  "64999 /srv/service",
+		"/srv/open/file":    "-1 /srv/open",
+		"/srv/sticky/file":  "",
+		"/srv/sticky":       "-1 /srv/sticky",
+		"/srv/service/evil": "64999 /srv/service",
+	} {
+		other, err := h.Other(path)
+		got := ""
+		if other != nil {
+			got = fmtOther(other)
+		}
+		if err != nil || got != want {
+			t.Errorf("%s: %q, %v; want %q", path, got, err, want)
+		}
+	}
+	if _, err := h.Other("/srv/root/absent"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file that is not there: %v", err)
+	}
+}
+
+func fmtOther(o *host.Other) string { return strconv.Itoa(o.UID) + " " + o.Path }
