@@ -22,6 +22,9 @@ type Found struct {
 	Binary   string // the executable that it starts
 	Config   string // the config.yaml that it names
 	QuayRoot string
+	User     string   // the user that it runs as; empty in a user's unit
+	DataDirs []string // the directories that the service may write to
+	ReadDirs []string // those in home directories that it may read
 }
 
 // Find reads the unit of the system, or of the calling user. Without one the error is *NotInstalledError.
@@ -37,8 +40,12 @@ func find(d Deps, user bool) (*Found, error) {
 	if user && d.Home == "" {
 		return nil, &NotInstalledError{Unit: systemd.Service}
 	}
-	path := unitPath(d.unitDir(user), systemd.Service)
-	content, err := d.Host.ReadFile(path)
+	return findUnit(d.Host, d.unitDir(user))
+}
+
+func findUnit(h *host.Host, dir string) (*Found, error) {
+	path := unitPath(dir, systemd.Service)
+	content, err := h.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil, &NotInstalledError{Unit: path}
 	}
@@ -53,7 +60,20 @@ func find(d Deps, user bool) (*Found, error) {
 	if config.Path(f.QuayRoot) != f.Config {
 		return nil, &ForeignUnitError{Path: path}
 	}
+	f.User = strings.Join(settings(string(content), "User"), " ")
+	f.DataDirs = settings(string(content), "ReadWritePaths")
+	f.ReadDirs = settings(string(content), "BindReadOnlyPaths")
 	return f, nil
+}
+
+// settings gives the words of all lines of one key.
+func settings(unit, key string) (words []string) {
+	for line := range strings.Lines(unit) {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), key+"="); ok {
+			words = append(words, specifierWords(value)...)
+		}
+	}
+	return words
 }
 
 // ForeignUnitError says that a unit of our name was not written by us.
@@ -90,15 +110,22 @@ func execStart(unit string) (binary, conf string) {
 // unitWords splits a command line of a unit as systemd.syntax(7) does: parts in double or single quotes,
 // backslash escapes, and then %% for % and, except in the program's path, $$ for $.
 func unitWords(line string) []string {
+	words := specifierWords(line)
+	for i := range words {
+		if i > 0 {
+			words[i] = strings.ReplaceAll(words[i], "$$", "$")
+		}
+	}
+	return words
+}
+
+// specifierWords is that without the last, which is about command lines.
+func specifierWords(line string) []string {
 	var words []string
 	for line = strings.TrimLeft(line, " \t"); line != ""; line = strings.TrimLeft(line, " \t") {
 		var word string
 		word, line = unitWord(line)
-		word = strings.ReplaceAll(word, "%%", "%")
-		if len(words) > 0 {
-			word = strings.ReplaceAll(word, "$$", "$")
-		}
-		words = append(words, word)
+		words = append(words, strings.ReplaceAll(word, "%%", "%"))
 	}
 	return words
 }

@@ -23,6 +23,10 @@ type record struct {
 	Binary    string   `json:"binary"`
 	Storage   string   `json:"storage"`
 	Database  string   `json:"database"` // the directory
+	// What follows, a record of an earlier version does not have.
+	File  string   `json:"databaseFile,omitempty"` // its name in that directory
+	Owner string   `json:"owner,omitempty"`        // the service's user; empty: who installed it
+	Files []string `json:"createdFiles,omitempty"` // certificates and keys that were not there before
 }
 
 const recordVersion = 1

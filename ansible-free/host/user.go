@@ -138,6 +138,23 @@ func (h *Host) UserName(uid int) string {
 	return strconv.Itoa(uid)
 }
 
+// GroupOf is the group of a user: the one in /etc/passwd. For a number that no user has, it is that of a file of theirs,
+// and never root's.
+func (h *Host) GroupOf(uid, ofFile int) int {
+	users, err := h.passwd()
+	if err == nil {
+		for _, u := range users {
+			if u.owner.UID == uid {
+				return u.owner.GID
+			}
+		}
+	}
+	if ofFile == 0 {
+		return uid
+	}
+	return ofFile
+}
+
 type passwdLine struct {
 	name, home string
 	owner      Owner

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"github.com/mirror-appliance/appliance/ansible-free/host"
+	"github.com/mirror-appliance/appliance/installer"
 	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
@@ -69,15 +72,19 @@ func runBackup(ctx context.Context, std stdio, o backupOptions, path string) err
 	if path, err = filepath.Abs(path); err != nil {
 		return err
 	}
-	_, cfg, err := o.load()
+	id, err := o.load()
 	if err != nil {
 		return err
 	}
+	if err := backupElsewhere(id, path); err != nil {
+		return err
+	}
+	owner, cfg := id.UID, id.Config
 	return withControl(ctx, std, &o.locateOptions, func(client *admin.Client) error {
 		var report store.BackupReport
 		err := client.Backup(ctx, func(ctx context.Context, snapshot string) (err error) {
 			report, err = store.Backup(ctx, path, store.BackupOptions{
-				Database: cfg.Database, Snapshot: snapshot, Storage: cfg.Storage, Prune: o.prune, BytesPerSecond: rate,
+				Database: cfg.Database, Snapshot: snapshot, Storage: cfg.Storage, Prune: o.prune, BytesPerSecond: rate, Owner: &owner,
 				Progress: backupProgress(std.err), Log: commandLog(std.err),
 			})
 			return err
@@ -94,6 +101,29 @@ func runBackup(ctx context.Context, std stdio, o backupOptions, path string) err
 	})
 }
 
+// backupElsewhere keeps root from writing to a directory of the service's, which could lead it from there anywhere.
+func backupElsewhere(id *installer.Identity, path string) error {
+	if os.Geteuid() == id.UID {
+		return nil
+	}
+	for dir := path; ; dir = filepath.Dir(dir) {
+		other, err := host.Local().Other(dir)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+			continue // up to the one in which it will be made
+		}
+		if err != nil {
+			return err
+		}
+		if other != nil && other.UID == id.UID {
+			return &hintedError{
+				err:  fmt.Errorf("the backup would be in a directory of the registry's own user: %s", other.Path),
+				hint: "give a directory that is not the registry's, best on another file system",
+			}
+		}
+		return nil
+	}
+}
+
 func backupProgress(w io.Writer) func(store.BackupReport, store.StoreSize) {
 	say := nowAndThen(w)
 	return func(done store.BackupReport, of store.StoreSize) {
@@ -104,6 +134,7 @@ func backupProgress(w io.Writer) func(store.BackupReport, store.StoreSize) {
 type restoreOptions struct {
 	locateOptions
 	partial bool
+	stream  bool
 	output  string
 }
 
@@ -122,8 +153,34 @@ A damaged database is moved away first: systemctl stop appliance.socket applianc
 	f := c.Flags()
 	o.locateOptions.addFlags(f)
 	f.BoolVar(&o.partial, "partial", false, "restore what is whole in a damaged backup; scrub then fetches the rest again, where it can")
+	f.BoolVar(&o.stream, "stream", false, "read the backup as a tar from standard input; the path only names it")
+	if err := f.MarkHidden("stream"); err != nil {
+		panic(err) // a mistake here
+	}
 	addOutputFlag(f, &o.output)
 	return c
+}
+
+// restoreAsOwner has the user whose store it is restore, and reads the backup, which that user has no right to.
+func restoreAsOwner(ctx context.Context, std stdio, id *installer.Identity, from string) error {
+	backup, err := store.OpenBackup(from)
+	if err != nil {
+		return err
+	}
+	defer backup.Close()
+	out, in, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	written := make(chan error, 1)
+	go func() { written <- errors.Join(backup.WriteTo(ctx, in), in.Close()) }()
+	_, err = asOwner(ctx, id, stdio{in: out, out: std.out, err: std.err}, "--stream")
+	_ = out.Close() // which ends the writing, if the command has ended early
+	if failed := <-written; err != nil || errors.Is(failed, syscall.EPIPE) {
+		return err // which the command has said
+	} else {
+		return failed
+	}
 }
 
 func runRestore(ctx context.Context, std stdio, o restoreOptions, from string) error {
@@ -134,17 +191,22 @@ func runRestore(ctx context.Context, std stdio, o restoreOptions, from string) e
 	if err != nil {
 		return err
 	}
-	path, cfg, err := o.load()
+	id, err := o.load()
 	if err != nil {
 		return err
 	}
-	if err := sameOwner(filepath.Dir(cfg.Database), cfg.Storage); err != nil {
+	if err := id.CheckStore(); err != nil {
 		return err
 	}
-	if done, err := asOwner(ctx, path, cfg, std); done || err != nil {
-		return err
+	if os.Geteuid() != id.UID {
+		return restoreAsOwner(ctx, std, id, from)
+	}
+	cfg, backup := id.Config, io.Reader(nil)
+	if o.stream {
+		backup = std.in
 	}
 	report, err := store.Restore(ctx, from, store.RestoreOptions{
+		From: backup,
 		Options: store.Options{
 			Database: cfg.Database, Storage: cfg.Storage, MinFree: int64(cfg.MinFree), Log: commandLog(std.err),
 		},
@@ -159,30 +221,6 @@ func runRestore(ctx context.Context, std stdio, o restoreOptions, from string) e
 	}
 	printRestore(std.out, from, report)
 	return nil
-}
-
-// sameOwner refuses directories of different owners. A disk that was mounted in the place of a broken one is root's, and
-// what root restored to it the service could not open.
-func sameOwner(a, b string) error {
-	owner := func(dir string) (uint32, bool) {
-		info, err := os.Stat(dir)
-		if err != nil {
-			return 0, false // which is found out later, and said better
-		}
-		stat, ok := info.Sys().(*syscall.Stat_t)
-		return stat.Uid, ok
-	}
-	of, known := owner(a)
-	if other, also := owner(b); !known || !also || of == other {
-		return nil
-	}
-	if of == 0 {
-		a, b = b, a
-	}
-	return &hintedError{
-		err:  fmt.Errorf("%s and %s have different owners", a, b),
-		hint: fmt.Sprintf("both are to belong to the user that the registry runs as: chown --reference=%s %s", a, b),
-	}
 }
 
 func printRestore(w io.Writer, from string, r store.RestoreReport) {

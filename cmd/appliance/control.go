@@ -11,19 +11,19 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mirror-appliance/appliance/installer"
 	"github.com/mirror-appliance/appliance/registry"
 	"github.com/mirror-appliance/appliance/registry/admin"
-	"github.com/mirror-appliance/appliance/registry/config"
 )
 
 // withControl calls f with the control API of the daemon on this host. When none runs, the store is opened
 // under the identity of its owner and under the lock that makes a second owner impossible, and answers itself.
 func withControl(ctx context.Context, std stdio, o *locateOptions, f func(*admin.Client) error) (err error) {
-	path, cfg, err := o.load()
+	id, err := o.load()
 	if err != nil {
 		return err
 	}
-	client := admin.NewUnixClient(cfg.ControlSocket)
+	client := admin.NewUnixClientOf(id.Config.ControlSocket, id.UID)
 	defer client.Close()
 	err = client.Ping(ctx)
 	switch {
@@ -32,7 +32,7 @@ func withControl(ctx context.Context, std stdio, o *locateOptions, f func(*admin
 	case !errors.Is(err, admin.ErrNotRunning):
 		return err
 	}
-	stop, err := openControl(ctx, path, cfg, std)
+	stop, err := openControl(ctx, id, std)
 	if err != nil {
 		return err
 	}
@@ -42,15 +42,15 @@ func withControl(ctx context.Context, std stdio, o *locateOptions, f func(*admin
 
 // openControl answers the control API in this process, or, if that is root's and the store is somebody else's, in one
 // of the owner: what the command does itself, such as writing a backup, it does with the rights of who called it.
-func openControl(ctx context.Context, path string, cfg *config.Config, std stdio) (stop func() error, err error) {
-	c, err := ownerCommand(ctx, path, cfg, "control")
+func openControl(ctx context.Context, id *installer.Identity, std stdio) (stop func() error, err error) {
+	c, err := ownerCommand(ctx, id, "control")
 	if err != nil {
 		return nil, err
 	}
 	if c != nil {
 		return startControl(ctx, c, std)
 	}
-	stop, err = registry.Offline(ctx, cfg, registry.Options{Version: version, Log: commandLog(std.err)})
+	stop, err = registry.Offline(ctx, id.Config, registry.Options{Version: version, Log: commandLog(std.err)})
 	return stop, ownersOnly(err)
 }
 
@@ -112,11 +112,11 @@ func newControlCommand(std stdio) *cobra.Command {
 }
 
 func runControl(ctx context.Context, std stdio, o locateOptions) error {
-	path, cfg, err := o.load()
+	id, err := o.load()
 	if err != nil {
 		return err
 	}
-	stop, err := openControl(ctx, path, cfg, std)
+	stop, err := openControl(ctx, id, std)
 	if err != nil {
 		return err
 	}
@@ -137,11 +137,11 @@ func runControl(ctx context.Context, std stdio, o locateOptions) error {
 
 // withDaemon calls f with the control API of the daemon on this host, which must run.
 func withDaemon(ctx context.Context, o *locateOptions, f func(*admin.Client) error) error {
-	_, cfg, err := o.load()
+	id, err := o.load()
 	if err != nil {
 		return err
 	}
-	client := admin.NewUnixClient(cfg.ControlSocket)
+	client := admin.NewUnixClientOf(id.Config.ControlSocket, id.UID)
 	defer client.Close()
 	if err := client.Ping(ctx); err != nil {
 		return err

@@ -57,7 +57,7 @@ func execute(args []string, std stdio) int {
 	if err == nil {
 		return exitOK
 	}
-	report(std.err, err)
+	report(std.plain().err, err)
 	var coder exitCoder
 	if errors.As(err, &coder) {
 		return coder.ExitCode()
@@ -124,21 +124,23 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		return &usageError{err: err, command: c.CommandPath()}
 	})
 	root.SetHelpCommand(newHelpCommand(root))
+	plain := std.plain() // not for mirror, whose bars are drawn with control characters
 	root.AddCommand(
-		newInstallCommand(std),
-		newUninstallCommand(std),
-		newServeCommand(std),
+		newInstallCommand(plain),
+		newUninstallCommand(plain),
+		newServeCommand(plain),
 		newMirrorCommand(std),
-		newGCCommand(std),
-		newUserCommand(std),
-		newStatusCommand(std),
-		newVerifyCommand(std),
-		newScrubCommand(std),
-		newBackupCommand(std),
-		newRestoreCommand(std),
-		newPrepareCommand(std),
-		newControlCommand(std),
-		newVersionCommand(std),
+		newGCCommand(plain),
+		newUserCommand(plain),
+		newStatusCommand(plain),
+		newVerifyCommand(plain),
+		newScrubCommand(plain),
+		newBackupCommand(plain),
+		newRestoreCommand(plain),
+		newPrepareCommand(plain),
+		newControlCommand(plain),
+		newEnterCommand(),
+		newVersionCommand(plain),
 		newUnbuiltCommand("upgrade", "Replace the program of an installed registry by this one",
 			"install does it: run the new program's install command, which replaces the old program and keeps everything else"),
 	)

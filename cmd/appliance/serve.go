@@ -46,11 +46,11 @@ func runServe(ctx context.Context, std stdio, o serveOptions) error {
 	if o.logFormat != "text" && o.logFormat != "json" {
 		return &hintedError{err: fmt.Errorf("--log-format %q is not known", o.logFormat), hint: "use text or json"}
 	}
-	path, cfg, err := o.load()
+	id, err := o.load()
 	if err != nil {
 		return err
 	}
-	if done, err := asOwner(ctx, path, cfg, std); done || err != nil {
+	if done, err := asOwner(ctx, id, std); done || err != nil {
 		return err
 	}
 	listeners, err := systemd.Listeners()
@@ -62,7 +62,7 @@ func runServe(ctx context.Context, std stdio, o serveOptions) error {
 	if o.noAccess {
 		options.AccessLog = nil
 	}
-	return registry.Run(ctx, cfg, options)
+	return registry.Run(ctx, id.Config, options)
 }
 
 // newLog writes lines that the journal can do without a time of its own, and that a terminal cannot.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 
@@ -86,7 +87,7 @@ func (c *Client) Backup(ctx context.Context, copyAll func(ctx context.Context, s
 		return err
 	}
 	defer body.Close()
-	lines := json.NewDecoder(body)
+	lines := json.NewDecoder(io.LimitReader(body, maxJSON))
 	var answer snapshotAnswer
 	if err := readLine(lines, &answer, nil); err != nil {
 		return err

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -38,13 +40,52 @@ type Client struct {
 
 // NewUnixClient speaks to the daemon on this host over its socket.
 func NewUnixClient(socket string) *Client {
+	return newUnixClient(socket, func(net.Conn) error { return nil })
+}
+
+// NewUnixClientOf is that for a daemon that a certain user runs: another who answers on the socket is told nothing.
+func NewUnixClientOf(socket string, uid int) *Client {
+	return newUnixClient(socket, func(c net.Conn) error { return answeredBy(c, socket, uid) })
+}
+
+func newUnixClient(socket string, check func(net.Conn) error) *Client {
 	t := &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			d := net.Dialer{Timeout: dialTimeout}
-			return d.DialContext(ctx, "unix", socket)
+			c, err := d.DialContext(ctx, "unix", socket)
+			if err != nil {
+				return nil, err
+			}
+			if err := check(c); err != nil {
+				return nil, errors.Join(err, c.Close())
+			}
+			return c, nil
 		},
 	}
 	return newClient(t, "http://local", "", "")
+}
+
+// answeredBy asks the kernel who listens (unix(7), SO_PEERCRED).
+func answeredBy(c net.Conn, socket string, uid int) error {
+	raw, err := c.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return err
+	}
+	var peer *unix.Ucred
+	var failed error
+	if err := raw.Control(func(fd uintptr) { peer, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
+		return err
+	}
+	if failed != nil {
+		return fmt.Errorf("find out who answers on %s: %w", socket, failed)
+	}
+	if int(peer.Uid) != uid {
+		return &unreachableError{
+			fmt.Errorf("what answers on the control socket %s runs as user %d, and the registry as user %d", socket, peer.Uid, uid),
+			"find out what it is: ss -xlp; then stop it, and start the registry",
+		}
+	}
+	return nil
 }
 
 // NewHTTPSClient speaks to the daemon at addr (host:port) as a user of role admin. trust says
@@ -171,7 +212,7 @@ func (c *Client) do(via *http.Client, r *http.Request, out any) error {
 	if out == nil {
 		return nil
 	}
-	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxJobLine)).Decode(out); err != nil {
 		if resp.Header.Get("Server") != Product {
 			return foreign(resp)
 		}

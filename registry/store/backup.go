@@ -40,6 +40,7 @@ type BackupOptions struct {
 	BytesPerSecond int64                                 // copy no faster than that; 0: as fast as it goes. Links take no time
 	Progress       func(done BackupReport, of StoreSize) // called after each blob, and within large ones; nil: nobody asks
 	Log            *slog.Logger                          // in what way blobs are damaged; nil: discard
+	Owner          *int                                  // the user whose files and directories the store's are, and no others are read; nil: anybody's
 }
 
 // BackupReport is what a backup did.
@@ -82,6 +83,9 @@ func Backup(ctx context.Context, dest string, o BackupOptions) (report BackupRep
 		return report, unreadable(o.Storage, err)
 	}
 	defer storage.Close()
+	if err := o.owns(storage); err != nil {
+		return report, unreadable(o.Storage, err)
+	}
 	b := &backup{options: o, storage: storage, pace: newPace(o.BytesPerSecond), report: &report}
 	sink, err := b.open(dest)
 	if err != nil {
@@ -179,7 +183,10 @@ func (b *backup) fetchDatabase(ctx context.Context, sink backupSink) error {
 		return unreadable(b.options.Database, err)
 	}
 	defer dir.Close()
-	from, info, err := openRegular(dir, b.options.Snapshot)
+	if err := b.options.owns(dir); err != nil {
+		return unreadable(filepath.Dir(b.options.Database), err)
+	}
+	from, info, err := b.openSnapshotFile(dir)
 	if err != nil {
 		return unreadable(filepath.Join(filepath.Dir(b.options.Database), b.options.Snapshot), err)
 	}
@@ -194,6 +201,43 @@ func (b *backup) fetchDatabase(ctx context.Context, sink backupSink) error {
 		err = to.Sync()
 	}
 	return errors.Join(err, to.Close())
+}
+
+// openSnapshotFile opens the snapshot by the name that the daemon has given, if it can be one that Store.Snapshot makes.
+func (b *backup) openSnapshotFile(dir *os.Root) (*os.File, fs.FileInfo, error) {
+	name := b.options.Snapshot
+	if filepath.Base(name) != name || !strings.HasPrefix(name, filepath.Base(b.options.Database)+snapshotInfix) {
+		return nil, nil, fmt.Errorf("%s is not the name of a snapshot", quoted(name))
+	}
+	return b.options.open(dir, name)
+}
+
+// owns refuses a directory of another user.
+func (o BackupOptions) owns(dir *os.Root) error {
+	info, err := dir.Stat(".")
+	if err != nil {
+		return err
+	}
+	return o.of(dir.Name(), info)
+}
+
+// open opens a file of the store: one of its owner's, since the owner may have linked a file of another user into it.
+func (o BackupOptions) open(dir *os.Root, name string) (*os.File, fs.FileInfo, error) {
+	f, info, err := openRegular(dir, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := o.of(f.Name(), info); err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	return f, info, nil
+}
+
+func (o BackupOptions) of(path string, info fs.FileInfo) error {
+	if stat, ok := info.Sys().(*syscall.Stat_t); o.Owner != nil && ok && int(stat.Uid) != *o.Owner {
+		return &fs.PathError{Op: "open", Path: path, Err: errNotOwners}
+	}
+	return nil
 }
 
 // look sees whether the storage has the file of a blob as its row says, and says in what way it has not.
@@ -216,7 +260,7 @@ func (b *backup) look(blob sized) (info fs.FileInfo, damage string, err error) {
 
 // source opens the file of a blob that look has seen.
 func (b *backup) source(blob sized) (f *os.File, damage string, err error) {
-	f, _, err = openRegular(b.storage, backupName(blob.digest))
+	f, _, err = b.options.open(b.storage, backupName(blob.digest))
 	if err != nil {
 		damage, err = b.lost(err)
 	}
@@ -225,13 +269,16 @@ func (b *backup) source(blob sized) (f *os.File, damage string, err error) {
 
 // lost tells damage from other errors of a file in the storage.
 func (b *backup) lost(err error) (damage string, _ error) {
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotFile) || isDamage(err) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotFile) || errors.Is(err, errNotOwners) || isDamage(err) {
 		return "its file cannot be read: " + err.Error(), nil
 	}
 	return "", unreadable(b.options.Storage, err)
 }
 
-var errNotFile = errors.New("not a file")
+var (
+	errNotFile   = errors.New("not a file")
+	errNotOwners = errors.New("it does not belong to the user that the registry runs as")
+)
 
 // openRegular opens a file to be read that is below root, whatever its name leads to, and is one: opening a pipe would
 // wait for ever.

@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,10 +20,12 @@ import (
 // backupTar is a backup that is one file.
 type backupTar struct {
 	*backup
-	path string
-	file *os.File
-	buf  *bufio.Writer
-	tar  *tar.Writer
+	path     string
+	dir      *os.Root // that it is in
+	file     *os.File
+	database *os.File // the snapshot, while it is copied
+	buf      *bufio.Writer
+	tar      *tar.Writer
 }
 
 func (b *backup) openTar(path string) (*backupTar, error) {
@@ -34,66 +38,100 @@ func (b *backup) openTar(path string) (*backupTar, error) {
 	if err := b.notInStorage(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
-	t := &backupTar{backup: b, path: path}
-	var err error
-	// Not through a link: the directory may be one where others make files, such as /tmp.
-	if t.file, err = os.OpenFile(t.part(), os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW, 0o600); err != nil {
-		return nil, fmt.Errorf("make backup file: %w", err)
+	dir, err := os.OpenRoot(filepath.Dir(path))
+	if err != nil {
+		return nil, err
 	}
-	if err := t.own(); err != nil {
-		return nil, errors.Join(err, t.file.Close())
+	t := &backupTar{backup: b, path: path, dir: dir}
+	if err := t.openPart(); err != nil {
+		return nil, errors.Join(err, dir.Close())
 	}
 	t.buf = bufio.NewWriterSize(t.file, copyBuffer)
 	t.tar = tar.NewWriter(t.buf)
 	return t, nil
 }
 
-// own empties the file that was opened, if it is not that of another backup.
+// openPart opens the file that is being written, and empties it if it is not that of another backup.
+func (t *backupTar) openPart() (err error) {
+	// Not through a link: the directory may be one where others make files, such as /tmp.
+	info, err := t.dir.Lstat(t.part())
+	if err == nil && !info.Mode().IsRegular() {
+		return &BackupError{Path: t.path + ".tmp", Why: "is not a file", hint: "remove it, or give another name"}
+	}
+	if t.file, err = t.dir.OpenFile(t.part(), os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600); err != nil {
+		return fmt.Errorf("make backup file: %w", err)
+	}
+	if err := t.own(); err != nil {
+		return errors.Join(err, t.file.Close())
+	}
+	return nil
+}
+
 func (t *backupTar) own() error {
 	lockError := unix.Flock(int(t.file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	opened, err := t.file.Stat()
 	if err != nil {
 		return err
 	}
-	// Without the lock, or when another backup has ended since and put this very file in place, it is not ours.
-	named, err := os.Stat(t.part())
+	// Without the lock, or when another backup has ended since and put this very file in place, it is not ours. Nor is
+	// one with other names, or of another user.
+	named, err := t.dir.Lstat(t.part())
 	if errors.Is(lockError, unix.EWOULDBLOCK) || err != nil || !os.SameFile(opened, named) {
 		return &BackupError{Path: t.path, Why: "is being written by another backup", hint: "wait until that has ended, or give another name"}
 	}
-	if !opened.Mode().IsRegular() {
-		return &BackupError{Path: t.part(), Why: "is not a file", hint: "give another name"}
+	if stat, ok := opened.Sys().(*syscall.Stat_t); !opened.Mode().IsRegular() || ok && stat.Nlink > 1 {
+		return &BackupError{Path: t.path + ".tmp", Why: "is not a file of a backup's own", hint: "remove it, or give another name"}
 	}
 	return t.file.Truncate(0)
 }
 
-func (t *backupTar) part() string     { return t.path + ".tmp" }
-func (t *backupTar) snapshot() string { return t.path + ".db.tmp" }
+func (t *backupTar) part() string         { return filepath.Base(t.path) + ".tmp" }
+func (t *backupTar) snapshotName() string { return filepath.Base(t.path) + ".db.tmp" }
+func (t *backupTar) snapshot() string     { return t.path + ".db.tmp" }
 
-func (t *backupTar) create() (*os.File, error) {
-	if err := removeIfThere(t.snapshot()); err != nil { // of a backup that was interrupted
+// create makes the file for the snapshot, which is read again by the same descriptor.
+func (t *backupTar) create() (_ *os.File, err error) {
+	if err := t.removeIfThere(t.snapshotName()); err != nil { // of a backup that was interrupted
 		return nil, err
 	}
-	return os.OpenFile(t.snapshot(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if t.database, err = t.dir.OpenFile(t.snapshotName(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+		return nil, err
+	}
+	return duplicate(t.database)
+}
+
+// duplicate gives a descriptor of its own to who closes it.
+func duplicate(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
+func (t *backupTar) removeIfThere(name string) error {
+	if err := t.dir.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // begin writes the database, which comes first so that who restores knows what to expect.
 func (t *backupTar) begin(ctx context.Context) error {
-	f, err := os.Open(t.snapshot())
-	if err != nil {
+	if _, err := t.database.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	defer f.Close()
 	if err := t.header(backupDatabase, t.report.DatabaseBytes); err != nil {
 		return err
 	}
-	_, err = io.CopyBuffer(onlyWriter{t.tar}, pacedReader(ctx, f, t.pace), make([]byte, copyBuffer))
+	_, err := io.CopyBuffer(onlyWriter{t.tar}, pacedReader(ctx, t.database, t.pace), make([]byte, copyBuffer))
 	return err
 }
 
 func (t *backupTar) header(name string, size int64) error {
 	return t.tar.WriteHeader(&tar.Header{
 		Format: tar.FormatPAX, Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o600,
-		ModTime: t.database.ModTime().Truncate(time.Second),
+		ModTime: t.backup.database.ModTime().Truncate(time.Second),
 	})
 }
 
@@ -142,12 +180,16 @@ func (t *backupTar) finish(ctx context.Context, _ *sql.DB) error {
 			return err
 		}
 	}
-	if err := os.Rename(t.part(), t.path); err != nil {
+	if err := t.dir.Rename(t.part(), filepath.Base(t.path)); err != nil {
 		return err
 	}
-	return syncBackup(os.Open(filepath.Dir(t.path)))
+	return syncBackup(t.dir.Open("."))
 }
 
 func (t *backupTar) discard() error {
-	return errors.Join(removeIfThere(t.snapshot()), removeIfThere(t.part()), t.file.Close())
+	err := errors.Join(t.removeIfThere(t.snapshotName()), t.removeIfThere(t.part()), t.file.Close())
+	if t.database != nil {
+		err = errors.Join(err, t.database.Close())
+	}
+	return errors.Join(err, t.dir.Close())
 }

@@ -17,6 +17,7 @@ import (
 // RestoreOptions says where to restore to, and what to do when the backup is damaged.
 type RestoreOptions struct {
 	Options
+	From     io.Reader                              // the backup as a tar; nil: it is opened by its name
 	Partial  bool                                   // restore what is whole; the rest goes to quarantine, for scrub to fetch
 	Progress func(done RestoreReport, of StoreSize) // called after each blob, and within large ones; nil: nobody asks
 }
@@ -53,7 +54,7 @@ func Restore(ctx context.Context, from string, o RestoreOptions) (report Restore
 	if err := checkEmpty(ctx, s.database); err != nil {
 		return report, err
 	}
-	source, err := openBackup(from)
+	source, err := o.open(from)
 	if err != nil {
 		return report, err
 	}

@@ -24,6 +24,13 @@ type backupSource interface {
 
 const whichBackup = "give the directory or the .tar that `appliance backup` wrote"
 
+func (o RestoreOptions) open(path string) (backupSource, error) {
+	if o.From != nil {
+		return &tarSource{path: path, file: io.NopCloser(o.From), tar: tar.NewReader(o.From)}, nil
+	}
+	return openBackup(path)
+}
+
 func openBackup(path string) (backupSource, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -79,7 +86,7 @@ func (s *dirSource) Close() error { return errors.Join(s.lock.Close(), s.root.Cl
 // tarSource reads a tar once, from front to end, as its blobs are asked for.
 type tarSource struct {
 	path string
-	file *os.File
+	file io.ReadCloser
 	tar  *tar.Reader
 	last digest.Digest // that the reader has come to
 	next digest.Digest // the blob that the reader stands before; "" when it has been handed out

@@ -1,0 +1,272 @@
+package installer
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/mirror-appliance/appliance/ansible-free/host"
+	"github.com/mirror-appliance/appliance/registry/config"
+)
+
+// Identity is an appliance's configuration and the user whom a command acts as on its store.
+type Identity struct {
+	Path   string // of config.yaml
+	Config *config.Config
+	UID    int
+	GID    int
+	// Sole says that none but root and the caller can change the configuration: what it names is what they name.
+	Sole bool
+	// Changer is the user who can, when Sole is false.
+	Changer int
+
+	host *host.Host
+}
+
+// Identify reads a configuration and decides whom a command acts as. A caller who is not root acts as himself. Root does
+// not act on a store as root: the service's user could lead it from there to any file of the host. In this order, the
+// command acts as
+//
+//   - the user of the system's unit, if that runs this configuration
+//   - the user who can change the configuration, if that is not root alone
+//   - the user in the record of an install
+//   - the owner of the store's directories, of which root is one only if none but root can change what is on the way
+//     to them
+func Identify(d Deps, path string) (*Identity, error) {
+	h := d.Host
+	if h == nil {
+		h = host.Local()
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	other, err := h.Other(path)
+	if err != nil {
+		return nil, err
+	}
+	content, err := h.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	id := &Identity{Path: path, UID: os.Geteuid(), GID: os.Getegid(), Sole: other == nil, host: h}
+	if id.Config, err = config.Parse(path, content); err != nil {
+		return nil, err
+	}
+	if other != nil {
+		id.Changer = other.UID
+	}
+	if id.UID != 0 {
+		if other != nil {
+			return nil, &OtherError{Config: path, Other: *other}
+		}
+		return id, nil
+	}
+	return id, id.become(d, other)
+}
+
+// become finds the user for root.
+func (id *Identity) become(d Deps, other *host.Other) error {
+	if found, err := findUnit(id.host, "/etc/systemd/system"); err == nil && found.Config == id.Path && found.User != "" {
+		owner, err := id.host.User(found.User)
+		if err != nil {
+			return fmt.Errorf("find the user of %s: %w", found.Unit, err)
+		}
+		id.UID, id.GID = owner.UID, owner.GID
+		return nil
+	}
+	if other != nil {
+		if other.UID < 0 {
+			return &OtherError{Config: id.Path, Other: *other}
+		}
+		id.UID, id.GID = other.UID, id.host.GroupOf(other.UID, other.GID)
+		return nil
+	}
+	if r, err := readRecord(id.host, filepath.Dir(filepath.Dir(id.Path))); err == nil && r != nil && r.Owner != "" {
+		if owner, err := id.host.User(r.Owner); err == nil {
+			id.UID, id.GID = owner.UID, owner.GID
+			return nil
+		}
+	}
+	return id.ownerOfStore()
+}
+
+// StoreDirs are the directories that the running registry writes to.
+func StoreDirs(cfg *config.Config) []string {
+	dirs := []string{cfg.Storage, filepath.Dir(cfg.Database), filepath.Dir(cfg.ControlSocket)}
+	if cfg.TLS.State != "" {
+		dirs = append(dirs, cfg.TLS.State)
+	}
+	return dirs
+}
+
+// ownerOfStore takes the identity of the directories, which have to agree.
+func (id *Identity) ownerOfStore() error {
+	var first string
+	for _, dir := range StoreDirs(id.Config) {
+		info, err := id.host.StatTarget(dir)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("find the owner of the store: %w", err)
+		}
+		if first == "" {
+			first, id.UID, id.GID = dir, info.Owner.UID, id.host.GroupOf(info.Owner.UID, info.Owner.GID)
+			continue
+		}
+		if info.Owner.UID != id.UID {
+			return id.differ(first, dir)
+		}
+	}
+	if id.UID != 0 {
+		return nil
+	}
+	for _, dir := range StoreDirs(id.Config) {
+		other, err := id.host.Other(dir)
+		if err == nil && other == nil || errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		return &OtherError{Config: dir, Other: *other}
+	}
+	return nil
+}
+
+// differ says that two directories have different owners; the one to correct is root's, as a disk that was mounted in the
+// place of a broken one is.
+func (id *Identity) differ(a, b string) error {
+	if id.UID == 0 {
+		a, b = b, a
+	}
+	return &OwnersError{Right: a, Wrong: b}
+}
+
+// CheckStore refuses a store whose directories do not belong to the user whom the command acts as: what they hold could
+// not be opened, and what was made there the registry could not open.
+func (id *Identity) CheckStore() error {
+	storage, err := id.host.StatTarget(id.Config.Storage)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &LostDirError{Dir: id.Config.Storage}
+	}
+	if err != nil {
+		return fmt.Errorf("find the owner of the store: %w", err)
+	}
+	dir := filepath.Dir(id.Config.Database)
+	database, err := id.host.StatTarget(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // which is found out later, and said better
+	}
+	if err != nil {
+		return fmt.Errorf("find the owner of the store: %w", err)
+	}
+	if os.Geteuid() != 0 { // who can do no more than he may
+		if storage.Owner.UID != database.Owner.UID {
+			return id.differ(id.Config.Storage, dir)
+		}
+		return nil
+	}
+	for _, d := range []struct {
+		path  string
+		owner int
+		other string
+	}{{id.Config.Storage, storage.Owner.UID, dir}, {dir, database.Owner.UID, id.Config.Storage}} {
+		switch {
+		case d.owner == id.UID:
+		case id.Sole:
+			return &OwnersError{Right: d.other, Wrong: d.path}
+		default:
+			return &ForeignDirError{Config: id.Path, Dir: d.path, UID: id.Changer}
+		}
+	}
+	return nil
+}
+
+// Closed lists the directories that the identity may not pass through on the way to what the configuration names, and
+// the directories beyond them.
+func (id *Identity) Closed() (closed, beyond []string, err error) {
+	owner := host.Owner{UID: id.UID, GID: id.GID}
+	c := id.Config
+	files := []string{id.Path, c.TLS.Certificate, c.TLS.Key, c.TLS.CA, c.TLS.CAKey}
+	for _, u := range c.Upstreams {
+		files = append(files, u.CA, u.AuthFile)
+	}
+	beyond = StoreDirs(c)
+	for _, f := range files {
+		if f != "" {
+			beyond = append(beyond, filepath.Dir(f))
+		}
+	}
+	for _, dir := range beyond {
+		more, err := id.host.Closed(dir, owner)
+		if err != nil {
+			return nil, nil, err
+		}
+		closed = append(closed, more...)
+	}
+	return closed, beyond, nil
+}
+
+// OtherError says that a user who must not could change what a command would act on.
+type OtherError struct {
+	Config string
+	Other  host.Other
+}
+
+func (e *OtherError) Error() string {
+	if e.Other.UID < 0 {
+		return fmt.Sprintf("several users can change %s: %s is writable for them", e.Config, e.Other.Path)
+	}
+	return fmt.Sprintf("user %d can change %s, and %s is that user's: permission denied", e.Other.UID, e.Config, e.Other.Path)
+}
+
+func (e *OtherError) Hint() string {
+	if e.Other.UID < 0 {
+		return "close it to them: chmod go-w " + e.Other.Path
+	}
+	if os.Geteuid() != 0 {
+		return "run the command as root, or as the user who installed the appliance"
+	}
+	return "run the command as that user, or make it root's if what it holds is as it should be: chown -R root " + e.Other.Path
+}
+
+// ForeignDirError says that a configuration that the service's user can change names a directory of another user.
+type ForeignDirError struct {
+	Config, Dir string
+	UID         int
+}
+
+func (e *ForeignDirError) Error() string {
+	return fmt.Sprintf("%s names %s, which does not belong to user %d, who can change that file", e.Config, e.Dir, e.UID)
+}
+
+func (e *ForeignDirError) Hint() string {
+	return "find out who wrote that, and correct it"
+}
+
+// OwnersError says that the directories of a store belong to different users.
+type OwnersError struct{ Right, Wrong string }
+
+func (e *OwnersError) Error() string {
+	return fmt.Sprintf("%s and %s have different owners", e.Right, e.Wrong)
+}
+
+func (e *OwnersError) Hint() string {
+	return fmt.Sprintf("both are to belong to the user that the registry runs as: chown --reference=%s %s", e.Right, e.Wrong)
+}
+
+// LostDirError says that the directory of the blobs is not there.
+type LostDirError struct{ Dir string }
+
+func (e *LostDirError) Error() string {
+	return fmt.Sprintf("the directory of the blobs is not there: %s does not exist", e.Dir)
+}
+
+func (e *LostDirError) Hint() string {
+	return "mount the file system that has it; if it is lost, make it and give it to the service's user, and restore a backup: appliance restore"
+}

@@ -1,0 +1,101 @@
+package store
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// OpenedBackup is a backup for a Restore in another process, whose user may not read it.
+type OpenedBackup struct {
+	source   backupSource
+	database io.ReadCloser // of a directory
+}
+
+// OpenBackup opens a backup, a directory or a .tar. *BackupError.
+func OpenBackup(path string) (*OpenedBackup, error) {
+	source, err := openBackup(path)
+	if err != nil {
+		return nil, err
+	}
+	b := &OpenedBackup{source: source}
+	if dir, ok := source.(*dirSource); ok {
+		if b.database, err = dir.database(); err != nil {
+			return nil, errors.Join(err, source.Close())
+		}
+	}
+	return b, nil
+}
+
+// Close closes it.
+func (b *OpenedBackup) Close() error { return b.source.Close() }
+
+// WriteTo writes the backup as the .tar that it is or could be. What is damaged stays so: the other side hashes it.
+func (b *OpenedBackup) WriteTo(ctx context.Context, w io.Writer) error {
+	if t, ok := b.source.(*tarSource); ok {
+		_, err := io.CopyBuffer(onlyWriter{w}, pacedReader(ctx, t.file, newPace(0)), make([]byte, copyBuffer))
+		return err
+	}
+	s := &tarStream{ctx: ctx, root: b.source.(*dirSource).root, tar: tar.NewWriter(w)}
+	if err := s.file(backupDatabase, b.database.(*os.File)); err != nil {
+		return err
+	}
+	for _, a := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
+		if err := s.blobs(a); err != nil {
+			return err
+		}
+	}
+	return s.tar.Close()
+}
+
+// tarStream writes a directory as a tar.
+type tarStream struct {
+	ctx  context.Context
+	root *os.Root
+	tar  *tar.Writer
+}
+
+// blobs writes those of an algorithm in the order of their digests, which is that of their names.
+func (s *tarStream) blobs(a digest.Algorithm) error {
+	return fs.WalkDir(s.root.FS(), a.String(), func(name string, e fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) || err == nil && e.IsDir() {
+			return nil
+		}
+		d := digest.NewDigestFromEncoded(a, path.Base(name))
+		if err != nil || checkDigest(d) != nil || backupName(d) != name {
+			return err
+		}
+		f, _, err := openRegular(s.root, name)
+		if errors.Is(err, errNotFile) || isDamage(err) {
+			return nil // the other side says that it is missing
+		}
+		if err != nil {
+			return err
+		}
+		return s.file(name, f)
+	})
+}
+
+func (s *tarStream) file(name string, f *os.File) error {
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if err := s.tar.WriteHeader(&tar.Header{Format: tar.FormatPAX, Typeflag: tar.TypeReg, Name: name, Size: info.Size(), Mode: 0o600}); err != nil {
+		return err
+	}
+	var read readError
+	n, err := io.CopyBuffer(onlyWriter{s.tar}, read.of(pacedReader(s.ctx, io.LimitReader(f, info.Size()), newPace(0))), make([]byte, copyBuffer))
+	if err != nil && !isDamage(read.err) {
+		return err
+	}
+	_, err = io.CopyN(s.tar, readerFunc(zeros), info.Size()-n) // which the header has promised
+	return err
+}
