@@ -44,11 +44,14 @@ type group struct {
 func groups() []group {
 	return []group{
 		{"manifest", measureManifests},
+		{"any", measureAny},
 		{"get", measureGets},
 		{"put", measurePuts},
 		{"images", measureImages},
 		{"link", measureLink},
 		{"push", measurePushers},
+		{"gc", measureCollection},
+		{"cold", measureCold},
 		{"scale", measureScale},
 		{"memory", measureMemory},
 	}

@@ -43,7 +43,7 @@ func TestPercentile(t *testing.T) {
 }
 
 func TestVersus_peerIsNotThere(t *testing.T) {
-	r := versus(series{subjectName: {1}}, zotProgram, 1.8)
+	r := versus("x", "y", series{subjectName: {1}}, zotProgram, 1.8)
 	if r.Verdict != absent {
 		t.Errorf("%+v", r)
 	}

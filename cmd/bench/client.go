@@ -83,6 +83,9 @@ func (c *client) do(ctx context.Context, method, path string, body io.Reader, le
 		r.ContentLength = length
 		r.Header.Set("Content-Type", contentType)
 	}
+	if method == http.MethodGet {
+		r.Header.Set("Accept", acceptManifests+", */*")
+	}
 	if c.server.scheme == basic {
 		r.SetBasicAuth(user, password)
 	}
@@ -121,13 +124,36 @@ func (c *client) push(ctx context.Context, repo string, d digest.Digest, body io
 	if err != nil {
 		return err
 	}
-	path := strings.TrimPrefix(a.header.Get("Location"), "https://"+hostname)
+	_, err = c.do(ctx, http.MethodPut, withDigest(a.location(), d), body, length, "application/octet-stream", http.StatusCreated)
+	return err
+}
+
+// pushChunked uploads a blob in three requests, as podman and skopeo do: the second has the bytes, and no length.
+func (c *client) pushChunked(ctx context.Context, repo string, d digest.Digest, body io.Reader) error {
+	a, err := c.do(ctx, http.MethodPost, "/v2/"+repo+"/blobs/uploads/", http.NoBody, 0, "", http.StatusAccepted)
+	if err != nil {
+		return err
+	}
+	chunked := struct{ io.Reader }{body}
+	a, err = c.do(ctx, http.MethodPatch, a.location(), chunked, -1, "application/octet-stream", http.StatusAccepted)
+	if err != nil {
+		return err
+	}
+	_, err = c.do(ctx, http.MethodPut, withDigest(a.location(), d), http.NoBody, 0, "application/octet-stream", http.StatusCreated)
+	return err
+}
+
+// location is where an upload goes on.
+func (a answer) location() string {
+	return strings.TrimPrefix(a.header.Get("Location"), "https://"+hostname)
+}
+
+func withDigest(path string, d digest.Digest) string {
 	separator := "?"
 	if strings.Contains(path, "?") {
 		separator = "&"
 	}
-	_, err = c.do(ctx, http.MethodPut, path+separator+"digest="+d.String(), body, length, "application/octet-stream", http.StatusCreated)
-	return err
+	return path + separator + "digest=" + d.String()
 }
 
 // image is a small image: its manifest and what that is made of.

@@ -16,7 +16,10 @@ import (
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
-const subjectName = "appliance"
+const (
+	subjectName = "appliance"
+	coldPrefix  = "upstream" // of the repositories that the subject pulls through
+)
 
 // handedListener is the listener that startSelf gives to this process.
 func handedListener() (net.Listener, error) {
@@ -27,7 +30,7 @@ func handedListener() (net.Listener, error) {
 
 // newSubjectCommand is the daemon itself, whole, as serve runs it: with its access log, which goes to a file.
 func newSubjectCommand() *cobra.Command {
-	var profile string
+	var profile, upstream string
 	cmd := &cobra.Command{
 		Use: "subject SITE ROOT", Hidden: true, Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -44,13 +47,14 @@ func newSubjectCommand() *cobra.Command {
 				return err
 			}
 			log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-			err = registry.Run(cmd.Context(), subjectConfig(s, args[1]), registry.Options{
+			err = registry.Run(cmd.Context(), withUpstream(subjectConfig(s, args[1]), upstream), registry.Options{
 				Log: log, AccessLog: log, Listeners: []net.Listener{l}, Version: "bench",
 			})
 			return errors.Join(err, end())
 		},
 	}
 	cmd.Flags().StringVar(&profile, "profile", "", "file for a CPU profile")
+	cmd.Flags().StringVar(&upstream, "upstream", "", "registry to pull through from")
 	return cmd
 }
 
@@ -77,8 +81,16 @@ func subjectConfig(s *site, root string) *config.Config {
 	return c
 }
 
+// withUpstream has the daemon pull through below coldPrefix.
+func withUpstream(c *config.Config, upstream string) *config.Config {
+	if upstream != "" {
+		c.Upstreams = []config.Upstream{{Prefix: coldPrefix, URL: upstream}}
+	}
+	return c
+}
+
 // startSubject starts the daemon over a directory of its own under the site, keeping what is in there.
-func (b *bench) startSubject(ctx context.Context, name string) (*server, *admin.Client, error) {
+func (b *bench) startSubject(ctx context.Context, name string, flags ...string) (*server, *admin.Client, error) {
 	root := b.site.path(name)
 	c := subjectConfig(b.site, root)
 	for _, dir := range []string{c.Storage, filepath.Dir(c.Database), c.TLS.State} {
@@ -86,7 +98,7 @@ func (b *bench) startSubject(ctx context.Context, name string) (*server, *admin.
 			return nil, nil, err
 		}
 	}
-	args := []string{"subject", b.site.dir, root}
+	args := append([]string{"subject", b.site.dir, root}, flags...)
 	if b.profile != "" {
 		args = append(args, "--profile", filepath.Join(b.profile, name+".prof"))
 	}

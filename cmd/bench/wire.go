@@ -32,10 +32,13 @@ func dialWire(ctx context.Context, at *site, s *server) (*wire, error) {
 	return w, nil
 }
 
+// acceptManifests are the types that every client asks for; distribution answers 404 to one that does not.
+const acceptManifests = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.index.v1+json"
+
 // request is the text of a GET as podman sends it.
 func (w *wire) request(path string) []byte {
 	return []byte("GET " + path + " HTTP/1.1\r\nHost: " + hostname + "\r\nUser-Agent: bench\r\n" +
-		"Accept: application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.index.v1+json\r\n" +
+		"Accept: " + acceptManifests + "\r\n" +
 		w.auth + "\r\n")
 }
 

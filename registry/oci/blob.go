@@ -81,7 +81,7 @@ func serveBlob(w http.ResponseWriter, r *http.Request, d digest.Digest, size int
 		}
 		r.Header.Set("Range", usable)
 	}
-	http.ServeContent(w, r, "", time.Time{}, content)
+	http.ServeContent(piecewise{w}, r, "", time.Time{}, content)
 	return nil
 }
 

@@ -1,0 +1,245 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mirror-appliance/appliance/registry/admin"
+)
+
+const (
+	collectedImages = 2000 // half of which are deleted
+	lightPullEvery  = 5 * time.Millisecond
+	lightSlice      = 5 * time.Second
+	freedWithin     = 5 // seconds
+	zotGCEvery      = time.Second
+)
+
+// measureCollection deletes half of many small images and times how long it takes until their blobs are freed, under a
+// load so light that a collection which holds up pulls shows.
+func measureCollection(ctx context.Context, b *bench) (_ []row, err error) {
+	const name = "collection"
+	s, control, err := b.startSubject(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.stop(), b.site.remove(name)) }()
+	defer control.Close()
+	p99 := series{}
+	freed := row{What: fmt.Sprintf("gc after deleting %d of %d small images: freed after", collectedImages/2, collectedImages), Unit: "s"}
+	kept, err := b.pushCollected(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.deleteHalf(ctx, s, kept); err != nil {
+		return nil, err
+	}
+	for range 2 { // without, before and after: the load is what it is compared with
+		if err := b.lightPulls(ctx, s, kept, probeName, p99, func(ctx context.Context) error { return sleep(ctx, lightSlice) }); err != nil {
+			return nil, err
+		}
+	}
+	err = b.lightPulls(ctx, s, kept, subjectName, p99, func(ctx context.Context) error {
+		began := time.Now()
+		done, err := collectAll(ctx, control)
+		freed.Value = time.Since(began).Seconds()
+		freed.Note = fmt.Sprintf("%d blobs; the grace period is over", done.Blobs)
+		if err == nil && done.Blobs < collectedImages/2*(1+crowdLayers) {
+			err = fmt.Errorf("gc removed %d blobs of %d", done.Blobs, collectedImages/2*(1+crowdLayers))
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if freed.Peers, err = b.collectPeers(ctx); err != nil {
+		return nil, err
+	}
+	slow := p99.row("gc of small images: p99 of pulls", "ms").atMost(1.2)
+	slow.Note = "200 pulls a second; the probe is the same without gc"
+	return []row{freed.under(freedWithin), slow}, nil
+}
+
+func collectAll(ctx context.Context, control *admin.Client) (admin.GCResult, error) {
+	var none admin.Duration
+	return control.GC(ctx, admin.GCRequest{GracePeriod: &none}, nil)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// pushCollected pushes the images, and returns their manifests' digests.
+func (b *bench) pushCollected(ctx context.Context, s *server) ([]digest.Digest, error) {
+	all := make([]digest.Digest, collectedImages)
+	g, ctx := errgroup.WithContext(ctx)
+	for pusher := range connections {
+		g.Go(func() error {
+			client := newClient(b.site, s, h1)
+			defer client.close()
+			for n := pusher; n < len(all); n += connections {
+				i, err := newImage(fmt.Sprintf("collected/%d", n), crowdLayers, crowdLayerSize)
+				if err != nil {
+					return err
+				}
+				all[n] = i.digest
+				if err := client.pushImage(ctx, collectedRepo(n), fmt.Sprintf("v%d", n), i); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return all, g.Wait()
+}
+
+func collectedRepo(n int) string { return fmt.Sprintf("bench/collected/%d", n/100) }
+
+// deleteHalf deletes every second image.
+func (b *bench) deleteHalf(ctx context.Context, s *server, all []digest.Digest) error {
+	client := newClient(b.site, s, h1)
+	defer client.close()
+	for n := 1; n < len(all); n += 2 {
+		path := "/v2/" + collectedRepo(n) + "/manifests/" + all[n].String()
+		if _, err := client.do(ctx, http.MethodDelete, path, nil, 0, "", http.StatusAccepted); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lightPulls pulls what is left, at a rate that the server hardly notices, while during runs.
+func (b *bench) lightPulls(ctx context.Context, s *server, all []digest.Digest, as string, p99 series, during func(context.Context) error) error {
+	pulling, cancel := context.WithCancel(ctx)
+	var took []time.Duration
+	var g errgroup.Group
+	g.Go(func() error {
+		client := newClient(b.site, s, h1)
+		defer client.close()
+		tick := time.NewTicker(lightPullEvery)
+		defer tick.Stop()
+		for n := 0; ; n += 2 {
+			select {
+			case <-tick.C:
+			case <-pulling.Done():
+				return nil
+			}
+			kept := n % len(all)
+			began := time.Now()
+			if _, err := client.get(ctx, "/v2/"+collectedRepo(kept)+"/manifests/"+all[kept].String()); err != nil {
+				return err
+			}
+			took = append(took, time.Since(began))
+		}
+	})
+	err := during(ctx)
+	cancel()
+	err = errors.Join(err, g.Wait())
+	p99.add(as, percentile(took, 0.99))
+	return err
+}
+
+// collectPeers times the same of others: distribution's command, which wants the registry stopped, and zot's own schedule,
+// which frees nothing before its delay of a second is over.
+func (b *bench) collectPeers(ctx context.Context) (map[string]float64, error) {
+	if !b.peers {
+		return nil, nil
+	}
+	took := map[string]float64{}
+	for name, freed := range map[string]func(context.Context, *server) error{distributionProgram: b.distributionCollects, zotProgram: b.zotCollects} {
+		program, err := exec.LookPath(name)
+		if errors.Is(err, exec.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if took[name], err = b.collectPeer(ctx, name, program, freed); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return took, nil
+}
+
+func (b *bench) collectPeer(ctx context.Context, name, program string, freed func(context.Context, *server) error) (seconds float64, err error) {
+	if err := b.site.remove(name); err != nil { // what an earlier row has left
+		return 0, err
+	}
+	configure := distributionConfig
+	if name == zotProgram {
+		configure = zotCollectsConfig
+	}
+	s, err := b.startPeer(ctx, name, program, configure)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, s.stop(), b.site.remove(name)) }()
+	all, err := b.pushCollected(ctx, s)
+	if err != nil {
+		return 0, err
+	}
+	if err := b.deleteHalf(ctx, s, all); err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	err = freed(ctx, s)
+	return time.Since(began).Seconds(), err
+}
+
+func (b *bench) distributionCollects(ctx context.Context, s *server) error {
+	out, err := exec.CommandContext(ctx, s.cmd.Path, "garbage-collect", b.site.path(distributionProgram+".json")).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("garbage-collect: %w\n%s", err, out[max(0, len(out)-500):])
+	}
+	return nil
+}
+
+// zotCollects waits until half of the blobs are gone.
+func (b *bench) zotCollects(ctx context.Context, _ *server) error {
+	for end := time.Now().Add(2 * time.Minute); ; {
+		files := 0
+		err := filepath.WalkDir(b.site.path(zotProgram), func(path string, d fs.DirEntry, err error) error {
+			if errors.Is(err, os.ErrNotExist) {
+				return nil
+			}
+			if err == nil && !d.IsDir() && filepath.Base(filepath.Dir(path)) == "sha256" {
+				files++
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if files <= collectedImages/2*(2+crowdLayers) { // a manifest, a config, layers
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%d files are left after two minutes", files)
+		}
+		if err := sleep(ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+func zotCollectsConfig(s *site, addr string) (any, []string) {
+	config, args := zotConfig(s, addr)
+	storage := config.(object)["storage"].(object)
+	storage["gc"], storage["gcDelay"], storage["gcInterval"] = true, "1s", zotGCEvery.String()
+	return config, args
+}
