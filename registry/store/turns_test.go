@@ -205,7 +205,7 @@ func TestStore_Verify_heldLargeIndex(t *testing.T) {
 		if err := insertManifest(ctx, tx, &m, p); err != nil {
 			return err
 		}
-		return f.showManifest(ctx, tx, "a/x", m.Digest, byPush, nil)
+		return f.showManifest(ctx, tx, "a/x", &m, p, byPush, nil)
 	}))
 	if got := f.verified(VerifyOptions{}); !got.Clean() || got.References != MaxDescriptors+1 {
 		t.Errorf("%d references, problems: %v", got.References, got.Problems)
