@@ -71,6 +71,9 @@ func (e *Error) Refused() (status int, after time.Duration) {
 	return e.Status, e.After
 }
 
+// Answered reports whether a registry answered at all.
+func (e *Error) Answered() bool { return e.Status != 0 }
+
 // Unwrap gives the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
@@ -84,7 +87,7 @@ func (e *Error) Is(target error) bool {
 	case "MANIFEST_UNKNOWN", "NAME_UNKNOWN", "BLOB_UNKNOWN":
 		return true
 	}
-	return e.Status == http.StatusNotFound
+	return e.Status == http.StatusNotFound || e.Status == http.StatusGone
 }
 
 // Hint says what to do about it.

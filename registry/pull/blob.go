@@ -29,21 +29,54 @@ func (p *Puller) Blob(ctx context.Context, repo string, d digest.Digest) (io.Rea
 	if !errors.Is(err, store.ErrNotFound) {
 		return rc, size, err
 	}
-	f, err := p.board(o, d)
+	user := userOf(ctx)
+	f, err := p.board(o, d, user)
 	if err != nil {
 		return nil, 0, err
 	}
 	size, err = f.sized(ctx)
 	if err != nil {
-		p.leave(f)
+		p.leave(f, user)
 		return nil, 0, err
 	}
 	if size >= 0 {
-		return &reader{ctx: ctx, flight: f, size: size, leave: func() { p.leave(f) }}, size, nil
+		return &reader{ctx: ctx, flight: f, size: size, leave: func() { p.leave(f, user) }}, size, nil
 	}
 	// Held by now: it was all along, or the upstream did not tell the size.
-	p.leave(f)
+	p.leave(f, user)
 	return p.openHeld(ctx, repo, d)
+}
+
+// Stat gives the size of a blob of repo, -1 if the upstream does not tell. It fetches nothing. Errors are those of Manifest.
+func (p *Puller) Stat(ctx context.Context, repo string, d digest.Digest) (int64, error) {
+	o, ok := p.origin(repo)
+	if !ok {
+		return 0, &store.NotFoundError{Kind: "repository", Name: repo}
+	}
+	size, err := p.store.StatBlob(ctx, repo, d)
+	if !errors.Is(err, store.ErrNotFound) {
+		return size, err
+	}
+	if size := p.arriving(o, d); size >= 0 {
+		return size, nil
+	}
+	return ask(ctx, p, o, "HEAD "+repo+"@"+d.String(), 0, func(ctx context.Context) (int64, error) {
+		size, err := o.Source.Stat(ctx, o.upstream, d)
+		if err != nil {
+			return 0, o.failed("blob", d.String(), err)
+		}
+		return size, nil
+	})
+}
+
+// arriving is the size of a blob that is being fetched, -1 if it is not known.
+func (p *Puller) arriving(o origin, d digest.Digest) int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if f, ok := p.flights[flightKey{repo: o.repo, digest: d}]; ok {
+		return f.known()
+	}
+	return -1
 }
 
 func (p *Puller) openHeld(ctx context.Context, repo string, d digest.Digest) (io.ReadSeekCloser, int64, error) {
@@ -55,7 +88,7 @@ func (p *Puller) openHeld(ctx context.Context, repo string, d digest.Digest) (io
 }
 
 // board finds the flight that brings a blob, or starts it, and counts one more reader.
-func (p *Puller) board(o origin, d digest.Digest) (*flight, error) {
+func (p *Puller) board(o origin, d digest.Digest, user string) (*flight, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -63,13 +96,16 @@ func (p *Puller) board(o origin, d digest.Digest) (*flight, error) {
 	}
 	key := flightKey{repo: o.repo, digest: d}
 	f, ok := p.flights[key]
-	if !ok {
+	if !ok || !f.place.want(user) {
 		ctx, cancel := context.WithCancel(p.ctx)
-		f = newFlight(key, cancel)
+		f = newFlight(key, o.transfers, cancel)
+		f.place.want(user)
 		p.flights[key] = f
 		p.fetches.Go(func() {
 			defer cancel()
-			p.land(f, p.fly(ctx, o, f))
+			err := p.fly(context.WithValue(ctx, placeKey{}, f.place), o, f)
+			f.place.release()
+			p.land(f, err)
 		})
 	}
 	f.readers++
@@ -77,10 +113,11 @@ func (p *Puller) board(o origin, d digest.Digest) (*flight, error) {
 	return f, nil
 }
 
-// leave counts one reader less. With none left the flight goes on for a while.
-func (p *Puller) leave(f *flight) {
+// leave counts one reader less. With none left the flight goes on for a while, as long as no other is kept waiting.
+func (p *Puller) leave(f *flight, user string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	f.place.unwant(user)
 	f.readers--
 	if f.readers > 0 {
 		return
@@ -126,11 +163,9 @@ func (p *Puller) land(f *flight, err error) {
 // fly fetches a blob into the store.
 func (p *Puller) fly(ctx context.Context, o origin, f *flight) error {
 	d := f.key.digest
-	release, err := acquire(ctx, o.transfers)
-	if err != nil {
+	if err := f.place.hold(ctx); err != nil {
 		return o.failed("blob", d.String(), err)
 	}
-	defer release()
 	// It may have come while this waited for its turn.
 	if _, err := p.store.StatBlob(ctx, o.repo, d); !errors.Is(err, store.ErrNotFound) {
 		return err
@@ -185,7 +220,8 @@ func (p *Puller) transfer(ctx context.Context, repo string, f *flight, body io.R
 		return err
 	}
 	f.start(file, size)
-	written, err := io.CopyBuffer(writerOnly{upload, f}, readerOnly{body}, make([]byte, copyBuffer))
+	f.place.pausable()
+	written, err := io.CopyBuffer(writerOnly{upload, f}, placedReader{ctx, f.place, body}, make([]byte, copyBuffer))
 	if err != nil {
 		return err
 	}
@@ -209,8 +245,19 @@ func (w writerOnly) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// readerOnly hides WriteTo, so that the buffer is used.
-type readerOnly struct{ io.Reader }
+// placedReader reads while there is a place for it. It hides WriteTo, so that the buffer is used.
+type placedReader struct {
+	ctx   context.Context
+	place *place
+	body  io.Reader
+}
+
+func (r placedReader) Read(p []byte) (int, error) {
+	if err := r.place.hold(r.ctx); err != nil {
+		return 0, err
+	}
+	return r.body.Read(p)
+}
 
 // closeQuietly: a file that was only read from has nothing to lose.
 func closeQuietly(f *os.File) {

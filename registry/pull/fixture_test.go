@@ -65,17 +65,23 @@ func newFixture(t *testing.T, changes ...func(*Options)) *fixture {
 	f.body, f.manifest = f.pushManifest("v1", f.layer)
 	f.server = httptest.NewServer(f)
 	t.Cleanup(f.server.Close)
+	f.sleeping(context.Context.Err, changes...)
+	return f
+}
+
+// sleeping puts a Puller over a fresh store whose client waits by sleep.
+func (f *fixture) sleeping(sleep func(context.Context) error, changes ...func(*Options)) {
+	f.t.Helper()
 	var err error
 	f.client, err = upstream.New(upstream.Options{
-		Registry: f.server.URL, Retries: 2,
-		Sleep: func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
+		Registry: f.server.URL, Retries: 2, Serving: true, Idle: Idle,
+		Sleep: func(ctx context.Context, _ time.Duration) error { return sleep(ctx) },
 	})
 	if err != nil {
-		t.Fatal(err)
+		f.t.Fatal(err)
 	}
-	t.Cleanup(f.client.Close)
+	f.t.Cleanup(f.client.Close)
 	f.open(f.client, changes...)
-	return f
 }
 
 // open puts a Puller over a fresh store.
@@ -249,7 +255,12 @@ type fakeSource struct {
 	resolve  func(ctx context.Context) (ocispec.Descriptor, error)
 	manifest func(ctx context.Context) (ocispec.Descriptor, []byte, error)
 	stat     func(ctx context.Context, d digest.Digest) (int64, error)
+	list     func(ctx context.Context) ([]ocispec.Descriptor, error)
 	blob     func(ctx context.Context, d digest.Digest) (io.ReadCloser, int64, error)
+}
+
+func (s *fakeSource) Referrers(ctx context.Context, _ string, _ digest.Digest) ([]ocispec.Descriptor, error) {
+	return s.list(ctx)
 }
 
 func (s *fakeSource) Stat(ctx context.Context, _ string, d digest.Digest) (int64, error) {

@@ -22,6 +22,7 @@ type flightKey struct {
 // Locks are taken in the order Puller.mu, flight.mu.
 type flight struct {
 	key    flightKey
+	place  *place
 	cancel context.CancelFunc
 
 	// Guarded by Puller.mu, as a reader may only come while the flight is listed there.
@@ -39,8 +40,8 @@ type flight struct {
 	err     error
 }
 
-func newFlight(key flightKey, cancel context.CancelFunc) *flight {
-	return &flight{key: key, cancel: cancel, changed: make(chan struct{}), size: -1}
+func newFlight(key flightKey, in *places, cancel context.CancelFunc) *flight {
+	return &flight{key: key, place: in.place(cancel), cancel: cancel, changed: make(chan struct{}), size: -1}
 }
 
 func (f *flight) lingerFor(d time.Duration, then func()) { f.lingering = time.AfterFunc(d, then) }
@@ -99,6 +100,13 @@ func (f *flight) sized(ctx context.Context) (size int64, err error) {
 		return f.done || f.started && f.size >= 0
 	})
 	return size, errors.Join(waitErr, err)
+}
+
+// known returns the size if it is known already, or -1.
+func (f *flight) known() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.size
 }
 
 // readable waits until there is something to read at pos and says up to where.

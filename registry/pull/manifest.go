@@ -39,49 +39,67 @@ func (p *Puller) byDigest(ctx context.Context, o origin, d digest.Digest) (store
 	if !errors.Is(err, store.ErrNotFound) {
 		return m, err
 	}
-	return p.call(ctx, o.repo+"@"+d.String(), 0, func(ctx context.Context) (store.Manifest, error) {
-		return p.fetchManifest(ctx, o, d.String())
+	return ask(ctx, p, o, o.repo+"@"+d.String(), 0, func(ctx context.Context) (store.Manifest, error) {
+		if m, err := p.store.Manifest(ctx, o.repo, d); err == nil {
+			return m, nil // it came while this was about to ask
+		}
+		return p.fetchManifest(ctx, o, d.String(), p.resolvedTo(o.repo, d)...)
 	})
 }
 
 func (p *Puller) byTag(ctx context.Context, o origin, tag string) (store.Manifest, error) {
 	held, err := p.store.ManifestByTag(ctx, o.repo, tag)
 	if errors.Is(err, store.ErrNotFound) {
-		return p.call(ctx, o.repo+":"+tag, 0, func(ctx context.Context) (store.Manifest, error) {
+		fetch := func(ctx context.Context) (store.Manifest, error) {
+			if m, err := p.store.ManifestByTag(ctx, o.repo, tag); err == nil {
+				return m, nil // it came while this was about to ask
+			}
 			return p.fetchManifest(ctx, o, tag, tag)
-		})
+		}
+		if p.isAttachment(ctx, o, tag) {
+			return attached(ctx, p, o, tag, o.repo+":"+tag, fetch)
+		}
+		return ask(ctx, p, o, o.repo+":"+tag, 0, fetch)
 	}
 	if err != nil || p.fresh(ctx, o, tag) || p.resting(o.repo) {
 		return held, err
 	}
-	m, err := p.call(ctx, o.repo+":"+tag, p.patience, func(ctx context.Context) (store.Manifest, error) {
+	m, err := ask(ctx, p, o, o.repo+":"+tag, p.patience, func(ctx context.Context) (store.Manifest, error) {
 		return p.revalidate(ctx, o, tag, held)
 	})
+	return orHeld(ctx, p, o, tag, m, held, err)
+}
+
+// orHeld returns what a check of a held tag has found, or what is held if it has failed.
+func orHeld[T any](ctx context.Context, p *Puller, o origin, tag string, found, held T, err error) (T, error) {
 	switch {
 	case err == nil:
 		p.answered(o.repo)
-		return m, nil
+		return found, nil
 	case ctx.Err() != nil:
-		return store.Manifest{}, ctx.Err()
+		return found, ctx.Err()
 	}
 	p.unanswered(ctx, o, tag, err)
 	return held, nil
 }
 
+// fresh reports whether a tag need not be asked for. One that was checked in the future was checked by a clock that
+// was wrong.
 func (p *Puller) fresh(ctx context.Context, o origin, tag string) bool {
 	checked, err := p.store.TagChecked(ctx, o.repo, tag)
-	return err == nil && p.now().Sub(checked) < o.Freshness
+	return err == nil && p.within(checked, o.Freshness)
+}
+
+// within reports whether less than d has passed since t, and t has.
+func (p *Puller) within(t time.Time, d time.Duration) bool {
+	age := p.now().Sub(t)
+	return age >= 0 && age < d
 }
 
 // revalidate asks what a held tag stands for now. A tag that is gone upstream
 // stays here: a mirror is what clusters rely on when an upstream tidies up.
 func (p *Puller) revalidate(ctx context.Context, o origin, tag string, held store.Manifest) (store.Manifest, error) {
-	release, err := acquire(ctx, o.asks)
-	if err != nil {
-		return store.Manifest{}, err
-	}
 	desc, err := o.Source.Resolve(ctx, o.upstream, tag)
-	release()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return store.Manifest{}, err
 	}
@@ -93,11 +111,6 @@ func (p *Puller) revalidate(ctx context.Context, o origin, tag string, held stor
 
 // fetchManifest fetches ref, stores it and moves tags to it.
 func (p *Puller) fetchManifest(ctx context.Context, o origin, ref string, tags ...string) (store.Manifest, error) {
-	release, err := acquire(ctx, o.asks)
-	if err != nil {
-		return store.Manifest{}, o.failed("manifest", ref, err)
-	}
-	defer release()
 	desc, body, err := o.Source.Manifest(ctx, o.upstream, ref)
 	if err != nil {
 		return store.Manifest{}, o.failed("manifest", ref, err)
@@ -106,14 +119,20 @@ func (p *Puller) fetchManifest(ctx context.Context, o origin, ref string, tags .
 	if d, err := digest.Parse(ref); err == nil {
 		want = d // whatever the source says it is
 	}
-	m, err := p.store.PutPulledManifest(ctx, o.repo, body, store.PutOptions{MediaType: desc.MediaType, Digest: want, Tags: tags})
+	return p.keep(ctx, o, ref, body, store.PutOptions{MediaType: desc.MediaType, Digest: want, Tags: tags})
+}
+
+// keep stores a manifest and moves tags to it, which the upstream has just named.
+func (p *Puller) keep(ctx context.Context, o origin, ref string, body []byte, put store.PutOptions) (store.Manifest, error) {
+	m, err := p.store.PutPulledManifest(ctx, o.repo, body, put)
 	if err != nil {
-		return store.Manifest{}, o.failed("manifest", ref, err)
+		return store.Manifest{}, o.unstored(ref, err)
 	}
-	for _, tag := range tags {
+	for _, tag := range put.Tags {
 		if err := p.checked(ctx, o, tag); err != nil {
-			return store.Manifest{}, o.failed("manifest", ref, err)
+			return store.Manifest{}, o.unstored(ref, err)
 		}
+		p.forgetResolved(o.repo, tag)
 	}
 	return m, nil
 }
