@@ -37,7 +37,7 @@ func (d *daemon) openUpstreams() (oci.Upstream, error) {
 		}
 		routes = append(routes, route)
 	}
-	p := pull.New(d.store, routes, pull.Options{Log: d.log})
+	p := pull.New(d.store, routes, pull.Options{Log: d.log, Canonical: canonical})
 	d.onClose(p.Close)
 	return p, nil
 }
@@ -54,12 +54,13 @@ func (d *daemon) openUpstream(u config.Upstream) (pull.Route, error) {
 	d.onClose(func() error { client.Close(); return nil })
 	path := strings.Trim(at.Path, "/")
 	source := &recording{Client: client, store: d.store, log: d.log, prefix: u.Prefix, path: path}
-	return pull.Route{Prefix: u.Prefix, Source: source, Path: path, Freshness: u.Freshness}, nil
+	return pull.Route{Prefix: u.Prefix, Source: source, Path: path, Host: canonical(at.Host), Freshness: u.Freshness}, nil
 }
 
 // readAs says how an upstream is read.
 func (d *daemon) readAs(u config.Upstream, at *url.URL) upstream.Options {
-	o := upstream.Options{Registry: at.Host, PlainHTTP: at.Scheme == "http", Retries: retries, Log: d.log, UserAgent: "appliance/" + d.version}
+	o := upstream.Options{Registry: at.Host, PlainHTTP: at.Scheme == "http", Retries: retries, Serving: true, Idle: pull.Idle,
+		Log: d.log, UserAgent: "appliance/" + d.version}
 	if u.AuthFile != "" { // else none: a service has no home directory whose logins it might mean
 		o.Keychain = upstream.Keychain(u.AuthFile)
 	}
@@ -94,6 +95,10 @@ func (d *daemon) readSource(source gc.Source) (upstream.Options, error) {
 
 // canonical is a registry's one name: Docker Hub has several.
 func canonical(host string) string {
+	host = strings.TrimSuffix(strings.ToLower(host), ":443")
+	if host == "registry-1.docker.io" {
+		return name.DefaultRegistry
+	}
 	if registry, err := name.NewRegistry(host); err == nil {
 		return registry.RegistryStr()
 	}

@@ -29,3 +29,34 @@ func TestPull_upstreamInTrouble(t *testing.T) {
 		}
 	}
 }
+
+// containerd says docker.io where the upstream is configured as one of the other names of Docker Hub.
+func TestPull_ns(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/v2/":
+		case "/v2/library/image/manifests/v1":
+			w.Header().Set("Content-Type", "application/vnd.oci.image.index.v1+json")
+			_, _ = w.Write([]byte(`{"schemaVersion":2,"manifests":[]}`))
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	defer upstream.Close()
+	host := upstream.Listener.Addr().String()
+	r := start(t, func(c *config.Config) {
+		c.Upstreams = []config.Upstream{{Prefix: "up", URL: upstream.URL}, {Prefix: "hub", URL: "https://registry-1.docker.io"}}
+	})
+	for path, want := range map[string]int{
+		"/v2/library/image/manifests/v1?ns=" + host:    http.StatusOK,
+		"/v2/up/library/image/manifests/v1?ns=" + host: http.StatusOK,
+		"/v2/library/image/manifests/v1?ns=ghcr.io":    http.StatusNotFound,
+		"/v2/library/image/manifests/v1":               http.StatusNotFound,
+		"/v2/library/image/manifests/v2?ns=" + host:    http.StatusNotFound,
+		"/v2/library/image/manifests/v1?ns=%2e%2e%2f":  http.StatusNotFound,
+	} {
+		if status, body := r.as(t, "pull", http.MethodGet, path); status != want {
+			t.Errorf("%s: got %d %s, want %d", path, status, body, want)
+		}
+	}
+}

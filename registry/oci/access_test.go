@@ -50,7 +50,7 @@ func newGuarded(t *testing.T, o Options, open ...string) *fixture {
 	})
 	a.Anonymous = open
 	f := &fixture{t: t, dir: t.TempDir(), options: o, auth: a}
-	f.open(nil)
+	f.open(o.Upstream)
 	t.Cleanup(f.close)
 	return f
 }

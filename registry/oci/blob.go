@@ -43,10 +43,7 @@ func (a *API) getBlob(w http.ResponseWriter, r *http.Request, t target) error {
 func (a *API) headBlob(w http.ResponseWriter, r *http.Request, t target) error {
 	size, err := a.store.StatBlob(r.Context(), t.repo, t.digest)
 	if errors.Is(err, store.ErrNotFound) && a.pulledThrough(t.repo) {
-		var rc io.ReadSeekCloser
-		if rc, size, err = a.upstream.Blob(r.Context(), t.repo, t.digest); err == nil {
-			rc.Close()
-		}
+		size, err = a.upstream.Stat(r.Context(), t.repo, t.digest)
 		err = a.fromUpstream(r, aboutBlob, err)
 	}
 	if err != nil {
@@ -59,7 +56,9 @@ func (a *API) headBlob(w http.ResponseWriter, r *http.Request, t target) error {
 		return nil
 	}
 	h.Set("Accept-Ranges", "bytes")
-	h.Set("Content-Length", strconv.FormatInt(size, 10))
+	if size >= 0 {
+		h.Set("Content-Length", strconv.FormatInt(size, 10))
+	}
 	w.WriteHeader(http.StatusOK)
 	return nil
 }

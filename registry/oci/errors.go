@@ -143,23 +143,6 @@ func errInUse(inUse *store.InUseError) error {
 		header: map[string]string{"Allow": "GET, HEAD"}, cause: inUse}
 }
 
-// fromUpstream explains an error of an upstream. It is told in full: whoever pulls can do something about an
-// upstream that is down, or refuses us, or sends the page of a proxy where a manifest should be, and the answer
-// says that it is neither this registry nor the client that fails.
-func (a *API) fromUpstream(r *http.Request, about words, err error) error {
-	if err == nil {
-		return nil
-	}
-	var full *store.FullError
-	if errors.Is(err, store.ErrNotFound) || errors.As(err, &full) {
-		return about.explain(err)
-	}
-	if r.Context().Err() == nil {
-		a.log.WarnContext(r.Context(), "upstream failed", "path", r.URL.Path, "err", err)
-	}
-	return &problem{status: http.StatusBadGateway, code: codeUnavailable, message: "upstream: " + err.Error(), cause: err}
-}
-
 // answer writes err. It is the only place where errors are written; nothing of the response may
 // have been sent yet.
 func (a *API) answer(w http.ResponseWriter, r *http.Request, err error) {

@@ -17,28 +17,36 @@ import (
 // getManifest answers GET and HEAD with the bytes and the media type that were pushed. The Accept
 // header is not looked at: a conversion would have another digest than the one asked for.
 func (a *API) getManifest(w http.ResponseWriter, r *http.Request, t target) error {
+	if r.Method == http.MethodHead && a.pulledThrough(t.repo) {
+		return a.headThrough(w, r, t)
+	}
 	m, err := a.manifest(r, t)
 	if err != nil {
 		return a.noManifest(err)
 	}
+	if beginManifest(w, r, m.MediaType, m.Digest, int64(len(m.Body))) && r.Method == http.MethodGet {
+		a.send(w, m.Body)
+	}
+	return nil
+}
+
+// beginManifest sends the header of an answer, and reports whether the manifest is to follow.
+func beginManifest(w http.ResponseWriter, r *http.Request, mediaType string, d digest.Digest, size int64) bool {
 	h := w.Header()
 	setVersion(h)
-	setDigest(h, m.Digest)
-	if matches(r.Header.Values("If-None-Match"), m.Digest) {
+	setDigest(h, d)
+	if matches(r.Header.Values("If-None-Match"), d) {
 		w.WriteHeader(http.StatusNotModified)
-		return nil
+		return false
 	}
-	h.Set("Content-Type", m.MediaType)
-	h.Set("Content-Length", strconv.Itoa(len(m.Body)))
+	h.Set("Content-Type", mediaType)
+	h.Set("Content-Length", strconv.FormatInt(size, 10))
 	h.Set("X-Content-Type-Options", "nosniff")
 	// The media type is whatever was pushed, also text/html: a link to such a manifest must not be a page that
 	// runs with the login that an administrator's browser remembers.
 	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
 	w.WriteHeader(http.StatusOK)
-	if r.Method == http.MethodGet {
-		a.send(w, m.Body)
-	}
-	return nil
+	return true
 }
 
 // send sends what is in memory; an error is the client's going away. What fits into the buffers of a connection

@@ -29,6 +29,7 @@ import (
 
 	"github.com/distribution/distribution/v3/registry/handlers"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/store"
@@ -41,8 +42,16 @@ type Upstream interface {
 	// Manifest returns the manifest named by a tag or a digest. It fetches and stores what is not held
 	// or not fresh. store.ErrNotFound: it does not exist upstream either.
 	Manifest(ctx context.Context, repo, ref string) (store.Manifest, error)
+	// Resolve says what a tag or a digest stands for, as Manifest does, and fetches nothing.
+	Resolve(ctx context.Context, repo, ref string) (ocispec.Descriptor, error)
 	// Blob opens a blob, which is read while it is fetched and stored. store.ErrNotFound as above.
 	Blob(ctx context.Context, repo string, d digest.Digest) (rc io.ReadSeekCloser, size int64, err error)
+	// Stat gives the size of a blob, -1 if it is not known, and fetches nothing.
+	Stat(ctx context.Context, repo string, d digest.Digest) (size int64, err error)
+	// Referrers lists what the upstream knows to refer to a manifest.
+	Referrers(ctx context.Context, repo string, subject digest.Digest) ([]ocispec.Descriptor, error)
+	// Locate returns the repository here that is pulled through from repo of the registry at host.
+	Locate(host, repo string) (local string, ok bool)
 }
 
 // Options says what the API is made over.
@@ -139,6 +148,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return errMethod(r.Method, allowed(methods))
 	}
+	t = a.located(r, t)
 	if err := granted(r, t); err != nil {
 		return err
 	}

@@ -35,11 +35,15 @@ func (a *API) getReferrers(w http.ResponseWriter, r *http.Request, t target) err
 	if err != nil {
 		return aboutManifest.explain(fmt.Errorf("list referrers: %w", err))
 	}
+	names, others, err := a.referrersThrough(r, t, artifactType, names)
+	if err != nil {
+		return err
+	}
 	names, n, err := restOf(names, query)
 	if err != nil {
 		return err
 	}
-	page, more, err := a.describe(r.Context(), t.repo, names, n)
+	page, more, err := a.describe(r.Context(), t.repo, names, others, n)
 	if err != nil {
 		return aboutManifest.explain(fmt.Errorf("describe referrers: %w", err))
 	}
@@ -92,28 +96,33 @@ func restOf(names []digest.Digest, query url.Values) (rest []digest.Digest, n in
 }
 
 // describe gives the descriptors of the first n, or of as many as fit into an answer, but one at least.
-func (a *API) describe(ctx context.Context, repo string, names []digest.Digest, n int) (page []ocispec.Descriptor, more bool, err error) {
+// Of the others, which an upstream has, it is given.
+func (a *API) describe(ctx context.Context, repo string, names []digest.Digest, others map[digest.Digest]ocispec.Descriptor, n int) (page []ocispec.Descriptor, more bool, err error) {
 	page = []ocispec.Descriptor{} // never null in JSON
 	size := 0
 	for _, d := range names {
 		if len(page) == n {
 			return page, true, nil
 		}
-		m, err := a.store.Manifest(ctx, repo, d)
-		if errors.Is(err, store.ErrNotFound) {
-			continue // deleted since
+		desc, ok := others[d]
+		if !ok {
+			m, err := a.store.Manifest(ctx, repo, d)
+			if errors.Is(err, store.ErrNotFound) {
+				continue // deleted since
+			}
+			if err != nil {
+				return nil, false, err
+			}
+			desc = m.Descriptor()
 		}
-		if err != nil {
-			return nil, false, err
-		}
-		text, err := json.Marshal(m.Descriptor())
+		text, err := json.Marshal(desc)
 		if err != nil {
 			return nil, false, err
 		}
 		if size += len(text) + 1; size > maxReferrersBytes && len(page) > 0 {
 			return page, true, nil
 		}
-		page = append(page, m.Descriptor())
+		page = append(page, desc)
 	}
 	return page, false, nil
 }

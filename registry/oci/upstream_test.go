@@ -21,6 +21,7 @@ import (
 type upstream struct {
 	manifests map[string]store.Manifest // by repository/reference
 	blobs     map[digest.Digest][]byte
+	referrers []ocispec.Descriptor
 	fail      error
 	asked     atomic.Int32
 	open      atomic.Int32 // blobs not closed yet
@@ -38,6 +39,29 @@ func (u *upstream) Manifest(_ context.Context, repo, ref string) (store.Manifest
 		return store.Manifest{}, &store.NotFoundError{Kind: "manifest", Name: ref}
 	}
 	return m, nil
+}
+
+func (u *upstream) Resolve(ctx context.Context, repo, ref string) (ocispec.Descriptor, error) {
+	m, err := u.Manifest(ctx, repo, ref)
+	return ocispec.Descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: int64(len(m.Body))}, err
+}
+
+func (u *upstream) Stat(_ context.Context, _ string, d digest.Digest) (int64, error) {
+	u.asked.Add(1)
+	content, ok := u.blobs[d]
+	if !ok && u.fail == nil {
+		return 0, &store.NotFoundError{Kind: "blob", Name: d.String()}
+	}
+	return int64(len(content)), u.fail
+}
+
+func (u *upstream) Referrers(context.Context, string, digest.Digest) ([]ocispec.Descriptor, error) {
+	u.asked.Add(1)
+	return u.referrers, u.fail
+}
+
+func (u *upstream) Locate(host, repo string) (string, bool) {
+	return "up/" + repo, host == "up.example"
 }
 
 func (u *upstream) Blob(_ context.Context, _ string, d digest.Digest) (io.ReadSeekCloser, int64, error) {

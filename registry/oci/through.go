@@ -1,0 +1,110 @@
+package oci
+
+import (
+	"errors"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/registry/store"
+)
+
+// located follows ?ns=, by which containerd says which registry it means: the repository is the one here that is
+// pulled through from there. Without such a one the name stands as it is. Grants are asked of what it stands for.
+func (a *API) located(r *http.Request, t target) target {
+	switch {
+	case a.upstream == nil || r.Method != http.MethodGet && r.Method != http.MethodHead,
+		t.kind != kindManifest && t.kind != kindBlob && t.kind != kindReferrers,
+		!strings.Contains(r.URL.RawQuery, "ns="):
+		return t
+	}
+	ns := r.URL.Query().Get("ns")
+	if ns == "" {
+		return t
+	}
+	local, ok := a.upstream.Locate(ns, t.repo)
+	if !ok {
+		return t
+	}
+	if there, err := named(t, local); err == nil { // the prefix may make the name too long
+		return there
+	}
+	return t
+}
+
+// headThrough answers a HEAD of a manifest that is pulled through, without fetching it.
+func (a *API) headThrough(w http.ResponseWriter, r *http.Request, t target) error {
+	ref := t.tag
+	if ref == "" {
+		ref = t.digest.String()
+	}
+	desc, err := a.upstream.Resolve(r.Context(), t.repo, ref)
+	if err != nil {
+		return a.noManifest(a.fromUpstream(r, aboutManifest, err))
+	}
+	beginManifest(w, r, desc.MediaType, desc.Digest, desc.Size)
+	return nil
+}
+
+// referrersThrough adds to names, which are held, those that only an upstream has, with their descriptors.
+func (a *API) referrersThrough(r *http.Request, t target, artifactType string, names []digest.Digest) ([]digest.Digest, map[digest.Digest]ocispec.Descriptor, error) {
+	if !a.pulledThrough(t.repo) {
+		return names, nil, nil
+	}
+	list, err := a.upstream.Referrers(r.Context(), t.repo, t.digest)
+	if err != nil {
+		return nil, nil, a.fromUpstream(r, aboutManifest, err)
+	}
+	others := map[digest.Digest]ocispec.Descriptor{}
+	for _, d := range list {
+		if artifactType == "" || d.ArtifactType == artifactType {
+			others[d.Digest] = d
+		}
+	}
+	for _, held := range names {
+		delete(others, held)
+	}
+	return slices.AppendSeq(names, maps.Keys(others)), others, nil
+}
+
+// fromUpstream explains an error of an upstream. It is told in full: whoever pulls can do something about an
+// upstream that is down, or refuses us, or sends the page of a proxy where a manifest should be, and the answer
+// says that it is neither this registry nor the client that fails. What an upstream refuses for good is a 4xx, of which
+// podman shows the message; a 401 would have the client ask for a login to this registry.
+func (a *API) fromUpstream(r *http.Request, about words, err error) error {
+	if err == nil {
+		return nil
+	}
+	var full *store.FullError
+	if errors.Is(err, store.ErrNotFound) || errors.As(err, &full) {
+		return about.explain(err)
+	}
+	if r.Context().Err() == nil {
+		a.log.WarnContext(r.Context(), "upstream failed", "path", r.URL.Path, "err", err)
+	}
+	p := &problem{status: http.StatusBadGateway, code: codeUnavailable, message: "upstream: " + err.Error(), cause: err}
+	var answer interface {
+		Refused() (status int, after time.Duration)
+	}
+	if !errors.As(err, &answer) {
+		return p
+	}
+	status, after := answer.Refused()
+	if after > 0 {
+		p.header = map[string]string{"Retry-After": strconv.FormatInt(int64((after+time.Second-1)/time.Second), 10)}
+	}
+	switch status {
+	case 0:
+	case http.StatusTooManyRequests:
+		p.status, p.code = http.StatusTooManyRequests, codeTooMany
+	default:
+		p.status, p.code = http.StatusForbidden, codeDenied
+	}
+	return p
+}
