@@ -36,6 +36,7 @@ type daemon struct {
 	access  *slog.Logger
 	given   Options
 	limits  limits
+	offline bool // opened for a command
 
 	store     *store.Store
 	tls       *tlsgen.Manager
@@ -85,6 +86,7 @@ func (d *daemon) onClose(c func() error) { d.closers = append(d.closers, c) }
 func (d *daemon) openStore(ctx context.Context) error {
 	s, err := store.Open(ctx, store.Options{
 		Database: d.cfg.Database, Storage: d.cfg.Storage, MinFree: int64(d.cfg.MinFree), Log: d.log,
+		Current: d.offline,
 	})
 	if err != nil {
 		return withRemedy(fmt.Errorf("open the store: %w", err))

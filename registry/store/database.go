@@ -37,11 +37,11 @@ func dsn(path string, extra ...string) string {
 
 // openDatabase opens a database of which nobody asks for its damage.
 func openDatabase(ctx context.Context, path string) (writer, reader *sql.DB, err error) {
-	return openWatched(ctx, &damage{path: path, log: slog.New(slog.DiscardHandler)})
+	return openWatched(ctx, &damage{path: path, log: slog.New(slog.DiscardHandler)}, false)
 }
 
-// openWatched opens the writer, brings the schema up to date, then opens the readers.
-func openWatched(ctx context.Context, d *damage) (writer, reader *sql.DB, err error) {
+// openWatched opens the writer, brings the schema up to date, unless only a current one is wanted, then opens the readers.
+func openWatched(ctx context.Context, d *damage, current bool) (writer, reader *sql.DB, err error) {
 	path := d.path
 	if err := createDatabaseFile(path); err != nil {
 		return nil, nil, err
@@ -52,7 +52,7 @@ func openWatched(ctx context.Context, d *damage) (writer, reader *sql.DB, err er
 		return nil, nil, fmt.Errorf("open database %s: %w", path, err)
 	}
 	writer.SetMaxOpenConns(1)
-	if err := migrate(ctx, writer, path); err != nil {
+	if err := migrate(ctx, writer, path, current); err != nil {
 		return nil, nil, errors.Join(err, writer.Close())
 	}
 	reader, err = d.open(dsn(path, "query_only(1)"))

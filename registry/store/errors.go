@@ -133,6 +133,21 @@ func (e *NewerError) Hint() string {
 	return "run the newer appliance that wrote it, or restore a backup that is older than the upgrade"
 }
 
+// OlderError says that an older version of the appliance wrote the database, and that it was not to be migrated.
+type OlderError struct {
+	Path        string
+	Have, Known int // schema versions
+}
+
+func (e *OlderError) Error() string {
+	return fmt.Sprintf("database %s has schema version %d, this program needs version %d", e.Path, e.Have, e.Known)
+}
+
+// Hint says what to do next.
+func (e *OlderError) Hint() string {
+	return "start the registry: `appliance serve` migrates the database, after it has made a copy beside it; or use the older appliance that wrote it"
+}
+
 // NotDatabaseError says that a file is not a database of the appliance.
 type NotDatabaseError struct{ Path, Why string }
 

@@ -19,8 +19,8 @@ import (
 var migrations embed.FS
 
 // migrate runs the migrations that the database has not seen, each in its own transaction. Of one that has
-// something in it, it makes a backup first.
-func migrate(ctx context.Context, db *sql.DB, path string) error {
+// something in it, it makes a backup first. If only a current one is wanted, it fails with an *OlderError instead.
+func migrate(ctx context.Context, db *sql.DB, path string, current bool) error {
 	files, err := migrations.ReadDir("migrations")
 	if err != nil {
 		return err
@@ -32,6 +32,9 @@ func migrate(ctx context.Context, db *sql.DB, path string) error {
 	}
 	if have > len(files) {
 		return &NewerError{Path: path, Have: have, Known: len(files)}
+	}
+	if have > 0 && have < len(files) && current {
+		return &OlderError{Path: path, Have: have, Known: len(files)}
 	}
 	if have > 0 && have < len(files) {
 		if err := backupBeforeMigration(ctx, db, path, have); err != nil {

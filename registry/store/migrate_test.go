@@ -70,6 +70,31 @@ func TestOpen_MigratesAfterABackup(t *testing.T) {
 	}
 }
 
+// A command that only reads leaves the database to the older program.
+func TestOpen_CurrentRefusesToMigrate(t *testing.T) {
+	path := oldDatabase(t)
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Open(t.Context(), Options{Database: path, Storage: t.TempDir(), Current: true})
+	var older *OlderError
+	if !errors.As(err, &older) || older.Have != 1 || !strings.Contains(older.Hint(), "serve") {
+		t.Errorf("got %v", err)
+	}
+	after, err := os.ReadFile(path)
+	if err != nil || string(after) != string(before) {
+		t.Errorf("the database was written to (%v)", err)
+	}
+	s, err := Open(t.Context(), Options{Database: filepath.Join(t.TempDir(), "new.db"), Storage: t.TempDir(), Current: true})
+	if err != nil {
+		t.Fatalf("a new one: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestOpen_WithNothingToMigrateMakesNoBackup(t *testing.T) {
 	f := newFixture(t)
 	f.reopen()

@@ -15,6 +15,7 @@ import (
 type Options struct {
 	Database string           // SQLite file; its directory must exist; the file is created 0600
 	Storage  string           // blobs are <Storage>/sha256/<2 hex>/<hex> and likewise sha512, uploads <Storage>/uploads
+	Current  bool             // refuse a database of an older version instead of migrating it: *OlderError
 	MinFree  int64            // bytes that pushes leave free, on each file system of the two; 0: as many as deleting needs
 	Now      func() time.Time // nil: time.Now
 	Log      *slog.Logger     // nil: discard
@@ -43,7 +44,7 @@ type Store struct {
 }
 
 // Open opens the store, making it where there is none. Errors: *LockedError when another process has it,
-// *LostDatabaseError, *LostStorageError, *NewerError, *NotDatabaseError, *FullError.
+// *LostDatabaseError, *LostStorageError, *NewerError, *OlderError, *NotDatabaseError, *FullError.
 func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	s, err := newStore(o)
 	if err != nil {
@@ -65,7 +66,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	}
 	s.removeSnapshots()
 	err = s.freeing(func() error {
-		s.writer, s.reader, err = openWatched(ctx, s.damage)
+		s.writer, s.reader, err = openWatched(ctx, s.damage, o.Current)
 		return full(s.database, 0, err)
 	})
 	if err != nil {
