@@ -88,11 +88,3 @@ func TestDeleteReferrers_ofChildren(t *testing.T) {
 		f.do(http.StatusOK, "HEAD", "/v2/a/manifests/"+held.String(), nil)
 	}
 }
-
-func TestTagOf(t *testing.T) {
-	for d, want := range map[digest.Digest]string{d256: "sha256-" + hex256, d512: "sha512-" + hex256} {
-		if got := tagOf(d); got != want || !validTag(got+".sbom") {
-			t.Errorf("%s: %s", d, got)
-		}
-	}
-}

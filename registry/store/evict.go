@@ -12,16 +12,20 @@ import (
 const evictBatch = 50
 
 // needed says of a link l of a manifest to a repository that something there which was pushed or synced needs it: an
-// index above it, or a signature of it. CROSS JOIN has both begin with what names the manifest, which is little; the
+// index above it, what belongs to it, or what it belongs to. CROSS JOIN has both begin with what names the manifest, which is little; the
 // planner has been seen to begin with all that the repository holds.
-const needed = `(EXISTS (
+var needed = `(EXISTS (
 		WITH RECURSIVE above (digest) AS (
 			SELECT f.manifest FROM manifest_refs f WHERE f.digest = l.digest AND f.kind = 'child'
 			UNION SELECT f.manifest FROM above a CROSS JOIN manifest_refs f WHERE f.digest = a.digest AND f.kind = 'child')
 		SELECT 1 FROM above a CROSS JOIN repository_manifests p
 		WHERE p.repository = l.repository AND p.digest = a.digest AND p.pulled = 0)
-	OR EXISTS (SELECT 1 FROM manifests m CROSS JOIN repository_manifests p
-		WHERE m.subject = l.digest AND m.subject <> '' AND p.repository = l.repository AND p.digest = m.digest AND p.pulled = 0))`
+	OR EXISTS (SELECT 1 FROM (` + belongings("l.repository", "l.digest") + `) b CROSS JOIN repository_manifests p
+		WHERE p.repository = l.repository AND p.digest = b.digest AND p.pulled = 0)
+	OR EXISTS (SELECT 1 FROM (` + subjects("l.repository", "l.digest") + `) WHERE pulled = 0))`
+
+// evictable says of a link that the manifest may be evicted by itself. What belongs to another goes with that.
+var evictable = `NOT ` + needed + ` AND NOT ` + syncing + ` AND NOT EXISTS (` + subjects("l.repository", "l.digest") + `)`
 
 // syncing says of a link that a run under way has the manifest.
 const syncing = `(EXISTS (SELECT 1 FROM run_manifests s CROSS JOIN repositories r
@@ -144,7 +148,7 @@ func (s *Store) evictSome(ctx context.Context, tx *sql.Tx, page []candidate, wan
 			break
 		}
 		can, err := exists(ctx, tx, `SELECT 1 FROM repository_manifests l
-			WHERE l.repository = ? AND l.digest = ? AND l.used = ? AND l.pulled = 1 AND NOT `+needed+` AND NOT `+syncing,
+			WHERE l.repository = ? AND l.digest = ? AND l.used = ? AND l.pulled = 1 AND `+evictable,
 			c.repository, c.digest, c.used)
 		if err != nil {
 			return nil, err
@@ -164,9 +168,36 @@ func (s *Store) evictSome(ctx context.Context, tx *sql.Tx, page []candidate, wan
 	return freed, nil
 }
 
-// evict takes one manifest out of a repository and gives the blobs that nothing refers to any more. Children
-// of an index are not taken along: each has a time of its own when it was last asked for.
+// evict takes one manifest out of a repository, with what belongs to it, and gives the blobs that nothing refers to any
+// more. Children of an index are not taken along: each has a time of its own when it was last asked for.
 func (s *Store) evict(ctx context.Context, tx *sql.Tx, u use) (freed []sized, err error) {
+	with := removal{tx: tx, repository: u.repository}
+	below, err := with.list(ctx, listBelongings, u.digest)
+	if err != nil {
+		return nil, err
+	}
+	if freed, err = s.evictAlone(ctx, tx, u); err != nil {
+		return nil, err
+	}
+	for _, d := range below {
+		can, err := exists(ctx, tx, `SELECT 1 FROM repository_manifests l
+			WHERE l.repository = ? AND l.digest = ? AND l.pulled = 1 AND `+evictable, u.repository, d)
+		if err != nil {
+			return nil, err
+		}
+		if !can {
+			continue
+		}
+		more, err := s.evict(ctx, tx, use{u.repository, d})
+		if err != nil {
+			return nil, err
+		}
+		freed = append(freed, more...)
+	}
+	return freed, nil
+}
+
+func (s *Store) evictAlone(ctx context.Context, tx *sql.Tx, u use) (freed []sized, err error) {
 	var refs []digest.Digest
 	scan := func(rows *sql.Rows) error {
 		var d digest.Digest

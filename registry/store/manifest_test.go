@@ -139,7 +139,7 @@ func TestStore_PutManifest(t *testing.T) {
 	})
 }
 
-func isNotFound(t *testing.T, err error) {
+func isNotFound(t testing.TB, err error) {
 	t.Helper()
 	if !errors.Is(err, ErrNotFound) {
 		t.Errorf("got %v, want ErrNotFound", err)

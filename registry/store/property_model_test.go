@@ -59,6 +59,9 @@ func newWorld(r *rand.Rand) *world {
 	for i := range 5 {
 		w.addIndex(r, i)
 	}
+	for _, m := range w.manifests[:2] {
+		w.tags = append(w.tags, signatureTag(m.digest))
+	}
 	return w
 }
 
@@ -307,18 +310,58 @@ func (m *model) show(repo string, d digest.Digest, mediaType string, parts []dig
 	}
 }
 
-// remove takes a manifest out of a repository, and the children that only it had there.
-func (m *model) remove(repo string, d digest.Digest) {
+// remove takes a manifest out of a repository, with the children that nothing else has there, and, if whole, with what
+// belongs to what goes.
+func (m *model) remove(repo string, d digest.Digest, whole bool) {
 	r := m.repos[repo]
+	if r.manifests[d].IsZero() {
+		return
+	}
+	var belonging []digest.Digest
+	for other := range r.manifests {
+		if whole && m.belongs(r, other, d) {
+			belonging = append(belonging, other)
+		}
+	}
 	delete(r.manifests, d)
 	delete(r.types, d)
 	delete(r.pushed, d)
 	maps.DeleteFunc(r.tags, func(_ string, to digest.Digest) bool { return to == d })
-	for _, child := range m.manifest(d).names {
-		if _, shown := r.manifests[child]; shown && !slices.Contains(slices.Collect(maps.Values(r.tags)), child) && !m.isPart(r, child) {
-			m.remove(repo, child)
+	for _, other := range belonging {
+		m.remove(repo, other, whole)
+	}
+	for again := true; again; {
+		again = false
+		for _, child := range m.manifest(d).names {
+			if m.isOrphan(r, child) {
+				m.remove(repo, child, whole)
+				again = true
+			}
 		}
 	}
+}
+
+// belongs says whether one manifest of a repository belongs to another, by subject or by tag.
+func (m *model) belongs(r *modelRepo, other, d digest.Digest) bool {
+	return m.manifest(other).subject == d || other != d && r.tags[signatureTag(d)] == other
+}
+
+// signatureTag is what cosign names the signature of a manifest.
+func signatureTag(d digest.Digest) string {
+	return strings.ReplaceAll(d.String()[:71], ":", "-") + ".sig"
+}
+
+// isOrphan says whether nothing in a repository holds a manifest of it.
+func (m *model) isOrphan(r *modelRepo, d digest.Digest) bool {
+	if _, shown := r.manifests[d]; !shown || slices.Contains(slices.Collect(maps.Values(r.tags)), d) || m.isPart(r, d) {
+		return false
+	}
+	for subject := range r.manifests {
+		if m.belongs(r, d, subject) {
+			return false
+		}
+	}
+	return true
 }
 
 // isPart says whether a repository has an index with that child.

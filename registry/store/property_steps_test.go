@@ -269,12 +269,19 @@ func (p *player) deleteManifest(s step) error {
 	repo := p.repoOf(s.a)
 	m := p.shownOf(repo, s.b)
 	p.say("%s of %s", m.name, repo)
-	err := p.store.DeleteManifest(p.ctx, repo, m.digest)
+	whole := s.c%2 == 0
+	var err error
+	if whole {
+		p.say("with what belongs to it")
+		_, err = p.store.DeleteImage(p.ctx, repo, m.digest)
+	} else {
+		err = p.store.DeleteManifest(p.ctx, repo, m.digest)
+	}
 	r := p.model.repos[repo]
 	if r == nil || r.manifests[m.digest].IsZero() {
 		return p.expect("delete it", err, absent)
 	}
-	p.remove(repo, m.digest)
+	p.remove(repo, m.digest, whole)
 	return errors.Join(err, p.planAtOnce())
 }
 
