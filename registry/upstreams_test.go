@@ -3,6 +3,7 @@ package registry_test
 import (
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -58,5 +59,47 @@ func TestPull_ns(t *testing.T) {
 		if status, body := r.as(t, "pull", http.MethodGet, path); status != want {
 			t.Errorf("%s: got %d %s, want %d", path, status, body, want)
 		}
+	}
+}
+
+// An upstream has the appliance read what only its network can reach, and its user would see the answer.
+func TestPull_upstreamLeadsIntoTheNetwork(t *testing.T) {
+	const secret = "a secret of this network"
+	var asked atomic.Int32
+	inside := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = w.Write([]byte(`{"errors":[{"code":"` + secret + `","message":"` + secret + `"}]}`))
+	}))
+	defer inside.Close()
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/v2/":
+		case strings.Contains(r.URL.Path, "/linklocal/"):
+			http.Redirect(w, r, "http://169.254.169.254/latest/meta-data", http.StatusFound)
+		default:
+			http.Redirect(w, r, inside.URL+"/"+secret, http.StatusFound)
+		}
+	}))
+	defer upstream.Close()
+	r := start(t, func(c *config.Config) { c.Upstreams = []config.Upstream{{Prefix: "up", URL: upstream.URL}} })
+	d := "sha256:" + strings.Repeat("a", 64)
+	for _, path := range []string{
+		"/v2/up/image/manifests/v1", "/v2/up/image/manifests/" + d, "/v2/up/image/referrers/" + d,
+		"/v2/up/linklocal/manifests/v1", "/v2/up/linklocal/blobs/" + d,
+	} {
+		for _, method := range []string{http.MethodGet, http.MethodHead} {
+			if status, body := r.as(t, "pull", method, path); status != http.StatusBadGateway || strings.Contains(body, secret) {
+				t.Errorf("%s %s: got %d %s", method, path, status, body)
+			}
+		}
+	}
+	if n := asked.Load(); n != 0 {
+		t.Errorf("what is inside was asked %d times", n)
+	}
+	// Storage beside an upstream on this machine is read, and what it says is not told.
+	if status, body := r.as(t, "pull", http.MethodGet, "/v2/up/image/blobs/"+d); status != http.StatusForbidden || strings.Contains(body, secret) {
+		t.Errorf("a blob: got %d %s", status, body)
 	}
 }
