@@ -2,9 +2,12 @@ package installer
 
 import (
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +27,7 @@ type certificateFile struct {
 	path    string
 	content []byte // nil: it exists and keeps its content
 	mode    fs.FileMode
+	owner   string // as a step has it
 }
 
 // resolveCertificates looks at the files that the configuration names, and makes what is missing.
@@ -34,7 +38,7 @@ func (t *target) resolveCertificates() {
 	if t.certs.oldKey != "" {
 		keyFile = t.certs.oldKey
 	}
-	ca, caKey, leaf, leafKey := t.has(c.CA), t.has(keyFile), t.has(c.Certificate), t.has(c.Key)
+	ca, caKey, leaf, leafKey := t.isFile(c.CA), t.isFile(keyFile), t.isFile(c.Certificate), t.isFile(c.Key)
 	if c.CAKey == "" {
 		t.ownCertificate(leaf, leafKey)
 		return
@@ -69,11 +73,19 @@ func (t *target) resolveCertificates() {
 func (t *target) leaf(authority *tlsgen.CA, leaf, leafKey bool) {
 	c := t.cfg.TLS
 	if leaf && leafKey {
-		pair, err := tls.LoadX509KeyPair(t.Host.Path(c.Certificate), t.Host.Path(c.Key))
-		t.renamed = err == nil && pair.Leaf.VerifyHostname(t.cfg.Hostname) != nil
+		pair, err := t.readLeaf()
 		if err != nil {
 			t.problem(fmt.Sprintf("%s and %s are no certificate and its key: %v", c.Certificate, c.Key, err),
 				"move both away to have new ones made")
+			return
+		}
+		t.renamed = pair.Leaf.VerifyHostname(t.cfg.Hostname) != nil
+		if t.foreign = !signed(pair.Leaf, authority); t.foreign {
+			t.problems = append(t.problems, Problem{
+				What:    fmt.Sprintf("the CA in %s has not signed %s, which is left alone and not served", c.CA, c.Certificate),
+				Remedy:  "to serve it, empty ca, caKey and state under tls: in config.yaml; otherwise move it and its key away",
+				Warning: true,
+			})
 		}
 		return
 	}
@@ -86,6 +98,79 @@ func (t *target) leaf(authority *tlsgen.CA, leaf, leafKey bool) {
 		return
 	}
 	t.certs.leafPEM, t.certs.leafKey = pem, key
+}
+
+// readLeaf reads the pair that is there. Of one that is to become a pair of links it keeps the content.
+func (t *target) readLeaf() (tls.Certificate, error) {
+	c := t.cfg.TLS
+	certificate, err := t.Host.ReadFile(c.Certificate)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	key, err := t.Host.ReadFile(c.Key)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	if t.linked() && !(t.isLink(c.Certificate) && t.isLink(c.Key)) {
+		t.certs.leafPEM, t.certs.leafKey = certificate, key
+	}
+	return tls.X509KeyPair(certificate, key)
+}
+
+func (t *target) isLink(path string) bool {
+	info, err := t.Host.Stat(path)
+	return err == nil && info.Mode&fs.ModeSymlink != 0
+}
+
+// signed says whether a CA has signed a certificate.
+func signed(leaf *x509.Certificate, authority *tlsgen.CA) bool {
+	block, _ := pem.Decode(authority.CertPEM())
+	if block == nil {
+		return false
+	}
+	ca, err := x509.ParseCertificate(block.Bytes)
+	return err == nil && leaf.CheckSignatureFrom(ca) == nil
+}
+
+// linked says that certificate and key, which the daemon renews, lie in its own directory, and that their places in the
+// configuration's directory, which is root's, are links.
+func (t *target) linked() bool {
+	c, usual := t.cfg.TLS, config.Default(t.QuayRoot).TLS
+	return !t.User && c.CAKey != "" && c.State != "" && c.Certificate == usual.Certificate && c.Key == usual.Key
+}
+
+// leafFile is where a file of the pair lies.
+func (t *target) leafFile(path string) string {
+	if t.linked() {
+		return filepath.Join(t.cfg.TLS.State, filepath.Base(path))
+	}
+	return path
+}
+
+type leafLink struct{ path, target string }
+
+func (t *target) leafLinks() (links []leafLink) {
+	if !t.linked() || t.foreign {
+		return nil
+	}
+	for _, path := range []string{t.cfg.TLS.Certificate, t.cfg.TLS.Key} {
+		target := t.leafFile(path)
+		if rel, err := filepath.Rel(filepath.Dir(path), target); err == nil && within(target, t.QuayRoot) {
+			target = rel
+		}
+		links = append(links, leafLink{path, target})
+	}
+	return links
+}
+
+// made says whether an install has made a certificate or a key: by the record or, of an install before there was such
+// a list, if it is where an install makes it.
+func (t *target) made(path string) bool {
+	if t.record != nil && t.record.Files != nil {
+		return slices.Contains(t.record.Files, path)
+	}
+	usual := config.Default(t.QuayRoot).TLS
+	return slices.Contains([]string{usual.CA, usual.CAKey, usual.Certificate, usual.Key}, path)
 }
 
 // ownCertificate is for a configuration that names the user's own files: they must be there.
@@ -132,6 +217,12 @@ func (t *target) has(path string) bool {
 	return err == nil
 }
 
+// isFile is has for what will be opened by its name: opening a pipe would wait for ever.
+func (t *target) isFile(path string) bool {
+	info, err := t.Host.StatTarget(path)
+	return path != "" && err == nil && info.Mode.IsRegular()
+}
+
 // caName is the common name of the CA. X.509 has room for 64 characters, and OpenSSL and GnuTLS insist on that.
 func caName(hostname string) string {
 	const before, after, room = "Mirror appliance CA (", ")", 64
@@ -147,12 +238,28 @@ func (t *target) certificateFiles() []certificateFile {
 	if c.CAKey == "" {
 		return t.caCopy()
 	}
-	return append([]certificateFile{
-		{c.CAKey, t.certs.caKey, 0o600}, // before the certificate: see resolveCertificates
-		{c.CA, t.certs.caPEM, 0o644},
-		{c.Certificate, t.certs.leafPEM, 0o644},
-		{c.Key, t.certs.leafKey, 0o600},
-	}, t.caCopy()...)
+	files := []certificateFile{
+		{c.CAKey, t.certs.caKey, 0o600, t.owner}, // before the certificate: see resolveCertificates
+		{c.CA, t.caContent(), 0o644, t.admin},
+	}
+	if !t.foreign && (t.certs.leafPEM != nil || !t.linked()) {
+		files = append(files,
+			certificateFile{t.leafFile(c.Certificate), t.certs.leafPEM, 0o644, t.owner},
+			certificateFile{t.leafFile(c.Key), t.certs.leafKey, 0o600, t.owner})
+	}
+	return append(files, t.caCopy()...)
+}
+
+// caContent is what the CA's certificate is written with: also the one that is there, if the service could change it.
+func (t *target) caContent() []byte {
+	if t.certs.caPEM != nil || t.changer == nil || !t.made(t.cfg.TLS.CA) {
+		return t.certs.caPEM
+	}
+	content, err := t.Host.ReadFile(t.cfg.TLS.CA)
+	if err != nil {
+		return nil // said already
+	}
+	return content
 }
 
 // caCopy is the CA's certificate under the name that podman, skopeo and docker look for in a directory of certificates:
@@ -170,5 +277,5 @@ func (t *target) caCopy() []certificateFile {
 			return nil // said already
 		}
 	}
-	return []certificateFile{{name, content, 0o644}}
+	return []certificateFile{{name, content, 0o644, t.admin}}
 }

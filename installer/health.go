@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 
@@ -119,18 +118,22 @@ func loopback(cfg *config.Config) string {
 	return net.JoinHostPort("127.0.0.1", fmt.Sprint(cfg.Port))
 }
 
-// Trusted is the system's authorities, our CA, and whatever the configured file serves, since a user's own
-// certificate may come from an authority that this host does not know.
+// Trusted is the system's authorities and our CA or, with a user's own certificate, whatever its file serves, since it may
+// come from an authority that this host does not know.
 func Trusted(cfg *config.Config) (*x509.CertPool, error) {
 	roots, err := x509.SystemCertPool()
 	if err != nil {
 		roots = x509.NewCertPool()
 	}
-	for _, file := range []string{cfg.TLS.CA, cfg.TLS.Certificate} {
+	files := []string{cfg.TLS.CA}
+	if cfg.TLS.CAKey == "" {
+		files = append(files, cfg.TLS.Certificate)
+	}
+	for _, file := range files {
 		if file == "" {
 			continue
 		}
-		pem, err := os.ReadFile(file)
+		pem, err := host.Local().ReadFile(file)
 		if err != nil {
 			return nil, fmt.Errorf("read the certificate to trust: %w", err)
 		}

@@ -65,11 +65,11 @@ func (b *builder) addTracked(s Step) *tracked {
 func (b *builder) install() error {
 	b.made = make(map[string]bool)
 	b.add(&guard{bus: b.plan.bus})
-	// No owner: the first time it is root's, and is then given away with its directory.
-	recorded := &host.File{Host: b.Host, Path: recordPath(b.QuayRoot), Mode: 0o644}
+	recorded := &host.File{Host: b.Host, Path: recordPath(b.QuayRoot), Mode: 0o600, Owner: b.admin}
+	b.takeRoot()
 	for _, step := range []func() error{
 		func() error { return b.directory(b.QuayRoot, 0o755, b.admin, keep) },
-		// Root's until the record lies in it, which has to tell whether the service's user was there before.
+		// Its group's once there is one: the record has to tell whether the service's user was there before.
 		func() error { return b.directory(filepath.Dir(recorded.Path), 0o750, b.admin, keep|whole) },
 		func() error { b.add(recorded); return nil },
 		b.serviceUser,
@@ -137,11 +137,12 @@ type serviceDir struct {
 	path     string
 	mode     fs.FileMode
 	readOnly bool // the service does not write to it
+	closed   bool // and nobody else reads it
 }
 
 func (t *target) serviceDirs() []serviceDir {
 	dirs := []serviceDir{
-		{path: filepath.Dir(config.Path(t.QuayRoot)), mode: 0o750},
+		{path: filepath.Dir(config.Path(t.QuayRoot)), mode: 0o750, readOnly: true, closed: true},
 		{path: t.cfg.Storage, mode: 0o750},
 		{path: t.databaseDir(), mode: 0o700},
 		{path: filepath.Dir(t.cfg.ControlSocket), mode: 0o700},
@@ -161,7 +162,9 @@ func (b *builder) directories() error {
 	for _, d := range b.serviceDirs() {
 		owner, flags := b.owner, whole
 		if d.readOnly {
-			owner = b.admin
+			if owner = b.admin; d.closed {
+				owner = b.reader()
+			}
 			if !within(d.path, b.QuayRoot) {
 				flags = keep // the user's own CA lies where it did
 			}
@@ -179,22 +182,29 @@ func (b *builder) directories() error {
 
 // files adds the certificates and config.yaml. A file that exists keeps its content.
 func (b *builder) files() error {
-	files := b.certificateFiles()
-	conf := certificateFile{path: config.Path(b.QuayRoot), mode: 0o640}
-	if !b.kept {
+	conf := certificateFile{path: config.Path(b.QuayRoot), mode: 0o640, owner: b.reader()}
+	switch {
+	case !b.kept:
 		var err error
 		if conf.content, err = b.cfg.Marshal(); err != nil {
 			return err
 		}
-	} else if !bytes.Equal(b.text, b.written) {
-		conf.content = b.text
+	case b.changer != nil || !bytes.Equal(b.text, b.written):
+		conf.content = b.text // what has been looked at
 	}
-	for _, f := range append(files, conf) {
-		if f.content == nil {
-			b.add(&host.Attr{Host: b.Host, Path: f.path, Mode: f.mode, Owner: b.owner})
-			continue
+	for _, f := range append(b.certificateFiles(), conf) {
+		switch {
+		case f.content != nil:
+			b.addTracked(&host.File{Host: b.Host, Path: f.path, Content: f.content, Mode: f.mode, Owner: f.owner})
+		case f.path == conf.path || b.target.made(f.path):
+			b.add(&host.Attr{Host: b.Host, Path: f.path, Mode: f.mode, Owner: f.owner})
 		}
-		b.addTracked(&host.File{Host: b.Host, Path: f.path, Content: f.content, Mode: f.mode, Owner: b.owner})
+	}
+	for _, l := range b.leafLinks() {
+		b.add(&host.Link{Host: b.Host, Path: l.path, Target: l.target})
+	}
+	if secret := filepath.Join(filepath.Dir(conf.path), "pull-secret.json"); b.changer != nil && b.has(secret) {
+		b.add(&host.Attr{Host: b.Host, Path: secret, Mode: 0o600, Owner: b.admin})
 	}
 	if b.certs.oldKey != "" { // after config.yaml, which names the new one
 		b.add(&host.Remove{Host: b.Host, Path: b.certs.oldKey})
@@ -273,7 +283,7 @@ func (b *builder) running() error {
 	b.add(&start{bus: b.plan.bus, host: b.Host, user: b.User, binary: b.binary, stale: b.stale, socket: socket, renamed: b.renamed})
 	b.add(&health{bus: b.plan.bus, host: b.Host, user: b.User, cfg: b.cfg, check: b.Health, limit: healthLimit, every: healthEvery})
 	b.plan.seeded = &seed{do: b.Seed, in: Installation{
-		Config: b.cfg, QuayRoot: b.QuayRoot, InitUser: b.InitUser, InitPassword: b.InitPassword, Generated: b.generated,
+		Config: b.cfg, QuayRoot: b.QuayRoot, Owner: b.owner, InitUser: b.InitUser, InitPassword: b.InitPassword, Generated: b.generated,
 	}}
 	b.add(b.plan.seeded)
 	return nil
@@ -281,7 +291,12 @@ func (b *builder) running() error {
 
 // newRecord is what an uninstall will have to know.
 func (t *target) newRecord() *record {
-	r := &record{Version: recordVersion, Storage: t.cfg.Storage, Database: t.databaseDir()}
+	r := &record{Version: recordVersion, Storage: t.cfg.Storage, Database: t.databaseDir(), File: filepath.Base(t.cfg.Database), Owner: t.owner}
+	for _, f := range t.certificateFiles() {
+		if f.content != nil || t.made(f.path) {
+			r.Files = append(r.Files, f.path)
+		}
+	}
 	r.Lingering = t.User && !t.lingering
 	if !t.User {
 		_, err := t.Host.User(serviceUser)
@@ -291,6 +306,10 @@ func (t *target) newRecord() *record {
 	if sameFile(t.Binary, t.Host.Path(t.binary)) && (t.record == nil || t.record.Binary == "") {
 		r.Binary = "" // the user put it there, and keeps it
 	}
+	for _, l := range t.leafLinks() {
+		r.Files = append(r.Files, l.path)
+	}
 	r.merge(t.record)
+	r.merge(t.legacyRecord())
 	return r
 }

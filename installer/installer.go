@@ -57,6 +57,7 @@ type Deps struct {
 type Installation struct {
 	Config       *config.Config // ControlSocket says where to ask
 	QuayRoot     string
+	Owner        string // the user whom the daemon runs as; empty: the caller
 	InitUser     string
 	InitPassword string
 	// Generated says that the user did not name a password: where InitUser exists already, keep the

@@ -82,7 +82,7 @@ func (t *target) placeChecks() []check {
 	binary := place{t.Host, "the executable's directory", filepath.Dir(t.binary)}
 	units := place{t.Host, "the unit directory", t.unitDir(t.User)}
 
-	checks := []check{root, owners{root}}
+	checks := []check{root, owners{root}, changedBy{root, t.User}}
 	// What lies in quayRoot, since that has to be passed through as well.
 	reached := []place{{t.Host, root.name, filepath.Join(root.path, "quay-config")}}
 	for _, p := range []place{storage, database} {

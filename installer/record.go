@@ -65,6 +65,7 @@ func (r *record) merge(earlier *record) {
 			r.Created = append(r.Created, dir)
 		}
 	}
+	r.Files = append(r.Files, earlier.Files...)
 	r.User = r.User || earlier.User
 	r.Lingering = r.Lingering || earlier.Lingering
 }
@@ -73,6 +74,8 @@ func (r *record) merge(earlier *record) {
 func (r *record) marshal() []byte {
 	slices.Sort(r.Created) // a directory comes before what is in it
 	r.Created = slices.Compact(r.Created)
+	slices.Sort(r.Files)
+	r.Files = slices.Compact(r.Files)
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		panic(err) // strings and booleans

@@ -1,6 +1,7 @@
 package installer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/systemd"
 )
@@ -31,6 +33,8 @@ type target struct {
 	written   []byte         // what is written in it
 	text      []byte         // the same, with what install keeps true in it
 	record    *record        // of an earlier install; nil
+	changer   *host.Other    // the user besides root, or the caller, who can change configuration and record; nil: none
+	foreign   bool           // the certificate that is there is not one of our CA
 	binary    string         // where the executable goes
 	owner     string         // the service's user; empty in user mode, where it is the caller
 	admin     string         // the owner of what the service only reads; likewise
@@ -128,6 +132,7 @@ func (t *target) resolveRoot() bool {
 	if t.record, err = readRecord(t.Host, t.QuayRoot); err != nil {
 		t.fault(err, "move that file away; a later uninstall then leaves empty directories behind")
 	}
+	t.resolveChanger()
 	return true
 }
 
@@ -160,6 +165,8 @@ func (t *target) resolveConfig() {
 			return
 		}
 		t.cfg, t.kept, t.written, t.text = cfg, true, content, config.Follow(content, cfg)
+		t.checkUnitNames()
+		t.checkRoots()
 		t.refuseChanges()
 	case errors.Is(err, fs.ErrNotExist) || isNotDir(err):
 		t.cfg = t.newConfig()
@@ -180,7 +187,7 @@ func (t *target) newConfig() *config.Config {
 	}
 	cfg.Listen = fmt.Sprintf(":%d", cfg.Port)
 	if t.record != nil {
-		cfg.Storage, cfg.Database = t.record.Storage, filepath.Join(t.record.Database, databaseName)
+		cfg.Storage, cfg.Database = t.record.Storage, filepath.Join(t.record.Database, cmp.Or(t.record.File, databaseName))
 	}
 	if t.QuayStorage != "" {
 		cfg.Storage = t.QuayStorage

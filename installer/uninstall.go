@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/registry/config"
@@ -24,7 +25,10 @@ func PlanUninstall(_ context.Context, r Request, d Deps) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan := &Plan{bus: t.bus(), result: Result{QuayRoot: t.QuayRoot}}
+	plan := &Plan{bus: t.bus(), result: Result{QuayRoot: t.QuayRoot}, Warnings: t.problems}
+	if t.record == nil {
+		t.record = t.legacyRecord()
+	}
 	u := &unbuilder{target: t, plan: plan}
 	if u.keptContent, err = u.keepsContent(); err != nil {
 		return nil, err
@@ -49,6 +53,9 @@ func resolveInstalled(r Request, d Deps) (*target, error) {
 	if !t.resolveRoot() || len(t.problems) > 0 {
 		return nil, &PreflightError{Problems: t.problems}
 	}
+	if len(t.problems) > 0 {
+		return nil, &PreflightError{Problems: t.problems}
+	}
 	inRoot, err := t.Host.Exists(filepath.Dir(config.Path(t.QuayRoot)))
 	if err != nil {
 		return nil, err
@@ -67,8 +74,9 @@ func resolveInstalled(r Request, d Deps) (*target, error) {
 				"leave out "+d.flag+" to go on with that one")
 		}
 	}
-	if len(t.problems) > 0 {
-		return nil, &PreflightError{Problems: t.problems}
+	isWarning := func(p Problem) bool { return p.Warning }
+	if fatal := slices.DeleteFunc(slices.Clone(t.problems), isWarning); len(fatal) > 0 {
+		return nil, &PreflightError{Problems: fatal}
 	}
 	if rights := (rights{t.User, t.Geteuid(), t.Home}).Check(context.Background()); len(rights) > 0 {
 		return nil, &PreflightError{Problems: rights}
@@ -82,23 +90,64 @@ func (t *target) isQuay() bool {
 	return err == nil && isQuayConfig(content)
 }
 
-// installedConfig reads where things are: from config.yaml, otherwise from the record, otherwise they are
-// where they are by default. A broken config.yaml is refused, since it may name other directories.
+// installedConfig says where things are: by the record if there is one, otherwise by config.yaml, as far as its word
+// counts, otherwise they are where they are by default. A broken config.yaml is refused where it is needed, since it may
+// name other directories.
 func (t *target) installedConfig() error {
 	path := config.Path(t.QuayRoot)
 	content, err := t.Host.ReadFile(path)
-	if err == nil {
-		t.cfg, err = config.Parse(path, content)
-		return err
-	}
-	if !errors.Is(err, fs.ErrNotExist) && !isNotDir(err) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !isNotDir(err) && t.changer == nil {
 		return fmt.Errorf("read the configuration: %w", err)
 	}
-	if t.record != nil {
+	switch {
+	case t.record != nil:
 		t.QuayStorage, t.SqliteStorage = "", "" // it knows
+		t.cfg = t.newConfig()
+		t.problems = append(t.problems, t.strayDirs(content)...)
+	case t.changer != nil:
+		t.QuayStorage, t.SqliteStorage = "", ""
+		t.cfg = t.legacyConfig(content)
+	case err == nil:
+		t.cfg, err = config.Parse(path, content)
+		return err
+	default:
+		t.cfg = t.newConfig()
 	}
-	t.cfg = t.newConfig()
 	return nil
+}
+
+// legacyConfig takes from a configuration that the service can change where the unit has it too.
+func (t *target) legacyConfig(content []byte) *config.Config {
+	usual := config.Default(t.QuayRoot)
+	cfg, err := config.Parse(config.Path(t.QuayRoot), content)
+	if err != nil {
+		return usual
+	}
+	t.cfg = cfg
+	unnamed := t.unnamed()
+	t.cfg = usual
+	for _, d := range []struct{ dir, named, with string }{
+		{cfg.Storage, "storage", cfg.Storage}, {filepath.Dir(cfg.Database), "database", cfg.Database},
+	} {
+		switch {
+		case slices.Contains(unnamed, d.dir) || !t.plain(d.dir):
+			t.problems = append(t.problems, Problem{
+				What:   fmt.Sprintf("%s stays: config.yaml, which the service can change, names it, and %s does not", d.with, t.found.Unit),
+				Remedy: "find out who wrote that", Warning: true,
+			})
+		case d.named == "storage":
+			usual.Storage = cfg.Storage
+		default:
+			usual.Database = cfg.Database
+		}
+	}
+	return usual
+}
+
+// plain says whether a directory is the service's own in a directory that is not.
+func (t *target) plain(dir string) bool {
+	other, err := t.Host.Other(filepath.Dir(dir))
+	return err == nil && (other == nil || other.UID != t.changer.UID)
 }
 
 // unbuilder collects the steps of an uninstall.
@@ -195,11 +244,15 @@ func (u *unbuilder) serviceUser() {
 // root removes what install put into quayRoot, and every directory that it made and that is now empty. What
 // leads to all of it, config.yaml and the record, goes last.
 func (u *unbuilder) root() {
-	for _, dir := range []string{"run", "tls-state", "quay-rootCA"} {
-		u.add(&host.RemoveTree{Host: u.Host, Path: filepath.Join(u.QuayRoot, dir)})
+	for _, name := range []string{"run", "tls-state", "quay-rootCA"} {
+		u.removeDir(filepath.Join(u.QuayRoot, name))
 	}
 	conf := filepath.Dir(config.Path(u.QuayRoot))
-	u.add(&host.RemoveTree{Host: u.Host, Path: conf, Except: recordName})
+	if u.ours(conf) {
+		u.add(&host.RemoveTree{Host: u.Host, Path: conf, Except: recordName})
+	} else {
+		u.removeNames(conf, "config.yaml", "pull-secret.json")
+	}
 	prune := []string{u.cfg.Storage, u.databaseDir()}
 	if u.record != nil {
 		prune = append(prune, u.record.Created...)
@@ -229,9 +282,37 @@ func (u *unbuilder) root() {
 	if u.keptContent {
 		return
 	}
-	u.add(&host.RemoveTree{Host: u.Host, Path: conf})
+	u.add(&host.Remove{Host: u.Host, Path: recordPath(u.QuayRoot)})
+	u.add(&host.Prune{Host: u.Host, Path: conf})
 	for _, dir := range outer {
 		u.add(&host.Prune{Host: u.Host, Path: dir})
+	}
+}
+
+// ours says whether a directory may be removed with all that it holds: install made it.
+func (u *unbuilder) ours(dir string) bool { return u.record == nil || u.record.created(dir) }
+
+// removeDir removes a directory that install made, and of another one what install and the daemon have put there.
+func (u *unbuilder) removeDir(dir string) {
+	if u.ours(dir) {
+		u.add(&host.RemoveTree{Host: u.Host, Path: dir})
+		return
+	}
+	u.removeNames(dir, "appliance.sock", "ssl.cert", "ssl.key")
+	u.add(&host.RemoveTree{Host: u.Host, Path: filepath.Join(u.QuayRoot, "tls-state", "certificates")})
+}
+
+// removeNames removes files of a directory: these, and those that the record names.
+func (u *unbuilder) removeNames(dir string, names ...string) {
+	for _, name := range names {
+		if path := filepath.Join(dir, name); !strings.HasPrefix(name, "ssl.") || u.made(path) {
+			u.add(&host.Remove{Host: u.Host, Path: path})
+		}
+	}
+	for _, path := range u.record.Files {
+		if within(path, dir) && !slices.Contains(names, filepath.Base(path)) {
+			u.add(&host.Remove{Host: u.Host, Path: path})
+		}
 	}
 }
 

@@ -42,10 +42,23 @@ func writePair(o Options, pair keyPair) error {
 
 // writeFile replaces a file in one step, so that a reader sees the old or the new content and a crash loses neither.
 func writeFile(file string, data []byte, mode os.FileMode) error {
-	if err := replace(file, data, mode); err != nil {
+	if err := replace(through(file), data, mode); err != nil {
 		return unwritable(file, err)
 	}
 	return nil
+}
+
+// through is where a link at file leads: where an install made by root has links to a directory of the daemon's, that
+// is where the daemon may write.
+func through(file string) string {
+	target, err := os.Readlink(file)
+	if err != nil {
+		return file
+	}
+	if filepath.IsAbs(target) {
+		return target
+	}
+	return filepath.Join(filepath.Dir(file), target)
 }
 
 func replace(file string, data []byte, mode os.FileMode) error {

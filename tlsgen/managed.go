@@ -151,14 +151,20 @@ func adoptOrIssue(o Options) (keyPair, error) {
 			return old, nil
 		}
 	}
-	if err := setAside(o); err != nil {
-		return keyPair{}, err
+	aside := setAside(o)
+	if aside != nil && !errors.Is(aside, fs.ErrPermission) {
+		return keyPair{}, aside
 	}
 	o.Log.Info("issuing a certificate", "file", o.CertFile, "names", o.Names, "because", err)
 	var fresh keyPair
 	fresh.certPEM, fresh.keyPEM, err = o.CA.issueLeaf(o.Names, o.Now(), o.lifetime)
 	if err != nil {
 		return keyPair{}, err
+	}
+	if aside != nil { // files of root's: they are not ours to replace, and no reason to serve nothing
+		o.Log.Warn("the certificate found was not signed by our CA and cannot be replaced; ours is served, and is not in that file",
+			"file", o.CertFile, "hint", "to serve your own certificate, take the CA out of the configuration; else remove the file", "error", aside)
+		return fresh, nil
 	}
 	return fresh, writePair(o, fresh)
 }
@@ -191,12 +197,12 @@ func setAside(o Options) error {
 	if errors.Is(err, fs.ErrNotExist) || err == nil && leaf.CheckSignatureFrom(o.CA.cert) == nil {
 		return nil
 	}
-	for _, file := range []string{o.KeyFile, o.CertFile} {
+	for _, file := range []string{through(o.KeyFile), through(o.CertFile)} {
 		if err := rename(file, file+".replaced"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
 	o.Log.Warn("the certificate found was not signed by our CA; it is kept beside the new one",
-		slog.String("kept", o.CertFile+".replaced"), slog.String("hint", "to serve your own certificate, take the CA out of the configuration"))
+		slog.String("kept", through(o.CertFile)+".replaced"), slog.String("hint", "to serve your own certificate, take the CA out of the configuration"))
 	return nil
 }

@@ -44,7 +44,8 @@ func (s *File) Apply(context.Context) (bool, error) {
 	if s.previous, err = s.Host.Keep(s.Path); err != nil {
 		return false, fmt.Errorf("write %s: %w", s.Path, err)
 	}
-	if same {
+	// A file of another user is written anew: that user may have it open.
+	if same && (owner.UID < 0 || owner.UID == info.Owner.UID) {
 		return true, s.Host.SetAttr(s.Path, s.Mode, owner)
 	}
 	return true, s.Host.Write(s.Path, bytes.NewReader(s.Content), s.Mode, owner)

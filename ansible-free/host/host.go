@@ -16,6 +16,7 @@ package host
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -283,6 +284,26 @@ func (h *Host) Symlink(target, path string) error {
 	defer dir.Close()
 	if err := dir.Symlink(target, name); err != nil {
 		return err
+	}
+	return syncRoot(dir)
+}
+
+// Relink is Symlink in the place of a file or a link, in one step.
+func (h *Host) Relink(target, path string) error {
+	dir, name, err := h.dir(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if _, err := removeLeftovers(dir, name); err != nil {
+		return err
+	}
+	tmp := leftoverPrefix(name) + rand.Text()[:8]
+	if err := dir.Symlink(target, tmp); err != nil {
+		return err
+	}
+	if err := dir.Rename(tmp, name); err != nil {
+		return errors.Join(err, dir.Remove(tmp))
 	}
 	return syncRoot(dir)
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -33,7 +34,15 @@ func pullSecretFile(quayRoot string) string {
 // seedUsers makes the first users through the control socket of a daemon that has just come up, and says whether it
 // made the administrator. Users who exist are left alone, but a password that was named must be the one they have.
 func seedUsers(ctx context.Context, in installer.Installation) (bool, error) {
-	client := admin.NewUnixClient(in.Config.ControlSocket)
+	uid := os.Geteuid()
+	if in.Owner != "" {
+		owner, err := host.Local().User(in.Owner)
+		if err != nil {
+			return false, err
+		}
+		uid = owner.UID
+	}
+	client := admin.NewUnixClientOf(in.Config.ControlSocket, uid)
 	defer client.Close()
 	users, err := client.Users(ctx)
 	if err != nil {
