@@ -155,6 +155,7 @@ func (d *daemon) openAPI(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the secret that signs upload states: %w", err)
 	}
+	d.auth.SignWith(secret)
 	d.api, err = oci.New(ctx, oci.Options{
 		Store: d.store, Upstream: upstream, Secret: secret, Log: d.log, Audit: d.log, MaxUploads: maxUploads,
 		DeleteReferrers: d.cfg.DeleteReferrers,
@@ -222,11 +223,11 @@ func (d *daemon) public() http.Handler {
 	mux.Handle("GET /metrics", d.metrics.handler(d.log))
 	mux.Handle("GET /ca.crt", caFile(d.cfg.TLS.CA))
 	mux.Handle("/", console.Handler(d.cfg.Address()))
-	v2 := d.auth.Require(oci.Action, admitted(d.api, oci.Denied), oci.Denied)
+	v2 := d.auth.RequireToken(oci.Action, oci.Scope, admitted(d.api, oci.Denied), oci.Denied)
 
 	// A page that a browser has open elsewhere must not act with the login that the browser
 	// remembers for us. Requests of other programs are none of this protection's business.
-	return d.observe("", http.NewCrossOriginProtection().Handler(route(v2, mux)))
+	return d.observe("", http.NewCrossOriginProtection().Handler(route(v2, d.auth.Tokens(func(h http.Handler) http.Handler { return admitted(h, oci.Denied) }), mux)))
 }
 
 // local is what the control socket serves. Its file mode is the login.
@@ -234,8 +235,12 @@ func (d *daemon) local() http.Handler { return d.observe("local", d.admin) }
 
 // route keeps /v2 away from ServeMux, which would answer a doubled slash with a redirect and not with
 // the error that the distribution specification wants.
-func route(v2, others http.Handler) http.Handler {
+func route(v2, tokens, others http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == auth.TokenPath {
+			tokens.ServeHTTP(w, r)
+			return
+		}
 		if isV2(r.URL.Path) {
 			v2.ServeHTTP(w, r)
 			return

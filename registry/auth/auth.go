@@ -1,8 +1,9 @@
 // Package auth says who a request comes from and what that user may do.
 //
 // Users log in with HTTP Basic, the one scheme that every container client speaks and that
-// needs no second service. Bearer tokens were refused: they add a round trip to every pull
-// and a key to keep, and here the registry and the issuer of tokens would be one process.
+// needs no second service. Bearer tokens are issued beside it, since docker and what is made of its
+// library pull without a login by token only; see challenges for which client is offered which. A token
+// is short-lived and signed, and nothing is kept of it.
 //
 // Passwords are kept as bcrypt hashes. To check one takes tens of milliseconds, which would
 // hold a registry to some thirty requests a second, so a success is remembered until Forget:
@@ -59,7 +60,8 @@ type Identity struct {
 	Role         Role
 	Repositories []string // patterns, see image.CheckPattern; none: all repositories
 
-	open []string // patterns of what everybody may pull
+	open   []string // patterns of what everybody may pull
+	scopes []Scope  // of the token that the request came with; nil: it came with a password, or without a login
 }
 
 // Anonymous reports whether this is nobody: a request without a login that was let through.
@@ -77,9 +79,12 @@ type Authenticator struct {
 	// repository. Who gives a name and a password must give right ones in any case.
 	Anonymous []string
 
-	users   Users
-	key     []byte        // of this process: see digestOf
-	hashing chan struct{} // one place a processor, so that guessing cannot starve pulls of all others
+	users    Users
+	key      []byte // of this process: see digestOf
+	tokenKey []byte // signs tokens, see SignWith
+	stampKey []byte
+	now      func() time.Time
+	hashing  chan struct{} // one place a processor, so that guessing cannot starve pulls of all others
 
 	backoff *backoff
 
@@ -87,6 +92,8 @@ type Authenticator struct {
 	cost    int        // the highest in use among the hashes of users, see Calibrate
 	known   map[digest]Identity
 	flights map[digest]*flight
+	records map[string]Record // of users with tokens
+	epoch   int               // how often Forget was called
 }
 
 type digest [sha256.Size]byte
@@ -104,7 +111,9 @@ type flight struct {
 func New(users Users) *Authenticator {
 	key := make([]byte, sha256.Size)
 	rand.Read(key) // never fails: crypto/rand ends the process instead
-	return &Authenticator{
+	a := &Authenticator{
+		now:     time.Now,
+		records: make(map[string]Record),
 		Log:     slog.New(slog.DiscardHandler),
 		users:   users,
 		key:     key,
@@ -114,6 +123,8 @@ func New(users Users) *Authenticator {
 		backoff: newBackoff(time.Now),
 		cost:    bcrypt.DefaultCost,
 	}
+	a.SignWith(key)
+	return a
 }
 
 // Calibrate says which password hashes are in use. A denial takes as long as the dearest of them,
@@ -176,6 +187,8 @@ func (a *Authenticator) Forget(name string) {
 	a.backoff.forget(name)
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.epoch++
+	delete(a.records, name)
 	for d, id := range a.known {
 		if id.Name == name {
 			delete(a.known, d)
@@ -239,6 +252,10 @@ func (a *Authenticator) verify(ctx context.Context, name, password string) (Iden
 		return Identity{}, fmt.Errorf("password hash of user %q: %w", name, err)
 	}
 	a.raise(costOf(record.PasswordHash))
+	return a.identity(name, record)
+}
+
+func (a *Authenticator) identity(name string, record Record) (Identity, error) {
 	role, err := ParseRole(record.Role)
 	if err != nil {
 		return Identity{}, fmt.Errorf("user %q: %w", name, err)

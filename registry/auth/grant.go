@@ -12,8 +12,14 @@ func (i Identity) MayRepository(repo string) bool {
 	return !i.Restricted() || image.MatchAny(i.Repositories, repo)
 }
 
-// MayPull reports whether the repository may be pulled: also what everybody may pull, granted or not.
+// MayPull reports whether this request may pull from the repository: the user may, and the token covers it.
 func (i Identity) MayPull(repo string) bool {
+	return i.Sees(repo) && i.Covers(RepositoryScope(repo, ScopePull))
+}
+
+// Sees reports whether the user may pull from the repository, and so may know of it: also what everybody may pull,
+// granted or not.
+func (i Identity) Sees(repo string) bool {
 	return i.MayRepository(repo) || image.MatchAny(i.open, repo)
 }
 

@@ -9,10 +9,6 @@ import (
 	"time"
 )
 
-// Challenge is the WWW-Authenticate header of every 401: without it podman and docker
-// give up instead of sending the password that they have.
-const Challenge = `Basic realm="appliance", charset="UTF-8"`
-
 type identityKey struct{}
 
 // IdentityFrom returns the user whose request this context belongs to.
@@ -24,16 +20,35 @@ func IdentityFrom(ctx context.Context) (Identity, bool) {
 // Require lets a request through to next if its user may do the action, with the Identity in its
 // context. Otherwise denied answers, with 401 (not logged in; the challenge is set already),
 // 403 (may not), 429 (too many failed logins; Retry-After is set already) or 503 (could not be
-// found out). Which repositories a user may touch, next has to ask of the Identity.
+// found out). Which repositories a user may touch, next has to ask of the Identity. A token is no login here.
 func (a *Authenticator) Require(action func(*http.Request) Action, next http.Handler, denied func(w http.ResponseWriter, r *http.Request, status int)) http.Handler {
+	return require(action, a.identify, func(*http.Request, Action) []string { return []string{Challenge} }, next, denied)
+}
+
+// RequireToken is Require for the registry API, where a token does as well as a password. scope is what the request
+// needs a token for; whether the token that it has is good for that, next has to ask of the Identity, too.
+func (a *Authenticator) RequireToken(action func(*http.Request) Action, scope func(*http.Request) string, next http.Handler, denied func(w http.ResponseWriter, r *http.Request, status int)) http.Handler {
+	identify := func(r *http.Request, action Action) (Identity, refusal) {
+		if token, ok := bearer(r); ok {
+			return a.holder(r, token, action)
+		}
+		return a.identify(r, action)
+	}
+	challenges := func(r *http.Request, action Action) []string { return a.challenges(r, action, scope(r)) }
+	return require(action, identify, challenges, next, denied)
+}
+
+func require(action func(*http.Request) Action, identify func(*http.Request, Action) (Identity, refusal), challenges func(*http.Request, Action) []string,
+	next http.Handler, denied func(w http.ResponseWriter, r *http.Request, status int)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id, f := a.identify(r, action(r))
+		action := action(r)
+		id, f := identify(r, action)
 		switch f.status {
 		case 0:
 			next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), identityKey{}, id)))
 			return
 		case http.StatusUnauthorized:
-			w.Header().Set("WWW-Authenticate", Challenge)
+			w.Header()["Www-Authenticate"] = challenges(r, action)
 		case http.StatusTooManyRequests:
 			w.Header().Set("Retry-After", strconv.Itoa(seconds(f.wait)))
 		}
@@ -64,6 +79,23 @@ func (a *Authenticator) identify(r *http.Request, action Action) (Identity, refu
 	return id, f
 }
 
+// holder finds out for whom a token was issued and whether they may do the action. A request whose token was issued
+// without a login is let through as long as it only reads; what else it lacks is told by next, which knows the scope.
+func (a *Authenticator) holder(r *http.Request, token string, action Action) (Identity, refusal) {
+	id, err := a.redeem(r.Context(), token)
+	switch {
+	case errors.Is(err, errToken):
+		return Identity{}, refusal{status: http.StatusUnauthorized}
+	case err != nil:
+		a.Log.ErrorContext(r.Context(), "token could not be checked", "remote", r.RemoteAddr, "err", err)
+		return Identity{}, refusal{status: http.StatusServiceUnavailable}
+	case !id.Anonymous() && !id.Role.May(action):
+		a.audit(r, "refused", id.Name)
+		return id, refusal{status: http.StatusForbidden}
+	}
+	return id, refusal{}
+}
+
 // nobody is a request without a login: how every client begins, so there is nothing to report.
 //
 // For pulls without a login to work and logins to go on working, what clients do decides:
@@ -77,8 +109,7 @@ func (a *Authenticator) identify(r *http.Request, action Action) (Identity, refu
 //   - containerd does not ask for /v2/. It sends its password when the thing itself answers 401, so what
 //     is not open to all must answer that, not 403 (see oci).
 //   - docker, and `oc image` and `oc adm release`, which are made of its library, give up after a Basic challenge
-//     when they have no password ("no basic auth credentials"). There it takes a login, for instance puller's;
-//     the alternative is a token service, see above.
+//     when they have no password ("no basic auth credentials"). They are offered a token, see challenges.
 func (a *Authenticator) nobody(action Action) (Identity, refusal) {
 	if action == Read && len(a.Anonymous) > 0 {
 		return Identity{Role: Pull, Repositories: a.Anonymous}, refusal{}

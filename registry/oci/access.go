@@ -7,28 +7,67 @@ import (
 	"github.com/mirror-appliance/appliance/registry/auth"
 )
 
-// granted refuses a request for a repository that its user's grants do not reach. Roles have been
-// asked already, by auth.Authenticator.Require. A request that has come past no Authenticator has no
-// Identity and no limits.
+// granted refuses a request for what its user's grants, or its token, do not reach. Roles have been asked already, by
+// auth.Authenticator.RequireToken. A request that has come past no Authenticator has no Identity and no limits.
 func granted(r *http.Request, t target) error {
 	id, ok := auth.IdentityFrom(r.Context())
-	if !ok || t.repo == "" {
+	if !ok || t.kind == kindBase {
 		return nil
 	}
-	if Action(r) == auth.Read && !id.MayPull(t.repo) || Action(r) != auth.Read && !id.MayRepository(t.repo) {
-		return errGrant(id, t.repo)
+	reads := reads(r.Method, t)
+	if t.repo != "" && (reads && !id.Sees(t.repo) || !reads && (!id.MayRepository(t.repo) || id.Anonymous())) {
+		return errGrant(r, id, t)
+	}
+	if !id.HasToken() {
+		return nil
+	}
+	if need := scope(r.Method, t); !id.Covers(need) {
+		return errScope(r, need)
 	}
 	return nil
 }
 
+// reads reports whether a request only looks at content. An upload session is for those who push, also to look at.
+func reads(method string, t target) bool {
+	return (method == http.MethodGet || method == http.MethodHead) && t.kind != kindUpload && t.kind != kindUploads
+}
+
+// scope is what a token has to be for.
+func scope(method string, t target) auth.Scope {
+	switch {
+	case t.kind == kindCatalog:
+		return auth.CatalogScope()
+	case reads(method, t):
+		return auth.RepositoryScope(t.repo, auth.ScopePull)
+	case method == http.MethodDelete && t.kind != kindUpload:
+		return auth.RepositoryScope(t.repo, auth.ScopeDelete)
+	}
+	return auth.RepositoryScope(t.repo, auth.ScopePush)
+}
+
+// Scope says which scope a client should ask a token for to have its request answered, "" for none.
+func Scope(r *http.Request) string {
+	t, err := parse(r.URL.Path)
+	if err != nil || t.kind == kindBase {
+		return ""
+	}
+	return scope(r.Method, t).Challenge()
+}
+
+// errScope is for a token that does not reach, of a user who may get one that does.
+func errScope(r *http.Request, need auth.Scope) error {
+	return &problem{status: http.StatusUnauthorized, code: codeUnauthorized, message: "the token is not for " + need.String(),
+		header: map[string]string{"Www-Authenticate": auth.ChallengeFor(r, need)}}
+}
+
 // errGrant is 401 for a request without a login: containerd sends the login that it has only if asked.
 // It is the same whether or not there is such a repository.
-func errGrant(id auth.Identity, repo string) error {
+func errGrant(r *http.Request, id auth.Identity, t target) error {
 	if id.Anonymous() {
-		return &problem{status: http.StatusUnauthorized, code: codeUnauthorized, message: fmt.Sprintf("log in to use repository %.300s", repo),
-			header: map[string]string{"Www-Authenticate": auth.Challenge}}
+		return &problem{status: http.StatusUnauthorized, code: codeUnauthorized, message: fmt.Sprintf("log in to use repository %.300s", t.repo),
+			header: map[string]string{"Www-Authenticate": auth.ChallengeFor(r, scope(r.Method, t))}}
 	}
-	return &problem{status: http.StatusForbidden, code: codeDenied, message: fmt.Sprintf("user %s may not use repository %.300s", id.Name, repo)}
+	return &problem{status: http.StatusForbidden, code: codeDenied, message: fmt.Sprintf("user %s may not use repository %.300s", id.Name, t.repo)}
 }
 
 // mayPull reports whether the user of a request may pull from a repository.

@@ -241,7 +241,7 @@ func TestAnonymous_client(t *testing.T) {
 		t.Error("a wrong password was as good as none")
 	}
 	// podman login, and what its pulls without a login send.
-	f.do(http.StatusUnauthorized, "GET", "/v2/", nil).wantHeader(t, "WWW-Authenticate", auth.Challenge)
+	f.do(http.StatusUnauthorized, "GET", "/v2/", nil, "Docker-Distribution-Api-Version", "registry/2.0").wantHeader(t, "WWW-Authenticate", auth.Challenge)
 	f.do(http.StatusUnauthorized, "GET", "/v2/", nil, "Authorization", "Basic Og==")
 	f.do(http.StatusOK, "GET", "/v2/open/x/manifests/v1", nil, "Authorization", "Basic Og==")
 	f.do(http.StatusOK, "GET", "/v2/", nil, as("node")...)

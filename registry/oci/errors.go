@@ -189,13 +189,12 @@ func writeProblem(w http.ResponseWriter, p *problem) {
 // setVersion sets what old clients look for to know that this is a registry.
 func setVersion(h http.Header) { h.Set("Docker-Distribution-Api-Version", "registry/2.0") }
 
-// Denied answers a request that auth.Authenticator.Require does not let through.
+// Denied answers a request that auth.Authenticator.RequireToken does not let through. The challenge is set already.
 func Denied(w http.ResponseWriter, r *http.Request, status int) {
 	p := &problem{status: status, code: codeUnavailable, message: "login could not be checked; try again"}
 	switch status {
 	case http.StatusUnauthorized:
 		p.code, p.message = codeUnauthorized, "log in with a user name and password of this registry"
-		p.header = map[string]string{"Www-Authenticate": auth.Challenge}
 	case http.StatusForbidden:
 		p.code, p.message = codeDenied, "this user may not "+verb(Action(r))+" here"
 	case http.StatusTooManyRequests:

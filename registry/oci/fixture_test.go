@@ -68,7 +68,14 @@ func (f *fixture) open(upstream Upstream) {
 	}
 	var h http.Handler = f.api
 	if f.auth != nil {
-		h = f.auth.Require(Action, f.api, Denied)
+		v2, tokens := f.auth.RequireToken(Action, Scope, f.api, Denied), f.auth.Tokens(func(h http.Handler) http.Handler { return h })
+		h = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == auth.TokenPath {
+				tokens.ServeHTTP(w, r)
+				return
+			}
+			v2.ServeHTTP(w, r)
+		})
 	}
 	f.server = httptest.NewServer(h)
 }

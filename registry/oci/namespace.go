@@ -35,7 +35,7 @@ func (n *namespace) Repository(_ context.Context, name reference.Named) (distrib
 // empty page without it.
 func (n *namespace) Repositories(ctx context.Context, names []string, last string) (int, error) {
 	if id, ok := auth.IdentityFrom(ctx); ok && id.Restricted() {
-		return n.visible(ctx, names, last, id.MayPull)
+		return n.visible(ctx, names, last, id.Sees)
 	}
 	found, more, err := n.store.Repositories(ctx, last, len(names))
 	if err != nil {

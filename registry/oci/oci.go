@@ -72,8 +72,8 @@ type Options struct {
 	DeleteReferrers bool
 }
 
-// An API is the handler of /v2. It does not ask who is asking: put auth.Authenticator.Require in
-// front of it, with Action and Denied. Of the Identity that it finds it looks at the grants.
+// An API is the handler of /v2. It does not ask who is asking: put auth.Authenticator.RequireToken in
+// front of it, with Action, Scope and Denied. Of the Identity that it finds it looks at the grants.
 type API struct {
 	store    *store.Store
 	upstream Upstream

@@ -2,7 +2,6 @@ package oci
 
 import (
 	"errors"
-	"net/http"
 	"net/http/httptest"
 	"regexp"
 	"strings"
@@ -173,13 +172,13 @@ func TestAction(t *testing.T) {
 func TestDenied(t *testing.T) {
 	for status, code := range map[int]string{401: codeUnauthorized, 403: codeDenied, 503: codeUnavailable, 429: codeTooMany} {
 		w := httptest.NewRecorder()
+		w.Header().Set("WWW-Authenticate", "as RequireToken has set it")
 		Denied(w, httptest.NewRequest("PUT", "/v2/a/manifests/x", nil), status)
 		r := reply{w.Result(), w.Body.Bytes()}
+		r.Request = httptest.NewRequest("PUT", "/v2/a/manifests/x", nil)
 		if got := r.code(t); r.StatusCode != status || got != code {
 			t.Errorf("%d: got %d %s", status, r.StatusCode, got)
 		}
-		if challenge := r.Header.Get("WWW-Authenticate"); (challenge != "") != (status == http.StatusUnauthorized) {
-			t.Errorf("%d: challenge %q", status, challenge)
-		}
+		r.wantHeader(t, "WWW-Authenticate", "as RequireToken has set it")
 	}
 }
