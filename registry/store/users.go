@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -55,7 +56,8 @@ func (s *Store) Users(ctx context.Context) ([]User, error) {
 
 // PutUser makes an account, or changes its role, its repositories and its password. A pattern is
 // the name of a repository, or openshift/* for all that are below openshift at any depth, or * for all.
-// *InvalidError for one that is none of these.
+// *InvalidError for one that is none of these. On a full disk an account can still be changed, since its password may
+// have leaked; a new one is a *FullError.
 func (s *Store) PutUser(ctx context.Context, u User) error {
 	if u.Name == "" {
 		return &InvalidError{What: "user", Why: "it has no name"}
@@ -68,6 +70,15 @@ func (s *Store) PutUser(ctx context.Context, u User) error {
 	if u.PasswordHash == nil {
 		u.PasswordHash = []byte{} // an account that nobody can log in to; the column is never null
 	}
+	if _, err := s.User(ctx, u.Name); err == nil {
+		return s.freeing(func() error { return s.putUser(ctx, u) })
+	} else if !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	return s.putUser(ctx, u)
+}
+
+func (s *Store) putUser(ctx context.Context, u User) error {
 	now := nanos(s.now())
 	return s.write(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO users (name, role, repositories, password_hash, created, updated)
@@ -81,13 +92,15 @@ func (s *Store) PutUser(ctx context.Context, u User) error {
 	})
 }
 
-// DeleteUser deletes an account.
+// DeleteUser deletes an account, on a full disk too.
 func (s *Store) DeleteUser(ctx context.Context, name string) error {
-	return s.write(ctx, func(tx *sql.Tx) error {
-		n, err := affected(ctx, tx, `DELETE FROM users WHERE name = ?`, name)
-		if err == nil && n == 0 {
-			return &NotFoundError{Kind: "user", Name: quoted(name)}
-		}
-		return err
+	return s.freeing(func() error {
+		return s.write(ctx, func(tx *sql.Tx) error {
+			n, err := affected(ctx, tx, `DELETE FROM users WHERE name = ?`, name)
+			if err == nil && n == 0 {
+				return &NotFoundError{Kind: "user", Name: quoted(name)}
+			}
+			return err
+		})
 	})
 }

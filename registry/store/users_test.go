@@ -42,3 +42,34 @@ func TestStore_UserRepositories_Patterns(t *testing.T) {
 		}
 	}
 }
+
+// Somebody else has filled the disk to the last byte, and an account must go, or its password has leaked.
+func TestStore_UsersOnFullDisk(t *testing.T) {
+	for name, restart := range map[string]bool{"while it runs": false, "before it starts": true} {
+		t.Run(name, func(t *testing.T) {
+			dir, fill := smallDisk(t)
+			f := newFixtureIn(t, dir)
+			for _, user := range []string{"gone", "leaked"} {
+				f.must(f.PutUser(f.ctx, User{Name: user, Role: "push", PasswordHash: []byte("old")}))
+			}
+			f.must(f.Close())
+			f.Store = nil
+			if restart {
+				fill()
+			}
+			f.reopen()
+			fill()
+			f.must(f.PutUser(f.ctx, User{Name: "leaked", Role: "pull", PasswordHash: []byte("new")}))
+			fill()
+			f.must(f.DeleteUser(f.ctx, "gone"))
+			fill()
+			f.reopen()
+			if u, err := f.User(f.ctx, "leaked"); err != nil || string(u.PasswordHash) != "new" || u.Role != "pull" {
+				t.Errorf("the account that was changed: %+v, %v", u, err)
+			}
+			if _, err := f.User(f.ctx, "gone"); !errors.Is(err, ErrNotFound) {
+				t.Errorf("the account that was removed: %v", err)
+			}
+		})
+	}
+}
