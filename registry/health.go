@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -16,11 +15,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-const (
-	checkLimit = 5 * time.Second
-	// leastFree is how much room the storage must have. With less, pushes are about to fail.
-	leastFree = 64 << 20
-)
+const checkLimit = 5 * time.Second
 
 // health answers /health/instance. The services have Quay's names, since scripts look for them;
 // each is really checked, by what does that service's work here.
@@ -59,18 +54,12 @@ func (d *daemon) checkDatabase(ctx context.Context) error {
 	return errors.Join(d.store.Check(ctx)["database"], d.store.Damage())
 }
 
+// checkStorage says whether pushes find a storage that can be written, with space.
 func (d *daemon) checkStorage(ctx context.Context) error {
 	if err := d.store.Check(ctx)["storage"]; err != nil {
 		return err
 	}
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(d.cfg.Storage, &fs); err != nil {
-		return fmt.Errorf("look at the room in %s: %w", d.cfg.Storage, err)
-	}
-	if free := fs.Bavail * uint64(fs.Bsize); free < leastFree {
-		return fmt.Errorf("only %d bytes are free in %s", free, d.cfg.Storage)
-	}
-	return nil
+	return d.store.CheckSpace()
 }
 
 // checkAPI asks /v2/ as a client would, past the login.

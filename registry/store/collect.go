@@ -208,6 +208,7 @@ func (s *Store) RemoveBlobs(ctx context.Context, before time.Time, ds []digest.D
 	if bytes > 0 {
 		s.refill()
 	}
+	s.shrinker.freed()
 	return removed, bytes, nil
 }
 
@@ -393,6 +394,7 @@ func (s *Store) StaleRuns(ctx context.Context, before time.Time, yield func(id s
 
 // RemoveRun aborts a run, if it is stale still. One that has been heard of since, or has ended, is left alone.
 func (s *Store) RemoveRun(ctx context.Context, before time.Time, id string) error {
+	defer s.shrinker.freed()
 	return s.freeing(func() error { return s.removeRun(ctx, before, id) })
 }
 

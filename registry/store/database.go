@@ -43,11 +43,16 @@ func openDatabase(ctx context.Context, path string) (writer, reader *sql.DB, err
 // openWatched opens the writer, brings the schema up to date, unless only a current one is wanted, then opens the readers.
 func openWatched(ctx context.Context, d *damage, current bool) (writer, reader *sql.DB, err error) {
 	path := d.path
-	if err := createDatabaseFile(path); err != nil {
+	fresh, err := createDatabaseFile(path)
+	if err != nil {
 		return nil, nil, err
 	}
 	// What a large write changes fits into this cache. Without it, pages go to the WAL and come back within one transaction.
-	writer, err = d.open(dsn(path, "cache_size(-16384)"))
+	name := dsn(path, "cache_size(-16384)")
+	if fresh { // the driver sets this before anything is written, when it can still be set
+		name += fmt.Sprintf("&_auto_vacuum=%d", autoVacuum)
+	}
+	writer, err = d.open(name)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open database %s: %w", path, err)
 	}
@@ -65,30 +70,30 @@ func openWatched(ctx context.Context, d *damage, current bool) (writer, reader *
 }
 
 // createDatabaseFile makes the file before SQLite does, since SQLite would make it readable for all, and
-// refuses a file that is something else before SQLite writes to it.
-func createDatabaseFile(path string) error {
+// refuses a file that is something else before SQLite writes to it. It reports whether the file is empty.
+func createDatabaseFile(path string) (fresh bool, err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return fmt.Errorf("open database: %w", err)
+		return false, fmt.Errorf("open database: %w", err)
 	}
 	defer f.Close()
 	header := make([]byte, 72)
 	n, err := io.ReadFull(f, header)
 	if errors.Is(err, io.EOF) { // empty: SQLite makes a database of it
-		return syncDir(filepath.Dir(path))
+		return true, syncDir(filepath.Dir(path))
 	}
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return fmt.Errorf("read database %s: %w", path, err)
+		return false, fmt.Errorf("read database %s: %w", path, err)
 	}
 	if n < len(header) || !bytes.HasPrefix(header, []byte("SQLite format 3\x00")) {
-		return &NotDatabaseError{Path: path, Why: "it does not begin like an SQLite file"}
+		return false, &NotDatabaseError{Path: path, Why: "it does not begin like an SQLite file"}
 	}
 	// Neither a schema nor an id: our own, of which everything is still in the WAL.
 	schema, application := binary.BigEndian.Uint32(header[40:]), binary.BigEndian.Uint32(header[68:])
 	if application != applicationID && (application != 0 || schema != 0) {
-		return &NotDatabaseError{Path: path, Why: "another program wrote this SQLite file"}
+		return false, &NotDatabaseError{Path: path, Why: "another program wrote this SQLite file"}
 	}
-	return nil
+	return false, nil
 }
 
 // share runs fn in a write transaction that it shares with others that come at the same time. It is for
@@ -100,6 +105,7 @@ func (s *Store) share(ctx context.Context, fn func(ctx context.Context, tx *sql.
 
 // shareFreeing is share for what deletes something, on a full disk too.
 func (s *Store) shareFreeing(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
+	defer s.shrinker.freed()
 	return s.freeing(func() error { return s.share(ctx, fn) })
 }
 

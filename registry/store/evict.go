@@ -43,6 +43,7 @@ func (s *Store) EvictPulled(ctx context.Context, quota int64) (blobs int, bytes 
 	if err != nil {
 		return 0, 0, err
 	}
+	defer s.shrinker.freed()
 	var until int64 // what is asked for while this goes on is for the next time, or it might never end
 	for last := (candidate{}); held-bytes > quota; {
 		if err := s.saveUses(ctx); err != nil {

@@ -30,8 +30,8 @@ const (
 )
 
 // Maintain does what a database wants now and then; the daemon calls it on a schedule, while it serves. It
-// writes down what was read lately, lets the planner look at what has grown, folds the WAL into the
-// database and cuts it back, and reserves space again if that was used up.
+// writes down what was read lately, lets the planner look at what has grown, gives free pages back to the file
+// system, checkpoints the WAL and cuts it back, and reserves space again if that was used up.
 func (s *Store) Maintain(ctx context.Context) error {
 	var errs []error
 	for _, step := range []struct {
@@ -40,6 +40,8 @@ func (s *Store) Maintain(ctx context.Context) error {
 	}{
 		{"write down what was used", s.saveUses},
 		{"optimize the database", s.optimize},
+		{"convert the database", s.convert},
+		{"give free pages back", s.shrink},
 		{"checkpoint the WAL", s.checkpoint},
 		{"reserve space", func(context.Context) error { return s.reserve.fill() }},
 	} {

@@ -121,9 +121,10 @@ func checkCopy(ctx context.Context, db *sql.DB, path string) error {
 	return nil
 }
 
-func databaseSize(ctx context.Context, db *sql.DB) (size int64, err error) {
-	err = db.QueryRowContext(ctx, `SELECT page_count * page_size FROM pragma_page_count, pragma_page_size`).Scan(&size)
-	return size, err
+// databaseSize is how large a copy of the database is, which has no free pages.
+func databaseSize(ctx context.Context, db *sql.DB) (int64, error) {
+	p, err := readPages(ctx, db)
+	return (p.total - p.free) * p.size, err
 }
 
 // removeDatabase removes a copy, and what SQLite leaves beside one that it could not finish.

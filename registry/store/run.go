@@ -348,6 +348,7 @@ func (r *Run) clear(ctx context.Context, tx *sql.Tx) error {
 // Abort forgets the run and the manifests that nothing else has. Its blobs stay until collection, so a
 // run that is begun again soon finds them.
 func (r *Run) Abort(ctx context.Context) error {
+	defer r.store.shrinker.freed()
 	return r.store.freeing(func() error {
 		return r.store.write(ctx, func(tx *sql.Tx) error {
 			if err := r.touch(ctx, tx); err != nil {

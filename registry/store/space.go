@@ -27,10 +27,11 @@ const (
 	spaceEvery = 1 << 20
 )
 
-// space looks at how much of a file system is free.
+// space looks at how much of a file system is free. Everything that asks whether there is space for content asks it.
 type space struct {
-	statfs  func(path string) (free, total int64, err error)
-	minFree int64 // what pushes leave free, if it is more than keptFree
+	statfs   func(path string) (free, total int64, err error)
+	minFree  int64                   // what pushes leave free, if it is more than keptFree
+	reusable func(path string) int64 // what is free within files there; nil: nothing
 }
 
 func statfs(path string) (free, total int64, err error) {
@@ -48,6 +49,9 @@ func (s space) check(path string, need int64) error {
 		return fmt.Errorf("look at the free space of %s: %w", path, err)
 	}
 	keep := s.kept(total)
+	if need+keep > free {
+		free += s.within(path)
+	}
 	if short := need + keep - free; short > 0 {
 		return &FullError{Path: path, Short: short, Err: fmt.Errorf(
 			"%d bytes are free, %d of them are kept so that images can still be deleted: %w", free, keep, syscall.ENOSPC)}
@@ -55,8 +59,19 @@ func (s space) check(path string, need int64) error {
 	return nil
 }
 
+// within is what is free within files on the file system of path.
+func (s space) within(path string) int64 {
+	if s.reusable == nil {
+		return 0
+	}
+	return s.reusable(path)
+}
+
 // kept is how much of a file system pushes leave free.
 func (s space) kept(total int64) int64 { return max(min(keptFree, total/8), s.minFree) }
+
+// CheckSpace fails with a *FullError when a push would be refused, however small, because the disk is full.
+func (s *Store) CheckSpace() error { return s.checkSpace(0) }
 
 // checkSpace fails with a *FullError when there is not so much space for another blob's bytes, or none for its row.
 func (s *Store) checkSpace(need int64) error {

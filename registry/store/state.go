@@ -90,7 +90,7 @@ func (s *Store) SetNote(ctx context.Context, name, value string) error {
 // Space is the room on the file system of a path.
 type Space struct {
 	Path string
-	Free int64 // bytes
+	Free int64 // bytes, with those that are free within the database
 	Kept int64 // bytes of it that pushes leave alone
 }
 
@@ -110,7 +110,7 @@ func (s *Store) Space() ([]Space, error) {
 		if err != nil {
 			return nil, fmt.Errorf("look at the free space of %s: %w", path, err)
 		}
-		all = append(all, Space{Path: path, Free: free, Kept: s.space.kept(total)})
+		all = append(all, Space{Path: path, Free: free + s.space.within(path), Kept: s.space.kept(total)})
 	}
 	return all, nil
 }

@@ -35,6 +35,7 @@ type Store struct {
 	writer   *sql.DB
 	group    *group // what writes through writer
 	places   manifestPlaces
+	shrinker *shrinker
 	reader   *sql.DB
 	reads    reads
 	writes   writes
@@ -86,6 +87,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if s.reads, err = prepareReads(ctx, s.reader); err != nil {
 		return nil, fmt.Errorf("prepare reads of %s: %w", s.database, err)
 	}
+	s.openShrinker()
 	return s, nil
 }
 
@@ -97,7 +99,8 @@ func newStore(o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s := &Store{database: path, space: space{statfs: statfs, minFree: o.MinFree}, now: o.Now, log: o.Log, places: newManifestPlaces(), patience: 10 * time.Second}
+	s := &Store{database: path, now: o.Now, log: o.Log, places: newManifestPlaces(), patience: 10 * time.Second}
+	s.space = space{statfs: statfs, minFree: o.MinFree, reusable: s.reusable}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -112,6 +115,9 @@ func newStore(o Options) (*Store, error) {
 
 // Close ends the store. Calls that are under way fail; end them first.
 func (s *Store) Close() error {
+	if s.shrinker != nil {
+		s.shrinker.close()
+	}
 	if s.reader != nil && s.group != nil {
 		// It is no reason to fail: a push whose check is forgotten is told what is missing, and pushes that again.
 		if err := s.saveChecks(context.Background()); err != nil {
@@ -120,6 +126,7 @@ func (s *Store) Close() error {
 		if err := s.saveUses(context.Background()); err != nil {
 			s.log.Warn("could not save what was pulled lately", "error", err)
 		}
+		s.shrinkAtClose()
 	}
 	if s.group != nil {
 		s.group.close()

@@ -70,7 +70,11 @@ func (s *Store) PutUser(ctx context.Context, u User) error {
 	if u.PasswordHash == nil {
 		u.PasswordHash = []byte{} // an account that nobody can log in to; the column is never null
 	}
-	if _, err := s.User(ctx, u.Name); err == nil {
+	err := s.freeing(func() error { // to read needs space too, where the index of the WAL has to be written
+		_, err := s.User(ctx, u.Name)
+		return full(s.database, 0, err)
+	})
+	if err == nil {
 		return s.freeing(func() error { return s.putUser(ctx, u) })
 	} else if !errors.Is(err, ErrNotFound) {
 		return err
