@@ -184,6 +184,20 @@ func (t *target) ownCertificate(leaf, leafKey bool) {
 				"put the file there, or name a CA with tls.ca and tls.caKey to have it made")
 		}
 	}
+	if !leaf || !leafKey {
+		return
+	}
+	ca := t.cfg.TLS.CA
+	if ca != "" {
+		ca = t.Host.Path(ca)
+	}
+	refused, doubtful := tlsgen.CheckOwn(t.Host.Path(t.cfg.TLS.Certificate), t.Host.Path(t.cfg.TLS.Key), ca)
+	if refused != nil {
+		t.fault(refused, "replace the file")
+	}
+	if doubtful != nil {
+		t.problems = append(t.problems, Problem{What: doubtful.Error(), Remedy: hintOf(doubtful, "complete the file"), Warning: true})
+	}
 }
 
 // moveCAKey gives the CA's key a name that podman, skopeo and docker do not take for a client's: with rootCA.key beside

@@ -151,3 +151,28 @@ func TestInstall_AnswersForServerHostname(t *testing.T) {
 		check("after an edit and an install", "other.example.com:9443")
 	})
 }
+
+// Clusters that use the kept images trust the CA, and their nodes have the pull secret.
+func TestUninstall_KeepsCAAndPullSecretWithContent(t *testing.T) {
+	eachMode(t, func(t *testing.T, b *box) {
+		root := b.deps.Home + "/quay-install"
+		before := b.snapshot()
+		b.install()
+		files := []string{root + "/quay-rootCA/rootCA.pem", root + "/quay-rootCA/rootCA-key.pem", root + "/quay-config/pull-secret.json"}
+		var kept []string
+		for _, f := range files {
+			kept = append(kept, b.read(f))
+		}
+		b.uninstall(false)
+		b.install()
+		for i, f := range files {
+			if b.read(f) != kept[i] {
+				t.Errorf("%s is another one", f)
+			}
+		}
+		b.uninstall(false)
+		b.uninstall(true)
+		after := b.snapshot()
+		same(t, "after both", after, before)
+	})
+}

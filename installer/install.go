@@ -24,7 +24,6 @@ func PlanInstall(ctx context.Context, r Request, d Deps) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	isWarning := func(p Problem) bool { return p.Warning }
 	if fatal := slices.DeleteFunc(slices.Clone(problems), isWarning); len(fatal) > 0 {
 		return nil, &PreflightError{Problems: fatal}
 	}
@@ -109,6 +108,11 @@ func (b *builder) directory(path string, mode fs.FileMode, owner string, flags d
 		b.record.Created = append(b.record.Created, dir)
 		if dir != path {
 			b.add(&host.Dir{Host: b.Host, Path: dir, Mode: b.mode(0o755, 0o700), Owner: b.admin, Keep: true})
+		}
+	}
+	if len(missing) == 0 && flags&keep == 0 {
+		if err := b.record.remember(b.Host, path); err != nil {
+			return err
 		}
 	}
 	b.add(&host.Dir{Host: b.Host, Path: path, Mode: mode, Owner: owner, Keep: flags&keep != 0, Whole: flags&whole != 0})
@@ -203,7 +207,7 @@ func (b *builder) files() error {
 	for _, l := range b.leafLinks() {
 		b.add(&host.Link{Host: b.Host, Path: l.path, Target: l.target})
 	}
-	if secret := filepath.Join(filepath.Dir(conf.path), "pull-secret.json"); b.changer != nil && b.has(secret) {
+	if secret := filepath.Join(filepath.Dir(conf.path), pullSecretName); b.changer != nil && b.has(secret) {
 		b.add(&host.Attr{Host: b.Host, Path: secret, Mode: 0o600, Owner: b.admin})
 	}
 	if b.certs.oldKey != "" { // after config.yaml, which names the new one

@@ -98,6 +98,8 @@ type Problem struct {
 
 func (p Problem) String() string { return p.What + "\n    " + p.Remedy }
 
+func isWarning(p Problem) bool { return p.Warning }
+
 // PreflightError is all the problems that forbid an install. Nothing has been written.
 type PreflightError struct{ Problems []Problem }
 

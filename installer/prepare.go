@@ -2,6 +2,7 @@ package installer
 
 import (
 	"context"
+	"slices"
 )
 
 // PlanPrepare is the part of an install that needs neither systemd nor rights: directories, CA, certificate and
@@ -35,10 +36,10 @@ func PlanPrepare(ctx context.Context, r Request, d Deps) (*Plan, error) {
 		problems = mirrorRegistry{t.Host, t.unitDir(t.User), t.QuayRoot}.Check(ctx)
 	}
 	problems = append(t.problems, problems...)
-	if len(problems) > 0 {
-		return nil, &PreflightError{Problems: problems}
+	if fatal := slices.DeleteFunc(slices.Clone(problems), isWarning); len(fatal) > 0 {
+		return nil, &PreflightError{Problems: fatal}
 	}
-	plan := &Plan{undo: true, result: Result{Address: t.cfg.Address(), QuayRoot: t.QuayRoot}}
+	plan := &Plan{Warnings: problems, undo: true, result: Result{Address: t.cfg.Address(), QuayRoot: t.QuayRoot}}
 	b := &builder{target: t, plan: plan, record: t.newRecord(), made: make(map[string]bool)}
 	for _, step := range []func() error{
 		func() error { return b.directory(t.QuayRoot, 0o755, b.admin, keep) },

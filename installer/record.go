@@ -16,13 +16,14 @@ import (
 // written before what it speaks of, and completed by later installs, so that a killed install forgets
 // nothing.
 type record struct {
-	Version   int      `json:"version"`
-	Created   []string `json:"createdDirectories"` // were not there before
-	User      bool     `json:"createdUser"`        // the system user was not there before
-	Lingering bool     `json:"enabledLingering"`   // was off before
-	Binary    string   `json:"binary"`
-	Storage   string   `json:"storage"`
-	Database  string   `json:"database"` // the directory
+	Version   int         `json:"version"`
+	Created   []string    `json:"createdDirectories"`          // were not there before
+	Before    []dirBefore `json:"directoriesBefore,omitempty"` // of the user's, which were given to the service
+	User      bool        `json:"createdUser"`                 // the system user was not there before
+	Lingering bool        `json:"enabledLingering"`            // was off before
+	Binary    string      `json:"binary"`
+	Storage   string      `json:"storage"`
+	Database  string      `json:"database"` // the directory
 	// What follows, a record of an earlier version does not have.
 	File  string   `json:"databaseFile,omitempty"` // its name in that directory
 	Owner string   `json:"owner,omitempty"`        // the service's user; empty: who installed it
@@ -66,6 +67,7 @@ func (r *record) merge(earlier *record) {
 		}
 	}
 	r.Files = append(r.Files, earlier.Files...)
+	r.Before = append(slices.Clone(earlier.Before), r.Before...)
 	r.User = r.User || earlier.User
 	r.Lingering = r.Lingering || earlier.Lingering
 }

@@ -150,6 +150,9 @@ func (t *target) plain(dir string) bool {
 	return err == nil && (other == nil || other.UID != t.changer.UID)
 }
 
+// pullSecretName is what Deps.Seed leaves beside config.yaml.
+const pullSecretName = "pull-secret.json"
+
 // unbuilder collects the steps of an uninstall.
 type unbuilder struct {
 	*target
@@ -190,6 +193,11 @@ func (u *unbuilder) uninstall() {
 	if u.RemoveContent {
 		for _, path := range u.content() {
 			u.add(&host.RemoveTree{Host: u.Host, Path: path})
+		}
+	}
+	if u.record != nil && !u.keptContent {
+		for _, dir := range u.record.Before {
+			u.add(&giveBack{host: u.Host, dir: dir, service: u.owner})
 		}
 	}
 	u.serviceUser()
@@ -244,14 +252,19 @@ func (u *unbuilder) serviceUser() {
 // root removes what install put into quayRoot, and every directory that it made and that is now empty. What
 // leads to all of it, config.yaml and the record, goes last.
 func (u *unbuilder) root() {
-	for _, name := range []string{"run", "tls-state", "quay-rootCA"} {
+	dirs, names, stays := []string{"run", "tls-state", "quay-rootCA"}, []string{"config.yaml", pullSecretName}, []string{recordName}
+	if u.keptContent {
+		// Clusters that use the content trust this CA, and their nodes have this pull secret, whose user is in the database.
+		dirs, names, stays = dirs[:2], names[:1], append(stays, pullSecretName)
+	}
+	for _, name := range dirs {
 		u.removeDir(filepath.Join(u.QuayRoot, name))
 	}
 	conf := filepath.Dir(config.Path(u.QuayRoot))
 	if u.ours(conf) {
-		u.add(&host.RemoveTree{Host: u.Host, Path: conf, Except: recordName})
+		u.add(&host.RemoveTree{Host: u.Host, Path: conf, Except: stays})
 	} else {
-		u.removeNames(conf, "config.yaml", "pull-secret.json")
+		u.removeNames(conf, names...)
 	}
 	prune := []string{u.cfg.Storage, u.databaseDir()}
 	if u.record != nil {

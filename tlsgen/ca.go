@@ -36,6 +36,10 @@ type CA struct {
 
 // CreateCA makes a self-signed authority that may sign leaves and nothing below them.
 func CreateCA(commonName string, now time.Time) (*CA, error) {
+	const room = 64 // ub-common-name, RFC 5280: OpenSSL and GnuTLS refuse more
+	if len(commonName) > room {
+		return nil, &Error{Problem: fmt.Sprintf("the name of a CA has at most %d characters, %q has %d", room, commonName, len(commonName)), Remedy: "choose a shorter one"}
+	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("generate CA key: %w", err)

@@ -131,7 +131,7 @@ func parseKey(block *pem.Block) (crypto.Signer, error) {
 func readFile(file string) ([]byte, error) {
 	data, err := os.ReadFile(file)
 	if err == nil {
-		return data, nil
+		return data, byteOrderMark(file, data)
 	}
 	// The error of os names the file already; ours does too, so only the cause is kept.
 	var path *os.PathError

@@ -15,6 +15,7 @@ type Options struct {
 	CertFile string   // leaf followed by what signed it, 0644
 	KeyFile  string   // 0600
 	StateDir string   // certmagic's storage; only with a CA
+	CAFile   string   // what clients are given to trust; "" if they know the issuer; only without a CA
 	Log      *slog.Logger
 	// Now is the clock for issuing and for adopting; nil: time.Now. When to renew, certmagic decides on its own clock.
 	Now func() time.Time

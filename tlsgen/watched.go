@@ -108,6 +108,10 @@ func (w *watched) reload() {
 		w.problem = ""
 		return
 	}
+	if err := notForServers(w.o.CertFile, cert); err != nil && notForServers(w.o.CertFile, w.serve.Load()) == nil {
+		w.complain("the new certificate cannot be used; the last good one stays in use", err)
+		return
+	}
 	if now := w.o.Now(); now.After(cert.Leaf.NotAfter) && now.Before(w.serve.Load().Leaf.NotAfter) {
 		w.complain("the new certificate has expired; the last good one stays in use", &Error{
 			File: w.o.CertFile, Problem: "expired at " + cert.Leaf.NotAfter.Format(time.RFC3339)})
@@ -132,6 +136,14 @@ func (w *watched) warn(cert *tls.Certificate) {
 		w.log.Warn("the certificate has expired", "notAfter", cert.Leaf.NotAfter)
 	} else if now.Before(cert.Leaf.NotBefore) {
 		w.log.Warn("the certificate is not valid yet", "notBefore", cert.Leaf.NotBefore)
+	}
+	if err := notForServers(w.o.CertFile, cert); err != nil {
+		w.log.Error("clients will refuse the certificate", "error", err)
+	}
+	if roots, err := rootsWith(w.o.CAFile); err != nil {
+		w.log.Warn("the CA of the certificate cannot be read", "error", err)
+	} else if err := incomplete(w.o.CertFile, cert, roots); err != nil {
+		w.log.Warn("clients may refuse the certificate", "error", err, "hint", err.(*Error).Remedy)
 	}
 	if missing := uncovered(cert.Leaf, w.o.Names); len(missing) > 0 {
 		w.log.Warn("the certificate does not cover every name of this registry", "missing", missing, "covered", namesOf(cert.Leaf))

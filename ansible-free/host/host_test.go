@@ -187,7 +187,7 @@ func TestSteps(t *testing.T) {
 			write(t, root, "srv/quay/a/b", "")
 			write(t, root, "srv/quay/keep", "")
 		}, step: func(h *host.Host) step {
-			return &host.RemoveTree{Host: h, Path: "/srv/quay", Except: "keep"}
+			return &host.RemoveTree{Host: h, Path: "/srv/quay", Except: []string{"keep"}}
 		}, gone: "srv/quay/a", after: "srv/quay/keep", keeps: true},
 		{name: "links in a tree are not followed", setUp: func(t *testing.T, root string) {
 			write(t, root, "data/precious", "")

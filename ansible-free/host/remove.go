@@ -64,12 +64,12 @@ func (s *Remove) Close() error { s.link = ""; return closeKept(&s.previous) }
 type RemoveTree struct {
 	Host   *Host
 	Path   string
-	Except string // a name in the directory that stays, and with it the directory
+	Except []string // names in the directory that stay, and with them the directory
 }
 
 func (s *RemoveTree) String() string {
-	if s.Except != "" {
-		return "remove all that " + s.Path + " holds, except " + s.Except
+	if len(s.Except) > 0 {
+		return "remove all that " + s.Path + " holds, except " + strings.Join(s.Except, " and ")
 	}
 	return "remove " + s.Path
 }
@@ -80,7 +80,7 @@ func (s *RemoveTree) Apply(ctx context.Context) (bool, error) {
 	if err != nil || !ok {
 		return false, err
 	}
-	if s.Except == "" {
+	if len(s.Except) == 0 {
 		return true, s.Host.RemoveTree(ctx, s.Path)
 	}
 	names, err := s.Host.Names(s.Path)
@@ -89,7 +89,7 @@ func (s *RemoveTree) Apply(ctx context.Context) (bool, error) {
 	}
 	changed := false
 	for _, name := range names {
-		if name == s.Except {
+		if slices.Contains(s.Except, name) {
 			continue
 		}
 		if err := s.Host.RemoveTree(ctx, filepath.Join(s.Path, name)); err != nil {

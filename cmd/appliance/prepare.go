@@ -53,6 +53,7 @@ func runPrepare(ctx context.Context, std stdio, o prepareOptions) error {
 	if err != nil {
 		return err
 	}
+	warn(std.err, plan.Warnings)
 	result, err := plan.Apply(ctx, func(line string) { fmt.Fprintln(std.err, line) })
 	if err != nil {
 		return err

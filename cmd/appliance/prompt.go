@@ -69,6 +69,10 @@ func readPassword(ctx context.Context, r io.Reader) (string, error) {
 	if line == "" {
 		return "", &hintedError{err: errors.New("no password on standard input"), hint: "for example: printf %s \"$PASSWORD\" | appliance …"}
 	}
+	if strings.HasPrefix(line, "\ufeff") {
+		return "", &hintedError{err: errors.New("the password on standard input begins with a byte order mark (BOM)"),
+			hint: "the file it comes from was saved as UTF-8 with a BOM: save it without"}
+	}
 	return line, nil
 }
 
