@@ -17,7 +17,7 @@ const batch = 500
 // removed until then; a new plan goes on from there.
 func (p *Plan) Execute(ctx context.Context, s Store, progress func(Result)) (Result, error) {
 	e := &execution{plan: p, store: s, progress: progress}
-	for _, step := range []func(context.Context) error{e.runs, e.uploads, e.blobs} {
+	for _, step := range []func(context.Context) error{e.runs, e.uploads, e.blobs, e.links} {
 		if err := step(ctx); err != nil {
 			return e.result, err
 		}
@@ -59,6 +59,26 @@ func (e *execution) uploads(ctx context.Context) error {
 	return nil
 }
 
+// links removes what deleted images have left in their repositories of blobs that others hold. It is no part of the plan,
+// since it frees nothing.
+func (e *execution) links(ctx context.Context) error {
+	if e.plan.options.Before.IsZero() {
+		return nil
+	}
+	manifests, err := e.store.Dropped(ctx, true)
+	if err != nil {
+		return err
+	}
+	if err := e.store.SettleTimes(ctx); err != nil {
+		return err
+	}
+	n, err := e.store.RemoveLinks(ctx, e.plan.options.Before)
+	if manifests > 0 || n > 0 {
+		e.add(Result{Manifests: manifests, Links: n})
+	}
+	return err
+}
+
 func (e *execution) blobs(ctx context.Context) error {
 	for some := range slices.Chunk(e.plan.Blobs, batch) {
 		if err := ctx.Err(); err != nil {
@@ -81,6 +101,8 @@ func (e *execution) add(r Result) {
 	e.result.Blobs += r.Blobs
 	e.result.Uploads += r.Uploads
 	e.result.Runs += r.Runs
+	e.result.Manifests += r.Manifests
+	e.result.Links += r.Links
 	e.result.Bytes += r.Bytes
 	if e.progress != nil {
 		e.progress(e.result)

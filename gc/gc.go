@@ -34,6 +34,13 @@ type Store interface {
 	RemoveUpload(ctx context.Context, before time.Time, id string) (bytes int64, err error)
 	// StaleRuns yields staged runs that were not used since before.
 	StaleRuns(ctx context.Context, before time.Time, yield func(id string) error) error
+	// SettleTimes makes what is from the future, since the clock was ahead, as old as now.
+	SettleTimes(ctx context.Context) error
+	// RemoveLinks removes the links of blobs to repositories that no manifest there needs, and that nothing relied on
+	// since before.
+	RemoveLinks(ctx context.Context, before time.Time) (removed int, err error)
+	// Dropped counts the manifests that went since the last collection; take makes this the last.
+	Dropped(ctx context.Context, take bool) (manifests int, err error)
 	// RemoveRun removes a staged run, with which its blobs lose their protection.
 	RemoveRun(ctx context.Context, before time.Time, id string) error
 }
@@ -48,9 +55,10 @@ type Options struct {
 // Plan is what can be removed. Blobs that only a stale run holds are not in it: they are
 // garbage once the run is gone, and the next plan names them.
 type Plan struct {
-	Blobs   []Blob
-	Uploads []Upload
-	Runs    []string
+	Blobs     []Blob
+	Uploads   []Upload
+	Runs      []string
+	Manifests int // that are gone already, with the images that were deleted
 
 	options Options
 }
@@ -70,5 +78,7 @@ type Upload struct {
 // Result counts what was removed.
 type Result struct {
 	Blobs, Uploads, Runs int
+	Manifests            int // that went since the last collection
+	Links                int // of blobs to repositories that have no use for them
 	Bytes                int64
 }

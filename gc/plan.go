@@ -38,6 +38,9 @@ func MakePlan(ctx context.Context, s Store, o Options) (*Plan, error) {
 		if err != nil {
 			return nil, fmt.Errorf("list blobs that nothing refers to: %w", err)
 		}
+		if p.Manifests, err = s.Dropped(ctx, false); err != nil {
+			return nil, err
+		}
 		slices.SortFunc(p.Blobs, func(a, b Blob) int { return strings.Compare(string(a.Digest), string(b.Digest)) })
 	}
 	return p, nil

@@ -31,6 +31,8 @@ type ScrubStore interface {
 	ScrubBlob(ctx context.Context, d digest.Digest, pay func(ctx context.Context, n int) error) (damage string, err error)
 	// Quarantined yields what is in quarantine.
 	Quarantined(ctx context.Context, yield func(d digest.Digest, size int64, cause string, since time.Time) error) error
+	// Reinspect reads a blob in quarantine again, and puts it back if it is whole after all.
+	Reinspect(ctx context.Context, d digest.Digest, size int64, pay func(ctx context.Context, n int) error) (whole bool, err error)
 	// PutBack reads a blob to its end and puts it back into service, if it is what its digest says.
 	PutBack(ctx context.Context, d digest.Digest, size int64, content io.Reader) error
 	// TidyQuarantine forgets what nobody needs any more and what has come back.
@@ -115,9 +117,13 @@ func (c *scrub) run(ctx context.Context) error {
 	return c.store.TidyQuarantine(ctx)
 }
 
-// quarantined tries to repair what was found before.
+// quarantined looks again at what was found before, and tries to repair it.
 func (c *scrub) quarantined(ctx context.Context) error {
 	return c.store.Quarantined(ctx, func(d digest.Digest, size int64, cause string, _ time.Time) error {
+		whole, err := c.store.Reinspect(ctx, d, size, c.pay)
+		if err != nil || whole {
+			return err
+		}
 		return c.damaged(ctx, Damage{Digest: d, Size: size, Cause: cause, Known: true})
 	})
 }

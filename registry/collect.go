@@ -113,7 +113,7 @@ func (c *collector) planAndExecute(ctx context.Context, o gc.Options, result *ad
 	}
 	c.advance(progress, func(p *admin.GCProgress) { p.Planned = true })
 	if result.DryRun {
-		result.Garbage = admin.Garbage{Blobs: len(plan.Blobs), Uploads: len(plan.Uploads), Runs: len(plan.Runs), Bytes: plan.Bytes()}
+		result.Garbage = admin.Garbage{Blobs: len(plan.Blobs), Uploads: len(plan.Uploads), Runs: len(plan.Runs), Bytes: plan.Bytes(), Manifests: plan.Manifests}
 		result.Plan = []admin.PlannedBlob{}
 		for _, b := range plan.Blobs[:min(len(plan.Blobs), planListed)] {
 			result.Plan = append(result.Plan, admin.PlannedBlob{Digest: b.Digest, Size: b.Size})
@@ -163,10 +163,12 @@ func add(sum *admin.Garbage, g admin.Garbage) {
 	sum.Uploads += g.Uploads
 	sum.Runs += g.Runs
 	sum.Bytes += g.Bytes
+	sum.Manifests += g.Manifests
+	sum.Links += g.Links
 }
 
 func garbage(r gc.Result) admin.Garbage {
-	return admin.Garbage{Blobs: r.Blobs, Uploads: r.Uploads, Runs: r.Runs, Bytes: r.Bytes}
+	return admin.Garbage{Blobs: r.Blobs, Uploads: r.Uploads, Runs: r.Runs, Bytes: r.Bytes, Manifests: r.Manifests, Links: r.Links}
 }
 
 func reach(now time.Time, grace time.Duration) gc.Options {

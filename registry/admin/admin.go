@@ -121,6 +121,9 @@ type Garbage struct {
 	Uploads int   `json:"uploads"` // that nobody finished
 	Runs    int   `json:"runs"`    // staged by a sync that never ended
 	Bytes   int64 `json:"bytes"`
+
+	Manifests int `json:"manifests"` // that went since the last collection: with a deleted image at once
+	Links     int `json:"links"`     // of blobs to repositories that had no use for them
 }
 
 // GCProgress is how far a collection is.

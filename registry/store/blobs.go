@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"syscall"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -20,7 +22,31 @@ type Blob struct {
 // StatBlob says how large a blob of repo is. It counts as a check: a client that got an answer may put a
 // manifest that needs the blob, so collection spares it for its grace period, and for as long as a push takes.
 func (s *Store) StatBlob(ctx context.Context, repo string, d digest.Digest) (int64, error) {
-	return s.check(ctx, repo, d, repo)
+	for range 2 {
+		size, err := s.check(ctx, repo, d, repo)
+		if err != nil {
+			return 0, err
+		}
+		if err = s.present(d, size); err == nil {
+			return size, nil
+		}
+		if !isLoss(err) {
+			return 0, fmt.Errorf("look at blob %s: %w", d, err)
+		}
+		if err := s.takeOut(ctx, sized{d, size}, err); err != nil {
+			return 0, err
+		}
+	}
+	return 0, &NotFoundError{Kind: "blob", Name: d.String()}
+}
+
+// present fails, with what isLoss knows, unless the file of a blob is there and has the size that its row says.
+func (s *Store) present(d digest.Digest, size int64) error {
+	info, err := os.Stat(s.files.blob(d))
+	if err == nil && (info.Size() != size || !info.Mode().IsRegular()) {
+		err = fmt.Errorf("%w: %s", errSize, wrongSize(s.files.blob(d), info.Size(), size))
+	}
+	return err
 }
 
 // check is StatBlob, and awaits a manifest in a repository, "" for none.
@@ -35,7 +61,7 @@ func (s *Store) check(ctx context.Context, repo string, d digest.Digest, awaited
 		if err != nil {
 			return 0, orNotFound(err, "blob", d.String())
 		}
-		gone, again := s.guard.check(awaited, d, epoch)
+		gone, again := s.guard.check(link{repo, d}, awaited, epoch)
 		if gone {
 			return 0, &NotFoundError{Kind: "blob", Name: d.String()}
 		}
@@ -54,7 +80,7 @@ func (s *Store) OpenBlob(ctx context.Context, repo string, d digest.Digest) (*Bl
 		if err != nil {
 			return nil, err
 		}
-		f, err := openWhole(s.files.blob(d), size)
+		f, err := s.files.openWhole(d, size)
 		if err == nil {
 			return &Blob{File: f, Size: size}, nil
 		}
@@ -75,24 +101,63 @@ func (s *Store) OpenBlob(ctx context.Context, repo string, d digest.Digest) (*Bl
 var errSize = errors.New("damaged")
 
 // openWhole opens a file if it has the size that its row says. A shorter one would be served as if it were whole.
-func openWhole(path string, size int64) (*os.File, error) {
-	f, err := os.Open(path)
+// What may pass, an EIO or a lack of descriptors, is tried again.
+func (f *files) openWhole(d digest.Digest, size int64) (file *os.File, err error) {
+	err = retried(func() error {
+		file, err = f.openOnce(f.blob(d), size)
+		return err
+	})
+	return file, err
+}
+
+func (f *files) openOnce(path string, size int64) (*os.File, error) {
+	file, err := f.open(path)
 	if err != nil {
 		return nil, err
 	}
-	info, err := f.Stat()
+	info, err := file.Stat()
 	if err == nil && info.Size() != size {
 		err = fmt.Errorf("%w: %s", errSize, wrongSize(path, info.Size(), size))
 	}
 	if err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, errors.Join(err, file.Close())
 	}
-	return f, nil
+	return file, nil
 }
 
-// isLoss says that an error of openWhole is about the file. Others are about this process: no rights, too many open files.
+// triesOfRead is how often a file is tried that may be whole, and pauseOfRead how long the first pause between two is.
+const (
+	triesOfRead = 3
+	pauseOfRead = 20 * time.Millisecond
+)
+
+// retried does what fails for a reason that may pass, and again.
+func retried(do func() error) (err error) {
+	for try := range triesOfRead {
+		if err = do(); !mayPass(err) {
+			return err
+		}
+		if try < triesOfRead-1 {
+			time.Sleep(pauseOfRead << (2 * try))
+		}
+	}
+	return err
+}
+
+// mayPass says that another try may succeed: nothing is said of the content.
+func mayPass(err error) bool {
+	for _, code := range []syscall.Errno{syscall.EIO, syscall.EINTR, syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.ETIMEDOUT} {
+		if errors.Is(err, code) {
+			return true
+		}
+	}
+	return false
+}
+
+// isLoss says that an error of openWhole proves that the file is not what its row says. Others prove nothing: an EIO, no
+// rights, too many open files.
 func isLoss(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, errSize) || isDamage(err)
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, errSize) || isDamage(err) && !mayPass(err)
 }
 
 // MountBlob makes a blob of from visible in repo; from "" means wherever it is held. ErrNotFound when it is not.
@@ -112,6 +177,11 @@ func (s *Store) MountBlob(ctx context.Context, repo, from string, d digest.Diges
 	err := s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if err := tx.QueryRowContext(ctx, text, args...).Scan(&size); err != nil {
 			return orNotFound(err, "blob", d.String())
+		}
+		if err := s.present(d, size); isLoss(err) { // the client sends it, and that mends it
+			return &NotFoundError{Kind: "blob", Name: d.String()}
+		} else if err != nil {
+			return fmt.Errorf("look at blob %s: %w", d, err)
 		}
 		id, err := s.ensureRepository(ctx, tx, repo)
 		if err != nil {

@@ -291,11 +291,11 @@ func TestGuard_CheckNoticesARemovalMeanwhile(t *testing.T) {
 	during := g.currentEpoch()
 	g.acquit([]digest.Digest{dA})
 	for _, read := range []uint64{before, during} {
-		if gone, again := g.check("", dA, read); gone || !again {
+		if gone, again := g.check(link{digest: dA}, "", read); gone || !again {
 			t.Errorf("gone %v, again %v: the caller would trust a row that is no longer there", gone, again)
 		}
 	}
-	if gone, again := g.check("", dA, g.currentEpoch()); gone || again {
+	if gone, again := g.check(link{digest: dA}, "", g.currentEpoch()); gone || again {
 		t.Errorf("gone %v, again %v: what was pushed again is denied", gone, again)
 	}
 }
@@ -304,11 +304,11 @@ func TestGuard_OldChecksAreForgotten(t *testing.T) {
 	c := &clock{t: time.Now()}
 	g := newGuard(c.now)
 	for i := range 5000 {
-		g.check("", digest.FromString(fmt.Sprint(i)), 0)
+		g.check(link{digest: digest.FromString(fmt.Sprint(i))}, "", 0)
 	}
 	c.add(2 * checksKept)
 	for i := range 9000 {
-		g.check("", digest.FromString(fmt.Sprint("new", i)), 0)
+		g.check(link{digest: digest.FromString(fmt.Sprint("new", i))}, "", 0)
 	}
 	if n := len(g.checked); n != 9000 {
 		t.Errorf("%d checks are remembered", n)

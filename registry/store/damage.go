@@ -45,6 +45,10 @@ type damage struct {
 	path  string
 	log   *slog.Logger
 	first atomic.Pointer[CorruptError]
+	// suspect says that the disk has failed since the WAL was last checkpointed. The kernel may have dropped what a failed
+	// sync was about and report the next one as a success, so nothing is written until the WAL has reached the database.
+	suspect  atomic.Bool
+	failures atomic.Int64 // counts them
 }
 
 // see makes a *CorruptError of what is one, and leaves other errors alone.
@@ -52,11 +56,33 @@ func (d *damage) see(err error) error {
 	if err == nil || err == io.EOF {
 		return err
 	}
-	lite := databaseDamage(err)
-	if lite == nil {
-		return err
+	if databaseDamage(err) != nil {
+		return d.found(err)
 	}
-	return d.found(err)
+	var lite *sqlite.Error
+	if errors.As(err, &lite) && lite.Code()&0xff == sqlite3.SQLITE_IOERR && !needsSpace(lite) {
+		d.suspect.Store(true)
+		d.failures.Add(1)
+		return &DiskError{Path: d.path, Err: err}
+	}
+	return err
+}
+
+// DiskError says that the disk has failed to read, write or sync the database, which says nothing of what is in it. What
+// was being written is refused; what was acknowledged before is there.
+type DiskError struct {
+	Path string
+	Err  error
+}
+
+func (e *DiskError) Error() string {
+	return fmt.Sprintf("the disk of database %s has failed: %v", e.Path, e.Err)
+}
+func (e *DiskError) Unwrap() error { return e.Err }
+
+// Hint says what to do next.
+func (e *DiskError) Hint() string {
+	return "try again; if it goes on, see whether the file system has space (df -h " + e.Path + ") and what dmesg says of the disk; leave the database where it is"
 }
 
 // found remembers damage that somebody has found.
@@ -98,6 +124,7 @@ type watchedConnector struct {
 }
 
 func (c *watchedConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	generation := c.damage.failures.Load()
 	conn, err := c.Connector.Connect(ctx)
 	if err != nil {
 		return nil, c.damage.see(err)
@@ -106,7 +133,7 @@ func (c *watchedConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	if !ok {
 		return nil, errors.Join(fmt.Errorf("the SQLite driver lacks methods: %T", conn), conn.Close())
 	}
-	return &watchedConn{whole, c.damage}, nil
+	return &watchedConn{whole, c.damage, generation}, nil
 }
 
 // connection is what a connection of SQLite's driver can.
@@ -122,7 +149,8 @@ type connection interface {
 
 type watchedConn struct {
 	connection
-	damage *damage
+	damage     *damage
+	generation int64 // of damage.failures when it was opened
 }
 
 func (c *watchedConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
@@ -137,7 +165,33 @@ func (c *watchedConn) PrepareContext(ctx context.Context, query string) (driver.
 	return &watchedStmt{whole, c.damage}, nil
 }
 
+// IsValid makes database/sql close a connection after the disk has failed, and open another.
+func (c *watchedConn) IsValid() bool {
+	return c.generation == c.damage.failures.Load() && c.connection.IsValid()
+}
+
+// trust reports, once after the disk has failed, whether the WAL reaches the database.
+func (c *watchedConn) trust(ctx context.Context) error {
+	if !c.damage.suspect.Load() {
+		return nil
+	}
+	rows, err := c.QueryContext(ctx, `PRAGMA wal_checkpoint(PASSIVE)`, nil)
+	if err != nil {
+		return err
+	}
+	err = rows.Next(make([]driver.Value, len(rows.Columns())))
+	if err = errors.Join(err, rows.Close()); err == nil {
+		c.damage.suspect.Store(false)
+	}
+	return err
+}
+
 func (c *watchedConn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error) {
+	if !o.ReadOnly {
+		if err := c.trust(ctx); err != nil {
+			return nil, err
+		}
+	}
 	tx, err := c.connection.BeginTx(ctx, o)
 	if err != nil {
 		return nil, c.damage.see(err)

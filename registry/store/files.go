@@ -18,13 +18,14 @@ import (
 // store in S3 would replace.
 type files struct {
 	root string
+	open func(path string) (*os.File, error) // for reading a blob
 
 	mu     sync.Mutex
 	synced map[string]bool // directories whose own entry is known to be on disk
 }
 
 func openFiles(root string) (*files, error) {
-	f := &files{root: root, synced: map[string]bool{}}
+	f := &files{root: root, open: os.Open, synced: map[string]bool{}}
 	for _, dir := range []string{root, f.uploads(), f.dir(digest.SHA256), f.dir(digest.SHA512)} {
 		if err := os.MkdirAll(dir, 0o750); err != nil {
 			return nil, full(root, 0, fmt.Errorf("make storage: %w", err))

@@ -36,6 +36,7 @@ type guard struct {
 
 	mu        sync.Mutex
 	condemned map[digest.Digest]chan struct{} // closed when collection has finished with it
+	unlinking map[link]bool                   // links that are being removed, see RemoveLinks
 	inFlight  map[digest.Digest]int
 	checked   map[digest.Digest]time.Time
 	sweepAt   int                                    // size of checked at which old checks are dropped
@@ -52,6 +53,7 @@ func newGuard(now func() time.Time) *guard {
 	return &guard{
 		now:       now,
 		condemned: map[digest.Digest]chan struct{}{},
+		unlinking: map[link]bool{},
 		inFlight:  map[digest.Digest]int{},
 		checked:   map[digest.Digest]time.Time{},
 		sweepAt:   1024,
@@ -69,20 +71,21 @@ func (g *guard) currentEpoch() uint64 {
 	return g.epoch
 }
 
-// check records that a client was told that d is held, in the repository that a manifest may now be put into,
-// or "" when none is to be expected. It refuses when collection is taking d, and when it took or spared anything
-// since the caller read the row: read is what currentEpoch said before that.
-func (g *guard) check(repo string, d digest.Digest, read uint64) (gone, again bool) {
+// check records that a client was told that a blob is held, in the repository awaited that a manifest may now be put into,
+// or "" when none is to be expected. It refuses when collection is taking the blob or its link, and when it took or spared
+// anything since the caller read the row: read is what currentEpoch said before that.
+func (g *guard) check(l link, awaited string, read uint64) (gone, again bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if _, gone = g.condemned[d]; gone {
+	d := l.digest
+	if _, gone = g.condemned[d]; gone || g.unlinking[l] {
 		return true, false
 	}
 	if g.epoch != read {
 		return false, true
 	}
-	if repo != "" {
-		g.awaitLocked(repo, d)
+	if awaited != "" {
+		g.awaitLocked(awaited, d)
 	}
 	g.record(d)
 	return false, false

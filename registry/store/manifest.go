@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -227,28 +228,33 @@ func (s *Store) newManifest(body []byte, mediaType string, want digest.Digest) (
 // checkHeld fails with a *MissingError unless the blobs that a manifest needs are visible in repo.
 func (s *Store) checkHeld(ctx context.Context, tx *sql.Tx, repo string, p parsed) error {
 	stmt := tx.StmtContext(ctx, s.writes.isVisible)
-	return checkEach(ctx, stmt, p, func(d digest.Digest) []any { return []any{repo, d} })
+	return s.checkEach(ctx, stmt, p, func(d digest.Digest) []any { return []any{repo, d} })
 }
 
 // checkHeldAnywhere is checkHeld for a run, which makes them visible when it commits.
-func checkHeldAnywhere(ctx context.Context, tx *sql.Tx, p parsed) error {
-	stmt, err := tx.PrepareContext(ctx, `SELECT EXISTS (SELECT 1 FROM blobs WHERE digest = ?)`)
+func (s *Store) checkHeldAnywhere(ctx context.Context, tx *sql.Tx, p parsed) error {
+	stmt, err := tx.PrepareContext(ctx, `SELECT size FROM blobs WHERE digest = ?`)
 	if err != nil {
 		return err
 	}
 	defer stmt.Close()
-	return checkEach(ctx, stmt, p, func(d digest.Digest) []any { return []any{d} })
+	return s.checkEach(ctx, stmt, p, func(d digest.Digest) []any { return []any{d} })
 }
 
-func checkEach(ctx context.Context, stmt *sql.Stmt, p parsed, args func(digest.Digest) []any) error {
+// checkEach looks at the row of each blob, and at its file: a row that has lost it must not be built upon.
+func (s *Store) checkEach(ctx context.Context, stmt *sql.Stmt, p parsed, args func(digest.Digest) []any) error {
 	var missing []digest.Digest
 	for _, d := range p.mustBeHeld() {
-		var held bool
-		if err := stmt.QueryRowContext(ctx, args(d)...).Scan(&held); err != nil {
-			return fmt.Errorf("look for blob %s: %w", d, err)
+		var size int64
+		err := stmt.QueryRowContext(ctx, args(d)...).Scan(&size)
+		if err == nil {
+			err = s.present(d, size)
 		}
-		if !held {
+		switch {
+		case errors.Is(err, sql.ErrNoRows) || isLoss(err):
 			missing = append(missing, d)
+		case err != nil:
+			return fmt.Errorf("look for blob %s: %w", d, err)
 		}
 	}
 	if len(missing) > 0 {
@@ -332,11 +338,43 @@ func (s *Store) linkManifest(ctx context.Context, tx *sql.Tx, repository int64, 
 
 // dropUnheld deletes a manifest that neither a repository nor a run has any more, and its references.
 func dropUnheld(ctx context.Context, tx *sql.Tx, d digest.Digest) error {
-	_, err := tx.ExecContext(ctx, `DELETE FROM manifests WHERE digest = ?1
+	n, err := affected(ctx, tx, `DELETE FROM manifests WHERE digest = ?1
 		AND NOT EXISTS (SELECT 1 FROM repository_manifests WHERE digest = ?1)
 		AND NOT EXISTS (SELECT 1 FROM run_manifests WHERE digest = ?1)`, d)
+	if err == nil && n > 0 {
+		_, err = tx.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES (?, '1')
+			ON CONFLICT DO UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)`, droppedManifests)
+	}
 	if err != nil {
 		return fmt.Errorf("drop manifest %s: %w", d, err)
 	}
 	return nil
+}
+
+// droppedManifests names the note of how many manifests were dropped since the last collection.
+const droppedManifests = "gc.manifests"
+
+// Dropped tells how many manifests were dropped since the last collection: they go with the image at once, and a
+// collection accounts for them with their blobs. take makes this the last collection.
+func (s *Store) Dropped(ctx context.Context, take bool) (n int, err error) {
+	err = s.reader.QueryRowContext(ctx, `SELECT coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE name = ?), 0)`, droppedManifests).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count the manifests that were deleted: %w", err)
+	}
+	if !take || n == 0 {
+		return n, nil
+	}
+	err = s.freeing(func() error {
+		return s.write(ctx, func(tx *sql.Tx) error {
+			err := tx.QueryRowContext(ctx, `DELETE FROM meta WHERE name = ? RETURNING CAST(value AS INTEGER)`, droppedManifests).Scan(&n)
+			if errors.Is(err, sql.ErrNoRows) {
+				n, err = 0, nil
+			}
+			return err
+		})
+	})
+	if err != nil {
+		return 0, fmt.Errorf("count the manifests that were deleted: %w", err)
+	}
+	return n, nil
 }

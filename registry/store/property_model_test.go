@@ -416,3 +416,24 @@ func (r *modelRepo) mediaType(m worldManifest) string {
 	}
 	return m.desc.MediaType
 }
+
+// names says whether a manifest of a repository names a blob in whatever way.
+func (m *model) names(r *modelRepo, d digest.Digest) bool {
+	for held := range r.manifests {
+		if slices.Contains(m.manifest(held).names, d) {
+			return true
+		}
+	}
+	return false
+}
+
+// spared says whether a client was told that a blob is held, or may put a manifest that needs it.
+func (m *model) spared(d digest.Digest, before time.Time) bool {
+	for p, since := range m.awaited {
+		if p.name == d.String() && m.now.Sub(since) < pushTakes {
+			return true
+		}
+	}
+	checked, ever := m.checks[d]
+	return ever && !checked.Before(before)
+}

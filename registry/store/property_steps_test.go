@@ -345,7 +345,28 @@ func (p *player) collect(s step) error {
 	if err := p.makePlan(s); err != nil {
 		return err
 	}
+	if err := p.removeLinks(); err != nil {
+		return err
+	}
 	return p.executePlan(s)
+}
+
+// removeLinks removes the links that no manifest needs, as of the plan.
+func (p *player) removeLinks() error {
+	want := 0
+	for _, r := range p.model.repos {
+		for d, linked := range r.blobs {
+			if linked.Before(p.before) && !p.names(r, d) && !p.spared(d, p.before) {
+				delete(r.blobs, d)
+				want++
+			}
+		}
+	}
+	got, err := p.store.RemoveLinks(p.ctx, p.before)
+	if err == nil && got != want {
+		err = fmt.Errorf("%d links were removed, not %d", got, want)
+	}
+	return err
 }
 
 // compareStale compares the uploads and the runs that nobody has touched since.

@@ -23,17 +23,22 @@ const (
 		CROSS JOIN repository_blobs rb ON rb.repository = r.id AND rb.digest = ?2
 		CROSS JOIN blobs b ON b.digest = rb.digest
 		WHERE r.name = ?1`
-
-	// neededIn says that a manifest of the repository ?1 is made of the blob ?2, which it therefore cannot lose. The look goes
-	// over what is less: the manifests that are made of the blob, or, when very many are (the empty config of every
-	// signature), those of the repository.
-	neededIn = `CASE WHEN (SELECT count(*) FROM (SELECT 1 FROM manifest_refs f WHERE f.digest = ?2 LIMIT 1000)) < 1000
-		THEN EXISTS (SELECT 1 FROM manifest_refs f CROSS JOIN repository_manifests rm
-			WHERE f.digest = ?2 AND f.kind <> 'child' AND NOT f.elsewhere AND rm.repository = ?1 AND rm.digest = f.manifest)
-		ELSE EXISTS (SELECT 1 FROM repository_manifests rm CROSS JOIN manifest_refs f
-			WHERE rm.repository = ?1 AND f.manifest = rm.digest AND f.digest = ?2 AND f.kind <> 'child' AND NOT f.elsewhere)
-		END`
 )
+
+// namedIn says that a manifest of a repository names a blob in a reference f for which of holds. The look goes over what is
+// less: the manifests that name the blob, or, when very many do (the empty config of every signature), those of the
+// repository.
+func namedIn(repository, blob, of string) string {
+	return `CASE WHEN (SELECT count(*) FROM (SELECT 1 FROM manifest_refs f WHERE f.digest = ` + blob + ` LIMIT 1000)) < 1000
+		THEN EXISTS (SELECT 1 FROM manifest_refs f CROSS JOIN repository_manifests rm
+			WHERE f.digest = ` + blob + ` AND ` + of + ` AND rm.repository = ` + repository + ` AND rm.digest = f.manifest)
+		ELSE EXISTS (SELECT 1 FROM repository_manifests rm CROSS JOIN manifest_refs f
+			WHERE rm.repository = ` + repository + ` AND f.manifest = rm.digest AND f.digest = ` + blob + ` AND ` + of + `)
+		END`
+}
+
+// neededIn says that a manifest of the repository ?1 is made of the blob ?2, which it therefore cannot lose.
+var neededIn = namedIn("?1", "?2", "f.kind <> 'child' AND NOT f.elsewhere")
 
 // writes are those of the statements of every push that take longest to parse, prepared once for the writer. A
 // transaction takes them with StmtContext.
@@ -46,7 +51,7 @@ func prepareWrites(ctx context.Context, db *sql.DB) (w writes, err error) {
 	if err != nil {
 		return writes{}, err
 	}
-	w.isVisible, err = db.PrepareContext(ctx, `SELECT EXISTS (`+visibleBlob+`)`)
+	w.isVisible, err = db.PrepareContext(ctx, visibleBlob)
 	return w, err // closed with the database
 }
 

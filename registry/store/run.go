@@ -178,7 +178,7 @@ func (r *Run) PutManifest(ctx context.Context, repo string, desc ocispec.Descrip
 		return err
 	}
 	return r.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		if err := checkHeldAnywhere(ctx, tx, p); err != nil {
+		if err := r.store.checkHeldAnywhere(ctx, tx, p); err != nil {
 			return err
 		}
 		if err := insertManifest(ctx, tx, &m, p); err != nil {

@@ -269,6 +269,28 @@ func (s *Store) PutBack(ctx context.Context, d digest.Digest, size int64, conten
 	return nil
 }
 
+// Reinspect reads the file of a blob in quarantine again, as ScrubBlob does, and puts it back where it was if it is whole
+// after all: the medium, and not the content, may have been what failed.
+func (s *Store) Reinspect(ctx context.Context, d digest.Digest, size int64, pay func(ctx context.Context, n int) error) (whole bool, err error) {
+	if checkDigest(d) != nil {
+		return false, nil
+	}
+	seen, err := s.readWhole(ctx, s.files.quarantined(d), sized{d, size}, pay)
+	if err != nil || seen.damage != "" {
+		return false, err
+	}
+	f, err := os.Open(s.files.quarantined(d))
+	if err != nil {
+		return false, fmt.Errorf("read blob %s again: %w", d, err)
+	}
+	defer f.Close()
+	if err := s.PutBack(ctx, d, size, f); err != nil {
+		return false, err
+	}
+	s.log.Info("a blob in quarantine is whole, and in service again", "digest", d)
+	return true, nil
+}
+
 // Quarantined lists the blobs in quarantine in the order of their digests.
 func (s *Store) Quarantined(ctx context.Context, yield func(d digest.Digest, size int64, cause string, since time.Time) error) error {
 	type row struct {

@@ -141,15 +141,18 @@ func (v *verification) measure(ctx context.Context) error {
 		Scan(&v.of.Manifests, &v.of.Blobs, &v.of.BlobBytes, &v.report.Quarantined)
 }
 
-// databaseDamage is the part of err that says that SQLite cannot read its own file, and not for want of space, nil if
-// there is none.
+// databaseDamage is the part of err that says that SQLite has found its file damaged, nil if there is none. A read or a
+// sync that fails is none: the disk may do it the next time, see DiskError.
 func databaseDamage(err error) error {
 	var lite *sqlite.Error
-	if !errors.As(err, &lite) || needsSpace(lite) {
+	if !errors.As(err, &lite) {
 		return nil
 	}
 	switch lite.Code() & 0xff {
-	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR:
+	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+		return lite
+	}
+	if lite.Code() == sqlite3.SQLITE_IOERR_CORRUPTFS {
 		return lite
 	}
 	return nil

@@ -80,6 +80,7 @@ type sighting struct {
 	damage string      // in what way the file is not what the row says, for people; "" for none
 	info   fs.FileInfo // nil when there is no file
 	read   int64       // how many bytes were read
+	passes bool        // the damage is an error that may pass
 }
 
 // inspect looks whether the file of a blob is what its row says. With content it is read and hashed, at
@@ -100,7 +101,20 @@ func (s *Store) inspect(ctx context.Context, b sized, content bool, p pace) (sig
 	case !info.Mode().IsRegular():
 		return sighting{damage: path + " is not a file", info: info}, nil
 	case content:
-		return readWhole(ctx, path, b, p)
+		var seen sighting
+		var read int64
+		for try := range triesOfRead { // damage that another look does not see is none
+			seen, err = s.readWhole(ctx, path, b, p)
+			read += seen.read
+			if err != nil || seen.damage == "" || try > 0 && !seen.passes {
+				break
+			}
+		}
+		if seen.passes && seen.info == nil {
+			seen.info = info // it is there, and cannot be opened
+		}
+		seen.read = read
+		return seen, err
 	case info.Size() != b.size:
 		return sighting{damage: wrongSize(path, info.Size(), b.size), info: info}, nil
 	}
@@ -114,8 +128,8 @@ func wrongSize(path string, got, want int64) string {
 func cannotBeRead(err error) string { return "its file cannot be read: " + err.Error() }
 
 // readWhole reads a file to its end and says whether it is b.
-func readWhole(ctx context.Context, path string, b sized, p pace) (seen sighting, err error) {
-	f, err := os.Open(path)
+func (s *Store) readWhole(ctx context.Context, path string, b sized, p pace) (seen sighting, err error) {
+	f, err := s.files.open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return sighting{damage: "its file " + path + " is missing"}, nil
 	}
@@ -131,7 +145,7 @@ func readWhole(ctx context.Context, path string, b sized, p pace) (seen sighting
 	}
 	switch {
 	case isDamage(err):
-		seen.damage = cannotBeRead(err)
+		seen.damage, seen.passes = cannotBeRead(err), mayPass(err)
 	case err != nil:
 		return seen, fmt.Errorf("read blob %s: %w", b.digest, err)
 	case seen.read != b.size:

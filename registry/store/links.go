@@ -1,0 +1,161 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+const (
+	linkPage  = 2000 // links looked at with one query
+	linkBatch = 200  // links removed in one transaction, which pushes wait for
+)
+
+// link is a blob of a repository.
+type link struct {
+	repo   string
+	digest digest.Digest
+}
+
+// linkRow is the row of a link.
+type linkRow struct {
+	repository int64
+	link
+}
+
+// unusedLink says of a link l that it is older than ?1 and that no manifest of its repository names the blob, not even as
+// a child: builders push caches whose layers are children of an index.
+var unusedLink = `l.linked < ?1 AND NOT ` + namedIn("l.repository", "l.digest", "1")
+
+// RemoveLinks removes the links to blobs that no manifest of their repository names, and that nothing has put, mounted or
+// asked for since before: what an image leaves behind that was deleted, so that its layers cannot be read or mounted any
+// more in a repository because another holds them. It reports how many. The bytes are left to RemoveBlobs.
+func (s *Store) RemoveLinks(ctx context.Context, before time.Time) (removed int, err error) {
+	for last, more := (linkRow{}), true; more; {
+		var unused []linkRow
+		unused, last, more, err = s.unusedLinks(ctx, before, last)
+		if err != nil {
+			return removed, fmt.Errorf("list links that nothing needs: %w", err)
+		}
+		for len(unused) > 0 {
+			batch := unused[:min(linkBatch, len(unused))]
+			unused = unused[len(batch):]
+			var n int
+			err := s.freeing(func() (err error) {
+				n, err = s.removeLinks(ctx, before, batch)
+				return err
+			})
+			removed += n
+			if err != nil {
+				return removed, fmt.Errorf("remove links: %w", err)
+			}
+		}
+	}
+	return removed, nil
+}
+
+// unusedLinks lists the unused of the next links after last, and tells where these end and whether there are more.
+func (s *Store) unusedLinks(ctx context.Context, before time.Time, last linkRow) (unused []linkRow, end linkRow, more bool, err error) {
+	n := 0
+	scan := func(rows *sql.Rows) error {
+		var is bool
+		err := rows.Scan(&end.repository, &end.repo, &end.digest, &is)
+		if n++; is {
+			unused = append(unused, end)
+		}
+		return err
+	}
+	err = query(ctx, s.reader, scan, `SELECT l.repository, r.name, l.digest, `+unusedLink+`
+		FROM repository_blobs l JOIN repositories r ON r.id = l.repository
+		WHERE (l.repository, l.digest) > (?2, ?3) ORDER BY l.repository, l.digest LIMIT ?4`,
+		nanos(before), last.repository, last.digest, linkPage)
+	return unused, end, n == linkPage, err
+}
+
+// removeLinks removes those of some links that are unused still.
+func (s *Store) removeLinks(ctx context.Context, before time.Time, batch []linkRow) (removed int, err error) {
+	var marked []link
+	defer func() { s.guard.unmarkLinks(marked) }()
+	err = s.write(ctx, func(tx *sql.Tx) error {
+		for _, l := range batch {
+			unused, err := exists(ctx, tx, `SELECT 1 FROM repository_blobs l WHERE l.repository = ?2 AND l.digest = ?3 AND `+unusedLink,
+				nanos(before), l.repository, l.digest)
+			if err != nil {
+				return err
+			}
+			if !unused || !s.guard.markLink(l.link, before) {
+				continue
+			}
+			marked = append(marked, l.link)
+			if _, err := tx.ExecContext(ctx, `DELETE FROM repository_blobs WHERE repository = ? AND digest = ?`, l.repository, l.digest); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return len(marked), nil
+}
+
+// markLink takes a link, unless something spares its blob, so that nobody is told that it is there until it is gone. It is
+// called in the transaction that removes the link; the caller unmarks what it has marked.
+func (g *guard) markLink(l link, before time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.sparedLocked(l.digest, before) {
+		return false
+	}
+	g.unlinking[l] = true
+	g.epoch++
+	return true
+}
+
+func (g *guard) unmarkLinks(ls []link) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, l := range ls {
+		delete(g.unlinking, l)
+	}
+	g.epoch++
+}
+
+// clockSlack is how far in the future a time may be that is taken as it is.
+const clockSlack = time.Minute
+
+// SettleTimes makes what is from the future as old as now: what came while the clock was ahead would otherwise be kept
+// until then. So a grace period counts from when that is first seen.
+func (s *Store) SettleTimes(ctx context.Context) error {
+	now := s.now()
+	for _, t := range []struct{ table, column, key string }{
+		{"blobs", "created", "digest"},
+		{"repository_blobs", "linked", "repository, digest"},
+		{"repository_manifests", "used", "repository, digest"},
+		{"runs", "last_seen", "id"},
+	} {
+		for {
+			ahead, err := exists(ctx, s.reader, `SELECT 1 FROM `+t.table+` WHERE `+t.column+` > ?`, nanos(now.Add(clockSlack)))
+			if err != nil {
+				return fmt.Errorf("look for what is from the future: %w", err)
+			}
+			if !ahead {
+				break
+			}
+			err = s.freeing(func() error {
+				return s.write(ctx, func(tx *sql.Tx) error {
+					_, err := tx.ExecContext(ctx, `UPDATE `+t.table+` SET `+t.column+` = ?1 WHERE (`+t.key+`) IN (
+						SELECT `+t.key+` FROM `+t.table+` WHERE `+t.column+` > ?2 LIMIT ?3)`, nanos(now), nanos(now.Add(clockSlack)), linkPage)
+					return err
+				})
+			})
+			if err != nil {
+				return fmt.Errorf("settle what is from the future: %w", err)
+			}
+		}
+	}
+	return nil
+}

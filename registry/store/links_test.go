@@ -1,0 +1,146 @@
+package store
+
+import (
+	"errors"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// What a deleted image has left in its repository is neither readable nor mountable there because another has it.
+func TestStore_RemoveLinks(t *testing.T) {
+	f := newFixture(t)
+	m := f.pushImage("team/a", "app", "v1")
+	f.pushImage("team/b", "app", "v1")
+	layer := layerOf(m)
+	listed := f.blob("team/a", "layer that an index lists, as of a cache")
+	_, err := f.PutManifest(f.ctx, "team/a", index(listed), PutOptions{})
+	f.must(err)
+	remove := func(want int) {
+		t.Helper()
+		n, err := f.RemoveLinks(f.ctx, f.clock.now().Add(-time.Hour))
+		f.must(err)
+		if n != want {
+			t.Errorf("%d links removed, want %d", n, want)
+		}
+	}
+	f.clock.add(48 * time.Hour)
+	remove(0)
+	f.must(f.DeleteManifest(f.ctx, "team/a", m.Digest))
+	_, err = f.StatBlob(f.ctx, "team/a", layer)
+	f.must(err)
+	remove(1) // the config: a client was told just now that the layer is there
+	f.clock.add(2 * time.Hour)
+	remove(1)
+	_, err = f.StatBlob(f.ctx, "team/a", layer)
+	isNotFound(t, err)
+	_, err = f.OpenBlob(f.ctx, "team/a", layer)
+	isNotFound(t, err)
+	_, err = f.MountBlob(f.ctx, "other", "team/a", layer)
+	isNotFound(t, err)
+	_, err = f.StatBlob(f.ctx, "team/a", listed.Digest)
+	f.must(err)
+	f.mustHave("team/b", "v1")
+	f.mustBeClean()
+}
+
+// A store that was used for years has many of them: they go page by page.
+func TestStore_RemoveLinks_pages(t *testing.T) {
+	f := newFixture(t)
+	f.corrupt(`INSERT INTO repositories (id, name, created) VALUES (7, 'old', 0)`)
+	f.corrupt(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5001)
+		INSERT INTO blobs (digest, size, created) SELECT printf('sha256:%064x', i), 1, 0 FROM n`)
+	f.corrupt(`INSERT INTO repository_blobs (repository, digest, linked) SELECT 7, digest, 0 FROM blobs`)
+	n, err := f.RemoveLinks(f.ctx, f.clock.now())
+	f.must(err)
+	if left := f.count(`SELECT count(*) FROM repository_blobs`); n != 5001 || left != 0 {
+		t.Errorf("%d links removed, %d left", n, left)
+	}
+}
+
+// What came while the clock was ahead is collected a grace period after that is first seen.
+func TestStore_SettleTimes(t *testing.T) {
+	f := newFixture(t)
+	f.clock.add(10 * 365 * 24 * time.Hour)
+	blob := f.blob("app", "content")
+	run, err := f.BeginRun(f.ctx, "run")
+	f.must(err)
+	f.reopen() // which forgets what is awaited
+	stray := digest.FromString("stray")
+	f.must(f.files.ensureDir(f.files.blob(stray)[:len(f.files.blob(stray))-65]))
+	f.must(os.WriteFile(f.files.blob(stray), []byte("stray"), 0o600))
+	ahead := f.clock.now()
+	f.must(os.Chtimes(f.files.blob(stray), ahead, ahead))
+	f.clock.add(-10 * 365 * 24 * time.Hour)
+
+	garbage := func() (found int) {
+		t.Helper()
+		before := f.clock.now().Add(-time.Hour)
+		f.must(f.GarbageBlobs(f.ctx, before, func(digest.Digest, int64) error { found++; return nil }))
+		f.must(f.StaleRuns(f.ctx, before, func(string) error { found++; return nil }))
+		return found
+	}
+	f.must(f.SettleTimes(f.ctx))
+	if n := garbage(); n != 0 {
+		t.Errorf("at first sight %d are garbage", n)
+	}
+	f.clock.add(2 * time.Hour)
+	f.must(f.SettleTimes(f.ctx))
+	if n := garbage(); n != 3 {
+		t.Errorf("a grace period later %d are garbage: want %s, %s and run %s", n, blob.Digest, stray, run.ID())
+	}
+}
+
+// Manifests go at once when they are deleted; the next collection accounts for them.
+func TestStore_Dropped(t *testing.T) {
+	f := newFixture(t)
+	m := f.pushImage("app", "app", "v1")
+	f.must(f.DeleteManifest(f.ctx, "app", m.Digest))
+	for i, want := range []int{1, 1, 0} {
+		n, err := f.Dropped(f.ctx, i == 1)
+		f.must(err)
+		if n != want {
+			t.Errorf("%d: %d manifests, want %d", i, n, want)
+		}
+	}
+}
+
+// Rows whose file is gone or short promise nothing.
+func TestStore_rowsWithoutTheirFile(t *testing.T) {
+	for name, damage := range map[string]func(f *fixture, d digest.Digest){
+		"gone":  func(f *fixture, d digest.Digest) { f.must(os.Remove(f.files.blob(d))) },
+		"short": func(f *fixture, d digest.Digest) { f.truncate(d, 2) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			for call, do := range map[string]func(f *fixture, m Manifest) error{
+				"HEAD": func(f *fixture, m Manifest) error { _, err := f.StatBlob(f.ctx, "app", layerOf(m)); return err },
+				"mount": func(f *fixture, m Manifest) error {
+					_, err := f.MountBlob(f.ctx, "other", "app", layerOf(m))
+					return err
+				},
+				"manifest": func(f *fixture, m Manifest) error {
+					_, err := f.PutManifest(f.ctx, "app", m.Body, PutOptions{})
+					return err
+				},
+				"run": func(f *fixture, m Manifest) error {
+					r, err := f.BeginRun(f.ctx, "run")
+					f.must(err)
+					return r.PutManifest(f.ctx, "app", m.Descriptor(), m.Body)
+				},
+			} {
+				f := newFixture(t)
+				f.pushImage("app", "other")
+				m := f.pushImage("app", "app", "v1")
+				damage(f, layerOf(m))
+				if err := do(f, m); !errors.Is(err, ErrNotFound) && !errors.As(err, new(*MissingError)) {
+					t.Errorf("%s: got %v", call, err)
+				}
+				f.blob("app", "layer of app")
+				f.must(do(f, m))
+				f.mustHave("app", "v1")
+			}
+		})
+	}
+}

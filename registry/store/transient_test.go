@@ -1,0 +1,114 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+)
+
+// failing lets the next n opens of blobs fail.
+func (f *fixture) failing(n int, code syscall.Errno) {
+	f.files.open = func(path string) (*os.File, error) {
+		if n > 0 {
+			n--
+			return nil, &fs.PathError{Op: "open", Path: path, Err: code}
+		}
+		return os.Open(path)
+	}
+}
+
+// An error that may pass says nothing of the content: the blob stays in service.
+func TestStore_OpenBlob_triesAgainWhatMayPass(t *testing.T) {
+	for _, code := range []syscall.Errno{syscall.EIO, syscall.EMFILE, syscall.ENOMEM, syscall.EINTR} {
+		f := newFixture(t)
+		f.pushImage("app", "other")
+		m := f.pushImage("app", "app", "v1")
+		f.failing(1, code)
+		b, err := f.OpenBlob(f.ctx, "app", layerOf(m))
+		if err != nil {
+			t.Fatalf("one %v: %v", code, err)
+		}
+		f.must(b.Close())
+		f.failing(100, code)
+		if _, err = f.OpenBlob(f.ctx, "app", layerOf(m)); !errors.Is(err, code) || errors.Is(err, ErrNotFound) {
+			t.Errorf("while it lasts: %v", err)
+		}
+		f.failing(1, code)
+		if damage, err := f.ScrubBlob(f.ctx, layerOf(m), newPace(0)); damage != "" || err != nil && code == syscall.EIO {
+			t.Errorf("scrub finds %q, %v", damage, err)
+		}
+		f.failing(0, 0)
+		f.mustHave("app", "v1")
+		f.mustBeClean()
+	}
+}
+
+// What a medium that failed has brought into quarantine is put back when it can be read.
+func TestStore_Reinspect(t *testing.T) {
+	f := newFixture(t)
+	f.pushImage("app", "other")
+	m := f.pushImage("app", "app", "v1")
+	f.failing(triesOfRead, syscall.EIO)
+	damage, err := f.ScrubBlob(f.ctx, layerOf(m), newPace(0))
+	f.must(err)
+	if damage == "" {
+		t.Fatal("a file that cannot be read is whole")
+	}
+	f.failing(0, 0)
+	whole, err := f.Reinspect(f.ctx, layerOf(m), int64(len("layer of app")), newPace(0))
+	if err != nil || !whole {
+		t.Errorf("it is whole: %v, %v", whole, err)
+	}
+	f.mustHave("app", "v1")
+	f.must(f.TidyQuarantine(f.ctx))
+	f.mustBeClean()
+}
+
+// A sync of the WAL that fails is no damage of the database. The write is refused, and the next one succeeds.
+func TestStore_aFailedSyncIsNoDamage(t *testing.T) {
+	f := newFixture(t)
+	f.blob("app", "first")
+	entries, err := os.ReadDir("/proc/self/fd")
+	f.must(err)
+	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+	f.must(err)
+	defer null.Close()
+	replaced := 0
+	for _, e := range entries {
+		var fd int
+		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err != nil || to != f.database+"-wal" {
+			continue
+		}
+		if _, err := fmt.Sscan(e.Name(), &fd); err == nil && replaced == 0 { // that of the writer, which was opened first
+			f.must(unix.Dup2(int(null.Fd()), fd)) // it takes what is written, and syncs nothing
+			replaced++
+		}
+	}
+	if replaced == 0 {
+		t.Fatal("the WAL is not open")
+	}
+	err = f.SetNote(f.ctx, "n", "1")
+	var disk *DiskError
+	if !errors.As(err, &disk) || strings.Contains(disk.Hint(), "move") || strings.Contains(disk.Hint(), "appliance restore") {
+		t.Errorf("the write ends with %v", err)
+	}
+	if err := f.Damage(); err != nil {
+		t.Errorf("the database is said to be damaged: %v", err)
+	}
+	f.must(f.SetNote(f.ctx, "n", "2"))
+	f.reopen()
+	if got, err := f.Note(f.ctx, "n"); err != nil || got != "2" {
+		t.Errorf("the note is %q, %v", got, err)
+	}
+	if f.read("app", digest.FromString("first")) != "first" {
+		t.Error("what was acknowledged before is lost")
+	}
+	f.mustBeClean()
+}
