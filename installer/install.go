@@ -230,12 +230,10 @@ func (b *builder) units() error {
 	}
 	service := systemd.ServiceOptions{
 		Binary: b.binary, Config: config.Path(b.QuayRoot), UserUnit: b.User, User: b.owner,
-		DataDirs: []string{b.QuayRoot}, Ways: b.Host.Ways,
+		DataDirs: []string{b.QuayRoot},
 	}
-	held := func(dir string) bool { // and no link leads out of it
-		return slices.ContainsFunc(service.DataDirs, func(d string) bool {
-			return within(dir, d) && within(b.Host.Real(dir), b.Host.Real(d))
-		})
+	held := func(dir string) bool {
+		return slices.ContainsFunc(service.DataDirs, func(d string) bool { return within(dir, d) })
 	}
 	for _, d := range b.serviceDirs() {
 		if !d.readOnly && !held(d.path) {

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -134,11 +136,26 @@ func (h *health) alive(ctx context.Context) error {
 		if !c.vital {
 			continue
 		}
-		if err := c.run(ctx); err != nil && !errors.As(err, new(*store.CorruptError)) {
+		err := c.run(ctx)
+		switch {
+		case err == nil || errors.As(err, new(*store.CorruptError)):
+		case outOfDescriptors():
+			h.log.Warn("health check failed, since there are no descriptors left; that is not for a restart to mend", "service", c.service, "error", err)
+		default:
 			return fmt.Errorf("%s: %w", c.service, err)
 		}
 	}
 	return nil
+}
+
+// outOfDescriptors reports whether the process, or the host, has as many files open as it may. Then no check that needs
+// one tells anything of its service, and a restart would end the pulls that still work.
+func outOfDescriptors() bool {
+	f, err := os.Open(os.DevNull)
+	if err == nil {
+		_ = f.Close()
+	}
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
 // instance is the answer, to the letter as Quay gives it.

@@ -105,6 +105,7 @@ func (w words) explain(err error) error {
 		full    *store.FullError
 		busy    *store.BusyError
 		inUse   *store.InUseError
+		many    *store.TooManyError
 	)
 	switch {
 	case errors.As(err, &told):
@@ -119,6 +120,8 @@ func (w words) explain(err error) error {
 		return &problem{status: http.StatusBadRequest, code: w.invalid, message: err.Error(), cause: err}
 	case errors.As(err, &full):
 		return errFull(full)
+	case errors.As(err, &many):
+		return &problem{status: http.StatusTooManyRequests, code: codeTooMany, message: err.Error(), cause: err, header: map[string]string{"Retry-After": "60"}}
 	case errors.As(err, &busy):
 		return &problem{status: http.StatusConflict, code: codeUploadInvalid, message: err.Error(), cause: err}
 	case errors.As(err, &inUse):

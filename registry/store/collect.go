@@ -329,6 +329,11 @@ func (s *Store) StaleUploads(ctx context.Context, before time.Time, yield func(i
 			return err
 		}
 	}
+	for _, id := range s.sessions.staleEmpty(before) {
+		if err := yield(id, 0); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -368,16 +373,14 @@ func (s *Store) RemoveUpload(ctx context.Context, before time.Time, id string) (
 		return 0, nil
 	}
 	defer s.guard.release(id)
+	if s.sessions.forget(id, before) {
+		return 0, nil
+	}
 	size, stale, err := s.staleUpload(id, before)
 	if err != nil || !stale {
 		return 0, err
 	}
-	for _, path := range s.uploadFiles(id) {
-		if err := removeIfThere(path); err != nil {
-			return 0, fmt.Errorf("remove upload %s: %w", id, err)
-		}
-	}
-	return size, nil
+	return size, s.removeUploadFiles(id)
 }
 
 // StaleRuns lists the open runs that were last heard of before before.

@@ -65,9 +65,14 @@ type FullError struct {
 	Path  string
 	Short int64 // how many bytes were still to be written; 0 when nobody knows
 	Err   error
+
+	Inodes bool // it is inodes that it has none of
 }
 
 func (e *FullError) Error() string {
+	if e.Inodes {
+		return fmt.Sprintf("no inodes left for %s: %v", e.Path, e.Err)
+	}
 	if e.Short > 0 {
 		return fmt.Sprintf("no space left for %s: %d bytes short: %v", e.Path, e.Short, e.Err)
 	}
@@ -78,8 +83,20 @@ func (e *FullError) Unwrap() error { return e.Err }
 
 // Hint says what to do next.
 func (e *FullError) Hint() string {
+	if e.Inodes {
+		return "remove small files from the file system of " + e.Path +
+			", delete images that are no longer needed and run `appliance gc`, or make the file system anew with more inodes (df -i " + e.Path + ")"
+	}
 	return "free space on the file system of " + e.Path +
 		": delete images that are no longer needed and run `appliance gc`, or enlarge the file system (df -h " + e.Path + ")"
+}
+
+// TooManyError says that a user has as many upload sessions as there may be, all of them in use, or that all users
+// together have.
+type TooManyError struct{ Limit int }
+
+func (e *TooManyError) Error() string {
+	return fmt.Sprintf("%d uploads are unfinished, the most that are kept; finish or cancel some, or wait until a collection has taken the abandoned ones", e.Limit)
 }
 
 // LockedError says that another process has the store open.

@@ -522,7 +522,8 @@ func (p *player) pause(i int) error {
 		return err
 	}
 	for _, path := range p.store.uploadFiles(p.ids[i])[:2] {
-		if err := os.Chtimes(path, p.now, p.now); err != nil {
+		// A session that has received nothing has no files.
+		if err := os.Chtimes(path, p.now, p.now); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 	}

@@ -66,8 +66,11 @@ func (s *Store) PutPulledManifest(ctx context.Context, repo string, body []byte,
 func (u *Upload) Open() (*os.File, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.file == nil {
+	if u.closed {
 		return nil, fmt.Errorf("read upload %s: %w", u.id, os.ErrClosed)
+	}
+	if err := u.begin(); err != nil {
+		return nil, err
 	}
 	f, err := os.Open(u.store.files.upload(u.id))
 	if err != nil {

@@ -25,13 +25,21 @@ const (
 
 	// spaceEvery is how many bytes are written between two looks at the free space.
 	spaceEvery = 1 << 20
+
+	// keptInodes is how many inodes pushes leave free, or a sixteenth of them if that is less. A file system without
+	// inodes for new files is full, however many bytes are free.
+	keptInodes = 1024
+
+	// blobInodes is what a blob may need: its bytes, the session's state and its successor, a directory.
+	blobInodes = 4
 )
 
 // space looks at how much of a file system is free. Everything that asks whether there is space for content asks it.
 type space struct {
 	statfs   func(path string) (free, total int64, err error)
-	minFree  int64                   // what pushes leave free, if it is more than keptFree
-	reusable func(path string) int64 // what is free within files there; nil: nothing
+	minFree  int64                                            // what pushes leave free, if it is more than keptFree
+	reusable func(path string) int64                          // what is free within files there; nil: nothing
+	inodes   func(path string) (free, total int64, err error) // nil: nobody counts them
 }
 
 func statfs(path string) (free, total int64, err error) {
@@ -40,6 +48,31 @@ func statfs(path string) (free, total int64, err error) {
 		return 0, 0, err
 	}
 	return int64(fs.Bavail) * fs.Bsize, int64(fs.Blocks) * fs.Bsize, nil
+}
+
+// inodes is how many files a file system has room for. A total of 0 means that it has no such limit, as btrfs has none.
+func inodes(path string) (free, total int64, err error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(path, &fs); err != nil {
+		return 0, 0, err
+	}
+	return int64(fs.Ffree), int64(fs.Files), nil
+}
+
+// checkInodes fails with a *FullError when the file system of path has no inodes to spare for a blob.
+func (s space) checkInodes(path string) error {
+	if s.inodes == nil {
+		return nil
+	}
+	free, total, err := s.inodes(path)
+	if err != nil {
+		return fmt.Errorf("look at the free inodes of %s: %w", path, err)
+	}
+	if keep := min(keptInodes, total/16); total > 0 && free < keep+blobInodes {
+		return &FullError{Path: path, Inodes: true, Err: fmt.Errorf(
+			"%d inodes are free, %d of them are kept so that images can still be deleted: %w", free, keep, syscall.ENOSPC)}
+	}
+	return nil
 }
 
 // check fails with a *FullError when the file system of path has no need bytes to spare.
@@ -71,7 +104,7 @@ func (s space) within(path string) int64 {
 func (s space) kept(total int64) int64 { return max(min(keptFree, total/8), s.minFree) }
 
 // CheckSpace fails with a *FullError when a push would be refused, however small, because the disk is full.
-func (s *Store) CheckSpace() error { return s.checkSpace(0) }
+func (s *Store) CheckSpace() error { return s.checkNewFile(0) }
 
 // checkSpace fails with a *FullError when there is not so much space for another blob's bytes, or none for its row.
 func (s *Store) checkSpace(need int64) error {
@@ -79,6 +112,14 @@ func (s *Store) checkSpace(need int64) error {
 		return err
 	}
 	return s.space.check(s.database, 0)
+}
+
+// checkNewFile is checkSpace for a blob that needs files of its own.
+func (s *Store) checkNewFile(need int64) error {
+	if err := s.space.checkInodes(s.files.root); err != nil {
+		return err
+	}
+	return s.checkSpace(need)
 }
 
 // reserve is a file beside the database that is there only to be given up: on a disk that is full to the

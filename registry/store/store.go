@@ -31,6 +31,7 @@ type Store struct {
 	space    space
 	reserve  *reserve
 	guard    *guard
+	sessions *sessions
 	lock     *os.File
 	writer   *sql.DB
 	group    *group // what writes through writer
@@ -84,6 +85,9 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if s.files, err = openFiles(o.Storage); err != nil {
 		return nil, err
 	}
+	if err := s.sessions.find(s.files); err != nil {
+		return nil, err
+	}
 	if s.reads, err = prepareReads(ctx, s.reader); err != nil {
 		return nil, fmt.Errorf("prepare reads of %s: %w", s.database, err)
 	}
@@ -100,7 +104,7 @@ func newStore(o Options) (*Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s := &Store{database: path, now: o.Now, log: o.Log, places: newManifestPlaces(), patience: 10 * time.Second}
-	s.space = space{statfs: statfs, minFree: o.MinFree, reusable: s.reusable}
+	s.space = space{statfs: statfs, inodes: inodes, minFree: o.MinFree, reusable: s.reusable}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -109,12 +113,16 @@ func newStore(o Options) (*Store, error) {
 	}
 	s.damage = &damage{path: path, log: s.log}
 	s.guard = newGuard(s.now)
+	s.sessions = newSessions()
 	s.reserve = &reserve{path: path + ".reserve", space: space{statfs: statfs}}
 	return s, nil
 }
 
 // Close ends the store. Calls that are under way fail; end them first.
 func (s *Store) Close() error {
+	if s.files != nil {
+		s.saveSessions()
+	}
 	if s.shrinker != nil {
 		s.shrinker.close()
 	}

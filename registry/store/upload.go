@@ -35,8 +35,10 @@ type Upload struct {
 	store *Store
 	id    string
 
+	user    string     // of the session, for the bounds on sessions
 	mu      sync.Mutex // guards what follows; an Upload used by two goroutines stays in order
-	file    *os.File   // nil once it is closed
+	file    *os.File   // nil until there is a first byte, and once it is closed
+	closed  bool
 	state   uploadState
 	hash    hash.Hash // sha256 of all bytes so far
 	dirty   bool      // written to since the state was
@@ -66,6 +68,7 @@ func (s *Store) NewUpload(ctx context.Context, repo string) (*Upload, error) {
 	if err != nil {
 		return nil, err
 	}
+	u.user = userFrom(ctx)
 	u.session = true
 	u.dirty = true // so that an empty session, too, survives its Close
 	return u, nil
@@ -73,7 +76,7 @@ func (s *Store) NewUpload(ctx context.Context, repo string) (*Upload, error) {
 
 // newUpload begins an upload of want bytes, 0 if nobody knows.
 func (s *Store) newUpload(repo string, want int64) (*Upload, error) {
-	if err := s.checkSpace(want); err != nil {
+	if err := s.checkNewFile(want); err != nil {
 		return nil, fmt.Errorf("begin upload: %w", err)
 	}
 	random, err := uuid.NewRandom()
@@ -82,15 +85,31 @@ func (s *Store) newUpload(repo string, want int64) (*Upload, error) {
 	}
 	id := random.String()
 	s.guard.tryTake(id) // nobody else knows the id yet
-	f, err := os.OpenFile(s.files.upload(id), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		s.guard.release(id)
-		return nil, full(s.files.root, 0, fmt.Errorf("begin upload: %w", err))
-	}
 	return &Upload{
-		store: s, id: id, file: f, hash: sha256.New(), want: want,
+		store: s, id: id, hash: newHash(), want: want,
 		state: uploadState{Repository: repo, Started: s.now().UTC()},
 	}, nil
+}
+
+func newHash() hash.Hash { return sha256.New() }
+
+// begin makes the file, which comes with the first byte: a session that has received nothing costs no inode.
+func (u *Upload) begin() error {
+	if u.file != nil {
+		return nil
+	}
+	if u.session {
+		if err := u.store.holdSession(u.id, u.user); err != nil {
+			return fmt.Errorf("begin upload: %w", err)
+		}
+	}
+	f, err := os.OpenFile(u.store.files.upload(u.id), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		u.store.sessions.ended(u.id)
+		return full(u.store.files.root, 0, fmt.Errorf("begin upload: %w", err))
+	}
+	u.file = f
+	return nil
 }
 
 // ResumeUpload takes up a session of repo where its last Close left it, also after a restart. While
@@ -102,11 +121,15 @@ func (s *Store) ResumeUpload(ctx context.Context, repo, id string) (*Upload, err
 	if err := s.guard.take(ctx, id, s.patience); err != nil {
 		return nil, err
 	}
+	if u, ok := s.emptySession(repo, id); ok {
+		return u, nil
+	}
 	u, err := s.resume(repo, id)
 	if err != nil {
 		s.guard.release(id)
 		return nil, err
 	}
+	u.user = userFrom(ctx)
 	return u, nil
 }
 
@@ -119,16 +142,20 @@ func (s *Store) resume(repo, id string) (_ *Upload, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("resume upload %s: %w", id, err)
 	}
-	u := &Upload{store: s, id: id, hash: sha256.New(), session: true}
+	u := &Upload{store: s, id: id, hash: newHash(), session: true}
 	if err := json.Unmarshal(content, &u.state); err != nil || u.state.Repository != repo {
 		return nil, unknown
 	}
+	s.sessions.used(id, s.now())
 	u.checked, u.begun = u.state.Offset, u.state.Offset
 	if err := u.hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(u.state.Hash); err != nil {
 		return nil, unknown
 	}
 	u.file, err = os.OpenFile(s.files.upload(id), os.O_RDWR, 0)
 	if errors.Is(err, os.ErrNotExist) {
+		if u.state.Offset == 0 { // its file comes with the first byte
+			return u, nil
+		}
 		return nil, unknown
 	}
 	if err != nil {
@@ -180,8 +207,14 @@ func (u *Upload) Write(p []byte) (int, error) {
 }
 
 func (u *Upload) write(p []byte) (int, error) {
-	if u.file == nil {
+	if u.closed {
 		return 0, fmt.Errorf("write upload %s: %w", u.id, os.ErrClosed)
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if err := u.begin(); err != nil {
+		return 0, err
 	}
 	if u.state.Offset+int64(len(p)) > u.checked+spaceEvery {
 		if err := u.checkSpace(); err != nil {
@@ -246,11 +279,16 @@ func fill(buffer []byte, r io.Reader) (n int, err error) {
 func (u *Upload) Close() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.file == nil {
+	if u.closed {
 		return nil
 	}
 	if !u.session {
 		return u.discard()
+	}
+	if u.file == nil {
+		// In memory before the session is let go of, or another request finds neither.
+		u.store.sessions.remember(u.id, session{user: u.user, state: u.state, since: u.store.now()})
+		return errors.Join(removeIfThere(u.store.files.uploadState(u.id)), u.end())
 	}
 	err := u.save()
 	return errors.Join(err, u.end())
@@ -291,8 +329,11 @@ func (u *Upload) saveState(content []byte) error {
 
 // end closes the file and lets go of the session.
 func (u *Upload) end() error {
-	err := u.file.Close()
-	u.file = nil
+	var err error
+	if u.file != nil {
+		err = u.file.Close()
+	}
+	u.file, u.closed = nil, true
 	u.store.guard.release(u.id)
 	return err
 }
@@ -303,6 +344,7 @@ func (u *Upload) discard() error {
 	err := errors.Join(
 		removeIfThere(u.store.files.uploadState(u.id)),
 		removeIfThere(u.store.files.upload(u.id)))
+	u.store.sessions.ended(u.id)
 	return errors.Join(err, u.end())
 }
 
@@ -310,7 +352,7 @@ func (u *Upload) discard() error {
 func (u *Upload) Cancel(context.Context) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.file == nil {
+	if u.closed {
 		return nil
 	}
 	return u.discard()
@@ -336,10 +378,13 @@ func (u *Upload) Commit(ctx context.Context, d digest.Digest) (int64, error) {
 func (u *Upload) commitTo(ctx context.Context, d digest.Digest, link linkFunc) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.file == nil {
+	if u.closed {
 		return fmt.Errorf("commit upload %s: %w", u.id, os.ErrClosed)
 	}
 	if err := checkDigest(d); err != nil {
+		return err
+	}
+	if err := u.begin(); err != nil { // a blob without a byte
 		return err
 	}
 	err := u.place(ctx, d, link)

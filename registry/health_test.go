@@ -1,0 +1,48 @@
+package registry
+
+import (
+	"io"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/registry/store"
+)
+
+// TestHealth_outOfDescriptors takes all descriptors that the process may have.
+func TestHealth_outOfDescriptors(t *testing.T) {
+	d := openDaemon(t, io.Discard)
+	servers, err := d.listen(t.Context())
+	must(t, err)
+	defer func() {
+		for _, s := range servers {
+			must(t, s.listener.Close())
+		}
+	}()
+	var was syscall.Rlimit
+	must(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &was))
+	must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 0, Max: was.Max}))
+	err = d.health.alive(t.Context())
+	must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &was))
+	if err != nil {
+		t.Errorf("the watchdog would restart the daemon: %v", err)
+	}
+	must(t, d.health.alive(t.Context()))
+}
+
+// TestHealth_full asks for the health of a registry that refuses every push.
+func TestHealth_full(t *testing.T) {
+	d := openDaemon(t, io.Discard)
+	must(t, d.checkStorage(t.Context()))
+	must(t, d.store.Close())
+	const most = config.Size(1 << 60)
+	var err error
+	d.store, err = store.Open(t.Context(), store.Options{Database: d.cfg.Database, Storage: d.cfg.Storage, MinFree: int64(most)})
+	must(t, err)
+	d.closers[0] = d.store.Close
+	_, refused := d.store.NewUpload(t.Context(), "a/x")
+	if err := d.checkStorage(t.Context()); err == nil || refused == nil || !strings.Contains(refused.Error(), err.Error()) {
+		t.Errorf("a push is refused with %v, the health check says %v", refused, err)
+	}
+}

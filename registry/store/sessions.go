@@ -1,0 +1,251 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// maxSessions is how many unfinished uploads there may be, of one user and of all. Each has two files once it has
+	// received a byte.
+	maxUserSessions = 1024
+	maxSessions     = 8 * maxUserSessions
+	// savedSessions is how many sessions that have received nothing survive a restart: those of the pushes that are about
+	// to send their first byte.
+	savedSessions = 256
+)
+
+// sessions counts the unfinished uploads. A session that has received nothing is remembered here and has no file: a client
+// may open as many as it likes, and the oldest are forgotten.
+type sessions struct {
+	each, all int
+
+	mu    sync.Mutex // guards what follows
+	empty map[string]session
+	files map[string]session // those with files; of those found at the start the user is not known
+	users map[string]int     // of files
+}
+
+type session struct {
+	user  string
+	state uploadState
+	since time.Time // it was last used
+}
+
+func newSessions() *sessions {
+	return &sessions{each: maxUserSessions, all: maxSessions,
+		empty: make(map[string]session), files: make(map[string]session), users: make(map[string]int)}
+}
+
+// find counts the sessions that an earlier process has left.
+func (s *sessions) find(f *files) error {
+	entries, err := os.ReadDir(f.uploads())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("list uploads: %w", err)
+	}
+	for _, e := range entries {
+		if id, _, _ := strings.Cut(e.Name(), "."); isID(id) {
+			s.files[id] = session{}
+		}
+	}
+	return nil
+}
+
+// remember keeps a session that has received nothing, until recall.
+func (s *sessions) remember(id string, one session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	mine := 0
+	var oldest, oldestOfMine string
+	if len(s.empty) >= s.each { // else it cannot be too many for anyone
+		for other, o := range s.empty {
+			if oldest == "" || o.since.Before(s.empty[oldest].since) {
+				oldest = other
+			}
+			if o.user != one.user {
+				continue
+			}
+			mine++
+			if oldestOfMine == "" || o.since.Before(s.empty[oldestOfMine].since) {
+				oldestOfMine = other
+			}
+		}
+	}
+	if mine >= s.each {
+		delete(s.empty, oldestOfMine)
+	} else if len(s.empty) >= s.all {
+		delete(s.empty, oldest)
+	}
+	s.empty[id] = one
+}
+
+// recall gives a session that has received nothing, and forgets it.
+func (s *sessions) recall(id string) (session, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	one, ok := s.empty[id]
+	delete(s.empty, id)
+	return one, ok
+}
+
+// staleEmpty lists the sessions that have received nothing and were not used since before.
+func (s *sessions) staleEmpty(before time.Time) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var stale []string
+	for id, one := range s.empty {
+		if one.since.Before(before) {
+			stale = append(stale, id)
+		}
+	}
+	return stale
+}
+
+// forget drops a session that has received nothing, if it is stale still.
+func (s *sessions) forget(id string, before time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	one, ok := s.empty[id]
+	if ok = ok && one.since.Before(before); ok {
+		delete(s.empty, id)
+	}
+	return ok
+}
+
+// hold counts a session that is about to have files. With a *TooManyError, drop may be the longest unused session of
+// the same user that makes the place.
+func (s *sessions) hold(id, user string, now time.Time) (drop string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.files[id]; ok {
+		return "", nil
+	}
+	switch {
+	case s.users[user] >= s.each:
+		err = &TooManyError{s.each}
+	case len(s.files) >= s.all:
+		err = &TooManyError{s.all}
+	default:
+		s.files[id] = session{user: user, since: now}
+		s.users[user]++
+		return "", nil
+	}
+	for other, o := range s.files {
+		if o.user == user && !o.since.IsZero() && (drop == "" || o.since.Before(s.files[drop].since)) {
+			drop = other
+		}
+	}
+	return drop, err
+}
+
+// used notes that a session with files was used.
+func (s *sessions) used(id string, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if one, ok := s.files[id]; ok {
+		one.since = now
+		s.files[id] = one
+	}
+}
+
+// ended counts a session no more.
+func (s *sessions) ended(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	one, ok := s.files[id]
+	if !ok {
+		return
+	}
+	delete(s.files, id)
+	if one.since.IsZero() {
+		return
+	}
+	if s.users[one.user]--; s.users[one.user] <= 0 {
+		delete(s.users, one.user)
+	}
+}
+
+// holdSession makes a place for an upload's files, if need be by dropping the user's own session that was not used for
+// longest: what crashed clients have left is not to lock their user out.
+func (s *Store) holdSession(id, user string) error {
+	for {
+		drop, err := s.sessions.hold(id, user, s.now())
+		if err == nil || drop == "" {
+			return err
+		}
+		if !s.guard.tryTake(drop) {
+			s.sessions.used(drop, s.now()) // it is in use, and others come first
+			if s.sessions.busy(user, s.guard) {
+				return err
+			}
+			continue
+		}
+		removed := s.removeUploadFiles(drop)
+		s.guard.release(drop)
+		if removed != nil {
+			return removed
+		}
+	}
+}
+
+// busy reports whether all sessions of a user are in use.
+func (s *sessions) busy(user string, g *guard) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, o := range s.files {
+		if o.user == user && !g.inUse(id) {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *Store) removeUploadFiles(id string) error {
+	for _, path := range s.uploadFiles(id) {
+		if err := removeIfThere(path); err != nil {
+			return fmt.Errorf("remove upload %s: %w", id, err)
+		}
+	}
+	s.sessions.ended(id)
+	return nil
+}
+
+// saveSessions writes the states of the newest sessions that have received nothing. That it cannot is no reason to
+// fail: a push whose session is forgotten begins again.
+func (s *Store) saveSessions() {
+	s.sessions.mu.Lock()
+	defer s.sessions.mu.Unlock()
+	left := savedSessions
+	for id, one := range s.sessions.empty {
+		if left--; left < 0 || s.checkNewFile(0) != nil {
+			return
+		}
+		u := &Upload{store: s, id: id, state: one.state, hash: newHash(), session: true, dirty: true}
+		err := u.save()
+		if err == nil { // it is as old as it was
+			err = os.Chtimes(s.files.uploadState(id), one.since, one.since)
+		}
+		if err != nil {
+			s.log.Warn("could not save an upload session that has received nothing", "upload", id, "error", err)
+			return
+		}
+	}
+}
+
+// emptySession is how ResumeUpload takes up a session that has received nothing.
+func (s *Store) emptySession(repo, id string) (*Upload, bool) {
+	one, ok := s.sessions.recall(id)
+	if !ok {
+		return nil, false
+	}
+	if one.state.Repository != repo {
+		s.sessions.remember(id, one)
+		return nil, false
+	}
+	return &Upload{store: s, id: id, user: one.user, state: one.state, hash: newHash(), session: true, dirty: true}, true
+}
