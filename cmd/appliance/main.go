@@ -83,7 +83,7 @@ func report(w io.Writer, err error) {
 	}
 	fmt.Fprintln(w, "error:", err)
 	if hint, ok := hintOf(err); ok {
-		fmt.Fprintln(w, "hint:", hint)
+		fmt.Fprintln(w, "hint:", typed(hint))
 	}
 }
 

@@ -61,6 +61,7 @@ func runPrepare(ctx context.Context, std stdio, o prepareOptions) error {
 	if !result.Changed {
 		fmt.Fprintln(std.out, "nothing had to be changed")
 	}
-	fmt.Fprintf(std.out, "prepared in %s for https://%s; run it with: appliance serve --quayRoot %s\n", result.QuayRoot, result.Address, result.QuayRoot)
+	fmt.Fprintf(std.out, "prepared in %s for https://%s; run it with: %s %s\n", result.QuayRoot, result.Address,
+		typed("appliance serve --quayRoot"), result.QuayRoot)
 	return nil
 }
