@@ -52,6 +52,7 @@ func TestInstalled(t *testing.T) {
 		b.trust(t)
 		b.healthy(t)
 		b.secretsStaySecret(t, password)
+		b.belongsToRoot(t)
 	})
 	step("a second install changes nothing", func(t *testing.T) {
 		pid := b.inside(t, "systemctl", "show", "-p", "MainPID", "appliance.service")
@@ -64,6 +65,10 @@ func TestInstalled(t *testing.T) {
 		}
 		b.inside(t, "/root/appliance", "install", "--quayHostname", boxHost, "--initPassword", password)
 		b.fails(t, []string{"another password"}, "exec", "/root/appliance", "install", "--quayHostname", boxHost, "--initPassword", "quite-another")
+	})
+	step("an install of an earlier version is migrated", func(t *testing.T) {
+		b.migrates(t)
+		b.secretsStaySecret(t, password)
 	})
 	step("a wrong password and an unknown CA are refused", func(t *testing.T) {
 		login := []string{"login", "-u", "init", "--cert-dir", b.certs()}
