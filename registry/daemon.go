@@ -220,7 +220,7 @@ func (d *daemon) public() http.Handler {
 	mux.Handle("/api/v1/", d.auth.Require(administer, admitted(d.admin, admin.Denied), admin.Denied))
 	mux.Handle(updates.Path, updates.Handler())
 	mux.Handle("GET /health/instance", d.health)
-	mux.Handle("GET /metrics", d.metrics.handler(d.log))
+	mux.Handle("GET /metrics", d.metricsFor(d.metrics.handler(d.log)))
 	mux.Handle("GET /ca.crt", caFile(d.cfg.TLS.CA))
 	mux.Handle("/", console.Handler(d.cfg.Address()))
 	v2 := d.auth.RequireToken(oci.Action, oci.Scope, admitted(d.api, oci.Denied), oci.Denied)

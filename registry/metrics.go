@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"slices"
 	"strconv"
@@ -17,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -55,6 +57,28 @@ func (m *metrics) handler(log *slog.Logger) http.Handler {
 		MaxRequestsInFlight: 4,
 		Timeout:             checkLimit,
 	})
+}
+
+// metricsFor lets this host and users see the metrics, which tell names and counts; others only if the configuration
+// opens them. What counts is the peer of the connection: what a proxy says in a header, anybody can say. A proxy on
+// this host is this host.
+func (d *daemon) metricsFor(next http.Handler) http.Handler {
+	denied := func(w http.ResponseWriter, _ *http.Request, status int) {
+		http.Error(w, "/metrics is for users of the registry, and for its host: log in as any user", status)
+	}
+	users := d.auth.Require(func(*http.Request) auth.Action { return auth.Login }, admitted(next, denied), denied)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, _, login := r.BasicAuth(); !login && (d.cfg.OpenMetrics || isLoopback(r.RemoteAddr)) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		users.ServeHTTP(w, r)
+	})
+}
+
+func isLoopback(remote string) bool {
+	a, err := netip.ParseAddrPort(remote)
+	return err == nil && a.Addr().Unmap().IsLoopback()
 }
 
 func (m *metrics) request(r *http.Request, o *observed, received int64, took time.Duration) {

@@ -22,7 +22,10 @@ func (d *daemon) observe(user string, next http.Handler) http.Handler {
 		defer func() {
 			failure := recover()
 			if failure != nil && failure != http.ErrAbortHandler {
-				d.log.Error("a handler panicked", "method", r.Method, "path", r.URL.Path, "panic", failure, "stack", string(debug.Stack()))
+				d.log.Error("a handler panicked", "method", r.Method, "path", r.URL.Path, "panic", failure)
+				for line := range strings.Lines(string(debug.Stack())) { // a field of a log line is short
+					d.log.Error("stack of the panic", "at", strings.TrimSpace(line))
+				}
 				failure = o.fail()
 			}
 			o.end()

@@ -16,6 +16,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/mirror-appliance/appliance/internal/plain"
 )
 
 // version is set by the linker (see Makefile).
@@ -81,9 +83,9 @@ func report(w io.Writer, err error) {
 		fmt.Fprintln(w, "error: stopped by a signal")
 		return
 	}
-	fmt.Fprintln(w, "error:", err)
+	fmt.Fprintln(w, "error:", plain.Text(err.Error()))
 	if hint, ok := hintOf(err); ok {
-		fmt.Fprintln(w, "hint:", typed(hint))
+		fmt.Fprintln(w, "hint:", plain.Text(typed(hint)))
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/archive"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
@@ -157,7 +158,7 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 	if err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: level}))
+	log := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: level, ReplaceAttr: plain.Attr}))
 	keys := upstream.Keychain(o.authFile)
 	progress := newProgress(std, o.output == "json")
 	engine, err := mirror.New(mirror.Options{

@@ -14,6 +14,7 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
 
+	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/mirror"
 )
 
@@ -61,7 +62,7 @@ func newProgress(std stdio, json bool) *progress {
 func (p *progress) say(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	fmt.Fprintf(p.writer(), format+"\n", args...)
+	fmt.Fprintln(p.writer(), plain.Text(fmt.Sprintf(format, args...)))
 }
 
 // writer puts lines above the bar while there is one.

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/registry"
 	"github.com/mirror-appliance/appliance/systemd"
 )
@@ -67,7 +68,7 @@ func runServe(ctx context.Context, std stdio, o serveOptions) error {
 
 // newLog writes lines that the journal can do without a time of its own, and that a terminal cannot.
 func newLog(w io.Writer, format string, debug bool) *slog.Logger {
-	options := &slog.HandlerOptions{Level: slog.LevelInfo}
+	options := &slog.HandlerOptions{Level: slog.LevelInfo, ReplaceAttr: plain.Attr}
 	if debug {
 		options.Level = slog.LevelDebug
 	}
@@ -89,5 +90,5 @@ func withoutTime(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) == 0 && a.Key == slog.TimeKey {
 		return slog.Attr{}
 	}
-	return a
+	return plain.Attr(groups, a)
 }

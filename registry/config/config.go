@@ -41,6 +41,7 @@ type Config struct {
 	Upstreams     []Upstream // registries to pull through
 	GC            GC         // collection
 	AnonymousPull []string   // patterns of repositories that may be pulled without a login
+	OpenMetrics   bool       // /metrics needs no login from anywhere
 	MinFree       Size       // bytes that pushes leave free; 0: as many as deleting needs
 	PullQuota     Size       // bytes that pulled-through content may take; 0: all there are
 	Scrub         Scrub      // reading everything again

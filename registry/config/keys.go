@@ -32,6 +32,7 @@ func (c *Config) keys() []key {
 		{"upstreams", &c.Upstreams, false, nil},
 		{"gc", c.GC.keys(), false, nil},
 		{"anonymousPull", (*patterns)(&c.AnonymousPull), false, nil},
+		{"openMetrics", &c.OpenMetrics, false, nil},
 		{"minFree", &c.MinFree, false, nil},
 		{"pullQuota", &c.PullQuota, false, nil},
 		{"scrub", c.Scrub.keys(), false, nil},

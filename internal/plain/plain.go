@@ -1,0 +1,107 @@
+// Package plain makes text from outside fit for a terminal and for a log: names, paths, and errors of other registries
+// may hold control characters, which a terminal obeys and which forge lines of a log, and be of any length.
+package plain
+
+import (
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// MaxField is how many bytes a field of a log line has at most.
+const MaxField = 256
+
+const more = "..."
+
+// Text returns s with control characters and what is no text escaped as Go does it. Line ends and tabs stay: see Line.
+func Text(s string) string { return escape(s, func(r rune) bool { return r == '\n' || r == '\t' }) }
+
+// Line is Text for what must stay on one line.
+func Line(s string) string { return escape(s, func(rune) bool { return false }) }
+
+// Field is Line with at most MaxField bytes. What is too long is cut in its middle: an error says at its beginning what
+// was attempted, and at its end why it failed.
+func Field(s string) string {
+	if s = Line(cut(s)); len(s) > MaxField {
+		s = cut(s) // escaping has made it longer
+	}
+	return s
+}
+
+func cut(s string) string {
+	if len(s) <= MaxField {
+		return s
+	}
+	head, tail := MaxField/2, len(s)-(MaxField/2-len(more))
+	for i := 0; i < utf8.UTFMax && !utf8.RuneStart(s[head]); i++ {
+		head--
+	}
+	for i := 0; i < utf8.UTFMax && !utf8.RuneStart(s[tail]); i++ {
+		tail++
+	}
+	return s[:head] + more + s[tail:]
+}
+
+func escape(s string, stays func(rune) bool) string {
+	if harmless(s, stays) {
+		return s
+	}
+	var b strings.Builder
+	for len(s) > 0 {
+		r, size := utf8.DecodeRuneInString(s)
+		if harmful(r, size) && !stays(r) {
+			quoted := strconv.QuoteToASCII(s[:size])
+			b.WriteString(quoted[1 : len(quoted)-1])
+		} else {
+			b.WriteString(s[:size])
+		}
+		s = s[size:]
+	}
+	return b.String()
+}
+
+func harmless(s string, stays func(rune) bool) bool {
+	for i := 0; i < len(s); {
+		r, size := rune(s[i]), 1
+		if r >= utf8.RuneSelf {
+			r, size = utf8.DecodeRuneInString(s[i:])
+		}
+		if harmful(r, size) && !stays(r) {
+			return false
+		}
+		i += size
+	}
+	return true
+}
+
+// harmful is of control characters, of those that change the direction of text, and of bytes that are no text.
+func harmful(r rune, size int) bool {
+	if r < utf8.RuneSelf {
+		return r < ' ' || r == 0x7f
+	}
+	return r == utf8.RuneError && size == 1 || unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
+}
+
+// Attr is for slog.HandlerOptions.ReplaceAttr: every field of a line, its message too, is a Field.
+func Attr(_ []string, a slog.Attr) slog.Attr {
+	if a.Key = Field(a.Key); a.Value.Kind() == slog.KindString {
+		if s := a.Value.String(); len(s) > MaxField || !harmless(s, func(rune) bool { return false }) {
+			a.Value = slog.StringValue(Field(s))
+		}
+		return a
+	}
+	if a.Value.Kind() != slog.KindAny {
+		return a
+	}
+	switch v := a.Value.Any().(type) {
+	case slog.Level, *slog.Source:
+	case error:
+		a.Value = slog.StringValue(Field(v.Error()))
+	default:
+		a.Value = slog.StringValue(Field(fmt.Sprint(v)))
+	}
+	return a
+}
