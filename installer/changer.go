@@ -37,7 +37,7 @@ func (t *target) resolveChanger() {
 	if t.changer == nil {
 		return
 	}
-	t.record = nil
+	t.hearsay, t.record = t.record, nil
 	if t.owner != "" && (t.found != nil || !t.has(conf)) {
 		return
 	}
@@ -107,6 +107,16 @@ func (t *target) legacyRecord() *record {
 		r.User = true
 	}
 	r.Created = append(r.Created, t.found.DataDirs...)
+	// An empty directory above what an install makes goes if the old record says so: more that record cannot do.
+	if t.hearsay != nil {
+		for _, dir := range t.hearsay.Created {
+			above := slices.ContainsFunc(append([]string{sysusersFile, t.binary, t.found.Unit}, t.found.DataDirs...),
+				func(path string) bool { return within(path, dir) })
+			if above && (dir == filepath.Dir(sysusersFile) || !host.SystemDir(dir)) {
+				r.Created = append(r.Created, dir)
+			}
+		}
+	}
 	for _, name := range []string{"", "quay-config", "quay-rootCA", "quay-storage", "sqlite-storage", "run", "tls-state"} {
 		r.Created = append(r.Created, filepath.Join(t.QuayRoot, name))
 	}

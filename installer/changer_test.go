@@ -207,6 +207,20 @@ func (b *box) ofRoot() map[string]string {
 	return all
 }
 
+func TestUninstall_LeavesNothingOfAMigratedInstall(t *testing.T) {
+	for _, migrated := range []bool{true, false} {
+		b := newTwoUsers(t)
+		before := b.snapshot()
+		b.install()
+		b.legacy()
+		if migrated {
+			b.install()
+		}
+		b.uninstall(true)
+		same(t, fmt.Sprintf("migrated %v, after the uninstall", migrated), b.snapshot(), before)
+	}
+}
+
 // A configuration of root's that was edited after the install: an uninstall acts on the record.
 func TestUninstall_ActsOnTheRecord(t *testing.T) {
 	b := newTwoUsers(t)

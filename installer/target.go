@@ -34,6 +34,7 @@ type target struct {
 	text      []byte         // the same, with what install keeps true in it
 	record    *record        // of an earlier install; nil
 	changer   *host.Other    // the user besides root, or the caller, who can change configuration and record; nil: none
+	hearsay   *record        // the record, where others can change it; nil
 	foreign   bool           // the certificate that is there is not one of our CA
 	binary    string         // where the executable goes
 	owner     string         // the service's user; empty in user mode, where it is the caller
