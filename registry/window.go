@@ -1,5 +1,7 @@
 package registry
 
+//lint:file-ignore SA1019 net/http's own HTTP/2 server, which these deprecations name, serves no connection but a *tls.Conn
+
 import (
 	"crypto/tls"
 	"encoding/binary"

@@ -240,7 +240,7 @@ func (g *generated) insertRepositories(ctx context.Context, db *sql.DB) error {
 	})
 }
 
-// insertBlobs writes rows and files. The files are empty: a plan looks at names and times only.
+// insertBlobs writes rows and files. The files are holes: what is looked at is names, sizes and times.
 func insertBlobs(ctx context.Context, db *sql.DB, blobs map[digest.Digest]int, storage string) error {
 	all := make([]digest.Digest, 0, len(blobs))
 	for d := range blobs {
@@ -257,7 +257,7 @@ func insertBlobs(ctx context.Context, db *sql.DB, blobs map[digest.Digest]int, s
 				if _, err := blob.ExecContext(ctx, d, blobs[d], generatedAt); err != nil {
 					return err
 				}
-				if err := touch(storage, d); err != nil {
+				if err := touch(storage, d, int64(blobs[d])); err != nil {
 					return err
 				}
 			}
@@ -276,7 +276,8 @@ func insertBlobs(ctx context.Context, db *sql.DB, blobs map[digest.Digest]int, s
 	})
 }
 
-func touch(storage string, d digest.Digest) error {
+// touch makes a file of a size that takes no space.
+func touch(storage string, d digest.Digest, size int64) error {
 	dir := filepath.Join(storage, d.Algorithm().String(), d.Encoded()[:2])
 	path := filepath.Join(dir, d.Encoded())
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
@@ -289,7 +290,7 @@ func touch(storage string, d digest.Digest) error {
 	if err != nil {
 		return err
 	}
-	return f.Close()
+	return errors.Join(f.Truncate(size), f.Close())
 }
 
 func inTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error) error {
