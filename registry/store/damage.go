@@ -42,6 +42,7 @@ func (s *Store) Damage() error {
 
 // damage is where whatever SQLite says passes: it remembers the first time that this was damage.
 type damage struct {
+	cache *recent // what commits tell of; nil: none
 	path  string
 	log   *slog.Logger
 	first atomic.Pointer[CorruptError]
@@ -110,17 +111,21 @@ func needsSpace(err error) bool {
 
 // open opens a pool whose connections tell d what SQLite tells them. It stands below database/sql, since errors reach
 // the callers of that in many ways, such as in the middle of the rows.
-func (d *damage) open(name string) (*sql.DB, error) {
+func (d *damage) open(name string) (*sql.DB, error) { return d.openFor(name, nil) }
+
+// openFor is open for the writer, whose commits tell the manifest cache what they change.
+func (d *damage) openFor(name string, cache *recent) (*sql.DB, error) {
 	c, err := sqlite.NewConnector(name)
 	if err != nil {
 		return nil, err
 	}
-	return sql.OpenDB(&watchedConnector{c, d}), nil
+	return sql.OpenDB(&watchedConnector{c, d, cache}), nil
 }
 
 type watchedConnector struct {
 	driver.Connector
 	damage *damage
+	cache  *recent // nil: nothing is written
 }
 
 func (c *watchedConnector) Connect(ctx context.Context) (driver.Conn, error) {
@@ -133,7 +138,14 @@ func (c *watchedConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	if !ok {
 		return nil, errors.Join(fmt.Errorf("the SQLite driver lacks methods: %T", conn), conn.Close())
 	}
-	return &watchedConn{whole, c.damage, generation}, nil
+	if c.cache != nil {
+		hooks, ok := conn.(sqlite.HookRegisterer)
+		if !ok {
+			return nil, errors.Join(fmt.Errorf("the SQLite driver lacks hooks: %T", conn), conn.Close())
+		}
+		hooks.RegisterPreUpdateHook(c.cache.note)
+	}
+	return &watchedConn{whole, c.damage, generation, c.cache}, nil
 }
 
 // connection is what a connection of SQLite's driver can.
@@ -151,6 +163,7 @@ type watchedConn struct {
 	connection
 	damage     *damage
 	generation int64 // of damage.failures when it was opened
+	cache      *recent
 }
 
 func (c *watchedConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
@@ -196,7 +209,7 @@ func (c *watchedConn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.T
 	if err != nil {
 		return nil, c.damage.see(err)
 	}
-	return &watchedTx{tx, c.damage}, nil
+	return &watchedTx{tx, c.damage, c.cache}, nil
 }
 
 func (c *watchedConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
@@ -232,9 +245,17 @@ func (s *watchedStmt) QueryContext(ctx context.Context, args []driver.NamedValue
 type watchedTx struct {
 	driver.Tx
 	damage *damage
+	cache  *recent
 }
 
-func (t *watchedTx) Commit() error { return t.damage.see(t.Tx.Commit()) }
+// Commit lets the manifest cache forget what the transaction changed before anyone is told that it is committed.
+func (t *watchedTx) Commit() error {
+	err := t.Tx.Commit()
+	if t.cache != nil {
+		t.cache.forget()
+	}
+	return t.damage.see(err)
+}
 
 func (d *damage) rows(rows driver.Rows, err error) (driver.Rows, error) {
 	if err != nil {

@@ -52,7 +52,7 @@ func openWatched(ctx context.Context, d *damage, current bool) (writer, reader *
 	if fresh { // the driver sets this before anything is written, when it can still be set
 		name += fmt.Sprintf("&_auto_vacuum=%d", autoVacuum)
 	}
-	writer, err = d.open(name)
+	writer, err = d.openFor(name, d.cache)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open database %s: %w", path, err)
 	}
@@ -99,7 +99,6 @@ func createDatabaseFile(path string) (fresh bool, err error) {
 // share runs fn in a write transaction that it shares with others that come at the same time. It is for
 // what clients do all day, and short; fn takes the context it is given and no other.
 func (s *Store) share(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
-	defer s.recent.forget()
 	return full(s.database, 0, s.group.share(ctx, fn))
 }
 
@@ -112,7 +111,6 @@ func (s *Store) shareFreeing(ctx context.Context, fn func(ctx context.Context, t
 // write runs fn in a write transaction of its own, which ends when ctx does; what fn returns decides
 // whether it is committed. It is for what is rare, or long.
 func (s *Store) write(ctx context.Context, fn func(tx *sql.Tx) error) error {
-	defer s.recent.forget()
 	return full(s.database, 0, s.group.alone(ctx, fn))
 }
 

@@ -23,7 +23,8 @@ type Manifest struct {
 	Body         []byte // the very bytes that were pushed
 	Created      time.Time
 
-	pulled use // where pull-through alone brought it, so that its uses count; else zero
+	repository int64 // whose link it was read by
+	pulled     use   // where pull-through alone brought it, so that its uses count; else zero
 }
 
 // Descriptor describes the manifest as lists of referrers do.
@@ -43,7 +44,7 @@ func (s *Store) Manifest(ctx context.Context, repo string, d digest.Digest) (Man
 		if err := checkRepositoryAndDigest(repo, d); err != nil {
 			return Manifest{}, err
 		}
-		return s.scanManifest(s.reads.manifest.QueryRowContext(ctx, repo, d), "manifest", d.String())
+		return s.scanManifest(s.reads.manifest.QueryRowContext(context.WithoutCancel(ctx), repo, d), "manifest", d.String())
 	})
 }
 
@@ -56,7 +57,7 @@ func (s *Store) ManifestByTag(ctx context.Context, repo, tag string) (Manifest, 
 		if err := checkTag(tag); err != nil {
 			return Manifest{}, err
 		}
-		return s.scanManifest(s.reads.manifestByTag.QueryRowContext(ctx, repo, tag), "tag", tag)
+		return s.scanManifest(s.reads.manifestByTag.QueryRowContext(context.WithoutCancel(ctx), repo, tag), "tag", tag)
 	})
 }
 
@@ -72,6 +73,7 @@ func (s *Store) scanManifest(row *sql.Row, kind, name string) (Manifest, error) 
 	if pulled {
 		m.pulled = use{repository, m.Digest}
 	}
+	m.repository = repository
 	m.Created = fromNanos(created)
 	m.Annotations, err = annotationsFrom(annotations)
 	return m, err

@@ -1,24 +1,58 @@
 package store
 
-import "sync"
+import (
+	"cmp"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
 
 const (
-	// recentBytes is how much of manifests is kept in memory: those of a release payload, several times over.
-	recentBytes = 8 << 20
+	// recentLeast and recentMost bound how much of manifests is kept in memory, see recentLimit.
+	recentLeast = 8 << 20
+	recentMost  = 256 << 20
+	// recentShare is which part of the memory that there is may be used for them.
+	recentShare = 16
 	// recentLargest keeps a few huge manifests from being all that is kept.
 	recentLargest = 64 << 10
+	// recentChanges is how many changed rows of one transaction are told apart.
+	recentChanges = 10_000
 )
 
 // recent keeps manifests that were read lately, since a cluster asks for the same ones over and over: the
 // statement, with its locks on the WAL and what database/sql adds, is half of what an answer costs.
 //
-// Every write forgets all of it, whatever it was about, once it is committed and before whoever asked for it is
-// told. That is more than needed and leaves nothing to be got wrong: what is in here, the database would say too.
+// A commit forgets what it changed before it is acknowledged. SQLite itself says what that is, for each row of the tables
+// that an answer is read from, so that no method that writes can be forgotten here.
 type recent struct {
-	mu    sync.RWMutex
-	epoch uint64 // counts the times that all was forgotten
-	bytes int
-	known map[recentKey]Manifest
+	limit int // bytes; 0: recentLeast
+
+	mu      sync.RWMutex
+	epoch   uint64 // counts the commits that changed something that is read here
+	bytes   int
+	known   map[recentKey]Manifest
+	linked  map[use]map[recentKey]bool // the keys of a repository's manifest: its digest and its tags
+	tagged  map[changedTag]recentKey
+	changed changes // by the transaction under way
+}
+
+// changes are rows that a transaction has changed.
+type changes struct {
+	all   bool
+	links map[use]bool
+	tags  map[changedTag]bool
+}
+
+type changedTag struct {
+	repository int64
+	name       string
 }
 
 // recentKey is what a manifest was asked for as. Neither a digest is a tag nor the other way round.
@@ -46,29 +80,151 @@ func (r *recent) put(k recentKey, m Manifest, epoch uint64) {
 		return
 	}
 	for other, old := range r.known { // any: what is wanted comes back
-		if r.bytes+recentCost(m) <= recentBytes {
+		if r.bytes+recentCost(m) <= r.max() {
 			break
 		}
-		r.bytes -= recentCost(old)
-		delete(r.known, other)
+		r.drop(other, old)
 	}
 	if r.known == nil {
-		r.known = map[recentKey]Manifest{}
+		r.known, r.linked, r.tagged = map[recentKey]Manifest{}, map[use]map[recentKey]bool{}, map[changedTag]recentKey{}
 	}
 	r.known[k] = m
 	r.bytes += recentCost(m)
+	link := use{m.repository, m.Digest}
+	if r.linked[link] == nil {
+		r.linked[link] = map[recentKey]bool{}
+	}
+	r.linked[link][k] = true
+	r.tagged[changedTag{m.repository, k.reference}] = k
 }
 
-// recentCost counts the annotations and the entry itself as about as much as a small body.
-func recentCost(m Manifest) int { return 2*len(m.Body) + 512 }
+// drop is called with mu held.
+func (r *recent) drop(k recentKey, m Manifest) {
+	r.bytes -= recentCost(m)
+	delete(r.known, k)
+	delete(r.tagged, changedTag{m.repository, k.reference})
+	link := use{m.repository, m.Digest}
+	if delete(r.linked[link], k); len(r.linked[link]) == 0 {
+		delete(r.linked, link)
+	}
+}
 
-// forget is called after every write.
+func (r *recent) max() int { return cmp.Or(r.limit, recentLeast) }
+
+// recentCost counts the body, the annotations as about as much, and 1 KiB for the entries of three maps and their strings.
+func recentCost(m Manifest) int { return 2*len(m.Body) + 1024 }
+
+// note is called by SQLite for each row that the writer changes, before the commit. A savepoint that is rolled back leaves
+// what was noted: to forget too much is no fault.
+func (r *recent) note(row sqlite.SQLitePreUpdateData) {
+	if row.DatabaseName != "main" { // what VACUUM copies
+		return
+	}
+	switch row.TableName {
+	case "tags", "repository_manifests":
+	case "manifests", "repositories":
+		// Nothing that is known is read from a new row, and one that goes has lost its links before.
+		if row.Op == sqlite3.SQLITE_UPDATE {
+			r.noteAll()
+		}
+		return
+	default:
+		return
+	}
+	columns := make([]any, 2) // which the driver fills
+	if row.Op != sqlite3.SQLITE_INSERT {
+		r.noteRow(row.TableName == "tags", columns, row.Old(columns...))
+	}
+	if row.Op != sqlite3.SQLITE_DELETE {
+		r.noteRow(row.TableName == "tags", columns, row.New(columns...))
+	}
+}
+
+func (r *recent) noteAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.changed = changes{all: true}
+}
+
+// noteRow notes one version of a row of tags or of repository_manifests: the columns that name it, or why they cannot
+// be read.
+func (r *recent) noteRow(tag bool, columns []any, err error) {
+	id, isID := columns[0].(int64)
+	name, isName := columns[1].(string)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch c := &r.changed; {
+	case err != nil, !isID, !isName, c.all, len(c.links)+len(c.tags) >= recentChanges:
+		*c = changes{all: true}
+	case tag:
+		if c.tags == nil {
+			c.tags = map[changedTag]bool{}
+		}
+		c.tags[changedTag{id, name}] = true
+	default:
+		if c.links == nil {
+			c.links = map[use]bool{}
+		}
+		c.links[use{id, digest.Digest(name)}] = true
+	}
+}
+
+// forget drops what the transaction that has just been committed, or failed to, has changed.
 func (r *recent) forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	c := r.changed
+	r.changed = changes{}
+	if !c.all && c.links == nil && c.tags == nil {
+		return
+	}
 	r.epoch++
-	r.bytes = 0
-	clear(r.known)
+	if c.all {
+		r.bytes = 0
+		clear(r.known)
+		clear(r.linked)
+		clear(r.tagged)
+		return
+	}
+	for t := range c.tags {
+		if k, ok := r.tagged[t]; ok {
+			r.drop(k, r.known[k])
+		}
+	}
+	for l := range c.links {
+		for k := range r.linked[l] {
+			r.drop(k, r.known[k])
+		}
+	}
+}
+
+// recentLimit is how many bytes of manifests are kept: a share of what this process may use of memory.
+func recentLimit() int {
+	limit := debug.SetMemoryLimit(-1) // which only asks; without GOMEMLIMIT it is beyond any memory
+	var info unix.Sysinfo_t
+	if unix.Sysinfo(&info) == nil {
+		limit = min(limit, int64(info.Totalram)*int64(info.Unit))
+	}
+	if text, err := os.ReadFile("/sys/fs/cgroup" + cgroup() + "/memory.max"); err == nil {
+		if most, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err == nil {
+			limit = min(limit, most)
+		}
+	}
+	return int(max(recentLeast, min(recentMost, limit/recentShare)))
+}
+
+// cgroup is the path of this process's control group, "" where it cannot be told.
+func cgroup() string {
+	text, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(text)) {
+		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
+			return path
+		}
+	}
+	return ""
 }
 
 // recall answers from what is known, or reads and keeps it. Nobody may change what it returns.

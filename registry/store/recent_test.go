@@ -1,6 +1,7 @@
 package store
 
 import (
+	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -87,15 +88,43 @@ func TestRecent_bounds(t *testing.T) {
 		t.Error("a huge manifest is kept")
 	}
 	body := []byte(strings.Repeat("x", recentLargest))
-	for n := range 3 * recentBytes / recentLargest {
+	for n := range 3 * recentLeast / recentLargest {
 		r.put(recentKey{"a", fmt.Sprint(n)}, Manifest{Body: body}, epoch)
 	}
-	if r.bytes > recentBytes || len(r.known) == 0 || r.bytes != len(r.known)*recentCost(Manifest{Body: body}) {
+	if r.bytes > recentLeast || len(r.known) == 0 || r.bytes != len(r.known)*recentCost(Manifest{Body: body}) {
 		t.Errorf("%d manifests are kept, counted as %d bytes", len(r.known), r.bytes)
 	}
+	r.noteRow(true, []any{int64(7), "other"}, nil)
 	r.forget()
-	r.put(recentKey{"a", "old"}, Manifest{}, epoch)
-	if len(r.known) != 0 {
+	before := len(r.known)
+	if r.put(recentKey{"a", "old"}, Manifest{}, epoch); before == 0 || len(r.known) != before {
 		t.Error("what was read before a write is kept after it")
+	}
+}
+
+// A write forgets what it changes and nothing else, whichever way it is changed.
+func TestRecent_othersAreKept(t *testing.T) {
+	f := newFixture(t)
+	kept := f.pushImage("app", "kept", "kept")
+	moved := f.pushImage("app", "moved", "moved")
+	_, _ = readTwice(t, f, "app", "kept", kept.Digest)
+	_, _ = readTwice(t, f, "app", "moved", moved.Digest)
+	other := f.pushImage("app", "another", "moved")
+	f.pushImage("elsewhere", "kept", "kept")
+	f.must(f.DeleteManifest(f.ctx, "app", moved.Digest))
+	for reference, want := range map[string]bool{"kept": true, kept.Digest.String(): true, "moved": false, moved.Digest.String(): false} {
+		if _, _, ok := f.recent.get(recentKey{"app", reference}); ok != want {
+			t.Errorf("%s is known: %t", reference, ok)
+		}
+	}
+	if got, err := f.ManifestByTag(f.ctx, "app", "moved"); err != nil || got.Digest != other.Digest {
+		t.Errorf("the tag that was moved names %s, %v", got.Digest, err)
+	}
+	f.must(f.write(f.ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(f.ctx, `UPDATE repository_manifests SET media_type = 'x/other' WHERE digest = ?`, kept.Digest)
+		return err
+	}))
+	if _, _, ok := f.recent.get(recentKey{"app", "kept"}); ok {
+		t.Error("the tag of a link that changed is known")
 	}
 }

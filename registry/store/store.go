@@ -111,7 +111,8 @@ func newStore(o Options) (*Store, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	s.damage = &damage{path: path, log: s.log}
+	s.damage = &damage{path: path, log: s.log, cache: &s.recent}
+	s.recent.limit = recentLimit()
 	s.guard = newGuard(s.now)
 	s.sessions = newSessions()
 	s.reserve = &reserve{path: path + ".reserve", space: space{statfs: statfs}}
