@@ -12,22 +12,32 @@ import (
 // old pull secret fails all day long, and behind the same NAT there are the other nodes and the admin.
 //
 //   - the credentials themselves, from one address: sent again they fail again, and so they are refused
-//     without another bcrypt. That is the node with the old secret, and nobody else.
+//     without another bcrypt. That is the node with the old secret, and no other.
 //   - one user name, from one address: counts only credentials not seen before. That is guessing.
 //   - the address: likewise, for guessing over many names.
 //
 // There is no count by user name over all addresses: anybody could lock an administrator out with it.
 //
-// Nothing waits: a refusal costs a map lookup, holds no goroutine and tells the client when to come
-// back. Credentials that this very address has logged in with lately are let through to the cache
-// in any case. That gives whoever shares an address with a user, and only them, an unhurried way
-// of guessing that user's password; the other way round they could lock that user out for good.
+// A right login gets through all the same, by two ways. Credentials that have logged in from the address
+// within the last week are let through in any case. Other credentials that were put off are let through
+// when they come back (see patience), at a slow rate: a client with a right password repeats it, a guesser
+// gains nothing by repeating. So guesses that take each turn of a name do not keep its user out.
+//
+// Nothing waits: a refusal costs a map lookup, holds no goroutine and tells the client when to come back.
+// All of it is in memory: a file of keyed hashes of passwords would be one more secret on the disk, and
+// after a restart the slow way is open to each right login.
 type backoff struct {
 	now func() time.Time
 
 	mu      sync.Mutex // guards what follows; held for map operations only
 	entries map[any]*failures
 	lately  map[credentialKey]time.Time // of the last login
+	put     map[credentialKey]putOff
+}
+
+// putOff is about credentials that were refused unseen.
+type putOff struct {
+	first, last time.Time
 }
 
 type (
@@ -47,6 +57,7 @@ type failures struct {
 	name  string // of the user, where there is one
 	count int
 	until time.Time // nobody is let through before this
+	slow  time.Time // nobody is let through by the slow way before this
 	last  time.Time
 }
 
@@ -59,12 +70,22 @@ const (
 	maxDelay   = time.Minute      // short: it is also what an honest user waits
 	forgetting = 15 * time.Minute // after the last failure
 
+	remembering = 7 * 24 * time.Hour // after the last login; a node reboots more often than that
+	renewing    = time.Hour          // how old the time of the last login may be before it is noted again
+
+	// Credentials that were put off are let through when they come back between patience and impatience
+	// later, one of a user name and address in slowPerName, one of an address in slowPerSource.
+	patience      = 5 * time.Second
+	impatience    = 5 * time.Minute
+	slowPerName   = 10 * time.Second
+	slowPerSource = time.Second
+
 	// maxCounted bounds each of the maps: some 6 MB, when somebody with many addresses is at it.
 	maxCounted = 16384
 )
 
 func newBackoff(now func() time.Time) *backoff {
-	return &backoff{now: now, entries: make(map[any]*failures), lately: make(map[credentialKey]time.Time)}
+	return &backoff{now: now, entries: make(map[any]*failures), lately: make(map[credentialKey]time.Time), put: make(map[credentialKey]putOff)}
 }
 
 // An attempt is a login that was let through, until it is known how it ended. What it may cost is
@@ -86,8 +107,8 @@ func (b *backoff) admit(source netip.Prefix, name string, d digest) (attempt, ti
 	defer b.mu.Unlock()
 	now := b.now()
 	a := attempt{own: credentialKey{source, d}, named: nameKey{source, name}, counted: true}
-	if last, ok := b.lately[a.own]; ok && now.Sub(last) < forgetting {
-		a.fresh = now.Sub(last) < forgetting/2
+	if last, ok := b.lately[a.own]; ok && now.Sub(last) < remembering {
+		a.fresh = now.Sub(last) < renewing
 		return a, 0
 	}
 	if f := b.entry(a.own, now); f != nil { // seen before: no news to anybody who guesses
@@ -97,16 +118,47 @@ func (b *backoff) admit(source netip.Prefix, name string, d digest) (attempt, ti
 		return a, 0
 	}
 	charged := []any{a.named, sourceKey{source}}
+	var wait time.Duration
 	for _, key := range charged {
-		if f := b.entry(key, now); f != nil && f.until.After(now) {
-			return attempt{}, f.until.Sub(now)
+		if f := b.entry(key, now); f != nil {
+			wait = max(wait, f.until.Sub(now))
 		}
 	}
+	if wait > 0 {
+		if slow := b.slowly(a, now); slow > 0 {
+			return attempt{}, min(wait, slow)
+		}
+	}
+	delete(b.put, a.own)
 	b.charge(a.own, name, now, 0)
 	b.charge(charged[0], name, now, freePerName)
 	b.charge(charged[1], "", now, freePerSource)
 	a.keys = charged
 	return a, 0
+}
+
+// slowly says how long credentials that are put off have to wait until the slow way is open to them, and takes their
+// turn if it is.
+func (b *backoff) slowly(a attempt, now time.Time) time.Duration {
+	p, ok := b.put[a.own]
+	if !ok || now.Sub(p.last) >= impatience {
+		makeRoom(b.put, func(p putOff) bool { return p.last == p.first && now.Sub(p.first) >= 2*patience })
+		p.first = now
+	}
+	p.last = now
+	b.put[a.own] = p
+	wait := p.first.Add(patience).Sub(now)
+	keys := []any{a.named, sourceKey{a.named.source}}
+	for _, key := range keys {
+		if f := b.entry(key, now); f != nil {
+			wait = max(wait, f.slow.Sub(now))
+		}
+	}
+	if wait <= 0 {
+		b.noted(keys[0], a.named.name, now).slow = now.Add(slowPerName)
+		b.noted(keys[1], "", now).slow = now.Add(slowPerSource)
+	}
+	return wait
 }
 
 // failed notes that the credentials were wrong.
@@ -132,7 +184,7 @@ func (b *backoff) succeeded(a attempt) {
 	delete(b.entries, a.own)
 	delete(b.entries, a.named)
 	if _, ok := b.lately[a.own]; !ok {
-		makeRoom(b.lately, func(last time.Time) bool { return b.now().Sub(last) >= forgetting })
+		makeRoom(b.lately, func(last time.Time) bool { return b.now().Sub(last) >= remembering })
 	}
 	b.lately[a.own] = b.now()
 }
@@ -173,12 +225,7 @@ func (b *backoff) entry(key any, now time.Time) *failures {
 
 // charge counts one more. With free 0 it only notes that the key has been seen.
 func (b *backoff) charge(key any, name string, now time.Time, free int) {
-	f := b.entry(key, now)
-	if f == nil {
-		makeRoom(b.entries, func(f *failures) bool { return now.Sub(f.last) >= forgetting })
-		f = &failures{name: name}
-		b.entries[key] = f
-	}
+	f := b.noted(key, name, now)
 	f.last = now
 	if free == 0 {
 		return
@@ -187,6 +234,17 @@ func (b *backoff) charge(key any, name string, now time.Time, free int) {
 	if f.count >= free {
 		f.until = now.Add(delay(f.count - free))
 	}
+}
+
+// noted finds what is counted under a key, or begins to count.
+func (b *backoff) noted(key any, name string, now time.Time) *failures {
+	if f := b.entry(key, now); f != nil {
+		return f
+	}
+	makeRoom(b.entries, func(f *failures) bool { return now.Sub(f.last) >= forgetting })
+	f := &failures{name: name, last: now}
+	b.entries[key] = f
+	return f
 }
 
 func (b *backoff) refund(a attempt) {
