@@ -208,7 +208,17 @@ func (p *Puller) confirm(ctx context.Context, o origin, d digest.Digest) (linked
 
 // transfer stores a body and lets readers follow.
 func (p *Puller) transfer(ctx context.Context, repo string, f *flight, body io.Reader, size int64) (err error) {
-	upload, err := p.store.NewUpload(ctx, repo)
+	promised, err := p.store.PromisedSize(ctx, repo, f.key.digest)
+	if err != nil {
+		return err
+	}
+	switch {
+	case size < 0:
+		size = promised
+	case promised >= 0 && size > promised:
+		return &tooLongError{promised: promised, told: size}
+	}
+	upload, err := p.store.NewPulledUpload(ctx, repo, size)
 	if err != nil {
 		return err
 	}
@@ -221,7 +231,11 @@ func (p *Puller) transfer(ctx context.Context, repo string, f *flight, body io.R
 	}
 	f.start(file, size)
 	f.place.pausable()
-	written, err := io.CopyBuffer(writerOnly{upload, f}, placedReader{ctx, f.place, body}, make([]byte, copyBuffer))
+	var from io.Reader = placedReader{ctx, f.place, body}
+	if size >= 0 {
+		from = &boundedReader{from: from, size: size, left: size}
+	}
+	written, err := io.CopyBuffer(writerOnly{upload, f}, from, make([]byte, copyBuffer))
 	if err != nil {
 		return err
 	}
@@ -257,6 +271,31 @@ func (r placedReader) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	return r.body.Read(p)
+}
+
+// boundedReader reads a body that has size bytes and fails when more come, before any of those is handed on.
+type boundedReader struct {
+	from       io.Reader
+	size, left int64
+}
+
+func (r *boundedReader) Read(p []byte) (int, error) {
+	n, err := r.from.Read(p[:min(int64(len(p)), r.left+1)])
+	if int64(n) > r.left {
+		n, err = int(r.left), &tooLongError{promised: r.size, told: -1}
+	}
+	r.left -= int64(n)
+	return n, err
+}
+
+// A tooLongError says that an upstream's blob has more bytes than a manifest or the upstream itself promised.
+type tooLongError struct{ promised, told int64 } // told is -1 when the bytes came
+
+func (e *tooLongError) Error() string {
+	if e.told < 0 {
+		return fmt.Sprintf("the upstream sends more than the %d bytes that were promised", e.promised)
+	}
+	return fmt.Sprintf("the upstream has %d bytes, the manifest names %d", e.told, e.promised)
 }
 
 // closeQuietly: a file that was only read from has nothing to lose.

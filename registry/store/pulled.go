@@ -26,6 +26,33 @@ func (s *Store) HeldElsewhere(ctx context.Context, repo string, d digest.Digest)
 	return elsewhere, nil
 }
 
+// PromisedSize is how many bytes a blob has by the manifests of repo that name it, the most where they differ; -1 when
+// none does.
+func (s *Store) PromisedSize(ctx context.Context, repo string, d digest.Digest) (size int64, err error) {
+	if err := checkRepositoryAndDigest(repo, d); err != nil {
+		return 0, err
+	}
+	err = s.reader.QueryRowContext(ctx, `SELECT coalesce(max(f.size), -1) FROM repositories r CROSS JOIN manifest_refs f
+		CROSS JOIN repository_manifests l ON l.repository = r.id AND l.digest = f.manifest
+		WHERE r.name = ? AND f.digest = ?`, repo, d).Scan(&size)
+	if err != nil {
+		return 0, fmt.Errorf("look for the size of blob %s: %w", d, err)
+	}
+	return size, nil
+}
+
+// NewPulledUpload begins an upload of a blob of an upstream, of size bytes, -1 if that is not known. It is no client's
+// session. *FullError when there is no space for it.
+func (s *Store) NewPulledUpload(ctx context.Context, repo string, size int64) (*Upload, error) {
+	if err := checkRepository(repo); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return s.newUpload(repo, max(0, size))
+}
+
 // LinkPulled makes a blob that is held visible in repo, without the bytes being fetched again, once the upstream of repo has
 // confirmed that it has the blob there, of that size (-1: it did not say). ErrNotFound when it is not held, or held
 // with another size.
