@@ -56,9 +56,11 @@ func (t *target) resolveCertificates() {
 		t.problem(fmt.Sprintf("there is a certificate in %s, but the CA that signed it (%s) is gone", c.Certificate, c.CA),
 			fmt.Sprintf("bring the CA back from a backup, or move %s and %s away to have everything made anew", c.Certificate, c.Key))
 		return
+	case validHostname(t.cfg.Hostname) != "":
+		return // a problem of its own
 	default:
 		// A key alone is what an interrupted install left: the key is written first, and nothing signed yet.
-		if authority, err = tlsgen.CreateCA(caName(t.cfg.Hostname), time.Now()); err == nil {
+		if authority, err = tlsgen.CreateCA(caName(t.cfg.Hostname), time.Now(), servedNames(t.cfg.Hostname)...); err == nil {
 			t.certs.caPEM, t.certs.caKey = authority.CertPEM(), authority.KeyPEM()
 		}
 	}
@@ -66,8 +68,49 @@ func (t *target) resolveCertificates() {
 		t.fault(fmt.Errorf("the CA cannot be used: %w", err), "move both of its files away to have a new CA made, which clients must then be given")
 		return
 	}
+	if len(authority.Refuses(servedNames(t.cfg.Hostname))) > 0 {
+		if authority, err = t.otherCA(authority); err != nil {
+			t.fault(err, "put the hostname back, or "+tlsgen.NewCA(c.CA, keyFile, c.Certificate, c.Key))
+			return
+		}
+		leaf, leafKey = leaf && t.foreign, leafKey && t.foreign
+	}
+	if time.Now().After(authority.NotAfter()) {
+		t.problems = append(t.problems, Problem{
+			What:    fmt.Sprintf("the CA in %s expired at %s, and clients refuse all that it has signed", c.CA, authority.NotAfter().Format(time.RFC3339)),
+			Remedy:  "check this host's clock, or " + tlsgen.NewCA(c.CA, keyFile, c.Certificate, c.Key),
+			Warning: true,
+		})
+	}
 	t.leaf(authority, leaf, leafKey)
 }
+
+// otherCA makes a CA for a hostname that was edited, and for which the one that install has made may not sign. Its leaf
+// goes with it; one of another CA stays.
+func (t *target) otherCA(old *tlsgen.CA) (*tlsgen.CA, error) {
+	c := t.cfg.TLS
+	if !t.made(c.CA) {
+		return nil, fmt.Errorf("the CA in %s may not sign for %s (its name constraints), and is not one that install has made", c.CA, t.cfg.Hostname)
+	}
+	authority, err := tlsgen.CreateCA(caName(t.cfg.Hostname), time.Now(), servedNames(t.cfg.Hostname)...)
+	if err != nil {
+		return nil, fmt.Errorf("make a CA for %s: %w", t.cfg.Hostname, err)
+	}
+	t.certs.caPEM, t.certs.caKey = authority.CertPEM(), authority.KeyPEM()
+	t.renamed = true
+	if pair, err := t.readLeaf(); err == nil {
+		t.foreign = !signed(pair.Leaf, old)
+	}
+	t.problems = append(t.problems, Problem{
+		What:    fmt.Sprintf("the CA in %s was made for another hostname and may not sign for %s: a new one replaces it", c.CA, t.cfg.Hostname),
+		Remedy:  "give the new CA to the clients, which trust the old one",
+		Warning: true,
+	})
+	return authority, nil
+}
+
+// servedNames are those of the certificate that the daemon serves.
+func servedNames(hostname string) []string { return []string{hostname, "localhost"} }
 
 // leaf has the first certificate issued, and judges the one that is there.
 func (t *target) leaf(authority *tlsgen.CA, leaf, leafKey bool) {
@@ -79,7 +122,7 @@ func (t *target) leaf(authority *tlsgen.CA, leaf, leafKey bool) {
 				"move both away to have new ones made")
 			return
 		}
-		t.renamed = pair.Leaf.VerifyHostname(t.cfg.Hostname) != nil
+		t.renamed = t.renamed || pair.Leaf.VerifyHostname(t.cfg.Hostname) != nil
 		if t.foreign = !signed(pair.Leaf, authority); t.foreign {
 			t.problems = append(t.problems, Problem{
 				What:    fmt.Sprintf("the CA in %s has not signed %s, which is left alone and not served", c.CA, c.Certificate),
@@ -90,7 +133,7 @@ func (t *target) leaf(authority *tlsgen.CA, leaf, leafKey bool) {
 		return
 	}
 	// One without the other is what an interrupted install left.
-	pem, key, err := authority.IssueLeaf([]string{t.cfg.Hostname, "localhost"}, time.Now())
+	pem, key, err := authority.IssueLeaf(servedNames(t.cfg.Hostname), time.Now())
 	if err != nil {
 		if validHostname(t.cfg.Hostname) == "" { // otherwise the hostname is a problem of its own
 			t.fault(fmt.Errorf("make a certificate: %w", err), "check the hostname")

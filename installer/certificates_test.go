@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -174,5 +175,60 @@ func TestUninstall_KeepsCAAndPullSecretWithContent(t *testing.T) {
 		b.uninstall(true)
 		after := b.snapshot()
 		same(t, "after both", after, before)
+	})
+}
+
+// The CA of an install may sign for its hostname only. When the hostname is edited, the next install makes another.
+func TestInstall_MakesACAForAnEditedHostname(t *testing.T) {
+	eachMode(t, func(t *testing.T, b *box) {
+		root := b.deps.Home + "/quay-install"
+		read := func() (ca, leaf *x509.Certificate) {
+			t.Helper()
+			for path, into := range map[string]**x509.Certificate{"/quay-rootCA/rootCA.pem": &ca, "/quay-config/ssl.cert": &leaf} {
+				block, _ := pem.Decode([]byte(b.read(root + path)))
+				cert, err := x509.ParseCertificate(block.Bytes)
+				if err != nil {
+					t.Fatal(err)
+				}
+				*into = cert
+			}
+			return ca, leaf
+		}
+		check := func(host string) *x509.Certificate {
+			t.Helper()
+			ca, leaf := read()
+			roots := x509.NewCertPool()
+			roots.AddCert(ca)
+			if want := []string{host, "localhost"}; !slices.Equal(ca.PermittedDNSDomains, want) || !ca.PermittedDNSDomainsCritical || len(ca.ExcludedIPRanges) != 2 {
+				t.Errorf("the CA is for %q", ca.PermittedDNSDomains)
+			}
+			if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: host}); err != nil {
+				t.Error(err)
+			}
+			if b.read(root+"/quay-rootCA/rootCA.crt") != b.read(root+"/quay-rootCA/rootCA.pem") {
+				t.Error("rootCA.crt is not the CA")
+			}
+			return ca
+		}
+		b.install()
+		before := check("registry.example.com")
+		again := func() *Plan {
+			t.Helper()
+			p := b.plan(Request{Binary: b.path("program"), User: b.user})
+			if _, err := p.Apply(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+			return p
+		}
+		again()
+		if ca := check("registry.example.com"); !ca.Equal(before) {
+			t.Error("a second install made another CA")
+		}
+		b.edit("hostname: registry.example.com", "hostname: other.example.com")
+		p := again()
+		check("other.example.com")
+		if !slices.ContainsFunc(p.Warnings, func(p Problem) bool { return strings.Contains(p.What, "a new one replaces it") }) {
+			t.Errorf("the warnings: %v", p.Warnings)
+		}
 	})
 }

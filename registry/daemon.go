@@ -135,7 +135,8 @@ func (d *daemon) openTLS(ctx context.Context) error {
 		}
 	}
 	m, err := tlsgen.NewManager(ctx, tlsgen.Options{
-		Names: []string{d.cfg.Hostname, "localhost"}, CA: ca, CertFile: t.Certificate, KeyFile: t.Key, StateDir: t.State, CAFile: t.CA, Log: d.log,
+		Names: []string{d.cfg.Hostname, "localhost"}, CA: ca, CertFile: t.Certificate, KeyFile: t.Key, StateDir: t.State,
+		CAFile: t.CA, CAKeyFile: t.CAKey, Log: d.log,
 	})
 	if err != nil {
 		return fmt.Errorf("prepare the certificate: %w", err)

@@ -79,14 +79,32 @@ func (d *daemon) checkAPI(ctx context.Context) error {
 }
 
 func (d *daemon) checkCertificate(context.Context) error {
-	until := d.tls.NotAfter()
-	if until.IsZero() {
-		return errors.New("there is no certificate")
+	refused, _ := d.tls.Trouble()
+	return errors.Join(refused...)
+}
+
+// warnOfCertificate calls logCertificate at the start and daily.
+func (d *daemon) warnOfCertificate(ctx context.Context) error {
+	return every(ctx, 0, 24*time.Hour, d.logCertificate)
+}
+
+// logCertificate logs what clients refuse of the certificate, or soon will.
+func (d *daemon) logCertificate() {
+	refused, soon := d.tls.Trouble()
+	for _, err := range refused {
+		d.log.Error("clients refuse the certificate", "error", err, "hint", "appliance status says what to do")
 	}
-	if time.Now().After(until) {
-		return fmt.Errorf("the certificate expired on %s", until.Format(time.RFC3339))
+	for _, err := range soon {
+		d.log.Warn("clients will soon refuse the certificate", "error", err, "hint", "appliance status says what to do")
 	}
-	return nil
+}
+
+func hintOf(err error) string {
+	var hint interface{ Hint() string }
+	if errors.As(err, &hint) {
+		return hint.Hint()
+	}
+	return ""
 }
 
 func (d *daemon) checkControl(ctx context.Context) error {

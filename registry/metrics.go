@@ -151,6 +151,12 @@ func newGauges(d *daemon) *gauges {
 	}
 	c, u := d.collector, d.upkeep
 	gaugeOf("certificate_not_after_timestamp_seconds", "When the served certificate expires.", func() float64 { return float64(d.tls.NotAfter().Unix()) })
+	gaugeOf("ca_not_after_timestamp_seconds", "When the CA that clients are given expires; absent if it is not known here.", func() float64 {
+		if until := d.tls.CANotAfter(); !until.IsZero() {
+			return timestamp(until.Unix())
+		}
+		return timestamp(0)
+	})
 	gaugeOf("database_damaged", "1 if SQLite has found its database damaged since the start: see appliance verify.", func() float64 { return oneIf(d.store.Damage() != nil) })
 	gaugeOf("database_size_bytes", "Size of the database file.", func() float64 { size, _ := d.store.DatabaseBytes(); return float64(size) })
 	gaugeOf("database_wal_size_bytes", "Size of the write-ahead log of the database.", func() float64 { _, wal := d.store.DatabaseBytes(); return float64(wal) })

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -15,7 +14,7 @@ import (
 func (d *daemon) status(ctx context.Context) (admin.Status, error) {
 	s := admin.Status{
 		Version: d.version, Address: d.cfg.Address(), Started: d.started,
-		Certificate: d.tls.NotAfter(), Renews: d.cfg.TLS.CAKey != "", PullQuota: int64(d.cfg.PullQuota),
+		Certificate: d.tls.NotAfter(), CA: timeOrNil(d.tls.CANotAfter()), Renews: d.cfg.TLS.CAKey != "", PullQuota: int64(d.cfg.PullQuota),
 		Space: []admin.Space{},
 		GC:    d.collector.now(), LastGC: d.collector.note.get(),
 		Scrub: d.upkeep.unfinished(), LastScrub: d.upkeep.complete.get(),
@@ -35,19 +34,25 @@ func (d *daemon) status(ctx context.Context) (admin.Status, error) {
 	for _, r := range room {
 		s.Space = append(s.Space, admin.Space{Path: r.Path, Free: r.Free, Kept: r.Kept})
 	}
+	refused, soon := d.tls.Trouble()
+	for _, err := range append(refused, soon...) {
+		s.Trouble = trouble(s.Trouble, err)
+	}
 	return s, nil
+}
+
+func timeOrNil(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
 }
 
 func trouble(all []admin.Trouble, err error) []admin.Trouble {
 	if err == nil {
 		return all
 	}
-	t := admin.Trouble{Problem: err.Error()}
-	var hint interface{ Hint() string }
-	if errors.As(err, &hint) {
-		t.Hint = hint.Hint()
-	}
-	return append(all, t)
+	return append(all, admin.Trouble{Problem: err.Error(), Hint: hintOf(err)})
 }
 
 const (

@@ -8,8 +8,11 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/certmagic"
@@ -34,8 +37,10 @@ type CA struct {
 	keyPEM  []byte
 }
 
-// CreateCA makes a self-signed authority that may sign leaves and nothing below them.
-func CreateCA(commonName string, now time.Time) (*CA, error) {
+// CreateCA makes a self-signed authority that may sign leaves and nothing below them, and those for names only: its
+// key, which a daemon holds, is worth nothing for other hosts of the clients that trust it. Without names it may sign
+// for any.
+func CreateCA(commonName string, now time.Time, names ...string) (*CA, error) {
 	const room = 64 // ub-common-name, RFC 5280: OpenSSL and GnuTLS refuse more
 	if len(commonName) > room {
 		return nil, &Error{Problem: fmt.Sprintf("the name of a CA has at most %d characters, %q has %d", room, commonName, len(commonName)), Remedy: "choose a shorter one"}
@@ -53,6 +58,9 @@ func CreateCA(commonName string, now time.Time) (*CA, error) {
 		BasicConstraintsValid: true,
 		IsCA:                  true,
 		MaxPathLenZero:        true,
+	}
+	if err := constrain(template, names); err != nil {
+		return nil, err
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -74,6 +82,75 @@ func (c *CA) CertPEM() []byte { return c.certPEM }
 
 // KeyPEM is the private key.
 func (c *CA) KeyPEM() []byte { return c.keyPEM }
+
+// constrain has the certificate say for which names it may sign. A kind of name that is not mentioned would be free,
+// so that addresses are all excluded if there are none among names.
+func constrain(template *x509.Certificate, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	names, err := normalize(names)
+	if err != nil {
+		return err
+	}
+	template.PermittedDNSDomainsCritical = true
+	for _, name := range names {
+		if ip := net.ParseIP(name); ip == nil {
+			template.PermittedDNSDomains = append(template.PermittedDNSDomains, name)
+		} else {
+			template.PermittedIPRanges = append(template.PermittedIPRanges, single(ip))
+		}
+	}
+	if len(template.PermittedIPRanges) == 0 {
+		template.ExcludedIPRanges = []*net.IPNet{
+			{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)},
+			{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)},
+		}
+	}
+	if len(template.PermittedDNSDomains) == 0 {
+		template.ExcludedDNSDomains = []string{""} // all
+	}
+	return nil
+}
+
+func single(ip net.IP) *net.IPNet {
+	if v4 := ip.To4(); v4 != nil {
+		ip = v4
+	}
+	return &net.IPNet{IP: ip, Mask: net.CIDRMask(8*len(ip), 8*len(ip))}
+}
+
+// Refuses lists those of the names for which clients accept no certificate of this authority, by its name constraints.
+func (c *CA) Refuses(names []string) (refused []string) {
+	at := c.cert.NotBefore // what has expired is told elsewhere
+	for _, name := range names {
+		chain, err := c.sign([]string{name}, c.key.Public(), at, leafLifetime)
+		if err != nil {
+			continue
+		}
+		leaf, _, err := firstCert("", chain)
+		if err != nil {
+			continue
+		}
+		_, err = leaf.Verify(x509.VerifyOptions{Roots: c.Pool(), CurrentTime: leaf.NotBefore})
+		var invalid x509.CertificateInvalidError
+		if errors.As(err, &invalid) && invalid.Reason == x509.CANotAuthorizedForThisName {
+			refused = append(refused, name)
+		}
+	}
+	return refused
+}
+
+// permitted lists the names that the authority's constraints give, where they give any.
+func (c *CA) permitted() []string {
+	names := slices.Clone(c.cert.PermittedDNSDomains)
+	for _, block := range c.cert.PermittedIPRanges {
+		if ones, bits := block.Mask.Size(); ones == bits {
+			names = append(names, block.IP.String())
+		}
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return name == "" || strings.HasPrefix(name, ".") })
+}
 
 // NotAfter says until when the authority, and with it everything it signs, is valid.
 func (c *CA) NotAfter() time.Time { return c.cert.NotAfter }

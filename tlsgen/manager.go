@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 )
@@ -15,8 +16,10 @@ type Options struct {
 	CertFile string   // leaf followed by what signed it, 0644
 	KeyFile  string   // 0600
 	StateDir string   // certmagic's storage; only with a CA
-	CAFile   string   // what clients are given to trust; "" if they know the issuer; only without a CA
-	Log      *slog.Logger
+	CAFile   string   // what clients are given to trust; "" if they know the issuer
+	// CAKeyFile is told where a new CA is asked for; only with a CA.
+	CAKeyFile string
+	Log       *slog.Logger
 	// Now is the clock for issuing and for adopting; nil: time.Now. When to renew, certmagic decides on its own clock.
 	Now func() time.Time
 
@@ -29,6 +32,7 @@ type Options struct {
 type Manager struct {
 	source source
 	closed sync.Once
+	o      Options // as given
 }
 
 // source is where a Manager's certificate comes from: our CA or the user's files.
@@ -50,16 +54,35 @@ func NewManager(ctx context.Context, o Options) (*Manager, error) {
 		return nil, err
 	}
 	o.Names = names
-	m := &Manager{}
-	if o.CA != nil {
-		m.source, err = startManaged(ctx, o)
-	} else {
+	m := &Manager{o: o}
+	switch {
+	case o.CA == nil:
 		m.source, err = startWatched(ctx, o)
+	case o.Now().After(o.CA.NotAfter()):
+		m.source, err = startExpired(o.acceptable())
+	default:
+		m.source, err = startManaged(ctx, o.acceptable())
 	}
 	if err != nil {
 		return nil, err
 	}
 	return m, nil
+}
+
+// acceptable is the options with names that the CA may sign for. With one more, clients would refuse the certificate for
+// all of them.
+func (o Options) acceptable() Options {
+	refused := o.CA.Refuses(o.Names)
+	if len(refused) == 0 {
+		return o
+	}
+	kept := slices.DeleteFunc(slices.Clone(o.Names), func(name string) bool { return slices.Contains(refused, name) })
+	names, err := normalize(append(o.CA.permitted(), kept...))
+	if err != nil || len(o.CA.Refuses(names)) > 0 {
+		return o
+	}
+	o.Names = names
+	return o
 }
 
 func (o *Options) setDefaults() {

@@ -64,6 +64,9 @@ func printStatus(w io.Writer, s admin.Status) error {
 		renewal = "yours to renew"
 	}
 	row("certificate", "until %s, %s", s.Certificate.Local().Format(time.DateOnly), renewal)
+	if s.CA != nil {
+		row("CA", "until %s", s.CA.Local().Format(time.DateOnly))
+	}
 	printHeld(row, s.Store)
 	for _, room := range s.Space {
 		full := ""

@@ -60,11 +60,12 @@ type Status struct {
 	Space       []Space         `json:"space"`             // of the storage, and of the database if that is elsewhere
 	PullQuota   int64           `json:"pullQuota,omitempty"`
 	Certificate time.Time       `json:"certificateNotAfter"`
-	Renews      bool            `json:"certificateRenews"`   // by itself
-	GC          *GCProgress     `json:"gc,omitempty"`        // the collection under way
-	LastGC      *GCResult       `json:"lastGC,omitempty"`    // also one that failed
-	Scrub       *ScrubState     `json:"scrub,omitempty"`     // under way, or stopped half way
-	LastScrub   *ScrubState     `json:"lastScrub,omitempty"` // that came to its end
+	Renews      bool            `json:"certificateRenews"`    // by itself
+	CA          *time.Time      `json:"caNotAfter,omitempty"` // nil: it is not known here
+	GC          *GCProgress     `json:"gc,omitempty"`         // the collection under way
+	LastGC      *GCResult       `json:"lastGC,omitempty"`     // also one that failed
+	Scrub       *ScrubState     `json:"scrub,omitempty"`      // under way, or stopped half way
+	LastScrub   *ScrubState     `json:"lastScrub,omitempty"`  // that came to its end
 }
 
 // Trouble is something that is not well.

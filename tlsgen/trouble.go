@@ -1,0 +1,95 @@
+package tlsgen
+
+import (
+	"crypto/x509"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+const (
+	// caNotice is how long before its end a CA is complained of: a new one has to be given to every client.
+	caNotice = 180 * 24 * time.Hour
+	// leafNotice is the same for a certificate that is the user's own to renew.
+	leafNotice = 30 * 24 * time.Hour
+)
+
+// Trouble tells what clients refuse of the certificate that is served now, and what they soon will. The errors have
+// hints.
+func (m *Manager) Trouble() (refused, soon []error) {
+	now := m.o.Now()
+	judge := func(what, file string, cert *x509.Certificate, notice time.Duration, remedy string) {
+		problem := func(format string, at time.Time) error {
+			return &Error{File: file, Problem: fmt.Sprintf(format, what, at.Format(time.RFC3339)), Remedy: remedy}
+		}
+		switch {
+		case now.After(cert.NotAfter):
+			refused = append(refused, problem("%s expired at %s, and clients refuse it; check this host's clock as well", cert.NotAfter))
+		case now.Before(cert.NotBefore):
+			refused = append(refused, problem("%s is valid from %s only, and clients refuse it until then; check this host's clock", cert.NotBefore))
+		case cert.NotAfter.Sub(now) < notice:
+			soon = append(soon, problem("%s expires at %s", cert.NotAfter))
+		}
+	}
+	if ca, file := m.authority(); ca != nil {
+		judge("the CA", file, ca, caNotice, m.newCA())
+	}
+	if served, err := m.source.current(); err != nil {
+		refused = append(refused, &Error{Problem: "there is no certificate to serve", Err: err})
+	} else if m.o.CA != nil {
+		judge("the certificate", m.o.CertFile, served.Leaf, 0, "put the clock right if it is wrong, then restart the service, which makes a new certificate")
+	} else {
+		judge("the certificate", m.o.CertFile, served.Leaf, leafNotice, "put a new certificate and its key into the files")
+	}
+	if m.o.CA != nil {
+		if names := m.o.CA.Refuses(m.o.Names); len(names) > 0 {
+			refused = append(refused, &Error{
+				File:    m.o.CAFile,
+				Problem: fmt.Sprintf("the CA may not sign for %q (its name constraints), and the certificate served is not for that name", names),
+				Remedy:  "put the hostname in config.yaml back, or run install again: it makes a new CA, which clients must then be given",
+			})
+		}
+	}
+	return refused, soon
+}
+
+// authority is the CA that clients are given to trust, nil if it is not known here.
+func (m *Manager) authority() (*x509.Certificate, string) {
+	if m.o.CA != nil {
+		return m.o.CA.cert, m.o.CAFile
+	}
+	if m.o.CAFile == "" {
+		return nil, ""
+	}
+	data, err := os.ReadFile(m.o.CAFile)
+	if err != nil {
+		return nil, ""
+	}
+	cert, _, err := firstCert(m.o.CAFile, data)
+	if err != nil {
+		return nil, ""
+	}
+	return cert, m.o.CAFile
+}
+
+// newCA says how to come to another CA.
+func (m *Manager) newCA() string {
+	if m.o.CA == nil {
+		return "get a certificate of a new CA, put its files in place, and give the CA to the clients"
+	}
+	return NewCA(m.o.CAFile, m.o.CAKeyFile, m.o.CertFile, m.o.KeyFile)
+}
+
+// NewCA says how to come to another CA than the one in these files.
+func NewCA(files ...string) string {
+	return "move " + strings.Join(files, " ") + " away and run install again: it makes a new CA, which clients must then be given"
+}
+
+// CANotAfter says until when the CA that clients are given is valid; the zero time if it is not known.
+func (m *Manager) CANotAfter() time.Time {
+	if ca, _ := m.authority(); ca != nil {
+		return ca.NotAfter
+	}
+	return time.Time{}
+}

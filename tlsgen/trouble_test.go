@@ -1,0 +1,121 @@
+package tlsgen
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func troubles(t *testing.T, m *Manager) (refused, soon string) {
+	t.Helper()
+	text := func(all []error) (s string) {
+		for _, err := range all {
+			var hint interface{ Hint() string }
+			if !errors.As(err, &hint) || hint.Hint() == "" {
+				t.Errorf("no hint in %v", err)
+			}
+			s += err.Error() + "\n"
+		}
+		return s
+	}
+	r, s := m.Trouble()
+	return text(r), text(s)
+}
+
+// The hostname in the configuration is edited: the old name goes on being served, to all who trust the CA.
+func TestManager_nameThatTheCAMayNotSignFor(t *testing.T) {
+	ca := constrained(t, "old.example.com", "localhost")
+	o := options(t, ca, "old.example.com", "localhost")
+	before := start(t, o)
+	want := serial(t, before, ca.Pool(), "old.example.com")
+	if refused, soon := troubles(t, before); refused+soon != "" {
+		t.Errorf("%s%s", refused, soon)
+	}
+	before.Close()
+	o.Names = []string{"new.example.com", "localhost"}
+	m := start(t, o)
+	if got := serial(t, m, ca.Pool(), "old.example.com"); got != want {
+		t.Error("the old certificate was replaced")
+	}
+	serial(t, m, ca.Pool(), "localhost")
+	if refused, _ := troubles(t, m); !strings.Contains(refused, `"new.example.com"`) {
+		t.Errorf("refused: %q", refused)
+	}
+}
+
+func TestManager_CAOutOfItsTime(t *testing.T) {
+	now := time.Now()
+	for name, c := range map[string]struct {
+		now           time.Time
+		refused, soon string
+	}{
+		"expired":           {now.Add(caLifetime + 24*time.Hour), "the CA expired at", ""},
+		"not yet valid":     {now.Add(-1000 * 24 * time.Hour), "the CA is valid from", ""},
+		"expires in months": {now.Add(caLifetime - caNotice + time.Hour), "", "the CA expires at"},
+		"expires in a day":  {now.Add(caLifetime - 24*time.Hour), "", "the CA expires at"},
+		"long before":       {now.Add(caLifetime - caNotice - 24*time.Hour), "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ca := constrained(t, "r.example.com", "localhost")
+			o := options(t, ca, "r.example.com", "localhost")
+			o.Now = func() time.Time { return c.now }
+			m := start(t, o)
+			if _, err := dial(t, m, &tls.Config{ServerName: "r.example.com", RootCAs: ca.Pool(), Time: func() time.Time { return ca.cert.NotAfter.Add(-time.Minute) }}); name == "expired" && err != nil {
+				t.Errorf("a client with another clock: %v", err)
+			}
+			refused, soon := troubles(t, m)
+			if !strings.Contains(refused, c.refused) || (refused == "") != (c.refused == "") || !strings.Contains(soon, c.soon) || (soon == "") != (c.soon == "") {
+				t.Errorf("refused %q, soon %q", refused, soon)
+			}
+		})
+	}
+}
+
+// What a CA that has expired had signed goes on being served, and its files stay as they are.
+func TestManager_expiredCAKeepsItsCertificate(t *testing.T) {
+	ca := constrained(t, "r.example.com", "localhost")
+	o := options(t, ca, "r.example.com", "localhost")
+	start(t, o).Close()
+	want := fileSerial(t, o)
+	o.Now = func() time.Time { return time.Now().Add(caLifetime + 24*time.Hour) }
+	m := start(t, o)
+	if got := serial(t, m, ca.Pool(), "r.example.com"); got != want || fileSerial(t, o) != want {
+		t.Error("the certificate was replaced")
+	}
+}
+
+func TestManager_ownCertificateOutOfItsTime(t *testing.T) {
+	root := issue(t, "the site's CA", nil, true)
+	leaf := issue(t, "r.example.com", root, false, x509.ExtKeyUsageServerAuth)
+	o := options(t, nil, "r.example.com")
+	put(t, o.CertFile, leaf.pem)
+	put(t, o.KeyFile, leaf.keyPEM(t))
+	o.CAFile = put(t, o.CertFile+".ca", root.pem)
+	for _, c := range []struct {
+		now           time.Time
+		refused, soon string
+	}{
+		{time.Now(), "", "the CA expires at,the certificate expires at"}, // in an hour
+		{time.Now().Add(-2 * time.Hour), "the CA is valid from,the certificate is valid from", ""},
+		{time.Now().Add(2 * time.Hour), "the CA expired at,the certificate expired at", ""},
+	} {
+		o.Now = func() time.Time { return c.now }
+		m := start(t, o)
+		refused, soon := troubles(t, m)
+		for _, p := range slices.Concat(split(c.refused), split(c.soon)) {
+			if !strings.Contains(refused+soon, p) {
+				t.Errorf("%q is missing in %q, %q", p, refused, soon)
+			}
+		}
+		if (refused == "") != (c.refused == "") || (soon == "") != (c.soon == "") {
+			t.Errorf("refused %q, soon %q", refused, soon)
+		}
+		m.Close()
+	}
+}
+
+func split(s string) []string { return strings.Split(s, ",") }
