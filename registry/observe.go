@@ -51,8 +51,10 @@ func (d *daemon) record(r *http.Request, o *observed, received int64, took time.
 	if d.access == nil {
 		return
 	}
-	d.access.Info("request", "method", r.Method, "path", r.URL.Path, "status", o.status, "bytes", o.sent,
-		"received", received, "duration", took.Round(time.Microsecond), "user", o.user, "remote", r.RemoteAddr, "agent", r.UserAgent())
+	logAccess(r.Context(), d.access, accessLine{
+		at: time.Now(), method: r.Method, path: r.URL.Path, status: o.status, sent: o.sent, received: received,
+		took: took.Round(time.Microsecond), user: o.user, remote: r.RemoteAddr, agent: r.UserAgent(),
+	})
 }
 
 type observedKey struct{}

@@ -23,7 +23,7 @@ import (
 // Options are what the configuration file does not say.
 type Options struct {
 	Log       *slog.Logger   // nil: discard
-	AccessLog *slog.Logger   // one line a request; nil: none
+	AccessLog *slog.Logger   // one line a request, see NewAccessLog; nil: none
 	Listeners []net.Listener // to serve TLS on; none: listen as the configuration says
 	Version   string
 }

@@ -126,11 +126,13 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		return &usageError{err: err, command: c.CommandPath()}
 	})
 	root.SetHelpCommand(newHelpCommand(root))
-	plain := std.plain() // not for mirror, whose bars are drawn with control characters
+	// Not for mirror, whose bars are drawn with control characters, and not for serve, whose log has plain fields and
+	// two writers.
+	plain := std.plain()
 	root.AddCommand(
 		newInstallCommand(plain),
 		newUninstallCommand(plain),
-		newServeCommand(plain),
+		newServeCommand(std),
 		newMirrorCommand(std),
 		newGCCommand(plain),
 		newUserCommand(plain),

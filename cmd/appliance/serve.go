@@ -59,11 +59,19 @@ func runServe(ctx context.Context, std stdio, o serveOptions) error {
 		return err
 	}
 	log := newLog(std.err, o.logFormat, o.debug)
-	options := registry.Options{Log: log, AccessLog: log, Listeners: listeners, Version: version}
-	if o.noAccess {
-		options.AccessLog = nil
+	options := registry.Options{Log: log, Listeners: listeners, Version: version}
+	if !o.noAccess {
+		access, end := registry.NewAccessLog(std.err, o.logFormat, o.logFormat == "json" || !underSystemd())
+		defer end() // an error of the log has no place to be told
+		options.AccessLog = access
 	}
 	return registry.Run(ctx, id.Config, options)
+}
+
+// underSystemd reports whether the log goes to the journal, which has a time of its own.
+func underSystemd() bool {
+	_, ok := os.LookupEnv("JOURNAL_STREAM")
+	return ok
 }
 
 // newLog writes lines that the journal can do without a time of its own, and that a terminal cannot.
@@ -75,7 +83,7 @@ func newLog(w io.Writer, format string, debug bool) *slog.Logger {
 	if format == "json" {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}
-	if _, underSystemd := os.LookupEnv("JOURNAL_STREAM"); underSystemd {
+	if underSystemd() {
 		options.ReplaceAttr = withoutTime
 	}
 	return slog.New(slog.NewTextHandler(w, options))

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/registry"
 	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/config"
@@ -28,7 +29,8 @@ func handedListener() (net.Listener, error) {
 	return net.FileListener(f)
 }
 
-// newSubjectCommand is the daemon itself, whole, as serve runs it: with its access log, which goes to a file.
+// newSubjectCommand is the daemon itself, whole, as serve runs it under systemd: with its access log, as text and without
+// a time, which goes to a file.
 func newSubjectCommand() *cobra.Command {
 	var profile, upstream string
 	cmd := &cobra.Command{
@@ -46,11 +48,12 @@ func newSubjectCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: plain.Attr}))
+			access, written := registry.NewAccessLog(os.Stderr, "text", false)
 			err = registry.Run(cmd.Context(), withUpstream(subjectConfig(s, args[1]), upstream), registry.Options{
-				Log: log, AccessLog: log, Listeners: []net.Listener{l}, Version: "bench",
+				Log: log, AccessLog: access, Listeners: []net.Listener{l}, Version: "bench",
 			})
-			return errors.Join(err, end())
+			return errors.Join(err, written(), end())
 		},
 	}
 	cmd.Flags().StringVar(&profile, "profile", "", "file for a CPU profile")
