@@ -85,6 +85,7 @@ type Authenticator struct {
 	stampKey []byte
 	now      func() time.Time
 	hashing  chan struct{} // one place a processor, so that guessing cannot starve pulls of all others
+	doubtful chan struct{} // places in that queue for logins from where others have failed, see suspect
 
 	backoff *backoff
 
@@ -112,16 +113,17 @@ func New(users Users) *Authenticator {
 	key := make([]byte, sha256.Size)
 	rand.Read(key) // never fails: crypto/rand ends the process instead
 	a := &Authenticator{
-		now:     time.Now,
-		records: make(map[string]Record),
-		Log:     slog.New(slog.DiscardHandler),
-		users:   users,
-		key:     key,
-		hashing: make(chan struct{}, runtime.GOMAXPROCS(0)),
-		known:   make(map[digest]Identity),
-		flights: make(map[digest]*flight),
-		backoff: newBackoff(time.Now),
-		cost:    bcrypt.DefaultCost,
+		now:      time.Now,
+		records:  make(map[string]Record),
+		Log:      slog.New(slog.DiscardHandler),
+		users:    users,
+		key:      key,
+		hashing:  make(chan struct{}, runtime.GOMAXPROCS(0)),
+		doubtful: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+		known:    make(map[digest]Identity),
+		flights:  make(map[digest]*flight),
+		backoff:  newBackoff(time.Now),
+		cost:     bcrypt.DefaultCost,
 	}
 	a.SignWith(key)
 	return a
@@ -228,11 +230,25 @@ func (a *Authenticator) remember(d digest, id Identity) {
 	a.known[d] = id
 }
 
+type suspectKey struct{}
+
+// suspect reports whether a login comes from where others have failed lately. Of these few are in the queue for hashing
+// at once, so that guesses from many addresses do not delay a first login from another.
+func suspect(ctx context.Context) bool { return ctx.Value(suspectKey{}) != nil }
+
 // verify asks the store and compares hashes, for as long whether or not the user exists.
 func (a *Authenticator) verify(ctx context.Context, name, password string) (Identity, error) {
 	record, ok, err := a.lookup(ctx, name)
 	if err != nil {
 		return Identity{}, fmt.Errorf("look up user %q: %w", name, err)
+	}
+	if suspect(ctx) {
+		select {
+		case a.doubtful <- struct{}{}:
+			defer func() { <-a.doubtful }()
+		case <-ctx.Done():
+			return Identity{}, ctx.Err()
+		}
 	}
 	select {
 	case a.hashing <- struct{}{}:

@@ -95,6 +95,7 @@ type attempt struct {
 	own     credentialKey
 	named   nameKey
 	counted bool // false: there is nobody to count against
+	suspect bool // others from this address are counted
 	fresh   bool // the last login is young enough not to be noted again
 }
 
@@ -112,6 +113,7 @@ func (b *backoff) admit(source netip.Prefix, name string, d digest) (attempt, ti
 		return a, 0
 	}
 	if f := b.entry(a.own, now); f != nil { // seen before: no news to anybody who guesses
+		a.suspect = true
 		if wait := f.until.Sub(now); wait > 0 {
 			return attempt{}, wait
 		}
@@ -122,6 +124,7 @@ func (b *backoff) admit(source netip.Prefix, name string, d digest) (attempt, ti
 	for _, key := range charged {
 		if f := b.entry(key, now); f != nil {
 			wait = max(wait, f.until.Sub(now))
+			a.suspect = a.suspect || f.count > 0
 		}
 	}
 	if wait > 0 {

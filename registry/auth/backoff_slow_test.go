@@ -3,6 +3,8 @@ package auth
 import (
 	"fmt"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -126,4 +128,32 @@ func TestBackoff_tokens(t *testing.T) {
 	if a := d.get("init", "correct-horse"); a.status != http.StatusOK {
 		t.Errorf("%+v", a)
 	}
+}
+
+// While guesses from many addresses queue for hashing, a first login from another has a place.
+func TestBackoff_manyAddressesDoNotQueueBefore(t *testing.T) {
+	d := newDoor(t)
+	for range cap(d.auth.doubtful) {
+		d.auth.doubtful <- struct{}{} // by logins that fail
+	}
+	var all sync.WaitGroup
+	var answered atomic.Int32
+	for i := range 20 {
+		remote := fmt.Sprintf("10.0.0.%d:1", i)
+		d.want(http.StatusUnauthorized, remote, "init", "first-guess") // none has failed there before
+		all.Go(func() {
+			if status, _ := d.knock(remote, "init", "second-guess"); status != http.StatusUnauthorized {
+				t.Errorf("a guess: %d", status)
+			}
+			answered.Add(1)
+		})
+	}
+	d.want(http.StatusOK, here, "init", "correct-horse")
+	if n := answered.Load(); n > 0 {
+		t.Errorf("%d guesses had places of their own", n)
+	}
+	for range cap(d.auth.doubtful) {
+		<-d.auth.doubtful
+	}
+	all.Wait()
 }

@@ -127,7 +127,11 @@ func (a *Authenticator) login(r *http.Request, name, password string) (Identity,
 		a.Log.DebugContext(r.Context(), "login put off: too many failed", "user", printable(name), "remote", r.RemoteAddr)
 		return Identity{}, refusal{http.StatusTooManyRequests, wait}
 	}
-	id, err := a.authenticate(r.Context(), d, name, password)
+	ctx := r.Context()
+	if attempt.suspect {
+		ctx = context.WithValue(ctx, suspectKey{}, true)
+	}
+	id, err := a.authenticate(ctx, d, name, password)
 	switch {
 	case err == nil:
 		a.backoff.succeeded(attempt)
