@@ -14,6 +14,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/installer"
+	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
@@ -225,9 +226,9 @@ func runRestore(ctx context.Context, std stdio, o restoreOptions, from string) e
 
 func printRestore(w io.Writer, from string, r store.RestoreReport) {
 	fmt.Fprintf(w, "restored %s (%s) and the database from %s: %d were there, %d copied (%s)\n",
-		count(int(r.Blobs-r.Damaged), "blob"), bytesOf(r.BlobBytes-r.DamagedBytes), from, r.Kept, r.Copied, bytesOf(r.CopiedBytes))
+		count(int(r.Blobs-r.Damaged), "blob"), bytesOf(r.BlobBytes-r.DamagedBytes), plain.Line(from), r.Kept, r.Copied, bytesOf(r.CopiedBytes))
 	for _, d := range r.DamagedBlobs {
-		fmt.Fprintf(w, "missing: %s\n", d)
+		fmt.Fprintf(w, "missing: %s\n", plain.Line(d.String()))
 	}
 	if more := r.Damaged - int64(len(r.DamagedBlobs)); more > 0 {
 		fmt.Fprintf(w, "missing: %d more\n", more)

@@ -254,7 +254,7 @@ func (m *mirroring) describe(ctx context.Context) error {
 		}
 	} else {
 		for _, i := range m.plan.Images {
-			fmt.Fprintf(m.std.out, "docker://%s=docker://%s/%s:%s\n", i.Source(), m.plan.Registry, i.Repository, i.Tag)
+			fmt.Fprintln(m.std.out, plain.Line(fmt.Sprintf("docker://%s=docker://%s/%s:%s", i.Source(), m.plan.Registry, i.Repository, i.Tag)))
 		}
 	}
 	m.progress.plan(m.plan)

@@ -2,7 +2,15 @@ package main
 
 import (
 	"bytes"
+	"io"
+	"strings"
 	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/mirror"
+	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/store"
 )
 
 // TestPlainWriter gives it what drives terminals, in pieces as well.
@@ -26,5 +34,51 @@ func TestPlainWriter(t *testing.T) {
 		if whole.String() != want || pieces.String() != want {
 			t.Errorf("%q became %q, in pieces %q; want %q", text, whole.String(), pieces.String(), want)
 		}
+	}
+}
+
+// TestTables_namesStayInTheirPlace prints what daemons, files and upstreams say: a name in it neither drives a terminal
+// nor begins a line or a column of its own.
+func TestTables_namesStayInTheirPlace(t *testing.T) {
+	const evil = "name\x1b[2J\nhealthy   yes\tadmin\u202e"
+	tables := map[string]func(w io.Writer, name string){
+		"status": func(w io.Writer, name string) {
+			_ = printStatus(w, admin.Status{
+				Address: name, Version: name, Services: map[string]bool{name: false}, Space: []admin.Space{{Path: name}},
+				LastGC: &admin.GCResult{Error: name}, Trouble: []admin.Trouble{{Problem: name, Hint: name}},
+			})
+		},
+		"user list": func(w io.Writer, name string) {
+			_ = printUsers(w, []admin.User{{Name: name, Role: name, Repositories: []string{name}}})
+		},
+		"verify": func(w io.Writer, name string) {
+			printVerify(w, store.VerifyReport{Problems: []store.Problem{{Name: name, What: name, Remedy: name}}})
+		},
+		"scrub": func(w io.Writer, name string) {
+			printScrub(w, admin.ScrubReport{Damage: []admin.Damage{{Digest: digest.Digest(name), Cause: name, RepairError: name, Images: []string{name}}}})
+		},
+		"restore": func(w io.Writer, name string) {
+			printRestore(w, name, store.RestoreReport{Damaged: 1, DamagedBlobs: []digest.Digest{digest.Digest(name)}})
+		},
+		"mirror": func(w io.Writer, name string) {
+			p := &progress{out: w}
+			i := &mirror.Image{Origin: name, Repository: name, Tag: name, Why: name}
+			p.event(mirror.Event{Kind: mirror.Done, Image: i})
+			p.event(mirror.Event{Kind: mirror.Failed, Image: i})
+			p.results(&mirror.Report{Resources: []string{name}, Failures: []mirror.Failure{{Image: i, Incomplete: name}}})
+		},
+	}
+	for command, table := range tables {
+		t.Run(command, func(t *testing.T) {
+			var harmless, harmful bytes.Buffer
+			table(&harmless, "name")
+			table(&harmful, evil)
+			if !strings.Contains(harmful.String(), `name\x1b[2J`) || strings.ContainsAny(harmful.String(), "\x1b\u202e") {
+				t.Errorf("it says %q", harmful.String())
+			}
+			if got, want := strings.Count(harmful.String(), "\n"), strings.Count(harmless.String(), "\n"); got != want {
+				t.Errorf("%d lines instead of %d:\n%s", got, want, harmful.String())
+			}
+		})
 	}
 }

@@ -65,6 +65,11 @@ func (p *progress) say(format string, args ...any) {
 	fmt.Fprintln(p.writer(), plain.Text(fmt.Sprintf(format, args...)))
 }
 
+// name is say for a line with names, which are of upstreams and stay on it.
+func (p *progress) name(format string, args ...any) {
+	p.say("%s", plain.Line(fmt.Sprintf(format, args...)))
+}
+
 // writer puts lines above the bar while there is one.
 func (p *progress) writer() io.Writer {
 	if p.pool != nil {
@@ -111,11 +116,11 @@ func (p *progress) event(e mirror.Event) {
 			p.bar.IncrInt64(e.Bytes)
 		}
 	case mirror.Done:
-		p.say("copied %s to %s:%s", e.Image.Origin, e.Image.Repository, e.Image.Tag)
+		p.name("copied %s to %s:%s", e.Image.Origin, e.Image.Repository, e.Image.Tag)
 	case mirror.Held:
 		p.held.Add(1)
 	case mirror.Failed:
-		p.say("FAILED %s %s", e.Image.Type, e.Image.Origin)
+		p.name("FAILED %s %s", e.Image.Type, e.Image.Origin)
 	case mirror.Started:
 	}
 }
@@ -130,7 +135,7 @@ func (p *progress) planning() {
 }
 
 func (p *progress) failure(f mirror.Failure) {
-	p.say("failed: %s (%s)\n        %s", f.Image.Origin, f.Image.Why, f.Error)
+	p.say("failed: %s\n        %s", plain.Line(fmt.Sprintf("%s (%s)", f.Image.Origin, f.Image.Why)), f.Error)
 	if h, ok := hintOf(f.Err()); ok {
 		p.say("        hint: %s", h)
 	}
@@ -148,7 +153,7 @@ func (p *progress) results(r *mirror.Report) {
 		}
 	}
 	for _, what := range slices.Sorted(maps.Keys(incomplete)) {
-		p.say("incomplete: %s; none of its tags was set", what)
+		p.name("incomplete: %s; none of its tags was set", what)
 	}
 	if n := p.held.Load(); n > 0 {
 		p.say("%s needed no copying: held already, or the same as another", count(int(n), "image"))
@@ -157,7 +162,7 @@ func (p *progress) results(r *mirror.Report) {
 	p.class(r, "release", mirror.TypeRelease, mirror.TypeReleaseContent)
 	p.class(r, "additional", mirror.TypeGeneric)
 	for _, file := range r.Resources {
-		p.say("apply to the cluster: oc apply -f %s", file)
+		p.name("apply to the cluster: oc apply -f %s", file)
 	}
 	report := ""
 	if r.File != "" {

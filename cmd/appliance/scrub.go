@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/registry/admin"
 )
 
@@ -84,9 +85,9 @@ func printScrub(w io.Writer, r admin.ScrubReport) {
 		if !d.Repaired {
 			state = "not repaired: " + strings.ReplaceAll(d.RepairError, "\n", "; ") // one of each place it was asked for
 		}
-		fmt.Fprintf(w, "%s (%s): %s; %s\n", d.Digest, bytesOf(d.Size), d.Cause, state)
+		fmt.Fprintf(w, "%s (%s): %s; %s\n", plain.Line(d.Digest.String()), bytesOf(d.Size), plain.Line(d.Cause), plain.Line(state))
 		for _, image := range d.Images {
-			fmt.Fprintf(w, "    needed by %s\n", image)
+			fmt.Fprintf(w, "    needed by %s\n", plain.Line(image))
 		}
 	}
 	resumed := ""

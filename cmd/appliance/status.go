@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/registry/admin"
 )
 
@@ -55,7 +56,9 @@ func runStatus(ctx context.Context, std stdio, o statusOptions) error {
 
 func printStatus(w io.Writer, s admin.Status) error {
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	row := func(name, format string, args ...any) { fmt.Fprintf(t, name+"\t"+format+"\n", args...) }
+	row := func(name, format string, args ...any) {
+		fmt.Fprintln(t, name+"\t"+plain.Line(fmt.Sprintf(format, args...)))
+	}
 	row("address", "https://%s", s.Address)
 	row("healthy", "%s", healthy(s))
 	row("version", "%s, up since %s", s.Version, when(s.Started))
@@ -83,9 +86,9 @@ func printStatus(w io.Writer, s admin.Status) error {
 		return err
 	}
 	for _, trouble := range s.Trouble {
-		fmt.Fprintln(w, "trouble:", trouble.Problem)
+		fmt.Fprintln(w, "trouble:", plain.Line(trouble.Problem))
 		if trouble.Hint != "" {
-			fmt.Fprintln(w, "hint:", trouble.Hint)
+			fmt.Fprintln(w, "hint:", plain.Line(trouble.Hint))
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
@@ -143,7 +145,7 @@ func changeUser(ctx context.Context, std stdio, o userOptions, name string, chan
 		if err != nil {
 			return unknownUser(err)
 		}
-		fmt.Fprintf(std.out, "user %s, role %s: changed\n", user.Name, user.Role)
+		fmt.Fprintf(std.out, "user %s, role %s: changed\n", plain.Line(user.Name), plain.Line(user.Role))
 		return nil
 	})
 }
@@ -177,13 +179,17 @@ func runUserList(ctx context.Context, std stdio, o userOptions) error {
 		if o.output == "json" {
 			return printJSON(std.out, users)
 		}
-		t := tabwriter.NewWriter(std.out, 0, 0, 3, ' ', 0)
-		fmt.Fprintln(t, "NAME\tROLE\tCREATED\tREPOSITORIES")
-		for _, u := range users {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", u.Name, u.Role, u.Created.Format("2006-01-02"), reach(u))
-		}
-		return t.Flush()
+		return printUsers(std.out, users)
 	})
+}
+
+func printUsers(w io.Writer, users []admin.User) error {
+	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(t, "NAME\tROLE\tCREATED\tREPOSITORIES")
+	for _, u := range users {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", plain.Line(u.Name), plain.Line(u.Role), u.Created.Format("2006-01-02"), plain.Line(reach(u)))
+	}
+	return t.Flush()
 }
 
 // reach says which repositories a user's grants reach.

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
@@ -95,7 +96,7 @@ func verifyProgress(w io.Writer, content bool) func(admin.VerifyProgress) {
 
 func printVerify(w io.Writer, r store.VerifyReport) {
 	for _, p := range r.Problems {
-		fmt.Fprintf(w, "%s\n    %s\n", p, p.Remedy)
+		fmt.Fprintf(w, "%s\n    %s\n", plain.Line(p.String()), plain.Line(p.Remedy))
 	}
 	if r.MoreProblems > 0 {
 		fmt.Fprintf(w, "and %d more\n", r.MoreProblems)
