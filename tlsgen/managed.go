@@ -37,8 +37,12 @@ func startManaged(ctx context.Context, o Options) (*managed, error) {
 	}
 	config := m.configure(o, authority)
 	if err := config.ManageSync(ctx, []string{m.name}); err != nil {
-		m.close()
-		return nil, fmt.Errorf("manage the certificate: %w", err)
+		if _, none := m.current(); none != nil {
+			m.close()
+			return nil, fmt.Errorf("manage the certificate: %w", err)
+		}
+		// One that is due can be served, also when the disk is too full for the next. certmagic tries again.
+		o.Log.Error("the certificate is due and cannot be renewed; it goes on being served", "file", o.CertFile, "error", err)
 	}
 	return m, nil
 }

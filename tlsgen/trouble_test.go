@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -119,3 +120,26 @@ func TestManager_ownCertificateOutOfItsTime(t *testing.T) {
 }
 
 func split(s string) []string { return strings.Split(s, ",") }
+
+// A certificate that is due and cannot be renewed, be it that the disk is full, is served.
+func TestManager_renewalFailsAtTheStart(t *testing.T) {
+	ca := constrained(t, "r.example.com", "localhost")
+	o := options(t, ca, "r.example.com", "localhost")
+	certPEM, keyPEM, err := ca.issueLeaf(o.Names, time.Now(), backdate+time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, o.CertFile, certPEM)
+	put(t, o.KeyFile, keyPEM)
+	want := fileSerial(t, o)
+	o.Now = func() time.Time {
+		if _, err := os.Stat(o.StateDir); err == nil {
+			return ca.NotAfter().Add(time.Hour) // so that the CA signs nothing more
+		}
+		return time.Now()
+	}
+	m := start(t, o)
+	if got := serial(t, m, ca.Pool(), "r.example.com"); got != want {
+		t.Error("another certificate is served")
+	}
+}
