@@ -8,6 +8,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/mirror-appliance/appliance/tlsgen"
 )
 
 const oldCA, newCA = "root/quay-install/quay-rootCA/rootCA.key", "root/quay-install/quay-rootCA/rootCA-key.pem"
@@ -229,6 +232,52 @@ func TestInstall_MakesACAForAnEditedHostname(t *testing.T) {
 		check("other.example.com")
 		if !slices.ContainsFunc(p.Warnings, func(p Problem) bool { return strings.Contains(p.What, "a new one replaces it") }) {
 			t.Errorf("the warnings: %v", p.Warnings)
+		}
+	})
+}
+
+// What is said of a CA that has expired: move its files away, and install again.
+func TestInstall_MakesACAWhenItsFilesAreMovedAway(t *testing.T) {
+	eachMode(t, func(t *testing.T, b *box) {
+		root := b.deps.Home + "/quay-install"
+		ca, key := root+"/quay-rootCA/rootCA.pem", root+"/quay-rootCA/rootCA-key.pem"
+		b.install()
+		old, err := tlsgen.CreateCA("old", time.Now().AddDate(-21, 0, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaf, leafKey, err := old.IssueLeaf([]string{"registry.example.com", "localhost"}, old.NotAfter().AddDate(-1, 0, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for path, content := range map[string][]byte{ca: old.CertPEM(), key: old.KeyPEM(), root + "/quay-config/ssl.cert": leaf, root + "/quay-config/ssl.key": leafKey} {
+			if err := os.WriteFile(b.path(path), content, 0o600); err != nil { // through the links
+				t.Fatal(err)
+			}
+		}
+		p := b.plan(Request{Binary: b.path("program"), User: b.user})
+		if !slices.ContainsFunc(p.Warnings, func(p Problem) bool { return strings.Contains(p.What, "expired at") && strings.Contains(p.Remedy, ca) }) {
+			t.Errorf("the warnings: %v", p.Warnings)
+		}
+		for _, path := range []string{ca, key, root + "/quay-config/ssl.cert", root + "/quay-config/ssl.key"} {
+			if err := os.Rename(b.path(path), b.path(path)+".old"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := b.plan(Request{Binary: b.path("program"), User: b.user}).Apply(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		authority, err := tlsgen.LoadCA(b.path(ca), b.path(key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, _ := pem.Decode([]byte(b.read(root + "/quay-config/ssl.cert")))
+		served, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := served.Verify(x509.VerifyOptions{Roots: authority.Pool(), DNSName: "registry.example.com"}); err != nil {
+			t.Error(err)
 		}
 	})
 }
