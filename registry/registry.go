@@ -63,6 +63,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	g.Go(func() error { return d.collector.schedule(ctx, d.cfg.GC.Interval) })
 	g.Go(func() error { return d.upkeep.maintain(ctx) })
 	g.Go(func() error { return d.warnOfCertificate(ctx) })
+	g.Go(func() error { return d.upkeep.limit(ctx) })
 	g.Go(func() error { return d.upkeep.schedule(ctx) })
 	feeding, fed := context.WithCancel(context.WithoutCancel(ctx)) // also while draining
 	g.Go(func() error { return systemd.Watchdog(feeding, d.alive) })

@@ -20,8 +20,12 @@ import (
 )
 
 const (
-	// maintainEvery is how often the database is looked after, and pulled-through content is held to its quota.
+	// maintainEvery is how often the database is looked after.
 	maintainEvery = time.Hour
+	// evictEvery is how often pulled-through content is counted that nothing was added to.
+	evictEvery = time.Hour
+	// evictRest is how many times as long as it has taken an eviction rests: what is held is counted each time.
+	evictRest = 4
 	// firstScrub is how long after its start a daemon goes on with a scrub, or begins one that is due.
 	firstScrub = 15 * time.Minute
 	// scrubAgain is how long after one that failed the next goes on from there.
@@ -53,14 +57,32 @@ func (u *upkeep) maintain(ctx context.Context) error {
 		if err := u.store.Maintain(ctx); err != nil && ctx.Err() == nil {
 			u.log.Error("looking after the database failed", "error", err)
 		}
-		u.evict(ctx)
 	})
 }
 
-func (u *upkeep) evict(ctx context.Context) {
+// limit holds pulled-through content to its quota until ctx ends: at once, and when more has come than fits.
+func (u *upkeep) limit(ctx context.Context) error {
 	if u.quota == 0 {
-		return
+		return nil
 	}
+	for {
+		began := time.Now()
+		u.evict(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(evictRest * time.Since(began)):
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-u.store.QuotaPassed():
+		case <-time.After(evictEvery):
+		}
+	}
+}
+
+func (u *upkeep) evict(ctx context.Context) {
 	blobs, bytes, err := u.store.EvictPulled(ctx, u.quota)
 	switch {
 	case err != nil && ctx.Err() == nil:

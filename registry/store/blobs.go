@@ -188,7 +188,7 @@ func (s *Store) MountBlob(ctx context.Context, repo, from string, d digest.Diges
 			return err
 		}
 		s.guard.await(repo, d)
-		return s.linkBlob(ctx, tx, id, d)
+		return s.linkBlob(ctx, tx, id, d, byPush)
 	})
 	return size, err
 }
@@ -269,10 +269,10 @@ func (s *Store) takeBack(placed fs.FileInfo, d digest.Digest) error {
 	return removeIfThere(s.files.blob(d))
 }
 
-// linkBlob makes a held blob visible in a repository, as of now.
-func (s *Store) linkBlob(ctx context.Context, tx *sql.Tx, repository int64, d digest.Digest) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO repository_blobs (repository, digest, linked) VALUES (?, ?, ?)
-		ON CONFLICT DO UPDATE SET linked = excluded.linked`, repository, d, nanos(s.now()))
+// linkBlob makes a held blob visible in a repository, as of now. A link that a push made stays one.
+func (s *Store) linkBlob(ctx context.Context, tx *sql.Tx, repository int64, d digest.Digest, by origin) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO repository_blobs (repository, digest, linked, pulled) VALUES (?, ?, ?, ?)
+		ON CONFLICT DO UPDATE SET linked = excluded.linked, pulled = min(pulled, excluded.pulled)`, repository, d, nanos(s.now()), by)
 	if err != nil {
 		return fmt.Errorf("link blob %s: %w", d, err)
 	}

@@ -235,10 +235,15 @@ func (s *Store) removeBatch(ctx context.Context, before time.Time, ds []digest.D
 	if err != nil {
 		return 0, 0, err
 	}
+	return s.removeFiles(condemned)
+}
+
+// removeFiles removes the files of blobs that are condemned and have no row any more. What a crash or an error leaves of
+// them, the next collection finds.
+func (s *Store) removeFiles(condemned []digest.Digest) (removed int, bytes int64, err error) {
 	if s.guard.filesHeld() {
 		return 0, 0, nil // a backup copies them; the collection after it finds the files
 	}
-	// From here on no row names these files. What a crash or an error leaves of them, the next collection finds.
 	var errs []error
 	for _, d := range condemned {
 		size, err := removeFile(s.files.blob(d))

@@ -3,13 +3,20 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 )
 
 // evictBatch is how many manifests are evicted in one transaction, which pushes wait for.
 const evictBatch = 50
+
+// openTakes is how long a read may take from the look at a blob's row to the opening of its file, which eviction spares
+// meanwhile. A file that is open can go.
+const openTakes = 2 * time.Second
 
 // needed says of a link l of a manifest to a repository that something there which was pushed or synced needs it: an
 // index above it, what belongs to it, or what it belongs to. CROSS JOIN has both begin with what names the manifest, which is little; the
@@ -34,18 +41,40 @@ const syncing = `(EXISTS (SELECT 1 FROM run_manifests s CROSS JOIN repositories 
 		WHERE s.digest = l.digest AND r.id = l.repository AND r.name = s.repository))`
 
 // EvictPulled takes manifests that only pull-through brought out of their repositories, with their tags,
-// until the blobs that nothing but such manifests is made of have no more than quota bytes. Those go first
-// that nobody has asked for for the longest time. It says how many blobs that left to collection, and
-// how many bytes these have; they stay until collection's grace period is over. Whoever asks for such an
-// image again has it fetched again. A push or a run that brings a manifest, too, makes it stay.
+// until these, and the blobs that nothing but such manifests is made of, have no more than quota bytes. The least
+// recently used go first. It tells how many blobs nothing needs any more, and how many bytes these have. They are removed
+// at once, but for those that a push brought, too, or that the guard protects: collection takes these. An image that is
+// asked for again is fetched again. A push or a run that brings a manifest, too, makes it stay.
 func (s *Store) EvictPulled(ctx context.Context, quota int64) (blobs int, bytes int64, err error) {
-	held, err := s.evictableBytes(ctx, quota)
+	mark := s.arrivals.mark()
+	left, err := s.mostBytes(ctx)
 	if err != nil {
 		return 0, 0, err
 	}
+	var spared int64
+	defer func() { s.arrivals.counted(quota, left, spared, mark) }()
+	if left <= quota {
+		return 0, 0, nil
+	}
+	held, err := s.evictableBytes(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	strays, stray, protected, err := s.strays(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	if left, spared = held+stray, protected; left <= quota {
+		return 0, 0, nil
+	}
 	defer s.shrinker.freed()
+	defer s.refill()
+	if blobs, bytes, err = s.removeStrays(ctx, strays, &spared); err != nil {
+		return blobs, bytes, err
+	}
+	left = held
 	var until int64 // what is asked for while this goes on is for the next time, or it might never end
-	for last := (candidate{}); held-bytes > quota; {
+	for last := (candidate{}); left > quota; {
 		if err := s.saveUses(ctx); err != nil {
 			return blobs, bytes, err
 		}
@@ -62,34 +91,135 @@ func (s *Store) EvictPulled(ctx context.Context, quota int64) (blobs int, bytes 
 			break
 		}
 		last = page[len(page)-1]
-		var freed []sized
-		err = s.freeing(func() error {
-			return s.write(ctx, func(tx *sql.Tx) (err error) {
-				freed, err = s.evictSome(ctx, tx, page, held-bytes-quota)
-				return err
-			})
+		var freed eviction
+		err = s.freeing(func() (err error) {
+			freed, err = s.evicting(ctx, func(tx *sql.Tx, e *eviction) error { return s.evictSome(ctx, tx, page, left-quota, e) })
+			return err
 		})
+		blobs, bytes, left = blobs+freed.blobs, bytes+freed.bytes, left-freed.bytes-freed.bodies
+		spared += freed.spared
 		if err != nil {
 			return blobs, bytes, fmt.Errorf("evict what was pulled through: %w", err)
-		}
-		for _, b := range freed {
-			blobs, bytes = blobs+1, bytes+b.size
 		}
 	}
 	return blobs, bytes, nil
 }
 
-// evictableBytes is how many bytes the blobs have that would be garbage with everything evicted. Hardly any
-// repository has both what was pulled and what was pushed, and only there can the one need the other. Where all
-// that is held is no more than quota, which is quickly found out, it says that.
-func (s *Store) evictableBytes(ctx context.Context, quota int64) (n int64, err error) {
+// eviction is what a transaction has evicted.
+type eviction struct {
+	blobs     int   // that nothing needs any more
+	bytes     int64 // of these
+	bodies    int64 // bytes of manifests
+	spared    int64 // bytes of the blobs that the guard protects
+	before    time.Time
+	condemned []digest.Digest // of the blobs, those whose rows are deleted
+}
+
+// evicting runs evict in a transaction, and then removes the files of the blobs whose rows that deleted.
+func (s *Store) evicting(ctx context.Context, evict func(*sql.Tx, *eviction) error) (eviction, error) {
+	e := eviction{before: s.now().Add(-openTakes)}
+	defer func() { s.guard.acquit(e.condemned) }()
+	if err := s.write(ctx, func(tx *sql.Tx) error { return evict(tx, &e) }); err != nil {
+		return eviction{}, err
+	}
+	_, _, err := s.removeFiles(e.condemned)
+	return e, err
+}
+
+// unneeded says of a blob b that no manifest is made of it, and that no run has it.
+const unneeded = `NOT EXISTS (SELECT 1 FROM manifest_refs f WHERE f.digest = b.digest)
+	AND NOT EXISTS (SELECT 1 FROM run_blobs p WHERE p.digest = b.digest)`
+
+// pushedBlob says of a blob b that a push or a run brought it to some repository.
+const pushedBlob = `EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = b.digest AND l.pulled = 0)`
+
+// strays lists what pulls alone brought and nothing needs, as an image leaves it that is deleted while it is pulled, with its
+// bytes.
+func (s *Store) strays(ctx context.Context) (found []digest.Digest, bytes, protected int64, err error) {
+	before := s.now().Add(-openTakes)
+	scan := func(rows *sql.Rows) error {
+		var b sized
+		err := rows.Scan(&b.digest, &b.size)
+		switch {
+		case err != nil:
+		case s.guard.spared(b.digest, before):
+			protected += b.size
+		default:
+			found, bytes = append(found, b.digest), bytes+b.size
+		}
+		return err
+	}
+	err = query(ctx, s.reader, scan, `SELECT DISTINCT b.digest, b.size FROM repository_blobs l INDEXED BY repository_blobs_pulled
+		CROSS JOIN blobs b ON b.digest = l.digest WHERE l.pulled = 1 AND `+unneeded+` AND NOT `+pushedBlob)
+	if err != nil {
+		return nil, 0, 0, fmt.Errorf("list what was pulled through for nothing: %w", err)
+	}
+	return found, bytes, protected, nil
+}
+
+// removeStrays removes blobs that nothing needs.
+func (s *Store) removeStrays(ctx context.Context, strays []digest.Digest, spared *int64) (blobs int, bytes int64, err error) {
+	for batch := range slices.Chunk(strays, removeBatch) {
+		var freed eviction
+		err := s.freeing(func() (err error) {
+			freed, err = s.evicting(ctx, func(tx *sql.Tx, e *eviction) error {
+				for _, d := range batch {
+					if err := s.dropUnneeded(ctx, tx, d, e); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			return err
+		})
+		blobs, bytes = blobs+freed.blobs, bytes+freed.bytes
+		*spared += freed.spared
+		if err != nil {
+			return blobs, bytes, fmt.Errorf("remove what was pulled through for nothing: %w", err)
+		}
+	}
+	return blobs, bytes, nil
+}
+
+// dropUnneeded counts a blob that nothing needs any more, and deletes its row, unless a push brought it, too, or the guard
+// protects it.
+func (s *Store) dropUnneeded(ctx context.Context, tx *sql.Tx, d digest.Digest, e *eviction) error {
+	var size int64
+	var pushed bool
+	err := tx.QueryRowContext(ctx, `SELECT b.size, `+pushedBlob+` FROM blobs b WHERE b.digest = ? AND `+unneeded, d).Scan(&size, &pushed)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	e.blobs, e.bytes = e.blobs+1, e.bytes+size
+	if pushed {
+		return nil
+	}
+	if !s.guard.condemn(d, e.before) {
+		e.spared += size
+		return nil
+	}
+	e.condemned = append(e.condemned, d)
+	_, err = tx.ExecContext(ctx, `DELETE FROM blobs WHERE digest = ?`, d)
+	return err
+}
+
+// mostBytes is how many bytes there may be of what was pulled through, which is quickly found out: all that is held.
+func (s *Store) mostBytes(ctx context.Context) (n int64, err error) {
 	err = s.reader.QueryRowContext(ctx, `SELECT coalesce(sum(size), 0) FROM blobs`).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count what is held: %w", err)
 	}
-	if n <= quota {
-		return n, nil
-	}
+	p, err := readPages(ctx, s.reader) // which have all manifests in them
+	return n + p.total*p.size, err
+}
+
+// evictableBytes is how many bytes the manifests have that may be evicted, and the blobs that would be garbage with all of
+// them evicted. Hardly any repository has both what was pulled and what was pushed, and only there can the one need the
+// other.
+func (s *Store) evictableBytes(ctx context.Context) (n int64, err error) {
 	err = s.reader.QueryRowContext(ctx, `WITH mixed (repository) AS MATERIALIZED (
 			SELECT repository FROM repository_manifests GROUP BY repository HAVING min(pulled) < max(pulled)),
 		link (repository, digest) AS MATERIALIZED (
@@ -99,7 +229,7 @@ func (s *Store) evictableBytes(ctx context.Context, quota int64) (n int64, err e
 			SELECT digest FROM link GROUP BY digest
 			HAVING count(*) = (SELECT count(*) FROM repository_manifests k WHERE k.digest = link.digest)
 			AND NOT EXISTS (SELECT 1 FROM run_manifests s WHERE s.digest = link.digest))
-		SELECT coalesce(sum(b.size), 0) FROM (
+		SELECT (SELECT coalesce(sum(m.size), 0) FROM evictable e CROSS JOIN manifests m WHERE m.digest = e.digest) + coalesce(sum(b.size), 0) FROM (
 			SELECT f.digest, count(*) AS named FROM evictable e CROSS JOIN manifest_refs f WHERE f.manifest = e.digest GROUP BY f.digest) g
 		CROSS JOIN blobs b WHERE b.digest = g.digest
 		AND g.named = (SELECT count(*) FROM manifest_refs f WHERE f.digest = g.digest)
@@ -143,62 +273,49 @@ func (s *Store) leastUsed(ctx context.Context, after candidate, until int64) (pa
 }
 
 // evictSome evicts those candidates that nothing needs, until that frees so many bytes.
-func (s *Store) evictSome(ctx context.Context, tx *sql.Tx, page []candidate, want int64) (freed []sized, err error) {
+func (s *Store) evictSome(ctx context.Context, tx *sql.Tx, page []candidate, want int64, e *eviction) error {
 	for _, c := range page {
-		if want <= 0 {
+		if e.bytes+e.bodies >= want {
 			break
 		}
 		can, err := exists(ctx, tx, `SELECT 1 FROM repository_manifests l
 			WHERE l.repository = ? AND l.digest = ? AND l.used = ? AND l.pulled = 1 AND `+evictable,
 			c.repository, c.digest, c.used)
+		if err == nil && can {
+			err = s.evict(ctx, tx, c.use, e)
+		}
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if !can {
-			continue
-		}
-		blobs, err := s.evict(ctx, tx, c.use)
-		if err != nil {
-			return nil, err
-		}
-		for _, b := range blobs {
-			want -= b.size
-		}
-		freed = append(freed, blobs...)
 	}
-	return freed, nil
+	return nil
 }
 
-// evict takes one manifest out of a repository, with what belongs to it, and gives the blobs that nothing refers to any
-// more. Children of an index are not taken along: each has a time of its own when it was last asked for.
-func (s *Store) evict(ctx context.Context, tx *sql.Tx, u use) (freed []sized, err error) {
+// evict takes one manifest out of a repository, with what belongs to it. Children of an index are not taken along: each
+// has a time of its own when it was last asked for.
+func (s *Store) evict(ctx context.Context, tx *sql.Tx, u use, e *eviction) error {
 	with := removal{tx: tx, repository: u.repository}
 	below, err := with.list(ctx, listBelongings, u.digest)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if freed, err = s.evictAlone(ctx, tx, u); err != nil {
-		return nil, err
+	if err := s.evictAlone(ctx, tx, u, e); err != nil {
+		return err
 	}
 	for _, d := range below {
 		can, err := exists(ctx, tx, `SELECT 1 FROM repository_manifests l
 			WHERE l.repository = ? AND l.digest = ? AND l.pulled = 1 AND `+evictable, u.repository, d)
+		if err == nil && can {
+			err = s.evict(ctx, tx, use{u.repository, d}, e)
+		}
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if !can {
-			continue
-		}
-		more, err := s.evict(ctx, tx, use{u.repository, d})
-		if err != nil {
-			return nil, err
-		}
-		freed = append(freed, more...)
 	}
-	return freed, nil
+	return nil
 }
 
-func (s *Store) evictAlone(ctx context.Context, tx *sql.Tx, u use) (freed []sized, err error) {
+func (s *Store) evictAlone(ctx context.Context, tx *sql.Tx, u use, e *eviction) error {
 	var refs []digest.Digest
 	scan := func(rows *sql.Rows) error {
 		var d digest.Digest
@@ -207,30 +324,29 @@ func (s *Store) evictAlone(ctx context.Context, tx *sql.Tx, u use) (freed []size
 		return err
 	}
 	if err := query(ctx, tx, scan, `SELECT DISTINCT digest FROM manifest_refs WHERE manifest = ?`, u.digest); err != nil {
-		return nil, err
+		return err
 	}
 	if err := s.untag(ctx, tx, u.repository, u.digest); err != nil {
-		return nil, err
+		return err
 	}
 	if _, err := tx.ExecContext(ctx, `DELETE FROM repository_manifests WHERE repository = ? AND digest = ?`, u.repository, u.digest); err != nil {
-		return nil, err
+		return err
+	}
+	var body int64
+	if err := tx.QueryRowContext(ctx, `SELECT size FROM manifests WHERE digest = ?`, u.digest).Scan(&body); err != nil {
+		return err
 	}
 	if err := dropUnheld(ctx, tx, u.digest); err != nil {
-		return nil, err
+		return err
 	}
+	if held, err := exists(ctx, tx, `SELECT 1 FROM manifests WHERE digest = ?`, u.digest); held || err != nil {
+		return err // and what it is made of is needed
+	}
+	e.bodies += body
 	for _, d := range refs {
-		unreferenced := func(rows *sql.Rows) error {
-			b := sized{digest: d}
-			err := rows.Scan(&b.size)
-			freed = append(freed, b)
+		if err := s.dropUnneeded(ctx, tx, d, e); err != nil {
 			return err
 		}
-		err := query(ctx, tx, unreferenced, `SELECT b.size FROM blobs b WHERE b.digest = ?
-			AND NOT EXISTS (SELECT 1 FROM manifest_refs f WHERE f.digest = b.digest)
-			AND NOT EXISTS (SELECT 1 FROM run_blobs p WHERE p.digest = b.digest)`, d)
-		if err != nil {
-			return nil, err
-		}
 	}
-	return freed, nil
+	return nil
 }

@@ -21,10 +21,24 @@ func (f *fixture) pull(repo, name string) Manifest {
 	body := image(descriptor("x/y", []byte("{}")), descriptor("x/y", []byte(layer)))
 	m, err := f.PutPulledManifest(f.ctx, repo, body, PutOptions{Tags: []string{name}})
 	f.must(err)
-	f.blob(repo, "{}")
-	f.blob(repo, layer)
+	f.pulledBlob(repo, "{}")
+	f.pulledBlob(repo, layer)
 	return m
 }
+
+// pulledBlob brings a blob as pull-through does.
+func (f *fixture) pulledBlob(repo, content string) {
+	f.t.Helper()
+	u, err := f.NewPulledUpload(f.ctx, repo, int64(len(content)))
+	f.must(err)
+	_, err = u.Write([]byte(content))
+	f.must(err)
+	_, err = u.Commit(f.ctx, digest.FromString(content))
+	f.must(err)
+}
+
+// pulledBody is how many bytes the manifest of each image has that pull makes.
+var pulledBody = int64(len(image(descriptor("x/y", []byte("{}")), descriptor("x/y", make([]byte, evictedLayer)))))
 
 // remaining says which of the tags are there still.
 func (f *fixture) remaining(repo string, tags ...string) string {
@@ -60,16 +74,16 @@ func TestStore_EvictPulled_LeastRecentlyUsedFirst(t *testing.T) {
 			f.must(err)
 			between(f)
 
-			if blobs, bytes, err := f.EvictPulled(f.ctx, 3*evictedLayer+2); blobs != 0 || bytes != 0 || err != nil {
+			if blobs, bytes, err := f.EvictPulled(f.ctx, 3*(evictedLayer+pulledBody)+2); blobs != 0 || bytes != 0 || err != nil {
 				t.Errorf("within the quota: %d blobs, %d bytes, %v", blobs, bytes, err)
 			}
-			if blobs, bytes, err := f.EvictPulled(f.ctx, 2*evictedLayer+2); blobs != 1 || bytes != evictedLayer || err != nil {
+			if blobs, bytes, err := f.EvictPulled(f.ctx, 2*(evictedLayer+pulledBody)+2); blobs != 1 || bytes != evictedLayer || err != nil {
 				t.Errorf("first: %d blobs, %d bytes, %v", blobs, bytes, err)
 			}
 			if got := f.remaining("hub/app", "a", "b", "c"); got != "a b" {
 				t.Errorf("left after the first: %s", got)
 			}
-			if blobs, bytes, err := f.EvictPulled(f.ctx, evictedLayer+100); blobs != 1 || bytes != evictedLayer || err != nil {
+			if blobs, bytes, err := f.EvictPulled(f.ctx, evictedLayer+pulledBody+100); blobs != 1 || bytes != evictedLayer || err != nil {
 				t.Errorf("second: %d blobs, %d bytes, %v", blobs, bytes, err)
 			}
 			if got := f.remaining("hub/app", "a", "b", "c"); got != "b" {
@@ -79,7 +93,7 @@ func TestStore_EvictPulled_LeastRecentlyUsedFirst(t *testing.T) {
 				_, err := f.Manifest(f.ctx, "hub/app", m.Digest)
 				isNotFound(t, err)
 			}
-			// The bytes go with the next collection.
+			// A collection finds nothing more.
 			f.must(collectOlder(f.ctx, f.Store, f.clock.add(time.Hour)))
 			if n, err := f.Stats(f.ctx); err != nil || n.BlobBytes != evictedLayer+2 || n.Manifests != 1 {
 				t.Errorf("after collection: %+v, %v", n, err)
@@ -143,7 +157,7 @@ func TestStore_EvictPulled_SparesWhatOthersBrought(t *testing.T) {
 			m := f.pull("hub/app", "a")
 			bring(f, m)
 			f.pull("hub/app", "b")
-			if blobs, bytes, err := f.EvictPulled(f.ctx, evictedLayer); blobs != 0 || bytes != 0 || err != nil {
+			if blobs, bytes, err := f.EvictPulled(f.ctx, evictedLayer+pulledBody); blobs != 0 || bytes != 0 || err != nil {
 				t.Errorf("what cannot go is counted: %d blobs, %d bytes, %v", blobs, bytes, err)
 			}
 			// The shared config stays with the other, so one layer is all that there is to free.
@@ -174,10 +188,10 @@ func TestStore_EvictPulled_CountsWhatCanGo(t *testing.T) {
 	f.must(err)
 	f.pull("hub/app", "a")
 	f.pull("hub/copy", "a") // the same, in another repository: it counts once, and is free when both are gone
-	if blobs, _, err := f.EvictPulled(f.ctx, evictedLayer); blobs != 0 || err != nil {
+	if blobs, _, err := f.EvictPulled(f.ctx, evictedLayer+pulledBody); blobs != 0 || err != nil {
 		t.Errorf("within the quota: %d blobs, %v", blobs, err)
 	}
-	if blobs, bytes, err := f.EvictPulled(f.ctx, evictedLayer-1); blobs != 1 || bytes != evictedLayer || err != nil {
+	if blobs, bytes, err := f.EvictPulled(f.ctx, evictedLayer+pulledBody-1); blobs != 1 || bytes != evictedLayer || err != nil {
 		t.Errorf("%d blobs, %d bytes, %v", blobs, bytes, err)
 	}
 	f.must(collectOlder(f.ctx, f.Store, f.clock.add(time.Hour)))

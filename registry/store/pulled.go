@@ -50,7 +50,12 @@ func (s *Store) NewPulledUpload(ctx context.Context, repo string, size int64) (*
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return s.newUpload(repo, max(0, size))
+	u, err := s.newUpload(repo, max(0, size))
+	if err != nil {
+		return nil, err
+	}
+	u.by = byPull
+	return u, nil
 }
 
 // LinkPulled makes a blob that is held visible in repo, without the bytes being fetched again, once the upstream of repo has
@@ -72,7 +77,7 @@ func (s *Store) LinkPulled(ctx context.Context, repo string, d digest.Digest, si
 		if err != nil {
 			return err
 		}
-		return s.linkBlob(ctx, tx, id, d)
+		return s.linkBlob(ctx, tx, id, d, byPull)
 	})
 }
 
@@ -84,7 +89,11 @@ func (s *Store) LinkPulled(ctx context.Context, repo string, d digest.Digest, si
 // in no other way may be evicted again, see EvictPulled. Errors:
 // *InvalidError, *DigestError, *FullError.
 func (s *Store) PutPulledManifest(ctx context.Context, repo string, body []byte, o PutOptions) (Manifest, error) {
-	return s.putManifest(ctx, repo, body, o, byPull, func(context.Context, *sql.Tx, parsed) error { return nil })
+	m, err := s.putManifest(ctx, repo, body, o, byPull, func(context.Context, *sql.Tx, parsed) error { return nil })
+	if err == nil {
+		s.arrivals.add(int64(len(body)))
+	}
+	return m, err
 }
 
 // Open opens what has been written for reading, and what is written later can

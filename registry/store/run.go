@@ -275,14 +275,14 @@ func (r *Run) show(ctx context.Context, tx *sql.Tx) error {
 			SELECT r.id, t.digest FROM run_tags t JOIN repositories r ON r.name = t.repository WHERE t.run = ?1)`,
 		`INSERT INTO repository_blobs (repository, digest, linked)
 			SELECT r.id, b.digest, ?2 FROM run_blobs b JOIN repositories r ON r.name = b.repository WHERE b.run = ?1
-			ON CONFLICT DO NOTHING`,
+			ON CONFLICT DO UPDATE SET pulled = 0 WHERE pulled = 1`,
 		`INSERT INTO repository_blobs (repository, digest, linked)
 			SELECT DISTINCT r.id, f.digest, ?2 FROM run_manifests m
 			JOIN repositories r ON r.name = m.repository
 			JOIN manifest_refs f ON f.manifest = m.digest
 			JOIN blobs b ON b.digest = f.digest
 			WHERE m.run = ?1 AND f.kind <> 'child' AND NOT f.elsewhere
-			ON CONFLICT DO NOTHING`,
+			ON CONFLICT DO UPDATE SET pulled = 0 WHERE pulled = 1`,
 		// What went to quarantine since it was staged comes back to these repositories, too.
 		`INSERT INTO quarantine_links (digest, repository, linked)
 			SELECT DISTINCT f.digest, r.id, ?2 FROM run_manifests m

@@ -42,6 +42,7 @@ type Store struct {
 	writes   writes
 	recent   recent
 	uses     uses
+	arrivals *arrivals
 	patience time.Duration // how long a request waits for another that has its upload session
 }
 
@@ -115,6 +116,7 @@ func newStore(o Options) (*Store, error) {
 	s.recent.limit = recentLimit()
 	s.guard = newGuard(s.now)
 	s.sessions = newSessions()
+	s.arrivals = &arrivals{over: make(chan struct{}, 1)}
 	s.reserve = &reserve{path: path + ".reserve", space: space{statfs: statfs}}
 	return s, nil
 }

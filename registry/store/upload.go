@@ -42,6 +42,7 @@ type Upload struct {
 	state   uploadState
 	hash    hash.Hash // sha256 of all bytes so far
 	dirty   bool      // written to since the state was
+	by      origin    // of the link that it gets
 	session bool      // it has a state file; a run's blob has none, since a run starts a blob again
 	want    int64     // how many bytes are to come in all, when that is known
 	checked int64     // the size at which there was last seen to be space
@@ -368,9 +369,14 @@ func (u *Upload) Commit(ctx context.Context, d digest.Digest) (int64, error) {
 		if err != nil {
 			return err
 		}
-		u.store.guard.await(u.state.Repository, d)
-		return u.store.linkBlob(ctx, tx, id, d)
+		if u.by == byPush {
+			u.store.guard.await(u.state.Repository, d)
+		}
+		return u.store.linkBlob(ctx, tx, id, d, u.by)
 	})
+	if err == nil && u.by == byPull {
+		u.store.arrivals.add(u.Size())
+	}
 	return u.Size(), err
 }
 
