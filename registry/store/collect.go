@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -19,10 +20,10 @@ import (
 
 const (
 	garbagePage = 5000 // blobs looked at with one query, which holds a connection and a snapshot
-	removeBatch = 200  // blobs deleted in one transaction, which pushes wait for
+	removeBatch = 50   // blobs deleted in one transaction, which pushes wait for
 
-	// planners is how many goroutines make a plan: one goes over rows and the others over directories, each of
-	// which waits for the disk if nobody has read it lately. Most of the readers are left to pulls.
+	// planners is how many goroutines make a plan at most: one goes over rows and the others over directories, each of
+	// which waits for the disk if it was not read lately. Most of the readers are left to pulls, and one core.
 	planners = 3
 
 	afterAllDigests = "~"
@@ -46,7 +47,7 @@ func (s *Store) GarbageBlobs(ctx context.Context, before time.Time, yield func(d
 		return yield(d, size)
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(planners)
+	g.SetLimit(max(1, min(planners, runtime.GOMAXPROCS(0)-1)))
 	g.Go(func() error { return s.garbageRows(ctx, before, one) })
 	ours := sync.OnceValue(func() error { return s.checkSome(ctx, digest.SHA256, "") })
 	unnamed := func(d digest.Digest, size int64) error {
@@ -61,7 +62,13 @@ func (s *Store) GarbageBlobs(ctx context.Context, before time.Time, yield func(d
 			g.Go(func() error { return fmt.Errorf("list blob files: %w", err) })
 		}
 		for _, dir := range dirs {
-			g.Go(func() error { return s.garbageFiles(ctx, a, dir.Name(), before, unnamed) })
+			g.Go(func() error {
+				turn := s.yielding()
+				if err := s.garbageFiles(ctx, a, dir.Name(), before, unnamed); err != nil {
+					return err
+				}
+				return turn.yield(ctx)
+			})
 		}
 	}
 	return g.Wait()
@@ -191,7 +198,7 @@ func isHexPair(name string) bool {
 // bytes that freed. Pushes and pulls go on meanwhile; whoever comes too late is told that the blob is
 // not held, and pushes it again.
 func (s *Store) RemoveBlobs(ctx context.Context, before time.Time, ds []digest.Digest) (removed int, bytes int64, err error) {
-	for len(ds) > 0 {
+	for turn := s.yielding(); len(ds) > 0; {
 		batch := ds[:min(removeBatch, len(ds))]
 		ds = ds[len(batch):]
 		var n int
@@ -201,6 +208,9 @@ func (s *Store) RemoveBlobs(ctx context.Context, before time.Time, ds []digest.D
 			return err
 		})
 		removed, bytes = removed+n, bytes+freed
+		if err == nil {
+			err = turn.yield(ctx)
+		}
 		if err != nil {
 			return removed, bytes, err
 		}

@@ -11,7 +11,7 @@ import (
 
 const (
 	linkPage  = 2000 // links looked at with one query
-	linkBatch = 200  // links removed in one transaction, which pushes wait for
+	linkBatch = 50   // links removed in one transaction, which pushes wait for
 )
 
 // link is a blob of a repository.
@@ -34,6 +34,7 @@ var unusedLink = `l.linked < ?1 AND NOT ` + namedIn("l.repository", "l.digest", 
 // asked for since before: what an image leaves behind that was deleted, so that its layers cannot be read or mounted any
 // more in a repository because another holds them. It reports how many. The bytes are left to RemoveBlobs.
 func (s *Store) RemoveLinks(ctx context.Context, before time.Time) (removed int, err error) {
+	turn := s.yielding()
 	for last, more := (linkRow{}), true; more; {
 		var unused []linkRow
 		unused, last, more, err = s.unusedLinks(ctx, before, last)
@@ -49,6 +50,9 @@ func (s *Store) RemoveLinks(ctx context.Context, before time.Time) (removed int,
 				return err
 			})
 			removed += n
+			if err == nil {
+				err = turn.yield(ctx)
+			}
 			if err != nil {
 				return removed, fmt.Errorf("remove links: %w", err)
 			}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 )
 
@@ -43,6 +44,7 @@ type Store struct {
 	recent   recent
 	uses     uses
 	arrivals *arrivals
+	asked    atomic.Int64  // counts reads, see yielding
 	patience time.Duration // how long a request waits for another that has its upload session
 }
 
