@@ -224,7 +224,7 @@ func (d *daemon) public() http.Handler {
 	mux.Handle("GET /metrics", d.metricsFor(d.metrics.handler(d.log)))
 	mux.Handle("GET /ca.crt", caFile(d.cfg.TLS.CA))
 	mux.Handle("/", console.Handler(d.cfg.Address()))
-	v2 := d.auth.RequireToken(oci.Action, oci.Scope, admitted(d.api, oci.Denied), oci.Denied)
+	v2 := d.auth.RequireToken(oci.Action, d.api.Scope, admitted(d.api, oci.Denied), oci.Denied)
 
 	// A page that a browser has open elsewhere must not act with the login that the browser
 	// remembers for us. Requests of other programs are none of this protection's business.

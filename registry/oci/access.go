@@ -45,13 +45,13 @@ func scope(method string, t target) auth.Scope {
 	return auth.RepositoryScope(t.repo, auth.ScopePush)
 }
 
-// Scope says which scope a client should ask a token for to have its request answered, "" for none.
-func Scope(r *http.Request) string {
+// Scope returns the scope that a client should ask a token for to have its request answered, "" for none.
+func (a *API) Scope(r *http.Request) string {
 	t, err := parse(r.URL.Path)
 	if err != nil || t.kind == kindBase {
 		return ""
 	}
-	return scope(r.Method, t).Challenge()
+	return scope(r.Method, a.located(r, t)).Challenge()
 }
 
 // errScope is for a token that does not reach, of a user who may get one that does.

@@ -68,7 +68,7 @@ func (f *fixture) open(upstream Upstream) {
 	}
 	var h http.Handler = f.api
 	if f.auth != nil {
-		v2, tokens := f.auth.RequireToken(Action, Scope, f.api, Denied), f.auth.Tokens(func(h http.Handler) http.Handler { return h })
+		v2, tokens := f.auth.RequireToken(Action, f.api.Scope, f.api, Denied), f.auth.Tokens(func(h http.Handler) http.Handler { return h })
 		h = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == auth.TokenPath {
 				tokens.ServeHTTP(w, r)
