@@ -137,7 +137,7 @@ func TestGrants_ns(t *testing.T) {
 	if n := u.asked.Load(); n != 2 {
 		t.Errorf("the upstream was asked %d times", n)
 	}
-	asked := f.do(401, "GET", "/v2/x/manifests/latest?ns=up.example", nil, "User-Agent", "containerd/2.1")
+	asked := f.do(401, "GET", "/v2/x/manifests/latest?ns=up.example", nil, "Authorization", "Bearer expired")
 	if got := strings.Join(asked.Header.Values("WWW-Authenticate"), " "); !strings.Contains(got, `scope="repository:up/x:pull"`) {
 		t.Errorf("the challenge is %q: the token has to be for the repository that is read", got)
 	}
