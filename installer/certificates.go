@@ -165,7 +165,7 @@ func (t *target) isLink(path string) bool {
 	return err == nil && info.Mode&fs.ModeSymlink != 0
 }
 
-// signed says whether a CA has signed a certificate.
+// signed reports whether a CA has signed a certificate.
 func signed(leaf *x509.Certificate, authority *tlsgen.CA) bool {
 	block, _ := pem.Decode(authority.CertPEM())
 	if block == nil {
@@ -206,7 +206,7 @@ func (t *target) leafLinks() (links []leafLink) {
 	return links
 }
 
-// made says whether an install has made a certificate or a key: by the record or, of an install before there was such
+// made reports whether an install has made a certificate or a key: by the record or, of an install before there was such
 // a list, if it is where an install makes it.
 func (t *target) made(path string) bool {
 	if t.record != nil && t.record.Files != nil {

@@ -239,7 +239,7 @@ func TestUninstall_ActsOnTheRecord(t *testing.T) {
 	}
 }
 
-// A certificate of the user's own, where the daemon would have its own, is nobody's to give away, or to remove.
+// A certificate of the user's own, where the daemon would have its own, is not to be given away or removed.
 func TestInstall_LeavesCertificatesOfOthers(t *testing.T) {
 	b := newTwoUsers(t)
 	b.install()

@@ -31,7 +31,7 @@ func (r *record) remember(h *host.Host, path string) error {
 }
 
 // giveBack gives a directory the owner and the mode that it had before install. Only one that is still the service's is
-// touched: whatever else it is by now, somebody has decided.
+// touched: another user has changed it since.
 type giveBack struct {
 	host    *host.Host
 	dir     dirBefore

@@ -141,7 +141,7 @@ type serviceDir struct {
 	path     string
 	mode     fs.FileMode
 	readOnly bool // the service does not write to it
-	closed   bool // and nobody else reads it
+	closed   bool // and no other goroutine reads it
 }
 
 func (t *target) serviceDirs() []serviceDir {

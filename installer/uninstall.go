@@ -144,7 +144,7 @@ func (t *target) legacyConfig(content []byte) *config.Config {
 	return usual
 }
 
-// plain says whether a directory is the service's own in a directory that is not.
+// plain reports whether a directory is the service's own in a directory that is not.
 func (t *target) plain(dir string) bool {
 	other, err := t.Host.Other(filepath.Dir(dir))
 	return err == nil && (other == nil || other.UID != t.changer.UID)
@@ -302,7 +302,7 @@ func (u *unbuilder) root() {
 	}
 }
 
-// ours says whether a directory may be removed with all that it holds: install made it.
+// ours reports whether a directory may be removed with all that it holds: install made it.
 func (u *unbuilder) ours(dir string) bool { return u.record == nil || u.record.created(dir) }
 
 // removeDir removes a directory that install made, and of another one what install and the daemon have put there.

@@ -56,7 +56,7 @@ func (d *daemon) checkDatabase(ctx context.Context) error {
 	return errors.Join(d.store.Check(ctx)["database"], d.store.Damage())
 }
 
-// checkStorage says whether pushes find a storage that can be written, with space.
+// checkStorage reports whether pushes find a storage that can be written, with space.
 func (d *daemon) checkStorage(ctx context.Context) error {
 	if err := d.store.Check(ctx)["storage"]; err != nil {
 		return err

@@ -308,7 +308,7 @@ func (h *Host) Relink(target, path string) error {
 	return syncRoot(dir)
 }
 
-// Readlink says what the symbolic link at path says.
+// Readlink returns what the symbolic link at path says.
 func (h *Host) Readlink(path string) (string, error) {
 	dir, name, err := h.dir(path)
 	if err != nil {

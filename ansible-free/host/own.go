@@ -62,7 +62,7 @@ func (s *Own) Apply(ctx context.Context) (bool, error) {
 	return true, root.Chown(".", user.UID, user.GID)
 }
 
-// give changes the owner of a name below root, a link's own where it is one, and says which it was. What has more names
+// give changes the owner of a name below root, a link's own where it is one, and returns which it was. What has more names
 // than this one, and does not belong to the tree's own user, may be a file of root's that was linked into the tree.
 func give(root *os.Root, name string, from, to Owner) (was Owner, err error) {
 	f, err := root.OpenFile(name, unix.O_PATH|unix.O_NOFOLLOW, 0)

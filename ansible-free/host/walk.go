@@ -14,7 +14,7 @@ import (
 
 // Root's commands name paths below directories that an unprivileged service may write to, and that service may
 // exchange any name in them for a link, at any moment. So no path is handed to the kernel whole: walk opens directory
-// after directory, each by the descriptor of the one before, and follows a link only where nobody but root and the
+// after directory, each by the descriptor of the one before, and follows a link only where only root and the
 // caller could have made it. What is then done is done to a name in an open directory, or to an open file.
 
 // maxLinks is how many links a path may come by, as in the kernel.
@@ -111,7 +111,7 @@ func ours(s step) error {
 	return nil
 }
 
-// othersMayReplace says whether another user than root and the caller may put something else into a directory in the
+// othersMayReplace reports whether another user than root and the caller may put something else into a directory in the
 // place of what one of these two has put there.
 func othersMayReplace(dir unix.Stat_t) bool {
 	return !trusts(dir.Uid) || othersMayWrite(dir) && dir.Mode&unix.S_ISVTX == 0
@@ -123,7 +123,7 @@ func othersMayWrite(st unix.Stat_t) bool {
 	return st.Mode&0o002 != 0 || st.Mode&0o020 != 0 && st.Gid != 0 && !ownGroup(int(st.Gid))
 }
 
-// trusts says whether a user is root or the caller.
+// trusts reports whether a user is root or the caller.
 func trusts(uid uint32) bool {
 	return uid == 0 || int(uid) == os.Geteuid() || uid == overflowUID && unmapped()
 }
@@ -136,7 +136,7 @@ func unmapped() bool {
 	return err == nil && strings.Join(strings.Fields(string(text)), " ") != "0 0 4294967295"
 }
 
-// ownGroup says whether a group is the caller's, and has nobody else in it.
+// ownGroup reports whether a group is the caller's, and has no other member.
 func ownGroup(gid int) bool {
 	if gid != os.Getegid() {
 		return false

@@ -18,7 +18,7 @@ import (
 // attacker is the service's user, taken over: it may write all that the service may, and waits for root's next command.
 const attacker = 64999
 
-// secret is what a file of root's holds that nobody else may read.
+// secret is what a file of root's holds that no other user may read.
 const secret = "a secret of root's\n"
 
 // attacked is an appliance whose service has been taken over, and beside it a directory of root's.

@@ -31,7 +31,7 @@ func (u *foreignFlags) addSwitches(f *pflag.FlagSet, names ...string) {
 	}
 }
 
-// instead says what to use in place of a flag that is not built.
+// instead returns what to use in place of a flag that is not built.
 func (u *foreignFlags) instead(name, hint string) {
 	if u.hints == nil {
 		u.hints = make(map[string]string)
@@ -39,7 +39,7 @@ func (u *foreignFlags) instead(name, hint string) {
 	u.hints[name] = hint
 }
 
-// accept declares a flag that changes nothing here. why is told to whoever uses it, unless it is empty.
+// accept declares a flag that changes nothing here. why is told to its user, unless it is empty.
 func (u *foreignFlags) accept(f *pflag.FlagSet, name, why string) { u.note(hide(f, name, false), why) }
 
 // acceptSwitch is accept for a flag that takes no value.

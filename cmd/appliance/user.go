@@ -192,7 +192,7 @@ func printUsers(w io.Writer, users []admin.User) error {
 	return t.Flush()
 }
 
-// reach says which repositories a user's grants reach.
+// reach returns which repositories a user's grants reach.
 func reach(u admin.User) string {
 	if len(u.Repositories) == 0 || slices.Contains(u.Repositories, image.All) {
 		return "all"

@@ -15,13 +15,13 @@ func (e *PatternError) Error() string {
 	return fmt.Sprintf("repository pattern %q %s", e.Pattern, e.Why)
 }
 
-// Hint says what a pattern must be.
+// Hint returns what a pattern must be.
 func (e *PatternError) Hint() string {
 	return "name one repository (openshift/release), all below one (openshift/*), or all (*)"
 }
 
 // CheckPattern returns a *PatternError unless p is a pattern over repository names. There are three forms, and no
-// others, so that nobody has to guess what a grant reaches:
+// others, so that it is plain what a grant reaches:
 //
 //	openshift/release   that repository
 //	openshift/*         every repository below openshift, at any depth, and not openshift itself

@@ -90,7 +90,7 @@ type addressError struct{}
 func (*addressError) Error() string { return "its address is not a public one" }
 func (*addressError) refuses()      {}
 
-// Hint says what to do about it.
+// Hint returns what to do about it.
 func (*addressError) Hint() string {
 	return "the upstream leads into this network, which only one with an address there may: mirror from the address that it leads to, or ask its operator"
 }

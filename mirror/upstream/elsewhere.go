@@ -27,7 +27,7 @@ import (
 // The address is judged when it is dialed, after the name has been resolved, so that a name that resolves to
 // something else the second time gains nothing. What answers elsewhere is not told: see elsewhereError.
 
-// A journey says what a request is for, and so where redirects of it may lead.
+// A journey is what a request is for, and so where redirects of it may lead.
 type journey struct {
 	url   string
 	blobs bool

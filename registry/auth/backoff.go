@@ -57,7 +57,7 @@ type failures struct {
 	name  string // of the user, where there is one
 	count int
 	until time.Time // nobody is let through before this
-	slow  time.Time // nobody is let through by the slow way before this
+	slow  time.Time // no login is let through by the slow way before this
 	last  time.Time
 }
 

@@ -16,7 +16,7 @@ type exchange struct {
 	put     store.PutOptions // what the request says of the manifest that it puts
 	start   *int64           // where Content-Range begins, nil without one
 	cascade bool             // a deleted manifest takes along what refers to it
-	audit   func(change)     // nil: nobody wants to know
+	audit   func(change)     // nil: not audited
 
 	header http.Header   // of the response
 	fault  error         // the first error; it is answered in place of whatever the App makes of it

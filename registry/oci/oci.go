@@ -42,7 +42,7 @@ type Upstream interface {
 	// Manifest returns the manifest named by a tag or a digest. It fetches and stores what is not held
 	// or not fresh. store.ErrNotFound: it does not exist upstream either.
 	Manifest(ctx context.Context, repo, ref string) (store.Manifest, error)
-	// Resolve says what a tag or a digest stands for, as Manifest does, and fetches nothing.
+	// Resolve reports what a tag or a digest stands for, as Manifest does, and fetches nothing.
 	Resolve(ctx context.Context, repo, ref string) (ocispec.Descriptor, error)
 	// Blob opens a blob, which is read while it is fetched and stored. store.ErrNotFound as above.
 	Blob(ctx context.Context, repo string, d digest.Digest) (rc io.ReadSeekCloser, size int64, err error)

@@ -11,7 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// token asks for a token of a user, "" for nobody, and returns the header that it goes into.
+// token asks for a token of a user, "" for anonymous, and returns the header that it goes into.
 func (f *fixture) token(user string, scopes ...string) []string {
 	f.t.Helper()
 	r := httptest.NewRequest("GET", "/v2/auth?"+url.Values{"scope": scopes}.Encode(), nil)

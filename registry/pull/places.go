@@ -214,7 +214,7 @@ func (in *places) room(p *place, user string) (victim *place, ok bool) {
 	return nil, false
 }
 
-// takeAway ends a request, or has it wait until there is a place again. Those that wait with nobody waiting for
+// takeAway ends a request, or has it wait until there is a place again. Those that wait without a client that waits for
 // them are few: each has a connection and a file open.
 func (in *places) takeAway(p *place) {
 	in.give(p)

@@ -15,7 +15,7 @@ import (
 // pullTime is how long a client may take from a HEAD of a tag to the GET of the digest that it got.
 const pullTime = 10 * time.Minute
 
-// Resolve says what ref, a tag or a digest, stands for in repo, as Manifest does, and fetches nothing. containerd asks
+// Resolve reports what ref, a tag or a digest, stands for in repo, as Manifest does, and fetches nothing. containerd asks
 // so for a tag, and fetches the digest: that fetch moves the tag.
 func (p *Puller) Resolve(ctx context.Context, repo, ref string) (ocispec.Descriptor, error) {
 	o, ok := p.origin(repo)

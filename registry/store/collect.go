@@ -292,7 +292,7 @@ func (s *Store) isGarbage(ctx context.Context, tx *sql.Tx, before time.Time, d d
 	return err == nil && info.ModTime().Before(before), err
 }
 
-// isBefore says whether a file was last changed before some time. One from the future becomes as old as now, see
+// isBefore reports whether a file was last changed before some time. One from the future becomes as old as now, see
 // SettleTimes; a look at it, as verify takes, does not change that.
 func (s *Store) isBefore(path string, info fs.FileInfo, before time.Time) bool {
 	if now := s.now(); info.ModTime().After(now.Add(clockSlack)) && !before.After(now) {

@@ -25,7 +25,7 @@ func (e *CorruptError) Error() string {
 }
 func (e *CorruptError) Unwrap() error { return e.Err }
 
-// Hint says what to do next.
+// Hint returns what to do next.
 func (e *CorruptError) Hint() string {
 	return "`appliance verify` says what is damaged; then stop the daemon, move the database file away and restore a backup (`appliance restore`); mind what dmesg says of the disk"
 }
@@ -81,7 +81,7 @@ func (e *DiskError) Error() string {
 }
 func (e *DiskError) Unwrap() error { return e.Err }
 
-// Hint says what to do next.
+// Hint returns what to do next.
 func (e *DiskError) Hint() string {
 	return "try again; if it goes on, see whether the file system has space (df -h " + e.Path + ") and what dmesg says of the disk; leave the database where it is"
 }

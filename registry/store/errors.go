@@ -81,7 +81,7 @@ func (e *FullError) Error() string {
 
 func (e *FullError) Unwrap() error { return e.Err }
 
-// Hint says what to do next.
+// Hint returns what to do next.
 func (e *FullError) Hint() string {
 	if e.Inodes {
 		return "remove small files from the file system of " + e.Path +
@@ -106,7 +106,7 @@ func (e *LockedError) Error() string {
 	return "the store is in use by another process, which holds " + e.Path
 }
 
-// Hint says what to do next.
+// Hint returns what to do next.
 func (e *LockedError) Hint() string {
 	return "the daemon is probably running: let the command ask it, or stop it first (systemctl stop appliance.socket appliance); `fuser " + e.Path + "` names the process"
 }
@@ -118,7 +118,7 @@ func (e *LostStorageError) Error() string {
 	return "the blobs that the database names are not there: " + e.Path + " does not exist"
 }
 
-// Hint says what to do next.
+// Hint returns what to do next.
 func (e *LostStorageError) Hint() string {
 	return "mount the file system that has them, or restore a backup: appliance restore"
 }
@@ -130,7 +130,7 @@ func (e *LostDatabaseError) Error() string {
 	return "there is no database " + e.Path + ", and " + e.Storage + " has blobs, which a new one would not know and the first collection would remove"
 }
 
-// Hint says what to do next.
+// Hint returns what to do next.
 func (e *LostDatabaseError) Hint() string {
 	return "mount the file system that has the database, or restore a backup (`appliance restore`), which uses the blobs that are there; to begin anew, move " + e.Storage + " away"
 }
@@ -145,7 +145,7 @@ func (e *NewerError) Error() string {
 	return fmt.Sprintf("database %s has schema version %d, this program knows versions up to %d", e.Path, e.Have, e.Known)
 }
 
-// Hint says what to do next.
+// Hint returns what to do next.
 func (e *NewerError) Hint() string {
 	return "run the newer appliance that wrote it, or restore a backup that is older than the upgrade"
 }
@@ -160,7 +160,7 @@ func (e *OlderError) Error() string {
 	return fmt.Sprintf("database %s has schema version %d, this program needs version %d", e.Path, e.Have, e.Known)
 }
 
-// Hint says what to do next.
+// Hint returns what to do next.
 func (e *OlderError) Hint() string {
 	return "start the registry: `appliance serve` migrates the database, after it has made a copy beside it; or use the older appliance that wrote it"
 }
@@ -172,7 +172,7 @@ func (e *NotDatabaseError) Error() string {
 	return e.Path + " is not a database of the appliance: " + e.Why
 }
 
-// Hint says what to do next.
+// Hint returns what to do next.
 func (e *NotDatabaseError) Hint() string {
 	return "check `database:` in config.yaml; if the path is right, move the file away and restore it from a backup"
 }

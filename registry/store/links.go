@@ -106,7 +106,7 @@ func (s *Store) removeLinks(ctx context.Context, before time.Time, batch []linkR
 	return len(marked), nil
 }
 
-// markLink takes a link, unless something spares its blob, so that nobody is told that it is there until it is gone. It is
+// markLink takes a link, unless something spares its blob, so that no client is told that it is there until it is gone. It is
 // called in the transaction that removes the link; the caller unmarks what it has marked.
 func (g *guard) markLink(l link, before time.Time) bool {
 	g.mu.Lock()

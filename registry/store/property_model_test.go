@@ -205,13 +205,13 @@ func (m *model) hasAll(ds []digest.Digest) bool {
 	return !slices.ContainsFunc(ds, func(d digest.Digest) bool { return !m.has(d) })
 }
 
-// visible says whether a repository shows a blob: it was put or mounted there. That a manifest names it is no reason.
+// visible reports whether a repository shows a blob: it was put or mounted there. That a manifest names it is no reason.
 func (m *model) visible(repo string, d digest.Digest) bool {
 	r := m.repos[repo]
 	return r != nil && m.has(d) && !r.blobs[d].IsZero()
 }
 
-// needed says whether a manifest of a repository is made of a blob.
+// needed reports whether a manifest of a repository is made of a blob.
 func (m *model) needed(r *modelRepo, d digest.Digest) bool {
 	for held := range r.manifests {
 		if slices.Contains(m.manifest(held).need, d) {
@@ -341,7 +341,7 @@ func (m *model) remove(repo string, d digest.Digest, whole bool) {
 	}
 }
 
-// belongs says whether one manifest of a repository belongs to another, by subject or by tag.
+// belongs reports whether one manifest of a repository belongs to another, by subject or by tag.
 func (m *model) belongs(r *modelRepo, other, d digest.Digest) bool {
 	return m.manifest(other).subject == d || other != d && r.tags[signatureTag(d)] == other
 }
@@ -351,7 +351,7 @@ func signatureTag(d digest.Digest) string {
 	return strings.ReplaceAll(d.String()[:71], ":", "-") + ".sig"
 }
 
-// isOrphan says whether nothing in a repository holds a manifest of it.
+// isOrphan reports whether nothing in a repository holds a manifest of it.
 func (m *model) isOrphan(r *modelRepo, d digest.Digest) bool {
 	if _, shown := r.manifests[d]; !shown || slices.Contains(slices.Collect(maps.Values(r.tags)), d) || m.isPart(r, d) {
 		return false
@@ -417,7 +417,7 @@ func (r *modelRepo) mediaType(m worldManifest) string {
 	return m.desc.MediaType
 }
 
-// names says whether a manifest of a repository names a blob in whatever way.
+// names reports whether a manifest of a repository names a blob in whatever way.
 func (m *model) names(r *modelRepo, d digest.Digest) bool {
 	for held := range r.manifests {
 		if slices.Contains(m.manifest(held).names, d) {
@@ -427,7 +427,7 @@ func (m *model) names(r *modelRepo, d digest.Digest) bool {
 	return false
 }
 
-// spared says whether a client was told that a blob is held, or may put a manifest that needs it.
+// spared reports whether a client was told that a blob is held, or may put a manifest that needs it.
 func (m *model) spared(d digest.Digest, before time.Time) bool {
 	for p, since := range m.awaited {
 		if p.name == d.String() && m.now.Sub(since) < pushTakes {

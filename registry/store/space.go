@@ -39,7 +39,7 @@ type space struct {
 	statfs   func(path string) (free, total int64, err error)
 	minFree  int64                                            // what pushes leave free, if it is more than keptFree
 	reusable func(path string) int64                          // what is free within files there; nil: nothing
-	inodes   func(path string) (free, total int64, err error) // nil: nobody counts them
+	inodes   func(path string) (free, total int64, err error) // nil: not counted
 }
 
 func statfs(path string) (free, total int64, err error) {
