@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/caddyserver/certmagic"
@@ -83,6 +84,9 @@ func (m *managed) publish(ctx context.Context, o Options, data map[string]any) {
 	certPEM, certErr := m.storage.Load(ctx, certPath)
 	keyPEM, keyErr := m.storage.Load(ctx, keyPath)
 	err := errors.Join(certErr, keyErr)
+	if err == nil {
+		err = setAside(o) // the files may have changed since the start
+	}
 	if err == nil {
 		err = writePair(o, keyPair{certPEM: certPEM, keyPEM: keyPEM})
 	}
@@ -194,19 +198,44 @@ func (o Options) unfit(leaf *x509.Certificate) error {
 	return nil
 }
 
-// setAside keeps a pair that our CA did not sign, and one that cannot be read. Somebody put it there, and its key may
-// be the only copy: the key goes first, since without a certificate beside it the next start would take it for ours.
+// setAside makes room for a pair of ours. What our CA did not sign, and what is not the key of a certificate of ours, is
+// kept, whatever it holds: it may be the only copy, or a file that the configuration names by mistake. What is no
+// regular file is refused, and stays as it is.
 func setAside(o Options) error {
-	leaf, _, err := readCert(o.CertFile)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && leaf.CheckSignatureFrom(o.CA.cert) == nil {
-		return nil
-	}
-	for _, file := range []string{through(o.KeyFile), through(o.CertFile)} {
-		if err := rename(file, file+".replaced"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	leaf, _, certErr := readCert(o.CertFile)
+	key, _, keyErr := readKey(o.KeyFile)
+	for _, err := range []error{certErr, keyErr} {
+		if errors.Is(err, errNotReadable) {
 			return err
 		}
 	}
-	o.Log.Warn("the certificate found was not signed by our CA; it is kept beside the new one",
-		slog.String("kept", through(o.CertFile)+".replaced"), slog.String("hint", "to serve your own certificate, take the CA out of the configuration"))
+	ours := certErr == nil && leaf.CheckSignatureFrom(o.CA.cert) == nil
+	var foreign []string // the key first, so that a certificate is not kept without its key
+	if !errors.Is(keyErr, fs.ErrNotExist) && (keyErr != nil || !ours || !belongs(key, leaf)) {
+		foreign = append(foreign, through(o.KeyFile))
+	}
+	if !errors.Is(certErr, fs.ErrNotExist) && !ours {
+		foreign = append(foreign, through(o.CertFile))
+	}
+	for _, file := range foreign {
+		kept := freeName(file + ".replaced")
+		if err := rename(file, kept); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		o.Log.Warn("the certificate or key found was not our CA's; it is kept beside the new one",
+			slog.String("kept", kept), slog.String("hint", "to serve your own certificate, take the CA out of the configuration"))
+	}
 	return nil
+}
+
+// freeName returns name, or the first of name.1, name.2, … that does not exist: what was kept before stays. It returns
+// that of a directory too, which the rename then refuses.
+func freeName(name string) string {
+	free := name
+	for n := 1; ; n++ {
+		if info, err := os.Lstat(free); err != nil || info.IsDir() {
+			return free
+		}
+		free = fmt.Sprintf("%s.%d", name, n)
+	}
 }
