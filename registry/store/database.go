@@ -13,6 +13,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -72,11 +74,16 @@ func openWatched(ctx context.Context, d *damage, current bool) (writer, reader *
 // createDatabaseFile makes the file before SQLite does, since SQLite would make it readable for all, and
 // refuses a file that is something else before SQLite writes to it. It reports whether the file is empty.
 func createDatabaseFile(path string) (fresh bool, err error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return false, fmt.Errorf("open database: %w", err)
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err != nil {
+		return false, fmt.Errorf("open database: %w", err)
+	} else if !info.Mode().IsRegular() { // the reading of a FIFO would never end
+		return false, &NotDatabaseError{Path: path, Why: "it is not a regular file"}
+	}
 	header := make([]byte, 72)
 	n, err := io.ReadFull(f, header)
 	if errors.Is(err, io.EOF) { // empty: SQLite makes a database of it
