@@ -59,8 +59,8 @@ func (e *execution) uploads(ctx context.Context) error {
 	return nil
 }
 
-// links removes what deleted images have left in their repositories of blobs that others hold. It is no part of the plan,
-// since it frees nothing.
+// links removes the links of a repository to blobs that none of its manifests needs and that other repositories hold. It is
+// not in the plan, since it frees nothing.
 func (e *execution) links(ctx context.Context) error {
 	if e.plan.options.Before.IsZero() {
 		return nil

@@ -87,7 +87,7 @@ func (c *Client) referrerPages(ctx context.Context, r name.Repository, what stri
 	return nil, c.failed(r, what, errors.New("the pages have no end"))
 }
 
-// A notIndexError is an answer that is no list of referrers, such as a web page.
+// A notIndexError is an answer other than a list of referrers, such as a web page.
 type notIndexError struct{ err error }
 
 func (e *notIndexError) Error() string { return fmt.Sprintf("the answer is no index: %v", e.err) }

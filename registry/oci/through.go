@@ -15,8 +15,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// located follows ?ns=, by which containerd says which registry it means: the repository is the one here that is
-// pulled through from there. Without such a one the name stands as it is. Grants are asked of what it stands for.
+// located returns the target that ?ns= leads to: the repository here that is pulled through from the registry which containerd
+// names so. Without one it returns t. Grants are those of the returned repository.
 func (a *API) located(r *http.Request, t target) target {
 	switch {
 	case a.upstream == nil || r.Method != http.MethodGet && r.Method != http.MethodHead,
@@ -73,7 +73,7 @@ func (a *API) referrersThrough(r *http.Request, t target, artifactType string, n
 	return slices.AppendSeq(names, maps.Keys(others)), others, nil
 }
 
-// fromUpstream explains an error of an upstream. It is told in full: whoever pulls can do something about an
+// fromUpstream explains an error of an upstream. It is told in full: the client can do something about an
 // upstream that is down, or refuses us, or sends the page of a proxy where a manifest should be, and the answer
 // says that it is neither this registry nor the client that fails. What an upstream refuses for good is a 4xx, of which
 // podman shows the message; a 401 would have the client ask for a login to this registry.

@@ -29,7 +29,7 @@ const (
 // recent keeps manifests that were read lately, since a cluster asks for the same ones over and over: the
 // statement, with its locks on the WAL and what database/sql adds, is half of what an answer costs.
 //
-// A commit forgets what it changed before it is acknowledged. SQLite itself says what that is, for each row of the tables
+// A commit forgets what it changed before it is acknowledged. SQLite's pre-update hook names each changed row of the tables
 // that an answer is read from, so that no method that writes can be forgotten here.
 type recent struct {
 	limit int // bytes; 0: recentLeast

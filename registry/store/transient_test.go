@@ -71,7 +71,7 @@ func TestStore_Reinspect(t *testing.T) {
 	f.mustBeClean()
 }
 
-// A sync of the WAL that fails is no damage of the database. The write is refused, and the next one succeeds.
+// A failed sync of the WAL does not damage the database. The write is refused, and the next one succeeds.
 func TestStore_aFailedSyncIsNoDamage(t *testing.T) {
 	f := newFixture(t)
 	f.blob("app", "first")
