@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -24,6 +25,9 @@ const (
 	refusalsEach = 8
 	// ownFiles are descriptors that are not for clients: the database, the jobs, the upstreams.
 	ownFiles = 64
+	// ownPlaces are places for connections from this host when all others are taken: a health check that finds no place
+	// reads as a registry that is down.
+	ownPlaces = 8
 	// strangerTime is how long a connection may go on without a login when others want its place.
 	strangerTime = 10 * time.Second
 )
@@ -117,10 +121,14 @@ func (l *countedListener) Accept() (net.Conn, error) {
 // add counts a new connection. It gives nil if there is no place for it.
 func (cs *connections) add(c net.Conn) *connection {
 	n := &connection{Conn: c, all: cs, source: auth.SourceOf(c.RemoteAddr().String())}
+	own := 0
+	if isLoopback(c.RemoteAddr().String()) {
+		own = ownPlaces
+	}
 	cs.mu.Lock()
 	var victims []*connection
-	ok := cs.makeRoom(&victims, cs.addresses[n.source], half(cs.limits.connections), func(o *connection) bool { return o.source == n.source }) &&
-		cs.makeRoom(&victims, len(cs.open), cs.limits.connections, func(*connection) bool { return true })
+	ok := cs.makeRoom(&victims, cs.addresses[n.source], half(cs.limits.connections)+own, func(o *connection) bool { return o.source == n.source }) &&
+		cs.makeRoom(&victims, len(cs.open), cs.limits.connections+own, func(*connection) bool { return true })
 	if ok {
 		n.since = cs.now()
 		cs.open[n] = struct{}{}
@@ -135,6 +143,23 @@ func (cs *connections) add(c net.Conn) *connection {
 	}
 	return n
 }
+
+// exhausted says which places are all taken.
+func (cs *connections) exhausted() []error {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	var all []error
+	if len(cs.open) >= cs.limits.connections {
+		all = append(all, &hinted{fmt.Errorf("all %d places for connections are taken", cs.limits.connections), exhaustionHint})
+	}
+	if cs.answering >= cs.limits.requests {
+		all = append(all, &hinted{fmt.Errorf("all %d places for requests are taken", cs.limits.requests), exhaustionHint})
+	}
+	return all
+}
+
+// exhaustionHint is for what clients have taken.
+const exhaustionHint = "clients hold them, see ss -tn state established: a restart would end pulls and pushes under way; raise LimitNOFILE of the unit if the load is as it should be"
 
 // makeRoom takes one connection out if as many as limit are there, and reports whether there is room; the caller holds
 // mu, and closes the victims.

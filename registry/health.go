@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -23,6 +25,7 @@ const checkLimit = 5 * time.Second
 // each is really checked, by what does that service's work here.
 type health struct {
 	checks []check
+	places func() []error // which places for clients are all taken; nil: there are no listeners
 	log    *slog.Logger
 	flight singleflight.Group // a flood of questions is not a flood of checks
 }
@@ -115,35 +118,54 @@ func (d *daemon) checkControl(ctx context.Context) error {
 	return c.Close()
 }
 
+// findings are what the checks found.
+type findings struct {
+	services map[string]bool
+	// exhausted is what there is none left of. It is not held against a service: the registry is at work, and serves
+	// again as soon as a client goes.
+	exhausted []error
+}
+
+func (f findings) healthy() bool {
+	return !slices.Contains(slices.Collect(maps.Values(f.services)), false)
+}
+
 // report runs all checks, once for all who ask meanwhile.
-func (h *health) report(ctx context.Context) (services map[string]bool, healthy bool) {
+func (h *health) report(ctx context.Context) findings {
 	shared, _, _ := h.flight.Do("", func() (any, error) {
 		// Others may be waiting when the one who asked first goes away.
 		return h.examine(context.WithoutCancel(ctx)), nil
 	})
-	services = shared.(map[string]bool)
-	for _, ok := range services {
-		if !ok {
-			return services, false
-		}
-	}
-	return services, true
+	return shared.(findings)
 }
 
 // examine tells of each service whether it is well. Why one is not is logged and not told, since
 // the question needs no login.
-func (h *health) examine(ctx context.Context) map[string]bool {
+func (h *health) examine(ctx context.Context) findings {
 	ctx, cancel := context.WithTimeout(ctx, checkLimit)
 	defer cancel()
-	services := map[string]bool{}
+	found := findings{services: map[string]bool{}}
+	out := outOfDescriptors()
 	for _, c := range h.checks {
 		err := c.run(ctx)
-		services[c.service] = err == nil
+		if err != nil && isExhaustion(err) {
+			out, err = true, nil
+		}
+		found.services[c.service] = err == nil
 		if err != nil {
 			h.log.Warn("health check failed", "service", c.service, "error", err)
 		}
 	}
-	return services
+	if out {
+		found.exhausted = append(found.exhausted, &hinted{errors.New("no file descriptors are left"), exhaustionHint})
+	}
+	if h.places != nil {
+		found.exhausted = append(found.exhausted, h.places()...)
+	}
+	for _, err := range found.exhausted {
+		h.log.Warn("the registry is at its limit", "error", err, "hint", exhaustionHint)
+	}
+	return found
 }
 
 // alive is for the watchdog. No restart mends a damaged database, and it would end the pulls that still work.
@@ -157,13 +179,19 @@ func (h *health) alive(ctx context.Context) error {
 		err := c.run(ctx)
 		switch {
 		case err == nil || errors.As(err, new(*store.CorruptError)):
-		case outOfDescriptors():
+		case isExhaustion(err):
 			h.log.Warn("health check failed, since there are no descriptors left; that is not for a restart to mend", "service", c.service, "error", err)
 		default:
 			return fmt.Errorf("%s: %w", c.service, err)
 		}
 	}
 	return nil
+}
+
+// isExhaustion reports whether a check failed for want of descriptors, as itself says or as one finds now: SQLite has no
+// such error.
+func isExhaustion(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || outOfDescriptors()
 }
 
 // outOfDescriptors reports whether the process, or the host, has as many files open as it may. Then no check that needs
@@ -176,19 +204,23 @@ func outOfDescriptors() bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
-// instance is the answer, to the letter as Quay gives it.
+// instance is the answer, to the letter as Quay gives it. Notes are Quay's too, and absent where there is nothing to note.
 type instance struct {
 	Data struct {
 		Services map[string]bool `json:"services"`
+		Notes    []string        `json:"notes,omitempty"`
 	} `json:"data"`
 	StatusCode int `json:"status_code"`
 }
 
 func (h *health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	services, healthy := h.report(r.Context())
+	found := h.report(r.Context())
 	var a instance
-	a.Data.Services, a.StatusCode = services, http.StatusOK
-	if !healthy {
+	a.Data.Services, a.StatusCode = found.services, http.StatusOK
+	for _, err := range found.exhausted {
+		a.Data.Notes = append(a.Data.Notes, err.Error())
+	}
+	if !found.healthy() {
 		a.StatusCode = http.StatusServiceUnavailable
 	}
 	w.Header().Set("Content-Type", "application/json")

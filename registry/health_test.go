@@ -2,6 +2,7 @@ package registry
 
 import (
 	"io"
+	"net/http"
 	"strings"
 	"syscall"
 	"testing"
@@ -24,7 +25,11 @@ func TestHealth_outOfDescriptors(t *testing.T) {
 	must(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &was))
 	must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 0, Max: was.Max}))
 	err = d.health.alive(t.Context())
+	code, a := asked(t, d.health)
 	must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &was))
+	if code != http.StatusOK || !a.Data.Services["disk_space"] || !a.Data.Services["web_gunicorn"] || len(a.Data.Notes) != 1 {
+		t.Errorf("health is %d %+v", code, a)
+	}
 	if err != nil {
 		t.Errorf("the watchdog would restart the daemon: %v", err)
 	}

@@ -109,7 +109,7 @@ func TestHealth_alive(t *testing.T) {
 	t.Run("a disk that is away is not for a restart to mend", func(t *testing.T) {
 		must(t, os.Rename(d.cfg.Storage, d.cfg.Storage+".away"))
 		defer func() { must(t, os.Rename(d.cfg.Storage+".away", d.cfg.Storage)) }()
-		if _, healthy := d.health.report(t.Context()); healthy {
+		if d.health.report(t.Context()).healthy() {
 			t.Error("the health check does not notice")
 		}
 		must(t, d.health.alive(t.Context()))
@@ -213,7 +213,7 @@ func TestReach(t *testing.T) {
 func TestHealth_damaged(t *testing.T) {
 	damaged := fmt.Errorf("read: %w", &store.CorruptError{Path: "db", Err: errors.New("malformed")})
 	h := &health{log: slog.New(slog.DiscardHandler), checks: []check{{"database", func(context.Context) error { return damaged }, true}}}
-	if _, healthy := h.report(t.Context()); healthy {
+	if h.report(t.Context()).healthy() {
 		t.Error("a damaged database is healthy")
 	}
 	if err := h.alive(t.Context()); err != nil {

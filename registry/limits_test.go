@@ -31,7 +31,11 @@ type served struct {
 
 func serveTLS(t *testing.T, change func(*limits)) *served {
 	t.Helper()
-	d := openDaemon(t, io.Discard)
+	return serveDaemon(t, openDaemon(t, io.Discard), change)
+}
+
+func serveDaemon(t *testing.T, d *daemon, change func(*limits)) *served {
+	t.Helper()
 	change(&d.limits)
 	hash, err := bcrypt.GenerateFromPassword([]byte("long-enough"), bcrypt.MinCost)
 	must(t, err)

@@ -120,6 +120,7 @@ type gauges struct {
 	all  []gauge
 	held []gauge // of what the store holds, which is counted once for all of them
 	free, kept,
+	inodes, freeInodes, keptInodes,
 	build *prometheus.Desc
 }
 
@@ -139,6 +140,10 @@ func newGauges(d *daemon) *gauges {
 		build: desc("build_info", "Which build runs; always 1.", "version", "goversion"),
 		free:  desc("filesystem_free_bytes", "Free bytes on the file system of the blobs, and of the database if that is another.", "path"),
 		kept:  desc("filesystem_kept_bytes", "Of these, bytes that pushes leave free, see minFree in config.yaml.", "path"),
+
+		inodes:     desc("filesystem_inodes", "Inodes of the file system of the blobs, and of the database if that is another; absent if they have no limit.", "path"),
+		freeInodes: desc("filesystem_free_inodes", "Of these, those that are free.", "path"),
+		keptInodes: desc("filesystem_kept_inodes", "Of these, those that pushes leave free.", "path"),
 	}
 	gaugeOf := func(name, help string, value func() float64) {
 		g.all = append(g.all, gauge{desc: desc(name, help), kind: prometheus.GaugeValue, value: value})
@@ -216,7 +221,7 @@ func progressOf(s *admin.ScrubState) float64 {
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{g.build, g.free, g.kept} {
+	for _, d := range []*prometheus.Desc{g.build, g.free, g.kept, g.inodes, g.freeInodes, g.keptInodes} {
 		out <- d
 	}
 	for _, one := range append(slices.Clip(g.all), g.held...) {
@@ -237,8 +242,16 @@ func (g *gauges) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.NewInvalidMetric(g.free, err)
 	}
 	for _, r := range room {
-		out <- prometheus.MustNewConstMetric(g.free, prometheus.GaugeValue, float64(r.Free), r.Path)
-		out <- prometheus.MustNewConstMetric(g.kept, prometheus.GaugeValue, float64(r.Kept), r.Path)
+		of := func(desc *prometheus.Desc, value int64) {
+			out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(value), r.Path)
+		}
+		of(g.free, r.Free)
+		of(g.kept, r.Kept)
+		if r.Inodes > 0 {
+			of(g.inodes, r.Inodes)
+			of(g.freeInodes, r.FreeInodes)
+			of(g.keptInodes, r.KeptInodes)
+		}
 	}
 	// Prometheus hands a collector no context.
 	ctx, cancel := context.WithTimeout(context.Background(), checkLimit)

@@ -24,6 +24,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 	"github.com/opencontainers/go-digest"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	"golang.org/x/sys/unix"
 
 	"github.com/mirror-appliance/appliance/registry"
 	"github.com/mirror-appliance/appliance/registry/store"
@@ -126,6 +127,11 @@ func TestRun_controlSocket(t *testing.T) {
 	must(t, err)
 	if s.Version != "v0-test" || s.Address != host || !s.Healthy || s.Store.Users != 3 || s.Certificate.IsZero() {
 		t.Errorf("status is %+v", s)
+	}
+	var fs unix.Statfs_t
+	must(t, unix.Statfs(r.cfg.Storage, &fs))
+	if len(s.Space) != 1 || s.Space[0].Inodes != int64(fs.Files) || fs.Files > 0 && s.Space[0].FreeInodes == 0 {
+		t.Errorf("space is %+v, of %d inodes", s.Space, fs.Files)
 	}
 	r.end(t)
 	if _, err := os.Lstat(r.cfg.ControlSocket); !errors.Is(err, os.ErrNotExist) {
@@ -335,7 +341,8 @@ func TestRun_metrics(t *testing.T) {
 		`appliance_http_request_duration_seconds_count{kind="manifest",method="PUT"} 1`,
 		"appliance_store_tags 1\n", "appliance_store_manifests 1\n", "appliance_store_blobs 2\n", "appliance_store_users 3\n",
 		"appliance_gc_runs_total 0\n", "appliance_gc_running 0\n", "appliance_database_damaged 0\n", "appliance_store_quarantined_blobs 0\n",
-		`appliance_filesystem_free_bytes{path="`, "appliance_database_wal_size_bytes ", `appliance_build_info{goversion="go1.`, `version="v0-test"} 1`,
+		`appliance_filesystem_free_bytes{path="`, `appliance_filesystem_free_inodes{path="`, `appliance_filesystem_inodes{path="`, `appliance_filesystem_kept_inodes{path="`,
+		"appliance_database_wal_size_bytes ", `appliance_build_info{goversion="go1.`, `version="v0-test"} 1`,
 		"appliance_certificate_not_after_timestamp_seconds ", "go_goroutines ",
 	} {
 		if !strings.Contains(body, want) {

@@ -50,6 +50,7 @@ func (d *daemon) listen(ctx context.Context) ([]*server, error) {
 	}
 	servers := []*server{newServer(d.local(), d.log, control)}
 	handler, connections, ws := d.public(), newConnections(d.limits, time.Now), &windows{limit: windowsLimit}
+	d.health.places = connections.exhausted
 	for _, l := range public {
 		s := newServer(handler, d.log, connections.watch(l))
 		s.tls = true

@@ -23,7 +23,8 @@ func (d *daemon) status(ctx context.Context) (admin.Status, error) {
 	if err == nil {
 		s.Store = (*admin.Stats)(&held)
 	}
-	s.Services, s.Healthy = d.health.report(ctx)
+	found := d.health.report(ctx)
+	s.Services, s.Healthy = found.services, found.healthy()
 	damage := d.store.Damage()
 	s.Trouble = trouble(s.Trouble, damage)
 	if damage == nil { // which would be said twice
@@ -32,7 +33,10 @@ func (d *daemon) status(ctx context.Context) (admin.Status, error) {
 	room, err := d.store.Space()
 	s.Trouble = trouble(s.Trouble, err)
 	for _, r := range room {
-		s.Space = append(s.Space, admin.Space{Path: r.Path, Free: r.Free, Kept: r.Kept})
+		s.Space = append(s.Space, admin.Space(r))
+	}
+	for _, err := range found.exhausted {
+		s.Trouble = trouble(s.Trouble, err)
 	}
 	refused, soon := d.tls.Trouble()
 	for _, err := range append(refused, soon...) {

@@ -77,6 +77,13 @@ func printStatus(w io.Writer, s admin.Status) error {
 			full = ": pushes are refused"
 		}
 		row("free", "%s for %s, of which pushes leave %s%s", bytesOf(room.Free), room.Path, bytesOf(room.Kept), full)
+		if room.Inodes > 0 {
+			full = ""
+			if room.FreeInodes < room.KeptInodes {
+				full = ": pushes are refused"
+			}
+			row("inodes", "%d of %d free for %s, of which pushes leave %d%s", room.FreeInodes, room.Inodes, room.Path, room.KeptInodes, full)
+		}
 	}
 	if s.PullQuota > 0 {
 		row("pull quota", "%s", bytesOf(s.PullQuota))

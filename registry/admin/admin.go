@@ -79,6 +79,10 @@ type Space struct {
 	Path string `json:"path"`
 	Free int64  `json:"free"` // bytes
 	Kept int64  `json:"kept"` // bytes that pushes leave free
+
+	Inodes     int64 `json:"inodes,omitempty"` // in total; 0: the file system has no limit
+	FreeInodes int64 `json:"freeInodes"`
+	KeptInodes int64 `json:"keptInodes,omitempty"` // that pushes leave free
 }
 
 // Stats counts what the store holds.

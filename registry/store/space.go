@@ -68,12 +68,15 @@ func (s space) checkInodes(path string) error {
 	if err != nil {
 		return fmt.Errorf("look at the free inodes of %s: %w", path, err)
 	}
-	if keep := min(keptInodes, total/16); total > 0 && free < keep+blobInodes {
+	if keep := keptOf(total); total > 0 && free < keep+blobInodes {
 		return &FullError{Path: path, Inodes: true, Err: fmt.Errorf(
 			"%d inodes are free, %d of them are kept so that images can still be deleted: %w", free, keep, syscall.ENOSPC)}
 	}
 	return nil
 }
+
+// keptOf is how many of a file system's inodes pushes leave free.
+func keptOf(total int64) int64 { return min(keptInodes, total/16) }
 
 // check fails with a *FullError when the file system of path has no need bytes to spare.
 func (s space) check(path string, need int64) error {

@@ -92,6 +92,9 @@ type Space struct {
 	Path string
 	Free int64 // bytes, with those that are free within the database
 	Kept int64 // bytes of it that pushes leave alone
+
+	// Of its inodes. Inodes is 0 for a file system that has no limit, as btrfs has none.
+	Inodes, FreeInodes, KeptInodes int64
 }
 
 // Space looks at the file system of the blobs, and at that of the database if it is another.
@@ -110,7 +113,12 @@ func (s *Store) Space() ([]Space, error) {
 		if err != nil {
 			return nil, fmt.Errorf("look at the free space of %s: %w", path, err)
 		}
-		all = append(all, Space{Path: path, Free: free + s.space.within(path), Kept: s.space.kept(total)})
+		freeInodes, inodes, err := inodes(path)
+		if err != nil {
+			return nil, fmt.Errorf("look at the free inodes of %s: %w", path, err)
+		}
+		all = append(all, Space{Path: path, Free: free + s.space.within(path), Kept: s.space.kept(total),
+			Inodes: inodes, FreeInodes: freeInodes, KeptInodes: keptOf(inodes)})
 	}
 	return all, nil
 }

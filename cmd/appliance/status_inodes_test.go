@@ -1,0 +1,26 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/mirror-appliance/appliance/registry/admin"
+)
+
+func TestStatus_inodes(t *testing.T) {
+	for want, room := range map[string]admin.Space{
+		"inodes   900 of 1000 free for /data, of which pushes leave 62\n":                    {Path: "/data", Inodes: 1000, FreeInodes: 900, KeptInodes: 62},
+		"inodes   10 of 1000 free for /data, of which pushes leave 62: pushes are refused\n": {Path: "/data", Inodes: 1000, FreeInodes: 10, KeptInodes: 62},
+		"": {Path: "/data"}, // no limit
+	} {
+		var out bytes.Buffer
+		if err := printStatus(&out, admin.Status{Space: []admin.Space{room}}); err != nil {
+			t.Fatal(err)
+		}
+		said := strings.Join(strings.Fields(out.String()), " ")
+		if fields := strings.Join(strings.Fields(want), " "); !strings.Contains(said, fields) || want == "" && strings.Contains(said, "inodes") {
+			t.Errorf("it does not say %q:\n%s", want, out.String())
+		}
+	}
+}
