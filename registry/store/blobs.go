@@ -54,7 +54,7 @@ func (s *Store) check(ctx context.Context, repo string, d digest.Digest, awaited
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return 0, err
 	}
-	s.asked.Add(1)
+	s.reading.count.Add(1)
 	for {
 		epoch := s.guard.currentEpoch()
 		var size int64

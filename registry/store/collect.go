@@ -18,10 +18,12 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-const (
-	garbagePage = 5000 // blobs looked at with one query, which holds a connection and a snapshot
-	removeBatch = 50   // blobs deleted in one transaction, which pushes wait for
+var (
+	garbagePage = stepSize{250, 5000} // blobs looked at with one query, which holds a connection and a snapshot
+	removeBatch = stepSize{12, 50}    // blobs deleted in one transaction, which pushes wait for
+)
 
+const (
 	// planners is how many goroutines make a plan at most: one goes over rows and the others over directories, each of
 	// which waits for the disk if it was not read lately. Most of the readers are left to pulls, and one core.
 	planners = 3
@@ -81,8 +83,9 @@ type sized struct {
 }
 
 func (s *Store) garbageRows(ctx context.Context, before time.Time, yield func(digest.Digest, int64) error) error {
+	turn := s.yielding()
 	for last := digest.Digest(""); last != afterAllDigests; {
-		page, end, err := s.garbageOf(ctx, before, last, garbagePage)
+		page, end, err := s.garbageOf(ctx, before, last, turn.size(garbagePage))
 		if err != nil {
 			return fmt.Errorf("list garbage: %w", err)
 		}
@@ -94,6 +97,9 @@ func (s *Store) garbageRows(ctx context.Context, before time.Time, yield func(di
 			if err := yield(b.digest, b.size); err != nil {
 				return err
 			}
+		}
+		if err := turn.yield(ctx); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -199,14 +205,13 @@ func isHexPair(name string) bool {
 // not held, and pushes it again.
 func (s *Store) RemoveBlobs(ctx context.Context, before time.Time, ds []digest.Digest) (removed int, bytes int64, err error) {
 	for turn := s.yielding(); len(ds) > 0; {
-		batch := ds[:min(removeBatch, len(ds))]
-		ds = ds[len(batch):]
-		var n int
+		var n, looked int
 		var freed int64
 		err := s.freeing(func() (err error) {
-			n, freed, err = s.removeBatch(ctx, before, batch)
+			looked, n, freed, err = s.removeSome(ctx, before, ds, turn)
 			return err
 		})
+		ds = ds[looked:]
 		removed, bytes = removed+n, bytes+freed
 		if err == nil {
 			err = turn.yield(ctx)
@@ -222,40 +227,48 @@ func (s *Store) RemoveBlobs(ctx context.Context, before time.Time, ds []digest.D
 	return removed, bytes, nil
 }
 
-func (s *Store) removeBatch(ctx context.Context, before time.Time, ds []digest.Digest) (removed int, bytes int64, err error) {
+// removeSome removes as many of the first of ds as one turn is for, and says how many it has looked at.
+func (s *Store) removeSome(ctx context.Context, before time.Time, ds []digest.Digest, turn *yielding) (looked, removed int, bytes int64, err error) {
+	ds = ds[:min(len(ds), turn.size(removeBatch))]
 	for _, d := range ds {
 		if err := checkDigest(d); err != nil {
-			return 0, 0, err
+			return 0, 0, 0, err
 		}
 	}
 	var condemned []digest.Digest
 	defer func() { s.guard.acquit(condemned) }()
 	err = s.write(ctx, func(tx *sql.Tx) error {
+		turn.begin()
 		for _, d := range ds {
-			gone, err := s.removeRow(ctx, tx, before, d)
+			gone, err := s.removeRow(context.WithoutCancel(ctx), tx, before, d)
 			if gone {
 				condemned = append(condemned, d)
 			}
 			if err != nil {
 				return fmt.Errorf("remove blob %s: %w", d, err)
 			}
+			if looked++; turn.over() {
+				break
+			}
 		}
 		return nil
 	})
 	if err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
-	return s.removeFiles(condemned)
+	removed, bytes, err = s.removeFiles(ctx, condemned, turn)
+	return looked, removed, bytes, err
 }
 
 // removeFiles removes the files of blobs that are condemned and have no row any more. What a crash or an error leaves of
 // them, the next collection finds.
-func (s *Store) removeFiles(condemned []digest.Digest) (removed int, bytes int64, err error) {
+func (s *Store) removeFiles(ctx context.Context, condemned []digest.Digest, turn *yielding) (removed int, bytes int64, err error) {
 	if s.guard.filesHeld() {
 		return 0, 0, nil // a backup copies them; the collection after it finds the files
 	}
 	var errs []error
 	for _, d := range condemned {
+		_ = turn.yield(ctx) // when ctx has ended without a pause: the rows are gone
 		size, err := removeFile(s.files.blob(d))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -274,14 +287,14 @@ func (s *Store) removeRow(ctx context.Context, tx *sql.Tx, before time.Time, d d
 	if err != nil || !unused || !s.guard.condemn(d, before) {
 		return false, err
 	}
-	_, err = tx.ExecContext(ctx, `DELETE FROM blobs WHERE digest = ?`, d)
+	_, err = tx.StmtContext(ctx, s.writes.dropBlob).ExecContext(ctx, d)
 	return true, err
 }
 
 // isGarbage says whether nobody relies on a blob's row, or there is none and its file is old.
 func (s *Store) isGarbage(ctx context.Context, tx *sql.Tx, before time.Time, d digest.Digest) (bool, error) {
 	var unused bool
-	err := tx.QueryRowContext(ctx, `SELECT `+garbage+` FROM blobs b WHERE b.digest = ?2`, nanos(before), d).Scan(&unused)
+	err := tx.StmtContext(ctx, s.writes.isGarbage).QueryRowContext(ctx, nanos(before), d).Scan(&unused)
 	if !errors.Is(err, sql.ErrNoRows) {
 		return unused, err
 	}

@@ -208,7 +208,7 @@ func TestCollect_ManyPages(t *testing.T) {
 	var want []digest.Digest
 	tx, err := f.writer.Begin()
 	f.must(err)
-	for i := range 2*garbagePage + 10 {
+	for i := range 2*garbagePage.quiet + 10 {
 		d := digest.FromString(fmt.Sprint("blob", i))
 		want = append(want, d)
 		_, err := tx.Exec(`INSERT INTO blobs (digest, size, created) VALUES (?, 1, 1)`, d)

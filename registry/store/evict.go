@@ -122,7 +122,7 @@ func (s *Store) evicting(ctx context.Context, evict func(*sql.Tx, *eviction) err
 	if err := s.write(ctx, func(tx *sql.Tx) error { return evict(tx, &e) }); err != nil {
 		return eviction{}, err
 	}
-	_, _, err := s.removeFiles(e.condemned)
+	_, _, err := s.removeFiles(ctx, e.condemned, s.yielding())
 	return e, err
 }
 
@@ -159,7 +159,7 @@ func (s *Store) strays(ctx context.Context) (found []digest.Digest, bytes, prote
 
 // removeStrays removes blobs that nothing needs.
 func (s *Store) removeStrays(ctx context.Context, strays []digest.Digest, spared *int64) (blobs int, bytes int64, err error) {
-	for batch := range slices.Chunk(strays, removeBatch) {
+	for batch := range slices.Chunk(strays, removeBatch.quiet) {
 		var freed eviction
 		err := s.freeing(func() (err error) {
 			freed, err = s.evicting(ctx, func(tx *sql.Tx, e *eviction) error {

@@ -9,9 +9,9 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-const (
-	linkPage  = 2000 // links looked at with one query
-	linkBatch = 50   // links removed in one transaction, which pushes wait for
+var (
+	linkPage  = stepSize{50, 2000} // links looked at with one query
+	linkBatch = stepSize{12, 50}   // links removed in one transaction, which pushes wait for
 )
 
 // link is a blob of a repository.
@@ -37,12 +37,15 @@ func (s *Store) RemoveLinks(ctx context.Context, before time.Time) (removed int,
 	turn := s.yielding()
 	for last, more := (linkRow{}), true; more; {
 		var unused []linkRow
-		unused, last, more, err = s.unusedLinks(ctx, before, last)
+		unused, last, more, err = s.unusedLinks(ctx, before, last, turn.size(linkPage))
+		if err == nil {
+			err = turn.yield(ctx)
+		}
 		if err != nil {
 			return removed, fmt.Errorf("list links that nothing needs: %w", err)
 		}
 		for len(unused) > 0 {
-			batch := unused[:min(linkBatch, len(unused))]
+			batch := unused[:min(turn.size(linkBatch), len(unused))]
 			unused = unused[len(batch):]
 			var n int
 			err := s.freeing(func() (err error) {
@@ -61,8 +64,9 @@ func (s *Store) RemoveLinks(ctx context.Context, before time.Time) (removed int,
 	return removed, nil
 }
 
-// unusedLinks lists the unused of the next links after last, and tells where these end and whether there are more.
-func (s *Store) unusedLinks(ctx context.Context, before time.Time, last linkRow) (unused []linkRow, end linkRow, more bool, err error) {
+// unusedLinks lists the unused of the next links after last, most of them, and tells where these end and whether there are
+// more.
+func (s *Store) unusedLinks(ctx context.Context, before time.Time, last linkRow, most int) (unused []linkRow, end linkRow, more bool, err error) {
 	n := 0
 	scan := func(rows *sql.Rows) error {
 		var is bool
@@ -75,8 +79,8 @@ func (s *Store) unusedLinks(ctx context.Context, before time.Time, last linkRow)
 	err = query(ctx, s.reader, scan, `SELECT l.repository, r.name, l.digest, `+unusedLink+`
 		FROM repository_blobs l JOIN repositories r ON r.id = l.repository
 		WHERE (l.repository, l.digest) > (?2, ?3) ORDER BY l.repository, l.digest LIMIT ?4`,
-		nanos(before), last.repository, last.digest, linkPage)
-	return unused, end, n == linkPage, err
+		nanos(before), last.repository, last.digest, most)
+	return unused, end, n == most, err
 }
 
 // removeLinks removes those of some links that are unused still.
@@ -152,7 +156,7 @@ func (s *Store) SettleTimes(ctx context.Context) error {
 			err = s.freeing(func() error {
 				return s.write(ctx, func(tx *sql.Tx) error {
 					_, err := tx.ExecContext(ctx, `UPDATE `+t.table+` SET `+t.column+` = ?1 WHERE (`+t.key+`) IN (
-						SELECT `+t.key+` FROM `+t.table+` WHERE `+t.column+` > ?2 LIMIT ?3)`, nanos(now), nanos(now.Add(clockSlack)), linkPage)
+						SELECT `+t.key+` FROM `+t.table+` WHERE `+t.column+` > ?2 LIMIT ?3)`, nanos(now), nanos(now.Add(clockSlack)), linkPage.quiet)
 					return err
 				})
 			})

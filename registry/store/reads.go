@@ -40,19 +40,30 @@ func namedIn(repository, blob, of string) string {
 // neededIn says that a manifest of the repository ?1 is made of the blob ?2, which it therefore cannot lose.
 var neededIn = namedIn("?1", "?2", "f.kind <> 'child' AND NOT f.elsewhere")
 
-// writes are those of the statements of every push that take longest to parse, prepared once for the writer. A
-// transaction takes them with StmtContext.
+// writes are those of the statements of every push and of collection that take longest to parse, prepared once for the
+// writer. A transaction takes them with StmtContext.
 type writes struct {
-	hold, isVisible *sql.Stmt
+	hold, isVisible, isGarbage, dropBlob *sql.Stmt
 }
 
-func prepareWrites(ctx context.Context, db *sql.DB) (w writes, err error) {
-	w.hold, err = db.PrepareContext(ctx, `INSERT INTO blobs (digest, size, created) VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING`)
-	if err != nil {
-		return writes{}, err
+func prepareWrites(ctx context.Context, db *sql.DB) (writes, error) {
+	var w writes
+	for _, p := range []struct {
+		stmt **sql.Stmt
+		text string
+	}{
+		{&w.hold, `INSERT INTO blobs (digest, size, created) VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING`},
+		{&w.isVisible, visibleBlob},
+		{&w.isGarbage, `SELECT ` + garbage + ` FROM blobs b WHERE b.digest = ?2`},
+		{&w.dropBlob, `DELETE FROM blobs WHERE digest = ?`},
+	} {
+		stmt, err := db.PrepareContext(ctx, p.text)
+		if err != nil {
+			return writes{}, err
+		}
+		*p.stmt = stmt // closed with the database
 	}
-	w.isVisible, err = db.PrepareContext(ctx, visibleBlob)
-	return w, err // closed with the database
+	return w, nil
 }
 
 func prepareReads(ctx context.Context, db *sql.DB) (reads, error) {

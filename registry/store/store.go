@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"sync/atomic"
 	"time"
 )
 
@@ -44,7 +43,7 @@ type Store struct {
 	recent   recent
 	uses     uses
 	arrivals *arrivals
-	asked    atomic.Int64  // counts reads, see yielding
+	reading  reading       // see yielding
 	patience time.Duration // how long a request waits for another that has its upload session
 }
 
