@@ -80,6 +80,7 @@ func TestInstalled(t *testing.T) {
 		images["two/deep/er/deleted"] = b.pushIndex(t, "two/deep/er/deleted:v1")
 	})
 	step("a pull user is refused a push", func(t *testing.T) { b.refusesPull(t) })
+	step("what is open is pulled without a login", func(t *testing.T) { b.pullsAnonymously(t) })
 	step("mirror", func(t *testing.T) { b.mirrorsSample(t) })
 	step("pull through", func(t *testing.T) { b.pullsThrough(t) })
 	step("gc frees what was deleted and leaves the rest", func(t *testing.T) {
@@ -330,6 +331,31 @@ func (b *box) refusesPull(t *testing.T) {
 	b.fails(t, []string{"denied"}, "outside", "skopeo", "copy", "--authfile", secret,
 		"--src-cert-dir", b.certs(), "--dest-cert-dir", b.certs(),
 		"docker://"+registryAddress+"/first/day:v1", "docker://"+registryAddress+"/first/day:v2")
+}
+
+// pullsAnonymously opens a part of the registry: podman and skopeo pull it without a login and with one, and nothing else
+// without one.
+func (b *box) pullsAnonymously(t *testing.T) {
+	t.Helper()
+	const conf = "/root/quay-install/quay-config/config.yaml"
+	b.inside(t, "sed", "-i", "/^anonymousPull:/d", conf)
+	b.inside(t, "sh", "-c", "printf 'anonymousPull: [first/*]\\n' >>"+conf)
+	b.inside(t, "systemctl", "restart", "appliance.service")
+	b.healthy(t)
+	none := filepath.Join(b.home, "none.json")
+	if err := os.WriteFile(none, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	open, shut := registryAddress+"/first/day:v1", registryAddress+"/podman/first/day:v1"
+	for _, login := range []string{none, filepath.Join(b.home, "auth.json")} {
+		_, _ = b.run(b.podman("rmi", "-f", open)...) // it may not be there
+		b.must(t, b.podman("pull", "-q", "--authfile", login, "--cert-dir", b.certs(), "docker://"+open)...)
+		b.client(t, "skopeo", "copy", "-q", "--all", "--authfile", login, "--src-cert-dir", b.certs(), "docker://"+open, "dir:"+t.TempDir())
+	}
+	b.fails(t, nil, b.podman("pull", "-q", "--authfile", none, "--cert-dir", b.certs(), "docker://"+shut)...)
+	b.fails(t, nil, "outside", "skopeo", "inspect", "--raw", "--authfile", none, "--cert-dir", b.certs(), "docker://"+shut)
+	b.fails(t, nil, "outside", "skopeo", "copy", "-q", "--src-authfile", none, "--dest-authfile", none, "--src-cert-dir", b.certs(), "--dest-cert-dir", b.certs(),
+		"docker://"+open, "docker://"+registryAddress+"/first/day:v2")
 }
 
 // mirrorsSample fills the registry from the sample upstream over the network, as its administrator, and pulls a
