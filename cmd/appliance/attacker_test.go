@@ -1,12 +1,14 @@
 package main_test
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -46,12 +48,17 @@ func newAttacked(t *testing.T) *attacked {
 	return a
 }
 
-// commands are those of root's that end by themselves.
+// commands are those of root's that act on an appliance. mirror is not one: it speaks to a registry as anybody may.
 func (a *attacked) commands(t *testing.T) map[string][]string {
 	elsewhere := t.TempDir()
 	return map[string][]string{
 		"user list":     {"user", "list"},
 		"user add":      {"user", "add", "x", "--role", "pull", "--password-stdin"},
+		"user passwd":   {"user", "passwd", "x", "--password-stdin"},
+		"user grant":    {"user", "grant", "x", "--repository", "a/*"},
+		"user remove":   {"user", "remove", "x"},
+		"control":       {"control"}, // until standard input ends
+		"serve":         {"serve"},   // until it is stopped, see asRoot
 		"gc":            {"gc", "--grace-period", "0s"},
 		"verify":        {"verify", "--content"},
 		"scrub":         {"scrub"},
@@ -69,8 +76,31 @@ func (a *attacked) asRoot(args ...string) string {
 	c := a.command(args...)
 	c.SysProcAttr = nil
 	c.Stdin = strings.NewReader("password1\n")
+	if args[0] == "serve" {
+		return served(c)
+	}
 	out, _ := c.CombinedOutput() // it may well fail
 	return string(out)
+}
+
+// served runs a daemon until it is ready, or has ended by itself.
+func served(c *exec.Cmd) string {
+	said := &said{}
+	out, err := c.StderrPipe()
+	if err != nil {
+		return err.Error()
+	}
+	if err := c.Start(); err != nil {
+		return err.Error()
+	}
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		fmt.Fprintln(said, lines.Text())
+		if strings.Contains(lines.Text(), "msg=ready") {
+			_ = c.Process.Signal(syscall.SIGTERM)
+		}
+	}
+	_ = c.Wait() // it may well fail
+	return said.String()
 }
 
 // unharmed compares what is root's with what it was.
@@ -101,7 +131,7 @@ func (a *attacked) ofRoot(t *testing.T) string {
 		fmt.Fprintf(&all, "%s %s %d:%d", path, info.Mode(), stat.Uid, stat.Gid)
 		if info.Mode().IsRegular() {
 			content, err := os.ReadFile(path)
-			fmt.Fprintf(&all, " %q %v", content, err)
+			fmt.Fprintf(&all, " %d %.60q %x %v", len(content), content, sha256.Sum256(content), err)
 		}
 		fmt.Fprintln(&all)
 		return nil
@@ -146,6 +176,10 @@ func TestRoot_keysOfTheServices(t *testing.T) {
 		for name, args := range a.commands(t) {
 			t.Run(key+"/"+name, func(t *testing.T) { a.unharmed(t, before, a.asRoot(args...)) })
 		}
+	}
+	a.configure(t, func(*config.Config) {})
+	if said := a.asRoot("serve"); !strings.Contains(said, "msg=ready") {
+		t.Errorf("the commands had nothing to act on; serve says\n%s", said)
 	}
 }
 

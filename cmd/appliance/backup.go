@@ -102,9 +102,11 @@ func runBackup(ctx context.Context, std stdio, o backupOptions, path string) err
 	})
 }
 
-// backupElsewhere keeps root from writing to a directory of the service's, which could lead it from there anywhere.
+// backupElsewhere keeps root from writing to a directory of the service's, which could lead it from there anywhere, and
+// a user from writing to one of another user's, as a link in /tmp may lead to.
 func backupElsewhere(id *installer.Identity, path string) error {
-	if os.Geteuid() == id.UID {
+	root := os.Geteuid() == 0
+	if root && id.UID == 0 {
 		return nil
 	}
 	for dir := path; ; dir = filepath.Dir(dir) {
@@ -115,7 +117,13 @@ func backupElsewhere(id *installer.Identity, path string) error {
 		if err != nil {
 			return err
 		}
-		if other != nil && other.UID == id.UID {
+		if other != nil && other.UID >= 0 && !root {
+			return &hintedError{
+				err:  fmt.Errorf("the backup would be where user %d can change it: %s is that user's", other.UID, other.Path),
+				hint: "give a directory that is yours",
+			}
+		}
+		if other != nil && root && other.UID == id.UID {
 			return &hintedError{
 				err:  fmt.Errorf("the backup would be in a directory of the registry's own user: %s", other.Path),
 				hint: "give a directory that is not the registry's, best on another file system",
