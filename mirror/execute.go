@@ -31,7 +31,7 @@ type refusal interface {
 // committed. When ctx ends nothing is committed, and what was staged serves the next run.
 func (e *Engine) Execute(ctx context.Context, p *Plan, dst Destination) (*Report, error) {
 	started := e.o.Now()
-	x := &execution{Engine: e, dst: dst, blobs: map[digest.Digest]*shared{}, failed: map[*Image]error{}}
+	x := &execution{Engine: e, dst: dst, blobs: map[digest.Digest]*shared{}, failed: map[*Image]error{}, confirmed: map[origin]bool{}}
 	x.recordSources(ctx, p)
 	x.copyAll(ctx, p)
 	if err := ctx.Err(); err != nil {
@@ -53,9 +53,10 @@ type execution struct {
 	*Engine
 	dst Destination
 
-	mu     sync.Mutex                // guards both maps; not held over I/O
-	blobs  map[digest.Digest]*shared // of the images under way
-	failed map[*Image]error
+	mu        sync.Mutex                // guards the maps; not held over I/O
+	blobs     map[digest.Digest]*shared // of the images under way
+	failed    map[*Image]error
+	confirmed map[origin]bool // what sources have said that they have
 }
 
 // atOnce is for how many images a destination is asked, or tagged, in one go.
@@ -121,7 +122,7 @@ func (x *execution) held(ctx context.Context, images ...*Image) (map[place]bool,
 			}
 		}
 	}
-	heldBlobs, heldManifests, err := x.dst.Held(ctx, blobs, manifests)
+	heldBlobs, heldManifests, _, err := x.dst.Held(ctx, blobs, manifests)
 	if err != nil {
 		return nil, fmt.Errorf("ask the destination what it holds: %w", err)
 	}
@@ -207,7 +208,7 @@ func (x *execution) copyImage(ctx context.Context, image *Image, held map[place]
 	}
 	blobs := distinct(missing)
 	defer x.share(blobs)()
-	there, err := x.heldBlobs(ctx, image, blobs)
+	there, err := x.heldBlobs(ctx, image, blobs...)
 	if err != nil {
 		return false, err
 	}
@@ -225,27 +226,18 @@ func (x *execution) copyImage(ctx context.Context, image *Image, held map[place]
 }
 
 // distinct are the blobs of some manifests, each once.
-func distinct(manifests []Manifest) []digest.Digest {
-	var all []digest.Digest
+func distinct(manifests []Manifest) []ocispec.Descriptor {
+	var all []ocispec.Descriptor
 	seen := map[digest.Digest]bool{}
 	for _, m := range manifests {
 		for _, b := range m.Blobs {
 			if !seen[b.Digest] {
 				seen[b.Digest] = true
-				all = append(all, b.Digest)
+				all = append(all, b)
 			}
 		}
 	}
 	return all
-}
-
-// heldBlobs asks which of some of an image's blobs the destination holds.
-func (x *execution) heldBlobs(ctx context.Context, image *Image, blobs []digest.Digest) (map[place]bool, error) {
-	held, err := x.heldOf(ctx, x.dst, map[string][]digest.Digest{image.Repository: blobs})
-	if err != nil {
-		return nil, fmt.Errorf("ask the destination for blobs: %w", err)
-	}
-	return places(held), nil
 }
 
 // copyBlobs brings over those blobs of a manifest that are not there yet, and notes that they are.
@@ -283,7 +275,7 @@ func (x *execution) copyBlob(ctx context.Context, image *Image, b ocispec.Descri
 		return ctx.Err()
 	}
 	if blob.put {
-		held, err := x.heldBlobs(ctx, image, []digest.Digest{b.Digest})
+		held, err := x.heldBlobs(ctx, image, b)
 		if err != nil || held[place{image.Repository, b.Digest}] {
 			return err
 		}

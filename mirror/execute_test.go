@@ -373,16 +373,16 @@ func (d *dropping) drops(at string, do func() error) error {
 	return errors.New("connection reset by peer")
 }
 
-func (d *dropping) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m map[string][]digest.Digest, err error) {
+func (d *dropping) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m, u map[string][]digest.Digest, err error) {
 	at := "Held manifests"
 	if manifests == nil {
 		at = "Held blobs"
 	}
 	err = d.drops(at, func() (err error) {
-		b, m, err = d.Destination.Held(ctx, blobs, manifests)
+		b, m, u, err = d.Destination.Held(ctx, blobs, manifests)
 		return err
 	})
-	return b, m, err
+	return b, m, u, err
 }
 
 func (d *dropping) PutManifest(ctx context.Context, repo string, desc ocispec.Descriptor, body []byte) error {
@@ -454,12 +454,12 @@ type forgetful struct {
 	lost digest.Digest
 }
 
-func (d *forgetful) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m map[string][]digest.Digest, err error) {
-	b, m, err = d.Destination.Held(ctx, blobs, manifests)
+func (d *forgetful) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m, u map[string][]digest.Digest, err error) {
+	b, m, u, err = d.Destination.Held(ctx, blobs, manifests)
 	for repo := range m {
 		m[repo] = slices.DeleteFunc(m[repo], func(held digest.Digest) bool { return held == d.lost })
 	}
-	return b, m, err
+	return b, m, u, err
 }
 
 func TestExecute_verifiesBeforeItTags(t *testing.T) {
@@ -484,7 +484,7 @@ type asking struct {
 	put   int // blobs
 }
 
-func (d *asking) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m map[string][]digest.Digest, err error) {
+func (d *asking) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m, u map[string][]digest.Digest, err error) {
 	d.mu.Lock()
 	d.asked++
 	for _, lists := range []map[string][]digest.Digest{blobs, manifests} {
@@ -495,7 +495,7 @@ func (d *asking) Held(ctx context.Context, blobs, manifests map[string][]digest.
 	d.mu.Unlock()
 	for _, ds := range manifests {
 		if slices.Contains(ds, d.sick) {
-			return nil, nil, errors.New("it is sick")
+			return nil, nil, nil, errors.New("it is sick")
 		}
 	}
 	return d.Destination.Held(ctx, blobs, manifests)
@@ -552,9 +552,9 @@ type closed struct {
 	repo string // "": any
 }
 
-func (d *closed) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m map[string][]digest.Digest, err error) {
+func (d *closed) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m, u map[string][]digest.Digest, err error) {
 	if d.repo == "" || blobs[d.repo] != nil || manifests[d.repo] != nil {
-		return nil, nil, errors.New("403 Forbidden")
+		return nil, nil, nil, errors.New("403 Forbidden")
 	}
 	return d.Destination.Held(ctx, blobs, manifests)
 }
@@ -587,7 +587,8 @@ func TestExecute_whatAnotherImagePutMeanwhileIsFound(t *testing.T) {
 	if _, err := s.engine.Execute(t.Context(), plan, &together{Destination: s.run(t), told: make(chan struct{}), wait: 2}); err != nil {
 		t.Fatal(err)
 	}
-	if fetched := s.asked("/blobs/"); len(fetched) != plan.Blobs {
+	asked := s.asked("/blobs/")
+	if fetched := only("GET", asked); len(fetched) != plan.Blobs {
 		t.Errorf("%d blobs were fetched, want %d: %v", len(fetched), plan.Blobs, fetched)
 	}
 	for _, repo := range []string{"one", "two"} {
@@ -639,7 +640,7 @@ type later struct {
 	begun chan struct{}
 }
 
-func (d *later) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m map[string][]digest.Digest, err error) {
+func (d *later) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m, u map[string][]digest.Digest, err error) {
 	if manifests == nil && blobs[d.repo] != nil {
 		select {
 		case <-d.begun:
@@ -658,10 +659,10 @@ type together struct {
 	wait int
 }
 
-func (d *together) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m map[string][]digest.Digest, err error) {
-	b, m, err = d.Destination.Held(ctx, blobs, manifests)
+func (d *together) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m, u map[string][]digest.Digest, err error) {
+	b, m, u, err = d.Destination.Held(ctx, blobs, manifests)
 	if manifests != nil {
-		return b, m, err
+		return b, m, u, err
 	}
 	d.mu.Lock()
 	d.wait--
@@ -673,7 +674,7 @@ func (d *together) Held(ctx context.Context, blobs, manifests map[string][]diges
 	case <-d.told:
 	case <-ctx.Done():
 	}
-	return b, m, err
+	return b, m, u, err
 }
 
 func TestExecute_cancelledWhileItVerifies(t *testing.T) {
@@ -696,7 +697,7 @@ type closing struct {
 	asked  atomic.Int32
 }
 
-func (d *closing) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m map[string][]digest.Digest, err error) {
+func (d *closing) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m, u map[string][]digest.Digest, err error) {
 	if manifests != nil && d.asked.Add(1) == 2 {
 		d.cancel()
 	}

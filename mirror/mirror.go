@@ -35,13 +35,17 @@ import (
 // kept from collection for a while and serves the next run. Whatever failed may be asked again, Commit and Tag too: an
 // answer that was lost does not tell whether it was done.
 type Destination interface {
-	// Held says which of some blobs and manifests, both listed by the repository that they are for, are held and need not be
-	// put. Those are kept from collection from then on, and the manifests are staged. Whoever must
-	// know that a manifest is whole asks for its blobs, and for the children of an index, too.
-	Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (heldBlobs, heldManifests map[string][]digest.Digest, err error)
+	// Held says which of some blobs and manifests, both listed by the repository that they are for, are held there and need
+	// not be put. Those are kept from collection from then on, and the manifests are staged. A caller that must know that a
+	// manifest is whole asks for its blobs, and for the children of an index, too. Unconfirmed are the blobs that only other
+	// repositories have: a source that names them need not have them.
+	Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (heldBlobs, heldManifests, unconfirmed map[string][]digest.Digest, err error)
+	// Confirm stages unconfirmed blobs without their bytes, where it can: the caller has asked the source of each repository,
+	// which has the blobs that are listed by it, with these sizes. It gives those that it has staged; the others are put.
+	Confirm(ctx context.Context, blobs map[string][]ocispec.Descriptor) (staged map[string][]digest.Digest, err error)
 	// PutBlob stages a blob, verifying its size and digest. It reads r once, to its end.
 	PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, r io.Reader) error
-	// PutManifest stages a manifest, whose blobs must be held.
+	// PutManifest stages a manifest, whose blobs must be held in the repository, or staged for it.
 	PutManifest(ctx context.Context, repo string, desc ocispec.Descriptor, body []byte) error
 	// Tag stages tags: for each repository, which manifest, held or staged, each of them is to name.
 	Tag(ctx context.Context, tags map[string]map[string]digest.Digest) error

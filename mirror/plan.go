@@ -385,17 +385,19 @@ func (p *Plan) blobs() iter.Seq2[string, ocispec.Descriptor] {
 const comparedAtOnce = 10000
 
 // Compare asks the destination what it holds of the plan, and sets Missing. What it cannot say of a repository counts as
-// missing; a destination that can say nothing is an error.
+// missing, and what only other repositories there have as held; a destination that can say nothing is an error.
 func (e *Engine) Compare(ctx context.Context, p *Plan, dst Destination) error {
 	missing := p.Bytes
 	ask, sizes := map[string][]digest.Digest{}, map[digest.Digest]int64{}
 	compare := func() error {
-		held, err := e.heldOf(ctx, dst, ask)
+		held, unconfirmed, err := e.heldOf(ctx, dst, ask)
 		if err != nil {
 			return fmt.Errorf("ask the destination what it holds: %w", err)
 		}
-		for p := range places(held) {
-			missing -= sizes[p.digest]
+		for _, there := range []map[place]bool{places(held), places(unconfirmed)} {
+			for p := range there {
+				missing -= sizes[p.digest]
+			}
 		}
 		clear(ask)
 		clear(sizes)
@@ -417,28 +419,29 @@ func (e *Engine) Compare(ctx context.Context, p *Plan, dst Destination) error {
 }
 
 // heldOf asks for blobs; where the destination cannot say it of all, for those of each repository.
-func (e *Engine) heldOf(ctx context.Context, dst Destination, blobs map[string][]digest.Digest) (held map[string][]digest.Digest, err error) {
+func (e *Engine) heldOf(ctx context.Context, dst Destination, blobs map[string][]digest.Digest) (held, unconfirmed map[string][]digest.Digest, err error) {
 	err = e.insist(ctx, "ask for blobs", func() (err error) {
-		held, _, err = dst.Held(ctx, blobs, nil)
+		held, _, unconfirmed, err = dst.Held(ctx, blobs, nil)
 		return err
 	})
 	if err == nil || len(blobs) < 2 {
-		return held, err
+		return held, unconfirmed, err
 	}
-	held = map[string][]digest.Digest{}
+	held, unconfirmed = map[string][]digest.Digest{}, map[string][]digest.Digest{}
 	answered := false
 	for repo, ds := range blobs {
-		own, _, errOwn := dst.Held(ctx, map[string][]digest.Digest{repo: ds}, nil)
+		own, _, others, errOwn := dst.Held(ctx, map[string][]digest.Digest{repo: ds}, nil)
 		if ctx.Err() != nil {
-			return nil, ctx.Err()
+			return nil, nil, ctx.Err()
 		}
 		if errOwn == nil {
 			answered = true
 			maps.Copy(held, own)
+			maps.Copy(unconfirmed, others)
 		}
 	}
 	if !answered {
-		return nil, err
+		return nil, nil, err
 	}
-	return held, nil
+	return held, unconfirmed, nil
 }

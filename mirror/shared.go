@@ -1,6 +1,9 @@
 package mirror
 
-import "github.com/opencontainers/go-digest"
+import (
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
 
 // shared is a blob of images that are under way. Images share layers: while one fetches a blob, the others that need it wait
 // and then find it.
@@ -12,22 +15,22 @@ type shared struct {
 
 // share keeps track of blobs until what it returns is called. It is called before the destination is asked for them, so that
 // what another image puts later is noticed.
-func (x *execution) share(blobs []digest.Digest) (end func()) {
+func (x *execution) share(blobs []ocispec.Descriptor) (end func()) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for _, d := range blobs {
-		if x.blobs[d] == nil {
-			x.blobs[d] = &shared{free: make(chan struct{}, 1)}
-			x.blobs[d].free <- struct{}{}
+	for _, b := range blobs {
+		if x.blobs[b.Digest] == nil {
+			x.blobs[b.Digest] = &shared{free: make(chan struct{}, 1)}
+			x.blobs[b.Digest].free <- struct{}{}
 		}
-		x.blobs[d].images++
+		x.blobs[b.Digest].images++
 	}
 	return func() {
 		x.mu.Lock()
 		defer x.mu.Unlock()
-		for _, d := range blobs {
-			if x.blobs[d].images--; x.blobs[d].images == 0 {
-				delete(x.blobs, d)
+		for _, b := range blobs {
+			if x.blobs[b.Digest].images--; x.blobs[b.Digest].images == 0 {
+				delete(x.blobs, b.Digest)
 			}
 		}
 	}

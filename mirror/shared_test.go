@@ -4,13 +4,14 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 func TestShare_forgetsWhatNoImageNeeds(t *testing.T) {
 	x := &execution{blobs: map[digest.Digest]*shared{}}
 	one, two := digest.FromString("one"), digest.FromString("two")
-	first := x.share([]digest.Digest{one, two})
-	second := x.share([]digest.Digest{two})
+	first := x.share([]ocispec.Descriptor{{Digest: one}, {Digest: two}})
+	second := x.share([]ocispec.Descriptor{{Digest: two}})
 	common := x.shared(two)
 	first()
 	if x.shared(one) != nil || x.shared(two) != common {

@@ -3,7 +3,7 @@
 // Use Open. A *Run has the methods of mirror.Destination. Protocol, logins and retries are go-containerregistry's.
 // A registry has no transactions, so the tags that Commit sets appear one by one, and what is staged is there by digest
 // before. A repeated run finds it and sets the tags that are missing. A blob that this run has seen in another repository of the
-// registry is mounted from there, where the registry does that.
+// registry is mounted from there, where the registry does that, once its source has confirmed that it has it, too.
 //
 // Refused: plain HTTP when TLS fails, which go-containerregistry tries on private networks. A login would go out in
 // the clear. It is used when it is asked for, and then alone.
@@ -52,6 +52,13 @@ type Run struct {
 	mu   sync.Mutex // guards the rest
 	tags []tag
 	in   map[digest.Digest]string // a repository that has the blob
+	// confirmed are the blobs, by repository, that its source has: those may be mounted.
+	confirmed map[place]bool
+}
+
+type place struct {
+	repo   string
+	digest digest.Digest
 }
 
 type tag struct {
@@ -104,7 +111,7 @@ func Open(o Options) (*Run, error) {
 	if o.Keychain != nil {
 		all = append(all, remote.WithAuthFromKeychain(o.Keychain))
 	}
-	r := &Run{registry: registry, in: map[digest.Digest]string{}}
+	r := &Run{registry: registry, in: map[digest.Digest]string{}, confirmed: map[place]bool{}}
 	once := append(slices.Clone(all), remote.WithRetryPredicate(func(error) bool { return false }))
 	if r.blobs, err = remote.NewPusher(once...); err != nil {
 		return nil, fmt.Errorf("destination registry %q: %w", o.Registry, err)
@@ -126,15 +133,47 @@ func (r *Run) byDigest(repo string, d digest.Digest) name.Digest {
 	return r.registry.Repo(repo).Digest(d.String())
 }
 
-// Held asks the registry for each of them. A manifest that it has counts, whether or not it has its blobs still.
-func (r *Run) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (heldBlobs, heldManifests map[string][]digest.Digest, err error) {
+// Held asks the registry for each of them. A manifest that it has counts, whether or not it has its blobs still. Unconfirmed
+// are the blobs that this run has seen in other repositories.
+func (r *Run) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (heldBlobs, heldManifests, unconfirmed map[string][]digest.Digest, err error) {
 	if heldBlobs, err = those(ctx, blobs, r.hasBlob); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	if heldManifests, err = those(ctx, manifests, r.hasManifest); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	return heldBlobs, heldManifests, nil
+	return heldBlobs, heldManifests, r.elsewhere(blobs, heldBlobs), nil
+}
+
+// elsewhere are those of some blobs that are not held where they are wanted, and that the run has seen in another repository.
+func (r *Run) elsewhere(blobs, held map[string][]digest.Digest) map[string][]digest.Digest {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	found := map[string][]digest.Digest{}
+	for repo, list := range blobs {
+		here := map[digest.Digest]bool{}
+		for _, d := range held[repo] {
+			here[d] = true
+		}
+		for _, d := range list {
+			if in, seen := r.in[d]; seen && in != repo && !here[d] {
+				found[repo] = append(found[repo], d)
+			}
+		}
+	}
+	return found
+}
+
+// Confirm notes which blobs PutBlob may mount, and stages none: not every registry mounts.
+func (r *Run) Confirm(_ context.Context, blobs map[string][]ocispec.Descriptor) (staged map[string][]digest.Digest, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for repo, list := range blobs {
+		for _, b := range list {
+			r.confirmed[place{repo, b.Digest}] = true
+		}
+	}
+	return nil, nil
 }
 
 // those are what is there of what is listed by repository.
@@ -198,12 +237,12 @@ func (r *Run) saw(repo string, d digest.Digest) {
 	r.in[d] = repo
 }
 
-// mountable is the layer, to be mounted if it is known to be in another repository.
+// mountable is the layer, to be mounted if it is known to be in another repository and the source of this one has it, too.
 func (r *Run) mountable(repo string, d digest.Digest, layer v1.Layer) v1.Layer {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	from, ok := r.in[d]
-	if !ok || from == repo {
+	if !ok || from == repo || !r.confirmed[place{repo, d}] {
 		return layer
 	}
 	return &remote.MountableLayer{Layer: layer, Reference: r.byDigest(from, d)}

@@ -102,12 +102,12 @@ func open(t *testing.T, s *server) *remote.Run {
 }
 
 func hasBlob(ctx context.Context, r *remote.Run, repo string, d digest.Digest) (bool, error) {
-	held, _, err := r.Held(ctx, map[string][]digest.Digest{repo: {d}}, nil)
+	held, _, _, err := r.Held(ctx, map[string][]digest.Digest{repo: {d}}, nil)
 	return len(held[repo]) == 1, err
 }
 
 func hasManifest(ctx context.Context, r *remote.Run, repo string, d digest.Digest) (bool, error) {
-	_, held, err := r.Held(ctx, nil, map[string][]digest.Digest{repo: {d}})
+	_, held, _, err := r.Held(ctx, nil, map[string][]digest.Digest{repo: {d}})
 	return len(held[repo]) == 1, err
 }
 
@@ -202,7 +202,7 @@ func TestRun_Held(t *testing.T) {
 			want[repo] = append(want[repo], desc.Digest)
 		}
 	}
-	held, _, err := r.Held(t.Context(), ask, nil)
+	held, _, _, err := r.Held(t.Context(), ask, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,7 +222,7 @@ func TestRun_Held(t *testing.T) {
 			w.WriteHeader(http.StatusForbidden)
 			return true
 		})
-		_, _, err := r.Held(t.Context(), ask, nil)
+		_, _, _, err := r.Held(t.Context(), ask, nil)
 		if _, ok := errors.AsType[*remote.Error](err); !ok || !strings.Contains(err.Error(), "403") {
 			t.Errorf("error %v", err)
 		}
@@ -234,7 +234,7 @@ func TestRun_Held(t *testing.T) {
 			<-r.Context().Done()
 			return true
 		})
-		if _, _, err := r.Held(ctx, ask, nil); !errors.Is(err, context.Canceled) {
+		if _, _, _, err := r.Held(ctx, ask, nil); !errors.Is(err, context.Canceled) {
 			t.Errorf("error %v", err)
 		}
 	})
@@ -259,12 +259,32 @@ func TestRun_Abort(t *testing.T) {
 }
 
 func TestRun_PutBlob(t *testing.T) {
-	t.Run("is mounted from where the run has seen it", func(t *testing.T) {
+	t.Run("is not mounted before its source has confirmed it", func(t *testing.T) {
+		s := appliance(t)
+		r := open(t, s)
+		data, desc := blob("shared layer")
+		for _, repo := range []string{"one", "two"} {
+			if err := r.PutBlob(t.Context(), repo, desc, bytes.NewReader(data)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := s.count(http.MethodPatch, "/v2/two/"); n != 1 {
+			t.Errorf("%d uploads into the second repository", n)
+		}
+	})
+	t.Run("is mounted from where the run has seen it, once its source has confirmed it", func(t *testing.T) {
 		s := appliance(t)
 		r := open(t, s)
 		data, desc := blob("shared layer")
 		if err := r.PutBlob(t.Context(), "one", desc, bytes.NewReader(data)); err != nil {
 			t.Fatal(err)
+		}
+		ask := map[string][]digest.Digest{"one": {desc.Digest}, "two": {desc.Digest}}
+		if _, _, unconfirmed, err := r.Held(t.Context(), ask, nil); len(unconfirmed["one"]) != 0 || !slices.Equal(unconfirmed["two"], ask["two"]) || err != nil {
+			t.Errorf("unconfirmed are %v, %v", unconfirmed, err)
+		}
+		if staged, err := r.Confirm(t.Context(), map[string][]ocispec.Descriptor{"two": {desc}}); len(staged) != 0 || err != nil {
+			t.Errorf("staged are %v, %v", staged, err)
 		}
 		if err := r.PutBlob(t.Context(), "two", desc, failing{t}); err != nil {
 			t.Fatal(err)

@@ -17,7 +17,8 @@
 //	PUT    /api/v1/users/{name}                                {role, password}, what is given changes
 //	DELETE /api/v1/users/{name}
 //	POST   /api/v1/sync                                        {name} → {id}
-//	POST   /api/v1/sync/{id}/held                              {blobs, manifests}: {repository: [digest]} → those held
+//	POST   /api/v1/sync/{id}/held                              {blobs, manifests}: {repository: [digest]} → those held, and unconfirmed blobs
+//	POST   /api/v1/sync/{id}/confirm                           {blobs: {repository: [{digest, size}]}} → those staged
 //	PUT    /api/v1/sync/{id}/blobs/{digest}?repository=R       the bytes, with Content-Length
 //	PUT    /api/v1/sync/{id}/manifests/{digest}?repository=R   the bytes, with Content-Type
 //	POST   /api/v1/sync/{id}/tags                              {tags: [{repository, tag, digest}]}
@@ -27,7 +28,8 @@
 //
 // A sync stages what it is given: blobs and manifests are kept from collection and invisible
 // to /v2 until the commit, which makes all of it visible at once. Each blob is one request, whose body goes straight
-// into the store; gRPC and an upload session in the manner of /v2 were refused, since neither
+// into the store. A repository gets by a sync what was sent for it, what it shows already, and what the caller says that the
+// source of that repository has confirmed; to name another repository's blob is not enough. gRPC and an upload session in the manner of /v2 were refused, since neither
 // gives more than a PUT with a length and a digest does.
 package admin
 
@@ -192,10 +194,22 @@ type (
 	syncAnswer struct {
 		ID string `json:"id"`
 	}
-	// heldLists lists digests by repository: in a question those asked for, in an answer those held.
+	// heldLists lists digests by repository: in a question those asked for, in an answer those held, and the blobs that only
+	// other repositories have.
 	heldLists struct {
-		Blobs     map[string][]digest.Digest `json:"blobs,omitempty"`
-		Manifests map[string][]digest.Digest `json:"manifests,omitempty"`
+		Blobs       map[string][]digest.Digest `json:"blobs,omitempty"`
+		Manifests   map[string][]digest.Digest `json:"manifests,omitempty"`
+		Unconfirmed map[string][]digest.Digest `json:"unconfirmed,omitempty"`
+	}
+	confirmRequest struct {
+		Blobs map[string][]confirmedBlob `json:"blobs"`
+	}
+	confirmedBlob struct {
+		Digest digest.Digest `json:"digest"`
+		Size   int64         `json:"size"`
+	}
+	confirmAnswer struct {
+		Blobs map[string][]digest.Digest `json:"blobs,omitempty"`
 	}
 	tagRequest struct {
 		Tags []tag `json:"tags"`
@@ -221,6 +235,6 @@ const (
 	maxManifest = 4 << 20
 )
 
-// atOnce is how many digests, tags or sources a client puts into one request: with the longest names of repositories and the
+// atOnce is how many digests, blobs, tags or sources a client puts into one request: with the longest names of repositories and the
 // longest digests they stay below maxList.
 const atOnce = 5000

@@ -64,6 +64,7 @@ func NewHandler(o Options) *Handler {
 
 		"POST /api/v1/sync":                        h.beginSync,
 		"POST /api/v1/sync/{id}/held":              h.held,
+		"POST /api/v1/sync/{id}/confirm":           h.confirm,
 		"PUT /api/v1/sync/{id}/blobs/{digest}":     h.putBlob,
 		"PUT /api/v1/sync/{id}/manifests/{digest}": h.putManifest,
 		"POST /api/v1/sync/{id}/tags":              h.tag,

@@ -35,35 +35,57 @@ func (c *Client) BeginSync(ctx context.Context, name string) (*Run, error) {
 // ID names the run in the daemon's log.
 func (r *Run) ID() string { return r.id }
 
-// Held tells which of some blobs and manifests, listed by the repository that they are wanted in, are held anywhere in the
-// store, and makes those a part of the run.
-func (r *Run) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (heldBlobs, heldManifests map[string][]digest.Digest, err error) {
-	heldBlobs, heldManifests = map[string][]digest.Digest{}, map[string][]digest.Digest{}
+// Held tells which of some blobs and manifests, listed by the repository that they are wanted in, need not be put, and makes
+// those a part of the run. Unconfirmed are the blobs that only other repositories have, see Confirm.
+func (r *Run) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (heldBlobs, heldManifests, unconfirmed map[string][]digest.Digest, err error) {
+	heldBlobs, heldManifests, unconfirmed = map[string][]digest.Digest{}, map[string][]digest.Digest{}, map[string][]digest.Digest{}
+	ask := func(q heldLists) error {
+		var a heldLists
+		if err := r.post(ctx, "held", q, &a); err != nil {
+			return err
+		}
+		merge(heldBlobs, a.Blobs)
+		merge(heldManifests, a.Manifests)
+		merge(unconfirmed, a.Unconfirmed)
+		return nil
+	}
 	for some := range portions(blobs) {
-		if err := r.held(ctx, heldLists{Blobs: some}, heldBlobs, nil); err != nil {
-			return nil, nil, err
+		if err := ask(heldLists{Blobs: some}); err != nil {
+			return nil, nil, nil, err
 		}
 	}
 	for some := range portions(manifests) {
-		if err := r.held(ctx, heldLists{Manifests: some}, nil, heldManifests); err != nil {
-			return nil, nil, err
+		if err := ask(heldLists{Manifests: some}); err != nil {
+			return nil, nil, nil, err
 		}
 	}
-	return heldBlobs, heldManifests, nil
+	return heldBlobs, heldManifests, unconfirmed, nil
 }
 
-func (r *Run) held(ctx context.Context, q heldLists, blobs, manifests map[string][]digest.Digest) error {
-	var a heldLists
-	if err := r.post(ctx, "held", q, &a); err != nil {
-		return err
+func merge(all, some map[string][]digest.Digest) {
+	for repo, ds := range some {
+		all[repo] = append(all[repo], ds...)
 	}
-	for repo, ds := range a.Blobs {
-		blobs[repo] = append(blobs[repo], ds...)
+}
+
+// Confirm makes blobs that other repositories have part of the run without sending them, since the source of the repository
+// that they are listed by has each of them, of that size. It gives those that are staged; the others are to be put.
+func (r *Run) Confirm(ctx context.Context, blobs map[string][]ocispec.Descriptor) (staged map[string][]digest.Digest, err error) {
+	staged = map[string][]digest.Digest{}
+	for some := range portions(blobs) {
+		q := confirmRequest{Blobs: map[string][]confirmedBlob{}}
+		for repo, list := range some {
+			for _, b := range list {
+				q.Blobs[repo] = append(q.Blobs[repo], confirmedBlob{b.Digest, b.Size})
+			}
+		}
+		var a confirmAnswer
+		if err := r.post(ctx, "confirm", q, &a); err != nil {
+			return nil, err
+		}
+		merge(staged, a.Blobs)
 	}
-	for repo, ds := range a.Manifests {
-		manifests[repo] = append(manifests[repo], ds...)
-	}
-	return nil
+	return staged, nil
 }
 
 // portions cuts what is listed by repository into what one request takes.
@@ -123,7 +145,7 @@ func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor,
 	return err
 }
 
-// PutManifest sends a manifest, whose blobs must be held or have been put before.
+// PutManifest sends a manifest, whose blobs must be held in the repository, or have been put or confirmed for it before.
 func (r *Run) PutManifest(ctx context.Context, repo string, desc ocispec.Descriptor, body []byte) error {
 	req, err := r.client.request(ctx, http.MethodPut, r.path("manifests", desc.Digest.String())+named(repo), bytes.NewReader(body))
 	if err != nil {

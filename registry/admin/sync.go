@@ -37,7 +37,27 @@ func (h *Handler) held(r *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	var answer heldLists
-	answer.Blobs, answer.Manifests, err = run.Held(r.Context(), q.Blobs, q.Manifests)
+	answer.Blobs, answer.Manifests, answer.Unconfirmed, err = run.Held(r.Context(), q.Blobs, q.Manifests)
+	return http.StatusOK, answer, err
+}
+
+func (h *Handler) confirm(r *http.Request) (int, any, error) {
+	var q confirmRequest
+	if err := decode(r, maxList, &q); err != nil {
+		return 0, nil, err
+	}
+	run, err := h.store.Run(r.Context(), r.PathValue("id"))
+	if err != nil {
+		return 0, nil, err
+	}
+	blobs := map[string][]ocispec.Descriptor{}
+	for repo, list := range q.Blobs {
+		for _, b := range list {
+			blobs[repo] = append(blobs[repo], ocispec.Descriptor{Digest: b.Digest, Size: b.Size})
+		}
+	}
+	var answer confirmAnswer
+	answer.Blobs, err = run.Confirm(r.Context(), blobs)
 	return http.StatusOK, answer, err
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -42,12 +43,12 @@ func begin(t *testing.T, f *fixture) *admin.Run {
 }
 
 func hasBlob(ctx context.Context, run *admin.Run, repo string, d digest.Digest) (bool, error) {
-	held, _, err := run.Held(ctx, map[string][]digest.Digest{repo: {d}}, nil)
+	held, _, _, err := run.Held(ctx, map[string][]digest.Digest{repo: {d}}, nil)
 	return len(held[repo]) == 1, err
 }
 
 func hasManifest(ctx context.Context, run *admin.Run, repo string, d digest.Digest) (bool, error) {
-	_, held, err := run.Held(ctx, nil, map[string][]digest.Digest{repo: {d}})
+	_, held, _, err := run.Held(ctx, nil, map[string][]digest.Digest{repo: {d}})
 	return len(held[repo]) == 1, err
 }
 
@@ -83,11 +84,15 @@ func TestRun(t *testing.T) {
 	ask := func(d digest.Digest) map[string][]digest.Digest {
 		return map[string][]digest.Digest{"a/b": {blobOf("none").Digest, d}, "other": {d}, "none": {blobOf("none").Digest}}
 	}
-	blobs, manifests, err := run.Held(ctx, ask(blobOf("layer").Digest), ask(manifest.Digest))
+	blobs, manifests, unconfirmed, err := run.Held(ctx, ask(blobOf("layer").Digest), ask(manifest.Digest))
 	must(t, err)
-	for d, held := range map[digest.Digest]map[string][]digest.Digest{blobOf("layer").Digest: blobs, manifest.Digest: manifests} {
-		if want := map[string][]digest.Digest{"a/b": {d}, "other": {d}}; !maps.EqualFunc(held, want, slices.Equal) {
-			t.Errorf("held are %v, want %v", held, want)
+	for _, c := range []struct{ got, want map[string][]digest.Digest }{
+		{blobs, map[string][]digest.Digest{"a/b": {blobOf("layer").Digest}}},
+		{manifests, map[string][]digest.Digest{"a/b": {manifest.Digest}}},
+		{unconfirmed, map[string][]digest.Digest{"other": {blobOf("layer").Digest}}},
+	} {
+		if !maps.EqualFunc(c.got, c.want, slices.Equal) {
+			t.Errorf("got %v, want %v", c.got, c.want)
 		}
 	}
 
@@ -116,14 +121,22 @@ func TestRun_manyAtOnce(t *testing.T) {
 	for i := range digests {
 		ask = append(ask, digest.SHA512.FromString(fmt.Sprint(i)))
 	}
-	blobs, manifests, err := run.Held(ctx,
+	blobs, manifests, unconfirmed, err := run.Held(ctx,
 		map[string][]digest.Digest{repo: append(slices.Clone(ask), blobOf("layer").Digest), "other": {blobOf("config").Digest}},
 		map[string][]digest.Digest{repo: append(ask, manifest.Digest)})
 	must(t, err)
-	wantBlobs := map[string][]digest.Digest{repo: {blobOf("layer").Digest}, "other": {blobOf("config").Digest}}
+	wantBlobs, wantUnconfirmed := map[string][]digest.Digest{repo: {blobOf("layer").Digest}}, map[string][]digest.Digest{"other": {blobOf("config").Digest}}
 	wantManifests := map[string][]digest.Digest{repo: {manifest.Digest}}
-	if !maps.EqualFunc(blobs, wantBlobs, slices.Equal) || !maps.EqualFunc(manifests, wantManifests, slices.Equal) {
-		t.Errorf("held are %v and %v", blobs, manifests)
+	if !maps.EqualFunc(blobs, wantBlobs, slices.Equal) || !maps.EqualFunc(manifests, wantManifests, slices.Equal) || !maps.EqualFunc(unconfirmed, wantUnconfirmed, slices.Equal) {
+		t.Errorf("held are %v and %v, unconfirmed %v", blobs, manifests, unconfirmed)
+	}
+	var confirmed []ocispec.Descriptor
+	for _, d := range ask {
+		confirmed = append(confirmed, ocispec.Descriptor{Digest: d, Size: math.MaxInt64})
+	}
+	staged, err := run.Confirm(ctx, map[string][]ocispec.Descriptor{repo: confirmed, "other": {blobOf("config")}})
+	if err != nil || !maps.EqualFunc(staged, wantUnconfirmed, slices.Equal) {
+		t.Errorf("staged are %v, %v", staged, err)
 	}
 	tags, sources := map[string]digest.Digest{}, []string{}
 	for i := range names {
@@ -140,6 +153,46 @@ func TestRun_manyAtOnce(t *testing.T) {
 	must(t, f.store.BlobSources(ctx, blobOf("layer").Digest, func(string, string) error { found++; return nil }))
 	if found != names {
 		t.Errorf("%d sources", found)
+	}
+}
+
+// The control API is open to other programs than our own: what the caller may not have is not given by its naming it.
+func TestRun_anotherRepositorysBlob(t *testing.T) {
+	f := serve(t)
+	ctx, run := t.Context(), begin(t, f)
+	put(t, run, "team/private", "config")
+	put(t, run, "team/private", "layer")
+	manifest, body := manifestOf("config", "layer")
+	must(t, run.PutManifest(ctx, "team/private", manifest, body))
+	must(t, run.Commit(ctx))
+
+	evil := begin(t, f)
+	config, layer := blobOf("config"), blobOf("layer")
+	ask := map[string][]digest.Digest{"mirror/evil": {config.Digest, layer.Digest}}
+	refuses := func() {
+		t.Helper()
+		blobs, manifests, unconfirmed, err := evil.Held(ctx, ask, map[string][]digest.Digest{"mirror/evil": {manifest.Digest}})
+		if len(blobs)+len(manifests) != 0 || !maps.EqualFunc(unconfirmed, ask, slices.Equal) || err != nil {
+			t.Errorf("held are %v and %v, unconfirmed %v, %v", blobs, manifests, unconfirmed, err)
+		}
+		refusal(t, evil.PutManifest(ctx, "mirror/evil", manifest, body), http.StatusUnprocessableEntity, "")
+	}
+	refuses()
+	larger := layer
+	larger.Size++
+	staged, err := evil.Confirm(ctx, map[string][]ocispec.Descriptor{"mirror/evil": {larger, blobOf("none")}})
+	if len(staged) != 0 || err != nil {
+		t.Errorf("staged are %v, %v", staged, err)
+	}
+	refuses()
+	staged, err = evil.Confirm(ctx, map[string][]ocispec.Descriptor{"mirror/evil": {config, layer}})
+	if !maps.EqualFunc(staged, ask, slices.Equal) || err != nil {
+		t.Errorf("staged are %v, %v", staged, err)
+	}
+	must(t, evil.PutManifest(ctx, "mirror/evil", manifest, body))
+	must(t, evil.Commit(ctx))
+	if size, err := f.store.StatBlob(ctx, "mirror/evil", layer.Digest); size != layer.Size || err != nil {
+		t.Errorf("what was confirmed has %d bytes, %v", size, err)
 	}
 }
 

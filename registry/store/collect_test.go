@@ -75,7 +75,7 @@ func TestCollect_WhatKeepsABlob(t *testing.T) {
 			return func() { f.must(r.Abort(f.ctx)) }
 		}},
 		{"blob that a run found", func(f *fixture) func() {
-			f.blob("app", content)
+			f.blob("other", content)
 			r, err := f.BeginRun(f.ctx, "run")
 			f.must(err)
 			if has, err := hasBlob(f.ctx, r, "other", d); err != nil || !has {

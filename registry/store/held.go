@@ -21,65 +21,74 @@ const (
 
 // content is a kind of thing that a run can be asked for.
 type content struct {
-	name   string
-	held   string // whether ?3 is held
-	staged string // whether ?3 is part of the run ?1 for the repository ?2
-	stage  func(r *Run, ctx context.Context, tx *sql.Tx, repo string, d digest.Digest) error
+	name string
+	// find gives a row for ?3, if it exists, and one for each blob that it is made of: digest and size of a blob, whether the
+	// repository ?2 has it by itself or by the run ?1, and whether it is part of the run for that repository.
+	find  string
+	stage func(r *Run, ctx context.Context, tx *sql.Tx, repo string, d digest.Digest) error
 }
+
+// A repository has a blob b where the blob is visible, and by a run that has staged it there. What
+// another repository has is not enough: to know a digest is not a right to the bytes.
+const (
+	blobStaged = `EXISTS (SELECT 1 FROM run_blobs p WHERE p.run = ?1 AND p.repository = ?2 AND p.digest = b.digest)`
+	blobHere   = blobStaged + ` OR EXISTS (SELECT 1 FROM repositories r CROSS JOIN repository_blobs l
+		WHERE r.name = ?2 AND l.repository = r.id AND l.digest = b.digest)`
+	manifestStaged = `EXISTS (SELECT 1 FROM run_manifests p WHERE p.run = ?1 AND p.repository = ?2 AND p.digest = m.digest)`
+	manifestHere   = manifestStaged + ` OR EXISTS (SELECT 1 FROM repositories r CROSS JOIN repository_manifests l
+		WHERE r.name = ?2 AND l.repository = r.id AND l.digest = m.digest)`
+)
 
 func blobContent() content {
 	return content{
-		name:   "blob",
-		held:   `SELECT 1 FROM blobs b WHERE b.digest = ?3`,
-		staged: `SELECT 1 FROM run_blobs p WHERE p.run = ?1 AND p.repository = ?2 AND p.digest = ?3`,
-		stage:  (*Run).pin,
+		name:  "blob",
+		find:  `SELECT b.digest, b.size, ` + blobHere + `, ` + blobStaged + ` FROM blobs b WHERE b.digest = ?3`,
+		stage: (*Run).pin,
 	}
 }
-
-// typedHere says of a manifest whose body names no media type that the repository or the run has one for it. What
-// another repository declared it as does not count.
-const typedHere = `EXISTS (SELECT 1 FROM repositories r CROSS JOIN repository_manifests rm
-		WHERE r.name = ?2 AND rm.repository = r.id AND rm.digest = ?3)
-	OR EXISTS (SELECT 1 FROM run_manifests p WHERE p.run = ?1 AND p.repository = ?2 AND p.digest = ?3)`
 
 func manifestContent() content {
 	return content{
 		name: "manifest",
-		held: `SELECT 1 FROM manifests m WHERE m.digest = ?3 AND (m.media_type <> '' OR ` + typedHere + `) AND NOT EXISTS (
-			SELECT 1 FROM manifest_refs f WHERE f.manifest = m.digest AND f.kind <> 'child' AND f.elsewhere = 0
-			AND NOT EXISTS (SELECT 1 FROM blobs b WHERE b.digest = f.digest))`,
-		staged: `SELECT 1 FROM run_manifests p WHERE p.run = ?1 AND p.repository = ?2 AND p.digest = ?3`,
-		stage:  (*Run).stageAgain,
+		find: `SELECT '', 0, ` + manifestHere + `, ` + manifestStaged + ` FROM manifests m WHERE m.digest = ?3
+			UNION ALL SELECT f.digest, coalesce(b.size, 0), b.digest IS NOT NULL AND (` + blobHere + `), TRUE
+				FROM manifest_refs f LEFT JOIN blobs b ON b.digest = f.digest
+				WHERE f.manifest = ?3 AND f.kind <> 'child' AND NOT f.elsewhere`,
+		stage: (*Run).stageAgain,
 	}
 }
 
-// Held gives those of some blobs and manifests, both listed by the repository that they are wanted in, that are held,
-// wherever that is, in the order they are listed in. They become part of the run: blobs as they are, manifests to be shown
-// in the repository with the blobs they are made of. A manifest is held if its config and layers are: one that was
-// pulled through and whose layers nobody has asked for yet is not, so the run has to fetch those. Children of an
-// index are asked for one by one.
+// Held gives those of some blobs and manifests, both listed by the repository that they are wanted in, that need not be put,
+// in the order they are listed in: they are visible there, or part of the run for that repository, and the files of blobs
+// are there. They become part of the run. A manifest counts if its config and layers do: one that was pulled through and
+// whose layers were not asked for yet does not, so the run has to fetch those. Children of an index are asked for one
+// by one.
+//
+// Unconfirmed are the blobs that only other repositories have. To name them is not a right to them: the run gets them by
+// PutBlob, or by Confirm once the source of the repository has confirmed that it has them, too.
 //
 // All is read first, so that it writes, in few transactions, only what is held and not yet part of the run.
-func (r *Run) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (heldBlobs, heldManifests map[string][]digest.Digest, err error) {
+func (r *Run) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (heldBlobs, heldManifests, unconfirmed map[string][]digest.Digest, err error) {
 	for _, ask := range []map[string][]digest.Digest{blobs, manifests} {
 		for repo, ds := range ask {
 			for _, d := range ds {
 				if err := checkRepositoryAndDigest(repo, d); err != nil {
-					return nil, nil, err
+					return nil, nil, nil, err
 				}
 			}
 		}
 	}
 	if err := r.alive(ctx); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	if heldBlobs, err = r.heldOf(ctx, blobContent(), blobs); err != nil {
-		return nil, nil, err
+	whole := r.store.remembersFiles()
+	if heldBlobs, unconfirmed, err = r.heldOf(ctx, blobContent(), blobs, whole); err != nil {
+		return nil, nil, nil, err
 	}
-	if heldManifests, err = r.heldOf(ctx, manifestContent(), manifests); err != nil {
-		return nil, nil, err
+	if heldManifests, _, err = r.heldOf(ctx, manifestContent(), manifests, whole); err != nil {
+		return nil, nil, nil, err
 	}
-	return heldBlobs, heldManifests, nil
+	return heldBlobs, heldManifests, unconfirmed, nil
 }
 
 // alive notes that an open run is alive, in its row only now and then.
@@ -103,58 +112,117 @@ type wanted struct {
 	digest digest.Digest
 }
 
-// heldOf gives those of ask that are held, and makes them part of the run.
-func (r *Run) heldOf(ctx context.Context, c content, ask map[string][]digest.Digest) (map[string][]digest.Digest, error) {
+// wholeFunc says whether the file of a blob is there and has the size that its row says.
+type wholeFunc func(d digest.Digest, size int64) (bool, error)
+
+// remembersFiles is a wholeFunc that looks at each file once: images share layers.
+func (s *Store) remembersFiles() wholeFunc {
+	known := map[digest.Digest]bool{}
+	return func(d digest.Digest, size int64) (bool, error) {
+		whole, ok := known[d]
+		if ok {
+			return whole, nil
+		}
+		err := s.present(d, size)
+		if err != nil && !isLoss(err) {
+			return false, fmt.Errorf("look at blob %s: %w", d, err)
+		}
+		known[d] = err == nil
+		return err == nil, nil
+	}
+}
+
+// heldOf gives those of ask that are held, and makes them part of the run, and those that only other repositories have.
+func (r *Run) heldOf(ctx context.Context, c content, ask map[string][]digest.Digest, whole wholeFunc) (held, unconfirmed map[string][]digest.Digest, err error) {
 	var all []wanted
 	for repo, ds := range ask {
 		for _, d := range ds {
 			all = append(all, wanted{repo, d})
 		}
 	}
-	held := map[string][]digest.Digest{}
+	held, unconfirmed = map[string][]digest.Digest{}, map[string][]digest.Digest{}
 	for batch := range slices.Chunk(all, runBatch) {
-		found, done, err := r.look(ctx, r.store.reader, c, batch)
-		if err == nil && !done {
-			found, err = r.stageHeld(ctx, c, found)
+		found, err := r.look(ctx, r.store.reader, c, batch, whole)
+		if err == nil && !found.staged {
+			found.held, err = r.stageHeld(ctx, c, found.held)
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		for _, w := range found {
+		for _, w := range found.held {
 			held[w.repo] = append(held[w.repo], w.digest)
 		}
+		for _, w := range found.elsewhere {
+			unconfirmed[w.repo] = append(unconfirmed[w.repo], w.digest)
+		}
 	}
-	return held, nil
+	return held, unconfirmed, nil
 }
 
-// look gives those of ask that are held, and says whether all of them are part of the run already.
-func (r *Run) look(ctx context.Context, q querier, c content, ask []wanted) (held []wanted, staged bool, err error) {
-	stmt, err := q.PrepareContext(ctx, `SELECT EXISTS (`+c.held+`), EXISTS (`+c.staged+`)`)
+// findings are what of some contents their repositories have, and what only others have.
+type findings struct {
+	held, elsewhere []wanted
+	staged          bool // all that is held is part of the run already
+}
+
+// look finds out how it stands with what a run is asked for. Nil for whole looks at no file.
+func (r *Run) look(ctx context.Context, q querier, c content, ask []wanted, whole wholeFunc) (found findings, err error) {
+	stmt, err := q.PrepareContext(ctx, c.find)
 	if err != nil {
-		return nil, false, fmt.Errorf("look for a %s: %w", c.name, err)
+		return findings{}, fmt.Errorf("look for a %s: %w", c.name, err)
 	}
 	defer stmt.Close()
-	staged = true
+	found.staged = true
 	for _, w := range ask {
-		var isHeld, isStaged bool
-		if err := stmt.QueryRowContext(ctx, r.id, w.repo, w.digest).Scan(&isHeld, &isStaged); err != nil {
-			return nil, false, fmt.Errorf("look for %s %s: %w", c.name, w.digest, err)
-		}
-		if isHeld {
-			held = append(held, w)
-			staged = staged && isStaged
+		there, here, staged, err := r.find(ctx, stmt, w, whole)
+		switch {
+		case err != nil:
+			return findings{}, fmt.Errorf("look for %s %s: %w", c.name, w.digest, err)
+		case there && here:
+			found.held = append(found.held, w)
+			found.staged = found.staged && staged
+		case there:
+			found.elsewhere = append(found.elsewhere, w)
 		}
 	}
-	return held, staged, nil
+	return found, nil
+}
+
+// find says of one content whether it exists, files and all, whether its repository has all of it, and whether it is part of
+// the run.
+func (r *Run) find(ctx context.Context, stmt *sql.Stmt, w wanted, whole wholeFunc) (there, here, staged bool, err error) {
+	rows, err := stmt.QueryContext(ctx, r.id, w.repo, w.digest)
+	if err != nil {
+		return false, false, false, err
+	}
+	defer rows.Close()
+	here, staged = true, true
+	for rows.Next() {
+		var blob digest.Digest
+		var size int64
+		var isHere, isStaged bool
+		if err := rows.Scan(&blob, &size, &isHere, &isStaged); err != nil {
+			return false, false, false, err
+		}
+		there, here, staged = true, here && isHere, staged && isStaged
+		if blob == "" || whole == nil {
+			continue
+		}
+		if ok, err := whole(blob, size); !ok || err != nil {
+			return false, false, false, err
+		}
+	}
+	return there, here, staged, rows.Err()
 }
 
 // stageHeld makes those of ask that are held still part of the run, and gives them.
 func (r *Run) stageHeld(ctx context.Context, c content, ask []wanted) (held []wanted, err error) {
 	err = r.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		held, _, err = r.look(ctx, tx, c, ask)
+		found, err := r.look(ctx, tx, c, ask, nil)
 		if err != nil {
 			return err
 		}
+		held = found.held
 		for _, w := range held {
 			if err := c.stage(r, ctx, tx, w.repo, w.digest); err != nil {
 				return err

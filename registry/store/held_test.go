@@ -13,12 +13,12 @@ import (
 )
 
 func hasBlob(ctx context.Context, r *Run, repo string, d digest.Digest) (bool, error) {
-	held, _, err := r.Held(ctx, map[string][]digest.Digest{repo: {d}}, nil)
+	held, _, _, err := r.Held(ctx, map[string][]digest.Digest{repo: {d}}, nil)
 	return len(held[repo]) == 1, err
 }
 
 func hasManifest(ctx context.Context, r *Run, repo string, d digest.Digest) (bool, error) {
-	_, held, err := r.Held(ctx, nil, map[string][]digest.Digest{repo: {d}})
+	_, held, _, err := r.Held(ctx, nil, map[string][]digest.Digest{repo: {d}})
 	return len(held[repo]) == 1, err
 }
 
@@ -34,30 +34,32 @@ func TestRun_Held(t *testing.T) {
 	r, err := f.BeginRun(f.ctx, "run")
 	f.must(err)
 	other := digest.FromString("not held")
-	blobs, manifests, err := r.Held(f.ctx,
-		map[string][]digest.Digest{"copy": {layer, other, config}, "third": {config}, "none": {other}},
-		map[string][]digest.Digest{"copy": {other, m.Digest}})
+	blobs, manifests, unconfirmed, err := r.Held(f.ctx,
+		map[string][]digest.Digest{"app": {layer, other, config}, "third": {config}, "none": {other}},
+		map[string][]digest.Digest{"app": {other, m.Digest}, "third": {m.Digest}})
 	f.must(err)
-	wantBlobs := map[string][]digest.Digest{"copy": {layer, config}, "third": {config}}
-	if !maps.EqualFunc(blobs, wantBlobs, slices.Equal) || !maps.EqualFunc(manifests, map[string][]digest.Digest{"copy": {m.Digest}}, slices.Equal) {
+	wantBlobs, wantManifests := map[string][]digest.Digest{"app": {layer, config}}, map[string][]digest.Digest{"app": {m.Digest}}
+	if !maps.EqualFunc(blobs, wantBlobs, slices.Equal) || !maps.EqualFunc(manifests, wantManifests, slices.Equal) {
 		t.Errorf("held: %v and %v", blobs, manifests)
 	}
+	if want := map[string][]digest.Digest{"third": {config}}; !maps.EqualFunc(unconfirmed, want, slices.Equal) {
+		t.Errorf("unconfirmed: %v", unconfirmed)
+	}
 
-	// They are part of the run: collection leaves them, and Commit shows them.
+	// What is held is part of the run: collection leaves it, and Commit shows it.
 	f.must(f.DeleteManifest(f.ctx, "app", m.Digest))
 	f.clock.add(time.Hour)
 	if garbage := f.garbage(f.clock.now()); len(garbage) != 0 {
 		t.Errorf("garbage: %v", garbage)
 	}
 	f.must(r.Commit(f.ctx))
-	_, err = f.Manifest(f.ctx, "copy", m.Digest)
+	_, err = f.Manifest(f.ctx, "app", m.Digest)
 	f.must(err)
-	if f.read("copy", layer) != "layer of app" {
+	if f.read("app", layer) != "layer of app" {
 		t.Error("the layer is another")
 	}
-	if f.read("third", config) != `{"config of":"app"}` {
-		t.Error("the config is another")
-	}
+	_, err = f.StatBlob(f.ctx, "third", config)
+	isNotFound(t, err)
 }
 
 func TestRun_Held_MoreThanABatch(t *testing.T) {
@@ -70,9 +72,9 @@ func TestRun_Held_MoreThanABatch(t *testing.T) {
 	ask = append(ask, held[1])
 	r, err := f.BeginRun(f.ctx, "run")
 	f.must(err)
-	got, _, err := r.Held(f.ctx, map[string][]digest.Digest{"app": ask, "copy": ask}, nil)
-	if err != nil || !slices.Equal(got["app"], held) || !slices.Equal(got["copy"], held) {
-		t.Errorf("held: %v, %v", got, err)
+	got, _, unconfirmed, err := r.Held(f.ctx, map[string][]digest.Digest{"app": ask, "copy": ask}, nil)
+	if err != nil || !slices.Equal(got["app"], held) || !slices.Equal(unconfirmed["copy"], held) {
+		t.Errorf("held: %v, unconfirmed: %v, %v", got, unconfirmed, err)
 	}
 }
 
@@ -85,18 +87,18 @@ func TestRun_Held_Refusals(t *testing.T) {
 		repo string
 		d    digest.Digest
 	}{"a bad repository": {"A", dA}, "a bad digest": {"app", "sha256:x"}} {
-		if _, _, err := r.Held(f.ctx, map[string][]digest.Digest{ask.repo: {ask.d}}, nil); !errors.As(err, &invalid) {
+		if _, _, _, err := r.Held(f.ctx, map[string][]digest.Digest{ask.repo: {ask.d}}, nil); !errors.As(err, &invalid) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
 	f.must(r.Commit(f.ctx))
-	if _, _, err := r.Held(f.ctx, map[string][]digest.Digest{"app": {dA}}, nil); !errors.As(err, &invalid) {
+	if _, _, _, err := r.Held(f.ctx, map[string][]digest.Digest{"app": {dA}}, nil); !errors.As(err, &invalid) {
 		t.Errorf("a committed run: got %v", err)
 	}
 	r, err = f.BeginRun(f.ctx, "run")
 	f.must(err)
 	f.must(r.Abort(f.ctx))
-	_, _, err = r.Held(f.ctx, map[string][]digest.Digest{"app": {dA}}, nil)
+	_, _, _, err = r.Held(f.ctx, map[string][]digest.Digest{"app": {dA}}, nil)
 	isNotFound(t, err)
 }
 
@@ -110,12 +112,12 @@ func TestRun_Held_WritesNothingThatIsThere(t *testing.T) {
 	ask := func() {
 		t.Helper()
 		for _, d := range []digest.Digest{layer, dA} {
-			if has, err := hasBlob(f.ctx, r, "copy", d); err != nil || has != (d == layer) {
+			if has, err := hasBlob(f.ctx, r, "app", d); err != nil || has != (d == layer) {
 				t.Errorf("blob %s: %v, %v", d, has, err)
 			}
 		}
 		for _, d := range []digest.Digest{m.Digest, dA} {
-			if has, err := hasManifest(f.ctx, r, "copy", d); err != nil || has != (d == m.Digest) {
+			if has, err := hasManifest(f.ctx, r, "app", d); err != nil || has != (d == m.Digest) {
 				t.Errorf("manifest %s: %v, %v", d, has, err)
 			}
 		}

@@ -233,14 +233,14 @@ func (s *Store) checkHeld(ctx context.Context, tx *sql.Tx, repo string, p parsed
 	return s.checkEach(ctx, stmt, p, func(d digest.Digest) []any { return []any{repo, d} })
 }
 
-// checkHeldAnywhere is checkHeld for a run, which makes them visible when it commits.
-func (s *Store) checkHeldAnywhere(ctx context.Context, tx *sql.Tx, p parsed) error {
-	stmt, err := tx.PrepareContext(ctx, `SELECT size FROM blobs WHERE digest = ?`)
+// checkStaged is checkHeld for a run, which makes visible what it has staged for repo.
+func (r *Run) checkStaged(ctx context.Context, tx *sql.Tx, repo string, p parsed) error {
+	stmt, err := tx.PrepareContext(ctx, `SELECT b.size FROM blobs b WHERE b.digest = ?3 AND (`+blobHere+`)`)
 	if err != nil {
 		return err
 	}
 	defer stmt.Close()
-	return s.checkEach(ctx, stmt, p, func(d digest.Digest) []any { return []any{d} })
+	return r.store.checkEach(ctx, stmt, p, func(d digest.Digest) []any { return []any{r.id, repo, d} })
 }
 
 // checkEach looks at the row of each blob, and at its file: a row that has lost it must not be built upon.

@@ -201,10 +201,6 @@ func (m *model) manifest(d digest.Digest) worldManifest {
 // has says whether a blob is held.
 func (m *model) has(d digest.Digest) bool { return !m.blobs[d].IsZero() }
 
-func (m *model) hasAll(ds []digest.Digest) bool {
-	return !slices.ContainsFunc(ds, func(d digest.Digest) bool { return !m.has(d) })
-}
-
 // visible reports whether a repository shows a blob: it was put or mounted there. That a manifest names it is no reason.
 func (m *model) visible(repo string, d digest.Digest) bool {
 	r := m.repos[repo]

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // kind is a kind of step, and how often it comes.
@@ -655,14 +656,18 @@ func (p *player) runWrongBlob(s step, repo string, b worldBlob) error {
 func (p *player) runPush(s step) error {
 	repo, m := p.repoOf(s.a), p.manifestOf(s.b)
 	if s.c%6 != 0 {
+		to := repo
+		if s.c%6 == 1 { // what the run has for one repository is no other's
+			to = p.repoOf(s.c)
+		}
 		for _, d := range m.need {
-			if err := p.runPut(s, p.repoOf(s.c), p.blob(d)); err != nil {
+			if err := p.runPut(s, to, p.blob(d)); err != nil {
 				return err
 			}
 		}
 	}
 	return p.during(s, fmt.Sprintf("put %s to %s", m.name, repo), func(run *Run, r *modelRun) (string, error) {
-		can := p.hasAll(m.need)
+		can := p.mayHaveAll(r, repo, m.need)
 		if can && r.live() {
 			r.manifests[place{repo, m.digest.String()}] = m.desc.MediaType
 		}
@@ -675,11 +680,24 @@ func (p *player) runHas(s step) error {
 	repo, b, m := p.repoOf(s.a), p.blobOf(s.b), p.manifestOf(s.b)
 	if s.c%2 == 0 {
 		return p.during(s, fmt.Sprintf("has %s in %s", b.name, repo), func(run *Run, r *modelRun) (string, error) {
-			got, err := hasBlob(p.ctx, run, repo, b.digest)
+			want := p.mayHaveAll(r, repo, []digest.Digest{b.digest})
+			held, _, unconfirmed, err := run.Held(p.ctx, map[string][]digest.Digest{repo: {b.digest}}, nil)
+			if r.live() && want {
+				r.blobs[place{repo, b.digest.String()}] = true
+			}
+			if err == nil && r.live() && (len(unconfirmed[repo]) == 1) != (p.has(b.digest) && !want) {
+				err = fmt.Errorf("unconfirmed are %v", unconfirmed)
+			}
+			return done, p.same(r, len(held[repo]) == 1, want, err)
+		})
+	}
+	if s.c%4 == 1 {
+		return p.during(s, fmt.Sprintf("confirm %s for %s", b.name, repo), func(run *Run, r *modelRun) (string, error) {
+			staged, err := run.Confirm(p.ctx, map[string][]ocispec.Descriptor{repo: {b.desc("x/y")}})
 			if r.live() && p.has(b.digest) {
 				r.blobs[place{repo, b.digest.String()}] = true
 			}
-			return done, p.same(r, got, p.has(b.digest), err)
+			return done, p.same(r, len(staged[repo]) == 1, p.has(b.digest), err)
 		})
 	}
 	return p.during(s, fmt.Sprintf("has %s in %s", m.name, repo), func(run *Run, r *modelRun) (string, error) {
@@ -687,7 +705,7 @@ func (p *player) runHas(s step) error {
 		mediaType, staged := r.manifests[at]
 		here := p.model.repos[repo]
 		shown := here != nil && !here.manifests[m.digest].IsZero()
-		want := p.held()[m.digest] && p.hasAll(m.need) && (!m.declared || shown || staged)
+		want := (shown || staged) && p.mayHaveAll(r, repo, m.need)
 		if shown && !staged {
 			mediaType = here.types[m.digest]
 		}
@@ -697,6 +715,11 @@ func (p *player) runHas(s step) error {
 		}
 		return done, p.same(r, got, want, err)
 	})
+}
+
+// mayHaveAll reports whether a repository shows all of some blobs, or the run has them for it.
+func (p *player) mayHaveAll(r *modelRun, repo string, ds []digest.Digest) bool {
+	return !slices.ContainsFunc(ds, func(d digest.Digest) bool { return !r.blobs[place{repo, d.String()}] && !p.visible(repo, d) })
 }
 
 func (p *player) same(r *modelRun, got, want bool, err error) error {

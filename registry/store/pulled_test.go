@@ -176,14 +176,14 @@ func TestRun_Held_PulledWithoutItsLayers(t *testing.T) {
 	r, err := f.BeginRun(f.ctx, "run")
 	f.must(err)
 	for i, want := range []bool{false, false, true} {
-		has, err := hasManifest(f.ctx, r, "mine/image", digest.FromBytes(body))
+		has, err := hasManifest(f.ctx, r, "hub/image", digest.FromBytes(body))
 		f.must(err)
 		if has != want {
 			t.Errorf("with %d of its 2 blobs: held %v", i, has)
 		}
 		if i < 2 {
 			b := [][]byte{config, layer}[i]
-			f.must(r.PutBlob(f.ctx, "mine/image", descriptor("x/y", b), bytes.NewReader(b)))
+			f.must(r.PutBlob(f.ctx, "hub/image", descriptor("x/y", b), bytes.NewReader(b)))
 		}
 	}
 }

@@ -156,7 +156,7 @@ func (r *Run) stage(ctx context.Context, tx *sql.Tx, repo string, d digest.Diges
 	return nil
 }
 
-// PutManifest stages a manifest for repo. Its config and layers must be held, in whichever repository;
+// PutManifest stages a manifest for repo. Its config and layers must be visible there, or part of the run for repo;
 // *MissingError otherwise.
 func (r *Run) PutManifest(ctx context.Context, repo string, desc ocispec.Descriptor, body []byte) error {
 	if err := checkRepositoryAndDigest(repo, desc.Digest); err != nil {
@@ -178,7 +178,7 @@ func (r *Run) PutManifest(ctx context.Context, repo string, desc ocispec.Descrip
 		return err
 	}
 	return r.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		if err := r.store.checkHeldAnywhere(ctx, tx, p); err != nil {
+		if err := r.checkStaged(ctx, tx, repo, p); err != nil {
 			return err
 		}
 		if err := insertManifest(ctx, tx, &m, p); err != nil {
@@ -259,8 +259,8 @@ func (r *Run) Commit(ctx context.Context) error {
 	})
 }
 
-// show makes manifests and blobs visible in the repositories they were staged for. A blob that is only named is not,
-// see visibleBlob.
+// show makes manifests and blobs visible in the repositories they were staged for. What a manifest is made of was visible
+// in its repository, or part of the run for it, when it was staged: see checkStaged and manifestContent.
 func (r *Run) show(ctx context.Context, tx *sql.Tx) error {
 	now := nanos(r.store.now())
 	for _, statement := range []string{

@@ -64,7 +64,7 @@ func TestStore_ScrubBlob_takesDamageOutOfService(t *testing.T) {
 			f.must(err)
 			run, err := f.BeginRun(f.ctx, "sync")
 			f.must(err)
-			if has, err := hasBlob(f.ctx, run, "synced", d); !has || err != nil {
+			if has, err := hasBlob(f.ctx, run, "linked", d); !has || err != nil {
 				t.Fatal(has, err)
 			}
 			if damage := f.scrub(d); damage != "" {
@@ -118,11 +118,11 @@ func (f *fixture) mustNotBeHeld(run *Run, m Manifest, d digest.Digest) {
 	if _, err := f.PutManifest(f.ctx, "app", m.Body, PutOptions{}); !errors.As(err, &missing) {
 		f.t.Errorf("manifest: %v", err)
 	}
-	if has, err := hasBlob(f.ctx, run, "synced", d); has || err != nil {
-		f.t.Errorf("a sync is told that it is held: %v, %v", has, err)
-	}
-	if has, err := hasManifest(f.ctx, run, "synced", m.Digest); has || err != nil {
-		f.t.Errorf("a sync is told that the image is held: %v, %v", has, err)
+	for _, repo := range []string{"app", "synced"} {
+		blobs, manifests, unconfirmed, err := run.Held(f.ctx, map[string][]digest.Digest{repo: {d}}, map[string][]digest.Digest{repo: {m.Digest}})
+		if len(blobs)+len(manifests)+len(unconfirmed) != 0 || err != nil {
+			f.t.Errorf("a sync to %s is told that it is there: %v, %v, %v, %v", repo, blobs, manifests, unconfirmed, err)
+		}
 	}
 	if _, err := os.Lstat(f.files.blob(d)); !errors.Is(err, fs.ErrNotExist) {
 		f.t.Errorf("its file is in place still: %v", err)
