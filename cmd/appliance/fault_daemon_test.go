@@ -109,10 +109,7 @@ func (f *faulty) listen(t *testing.T) {
 
 // command is one of the program's, on this directory.
 func (f *faulty) command(args ...string) *exec.Cmd {
-	if f.root != "" {
-		args = append(args, "--quayRoot", f.root)
-	}
-	c := exec.Command(f.program, args...)
+	c := exec.Command(f.program, append(args, "--quayRoot", f.root)...)
 	c.SysProcAttr = &syscall.SysProcAttr{Credential: f.as}
 	c.WaitDelay = patience
 	return c

@@ -182,7 +182,7 @@ func (h *hammer) count(n *int) {
 
 // newImage has a layer that others have and one that none has.
 func (h *hammer) newImage(repo, tag string) *testImage {
-	size, _ := rand.Int(rand.Reader, big.NewInt(40<<10))
+	size, _ := rand.Int(rand.Reader, big.NewInt(100<<10)) // some are journaled in the database, some are files alone
 	return newTestImage(repo, tag, h.shared[mathrand.IntN(len(h.shared))], randomBytes(1+int(size.Int64())))
 }
 

@@ -42,7 +42,6 @@ type stdio struct {
 }
 
 func main() {
-	surviveClosedOutput()
 	if err := setHome(); err != nil {
 		report(os.Stderr, err)
 		os.Exit(exitError)
@@ -93,14 +92,10 @@ func report(w io.Writer, err error) {
 // hintOf is what to type next, if the error or what caused it knows.
 func hintOf(err error) (string, bool) {
 	var h hinter
-	hint := ""
-	if errors.As(err, &h) {
-		hint = h.Hint()
+	if !errors.As(err, &h) || h.Hint() == "" {
+		return "", false
 	}
-	if hint == "" {
-		hint = placeHint(err)
-	}
-	return hint, hint != ""
+	return h.Hint(), true
 }
 
 func newRootCommand(std stdio) *cobra.Command {

@@ -58,7 +58,7 @@ func (s *Store) check(ctx context.Context, repo string, d digest.Digest, awaited
 	for {
 		epoch := s.guard.currentEpoch()
 		var size int64
-		err := s.reads.blob.QueryRowContext(ctx, repo, d).Scan(&size)
+		err := s.reader.QueryRowContext(ctx, visibleBlob, repo, d).Scan(&size)
 		if err != nil {
 			return 0, orNotFound(err, "blob", d.String())
 		}
@@ -244,12 +244,20 @@ func (s *Store) keep(ctx context.Context, file *os.File, d digest.Digest, size i
 		return full(s.files.root, 0, err)
 	}
 	return s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		_, err := tx.StmtContext(ctx, s.writes.hold).ExecContext(ctx, d, size, nanos(s.now()))
-		if err != nil {
-			return fmt.Errorf("write row of blob %s: %w", d, err)
+		if _, err := s.holdRow(ctx, tx, d, size); err != nil {
+			return err
 		}
 		return link(ctx, tx)
 	})
+}
+
+// holdRow writes the row of a blob and says whether there was none.
+func (s *Store) holdRow(ctx context.Context, tx *sql.Tx, d digest.Digest, size int64) (fresh bool, err error) {
+	n, err := affected(ctx, tx, `INSERT INTO blobs (digest, size, created) VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING`, d, size, nanos(s.now()))
+	if err != nil {
+		return false, fmt.Errorf("write row of blob %s: %w", d, err)
+	}
+	return n > 0, nil
 }
 
 // takeBack removes a file that was placed and could not be synced, so that on a full disk it does not keep its

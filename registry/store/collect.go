@@ -287,14 +287,14 @@ func (s *Store) removeRow(ctx context.Context, tx *sql.Tx, before time.Time, d d
 	if err != nil || !unused || !s.guard.condemn(d, before) {
 		return false, err
 	}
-	_, err = tx.StmtContext(ctx, s.writes.dropBlob).ExecContext(ctx, d)
+	_, err = tx.ExecContext(ctx, `DELETE FROM blobs WHERE digest = ?`, d)
 	return true, err
 }
 
 // isGarbage says whether nobody relies on a blob's row, or there is none and its file is old.
 func (s *Store) isGarbage(ctx context.Context, tx *sql.Tx, before time.Time, d digest.Digest) (bool, error) {
 	var unused bool
-	err := tx.StmtContext(ctx, s.writes.isGarbage).QueryRowContext(ctx, nanos(before), d).Scan(&unused)
+	err := tx.QueryRowContext(ctx, `SELECT `+garbage+` FROM blobs b WHERE b.digest = ?2`, nanos(before), d).Scan(&unused)
 	if !errors.Is(err, sql.ErrNoRows) {
 		return unused, err
 	}

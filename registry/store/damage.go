@@ -145,7 +145,7 @@ func (c *watchedConnector) Connect(ctx context.Context) (driver.Conn, error) {
 		}
 		hooks.RegisterPreUpdateHook(c.cache.note)
 	}
-	return &watchedConn{whole, c.damage, generation, c.cache}, nil
+	return &watchedConn{connection: whole, damage: c.damage, generation: generation, cache: c.cache}, nil
 }
 
 // connection is what a connection of SQLite's driver can.
@@ -164,9 +164,14 @@ type watchedConn struct {
 	damage     *damage
 	generation int64 // of damage.failures when it was opened
 	cache      *recent
+	known      statements
 }
 
 func (c *watchedConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	return c.prepare(ctx, query)
+}
+
+func (c *watchedConn) prepare(ctx context.Context, query string) (*watchedStmt, error) {
 	stmt, err := c.connection.PrepareContext(ctx, query)
 	if err != nil {
 		return nil, c.damage.see(err)
@@ -213,11 +218,29 @@ func (c *watchedConn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.T
 }
 
 func (c *watchedConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	if known, err := c.known.take(ctx, c, query); known != nil || err != nil {
+		if err != nil {
+			return nil, err
+		}
+		defer known.release()
+		return known.ExecContext(ctx, args)
+	}
 	result, err := c.connection.ExecContext(ctx, query, args)
 	return result, c.damage.see(err)
 }
 
 func (c *watchedConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	if known, err := c.known.take(ctx, c, query); known != nil || err != nil {
+		if err != nil {
+			return nil, err
+		}
+		rows, err := known.QueryContext(ctx, args)
+		if err != nil {
+			known.release()
+			return nil, err
+		}
+		return &knownRows{rows, known}, nil
+	}
 	return c.damage.rows(c.connection.QueryContext(ctx, query, args))
 }
 

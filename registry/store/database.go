@@ -32,6 +32,7 @@ func dsn(path string, extra ...string) string {
 		"synchronous(FULL)",
 		"foreign_keys(1)",
 		fmt.Sprintf("journal_size_limit(%d)", walKept),
+		fmt.Sprintf("wal_autocheckpoint(%d)", walPages),
 	}, extra...)}
 	query.Set("_txlock", "immediate")
 	return (&url.URL{Scheme: "file", Path: path, RawQuery: query.Encode()}).String()

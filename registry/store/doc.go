@@ -4,8 +4,10 @@
 // method, takes a context that stops it, and is one transaction. What holds at every moment, also after
 // kill -9 and a power cut:
 //
-//   - A blob's row is written after its file is whole, synced and in place. A crash leaves a file that
-//     no row names, which collection takes away, and never a row whose file is missing.
+//   - A blob's row is written after its file is whole, synced and in place; that of a small blob (64 KiB) with its
+//     bytes, which stay in the database until the file is synced together with others, and from which Open writes it
+//     again after a power cut. A crash leaves a file that no row names, which collection takes away, and never a
+//     row whose bytes are missing.
 //   - A method that returned nil has its effect on disk (synchronous=FULL, and fsync of files and of the
 //     directories that name them).
 //   - A manifest's bytes are kept as they were pushed and hash to its digest.
@@ -21,8 +23,7 @@
 // small reserved file lets deletes and collection work when somebody else has filled it; a database is
 // copied before it is migrated.
 //
-// Refused as well: blobs in the database (it doubles what is written and makes the WAL as large as the
-// largest layer); reference counts in a column (a count that is wrong once stays wrong; here references are
-// rows, and collection asks them); and renaming a blob's file before it is synced, which spares a small one
-// a commit of the file system's journal and was measured to bring 9 %.
+// Refused as well: blobs in the database for good (readers, backups and an adopted storage would have two places
+// to look at, and the WAL would be as large as the largest layer); and reference counts in a column (a count that is
+// wrong once stays wrong; here references are rows, and collection asks them).
 package store

@@ -51,6 +51,24 @@ func pushWatched(dir string) error {
 			_, err := s.PutManifest(ctx, "app", image(descriptor("x/y", []byte("{}"))), PutOptions{Tags: []string{"v1"}})
 			return err
 		}},
+		{"small", func() error {
+			if err := s.journal.close(); err != nil { // so that it is settled when this says so
+				return err
+			}
+			if s.journal.root, err = os.Open(s.files.root); err != nil {
+				return err
+			}
+			u, err := s.NewUpload(ctx, "app")
+			if err != nil {
+				return err
+			}
+			if _, err := u.Write([]byte("small")); err != nil {
+				return err
+			}
+			_, err = u.Commit(ctx, digest.FromString("small"))
+			return err
+		}},
+		{"settle", func() error { s.journal.settle(ctx); return nil }},
 	}
 	for _, step := range steps {
 		_, _ = os.Stat("/begin/" + step.name)
@@ -71,7 +89,7 @@ func TestStore_SyncsBeforeItAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	calls := watch(t, dir)
-	blob := backupName(digest.FromString("{}"))
+	blob, small := backupName(digest.FromString("{}")), backupName(digest.FromString("small"))
 	for step, orders := range map[string][][]string{
 		"session": {{"write uploads/*", "sync uploads/*", "write uploads/*.json.tmp", "sync uploads/*.json.tmp", "rename uploads/*.json", "sync uploads"}},
 		"blob": {
@@ -80,6 +98,8 @@ func TestStore_SyncsBeforeItAnswers(t *testing.T) {
 			{"sync " + filepath.Dir(filepath.Dir(blob)), "write wal"}, // the directory of its name
 		},
 		"manifest": {{"write wal", "sync wal"}},
+		"small":    {{"write " + small, "write wal", "sync wal"}}, // its bytes are in the WAL
+		"settle":   {{"sync all", "write out " + small, "write wal"}},
 	} {
 		got := between(calls, "begin "+step, "end "+step)
 		t.Logf("%s: %s", step, strings.Join(got, ", "))
@@ -210,6 +230,10 @@ func (w *watcher) systemCall(pid int) {
 			w.calls = append(w.calls, "write "+w.open(pid, info.args[0]))
 		case unix.SYS_FSYNC, unix.SYS_FDATASYNC:
 			w.entered[pid] = "sync " + w.open(pid, info.args[0])
+		case unix.SYS_SYNC_FILE_RANGE:
+			w.entered[pid] = "write out " + w.open(pid, info.args[0])
+		case unix.SYS_SYNCFS:
+			w.entered[pid] = "sync all"
 		case unix.SYS_RENAMEAT, unix.SYS_RENAMEAT2:
 			w.entered[pid] = "rename " + w.name(read(pid, info.args[3]))
 		default: // every look at a file has its name in the second place

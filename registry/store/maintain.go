@@ -15,6 +15,11 @@ const (
 	// at the largest size that it ever had, which one large run makes gigabytes.
 	walKept = 16 << 20
 
+	// walPages is from how many pages on a commit folds the WAL into the database: as many as walKept has room for. Pushes
+	// change the same pages again and again, so that a checkpoint for each 1000, SQLite's default, wrote half as much as
+	// the commits did.
+	walPages = 4000
+
 	// analysisLimit bounds how many rows of an index are looked at for the planner's statistics. More do
 	// not change a plan.
 	analysisLimit = 400

@@ -44,7 +44,7 @@ func (s *Store) Manifest(ctx context.Context, repo string, d digest.Digest) (Man
 		if err := checkRepositoryAndDigest(repo, d); err != nil {
 			return Manifest{}, err
 		}
-		return s.scanManifest(s.reads.manifest.QueryRowContext(context.WithoutCancel(ctx), repo, d), "manifest", d.String())
+		return s.scanManifest(s.reader.QueryRowContext(context.WithoutCancel(ctx), manifestByDigest, repo, d), "manifest", d.String())
 	})
 }
 
@@ -57,7 +57,7 @@ func (s *Store) ManifestByTag(ctx context.Context, repo, tag string) (Manifest, 
 		if err := checkTag(tag); err != nil {
 			return Manifest{}, err
 		}
-		return s.scanManifest(s.reads.manifestByTag.QueryRowContext(context.WithoutCancel(ctx), repo, tag), "tag", tag)
+		return s.scanManifest(s.reader.QueryRowContext(context.WithoutCancel(ctx), manifestByTag, repo, tag), "tag", tag)
 	})
 }
 
@@ -229,26 +229,21 @@ func (s *Store) newManifest(body []byte, mediaType string, want digest.Digest) (
 
 // checkHeld fails with a *MissingError unless the blobs that a manifest needs are visible in repo.
 func (s *Store) checkHeld(ctx context.Context, tx *sql.Tx, repo string, p parsed) error {
-	stmt := tx.StmtContext(ctx, s.writes.isVisible)
-	return s.checkEach(ctx, stmt, p, func(d digest.Digest) []any { return []any{repo, d} })
+	return s.checkEach(ctx, tx, visibleBlob, p, func(d digest.Digest) []any { return []any{repo, d} })
 }
 
 // checkStaged is checkHeld for a run, which makes visible what it has staged for repo.
 func (r *Run) checkStaged(ctx context.Context, tx *sql.Tx, repo string, p parsed) error {
-	stmt, err := tx.PrepareContext(ctx, `SELECT b.size FROM blobs b WHERE b.digest = ?3 AND (`+blobHere+`)`)
-	if err != nil {
-		return err
-	}
-	defer stmt.Close()
-	return r.store.checkEach(ctx, stmt, p, func(d digest.Digest) []any { return []any{r.id, repo, d} })
+	return r.store.checkEach(ctx, tx, `SELECT b.size FROM blobs b WHERE b.digest = ?3 AND (`+blobHere+`)`, p,
+		func(d digest.Digest) []any { return []any{r.id, repo, d} })
 }
 
 // checkEach looks at the row of each blob, and at its file: a row that has lost it must not be built upon.
-func (s *Store) checkEach(ctx context.Context, stmt *sql.Stmt, p parsed, args func(digest.Digest) []any) error {
+func (s *Store) checkEach(ctx context.Context, tx *sql.Tx, text string, p parsed, args func(digest.Digest) []any) error {
 	var missing []digest.Digest
 	for _, d := range p.mustBeHeld() {
 		var size int64
-		err := stmt.QueryRowContext(ctx, args(d)...).Scan(&size)
+		err := tx.QueryRowContext(ctx, text, args(d)...).Scan(&size)
 		if err == nil {
 			err = s.present(d, size)
 		}

@@ -256,7 +256,7 @@ func (p *player) compareBlobs() error {
 	for _, repo := range p.world.repos {
 		for _, b := range p.world.blobs {
 			var size int64
-			err := orNotFound(p.store.reads.blob.QueryRowContext(p.ctx, repo, b.digest).Scan(&size), "blob", b.name)
+			err := orNotFound(p.store.reader.QueryRowContext(p.ctx, visibleBlob, repo, b.digest).Scan(&size), "blob", b.name)
 			if !p.visible(repo, b.digest) {
 				if err := p.expect("look for "+b.name+" in "+repo, err, absent); err != nil {
 					return err

@@ -105,8 +105,8 @@ func (u *Upload) Open() (*os.File, error) {
 	if u.closed {
 		return nil, fmt.Errorf("read upload %s: %w", u.id, os.ErrClosed)
 	}
-	if err := u.begin(); err != nil {
-		return nil, err
+	if err := u.spill(); err != nil {
+		return nil, full(u.store.files.root, 0, fmt.Errorf("read upload %s: %w", u.id, err))
 	}
 	f, err := os.Open(u.store.files.upload(u.id))
 	if err != nil {

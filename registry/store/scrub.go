@@ -47,6 +47,9 @@ func (s *Store) ScrubBlob(ctx context.Context, d digest.Digest, pay func(ctx con
 	if err != nil || seen.damage == "" {
 		return "", err
 	}
+	if mended, err := s.mend(ctx, d); mended || err != nil {
+		return "", err
+	}
 	if seen.info == nil {
 		if err := s.files.checkMounted(d.Algorithm()); err != nil {
 			return "", err
@@ -66,6 +69,9 @@ func (s *Store) ScrubBlob(ctx context.Context, d digest.Digest, pay func(ctx con
 // file that the medium does not give may be whole, but nobody is served from it, and whoever brings it again is.
 // It fails with what failed, and a *StorageError, when this is not the misfortune of one blob.
 func (s *Store) takeOut(ctx context.Context, b sized, failed error) error {
+	if mended, err := s.mend(ctx, b.digest); mended || err != nil {
+		return err
+	}
 	seen, err := s.inspect(ctx, b, false, nil)
 	if err != nil {
 		return errors.Join(failed, err)

@@ -37,9 +37,8 @@ type Store struct {
 	group    *group // what writes through writer
 	places   manifestPlaces
 	shrinker *shrinker
+	journal  *journal
 	reader   *sql.DB
-	reads    reads
-	writes   writes
 	recent   recent
 	uses     uses
 	arrivals *arrivals
@@ -77,9 +76,6 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 		return nil, err
 	}
 	s.refill()
-	if s.writes, err = prepareWrites(ctx, s.writer); err != nil {
-		return nil, fmt.Errorf("prepare writes of %s: %w", s.database, err)
-	}
 	s.group = openGroup(s.writer)
 	if err := s.checkPresent(ctx, o.Storage); err != nil {
 		return nil, err
@@ -90,8 +86,8 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if err := s.sessions.find(s.files); err != nil {
 		return nil, err
 	}
-	if s.reads, err = prepareReads(ctx, s.reader); err != nil {
-		return nil, fmt.Errorf("prepare reads of %s: %w", s.database, err)
+	if err := s.openJournal(ctx); err != nil {
+		return nil, err
 	}
 	s.openShrinker()
 	return s, nil
@@ -130,6 +126,7 @@ func (s *Store) Close() error {
 	if s.shrinker != nil {
 		s.shrinker.close()
 	}
+	errs := []error{s.journal.close()}
 	if s.reader != nil && s.group != nil {
 		// It is no reason to fail: a push whose check is forgotten is told what is missing, and pushes that again.
 		if err := s.saveChecks(context.Background()); err != nil {
@@ -143,7 +140,6 @@ func (s *Store) Close() error {
 	if s.group != nil {
 		s.group.close()
 	}
-	var errs []error
 	// The writer last: closing the last connection folds the WAL into the database.
 	for _, db := range []*sql.DB{s.reader, s.writer} {
 		if db != nil {

@@ -30,15 +30,19 @@ const writeBehind = 8 << 20
 // Cancel; Close keeps the session for ResumeUpload, the others end it.
 //
 // A session is two files: the bytes, and beside them what is needed to go on after a restart. Close
-// writes the second after the bytes are on disk, so what a client was told is held is held.
+// writes the second after the bytes are on disk, so what a client was told is held is held. The bytes of a small blob
+// that come at once are in memory until they are committed, and have no file.
 type Upload struct {
 	store *Store
 	id    string
 
 	user    string     // of the session, for the bounds on sessions
 	mu      sync.Mutex // guards what follows; an Upload used by two goroutines stays in order
-	file    *os.File   // nil until there is a first byte, and once it is closed
+	file    *os.File   // nil while all bytes are in small, and once it is closed
+	small   []byte     // no more than smallBlob
+	begun   bool       // a first byte has come, and is counted as a session's
 	closed  bool
+	saved   bool // there is a state file
 	state   uploadState
 	hash    hash.Hash // sha256 of all bytes so far
 	dirty   bool      // written to since the state was
@@ -46,7 +50,7 @@ type Upload struct {
 	session bool      // it has a state file; a run's blob has none, since a run starts a blob again
 	want    int64     // how many bytes are to come in all, when that is known
 	checked int64     // the size at which there was last seen to be space
-	begun   int64     // the size up to which the disk was told to begin, see writeBehind
+	ahead   int64     // the size up to which the disk was told to begin, see writeBehind
 }
 
 // uploadState is the content of a session's second file.
@@ -94,9 +98,9 @@ func (s *Store) newUpload(repo string, want int64) (*Upload, error) {
 
 func newHash() hash.Hash { return sha256.New() }
 
-// begin makes the file, which comes with the first byte: a session that has received nothing costs no inode.
+// begin counts the session, which it does with the first byte: one that has received nothing costs nothing.
 func (u *Upload) begin() error {
-	if u.file != nil {
+	if u.begun {
 		return nil
 	}
 	if u.session {
@@ -104,12 +108,36 @@ func (u *Upload) begin() error {
 			return fmt.Errorf("begin upload: %w", err)
 		}
 	}
-	f, err := os.OpenFile(u.store.files.upload(u.id), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		u.store.sessions.ended(u.id)
-		return full(u.store.files.root, 0, fmt.Errorf("begin upload: %w", err))
+	u.begun = true
+	return nil
+}
+
+// append appends p to what there is, in memory or in the file.
+func (u *Upload) append(p []byte) (int, error) {
+	if u.file == nil && len(u.small)+len(p) <= smallBlob {
+		u.small = append(u.small, p...)
+		return len(p), nil
 	}
-	u.file = f
+	if err := u.spill(); err != nil {
+		return 0, err
+	}
+	return u.file.Write(p)
+}
+
+// spill makes the file, unless there is one, and writes to it what is in memory.
+func (u *Upload) spill() error {
+	if u.file != nil {
+		return nil
+	}
+	path := u.store.files.upload(u.id)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("begin upload: %w", err)
+	}
+	if _, err := f.Write(u.small); err != nil {
+		return errors.Join(fmt.Errorf("write upload: %w", err), f.Close(), removeIfThere(path))
+	}
+	u.file, u.small = f, nil
 	return nil
 }
 
@@ -143,12 +171,12 @@ func (s *Store) resume(repo, id string) (_ *Upload, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("resume upload %s: %w", id, err)
 	}
-	u := &Upload{store: s, id: id, hash: newHash(), session: true}
+	u := &Upload{store: s, id: id, hash: newHash(), session: true, saved: true}
 	if err := json.Unmarshal(content, &u.state); err != nil || u.state.Repository != repo {
 		return nil, unknown
 	}
 	s.sessions.used(id, s.now())
-	u.checked, u.begun = u.state.Offset, u.state.Offset
+	u.checked, u.ahead = u.state.Offset, u.state.Offset
 	if err := u.hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(u.state.Hash); err != nil {
 		return nil, unknown
 	}
@@ -222,17 +250,17 @@ func (u *Upload) write(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	n, err := u.file.Write(p)
+	n, err := u.append(p)
 	u.hash.Write(p[:n])
 	u.state.Offset += int64(n)
 	u.dirty = u.dirty || n > 0
 	if err != nil {
 		return n, full(u.store.files.root, max(0, u.want-u.state.Offset), fmt.Errorf("write upload: %w", err))
 	}
-	if ahead := u.state.Offset - u.begun; ahead >= writeBehind {
+	if written := u.state.Offset - u.ahead; written >= writeBehind {
 		// Only a hint: whatever goes wrong, the sync at the end finds out.
-		_ = unix.SyncFileRange(int(u.file.Fd()), u.begun, ahead, unix.SYNC_FILE_RANGE_WRITE)
-		u.begun = u.state.Offset
+		_ = unix.SyncFileRange(int(u.file.Fd()), u.ahead, written, unix.SYNC_FILE_RANGE_WRITE)
+		u.ahead = u.state.Offset
 	}
 	return n, nil
 }
@@ -286,10 +314,10 @@ func (u *Upload) Close() error {
 	if !u.session {
 		return u.discard()
 	}
-	if u.file == nil {
+	if u.state.Offset == 0 {
 		// In memory before the session is let go of, or another request finds neither.
 		u.store.sessions.remember(u.id, session{user: u.user, state: u.state, since: u.store.now()})
-		return errors.Join(removeIfThere(u.store.files.uploadState(u.id)), u.end())
+		return errors.Join(u.removeState(), u.end())
 	}
 	err := u.save()
 	return errors.Join(err, u.end())
@@ -319,13 +347,24 @@ func (u *Upload) save() error {
 // which is how every push begins, is not synced: a power cut that takes it has taken nothing.
 func (u *Upload) saveState(content []byte) error {
 	path := u.store.files.uploadState(u.id)
+	u.saved = true // or a part of it is
 	if u.state.Offset == 0 {
 		return os.WriteFile(path, content, 0o600)
+	}
+	if err := u.spill(); err != nil {
+		return err
 	}
 	if err := unix.Fdatasync(int(u.file.Fd())); err != nil {
 		return err
 	}
 	return writeFile(path, content)
+}
+
+func (u *Upload) removeState() error {
+	if !u.saved {
+		return nil
+	}
+	return removeIfThere(u.store.files.uploadState(u.id))
 }
 
 // end closes the file and lets go of the session.
@@ -334,7 +373,7 @@ func (u *Upload) end() error {
 	if u.file != nil {
 		err = u.file.Close()
 	}
-	u.file, u.closed = nil, true
+	u.file, u.small, u.closed = nil, nil, true
 	u.store.guard.release(u.id)
 	return err
 }
@@ -342,9 +381,10 @@ func (u *Upload) end() error {
 // discard removes the session and lets go of it.
 func (u *Upload) discard() error {
 	// The state first: without it the session is unknown, whatever else is left.
-	err := errors.Join(
-		removeIfThere(u.store.files.uploadState(u.id)),
-		removeIfThere(u.store.files.upload(u.id)))
+	err := u.removeState()
+	if u.file != nil {
+		err = errors.Join(err, removeIfThere(u.store.files.upload(u.id)))
+	}
 	u.store.sessions.ended(u.id)
 	return errors.Join(err, u.end())
 }
@@ -390,9 +430,6 @@ func (u *Upload) commitTo(ctx context.Context, d digest.Digest, link linkFunc) e
 	if err := checkDigest(d); err != nil {
 		return err
 	}
-	if err := u.begin(); err != nil { // a blob without a byte
-		return err
-	}
 	err := u.place(ctx, d, link)
 	if err := u.discard(); err != nil { // not the caller's worry: collection takes what is left over
 		u.store.log.Warn("could not clear away an upload", "upload", u.id, "error", err)
@@ -411,16 +448,31 @@ func (u *Upload) place(ctx context.Context, d digest.Digest, link linkFunc) erro
 	if got != d {
 		return &DigestError{Want: d, Got: got}
 	}
-	if err := u.store.keep(ctx, u.file, d, u.state.Offset, link); err != nil {
+	if err := u.keep(ctx, d, link); err != nil {
 		return fmt.Errorf("commit blob %s: %w", d, err)
 	}
 	return nil
+}
+
+func (u *Upload) keep(ctx context.Context, d digest.Digest, link linkFunc) error {
+	if u.file == nil {
+		if kept, err := u.store.keepSmall(ctx, u.small, d, link); kept || err != nil {
+			return err
+		}
+		if err := u.spill(); err != nil {
+			return full(u.store.files.root, 0, err)
+		}
+	}
+	return u.store.keep(ctx, u.file, d, u.state.Offset, link)
 }
 
 // digest hashes what was written. sha256 was hashed on the way; sha512, which is rare, reads the file again.
 func (u *Upload) digest(ctx context.Context, a digest.Algorithm) (digest.Digest, error) {
 	if a == digest.SHA256 {
 		return digest.NewDigest(a, u.hash), nil
+	}
+	if u.file == nil {
+		return a.FromBytes(u.small), nil
 	}
 	h := a.Hash()
 	source := readerFunc(func(p []byte) (int, error) {

@@ -1,0 +1,435 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+)
+
+// A small blob costs no sync of its own. Its bytes are committed with its row, in the transaction that it shares with
+// other pushes, and its file is written beside that. Files and directories are synced later, those of many blobs
+// together, and only then the bytes leave the database. Until then a power cut may take the file and not the bytes:
+// Open writes it again.
+
+const (
+	// smallBlob is the size in bytes of the largest blob that is journaled. The bytes of a journaled blob are written
+	// three times, to the WAL, the database and the file, which for this many takes less time than a sync.
+	smallBlob = 64 << 10
+
+	// settleAfter is how long files wait for others to be synced with, and settleAgain how long they wait after a failure.
+	settleAfter = 500 * time.Millisecond
+	settleAgain = 10 * time.Second
+
+	// settleBatch is how many rows one transaction removes, which pushes wait for.
+	settleBatch = 128
+
+	// journalBlobs and journalBytes are what the journal takes. Beyond that a push syncs its own file: the disk is behind.
+	journalBlobs = 4096
+	journalBytes = 32 << 20
+)
+
+// journal is what of the table blob_journal has to be settled. Its goroutine begins with open and ends with close.
+type journal struct {
+	store *Store
+	root  *os.File      // of the storage; open all the time, so that a sync tells of every failure to write a file of its file system
+	wake  chan struct{} // holds one token when there is something to settle
+	stop  chan struct{}
+	ended chan struct{}
+	once  sync.Once
+
+	mu       sync.Mutex // guards what follows
+	lastID   int64
+	rows     []journaled
+	bytes    int64
+	failures int // of syncs
+}
+
+// journaled is a row of the table.
+type journaled struct {
+	id     int64
+	digest digest.Digest
+	size   int64
+	// failures counts those that there had been when the file was not written yet. When there were more since, the kernel
+	// may have dropped the file's bytes and think that they are on disk: only a new file can be relied on.
+	failures int
+}
+
+// unknown is the number of failures of a row that an earlier process has left: its file is to be written again.
+const unknown = -1
+
+// openJournal writes the files again that a power cut has taken, and begins to settle.
+func (s *Store) openJournal(ctx context.Context) error {
+	root, err := os.Open(s.files.root)
+	if err != nil {
+		return fmt.Errorf("open storage: %w", err)
+	}
+	j := &journal{store: s, root: root, wake: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{})}
+	scan := func(rows *sql.Rows) error {
+		r := journaled{failures: unknown}
+		err := rows.Scan(&r.id, &r.digest, &r.size)
+		j.addLocked(r)
+		j.lastID = max(j.lastID, r.id)
+		return err
+	}
+	if err := query(ctx, s.reader, scan, `SELECT id, digest, length(body) FROM blob_journal ORDER BY id`); err != nil {
+		return errors.Join(fmt.Errorf("read the journal of small blobs: %w", err), root.Close())
+	}
+	s.journal = j
+	j.settle(ctx)
+	go j.run()
+	return nil
+}
+
+func (j *journal) run() {
+	defer close(j.ended)
+	wait := func(c <-chan time.Time) bool {
+		select {
+		case <-c:
+			return true
+		case <-j.stop:
+			return false
+		}
+	}
+	for {
+		select {
+		case <-j.wake:
+		case <-j.stop:
+			return
+		}
+		for pause := settleAfter; pause > 0; {
+			if !wait(time.After(pause)) {
+				return
+			}
+			pause = 0
+			if !j.settle(context.Background()) {
+				pause = settleAgain
+			}
+		}
+	}
+}
+
+// close settles what is left and ends the goroutine. What cannot be settled is left to the next Open.
+func (j *journal) close() error {
+	if j == nil {
+		return nil
+	}
+	var err error
+	j.once.Do(func() {
+		close(j.stop)
+		<-j.ended
+		j.settle(context.Background())
+		err = j.root.Close()
+	})
+	return err
+}
+
+// next gives the id for another row, and says how many failures there have been. It says no when there is no room.
+func (j *journal) next() (id int64, failures int, ok bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.lastID++
+	return j.lastID, j.failures, len(j.rows) < journalBlobs && j.bytes < journalBytes
+}
+
+// add takes a row that is committed.
+func (j *journal) add(r journaled) {
+	j.mu.Lock()
+	j.addLocked(r)
+	j.mu.Unlock()
+	select {
+	case j.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (j *journal) addLocked(r journaled) {
+	j.rows = append(j.rows, r)
+	j.bytes += r.size
+}
+
+// pending gives the rows that there are.
+func (j *journal) pending() []journaled {
+	if j == nil { // the store is not open yet
+		return nil
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.rows[:len(j.rows):len(j.rows)]
+}
+
+// settle makes the files of the rows that there are durable and removes the rows. What it cannot settle stays, as durable
+// as before; it says whether that is nothing.
+func (j *journal) settle(ctx context.Context) bool {
+	rows := j.pending()
+	if len(rows) == 0 {
+		return true
+	}
+	err := j.store.rewrite(ctx, j.sync(rows))
+	for len(rows) > 0 && err == nil {
+		n := min(settleBatch, len(rows))
+		if err = j.remove(ctx, rows[:n]); err == nil {
+			rows = rows[n:]
+		}
+	}
+	if err != nil {
+		j.store.log.Warn("could not sync the files of small blobs: their bytes stay in the database until that succeeds",
+			"blobs", len(rows), "again_in", settleAgain, "error", err)
+	}
+	return err == nil
+}
+
+// sync syncs the files of rows, and gives those that have to be written again.
+//
+// One sync of the file system takes all of them, with the directories that name them: a sync of each would have the disk
+// empty its cache as often. Linux before 5.8 does not tell from it what failed, but does so for each file.
+func (j *journal) sync(rows []journaled) (doubtful []journaled) {
+	failed := unix.Syncfs(int(j.root.Fd()))
+	for _, r := range rows {
+		failed = errors.Join(failed, j.store.files.writtenOut(r.digest))
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if failed != nil {
+		j.failures++
+		j.store.log.Warn("the disk has failed to write small blobs: they are written again", "error", failed)
+	}
+	for _, r := range rows {
+		if r.failures != j.failures {
+			doubtful = append(doubtful, r)
+		}
+	}
+	return doubtful
+}
+
+// writtenOut fails when the disk has not taken the bytes of a file that was synced. A file that is gone was collected, or
+// is damage that its readers find, and so is what is no file.
+func (f *files) writtenOut(d digest.Digest) error {
+	file, err := f.openRegular(d)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotFile) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	const wait = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
+	if err = unix.SyncFileRange(int(file.Fd()), 0, 0, wait); err != nil { // also on a file system that cannot do this
+		err = file.Sync()
+	}
+	return errors.Join(err, file.Close())
+}
+
+// has says whether the file of a blob has these bytes.
+func (f *files) has(d digest.Digest, body []byte) bool {
+	file, err := f.openRegular(d)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	there := make([]byte, len(body)+1)
+	n, err := io.ReadFull(file, there)
+	return (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) && bytes.Equal(there[:n], body)
+}
+
+// openRegular opens the file of a blob if it is one: the opening of a FIFO would wait for ever.
+func (f *files) openRegular(d digest.Digest) (*os.File, error) {
+	file, err := os.OpenFile(f.blob(d), os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, unix.ELOOP) {
+		return nil, errNotFile
+	}
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errNotFile
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
+}
+
+// remove removes rows whose files are on disk, the first ones.
+func (j *journal) remove(ctx context.Context, rows []journaled) error {
+	err := j.store.freeing(func() error {
+		return j.store.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
+			for _, r := range rows {
+				if _, err := tx.ExecContext(ctx, `DELETE FROM blob_journal WHERE id = ?`, r.id); err != nil {
+					return fmt.Errorf("remove the bytes of blob %s from the database: %w", r.digest, err)
+				}
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, r := range rows {
+		j.bytes -= r.size
+	}
+	j.rows = j.rows[len(rows):]
+	return nil
+}
+
+// keepSmall writes the file of a blob and commits its bytes with its row and whatever link writes. It says no, and has
+// committed nothing, where the file has to be synced before: there is another, or the journal has no room.
+func (s *Store) keepSmall(ctx context.Context, body []byte, d digest.Digest, link linkFunc) (kept bool, err error) {
+	id, failures, room := s.journal.next()
+	if !room {
+		return false, nil
+	}
+	if err := s.guard.enter(ctx, d); err != nil {
+		return false, err
+	}
+	defer s.guard.leave(d)
+	made, err := s.files.create(d, body)
+	if err != nil {
+		if made != nil {
+			err = errors.Join(err, s.takeBack(made, d))
+		}
+		return false, full(s.files.root, 0, err)
+	}
+	if made == nil && !s.files.has(d, body) {
+		return false, nil
+	}
+	err = s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		fresh, err := s.holdRow(ctx, tx, d, int64(len(body)))
+		switch {
+		case err != nil:
+			return err
+		case made != nil:
+			// The driver takes no bytes for NULL.
+			if _, err := tx.ExecContext(ctx, `INSERT INTO blob_journal (id, digest, body) VALUES (?, ?, coalesce(?, x''))`, id, d, body); err != nil {
+				return fmt.Errorf("write the bytes of blob %s: %w", d, err)
+			}
+		case fresh: // what is there was made by a push that did not come to an end
+			return errNoRow
+		}
+		return link(ctx, tx)
+	})
+	switch {
+	case errors.Is(err, errNoRow):
+		return false, nil
+	case err != nil && made != nil:
+		err = errors.Join(err, s.takeBack(made, d))
+	case made != nil:
+		s.journal.add(journaled{id: id, digest: d, size: int64(len(body)), failures: failures})
+	}
+	return err == nil, err
+}
+
+var errNoRow = errors.New("there is a file that no row speaks for")
+
+// rewrite writes the files of rows again, from their bytes in the database, and durably.
+func (s *Store) rewrite(ctx context.Context, rows []journaled) error {
+	for _, r := range rows {
+		if err := s.rewriteOne(ctx, r); err != nil {
+			return fmt.Errorf("write blob %s again: %w", r.digest, err)
+		}
+	}
+	return nil
+}
+
+func (s *Store) rewriteOne(ctx context.Context, r journaled) error {
+	if err := s.guard.enter(ctx, r.digest); err != nil {
+		return err
+	}
+	defer s.guard.leave(r.digest)
+	var body []byte
+	err := s.reader.QueryRowContext(ctx, `SELECT j.body FROM blob_journal j CROSS JOIN blobs b ON b.digest = j.digest WHERE j.id = ?`, r.id).Scan(&body)
+	if errors.Is(err, sql.ErrNoRows) { // the blob was collected, or is in quarantine
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := checkDigest(r.digest); err != nil || r.digest.Algorithm().FromBytes(body) != r.digest {
+		return s.damage.found(errors.Join(err, errors.New("its bytes in the database are others")))
+	}
+	return s.freeing(func() error { return full(s.files.root, 0, s.files.replace(r.digest, body)) })
+}
+
+// mend writes the file of a blob again if Open should have done it and could not, for want of space. It says whether
+// that is so.
+func (s *Store) mend(ctx context.Context, d digest.Digest) (mended bool, err error) {
+	r, ok := s.journal.leftOver(d)
+	if !ok {
+		return false, nil
+	}
+	return true, s.rewrite(ctx, []journaled{r})
+}
+
+// leftOver gives the row of a blob of which an earlier process has left the bytes, and no more for certain.
+func (j *journal) leftOver(d digest.Digest) (r journaled, ok bool) {
+	for _, r := range j.pending() {
+		if r.failures == unknown && r.digest == d {
+			return r, true
+		}
+	}
+	return journaled{}, false
+}
+
+// create writes the file of a blob, unless there is one: then it returns nil. It syncs nothing. With an error it gives
+// the file that it has made, if it has.
+func (f *files) create(d digest.Digest, body []byte) (made fs.FileInfo, err error) {
+	path := f.blob(d)
+	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL
+	file, err := os.OpenFile(path, flags, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.Mkdir(filepath.Dir(path), 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, fmt.Errorf("make blob directory: %w", err)
+		}
+		file, err = os.OpenFile(path, flags, 0o600)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make blob: %w", err)
+	}
+	made, err = file.Stat()
+	if err == nil {
+		_, err = file.Write(body)
+	}
+	if err := errors.Join(err, file.Close()); err != nil {
+		return made, fmt.Errorf("write blob: %w", err)
+	}
+	return made, nil
+}
+
+// replace gives a blob a new file, durably.
+func (f *files) replace(d digest.Digest, body []byte) error {
+	id, err := uuid.NewRandom()
+	if err != nil {
+		return err
+	}
+	path := f.upload(id.String()) // what a crash leaves there is collected
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err = file.Write(body); err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err == nil {
+		err = f.place(path, d)
+	}
+	if err != nil {
+		return errors.Join(err, removeIfThere(path))
+	}
+	return nil
+}

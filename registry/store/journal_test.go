@@ -1,0 +1,350 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// keepJournal stops the settling of the journal, so that what is pushed from now on stays in it until settle is called,
+// or the store is opened again.
+func (f *fixture) keepJournal() {
+	f.t.Helper()
+	f.must(f.journal.close())
+	root, err := os.Open(f.files.root)
+	f.must(err)
+	f.t.Cleanup(func() { root.Close() })
+	f.journal.root = root
+}
+
+// journaled counts the rows that there are.
+func (f *fixture) journaled() (n int) {
+	f.t.Helper()
+	f.must(f.reader.QueryRow(`SELECT count(*) FROM blob_journal`).Scan(&n))
+	return n
+}
+
+func (f *fixture) inode(d digest.Digest) uint64 {
+	f.t.Helper()
+	info, err := os.Stat(f.files.blob(d))
+	f.must(err)
+	return info.Sys().(*syscall.Stat_t).Ino
+}
+
+// powerCut does to the files what it may do to those that were not synced.
+var powerCut = map[string]func(path string) error{
+	"gone":                 os.Remove,
+	"empty":                func(path string) error { return os.Truncate(path, 0) },
+	"zeros":                func(path string) error { return os.WriteFile(path, make([]byte, 12), 0o600) },
+	"gone with its folder": func(path string) error { return os.RemoveAll(filepath.Dir(path)) },
+	"there":                func(string) error { return nil }, // for all that one knows, only in memory
+}
+
+func TestStore_Open_WritesJournaledBlobsAgain(t *testing.T) {
+	for name, cut := range powerCut {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			f.keepJournal()
+			m := f.pushImage("app", "app", "v1")
+			empty := f.blob("app", "").Digest
+			if n := f.journaled(); n != 3 {
+				t.Fatalf("%d blobs are journaled", n)
+			}
+			inode := f.inode(layerOf(m))
+			for _, d := range []digest.Digest{layerOf(m), empty} {
+				f.must(cut(f.files.blob(d)))
+			}
+			f.reopen()
+			f.mustHave("app", "v1")
+			_, err := f.StatBlob(f.ctx, "app", empty)
+			f.must(err)
+			f.mustBeClean()
+			if n := f.journaled(); n != 0 {
+				t.Errorf("%d blobs are journaled still", n)
+			}
+			if f.inode(layerOf(m)) == inode {
+				t.Error("a file is relied on that nobody has synced")
+			}
+		})
+	}
+}
+
+// The files of what was collected or is in quarantine are not written again.
+func TestStore_Open_WritesNoCollectedBlobAgain(t *testing.T) {
+	f := newFixture(t)
+	f.keepJournal()
+	d := f.blob("app", "content").Digest
+	before := f.clock.add(pushTakes)
+	if removed, _, err := f.RemoveBlobs(f.ctx, before, []digest.Digest{d}); err != nil || removed != 1 {
+		t.Fatalf("collection removes %d, %v", removed, err)
+	}
+	f.reopen()
+	if _, err := os.Stat(f.files.blob(d)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("its file: %v", err)
+	}
+	if n := f.journaled(); n != 0 {
+		t.Errorf("%d blobs are journaled still", n)
+	}
+}
+
+// An Open that fails leaves the bytes of an earlier process alone: it has not written the files.
+func TestStore_Open_ThatFailsKeepsTheJournal(t *testing.T) {
+	f := newFixture(t)
+	f.keepJournal()
+	m := f.pushImage("app", "app", "v1")
+	blobs := f.files.dir(digest.SHA256)
+	f.must(f.Close())
+	f.must(os.Rename(blobs, blobs+".away"))
+	o := Options{Database: filepath.Join(f.dir, "appliance.db"), Storage: filepath.Join(f.dir, "storage")}
+	var lost *LostStorageError
+	if _, err := Open(f.ctx, o); !errors.As(err, &lost) {
+		t.Fatalf("opening it without its blobs gives %v", err)
+	}
+	f.must(os.Rename(blobs+".away", blobs))
+	f.must(os.Remove(f.files.blob(layerOf(m))))
+	f.Store = nil
+	f.reopen()
+	f.mustHave("app", "v1")
+	f.mustBeClean()
+}
+
+func TestStore_JournaledBlobsAreSettled(t *testing.T) {
+	f := newFixture(t)
+	f.keepJournal()
+	m := f.pushImage("app", "app", "v1")
+	inode := f.inode(layerOf(m))
+	if !f.journal.settle(f.ctx) {
+		t.Fatal("it is not settled")
+	}
+	if n := f.journaled(); n != 0 {
+		t.Errorf("%d blobs are journaled still", n)
+	}
+	if rows := f.journal.pending(); len(rows) != 0 {
+		t.Errorf("%d rows are to be settled still", len(rows))
+	}
+	if f.inode(layerOf(m)) != inode {
+		t.Error("a file that was synced was written again")
+	}
+	f.mustHave("app", "v1")
+}
+
+// The background does it too, and Close does not leave it to the next Open.
+func TestStore_JournalSettlesItself(t *testing.T) {
+	f := newFixture(t)
+	f.blob("app", "content")
+	for f.journaled() > 0 { // or the test does not end
+		time.Sleep(time.Millisecond)
+	}
+	f.blob("app", "more content")
+	f.must(f.Close())
+	db, err := sql.Open("sqlite", filepath.Join(f.dir, "appliance.db"))
+	f.must(err)
+	defer db.Close()
+	var n int
+	f.must(db.QueryRow(`SELECT count(*) FROM blob_journal`).Scan(&n))
+	if n != 0 {
+		t.Errorf("Close leaves %d blobs in the journal", n)
+	}
+	f.Store = nil
+}
+
+// After a sync that failed the kernel thinks that what it has is on disk. It was seen to be wrong.
+func TestStore_JournaledBlobsAreWrittenAgainAfterAFailedSync(t *testing.T) {
+	f := newFixture(t)
+	f.keepJournal()
+	m := f.pushImage("app", "app", "v1")
+	inode := f.inode(layerOf(m))
+	root := f.journal.root
+	closed, err := os.Open(f.files.root)
+	f.must(err)
+	f.must(closed.Close())
+	f.journal.root = closed // to sync it fails
+	_, failures, _ := f.journal.next()
+	if !f.journal.settle(f.ctx) {
+		t.Fatal("it is not settled")
+	}
+	if f.inode(layerOf(m)) == inode {
+		t.Error("a file is relied on whose sync has failed")
+	}
+	if n := f.journaled(); n != 0 {
+		t.Errorf("%d blobs are journaled still", n)
+	}
+	f.journal.root = root
+
+	// Likewise that of a push that wrote its file before the failure, and committed afterwards.
+	late := f.blob("app", "late").Digest
+	rows := f.journal.pending()
+	rows[0].failures = failures
+	inode = f.inode(late)
+	f.journal.settle(f.ctx)
+	if f.inode(late) == inode {
+		t.Error("a file is relied on that was written before a sync that has failed")
+	}
+	f.mustHave("app", "v1")
+	f.mustBeClean()
+}
+
+// What Open could not write again is written when it is asked for. It is no damage.
+func TestStore_JournaledBlobThatCannotBeWritten(t *testing.T) {
+	f := newFixture(t)
+	f.keepJournal()
+	m := f.pushImage("app", "app", "v1")
+	f.must(f.Close())
+	path := f.files.blob(layerOf(m))
+	f.must(os.Remove(path))
+	f.must(os.MkdirAll(filepath.Join(path, "in the way"), 0o700))
+	f.Store = nil
+	f.reopen()
+	f.keepJournal()
+	if n := f.journaled(); n != 2 {
+		t.Fatalf("%d blobs are journaled", n)
+	}
+	if _, err := f.OpenBlob(f.ctx, "app", layerOf(m)); err == nil || errors.Is(err, ErrNotFound) {
+		t.Errorf("a blob that cannot be written: %v", err)
+	}
+	if damage, err := f.ScrubBlob(f.ctx, layerOf(m), unpaced); damage != "" || err == nil {
+		t.Errorf("scrub says %q, %v", damage, err)
+	}
+	f.mustBeClean()
+	f.must(os.RemoveAll(path))
+	if damage, err := f.ScrubBlob(f.ctx, layerOf(m), unpaced); damage != "" || err != nil {
+		t.Errorf("scrub says %q, %v", damage, err)
+	}
+	f.must(os.Remove(path))
+	if got := f.read("app", layerOf(m)); got != "layer of app" {
+		t.Errorf("it reads %q", got)
+	}
+}
+
+func unpaced(context.Context, int) error { return nil }
+
+// With the disk full to the last byte the reserve is given up for what was acknowledged.
+func TestStore_JournalOnAFullDisk(t *testing.T) {
+	dir, fill := smallDisk(t)
+	f := newFixtureIn(t, dir)
+	f.keepJournal()
+	var blobs []digest.Digest
+	for i := range 10 { // more than is given up at once
+		blobs = append(blobs, f.blob("app", strings.Repeat(string(rune('a'+i)), smallBlob)).Digest)
+	}
+	f.must(f.Close())
+	for _, d := range blobs {
+		f.must(os.Remove(f.files.blob(d)))
+	}
+	fill()
+	f.Store = nil
+	f.reopen()
+	if n := f.journaled(); n != 0 {
+		t.Errorf("%d blobs are journaled still", n)
+	}
+	for i, d := range blobs {
+		if f.read("app", d) != strings.Repeat(string(rune('a'+i)), smallBlob) {
+			t.Errorf("blob %d is another", i)
+		}
+	}
+	f.mustBeClean()
+}
+
+// A blob that is pushed again has nothing written for it; where its file is not what it should be, or no row speaks for
+// it, it is given a new one that is synced.
+func TestStore_SmallBlobPushedAgain(t *testing.T) {
+	f := newFixture(t)
+	f.keepJournal()
+	d := f.blob("app", "content").Digest
+	inode := f.inode(d)
+	f.blob("other", "content")
+	if f.inode(d) != inode || f.journaled() != 1 {
+		t.Errorf("pushed again it has another file, or %d rows", f.journaled())
+	}
+	f.must(os.WriteFile(f.files.blob(d), []byte("damaged"), 0o600))
+	f.blob("app", "content")
+	if got := f.read("app", d); got != "content" {
+		t.Errorf("it reads %.20q", got)
+	}
+
+	stray := digest.FromString("stray")
+	f.must(os.MkdirAll(filepath.Dir(f.files.blob(stray)), 0o700))
+	f.must(os.WriteFile(f.files.blob(stray), []byte("stray"), 0o600))
+	inode = f.inode(stray)
+	f.blob("app", "stray")
+	if f.inode(stray) == inode {
+		t.Error("a file is relied on that nobody has synced")
+	}
+	f.mustBeClean()
+}
+
+// A journal that is not settled fast enough lets pushes sync their own files.
+func TestStore_JournalHasAnEnd(t *testing.T) {
+	f := newFixture(t)
+	f.keepJournal()
+	f.journal.mu.Lock()
+	f.journal.bytes = journalBytes
+	f.journal.mu.Unlock()
+	d := f.blob("app", "content").Digest
+	if n := f.journaled(); n != 0 {
+		t.Errorf("%d blobs are journaled", n)
+	}
+	if got := f.read("app", d); got != "content" {
+		t.Errorf("it reads %.20q", got)
+	}
+}
+
+// Up to smallBlob bytes are journaled, however they come, and one more is not.
+func TestUpload_sizes(t *testing.T) {
+	f := newFixture(t)
+	f.keepJournal()
+	for _, one := range []struct {
+		size, piece, rows int
+	}{{0, 1, 1}, {1, 1, 1}, {smallBlob, smallBlob, 1}, {smallBlob, 1000, 1}, {smallBlob + 1, 1000, 0}, {smallBlob + 1, smallBlob + 1, 0}} {
+		was := f.journaled()
+		content := strings.Repeat(string(rune('a'+one.piece%26)), one.size)
+		u, err := f.NewUpload(f.ctx, "app")
+		f.must(err)
+		for rest := content; rest != ""; {
+			n := min(one.piece, len(rest))
+			_, err := u.Write([]byte(rest[:n]))
+			f.must(err)
+			rest = rest[n:]
+		}
+		d := digest.FromString(content)
+		_, err = u.Commit(f.ctx, d)
+		f.must(err)
+		if n := f.journaled() - was; n != one.rows {
+			t.Errorf("%d bytes in pieces of %d: %d rows", one.size, one.piece, n)
+		}
+		if got := f.read("app", d); got != content {
+			t.Errorf("it reads %.20q", got)
+		}
+	}
+	if left, err := os.ReadDir(f.files.uploads()); err != nil || len(left) != 0 {
+		t.Errorf("left over: %v, %v", left, err)
+	}
+}
+
+// A transaction that fails leaves neither row nor bytes nor file.
+func TestStore_SmallBlobThatIsNotCommitted(t *testing.T) {
+	f := newFixture(t)
+	f.keepJournal()
+	refused := errors.New("refused")
+	u, err := f.NewUpload(f.ctx, "app")
+	f.must(err)
+	write(t, u, "content")
+	d := digest.FromString("content")
+	if err := u.commitTo(f.ctx, d, func(context.Context, *sql.Tx) error { return refused }); !errors.Is(err, refused) {
+		t.Fatal(err)
+	}
+	if n := f.journaled(); n != 0 || len(f.journal.pending()) != 0 {
+		t.Errorf("%d blobs are journaled", n)
+	}
+	if _, err := os.Stat(f.files.blob(d)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("its file: %v", err)
+	}
+}
