@@ -445,6 +445,19 @@ func TestPuller_Blob_that_another_repository_holds(t *testing.T) {
 		f.server.Close()
 		f.wantHeld(f.blob, f.layer)
 	})
+	t.Run("is fetched where its file is lost", func(t *testing.T) {
+		f := newFixture(t)
+		f.holdElsewhere(f.layer)
+		hex := f.blob.Encoded()
+		if err := os.Remove(filepath.Join(f.dir, "storage", "sha256", hex[:2], hex)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := f.pull(f.blob); err != nil || !bytes.Equal(got, f.layer) {
+			t.Errorf("got %d bytes, %v", len(got), err)
+		}
+		f.server.Close()
+		f.wantHeld(f.blob, f.layer)
+	})
 	t.Run("is fetched where the upstream says another size", func(t *testing.T) {
 		f := newFixture(t)
 		f.holdElsewhere(f.layer)

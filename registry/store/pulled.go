@@ -59,19 +59,22 @@ func (s *Store) NewPulledUpload(ctx context.Context, repo string, size int64) (*
 }
 
 // LinkPulled makes a blob that is held visible in repo, without the bytes being fetched again, once the upstream of repo has
-// confirmed that it has the blob there, of that size (-1: it did not say). ErrNotFound when it is not held, or held
-// with another size.
+// confirmed that it has the blob there, of that size (-1: it did not say). ErrNotFound when it is not held, held with
+// another size, or has lost its file: it is fetched then, which mends it.
 func (s *Store) LinkPulled(ctx context.Context, repo string, d digest.Digest, size int64) error {
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return err
 	}
 	return s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		held, err := exists(ctx, tx, `SELECT 1 FROM blobs WHERE digest = ?1 AND ?2 IN (size, -1)`, d, size)
+		var held int64
+		err := tx.QueryRowContext(ctx, `SELECT size FROM blobs WHERE digest = ?1 AND ?2 IN (size, -1)`, d, size).Scan(&held)
 		if err != nil {
-			return fmt.Errorf("look for blob %s: %w", d, err)
+			return orNotFound(err, "blob", d.String())
 		}
-		if !held {
+		if err := s.present(d, held); isLoss(err) {
 			return &NotFoundError{Kind: "blob", Name: d.String()}
+		} else if err != nil {
+			return fmt.Errorf("look at blob %s: %w", d, err)
 		}
 		id, err := s.ensureRepository(ctx, tx, repo)
 		if err != nil {
