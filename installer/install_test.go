@@ -626,3 +626,48 @@ func TestInstall_HostnameEdited(t *testing.T) {
 		t.Errorf("systemd was told: %q", b.sm.calls)
 	}
 }
+
+// What runs under the name of our units beside a directory that was only prepared is another's.
+func TestUninstall_PreparedDirectoryLeavesUnits(t *testing.T) {
+	b := newBox(t, false)
+	b.write("usr/lib/systemd/system/appliance.service", "[Service]\nExecStart=/usr/bin/other\n")
+	b.write("etc/systemd/system/appliance.socket", "[Socket]\nListenStream=1\n")
+	b.sm.active[systemd.Service], b.sm.active[systemd.Socket] = true, true
+	before := b.snapshot()
+	p, err := PlanPrepare(t.Context(), Request{Hostname: "localhost", QuayRoot: "/srv/quay"}, b.deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Apply(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	p, err = PlanUninstall(t.Context(), Request{QuayRoot: "/srv/quay", RemoveContent: true}, b.deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Apply(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	after := b.snapshot()
+	delete(after, "/srv")
+	same(t, "after the uninstall", after, before)
+}
+
+// An appliance that is installed elsewhere on the host stays, unit by unit, when a prepared directory is to go.
+func TestUninstall_PreparedDirectoryBesideAnInstall(t *testing.T) {
+	b := newBox(t, false)
+	b.install()
+	p, err := PlanPrepare(t.Context(), Request{Hostname: "localhost", QuayRoot: "/srv/quay"}, b.deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Apply(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	before := b.snapshot()
+	_, err = PlanUninstall(t.Context(), Request{QuayRoot: "/srv/quay", RemoveContent: true}, b.deps)
+	if err == nil || !strings.Contains(err.Error(), "an appliance is installed already, in /root/quay-install") {
+		t.Errorf("error is %v", err)
+	}
+	same(t, "after the refusal", b.snapshot(), before)
+}

@@ -188,7 +188,9 @@ func (u *unbuilder) content() []string {
 }
 
 func (u *unbuilder) uninstall() {
-	u.units()
+	if u.record != nil || u.found != nil { // else it was only prepared, and a unit of that name is another's
+		u.units()
+	}
 	u.executable()
 	if u.RemoveContent {
 		for _, path := range u.content() {

@@ -1,6 +1,7 @@
 package tlsgen
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -11,6 +12,9 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/certmagic"
@@ -198,9 +202,9 @@ func (o Options) unfit(leaf *x509.Certificate) error {
 	return nil
 }
 
-// setAside makes room for a pair of ours. What our CA did not sign, and what is not the key of a certificate of ours, is
-// kept, whatever it holds: it may be the only copy, or a file that the configuration names by mistake. What is no
-// regular file is refused, and stays as it is.
+// setAside makes room for a pair of ours. A certificate that our CA did not sign, and a key that is not of a certificate
+// of ours, are kept, also when they cannot be used: they may be the only copy. What is neither, or is no regular file,
+// is refused and stays as it is: the configuration names it by mistake.
 func setAside(o Options) error {
 	leaf, _, certErr := readCert(o.CertFile)
 	key, _, keyErr := readKey(o.KeyFile)
@@ -208,6 +212,9 @@ func setAside(o Options) error {
 		if errors.Is(err, errNotReadable) {
 			return err
 		}
+	}
+	if err := errors.Join(wrongFile(o.KeyFile, "PRIVATE KEY", keyErr), wrongFile(o.CertFile, "CERTIFICATE", certErr)); err != nil {
+		return err
 	}
 	ours := certErr == nil && leaf.CheckSignatureFrom(o.CA.cert) == nil
 	var foreign []string // the key first, so that a certificate is not kept without its key
@@ -227,6 +234,32 @@ func setAside(o Options) error {
 	}
 	return nil
 }
+
+// wrongFile is an error for a file that could not be read as kind and does not even look like it. An empty one, or one of
+// zeros, is what a power cut leaves.
+func wrongFile(file, kind string, unread error) error {
+	if unread == nil {
+		return nil
+	}
+	data, err := readFile(file)
+	if err != nil || len(bytes.Trim(data, "\x00 \t\r\n")) == 0 {
+		return nil // told, or of no use to anybody
+	}
+	for _, begin := range pemBegin.FindAllSubmatch(data, -1) {
+		if name := string(begin[1]); name == kind || kind == "PRIVATE KEY" && slices.Contains(keyKinds, name) {
+			return nil
+		}
+	}
+	return &Error{
+		File: file, Problem: "it holds no " + strings.ToLower(kind) + " in PEM form, and is not replaced by the appliance's own",
+		Remedy: "correct `tls:` in config.yaml if it names the wrong file; else move the file away, and a new one is made",
+	}
+}
+
+var pemBegin = regexp.MustCompile(`-----BEGIN ([A-Z0-9 ]+)-----`)
+
+// keyKinds are the names of PEM blocks that hold a key of a server, whether or not it can be used here.
+var keyKinds = []string{"EC PRIVATE KEY", "RSA PRIVATE KEY", "DSA PRIVATE KEY", "ENCRYPTED PRIVATE KEY"}
 
 // freeName returns name, or the first of name.1, name.2, … that does not exist: what was kept before stays. It returns
 // that of a directory too, which the rename then refuses.

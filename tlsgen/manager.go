@@ -62,6 +62,9 @@ func NewManager(ctx context.Context, o Options) (*Manager, error) {
 		m.source, err = startExpired(o.acceptable())
 	default:
 		m.source, err = startManaged(ctx, o.acceptable())
+		if isFull(err) {
+			m.source, err = startInterim(ctx, o.acceptable(), err)
+		}
 	}
 	if err != nil {
 		return nil, err

@@ -248,7 +248,7 @@ func TestManager_SetsAsideWhatItCannotUse(t *testing.T) {
 			put(t, o.KeyFile, []byte("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"))
 		},
 		"a key of something else": func(t *testing.T, o Options) { put(t, o.KeyFile, other.KeyPEM()) },
-		"no certificate at all":   func(t *testing.T, o Options) { put(t, o.CertFile, []byte("DER")) },
+		"a broken certificate":    func(t *testing.T, o Options) { put(t, o.CertFile, []byte("-----BEGIN CERTIFICATE-----\nDER")) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := options(t, ca, "r.example.com")

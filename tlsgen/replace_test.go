@@ -29,6 +29,15 @@ func TestManager_RefusesWhatItCannotKeep(t *testing.T) {
 		"a directory as the key":          {keyOf, directory, "not a regular file"},
 		"a directory as the certificate":  {certOf, directory, "not a regular file"},
 		"more than any key as the key":    {keyOf, huge, "larger than"},
+
+		"text as the key":                   {keyOf, text, "no private key in PEM form"},
+		"text as the certificate":           {certOf, text, "no certificate in PEM form"},
+		"text behind a link as the key":     {keyOf, linkTo(text), "no private key in PEM form"},
+		"a certificate where a key belongs": {keyOf, certificate, "no private key in PEM form"},
+		"a key where a certificate belongs": {certOf, holding("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), "no certificate in PEM form"},
+		"a key of ssh":                      {keyOf, holding("-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n"), "no private key in PEM form"},
+		"a key of PGP":                      {keyOf, holding("-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nAAAA\n-----END PGP PRIVATE KEY BLOCK-----\n"), "no private key in PEM form"},
+		"a certificate in DER":              {certOf, holding("\x30\x82\x01\x00"), "no certificate in PEM form"},
 	} {
 		for _, alone := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, alone %v", name, alone), func(t *testing.T) {
@@ -50,21 +59,24 @@ func TestManager_RefusesWhatItCannotKeep(t *testing.T) {
 	}
 }
 
-// TestManager_KeepsWhatItDidNotMake has a configuration name files of others as the certificate or its key.
+// TestManager_KeepsWhatItDidNotMake finds a certificate or a key that cannot be used: it may be the only copy.
 func TestManager_KeepsWhatItDidNotMake(t *testing.T) {
-	ca := newCA(t)
+	encrypted := holding("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n")
 	for name, c := range map[string]struct {
 		file func(Options) string
 		make func(t *testing.T, path string)
 		kept string
 	}{
-		"text as the key":                   {keyOf, text, ".replaced"},
-		"text as the certificate":           {certOf, text, ".replaced"},
-		"text behind a link as the key":     {keyOf, linkTo(text), ".target.replaced"},
-		"a certificate where a key belongs": {keyOf, func(t *testing.T, path string) { put(t, path, ca.CertPEM()) }, ".replaced"},
+		"a key with a passphrase":               {keyOf, encrypted, ".replaced"},
+		"a key with a passphrase behind a link": {keyOf, linkTo(encrypted), ".target.replaced"},
+		"a broken key":                          {keyOf, holding("-----BEGIN EC PRIVATE KEY-----\nAAAA\n"), ".replaced"},
+		"a broken certificate":                  {certOf, holding("-----BEGIN CERTIFICATE-----\nAAAA\n"), ".replaced"},
+		"an empty key":                          {keyOf, holding(""), ".replaced"},
+		"a certificate of zeros":                {certOf, holding(string(make([]byte, 512))), ".replaced"},
 	} {
 		for _, alone := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, alone %v", name, alone), func(t *testing.T) {
+				ca := newCA(t)
 				o, path := misnamed(t, ca, c.file, c.make, alone)
 				before := get(t, path)
 				m := start(t, o)
@@ -76,6 +88,12 @@ func TestManager_KeepsWhatItDidNotMake(t *testing.T) {
 		}
 	}
 }
+
+func holding(content string) func(*testing.T, string) {
+	return func(t *testing.T, path string) { put(t, path, []byte(content)) }
+}
+
+func certificate(t *testing.T, path string) { put(t, path, newCA(t).CertPEM()) }
 
 // misnamed has one of the two files be another's, alone or beside the other of a pair of ours.
 func misnamed(t *testing.T, ca *CA, file func(Options) string, make func(*testing.T, string), alone bool) (Options, string) {
@@ -140,13 +158,14 @@ func TestLoadCA_ReadsRegularFiles(t *testing.T) {
 func TestManager_RenewalKeepsWhatItDidNotMake(t *testing.T) {
 	ca := newCA(t)
 	m, o, look := renewing(t, ca)
-	put(t, o.KeyFile, []byte("precious\n"))
+	const precious = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"
+	put(t, o.KeyFile, []byte(precious))
 	eventually(t, "another leaf is in the file", func() bool {
 		look()
 		_, cert, err := readPair(o.CertFile, o.KeyFile)
 		return err == nil && cert.Leaf.SerialNumber.String() == serial(t, m, ca.Pool(), o.Names[0])
 	})
-	if got := get(t, o.KeyFile+".replaced"); string(got) != "precious\n" {
+	if got := get(t, o.KeyFile+".replaced"); string(got) != precious {
 		t.Errorf("%q is kept", got)
 	}
 }

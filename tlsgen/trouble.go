@@ -15,8 +15,8 @@ const (
 	leafNotice = 30 * 24 * time.Hour
 )
 
-// Trouble tells what clients refuse of the certificate that is served now, and what they soon will. The errors have
-// hints.
+// Trouble tells what clients refuse of the certificate that is served now, or will after the next start, and what they
+// soon will. The errors have hints.
 func (m *Manager) Trouble() (refused, soon []error) {
 	now := m.o.Now()
 	judge := func(what, file string, cert *x509.Certificate, notice time.Duration, remedy string) {
@@ -41,6 +41,11 @@ func (m *Manager) Trouble() (refused, soon []error) {
 		judge("the certificate", m.o.CertFile, served.Leaf, 0, "put the clock right if it is wrong, then restart the service, which makes a new certificate")
 	} else {
 		judge("the certificate", m.o.CertFile, served.Leaf, leafNotice, "put a new certificate and its key into the files")
+	}
+	if i, ok := m.source.(*interim); ok {
+		if err := i.trouble(m.o.CertFile); err != nil {
+			refused = append(refused, err)
+		}
 	}
 	if m.o.CA != nil {
 		if names := m.o.CA.Refuses(m.o.Names); len(names) > 0 {

@@ -71,6 +71,25 @@ func (a *attacked) commands(t *testing.T) map[string][]string {
 	}
 }
 
+// each gives every command, the one that removes the appliance as the last, and then brings back what there was.
+func (a *attacked) each(t *testing.T, f func(name string, args []string)) {
+	t.Helper()
+	kept := a.root + ".kept"
+	out, err := exec.Command("cp", "-a", a.root, kept).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	all := a.commands(t)
+	for name, args := range all {
+		if name != "uninstall" {
+			f(name, args)
+		}
+	}
+	f("uninstall", all["uninstall"])
+	must(t, os.RemoveAll(a.root))
+	must(t, os.Rename(kept, a.root))
+}
+
 // root runs a command as root and gives what it said.
 func (a *attacked) asRoot(args ...string) string {
 	c := a.command(args...)
@@ -173,9 +192,9 @@ func TestRoot_keysOfTheServices(t *testing.T) {
 		},
 	} {
 		a.configure(t, change)
-		for name, args := range a.commands(t) {
+		a.each(t, func(name string, args []string) {
 			t.Run(key+"/"+name, func(t *testing.T) { a.unharmed(t, before, a.asRoot(args...)) })
-		}
+		})
 	}
 	a.configure(t, func(*config.Config) {})
 	if said := a.asRoot("serve"); !strings.Contains(said, "msg=ready") {
@@ -211,9 +230,9 @@ func TestRoot_linksOfTheServices(t *testing.T) {
 		must(t, os.Lchown(link.path, attacker, attacker))
 		name, err := filepath.Rel(a.root, link.path)
 		must(t, err)
-		for command, args := range a.commands(t) {
+		a.each(t, func(command string, args []string) {
 			t.Run(name+" to "+filepath.Base(link.to)+"/"+command, func(t *testing.T) { a.unharmed(t, before, a.asRoot(args...)) })
-		}
+		})
 		must(t, os.RemoveAll(link.path))
 		if aside != "" {
 			must(t, os.Rename(aside, link.path))

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -55,6 +56,9 @@ func onePath(what string) cobra.PositionalArgs {
 		if len(args) != 1 {
 			return &usageError{err: fmt.Errorf("%s takes one path: %s", c.CommandPath(), what), command: c.CommandPath()}
 		}
+		if strings.TrimSpace(args[0]) == "" {
+			return &usageError{err: fmt.Errorf("the path is empty: %s takes %s", c.CommandPath(), what), command: c.CommandPath()}
+		}
 		return nil
 	}
 }
@@ -78,6 +82,9 @@ func runBackup(ctx context.Context, std stdio, o backupOptions, path string) err
 		return err
 	}
 	if err := backupElsewhere(id, path); err != nil {
+		return err
+	}
+	if err := backupOutside(id, path); err != nil {
 		return err
 	}
 	owner, cfg := id.UID, id.Config
@@ -131,6 +138,25 @@ func backupElsewhere(id *installer.Identity, path string) error {
 		}
 		return nil
 	}
+}
+
+// backupOutside keeps a backup's files from being mixed with those of the registry itself. A directory of the backup's own
+// within the install directory is not one of these.
+func backupOutside(id *installer.Identity, path string) error {
+	c := id.Config
+	own := append(installer.StoreDirs(c), filepath.Dir(id.Path), filepath.Dir(filepath.Dir(id.Path)), filepath.Dir(c.TLS.Certificate))
+	if c.TLS.CA != "" {
+		own = append(own, filepath.Dir(c.TLS.CA))
+	}
+	for _, dir := range own {
+		if sameFile(path, dir) {
+			return &hintedError{
+				err:  fmt.Errorf("back up to %s: it is a directory of the registry itself", path),
+				hint: "give a directory of its own to the backup, best on another file system",
+			}
+		}
+	}
+	return nil
 }
 
 func backupProgress(w io.Writer) func(store.BackupReport, store.StoreSize) {

@@ -59,7 +59,7 @@ func ownersOnly(err error) error {
 	if !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
-	return &hintedError{err: err, hint: "run the command as root, or as the user who installed the appliance"}
+	return &hintedError{err: err, hint: deniedHint(err)}
 }
 
 // startControl starts a control command and returns when it answers. It ends with its standard input, so also with

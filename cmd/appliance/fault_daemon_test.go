@@ -109,7 +109,10 @@ func (f *faulty) listen(t *testing.T) {
 
 // command is one of the program's, on this directory.
 func (f *faulty) command(args ...string) *exec.Cmd {
-	c := exec.Command(f.program, append(args, "--quayRoot", f.root)...)
+	if f.root != "" {
+		args = append(args, "--quayRoot", f.root)
+	}
+	c := exec.Command(f.program, args...)
 	c.SysProcAttr = &syscall.SysProcAttr{Credential: f.as}
 	c.WaitDelay = patience
 	return c

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -23,6 +24,21 @@ type placeOptions struct {
 	quayStorage   string
 	sqliteStorage string
 	dryRun        bool
+}
+
+// absolute resolves relative directories against the current one, as mirror-registry does.
+func (o *placeOptions) absolute() error {
+	for _, dir := range []*string{&o.quayRoot, &o.quayStorage, &o.sqliteStorage} {
+		if *dir == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*dir)
+		if err != nil {
+			return err
+		}
+		*dir = abs
+	}
+	return nil
 }
 
 func (o *placeOptions) addFlags(f *pflag.FlagSet) {
@@ -93,6 +109,9 @@ install takes back what it did; a second install changes nothing and says so.`,
 }
 
 func runInstall(ctx context.Context, std stdio, o installOptions) error {
+	if err := o.absolute(); err != nil {
+		return err
+	}
 	request, err := o.request(ctx, std.in)
 	if err != nil {
 		return err
@@ -215,6 +234,9 @@ your consent, the images. It asks before each; --autoApprove consents to all of 
 }
 
 func runUninstall(ctx context.Context, std stdio, o uninstallOptions) error {
+	if err := o.absolute(); err != nil {
+		return err
+	}
 	request := installer.Request{
 		QuayRoot:      o.quayRoot,
 		QuayStorage:   o.quayStorage,

@@ -42,6 +42,7 @@ type stdio struct {
 }
 
 func main() {
+	surviveClosedOutput()
 	if err := setHome(); err != nil {
 		report(os.Stderr, err)
 		os.Exit(exitError)
@@ -92,10 +93,14 @@ func report(w io.Writer, err error) {
 // hintOf is what to type next, if the error or what caused it knows.
 func hintOf(err error) (string, bool) {
 	var h hinter
-	if !errors.As(err, &h) || h.Hint() == "" {
-		return "", false
+	hint := ""
+	if errors.As(err, &h) {
+		hint = h.Hint()
 	}
-	return h.Hint(), true
+	if hint == "" {
+		hint = placeHint(err)
+	}
+	return hint, hint != ""
 }
 
 func newRootCommand(std stdio) *cobra.Command {

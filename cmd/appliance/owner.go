@@ -72,6 +72,7 @@ func ownerCommand(ctx context.Context, id *installer.Identity, args ...string) (
 	// By this name the user reaches the program also in /root.
 	c := exec.CommandContext(ctx, "/proc/self/exe", args...)
 	c.Args[0] = os.Args[0]
+	c.Env = append(os.Environ(), calledByRoot+"=1")
 	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }
 	c.SysProcAttr = attr
 	return c, nil

@@ -45,8 +45,14 @@ func pathVar(f *pflag.FlagSet, p *string, name, shorthand, usage string) {
 	f.VarP(pathValue{p}, name, shorthand, usage)
 }
 
+// errEmptyPath is for a variable of a script that is not set: no path is not the default, nor the current directory.
+var errEmptyPath = &hintedError{err: errors.New("the path is empty"), hint: "name a path, or leave the flag out for its default"}
+
 // expandPath resolves ~ and ~user, which a shell does not in --flag=~/path and in file://~/path.
 func expandPath(path string) (string, error) {
+	if strings.TrimSpace(path) == "" {
+		return "", errEmptyPath
+	}
 	const file = "file://"
 	rest, scheme := strings.CutPrefix(path, file)
 	rest, err := home.Expand(rest)

@@ -1,41 +1,35 @@
 package main
 
 import (
+	"errors"
 	"io"
-	"unicode"
-	"unicode/utf8"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/mirror-appliance/appliance/internal/plain"
 )
 
-// plain is std with output that cannot drive a terminal: what daemons and files say may hold control characters.
+// plain is std with output that cannot drive a terminal, since what daemons and files say may hold control characters,
+// and that a command survives when it is closed.
 func (s stdio) plain() stdio {
-	return stdio{in: s.in, out: &plainWriter{out: s.out}, err: &plainWriter{out: s.err}}
+	return stdio{in: s.in, out: plain.NewWriter(unread{s.out}), err: plain.NewWriter(unread{s.err})}
 }
 
-// plainWriter writes text with a question mark for each control character but the end of a line and the tabulator, and
-// for each byte that is not UTF-8.
-type plainWriter struct {
-	out  io.Writer
-	rest []byte // the beginning of a character
+// unread writes as long as there is a reader. A command whose output is not read any more, as with "| head -1", goes on:
+// what it does is not to be left half done.
+type unread struct{ io.Writer }
+
+func (w unread) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	if errors.Is(err, syscall.EPIPE) {
+		return len(p), nil
+	}
+	return n, err
 }
 
-func (w *plainWriter) Write(p []byte) (int, error) {
-	text := append(w.rest, p...)
-	plain := make([]byte, 0, len(text))
-	for len(text) > 0 && (utf8.FullRune(text) || len(text) >= utf8.UTFMax) {
-		r, n := utf8.DecodeRune(text)
-		switch {
-		case r == '\n' || r == '\t' || r != utf8.RuneError && !unicode.IsControl(r) && !unicode.Is(unicode.Bidi_Control, r):
-			plain = append(plain, text[:n]...)
-		case r == utf8.RuneError && n == 3: // it is one that was written as such
-			plain = append(plain, text[:n]...)
-		default:
-			plain = append(plain, '?')
-		}
-		text = text[n:]
-	}
-	w.rest = append([]byte(nil), text...)
-	if _, err := w.out.Write(plain); err != nil {
-		return 0, err
-	}
-	return len(p), nil
+// surviveClosedOutput has a write to a closed pipe fail, where the Go runtime would end the process. The signal is not
+// ignored, since that is inherited by the programs that a command runs.
+func surviveClosedOutput() {
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 }

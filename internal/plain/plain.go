@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -53,14 +54,25 @@ func escape(s string, stays func(rune) bool) string {
 	for len(s) > 0 {
 		r, size := utf8.DecodeRuneInString(s)
 		if harmful(r, size) && !stays(r) {
-			quoted := strconv.QuoteToASCII(s[:size])
-			b.WriteString(quoted[1 : len(quoted)-1])
+			b.WriteString(quote(r, s[:size]))
 		} else {
 			b.WriteString(s[:size])
 		}
 		s = s[size:]
 	}
 	return b.String()
+}
+
+// quote escapes a character as Go does it; one that JSON leaves as it is, as JSON does: JSON stays JSON.
+func quote(r rune, s string) string {
+	if high, low := utf16.EncodeRune(r); high != unicode.ReplacementChar {
+		return fmt.Sprintf(`\u%04x\u%04x`, high, low)
+	}
+	if r == 0x7f {
+		return `\u007f`
+	}
+	quoted := strconv.QuoteToASCII(s)
+	return quoted[1 : len(quoted)-1]
 }
 
 func harmless(s string, stays func(rune) bool) bool {

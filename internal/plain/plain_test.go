@@ -2,6 +2,7 @@ package plain
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"strings"
@@ -13,7 +14,7 @@ import (
 func TestText(t *testing.T) {
 	for in, want := range map[string]string{
 		"plain, ünïcode": "plain, ünïcode", "a\tb\n": "a\tb\n", "\x1b[2Jx": `\x1b[2Jx`, "\x9b2J": `\x9b2J`,
-		"\u009b2J": `\u009b2J`, "\u202eback": `\u202eback`, "bell\a\x7f\r": `bell\a\x7f\r`,
+		"\u009b2J": `\u009b2J`, "\u202eback": `\u202eback`, "bell\a\x7f\r": `bell\a\u007f\r`, "tag\U000e0001": `tag\udb40\udc01`,
 	} {
 		if got := Text(in); got != want {
 			t.Errorf("%q gives %q, want %q", in, got, want)
@@ -51,5 +52,39 @@ func TestAttr(t *testing.T) {
 				t.Errorf("%d bytes: %s", len(line), line)
 			}
 		})
+	}
+}
+
+// TestWriter gives it what drives terminals, in pieces as well.
+func TestWriter(t *testing.T) {
+	for text, want := range map[string]string{
+		"a line\n\tand another\n":       "a line\n\tand another\n",
+		"\x1b]0;title\x07\x1b[2J\rover": `\x1b]0;title\a\x1b[2J\rover`,
+		"\u009b31m\u202ereversed":       `\u009b31m\u202ereversed`,
+		"grüße, 世界 \xff\ufffd":          `grüße, 世界 \xff` + "\ufffd",
+		"\U000e0001 \U0001f600":         `\udb40\udc01 ` + "\U0001f600",
+		"a\xf0\x9fb\xe4\xbd":            `a\xf0\x9fb`, // the last may become a character yet
+	} {
+		var whole, pieces bytes.Buffer
+		one, many := NewWriter(&whole), NewWriter(&pieces)
+		if n, err := one.Write([]byte(text)); n != len(text) || err != nil {
+			t.Errorf("Write: %d, %v", n, err)
+		}
+		for i := range len(text) {
+			if _, err := many.Write([]byte{text[i]}); err != nil {
+				t.Error(err)
+			}
+		}
+		if whole.String() != want || pieces.String() != want {
+			t.Errorf("%q became %q, in pieces %q; want %q", text, whole.String(), pieces.String(), want)
+		}
+	}
+	var out bytes.Buffer
+	if err := json.NewEncoder(NewWriter(&out)).Encode("\x7f\u009b\U000e0001\u202e\x1b\n"); err != nil {
+		t.Fatal(err)
+	}
+	var back string
+	if err := json.Unmarshal(out.Bytes(), &back); err != nil || back != "\x7f\u009b\U000e0001\u202e\x1b\n" {
+		t.Errorf("JSON became %q, which is %q, %v", out.String(), back, err)
 	}
 }
