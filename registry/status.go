@@ -35,7 +35,7 @@ func (d *daemon) status(ctx context.Context) (admin.Status, error) {
 	for _, r := range room {
 		s.Space = append(s.Space, admin.Space(r))
 	}
-	for _, err := range found.exhausted {
+	for _, err := range append(found.exhausted, d.checkLogins()...) {
 		s.Trouble = trouble(s.Trouble, err)
 	}
 	refused, soon := d.tls.Trouble()

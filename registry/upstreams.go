@@ -52,9 +52,40 @@ func (d *daemon) openUpstream(u config.Upstream) (pull.Route, error) {
 		return pull.Route{}, err
 	}
 	d.onClose(func() error { client.Close(); return nil })
+	if err := d.checkLogin(u, at); err != nil {
+		d.log.Error("an upstream's logins cannot be used", "upstream", u.Prefix, "error", err, "hint", hintOf(err))
+	}
 	path := strings.Trim(at.Path, "/")
 	source := &recording{Client: client, store: d.store, log: d.log, prefix: u.Prefix, path: path}
 	return pull.Route{Prefix: u.Prefix, Source: source, Path: path, Host: canonical(at.Host), Freshness: u.Freshness}, nil
+}
+
+// checkLogin reports whether the logins for an upstream can be read. It is no reason not to serve what is held.
+func (d *daemon) checkLogin(u config.Upstream, at *url.URL) error {
+	logins := d.readAs(u, at).Keychain
+	if logins == nil {
+		return nil
+	}
+	registry, err := name.NewRegistry(at.Host)
+	if err != nil {
+		return nil // told by what reads from it
+	}
+	_, err = logins.Resolve(registry)
+	return err
+}
+
+// checkLogins is checkLogin for all upstreams, as of now.
+func (d *daemon) checkLogins() (all []error) {
+	for _, u := range d.cfg.Upstreams {
+		at, err := url.Parse(u.URL)
+		if err == nil {
+			err = d.checkLogin(u, at)
+		}
+		if err != nil {
+			all = append(all, fmt.Errorf("upstream %s: %w", u.Prefix, err))
+		}
+	}
+	return all
 }
 
 // readAs says how an upstream is read.

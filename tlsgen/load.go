@@ -6,12 +6,11 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/mirror-appliance/appliance/internal/regular"
 )
 
 // LoadCA reads an authority and checks that it can do its work: the certificate is one of a CA, and the
@@ -135,21 +134,15 @@ func parseKey(block *pem.Block) (crypto.Signer, error) {
 	return signer, nil
 }
 
-// largest is how many bytes a file of certificates or a key has at most; the bundle of a system's authorities has 250 KiB.
-const largest = 1 << 20
-
-// errNotReadable is in the error of a file that is not read whatever it holds.
-var errNotReadable = errors.New("only regular files of the size of a certificate are read")
-
 // readFile reads a regular file. It refuses the others, whose reading may wait for good or have no end.
 func readFile(file string) ([]byte, error) {
-	data, err := readRegular(file)
+	data, err := regular.ReadFile(file)
 	if err == nil {
 		return data, byteOrderMark(file, data)
 	}
-	var refused *Error
+	var refused *regular.RefusedError
 	if errors.As(err, &refused) {
-		return nil, err
+		return nil, &Error{File: file, Problem: refused.Why, Remedy: "name a file that holds nothing but certificates or a key in PEM form", Err: regular.ErrRefused}
 	}
 	// The error of os names the file already; ours does too, so only the cause is kept.
 	var path *os.PathError
@@ -158,24 +151,4 @@ func readFile(file string) ([]byte, error) {
 		cause = path.Err
 	}
 	return nil, &Error{File: file, Problem: "cannot be read", Remedy: "check that it exists and that the user of this process may read it: ls -l " + file, Err: cause}
-}
-
-func readRegular(file string) ([]byte, error) {
-	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO would have it wait for a writer
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, &Error{File: file, Problem: "it is not a regular file", Remedy: "name a file that holds a certificate or a key in PEM form", Err: errNotReadable}
-	}
-	data, err := io.ReadAll(io.LimitReader(f, largest+1))
-	if err == nil && len(data) > largest {
-		err = &Error{File: file, Problem: fmt.Sprintf("it is larger than %d KiB", largest>>10), Remedy: "name a file that holds nothing but certificates or a key in PEM form", Err: errNotReadable}
-	}
-	return data, err
 }

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/certmagic"
+
+	"github.com/mirror-appliance/appliance/internal/regular"
 )
 
 // renewalRatio is the last part of a leaf's life, in which it is renewed.
@@ -209,7 +211,7 @@ func setAside(o Options) error {
 	leaf, _, certErr := readCert(o.CertFile)
 	key, _, keyErr := readKey(o.KeyFile)
 	for _, err := range []error{certErr, keyErr} {
-		if errors.Is(err, errNotReadable) {
+		if errors.Is(err, regular.ErrRefused) {
 			return err
 		}
 	}

@@ -294,7 +294,7 @@ func approve(ctx context.Context, std stdio, request *installer.Request) error {
 
 func warn(w io.Writer, problems []installer.Problem) {
 	for _, p := range problems {
-		fmt.Fprintf(w, "warning: %s\n         %s\n", p.What, p.Remedy)
+		fmt.Fprintf(w, "warning: %s\n         %s\n", p.What, typed(p.Remedy))
 	}
 }
 

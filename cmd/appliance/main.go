@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mirror-appliance/appliance/installer"
 	"github.com/mirror-appliance/appliance/internal/plain"
 )
 
@@ -56,6 +57,7 @@ func execute(args []string, std stdio) int {
 	defer stop()
 	root := newRootCommand(std)
 	root.SetArgs(args)
+	defer endInTime(ctx, stop, patienceOf(root, args), std)()
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
@@ -84,7 +86,11 @@ func report(w io.Writer, err error) {
 		fmt.Fprintln(w, "error: stopped by a signal")
 		return
 	}
-	fmt.Fprintln(w, "error:", plain.Text(err.Error()))
+	text := err.Error()
+	if errors.As(err, new(*installer.PreflightError)) { // with what to type for each problem
+		text = typed(text)
+	}
+	fmt.Fprintln(w, "error:", plain.Text(text))
 	if hint, ok := hintOf(err); ok {
 		fmt.Fprintln(w, "hint:", plain.Text(typed(hint)))
 	}

@@ -74,6 +74,9 @@ func ownerCommand(ctx context.Context, id *installer.Identity, args ...string) (
 	c.Args[0] = os.Args[0]
 	c.Env = append(os.Environ(), calledByRoot+"=1")
 	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }
+	if c.WaitDelay = stopLimit - sooner; slices.Contains(args, "serve") {
+		c.WaitDelay = drainLimit - sooner
+	}
 	c.SysProcAttr = attr
 	return c, nil
 }

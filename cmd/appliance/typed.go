@@ -8,17 +8,20 @@ import (
 )
 
 // ownCommand is a command of ours as messages write it.
-var ownCommand = regexp.MustCompile(`(^|[\s(:;"'])((?:sudo )?)appliance (install|uninstall|user|status|gc|verify|scrub|backup|restore|mirror|serve|prepare)\b`)
+var ownCommand = regexp.MustCompile("(^|[\\s(:;\"'`])" + `((?:sudo )?)appliance (install|uninstall|user|status|gc|verify|scrub|backup|restore|mirror|serve|prepare)\b`)
 
 // typed makes the commands in a message work when they are typed: where this program is not found by its name, as with
 // sudo's secure_path of RHEL, which lacks /usr/local/bin, they name its whole path.
 func typed(text string) string {
-	path := wholePath()
+	path := wholePathOf()
 	if path == "" {
 		return text
 	}
 	return ownCommand.ReplaceAllString(text, "${1}${2}"+path+" $3")
 }
+
+// wholePathOf is wholePath, but in tests.
+var wholePathOf = wholePath
 
 // wholePath is where this program lies, empty if its name alone is enough.
 func wholePath() string {

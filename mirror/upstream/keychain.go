@@ -13,6 +13,8 @@ import (
 	"github.com/docker/docker-credential-helpers/client"
 	"github.com/docker/docker-credential-helpers/credentials"
 	"github.com/google/go-containerregistry/pkg/authn"
+
+	"github.com/mirror-appliance/appliance/internal/regular"
 )
 
 // Keychain finds credentials where podman and docker keep them. authFile, if
@@ -49,12 +51,20 @@ type AuthFileError struct {
 }
 
 func (e *AuthFileError) Error() string {
-	why := e.why
+	return fmt.Sprintf("credentials file %s: %v", e.File, bare(e.why))
+}
+
+// bare is the cause in an error that names the file too.
+func bare(err error) error {
 	var path *fs.PathError
-	if errors.As(why, &path) {
-		why = path.Err
+	var refused *regular.RefusedError
+	switch {
+	case errors.As(err, &path):
+		return path.Err
+	case errors.As(err, &refused):
+		return errors.New(refused.Why)
 	}
-	return fmt.Sprintf("credentials file %s: %v", e.File, why)
+	return err
 }
 
 // Hint says how to get one that is.
@@ -128,7 +138,7 @@ type authEntry struct {
 
 // resolveIn looks into one file; nil is nothing for target.
 func resolveIn(file string, target authn.Resource) (*authn.AuthConfig, error) {
-	data, err := os.ReadFile(file)
+	data, err := regular.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}

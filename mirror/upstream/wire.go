@@ -9,8 +9,9 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"time"
+
+	"github.com/mirror-appliance/appliance/internal/regular"
 )
 
 // dialLimit is how long a host may take to accept a connection: four packets of
@@ -40,16 +41,29 @@ func newWire(caFiles []string, skipVerify bool, stall time.Duration) (*http.Tran
 		roots = x509.NewCertPool()
 	}
 	for _, file := range caFiles {
-		pem, err := os.ReadFile(file)
+		pem, err := regular.ReadFile(file)
 		if err != nil {
-			return nil, fmt.Errorf("CA file: %w", err)
+			return nil, &CAFileError{File: file, why: err}
 		}
 		if !roots.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("CA file %s: no PEM certificate in it", file)
+			return nil, &CAFileError{File: file, why: errors.New("no PEM certificate in it")}
 		}
 	}
 	wire.TLSClientConfig.RootCAs = roots
 	return wire, nil
+}
+
+// A CAFileError is a file of certificates to trust that is of no use.
+type CAFileError struct {
+	File string
+	why  error
+}
+
+func (e *CAFileError) Error() string { return fmt.Sprintf("CA file %s: %v", e.File, bare(e.why)) }
+
+// Hint says what is wanted there.
+func (e *CAFileError) Hint() string {
+	return "name a readable file with the CA's certificate in PEM form (-----BEGIN CERTIFICATE-----); openssl x509 -inform der -in " + e.File + " -out NEW makes it of one in DER"
 }
 
 // A schemeGuard holds the scheme that was chosen. go-containerregistry tries

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -20,5 +21,51 @@ func TestOpen_refusesAFIFO(t *testing.T) {
 	var not *NotDatabaseError
 	if !errors.As(err, &not) || !strings.Contains(err.Error(), path) {
 		t.Errorf("got %v, want a NotDatabaseError that names %s", err, path)
+	}
+}
+
+// TestOpen_refusesWhatIsNoFile finds FIFOs and directories in the place of what lies beside the database.
+func TestOpen_refusesWhatIsNoFile(t *testing.T) {
+	for _, name := range []string{"-wal", "-shm", "-journal", ".lock", ".reserve"} {
+		for what, put := range map[string]func(string) error{
+			"a FIFO":      func(path string) error { return unix.Mkfifo(path, 0o600) },
+			"a directory": func(path string) error { return os.Mkdir(path, 0o700) },
+			"a device":    func(path string) error { return os.Symlink("/dev/zero", path) },
+		} {
+			t.Run(what+" as "+name, func(t *testing.T) {
+				path := filepath.Join(t.TempDir(), "appliance.db")
+				o := Options{Database: path, Storage: t.TempDir()}
+				s, err := Open(t.Context(), o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+				if err := errors.Join(os.RemoveAll(path+name), put(path+name)); err != nil {
+					t.Fatal(err)
+				}
+				s, err = Open(t.Context(), o)
+				var not *IrregularError
+				if !errors.As(err, &not) || not.Path != path+name {
+					t.Errorf("got %v", err)
+				}
+				if err == nil {
+					_ = s.Close()
+				}
+			})
+		}
+	}
+}
+
+// TestStore_OpenBlob_doesNotWaitForAFIFO finds one in the place of a blob.
+func TestStore_OpenBlob_doesNotWaitForAFIFO(t *testing.T) {
+	f := newFixture(t)
+	d := f.blob("app", "content").Digest
+	path := f.files.blob(d)
+	f.must(os.Remove(path))
+	f.must(unix.Mkfifo(path, 0o600))
+	if blob, err := f.OpenBlob(f.ctx, "app", d); err == nil {
+		t.Errorf("it is served: %v", blob.Close())
 	}
 }

@@ -56,6 +56,9 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if err := checkWritable(filepath.Dir(s.database)); err != nil {
 		return nil, err
 	}
+	if err := checkRegular(s.database); err != nil {
+		return nil, err
+	}
 	if s.lock, err = lock(s.database + ".lock"); err != nil {
 		return nil, err
 	}

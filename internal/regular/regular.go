@@ -1,0 +1,45 @@
+// Package regular reads small files that a configuration names, such as certificates and credentials. A path may lead to
+// a FIFO, whose reading waits for good, or to a device, whose content has no end: both are refused before they are read.
+package regular
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Largest is how many bytes a file has at most; the bundle of a system's authorities has 250 KiB.
+const Largest = 1 << 20
+
+// ErrRefused is in the error of a file that is not read whatever it holds.
+var ErrRefused = errors.New("only regular files of at most 1 MiB are read")
+
+// RefusedError says why a file is not read.
+type RefusedError struct{ File, Why string }
+
+func (e *RefusedError) Error() string { return e.File + ": " + e.Why }
+func (e *RefusedError) Unwrap() error { return ErrRefused }
+
+// ReadFile reads a regular file of at most Largest bytes.
+func ReadFile(file string) ([]byte, error) {
+	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO would have it wait for a writer
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, &RefusedError{file, "it is not a regular file"}
+	}
+	data, err := io.ReadAll(io.LimitReader(f, Largest+1))
+	if err == nil && len(data) > Largest {
+		return nil, &RefusedError{file, fmt.Sprintf("it is larger than %d KiB", Largest>>10)}
+	}
+	return data, err
+}

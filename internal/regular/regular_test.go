@@ -1,0 +1,31 @@
+package regular
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestReadFile(t *testing.T) {
+	dir := t.TempDir()
+	fifo, big, small := filepath.Join(dir, "fifo"), filepath.Join(dir, "big"), filepath.Join(dir, "small")
+	if err := errors.Join(unix.Mkfifo(fifo, 0o600), os.WriteFile(big, make([]byte, Largest+1), 0o600), os.WriteFile(small, make([]byte, Largest), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := ReadFile(small); err != nil || len(data) != Largest {
+		t.Errorf("%d bytes, %v", len(data), err)
+	}
+	for _, file := range []string{fifo, big, dir, "/dev/zero"} {
+		if _, err := ReadFile(file); !errors.Is(err, ErrRefused) || !strings.HasPrefix(err.Error(), file+": it is ") {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+	if _, err := ReadFile(filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+}
