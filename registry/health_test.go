@@ -3,6 +3,7 @@ package registry
 import (
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -47,7 +48,10 @@ func TestHealth_full(t *testing.T) {
 	must(t, err)
 	d.closers[0] = d.store.Close
 	_, refused := d.store.NewUpload(t.Context(), "a/x")
-	if err := d.checkStorage(t.Context()); err == nil || refused == nil || !strings.Contains(refused.Error(), err.Error()) {
+	plainly := func(err error) string {
+		return regexp.MustCompile(`\d+ bytes`).ReplaceAllString(err.Error(), "n bytes")
+	} // others write to the disk too
+	if err := d.checkStorage(t.Context()); err == nil || refused == nil || !strings.Contains(plainly(refused), plainly(err)) {
 		t.Errorf("a push is refused with %v, the health check says %v", refused, err)
 	}
 }

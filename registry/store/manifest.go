@@ -227,24 +227,34 @@ func (s *Store) newManifest(body []byte, mediaType string, want digest.Digest) (
 	}, p, nil
 }
 
-// checkHeld fails with a *MissingError unless the blobs that a manifest needs are visible in repo.
+// checkHeld fails with a *MissingError unless the blobs that a manifest needs are visible in repo, and with an
+// *InvalidError if it says another size of one than it has: clients refuse such an image at the pull.
 func (s *Store) checkHeld(ctx context.Context, tx *sql.Tx, repo string, p parsed) error {
-	return s.checkEach(ctx, tx, visibleBlob, p, func(d digest.Digest) []any { return []any{repo, d} })
+	stated := p.sizes()
+	return s.checkEach(ctx, tx, visibleBlob, p, func(d digest.Digest) []any { return []any{repo, d} }, func(d digest.Digest, size int64) error {
+		if stated[d] != size {
+			return invalidManifest("it does not say of blob %s the size that it has, %d bytes", d, size)
+		}
+		return nil
+	})
 }
 
 // checkStaged is checkHeld for a run, which makes visible what it has staged for repo.
 func (r *Run) checkStaged(ctx context.Context, tx *sql.Tx, repo string, p parsed) error {
 	return r.store.checkEach(ctx, tx, `SELECT b.size FROM blobs b WHERE b.digest = ?3 AND (`+blobHere+`)`, p,
-		func(d digest.Digest) []any { return []any{r.id, repo, d} })
+		func(d digest.Digest) []any { return []any{r.id, repo, d} }, func(digest.Digest, int64) error { return nil })
 }
 
 // checkEach looks at the row of each blob, and at its file: a row that has lost it must not be built upon.
-func (s *Store) checkEach(ctx context.Context, tx *sql.Tx, text string, p parsed, args func(digest.Digest) []any) error {
+func (s *Store) checkEach(ctx context.Context, tx *sql.Tx, text string, p parsed, args func(digest.Digest) []any, fits func(digest.Digest, int64) error) error {
 	var missing []digest.Digest
 	for _, d := range p.mustBeHeld() {
 		var size int64
 		err := tx.QueryRowContext(ctx, text, args(d)...).Scan(&size)
 		if err == nil {
+			if err := fits(d, size); err != nil {
+				return err
+			}
 			err = s.present(d, size)
 		}
 		switch {

@@ -64,6 +64,19 @@ func (p parsed) mustBeHeld() []digest.Digest {
 	return need
 }
 
+// sizes are what the manifest says of its blobs, -1 where it says one thing and another.
+func (p parsed) sizes() map[digest.Digest]int64 {
+	stated := make(map[digest.Digest]int64, len(p.refs))
+	for _, r := range p.refs {
+		if size, twice := stated[r.digest]; twice && size != r.size {
+			stated[r.digest] = -1
+		} else {
+			stated[r.digest] = r.size
+		}
+	}
+	return stated
+}
+
 // digests are those of all that the manifest is made of, held or not.
 func (p parsed) digests() []digest.Digest {
 	ds := make([]digest.Digest, len(p.refs))

@@ -77,6 +77,7 @@ const (
 	remedyScrub    = "run `appliance scrub`, which takes the blob out of service and fetches it again where it can; otherwise push or sync its images again"
 	remedyRepush   = "push or sync its images again, or restore a backup (`appliance restore`)"
 	remedyManifest = "delete the manifest and push or sync its image again, or restore a backup (`appliance restore`)"
+	remedySize     = "clients refuse such an image: build it again and push that, then delete this manifest"
 	remedyTag      = "push the tag again"
 	remedyDatabase = "stop the daemon, move the database file away and restore a backup (`appliance restore`)"
 )

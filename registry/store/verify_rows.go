@@ -122,7 +122,7 @@ func prepareManifestReads(ctx context.Context, tx *sql.Tx) (manifestReads, error
 		return r, err
 	}
 	r.refs, err = tx.PrepareContext(ctx, `SELECT f.kind, f.digest, f.size, f.media_type, f.elsewhere,
-			EXISTS (SELECT 1 FROM blobs b WHERE b.digest = f.digest)
+			(SELECT b.size FROM blobs b WHERE b.digest = f.digest)
 		FROM manifest_refs f WHERE f.manifest = ? ORDER BY f.position`)
 	return r, err // both are closed with the transaction
 }
@@ -138,10 +138,10 @@ type manifestRow struct {
 	untyped                 bool // a repository has it without a media type of its own
 }
 
-// heldRef is a row of references, and whether a blob of that digest is held.
+// heldRef is a row of references, and the size of a blob of that digest, if one is held.
 type heldRef struct {
 	ref
-	held bool
+	held sql.NullInt64
 }
 
 func (v *verification) manifest(ctx context.Context, read manifestReads, d digest.Digest) error {
@@ -233,7 +233,10 @@ func compareManifest(d digest.Digest, m manifestRow, refs []heldRef) string {
 func (v *verification) needs(ctx context.Context, tx *sql.Tx, d digest.Digest, refs []heldRef) error {
 	missing := map[digest.Digest]bool{}
 	for _, r := range refs {
-		if r.kind != refChild && !r.elsewhere && !r.held {
+		if r.kind != refChild && r.held.Valid && r.held.Int64 != r.size {
+			v.problem(ProblemManifest, d.String(), fmt.Sprintf("it says that its blob %s has %d bytes, which has %d", r.digest, r.size, r.held.Int64), remedySize)
+		}
+		if r.kind != refChild && !r.elsewhere && !r.held.Valid {
 			missing[r.digest] = true
 		}
 	}
