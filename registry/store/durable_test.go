@@ -58,17 +58,11 @@ func pushWatched(dir string) error {
 			if s.journal.root, err = os.Open(s.files.root); err != nil {
 				return err
 			}
-			u, err := s.NewUpload(ctx, "app")
-			if err != nil {
-				return err
-			}
-			if _, err := u.Write([]byte("small")); err != nil {
-				return err
-			}
-			_, err = u.Commit(ctx, digest.FromString("small"))
-			return err
+			return pushSmall(ctx, s, "small")
 		}},
-		{"settle", func() error { s.journal.settle(ctx); return nil }},
+		{"settle one", func() error { s.journal.settle(ctx); return nil }},
+		{"another", func() error { return pushSmall(ctx, s, "another") }},
+		{"settle all", func() error { s.journal.few = 0; s.journal.settle(ctx); return nil }},
 	}
 	for _, step := range steps {
 		_, _ = os.Stat("/begin/" + step.name)
@@ -81,6 +75,18 @@ func pushWatched(dir string) error {
 	return s.Close()
 }
 
+func pushSmall(ctx context.Context, s *Store, content string) error {
+	u, err := s.NewUpload(ctx, "app")
+	if err != nil {
+		return err
+	}
+	if _, err := u.Write([]byte(content)); err != nil {
+		return err
+	}
+	_, err = u.Commit(ctx, digest.FromString(content))
+	return err
+}
+
 // Invariants 1 and 2 in a power cut, which leaves what was synced and nothing else. A process that is killed does not
 // tell what that is; the order of its system calls does.
 func TestStore_SyncsBeforeItAnswers(t *testing.T) {
@@ -89,7 +95,7 @@ func TestStore_SyncsBeforeItAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	calls := watch(t, dir)
-	blob, small := backupName(digest.FromString("{}")), backupName(digest.FromString("small"))
+	blob, small, another := backupName(digest.FromString("{}")), backupName(digest.FromString("small")), backupName(digest.FromString("another"))
 	for step, orders := range map[string][][]string{
 		"session": {{"write uploads/*", "sync uploads/*", "write uploads/*.json.tmp", "sync uploads/*.json.tmp", "rename uploads/*.json", "sync uploads"}},
 		"blob": {
@@ -97,9 +103,10 @@ func TestStore_SyncsBeforeItAnswers(t *testing.T) {
 			{"sync " + blob, "write wal"},                             // its bytes
 			{"sync " + filepath.Dir(filepath.Dir(blob)), "write wal"}, // the directory of its name
 		},
-		"manifest": {{"write wal", "sync wal"}},
-		"small":    {{"write " + small, "write wal", "sync wal"}}, // its bytes are in the WAL
-		"settle":   {{"sync all", "write out " + small, "write wal"}},
+		"manifest":   {{"write wal", "sync wal"}},
+		"small":      {{"write " + small, "write wal", "sync wal"}}, // its bytes are in the WAL
+		"settle one": {{"sync " + small, "sync " + filepath.Dir(small), "write wal"}, {"sync sha256", "write wal"}},
+		"settle all": {{"sync all", "write out " + another, "write wal"}},
 	} {
 		got := between(calls, "begin "+step, "end "+step)
 		t.Logf("%s: %s", step, strings.Join(got, ", "))

@@ -20,7 +20,7 @@ import (
 
 // A small blob costs no sync of its own. Its bytes are committed with its row, in the transaction that it shares with
 // other pushes, and its file is written beside that. Files and directories are synced later, those of many blobs
-// together, and only then the bytes leave the database. Until then a power cut may take the file and not the bytes:
+// at once, and only then the bytes leave the database. Until then a power cut may take the file and not the bytes:
 // Open writes it again.
 
 const (
@@ -31,6 +31,10 @@ const (
 	// settleAfter is how long files wait for others to be synced with, and settleAgain how long they wait after a failure.
 	settleAfter = 500 * time.Millisecond
 	settleAgain = 10 * time.Second
+
+	// fewFiles is up to how many files are synced one by one. A sync of the file system is cheaper for many, and waits for
+	// whatever other programs are writing.
+	fewFiles = 32
 
 	// settleBatch is how many rows one transaction removes, which pushes wait for.
 	settleBatch = 128
@@ -43,6 +47,7 @@ const (
 // journal is what of the table blob_journal has to be settled. Its goroutine begins with open and ends with close.
 type journal struct {
 	store *Store
+	few   int
 	root  *os.File      // of the storage; open all the time, so that a sync tells of every failure to write a file of its file system
 	wake  chan struct{} // holds one token when there is something to settle
 	stop  chan struct{}
@@ -75,7 +80,7 @@ func (s *Store) openJournal(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open storage: %w", err)
 	}
-	j := &journal{store: s, root: root, wake: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{})}
+	j := &journal{store: s, few: fewFiles, root: root, wake: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{})}
 	scan := func(rows *sql.Rows) error {
 		r := journaled{failures: unknown}
 		err := rows.Scan(&r.id, &r.digest, &r.size)
@@ -191,13 +196,12 @@ func (j *journal) settle(ctx context.Context) bool {
 }
 
 // sync syncs the files of rows, and gives those that have to be written again.
-//
-// One sync of the file system takes all of them, with the directories that name them: a sync of each would have the disk
-// empty its cache as often. Linux before 5.8 does not tell from it what failed, but does so for each file.
 func (j *journal) sync(rows []journaled) (doubtful []journaled) {
-	failed := unix.Syncfs(int(j.root.Fd()))
-	for _, r := range rows {
-		failed = errors.Join(failed, j.store.files.writtenOut(r.digest))
+	var failed error
+	if len(rows) <= j.few {
+		failed = j.store.files.syncEach(rows)
+	} else {
+		failed = j.syncAll(rows)
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -213,9 +217,42 @@ func (j *journal) sync(rows []journaled) (doubtful []journaled) {
 	return doubtful
 }
 
-// writtenOut fails when the disk has not taken the bytes of a file that was synced. A file that is gone was collected, or
-// is damage that its readers find, and so is what is no file.
-func (f *files) writtenOut(d digest.Digest) error {
+// syncAll syncs the file system: once for all files and the directories that name them, where a sync of each would have
+// the disk empty its cache as often. Linux before 5.8 does not tell from that what failed, but does so for each file.
+func (j *journal) syncAll(rows []journaled) error {
+	failed := unix.Syncfs(int(j.root.Fd()))
+	const wait = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
+	for _, r := range rows {
+		failed = errors.Join(failed, j.store.files.withFile(r.digest, func(file *os.File) error {
+			err := unix.SyncFileRange(int(file.Fd()), 0, 0, wait)
+			if err != nil { // also on a file system that cannot do this
+				err = file.Sync()
+			}
+			return err
+		}))
+	}
+	return failed
+}
+
+// syncEach syncs files and the directories that name them, and nothing of what other programs write.
+func (f *files) syncEach(rows []journaled) error {
+	var errs []error
+	dirs := map[string]bool{}
+	for _, r := range rows {
+		errs = append(errs, f.withFile(r.digest, func(file *os.File) error {
+			dirs[filepath.Dir(file.Name())] = true
+			return file.Sync()
+		}))
+	}
+	for dir := range dirs {
+		errs = append(errs, f.ensureDir(dir), syncDir(dir))
+	}
+	return errors.Join(errs...)
+}
+
+// withFile opens the file of a blob to be read. One that is gone was collected, or is damage that its readers find, and so
+// is what is no file.
+func (f *files) withFile(d digest.Digest, do func(*os.File) error) error {
 	file, err := f.openRegular(d)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotFile) {
 		return nil
@@ -223,23 +260,19 @@ func (f *files) writtenOut(d digest.Digest) error {
 	if err != nil {
 		return err
 	}
-	const wait = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
-	if err = unix.SyncFileRange(int(file.Fd()), 0, 0, wait); err != nil { // also on a file system that cannot do this
-		err = file.Sync()
-	}
-	return errors.Join(err, file.Close())
+	return errors.Join(do(file), file.Close())
 }
 
 // has says whether the file of a blob has these bytes.
 func (f *files) has(d digest.Digest, body []byte) bool {
-	file, err := f.openRegular(d)
-	if err != nil {
-		return false
-	}
-	defer file.Close()
-	there := make([]byte, len(body)+1)
-	n, err := io.ReadFull(file, there)
-	return (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) && bytes.Equal(there[:n], body)
+	same := false
+	err := f.withFile(d, func(file *os.File) error {
+		there := make([]byte, len(body)+1)
+		n, err := io.ReadFull(file, there)
+		same = (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) && bytes.Equal(there[:n], body)
+		return nil
+	})
+	return err == nil && same
 }
 
 // openRegular opens the file of a blob if it is one: the opening of a FIFO would wait for ever.

@@ -117,8 +117,15 @@ func TestStore_Open_ThatFailsKeepsTheJournal(t *testing.T) {
 }
 
 func TestStore_JournaledBlobsAreSettled(t *testing.T) {
+	for name, few := range map[string]int{"one by one": fewFiles, "all at once": 0} {
+		t.Run(name, func(t *testing.T) { settled(t, few) })
+	}
+}
+
+func settled(t *testing.T, few int) {
 	f := newFixture(t)
 	f.keepJournal()
+	f.journal.few = few
 	m := f.pushImage("app", "app", "v1")
 	inode := f.inode(layerOf(m))
 	if !f.journal.settle(f.ctx) {
@@ -160,6 +167,7 @@ func TestStore_JournalSettlesItself(t *testing.T) {
 func TestStore_JournaledBlobsAreWrittenAgainAfterAFailedSync(t *testing.T) {
 	f := newFixture(t)
 	f.keepJournal()
+	f.journal.few = 0
 	m := f.pushImage("app", "app", "v1")
 	inode := f.inode(layerOf(m))
 	root := f.journal.root
