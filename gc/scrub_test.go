@@ -79,9 +79,9 @@ func (s *scrubbed) image(repo string, n int) []digest.Digest {
 	for i := range n {
 		d := push(s.t, s.Store, repo, fmt.Sprintf("layer %d", i))
 		blobs = append(blobs, d)
-		layers = append(layers, fmt.Sprintf(`{"mediaType":"x/y","digest":%q,"size":1}`, d))
+		layers = append(layers, fmt.Sprintf(`{"mediaType":"x/y","digest":%q,"size":%d}`, d, len(fmt.Sprintf("layer %d", i))))
 	}
-	body := fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":"x/y","digest":%q,"size":1},"layers":[%s]}`, blobs[0], strings.Join(layers, ","))
+	body := fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":"x/y","digest":%q,"size":%d},"layers":[%s]}`, blobs[0], len("config of "+repo), strings.Join(layers, ","))
 	_, err := s.PutManifest(s.t.Context(), repo, []byte(body), store.PutOptions{MediaType: "application/vnd.oci.image.manifest.v1+json", Tags: []string{"v1"}})
 	s.must(err)
 	slices.Sort(blobs)
