@@ -293,7 +293,7 @@ func caName(hostname string) string {
 func (t *target) certificateFiles() []certificateFile {
 	c := t.cfg.TLS
 	if c.CAKey == "" {
-		return t.caCopy()
+		return t.caCopies()
 	}
 	files := []certificateFile{
 		{c.CAKey, t.certs.caKey, 0o600, t.owner}, // before the certificate: see resolveCertificates
@@ -304,7 +304,7 @@ func (t *target) certificateFiles() []certificateFile {
 			certificateFile{t.leafFile(c.Certificate), t.certs.leafPEM, 0o644, t.owner},
 			certificateFile{t.leafFile(c.Key), t.certs.leafKey, 0o600, t.owner})
 	}
-	return append(files, t.caCopy()...)
+	return append(files, t.caCopies()...)
 }
 
 // caContent is what the CA's certificate is written with: also the one that is there, if the service could change it.
@@ -319,12 +319,12 @@ func (t *target) caContent() []byte {
 	return content
 }
 
-// caCopy is the CA's certificate under the name that podman, skopeo and docker look for in a directory of certificates:
-// --cert-dir {quayRoot}/quay-rootCA works.
-func (t *target) caCopy() []certificateFile {
+// caCopies are the CA's certificate under the names that clients look for in a directory of certificates: *.crt is for
+// podman, skopeo and docker (--cert-dir {quayRoot}/quay-rootCA), the hash of its subject for OpenSSL and what is made
+// with it, such as curl (SSL_CERT_DIR, which Go's programs read whole).
+func (t *target) caCopies() []certificateFile {
 	ca := t.cfg.TLS.CA
-	name := strings.TrimSuffix(ca, filepath.Ext(ca)) + ".crt"
-	if ca == "" || name == ca || !within(ca, t.QuayRoot) {
+	if ca == "" || !within(ca, t.QuayRoot) {
 		return nil
 	}
 	content := t.certs.caPEM
@@ -334,5 +334,16 @@ func (t *target) caCopy() []certificateFile {
 			return nil // said already
 		}
 	}
-	return []certificateFile{{name, content, 0o644, t.admin}}
+	var names []string
+	if name := strings.TrimSuffix(ca, filepath.Ext(ca)) + ".crt"; name != ca {
+		names = append(names, name)
+	}
+	if hash, err := tlsgen.SubjectHash(content); err == nil {
+		names = append(names, filepath.Join(filepath.Dir(ca), hash+".0"))
+	}
+	var copies []certificateFile
+	for _, name := range names {
+		copies = append(copies, certificateFile{name, content, 0o644, t.admin})
+	}
+	return copies
 }

@@ -211,6 +211,10 @@ func TestInstall_MakesACAForAnEditedHostname(t *testing.T) {
 			if b.read(root+"/quay-rootCA/rootCA.crt") != b.read(root+"/quay-rootCA/rootCA.pem") {
 				t.Error("rootCA.crt is not the CA")
 			}
+			hash, err := tlsgen.SubjectHash([]byte(b.read(root + "/quay-rootCA/rootCA.pem")))
+			if err != nil || b.read(root+"/quay-rootCA/"+hash+".0") != b.read(root+"/quay-rootCA/rootCA.pem") {
+				t.Errorf("OpenSSL does not find the CA: %v", err)
+			}
 			return ca
 		}
 		b.install()

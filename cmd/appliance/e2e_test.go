@@ -54,6 +54,7 @@ func TestInstalled(t *testing.T) {
 		b.secretsStaySecret(t, password)
 		b.belongsToRoot(t)
 	})
+	step("the directory of the CA does for every client", func(t *testing.T) { b.trustsDirectory(t) })
 	step("a second install changes nothing", func(t *testing.T) {
 		pid := b.inside(t, "systemctl", "show", "-p", "MainPID", "appliance.service")
 		out := b.inside(t, "/root/appliance", "install", "--quayHostname", boxHost)
@@ -331,6 +332,25 @@ func (b *box) refusesPull(t *testing.T) {
 	b.fails(t, []string{"denied"}, "outside", "skopeo", "copy", "--authfile", secret,
 		"--src-cert-dir", b.certs(), "--dest-cert-dir", b.certs(),
 		"docker://"+registryAddress+"/first/day:v1", "docker://"+registryAddress+"/first/day:v2")
+}
+
+// trustsDirectory has clients trust what lies in the directory of the CA, as scripts around mirror-registry do.
+func (b *box) trustsDirectory(t *testing.T) {
+	t.Helper()
+	const root = "/root/quay-install/quay-rootCA"
+	dir := t.TempDir()
+	for _, name := range strings.Fields(b.inside(t, "ls", root)) {
+		b.must(t, "pull", root+"/"+name, filepath.Join(dir, name))
+	}
+	health := "https://" + registryAddress + "/health/instance"
+	only := []string{"env", "-u", "CURL_CA_BUNDLE", "-u", "SSL_CERT_FILE", "SSL_CERT_DIR=" + dir}
+	b.client(t, append(only, "curl", "-fsS", health)...)
+	b.client(t, "curl", "-fsS", "--capath", dir, health)
+	b.client(t, "openssl", "verify", "-CApath", dir, "-no-CAfile", "-no-CAstore", filepath.Join(dir, "rootCA.pem"))
+	for _, client := range [][]string{{"--cert-dir", dir}, {}} {
+		args := slices.Concat([]string{"outside"}, only, []string{"skopeo", "list-tags"}, client)
+		b.fails(t, []string{"unauthorized"}, append(args, "docker://"+registryAddress+"/x")...)
+	}
 }
 
 // pullsAnonymously opens a part of the registry: podman and skopeo pull it without a login and with one, and nothing else
