@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/crypto/bcrypt"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -145,11 +146,19 @@ func TestServer_windows(t *testing.T) {
 
 func TestServer_answersEnd(t *testing.T) {
 	s := serveTLS(t, func(l *limits) { l.answer, l.refusal = time.Millisecond, time.Millisecond })
+	content := strings.Repeat("x", 4<<20) // more than the buffers on the way hold
+	u, err := s.store.NewUpload(t.Context(), "a")
+	must(t, err)
+	_, err = u.ReadFrom(strings.NewReader(content))
+	must(t, err)
+	_, err = u.Commit(t.Context(), digest.FromString(content))
+	must(t, err)
 	for name, tc := range map[string]struct{ method, path, user string }{
 		"a refusal":                    {"GET", "/v2/", ""},
 		"an answer to a login":         {"GET", "/v2/_catalog", "push"},
 		"an error after a login":       {"GET", "/v2/a/manifests/absent", "push"},
 		"an answer that needs none":    {"GET", "/health/instance", ""},
+		"a blob":                       {"GET", "/v2/a/blobs/" + digest.FromString(content).String(), "push"},
 		"a refusal of what has a body": {"POST", "/v2/x/blobs/uploads/", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

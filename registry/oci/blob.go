@@ -18,9 +18,7 @@ func (a *API) getBlob(w http.ResponseWriter, r *http.Request, t target) error {
 	blob, err := a.store.OpenBlob(r.Context(), t.repo, t.digest)
 	if err == nil {
 		defer blob.Close()
-		content := a.paceContent(w, blob.File)
-		defer content.end()
-		return serveBlob(w, r, t.digest, blob.Size, content)
+		return serveBlob(w, r, t.digest, blob.Size, blob.File)
 	}
 	if errors.Is(err, store.ErrNotFound) && a.pulledThrough(t.repo) {
 		ctx, cancel := context.WithCancel(r.Context())

@@ -156,7 +156,7 @@ func TestExplain_diskFull(t *testing.T) {
 func TestRecorder(t *testing.T) {
 	w := httptest.NewRecorder()
 	x := &exchange{header: w.Header()}
-	rw := &recorder{ResponseWriter: w, x: x, send: new(API).send}
+	rw := &recorder{ResponseWriter: w, x: x}
 	if err := x.fail(aboutBlob, store.ErrNotFound); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("fail returned %v", err)
 	}
@@ -168,7 +168,7 @@ func TestRecorder(t *testing.T) {
 		t.Errorf("fault %v, sent %v, body %q", x.fault, rw.sent, w.Body)
 	}
 	counted := &answers{ResponseRecorder: httptest.NewRecorder()}
-	rw = &recorder{ResponseWriter: counted, x: &exchange{}, send: new(API).send}
+	rw = &recorder{ResponseWriter: counted, x: &exchange{}}
 	rw.WriteHeader(http.StatusAccepted)
 	rw.WriteHeader(http.StatusNotFound)
 	if counted.n != 1 || counted.Code != http.StatusAccepted {
@@ -191,7 +191,7 @@ func (a *answers) WriteHeader(status int) {
 func TestRecorder_appFails(t *testing.T) {
 	w := httptest.NewRecorder()
 	x := &exchange{}
-	rw := &recorder{ResponseWriter: w, x: x, send: new(API).send}
+	rw := &recorder{ResponseWriter: w, x: x}
 	rw.WriteHeader(http.StatusInternalServerError)
 	io.WriteString(rw, strings.Repeat("why", 1000))
 	if rw.sent || w.Body.Len() > 0 || x.fault == nil || !strings.Contains(x.fault.Error(), "500: why") || len(x.fault.Error()) > 1100 {

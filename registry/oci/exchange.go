@@ -61,7 +61,7 @@ func (a *API) throughApp(w http.ResponseWriter, r *http.Request, t target, x *ex
 	if r.Method == http.MethodHead && (t.kind == kindBase || t.kind == kindCatalog || t.kind == kindTags) {
 		r.Method = http.MethodGet // the App has no HEAD there; net/http drops the body
 	}
-	rw := &recorder{ResponseWriter: w, x: x, send: a.send}
+	rw := &recorder{ResponseWriter: w, x: x}
 	a.app.ServeHTTP(rw, r)
 	x.close()
 	if x.fault != nil && !rw.sent {
@@ -82,7 +82,6 @@ func (x *exchange) close() {
 type recorder struct {
 	http.ResponseWriter
 	x    *exchange
-	send func(http.ResponseWriter, []byte) (int, error)
 	sent bool // a header went out
 }
 
@@ -111,7 +110,7 @@ func (w *recorder) Write(p []byte) (int, error) {
 		w.WriteHeader(http.StatusOK)
 	}
 	if w.sent {
-		return w.send(w.ResponseWriter, p) // all of a list at once
+		return w.ResponseWriter.Write(p) // all of a list at once
 	}
 	if e, ok := w.x.fault.(*appError); ok {
 		e.body = append(e.body, p[:min(len(p), 1000-min(len(e.body), 1000))]...)

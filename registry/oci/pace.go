@@ -9,8 +9,9 @@ import (
 )
 
 // A blob takes as long as it takes, so there is no limit for a whole request. But a client that has
-// stopped sending or taking holds a connection, a file and a goroutine, and a trickle of single bytes
-// is a cheap way of holding many. So there has to be progress: a few KiB in each minute.
+// stopped sending holds a connection, a file and a goroutine, and a trickle of single bytes
+// is a cheap way of holding many. So there has to be progress: a few KiB in each minute. That answers are
+// taken is for the daemon to see to.
 const (
 	patience    = time.Minute
 	minProgress = 4 << 10
@@ -59,51 +60,37 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// pacedContent is content on its way to a client: each Read means that what the last one gave has
-// been taken. net/http takes the deadline back after the answer.
-type pacedContent struct {
+// followed is content that is on its way from an upstream while it is on its way to a client. The daemon gives every
+// answer a deadline that moves as the client takes it; while the upstream is waited for, none must run, since that is no
+// fault of the client's.
+type followed struct {
 	io.ReadSeeker
 	conn     *http.ResponseController
 	patience time.Duration
-	slow     bool // it may take its time, which is no fault of the client's: see follow
 
 	mu    sync.Mutex // held by each Read; guards what follows
-	armed time.Time
 	ended bool
 }
 
-func (a *API) paceContent(w http.ResponseWriter, content io.ReadSeeker) *pacedContent {
-	return &pacedContent{ReadSeeker: content, conn: http.NewResponseController(w), patience: a.patience}
+func (a *API) follow(w http.ResponseWriter, content io.ReadSeeker) *followed {
+	return &followed{ReadSeeker: content, conn: http.NewResponseController(w), patience: a.patience}
 }
 
-// follow is paceContent for content that is slow itself, as one that is on its way from an upstream is. Only the
-// time that the client takes counts.
-func (a *API) follow(w http.ResponseWriter, content io.ReadSeeker) *pacedContent {
-	c := a.paceContent(w, content)
-	c.slow = true
-	return c
-}
-
-func (c *pacedContent) Read(p []byte) (int, error) {
+func (c *followed) Read(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ended {
 		return 0, os.ErrClosed
 	}
-	if c.slow {
-		_ = c.conn.SetWriteDeadline(time.Time{})
-		defer func() { _ = c.conn.SetWriteDeadline(time.Now().Add(c.patience)) }()
-	} else if now := time.Now(); now.Sub(c.armed) >= min(renewal, c.patience/2) {
-		c.armed = now
-		_ = c.conn.SetWriteDeadline(now.Add(c.patience))
-	}
+	_ = c.conn.SetWriteDeadline(time.Time{})
+	defer func() { _ = c.conn.SetWriteDeadline(time.Now().Add(c.patience)) }()
 	return c.ReadSeeker.Read(p)
 }
 
 // end waits for a Read under way, and lets no other begin. It is for before the handler returns: net/http reads what it
 // sends as several ranges in a goroutine of its own, which can outlive the handler, and to move the deadline of an
 // answer that is over is a panic that ends the process.
-func (c *pacedContent) end() {
+func (c *followed) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ended = true

@@ -3,17 +3,14 @@ package oci
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // paced serves the API with a little patience, over TLS with HTTP/1.1 or HTTP/2.
@@ -109,25 +106,17 @@ func TestPace_trickle(t *testing.T) {
 	}
 }
 
-// A client that does not take what it asked for loses it, wherever it comes from. One that does gets everything.
+// A client that does not take what it asked for of an upstream loses it. One that does gets everything. What is held is
+// TestServer_answersEnd's.
 func TestPace_download(t *testing.T) {
 	content := randomBytes(1, 32<<20) // more than the buffers on the way hold
 	d := digest.FromBytes(content)
-	t.Run("held", func(t *testing.T) {
-		eachProtocol(t, func(t *testing.T, h2 bool) {
-			f := newFixture(t, nil)
-			f.pushBlob("a", content)
-			takeAndStall(t, f, h2, "/v2/a/blobs/"+d.String(), content)
-		})
-	})
-	t.Run("upstream", func(t *testing.T) {
-		eachProtocol(t, func(t *testing.T, h2 bool) {
-			u := &upstream{blobs: map[digest.Digest][]byte{d: content}}
-			takeAndStall(t, newFixture(t, u), h2, "/v2/up/x/blobs/"+d.String(), content)
-			if n := u.open.Load(); n != 0 {
-				t.Errorf("%d blobs of the upstream were not closed", n)
-			}
-		})
+	eachProtocol(t, func(t *testing.T, h2 bool) {
+		u := &upstream{blobs: map[digest.Digest][]byte{d: content}}
+		takeAndStall(t, newFixture(t, u), h2, "/v2/up/x/blobs/"+d.String(), content)
+		if n := u.open.Load(); n != 0 {
+			t.Errorf("%d blobs of the upstream were not closed", n)
+		}
 	})
 }
 
@@ -189,7 +178,7 @@ func TestPace_severalRanges(t *testing.T) {
 		t.Error("read on after the answer")
 	}
 	w := new(deadlines)
-	content := (&API{patience: time.Minute}).paceContent(w, bytes.NewReader([]byte("abc")))
+	content := (&API{patience: time.Minute}).follow(w, bytes.NewReader([]byte("abc")))
 	content.end()
 	if n, err := content.Read(make([]byte, 1)); n != 0 || err == nil || len(w.write) != 0 {
 		t.Errorf("after the end: %d bytes, %v, %d deadlines", n, err, len(w.write))
@@ -228,24 +217,6 @@ type goneClient struct {
 }
 
 func (w *goneClient) Write([]byte) (int, error) { <-w.entered; return 0, io.ErrClosedPipe }
-
-// A list can be as large as a small blob. Who does not take it is not waited for either.
-func TestPace_list(t *testing.T) {
-	f := newFixture(t, nil)
-	_, d := f.pushImage("a", "latest", 1)
-	tags := url.Values{}
-	for i := range 1100 {
-		tags.Add("tag", fmt.Sprintf("%0120d", i))
-	}
-	body := f.do(http.StatusOK, "GET", "/v2/a/manifests/latest", nil).body
-	f.send(t, request(t, "PUT", "/v2/a/manifests/"+d.String(), tags.Encode(), body, false, "Content-Type", ocispec.MediaTypeImageManifest))
-	got := httptest.NewRecorder()
-	w := &deadlines{ResponseWriter: got}
-	f.api.ServeHTTP(w, httptest.NewRequest("GET", "/v2/a/tags/list", nil))
-	if got.Code != http.StatusOK || got.Body.Len() < 128<<10 || len(w.write) == 0 {
-		t.Errorf("%d, %d bytes, %d deadlines", got.Code, got.Body.Len(), len(w.write))
-	}
-}
 
 // watchedContent calls during in each Read.
 type watchedContent struct {
