@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
@@ -163,6 +164,9 @@ func (b *backup) run(ctx context.Context, sink backupSink) error {
 	if err := sink.begin(ctx); err != nil {
 		return err
 	}
+	if err := b.awaitFiles(ctx, snapshot); err != nil {
+		return err
+	}
 	err = eachBlob(ctx, snapshot, "", func(blob sized) error {
 		if err := b.put(ctx, sink, blob); err != nil {
 			return fmt.Errorf("blob %s: %w", blob.digest, err)
@@ -236,6 +240,35 @@ func (o BackupOptions) open(dir *os.Root, name string) (*os.File, fs.FileInfo, e
 func (o BackupOptions) of(path string, info fs.FileInfo) error {
 	if stat, ok := info.Sys().(*syscall.Stat_t); o.Owner != nil && ok && int(stat.Uid) != *o.Owner {
 		return &fs.PathError{Op: "open", Path: path, Err: errNotOwners}
+	}
+	return nil
+}
+
+// filesBehind is how long a backup waits for the files of blobs that were pushed just before it began.
+const filesBehind = 2 * time.Second
+
+// awaitFiles waits for the files of small blobs, which may be a moment behind their rows.
+func (b *backup) awaitFiles(ctx context.Context, snapshot *sql.DB) error {
+	var late []digest.Digest
+	scan := func(rows *sql.Rows) error {
+		var d digest.Digest
+		err := rows.Scan(&d)
+		if err == nil && checkDigest(d) == nil {
+			late = append(late, d)
+		}
+		return err
+	}
+	if err := query(ctx, snapshot, scan, `SELECT digest FROM blob_journal`); err != nil {
+		return fmt.Errorf("read the journal of small blobs: %w", err)
+	}
+	for end := time.Now().Add(filesBehind); len(late) > 0 && time.Now().Before(end); {
+		if _, err := b.storage.Lstat(backupName(late[0])); !errors.Is(err, fs.ErrNotExist) {
+			late = late[1:]
+			continue
+		}
+		if err := pause(ctx, 10*time.Millisecond); err != nil {
+			return err
+		}
 	}
 	return nil
 }

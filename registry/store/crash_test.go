@@ -164,23 +164,36 @@ func TestStore_KilledAtAnyMoment(t *testing.T) {
 }
 
 // Invariant 1, at the one moment that a kill at random hardly ever meets: between a row and its file there are some
-// microseconds. Whatever commits a blob has its whole file in place when it writes the row.
+// microseconds. Whatever commits a blob has its whole file in place when it writes the row, or writes its bytes with it.
 func TestStore_AFileIsThereBeforeItsRow(t *testing.T) {
-	f := newFixture(t)
-	u, err := f.NewUpload(f.ctx, "app")
-	f.must(err)
-	write(t, u, "content")
-	d := digest.FromString("content")
-	looked := false
-	f.must(u.commitTo(f.ctx, d, func(context.Context, *sql.Tx) error {
-		looked = true
-		if content, err := os.ReadFile(f.files.blob(d)); string(content) != "content" {
-			t.Errorf("when its row is written, the file has %q, %v", content, err)
-		}
-		return nil
-	}))
-	if !looked {
-		t.Error("nobody has looked")
+	for name, size := range map[string]int{"small": smallBlob, "large": smallBlob + 1} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			u, err := f.NewUpload(f.ctx, "app")
+			f.must(err)
+			content := strings.Repeat("c", size)
+			write(t, u, content)
+			d := digest.FromString(content)
+			looked := false
+			f.must(u.commitTo(f.ctx, d, func(ctx context.Context, tx *sql.Tx) error {
+				looked = true
+				var there []byte
+				err := tx.QueryRowContext(ctx, `SELECT body FROM blob_journal WHERE digest = ?`, d).Scan(&there)
+				if name == "large" {
+					there, err = os.ReadFile(f.files.blob(d))
+				}
+				if string(there) != content {
+					t.Errorf("when its row is written, there are %d bytes, %v", len(there), err)
+				}
+				return nil
+			}))
+			if !looked {
+				t.Error("nobody has looked")
+			}
+			if there, err := os.ReadFile(f.files.blob(d)); string(there) != content {
+				t.Errorf("when it is acknowledged, the file has %d bytes, %v", len(there), err)
+			}
+		})
 	}
 }
 

@@ -6,7 +6,7 @@
 //
 //   - A blob's row is written after its file is whole, synced and in place; that of a small blob (64 KiB) with its
 //     bytes, which stay in the database until the file is synced together with others, and from which Open writes it
-//     again after a power cut. A crash leaves a file that no row names, which collection takes away, and never a
+//     again after a crash. A crash leaves a file that no row names, which collection takes away, and never a
 //     row whose bytes are missing.
 //   - A method that returned nil has its effect on disk (synchronous=FULL, and fsync of files and of the
 //     directories that name them).

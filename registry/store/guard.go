@@ -27,7 +27,7 @@ const heardKept = 256
 //
 // A digest is condemned from before its row is deleted until after its file is; it is not held for anybody
 // who asks, and nobody may place its file meanwhile. A digest is in flight from before its file is placed
-// until after its row is committed; it cannot be condemned meanwhile.
+// until after its row is committed, in whichever order; it cannot be condemned meanwhile.
 //
 // Where both are needed, the write transaction comes first, then mu. Whoever waits for a condemned digest
 // has neither.
@@ -187,6 +187,13 @@ func (g *guard) leave(d digest.Digest) {
 	if g.inFlight[d]--; g.inFlight[d] == 0 {
 		delete(g.inFlight, d)
 	}
+}
+
+// isInFlight says whether somebody is putting d.
+func (g *guard) isInFlight(d digest.Digest) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.inFlight[d] > 0
 }
 
 // spared says whether d was checked after before, is being written, or is part of a push under way.

@@ -19,7 +19,7 @@ import (
 )
 
 // A small blob costs no sync of its own. Its bytes are committed with its row, in the transaction that it shares with
-// other pushes, and its file is written beside that. Files and directories are synced later, those of many blobs
+// other pushes, and its file is written meanwhile. Files and directories are synced later, those of many blobs
 // at once, and only then the bytes leave the database. Until then a power cut may take the file and not the bytes:
 // Open writes it again.
 
@@ -71,7 +71,8 @@ type journaled struct {
 	failures int
 }
 
-// unknown is the number of failures of a row that an earlier process has left: its file is to be written again.
+// unknown is the number of failures of a row that an earlier process has left, or whose file could not be written: it is
+// to be written again.
 const unknown = -1
 
 // openJournal writes the files again that a power cut has taken, and begins to settle.
@@ -318,8 +319,8 @@ func (j *journal) remove(ctx context.Context, rows []journaled) error {
 	return nil
 }
 
-// keepSmall writes the file of a blob and commits its bytes with its row and whatever link writes. It says no, and has
-// committed nothing, where the file has to be synced before: there is another, or the journal has no room.
+// keepSmall commits the bytes of a blob with its row and whatever link writes, and writes its file at the same time. It
+// says no where the file has to be synced before: there is another, or the journal has no room.
 func (s *Store) keepSmall(ctx context.Context, body []byte, d digest.Digest, link linkFunc) (kept bool, err error) {
 	id, failures, room := s.journal.next()
 	if !room {
@@ -329,38 +330,60 @@ func (s *Store) keepSmall(ctx context.Context, body []byte, d digest.Digest, lin
 		return false, err
 	}
 	defer s.guard.leave(d)
-	made, err := s.files.create(d, body)
-	if err != nil {
-		if made != nil {
-			err = errors.Join(err, s.takeBack(made, d))
-		}
-		return false, full(s.files.root, 0, err)
+	if _, err := os.Lstat(s.files.blob(d)); err == nil {
+		return s.keepThere(ctx, body, d, link)
 	}
-	if made == nil && !s.files.has(d, body) {
+	type file struct {
+		made fs.FileInfo
+		err  error
+	}
+	files := make(chan file, 1)
+	go func() { // while the disk takes the transaction
+		made, err := s.files.create(d, body)
+		files <- file{made, err}
+	}()
+	err = s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		if _, err := s.holdRow(ctx, tx, d, int64(len(body))); err != nil {
+			return err
+		}
+		// The driver takes no bytes for NULL.
+		if _, err := tx.ExecContext(ctx, `INSERT INTO blob_journal (id, digest, body) VALUES (?, ?, coalesce(?, x''))`, id, d, body); err != nil {
+			return fmt.Errorf("write the bytes of blob %s: %w", d, err)
+		}
+		return link(ctx, tx)
+	})
+	f := <-files
+	if err != nil {
+		if f.made != nil {
+			err = errors.Join(err, s.takeBack(f.made, d))
+		}
+		return false, err
+	}
+	whole := f.err == nil && (f.made != nil || s.files.has(d, body))
+	if !whole {
+		failures = unknown
+	}
+	s.journal.add(journaled{id: id, digest: d, size: int64(len(body)), failures: failures})
+	return whole, full(s.files.root, 0, f.err)
+}
+
+// keepThere is keepSmall for a blob of which there is a file.
+func (s *Store) keepThere(ctx context.Context, body []byte, d digest.Digest, link linkFunc) (kept bool, err error) {
+	if !s.files.has(d, body) {
 		return false, nil
 	}
 	err = s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		fresh, err := s.holdRow(ctx, tx, d, int64(len(body)))
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case made != nil:
-			// The driver takes no bytes for NULL.
-			if _, err := tx.ExecContext(ctx, `INSERT INTO blob_journal (id, digest, body) VALUES (?, ?, coalesce(?, x''))`, id, d, body); err != nil {
-				return fmt.Errorf("write the bytes of blob %s: %w", d, err)
-			}
-		case fresh: // what is there was made by a push that did not come to an end
+		}
+		if fresh { // it was made by a push that did not come to an end
 			return errNoRow
 		}
 		return link(ctx, tx)
 	})
-	switch {
-	case errors.Is(err, errNoRow):
+	if errors.Is(err, errNoRow) {
 		return false, nil
-	case err != nil && made != nil:
-		err = errors.Join(err, s.takeBack(made, d))
-	case made != nil:
-		s.journal.add(journaled{id: id, digest: d, size: int64(len(body)), failures: failures})
 	}
 	return err == nil, err
 }
@@ -396,8 +419,8 @@ func (s *Store) rewriteOne(ctx context.Context, r journaled) error {
 	return s.freeing(func() error { return full(s.files.root, 0, s.files.replace(r.digest, body)) })
 }
 
-// mend writes the file of a blob again if Open should have done it and could not, for want of space. It says whether
-// that is so.
+// mend writes the file of a blob again if that should have been done before and could not, for want of space. It says
+// whether that is so.
 func (s *Store) mend(ctx context.Context, d digest.Digest) (mended bool, err error) {
 	r, ok := s.journal.leftOver(d)
 	if !ok {
@@ -406,7 +429,7 @@ func (s *Store) mend(ctx context.Context, d digest.Digest) (mended bool, err err
 	return true, s.rewrite(ctx, []journaled{r})
 }
 
-// leftOver gives the row of a blob of which an earlier process has left the bytes, and no more for certain.
+// leftOver gives the row of a blob of which there are the bytes in the database, and no more for certain.
 func (j *journal) leftOver(d digest.Digest) (r journaled, ok bool) {
 	for _, r := range j.pending() {
 		if r.failures == unknown && r.digest == d {

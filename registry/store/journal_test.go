@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 )
 
 // keepJournal stops the settling of the journal, so that what is pushed from now on stays in it until settle is called,
@@ -354,5 +356,92 @@ func TestStore_SmallBlobThatIsNotCommitted(t *testing.T) {
 	}
 	if _, err := os.Stat(f.files.blob(d)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("its file: %v", err)
+	}
+}
+
+// The row of a small blob is committed while its file is written. What fails then is told, and what is committed stands:
+// its bytes are in the database.
+func TestStore_SmallBlobWhoseFileCannotBeMade(t *testing.T) {
+	f := newFixture(t)
+	f.keepJournal()
+	d := digest.FromString("content")
+	dir := filepath.Dir(f.files.blob(d))
+	f.must(os.Symlink("nowhere", dir))
+	u, err := f.NewUpload(f.ctx, "app")
+	f.must(err)
+	write(t, u, "content")
+	if _, err := u.Commit(f.ctx, d); err == nil {
+		t.Error("it is acknowledged")
+	}
+	f.mustBeClean()
+	f.must(os.Remove(dir))
+	if got := f.read("app", d); got != "content" {
+		t.Errorf("it reads %q", got)
+	}
+	if !f.journal.settle(f.ctx) || f.journaled() != 0 {
+		t.Errorf("%d blobs are journaled still", f.journaled())
+	}
+}
+
+// Many push the same small blob at once, and are all told the truth.
+func TestStore_SmallBlobPushedByMany(t *testing.T) {
+	f := newFixture(t)
+	for i := range 20 {
+		content := strings.Repeat(string(rune('a'+i)), smallBlob)
+		var g errgroup.Group
+		for p := range 8 {
+			g.Go(func() error {
+				u, err := f.NewUpload(f.ctx, fmt.Sprint("app", p))
+				if err == nil {
+					_, err = u.Write([]byte(content))
+				}
+				if err == nil {
+					_, err = u.Commit(f.ctx, digest.FromString(content))
+				}
+				return err
+			})
+		}
+		f.must(g.Wait())
+		for p := range 8 {
+			if f.read(fmt.Sprint("app", p), digest.FromString(content)) != content {
+				t.Errorf("blob %d is another in repository %d", i, p)
+			}
+		}
+	}
+	f.mustBeClean()
+}
+
+// Between the row of a small blob and its file there may be a moment. Verify and a backup that see it wait.
+func TestStore_FileAMomentBehindItsRow(t *testing.T) {
+	f := newFixture(t)
+	f.keepJournal()
+	d := f.blob("app", "content").Digest
+	path := f.files.blob(d)
+	for name, look := range map[string]func() (problems int, err error){
+		"verify": func() (int, error) {
+			report, err := f.Verify(f.ctx, VerifyOptions{})
+			return len(report.Problems), err
+		},
+		"backup": func() (int, error) {
+			report, err := f.Backup(f.ctx, filepath.Join(t.TempDir(), "backup"), BackupOptions{})
+			return int(report.Damaged), err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f.must(f.guard.enter(f.ctx, d))
+			f.must(os.Rename(path, path+".later"))
+			var g errgroup.Group
+			g.Go(func() error {
+				problems, err := look()
+				if problems != 0 {
+					t.Errorf("it finds %d problems", problems)
+				}
+				return err
+			})
+			time.Sleep(50 * time.Millisecond) // if it has not looked by then, this proves nothing
+			f.must(os.Rename(path+".later", path))
+			f.guard.leave(d)
+			f.must(g.Wait())
+		})
 	}
 }

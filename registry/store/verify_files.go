@@ -58,7 +58,7 @@ func listBlobs(ctx context.Context, q querier, last digest.Digest) (page []sized
 // guard counts what they take, and when it counted anything meanwhile, this looks again.
 func (v *verification) blob(ctx context.Context, b sized) error {
 	for {
-		epoch := v.store.guard.currentEpoch()
+		epoch, behind := v.store.guard.currentEpoch(), v.store.guard.isInFlight(b.digest)
 		seen, err := v.store.inspect(ctx, b, v.options.Content, v.pace)
 		v.report.ContentBytes += seen.read
 		if err != nil || seen.damage == "" {
@@ -70,6 +70,12 @@ func (v *verification) blob(ctx context.Context, b sized) error {
 		}
 		if _, ok := v.store.journal.leftOver(b.digest); ok { // its bytes are there, and its file will be
 			return nil
+		}
+		if behind { // its file may have been a moment behind its row
+			if err := pause(ctx, time.Millisecond); err != nil {
+				return err
+			}
+			continue
 		}
 		if epoch == v.store.guard.currentEpoch() {
 			v.problem(ProblemBlob, b.digest.String(), seen.damage, remedyScrub)
