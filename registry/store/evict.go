@@ -295,7 +295,7 @@ func (s *Store) evictSome(ctx context.Context, tx *sql.Tx, page []candidate, wan
 // has a time of its own when it was last asked for.
 func (s *Store) evict(ctx context.Context, tx *sql.Tx, u use, e *eviction) error {
 	with := removal{tx: tx, repository: u.repository}
-	below, err := with.list(ctx, listBelongings, u.digest)
+	below, err := with.list(ctx, allBelongings, []digest.Digest{u.digest})
 	if err != nil {
 		return err
 	}
@@ -326,7 +326,7 @@ func (s *Store) evictAlone(ctx context.Context, tx *sql.Tx, u use, e *eviction) 
 	if err := query(ctx, tx, scan, `SELECT DISTINCT digest FROM manifest_refs WHERE manifest = ?`, u.digest); err != nil {
 		return err
 	}
-	if err := s.untag(ctx, tx, u.repository, u.digest); err != nil {
+	if err := s.untag(ctx, tx, u.repository, []digest.Digest{u.digest}); err != nil {
 		return err
 	}
 	if _, err := tx.ExecContext(ctx, `DELETE FROM repository_manifests WHERE repository = ? AND digest = ?`, u.repository, u.digest); err != nil {

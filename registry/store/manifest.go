@@ -196,12 +196,10 @@ func (s *Store) showManifest(ctx context.Context, tx *sql.Tx, repo string, m *Ma
 	if err := s.linkManifest(ctx, tx, id, m, p, by); err != nil {
 		return err
 	}
-	for _, tag := range tags {
-		if err := s.moveTag(ctx, tx, id, tag, m.Digest, ""); err != nil {
-			return err
-		}
+	if len(tags) == 0 {
+		return nil
 	}
-	return nil
+	return s.moveTags(ctx, tx, "", `SELECT ?3, n.value, ?4 FROM json_each(?5) n`, id, m.Digest, asJSON(tags))
 }
 
 // newManifest parses and verifies a body.
@@ -343,17 +341,29 @@ func (s *Store) linkManifest(ctx context.Context, tx *sql.Tx, repository int64, 
 	return nil
 }
 
-// dropUnheld deletes a manifest that neither a repository nor a run has any more, and its references.
-func dropUnheld(ctx context.Context, tx *sql.Tx, d digest.Digest) error {
-	n, err := affected(ctx, tx, `DELETE FROM manifests WHERE digest = ?1
-		AND NOT EXISTS (SELECT 1 FROM repository_manifests WHERE digest = ?1)
-		AND NOT EXISTS (SELECT 1 FROM run_manifests WHERE digest = ?1)`, d)
-	if err == nil && n > 0 {
-		_, err = tx.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES (?, '1')
-			ON CONFLICT DO UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)`, droppedManifests)
-	}
+// deleteUnheld deletes those of some manifests, a JSON array, that neither a repository nor a run has any more, and their
+// references.
+const deleteUnheld = `DELETE FROM manifests WHERE digest IN (SELECT value FROM json_each(?1))
+	AND NOT EXISTS (SELECT 1 FROM repository_manifests l WHERE l.digest = manifests.digest)
+	AND NOT EXISTS (SELECT 1 FROM run_manifests p WHERE p.digest = manifests.digest)`
+
+// dropUnheld does that, and notes how many these were.
+func dropUnheld(ctx context.Context, tx *sql.Tx, ds ...digest.Digest) error {
+	n, err := affected(ctx, tx, deleteUnheld, asJSON(ds))
 	if err != nil {
-		return fmt.Errorf("drop manifest %s: %w", d, err)
+		return fmt.Errorf("drop manifests that nothing has: %w", err)
+	}
+	return noteDropped(ctx, tx, n)
+}
+
+func noteDropped(ctx context.Context, tx *sql.Tx, n int64) error {
+	if n == 0 {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES (?1, ?2)
+		ON CONFLICT DO UPDATE SET value = CAST(CAST(value AS INTEGER) + ?2 AS TEXT)`, droppedManifests, fmt.Sprint(n))
+	if err != nil {
+		return fmt.Errorf("count the manifests that were deleted: %w", err)
 	}
 	return nil
 }

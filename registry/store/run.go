@@ -300,34 +300,18 @@ func (r *Run) show(ctx context.Context, tx *sql.Tx) error {
 }
 
 func (r *Run) moveTags(ctx context.Context, tx *sql.Tx) error {
-	type move struct {
-		repository int64
-		name       string
-		digest     digest.Digest
-		held       bool
+	var gone digest.Digest
+	err := tx.QueryRowContext(ctx, `SELECT t.digest FROM run_tags t JOIN repositories r ON r.name = t.repository
+		WHERE t.run = ? AND NOT EXISTS (SELECT 1 FROM repository_manifests rm WHERE rm.repository = r.id AND rm.digest = t.digest)
+		LIMIT 1`, r.id).Scan(&gone)
+	if err == nil { // it was deleted since the tag was staged
+		return &NotFoundError{Kind: "manifest", Name: gone.String()}
 	}
-	var moves []move
-	scan := func(rows *sql.Rows) error {
-		var m move
-		err := rows.Scan(&m.repository, &m.name, &m.digest, &m.held)
-		moves = append(moves, m)
-		return err
-	}
-	err := query(ctx, tx, scan, `SELECT r.id, t.name, t.digest, EXISTS (
-			SELECT 1 FROM repository_manifests rm WHERE rm.repository = r.id AND rm.digest = t.digest)
-		FROM run_tags t JOIN repositories r ON r.name = t.repository WHERE t.run = ?`, r.id)
-	if err != nil {
+	if !errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("commit run %s: %w", r.id, err)
 	}
-	for _, m := range moves {
-		if !m.held { // somebody deleted it since the tag was staged
-			return &NotFoundError{Kind: "manifest", Name: m.digest.String()}
-		}
-		if err := r.store.moveTag(ctx, tx, m.repository, m.name, m.digest, r.id); err != nil {
-			return err
-		}
-	}
-	return nil
+	return r.store.moveTags(ctx, tx, r.id, `SELECT r.id, t.name, t.digest FROM run_tags t JOIN repositories r ON r.name = t.repository
+		WHERE t.run = ?2`)
 }
 
 // clear drops what was staged, now that it is shown, and marks the run committed.
@@ -373,10 +357,5 @@ func abort(ctx context.Context, tx *sql.Tx, id string) error {
 	if _, err := tx.ExecContext(ctx, `DELETE FROM runs WHERE id = ?`, id); err != nil { // and, by cascade, what it staged
 		return fmt.Errorf("abort run %s: %w", id, err)
 	}
-	for _, d := range staged {
-		if err := dropUnheld(ctx, tx, d); err != nil {
-			return err
-		}
-	}
-	return nil
+	return dropUnheld(ctx, tx, staged...)
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -12,6 +13,9 @@ import (
 
 // pushesKept is how many moves of a tag by pushes are remembered. Those by runs all are.
 const pushesKept = 50
+
+// tagBatch is how many tags of a manifest that is deleted are deleted in one transaction, which pushes wait for.
+const tagBatch = 2000
 
 // TagMove is one change of a tag.
 type TagMove struct {
@@ -82,68 +86,88 @@ func (s *Store) DeleteTag(ctx context.Context, repo, tag string) error {
 	})
 }
 
-// untag deletes the tags of a repository that name d.
-func (s *Store) untag(ctx context.Context, tx *sql.Tx, repository int64, d digest.Digest) error {
-	var tags []string
-	scan := func(rows *sql.Rows) error {
-		var name string
-		err := rows.Scan(&name)
-		tags = append(tags, name)
-		return err
-	}
-	if err := query(ctx, tx, scan, `SELECT name FROM tags WHERE repository = ? AND digest = ?`, repository, d); err != nil {
-		return fmt.Errorf("find tags of %s: %w", d, err)
-	}
-	for _, tag := range tags {
-		if err := s.dropTag(ctx, tx, repository, tag); err != nil {
+// untag deletes the tags of a repository that name some manifests.
+func (s *Store) untag(ctx context.Context, tx *sql.Tx, repository int64, ds []digest.Digest) error {
+	return s.dropTags(ctx, tx, `SELECT t.repository, t.name, '' FROM json_each(?4) d CROSS JOIN tags t
+		WHERE t.repository = ?3 AND t.digest = d.value`, repository, asJSON(ds))
+}
+
+// untagMost deletes, a part at a time, the tags that name a manifest, until there are few enough for one transaction.
+func (s *Store) untagMost(ctx context.Context, repo string, d digest.Digest) error {
+	const these = ` FROM repositories r CROSS JOIN tags t WHERE r.name = ? AND t.repository = r.id AND t.digest = ? LIMIT `
+	for {
+		var id int64
+		err := s.reader.QueryRowContext(ctx, `SELECT r.id`+these+fmt.Sprintf(`1 OFFSET %d`, tagBatch), repo, d).Scan(&id)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("find tags of %s: %w", d, err)
+		}
+		err = s.shareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error {
+			return s.dropTags(ctx, tx, fmt.Sprintf(`SELECT t.repository, t.name, '' FROM tags t
+				WHERE t.repository = ?3 AND t.digest = ?4 ORDER BY t.name LIMIT %d`, tagBatch), id, d)
+		})
+		if err != nil {
 			return err
+		}
+	}
+}
+
+func (s *Store) dropTag(ctx context.Context, tx *sql.Tx, repository int64, tag string) error {
+	found, err := exists(ctx, tx, `SELECT 1 FROM tags WHERE repository = ? AND name = ?`, repository, tag)
+	if err == nil && !found {
+		err = sql.ErrNoRows
+	}
+	if err != nil {
+		return orNotFound(err, "tag", tag)
+	}
+	return s.dropTags(ctx, tx, `VALUES (?3, ?4, '')`, repository, tag)
+}
+
+// dropTags deletes tags: moves selects the repository and the name of each, and ”.
+func (s *Store) dropTags(ctx context.Context, tx *sql.Tx, moves string, args ...any) error {
+	return s.change(ctx, tx, `DELETE FROM tags WHERE (repository, name) IN (SELECT repository, name FROM moving)`, "", moves, args...)
+}
+
+// moveTags lets tags name manifests: moves selects the repository, the name and the digest for each.
+func (s *Store) moveTags(ctx context.Context, tx *sql.Tx, run, moves string, args ...any) error {
+	return s.change(ctx, tx, `INSERT INTO tags (repository, name, digest, updated, checked) SELECT repository, name, became, ?1, 0 FROM moving WHERE true
+		ON CONFLICT DO UPDATE SET digest = excluded.digest, updated = excluded.updated`, run, moves, args...)
+}
+
+// change records what some tags have named and will name, and runs a statement that changes those of them that name
+// something else. The parameters of moves begin with ?3. A thousand tags take no more statements than one.
+func (s *Store) change(ctx context.Context, tx *sql.Tx, statement, run, moves string, args ...any) error {
+	moving := `WITH moves (repository, name, digest) AS (` + moves + `),
+		moving AS MATERIALIZED (SELECT DISTINCT m.repository, m.name, coalesce(t.digest, '') AS was, m.digest AS became
+			FROM moves m LEFT JOIN tags t ON t.repository = m.repository AND t.name = m.name WHERE coalesce(t.digest, '') <> m.digest) `
+	args = append([]any{nanos(s.now()), run}, args...)
+	for _, statement := range []string{
+		`INSERT INTO tag_history (repository, name, was, became, moved, run) SELECT repository, name, was, became, ?1, ?2 FROM moving`,
+		trimHistory,
+		statement,
+	} {
+		n, err := affected(ctx, tx, moving+statement, args...)
+		if err != nil {
+			return fmt.Errorf("move tags: %w", err)
+		}
+		if n == 0 && statement != trimHistory {
+			break // none names something else
 		}
 	}
 	return nil
 }
 
-func (s *Store) dropTag(ctx context.Context, tx *sql.Tx, repository int64, tag string) error {
-	var was digest.Digest
-	err := tx.QueryRowContext(ctx, `DELETE FROM tags WHERE repository = ? AND name = ? RETURNING digest`, repository, tag).Scan(&was)
-	if err != nil {
-		return orNotFound(err, "tag", tag)
-	}
-	return s.recordMove(ctx, tx, repository, tag, TagMove{Was: was})
-}
+// trimHistory forgets old moves by pushes: a tag that every build pushes would otherwise grow the database for ever.
+var trimHistory = fmt.Sprintf(`DELETE FROM tag_history WHERE id IN (SELECT h.id FROM moving m CROSS JOIN tag_history h
+	WHERE h.repository = m.repository AND h.name = m.name AND h.run = '' AND h.id <= (SELECT o.id FROM tag_history o
+		WHERE o.repository = m.repository AND o.name = m.name AND o.run = '' ORDER BY o.id DESC LIMIT 1 OFFSET %d))`, pushesKept)
 
-// moveTag lets a tag name a manifest of its repository, and records what it named before.
-func (s *Store) moveTag(ctx context.Context, tx *sql.Tx, repository int64, tag string, to digest.Digest, run string) error {
-	var was digest.Digest
-	err := tx.QueryRowContext(ctx, `SELECT digest FROM tags WHERE repository = ? AND name = ?`, repository, tag).Scan(&was)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return fmt.Errorf("move tag %s: %w", tag, err)
-	}
-	if was == to {
-		return nil
-	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO tags (repository, name, digest, updated, checked) VALUES (?, ?, ?, ?, 0)
-		ON CONFLICT DO UPDATE SET digest = excluded.digest, updated = excluded.updated`,
-		repository, tag, to, nanos(s.now()))
-	if err != nil {
-		return fmt.Errorf("move tag %s: %w", tag, err)
-	}
-	return s.recordMove(ctx, tx, repository, tag, TagMove{Was: was, Became: to, Run: run})
-}
-
-func (s *Store) recordMove(ctx context.Context, tx *sql.Tx, repository int64, tag string, m TagMove) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO tag_history (repository, name, was, became, moved, run) VALUES (?, ?, ?, ?, ?, ?)`,
-		repository, tag, m.Was, m.Became, nanos(s.now()), m.Run)
-	if err != nil {
-		return fmt.Errorf("record move of tag %s: %w", tag, err)
-	}
-	// A tag that every build pushes would otherwise grow the database for ever.
-	_, err = tx.ExecContext(ctx, `DELETE FROM tag_history WHERE repository = ?1 AND name = ?2 AND run = '' AND id <= (
-		SELECT id FROM tag_history WHERE repository = ?1 AND name = ?2 AND run = '' ORDER BY id DESC LIMIT 1 OFFSET ?3)`,
-		repository, tag, pushesKept)
-	if err != nil {
-		return fmt.Errorf("trim history of tag %s: %w", tag, err)
-	}
-	return nil
+// asJSON is digests as json_each reads them.
+func asJSON[S ~string](all []S) string {
+	text, _ := json.Marshal(all) // of strings, which cannot fail
+	return string(text)
 }
 
 // TagHistory lists the moves of a tag, the latest first. It is empty for a tag that never was.
