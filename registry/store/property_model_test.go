@@ -310,6 +310,21 @@ func (m *model) show(repo string, d digest.Digest, mediaType string, parts []dig
 // belongs to what goes.
 func (m *model) remove(repo string, d digest.Digest, whole bool) {
 	r := m.repos[repo]
+	var children []digest.Digest
+	m.removeAlone(r, d, whole, &children)
+	for again := true; again; {
+		again = false
+		for _, child := range slices.Clone(children) {
+			if m.isOrphan(r, child) {
+				m.removeAlone(r, child, whole, &children)
+				again = true
+			}
+		}
+	}
+}
+
+// removeAlone collects the children of what it removes.
+func (m *model) removeAlone(r *modelRepo, d digest.Digest, whole bool, children *[]digest.Digest) {
 	if r.manifests[d].IsZero() {
 		return
 	}
@@ -323,17 +338,9 @@ func (m *model) remove(repo string, d digest.Digest, whole bool) {
 	delete(r.types, d)
 	delete(r.pushed, d)
 	maps.DeleteFunc(r.tags, func(_ string, to digest.Digest) bool { return to == d })
+	*children = append(*children, m.manifest(d).names...)
 	for _, other := range belonging {
-		m.remove(repo, other, whole)
-	}
-	for again := true; again; {
-		again = false
-		for _, child := range m.manifest(d).names {
-			if m.isOrphan(r, child) {
-				m.remove(repo, child, whole)
-				again = true
-			}
-		}
+		m.removeAlone(r, other, whole, children)
 	}
 }
 
