@@ -64,13 +64,13 @@ func TestStore_Damage_index(t *testing.T) {
 	f := newFixture(t)
 	_, err := smallImage(f.ctx, f.Store, "app", "v1")
 	f.must(err)
-	f.corrupt(`PRAGMA writable_schema = 1; UPDATE sqlite_schema SET sql = 'CREATE INDEX tags_by_manifest ON tags (digest)' WHERE name = 'tags_by_manifest'; PRAGMA writable_schema = 0`)
+	f.corrupt(`PRAGMA writable_schema = 1; UPDATE sqlite_schema SET sql = 'CREATE INDEX tags_by_digest ON tags (updated)' WHERE name = 'tags_by_digest'; PRAGMA writable_schema = 0`)
 	f.reopen()
 	if err := f.Damage(); err != nil {
 		t.Errorf("before anyone has looked the damage is %v", err)
 	}
 	report, err := f.Verify(f.ctx, VerifyOptions{})
-	if err != nil || report.Clean() || f.Damage() == nil || !strings.Contains(f.Damage().Error(), "tags_by_manifest") {
+	if err != nil || report.Clean() || f.Damage() == nil || !strings.Contains(f.Damage().Error(), "tags_by_digest") {
 		t.Errorf("verify finds %+v, %v; the damage is %v", report.Problems, err, f.Damage())
 	}
 }

@@ -167,9 +167,9 @@ func TestStore_Verify_finds(t *testing.T) {
 			f.corrupt(`UPDATE repository_blobs SET digest = 'sha256:1' WHERE digest = ?`, layerOf(m))
 		}, false, ProblemDatabase, "name rows of blobs"},
 		"an index that lies": {func(f *fixture, _ Manifest) {
-			f.corrupt(`PRAGMA writable_schema = 1; UPDATE sqlite_schema SET sql = 'CREATE INDEX tags_by_manifest ON tags (digest)' WHERE name = 'tags_by_manifest'; PRAGMA writable_schema = 0`)
+			f.corrupt(`PRAGMA writable_schema = 1; UPDATE sqlite_schema SET sql = 'CREATE INDEX tags_by_digest ON tags (updated)' WHERE name = 'tags_by_digest'; PRAGMA writable_schema = 0`)
 			f.reopen()
-		}, false, ProblemDatabase, "tags_by_manifest"},
+		}, false, ProblemDatabase, "tags_by_digest"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
