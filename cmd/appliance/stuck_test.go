@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,7 +39,7 @@ func TestStuck_endsOnASignal(t *testing.T) {
 				select {
 				case err = <-ended:
 					again = false
-				default:
+				case <-time.After(20 * time.Millisecond): // Go's runtime, while it dies of one, does not bear a hundred more
 					_ = c.Process.Signal(syscall.SIGTERM) // until the first has been taken
 				}
 			}
