@@ -35,7 +35,7 @@ import (
 // kept from collection for a while and serves the next run. Whatever failed may be asked again, Commit and Tag too: an
 // answer that was lost does not tell whether it was done.
 type Destination interface {
-	// Held says which of some blobs and manifests, both listed by the repository that they are for, are held there and need
+	// Held lists those of some blobs and manifests, both by the repository that they are for, that are held there and need
 	// not be put. Those are kept from collection from then on, and the manifests are staged. A caller that must know that a
 	// manifest is whole asks for its blobs, and for the children of an index, too. Unconfirmed are the blobs that only other
 	// repositories have: a source that names them need not have them.

@@ -144,7 +144,7 @@ func (cs *connections) add(c net.Conn) *connection {
 	return n
 }
 
-// exhausted says which places are all taken.
+// exhausted lists the kinds of places that are all taken.
 func (cs *connections) exhausted() []error {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()

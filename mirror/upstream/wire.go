@@ -61,7 +61,7 @@ type CAFileError struct {
 
 func (e *CAFileError) Error() string { return fmt.Sprintf("CA file %s: %v", e.File, bare(e.why)) }
 
-// Hint says what is wanted there.
+// Hint returns what the file should have in it.
 func (e *CAFileError) Hint() string {
 	return "name a readable file with the CA's certificate in PEM form (-----BEGIN CERTIFICATE-----); openssl x509 -inform der -in " + e.File + " -out NEW makes it of one in DER"
 }

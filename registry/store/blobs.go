@@ -251,7 +251,7 @@ func (s *Store) keep(ctx context.Context, file *os.File, d digest.Digest, size i
 	})
 }
 
-// holdRow writes the row of a blob and says whether there was none.
+// holdRow writes the row of a blob and reports whether there was none before.
 func (s *Store) holdRow(ctx context.Context, tx *sql.Tx, d digest.Digest, size int64) (fresh bool, err error) {
 	n, err := affected(ctx, tx, `INSERT INTO blobs (digest, size, created) VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING`, d, size, nanos(s.now()))
 	if err != nil {

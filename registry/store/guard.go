@@ -189,7 +189,7 @@ func (g *guard) leave(d digest.Digest) {
 	}
 }
 
-// isInFlight says whether somebody is putting d.
+// isInFlight reports whether d is being put.
 func (g *guard) isInFlight(d digest.Digest) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -141,7 +141,7 @@ func (j *journal) close() error {
 	return err
 }
 
-// next gives the id for another row, and says how many failures there have been. It says no when there is no room.
+// next gives the id for another row and the number of failures so far. ok is false when there is no room.
 func (j *journal) next() (id int64, failures int, ok bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
