@@ -486,12 +486,9 @@ func TestUninstall_KeepsTheProgramThatWasThere(t *testing.T) {
 	same(t, "after the uninstall", b.snapshot(), before)
 }
 
-// A directory that was only prepared has no record and no unit: the program and the user that are there are somebody's.
-func TestUninstall_PreparedDirectory(t *testing.T) {
-	b := newBox(t, false)
-	b.write("usr/local/bin/appliance", "#!/bin/sh\n")
-	b.write("etc/passwd", b.passwd("appliance:x:4242:4242::/:/sbin/nologin\n"))
-	before := b.snapshot()
+// prepareAndUninstall prepares /srv/quay and removes it again, content and all.
+func prepareAndUninstall(t *testing.T, b *box) {
+	t.Helper()
 	p, err := PlanPrepare(t.Context(), Request{Hostname: "localhost", QuayRoot: "/srv/quay"}, b.deps)
 	if err != nil {
 		t.Fatal(err)
@@ -506,6 +503,15 @@ func TestUninstall_PreparedDirectory(t *testing.T) {
 	if _, err := p.Apply(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A directory that was only prepared has no record and no unit: the program and the user that are there are somebody's.
+func TestUninstall_PreparedDirectory(t *testing.T) {
+	b := newBox(t, false)
+	b.write("usr/local/bin/appliance", "#!/bin/sh\n")
+	b.write("etc/passwd", b.passwd("appliance:x:4242:4242::/:/sbin/nologin\n"))
+	before := b.snapshot()
+	prepareAndUninstall(t, b)
 	after := b.snapshot()
 	delete(after, "/srv") // whose it was nothing tells any more
 	same(t, "after the uninstall", after, before)
@@ -634,20 +640,7 @@ func TestUninstall_PreparedDirectoryLeavesUnits(t *testing.T) {
 	b.write("etc/systemd/system/appliance.socket", "[Socket]\nListenStream=1\n")
 	b.sm.active[systemd.Service], b.sm.active[systemd.Socket] = true, true
 	before := b.snapshot()
-	p, err := PlanPrepare(t.Context(), Request{Hostname: "localhost", QuayRoot: "/srv/quay"}, b.deps)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := p.Apply(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
-	p, err = PlanUninstall(t.Context(), Request{QuayRoot: "/srv/quay", RemoveContent: true}, b.deps)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := p.Apply(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	prepareAndUninstall(t, b)
 	after := b.snapshot()
 	delete(after, "/srv")
 	same(t, "after the uninstall", after, before)

@@ -112,7 +112,7 @@ type wanted struct {
 	digest digest.Digest
 }
 
-// wholeFunc says whether the file of a blob is there and has the size that its row says.
+// A wholeFunc reports whether the file of a blob exists and has the size in its row.
 type wholeFunc func(d digest.Digest, size int64) (bool, error)
 
 // remembersFiles is a wholeFunc that looks at each file once: images share layers.

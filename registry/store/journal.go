@@ -175,8 +175,8 @@ func (j *journal) pending() []journaled {
 	return j.rows[:len(j.rows):len(j.rows)]
 }
 
-// settle makes the files of the rows that there are durable and removes the rows. What it cannot settle stays, as durable
-// as before; it says whether that is nothing.
+// settle makes the files of all rows durable and removes the rows. It reports whether it succeeded. After a failure the
+// rows that are left, and the bytes in the database, keep their blobs as durable as before.
 func (j *journal) settle(ctx context.Context) bool {
 	rows := j.pending()
 	if len(rows) == 0 {
@@ -264,7 +264,7 @@ func (f *files) withFile(d digest.Digest, do func(*os.File) error) error {
 	return errors.Join(do(file), file.Close())
 }
 
-// has says whether the file of a blob has these bytes.
+// has reports whether the file of a blob has these bytes.
 func (f *files) has(d digest.Digest, body []byte) bool {
 	same := false
 	err := f.withFile(d, func(file *os.File) error {

@@ -19,7 +19,7 @@ type statements struct {
 
 type known struct {
 	*watchedStmt
-	busy bool // there are rows of it that somebody reads
+	busy bool // its rows are being read
 }
 
 func (k *known) release() { k.busy = false }
