@@ -15,6 +15,7 @@ func TestText(t *testing.T) {
 	for in, want := range map[string]string{
 		"plain, ünïcode": "plain, ünïcode", "a\tb\n": "a\tb\n", "\x1b[2Jx": `\x1b[2Jx`, "\x9b2J": `\x9b2J`,
 		"\u009b2J": `\u009b2J`, "\u202eback": `\u202eback`, "bell\a\x7f\r": `bell\a\u007f\r`, "tag\U000e0001": `tag\udb40\udc01`,
+		"two\u2028lines\u2029": `two\u2028lines\u2029`,
 	} {
 		if got := Text(in); got != want {
 			t.Errorf("%q gives %q, want %q", in, got, want)
@@ -28,6 +29,11 @@ func TestText(t *testing.T) {
 			t.Errorf("%d bytes: %q", len(got), got)
 		}
 	}
+	for lead := range 4 { // wherever it is cut, a character stays whole
+		if got := Field(strings.Repeat("x", lead) + strings.Repeat("\U0001f600", 100)); strings.Contains(got, `\x`) || len(got) > MaxField {
+			t.Errorf("%d bytes: %q", len(got), got)
+		}
+	}
 }
 
 func TestField_keepsBothEnds(t *testing.T) {
@@ -37,22 +43,61 @@ func TestField_keepsBothEnds(t *testing.T) {
 	}
 }
 
+// TestAttr gives each kind of field what drives a terminal and begins a line, and what is only long.
 func TestAttr(t *testing.T) {
-	const evil = "\x1b]0;owned\a\nlevel=ERROR"
-	long := evil + strings.Repeat("x", 1000)
-	var out bytes.Buffer
 	options := &slog.HandlerOptions{ReplaceAttr: Attr, AddSource: true}
-	for name, h := range map[string]slog.Handler{"text": slog.NewTextHandler(&out, options), "json": slog.NewJSONHandler(&out, options)} {
-		t.Run(name, func(t *testing.T) {
-			out.Reset()
-			slog.New(h).With("with", long).WithGroup("g").Error(long, "string", long, "error", errors.New(long), "list", []string{long},
-				slog.Group("inner", "x", long, evil, 1))
-			line, ended := strings.CutSuffix(out.String(), "\n")
-			if !ended || strings.ContainsFunc(line, unicode.IsControl) || len(line) > 7*2*MaxField || !strings.Contains(line, more) {
-				t.Errorf("%d bytes: %s", len(line), line)
-			}
-		})
+	for _, bad := range []string{"\x1b]0;owned\a\nlevel=ERROR", strings.Repeat("x", 1000)} {
+		for name, log := range map[string]func(*slog.Logger){
+			"message":   func(l *slog.Logger) { l.Info(bad) },
+			"key":       func(l *slog.Logger) { l.Info("", bad, 1) },
+			"string":    func(l *slog.Logger) { l.Info("", "a", bad) },
+			"error":     func(l *slog.Logger) { l.Info("", "a", errors.New(bad)) },
+			"list":      func(l *slog.Logger) { l.Info("", "a", []string{bad}) },
+			"attribute": func(l *slog.Logger) { l.With("a", bad).Info("") },
+			"group":     func(l *slog.Logger) { l.WithGroup("g").Info("", slog.Group("inner", "a", bad)) },
+		} {
+			t.Run(name, func(t *testing.T) {
+				var text, object bytes.Buffer
+				log(slog.New(slog.NewTextHandler(&text, options)))
+				log(slog.New(slog.NewJSONHandler(&object, options)))
+				line, ended := strings.CutSuffix(text.String(), "\n")
+				if !ended || strings.ContainsFunc(line, unicode.IsControl) || strings.Count(line, "x") > MaxField {
+					t.Errorf("%d bytes: %s", len(line), line)
+				}
+				var fields map[string]any
+				if err := json.Unmarshal(object.Bytes(), &fields); err != nil {
+					t.Fatal(err)
+				}
+				for _, s := range texts(fields) {
+					if len(s) > MaxField || strings.ContainsFunc(s, unicode.IsControl) {
+						t.Errorf("a field has %d bytes: %q", len(s), s)
+					}
+				}
+				if source, ok := fields["source"].(map[string]any); fields["level"] != "INFO" || !ok || source["line"] == nil {
+					t.Errorf("level and source are %v, %v", fields["level"], fields["source"])
+				}
+			})
+		}
 	}
+}
+
+// texts are the keys and strings in what JSON has become.
+func texts(value any) (all []string) {
+	switch v := value.(type) {
+	case string:
+		all = append(all, v)
+	case []any:
+		for _, e := range v {
+			all = append(all, texts(e)...)
+		}
+	case map[string]any:
+		for key, e := range v {
+			if key != "source" { // which no other writes
+				all = append(append(all, key), texts(e)...)
+			}
+		}
+	}
+	return all
 }
 
 // TestWriter gives it what drives terminals, in pieces as well.
