@@ -93,9 +93,6 @@ func incomplete(file string, cert *tls.Certificate, roots *x509.CertPool) error 
 			}
 		}
 	}
-	if bytes.Equal(at.RawIssuer, at.RawSubject) {
-		return nil
-	}
 	return &Error{
 		File:    file,
 		Problem: fmt.Sprintf("the chain is incomplete: the certificate of the issuer %q is missing, and this host does not know it", at.Issuer),

@@ -28,13 +28,19 @@ type signed struct {
 
 func issue(t *testing.T, name string, by *signed, isCA bool, uses ...x509.ExtKeyUsage) *signed {
 	t.Helper()
+	return issueAt(t, time.Now(), name, by, isCA, uses...)
+}
+
+// issueAt is issue for a certificate that is valid for an hour before and after a time.
+func issueAt(t *testing.T, at time.Time, name string, by *signed, isCA bool, uses ...x509.ExtKeyUsage) *signed {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{"r.example.com"}, ExtKeyUsage: uses,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), BasicConstraintsValid: true, IsCA: isCA,
+		NotBefore: at.Add(-time.Hour), NotAfter: at.Add(time.Hour), BasicConstraintsValid: true, IsCA: isCA,
 	}
 	s := &signed{key: key}
 	if by == nil {
@@ -79,6 +85,10 @@ func TestCheckOwn(t *testing.T) {
 	both := issue(t, "r", between, false, x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth)
 	code := issue(t, "r", between, false, x509.ExtKeyUsageCodeSigning)
 	alone := issue(t, "r", nil, false)
+	namesake := issue(t, "Site Issuing", root, true)
+	old := time.Now().AddDate(-1, 0, 0)
+	oldRoot := issueAt(t, old, "Old Root", nil, true)
+	expired := issueAt(t, old, "r", oldRoot, false)
 	bom := []byte("\xef\xbb\xbf")
 	tests := map[string]struct {
 		of                *signed
@@ -99,7 +109,10 @@ func TestCheckOwn(t *testing.T) {
 		"for signing code":                     {code, [][]byte{code.pem, between.pem}, root.pem, "for something else than servers", ""},
 		"a byte order mark":                    {leaf, [][]byte{bom, leaf.pem, between.pem}, root.pem, "byte order mark", ""},
 		"a byte order mark in the CA":          {leaf, [][]byte{leaf.pem, between.pem}, append(bytes.Clone(bom), root.pem...), "byte order mark", ""},
-		"UTF-16":                               {leaf, [][]byte{[]byte("\xff\xfe-\x00")}, root.pem, "UTF-16", ""},
+		"UTF-16":                               {leaf, [][]byte{[]byte("\xff\xfe-\x00")}, root.pem, "the file is UTF-16 text", ""},
+		"UTF-16 of the other order":            {leaf, [][]byte{[]byte("\xfe\xff\x00-")}, root.pem, "the file is UTF-16 text", ""},
+		"an intermediate of the same name":     {leaf, [][]byte{leaf.pem, namesake.pem}, nil, "", "issuer \"CN=Site Issuing\" is missing"},
+		"a chain that has expired":             {expired, [][]byte{expired.pem}, oldRoot.pem, "", ""},
 	}
 	for name, c := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -152,5 +165,8 @@ func TestManager_OwnCertificateThatClientsRefuse(t *testing.T) {
 func TestCreateCA_longName(t *testing.T) {
 	if _, err := CreateCA(strings.Repeat("a", 65), time.Now()); err == nil {
 		t.Error("a common name of 65 characters was made")
+	}
+	if _, err := CreateCA(strings.Repeat("a", 64), time.Now()); err != nil {
+		t.Error(err)
 	}
 }

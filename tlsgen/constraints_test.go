@@ -42,6 +42,7 @@ func TestCreateCA_isNameConstrained(t *testing.T) {
 		{host, "::1", true},
 		{address, "10.1.2.3", false},
 		{address, "localhost", false},
+		{address, "10.1.2.2", true},
 		{address, "10.1.2.4", true},
 		{address, "::1", true},
 		{address, "registry.example.com", true},

@@ -47,7 +47,12 @@ func TestManager_fullDisk(t *testing.T) {
 				}
 			}
 			must(fill.Close())
-			m, err := NewManager(t.Context(), o)
+			patient := o
+			patient.pollEvery = time.Hour
+			m, err := NewManager(t.Context(), patient)
+			must(err)
+			must(m.Close()) // which waits for no room
+			m, err = NewManager(t.Context(), o)
 			must(err)
 			defer m.Close()
 			if got := serial(t, m, ca.Pool(), "r.example.com"); want != "" && got != want {
@@ -60,6 +65,15 @@ func TestManager_fullDisk(t *testing.T) {
 			eventually(t, "it has tried again", func() bool { refused, _ := troubles(t, m); return refused == "" })
 			if got, file := serial(t, m, ca.Pool(), "r.example.com"), fileSerial(t, o); got != file {
 				t.Errorf("served is %s, the file holds %s", got, file)
+			}
+			if left, err := filepath.Glob(filepath.Join(disk, ".*")); len(left) > 0 || err != nil {
+				t.Errorf("left behind are %q, %v", left, err)
+			}
+			must(m.Close())
+			select {
+			case <-m.source.(*interim).inner.Load().storage.closed:
+			default:
+				t.Error("what renews goes on")
 			}
 		})
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 // linkedOptions have certificate and key in a directory of root's, as links to the daemon's.
-func linkedOptions(t *testing.T, ca *CA) (o, own Options) {
+func linkedOptions(t *testing.T, ca *CA, relative bool) (o, own Options) {
 	t.Helper()
 	o = options(t, ca, "r.example.com")
 	own = o
@@ -21,11 +21,14 @@ func linkedOptions(t *testing.T, ca *CA) (o, own Options) {
 		t.Fatal(err)
 	}
 	for link, file := range map[string]string{o.CertFile: own.CertFile, o.KeyFile: own.KeyFile} {
-		target, err := filepath.Rel(filepath.Dir(link), file)
-		if err != nil {
-			t.Fatal(err)
+		if relative {
+			target, err := filepath.Rel(filepath.Dir(link), file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			file = target
 		}
-		if err := os.Symlink(target, link); err != nil {
+		if err := os.Symlink(file, link); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -34,12 +37,19 @@ func linkedOptions(t *testing.T, ca *CA) (o, own Options) {
 
 func TestManager_WritesThroughLinks(t *testing.T) {
 	ca, other := newCA(t), newCA(t)
-	for name, before := range map[string]*CA{"no files yet": nil, "a pair that the CA did not sign": other} {
+	for name, c := range map[string]struct {
+		signer   *CA
+		relative bool
+	}{
+		"no files yet":                    {nil, true},
+		"a pair that the CA did not sign": {other, true},
+		"absolute links":                  {other, false},
+	} {
 		t.Run(name, func(t *testing.T) {
-			o, own := linkedOptions(t, ca)
+			o, own := linkedOptions(t, ca, c.relative)
 			var foreign string
-			if before != nil {
-				foreign = install(t, own, before, time.Now(), "r.example.com")
+			if c.signer != nil {
+				foreign = install(t, own, c.signer, time.Now(), "r.example.com")
 			}
 			m := start(t, o)
 			if got := fileSerial(t, own); got != serial(t, m, ca.Pool(), "r.example.com") {
@@ -52,7 +62,7 @@ func TestManager_WritesThroughLinks(t *testing.T) {
 			}
 			aside := own
 			aside.CertFile, aside.KeyFile = own.CertFile+".replaced", own.KeyFile+".replaced"
-			if before != nil && fileSerial(t, aside) != foreign {
+			if c.signer != nil && fileSerial(t, aside) != foreign {
 				t.Error("the pair that was there is lost")
 			}
 		})

@@ -72,6 +72,7 @@ func TestManager_KeepsWhatItDidNotMake(t *testing.T) {
 		"a broken key":                          {keyOf, holding("-----BEGIN EC PRIVATE KEY-----\nAAAA\n"), ".replaced"},
 		"a broken certificate":                  {certOf, holding("-----BEGIN CERTIFICATE-----\nAAAA\n"), ".replaced"},
 		"an empty key":                          {keyOf, holding(""), ".replaced"},
+		"a key of blanks":                       {keyOf, holding(" \r\n\t"), ".replaced"},
 		"a certificate of zeros":                {certOf, holding(string(make([]byte, 512))), ".replaced"},
 	} {
 		for _, alone := range []bool{true, false} {

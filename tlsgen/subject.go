@@ -59,11 +59,11 @@ func canonicalSubject(cert *x509.Certificate) ([]byte, error) {
 	return all, nil
 }
 
-// textOf gives a value of one of the kinds of text that OpenSSL compares as text.
+// textOf gives a value of one of the kinds of text that OpenSSL compares as text. UniversalString and VisibleString are
+// not among them: crypto/x509 parses no certificate that has one.
 func textOf(v asn1.RawValue) (string, bool) {
-	const visibleString, universalString = 26, 28
 	switch v.Tag {
-	case asn1.TagUTF8String, asn1.TagPrintableString, asn1.TagIA5String, visibleString:
+	case asn1.TagUTF8String, asn1.TagPrintableString, asn1.TagIA5String:
 		return string(v.Bytes), true
 	case asn1.TagT61String:
 		runes := make([]rune, len(v.Bytes)) // Latin 1, as everybody has it
@@ -77,12 +77,6 @@ func textOf(v asn1.RawValue) (string, bool) {
 			units[i] = binary.BigEndian.Uint16(v.Bytes[2*i:])
 		}
 		return string(utf16.Decode(units)), true
-	case universalString:
-		runes := make([]rune, len(v.Bytes)/4)
-		for i := range runes {
-			runes[i] = rune(binary.BigEndian.Uint32(v.Bytes[4*i:]))
-		}
-		return string(runes), true
 	}
 	return "", false
 }

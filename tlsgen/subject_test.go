@@ -1,6 +1,9 @@
 package tlsgen
 
 import (
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/asn1"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,9 +33,9 @@ func TestSubjectHash(t *testing.T) {
 		t.Helper()
 		file := filepath.Join(dir, "cert.pem")
 		put(t, file, pem)
-		out, err := exec.Command(openssl, "x509", "-noout", "-hash", "-in", file).Output()
+		out, err := exec.Command(openssl, "x509", "-noout", "-hash", "-in", file).CombinedOutput()
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("%v: %s", err, out)
 		}
 		return strings.TrimSpace(string(out))
 	}
@@ -66,4 +69,26 @@ func TestSubjectHash(t *testing.T) {
 		}
 		same(name, pem)
 	}
+	for name, value := range map[string]asn1.RawValue{
+		"in BMP":    {Tag: asn1.TagBMPString, Bytes: []byte("\x00G\x00r\x00\xf6\x04\x10")},
+		"in T61":    {Tag: asn1.TagT61String, Bytes: []byte("Gr\xf6\xdfe")},
+		"as digits": {Tag: asn1.TagNumericString, Bytes: []byte("1 2")}, // which OpenSSL leaves as they are
+	} {
+		same(name, subjectOf(t, value))
+	}
+}
+
+// subjectOf is a certificate whose common name is encoded like this.
+func subjectOf(t *testing.T, value asn1.RawValue) []byte {
+	t.Helper()
+	subject, err := asn1.Marshal([]attributeSET{{{Type: asn1.ObjectIdentifier{2, 5, 4, 3}, Value: value}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := newCA(t)
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{RawSubject: subject, NotBefore: ca.cert.NotBefore, NotAfter: ca.cert.NotAfter}, ca.cert, ca.key.Public(), ca.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return encodeCert(der)
 }

@@ -3,7 +3,6 @@ package tlsgen
 import (
 	"crypto/x509"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 )
@@ -67,7 +66,7 @@ func (m *Manager) authority() (*x509.Certificate, string) {
 	if m.o.CAFile == "" {
 		return nil, ""
 	}
-	data, err := os.ReadFile(m.o.CAFile)
+	data, err := readFile(m.o.CAFile)
 	if err != nil {
 		return nil, ""
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -117,6 +118,21 @@ func TestManager_ownCertificateOutOfItsTime(t *testing.T) {
 		}
 		m.Close()
 	}
+	t.Run("the remedy is another CA of the site's", func(t *testing.T) {
+		o.Now = time.Now
+		_, soon := start(t, o).Trouble()
+		if len(soon) == 0 || !strings.HasPrefix(soon[0].(*Error).Hint(), "get a certificate of a new CA") {
+			t.Errorf("soon: %v", soon)
+		}
+	})
+	t.Run("a FIFO as the CA is not read", func(t *testing.T) {
+		o.CAFile = filepath.Join(t.TempDir(), "ca")
+		fifo(t, o.CAFile)
+		m := start(t, o)
+		if refused, _ := troubles(t, m); strings.Contains(refused, "the CA") || !m.CANotAfter().IsZero() {
+			t.Errorf("refused %q, the CA ends at %s", refused, m.CANotAfter())
+		}
+	})
 }
 
 func split(s string) []string { return strings.Split(s, ",") }
