@@ -3,7 +3,8 @@ package registry
 import (
 	"encoding/pem"
 	"net/http"
-	"os"
+
+	"github.com/mirror-appliance/appliance/internal/regular"
 )
 
 // caFile serves the certificates in the file at path, and nothing else that may be in it: someone
@@ -14,7 +15,7 @@ func caFile(path string) http.Handler {
 			http.Error(w, "the CA of this registry is not kept here; ask whoever runs it", http.StatusNotFound)
 			return
 		}
-		data, err := os.ReadFile(path)
+		data, err := regular.ReadFile(path)
 		certificates := certificatesIn(data)
 		if err != nil || len(certificates) == 0 {
 			http.Error(w, "the CA certificate cannot be read; the registry's configuration names it as tls.ca", http.StatusInternalServerError)

@@ -69,3 +69,12 @@ func TestStore_OpenBlob_doesNotWaitForAFIFO(t *testing.T) {
 		t.Errorf("it is served: %v", blob.Close())
 	}
 }
+
+// TestStore_checkOthers_doesNotWaitForAFIFO finds one among the blobs that it tries before it takes one out of service.
+func TestStore_checkOthers_doesNotWaitForAFIFO(t *testing.T) {
+	f := newFixture(t)
+	lost, other := f.blob("app", "lost").Digest, f.files.blob(f.blob("app", "other").Digest)
+	f.must(os.Remove(other))
+	f.must(unix.Mkfifo(other, 0o600))
+	f.must(f.checkOthers(f.ctx, lost))
+}

@@ -134,7 +134,7 @@ func (s *Store) try(ctx context.Context, a digest.Algorithm, except digest.Diges
 				continue
 			}
 			seen[other] = true
-			if f, err := os.Open(s.files.blob(other)); err == nil {
+			if f, err := s.files.open(s.files.blob(other)); err == nil {
 				opened++
 				f.Close()
 			}
@@ -285,7 +285,7 @@ func (s *Store) Reinspect(ctx context.Context, d digest.Digest, size int64, pay 
 	if err != nil || seen.damage != "" {
 		return false, err
 	}
-	f, err := os.Open(s.files.quarantined(d))
+	f, err := s.files.open(s.files.quarantined(d))
 	if err != nil {
 		return false, fmt.Errorf("read blob %s again: %w", d, err)
 	}
