@@ -152,19 +152,14 @@ func (d *daemon) openAPI(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	secret, err := d.store.Secret(ctx, "upload-state")
+	secret, err := d.store.Secret(ctx, "upload-state") // the name is from a time when it signed those too
 	if err != nil {
-		return fmt.Errorf("read the secret that signs upload states: %w", err)
+		return fmt.Errorf("read the secret that signs tokens: %w", err)
 	}
 	d.auth.SignWith(secret)
-	d.api, err = oci.New(ctx, oci.Options{
-		Store: d.store, Upstream: upstream, Secret: secret, Log: d.log, Audit: d.log, MaxUploads: maxUploads,
-		DeleteReferrers: d.cfg.DeleteReferrers,
+	d.api = oci.New(oci.Options{
+		Store: d.store, Upstream: upstream, Log: d.log, Audit: d.log, MaxUploads: maxUploads, DeleteReferrers: d.cfg.DeleteReferrers,
 	})
-	if err != nil {
-		return fmt.Errorf("open the registry API: %w", err)
-	}
-	d.onClose(d.api.Close)
 	return nil
 }
 

@@ -85,11 +85,7 @@ func appliance(t *testing.T) *server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	api, err := oci.New(t.Context(), oci.Options{Store: s, Secret: []byte("0123456789abcdef0123456789abcdef")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return serve(t, api)
+	return serve(t, oci.New(oci.Options{Store: s}))
 }
 
 func open(t *testing.T, s *server) *remote.Run {

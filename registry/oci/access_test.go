@@ -192,7 +192,7 @@ func TestGrants_catalog(t *testing.T) {
 }
 
 // A registry has more repositories than are read at a time.
-func TestNamespace_visible(t *testing.T) {
+func TestCatalog_visible(t *testing.T) {
 	f := newFixture(t, nil)
 	all := []string{"a", "b", "c", "d", "e", "f", "g"}
 	for i, repo := range all {
@@ -200,17 +200,16 @@ func TestNamespace_visible(t *testing.T) {
 	}
 	may := func(name string) bool { return strings.Contains("bfg", name) }
 	for scan := 1; scan <= len(all)+1; scan++ {
-		n := &namespace{store: f.store, scan: scan}
+		f.api.scan = scan
 		for _, c := range []struct {
 			n    int
 			last string
 			want string
-			end  error
-		}{{3, "", "b f g", io.EOF}, {2, "", "b f", nil}, {1, "b", "f", nil}, {2, "b", "f g", io.EOF}, {5, "g", "", io.EOF}, {0, "", "", io.EOF}} {
-			names := make([]string, c.n)
-			filled, err := n.visible(t.Context(), names, c.last, may)
-			if got := strings.Join(names[:filled], " "); got != c.want || err != c.end {
-				t.Errorf("%d at a time: %d after %q: %q, %v", scan, c.n, c.last, got, err)
+			more bool
+		}{{3, "", "b f g", false}, {2, "", "b f", true}, {1, "b", "f", true}, {2, "b", "f g", false}, {5, "g", "", false}, {0, "", "", false}} {
+			names, more, err := f.api.visible(t.Context(), c.last, c.n, may)
+			if got := strings.Join(names, " "); got != c.want || more != c.more || err != nil || names == nil {
+				t.Errorf("%d at a time: %d after %q: %q, more %v, %v", scan, c.n, c.last, got, more, err)
 			}
 		}
 	}

@@ -17,18 +17,9 @@ type change struct {
 	digest digest.Digest
 }
 
-// auditor returns what writes the lines of one request.
-func (a *API) auditor(r *http.Request) func(change) {
-	return func(c change) {
-		id, _ := auth.IdentityFrom(r.Context())
-		a.audit.InfoContext(r.Context(), "audit", "event", c.event, "user", id.Name, "remote", r.RemoteAddr,
-			"repository", c.repo, "tags", strings.Join(c.tags, ","), "digest", c.digest.String())
-	}
-}
-
-// changed notes what the request has done, after it is done.
-func (x *exchange) changed(c change) {
-	if x.audit != nil {
-		x.audit(c)
-	}
+// changed notes what a request has done, after it is done.
+func (a *API) changed(r *http.Request, c change) {
+	id, _ := auth.IdentityFrom(r.Context())
+	a.audit.InfoContext(r.Context(), "audit", "event", c.event, "user", id.Name, "remote", r.RemoteAddr,
+		"repository", c.repo, "tags", strings.Join(c.tags, ","), "digest", c.digest.String())
 }

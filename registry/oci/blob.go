@@ -3,6 +3,7 @@ package oci
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -58,6 +59,16 @@ func (a *API) headBlob(w http.ResponseWriter, r *http.Request, t target) error {
 		h.Set("Content-Length", strconv.FormatInt(size, 10))
 	}
 	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// deleteBlob takes a blob from a repository, unless a manifest there needs it.
+func (a *API) deleteBlob(w http.ResponseWriter, r *http.Request, t target) error {
+	if err := a.store.DeleteBlob(r.Context(), t.repo, t.digest); err != nil {
+		return aboutBlob.explain(fmt.Errorf("delete blob: %w", err))
+	}
+	a.changed(r, change{event: "delete blob", repo: t.repo, digest: t.digest})
+	accepted(w)
 	return nil
 }
 

@@ -72,10 +72,10 @@ func errMethod(method string, allow string) error {
 	return &problem{status: http.StatusMethodNotAllowed, code: codeUnsupported, message: "not allowed here: " + method, header: map[string]string{"Allow": allow}}
 }
 
-// errRange says where an upload stands. continueUpload adds the Location from which the client can go on.
-func errRange(message string, size int64) error {
-	return &problem{status: http.StatusRequestedRangeNotSatisfiable, code: codeUploadInvalid, message: message,
-		header: map[string]string{"Range": rangeHeader(size)}}
+// errRange is for a part of an upload that does not begin where the upload stands.
+func errRange(begins, stands int64) error {
+	return &problem{status: http.StatusRequestedRangeNotSatisfiable, code: codeUploadInvalid,
+		message: fmt.Sprintf("the upload stands at %d bytes, the request goes on at %d", stands, begins)}
 }
 
 // rangeHeader says how much of an upload is there. The specification has no way to say "nothing",

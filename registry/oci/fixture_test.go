@@ -56,16 +56,10 @@ func (f *fixture) open(upstream Upstream) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	secret, err := f.store.Secret(ctx, "uploads")
-	if err != nil {
-		f.t.Fatal(err)
-	}
 	f.log = new(bytes.Buffer)
 	o := f.options
-	o.Store, o.Upstream, o.Secret, o.Log = f.store, upstream, secret, slog.New(slog.NewTextHandler(f.log, nil))
-	if f.api, err = New(ctx, o); err != nil {
-		f.t.Fatal(err)
-	}
+	o.Store, o.Upstream, o.Log = f.store, upstream, slog.New(slog.NewTextHandler(f.log, nil))
+	f.api = New(o)
 	var h http.Handler = f.api
 	if f.auth != nil {
 		v2, tokens := f.auth.RequireToken(Action, f.api.Scope, f.api, Denied), f.auth.Tokens(func(h http.Handler) http.Handler { return h })
@@ -82,9 +76,6 @@ func (f *fixture) open(upstream Upstream) {
 
 func (f *fixture) close() {
 	f.server.Close()
-	if err := f.api.Close(); err != nil {
-		f.t.Error(err)
-	}
 	if err := f.store.Close(); err != nil {
 		f.t.Error(err)
 	}

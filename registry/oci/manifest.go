@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -77,8 +76,7 @@ func (a *API) noManifest(err error) error {
 	return aboutManifest.explain(err)
 }
 
-// putManifest reads the manifest, which the App would do with one answer, 400, for whatever goes wrong,
-// and leaves the rest to the App.
+// putManifest stores a manifest and all tags that come with it, in one transaction.
 func (a *API) putManifest(w http.ResponseWriter, r *http.Request, t target) error {
 	if err := a.refusePush(t.repo); err != nil {
 		return err
@@ -87,22 +85,70 @@ func (a *API) putManifest(w http.ResponseWriter, r *http.Request, t target) erro
 	if err != nil {
 		return err
 	}
-	put := store.PutOptions{MediaType: r.Header.Get("Content-Type"), Digest: t.digest}
-	if t.tag == "" {
-		put.Tags = r.URL.Query()["tag"]
+	asked := r.URL.Query()["tag"] // which a client wants to hear of
+	put := store.PutOptions{MediaType: r.Header.Get("Content-Type"), Digest: t.digest, Tags: asked}
+	if t.tag != "" {
+		asked, put.Tags = nil, []string{t.tag}
 	}
-	for _, tag := range put.Tags {
+	for _, tag := range asked {
 		if !validTag(tag) {
 			return &problem{status: http.StatusBadRequest, code: codeManifestInvalid, message: fmt.Sprintf("%.200q cannot be a tag", tag)}
 		}
 	}
-	r2 := r.Clone(r.Context())
-	r2.Body = io.NopCloser(bytes.NewReader(body))
-	r2.ContentLength = int64(len(body))
-	r2.Header.Set("Content-Type", privateMediaType(t.digest))
-	return a.throughApp(w, r2, t, &exchange{put: put})
+	held, err := a.store.PutManifest(r.Context(), t.repo, body, put)
+	if err != nil {
+		return aboutManifest.explain(err)
+	}
+	a.changed(r, change{event: "push", repo: t.repo, tags: put.Tags, digest: held.Digest})
+	h := w.Header()
+	setVersion(h)
+	h.Set("Location", target{kind: kindManifest, repo: t.repo, digest: held.Digest}.path())
+	h.Set("Docker-Content-Digest", held.Digest.String())
+	if held.Subject != "" {
+		h.Set("OCI-Subject", held.Subject.String())
+	}
+	for _, tag := range asked {
+		h.Add("OCI-Tag", tag)
+	}
+	h.Set("Content-Length", "0")
+	w.WriteHeader(http.StatusCreated)
+	return nil
 }
 
+// deleteManifest deletes a tag, or a manifest with all tags that name it.
+func (a *API) deleteManifest(w http.ResponseWriter, r *http.Request, t target) error {
+	if t.tag != "" {
+		if err := a.store.DeleteTag(r.Context(), t.repo, t.tag); err != nil {
+			return aboutManifest.explain(fmt.Errorf("delete tag: %w", err))
+		}
+		a.changed(r, change{event: "delete tag", repo: t.repo, tags: []string{t.tag}})
+		accepted(w)
+		return nil
+	}
+	gone, err := []digest.Digest{t.digest}, error(nil)
+	if a.cascade {
+		gone, err = a.store.DeleteImage(r.Context(), t.repo, t.digest)
+	} else {
+		err = a.store.DeleteManifest(r.Context(), t.repo, t.digest)
+	}
+	if err != nil {
+		return aboutManifest.explain(fmt.Errorf("delete manifest: %w", err))
+	}
+	for _, d := range gone {
+		a.changed(r, change{event: "delete", repo: t.repo, digest: d})
+	}
+	accepted(w)
+	return nil
+}
+
+// accepted answers a delete.
+func accepted(w http.ResponseWriter) {
+	setVersion(w.Header())
+	w.Header().Set("Content-Length", "0")
+	w.WriteHeader(http.StatusAccepted)
+}
+
+// readManifest reads the body of a request, if it is no larger than a manifest may be.
 func readManifest(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if r.ContentLength > store.MaxManifestBytes {
 		return nil, errLargeManifest()

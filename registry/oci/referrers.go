@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -47,33 +46,21 @@ func (a *API) getReferrers(w http.ResponseWriter, r *http.Request, t target) err
 	if err != nil {
 		return aboutManifest.explain(fmt.Errorf("describe referrers: %w", err))
 	}
-	body, err := json.Marshal(ocispec.Index{
+	h := w.Header()
+	h.Set("Content-Type", ocispec.MediaTypeImageIndex)
+	filter := url.Values{}
+	if artifactType != "" {
+		h.Set("OCI-Filters-Applied", "artifactType")
+		filter.Set("artifactType", artifactType)
+	}
+	if more {
+		setNext(h, t, n, page[len(page)-1].Digest.String(), filter)
+	}
+	return answerJSON(w, r, ocispec.Index{
 		Versioned: specs.Versioned{SchemaVersion: 2},
 		MediaType: ocispec.MediaTypeImageIndex,
 		Manifests: page,
 	})
-	if err != nil {
-		return fmt.Errorf("marshal referrers: %w", err)
-	}
-	h := w.Header()
-	setVersion(h)
-	h.Set("Content-Type", ocispec.MediaTypeImageIndex)
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	if artifactType != "" {
-		h.Set("OCI-Filters-Applied", "artifactType")
-	}
-	if more {
-		next := url.Values{"n": {strconv.Itoa(n)}, "last": {string(page[len(page)-1].Digest)}}
-		if artifactType != "" {
-			next.Set("artifactType", artifactType)
-		}
-		h.Set("Link", fmt.Sprintf(`<%s?%s>; rel="next"`, t.path(), next.Encode()))
-	}
-	w.WriteHeader(http.StatusOK)
-	if r.Method == http.MethodGet {
-		_, _ = w.Write(body) // an error is the client's going away
-	}
-	return nil
 }
 
 // restOf is what comes after the digest "last", and how much of it, "n", is asked for. The order is that of

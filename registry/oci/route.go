@@ -1,7 +1,6 @@
 package oci
 
 import (
-	"net/http"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -23,19 +22,16 @@ const (
 	kindReferrers             // /v2/<repository>/referrers/<digest>
 )
 
-// A target is a path of the API, parsed. What it holds is well-formed.
+// A target is a path of the API, parsed. What it holds is well-formed, but for id.
 type target struct {
 	kind   kind
 	repo   string
 	tag    string        // of a manifest that is named by tag; digest is empty then
 	digest digest.Digest // of a manifest, a blob or a subject
-	id     string        // of an upload
+	id     string        // of an upload; it may be anything, the store knows its own
 }
 
-const (
-	maxTag = 128 // what the specification allows
-	maxID  = 128
-)
+const maxTag = 128 // bytes, what the specification allows
 
 // parse reads a path from its end, because a repository's name can contain anything that a path
 // of the API does: "a/manifests/tags" may well be one. It says what is wrong as a *problem.
@@ -98,10 +94,6 @@ func parseUpload(repo, id string) (target, error) {
 		t.kind = kindUploads
 		return t, nil
 	}
-	// A dot or two would be taken for a way up by the App.
-	if len(id) > maxID || id == "." || id == ".." || strings.ContainsFunc(id, func(c rune) bool { return !alphanumeric(c) && !strings.ContainsRune("-_.=", c) }) {
-		return target{}, &problem{status: http.StatusNotFound, code: codeUploadUnknown, message: "no such upload"}
-	}
 	return t, nil
 }
 
@@ -152,4 +144,26 @@ func validTag(s string) bool {
 
 func alphanumeric(c rune) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+}
+
+// path is the path that a target was parsed from, in its canonical form.
+func (t target) path() string {
+	switch t.kind {
+	case kindCatalog:
+		return "/v2/_catalog"
+	case kindTags:
+		return "/v2/" + t.repo + "/tags/list"
+	case kindManifest:
+		return "/v2/" + t.repo + "/manifests/" + t.tag + t.digest.String()
+	case kindBlob:
+		return "/v2/" + t.repo + "/blobs/" + t.digest.String()
+	case kindUploads:
+		return "/v2/" + t.repo + "/blobs/uploads/"
+	case kindUpload:
+		return "/v2/" + t.repo + "/blobs/uploads/" + t.id
+	case kindReferrers:
+		return "/v2/" + t.repo + "/referrers/" + t.digest.String()
+	default:
+		return "/v2/"
+	}
 }

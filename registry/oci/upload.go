@@ -4,18 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
 	"net/http"
-	"os"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
-
-const octetStream = "application/octet-stream"
 
 // startUpload answers POST: a mount, a whole blob, or a new session.
 func (a *API) startUpload(w http.ResponseWriter, r *http.Request, t target) error {
@@ -33,9 +28,11 @@ func (a *API) startUpload(w http.ResponseWriter, r *http.Request, t target) erro
 	if algorithm := query.Get("digest-algorithm"); algorithm != "" && algorithm != string(digest.SHA256) && algorithm != string(digest.SHA512) {
 		return errBadDigest(algorithm+":", "only sha256 and sha512 are kept")
 	}
-	r = withoutForm(r)
-	r.URL.RawQuery = "" // the App would look for a mount again
-	return a.throughApp(w, r, t, &exchange{})
+	upload, err := a.store.NewUpload(r.Context(), t.repo)
+	if err != nil {
+		return aboutUpload.explain(fmt.Errorf("begin upload: %w", err))
+	}
+	return answerStanding(w, t.repo, upload, http.StatusAccepted)
 }
 
 // mount mounts a blob, without "from" from any repository that has it and that the user may read. A blob that cannot
@@ -76,7 +73,7 @@ func (a *API) pushWhole(w http.ResponseWriter, r *http.Request, t target, want s
 		return aboutUpload.explain(err)
 	}
 	defer upload.Close()
-	if _, err = upload.ReadFrom(new(exchange).reads(r.Body, -1)); err == nil {
+	if _, err = upload.ReadFrom(&body{ReadCloser: r.Body, announced: -1}); err == nil {
 		_, err = upload.Commit(r.Context(), d)
 	}
 	if err != nil {
@@ -89,79 +86,73 @@ func (a *API) pushWhole(w http.ResponseWriter, r *http.Request, t target, want s
 	return nil
 }
 
-// continueUpload answers PATCH and PUT of a session. A refusal carries a Location as every other answer does, so that
-// the client can go on.
-func (a *API) continueUpload(w http.ResponseWriter, r *http.Request, t target) error {
-	err := a.resumeUpload(w, r, t)
-	var p *problem
-	if errors.As(err, &p) && p.status < http.StatusInternalServerError && p.status != http.StatusNotFound && p.status != http.StatusConflict {
-		p.header = a.standing(r, t, p.header)
+// resume takes up a session. The answer for one that does not exist is the same for every name that it could have.
+func (a *API) resume(r *http.Request, t target) (*store.Upload, error) {
+	upload, err := a.store.ResumeUpload(r.Context(), t.repo, t.id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, &problem{status: http.StatusNotFound, code: codeUploadUnknown, message: "no such upload", cause: err}
 	}
+	if err != nil {
+		return nil, aboutUpload.explain(fmt.Errorf("resume upload: %w", err))
+	}
+	return upload, nil
+}
+
+// uploadStatus answers GET and HEAD of a session.
+func (a *API) uploadStatus(w http.ResponseWriter, r *http.Request, t target) error {
+	upload, err := a.resume(r, t)
+	if err != nil {
+		return err
+	}
+	return answerStanding(w, t.repo, upload, http.StatusNoContent)
+}
+
+// continueUpload answers PATCH, which brings a part of a blob, and PUT, which ends it and may bring one.
+func (a *API) continueUpload(w http.ResponseWriter, r *http.Request, t target) error {
+	upload, err := a.resume(r, t)
+	if err != nil {
+		return err
+	}
+	defer upload.Close() // after an end of the session it does nothing
+	var d digest.Digest
+	if r.Method == http.MethodPut {
+		if d, err = parseDigestText(r.URL.Query().Get("digest")); err != nil {
+			return refusedPart(r.Context(), t.repo, upload, err)
+		}
+	}
+	if err := receivePart(r, upload); err != nil {
+		return refusedPart(r.Context(), t.repo, upload, err)
+	}
+	if r.Method == http.MethodPatch {
+		return answerStanding(w, t.repo, upload, http.StatusAccepted)
+	}
+	if _, err := upload.Commit(r.Context(), d); err != nil { // the session is over
+		return words{absent: codeUploadUnknown, invalid: codeDigestInvalid}.explain(err)
+	}
+	created(w, t.repo, d)
+	return nil
+}
+
+// receivePart appends the body of a request to an upload, if it is the part that comes next.
+func receivePart(r *http.Request, upload *store.Upload) error {
+	part, err := partOf(r)
+	if err != nil {
+		return err
+	}
+	for _, start := range []int64{offsetOf(r), part.start} {
+		if start >= 0 && start != upload.Size() {
+			return errRange(start, upload.Size())
+		}
+	}
+	_, err = upload.ReadFrom(&body{ReadCloser: r.Body, announced: part.length})
 	return err
 }
 
-// standing adds the headers that say where a session stands: none if the session does not exist any more. The App
-// knows them, since they hold the state that it signs.
-func (a *API) standing(r *http.Request, t target, to map[string]string) map[string]string {
-	if r.Context().Err() != nil {
-		return to // the client went away
-	}
-	answer := &headerOnly{header: make(http.Header)}
-	status := r.Clone(r.Context())
-	status.Method, status.Body, status.ContentLength = http.MethodGet, http.NoBody, 0
-	if err := a.viaApp(answer, status, t); err != nil || answer.status != http.StatusNoContent {
-		return to
-	}
-	all := maps.Clone(to)
-	if all == nil {
-		all = make(map[string]string)
-	}
-	for _, name := range []string{"Location", "Range", "Docker-Upload-Uuid"} {
-		all[name] = answer.header.Get(name)
-	}
-	return all
-}
-
-// headerOnly is a ResponseWriter that keeps status and header.
-type headerOnly struct {
-	header http.Header
-	status int
-}
-
-func (w *headerOnly) Header() http.Header         { return w.header }
-func (w *headerOnly) WriteHeader(status int)      { w.status = status }
-func (w *headerOnly) Write(p []byte) (int, error) { return len(p), nil }
-
-func (a *API) resumeUpload(w http.ResponseWriter, r *http.Request, t target) error {
-	if r.Method == http.MethodPut {
-		if _, err := parseDigestText(r.URL.Query().Get("digest")); err != nil {
-			return err
-		}
-	}
-	x := &exchange{}
-	r = withoutForm(r)
-	length := int64(-1)
-	if header := r.Header.Get("Content-Range"); header != "" {
-		part, err := parseContentRange(header)
-		if err != nil {
-			return err
-		}
-		if r.ContentLength >= 0 && r.ContentLength != part.length {
-			return errLength(part.length, r.ContentLength)
-		}
-		x.start, length = &part.start, part.length
-		r.Header.Del("Content-Range") // what it says is checked by Resume and as the body is read
-	}
-	r.Body = x.reads(r.Body, length)
-	return a.throughApp(w, r, t, x)
-}
-
-// cancelUpload answers DELETE of a session. The App would insist on the state in the Location: whoever has not had
-// the answer to a chunk does not know it, and wants to be rid of the session all the more.
+// cancelUpload answers DELETE of a session.
 func (a *API) cancelUpload(w http.ResponseWriter, r *http.Request, t target) error {
-	upload, err := a.store.ResumeUpload(r.Context(), t.repo, t.id)
+	upload, err := a.resume(r, t)
 	if err != nil {
-		return aboutUpload.explain(err)
+		return err
 	}
 	if err := errors.Join(upload.Cancel(r.Context()), upload.Close()); err != nil {
 		return fmt.Errorf("cancel upload: %w", err)
@@ -172,14 +163,6 @@ func (a *API) cancelUpload(w http.ResponseWriter, r *http.Request, t target) err
 	return nil
 }
 
-// withoutForm makes sure that the body of a request is nothing but the body. With the media type of a
-// form, which is what curl sends unasked, the App would look for its parameters there and eat it.
-func withoutForm(r *http.Request) *http.Request {
-	r = r.Clone(r.Context())
-	r.Header.Set("Content-Type", octetStream)
-	return r
-}
-
 func created(w http.ResponseWriter, repo string, d digest.Digest) {
 	h := w.Header()
 	setVersion(h)
@@ -187,38 +170,4 @@ func created(w http.ResponseWriter, repo string, d digest.Digest) {
 	h.Set("Docker-Content-Digest", d.String())
 	h.Set("Content-Length", "0")
 	w.WriteHeader(http.StatusCreated)
-}
-
-func errLength(announced, sent int64) error {
-	return &problem{status: http.StatusBadRequest, code: codeSizeInvalid,
-		message: fmt.Sprintf("Content-Range announces %d bytes, the body has %d", announced, sent)}
-}
-
-// errBody is for a body that ends too early or is not encoded as it says. Mostly nobody is left to be told.
-func errBody(err error) error {
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return &problem{status: http.StatusRequestTimeout, code: codeSizeInvalid, message: "the request's body has stopped arriving", cause: err}
-	}
-	return &problem{status: http.StatusBadRequest, code: codeSizeInvalid, message: "the request's body could not be read: " + err.Error(), cause: err}
-}
-
-// A body tells an exchange of what is wrong with it. The App cannot tell an error of the client's
-// from one of the disk, and answers 500 to both.
-type body struct {
-	io.ReadCloser
-	x         *exchange
-	announced int64 // by Content-Range; -1 if not
-	read      int64
-}
-
-func (b *body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	b.read += int64(n)
-	switch {
-	case b.announced >= 0 && (b.read > b.announced || err == io.EOF && b.read < b.announced):
-		return n, b.x.fail(aboutUpload, errLength(b.announced, b.read))
-	case err != nil && err != io.EOF:
-		return n, b.x.fail(aboutUpload, errBody(err))
-	}
-	return n, err
 }
