@@ -105,6 +105,9 @@ func TestManifest_tagsAsParameters(t *testing.T) {
 			t.Errorf("%s: %q", tag, got.body)
 		}
 	}
+	byTag := f.putManifest("/v2/a/manifests/latest?tag=other", ocispec.MediaTypeImageManifest, body)
+	byTag.wantHeader(t, "OCI-Tag", "") // the parameter is for a manifest that is put by digest
+	f.do(http.StatusNotFound, "GET", "/v2/a/manifests/other", nil)
 	bad := f.do(http.StatusBadRequest, "PUT", path+"?tag=fine&tag="+url.QueryEscape("not a tag"), body, "Content-Type", ocispec.MediaTypeImageManifest)
 	if code := bad.code(t); code != codeManifestInvalid {
 		t.Error(code)
