@@ -228,38 +228,32 @@ func (s *Store) newManifest(body []byte, mediaType string, want digest.Digest) (
 // checkHeld fails with a *MissingError unless the blobs that a manifest needs are visible in repo, and with an
 // *InvalidError if it says another size of one than it has: clients refuse such an image at the pull.
 func (s *Store) checkHeld(ctx context.Context, tx *sql.Tx, repo string, p parsed) error {
-	stated := p.sizes()
-	return s.checkEach(ctx, tx, visibleBlob, p, func(d digest.Digest) []any { return []any{repo, d} }, func(d digest.Digest, size int64) error {
-		if stated[d] != size {
-			return invalidManifest("it does not say of blob %s the size that it has, %d bytes", d, size)
-		}
-		return nil
-	})
+	return s.checkEach(ctx, tx, visibleBlob, p, func(d digest.Digest) []any { return []any{repo, d} })
 }
 
 // checkStaged is checkHeld for a run, which makes visible what it has staged for repo.
 func (r *Run) checkStaged(ctx context.Context, tx *sql.Tx, repo string, p parsed) error {
 	return r.store.checkEach(ctx, tx, `SELECT b.size FROM blobs b WHERE b.digest = ?3 AND (`+blobHere+`)`, p,
-		func(d digest.Digest) []any { return []any{r.id, repo, d} }, func(digest.Digest, int64) error { return nil })
+		func(d digest.Digest) []any { return []any{r.id, repo, d} })
 }
 
 // checkEach looks at the row of each blob, and at its file: a row that has lost it must not be built upon.
-func (s *Store) checkEach(ctx context.Context, tx *sql.Tx, text string, p parsed, args func(digest.Digest) []any, fits func(digest.Digest, int64) error) error {
+func (s *Store) checkEach(ctx context.Context, tx *sql.Tx, text string, p parsed, args func(digest.Digest) []any) error {
 	var missing []digest.Digest
-	for _, d := range p.mustBeHeld() {
+	for _, r := range p.mustBeHeld() {
 		var size int64
-		err := tx.QueryRowContext(ctx, text, args(d)...).Scan(&size)
+		err := tx.QueryRowContext(ctx, text, args(r.digest)...).Scan(&size)
+		if err == nil && size != r.size {
+			return invalidManifest("it says that its blob %s has %d bytes, which has %d", r.digest, r.size, size)
+		}
 		if err == nil {
-			if err := fits(d, size); err != nil {
-				return err
-			}
-			err = s.present(d, size)
+			err = s.present(r.digest, size)
 		}
 		switch {
 		case errors.Is(err, sql.ErrNoRows) || isLoss(err):
-			missing = append(missing, d)
+			missing = append(missing, r.digest)
 		case err != nil:
-			return fmt.Errorf("look for blob %s: %w", d, err)
+			return fmt.Errorf("look for blob %s: %w", r.digest, err)
 		}
 	}
 	if len(missing) > 0 {

@@ -51,30 +51,17 @@ type parsed struct {
 	refs         []ref
 }
 
-// mustBeHeld says which blobs must be held before the manifest is.
-func (p parsed) mustBeHeld() []digest.Digest {
-	var need []digest.Digest
+// mustBeHeld gives the blobs that must be held before the manifest is, each once.
+func (p parsed) mustBeHeld() []ref {
+	var need []ref
 	seen := map[digest.Digest]bool{}
 	for _, r := range p.refs {
 		if r.kind != refChild && !r.elsewhere && !seen[r.digest] {
 			seen[r.digest] = true
-			need = append(need, r.digest)
+			need = append(need, r)
 		}
 	}
 	return need
-}
-
-// sizes are what the manifest says of its blobs, -1 where it says one thing and another.
-func (p parsed) sizes() map[digest.Digest]int64 {
-	stated := make(map[digest.Digest]int64, len(p.refs))
-	for _, r := range p.refs {
-		if size, twice := stated[r.digest]; twice && size != r.size {
-			stated[r.digest] = -1
-		} else {
-			stated[r.digest] = r.size
-		}
-	}
-	return stated
 }
 
 // digests are those of all that the manifest is made of, held or not.
@@ -90,29 +77,78 @@ func invalidManifest(format string, args ...any) error {
 	return &InvalidError{What: "manifest", Why: fmt.Sprintf(format, args...)}
 }
 
-// parseNew is parse for a manifest that is not held yet.
+// parseNew is parse for a manifest that is not held yet. What clients would read in different ways is refused then, and
+// not once it is held: it could not be looked at any more.
 func parseNew(mediaType string, body []byte) (parsed, error) {
-	p, err := parse(mediaType, body)
+	fields, err := readFields(body)
+	if err != nil {
+		return parsed{}, err
+	}
+	if err := checkNames(fields); err != nil {
+		return parsed{}, err
+	}
+	p, err := parseFields(mediaType, fields)
 	if err == nil && len(p.refs) > MaxDescriptors {
 		return parsed{}, invalidManifest("it has %d descriptors (config, layers and manifests), more than the %d that are accepted", len(p.refs), MaxDescriptors)
 	}
+	if err == nil {
+		err = p.checkSizes()
+	}
 	return p, err
+}
+
+// checkNames refuses fields whose names differ from those with a meaning in upper and lower case only. Clients in Go, which
+// ignore case, would take the last of them, and others the one that is written right.
+func checkNames(fields map[string]json.RawMessage) error {
+	for name := range fields {
+		for _, known := range []string{"schemaVersion", "mediaType", "artifactType", "config", "layers", "blobs", "manifests", "subject", "annotations"} {
+			if name != known && strings.EqualFold(name, known) {
+				return invalidManifest("field %s is to be %s", quoted(name), known)
+			}
+		}
+	}
+	return nil
+}
+
+// checkSizes refuses a manifest that says of one content that it has several sizes: none can be right for all clients.
+func (p parsed) checkSizes() error {
+	stated := make(map[digest.Digest]int64, len(p.refs))
+	for _, r := range p.refs {
+		if size, twice := stated[r.digest]; twice && size != r.size {
+			return invalidManifest("it says that %s has %d bytes, and that it has %d", r.digest, size, r.size)
+		}
+		stated[r.digest] = r.size
+	}
+	return nil
 }
 
 // parse reads a manifest by its shape: whichever of config, layers, blobs (of the withdrawn artifact
 // manifest), manifests and subject it has, so that media types nobody has thought of yet are kept whole.
 func parse(mediaType string, body []byte) (parsed, error) {
-	if len(body) > MaxManifestBytes {
-		return parsed{}, invalidManifest("it has %d bytes, more than %d", len(body), MaxManifestBytes)
+	fields, err := readFields(body)
+	if err != nil {
+		return parsed{}, err
 	}
-	// Into a map, since names of struct fields would match in any case, and "Layers" is not "layers".
+	return parseFields(mediaType, fields)
+}
+
+// readFields reads the body of a manifest into a map, since names of struct fields would match in any case, and "Layers" is
+// not "layers".
+func readFields(body []byte) (map[string]json.RawMessage, error) {
+	if len(body) > MaxManifestBytes {
+		return nil, invalidManifest("it has %d bytes, more than %d", len(body), MaxManifestBytes)
+	}
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(body, &fields); err != nil {
-		return parsed{}, invalidManifest("it is not a JSON object: %v", err)
+		return nil, invalidManifest("it is not a JSON object: %v", err)
 	}
 	if fields == nil {
-		return parsed{}, invalidManifest("it is null")
+		return nil, invalidManifest("it is null")
 	}
+	return fields, nil
+}
+
+func parseFields(mediaType string, fields map[string]json.RawMessage) (parsed, error) {
 	p := parsed{}
 	var err error
 	if p.mediaType, p.declared, err = manifestMediaType(mediaType, fields); err != nil {

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -87,7 +88,11 @@ func TestParse(t *testing.T) {
 			if got := strings.Join(refs, " "); got != test.refs {
 				t.Errorf("refs %q, want %q", got, test.refs)
 			}
-			if got := p.mustBeHeld(); fmt.Sprint(got) != fmt.Sprint(test.need) {
+			var got []digest.Digest
+			for _, r := range p.mustBeHeld() {
+				got = append(got, r.digest)
+			}
+			if !slices.Equal(got, test.need) {
 				t.Errorf("must be held: %v, want %v", got, test.need)
 			}
 			if p.artifactType != test.artifactType || p.subject != test.subject {
@@ -174,4 +179,31 @@ func FuzzManifest(f *testing.F) {
 			t.Fatalf("accepted %+v", p)
 		}
 	})
+}
+
+// What clients read in different ways is refused when it is put. What is held already can still be read.
+func TestParseNew_severalMeanings(t *testing.T) {
+	for name, body := range map[string]string{
+		"a field in upper case":      `{"Layers":[` + layerB + `]}`,
+		"a field in both cases":      `{"layers":[` + layerB + `],"LAYERS":[]}`,
+		"the subject":                `{"layers":[],"Subject":` + desc("x/y", dA) + `}`,
+		"two sizes":                  `{"layers":[` + layerB + `,` + strings.Replace(layerB, `"size":`, `"size":9`, 1) + `]}`,
+		"two sizes, config and list": `{"config":` + strings.Replace(layerB, `"size":`, `"size":9`, 1) + `,"layers":[` + layerB + `]}`,
+	} {
+		if _, err := parse("x/y", []byte(body)); err != nil {
+			t.Errorf("%s: held: %v", name, err)
+		}
+		if _, err := parseNew("x/y", []byte(body)); !errors.As(err, new(*InvalidError)) {
+			t.Errorf("%s: put: got %v", name, err)
+		}
+	}
+	for name, body := range map[string]string{
+		"a field of its own":   `{"layers":[` + layerB + `],"Layered":1,"annotations":{"Layers":"x"}}`,
+		"the same layer":       `{"layers":[` + layerB + `,` + layerB + `]}`,
+		"the empty descriptor": `{"config":` + layerB + `,"layers":[` + layerB + `]}`,
+	} {
+		if _, err := parseNew("x/y", []byte(body)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -28,13 +29,24 @@ func TestStore_PutManifest_sizes(t *testing.T) {
 		"a layer that is named twice":        body(config, layer, again),
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := f.PutManifest(f.ctx, "app", bad, PutOptions{Tags: []string{"v1"}})
-			var invalid *InvalidError
-			if !errors.As(err, &invalid) || !strings.Contains(err.Error(), "size") {
-				t.Errorf("got %v", err)
+			_, pushed := f.PutManifest(f.ctx, "app", bad, PutOptions{Tags: []string{"v1"}})
+			run, err := f.BeginRun(f.ctx, "sync")
+			f.must(err)
+			desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromBytes(bad), Size: int64(len(bad))}
+			for way, err := range map[string]error{"a push": pushed, "a run": run.PutManifest(f.ctx, "app", desc, bad)} {
+				if !errors.As(err, new(*InvalidError)) || !strings.Contains(err.Error(), "bytes") {
+					t.Errorf("%s: got %v", way, err)
+				}
 			}
+			f.must(run.Abort(f.ctx))
 		})
 	}
+	// An upstream's manifest comes before its layers. One that contradicts itself can be told all the same.
+	if _, err := f.PutPulledManifest(f.ctx, "up", body(config, layer, again), PutOptions{}); !errors.As(err, new(*InvalidError)) {
+		t.Errorf("pulled through: got %v", err)
+	}
+	_, err := f.PutPulledManifest(f.ctx, "up", body(config, other(layer, 1<<50), ""), PutOptions{})
+	f.must(err)
 	good, err := f.PutManifest(f.ctx, "app", body(config, layer, ""), PutOptions{})
 	f.must(err)
 	report, err := f.Verify(f.ctx, VerifyOptions{})
@@ -42,7 +54,7 @@ func TestStore_PutManifest_sizes(t *testing.T) {
 	if len(report.Problems) != 0 {
 		t.Errorf("verify finds %v", report.Problems)
 	}
-	// One that an older version let in.
+	// One that an older version let in is told; that of the upstream is not.
 	bad := body(config, other(layer, 1), "")
 	m, p, err := f.newManifest(bad, "", "")
 	f.must(err)

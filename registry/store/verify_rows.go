@@ -229,24 +229,34 @@ func compareManifest(d digest.Digest, m manifestRow, refs []heldRef) string {
 	return ""
 }
 
-// needs looks for blobs that a manifest cannot be pulled without and that are not held.
+// needs looks for blobs that a manifest cannot be pulled without and that are not held, or have another size than it says.
 func (v *verification) needs(ctx context.Context, tx *sql.Tx, d digest.Digest, refs []heldRef) error {
-	missing := map[digest.Digest]bool{}
+	missing, other := map[digest.Digest]bool{}, map[digest.Digest]heldRef{}
 	for _, r := range refs {
-		if r.kind != refChild && r.held.Valid && r.held.Int64 != r.size {
-			v.problem(ProblemManifest, d.String(), fmt.Sprintf("it says that its blob %s has %d bytes, which has %d", r.digest, r.size, r.held.Int64), remedySize)
-		}
-		if r.kind != refChild && !r.elsewhere && !r.held.Valid {
+		switch {
+		case r.kind == refChild:
+		case r.held.Valid && r.held.Int64 != r.size:
+			other[r.digest] = r
+		case !r.elsewhere && !r.held.Valid:
 			missing[r.digest] = true
 		}
 	}
-	if len(missing) == 0 {
+	if len(missing)+len(other) == 0 {
 		return nil
 	}
 	lazily, err := exists(ctx, tx, pulledOnly, d)
 	if err != nil {
 		return err
 	}
+	for blob, r := range other {
+		if !lazily { // an upstream's mistake is served as it is: there is nothing here to be mended
+			v.problem(ProblemManifest, d.String(), fmt.Sprintf("it says that its blob %s has %d bytes, which has %d", blob, r.size, r.held.Int64), remedySize)
+		}
+	}
+	return v.needsBlobs(ctx, tx, d, missing, lazily)
+}
+
+func (v *verification) needsBlobs(ctx context.Context, tx *sql.Tx, d digest.Digest, missing map[digest.Digest]bool, lazily bool) error {
 	for blob := range missing {
 		switch quarantined, err := exists(ctx, tx, `SELECT 1 FROM quarantine WHERE digest = ?`, blob); {
 		case err != nil:
