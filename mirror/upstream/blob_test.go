@@ -148,6 +148,20 @@ func TestClient_Blob_resumes(t *testing.T) {
 				return true
 			}
 		}},
+		"after a trickle": {stall: 250 * time.Millisecond, fault: func(f *fixture) func(http.ResponseWriter, *http.Request, int) bool {
+			return func(w http.ResponseWriter, r *http.Request, nth int) bool {
+				if nth > 1 {
+					return serveRange(w, r, f.layer)
+				}
+				sendPart(w, f.layer, 2<<20)
+				for i := 2 << 20; r.Context().Err() == nil && i < len(f.layer); i++ {
+					_, _ = w.Write(f.layer[i : i+1])
+					w.(http.Flusher).Flush()
+					time.Sleep(time.Millisecond) // far below pace.Least in the time
+				}
+				return true
+			}
+		}},
 		"after an answer that never began": {stall: 250 * time.Millisecond, fault: func(f *fixture) func(http.ResponseWriter, *http.Request, int) bool {
 			return func(_ http.ResponseWriter, r *http.Request, nth int) bool {
 				if nth == 1 {

@@ -30,6 +30,8 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/mirror-appliance/appliance/internal/pace"
 )
 
 // Options say which registry is read and how.
@@ -51,8 +53,8 @@ type Options struct {
 	// Retries is how often a request is repeated after its first failure, and
 	// how often in a row a broken blob is resumed. 0 means 5, less than 0 never.
 	Retries int
-	// Stall is how long a connection may deliver no byte before it counts as
-	// broken. 0 means a minute.
+	// Stall is how long a connection may make no progress before it counts as
+	// broken. 0 means pace.Patience.
 	Stall time.Duration
 	// Sleep waits between two attempts and returns early, with ctx's error, when
 	// ctx ends. nil is a timer; tests put their own here.
@@ -126,7 +128,7 @@ func (o Options) withDefaults() Options {
 		o.Retries = 0
 	}
 	if o.Stall <= 0 {
-		o.Stall = time.Minute
+		o.Stall = pace.Patience
 	}
 	if o.Sleep == nil {
 		o.Sleep = sleep

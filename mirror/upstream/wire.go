@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/mirror-appliance/appliance/internal/pace"
 	"github.com/mirror-appliance/appliance/internal/regular"
 )
 
@@ -94,9 +95,8 @@ func (g *schemeGuard) RoundTrip(req *http.Request) (*http.Response, error) {
 	return g.inner.RoundTrip(req)
 }
 
-// A stallTransport breaks a connection that delivers no byte for limit, be it
-// before the answer or within its body. Time in which nobody reads the body
-// does not count.
+// A stallTransport breaks a connection that makes no progress for limit, be it
+// before the answer or, by the rule of package pace, within its body.
 type stallTransport struct {
 	limit time.Duration
 	inner http.RoundTripper
@@ -105,7 +105,7 @@ type stallTransport struct {
 type stallError struct{ limit time.Duration }
 
 func (e *stallError) Error() string {
-	return fmt.Sprintf("the connection stalled: no byte for %s", e.limit)
+	return fmt.Sprintf("the connection stalled: fewer than %d bytes in %s", pace.Least, e.limit)
 }
 
 func (t *stallTransport) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -129,12 +129,15 @@ type stallBody struct {
 	cancel context.CancelCauseFunc
 	timer  *time.Timer
 	limit  time.Duration
+	meter  pace.Meter
 }
 
 func (b *stallBody) Read(p []byte) (int, error) {
-	b.timer.Reset(b.limit)
+	began := time.Now()
+	b.timer.Reset(b.meter.Left(b.limit))
 	n, err := b.ReadCloser.Read(p)
 	b.timer.Stop()
+	b.meter.Took(time.Since(began), n)
 	if err != nil && err != io.EOF {
 		err = causeOf(b.ctx, err)
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mirror-appliance/appliance/internal/pace"
 	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
@@ -90,7 +91,7 @@ func New(o Options) *API {
 	if o.Audit == nil {
 		o.Audit = slog.New(slog.DiscardHandler)
 	}
-	a := &API{store: o.Store, upstream: o.Upstream, log: o.Log, audit: o.Audit, cascade: o.DeleteReferrers, patience: patience, scan: maxPage}
+	a := &API{store: o.Store, upstream: o.Upstream, log: o.Log, audit: o.Audit, cascade: o.DeleteReferrers, patience: pace.Patience, scan: maxPage}
 	a.uploads = &uploads{limit: o.MaxUploads, active: make(map[string]int)}
 	a.routes = a.table()
 	return a

@@ -6,30 +6,23 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/mirror-appliance/appliance/internal/pace"
 )
 
-// A blob takes as long as it takes, so there is no limit for a whole request. But a client that has
-// stopped sending holds a connection, a file and a goroutine, and a trickle of single bytes
-// is a cheap way of holding many. So there has to be progress: a few KiB in each minute. That answers are
-// taken is for the daemon to see to.
-const (
-	patience    = time.Minute
-	minProgress = 4 << 10
-	// renewal is how often the deadline is moved while bytes flow. In HTTP/2 each move is a message
-	// to the connection's goroutine.
-	renewal = time.Second
-)
+// renewal is how often the deadline is moved while bytes flow. In HTTP/2 each move is a message to the connection's
+// goroutine.
+const renewal = time.Second
 
-// pacedBody is a request's body that fails with os.ErrDeadlineExceeded when it does not arrive. Only
-// the time spent waiting for the client counts, not that for our disk.
+// pacedBody is a request's body that fails with os.ErrDeadlineExceeded when it does not arrive, by the rule of package
+// pace. That answers are taken is for the daemon to see to.
 type pacedBody struct {
 	io.ReadCloser
 	conn     *http.ResponseController
 	patience time.Duration
 
-	armed  time.Time     // when the deadline was last moved
-	waited time.Duration // for got
-	got    int
+	armed time.Time // when the deadline was last moved
+	meter pace.Meter
 }
 
 // paceBody returns r with its body paced. What is written to need not know of deadlines, as a test's does not.
@@ -46,13 +39,10 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	began := time.Now()
 	if began.Sub(b.armed) >= min(renewal, b.patience/2) {
 		b.armed = began
-		_ = b.conn.SetReadDeadline(began.Add(b.patience - b.waited))
+		_ = b.conn.SetReadDeadline(began.Add(b.meter.Left(b.patience)))
 	}
 	n, err := b.ReadCloser.Read(p)
-	b.waited += time.Since(began)
-	if b.got += n; b.got >= minProgress {
-		b.got, b.waited = 0, 0
-	}
+	b.meter.Took(time.Since(began), n)
 	if err == io.EOF {
 		// net/http goes on reading, to notice that the client goes away. A deadline would look like that.
 		_ = b.conn.SetReadDeadline(time.Time{})

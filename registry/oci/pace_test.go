@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/pace"
 )
 
 // paced serves the API with a little patience, over TLS with HTTP/1.1 or HTTP/2.
@@ -91,13 +93,14 @@ func TestPace_trickle(t *testing.T) {
 		}
 	}
 	last := w.read[len(w.read)-1]
-	if len(w.read) < 2 || last.Sub(began) > body.patience+time.Since(began)-body.waited {
-		t.Errorf("%d deadlines, the last %v after the beginning, with %v spent waiting", len(w.read), last.Sub(began), body.waited)
+	if len(w.read) < 2 || last.Sub(began) > body.meter.Left(body.patience)+time.Since(began) {
+		t.Errorf("%d deadlines, the last %v after the beginning, with %v left", len(w.read), last.Sub(began), body.meter.Left(body.patience))
 	}
 	// Enough of them are.
-	body.got = minProgress - 1
-	if _, err := body.Read(make([]byte, 1)); err != nil || body.waited != 0 {
-		t.Errorf("%v spent waiting after progress (%v)", body.waited, err)
+	body.meter.Took(0, pace.Least-51)
+	_, err := body.Read(make([]byte, 1))
+	if left := body.meter.Left(body.patience); err != nil || left != body.patience {
+		t.Errorf("%v left after progress (%v)", left, err)
 	}
 	// After the end there is no deadline.
 	body.ReadCloser = http.NoBody
