@@ -24,7 +24,7 @@ func (e *PasswordError) Error() string { return "password " + e.Why }
 
 // Hint says what a password must be.
 func (e *PasswordError) Hint() string {
-	return fmt.Sprintf("use %d or more characters without whitespace, at most %d bytes", minPasswordRunes, maxPasswordBytes)
+	return fmt.Sprintf("use %d or more characters without whitespace or control characters, at most %d bytes", minPasswordRunes, maxPasswordBytes)
 }
 
 // NameError reports a user name that may not be used.
@@ -43,6 +43,8 @@ func CheckPassword(pw string) error {
 	switch {
 	case strings.ContainsFunc(pw, unicode.IsSpace):
 		return &PasswordError{Why: "contains whitespace"}
+	case strings.ContainsFunc(pw, unicode.IsControl): // which HTTP's Basic does not allow
+		return &PasswordError{Why: "contains control characters"}
 	case utf8.RuneCountInString(pw) < minPasswordRunes:
 		return &PasswordError{Why: fmt.Sprintf("is shorter than %d characters", minPasswordRunes)}
 	case len(pw) > maxPasswordBytes:
