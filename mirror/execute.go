@@ -104,25 +104,31 @@ func places(held map[string][]digest.Digest) map[place]bool {
 	return all
 }
 
+// asked is what a destination is to be asked for, each once.
+type asked map[place]bool
+
+// byRepository gives it in the form that Destination.Held takes.
+func (a asked) byRepository() map[string][]digest.Digest {
+	all := map[string][]digest.Digest{}
+	for p := range a {
+		all[p.repository] = append(all[p.repository], p.digest)
+	}
+	return all
+}
+
 // held asks which manifests of some images the destination holds. Not every registry sees to it that one that it has is
 // whole, so it is asked for their blobs too.
 func (x *execution) held(ctx context.Context, images ...*Image) (map[place]bool, error) {
-	blobs, manifests, asked := map[string][]digest.Digest{}, map[string][]digest.Digest{}, map[place]bool{}
-	ask := func(in map[string][]digest.Digest, p place) {
-		if !asked[p] {
-			asked[p] = true
-			in[p.repository] = append(in[p.repository], p.digest)
-		}
-	}
+	blobs, manifests := asked{}, asked{} // one digest can be wanted as both
 	for _, image := range images {
 		for _, m := range image.Manifests {
-			ask(manifests, place{image.Repository, m.Descriptor.Digest})
+			manifests[place{image.Repository, m.Descriptor.Digest}] = true
 			for _, b := range m.Blobs {
-				ask(blobs, place{image.Repository, b.Digest})
+				blobs[place{image.Repository, b.Digest}] = true
 			}
 		}
 	}
-	heldBlobs, heldManifests, _, err := x.dst.Held(ctx, blobs, manifests)
+	heldBlobs, heldManifests, _, err := x.dst.Held(ctx, blobs.byRepository(), manifests.byRepository())
 	if err != nil {
 		return nil, fmt.Errorf("ask the destination what it holds: %w", err)
 	}

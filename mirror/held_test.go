@@ -1,0 +1,35 @@
+package mirror
+
+import (
+	"context"
+	"slices"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// asksHeld is a destination that notes what it is asked for.
+type asksHeld struct {
+	Destination
+	blobs, manifests []digest.Digest
+}
+
+func (d *asksHeld) Held(_ context.Context, blobs, manifests map[string][]digest.Digest) (_, _, _ map[string][]digest.Digest, err error) {
+	d.blobs, d.manifests = blobs["a"], manifests["a"]
+	return blobs, manifests, nil, nil
+}
+
+// One digest can be wanted as a manifest and as a layer.
+func TestExecution_held_bothKinds(t *testing.T) {
+	one, other := ocispec.Descriptor{Digest: digest.FromString("one")}, ocispec.Descriptor{Digest: digest.FromString("other")}
+	image := &Image{Repository: "a", Manifests: []Manifest{{Descriptor: one}, {Descriptor: other, Blobs: []ocispec.Descriptor{one, one}}}}
+	dst := &asksHeld{}
+	whole, err := (&execution{dst: dst}).held(t.Context(), image)
+	if err != nil || len(whole) != 2 {
+		t.Errorf("%v, %v", whole, err)
+	}
+	if !slices.Equal(dst.blobs, []digest.Digest{one.Digest}) || len(dst.manifests) != 2 {
+		t.Errorf("asked for blobs %v and manifests %v", dst.blobs, dst.manifests)
+	}
+}
