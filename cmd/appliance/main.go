@@ -55,10 +55,20 @@ func main() {
 func execute(args []string, std stdio) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	out := &output{Writer: std.out}
+	if !isTerminal(std.out) {
+		std.out = out
+	}
+	if !isTerminal(std.err) {
+		std.err = &output{Writer: std.err}
+	}
 	root := newRootCommand(std)
 	root.SetArgs(args)
 	defer endInTime(ctx, stop, patienceOf(root, args), std)()
 	err := root.ExecuteContext(ctx)
+	if err == nil {
+		err = out.err()
+	}
 	if err == nil {
 		return exitOK
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -57,4 +58,32 @@ func TestTables_namesStayInTheirPlace(t *testing.T) {
 			}
 		})
 	}
+}
+
+// full is a disk on which there is no more room.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// A script must not take half of an answer for all of it.
+func TestExecute_outputIsNotWritten(t *testing.T) {
+	var said bytes.Buffer
+	if code := execute([]string{"version"}, stdio{out: full{}, err: &said}); code != exitError || !strings.Contains(said.String(), "no space left on device") {
+		t.Errorf("exit code %d, %q", code, said.String())
+	}
+}
+
+// A mirror that draws no bar says how much has come while a large layer comes.
+func TestProgress_copying(t *testing.T) {
+	var out bytes.Buffer
+	p := &progress{out: &out}
+	p.event(mirror.Event{Kind: mirror.Bytes, Bytes: 1 << 20})
+	plan := &mirror.Plan{Missing: 3 << 20}
+	p.copying(plan)
+	p.copying(plan) // a line was said just now
+	if got := out.String(); got != "fetched 1.0 MiB of 3.0 MiB\n" {
+		t.Errorf("said %q", got)
+	}
+	p.start(plan)
+	p.stop() // which ends what start began
 }

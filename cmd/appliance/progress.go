@@ -1,10 +1,10 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -12,7 +12,6 @@ import (
 
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
-	"golang.org/x/term"
 
 	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/mirror"
@@ -20,6 +19,9 @@ import (
 
 // sayEvery is how often a job says how far it is. The daemon tells each second, and not quite on the second.
 const sayEvery = 1500 * time.Millisecond
+
+// sayFetched is how often a mirror that draws no bar says how much has come, when it says nothing else.
+const sayFetched = 10 * time.Second
 
 // nowAndThen says how a job gets on, in a line each two seconds, on a terminal and in a pipe. A short job says nothing.
 func nowAndThen(w io.Writer) func(format string, args ...any) {
@@ -38,14 +40,16 @@ type progress struct {
 	out  io.Writer // what is said; stderr when stdout has JSON
 	bars bool
 
+	ticked  func() // ends what says how much has come
 	pool    *mpb.Progress
 	bar     *mpb.Bar
 	fetched atomic.Int64
 	held    atomic.Int64 // images that were there already
 
-	resolved, lastLine atomic.Int64 // images planned, and when that was last said
-	began              time.Time
-	mu                 sync.Mutex // one line at a time
+	resolved atomic.Int64 // images planned
+	lastLine atomic.Int64 // when a line was last said
+	began    time.Time
+	mu       sync.Mutex // one line at a time
 }
 
 func newProgress(std stdio, json bool) *progress {
@@ -54,14 +58,14 @@ func newProgress(std stdio, json bool) *progress {
 		p.out = std.err
 	}
 	p.lastLine.Store(p.began.UnixNano())
-	f, ok := p.out.(*os.File)
-	p.bars = ok && term.IsTerminal(int(f.Fd()))
+	p.bars = isTerminal(p.out)
 	return p
 }
 
 func (p *progress) say(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.lastLine.Store(time.Now().UnixNano())
 	fmt.Fprintln(p.writer(), plain.Text(fmt.Sprintf(format, args...)))
 }
 
@@ -87,6 +91,7 @@ func (p *progress) plan(plan *mirror.Plan) {
 
 func (p *progress) start(plan *mirror.Plan) {
 	if !p.bars {
+		p.ticked = every(sayFetched, func() { p.copying(plan) })
 		return
 	}
 	p.pool = mpb.New(mpb.WithOutput(p.out), mpb.WithWidth(60))
@@ -96,7 +101,40 @@ func (p *progress) start(plan *mirror.Plan) {
 	)
 }
 
+// every calls say at intervals, until what it returns is called.
+func every(interval time.Duration, say func()) (end func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				say()
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-ended
+	}
+}
+
+// copying says how much has come, unless another line was said since it last did.
+func (p *progress) copying(plan *mirror.Plan) {
+	if time.Since(time.Unix(0, p.lastLine.Load())) >= sayFetched {
+		p.say("fetched %s of %s", bytesOf(p.fetched.Load()), bytesOf(plan.Missing))
+	}
+}
+
 func (p *progress) stop() {
+	if p.ticked != nil {
+		p.ticked()
+	}
 	if p.pool == nil {
 		return
 	}
