@@ -42,6 +42,9 @@ const garbage = `b.created < ?1
 // order. It is a plan: RemoveBlobs looks again. yield may take its time, nothing is held while it runs. *StorageError
 // for files that no row names when most that rows name are not there: they are those of another store.
 func (s *Store) GarbageBlobs(ctx context.Context, before time.Time, yield func(d digest.Digest, size int64) error) error {
+	if err := s.clearAllEnded(ctx); err != nil { // it keeps blobs for runs that a crash has cut short
+		return err
+	}
 	var yielding sync.Mutex
 	one := func(d digest.Digest, size int64) error {
 		yielding.Lock()
@@ -437,19 +440,19 @@ func (s *Store) StaleRuns(ctx context.Context, before time.Time, yield func(id s
 
 // RemoveRun aborts a run, if it is stale still. One that has been heard of since, or has ended, is left alone.
 func (s *Store) RemoveRun(ctx context.Context, before time.Time, id string) error {
-	defer s.shrinker.freed()
-	return s.freeing(func() error { return s.removeRun(ctx, before, id) })
-}
-
-func (s *Store) removeRun(ctx context.Context, before time.Time, id string) error {
-	return s.write(ctx, func(tx *sql.Tx) error {
-		stale, err := exists(ctx, tx, `SELECT 1 FROM runs WHERE id = ? AND committed = 0 AND last_seen < ?`, id, nanos(before))
+	stale := false
+	err := s.writeFreeing(ctx, func(tx *sql.Tx) (err error) {
+		stale, err = exists(ctx, tx, `SELECT 1 FROM runs WHERE id = ? AND committed = 0 AND last_seen < ?`, id, nanos(before))
 		if err != nil {
 			return fmt.Errorf("remove run %s: %w", id, err)
 		}
-		if !stale || s.guard.runActive(id, before) {
+		if stale = stale && !s.guard.runActive(id, before); !stale {
 			return nil
 		}
 		return abort(ctx, tx, id)
 	})
+	if err == nil && stale {
+		s.clearEnded(ctx, id)
+	}
+	return err
 }

@@ -38,6 +38,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// runImages is how many images a run has that may be killed.
+const runImages = 12
+
 // ack is what the process says once a call has returned.
 type ack struct {
 	Manifest digest.Digest `json:",omitempty"` // tagged with Tag in repository app
@@ -54,6 +57,7 @@ func writeForEver(dir string) error {
 	if err != nil {
 		return err
 	}
+	s.part = 0 // so that what is long is long
 	say := json.NewEncoder(os.Stdout)
 	secret, err := s.Secret(ctx, "secret")
 	if err == nil {
@@ -101,16 +105,47 @@ func runOne(ctx context.Context, s *Store, name string, say *json.Encoder) error
 	if err != nil {
 		return err
 	}
-	config := descriptor("x/y", []byte(name))
-	if err := r.PutBlob(ctx, "app", config, strings.NewReader(name)); err != nil {
+	var acks []ack
+	for i := range runImages {
+		name := fmt.Sprint(name, "-", i)
+		config := descriptor("x/y", []byte(name))
+		if err := r.PutBlob(ctx, "app", config, strings.NewReader(name)); err != nil {
+			return err
+		}
+		body := image(config)
+		desc := descriptor("application/vnd.oci.image.manifest.v1+json", body)
+		if err := errors.Join(r.PutManifest(ctx, "app", desc, body), r.Tag(ctx, tagged("app", name, desc.Digest))); err != nil {
+			return err
+		}
+		acks = append(acks, ack{Manifest: desc.Digest, Tag: name})
+	}
+	if err := r.Commit(ctx); err != nil {
 		return err
 	}
-	body := image(config)
-	desc := descriptor("application/vnd.oci.image.manifest.v1+json", body)
-	if err := errors.Join(r.PutManifest(ctx, "app", desc, body), r.Tag(ctx, tagged("app", name, desc.Digest)), r.Commit(ctx)); err != nil {
-		return err
+	for _, a := range acks {
+		if err := say.Encode(a); err != nil {
+			return err
+		}
 	}
-	return say.Encode(ack{Manifest: desc.Digest, Tag: name})
+	return nil
+}
+
+// verifyRuns checks that of each run all is visible or nothing, and that Maintain clears what those leave that were killed.
+func (f *fixture) verifyRuns() {
+	f.t.Helper()
+	for what, text := range map[string]string{
+		"runs that have moved some of their tags": `SELECT count(*) FROM (SELECT 1 FROM tag_history WHERE run <> '' GROUP BY run HAVING count(*) <> ?)`,
+		"moves of tags by runs that are open":     `SELECT count(*) FROM tag_history h JOIN runs r ON r.id = h.run WHERE r.committed <= 0 AND ? > 0`,
+		"committed runs that have moved no tags":  `SELECT count(*) FROM runs WHERE committed > 0 AND ? > (SELECT count(*) FROM tag_history h WHERE h.run = runs.id)`,
+	} {
+		if n := f.count(text, runImages); n != 0 {
+			f.t.Errorf("%d %s", n, what)
+		}
+	}
+	f.must(f.Maintain(f.ctx))
+	if n := f.count(`SELECT count(*) FROM run_tags s JOIN runs r ON r.id = s.run WHERE r.committed <> 0`); n != 0 {
+		f.t.Errorf("%d tags are left staged", n)
+	}
 }
 
 func uploadHalf(ctx context.Context, s *Store, name string, say *json.Encoder) error {
@@ -247,6 +282,7 @@ func verifyAcks(t *testing.T, dir string, acks []ack) {
 	f.reopen()
 	defer func() { f.must(f.Close()) }()
 	f.verify()
+	f.verifyRuns()
 	for _, a := range acks {
 		switch {
 		case a.Upload != "":

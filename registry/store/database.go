@@ -122,6 +122,12 @@ func (s *Store) write(ctx context.Context, fn func(tx *sql.Tx) error) error {
 	return full(s.database, 0, s.group.alone(ctx, fn))
 }
 
+// writeFreeing is write for what deletes something, on a full disk too.
+func (s *Store) writeFreeing(ctx context.Context, fn func(tx *sql.Tx) error) error {
+	defer s.shrinker.freed()
+	return s.freeing(func() error { return s.write(ctx, fn) })
+}
+
 // query runs a query and hands each row to scan. It has read all rows before it returns, so no
 // connection is held longer than that.
 func query(ctx context.Context, q querier, scan func(*sql.Rows) error, text string, args ...any) error {

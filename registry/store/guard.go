@@ -44,7 +44,8 @@ type guard struct {
 	tidyAt    int                                    // size of awaited at which what is over is dropped
 	epoch     uint64                                 // counts the changes of condemned
 	sessions  map[string]chan struct{}               // upload ids in use, closed on release
-	runs      map[string]int                         // runs with a blob under way
+	runs      map[string]int                         // runs with a blob under way, or being committed
+	commits   map[string]chan struct{}               // runs that are being committed, closed at the end
 	heard     map[string]time.Time                   // when runs were last heard of, if that is not in their row
 	copying   int                                    // backups under way, see holdFiles
 }
@@ -61,6 +62,7 @@ func newGuard(now func() time.Time) *guard {
 		tidyAt:    1024,
 		sessions:  map[string]chan struct{}{},
 		runs:      map[string]int{},
+		commits:   map[string]chan struct{}{},
 		heard:     map[string]time.Time{},
 	}
 }
@@ -301,6 +303,41 @@ func (g *guard) enterRun(id string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.runs[id]++
+}
+
+// enterCommit waits until nothing else commits a run, and has it left alone until leaveCommit.
+func (g *guard) enterCommit(ctx context.Context, id string) error {
+	for {
+		g.mu.Lock()
+		ended, busy := g.commits[id]
+		if !busy {
+			g.commits[id] = make(chan struct{})
+			g.runs[id]++
+			g.mu.Unlock()
+			return nil
+		}
+		g.mu.Unlock()
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (g *guard) leaveCommit(id string) {
+	g.mu.Lock()
+	close(g.commits[id])
+	delete(g.commits, id)
+	g.mu.Unlock()
+	g.leaveRun(id)
+}
+
+func (g *guard) isCommitting(id string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, is := g.commits[id]
+	return is
 }
 
 func (g *guard) leaveRun(id string) {

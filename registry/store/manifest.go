@@ -199,7 +199,7 @@ func (s *Store) showManifest(ctx context.Context, tx *sql.Tx, repo string, m *Ma
 	if len(tags) == 0 {
 		return nil
 	}
-	return s.moveTags(ctx, tx, "", `SELECT ?3, n.value, ?4 FROM json_each(?5) n`, id, m.Digest, asJSON(tags))
+	return s.moveTags(ctx, tx, `SELECT ?2, n.value, ?3 FROM json_each(?4) n`, id, m.Digest, asJSON(tags))
 }
 
 // newManifest parses and verifies a body.

@@ -48,6 +48,7 @@ func kinds() []kind {
 		{"run blob", 2, (*player).runBlob},
 		{"run tag", 3, (*player).runTag},
 		{"run commit", 2, (*player).runCommit},
+		{"run halfway", 1, (*player).runHalfway},
 		{"run abort", 1, (*player).runAbort},
 		{"restart", 3, (*player).restart},
 	}
@@ -768,8 +769,19 @@ func (p *player) runCommit(s step) error {
 	return p.expect("commit it", err, absent)
 }
 
-// commit shows what a run has staged, all of it or, when a manifest that it tags is gone, nothing.
-func (p *player) commit(m *modelRun) bool {
+// runHalfway leaves what a commit leaves that is killed before anything is shown.
+func (p *player) runHalfway(s step) error {
+	i := s.d % slots
+	m := p.model.runs[i]
+	if m == nil || !m.live() {
+		return nil
+	}
+	p.say("%d", i)
+	return p.expect("prepare it", p.runs[i].prepare(p.ctx), when(!p.prepare(m), absent))
+}
+
+// prepare links the blobs of a run, unless a manifest that it tags is gone.
+func (p *player) prepare(m *modelRun) bool {
 	for to, d := range m.tags {
 		r := p.model.repos[to.repo]
 		shown := r != nil && !r.manifests[d].IsZero()
@@ -779,6 +791,22 @@ func (p *player) commit(m *modelRun) bool {
 	}
 	for b := range m.blobs {
 		p.linkOnce(b.repo, digest.Digest(b.name))
+	}
+	for staged := range m.manifests {
+		p.repo(staged.repo)
+		for _, d := range p.manifest(digest.Digest(staged.name)).need {
+			if p.has(d) {
+				p.linkOnce(staged.repo, d)
+			}
+		}
+	}
+	return true
+}
+
+// commit shows what a run has staged, all of it or, when a manifest that it tags is gone, nothing.
+func (p *player) commit(m *modelRun) bool {
+	if !p.prepare(m) {
+		return false
 	}
 	for staged, mediaType := range m.manifests {
 		d := digest.Digest(staged.name)

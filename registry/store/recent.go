@@ -34,6 +34,8 @@ const (
 type recent struct {
 	limit int // bytes; 0: recentLeast
 
+	links linkWatches // which the hook tells, too
+
 	mu      sync.RWMutex
 	epoch   uint64 // counts the commits that changed something that is read here
 	bytes   int
@@ -122,6 +124,9 @@ func (r *recent) note(row sqlite.SQLitePreUpdateData) {
 	}
 	switch row.TableName {
 	case "tags", "repository_manifests":
+	case "repository_blobs":
+		r.links.note(row)
+		return
 	case "manifests", "repositories":
 		// Nothing that is known is read from a new row, and one that goes has lost its links before.
 		if row.Op == sqlite3.SQLITE_UPDATE {

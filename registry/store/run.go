@@ -14,7 +14,7 @@ import (
 )
 
 // Run is a staged sync. What it puts is spared by collection and seen by nobody until Commit, which shows
-// all of it in one transaction. It survives a restart: Store.Run takes it up again. Several can be under
+// its manifests and tags in one transaction. It survives a restart: Store.Run takes it up again. Several can be under
 // way; of two that set the same tag, the later Commit has it.
 type Run struct {
 	store *Store
@@ -45,7 +45,7 @@ func (s *Store) BeginRun(ctx context.Context, name string) (*Run, error) {
 // Run takes up a run that was begun before. A committed one is found too, so that a Commit whose answer
 // was lost can be asked again; an aborted one is not.
 func (s *Store) Run(ctx context.Context, id string) (*Run, error) {
-	found, err := exists(ctx, s.reader, `SELECT 1 FROM runs WHERE id = ?`, id)
+	found, err := exists(ctx, s.reader, `SELECT 1 FROM runs WHERE id = ? AND committed >= 0`, id)
 	if err != nil {
 		return nil, fmt.Errorf("read run: %w", err)
 	}
@@ -68,7 +68,16 @@ func (r *Run) share(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx
 	})
 }
 
+// touch notes that the run is alive, if it is open and not being committed.
 func (r *Run) touch(ctx context.Context, tx *sql.Tx) error {
+	if r.store.guard.isCommitting(r.id) {
+		return &InvalidError{What: "run", Why: r.id + " is being committed"}
+	}
+	return r.beat(ctx, tx)
+}
+
+// beat notes that the run is alive, if it is open.
+func (r *Run) beat(ctx context.Context, tx *sql.Tx) error {
 	n, err := affected(ctx, tx, `UPDATE runs SET last_seen = ? WHERE id = ? AND committed = 0`, nanos(r.store.now()), r.id)
 	if err != nil {
 		return fmt.Errorf("touch run %s: %w", r.id, err)
@@ -76,7 +85,7 @@ func (r *Run) touch(ctx context.Context, tx *sql.Tx) error {
 	if n == 1 {
 		return nil
 	}
-	committed, err := exists(ctx, tx, `SELECT 1 FROM runs WHERE id = ?`, r.id)
+	committed, err := exists(ctx, tx, `SELECT 1 FROM runs WHERE id = ? AND committed > 0`, r.id)
 	switch {
 	case err != nil:
 		return fmt.Errorf("touch run %s: %w", r.id, err)
@@ -236,126 +245,18 @@ func (r *Run) tag(ctx context.Context, tx *sql.Tx, t runTag) error {
 	return err
 }
 
-// Commit shows everything that was staged, in one transaction. Asked again, it does nothing.
-func (r *Run) Commit(ctx context.Context) error {
-	return r.store.write(ctx, func(tx *sql.Tx) error {
-		done, err := exists(ctx, tx, `SELECT 1 FROM runs WHERE id = ? AND committed > 0`, r.id)
-		if err != nil {
-			return fmt.Errorf("commit run %s: %w", r.id, err)
-		}
-		if done {
-			return nil
-		}
-		if err := r.touch(ctx, tx); err != nil {
-			return err
-		}
-		if err := r.show(ctx, tx); err != nil {
-			return err
-		}
-		if err := r.moveTags(ctx, tx); err != nil {
-			return err
-		}
-		return r.clear(ctx, tx)
-	})
-}
-
-// show makes manifests and blobs visible in the repositories they were staged for. What a manifest is made of was visible
-// in its repository, or part of the run for it, when it was staged: see checkStaged and manifestContent.
-func (r *Run) show(ctx context.Context, tx *sql.Tx) error {
-	now := nanos(r.store.now())
-	for _, statement := range []string{
-		`INSERT INTO repositories (name, created)
-			SELECT repository, ?2 FROM run_manifests WHERE run = ?1
-			UNION SELECT repository, ?2 FROM run_blobs WHERE run = ?1
-			ON CONFLICT DO NOTHING`,
-		`INSERT INTO repository_manifests (repository, digest, linked, media_type)
-			SELECT r.id, m.digest, ?2, m.media_type FROM run_manifests m JOIN repositories r ON r.name = m.repository WHERE m.run = ?1
-			ON CONFLICT DO UPDATE SET pulled = 0, media_type = excluded.media_type WHERE pulled = 1 OR media_type <> excluded.media_type`,
-		`UPDATE repository_manifests SET pulled = 0 WHERE pulled = 1 AND (repository, digest) IN (
-			SELECT r.id, t.digest FROM run_tags t JOIN repositories r ON r.name = t.repository WHERE t.run = ?1)`,
-		`INSERT INTO repository_blobs (repository, digest, linked)
-			SELECT r.id, b.digest, ?2 FROM run_blobs b JOIN repositories r ON r.name = b.repository WHERE b.run = ?1
-			ON CONFLICT DO UPDATE SET pulled = 0 WHERE pulled = 1`,
-		`INSERT INTO repository_blobs (repository, digest, linked)
-			SELECT DISTINCT r.id, f.digest, ?2 FROM run_manifests m
-			JOIN repositories r ON r.name = m.repository
-			JOIN manifest_refs f ON f.manifest = m.digest
-			JOIN blobs b ON b.digest = f.digest
-			WHERE m.run = ?1 AND f.kind <> 'child' AND NOT f.elsewhere
-			ON CONFLICT DO UPDATE SET pulled = 0 WHERE pulled = 1`,
-		// What went to quarantine since it was staged comes back to these repositories, too.
-		`INSERT INTO quarantine_links (digest, repository, linked)
-			SELECT DISTINCT f.digest, r.id, ?2 FROM run_manifests m
-			JOIN repositories r ON r.name = m.repository
-			JOIN manifest_refs f ON f.manifest = m.digest
-			JOIN quarantine q ON q.digest = f.digest
-			WHERE m.run = ?1 AND f.kind <> 'child' AND NOT f.elsewhere
-			ON CONFLICT DO NOTHING`,
-	} {
-		if _, err := tx.ExecContext(ctx, statement, r.id, now); err != nil {
-			return fmt.Errorf("commit run %s: %w", r.id, err)
-		}
-	}
-	return nil
-}
-
-func (r *Run) moveTags(ctx context.Context, tx *sql.Tx) error {
-	var gone digest.Digest
-	err := tx.QueryRowContext(ctx, `SELECT t.digest FROM run_tags t JOIN repositories r ON r.name = t.repository
-		WHERE t.run = ? AND NOT EXISTS (SELECT 1 FROM repository_manifests rm WHERE rm.repository = r.id AND rm.digest = t.digest)
-		LIMIT 1`, r.id).Scan(&gone)
-	if err == nil { // it was deleted since the tag was staged
-		return &NotFoundError{Kind: "manifest", Name: gone.String()}
-	}
-	if !errors.Is(err, sql.ErrNoRows) {
-		return fmt.Errorf("commit run %s: %w", r.id, err)
-	}
-	return r.store.moveTags(ctx, tx, r.id, `SELECT r.id, t.name, t.digest FROM run_tags t JOIN repositories r ON r.name = t.repository
-		WHERE t.run = ?2`)
-}
-
-// clear drops what was staged, now that it is shown, and marks the run committed.
-func (r *Run) clear(ctx context.Context, tx *sql.Tx) error {
-	for _, statement := range []string{
-		`DELETE FROM run_tags WHERE run = ?1`,
-		`DELETE FROM run_manifests WHERE run = ?1`,
-		`DELETE FROM run_blobs WHERE run = ?1`,
-		`UPDATE runs SET committed = last_seen WHERE id = ?1`, // which touch set just now
-	} {
-		if _, err := tx.ExecContext(ctx, statement, r.id); err != nil {
-			return fmt.Errorf("commit run %s: %w", r.id, err)
-		}
-	}
-	return nil
-}
-
 // Abort forgets the run and the manifests that nothing else has. Its blobs stay until collection, so a
 // run that is begun again soon finds them.
 func (r *Run) Abort(ctx context.Context) error {
-	defer r.store.shrinker.freed()
-	return r.store.freeing(func() error {
-		return r.store.write(ctx, func(tx *sql.Tx) error {
-			if err := r.touch(ctx, tx); err != nil {
-				return err
-			}
-			return abort(ctx, tx, r.id)
-		})
+	err := r.store.writeFreeing(ctx, func(tx *sql.Tx) error {
+		if err := r.touch(ctx, tx); err != nil {
+			return err
+		}
+		return abort(ctx, tx, r.id)
 	})
-}
-
-func abort(ctx context.Context, tx *sql.Tx, id string) error {
-	var staged []digest.Digest
-	scan := func(rows *sql.Rows) error {
-		var d digest.Digest
-		err := rows.Scan(&d)
-		staged = append(staged, d)
+	if err != nil {
 		return err
 	}
-	if err := query(ctx, tx, scan, `SELECT DISTINCT digest FROM run_manifests WHERE run = ?`, id); err != nil {
-		return fmt.Errorf("abort run %s: %w", id, err)
-	}
-	if _, err := tx.ExecContext(ctx, `DELETE FROM runs WHERE id = ?`, id); err != nil { // and, by cascade, what it staged
-		return fmt.Errorf("abort run %s: %w", id, err)
-	}
-	return dropUnheld(ctx, tx, staged...)
+	r.store.clearEnded(ctx, r.id)
+	return nil
 }

@@ -43,6 +43,7 @@ type Store struct {
 	uses     uses
 	arrivals *arrivals
 	reading  reading       // see yielding
+	part     time.Duration // how long a transaction takes that is part of something long
 	patience time.Duration // how long a request waits for another that has its upload session
 }
 
@@ -104,7 +105,7 @@ func newStore(o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s := &Store{database: path, now: o.Now, log: o.Log, places: newManifestPlaces(), patience: 10 * time.Second}
+	s := &Store{database: path, now: o.Now, log: o.Log, places: newManifestPlaces(), part: partTime, patience: 10 * time.Second}
 	s.space = space{statfs: statfs, inodes: inodes, minFree: o.MinFree, reusable: s.reusable}
 	if s.now == nil {
 		s.now = time.Now

@@ -88,8 +88,8 @@ func (s *Store) DeleteTag(ctx context.Context, repo, tag string) error {
 
 // untag deletes the tags of a repository that name some manifests.
 func (s *Store) untag(ctx context.Context, tx *sql.Tx, repository int64, ds []digest.Digest) error {
-	return s.dropTags(ctx, tx, `SELECT t.repository, t.name, '' FROM json_each(?4) d CROSS JOIN tags t
-		WHERE t.repository = ?3 AND t.digest = d.value`, repository, asJSON(ds))
+	return s.dropTags(ctx, tx, `SELECT t.repository, t.name, '' FROM json_each(?3) d CROSS JOIN tags t
+		WHERE t.repository = ?2 AND t.digest = d.value`, repository, asJSON(ds))
 }
 
 // untagMost deletes, a part at a time, the tags that name a manifest, until there are few enough for one transaction.
@@ -106,7 +106,7 @@ func (s *Store) untagMost(ctx context.Context, repo string, d digest.Digest) err
 		}
 		err = s.shareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error {
 			return s.dropTags(ctx, tx, fmt.Sprintf(`SELECT t.repository, t.name, '' FROM tags t
-				WHERE t.repository = ?3 AND t.digest = ?4 ORDER BY t.name LIMIT %d`, tagBatch), id, d)
+				WHERE t.repository = ?2 AND t.digest = ?3 ORDER BY t.name LIMIT %d`, tagBatch), id, d)
 		})
 		if err != nil {
 			return err
@@ -122,29 +122,29 @@ func (s *Store) dropTag(ctx context.Context, tx *sql.Tx, repository int64, tag s
 	if err != nil {
 		return orNotFound(err, "tag", tag)
 	}
-	return s.dropTags(ctx, tx, `VALUES (?3, ?4, '')`, repository, tag)
+	return s.dropTags(ctx, tx, `VALUES (?2, ?3, '')`, repository, tag)
 }
 
 // dropTags deletes tags: moves selects the repository and the name of each, and ”.
 func (s *Store) dropTags(ctx context.Context, tx *sql.Tx, moves string, args ...any) error {
-	return s.change(ctx, tx, `DELETE FROM tags WHERE (repository, name) IN (SELECT repository, name FROM moving)`, "", moves, args...)
+	return s.change(ctx, tx, `DELETE FROM tags WHERE (repository, name) IN (SELECT repository, name FROM moving)`, moves, args...)
 }
 
 // moveTags lets tags name manifests: moves selects the repository, the name and the digest for each.
-func (s *Store) moveTags(ctx context.Context, tx *sql.Tx, run, moves string, args ...any) error {
+func (s *Store) moveTags(ctx context.Context, tx *sql.Tx, moves string, args ...any) error {
 	return s.change(ctx, tx, `INSERT INTO tags (repository, name, digest, updated, checked) SELECT repository, name, became, ?1, 0 FROM moving WHERE true
-		ON CONFLICT DO UPDATE SET digest = excluded.digest, updated = excluded.updated`, run, moves, args...)
+		ON CONFLICT DO UPDATE SET digest = excluded.digest, updated = excluded.updated`, moves, args...)
 }
 
 // change records what some tags have named and will name, and runs a statement that changes those of them that name
-// something else. The parameters of moves begin with ?3. A thousand tags take no more statements than one.
-func (s *Store) change(ctx context.Context, tx *sql.Tx, statement, run, moves string, args ...any) error {
+// something else. The parameters of moves begin with ?2. A thousand tags take no more statements than one.
+func (s *Store) change(ctx context.Context, tx *sql.Tx, statement, moves string, args ...any) error {
 	moving := `WITH moves (repository, name, digest) AS (` + moves + `),
 		moving AS MATERIALIZED (SELECT DISTINCT m.repository, m.name, coalesce(t.digest, '') AS was, m.digest AS became
 			FROM moves m LEFT JOIN tags t ON t.repository = m.repository AND t.name = m.name WHERE coalesce(t.digest, '') <> m.digest) `
-	args = append([]any{nanos(s.now()), run}, args...)
+	args = append([]any{nanos(s.now())}, args...)
 	for _, statement := range []string{
-		`INSERT INTO tag_history (repository, name, was, became, moved, run) SELECT repository, name, was, became, ?1, ?2 FROM moving`,
+		`INSERT INTO tag_history (repository, name, was, became, moved, run) SELECT repository, name, was, became, ?1, '' FROM moving`,
 		trimHistory,
 		statement,
 	} {
