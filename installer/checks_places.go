@@ -26,19 +26,33 @@ func (c place) Check(ctx context.Context) []Problem {
 	if err := systemd.CheckPath(c.path); err != nil {
 		return found(c.name+": "+err.Error(), hintOf(err, "choose a path of letters, digits and . _ - / only"))
 	}
+	for _, way := range c.host.Ways(c.path) {
+		if problems := c.checkWay(way); len(problems) > 0 {
+			return problems
+		}
+	}
+	return writable{c}.Check(ctx)
+}
+
+// checkWay is about one of the names by which the directory is reached.
+func (c place) checkWay(way string) []Problem {
+	name := c.name + " " + c.path
+	if way != filepath.Clean(c.path) {
+		name += fmt.Sprintf(" (by a link: %s)", way)
+	}
 	for _, volatile := range []string{"/tmp", "/var/tmp"} {
-		if within(c.path, volatile) {
-			return found(fmt.Sprintf("%s %s lies in %s, which is emptied from time to time and which the service does not see", c.name, c.path, volatile),
+		if within(way, volatile) {
+			return found(fmt.Sprintf("%s lies in %s, which is emptied from time to time and which the service does not see", name, volatile),
 				"choose a lasting directory, such as /opt/quay-install")
 		}
 	}
 	var protected *host.ProtectedError
-	if err := c.host.Removable(c.path); errors.As(err, &protected) {
-		return found(fmt.Sprintf("%s %s cannot be used: it is %s", c.name, c.path, protected.Why), c.better())
+	if err := c.host.Removable(way); errors.As(err, &protected) {
+		return found(fmt.Sprintf("%s cannot be used: it is %s", name, protected.Why), place{c.host, c.name, way}.better())
 	} else if err != nil {
-		return found(fmt.Sprintf("%s %s cannot be used: %v", c.name, c.path, err), "choose another directory")
+		return found(fmt.Sprintf("%s cannot be used: %v", name, err), "choose another directory")
 	}
-	return writable{c}.Check(ctx)
+	return nil
 }
 
 // better is a remedy for a directory that others share.
@@ -139,8 +153,27 @@ func (c executes) Check(context.Context) []Problem {
 	if !ok || st.Flags&unix.ST_NOEXEC == 0 {
 		return nil
 	}
-	return found(fmt.Sprintf("%s %s is on a file system from which nothing may be executed (noexec)", c.name, c.path),
-		"mount it without noexec: sudo mount -o remount,exec "+c.path)
+	mount := mountPoint(c.host, c.path)
+	return found(fmt.Sprintf("%s %s is on a file system from which nothing may be executed (noexec), that of %s", c.name, c.path, mount),
+		fmt.Sprintf("mount it without noexec: sudo mount -o remount,exec %s (and in /etc/fstab); or, without root so far, install with sudo, which uses /usr/local/bin", mount))
+}
+
+// mountPoint is where the file system is mounted that path is or will be on (proc_pid_mountinfo(5)).
+func mountPoint(h *host.Host, path string) string {
+	best, real := "/", h.Real(path)
+	content, err := h.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return best
+	}
+	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+	for line := range strings.Lines(string(content)) {
+		if f := strings.Fields(line); len(f) > 4 {
+			if at := unescape.Replace(f[4]); within(real, at) && len(at) >= len(best) {
+				best = at
+			}
+		}
+	}
+	return best
 }
 
 // space: there is room for a beginning.
@@ -174,9 +207,19 @@ func (c passable) Check(context.Context) []Problem {
 	if err != nil {
 		user = host.Owner{UID: 65533, GID: 65533} // it will be a stranger to every directory
 	}
-	closed, err := c.host.Closed(c.path, user)
-	if within(c.path, "/root") || within(c.path, "/home") {
-		closed = slices.DeleteFunc(closed, func(dir string) bool { return !within(dir, c.root) })
+	var closed []string
+	for _, way := range c.host.Ways(c.path) {
+		var above []string
+		if above, err = c.host.Closed(way, user); err != nil {
+			break
+		}
+		if root := c.host.Real(c.root); within(way, "/root") || within(way, "/home") {
+			above = slices.DeleteFunc(above, func(dir string) bool { return !within(dir, c.root) && !within(dir, root) })
+		}
+		closed = append(closed, above...)
+		if len(above) > 0 || within(way, "/root") || within(way, "/home") {
+			break // from there the unit binds it into place
+		}
 	}
 	if err != nil || len(closed) == 0 {
 		return nil // an error is place's to tell
@@ -186,10 +229,14 @@ func (c passable) Check(context.Context) []Problem {
 }
 
 // apart: blobs and database do not share a directory.
-type apart struct{ storage, database string }
+type apart struct {
+	host              *host.Host
+	storage, database string
+}
 
 func (c apart) Check(context.Context) []Problem {
-	if !within(c.storage, c.database) && !within(c.database, c.storage) {
+	storage, database := c.host.Real(c.storage), c.host.Real(c.database)
+	if !within(storage, database) && !within(database, storage) {
 		return nil
 	}
 	return found(fmt.Sprintf("--quayStorage %s and --sqliteStorage %s lie in each other", c.storage, c.database), "choose two directories side by side")

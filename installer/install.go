@@ -230,10 +230,12 @@ func (b *builder) units() error {
 	}
 	service := systemd.ServiceOptions{
 		Binary: b.binary, Config: config.Path(b.QuayRoot), UserUnit: b.User, User: b.owner,
-		DataDirs: []string{b.QuayRoot},
+		DataDirs: []string{b.QuayRoot}, Ways: b.Host.Ways,
 	}
-	held := func(dir string) bool {
-		return slices.ContainsFunc(service.DataDirs, func(d string) bool { return within(dir, d) })
+	held := func(dir string) bool { // and no link leads out of it
+		return slices.ContainsFunc(service.DataDirs, func(d string) bool {
+			return within(dir, d) && within(b.Host.Real(dir), b.Host.Real(d))
+		})
 	}
 	for _, d := range b.serviceDirs() {
 		if !d.readOnly && !held(d.path) {

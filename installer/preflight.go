@@ -57,7 +57,7 @@ func (t *target) checks() []check {
 		hostnameSyntax{t.cfg.Hostname},
 		hostnameResolves{t.Resolver, t.cfg.Hostname},
 		privilegedPort{t.Host, t.cfg.Port, t.User},
-		apart{t.cfg.Storage, t.databaseDir()},
+		apart{t.Host, t.cfg.Storage, t.databaseDir()},
 		storageContent{t.Host, t.cfg.Storage, t.cfg.Database},
 		databaseContent{t.Host, t.cfg.Database},
 	)
@@ -105,7 +105,9 @@ func (t *target) placeChecks() []check {
 	}
 	checks = append(checks, writable{binary}, executes{binary}, writable{units}, localDisk{database})
 	if t.found == nil {
-		checks = append(checks, space{storage, storageSpace}, space{database, databaseSpace}, space{binary, binarySpace})
+		// Pushes leave minFree free, so that it has to be there besides.
+		free := uint64(max(t.cfg.MinFree, 0))
+		checks = append(checks, space{storage, storageSpace + free}, space{database, databaseSpace + free}, space{binary, binarySpace})
 	}
 	if !t.User {
 		for _, p := range reached {

@@ -22,6 +22,9 @@ type ServiceOptions struct {
 	// ReadDirs are further directories that it reads, such as where the user's own certificate lies. Name directories
 	// and not files: what is bound is the file of that moment, and its replacement would never be seen.
 	ReadDirs []string
+	// Ways lists the names by which a path is reached through symbolic links, the path itself first; nil: that alone.
+	// What a link leads to may be hidden by the sandbox where the link is not.
+	Ways func(path string) []string
 
 	UserUnit bool   // for a user's manager: no account of its own, less hardening
 	User     string // account of the system service; "" = appliance
@@ -45,7 +48,7 @@ func ServiceUnit(o ServiceOptions) []byte {
 		return render("user.service.tmpl", o)
 	}
 	text := systemService{ServiceOptions: o, Writable: o.hiddenData(), Readable: o.hiddenRest()}
-	text.HomeNeeded = slices.ContainsFunc(slices.Concat(text.Writable, text.Readable), underHome)
+	text.HomeNeeded = slices.ContainsFunc(slices.Concat(text.Writable, text.Readable), o.underHome)
 	return render("system.service.tmpl", text)
 }
 
@@ -61,28 +64,64 @@ type systemService struct {
 }
 
 func (o ServiceOptions) hiddenData() []string {
-	return slices.DeleteFunc(slices.Clone(o.DataDirs), func(path string) bool { return !hidden(path) })
-}
-
-// hiddenRest is what is hidden and not within a data directory, which is bound back already.
-func (o ServiceOptions) hiddenRest() []string {
 	var paths []string
-	for _, path := range append([]string{o.Binary, filepath.Dir(o.Config)}, o.ReadDirs...) {
-		held := func(dir string) bool { return within(path, dir) }
-		if hidden(path) && !slices.ContainsFunc(o.DataDirs, held) && !slices.Contains(paths, path) {
+	for _, dir := range o.DataDirs {
+		if path, ok := o.hidden(dir); ok && !slices.Contains(paths, path) {
 			paths = append(paths, path)
 		}
 	}
 	return paths
 }
 
-// hidden says whether the sandbox hides a path: ProtectHome= does, and PrivateTmp=.
-func hidden(path string) bool {
-	return underHome(path) || within(path, "/tmp") || within(path, "/var/tmp")
+// Written are the data directories, also by the names under which they are bound back.
+func (s systemService) Written() []string {
+	paths := slices.Clone(s.DataDirs)
+	for _, path := range s.Writable {
+		if !slices.Contains(paths, path) {
+			paths = append(paths, path)
+		}
+	}
+	return paths
 }
 
-func underHome(path string) bool {
-	return within(path, "/root") || within(path, "/home") || within(path, "/run/user")
+// hiddenRest is what is hidden and not within a data directory, which is bound back already.
+func (o ServiceOptions) hiddenRest() []string {
+	var paths []string
+	for _, path := range append([]string{o.Binary, filepath.Dir(o.Config)}, o.ReadDirs...) {
+		path, ok := o.hidden(path)
+		held := func(dir string) bool { return within(path, dir) }
+		if ok && !slices.ContainsFunc(o.hiddenData(), held) && !slices.Contains(paths, path) {
+			paths = append(paths, path)
+		}
+	}
+	return paths
+}
+
+func (o ServiceOptions) ways(path string) []string {
+	if o.Ways == nil {
+		return []string{path}
+	}
+	return o.Ways(path)
+}
+
+// hidden gives the first name by which a path is reached that the sandbox hides: bound back under that name, it is found.
+func (o ServiceOptions) hidden(path string) (string, bool) {
+	for _, way := range o.ways(path) {
+		if o.underHome(way) || within(way, "/tmp") || within(way, "/var/tmp") {
+			return way, true
+		}
+	}
+	return "", false
+}
+
+// underHome says whether ProtectHome= hides a path, also where a home directory is itself a link (/home to /var/home).
+func (o ServiceOptions) underHome(path string) bool {
+	for _, home := range []string{"/root", "/home", "/run/user"} {
+		if slices.ContainsFunc(o.ways(home), func(dir string) bool { return within(path, dir) }) {
+			return true
+		}
+	}
+	return false
 }
 
 func within(path, dir string) bool {

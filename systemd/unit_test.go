@@ -25,6 +25,23 @@ func TestUnits(t *testing.T) {
 		Binary: `/opt/my $apps/app liance`, Config: `/home/a b/100% "quay" $HOME it's\x20/c.yaml`,
 		DataDirs: []string{`/home/a b/100% "quay" $HOME it's\x20`, "/srv/x:y"}, User: "quay", Group: "storage",
 	}
+	links := ServiceOptions{ // /srv/quay leads to /home/y/quay, its storage to /data, and /opt/certs to /root/certs by way of /srv
+		Binary: "/usr/local/bin/appliance", Config: "/srv/quay/quay-config/config.yaml",
+		DataDirs: []string{"/srv/quay", "/srv/quay/quay-storage"}, ReadDirs: []string{"/opt/certs"},
+		Ways: func(path string) []string {
+			known := map[string][]string{
+				"/srv/quay":              {"/srv/quay", "/home/y/quay"},
+				"/srv/quay/quay-config":  {"/srv/quay/quay-config", "/home/y/quay/quay-config"},
+				"/srv/quay/quay-storage": {"/srv/quay/quay-storage", "/home/y/quay/quay-storage", "/data"},
+				"/opt/certs":             {"/opt/certs", "/srv/certs", "/var/roothome/certs"},
+				"/root":                  {"/root", "/var/roothome"},
+			}
+			if ways, ok := known[path]; ok {
+				return ways
+			}
+			return []string{path}
+		},
+	}
 	user := ServiceOptions{
 		Binary: "/home/tester/.local/bin/appliance", Config: "/home/tester/quay-install/quay-config/config.yaml",
 		DataDirs: []string{"/home/tester/quay-install"}, UserUnit: true,
@@ -33,6 +50,7 @@ func TestUnits(t *testing.T) {
 		"system.service": ServiceUnit(system),
 		"home.service":   ServiceUnit(home),
 		"odd.service":    ServiceUnit(odd),
+		"links.service":  ServiceUnit(links),
 		"user.service":   ServiceUnit(user),
 		"socket.socket":  SocketUnit(SocketOptions{Port: 8443}),
 	} {
