@@ -24,7 +24,7 @@ func TestPaths_emptyIsRefused(t *testing.T) {
 				var out bytes.Buffer
 				args := append(strings.Fields(c.CommandPath())[1:], "--"+f.Name+"="+empty)
 				code := execute(args, stdio{in: strings.NewReader(""), out: &out, err: &out})
-				if code == 0 || !strings.Contains(out.String(), "--"+f.Name) || !strings.Contains(out.String(), "path is empty") || !strings.Contains(out.String(), "hint: ") {
+				if code == 0 || !strings.Contains(out.String(), "--"+f.Name) || !strings.Contains(out.String(), "path is empty") || !strings.Contains(out.String(), "hint: name a path, or leave the flag out") {
 					t.Errorf("%v: exit code %d\n%s", args, code, &out)
 				}
 			}

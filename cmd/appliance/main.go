@@ -188,7 +188,14 @@ type usageError struct {
 
 func (e *usageError) Error() string { return e.err.Error() }
 func (e *usageError) Unwrap() error { return e.err }
-func (e *usageError) Hint() string  { return e.command + " --help lists the flags" }
+
+// Hint returns that of what was wrong, if it has one.
+func (e *usageError) Hint() string {
+	if hint, ok := hintOf(e.err); ok {
+		return hint
+	}
+	return e.command + " --help lists the flags"
+}
 
 // hintedError is an error found in this package, with what to do about it.
 type hintedError struct {

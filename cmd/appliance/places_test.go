@@ -105,7 +105,7 @@ func TestRelativeQuayRoot(t *testing.T) {
 	if code, said := in("prepare", "--quayHostname", "localhost:8443", "--quayRoot", "quay"); code != 0 {
 		t.Fatal(said)
 	}
-	if _, said := in("install", "--dry-run", "--quayHostname", "localhost:8443", "--quayRoot", "./quay", "--quayStorage", "storage"); strings.Contains(said, "absolute") || !strings.Contains(said, dir+"/storage") {
+	if _, said := in("install", "--dry-run", "--quayHostname", "localhost:8443", "--quayRoot", "./quay", "--quayStorage", "storage", "--sqliteStorage", "database"); strings.Contains(said, "absolute") || !strings.Contains(said, dir+"/storage") || !strings.Contains(said, dir+"/database") {
 		t.Errorf("install says\n%s", said)
 	}
 	code, said := in("uninstall", "--autoApprove", "--quayRoot", "quay")

@@ -26,6 +26,7 @@ func TestTables_namesStayInTheirPlace(t *testing.T) {
 			})
 		},
 		"user list": func(w io.Writer, name string) {
+			printChanged(w, admin.User{Name: name, Role: name})
 			_ = printUsers(w, []admin.User{{Name: name, Role: name, Repositories: []string{name}}})
 		},
 		"verify": func(w io.Writer, name string) {
@@ -86,4 +87,13 @@ func TestProgress_copying(t *testing.T) {
 	}
 	p.start(plan)
 	p.stop() // which ends what start began
+}
+
+// TestFailure_linesOfAnErrorAreIndented has what an upstream says look like a line of the program's own.
+func TestFailure_linesOfAnErrorAreIndented(t *testing.T) {
+	var out bytes.Buffer
+	(&progress{out: &out}).failure(mirror.Failure{Image: &mirror.Image{Origin: "a/b"}, Error: "one\ncopied \x1b[2Jx"})
+	if want := "failed: a/b ()\n        one\n        copied \\x1b[2Jx\n"; out.String() != want {
+		t.Errorf("it says %q, want %q", out.String(), want)
+	}
 }

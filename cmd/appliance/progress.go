@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -173,7 +174,8 @@ func (p *progress) planning() {
 }
 
 func (p *progress) failure(f mirror.Failure) {
-	p.say("failed: %s\n        %s", plain.Line(fmt.Sprintf("%s (%s)", f.Image.Origin, f.Image.Why)), f.Error)
+	// An error may have several lines, and what an upstream says may be among them: none begins as a line of ours does.
+	p.say("failed: %s\n        %s", plain.Line(fmt.Sprintf("%s (%s)", f.Image.Origin, f.Image.Why)), strings.ReplaceAll(f.Error, "\n", "\n        "))
 	if h, ok := hintOf(f.Err()); ok {
 		p.say("        hint: %s", h)
 	}

@@ -145,9 +145,13 @@ func changeUser(ctx context.Context, std stdio, o userOptions, name string, chan
 		if err != nil {
 			return unknownUser(err)
 		}
-		fmt.Fprintf(std.out, "user %s, role %s: changed\n", plain.Line(user.Name), plain.Line(user.Role))
+		printChanged(std.out, user)
 		return nil
 	})
+}
+
+func printChanged(w io.Writer, u admin.User) {
+	fmt.Fprintf(w, "user %s, role %s: changed\n", plain.Line(u.Name), plain.Line(u.Role))
 }
 
 func runUserRemove(ctx context.Context, std stdio, o userOptions, name string) error {
