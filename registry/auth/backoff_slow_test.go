@@ -62,6 +62,13 @@ func TestBackoff_rightLoginGetsThroughSlowly(t *testing.T) {
 			for i := range 500 {
 				d.guess(1, here, names(i))
 			}
+			for i := range 40 { // each when its turn comes, until it comes once a minute
+				_, wait := d.knock(here, names(i), fmt.Sprint("in turn ", i))
+				d.now = d.now.Add(time.Duration(wait) * time.Second)
+			}
+			if status, wait := d.knock(here, "init", "correct-horse"); status != http.StatusTooManyRequests || wait > int(slowPerName/time.Second) {
+				t.Errorf("a right login is answered %d, and is told to wait %d s", status, wait)
+			}
 			took, looked := d.attack(here, "init", names, 10*time.Minute)
 			if took == 0 || took > 2*patience {
 				t.Errorf("the right login took %s", took)
@@ -88,6 +95,23 @@ func TestBackoff_slowWayIsNarrow(t *testing.T) {
 	if most := int(10*time.Minute/slowPerName) + 20; len(looked) > most || len(looked) < 10 {
 		t.Errorf("%d guesses in ten minutes, at most %d are right", len(looked), most)
 	}
+	t.Run("also over all names", func(t *testing.T) {
+		d := newDoor(t)
+		for i := range freePerSource {
+			d.guess(1, here, fmt.Sprint("first-", i))
+		}
+		names, begin := map[int]bool{}, d.now
+		for ; d.now.Sub(begin) < time.Minute; d.now = d.now.Add(time.Second) {
+			for i := range 200 {
+				if status, _ := d.knock(here, fmt.Sprint("name-", i), "repeated"); status == http.StatusUnauthorized {
+					names[i] = true
+				}
+			}
+		}
+		if most := int(time.Minute/slowPerSource) + 10; len(names) > most || len(names) < 10 {
+			t.Errorf("%d names in a minute, at most %d are right", len(names), most)
+		}
+	})
 }
 
 // Guesses at one name from many addresses delay no other address.

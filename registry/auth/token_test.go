@@ -2,7 +2,9 @@ package auth
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -263,6 +265,24 @@ func TestToken_ends(t *testing.T) {
 				t.Errorf("the challenge is %s", challenge)
 			}
 		})
+	}
+}
+
+// A token is held to its scopes, also where they are none, or more than fit.
+func TestToken_scopes(t *testing.T) {
+	d := newDesk(t)
+	body := base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"sub":"init","stamp":%q,"iat":%d,"access":null}`,
+		d.auth.stamp("init", d.users.records["init"]), d.now.Unix()))
+	id, err := d.auth.redeem(t.Context(), body+"."+base64.RawURLEncoding.EncodeToString(derive(d.auth.tokenKey, body)))
+	if err != nil || !id.HasToken() || id.MayPull("a") {
+		t.Errorf("a token without scopes: %+v, %v", id, err)
+	}
+	var many []string
+	for i := range maxScopes + 1 {
+		many = append(many, fmt.Sprintf("repository:r%d:pull", i))
+	}
+	if a := d.get("init", "correct-horse", many...); a.Scope != strings.Join(many[:maxScopes], " ") {
+		t.Errorf("for %d scopes it is for %q", len(many), a.Scope)
 	}
 }
 
