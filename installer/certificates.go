@@ -247,7 +247,7 @@ func (t *target) ownCertificate(leaf, leafKey bool) {
 // rootCA.pem, as installs before had it, they refuse the directory (containers-certs.d(5)).
 func (t *target) moveCAKey() {
 	old, to := filepath.Join(t.QuayRoot, "quay-rootCA", "rootCA.key"), config.Default(t.QuayRoot).TLS.CAKey
-	if t.text == nil || !t.has(old) {
+	if !t.has(old) || t.text == nil && !t.has(t.cfg.TLS.CA) { // without both, nothing tells that it is an install's
 		return
 	}
 	key, err := t.Host.ReadFile(old)

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mirror-appliance/appliance/systemd"
 	"github.com/mirror-appliance/appliance/tlsgen"
 )
 
@@ -104,6 +105,27 @@ func TestInstall_CAKeyIsNeverLost(t *testing.T) {
 		}
 		b.checkCADir()
 		b.olden()
+	}
+}
+
+// An uninstall that keeps the content of an older install keeps its CA, and no config.yaml that names the key.
+func TestInstall_CAKeyOfKeptContent(t *testing.T) {
+	b := newBox(t, false)
+	b.install()
+	b.olden()
+	key := b.read(oldCA)
+	b.uninstall(false)
+	b.install()
+	if exists(b.path(oldCA)) || b.read(newCA) != key {
+		t.Error("the CA has another key, or has it where clients take it for theirs")
+	}
+	b.checkCADir()
+
+	b = newBox(t, false)
+	b.write(oldCA, key)
+	b.install()
+	if b.read(oldCA) != key || b.read(newCA) == key {
+		t.Error("a key of which nothing tells whose it is was taken or removed")
 	}
 }
 
@@ -232,8 +254,12 @@ func TestInstall_MakesACAForAnEditedHostname(t *testing.T) {
 			t.Error("a second install made another CA")
 		}
 		b.edit("hostname: registry.example.com", "hostname: other.example.com")
+		b.sm.calls = nil
 		p := again()
 		check("other.example.com")
+		if !slices.Contains(b.sm.calls, "start "+systemd.Service) { // else the daemon goes on with the old one
+			t.Errorf("systemd was told: %q", b.sm.calls)
+		}
 		if !slices.ContainsFunc(p.Warnings, func(p Problem) bool { return strings.Contains(p.What, "a new one replaces it") }) {
 			t.Errorf("the warnings: %v", p.Warnings)
 		}

@@ -31,7 +31,7 @@ func Follow(text []byte, c *Config) []byte {
 func MoveCAKey(text []byte, c *Config, to string) (moved []byte, _ *Config, ok bool) {
 	line := lineOf(text, "tls", "caKey")
 	lines := strings.SplitAfter(string(text), "\n")
-	if line < 1 || line > len(lines) || strings.Count(lines[line-1], c.TLS.CAKey) != 1 {
+	if line < 1 || line > len(lines) {
 		return nil, nil, false
 	}
 	lines[line-1] = strings.Replace(lines[line-1], c.TLS.CAKey, to, 1)

@@ -21,6 +21,7 @@ func TestFollow(t *testing.T) {
 		"a line that is empty":      {"SERVER_HOSTNAME:\n" + least, "registry.example.com:8443"},
 		"a line that is true":       {string(config.Sample()), "registry.example.com:8443"},
 		"a line that names nothing": {least + "SERVER_HOSTNAME: ''\n", "registry.example.com:8443"},
+		"a comment that names it":   {"# not SERVER_HOSTNAME: x\n" + least + "SERVER_HOSTNAME: x\n", "registry.example.com:8443"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg, err := config.Parse("c", []byte(c.text))
@@ -36,6 +37,9 @@ func TestFollow(t *testing.T) {
 			}
 			if len(found) != 1 || found[0] != c.want {
 				t.Errorf("found %q, want %q, in\n%s", found, c.want, out)
+			}
+			if strings.Contains(c.text, "\r") && bytes.Count(out, []byte("\n")) != bytes.Count(out, []byte("\r\n")) {
+				t.Errorf("a line ends as the others do not: %q", out)
 			}
 			again, err := config.Parse("c", out)
 			if err != nil || !reflect.DeepEqual(again, cfg) {
@@ -58,8 +62,18 @@ func TestMoveCAKey(t *testing.T) {
 	if !ok || changed.TLS.CAKey != to || !bytes.Equal(moved, bytes.Replace(config.Sample(), []byte("caKey: "+from), []byte("caKey: "+to), 1)) {
 		t.Errorf("moved %v\n%s", ok, moved)
 	}
-	odd := bytes.Replace(config.Sample(), []byte("caKey: "+from), []byte("caKey: >-\n    "+from), 1)
-	if _, _, ok := config.MoveCAKey(odd, cfg, to); ok {
-		t.Error("a value on a line of its own was moved")
+	for name, odd := range map[string][]byte{
+		"no key":                            []byte(least),
+		"a value on a line of its own":      bytes.Replace(config.Sample(), []byte("caKey: "+from), []byte("caKey: >-\n    "+from), 1),
+		"another key of that value":         []byte(least[:strings.Index(least, "tls:")] + "tls: {certificate: " + from + ", key: /k, ca: /c, state: /s, caKey: " + from + "}\n"),
+		"lines that end as on a Mac of old": bytes.ReplaceAll(config.Sample(), []byte("\n"), []byte("\r")),
+	} {
+		cfg, err := config.Parse("c", odd)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if moved, _, ok := config.MoveCAKey(odd, cfg, to); ok {
+			t.Errorf("%s: it is moved:\n%s", name, moved)
+		}
 	}
 }
