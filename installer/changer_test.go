@@ -111,11 +111,15 @@ func TestInstall_ConfigurationAndRecordAreRoots(t *testing.T) {
 	check("after an install")
 	b.chmod(quayRoot+"/quay-config/pull-secret.json", 0o600)
 	b.legacy()
-	held, err := os.OpenFile(b.path(config.Path(quayRoot)), os.O_WRONLY|os.O_APPEND, 0) // by the service
-	if err != nil {
-		t.Fatal(err)
+	var held []*os.File // by the service
+	for _, path := range []string{config.Path(quayRoot), quayRoot + "/quay-rootCA/rootCA.pem"} {
+		f, err := os.OpenFile(b.path(path), os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		held = append(held, f)
 	}
-	defer held.Close()
 	if !b.install().Changed {
 		t.Error("nothing was changed")
 	}
@@ -123,8 +127,13 @@ func TestInstall_ConfigurationAndRecordAreRoots(t *testing.T) {
 	if got := b.owners()[quayRoot+"/quay-config/pull-secret.json"]; !strings.HasPrefix(got, "0:0 -rw-------") {
 		t.Errorf("the pull secret is %s", got)
 	}
-	if _, err := held.WriteString("storage: /etc\n"); err != nil || strings.Contains(b.read(config.Path(quayRoot)), "storage: /etc") {
-		t.Errorf("what the service had open is the configuration still, %v", err)
+	for _, f := range held {
+		if _, err := f.WriteString("storage: /etc\n"); err != nil {
+			t.Fatal(err)
+		}
+		if text, err := os.ReadFile(f.Name()); err != nil || strings.Contains(string(text), "storage: /etc") {
+			t.Errorf("what the service had open is %s still, %v", f.Name(), err)
+		}
 	}
 	if b.install().Changed {
 		t.Error("the install after that changes something")
@@ -262,6 +271,31 @@ func TestInstall_LeavesCertificatesOfOthers(t *testing.T) {
 	for _, path := range []string{"/etc/pki/ssl.cert", "/etc/pki/ssl.key"} {
 		if after[path] != before[path] {
 			t.Errorf("%s was %s and is %s", path, before[path], after[path])
+		}
+	}
+}
+
+// The same in the place where the daemon has its own, instead of the links there.
+func TestInstall_LeavesCertificatesOfOthers_inThePlaceOfOurs(t *testing.T) {
+	b := newTwoUsers(t)
+	b.install()
+	other := newBox(t, false)
+	other.install()
+	names := []string{"ssl.cert", "ssl.key"}
+	for _, name := range names {
+		if err := os.Remove(b.path(quayRoot + "/quay-config/" + name)); err != nil {
+			t.Fatal(err)
+		}
+		b.write(quayRoot+"/quay-config/"+name, other.read(quayRoot+"/tls-state/"+name))
+	}
+	before := b.owners()
+	b.install()
+	after := b.owners()
+	for _, dir := range []string{"/quay-config/", "/tls-state/"} {
+		for _, name := range names {
+			if path := quayRoot + dir + name; after[path] != before[path] {
+				t.Errorf("%s was %s and is %s", path, before[path], after[path])
+			}
 		}
 	}
 }
