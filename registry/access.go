@@ -111,7 +111,7 @@ func quoted(s string) bool {
 	for i := 0; i < len(s); {
 		r, size := rune(s[i]), 1
 		if r >= utf8.RuneSelf {
-			if r, size = utf8.DecodeRuneInString(s[i:]); r == utf8.RuneError || unicode.IsSpace(r) || !unicode.IsPrint(r) {
+			if r, size = utf8.DecodeRuneInString(s[i:]); r == utf8.RuneError || !unicode.IsPrint(r) {
 				return true
 			}
 		} else if r <= ' ' || r == '=' || r == '"' {

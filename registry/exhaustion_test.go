@@ -70,8 +70,12 @@ func TestConnections_ownPlaces(t *testing.T) {
 	for range 2 * ownPlaces {
 		add("127.0.0.1:1")
 	}
-	if len(cs.open) != 4+ownPlaces { // the more than half of them from one address
+	if len(cs.open) != 4+ownPlaces { // more than half of them from one address
 		t.Errorf("%d connections are open", len(cs.open))
+	}
+	cs.answering = cs.limits.requests
+	if all := cs.exhausted(); len(all) != 2 || !strings.Contains(all[1].Error(), "all 6 places for requests") {
+		t.Errorf("exhausted are %v", all)
 	}
 }
 

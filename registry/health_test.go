@@ -1,7 +1,10 @@
 package registry
 
 import (
+	"context"
+	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"regexp"
 	"strings"
@@ -35,6 +38,39 @@ func TestHealth_outOfDescriptors(t *testing.T) {
 		t.Errorf("the watchdog would restart the daemon: %v", err)
 	}
 	must(t, d.health.alive(t.Context()))
+}
+
+// TestHealth_exhaustion is for checks that fail without saying why, that say so when there are descriptors again, and that
+// need none.
+func TestHealth_exhaustion(t *testing.T) {
+	var was syscall.Rlimit
+	must(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &was))
+	for name, c := range map[string]struct {
+		err     error
+		left    bool // there are descriptors now
+		healthy bool
+		notes   int
+	}{
+		"unable to open a file, without descriptors": {errors.New("unable to open database file"), false, true, 1},
+		"no descriptors a moment ago":                {syscall.EMFILE, true, true, 1},
+		"none on the host a moment ago":              {syscall.ENFILE, true, true, 1},
+		"nothing wrong, without descriptors":         {nil, false, true, 1},
+		"another error":                              {errors.New("unable to open database file"), true, false, 0},
+		"nothing wrong":                              {nil, true, true, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := &health{log: slog.New(slog.DiscardHandler), checks: []check{{"database", func(context.Context) error { return c.err }, true}}}
+			if !c.left {
+				must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 0, Max: was.Max}))
+			}
+			alive := h.alive(t.Context())
+			code, a := asked(t, h)
+			must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &was))
+			if (alive == nil) != c.healthy || (code == http.StatusOK) != c.healthy || len(a.Data.Notes) != c.notes {
+				t.Errorf("alive: %v, health is %d %+v", alive, code, a)
+			}
+		})
+	}
 }
 
 // TestHealth_full asks for the health of a registry that refuses every push.
