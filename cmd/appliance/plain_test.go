@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"io"
+	"os/exec"
+	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -95,5 +98,29 @@ func TestFailure_linesOfAnErrorAreIndented(t *testing.T) {
 	(&progress{out: &out}).failure(mirror.Failure{Image: &mirror.Image{Origin: "a/b"}, Error: "one\ncopied \x1b[2Jx"})
 	if want := "failed: a/b ()\n        one\n        copied \\x1b[2Jx\n"; out.String() != want {
 		t.Errorf("it says %q, want %q", out.String(), want)
+	}
+}
+
+// TestSurviveClosedOutput_isNotInherited asks a program that a command runs which signals it ignores.
+func TestSurviveClosedOutput_isNotInherited(t *testing.T) {
+	ignored := func() bool {
+		t.Helper()
+		out, err := exec.Command("sed", "-n", "s/^SigIgn:[[:blank:]]*//p", "/proc/self/status").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		set, err := strconv.ParseUint(strings.TrimSpace(string(out)), 16, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return set&(1<<(syscall.SIGPIPE-1)) != 0
+	}
+	if ignored() {
+		t.Skip("whatever runs this test ignores the signal")
+	}
+	surviveClosedOutput()
+	defer signal.Reset(syscall.SIGPIPE)
+	if ignored() {
+		t.Error("it ignores SIGPIPE, and so goes on writing for nobody")
 	}
 }
