@@ -119,7 +119,7 @@ func TestMountPoint(t *testing.T) {
 	b := newBox(t, false)
 	b.write("home/alice/bin/.keep", "")
 	b.link("/home/alice", "srv/a")
-	b.write("proc/self/mountinfo", "21 1 8:1 / / rw - ext4 /dev/a rw\n22 21 8:2 / /home rw,noexec - ext4 /dev/b rw\n23 21 8:3 / /srv/with\\040blank rw - ext4 /dev/c rw\n")
+	b.write("proc/self/mountinfo", "22 21 8:2 / /home rw,noexec - ext4 /dev/b rw\n21 1 8:1 / / rw - ext4 /dev/a rw\n23 21 8:3 / /srv/with\\040blank rw - ext4 /dev/c rw\n")
 	for path, want := range map[string]string{"/home/alice/bin/new": "/home", "/srv/a/bin": "/home", "/srv/with blank/x": "/srv/with blank", "/usr/local/bin": "/", "/homes": "/"} {
 		if got := mountPoint(b.deps.Host, path); got != want {
 			t.Errorf("%s is on %s, want %s", path, got, want)

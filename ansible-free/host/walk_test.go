@@ -68,10 +68,39 @@ func TestHost_FollowsNoLinkThatAnotherUserMayHaveMade(t *testing.T) {
 	}
 }
 
+// TestHost_FollowsLinksOfRoot has the link, and the directory that it lies in, be of each that could exchange it or not.
 func TestHost_FollowsLinksOfRoot(t *testing.T) {
-	h, _ := taken(t)
-	if names, err := h.Names("/srv/by-root"); err != nil || len(names) != 3 {
-		t.Errorf("Names: %v, %v", names, err)
+	h, root := taken(t)
+	for name, c := range map[string]struct {
+		mode      fs.FileMode // of the directory
+		dir, link host.Owner
+		followed  bool
+	}{
+		"root's in root's":                         {0o755, host.Owner{}, host.Owner{}, true},
+		"another's in root's":                      {0o755, host.Owner{}, host.Owner{UID: service}, false},
+		"root's in another's":                      {0o755, host.Owner{UID: service}, host.Owner{}, false},
+		"root's where all may write":               {0o777, host.Owner{}, host.Owner{}, false},
+		"root's where a group may write":           {0o775, host.Owner{GID: service}, host.Owner{}, false},
+		"root's where root's group may write":      {0o775, host.Owner{}, host.Owner{}, true},
+		"root's in a sticky directory":             {0o777 | fs.ModeSticky, host.Owner{}, host.Owner{}, true},
+		"another's in a sticky directory":          {0o777 | fs.ModeSticky, host.Owner{}, host.Owner{UID: service}, false},
+		"root's in a sticky directory of anothers": {0o777 | fs.ModeSticky, host.Owner{UID: service}, host.Owner{}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(root, "srv/of")
+			write(t, root, "srv/of/file", "")
+			link(t, root, "../service", "srv/of/link")
+			defer os.RemoveAll(dir)
+			err := errors.Join(os.Lchown(filepath.Join(dir, "link"), c.link.UID, c.link.GID), os.Chown(dir, c.dir.UID, c.dir.GID), os.Chmod(dir, c.mode))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var refused *host.LinkError
+			names, err := h.Names("/srv/of/link")
+			if c.followed && (err != nil || len(names) != 3) || !c.followed && !errors.As(err, &refused) {
+				t.Errorf("Names: %v, %v", names, err)
+			}
+		})
 	}
 }
 
@@ -114,7 +143,11 @@ func TestHost_Other(t *testing.T) {
 	write(t, root, "srv/root/file", "")
 	write(t, root, "srv/open/file", "")
 	write(t, root, "srv/sticky/file", "")
-	for name, mode := range map[string]fs.FileMode{"srv/open": 0o777, "srv/sticky": 0o777 | fs.ModeSticky} {
+	write(t, root, "srv/group/file", "")
+	if err := os.Chown(filepath.Join(root, "srv/group"), 0, service); err != nil {
+		t.Fatal(err)
+	}
+	for name, mode := range map[string]fs.FileMode{"srv/open": 0o777, "srv/group": 0o775, "srv/sticky": 0o777 | fs.ModeSticky} {
 		if err := os.Chmod(filepath.Join(root, name), mode); err != nil {
 			t.Fatal(err)
 		}
@@ -127,6 +160,8 @@ func TestHost_Other(t *testing.T) {
 		"/srv/sticky/file":  "",
 		"/srv/sticky":       "-1 /srv/sticky",
 		"/srv/service/evil": "64999 /srv/service",
+		"/srv/by-root":      "64999 /srv/service",
+		"/srv/group/file":   "-1 /srv/group",
 	} {
 		other, err := h.Other(path)
 		got := ""
