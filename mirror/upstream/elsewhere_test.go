@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bufio"
 	"fmt"
 	"net"
 	"net/http"
@@ -185,13 +186,14 @@ func TestClient_redirectedBlob_keepsAGreetingToItself(t *testing.T) {
 			if err != nil {
 				return
 			}
-			fmt.Fprintf(conn, "%s\r\n", secretText)
+			_, _ = http.ReadRequest(bufio.NewReader(conn)) // a greeting that comes before it is not looked at
+			fmt.Fprint(conn, "220-secret\r\n")             // one word, which net/http repeats whole
 			_ = conn.Close()
 		}
 	}()
 	f.fault = redirecting("/blobs/", "http://"+l.Addr().String())
 	_, err = readBlob(t.Context(), f.client(t), f.blob)
-	if e := asError(t, err); strings.Contains(e.Error(), secretText) {
+	if e := asError(t, err); strings.Contains(e.Error(), "secret") {
 		t.Errorf("got %v", e)
 	}
 }
@@ -236,7 +238,8 @@ func TestClient_tokenServer_elsewhere(t *testing.T) {
 		f, c := elsewhere(t, reachLoopback, reachLoopback)
 		other := newPlace(t, "127.0.0.1", token)
 		tokens := newPlace(t, "127.0.0.1", func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
+			// By name: go-containerregistry refuses addresses by itself.
+			http.Redirect(w, r, strings.Replace(other.URL, "127.0.0.1", "localhost", 1), http.StatusTemporaryRedirect)
 		})
 		f.fault = challenge(strings.Replace(tokens.URL, "127.0.0.1", "localhost", 1))
 		if _, err := readBlob(t.Context(), c, f.blob); err == nil {
@@ -279,6 +282,55 @@ func TestClient_redirectedManifest_isFollowedToAPublicRegistry(t *testing.T) {
 		if (err == nil) != test.ok {
 			t.Errorf("%d: got %v", test.is, err)
 		}
+	}
+}
+
+// An upstream without TLS redirects to storage with TLS, and that to what anybody on the way may change, be it the upstream.
+func TestClient_redirectFromHTTPSToHTTP_isNotFollowed(t *testing.T) {
+	for name, back := range map[string]bool{"to another host": false, "back to the upstream": true} {
+		t.Run(name, func(t *testing.T) {
+			f, _ := elsewhere(t, reachLoopback, reachLoopback)
+			third := newPlace(t, "127.0.0.1", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(f.layer) })
+			to := third.URL + "/x"
+			if back {
+				to = f.server.URL + "/x"
+			}
+			storage := httptest.NewTLSServer(http.RedirectHandler(to, http.StatusTemporaryRedirect))
+			defer storage.Close()
+			f.fault = func(w http.ResponseWriter, r *http.Request, _ int) bool {
+				switch {
+				case r.URL.Path == "/x":
+					third.asked.Add(1)
+				case strings.Contains(r.URL.Path, "/blobs/"):
+					http.Redirect(w, r, storage.URL+"/x", http.StatusTemporaryRedirect)
+				default:
+					return false
+				}
+				return true
+			}
+			_, err := readBlob(t.Context(), f.client(t, func(o *Options) { o.SkipVerify = true }), f.blob)
+			wantText(t, asError(t, err).Error(), "from HTTPS to HTTP")
+			if n := third.asked.Load(); n != 0 {
+				t.Errorf("asked %d times", n)
+			}
+		})
+	}
+}
+
+func TestClient_redirectedManifest_isFollowedWithTLSOnly(t *testing.T) {
+	f, c := elsewhere(t, 0, 0) // both public
+	behind := newPlace(t, "127.0.0.1", f.ServeHTTP)
+	f.fault = func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		redirects := strings.HasPrefix(r.Host, "127.0.0.2") && strings.Contains(r.URL.Path, "/manifests/")
+		if redirects {
+			http.Redirect(w, r, behind.URL+r.URL.Path, http.StatusTemporaryRedirect)
+		}
+		return redirects
+	}
+	_, _, err := c.Manifest(t.Context(), repo, "v1")
+	wantText(t, asError(t, err).Error(), "without TLS")
+	if n := behind.asked.Load(); n != 0 {
+		t.Errorf("asked %d times", n)
 	}
 }
 
