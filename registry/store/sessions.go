@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -220,11 +222,13 @@ func (s *Store) removeUploadFiles(id string) error {
 func (s *Store) saveSessions() {
 	s.sessions.mu.Lock()
 	defer s.sessions.mu.Unlock()
-	left := savedSessions
-	for id, one := range s.sessions.empty {
-		if left--; left < 0 || s.checkNewFile(0) != nil {
+	empty := s.sessions.empty
+	newest := slices.SortedFunc(maps.Keys(empty), func(a, b string) int { return empty[b].since.Compare(empty[a].since) })
+	for _, id := range newest[:min(len(newest), savedSessions)] {
+		if s.checkNewFile(0) != nil {
 			return
 		}
+		one := empty[id]
 		u := &Upload{store: s, id: id, state: one.state, hash: newHash(), session: true, dirty: true}
 		err := u.save()
 		if err == nil { // it is as old as it was

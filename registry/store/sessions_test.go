@@ -117,6 +117,29 @@ func TestSessions_areBounded(t *testing.T) {
 	})
 }
 
+func TestSessions_theNewestSurviveARestart(t *testing.T) {
+	f := newFixture(t)
+	now := time.Unix(1e9, 0)
+	f.now = func() time.Time { now = now.Add(time.Second); return now }
+	var ids []string
+	for range savedSessions + 20 {
+		u, err := f.NewUpload(f.ctx, "app")
+		f.must(err)
+		f.must(u.Close())
+		ids = append(ids, u.ID())
+	}
+	f.reopen()
+	for i, id := range ids {
+		u, err := f.ResumeUpload(f.ctx, "app", id)
+		if survives := i >= 20; (err == nil) != survives {
+			t.Errorf("session %d of %d: %v", i, len(ids), err)
+		}
+		if err == nil {
+			f.must(u.Close())
+		}
+	}
+}
+
 func TestSpace_inodes(t *testing.T) {
 	f := newFixture(t)
 	free, total := int64(0), int64(0)
