@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -135,33 +137,58 @@ func (g *guard) unmarkLinks(ls []link) {
 // clockSlack is how far in the future a time may be that is taken as it is.
 const clockSlack = time.Minute
 
+const (
+	settledPage = 100_000 // rows from the future that are listed at a time
+	settledPart = 500     // rows that are changed in one transaction, which pushes wait for
+)
+
+// datedColumn is a column with times. Those that are from the future are listed by readers, since no index tells.
+type datedColumn struct {
+	table, column, key string
+	ofKey              string // the key, from value, a JSON array
+}
+
+var datedColumns = []datedColumn{
+	{"blobs", "created", "digest", "value ->> 0"},
+	{"repository_blobs", "linked", "repository, digest", "value ->> 0, value ->> 1"},
+	{"repository_manifests", "used", "repository, digest", "value ->> 0, value ->> 1"},
+	{"runs", "last_seen", "id", "value ->> 0"},
+}
+
+func (t datedColumn) list() string {
+	return `SELECT json_array(` + t.key + `) FROM ` + t.table + ` WHERE ` + t.column + ` > ?1 LIMIT ?2`
+}
+
+func (t datedColumn) update() string {
+	return `UPDATE ` + t.table + ` SET ` + t.column + ` = ?1 WHERE ` + t.column + ` > ?2 AND (` + t.key + `) IN (SELECT ` + t.ofKey + ` FROM json_each(?3))`
+}
+
 // SettleTimes makes what is from the future as old as now: what came while the clock was ahead would otherwise be kept
 // until then. So a grace period counts from when that is first seen.
 func (s *Store) SettleTimes(ctx context.Context) error {
 	now := s.now()
-	for _, t := range []struct{ table, column, key string }{
-		{"blobs", "created", "digest"},
-		{"repository_blobs", "linked", "repository, digest"},
-		{"repository_manifests", "used", "repository, digest"},
-		{"runs", "last_seen", "id"},
-	} {
-		for {
-			ahead, err := exists(ctx, s.reader, `SELECT 1 FROM `+t.table+` WHERE `+t.column+` > ?`, nanos(now.Add(clockSlack)))
-			if err != nil {
+	ahead := nanos(now.Add(clockSlack))
+	for _, t := range datedColumns {
+		for full := true; full; {
+			var keys []string
+			scan := func(rows *sql.Rows) error {
+				var key string
+				err := rows.Scan(&key)
+				keys = append(keys, key)
+				return err
+			}
+			if err := query(ctx, s.reader, scan, t.list(), ahead, settledPage); err != nil {
 				return fmt.Errorf("look for what is from the future: %w", err)
 			}
-			if !ahead {
-				break
-			}
-			err = s.freeing(func() error {
-				return s.write(ctx, func(tx *sql.Tx) error {
-					_, err := tx.ExecContext(ctx, `UPDATE `+t.table+` SET `+t.column+` = ?1 WHERE (`+t.key+`) IN (
-						SELECT `+t.key+` FROM `+t.table+` WHERE `+t.column+` > ?2 LIMIT ?3)`, nanos(now), nanos(now.Add(clockSlack)), linkPage.quiet)
+			full = len(keys) == settledPage
+			for some := range slices.Chunk(keys, settledPart) {
+				err := s.writeFreeing(ctx, func(tx *sql.Tx) error {
+					_, err := tx.ExecContext(ctx, t.update(), nanos(now), ahead, "["+strings.Join(some, ",")+"]")
 					return err
 				})
-			})
-			if err != nil {
-				return fmt.Errorf("settle what is from the future: %w", err)
+				if err != nil {
+					return fmt.Errorf("settle what is from the future: %w", err)
+				}
 			}
 		}
 	}

@@ -2,7 +2,9 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -142,5 +144,57 @@ func TestStore_rowsWithoutTheirFile(t *testing.T) {
 				f.mustHave("app", "v1")
 			}
 		})
+	}
+}
+
+// Many rows from the future are settled in parts, and found by readers.
+func TestStore_SettleTimes_inParts(t *testing.T) {
+	f := newFixture(t)
+	f.fillFuture(settledPart + 1)
+	f.pushImage("app", "now")
+	future := `SELECT count(*) FROM blobs WHERE created > ` + fmt.Sprint(nanos(f.clock.now().Add(clockSlack)))
+	left, most := f.count(future), 0
+	f.group.now = func() time.Time { // is asked before and after each write
+		n := f.count(future)
+		left, most = n, max(most, left-n)
+		return time.Now()
+	}
+	f.must(f.SettleTimes(f.ctx))
+	for _, c := range datedColumns {
+		if n := f.count(`SELECT count(*) FROM ` + c.table + ` WHERE ` + c.column + ` > ` + fmt.Sprint(nanos(f.clock.now()))); n != 0 {
+			t.Errorf("%d rows of %s are from the future", n, c.table)
+		}
+		if text := f.explain(c.update(), 1, 1, "[]"); !strings.HasPrefix(text, "SEARCH "+c.table+" USING PRIMARY KEY") {
+			t.Errorf("the writer looks for rows of %s:\n%s", c.table, text)
+		}
+	}
+	if most != settledPart {
+		t.Errorf("%d rows were changed in one transaction", most)
+	}
+}
+
+// fillFuture fills each table that has times with rows from the future.
+func (f *fixture) fillFuture(n int) {
+	f.t.Helper()
+	at := nanos(f.clock.now().Add(1000 * time.Hour))
+	f.corrupt(`INSERT INTO repositories (id, name, created) VALUES (7, 'future', 0)`)
+	f.corrupt(fmt.Sprintf(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
+		INSERT INTO blobs (digest, size, created) SELECT 'sha256:' || lower(hex(randomblob(32))), 1, %d FROM n`, n, at))
+	f.corrupt(fmt.Sprintf(`INSERT INTO repository_blobs (repository, digest, linked) SELECT 7, digest, %d FROM blobs`, at))
+	f.corrupt(fmt.Sprintf(`INSERT INTO repository_manifests (repository, digest, linked, used) SELECT 7, digest, 1, %d FROM blobs`, at))
+	f.corrupt(fmt.Sprintf(`INSERT INTO runs (id, name, started, last_seen, committed) SELECT digest, 'run', 1, %d, 0 FROM blobs`, at))
+}
+
+// BenchmarkStore_SettleTimes reports how long others wait for it.
+func BenchmarkStore_SettleTimes(b *testing.B) {
+	f := newFixture(b)
+	f.fillFuture(100_000)
+	for b.Loop() {
+		for _, t := range []struct{ table, column string }{{"blobs", "created"}, {"repository_blobs", "linked"}, {"repository_manifests", "used"}, {"runs", "last_seen"}} {
+			_, err := f.writer.Exec(`UPDATE `+t.table+` SET `+t.column+` = ?`, nanos(f.clock.now().Add(time.Hour)))
+			f.must(err)
+		}
+		waited := f.longestWait(func() error { return f.SettleTimes(f.ctx) })
+		b.ReportMetric(float64(waited.Microseconds())/1000, "waited-ms")
 	}
 }
