@@ -42,7 +42,7 @@ const garbage = `b.created < ?1
 // order. It is a plan: RemoveBlobs looks again. yield may take its time, nothing is held while it runs. *StorageError
 // for files that no row names when most that rows name are not there: they are those of another store.
 func (s *Store) GarbageBlobs(ctx context.Context, before time.Time, yield func(d digest.Digest, size int64) error) error {
-	if err := s.clearAllEnded(ctx); err != nil { // it keeps blobs for runs that a crash has cut short
+	if err := s.finishAll(ctx); err != nil { // what it is about still has blobs
 		return err
 	}
 	var yielding sync.Mutex

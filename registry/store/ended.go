@@ -56,6 +56,14 @@ func (s *Store) clearEnded(ctx context.Context, id string) {
 	}
 }
 
+// finishAll does the rest of what comes in parts and a crash has cut short.
+func (s *Store) finishAll(ctx context.Context) error {
+	if err := s.clearAllEnded(ctx); err != nil {
+		return err
+	}
+	return s.finishRemovals(ctx)
+}
+
 // clearAllEnded removes what a crash, or a failure, has left of that.
 func (s *Store) clearAllEnded(ctx context.Context) error {
 	var ids []string

@@ -11,7 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// evictBatch is how many manifests are evicted in one transaction, which pushes wait for.
+// evictBatch is how many manifests are listed at a time that may be evicted.
 const evictBatch = 50
 
 // openTakes is how long a read may take from the look at a blob's row to the opening of its file, which eviction spares
@@ -91,11 +91,7 @@ func (s *Store) EvictPulled(ctx context.Context, quota int64) (blobs int, bytes 
 			break
 		}
 		last = page[len(page)-1]
-		var freed eviction
-		err = s.freeing(func() (err error) {
-			freed, err = s.evicting(ctx, func(tx *sql.Tx, e *eviction) error { return s.evictSome(ctx, tx, page, left-quota, e) })
-			return err
-		})
+		freed, err := s.evictPage(ctx, page, left-quota)
 		blobs, bytes, left = blobs+freed.blobs, bytes+freed.bytes, left-freed.bytes-freed.bodies
 		spared += freed.spared
 		if err != nil {
@@ -105,7 +101,7 @@ func (s *Store) EvictPulled(ctx context.Context, quota int64) (blobs int, bytes 
 	return blobs, bytes, nil
 }
 
-// eviction is what a transaction has evicted.
+// eviction is what a transaction, or several, have evicted.
 type eviction struct {
 	blobs     int   // that nothing needs any more
 	bytes     int64 // of these
@@ -113,6 +109,10 @@ type eviction struct {
 	spared    int64 // bytes of the blobs that the guard protects
 	before    time.Time
 	condemned []digest.Digest // of the blobs, those whose rows are deleted
+}
+
+func (e *eviction) add(part eviction) {
+	e.blobs, e.bytes, e.bodies, e.spared = e.blobs+part.blobs, e.bytes+part.bytes, e.bodies+part.bodies, e.spared+part.spared
 }
 
 // evicting runs evict in a transaction, and then removes the files of the blobs whose rows that deleted.
@@ -272,49 +272,84 @@ func (s *Store) leastUsed(ctx context.Context, after candidate, until int64) (pa
 	return page, nil
 }
 
-// evictSome evicts those candidates that nothing needs, until that frees so many bytes.
-func (s *Store) evictSome(ctx context.Context, tx *sql.Tx, page []candidate, want int64, e *eviction) error {
+// evictee is a manifest that may be evicted by itself, or one that belongs to a manifest that was.
+type evictee struct {
+	candidate
+	follows bool
+}
+
+// evictPage evicts those candidates that nothing needs, until that frees so many bytes, with what belongs to them. Children of
+// an index are not taken along: each has a time of its own when it was last asked for.
+func (s *Store) evictPage(ctx context.Context, page []candidate, want int64) (freed eviction, err error) {
+	var queue []evictee
 	for _, c := range page {
-		if e.bytes+e.bodies >= want {
-			break
-		}
-		can, err := exists(ctx, tx, `SELECT 1 FROM repository_manifests l
-			WHERE l.repository = ? AND l.digest = ? AND l.used = ? AND l.pulled = 1 AND `+evictable,
-			c.repository, c.digest, c.used)
-		if err == nil && can {
-			err = s.evict(ctx, tx, c.use, e)
-		}
-		if err != nil {
-			return err
-		}
+		queue = append(queue, evictee{candidate: c})
 	}
-	return nil
+	for len(queue) > 0 {
+		var part eviction
+		var gone []use
+		var rest []evictee
+		err := s.freeing(func() (err error) {
+			part, err = s.evicting(ctx, func(tx *sql.Tx, e *eviction) (err error) {
+				gone, rest, err = s.evictSome(ctx, tx, queue, want-freed.bytes-freed.bodies, e)
+				return err
+			})
+			return err
+		})
+		freed.add(part)
+		if err != nil {
+			return freed, err
+		}
+		queue = nil
+		for _, u := range gone {
+			below, err := listDigests(ctx, s.reader, `SELECT digest FROM (`+belongingsFrom("json_each(?2) d CROSS JOIN", "?1", "d.value", "")+`)`, u.repository, []digest.Digest{u.digest})
+			if err != nil {
+				return freed, err
+			}
+			for _, d := range below {
+				queue = append(queue, evictee{candidate{use: use{u.repository, d}}, true})
+			}
+		}
+		queue = append(queue, rest...)
+	}
+	return freed, nil
 }
 
-// evict takes one manifest out of a repository, with what belongs to it. Children of an index are not taken along: each
-// has a time of its own when it was last asked for.
-func (s *Store) evict(ctx context.Context, tx *sql.Tx, u use, e *eviction) error {
-	with := removal{tx: tx, repository: u.repository}
-	below, err := with.list(ctx, allBelongings, []digest.Digest{u.digest})
-	if err != nil {
-		return err
-	}
-	if err := s.evictAlone(ctx, tx, u, e); err != nil {
-		return err
-	}
-	for _, d := range below {
+// evictSome evicts the first of some, as many as fit into a transaction, and gives these and those that are left. A manifest
+// that has very many tags loses some of them, and is left.
+func (s *Store) evictSome(ctx context.Context, tx *sql.Tx, some []evictee, want int64, e *eviction) (gone []use, left []evictee, err error) {
+	began := time.Now()
+	for i, c := range some {
+		switch {
+		case i > 0 && time.Since(began) >= s.part:
+			return gone, some[i:], nil
+		case !c.follows && e.bytes+e.bodies >= want:
+			return gone, nil, nil
+		}
 		can, err := exists(ctx, tx, `SELECT 1 FROM repository_manifests l
-			WHERE l.repository = ? AND l.digest = ? AND l.pulled = 1 AND `+evictable, u.repository, d)
+			WHERE l.repository = ?1 AND l.digest = ?2 AND (l.used = ?3 OR ?4) AND l.pulled = 1 AND `+evictable,
+			c.repository, c.digest, c.used, c.follows)
+		more := false
 		if err == nil && can {
-			err = s.evict(ctx, tx, use{u.repository, d}, e)
+			more, err = s.untagSome(ctx, tx, c.repository, c.digest)
 		}
-		if err != nil {
-			return err
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case !can:
+			continue
+		case more:
+			return gone, some[i:], nil
 		}
+		if err := s.evictAlone(ctx, tx, c.use, e); err != nil {
+			return nil, nil, err
+		}
+		gone = append(gone, c.use)
 	}
-	return nil
+	return gone, nil, nil
 }
 
+// evictAlone takes a manifest that has no tags any more out of a repository.
 func (s *Store) evictAlone(ctx context.Context, tx *sql.Tx, u use, e *eviction) error {
 	var refs []digest.Digest
 	scan := func(rows *sql.Rows) error {
@@ -324,9 +359,6 @@ func (s *Store) evictAlone(ctx context.Context, tx *sql.Tx, u use, e *eviction) 
 		return err
 	}
 	if err := query(ctx, tx, scan, `SELECT DISTINCT digest FROM manifest_refs WHERE manifest = ?`, u.digest); err != nil {
-		return err
-	}
-	if err := s.untag(ctx, tx, u.repository, []digest.Digest{u.digest}); err != nil {
 		return err
 	}
 	if _, err := tx.ExecContext(ctx, `DELETE FROM repository_manifests WHERE repository = ? AND digest = ?`, u.repository, u.digest); err != nil {

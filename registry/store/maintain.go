@@ -44,7 +44,7 @@ func (s *Store) Maintain(ctx context.Context) error {
 		do   func(context.Context) error
 	}{
 		{"write down what was used", s.saveUses},
-		{"remove what ended runs have staged", s.clearAllEnded},
+		{"finish what was cut short", s.finishAll},
 		{"optimize the database", s.optimize},
 		{"convert the database", s.convert},
 		{"give free pages back", s.shrink},

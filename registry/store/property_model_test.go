@@ -19,6 +19,7 @@ type world struct {
 	repos, tags []string
 	blobs       []worldBlob
 	manifests   []worldManifest // children before the indexes that have them
+	parted      bool            // all that comes in parts does
 }
 
 type worldBlob struct {
@@ -46,7 +47,7 @@ func (w worldManifest) mediaTypes() []string {
 }
 
 func newWorld(r *rand.Rand) *world {
-	w := &world{repos: []string{"a", "b/c", "d"}, tags: []string{"v1", "latest"}}
+	w := &world{repos: []string{"a", "b/c", "d"}, tags: []string{"v1", "latest"}, parted: r.IntN(2) == 0}
 	for i := range 7 {
 		content := strings.Repeat(fmt.Sprintf("blob %d of %d;", i, r.Uint64()), 1+r.IntN(20))
 		w.blobs = append(w.blobs, worldBlob{fmt.Sprint("blob", i), digest.FromString(content), content})

@@ -165,6 +165,9 @@ func newPlayer(dir string, w *world) (*player, error) {
 
 func (p *player) open() (err error) {
 	p.store, err = Open(p.ctx, Options{Database: filepath.Join(p.dir, "appliance.db"), Storage: filepath.Join(p.dir, "storage"), Now: p.clock.now})
+	if err == nil && p.world.parted {
+		p.store.part = 0
+	}
 	return err
 }
 

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 )
 
@@ -42,6 +43,7 @@ type Store struct {
 	recent   recent
 	uses     uses
 	arrivals *arrivals
+	removing sync.Map      // ids of the removals under way
 	reading  reading       // see yielding
 	part     time.Duration // how long a transaction takes that is part of something long
 	patience time.Duration // how long a request waits for another that has its upload session

@@ -105,13 +105,23 @@ func (s *Store) untagMost(ctx context.Context, repo string, d digest.Digest) err
 			return fmt.Errorf("find tags of %s: %w", d, err)
 		}
 		err = s.shareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error {
-			return s.dropTags(ctx, tx, fmt.Sprintf(`SELECT t.repository, t.name, '' FROM tags t
-				WHERE t.repository = ?2 AND t.digest = ?3 ORDER BY t.name LIMIT %d`, tagBatch), id, d)
+			_, err := s.untagSome(ctx, tx, id, d)
+			return err
 		})
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// untagSome deletes as many tags of a manifest as one transaction is for, and reports whether there are more.
+func (s *Store) untagSome(ctx context.Context, tx *sql.Tx, repository int64, d digest.Digest) (more bool, err error) {
+	err = s.dropTags(ctx, tx, fmt.Sprintf(`SELECT t.repository, t.name, '' FROM tags t
+		WHERE t.repository = ?2 AND t.digest = ?3 ORDER BY t.name LIMIT %d`, tagBatch), repository, d)
+	if err != nil {
+		return false, err
+	}
+	return exists(ctx, tx, `SELECT 1 FROM tags WHERE repository = ? AND digest = ?`, repository, d)
 }
 
 func (s *Store) dropTag(ctx context.Context, tx *sql.Tx, repository int64, tag string) error {
