@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -150,6 +152,18 @@ func TestPlaces_whatNobodyWaitsForGivesWay(t *testing.T) {
 		in.begun(t, "ann")
 		if in.has(old) {
 			t.Error("it goes on")
+		}
+	})
+	t.Run("but not to one more of a user that has its share", func(t *testing.T) {
+		in := newPlaces(4)
+		in.begun(t, "ann")
+		in.begun(t, "ann")
+		idle := in.begun(t, "bob")
+		idle.unwant("bob")
+		more := in.request(t, "ann")
+		more.queue(t)
+		if in.has(more) || !in.has(idle) {
+			t.Error("it gave way")
 		}
 	})
 	t.Run("but not to what nobody waits for either", func(t *testing.T) {
@@ -325,12 +339,25 @@ func TestPuller_Blob_withAReaderKeepsItsPlace(t *testing.T) {
 	}
 	defer rc.Close()
 	<-begun
+	transfers := f.Puller.routes[0].transfers
+	look := func() (held []*place, waiting int) {
+		transfers.mu.Lock()
+		defer transfers.mu.Unlock()
+		return slices.Clone(transfers.held), len(transfers.waiting)
+	}
+	before, _ := look()
 	ctx, leave := context.WithCancel(t.Context())
-	waiting := make(chan error)
+	waiting := make(chan error, 1)
 	go func() {
 		_, _, err := f.Blob(ctx, here, digest.FromString("{}"))
 		waiting <- err
 	}()
+	for queued := 0; queued == 0 && len(waiting) == 0; runtime.Gosched() {
+		_, queued = look()
+	}
+	if held, queued := look(); queued != 1 || len(before) != 1 || !slices.Equal(held, before) {
+		t.Errorf("%d wait, and %v are under way, before %v", queued, held, before)
+	}
 	leave()
 	if err := <-waiting; !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
