@@ -84,6 +84,7 @@ func TestCheckOwn(t *testing.T) {
 	client := issue(t, "r", between, false, x509.ExtKeyUsageClientAuth)
 	both := issue(t, "r", between, false, x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth)
 	code := issue(t, "r", between, false, x509.ExtKeyUsageCodeSigning)
+	anything := issue(t, "r", between, false, x509.ExtKeyUsageAny)
 	alone := issue(t, "r", nil, false)
 	namesake := issue(t, "Site Issuing", root, true)
 	old := time.Now().AddDate(-1, 0, 0)
@@ -105,6 +106,7 @@ func TestCheckOwn(t *testing.T) {
 		"a missing intermediate, root unknown": {leaf, [][]byte{leaf.pem}, nil, "", "incomplete: the certificate of the issuer \"CN=Site Issuing\" is missing"},
 		"an unknown root":                      {leaf, [][]byte{leaf.pem, between.pem}, nil, "", "issuer \"CN=Site Root\" is missing"},
 		"another CA":                           {leaf, [][]byte{leaf.pem, between.pem, root.pem}, other.pem, "not signed by the CA in", ""},
+		"for anything":                         {anything, [][]byte{anything.pem, between.pem}, root.pem, "", ""},
 		"for clients only":                     {client, [][]byte{client.pem, between.pem}, root.pem, "for clients only", ""},
 		"for signing code":                     {code, [][]byte{code.pem, between.pem}, root.pem, "for something else than servers", ""},
 		"a byte order mark":                    {leaf, [][]byte{bom, leaf.pem, between.pem}, root.pem, "byte order mark", ""},

@@ -58,6 +58,25 @@ func TestOpen_refusesWhatIsNoFile(t *testing.T) {
 	}
 }
 
+// TestOpen_takesLinksToFiles has what lies beside the database be elsewhere, as on a disk of its own.
+func TestOpen_takesLinksToFiles(t *testing.T) {
+	dir := t.TempDir()
+	o := Options{Database: filepath.Join(dir, "appliance.db"), Storage: t.TempDir()}
+	for _, name := range []string{".lock", ".reserve"} {
+		there := filepath.Join(dir, "elsewhere"+name)
+		if err := errors.Join(os.WriteFile(there, nil, 0o600), os.Symlink(there, o.Database+name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestStore_OpenBlob_doesNotWaitForAFIFO finds one in the place of a blob.
 func TestStore_OpenBlob_doesNotWaitForAFIFO(t *testing.T) {
 	f := newFixture(t)

@@ -70,8 +70,15 @@ func TestSessions_areBounded(t *testing.T) {
 		return err == nil
 	}
 	t.Run("the oldest of a user that has received nothing is forgotten", func(t *testing.T) {
-		first, second, other, third := open("a", 0), open("a", 0), open("b", 0), open("a", 0)
+		other, first, second, third := open("b", 0), open("a", 0), open("a", 0), open("a", 0)
 		if there(first) || !there(second) || !there(other) || !there(third) || len(f.sessions.empty) != 3 {
+			t.Errorf("%d are remembered", len(f.sessions.empty))
+		}
+	})
+	t.Run("the oldest of all that has received nothing is forgotten", func(t *testing.T) {
+		clear(f.sessions.empty)
+		first, second, third, fourth := open("a", 0), open("b", 0), open("c", 0), open("d", 0)
+		if there(first) || !there(second) || !there(third) || !there(fourth) || len(f.sessions.empty) != 3 {
 			t.Errorf("%d are remembered", len(f.sessions.empty))
 		}
 	})
