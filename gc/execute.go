@@ -17,7 +17,7 @@ const batch = 500
 // removed until then; a new plan goes on from there.
 func (p *Plan) Execute(ctx context.Context, s Store, progress func(Result)) (Result, error) {
 	e := &execution{plan: p, store: s, progress: progress}
-	for _, step := range []func(context.Context) error{e.runs, e.uploads, e.blobs, e.links} {
+	for _, step := range []func(context.Context) error{e.check, e.runs, e.uploads, e.blobs, e.links} {
 		if err := step(ctx); err != nil {
 			return e.result, err
 		}
@@ -30,6 +30,14 @@ type execution struct {
 	store    Store
 	progress func(Result)
 	result   Result
+}
+
+// check comes first, as all of the other steps rely on it. Without blobs and links nothing is taken by reference.
+func (e *execution) check(ctx context.Context) error {
+	if e.plan.options.Before.IsZero() {
+		return nil
+	}
+	return e.store.CheckReferences(ctx)
 }
 
 func (e *execution) runs(ctx context.Context) error {

@@ -23,6 +23,9 @@ import (
 // been left alone to be garbage. A Remove method checks that again and leaves alone what does not
 // qualify any more, which is not an error.
 type Store interface {
+	// CheckReferences fails when what tells the store what is referred to is damaged: a collection would take what is in
+	// use.
+	CheckReferences(ctx context.Context) error
 	// GarbageBlobs yields blobs that no manifest, upload, run or check since before relies on,
 	// and files that no row names.
 	GarbageBlobs(ctx context.Context, before time.Time, yield func(d digest.Digest, size int64) error) error

@@ -159,6 +159,11 @@ func (s *Store) garbageFiles(ctx context.Context, a digest.Algorithm, dir string
 		if err != nil || !info.Mode().IsRegular() || !s.isBefore(filepath.Join(path, name), info, before) {
 			continue
 		}
+		if named, err := exists(ctx, s.reader, referredTo, d); err != nil {
+			return fmt.Errorf("list garbage: %w", err)
+		} else if named {
+			continue
+		}
 		if err := yield(d, info.Size()); err != nil {
 			return err
 		}
@@ -301,12 +306,21 @@ func (s *Store) isGarbage(ctx context.Context, tx *sql.Tx, before time.Time, d d
 	if !errors.Is(err, sql.ErrNoRows) {
 		return unused, err
 	}
+	if named, err := exists(ctx, tx, referredTo, d); named || err != nil {
+		return false, err
+	}
 	info, err := os.Lstat(s.files.blob(d))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
 	return err == nil && info.ModTime().Before(before), err
 }
+
+// referredTo says that an image that was pushed here is made of ?1. A file without a row that one needs is all that is left
+// of a blob whose row was damaged, and stays.
+const referredTo = `SELECT 1 FROM manifest_refs f JOIN repository_manifests rm ON rm.digest = f.manifest
+	WHERE f.digest = ?1 AND f.kind <> 'child' AND NOT f.elsewhere AND rm.pulled = 0
+	AND NOT EXISTS (SELECT 1 FROM quarantine q WHERE q.digest = ?1)`
 
 // isBefore reports whether a file was last changed before some time. One from the future becomes as old as now, see
 // SettleTimes; a look at it, as verify takes, does not change that.

@@ -72,6 +72,27 @@ func openWatched(ctx context.Context, d *damage, current bool) (writer, reader *
 	return writer, reader, nil
 }
 
+// Of the header of an SQLite file, https://sqlite.org/fileformat.html.
+const (
+	headerMagic = "SQLite format 3\x00"
+	headerID    = 68 // where the application's id is
+	headerBytes = headerID + 4
+)
+
+// isApplication reports whether a file is an SQLite database of this package.
+func isApplication(path string) (bool, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	header := make([]byte, headerBytes)
+	if _, err := io.ReadFull(f, header); err != nil {
+		return false, nil
+	}
+	return bytes.HasPrefix(header, []byte(headerMagic)) && binary.BigEndian.Uint32(header[headerID:]) == applicationID, nil
+}
+
 // createDatabaseFile makes the file before SQLite does, since SQLite would make it readable for all, and
 // refuses a file that is something else before SQLite writes to it. It reports whether the file is empty.
 func createDatabaseFile(path string) (fresh bool, err error) {
@@ -85,7 +106,7 @@ func createDatabaseFile(path string) (fresh bool, err error) {
 	} else if !info.Mode().IsRegular() { // the reading of a FIFO would never end
 		return false, &NotDatabaseError{Path: path, Why: "it is not a regular file"}
 	}
-	header := make([]byte, 72)
+	header := make([]byte, headerBytes)
 	n, err := io.ReadFull(f, header)
 	if errors.Is(err, io.EOF) { // empty: SQLite makes a database of it
 		return true, syncDir(filepath.Dir(path))
@@ -93,11 +114,11 @@ func createDatabaseFile(path string) (fresh bool, err error) {
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return false, fmt.Errorf("read database %s: %w", path, err)
 	}
-	if n < len(header) || !bytes.HasPrefix(header, []byte("SQLite format 3\x00")) {
+	if n < len(header) || !bytes.HasPrefix(header, []byte(headerMagic)) {
 		return false, &NotDatabaseError{Path: path, Why: "it does not begin like an SQLite file"}
 	}
 	// Neither a schema nor an id: our own, of which everything is still in the WAL.
-	schema, application := binary.BigEndian.Uint32(header[40:]), binary.BigEndian.Uint32(header[68:])
+	schema, application := binary.BigEndian.Uint32(header[40:]), binary.BigEndian.Uint32(header[headerID:])
 	if application != applicationID && (application != 0 || schema != 0) {
 		return false, &NotDatabaseError{Path: path, Why: "another program wrote this SQLite file"}
 	}

@@ -75,8 +75,10 @@ func (s *Store) scanManifest(row *sql.Row, kind, name string) (Manifest, error) 
 	}
 	m.repository = repository
 	m.Created = fromNanos(created)
-	m.Annotations, err = annotationsFrom(annotations)
-	return m, err
+	if m.Annotations, err = annotationsFrom(annotations); err != nil {
+		return Manifest{}, err
+	}
+	return m, s.hashes(m)
 }
 
 func annotationsFrom(text string) (map[string]string, error) {

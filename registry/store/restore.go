@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -98,7 +99,7 @@ func (r *restore) run(ctx context.Context) error {
 	if err := r.fill(ctx); err != nil {
 		var not *NotDatabaseError
 		if errors.As(err, &not) { // of which the remedy is another one here
-			return &BackupError{Path: r.from, Why: "has a damaged " + backupDatabase + ": " + not.Why, hint: "restore another backup"}
+			return r.damagedDatabase(not.Why)
 		}
 		return fmt.Errorf("restore from %s: %w", r.from, err)
 	}
@@ -135,7 +136,17 @@ func (r *restore) fetchDatabase(ctx context.Context) error {
 	if err := errors.Join(err, content.Close(), f.Close()); err != nil {
 		return full(r.store.database, 0, err)
 	}
-	return nil
+	// SQLite takes an empty file for a new database, and so does this package one without its id, which is still in its WAL.
+	ours, err := isApplication(r.path())
+	if err == nil && !ours {
+		err = r.damagedDatabase("it is empty, cut off, or another program's")
+	}
+	return err
+}
+
+// damagedDatabase is for a backup whose database is not what was backed up.
+func (r *restore) damagedDatabase(why string) error {
+	return &BackupError{Path: r.from, Why: "has a damaged " + backupDatabase + ": " + why, hint: "restore another backup"}
 }
 
 // fill opens the copied database and sees to it that each of its blobs is in the storage.
@@ -145,7 +156,7 @@ func (r *restore) fill(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, reader.Close(), writer.Close()) }()
-	if err := quickCheck(ctx, reader, r.path()); err != nil {
+	if err := r.checkDatabase(ctx, reader); err != nil {
 		return err
 	}
 	err = reader.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM manifests), count(*), coalesce(sum(size), 0) FROM blobs`).
@@ -188,17 +199,28 @@ func fold(ctx context.Context, db *sql.DB) error {
 	return err
 }
 
-// quickCheck fails with a *NotDatabaseError when SQLite finds its file damaged.
-func quickCheck(ctx context.Context, db *sql.DB, path string) error {
-	var what string
-	err := db.QueryRowContext(ctx, `PRAGMA quick_check(1)`).Scan(&what)
+// checkDatabase fails with a *BackupError unless the copied database is whole: by SQLite's own structures, indexes
+// among them, and by the digests of manifests. One bit in an index is enough for a collection to take layers that are in
+// use. What else verify would find was so when the backup was made.
+func (r *restore) checkDatabase(ctx context.Context, reader *sql.DB) error {
+	copied := &Store{database: r.path(), reader: reader, damage: &damage{path: r.path(), log: slog.New(slog.DiscardHandler)}}
+	v := &verification{store: copied, report: VerifyReport{Problems: []Problem{}}}
+	err := v.integrity(ctx)
+	if err == nil {
+		err = v.manifests(ctx)
+	}
 	if damage := databaseDamage(err); damage != nil {
-		return &NotDatabaseError{Path: path, Why: damage.Error()}
+		return r.damagedDatabase(damage.Error())
 	}
-	if err == nil && what != "ok" {
-		return &NotDatabaseError{Path: path, Why: what}
+	if err != nil {
+		return err
 	}
-	return err
+	for _, p := range v.report.Problems {
+		if p.Remedy == remedyDatabase || p.Remedy == remedyManifest {
+			return r.damagedDatabase(fmt.Sprintf("%s %s: %s", p.Kind, filepath.Base(p.Name), p.What))
+		}
+	}
+	return nil
 }
 
 // blob sees to it that a blob is in the storage, and says in what way the backup's is damaged if it is not.

@@ -78,7 +78,14 @@ func (s *dirSource) database() (io.ReadCloser, error) {
 
 func (s *dirSource) blob(d digest.Digest) (io.ReadCloser, error) {
 	f, _, err := openRegular(s.root, backupName(d))
-	return f, err
+	if err != nil {
+		// A program that finds duplicates may have made a link of it, which leads out of the backup.
+		if info, statErr := s.root.Lstat(backupName(d)); statErr == nil && info.Mode()&fs.ModeSymlink != 0 {
+			return nil, &fs.PathError{Op: "open", Path: backupName(d), Err: errNotFile}
+		}
+		return nil, err
+	}
+	return f, nil
 }
 
 func (s *dirSource) Close() error { return errors.Join(s.lock.Close(), s.root.Close()) }
