@@ -39,15 +39,15 @@ type guard struct {
 	unlinking map[link]bool                   // links that are being removed, see RemoveLinks
 	inFlight  map[digest.Digest]int
 	checked   map[digest.Digest]time.Time
-	sweepAt   int                                    // size of checked at which old checks are dropped
-	awaited   map[digest.Digest]map[string]time.Time // by repository: put or asked for there for a manifest to come
-	tidyAt    int                                    // size of awaited at which what is over is dropped
-	epoch     uint64                                 // counts the changes of condemned
-	sessions  map[string]chan struct{}               // upload ids in use, closed on release
-	runs      map[string]int                         // runs with a blob under way, or being committed
-	commits   map[string]chan struct{}               // runs that are being committed, closed at the end
-	heard     map[string]time.Time                   // when runs were last heard of, if that is not in their row
-	copying   int                                    // backups under way, see holdFiles
+	sweepAt   int                                  // size of checked at which old checks are dropped
+	awaited   map[digest.Digest]map[string]promise // by repository: put or asked for there for a manifest to come
+	tidyAt    int                                  // size of awaited at which what is over is dropped
+	epoch     uint64                               // counts the changes of condemned
+	sessions  map[string]chan struct{}             // upload ids in use, closed on release
+	runs      map[string]int                       // runs with a blob under way, or being committed
+	commits   map[string]chan struct{}             // runs that are being committed, closed at the end
+	heard     map[string]time.Time                 // when runs were last heard of, if that is not in their row
+	copying   int                                  // backups under way, see holdFiles
 }
 
 func newGuard(now func() time.Time) *guard {
@@ -58,7 +58,7 @@ func newGuard(now func() time.Time) *guard {
 		inFlight:  map[digest.Digest]int{},
 		checked:   map[digest.Digest]time.Time{},
 		sweepAt:   1024,
-		awaited:   map[digest.Digest]map[string]time.Time{},
+		awaited:   map[digest.Digest]map[string]promise{},
 		tidyAt:    1024,
 		sessions:  map[string]chan struct{}{},
 		runs:      map[string]int{},
@@ -108,6 +108,20 @@ func (g *guard) record(d digest.Digest) {
 	g.sweepAt = max(1024, 2*len(g.checked))
 }
 
+// promise is what clients were told of a blob in a repository: that a manifest which needs it may be put there now.
+type promise struct {
+	last      time.Time
+	manifests int // that may come: each push, mount or check by a client is for one
+}
+
+// again is p after a client was told once more.
+func (p promise) again(now time.Time) promise {
+	if now.Sub(p.last) >= pushTakes {
+		p.manifests = 0 // none of them comes any more
+	}
+	return promise{last: now, manifests: p.manifests + 1}
+}
+
 // await notes that a client has put d into a repository, and that a manifest is to come.
 func (g *guard) await(repo string, d digest.Digest) {
 	g.mu.Lock()
@@ -116,23 +130,22 @@ func (g *guard) await(repo string, d digest.Digest) {
 }
 
 func (g *guard) awaitLocked(repo string, d digest.Digest) {
-	now := g.now()
 	if g.awaited[d] == nil {
-		g.awaited[d] = map[string]time.Time{}
+		g.awaited[d] = map[string]promise{}
 	}
-	g.awaited[d][repo] = now
+	g.awaited[d][repo] = g.awaited[d][repo].again(g.now())
 	if len(g.awaited) < g.tidyAt {
 		return
 	}
-	maps.DeleteFunc(g.awaited, func(d digest.Digest, _ map[string]time.Time) bool { return !g.awaitedLocked(d) })
+	maps.DeleteFunc(g.awaited, func(d digest.Digest, _ map[string]promise) bool { return !g.awaitedLocked(d) })
 	g.tidyAt = max(1024, 2*len(g.awaited))
 }
 
 // awaitedLocked says whether a manifest may still come that needs d.
 func (g *guard) awaitedLocked(d digest.Digest) bool {
 	now := g.now()
-	for _, since := range g.awaited[d] {
-		if now.Sub(since) < pushTakes {
+	for _, p := range g.awaited[d] {
+		if now.Sub(p.last) < pushTakes {
 			return true
 		}
 	}
@@ -144,8 +157,15 @@ func (g *guard) awaitedLocked(d digest.Digest) bool {
 func (g *guard) unawait(repo string, until time.Time, ds ...digest.Digest) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	seen := map[digest.Digest]bool{}
 	for _, d := range ds {
-		if since, ok := g.awaited[d][repo]; !ok || since.After(until) {
+		p, ok := g.awaited[d][repo]
+		if !ok || p.last.After(until) || seen[d] {
+			continue
+		}
+		seen[d] = true
+		if p.manifests--; p.manifests > 0 {
+			g.awaited[d][repo] = p
 			continue
 		}
 		delete(g.awaited[d], repo)

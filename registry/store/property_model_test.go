@@ -146,7 +146,7 @@ type model struct {
 	now     time.Time
 	blobs   map[digest.Digest]time.Time // when they were first held
 	checks  map[digest.Digest]time.Time // when they were last asked for
-	awaited map[place]time.Time         // put or asked for there by who pushes, and in no manifest of his since
+	awaited map[place]promise           // put or asked for there by who pushes, and in no manifest of his since
 	strays  map[digest.Digest]time.Time // files that no row names
 	repos   map[string]*modelRepo
 	runs    [slots]*modelRun
@@ -183,7 +183,7 @@ type modelUpload struct {
 func newModel(w *world, now time.Time) *model {
 	return &model{
 		world: w, now: now, repos: map[string]*modelRepo{},
-		blobs: map[digest.Digest]time.Time{}, checks: map[digest.Digest]time.Time{}, awaited: map[place]time.Time{}, strays: map[digest.Digest]time.Time{},
+		blobs: map[digest.Digest]time.Time{}, checks: map[digest.Digest]time.Time{}, awaited: map[place]promise{}, strays: map[digest.Digest]time.Time{},
 	}
 }
 
@@ -238,8 +238,8 @@ func (m *model) held() map[digest.Digest]bool {
 
 // garbage says whether collection may take a blob, and has to: nobody relies on it, and nobody has since before.
 func (m *model) garbage(d digest.Digest, before time.Time) bool {
-	for p, since := range m.awaited {
-		if p.name == d.String() && m.now.Sub(since) < pushTakes {
+	for p, told := range m.awaited {
+		if p.name == d.String() && m.now.Sub(told.last) < pushTakes {
 			return false
 		}
 	}
@@ -274,8 +274,20 @@ func (m *model) garbage(d digest.Digest, before time.Time) bool {
 func (m *model) link(repo string, d digest.Digest) { m.repo(repo).blobs[d] = m.now }
 
 // await says that a manifest is to come which needs a blob; unawait that it has come.
-func (m *model) await(repo string, d digest.Digest)   { m.awaited[place{repo, d.String()}] = m.now }
-func (m *model) unawait(repo string, d digest.Digest) { delete(m.awaited, place{repo, d.String()}) }
+func (m *model) await(repo string, d digest.Digest) {
+	at := place{repo, d.String()}
+	m.awaited[at] = m.awaited[at].again(m.now)
+}
+
+func (m *model) unawait(repo string, d digest.Digest) {
+	at := place{repo, d.String()}
+	p, ok := m.awaited[at]
+	if p.manifests--; ok && p.manifests > 0 {
+		m.awaited[at] = p
+	} else {
+		delete(m.awaited, at)
+	}
+}
 
 // linkOnce does so unless it is visible already, and leaves the time of that.
 func (m *model) linkOnce(repo string, d digest.Digest) {
@@ -410,7 +422,7 @@ func (m *model) reopened() {
 			}
 		}
 	}
-	m.checks, m.awaited = map[digest.Digest]time.Time{}, map[place]time.Time{}
+	m.checks, m.awaited = map[digest.Digest]time.Time{}, map[place]promise{}
 }
 
 // mediaType is what a repository shows a manifest as.
@@ -433,8 +445,8 @@ func (m *model) names(r *modelRepo, d digest.Digest) bool {
 
 // spared reports whether a client was told that a blob is held, or may put a manifest that needs it.
 func (m *model) spared(d digest.Digest, before time.Time) bool {
-	for p, since := range m.awaited {
-		if p.name == d.String() && m.now.Sub(since) < pushTakes {
+	for p, told := range m.awaited {
+		if p.name == d.String() && m.now.Sub(told.last) < pushTakes {
 			return true
 		}
 	}

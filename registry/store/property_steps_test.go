@@ -185,7 +185,7 @@ func (p *player) putAs(repo string, m worldManifest, mediaType string, tags []st
 }
 
 func (p *player) tagged(repo string, m worldManifest, tags []string) {
-	for _, d := range m.names {
+	for _, d := range slices.Compact(slices.Sorted(slices.Values(m.names))) {
 		p.unawait(repo, d)
 	}
 	for _, tag := range tags {
