@@ -28,6 +28,9 @@ func openFiles(root string) (*files, error) {
 	f := &files{root: root, open: openNow, synced: map[string]bool{}}
 	for _, dir := range []string{root, f.uploads(), f.dir(digest.SHA256), f.dir(digest.SHA512)} {
 		if err := os.MkdirAll(dir, 0o750); err != nil {
+			if _, why := os.Stat(dir); why != nil && !errors.Is(why, fs.ErrNotExist) {
+				err = why // such as permission denied, behind a link that MkdirAll takes for a file
+			}
 			return nil, full(root, 0, fmt.Errorf("make storage: %w", err))
 		}
 		if err := checkWritable(dir); err != nil {
