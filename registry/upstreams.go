@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/opencontainers/go-digest"
@@ -23,10 +22,6 @@ import (
 // retries is how often an upstream is asked again. A client waits for the answer, and asks again itself: of an upstream
 // that refuses connections, as all do once the link is cut, it is to hear within seconds.
 const retries = 2
-
-// stall is how long an upstream may be silent. With the retries, a client hears within a minute of one that accepts
-// connections and says nothing, and of one whose packets are dropped.
-const stall = 20 * time.Second
 
 // openUpstreams makes what pulls through, or nil if the configuration names no upstream. Nothing is asked of an
 // upstream yet: the registry starts, and serves what it holds, while they are down.
@@ -95,7 +90,7 @@ func (d *daemon) checkLogins() (all []error) {
 
 // readAs says how an upstream is read.
 func (d *daemon) readAs(u config.Upstream, at *url.URL) upstream.Options {
-	o := upstream.Options{Registry: at.Host, PlainHTTP: at.Scheme == "http", Retries: retries, Stall: stall, Serving: true, Idle: pull.Idle,
+	o := upstream.Options{Registry: at.Host, PlainHTTP: at.Scheme == "http", Retries: retries, Serving: true, Idle: pull.Idle,
 		Log: d.log, UserAgent: "appliance/" + d.version}
 	if u.AuthFile != "" { // else none: a service has no home directory whose logins it might mean
 		o.Keychain = upstream.Keychain(u.AuthFile)

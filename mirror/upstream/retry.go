@@ -74,7 +74,7 @@ func (t *retryTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	for failures := 1; ; failures++ {
 		resp, err := t.inner.RoundTrip(req)
 		again, after, why := verdict(resp, err)
-		if !again || failures >= t.attempts || ctx.Err() != nil || t.serving && tooLong(resp, after) {
+		if !again || failures >= t.attempts || ctx.Err() != nil || t.serving && tooLong(resp, err, after) {
 			if err != nil {
 				return nil, connErrorOf(err)
 			}
@@ -93,9 +93,11 @@ func (t *retryTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// tooLong reports whether a client that waits is better told than made to wait.
-func tooLong(resp *http.Response, after time.Duration) bool {
-	return resp != nil && resp.StatusCode == http.StatusTooManyRequests || after > maxServing
+// tooLong reports whether a client that waits is better told than made to wait. An upstream that has been silent for as
+// long as it may be is not asked again meanwhile.
+func tooLong(resp *http.Response, err error, after time.Duration) bool {
+	var silent *stallError
+	return errors.As(err, &silent) || resp != nil && resp.StatusCode == http.StatusTooManyRequests || after > maxServing
 }
 
 // A limitError is the answer to a login whose headers would be lost.

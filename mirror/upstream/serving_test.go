@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -98,5 +99,36 @@ func TestOneLine(t *testing.T) {
 		if got := oneLine(in); got != want {
 			t.Errorf("%q: got %q", in, got)
 		}
+	}
+}
+
+// An upstream that says nothing is not asked again while a client waits. A mirror has the time.
+func TestClient_serving_tellsOfSilenceAtOnce(t *testing.T) {
+	for name, test := range map[string]struct {
+		option func(*Options)
+		asked  int
+	}{
+		"a client waits": {serving, 1},
+		"a mirror":       {func(o *Options) { o.Retries = 1 }, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			var asked atomic.Int32
+			f.fault = func(_ http.ResponseWriter, r *http.Request, _ int) bool {
+				if !strings.HasSuffix(r.URL.Path, "/manifests/v1") {
+					return false
+				}
+				asked.Add(1)
+				<-r.Context().Done()
+				return true
+			}
+			c := f.client(t, test.option, func(o *Options) { o.Stall = 100 * time.Millisecond })
+			if _, _, err := c.Manifest(t.Context(), repo, "v1"); err == nil || !strings.Contains(err.Error(), "stalled") {
+				t.Errorf("got %v", err)
+			}
+			if n := int(asked.Load()); n != test.asked {
+				t.Errorf("asked %d times, want %d", n, test.asked)
+			}
+		})
 	}
 }

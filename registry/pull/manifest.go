@@ -164,7 +164,7 @@ func (p *Puller) unanswered(ctx context.Context, o origin, tag string, err error
 	p.outages[o.repo] = p.now().Add(rest)
 	p.mu.Unlock()
 	if !known {
-		p.log.WarnContext(ctx, "upstream does not answer: serving what is held", "repository", o.repo, "tag", tag, "error", err)
+		p.log.WarnContext(ctx, "could not ask the upstream: serving what is held", "repository", o.repo, "tag", tag, "error", err)
 	}
 }
 

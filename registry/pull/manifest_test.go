@@ -154,7 +154,7 @@ func TestPuller_Manifest_with_the_upstream_down(t *testing.T) {
 			if f.total() == asked {
 				t.Error("never asked again")
 			}
-			if got := f.log.count("WARN", "does not answer", here); got != 1 {
+			if got := f.log.count("WARN", "could not ask the upstream", here); got != 1 {
 				t.Errorf("told %d times", got)
 			}
 			f.misbehave(nil)
