@@ -88,6 +88,7 @@ func runBackup(ctx context.Context, std stdio, o backupOptions, path string) err
 		return err
 	}
 	owner, cfg := id.UID, id.Config
+	o.held = true
 	return withControl(ctx, std, &o.locateOptions, func(client *admin.Client) error {
 		var report store.BackupReport
 		err := client.Backup(ctx, func(ctx context.Context, snapshot string) (err error) {

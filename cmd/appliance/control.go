@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"os/exec"
 
 	"github.com/spf13/cobra"
@@ -32,12 +33,27 @@ func withControl(ctx context.Context, std stdio, o *locateOptions, f func(*admin
 	case !errors.Is(err, admin.ErrNotRunning):
 		return err
 	}
+	if o.held {
+		if err := exists(id.Config.Database); err != nil {
+			return err
+		}
+	}
 	stop, err := openControl(ctx, id, std)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
 	return f(client)
+}
+
+// exists refuses a database that does not exist, which opening the store would make: a green answer to a look at nothing.
+func exists(database string) error {
+	_, err := os.Stat(database)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &hintedError{err: fmt.Errorf("there is no database at %s: the registry has never run, or its database is lost", database),
+			hint: "start the registry, or put a backup there: appliance restore BACKUP"}
+	}
+	return nil // another error is told in full by what opens it
 }
 
 // openControl answers the control API in this process, or, if that is root's and the store is somebody else's, in one

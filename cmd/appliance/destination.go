@@ -27,6 +27,10 @@ func parseDestination(argument string) (target, error) {
 	bad := func(why string) (target, error) {
 		return target{}, &hintedError{err: fmt.Errorf("destination %s: %s", argument, why), hint: "for example docker://registry.example.com:8443/path"}
 	}
+	if i := strings.LastIndex(argument, "@"); i >= 0 && strings.Contains(registry, "@") { // which may be a password's end
+		return target{}, &hintedError{err: fmt.Errorf("destination docker://…%s: it has a login in it, which ps and the shell's history show", argument[i:]),
+			hint: "log in with podman login, name the file with --authfile, and leave the login out"}
+	}
 	if registry == "" {
 		return bad("it names no registry")
 	}

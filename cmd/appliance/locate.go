@@ -18,6 +18,7 @@ import (
 type locateOptions struct {
 	config   string
 	quayRoot string
+	held     bool // the command is about what is held, and does not make a database
 }
 
 func (o *locateOptions) addFlags(f *pflag.FlagSet) {
@@ -32,15 +33,24 @@ func (o *locateOptions) addRootFlag(f *pflag.FlagSet) {
 // path is the config.yaml to use: the one named, the one in the directory named, the installed service's, or the
 // one where install puts it by default.
 func (o *locateOptions) path() (string, error) {
-	if o.config != "" {
-		return o.config, nil
-	}
+	inRoot := ""
 	if o.quayRoot != "" {
 		root, err := filepath.Abs(o.quayRoot)
 		if err != nil {
 			return "", err
 		}
-		return config.Path(root), nil
+		inRoot = config.Path(root)
+	}
+	switch {
+	case o.config == "" && inRoot != "":
+		return inRoot, nil
+	case o.config != "" && inRoot != "":
+		if path, err := filepath.Abs(o.config); err != nil || path != inRoot {
+			return "", &hintedError{err: fmt.Errorf("--config is %s, and that of --quayRoot is %s", o.config, inRoot), hint: "give one of the two"}
+		}
+		return inRoot, nil
+	case o.config != "":
+		return o.config, nil
 	}
 	if found, err := installer.Find(installerDeps(), os.Geteuid() != 0); err == nil {
 		return found.Config, nil

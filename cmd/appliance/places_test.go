@@ -68,6 +68,8 @@ func TestDenied_namesTheLinkAndTheUser(t *testing.T) {
 	}
 	f := newFaulty(t, "")
 	f.become(t, 65534)
+	f.start(t) // so that there is a database
+	f.stop(t)
 	closed := filepath.Join(filepath.Dir(f.root), "closed")
 	must(t, os.Mkdir(closed, 0o700))
 	must(t, os.Rename(f.cfg.Storage, filepath.Join(closed, "storage")))

@@ -48,6 +48,7 @@ func runScrub(ctx context.Context, std stdio, o scrubOptions) error {
 	if err != nil {
 		return err
 	}
+	o.held = true
 	return withControl(ctx, std, &o.locateOptions, func(client *admin.Client) error {
 		report, err := client.Scrub(ctx, admin.ScrubRequest{BytesPerSecond: rate}, scrubProgress(std.err))
 		if err != nil {

@@ -52,6 +52,7 @@ func runVerify(ctx context.Context, std stdio, o verifyOptions) error {
 	if err != nil {
 		return err
 	}
+	o.held = true
 	return withControl(ctx, std, &o.locateOptions, func(client *admin.Client) error {
 		report, err := client.Verify(ctx, admin.VerifyRequest{Content: o.content, BytesPerSecond: rate}, verifyProgress(std.err, o.content))
 		if err != nil {
