@@ -148,3 +148,16 @@ func TestProxied_handsOnBothWaysAndLater(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestPullTimes_row(t *testing.T) {
+	ms := func(all ...int) (took []time.Duration) {
+		for _, n := range all {
+			took = append(took, time.Duration(n)*time.Millisecond)
+		}
+		return took
+	}
+	r := pullTimes{subjectName: {ms(1, 2), ms(4, 1)}, probeName: {ms(1, 1), ms(2, 1)}}.row("pulls")
+	if r.Value != 4 || r.Probe != 2 || r.Ratio != 2 || r.Spread[0] != 2 || r.Spread[1] != 2 {
+		t.Errorf("%+v", r)
+	}
+}
