@@ -11,7 +11,7 @@ import (
 const (
 	// stepTime is about how long a step of a collection takes while there are reads. A thread that the kernel has put behind
 	// it on the same processor waits for all of the step, even when another processor is idle.
-	stepTime = 400 * time.Microsecond
+	stepTime = 250 * time.Microsecond
 
 	// quietAfter is for how long there must have been no read until a collection takes large steps.
 	quietAfter = 100 * time.Millisecond
