@@ -7,12 +7,12 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 // rights: a system unit is root's to write, and a user's lies in the home directory.
@@ -79,27 +79,13 @@ func (c hostnameSyntax) Check(context.Context) []Problem {
 	return nil
 }
 
-var hostnameLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-
-// validHostname says what is wrong with a name as RFC 1123 has it, or nothing.
+// validHostname says what is wrong with a name, or nothing.
 func validHostname(name string) string {
 	if name == "" {
 		return "no hostname is given, and this host has none"
 	}
-	if _, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil {
-		return fmt.Sprintf("the hostname %s is an IP address: certificates and image references need a DNS name", name)
-	}
-	labels := strings.Split(name, ".")
-	for _, label := range labels {
-		if !hostnameLabel.MatchString(label) {
-			return fmt.Sprintf("the hostname %q is not a DNS name: between its dots are letters, digits and inner hyphens only, at most 63", name)
-		}
-	}
-	if _, err := strconv.Atoi(labels[len(labels)-1]); err == nil {
-		return fmt.Sprintf("the hostname %q is not a DNS name: its last part is a number", name)
-	}
-	if len(name) > 253 {
-		return fmt.Sprintf("the hostname has %d characters, a DNS name at most 253", len(name))
+	if err := image.CheckHostname(name); err != nil {
+		return "the hostname " + err.Error()
 	}
 	return ""
 }

@@ -1,4 +1,5 @@
-// Package image holds the grammar of the names that every room uses: of repositories, and of patterns over them.
+// Package image holds the grammar of the names that every room uses: of repositories, of patterns over them, and of the
+// host that serves them.
 //
 // Regular expressions were refused: a repository name is looked at before every request, where an expression costs
 // more than the answer.

@@ -4,10 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"net/url"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -15,26 +13,16 @@ import (
 	"github.com/mirror-appliance/appliance/internal/image"
 )
 
-var dnsLabel = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?$`)
-
 func hostname(h string) *complaint {
-	const hint = "use the DNS name by which clusters reach this host, such as registry.example.com"
-	if _, err := netip.ParseAddr(strings.Trim(h, "[]")); err == nil {
-		return &complaint{fmt.Sprintf("%q is an IP address, not a DNS name", h), hint}
+	err := image.CheckHostname(h)
+	if err == nil {
+		return nil
 	}
-	if host, p, ok := strings.Cut(h, ":"); ok {
-		return &complaint{fmt.Sprintf("%q is not a DNS name", h),
-			fmt.Sprintf("write the host alone, 'hostname: %s', and 'port: %s' on a line of its own", host, p)}
+	hint := "use the DNS name by which clusters reach this host, such as registry.example.com"
+	if host, p, ok := strings.Cut(h, ":"); ok && image.CheckHostname(host) == nil {
+		hint = fmt.Sprintf("write the host alone, 'hostname: %s', and 'port: %s' on a line of its own", host, p)
 	}
-	if len(h) > 253 {
-		return &complaint{"a DNS name has at most 253 characters", hint}
-	}
-	for _, label := range strings.Split(h, ".") {
-		if !dnsLabel.MatchString(label) {
-			return &complaint{fmt.Sprintf("%q is not a DNS name", h), hint}
-		}
-	}
-	return nil
+	return &complaint{err.Error(), hint}
 }
 
 func port(p int) *complaint {

@@ -259,6 +259,7 @@ func TestParse_refused(t *testing.T) {
 		"IPv4 as hostname":              {replace("hostname: 192.0.2.1"), `c:1: hostname: "192.0.2.1" is an IP address, not a DNS name`, "DNS name"},
 		"IPv6 as hostname":              {replace("hostname: '2001:db8::1'"), "is an IP address", "DNS name"},
 		"hostname with port":            {replace("hostname: a.example:8443"), `"a.example:8443" is not a DNS name`, "'hostname: a.example', and 'port: 8443'"},
+		"number as last part":           {replace("hostname: foo.123"), `"foo.123" is not a DNS name: its last part is a number`, "DNS name"},
 		"hostname with slash":           {replace("hostname: a/b"), `"a/b" is not a DNS name`, "DNS name"},
 		"port too large":                {least + "port: 65536\n", "c:8: port: 65536 is not a port", "1 to 65535"},
 		"bad listen":                    {least + "listen: 8443x\n", `c:8: listen: "8443x" is not an address with a port`, ":8443"},
