@@ -79,7 +79,7 @@ func (c hostnameSyntax) Check(context.Context) []Problem {
 	return nil
 }
 
-// validHostname says what is wrong with a name, or nothing.
+// validHostname returns the reason why a name cannot be this host's, "" if it can.
 func validHostname(name string) string {
 	if name == "" {
 		return "no hostname is given, and this host has none"

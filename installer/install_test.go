@@ -505,7 +505,7 @@ func prepareAndUninstall(t *testing.T, b *box) {
 	}
 }
 
-// A directory that was only prepared has no record and no unit: the program and the user that are there are somebody's.
+// A directory that was only prepared has no record and no unit: the program and the user are not the install's.
 func TestUninstall_PreparedDirectory(t *testing.T) {
 	b := newBox(t, false)
 	b.write("usr/local/bin/appliance", "#!/bin/sh\n")

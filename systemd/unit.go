@@ -114,7 +114,7 @@ func (o ServiceOptions) hidden(path string) (string, bool) {
 	return "", false
 }
 
-// underHome says whether ProtectHome= hides a path, also where a home directory is itself a link (/home to /var/home).
+// underHome reports whether ProtectHome= hides a path, also where a home directory is itself a link (/home to /var/home).
 func (o ServiceOptions) underHome(path string) bool {
 	for _, home := range []string{"/root", "/home", "/run/user"} {
 		if slices.ContainsFunc(o.ways(home), func(dir string) bool { return within(path, dir) }) {

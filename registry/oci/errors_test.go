@@ -152,7 +152,7 @@ func TestExplain_diskFull(t *testing.T) {
 	}
 }
 
-// An error that is nobody's but ours is logged, and not told.
+// An internal error is logged, and not told.
 func TestAnswer_internalError(t *testing.T) {
 	var log bytes.Buffer
 	w := httptest.NewRecorder()

@@ -98,7 +98,7 @@ func errLength(announced, sent int64) error {
 		message: fmt.Sprintf("Content-Range announces %d bytes, the body has %d", announced, sent)}
 }
 
-// errBody is for a body that ends too early or is not encoded as it says. Mostly nobody is left to be told.
+// errBody is for a body that ends too early or is not encoded as its header says. Mostly the client is gone by then.
 func errBody(err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return &problem{status: http.StatusRequestTimeout, code: codeSizeInvalid, message: "the request's body has stopped arriving", cause: err}
