@@ -284,7 +284,7 @@ func TestBackup_tellsOfLargeBlobs(t *testing.T) {
 	g := &fixture{t: t, ctx: f.ctx, clock: f.clock, dir: t.TempDir()}
 	_, err = Restore(g.ctx, to, RestoreOptions{Options: g.options(), Progress: func(done RestoreReport, _ StoreSize) { told = append(told, done.BlobBytes) }})
 	g.must(err)
-	if !slices.Equal(told, want) {
+	if !slices.Equal(told, append([]int64{0}, want...)) { // the first while it checks the database
 		t.Errorf("a restore tells of %v bytes", told)
 	}
 }

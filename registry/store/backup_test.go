@@ -535,9 +535,8 @@ func TestRestore_interrupted(t *testing.T) {
 		g := &fixture{t: t, ctx: f.ctx, clock: f.clock, dir: t.TempDir()}
 		for stop := range 6 {
 			ctx, cancel := context.WithCancel(g.ctx)
-			seen := 0
-			_, err := Restore(ctx, to, RestoreOptions{Options: g.options(), Progress: func(RestoreReport, StoreSize) {
-				if seen++; seen > stop {
+			_, err := Restore(ctx, to, RestoreOptions{Options: g.options(), Progress: func(done RestoreReport, _ StoreSize) {
+				if done.Blobs > int64(stop) {
 					cancel()
 				}
 			}})

@@ -156,11 +156,14 @@ func (r *restore) fill(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, reader.Close(), writer.Close()) }()
-	if err := r.checkDatabase(ctx, reader); err != nil {
-		return err
-	}
 	err = reader.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM manifests), count(*), coalesce(sum(size), 0) FROM blobs`).
 		Scan(&r.of.Manifests, &r.of.Blobs, &r.of.BlobBytes)
+	if err == nil {
+		err = r.checkDatabase(ctx, reader)
+	}
+	if damage := databaseDamage(err); damage != nil {
+		return r.damagedDatabase(damage.Error())
+	}
 	if err != nil {
 		return err
 	}
@@ -204,15 +207,10 @@ func fold(ctx context.Context, db *sql.DB) error {
 // use. What else verify would find was so when the backup was made.
 func (r *restore) checkDatabase(ctx context.Context, reader *sql.DB) error {
 	copied := &Store{database: r.path(), reader: reader, damage: &damage{path: r.path(), log: slog.New(slog.DiscardHandler)}}
-	v := &verification{store: copied, report: VerifyReport{Problems: []Problem{}}}
-	err := v.integrity(ctx)
-	if err == nil {
-		err = v.manifests(ctx)
-	}
-	if damage := databaseDamage(err); damage != nil {
-		return r.damagedDatabase(damage.Error())
-	}
-	if err != nil {
+	v := &verification{store: copied, report: VerifyReport{Problems: []Problem{}},
+		options: VerifyOptions{Progress: func(VerifyReport, StoreSize) { r.progress(0) }}}
+	r.progress(0)
+	if err := errors.Join(v.integrity(ctx), v.manifests(ctx)); err != nil {
 		return err
 	}
 	for _, p := range v.report.Problems {
