@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/mirror-appliance/appliance/internal/retry"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
 )
 
@@ -305,18 +306,17 @@ func (x *execution) fetch(ctx context.Context, image *Image, b ocispec.Descripto
 // insist does what a destination may be asked for again, and again while the destination's side fails: one connection
 // that drops must not leave a release incomplete.
 func (e *Engine) insist(ctx context.Context, what string, do func() error) error {
-	for attempt := 1; ; attempt++ {
-		err := do()
-		var source *upstream.Error
-		var no refusal
-		if err == nil || ctx.Err() != nil || errors.As(err, &source) || errors.As(err, &no) && no.Refused() || attempt == attempts {
-			return err
-		}
-		e.o.Log.Warn("the destination failed and is tried again", "at", what, "attempt", attempt, "error", err)
-		if err := e.o.Sleep(ctx, time.Second<<attempt); err != nil {
-			return err
-		}
-	}
+	return retry.Policy{
+		Attempts: attempts, First: 2 * time.Second, Sleep: e.o.Sleep,
+		Again: func(err error) (bool, time.Duration) {
+			var source *upstream.Error
+			var no refusal
+			return !errors.As(err, &source) && !(errors.As(err, &no) && no.Refused()), 0
+		},
+		Notify: func(failures int, err error) {
+			e.o.Log.Warn("the destination failed and is tried again", "at", what, "attempt", failures, "error", err)
+		},
+	}.Do(ctx, do)
 }
 
 // transfer moves the bytes straight from the upstream's connection to the destination's.

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 
+	"github.com/mirror-appliance/appliance/internal/retry"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/remote"
 	"github.com/mirror-appliance/appliance/registry/admin"
@@ -119,14 +120,12 @@ func openDestination(ctx context.Context, to target, o mirrorOptions, keys authn
 
 // thrice asks again when a connection drops. A host that is not reached, or that has answered, is asked once.
 func thrice(ctx context.Context, ask func() error) error {
-	for attempt := 1; ; attempt++ {
-		err := ask()
+	dropped := func(err error) (bool, time.Duration) {
 		var refused *admin.Error
 		var dial *net.OpError
-		if err == nil || ctx.Err() != nil || attempt == 3 || errors.As(err, &refused) || errors.As(err, &dial) && dial.Op == "dial" {
-			return err
-		}
+		return !errors.As(err, &refused) && !(errors.As(err, &dial) && dial.Op == "dial"), 0
 	}
+	return retry.Policy{Attempts: 3, Again: dropped}.Do(ctx, ask)
 }
 
 // accessRefused is the answer of an appliance to a login that it does not know.
@@ -172,10 +171,11 @@ func speaksPlain(ctx context.Context, registry string) bool {
 		return false
 	}
 	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	resp, err := client.Do(r)
-	for again := 0; err != nil && again < 2; again++ { // one connection that drops must not decide it for a whole run
+	var resp *http.Response
+	err = retry.Policy{Attempts: 3}.Do(ctx, func() (err error) { // one connection that drops must not decide it for a whole run
 		resp, err = client.Do(r)
-	}
+		return err
+	})
 	if err != nil {
 		return false
 	}

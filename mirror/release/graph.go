@@ -16,11 +16,12 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 	"time"
 
 	"github.com/blang/semver/v4"
 	"github.com/google/uuid"
+
+	"github.com/mirror-appliance/appliance/internal/retry"
 )
 
 // The graphs that oc-mirror asks.
@@ -99,44 +100,26 @@ func (c *Client) Fetch(ctx context.Context, channel, arch string) (*Graph, error
 	return g, nil
 }
 
-func (c *Client) get(ctx context.Context, at string) ([]byte, error) {
-	var last error
-	for attempt := range attempts {
-		if attempt > 0 {
-			if err := c.wait(ctx, attempt, last); err != nil {
-				return nil, err
-			}
-		}
-		raw, err := c.once(ctx, at)
-		if err == nil {
-			return raw, nil
-		}
-		var refused *statusError
-		if ctx.Err() != nil || errors.As(err, &refused) && !refused.transient() {
-			return nil, err
-		}
-		last = err
+func (c *Client) get(ctx context.Context, at string) (raw []byte, err error) {
+	tries := 0
+	policy := retry.Policy{Attempts: attempts, First: time.Second, MaxAfter: time.Minute, Again: again, Sleep: c.Sleep}
+	err = policy.Do(ctx, func() (err error) {
+		tries++
+		raw, err = c.once(ctx, at)
+		return err
+	})
+	if err != nil && tries == attempts {
+		err = fmt.Errorf("%w (tried %d times)", err, attempts)
 	}
-	return nil, fmt.Errorf("%w (tried %d times)", last, attempts)
+	return raw, err
 }
 
-func (c *Client) wait(ctx context.Context, attempt int, last error) error {
-	d := time.Duration(1<<attempt) * 500 * time.Millisecond
+func again(err error) (bool, time.Duration) {
 	var refused *statusError
-	if errors.As(last, &refused) && refused.after > d {
-		d = min(refused.after, time.Minute)
+	if errors.As(err, &refused) {
+		return retry.Status(refused.status), refused.after
 	}
-	if c.Sleep != nil {
-		return c.Sleep(ctx, d)
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return retry.Passing(err), 0
 }
 
 func (c *Client) once(ctx context.Context, at string) ([]byte, error) {
@@ -159,7 +142,7 @@ func (c *Client) once(ctx context.Context, at string) ([]byte, error) {
 	case err != nil:
 		return nil, fmt.Errorf("read the answer: %w", err)
 	case resp.StatusCode != http.StatusOK:
-		return nil, &statusError{status: resp.StatusCode, says: reason(raw), after: retryAfter(resp)}
+		return nil, &statusError{status: resp.StatusCode, says: reason(raw), after: retry.After(resp)}
 	case len(raw) > maxGraph:
 		return nil, fmt.Errorf("the answer has more than %d bytes", maxGraph)
 	}
@@ -174,27 +157,6 @@ type statusError struct {
 
 func (e *statusError) Error() string {
 	return fmt.Sprintf("%d %s%s", e.status, http.StatusText(e.status), e.says)
-}
-
-func (e *statusError) transient() bool {
-	return e.status == http.StatusTooManyRequests || e.status >= 500
-}
-
-// retryAfter reads the header in both its forms. A date is taken relative to the server's own clock, if it tells.
-func retryAfter(resp *http.Response) time.Duration {
-	header := resp.Header.Get("Retry-After")
-	if seconds, err := strconv.Atoi(header); err == nil {
-		return time.Duration(seconds) * time.Second
-	}
-	at, err := http.ParseTime(header)
-	if err != nil {
-		return 0
-	}
-	now, err := http.ParseTime(resp.Header.Get("Date"))
-	if err != nil {
-		now = time.Now()
-	}
-	return at.Sub(now)
 }
 
 // reason is what an update service says of its refusal.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -225,6 +226,32 @@ func TestClient_retries(t *testing.T) {
 		t.Cleanup(busy.Close)
 		c := release.Client{URL: busy.URL, HTTP: http.DefaultClient, Sleep: sleep}
 		if _, err := c.Fetch(t.Context(), "stable-4.1", "amd64"); err != nil || len(waits) != 1 || waits[0] != 20*time.Second {
+			t.Errorf("waited %v, %v", waits, err)
+		}
+	})
+	t.Run("within a minute, beyond all sums too", func(t *testing.T) {
+		for _, after := range []string{"86400", "9223372036854775807"} {
+			waits = nil
+			busy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Retry-After", after)
+				w.WriteHeader(http.StatusServiceUnavailable)
+			}))
+			t.Cleanup(busy.Close)
+			c := release.Client{URL: busy.URL, HTTP: http.DefaultClient, Sleep: sleep}
+			_, err := c.Fetch(t.Context(), "stable-4.1", "amd64")
+			if err == nil || !strings.Contains(err.Error(), "tried 4 times") || len(waits) != 3 || waits[0] != time.Minute {
+				t.Errorf("%s: waited %v, %v", after, waits, err)
+			}
+		}
+	})
+	t.Run("not a server whose certificate is not trusted", func(t *testing.T) {
+		waits = nil
+		unknown := httptest.NewUnstartedServer(http.NotFoundHandler())
+		unknown.Config.ErrorLog = log.New(io.Discard, "", 0)
+		unknown.StartTLS()
+		t.Cleanup(unknown.Close)
+		c := release.Client{URL: unknown.URL, HTTP: http.DefaultClient, Sleep: sleep}
+		if _, err := c.Fetch(t.Context(), "stable-4.1", "amd64"); err == nil || len(waits) != 0 {
 			t.Errorf("waited %v, %v", waits, err)
 		}
 	})

@@ -32,6 +32,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/mirror-appliance/appliance/internal/pace"
+	"github.com/mirror-appliance/appliance/internal/retry"
 )
 
 // Options say which registry is read and how.
@@ -99,14 +100,14 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("registry %s: %w", host, err)
 	}
-	retry := &retrier{attempts: o.Retries + 1, serving: o.Serving, sleep: o.Sleep, idle: o.Idle, log: o.Log.With("registry", registry.Name())}
+	retries := &retrier{attempts: o.Retries + 1, serving: o.Serving, sleep: o.Sleep, idle: o.Idle, log: o.Log.With("registry", registry.Name())}
 	hosts := newHostGuard(registry.RegistryStr(), wire)
 	return &Client{
 		registry: registry,
 		plain:    plain,
 		keychain: o.Keychain,
-		retry:    retry,
-		base: &retryTransport{retrier: retry, inner: &stallTransport{
+		retry:    retries,
+		base: &retryTransport{retrier: retries, inner: &stallTransport{
 			limit: o.Stall,
 			inner: &schemeGuard{plain: plain, host: registry.RegistryStr(), userAgent: o.UserAgent, inner: hosts},
 		}},
@@ -131,7 +132,7 @@ func (o Options) withDefaults() Options {
 		o.Stall = pace.Patience
 	}
 	if o.Sleep == nil {
-		o.Sleep = sleep
+		o.Sleep = retry.Sleep
 	}
 	if o.Idle == nil {
 		o.Idle = func(ctx context.Context, wait func(context.Context) error) error { return wait(ctx) }

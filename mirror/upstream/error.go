@@ -19,6 +19,8 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/mirror-appliance/appliance/internal/retry"
 )
 
 const attemptLogin = "log in"
@@ -193,7 +195,7 @@ func (c *Client) requestFailed(repo name.Repository, anonymous bool, attempt str
 // refused makes an error of an answer.
 func (c *Client) refused(repo name.Repository, anonymous bool, attempt string, resp *http.Response) *Error {
 	e := c.failed(repo, attempt, nil)
-	e.Anonymous, e.Status, e.After = anonymous, resp.StatusCode, retryAfter(resp)
+	e.Anonymous, e.Status, e.After = anonymous, resp.StatusCode, retry.After(resp)
 	if !c.answered(resp.Request) {
 		e.Err = errors.New("so answers the host that the registry leads to, " + resp.Request.URL.Host)
 		return e

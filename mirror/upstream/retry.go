@@ -2,24 +2,19 @@ package upstream
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
 	"log/slog"
-	"math/rand/v2"
-	"net"
 	"net/http"
-	"strconv"
 	"time"
+
+	"github.com/mirror-appliance/appliance/internal/retry"
 )
 
 const (
 	firstBackoff  = 500 * time.Millisecond
-	maxBackoff    = 30 * time.Second
 	maxRetryAfter = 2 * time.Minute // a registry that asks for hours is asked again and then given up on
 	maxServing    = 2 * time.Second // that a client is made to wait because the registry asks for it
-	maxToldAfter  = 24 * time.Hour
 	maxDrain      = 64 << 10
 )
 
@@ -32,25 +27,10 @@ type retrier struct {
 	log      *slog.Logger
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // wait waits before the attempt that follows failures failed ones. after is
 // what the registry asked for, 0 if it did not ask.
 func (r *retrier) wait(ctx context.Context, failures int, after time.Duration, why string) error {
-	d := min(after, maxRetryAfter)
-	if d <= 0 {
-		d = min(firstBackoff<<min(failures-1, 10), maxBackoff)
-		d = d/2 + rand.N(d/2) // jitter: many clients of one registry must not come back together
-	}
+	d := retry.Policy{First: firstBackoff, MaxAfter: maxRetryAfter}.Delay(failures, after)
 	r.log.WarnContext(ctx, "trying again", "in", d.Round(time.Millisecond), "attempt", failures+1, "of", r.attempts, "because", oneLine(why))
 	return r.idle(ctx, func(ctx context.Context) error { return r.sleep(ctx, d) })
 }
@@ -110,7 +90,7 @@ func (e *limitError) Error() string { return http.StatusText(e.status) }
 
 // last returns the last answer. That of a login becomes an error: the authentication keeps no headers.
 func (t *retryTransport) last(resp *http.Response) (*http.Response, error) {
-	after := retryAfter(resp)
+	after := retry.After(resp)
 	if _, ok := journeyOf(resp.Request); ok || after == 0 {
 		return resp, nil
 	}
@@ -152,57 +132,17 @@ func verdict(resp *http.Response, err error) (again bool, after time.Duration, w
 	if err != nil {
 		return passing(err), 0, err.Error()
 	}
-	switch resp.StatusCode {
-	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,
-		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return true, retryAfter(resp), statusText(resp.StatusCode)
-	}
-	if resp.StatusCode >= 520 { // no standard has these: a network that stands before a registry does not reach it
-		return true, retryAfter(resp), statusText(resp.StatusCode)
+	if retry.Status(resp.StatusCode) {
+		return true, retry.After(resp), statusText(resp.StatusCode)
 	}
 	return false, 0, ""
 }
 
-// passing says whether a failure to get an answer may pass by itself. A wrong
-// name, certificate or protocol does not. That a deadline passed says nothing:
-// net calls it so when a host drops packets, and the request's own is looked at
-// by RoundTrip.
+// passing reports whether a failure to get an answer may pass by itself. RoundTrip looks at the request's own deadline.
 func passing(err error) bool {
 	var (
-		dns     *net.DNSError
-		cert    *tls.CertificateVerificationError
-		unknown x509.UnknownAuthorityError
-		host    x509.HostnameError
-		record  tls.RecordHeaderError
 		scheme  *schemeError
 		refused refusal
 	)
-	switch {
-	case errors.As(err, &dns) && dns.IsNotFound:
-		return false
-	case errors.As(err, &cert), errors.As(err, &unknown), errors.As(err, &host),
-		errors.As(err, &record), errors.As(err, &scheme), errors.As(err, &refused):
-		return false
-	case errors.Is(err, context.Canceled):
-		return false
-	}
-	return true
-}
-
-// retryAfter reads the header in both its forms. A date is taken relative to
-// the server's own clock, if it tells.
-func retryAfter(resp *http.Response) time.Duration {
-	header := resp.Header.Get("Retry-After")
-	if seconds, err := strconv.Atoi(header); err == nil {
-		return time.Duration(min(max(seconds, 0), int(maxToldAfter/time.Second))) * time.Second
-	}
-	at, err := http.ParseTime(header)
-	if err != nil {
-		return 0
-	}
-	now, err := http.ParseTime(resp.Header.Get("Date"))
-	if err != nil {
-		now = time.Now()
-	}
-	return min(max(at.Sub(now), 0), maxToldAfter)
+	return !errors.As(err, &scheme) && !errors.As(err, &refused) && retry.Passing(err)
 }

@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mirror-appliance/appliance/internal/retry"
 )
 
 // always answers manifests and blobs with a status until the nth request.
@@ -130,7 +131,7 @@ func TestClient_stops_waiting_when_told_to(t *testing.T) {
 	c := f.client(t, func(o *Options) {
 		o.Sleep = func(ctx context.Context, d time.Duration) error {
 			cancel()
-			return sleep(ctx, time.Hour) // the real one
+			return retry.Sleep(ctx, time.Hour) // the real one
 		}
 	})
 	if _, _, err := c.Manifest(ctx, repo, "v1"); !errors.Is(err, context.Canceled) {
@@ -141,32 +142,14 @@ func TestClient_stops_waiting_when_told_to(t *testing.T) {
 	}
 }
 
-func TestBackoff_grows_and_is_bounded(t *testing.T) {
-	f := newFixture(t)
-	c := f.client(t)
-	for failures := 1; failures < 100; failures++ {
-		if err := c.retry.wait(t.Context(), failures, 0, "test"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for i, nap := range f.naps {
-		if nap <= 0 || nap > maxBackoff || i > 10 && nap < maxBackoff/2 {
-			t.Errorf("wait %d was %v", i+1, nap)
-		}
-	}
-}
-
 func TestPassing(t *testing.T) {
 	for name, test := range map[string]struct {
 		err  error
 		want bool
 	}{
-		"no such host":          {&net.DNSError{IsNotFound: true}, false},
-		"no answer from DNS":    {&net.DNSError{IsTimeout: true}, true},
-		"called off":            {context.Canceled, false},
-		"reset":                 {errors.New("connection reset by peer"), true},
-		"stalled":               {&stallError{}, true},
-		"plain HTTP over there": {tls.RecordHeaderError{Msg: "x"}, false},
+		"no such host":   {&net.DNSError{IsNotFound: true}, false},
+		"stalled":        {&stallError{}, true},
+		"another scheme": {&schemeError{}, false},
 	} {
 		if got := passing(test.err); got != test.want {
 			t.Errorf("%s: got %v", name, got)
