@@ -4,7 +4,7 @@ import (
 	"errors"
 	"os"
 
-	"golang.org/x/sys/unix"
+	"github.com/mirror-appliance/appliance/internal/durable"
 )
 
 // Lock keeps other installs and uninstalls of this user away, until unlock or the end of the process. It is to be held
@@ -23,7 +23,7 @@ func Lock(d Deps) (unlock func(), err error) {
 	if err != nil {
 		return func() {}, nil
 	}
-	if err := unix.Flock(int(home.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+	if err := durable.Lock(home, durable.Exclusive); errors.Is(err, durable.ErrLocked) {
 		home.Close()
 		return nil, &BusyError{}
 	}

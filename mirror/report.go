@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mirror-appliance/appliance/internal/durable"
 	"github.com/mirror-appliance/appliance/mirror/resources"
 )
 
@@ -185,20 +186,23 @@ func (e *Engine) WriteMapping(p *Plan) (string, error) {
 	return path, writeFile(path, []byte(b.String()))
 }
 
-// writeFile writes a file and the directories above it; a reader never sees half of it, and two writers are not in each
-// other's way.
+// writeFile writes a file and the directories above it. A reader never sees half of it, and two writers do not disturb
+// each other. The directory is not synced: a workspace may be on a network share that cannot.
 func writeFile(path string, data []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("write to the workspace: %w", err)
-	}
-	tmp := path + "." + rand.Text() + ".tmp"
-	err := os.WriteFile(tmp, data, 0o644)
+	err := os.MkdirAll(filepath.Dir(path), 0o755)
 	if err == nil {
-		err = os.Rename(tmp, path)
+		err = replace(path, data)
 	}
 	if err != nil {
-		_ = os.Remove(tmp)
 		return fmt.Errorf("write to the workspace: %w", err)
 	}
 	return nil
+}
+
+func replace(path string, data []byte) error {
+	tmp, err := os.OpenFile(path+"."+rand.Text()+".tmp", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	return durable.Replace(path, tmp, data)
 }

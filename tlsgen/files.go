@@ -5,6 +5,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+
+	"github.com/mirror-appliance/appliance/internal/durable"
 )
 
 // readPair reads a certificate chain and its key and checks that they belong together.
@@ -62,29 +64,15 @@ func through(file string) string {
 }
 
 func replace(file string, data []byte, mode os.FileMode) error {
-	dir := filepath.Dir(file)
-	tmp, err := os.CreateTemp(dir, "."+filepath.Base(file)+".*")
+	tmp, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".*")
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(fill(tmp, data, mode), tmp.Close()); err != nil {
-		return errors.Join(err, os.Remove(tmp.Name()))
-	}
-	if err := os.Rename(tmp.Name(), file); err != nil {
-		return errors.Join(err, os.Remove(tmp.Name()))
-	}
-	return syncDir(dir)
-}
-
-func fill(tmp *os.File, data []byte, mode os.FileMode) error {
-	if _, err := tmp.Write(data); err != nil {
-		return err
-	}
-	// Not left to the umask: the certificate is there for everybody, the key for nobody else.
+	// Not left to the umask: every user may read the certificate, and only the owner the key.
 	if err := tmp.Chmod(mode); err != nil {
-		return err
+		return errors.Join(err, tmp.Close(), os.Remove(tmp.Name()))
 	}
-	return tmp.Sync()
+	return durable.WriteFile(file, tmp, data)
 }
 
 func rename(from, to string) error {
@@ -92,14 +80,6 @@ func rename(from, to string) error {
 		return unwritable(from, err)
 	}
 	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 func unwritable(file string, err error) error {

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
+
+	"github.com/mirror-appliance/appliance/internal/durable"
 )
 
 // Dir is a directory. Its parent must exist: see Missing.
@@ -103,7 +105,7 @@ func (h *Host) removeEmpty(path string) (bool, error) {
 	err = dir.Remove(name)
 	switch {
 	case err == nil:
-		return true, syncRoot(dir)
+		return true, durable.SyncRoot(dir)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTEMPTY), errors.Is(err, syscall.EEXIST), errors.Is(err, syscall.EBUSY):
 		return false, nil
 	}

@@ -28,6 +28,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mirror-appliance/appliance/internal/durable"
 )
 
 // Exec runs a program to its end and returns what it wrote to stdout.
@@ -168,7 +170,7 @@ func (h *Host) Mkdir(path string, mode fs.FileMode, owner Owner) error {
 	if err != nil {
 		return errors.Join(err, dir.Remove(name))
 	}
-	return syncRoot(dir)
+	return durable.SyncRoot(dir)
 }
 
 // SetAttr sets the permissions and the owner of a file. A link in its place is refused, and so is a file of another
@@ -272,7 +274,7 @@ func (h *Host) Remove(path string) error {
 	if err := dir.Remove(name); err != nil {
 		return err
 	}
-	return syncRoot(dir)
+	return durable.SyncRoot(dir)
 }
 
 // Symlink makes a symbolic link at path that says target.
@@ -285,7 +287,7 @@ func (h *Host) Symlink(target, path string) error {
 	if err := dir.Symlink(target, name); err != nil {
 		return err
 	}
-	return syncRoot(dir)
+	return durable.SyncRoot(dir)
 }
 
 // Relink is Symlink in the place of a file or a link, in one step.
@@ -305,7 +307,7 @@ func (h *Host) Relink(target, path string) error {
 	if err := dir.Rename(tmp, name); err != nil {
 		return errors.Join(err, dir.Remove(tmp))
 	}
-	return syncRoot(dir)
+	return durable.SyncRoot(dir)
 }
 
 // Readlink returns what the symbolic link at path says.

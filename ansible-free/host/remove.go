@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/mirror-appliance/appliance/internal/durable"
 )
 
 // Remove is a file or symbolic link that is gone, and so are the temporary files that a killed write of it
@@ -175,7 +177,7 @@ func (h *Host) RemoveTree(ctx context.Context, path string) error {
 	if err := removeTree(ctx, parent, name); err != nil {
 		return fmt.Errorf("remove %s: %w", path, err)
 	}
-	return syncRoot(parent)
+	return durable.SyncRoot(parent)
 }
 
 // removeTree stays in its root whatever is exchanged for a link meanwhile: os.Root sees to that.

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+
+	"github.com/mirror-appliance/appliance/internal/durable"
 )
 
 // Write puts what r gives at path: written beside it, synced, given mode and owner, renamed into place, and
@@ -34,7 +36,7 @@ func (h *Host) Write(path string, r io.Reader, mode fs.FileMode, owner Owner) er
 	if err := dir.Rename(tmp, name); err != nil {
 		return errors.Join(err, dir.Remove(tmp))
 	}
-	return syncRoot(dir)
+	return durable.SyncRoot(dir)
 }
 
 func fill(f *os.File, r io.Reader, mode fs.FileMode, owner Owner) error {
@@ -42,18 +44,7 @@ func fill(f *os.File, r io.Reader, mode fs.FileMode, owner Owner) error {
 	if err == nil {
 		err = setAttr(f, mode, owner)
 	}
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
-}
-
-func syncRoot(dir *os.Root) error {
-	d, err := dir.Open(".")
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.Finish(f, err)
 }
 
 func leftoverPrefix(name string) string { return "." + name + ".tmp-" }

@@ -17,6 +17,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"github.com/mirror-appliance/appliance/internal/durable"
 )
 
 // A backup is a directory, or a .tar of the same names:
@@ -201,10 +203,7 @@ func (b *backup) fetchDatabase(ctx context.Context, sink backupSink) error {
 	}
 	b.database = info
 	b.report.DatabaseBytes, err = io.CopyBuffer(onlyWriter{to}, pacedReader(ctx, from, b.pace), make([]byte, copyBuffer))
-	if err == nil {
-		err = to.Sync()
-	}
-	return errors.Join(err, to.Close())
+	return durable.Finish(to, err)
 }
 
 // openSnapshotFile opens the snapshot by the name that the daemon has given, if it can be one that Store.Snapshot makes.

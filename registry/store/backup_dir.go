@@ -15,6 +15,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"github.com/mirror-appliance/appliance/internal/durable"
 )
 
 // backupDir is a backup that is a directory.
@@ -39,7 +41,7 @@ func (b *backup) openDir(path string) (_ *backupDir, err error) {
 	if err != nil {
 		return nil, err
 	}
-	lock, err := lockBackup(root, unix.LOCK_EX)
+	lock, err := lockBackup(root, durable.Exclusive)
 	if err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
@@ -79,7 +81,7 @@ func lockBackup(root *os.Root, how int) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+	if err := durable.Lock(f, how); errors.Is(err, durable.ErrLocked) {
 		return nil, errors.Join(&BackupError{Path: root.Name(), Why: "is in use by another backup or restore",
 			hint: "wait until that has ended; `fuser " + root.Name() + "` names the process"}, f.Close())
 	}
@@ -99,10 +101,7 @@ func (b *backupDir) create() (*os.File, error) {
 }
 
 func (b *backupDir) removeIfThere(name string) error {
-	if err := b.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return unlessMissing(b.root.Remove(name))
 }
 
 // backupName is where in a backup the bytes of d are.
@@ -189,7 +188,7 @@ func (b *backupDir) clone(from *os.File, name string) (done bool, err error) {
 		return false, errors.Join(to.Close(), b.root.Remove(name))
 	}
 	b.report.Cloned++
-	return true, errors.Join(to.Sync(), to.Close())
+	return true, durable.Finish(to, nil)
 }
 
 // link shares the file. Neither the store nor a backup ever writes to a blob in place. What is linked is what was

@@ -8,13 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mirror-appliance/appliance/internal/durable"
 )
 
 // backupTar is a backup that is one file.
@@ -68,7 +69,7 @@ func (t *backupTar) openPart() (err error) {
 }
 
 func (t *backupTar) own() error {
-	lockError := unix.Flock(int(t.file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	lockError := durable.Lock(t.file, durable.Exclusive)
 	opened, err := t.file.Stat()
 	if err != nil {
 		return err
@@ -76,7 +77,7 @@ func (t *backupTar) own() error {
 	// Without the lock, or when another backup has ended since and put this very file in place, it is not ours. Nor is
 	// one with other names, or of another user.
 	named, err := t.dir.Lstat(t.part())
-	if errors.Is(lockError, unix.EWOULDBLOCK) || err != nil || !os.SameFile(opened, named) {
+	if errors.Is(lockError, durable.ErrLocked) || err != nil || !os.SameFile(opened, named) {
 		return &BackupError{Path: t.path, Why: "is being written by another backup", hint: "wait until that has ended, or give another name"}
 	}
 	if stat, ok := opened.Sys().(*syscall.Stat_t); !opened.Mode().IsRegular() || ok && stat.Nlink > 1 {
@@ -110,10 +111,7 @@ func duplicate(f *os.File) (*os.File, error) {
 }
 
 func (t *backupTar) removeIfThere(name string) error {
-	if err := t.dir.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return unlessMissing(t.dir.Remove(name))
 }
 
 // begin writes the database, which comes first so that who restores knows what to expect.

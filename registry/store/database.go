@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mirror-appliance/appliance/internal/durable"
 )
 
 const (
@@ -109,7 +111,7 @@ func createDatabaseFile(path string) (fresh bool, err error) {
 	header := make([]byte, headerBytes)
 	n, err := io.ReadFull(f, header)
 	if errors.Is(err, io.EOF) { // empty: SQLite makes a database of it
-		return true, syncDir(filepath.Dir(path))
+		return true, durable.SyncDir(filepath.Dir(path))
 	}
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return false, fmt.Errorf("read database %s: %w", path, err)

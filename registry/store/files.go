@@ -12,6 +12,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"github.com/mirror-appliance/appliance/internal/durable"
 )
 
 // files is the directory of the blobs. It knows paths and durability and nothing of rows; this is what a
@@ -38,7 +40,7 @@ func openFiles(root string) (*files, error) {
 		}
 	}
 	for _, dir := range []string{filepath.Dir(root), root} {
-		if err := syncDir(dir); err != nil {
+		if err := durable.SyncDir(dir); err != nil {
 			return nil, err
 		}
 	}
@@ -130,7 +132,7 @@ func (f *files) settle(file *os.File, d digest.Digest) (placed fs.FileInfo, err 
 	if placed == nil {
 		return nil, f.place(file.Name(), d)
 	}
-	return placed, syncDir(filepath.Dir(to))
+	return placed, durable.SyncDir(filepath.Dir(to))
 }
 
 // place moves a synced file to where d is kept, and returns when that will survive a power cut. It
@@ -152,7 +154,7 @@ func (f *files) place(from string, d digest.Digest) error {
 	if err != nil {
 		return fmt.Errorf("place blob: %w", err)
 	}
-	return syncDir(dir)
+	return durable.SyncDir(dir)
 }
 
 func (f *files) forgetDir(dir string) {
@@ -172,7 +174,7 @@ func (f *files) ensureDir(dir string) error {
 	if err := os.Mkdir(dir, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("make blob directory: %w", err)
 	}
-	if err := syncDir(filepath.Dir(dir)); err != nil {
+	if err := durable.SyncDir(filepath.Dir(dir)); err != nil {
 		return err
 	}
 	f.synced[dir] = true
@@ -188,66 +190,38 @@ func (f *files) check() error {
 	return errors.Join(tmp.Close(), os.Remove(tmp.Name()))
 }
 
-// syncDir makes the names in a directory durable.
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("sync directory: %w", err)
-	}
-	defer dir.Close()
-	if err := dir.Sync(); err != nil {
-		return fmt.Errorf("sync directory: %w", err)
-	}
-	return nil
-}
-
 // writeFile replaces a file as a whole and durably.
-func writeFile(path string, content []byte) (err error) {
-	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+func writeFile(path string, content []byte) error {
+	tmp, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, removeIfThere(tmp))
-		}
-	}()
-	if _, err := f.Write(content); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := f.Sync(); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
+	return durable.WriteFile(path, tmp, content)
 }
 
-func removeIfThere(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+func removeIfThere(path string) error { return unlessMissing(os.Remove(path)) }
+
+// unlessMissing is the error of a removal, and nil where there was nothing to remove.
+func unlessMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	return nil
+	return err
 }
 
-// lock takes the exclusive lock of a database. The lock goes with the process, however it ends, so a
-// crash leaves nothing to clean up; the file stays, since removing it would let two processes lock two files.
+// lock takes the exclusive lock of a database. A crash leaves nothing to clean up; the file stays, since
+// removing it would let two processes lock two files.
 func lock(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock the store: %w", err)
 	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
+	err = durable.Lock(f, durable.Exclusive)
+	if errors.Is(err, durable.ErrLocked) {
 		return nil, errors.Join(&LockedError{Path: path}, f.Close())
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("lock the store: flock %s: %w", path, err), f.Close())
+		return nil, errors.Join(fmt.Errorf("lock the store: %w", err), f.Close())
 	}
 	return f, nil
 }

@@ -16,6 +16,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"github.com/mirror-appliance/appliance/internal/durable"
 )
 
 // A small blob costs no sync of its own. Its bytes are committed with its row, in the transaction that it shares with
@@ -246,7 +248,7 @@ func (f *files) syncEach(rows []journaled) error {
 		}))
 	}
 	for dir := range dirs {
-		errs = append(errs, f.ensureDir(dir), syncDir(dir))
+		errs = append(errs, f.ensureDir(dir), durable.SyncDir(dir))
 	}
 	return errors.Join(errs...)
 }
@@ -478,10 +480,8 @@ func (f *files) replace(d digest.Digest, body []byte) error {
 	if err != nil {
 		return err
 	}
-	if _, err = file.Write(body); err == nil {
-		err = file.Sync()
-	}
-	if err = errors.Join(err, file.Close()); err == nil {
+	_, err = file.Write(body)
+	if err = durable.Finish(file, err); err == nil {
 		err = f.place(path, d)
 	}
 	if err != nil {

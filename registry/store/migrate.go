@@ -13,6 +13,8 @@ import (
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/mirror-appliance/appliance/internal/durable"
 )
 
 //go:embed migrations/*.sql
@@ -101,7 +103,7 @@ func backupBeforeMigration(ctx context.Context, db *sql.DB, path string, version
 			}
 		}
 	}
-	return syncDir(filepath.Dir(path))
+	return durable.SyncDir(filepath.Dir(path))
 }
 
 // checkCopy fails with a *FullError unless there is space for another copy of the database, to the last byte: without

@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/durable"
 )
 
 // RestoreOptions says where to restore to, and what to do when the backup is damaged.
@@ -311,13 +313,13 @@ func (r *restore) place() error {
 			return err
 		}
 	}
-	if err := syncDir(filepath.Dir(r.store.database)); err != nil {
+	if err := durable.SyncDir(filepath.Dir(r.store.database)); err != nil {
 		return err
 	}
 	if err := os.Rename(r.path(), r.store.database); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(r.store.database))
+	return durable.SyncDir(filepath.Dir(r.store.database))
 }
 
 func syncFile(path string) error {
@@ -325,7 +327,7 @@ func syncFile(path string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Sync(), f.Close())
+	return durable.Finish(f, nil)
 }
 
 // checkEmpty refuses a database that has anything in it that a restore would lose. Accounts are not: an

@@ -12,7 +12,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sys/unix"
+
+	"github.com/mirror-appliance/appliance/internal/durable"
 )
 
 // backupSource is what is restored from: a directory or a tar.
@@ -53,7 +54,7 @@ func openBackup(path string) (backupSource, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open backup: %w", err)
 	}
-	lock, err := lockBackup(root, unix.LOCK_SH)
+	lock, err := lockBackup(root, durable.Shared)
 	if err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
