@@ -39,7 +39,7 @@ func TestParseRole(t *testing.T) {
 func TestCheckPassword(t *testing.T) {
 	for pw, ok := range map[string]bool{
 		"12345678": true, "pässwört": true, strings.Repeat("a", 72): true,
-		"": false, "1234567": false, "1234 5678": false, "12345678\t": false, "1234567\u00a08": false,
+		"": false, "1234567": false, "1234 5678": false, "12345678\t": false, "1234567\u00a08": false, "1234567\x018": false, "12345678\x7f": false,
 		strings.Repeat("a", 73): false, strings.Repeat("ä", 37): false,
 	} {
 		err := CheckPassword(pw)
