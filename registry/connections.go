@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/auth"
 )
 
@@ -150,10 +151,10 @@ func (cs *connections) exhausted() []error {
 	defer cs.mu.Unlock()
 	var all []error
 	if len(cs.open) >= cs.limits.connections {
-		all = append(all, &hinted{fmt.Errorf("all %d places for connections are taken", cs.limits.connections), exhaustionHint})
+		all = append(all, hint.New(fmt.Errorf("all %d places for connections are taken", cs.limits.connections), exhaustionHint))
 	}
 	if cs.answering >= cs.limits.requests {
-		all = append(all, &hinted{fmt.Errorf("all %d places for requests are taken", cs.limits.requests), exhaustionHint})
+		all = append(all, hint.New(fmt.Errorf("all %d places for requests are taken", cs.limits.requests), exhaustionHint))
 	}
 	return all
 }

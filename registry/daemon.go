@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/auth"
@@ -118,9 +119,9 @@ func (d *daemon) calibrate(ctx context.Context) error {
 func withRemedy(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return &hinted{err, "the user who runs the registry must own its directories and what is in them: give them back with chown -R, and mind their modes"}
+		return hint.New(err, "the user who runs the registry must own its directories and what is in them: give them back with chown -R, and mind their modes")
 	case errors.Is(err, syscall.EROFS):
-		return &hinted{err, "a file system that has had errors becomes read-only: see dmesg, then mount -o remount,rw; a failing disk calls for `appliance restore` elsewhere"}
+		return hint.New(err, "a file system that has had errors becomes read-only: see dmesg, then mount -o remount,rw; a failing disk calls for `appliance restore` elsewhere")
 	}
 	return err
 }

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/singleflight"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -102,14 +103,6 @@ func (d *daemon) logCertificate() {
 	}
 }
 
-func hintOf(err error) string {
-	var hint interface{ Hint() string }
-	if errors.As(err, &hint) {
-		return hint.Hint()
-	}
-	return ""
-}
-
 func (d *daemon) checkControl(ctx context.Context) error {
 	c, err := new(net.Dialer).DialContext(ctx, "unix", d.cfg.ControlSocket)
 	if err != nil {
@@ -157,7 +150,7 @@ func (h *health) examine(ctx context.Context) findings {
 		}
 	}
 	if out {
-		found.exhausted = append(found.exhausted, &hinted{errors.New("no file descriptors are left"), exhaustionHint})
+		found.exhausted = append(found.exhausted, hint.New(errors.New("no file descriptors are left"), exhaustionHint))
 	}
 	if h.places != nil {
 		found.exhausted = append(found.exhausted, h.places()...)

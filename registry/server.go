@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/admin"
 )
 
@@ -163,26 +164,16 @@ func (s *server) cut() error {
 	}
 }
 
-// hinted is an error with what to do about it.
-type hinted struct {
-	err  error
-	hint string
-}
-
-func (e *hinted) Error() string { return e.err.Error() }
-func (e *hinted) Unwrap() error { return e.err }
-func (e *hinted) Hint() string  { return e.hint }
-
 func listenError(address string, err error) error {
 	err = fmt.Errorf("listen on %s: %w", address, err)
 	_, port, _ := net.SplitHostPort(address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return &hinted{err, fmt.Sprintf("another program listens there: find it with ss -ltnp 'sport = :%s' and stop it, or choose another port", port)}
+		return hint.New(err, fmt.Sprintf("another program listens there: find it with ss -ltnp 'sport = :%s' and stop it, or choose another port", port))
 	case errors.Is(err, os.ErrPermission):
-		return &hinted{err, "ports below 1024 are for root: choose a higher one, or let systemd do the listening"}
+		return hint.New(err, "ports below 1024 are for root: choose a higher one, or let systemd do the listening")
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return &hinted{err, "this host has no such address: write ':" + port + "' to listen on all that it has"}
+		return hint.New(err, "this host has no such address: write ':"+port+"' to listen on all that it has")
 	}
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
@@ -56,7 +57,7 @@ func trouble(all []admin.Trouble, err error) []admin.Trouble {
 	if err == nil {
 		return all
 	}
-	return append(all, admin.Trouble{Problem: err.Error(), Hint: hintOf(err)})
+	return append(all, admin.Trouble{Problem: err.Error(), Hint: hint.Of(err)})
 }
 
 const (

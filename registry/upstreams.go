@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/gc"
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/oci"
@@ -53,7 +54,7 @@ func (d *daemon) openUpstream(u config.Upstream) (pull.Route, error) {
 	}
 	d.onClose(func() error { client.Close(); return nil })
 	if err := d.checkLogin(u, at); err != nil {
-		d.log.Error("an upstream's logins cannot be used", "upstream", u.Prefix, "error", err, "hint", hintOf(err))
+		d.log.Error("an upstream's logins cannot be used", "upstream", u.Prefix, "error", err, "hint", hint.Of(err))
 	}
 	path := strings.Trim(at.Path, "/")
 	source := &recording{Client: client, store: d.store, log: d.log, prefix: u.Prefix, path: path}

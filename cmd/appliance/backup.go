@@ -15,6 +15,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/installer"
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/store"
@@ -54,10 +55,10 @@ and the CA are not part of it.`,
 func onePath(what string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) != 1 {
-			return &usageError{err: fmt.Errorf("%s takes one path: %s", c.CommandPath(), what), command: c.CommandPath()}
+			return usageError(c, fmt.Errorf("%s takes one path: %s", c.CommandPath(), what))
 		}
 		if strings.TrimSpace(args[0]) == "" {
-			return &usageError{err: fmt.Errorf("the path is empty: %s takes %s", c.CommandPath(), what), command: c.CommandPath()}
+			return usageError(c, fmt.Errorf("the path is empty: %s takes %s", c.CommandPath(), what))
 		}
 		return nil
 	}
@@ -126,16 +127,16 @@ func backupElsewhere(id *installer.Identity, path string) error {
 			return err
 		}
 		if other != nil && other.UID >= 0 && !root {
-			return &hintedError{
-				err:  fmt.Errorf("the backup would be where user %d can change it: %s is that user's", other.UID, other.Path),
-				hint: "give a directory that is yours",
-			}
+			return hint.New(
+				fmt.Errorf("the backup would be where user %d can change it: %s is that user's", other.UID, other.Path),
+				"give a directory that is yours")
+
 		}
 		if other != nil && root && other.UID == id.UID {
-			return &hintedError{
-				err:  fmt.Errorf("the backup would be in a directory of the registry's own user: %s", other.Path),
-				hint: "give a directory that is not the registry's, best on another file system",
-			}
+			return hint.New(
+				fmt.Errorf("the backup would be in a directory of the registry's own user: %s", other.Path),
+				"give a directory that is not the registry's, best on another file system")
+
 		}
 		return nil
 	}
@@ -151,10 +152,10 @@ func backupOutside(id *installer.Identity, path string) error {
 	}
 	for _, dir := range own {
 		if sameFile(path, dir) {
-			return &hintedError{
-				err:  fmt.Errorf("back up to %s: it is a directory of the registry itself", path),
-				hint: "give a directory of its own to the backup, best on another file system",
-			}
+			return hint.New(
+				fmt.Errorf("back up to %s: it is a directory of the registry itself", path),
+				"give a directory of its own to the backup, best on another file system")
+
 		}
 	}
 	return nil

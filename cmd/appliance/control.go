@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mirror-appliance/appliance/installer"
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry"
 	"github.com/mirror-appliance/appliance/registry/admin"
 )
@@ -50,8 +51,9 @@ func withControl(ctx context.Context, std stdio, o *locateOptions, f func(*admin
 func exists(database string) error {
 	_, err := os.Stat(database)
 	if errors.Is(err, fs.ErrNotExist) {
-		return &hintedError{err: fmt.Errorf("there is no database at %s: the registry has never run, or its database is lost", database),
-			hint: "start the registry, or put a backup there: appliance restore BACKUP"}
+		return hint.New(fmt.Errorf("there is no database at %s: the registry has never run, or its database is lost", database),
+			"start the registry, or put a backup there: appliance restore BACKUP")
+
 	}
 	return nil // another error is told in full by what opens it
 }
@@ -75,7 +77,7 @@ func ownersOnly(err error) error {
 	if !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
-	return &hintedError{err: err, hint: deniedHint(err)}
+	return hint.New(err, deniedHint(err))
 }
 
 // startControl starts a control command and returns when it answers. It ends with its standard input, so also with

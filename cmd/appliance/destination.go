@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/retry"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/remote"
@@ -26,11 +27,12 @@ func parseDestination(argument string) (target, error) {
 	registry, prefix, _ := strings.Cut(strings.TrimPrefix(argument, "docker://"), "/")
 	prefix = strings.Trim(prefix, "/")
 	bad := func(why string) (target, error) {
-		return target{}, &hintedError{err: fmt.Errorf("destination %s: %s", argument, why), hint: "for example docker://registry.example.com:8443/path"}
+		return target{}, hint.New(fmt.Errorf("destination %s: %s", argument, why), "for example docker://registry.example.com:8443/path")
 	}
 	if i := strings.LastIndex(argument, "@"); i >= 0 && strings.Contains(registry, "@") { // which may be a password's end
-		return target{}, &hintedError{err: fmt.Errorf("destination docker://…%s: it has a login in it, which ps and the shell's history show", argument[i:]),
-			hint: "log in with podman login, name the file with --authfile, and leave the login out"}
+		return target{}, hint.New(fmt.Errorf("destination docker://…%s: it has a login in it, which ps and the shell's history show", argument[i:]),
+			"log in with podman login, name the file with --authfile, and leave the login out")
+
 	}
 	if registry == "" {
 		return bad("it names no registry")
@@ -131,11 +133,11 @@ func thrice(ctx context.Context, ask func() error) error {
 // accessRefused is the answer of an appliance to a login that it does not know.
 func accessRefused(registry, user string, refused *admin.Error) error {
 	err := fmt.Errorf("checking registry %q access: failed to authenticate: %w", registry, refused)
-	hint := "log in first: podman login " + registry
+	next := "log in first: podman login " + registry
 	if user != "" {
-		hint = fmt.Sprintf("the login of user %s is not good any more: podman login %s", user, registry)
+		next = fmt.Sprintf("the login of user %s is not good any more: podman login %s", user, registry)
 	}
-	return &hintedError{err: err, hint: hint}
+	return hint.New(err, next)
 }
 
 func openRemote(to target, keys authn.Keychain, tlsConfig *tls.Config, plain bool) (*destination, error) {

@@ -89,7 +89,7 @@ func TestFlags_unbuiltAreRefusedByName(t *testing.T) {
 		}
 		c.SetArgs([]string{flag})
 		err := c.Execute()
-		hint, _ := hintOf(err)
+		hint := hintOf(err)
 		if err == nil || err.Error() != "--"+name+" is not built yet" || hint == "" || strings.Contains(hint, "s3cret") {
 			t.Errorf("%s: %v, hint %q", flag, err, hint)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/admin"
 )
 
@@ -78,14 +79,14 @@ func runGC(ctx context.Context, std stdio, o gcOptions, graceGiven bool) error {
 // beginGC leaves the collection to the daemon.
 func beginGC(ctx context.Context, std stdio, o gcOptions, request admin.GCRequest) error {
 	if o.dryRun || o.output != "" {
-		return &hintedError{err: errors.New("--wait=false has no result to print"), hint: "leave out --dry-run and --output, or --wait=false"}
+		return hint.New(errors.New("--wait=false has no result to print"), "leave out --dry-run and --output, or --wait=false")
 	}
 	err := withDaemon(ctx, &o.locateOptions, func(client *admin.Client) error { return client.BeginGC(ctx, request) })
 	if errors.Is(err, admin.ErrNotRunning) {
-		return &hintedError{
-			err:  fmt.Errorf("--wait=false leaves the collection to the daemon: %w", err),
-			hint: "start it (systemctl start appliance), or leave out --wait=false to collect here",
-		}
+		return hint.New(
+			fmt.Errorf("--wait=false leaves the collection to the daemon: %w", err),
+			"start it (systemctl start appliance), or leave out --wait=false to collect here")
+
 	}
 	if err != nil {
 		return err
@@ -135,7 +136,7 @@ func addOutputFlag(f *pflag.FlagSet, output *string) {
 
 func checkOutput(output string) error {
 	if output != "" && output != "json" {
-		return &hintedError{err: fmt.Errorf("--output %q is not known", output), hint: "leave it out, or use --output json"}
+		return hint.New(fmt.Errorf("--output %q is not known", output), "leave it out, or use --output json")
 	}
 	return nil
 }

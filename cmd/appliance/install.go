@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/mirror-appliance/appliance/installer"
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/auth"
 )
 
@@ -316,10 +317,10 @@ func splitHostPort(s string) (host string, port int, err error) {
 		port, err = strconv.Atoi(p)
 	}
 	if err != nil || port < 1 || port > 65535 {
-		return "", 0, &hintedError{
-			err:  fmt.Errorf("--quayHostname %q is not HOST or HOST:PORT with a port from 1 to 65535", s),
-			hint: "for example --quayHostname registry.example.com:8443",
-		}
+		return "", 0, hint.New(
+			fmt.Errorf("--quayHostname %q is not HOST or HOST:PORT with a port from 1 to 65535", s),
+			"for example --quayHostname registry.example.com:8443")
+
 	}
 	return host, port, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/mirror-appliance/appliance/installer"
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/home"
 	"github.com/mirror-appliance/appliance/registry/config"
 )
@@ -46,7 +47,7 @@ func (o *locateOptions) path() (string, error) {
 		return inRoot, nil
 	case o.config != "" && inRoot != "":
 		if path, err := filepath.Abs(o.config); err != nil || path != inRoot {
-			return "", &hintedError{err: fmt.Errorf("--config is %s, and that of --quayRoot is %s", o.config, inRoot), hint: "give one of the two"}
+			return "", hint.New(fmt.Errorf("--config is %s, and that of --quayRoot is %s", o.config, inRoot), "give one of the two")
 		}
 		return inRoot, nil
 	case o.config != "":
@@ -57,7 +58,7 @@ func (o *locateOptions) path() (string, error) {
 	}
 	dir, err := home.Dir()
 	if err != nil {
-		return "", &hintedError{err: err, hint: "name the appliance's directory with --quayRoot, or set HOME"}
+		return "", hint.New(err, "name the appliance's directory with --quayRoot, or set HOME")
 	}
 	return config.Path(filepath.Join(dir, "quay-install")), nil
 }
@@ -70,11 +71,11 @@ func (o *locateOptions) load() (*installer.Identity, error) {
 	}
 	id, err := installer.Identify(installerDeps(), path)
 	if errors.Is(err, fs.ErrNotExist) {
-		hint := "name its directory with --quayRoot, or put one on this host with: appliance install --quayHostname HOST"
+		next := "name its directory with --quayRoot, or put one on this host with: appliance install --quayHostname HOST"
 		if os.Geteuid() != 0 && o.config == "" && o.quayRoot == "" {
-			hint = "run the command as root if root installed it; else " + hint
+			next = "run the command as root if root installed it; else " + next
 		}
-		return nil, &hintedError{err: fmt.Errorf("no appliance found: there is no %s", path), hint: hint}
+		return nil, hint.New(fmt.Errorf("no appliance found: there is no %s", path), next)
 	}
 	return id, err
 }

@@ -7,6 +7,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mirror-appliance/appliance/installer"
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
 )
 
@@ -32,9 +34,6 @@ const (
 
 // exitCoder is an error that decides the exit code, for commands whose codes mean something.
 type exitCoder interface{ ExitCode() int }
-
-// hinter is an error that knows what to type next.
-type hinter interface{ Hint() string }
 
 // stdio is what a command may read and write; tests put their own.
 type stdio struct {
@@ -101,23 +100,13 @@ func report(w io.Writer, err error) {
 		text = typed(text)
 	}
 	fmt.Fprintln(w, "error:", plain.Text(text))
-	if hint, ok := hintOf(err); ok {
-		fmt.Fprintln(w, "hint:", plain.Text(typed(hint)))
+	if next := hintOf(err); next != "" {
+		fmt.Fprintln(w, "hint:", plain.Text(typed(next)))
 	}
 }
 
-// hintOf is what to type next, if the error or what caused it knows.
-func hintOf(err error) (string, bool) {
-	var h hinter
-	hint := ""
-	if errors.As(err, &h) {
-		hint = h.Hint()
-	}
-	if hint == "" {
-		hint = placeHint(err)
-	}
-	return hint, hint != ""
-}
+// hintOf returns what to type next, or "".
+func hintOf(err error) string { return cmp.Or(hint.Of(err), placeHint(err)) }
 
 func newRootCommand(std stdio) *cobra.Command {
 	root := &cobra.Command{
@@ -143,9 +132,7 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 	root.SetIn(std.in)
 	root.SetOut(std.out)
 	root.SetErr(std.err)
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &usageError{err: err, command: c.CommandPath()}
-	})
+	root.SetFlagErrorFunc(usageError)
 	root.SetHelpCommand(newHelpCommand(root))
 	// Not for mirror, whose bars are drawn with control characters, and not for serve, whose log has plain fields and
 	// two writers.
@@ -180,32 +167,10 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 	return root
 }
 
-// usageError is a command line that cannot be understood.
-type usageError struct {
-	err     error
-	command string
+// usageError returns an error about a command line that cannot be understood.
+func usageError(c *cobra.Command, err error) error {
+	return hint.New(err, cmp.Or(hintOf(err), c.CommandPath()+" --help lists the flags"))
 }
-
-func (e *usageError) Error() string { return e.err.Error() }
-func (e *usageError) Unwrap() error { return e.err }
-
-// Hint returns that of what was wrong, if it has one.
-func (e *usageError) Hint() string {
-	if hint, ok := hintOf(e.err); ok {
-		return hint
-	}
-	return e.command + " --help lists the flags"
-}
-
-// hintedError is an error found in this package, with what to do about it.
-type hintedError struct {
-	err  error
-	hint string
-}
-
-func (e *hintedError) Error() string { return e.err.Error() }
-func (e *hintedError) Unwrap() error { return e.err }
-func (e *hintedError) Hint() string  { return e.hint }
 
 // newHelpCommand is cobra's, but for what it does with a command that there is not: it would end with 0.
 func newHelpCommand(root *cobra.Command) *cobra.Command {
@@ -230,7 +195,7 @@ func newHelpCommand(root *cobra.Command) *cobra.Command {
 // noSuchCommand is for commands that have others below them: cobra would print their help, and end with 0.
 func noSuchCommand(c *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return &hintedError{err: fmt.Errorf("unknown command %q for %s", args[0], c.CommandPath()), hint: c.CommandPath() + " --help lists the commands"}
+		return hint.New(fmt.Errorf("unknown command %q for %s", args[0], c.CommandPath()), c.CommandPath()+" --help lists the commands")
 	}
 	return nil
 }
@@ -238,7 +203,7 @@ func noSuchCommand(c *cobra.Command, args []string) error {
 // noArguments refuses stray words, which are mostly a flag whose dashes were forgotten.
 func noArguments(c *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return &usageError{err: fmt.Errorf("%q is not an argument of %s", args[0], c.CommandPath()), command: c.CommandPath()}
+		return usageError(c, fmt.Errorf("%q is not an argument of %s", args[0], c.CommandPath()))
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/archive"
@@ -90,7 +91,7 @@ Exit codes, as oc-mirror's: 0 everything that was planned is there and verified;
 
 func oneDestination(c *cobra.Command, args []string) error {
 	if len(args) != 1 {
-		return &usageError{err: errors.New("one destination is needed, such as docker://registry.example.com:8443"), command: c.CommandPath()}
+		return usageError(c, errors.New("one destination is needed, such as docker://registry.example.com:8443"))
 	}
 	return nil
 }
@@ -99,27 +100,27 @@ func oneDestination(c *cobra.Command, args []string) error {
 func (o *mirrorOptions) check(destination string) error {
 	switch {
 	case o.config == "":
-		return &hintedError{err: errors.New("use the --config flag it is mandatory"), hint: "-c imageset.yaml"}
+		return hint.New(errors.New("use the --config flag it is mandatory"), "-c imageset.yaml")
 	case strings.HasPrefix(destination, "file://"):
 		return archive.RefuseExport(destination)
 	case !strings.HasPrefix(destination, "docker://"):
-		return &hintedError{
-			err:  errors.New("destination must have either file:// (mirror to disk) or docker:// (diskToMirror) protocol prefixes"),
-			hint: "for example docker://registry.example.com:8443",
-		}
+		return hint.New(
+			errors.New("destination must have either file:// (mirror to disk) or docker:// (diskToMirror) protocol prefixes"),
+			"for example docker://registry.example.com:8443")
+
 	case o.from != "" && o.workspace != "":
 		return errors.New("when destination is docker://, --from (assumes disk to mirror workflow) and --workspace (assumes mirror to mirror workflow) cannot be used together")
 	case o.from != "":
 		return archive.RefuseImport(o.from)
 	case o.workspace == "":
-		return &hintedError{
-			err:  errors.New("when destination is docker://, either --from (assumes disk to mirror workflow) or --workspace (assumes mirror to mirror workflow) need to be provided"),
-			hint: "--workspace file:///data/mirror",
-		}
+		return hint.New(
+			errors.New("when destination is docker://, either --from (assumes disk to mirror workflow) or --workspace (assumes mirror to mirror workflow) need to be provided"),
+			"--workspace file:///data/mirror")
+
 	case o.workspace == "file://":
-		return &hintedError{err: errors.New("--workspace names no directory"), hint: "--workspace file:///data/mirror"}
+		return hint.New(errors.New("--workspace names no directory"), "--workspace file:///data/mirror")
 	case !strings.HasPrefix(o.workspace, "file://"):
-		return &hintedError{err: errors.New("when --workspace is used, it must have file:// prefix"), hint: "--workspace file://" + o.workspace}
+		return hint.New(errors.New("when --workspace is used, it must have file:// prefix"), "--workspace file://"+o.workspace)
 	}
 	if _, err := o.level(); err != nil {
 		return err

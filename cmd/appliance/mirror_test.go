@@ -236,7 +236,7 @@ func TestOpenDestination_anApplianceInTroubleIsNotOneThatKnowsNoLogin(t *testing
 		if err == nil || !strings.Contains(err.Error(), "so it is") {
 			t.Fatalf("%d: error %v", status, err)
 		}
-		hint, _ := hintOf(err)
+		hint := hintOf(err)
 		if strings.Contains(hint, "podman login") != login || strings.Contains(err.Error(), "authenticate") != login {
 			t.Errorf("%d: error %v, hint %s", status, err, hint)
 		}

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mirror-appliance/appliance/installer"
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 // asOwner runs this very command again as the user whose store it is when root has called it, and reports whether it
@@ -108,10 +109,10 @@ func enter(uid, gid int, closed, beyond, args []string) error {
 		return err
 	}
 	if err := mask(closed, beyond); err != nil {
-		return &hintedError{
-			err:  fmt.Errorf("let user %d through %s: %w", uid, strings.Join(closed, ", "), err),
-			hint: "open the way yourself: chmod o+x " + strings.Join(closed, " "),
-		}
+		return hint.New(
+			fmt.Errorf("let user %d through %s: %w", uid, strings.Join(closed, ", "), err),
+			"open the way yourself: chmod o+x "+strings.Join(closed, " "))
+
 	}
 	if err := os.Chdir("/"); err != nil {
 		return err

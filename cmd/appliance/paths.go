@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/home"
 )
 
@@ -46,7 +47,7 @@ func pathVar(f *pflag.FlagSet, p *string, name, shorthand, usage string) {
 }
 
 // errEmptyPath is for a variable of a script that is not set: no path is not the default, nor the current directory.
-var errEmptyPath = &hintedError{err: errors.New("the path is empty"), hint: "name a path, or leave the flag out for its default"}
+var errEmptyPath = hint.New(errors.New("the path is empty"), "name a path, or leave the flag out for its default")
 
 // expandPath resolves ~ and ~user, which a shell does not in --flag=~/path and in file://~/path.
 func expandPath(path string) (string, error) {
@@ -57,7 +58,7 @@ func expandPath(path string) (string, error) {
 	rest, scheme := strings.CutPrefix(path, file)
 	rest, err := home.Expand(rest)
 	if err != nil {
-		return "", &hintedError{err: err, hint: "write the whole path, beginning with /"}
+		return "", hint.New(err, "write the whole path, beginning with /")
 	}
 	if scheme {
 		return file + rest, nil

@@ -176,7 +176,7 @@ func (p *progress) planning() {
 func (p *progress) failure(f mirror.Failure) {
 	// An error may have several lines, and what an upstream says may be among them: none begins as a line of ours does.
 	p.say("failed: %s\n        %s", plain.Line(fmt.Sprintf("%s (%s)", f.Image.Origin, f.Image.Why)), strings.ReplaceAll(f.Error, "\n", "\n        "))
-	if h, ok := hintOf(f.Err()); ok {
+	if h := hintOf(f.Err()); h != "" {
 		p.say("        hint: %s", h)
 	}
 }

@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 // newPassword asks twice on a terminal, or reads one line.
@@ -20,7 +22,7 @@ func newPassword(ctx context.Context, std stdio, fromStdin bool, name string) (s
 	}
 	terminal, ok := std.in.(*os.File)
 	if !ok || !term.IsTerminal(int(terminal.Fd())) {
-		return "", &hintedError{err: errors.New("there is no terminal to ask for a password on"), hint: "pass it with --password-stdin"}
+		return "", hint.New(errors.New("there is no terminal to ask for a password on"), "pass it with --password-stdin")
 	}
 	first, err := ask(ctx, std.err, terminal, "Password for "+name+": ")
 	if err != nil {
@@ -67,11 +69,12 @@ func readPassword(ctx context.Context, r io.Reader) (string, error) {
 		return "", fmt.Errorf("read the password from standard input: %w", err)
 	}
 	if line == "" {
-		return "", &hintedError{err: errors.New("no password on standard input"), hint: "for example: printf %s \"$PASSWORD\" | appliance …"}
+		return "", hint.New(errors.New("no password on standard input"), "for example: printf %s \"$PASSWORD\" | appliance …")
 	}
 	if strings.HasPrefix(line, "\ufeff") {
-		return "", &hintedError{err: errors.New("the password on standard input begins with a byte order mark (BOM)"),
-			hint: "the file it comes from was saved as UTF-8 with a BOM: save it without"}
+		return "", hint.New(errors.New("the password on standard input begins with a byte order mark (BOM)"),
+			"the file it comes from was saved as UTF-8 with a BOM: save it without")
+
 	}
 	return line, nil
 }
@@ -84,7 +87,7 @@ func consent(ctx context.Context, w io.Writer, answers *bufio.Reader, question s
 		fmt.Fprintln(w)
 	}
 	if errors.Is(err, io.EOF) {
-		return &hintedError{err: errors.New("there is nobody to ask on standard input"), hint: "--autoApprove consents to everything"}
+		return hint.New(errors.New("there is nobody to ask on standard input"), "--autoApprove consents to everything")
 	}
 	if err != nil {
 		return err

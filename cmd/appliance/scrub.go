@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/registry/admin"
 )
@@ -62,10 +63,10 @@ func runScrub(ctx context.Context, std stdio, o scrubOptions) error {
 		if err != nil || report.Damaged == report.Repaired {
 			return err
 		}
-		return &hintedError{
-			err:  fmt.Errorf("%s damaged and out of service", count(int(report.Damaged-report.Repaired), "blob")),
-			hint: "push or mirror the images named again, or restore a backup",
-		}
+		return hint.New(
+			fmt.Errorf("%s damaged and out of service", count(int(report.Damaged-report.Repaired), "blob")),
+			"push or mirror the images named again, or restore a backup")
+
 	})
 }
 

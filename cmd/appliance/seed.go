@@ -18,6 +18,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/installer"
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/config"
@@ -84,10 +85,10 @@ func checkInitPassword(ctx context.Context, in installer.Installation) error {
 	_, err = client.Status(ctx)
 	var refused *admin.Error
 	if errors.As(err, &refused) && refused.Status == http.StatusUnauthorized {
-		return &hintedError{
-			err:  fmt.Errorf("user %s exists and has another password than the one given", in.InitUser),
-			hint: fmt.Sprintf("leave --initPassword out to keep it, or set a new one: appliance user passwd %s", in.InitUser),
-		}
+		return hint.New(
+			fmt.Errorf("user %s exists and has another password than the one given", in.InitUser),
+			fmt.Sprintf("leave --initPassword out to keep it, or set a new one: appliance user passwd %s", in.InitUser))
+
 	}
 	if errors.As(err, &refused) && refused.Status == http.StatusForbidden {
 		return nil // the password is right; the role is the administrator's affair

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/registry"
 	"github.com/mirror-appliance/appliance/systemd"
@@ -45,7 +46,7 @@ under way finish.`,
 
 func runServe(ctx context.Context, std stdio, o serveOptions) error {
 	if o.logFormat != "text" && o.logFormat != "json" {
-		return &hintedError{err: fmt.Errorf("--log-format %q is not known", o.logFormat), hint: "use text or json"}
+		return hint.New(fmt.Errorf("--log-format %q is not known", o.logFormat), "use text or json")
 	}
 	id, err := o.load()
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 // certDirs are where podman, skopeo and CRI-O look for a registry's certificates (containers-certs.d(5)), and where they
@@ -37,10 +39,10 @@ func trustFiles(named, address string) ([]string, error) {
 			return nil, err
 		}
 		if len(files) == 0 {
-			return nil, &hintedError{
-				err:  fmt.Errorf("no certificate in %s: there is no file *.crt", named),
-				hint: "put the registry's CA there, as podman's --cert-dir has it",
-			}
+			return nil, hint.New(
+				fmt.Errorf("no certificate in %s: there is no file *.crt", named),
+				"put the registry's CA there, as podman's --cert-dir has it")
+
 		}
 		return files, nil
 	}
@@ -61,13 +63,13 @@ func trustPool(files []string) (*x509.CertPool, error) {
 	for _, file := range files {
 		pem, err := os.ReadFile(file)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, &hintedError{err: fmt.Errorf("the certificate %s is missing", file), hint: "fetch it from https://HOST:PORT/ca.crt"}
+			return nil, hint.New(fmt.Errorf("the certificate %s is missing", file), "fetch it from https://HOST:PORT/ca.crt")
 		}
 		if err != nil {
 			return nil, err
 		}
 		if !pool.AppendCertsFromPEM(pem) {
-			return nil, &hintedError{err: fmt.Errorf("%s holds no certificate", file), hint: "it must be PEM, as https://HOST:PORT/ca.crt is"}
+			return nil, hint.New(fmt.Errorf("%s holds no certificate", file), "it must be PEM, as https://HOST:PORT/ca.crt is")
 		}
 	}
 	return pool, nil

@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 // foreignFlags are flags of the programs we replace that are not built, or have nothing to do here. They are known by
@@ -32,11 +34,11 @@ func (u *foreignFlags) addSwitches(f *pflag.FlagSet, names ...string) {
 }
 
 // instead returns what to use in place of a flag that is not built.
-func (u *foreignFlags) instead(name, hint string) {
+func (u *foreignFlags) instead(name, next string) {
 	if u.hints == nil {
 		u.hints = make(map[string]string)
 	}
-	u.hints[name] = hint
+	u.hints[name] = next
 }
 
 // accept declares a flag that changes nothing here. why is told to its user, unless it is empty.
@@ -72,11 +74,11 @@ func (u *foreignFlags) check(c *cobra.Command, w io.Writer) error {
 		if !c.Flags().Changed(name) {
 			continue
 		}
-		hint := u.hints[name]
-		if hint == "" {
-			hint = fmt.Sprintf("leave it out; %s --help lists what there is", c.CommandPath())
+		next := u.hints[name]
+		if next == "" {
+			next = fmt.Sprintf("leave it out; %s --help lists what there is", c.CommandPath())
 		}
-		return &hintedError{err: fmt.Errorf("--%s is not built yet", name), hint: hint}
+		return hint.New(fmt.Errorf("--%s is not built yet", name), next)
 	}
 	c.Flags().Visit(func(f *pflag.Flag) {
 		if why := u.notes[f.Name]; why != "" {
@@ -105,12 +107,12 @@ func oneSpelling(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 }
 
 // newUnbuiltCommand is a command of the programs we replace that is not built: it refuses, whatever its flags.
-func newUnbuiltCommand(name, short, hint string) *cobra.Command {
+func newUnbuiltCommand(name, short, next string) *cobra.Command {
 	return &cobra.Command{
 		Use: name, Short: short + " (not built yet)", Hidden: true,
 		FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true},
 		RunE: func(c *cobra.Command, _ []string) error {
-			return &hintedError{err: fmt.Errorf("%s is not built yet", c.CommandPath()), hint: hint}
+			return hint.New(fmt.Errorf("%s is not built yet", c.CommandPath()), next)
 		},
 	}
 }

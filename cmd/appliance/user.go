@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/registry/admin"
@@ -90,8 +91,7 @@ type patternsFlag []string
 func (f *patternsFlag) Set(s string) error {
 	patterns := strings.Split(s, ",")
 	if err := image.CheckPatterns(patterns); err != nil {
-		hint, _ := hintOf(err)
-		return fmt.Errorf("%w: %s", err, hint)
+		return fmt.Errorf("%w: %s", err, hint.Of(err))
 	}
 	*f = append(*f, patterns...)
 	return nil
@@ -102,21 +102,21 @@ func (f *patternsFlag) Type() string   { return "patterns" }
 
 func oneName(c *cobra.Command, args []string) error {
 	if len(args) != 1 {
-		return &usageError{err: fmt.Errorf("%s takes the name of one user", c.CommandPath()), command: c.CommandPath()}
+		return usageError(c, fmt.Errorf("%s takes the name of one user", c.CommandPath()))
 	}
 	return nil
 }
 
 func nameAndRole(c *cobra.Command, args []string) error {
 	if len(args) != 2 {
-		return &usageError{err: fmt.Errorf("%s takes the name of one user and a role", c.CommandPath()), command: c.CommandPath()}
+		return usageError(c, fmt.Errorf("%s takes the name of one user and a role", c.CommandPath()))
 	}
 	return nil
 }
 
 func runUserAdd(ctx context.Context, std stdio, o userOptions, name string) error {
 	if o.role == "" {
-		return &hintedError{err: errors.New("--role is missing"), hint: "one of pull, push and admin"}
+		return hint.New(errors.New("--role is missing"), "one of pull, push and admin")
 	}
 	password, err := newPassword(ctx, std, o.passwordStdin, name)
 	if err != nil {
@@ -166,7 +166,7 @@ func runUserRemove(ctx context.Context, std stdio, o userOptions, name string) e
 
 func unknownUser(err error) error {
 	if errors.Is(err, store.ErrNotFound) {
-		return &hintedError{err: err, hint: "appliance user list says which there are"}
+		return hint.New(err, "appliance user list says which there are")
 	}
 	return err
 }

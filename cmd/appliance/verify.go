@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/store"
@@ -66,10 +67,10 @@ func runVerify(ctx context.Context, std stdio, o verifyOptions) error {
 		if err != nil || report.Clean() {
 			return err
 		}
-		return &hintedError{
-			err:  fmt.Errorf("%s found", count(len(report.Problems)+int(report.MoreProblems), "problem")),
-			hint: "each problem says what to do about it",
-		}
+		return hint.New(
+			fmt.Errorf("%s found", count(len(report.Problems)+int(report.MoreProblems), "problem")),
+			"each problem says what to do about it")
+
 	})
 }
 
@@ -79,7 +80,7 @@ func parseRate(text string) (int64, error) {
 	}
 	rate, err := humanize.ParseBytes(text)
 	if err != nil || rate == 0 || rate > 1<<50 {
-		return 0, &hintedError{err: fmt.Errorf("--rate %q is no number of bytes per second", text), hint: "for example --rate 50MB"}
+		return 0, hint.New(fmt.Errorf("--rate %q is no number of bytes per second", text), "for example --rate 50MB")
 	}
 	return int64(rate), nil
 }

@@ -5,6 +5,8 @@ import (
 	"runtime"
 
 	"github.com/spf13/cobra"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 // newVersionCommand is oc-mirror's; --version says the same.
@@ -31,7 +33,7 @@ func runVersion(std stdio, output string, short bool) error {
 		fmt.Fprintf(std.out, "clientVersion:\n  compiler: %s\n  gitVersion: %q\n  goVersion: %s\n  platform: %s\n",
 			runtime.Compiler, version, runtime.Version(), platform())
 	case output != "":
-		return &hintedError{err: fmt.Errorf("--output %q is not known", output), hint: "leave it out, or use json or yaml"}
+		return hint.New(fmt.Errorf("--output %q is not known", output), "leave it out, or use json or yaml")
 	case short:
 		fmt.Fprintln(std.out, version)
 	default:

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/store"
@@ -104,14 +105,10 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 func hintOf(err error) string {
-	var hinted interface{ Hint() string }
-	if errors.As(err, &hinted) {
-		return hinted.Hint()
-	}
 	if errors.Is(err, ErrCollecting) || errors.Is(err, ErrScrubbing) {
 		return "wait until it has ended: `appliance status` says how far it is"
 	}
-	return ""
+	return hint.Of(err)
 }
 
 // Denied answers a request that auth.Require lets not through.
