@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 )
 
@@ -240,93 +240,37 @@ func (w *walk) manifest(ctx context.Context, ref string, depth int) (digest.Dige
 	if w.bytes += len(body); w.bytes > maxImage {
 		return "", fmt.Errorf("its manifests have more than %d bytes", maxImage)
 	}
-	parts, err := parseManifest(body)
+	m, err := image.ParseNew(desc.MediaType, body)
+	if err == nil && len(m.References) == 0 && !image.IsIndex(desc.MediaType) {
+		err = errors.New("it names neither layers nor manifests, so it is not an image")
+	}
 	if err != nil {
 		return "", fmt.Errorf("manifest %s: %w", desc.Digest, err)
 	}
-	for _, child := range parts.manifests {
-		if w.seen[child.Digest] {
+	for _, r := range m.References {
+		if r.Kind != image.Child || w.seen[r.Digest] {
 			continue
 		}
-		if _, err := w.manifest(ctx, child.Digest.String(), depth+1); err != nil {
+		if _, err := w.manifest(ctx, r.Digest.String(), depth+1); err != nil {
 			return "", err
 		}
 	}
-	w.manifests = append(w.manifests, Manifest{Descriptor: desc, Blobs: parts.blobs(), body: body, elsewhere: parts.elsewhere()})
+	w.manifests = append(w.manifests, newManifest(desc, body, m))
 	return desc.Digest, nil
 }
 
-// parts is what a manifest or index of any of the known kinds is made of.
-type parts struct {
-	config    *ocispec.Descriptor
-	layers    []ocispec.Descriptor
-	artifacts []ocispec.Descriptor // the blobs of the withdrawn artifact manifest
-	manifests []ocispec.Descriptor
+func newManifest(desc ocispec.Descriptor, body []byte, m image.Manifest) Manifest {
+	manifest := Manifest{Descriptor: desc, body: body}
+	for _, r := range m.Copied() {
+		manifest.Blobs = append(manifest.Blobs, ocispec.Descriptor{MediaType: r.MediaType, Digest: r.Digest, Size: r.Size})
+	}
+	for _, r := range m.References {
+		if r.URLs {
+			manifest.elsewhere++
+		}
+	}
+	return manifest
 }
-
-func parseManifest(body []byte) (*parts, error) {
-	// Into a map, since names of struct fields would match in any case, and "Layers" is not "layers".
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(body, &fields); err != nil {
-		return nil, fmt.Errorf("it is not JSON of the expected form: %w", err)
-	}
-	var p parts
-	for name, part := range map[string]any{"config": &p.config, "layers": &p.layers, "blobs": &p.artifacts, "manifests": &p.manifests} {
-		if raw := fields[name]; raw != nil {
-			if err := json.Unmarshal(raw, part); err != nil {
-				return nil, fmt.Errorf("its %s are not of the expected form: %w", name, err)
-			}
-		}
-	}
-	if p.config == nil && p.layers == nil && p.artifacts == nil && p.manifests == nil {
-		return nil, errors.New("it names neither layers nor manifests, so it is no image") // but some server's error, say
-	}
-	for _, d := range slices.Concat(p.blobs(), p.manifests) {
-		if err := imageset.ValidateDigest(d.Digest); err != nil {
-			return nil, fmt.Errorf("it names digest %q: %w", d.Digest, err)
-		}
-		if d.Size < 0 {
-			return nil, fmt.Errorf("it gives %s a negative size", d.Digest)
-		}
-	}
-	return &p, nil
-}
-
-// blobs are the config and the layers, each once, without those that are to be had elsewhere.
-func (p *parts) blobs() []ocispec.Descriptor {
-	var blobs []ocispec.Descriptor
-	seen := map[digest.Digest]bool{}
-	add := func(d ocispec.Descriptor) {
-		if !seen[d.Digest] {
-			seen[d.Digest] = true
-			blobs = append(blobs, d)
-		}
-	}
-	if p.config != nil {
-		add(*p.config)
-	}
-	for _, l := range slices.Concat(p.layers, p.artifacts) {
-		if !foreign(l) {
-			add(l)
-		}
-	}
-	return blobs
-}
-
-// elsewhere counts the layers that blobs leaves out.
-func (p *parts) elsewhere() int {
-	n := 0
-	for _, l := range slices.Concat(p.layers, p.artifacts) {
-		if foreign(l) {
-			n++
-		}
-	}
-	return n
-}
-
-// foreign layers are had from elsewhere: their licence forbids copying them. One whose media type says so and that
-// names no other place is nowhere but in the registry.
-func foreign(l ocispec.Descriptor) bool { return len(l.URLs) > 0 }
 
 // Incomplete is the error of a plan that lacks images which could not be planned, nil if there are none.
 func (p *Plan) Incomplete() error {

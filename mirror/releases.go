@@ -11,8 +11,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/release"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
@@ -269,13 +269,10 @@ func (e *Engine) fetchReferences(ctx context.Context, payload *Image) (*release.
 	return nil, last
 }
 
-// layersOf is a manifest's blobs without its config.
-func layersOf(m Manifest) []ocispec.Descriptor {
-	p, err := parseManifest(m.body)
-	if err != nil {
-		return nil // it was parsed when it was read
-	}
-	return p.layers
+// layersOf returns the layers of a manifest that has been parsed before.
+func layersOf(m Manifest) []image.Reference {
+	p, _ := image.Parse(m.Descriptor.MediaType, m.body)
+	return slices.DeleteFunc(p.References, func(r image.Reference) bool { return r.Kind != image.Layer })
 }
 
 func (e *Engine) layerReferences(ctx context.Context, client *upstream.Client, repo string, d digest.Digest) (*release.References, error) {

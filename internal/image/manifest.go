@@ -1,4 +1,4 @@
-package store
+package image
 
 import (
 	"encoding/json"
@@ -10,65 +10,85 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// MaxManifestBytes is the size of the largest manifest that is accepted, as the specification suggests.
+// MaxManifestBytes is the size of the largest manifest, as the distribution specification suggests.
 const MaxManifestBytes = 4 << 20
 
-// MaxDescriptors is how many configs, layers and children the largest manifest that is accepted has. Each is a row, and
-// all are written in one transaction. Images have at most 127 layers, indexes one child for each platform.
-const MaxDescriptors = 4096
+// MaxReferences is how many configs, layers and children the largest manifest has. Each is a row of the store, and all are
+// written in one transaction. Images have at most 127 layers, indexes one child for each platform.
+const MaxReferences = 4096
 
+// Docker's media types; image-spec has those of OCI.
 const (
-	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
-	dockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
+	MediaTypeDockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	MediaTypeDockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
+	MediaTypeDockerSchema1  = "application/vnd.docker.distribution.manifest.v1" // and with +json, +prettyjws
 )
 
-// refKind is what a manifest uses a descriptor for; the words stand in the database.
-type refKind string
+// IsIndex reports whether a media type is that of an index.
+func IsIndex(mediaType string) bool {
+	return mediaType == MediaTypeDockerList || mediaType == ocispec.MediaTypeImageIndex
+}
 
+// Kind is what a manifest uses a reference for. The store's database has these words.
+type Kind string
+
+// The kinds of references. Layer includes the blobs of the withdrawn artifact manifest.
 const (
-	refConfig refKind = "config"
-	refLayer  refKind = "layer"
-	refChild  refKind = "child"
+	Config Kind = "config"
+	Layer  Kind = "layer"
+	Child  Kind = "child"
 )
 
-// ref is one thing that a manifest is made of.
-type ref struct {
-	kind      refKind
-	digest    digest.Digest
-	size      int64
-	mediaType string
-	elsewhere bool // a foreign layer: clients fetch it from its urls, so it need not be held
+// Reference is a config, a layer or a child of a manifest.
+type Reference struct {
+	Kind      Kind
+	Digest    digest.Digest
+	Size      int64
+	MediaType string
+	// Foreign layers need not exist where the manifest does: their URLs or their media type say that their licence may
+	// forbid copying. URLs reports whether a layer names another place. A foreign layer that names none exists in
+	// registries only, so a mirror copies it.
+	Foreign, URLs bool
 }
 
-// parsed is what the store needs to know about a manifest's body. All but declared is a function of the body alone, so
-// that no repository's declaration changes what a manifest of another is made of.
-type parsed struct {
-	mediaType    string // as the body names it, "" if it names none
-	declared     string // as it was put, where the body names none; else ""
-	artifactType string
-	subject      digest.Digest
-	annotations  map[string]string
-	refs         []ref
+// Manifest is what the body of a manifest or an index says. All but Declared is a function of the body alone, so that what
+// one repository declares does not change a manifest of another.
+type Manifest struct {
+	MediaType    string // as the body names it, "" if it names none
+	Declared     string // as the manifest was sent, where the body names none; else ""
+	ArtifactType string
+	Subject      digest.Digest
+	Annotations  map[string]string
+	References   []Reference
 }
 
-// mustBeHeld gives the blobs that must be held before the manifest is, each once.
-func (p parsed) mustBeHeld() []ref {
-	var need []ref
+// Required returns the blobs that must exist before the manifest does, each once.
+func (m Manifest) Required() []Reference {
+	return m.blobs(func(r Reference) bool { return !r.Foreign })
+}
+
+// Copied returns the blobs that a mirror copies with the manifest, each once: all that do not name another place.
+func (m Manifest) Copied() []Reference {
+	return m.blobs(func(r Reference) bool { return !r.URLs })
+}
+
+func (m Manifest) blobs(wanted func(Reference) bool) []Reference {
+	var blobs []Reference
 	seen := map[digest.Digest]bool{}
-	for _, r := range p.refs {
-		if r.kind != refChild && !r.elsewhere && !seen[r.digest] {
-			seen[r.digest] = true
-			need = append(need, r)
+	for _, r := range m.References {
+		if r.Kind != Child && wanted(r) && !seen[r.Digest] {
+			seen[r.Digest] = true
+			blobs = append(blobs, r)
 		}
 	}
-	return need
+	return blobs
 }
 
-// digests are those of all that the manifest is made of, held or not.
-func (p parsed) digests() []digest.Digest {
-	ds := make([]digest.Digest, len(p.refs))
-	for i, r := range p.refs {
-		ds[i] = r.digest
+// Digests returns the digests of all references.
+func (m Manifest) Digests() []digest.Digest {
+	ds := make([]digest.Digest, len(m.References))
+	for i, r := range m.References {
+		ds[i] = r.Digest
 	}
 	return ds
 }
@@ -77,19 +97,19 @@ func invalidManifest(format string, args ...any) error {
 	return &InvalidError{What: "manifest", Why: fmt.Sprintf(format, args...)}
 }
 
-// parseNew is parse for a manifest that is not held yet. What clients would read in different ways is refused then, and
-// not once it is held: it could not be looked at any more.
-func parseNew(mediaType string, body []byte) (parsed, error) {
+// ParseNew parses a manifest that does not exist here yet, and also refuses what clients would read in different ways. What
+// exists already is read by Parse, so that it can still be examined.
+func ParseNew(mediaType string, body []byte) (Manifest, error) {
 	fields, err := readFields(body)
 	if err != nil {
-		return parsed{}, err
+		return Manifest{}, err
 	}
 	if err := checkNames(fields); err != nil {
-		return parsed{}, err
+		return Manifest{}, err
 	}
 	p, err := parseFields(mediaType, fields)
-	if err == nil && len(p.refs) > MaxDescriptors {
-		return parsed{}, invalidManifest("it has %d descriptors (config, layers and manifests), more than the %d that are accepted", len(p.refs), MaxDescriptors)
+	if err == nil && len(p.References) > MaxReferences {
+		return Manifest{}, invalidManifest("it has %d descriptors (config, layers and manifests), more than the %d that are accepted", len(p.References), MaxReferences)
 	}
 	if err == nil {
 		err = p.checkSizes()
@@ -103,31 +123,32 @@ func checkNames(fields map[string]json.RawMessage) error {
 	for name := range fields {
 		for _, known := range []string{"schemaVersion", "mediaType", "artifactType", "config", "layers", "blobs", "manifests", "subject", "annotations"} {
 			if name != known && strings.EqualFold(name, known) {
-				return invalidManifest("field %s is to be %s", quoted(name), known)
+				return invalidManifest("field %s is to be %s", Quote(name), known)
 			}
 		}
 	}
 	return nil
 }
 
-// checkSizes refuses a manifest that says of one content that it has several sizes: none can be right for all clients.
-func (p parsed) checkSizes() error {
-	stated := make(map[digest.Digest]int64, len(p.refs))
-	for _, r := range p.refs {
-		if size, twice := stated[r.digest]; twice && size != r.size {
-			return invalidManifest("it says that %s has %d bytes, and that it has %d", r.digest, size, r.size)
+// checkSizes refuses a manifest that gives one digest several sizes: none can be right for all clients.
+func (m Manifest) checkSizes() error {
+	stated := make(map[digest.Digest]int64, len(m.References))
+	for _, r := range m.References {
+		if size, twice := stated[r.Digest]; twice && size != r.Size {
+			return invalidManifest("it says that %s has %d bytes, and that it has %d", r.Digest, size, r.Size)
 		}
-		stated[r.digest] = r.size
+		stated[r.Digest] = r.Size
 	}
 	return nil
 }
 
-// parse reads a manifest by its shape: whichever of config, layers, blobs (of the withdrawn artifact
-// manifest), manifests and subject it has, so that media types nobody has thought of yet are kept whole.
-func parse(mediaType string, body []byte) (parsed, error) {
+// Parse reads a manifest by its shape: whichever of config, layers, blobs (of the withdrawn artifact manifest), manifests and
+// subject it has, so that images of new media types are complete too. mediaType is the one it was sent with; it may be "" if
+// the body names one. The error is an *InvalidError.
+func Parse(mediaType string, body []byte) (Manifest, error) {
 	fields, err := readFields(body)
 	if err != nil {
-		return parsed{}, err
+		return Manifest{}, err
 	}
 	return parseFields(mediaType, fields)
 }
@@ -148,27 +169,27 @@ func readFields(body []byte) (map[string]json.RawMessage, error) {
 	return fields, nil
 }
 
-func parseFields(mediaType string, fields map[string]json.RawMessage) (parsed, error) {
-	p := parsed{}
+func parseFields(mediaType string, fields map[string]json.RawMessage) (Manifest, error) {
+	p := Manifest{}
 	var err error
-	if p.mediaType, p.declared, err = manifestMediaType(mediaType, fields); err != nil {
-		return parsed{}, err
+	if p.MediaType, p.Declared, err = manifestMediaType(mediaType, fields); err != nil {
+		return Manifest{}, err
 	}
-	if err := checkShape(p.effectiveType(), fields); err != nil {
-		return parsed{}, err
+	if err := checkShape(p.EffectiveType(), fields); err != nil {
+		return Manifest{}, err
 	}
 	if err := p.readRefs(fields); err != nil {
-		return parsed{}, err
+		return Manifest{}, err
 	}
 	return p, p.readMeaning(fields)
 }
 
-// effectiveType returns the media type that a manifest is served with.
-func (p parsed) effectiveType() string {
-	if p.mediaType != "" {
-		return p.mediaType
+// EffectiveType returns the media type that the manifest is served with.
+func (m Manifest) EffectiveType() string {
+	if m.MediaType != "" {
+		return m.MediaType
 	}
-	return p.declared
+	return m.Declared
 }
 
 // manifestMediaType returns the media type that the body names, or, if it names none, the one that was declared
@@ -187,11 +208,11 @@ func manifestMediaType(outside string, fields map[string]json.RawMessage) (named
 	plain, _, err := mime.ParseMediaType(outside) // cuts off a charset
 	switch {
 	case err != nil:
-		return "", "", invalidManifest("media type %s: %v", quoted(outside), err)
+		return "", "", invalidManifest("media type %s: %v", Quote(outside), err)
 	case inside == "":
 		return "", plain, nil
 	case !strings.EqualFold(inside, plain):
-		return "", "", invalidManifest("it was sent as %s and says of itself %s", quoted(plain), quoted(inside))
+		return "", "", invalidManifest("it was sent as %s and says of itself %s", Quote(plain), Quote(inside))
 	}
 	return plain, "", nil
 }
@@ -213,11 +234,11 @@ func checkShape(mediaType string, fields map[string]json.RawMessage) error {
 		return invalidManifest("it has the fields of an image and of an index")
 	}
 	switch mediaType {
-	case dockerManifest, ocispec.MediaTypeImageManifest:
-		if !config || !layers || string(fields["config"]) == "null" {
+	case MediaTypeDockerManifest, ocispec.MediaTypeImageManifest:
+		if !present(fields, "config") || !layers {
 			return invalidManifest("an image has config and layers")
 		}
-	case dockerList, ocispec.MediaTypeImageIndex:
+	case MediaTypeDockerList, ocispec.MediaTypeImageIndex:
 		if !children {
 			return invalidManifest("an index has manifests")
 		}
@@ -225,26 +246,26 @@ func checkShape(mediaType string, fields map[string]json.RawMessage) error {
 	return nil
 }
 
-func (p *parsed) readRefs(fields map[string]json.RawMessage) error {
+func (m *Manifest) readRefs(fields map[string]json.RawMessage) error {
 	var config *ocispec.Descriptor
 	if err := field(fields, "config", &config); err != nil {
 		return err
 	}
 	if config != nil {
-		if err := p.add(refConfig, "config", *config); err != nil {
+		if err := m.add(Config, "config", *config); err != nil {
 			return err
 		}
 	}
 	for _, list := range []struct {
 		name string
-		kind refKind
-	}{{"layers", refLayer}, {"blobs", refLayer}, {"manifests", refChild}} {
+		kind Kind
+	}{{"layers", Layer}, {"blobs", Layer}, {"manifests", Child}} {
 		var ds []ocispec.Descriptor
 		if err := field(fields, list.name, &ds); err != nil {
 			return err
 		}
 		for i, d := range ds {
-			if err := p.add(list.kind, fmt.Sprintf("%s[%d]", list.name, i), d); err != nil {
+			if err := m.add(list.kind, fmt.Sprintf("%s[%d]", list.name, i), d); err != nil {
 				return err
 			}
 		}
@@ -252,13 +273,13 @@ func (p *parsed) readRefs(fields map[string]json.RawMessage) error {
 	return nil
 }
 
-func (p *parsed) add(kind refKind, where string, d ocispec.Descriptor) error {
+func (m *Manifest) add(kind Kind, where string, d ocispec.Descriptor) error {
 	if err := checkDescriptor(where, d); err != nil {
 		return err
 	}
-	elsewhere := kind == refLayer && (len(d.URLs) > 0 ||
-		strings.Contains(d.MediaType, ".nondistributable.") || strings.Contains(d.MediaType, ".foreign."))
-	p.refs = append(p.refs, ref{kind: kind, digest: d.Digest, size: d.Size, mediaType: d.MediaType, elsewhere: elsewhere})
+	urls := kind == Layer && len(d.URLs) > 0
+	foreign := urls || kind == Layer && (strings.Contains(d.MediaType, ".nondistributable.") || strings.Contains(d.MediaType, ".foreign."))
+	m.References = append(m.References, Reference{Kind: kind, Digest: d.Digest, Size: d.Size, MediaType: d.MediaType, Foreign: foreign, URLs: urls})
 	return nil
 }
 
@@ -271,14 +292,14 @@ func checkDescriptor(where string, d ocispec.Descriptor) error {
 	case d.MediaType == "":
 		return invalidManifest("%s has no mediaType", where)
 	}
-	if err := checkDigest(d.Digest); err != nil {
+	if err := CheckDigest(d.Digest); err != nil {
 		return invalidManifest("%s: %v", where, err)
 	}
 	return nil
 }
 
 // readMeaning reads what lists of referrers say about a manifest.
-func (p *parsed) readMeaning(fields map[string]json.RawMessage) error {
+func (m *Manifest) readMeaning(fields map[string]json.RawMessage) error {
 	var subject *ocispec.Descriptor
 	if err := field(fields, "subject", &subject); err != nil {
 		return err
@@ -287,18 +308,18 @@ func (p *parsed) readMeaning(fields map[string]json.RawMessage) error {
 		if err := checkDescriptor("subject", *subject); err != nil {
 			return err
 		}
-		p.subject = subject.Digest
+		m.Subject = subject.Digest
 	}
-	if err := field(fields, "annotations", &p.annotations); err != nil {
+	if err := field(fields, "annotations", &m.Annotations); err != nil {
 		return err
 	}
-	if err := field(fields, "artifactType", &p.artifactType); err != nil {
+	if err := field(fields, "artifactType", &m.ArtifactType); err != nil {
 		return err
 	}
-	if p.artifactType == "" {
-		for _, r := range p.refs {
-			if r.kind == refConfig {
-				p.artifactType = r.mediaType
+	if m.ArtifactType == "" {
+		for _, r := range m.References {
+			if r.Kind == Config {
+				m.ArtifactType = r.MediaType
 			}
 		}
 	}
@@ -315,4 +336,33 @@ func field(fields map[string]json.RawMessage, name string, target any) error {
 		return invalidManifest("field %s: %v", name, err)
 	}
 	return nil
+}
+
+// DetectMediaType returns the media type that a body names, or the one that its fields suggest, or "".
+func DetectMediaType(body []byte) string {
+	fields, err := readFields(body)
+	if err != nil {
+		return ""
+	}
+	var version int
+	var named string
+	if field(fields, "schemaVersion", &version) != nil || field(fields, "mediaType", &named) != nil {
+		return ""
+	}
+	switch {
+	case named != "":
+		return named
+	case version == 1:
+		return MediaTypeDockerSchema1 + "+json"
+	case present(fields, "manifests"):
+		return ocispec.MediaTypeImageIndex
+	case present(fields, "config"):
+		return ocispec.MediaTypeImageManifest
+	}
+	return ""
+}
+
+func present(fields map[string]json.RawMessage, name string) bool {
+	raw, ok := fields[name]
+	return ok && string(raw) != "null"
 }

@@ -1,4 +1,4 @@
-package store
+package image_test
 
 import (
 	"errors"
@@ -9,6 +9,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 var (
@@ -35,8 +37,8 @@ func TestParse(t *testing.T) {
 			body: `{"schemaVersion":2,"config":` + configA + `,"layers":[` + layerB + `,` + layerB + `]}`,
 			refs: "config:a layer:b layer:b", need: []digest.Digest{dA, dB}, artifactType: ocispec.MediaTypeImageConfig,
 		}, {
-			name: "Docker image with a foreign layer", mediaType: dockerManifest,
-			body: `{"schemaVersion":2,"mediaType":"` + dockerManifest + `","config":` + configA + `,"layers":[` +
+			name: "Docker image with a foreign layer", mediaType: image.MediaTypeDockerManifest,
+			body: `{"schemaVersion":2,"mediaType":"` + image.MediaTypeDockerManifest + `","config":` + configA + `,"layers":[` +
 				desc("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", dB) + `]}`,
 			refs: "config:a layer:b", need: []digest.Digest{dA}, artifactType: ocispec.MediaTypeImageConfig,
 		}, {
@@ -57,7 +59,7 @@ func TestParse(t *testing.T) {
 			refs: "child:a",
 		}, {
 			name: "Docker list, media type only in the body",
-			body: `{"schemaVersion":2,"mediaType":"` + dockerList + `","manifests":[]}`,
+			body: `{"schemaVersion":2,"mediaType":"` + image.MediaTypeDockerList + `","manifests":[]}`,
 		}, {
 			name: "artifact", mediaType: ocispec.MediaTypeImageManifest + "; charset=utf-8",
 			body: `{"artifactType":"application/sbom","config":` + desc(ocispec.MediaTypeEmptyJSON, dA) + `,"layers":[],"subject":` + desc(ocispec.MediaTypeImageManifest, dB) + `}`,
@@ -76,29 +78,29 @@ func TestParse(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			p, err := parse(test.mediaType, []byte(test.body))
+			p, err := image.Parse(test.mediaType, []byte(test.body))
 			if err != nil {
 				t.Fatal(err)
 			}
 			var refs []string
-			for _, r := range p.refs {
-				name := map[digest.Digest]string{dA: "a", dB: "b", dC: "c"}[r.digest]
-				refs = append(refs, string(r.kind)+":"+name)
+			for _, r := range p.References {
+				name := map[digest.Digest]string{dA: "a", dB: "b", dC: "c"}[r.Digest]
+				refs = append(refs, string(r.Kind)+":"+name)
 			}
 			if got := strings.Join(refs, " "); got != test.refs {
 				t.Errorf("refs %q, want %q", got, test.refs)
 			}
 			var got []digest.Digest
-			for _, r := range p.mustBeHeld() {
-				got = append(got, r.digest)
+			for _, r := range p.Required() {
+				got = append(got, r.Digest)
 			}
 			if !slices.Equal(got, test.need) {
 				t.Errorf("must be held: %v, want %v", got, test.need)
 			}
-			if p.artifactType != test.artifactType || p.subject != test.subject {
-				t.Errorf("artifact type %q, subject %q", p.artifactType, p.subject)
+			if p.ArtifactType != test.artifactType || p.Subject != test.subject {
+				t.Errorf("artifact type %q, subject %q", p.ArtifactType, p.Subject)
 			}
-			if got := p.effectiveType(); strings.Contains(got, ";") || got == "" {
+			if got := p.EffectiveType(); strings.Contains(got, ";") || got == "" {
 				t.Errorf("media type %q", got)
 			}
 		})
@@ -115,7 +117,7 @@ func TestParse_Refused(t *testing.T) {
 		{"rubbish after it", oci, `{"config":` + configA + `,"layers":[]} x`, "not a JSON object"},
 		{"no media type", "", `{"config":` + configA + `,"layers":[]}`, "neither"},
 		{"bad media type", "a b/c;;", `{}`, "media type"},
-		{"contradiction", oci, `{"mediaType":"` + dockerManifest + `","config":` + configA + `,"layers":[]}`, "says of itself"},
+		{"contradiction", oci, `{"mediaType":"` + image.MediaTypeDockerManifest + `","config":` + configA + `,"layers":[]}`, "says of itself"},
 		{"schema 1", "application/vnd.docker.distribution.manifest.v1+prettyjws", `{"schemaVersion":1,"fsLayers":[]}`, "schema 1"},
 		{"image and index at once", oci, `{"config":` + configA + `,"layers":[],"manifests":[]}`, "of an index"},
 		{"image without config", oci, `{"layers":[]}`, "config and layers"},
@@ -132,12 +134,12 @@ func TestParse_Refused(t *testing.T) {
 		{"layers that are no list", oci, `{"config":` + configA + `,"layers":{}}`, "field layers"},
 		{"subject without digest", oci, `{"config":` + configA + `,"layers":[],"subject":{}}`, "subject"},
 		{"annotations that are no strings", oci, `{"config":` + configA + `,"layers":[],"annotations":{"a":1}}`, "annotations"},
-		{"too large", oci, `{"config":` + configA + `,"layers":[],"x":"` + strings.Repeat("x", MaxManifestBytes) + `"}`, "more than"},
+		{"too large", oci, `{"config":` + configA + `,"layers":[],"x":"` + strings.Repeat("x", image.MaxManifestBytes) + `"}`, "more than"},
 		{"too deep", oci, strings.Repeat(`{"a":`, 1<<19), "not a JSON object"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := parse(test.mediaType, []byte(test.body))
-			var invalid *InvalidError
+			_, err := image.Parse(test.mediaType, []byte(test.body))
+			var invalid *image.InvalidError
 			if !errors.As(err, &invalid) {
 				t.Fatalf("got %v, want an InvalidError", err)
 			}
@@ -162,20 +164,20 @@ func FuzzManifest(f *testing.F) {
 		f.Add("application/vnd.nobody.knows+json", []byte(body))
 	}
 	f.Fuzz(func(t *testing.T, mediaType string, body []byte) {
-		p, err := parse(mediaType, body)
+		p, err := image.Parse(mediaType, body)
 		if err != nil {
-			var invalid *InvalidError
+			var invalid *image.InvalidError
 			if !errors.As(err, &invalid) {
 				t.Fatalf("%v is no InvalidError", err)
 			}
 			return
 		}
-		for _, r := range p.refs {
-			if checkDigest(r.digest) != nil || r.size < 0 || r.mediaType == "" {
+		for _, r := range p.References {
+			if image.CheckDigest(r.Digest) != nil || r.Size < 0 || r.MediaType == "" {
 				t.Fatalf("accepted %+v", r)
 			}
 		}
-		if p.effectiveType() == "" || p.subject != "" && checkDigest(p.subject) != nil {
+		if p.EffectiveType() == "" || p.Subject != "" && image.CheckDigest(p.Subject) != nil {
 			t.Fatalf("accepted %+v", p)
 		}
 	})
@@ -190,10 +192,10 @@ func TestParseNew_severalMeanings(t *testing.T) {
 		"two sizes":                  `{"layers":[` + layerB + `,` + strings.Replace(layerB, `"size":`, `"size":9`, 1) + `]}`,
 		"two sizes, config and list": `{"config":` + strings.Replace(layerB, `"size":`, `"size":9`, 1) + `,"layers":[` + layerB + `]}`,
 	} {
-		if _, err := parse("x/y", []byte(body)); err != nil {
+		if _, err := image.Parse("x/y", []byte(body)); err != nil {
 			t.Errorf("%s: held: %v", name, err)
 		}
-		if _, err := parseNew("x/y", []byte(body)); !errors.As(err, new(*InvalidError)) {
+		if _, err := image.ParseNew("x/y", []byte(body)); !errors.As(err, new(*image.InvalidError)) {
 			t.Errorf("%s: put: got %v", name, err)
 		}
 	}
@@ -202,8 +204,55 @@ func TestParseNew_severalMeanings(t *testing.T) {
 		"the same layer":       `{"layers":[` + layerB + `,` + layerB + `]}`,
 		"the empty descriptor": `{"config":` + layerB + `,"layers":[` + layerB + `]}`,
 	} {
-		if _, err := parseNew("x/y", []byte(body)); err != nil {
+		if _, err := image.ParseNew("x/y", []byte(body)); err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A foreign layer need not exist where its manifest does; a mirror copies it unless it names another place.
+func TestManifest_foreignLayers(t *testing.T) {
+	const layer, foreign = ocispec.MediaTypeImageLayerGzip, "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+	d := digest.FromString
+	elsewhere := func(mediaType, name string) string {
+		return strings.Replace(desc(mediaType, d(name)), "}", `,"urls":["https://example.com/x"]}`, 1)
+	}
+	m, err := image.ParseNew(ocispec.MediaTypeImageManifest, []byte(`{"config":`+configA+`,"layers":[`+strings.Join([]string{
+		layerB, layerB, elsewhere(foreign, "foreign"), desc("application/vnd.oci.image.layer.nondistributable.v1.tar", d("nowhere else")), elsewhere(layer, "elsewhere"),
+	}, ",")+`],"blobs":[`+desc(layer, d("artifact"))+`]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		got  []image.Reference
+		want []digest.Digest
+	}{
+		"required": {m.Required(), []digest.Digest{dA, dB, d("artifact")}},
+		"copied":   {m.Copied(), []digest.Digest{dA, dB, d("nowhere else"), d("artifact")}},
+	} {
+		var got []digest.Digest
+		for _, r := range c.got {
+			got = append(got, r.Digest)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+func TestDetectMediaType(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"mediaType":"x/y","manifests":[]}`: "x/y",
+		`{"manifests":[]}`:                   ocispec.MediaTypeImageIndex,
+		`{"config":{}}`:                      ocispec.MediaTypeImageManifest,
+		`{"schemaVersion":1}`:                image.MediaTypeDockerSchema1 + "+json",
+		`{"manifests":null,"config":null}`:   "",
+		`{"errors":[]}`:                      "",
+		`{"mediaType":1,"config":{}}`:        "",
+		`<html>`:                             "",
+	} {
+		if got := image.DetectMediaType([]byte(body)); got != want {
+			t.Errorf("%s: %q, want %q", body, got, want)
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/blang/semver/v4"
+
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 // check is everything about a configuration that its shape does not show.
@@ -135,11 +137,11 @@ func (d *decoder) checkAdditional(images []AdditionalImage) {
 		case ref.Tag == "" && strings.HasPrefix(ref.Digest.String(), "sha512:") && img.TargetTag == "":
 			d.at(at+".name", "give it a targetTag", "additional image %s: its digest is too long to become its tag", img.Name).additional = true
 		}
-		if img.TargetRepo != "" && !pathForm.MatchString(img.TargetRepo) {
+		if img.TargetRepo != "" && !image.ValidRepository(img.TargetRepo) {
 			d.at(at+".targetRepo", "write path elements in lower case, without host, tag or digest",
 				"invalid targetRepo %q", img.TargetRepo).additional = true
 		}
-		if img.TargetTag != "" && !tagForm.MatchString(img.TargetTag) {
+		if img.TargetTag != "" && image.CheckTag(img.TargetTag) != nil {
 			d.at(at+".targetTag", "a tag has letters, digits, _ . - and at most 128 of them",
 				"invalid targetTag %q", img.TargetTag).additional = true
 		}

@@ -1,6 +1,10 @@
 package imageset
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/mirror-appliance/appliance/internal/image"
+)
 
 func (d *decoder) checkOperators(operators []Operator) {
 	seen := map[string]bool{}
@@ -10,7 +14,7 @@ func (d *decoder) checkOperators(operators []Operator) {
 			d.at(at, "write catalog: registry.redhat.io/redhat/redhat-operator-index:v4.18, for example", "an operator entry without catalog")
 			continue
 		}
-		if o.TargetCatalog != "" && !pathForm.MatchString(o.TargetCatalog) {
+		if o.TargetCatalog != "" && !image.ValidRepository(o.TargetCatalog) {
 			d.at(at+".targetCatalog", "write path elements in lower case, without host, tag or digest",
 				"invalid target path component %q: should not contain a tag or digest", o.TargetCatalog)
 		}

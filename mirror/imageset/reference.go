@@ -1,12 +1,13 @@
 package imageset
 
 import (
-	_ "crypto/sha512" // go-digest knows only what is linked
 	"fmt"
 	"regexp"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 // Reference is an image's name, taken apart by the rules that decide where the image goes.
@@ -39,7 +40,7 @@ func ParseReference(s string) (Reference, error) {
 	}
 	if name, d, ok := strings.Cut(rest, "@"); ok {
 		r.Digest = digest.Digest(d)
-		if err := ValidateDigest(r.Digest); err != nil {
+		if image.CheckDigest(r.Digest) != nil {
 			return Reference{}, &ReferenceError{s, fmt.Sprintf("%q is not a digest", d)}
 		}
 		rest = name
@@ -47,7 +48,7 @@ func ParseReference(s string) (Reference, error) {
 	// The tag is what follows the last colon, if that colon is not the one before a port.
 	if i := strings.LastIndexByte(rest, ':'); i > strings.LastIndexByte(rest, '/') {
 		rest, r.Tag = rest[:i], rest[i+1:]
-		if !tagForm.MatchString(r.Tag) {
+		if image.CheckTag(r.Tag) != nil {
 			return Reference{}, &ReferenceError{s, fmt.Sprintf("%q is not a tag", r.Tag)}
 		}
 	}
@@ -59,7 +60,7 @@ func ParseReference(s string) (Reference, error) {
 	} else {
 		r.Path = rest
 	}
-	if !pathForm.MatchString(r.Path) {
+	if !image.ValidRepository(r.Path) {
 		return Reference{}, &ReferenceError{s, fmt.Sprintf("%q is not a repository name", r.Path)}
 	}
 	if r.Tag == "" && r.Digest == "" {
@@ -68,26 +69,7 @@ func ParseReference(s string) (Reference, error) {
 	return r, nil
 }
 
-// ValidateDigest refuses what is no digest, and one of an algorithm that registries do not keep.
-func ValidateDigest(d digest.Digest) error {
-	if err := d.Validate(); err != nil {
-		return err
-	}
-	if a := d.Algorithm(); a != digest.SHA256 && a != digest.SHA512 {
-		return digest.ErrDigestUnsupported
-	}
-	return nil
-}
-
-var (
-	domainForm = regexp.MustCompile(`^(?:\[[0-9a-fA-F:.]+\]|[\w.-]+)(?::[0-9]+)?$`)
-	tagForm    = regexp.MustCompile(`^[\w][\w.-]{0,127}$`)
-	pathForm   = regexp.MustCompile(`^` + component + `(/` + component + `)*$`)
-)
-
-// component is the specification's grammar of one element of a repository's name. oc-mirror uses
-// the same for targetRepo and targetCatalog.
-const component = `[a-z0-9]+(?:(?:[._]|__|-*)[a-z0-9]+)*`
+var domainForm = regexp.MustCompile(`^(?:\[[0-9a-fA-F:.]+\]|[\w.-]+)(?::[0-9]+)?$`)
 
 // Name is the domain and the path, without tag or digest.
 func (r Reference) Name() string {

@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,22 +12,14 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-)
 
-// maxManifest is what a manifest may weigh; the distribution specification
-// asks registries to take at least this much.
-const maxManifest = 4 << 20
-
-const (
-	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
-	dockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
-	dockerSchema1  = "application/vnd.docker.distribution.manifest.v1"
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 // acceptManifests is given as several header lines: some registries read a
 // joined one no further than the first comma.
 func acceptManifests() http.Header {
-	return http.Header{"Accept": {dockerManifest, dockerList, ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, "*/*"}}
+	return http.Header{"Accept": {image.MediaTypeDockerManifest, image.MediaTypeDockerList, ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, "*/*"}}
 }
 
 // Resolve says what ref, a tag or a digest, stands for, without fetching it
@@ -73,7 +64,7 @@ func headRefused(err error) bool {
 // describe reads a descriptor from the headers of a HEAD, if they tell enough.
 func describe(resp *http.Response, ref string) (ocispec.Descriptor, bool) {
 	d, err := digest.Parse(resp.Header.Get("Docker-Content-Digest"))
-	if err != nil || resp.ContentLength < 0 || resp.ContentLength > maxManifest {
+	if err != nil || resp.ContentLength < 0 || resp.ContentLength > image.MaxManifestBytes {
 		return ocispec.Descriptor{}, false
 	}
 	if want, err := digest.Parse(ref); err == nil && want != d {
@@ -96,7 +87,7 @@ func (c *Client) Manifest(ctx context.Context, repo, ref string) (ocispec.Descri
 		return ocispec.Descriptor{}, nil, err
 	}
 	what := "get manifest " + ref
-	resp, body, err := c.getWhole(ctx, r, what, c.url(r, "manifests/"+ref), acceptManifests(), maxManifest)
+	resp, body, err := c.getWhole(ctx, r, what, c.url(r, "manifests/"+ref), acceptManifests(), image.MaxManifestBytes)
 	if err != nil {
 		return ocispec.Descriptor{}, nil, err
 	}
@@ -167,12 +158,12 @@ func digestOf(body []byte, ref, header string) (digest.Digest, error) {
 func mediaTypeOf(body []byte, contentType string) (string, error) {
 	mediaType, _, err := mime.ParseMediaType(contentType)
 	if err != nil || vague(mediaType) {
-		mediaType = mediaTypeIn(body)
+		mediaType = image.DetectMediaType(body)
 	}
 	switch {
 	case mediaType == "":
 		return "", errors.New("the answer is no image manifest")
-	case strings.HasPrefix(mediaType, dockerSchema1):
+	case strings.HasPrefix(mediaType, image.MediaTypeDockerSchema1):
 		return "", errors.New("the image is in Docker's schema 1, which nothing reads any more; have it pushed again")
 	}
 	return mediaType, nil
@@ -184,27 +175,4 @@ func vague(mediaType string) bool {
 		return true
 	}
 	return false
-}
-
-// mediaTypeIn reads the media type from a manifest, or tells it by its fields.
-func mediaTypeIn(body []byte) string {
-	var m struct {
-		SchemaVersion int               `json:"schemaVersion"`
-		MediaType     string            `json:"mediaType"`
-		Manifests     []json.RawMessage `json:"manifests"`
-		Config        json.RawMessage   `json:"config"`
-	}
-	switch err := json.Unmarshal(body, &m); {
-	case err != nil:
-		return ""
-	case m.MediaType != "":
-		return m.MediaType
-	case m.SchemaVersion == 1:
-		return dockerSchema1 + "+json"
-	case m.Manifests != nil:
-		return ocispec.MediaTypeImageIndex
-	case m.Config != nil:
-		return ocispec.MediaTypeImageManifest
-	}
-	return ""
 }

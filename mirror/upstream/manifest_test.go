@@ -9,6 +9,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 func TestClient_Resolve(t *testing.T) {
@@ -70,7 +72,7 @@ func TestClient_Manifest(t *testing.T) {
 		}
 	}
 	accept := f.seen[len(f.seen)-1].Header.Values("Accept")
-	wantText(t, strings.Join(accept, " "), dockerManifest, dockerList, ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, "*/*")
+	wantText(t, strings.Join(accept, " "), image.MediaTypeDockerManifest, image.MediaTypeDockerList, ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, "*/*")
 }
 
 func TestClient_Manifest_refuses(t *testing.T) {
@@ -95,8 +97,8 @@ func TestClient_Manifest_refuses(t *testing.T) {
 	}{
 		"content that is not what the digest names":      {other.String(), "{}", ocispec.MediaTypeImageIndex, other, "not to " + other.String()},
 		"content that is not what the header says of it": {"v1", "{}", ocispec.MediaTypeImageIndex, other, "not to " + other.String()},
-		"more than 4 MiB":              {"v1", strings.Repeat(" ", maxManifest+1), ocispec.MediaTypeImageIndex, "", "larger than"},
-		"schema 1 by its content type": {"v1", "{}", dockerSchema1 + "+prettyjws", "", "schema 1"},
+		"more than 4 MiB":              {"v1", strings.Repeat(" ", image.MaxManifestBytes+1), ocispec.MediaTypeImageIndex, "", "larger than"},
+		"schema 1 by its content type": {"v1", "{}", image.MediaTypeDockerSchema1 + "+prettyjws", "", "schema 1"},
 		"schema 1 by its body":         {"v1", `{"schemaVersion":1}`, "application/json", "", "schema 1"},
 		"a login page":                 {"v1", "<html>", "text/plain", "", "no image manifest"},
 		"JSON that is no manifest, sent as nothing at all": {"v1", "{}", "application/json", "", "no image manifest"},

@@ -230,9 +230,8 @@ type (
 
 // Bounds of request bodies. Blobs have none.
 const (
-	maxJSON     = 64 << 10
-	maxList     = 4 << 20
-	maxManifest = 4 << 20
+	maxJSON = 64 << 10
+	maxList = 4 << 20
 )
 
 // atOnce is how many digests, blobs, tags or sources a client puts into one request: with the longest names of repositories and the

@@ -8,6 +8,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -111,7 +112,7 @@ func (h *Handler) putManifest(r *http.Request) (int, any, error) {
 	if mediaType == "" {
 		return 0, nil, &badRequest{"the manifest has no media type", "send it as Content-Type"}
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxManifest))
+	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, image.MaxManifestBytes))
 	if err != nil {
 		return 0, nil, &brokenBody{err}
 	}

@@ -55,8 +55,8 @@ func errBadName(repo string) error {
 	return &problem{status: http.StatusBadRequest, code: codeNameInvalid, message: fmt.Sprintf("invalid repository name %.300q", repo)}
 }
 
-func errBadDigest(s, why string) error {
-	return &problem{status: http.StatusBadRequest, code: codeDigestInvalid, message: fmt.Sprintf("invalid digest %.200q: %s", s, why)}
+func errBadDigest(err error) error {
+	return &problem{status: http.StatusBadRequest, code: codeDigestInvalid, message: err.Error()}
 }
 
 func errNumber(n string) error {

@@ -22,11 +22,6 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-const (
-	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
-	dockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
-)
-
 // A fixture is the API over a real store, served on loopback.
 type fixture struct {
 	t      testing.TB

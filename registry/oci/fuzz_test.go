@@ -12,6 +12,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 // send lets the API answer without a connection, so that the request can be one that no client of
@@ -114,11 +116,11 @@ func FuzzPutManifest(f *testing.F) {
 		{digest.SHA512.FromString(index).String(), "tag=.", ocispec.MediaTypeImageIndex, index},
 		{"latest", "", ocispec.MediaTypeImageManifest, `{"schemaVersion":2,"config":{"digest":"` + d256 + `","size":-1,"mediaType":"x"},"layers":[]}`},
 		{"latest", "", ocispec.MediaTypeImageManifest, `{"schemaVersion":2,"layers":[{"urls":["x"],"digest":"` + d512 + `"}],"subject":{"digest":"x"}}`},
-		{"latest", "", dockerList, `{"manifests":[{"digest":"sha256:","size":1e99}]}`},
+		{"latest", "", image.MediaTypeDockerList, `{"manifests":[{"digest":"sha256:","size":1e99}]}`},
 		{"latest", "", "text/plain; charset=x", `[]`},
 		{"latest", "", "", `{"schemaVersion":1,"annotations":{"":null}}`},
 		{"x", "%zz", "a/b;c", "\x00\xff"},
-		{"x", "", dockerManifest, `{"mediaType":7}`},
+		{"x", "", image.MediaTypeDockerManifest, `{"mediaType":7}`},
 	} {
 		f.Add(seed.ref, seed.query, seed.mediaType, []byte(seed.body), false)
 	}

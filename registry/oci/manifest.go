@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -91,7 +92,7 @@ func (a *API) putManifest(w http.ResponseWriter, r *http.Request, t target) erro
 		asked, put.Tags = nil, []string{t.tag}
 	}
 	for _, tag := range asked {
-		if !validTag(tag) {
+		if image.CheckTag(tag) != nil {
 			return &problem{status: http.StatusBadRequest, code: codeManifestInvalid, message: fmt.Sprintf("%.200q cannot be a tag", tag)}
 		}
 	}
@@ -150,14 +151,14 @@ func accepted(w http.ResponseWriter) {
 
 // readManifest reads the body of a request, if it is no larger than a manifest may be.
 func readManifest(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if r.ContentLength > store.MaxManifestBytes {
+	if r.ContentLength > image.MaxManifestBytes {
 		return nil, errLargeManifest()
 	}
 	var body bytes.Buffer
 	if r.ContentLength > 0 { // a few KiB mostly; what is announced beyond has to come before it takes memory
 		body.Grow(int(min(r.ContentLength, 64<<10)) + bytes.MinRead)
 	}
-	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, store.MaxManifestBytes))
+	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, image.MaxManifestBytes))
 	var large *http.MaxBytesError
 	if errors.As(err, &large) {
 		return nil, errLargeManifest()
@@ -170,7 +171,7 @@ func readManifest(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 
 func errLargeManifest() error {
 	return &problem{status: http.StatusRequestEntityTooLarge, code: codeManifestInvalid,
-		message: fmt.Sprintf("the manifest is larger than %d MiB (%d bytes), the most that is accepted", store.MaxManifestBytes>>20, store.MaxManifestBytes)}
+		message: fmt.Sprintf("the manifest is larger than %d MiB (%d bytes), the most that is accepted", image.MaxManifestBytes>>20, image.MaxManifestBytes)}
 }
 
 // setDigest sets what says which content this is.

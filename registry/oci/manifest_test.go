@@ -14,7 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 // What was pushed comes back byte for byte and with its media type, by tag and by digest, whatever
@@ -22,19 +22,19 @@ import (
 func TestManifest_bytesAsPushed(t *testing.T) {
 	f := newFixture(t, nil)
 	const repo = "deep/er/and/deep.er/still"
-	child := f.image(repo, dockerManifest, 1)
+	child := f.image(repo, image.MediaTypeDockerManifest, 1)
 	sparse := func(mediaType string) []byte {
 		return fmt.Appendf(nil, `{"schemaVersion": 2,"mediaType":%q,"manifests":[{"mediaType":%q,"size":7,"digest":%q,"platform":{"architecture":"arm64","os":"linux"}}]}`,
-			mediaType, dockerManifest, d256)
+			mediaType, image.MediaTypeDockerManifest, d256)
 	}
 	for name, c := range map[string]struct {
 		mediaType string
 		body      []byte
 	}{
-		"docker v2-2":        {dockerManifest, child},
+		"docker v2-2":        {image.MediaTypeDockerManifest, child},
 		"oci image":          {ocispec.MediaTypeImageManifest, f.image(repo, ocispec.MediaTypeImageManifest, 2)},
 		"sparse oci index":   {ocispec.MediaTypeImageIndex, sparse(ocispec.MediaTypeImageIndex)},
-		"sparse docker list": {dockerList, sparse(dockerList)},
+		"sparse docker list": {image.MediaTypeDockerList, sparse(image.MediaTypeDockerList)},
 		"empty index":        {ocispec.MediaTypeImageIndex, []byte(`{"schemaVersion":2,"manifests":[]}`)},
 		"unheard-of type":    {"application/vnd.example.whatever.v7+json", []byte(" {\"hello\" : \"\\u00e9\"}\r\n")},
 		"foreign layer": {ocispec.MediaTypeImageManifest, fmt.Appendf(nil, `{"schemaVersion":2,"config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":%q,"size":2},"layers":[{"mediaType":"application/vnd.oci.image.layer.nondistributable.v1.tar","digest":%q,"size":5,"urls":["https://example.com/x"]}]}`,
@@ -48,7 +48,7 @@ func TestManifest_bytesAsPushed(t *testing.T) {
 			put.wantHeader(t, "Location", "/v2/"+repo+"/manifests/"+want.String())
 			put.wantHeader(t, "Docker-Content-Digest", want.String())
 			for _, path := range []string{"/v2/" + repo + "/manifests/" + tag, put.Header.Get("Location")} {
-				for _, accept := range []string{"", "*/*", dockerManifest, "application/vnd.docker.distribution.manifest.v1+json"} {
+				for _, accept := range []string{"", "*/*", image.MediaTypeDockerManifest, "application/vnd.docker.distribution.manifest.v1+json"} {
 					got := f.do(http.StatusOK, "GET", path, nil, "Accept", accept)
 					if !bytes.Equal(got.body, c.body) {
 						t.Errorf("GET %s:\n got %q\nwant %q", path, got.body, c.body)
@@ -136,12 +136,12 @@ func TestManifest_size(t *testing.T) {
 		const head, tail = `{"schemaVersion":2,"manifests":[],"annotations":{"x":"`, `"}}`
 		return head + strings.Repeat("x", n-len(head)-len(tail)) + tail
 	}
-	largest := sized(store.MaxManifestBytes)
+	largest := sized(image.MaxManifestBytes)
 	f.putManifest("/v2/a/manifests/largest", ocispec.MediaTypeImageIndex, []byte(largest))
 	if got := f.do(http.StatusOK, "GET", "/v2/a/manifests/largest", nil); string(got.body) != largest {
 		t.Errorf("4 MiB came back as %d bytes", len(got.body))
 	}
-	tooLarge := strings.NewReader(sized(store.MaxManifestBytes + 1))
+	tooLarge := strings.NewReader(sized(image.MaxManifestBytes + 1))
 	for name, got := range map[string]reply{
 		// Without the body: a client that is cut off while it sends may not get to read the answer.
 		"announced": f.raw("PUT /v2/a/manifests/toolarge HTTP/1.1\r\nHost: x\r\n", fmt.Sprintf("Content-Length: %d\r\n\r\n", tooLarge.Len())),
@@ -161,7 +161,7 @@ func TestManifest_refused(t *testing.T) {
 		"no body":           {ocispec.MediaTypeImageManifest, "", codeManifestInvalid},
 		"a list":            {ocispec.MediaTypeImageManifest, "[]", codeManifestInvalid},
 		"null":              {ocispec.MediaTypeImageManifest, "null", codeManifestInvalid},
-		"other type inside": {dockerManifest, whole, codeManifestInvalid},
+		"other type inside": {image.MediaTypeDockerManifest, whole, codeManifestInvalid},
 		"no media type":     {"", `{"schemaVersion":2,"manifests":[]}`, codeManifestInvalid},
 		"malformed type":    {"a/b/c;;", whole, codeManifestInvalid},
 		"Docker schema 1":   {"application/vnd.docker.distribution.manifest.v1+prettyjws", `{"schemaVersion":1,"fsLayers":[]}`, codeManifestInvalid},
@@ -211,14 +211,14 @@ func TestManifest_announced(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	for range 100 {
 		r := request(t, "PUT", "/v2/a/manifests/latest", "", []byte("{"), false)
-		r.ContentLength = store.MaxManifestBytes
+		r.ContentLength = image.MaxManifestBytes
 		if body, err := readManifest(httptest.NewRecorder(), r); err != nil || len(body) != 1 {
 			t.Fatal(len(body), err)
 		}
 	}
 	runtime.ReadMemStats(&after)
 	if each := (after.TotalAlloc - before.TotalAlloc) / 100; each > 1<<20 {
-		t.Errorf("one byte of %d took %d", store.MaxManifestBytes, each)
+		t.Errorf("one byte of %d took %d", image.MaxManifestBytes, each)
 	}
 }
 

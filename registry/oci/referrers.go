@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -21,7 +22,7 @@ const (
 	maxReferrers = 500 // in one answer
 	// maxReferrersBytes bounds the descriptors in one answer, which repeat the annotations of their manifests:
 	// up to 4 MiB each. The answer must be one that clients accept, and must not fill the memory.
-	maxReferrersBytes = store.MaxManifestBytes - 1<<10
+	maxReferrersBytes = image.MaxManifestBytes - 1<<10
 )
 
 // getReferrers lists what refers to a manifest. There is no 404: a client would take it to mean that

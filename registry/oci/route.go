@@ -31,8 +31,6 @@ type target struct {
 	id     string        // of an upload; it may be anything, the store knows its own
 }
 
-const maxTag = 128 // bytes, what the specification allows
-
 // parse reads a path from its end, because a repository's name can contain anything that a path
 // of the API does: "a/manifests/tags" may well be one. It says what is wrong as a *problem.
 func parse(path string) (target, error) {
@@ -111,39 +109,18 @@ func parseManifest(repo, ref string) (target, error) {
 		return parseDigest(kindManifest, repo, ref)
 	}
 	t, err := named(target{kind: kindManifest, tag: ref}, repo)
-	if err == nil && !validTag(ref) {
+	if err == nil && image.CheckTag(ref) != nil {
 		return target{}, errBadTag(ref)
 	}
 	return t, err
 }
 
-// parseDigestText accepts the two algorithms that there are files for.
 func parseDigestText(s string) (digest.Digest, error) {
-	d, err := digest.Parse(s)
-	if err != nil {
-		return "", errBadDigest(s, err.Error())
-	}
-	if a := d.Algorithm(); a != digest.SHA256 && a != digest.SHA512 {
-		return "", errBadDigest(s, "only sha256 and sha512 are kept")
+	d := digest.Digest(s)
+	if err := image.CheckDigest(d); err != nil {
+		return "", errBadDigest(err)
 	}
 	return d, nil
-}
-
-// validTag is the specification's [a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}.
-func validTag(s string) bool {
-	if s == "" || len(s) > maxTag || s[0] == '.' || s[0] == '-' {
-		return false
-	}
-	for _, c := range s {
-		if !alphanumeric(c) && c != '_' && c != '.' && c != '-' {
-			return false
-		}
-	}
-	return true
-}
-
-func alphanumeric(c rune) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
 
 // path is the path that a target was parsed from, in its canonical form.

@@ -25,8 +25,8 @@ func (a *API) startUpload(w http.ResponseWriter, r *http.Request, t target) erro
 	} else if d := query.Get("digest"); d != "" {
 		return a.pushWhole(w, r, t, d)
 	}
-	if algorithm := query.Get("digest-algorithm"); algorithm != "" && algorithm != string(digest.SHA256) && algorithm != string(digest.SHA512) {
-		return errBadDigest(algorithm+":", "only sha256 and sha512 are kept")
+	if algorithm := query.Get("digest-algorithm"); algorithm != "" && !image.ValidAlgorithm(digest.Algorithm(algorithm)) {
+		return errBadDigest(fmt.Errorf("invalid digest algorithm %s: only sha256 and sha512 are kept", image.Quote(algorithm)))
 	}
 	upload, err := a.store.NewUpload(r.Context(), t.repo)
 	if err != nil {

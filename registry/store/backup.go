@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mirror-appliance/appliance/internal/durable"
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 // A backup is a directory, or a .tar of the same names:
@@ -210,7 +211,7 @@ func (b *backup) fetchDatabase(ctx context.Context, sink backupSink) error {
 func (b *backup) openSnapshotFile(dir *os.Root) (*os.File, fs.FileInfo, error) {
 	name := b.options.Snapshot
 	if filepath.Base(name) != name || !strings.HasPrefix(name, filepath.Base(b.options.Database)+snapshotInfix) {
-		return nil, nil, fmt.Errorf("%s is not the name of a snapshot", quoted(name))
+		return nil, nil, fmt.Errorf("%s is not the name of a snapshot", image.Quote(name))
 	}
 	return b.options.open(dir, name)
 }
@@ -252,7 +253,7 @@ func (b *backup) awaitFiles(ctx context.Context, snapshot *sql.DB) error {
 	scan := func(rows *sql.Rows) error {
 		var d digest.Digest
 		err := rows.Scan(&d)
-		if err == nil && checkDigest(d) == nil {
+		if err == nil && image.CheckDigest(d) == nil {
 			late = append(late, d)
 		}
 		return err
@@ -274,7 +275,7 @@ func (b *backup) awaitFiles(ctx context.Context, snapshot *sql.DB) error {
 
 // look sees whether the storage has the file of a blob as its row says, and says in what way it has not.
 func (b *backup) look(blob sized) (info fs.FileInfo, damage string, err error) {
-	if err := checkDigest(blob.digest); err != nil {
+	if err := image.CheckDigest(blob.digest); err != nil {
 		return nil, err.Error(), nil
 	}
 	info, err = b.storage.Lstat(backupName(blob.digest))

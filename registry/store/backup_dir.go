@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mirror-appliance/appliance/internal/durable"
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 // backupDir is a backup that is a directory.
@@ -312,7 +313,7 @@ func (b *backupDir) prune(ctx context.Context, snapshot *sql.DB) error {
 				return nil
 			}
 			d := digest.NewDigestFromEncoded(a, strings.TrimSuffix(path.Base(name), ".tmp"))
-			if err != nil || checkDigest(d) != nil { // a name that is no digest is not ours to delete
+			if err != nil || image.CheckDigest(d) != nil { // a name that is no digest is not ours to delete
 				return err
 			}
 			named, err := exists(ctx, snapshot, `SELECT 1 FROM blobs WHERE digest = ?`, d)

@@ -114,7 +114,7 @@ func TestStore_DeleteImage_takesWhatBelongsToIt(t *testing.T) {
 func TestStore_DeleteImage_knowsTheTagOfASHA512(t *testing.T) {
 	f := newFixture(t)
 	config := f.blob("app", "{}")
-	body := image(config)
+	body := manifestOf(config)
 	d := digest.SHA512.FromBytes(body)
 	img, err := f.PutManifest(f.ctx, "app", body, PutOptions{Digest: d})
 	f.must(err)
@@ -137,7 +137,7 @@ func TestStore_EvictPulled_takesWhatBelongsToAnImageWithIt(t *testing.T) {
 	}
 	pulled := func(f *fixture) (img Manifest, belonging map[string]Manifest) {
 		t.Helper()
-		img, err := f.PutPulledManifest(f.ctx, "hub", image(f.blob("hub", "config")), PutOptions{Tags: []string{"v1"}})
+		img, err := f.PutPulledManifest(f.ctx, "hub", manifestOf(f.blob("hub", "config")), PutOptions{Tags: []string{"v1"}})
 		f.must(err)
 		base := "sha256-" + img.Digest.Encoded()
 		sbom := f.signed("hub", "sbom", byPull, &img)

@@ -31,7 +31,7 @@ func smallImage(ctx context.Context, s *Store, repo, name string) (digest.Digest
 			return "", err
 		}
 	}
-	body := image(descriptor("x/y", []byte(contents[0])), descriptor("x/y", []byte(contents[1])))
+	body := manifestOf(descriptor("x/y", []byte(contents[0])), descriptor("x/y", []byte(contents[1])))
 	m, err := s.PutManifest(ctx, repo, body, PutOptions{Tags: []string{name}})
 	return m.Digest, err
 }

@@ -16,6 +16,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 var (
@@ -152,7 +154,7 @@ func (s *Store) garbageFiles(ctx context.Context, a digest.Algorithm, dir string
 	}
 	for _, name := range names {
 		d := digest.NewDigestFromEncoded(a, name)
-		if checkDigest(d) != nil || !strings.HasPrefix(name, dir) || s.guard.spared(d, before) {
+		if image.CheckDigest(d) != nil || !strings.HasPrefix(name, dir) || s.guard.spared(d, before) {
 			continue // a name that is no digest is not ours to delete
 		}
 		info, err := os.Lstat(filepath.Join(path, name))
@@ -239,7 +241,7 @@ func (s *Store) RemoveBlobs(ctx context.Context, before time.Time, ds []digest.D
 func (s *Store) removeSome(ctx context.Context, before time.Time, ds []digest.Digest, turn *yielding) (looked, removed int, bytes int64, err error) {
 	ds = ds[:min(len(ds), turn.size(removeBatch))]
 	for _, d := range ds {
-		if err := checkDigest(d); err != nil {
+		if err := image.CheckDigest(d); err != nil {
 			return 0, 0, 0, err
 		}
 	}
@@ -412,7 +414,7 @@ func (s *Store) RemoveUpload(ctx context.Context, before time.Time, id string) (
 		return 0, err
 	}
 	if !isID(id) {
-		return 0, &NotFoundError{Kind: "upload", Name: quoted(id)}
+		return 0, &NotFoundError{Kind: "upload", Name: image.Quote(id)}
 	}
 	if !s.guard.tryTake(id) {
 		return 0, nil

@@ -47,12 +47,12 @@ func TestCollect_WhatKeepsABlob(t *testing.T) {
 		hold func(f *fixture) (release func())
 	}{
 		{"layer of a manifest", func(f *fixture) func() {
-			m, err := f.PutManifest(f.ctx, "app", image(f.blob("app", "{}"), f.blob("app", content)), PutOptions{})
+			m, err := f.PutManifest(f.ctx, "app", manifestOf(f.blob("app", "{}"), f.blob("app", content)), PutOptions{})
 			f.must(err)
 			return func() { f.must(f.DeleteManifest(f.ctx, "app", m.Digest)) }
 		}},
 		{"config of a manifest", func(f *fixture) func() {
-			m, err := f.PutManifest(f.ctx, "app", image(f.blob("app", content)), PutOptions{})
+			m, err := f.PutManifest(f.ctx, "app", manifestOf(f.blob("app", content)), PutOptions{})
 			f.must(err)
 			return func() { f.must(f.DeleteManifest(f.ctx, "app", m.Digest)) }
 		}},
@@ -62,7 +62,7 @@ func TestCollect_WhatKeepsABlob(t *testing.T) {
 			return func() { f.must(f.DeleteManifest(f.ctx, "app", m.Digest)) }
 		}},
 		{"manifest of another repository", func(f *fixture) func() {
-			m, err := f.PutManifest(f.ctx, "other", image(f.blob("other", content)), PutOptions{})
+			m, err := f.PutManifest(f.ctx, "other", manifestOf(f.blob("other", content)), PutOptions{})
 			f.must(err)
 			f.blob("app", content)
 			f.must(f.DeleteBlob(f.ctx, "app", d))
@@ -87,7 +87,7 @@ func TestCollect_WhatKeepsABlob(t *testing.T) {
 			f.blob("app", content)
 			r, err := f.BeginRun(f.ctx, "run")
 			f.must(err)
-			body := image(descriptor("x/y", []byte(content)))
+			body := manifestOf(descriptor("x/y", []byte(content)))
 			f.must(r.PutManifest(f.ctx, "app", descriptor(ocispec.MediaTypeImageManifest, body), body))
 			return func() { f.must(r.Abort(f.ctx)) }
 		}},
@@ -361,7 +361,7 @@ func (f *fixture) pushCheckDelete(repo, name string) bool {
 			f.blobOrError(repo, layer)
 		}
 		f.blobOrError(repo, "{}")
-		m, err := f.PutManifest(f.ctx, repo, image(descriptor("x/y", []byte("{}")), descriptor("x/y", []byte(layer))), PutOptions{Tags: []string{name}})
+		m, err := f.PutManifest(f.ctx, repo, manifestOf(descriptor("x/y", []byte("{}")), descriptor("x/y", []byte(layer))), PutOptions{Tags: []string{name}})
 		var missing *MissingError
 		if errors.As(err, &missing) {
 			continue // collected between the two, as there is no grace period: the client pushes again
@@ -509,7 +509,7 @@ func TestCollect_PageByPage(t *testing.T) {
 		want = append(want, f.blob("app", fmt.Sprint("garbage ", i)).Digest)
 	}
 	// What is referred to and not held lies between what is held.
-	_, err := f.PutPulledManifest(f.ctx, "app", image(descriptor("x/y", []byte("nobody has it")), descriptor("x/y", []byte("nor this"))), PutOptions{})
+	_, err := f.PutPulledManifest(f.ctx, "app", manifestOf(descriptor("x/y", []byte("nobody has it")), descriptor("x/y", []byte("nor this"))), PutOptions{})
 	f.must(err)
 	slices.Sort(want)
 	before := f.later()
@@ -588,7 +588,7 @@ func TestCollect_LeavesPushesTheirBlobs(t *testing.T) {
 			f.clock.add(pushTakes - 3*time.Second)
 			f.mustStay(d, true)
 
-			m, err := f.PutManifest(f.ctx, "app", image(descriptor("x/y", []byte(content))), PutOptions{})
+			m, err := f.PutManifest(f.ctx, "app", manifestOf(descriptor("x/y", []byte(content))), PutOptions{})
 			f.must(err)
 			f.must(f.DeleteManifest(f.ctx, "app", m.Digest))
 			f.mustStay(d, false)
@@ -611,7 +611,7 @@ func TestCollect_LeavesPushesTheirBlobs(t *testing.T) {
 	} {
 		t.Run("in a manifest, then "+name, func(t *testing.T) {
 			f := newFixture(t)
-			m, err := f.PutManifest(f.ctx, "app", image(f.blob("app", content)), PutOptions{})
+			m, err := f.PutManifest(f.ctx, "app", manifestOf(f.blob("app", content)), PutOptions{})
 			f.must(err)
 			c.use(f)
 			f.must(f.DeleteManifest(f.ctx, "app", m.Digest))

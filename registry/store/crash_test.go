@@ -93,7 +93,7 @@ func pushOne(ctx context.Context, s *Store, name string, say *json.Encoder) erro
 			return err
 		}
 	}
-	m, err := s.PutManifest(ctx, "app", image(descriptor("x/y", []byte("{}")), descriptor("x/y", []byte(layer))), PutOptions{Tags: []string{name}})
+	m, err := s.PutManifest(ctx, "app", manifestOf(descriptor("x/y", []byte("{}")), descriptor("x/y", []byte(layer))), PutOptions{Tags: []string{name}})
 	if err != nil {
 		return err
 	}
@@ -112,7 +112,7 @@ func runOne(ctx context.Context, s *Store, name string, say *json.Encoder) error
 		if err := r.PutBlob(ctx, "app", config, strings.NewReader(name)); err != nil {
 			return err
 		}
-		body := image(config)
+		body := manifestOf(config)
 		desc := descriptor("application/vnd.oci.image.manifest.v1+json", body)
 		if err := errors.Join(r.PutManifest(ctx, "app", desc, body), r.Tag(ctx, tagged("app", name, desc.Digest))); err != nil {
 			return err

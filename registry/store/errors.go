@@ -50,11 +50,6 @@ func (e *DigestError) Error() string {
 	return fmt.Sprintf("content hashes to %s, not to %s", e.Got, e.Want)
 }
 
-// InvalidError says what is malformed, and why.
-type InvalidError struct{ What, Why string }
-
-func (e *InvalidError) Error() string { return fmt.Sprintf("invalid %s: %s", e.What, e.Why) }
-
 // BusyError says that another request is using an upload session.
 type BusyError struct{ ID string }
 

@@ -137,7 +137,7 @@ func TestStore_EvictPulled_CountsManifests(t *testing.T) {
 	f := newFixture(t)
 	for _, name := range []string{"old", "new"} {
 		f.clock.add(1)
-		_, err := f.PutPulledManifest(f.ctx, "hub/app", image(descriptor("x/y", []byte(name))), PutOptions{Tags: []string{name}})
+		_, err := f.PutPulledManifest(f.ctx, "hub/app", manifestOf(descriptor("x/y", []byte(name))), PutOptions{Tags: []string{name}})
 		f.must(err)
 	}
 	var bodies int64

@@ -18,7 +18,7 @@ func (f *fixture) pull(repo, name string) Manifest {
 	f.t.Helper()
 	f.clock.add(time.Minute)
 	layer := strings.Repeat(name, evictedLayer)[:evictedLayer]
-	body := image(descriptor("x/y", []byte("{}")), descriptor("x/y", []byte(layer)))
+	body := manifestOf(descriptor("x/y", []byte("{}")), descriptor("x/y", []byte(layer)))
 	m, err := f.PutPulledManifest(f.ctx, repo, body, PutOptions{Tags: []string{name}})
 	f.must(err)
 	f.pulledBlob(repo, "{}")
@@ -38,7 +38,7 @@ func (f *fixture) pulledBlob(repo, content string) {
 }
 
 // pulledBody is how many bytes the manifest of each image has that pull makes.
-var pulledBody = int64(len(image(descriptor("x/y", []byte("{}")), descriptor("x/y", make([]byte, evictedLayer)))))
+var pulledBody = int64(len(manifestOf(descriptor("x/y", []byte("{}")), descriptor("x/y", make([]byte, evictedLayer)))))
 
 // remaining says which of the tags are there still.
 func (f *fixture) remaining(repo string, tags ...string) string {

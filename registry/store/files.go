@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mirror-appliance/appliance/internal/durable"
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 // files is the directory of the blobs. It knows paths and durability and nothing of rows; this is what a
@@ -88,7 +89,7 @@ func checkKnown(database, storage string) error {
 		}
 		for _, dir := range dirs {
 			names, _ := fileNames(filepath.Join(storage, a.String(), dir.Name())) // of what is no directory, none
-			if slices.ContainsFunc(names, func(name string) bool { return checkDigest(digest.NewDigestFromEncoded(a, name)) == nil }) {
+			if slices.ContainsFunc(names, func(name string) bool { return image.CheckDigest(digest.NewDigestFromEncoded(a, name)) == nil }) {
 				return &LostDatabaseError{Path: database, Storage: storage}
 			}
 		}

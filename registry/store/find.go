@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 // maxFound is in how many repositories FindBlob looks for a blob. A blob that is in more is one that every image has,
@@ -14,7 +16,7 @@ const maxFound = 100
 // FindBlob returns a repository to which a blob was pushed or mounted and that may accepts, ErrNotFound if there is
 // none. MountBlob decides whether the blob is there.
 func (s *Store) FindBlob(ctx context.Context, d digest.Digest, may func(repo string) bool) (string, error) {
-	if err := checkDigest(d); err != nil {
+	if err := image.CheckDigest(d); err != nil {
 		return "", err
 	}
 	rows, err := s.reader.QueryContext(ctx, `SELECT r.name FROM repository_blobs b JOIN repositories r ON r.id = b.repository

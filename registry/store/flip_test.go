@@ -35,7 +35,7 @@ func flips(t *testing.T, content []byte, text string) [][]byte {
 func flipped(t *testing.T) (f *fixture, layer digest.Digest, body, database []byte) {
 	f = newFixture(t)
 	l := f.blob("app", "a layer")
-	body = image(f.blob("app", "{}"), l)
+	body = manifestOf(f.blob("app", "{}"), l)
 	_, err := f.PutManifest(f.ctx, "app", body, PutOptions{Tags: []string{"v1"}})
 	f.must(err)
 	path := f.database

@@ -104,8 +104,14 @@ func descriptor(mediaType string, content []byte) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(content), Size: int64(len(content))}
 }
 
-// image makes a manifest of a config and layers.
-func image(config ocispec.Descriptor, layers ...ocispec.Descriptor) []byte {
+// Digests of blobs that no test pushes.
+var (
+	dA = digest.FromString("a")
+	dC = digest.SHA512.FromString("c")
+)
+
+// manifestOf makes a manifest of a config and layers.
+func manifestOf(config ocispec.Descriptor, layers ...ocispec.Descriptor) []byte {
 	config.MediaType = ocispec.MediaTypeImageConfig
 	if layers == nil {
 		layers = []ocispec.Descriptor{}
@@ -135,7 +141,7 @@ func (f *fixture) pushImage(repo, name string, tags ...string) Manifest {
 	f.t.Helper()
 	config := f.blob(repo, fmt.Sprintf(`{"config of":%q}`, name))
 	layer := f.blob(repo, "layer of "+name)
-	m, err := f.PutManifest(f.ctx, repo, image(config, layer), PutOptions{Tags: tags})
+	m, err := f.PutManifest(f.ctx, repo, manifestOf(config, layer), PutOptions{Tags: tags})
 	f.must(err)
 	return m
 }

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mirror-appliance/appliance/internal/durable"
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 // A small blob costs no sync of its own. Its bytes are committed with its row, in the transaction that it shares with
@@ -415,7 +416,7 @@ func (s *Store) rewriteOne(ctx context.Context, r journaled) error {
 	if err != nil {
 		return err
 	}
-	if err := checkDigest(r.digest); err != nil || r.digest.Algorithm().FromBytes(body) != r.digest {
+	if err := image.CheckDigest(r.digest); err != nil || r.digest.Algorithm().FromBytes(body) != r.digest {
 		return s.damage.found(errors.Join(err, errors.New("its bytes in the database are others")))
 	}
 	return s.freeing(func() error { return full(s.files.root, 0, s.files.replace(r.digest, body)) })

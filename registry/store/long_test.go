@@ -192,7 +192,7 @@ func TestStore_EvictPulled_manyTags(t *testing.T) {
 // What belongs to an image that is evicted goes with it, one after the other, also beyond what was to be freed.
 func TestStore_EvictPulled_manyReferrers(t *testing.T) {
 	f := newFixture(t)
-	img, err := f.PutPulledManifest(f.ctx, "hub", image(f.blob("hub", "config")), PutOptions{Tags: []string{"v1"}})
+	img, err := f.PutPulledManifest(f.ctx, "hub", manifestOf(f.blob("hub", "config")), PutOptions{Tags: []string{"v1"}})
 	f.must(err)
 	belonging := map[string]Manifest{"image": img}
 	for i := range 30 {

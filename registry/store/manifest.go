@@ -11,6 +11,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 // Manifest is a manifest as it was pushed.
@@ -51,10 +53,10 @@ func (s *Store) Manifest(ctx context.Context, repo string, d digest.Digest) (Man
 // ManifestByTag reads the manifest that a tag of repo names. Others share what it returns: it is not to be changed.
 func (s *Store) ManifestByTag(ctx context.Context, repo, tag string) (Manifest, error) {
 	return s.recall(repo, tag, func() (Manifest, error) {
-		if err := checkRepository(repo); err != nil {
+		if err := image.CheckRepository(repo); err != nil {
 			return Manifest{}, err
 		}
-		if err := checkTag(tag); err != nil {
+		if err := image.CheckTag(tag); err != nil {
 			return Manifest{}, err
 		}
 		return s.scanManifest(s.reader.QueryRowContext(context.WithoutCancel(ctx), manifestByTag, repo, tag), "tag", tag)
@@ -142,21 +144,21 @@ type PutOptions struct {
 // nothing. Children of an index need not be held; a config or layer that repo does not hold is a
 // *MissingError. Others: *InvalidError, *DigestError, *FullError.
 func (s *Store) PutManifest(ctx context.Context, repo string, body []byte, o PutOptions) (Manifest, error) {
-	return s.putManifest(ctx, repo, body, o, byPush, func(ctx context.Context, tx *sql.Tx, p parsed) error {
+	return s.putManifest(ctx, repo, body, o, byPush, func(ctx context.Context, tx *sql.Tx, p image.Manifest) error {
 		return s.checkHeld(ctx, tx, repo, p)
 	})
 }
 
 // putManifest puts a manifest if check, in the same transaction, has nothing against what it is made of.
-func (s *Store) putManifest(ctx context.Context, repo string, body []byte, o PutOptions, by origin, check func(context.Context, *sql.Tx, parsed) error) (Manifest, error) {
-	if err := checkRepository(repo); err != nil {
+func (s *Store) putManifest(ctx context.Context, repo string, body []byte, o PutOptions, by origin, check func(context.Context, *sql.Tx, image.Manifest) error) (Manifest, error) {
+	if err := image.CheckRepository(repo); err != nil {
 		return Manifest{}, err
 	}
 	if len(o.Tags) > MaxTags {
 		return Manifest{}, invalidManifest("it comes with %d tags, more than the %d that are accepted at once", len(o.Tags), MaxTags)
 	}
 	for _, tag := range o.Tags {
-		if err := checkTag(tag); err != nil {
+		if err := image.CheckTag(tag); err != nil {
 			return Manifest{}, err
 		}
 	}
@@ -185,12 +187,12 @@ func (s *Store) putManifest(ctx context.Context, repo string, body []byte, o Put
 	if err != nil {
 		return Manifest{}, err
 	}
-	s.guard.unawait(repo, began, p.digests()...)
+	s.guard.unawait(repo, began, p.Digests()...)
 	return m, nil
 }
 
 // showManifest makes a manifest visible in repo and moves tags to it. Its media type becomes that of the link.
-func (s *Store) showManifest(ctx context.Context, tx *sql.Tx, repo string, m *Manifest, p parsed, by origin, tags []string) error {
+func (s *Store) showManifest(ctx context.Context, tx *sql.Tx, repo string, m *Manifest, p image.Manifest, by origin, tags []string) error {
 	id, err := s.ensureRepository(ctx, tx, repo)
 	if err != nil {
 		return err
@@ -205,57 +207,57 @@ func (s *Store) showManifest(ctx context.Context, tx *sql.Tx, repo string, m *Ma
 }
 
 // newManifest parses and verifies a body.
-func (s *Store) newManifest(body []byte, mediaType string, want digest.Digest) (Manifest, parsed, error) {
-	p, err := parseNew(mediaType, body)
+func (s *Store) newManifest(body []byte, mediaType string, want digest.Digest) (Manifest, image.Manifest, error) {
+	p, err := image.ParseNew(mediaType, body)
 	if err != nil {
-		return Manifest{}, parsed{}, err
+		return Manifest{}, image.Manifest{}, err
 	}
 	algorithm := digest.SHA256
 	if want != "" {
-		if err := checkDigest(want); err != nil {
-			return Manifest{}, parsed{}, err
+		if err := image.CheckDigest(want); err != nil {
+			return Manifest{}, image.Manifest{}, err
 		}
 		algorithm = want.Algorithm()
 	}
 	got := algorithm.FromBytes(body)
 	if want != "" && got != want {
-		return Manifest{}, parsed{}, &DigestError{Want: want, Got: got}
+		return Manifest{}, image.Manifest{}, &DigestError{Want: want, Got: got}
 	}
 	return Manifest{
-		Digest: got, MediaType: p.effectiveType(), ArtifactType: p.artifactType, Subject: p.subject,
-		Annotations: p.annotations, Body: body, Created: fromNanos(nanos(s.now())),
+		Digest: got, MediaType: p.EffectiveType(), ArtifactType: p.ArtifactType, Subject: p.Subject,
+		Annotations: p.Annotations, Body: body, Created: fromNanos(nanos(s.now())),
 	}, p, nil
 }
 
 // checkHeld fails with a *MissingError unless the blobs that a manifest needs are visible in repo, and with an
 // *InvalidError if it says another size of one than it has: clients refuse such an image at the pull.
-func (s *Store) checkHeld(ctx context.Context, tx *sql.Tx, repo string, p parsed) error {
+func (s *Store) checkHeld(ctx context.Context, tx *sql.Tx, repo string, p image.Manifest) error {
 	return s.checkEach(ctx, tx, visibleBlob, p, func(d digest.Digest) []any { return []any{repo, d} })
 }
 
 // checkStaged is checkHeld for a run, which makes visible what it has staged for repo.
-func (r *Run) checkStaged(ctx context.Context, tx *sql.Tx, repo string, p parsed) error {
+func (r *Run) checkStaged(ctx context.Context, tx *sql.Tx, repo string, p image.Manifest) error {
 	return r.store.checkEach(ctx, tx, `SELECT b.size FROM blobs b WHERE b.digest = ?3 AND (`+blobHere+`)`, p,
 		func(d digest.Digest) []any { return []any{r.id, repo, d} })
 }
 
 // checkEach looks at the row of each blob, and at its file: a row that has lost it must not be built upon.
-func (s *Store) checkEach(ctx context.Context, tx *sql.Tx, text string, p parsed, args func(digest.Digest) []any) error {
+func (s *Store) checkEach(ctx context.Context, tx *sql.Tx, text string, p image.Manifest, args func(digest.Digest) []any) error {
 	var missing []digest.Digest
-	for _, r := range p.mustBeHeld() {
+	for _, r := range p.Required() {
 		var size int64
-		err := tx.QueryRowContext(ctx, text, args(r.digest)...).Scan(&size)
-		if err == nil && size != r.size {
-			return invalidManifest("it says that its blob %s has %d bytes, which has %d", r.digest, r.size, size)
+		err := tx.QueryRowContext(ctx, text, args(r.Digest)...).Scan(&size)
+		if err == nil && size != r.Size {
+			return invalidManifest("it says that its blob %s has %d bytes, which has %d", r.Digest, r.Size, size)
 		}
 		if err == nil {
-			err = s.present(r.digest, size)
+			err = s.present(r.Digest, size)
 		}
 		switch {
 		case errors.Is(err, sql.ErrNoRows) || isLoss(err):
-			missing = append(missing, r.digest)
+			missing = append(missing, r.Digest)
 		case err != nil:
-			return fmt.Errorf("look for blob %s: %w", r.digest, err)
+			return fmt.Errorf("look for blob %s: %w", r.Digest, err)
 		}
 	}
 	if len(missing) > 0 {
@@ -265,7 +267,7 @@ func (s *Store) checkEach(ctx context.Context, tx *sql.Tx, text string, p parsed
 }
 
 // insertManifest writes the rows of a manifest, unless they are there; Created becomes that of the row.
-func insertManifest(ctx context.Context, tx *sql.Tx, m *Manifest, p parsed) error {
+func insertManifest(ctx context.Context, tx *sql.Tx, m *Manifest, p image.Manifest) error {
 	annotations, err := annotationsText(m.Annotations)
 	if err != nil {
 		return fmt.Errorf("put manifest %s: %w", m.Digest, err)
@@ -273,7 +275,7 @@ func insertManifest(ctx context.Context, tx *sql.Tx, m *Manifest, p parsed) erro
 	n, err := affected(ctx, tx, `INSERT INTO manifests
 		(digest, media_type, artifact_type, subject, annotations, size, created, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (digest) DO NOTHING`,
-		m.Digest, p.mediaType, m.ArtifactType, m.Subject, annotations, len(m.Body), nanos(m.Created), m.Body)
+		m.Digest, p.MediaType, m.ArtifactType, m.Subject, annotations, len(m.Body), nanos(m.Created), m.Body)
 	if err != nil {
 		return fmt.Errorf("put manifest %s: %w", m.Digest, err)
 	}
@@ -286,19 +288,19 @@ func insertManifest(ctx context.Context, tx *sql.Tx, m *Manifest, p parsed) erro
 		m.Created = fromNanos(created)
 		return nil
 	}
-	return insertRefs(ctx, tx, m.Digest, p.refs)
+	return insertRefs(ctx, tx, m.Digest, p.References)
 }
 
 // refsAtOnce is how many rows one statement inserts: running a statement costs as much as a few rows do.
 const refsAtOnce = 64
 
-func insertRefs(ctx context.Context, tx *sql.Tx, manifest digest.Digest, refs []ref) error {
+func insertRefs(ctx context.Context, tx *sql.Tx, manifest digest.Digest, refs []image.Reference) error {
 	const row = ", (?, ?, ?, ?, ?, ?, ?)"
 	for first := 0; first < len(refs); first += refsAtOnce {
 		batch := refs[first:min(first+refsAtOnce, len(refs))]
 		args := make([]any, 0, 7*len(batch))
 		for i, r := range batch {
-			args = append(args, manifest, first+i, r.kind, r.digest, r.size, r.mediaType, r.elsewhere)
+			args = append(args, manifest, first+i, r.Kind, r.Digest, r.Size, r.MediaType, r.Foreign)
 		}
 		_, err := tx.ExecContext(ctx, `INSERT INTO manifest_refs (manifest, position, kind, digest, size, media_type, elsewhere)
 			VALUES `+strings.Repeat(row, len(batch))[len(", "):], args...)
@@ -321,13 +323,13 @@ const (
 // linkManifest makes a manifest visible in a repository. A push again declares it anew; pull-through does not change what
 // was pushed. It links no blob: those of a push are visible already, and what pull-through only has the name of may be
 // another repository's, see LinkPulled.
-func (s *Store) linkManifest(ctx context.Context, tx *sql.Tx, repository int64, m *Manifest, p parsed, by origin) error {
+func (s *Store) linkManifest(ctx context.Context, tx *sql.Tx, repository int64, m *Manifest, p image.Manifest, by origin) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO repository_manifests (repository, digest, linked, pulled, used, media_type)
 		VALUES (?1, ?2, ?3, ?4, ?3, ?5)
 		ON CONFLICT DO UPDATE SET pulled = excluded.pulled, media_type = excluded.media_type
 		WHERE pulled > excluded.pulled OR pulled = excluded.pulled AND media_type <> excluded.media_type`,
-		repository, m.Digest, nanos(s.now()), by, p.declared)
-	if err == nil && by == byPull && p.mediaType == "" {
+		repository, m.Digest, nanos(s.now()), by, p.Declared)
+	if err == nil && by == byPull && p.MediaType == "" {
 		err = tx.QueryRowContext(ctx, `SELECT media_type FROM repository_manifests WHERE repository = ? AND digest = ?`,
 			repository, m.Digest).Scan(&m.MediaType)
 	}

@@ -19,7 +19,7 @@ func TestStore_PutManifest(t *testing.T) {
 		f := newFixture(t)
 		config := f.blob("app", "{}")
 		gone := descriptor("x/y", []byte("never pushed"))
-		body := image(config, gone)
+		body := manifestOf(config, gone)
 		_, err := f.PutManifest(f.ctx, "app", body, PutOptions{Tags: []string{"v1"}})
 		var missing *MissingError
 		if !errors.As(err, &missing) || !slices.Equal(missing.Digests, []digest.Digest{gone.Digest}) {
@@ -33,7 +33,7 @@ func TestStore_PutManifest(t *testing.T) {
 	t.Run("layers of another repository are not this one's", func(t *testing.T) {
 		f := newFixture(t)
 		config, layer := f.blob("theirs", "{}"), f.blob("theirs", "layer")
-		_, err := f.PutManifest(f.ctx, "mine", image(config, layer), PutOptions{})
+		_, err := f.PutManifest(f.ctx, "mine", manifestOf(config, layer), PutOptions{})
 		var missing *MissingError
 		if !errors.As(err, &missing) || len(missing.Digests) != 2 {
 			t.Fatalf("got %v", err)
@@ -42,13 +42,13 @@ func TestStore_PutManifest(t *testing.T) {
 			_, err := f.MountBlob(f.ctx, "mine", "theirs", d)
 			f.must(err)
 		}
-		_, err = f.PutManifest(f.ctx, "mine", image(config, layer), PutOptions{})
+		_, err = f.PutManifest(f.ctx, "mine", manifestOf(config, layer), PutOptions{})
 		f.must(err)
 	})
 	t.Run("bytes are kept as they came", func(t *testing.T) {
 		f := newFixture(t)
 		config := f.blob("app", "{}")
-		body := append(bytes.ReplaceAll(image(config), []byte(","), []byte(" ,\n\t ")), "\n\n"...)
+		body := append(bytes.ReplaceAll(manifestOf(config), []byte(","), []byte(" ,\n\t ")), "\n\n"...)
 		put, err := f.PutManifest(f.ctx, "app", body, PutOptions{})
 		f.must(err)
 		got, err := f.Manifest(f.ctx, "app", digest.FromBytes(body))
@@ -60,7 +60,7 @@ func TestStore_PutManifest(t *testing.T) {
 	t.Run("body that does not hash to its digest is refused", func(t *testing.T) {
 		f := newFixture(t)
 		config := f.blob("app", "{}")
-		_, err := f.PutManifest(f.ctx, "app", image(config), PutOptions{Digest: dA})
+		_, err := f.PutManifest(f.ctx, "app", manifestOf(config), PutOptions{Digest: dA})
 		var wrong *DigestError
 		if !errors.As(err, &wrong) || wrong.Want != dA {
 			t.Fatalf("got %v", err)
@@ -68,7 +68,7 @@ func TestStore_PutManifest(t *testing.T) {
 	})
 	t.Run("sha512", func(t *testing.T) {
 		f := newFixture(t)
-		body := image(f.blob("app", "{}"))
+		body := manifestOf(f.blob("app", "{}"))
 		d := digest.SHA512.FromBytes(body)
 		_, err := f.PutManifest(f.ctx, "app", body, PutOptions{Digest: d})
 		f.must(err)
@@ -105,7 +105,7 @@ func TestStore_PutManifest(t *testing.T) {
 	t.Run("a foreign layer need not be held", func(t *testing.T) {
 		f := newFixture(t)
 		foreign := ocispec.Descriptor{MediaType: "x/y", Digest: dA, Size: 3, URLs: []string{"https://e.example"}}
-		_, err := f.PutManifest(f.ctx, "app", image(f.blob("app", "{}"), foreign), PutOptions{})
+		_, err := f.PutManifest(f.ctx, "app", manifestOf(f.blob("app", "{}"), foreign), PutOptions{})
 		f.must(err)
 	})
 	t.Run("bad names are refused before anything is read", func(t *testing.T) {
@@ -498,7 +498,7 @@ func BenchmarkPutManifest(b *testing.B) {
 	b.ResetTimer()
 	for i := range b.N {
 		layers[0].Annotations = map[string]string{"n": fmt.Sprint(i)}
-		if _, err := f.PutManifest(f.ctx, "openshift/release", image(config, layers...), PutOptions{Tags: []string{fmt.Sprint(i % 100)}}); err != nil {
+		if _, err := f.PutManifest(f.ctx, "openshift/release", manifestOf(config, layers...), PutOptions{Tags: []string{fmt.Sprint(i % 100)}}); err != nil {
 			b.Fatal(err)
 		}
 	}

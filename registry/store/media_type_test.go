@@ -6,6 +6,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 const acme = "application/vnd.acme.collection.v1+json"
@@ -36,9 +38,9 @@ func TestStore_MediaType_isThatOfTheLink(t *testing.T) {
 		}
 	}
 	put("b/y", acme)
-	put("a/y", dockerList)
+	put("a/y", image.MediaTypeDockerList)
 	f.mustBe("b/y", "t", d, acme)
-	f.mustBe("a/y", "t", d, dockerList)
+	f.mustBe("a/y", "t", d, image.MediaTypeDockerList)
 
 	t.Run("by pull-through, which does not change what was pushed", func(t *testing.T) {
 		for repo, want := range map[string]string{"hub/y": ocispec.MediaTypeImageIndex, "b/y": acme} {
@@ -68,7 +70,7 @@ func TestStore_MediaType_isThatOfTheLink(t *testing.T) {
 		f.must(r.Commit(f.ctx))
 		f.mustBe("mirror/y", "t", d, ocispec.MediaTypeImageIndex)
 		f.mustBe("b/y", "t", d, acme)
-		f.mustBe("a/y", "t", d, dockerList)
+		f.mustBe("a/y", "t", d, image.MediaTypeDockerList)
 	})
 	f.mustBeClean()
 }
@@ -80,7 +82,7 @@ func TestOpen_migratesMediaTypesAndLinks(t *testing.T) {
 	body := mustJSON(map[string]any{"schemaVersion": 2, "manifests": []any{}})
 	m, err := f.PutManifest(f.ctx, "app", body, PutOptions{MediaType: acme, Tags: []string{"t"}})
 	f.must(err)
-	pulled := image(descriptor("x/y", []byte("another's")))
+	pulled := manifestOf(descriptor("x/y", []byte("another's")))
 	f.blob("team", "another's")
 	_, err = f.PutPulledManifest(f.ctx, "hub", pulled, PutOptions{})
 	f.must(err)
@@ -103,7 +105,7 @@ func TestOpen_migratesMediaTypesAndLinks(t *testing.T) {
 func TestRun_Commit_linksWhatIsInQuarantine(t *testing.T) {
 	f := newFixture(t)
 	config, layer := []byte("{}"), []byte("layer")
-	body := image(descriptor("x/y", config), descriptor("x/y", layer))
+	body := manifestOf(descriptor("x/y", config), descriptor("x/y", layer))
 	r, err := f.BeginRun(f.ctx, "run")
 	f.must(err)
 	for _, b := range [][]byte{config, layer} {

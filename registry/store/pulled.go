@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 // What pull-through needs and a push may not have: a manifest before its
@@ -44,7 +46,7 @@ func (s *Store) PromisedSize(ctx context.Context, repo string, d digest.Digest) 
 // NewPulledUpload begins an upload of a blob of an upstream, of size bytes, -1 if that is not known. It is no client's
 // session. *FullError when there is no space for it.
 func (s *Store) NewPulledUpload(ctx context.Context, repo string, size int64) (*Upload, error) {
-	if err := checkRepository(repo); err != nil {
+	if err := image.CheckRepository(repo); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
@@ -92,7 +94,7 @@ func (s *Store) LinkPulled(ctx context.Context, repo string, d digest.Digest, si
 // in no other way may be evicted again, see EvictPulled. Errors:
 // *InvalidError, *DigestError, *FullError.
 func (s *Store) PutPulledManifest(ctx context.Context, repo string, body []byte, o PutOptions) (Manifest, error) {
-	m, err := s.putManifest(ctx, repo, body, o, byPull, func(context.Context, *sql.Tx, parsed) error { return nil })
+	m, err := s.putManifest(ctx, repo, body, o, byPull, func(context.Context, *sql.Tx, image.Manifest) error { return nil })
 	if err == nil {
 		s.arrivals.add(int64(len(body)))
 	}

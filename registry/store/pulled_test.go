@@ -170,7 +170,7 @@ func TestUpload_Open(t *testing.T) {
 func TestRun_Held_PulledWithoutItsLayers(t *testing.T) {
 	f := newFixture(t)
 	config, layer := []byte("{}"), []byte("layer")
-	body := image(descriptor("x/y", config), descriptor("x/y", layer))
+	body := manifestOf(descriptor("x/y", config), descriptor("x/y", layer))
 	_, err := f.PutPulledManifest(f.ctx, "hub/image", body, PutOptions{})
 	f.must(err)
 	r, err := f.BeginRun(f.ctx, "run")

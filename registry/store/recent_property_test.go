@@ -72,7 +72,7 @@ func (m *recentModel) step(r *rand.Rand, writer int) error {
 	case 3:
 		_, err = m.DeleteImage(m.ctx, repo, d)
 	case 4: // takes back what it did, but not what others did in the same transaction
-		_, err = m.PutManifest(m.ctx, repo, image(descriptor(ocispec.MediaTypeImageConfig, fmt.Append(nil, r.Uint64()))), PutOptions{Tags: []string{own}})
+		_, err = m.PutManifest(m.ctx, repo, manifestOf(descriptor(ocispec.MediaTypeImageConfig, fmt.Append(nil, r.Uint64()))), PutOptions{Tags: []string{own}})
 		if err == nil {
 			return errors.New("an image without its config was taken")
 		}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 // referencePage is how many references are looked at with one query.
@@ -47,7 +49,7 @@ func (s *Store) CheckReferences(ctx context.Context) error {
 
 // hashes fails with a *CorruptError unless a manifest's body is what its digest says.
 func (s *Store) hashes(m Manifest) error {
-	if err := checkDigest(m.Digest); err != nil {
+	if err := image.CheckDigest(m.Digest); err != nil {
 		return s.damage.found(fmt.Errorf("the digest of a manifest: %w", err))
 	}
 	if got := m.Digest.Algorithm().FromBytes(m.Body); got != m.Digest {

@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/durable"
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 // backupSource is what is restored from: a directory or a tar.
@@ -135,8 +136,8 @@ func (s *tarSource) advance() error {
 	}
 	algorithm, rest, _ := strings.Cut(header.Name, "/")
 	d := digest.NewDigestFromEncoded(digest.Algorithm(algorithm), path.Base(rest))
-	if checkDigest(d) != nil || filepath.ToSlash(backupName(d)) != header.Name || header.Typeflag != tar.TypeReg || d <= s.last {
-		return &BackupError{Path: s.path, Why: "has the entry " + quoted(header.Name) + ", which does not belong there: `appliance backup` did not write it like this",
+	if image.CheckDigest(d) != nil || filepath.ToSlash(backupName(d)) != header.Name || header.Typeflag != tar.TypeReg || d <= s.last {
+		return &BackupError{Path: s.path, Why: "has the entry " + image.Quote(header.Name) + ", which does not belong there: `appliance backup` did not write it like this",
 			hint: "unpack it and restore from the directory"}
 	}
 	s.last, s.next = d, d

@@ -10,6 +10,8 @@ import (
 	"path"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 // OpenedBackup is a backup for a Restore in another process, whose user may not read it.
@@ -68,7 +70,7 @@ func (s *tarStream) blobs(a digest.Algorithm) error {
 			return nil
 		}
 		d := digest.NewDigestFromEncoded(a, path.Base(name))
-		if err != nil || checkDigest(d) != nil || backupName(d) != name {
+		if err != nil || image.CheckDigest(d) != nil || backupName(d) != name {
 			return err
 		}
 		f, _, err := openRegular(s.root, name)

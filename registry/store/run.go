@@ -11,6 +11,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 // Run is a staged sync. What it puts is spared by collection and seen by nobody until Commit, which shows
@@ -50,7 +52,7 @@ func (s *Store) Run(ctx context.Context, id string) (*Run, error) {
 		return nil, fmt.Errorf("read run: %w", err)
 	}
 	if !found {
-		return nil, &NotFoundError{Kind: "run", Name: quoted(id)}
+		return nil, &NotFoundError{Kind: "run", Name: image.Quote(id)}
 	}
 	return &Run{store: s, id: id}, nil
 }
@@ -193,7 +195,7 @@ func (r *Run) PutManifest(ctx context.Context, repo string, desc ocispec.Descrip
 		if err := insertManifest(ctx, tx, &m, p); err != nil {
 			return err
 		}
-		return r.stage(ctx, tx, repo, m.Digest, p.declared)
+		return r.stage(ctx, tx, repo, m.Digest, p.Declared)
 	})
 }
 
@@ -203,7 +205,7 @@ func (r *Run) Tag(ctx context.Context, tags map[string]map[string]digest.Digest)
 	var all []runTag
 	for repo, named := range tags {
 		for tag, d := range named {
-			if err := errors.Join(checkRepositoryAndDigest(repo, d), checkTag(tag)); err != nil {
+			if err := errors.Join(checkRepositoryAndDigest(repo, d), image.CheckTag(tag)); err != nil {
 				return err
 			}
 			all = append(all, runTag{repo, tag, d})

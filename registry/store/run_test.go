@@ -35,7 +35,7 @@ func (f *fixture) stageImage(r *Run, repo, name, tag string) Manifest {
 			f.must(r.PutBlob(f.ctx, repo, d, bytes.NewReader(b)))
 		}
 	}
-	body := image(descriptor("x/y", config), descriptor(ocispec.MediaTypeImageLayerGzip, layer))
+	body := manifestOf(descriptor("x/y", config), descriptor(ocispec.MediaTypeImageLayerGzip, layer))
 	desc := descriptor(ocispec.MediaTypeImageManifest, body)
 	f.must(r.PutManifest(f.ctx, repo, desc, body))
 	f.must(r.Tag(f.ctx, tagged(repo, tag, desc.Digest)))
@@ -195,7 +195,7 @@ func TestRun_PutManifest_WhatItRefuses(t *testing.T) {
 	r, err := f.BeginRun(f.ctx, "test")
 	f.must(err)
 	config := descriptor("x/y", []byte("{}"))
-	body := image(config)
+	body := manifestOf(config)
 	var missing *MissingError
 	if err := r.PutManifest(f.ctx, "app", descriptor(ocispec.MediaTypeImageManifest, body), body); !errors.As(err, &missing) {
 		t.Errorf("absent blobs: %v", err)

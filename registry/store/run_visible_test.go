@@ -25,7 +25,7 @@ func TestRun_Commit_shows(t *testing.T) {
 		body      []byte
 	}{
 		{ocispec.MediaTypeImageIndex, index(secret)},
-		{ocispec.MediaTypeImageManifest, image(config, foreign)},
+		{ocispec.MediaTypeImageManifest, manifestOf(config, foreign)},
 	} {
 		f.must(run.PutManifest(f.ctx, "mirror", descriptor(m.mediaType, m.body), m.body))
 	}
@@ -113,7 +113,7 @@ func TestRun_anotherRepositorysContent(t *testing.T) {
 func TestRun_Held_pulledManifestThatNamesAnothersBlob(t *testing.T) {
 	f := newFixture(t)
 	secret := f.blob("team/private", "what others may not read")
-	body := image(secret)
+	body := manifestOf(secret)
 	m, err := f.PutPulledManifest(f.ctx, "hub/evil", body, PutOptions{Tags: []string{"v1"}})
 	f.must(err)
 	run, err := f.BeginRun(f.ctx, "sync")
@@ -146,7 +146,7 @@ func TestRun_Confirm_keepsTheBlob(t *testing.T) {
 	if n, _, err := f.RemoveBlobs(f.ctx, f.clock.now(), []digest.Digest{layer.Digest}); n != 0 || err != nil {
 		t.Errorf("collection removes %d, %v", n, err)
 	}
-	body := image(layer)
+	body := manifestOf(layer)
 	f.must(run.PutManifest(f.ctx, "mirror", descriptor(ocispec.MediaTypeImageManifest, body), body))
 	f.must(run.Commit(f.ctx))
 	if got := f.read("mirror", layer.Digest); got != "layer" {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 // What scrub needs of the store; gc has the rest. A damaged blob goes to quarantine: its row moves to
@@ -130,7 +132,7 @@ func (s *Store) try(ctx context.Context, a digest.Algorithm, except digest.Diges
 			if err != nil && !errors.Is(err, sql.ErrNoRows) {
 				return 0, 0, fmt.Errorf("look for other blobs: %w", err)
 			}
-			if err != nil || seen[other] || checkDigest(other) != nil {
+			if err != nil || seen[other] || image.CheckDigest(other) != nil {
 				continue
 			}
 			seen[other] = true
@@ -190,7 +192,7 @@ func (s *Store) quarantine(ctx context.Context, b sized, seen sighting) (taken b
 
 // replaced says that a blob has another file than the one that was seen.
 func (s *Store) replaced(b sized, seen sighting) bool {
-	if checkDigest(b.digest) != nil {
+	if image.CheckDigest(b.digest) != nil {
 		return false // it cannot have any
 	}
 	info, err := os.Stat(s.files.blob(b.digest))
@@ -245,7 +247,7 @@ func (f *files) quarantined(d digest.Digest) string {
 
 // setAside moves the file of a blob, if there is one, to quarantine.
 func (f *files) setAside(d digest.Digest) error {
-	if checkDigest(d) != nil {
+	if image.CheckDigest(d) != nil {
 		return nil
 	}
 	if err := os.MkdirAll(f.quarantineDir(), 0o700); err != nil {
@@ -278,7 +280,7 @@ func (s *Store) PutBack(ctx context.Context, d digest.Digest, size int64, conten
 // Reinspect reads the file of a blob in quarantine again, as ScrubBlob does, and puts it back where it was if it is whole
 // after all: the medium, and not the content, may have been what failed.
 func (s *Store) Reinspect(ctx context.Context, d digest.Digest, size int64, pay func(ctx context.Context, n int) error) (whole bool, err error) {
-	if checkDigest(d) != nil {
+	if image.CheckDigest(d) != nil {
 		return false, nil
 	}
 	seen, err := s.readWhole(ctx, s.files.quarantined(d), sized{d, size}, pay)
@@ -340,7 +342,7 @@ func (s *Store) TidyQuarantine(ctx context.Context) error {
 	for _, e := range entries {
 		algorithm, hex, _ := strings.Cut(e.Name(), "-")
 		d := digest.NewDigestFromEncoded(digest.Algorithm(algorithm), hex)
-		if checkDigest(d) != nil { // a name that is no digest is not ours to delete
+		if image.CheckDigest(d) != nil { // a name that is no digest is not ours to delete
 			continue
 		}
 		kept, err := exists(ctx, s.reader, `SELECT 1 FROM quarantine WHERE digest = ?`, d)

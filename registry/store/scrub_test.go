@@ -220,7 +220,7 @@ func TestStore_BlobImages(t *testing.T) {
 	f.must(err)
 	_, err = f.PutManifest(f.ctx, "team/multi", index(m.Descriptor()), PutOptions{Tags: []string{"nested"}})
 	f.must(err)
-	alone, err := f.PutManifest(f.ctx, "bare", image(f.blob("bare", "{}"), f.blob("bare", "layer of child")), PutOptions{})
+	alone, err := f.PutManifest(f.ctx, "bare", manifestOf(f.blob("bare", "{}"), f.blob("bare", "layer of child")), PutOptions{})
 	f.must(err)
 	f.pushImage("other", "other", "v1")
 	want := []string{"bare@" + alone.Digest.String(), "team/multi:nested", "team/multi:v1", "team/multi:v2"}
@@ -292,7 +292,7 @@ func TestStore_TidyQuarantine(t *testing.T) {
 func TestStore_Quarantine_ofAPulledManifest(t *testing.T) {
 	f := newFixture(t)
 	config, layer := descriptor(ocispec.MediaTypeImageConfig, []byte("{}")), descriptor("x/y", []byte("layer"))
-	m, err := f.PutPulledManifest(f.ctx, "lazy", image(config, layer), PutOptions{Tags: []string{"v1"}})
+	m, err := f.PutPulledManifest(f.ctx, "lazy", manifestOf(config, layer), PutOptions{Tags: []string{"v1"}})
 	f.must(err)
 	f.blob("lazy", "layer")
 	f.flip(layer.Digest)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 // sourceFresh is how long a source counts as recorded: pull-through names its source with everything it
@@ -40,7 +42,7 @@ func (s source) check() error {
 	if s.registry == "" || s.path == "" {
 		return &InvalidError{What: "source", Why: "both a registry and a repository on it are needed"}
 	}
-	return checkRepository(s.repo)
+	return image.CheckRepository(s.repo)
 }
 
 func (s *Store) recordSources(ctx context.Context, all []source, pulled bool) error {
@@ -82,7 +84,7 @@ func (s *Store) recordSources(ctx context.Context, all []source, pulled bool) er
 // BlobSources lists where a blob may be had again, also one in quarantine: the sources of the repositories
 // that hold it or a manifest made of it, the latest first.
 func (s *Store) BlobSources(ctx context.Context, d digest.Digest, yield func(registry, path string) error) error {
-	if err := checkDigest(d); err != nil {
+	if err := image.CheckDigest(d); err != nil {
 		return err
 	}
 	var found []source

@@ -40,7 +40,7 @@ func TestStore_BlobSources(t *testing.T) {
 	// A layer that only a manifest names, as after a pull-through.
 	config := f.blob("mirror/app", "config")
 	f.must(f.DeleteBlob(f.ctx, "mirror/app", layer.Digest))
-	_, err = f.PutPulledManifest(f.ctx, "mirror/app", image(config, layer), PutOptions{})
+	_, err = f.PutPulledManifest(f.ctx, "mirror/app", manifestOf(config, layer), PutOptions{})
 	f.must(err)
 	if got := f.sources(layer.Digest); len(got) != 2 {
 		t.Errorf("by its manifest: %v", got)

@@ -160,7 +160,7 @@ func TestStore_FullDisk(t *testing.T) {
 			f := newFixtureIn(t, dir)
 			content := strings.Repeat("large ", 1<<18)
 			layer := f.blob("app", content)
-			m, err := f.PutManifest(f.ctx, "app", image(f.blob("app", "{}"), layer), PutOptions{Tags: []string{"v1"}})
+			m, err := f.PutManifest(f.ctx, "app", manifestOf(f.blob("app", "{}"), layer), PutOptions{Tags: []string{"v1"}})
 			f.must(err)
 			f.reopen() // and the WAL is gone
 			if restart {

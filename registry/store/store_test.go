@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 func TestStore_PushAndPull(t *testing.T) {
@@ -149,22 +151,22 @@ func TestStore_Names(t *testing.T) {
 	good := []string{"a", "a/b/c/d", "openshift-release-dev/ocp-v4.0-art-dev", "a__b", "a---b", "a.b_c", strings.Repeat("a", 255)}
 	bad := []string{"", "A", "/a", "a/", "a//b", "a..b", "a_", "-a", "localhost:5000/a", "a/../b", "a b", "ä", "a\n", strings.Repeat("a", 256)}
 	for _, name := range good {
-		if err := checkRepository(name); err != nil {
+		if err := image.CheckRepository(name); err != nil {
 			t.Errorf("repository %q: %v", name, err)
 		}
 	}
 	for _, name := range bad {
-		if checkRepository(name) == nil {
+		if image.CheckRepository(name) == nil {
 			t.Errorf("repository %q is accepted", name)
 		}
 	}
 	for _, tag := range []string{"v1", "_x", "A.b-c_d", strings.Repeat("a", 128)} {
-		if err := checkTag(tag); err != nil {
+		if err := image.CheckTag(tag); err != nil {
 			t.Errorf("tag %q: %v", tag, err)
 		}
 	}
 	for _, tag := range []string{"", ".a", "-a", "a/b", "a:b", "a\n", strings.Repeat("a", 129)} {
-		if checkTag(tag) == nil {
+		if image.CheckTag(tag) == nil {
 			t.Errorf("tag %q is accepted", tag)
 		}
 	}

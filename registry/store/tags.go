@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 // pushesKept is how many moves of a tag by pushes are remembered. Those by runs all are.
@@ -27,7 +29,7 @@ type TagMove struct {
 // Tags lists the tags of repo after last in byte order, at most n of them (n<0: all), and says whether
 // there are more. ErrNotFound: nothing was ever put into repo.
 func (s *Store) Tags(ctx context.Context, repo, last string, n int) (tags []string, more bool, err error) {
-	if err := checkRepository(repo); err != nil {
+	if err := image.CheckRepository(repo); err != nil {
 		return nil, false, err
 	}
 	id, err := repositoryID(ctx, s.reader, repo)
@@ -71,10 +73,10 @@ func (s *Store) page(ctx context.Context, n int, text string, args ...any) (name
 
 // DeleteTag deletes a tag and leaves what it named.
 func (s *Store) DeleteTag(ctx context.Context, repo, tag string) error {
-	if err := checkRepository(repo); err != nil {
+	if err := image.CheckRepository(repo); err != nil {
 		return err
 	}
-	if err := checkTag(tag); err != nil {
+	if err := image.CheckTag(tag); err != nil {
 		return err
 	}
 	return s.shareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error {
@@ -182,7 +184,7 @@ func asJSON[S ~string](all []S) string {
 
 // TagHistory lists the moves of a tag, the latest first. It is empty for a tag that never was.
 func (s *Store) TagHistory(ctx context.Context, repo, tag string) ([]TagMove, error) {
-	if err := checkRepository(repo); err != nil {
+	if err := image.CheckRepository(repo); err != nil {
 		return nil, err
 	}
 	var moves []TagMove

@@ -13,6 +13,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 // A turn is a write of a user that takes as long as it says, and whether it is alone.
@@ -181,33 +183,33 @@ func TestStore_PutManifest_descriptors(t *testing.T) {
 		},
 	}
 	config := f.blob("a/x", "{}")
-	large := map[string][]byte{"an index": index(children(MaxDescriptors + 1)...), "an image": image(config, children(MaxDescriptors)...)}
+	large := map[string][]byte{"an index": index(children(image.MaxReferences + 1)...), "an image": manifestOf(config, children(image.MaxReferences)...)}
 	for name, put := range ways {
 		for kind, body := range large {
 			var invalid *InvalidError
 			err := put(body)
-			if !errors.As(err, &invalid) || !strings.Contains(err.Error(), fmt.Sprint(MaxDescriptors+1)) || !strings.Contains(err.Error(), fmt.Sprint("the ", MaxDescriptors)) {
-				t.Errorf("%s of %s with %d descriptors: %v", name, kind, MaxDescriptors+1, err)
+			if !errors.As(err, &invalid) || !strings.Contains(err.Error(), fmt.Sprint(image.MaxReferences+1)) || !strings.Contains(err.Error(), fmt.Sprint("the ", image.MaxReferences)) {
+				t.Errorf("%s of %s with %d descriptors: %v", name, kind, image.MaxReferences+1, err)
 			}
 		}
-		f.must(put(index(children(MaxDescriptors)...)))
+		f.must(put(index(children(image.MaxReferences)...)))
 	}
 }
 
 // An older version accepted what is too large now: it is held, whole and deletable.
 func TestStore_Verify_heldLargeIndex(t *testing.T) {
 	f := newFixture(t)
-	body := index(children(MaxDescriptors + 1)...)
-	p, err := parse("", body)
+	body := index(children(image.MaxReferences + 1)...)
+	p, err := image.Parse("", body)
 	f.must(err)
-	m := Manifest{Digest: digest.FromBytes(body), MediaType: p.mediaType, Body: body, Created: f.clock.now()}
+	m := Manifest{Digest: digest.FromBytes(body), MediaType: p.MediaType, Body: body, Created: f.clock.now()}
 	f.must(f.share(f.ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if err := insertManifest(ctx, tx, &m, p); err != nil {
 			return err
 		}
 		return f.showManifest(ctx, tx, "a/x", &m, p, byPush, nil)
 	}))
-	if got := f.verified(VerifyOptions{}); !got.Clean() || got.References != MaxDescriptors+1 {
+	if got := f.verified(VerifyOptions{}); !got.Clean() || got.References != image.MaxReferences+1 {
 		t.Errorf("%d references, problems: %v", got.References, got.Problems)
 	}
 	f.must(f.DeleteManifest(f.ctx, "a/x", m.Digest))

@@ -17,6 +17,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 // copyBuffer is what a copy into the store uses. 16 to 64 KiB were measured to be equally good; 1 MiB doubled the CPU spent.
@@ -63,7 +65,7 @@ type uploadState struct {
 
 // NewUpload begins an upload to repo.
 func (s *Store) NewUpload(ctx context.Context, repo string) (*Upload, error) {
-	if err := checkRepository(repo); err != nil {
+	if err := image.CheckRepository(repo); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
@@ -145,7 +147,7 @@ func (u *Upload) spill() error {
 // another request has the session it waits a little, then fails with *BusyError.
 func (s *Store) ResumeUpload(ctx context.Context, repo, id string) (*Upload, error) {
 	if !isID(id) {
-		return nil, &NotFoundError{Kind: "upload", Name: quoted(id)}
+		return nil, &NotFoundError{Kind: "upload", Name: image.Quote(id)}
 	}
 	if err := s.guard.take(ctx, id, s.patience); err != nil {
 		return nil, err
@@ -427,7 +429,7 @@ func (u *Upload) commitTo(ctx context.Context, d digest.Digest, link linkFunc) e
 	if u.closed {
 		return fmt.Errorf("commit upload %s: %w", u.id, os.ErrClosed)
 	}
-	if err := checkDigest(d); err != nil {
+	if err := image.CheckDigest(d); err != nil {
 		return err
 	}
 	err := u.place(ctx, d, link)

@@ -435,7 +435,7 @@ func TestStore_DeleteBlob_ofWhatManyManifestsNeed(t *testing.T) {
 	isNotFound(t, err)
 
 	f.blob("other", "{}")
-	_, err = f.PutManifest(f.ctx, "other", image(config), PutOptions{})
+	_, err = f.PutManifest(f.ctx, "other", manifestOf(config), PutOptions{})
 	f.must(err)
 	if err := f.DeleteBlob(f.ctx, "other", config.Digest); !errors.As(err, new(*InUseError)) {
 		t.Errorf("deleting what a manifest of the repository needs gives %v", err)

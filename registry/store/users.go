@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 // User is an account. What a role may do, and how a password is hashed, is package auth's affair.
@@ -35,7 +37,7 @@ func scanUser(scan func(...any) error) (User, error) {
 func (s *Store) User(ctx context.Context, name string) (User, error) {
 	u, err := scanUser(s.reader.QueryRowContext(ctx, selectUser+` WHERE name = ?`, name).Scan)
 	if err != nil {
-		return User{}, orNotFound(err, "user", quoted(name))
+		return User{}, orNotFound(err, "user", image.Quote(name))
 	}
 	return u, nil
 }
@@ -56,14 +58,14 @@ func (s *Store) Users(ctx context.Context) ([]User, error) {
 
 // PutUser makes an account, or changes its role, its repositories and its password. A pattern is
 // the name of a repository, or openshift/* for all that are below openshift at any depth, or * for all.
-// *InvalidError for one that is none of these. On a full disk an account can still be changed, since its password may
+// *image.PatternError for one that is none of these. On a full disk an account can still be changed, since its password may
 // have leaked; a new one is a *FullError.
 func (s *Store) PutUser(ctx context.Context, u User) error {
 	if u.Name == "" {
 		return &InvalidError{What: "user", Why: "it has no name"}
 	}
 	for _, pattern := range u.Repositories {
-		if err := checkPattern(pattern); err != nil {
+		if err := image.CheckPattern(pattern); err != nil {
 			return err
 		}
 	}
@@ -90,7 +92,7 @@ func (s *Store) putUser(ctx context.Context, u User) error {
 			ON CONFLICT DO UPDATE SET role = excluded.role, repositories = excluded.repositories, password_hash = excluded.password_hash, updated = excluded.updated`,
 			u.Name, u.Role, strings.Join(u.Repositories, "\n"), u.PasswordHash, now, now)
 		if err != nil {
-			return fmt.Errorf("put user %s: %w", quoted(u.Name), err)
+			return fmt.Errorf("put user %s: %w", image.Quote(u.Name), err)
 		}
 		return nil
 	})
@@ -102,7 +104,7 @@ func (s *Store) DeleteUser(ctx context.Context, name string) error {
 		return s.write(ctx, func(tx *sql.Tx) error {
 			n, err := affected(ctx, tx, `DELETE FROM users WHERE name = ?`, name)
 			if err == nil && n == 0 {
-				return &NotFoundError{Kind: "user", Name: quoted(name)}
+				return &NotFoundError{Kind: "user", Name: image.Quote(name)}
 			}
 			return err
 		})

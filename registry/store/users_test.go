@@ -4,6 +4,8 @@ import (
 	"errors"
 	"slices"
 	"testing"
+
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 func TestStore_UserRepositories(t *testing.T) {
@@ -36,7 +38,7 @@ func TestStore_UserRepositories_Patterns(t *testing.T) {
 		}
 	}
 	for _, pattern := range []string{"", "/a", "a/", "A*", "a b", "a//b", "a\nb", "[ab]", "a?", "/*", "a/**", "a*", "*/a", "a/*/b"} {
-		var invalid *InvalidError
+		var invalid *image.PatternError
 		if err := f.PutUser(f.ctx, User{Name: "u", Repositories: []string{"a", pattern}}); !errors.As(err, &invalid) {
 			t.Errorf("%q: got %v", pattern, err)
 		}

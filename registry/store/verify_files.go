@@ -15,6 +15,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 	"golang.org/x/time/rate"
+
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 // blobs looks at the file of every blob, page by page.
@@ -95,7 +97,7 @@ type sighting struct {
 // inspect looks whether the file of a blob is what its row says. With content it is read and hashed, at
 // the given pace. An error is one of this process (no rights, too many open files) and no damage.
 func (s *Store) inspect(ctx context.Context, b sized, content bool, p pace) (sighting, error) {
-	if err := checkDigest(b.digest); err != nil {
+	if err := image.CheckDigest(b.digest); err != nil {
 		return sighting{damage: err.Error()}, nil
 	}
 	path := s.files.blob(b.digest)

@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/image"
 )
 
 // integrity asks SQLite whether its own structures are whole, which includes that indexes agree with tables.
@@ -140,7 +142,7 @@ type manifestRow struct {
 
 // heldRef is a row of references, and the size of a blob of that digest, if one is held.
 type heldRef struct {
-	ref
+	image.Reference
 	held sql.NullInt64
 }
 
@@ -174,7 +176,7 @@ func readRefs(ctx context.Context, read manifestReads, d digest.Digest) (refs []
 	defer rows.Close()
 	for rows.Next() {
 		var r heldRef
-		if err := rows.Scan(&r.kind, &r.digest, &r.size, &r.mediaType, &r.elsewhere, &r.held); err != nil {
+		if err := rows.Scan(&r.Kind, &r.Digest, &r.Size, &r.MediaType, &r.Foreign, &r.held); err != nil {
 			return nil, err
 		}
 		refs = append(refs, r)
@@ -184,7 +186,7 @@ func readRefs(ctx context.Context, read manifestReads, d digest.Digest) (refs []
 
 // compareManifest says in what way the rows of a manifest disagree with its body, "" if they agree.
 func compareManifest(d digest.Digest, m manifestRow, refs []heldRef) string {
-	if err := checkDigest(d); err != nil {
+	if err := image.CheckDigest(d); err != nil {
 		return err.Error()
 	}
 	if got := d.Algorithm().FromBytes(m.body); got != d {
@@ -197,33 +199,35 @@ func compareManifest(d digest.Digest, m manifestRow, refs []heldRef) string {
 	if declared == "" {
 		declared = "application/octet-stream" // any: the links say which
 	}
-	p, err := parse(declared, m.body)
+	p, err := image.Parse(declared, m.body)
 	if err != nil {
 		return "its body cannot be read: " + err.Error()
 	}
-	if m.mediaType == "" && p.mediaType == "" && m.untyped {
+	if m.mediaType == "" && p.MediaType == "" && m.untyped {
 		return "neither its body nor each of its repositories says its media type"
 	}
-	annotations, err := annotationsText(p.annotations)
+	annotations, err := annotationsText(p.Annotations)
 	if err != nil {
 		return "its annotations cannot be read: " + err.Error()
 	}
 	for _, column := range []struct{ name, row, body string }{
-		{"media type", m.mediaType, p.mediaType},
-		{"artifact type", m.artifactType, p.artifactType},
-		{"subject", m.subject.String(), p.subject.String()},
+		{"media type", m.mediaType, p.MediaType},
+		{"artifact type", m.artifactType, p.ArtifactType},
+		{"subject", m.subject.String(), p.Subject.String()},
 		{"annotations", m.annotations, annotations},
 	} {
 		if column.row != column.body {
-			return fmt.Sprintf("its row has the %s %s, its body %s", column.name, quoted(column.row), quoted(column.body))
+			return fmt.Sprintf("its row has the %s %s, its body %s", column.name, image.Quote(column.row), image.Quote(column.body))
 		}
 	}
-	if len(refs) != len(p.refs) {
-		return fmt.Sprintf("%d references are recorded, its body has %d", len(refs), len(p.refs))
+	if len(refs) != len(p.References) {
+		return fmt.Sprintf("%d references are recorded, its body has %d", len(refs), len(p.References))
 	}
 	for i, r := range refs {
-		if r.ref != p.refs[i] {
-			return fmt.Sprintf("reference %d is recorded as %+v, its body has %+v", i, r.ref, p.refs[i])
+		stated := p.References[i]
+		stated.URLs = false // no column has it
+		if r.Reference != stated {
+			return fmt.Sprintf("reference %d is recorded as %+v, its body has %+v", i, r.Reference, stated)
 		}
 	}
 	return ""
@@ -234,11 +238,11 @@ func (v *verification) needs(ctx context.Context, tx *sql.Tx, d digest.Digest, r
 	missing, other := map[digest.Digest]bool{}, map[digest.Digest]heldRef{}
 	for _, r := range refs {
 		switch {
-		case r.kind == refChild:
-		case r.held.Valid && r.held.Int64 != r.size:
-			other[r.digest] = r
-		case !r.elsewhere && !r.held.Valid:
-			missing[r.digest] = true
+		case r.Kind == image.Child:
+		case r.held.Valid && r.held.Int64 != r.Size:
+			other[r.Digest] = r
+		case !r.Foreign && !r.held.Valid:
+			missing[r.Digest] = true
 		}
 	}
 	if len(missing)+len(other) == 0 {
@@ -250,7 +254,7 @@ func (v *verification) needs(ctx context.Context, tx *sql.Tx, d digest.Digest, r
 	}
 	for blob, r := range other {
 		if !lazily { // an upstream's mistake is served as it is: there is nothing here to be mended
-			v.problem(ProblemManifest, d.String(), fmt.Sprintf("it says that its blob %s has %d bytes, which has %d", blob, r.size, r.held.Int64), remedySize)
+			v.problem(ProblemManifest, d.String(), fmt.Sprintf("it says that its blob %s has %d bytes, which has %d", blob, r.Size, r.held.Int64), remedySize)
 		}
 	}
 	return v.needsBlobs(ctx, tx, d, missing, lazily)

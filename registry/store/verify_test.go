@@ -67,7 +67,7 @@ func (f *fixture) variety() Manifest {
 	_, err := f.PutManifest(f.ctx, "team/multi", index(child.Descriptor(), sparse), PutOptions{Tags: []string{"v1"}})
 	f.must(err)
 	foreign := descriptor("application/vnd.oci.image.layer.nondistributable.v1.tar", []byte("not here"))
-	_, err = f.PutManifest(f.ctx, "windows", image(f.blob("windows", "{}"), foreign), PutOptions{})
+	_, err = f.PutManifest(f.ctx, "windows", manifestOf(f.blob("windows", "{}"), foreign), PutOptions{})
 	f.must(err)
 	signature := mustJSON(ocispec.Manifest{
 		MediaType: ocispec.MediaTypeImageManifest, Config: f.blob("team/app", "signature"), Layers: []ocispec.Descriptor{},
@@ -78,7 +78,7 @@ func (f *fixture) variety() Manifest {
 	_, err = f.PutManifest(f.ctx, "team/app", signature, PutOptions{Digest: d512})
 	f.must(err)
 	f.must(f.RecordSource(f.ctx, "lazy", "quay.io", "lazy"))
-	_, err = f.PutPulledManifest(f.ctx, "lazy", image(descriptor("x/y", []byte("later")), descriptor("x/y", []byte("later too"))), PutOptions{Tags: []string{"v1"}})
+	_, err = f.PutPulledManifest(f.ctx, "lazy", manifestOf(descriptor("x/y", []byte("later")), descriptor("x/y", []byte("later too"))), PutOptions{Tags: []string{"v1"}})
 	f.must(err)
 	run, err := f.BeginRun(f.ctx, "under way")
 	f.must(err)
@@ -224,7 +224,7 @@ func TestStore_Verify_pages(t *testing.T) {
 	const n = max(manifestPage, blobPage) + 600
 	f.must(f.write(f.ctx, func(tx *sql.Tx) error {
 		for i := range n {
-			body := image(descriptor("x/y", fmt.Append(nil, "config ", i)))
+			body := manifestOf(descriptor("x/y", fmt.Append(nil, "config ", i)))
 			m, p, err := f.newManifest(body, "", "")
 			if err == nil {
 				err = insertManifest(f.ctx, tx, &m, p)
