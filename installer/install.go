@@ -277,7 +277,7 @@ const (
 
 // running adds what makes the daemon run, and the users in it.
 func (b *builder) running() error {
-	socket := &tracked{Step: b.unitFile(systemd.Socket, systemd.SocketUnit(systemd.SocketOptions{Port: b.cfg.Port}))}
+	socket := &tracked{Step: b.unitFile(systemd.Socket, systemd.SocketUnit(b.cfg.Port))}
 	b.add(socket)
 	b.add(&reload{b.plan.bus})
 	if b.User {

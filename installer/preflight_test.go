@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
-	"github.com/mirror-appliance/appliance/systemd"
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 // takenPort is what the kernel says when something listens on port 8443.
@@ -33,7 +33,7 @@ func TestPreflight(t *testing.T) {
 		{"no systemd", false, func(b *box, r *Request) { os.RemoveAll(b.path("run/systemd")) }, "systemd is not running", "appliance serve"},
 		{"no manager of the user", true, func(b *box, r *Request) {
 			b.deps.Connect = func(context.Context, bool) (ServiceManager, error) {
-				return nil, &systemd.UnavailableError{Problem: "no manager of this user", Remedy: "log in with ssh"}
+				return nil, hint.New(errors.New("no manager of this user"), "log in with ssh")
 			}
 		}, "no manager of this user", "log in with ssh"},
 		{"no rights", false, func(b *box, r *Request) { b.deps.Geteuid = func() int { return 1000 } }, "only be installed by root", "sudo"},

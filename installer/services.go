@@ -13,7 +13,7 @@ import (
 	"github.com/mirror-appliance/appliance/systemd"
 )
 
-// ServiceManager is what the installer asks of systemd and logind. *systemd.Manager does most of it.
+// ServiceManager is what the installer asks of systemd and logind. *systemd.Manager is it.
 type ServiceManager interface {
 	Reload(ctx context.Context) error
 	Enable(ctx context.Context, units ...string) (changed bool, err error)
@@ -33,25 +33,12 @@ type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
-type systemdManager struct{ *systemd.Manager }
-
 func connectSystemd(ctx context.Context, user bool) (ServiceManager, error) {
 	m, err := systemd.Connect(ctx, user)
 	if err != nil {
-		return nil, err
+		return nil, err // not a nil *systemd.Manager
 	}
-	return systemdManager{m}, nil
-}
-
-func (systemdManager) Linger(ctx context.Context, uid int) (bool, error) {
-	return systemd.Linger(ctx, uid)
-}
-
-func (systemdManager) SetLinger(ctx context.Context, uid int, on bool) error {
-	if on {
-		return systemd.EnableLinger(ctx, uid)
-	}
-	return systemd.DisableLinger(ctx, uid)
+	return m, nil
 }
 
 // bus is the connection that the steps share. The first of them opens it, and the plan closes it, so that a

@@ -9,16 +9,18 @@ import (
 
 	sdbus "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-// booted is what systemd, and nothing else, makes when it is PID 1; sd_booted(3) looks for it too.
+// booted exists if systemd is PID 1, see sd_booted(3).
 const booted = "/run/systemd/system"
 
-// dial gives a function that connects to the first of the addresses that answers.
+// dial returns a function that connects to the first of the addresses that answers.
 //
-// A bus comes first: it knows who asks. The manager's private socket serves where no bus daemon runs, as in a minimal
-// installation, or for a user whose login did not start one. godbus's own search for the session bus is not used,
-// since in the end it starts a bus of its own, on which there is no systemd.
+// A bus comes first: it authenticates the caller. The manager's private socket serves where no bus daemon runs, as in a
+// minimal installation, or for a user whose login did not start one. godbus's search for the session bus is not used:
+// as its last resort it starts a bus, which has no systemd on it.
 func dial(ctx context.Context, addresses []address) func() (*dbus.Conn, error) {
 	return func() (*dbus.Conn, error) {
 		var errs []error
@@ -35,7 +37,7 @@ func dial(ctx context.Context, addresses []address) func() (*dbus.Conn, error) {
 
 type address struct {
 	path  string // as D-Bus writes it, unix:path=…
-	hello bool   // a bus, which wants to be greeted; a private socket does not
+	hello bool   // a bus, which expects Hello; a private socket does not
 }
 
 func (a address) dial(ctx context.Context) (*dbus.Conn, error) {
@@ -43,7 +45,7 @@ func (a address) dial(ctx context.Context) (*dbus.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The number, not the name: looking that up may need a C library.
+	// The number, since looking the name up may need a C library.
 	if err := conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Getuid()))}); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
@@ -77,10 +79,11 @@ func userAddresses(runtimeDir string) []address {
 		address{path: "unix:path=" + escaped + "/systemd/private"})
 }
 
-// connect reaches a manager. ctx bounds connecting only: a connection made with it would end with it.
+// connect connects to a manager. ctx bounds the connecting only: a connection made with ctx would end with it.
 func connect(ctx context.Context, user bool) (*sdbus.Conn, context.CancelFunc, error) {
 	if _, err := os.Stat(booted); err != nil {
-		return nil, nil, &UnavailableError{Problem: "this machine was not booted with systemd", Remedy: "run the daemon yourself: appliance serve --config FILE", Err: err}
+		return nil, nil, hint.New(fmt.Errorf("this machine was not booted with systemd: %w", err),
+			"run the daemon yourself: appliance serve --config FILE")
 	}
 	addresses := systemAddresses()
 	if user {
@@ -105,12 +108,9 @@ func connect(ctx context.Context, user bool) (*sdbus.Conn, context.CancelFunc, e
 }
 
 func unavailable(user bool, err error) error {
-	if user {
-		return &UnavailableError{
-			Problem: "no systemd manager runs for this user",
-			Remedy:  fmt.Sprintf("log in as the user (over ssh, not with su or sudo), or have an administrator run: loginctl enable-linger %d", os.Getuid()),
-			Err:     err,
-		}
+	if !user {
+		return hint.New(fmt.Errorf("systemd does not answer: %w", err), "check that D-Bus runs: systemctl status dbus")
 	}
-	return &UnavailableError{Problem: "systemd does not answer", Remedy: "check that D-Bus runs: systemctl status dbus", Err: err}
+	return hint.New(fmt.Errorf("no systemd manager runs for this user: %w", err),
+		fmt.Sprintf("log in as the user (over ssh, not with su or sudo), or have an administrator run: loginctl enable-linger %d", os.Getuid()))
 }

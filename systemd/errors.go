@@ -3,103 +3,51 @@ package systemd
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-// UnavailableError says that there is no systemd to talk to.
-type UnavailableError struct {
-	Problem string
-	Remedy  string
-	Err     error // the cause; nil when Problem says it all
+// unitError returns why systemd did not do something with a unit, "" for all of them. result is how the job ended
+// (failed, timeout, canceled, dependency, …), "" if it never began.
+func (m *Manager) unitError(verb, unit, result string, cause error) error {
+	said := slices.DeleteFunc([]string{verb + " " + unit, result}, func(s string) bool { return s == "" })
+	if unit == "" {
+		said[0] = verb + " unit files"
+	}
+	err := errors.New(strings.Join(said, ": "))
+	if cause != nil {
+		err = fmt.Errorf("%w: %w", err, cause)
+	}
+	return hint.New(err, m.unitHint(unit, cause))
 }
 
-func (e *UnavailableError) Error() string {
-	if e.Err == nil {
-		return e.Problem
-	}
-	return e.Problem + ": " + e.Err.Error()
-}
-
-func (e *UnavailableError) Unwrap() error { return e.Err }
-
-// Hint says what to do next.
-func (e *UnavailableError) Hint() string { return e.Remedy }
-
-// UnitError says that systemd could not do something with a unit.
-type UnitError struct {
-	Unit   string // "" for all of them
-	Verb   string // start, stop, restart, enable, …
-	Result string // how the job ended: failed, timeout, canceled, dependency, …; "" if it never began
-	User   bool   // a unit of the user's manager
-	Err    error
-}
-
-func (e *UnitError) Error() string {
-	text := e.Verb + " " + e.Unit
-	if e.Unit == "" {
-		text = e.Verb + " unit files"
-	}
-	if e.Result != "" {
-		text += ": " + e.Result
-	}
-	if e.Err != nil {
-		text += ": " + e.Err.Error()
-	}
-	return text
-}
-
-func (e *UnitError) Unwrap() error { return e.Err }
-
-// Hint says what to do next.
-func (e *UnitError) Hint() string {
+func (m *Manager) unitHint(unit string, cause error) string {
 	switch {
-	case refused(e.Err):
+	case refused(cause):
 		return "run this as root (sudo), or install for your own user"
-	case e.Unit == "":
+	case unit == "":
 		return "see what systemd complained about with: journalctl -b _PID=1"
-	case e.User:
-		return "see why with: journalctl --user -u " + e.Unit
+	case m.user:
+		return "see why with: journalctl --user -u " + unit
 	default:
-		return "see why with: journalctl -u " + e.Unit
+		return "see why with: journalctl -u " + unit
 	}
 }
 
-// LingerError says that logind would not keep a user's services running, or would not say.
-type LingerError struct {
-	UID  int
-	Verb string // enable, disable, query
-	Err  error
-}
-
-func (e *LingerError) Error() string {
-	return fmt.Sprintf("%s lingering of user %d: %v", e.Verb, e.UID, e.Err)
-}
-
-func (e *LingerError) Unwrap() error { return e.Err }
-
-// Hint says what to do next.
-func (e *LingerError) Hint() string {
-	if !refused(e.Err) {
-		return "check that logind runs: systemctl status systemd-logind"
-	}
-	return fmt.Sprintf("ask an administrator to run: loginctl %s-linger %d", e.Verb, e.UID)
-}
-
-// refused says whether the bus wants more rights than this process has.
+// refused reports whether the bus demands more rights than this process has.
 func refused(err error) bool {
 	var bus dbus.Error
-	if !errors.As(err, &bus) {
-		return false
-	}
-	switch bus.Name {
-	case "org.freedesktop.DBus.Error.AccessDenied", "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired", "org.freedesktop.DBus.Error.AuthFailed":
-		return true
-	}
-	return false
+	return errors.As(err, &bus) && slices.Contains([]string{
+		"org.freedesktop.DBus.Error.AccessDenied", "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired",
+		"org.freedesktop.DBus.Error.AuthFailed",
+	}, bus.Name)
 }
 
-// absent says whether the bus means that a unit does not exist.
+// absent reports whether the bus means that a unit does not exist.
 func absent(err error) bool {
 	var bus dbus.Error
 	return errors.As(err, &bus) && bus.Name == "org.freedesktop.systemd1.NoSuchUnit"

@@ -3,57 +3,64 @@ package systemd
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 const logind = "org.freedesktop.login1"
 
-// EnableLinger keeps a user's services running while the user is not logged in. Failing is a *LingerError.
-func EnableLinger(ctx context.Context, uid int) error { return setLinger(ctx, uid, true, "enable") }
-
-// DisableLinger ends what EnableLinger began.
-func DisableLinger(ctx context.Context, uid int) error { return setLinger(ctx, uid, false, "disable") }
-
-func setLinger(ctx context.Context, uid int, enable bool, verb string) error {
-	conn, err := systemBus().dial(ctx)
-	if err != nil {
-		return &LingerError{UID: uid, Verb: verb, Err: err}
-	}
-	defer conn.Close()
-	// Not interactive: nobody is there to type a password into a dialog.
-	call := manager(conn).CallWithContext(ctx, logind+".Manager.SetUserLinger", 0, uint32(uid), enable, false)
-	if call.Err != nil {
-		return &LingerError{UID: uid, Verb: verb, Err: call.Err}
-	}
-	return nil
+// SetLinger sets whether a user's services run while the user is not logged in.
+func (m *Manager) SetLinger(ctx context.Context, uid int, on bool) error {
+	verb := map[bool]string{true: "enable", false: "disable"}[on]
+	return askLogind(ctx, verb, uid, func(conn *dbus.Conn) error {
+		// Not interactive: there is no dialog in which a password could be typed.
+		return loginManager(conn).CallWithContext(ctx, logind+".Manager.SetUserLinger", 0, uint32(uid), on, false).Err
+	})
 }
 
-// Linger says whether a user's services run while the user is not logged in. logind is asked rather than
-// /var/lib/systemd/linger, whose files go by name, which a user of LDAP has only through a C library.
-func Linger(ctx context.Context, uid int) (bool, error) {
-	conn, err := systemBus().dial(ctx)
-	if err != nil {
-		return false, &LingerError{UID: uid, Verb: "query", Err: err}
-	}
-	defer conn.Close()
-	var user dbus.ObjectPath
-	err = manager(conn).CallWithContext(ctx, logind+".Manager.GetUser", 0, uint32(uid)).Store(&user)
-	var bus dbus.Error
-	if errors.As(err, &bus) && bus.Name == logind+".NoSuchUser" {
-		return false, nil // logind holds everybody who lingers or is logged in
-	}
-	var lingers bool
-	if err == nil {
+// Linger reports whether a user's services run while the user is not logged in. logind is asked rather than
+// /var/lib/systemd/linger, whose files have names of users: that of a user of LDAP needs a C library.
+func (m *Manager) Linger(ctx context.Context, uid int) (lingers bool, err error) {
+	err = askLogind(ctx, "query", uid, func(conn *dbus.Conn) error {
+		var user dbus.ObjectPath
+		err := loginManager(conn).CallWithContext(ctx, logind+".Manager.GetUser", 0, uint32(uid)).Store(&user)
+		var bus dbus.Error
+		if errors.As(err, &bus) && bus.Name == logind+".NoSuchUser" {
+			return nil // logind knows the users who linger or are logged in
+		}
+		if err != nil {
+			return err
+		}
 		call := conn.Object(logind, user).CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0, logind+".User", "Linger")
-		err = call.Store(&lingers)
-	}
-	if err != nil {
-		return false, &LingerError{UID: uid, Verb: "query", Err: err}
-	}
-	return lingers, nil
+		return call.Store(&lingers)
+	})
+	return lingers, err
 }
 
-func manager(conn *dbus.Conn) dbus.BusObject {
+// askLogind calls f with a connection to the system bus.
+func askLogind(ctx context.Context, verb string, uid int, f func(*dbus.Conn) error) error {
+	conn, err := systemBus().dial(ctx)
+	if err == nil {
+		defer conn.Close()
+		err = f(conn)
+	}
+	if err == nil {
+		return nil
+	}
+	return lingerError(verb, uid, err)
+}
+
+func lingerError(verb string, uid int, err error) error {
+	next := "check that logind runs: systemctl status systemd-logind"
+	if refused(err) {
+		next = fmt.Sprintf("ask an administrator to run: loginctl %s-linger %d", verb, uid)
+	}
+	return hint.New(fmt.Errorf("%s lingering of user %d: %w", verb, uid, err), next)
+}
+
+func loginManager(conn *dbus.Conn) dbus.BusObject {
 	return conn.Object(logind, "/org/freedesktop/login1")
 }

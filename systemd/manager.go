@@ -7,27 +7,24 @@ import (
 	sdbus "github.com/coreos/go-systemd/v22/dbus"
 )
 
-// Manager is a connection to a running systemd, the system's or the user's.
+// Manager is a connection to a running systemd, the system's or that of a user.
 type Manager struct {
 	conn *sdbus.Conn
 	end  context.CancelFunc
 	user bool
 }
 
-// Status is what systemd says of a unit.
+// Status is the state of a unit.
 type Status struct {
-	LoadState     string // loaded, not-found, …
-	ActiveState   string // active, activating, inactive, failed, …
-	SubState      string // running, auto-restart, listening, dead, …
-	UnitFileState string // enabled, disabled, "" …
-	Result        string // success, exit-code, watchdog, …; "" for what is neither service nor socket
-	NRestarts     uint32 // of a service
-	MainPID       uint32 // of a service
-	StatusText    string // what the service says of itself
+	LoadState   string // loaded, not-found, …
+	ActiveState string // active, activating, inactive, failed, …
+	Result      string // success, exit-code, watchdog, …; "" for what is neither service nor socket
+	NRestarts   uint32 // of a service
+	MainPID     uint32 // of a service
 }
 
-// Connect reaches the system's manager, or, with user, the manager of the user of this process.
-// Without one it returns an *UnavailableError. ctx bounds connecting, not the connection.
+// Connect connects to the system's manager or, with user, to the manager of the user of this process. ctx bounds the
+// connecting, not the connection.
 func Connect(ctx context.Context, user bool) (*Manager, error) {
 	conn, end, err := connect(ctx, user)
 	if err != nil {
@@ -45,86 +42,59 @@ func (m *Manager) Close() {
 // Reload makes systemd read unit files again.
 func (m *Manager) Reload(ctx context.Context) error {
 	if err := m.conn.ReloadContext(ctx); err != nil {
-		return m.fail("reload", "", "", err)
+		return m.unitError("reload", "", "", err)
 	}
 	return nil
 }
 
-// Enable makes units start at boot and says whether that changed anything.
+// Enable makes units start at boot and reports whether that changed anything.
 func (m *Manager) Enable(ctx context.Context, units ...string) (changed bool, err error) {
 	_, changes, err := m.conn.EnableUnitFilesContext(ctx, units, false, true)
 	if err != nil {
-		return false, m.fail("enable", units[0], "", err)
+		return false, m.unitError("enable", units[0], "", err)
 	}
 	return len(changes) > 0, nil
 }
 
-// EnableNow reads the unit files again, enables the units and starts them, in the order given.
-func (m *Manager) EnableNow(ctx context.Context, units ...string) error {
-	if err := m.Reload(ctx); err != nil {
-		return err
-	}
-	if _, err := m.Enable(ctx, units...); err != nil {
-		return err
-	}
-	// What enabling linked, such as an alias, is known after another reading.
-	if err := m.Reload(ctx); err != nil {
-		return err
-	}
-	return m.Start(ctx, units...)
-}
-
-// Disable keeps units from starting at boot and says whether that changed anything.
+// Disable keeps units from starting at boot and reports whether that changed anything.
 func (m *Manager) Disable(ctx context.Context, units ...string) (changed bool, err error) {
 	changes, err := m.conn.DisableUnitFilesContext(ctx, units, false)
 	if err != nil && !absent(err) {
-		return false, m.fail("disable", units[0], "", err)
+		return false, m.unitError("disable", units[0], "", err)
 	}
 	return len(changes) > 0, nil
 }
 
-// DisableNow stops the units, in the order given, and disables them. One that does not exist is fine.
-func (m *Manager) DisableNow(ctx context.Context, units ...string) error {
-	if err := m.Stop(ctx, units...); err != nil {
-		return err
-	}
-	if _, err := m.Disable(ctx, units...); err != nil {
-		return err
-	}
-	return m.Reload(ctx)
-}
-
-// Start starts units, one after the other, and waits until each has started: for a service of Type=notify,
-// until it is ready. Failing is a *UnitError.
+// Start starts units in order and waits until each has started: a service of Type=notify, until it is ready.
 func (m *Manager) Start(ctx context.Context, units ...string) error {
-	return m.each(ctx, "start", m.conn.StartUnitContext, units)
+	return m.run(ctx, "start", m.conn.StartUnitContext, units)
 }
 
-// Stop stops units, one after the other, and waits for them. One that does not exist is fine.
-// Stop the socket before the service, or the next connection starts the service again.
+// Stop stops units in order and waits for each. A unit that does not exist is not an error. Stop the socket before the
+// service: otherwise the next connection starts the service again.
 func (m *Manager) Stop(ctx context.Context, units ...string) error {
-	return m.each(ctx, "stop", m.conn.StopUnitContext, units)
+	return m.run(ctx, "stop", m.conn.StopUnitContext, units)
 }
 
-// Restart restarts units, or starts them, and waits for them.
+// Restart restarts units, or starts them, and waits for each.
 func (m *Manager) Restart(ctx context.Context, units ...string) error {
-	return m.each(ctx, "restart", m.conn.RestartUnitContext, units)
+	return m.run(ctx, "restart", m.conn.RestartUnitContext, units)
 }
 
-// ResetFailed makes systemd forget that units failed. One that does not exist is fine.
+// ResetFailed makes systemd forget that units failed. A unit that does not exist is not an error.
 func (m *Manager) ResetFailed(ctx context.Context, units ...string) error {
 	for _, unit := range units {
 		if err := m.conn.ResetFailedUnitContext(ctx, unit); err != nil && !absent(err) {
-			return m.fail("reset", unit, "", err)
+			return m.unitError("reset", unit, "", err)
 		}
 	}
 	return nil
 }
 
-// job is how systemd is asked to do something with a unit that takes time; the result comes over the channel.
+// job is a method of the bus that begins something with a unit. The result comes over the channel.
 type job func(ctx context.Context, unit, mode string, done chan<- string) (int, error)
 
-func (m *Manager) each(ctx context.Context, verb string, begin job, units []string) error {
+func (m *Manager) run(ctx context.Context, verb string, begin job, units []string) error {
 	for _, unit := range units {
 		if err := m.wait(ctx, verb, begin, unit); err != nil {
 			return err
@@ -133,43 +103,39 @@ func (m *Manager) each(ctx context.Context, verb string, begin job, units []stri
 	return nil
 }
 
-// wait begins a job and waits for its end, or for ctx's. The job goes on then: systemd has it.
+// wait begins a job and waits until it or ctx ends. When ctx ends, the job goes on in systemd.
 func (m *Manager) wait(ctx context.Context, verb string, begin job, unit string) error {
-	done := make(chan string, 1) // with room, so that a result nobody waits for any more does not hold up the others
+	done := make(chan string, 1) // a result without a reader must not block the others
 	if _, err := begin(ctx, unit, "replace", done); err != nil {
 		if verb == "stop" && absent(err) {
 			return nil
 		}
-		return m.fail(verb, unit, "", err)
+		return m.unitError(verb, unit, "", err)
 	}
 	select {
 	case result := <-done:
 		if result != "done" {
-			return m.fail(verb, unit, result, nil)
+			return m.unitError(verb, unit, result, nil)
 		}
 		return nil
 	case <-ctx.Done():
-		return m.fail(verb, unit, "", ctx.Err())
+		return m.unitError(verb, unit, "", ctx.Err())
 	}
 }
 
-func (m *Manager) fail(verb, unit, result string, err error) error {
-	return &UnitError{Unit: unit, Verb: verb, Result: result, User: m.user, Err: err}
-}
-
-// Status asks for a unit; for one that does not exist, LoadState is not-found.
+// Status returns the state of a unit. Of a unit that does not exist, LoadState is not-found.
 func (m *Manager) Status(ctx context.Context, unit string) (Status, error) {
 	properties, err := m.conn.GetAllPropertiesContext(ctx, unit)
 	if err != nil {
-		return Status{}, m.fail("query", unit, "", err)
+		return Status{}, m.unitError("query", unit, "", err)
 	}
 	var s Status
 	for name, field := range map[string]any{
-		"LoadState": &s.LoadState, "ActiveState": &s.ActiveState, "SubState": &s.SubState, "UnitFileState": &s.UnitFileState,
-		"Result": &s.Result, "NRestarts": &s.NRestarts, "MainPID": &s.MainPID, "StatusText": &s.StatusText,
+		"LoadState": &s.LoadState, "ActiveState": &s.ActiveState,
+		"Result": &s.Result, "NRestarts": &s.NRestarts, "MainPID": &s.MainPID,
 	} {
 		if err := assign(field, properties[name]); err != nil {
-			return Status{}, m.fail("query", unit, "", fmt.Errorf("property %s: %w", name, err))
+			return Status{}, m.unitError("query", unit, "", fmt.Errorf("property %s: %w", name, err))
 		}
 	}
 	return s, nil

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 // What a running systemd answers is tested by the end-to-end tests, on one; here is what needs none.
@@ -15,21 +17,21 @@ func TestConnect_NobodyThere(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
 	t.Setenv("DBUS_SESSION_BUS_ADDRESS", "")
 	_, err := Connect(t.Context(), true)
-	var unavailable *UnavailableError
-	if !errors.As(err, &unavailable) || unavailable.Hint() == "" {
+	if err == nil || hint.Of(err) == "" {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestLinger_NobodyThere(t *testing.T) {
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+t.TempDir()+"/none")
+	m := &Manager{}
 	for name, call := range map[string]func(context.Context, int) error{
-		"enable": EnableLinger, "disable": DisableLinger,
-		"query": func(ctx context.Context, uid int) error { _, err := Linger(ctx, uid); return err },
+		"enable":  func(ctx context.Context, uid int) error { return m.SetLinger(ctx, uid, true) },
+		"disable": func(ctx context.Context, uid int) error { return m.SetLinger(ctx, uid, false) },
+		"query":   func(ctx context.Context, uid int) error { _, err := m.Linger(ctx, uid); return err },
 	} {
 		err := call(t.Context(), 1000)
-		var linger *LingerError
-		if !errors.As(err, &linger) || !strings.Contains(linger.Hint(), "systemd-logind") || !strings.HasPrefix(err.Error(), name) {
+		if err == nil || !strings.Contains(hint.Of(err), "systemd-logind") || !strings.HasPrefix(err.Error(), name) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
@@ -37,23 +39,24 @@ func TestLinger_NobodyThere(t *testing.T) {
 
 func TestErrors(t *testing.T) {
 	denied := dbus.Error{Name: "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired", Body: []any{"Interactive authentication required."}}
+	system, user := &Manager{}, &Manager{user: true}
 	for _, c := range []struct {
-		err interface {
-			error
-			Hint() string
-		}
+		err        error
 		says, hint string
 	}{
-		{&UnitError{Unit: Service, Verb: "start", Result: "failed"}, "start appliance.service: failed", "see why with: journalctl -u appliance.service"},
-		{&UnitError{Unit: Service, Verb: "start", Result: "timeout", User: true}, "start appliance.service: timeout", "see why with: journalctl --user -u appliance.service"},
-		{&UnitError{Unit: Socket, Verb: "stop", Err: context.Canceled}, "stop appliance.socket: context canceled", "see why with: journalctl -u appliance.socket"},
-		{&UnitError{Unit: Service, Verb: "enable", Err: denied}, "enable appliance.service: Interactive authentication required.", "run this as root (sudo), or install for your own user"},
-		{&UnitError{Verb: "reload", Err: context.Canceled}, "reload unit files: context canceled", "see what systemd complained about with: journalctl -b _PID=1"},
-		{&LingerError{UID: 1000, Verb: "enable", Err: denied}, "enable lingering of user 1000: Interactive authentication required.", "ask an administrator to run: loginctl enable-linger 1000"},
+		{system.unitError("start", Service, "failed", nil), "start appliance.service: failed", "see why with: journalctl -u appliance.service"},
+		{user.unitError("start", Service, "timeout", nil), "start appliance.service: timeout", "see why with: journalctl --user -u appliance.service"},
+		{system.unitError("stop", Socket, "", context.Canceled), "stop appliance.socket: context canceled", "see why with: journalctl -u appliance.socket"},
+		{system.unitError("enable", Service, "", denied), "enable appliance.service: Interactive authentication required.", "run this as root (sudo), or install for your own user"},
+		{system.unitError("reload", "", "", context.Canceled), "reload unit files: context canceled", "see what systemd complained about with: journalctl -b _PID=1"},
+		{lingerError("enable", 1000, denied), "enable lingering of user 1000: Interactive authentication required.", "ask an administrator to run: loginctl enable-linger 1000"},
 	} {
-		if c.err.Error() != c.says || c.err.Hint() != c.hint {
-			t.Errorf("got %q, %q; want %q, %q", c.err, c.err.Hint(), c.says, c.hint)
+		if c.err.Error() != c.says || hint.Of(c.err) != c.hint {
+			t.Errorf("got %q, %q; want %q, %q", c.err, hint.Of(c.err), c.says, c.hint)
 		}
+	}
+	if err := system.unitError("stop", Socket, "", context.Canceled); !errors.Is(err, context.Canceled) {
+		t.Errorf("the cause of %v is lost", err)
 	}
 }
 

@@ -10,13 +10,13 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// NotifyReady says that the service serves. Without systemd it does nothing, as all of these.
+// NotifyReady tells systemd that the service serves. Without systemd it does nothing, as the other two.
 func NotifyReady() error { return notify(daemon.SdNotifyReady) }
 
-// NotifyStopping says that the service is draining.
+// NotifyStopping tells systemd that the service drains.
 func NotifyStopping() error { return notify(daemon.SdNotifyStopping) }
 
-// NotifyStatus gives one line for people, which systemctl status shows.
+// NotifyStatus sets the line that systemctl status shows.
 func NotifyStatus(text string) error {
 	return notify("STATUS=" + strings.Join(strings.Fields(text), " "))
 }
@@ -28,9 +28,9 @@ func notify(state string) error {
 	return nil
 }
 
-// Watchdog tells systemd that the service lives, twice in the time that the unit grants, as long as alive agrees in
-// time. It returns when ctx ends, and at once when no watchdog is set. A service that is not alive is not fed, and
-// systemd restarts it; why is left in the status line.
+// Watchdog feeds systemd's watchdog twice within WatchdogSec= as long as alive returns nil in time. Otherwise systemd
+// restarts the service, whose status line has the reason. Watchdog returns when ctx ends, and at once without
+// WatchdogSec=.
 func Watchdog(ctx context.Context, alive func(context.Context) error) error {
 	limit, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
@@ -49,7 +49,7 @@ func guard(ctx context.Context, limit time.Duration, tick <-chan time.Time, aliv
 	for {
 		err := ask(ctx, limit, alive)
 		if ctx.Err() != nil {
-			return nil // stopping, which is no reason to complain
+			return nil
 		}
 		if err := tell(err, ailing); err != nil {
 			return err
@@ -63,7 +63,7 @@ func guard(ctx context.Context, limit time.Duration, tick <-chan time.Time, aliv
 	}
 }
 
-// ask is alive with a limit, also for one that agrees but too late.
+// ask calls alive with a time limit. An answer after the limit is an error, too.
 func ask(ctx context.Context, limit time.Duration, alive func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

@@ -1,17 +1,17 @@
-// Package systemd is how the appliance meets the init system: the texts of its units, the manager that starts
-// them, and what a started daemon says back (readiness, watchdog, the sockets it was handed).
+// Package systemd holds the appliance's side of the init system: the texts of its units, the manager that starts them,
+// and what a started daemon exchanges with it (readiness, watchdog, sockets).
 //
-// Everything goes over D-Bus and the notification socket. systemctl and loginctl are not run: their output is for
-// people, and a job's result is something only the bus tells. Unit texts are written whole instead of patched, so
-// that what is on disk can be compared with what would be written.
+// Use ServiceUnit and SocketUnit to write the units and Connect to start them; Listeners, Watchdog and the Notify
+// functions in the daemon. Refused: running systemctl and loginctl, whose output is for people, while a job's result is
+// on the bus only; and patching unit files, since a text written as a whole can be compared with the one on disk.
 package systemd
 
 const (
-	// Service is the unit of the daemon; quay-app.service is its alias, the name under which scripts know it.
+	// Service is the unit of the daemon. Its alias, for scripts, is quay-app.service.
 	Service = "appliance.service"
-	// Socket holds the port, so that a restart of the daemon refuses no connection.
+	// Socket keeps the port open, so that no connection is refused while the daemon restarts.
 	Socket = "appliance.socket"
 
-	// socketName is under which name the socket is handed to the daemon.
+	// socketName is the FileDescriptorName= of the socket.
 	socketName = "https"
 )

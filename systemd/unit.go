@@ -13,37 +13,25 @@ import (
 //go:embed units/*.tmpl
 var unitTexts embed.FS
 
-// ServiceOptions are what differs between one installation's service and another's.
-// Every path is absolute and passes CheckPath.
+// ServiceOptions are the parts of the service's unit that differ between installs. Every path is absolute and passes
+// CheckPath.
 type ServiceOptions struct {
 	Binary   string
 	Config   string   // config.yaml
 	DataDirs []string // directories that the daemon writes to; they exist before it starts
-	// ReadDirs are further directories that it reads, such as where the user's own certificate lies. Name directories
-	// and not files: what is bound is the file of that moment, and its replacement would never be seen.
+	// ReadDirs are further directories that it reads, such as that of the user's own certificate. They are directories,
+	// not files: a bound file is the file of that moment, and its replacement is not visible to the service.
 	ReadDirs []string
-	// Ways lists the names by which a path is reached through symbolic links, the path itself first; nil: that alone.
-	// What a link leads to may be hidden by the sandbox where the link is not.
+	// Ways returns the names by which a path is reached through symbolic links, the path itself first; nil: that alone.
+	// The sandbox may hide the target of a link and not the link.
 	Ways func(path string) []string
 
-	UserUnit bool   // for a user's manager: no account of its own, less hardening
-	User     string // account of the system service; "" = appliance
-	Group    string // "" = User
+	UserUnit bool   // for a user's manager: no account, less hardening
+	User     string // account and group of the system service
 }
 
-// SocketOptions are what differs between one installation's socket and another's.
-type SocketOptions struct {
-	Port int // TCP, on all addresses
-}
-
-// ServiceUnit is the text of appliance.service.
+// ServiceUnit returns the text of appliance.service.
 func ServiceUnit(o ServiceOptions) []byte {
-	if o.User == "" {
-		o.User = "appliance"
-	}
-	if o.Group == "" {
-		o.Group = o.User
-	}
 	if o.UserUnit {
 		return render("user.service.tmpl", o)
 	}
@@ -52,15 +40,16 @@ func ServiceUnit(o ServiceOptions) []byte {
 	return render("system.service.tmpl", text)
 }
 
-// SocketUnit is the text of appliance.socket, the same for the system's manager and a user's.
-func SocketUnit(o SocketOptions) []byte { return render("socket.tmpl", o) }
+// SocketUnit returns the text of appliance.socket, which listens on a TCP port of all addresses. It is the same for the
+// system's manager and a user's.
+func SocketUnit(port int) []byte { return render("socket.tmpl", port) }
 
-// systemService is what the text of a system service is filled in with.
+// systemService is the data of the template of a system service.
 type systemService struct {
 	ServiceOptions
 	HomeNeeded bool     // something lies in a home directory
-	Writable   []string // what the sandbox would hide and has to be bound back, to be written
-	Readable   []string // and to be read
+	Writable   []string // the sandbox would hide these: they are bound back, to be written
+	Readable   []string // the same, to be read
 }
 
 func (o ServiceOptions) hiddenData() []string {
@@ -73,7 +62,7 @@ func (o ServiceOptions) hiddenData() []string {
 	return paths
 }
 
-// Written are the data directories, also by the names under which they are bound back.
+// Written returns the data directories, also by the names under which they are bound back.
 func (s systemService) Written() []string {
 	paths := slices.Clone(s.DataDirs)
 	for _, path := range s.Writable {
@@ -84,7 +73,7 @@ func (s systemService) Written() []string {
 	return paths
 }
 
-// hiddenRest is what is hidden and not within a data directory, which is bound back already.
+// hiddenRest returns the hidden paths outside of the data directories, which are bound back already.
 func (o ServiceOptions) hiddenRest() []string {
 	var paths []string
 	for _, path := range append([]string{o.Binary, filepath.Dir(o.Config)}, o.ReadDirs...) {
@@ -104,7 +93,7 @@ func (o ServiceOptions) ways(path string) []string {
 	return o.Ways(path)
 }
 
-// hidden gives the first name by which a path is reached that the sandbox hides: bound back under that name, it is found.
+// hidden returns the first name of a path that the sandbox hides. Bound back under that name, the path is reachable.
 func (o ServiceOptions) hidden(path string) (string, bool) {
 	for _, way := range o.ways(path) {
 		if o.underHome(way) || within(way, "/tmp") || within(way, "/var/tmp") {
@@ -129,8 +118,7 @@ func within(path, dir string) bool {
 	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
-// render fills in a text of ours. The texts are embedded and the options plain, so what can fail is a mistake in
-// this package, which the golden tests find.
+// render executes an embedded template. An error is a mistake in this package, which the golden tests find.
 func render(name string, data any) []byte {
 	funcs := template.FuncMap{"quote": quote, "argument": quoteArgument, "quoteAll": quoteAll}
 	var text bytes.Buffer

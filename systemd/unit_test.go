@@ -15,19 +15,19 @@ var update = flag.Bool("update", false, "write the golden files")
 func TestUnits(t *testing.T) {
 	system := ServiceOptions{
 		Binary: "/usr/local/bin/appliance", Config: "/var/lib/appliance/quay-config/config.yaml",
-		DataDirs: []string{"/var/lib/appliance", "/srv/quay-storage"},
+		DataDirs: []string{"/var/lib/appliance", "/srv/quay-storage"}, User: "appliance",
 	}
 	home := ServiceOptions{
 		Binary: "/usr/local/bin/appliance", Config: "/root/quay-install/quay-config/config.yaml",
-		DataDirs: []string{"/root/quay-install", "/srv/quay-storage"}, ReadDirs: []string{"/etc/pki/registry", "/home/admin/certs"},
+		DataDirs: []string{"/root/quay-install", "/srv/quay-storage"}, ReadDirs: []string{"/etc/pki/registry", "/home/admin/certs"}, User: "appliance",
 	}
 	odd := ServiceOptions{
 		Binary: `/opt/my $apps/app liance`, Config: `/home/a b/100% "quay" $HOME it's\x20/c.yaml`,
-		DataDirs: []string{`/home/a b/100% "quay" $HOME it's\x20`, "/srv/x:y"}, User: "quay", Group: "storage",
+		DataDirs: []string{`/home/a b/100% "quay" $HOME it's\x20`, "/srv/x:y"}, User: "quay",
 	}
 	links := ServiceOptions{ // /srv/quay leads to /home/y/quay, its storage to /data, and /opt/certs to /root/certs by way of /srv
 		Binary: "/usr/local/bin/appliance", Config: "/srv/quay/quay-config/config.yaml",
-		DataDirs: []string{"/srv/quay", "/srv/quay/quay-storage"}, ReadDirs: []string{"/opt/certs"},
+		DataDirs: []string{"/srv/quay", "/srv/quay/quay-storage"}, ReadDirs: []string{"/opt/certs"}, User: "appliance",
 		Ways: func(path string) []string {
 			known := map[string][]string{
 				"/srv/quay":              {"/srv/quay", "/home/y/quay"},
@@ -52,7 +52,7 @@ func TestUnits(t *testing.T) {
 		"odd.service":    ServiceUnit(odd),
 		"links.service":  ServiceUnit(links),
 		"user.service":   ServiceUnit(user),
-		"socket.socket":  SocketUnit(SocketOptions{Port: 8443}),
+		"socket.socket":  SocketUnit(8443),
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join("testdata", name)
