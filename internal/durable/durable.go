@@ -88,3 +88,12 @@ func Lock(f *os.File, kind int) error {
 	}
 	return nil
 }
+
+// CheckWritable returns an error unless files can be made in a directory.
+func CheckWritable(dir string) error {
+	// As the effective user with its capabilities: a command of root's that became the owner of dir reaches it only so.
+	if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+		return fmt.Errorf("files cannot be made in %s: %w", dir, err)
+	}
+	return nil
+}

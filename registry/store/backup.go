@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net/url"
@@ -20,6 +19,8 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/durable"
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/internal/throttle"
+	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
 // A backup is a directory, or a .tar of the same names:
@@ -90,7 +91,7 @@ func Backup(ctx context.Context, dest string, o BackupOptions) (report BackupRep
 	if err := o.owns(storage); err != nil {
 		return report, unreadable(o.Storage, err)
 	}
-	b := &backup{options: o, storage: storage, pace: newPace(o.BytesPerSecond), report: &report}
+	b := &backup{options: o, storage: storage, pace: throttle.New(o.BytesPerSecond), report: &report}
 	sink, err := b.open(dest)
 	if err != nil {
 		return report, unwritable(dest, err)
@@ -114,7 +115,7 @@ func Backup(ctx context.Context, dest string, o BackupOptions) (report BackupRep
 type backup struct {
 	options  BackupOptions
 	storage  *os.Root
-	pace     pace
+	pace     throttle.Pace
 	report   *BackupReport
 	database fs.FileInfo // of the snapshot
 	of       StoreSize   // what it names
@@ -203,7 +204,7 @@ func (b *backup) fetchDatabase(ctx context.Context, sink backupSink) error {
 		return err
 	}
 	b.database = info
-	b.report.DatabaseBytes, err = io.CopyBuffer(onlyWriter{to}, pacedReader(ctx, from, b.pace), make([]byte, copyBuffer))
+	b.report.DatabaseBytes, err = throttle.Copy(ctx, to, from, b.pace)
 	return durable.Finish(to, err)
 }
 
@@ -262,7 +263,7 @@ func (b *backup) awaitFiles(ctx context.Context, snapshot *sql.DB) error {
 		return fmt.Errorf("read the journal of small blobs: %w", err)
 	}
 	for end := time.Now().Add(filesBehind); len(late) > 0 && time.Now().Before(end); {
-		if _, err := b.storage.Lstat(backupName(late[0])); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := b.storage.Lstat(blobfile.Name(late[0])); !errors.Is(err, fs.ErrNotExist) {
 			late = late[1:]
 			continue
 		}
@@ -278,7 +279,7 @@ func (b *backup) look(blob sized) (info fs.FileInfo, damage string, err error) {
 	if err := image.CheckDigest(blob.digest); err != nil {
 		return nil, err.Error(), nil
 	}
-	info, err = b.storage.Lstat(backupName(blob.digest))
+	info, err = b.storage.Lstat(blobfile.Name(blob.digest))
 	switch {
 	case err != nil:
 		damage, err = b.lost(err)
@@ -286,14 +287,14 @@ func (b *backup) look(blob sized) (info fs.FileInfo, damage string, err error) {
 	case !info.Mode().IsRegular():
 		return nil, info.Name() + " is not a file", nil
 	case info.Size() != blob.size:
-		return nil, wrongSize(info.Name(), info.Size(), blob.size), nil
+		return nil, blobfile.WrongSize(info.Name(), info.Size(), blob.size), nil
 	}
 	return info, "", nil
 }
 
 // source opens the file of a blob that look has seen.
 func (b *backup) source(blob sized) (f *os.File, damage string, err error) {
-	f, _, err = b.options.open(b.storage, backupName(blob.digest))
+	f, _, err = b.options.open(b.storage, blobfile.Name(blob.digest))
 	if err != nil {
 		damage, err = b.lost(err)
 	}
@@ -302,14 +303,13 @@ func (b *backup) source(blob sized) (f *os.File, damage string, err error) {
 
 // lost tells damage from other errors of a file in the storage.
 func (b *backup) lost(err error) (damage string, _ error) {
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotFile) || errors.Is(err, errNotOwners) || isDamage(err) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, blobfile.ErrNotFile) || errors.Is(err, errNotOwners) || blobfile.IsDamage(err) {
 		return "its file cannot be read: " + err.Error(), nil
 	}
 	return "", unreadable(b.options.Storage, err)
 }
 
 var (
-	errNotFile   = errors.New("not a file")
 	errNotOwners = errors.New("it does not belong to the user that the registry runs as")
 )
 
@@ -322,7 +322,7 @@ func openRegular(root *os.Root, name string) (*os.File, fs.FileInfo, error) {
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = &fs.PathError{Op: "open", Path: f.Name(), Err: errNotFile}
+		err = &fs.PathError{Op: "open", Path: f.Name(), Err: blobfile.ErrNotFile}
 	}
 	if err != nil {
 		return nil, nil, errors.Join(err, f.Close())

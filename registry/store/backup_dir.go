@@ -18,6 +18,8 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/durable"
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/internal/throttle"
+	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
 // backupDir is a backup that is a directory.
@@ -105,18 +107,12 @@ func (b *backupDir) removeIfThere(name string) error {
 	return unlessMissing(b.root.Remove(name))
 }
 
-// backupName is where in a backup the bytes of d are.
-func backupName(d digest.Digest) string {
-	hex := d.Encoded()
-	return filepath.Join(d.Algorithm().String(), hex[:2], hex)
-}
-
 func (b *backupDir) put(ctx context.Context, blob sized) (damage string, err error) {
 	info, damage, err := b.look(blob)
 	if err != nil || damage != "" {
 		return damage, err
 	}
-	to := backupName(blob.digest)
+	to := blobfile.Name(blob.digest)
 	if b.upToDate(to, info) {
 		b.report.Kept++
 		return "", nil
@@ -233,9 +229,9 @@ func (b *backup) pour(ctx context.Context, blob sized, from io.Reader, w io.Writ
 		}
 		return b.pace(ctx, n)
 	}
-	n, err := io.CopyBuffer(onlyWriter{io.MultiWriter(w, h)}, read.of(pacedReader(ctx, io.LimitReader(from, blob.size), pace)), make([]byte, copyBuffer))
+	n, err := throttle.Copy(ctx, io.MultiWriter(w, h), read.of(io.LimitReader(from, blob.size)), pace)
 	switch {
-	case isDamage(read.err) || errors.Is(read.err, io.ErrUnexpectedEOF): // the latter from a tar that is cut off
+	case blobfile.IsDamage(read.err) || errors.Is(read.err, io.ErrUnexpectedEOF): // the latter from a tar that is cut off
 		return "its file cannot be read: " + read.err.Error(), nil
 	case err != nil:
 		return "", err
@@ -254,7 +250,7 @@ func (b *backup) pour(ctx context.Context, blob sized, from io.Reader, w io.Writ
 type readError struct{ err error }
 
 func (e *readError) of(r io.Reader) io.Reader {
-	return readerFunc(func(p []byte) (int, error) {
+	return throttle.ReaderFunc(func(p []byte) (int, error) {
 		n, err := r.Read(p)
 		if err != nil && !errors.Is(err, io.EOF) {
 			e.err = err
@@ -317,7 +313,7 @@ func (b *backupDir) prune(ctx context.Context, snapshot *sql.DB) error {
 				return err
 			}
 			named, err := exists(ctx, snapshot, `SELECT 1 FROM blobs WHERE digest = ?`, d)
-			if err != nil || named && filepath.FromSlash(name) == backupName(d) {
+			if err != nil || named && filepath.FromSlash(name) == blobfile.Name(d) {
 				return err
 			}
 			b.report.Pruned++

@@ -14,6 +14,9 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"github.com/mirror-appliance/appliance/internal/throttle"
+	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
 // snapshots are the files that snapshots have beside the database.
@@ -140,7 +143,7 @@ func TestBackup_isNotLedAstray(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := newFixture(t)
-			layer := f.files.blob(layerOf(f.pushImage("app", "app", "v1")))
+			layer := f.path(layerOf(f.pushImage("app", "app", "v1")))
 			to, outside := otherFileSystem(t), t.TempDir()
 			dir, file := filepath.Join(to, "backup"), filepath.Join(to, "backup.tar")
 			f.must(os.Mkdir(dir, 0o700))
@@ -175,7 +178,7 @@ func TestBackup_isNotLedAstray(t *testing.T) {
 		f.must(os.Symlink(outside, filepath.Join(f.dir, "link")))
 		for _, name := range []string{outside, "link", "../" + filepath.Base(filepath.Dir(outside)) + "/other.db", "."} {
 			to := filepath.Join(t.TempDir(), "backup")
-			_, err := Backup(f.ctx, to, BackupOptions{Database: f.database, Snapshot: name, Storage: f.files.root})
+			_, err := Backup(f.ctx, to, BackupOptions{Database: f.database, Snapshot: name, Storage: f.storage()})
 			var refused *BackupError
 			if left, _ := os.ReadDir(to); !errors.As(err, &refused) || len(left) > 0 {
 				t.Errorf("%s: %v, and left %v", name, err, left)
@@ -188,7 +191,7 @@ func TestBackup_isNotLedAstray(t *testing.T) {
 func TestRestore_isNotLedAstray(t *testing.T) {
 	f := newFixture(t)
 	layer := layerOf(f.pushImage("app", "app", "v1"))
-	for name, of := range map[string]string{"a blob": backupName(layer), "the database": backupDatabase} {
+	for name, of := range map[string]string{"a blob": blobfile.Name(layer), "the database": backupDatabase} {
 		for kind, replace := range map[string]func(path, outside string) error{
 			"a link": func(path, outside string) error {
 				return errors.Join(os.Rename(path, outside), os.Symlink(outside, path))
@@ -218,9 +221,9 @@ func TestBackup_linksWhatItOpened(t *testing.T) {
 	if report.Cloned > 0 {
 		t.Skip("this file system clones")
 	}
-	theirs, err := os.Lstat(f.files.blob(layer))
+	theirs, err := os.Lstat(f.path(layer))
 	f.must(err)
-	ours, err := os.Lstat(filepath.Join(to, backupName(layer)))
+	ours, err := os.Lstat(filepath.Join(to, blobfile.Name(layer)))
 	f.must(err)
 	if report.Linked != 2 || !os.SameFile(theirs, ours) {
 		t.Errorf("%+v, %v is not %v", report, ours, theirs)
@@ -234,7 +237,7 @@ func TestBackup_aBadSector(t *testing.T) {
 		t.Skip(err)
 	}
 	defer memory.Close()
-	b := &backup{pace: newPace(0), report: &BackupReport{}}
+	b := &backup{pace: throttle.New(0), report: &BackupReport{}}
 	damage, err := b.pour(t.Context(), sized{digest: digest.FromString("x"), size: 1}, memory, io.Discard)
 	if err != nil || !strings.Contains(damage, "input/output error") {
 		t.Errorf("damage %q, %v", damage, err)

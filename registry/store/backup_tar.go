@@ -16,6 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mirror-appliance/appliance/internal/durable"
+	"github.com/mirror-appliance/appliance/internal/throttle"
+	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
 // backupTar is a backup that is one file.
@@ -47,7 +49,7 @@ func (b *backup) openTar(path string) (*backupTar, error) {
 	if err := t.openPart(); err != nil {
 		return nil, errors.Join(err, dir.Close())
 	}
-	t.buf = bufio.NewWriterSize(t.file, copyBuffer)
+	t.buf = bufio.NewWriterSize(t.file, throttle.Buffer)
 	t.tar = tar.NewWriter(t.buf)
 	return t, nil
 }
@@ -122,7 +124,7 @@ func (t *backupTar) begin(ctx context.Context) error {
 	if err := t.header(backupDatabase, t.report.DatabaseBytes); err != nil {
 		return err
 	}
-	_, err := io.CopyBuffer(onlyWriter{t.tar}, pacedReader(ctx, t.database, t.pace), make([]byte, copyBuffer))
+	_, err := throttle.Copy(ctx, t.tar, t.database, t.pace)
 	return err
 }
 
@@ -142,7 +144,7 @@ func (t *backupTar) put(ctx context.Context, blob sized) (damage string, err err
 		return damage, err
 	}
 	defer f.Close()
-	if err := t.header(filepath.ToSlash(backupName(blob.digest)), blob.size); err != nil {
+	if err := t.header(filepath.ToSlash(blobfile.Name(blob.digest)), blob.size); err != nil {
 		return "", err
 	}
 	entry := &counted{w: t.tar}
@@ -151,7 +153,7 @@ func (t *backupTar) put(ctx context.Context, blob sized) (damage string, err err
 		return "", err
 	}
 	// The header has promised so many bytes. Whoever restores sees that they do not hash to their name.
-	_, err = io.CopyN(t.tar, readerFunc(zeros), blob.size-entry.n)
+	_, err = io.CopyN(t.tar, throttle.ReaderFunc(zeros), blob.size-entry.n)
 	return damage, err
 }
 

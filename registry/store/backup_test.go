@@ -15,6 +15,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
 // Backup makes a snapshot and backs it up.
@@ -25,7 +27,7 @@ func (f *fixture) Backup(ctx context.Context, dest string, o BackupOptions) (r B
 		return r, err
 	}
 	defer func() { err = errors.Join(err, snapshot.Release()) }()
-	o.Database, o.Snapshot, o.Storage = f.database, snapshot.Name, f.files.root
+	o.Database, o.Snapshot, o.Storage = f.database, snapshot.Name, f.storage()
 	return Backup(ctx, dest, o)
 }
 
@@ -173,7 +175,7 @@ func TestStore_Backup_incremental(t *testing.T) {
 				t.Errorf("first %+v", first)
 			}
 			f.pushImage("app", "new", "v2")
-			f.must(os.Truncate(filepath.Join(to, backupName(layerOf(old))), 1)) // damage in the backup...
+			f.must(os.Truncate(filepath.Join(to, blobfile.Name(layerOf(old))), 1)) // damage in the backup...
 			if name == "link" {
 				f.place(layerOf(old), "layer of old") // ...which was that of the storage too, where it was linked
 			}
@@ -197,9 +199,7 @@ func TestStore_Backup_incremental(t *testing.T) {
 // place replaces the file of a blob, as a push does.
 func (f *fixture) place(d digest.Digest, content string) {
 	f.t.Helper()
-	tmp := filepath.Join(f.dir, "replacement")
-	f.must(os.WriteFile(tmp, []byte(content), 0o600))
-	f.must(f.files.place(tmp, d))
+	f.must(f.files.Blob(d).Replace([]byte(content)))
 }
 
 // TestStore_Backup_ofWhatWasHealed: a damaged blob of the right size that was backed up is not kept once
@@ -211,7 +211,7 @@ func TestStore_Backup_ofWhatWasHealed(t *testing.T) {
 	f.flip(layerOf(m))
 	f.backup(to, BackupOptions{}) // a link is not read, so it does not notice
 	f.place(layerOf(m), "layer of app")
-	f.must(f.files.touch(layerOf(m), f.clock.now().Add(time.Hour))) // and not in the same tick of the file system's clock
+	f.must(f.touch(layerOf(m), f.clock.now().Add(time.Hour))) // and not in the same tick of the file system's clock
 	f.backup(to, BackupOptions{})
 	restored(t, to).mustHave("app", "v1")
 }
@@ -235,7 +235,7 @@ func TestStore_Backup_collectionLeavesItsFiles(t *testing.T) {
 	}})
 	restored(t, to).mustHave("app", "v1")
 	f.collect(f.clock.add(48 * time.Hour))
-	if _, err := os.Stat(f.files.blob(layerOf(m))); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(f.path(layerOf(m))); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the collection after the backup leaves the file: %v", err)
 	}
 	if got := f.verified(VerifyOptions{Content: true}); !got.Clean() || got.ExtraFiles != 0 {
@@ -283,7 +283,7 @@ func TestStore_Backup_interrupted(t *testing.T) {
 
 func TestStore_Backup_damageIsToldAndTheRestIsThere(t *testing.T) {
 	for name, damage := range map[string]func(f *fixture, d digest.Digest){
-		"missing":      func(f *fixture, d digest.Digest) { f.must(os.Remove(f.files.blob(d))) },
+		"missing":      func(f *fixture, d digest.Digest) { f.must(os.Remove(f.path(d))) },
 		"cut short":    func(f *fixture, d digest.Digest) { f.truncate(d, 2) },
 		"flipped":      (*fixture).flip,
 		"a bad sector": (*fixture).unreadable,
@@ -340,9 +340,9 @@ func TestStore_Backup_refuses(t *testing.T) {
 	f.must(os.Mkdir(directory, 0o700))
 	for name, dest := range map[string]string{
 		"the directory of the database":    f.dir,
-		"the storage":                      f.files.root,
-		"a directory in the storage":       filepath.Join(f.files.root, "uploads", "x"),
-		"a file in the storage":            filepath.Join(f.files.root, "uploads", "x.tar"),
+		"the storage":                      f.storage(),
+		"a directory in the storage":       filepath.Join(f.storage(), "uploads", "x"),
+		"a file in the storage":            filepath.Join(f.storage(), "uploads", "x.tar"),
 		"a directory that is backed up to": busy,
 		"a directory for a file":           directory,
 	} {

@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"syscall"
-	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
 // Blob is an opened blob, to be read and closed. It stays whole when the blob is deleted meanwhile.
@@ -27,10 +27,10 @@ func (s *Store) StatBlob(ctx context.Context, repo string, d digest.Digest) (int
 		if err != nil {
 			return 0, err
 		}
-		if err = s.present(d, size); err == nil {
+		if err = s.files.Blob(d).Check(size); err == nil {
 			return size, nil
 		}
-		if !isLoss(err) {
+		if !blobfile.IsLoss(err) {
 			return 0, fmt.Errorf("look at blob %s: %w", d, err)
 		}
 		if err := s.takeOut(ctx, sized{d, size}, err); err != nil {
@@ -38,15 +38,6 @@ func (s *Store) StatBlob(ctx context.Context, repo string, d digest.Digest) (int
 		}
 	}
 	return 0, &NotFoundError{Kind: "blob", Name: d.String()}
-}
-
-// present fails, with what isLoss knows, unless the file of a blob is there and has the size that its row says.
-func (s *Store) present(d digest.Digest, size int64) error {
-	info, err := os.Stat(s.files.blob(d))
-	if err == nil && (info.Size() != size || !info.Mode().IsRegular()) {
-		err = fmt.Errorf("%w: %s", errSize, wrongSize(s.files.blob(d), info.Size(), size))
-	}
-	return err
 }
 
 // check is StatBlob, and awaits a manifest in a repository, "" for none.
@@ -81,84 +72,21 @@ func (s *Store) OpenBlob(ctx context.Context, repo string, d digest.Digest) (*Bl
 		if err != nil {
 			return nil, err
 		}
-		f, err := s.files.openWhole(d, size)
+		f, err := s.files.Blob(d).Open(size)
 		if err == nil {
 			return &Blob{File: f, Size: size}, nil
 		}
 		err = fmt.Errorf("open blob %s: %w", d, err)
-		if isLoss(err) {
+		if blobfile.IsLoss(err) {
 			if err = s.takeOut(ctx, sized{d, size}, err); err == nil {
 				continue
 			}
 		}
-		s.log.Error("a blob cannot be read", "digest", d, "path", s.files.blob(d), "error", err)
+		s.log.Error("a blob cannot be read", "digest", d, "error", err)
 		return nil, err
 	}
 	// It could not be taken out since somebody is putting another in its place.
 	return nil, &NotFoundError{Kind: "blob", Name: d.String()}
-}
-
-// errSize is for a file that has another size than its row says.
-var errSize = errors.New("damaged")
-
-// openWhole opens a file if it has the size that its row says. A shorter one would be served as if it were whole.
-// What may pass, an EIO or a lack of descriptors, is tried again.
-func (f *files) openWhole(d digest.Digest, size int64) (file *os.File, err error) {
-	err = retried(func() error {
-		file, err = f.openOnce(f.blob(d), size)
-		return err
-	})
-	return file, err
-}
-
-func (f *files) openOnce(path string, size int64) (*os.File, error) {
-	file, err := f.open(path)
-	if err != nil {
-		return nil, err
-	}
-	info, err := file.Stat()
-	if err == nil && info.Size() != size {
-		err = fmt.Errorf("%w: %s", errSize, wrongSize(path, info.Size(), size))
-	}
-	if err != nil {
-		return nil, errors.Join(err, file.Close())
-	}
-	return file, nil
-}
-
-// triesOfRead is how often a file is tried that may be whole, and pauseOfRead how long the first pause between two is.
-const (
-	triesOfRead = 3
-	pauseOfRead = 20 * time.Millisecond
-)
-
-// retried does what fails for a reason that may pass, and again.
-func retried(do func() error) (err error) {
-	for try := range triesOfRead {
-		if err = do(); !mayPass(err) {
-			return err
-		}
-		if try < triesOfRead-1 {
-			time.Sleep(pauseOfRead << (2 * try))
-		}
-	}
-	return err
-}
-
-// mayPass says that another try may succeed: nothing is said of the content.
-func mayPass(err error) bool {
-	for _, code := range []syscall.Errno{syscall.EIO, syscall.EINTR, syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.ETIMEDOUT} {
-		if errors.Is(err, code) {
-			return true
-		}
-	}
-	return false
-}
-
-// isLoss says that an error of openWhole proves that the file is not what its row says. Others prove nothing: an EIO, no
-// rights, too many open files.
-func isLoss(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, errSize) || isDamage(err) && !mayPass(err)
 }
 
 // MountBlob makes a blob of from visible in repo; from "" means wherever it is held. ErrNotFound when it is not.
@@ -179,7 +107,7 @@ func (s *Store) MountBlob(ctx context.Context, repo, from string, d digest.Diges
 		if err := tx.QueryRowContext(ctx, text, args...).Scan(&size); err != nil {
 			return orNotFound(err, "blob", d.String())
 		}
-		if err := s.present(d, size); isLoss(err) { // the client sends it, and that mends it
+		if err := s.files.Blob(d).Check(size); blobfile.IsLoss(err) { // the client sends it, and that mends it
 			return &NotFoundError{Kind: "blob", Name: d.String()}
 		} else if err != nil {
 			return fmt.Errorf("look at blob %s: %w", d, err)
@@ -231,20 +159,20 @@ func (s *Store) DeleteBlob(ctx context.Context, repo string, d digest.Digest) er
 // linkFunc writes who has a blob, in the transaction that writes its row.
 type linkFunc func(ctx context.Context, tx *sql.Tx) error
 
-// keep makes an upload file durable where d is kept and then commits its row, with whatever link writes.
-func (s *Store) keep(ctx context.Context, file *os.File, d digest.Digest, size int64, link linkFunc) error {
+// keep makes an upload durable as a blob and then commits its row, with what link writes.
+func (s *Store) keep(ctx context.Context, u *blobfile.Upload, d digest.Digest, link linkFunc) error {
 	if err := s.guard.enter(ctx, d); err != nil {
 		return err
 	}
 	defer s.guard.leave(d)
-	if placed, err := s.files.settle(file, d); err != nil {
+	if placed, err := u.Place(d); err != nil {
 		if placed != nil {
 			err = errors.Join(err, s.takeBack(placed, d))
 		}
-		return full(s.files.root, 0, err)
+		return full(s.files.Root(), 0, err)
 	}
 	return s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		if _, err := s.holdRow(ctx, tx, d, size); err != nil {
+		if _, err := s.holdRow(ctx, tx, d, u.Size()); err != nil {
 			return err
 		}
 		return link(ctx, tx)
@@ -268,14 +196,7 @@ func (s *Store) takeBack(placed fs.FileInfo, d digest.Digest) error {
 		return nil
 	}
 	defer s.guard.acquit([]digest.Digest{d})
-	there, err := os.Lstat(s.files.blob(d))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(placed, there) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return removeIfThere(s.files.blob(d))
+	return s.files.Blob(d).RemoveIf(placed)
 }
 
 // linkBlob makes a held blob visible in a repository, as of now. A link that a push made stays one.

@@ -17,17 +17,17 @@ func TestStore_OpenBlob_takesDamageOutOfService(t *testing.T) {
 	for name, damage := range map[string]func(f *fixture, d digest.Digest){
 		"cut short": func(f *fixture, d digest.Digest) { f.truncate(d, 2) },
 		"grown":     func(f *fixture, d digest.Digest) { f.truncate(d, 2000) },
-		"missing":   func(f *fixture, d digest.Digest) { f.must(os.Remove(f.files.blob(d))) },
+		"missing":   func(f *fixture, d digest.Digest) { f.must(os.Remove(f.path(d))) },
 		"missing with its directory": func(f *fixture, d digest.Digest) {
-			f.must(os.RemoveAll(filepath.Dir(f.files.blob(d))))
+			f.must(os.RemoveAll(filepath.Dir(f.path(d))))
 		},
 		"a directory": func(f *fixture, d digest.Digest) {
-			f.must(os.Remove(f.files.blob(d)))
-			f.must(os.Mkdir(f.files.blob(d), 0o700))
+			f.must(os.Remove(f.path(d)))
+			f.must(os.Mkdir(f.path(d), 0o700))
 		},
 		"what cannot be opened": func(f *fixture, d digest.Digest) {
-			f.must(os.Remove(f.files.blob(d)))
-			f.socket(f.files.blob(d))
+			f.must(os.Remove(f.path(d)))
+			f.socket(f.path(d))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -74,20 +74,20 @@ func (f *fixture) socket(path string) {
 func TestStore_OpenBlob_keepsTheRowsOfAStorageThatIsAway(t *testing.T) {
 	for name, away := range map[string]func(f *fixture, images []Manifest) (back func()){
 		"not mounted": func(f *fixture, _ []Manifest) func() {
-			dir := f.files.dir(digest.SHA256)
+			dir := filepath.Join(f.storage(), "sha256")
 			f.must(os.Rename(dir, dir+"-away"))
 			return func() { f.must(os.Rename(dir+"-away", dir)) }
 		},
 		"an empty directory in its place": func(f *fixture, _ []Manifest) func() {
-			dir := f.files.dir(digest.SHA256)
+			dir := filepath.Join(f.storage(), "sha256")
 			f.must(os.Rename(dir, dir+"-away"))
 			f.must(os.Mkdir(dir, 0o700))
 			return func() { f.must(os.Remove(dir)); f.must(os.Rename(dir+"-away", dir)) }
 		},
 		"another in its place, with a blob that was pushed meanwhile": func(f *fixture, images []Manifest) func() {
-			dir := f.files.dir(digest.SHA256)
+			dir := filepath.Join(f.storage(), "sha256")
 			f.must(os.Rename(dir, dir+"-away"))
-			kept := f.files.blob(layerOf(images[0]))
+			kept := f.path(layerOf(images[0]))
 			f.must(os.MkdirAll(filepath.Dir(kept), 0o700))
 			f.must(os.WriteFile(kept, []byte("layer of b"), 0o600))
 			return func() { f.must(os.RemoveAll(dir)); f.must(os.Rename(dir+"-away", dir)) }

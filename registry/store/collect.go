@@ -6,10 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
 var (
@@ -63,15 +61,15 @@ func (s *Store) GarbageBlobs(ctx context.Context, before time.Time, yield func(d
 		}
 		return one(d, size)
 	}
-	for _, a := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
-		dirs, err := os.ReadDir(s.files.dir(a))
+	for _, a := range blobfile.Algorithms() {
+		parts, err := s.files.Parts(a)
 		if err != nil {
 			g.Go(func() error { return fmt.Errorf("list blob files: %w", err) })
 		}
-		for _, dir := range dirs {
+		for _, part := range parts {
 			g.Go(func() error {
 				turn := s.yielding()
-				if err := s.garbageFiles(ctx, a, dir.Name(), before, unnamed); err != nil {
+				if err := s.garbageFiles(ctx, part, before, unnamed); err != nil {
 					return err
 				}
 				return turn.yield(ctx)
@@ -137,28 +135,24 @@ func (s *Store) garbageOf(ctx context.Context, before time.Time, after digest.Di
 	return page, end, err
 }
 
-// garbageFiles lists the old files of one blob directory that no row names: what a crash between the file
-// and its row leaves.
-func (s *Store) garbageFiles(ctx context.Context, a digest.Algorithm, dir string, before time.Time, yield func(digest.Digest, int64) error) error {
-	path := filepath.Join(s.files.dir(a), dir)
-	names, err := fileNames(path)
+// garbageFiles lists the old files of one part of the storage that no row names: what a crash between the file and its row
+// leaves.
+func (s *Store) garbageFiles(ctx context.Context, part blobfile.Part, before time.Time, yield func(digest.Digest, int64) error) error {
+	names, err := part.Names()
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) || !isHexPair(dir) {
-			return nil
-		}
 		return fmt.Errorf("list blob files: %w", err)
 	}
-	names, err = s.unnamed(ctx, a.String()+":"+dir, names)
+	names, err = s.unnamed(ctx, part.Prefix(), names)
 	if err != nil {
 		return fmt.Errorf("list garbage: %w", err)
 	}
 	for _, name := range names {
-		d := digest.NewDigestFromEncoded(a, name)
-		if image.CheckDigest(d) != nil || !strings.HasPrefix(name, dir) || s.guard.spared(d, before) {
+		d, ok := part.Digest(name)
+		if !ok || s.guard.spared(d, before) {
 			continue // a name that is no digest is not ours to delete
 		}
-		info, err := os.Lstat(filepath.Join(path, name))
-		if err != nil || !info.Mode().IsRegular() || !s.isBefore(filepath.Join(path, name), info, before) {
+		size, old, err := s.files.Blob(d).Old(before, s.now())
+		if err != nil || !old {
 			continue
 		}
 		if named, err := exists(ctx, s.reader, referredTo, d); err != nil {
@@ -166,23 +160,11 @@ func (s *Store) garbageFiles(ctx context.Context, a digest.Algorithm, dir string
 		} else if named {
 			continue
 		}
-		if err := yield(d, info.Size()); err != nil {
+		if err := yield(d, size); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// fileNames gives the names in a directory, sorted.
-func fileNames(path string) ([]string, error) {
-	dir, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	slices.Sort(names)
-	return names, err
 }
 
 // unnamed gives those of names, which are sorted, that no row of a blob has whose digest begins with prefix.
@@ -204,10 +186,6 @@ func (s *Store) unnamed(ctx context.Context, prefix string, names []string) (unn
 	}
 	err = query(ctx, s.reader, scan, `SELECT digest FROM blobs WHERE digest >= ? AND digest < ? ORDER BY digest`, prefix, prefix+"g") // g comes after all hex digits
 	return append(unnamed, names...), err
-}
-
-func isHexPair(name string) bool {
-	return len(name) == 2 && strings.Trim(name, "0123456789abcdef") == ""
 }
 
 // RemoveBlobs removes those of ds that are still garbage as of before, and says how many and how many
@@ -279,7 +257,7 @@ func (s *Store) removeFiles(ctx context.Context, condemned []digest.Digest, turn
 	var errs []error
 	for _, d := range condemned {
 		_ = turn.yield(ctx) // when ctx has ended without a pause: the rows are gone
-		size, err := removeFile(s.files.blob(d))
+		size, err := s.files.Blob(d).Remove()
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
@@ -311,11 +289,8 @@ func (s *Store) isGarbage(ctx context.Context, tx *sql.Tx, before time.Time, d d
 	if named, err := exists(ctx, tx, referredTo, d); named || err != nil {
 		return false, err
 	}
-	info, err := os.Lstat(s.files.blob(d))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil && info.ModTime().Before(before), err
+	_, old, err := s.files.Blob(d).Old(before, s.now())
+	return old, err
 }
 
 // referredTo says that an image that was pushed here is made of ?1. A file without a row that one needs is all that is left
@@ -324,50 +299,23 @@ const referredTo = `SELECT 1 FROM manifest_refs f JOIN repository_manifests rm O
 	WHERE f.digest = ?1 AND f.kind <> 'child' AND NOT f.elsewhere AND rm.pulled = 0
 	AND NOT EXISTS (SELECT 1 FROM quarantine q WHERE q.digest = ?1)`
 
-// isBefore reports whether a file was last changed before some time. One from the future becomes as old as now, see
-// SettleTimes; a look at it, as verify takes, does not change that.
-func (s *Store) isBefore(path string, info fs.FileInfo, before time.Time) bool {
-	if now := s.now(); info.ModTime().After(now.Add(clockSlack)) && !before.After(now) {
-		if err := os.Chtimes(path, now, now); err != nil {
-			s.log.Warn("could not date a file that is from the future", "path", path, "error", err)
-		}
-		return false
-	}
-	return info.ModTime().Before(before)
-}
-
-// removeFile removes a file and says how many bytes it had.
-func removeFile(path string) (int64, error) {
-	info, err := os.Lstat(path)
-	if err != nil {
-		return 0, err
-	}
-	return info.Size(), os.Remove(path)
-}
-
-// StaleUploads lists the upload sessions that nobody has touched since before, with the bytes they hold.
-// What a crash leaves of an upload counts as a session.
+// StaleUploads lists the upload sessions that were not used since before, with the bytes they have. What a crash leaves of
+// an upload counts as a session.
 func (s *Store) StaleUploads(ctx context.Context, before time.Time, yield func(id string, size int64) error) error {
-	entries, err := os.ReadDir(s.files.uploads())
+	ids, err := s.files.Uploads()
 	if errors.Is(err, fs.ErrNotExist) { // it is made when the store is opened
-		err = &StorageError{Path: s.files.root}
+		err = &StorageError{Path: s.files.Root()}
 	}
 	if err != nil {
 		return fmt.Errorf("list uploads: %w", err)
 	}
-	last := ""
-	for _, e := range entries { // sorted, so the files of one session follow one another
+	for _, id := range ids {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		id, _, _ := strings.Cut(e.Name(), ".")
-		if id == last || !isID(id) {
-			continue
-		}
-		last = id
-		size, stale, err := s.staleUpload(id, before)
+		size, stale, err := s.files.OldUpload(id, before, s.now())
 		if err != nil {
-			return err
+			return fmt.Errorf("look at upload %s: %w", id, err)
 		}
 		if !stale || s.guard.inUse(id) {
 			continue
@@ -384,36 +332,12 @@ func (s *Store) StaleUploads(ctx context.Context, before time.Time, yield func(i
 	return nil
 }
 
-// uploadFiles are the files that a session may have: its bytes, its state, and a state half written.
-func (s *Store) uploadFiles(id string) []string {
-	state := s.files.uploadState(id)
-	return []string{s.files.upload(id), state, state + ".tmp"}
-}
-
-// staleUpload says how large the files of a session are, and whether none of them is newer than before.
-func (s *Store) staleUpload(id string, before time.Time) (size int64, stale bool, err error) {
-	for _, path := range s.uploadFiles(id) {
-		info, err := os.Lstat(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return 0, false, fmt.Errorf("look at upload %s: %w", id, err)
-		}
-		if !s.isBefore(path, info, before) {
-			return 0, false, nil
-		}
-		size += info.Size()
-	}
-	return size, true, nil
-}
-
 // RemoveUpload removes a session, if it is stale still and nobody has it, and says how many bytes that freed.
 func (s *Store) RemoveUpload(ctx context.Context, before time.Time, id string) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	if !isID(id) {
+	if !blobfile.IsUploadID(id) {
 		return 0, &NotFoundError{Kind: "upload", Name: image.Quote(id)}
 	}
 	if !s.guard.tryTake(id) {
@@ -423,9 +347,12 @@ func (s *Store) RemoveUpload(ctx context.Context, before time.Time, id string) (
 	if s.sessions.forget(id, before) {
 		return 0, nil
 	}
-	size, stale, err := s.staleUpload(id, before)
-	if err != nil || !stale {
-		return 0, err
+	size, stale, err := s.files.OldUpload(id, before, s.now())
+	if err != nil {
+		return 0, fmt.Errorf("look at upload %s: %w", id, err)
+	}
+	if !stale {
+		return 0, nil
 	}
 	return size, s.removeUploadFiles(id)
 }

@@ -22,7 +22,7 @@ func (f *fixture) garbage(before time.Time) []digest.Digest {
 	var found []digest.Digest
 	f.must(f.GarbageBlobs(f.ctx, before, func(d digest.Digest, size int64) error {
 		found = append(found, d)
-		if info, err := os.Stat(f.files.blob(d)); err != nil || info.Size() != size {
+		if info, err := os.Stat(f.path(d)); err != nil || info.Size() != size {
 			f.t.Errorf("%s: said to have %d bytes: %v", d, size, err)
 		}
 		return nil
@@ -95,7 +95,7 @@ func TestCollect_WhatKeepsABlob(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			f := newFixture(t)
 			release := test.hold(f)
-			f.must(f.files.touch(d, f.clock.now()))
+			f.must(f.touch(d, f.clock.now()))
 			before := f.later()
 			if got := f.garbage(before); slices.Contains(got, d) {
 				t.Error("it is garbage")
@@ -103,7 +103,7 @@ func TestCollect_WhatKeepsABlob(t *testing.T) {
 			if _, _, err := f.RemoveBlobs(f.ctx, before, []digest.Digest{d}); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := os.Stat(f.files.blob(d)); err != nil {
+			if _, err := os.Stat(f.path(d)); err != nil {
 				t.Fatalf("it was removed: %v", err)
 			}
 			release()
@@ -114,7 +114,7 @@ func TestCollect_WhatKeepsABlob(t *testing.T) {
 			if n != 1 || bytes != int64(len(content)) || err != nil {
 				t.Errorf("removed %d, %d bytes, %v", n, bytes, err)
 			}
-			if _, err := os.Stat(f.files.blob(d)); !errors.Is(err, os.ErrNotExist) {
+			if _, err := os.Stat(f.path(d)); !errors.Is(err, os.ErrNotExist) {
 				t.Errorf("its file is left: %v", err)
 			}
 			_, err = f.StatBlob(f.ctx, "app", d)
@@ -124,7 +124,6 @@ func TestCollect_WhatKeepsABlob(t *testing.T) {
 }
 
 // touch gives a blob's file a time, as the tests' clock is not that of the files.
-func (f *files) touch(d digest.Digest, t time.Time) error { return os.Chtimes(f.blob(d), t, t) }
 
 func TestCollect_RecentUse(t *testing.T) {
 	const content = "the blob"
@@ -175,11 +174,11 @@ func TestCollect_RecentUse(t *testing.T) {
 func TestCollect_FilesWithoutARow(t *testing.T) {
 	f := newFixture(t)
 	held := f.blob("app", "held")
-	dir := filepath.Dir(f.files.blob(held.Digest))
+	dir := filepath.Dir(f.path(held.Digest))
 	orphan := digest.NewDigestFromEncoded(digest.SHA256, held.Digest.Encoded()[:2]+strings.Repeat("0", 62))
-	f.must(os.WriteFile(f.files.blob(orphan), []byte("orphan"), 0o600))
+	f.must(os.WriteFile(f.path(orphan), []byte("orphan"), 0o600))
 	f.must(os.WriteFile(filepath.Join(dir, "README"), []byte("not ours"), 0o600))
-	f.must(os.WriteFile(filepath.Join(f.files.root, "sha256", "note"), []byte("not ours"), 0o600))
+	f.must(os.WriteFile(filepath.Join(f.storage(), "sha256", "note"), []byte("not ours"), 0o600))
 
 	if got := f.garbage(time.Now().Add(-time.Hour)); len(got) != 0 {
 		t.Errorf("a new file is garbage: %v", got)
@@ -258,7 +257,7 @@ func TestCollect_CommitWaitsForRemoval(t *testing.T) {
 	go func() { _, err := u.Commit(f.ctx, d); done <- err }()
 	_, err = f.writer.Exec(`DELETE FROM blobs`)
 	f.must(err)
-	f.must(os.Remove(f.files.blob(d)))
+	f.must(os.Remove(f.path(d)))
 	f.guard.acquit([]digest.Digest{d})
 	f.must(<-done)
 	if got := f.read("app", d); got != "content" {
@@ -423,7 +422,7 @@ func (f *fixture) verify() (blobs int) {
 		var size int64
 		f.must(rows.Scan(&d, &size))
 		blobs++
-		content, err := os.ReadFile(f.files.blob(d))
+		content, err := os.ReadFile(f.path(d))
 		if err != nil || int64(len(content)) != size || d.Algorithm().FromBytes(content) != d {
 			f.t.Errorf("row %s names a file that is not whole: %d bytes of %d, %v", d, len(content), size, err)
 		}
@@ -461,7 +460,7 @@ func TestStore_StaleUploads(t *testing.T) {
 	age := func(id string) {
 		t.Helper()
 		old := time.Now().Add(-time.Hour)
-		for _, path := range f.uploadFiles(id) {
+		for _, path := range []string{f.uploadPath(id), f.uploadPath(id) + ".json"} {
 			if err := os.Chtimes(path, old, old); !errors.Is(err, os.ErrNotExist) {
 				f.must(err)
 			}
@@ -473,9 +472,9 @@ func TestStore_StaleUploads(t *testing.T) {
 	f.must(err)
 	age(busy.ID())
 	torn := "00000000-0000-4000-8000-000000000000" // a crash left this
-	f.must(os.WriteFile(f.files.upload(torn), []byte("torn"), 0o600))
+	f.must(os.WriteFile(f.uploadPath(torn), []byte("torn"), 0o600))
 	age(torn)
-	f.must(os.WriteFile(filepath.Join(f.files.uploads(), "README"), nil, 0o600))
+	f.must(os.WriteFile(filepath.Join(f.storage(), "uploads", "README"), nil, 0o600))
 
 	before := time.Now().Add(-time.Minute)
 	got := map[string]int64{}
@@ -556,11 +555,11 @@ func TestCollect_PlanMergesIndexes(t *testing.T) {
 func TestCollect_FilesAroundOneWithARow(t *testing.T) {
 	f := newFixture(t)
 	held := layerOf(f.pushImage("app", "app"))
-	dir, prefix := filepath.Dir(f.files.blob(held)), held.Encoded()[:2]
+	dir, prefix := filepath.Dir(f.path(held)), held.Encoded()[:2]
 	want := []digest.Digest{}
 	for _, rest := range []string{"0", "f"} {
 		d := digest.NewDigestFromEncoded(digest.SHA256, prefix+strings.Repeat(rest, 62))
-		f.must(os.WriteFile(f.files.blob(d), []byte("a crash"), 0o600))
+		f.must(os.WriteFile(f.path(d), []byte("a crash"), 0o600))
 		want = append(want, d)
 	}
 	for _, others := range []string{".hidden", prefix, held.Encoded() + ".tmp", "zz"} {

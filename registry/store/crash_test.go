@@ -215,7 +215,7 @@ func TestStore_AFileIsThereBeforeItsRow(t *testing.T) {
 				var there []byte
 				err := tx.QueryRowContext(ctx, `SELECT body FROM blob_journal WHERE digest = ?`, d).Scan(&there)
 				if name == "large" {
-					there, err = os.ReadFile(f.files.blob(d))
+					there, err = os.ReadFile(f.path(d))
 				}
 				if string(there) != content {
 					t.Errorf("when its row is written, there are %d bytes, %v", len(there), err)
@@ -225,7 +225,7 @@ func TestStore_AFileIsThereBeforeItsRow(t *testing.T) {
 			if !looked {
 				t.Error("nobody has looked")
 			}
-			if there, err := os.ReadFile(f.files.blob(d)); string(there) != content {
+			if there, err := os.ReadFile(f.path(d)); string(there) != content {
 				t.Errorf("when it is acknowledged, the file has %d bytes, %v", len(there), err)
 			}
 		})

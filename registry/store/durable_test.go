@@ -16,6 +16,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
 // durableDir, when set, makes the test binary the process that is watched.
@@ -52,12 +54,7 @@ func pushWatched(dir string) error {
 			return err
 		}},
 		{"small", func() error {
-			if err := s.journal.close(); err != nil { // so that it is settled when this says so
-				return err
-			}
-			if s.journal.root, err = os.Open(s.files.root); err != nil {
-				return err
-			}
+			s.journal.close() // so that it is settled when this says so
 			return pushSmall(ctx, s, "small")
 		}},
 		{"settle one", func() error { s.journal.settle(ctx); return nil }},
@@ -95,7 +92,7 @@ func TestStore_SyncsBeforeItAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	calls := watch(t, dir)
-	blob, small, another := backupName(digest.FromString("{}")), backupName(digest.FromString("small")), backupName(digest.FromString("another"))
+	blob, small, another := blobfile.Name(digest.FromString("{}")), blobfile.Name(digest.FromString("small")), blobfile.Name(digest.FromString("another"))
 	for step, orders := range map[string][][]string{
 		"session": {{"write uploads/*", "sync uploads/*", "write uploads/*.json.tmp", "sync uploads/*.json.tmp", "rename uploads/*.json", "sync uploads"}},
 		"blob": {
@@ -267,7 +264,7 @@ func (w *watcher) name(path string) string {
 	}
 	path = strings.TrimPrefix(path, filepath.Join(w.dir, "storage")+"/")
 	id, suffix, _ := strings.Cut(strings.TrimPrefix(path, "uploads/"), ".")
-	if isID(id) {
+	if blobfile.IsUploadID(id) {
 		path = "uploads/*"
 		if suffix != "" {
 			path += "." + suffix

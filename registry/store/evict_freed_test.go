@@ -13,7 +13,7 @@ import (
 // hasFile tells whether the file of a blob is there.
 func (f *fixture) hasFile(d digest.Digest) bool {
 	f.t.Helper()
-	_, err := os.Stat(f.files.blob(d))
+	_, err := os.Stat(f.path(d))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		f.t.Fatal(err)
 	}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
 const (
@@ -123,8 +125,8 @@ func (s *Store) remembersFiles() wholeFunc {
 		if ok {
 			return whole, nil
 		}
-		err := s.present(d, size)
-		if err != nil && !isLoss(err) {
+		err := s.files.Blob(d).Check(size)
+		if err != nil && !blobfile.IsLoss(err) {
 			return false, fmt.Errorf("look at blob %s: %w", d, err)
 		}
 		known[d] = err == nil

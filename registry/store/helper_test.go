@@ -6,7 +6,9 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +17,9 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
+
+	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
 // clock is a time that a test moves.
@@ -78,6 +83,43 @@ func (f *fixture) reopen() {
 	})
 	f.must(err)
 	f.Store = s
+}
+
+func (f *fixture) storage() string { return f.files.Root() }
+
+// path is where the file of a blob is.
+func (f *fixture) path(d digest.Digest) string { return blobPath(f.Store, d) }
+
+func blobPath(s *Store, d digest.Digest) string {
+	return filepath.Join(s.files.Root(), blobfile.Name(d))
+}
+
+func (f *fixture) uploadPath(id string) string { return filepath.Join(f.storage(), "uploads", id) }
+
+func (f *fixture) touch(d digest.Digest, t time.Time) error { return os.Chtimes(f.path(d), t, t) }
+
+// replace has the first open file of a name be another one, until restore.
+func (f *fixture) replace(path, by string) (restore func()) {
+	f.t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	f.must(err)
+	other, err := os.OpenFile(by, os.O_RDWR, 0)
+	f.must(err)
+	defer other.Close()
+	for _, e := range entries {
+		fd, err := strconv.Atoi(e.Name())
+		f.must(err)
+		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err != nil || to != path {
+			continue
+		}
+		kept, err := unix.Dup(fd)
+		f.must(err)
+		f.t.Cleanup(func() { f.must(unix.Close(kept)) })
+		f.must(unix.Dup2(int(other.Fd()), fd))
+		return func() { f.must(unix.Dup2(kept, fd)) }
+	}
+	f.t.Fatal(path, "is not open")
+	return nil
 }
 
 func (f *fixture) must(err error) {

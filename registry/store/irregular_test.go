@@ -81,7 +81,7 @@ func TestOpen_takesLinksToFiles(t *testing.T) {
 func TestStore_OpenBlob_doesNotWaitForAFIFO(t *testing.T) {
 	f := newFixture(t)
 	d := f.blob("app", "content").Digest
-	path := f.files.blob(d)
+	path := f.path(d)
 	f.must(os.Remove(path))
 	f.must(unix.Mkfifo(path, 0o600))
 	if blob, err := f.OpenBlob(f.ctx, "app", d); err == nil {
@@ -92,7 +92,7 @@ func TestStore_OpenBlob_doesNotWaitForAFIFO(t *testing.T) {
 // TestStore_checkOthers_doesNotWaitForAFIFO finds one among the blobs that it tries before it takes one out of service.
 func TestStore_checkOthers_doesNotWaitForAFIFO(t *testing.T) {
 	f := newFixture(t)
-	lost, other := f.blob("app", "lost").Digest, f.files.blob(f.blob("app", "other").Digest)
+	lost, other := f.blob("app", "lost").Digest, f.path(f.blob("app", "other").Digest)
 	f.must(os.Remove(other))
 	f.must(unix.Mkfifo(other, 0o600))
 	f.must(f.checkOthers(f.ctx, lost))

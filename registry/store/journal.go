@@ -1,24 +1,18 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sys/unix"
 
-	"github.com/mirror-appliance/appliance/internal/durable"
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
 // A small blob costs no sync of its own. Its bytes are committed with its row, in the transaction that it shares with
@@ -29,7 +23,7 @@ import (
 const (
 	// smallBlob is the size in bytes of the largest blob that is journaled. The bytes of a journaled blob are written
 	// three times, to the WAL, the database and the file, which for this many takes less time than a sync.
-	smallBlob = 64 << 10
+	smallBlob = blobfile.InMemory
 
 	// settleAfter is how long files wait for others to be synced with, and settleAgain how long they wait after a failure.
 	settleAfter = 500 * time.Millisecond
@@ -51,8 +45,8 @@ const (
 type journal struct {
 	store *Store
 	few   int
-	root  *os.File      // of the storage; open all the time, so that a sync tells of every failure to write a file of its file system
-	wake  chan struct{} // holds one token when there is something to settle
+	sync  func(blobs []digest.Digest, all bool) error // of the files; tests replace it to force failures
+	wake  chan struct{}                               // holds one token when there is something to settle
 	stop  chan struct{}
 	ended chan struct{}
 	once  sync.Once
@@ -80,11 +74,7 @@ const unknown = -1
 
 // openJournal writes the files again that a power cut has taken, and begins to settle.
 func (s *Store) openJournal(ctx context.Context) error {
-	root, err := os.Open(s.files.root)
-	if err != nil {
-		return fmt.Errorf("open storage: %w", err)
-	}
-	j := &journal{store: s, few: fewFiles, root: root, wake: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{})}
+	j := &journal{store: s, few: fewFiles, sync: s.files.Sync, wake: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{})}
 	scan := func(rows *sql.Rows) error {
 		r := journaled{failures: unknown}
 		err := rows.Scan(&r.id, &r.digest, &r.size)
@@ -93,7 +83,7 @@ func (s *Store) openJournal(ctx context.Context) error {
 		return err
 	}
 	if err := query(ctx, s.reader, scan, `SELECT id, digest, length(body) FROM blob_journal ORDER BY id`); err != nil {
-		return errors.Join(fmt.Errorf("read the journal of small blobs: %w", err), root.Close())
+		return fmt.Errorf("read the journal of small blobs: %w", err)
 	}
 	s.journal = j
 	j.settle(ctx)
@@ -130,18 +120,15 @@ func (j *journal) run() {
 }
 
 // close settles what is left and ends the goroutine. What cannot be settled is left to the next Open.
-func (j *journal) close() error {
+func (j *journal) close() {
 	if j == nil {
-		return nil
+		return
 	}
-	var err error
 	j.once.Do(func() {
 		close(j.stop)
 		<-j.ended
 		j.settle(context.Background())
-		err = j.root.Close()
 	})
-	return err
 }
 
 // next gives the id for another row and the number of failures so far. ok is false when there is no room.
@@ -185,7 +172,7 @@ func (j *journal) settle(ctx context.Context) bool {
 	if len(rows) == 0 {
 		return true
 	}
-	err := j.store.rewrite(ctx, j.sync(rows))
+	err := j.store.rewrite(ctx, j.syncRows(rows))
 	for len(rows) > 0 && err == nil {
 		n := min(settleBatch, len(rows))
 		if err = j.remove(ctx, rows[:n]); err == nil {
@@ -199,14 +186,13 @@ func (j *journal) settle(ctx context.Context) bool {
 	return err == nil
 }
 
-// sync syncs the files of rows, and gives those that have to be written again.
-func (j *journal) sync(rows []journaled) (doubtful []journaled) {
-	var failed error
-	if len(rows) <= j.few {
-		failed = j.store.files.syncEach(rows)
-	} else {
-		failed = j.syncAll(rows)
+// syncRows syncs the files of rows, and gives those that have to be written again.
+func (j *journal) syncRows(rows []journaled) (doubtful []journaled) {
+	blobs := make([]digest.Digest, len(rows))
+	for i, r := range rows {
+		blobs[i] = r.digest
 	}
+	failed := j.sync(blobs, len(rows) > j.few)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if failed != nil {
@@ -219,83 +205,6 @@ func (j *journal) sync(rows []journaled) (doubtful []journaled) {
 		}
 	}
 	return doubtful
-}
-
-// syncAll syncs the file system: once for all files and the directories that name them, where a sync of each would have
-// the disk empty its cache as often. Linux before 5.8 does not tell from that what failed, but does so for each file.
-func (j *journal) syncAll(rows []journaled) error {
-	failed := unix.Syncfs(int(j.root.Fd()))
-	const wait = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
-	for _, r := range rows {
-		failed = errors.Join(failed, j.store.files.withFile(r.digest, func(file *os.File) error {
-			err := unix.SyncFileRange(int(file.Fd()), 0, 0, wait)
-			if err != nil { // also on a file system that cannot do this
-				err = file.Sync()
-			}
-			return err
-		}))
-	}
-	return failed
-}
-
-// syncEach syncs files and the directories that name them, and nothing of what other programs write.
-func (f *files) syncEach(rows []journaled) error {
-	var errs []error
-	dirs := map[string]bool{}
-	for _, r := range rows {
-		errs = append(errs, f.withFile(r.digest, func(file *os.File) error {
-			dirs[filepath.Dir(file.Name())] = true
-			return file.Sync()
-		}))
-	}
-	for dir := range dirs {
-		errs = append(errs, f.ensureDir(dir), durable.SyncDir(dir))
-	}
-	return errors.Join(errs...)
-}
-
-// withFile opens the file of a blob to be read. One that is gone was collected, or is damage that its readers find, and so
-// is what is no file.
-func (f *files) withFile(d digest.Digest, do func(*os.File) error) error {
-	file, err := f.openRegular(d)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotFile) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return errors.Join(do(file), file.Close())
-}
-
-// has reports whether the file of a blob has these bytes.
-func (f *files) has(d digest.Digest, body []byte) bool {
-	same := false
-	err := f.withFile(d, func(file *os.File) error {
-		there := make([]byte, len(body)+1)
-		n, err := io.ReadFull(file, there)
-		same = (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)) && bytes.Equal(there[:n], body)
-		return nil
-	})
-	return err == nil && same
-}
-
-// openRegular opens the file of a blob if it is one: the opening of a FIFO would wait for ever.
-func (f *files) openRegular(d digest.Digest) (*os.File, error) {
-	file, err := os.OpenFile(f.blob(d), os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
-	if errors.Is(err, unix.ELOOP) {
-		return nil, errNotFile
-	}
-	if err != nil {
-		return nil, err
-	}
-	info, err := file.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = errNotFile
-	}
-	if err != nil {
-		return nil, errors.Join(err, file.Close())
-	}
-	return file, nil
 }
 
 // remove removes rows whose files are on disk, the first ones.
@@ -333,7 +242,7 @@ func (s *Store) keepSmall(ctx context.Context, body []byte, d digest.Digest, lin
 		return false, err
 	}
 	defer s.guard.leave(d)
-	if _, err := os.Lstat(s.files.blob(d)); err == nil {
+	if s.files.Blob(d).Exists() {
 		return s.keepThere(ctx, body, d, link)
 	}
 	type file struct {
@@ -342,7 +251,7 @@ func (s *Store) keepSmall(ctx context.Context, body []byte, d digest.Digest, lin
 	}
 	files := make(chan file, 1)
 	go func() { // while the disk takes the transaction
-		made, err := s.files.create(d, body)
+		made, err := s.files.Blob(d).Create(body)
 		files <- file{made, err}
 	}()
 	err = s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
@@ -362,17 +271,17 @@ func (s *Store) keepSmall(ctx context.Context, body []byte, d digest.Digest, lin
 		}
 		return false, err
 	}
-	whole := f.err == nil && (f.made != nil || s.files.has(d, body))
+	whole := f.err == nil && (f.made != nil || s.files.Blob(d).Has(body))
 	if !whole {
 		failures = unknown
 	}
 	s.journal.add(journaled{id: id, digest: d, size: int64(len(body)), failures: failures})
-	return whole, full(s.files.root, 0, f.err)
+	return whole, full(s.files.Root(), 0, f.err)
 }
 
 // keepThere is keepSmall for a blob of which there is a file.
 func (s *Store) keepThere(ctx context.Context, body []byte, d digest.Digest, link linkFunc) (kept bool, err error) {
-	if !s.files.has(d, body) {
+	if !s.files.Blob(d).Has(body) {
 		return false, nil
 	}
 	err = s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
@@ -419,7 +328,7 @@ func (s *Store) rewriteOne(ctx context.Context, r journaled) error {
 	if err := image.CheckDigest(r.digest); err != nil || r.digest.Algorithm().FromBytes(body) != r.digest {
 		return s.damage.found(errors.Join(err, errors.New("its bytes in the database are others")))
 	}
-	return s.freeing(func() error { return full(s.files.root, 0, s.files.replace(r.digest, body)) })
+	return s.freeing(func() error { return full(s.files.Root(), 0, s.files.Blob(r.digest).Replace(body)) })
 }
 
 // mend writes the file of a blob again if that should have been done before and could not, for want of space. It says
@@ -440,53 +349,4 @@ func (j *journal) leftOver(d digest.Digest) (r journaled, ok bool) {
 		}
 	}
 	return journaled{}, false
-}
-
-// create writes the file of a blob, unless there is one: then it returns nil. It syncs nothing. With an error it gives
-// the file that it has made, if it has.
-func (f *files) create(d digest.Digest, body []byte) (made fs.FileInfo, err error) {
-	path := f.blob(d)
-	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL
-	file, err := os.OpenFile(path, flags, 0o600)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := os.Mkdir(filepath.Dir(path), 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, fmt.Errorf("make blob directory: %w", err)
-		}
-		file, err = os.OpenFile(path, flags, 0o600)
-	}
-	if errors.Is(err, fs.ErrExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("make blob: %w", err)
-	}
-	made, err = file.Stat()
-	if err == nil {
-		_, err = file.Write(body)
-	}
-	if err := errors.Join(err, file.Close()); err != nil {
-		return made, fmt.Errorf("write blob: %w", err)
-	}
-	return made, nil
-}
-
-// replace gives a blob a new file, durably.
-func (f *files) replace(d digest.Digest, body []byte) error {
-	id, err := uuid.NewRandom()
-	if err != nil {
-		return err
-	}
-	path := f.upload(id.String()) // what a crash leaves there is collected
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(body)
-	if err = durable.Finish(file, err); err == nil {
-		err = f.place(path, d)
-	}
-	if err != nil {
-		return errors.Join(err, removeIfThere(path))
-	}
-	return nil
 }

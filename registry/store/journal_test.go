@@ -20,11 +20,7 @@ import (
 // or the store is opened again.
 func (f *fixture) keepJournal() {
 	f.t.Helper()
-	f.must(f.journal.close())
-	root, err := os.Open(f.files.root)
-	f.must(err)
-	f.t.Cleanup(func() { root.Close() })
-	f.journal.root = root
+	f.journal.close()
 }
 
 // journaled counts the rows that there are.
@@ -36,7 +32,7 @@ func (f *fixture) journaled() (n int) {
 
 func (f *fixture) inode(d digest.Digest) uint64 {
 	f.t.Helper()
-	info, err := os.Stat(f.files.blob(d))
+	info, err := os.Stat(f.path(d))
 	f.must(err)
 	return info.Sys().(*syscall.Stat_t).Ino
 }
@@ -62,7 +58,7 @@ func TestStore_Open_WritesJournaledBlobsAgain(t *testing.T) {
 			}
 			inode := f.inode(layerOf(m))
 			for _, d := range []digest.Digest{layerOf(m), empty} {
-				f.must(cut(f.files.blob(d)))
+				f.must(cut(f.path(d)))
 			}
 			f.reopen()
 			f.mustHave("app", "v1")
@@ -89,7 +85,7 @@ func TestStore_Open_WritesNoCollectedBlobAgain(t *testing.T) {
 		t.Fatalf("collection removes %d, %v", removed, err)
 	}
 	f.reopen()
-	if _, err := os.Stat(f.files.blob(d)); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(f.path(d)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("its file: %v", err)
 	}
 	if n := f.journaled(); n != 0 {
@@ -102,7 +98,7 @@ func TestStore_Open_ThatFailsKeepsTheJournal(t *testing.T) {
 	f := newFixture(t)
 	f.keepJournal()
 	m := f.pushImage("app", "app", "v1")
-	blobs := f.files.dir(digest.SHA256)
+	blobs := filepath.Join(f.storage(), "sha256")
 	f.must(f.Close())
 	f.must(os.Rename(blobs, blobs+".away"))
 	o := Options{Database: filepath.Join(f.dir, "appliance.db"), Storage: filepath.Join(f.dir, "storage")}
@@ -111,7 +107,7 @@ func TestStore_Open_ThatFailsKeepsTheJournal(t *testing.T) {
 		t.Fatalf("opening it without its blobs gives %v", err)
 	}
 	f.must(os.Rename(blobs+".away", blobs))
-	f.must(os.Remove(f.files.blob(layerOf(m))))
+	f.must(os.Remove(f.path(layerOf(m))))
 	f.Store = nil
 	f.reopen()
 	f.mustHave("app", "v1")
@@ -172,11 +168,7 @@ func TestStore_JournaledBlobsAreWrittenAgainAfterAFailedSync(t *testing.T) {
 	f.journal.few = 0
 	m := f.pushImage("app", "app", "v1")
 	inode := f.inode(layerOf(m))
-	root := f.journal.root
-	closed, err := os.Open(f.files.root)
-	f.must(err)
-	f.must(closed.Close())
-	f.journal.root = closed // to sync it fails
+	f.journal.sync = func([]digest.Digest, bool) error { return errors.New("the disk has failed") }
 	_, failures, _ := f.journal.next()
 	if !f.journal.settle(f.ctx) {
 		t.Fatal("it is not settled")
@@ -187,7 +179,7 @@ func TestStore_JournaledBlobsAreWrittenAgainAfterAFailedSync(t *testing.T) {
 	if n := f.journaled(); n != 0 {
 		t.Errorf("%d blobs are journaled still", n)
 	}
-	f.journal.root = root
+	f.journal.sync = f.files.Sync
 
 	// Likewise that of a push that wrote its file before the failure, and committed afterwards.
 	late := f.blob("app", "late").Digest
@@ -208,7 +200,7 @@ func TestStore_JournaledBlobThatCannotBeWritten(t *testing.T) {
 	f.keepJournal()
 	m := f.pushImage("app", "app", "v1")
 	f.must(f.Close())
-	path := f.files.blob(layerOf(m))
+	path := f.path(layerOf(m))
 	f.must(os.Remove(path))
 	f.must(os.MkdirAll(filepath.Join(path, "in the way"), 0o700))
 	f.Store = nil
@@ -247,7 +239,7 @@ func TestStore_JournalOnAFullDisk(t *testing.T) {
 	}
 	f.must(f.Close())
 	for _, d := range blobs {
-		f.must(os.Remove(f.files.blob(d)))
+		f.must(os.Remove(f.path(d)))
 	}
 	fill()
 	f.Store = nil
@@ -274,15 +266,15 @@ func TestStore_SmallBlobPushedAgain(t *testing.T) {
 	if f.inode(d) != inode || f.journaled() != 1 {
 		t.Errorf("pushed again it has another file, or %d rows", f.journaled())
 	}
-	f.must(os.WriteFile(f.files.blob(d), []byte("damaged"), 0o600))
+	f.must(os.WriteFile(f.path(d), []byte("damaged"), 0o600))
 	f.blob("app", "content")
 	if got := f.read("app", d); got != "content" {
 		t.Errorf("it reads %.20q", got)
 	}
 
 	stray := digest.FromString("stray")
-	f.must(os.MkdirAll(filepath.Dir(f.files.blob(stray)), 0o700))
-	f.must(os.WriteFile(f.files.blob(stray), []byte("stray"), 0o600))
+	f.must(os.MkdirAll(filepath.Dir(f.path(stray)), 0o700))
+	f.must(os.WriteFile(f.path(stray), []byte("stray"), 0o600))
 	inode = f.inode(stray)
 	f.blob("app", "stray")
 	if f.inode(stray) == inode {
@@ -334,7 +326,7 @@ func TestUpload_sizes(t *testing.T) {
 			t.Errorf("it reads %.20q", got)
 		}
 	}
-	if left, err := os.ReadDir(f.files.uploads()); err != nil || len(left) != 0 {
+	if left, err := os.ReadDir(filepath.Join(f.storage(), "uploads")); err != nil || len(left) != 0 {
 		t.Errorf("left over: %v, %v", left, err)
 	}
 }
@@ -354,7 +346,7 @@ func TestStore_SmallBlobThatIsNotCommitted(t *testing.T) {
 	if n := f.journaled(); n != 0 || len(f.journal.pending()) != 0 {
 		t.Errorf("%d blobs are journaled", n)
 	}
-	if _, err := os.Stat(f.files.blob(d)); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(f.path(d)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("its file: %v", err)
 	}
 }
@@ -365,7 +357,7 @@ func TestStore_SmallBlobWhoseFileCannotBeMade(t *testing.T) {
 	f := newFixture(t)
 	f.keepJournal()
 	d := digest.FromString("content")
-	dir := filepath.Dir(f.files.blob(d))
+	dir := filepath.Dir(f.path(d))
 	f.must(os.Symlink("nowhere", dir))
 	u, err := f.NewUpload(f.ctx, "app")
 	f.must(err)
@@ -416,7 +408,7 @@ func TestStore_FileAMomentBehindItsRow(t *testing.T) {
 	f := newFixture(t)
 	f.keepJournal()
 	d := f.blob("app", "content").Digest
-	path := f.files.blob(d)
+	path := f.path(d)
 	for name, look := range map[string]func() (problems int, err error){
 		"verify": func() (int, error) {
 			report, err := f.Verify(f.ctx, VerifyOptions{})

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
 var (
@@ -134,9 +136,6 @@ func (g *guard) unmarkLinks(ls []link) {
 	g.epoch++
 }
 
-// clockSlack is how far in the future a time may be that is taken as it is.
-const clockSlack = time.Minute
-
 const (
 	settledPage = 100_000 // rows from the future that are listed at a time
 	settledPart = 500     // rows that are changed in one transaction, which pushes wait for
@@ -167,7 +166,7 @@ func (t datedColumn) update() string {
 // until then. So a grace period counts from when that is first seen.
 func (s *Store) SettleTimes(ctx context.Context) error {
 	now := s.now()
-	ahead := nanos(now.Add(clockSlack))
+	ahead := nanos(now.Add(blobfile.ClockSlack))
 	for _, t := range datedColumns {
 		for full := true; full; {
 			var keys []string

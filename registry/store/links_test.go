@@ -4,11 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
 // What a deleted image has left in its repository is neither readable nor mountable there because another has it.
@@ -71,10 +74,10 @@ func TestStore_SettleTimes(t *testing.T) {
 	f.must(err)
 	f.reopen() // which forgets what is awaited
 	stray := digest.FromString("stray")
-	f.must(f.files.ensureDir(f.files.blob(stray)[:len(f.files.blob(stray))-65]))
-	f.must(os.WriteFile(f.files.blob(stray), []byte("stray"), 0o600))
+	f.must(os.MkdirAll(filepath.Dir(f.path(stray)), 0o750))
+	f.must(os.WriteFile(f.path(stray), []byte("stray"), 0o600))
 	ahead := f.clock.now()
-	f.must(os.Chtimes(f.files.blob(stray), ahead, ahead))
+	f.must(os.Chtimes(f.path(stray), ahead, ahead))
 	f.clock.add(-10 * 365 * 24 * time.Hour)
 
 	garbage := func() (found int) {
@@ -112,7 +115,7 @@ func TestStore_Dropped(t *testing.T) {
 // Rows whose file is gone or short promise nothing.
 func TestStore_rowsWithoutTheirFile(t *testing.T) {
 	for name, damage := range map[string]func(f *fixture, d digest.Digest){
-		"gone":  func(f *fixture, d digest.Digest) { f.must(os.Remove(f.files.blob(d))) },
+		"gone":  func(f *fixture, d digest.Digest) { f.must(os.Remove(f.path(d))) },
 		"short": func(f *fixture, d digest.Digest) { f.truncate(d, 2) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -152,7 +155,7 @@ func TestStore_SettleTimes_inParts(t *testing.T) {
 	f := newFixture(t)
 	f.fillFuture(settledPart + 1)
 	f.pushImage("app", "now")
-	future := `SELECT count(*) FROM blobs WHERE created > ` + fmt.Sprint(nanos(f.clock.now().Add(clockSlack)))
+	future := `SELECT count(*) FROM blobs WHERE created > ` + fmt.Sprint(nanos(f.clock.now().Add(blobfile.ClockSlack)))
 	left, most := f.count(future), 0
 	f.group.now = func() time.Time { // is asked before and after each write
 		n := f.count(future)

@@ -58,7 +58,7 @@ func TestOpen_withoutTheDatabaseOfTheStorage(t *testing.T) {
 func TestOpen_afterAFirstPushWasKilled(t *testing.T) {
 	f := newFixture(t)
 	d := digest.FromString("content")
-	path := f.files.blob(d)
+	path := f.path(d)
 	f.must(os.MkdirAll(filepath.Dir(path), 0o700))
 	f.must(os.WriteFile(path, []byte("content"), 0o600))
 	f.reopen()

@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
 // Manifest is a manifest as it was pushed.
@@ -251,10 +252,10 @@ func (s *Store) checkEach(ctx context.Context, tx *sql.Tx, text string, p image.
 			return invalidManifest("it says that its blob %s has %d bytes, which has %d", r.Digest, r.Size, size)
 		}
 		if err == nil {
-			err = s.present(r.Digest, size)
+			err = s.files.Blob(r.Digest).Check(size)
 		}
 		switch {
-		case errors.Is(err, sql.ErrNoRows) || isLoss(err):
+		case errors.Is(err, sql.ErrNoRows) || blobfile.IsLoss(err):
 			missing = append(missing, r.Digest)
 		case err != nil:
 			return fmt.Errorf("look for blob %s: %w", r.Digest, err)

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -470,7 +472,7 @@ func TestStore_StatsAndCheck(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	f.files.root += "-gone"
+	f.must(os.RemoveAll(filepath.Join(f.storage(), "uploads")))
 	if f.Check(f.ctx)["storage"] == nil {
 		t.Error("storage that is gone is healthy")
 	}

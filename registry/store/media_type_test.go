@@ -8,6 +8,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/internal/throttle"
 )
 
 const acme = "application/vnd.acme.collection.v1+json"
@@ -113,7 +114,7 @@ func TestRun_Commit_linksWhatIsInQuarantine(t *testing.T) {
 	}
 	f.must(r.PutManifest(f.ctx, "app", descriptor(ocispec.MediaTypeImageManifest, body), body))
 	f.truncate(digest.FromBytes(layer), 2)
-	_, err = f.ScrubBlob(f.ctx, digest.FromBytes(layer), newPace(0))
+	_, err = f.ScrubBlob(f.ctx, digest.FromBytes(layer), throttle.New(0))
 	f.must(err)
 	f.must(r.Commit(f.ctx))
 	f.blob("other", "layer")

@@ -3,7 +3,6 @@ package store
 import (
 	"fmt"
 
-	"github.com/google/uuid"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/image"
@@ -17,12 +16,6 @@ func checkRepositoryAndDigest(repo string, d digest.Digest) error {
 		return err
 	}
 	return image.CheckDigest(d)
-}
-
-// isID reports whether id was made by this package: it becomes part of a path, so nothing else may.
-func isID(id string) bool {
-	u, err := uuid.Parse(id)
-	return err == nil && u.String() == id
 }
 
 func invalidManifest(format string, args ...any) error {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -317,8 +318,8 @@ func (p *player) leaveStray(s step) error {
 		return nil
 	}
 	p.say("a file of %s", b.name)
-	path := p.store.files.blob(b.digest)
-	if err := p.store.files.ensureDir(path[:strings.LastIndex(path, "/")]); err != nil {
+	path := blobPath(p.store, b.digest)
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return err
 	}
 	if err := os.WriteFile(path, []byte(b.content), 0o600); err != nil {
@@ -523,7 +524,8 @@ func (p *player) pause(i int) error {
 	if err := p.uploads[i].Close(); err != nil {
 		return err
 	}
-	for _, path := range p.store.uploadFiles(p.ids[i])[:2] {
+	path := filepath.Join(p.store.files.Root(), "uploads", p.ids[i])
+	for _, path := range []string{path, path + ".json"} {
 		// A session that has received nothing has no files.
 		if err := os.Chtimes(path, p.now, p.now); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err

@@ -277,7 +277,7 @@ func (p *player) compareBlobs() error {
 // compareFiles reads what is on the disk.
 func (p *player) compareFiles() error {
 	for _, b := range p.world.blobs {
-		content, err := os.ReadFile(p.store.files.blob(b.digest))
+		content, err := os.ReadFile(blobPath(p.store, b.digest))
 		_, stray := p.strays[b.digest]
 		switch {
 		case stray && err == nil:

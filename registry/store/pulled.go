@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
 // What pull-through needs and a push may not have: a manifest before its
@@ -73,7 +74,7 @@ func (s *Store) LinkPulled(ctx context.Context, repo string, d digest.Digest, si
 		if err != nil {
 			return orNotFound(err, "blob", d.String())
 		}
-		if err := s.present(d, held); isLoss(err) {
+		if err := s.files.Blob(d).Check(held); blobfile.IsLoss(err) {
 			return &NotFoundError{Kind: "blob", Name: d.String()}
 		} else if err != nil {
 			return fmt.Errorf("look at blob %s: %w", d, err)
@@ -101,21 +102,17 @@ func (s *Store) PutPulledManifest(ctx context.Context, repo string, body []byte,
 	return m, err
 }
 
-// Open opens what has been written for reading, and what is written later can
-// be read from the same file. It stays readable after Commit and Cancel. Nothing
-// has been verified before Commit has returned.
+// Open opens what has been written for reading, and what is written later can be read from the same file. It stays readable
+// after Commit and Cancel. No digest was verified before Commit has returned.
 func (u *Upload) Open() (*os.File, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.closed {
-		return nil, fmt.Errorf("read upload %s: %w", u.id, os.ErrClosed)
+		return nil, fmt.Errorf("read upload %s: %w", u.ID(), os.ErrClosed)
 	}
-	if err := u.spill(); err != nil {
-		return nil, full(u.store.files.root, 0, fmt.Errorf("read upload %s: %w", u.id, err))
-	}
-	f, err := os.Open(u.store.files.upload(u.id))
+	f, err := u.bytes.Open()
 	if err != nil {
-		return nil, fmt.Errorf("read upload %s: %w", u.id, err)
+		return nil, full(u.store.files.Root(), 0, fmt.Errorf("read upload %s: %w", u.ID(), err))
 	}
 	return f, nil
 }

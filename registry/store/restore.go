@@ -11,10 +11,11 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/google/uuid"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/durable"
+	"github.com/mirror-appliance/appliance/internal/throttle"
+	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
 // RestoreOptions says where to restore to, and what to do when the backup is damaged.
@@ -62,12 +63,13 @@ func Restore(ctx context.Context, from string, o RestoreOptions) (report Restore
 		return report, err
 	}
 	defer source.Close()
-	if s.files, err = openFiles(o.Storage); err != nil {
-		return report, err
+	if s.files, err = blobfile.Open(o.Storage); err != nil {
+		return report, full(o.Storage, 0, err)
 	}
+	defer func() { err = errors.Join(err, s.files.Close()) }()
 	r := &restore{store: s, from: from, source: source, options: o, report: &report}
 	defer func() { err = errors.Join(err, os.RemoveAll(r.dir())) }()
-	return report, full(s.files.root, 0, r.run(ctx))
+	return report, full(s.files.Root(), 0, r.run(ctx))
 }
 
 // restore is one call of Restore.
@@ -134,7 +136,7 @@ func (r *restore) fetchDatabase(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, content.Close())
 	}
-	_, err = io.CopyBuffer(onlyWriter{f}, pacedReader(ctx, content, newPace(0)), make([]byte, copyBuffer))
+	_, err = throttle.Copy(ctx, f, content, throttle.New(0))
 	if err := errors.Join(err, content.Close(), f.Close()); err != nil {
 		return full(r.store.database, 0, err)
 	}
@@ -226,22 +228,22 @@ func (r *restore) checkDatabase(ctx context.Context, reader *sql.DB) error {
 // blob sees to it that a blob is in the storage, and says in what way the backup's is damaged if it is not.
 func (r *restore) blob(ctx context.Context, b sized) (damage string, err error) {
 	// What is there is read as well: nobody knows what it was that lost the database.
-	there, err := r.store.inspect(ctx, b, true, newPace(0))
+	there, err := r.store.files.Blob(b.digest).Inspect(ctx, b.size, throttle.New(0))
 	if err != nil {
 		return "", err
 	}
-	if there.damage == "" {
+	if there.Damage == "" {
 		r.report.Kept++
 		return "", nil
 	}
-	if there.info != nil && there.info.IsDir() {
-		return there.damage, nil
+	if there.Info != nil && there.Info.IsDir() {
+		return there.Damage, nil
 	}
 	content, err := r.source.blob(b.digest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "it is not in the backup", nil
 	}
-	if errors.Is(err, errNotFile) || isDamage(err) {
+	if errors.Is(err, blobfile.ErrNotFile) || blobfile.IsDamage(err) {
 		return "it cannot be read from the backup: " + err.Error(), nil
 	}
 	if err != nil {
@@ -252,33 +254,25 @@ func (r *restore) blob(ctx context.Context, b sized) (damage string, err error) 
 }
 
 func (r *restore) copy(ctx context.Context, b sized, content io.Reader) (damage string, err error) {
-	if err := r.store.space.check(r.store.files.root, b.size); err != nil {
+	if err := r.store.space.check(r.store.files.Root(), b.size); err != nil {
 		return "", err
 	}
-	id, err := uuid.NewRandom()
+	f, err := r.store.files.Temp()
 	if err != nil {
 		return "", err
 	}
-	path := r.store.files.upload(id.String()) // where collection finds it, if this process is killed
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, removeIfThere(path)) }()
+	defer func() { err = errors.Join(err, f.Close(), removeIfThere(f.Name())) }()
 	copied := BackupReport{}
-	p := &backup{pace: newPace(0), report: &copied, options: BackupOptions{
+	p := &backup{pace: throttle.New(0), report: &copied, options: BackupOptions{
 		Progress: func(done BackupReport, _ StoreSize) { r.progress(done.BlobBytes) },
 	}}
-	damage, err = p.pour(ctx, b, content, f)
-	if err == nil && damage == "" {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil || damage != "" {
+	if damage, err = p.pour(ctx, b, content, f); err != nil || damage != "" {
 		return damage, err
 	}
 	r.report.Copied += copied.Copied
 	r.report.CopiedBytes += copied.CopiedBytes
-	return "", r.store.files.place(path, b.digest)
+	_, err = r.store.files.Place(f, b.digest)
+	return "", err
 }
 
 func (r *restore) damaged(ctx context.Context, writer *sql.DB, b sized, damage string) error {

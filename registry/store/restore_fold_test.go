@@ -15,7 +15,7 @@ import (
 func TestRestore_foldsTheWAL(t *testing.T) {
 	f := newFixture(t)
 	bad := f.pushImage("app", "bad", "bad")
-	f.must(os.Remove(f.files.blob(layerOf(bad))))
+	f.must(os.Remove(f.path(layerOf(bad))))
 	to := t.TempDir()
 	if _, err := f.Backup(f.ctx, to, BackupOptions{}); !errors.As(err, new(*DamagedError)) {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/durable"
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
 // backupSource is what is restored from: a directory or a tar.
@@ -79,11 +80,11 @@ func (s *dirSource) database() (io.ReadCloser, error) {
 }
 
 func (s *dirSource) blob(d digest.Digest) (io.ReadCloser, error) {
-	f, _, err := openRegular(s.root, backupName(d))
+	f, _, err := openRegular(s.root, blobfile.Name(d))
 	if err != nil {
 		// A program that finds duplicates may have made a link of it, which leads out of the backup.
-		if info, statErr := s.root.Lstat(backupName(d)); statErr == nil && info.Mode()&fs.ModeSymlink != 0 {
-			return nil, &fs.PathError{Op: "open", Path: backupName(d), Err: errNotFile}
+		if info, statErr := s.root.Lstat(blobfile.Name(d)); statErr == nil && info.Mode()&fs.ModeSymlink != 0 {
+			return nil, &fs.PathError{Op: "open", Path: blobfile.Name(d), Err: blobfile.ErrNotFile}
 		}
 		return nil, err
 	}
@@ -136,7 +137,7 @@ func (s *tarSource) advance() error {
 	}
 	algorithm, rest, _ := strings.Cut(header.Name, "/")
 	d := digest.NewDigestFromEncoded(digest.Algorithm(algorithm), path.Base(rest))
-	if image.CheckDigest(d) != nil || filepath.ToSlash(backupName(d)) != header.Name || header.Typeflag != tar.TypeReg || d <= s.last {
+	if image.CheckDigest(d) != nil || filepath.ToSlash(blobfile.Name(d)) != header.Name || header.Typeflag != tar.TypeReg || d <= s.last {
 		return &BackupError{Path: s.path, Why: "has the entry " + image.Quote(header.Name) + ", which does not belong there: `appliance backup` did not write it like this",
 			hint: "unpack it and restore from the directory"}
 	}

@@ -12,6 +12,8 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/internal/throttle"
+	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
 // OpenedBackup is a backup for a Restore in another process, whose user may not read it.
@@ -41,7 +43,7 @@ func (b *OpenedBackup) Close() error { return b.source.Close() }
 // WriteTo writes the backup as the .tar that it is or could be. What is damaged stays so: the other side hashes it.
 func (b *OpenedBackup) WriteTo(ctx context.Context, w io.Writer) error {
 	if t, ok := b.source.(*tarSource); ok {
-		_, err := io.CopyBuffer(onlyWriter{w}, pacedReader(ctx, t.file, newPace(0)), make([]byte, copyBuffer))
+		_, err := throttle.Copy(ctx, w, t.file, throttle.New(0))
 		return err
 	}
 	s := &tarStream{ctx: ctx, root: b.source.(*dirSource).root, tar: tar.NewWriter(w)}
@@ -70,11 +72,11 @@ func (s *tarStream) blobs(a digest.Algorithm) error {
 			return nil
 		}
 		d := digest.NewDigestFromEncoded(a, path.Base(name))
-		if err != nil || image.CheckDigest(d) != nil || backupName(d) != name {
+		if err != nil || image.CheckDigest(d) != nil || blobfile.Name(d) != name {
 			return err
 		}
 		f, _, err := openRegular(s.root, name)
-		if errors.Is(err, errNotFile) || isDamage(err) {
+		if errors.Is(err, blobfile.ErrNotFile) || blobfile.IsDamage(err) {
 			return nil // the other side says that it is missing
 		}
 		if err != nil {
@@ -94,10 +96,10 @@ func (s *tarStream) file(name string, f *os.File) error {
 		return err
 	}
 	var read readError
-	n, err := io.CopyBuffer(onlyWriter{s.tar}, read.of(pacedReader(s.ctx, io.LimitReader(f, info.Size()), newPace(0))), make([]byte, copyBuffer))
-	if err != nil && !isDamage(read.err) {
+	n, err := throttle.Copy(s.ctx, s.tar, read.of(io.LimitReader(f, info.Size())), throttle.New(0))
+	if err != nil && !blobfile.IsDamage(read.err) {
 		return err
 	}
-	_, err = io.CopyN(s.tar, readerFunc(zeros), info.Size()-n) // which the header has promised
+	_, err = io.CopyN(s.tar, throttle.ReaderFunc(zeros), info.Size()-n) // which the header has promised
 	return err
 }

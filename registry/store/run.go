@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/internal/throttle"
 )
 
 // Run is a staged sync. What it puts is spared by collection and seen by nobody until Commit, which shows
@@ -138,7 +139,7 @@ func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor,
 }
 
 func (r *Run) receive(ctx context.Context, u *Upload, desc ocispec.Descriptor, content io.Reader) error {
-	source := readerFunc(func(p []byte) (int, error) {
+	source := throttle.ReaderFunc(func(p []byte) (int, error) {
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/internal/throttle"
 )
 
 // sync begins a run that has staged an image and a tag of it.
@@ -169,7 +171,7 @@ func TestRun_PutBlob_WhatItRefuses(t *testing.T) {
 		"too short": {f.ctx, good, strings.NewReader("cont"), func(err error) bool { return errors.As(err, &invalid) }},
 		"endless":   {f.ctx, good, endless{}, func(err error) bool { return errors.As(err, &invalid) }},
 		"another":   {f.ctx, good, strings.NewReader("Content"), func(err error) bool { return errors.As(err, &wrong) }},
-		"stopped": {ended, good, readerFunc(func(p []byte) (int, error) { end(); return 1, nil }), func(err error) bool {
+		"stopped": {ended, good, throttle.ReaderFunc(func(p []byte) (int, error) { end(); return 1, nil }), func(err error) bool {
 			return errors.Is(err, context.Canceled)
 		}},
 		"digest": {f.ctx, ocispec.Descriptor{Digest: "sha256:x"}, strings.NewReader(""), func(err error) bool { return errors.As(err, &invalid) }},

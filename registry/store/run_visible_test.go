@@ -161,7 +161,7 @@ func TestRun_Confirm_collectedMeanwhile(t *testing.T) {
 	run, err := f.BeginRun(f.ctx, "sync")
 	f.must(err)
 	f.must(f.DeleteBlob(f.ctx, "other", layer.Digest))
-	f.must(f.files.touch(layer.Digest, f.clock.now()))
+	f.must(f.touch(layer.Digest, f.clock.now()))
 	f.later()
 	if n, _, err := f.RemoveBlobs(f.ctx, f.clock.now(), []digest.Digest{layer.Digest}); n != 1 || err != nil {
 		t.Fatalf("collection removes %d, %v", n, err)
@@ -192,7 +192,7 @@ func TestRun_Confirm_Refusals(t *testing.T) {
 // A sync that is told that a blob is there does not send it, and what is not there is never mended.
 func TestRun_blobThatIsLostOrShort(t *testing.T) {
 	for name, damage := range map[string]func(f *fixture, d digest.Digest){
-		"lost":  func(f *fixture, d digest.Digest) { f.must(os.Remove(f.files.blob(d))) },
+		"lost":  func(f *fixture, d digest.Digest) { f.must(os.Remove(f.path(d))) },
 		"short": func(f *fixture, d digest.Digest) { f.truncate(d, 2) },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -6,15 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/internal/throttle"
+	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
 // What scrub needs of the store; gc has the rest. A damaged blob goes to quarantine: its row moves to
@@ -45,15 +43,15 @@ func (s *Store) ScrubBlob(ctx context.Context, d digest.Digest, pay func(ctx con
 	if err != nil {
 		return "", fmt.Errorf("read row of blob %s: %w", d, err)
 	}
-	seen, err := s.inspect(ctx, b, true, pay)
-	if err != nil || seen.damage == "" {
+	seen, err := s.files.Blob(d).Inspect(ctx, b.size, pay)
+	if err != nil || seen.Damage == "" {
 		return "", err
 	}
 	if mended, err := s.mend(ctx, d); mended || err != nil {
 		return "", err
 	}
-	if seen.info == nil {
-		if err := s.files.checkMounted(d.Algorithm()); err != nil {
+	if seen.Info == nil {
+		if err := s.checkMounted(d.Algorithm()); err != nil {
 			return "", err
 		}
 		if err := s.checkSome(ctx, d.Algorithm(), d); err != nil {
@@ -64,7 +62,7 @@ func (s *Store) ScrubBlob(ctx context.Context, d digest.Digest, pay func(ctx con
 	if err != nil || !taken {
 		return "", err
 	}
-	return seen.damage, nil
+	return seen.Damage, nil
 }
 
 // takeOut looks again at a blob that failed to open, and takes it out of service if its file is damaged or gone. A
@@ -74,18 +72,18 @@ func (s *Store) takeOut(ctx context.Context, b sized, failed error) error {
 	if mended, err := s.mend(ctx, b.digest); mended || err != nil {
 		return err
 	}
-	seen, err := s.inspect(ctx, b, false, nil)
+	seen, err := s.files.Blob(b.digest).Inspect(ctx, b.size, nil)
 	if err != nil {
 		return errors.Join(failed, err)
 	}
-	unreadable := isDamage(failed)
-	if seen.damage == "" && unreadable {
-		seen.damage = cannotBeRead(failed)
+	unreadable := blobfile.IsDamage(failed)
+	if seen.Damage == "" && unreadable {
+		seen.Damage = blobfile.Unreadable(failed)
 	}
-	if seen.damage == "" {
+	if seen.Damage == "" {
 		return nil // whole by now
 	}
-	if seen.info == nil || unreadable {
+	if seen.Info == nil || unreadable {
 		err = s.checkOthers(ctx, b.digest)
 	}
 	if err == nil {
@@ -102,7 +100,7 @@ func (s *Store) takeOut(ctx context.Context, b sized, failed error) error {
 func (s *Store) checkOthers(ctx context.Context, d digest.Digest) error {
 	tried, opened, err := s.try(ctx, d.Algorithm(), d)
 	if err == nil && (opened == 0 || 2*opened < tried) {
-		err = &StorageError{Path: s.files.dir(d.Algorithm())}
+		err = &StorageError{Path: s.files.Root()}
 	}
 	return err
 }
@@ -112,7 +110,7 @@ func (s *Store) checkOthers(ctx context.Context, d digest.Digest) error {
 func (s *Store) checkSome(ctx context.Context, a digest.Algorithm, except digest.Digest) error {
 	tried, opened, err := s.try(ctx, a, except)
 	if err == nil && tried > 1 && 2*opened < tried {
-		err = &StorageError{Path: s.files.dir(a)}
+		err = &StorageError{Path: s.files.Root()}
 	}
 	return err
 }
@@ -136,30 +134,29 @@ func (s *Store) try(ctx context.Context, a digest.Algorithm, except digest.Diges
 				continue
 			}
 			seen[other] = true
-			if f, err := s.files.open(s.files.blob(other)); err == nil {
+			if s.files.Blob(other).Readable() {
 				opened++
-				f.Close()
 			}
 		}
 	}
 	return len(seen), opened, nil
 }
 
-// checkMounted fails when there is no blob directory at all: what looks like the loss of every blob is far
-// more often a file system that was not mounted, and must not cost any row.
-func (f *files) checkMounted(a digest.Algorithm) error {
-	entries, err := os.ReadDir(f.dir(a))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+// checkMounted returns a *StorageError when there is no blob file at all: what looks like the loss of every blob is far more
+// often a file system that is not mounted, and must not cost a row.
+func (s *Store) checkMounted(a digest.Algorithm) error {
+	dir, mounted, err := s.files.CheckMounted(a)
+	if err != nil {
 		return fmt.Errorf("look at the storage: %w", err)
 	}
-	if len(entries) == 0 {
-		return &StorageError{Path: f.dir(a)}
+	if !mounted {
+		return &StorageError{Path: dir}
 	}
 	return nil
 }
 
 // quarantine takes a damaged blob out of service, unless it was collected or replaced since it was seen.
-func (s *Store) quarantine(ctx context.Context, b sized, seen sighting) (taken bool, err error) {
+func (s *Store) quarantine(ctx context.Context, b sized, seen blobfile.Finding) (taken bool, err error) {
 	var seized bool
 	defer func() {
 		if seized {
@@ -172,37 +169,22 @@ func (s *Store) quarantine(ctx context.Context, b sized, seen sighting) (taken b
 			if err != nil || !held {
 				return err
 			}
-			if seized = seized || s.guard.seize(b.digest); !seized || s.replaced(b, seen) {
+			if seized = seized || s.guard.seize(b.digest); !seized || !s.files.Blob(b.digest).IsStill(seen.Info) {
 				return nil
 			}
 			taken = true
-			return s.quarantineRow(ctx, tx, b, seen.damage)
+			return s.quarantineRow(ctx, tx, b, seen.Damage)
 		})
 	})
 	if err != nil || !taken {
 		return false, err
 	}
-	s.log.Error("a damaged blob is in quarantine", "digest", b.digest, "damage", seen.damage)
+	s.log.Error("a damaged blob is in quarantine", "digest", b.digest, "damage", seen.Damage)
 	// From here on no row names the file. If it cannot be moved, collection takes it.
-	if err := s.files.setAside(b.digest); err != nil {
+	if err := s.files.Blob(b.digest).Quarantine(); err != nil {
 		s.log.Warn("could not move a damaged blob to quarantine", "digest", b.digest, "error", err)
 	}
 	return true, nil
-}
-
-// replaced says that a blob has another file than the one that was seen.
-func (s *Store) replaced(b sized, seen sighting) bool {
-	if image.CheckDigest(b.digest) != nil {
-		return false // it cannot have any
-	}
-	info, err := os.Stat(s.files.blob(b.digest))
-	switch {
-	case err != nil:
-		return false
-	case seen.info == nil:
-		return true
-	}
-	return !os.SameFile(info, seen.info)
 }
 
 // seize condemns a blob that is damaged, whoever has asked for it. It refuses when one is being put in its
@@ -238,27 +220,6 @@ func (s *Store) quarantineRow(ctx context.Context, tx *sql.Tx, b sized, cause st
 	return nil
 }
 
-func (f *files) quarantineDir() string { return filepath.Join(f.root, "quarantine") }
-
-// quarantined is where the damaged bytes of d are kept.
-func (f *files) quarantined(d digest.Digest) string {
-	return filepath.Join(f.quarantineDir(), d.Algorithm().String()+"-"+d.Encoded())
-}
-
-// setAside moves the file of a blob, if there is one, to quarantine.
-func (f *files) setAside(d digest.Digest) error {
-	if image.CheckDigest(d) != nil {
-		return nil
-	}
-	if err := os.MkdirAll(f.quarantineDir(), 0o700); err != nil {
-		return err
-	}
-	if err := os.Rename(f.blob(d), f.quarantined(d)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
 // PutBack reads a blob that was in quarantine to its end and puts it back to where it was. *DigestError when
 // it is another, *FullError.
 func (s *Store) PutBack(ctx context.Context, d digest.Digest, size int64, content io.Reader) error {
@@ -267,7 +228,7 @@ func (s *Store) PutBack(ctx context.Context, d digest.Digest, size int64, conten
 		return err
 	}
 	// One byte more than there may be, so that an endless source is noticed and not followed.
-	if _, err = u.ReadFrom(io.LimitReader(pacedReader(ctx, content, newPace(0)), size+1)); err == nil {
+	if _, err = u.ReadFrom(io.LimitReader(throttle.Reader(ctx, content, throttle.New(0)), size+1)); err == nil {
 		// The links come from quarantine, by trigger.
 		err = u.commitTo(ctx, d, func(context.Context, *sql.Tx) error { return nil })
 	}
@@ -283,11 +244,12 @@ func (s *Store) Reinspect(ctx context.Context, d digest.Digest, size int64, pay 
 	if image.CheckDigest(d) != nil {
 		return false, nil
 	}
-	seen, err := s.readWhole(ctx, s.files.quarantined(d), sized{d, size}, pay)
-	if err != nil || seen.damage != "" {
+	file := s.files.Quarantined(d)
+	seen, err := file.Inspect(ctx, size, pay)
+	if err != nil || seen.Damage != "" {
 		return false, err
 	}
-	f, err := s.files.open(s.files.quarantined(d))
+	f, err := file.Open(size)
 	if err != nil {
 		return false, fmt.Errorf("read blob %s again: %w", d, err)
 	}
@@ -335,23 +297,11 @@ func (s *Store) TidyQuarantine(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("tidy quarantine: %w", err)
 	}
-	entries, err := os.ReadDir(s.files.quarantineDir())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err = s.files.TidyQuarantine(func(d digest.Digest) (bool, error) {
+		return exists(ctx, s.reader, `SELECT 1 FROM quarantine WHERE digest = ?`, d)
+	})
+	if err != nil {
 		return fmt.Errorf("tidy quarantine: %w", err)
-	}
-	for _, e := range entries {
-		algorithm, hex, _ := strings.Cut(e.Name(), "-")
-		d := digest.NewDigestFromEncoded(digest.Algorithm(algorithm), hex)
-		if image.CheckDigest(d) != nil { // a name that is no digest is not ours to delete
-			continue
-		}
-		kept, err := exists(ctx, s.reader, `SELECT 1 FROM quarantine WHERE digest = ?`, d)
-		if err == nil && !kept {
-			err = os.RemoveAll(s.files.quarantined(d)) // a directory, too, can stand where a blob should
-		}
-		if err != nil {
-			return fmt.Errorf("tidy quarantine: %w", err)
-		}
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ func TestStore_ScrubBlob_ofAStorageThatIsAnother(t *testing.T) {
 	for i := range 20 {
 		ds = append(ds, f.blob("app", fmt.Sprint("blob ", i)).Digest)
 	}
-	dir := f.files.dir(digest.SHA256)
+	dir := filepath.Join(f.storage(), "sha256")
 	f.must(os.Rename(dir, dir+".elsewhere"))
 	f.must(os.MkdirAll(filepath.Join(dir, "aa"), 0o750))
 	pay := func(context.Context, int) error { return nil }
@@ -43,9 +43,9 @@ func TestStore_GarbageBlobs_ofAStorageThatIsAnother(t *testing.T) {
 	f.blob("app", "blob 0")
 	f.blob("app", "blob 1")
 	f.clock.add(48 * time.Hour)
-	dir := f.files.dir(digest.SHA256)
+	dir := filepath.Join(f.storage(), "sha256")
 	f.must(os.Rename(dir, dir+".elsewhere"))
-	theirs := f.files.blob(digest.FromString("theirs"))
+	theirs := f.path(digest.FromString("theirs"))
 	f.must(os.MkdirAll(filepath.Dir(theirs), 0o750))
 	f.must(os.WriteFile(theirs, []byte("theirs"), 0o600))
 	f.must(os.Chtimes(theirs, time.Time{}, f.clock.now().Add(-24*time.Hour)))
@@ -64,7 +64,7 @@ func TestStore_GarbageBlobs_ofAStorageThatIsAnother(t *testing.T) {
 // A file system that was unmounted while the store is open.
 func TestStore_StaleUploads_ofAStorageThatIsGone(t *testing.T) {
 	f := newFixture(t)
-	f.must(os.Remove(f.files.uploads()))
+	f.must(os.Remove(filepath.Join(f.storage(), "uploads")))
 	err := f.StaleUploads(f.ctx, f.clock.now(), func(string, int64) error { return nil })
 	if !errors.As(err, new(*StorageError)) {
 		t.Errorf("error is %v", err)

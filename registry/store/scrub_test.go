@@ -13,12 +13,14 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/internal/throttle"
 )
 
 // scrub scrubs one blob and says what its damage was.
 func (f *fixture) scrub(d digest.Digest) string {
 	f.t.Helper()
-	damage, err := f.ScrubBlob(f.ctx, d, newPace(0))
+	damage, err := f.ScrubBlob(f.ctx, d, throttle.New(0))
 	f.must(err)
 	return damage
 }
@@ -29,7 +31,7 @@ func (f *fixture) quarantineHas(d digest.Digest) (row, file bool) {
 		row = row || q == d && cause != "" && since.Equal(f.clock.now())
 		return nil
 	}))
-	_, err := os.Lstat(f.files.quarantined(d))
+	_, err := os.Lstat(filepath.Join(f.storage(), "quarantine", strings.Replace(d.String(), ":", "-", 1)))
 	return row, err == nil
 }
 
@@ -49,11 +51,11 @@ func TestStore_ScrubBlob_takesDamageOutOfService(t *testing.T) {
 		"flipped":      {(*fixture).flip, "hashes to", true},
 		"cut short":    {func(f *fixture, d digest.Digest) { f.truncate(d, 2) }, "has 2 bytes", true},
 		"grown":        {func(f *fixture, d digest.Digest) { f.truncate(d, 2000) }, "has 2000 bytes", true},
-		"missing":      {func(f *fixture, d digest.Digest) { f.must(os.Remove(f.files.blob(d))) }, "is missing", false},
+		"missing":      {func(f *fixture, d digest.Digest) { f.must(os.Remove(f.path(d))) }, "is missing", false},
 		"a bad sector": {(*fixture).unreadable, "input/output error", true},
 		"a directory": {func(f *fixture, d digest.Digest) {
-			f.must(os.Remove(f.files.blob(d)))
-			f.must(os.MkdirAll(filepath.Join(f.files.blob(d), "x"), 0o700))
+			f.must(os.Remove(f.path(d)))
+			f.must(os.MkdirAll(filepath.Join(f.path(d), "x"), 0o700))
 		}, "is not a file", true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -124,7 +126,7 @@ func (f *fixture) mustNotBeHeld(run *Run, m Manifest, d digest.Digest) {
 			f.t.Errorf("a sync to %s is told that it is there: %v, %v, %v, %v", repo, blobs, manifests, unconfirmed, err)
 		}
 	}
-	if _, err := os.Lstat(f.files.blob(d)); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(f.path(d)); !errors.Is(err, fs.ErrNotExist) {
 		f.t.Errorf("its file is in place still: %v", err)
 	}
 }
@@ -165,13 +167,13 @@ func TestStore_ScrubBlob_replacedMeanwhile(t *testing.T) {
 func TestStore_ScrubBlob_storageThatIsNotMounted(t *testing.T) {
 	f := newFixture(t)
 	m := f.pushImage("app", "app", "v1")
-	f.must(os.Rename(f.files.dir(digest.SHA256), filepath.Join(f.dir, "unmounted")))
-	_, err := f.ScrubBlob(f.ctx, layerOf(m), newPace(0))
+	f.must(os.Rename(filepath.Join(f.storage(), "sha256"), filepath.Join(f.dir, "unmounted")))
+	_, err := f.ScrubBlob(f.ctx, layerOf(m), throttle.New(0))
 	var storage *StorageError
 	if !errors.As(err, &storage) || storage.Hint() == "" {
 		t.Fatalf("got %v, want a StorageError", err)
 	}
-	f.must(os.Rename(filepath.Join(f.dir, "unmounted"), f.files.dir(digest.SHA256)))
+	f.must(os.Rename(filepath.Join(f.dir, "unmounted"), filepath.Join(f.storage(), "sha256")))
 	f.mustHave("app", "v1")
 }
 
@@ -208,7 +210,7 @@ func TestStore_PutBack(t *testing.T) {
 	if row, file := f.quarantineHas(d); row || file {
 		t.Errorf("in quarantine still: row %v, file %v", row, file)
 	}
-	if entries, err := os.ReadDir(f.files.uploads()); err != nil || len(entries) != 0 {
+	if entries, err := os.ReadDir(filepath.Join(f.storage(), "uploads")); err != nil || len(entries) != 0 {
 		t.Errorf("left behind: %v, %v", entries, err)
 	}
 }
@@ -272,7 +274,7 @@ func TestStore_TidyQuarantine(t *testing.T) {
 	m := f.pushImage("app", "app", "v1")
 	f.flip(layerOf(m))
 	f.scrub(layerOf(m))
-	note := filepath.Join(f.files.quarantineDir(), "README")
+	note := filepath.Join(filepath.Join(f.storage(), "quarantine"), "README")
 	f.must(os.WriteFile(note, nil, 0o600))
 	f.must(f.TidyQuarantine(f.ctx))
 	if row, file := f.quarantineHas(layerOf(m)); !row || !file {

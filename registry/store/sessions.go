@@ -1,15 +1,13 @@
 package store
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
+
+	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
 const (
@@ -35,7 +33,7 @@ type sessions struct {
 
 type session struct {
 	user  string
-	state uploadState
+	bytes *blobfile.Upload
 	since time.Time // it was last used
 }
 
@@ -45,15 +43,13 @@ func newSessions() *sessions {
 }
 
 // find counts the sessions that an earlier process has left.
-func (s *sessions) find(f *files) error {
-	entries, err := os.ReadDir(f.uploads())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+func (s *sessions) find(files *blobfile.Dir) error {
+	ids, err := files.Uploads()
+	if err != nil {
 		return fmt.Errorf("list uploads: %w", err)
 	}
-	for _, e := range entries {
-		if id, _, _ := strings.Cut(e.Name(), "."); isID(id) {
-			s.files[id] = session{}
-		}
+	for _, id := range ids {
+		s.files[id] = session{}
 	}
 	return nil
 }
@@ -208,10 +204,8 @@ func (s *sessions) busy(user string, g *guard) bool {
 }
 
 func (s *Store) removeUploadFiles(id string) error {
-	for _, path := range s.uploadFiles(id) {
-		if err := removeIfThere(path); err != nil {
-			return fmt.Errorf("remove upload %s: %w", id, err)
-		}
+	if err := s.files.RemoveUpload(id); err != nil {
+		return fmt.Errorf("remove upload %s: %w", id, err)
 	}
 	s.sessions.ended(id)
 	return nil
@@ -228,13 +222,7 @@ func (s *Store) saveSessions() {
 		if s.checkNewFile(0) != nil {
 			return
 		}
-		one := empty[id]
-		u := &Upload{store: s, id: id, state: one.state, hash: newHash(), session: true, dirty: true}
-		err := u.save()
-		if err == nil { // it is as old as it was
-			err = os.Chtimes(s.files.uploadState(id), one.since, one.since)
-		}
-		if err != nil {
+		if err := empty[id].bytes.Save(empty[id].since); err != nil {
 			s.log.Warn("could not save an upload session that has received nothing", "upload", id, "error", err)
 			return
 		}
@@ -247,9 +235,9 @@ func (s *Store) emptySession(repo, id string) (*Upload, bool) {
 	if !ok {
 		return nil, false
 	}
-	if one.state.Repository != repo {
+	if one.bytes.Repository() != repo {
 		s.sessions.remember(id, one)
 		return nil, false
 	}
-	return &Upload{store: s, id: id, user: one.user, state: one.state, hash: newHash(), session: true, dirty: true}, true
+	return &Upload{store: s, user: one.user, bytes: one.bytes, session: true}, true
 }

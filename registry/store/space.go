@@ -111,7 +111,7 @@ func (s *Store) CheckSpace() error { return s.checkNewFile(0) }
 
 // checkSpace fails with a *FullError when there is not so much space for another blob's bytes, or none for its row.
 func (s *Store) checkSpace(need int64) error {
-	if err := s.space.check(s.files.root, need); err != nil {
+	if err := s.space.check(s.files.Root(), need); err != nil {
 		return err
 	}
 	return s.space.check(s.database, 0)
@@ -119,7 +119,7 @@ func (s *Store) checkSpace(need int64) error {
 
 // checkNewFile is checkSpace for a blob that needs files of its own.
 func (s *Store) checkNewFile(need int64) error {
-	if err := s.space.checkInodes(s.files.root); err != nil {
+	if err := s.space.checkInodes(s.files.Root()); err != nil {
 		return err
 	}
 	return s.checkSpace(need)

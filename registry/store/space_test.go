@@ -13,6 +13,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
+
+	"github.com/mirror-appliance/appliance/internal/throttle"
 )
 
 // On a disk that is nearly full pushes are refused in time, so that pulls, deletes and collection go on.
@@ -78,7 +80,7 @@ func TestRun_PutBlob_DoesNotFit(t *testing.T) {
 	f.space.statfs = func(string) (free, total int64, err error) { return 100 << 20, 1 << 40, nil }
 	r, err := f.BeginRun(f.ctx, "run")
 	f.must(err)
-	unread := readerFunc(func([]byte) (int, error) { t.Error("it was read"); return 0, errors.New("read") })
+	unread := throttle.ReaderFunc(func([]byte) (int, error) { t.Error("it was read"); return 0, errors.New("read") })
 	err = r.PutBlob(f.ctx, "app", ocispec.Descriptor{Digest: dA, Size: 70 << 20}, unread)
 	var full *FullError
 	if !errors.As(err, &full) || full.Short != 2<<20 {
@@ -99,7 +101,7 @@ func TestOptions_MinFree(t *testing.T) {
 		path              string // of what is short
 	}{
 		{storage: 10 << 30, database: 10 << 30},
-		{storage: 10<<30 - 1, database: 20 << 30, short: 1, path: s.files.root},
+		{storage: 10<<30 - 1, database: 20 << 30, short: 1, path: s.files.Root()},
 		{storage: 20 << 30, database: 4 << 30, short: 6 << 30, path: s.database},
 	} {
 		s.space.statfs = func(path string) (free, total int64, err error) {

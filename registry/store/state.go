@@ -101,10 +101,10 @@ type Space struct {
 func (s *Store) Space() ([]Space, error) {
 	var all []Space
 	var storage, database syscall.Stat_t
-	if err := errors.Join(syscall.Stat(s.files.root, &storage), syscall.Stat(s.database, &database)); err != nil {
+	if err := errors.Join(syscall.Stat(s.files.Root(), &storage), syscall.Stat(s.database, &database)); err != nil {
 		return nil, fmt.Errorf("look at the free space: %w", err)
 	}
-	paths := []string{s.files.root}
+	paths := []string{s.files.Root()}
 	if storage.Dev != database.Dev {
 		paths = append(paths, s.database)
 	}
@@ -140,5 +140,5 @@ func (s *Store) Check(ctx context.Context) map[string]error {
 	if err != nil {
 		err = fmt.Errorf("database %s does not answer: %w", s.database, err)
 	}
-	return map[string]error{"database": err, "storage": s.files.check()}
+	return map[string]error{"database": err, "storage": full(s.files.Root(), 0, s.files.CheckWritable())}
 }

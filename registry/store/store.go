@@ -10,6 +10,9 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/mirror-appliance/appliance/internal/durable"
+	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
 // Options says where the store is.
@@ -28,7 +31,7 @@ type Store struct {
 	damage   *damage
 	now      func() time.Time
 	log      *slog.Logger
-	files    *files
+	files    *blobfile.Dir
 	space    space
 	reserve  *reserve
 	guard    *guard
@@ -56,7 +59,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkWritable(filepath.Dir(s.database)); err != nil {
+	if err := durable.CheckWritable(filepath.Dir(s.database)); err != nil {
 		return nil, err
 	}
 	if err := checkRegular(s.database); err != nil {
@@ -70,7 +73,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if err := checkKnown(s.database, o.Storage); err != nil {
+	if err := checkDatabase(s.database, o.Storage); err != nil {
 		return nil, err
 	}
 	s.removeSnapshots()
@@ -83,11 +86,11 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	}
 	s.refill()
 	s.group = openGroup(s.writer)
-	if err := s.checkPresent(ctx, o.Storage); err != nil {
+	if err := s.checkStorage(ctx, o.Storage); err != nil {
 		return nil, err
 	}
-	if s.files, err = openFiles(o.Storage); err != nil {
-		return nil, err
+	if s.files, err = blobfile.Open(o.Storage); err != nil {
+		return nil, full(o.Storage, 0, err)
 	}
 	if err := s.sessions.find(s.files); err != nil {
 		return nil, err
@@ -132,7 +135,11 @@ func (s *Store) Close() error {
 	if s.shrinker != nil {
 		s.shrinker.close()
 	}
-	errs := []error{s.journal.close()}
+	s.journal.close()
+	var errs []error
+	if s.files != nil {
+		errs = append(errs, s.files.Close())
+	}
 	if s.reader != nil && s.group != nil {
 		// It is no reason to fail: a push whose check is forgotten is told what is missing, and pushes that again.
 		if err := s.saveChecks(context.Background()); err != nil {

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
 func TestStore_PushAndPull(t *testing.T) {
@@ -37,7 +38,7 @@ func TestStore_PushAndPull(t *testing.T) {
 
 func TestOpen_SecondOwnerIsRefused(t *testing.T) {
 	f := newFixture(t)
-	_, err := Open(f.ctx, Options{Database: f.database, Storage: f.files.root})
+	_, err := Open(f.ctx, Options{Database: f.database, Storage: f.storage()})
 	var locked *LockedError
 	if !errors.As(err, &locked) || locked.Hint() == "" {
 		t.Fatalf("got %v, want a LockedError", err)
@@ -93,7 +94,7 @@ func TestOpen_NewerDatabaseIsRefused(t *testing.T) {
 	f.must(err)
 	path := f.database
 	f.must(f.Close())
-	_, err = Open(f.ctx, Options{Database: path, Storage: f.files.root})
+	_, err = Open(f.ctx, Options{Database: path, Storage: f.storage()})
 	var newer *NewerError
 	if !errors.As(err, &newer) || newer.Have != 999 || newer.Hint() == "" {
 		t.Fatalf("got %v, want a NewerError", err)
@@ -171,7 +172,7 @@ func TestStore_Names(t *testing.T) {
 		}
 	}
 	for _, id := range []string{"", "..", "../../etc/passwd", "6BA7B810-9DAD-11D1-80B4-00C04FD430C8", "{6ba7b810-9dad-11d1-80b4-00c04fd430c8}", "6ba7b8109dad11d180b400c04fd430c8"} {
-		if isID(id) {
+		if blobfile.IsUploadID(id) {
 			t.Errorf("id %q is accepted", id)
 		}
 	}

@@ -28,7 +28,7 @@ func TestStore_OpenBlob_ofTheOnlyOneOfItsAlgorithm(t *testing.T) {
 		f.must(err)
 	}
 	push()
-	f.must(os.Remove(f.files.blob(d)))
+	f.must(os.Remove(f.path(d)))
 	_, err := f.OpenBlob(f.ctx, "app", d)
 	if !errors.Is(err, ErrNotFound) {
 		t.Errorf("opening it gives %v", err)

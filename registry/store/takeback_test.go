@@ -26,14 +26,14 @@ func testTakeBack(t *testing.T, a digest.Algorithm) {
 	d := a.FromString(content)
 	place := func() fs.FileInfo {
 		t.Helper()
-		path := filepath.Join(f.files.uploads(), "placed")
+		path := filepath.Join(f.storage(), "uploads", "placed")
 		f.must(os.WriteFile(path, []byte(content), 0o600))
 		file, err := os.Open(path)
 		f.must(err)
 		t.Cleanup(func() { file.Close() })
-		placed, err := f.files.settle(file, d)
+		placed, err := f.files.Place(file, d)
 		if err != nil || placed == nil {
-			t.Fatalf("settle says %v, %v", placed, err)
+			t.Fatalf("Place returns %v, %v", placed, err)
 		}
 		return placed
 	}
@@ -41,7 +41,7 @@ func testTakeBack(t *testing.T, a digest.Algorithm) {
 	defer f.guard.leave(d)
 
 	f.must(f.takeBack(place(), d))
-	if _, err := os.Lstat(f.files.blob(d)); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(f.path(d)); !errors.Is(err, fs.ErrNotExist) {
 		t.Fatalf("the file that nobody else has put there: %v", err)
 	}
 

@@ -2,7 +2,6 @@ package store
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"strings"
@@ -10,12 +9,13 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sys/unix"
+
+	"github.com/mirror-appliance/appliance/internal/throttle"
 )
 
 // failing lets the next n opens of blobs fail.
 func (f *fixture) failing(n int, code syscall.Errno) {
-	f.files.open = func(path string) (*os.File, error) {
+	f.files.OpenFile = func(path string) (*os.File, error) {
 		if n > 0 {
 			n--
 			return nil, &fs.PathError{Op: "open", Path: path, Err: code}
@@ -41,7 +41,7 @@ func TestStore_OpenBlob_triesAgainWhatMayPass(t *testing.T) {
 			t.Errorf("while it lasts: %v", err)
 		}
 		f.failing(1, code)
-		if damage, err := f.ScrubBlob(f.ctx, layerOf(m), newPace(0)); damage != "" || err != nil && code == syscall.EIO {
+		if damage, err := f.ScrubBlob(f.ctx, layerOf(m), throttle.New(0)); damage != "" || err != nil && code == syscall.EIO {
 			t.Errorf("scrub finds %q, %v", damage, err)
 		}
 		f.failing(0, 0)
@@ -55,14 +55,14 @@ func TestStore_Reinspect(t *testing.T) {
 	f := newFixture(t)
 	f.pushImage("app", "other")
 	m := f.pushImage("app", "app", "v1")
-	f.failing(triesOfRead, syscall.EIO)
-	damage, err := f.ScrubBlob(f.ctx, layerOf(m), newPace(0))
+	f.failing(3, syscall.EIO)
+	damage, err := f.ScrubBlob(f.ctx, layerOf(m), throttle.New(0))
 	f.must(err)
 	if damage == "" {
 		t.Fatal("a file that cannot be read is whole")
 	}
 	f.failing(0, 0)
-	whole, err := f.Reinspect(f.ctx, layerOf(m), int64(len("layer of app")), newPace(0))
+	whole, err := f.Reinspect(f.ctx, layerOf(m), int64(len("layer of app")), throttle.New(0))
 	if err != nil || !whole {
 		t.Errorf("it is whole: %v, %v", whole, err)
 	}
@@ -75,26 +75,8 @@ func TestStore_Reinspect(t *testing.T) {
 func TestStore_aFailedSyncIsNoDamage(t *testing.T) {
 	f := newFixture(t)
 	f.blob("app", "first")
-	entries, err := os.ReadDir("/proc/self/fd")
-	f.must(err)
-	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
-	f.must(err)
-	defer null.Close()
-	replaced := 0
-	for _, e := range entries {
-		var fd int
-		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err != nil || to != f.database+"-wal" {
-			continue
-		}
-		if _, err := fmt.Sscan(e.Name(), &fd); err == nil && replaced == 0 { // that of the writer, which was opened first
-			f.must(unix.Dup2(int(null.Fd()), fd)) // it takes what is written, and syncs nothing
-			replaced++
-		}
-	}
-	if replaced == 0 {
-		t.Fatal("the WAL is not open")
-	}
-	err = f.SetNote(f.ctx, "n", "1")
+	f.replace(f.database+"-wal", "/dev/null") // which takes what is written, and syncs nothing
+	err := f.SetNote(f.ctx, "n", "1")
 	var disk *DiskError
 	if !errors.As(err, &disk) || strings.Contains(disk.Hint(), "move") || strings.Contains(disk.Hint(), "appliance restore") {
 		t.Errorf("the write ends with %v", err)

@@ -9,6 +9,8 @@ import (
 	"testing/iotest"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/throttle"
 )
 
 // A body comes in records and ends with its last bytes, or breaks with them; what is written is as much as fits.
@@ -39,7 +41,7 @@ func TestUpload_fill(t *testing.T) {
 
 func TestUpload_ReadFrom_inRecords(t *testing.T) {
 	f := newFixture(t)
-	content := bytes.Repeat([]byte("0123456789"), copyBuffer/4)
+	content := bytes.Repeat([]byte("0123456789"), throttle.Buffer/4)
 	u, err := f.NewUpload(f.ctx, "app")
 	f.must(err)
 	defer u.Close()

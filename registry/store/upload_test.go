@@ -19,6 +19,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
 func write(t *testing.T, u *Upload, content string) {
@@ -95,23 +97,23 @@ func TestUpload_ResumeAfterCrash(t *testing.T) {
 		want  string // what the session holds; "" when it is unknown
 	}{
 		{"bytes that were not acknowledged are dropped", func(f *fixture, id string) {
-			data, err := os.OpenFile(f.files.upload(id), os.O_APPEND|os.O_WRONLY, 0)
+			data, err := os.OpenFile(f.uploadPath(id), os.O_APPEND|os.O_WRONLY, 0)
 			f.must(err)
 			_, err = data.WriteString("never acknowledged")
 			f.must(err)
 			f.must(data.Close())
 		}, "held"},
 		{"a file that lost bytes is unknown", func(f *fixture, id string) {
-			f.must(os.Truncate(f.files.upload(id), 2))
+			f.must(os.Truncate(f.uploadPath(id), 2))
 		}, ""},
 		{"bytes without a state are unknown", func(f *fixture, id string) {
-			f.must(os.Remove(f.files.uploadState(id)))
+			f.must(os.Remove((f.uploadPath(id) + ".json")))
 		}, ""},
 		{"a state without bytes is unknown", func(f *fixture, id string) {
-			f.must(os.Remove(f.files.upload(id)))
+			f.must(os.Remove(f.uploadPath(id)))
 		}, ""},
 		{"a torn state is unknown", func(f *fixture, id string) {
-			f.must(os.Truncate(f.files.uploadState(id), 20))
+			f.must(os.Truncate((f.uploadPath(id) + ".json"), 20))
 		}, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -296,7 +298,7 @@ func TestUpload_ManyRequestsStayInOrder(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	content, err := os.ReadFile(f.files.upload(u.ID()))
+	content, err := os.ReadFile(f.uploadPath(u.ID()))
 	f.must(err)
 	for i := 0; i < len(content); i += 500 {
 		if !bytes.Equal(content[i:i+500], bytes.Repeat(content[i:i+1], 500)) {
@@ -330,27 +332,26 @@ func TestUpload_FullDisk(t *testing.T) {
 	f := newFixture(t)
 	u, err := f.NewUpload(f.ctx, "app")
 	f.must(err)
-	real := u.file
-	u.file, err = os.OpenFile("/dev/full", os.O_RDWR, 0)
-	f.must(err)
-	u.want = 5
+	large := strings.Repeat("x", smallBlob+1)
+	write(t, u, large)
+	u.want = u.Size() + 5
+	restore := f.replace(f.uploadPath(u.ID()), "/dev/full")
 	_, err = u.Write([]byte("hello"))
-	f.must(u.file.Close())
-	u.file = real
+	restore()
 	var full *FullError
-	if !errors.As(err, &full) || full.Path != f.files.root || full.Short != 5 || full.Hint() == "" || !errors.Is(err, syscall.ENOSPC) {
+	if !errors.As(err, &full) || full.Path != f.storage() || full.Short != 5 || full.Hint() == "" || !errors.Is(err, syscall.ENOSPC) {
 		t.Fatalf("got %#v", err)
 	}
 	// What comes after there is space again is right.
 	write(t, u, "hello")
-	_, err = u.Commit(f.ctx, digest.FromString("hello"))
+	_, err = u.Commit(f.ctx, digest.FromString(large+"hello"))
 	f.must(err)
 }
 
 func TestUpload_ReplacesADamagedFile(t *testing.T) {
 	f := newFixture(t)
 	d := f.blob("app", "content").Digest
-	f.must(os.WriteFile(f.files.blob(d), []byte("damaged"), 0o600))
+	f.must(os.WriteFile(f.path(d), []byte("damaged"), 0o600))
 	f.blob("app", "content")
 	if got := f.read("app", d); got != "content" {
 		t.Errorf("got %q", got)
@@ -442,8 +443,21 @@ func TestStore_DeleteBlob_ofWhatManyManifestsNeed(t *testing.T) {
 	}
 }
 
+// unsynced gives an upload whose file cannot be synced.
+func (f *fixture) unsynced(content string) *blobfile.Upload {
+	f.t.Helper()
+	u, err := f.files.NewUpload("app", f.now())
+	f.must(err)
+	f.t.Cleanup(func() { _ = u.Discard() })
+	_, err = u.Write([]byte(content))
+	f.must(err)
+	f.replace(f.uploadPath(u.ID()), "/dev/null")
+	return u
+}
+
 // A file that was placed and could not be synced: a disk that turned out to be full, say.
 func TestStore_keep_ofAFileThatCannotBeSynced(t *testing.T) {
+	content := strings.Repeat("content", smallBlob/7+1)
 	for name, c := range map[string]struct {
 		others bool // put the same blob meanwhile
 		stays  bool
@@ -453,38 +467,29 @@ func TestStore_keep_ofAFileThatCannotBeSynced(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
-			d := digest.FromString("content")
-			path := filepath.Join(f.files.uploads(), "unsynced")
-			f.must(os.WriteFile(path, []byte("content"), 0o600))
-			file, err := os.Open(path)
-			f.must(err)
-			f.must(file.Close()) // no sync succeeds
+			d := digest.FromString(content)
+			u := f.unsynced(content)
 			if c.others {
 				f.must(f.guard.enter(f.ctx, d))
 				defer f.guard.leave(d)
 			}
-			err = f.keep(f.ctx, file, d, 7, func(context.Context, *sql.Tx) error {
+			err := f.keep(f.ctx, u, d, func(context.Context, *sql.Tx) error {
 				t.Error("a row was written")
 				return nil
 			})
-			if !errors.Is(err, os.ErrClosed) {
+			if !errors.Is(err, syscall.EINVAL) {
 				t.Errorf("error is %v", err)
 			}
-			if _, err := os.Stat(f.files.blob(d)); (err == nil) != c.stays {
+			if _, err := os.Stat(f.path(d)); (err == nil) != c.stays {
 				t.Errorf("looking at its file gives %v", err)
 			}
-			f.blob("app", "content") // neither keeps it from being pushed
+			f.blob("app", content) // neither keeps it from being pushed
 		})
 	}
 	t.Run("a file that is there stays", func(t *testing.T) {
 		f := newFixture(t)
-		held := f.blob("app", "content")
-		path := filepath.Join(f.files.uploads(), "unsynced")
-		f.must(os.WriteFile(path, []byte("content"), 0o600))
-		file, err := os.Open(path)
-		f.must(err)
-		f.must(file.Close())
-		if err := f.keep(f.ctx, file, held.Digest, 7, nil); !errors.Is(err, os.ErrClosed) {
+		held := f.blob("app", content)
+		if err := f.keep(f.ctx, f.unsynced(content), held.Digest, nil); !errors.Is(err, syscall.EINVAL) {
 			t.Errorf("error is %v", err)
 		}
 		b, err := f.OpenBlob(f.ctx, "app", held.Digest)

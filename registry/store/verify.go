@@ -8,6 +8,8 @@ import (
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/mirror-appliance/appliance/internal/throttle"
 )
 
 const (
@@ -86,7 +88,10 @@ const (
 // store serves meanwhile: what a push or a collection changes while it is looked at is no problem. Memory
 // does not grow with the store. What is wrong is in the report; an error means that verifying itself failed.
 func (s *Store) Verify(ctx context.Context, o VerifyOptions) (VerifyReport, error) {
-	v := &verification{store: s, options: o, pace: newPace(o.BytesPerSecond), report: VerifyReport{Problems: []Problem{}}}
+	v := &verification{store: s, options: o, report: VerifyReport{Problems: []Problem{}}}
+	if o.Content {
+		v.pace = throttle.New(o.BytesPerSecond)
+	}
 	for _, step := range []struct {
 		what string
 		run  func(context.Context) error
@@ -117,7 +122,7 @@ func (s *Store) Verify(ctx context.Context, o VerifyOptions) (VerifyReport, erro
 type verification struct {
 	store   *Store
 	options VerifyOptions
-	pace    pace
+	pace    throttle.Pace // nil: the content is not read
 	of      StoreSize
 	report  VerifyReport
 }

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -39,23 +38,23 @@ func (f *fixture) corrupt(text string, args ...any) {
 
 func (f *fixture) truncate(d digest.Digest, size int64) {
 	f.t.Helper()
-	f.must(os.Truncate(f.files.blob(d), size))
+	f.must(os.Truncate(f.path(d), size))
 }
 
 func (f *fixture) flip(d digest.Digest) {
 	f.t.Helper()
-	content, err := os.ReadFile(f.files.blob(d))
+	content, err := os.ReadFile(f.path(d))
 	f.must(err)
 	content[len(content)/2] ^= 1
-	f.must(os.WriteFile(f.files.blob(d), content, 0o600))
+	f.must(os.WriteFile(f.path(d), content, 0o600))
 }
 
 // unreadable makes reads of a blob fail with EIO, by the one file that does so on every Linux: the memory
 // of this process, of which the first page is never mapped.
 func (f *fixture) unreadable(d digest.Digest) {
 	f.t.Helper()
-	f.must(os.Remove(f.files.blob(d)))
-	f.must(os.Symlink("/proc/self/mem", f.files.blob(d)))
+	f.must(os.Remove(f.path(d)))
+	f.must(os.Symlink("/proc/self/mem", f.path(d)))
 }
 
 // variety fills a store with one of each kind of thing, all of it as it must be.
@@ -119,12 +118,12 @@ func TestStore_Verify_finds(t *testing.T) {
 		what    string
 	}{
 		"a blob that is cut short": {func(f *fixture, m Manifest) { f.truncate(layerOf(m), 3) }, false, ProblemBlob, "has 3 bytes, not 12"},
-		"a blob that is missing":   {func(f *fixture, m Manifest) { f.must(os.Remove(f.files.blob(layerOf(m)))) }, false, ProblemBlob, "is missing"},
+		"a blob that is missing":   {func(f *fixture, m Manifest) { f.must(os.Remove(f.path(layerOf(m)))) }, false, ProblemBlob, "is missing"},
 		"a flipped bit":            {func(f *fixture, m Manifest) { f.flip(layerOf(m)) }, true, ProblemBlob, "hashes to sha256:"},
 		"a bad sector":             {func(f *fixture, m Manifest) { f.unreadable(layerOf(m)) }, false, ProblemBlob, "input/output error"},
 		"a directory for a blob": {func(f *fixture, m Manifest) {
-			f.must(os.Remove(f.files.blob(layerOf(m))))
-			f.must(os.Mkdir(f.files.blob(layerOf(m)), 0o700))
+			f.must(os.Remove(f.path(layerOf(m))))
+			f.must(os.Mkdir(f.path(layerOf(m)), 0o700))
 		}, false, ProblemBlob, "is not a file"},
 		"the name of a blob": {func(f *fixture, _ Manifest) {
 			f.corrupt(`INSERT INTO blobs (digest, size, created) VALUES ('sha256:../../etc/passwd', 1, 0)`)
@@ -204,8 +203,8 @@ func TestStore_Verify_leftoversAreNoDamage(t *testing.T) {
 	f := newFixture(t)
 	f.variety()
 	stray := digest.FromString("stray")
-	f.must(os.MkdirAll(filepath.Dir(f.files.blob(stray)), 0o750))
-	f.must(os.WriteFile(f.files.blob(stray), []byte("stray"), 0o600))
+	f.must(os.MkdirAll(filepath.Dir(f.path(stray)), 0o750))
+	f.must(os.WriteFile(f.path(stray), []byte("stray"), 0o600))
 	u, err := f.NewUpload(f.ctx, "app")
 	f.must(err)
 	_, err = u.Write([]byte("half"))
@@ -262,20 +261,5 @@ func TestStore_Verify_isStopped(t *testing.T) {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("stopped after %d calls: %v", after+1, err)
 		}
-	}
-}
-
-func TestPace(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-	defer cancel()
-	p := newPace(1 << 10)
-	if err := p(ctx, copyBuffer); err != nil {
-		t.Fatalf("the first read waits: %v", err)
-	}
-	// A limiter refuses at once what cannot be had before the deadline: at 1 KiB a second this takes 32 s.
-	short, stop := context.WithTimeout(ctx, time.Second)
-	defer stop()
-	if err := p(short, copyBuffer); err == nil {
-		t.Error("the second read does not wait")
 	}
 }

@@ -1,0 +1,227 @@
+// Package blobfile keeps blobs as files: it makes, resumes, places, opens, walks and quarantines them. It is the only
+// package that knows a path of a blob, and what a store in S3 would replace. It knows no row: the caller decides which
+// blob exists, who may read it and when it goes.
+//
+// Open opens the Dir of a storage. Dir.Blob names the file of one blob, Dir.NewUpload and Dir.ResumeUpload write one.
+// The layout is that of Quay's local storage, so that a mirror can be adopted without a copy:
+//
+//	<root>/sha256/<2 hex>/<hex>    a blob; likewise sha512
+//	<root>/uploads/<id>            the bytes of an upload, beside <id>.json, what is needed to resume it
+//	<root>/quarantine/sha256-<hex> a damaged blob, for people to look at
+//
+// A blob that Upload.Place has placed survives a power cut. One that Blob.Create has made does so after Dir.Sync.
+//
+// Refused: temporary names in the directory of the blob (a crash would leave files there that a walk has to tell from
+// blobs), and the sync of a file before it has its name (the journal of the file system would be waited for twice).
+package blobfile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/google/uuid"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"github.com/mirror-appliance/appliance/internal/durable"
+	"github.com/mirror-appliance/appliance/internal/image"
+)
+
+// Dir is an opened storage. It is safe for concurrent use.
+type Dir struct {
+	root   string
+	handle *os.File // of root, always open: a sync reports every write of its file system that failed since it was opened
+
+	// OpenFile opens a blob's file for reading. Tests replace it to force failures.
+	OpenFile func(path string) (*os.File, error)
+
+	mu     sync.Mutex
+	synced map[string]bool // directories whose own entry is known to be on disk
+}
+
+// Algorithms returns the algorithms of the blobs that a storage has.
+func Algorithms() []digest.Algorithm { return []digest.Algorithm{digest.SHA256, digest.SHA512} }
+
+// Open opens the storage at root and makes its directories.
+func Open(root string) (*Dir, error) {
+	d := &Dir{root: root, OpenFile: openNow, synced: map[string]bool{}}
+	for _, dir := range []string{root, d.uploads(), d.algorithm(digest.SHA256), d.algorithm(digest.SHA512)} {
+		if err := os.MkdirAll(dir, 0o750); err != nil {
+			if _, reason := os.Stat(dir); reason != nil && !errors.Is(reason, fs.ErrNotExist) {
+				err = reason // such as permission denied, behind a link that MkdirAll takes for a file
+			}
+			return nil, fmt.Errorf("make storage: %w", err)
+		}
+		if err := durable.CheckWritable(dir); err != nil {
+			return nil, err
+		}
+	}
+	for _, dir := range []string{filepath.Dir(root), root} {
+		if err := durable.SyncDir(dir); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	if d.handle, err = os.Open(root); err != nil {
+		return nil, fmt.Errorf("open storage: %w", err)
+	}
+	return d, nil
+}
+
+// Close closes the storage. What Create has made and Sync has not seen may not survive a power cut.
+func (d *Dir) Close() error { return d.handle.Close() }
+
+// Root returns the directory that Open was called with, to look at its file system and for messages.
+func (d *Dir) Root() string { return d.root }
+
+// Missing returns the directory of the blobs of an algorithm below root, and reports whether it does not exist.
+func Missing(root string, a digest.Algorithm) (dir string, missing bool) {
+	dir = filepath.Join(root, a.String())
+	_, err := os.Stat(dir)
+	return dir, errors.Is(err, fs.ErrNotExist)
+}
+
+// HasBlobs reports whether there are blobs below root, which need not be a storage.
+func HasBlobs(root string) (bool, error) {
+	d := &Dir{root: root}
+	for _, a := range Algorithms() {
+		parts, err := d.Parts(a)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+		for _, part := range parts {
+			names, _ := fileNames(part.path()) // nil for what is no directory
+			if slices.ContainsFunc(names, func(name string) bool { return image.CheckDigest(digest.NewDigestFromEncoded(a, name)) == nil }) {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// Name returns the name of a blob's file, relative to the root of a storage or a backup.
+func Name(d digest.Digest) string {
+	hex := d.Encoded()
+	return filepath.Join(d.Algorithm().String(), hex[:2], hex)
+}
+
+func (d *Dir) uploads() string                     { return filepath.Join(d.root, "uploads") }
+func (d *Dir) quarantine() string                  { return filepath.Join(d.root, "quarantine") }
+func (d *Dir) algorithm(a digest.Algorithm) string { return filepath.Join(d.root, a.String()) }
+
+// CheckWritable returns an error unless a file can be made.
+func (d *Dir) CheckWritable() error {
+	tmp, err := os.CreateTemp(d.uploads(), ".check-*")
+	if err != nil {
+		return fmt.Errorf("storage is not writable: %w", err)
+	}
+	return errors.Join(tmp.Close(), os.Remove(tmp.Name()))
+}
+
+// CheckMounted returns the directory of the blobs of an algorithm and reports whether it has any entry. The loss of every
+// blob is far more often a file system that is not mounted.
+func (d *Dir) CheckMounted(a digest.Algorithm) (dir string, mounted bool, err error) {
+	dir = d.algorithm(a)
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return dir, len(entries) > 0, err
+}
+
+// Temp makes a file among the uploads, which collection removes if a crash leaves it there.
+func (d *Dir) Temp() (*os.File, error) {
+	id, err := uuid.NewRandom()
+	if err != nil {
+		return nil, err
+	}
+	return os.OpenFile(d.upload(id.String()), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+}
+
+// Place syncs a file of Temp and gives it the name of a blob, and returns when both survive a power cut. With an error it
+// returns the file that now stands where there was none, if it does.
+//
+// A free name is given before the sync: the file system's journal takes file and name to the disk together. A crash in
+// between leaves a file that may not be whole, that no row names and that collection removes. A file that is already there
+// stays until the new one is on disk.
+func (d *Dir) Place(file *os.File, blob digest.Digest) (placed fs.FileInfo, err error) {
+	to := d.Blob(blob).path()
+	if err := d.ensureDir(filepath.Dir(to)); err != nil {
+		return nil, err
+	}
+	info, err := os.Lstat(file.Name())
+	if err != nil {
+		return nil, fmt.Errorf("look at the upload: %w", err)
+	}
+	// It fails for a name that is taken, and on file systems that do not know this way to rename.
+	if unix.Renameat2(unix.AT_FDCWD, file.Name(), unix.AT_FDCWD, to, unix.RENAME_NOREPLACE) == nil {
+		placed = info
+	}
+	if err := file.Sync(); err != nil {
+		return placed, fmt.Errorf("sync blob: %w", err)
+	}
+	if placed == nil {
+		return nil, d.replace(file.Name(), to)
+	}
+	return placed, durable.SyncDir(filepath.Dir(to))
+}
+
+// replace moves a synced file to the name of a blob, and returns when that survives a power cut. It replaces a file that is
+// already there: that repairs a damaged one, and readers keep the old one.
+func (d *Dir) replace(from, to string) error {
+	dir := filepath.Dir(to)
+	if err := d.ensureDir(dir); err != nil {
+		return err
+	}
+	err := os.Rename(from, to)
+	if errors.Is(err, fs.ErrNotExist) { // the directory was removed since: a blob can come back all the same
+		d.forgetDir(dir)
+		if err := d.ensureDir(dir); err != nil {
+			return err
+		}
+		err = os.Rename(from, to)
+	}
+	if err != nil {
+		return fmt.Errorf("place blob: %w", err)
+	}
+	return durable.SyncDir(dir)
+}
+
+func (d *Dir) forgetDir(dir string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.synced, dir)
+}
+
+// ensureDir makes a directory and syncs its parent. Once in the life of a process it syncs also when the directory exists:
+// another request, or a process that has crashed, may have made it just before.
+func (d *Dir) ensureDir(dir string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.synced[dir] {
+		return nil
+	}
+	if err := os.Mkdir(dir, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("make blob directory: %w", err)
+	}
+	if err := durable.SyncDir(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	d.synced[dir] = true
+	return nil
+}
+
+// openNow opens a file for reading, and does not wait for the writer of a FIFO.
+func openNow(path string) (*os.File, error) { return os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) }
+
+func removeIfExists(path string) error {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

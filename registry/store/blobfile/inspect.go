@@ -1,0 +1,155 @@
+package blobfile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/internal/throttle"
+)
+
+// Finding is what Inspect has found out about the file of a blob.
+type Finding struct {
+	Damage string      // how the file differs from its row; "" if it does not
+	Info   fs.FileInfo // nil when there is no file
+	Read   int64       // how many bytes were read
+
+	transient bool // the damage is an error that may pass
+}
+
+// Inspect compares the file with the digest and size in its row. With a pace it reads and hashes the content. An error is
+// one of this process, such as a lack of permission, and no damage.
+func (b Blob) Inspect(ctx context.Context, size int64, p throttle.Pace) (Finding, error) {
+	if err := image.CheckDigest(b.digest); err != nil {
+		return Finding{Damage: err.Error()}, nil
+	}
+	path := b.path()
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return Finding{Damage: missing(path)}, nil
+	case IsDamage(err):
+		return Finding{Damage: Unreadable(err)}, nil
+	case err != nil:
+		return Finding{}, fmt.Errorf("look at blob %s: %w", b.digest, err)
+	case !info.Mode().IsRegular():
+		return Finding{Damage: path + " is not a file", Info: info}, nil
+	case p != nil:
+		found, err := b.readAgain(ctx, path, size, p)
+		if found.transient && found.Info == nil {
+			found.Info = info // the file exists and cannot be opened
+		}
+		return found, err
+	case info.Size() != size:
+		return Finding{Damage: WrongSize(path, info.Size(), size), Info: info}, nil
+	}
+	return Finding{Info: info}, nil
+}
+
+// readAgain reads the content until two reads agree on the damage.
+func (b Blob) readAgain(ctx context.Context, path string, size int64, p throttle.Pace) (found Finding, err error) {
+	var read int64
+	for try := range triesOfRead {
+		found, err = b.read(ctx, path, size, p)
+		read += found.Read
+		if err != nil || found.Damage == "" || try > 0 && !found.transient {
+			break
+		}
+	}
+	found.Read = read
+	return found, err
+}
+
+func (b Blob) read(ctx context.Context, path string, size int64, p throttle.Pace) (found Finding, err error) {
+	f, err := b.dir.OpenFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Finding{Damage: missing(path)}, nil
+	}
+	if err == nil {
+		defer f.Close()
+		// What readers have in the page cache stays there, and this does not take its place. Advice may be ignored.
+		_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_NOREUSE)
+		found.Info, err = f.Stat()
+	}
+	h := b.digest.Algorithm().Hash()
+	if err == nil {
+		found.Read, err = throttle.Copy(ctx, h, f, p)
+	}
+	switch {
+	case IsDamage(err):
+		found.Damage, found.transient = Unreadable(err), mayPass(err)
+	case err != nil:
+		return found, fmt.Errorf("read blob %s: %w", b.digest, err)
+	case found.Read != size:
+		found.Damage = WrongSize(path, found.Read, size)
+	default:
+		if got := digest.NewDigest(b.digest.Algorithm(), h); got != b.digest {
+			found.Damage = fmt.Sprintf("its file %s hashes to %s", path, got)
+		}
+	}
+	return found, nil
+}
+
+func missing(path string) string { return "its file " + path + " is missing" }
+
+// WrongSize describes a file that has another size than its row says.
+func WrongSize(path string, got, want int64) string {
+	return fmt.Sprintf("its file %s has %d bytes, not %d", path, got, want)
+}
+
+// Unreadable describes a file that the medium does not give.
+func Unreadable(err error) string { return "its file cannot be read: " + err.Error() }
+
+// ErrNotFile is the error of what has the name of a blob and is no regular file.
+var ErrNotFile = errors.New("not a file")
+
+// errSize is the error of a file that has another size than its row says.
+var errSize = errors.New("damaged")
+
+// IsLoss reports whether an error of Open or Check proves that the file is not what its row says. Others prove nothing:
+// EIO, a lack of permission, too many open files.
+func IsLoss(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, errSize) || IsDamage(err) && !mayPass(err)
+}
+
+// IsDamage reports whether an error is one of the medium: another process fails as well.
+func IsDamage(err error) bool {
+	return isOneOf(err, syscall.EIO, syscall.EBADMSG, syscall.EUCLEAN, syscall.ENODATA, syscall.EISDIR, syscall.ENXIO)
+}
+
+// mayPass reports whether another try may succeed: the error says nothing about the content.
+func mayPass(err error) bool {
+	return isOneOf(err, syscall.EIO, syscall.EINTR, syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.ETIMEDOUT)
+}
+
+func isOneOf(err error, codes ...syscall.Errno) bool {
+	return slices.ContainsFunc(codes, func(code syscall.Errno) bool { return errors.Is(err, code) })
+}
+
+// triesOfRead is how often a file is tried that may be whole, and pauseOfRead the first pause between two tries.
+const (
+	triesOfRead = 3
+	pauseOfRead = 20 * time.Millisecond
+)
+
+// retried calls do again while it fails with an error that may pass.
+func retried(do func() error) (err error) {
+	for try := range triesOfRead {
+		if err = do(); !mayPass(err) {
+			return err
+		}
+		if try < triesOfRead-1 {
+			time.Sleep(pauseOfRead << (2 * try))
+		}
+	}
+	return err
+}

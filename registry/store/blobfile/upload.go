@@ -1,0 +1,261 @@
+package blobfile
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"github.com/mirror-appliance/appliance/internal/durable"
+	"github.com/mirror-appliance/appliance/internal/throttle"
+)
+
+const (
+	// InMemory is how many bytes an upload keeps in memory before it makes a file.
+	InMemory = 64 << 10
+
+	// writeBehind is how many bytes are written to a file before the disk is told to begin with them. Left to the
+	// sync at the end, the disk idles while the network brings a blob, and the client waits for the disk afterwards.
+	writeBehind = 8 << 20
+)
+
+// Upload is a blob that is being written: its bytes so far and their hash. It is not safe for concurrent use.
+//
+// Save makes it resumable: it writes a second file beside the bytes, after these are on disk.
+type Upload struct {
+	dir   *Dir
+	id    string
+	state state
+	hash  hash.Hash // sha256 of all bytes so far
+	small []byte    // the bytes, no more than InMemory, while there is no file
+	file  *os.File
+	ahead int64 // the size up to which the disk was told to begin, see writeBehind
+	saved bool  // the state file, or a part of it, exists
+}
+
+// state is the content of the state file.
+type state struct {
+	Repository string    `json:"repository"`
+	Started    time.Time `json:"started"`
+	Offset     int64     `json:"offset"`
+	Hash       []byte    `json:"hash"`
+}
+
+// NewUpload begins an upload for a repository. It makes no file yet.
+func (d *Dir) NewUpload(repo string, started time.Time) (*Upload, error) {
+	id, err := uuid.NewRandom()
+	if err != nil {
+		return nil, err
+	}
+	return &Upload{dir: d, id: id.String(), state: state{Repository: repo, Started: started}, hash: sha256.New()}, nil
+}
+
+// ResumeUpload opens an upload of a repository as its last Save left it. fs.ErrNotExist when there is none, or not all of it.
+func (d *Dir) ResumeUpload(repo, id string) (_ *Upload, err error) {
+	content, err := os.ReadFile(d.uploadState(id))
+	if err != nil {
+		return nil, err
+	}
+	u := &Upload{dir: d, id: id, hash: sha256.New(), saved: true}
+	if json.Unmarshal(content, &u.state) != nil || u.state.Repository != repo ||
+		u.hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(u.state.Hash) != nil {
+		return nil, fs.ErrNotExist
+	}
+	u.ahead = u.state.Offset
+	u.file, err = os.OpenFile(d.upload(id), os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) && u.state.Offset == 0 {
+		return u, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := u.rewind(); err != nil {
+		return nil, errors.Join(err, u.file.Close())
+	}
+	return u, nil
+}
+
+// rewind cuts the file to what was saved: what is beyond was never acknowledged, and is not in the hash.
+func (u *Upload) rewind() error {
+	info, err := u.file.Stat()
+	if err != nil {
+		return err
+	}
+	if info.Size() < u.state.Offset {
+		return fs.ErrNotExist
+	}
+	if err := u.file.Truncate(u.state.Offset); err != nil {
+		return err
+	}
+	_, err = u.file.Seek(u.state.Offset, io.SeekStart)
+	return err
+}
+
+// ID names the upload.
+func (u *Upload) ID() string { return u.id }
+
+// Repository returns the repository that the upload was begun for.
+func (u *Upload) Repository() string { return u.state.Repository }
+
+// Started returns when the upload was begun.
+func (u *Upload) Started() time.Time { return u.state.Started }
+
+// Size returns how many bytes were written.
+func (u *Upload) Size() int64 { return u.state.Offset }
+
+// Small returns the bytes while all of them are in memory.
+func (u *Upload) Small() (body []byte, ok bool) { return u.small, u.file == nil }
+
+// Write appends p.
+func (u *Upload) Write(p []byte) (int, error) {
+	n, err := u.append(p)
+	u.hash.Write(p[:n])
+	u.state.Offset += int64(n)
+	if err != nil {
+		return n, fmt.Errorf("write upload: %w", err)
+	}
+	if behind := u.state.Offset - u.ahead; behind >= writeBehind {
+		// Only a hint: the sync at the end reports what goes wrong.
+		_ = unix.SyncFileRange(int(u.file.Fd()), u.ahead, behind, unix.SYNC_FILE_RANGE_WRITE)
+		u.ahead = u.state.Offset
+	}
+	return n, nil
+}
+
+func (u *Upload) append(p []byte) (int, error) {
+	if u.file == nil && len(u.small)+len(p) <= InMemory {
+		u.small = append(u.small, p...)
+		return len(p), nil
+	}
+	if err := u.spill(); err != nil {
+		return 0, err
+	}
+	return u.file.Write(p)
+}
+
+// spill makes the file, unless it exists, and writes to it what is in memory.
+func (u *Upload) spill() error {
+	if u.file != nil {
+		return nil
+	}
+	path := u.dir.upload(u.id)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("begin upload: %w", err)
+	}
+	if _, err := f.Write(u.small); err != nil {
+		return errors.Join(fmt.Errorf("write upload: %w", err), f.Close(), removeIfExists(path))
+	}
+	u.file, u.small = f, nil
+	return nil
+}
+
+// Open opens what was written for reading. What is written later can be read from the same file, also after Place and
+// Discard. No digest was verified.
+func (u *Upload) Open() (*os.File, error) {
+	if err := u.spill(); err != nil {
+		return nil, err
+	}
+	return os.Open(u.dir.upload(u.id))
+}
+
+// Save makes what was written durable, so that ResumeUpload finds it. An upload that has received nothing, which is how
+// every push begins, is not synced: a power cut that takes it has taken nothing. used becomes its time, unless it is zero.
+func (u *Upload) Save(used time.Time) error {
+	var err error
+	if u.state.Hash, err = u.hash.(encoding.BinaryMarshaler).MarshalBinary(); err != nil {
+		return err
+	}
+	content, err := json.Marshal(u.state)
+	if err != nil {
+		return err
+	}
+	path := u.dir.uploadState(u.id)
+	u.saved = true
+	if u.state.Offset == 0 {
+		err = os.WriteFile(path, content, 0o600)
+	} else {
+		err = u.saveBytes(path, content)
+	}
+	if err == nil && !used.IsZero() {
+		err = os.Chtimes(path, used, used)
+	}
+	return err
+}
+
+func (u *Upload) saveBytes(path string, content []byte) error {
+	if err := u.spill(); err != nil {
+		return err
+	}
+	if err := unix.Fdatasync(int(u.file.Fd())); err != nil {
+		return err
+	}
+	tmp, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(path, tmp, content)
+}
+
+// Forget removes what Save wrote. The bytes stay.
+func (u *Upload) Forget() error {
+	if !u.saved {
+		return nil
+	}
+	return removeIfExists(u.dir.uploadState(u.id))
+}
+
+// Place gives the upload the name of a blob, see Dir.Place. The caller has compared the digest.
+func (u *Upload) Place(blob digest.Digest) (placed fs.FileInfo, err error) {
+	if err := u.spill(); err != nil {
+		return nil, err
+	}
+	return u.dir.Place(u.file, blob)
+}
+
+// Discard removes the files of the upload and closes it.
+func (u *Upload) Discard() error {
+	err := u.Forget() // first: without the state the upload is unknown, whatever else is left
+	if u.file != nil {
+		err = errors.Join(err, removeIfExists(u.dir.upload(u.id)))
+	}
+	return errors.Join(err, u.Close())
+}
+
+// Close closes the file. What was written since Save is lost.
+func (u *Upload) Close() (err error) {
+	if u.file != nil {
+		err = u.file.Close()
+	}
+	u.file, u.small = nil, nil
+	return err
+}
+
+// Digest returns the digest of what was written. A sha256 was computed on the way; sha512, which is rare, reads all again.
+func (u *Upload) Digest(ctx context.Context, a digest.Algorithm) (digest.Digest, error) {
+	if a == digest.SHA256 {
+		return digest.NewDigest(a, u.hash), nil
+	}
+	if u.file == nil {
+		return a.FromBytes(u.small), nil
+	}
+	h := a.Hash()
+	if _, err := u.file.Seek(0, io.SeekStart); err != nil {
+		return "", err
+	}
+	if _, err := throttle.Copy(ctx, h, u.file, throttle.New(0)); err != nil {
+		return "", err
+	}
+	return digest.NewDigest(a, h), nil
+}
