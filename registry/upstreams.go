@@ -145,9 +145,9 @@ type recording struct {
 	prefix, path string
 }
 
-// Blob opens a blob, see upstream.Client.
-func (r *recording) Blob(ctx context.Context, repo string, d digest.Digest) (io.ReadCloser, int64, error) {
-	body, size, err := r.Client.Blob(ctx, repo, d)
+// UnverifiedBlob opens a blob, see upstream.Client.
+func (r *recording) UnverifiedBlob(ctx context.Context, repo string, d digest.Digest) (io.ReadCloser, int64, error) {
+	body, size, err := r.Client.UnverifiedBlob(ctx, repo, d)
 	if err != nil {
 		return nil, 0, err
 	}

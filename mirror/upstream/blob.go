@@ -25,6 +25,16 @@ const progress = 1 << 20
 // just the opening.
 // errors.Is(err, fs.ErrNotExist) when the registry has no such thing.
 func (c *Client) Blob(ctx context.Context, repo string, d digest.Digest) (io.ReadCloser, int64, error) {
+	return c.blob(ctx, repo, d, true)
+}
+
+// UnverifiedBlob is Blob for what hashes the bytes itself, such as an upload to the store: it compares their number
+// with the size and nothing else.
+func (c *Client) UnverifiedBlob(ctx context.Context, repo string, d digest.Digest) (io.ReadCloser, int64, error) {
+	return c.blob(ctx, repo, d, false)
+}
+
+func (c *Client) blob(ctx context.Context, repo string, d digest.Digest, verified bool) (io.ReadCloser, int64, error) {
 	r, err := c.repository(repo)
 	if err != nil {
 		return nil, 0, err
@@ -32,7 +42,10 @@ func (c *Client) Blob(ctx context.Context, repo string, d digest.Digest) (io.Rea
 	if err := d.Validate(); err != nil {
 		return nil, 0, c.failed(r, "get blob "+d.String(), err)
 	}
-	b := &blob{client: c, ctx: ctx, repo: r, digest: d, size: -1, verifier: d.Algorithm().Digester()}
+	b := &blob{client: c, ctx: ctx, repo: r, digest: d, size: -1}
+	if verified {
+		b.verifier = d.Algorithm().Digester()
+	}
 	err = b.open()
 	var wrong *resumeError
 	switch {
@@ -75,14 +88,14 @@ type blob struct {
 	repo   name.Repository
 	digest digest.Digest
 
-	body     io.ReadCloser // the present connection
-	size     int64         // -1: not known
-	offset   int64         // bytes hashed so far
-	whole    bool          // the registry refuses ranges
-	verifier digest.Digester
-	failures int   // in a row
-	since    int64 // offset at the last failure
-	err      error // what reading ended with
+	body     io.ReadCloser   // the present connection
+	size     int64           // -1: not known
+	offset   int64           // bytes read so far
+	whole    bool            // the registry refuses ranges
+	verifier digest.Digester // nil: the reader verifies
+	failures int             // in a row
+	since    int64           // offset at the last failure
+	err      error           // what reading ended with
 }
 
 func (b *blob) what() string { return "get blob " + b.digest.String() }
@@ -186,10 +199,12 @@ func (b *blob) Read(p []byte) (int, error) {
 	return 0, b.err
 }
 
-// take hashes what arrived, and hands it out unless it is the end of something
+// take counts and hashes what arrived, and hands it out unless it is the end of something
 // that is not what was asked for.
 func (b *blob) take(p []byte) (int, error) {
-	b.verifier.Hash().Write(p)
+	if b.verifier != nil {
+		b.verifier.Hash().Write(p)
+	}
 	b.offset += int64(len(p))
 	if b.size >= 0 && b.offset >= b.size {
 		if b.err = b.verify(); b.err != nil && !errors.Is(b.err, io.EOF) {
@@ -203,6 +218,9 @@ func (b *blob) take(p []byte) (int, error) {
 func (b *blob) verify() error {
 	if b.size >= 0 && b.offset != b.size {
 		return b.failed(fmt.Errorf("%d bytes came, %d were promised", b.offset, b.size))
+	}
+	if b.verifier == nil {
+		return io.EOF
 	}
 	if got := b.verifier.Digest(); got != b.digest {
 		return b.failed(&digestError{want: b.digest, got: got})

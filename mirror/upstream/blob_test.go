@@ -393,6 +393,18 @@ func TestClient_Blob_verifies(t *testing.T) {
 			t.Error("a wrong blob was handed out whole")
 		}
 	})
+	t.Run("unless the reader does", func(t *testing.T) {
+		f := newFixture(t)
+		lie(true)(f)
+		rc, size, err := f.client(t).UnverifiedBlob(t.Context(), repo, f.blob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rc.Close()
+		if got, err := io.ReadAll(rc); err != nil || int64(len(got)) != size || digest.FromBytes(got) == f.blob {
+			t.Errorf("got %d bytes, %v", len(got), err)
+		}
+	})
 	t.Run("and reads on where no size is told", func(t *testing.T) {
 		f := newFixture(t)
 		f.fault = onBlobs(func(w http.ResponseWriter, _ *http.Request, _ int) bool {

@@ -8,13 +8,11 @@ import (
 	"io/fs"
 	"os"
 
-	"github.com/mirror-appliance/appliance/registry/store"
 	"github.com/opencontainers/go-digest"
-)
 
-// copyBuffer is how much of a blob is handed on at a time. Larger ones were
-// measured to cost more than they bring.
-const copyBuffer = 32 << 10
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/registry/store"
+)
 
 // Blob opens a blob of repo for reading. One that is not held is fetched, and
 // can be read, and sought in, while it arrives; a Read waits for its bytes, until
@@ -173,7 +171,7 @@ func (p *Puller) fly(ctx context.Context, o origin, f *flight) error {
 	if linked, err := p.confirm(ctx, o, d); linked || err != nil {
 		return err
 	}
-	body, size, err := o.Source.Blob(ctx, o.upstream, d)
+	body, size, err := o.Source.UnverifiedBlob(ctx, o.upstream, d)
 	if err != nil {
 		return o.failed("blob", d.String(), err)
 	}
@@ -218,7 +216,7 @@ func (p *Puller) transfer(ctx context.Context, repo string, f *flight, body io.R
 	case promised >= 0 && size > promised:
 		return &tooLongError{promised: promised, told: size}
 	}
-	upload, err := p.store.NewPulledUpload(ctx, repo, size)
+	upload, err := p.store.NewPulledUpload(ctx, repo, size, f.arrived)
 	if err != nil {
 		return err
 	}
@@ -235,7 +233,7 @@ func (p *Puller) transfer(ctx context.Context, repo string, f *flight, body io.R
 	if size >= 0 {
 		from = &boundedReader{from: from, size: size, left: size}
 	}
-	written, err := io.CopyBuffer(writerOnly{upload, f}, from, make([]byte, copyBuffer))
+	written, err := upload.ReadFrom(from)
 	if err != nil {
 		return err
 	}
@@ -243,23 +241,15 @@ func (p *Puller) transfer(ctx context.Context, repo string, f *flight, body io.R
 		return fmt.Errorf("%d bytes came, %d were promised: %w", written, size, io.ErrUnexpectedEOF)
 	}
 	_, err = upload.Commit(ctx, f.key.digest)
+	var wrong *store.DigestError
+	if errors.As(err, &wrong) { // which is not the client's fault, as it would be in a push
+		return hint.New(fmt.Errorf("the upstream's content hashes to %s and not to %s", wrong.Got, wrong.Want),
+			"the upstream, or a proxy before it, serves damaged content: tell its operator")
+	}
 	return err
 }
 
-// writerOnly writes to the upload and tells the flight's readers. It hides
-// ReadFrom, which would keep them waiting to the end.
-type writerOnly struct {
-	io.Writer
-	flight *flight
-}
-
-func (w writerOnly) Write(p []byte) (int, error) {
-	n, err := w.Writer.Write(p)
-	w.flight.arrived(n)
-	return n, err
-}
-
-// placedReader reads while there is a place for it. It hides WriteTo, so that the buffer is used.
+// placedReader reads while there is a place for it.
 type placedReader struct {
 	ctx   context.Context
 	place *place

@@ -275,6 +275,6 @@ func (s *fakeSource) Manifest(ctx context.Context, _, _ string) (ocispec.Descrip
 	return s.manifest(ctx)
 }
 
-func (s *fakeSource) Blob(ctx context.Context, _ string, d digest.Digest) (io.ReadCloser, int64, error) {
+func (s *fakeSource) UnverifiedBlob(ctx context.Context, _ string, d digest.Digest) (io.ReadCloser, int64, error) {
 	return s.blob(ctx, d)
 }

@@ -46,8 +46,8 @@ type Source interface {
 	Referrers(ctx context.Context, repo string, subject digest.Digest) ([]ocispec.Descriptor, error)
 	// Stat asks for the size of a blob, -1 if it is not known, without fetching it.
 	Stat(ctx context.Context, repo string, d digest.Digest) (size int64, err error)
-	// Blob opens a blob; the size is -1 if it is not known. It need not verify.
-	Blob(ctx context.Context, repo string, d digest.Digest) (io.ReadCloser, int64, error)
+	// UnverifiedBlob opens a blob; the size is -1 if it is not known. The store verifies what is read.
+	UnverifiedBlob(ctx context.Context, repo string, d digest.Digest) (io.ReadCloser, int64, error)
 }
 
 // A Route maps the repositories under Prefix to those under Path at Source.

@@ -29,7 +29,7 @@ func (f *fixture) pull(repo, name string) Manifest {
 // pulledBlob brings a blob as pull-through does.
 func (f *fixture) pulledBlob(repo, content string) {
 	f.t.Helper()
-	u, err := f.NewPulledUpload(f.ctx, repo, int64(len(content)))
+	u, err := f.NewPulledUpload(f.ctx, repo, int64(len(content)), nil)
 	f.must(err)
 	_, err = u.Write([]byte(content))
 	f.must(err)

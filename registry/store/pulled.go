@@ -45,8 +45,9 @@ func (s *Store) PromisedSize(ctx context.Context, repo string, d digest.Digest) 
 }
 
 // NewPulledUpload begins an upload of a blob of an upstream, of size bytes, -1 if that is not known. It is no client's
-// session. *FullError when there is no space for it.
-func (s *Store) NewPulledUpload(ctx context.Context, repo string, size int64) (*Upload, error) {
+// session. arrived is called after each write, with how many bytes a reader of Open sees more. *FullError when there is no
+// space for it.
+func (s *Store) NewPulledUpload(ctx context.Context, repo string, size int64, arrived func(n int)) (*Upload, error) {
 	if err := image.CheckRepository(repo); err != nil {
 		return nil, err
 	}
@@ -57,7 +58,7 @@ func (s *Store) NewPulledUpload(ctx context.Context, repo string, size int64) (*
 	if err != nil {
 		return nil, err
 	}
-	u.by = byPull
+	u.by, u.arrived = byPull, arrived
 	return u, nil
 }
 

@@ -22,10 +22,11 @@ import (
 // session for ResumeUpload, the others end it. What was acknowledged before Close survives a restart.
 type Upload struct {
 	store   *Store
-	user    string // of the session, for the bounds on sessions
-	by      origin // of the link that it gets
-	session bool   // it can be resumed; a run's blob cannot, since a run starts a blob again
-	want    int64  // how many bytes are to come in all, 0 when that is not known
+	user    string      // of the session, for the bounds on sessions
+	by      origin      // of the link that it gets
+	session bool        // it can be resumed; a run's blob cannot, since a run starts a blob again
+	want    int64       // how many bytes are to come in all, 0 when that is not known
+	arrived func(n int) // nil: nothing reads what is written before it is committed
 
 	mu      sync.Mutex // guards what follows; an Upload used by two goroutines stays in order
 	bytes   *blobfile.Upload
@@ -138,6 +139,9 @@ func (u *Upload) write(p []byte) (int, error) {
 		}
 	}
 	n, err := u.bytes.Write(p)
+	if u.arrived != nil {
+		u.arrived(n)
+	}
 	return n, full(u.store.files.Root(), max(0, u.want-u.bytes.Size()), err)
 }
 

@@ -2,7 +2,6 @@ package blobfile
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding"
 	"encoding/json"
 	"errors"
@@ -58,7 +57,7 @@ func (d *Dir) NewUpload(repo string, started time.Time) (*Upload, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Upload{dir: d, id: id.String(), state: state{Repository: repo, Started: started}, hash: sha256.New()}, nil
+	return &Upload{dir: d, id: id.String(), state: state{Repository: repo, Started: started}, hash: digest.SHA256.Hash()}, nil
 }
 
 // ResumeUpload opens an upload of a repository as its last Save left it. fs.ErrNotExist when there is none, or not all of it.
@@ -67,7 +66,7 @@ func (d *Dir) ResumeUpload(repo, id string) (_ *Upload, err error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &Upload{dir: d, id: id, hash: sha256.New(), saved: true}
+	u := &Upload{dir: d, id: id, hash: digest.SHA256.Hash(), saved: true}
 	if json.Unmarshal(content, &u.state) != nil || u.state.Repository != repo ||
 		u.hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(u.state.Hash) != nil {
 		return nil, fs.ErrNotExist
