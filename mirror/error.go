@@ -3,65 +3,44 @@ package mirror
 import (
 	"errors"
 	"fmt"
+
+	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
-// Exit codes of a run, a bit mask as oc-mirror has it.
-const (
-	exitGeneric    = 1
-	exitRelease    = 2
-	exitAdditional = 8
-)
-
-// Error is a run that could not be done, with what to do about it.
-type Error struct {
-	err  error
+// classError is an error with the exit code of a class of images.
+type classError struct {
+	error
 	code int
-	hint string
 }
 
-func (e *Error) Error() string { return e.err.Error() }
+func (e *classError) Unwrap() error { return e.error }
 
-// Unwrap gives the cause.
-func (e *Error) Unwrap() error { return e.err }
+// ExitCode returns the bit of the class.
+func (e *classError) ExitCode() int { return e.code }
 
-// ExitCode is a bit mask: 1 generic, 2 release, 8 additional images.
-func (e *Error) ExitCode() int { return max(e.code, exitGeneric) }
-
-// Hint says what to do about it; the cause may know better.
-func (e *Error) Hint() string {
-	var h interface{ Hint() string }
-	if errors.As(e.err, &h) {
-		return h.Hint()
-	}
-	return e.hint
-}
-
-// classed gives an error the exit code of the class that it befell.
-func classed(code int, err error) error {
-	var e *Error
+// classed gives an error the exit code of a type of images, unless it has one.
+func classed(of plan.Type, err error) error {
+	var e *classError
 	if err == nil || errors.As(err, &e) {
 		return err
 	}
-	return &Error{err: err, code: code}
+	return &classError{err, of.Class().Exit}
 }
 
 // IncompleteError is a run of which some images failed, or a plan that lacks some. The Report, or the Plan, names them.
 type IncompleteError struct {
 	Failed, Planned int
-	Code            int
-	Log             string // where the failures of a run are listed, if they are
+	Code            int    // a bit mask, see plan.Class
+	Log             string // the file that lists the failures of a run, if one could be written
 
 	unplanned bool
 }
 
-// incomplete is the error of some failures among all that was asked for, nil if there are none.
-func incomplete(failures []Failure, asked int) *IncompleteError {
-	if len(failures) == 0 {
-		return nil
-	}
-	e := &IncompleteError{Failed: len(failures), Planned: asked}
+// incomplete returns the error of some failures among all images, nil if there are none.
+func incomplete(failures []plan.Failure, all int, unplanned bool) *IncompleteError {
+	e := &IncompleteError{Failed: len(failures), Planned: all, unplanned: unplanned}
 	for _, f := range failures {
-		e.Code |= classOf(f.Image.Type)
+		e.Code |= f.Image.Type.Class().Exit
 	}
 	return e
 }
@@ -78,7 +57,7 @@ func (e *IncompleteError) Error() string {
 	return text
 }
 
-// ExitCode is a bit mask: 2 release, 8 additional images.
+// ExitCode returns the bit mask of the classes of the failed images.
 func (e *IncompleteError) ExitCode() int { return e.Code }
 
 // Hint says what to do about it.

@@ -41,8 +41,8 @@ func TestExecute_everythingArrives(t *testing.T) {
 	s.holds(t, "samples/docker", "v1", s.digest(t, "samples/docker", "v1"))
 	s.holds(t, "samples/oci-multi", "v1", s.digest(t, "samples/oci-multi", "v1"))
 
-	if n, planned := report.Count(mirror.TypeRelease); n != 2 || planned != 2 {
-		t.Errorf("%d of %d payloads are reported, want 2 of 2", n, planned)
+	if want := []mirror.Result{{"release", 18, 18}, {"additional", 2, 2}}; !slices.Equal(report.Results(), want) {
+		t.Errorf("the results are %v, want %v", report.Results(), want)
 	}
 	if len(report.Failures) != 0 || len(report.Mirrored) != report.Planned {
 		t.Errorf("the report has %d failures and %d of %d images", len(report.Failures), len(report.Mirrored), report.Planned)
@@ -219,7 +219,7 @@ func TestExecute_failures(t *testing.T) {
 			if f.Incomplete != "release 4.18.2-x86_64" {
 				t.Errorf("%s makes incomplete %q", f.Image.Origin, f.Incomplete)
 			}
-			if !f.Consequence() {
+			if !f.Consequence {
 				causes++
 			}
 		}

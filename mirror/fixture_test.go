@@ -19,6 +19,8 @@ import (
 	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
+	"github.com/mirror-appliance/appliance/mirror/plan"
+	"github.com/mirror-appliance/appliance/mirror/updategraph"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
@@ -136,11 +138,15 @@ func (s *setup) newEngine(t *testing.T, config string, change ...options) *mirro
 	if err != nil {
 		t.Fatal(err)
 	}
+	sources := upstream.NewRegistries(func(registry string) (upstream.Options, error) {
+		return upstream.Options{Registry: registry, PlainHTTP: true, Retries: 2, Sleep: noSleep}, nil
+	})
+	t.Cleanup(sources.Close)
 	o := mirror.Options{
 		Config: c, Registry: "mirror.example.com:8443", Workspace: s.workspace,
-		GraphURL: "http://" + s.host + sample.GraphPath,
-		Upstream: func(registry string) (upstream.Options, error) {
-			return upstream.Options{Registry: registry, PlainHTTP: true, Retries: 2, Sleep: noSleep}, nil
+		Graph: updategraph.Client{URL: "http://" + s.host + sample.GraphPath, HTTP: http.DefaultClient},
+		Open: func(ref imageset.Reference) (mirror.Source, error) {
+			return sources.Repository(ref.Registry(), ref.Repository())
 		},
 		Version: "v1.2.3", Now: func() time.Time { return time.Date(2026, 11, 20, 22, 58, 33, 0, time.UTC) },
 		Sleep: noSleep, Events: s.events.add,
@@ -152,7 +158,6 @@ func (s *setup) newEngine(t *testing.T, config string, change ...options) *mirro
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(e.Close)
 	return e
 }
 
@@ -180,7 +185,7 @@ func openStore(t *testing.T) *store.Store {
 	return s
 }
 
-func (s *setup) plan(t *testing.T) *mirror.Plan {
+func (s *setup) plan(t *testing.T) *plan.Plan {
 	t.Helper()
 	p, err := s.engine.Plan(t.Context())
 	if err != nil {

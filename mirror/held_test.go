@@ -7,6 +7,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
 // asksHeld is a destination that notes what it is asked for.
@@ -21,13 +23,13 @@ func (d *asksHeld) Held(_ context.Context, blobs, manifests map[string][]digest.
 }
 
 // One digest can be wanted as a manifest and as a layer.
-func TestExecution_held_bothKinds(t *testing.T) {
+func TestHoldings_ask_bothKinds(t *testing.T) {
 	one, other := ocispec.Descriptor{Digest: digest.FromString("one")}, ocispec.Descriptor{Digest: digest.FromString("other")}
-	image := &Image{Repository: "a", Manifests: []Manifest{{Descriptor: one}, {Descriptor: other, Blobs: []ocispec.Descriptor{one, one}}}}
+	image := &plan.Image{Repository: "a", Manifests: []plan.Manifest{{Descriptor: one}, {Descriptor: other, Blobs: []ocispec.Descriptor{one, one}}}}
 	dst := &asksHeld{}
-	whole, err := (&execution{dst: dst}).held(t.Context(), image)
-	if err != nil || len(whole) != 2 {
-		t.Errorf("%v, %v", whole, err)
+	a := (&holdings{target: &target{dst: dst}}).ask(t.Context(), about(image))[0]
+	if a.err != nil || !a.complete("a", image.Manifests[0]) || !a.complete("a", image.Manifests[1]) {
+		t.Errorf("%+v", a)
 	}
 	if !slices.Equal(dst.blobs, []digest.Digest{one.Digest}) || len(dst.manifests) != 2 {
 		t.Errorf("asked for blobs %v and manifests %v", dst.blobs, dst.manifests)

@@ -1,114 +1,173 @@
-// Package mirror is the sync engine: it turns an image set into a plan, and executes the plan.
+// Package mirror fills a registry from an image set configuration.
 //
-// Use New, then Engine.Plan, then Engine.Execute. A dry run is the plan, unexecuted. A plan names every manifest and
-// blob by digest, with what each is for; executing it asks the destination for all of them, many at once, and fetches
-// what is not held, so that a rerun is a resume, and one that has nothing to do a few requests.
+// Use Run, or DryRun, which stops at the plan. Both collect: each section of the configuration has a collector, which turns
+// it into images, and Source says where their manifests and blobs are read. Both compare: the destination is asked, for many
+// images at once, what it has. Run then executes: it copies the rest, children before parents, verifies, moves the tags and
+// commits, so that a repeated run is a resume, and one that has nothing to do a few requests. At the end it writes a report and
+// the cluster's resources to the workspace.
 //
-// What fails is named, with its cause and with what it makes incomplete, and the rest goes on: a mirror of a
-// thousand images is not lost to one of them, and a rerun has only that one left. Complete images become visible
-// together, in one commit at the end, also when others failed. The tag of an image that failed stays where it was.
-// A release is complete with all its components or not at all; of an incomplete one no tag moves.
+// A failure is named, with its cause and with what it makes incomplete, and the other images are copied: a mirror of a
+// thousand images is not lost to one of them. Complete images become visible together, in one commit, also when others
+// failed. The tag of an image that failed stays where it was. A release is complete with all its components or not at all.
 //
-// Refused: a cache registry on this host, which is a second copy of everything, and stopping everything at the
-// first failure, which oc-mirror does for releases.
+// Refused: a cache registry on this host, which is a second copy of everything, and stopping everything at the first
+// failure, which oc-mirror does for releases.
 package mirror
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net/http"
-	"sync"
 	"time"
-
-	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/internal/retry"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
-	"github.com/mirror-appliance/appliance/mirror/upstream"
+	"github.com/mirror-appliance/appliance/mirror/plan"
+	"github.com/mirror-appliance/appliance/mirror/updategraph"
 )
-
-// Destination is an opened run at the place that is filled. What is put is staged; Commit makes all of it visible at
-// once. *store.Run, *admin.Run and *remote.Run are destinations. Methods may be called concurrently, except for
-// Commit and Abort, of which one is called at the end; neither is when a run is cancelled, so that what was staged is
-// kept from collection for a while and serves the next run. Whatever failed may be asked again, Commit and Tag too: an
-// answer that was lost does not tell whether it was done.
-type Destination interface {
-	// Held lists those of some blobs and manifests, both by the repository that they are for, that are held there and need
-	// not be put. Those are kept from collection from then on, and the manifests are staged. A caller that must know that a
-	// manifest is whole asks for its blobs, and for the children of an index, too. Unconfirmed are the blobs that only other
-	// repositories have: a source that names them need not have them.
-	Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (heldBlobs, heldManifests, unconfirmed map[string][]digest.Digest, err error)
-	// Confirm stages unconfirmed blobs without their bytes, where it can: the caller has asked the source of each repository,
-	// which has the blobs that are listed by it, with these sizes. It gives those that it has staged; the others are put.
-	Confirm(ctx context.Context, blobs map[string][]ocispec.Descriptor) (staged map[string][]digest.Digest, err error)
-	// PutBlob stages a blob, verifying its size and digest. It reads r once, to its end.
-	PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, r io.Reader) error
-	// PutManifest stages a manifest, whose blobs must be held in the repository, or staged for it.
-	PutManifest(ctx context.Context, repo string, desc ocispec.Descriptor, body []byte) error
-	// Tag stages tags: for each repository, which manifest, held or staged, each of them is to name.
-	Tag(ctx context.Context, tags map[string]map[string]digest.Digest) error
-	Commit(ctx context.Context) error
-	Abort(ctx context.Context) error
-}
 
 // Bounds of Options.ParallelImages and ParallelLayers, and their defaults, which are oc-mirror's.
 const (
-	MaxParallel           = 10
+	maxParallel           = 10
 	DefaultParallelImages = 4
 	DefaultParallelLayers = 5
 )
 
-// Options say what is mirrored, and how.
+// Options say what is mirrored, from where, and to where.
 type Options struct {
 	Config *imageset.Config
-	// Registry is the destination's host[:port], and Prefix the path below it that everything goes under. Both are
-	// for names; what is put goes to a Destination.
+	// Open opens the source of the repository that a reference names.
+	Open func(imageset.Reference) (Source, error)
+	// Begin begins a run at the destination. The name describes it to people.
+	Begin func(ctx context.Context, name string) (Destination, error)
+	// Registry is the destination's host[:port], and Prefix the path below it that everything goes under. Both are for
+	// names only.
 	Registry, Prefix string
-	// Workspace is the directory that holds working-dir.
+	// Workspace is the directory that has working-dir.
 	Workspace string
-	// Upstream says how a registry is read.
-	Upstream func(registry string) (upstream.Options, error)
-	GraphURL string       // of the update service; "" is the public one
-	HTTP     *http.Client // to ask it with; nil is a new one
+	Graph     updategraph.Client
 
 	ParallelImages, ParallelLayers int // 0: the defaults
 	Version                        string
 	Now                            func() time.Time // nil: time.Now
-	// Sleep waits before a put is repeated, and returns early, with ctx's error, when ctx ends. nil is a timer.
+	// Sleep waits before the destination is asked again. nil is a timer.
 	Sleep  func(ctx context.Context, d time.Duration) error
 	Log    *slog.Logger // nil: discard
 	Events func(Event)  // progress; may be nil. Called from several goroutines.
 }
 
-// Engine mirrors one image set. Close it after use.
-type Engine struct {
-	o Options
-
-	mu      sync.Mutex // guards the rest
-	clients map[string]*upstream.Client
-	read    map[string]manifest // by registry, repository and digest; releases share most of their components
+// Event is a step of progress.
+type Event struct {
+	Kind  EventKind
+	Image *plan.Image // nil for Planned
+	Plan  *plan.Plan  // of Planned
+	Bytes int64       // of Bytes: read from the source since the image's last such event
+	Err   error       // of Failed and Resolved
 }
 
-type manifest struct {
-	desc ocispec.Descriptor
-	body []byte
+// EventKind is the kind of an event.
+type EventKind int
+
+// The kinds of events.
+const (
+	Resolved EventKind = iota // the manifests of an image of the plan have been read, or could not be
+	Planned                   // copying begins
+	Started
+	Bytes
+	Done // copied
+	Held // it existed already
+	Failed
+)
+
+// Run mirrors an image set. Without a report the run has ended before its end; what is staged serves the next one. With a
+// report, an *IncompleteError says that some images failed, and further errors that results could not be written.
+func Run(ctx context.Context, o Options) (*Report, error) {
+	e, err := newEngine(o)
+	if err != nil {
+		return nil, err
+	}
+	p, err := e.collect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	dst, err := o.Begin(ctx, o.Config.File)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.compare(ctx, p, dst); err != nil {
+		return nil, err
+	}
+	e.o.Events(Event{Kind: Planned, Plan: p})
+	report, err := e.execute(ctx, p, dst)
+	var incomplete *IncompleteError
+	if err != nil && !errors.As(err, &incomplete) {
+		return nil, err
+	}
+	unwritten := e.writeResults(report)
+	if incomplete != nil {
+		incomplete.Log = report.ErrorFile
+	}
+	return report, errors.Join(err, unwritten)
 }
 
-// New makes an engine. It asks nothing yet.
-func New(o Options) (*Engine, error) {
+// DryRun plans an image set, compares the plan with the destination, which keeps nothing of it, and writes the mapping of
+// sources to destinations to a file of the workspace. With a plan, an *IncompleteError says that some images cannot be
+// mirrored.
+func DryRun(ctx context.Context, o Options) (p *plan.Plan, mapping string, err error) {
+	e, err := newEngine(o)
+	if err != nil {
+		return nil, "", err
+	}
+	if p, err = e.collect(ctx); err != nil {
+		return nil, "", err
+	}
+	dst, err := o.Begin(ctx, "dry run of "+o.Config.File)
+	if err != nil {
+		return nil, "", err
+	}
+	err = e.compare(ctx, p, dst)
+	if abort := dst.Abort(context.WithoutCancel(ctx)); err == nil {
+		err = abort
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	if mapping, err = e.writeMapping(p); err != nil {
+		return nil, "", err
+	}
+	if len(p.Failures) > 0 {
+		err = incomplete(p.Failures, len(p.Images)+len(p.Failures), true)
+	}
+	return p, mapping, err
+}
+
+// CheckParallel returns an error if Options.ParallelImages or ParallelLayers is out of range, in oc-mirror's words.
+func CheckParallel(images, layers int) error {
+	for name, n := range map[string]int{"images": images, "layers": layers} {
+		if n < 1 || n > maxParallel {
+			return fmt.Errorf("the flag parallel-%s must be between the range 1 to %d", name, maxParallel)
+		}
+	}
+	return nil
+}
+
+// engine mirrors one image set.
+type engine struct {
+	o         Options
+	sources   *reader
+	workspace workspace
+}
+
+func newEngine(o Options) (*engine, error) {
 	if o.ParallelImages == 0 {
 		o.ParallelImages = DefaultParallelImages
 	}
 	if o.ParallelLayers == 0 {
 		o.ParallelLayers = DefaultParallelLayers
 	}
-	for name, n := range map[string]int{"images": o.ParallelImages, "layers": o.ParallelLayers} {
-		if n < 1 || n > MaxParallel {
-			return nil, fmt.Errorf("the flag parallel-%s must be between the range 1 to %d", name, MaxParallel)
-		}
+	if err := CheckParallel(o.ParallelImages, o.ParallelLayers); err != nil {
+		return nil, err
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -119,83 +178,8 @@ func New(o Options) (*Engine, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.HTTP == nil {
-		o.HTTP = &http.Client{Timeout: 5 * time.Minute}
-	}
 	if o.Events == nil {
 		o.Events = func(Event) {}
 	}
-	return &Engine{o: o, clients: map[string]*upstream.Client{}, read: map[string]manifest{}}, nil
+	return &engine{o: o, sources: newReader(o.Open), workspace: workspace{o.Workspace}}, nil
 }
-
-// manifest reads a manifest, one that is named by digest once.
-func (e *Engine) manifest(ctx context.Context, registry, repo, ref string) (ocispec.Descriptor, []byte, error) {
-	key := registry + "/" + repo + "@" + ref
-	e.mu.Lock()
-	m, ok := e.read[key]
-	e.mu.Unlock()
-	if ok {
-		return m.desc, m.body, nil
-	}
-	client, err := e.client(registry)
-	if err != nil {
-		return ocispec.Descriptor{}, nil, err
-	}
-	desc, body, err := client.Manifest(ctx, repo, ref)
-	if err == nil && desc.Digest.String() == ref {
-		e.mu.Lock()
-		e.read[key] = manifest{desc, body}
-		e.mu.Unlock()
-	}
-	return desc, body, err
-}
-
-// Close gives up the connections to upstreams.
-func (e *Engine) Close() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, c := range e.clients {
-		c.Close()
-	}
-	clear(e.clients)
-}
-
-// client is the one client for a registry: it keeps connections and tokens.
-func (e *Engine) client(registry string) (*upstream.Client, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if c, ok := e.clients[registry]; ok {
-		return c, nil
-	}
-	o, err := e.o.Upstream(registry)
-	if err != nil {
-		return nil, err
-	}
-	c, err := upstream.New(o)
-	if err != nil {
-		return nil, err
-	}
-	e.clients[registry] = c
-	return c, nil
-}
-
-// Event is a step of progress.
-type Event struct {
-	Kind  EventKind
-	Image *Image // nil for Bytes
-	Bytes int64  // fetched since the last such event
-	Err   error  // of Failed
-}
-
-// EventKind says what happened.
-type EventKind int
-
-// The kinds of events.
-const (
-	Resolved EventKind = iota // while planning: its manifests have been read, or not
-	Started
-	Done // copied
-	Held // it was there already
-	Failed
-	Bytes
-)

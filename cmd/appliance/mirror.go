@@ -2,15 +2,12 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -20,8 +17,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/mirror"
-	"github.com/mirror-appliance/appliance/mirror/archive"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
+	"github.com/mirror-appliance/appliance/mirror/updategraph"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
 )
 
@@ -102,7 +99,7 @@ func (o *mirrorOptions) check(destination string) error {
 	case o.config == "":
 		return hint.New(errors.New("use the --config flag it is mandatory"), "-c imageset.yaml")
 	case strings.HasPrefix(destination, "file://"):
-		return archive.RefuseExport(destination)
+		return unbuiltArchive("mirroring to an archive (" + destination + ")")
 	case !strings.HasPrefix(destination, "docker://"):
 		return hint.New(
 			errors.New("destination must have either file:// (mirror to disk) or docker:// (diskToMirror) protocol prefixes"),
@@ -111,7 +108,7 @@ func (o *mirrorOptions) check(destination string) error {
 	case o.from != "" && o.workspace != "":
 		return errors.New("when destination is docker://, --from (assumes disk to mirror workflow) and --workspace (assumes mirror to mirror workflow) cannot be used together")
 	case o.from != "":
-		return archive.RefuseImport(o.from)
+		return unbuiltArchive("mirroring from an archive (--from " + o.from + ")")
 	case o.workspace == "":
 		return hint.New(
 			errors.New("when destination is docker://, either --from (assumes disk to mirror workflow) or --workspace (assumes mirror to mirror workflow) need to be provided"),
@@ -123,6 +120,9 @@ func (o *mirrorOptions) check(destination string) error {
 		return hint.New(errors.New("when --workspace is used, it must have file:// prefix"), "--workspace file://"+o.workspace)
 	}
 	if _, err := o.level(); err != nil {
+		return err
+	}
+	if err := mirror.CheckParallel(o.parallelImages, o.parallelLayers); err != nil {
 		return err
 	}
 	return checkOutput(o.output)
@@ -161,19 +161,9 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 	}
 	log := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: level, ReplaceAttr: plain.Attr}))
 	keys := upstream.Keychain(o.authFile)
+	registries := upstream.NewRegistries(o.sources(ctx, keys, log))
+	defer registries.Close()
 	progress := newProgress(std, o.output == "json")
-	engine, err := mirror.New(mirror.Options{
-		Config: config, Registry: to.registry, Prefix: to.prefix, Workspace: o.workspaceDir(),
-		Upstream: o.sources(ctx, keys, log),
-		GraphURL: os.Getenv("UPDATE_URL_OVERRIDE"), HTTP: o.graphClient(),
-		ParallelImages: o.parallelImages, ParallelLayers: o.parallelLayers,
-		Version: version, Log: log, Events: progress.event,
-	})
-	if err != nil {
-		return err
-	}
-	defer engine.Close()
-
 	// The destination is asked first: to find after an hour of planning that a login is missing helps nobody.
 	destination, err := openDestination(ctx, to, o, keys)
 	if err != nil {
@@ -182,15 +172,51 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 	defer destination.close()
 	progress.say("mirroring into %s, %s", argument, destination.kind)
 	progress.say("planning")
-	plan, err := engine.Plan(ctx)
-	if err != nil {
+	run := mirror.Options{
+		Config: config, Registry: to.registry, Prefix: to.prefix, Workspace: o.workspaceDir(), Begin: destination.begin,
+		Open: func(ref imageset.Reference) (mirror.Source, error) {
+			return registries.Repository(ref.Registry(), ref.Repository())
+		},
+		Graph:          updategraph.Client{URL: os.Getenv("UPDATE_URL_OVERRIDE"), HTTP: updategraph.NewHTTPClient(o.srcVerify)},
+		ParallelImages: o.parallelImages, ParallelLayers: o.parallelLayers,
+		Version: version, Log: log, Events: progress.event,
+	}
+	if o.dryRun {
+		return dryRun(ctx, std, run, progress, o.output)
+	}
+	report, err := mirror.Run(ctx, run)
+	progress.stop()
+	if report == nil {
 		return err
 	}
-	m := &mirroring{engine: engine, plan: plan, to: destination, std: std, o: o, progress: progress}
-	if o.dryRun {
-		return m.describe(ctx)
+	if o.output == "json" {
+		err = errors.Join(err, printJSON(std.out, report))
 	}
-	return m.execute(ctx)
+	progress.results(report)
+	return err
+}
+
+// dryRun prints the plan. An *mirror.IncompleteError comes with one.
+func dryRun(ctx context.Context, std stdio, run mirror.Options, progress *progress, output string) error {
+	p, mapping, err := mirror.DryRun(ctx, run)
+	if p == nil {
+		return err
+	}
+	if output == "json" {
+		if err := printJSON(std.out, p); err != nil {
+			return err
+		}
+	} else {
+		for _, i := range p.Images {
+			fmt.Fprintln(std.out, plain.Line(fmt.Sprintf("docker://%s=docker://%s/%s:%s", i.Source.Pull(), p.Registry, i.Repository, i.Tag)))
+		}
+	}
+	progress.plan(p)
+	for _, f := range p.Failures {
+		progress.failure(f)
+	}
+	progress.say("nothing was copied; the list is in %s", mapping)
+	return err
 }
 
 // workspaceDir is the directory that holds working-dir; one that is working-dir itself is known by its name.
@@ -214,84 +240,6 @@ func (o *mirrorOptions) sources(ctx context.Context, keys authn.Keychain, log *s
 			CAFiles: files, Keychain: keys, UserAgent: "appliance/" + version, Retries: retries, Log: log,
 		}, nil
 	}
-}
-
-func (o *mirrorOptions) graphClient() *http.Client {
-	t := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: 30 * time.Second, ResponseHeaderTimeout: 2 * time.Minute}
-	t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: !o.srcVerify} // only if the user says so
-	return &http.Client{Transport: t, Timeout: 10 * time.Minute}
-}
-
-// mirroring is one run of the command, planned.
-type mirroring struct {
-	engine   *mirror.Engine
-	plan     *mirror.Plan
-	to       *destination
-	std      stdio
-	o        mirrorOptions
-	progress *progress
-}
-
-// describe is a dry run: it asks the destination what it holds, and leaves nothing there.
-func (m *mirroring) describe(ctx context.Context) error {
-	run, err := m.to.begin(ctx, "dry run of "+m.o.config)
-	if err != nil {
-		return err
-	}
-	err = m.engine.Compare(ctx, m.plan, run)
-	if abort := run.Abort(context.WithoutCancel(ctx)); err == nil {
-		err = abort
-	}
-	if err != nil {
-		return err
-	}
-	mapping, err := m.engine.WriteMapping(m.plan)
-	if err != nil {
-		return err
-	}
-	if m.o.output == "json" {
-		if err := printJSON(m.std.out, m.plan); err != nil {
-			return err
-		}
-	} else {
-		for _, i := range m.plan.Images {
-			fmt.Fprintln(m.std.out, plain.Line(fmt.Sprintf("docker://%s=docker://%s/%s:%s", i.Source(), m.plan.Registry, i.Repository, i.Tag)))
-		}
-	}
-	m.progress.plan(m.plan)
-	for _, f := range m.plan.Failures {
-		m.progress.failure(f)
-	}
-	m.progress.say("nothing was copied; the list is in %s", mapping)
-	return m.plan.Incomplete()
-}
-
-func (m *mirroring) execute(ctx context.Context) error {
-	run, err := m.to.begin(ctx, m.o.config)
-	if err != nil {
-		return err
-	}
-	if err := m.engine.Compare(ctx, m.plan, run); err != nil {
-		return err
-	}
-	m.progress.plan(m.plan)
-	m.progress.start(m.plan)
-	report, err := m.engine.Execute(ctx, m.plan, run)
-	m.progress.stop()
-	var incomplete *mirror.IncompleteError
-	if err != nil && !errors.As(err, &incomplete) {
-		return err
-	}
-	// The run has ended as it has: what cannot be written or printed of it changes nothing about that.
-	unwritten := m.engine.WriteResults(report)
-	if m.o.output == "json" {
-		unwritten = errors.Join(unwritten, printJSON(m.std.out, report))
-	}
-	m.progress.results(report)
-	if incomplete != nil {
-		incomplete.Log = report.ErrorFile
-	}
-	return errors.Join(err, unwritten)
 }
 
 func bytesOf(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }

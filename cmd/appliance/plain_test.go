@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/mirror"
+	"github.com/mirror-appliance/appliance/mirror/plan"
 	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
@@ -43,10 +44,10 @@ func TestTables_namesStayInTheirPlace(t *testing.T) {
 		},
 		"mirror": func(w io.Writer, name string) {
 			p := &progress{out: w}
-			i := &mirror.Image{Origin: name, Repository: name, Tag: name, Why: name}
+			i := &plan.Image{Origin: name, Repository: name, Tag: name, Why: name}
 			p.event(mirror.Event{Kind: mirror.Done, Image: i})
 			p.event(mirror.Event{Kind: mirror.Failed, Image: i})
-			p.results(&mirror.Report{Resources: []string{name}, Failures: []mirror.Failure{{Image: i, Incomplete: name}}})
+			p.results(&mirror.Report{Resources: []string{name}, Failures: []plan.Failure{{Image: i, Incomplete: name}}})
 		},
 	}
 	for command, table := range tables {
@@ -82,7 +83,7 @@ func TestProgress_copying(t *testing.T) {
 	var out bytes.Buffer
 	p := &progress{out: &out}
 	p.event(mirror.Event{Kind: mirror.Bytes, Bytes: 1 << 20})
-	plan := &mirror.Plan{Missing: 3 << 20}
+	plan := &plan.Plan{Missing: 3 << 20}
 	p.copying(plan)
 	p.copying(plan) // a line was said just now
 	if got := out.String(); got != "fetched 1.0 MiB of 3.0 MiB\n" {
@@ -95,7 +96,7 @@ func TestProgress_copying(t *testing.T) {
 // TestFailure_linesOfAnErrorAreIndented has what an upstream says look like a line of the program's own.
 func TestFailure_linesOfAnErrorAreIndented(t *testing.T) {
 	var out bytes.Buffer
-	(&progress{out: &out}).failure(mirror.Failure{Image: &mirror.Image{Origin: "a/b"}, Error: "one\ncopied \x1b[2Jx"})
+	(&progress{out: &out}).failure(plan.Failure{Image: &plan.Image{Origin: "a/b"}, Error: "one\ncopied \x1b[2Jx"})
 	if want := "failed: a/b ()\n        one\n        copied \\x1b[2Jx\n"; out.String() != want {
 		t.Errorf("it says %q, want %q", out.String(), want)
 	}

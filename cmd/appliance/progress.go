@@ -16,6 +16,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/mirror"
+	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
 // sayEvery is how often a job says how far it is. The daemon tells each second, and not quite on the second.
@@ -83,20 +84,20 @@ func (p *progress) writer() io.Writer {
 	return p.out
 }
 
-func (p *progress) plan(plan *mirror.Plan) {
-	for _, w := range plan.Warnings {
+func (p *progress) plan(of *plan.Plan) {
+	for _, w := range of.Warnings {
 		p.say("warning: %s", w)
 	}
-	p.say("%s, %d blobs, %s; %s of it to fetch", count(len(plan.Images), "image"), plan.Blobs, bytesOf(plan.Bytes), bytesOf(plan.Missing))
+	p.say("%s, %d blobs, %s; %s of it to fetch", count(len(of.Images), "image"), of.Blobs, bytesOf(of.Bytes), bytesOf(of.Missing))
 }
 
-func (p *progress) start(plan *mirror.Plan) {
+func (p *progress) start(of *plan.Plan) {
 	if !p.bars {
-		p.ticked = every(sayFetched, func() { p.copying(plan) })
+		p.ticked = every(sayFetched, func() { p.copying(of) })
 		return
 	}
 	p.pool = mpb.New(mpb.WithOutput(p.out), mpb.WithWidth(60))
-	p.bar = p.pool.AddBar(plan.Missing,
+	p.bar = p.pool.AddBar(of.Missing,
 		mpb.PrependDecorators(decor.CountersKibiByte("% .1f / % .1f")),
 		mpb.AppendDecorators(decor.Percentage(decor.WC{W: 5}), decor.EwmaSpeed(decor.SizeB1024(0), " % .1f", 30), decor.OnComplete(decor.EwmaETA(decor.ET_STYLE_GO, 30), "")),
 	)
@@ -126,9 +127,9 @@ func every(interval time.Duration, say func()) (end func()) {
 }
 
 // copying says how much has come, unless another line was said since it last did.
-func (p *progress) copying(plan *mirror.Plan) {
+func (p *progress) copying(of *plan.Plan) {
 	if time.Since(time.Unix(0, p.lastLine.Load())) >= sayFetched {
-		p.say("fetched %s of %s", bytesOf(p.fetched.Load()), bytesOf(plan.Missing))
+		p.say("fetched %s of %s", bytesOf(p.fetched.Load()), bytesOf(of.Missing))
 	}
 }
 
@@ -149,6 +150,9 @@ func (p *progress) event(e mirror.Event) {
 	switch e.Kind {
 	case mirror.Resolved:
 		p.planning()
+	case mirror.Planned:
+		p.plan(e.Plan)
+		p.start(e.Plan)
 	case mirror.Bytes:
 		p.fetched.Add(e.Bytes)
 		if p.bar != nil {
@@ -173,10 +177,10 @@ func (p *progress) planning() {
 	}
 }
 
-func (p *progress) failure(f mirror.Failure) {
+func (p *progress) failure(f plan.Failure) {
 	// An error may have several lines, and what an upstream says may be among them: none begins as a line of ours does.
 	p.say("failed: %s\n        %s", plain.Line(fmt.Sprintf("%s (%s)", f.Image.Origin, f.Image.Why)), strings.ReplaceAll(f.Error, "\n", "\n        "))
-	if h := hintOf(f.Err()); h != "" {
+	if h := hintOf(f.Cause); h != "" {
 		p.say("        hint: %s", h)
 	}
 }
@@ -185,7 +189,7 @@ func (p *progress) failure(f mirror.Failure) {
 func (p *progress) results(r *mirror.Report) {
 	incomplete := map[string]bool{}
 	for _, f := range r.Failures {
-		if !f.Consequence() {
+		if !f.Consequence {
 			p.failure(f)
 		}
 		if f.Incomplete != "" {
@@ -199,8 +203,13 @@ func (p *progress) results(r *mirror.Report) {
 		p.say("%s needed no copying: held already, or the same as another", count(int(n), "image"))
 	}
 	p.say("=== Results ===")
-	p.class(r, "release", mirror.TypeRelease, mirror.TypeReleaseContent)
-	p.class(r, "additional", mirror.TypeGeneric)
+	for _, of := range r.Results() {
+		if of.Mirrored == of.Planned {
+			p.say(" ✓  %d / %d %s images mirrored successfully", of.Mirrored, of.Planned, of.Label)
+		} else {
+			p.say(" ✗  %d / %d %s images mirrored: Some %s images failed to be mirrored - please check the logs", of.Mirrored, of.Planned, of.Label, of.Label)
+		}
+	}
 	for _, file := range r.Resources {
 		p.name("apply to the cluster: oc apply -f %s", file)
 	}
@@ -209,15 +218,4 @@ func (p *progress) results(r *mirror.Report) {
 		report = "; report: " + r.File
 	}
 	p.say("fetched %s in %s%s", bytesOf(p.fetched.Load()), time.Since(p.began).Round(100*time.Millisecond), report)
-}
-
-func (p *progress) class(r *mirror.Report, name string, types ...mirror.Type) {
-	mirrored, planned := r.Count(types...)
-	switch {
-	case planned == 0:
-	case mirrored == planned:
-		p.say(" ✓  %d / %d %s images mirrored successfully", mirrored, planned, name)
-	default:
-		p.say(" ✗  %d / %d %s images mirrored: Some %s images failed to be mirrored - please check the logs", mirrored, planned, name, name)
-	}
 }

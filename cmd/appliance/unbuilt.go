@@ -117,6 +117,12 @@ func newUnbuiltCommand(name, short, next string) *cobra.Command {
 	}
 }
 
+// unbuiltArchive refuses a workflow with an archive.
+func unbuiltArchive(what string) error {
+	return hint.New(fmt.Errorf("%s is not built yet", what),
+		"mirror straight into a registry: docker://HOST:PORT with --workspace file://DIR; nothing has been written")
+}
+
 // unbuiltCommands are oc-mirror's: this program has them where oc-mirror does, and below mirror.
 func unbuiltCommands() []*cobra.Command {
 	const configuration = "until then write the image set configuration by hand, see docs/mirror.md"

@@ -12,39 +12,37 @@ import (
 	"strings"
 )
 
-// Component is one image that a release is made of.
-type Component struct {
-	Name  string // such as "etcd"
-	Image string // reference by digest
+// component is one image of a release.
+type component struct {
+	name  string // such as "etcd"
+	image string // reference by digest
 }
 
-// References is what a payload's release-manifests/image-references says.
-type References struct {
-	Version    string // metadata.name: the release's version
-	Components []Component
-	Raw        []byte
+// references is the content of a payload's release-manifests/image-references.
+type references struct {
+	components []component
+	raw        []byte
 }
 
 const (
 	referencesFile = "release-manifests/image-references"
-	// maxReferences bounds that file, which has some 200 KB.
+	// maxReferences bounds that file; a real one has some 200 KB.
 	maxReferences = 16 << 20
-	// maxLayer bounds what one layer unpacks to, against one that unpacks for ever.
+	// maxLayer bounds the unpacked size of a layer, against one that unpacks without end.
 	maxLayer = 16 << 30
 )
 
-// ErrNoReferences says that a layer has no such file.
-var ErrNoReferences = errors.New("no " + referencesFile + " in it")
+// errNoReferences says that a layer does not have the file.
+var errNoReferences = errors.New("no " + referencesFile + " in it")
 
-// ErrWhiteout says that a layer removes the file from those below it.
-var ErrWhiteout = errors.New(referencesFile + " is removed by a layer above it")
+// errWhiteout says that a layer removes the file from those below it.
+var errWhiteout = errors.New(referencesFile + " is removed by a layer above it")
 
-// ReadLayer looks for image-references in one layer, a tar that may be gzipped. Layers are to be read from the top
-// down; the first that has it is right. It reads to the end of r, so that a reader that verifies a digest at its
-// end has had its say.
-func ReadLayer(r io.Reader) (*References, error) {
+// readLayer looks for image-references in one layer, a tar that may be gzipped. Layers are read from the top down, and the
+// first file found is the right one. readLayer reads to the end of r, since that is where a reader verifies a digest.
+func readLayer(r io.Reader) (*references, error) {
 	found, err := scanLayer(r)
-	if err != nil && !errors.Is(err, ErrNoReferences) && !errors.Is(err, ErrWhiteout) {
+	if err != nil && !errors.Is(err, errNoReferences) && !errors.Is(err, errWhiteout) {
 		return nil, err
 	}
 	if _, rest := io.Copy(io.Discard, r); rest != nil {
@@ -53,14 +51,14 @@ func ReadLayer(r io.Reader) (*References, error) {
 	return found, err
 }
 
-func scanLayer(r io.Reader) (*References, error) {
+func scanLayer(r io.Reader) (*references, error) {
 	body, err := decompress(r)
 	if err != nil {
 		return nil, err
 	}
 	dir, file := path.Split(referencesFile)
 	whiteouts := []string{dir + ".wh." + file, dir + ".wh..wh..opq", ".wh." + strings.TrimSuffix(dir, "/"), ".wh..wh..opq"}
-	result := ErrNoReferences
+	result := errNoReferences
 	t := tar.NewReader(io.LimitReader(body, maxLayer))
 	for {
 		h, err := t.Next()
@@ -76,12 +74,12 @@ func scanLayer(r io.Reader) (*References, error) {
 		case name == referencesFile:
 			return nil, fmt.Errorf("%s is not a regular file", referencesFile)
 		case slices.Contains(whiteouts, name):
-			result = ErrWhiteout // unless this very layer brings another one
+			result = errWhiteout // unless this layer has another one
 		}
 	}
 }
 
-// decompress tells gzip by its magic, since media types are not always right about it.
+// decompress recognises gzip by its magic number, since media types are not always right about it.
 func decompress(r io.Reader) (io.Reader, error) {
 	magic := make([]byte, 2)
 	n, err := io.ReadFull(r, magic)
@@ -99,7 +97,7 @@ func decompress(r io.Reader) (io.Reader, error) {
 	return z, nil
 }
 
-func readReferences(r io.Reader) (*References, error) {
+func readReferences(r io.Reader) (*references, error) {
 	raw, err := io.ReadAll(io.LimitReader(r, maxReferences+1))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", referencesFile, err)
@@ -107,15 +105,14 @@ func readReferences(r io.Reader) (*References, error) {
 	if len(raw) > maxReferences {
 		return nil, fmt.Errorf("%s has more than %d bytes", referencesFile, maxReferences)
 	}
-	return ParseReferences(raw)
+	return parseReferences(raw)
 }
 
-// ParseReferences reads an image-references file, an ImageStream.
-func ParseReferences(raw []byte) (*References, error) {
+// parseReferences reads an image-references file, an ImageStream.
+func parseReferences(raw []byte) (*references, error) {
 	var stream struct {
-		Kind     string
-		Metadata struct{ Name string }
-		Spec     struct {
+		Kind string
+		Spec struct {
 			Tags []struct {
 				Name string
 				From struct{ Kind, Name string }
@@ -128,14 +125,14 @@ func ParseReferences(raw []byte) (*References, error) {
 	if stream.Kind != "ImageStream" {
 		return nil, fmt.Errorf("%s is of kind %q and not ImageStream", referencesFile, stream.Kind)
 	}
-	refs := &References{Version: stream.Metadata.Name, Raw: raw}
+	refs := &references{raw: raw}
 	for _, tag := range stream.Spec.Tags {
 		if tag.Name == "" || tag.From.Name == "" || tag.From.Kind != "DockerImage" {
 			return nil, fmt.Errorf("%s: component %q does not name an image", referencesFile, tag.Name)
 		}
-		refs.Components = append(refs.Components, Component{Name: tag.Name, Image: tag.From.Name})
+		refs.components = append(refs.components, component{name: tag.Name, image: tag.From.Name})
 	}
-	if len(refs.Components) == 0 {
+	if len(refs.components) == 0 {
 		return nil, fmt.Errorf("%s names no component", referencesFile)
 	}
 	return refs, nil

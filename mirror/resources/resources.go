@@ -1,20 +1,17 @@
-// Package resources writes what a cluster is given so that it finds the mirror: ImageDigestMirrorSet and
+// Package resources renders what is applied to a cluster so that it finds the mirror: ImageDigestMirrorSet and
 // ImageTagMirrorSet, in the files and with the names that oc-mirror v2 has (idms-oc-mirror.yaml,
 // itms-oc-mirror.yaml, idms-release-0 and so on), since people's scripts know them.
 //
-// Use Write with the images that were mirrored. Unlike oc-mirror's, the order of documents and entries is
-// stable, so that two runs can be compared. CatalogSource, ClusterCatalog, UpdateService and the signatures'
-// ConfigMap come with the rooms that mirror what they are about.
+// Use Render with the images that were mirrored. The order of documents and entries is stable, unlike oc-mirror's, so that
+// two runs can be compared. CatalogSource, ClusterCatalog, UpdateService and the signatures' ConfigMap are not built: they
+// come with the collectors of what they are about.
 package resources
 
 import (
 	"bytes"
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -25,7 +22,7 @@ import (
 // Category is the group of mirror sets that an image belongs to.
 type Category string
 
-// The categories. Catalogs and the graph image are in none.
+// The categories. Catalogs and the graph image belong to none.
 const (
 	Release  Category = "release"
 	Operator Category = "operator"
@@ -36,9 +33,9 @@ const (
 type Image struct {
 	Category    Category
 	Source      string // registry and repository that clusters ask for
-	Destination string // registry and repository that it is at
+	Destination string // registry and repository of the mirror
 	ByDigest    bool   // clusters ask for it by digest
-	ByTag       bool   // or by tag; both may be
+	ByTag       bool   // clusters ask for it by tag
 }
 
 // Options are what every resource carries.
@@ -79,52 +76,28 @@ func kinds() []kind {
 	}
 }
 
-// Write puts the files for images into dir in place of whatever was there: what an earlier run described and this one
-// did not mirror is gone from it. No mix of old and new files is ever there; a crash
-// between the two renames leaves the old ones in dir.old and the new ones in dir.next.
-func Write(dir string, images []Image, o Options) (files []string, err error) {
-	next := dir + ".next"
-	if err := os.RemoveAll(next); err != nil {
-		return nil, fmt.Errorf("cluster resources: %w", err)
-	}
-	if err := os.MkdirAll(next, 0o755); err != nil {
-		return nil, fmt.Errorf("cluster resources: %w", err)
-	}
+// File is a rendered file.
+type File struct {
+	Name string
+	Data []byte
+}
+
+// Render returns the files for images, without those that no image belongs into.
+func Render(images []Image, o Options) ([]File, error) {
+	var files []File
 	for _, k := range kinds() {
 		text, err := k.render(images, o)
 		if err != nil {
 			return nil, err
 		}
-		if text == nil {
-			continue
+		if text != nil {
+			files = append(files, File{Name: k.file, Data: text})
 		}
-		if err := os.WriteFile(filepath.Join(next, k.file), text, 0o644); err != nil {
-			return nil, fmt.Errorf("cluster resources: %w", err)
-		}
-		files = append(files, filepath.Join(dir, k.file))
 	}
-	return files, swap(next, dir)
+	return files, nil
 }
 
-// swap puts the directory next in the place of dir.
-func swap(next, dir string) error {
-	old := dir + ".old"
-	if err := os.RemoveAll(old); err != nil {
-		return fmt.Errorf("cluster resources: %w", err)
-	}
-	if err := os.Rename(dir, old); err != nil && !os.IsNotExist(err) {
-		return fmt.Errorf("cluster resources: %w", err)
-	}
-	if err := os.Rename(next, dir); err != nil {
-		if back := os.Rename(old, dir); back != nil && !os.IsNotExist(back) {
-			err = errors.Join(err, back)
-		}
-		return fmt.Errorf("cluster resources: %w", err)
-	}
-	return os.RemoveAll(old)
-}
-
-// render is nil when no image belongs into the file.
+// render returns the file's content, or nil when no image belongs into it.
 func (k kind) render(images []Image, o Options) ([]byte, error) {
 	var text bytes.Buffer
 	for _, c := range []Category{Release, Operator, Generic} {
@@ -171,8 +144,8 @@ func (k kind) document(c Category, set map[string][]string, o Options) mirrorSet
 	}
 }
 
-// scope says what of an image's names goes into a mirror set: the namespace, where the destination keeps the
-// source's path, so that one entry serves all its images; else the repository.
+// scope returns the names of an image's entry in a mirror set: the namespaces, where the destination keeps the source's
+// path, so that one entry serves all images of the namespace; else the repositories.
 func scope(i Image) (source, destination string) {
 	host, path, ok := strings.Cut(i.Source, "/")
 	if !ok || !strings.HasSuffix(i.Destination, "/"+path) {

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -38,31 +39,29 @@ func images() []resources.Image {
 	}
 }
 
-func TestWrite_golden(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "working-dir", "cluster-resources")
-	files, err := resources.Write(dir, images(), options())
+func TestRender_golden(t *testing.T) {
+	files, err := resources.Render(images(), options())
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{filepath.Join(dir, "idms-oc-mirror.yaml"), filepath.Join(dir, "itms-oc-mirror.yaml")}
-	if !slices.Equal(files, want) {
-		t.Errorf("wrote %v, want %v", files, want)
+	if len(files) != 2 || files[0].Name != "idms-oc-mirror.yaml" || files[1].Name != "itms-oc-mirror.yaml" {
+		t.Errorf("rendered %v", files)
 	}
 	for _, file := range files {
-		got := read(t, file)
-		golden := filepath.Join("testdata", filepath.Base(file))
+		golden := filepath.Join("testdata", file.Name)
 		if *update {
-			if err := os.MkdirAll("testdata", 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+			if err := os.WriteFile(golden, file.Data, 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if want := read(t, golden); got != want {
-			t.Errorf("%s differs (go test -update writes it):\n%s", golden, got)
+		want, err := os.ReadFile(golden)
+		if err != nil {
+			t.Fatal(err)
 		}
-		for _, doc := range strings.Split(strings.TrimPrefix(got, "---\n"), "---\n") {
+		if string(file.Data) != string(want) {
+			t.Errorf("%s differs (go test -update writes it):\n%s", golden, file.Data)
+		}
+		for _, doc := range strings.Split(strings.TrimPrefix(string(file.Data), "---\n"), "---\n") {
 			var any map[string]any
 			if err := yaml.UnmarshalStrict([]byte(doc), &any); err != nil {
 				t.Errorf("%s: %v", golden, err)
@@ -71,59 +70,20 @@ func TestWrite_golden(t *testing.T) {
 	}
 }
 
-func read(t *testing.T, path string) string {
-	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(data)
-}
-
-func TestWrite_orderDoesNotMatter(t *testing.T) {
-	one, other := t.TempDir(), t.TempDir()
+func TestRender_orderDoesNotMatter(t *testing.T) {
 	reversed := images()
 	slices.Reverse(reversed)
-	for dir, list := range map[string][]resources.Image{one: images(), other: reversed} {
-		if _, err := resources.Write(filepath.Join(dir, "r"), list, options()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, name := range []string{"idms-oc-mirror.yaml", "itms-oc-mirror.yaml"} {
-		if a, b := read(t, filepath.Join(one, "r", name)), read(t, filepath.Join(other, "r", name)); a != b {
-			t.Errorf("%s depends on the order of images:\n%s\n%s", name, a, b)
-		}
+	one, err := resources.Render(images(), options())
+	other, errOther := resources.Render(reversed, options())
+	if err != nil || errOther != nil || !reflect.DeepEqual(one, other) {
+		t.Errorf("%s\n%s\n%v, %v", one, other, err, errOther)
 	}
 }
 
-func TestWrite_replacesWhatWasThere(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "cluster-resources")
-	if _, err := resources.Write(dir, images(), options()); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "cs-old.yaml"), nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	only := []resources.Image{{Category: resources.Generic, Source: "q.io/a/b", Destination: "m.io/a/b", ByTag: true}}
-	if _, err := resources.Write(dir, only, options()); err != nil {
-		t.Fatal(err)
-	}
-	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 1 || entries[0].Name() != "itms-oc-mirror.yaml" {
-		t.Errorf("the directory has %v, %v; want itms-oc-mirror.yaml", entries, err)
-	}
-	beside, err := os.ReadDir(filepath.Dir(dir))
-	if err != nil || len(beside) != 1 {
-		t.Errorf("left beside it: %v, %v", beside, err)
-	}
-}
-
-func TestWrite_saysThatItCannot(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(file, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if files, err := resources.Write(filepath.Join(file, "cluster-resources"), images(), options()); err == nil {
-		t.Errorf("wrote %v below a file", files)
+// A file that no image belongs into is not written.
+func TestRender_onlyTags(t *testing.T) {
+	files, err := resources.Render([]resources.Image{{Category: resources.Generic, Source: "q.io/a/b", Destination: "m.io/a/b", ByTag: true}}, options())
+	if err != nil || len(files) != 1 || files[0].Name != "itms-oc-mirror.yaml" {
+		t.Errorf("rendered %v, %v", files, err)
 	}
 }

@@ -1,15 +1,16 @@
-// Package release finds the releases that a channel of an update graph asks for, and reads what a release payload
-// is made of.
+// Package updategraph fetches, parses and resolves the update graph of OpenShift and OKD: which releases a channel has, and
+// which updates lead from one to another.
 //
-// Use Client.Fetch for a channel's graph, Resolve for the versions that are wanted from it, Across for what an update
-// from one channel to another passes, and ReadLayer for the components that a payload names.
+// Use Client.Fetch for the graph of a channel, Graph.Resolve for the releases that are wanted of it, and Across for those that
+// an update from one channel to another passes.
 //
-// Conditional edges are not followed, as in oc-mirror: whether such an update is good depends on the cluster that
-// takes it. Refused: guessing a payload's architecture from its tag; the graph was asked for one.
-package release
+// Refused: following conditional edges. Whether such an update is safe depends on the cluster that takes it, and oc-mirror
+// does not follow them.
+package updategraph
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,10 +25,10 @@ import (
 	"github.com/mirror-appliance/appliance/internal/retry"
 )
 
-// The graphs that oc-mirror asks.
+// The public update services.
 const (
-	OCPGraph = "https://api.openshift.com/api/upgrades_info/v1/graph"
-	OKDGraph = "https://origin-release.ci.openshift.org/graph"
+	OCP = "https://api.openshift.com/api/upgrades_info/v1/graph"
+	OKD = "https://origin-release.ci.openshift.org/graph"
 )
 
 // maxGraph bounds an answer; the largest real one has some 400 KB.
@@ -53,6 +54,14 @@ type Client struct {
 	URL   string // of its graph
 	HTTP  *http.Client
 	Sleep func(ctx context.Context, d time.Duration) error // between attempts; nil is a timer
+}
+
+// NewHTTPClient returns a client for an update service, through the proxy of the environment.
+func NewHTTPClient(verify bool) *http.Client {
+	return &http.Client{Timeout: 10 * time.Minute, Transport: &http.Transport{
+		Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: 30 * time.Second, ResponseHeaderTimeout: 2 * time.Minute,
+		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: !verify}, // only if the user says so
+	}}
 }
 
 // attempts is how often a graph is asked for while the service is out of order.

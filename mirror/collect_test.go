@@ -12,11 +12,13 @@ import (
 	"testing"
 
 	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror"
+	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
 // destinations lists where a plan's images go, in the plan's order.
-func destinations(p *mirror.Plan) []string {
+func destinations(p *plan.Plan) []string {
 	var all []string
 	for _, i := range p.Images {
 		all = append(all, i.Repository+":"+i.Tag)
@@ -25,10 +27,10 @@ func destinations(p *mirror.Plan) []string {
 }
 
 // payloads lists the releases of a plan, sorted.
-func payloads(p *mirror.Plan) []string {
+func payloads(p *plan.Plan) []string {
 	var all []string
 	for _, i := range p.Images {
-		if i.Type == mirror.TypeRelease {
+		if i.Type == plan.Release {
 			all = append(all, i.Tag)
 		}
 	}
@@ -293,10 +295,7 @@ func TestPlan_unbuiltSectionsAreRefused(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), tc.place) || !strings.Contains(err.Error(), tc.what) {
 				t.Fatalf("error %v, want one that names %s and %s", err, tc.place, tc.what)
 			}
-			if h, ok := errors.AsType[interface {
-				error
-				Hint() string
-			}](err); !ok || h.Hint() == "" {
+			if hint.Of(err) == "" {
 				t.Error("it does not say what to do")
 			}
 			if files := s.files(t); len(files) != 0 {
@@ -327,9 +326,9 @@ func TestPlan_cancelled(t *testing.T) {
 
 func TestDryRun(t *testing.T) {
 	s := newSetup(t, additional, func(o *mirror.Options) { o.Prefix = "ns" })
-	plan := s.plan(t)
+	p := s.plan(t)
 	run := s.run(t)
-	if err := s.engine.Compare(t.Context(), plan, run); err != nil {
+	if err := s.engine.Compare(t.Context(), p, run); err != nil {
 		t.Fatal(err)
 	}
 	if err := run.Abort(t.Context()); err != nil {
@@ -342,7 +341,7 @@ func TestDryRun(t *testing.T) {
 	if err := os.WriteFile(stale, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.engine.WriteMapping(plan); err != nil {
+	if _, err := s.engine.WriteMapping(p); err != nil {
 		t.Fatal(err)
 	}
 	want := "docker://" + s.host + "/samples/docker:v1=docker://mirror.example.com:8443/ns/samples/docker:v1\n" +

@@ -1,0 +1,197 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mirror-appliance/appliance/mirror/plan"
+)
+
+// copyImage copies the manifests of an image that the destination does not have, children before those that name them. It
+// returns Held if there are none, else Done.
+func (x *execution) copyImage(ctx context.Context, image *plan.Image, has *answer) (EventKind, error) {
+	missing := slices.DeleteFunc(slices.Clone(image.Manifests), func(m plan.Manifest) bool { return has.complete(image.Repository, m) })
+	if len(missing) == 0 {
+		return Held, nil
+	}
+	blobs := plan.Blobs(missing)
+	defer x.share(blobs)()
+	there, err := x.holdings.blobs(ctx, image, blobs...)
+	if err != nil {
+		return Failed, err
+	}
+	for _, m := range missing {
+		if err := x.copyBlobs(ctx, image, m.Blobs, there); err != nil {
+			return Failed, err
+		}
+		what := "put manifest " + m.Descriptor.Digest.String()
+		err := x.write(ctx, what, func() error { return x.dst.PutManifest(ctx, image.Repository, m.Descriptor, m.Body) })
+		if err != nil {
+			return Failed, fmt.Errorf("%s: %w", what, err)
+		}
+	}
+	return Done, nil
+}
+
+// copyBlobs copies those blobs of a manifest that are not there yet, and notes that they are.
+func (x *execution) copyBlobs(ctx context.Context, image *plan.Image, blobs []ocispec.Descriptor, there map[place]bool) error {
+	g, within := errgroup.WithContext(ctx)
+	g.SetLimit(x.o.ParallelLayers)
+	for _, b := range blobs {
+		if !there[place{image.Repository, b.Digest}] {
+			g.Go(func() error { return x.copyBlob(within, image, b) })
+		}
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for _, b := range blobs {
+		there[place{image.Repository, b.Digest}] = true
+	}
+	return nil
+}
+
+// copyBlob copies a blob that the destination did not have, unless another image has done so since.
+func (x *execution) copyBlob(ctx context.Context, image *plan.Image, b ocispec.Descriptor) error {
+	blob := x.shared(b.Digest)
+	select {
+	case <-blob.free:
+		defer func() { blob.free <- struct{}{} }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if blob.put {
+		there, err := x.holdings.blobs(ctx, image, b)
+		if err != nil || there[place{image.Repository, b.Digest}] {
+			return err
+		}
+	}
+	source, err := x.sources.source(image.Source)
+	if err != nil {
+		return err
+	}
+	err = x.write(ctx, "put blob "+b.Digest.String(), func() error { return x.transfer(ctx, source, image, b) })
+	blob.put = blob.put || err == nil
+	return err
+}
+
+// transfer moves the bytes straight from the source's connection to the destination's.
+func (x *execution) transfer(ctx context.Context, source Source, image *plan.Image, b ocispec.Descriptor) error {
+	ctx, cancel := context.WithCancel(ctx)
+	content := &content{ctx: ctx, source: source, image: image, blob: b, events: x.o.Events}
+	err := x.dst.PutBlob(ctx, image.Repository, b, content)
+	cancel() // which ends a Read that the destination's HTTP client has left under way
+	failed := content.close()
+	switch {
+	case err == nil:
+		return nil
+	case failed != nil && !errors.Is(failed, context.Canceled):
+		err = &sourceError{failed} // what the destination says of a body that broke off adds nothing
+	}
+	return fmt.Errorf("copy blob %s: %w", b.Digest, err)
+}
+
+// content is a blob at its source. The first Read opens it: a destination that refuses, or that has the blob in another
+// repository, costs the source nothing.
+type content struct {
+	ctx    context.Context // reading takes no context of its own
+	source Source
+	image  *plan.Image
+	blob   ocispec.Descriptor
+	events func(Event)
+
+	mu     sync.Mutex // guards the rest; held while reading
+	body   io.ReadCloser
+	read   int64
+	err    error // what reading ended with, other than the end
+	closed bool
+}
+
+func (c *content) Read(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return 0, io.ErrClosedPipe
+	}
+	if c.body == nil && c.err == nil {
+		c.body, _, c.err = c.source.Blob(c.ctx, c.blob.Digest)
+	}
+	if c.err != nil {
+		return 0, c.err
+	}
+	n, err := c.body.Read(p)
+	c.read += int64(n)
+	if n > 0 {
+		c.events(Event{Kind: Bytes, Image: c.image, Bytes: int64(n)})
+	}
+	switch {
+	case err != nil && !errors.Is(err, io.EOF):
+		c.err = err
+	case c.read > c.blob.Size, err != nil && c.read < c.blob.Size:
+		c.err = c.wrongSize()
+		return 0, c.err
+	}
+	return n, err
+}
+
+// wrongSize is the error of a manifest that gives its blob another size.
+func (c *content) wrongSize() error {
+	return fmt.Errorf("registry %s: repository %s: get blob %s: its manifest gives it %d bytes, the registry %d",
+		c.image.Source.Registry(), c.image.Source.Repository(), c.blob.Digest, c.blob.Size, c.read)
+}
+
+// close ends reading and returns what reading failed with.
+func (c *content) close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	if c.body != nil {
+		_ = c.body.Close() // the end of what was read has been verified
+	}
+	return c.err
+}
+
+// shared is a blob of images that are under way. Images share layers: while one copies a blob, the others that need it wait
+// and then find it.
+type shared struct {
+	free   chan struct{} // has a token while no image copies it
+	put    bool          // it was put while an image under way needed it; touched with the token
+	images int           // that are under way and need it; guarded by execution.mu
+}
+
+// share keeps track of blobs until the function that it returns is called. It is called before the destination is asked for
+// them, so that what another image puts later is noticed.
+func (x *execution) share(blobs []ocispec.Descriptor) (end func()) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, b := range blobs {
+		if x.blobs[b.Digest] == nil {
+			x.blobs[b.Digest] = &shared{free: make(chan struct{}, 1)}
+			x.blobs[b.Digest].free <- struct{}{}
+		}
+		x.blobs[b.Digest].images++
+	}
+	return func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		for _, b := range blobs {
+			if x.blobs[b.Digest].images--; x.blobs[b.Digest].images == 0 {
+				delete(x.blobs, b.Digest)
+			}
+		}
+	}
+}
+
+func (x *execution) shared(d digest.Digest) *shared {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.blobs[d]
+}

@@ -1,0 +1,111 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/internal/retry"
+)
+
+// Destination is an open run at a destination. What is put is staged, and Commit makes all of it visible at once, where the
+// destination can. *store.Run, the control API's client and *remote.Run are destinations. mirror/desttest checks what
+// follows.
+//
+// Methods may be called concurrently, except for Commit and Abort, of which one is called at the end. Neither is called when
+// a run is cancelled, so that what is staged is kept from collection for a while and serves the next run. Whatever failed may
+// be called again, Commit and Tag too: an answer that was lost does not tell whether it was done.
+//
+// A destination that takes few writers at once, such as an archive, has a method Writers, see limited; one that wants to
+// know where content comes from has a method Source, see sourceRecorder.
+type Destination interface {
+	// Held lists those of some blobs and manifests, both by the repository that they are for, that exist there and need not be
+	// put. Those are kept from collection from then on, and the manifests are staged. A caller that must know that a manifest
+	// is complete asks for its blobs, and for the children of an index, too. Unconfirmed are the blobs that only other
+	// repositories have: a source that names them need not have them.
+	Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (heldBlobs, heldManifests, unconfirmed map[string][]digest.Digest, err error)
+	// Confirm stages unconfirmed blobs without their bytes, where the destination can: the caller has asked the source of each
+	// repository, which has the blobs listed by it, with these sizes. It returns those that are staged; the others are put.
+	Confirm(ctx context.Context, blobs map[string][]ocispec.Descriptor) (staged map[string][]digest.Digest, err error)
+	// PutBlob stages a blob, verifying its size and digest. It reads r once, to its end.
+	PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, r io.Reader) error
+	// PutManifest stages a manifest, whose blobs exist in the repository or are staged for it.
+	PutManifest(ctx context.Context, repo string, desc ocispec.Descriptor, body []byte) error
+	// Tag stages tags: for each repository, the manifest, existing or staged, that each of them is to name.
+	Tag(ctx context.Context, tags map[string]map[string]digest.Digest) error
+	Commit(ctx context.Context) error
+	Abort(ctx context.Context) error
+}
+
+// limited is a destination that takes so many writers at once; others take as many as there are.
+type limited interface{ Writers() int }
+
+// sourceRecorder is a destination that records, by repository, the sources of content (as in quay.io/org/image), to ask them
+// again when some is damaged.
+type sourceRecorder interface {
+	Source(ctx context.Context, from map[string][]string) error
+}
+
+// refusal is an error of a destination that has answered and may have refused for good: its disk is full, say.
+type refusal interface {
+	error
+	Refused() bool
+}
+
+// sourceError is an error of reading a source while a destination is written. The source has retried what may pass.
+type sourceError struct{ error }
+
+func (e *sourceError) Unwrap() error { return e.error }
+
+// attempts is how often a destination is asked or given the same while its side fails.
+const attempts = 3
+
+// target is the destination of a run. Its methods repeat a call while the destination's side fails: one dropped connection
+// must not leave a release incomplete.
+type target struct {
+	dst     Destination
+	sleep   func(ctx context.Context, d time.Duration) error
+	log     *slog.Logger
+	writers chan struct{} // has a token for each writer under way; nil: no limit
+}
+
+func (e *engine) target(dst Destination) *target {
+	t := &target{dst: dst, sleep: e.o.Sleep, log: e.o.Log}
+	if l, ok := dst.(limited); ok {
+		t.writers = make(chan struct{}, max(l.Writers(), 1))
+	}
+	return t
+}
+
+// repeat calls do, and again while the destination's side fails.
+func (t *target) repeat(ctx context.Context, what string, do func() error) error {
+	return retry.Policy{
+		Attempts: attempts, First: 2 * time.Second, Sleep: t.sleep,
+		Again: func(err error) (bool, time.Duration) {
+			var source *sourceError
+			var no refusal
+			return !errors.As(err, &source) && !(errors.As(err, &no) && no.Refused()), 0
+		},
+		Notify: func(failures int, err error) {
+			t.log.Warn("the destination failed and is tried again", "at", what, "attempt", failures, "error", err)
+		},
+	}.Do(ctx, do)
+}
+
+// write is repeat for a put, within the number of writers that the destination takes.
+func (t *target) write(ctx context.Context, what string, do func() error) error {
+	if t.writers != nil {
+		select {
+		case t.writers <- struct{}{}:
+			defer func() { <-t.writers }()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return t.repeat(ctx, what, do)
+}

@@ -1,0 +1,260 @@
+package mirror
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mirror-appliance/appliance/mirror/plan"
+)
+
+// place is a digest in a repository of the destination: for most destinations what one repository has, another has not.
+type place struct {
+	repository string
+	digest     digest.Digest
+}
+
+// question is what a destination is asked for, each once. One digest can be wanted as a blob and as a manifest.
+type question struct{ blobs, manifests map[place]bool }
+
+func newQuestion() question { return question{map[place]bool{}, map[place]bool{}} }
+
+// about asks for the manifests of an image and for their blobs: not every registry sees to it that a manifest that it has is
+// complete.
+func about(image *plan.Image) question {
+	q := newQuestion()
+	for _, m := range image.Manifests {
+		q.manifests[place{image.Repository, m.Descriptor.Digest}] = true
+		for _, b := range m.Blobs {
+			q.blobs[place{image.Repository, b.Digest}] = true
+		}
+	}
+	return q
+}
+
+// answer is what a destination has of what it was asked for, or the error that it answered with.
+type answer struct {
+	blobs, manifests, unconfirmed map[place]bool
+	err                           error
+}
+
+// complete reports whether the destination has a manifest and all of its blobs.
+func (a *answer) complete(repository string, m plan.Manifest) bool {
+	return a.manifests[place{repository, m.Descriptor.Digest}] &&
+		!slices.ContainsFunc(m.Blobs, func(b ocispec.Descriptor) bool { return !a.blobs[place{repository, b.Digest}] })
+}
+
+// holdings finds out what a destination has: here and nowhere else is it asked.
+type holdings struct {
+	*target
+	sources  *reader
+	parallel int // questions, and requests to a source, under way at once
+
+	mu        sync.Mutex      // guards the rest
+	confirmed map[origin]bool // what sources have confirmed
+}
+
+// origin is a blob at a source.
+type origin struct {
+	repository string
+	digest     digest.Digest
+	size       int64
+}
+
+func (e *engine) holdings(t *target) *holdings {
+	return &holdings{target: t, sources: e.sources, parallel: e.o.ParallelLayers, confirmed: map[origin]bool{}}
+}
+
+// ask asks several questions in one. When the destination cannot answer that, each is asked by itself, so that an error stays
+// with the question that it is about. There is an answer to each question, in order.
+func (h *holdings) ask(ctx context.Context, questions ...question) []*answer {
+	all := newQuestion()
+	for _, q := range questions {
+		maps.Copy(all.blobs, q.blobs)
+		maps.Copy(all.manifests, q.manifests)
+	}
+	var whole *answer
+	err := h.repeat(ctx, "ask what it has", func() error {
+		whole = h.once(ctx, all)
+		return whole.err
+	})
+	if err == nil || len(questions) < 2 {
+		whole.err = err
+		return slices.Repeat([]*answer{whole}, len(questions))
+	}
+	answers := make([]*answer, len(questions))
+	var g errgroup.Group
+	g.SetLimit(h.parallel)
+	for i, q := range questions {
+		g.Go(func() error {
+			answers[i] = h.once(ctx, q)
+			return nil
+		})
+	}
+	_ = g.Wait() // each answer has its own error
+	return answers
+}
+
+func (h *holdings) once(ctx context.Context, q question) *answer {
+	blobs, manifests, unconfirmed, err := h.dst.Held(ctx, byRepository(q.blobs), byRepository(q.manifests))
+	if err != nil {
+		return &answer{err: fmt.Errorf("ask the destination what it has: %w", err)}
+	}
+	return &answer{blobs: places(blobs), manifests: places(manifests), unconfirmed: places(unconfirmed)}
+}
+
+// byRepository and places convert to and from the form of Destination.
+func byRepository(all map[place]bool) map[string][]digest.Digest {
+	var lists map[string][]digest.Digest
+	for p := range all {
+		if lists == nil {
+			lists = map[string][]digest.Digest{}
+		}
+		lists[p.repository] = append(lists[p.repository], p.digest)
+	}
+	return lists
+}
+
+func places(lists map[string][]digest.Digest) map[place]bool {
+	all := map[place]bool{}
+	for repository, ds := range lists {
+		for _, d := range ds {
+			all[place{repository, d}] = true
+		}
+	}
+	return all
+}
+
+// comparedAtOnce is how many blobs compare asks for at once, so that its memory is bounded.
+const comparedAtOnce = 10000
+
+// compare sets what the destination lacks of a plan. The blobs of a repository that it cannot answer for count as missing,
+// and those that only other repositories have as existing. A destination that answers for none is an error.
+func (h *holdings) compare(ctx context.Context, p *plan.Plan) error {
+	p.Missing = p.Bytes
+	questions, sizes := map[string]question{}, map[digest.Digest]int64{}
+	for repo, b := range p.Distinct() {
+		if _, ok := questions[repo]; !ok {
+			questions[repo] = newQuestion()
+		}
+		questions[repo].blobs[place{repo, b.Digest}], sizes[b.Digest] = true, b.Size
+		if len(sizes) == comparedAtOnce {
+			if err := h.subtract(ctx, p, questions, sizes); err != nil {
+				return err
+			}
+			clear(questions)
+			clear(sizes)
+		}
+	}
+	return h.subtract(ctx, p, questions, sizes)
+}
+
+// subtract takes off what the destination has of some blobs.
+func (h *holdings) subtract(ctx context.Context, p *plan.Plan, questions map[string]question, sizes map[digest.Digest]int64) error {
+	if len(questions) == 0 {
+		return nil
+	}
+	repositories := slices.Collect(maps.Keys(questions))
+	list := make([]question, len(repositories))
+	for i, repo := range repositories {
+		list[i] = questions[repo]
+	}
+	var err error
+	answered := false
+	for i, a := range h.ask(ctx, list...) {
+		if a.err != nil {
+			err = a.err
+			continue
+		}
+		answered = true
+		for at := range list[i].blobs {
+			if a.blobs[at] || a.unconfirmed[at] {
+				p.Missing -= sizes[at.digest]
+			}
+		}
+	}
+	if answered {
+		err = ctx.Err()
+	}
+	return err
+}
+
+// blobs returns those of some blobs of an image that the destination has. One that only other repositories have counts once
+// the image's source has confirmed it.
+func (h *holdings) blobs(ctx context.Context, image *plan.Image, blobs ...ocispec.Descriptor) (map[place]bool, error) {
+	q := newQuestion()
+	for _, b := range blobs {
+		q.blobs[place{image.Repository, b.Digest}] = true
+	}
+	a := h.ask(ctx, q)[0]
+	if a.err != nil {
+		return nil, a.err
+	}
+	confirmed := h.atSource(ctx, image, slices.DeleteFunc(slices.Clone(blobs), func(b ocispec.Descriptor) bool {
+		return !a.unconfirmed[place{image.Repository, b.Digest}]
+	}))
+	if len(confirmed) == 0 {
+		return a.blobs, ctx.Err()
+	}
+	err := h.repeat(ctx, "confirm blobs", func() error {
+		staged, err := h.dst.Confirm(ctx, map[string][]ocispec.Descriptor{image.Repository: confirmed})
+		maps.Copy(a.blobs, places(staged))
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("confirm blobs to the destination: %w", err)
+	}
+	return a.blobs, nil
+}
+
+// atSource returns those of some blobs that the image's source has, with the size that the manifest gives them. A manifest
+// may name what its source does not have, and another repository of the destination does. A source that does not answer has
+// not confirmed: the blob is fetched, which fails as well, or proves it.
+func (h *holdings) atSource(ctx context.Context, image *plan.Image, blobs []ocispec.Descriptor) []ocispec.Descriptor {
+	has := make([]bool, len(blobs))
+	var g errgroup.Group
+	g.SetLimit(h.parallel)
+	for i, b := range blobs {
+		g.Go(func() error {
+			has[i] = h.confirms(ctx, image, b)
+			return nil
+		})
+	}
+	_ = g.Wait()
+	var confirmed []ocispec.Descriptor
+	for i, b := range blobs {
+		if has[i] {
+			confirmed = append(confirmed, b)
+		}
+	}
+	return confirmed
+}
+
+// confirms reports whether the image's source has a blob. It asks once in a run.
+func (h *holdings) confirms(ctx context.Context, image *plan.Image, b ocispec.Descriptor) bool {
+	at := origin{key(image.Source), b.Digest, b.Size}
+	h.mu.Lock()
+	known := h.confirmed[at]
+	h.mu.Unlock()
+	if known {
+		return true
+	}
+	source, err := h.sources.source(image.Source)
+	if err != nil {
+		return false
+	}
+	size, err := source.Stat(ctx, b.Digest)
+	if err != nil || size != b.Size {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.confirmed[at] = true
+	return true
+}

@@ -1,0 +1,48 @@
+package plan
+
+// Type is the kind of an image, in oc-mirror's words.
+type Type string
+
+// The types of images that are collected.
+const (
+	Release        Type = "ocpRelease"
+	ReleaseContent Type = "ocpReleaseContent"
+	Generic        Type = "generic"
+)
+
+// Exit codes of a run, a bit mask as in oc-mirror. The other bits are those of the classes.
+const ExitGeneric = 1
+
+// Class is what all images of one type have in common.
+type Class struct {
+	Type  Type
+	Label string // in the result lines that scripts search for; types may share one
+	Exit  int    // the bit of the exit code that a failure sets
+	// MirrorSets is the category of the image's entries in the cluster's mirror sets, empty for an image without any.
+	MirrorSets string
+	// ByBoth reports that clusters ask for the image by digest and by tag, however its reference is written: for its release
+	// by digest when they update, and by tag when they are installed.
+	ByBoth bool
+	// Whole reports that the images of one release are mirrored together or not at all. One that cannot be planned ends the
+	// run, and of a release with one that cannot be copied no tag is set.
+	Whole bool
+}
+
+// Classes returns the classes in the order of the results.
+func Classes() []Class {
+	return []Class{
+		{Type: Release, Label: "release", Exit: 2, MirrorSets: "release", ByBoth: true, Whole: true},
+		{Type: ReleaseContent, Label: "release", Exit: 2, MirrorSets: "release", Whole: true},
+		{Type: Generic, Label: "additional", Exit: 8, MirrorSets: "generic"},
+	}
+}
+
+// Class returns the class of the images of a type.
+func (t Type) Class() Class {
+	for _, c := range Classes() {
+		if c.Type == t {
+			return c
+		}
+	}
+	return Class{Type: t, Label: string(t), Exit: ExitGeneric}
+}

@@ -1,0 +1,140 @@
+// Package plan holds what a mirror run works on: images, their manifests, the plan that lists them, and the table of image
+// classes.
+//
+// Use Type.Class for what images of one type have in common: a new type of image is a line in Classes, and a collector.
+// Refused: a switch over types anywhere else, since each of them would have to be found when a type is added.
+package plan
+
+import (
+	"fmt"
+	"iter"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/mirror/imageset"
+)
+
+// Image is one image of a plan.
+type Image struct {
+	Type   Type   `json:"type"`
+	Origin string `json:"origin"` // as the configuration or the release names it
+	Why    string `json:"why"`    // the reason that the image is in the plan
+	// Repository and Tag are the destination, below its registry.
+	Repository string `json:"repository"`
+	Tag        string `json:"tag"`
+	// Release is the release that the image is a part of, such as 4.18.2-x86_64; empty for other images.
+	Release string `json:"release,omitempty"`
+
+	Digest    digest.Digest `json:"digest,omitempty"`
+	Manifests []Manifest    `json:"manifests,omitempty"` // children before those that name them, the root last
+
+	Source imageset.Reference `json:"-"` // the reference that the image is pulled by
+}
+
+// Manifest is one manifest of an image, and its blobs.
+type Manifest struct {
+	Descriptor ocispec.Descriptor   `json:"descriptor"`
+	Blobs      []ocispec.Descriptor `json:"blobs,omitempty"`
+
+	Body    []byte `json:"-"`
+	Foreign int    `json:"-"` // layers that are not among the blobs, since the manifest has other addresses for them
+}
+
+// NewManifest returns a manifest and the blobs that a mirror copies with it.
+func NewManifest(desc ocispec.Descriptor, body []byte, parsed image.Manifest) Manifest {
+	m := Manifest{Descriptor: desc, Body: body}
+	for _, r := range parsed.Copied() {
+		m.Blobs = append(m.Blobs, ocispec.Descriptor{MediaType: r.MediaType, Digest: r.Digest, Size: r.Size})
+	}
+	for _, r := range parsed.References {
+		if r.URLs {
+			m.Foreign++
+		}
+	}
+	return m
+}
+
+// Plan is everything that a run is going to do.
+type Plan struct {
+	Images   []*Image  `json:"images"`
+	Failures []Failure `json:"failures"` // images that cannot be planned; the others can be mirrored
+	Warnings []string  `json:"warnings,omitempty"`
+	Bytes    int64     `json:"bytes"`   // of all distinct blobs
+	Missing  int64     `json:"missing"` // of those that the destination does not have
+	Blobs    int       `json:"blobs"`
+	Registry string    `json:"registry"`
+}
+
+// Failure is an image that is not, or not completely, at its destination.
+type Failure struct {
+	Image      *Image `json:"image"`
+	Error      string `json:"error"`
+	Incomplete string `json:"incomplete,omitempty"` // what the failure makes incomplete
+
+	Cause error `json:"-"`
+	// Consequence reports that the image itself is complete, and what it is a part of is not.
+	Consequence bool `json:"-"`
+}
+
+// Failed returns the failure of an image.
+func Failed(image *Image, err error) Failure {
+	return Failure{Image: image, Error: err.Error(), Cause: err}
+}
+
+// Total sums the distinct blobs.
+func (p *Plan) Total() {
+	p.Blobs, p.Bytes = 0, 0
+	for _, b := range p.Distinct() {
+		p.Blobs++
+		p.Bytes += b.Size
+	}
+	p.Missing = p.Bytes
+}
+
+// Distinct returns the plan's blobs, each once, with the first of the repositories that it goes to.
+func (p *Plan) Distinct() iter.Seq2[string, ocispec.Descriptor] {
+	return func(yield func(string, ocispec.Descriptor) bool) {
+		seen := map[digest.Digest]bool{}
+		for _, i := range p.Images {
+			for _, b := range Blobs(i.Manifests) {
+				if seen[b.Digest] {
+					continue
+				}
+				seen[b.Digest] = true
+				if !yield(i.Repository, b) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Blobs returns the blobs of some manifests, each once.
+func Blobs(manifests []Manifest) []ocispec.Descriptor {
+	var all []ocispec.Descriptor
+	seen := map[digest.Digest]bool{}
+	for _, m := range manifests {
+		for _, b := range m.Blobs {
+			if !seen[b.Digest] {
+				seen[b.Digest] = true
+				all = append(all, b)
+			}
+		}
+	}
+	return all
+}
+
+// WarnOfForeign adds a warning for each image that is not complete without its foreign layers.
+func (p *Plan) WarnOfForeign() {
+	for _, i := range p.Images {
+		n := 0
+		for _, m := range i.Manifests {
+			n += m.Foreign
+		}
+		if n > 0 {
+			p.Warnings = append(p.Warnings, fmt.Sprintf("%s: foreign layers, %d of them, are not copied: clients fetch them from the URLs in its manifests", i.Origin, n))
+		}
+	}
+}

@@ -1,0 +1,105 @@
+package release
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/mirror-appliance/appliance/mirror/imageset"
+	"github.com/mirror-appliance/appliance/mirror/plan"
+	"github.com/mirror-appliance/appliance/mirror/updategraph"
+)
+
+// resolver finds the payloads of the channels of one plan.
+type resolver struct {
+	*Collector
+	plan     *plan.Plan
+	graphs   map[string]*updategraph.Graph // each is fetched once
+	payloads []*plan.Image
+}
+
+// resolve adds the payloads of the channels for one architecture, and those that an update between two of them passes.
+func (r *resolver) resolve(ctx context.Context, channels []imageset.Channel, arch string) error {
+	var chosen []updategraph.Chosen
+	for i, channel := range channels {
+		graph, err := r.graph(ctx, channel.Type, channel.Name, arch)
+		if err != nil {
+			return err
+		}
+		nodes, warnings, err := graph.Resolve(updategraph.Range{
+			Min: channel.MinVersion, Max: channel.MaxVersion, Full: channel.Full, ShortestPath: channel.ShortestPath,
+		})
+		why := r.Config.At(fmt.Sprintf("mirror.platform.channels[%d]", i))
+		if err != nil {
+			return fmt.Errorf("%s: %w", why, err)
+		}
+		r.plan.Warnings = append(r.plan.Warnings, warnings...)
+		for _, n := range nodes {
+			if err := r.add(n, arch, why); err != nil {
+				return err
+			}
+		}
+		if channel.Type == imageset.OCP {
+			chosen = append(chosen, updategraph.Chosen{Channel: channel.Name, Nodes: nodes})
+		}
+	}
+	passed, warnings, err := updategraph.Across(ctx, chosen, func(ctx context.Context, name string) (*updategraph.Graph, error) {
+		return r.graph(ctx, imageset.OCP, name, arch)
+	})
+	r.plan.Warnings = append(r.plan.Warnings, warnings...)
+	if err != nil {
+		return err
+	}
+	for _, p := range passed {
+		if err := r.add(p.Node, arch, "on the way from channel to channel, through "+p.Channel); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// graph fetches a channel's graph and writes the answer to the workspace.
+func (r *resolver) graph(ctx context.Context, of imageset.ChannelType, name, arch string) (*updategraph.Graph, error) {
+	client := r.Graph
+	switch {
+	case of == imageset.OKD: // UPDATE_URL_OVERRIDE is about OpenShift's graph only
+		client.URL = updategraph.OKD
+	case client.URL == "":
+		client.URL = updategraph.OCP
+	}
+	key := client.URL + " " + arch + " " + name
+	if graph := r.graphs[key]; graph != nil {
+		return graph, nil
+	}
+	graph, err := client.Fetch(ctx, name, arch)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.Files.Write("hold-release/cincinnati-graph-data/"+arch+"-"+name+".json", graph.Raw); err != nil {
+		return nil, err
+	}
+	r.graphs[key] = graph
+	return graph, nil
+}
+
+// add adds the payload of a release. Its tag is the vendor's.
+func (r *resolver) add(n updategraph.Node, arch, why string) error {
+	ref, err := imageset.ParseReference(n.Payload)
+	if err != nil {
+		return fmt.Errorf("release %s: payload %w", n.Version, err)
+	}
+	version := n.Version
+	version.Build = nil
+	r.payloads = append(r.payloads, r.payload(n.Payload, ref, version.String()+"-"+machine(arch), why))
+	return nil
+}
+
+// machine returns the name of an architecture in the tags of releases.
+func machine(arch string) string {
+	switch arch {
+	case "amd64":
+		return "x86_64"
+	case "arm64":
+		return "aarch64"
+	}
+	return arch
+}

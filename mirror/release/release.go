@@ -1,0 +1,132 @@
+// Package release collects what mirror.platform of an image set configuration asks for: release payloads, and the components
+// that they name.
+//
+// Use Collector. Components are read from the payload's own image-references file, which stays in the workspace, so that a
+// repeated run does not fetch that layer again.
+//
+// Refused: guessing a payload's architecture from its tag, since the update graph was asked for one; and planning a release
+// without a component that cannot be read, since a cluster cannot be installed from it.
+package release
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/mirror/imageset"
+	"github.com/mirror-appliance/appliance/mirror/plan"
+	"github.com/mirror-appliance/appliance/mirror/updategraph"
+)
+
+// The destinations of releases, as in oc-mirror.
+const (
+	payloadRepository   = "openshift/release-images"
+	componentRepository = "openshift/release"
+)
+
+// Images reads images from their sources.
+type Images interface {
+	// Read sets the digest and the manifests of an image.
+	Read(ctx context.Context, image *plan.Image) error
+	// Blob opens a blob of an image. Its last bytes are returned only if the whole has the digest.
+	Blob(ctx context.Context, image *plan.Image, d digest.Digest) (io.ReadCloser, error)
+}
+
+// Files are the documents of a mirror, by names with slashes.
+type Files interface {
+	Read(name string) ([]byte, error)
+	Write(name string, data []byte) error
+}
+
+// Collector adds the releases of an image set to a plan.
+type Collector struct {
+	Config *imageset.Config
+	Graph  updategraph.Client // of OpenShift; "" for URL is the public one
+	Images Images
+	Files  Files
+	// Repository returns the destination of a repository, below the prefix of the run.
+	Repository func(name string) string
+}
+
+// Collect adds the components of each release, followed by its payload. A release that cannot be resolved is an error.
+func (c *Collector) Collect(ctx context.Context, p *plan.Plan) error {
+	payloads, err := c.payloads(ctx, p)
+	if err != nil || len(payloads) == 0 {
+		return err
+	}
+	p.Warnings = append(p.Warnings, "release signatures are neither verified nor mirrored yet")
+	for _, payload := range payloads {
+		components, err := c.components(ctx, payload)
+		if err != nil {
+			return fmt.Errorf("release %s (%s): %w", payload.Release, payload.Origin, err)
+		}
+		p.Images = append(append(p.Images, components...), payload)
+	}
+	return nil
+}
+
+// payloads lists the payloads. A payload that several channels lead to is listed several times, as any image that is asked
+// for twice may be.
+func (c *Collector) payloads(ctx context.Context, p *plan.Plan) ([]*plan.Image, error) {
+	platform := c.Config.Mirror.Platform
+	if platform.Release != "" {
+		payload, err := c.namedPayload(platform.Release)
+		return []*plan.Image{payload}, err
+	}
+	r := &resolver{Collector: c, plan: p, graphs: map[string]*updategraph.Graph{}}
+	for _, arch := range platform.Architectures {
+		if err := r.resolve(ctx, platform.Channels, arch); err != nil {
+			return nil, err
+		}
+	}
+	return r.payloads, nil
+}
+
+// namedPayload returns the payload that platform.release names.
+func (c *Collector) namedPayload(name string) (*plan.Image, error) {
+	ref, err := imageset.ParseReference(name)
+	if err != nil {
+		return nil, err
+	}
+	tag := ref.Tag
+	if tag == "" {
+		tag = ref.Digest.Encoded()
+	}
+	return c.payload(name, ref, tag, c.Config.At("mirror.platform.release")), nil
+}
+
+func (c *Collector) payload(origin string, ref imageset.Reference, tag, why string) *plan.Image {
+	return &plan.Image{
+		Type: plan.Release, Origin: origin, Why: why, Source: ref, Release: tag,
+		Repository: c.Repository(payloadRepository), Tag: tag,
+	}
+}
+
+// components reads the payload and returns the images that it names.
+func (c *Collector) components(ctx context.Context, payload *plan.Image) ([]*plan.Image, error) {
+	if err := c.Images.Read(ctx, payload); err != nil {
+		return nil, err
+	}
+	refs, err := c.references(ctx, payload)
+	if err != nil {
+		return nil, err
+	}
+	var all []*plan.Image
+	for _, component := range refs.components {
+		ref, err := imageset.ParseReference(component.image)
+		if err != nil {
+			return nil, fmt.Errorf("component %s: %w", component.name, err)
+		}
+		if ref.Digest == "" {
+			return nil, fmt.Errorf("component %s is named by tag (%s): a release names its components by digest", component.name, component.image)
+		}
+		all = append(all, &plan.Image{
+			Type: plan.ReleaseContent, Origin: component.image, Why: "component " + component.name + " of release " + payload.Release,
+			Source: ref, Release: payload.Release,
+			Repository: c.Repository(componentRepository), Tag: payload.Tag + "-" + component.name,
+		})
+	}
+	return all, nil
+}

@@ -1,0 +1,161 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/mirror/imageset"
+	"github.com/mirror-appliance/appliance/mirror/plan"
+)
+
+// Source has the manifests and blobs of one repository. Methods may be called concurrently. A manifest or a blob that the
+// repository does not have is an error with errors.Is(err, fs.ErrNotExist). Whatever may pass has been retried. An error of
+// a context that ended is that context's. mirror/sourcetest checks all of this.
+type Source interface {
+	// Manifest returns what a tag or a digest names. The bytes hash to the digest of the descriptor, which is ref if ref is a
+	// digest.
+	Manifest(ctx context.Context, ref string) (ocispec.Descriptor, []byte, error)
+	// Blob opens a blob; the size is -1 if it is not known. Reading ends with an error instead of io.EOF, and without the
+	// last bytes, if the whole does not hash to d. ctx ends the reading too.
+	Blob(ctx context.Context, d digest.Digest) (io.ReadCloser, int64, error)
+	// Stat returns the size of a blob, -1 if it is not known.
+	Stat(ctx context.Context, d digest.Digest) (int64, error)
+}
+
+// reader reads images from their sources. Which source has a repository is decided once for a run.
+type reader struct {
+	open func(imageset.Reference) (Source, error)
+
+	mu        sync.Mutex            // guards the rest
+	sources   map[string]Source     // by repository
+	manifests map[string]readResult // by repository and digest, since releases share most of their components
+}
+
+type readResult struct {
+	desc ocispec.Descriptor
+	body []byte
+}
+
+func newReader(open func(imageset.Reference) (Source, error)) *reader {
+	return &reader{open: open, sources: map[string]Source{}, manifests: map[string]readResult{}}
+}
+
+// key names the repository of a reference.
+func key(ref imageset.Reference) string {
+	return ref.Transport + "://" + ref.Registry() + "/" + ref.Repository()
+}
+
+// source returns the source of the repository that a reference names.
+func (r *reader) source(ref imageset.Reference) (Source, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s, ok := r.sources[key(ref)]; ok {
+		return s, nil
+	}
+	s, err := r.open(ref)
+	if err == nil {
+		r.sources[key(ref)] = s
+	}
+	return s, err
+}
+
+// manifest reads a manifest, one that is named by digest once.
+func (r *reader) manifest(ctx context.Context, repository imageset.Reference, ref string) (ocispec.Descriptor, []byte, error) {
+	at := key(repository) + "@" + ref
+	r.mu.Lock()
+	m, ok := r.manifests[at]
+	r.mu.Unlock()
+	if ok {
+		return m.desc, m.body, nil
+	}
+	source, err := r.source(repository)
+	if err != nil {
+		return ocispec.Descriptor{}, nil, err
+	}
+	desc, body, err := source.Manifest(ctx, ref)
+	if err == nil && desc.Digest.String() == ref {
+		r.mu.Lock()
+		r.manifests[at] = readResult{desc, body}
+		r.mu.Unlock()
+	}
+	return desc, body, err
+}
+
+// Blob opens a blob of an image.
+func (r *reader) Blob(ctx context.Context, i *plan.Image, d digest.Digest) (io.ReadCloser, error) {
+	source, err := r.source(i.Source)
+	if err != nil {
+		return nil, err
+	}
+	body, _, err := source.Blob(ctx, d)
+	return body, err
+}
+
+// Read reads the manifests of an image.
+func (r *reader) Read(ctx context.Context, i *plan.Image) error {
+	w := &walk{seen: map[digest.Digest]bool{}, fetch: func(ctx context.Context, ref string) (ocispec.Descriptor, []byte, error) {
+		return r.manifest(ctx, i.Source, ref)
+	}}
+	root, err := w.manifest(ctx, i.Source.Ref(), 0)
+	if err != nil {
+		return err
+	}
+	i.Digest, i.Manifests = root, w.manifests
+	return nil
+}
+
+// Bounds of one image: of indexes in indexes, of its manifests, and of their bytes.
+const (
+	maxDepth     = 5
+	maxManifests = 1000
+	maxImage     = 64 << 20
+)
+
+// walk collects the manifests of an image.
+type walk struct {
+	fetch     func(ctx context.Context, ref string) (ocispec.Descriptor, []byte, error)
+	seen      map[digest.Digest]bool
+	manifests []plan.Manifest
+	bytes     int
+}
+
+func (w *walk) manifest(ctx context.Context, ref string, depth int) (digest.Digest, error) {
+	if depth > maxDepth || len(w.manifests) >= maxManifests {
+		return "", fmt.Errorf("indexes are nested deeper than %d, or more than %d manifests are below one", maxDepth, maxManifests)
+	}
+	desc, body, err := w.fetch(ctx, ref)
+	if err != nil {
+		return "", err
+	}
+	if w.seen[desc.Digest] {
+		return desc.Digest, nil
+	}
+	w.seen[desc.Digest] = true
+	if w.bytes += len(body); w.bytes > maxImage {
+		return "", fmt.Errorf("its manifests have more than %d bytes", maxImage)
+	}
+	m, err := image.ParseNew(desc.MediaType, body)
+	if err == nil && len(m.References) == 0 && !image.IsIndex(desc.MediaType) {
+		err = errors.New("it names neither layers nor manifests, so it is not an image")
+	}
+	if err != nil {
+		return "", fmt.Errorf("manifest %s: %w", desc.Digest, err)
+	}
+	for _, r := range m.References {
+		if r.Kind != image.Child || w.seen[r.Digest] {
+			continue
+		}
+		if _, err := w.manifest(ctx, r.Digest.String(), depth+1); err != nil {
+			return "", err
+		}
+	}
+	w.manifests = append(w.manifests, plan.NewManifest(desc, body, m))
+	return desc.Digest, nil
+}

@@ -1,0 +1,107 @@
+package mirror
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/mirror-appliance/appliance/internal/durable"
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/mirror/resources"
+)
+
+// workspace has the documents of a mirror in the directory working-dir below it: what collectors read and keep, cluster
+// resources, logs and reports, under oc-mirror's names.
+//
+// A reader never sees half of a file, and two writers do not disturb each other. Directories are not synced: a workspace may
+// be on a network share, where that is not possible.
+type workspace struct{ dir string }
+
+func (w workspace) path(name string) string {
+	return filepath.Join(w.dir, "working-dir", filepath.FromSlash(name))
+}
+
+// check reports whether documents can be written, before there are any: after hours of copying it is too late.
+func (w workspace) check() error {
+	err := os.MkdirAll(w.path(""), 0o755)
+	if err == nil {
+		err = tryToWrite(w.path(""))
+	}
+	if err != nil {
+		return hint.New(fmt.Errorf("write to the workspace: %w", err), "name a directory that you may write to: --workspace file://DIR")
+	}
+	return nil
+}
+
+func tryToWrite(dir string) error {
+	f, err := os.CreateTemp(dir, ".try-")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+// Read reads a document.
+func (w workspace) Read(name string) ([]byte, error) { return os.ReadFile(w.path(name)) }
+
+// Write writes a document and the directories above it. A name with an element ".." is an error with fs.ErrInvalid.
+func (w workspace) Write(name string, data []byte) error {
+	if !fs.ValidPath(name) {
+		return fmt.Errorf("%q is no name for a file in the workspace: %w", name, fs.ErrInvalid)
+	}
+	if err := writeFile(w.path(name), data); err != nil {
+		return fmt.Errorf("write to the workspace: %w", err)
+	}
+	return nil
+}
+
+func writeFile(path string, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	tmp, err := os.OpenFile(path+"."+rand.Text()+".tmp", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	return durable.Replace(path, tmp, data)
+}
+
+// replace puts a directory of files in the place of another, whatever that has, and returns their paths. No mix of old and
+// new files is ever seen; a crash between the two renames leaves the old ones in dir.old and the new ones in dir.next.
+func (w workspace) replace(dir string, files []resources.File) (paths []string, err error) {
+	at := w.path(dir)
+	if err := errors.Join(os.RemoveAll(at+".next"), os.MkdirAll(at+".next", 0o755)); err != nil {
+		return nil, fmt.Errorf("write to the workspace: %w", err)
+	}
+	for _, f := range files {
+		if err := w.Write(dir+".next/"+f.Name, f.Data); err != nil {
+			return nil, err
+		}
+		paths = append(paths, filepath.Join(at, f.Name))
+	}
+	if err := swap(at+".next", at); err != nil {
+		return nil, fmt.Errorf("write to the workspace: %w", err)
+	}
+	return paths, nil
+}
+
+// swap puts the directory next in the place of dir.
+func swap(next, dir string) error {
+	old := dir + ".old"
+	if err := os.RemoveAll(old); err != nil {
+		return err
+	}
+	if err := os.Rename(dir, old); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	if err := os.Rename(next, dir); err != nil {
+		if back := os.Rename(old, dir); back != nil && !os.IsNotExist(back) {
+			err = errors.Join(err, back)
+		}
+		return err
+	}
+	return os.RemoveAll(old)
+}
