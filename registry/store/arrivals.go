@@ -3,6 +3,8 @@ package store
 import (
 	"sync"
 	"time"
+
+	"github.com/mirror-appliance/appliance/registry/store/guard"
 )
 
 // arrivals counts what pull-through has brought since what it holds was counted: to count that for each blob that comes
@@ -45,7 +47,7 @@ func (a *arrivals) counted(quota, held, spared, mark int64) {
 		a.wait = 0
 		return
 	}
-	a.wait = min(max(2*a.wait, openTakes), pushTakes)
+	a.wait = min(max(2*a.wait, openTakes), guard.PushTakes)
 	time.AfterFunc(a.wait, a.wake)
 }
 

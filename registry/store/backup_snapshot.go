@@ -18,10 +18,10 @@ type Snapshot struct {
 // Snapshot makes one. Collections go on meanwhile, but leave files, until Release. *FullError.
 func (s *Store) Snapshot(ctx context.Context) (_ *Snapshot, err error) {
 	// Before the snapshot: what it names must still have its file when its turn comes.
-	s.guard.holdFiles()
+	s.guard.Hold.Begin()
 	f, err := os.CreateTemp(filepath.Dir(s.database), filepath.Base(s.database)+snapshotInfix+"*")
 	if err != nil {
-		s.guard.unholdFiles()
+		s.guard.Hold.End()
 		return nil, full(s.database, 0, fmt.Errorf("make a snapshot of the database: %w", err))
 	}
 	defer f.Close()
@@ -34,7 +34,7 @@ func (s *Store) Snapshot(ctx context.Context) (_ *Snapshot, err error) {
 
 // Release removes the file, and lets collections remove files again.
 func (s *Snapshot) Release() error {
-	defer s.store.guard.unholdFiles()
+	defer s.store.guard.Hold.End()
 	return removeDatabase(filepath.Join(filepath.Dir(s.store.database), s.Name))
 }
 
@@ -70,23 +70,4 @@ func (s *Store) removeSnapshots() {
 	if err != nil { // which costs space, and nothing else
 		s.log.Warn("could not remove what a backup has left beside the database", "error", err)
 	}
-}
-
-// holdFiles lets collections leave the files of the blobs that they remove, until unholdFiles.
-func (g *guard) holdFiles() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.copying++
-}
-
-func (g *guard) unholdFiles() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.copying--
-}
-
-func (g *guard) filesHeld() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.copying > 0
 }

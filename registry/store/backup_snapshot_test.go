@@ -43,12 +43,12 @@ func TestStore_Snapshot(t *testing.T) {
 	if found := f.snapshots(); len(found) != 1 || filepath.Base(found[0]) != another.Name {
 		t.Errorf("after the release of one there is %v", found)
 	}
-	if !f.guard.filesHeld() {
+	if !f.guard.Hold.Held() {
 		t.Error("the other no longer keeps collections from removing files")
 	}
 	f.must(another.Release())
-	if f.guard.filesHeld() || len(f.snapshots()) > 0 {
-		t.Errorf("left behind: %v, held: %t", f.snapshots(), f.guard.filesHeld())
+	if f.guard.Hold.Held() || len(f.snapshots()) > 0 {
+		t.Errorf("left behind: %v, held: %t", f.snapshots(), f.guard.Hold.Held())
 	}
 }
 
@@ -97,8 +97,8 @@ func TestStore_Snapshot_fails(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		undo()
-		if f.guard.filesHeld() || len(f.snapshots()) > 0 {
-			t.Errorf("%s: left behind: %v, held: %t", name, f.snapshots(), f.guard.filesHeld())
+		if f.guard.Hold.Held() || len(f.snapshots()) > 0 {
+			t.Errorf("%s: left behind: %v, held: %t", name, f.snapshots(), f.guard.Hold.Held())
 		}
 	}
 	// What pushes are to leave free is there for it.

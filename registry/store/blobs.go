@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/guard"
 )
 
 // Blob is an opened blob, to be read and closed. It stays whole when the blob is deleted meanwhile.
@@ -47,13 +48,13 @@ func (s *Store) check(ctx context.Context, repo string, d digest.Digest, awaited
 	}
 	s.reading.count.Add(1)
 	for {
-		epoch := s.guard.currentEpoch()
+		epoch := s.guard.Blobs.Epoch()
 		var size int64
 		err := s.reader.QueryRowContext(ctx, visibleBlob, repo, d).Scan(&size)
 		if err != nil {
 			return 0, orNotFound(err, "blob", d.String())
 		}
-		gone, again := s.guard.check(link{repo, d}, awaited, epoch)
+		gone, again := s.guard.Blobs.Check(guard.Link{Repository: repo, Digest: d}, awaited, epoch)
 		if gone {
 			return 0, &NotFoundError{Kind: "blob", Name: d.String()}
 		}
@@ -116,7 +117,7 @@ func (s *Store) MountBlob(ctx context.Context, repo, from string, d digest.Diges
 		if err != nil {
 			return err
 		}
-		s.guard.await(repo, d)
+		s.guard.Blobs.Expect(repo, d)
 		return s.linkBlob(ctx, tx, id, d, byPush)
 	})
 	return size, err
@@ -151,7 +152,7 @@ func (s *Store) DeleteBlob(ctx context.Context, repo string, d digest.Digest) er
 		return err
 	})
 	if err == nil {
-		s.guard.unawait(repo, began, d)
+		s.guard.Blobs.Unexpect(repo, began, d)
 	}
 	return err
 }
@@ -161,10 +162,10 @@ type linkFunc func(ctx context.Context, tx *sql.Tx) error
 
 // keep makes an upload durable as a blob and then commits its row, with what link writes.
 func (s *Store) keep(ctx context.Context, u *blobfile.Upload, d digest.Digest, link linkFunc) error {
-	if err := s.guard.enter(ctx, d); err != nil {
+	if err := s.guard.Blobs.Enter(ctx, d); err != nil {
 		return err
 	}
-	defer s.guard.leave(d)
+	defer s.guard.Blobs.Leave(d)
 	if placed, err := u.Place(d); err != nil {
 		if placed != nil {
 			err = errors.Join(err, s.takeBack(placed, d))
@@ -192,10 +193,10 @@ func (s *Store) holdRow(ctx context.Context, tx *sql.Tx, d digest.Digest, size i
 // space until collection. Where others are putting the same blob it stays, and where others have put it meanwhile,
 // what is there is theirs.
 func (s *Store) takeBack(placed fs.FileInfo, d digest.Digest) error {
-	if !s.guard.condemnOwn(d) {
+	if !s.guard.Blobs.MarkNow(d, 1) {
 		return nil
 	}
-	defer s.guard.acquit([]digest.Digest{d})
+	defer s.guard.Blobs.Unmark(d)
 	return s.files.Blob(d).RemoveIf(placed)
 }
 

@@ -94,7 +94,7 @@ func (s *Store) garbageRows(ctx context.Context, before time.Time, yield func(di
 		}
 		last = end
 		for _, b := range page {
-			if s.guard.spared(b.digest, before) {
+			if s.guard.Blobs.Spared(b.digest, before) {
 				continue
 			}
 			if err := yield(b.digest, b.size); err != nil {
@@ -148,7 +148,7 @@ func (s *Store) garbageFiles(ctx context.Context, part blobfile.Part, before tim
 	}
 	for _, name := range names {
 		d, ok := part.Digest(name)
-		if !ok || s.guard.spared(d, before) {
+		if !ok || s.guard.Blobs.Spared(d, before) {
 			continue // a name that is no digest is not ours to delete
 		}
 		size, old, err := s.files.Blob(d).Old(before, s.now())
@@ -223,14 +223,14 @@ func (s *Store) removeSome(ctx context.Context, before time.Time, ds []digest.Di
 			return 0, 0, 0, err
 		}
 	}
-	var condemned []digest.Digest
-	defer func() { s.guard.acquit(condemned) }()
+	var marked []digest.Digest
+	defer func() { s.guard.Blobs.Unmark(marked...) }()
 	err = s.write(ctx, func(tx *sql.Tx) error {
 		turn.begin()
 		for _, d := range ds {
 			gone, err := s.removeRow(context.WithoutCancel(ctx), tx, before, d)
 			if gone {
-				condemned = append(condemned, d)
+				marked = append(marked, d)
 			}
 			if err != nil {
 				return fmt.Errorf("remove blob %s: %w", d, err)
@@ -244,18 +244,18 @@ func (s *Store) removeSome(ctx context.Context, before time.Time, ds []digest.Di
 	if err != nil {
 		return 0, 0, 0, err
 	}
-	removed, bytes, err = s.removeFiles(ctx, condemned, turn)
+	removed, bytes, err = s.removeFiles(ctx, marked, turn)
 	return looked, removed, bytes, err
 }
 
-// removeFiles removes the files of blobs that are condemned and have no row any more. What a crash or an error leaves of
+// removeFiles removes the files of blobs that are marked and have no row any more. What a crash or an error leaves of
 // them, the next collection finds.
-func (s *Store) removeFiles(ctx context.Context, condemned []digest.Digest, turn *yielding) (removed int, bytes int64, err error) {
-	if s.guard.filesHeld() {
+func (s *Store) removeFiles(ctx context.Context, marked []digest.Digest, turn *yielding) (removed int, bytes int64, err error) {
+	if s.guard.Hold.Held() {
 		return 0, 0, nil // a backup copies them; the collection after it finds the files
 	}
 	var errs []error
-	for _, d := range condemned {
+	for _, d := range marked {
 		_ = turn.yield(ctx) // when ctx has ended without a pause: the rows are gone
 		size, err := s.files.Blob(d).Remove()
 		switch {
@@ -269,10 +269,10 @@ func (s *Store) removeFiles(ctx context.Context, condemned []digest.Digest, turn
 	return removed, bytes, errors.Join(errs...)
 }
 
-// removeRow condemns a blob, if it is garbage still, and deletes its row. It says whether d is condemned.
-func (s *Store) removeRow(ctx context.Context, tx *sql.Tx, before time.Time, d digest.Digest) (condemned bool, err error) {
+// removeRow marks a blob if it is still garbage, and deletes its row. It reports whether d is marked.
+func (s *Store) removeRow(ctx context.Context, tx *sql.Tx, before time.Time, d digest.Digest) (marked bool, err error) {
 	unused, err := s.isGarbage(ctx, tx, before, d)
-	if err != nil || !unused || !s.guard.condemn(d, before) {
+	if err != nil || !unused || !s.guard.Blobs.Mark(d, before) {
 		return false, err
 	}
 	_, err = tx.ExecContext(ctx, `DELETE FROM blobs WHERE digest = ?`, d)
@@ -317,7 +317,7 @@ func (s *Store) StaleUploads(ctx context.Context, before time.Time, yield func(i
 		if err != nil {
 			return fmt.Errorf("look at upload %s: %w", id, err)
 		}
-		if !stale || s.guard.inUse(id) {
+		if !stale || s.guard.Sessions.InUse(id) {
 			continue
 		}
 		if err := yield(id, size); err != nil {
@@ -340,10 +340,10 @@ func (s *Store) RemoveUpload(ctx context.Context, before time.Time, id string) (
 	if !blobfile.IsUploadID(id) {
 		return 0, &NotFoundError{Kind: "upload", Name: image.Quote(id)}
 	}
-	if !s.guard.tryTake(id) {
+	if !s.guard.Sessions.TryTake(id) {
 		return 0, nil
 	}
-	defer s.guard.release(id)
+	defer s.guard.Sessions.Release(id)
 	if s.sessions.forget(id, before) {
 		return 0, nil
 	}
@@ -371,7 +371,7 @@ func (s *Store) StaleRuns(ctx context.Context, before time.Time, yield func(id s
 		return fmt.Errorf("list runs: %w", err)
 	}
 	for _, id := range stale {
-		if s.guard.runActive(id, before) {
+		if s.guard.Runs.Active(id, before) {
 			continue
 		}
 		if err := yield(id); err != nil {
@@ -389,7 +389,7 @@ func (s *Store) RemoveRun(ctx context.Context, before time.Time, id string) erro
 		if err != nil {
 			return fmt.Errorf("remove run %s: %w", id, err)
 		}
-		if stale = stale && !s.guard.runActive(id, before); !stale {
+		if stale = stale && !s.guard.Runs.Active(id, before); !stale {
 			return nil
 		}
 		return abort(ctx, tx, id)

@@ -15,6 +15,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/registry/store/guard"
 )
 
 func (f *fixture) garbage(before time.Time) []digest.Digest {
@@ -238,15 +240,15 @@ func TestCollect_CommitWaitsForRemoval(t *testing.T) {
 	f := newFixture(t)
 	d := f.blob("app", "content").Digest
 	before := f.later()
-	if !f.guard.condemn(d, before) {
-		t.Fatal("not condemned")
+	if !f.guard.Blobs.Mark(d, before) {
+		t.Fatal("not marked")
 	}
 	_, err := f.StatBlob(f.ctx, "app", d) // its row is there still, but it is as good as gone
 	isNotFound(t, err)
 
 	ended, end := context.WithCancel(f.ctx)
 	end()
-	if err := f.guard.enter(ended, d); !errors.Is(err, context.Canceled) {
+	if err := f.guard.Blobs.Enter(ended, d); !errors.Is(err, context.Canceled) {
 		t.Fatalf("it did not wait: %v", err)
 	}
 
@@ -258,7 +260,7 @@ func TestCollect_CommitWaitsForRemoval(t *testing.T) {
 	_, err = f.writer.Exec(`DELETE FROM blobs`)
 	f.must(err)
 	f.must(os.Remove(f.path(d)))
-	f.guard.acquit([]digest.Digest{d})
+	f.guard.Blobs.Unmark(d)
 	f.must(<-done)
 	if got := f.read("app", d); got != "content" {
 		t.Errorf("got %q", got)
@@ -269,48 +271,16 @@ func TestCollect_InFlightIsSpared(t *testing.T) {
 	f := newFixture(t)
 	d := f.blob("app", "content").Digest
 	before := f.later()
-	f.must(f.guard.enter(f.ctx, d))
+	f.must(f.guard.Blobs.Enter(f.ctx, d))
 	if got := f.garbage(before); len(got) != 0 {
 		t.Errorf("it is garbage: %v", got)
 	}
 	if n, _, err := f.RemoveBlobs(f.ctx, before, []digest.Digest{d}); n != 0 || err != nil {
 		t.Errorf("removed %d, %v", n, err)
 	}
-	f.guard.leave(d)
+	f.guard.Blobs.Leave(d)
 	if n, _, err := f.RemoveBlobs(f.ctx, before, []digest.Digest{d}); n != 1 || err != nil {
 		t.Errorf("removed %d, %v", n, err)
-	}
-}
-
-// A row that was read before a removal must not be vouched for after it.
-func TestGuard_CheckNoticesARemovalMeanwhile(t *testing.T) {
-	g := newGuard(time.Now)
-	before := g.currentEpoch()
-	g.condemn(dA, time.Now())
-	during := g.currentEpoch()
-	g.acquit([]digest.Digest{dA})
-	for _, read := range []uint64{before, during} {
-		if gone, again := g.check(link{digest: dA}, "", read); gone || !again {
-			t.Errorf("gone %v, again %v: the caller would trust a row that is no longer there", gone, again)
-		}
-	}
-	if gone, again := g.check(link{digest: dA}, "", g.currentEpoch()); gone || again {
-		t.Errorf("gone %v, again %v: what was pushed again is denied", gone, again)
-	}
-}
-
-func TestGuard_OldChecksAreForgotten(t *testing.T) {
-	c := &clock{t: time.Now()}
-	g := newGuard(c.now)
-	for i := range 5000 {
-		g.check(link{digest: digest.FromString(fmt.Sprint(i))}, "", 0)
-	}
-	c.add(2 * checksKept)
-	for i := range 9000 {
-		g.check(link{digest: digest.FromString(fmt.Sprint("new", i))}, "", 0)
-	}
-	if n := len(g.checked); n != 9000 {
-		t.Errorf("%d checks are remembered", n)
 	}
 }
 
@@ -318,7 +288,7 @@ func TestGuard_OldChecksAreForgotten(t *testing.T) {
 // same few blobs. Whatever a push was told stands, and at the end every row's file is whole.
 func TestCollect_AgainstEverybody(t *testing.T) {
 	f := newFixture(t)
-	f.Store.now, f.guard.now = time.Now, time.Now
+	f.Store.now, f.guard = time.Now, guard.New(time.Now)
 	const rounds = 20
 	var pushers, collectors sync.WaitGroup
 	var pushed atomic.Int64
@@ -584,7 +554,7 @@ func TestCollect_LeavesPushesTheirBlobs(t *testing.T) {
 			f.later()
 			use(f)
 			f.mustStay(d, true)
-			f.clock.add(pushTakes - 3*time.Second)
+			f.clock.add(guard.PushTakes - 3*time.Second)
 			f.mustStay(d, true)
 
 			m, err := f.PutManifest(f.ctx, "app", manifestOf(descriptor("x/y", []byte(content))), PutOptions{})
@@ -606,7 +576,7 @@ func TestCollect_LeavesPushesTheirBlobs(t *testing.T) {
 			f.must(b.Close())
 		}, false},
 		"deleted by who pushed it": {func(f *fixture) { f.mustMount("other", d); f.must(f.DeleteBlob(f.ctx, "other", d)) }, false},
-		"left for long":            {func(f *fixture) { f.mustMount("other", d); f.clock.add(pushTakes) }, false},
+		"left for long":            {func(f *fixture) { f.mustMount("other", d); f.clock.add(guard.PushTakes) }, false},
 	} {
 		t.Run("in a manifest, then "+name, func(t *testing.T) {
 			f := newFixture(t)
@@ -641,34 +611,5 @@ func (f *fixture) mustStay(d digest.Digest, stays bool) {
 	n, _, err := f.RemoveBlobs(f.ctx, before, []digest.Digest{d})
 	if err != nil || stays != (n == 0) {
 		f.t.Errorf("%d removed, %v", n, err)
-	}
-}
-
-func TestGuard_PushesAreForgotten(t *testing.T) {
-	c := &clock{t: time.Now()}
-	g := newGuard(c.now)
-	for i := range 5000 {
-		g.await("old", digest.FromString(fmt.Sprint(i)))
-	}
-	c.add(pushTakes)
-	for i := range 9000 {
-		g.await("new", digest.FromString(fmt.Sprint("new", i)))
-	}
-	if n := len(g.awaited); n != 9000 {
-		t.Errorf("%d are remembered", n)
-	}
-	until := c.now()
-	c.add(1)
-	g.await("new", dA) // by a client that the manifest is not of
-	g.unawait("new", until, dA)
-	if !g.spared(dA, c.add(time.Second)) {
-		t.Error("what was put after a manifest went with it")
-	}
-	g.unawait("new", c.now(), dA)
-	for i := range 9000 {
-		g.unawait("new", c.now(), digest.FromString(fmt.Sprint("new", i)))
-	}
-	if n := len(g.awaited); n != 0 {
-		t.Errorf("%d are remembered after their manifests", n)
 	}
 }

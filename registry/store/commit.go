@@ -26,10 +26,10 @@ const (
 // stays linked when the commit fails, and goes with a collection, as what a push leaves.
 func (r *Run) Commit(ctx context.Context) error {
 	s := r.store
-	if err := s.guard.enterCommit(ctx, r.id); err != nil {
+	if err := s.guard.Runs.EnterCommit(ctx, r.id); err != nil {
 		return err
 	}
-	defer s.guard.leaveCommit(r.id)
+	defer s.guard.Runs.LeaveCommit(r.id)
 	watch := s.recent.links.watch()
 	defer s.recent.links.unwatch(watch)
 	// What was put into the run before it was being committed, and what was deleted before there was a watch, is in the

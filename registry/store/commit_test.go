@@ -11,6 +11,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/registry/store/guard"
 )
 
 // stagedRows counts what runs have staged.
@@ -146,10 +148,7 @@ func TestRun_Commit_linkRemovedMeanwhile(t *testing.T) {
 
 // reopenGuard has the store forget what clients were told.
 func (f *fixture) reopenGuard() {
-	f.guard.takeChecks()
-	f.guard.mu.Lock()
-	defer f.guard.mu.Unlock()
-	clear(f.guard.awaited)
+	f.guard = guard.New(f.now)
 }
 
 // While clients and collection remove links, what is committed has all of its blobs.
@@ -221,7 +220,7 @@ func TestRun_Abort_afterPartsOfACommit(t *testing.T) {
 func TestRun_Commit_refusesMeanwhile(t *testing.T) {
 	f := newFixture(t)
 	r, m := f.sync("app", "new", "v1")
-	f.must(f.guard.enterCommit(f.ctx, r.id))
+	f.must(f.guard.Runs.EnterCommit(f.ctx, r.id))
 	var invalid *InvalidError
 	for what, err := range map[string]error{
 		"abort":    r.Abort(f.ctx),
@@ -237,7 +236,7 @@ func TestRun_Commit_refusesMeanwhile(t *testing.T) {
 	f.must(f.RemoveRun(f.ctx, f.clock.now(), r.ID()))
 	committed := make(chan error)
 	go func() { committed <- r.Commit(f.ctx) }() // waits for the other, or comes after it
-	f.guard.leaveCommit(r.id)
+	f.guard.Runs.LeaveCommit(r.id)
 	f.must(<-committed)
 	f.mustHave("app", "v1")
 }

@@ -9,6 +9,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/mirror-appliance/appliance/registry/store/guard"
 )
 
 // ErrNotFound is what every *NotFoundError is.
@@ -50,10 +52,8 @@ func (e *DigestError) Error() string {
 	return fmt.Sprintf("content hashes to %s, not to %s", e.Got, e.Want)
 }
 
-// BusyError says that another request is using an upload session.
-type BusyError struct{ ID string }
-
-func (e *BusyError) Error() string { return "upload " + e.ID + " is in use by another request" }
+// BusyError reports that another request is using an upload session.
+type BusyError = guard.BusyError
 
 // FullError says that the file system of Path has no space left, or its user no quota.
 type FullError struct {

@@ -103,12 +103,12 @@ func (s *Store) EvictPulled(ctx context.Context, quota int64) (blobs int, bytes 
 
 // eviction is what a transaction, or several, have evicted.
 type eviction struct {
-	blobs     int   // that nothing needs any more
-	bytes     int64 // of these
-	bodies    int64 // bytes of manifests
-	spared    int64 // bytes of the blobs that the guard protects
-	before    time.Time
-	condemned []digest.Digest // of the blobs, those whose rows are deleted
+	blobs  int   // that nothing needs any more
+	bytes  int64 // of these
+	bodies int64 // bytes of manifests
+	spared int64 // bytes of the blobs that the guard protects
+	before time.Time
+	marked []digest.Digest // of the blobs, those whose rows are deleted
 }
 
 func (e *eviction) add(part eviction) {
@@ -118,11 +118,11 @@ func (e *eviction) add(part eviction) {
 // evicting runs evict in a transaction, and then removes the files of the blobs whose rows that deleted.
 func (s *Store) evicting(ctx context.Context, evict func(*sql.Tx, *eviction) error) (eviction, error) {
 	e := eviction{before: s.now().Add(-openTakes)}
-	defer func() { s.guard.acquit(e.condemned) }()
+	defer func() { s.guard.Blobs.Unmark(e.marked...) }()
 	if err := s.write(ctx, func(tx *sql.Tx) error { return evict(tx, &e) }); err != nil {
 		return eviction{}, err
 	}
-	_, _, err := s.removeFiles(ctx, e.condemned, s.yielding())
+	_, _, err := s.removeFiles(ctx, e.marked, s.yielding())
 	return e, err
 }
 
@@ -142,7 +142,7 @@ func (s *Store) strays(ctx context.Context) (found []digest.Digest, bytes, prote
 		err := rows.Scan(&b.digest, &b.size)
 		switch {
 		case err != nil:
-		case s.guard.spared(b.digest, before):
+		case s.guard.Blobs.Spared(b.digest, before):
 			protected += b.size
 		default:
 			found, bytes = append(found, b.digest), bytes+b.size
@@ -197,11 +197,11 @@ func (s *Store) dropUnneeded(ctx context.Context, tx *sql.Tx, d digest.Digest, e
 	if pushed {
 		return nil
 	}
-	if !s.guard.condemn(d, e.before) {
+	if !s.guard.Blobs.Mark(d, e.before) {
 		e.spared += size
 		return nil
 	}
-	e.condemned = append(e.condemned, d)
+	e.marked = append(e.marked, d)
 	_, err = tx.ExecContext(ctx, `DELETE FROM blobs WHERE digest = ?`, d)
 	return err
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/registry/store/guard"
 )
 
 // hasFile tells whether the file of a blob is there.
@@ -79,8 +81,8 @@ func TestStore_EvictPulled_LeavesWhatOthersRelyOn(t *testing.T) {
 			return func() {}
 		},
 		"a blob that is being placed": func(f *fixture) func() {
-			f.must(f.guard.enter(f.ctx, pulledLayer("a")))
-			return func() { f.guard.leave(pulledLayer("a")) }
+			f.must(f.guard.Blobs.Enter(f.ctx, pulledLayer("a")))
+			return func() { f.guard.Blobs.Leave(pulledLayer("a")) }
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -97,7 +99,7 @@ func TestStore_EvictPulled_LeavesWhatOthersRelyOn(t *testing.T) {
 			if err != nil || !held || !f.hasFile(pulledLayer("a")) {
 				t.Errorf("the layer went: row %t, file %t, %v", held, f.hasFile(pulledLayer("a")), err)
 			}
-			f.must(collectOlder(f.ctx, f.Store, f.clock.add(2*checksKept)))
+			f.must(collectOlder(f.ctx, f.Store, f.clock.add(2*guard.ChecksKept)))
 			if f.hasFile(pulledLayer("a")) {
 				t.Error("a collection leaves the layer")
 			}

@@ -104,7 +104,7 @@ func (r *Run) alive(ctx context.Context) error {
 	if err != nil || committed != 0 || now.Sub(fromNanos(seen)) >= runSeen {
 		return r.share(ctx, func(context.Context, *sql.Tx) error { return nil }) // and says what is wrong with it
 	}
-	r.store.guard.heardOf(r.id, now)
+	r.store.guard.Runs.HeardOf(r.id, now)
 	return nil
 }
 

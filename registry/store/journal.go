@@ -238,10 +238,10 @@ func (s *Store) keepSmall(ctx context.Context, body []byte, d digest.Digest, lin
 	if !room {
 		return false, nil
 	}
-	if err := s.guard.enter(ctx, d); err != nil {
+	if err := s.guard.Blobs.Enter(ctx, d); err != nil {
 		return false, err
 	}
-	defer s.guard.leave(d)
+	defer s.guard.Blobs.Leave(d)
 	if s.files.Blob(d).Exists() {
 		return s.keepThere(ctx, body, d, link)
 	}
@@ -313,10 +313,10 @@ func (s *Store) rewrite(ctx context.Context, rows []journaled) error {
 }
 
 func (s *Store) rewriteOne(ctx context.Context, r journaled) error {
-	if err := s.guard.enter(ctx, r.digest); err != nil {
+	if err := s.guard.Blobs.Enter(ctx, r.digest); err != nil {
 		return err
 	}
-	defer s.guard.leave(r.digest)
+	defer s.guard.Blobs.Leave(r.digest)
 	var body []byte
 	err := s.reader.QueryRowContext(ctx, `SELECT j.body FROM blob_journal j CROSS JOIN blobs b ON b.digest = j.digest WHERE j.id = ?`, r.id).Scan(&body)
 	if errors.Is(err, sql.ErrNoRows) { // the blob was collected, or is in quarantine

@@ -14,6 +14,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/mirror-appliance/appliance/registry/store/guard"
 )
 
 // keepJournal stops the settling of the journal, so that what is pushed from now on stays in it until settle is called,
@@ -80,7 +82,7 @@ func TestStore_Open_WritesNoCollectedBlobAgain(t *testing.T) {
 	f := newFixture(t)
 	f.keepJournal()
 	d := f.blob("app", "content").Digest
-	before := f.clock.add(pushTakes)
+	before := f.clock.add(guard.PushTakes)
 	if removed, _, err := f.RemoveBlobs(f.ctx, before, []digest.Digest{d}); err != nil || removed != 1 {
 		t.Fatalf("collection removes %d, %v", removed, err)
 	}
@@ -420,7 +422,7 @@ func TestStore_FileAMomentBehindItsRow(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f.must(f.guard.enter(f.ctx, d))
+			f.must(f.guard.Blobs.Enter(f.ctx, d))
 			f.must(os.Rename(path, path+".later"))
 			var g errgroup.Group
 			g.Go(func() error {
@@ -432,7 +434,7 @@ func TestStore_FileAMomentBehindItsRow(t *testing.T) {
 			})
 			time.Sleep(50 * time.Millisecond) // if it has not looked by then, this proves nothing
 			f.must(os.Rename(path+".later", path))
-			f.guard.leave(d)
+			f.guard.Blobs.Leave(d)
 			f.must(g.Wait())
 		})
 	}

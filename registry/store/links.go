@@ -8,9 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/guard"
 )
 
 var (
@@ -18,16 +17,10 @@ var (
 	linkBatch = stepSize{12, 50}   // links removed in one transaction, which pushes wait for
 )
 
-// link is a blob of a repository.
-type link struct {
-	repo   string
-	digest digest.Digest
-}
-
 // linkRow is the row of a link.
 type linkRow struct {
 	repository int64
-	link
+	guard.Link
 }
 
 // unusedLink says of a link l that it is older than ?1 and that no manifest of its repository names the blob, not even as
@@ -74,7 +67,7 @@ func (s *Store) unusedLinks(ctx context.Context, before time.Time, last linkRow,
 	n := 0
 	scan := func(rows *sql.Rows) error {
 		var is bool
-		err := rows.Scan(&end.repository, &end.repo, &end.digest, &is)
+		err := rows.Scan(&end.repository, &end.Repository, &end.Digest, &is)
 		if n++; is {
 			unused = append(unused, end)
 		}
@@ -83,26 +76,26 @@ func (s *Store) unusedLinks(ctx context.Context, before time.Time, last linkRow,
 	err = query(ctx, s.reader, scan, `SELECT l.repository, r.name, l.digest, `+unusedLink+`
 		FROM repository_blobs l JOIN repositories r ON r.id = l.repository
 		WHERE (l.repository, l.digest) > (?2, ?3) ORDER BY l.repository, l.digest LIMIT ?4`,
-		nanos(before), last.repository, last.digest, most)
+		nanos(before), last.repository, last.Digest, most)
 	return unused, end, n == most, err
 }
 
 // removeLinks removes those of some links that are unused still.
 func (s *Store) removeLinks(ctx context.Context, before time.Time, batch []linkRow) (removed int, err error) {
-	var marked []link
-	defer func() { s.guard.unmarkLinks(marked) }()
+	var marked []guard.Link
+	defer func() { s.guard.Blobs.UnmarkLinks(marked) }()
 	err = s.write(ctx, func(tx *sql.Tx) error {
 		for _, l := range batch {
 			unused, err := exists(ctx, tx, `SELECT 1 FROM repository_blobs l WHERE l.repository = ?2 AND l.digest = ?3 AND `+unusedLink,
-				nanos(before), l.repository, l.digest)
+				nanos(before), l.repository, l.Digest)
 			if err != nil {
 				return err
 			}
-			if !unused || !s.guard.markLink(l.link, before) {
+			if !unused || !s.guard.Blobs.MarkLink(l.Link, before) {
 				continue
 			}
-			marked = append(marked, l.link)
-			if _, err := tx.ExecContext(ctx, `DELETE FROM repository_blobs WHERE repository = ? AND digest = ?`, l.repository, l.digest); err != nil {
+			marked = append(marked, l.Link)
+			if _, err := tx.ExecContext(ctx, `DELETE FROM repository_blobs WHERE repository = ? AND digest = ?`, l.repository, l.Digest); err != nil {
 				return err
 			}
 		}
@@ -112,28 +105,6 @@ func (s *Store) removeLinks(ctx context.Context, before time.Time, batch []linkR
 		return 0, err
 	}
 	return len(marked), nil
-}
-
-// markLink takes a link, unless something spares its blob, so that no client is told that it is there until it is gone. It is
-// called in the transaction that removes the link; the caller unmarks what it has marked.
-func (g *guard) markLink(l link, before time.Time) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.sparedLocked(l.digest, before) {
-		return false
-	}
-	g.unlinking[l] = true
-	g.epoch++
-	return true
-}
-
-func (g *guard) unmarkLinks(ls []link) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, l := range ls {
-		delete(g.unlinking, l)
-	}
-	g.epoch++
 }
 
 const (

@@ -188,7 +188,7 @@ func (s *Store) putManifest(ctx context.Context, repo string, body []byte, o Put
 	if err != nil {
 		return Manifest{}, err
 	}
-	s.guard.unawait(repo, began, p.Digests()...)
+	s.guard.Blobs.Unexpect(repo, began, p.Digests()...)
 	return m, nil
 }
 

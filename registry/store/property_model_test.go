@@ -12,6 +12,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/registry/store/guard"
 )
 
 // world is all that a history can speak of. It is small, so that things meet.
@@ -236,10 +238,24 @@ func (m *model) held() map[digest.Digest]bool {
 	return held
 }
 
+// promise is what clients were told of a blob in a repository: that a manifest which needs it may be put there now.
+type promise struct {
+	last      time.Time
+	manifests int // that may come: each push, mount or check by a client is for one
+}
+
+// again is p after a client was told once more.
+func (p promise) again(now time.Time) promise {
+	if now.Sub(p.last) >= guard.PushTakes {
+		p.manifests = 0 // none of them comes any more
+	}
+	return promise{last: now, manifests: p.manifests + 1}
+}
+
 // garbage says whether collection may take a blob, and has to: nobody relies on it, and nobody has since before.
 func (m *model) garbage(d digest.Digest, before time.Time) bool {
 	for p, told := range m.awaited {
-		if p.name == d.String() && m.now.Sub(told.last) < pushTakes {
+		if p.name == d.String() && m.now.Sub(told.last) < guard.PushTakes {
 			return false
 		}
 	}
@@ -446,7 +462,7 @@ func (m *model) names(r *modelRepo, d digest.Digest) bool {
 // spared reports whether a client was told that a blob is held, or may put a manifest that needs it.
 func (m *model) spared(d digest.Digest, before time.Time) bool {
 	for p, told := range m.awaited {
-		if p.name == d.String() && m.now.Sub(told.last) < pushTakes {
+		if p.name == d.String() && m.now.Sub(told.last) < guard.PushTakes {
 			return true
 		}
 	}

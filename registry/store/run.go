@@ -73,7 +73,7 @@ func (r *Run) share(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx
 
 // touch notes that the run is alive, if it is open and not being committed.
 func (r *Run) touch(ctx context.Context, tx *sql.Tx) error {
-	if r.store.guard.isCommitting(r.id) {
+	if r.store.guard.Runs.Committing(r.id) {
 		return &InvalidError{What: "run", Why: r.id + " is being committed"}
 	}
 	return r.beat(ctx, tx)
@@ -117,8 +117,8 @@ func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor,
 	if err := checkRepositoryAndDigest(repo, desc.Digest); err != nil {
 		return err
 	}
-	r.store.guard.enterRun(r.id) // a large blob over a slow line may take longer than a run is thought alive
-	defer r.store.guard.leaveRun(r.id)
+	r.store.guard.Runs.Enter(r.id) // a large blob over a slow line may take longer than a run is thought alive
+	defer r.store.guard.Runs.Leave(r.id)
 	if err := r.share(ctx, func(context.Context, *sql.Tx) error { return nil }); err != nil {
 		return err
 	}

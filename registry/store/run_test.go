@@ -286,12 +286,12 @@ func TestStore_StaleRuns(t *testing.T) {
 	if got := list(); len(got) != 1 || got[0] != stale.ID() {
 		t.Fatalf("stale: %v, want %s", got, stale.ID())
 	}
-	f.guard.enterRun(stale.ID()) // a blob of it is on its way, for longer than that
+	f.guard.Runs.Enter(stale.ID()) // a blob of it is on its way, for longer than that
 	f.must(f.RemoveRun(f.ctx, before, stale.ID()))
 	if got := list(); len(got) != 0 {
 		t.Errorf("a run with a blob on its way is stale: %v", got)
 	}
-	f.guard.leaveRun(stale.ID())
+	f.guard.Runs.Leave(stale.ID())
 	for _, r := range []*Run{stale, committed, lively} {
 		f.must(f.RemoveRun(f.ctx, before, r.ID()))
 	}

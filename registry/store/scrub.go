@@ -157,10 +157,10 @@ func (s *Store) checkMounted(a digest.Algorithm) error {
 
 // quarantine takes a damaged blob out of service, unless it was collected or replaced since it was seen.
 func (s *Store) quarantine(ctx context.Context, b sized, seen blobfile.Finding) (taken bool, err error) {
-	var seized bool
+	var marked bool
 	defer func() {
-		if seized {
-			s.guard.acquit([]digest.Digest{b.digest})
+		if marked {
+			s.guard.Blobs.Unmark(b.digest)
 		}
 	}()
 	err = s.freeing(func() error {
@@ -169,7 +169,7 @@ func (s *Store) quarantine(ctx context.Context, b sized, seen blobfile.Finding) 
 			if err != nil || !held {
 				return err
 			}
-			if seized = seized || s.guard.seize(b.digest); !seized || !s.files.Blob(b.digest).IsStill(seen.Info) {
+			if marked = marked || s.guard.Blobs.MarkNow(b.digest, 0); !marked || !s.files.Blob(b.digest).IsStill(seen.Info) {
 				return nil
 			}
 			taken = true
@@ -185,19 +185,6 @@ func (s *Store) quarantine(ctx context.Context, b sized, seen blobfile.Finding) 
 		s.log.Warn("could not move a damaged blob to quarantine", "digest", b.digest, "error", err)
 	}
 	return true, nil
-}
-
-// seize condemns a blob that is damaged, whoever has asked for it. It refuses when one is being put in its
-// place. The caller acquits it.
-func (g *guard) seize(d digest.Digest) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if _, already := g.condemned[d]; already || g.inFlight[d] > 0 {
-		return false
-	}
-	g.condemned[d] = make(chan struct{})
-	g.epoch++
-	return true
 }
 
 // quarantineRow moves the row of a blob to quarantine, and with it what links it.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/guard"
 )
 
 const (
@@ -176,15 +177,15 @@ func (s *Store) holdSession(id, user string) error {
 		if err == nil || drop == "" {
 			return err
 		}
-		if !s.guard.tryTake(drop) {
+		if !s.guard.Sessions.TryTake(drop) {
 			s.sessions.used(drop, s.now()) // it is in use, and others come first
-			if s.sessions.busy(user, s.guard) {
+			if s.sessions.busy(user, &s.guard.Sessions) {
 				return err
 			}
 			continue
 		}
 		removed := s.removeUploadFiles(drop)
-		s.guard.release(drop)
+		s.guard.Sessions.Release(drop)
 		if removed != nil {
 			return removed
 		}
@@ -192,11 +193,11 @@ func (s *Store) holdSession(id, user string) error {
 }
 
 // busy reports whether all sessions of a user are in use.
-func (s *sessions) busy(user string, g *guard) bool {
+func (s *sessions) busy(user string, g *guard.Sessions) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, o := range s.files {
-		if o.user == user && !g.inUse(id) {
+		if o.user == user && !g.InUse(id) {
 			return false
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/durable"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/guard"
 )
 
 // Options says where the store is.
@@ -34,7 +35,7 @@ type Store struct {
 	files    *blobfile.Dir
 	space    space
 	reserve  *reserve
-	guard    *guard
+	guard    *guard.Set
 	sessions *sessions
 	lock     *os.File
 	writer   *sql.DB
@@ -120,7 +121,7 @@ func newStore(o Options) (*Store, error) {
 	}
 	s.damage = &damage{path: path, log: s.log, cache: &s.recent}
 	s.recent.limit = recentLimit()
-	s.guard = newGuard(s.now)
+	s.guard = guard.New(s.now)
 	s.sessions = newSessions()
 	s.arrivals = &arrivals{over: make(chan struct{}, 1)}
 	s.reserve = &reserve{path: path + ".reserve", space: space{statfs: statfs}}
@@ -168,7 +169,7 @@ func (s *Store) Close() error {
 // saveChecks turns the checks that the guard remembers into links as new as they are, so that a restart
 // between the check and the manifest does not cost a push its blobs. Likewise for when runs were heard of.
 func (s *Store) saveChecks(ctx context.Context) error {
-	checks, heard := s.guard.takeChecks(), s.guard.takeHeard()
+	checks, heard := s.guard.Blobs.TakeChecks(), s.guard.Runs.TakeHeard()
 	if len(checks)+len(heard) == 0 {
 		return nil
 	}

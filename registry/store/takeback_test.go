@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -37,8 +38,7 @@ func testTakeBack(t *testing.T, a digest.Algorithm) {
 		}
 		return placed
 	}
-	f.must(f.guard.enter(f.ctx, d))
-	defer f.guard.leave(d)
+	f.must(f.guard.Blobs.Enter(f.ctx, d))
 
 	f.must(f.takeBack(place(), d))
 	if _, err := os.Lstat(f.path(d)); !errors.Is(err, fs.ErrNotExist) {
@@ -53,8 +53,9 @@ func testTakeBack(t *testing.T, a digest.Algorithm) {
 	_, err = u.Commit(f.ctx, d)
 	f.must(err)
 	f.must(f.takeBack(placed, d))
-	if !f.guard.awaitedLocked(d) {
-		t.Error("the manifest that is to come of the other push is not awaited any more")
+	f.guard.Blobs.Leave(d)
+	if !f.guard.Blobs.Spared(d, f.clock.now().Add(time.Hour)) {
+		t.Error("the manifest that is to come of the other push is not expected any more")
 	}
 	b, err := f.OpenBlob(f.ctx, "app", d)
 	f.must(err)

@@ -61,7 +61,7 @@ func (s *Store) newUpload(repo string, want int64) (*Upload, error) {
 	if err != nil {
 		return nil, fmt.Errorf("begin upload: %w", err)
 	}
-	s.guard.tryTake(bytes.ID()) // no other request knows the id yet
+	s.guard.Sessions.TryTake(bytes.ID()) // no other request knows the id yet
 	return &Upload{store: s, bytes: bytes, want: want}, nil
 }
 
@@ -85,7 +85,7 @@ func (s *Store) ResumeUpload(ctx context.Context, repo, id string) (*Upload, err
 	if !blobfile.IsUploadID(id) {
 		return nil, &NotFoundError{Kind: "upload", Name: image.Quote(id)}
 	}
-	if err := s.guard.take(ctx, id, s.patience); err != nil {
+	if err := s.guard.Sessions.Take(ctx, id, s.patience); err != nil {
 		return nil, err
 	}
 	if u, ok := s.emptySession(repo, id); ok {
@@ -93,7 +93,7 @@ func (s *Store) ResumeUpload(ctx context.Context, repo, id string) (*Upload, err
 	}
 	bytes, err := s.files.ResumeUpload(repo, id)
 	if err != nil {
-		s.guard.release(id)
+		s.guard.Sessions.Release(id)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, &NotFoundError{Kind: "upload", Name: id}
 		}
@@ -210,7 +210,7 @@ func (u *Upload) Close() error {
 // end releases the session.
 func (u *Upload) end(err error) error {
 	u.closed = true
-	u.store.guard.release(u.ID())
+	u.store.guard.Sessions.Release(u.ID())
 	return err
 }
 
@@ -242,7 +242,7 @@ func (u *Upload) Commit(ctx context.Context, d digest.Digest) (int64, error) {
 			return err
 		}
 		if u.by == byPush {
-			u.store.guard.await(u.bytes.Repository(), d)
+			u.store.guard.Blobs.Expect(u.bytes.Repository(), d)
 		}
 		return u.store.linkBlob(ctx, tx, id, d, u.by)
 	})

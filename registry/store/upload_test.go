@@ -470,8 +470,8 @@ func TestStore_keep_ofAFileThatCannotBeSynced(t *testing.T) {
 			d := digest.FromString(content)
 			u := f.unsynced(content)
 			if c.others {
-				f.must(f.guard.enter(f.ctx, d))
-				defer f.guard.leave(d)
+				f.must(f.guard.Blobs.Enter(f.ctx, d))
+				defer f.guard.Blobs.Leave(d)
 			}
 			err := f.keep(f.ctx, u, d, func(context.Context, *sql.Tx) error {
 				t.Error("a row was written")

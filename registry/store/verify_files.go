@@ -54,7 +54,7 @@ func listBlobs(ctx context.Context, q querier, last digest.Digest) (page []sized
 // guard counts what they take, and when it counted anything meanwhile, this looks again.
 func (v *verification) blob(ctx context.Context, b sized) error {
 	for {
-		epoch, behind := v.store.guard.currentEpoch(), v.store.guard.isInFlight(b.digest)
+		epoch, behind := v.store.guard.Blobs.Epoch(), v.store.guard.Blobs.InFlight(b.digest)
 		seen, err := v.store.files.Blob(b.digest).Inspect(ctx, b.size, v.pace)
 		v.report.ContentBytes += seen.Read
 		if err != nil || seen.Damage == "" {
@@ -73,7 +73,7 @@ func (v *verification) blob(ctx context.Context, b sized) error {
 			}
 			continue
 		}
-		if epoch == v.store.guard.currentEpoch() {
+		if epoch == v.store.guard.Blobs.Epoch() {
 			v.problem(ProblemBlob, b.digest.String(), seen.Damage, remedyScrub)
 			return nil
 		}

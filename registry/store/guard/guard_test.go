@@ -1,0 +1,134 @@
+package guard
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+const dA = digest.Digest("sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
+
+// clock is a time that a test moves.
+type clock struct{ t time.Time }
+
+func (c *clock) now() time.Time { return c.t }
+
+func (c *clock) add(d time.Duration) time.Time {
+	c.t = c.t.Add(d)
+	return c.t
+}
+
+// A row that was read before a removal must not be vouched for after it.
+func TestBlobs_Check_noticesARemovalMeanwhile(t *testing.T) {
+	b := NewBlobs(time.Now)
+	before := b.Epoch()
+	b.Mark(dA, time.Now())
+	during := b.Epoch()
+	b.Unmark(dA)
+	for _, read := range []uint64{before, during} {
+		if gone, again := b.Check(Link{Digest: dA}, "", read); gone || !again {
+			t.Errorf("gone %v, again %v: the caller would trust a row that does not exist any more", gone, again)
+		}
+	}
+	if gone, again := b.Check(Link{Digest: dA}, "", b.Epoch()); gone || again {
+		t.Errorf("gone %v, again %v: what was pushed again is denied", gone, again)
+	}
+}
+
+func TestBlobs_Mark(t *testing.T) {
+	for name, tc := range map[string]struct {
+		use    func(b *Blobs)
+		marked bool
+		now    bool // MarkNow, by nothing that puts the blob
+	}{
+		"unused":                {func(*Blobs) {}, true, true},
+		"checked":               {func(b *Blobs) { b.Check(Link{"app", dA}, "", 0) }, false, true},
+		"put for a manifest":    {func(b *Blobs) { b.Expect("app", dA) }, false, true},
+		"being put":             {func(b *Blobs) { _ = b.Enter(t.Context(), dA) }, false, false},
+		"put":                   {func(b *Blobs) { _ = b.Enter(t.Context(), dA); b.Leave(dA) }, true, true},
+		"marked":                {func(b *Blobs) { b.Mark(dA, time.Now()) }, false, false},
+		"its manifest has come": {func(b *Blobs) { b.Expect("app", dA); b.Unexpect("app", time.Now(), dA) }, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := NewBlobs(time.Now)
+			before := time.Now()
+			tc.use(b)
+			if got := b.Mark(dA, before); got != tc.marked {
+				t.Errorf("marked: %v", got)
+			}
+			b = NewBlobs(time.Now)
+			tc.use(b)
+			if got := b.MarkNow(dA, 0); got != tc.now {
+				t.Errorf("marked now: %v", got)
+			}
+		})
+	}
+}
+
+func TestBlobs_oldChecksAreForgotten(t *testing.T) {
+	c := &clock{t: time.Now()}
+	b := NewBlobs(c.now)
+	for i := range 5000 {
+		b.Check(Link{Digest: digest.FromString(fmt.Sprint(i))}, "", 0)
+	}
+	c.add(2 * ChecksKept)
+	for i := range 9000 {
+		b.Check(Link{Digest: digest.FromString(fmt.Sprint("new", i))}, "", 0)
+	}
+	if n := len(b.checks.at); n != 9000 {
+		t.Errorf("%d checks are remembered", n)
+	}
+}
+
+func TestBlobs_pushesAreForgotten(t *testing.T) {
+	c := &clock{t: time.Now()}
+	b := NewBlobs(c.now)
+	for i := range 5000 {
+		b.Expect("old", digest.FromString(fmt.Sprint(i)))
+	}
+	c.add(PushTakes)
+	for i := range 9000 {
+		b.Expect("new", digest.FromString(fmt.Sprint("new", i)))
+	}
+	if n := len(b.expected.manifests); n != 9000 {
+		t.Errorf("%d are remembered", n)
+	}
+	until := c.now()
+	c.add(1)
+	b.Expect("new", dA) // by a client that the manifest is not of
+	b.Unexpect("new", until, dA)
+	if !b.Spared(dA, c.add(time.Second)) {
+		t.Error("what was put after a manifest went with it")
+	}
+	b.Unexpect("new", c.now(), dA)
+	for i := range 9000 {
+		b.Unexpect("new", c.now(), digest.FromString(fmt.Sprint("new", i)))
+	}
+	if n := len(b.expected.manifests); n != 0 {
+		t.Errorf("%d are remembered after their manifests", n)
+	}
+}
+
+func TestRuns_Active(t *testing.T) {
+	var r Runs
+	now := time.Now()
+	r.Enter("put")
+	if err := r.EnterCommit(t.Context(), "commit"); err != nil {
+		t.Fatal(err)
+	}
+	r.HeardOf("heard", now)
+	for id, want := range map[string]bool{"put": true, "commit": true, "heard": true, "other": false} {
+		if got := r.Active(id, now); got != want || r.Committing(id) != (id == "commit") {
+			t.Errorf("%s is active: %v", id, got)
+		}
+	}
+	r.Leave("put")
+	r.LeaveCommit("commit")
+	for _, id := range []string{"put", "commit", "heard"} {
+		if r.Active(id, now.Add(1)) {
+			t.Errorf("%s is active still", id)
+		}
+	}
+}
