@@ -772,7 +772,40 @@ func TestExecute_progress(t *testing.T) {
 	if started != 2 || done != 2 || bytes != plan.Bytes {
 		t.Errorf("%d started, %d done, %d bytes; want 2, 2, %d", started, done, bytes, plan.Bytes)
 	}
+	for _, image := range plan.Images {
+		if n := s.events.bytes(image); n == 0 || n == bytes {
+			t.Errorf("of %d bytes, %d were read for %s", bytes, n, image.Origin)
+		}
+	}
 	if err := s.engine.Compare(t.Context(), plan, s.run(t)); err != nil || plan.Missing != 0 {
 		t.Errorf("%d bytes are missing afterwards, %v", plan.Missing, err)
+	}
+}
+
+// limited takes one writer at a time, as an archive does.
+type limited struct {
+	mirror.Destination
+	busy atomic.Bool
+	over atomic.Bool
+}
+
+func (d *limited) Writers() int { return 1 }
+
+func (d *limited) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, r io.Reader) error {
+	if !d.busy.CompareAndSwap(false, true) {
+		d.over.Store(true)
+	}
+	defer d.busy.Store(false)
+	return d.Destination.PutBlob(ctx, repo, desc, r)
+}
+
+func TestExecute_noMoreWritersThanTheDestinationTakes(t *testing.T) {
+	s := newSetup(t, twoReleases+additional)
+	dst := &limited{Destination: s.run(t)}
+	if _, err := s.engine.Execute(t.Context(), s.plan(t), dst); err != nil {
+		t.Fatal(err)
+	}
+	if dst.over.Load() {
+		t.Error("two blobs were put at once")
 	}
 }

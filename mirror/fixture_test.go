@@ -134,6 +134,15 @@ func newSetupFrom(t *testing.T, src *source, config string, change ...options) *
 // newEngine makes an engine for another image set; HOST in it stands for the upstream.
 func (s *setup) newEngine(t *testing.T, config string, change ...options) *mirror.Engine {
 	t.Helper()
+	e, err := mirror.New(s.options(t, config, change...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func (s *setup) options(t *testing.T, config string, change ...options) mirror.Options {
+	t.Helper()
 	c, err := imageset.Parse("isc.yaml", []byte(imageSet(config, s.host)))
 	if err != nil {
 		t.Fatal(err)
@@ -154,11 +163,7 @@ func (s *setup) newEngine(t *testing.T, config string, change ...options) *mirro
 	for _, f := range change {
 		f(&o)
 	}
-	e, err := mirror.New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return e
+	return o
 }
 
 // imageSet completes what stands below mirror:.
@@ -304,6 +309,18 @@ func (e *events) count(kind mirror.EventKind) (n int, bytes int64) {
 		}
 	}
 	return n, bytes
+}
+
+// bytes returns what was read for an image.
+func (e *events) bytes(image *plan.Image) (n int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, ev := range e.list {
+		if ev.Kind == mirror.Bytes && ev.Image == image {
+			n += ev.Bytes
+		}
+	}
+	return n
 }
 
 // exitCode is what the command would end with.

@@ -37,6 +37,8 @@ func rooms() map[string][]string {
 		"mirror":            {"mirror/*"},
 		"mirror/*":          nil,
 		"mirror/plan":       {"mirror/imageset"},
+		"mirror/desttest":   {"mirror"},
+		"mirror/sourcetest": {"mirror"},
 		"mirror/release":    {"mirror/plan", "mirror/imageset", "mirror/updategraph", "mirror/signature"},
 		"installer":         {"ansible-free/host", "systemd", "tlsgen", "registry/config"},
 		"tlsgen":            nil,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log"
 	"maps"
 	"net/http"
@@ -20,6 +21,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mirror-appliance/appliance/mirror"
+	"github.com/mirror-appliance/appliance/mirror/desttest"
 	"github.com/mirror-appliance/appliance/mirror/remote"
 	"github.com/mirror-appliance/appliance/registry/oci"
 	"github.com/mirror-appliance/appliance/registry/store"
@@ -102,11 +105,6 @@ func hasBlob(ctx context.Context, r *remote.Run, repo string, d digest.Digest) (
 	return len(held[repo]) == 1, err
 }
 
-func hasManifest(ctx context.Context, r *remote.Run, repo string, d digest.Digest) (bool, error) {
-	_, held, _, err := r.Held(ctx, nil, map[string][]digest.Digest{repo: {d}})
-	return len(held[repo]) == 1, err
-}
-
 func blob(text string) ([]byte, ocispec.Descriptor) {
 	data := []byte(text)
 	return data, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: digest.FromBytes(data), Size: int64(len(data))}
@@ -119,43 +117,21 @@ func image(b ocispec.Descriptor) ([]byte, ocispec.Descriptor) {
 	return body, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromBytes(body), Size: int64(len(body))}
 }
 
-func TestRun(t *testing.T) {
+func TestRun_isDestination(t *testing.T) {
 	for name, start := range map[string]func(*testing.T) *server{"go-containerregistry": plainRegistry, "appliance": appliance} {
 		t.Run(name, func(t *testing.T) {
-			s := start(t)
-			r := open(t, s)
-			data, desc := blob("some layer")
-			if held, err := hasBlob(t.Context(), r, "a/b", desc.Digest); held || err != nil {
-				t.Fatalf("before: held %v, %v", held, err)
-			}
-			if err := r.PutBlob(t.Context(), "a/b", desc, bytes.NewReader(data)); err != nil {
-				t.Fatal(err)
-			}
-			if held, err := hasBlob(t.Context(), r, "a/b", desc.Digest); !held || err != nil {
-				t.Fatalf("after: held %v, %v", held, err)
-			}
-			body, m := image(desc)
-			if held, err := hasManifest(t.Context(), r, "a/b", m.Digest); held || err != nil {
-				t.Fatalf("before: manifest held %v, %v", held, err)
-			}
-			if err := r.PutManifest(t.Context(), "a/b", m, body); err != nil {
-				t.Fatal(err)
-			}
-			if held, err := hasManifest(t.Context(), r, "a/b", m.Digest); !held || err != nil {
-				t.Fatalf("after: manifest held %v, %v", held, err)
-			}
-			if err := r.Tag(t.Context(), map[string]map[string]digest.Digest{"a/b": {"v1": m.Digest}}); err != nil {
-				t.Fatal(err)
-			}
-			if got := get(t, s, "a/b", "v1"); got != "" {
-				t.Errorf("the tag is there before Commit")
-			}
-			if err := r.Commit(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			if got := get(t, s, "a/b", "v1"); got != string(body) {
-				t.Errorf("the tag gives %q, want %q", got, body)
-			}
+			desttest.Run(t, func(t *testing.T) desttest.Place {
+				s := start(t)
+				return desttest.Place{
+					Begin: func(context.Context) (mirror.Destination, error) { return open(t, s), nil },
+					Manifest: func(_ context.Context, repo, ref string) ([]byte, error) {
+						if body := get(t, s, repo, ref); body != "" {
+							return []byte(body), nil
+						}
+						return nil, fs.ErrNotExist
+					},
+				}
+			})
 		})
 	}
 }
@@ -167,7 +143,7 @@ func get(t *testing.T, s *server, repo, ref string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header.Set("Accept", ocispec.MediaTypeImageManifest)
+	req.Header["Accept"] = []string{ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -236,24 +212,6 @@ func TestRun_Held(t *testing.T) {
 	})
 }
 
-func TestRun_Abort(t *testing.T) {
-	s := plainRegistry(t)
-	r := open(t, s)
-	data, desc := blob("x")
-	body, m := image(desc)
-	for _, err := range []error{
-		r.PutBlob(t.Context(), "a", desc, bytes.NewReader(data)), r.PutManifest(t.Context(), "a", m, body),
-		r.Tag(t.Context(), map[string]map[string]digest.Digest{"a": {"v1": m.Digest}}), r.Abort(t.Context()), r.Commit(t.Context()),
-	} {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	if get(t, s, "a", "v1") != "" {
-		t.Error("an aborted run has set its tag")
-	}
-}
-
 func TestOpen_plainHTTPOnlyWhenAskedFor(t *testing.T) {
 	s := plainRegistry(t)
 	r, err := remote.Open(remote.Options{Registry: s.host})
@@ -301,26 +259,6 @@ func TestRun_cancelled(t *testing.T) {
 	data, desc := blob("some layer")
 	if err := open(t, s).PutBlob(ctx, "a", desc, bytes.NewReader(data)); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
-	}
-}
-
-func TestCommit_anIndexKeepsItsMediaType(t *testing.T) {
-	s := plainRegistry(t)
-	r := open(t, s)
-	data, desc := blob("x")
-	body, m := image(desc)
-	index := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`,
-		ocispec.MediaTypeImageIndex, m.MediaType, m.Digest, m.Size)
-	i := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageIndex, Digest: digest.FromBytes(index), Size: int64(len(index))}
-	steps := []error{
-		r.PutBlob(t.Context(), "a", desc, bytes.NewReader(data)), r.PutManifest(t.Context(), "a", m, body),
-		r.PutManifest(t.Context(), "a", i, index), r.Tag(t.Context(), map[string]map[string]digest.Digest{"a": {"v1": i.Digest}}), r.Commit(t.Context()),
-	}
-	if at := slices.IndexFunc(steps, func(err error) bool { return err != nil }); at >= 0 {
-		t.Fatalf("step %d: %v", at, steps[at])
-	}
-	if got := get(t, s, "a", "v1"); got != string(index) {
-		t.Errorf("the tag gives %q", got)
 	}
 }
 
