@@ -17,7 +17,7 @@ func (d *decoder) check(c *Config) {
 		d.at("archiveSize", "leave archiveSize out for the default, 500", "archiveSize must not be negative")
 	}
 	if c.APIVersion != "mirror.openshift.io/v2alpha1" {
-		d.warnings = append(d.warnings, fmt.Sprintf("apiVersion is %q; the file is read as mirror.openshift.io/v2alpha1", c.APIVersion))
+		d.warn("apiVersion is %q; the file is read as mirror.openshift.io/v2alpha1", c.APIVersion)
 	}
 	d.checkPlatform(&c.Mirror.Platform)
 	d.checkOperators(c.Mirror.Operators)
@@ -34,21 +34,13 @@ func (d *decoder) check(c *Config) {
 		}
 	}
 	if len(c.Mirror.Samples) > 0 {
-		d.warnings = append(d.warnings, fmt.Sprintf("line %d: samples are accepted and have no effect", d.lines["mirror.samples"]))
+		d.warn("line %d: samples are accepted and have no effect", d.Lines["mirror.samples"])
 	}
 }
 
 // at reports a problem at the line of path, or of the nearest key above it that is in the file.
 func (d *decoder) at(path, do, format string, args ...any) *Problem {
-	p := Problem{What: fmt.Sprintf(format, args...), Do: do}
-	for path != "" {
-		if line, ok := d.lines[path]; ok {
-			p.Line = line
-			break
-		}
-		path = path[:max(strings.LastIndexAny(path, ".["), 0)]
-	}
-	d.problems = append(d.problems, p)
+	d.problems = append(d.problems, Problem{Line: d.LineOf(path), What: fmt.Sprintf(format, args...), Do: do})
 	return &d.problems[len(d.problems)-1]
 }
 
@@ -64,6 +56,7 @@ func (d *decoder) checkPlatform(p *Platform) {
 			d.at(at, "keep one of them", "release channel %q: duplicate found in configuration", ch.Name)
 		}
 		names[ch.Name] = true
+		d.channelType(at, &p.Channels[i])
 		d.checkRange(at, "release channel "+fmt.Sprintf("%q", ch.Name), ch.MinVersion, ch.MaxVersion)
 	}
 	if len(p.Platforms) > 0 && len(p.Architectures) > 0 {
@@ -81,7 +74,7 @@ func (d *decoder) checkPlatform(p *Platform) {
 			d.at(path+".release", (&ReferenceError{}).Hint(), "platform.release: %v", err)
 		}
 		if len(p.Channels) > 0 {
-			d.warnings = append(d.warnings, fmt.Sprintf("line %d: platform.release is given, so the channels are ignored", d.lines[path+".release"]))
+			d.warn("line %d: platform.release is given, so the channels are ignored", d.Lines[path+".release"])
 		}
 	}
 	p.Architectures = unique(p.Architectures)
@@ -92,6 +85,18 @@ func (d *decoder) checkPlatform(p *Platform) {
 
 // Architectures are the architectures that update graphs know.
 func Architectures() []string { return []string{"amd64", "arm64", "s390x", "ppc64le", "multi"} }
+
+// channelType makes every type but okd ocp, as oc-mirror does.
+func (d *decoder) channelType(at string, c *Channel) {
+	switch c.Type {
+	case OKD:
+		return
+	case OCP, "":
+	default:
+		d.warn("line %d: channel type %q is unknown; ocp is meant", d.LineOf(at+".type"), c.Type)
+	}
+	c.Type = OCP
+}
 
 func (d *decoder) checkRange(at, what, lowest, highest string) {
 	low, okLow := d.checkVersion(at+".minVersion", what, "minVersion", lowest)

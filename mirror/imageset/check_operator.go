@@ -25,7 +25,7 @@ func (d *decoder) checkOperators(operators []Operator) {
 		}
 		seen[name] = true
 		if o.SkipDependencies {
-			d.warnings = append(d.warnings, fmt.Sprintf("line %d: skipDependencies has no effect: dependencies are never followed", d.lines[at+".skipDependencies"]))
+			d.warn("line %d: skipDependencies has no effect: dependencies are never followed", d.Lines[at+".skipDependencies"])
 		}
 		d.checkOSArch(at, o.Platforms)
 		d.checkPackages(at, o)

@@ -1,11 +1,7 @@
 package imageset
 
 import (
-	"errors"
 	"fmt"
-	"io"
-	"regexp"
-	"strconv"
 	"strings"
 )
 
@@ -85,20 +81,4 @@ func (e *Error) ExitCode() int {
 		}
 	}
 	return 8
-}
-
-// syntaxProblem gives the line that the YAML parser only has in its text.
-func syntaxProblem(err error) Problem {
-	if errors.Is(err, io.EOF) {
-		return Problem{What: "the file is empty", Do: "start with the lines\nkind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\nmirror: {}"}
-	}
-	p := Problem{What: strings.TrimPrefix(err.Error(), "yaml: ")}
-	m := regexp.MustCompile(`^line (\d+): (.*)`).FindStringSubmatch(p.What)
-	if m != nil {
-		p.Line, _ = strconv.Atoi(m[1])
-		p.What = m[2]
-	}
-	p.What = "not valid YAML: " + p.What
-	p.Do = "look at the indentation and the quotes there and on the line before"
-	return p
 }

@@ -12,14 +12,11 @@
 package imageset
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-
-	"go.yaml.in/yaml/v3"
 )
 
 // Kind is the kind of document that this package reads.
@@ -171,27 +168,23 @@ func Load(path string) (*Config, error) {
 // Parse reads and checks data. name stands for the file in messages. All that is wrong is reported
 // at once, in an *Error.
 func Parse(name string, data []byte) (*Config, error) {
-	d := &decoder{lines: map[string]int{}}
-	c := &Config{File: name, lines: d.lines}
-
-	root, more, err := document(data)
-	if err != nil {
-		return nil, &Error{File: name, Problems: []Problem{syntaxProblem(err)}}
-	}
-	if more {
-		d.warn(root, "only the first document of the file is read")
-	}
-	if !d.header(root, c) {
+	d := newDecoder()
+	c := &Config{File: name, lines: d.Lines}
+	root := d.Document(data, "start with the lines\nkind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\nmirror: {}")
+	if root == nil || !d.header(root) {
 		return nil, d.err(name)
 	}
-	d.config(root, c)
-	if len(d.problems) == 0 {
+	d.Mapping(root, "", c.keys())
+	if len(d.Problems) == 0 {
 		d.check(c)
 	}
-	if len(d.problems) > 0 {
-		return nil, d.err(name)
+	if err := d.err(name); err != nil {
+		return nil, err
 	}
-	c.Warnings = d.warnings
+	for _, w := range d.Warnings {
+		c.Warnings = append(c.Warnings, fmt.Sprintf("line %d: %s", w.Line, w.Text()))
+	}
+	c.Warnings = append(c.Warnings, d.warnings...)
 	return c, nil
 }
 
@@ -206,18 +199,3 @@ func (c *Config) At(path string) string {
 
 // Line is the line on which the key at path stands, or 0.
 func (c *Config) Line(path string) int { return c.lines[path] }
-
-// document parses the first YAML document and says whether another one follows.
-func document(data []byte) (*yaml.Node, bool, error) {
-	dec := yaml.NewDecoder(bytes.NewReader(data))
-	var doc yaml.Node
-	if err := dec.Decode(&doc); err != nil {
-		return nil, false, err
-	}
-	if err := checkAliases(&doc); err != nil {
-		return nil, false, err
-	}
-	var next yaml.Node
-	more := dec.Decode(&next) == nil
-	return resolve(&doc), more, nil
-}

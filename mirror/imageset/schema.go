@@ -1,13 +1,67 @@
 package imageset
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/mirror-appliance/appliance/internal/yamlkeys"
 )
 
+// decoder decodes a configuration, then checks it.
+type decoder struct {
+	yamlkeys.Decoder
+	problems []Problem // of the checks
+	warnings []string
+}
+
+func newDecoder() *decoder {
+	return &decoder{Decoder: yamlkeys.Decoder{Lenient: true, UnknownHint: unknownHint, Lines: map[string]int{}}}
+}
+
+func (d *decoder) problem(n *yaml.Node, do, format string, args ...any) {
+	d.problems = append(d.problems, Problem{Line: n.Line, What: fmt.Sprintf(format, args...), Do: do})
+}
+
+func (d *decoder) warn(format string, args ...any) {
+	d.warnings = append(d.warnings, fmt.Sprintf(format, args...))
+}
+
+// err returns all problems in the order of their lines, nil if there are none.
+func (d *decoder) err(file string) error {
+	for _, p := range d.Problems {
+		d.problems = append(d.problems, Problem{Line: p.Line, What: p.Text(), Do: p.Hint})
+	}
+	if len(d.problems) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(d.problems, func(a, b Problem) int { return a.Line - b.Line })
+	return &Error{File: file, Problems: d.problems}
+}
+
+// unknownHint returns what became of a key of an older version; "" for any other key.
+func unknownHint(key string) string {
+	switch key {
+	case "storageConfig":
+		return "remove storageConfig: it belongs to oc-mirror v1 and has no meaning any more"
+	case "targetName":
+		return "write targetCatalog instead of targetName"
+	case "originalRef":
+		return "remove originalRef and put the reference in catalog"
+	case "minBundle":
+		return "write minVersion instead of minBundle"
+	case "bundles":
+		return "select the bundles with minVersion and maxVersion; lists of bundles went out with oc-mirror 4.18"
+	case "delete":
+		return "deleting is asked for in a file of kind DeleteImageSetConfiguration"
+	}
+	return ""
+}
+
 // header checks what the document is before anything else is said about it.
-func (d *decoder) header(root *yaml.Node, c *Config) bool {
+func (d *decoder) header(root *yaml.Node) bool {
 	if root.Kind != yaml.MappingNode {
 		d.problem(root, "", "the file must be a mapping that starts with kind: %s", Kind)
 		return false
@@ -35,131 +89,124 @@ func (d *decoder) header(root *yaml.Node, c *Config) bool {
 func lookup(n *yaml.Node, key string) *yaml.Node {
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		if strings.EqualFold(n.Content[i].Value, key) {
-			return resolve(n.Content[i+1])
+			return yamlkeys.Resolve(n.Content[i+1])
 		}
 	}
 	return nil
 }
 
-func (d *decoder) config(root *yaml.Node, c *Config) {
+func (c *Config) keys() []yamlkeys.Key {
 	var kind string
-	d.object(root, "", map[string]value{
-		"kind":        d.text(&kind),
-		"apiVersion":  d.text(&c.APIVersion),
-		"archiveSize": d.number(&c.ArchiveSize),
-		"mirror":      func(n *yaml.Node, path string) { d.object(n, path, d.mirror(&c.Mirror)) },
-	})
-}
-
-func (d *decoder) mirror(m *Mirror) map[string]value {
-	return map[string]value{
-		"platform":         func(n *yaml.Node, path string) { d.object(n, path, d.platform(&m.Platform)) },
-		"operators":        objects(d, &m.Operators, d.operator),
-		"additionalImages": objects(d, &m.AdditionalImages, d.additionalImage),
-		"helm":             func(n *yaml.Node, path string) { d.object(n, path, d.helm(&m.Helm)) },
-		"blockedImages": objects(d, &m.BlockedImages, func(b *BlockedImage) map[string]value {
-			return map[string]value{"name": d.text(&b.Name)}
-		}),
-		"samples": objects(d, &m.Samples, func(s *Sample) map[string]value {
-			return map[string]value{"name": d.text(&s.Name)}
-		}),
+	return []yamlkeys.Key{
+		{Name: "kind", Value: &kind},
+		{Name: "apiVersion", Value: &c.APIVersion},
+		{Name: "archiveSize", Value: &c.ArchiveSize},
+		{Name: "mirror", Value: c.Mirror.keys()},
 	}
 }
 
-func (d *decoder) platform(p *Platform) map[string]value {
-	return map[string]value{
-		"graph":             d.flag(&p.Graph),
-		"channels":          objects(d, &p.Channels, d.channel),
-		"architectures":     d.texts(&p.Architectures),
-		"platforms":         objects(d, &p.Platforms, d.osArch),
-		"release":           d.text(&p.Release),
-		"kubeVirtContainer": d.flag(&p.KubeVirtContainer),
+func (m *Mirror) keys() []yamlkeys.Key {
+	return []yamlkeys.Key{
+		{Name: "platform", Value: m.Platform.keys()},
+		{Name: "operators", Value: yamlkeys.List(&m.Operators, (*Operator).keys)},
+		{Name: "additionalImages", Value: yamlkeys.List(&m.AdditionalImages, (*AdditionalImage).keys)},
+		{Name: "helm", Value: m.Helm.keys()},
+		{Name: "blockedImages", Value: yamlkeys.List(&m.BlockedImages, (*BlockedImage).keys)},
+		{Name: "samples", Value: yamlkeys.List(&m.Samples, (*Sample).keys)},
 	}
 }
 
-func (d *decoder) channel(c *Channel) map[string]value {
-	c.Type = OCP
-	return map[string]value{
-		"name":         d.text(&c.Name),
-		"minVersion":   d.text(&c.MinVersion),
-		"maxVersion":   d.text(&c.MaxVersion),
-		"shortestPath": d.flag(&c.ShortestPath),
-		"full":         d.flag(&c.Full),
-		"type": func(n *yaml.Node, path string) {
-			var s string
-			d.text(&s)(n, path)
-			switch ChannelType(s) {
-			case OKD:
-				c.Type = OKD
-			case OCP, "":
-			default:
-				d.warn(n, "channel type %q is unknown; ocp is meant", s)
-			}
-		},
+func (b *BlockedImage) keys() []yamlkeys.Key { return []yamlkeys.Key{{Name: "name", Value: &b.Name}} }
+
+func (s *Sample) keys() []yamlkeys.Key { return []yamlkeys.Key{{Name: "name", Value: &s.Name}} }
+
+func (p *Platform) keys() []yamlkeys.Key {
+	return []yamlkeys.Key{
+		{Name: "graph", Value: &p.Graph},
+		{Name: "channels", Value: yamlkeys.List(&p.Channels, (*Channel).keys)},
+		{Name: "architectures", Value: &p.Architectures},
+		{Name: "platforms", Value: yamlkeys.List(&p.Platforms, (*OSArch).keys)},
+		{Name: "release", Value: &p.Release},
+		{Name: "kubeVirtContainer", Value: &p.KubeVirtContainer},
 	}
 }
 
-func (d *decoder) osArch(p *OSArch) map[string]value {
-	return map[string]value{"os": d.text(&p.OS), "architecture": d.text(&p.Architecture)}
-}
-
-func (d *decoder) operator(o *Operator) map[string]value {
-	return map[string]value{
-		"catalog":                     d.text(&o.Catalog),
-		"targetCatalog":               d.text(&o.TargetCatalog),
-		"targetTag":                   d.text(&o.TargetTag),
-		"full":                        d.flag(&o.Full),
-		"skipDependencies":            d.flag(&o.SkipDependencies),
-		"targetCatalogSourceTemplate": d.text(&o.TargetCatalogSourceTemplate),
-		"platforms":                   objects(d, &o.Platforms, d.osArch),
-		"packages":                    objects(d, &o.Packages, d.pkg),
+func (c *Channel) keys() []yamlkeys.Key {
+	return []yamlkeys.Key{
+		{Name: "name", Value: &c.Name},
+		{Name: "minVersion", Value: &c.MinVersion},
+		{Name: "maxVersion", Value: &c.MaxVersion},
+		{Name: "shortestPath", Value: &c.ShortestPath},
+		{Name: "full", Value: &c.Full},
+		{Name: "type", Value: (*string)(&c.Type)},
 	}
 }
 
-func (d *decoder) pkg(p *Package) map[string]value {
-	return map[string]value{
-		"name":           d.text(&p.Name),
-		"minVersion":     d.text(&p.MinVersion),
-		"maxVersion":     d.text(&p.MaxVersion),
-		"defaultChannel": d.text(&p.DefaultChannel),
-		"channels": objects(d, &p.Channels, func(c *PackageChannel) map[string]value {
-			return map[string]value{
-				"name":       d.text(&c.Name),
-				"minVersion": d.text(&c.MinVersion),
-				"maxVersion": d.text(&c.MaxVersion),
-			}
-		}),
+func (p *OSArch) keys() []yamlkeys.Key {
+	return []yamlkeys.Key{{Name: "os", Value: &p.OS}, {Name: "architecture", Value: &p.Architecture}}
+}
+
+func (o *Operator) keys() []yamlkeys.Key {
+	return []yamlkeys.Key{
+		{Name: "catalog", Value: &o.Catalog},
+		{Name: "targetCatalog", Value: &o.TargetCatalog},
+		{Name: "targetTag", Value: &o.TargetTag},
+		{Name: "full", Value: &o.Full},
+		{Name: "skipDependencies", Value: &o.SkipDependencies},
+		{Name: "targetCatalogSourceTemplate", Value: &o.TargetCatalogSourceTemplate},
+		{Name: "platforms", Value: yamlkeys.List(&o.Platforms, (*OSArch).keys)},
+		{Name: "packages", Value: yamlkeys.List(&o.Packages, (*Package).keys)},
 	}
 }
 
-func (d *decoder) additionalImage(a *AdditionalImage) map[string]value {
-	return map[string]value{
-		"name":       d.text(&a.Name),
-		"targetRepo": d.text(&a.TargetRepo),
-		"targetTag":  d.text(&a.TargetTag),
-		"platforms":  objects(d, &a.Platforms, d.osArch),
+func (p *Package) keys() []yamlkeys.Key {
+	return []yamlkeys.Key{
+		{Name: "name", Value: &p.Name},
+		{Name: "minVersion", Value: &p.MinVersion},
+		{Name: "maxVersion", Value: &p.MaxVersion},
+		{Name: "defaultChannel", Value: &p.DefaultChannel},
+		{Name: "channels", Value: yamlkeys.List(&p.Channels, (*PackageChannel).keys)},
 	}
 }
 
-func (d *decoder) helm(h *Helm) map[string]value {
-	return map[string]value{
-		"repositories": objects(d, &h.Repositories, func(r *HelmRepository) map[string]value {
-			return map[string]value{
-				"name":   d.text(&r.Name),
-				"url":    d.text(&r.URL),
-				"charts": objects(d, &r.Charts, d.chart),
-			}
-		}),
-		"local": objects(d, &h.Local, d.chart),
+func (c *PackageChannel) keys() []yamlkeys.Key {
+	return []yamlkeys.Key{
+		{Name: "name", Value: &c.Name},
+		{Name: "minVersion", Value: &c.MinVersion},
+		{Name: "maxVersion", Value: &c.MaxVersion},
 	}
 }
 
-func (d *decoder) chart(c *Chart) map[string]value {
-	return map[string]value{
-		"name":       d.text(&c.Name),
-		"version":    d.text(&c.Version),
-		"path":       d.text(&c.Path),
-		"imagePaths": d.texts(&c.ImagePaths),
-		"platforms":  objects(d, &c.Platforms, d.osArch),
+func (a *AdditionalImage) keys() []yamlkeys.Key {
+	return []yamlkeys.Key{
+		{Name: "name", Value: &a.Name},
+		{Name: "targetRepo", Value: &a.TargetRepo},
+		{Name: "targetTag", Value: &a.TargetTag},
+		{Name: "platforms", Value: yamlkeys.List(&a.Platforms, (*OSArch).keys)},
+	}
+}
+
+func (h *Helm) keys() []yamlkeys.Key {
+	return []yamlkeys.Key{
+		{Name: "repositories", Value: yamlkeys.List(&h.Repositories, (*HelmRepository).keys)},
+		{Name: "local", Value: yamlkeys.List(&h.Local, (*Chart).keys)},
+	}
+}
+
+func (r *HelmRepository) keys() []yamlkeys.Key {
+	return []yamlkeys.Key{
+		{Name: "name", Value: &r.Name},
+		{Name: "url", Value: &r.URL},
+		{Name: "charts", Value: yamlkeys.List(&r.Charts, (*Chart).keys)},
+	}
+}
+
+func (c *Chart) keys() []yamlkeys.Key {
+	return []yamlkeys.Key{
+		{Name: "name", Value: &c.Name},
+		{Name: "version", Value: &c.Version},
+		{Name: "path", Value: &c.Path},
+		{Name: "imagePaths", Value: &c.ImagePaths},
+		{Name: "platforms", Value: yamlkeys.List(&c.Platforms, (*OSArch).keys)},
 	}
 }

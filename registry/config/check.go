@@ -10,48 +10,49 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/image"
 )
 
-func hostname(h string) *complaint {
+func hostname(h string) error {
 	err := image.CheckHostname(h)
 	if err == nil {
 		return nil
 	}
-	hint := "use the DNS name by which clusters reach this host, such as registry.example.com"
+	do := "use the DNS name by which clusters reach this host, such as registry.example.com"
 	if host, p, ok := strings.Cut(h, ":"); ok && image.CheckHostname(host) == nil {
-		hint = fmt.Sprintf("write the host alone, 'hostname: %s', and 'port: %s' on a line of its own", host, p)
+		do = fmt.Sprintf("write the host alone, 'hostname: %s', and 'port: %s' on a line of its own", host, p)
 	}
-	return &complaint{err.Error(), hint}
+	return complaint(err.Error(), do)
 }
 
-func port(p int) *complaint {
+func port(p int) error {
 	if p < 1 || p > 65535 {
-		return &complaint{fmt.Sprintf("%d is not a port", p), "use a number from 1 to 65535, such as 8443"}
+		return complaint(fmt.Sprintf("%d is not a port", p), "use a number from 1 to 65535, such as 8443")
 	}
 	return nil
 }
 
-func listenAddress(a string) *complaint {
-	const hint = `write ":8443" for all addresses, or "192.0.2.1:8443" for one`
+func listenAddress(a string) error {
+	const do = `write ":8443" for all addresses, or "192.0.2.1:8443" for one`
 	host, p, err := net.SplitHostPort(a)
 	if err != nil {
-		return &complaint{fmt.Sprintf("%q is not an address with a port", a), hint}
+		return complaint(fmt.Sprintf("%q is not an address with a port", a), do)
 	}
 	if n, err := strconv.Atoi(p); err != nil || n < 0 || n > 65535 {
-		return &complaint{fmt.Sprintf("%q has no valid port", a), hint}
+		return complaint(fmt.Sprintf("%q has no valid port", a), do)
 	}
 	if strings.ContainsAny(host, " /@") {
-		return &complaint{fmt.Sprintf("%q is not an address with a port", a), hint}
+		return complaint(fmt.Sprintf("%q is not an address with a port", a), do)
 	}
 	return nil
 }
 
 // absolute also writes the path in the one way that others can be compared with, and that a unit takes.
-func absolute(p *string) func() *complaint {
-	return func() *complaint {
+func absolute(p *string) func() error {
+	return func() error {
 		if !filepath.IsAbs(*p) {
-			return &complaint{fmt.Sprintf("%q is not an absolute path", *p), "write the whole path, beginning with /"}
+			return complaint(fmt.Sprintf("%q is not an absolute path", *p), "write the whole path, beginning with /")
 		}
 		*p = filepath.Clean(*p)
 		return nil
@@ -59,8 +60,8 @@ func absolute(p *string) func() *complaint {
 }
 
 // optional is a path that may be empty.
-func optional(p *string) func() *complaint {
-	return func() *complaint {
+func optional(p *string) func() error {
+	return func() error {
 		if *p == "" {
 			return nil
 		}
@@ -70,80 +71,72 @@ func optional(p *string) func() *complaint {
 
 // socketPath also knows that the kernel has room for 107 bytes (sun_path in unix(7)); its own
 // message for a longer one is "invalid argument".
-func socketPath(p *string) *complaint {
+func socketPath(p *string) error {
 	if c := absolute(p)(); c != nil {
 		return c
 	}
 	if len(*p) > 107 {
-		return &complaint{fmt.Sprintf("the path of a unix socket has at most 107 bytes, this one has %d", len(*p)),
-			"put it into a shorter directory, such as /run/appliance"}
+		return complaint(fmt.Sprintf("the path of a unix socket has at most 107 bytes, this one has %d", len(*p)),
+			"put it into a shorter directory, such as /run/appliance")
 	}
 	return nil
 }
 
-func prefix(p string) *complaint {
+func prefix(p string) error {
 	if !image.ValidRepository(p) {
-		return &complaint{fmt.Sprintf("%q is not a path of repository names", p),
-			"use lower-case letters, digits and . _ - between slashes, such as quay.io or mirrors/docker.io"}
+		return complaint(fmt.Sprintf("%q is not a path of repository names", p),
+			"use lower-case letters, digits and . _ - between slashes, such as quay.io or mirrors/docker.io")
 	}
 	return nil
 }
 
-func pattern(p string) *complaint {
-	var bad *image.PatternError
-	if errors.As(image.CheckPattern(p), &bad) {
-		return &complaint{bad.Error(), bad.Hint()}
-	}
-	return nil
-}
-
-func upstreamURL(s string) *complaint {
-	const hint = "write it like https://quay.io or https://registry.example.com:5000/path"
+func upstreamURL(s string) error {
+	const do = "write it like https://quay.io or https://registry.example.com:5000/path"
 	u, err := url.Parse(s)
 	switch {
 	case err != nil || u.Host == "" || u.Hostname() == "":
-		return &complaint{fmt.Sprintf("%q is not the URL of a registry", s), hint}
+		return complaint(fmt.Sprintf("%q is not the URL of a registry", s), do)
 	case u.Scheme != "https" && u.Scheme != "http":
-		return &complaint{fmt.Sprintf("%q begins with neither https:// nor http://", s), hint}
+		return complaint(fmt.Sprintf("%q begins with neither https:// nor http://", s), do)
 	case u.User != nil:
 		// Not quoted in the message: it may hold a password.
-		return &complaint{"it must not hold a user name or password", "put the credentials into a file, as podman login does, and name it with authFile"}
+		return complaint("it must not hold a user name or password", "put the credentials into a file, as podman login does, and name it with authFile")
 	case u.RawQuery != "" || u.Fragment != "" || u.ForceQuery:
-		return &complaint{fmt.Sprintf("%q must end with its path", s), hint}
+		return complaint(fmt.Sprintf("%q must end with its path", s), do)
 	}
 	if p := strings.Trim(u.Path, "/"); p != "" {
 		if prefix(p) != nil {
-			return &complaint{fmt.Sprintf("the path of %q is not a path of repository names", s), hint}
+			return complaint(fmt.Sprintf("the path of %q is not a path of repository names", s), do)
 		}
 	}
 	if p := u.Port(); p != "" {
 		if n, err := strconv.Atoi(p); err != nil || port(n) != nil {
-			return &complaint{fmt.Sprintf("%q has no valid port", s), hint}
+			return complaint(fmt.Sprintf("%q has no valid port", s), do)
 		}
 	}
 	return nil
 }
 
-func atLeast(d *time.Duration, least time.Duration, why string) func() *complaint {
-	return func() *complaint {
+func atLeast(d *time.Duration, least time.Duration, why string) func() error {
+	return func() error {
 		switch {
 		case *d >= least:
 			return nil
 		case least == 0:
-			return &complaint{fmt.Sprintf("%s is negative", short(*d)), "use a duration such as 5m or 24h"}
+			return complaint(fmt.Sprintf("%s is negative", short(*d)), "use a duration such as 5m or 24h")
 		}
-		return &complaint{fmt.Sprintf("%s is too short: %s", short(*d), why), "use at least " + short(least)}
+		return complaint(fmt.Sprintf("%s is too short: %s", short(*d), why), "use at least "+short(least))
 	}
 }
 
-func scrubRate(s Size) *complaint {
+func scrubRate(s Size) error {
 	if s < 64<<10 {
-		return &complaint{"with so few bytes a second it would never end", "use at least 64KiB, or turn it off with interval: 0"}
+		return complaint("with so few bytes a second it would never end", "use at least 64KiB, or turn it off with interval: 0")
 	}
 	return nil
 }
 
-func interval(d time.Duration) *complaint {
+func interval(d time.Duration) error {
 	if d == 0 {
 		return nil
 	}
@@ -151,12 +144,12 @@ func interval(d time.Duration) *complaint {
 }
 
 // together checks what no single key can tell. It names the key to change.
-func (c *Config) together() (string, *complaint) {
+func (c *Config) together() (string, error) {
 	switch t := c.TLS; {
 	case t.CAKey != "" && t.CA == "":
-		return "tls.ca", &complaint{"missing, though caKey is given", "name the CA's certificate, or leave out caKey to bring your own certificate"}
+		return "tls.ca", complaint("missing, though caKey is given", "name the CA's certificate, or leave out caKey to bring your own certificate")
 	case t.CAKey != "" && t.State == "":
-		return "tls.state", &complaint{"missing, though caKey is given", "name a directory in which issued certificates are kept"}
+		return "tls.state", complaint("missing, though caKey is given", "name a directory in which issued certificates are kept")
 	}
 	for i, u := range c.Upstreams {
 		for _, other := range c.Upstreams[:i] {
@@ -168,12 +161,14 @@ func (c *Config) together() (string, *complaint) {
 	return "", nil
 }
 
-func overlap(a, b string) *complaint {
+func overlap(a, b string) error {
 	switch {
 	case a == b:
-		return &complaint{fmt.Sprintf("%q is taken by another upstream", a), "give each upstream a prefix of its own"}
+		return complaint(fmt.Sprintf("%q is taken by another upstream", a), "give each upstream a prefix of its own")
 	case strings.HasPrefix(a, b+"/"), strings.HasPrefix(b, a+"/"):
-		return &complaint{fmt.Sprintf("%q and %q lie in each other", a, b), "use prefixes that lie side by side"}
+		return complaint(fmt.Sprintf("%q and %q lie in each other", a, b), "use prefixes that lie side by side")
 	}
 	return nil
 }
+
+func complaint(what, do string) error { return hint.New(errors.New(what), do) }

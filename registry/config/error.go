@@ -2,10 +2,8 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"strconv"
-	"strings"
 )
 
 // Error is a complaint about a configuration file, one at a time: the first in the file.
@@ -52,17 +50,4 @@ func reason(err error) string {
 		return pe.Err.Error()
 	}
 	return err.Error()
-}
-
-// malformed is a complaint of the yaml parser, whose text carries the line.
-func malformed(file string, err error) *Error {
-	text := strings.TrimPrefix(err.Error(), "yaml: ")
-	e := &Error{File: file, err: err, hint: "check indentation (spaces, no tabs) and quotes around that line"}
-	var line int
-	if n, _ := fmt.Sscanf(text, "line %d:", &line); n == 1 {
-		e.Line = line
-		_, text, _ = strings.Cut(text, ": ")
-	}
-	e.Problem = "not valid YAML: " + text
-	return e
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/mirror-appliance/appliance/internal/yamlkeys"
 )
 
 // Follow returns the text of a config.yaml, which c was read from, with that line of it true which follows from others:
@@ -51,7 +53,7 @@ func lineOf(text []byte, path ...string) int {
 	}
 	n := doc.Content[0]
 	for _, name := range path {
-		n = valueOf(resolve(n), name)
+		n = valueOf(yamlkeys.Resolve(n), name)
 		if n == nil {
 			return 0
 		}

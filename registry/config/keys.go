@@ -2,79 +2,68 @@ package config
 
 import (
 	"time"
+
+	"github.com/mirror-appliance/appliance/internal/yamlkeys"
 )
 
-// key is one line of a table: what config.yaml calls it, where its value goes, and what it must
-// look like. Decoding and marshalling walk the same tables, so neither can forget a key.
-type key struct {
-	name     string
-	value    any // *string, *int, *time.Duration, *bool, *Size, *patterns, *[]Upstream, or []key of a nested mapping
-	required bool
-	check    func() *complaint // looks at the decoded value; nil if anything goes
-}
+// The tables serve decoding and marshalling, so neither can forget a key.
 
-// patterns are texts that are patterns over repository names, each checked where it stands.
-type patterns []string
-
-// complaint is what is wrong with a value and what to do; the decoder adds where.
-type complaint struct{ problem, hint string }
-
-func (c *Config) keys() []key {
+func (c *Config) keys() []yamlkeys.Key {
 	server := c.Address()
-	return []key{
-		{"hostname", &c.Hostname, true, func() *complaint { return hostname(c.Hostname) }},
-		{"port", &c.Port, false, func() *complaint { return port(c.Port) }},
-		{"listen", &c.Listen, false, func() *complaint { return listenAddress(c.Listen) }},
-		{"storage", &c.Storage, true, absolute(&c.Storage)},
-		{"database", &c.Database, true, absolute(&c.Database)},
-		{"controlSocket", &c.ControlSocket, true, func() *complaint { return socketPath(&c.ControlSocket) }},
-		{"tls", c.TLS.keys(), true, nil},
-		{"upstreams", &c.Upstreams, false, nil},
-		{"gc", c.GC.keys(), false, nil},
-		{"anonymousPull", (*patterns)(&c.AnonymousPull), false, nil},
-		{"openMetrics", &c.OpenMetrics, false, nil},
-		{"minFree", &c.MinFree, false, nil},
-		{"pullQuota", &c.PullQuota, false, nil},
-		{"scrub", c.Scrub.keys(), false, nil},
-		{"deleteReferrers", &c.DeleteReferrers, false, nil},
-		{serverHostname, &server, false, nil}, // written, and not read
+	return []yamlkeys.Key{
+		{Name: "hostname", Value: &c.Hostname, Required: true, Check: func() error { return hostname(c.Hostname) }},
+		{Name: "port", Value: &c.Port, Check: func() error { return port(c.Port) }},
+		{Name: "listen", Value: &c.Listen, Check: func() error { return listenAddress(c.Listen) }},
+		{Name: "storage", Value: &c.Storage, Required: true, Check: absolute(&c.Storage)},
+		{Name: "database", Value: &c.Database, Required: true, Check: absolute(&c.Database)},
+		{Name: "controlSocket", Value: &c.ControlSocket, Required: true, Check: func() error { return socketPath(&c.ControlSocket) }},
+		{Name: "tls", Value: c.TLS.keys(), Required: true},
+		{Name: "upstreams", Value: (*upstreams)(&c.Upstreams)},
+		{Name: "gc", Value: c.GC.keys()},
+		{Name: "anonymousPull", Value: (*patterns)(&c.AnonymousPull)},
+		{Name: "openMetrics", Value: &c.OpenMetrics},
+		{Name: "minFree", Value: &c.MinFree},
+		{Name: "pullQuota", Value: &c.PullQuota},
+		{Name: "scrub", Value: c.Scrub.keys()},
+		{Name: "deleteReferrers", Value: &c.DeleteReferrers},
+		{Name: serverHostname, Value: &server}, // written for scripts, and ignored
 	}
 }
 
 // serverHostname is the key that scripts around mirror-registry look for.
 const serverHostname = "SERVER_HOSTNAME"
 
-func (t *TLS) keys() []key {
-	return []key{
-		{"certificate", &t.Certificate, true, absolute(&t.Certificate)},
-		{"key", &t.Key, true, absolute(&t.Key)},
-		{"ca", &t.CA, false, optional(&t.CA)},
-		{"caKey", &t.CAKey, false, optional(&t.CAKey)},
-		{"state", &t.State, false, optional(&t.State)},
+func (t *TLS) keys() []yamlkeys.Key {
+	return []yamlkeys.Key{
+		{Name: "certificate", Value: &t.Certificate, Required: true, Check: absolute(&t.Certificate)},
+		{Name: "key", Value: &t.Key, Required: true, Check: absolute(&t.Key)},
+		{Name: "ca", Value: &t.CA, Check: optional(&t.CA)},
+		{Name: "caKey", Value: &t.CAKey, Check: optional(&t.CAKey)},
+		{Name: "state", Value: &t.State, Check: optional(&t.State)},
 	}
 }
 
-func (u *Upstream) keys() []key {
-	return []key{
-		{"prefix", &u.Prefix, true, func() *complaint { return prefix(u.Prefix) }},
-		{"url", &u.URL, true, func() *complaint { return upstreamURL(u.URL) }},
-		{"ca", &u.CA, false, optional(&u.CA)},
-		{"authFile", &u.AuthFile, false, optional(&u.AuthFile)},
-		{"freshness", &u.Freshness, false, atLeast(&u.Freshness, 0, "")},
+func (u *Upstream) keys() []yamlkeys.Key {
+	return []yamlkeys.Key{
+		{Name: "prefix", Value: &u.Prefix, Required: true, Check: func() error { return prefix(u.Prefix) }},
+		{Name: "url", Value: &u.URL, Required: true, Check: func() error { return upstreamURL(u.URL) }},
+		{Name: "ca", Value: &u.CA, Check: optional(&u.CA)},
+		{Name: "authFile", Value: &u.AuthFile, Check: optional(&u.AuthFile)},
+		{Name: "freshness", Value: &u.Freshness, Check: atLeast(&u.Freshness, 0, "")},
 	}
 }
 
-func (s *Scrub) keys() []key {
-	return []key{
-		{"interval", &s.Interval, false, func() *complaint { return interval(s.Interval) }},
-		{"rate", &s.Rate, false, func() *complaint { return scrubRate(s.Rate) }},
+func (s *Scrub) keys() []yamlkeys.Key {
+	return []yamlkeys.Key{
+		{Name: "interval", Value: &s.Interval, Check: func() error { return interval(s.Interval) }},
+		{Name: "rate", Value: &s.Rate, Check: func() error { return scrubRate(s.Rate) }},
 	}
 }
 
-func (g *GC) keys() []key {
-	return []key{
-		{"interval", &g.Interval, false, func() *complaint { return interval(g.Interval) }},
-		{"gracePeriod", &g.GracePeriod, false, atLeast(&g.GracePeriod, time.Minute,
+func (g *GC) keys() []yamlkeys.Key {
+	return []yamlkeys.Key{
+		{Name: "interval", Value: &g.Interval, Check: func() error { return interval(g.Interval) }},
+		{Name: "gracePeriod", Value: &g.GracePeriod, Check: atLeast(&g.GracePeriod, time.Minute,
 			"a push that is under way has blobs that no manifest names yet")},
 	}
 }

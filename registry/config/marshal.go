@@ -3,11 +3,14 @@ package config
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/mirror-appliance/appliance/internal/yamlkeys"
 )
 
 // Marshal writes the configuration as sample.yaml with its values in place of the sample's, so
@@ -41,19 +44,19 @@ func (c *Config) write() ([]byte, error) {
 }
 
 // fill replaces the value of each key in its line. Every value of the sample ends its line.
-func fill(lines []string, n *yaml.Node, keys []key) error {
+func fill(lines []string, n *yaml.Node, keys []yamlkeys.Key) error {
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		k, _ := find(keys, n.Content[i].Value)
+		k := keys[slices.IndexFunc(keys, func(k yamlkeys.Key) bool { return k.Name == n.Content[i].Value })]
 		value := n.Content[i+1]
-		if nested, ok := k.value.([]key); ok {
+		if nested, ok := k.Value.([]yamlkeys.Key); ok {
 			if err := fill(lines, value, nested); err != nil {
 				return err
 			}
 			continue
 		}
-		text, err := render(k.value)
+		text, err := render(k.Value)
 		if err != nil {
-			return fmt.Errorf("write %s: %w", k.name, err)
+			return fmt.Errorf("write %s: %w", k.Name, err)
 		}
 		at := value.Line - 1
 		lines[at] = strings.TrimRight(lines[at][:value.Column-1]+text, " ")
@@ -75,7 +78,7 @@ func render(v any) (string, error) {
 		return v.String(), nil
 	case *patterns:
 		return inline(*v)
-	case *[]Upstream:
+	case *upstreams:
 		return list(*v)
 	}
 	return "", fmt.Errorf("no way to write a %T", v)
@@ -110,14 +113,14 @@ func list(us []Upstream) (string, error) {
 	for _, u := range us {
 		lead := "\n  - "
 		for _, k := range u.keys() {
-			if s, ok := k.value.(*string); ok && *s == "" {
+			if s, ok := k.Value.(*string); ok && *s == "" {
 				continue
 			}
-			text, err := render(k.value)
+			text, err := render(k.Value)
 			if err != nil {
 				return "", err
 			}
-			b.WriteString(lead + k.name + ": " + text)
+			b.WriteString(lead + k.Name + ": " + text)
 			lead = "\n    "
 		}
 	}
