@@ -9,6 +9,9 @@ E2E_TAG := e2e
 # testdata is a package, but ./... passes over it.
 PACKAGES := ./... ./testdata
 
+# a module of its own, which ./... passes over too
+BENCH_MODULE := cmd/bench
+
 # every shell script of ours, by its first line
 SCRIPTS = $(shell grep -rlE '^#!.*[/ ](ba)?sh$$' .ci testdata)
 
@@ -31,20 +34,24 @@ build: ## build bin/appliance
 test: ## vet, and all tests that need neither root nor other programs
 	go vet $(PACKAGES)
 	go test -timeout 15m ./...
+	go -C $(BENCH_MODULE) test ./...
 
 e2e: ## the tests that need root, podman, skopeo and a real systemd
 	testdata/e2e-needs.sh
 	go test -count=1 -v -tags $(E2E_TAG) -timeout 15m ./cmd/appliance/...
 
 bench: ## measure the figures that the registry is held to, into bench.json (BENCH="--rows get": a part)
-	go build -trimpath -buildvcs=false -o bin/bench ./cmd/bench
+	go -C $(BENCH_MODULE) build -trimpath -buildvcs=false -o $(CURDIR)/bin/bench .
 	bin/bench $(BENCH)
 
 lint: ## gofmt, vet, staticcheck, shellcheck
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
 		echo "not formatted, gofmt -w does it:" >&2; echo "$$unformatted" >&2; exit 1; fi
 	go vet -tags $(E2E_TAG) $(PACKAGES)
-	go tool staticcheck -checks $(CHECKS) -tags $(E2E_TAG) $(PACKAGES)
+	go -C $(BENCH_MODULE) vet ./...
+	go build -o bin/staticcheck honnef.co/go/tools/cmd/staticcheck
+	bin/staticcheck -checks $(CHECKS) -tags $(E2E_TAG) $(PACKAGES)
+	cd $(BENCH_MODULE) && $(CURDIR)/bin/staticcheck -checks $(CHECKS) ./...
 	@command -v shellcheck >/dev/null || { echo "shellcheck is missing: apt-get install shellcheck" >&2; exit 1; }
 	shellcheck $(SCRIPTS)
 
