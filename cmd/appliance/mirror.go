@@ -151,7 +151,7 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 	if err != nil {
 		return err
 	}
-	to, err := parseDestination(argument)
+	registry, prefix, err := mirror.ParseDestination(argument)
 	if err != nil {
 		return err
 	}
@@ -165,7 +165,7 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 	defer registries.Close()
 	progress := newProgress(std, o.output == "json")
 	// The destination is asked first: to find after an hour of planning that a login is missing helps nobody.
-	destination, err := openDestination(ctx, to, o, keys)
+	destination, err := openDestination(ctx, registry, o, keys)
 	if err != nil {
 		return err
 	}
@@ -173,7 +173,7 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 	progress.say("mirroring into %s, %s", argument, destination.kind)
 	progress.say("planning")
 	run := mirror.Options{
-		Config: config, Registry: to.registry, Prefix: to.prefix, Workspace: o.workspaceDir(), Begin: destination.begin,
+		Config: config, Registry: registry, Prefix: prefix, Workspace: o.workspaceDir(), Begin: destination.begin,
 		Open: func(ref imageset.Reference) (mirror.Source, error) {
 			return registries.Repository(ref.Registry(), ref.Repository())
 		},
@@ -227,7 +227,7 @@ func (o *mirrorOptions) workspaceDir() string {
 // sources says how a source registry is read.
 func (o *mirrorOptions) sources(ctx context.Context, keys authn.Keychain, log *slog.Logger) func(string) (upstream.Options, error) {
 	return func(registry string) (upstream.Options, error) {
-		files, err := trustFiles(o.srcCertDir, registry)
+		files, err := upstream.TrustFiles(o.srcCertDir, registry)
 		if err != nil {
 			return upstream.Options{}, err
 		}
@@ -236,7 +236,7 @@ func (o *mirrorOptions) sources(ctx context.Context, keys authn.Keychain, log *s
 			retries = -1
 		}
 		return upstream.Options{
-			Registry: registry, SkipVerify: !o.srcVerify, PlainHTTP: !o.srcVerify && speaksPlain(ctx, registry),
+			Registry: registry, SkipVerify: !o.srcVerify, PlainHTTP: !o.srcVerify && upstream.AnswersPlain(ctx, registry),
 			CAFiles: files, Keychain: keys, UserAgent: "appliance/" + version, Retries: retries, Log: log,
 		}, nil
 	}

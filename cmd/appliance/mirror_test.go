@@ -192,19 +192,6 @@ func TestMirror_saysWhatIsRepeated(t *testing.T) {
 	says(t, stderr, "level=WARN", "the destination failed and is tried again", "put blob sha256:", "out of order")
 }
 
-func TestSpeaksPlain_aDroppedConnectionDecidesNothing(t *testing.T) {
-	var asked atomic.Int32
-	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		if asked.Add(1) == 1 {
-			panic(http.ErrAbortHandler)
-		}
-	}))
-	t.Cleanup(server.Close)
-	if !speaksPlain(t.Context(), server.Listener.Addr().String()) {
-		t.Error("it does")
-	}
-}
-
 func TestOpenDestination_aDroppedConnectionEndsNothing(t *testing.T) {
 	asked := map[string]int{} // each connection is dropped the first time that something is asked over it
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -214,7 +201,7 @@ func TestOpenDestination_aDroppedConnectionEndsNothing(t *testing.T) {
 		_, _ = io.WriteString(w, `{"address":"here","id":"run"}`)
 	}))
 	t.Cleanup(server.Close)
-	d, err := openDestination(t.Context(), target{registry: server.Listener.Addr().String()}, mirrorOptions{}, upstream.Keychain(""))
+	d, err := openDestination(t.Context(), server.Listener.Addr().String(), mirrorOptions{}, upstream.Keychain(""))
 	if err != nil || d.kind != "an appliance" {
 		t.Fatalf("%+v, %v", d, err)
 	}
@@ -232,7 +219,7 @@ func TestOpenDestination_anApplianceInTroubleIsNotOneThatKnowsNoLogin(t *testing
 			_, _ = io.WriteString(w, `{"error":"so it is","hint":"do this"}`)
 		}))
 		t.Cleanup(server.Close)
-		_, err := openDestination(t.Context(), target{registry: server.Listener.Addr().String()}, mirrorOptions{}, upstream.Keychain(""))
+		_, err := openDestination(t.Context(), server.Listener.Addr().String(), mirrorOptions{}, upstream.Keychain(""))
 		if err == nil || !strings.Contains(err.Error(), "so it is") {
 			t.Fatalf("%d: error %v", status, err)
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -42,4 +43,17 @@ func ReadFile(file string) ([]byte, error) {
 		return nil, &RefusedError{file, fmt.Sprintf("it is larger than %d KiB", Largest>>10)}
 	}
 	return data, err
+}
+
+// Reason returns why a file could not be read, without the name of the file.
+func Reason(err error) error {
+	var path *fs.PathError
+	var refused *RefusedError
+	switch {
+	case errors.As(err, &path):
+		return path.Err
+	case errors.As(err, &refused):
+		return errors.New(refused.Why)
+	}
+	return err
 }

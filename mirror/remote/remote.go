@@ -11,12 +11,14 @@ package remote
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -37,8 +39,8 @@ const parallel = 16
 type Options struct {
 	Registry  string // host[:port]
 	PlainHTTP bool
-	Transport http.RoundTripper // nil: the default one
-	Keychain  authn.Keychain    // nil: anonymous
+	TLS       *tls.Config    // nil: the system's authorities
+	Keychain  authn.Keychain // nil: anonymous
 	UserAgent string
 }
 
@@ -103,9 +105,13 @@ func Open(o Options) (*Run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("destination registry %q: %w", o.Registry, err)
 	}
-	wire := o.Transport
-	if wire == nil {
-		wire = remote.DefaultTransport
+	wire := &http.Transport{
+		Proxy: http.ProxyFromEnvironment, TLSClientConfig: o.TLS, ForceAttemptHTTP2: true,
+		MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: 30 * time.Second,
+		// Of a large blob that it has received a registry may make a copy before it answers.
+		ResponseHeaderTimeout: 10 * time.Minute,
+		// A dead connection is noticed, and a repeated request goes over another.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
 	}
 	all := []remote.Option{remote.WithUserAgent(o.UserAgent), remote.WithTransport(&oneScheme{plain: o.PlainHTTP, inner: wire})}
 	if o.Keychain != nil {

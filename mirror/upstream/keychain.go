@@ -51,20 +51,7 @@ type AuthFileError struct {
 }
 
 func (e *AuthFileError) Error() string {
-	return fmt.Sprintf("credentials file %s: %v", e.File, bare(e.why))
-}
-
-// bare is the cause in an error that names the file too.
-func bare(err error) error {
-	var path *fs.PathError
-	var refused *regular.RefusedError
-	switch {
-	case errors.As(err, &path):
-		return path.Err
-	case errors.As(err, &refused):
-		return errors.New(refused.Why)
-	}
-	return err
+	return fmt.Sprintf("credentials file %s: %v", e.File, regular.Reason(e.why))
 }
 
 // Hint says how to get one that is.

@@ -2,8 +2,6 @@ package upstream
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +10,6 @@ import (
 	"time"
 
 	"github.com/mirror-appliance/appliance/internal/pace"
-	"github.com/mirror-appliance/appliance/internal/regular"
 )
 
 // dialLimit is how long a host may take to accept a connection: four packets of
@@ -33,38 +30,9 @@ func newWire(caFiles []string, skipVerify bool, stall time.Duration) (*http.Tran
 	wire.DisableCompression = true // a digest is of the bytes as they are sent
 	wire.MaxIdleConnsPerHost = 16
 	wire.HTTP2 = &http.HTTP2Config{SendPingTimeout: stall / 2, PingTimeout: stall / 4}
-	wire.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: skipVerify}
-	if len(caFiles) == 0 {
-		return wire, nil
-	}
-	roots, err := x509.SystemCertPool()
-	if err != nil {
-		roots = x509.NewCertPool()
-	}
-	for _, file := range caFiles {
-		pem, err := regular.ReadFile(file)
-		if err != nil {
-			return nil, &CAFileError{File: file, why: err}
-		}
-		if !roots.AppendCertsFromPEM(pem) {
-			return nil, &CAFileError{File: file, why: errors.New("no PEM certificate in it")}
-		}
-	}
-	wire.TLSClientConfig.RootCAs = roots
-	return wire, nil
-}
-
-// A CAFileError is a file of certificates to trust that is of no use.
-type CAFileError struct {
-	File string
-	why  error
-}
-
-func (e *CAFileError) Error() string { return fmt.Sprintf("CA file %s: %v", e.File, bare(e.why)) }
-
-// Hint returns what the file should have in it.
-func (e *CAFileError) Hint() string {
-	return "name a readable file with the CA's certificate in PEM form (-----BEGIN CERTIFICATE-----); openssl x509 -inform der -in " + e.File + " -out NEW makes it of one in DER"
+	var err error
+	wire.TLSClientConfig, err = TLSConfig(caFiles, skipVerify)
+	return wire, err
 }
 
 // A schemeGuard holds the scheme that was chosen. go-containerregistry tries

@@ -1,0 +1,23 @@
+package upstream_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+
+	"github.com/mirror-appliance/appliance/mirror/upstream"
+)
+
+func TestAnswersPlain_aDroppedConnectionDecidesNothing(t *testing.T) {
+	var asked atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		if asked.Add(1) == 1 {
+			panic(http.ErrAbortHandler)
+		}
+	}))
+	t.Cleanup(server.Close)
+	if !upstream.AnswersPlain(t.Context(), server.Listener.Addr().String()) {
+		t.Error("it does")
+	}
+}
