@@ -46,8 +46,10 @@ func rooms() map[string][]string {
 		"ansible-free/host": nil,
 		"testdata":          nil,
 
-		"registry/store/blobfile": nil,
-		"registry/store/guard":    nil,
+		"registry/store/blobfile":   nil,
+		"registry/store/guard":      nil,
+		"registry/store/sqlite":     nil,
+		"registry/store/migrations": {"registry/store/sqlite"},
 	}
 }
 

@@ -14,6 +14,7 @@ package durable
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -64,6 +65,14 @@ func syncDir(dir *os.File, err error) error {
 		return fmt.Errorf("sync directory: %w", err)
 	}
 	return nil
+}
+
+// IgnoreMissing returns the error of a removal, and nil if there was nothing to remove.
+func IgnoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // The kinds of lock: one holder of an Exclusive one, or any number of a Shared one.

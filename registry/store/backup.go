@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,8 +18,10 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/durable"
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/internal/retry"
 	"github.com/mirror-appliance/appliance/internal/throttle"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // A backup is a directory, or a .tar of the same names:
@@ -155,7 +156,7 @@ func (b *backup) run(ctx context.Context, sink backupSink) error {
 	if err := b.fetchDatabase(ctx, sink); err != nil {
 		return err
 	}
-	snapshot, err := openSnapshot(sink.snapshot())
+	snapshot, err := sqlite.OpenSnapshot(sink.snapshot())
 	if err != nil {
 		return err
 	}
@@ -211,7 +212,7 @@ func (b *backup) fetchDatabase(ctx context.Context, sink backupSink) error {
 // openSnapshotFile opens the snapshot by the name that the daemon has given, if it can be one that Store.Snapshot makes.
 func (b *backup) openSnapshotFile(dir *os.Root) (*os.File, fs.FileInfo, error) {
 	name := b.options.Snapshot
-	if filepath.Base(name) != name || !strings.HasPrefix(name, filepath.Base(b.options.Database)+snapshotInfix) {
+	if filepath.Base(name) != name || !strings.HasPrefix(name, filepath.Base(b.options.Database)+sqlite.SnapshotInfix) {
 		return nil, nil, fmt.Errorf("%s is not the name of a snapshot", image.Quote(name))
 	}
 	return b.options.open(dir, name)
@@ -259,7 +260,7 @@ func (b *backup) awaitFiles(ctx context.Context, snapshot *sql.DB) error {
 		}
 		return err
 	}
-	if err := query(ctx, snapshot, scan, `SELECT digest FROM blob_journal`); err != nil {
+	if err := sqlite.Query(ctx, snapshot, scan, `SELECT digest FROM blob_journal`); err != nil {
 		return fmt.Errorf("read the journal of small blobs: %w", err)
 	}
 	for end := time.Now().Add(filesBehind); len(late) > 0 && time.Now().Before(end); {
@@ -267,7 +268,7 @@ func (b *backup) awaitFiles(ctx context.Context, snapshot *sql.DB) error {
 			late = late[1:]
 			continue
 		}
-		if err := pause(ctx, 10*time.Millisecond); err != nil {
+		if err := retry.Sleep(ctx, 10*time.Millisecond); err != nil {
 			return err
 		}
 	}
@@ -368,15 +369,6 @@ func eachBlob(ctx context.Context, db *sql.DB, last digest.Digest, yield func(si
 			return nil
 		}
 	}
-}
-
-// openSnapshot opens a database that nobody writes, and leaves no file beside it.
-func openSnapshot(path string) (*sql.DB, error) {
-	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: path, RawQuery: "mode=ro&immutable=1"}).String())
-	if err != nil {
-		return nil, fmt.Errorf("open the snapshot of the database: %w", err)
-	}
-	return db, nil
 }
 
 // unreadable is an error of the store's side of a backup.

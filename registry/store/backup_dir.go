@@ -20,6 +20,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/internal/throttle"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // backupDir is a backup that is a directory.
@@ -104,7 +105,7 @@ func (b *backupDir) create() (*os.File, error) {
 }
 
 func (b *backupDir) removeIfThere(name string) error {
-	return unlessMissing(b.root.Remove(name))
+	return durable.IgnoreMissing(b.root.Remove(name))
 }
 
 func (b *backupDir) put(ctx context.Context, blob sized) (damage string, err error) {
@@ -312,7 +313,7 @@ func (b *backupDir) prune(ctx context.Context, snapshot *sql.DB) error {
 			if err != nil || image.CheckDigest(d) != nil { // a name that is no digest is not ours to delete
 				return err
 			}
-			named, err := exists(ctx, snapshot, `SELECT 1 FROM blobs WHERE digest = ?`, d)
+			named, err := sqlite.Exists(ctx, snapshot, `SELECT 1 FROM blobs WHERE digest = ?`, d)
 			if err != nil || named && filepath.FromSlash(name) == blobfile.Name(d) {
 				return err
 			}

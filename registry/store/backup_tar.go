@@ -113,7 +113,7 @@ func duplicate(f *os.File) (*os.File, error) {
 }
 
 func (t *backupTar) removeIfThere(name string) error {
-	return unlessMissing(t.dir.Remove(name))
+	return durable.IgnoreMissing(t.dir.Remove(name))
 }
 
 // begin writes the database, which comes first so that who restores knows what to expect.

@@ -83,7 +83,7 @@ func (s *Store) deleteManifest(ctx context.Context, repo string, d digest.Digest
 		return nil, err
 	}
 	r := removal{store: s, whole: whole}
-	err = s.shareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err = s.db.ShareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		id, err := repositoryID(ctx, tx, repo)
 		if err != nil {
 			return err

@@ -10,8 +10,10 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 	"github.com/mirror-appliance/appliance/registry/store/guard"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // Blob is an opened blob, to be read and closed. It stays whole when the blob is deleted meanwhile.
@@ -50,7 +52,7 @@ func (s *Store) check(ctx context.Context, repo string, d digest.Digest, awaited
 	for {
 		epoch := s.guard.Blobs.Epoch()
 		var size int64
-		err := s.reader.QueryRowContext(ctx, visibleBlob, repo, d).Scan(&size)
+		err := s.db.Reader().QueryRowContext(ctx, visibleBlob, repo, d).Scan(&size)
 		if err != nil {
 			return 0, orNotFound(err, "blob", d.String())
 		}
@@ -99,12 +101,12 @@ func (s *Store) MountBlob(ctx context.Context, repo, from string, d digest.Diges
 	if from == "" {
 		text, args = `SELECT size FROM blobs WHERE digest = ?`, []any{d}
 	}
-	if err := s.space.check(s.database, 0); err != nil {
+	if err := s.space.Check(s.database, 0); err != nil {
 		return 0, fmt.Errorf("mount blob %s: %w", d, err)
 	}
 	var size int64
 	// The link protects the blob from collection: both are write transactions, so one sees the other.
-	err := s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err := s.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if err := tx.QueryRowContext(ctx, text, args...).Scan(&size); err != nil {
 			return orNotFound(err, "blob", d.String())
 		}
@@ -130,7 +132,7 @@ func (s *Store) DeleteBlob(ctx context.Context, repo string, d digest.Digest) er
 		return err
 	}
 	began := s.now()
-	err := s.shareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err := s.db.ShareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		id, err := repositoryID(ctx, tx, repo)
 		if errors.Is(err, ErrNotFound) {
 			return &NotFoundError{Kind: "blob", Name: d.String()}
@@ -138,14 +140,14 @@ func (s *Store) DeleteBlob(ctx context.Context, repo string, d digest.Digest) er
 		if err != nil {
 			return err
 		}
-		linked, err := exists(ctx, tx, `SELECT 1 FROM repository_blobs WHERE repository = ?1 AND digest = ?2 AND `+neededIn, id, d)
+		linked, err := sqlite.Exists(ctx, tx, `SELECT 1 FROM repository_blobs WHERE repository = ?1 AND digest = ?2 AND `+neededIn, id, d)
 		if err != nil {
 			return fmt.Errorf("look what needs blob %s: %w", d, err)
 		}
 		if linked {
 			return &InUseError{Digest: d, Repository: repo}
 		}
-		n, err := affected(ctx, tx, `DELETE FROM repository_blobs WHERE repository = ? AND digest = ?`, id, d)
+		n, err := sqlite.Affected(ctx, tx, `DELETE FROM repository_blobs WHERE repository = ? AND digest = ?`, id, d)
 		if err == nil && n == 0 {
 			return &NotFoundError{Kind: "blob", Name: d.String()}
 		}
@@ -170,9 +172,9 @@ func (s *Store) keep(ctx context.Context, u *blobfile.Upload, d digest.Digest, l
 		if placed != nil {
 			err = errors.Join(err, s.takeBack(placed, d))
 		}
-		return full(s.files.Root(), 0, err)
+		return diskspace.Full(s.files.Root(), 0, err)
 	}
-	return s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	return s.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if _, err := s.holdRow(ctx, tx, d, u.Size()); err != nil {
 			return err
 		}
@@ -182,7 +184,7 @@ func (s *Store) keep(ctx context.Context, u *blobfile.Upload, d digest.Digest, l
 
 // holdRow writes the row of a blob and reports whether there was none before.
 func (s *Store) holdRow(ctx context.Context, tx *sql.Tx, d digest.Digest, size int64) (fresh bool, err error) {
-	n, err := affected(ctx, tx, `INSERT INTO blobs (digest, size, created) VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING`, d, size, nanos(s.now()))
+	n, err := sqlite.Affected(ctx, tx, `INSERT INTO blobs (digest, size, created) VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING`, d, size, sqlite.Nanos(s.now()))
 	if err != nil {
 		return false, fmt.Errorf("write row of blob %s: %w", d, err)
 	}
@@ -203,7 +205,7 @@ func (s *Store) takeBack(placed fs.FileInfo, d digest.Digest) error {
 // linkBlob makes a held blob visible in a repository, as of now. A link that a push made stays one.
 func (s *Store) linkBlob(ctx context.Context, tx *sql.Tx, repository int64, d digest.Digest, by origin) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO repository_blobs (repository, digest, linked, pulled) VALUES (?, ?, ?, ?)
-		ON CONFLICT DO UPDATE SET linked = excluded.linked, pulled = min(pulled, excluded.pulled)`, repository, d, nanos(s.now()), by)
+		ON CONFLICT DO UPDATE SET linked = excluded.linked, pulled = min(pulled, excluded.pulled)`, repository, d, sqlite.Nanos(s.now()), by)
 	if err != nil {
 		return fmt.Errorf("link blob %s: %w", d, err)
 	}
@@ -217,14 +219,14 @@ func (s *Store) ensureRepository(ctx context.Context, tx *sql.Tx, name string) (
 		return id, err
 	}
 	err = tx.QueryRowContext(ctx, `INSERT INTO repositories (name, created) VALUES (?, ?) RETURNING id`,
-		name, nanos(s.now())).Scan(&id)
+		name, sqlite.Nanos(s.now())).Scan(&id)
 	if err != nil {
 		return 0, fmt.Errorf("make repository %s: %w", name, err)
 	}
 	return id, nil
 }
 
-func repositoryID(ctx context.Context, q querier, name string) (int64, error) {
+func repositoryID(ctx context.Context, q sqlite.Querier, name string) (int64, error) {
 	var id int64
 	err := q.QueryRowContext(ctx, `SELECT id FROM repositories WHERE name = ?`, name).Scan(&id)
 	return id, orNotFound(err, "repository", name)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 var (
@@ -118,7 +119,7 @@ const garbageIn = `SELECT b.digest, b.size FROM blobs b
 
 // garbageOf lists the garbage of the next n blobs, and says where these end.
 func (s *Store) garbageOf(ctx context.Context, before time.Time, after digest.Digest, n int) (page []sized, end digest.Digest, err error) {
-	err = s.reader.QueryRowContext(ctx, `SELECT digest FROM blobs WHERE digest > ? ORDER BY digest LIMIT 1 OFFSET ?`, after, n-1).Scan(&end)
+	err = s.db.Reader().QueryRowContext(ctx, `SELECT digest FROM blobs WHERE digest > ? ORDER BY digest LIMIT 1 OFFSET ?`, after, n-1).Scan(&end)
 	if errors.Is(err, sql.ErrNoRows) {
 		end, err = afterAllDigests, nil
 	}
@@ -131,7 +132,7 @@ func (s *Store) garbageOf(ctx context.Context, before time.Time, after digest.Di
 		page = append(page, b)
 		return err
 	}
-	err = query(ctx, s.reader, scan, garbageIn, nanos(before), after, end)
+	err = sqlite.Query(ctx, s.db.Reader(), scan, garbageIn, sqlite.Nanos(before), after, end)
 	return page, end, err
 }
 
@@ -155,7 +156,7 @@ func (s *Store) garbageFiles(ctx context.Context, part blobfile.Part, before tim
 		if err != nil || !old {
 			continue
 		}
-		if named, err := exists(ctx, s.reader, referredTo, d); err != nil {
+		if named, err := sqlite.Exists(ctx, s.db.Reader(), referredTo, d); err != nil {
 			return fmt.Errorf("list garbage: %w", err)
 		} else if named {
 			continue
@@ -184,7 +185,7 @@ func (s *Store) unnamed(ctx context.Context, prefix string, names []string) (unn
 		}
 		return err
 	}
-	err = query(ctx, s.reader, scan, `SELECT digest FROM blobs WHERE digest >= ? AND digest < ? ORDER BY digest`, prefix, prefix+"g") // g comes after all hex digits
+	err = sqlite.Query(ctx, s.db.Reader(), scan, `SELECT digest FROM blobs WHERE digest >= ? AND digest < ? ORDER BY digest`, prefix, prefix+"g") // g comes after all hex digits
 	return append(unnamed, names...), err
 }
 
@@ -195,7 +196,7 @@ func (s *Store) RemoveBlobs(ctx context.Context, before time.Time, ds []digest.D
 	for turn := s.yielding(); len(ds) > 0; {
 		var n, looked int
 		var freed int64
-		err := s.freeing(func() (err error) {
+		err := s.db.Freeing(func() (err error) {
 			looked, n, freed, err = s.removeSome(ctx, before, ds, turn)
 			return err
 		})
@@ -208,10 +209,7 @@ func (s *Store) RemoveBlobs(ctx context.Context, before time.Time, ds []digest.D
 			return removed, bytes, err
 		}
 	}
-	if bytes > 0 {
-		s.refill()
-	}
-	s.shrinker.freed()
+	s.db.Freed()
 	return removed, bytes, nil
 }
 
@@ -225,7 +223,7 @@ func (s *Store) removeSome(ctx context.Context, before time.Time, ds []digest.Di
 	}
 	var marked []digest.Digest
 	defer func() { s.guard.Blobs.Unmark(marked...) }()
-	err = s.write(ctx, func(tx *sql.Tx) error {
+	err = s.db.Write(ctx, func(tx *sql.Tx) error {
 		turn.begin()
 		for _, d := range ds {
 			gone, err := s.removeRow(context.WithoutCancel(ctx), tx, before, d)
@@ -282,11 +280,11 @@ func (s *Store) removeRow(ctx context.Context, tx *sql.Tx, before time.Time, d d
 // isGarbage says whether nobody relies on a blob's row, or there is none and its file is old.
 func (s *Store) isGarbage(ctx context.Context, tx *sql.Tx, before time.Time, d digest.Digest) (bool, error) {
 	var unused bool
-	err := tx.QueryRowContext(ctx, `SELECT `+garbage+` FROM blobs b WHERE b.digest = ?2`, nanos(before), d).Scan(&unused)
+	err := tx.QueryRowContext(ctx, `SELECT `+garbage+` FROM blobs b WHERE b.digest = ?2`, sqlite.Nanos(before), d).Scan(&unused)
 	if !errors.Is(err, sql.ErrNoRows) {
 		return unused, err
 	}
-	if named, err := exists(ctx, tx, referredTo, d); named || err != nil {
+	if named, err := sqlite.Exists(ctx, tx, referredTo, d); named || err != nil {
 		return false, err
 	}
 	_, old, err := s.files.Blob(d).Old(before, s.now())
@@ -366,7 +364,7 @@ func (s *Store) StaleRuns(ctx context.Context, before time.Time, yield func(id s
 		stale = append(stale, id)
 		return err
 	}
-	err := query(ctx, s.reader, scan, `SELECT id FROM runs WHERE committed = 0 AND last_seen < ? ORDER BY id`, nanos(before))
+	err := sqlite.Query(ctx, s.db.Reader(), scan, `SELECT id FROM runs WHERE committed = 0 AND last_seen < ? ORDER BY id`, sqlite.Nanos(before))
 	if err != nil {
 		return fmt.Errorf("list runs: %w", err)
 	}
@@ -384,8 +382,8 @@ func (s *Store) StaleRuns(ctx context.Context, before time.Time, yield func(id s
 // RemoveRun aborts a run, if it is stale still. One that has been heard of since, or has ended, is left alone.
 func (s *Store) RemoveRun(ctx context.Context, before time.Time, id string) error {
 	stale := false
-	err := s.writeFreeing(ctx, func(tx *sql.Tx) (err error) {
-		stale, err = exists(ctx, tx, `SELECT 1 FROM runs WHERE id = ? AND committed = 0 AND last_seen < ?`, id, nanos(before))
+	err := s.db.WriteFreeing(ctx, func(tx *sql.Tx) (err error) {
+		stale, err = sqlite.Exists(ctx, tx, `SELECT 1 FROM runs WHERE id = ? AND committed = 0 AND last_seen < ?`, id, sqlite.Nanos(before))
 		if err != nil {
 			return fmt.Errorf("remove run %s: %w", id, err)
 		}

@@ -207,7 +207,8 @@ func TestCollect_FilesWithoutARow(t *testing.T) {
 func TestCollect_ManyPages(t *testing.T) {
 	f := newFixture(t)
 	var want []digest.Digest
-	tx, err := f.writer.Begin()
+	db := f.direct()
+	tx, err := db.Begin()
 	f.must(err)
 	for i := range 2*garbagePage.quiet + 10 {
 		d := digest.FromString(fmt.Sprint("blob", i))
@@ -215,7 +216,7 @@ func TestCollect_ManyPages(t *testing.T) {
 		_, err := tx.Exec(`INSERT INTO blobs (digest, size, created) VALUES (?, 1, 1)`, d)
 		f.must(err)
 	}
-	f.must(tx.Commit())
+	f.must(errors.Join(tx.Commit(), db.Close()))
 	slices.Sort(want)
 	var got []digest.Digest
 	f.must(f.GarbageBlobs(f.ctx, f.clock.now(), func(d digest.Digest, _ int64) error { got = append(got, d); return nil }))
@@ -257,8 +258,7 @@ func TestCollect_CommitWaitsForRemoval(t *testing.T) {
 	f.must(err)
 	write(t, u, "content")
 	go func() { _, err := u.Commit(f.ctx, d); done <- err }()
-	_, err = f.writer.Exec(`DELETE FROM blobs`)
-	f.must(err)
+	f.exec(`DELETE FROM blobs`)
 	f.must(os.Remove(f.path(d)))
 	f.guard.Blobs.Unmark(d)
 	f.must(<-done)
@@ -384,7 +384,7 @@ func (f *fixture) collect(before time.Time) {
 // verify checks invariants 1 and 3 over all rows, and returns how many blobs there are.
 func (f *fixture) verify() (blobs int) {
 	f.t.Helper()
-	rows, err := f.reader.Query(`SELECT digest, size FROM blobs`)
+	rows, err := f.db.Reader().Query(`SELECT digest, size FROM blobs`)
 	f.must(err)
 	defer rows.Close()
 	for rows.Next() {
@@ -398,7 +398,7 @@ func (f *fixture) verify() (blobs int) {
 		}
 	}
 	f.must(rows.Err())
-	manifests, err := f.reader.Query(`SELECT digest, body FROM manifests`)
+	manifests, err := f.db.Reader().Query(`SELECT digest, body FROM manifests`)
 	f.must(err)
 	defer manifests.Close()
 	for manifests.Next() {

@@ -9,6 +9,8 @@ import (
 	"slices"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // linkedStep and linkedManifests are how many blobs, and how many manifests, with the thousands of blobs that each may have,
@@ -47,8 +49,8 @@ func (r *Run) Commit(ctx context.Context) error {
 
 // isCommitted reports whether the run is committed already, and notes that it is alive if not.
 func (r *Run) isCommitted(ctx context.Context) (done bool, err error) {
-	err = r.store.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		done, err = exists(ctx, tx, `SELECT 1 FROM runs WHERE id = ? AND committed > 0`, r.id)
+	err = r.store.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		done, err = sqlite.Exists(ctx, tx, `SELECT 1 FROM runs WHERE id = ? AND committed > 0`, r.id)
 		if err != nil {
 			return fmt.Errorf("commit run %s: %w", r.id, err)
 		}
@@ -66,7 +68,7 @@ func (r *Run) show(ctx context.Context, watch *linkWatch) error {
 		if err := r.prepare(ctx); err != nil {
 			return err
 		}
-		err := r.store.write(ctx, func(tx *sql.Tx) error {
+		err := r.store.db.Write(ctx, func(tx *sql.Tx) error {
 			lost, many := watch.take()
 			if many {
 				return nil // more than this transaction is for
@@ -83,7 +85,7 @@ func (r *Run) show(ctx context.Context, watch *linkWatch) error {
 
 // prepare does what can be done before anything is seen, so that little is left to the transaction that shows it.
 func (r *Run) prepare(ctx context.Context) error {
-	if err := r.checkTags(ctx, r.store.reader); err != nil {
+	if err := r.checkTags(ctx, r.store.db.Reader()); err != nil {
 		return err
 	}
 	if err := r.linkStaged(ctx); err != nil {
@@ -93,7 +95,7 @@ func (r *Run) prepare(ctx context.Context) error {
 }
 
 // checkTags fails when a manifest was deleted since a tag of it was staged.
-func (r *Run) checkTags(ctx context.Context, q querier) error {
+func (r *Run) checkTags(ctx context.Context, q sqlite.Querier) error {
 	var gone digest.Digest
 	err := q.QueryRowContext(ctx, danglingTag, r.id).Scan(&gone)
 	switch {
@@ -152,7 +154,7 @@ func (r *Run) linkStaged(ctx context.Context) error {
 		statements []string
 	}{{"run_blobs", linkedStep, linkBlobs}, {"run_manifests", linkedManifests, linkParts}} {
 		var last wanted
-		err := r.store.inParts(ctx, r.store.write, func(tx *sql.Tx) (more bool, err error) {
+		err := r.store.inParts(ctx, r.store.db.Write, func(tx *sql.Tx) (more bool, err error) {
 			last, more, err = r.linkSome(ctx, tx, links.table, links.rows, links.statements, last)
 			return more, err
 		})
@@ -175,7 +177,7 @@ func (r *Run) linkSome(ctx context.Context, tx *sql.Tx, table string, rows int, 
 		if err != nil {
 			break
 		}
-		_, err = tx.ExecContext(ctx, statement, r.id, nanos(r.store.now()), last.repo, last.digest, end.repo, end.digest)
+		_, err = tx.ExecContext(ctx, statement, r.id, sqlite.Nanos(r.store.now()), last.repo, last.digest, end.repo, end.digest)
 	}
 	return end, true, err
 }
@@ -188,13 +190,13 @@ func (r *Run) makeRepositories(ctx context.Context) error {
 		names = append(names, name)
 		return err
 	}
-	if err := query(ctx, r.store.reader, scan, newRepositories, r.id); err != nil {
+	if err := sqlite.Query(ctx, r.store.db.Reader(), scan, newRepositories, r.id); err != nil {
 		return err
 	}
 	for some := range slices.Chunk(names, linkedStep) {
-		err := r.store.write(ctx, func(tx *sql.Tx) error {
+		err := r.store.db.Write(ctx, func(tx *sql.Tx) error {
 			_, err := tx.ExecContext(ctx, `INSERT INTO repositories (name, created) SELECT value, ?2 FROM json_each(?1) WHERE true ON CONFLICT DO NOTHING`,
-				asJSON(some), nanos(r.store.now()))
+				asJSON(some), sqlite.Nanos(r.store.now()))
 			return err
 		})
 		if err != nil {
@@ -229,7 +231,7 @@ func (r *Run) linkLost(ctx context.Context, tx *sql.Tx, lost []use) error {
 	text, err := json.Marshal(pairs)
 	for _, statement := range linkAgain {
 		if err == nil {
-			_, err = tx.ExecContext(ctx, statement, r.id, nanos(r.store.now()), string(text))
+			_, err = tx.ExecContext(ctx, statement, r.id, sqlite.Nanos(r.store.now()), string(text))
 		}
 	}
 	return err
@@ -244,7 +246,7 @@ func (r *Run) flip(ctx context.Context, tx *sql.Tx, lost []use) error {
 	if err := r.linkLost(ctx, tx, lost); err != nil {
 		return fmt.Errorf("commit run %s: %w", r.id, err)
 	}
-	now := nanos(r.store.now())
+	now := sqlite.Nanos(r.store.now())
 	for _, statement := range flipping {
 		if _, err := tx.ExecContext(ctx, statement, r.id, now); err != nil {
 			if gone := r.checkTags(ctx, tx); errors.Is(gone, ErrNotFound) { // which violates a foreign key

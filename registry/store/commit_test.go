@@ -30,11 +30,10 @@ func TestRun_Commit_inParts(t *testing.T) {
 	f.part = 0 // each step in a transaction of its own
 	type state struct{ links, shown, staged int }
 	var states []state
-	f.group.now = func() time.Time { // is asked before and after each write
+	f.afterCommits(func() {
 		states = append(states, state{f.count(`SELECT count(*) FROM repository_blobs`),
 			f.count(`SELECT (SELECT count(*) FROM repository_manifests) + (SELECT count(*) FROM tags) + (SELECT count(*) FROM tag_history)`), f.stagedRows()})
-		return time.Now()
-	}
+	})
 	f.must(r.Commit(f.ctx))
 	blobs, shown := n.manifests*n.layers, n.manifests+2*n.tags
 	var before, after []int
@@ -98,11 +97,21 @@ func TestRun_Commit_linkRemovedMeanwhile(t *testing.T) {
 			}
 		},
 		"very many": func(f *fixture) {
-			f.corrupt(`INSERT INTO repositories (id, name, created) VALUES (1000, 'many', 0)`)
-			f.corrupt(fmt.Sprintf(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i <= %d)
-				INSERT INTO repository_blobs (repository, digest, linked) SELECT 1000, 'sha256:' || i, 0 FROM n`, lostKept))
-			f.corrupt(`DELETE FROM repository_blobs WHERE repository = 1000`)
-			f.corrupt(`DELETE FROM repository_blobs`)
+			f.must(f.db.Write(f.ctx, func(tx *sql.Tx) error {
+				for _, text := range []string{
+					`INSERT INTO repositories (id, name, created) VALUES (1000, 'many', 0)`,
+					fmt.Sprintf(`INSERT INTO blobs (digest, size, created) WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i <= %d)
+						SELECT 'sha256:' || i, 0, 0 FROM n`, lostKept),
+					`INSERT INTO repository_blobs (repository, digest, linked) SELECT 1000, digest, 0 FROM blobs WHERE size = 0`,
+					`DELETE FROM repository_blobs WHERE repository = 1000`,
+					`DELETE FROM repository_blobs`,
+				} {
+					if _, err := tx.Exec(text); err != nil {
+						return err
+					}
+				}
+				return nil
+			}))
 		},
 		"into quarantine and back": func(f *fixture) {
 			f.flip(layer)
@@ -132,7 +141,7 @@ func TestRun_Commit_linkRemovedMeanwhile(t *testing.T) {
 			if many {
 				f.must(r.prepare(f.ctx))
 			}
-			f.must(f.write(f.ctx, func(tx *sql.Tx) error { return r.flip(f.ctx, tx, lost) }))
+			f.must(f.db.Write(f.ctx, func(tx *sql.Tx) error { return r.flip(f.ctx, tx, lost) }))
 			f.mustHave("app", "v1")
 			for _, d := range []digest.Digest{layer, digest.FromString(`{"config of":"new"}`)} {
 				if _, err := f.StatBlob(f.ctx, "app", d); err != nil {
@@ -246,7 +255,7 @@ func TestStore_GarbageBlobs_afterACommitWasKilled(t *testing.T) {
 	f := newFixture(t)
 	r, m := f.sync("app", "new", "v1")
 	f.must(r.prepare(f.ctx))
-	f.must(f.write(f.ctx, func(tx *sql.Tx) error { return r.flip(f.ctx, tx, nil) }))
+	f.must(f.db.Write(f.ctx, func(tx *sql.Tx) error { return r.flip(f.ctx, tx, nil) }))
 	f.reopen()
 	f.must(f.DeleteManifest(f.ctx, "app", m.Digest))
 	if n := len(f.garbage(f.clock.add(time.Hour))); n != 2 {
@@ -262,7 +271,7 @@ func TestRun_Commit_manifestDeletedMeanwhile(t *testing.T) {
 	f.must(r.Tag(f.ctx, tagged("app", "v2", old.Digest)))
 	f.must(r.prepare(f.ctx))
 	f.must(f.DeleteManifest(f.ctx, "app", old.Digest))
-	err := f.write(f.ctx, func(tx *sql.Tx) error { return r.flip(f.ctx, tx, nil) })
+	err := f.db.Write(f.ctx, func(tx *sql.Tx) error { return r.flip(f.ctx, tx, nil) })
 	isNotFound(t, err)
 	if !strings.Contains(err.Error(), old.Digest.String()) {
 		t.Errorf("got %v", err)
@@ -298,9 +307,9 @@ func TestStore_Maintain_clearsEndedRuns(t *testing.T) {
 	f := newFixture(t)
 	committed, m := f.sync("app", "new", "v1")
 	f.must(committed.prepare(f.ctx))
-	f.must(f.write(f.ctx, func(tx *sql.Tx) error { return committed.flip(f.ctx, tx, nil) }))
+	f.must(f.db.Write(f.ctx, func(tx *sql.Tx) error { return committed.flip(f.ctx, tx, nil) }))
 	gone, _ := f.sync("app", "gone", "v2")
-	f.must(f.write(f.ctx, func(tx *sql.Tx) error { return abort(f.ctx, tx, gone.ID()) }))
+	f.must(f.db.Write(f.ctx, func(tx *sql.Tx) error { return abort(f.ctx, tx, gone.ID()) }))
 	open, _ := f.sync("app", "open", "v3")
 	f.reopen()
 	_, err := f.Run(f.ctx, gone.ID())

@@ -8,6 +8,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // Confirm makes blobs that other repositories have part of the run, each for the repository that it is listed by, without
@@ -58,7 +60,7 @@ func (r *Run) stageConfirmed(ctx context.Context, blobs []confirmed) (staged []w
 	err = r.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		staged = nil
 		for _, b := range blobs {
-			is, err := exists(ctx, tx, `SELECT 1 FROM blobs WHERE digest = ? AND size = ?`, b.digest, b.size)
+			is, err := sqlite.Exists(ctx, tx, `SELECT 1 FROM blobs WHERE digest = ? AND size = ?`, b.digest, b.size)
 			if err != nil {
 				return fmt.Errorf("look for blob %s: %w", b.digest, err)
 			}

@@ -306,7 +306,7 @@ func verifyAcks(t *testing.T, dir string, acks []ack) {
 		}
 	}
 	var check string
-	f.must(f.reader.QueryRow(`PRAGMA integrity_check`).Scan(&check))
+	f.must(f.db.Reader().QueryRow(`PRAGMA integrity_check`).Scan(&check))
 	if check != "ok" {
 		t.Errorf("the database is damaged: %s", check)
 	}

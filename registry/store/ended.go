@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 const (
@@ -73,7 +75,7 @@ func (s *Store) clearAllEnded(ctx context.Context) error {
 		ids = append(ids, id)
 		return err
 	}
-	err := query(ctx, s.reader, scan, `SELECT id FROM runs r WHERE committed < 0 OR committed > 0 AND (
+	err := sqlite.Query(ctx, s.db.Reader(), scan, `SELECT id FROM runs r WHERE committed < 0 OR committed > 0 AND (
 		EXISTS (SELECT 1 FROM run_tags WHERE run = r.id) OR EXISTS (SELECT 1 FROM run_manifests WHERE run = r.id)
 		OR EXISTS (SELECT 1 FROM run_blobs WHERE run = r.id))`)
 	if err != nil {
@@ -88,15 +90,15 @@ func (s *Store) clearAllEnded(ctx context.Context) error {
 }
 
 func (s *Store) clear(ctx context.Context, id string) error {
-	defer s.shrinker.freed()
+	defer s.db.Freed()
 	for _, step := range []func(ctx context.Context, tx *sql.Tx, id string) (more bool, err error){
 		clearRows("run_tags", "name"), clearManifests, clearRows("run_blobs", "digest"),
 	} {
-		if err := s.inParts(ctx, s.writeFreeing, func(tx *sql.Tx) (bool, error) { return step(ctx, tx, id) }); err != nil {
+		if err := s.inParts(ctx, s.db.WriteFreeing, func(tx *sql.Tx) (bool, error) { return step(ctx, tx, id) }); err != nil {
 			return fmt.Errorf("clear run %s: %w", id, err)
 		}
 	}
-	return s.writeFreeing(ctx, func(tx *sql.Tx) error {
+	return s.db.WriteFreeing(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `DELETE FROM runs WHERE id = ? AND committed < 0`, id)
 		return err
 	})
@@ -106,7 +108,7 @@ func (s *Store) clear(ctx context.Context, id string) error {
 func clearRows(table, column string) func(ctx context.Context, tx *sql.Tx, id string) (more bool, err error) {
 	text := clearing(table, column, stagedStep)
 	return func(ctx context.Context, tx *sql.Tx, id string) (bool, error) {
-		n, err := affected(ctx, tx, text, id)
+		n, err := sqlite.Affected(ctx, tx, text, id)
 		return n > 0, err
 	}
 }
@@ -129,7 +131,7 @@ func clearManifests(ctx context.Context, tx *sql.Tx, id string) (more bool, err 
 		staged = append(staged, d)
 		return err
 	}
-	if err := query(ctx, tx, scan, clearingManifests, id); err != nil || len(staged) == 0 {
+	if err := sqlite.Query(ctx, tx, scan, clearingManifests, id); err != nil || len(staged) == 0 {
 		return false, err
 	}
 	return true, dropUnheld(ctx, tx, staged...)

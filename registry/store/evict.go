@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // evictBatch is how many manifests are listed at a time that may be evicted.
@@ -67,8 +69,7 @@ func (s *Store) EvictPulled(ctx context.Context, quota int64) (blobs int, bytes 
 	if left, spared = held+stray, protected; left <= quota {
 		return 0, 0, nil
 	}
-	defer s.shrinker.freed()
-	defer s.refill()
+	defer s.db.Freed()
 	if blobs, bytes, err = s.removeStrays(ctx, strays, &spared); err != nil {
 		return blobs, bytes, err
 	}
@@ -119,7 +120,7 @@ func (e *eviction) add(part eviction) {
 func (s *Store) evicting(ctx context.Context, evict func(*sql.Tx, *eviction) error) (eviction, error) {
 	e := eviction{before: s.now().Add(-openTakes)}
 	defer func() { s.guard.Blobs.Unmark(e.marked...) }()
-	if err := s.write(ctx, func(tx *sql.Tx) error { return evict(tx, &e) }); err != nil {
+	if err := s.db.Write(ctx, func(tx *sql.Tx) error { return evict(tx, &e) }); err != nil {
 		return eviction{}, err
 	}
 	_, _, err := s.removeFiles(ctx, e.marked, s.yielding())
@@ -149,7 +150,7 @@ func (s *Store) strays(ctx context.Context) (found []digest.Digest, bytes, prote
 		}
 		return err
 	}
-	err = query(ctx, s.reader, scan, `SELECT DISTINCT b.digest, b.size FROM repository_blobs l INDEXED BY repository_blobs_pulled
+	err = sqlite.Query(ctx, s.db.Reader(), scan, `SELECT DISTINCT b.digest, b.size FROM repository_blobs l INDEXED BY repository_blobs_pulled
 		CROSS JOIN blobs b ON b.digest = l.digest WHERE l.pulled = 1 AND `+unneeded+` AND NOT `+pushedBlob)
 	if err != nil {
 		return nil, 0, 0, fmt.Errorf("list what was pulled through for nothing: %w", err)
@@ -161,7 +162,7 @@ func (s *Store) strays(ctx context.Context) (found []digest.Digest, bytes, prote
 func (s *Store) removeStrays(ctx context.Context, strays []digest.Digest, spared *int64) (blobs int, bytes int64, err error) {
 	for batch := range slices.Chunk(strays, removeBatch.quiet) {
 		var freed eviction
-		err := s.freeing(func() (err error) {
+		err := s.db.Freeing(func() (err error) {
 			freed, err = s.evicting(ctx, func(tx *sql.Tx, e *eviction) error {
 				for _, d := range batch {
 					if err := s.dropUnneeded(ctx, tx, d, e); err != nil {
@@ -208,19 +209,19 @@ func (s *Store) dropUnneeded(ctx context.Context, tx *sql.Tx, d digest.Digest, e
 
 // mostBytes is how many bytes there may be of what was pulled through, which is quickly found out: all that is held.
 func (s *Store) mostBytes(ctx context.Context) (n int64, err error) {
-	err = s.reader.QueryRowContext(ctx, `SELECT coalesce(sum(size), 0) FROM blobs`).Scan(&n)
+	err = s.db.Reader().QueryRowContext(ctx, `SELECT coalesce(sum(size), 0) FROM blobs`).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count what is held: %w", err)
 	}
-	p, err := readPages(ctx, s.reader) // which have all manifests in them
-	return n + p.total*p.size, err
+	database, wal := s.db.Bytes() // which have all manifests in them
+	return n + database + wal, nil
 }
 
 // evictableBytes is how many bytes the manifests have that may be evicted, and the blobs that would be garbage with all of
 // them evicted. Hardly any repository has both what was pulled and what was pushed, and only there can the one need the
 // other.
 func (s *Store) evictableBytes(ctx context.Context) (n int64, err error) {
-	err = s.reader.QueryRowContext(ctx, `WITH mixed (repository) AS MATERIALIZED (
+	err = s.db.Reader().QueryRowContext(ctx, `WITH mixed (repository) AS MATERIALIZED (
 			SELECT repository FROM repository_manifests GROUP BY repository HAVING min(pulled) < max(pulled)),
 		link (repository, digest) AS MATERIALIZED (
 			SELECT l.repository, l.digest FROM repository_manifests l INDEXED BY repository_manifests_by_use WHERE l.pulled = 1
@@ -248,7 +249,7 @@ type candidate struct {
 
 // lastUse is when a candidate was last asked for.
 func (s *Store) lastUse(ctx context.Context) (last int64, err error) {
-	err = s.reader.QueryRowContext(ctx, `SELECT coalesce(max(used), 0) FROM repository_manifests INDEXED BY repository_manifests_by_use WHERE pulled = 1`).Scan(&last)
+	err = s.db.Reader().QueryRowContext(ctx, `SELECT coalesce(max(used), 0) FROM repository_manifests INDEXED BY repository_manifests_by_use WHERE pulled = 1`).Scan(&last)
 	if err != nil {
 		return 0, fmt.Errorf("look when what was pulled through was used: %w", err)
 	}
@@ -263,7 +264,7 @@ func (s *Store) leastUsed(ctx context.Context, after candidate, until int64) (pa
 		page = append(page, c)
 		return err
 	}
-	err = query(ctx, s.reader, scan, `SELECT l.used, l.repository, l.digest FROM repository_manifests l INDEXED BY repository_manifests_by_use
+	err = sqlite.Query(ctx, s.db.Reader(), scan, `SELECT l.used, l.repository, l.digest FROM repository_manifests l INDEXED BY repository_manifests_by_use
 		WHERE l.pulled = 1 AND (l.used, l.repository, l.digest) > (?, ?, ?) AND l.used <= ? ORDER BY l.used, l.repository, l.digest LIMIT ?`,
 		after.used, after.repository, after.digest, until, evictBatch)
 	if err != nil {
@@ -289,7 +290,7 @@ func (s *Store) evictPage(ctx context.Context, page []candidate, want int64) (fr
 		var part eviction
 		var gone []use
 		var rest []evictee
-		err := s.freeing(func() (err error) {
+		err := s.db.Freeing(func() (err error) {
 			part, err = s.evicting(ctx, func(tx *sql.Tx, e *eviction) (err error) {
 				gone, rest, err = s.evictSome(ctx, tx, queue, want-freed.bytes-freed.bodies, e)
 				return err
@@ -302,7 +303,7 @@ func (s *Store) evictPage(ctx context.Context, page []candidate, want int64) (fr
 		}
 		queue = nil
 		for _, u := range gone {
-			below, err := listDigests(ctx, s.reader, `SELECT digest FROM (`+belongingsFrom("json_each(?2) d CROSS JOIN", "?1", "d.value", "")+`)`, u.repository, []digest.Digest{u.digest})
+			below, err := listDigests(ctx, s.db.Reader(), `SELECT digest FROM (`+belongingsFrom("json_each(?2) d CROSS JOIN", "?1", "d.value", "")+`)`, u.repository, []digest.Digest{u.digest})
 			if err != nil {
 				return freed, err
 			}
@@ -326,7 +327,7 @@ func (s *Store) evictSome(ctx context.Context, tx *sql.Tx, some []evictee, want 
 		case !c.follows && e.bytes+e.bodies >= want:
 			return gone, nil, nil
 		}
-		can, err := exists(ctx, tx, `SELECT 1 FROM repository_manifests l
+		can, err := sqlite.Exists(ctx, tx, `SELECT 1 FROM repository_manifests l
 			WHERE l.repository = ?1 AND l.digest = ?2 AND (l.used = ?3 OR ?4) AND l.pulled = 1 AND `+evictable,
 			c.repository, c.digest, c.used, c.follows)
 		more := false
@@ -358,7 +359,7 @@ func (s *Store) evictAlone(ctx context.Context, tx *sql.Tx, u use, e *eviction) 
 		refs = append(refs, d)
 		return err
 	}
-	if err := query(ctx, tx, scan, `SELECT DISTINCT digest FROM manifest_refs WHERE manifest = ?`, u.digest); err != nil {
+	if err := sqlite.Query(ctx, tx, scan, `SELECT DISTINCT digest FROM manifest_refs WHERE manifest = ?`, u.digest); err != nil {
 		return err
 	}
 	if _, err := tx.ExecContext(ctx, `DELETE FROM repository_manifests WHERE repository = ? AND digest = ?`, u.repository, u.digest); err != nil {
@@ -371,7 +372,7 @@ func (s *Store) evictAlone(ctx context.Context, tx *sql.Tx, u use, e *eviction) 
 	if err := dropUnheld(ctx, tx, u.digest); err != nil {
 		return err
 	}
-	if held, err := exists(ctx, tx, `SELECT 1 FROM manifests WHERE digest = ?`, u.digest); held || err != nil {
+	if held, err := sqlite.Exists(ctx, tx, `SELECT 1 FROM manifests WHERE digest = ?`, u.digest); held || err != nil {
 		return err // and what it is made of is needed
 	}
 	e.bodies += body

@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/registry/store/guard"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // hasFile tells whether the file of a blob is there.
@@ -95,7 +96,7 @@ func TestStore_EvictPulled_LeavesWhatOthersRelyOn(t *testing.T) {
 			if got := f.remaining("hub/app", "a"); got != "" {
 				t.Errorf("left: %s", got)
 			}
-			held, err := exists(f.ctx, f.reader, `SELECT 1 FROM blobs WHERE digest = ?`, pulledLayer("a"))
+			held, err := sqlite.Exists(f.ctx, f.db.Reader(), `SELECT 1 FROM blobs WHERE digest = ?`, pulledLayer("a"))
 			if err != nil || !held || !f.hasFile(pulledLayer("a")) {
 				t.Errorf("the layer went: row %t, file %t, %v", held, f.hasFile(pulledLayer("a")), err)
 			}
@@ -143,7 +144,7 @@ func TestStore_EvictPulled_CountsManifests(t *testing.T) {
 		f.must(err)
 	}
 	var bodies int64
-	f.must(f.reader.QueryRow(`SELECT sum(size) FROM manifests`).Scan(&bodies))
+	f.must(f.db.Reader().QueryRow(`SELECT sum(size) FROM manifests`).Scan(&bodies))
 	f.evictTo(bodies, "old new")
 	f.evictTo(bodies-1, "new")
 }

@@ -19,7 +19,7 @@ func (s *Store) FindBlob(ctx context.Context, d digest.Digest, may func(repo str
 	if err := image.CheckDigest(d); err != nil {
 		return "", err
 	}
-	rows, err := s.reader.QueryContext(ctx, `SELECT r.name FROM repository_blobs b JOIN repositories r ON r.id = b.repository
+	rows, err := s.db.Reader().QueryContext(ctx, `SELECT r.name FROM repository_blobs b JOIN repositories r ON r.id = b.repository
 		WHERE b.digest = ? LIMIT ?`, d, maxFound)
 	if err != nil {
 		return "", fmt.Errorf("find blob %s: %w", d, err)

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 const (
@@ -96,12 +97,12 @@ func (r *Run) Held(ctx context.Context, blobs, manifests map[string][]digest.Dig
 // alive notes that an open run is alive, in its row only now and then.
 func (r *Run) alive(ctx context.Context) error {
 	var seen, committed int64
-	err := r.store.reader.QueryRowContext(ctx, `SELECT last_seen, committed FROM runs WHERE id = ?`, r.id).Scan(&seen, &committed)
+	err := r.store.db.Reader().QueryRowContext(ctx, `SELECT last_seen, committed FROM runs WHERE id = ?`, r.id).Scan(&seen, &committed)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("read run %s: %w", r.id, err)
 	}
 	now := r.store.now()
-	if err != nil || committed != 0 || now.Sub(fromNanos(seen)) >= runSeen {
+	if err != nil || committed != 0 || now.Sub(sqlite.Time(seen)) >= runSeen {
 		return r.share(ctx, func(context.Context, *sql.Tx) error { return nil }) // and says what is wrong with it
 	}
 	r.store.guard.Runs.HeardOf(r.id, now)
@@ -144,7 +145,7 @@ func (r *Run) heldOf(ctx context.Context, c content, ask map[string][]digest.Dig
 	}
 	held, unconfirmed = map[string][]digest.Digest{}, map[string][]digest.Digest{}
 	for batch := range slices.Chunk(all, runBatch) {
-		found, err := r.look(ctx, r.store.reader, c, batch, whole)
+		found, err := r.look(ctx, r.store.db.Reader(), c, batch, whole)
 		if err == nil && !found.staged {
 			found.held, err = r.stageHeld(ctx, c, found.held)
 		}
@@ -168,7 +169,7 @@ type findings struct {
 }
 
 // look finds out how it stands with what a run is asked for. Nil for whole looks at no file.
-func (r *Run) look(ctx context.Context, q querier, c content, ask []wanted, whole wholeFunc) (found findings, err error) {
+func (r *Run) look(ctx context.Context, q sqlite.Querier, c content, ask []wanted, whole wholeFunc) (found findings, err error) {
 	stmt, err := q.PrepareContext(ctx, c.find)
 	if err != nil {
 		return findings{}, fmt.Errorf("look for a %s: %w", c.name, err)

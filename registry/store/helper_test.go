@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // clock is a time that a test moves.
@@ -199,6 +201,41 @@ func (f *fixture) explain(text string, args ...any) string {
 		plan = append(plan, step)
 		return err
 	}
-	f.must(query(f.ctx, f.reader, scan, "EXPLAIN QUERY PLAN "+text, args...))
+	f.must(sqlite.Query(f.ctx, f.db.Reader(), scan, "EXPLAIN QUERY PLAN "+text, args...))
 	return strings.Join(plan, "\n")
+}
+
+// direct opens a connection beside those of the store, without its rules. The caller closes it.
+func (f *fixture) direct() *sql.DB {
+	f.t.Helper()
+	db, err := sql.Open("sqlite", "file:"+f.database+"?_pragma=busy_timeout(10000)")
+	f.must(err)
+	db.SetMaxOpenConns(1)
+	return db
+}
+
+// hold keeps the writer of the store waiting until the function that it returns is called.
+func (f *fixture) hold() (release func()) {
+	f.t.Helper()
+	db := f.direct()
+	_, err := db.Exec(`BEGIN IMMEDIATE`)
+	f.must(err)
+	return func() { f.must(db.Close()) }
+}
+
+// exec runs a statement in a direct connection, and returns how many rows it changed.
+func (f *fixture) exec(text string, args ...any) int64 {
+	f.t.Helper()
+	db := f.direct()
+	result, err := db.Exec(text, args...)
+	f.must(errors.Join(err, db.Close()))
+	n, err := result.RowsAffected()
+	f.must(err)
+	return n
+}
+
+// afterCommits calls note after each commit, until the function that it returns is called.
+func (f *fixture) afterCommits(note func()) (end func()) {
+	f.recent.forgotten = note
+	return func() { f.recent.forgotten = nil }
 }

@@ -1,28 +1,15 @@
 package store
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
-)
 
-// TestOpen_refusesAFIFO finds one in the place of the database: a command would wait for good and hold the lock.
-func TestOpen_refusesAFIFO(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "appliance.db")
-	if err := unix.Mkfifo(path, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	_, err := Open(context.Background(), Options{Database: path, Storage: t.TempDir()})
-	var not *NotDatabaseError
-	if !errors.As(err, &not) || !strings.Contains(err.Error(), path) {
-		t.Errorf("got %v, want a NotDatabaseError that names %s", err, path)
-	}
-}
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+)
 
 // TestOpen_refusesWhatIsNoFile finds FIFOs and directories in the place of what lies beside the database.
 func TestOpen_refusesWhatIsNoFile(t *testing.T) {
@@ -46,7 +33,7 @@ func TestOpen_refusesWhatIsNoFile(t *testing.T) {
 					t.Fatal(err)
 				}
 				s, err = Open(t.Context(), o)
-				var not *IrregularError
+				var not *sqlite.IrregularError
 				if !errors.As(err, &not) || not.Path != path+name {
 					t.Errorf("got %v", err)
 				}

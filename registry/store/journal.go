@@ -11,8 +11,10 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // A small blob costs no sync of its own. Its bytes are committed with its row, in the transaction that it shares with
@@ -82,7 +84,7 @@ func (s *Store) openJournal(ctx context.Context) error {
 		j.lastID = max(j.lastID, r.id)
 		return err
 	}
-	if err := query(ctx, s.reader, scan, `SELECT id, digest, length(body) FROM blob_journal ORDER BY id`); err != nil {
+	if err := sqlite.Query(ctx, s.db.Reader(), scan, `SELECT id, digest, length(body) FROM blob_journal ORDER BY id`); err != nil {
 		return fmt.Errorf("read the journal of small blobs: %w", err)
 	}
 	s.journal = j
@@ -209,8 +211,8 @@ func (j *journal) syncRows(rows []journaled) (doubtful []journaled) {
 
 // remove removes rows whose files are on disk, the first ones.
 func (j *journal) remove(ctx context.Context, rows []journaled) error {
-	err := j.store.freeing(func() error {
-		return j.store.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err := j.store.db.Freeing(func() error {
+		return j.store.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 			for _, r := range rows {
 				if _, err := tx.ExecContext(ctx, `DELETE FROM blob_journal WHERE id = ?`, r.id); err != nil {
 					return fmt.Errorf("remove the bytes of blob %s from the database: %w", r.digest, err)
@@ -254,7 +256,7 @@ func (s *Store) keepSmall(ctx context.Context, body []byte, d digest.Digest, lin
 		made, err := s.files.Blob(d).Create(body)
 		files <- file{made, err}
 	}()
-	err = s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err = s.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if _, err := s.holdRow(ctx, tx, d, int64(len(body))); err != nil {
 			return err
 		}
@@ -276,7 +278,7 @@ func (s *Store) keepSmall(ctx context.Context, body []byte, d digest.Digest, lin
 		failures = unknown
 	}
 	s.journal.add(journaled{id: id, digest: d, size: int64(len(body)), failures: failures})
-	return whole, full(s.files.Root(), 0, f.err)
+	return whole, diskspace.Full(s.files.Root(), 0, f.err)
 }
 
 // keepThere is keepSmall for a blob of which there is a file.
@@ -284,7 +286,7 @@ func (s *Store) keepThere(ctx context.Context, body []byte, d digest.Digest, lin
 	if !s.files.Blob(d).Has(body) {
 		return false, nil
 	}
-	err = s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err = s.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		fresh, err := s.holdRow(ctx, tx, d, int64(len(body)))
 		if err != nil {
 			return err
@@ -318,7 +320,7 @@ func (s *Store) rewriteOne(ctx context.Context, r journaled) error {
 	}
 	defer s.guard.Blobs.Leave(r.digest)
 	var body []byte
-	err := s.reader.QueryRowContext(ctx, `SELECT j.body FROM blob_journal j CROSS JOIN blobs b ON b.digest = j.digest WHERE j.id = ?`, r.id).Scan(&body)
+	err := s.db.Reader().QueryRowContext(ctx, `SELECT j.body FROM blob_journal j CROSS JOIN blobs b ON b.digest = j.digest WHERE j.id = ?`, r.id).Scan(&body)
 	if errors.Is(err, sql.ErrNoRows) { // the blob was collected, or is in quarantine
 		return nil
 	}
@@ -326,9 +328,9 @@ func (s *Store) rewriteOne(ctx context.Context, r journaled) error {
 		return err
 	}
 	if err := image.CheckDigest(r.digest); err != nil || r.digest.Algorithm().FromBytes(body) != r.digest {
-		return s.damage.found(errors.Join(err, errors.New("its bytes in the database are others")))
+		return s.db.Damaged(errors.Join(err, errors.New("its bytes in the database are others")))
 	}
-	return s.freeing(func() error { return full(s.files.Root(), 0, s.files.Blob(r.digest).Replace(body)) })
+	return s.db.Freeing(func() error { return diskspace.Full(s.files.Root(), 0, s.files.Blob(r.digest).Replace(body)) })
 }
 
 // mend writes the file of a blob again if that should have been done before and could not, for want of space. It says

@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/mirror-appliance/appliance/internal/diskspace/diskspacetest"
 	"github.com/mirror-appliance/appliance/registry/store/guard"
 )
 
@@ -28,7 +29,7 @@ func (f *fixture) keepJournal() {
 // journaled counts the rows that there are.
 func (f *fixture) journaled() (n int) {
 	f.t.Helper()
-	f.must(f.reader.QueryRow(`SELECT count(*) FROM blob_journal`).Scan(&n))
+	f.must(f.db.Reader().QueryRow(`SELECT count(*) FROM blob_journal`).Scan(&n))
 	return n
 }
 
@@ -232,7 +233,7 @@ func unpaced(context.Context, int) error { return nil }
 
 // With the disk full to the last byte the reserve is given up for what was acknowledged.
 func TestStore_JournalOnAFullDisk(t *testing.T) {
-	dir, fill := smallDisk(t)
+	dir, fill := diskspacetest.Small(t)
 	f := newFixtureIn(t, dir)
 	f.keepJournal()
 	var blobs []digest.Digest

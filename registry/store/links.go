@@ -10,6 +10,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 	"github.com/mirror-appliance/appliance/registry/store/guard"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 var (
@@ -45,7 +46,7 @@ func (s *Store) RemoveLinks(ctx context.Context, before time.Time) (removed int,
 			batch := unused[:min(turn.size(linkBatch), len(unused))]
 			unused = unused[len(batch):]
 			var n int
-			err := s.freeing(func() (err error) {
+			err := s.db.Freeing(func() (err error) {
 				n, err = s.removeLinks(ctx, before, batch)
 				return err
 			})
@@ -73,10 +74,10 @@ func (s *Store) unusedLinks(ctx context.Context, before time.Time, last linkRow,
 		}
 		return err
 	}
-	err = query(ctx, s.reader, scan, `SELECT l.repository, r.name, l.digest, `+unusedLink+`
+	err = sqlite.Query(ctx, s.db.Reader(), scan, `SELECT l.repository, r.name, l.digest, `+unusedLink+`
 		FROM repository_blobs l JOIN repositories r ON r.id = l.repository
 		WHERE (l.repository, l.digest) > (?2, ?3) ORDER BY l.repository, l.digest LIMIT ?4`,
-		nanos(before), last.repository, last.Digest, most)
+		sqlite.Nanos(before), last.repository, last.Digest, most)
 	return unused, end, n == most, err
 }
 
@@ -84,10 +85,10 @@ func (s *Store) unusedLinks(ctx context.Context, before time.Time, last linkRow,
 func (s *Store) removeLinks(ctx context.Context, before time.Time, batch []linkRow) (removed int, err error) {
 	var marked []guard.Link
 	defer func() { s.guard.Blobs.UnmarkLinks(marked) }()
-	err = s.write(ctx, func(tx *sql.Tx) error {
+	err = s.db.Write(ctx, func(tx *sql.Tx) error {
 		for _, l := range batch {
-			unused, err := exists(ctx, tx, `SELECT 1 FROM repository_blobs l WHERE l.repository = ?2 AND l.digest = ?3 AND `+unusedLink,
-				nanos(before), l.repository, l.Digest)
+			unused, err := sqlite.Exists(ctx, tx, `SELECT 1 FROM repository_blobs l WHERE l.repository = ?2 AND l.digest = ?3 AND `+unusedLink,
+				sqlite.Nanos(before), l.repository, l.Digest)
 			if err != nil {
 				return err
 			}
@@ -137,7 +138,7 @@ func (t datedColumn) update() string {
 // until then. So a grace period counts from when that is first seen.
 func (s *Store) SettleTimes(ctx context.Context) error {
 	now := s.now()
-	ahead := nanos(now.Add(blobfile.ClockSlack))
+	ahead := sqlite.Nanos(now.Add(blobfile.ClockSlack))
 	for _, t := range datedColumns {
 		for full := true; full; {
 			var keys []string
@@ -147,13 +148,13 @@ func (s *Store) SettleTimes(ctx context.Context) error {
 				keys = append(keys, key)
 				return err
 			}
-			if err := query(ctx, s.reader, scan, t.list(), ahead, settledPage); err != nil {
+			if err := sqlite.Query(ctx, s.db.Reader(), scan, t.list(), ahead, settledPage); err != nil {
 				return fmt.Errorf("look for what is from the future: %w", err)
 			}
 			full = len(keys) == settledPage
 			for some := range slices.Chunk(keys, settledPart) {
-				err := s.writeFreeing(ctx, func(tx *sql.Tx) error {
-					_, err := tx.ExecContext(ctx, t.update(), nanos(now), ahead, "["+strings.Join(some, ",")+"]")
+				err := s.db.WriteFreeing(ctx, func(tx *sql.Tx) error {
+					_, err := tx.ExecContext(ctx, t.update(), sqlite.Nanos(now), ahead, "["+strings.Join(some, ",")+"]")
 					return err
 				})
 				if err != nil {

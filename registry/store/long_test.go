@@ -95,16 +95,15 @@ func TestStore_DeleteImage_cutShort(t *testing.T) {
 	f.part = 0
 	ctx, stop := context.WithCancel(f.ctx)
 	parts := 0
-	f.group.now = func() time.Time {
-		if parts++; parts == 8 { // some transactions later
+	end := f.afterCommits(func() {
+		if parts++; parts == 2 { // the first has removed the image
 			stop()
 		}
-		return time.Now()
-	}
+	})
 	if _, err := f.DeleteImage(ctx, "app", top.Digest); !errors.Is(err, context.Canceled) {
 		t.Fatalf("it was not cut short: %v", err)
 	}
-	f.group.now = time.Now
+	end()
 	if f.holds("app", top) || f.count(`SELECT count(*) FROM removals`) == 0 {
 		t.Error("nothing is left to do")
 	}
@@ -163,11 +162,10 @@ func TestStore_DeleteManifest_manyTags(t *testing.T) {
 func (f *fixture) mostAtOnce(table string, do func()) (most int) {
 	f.t.Helper()
 	left := f.count(`SELECT count(*) FROM ` + table)
-	f.group.now = func() time.Time { // is asked before and after each write
+	defer f.afterCommits(func() {
 		n := f.count(`SELECT count(*) FROM ` + table)
 		left, most = n, max(most, left-n)
-		return time.Now()
-	}
+	})()
 	do()
 	return most
 }
@@ -225,7 +223,7 @@ func TestStore_DeleteImage_pushedAgainMeanwhile(t *testing.T) {
 		signature := f.signed("app", "signature", byPush, &img)
 		f.part = 0
 		r := &removal{store: f.Store, whole: true}
-		f.must(f.write(f.ctx, func(tx *sql.Tx) error {
+		f.must(f.db.Write(f.ctx, func(tx *sql.Tx) error {
 			id, err := repositoryID(f.ctx, tx, "app")
 			f.must(err)
 			return r.begin(f.ctx, tx, id, img.Digest)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // Manifest is a manifest as it was pushed.
@@ -47,7 +48,7 @@ func (s *Store) Manifest(ctx context.Context, repo string, d digest.Digest) (Man
 		if err := checkRepositoryAndDigest(repo, d); err != nil {
 			return Manifest{}, err
 		}
-		return s.scanManifest(s.reader.QueryRowContext(context.WithoutCancel(ctx), manifestByDigest, repo, d), "manifest", d.String())
+		return s.scanManifest(s.db.Reader().QueryRowContext(context.WithoutCancel(ctx), manifestByDigest, repo, d), "manifest", d.String())
 	})
 }
 
@@ -60,7 +61,7 @@ func (s *Store) ManifestByTag(ctx context.Context, repo, tag string) (Manifest, 
 		if err := image.CheckTag(tag); err != nil {
 			return Manifest{}, err
 		}
-		return s.scanManifest(s.reader.QueryRowContext(context.WithoutCancel(ctx), manifestByTag, repo, tag), "tag", tag)
+		return s.scanManifest(s.db.Reader().QueryRowContext(context.WithoutCancel(ctx), manifestByTag, repo, tag), "tag", tag)
 	})
 }
 
@@ -77,7 +78,7 @@ func (s *Store) scanManifest(row *sql.Row, kind, name string) (Manifest, error) 
 		m.pulled = use{repository, m.Digest}
 	}
 	m.repository = repository
-	m.Created = fromNanos(created)
+	m.Created = sqlite.Time(created)
 	if m.Annotations, err = annotationsFrom(annotations); err != nil {
 		return Manifest{}, err
 	}
@@ -124,7 +125,7 @@ func (s *Store) Referrers(ctx context.Context, repo string, subject digest.Diges
 		found = append(found, d)
 		return err
 	}
-	err := query(ctx, s.reader, scan, referrersOf, repo, subject, artifactType)
+	err := sqlite.Query(ctx, s.db.Reader(), scan, referrersOf, repo, subject, artifactType)
 	if err != nil {
 		return nil, fmt.Errorf("list referrers of %s: %w", subject, err)
 	}
@@ -172,11 +173,11 @@ func (s *Store) putManifest(ctx context.Context, repo string, body []byte, o Put
 	if err != nil {
 		return Manifest{}, err
 	}
-	if err := s.space.check(s.database, int64(len(body))); err != nil {
+	if err := s.space.Check(s.database, int64(len(body))); err != nil {
 		return Manifest{}, fmt.Errorf("put manifest %s: %w", m.Digest, err)
 	}
 	began := s.now()
-	err = s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err = s.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if err := check(ctx, tx, p); err != nil {
 			return err
 		}
@@ -226,7 +227,7 @@ func (s *Store) newManifest(body []byte, mediaType string, want digest.Digest) (
 	}
 	return Manifest{
 		Digest: got, MediaType: p.EffectiveType(), ArtifactType: p.ArtifactType, Subject: p.Subject,
-		Annotations: p.Annotations, Body: body, Created: fromNanos(nanos(s.now())),
+		Annotations: p.Annotations, Body: body, Created: sqlite.Time(sqlite.Nanos(s.now())),
 	}, p, nil
 }
 
@@ -273,10 +274,10 @@ func insertManifest(ctx context.Context, tx *sql.Tx, m *Manifest, p image.Manife
 	if err != nil {
 		return fmt.Errorf("put manifest %s: %w", m.Digest, err)
 	}
-	n, err := affected(ctx, tx, `INSERT INTO manifests
+	n, err := sqlite.Affected(ctx, tx, `INSERT INTO manifests
 		(digest, media_type, artifact_type, subject, annotations, size, created, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (digest) DO NOTHING`,
-		m.Digest, p.MediaType, m.ArtifactType, m.Subject, annotations, len(m.Body), nanos(m.Created), m.Body)
+		m.Digest, p.MediaType, m.ArtifactType, m.Subject, annotations, len(m.Body), sqlite.Nanos(m.Created), m.Body)
 	if err != nil {
 		return fmt.Errorf("put manifest %s: %w", m.Digest, err)
 	}
@@ -286,7 +287,7 @@ func insertManifest(ctx context.Context, tx *sql.Tx, m *Manifest, p image.Manife
 		if err != nil {
 			return fmt.Errorf("put manifest %s: %w", m.Digest, err)
 		}
-		m.Created = fromNanos(created)
+		m.Created = sqlite.Time(created)
 		return nil
 	}
 	return insertRefs(ctx, tx, m.Digest, p.References)
@@ -329,7 +330,7 @@ func (s *Store) linkManifest(ctx context.Context, tx *sql.Tx, repository int64, 
 		VALUES (?1, ?2, ?3, ?4, ?3, ?5)
 		ON CONFLICT DO UPDATE SET pulled = excluded.pulled, media_type = excluded.media_type
 		WHERE pulled > excluded.pulled OR pulled = excluded.pulled AND media_type <> excluded.media_type`,
-		repository, m.Digest, nanos(s.now()), by, p.Declared)
+		repository, m.Digest, sqlite.Nanos(s.now()), by, p.Declared)
 	if err == nil && by == byPull && p.MediaType == "" {
 		err = tx.QueryRowContext(ctx, `SELECT media_type FROM repository_manifests WHERE repository = ? AND digest = ?`,
 			repository, m.Digest).Scan(&m.MediaType)
@@ -348,7 +349,7 @@ const deleteUnheld = `DELETE FROM manifests WHERE digest IN (SELECT value FROM j
 
 // dropUnheld does that, and notes how many these were.
 func dropUnheld(ctx context.Context, tx *sql.Tx, ds ...digest.Digest) error {
-	n, err := affected(ctx, tx, deleteUnheld, asJSON(ds))
+	n, err := sqlite.Affected(ctx, tx, deleteUnheld, asJSON(ds))
 	if err != nil {
 		return fmt.Errorf("drop manifests that nothing has: %w", err)
 	}
@@ -373,15 +374,15 @@ const droppedManifests = "gc.manifests"
 // Dropped tells how many manifests were dropped since the last collection: they go with the image at once, and a
 // collection accounts for them with their blobs. take makes this the last collection.
 func (s *Store) Dropped(ctx context.Context, take bool) (n int, err error) {
-	err = s.reader.QueryRowContext(ctx, `SELECT coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE name = ?), 0)`, droppedManifests).Scan(&n)
+	err = s.db.Reader().QueryRowContext(ctx, `SELECT coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE name = ?), 0)`, droppedManifests).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count the manifests that were deleted: %w", err)
 	}
 	if !take || n == 0 {
 		return n, nil
 	}
-	err = s.freeing(func() error {
-		return s.write(ctx, func(tx *sql.Tx) error {
+	err = s.db.Freeing(func() error {
+		return s.db.Write(ctx, func(tx *sql.Tx) error {
 			err := tx.QueryRowContext(ctx, `DELETE FROM meta WHERE name = ? RETURNING CAST(value AS INTEGER)`, droppedManifests).Scan(&n)
 			if errors.Is(err, sql.ErrNoRows) {
 				n, err = 0, nil

@@ -221,7 +221,7 @@ func TestStore_DeleteManifest_takesAnIndexWhole(t *testing.T) {
 func (f *fixture) count(text string, args ...any) int {
 	f.t.Helper()
 	var n int
-	f.must(f.reader.QueryRowContext(f.ctx, text, args...).Scan(&n))
+	f.must(f.db.Reader().QueryRowContext(f.ctx, text, args...).Scan(&n))
 	return n
 }
 
@@ -380,7 +380,7 @@ func TestStore_ReadsDoNotWaitForTheWriter(t *testing.T) {
 	f := newFixture(t)
 	m := f.pushImage("app", "app", "v1")
 	layer := digest.FromString("layer of app")
-	err := f.write(f.ctx, func(tx *sql.Tx) error {
+	err := f.db.Write(f.ctx, func(tx *sql.Tx) error {
 		_, err := tx.Exec(`DELETE FROM tags`)
 		f.must(err)
 		_, err = f.Manifest(f.ctx, "app", m.Digest)
@@ -404,7 +404,7 @@ func TestStore_ReadsDoNotWaitForTheWriter(t *testing.T) {
 // Readers that forget a connection deadlock the pool in time; here there are more calls than connections.
 func TestStore_ReadsGiveTheirConnectionBack(t *testing.T) {
 	f := newFixture(t)
-	for range 3 * readers {
+	for range 3 * f.db.Reader().Stats().MaxOpenConnections {
 		_, err := f.Manifest(f.ctx, "app", dA)
 		isNotFound(t, err)
 		_, err = f.StatBlob(f.ctx, "app", dA)
@@ -414,7 +414,7 @@ func TestStore_ReadsGiveTheirConnectionBack(t *testing.T) {
 		_, err = f.Run(f.ctx, "nothing")
 		isNotFound(t, err)
 	}
-	if n := f.reader.Stats().InUse; n != 0 {
+	if n := f.db.Reader().Stats().InUse; n != 0 {
 		t.Errorf("%d connections are in use", n)
 	}
 }

@@ -89,10 +89,9 @@ func TestOpen_migratesMediaTypesAndLinks(t *testing.T) {
 	f.must(err)
 	f.corrupt(`UPDATE manifests SET media_type = (SELECT media_type FROM repository_manifests WHERE digest = ?1) WHERE digest = ?1`, m.Digest)
 	f.corrupt(`DELETE FROM repository_blobs WHERE digest = ?`, layerOf(named)) // deleted, as a client could
-	_, err = f.writer.Exec(`ALTER TABLE repository_manifests DROP COLUMN media_type;
+	f.exec(`ALTER TABLE repository_manifests DROP COLUMN media_type;
 		ALTER TABLE run_manifests DROP COLUMN media_type;
 		DROP INDEX tags_by_digest; CREATE INDEX tags_by_manifest ON tags (repository, digest); DROP TABLE removals; DROP TABLE blob_journal; DROP INDEX repository_blobs_pulled; ALTER TABLE repository_blobs DROP COLUMN pulled; PRAGMA user_version = 4`)
-	f.must(err)
 	f.reopen()
 	f.mustBe("app", "t", m.Digest, acme)
 	f.mustBe("app", "v1", named.Digest, ocispec.MediaTypeImageManifest)

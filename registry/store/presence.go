@@ -7,8 +7,8 @@ import (
 	"io/fs"
 	"os"
 
-	"github.com/mirror-appliance/appliance/internal/durable"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // checkStorage returns a *LostStorageError when blobs exist and no directory for them: a disk that is not mounted must not
@@ -19,7 +19,7 @@ func (s *Store) checkStorage(ctx context.Context, root string) error {
 		if !missing {
 			continue
 		}
-		held, err := exists(ctx, s.reader, `SELECT 1 FROM blobs WHERE digest >= ?1 || ':' AND digest < ?1 || ';'`, a.String())
+		held, err := sqlite.Exists(ctx, s.db.Reader(), `SELECT 1 FROM blobs WHERE digest >= ?1 || ':' AND digest < ?1 || ';'`, a.String())
 		if err != nil {
 			return fmt.Errorf("look for blobs: %w", err)
 		}
@@ -44,31 +44,4 @@ func checkDatabase(database, storage string) error {
 		return &LostDatabaseError{Path: database, Storage: storage}
 	}
 	return nil
-}
-
-// lock takes the exclusive lock of a database. A crash leaves nothing to clean up; the file stays, since
-// removing it would let two processes lock two files.
-func lock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock the store: %w", err)
-	}
-	err = durable.Lock(f, durable.Exclusive)
-	if errors.Is(err, durable.ErrLocked) {
-		return nil, errors.Join(&LockedError{Path: path}, f.Close())
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("lock the store: %w", err), f.Close())
-	}
-	return f, nil
-}
-
-func removeIfThere(path string) error { return unlessMissing(os.Remove(path)) }
-
-// unlessMissing is the error of a removal, and nil where there was nothing to remove.
-func unlessMissing(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
 }

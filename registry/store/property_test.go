@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/diskspace"
 )
 
 var (
@@ -129,8 +131,8 @@ func play(t *testing.T, seed uint64, history []step, every int) (told []string, 
 // fastDir is in memory where there is room: thousands of syncs to a disk say nothing more.
 func fastDir(t *testing.T) string {
 	t.Helper()
-	const room = 4 * (keptFree + reserved) // for all lanes
-	if free, _, err := statfs("/dev/shm"); err == nil && free > room {
+	const room = 4 * (diskspace.Least + 16<<20) // for all lanes
+	if free, _, err := diskspace.Bytes("/dev/shm"); err == nil && free > room {
 		if dir, err := os.MkdirTemp("/dev/shm", "histories"); err == nil {
 			return dir
 		}
@@ -259,7 +261,7 @@ func (p *player) compareBlobs() error {
 	for _, repo := range p.world.repos {
 		for _, b := range p.world.blobs {
 			var size int64
-			err := orNotFound(p.store.reader.QueryRowContext(p.ctx, visibleBlob, repo, b.digest).Scan(&size), "blob", b.name)
+			err := orNotFound(p.store.db.Reader().QueryRowContext(p.ctx, visibleBlob, repo, b.digest).Scan(&size), "blob", b.name)
 			if !p.visible(repo, b.digest) {
 				if err := p.expect("look for "+b.name+" in "+repo, err, absent); err != nil {
 					return err

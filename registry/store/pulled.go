@@ -8,8 +8,10 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // What pull-through needs and a push may not have: a manifest before its
@@ -21,7 +23,7 @@ func (s *Store) HeldElsewhere(ctx context.Context, repo string, d digest.Digest)
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return false, err
 	}
-	elsewhere, err := exists(ctx, s.reader, `SELECT 1 FROM blobs b WHERE b.digest = ?2 AND NOT EXISTS (
+	elsewhere, err := sqlite.Exists(ctx, s.db.Reader(), `SELECT 1 FROM blobs b WHERE b.digest = ?2 AND NOT EXISTS (
 		SELECT 1 FROM repositories r CROSS JOIN repository_blobs l WHERE r.name = ?1 AND l.repository = r.id AND l.digest = ?2)`, repo, d)
 	if err != nil {
 		return false, fmt.Errorf("look for blob %s: %w", d, err)
@@ -35,7 +37,7 @@ func (s *Store) PromisedSize(ctx context.Context, repo string, d digest.Digest) 
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return 0, err
 	}
-	err = s.reader.QueryRowContext(ctx, `SELECT coalesce(max(f.size), -1) FROM repositories r CROSS JOIN manifest_refs f
+	err = s.db.Reader().QueryRowContext(ctx, `SELECT coalesce(max(f.size), -1) FROM repositories r CROSS JOIN manifest_refs f
 		CROSS JOIN repository_manifests l ON l.repository = r.id AND l.digest = f.manifest
 		WHERE r.name = ? AND f.digest = ?`, repo, d).Scan(&size)
 	if err != nil {
@@ -69,7 +71,7 @@ func (s *Store) LinkPulled(ctx context.Context, repo string, d digest.Digest, si
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return err
 	}
-	return s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	return s.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		var held int64
 		err := tx.QueryRowContext(ctx, `SELECT size FROM blobs WHERE digest = ?1 AND ?2 IN (size, -1)`, d, size).Scan(&held)
 		if err != nil {
@@ -113,7 +115,7 @@ func (u *Upload) Open() (*os.File, error) {
 	}
 	f, err := u.bytes.Open()
 	if err != nil {
-		return nil, full(u.store.files.Root(), 0, fmt.Errorf("read upload %s: %w", u.ID(), err))
+		return nil, diskspace.Full(u.store.files.Root(), 0, fmt.Errorf("read upload %s: %w", u.ID(), err))
 	}
 	return f, nil
 }

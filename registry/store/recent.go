@@ -10,7 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
-	"modernc.org/sqlite"
+	modernc "modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
@@ -34,7 +34,8 @@ const (
 type recent struct {
 	limit int // bytes; 0: recentLeast
 
-	links linkWatches // which the hook tells, too
+	links     linkWatches // which the hook tells, too
+	forgotten func()      // is called after each commit; nil: nothing is
 
 	mu      sync.RWMutex
 	epoch   uint64 // counts the commits that changed something that is read here
@@ -118,7 +119,7 @@ func recentCost(m Manifest) int { return 2*len(m.Body) + 1024 }
 
 // note is called by SQLite for each row that the writer changes, before the commit. A savepoint that is rolled back leaves
 // what was noted: to forget too much is no fault.
-func (r *recent) note(row sqlite.SQLitePreUpdateData) {
+func (r *recent) note(row modernc.SQLitePreUpdateData) {
 	if row.DatabaseName != "main" { // what VACUUM copies
 		return
 	}
@@ -176,6 +177,13 @@ func (r *recent) noteRow(tag bool, columns []any, err error) {
 
 // forget drops what the transaction that has just been committed, or failed to, has changed.
 func (r *recent) forget() {
+	r.dropChanged()
+	if r.forgotten != nil {
+		r.forgotten()
+	}
+}
+
+func (r *recent) dropChanged() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c := r.changed

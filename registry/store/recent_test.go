@@ -120,7 +120,7 @@ func TestRecent_othersAreKept(t *testing.T) {
 	if got, err := f.ManifestByTag(f.ctx, "app", "moved"); err != nil || got.Digest != other.Digest {
 		t.Errorf("the tag that was moved names %s, %v", got.Digest, err)
 	}
-	f.must(f.write(f.ctx, func(tx *sql.Tx) error {
+	f.must(f.db.Write(f.ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(f.ctx, `UPDATE repository_manifests SET media_type = 'x/other' WHERE digest = ?`, kept.Digest)
 		return err
 	}))

@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // referencePage is how many references are looked at with one query.
@@ -34,9 +35,9 @@ func (s *Store) CheckReferences(ctx context.Context) error {
 			if err := rows.Scan(&manifest, &position, &d, &indexed); err != nil || indexed {
 				return err
 			}
-			return s.damage.found(fmt.Errorf("the index of references lacks that of manifest %s to %s", manifest, d))
+			return s.db.Damaged(fmt.Errorf("the index of references lacks that of manifest %s to %s", manifest, d))
 		}
-		if err := query(ctx, s.reader, scan, checkedReferences, manifest, position, most); err != nil {
+		if err := sqlite.Query(ctx, s.db.Reader(), scan, checkedReferences, manifest, position, most); err != nil {
 			return fmt.Errorf("check references: %w", err)
 		}
 		if err := turn.yield(ctx); err != nil {
@@ -50,10 +51,10 @@ func (s *Store) CheckReferences(ctx context.Context) error {
 // hashes fails with a *CorruptError unless a manifest's body is what its digest says.
 func (s *Store) hashes(m Manifest) error {
 	if err := image.CheckDigest(m.Digest); err != nil {
-		return s.damage.found(fmt.Errorf("the digest of a manifest: %w", err))
+		return s.db.Damaged(fmt.Errorf("the digest of a manifest: %w", err))
 	}
 	if got := m.Digest.Algorithm().FromBytes(m.Body); got != m.Digest {
-		return s.damage.found(errors.New("the body of manifest " + m.Digest.String() + " hashes to " + got.String()))
+		return s.db.Damaged(errors.New("the body of manifest " + m.Digest.String() + " hashes to " + got.String()))
 	}
 	return nil
 }

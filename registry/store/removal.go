@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 const (
@@ -45,7 +47,7 @@ type pending struct {
 func (r *removal) begin(ctx context.Context, tx *sql.Tx, repository int64, d digest.Digest) error {
 	began := time.Now()
 	r.repository, r.gone, r.kept, r.size, r.left = repository, nil, map[digest.Digest]bool{}, removedLeast, false
-	found, err := exists(ctx, tx, `SELECT 1 FROM repository_manifests WHERE repository = ? AND digest = ?`, repository, d)
+	found, err := sqlite.Exists(ctx, tx, `SELECT 1 FROM repository_manifests WHERE repository = ? AND digest = ?`, repository, d)
 	if err == nil && !found {
 		return &NotFoundError{Kind: "manifest", Name: d.String()}
 	}
@@ -76,7 +78,7 @@ func (r *removal) finish(ctx context.Context) error {
 	defer r.store.removing.Delete(r.id)
 	gone := len(r.gone)
 	return r.store.inParts(ctx, func(ctx context.Context, part func(tx *sql.Tx) error) error {
-		err := r.store.writeFreeing(ctx, func(tx *sql.Tx) error {
+		err := r.store.db.WriteFreeing(ctx, func(tx *sql.Tx) error {
 			r.gone = r.gone[:gone] // again, when the disk was full
 			return part(tx)
 		})
@@ -94,7 +96,7 @@ func (r *removal) next(ctx context.Context, tx *sql.Tx) (more bool, err error) {
 		some = append(some, p)
 		return err
 	}
-	err = query(ctx, tx, scan, `SELECT digest, belongs_to FROM removals WHERE id = ? ORDER BY digest LIMIT ?`, r.id, r.size)
+	err = sqlite.Query(ctx, tx, scan, `SELECT digest, belongs_to FROM removals WHERE id = ? ORDER BY digest LIMIT ?`, r.id, r.size)
 	if err != nil || len(some) == 0 {
 		return false, err
 	}
@@ -172,7 +174,7 @@ func (r *removal) step(ctx context.Context, tx *sql.Tx, some []pending) (next []
 
 // untagMost deletes some of the tags of a manifest that has very many, and reports whether it had.
 func (r *removal) untagMost(ctx context.Context, tx *sql.Tx, d digest.Digest) (had bool, err error) {
-	had, err = exists(ctx, tx, fmt.Sprintf(`SELECT 1 FROM (SELECT 1 FROM tags WHERE repository = ? AND digest = ? LIMIT 1 OFFSET %d)`, tagBatch), r.repository, d)
+	had, err = sqlite.Exists(ctx, tx, fmt.Sprintf(`SELECT 1 FROM (SELECT 1 FROM tags WHERE repository = ? AND digest = ? LIMIT 1 OFFSET %d)`, tagBatch), r.repository, d)
 	if had && err == nil {
 		_, err = r.store.untagSome(ctx, tx, r.repository, d)
 	}
@@ -225,7 +227,7 @@ func (r *removal) findBelongings(ctx context.Context, tx *sql.Tx, some []digest.
 		}
 		return err
 	}
-	return query(ctx, tx, scan, allBelongings, r.repository, asJSON(some))
+	return sqlite.Query(ctx, tx, scan, allBelongings, r.repository, asJSON(some))
 }
 
 // takeOut deletes the tags and the links of some manifests, and the manifests that no other repository has.
@@ -252,7 +254,7 @@ func (s *Store) finishRemovals(ctx context.Context) error {
 		all = append(all, r)
 		return err
 	}
-	if err := query(ctx, s.reader, scan, `SELECT DISTINCT id, repository, whole FROM removals`); err != nil {
+	if err := sqlite.Query(ctx, s.db.Reader(), scan, `SELECT DISTINCT id, repository, whole FROM removals`); err != nil {
 		return err
 	}
 	for _, r := range all {
@@ -267,7 +269,7 @@ func (s *Store) finishRemovals(ctx context.Context) error {
 }
 
 // listDigests runs a query about some manifests of a repository.
-func listDigests(ctx context.Context, q querier, text string, repository int64, about []digest.Digest) (ds []digest.Digest, err error) {
+func listDigests(ctx context.Context, q sqlite.Querier, text string, repository int64, about []digest.Digest) (ds []digest.Digest, err error) {
 	if len(about) == 0 {
 		return nil, nil
 	}
@@ -277,6 +279,6 @@ func listDigests(ctx context.Context, q querier, text string, repository int64, 
 		ds = append(ds, d)
 		return err
 	}
-	err = query(ctx, q, scan, text, repository, asJSON(about))
+	err = sqlite.Query(ctx, q, scan, text, repository, asJSON(about))
 	return ds, err
 }

@@ -7,15 +7,17 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/durable"
 	"github.com/mirror-appliance/appliance/internal/throttle"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/migrations"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // RestoreOptions says where to restore to, and what to do when the backup is damaged.
@@ -51,7 +53,7 @@ func Restore(ctx context.Context, from string, o RestoreOptions) (report Restore
 	if err != nil {
 		return report, err
 	}
-	if s.lock, err = lock(s.database + ".lock"); err != nil {
+	if s.lock, err = sqlite.Lock(s.database); err != nil {
 		return report, err
 	}
 	defer func() { err = errors.Join(err, s.lock.Close()) }()
@@ -64,12 +66,12 @@ func Restore(ctx context.Context, from string, o RestoreOptions) (report Restore
 	}
 	defer source.Close()
 	if s.files, err = blobfile.Open(o.Storage); err != nil {
-		return report, full(o.Storage, 0, err)
+		return report, diskspace.Full(o.Storage, 0, err)
 	}
 	defer func() { err = errors.Join(err, s.files.Close()) }()
 	r := &restore{store: s, from: from, source: source, options: o, report: &report}
 	defer func() { err = errors.Join(err, os.RemoveAll(r.dir())) }()
-	return report, full(s.files.Root(), 0, r.run(ctx))
+	return report, diskspace.Full(s.files.Root(), 0, r.run(ctx))
 }
 
 // restore is one call of Restore.
@@ -100,10 +102,12 @@ func (r *restore) run(ctx context.Context) error {
 	if err := r.fetchDatabase(ctx); err != nil {
 		return fmt.Errorf("restore the database of %s: %w", r.from, err)
 	}
-	if err := r.fill(ctx); err != nil {
+	if err := r.fill(ctx); ctx.Err() != nil {
+		return ctx.Err() // which database/sql reports in other ways, too
+	} else if err != nil {
 		var not *NotDatabaseError
 		if errors.As(err, &not) { // of which the remedy is another one here
-			return r.damagedDatabase(not.Why)
+			return r.damagedDatabase(not.Reason)
 		}
 		return fmt.Errorf("restore from %s: %w", r.from, err)
 	}
@@ -138,10 +142,10 @@ func (r *restore) fetchDatabase(ctx context.Context) error {
 	}
 	_, err = throttle.Copy(ctx, f, content, throttle.New(0))
 	if err := errors.Join(err, content.Close(), f.Close()); err != nil {
-		return full(r.store.database, 0, err)
+		return diskspace.Full(r.store.database, 0, err)
 	}
 	// SQLite takes an empty file for a new database, and so does this package one without its id, which is still in its WAL.
-	ours, err := isApplication(r.path())
+	ours, err := sqlite.IsApplication(r.path(), migrations.Schema().Application)
 	if err == nil && !ours {
 		err = r.damagedDatabase("it is empty, cut off, or another program's")
 	}
@@ -155,26 +159,26 @@ func (r *restore) damagedDatabase(why string) error {
 
 // fill opens the copied database and sees to it that each of its blobs is in the storage.
 func (r *restore) fill(ctx context.Context) (err error) {
-	writer, reader, err := openDatabase(ctx, r.path()) // which brings an older one up to date
+	db, err := sqlite.Open(ctx, sqlite.Options{Path: r.path(), Schema: migrations.Schema()}) // which brings an older one up to date
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, reader.Close(), writer.Close()) }()
-	err = reader.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM manifests), count(*), coalesce(sum(size), 0) FROM blobs`).
+	defer func() { err = errors.Join(err, db.Close()) }()
+	err = db.Reader().QueryRowContext(ctx, `SELECT (SELECT count(*) FROM manifests), count(*), coalesce(sum(size), 0) FROM blobs`).
 		Scan(&r.of.Manifests, &r.of.Blobs, &r.of.BlobBytes)
 	if err == nil {
-		err = r.checkDatabase(ctx, reader)
+		err = r.checkDatabase(ctx, db)
 	}
-	if damage := databaseDamage(err); damage != nil {
+	if damage := sqlite.Damage(err); damage != nil {
 		return r.damagedDatabase(damage.Error())
 	}
 	if err != nil {
 		return err
 	}
-	err = eachBlob(ctx, reader, "", func(b sized) error {
+	err = eachBlob(ctx, db.Reader(), "", func(b sized) error {
 		damage, err := r.blob(ctx, b)
 		if err == nil && damage != "" {
-			err = r.damaged(ctx, writer, b, damage)
+			err = r.damaged(ctx, db, b, damage)
 		}
 		if err != nil {
 			return fmt.Errorf("blob %s: %w", b.digest, err)
@@ -188,29 +192,21 @@ func (r *restore) fill(ctx context.Context) (err error) {
 		return err
 	}
 	// A scrub that was under way then has read other files than these.
-	if _, err := writer.ExecContext(ctx, `DELETE FROM meta WHERE name = ?`, scrubCursor); err != nil {
+	err = db.Write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `DELETE FROM meta WHERE name = ?`, scrubCursor)
+		return err
+	})
+	if err != nil {
 		return err
 	}
-	return fold(ctx, writer)
-}
-
-// fold brings everything into the file itself, which alone is put in place. SQLite does so when the last connection is
-// closed, and does not say whether it could.
-func fold(ctx context.Context, db *sql.DB) error {
-	var busy bool
-	var frames, moved int64
-	err := db.QueryRowContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &frames, &moved)
-	if err == nil && busy {
-		err = errors.New("somebody is reading the database")
-	}
-	return err
+	return db.Flush(ctx)
 }
 
 // checkDatabase fails with a *BackupError unless the copied database is whole: by SQLite's own structures, indexes
 // among them, and by the digests of manifests. One bit in an index is enough for a collection to take layers that are in
 // use. What else verify would find was so when the backup was made.
-func (r *restore) checkDatabase(ctx context.Context, reader *sql.DB) error {
-	copied := &Store{database: r.path(), reader: reader, damage: &damage{path: r.path(), log: slog.New(slog.DiscardHandler)}}
+func (r *restore) checkDatabase(ctx context.Context, db *sqlite.DB) error {
+	copied := &Store{database: r.path(), db: db}
 	v := &verification{store: copied, report: VerifyReport{Problems: []Problem{}},
 		options: VerifyOptions{Progress: func(VerifyReport, StoreSize) { r.progress(0) }}}
 	r.progress(0)
@@ -254,14 +250,14 @@ func (r *restore) blob(ctx context.Context, b sized) (damage string, err error) 
 }
 
 func (r *restore) copy(ctx context.Context, b sized, content io.Reader) (damage string, err error) {
-	if err := r.store.space.check(r.store.files.Root(), b.size); err != nil {
+	if err := r.store.space.Check(r.store.files.Root(), b.size); err != nil {
 		return "", err
 	}
 	f, err := r.store.files.Temp()
 	if err != nil {
 		return "", err
 	}
-	defer func() { err = errors.Join(err, f.Close(), removeIfThere(f.Name())) }()
+	defer func() { err = errors.Join(err, f.Close(), durable.IgnoreMissing(os.Remove(f.Name()))) }()
 	copied := BackupReport{}
 	p := &backup{pace: throttle.New(0), report: &copied, options: BackupOptions{
 		Progress: func(done BackupReport, _ StoreSize) { r.progress(done.BlobBytes) },
@@ -275,7 +271,7 @@ func (r *restore) copy(ctx context.Context, b sized, content io.Reader) (damage 
 	return "", err
 }
 
-func (r *restore) damaged(ctx context.Context, writer *sql.DB, b sized, damage string) error {
+func (r *restore) damaged(ctx context.Context, db *sqlite.DB, b sized, damage string) error {
 	r.store.log.Error("a blob of the backup is damaged", "digest", b.digest, "damage", damage)
 	r.report.Damaged++
 	r.report.DamagedBytes += b.size
@@ -285,15 +281,7 @@ func (r *restore) damaged(ctx context.Context, writer *sql.DB, b sized, damage s
 	if !r.options.Partial {
 		return nil
 	}
-	tx, err := writer.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
-	if err := r.store.quarantineRow(ctx, tx, b, damage); err != nil {
-		return err
-	}
-	return tx.Commit()
+	return db.Write(ctx, func(tx *sql.Tx) error { return r.store.quarantineRow(ctx, tx, b, damage) })
 }
 
 // place puts the database where the store looks for it.
@@ -303,7 +291,7 @@ func (r *restore) place() error {
 	}
 	// A WAL of the database that was there would be taken for one of the new.
 	for _, suffix := range []string{"-wal", "-shm", "-journal"} {
-		if err := removeIfThere(r.store.database + suffix); err != nil {
+		if err := durable.IgnoreMissing(os.Remove(r.store.database + suffix)); err != nil {
 			return err
 		}
 	}
@@ -333,12 +321,12 @@ func checkEmpty(ctx context.Context, path string) error {
 	case err != nil:
 		return fmt.Errorf("look for a store: %w", err)
 	}
-	writer, reader, err := openDatabase(ctx, path)
+	db, err := sqlite.Open(ctx, sqlite.Options{Path: path, Schema: migrations.Schema()})
 	if err != nil {
 		return err
 	}
-	used, err := exists(ctx, reader, `SELECT 1 FROM manifests UNION ALL SELECT 1 FROM blobs UNION ALL SELECT 1 FROM runs`)
-	if err := errors.Join(err, reader.Close(), writer.Close()); err != nil {
+	used, err := sqlite.Exists(ctx, db.Reader(), `SELECT 1 FROM manifests UNION ALL SELECT 1 FROM blobs UNION ALL SELECT 1 FROM runs`)
+	if err := errors.Join(err, db.Close()); err != nil {
 		return fmt.Errorf("look into the store that is there: %w", err)
 	}
 	if used {

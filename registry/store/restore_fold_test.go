@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // A database is restored as a whole, and not what SQLite has folded of it by itself when it was closed: it does that
@@ -28,7 +30,7 @@ func TestRestore_foldsTheWAL(t *testing.T) {
 			return
 		}
 		var err error
-		other, err = sql.Open("sqlite", dsn(filepath.Join(g.dir, "appliance.db.restore", backupDatabase)))
+		other, err = sql.Open("sqlite", "file:"+filepath.Join(g.dir, "appliance.db.restore", backupDatabase)+"?_pragma=busy_timeout(10000)")
 		g.must(err)
 		g.must(other.Ping())
 	}})
@@ -37,7 +39,7 @@ func TestRestore_foldsTheWAL(t *testing.T) {
 	g.reopen()
 	defer func() { g.must(g.Close()) }()
 	var found []digest.Digest
-	g.must(query(g.ctx, g.reader, func(rows *sql.Rows) error {
+	g.must(sqlite.Query(g.ctx, g.db.Reader(), func(rows *sql.Rows) error {
 		var d digest.Digest
 		err := rows.Scan(&d)
 		found = append(found, d)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/internal/throttle"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // Run is a staged sync. What it puts is spared by collection and seen by nobody until Commit, which shows
@@ -30,8 +31,8 @@ func (s *Store) BeginRun(ctx context.Context, name string) (*Run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("begin run: %w", err)
 	}
-	now := nanos(s.now())
-	err = s.write(ctx, func(tx *sql.Tx) error {
+	now := sqlite.Nanos(s.now())
+	err = s.db.Write(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO runs (id, name, started, last_seen, committed) VALUES (?, ?, ?, ?, 0)`,
 			random.String(), name, now, now)
 		if err != nil {
@@ -48,7 +49,7 @@ func (s *Store) BeginRun(ctx context.Context, name string) (*Run, error) {
 // Run takes up a run that was begun before. A committed one is found too, so that a Commit whose answer
 // was lost can be asked again; an aborted one is not.
 func (s *Store) Run(ctx context.Context, id string) (*Run, error) {
-	found, err := exists(ctx, s.reader, `SELECT 1 FROM runs WHERE id = ? AND committed >= 0`, id)
+	found, err := sqlite.Exists(ctx, s.db.Reader(), `SELECT 1 FROM runs WHERE id = ? AND committed >= 0`, id)
 	if err != nil {
 		return nil, fmt.Errorf("read run: %w", err)
 	}
@@ -63,7 +64,7 @@ func (r *Run) ID() string { return r.id }
 
 // share runs fn in a transaction that it shares, if the run is open, and notes that it is alive.
 func (r *Run) share(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
-	return r.store.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	return r.store.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if err := r.touch(ctx, tx); err != nil {
 			return err
 		}
@@ -81,14 +82,14 @@ func (r *Run) touch(ctx context.Context, tx *sql.Tx) error {
 
 // beat notes that the run is alive, if it is open.
 func (r *Run) beat(ctx context.Context, tx *sql.Tx) error {
-	n, err := affected(ctx, tx, `UPDATE runs SET last_seen = ? WHERE id = ? AND committed = 0`, nanos(r.store.now()), r.id)
+	n, err := sqlite.Affected(ctx, tx, `UPDATE runs SET last_seen = ? WHERE id = ? AND committed = 0`, sqlite.Nanos(r.store.now()), r.id)
 	if err != nil {
 		return fmt.Errorf("touch run %s: %w", r.id, err)
 	}
 	if n == 1 {
 		return nil
 	}
-	committed, err := exists(ctx, tx, `SELECT 1 FROM runs WHERE id = ? AND committed > 0`, r.id)
+	committed, err := sqlite.Exists(ctx, tx, `SELECT 1 FROM runs WHERE id = ? AND committed > 0`, r.id)
 	switch {
 	case err != nil:
 		return fmt.Errorf("touch run %s: %w", r.id, err)
@@ -177,7 +178,7 @@ func (r *Run) PutManifest(ctx context.Context, repo string, desc ocispec.Descrip
 	if desc.Size != int64(len(body)) {
 		return invalidManifest("%s has %d bytes, its descriptor says %d", desc.Digest, len(body), desc.Size)
 	}
-	if err := r.store.space.check(r.store.database, desc.Size); err != nil {
+	if err := r.store.space.Check(r.store.database, desc.Size); err != nil {
 		return fmt.Errorf("put manifest %s: %w", desc.Digest, err)
 	}
 	leave, err := r.store.places.enter(ctx, len(body))
@@ -234,7 +235,7 @@ type runTag struct {
 }
 
 func (r *Run) tag(ctx context.Context, tx *sql.Tx, t runTag) error {
-	held, err := exists(ctx, tx, `SELECT 1 FROM run_manifests WHERE run = ?1 AND repository = ?2 AND digest = ?3
+	held, err := sqlite.Exists(ctx, tx, `SELECT 1 FROM run_manifests WHERE run = ?1 AND repository = ?2 AND digest = ?3
 		UNION ALL SELECT 1 FROM repository_manifests rm JOIN repositories r ON r.id = rm.repository
 		WHERE r.name = ?2 AND rm.digest = ?3`, r.id, t.repo, t.digest)
 	if err != nil {
@@ -251,7 +252,7 @@ func (r *Run) tag(ctx context.Context, tx *sql.Tx, t runTag) error {
 // Abort forgets the run and the manifests that nothing else has. Its blobs stay until collection, so a
 // run that is begun again soon finds them.
 func (r *Run) Abort(ctx context.Context) error {
-	err := r.store.writeFreeing(ctx, func(tx *sql.Tx) error {
+	err := r.store.db.WriteFreeing(ctx, func(tx *sql.Tx) error {
 		if err := r.touch(ctx, tx); err != nil {
 			return err
 		}

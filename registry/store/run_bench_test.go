@@ -16,6 +16,8 @@ func (f *fixture) stageRun(n stagedRun) *Run {
 	f.t.Helper()
 	r, err := f.BeginRun(f.ctx, "large")
 	f.must(err)
+	db := f.direct()
+	defer db.Close()
 	for _, text := range []string{
 		fmt.Sprintf(`CREATE TEMP TABLE staged AS WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
 			SELECT i, 'sha256:' || lower(hex(randomblob(32))) AS digest, printf('large/%%04d', i %% %d) AS repository FROM n`, n.manifests-1, n.repositories),
@@ -32,7 +34,7 @@ func (f *fixture) stageRun(n stagedRun) *Run {
 			FROM n JOIN staged s ON s.i = n.i %% %[3]d WHERE n.i < %[1]d`, n.tags, r.id, n.manifests),
 		`DROP TABLE staged`, `DROP TABLE layers`, `PRAGMA wal_checkpoint(TRUNCATE)`,
 	} {
-		_, err := f.writer.ExecContext(f.ctx, text)
+		_, err := db.ExecContext(f.ctx, text)
 		f.must(err)
 	}
 	return r

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // The largest store that there are figures for. Every manifest has a config of its own and four layers that
@@ -34,6 +36,8 @@ func scaleManifestDigest(i int) digest.Digest {
 
 // fillScale writes the rows. There are no files.
 func fillScale(ctx context.Context, f *fixture) error {
+	db := f.direct()
+	defer db.Close()
 	indexes := map[string]string{}
 	scan := func(rows *sql.Rows) error {
 		var name, text string
@@ -41,14 +45,14 @@ func fillScale(ctx context.Context, f *fixture) error {
 		indexes[name] = text
 		return err
 	}
-	if err := query(ctx, f.writer, scan, `SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL`); err != nil {
+	if err := sqlite.Query(ctx, db, scan, `SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL`); err != nil {
 		return err
 	}
 	count := func(n int) string {
 		return fmt.Sprintf(`WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < %d - 1) `, n)
 	}
 	manifest, blob := func(i string) string { return fmt.Sprintf(scaleManifest, i) }, func(i string) string { return fmt.Sprintf(scaleBlob, i) }
-	now := nanos(f.clock.now().Add(-scaleOld))
+	now := sqlite.Nanos(f.clock.now().Add(-scaleOld))
 	statements := []string{`PRAGMA synchronous = OFF`, `PRAGMA cache_size = -400000`, `PRAGMA foreign_keys = 0`}
 	for name := range indexes {
 		statements = append(statements, `DROP INDEX `+name)
@@ -73,7 +77,7 @@ func fillScale(ctx context.Context, f *fixture) error {
 	}
 	statements = append(statements, `PRAGMA wal_checkpoint(TRUNCATE)`)
 	for _, text := range statements {
-		if _, err := f.writer.ExecContext(ctx, text); err != nil {
+		if _, err := db.ExecContext(ctx, text); err != nil {
 			return fmt.Errorf("%s: %w", text, err)
 		}
 	}

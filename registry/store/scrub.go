@@ -13,6 +13,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/internal/throttle"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // What scrub needs of the store; gc has the rest. A damaged blob goes to quarantine: its row moves to
@@ -27,7 +28,7 @@ const (
 // Blobs lists the blobs after a digest ("" for all) in the order of their digests. yield may take its time,
 // nothing is held while it runs.
 func (s *Store) Blobs(ctx context.Context, after digest.Digest, yield func(d digest.Digest, size int64) error) error {
-	return eachBlob(ctx, s.reader, after, func(b sized) error { return yield(b.digest, b.size) })
+	return eachBlob(ctx, s.db.Reader(), after, func(b sized) error { return yield(b.digest, b.size) })
 }
 
 // ScrubBlob reads a blob to its end and says in what way it is damaged, "" if it is whole or not held any
@@ -36,7 +37,7 @@ func (s *Store) Blobs(ctx context.Context, after digest.Digest, yield func(d dig
 // were missing but all of the storage.
 func (s *Store) ScrubBlob(ctx context.Context, d digest.Digest, pay func(ctx context.Context, n int) error) (damage string, err error) {
 	b := sized{digest: d}
-	err = s.reader.QueryRowContext(ctx, `SELECT size FROM blobs WHERE digest = ?`, d).Scan(&b.size)
+	err = s.db.Reader().QueryRowContext(ctx, `SELECT size FROM blobs WHERE digest = ?`, d).Scan(&b.size)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", nil
 	}
@@ -125,7 +126,7 @@ func (s *Store) try(ctx context.Context, a digest.Algorithm, except digest.Diges
 		}
 		for _, digit := range "0123456789abcdef" {
 			var other digest.Digest
-			err := s.reader.QueryRowContext(ctx, `SELECT digest FROM blobs WHERE digest >= ? AND digest <> ? ORDER BY digest LIMIT 1`,
+			err := s.db.Reader().QueryRowContext(ctx, `SELECT digest FROM blobs WHERE digest >= ? AND digest <> ? ORDER BY digest LIMIT 1`,
 				fmt.Sprintf("%s:%c", a, digit), except).Scan(&other)
 			if err != nil && !errors.Is(err, sql.ErrNoRows) {
 				return 0, 0, fmt.Errorf("look for other blobs: %w", err)
@@ -163,9 +164,9 @@ func (s *Store) quarantine(ctx context.Context, b sized, seen blobfile.Finding) 
 			s.guard.Blobs.Unmark(b.digest)
 		}
 	}()
-	err = s.freeing(func() error {
-		return s.write(ctx, func(tx *sql.Tx) error {
-			held, err := exists(ctx, tx, `SELECT 1 FROM blobs WHERE digest = ?`, b.digest)
+	err = s.db.Freeing(func() error {
+		return s.db.Write(ctx, func(tx *sql.Tx) error {
+			held, err := sqlite.Exists(ctx, tx, `SELECT 1 FROM blobs WHERE digest = ?`, b.digest)
 			if err != nil || !held {
 				return err
 			}
@@ -193,7 +194,7 @@ func (s *Store) quarantineRow(ctx context.Context, tx *sql.Tx, b sized, cause st
 		text string
 		args []any
 	}{
-		{`INSERT INTO quarantine (digest, size, cause, since) VALUES (?, ?, ?, ?)`, []any{b.digest, b.size, cause, nanos(s.now())}},
+		{`INSERT INTO quarantine (digest, size, cause, since) VALUES (?, ?, ?, ?)`, []any{b.digest, b.size, cause, sqlite.Nanos(s.now())}},
 		{`INSERT INTO quarantine_links (digest, repository, linked)
 			SELECT digest, repository, linked FROM repository_blobs WHERE digest = ?`, []any{b.digest}},
 		// A run that has counted on it is told that it is missing when it puts the manifest.
@@ -262,11 +263,11 @@ func (s *Store) Quarantined(ctx context.Context, yield func(d digest.Digest, siz
 		found = append(found, r)
 		return err
 	}
-	if err := query(ctx, s.reader, scan, `SELECT digest, size, cause, since FROM quarantine ORDER BY digest`); err != nil {
+	if err := sqlite.Query(ctx, s.db.Reader(), scan, `SELECT digest, size, cause, since FROM quarantine ORDER BY digest`); err != nil {
 		return fmt.Errorf("list quarantine: %w", err)
 	}
 	for _, r := range found {
-		if err := yield(r.digest, r.size, r.cause, fromNanos(r.since)); err != nil {
+		if err := yield(r.digest, r.size, r.cause, sqlite.Time(r.since)); err != nil {
 			return err
 		}
 	}
@@ -276,7 +277,7 @@ func (s *Store) Quarantined(ctx context.Context, yield func(d digest.Digest, siz
 // TidyQuarantine forgets damaged blobs that nothing is made of any more, and removes the files of those
 // that have left.
 func (s *Store) TidyQuarantine(ctx context.Context) error {
-	err := s.write(ctx, func(tx *sql.Tx) error {
+	err := s.db.Write(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `DELETE FROM quarantine
 			WHERE NOT EXISTS (SELECT 1 FROM manifest_refs f WHERE f.digest = quarantine.digest)`)
 		return err
@@ -285,7 +286,7 @@ func (s *Store) TidyQuarantine(ctx context.Context) error {
 		return fmt.Errorf("tidy quarantine: %w", err)
 	}
 	err = s.files.TidyQuarantine(func(d digest.Digest) (bool, error) {
-		return exists(ctx, s.reader, `SELECT 1 FROM quarantine WHERE digest = ?`, d)
+		return sqlite.Exists(ctx, s.db.Reader(), `SELECT 1 FROM quarantine WHERE digest = ?`, d)
 	})
 	if err != nil {
 		return fmt.Errorf("tidy quarantine: %w", err)
@@ -303,7 +304,7 @@ func (s *Store) BlobImages(ctx context.Context, d digest.Digest, yield func(imag
 		images = append(images, image)
 		return err
 	}
-	err := query(ctx, s.reader, scan, `WITH RECURSIVE up (digest) AS (
+	err := sqlite.Query(ctx, s.db.Reader(), scan, `WITH RECURSIVE up (digest) AS (
 			SELECT manifest FROM manifest_refs WHERE digest = ?1
 			UNION SELECT f.manifest FROM up JOIN manifest_refs f ON f.digest = up.digest AND f.kind = 'child')
 		SELECT r.name || ':' || t.name AS image FROM up
@@ -333,7 +334,7 @@ func (s *Store) BlobImages(ctx context.Context, d digest.Digest, yield func(imag
 // ScrubCursor is the last blob that a scrub under way has read, "" when none is.
 func (s *Store) ScrubCursor(ctx context.Context) (digest.Digest, error) {
 	var d digest.Digest
-	err := s.reader.QueryRowContext(ctx, `SELECT value FROM meta WHERE name = ?`, scrubCursor).Scan(&d)
+	err := s.db.Reader().QueryRowContext(ctx, `SELECT value FROM meta WHERE name = ?`, scrubCursor).Scan(&d)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return "", fmt.Errorf("read how far scrub has got: %w", err)
 	}
@@ -342,7 +343,7 @@ func (s *Store) ScrubCursor(ctx context.Context) (digest.Digest, error) {
 
 // SetScrubCursor records how far a scrub has got, so that it goes on from there also after a restart.
 func (s *Store) SetScrubCursor(ctx context.Context, d digest.Digest) error {
-	return s.write(ctx, func(tx *sql.Tx) error {
+	return s.db.Write(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES (?, ?)
 			ON CONFLICT DO UPDATE SET value = excluded.value`, scrubCursor, d)
 		if err != nil {

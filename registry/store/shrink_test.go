@@ -2,14 +2,15 @@ package store
 
 import (
 	"bytes"
-	"context"
 	"database/sql"
 	"errors"
 	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/diskspace/diskspacetest"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // largeManifest pushes a manifest of so many bytes.
@@ -28,7 +29,7 @@ func (f *fixture) databaseBytes() int64 {
 // A disk is filled with manifests until pushes are refused; they are deleted, and pushes work again: at once, since
 // the free pages of the database are as good as free, and what they take is given back to the file system.
 func TestStore_DiskFullOfManifests(t *testing.T) {
-	dir, _ := smallDisk(t)
+	dir, _ := diskspacetest.Small(t)
 	f := newFixtureIn(t, dir)
 	var pushed []digest.Digest
 	var err error
@@ -74,7 +75,7 @@ func TestStore_DiskFullOfManifests(t *testing.T) {
 func (f *fixture) manifests() map[digest.Digest]bool {
 	f.t.Helper()
 	held := map[digest.Digest]bool{}
-	f.must(query(f.ctx, f.reader, func(rows *sql.Rows) error {
+	f.must(sqlite.Query(f.ctx, f.db.Reader(), func(rows *sql.Rows) error {
 		var d digest.Digest
 		err := rows.Scan(&d)
 		held[d] = true
@@ -99,64 +100,4 @@ func TestStore_ShrinksAfterDeleting(t *testing.T) {
 	if size := f.databaseBytes(); grown < 8<<20 || size > grown/4 {
 		t.Errorf("the database had %d bytes, and has %d with nothing in it", grown, size)
 	}
-}
-
-// A database that an older version made is converted when there is space for it, and gives way to pushes.
-func TestStore_Maintain_ConvertsAnOlderDatabase(t *testing.T) {
-	f := newFixture(t)
-	f.must(f.Close())
-	f.Store = nil
-	path := filepath.Join(f.dir, "appliance.db")
-	db, err := sql.Open("sqlite", dsn(path))
-	f.must(err)
-	_, err = db.ExecContext(f.ctx, `PRAGMA auto_vacuum = 0; VACUUM`)
-	f.must(errors.Join(err, db.Close()))
-	f.reopen()
-	mode := func() int {
-		p, err := readPages(f.ctx, f.reader)
-		f.must(err)
-		return p.vacuum
-	}
-	if mode() != 0 {
-		t.Fatal("it is converted when it is opened")
-	}
-	image := f.pushImage("app", "app", "v1")
-	m, err := f.largeManifest(0, 3<<20)
-	f.must(err)
-	f.must(f.DeleteManifest(f.ctx, "app", m.Digest))
-
-	enough := f.space.statfs
-	f.space.statfs = func(string) (free, total int64, err error) { return keptFree + 1, 1 << 40, nil }
-	f.must(f.Maintain(f.ctx))
-	if mode() != 0 {
-		t.Error("it is converted without space for it")
-	}
-	f.space.statfs = enough
-	before := f.databaseBytes()
-	f.must(f.Maintain(f.ctx))
-	if mode() != autoVacuum || f.databaseBytes() > before {
-		t.Errorf("mode %d, and %d bytes", mode(), f.databaseBytes())
-	}
-	f.mustHave("app", "v1")
-	if got, err := f.Manifest(f.ctx, "app", image.Digest); err != nil || !bytes.Equal(got.Body, image.Body) {
-		t.Errorf("after the conversion: %v", err)
-	}
-	f.verify()
-}
-
-// A write that waits ends the conversion, which is not an error.
-func TestStore_ConversionGivesWay(t *testing.T) {
-	f := newFixture(t)
-	ctx, giveUp := context.WithCancelCause(f.ctx)
-	conn, err := f.writer.Conn(f.ctx)
-	f.must(err)
-	go f.giveWay(ctx, f.writer.Stats().WaitCount, giveUp)
-	done := make(chan error)
-	go func() { done <- f.PutUser(f.ctx, User{Name: "waiting"}) }()
-	<-ctx.Done()
-	if err := context.Cause(ctx); !errors.Is(err, errGaveWay) {
-		t.Error(err)
-	}
-	f.must(conn.Close())
-	f.must(<-done)
 }

@@ -58,7 +58,7 @@ func TestStore_PutManifest_sizes(t *testing.T) {
 	bad := body(config, other(layer, 1), "")
 	m, p, err := f.newManifest(bad, "", "")
 	f.must(err)
-	f.must(f.share(f.ctx, func(ctx context.Context, tx *sql.Tx) error {
+	f.must(f.db.Share(f.ctx, func(ctx context.Context, tx *sql.Tx) error {
 		return errors.Join(insertManifest(ctx, tx, &m, p), f.showManifest(ctx, tx, "app", &m, p, byPush, nil))
 	}))
 	report, err = f.Verify(f.ctx, VerifyOptions{})

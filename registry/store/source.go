@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // sourceFresh is how long a source counts as recorded: pull-through names its source with everything it
@@ -52,9 +53,9 @@ func (s *Store) recordSources(ctx context.Context, all []source, pulled bool) er
 		if err := from.check(); err != nil {
 			return err
 		}
-		fresh, err := exists(ctx, s.reader, `SELECT 1 FROM sources
+		fresh, err := sqlite.Exists(ctx, s.db.Reader(), `SELECT 1 FROM sources
 			WHERE repository = ? AND registry = ? AND path = ? AND pulled >= ? AND seen > ?`,
-			from.repo, from.registry, from.path, pulled, nanos(now.Add(-sourceFresh)))
+			from.repo, from.registry, from.path, pulled, sqlite.Nanos(now.Add(-sourceFresh)))
 		if err != nil {
 			return fmt.Errorf("record source of %s: %w", from.repo, err)
 		}
@@ -63,11 +64,11 @@ func (s *Store) recordSources(ctx context.Context, all []source, pulled bool) er
 		}
 	}
 	for batch := range slices.Chunk(unknown, runBatch) {
-		err := s.write(ctx, func(tx *sql.Tx) error {
+		err := s.db.Write(ctx, func(tx *sql.Tx) error {
 			for _, from := range batch {
 				_, err := tx.ExecContext(ctx, `INSERT INTO sources (repository, registry, path, pulled, seen) VALUES (?, ?, ?, ?, ?)
 					ON CONFLICT DO UPDATE SET pulled = max(pulled, excluded.pulled), seen = excluded.seen`,
-					from.repo, from.registry, from.path, pulled, nanos(now))
+					from.repo, from.registry, from.path, pulled, sqlite.Nanos(now))
 				if err != nil {
 					return fmt.Errorf("record source of %s: %w", from.repo, err)
 				}
@@ -94,7 +95,7 @@ func (s *Store) BlobSources(ctx context.Context, d digest.Digest, yield func(reg
 		found = append(found, f)
 		return err
 	}
-	err := query(ctx, s.reader, scan, `SELECT src.registry, src.path FROM sources src
+	err := sqlite.Query(ctx, s.db.Reader(), scan, `SELECT src.registry, src.path FROM sources src
 		JOIN repositories r ON r.name = src.repository
 		WHERE r.id IN (
 			SELECT repository FROM repository_blobs WHERE digest = ?1

@@ -58,7 +58,7 @@ func TestStore_BlobSources(t *testing.T) {
 func TestStore_RecordSource_writesOnceADay(t *testing.T) {
 	f := newFixture(t)
 	seen := func() (n int64) {
-		f.must(f.reader.QueryRow(`SELECT seen FROM sources`).Scan(&n))
+		f.must(f.db.Reader().QueryRow(`SELECT seen FROM sources`).Scan(&n))
 		return n
 	}
 	f.must(f.RecordSource(f.ctx, "app", "quay.io", "app"))

@@ -3,17 +3,16 @@ package store
 import (
 	"bytes"
 	"errors"
-	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sys/unix"
 
+	"github.com/mirror-appliance/appliance/internal/diskspace"
+	"github.com/mirror-appliance/appliance/internal/diskspace/diskspacetest"
 	"github.com/mirror-appliance/appliance/internal/throttle"
 )
 
@@ -29,7 +28,7 @@ func TestStore_NearlyFullDisk(t *testing.T) {
 	f.must(err)
 	run, err := f.BeginRun(f.ctx, "run")
 	f.must(err)
-	f.space.statfs = func(string) (free, total int64, err error) { return keptFree - 1, 1 << 40, nil }
+	f.space.Bytes = func(string) (free, total int64, err error) { return diskspace.Least - 1, 1 << 40, nil }
 
 	body := index()
 	blob := descriptor("x/y", []byte("blob"))
@@ -77,7 +76,7 @@ func TestStore_NearlyFullDisk(t *testing.T) {
 // What does not fit is refused before it is fetched over a slow line for an hour.
 func TestRun_PutBlob_DoesNotFit(t *testing.T) {
 	f := newFixture(t)
-	f.space.statfs = func(string) (free, total int64, err error) { return 100 << 20, 1 << 40, nil }
+	f.space.Bytes = func(string) (free, total int64, err error) { return 100 << 20, 1 << 40, nil }
 	r, err := f.BeginRun(f.ctx, "run")
 	f.must(err)
 	unread := throttle.ReaderFunc(func([]byte) (int, error) { t.Error("it was read"); return 0, errors.New("read") })
@@ -104,7 +103,7 @@ func TestOptions_MinFree(t *testing.T) {
 		{storage: 10<<30 - 1, database: 20 << 30, short: 1, path: s.files.Root()},
 		{storage: 20 << 30, database: 4 << 30, short: 6 << 30, path: s.database},
 	} {
-		s.space.statfs = func(path string) (free, total int64, err error) {
+		s.space.Bytes = func(path string) (free, total int64, err error) {
 			if path == s.database {
 				return test.database, 1 << 40, nil
 			}
@@ -124,41 +123,12 @@ func TestOptions_MinFree(t *testing.T) {
 	}
 }
 
-// smallDisk gives a file system of its own, and a function that fills it to the last byte.
-func smallDisk(t *testing.T) (dir string, fill func()) {
-	t.Helper()
-	dir = t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=32m"); err != nil {
-		t.Skipf("a file system can be mounted by root only: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil { // whoever else may be looking at it
-			t.Error(err)
-		}
-	})
-	return dir, func() {
-		t.Helper()
-		f, err := os.OpenFile(filepath.Join(dir, "filler"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		for size := 1 << 20; size > 0; {
-			if _, err := f.Write(make([]byte, size)); errors.Is(err, syscall.ENOSPC) {
-				size /= 2
-			} else if err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-}
-
 // Somebody else fills the disk to the last byte. Pushes are told so; pulls, deletes and collection go on,
 // also those of a daemon that is started then, and collection frees space.
 func TestStore_FullDisk(t *testing.T) {
 	for name, restart := range map[string]bool{"while it runs": false, "before it starts": true} {
 		t.Run(name, func(t *testing.T) {
-			dir, fill := smallDisk(t)
+			dir, fill := diskspacetest.Small(t)
 			f := newFixtureIn(t, dir)
 			content := strings.Repeat("large ", 1<<18)
 			layer := f.blob("app", content)
@@ -188,37 +158,5 @@ func TestStore_FullDisk(t *testing.T) {
 			}
 			f.verify()
 		})
-	}
-}
-
-// The reserve is there again when there is space for it.
-func TestStore_ReserveComesBack(t *testing.T) {
-	f := newFixture(t)
-	size := func() int64 {
-		info, err := os.Stat(f.reserve.path)
-		f.must(err)
-		return info.Size()
-	}
-	if got := size(); got != reserved {
-		t.Errorf("at first: %d bytes", got)
-	}
-	calls := 0
-	f.must(f.freeing(func() error {
-		if calls++; calls <= 2 {
-			return &FullError{Path: f.database}
-		}
-		return nil
-	}))
-	if calls != 3 || size() != reserved-2*reserveStep {
-		t.Errorf("%d calls, %d bytes are left", calls, size())
-	}
-	err := f.freeing(func() error { return &FullError{Path: f.database} })
-	var full *FullError
-	if !errors.As(err, &full) || size() != 0 {
-		t.Errorf("with none left: %d bytes, %v", size(), err)
-	}
-	f.must(f.Maintain(f.ctx))
-	if got := size(); got != reserved {
-		t.Errorf("afterwards: %d bytes", got)
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"os"
-	"syscall"
+
+	"github.com/mirror-appliance/appliance/internal/diskspace"
 )
 
 // Secret gives the secret of that name: 32 random bytes, made when it is first asked for, kept ever after.
@@ -17,7 +17,7 @@ func (s *Store) Secret(ctx context.Context, name string) ([]byte, error) {
 	}
 	const selectSecret = `SELECT value FROM secrets WHERE name = ?`
 	var secret []byte
-	err := s.reader.QueryRowContext(ctx, selectSecret, name).Scan(&secret)
+	err := s.db.Reader().QueryRowContext(ctx, selectSecret, name).Scan(&secret)
 	if !errors.Is(err, sql.ErrNoRows) {
 		return secret, orNotFound(err, "secret", name)
 	}
@@ -25,7 +25,7 @@ func (s *Store) Secret(ctx context.Context, name string) ([]byte, error) {
 	if _, err := rand.Read(fresh); err != nil {
 		return nil, fmt.Errorf("make secret %s: %w", name, err)
 	}
-	err = s.write(ctx, func(tx *sql.Tx) error {
+	err = s.db.Write(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO secrets (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING`, name, fresh)
 		if err != nil {
 			return fmt.Errorf("make secret %s: %w", name, err)
@@ -50,7 +50,7 @@ type Stats struct {
 // Stats counts what is held, which takes longer the more that is: some 0.3 s for a million manifests.
 func (s *Store) Stats(ctx context.Context) (Stats, error) {
 	var n Stats
-	err := s.reader.QueryRowContext(ctx, `SELECT
+	err := s.db.Reader().QueryRowContext(ctx, `SELECT
 		(SELECT count(*) FROM repositories r WHERE EXISTS (SELECT 1 FROM repository_manifests m WHERE m.repository = r.id)),
 		(SELECT count(*) FROM manifests),
 		(SELECT count(*) FROM tags),
@@ -68,7 +68,7 @@ func (s *Store) Stats(ctx context.Context) (Stats, error) {
 // Note gives what SetNote was last given under a name, "" at first.
 func (s *Store) Note(ctx context.Context, name string) (string, error) {
 	var value string
-	err := s.reader.QueryRowContext(ctx, `SELECT value FROM meta WHERE name = ?`, name).Scan(&value)
+	err := s.db.Reader().QueryRowContext(ctx, `SELECT value FROM meta WHERE name = ?`, name).Scan(&value)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return "", fmt.Errorf("read note %s: %w", name, err)
 	}
@@ -77,7 +77,7 @@ func (s *Store) Note(ctx context.Context, name string) (string, error) {
 
 // SetNote writes down what a job wants to know after a restart, on a full disk too.
 func (s *Store) SetNote(ctx context.Context, name, value string) error {
-	err := s.shareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err := s.db.ShareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value`, name, value)
 		return err
 	})
@@ -87,58 +87,70 @@ func (s *Store) SetNote(ctx context.Context, name, value string) error {
 	return nil
 }
 
-// Space is the room on the file system of a path.
-type Space struct {
-	Path string
-	Free int64 // bytes, with those that are free within the database
-	Kept int64 // bytes of it that pushes leave alone
-
-	// Of its inodes. Inodes is 0 for a file system that has no limit, as btrfs has none.
-	Inodes, FreeInodes, KeptInodes int64
-}
-
-// Space looks at the file system of the blobs, and at that of the database if it is another.
-func (s *Store) Space() ([]Space, error) {
-	var all []Space
-	var storage, database syscall.Stat_t
-	if err := errors.Join(syscall.Stat(s.files.Root(), &storage), syscall.Stat(s.database, &database)); err != nil {
-		return nil, fmt.Errorf("look at the free space: %w", err)
-	}
+// Space returns how much is free on the file system of the blobs, and on that of the database if it is another.
+func (s *Store) Space() ([]diskspace.Space, error) {
 	paths := []string{s.files.Root()}
-	if storage.Dev != database.Dev {
+	same, err := diskspace.Same(s.files.Root(), s.database)
+	if err != nil {
+		return nil, err
+	}
+	if !same {
 		paths = append(paths, s.database)
 	}
-	for _, path := range paths {
-		free, total, err := s.space.statfs(path)
-		if err != nil {
-			return nil, fmt.Errorf("look at the free space of %s: %w", path, err)
+	all := make([]diskspace.Space, len(paths))
+	for i, path := range paths {
+		if all[i], err = s.space.Space(path); err != nil {
+			return nil, err
 		}
-		freeInodes, inodes, err := inodes(path)
-		if err != nil {
-			return nil, fmt.Errorf("look at the free inodes of %s: %w", path, err)
-		}
-		all = append(all, Space{Path: path, Free: free + s.space.within(path), Kept: s.space.kept(total),
-			Inodes: inodes, FreeInodes: freeInodes, KeptInodes: keptOf(inodes)})
 	}
 	return all, nil
 }
 
-// DatabaseBytes are the sizes of the database and of its WAL.
-func (s *Store) DatabaseBytes() (database, wal int64) {
-	for path, size := range map[string]*int64{s.database: &database, s.database + "-wal": &wal} {
-		if info, err := os.Stat(path); err == nil { // a WAL need not be there
-			*size = info.Size()
-		}
+// CheckSpace fails with a *FullError when a push would be refused, however small, because the disk is full.
+func (s *Store) CheckSpace() error { return s.checkNewFile(0) }
+
+// checkSpace fails with a *FullError when there is no space for so many bytes of another blob, or none for its row.
+func (s *Store) checkSpace(need int64) error {
+	if err := s.space.Check(s.files.Root(), need); err != nil {
+		return err
 	}
-	return database, wal
+	return s.space.Check(s.database, 0)
 }
 
-// Check says for "database" and "storage" whether they answer: a nil error is a healthy part.
-func (s *Store) Check(ctx context.Context) map[string]error {
-	var one int
-	err := s.reader.QueryRowContext(ctx, `SELECT 1 FROM pragma_user_version`).Scan(&one)
-	if err != nil {
-		err = fmt.Errorf("database %s does not answer: %w", s.database, err)
+// checkNewFile is checkSpace for a blob that needs files of its own.
+func (s *Store) checkNewFile(need int64) error {
+	if err := s.space.CheckInodes(s.files.Root()); err != nil {
+		return err
 	}
-	return map[string]error{"database": err, "storage": full(s.files.Root(), 0, s.files.CheckWritable())}
+	return s.checkSpace(need)
+}
+
+// DatabaseBytes returns the sizes of the database and of its WAL.
+func (s *Store) DatabaseBytes() (database, wal int64) { return s.db.Bytes() }
+
+// Damage returns a *CorruptError if the database has been found damaged since Open, and nil otherwise.
+func (s *Store) Damage() error { return s.db.Damage() }
+
+// Check returns the error of "database" and of "storage": nil for a healthy part.
+func (s *Store) Check(ctx context.Context) map[string]error {
+	return map[string]error{"database": s.db.Check(ctx), "storage": diskspace.Full(s.files.Root(), 0, s.files.CheckWritable())}
+}
+
+// Maintain is called on a schedule, while the store is in use. It writes down what was read lately, finishes what was
+// cut short, and maintains the database.
+func (s *Store) Maintain(ctx context.Context) error {
+	var errs []error
+	for _, step := range []struct {
+		what string
+		do   func(context.Context) error
+	}{
+		{"write down what was used", s.saveUses},
+		{"finish what was cut short", s.finishAll},
+		{"maintain the database", s.db.Maintain},
+	} {
+		if err := step.do(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", step.what, err))
+		}
+	}
+	return errors.Join(errs...)
 }

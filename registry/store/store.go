@@ -11,9 +11,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/durable"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 	"github.com/mirror-appliance/appliance/registry/store/guard"
+	"github.com/mirror-appliance/appliance/registry/store/migrations"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // Options says where the store is.
@@ -29,21 +32,16 @@ type Options struct {
 // Store is an opened store. Its methods may be called from any goroutine.
 type Store struct {
 	database string
-	damage   *damage
+	db       *sqlite.DB
 	now      func() time.Time
 	log      *slog.Logger
 	files    *blobfile.Dir
-	space    space
-	reserve  *reserve
+	space    diskspace.Checker
 	guard    *guard.Set
 	sessions *sessions
 	lock     *os.File
-	writer   *sql.DB
-	group    *group // what writes through writer
 	places   manifestPlaces
-	shrinker *shrinker
 	journal  *journal
-	reader   *sql.DB
 	recent   recent
 	uses     uses
 	arrivals *arrivals
@@ -63,10 +61,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if err := durable.CheckWritable(filepath.Dir(s.database)); err != nil {
 		return nil, err
 	}
-	if err := checkRegular(s.database); err != nil {
-		return nil, err
-	}
-	if s.lock, err = lock(s.database + ".lock"); err != nil {
+	if s.lock, err = sqlite.Lock(s.database); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -77,21 +72,17 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if err := checkDatabase(s.database, o.Storage); err != nil {
 		return nil, err
 	}
-	s.removeSnapshots()
-	err = s.freeing(func() error {
-		s.writer, s.reader, err = openWatched(ctx, s.damage, o.Current)
-		return full(s.database, 0, err)
-	})
+	s.db, err = sqlite.Open(ctx, sqlite.Options{Path: s.database, Schema: migrations.Schema(), Current: o.Current, Log: s.log,
+		Changed: s.recent.note, Committed: s.recent.forget})
 	if err != nil {
 		return nil, err
 	}
-	s.refill()
-	s.group = openGroup(s.writer)
+	s.space.Reusable = s.db.Reusable
 	if err := s.checkStorage(ctx, o.Storage); err != nil {
 		return nil, err
 	}
 	if s.files, err = blobfile.Open(o.Storage); err != nil {
-		return nil, full(o.Storage, 0, err)
+		return nil, diskspace.Full(o.Storage, 0, err)
 	}
 	if err := s.sessions.find(s.files); err != nil {
 		return nil, err
@@ -99,7 +90,6 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if err := s.openJournal(ctx); err != nil {
 		return nil, err
 	}
-	s.openShrinker()
 	return s, nil
 }
 
@@ -112,19 +102,17 @@ func newStore(o Options) (*Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s := &Store{database: path, now: o.Now, log: o.Log, places: newManifestPlaces(), part: partTime, patience: 10 * time.Second}
-	s.space = space{statfs: statfs, inodes: inodes, minFree: o.MinFree, reusable: s.reusable}
+	s.space = diskspace.Checker{Bytes: diskspace.Bytes, Inodes: diskspace.Inodes, MinFree: o.MinFree}
 	if s.now == nil {
 		s.now = time.Now
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	s.damage = &damage{path: path, log: s.log, cache: &s.recent}
 	s.recent.limit = recentLimit()
 	s.guard = guard.New(s.now)
 	s.sessions = newSessions()
 	s.arrivals = &arrivals{over: make(chan struct{}, 1)}
-	s.reserve = &reserve{path: path + ".reserve", space: space{statfs: statfs}}
 	return s, nil
 }
 
@@ -133,15 +121,12 @@ func (s *Store) Close() error {
 	if s.files != nil {
 		s.saveSessions()
 	}
-	if s.shrinker != nil {
-		s.shrinker.close()
-	}
 	s.journal.close()
 	var errs []error
 	if s.files != nil {
 		errs = append(errs, s.files.Close())
 	}
-	if s.reader != nil && s.group != nil {
+	if s.db != nil {
 		// It is no reason to fail: a push whose check is forgotten is told what is missing, and pushes that again.
 		if err := s.saveChecks(context.Background()); err != nil {
 			s.log.Warn("could not save which blobs were asked for lately", "error", err)
@@ -149,16 +134,7 @@ func (s *Store) Close() error {
 		if err := s.saveUses(context.Background()); err != nil {
 			s.log.Warn("could not save what was pulled lately", "error", err)
 		}
-		s.shrinkAtClose()
-	}
-	if s.group != nil {
-		s.group.close()
-	}
-	// The writer last: closing the last connection folds the WAL into the database.
-	for _, db := range []*sql.DB{s.reader, s.writer} {
-		if db != nil {
-			errs = append(errs, db.Close())
-		}
+		errs = append(errs, s.db.Close())
 	}
 	if s.lock != nil {
 		errs = append(errs, s.lock.Close()) // and with it the lock
@@ -173,37 +149,22 @@ func (s *Store) saveChecks(ctx context.Context) error {
 	if len(checks)+len(heard) == 0 {
 		return nil
 	}
-	return s.write(ctx, func(tx *sql.Tx) error {
+	return s.db.Write(ctx, func(tx *sql.Tx) error {
 		stmt, err := tx.PrepareContext(ctx, `UPDATE repository_blobs SET linked = max(linked, ?) WHERE digest = ?`)
 		if err != nil {
 			return err
 		}
 		defer stmt.Close()
 		for d, t := range checks {
-			if _, err := stmt.ExecContext(ctx, nanos(t), d); err != nil {
+			if _, err := stmt.ExecContext(ctx, sqlite.Nanos(t), d); err != nil {
 				return err
 			}
 		}
 		for id, t := range heard {
-			if _, err := tx.ExecContext(ctx, `UPDATE runs SET last_seen = max(last_seen, ?) WHERE id = ? AND committed = 0`, nanos(t), id); err != nil {
+			if _, err := tx.ExecContext(ctx, `UPDATE runs SET last_seen = max(last_seen, ?) WHERE id = ? AND committed = 0`, sqlite.Nanos(t), id); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-}
-
-// nanos is t as the database has it; the zero time is 0.
-func nanos(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixNano()
-}
-
-func fromNanos(n int64) time.Time {
-	if n == 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, n).UTC()
 }

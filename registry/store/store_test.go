@@ -2,17 +2,19 @@ package store
 
 import (
 	"bytes"
-	"context"
 	"database/sql"
 	"errors"
-	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/migrations"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 func TestStore_PushAndPull(t *testing.T) {
@@ -46,66 +48,43 @@ func TestOpen_SecondOwnerIsRefused(t *testing.T) {
 	f.reopen() // and the lock goes when the owner does
 }
 
-func TestOpen_FileThatIsNoDatabase(t *testing.T) {
-	foreign := filepath.Join(t.TempDir(), "foreign.db")
-	db, err := sql.Open("sqlite", foreign)
-	if err != nil {
-		t.Fatal(err)
+func TestStore_Close_twice(t *testing.T) {
+	f := newFixture(t)
+	f.must(f.Close())
+	if err := f.Close(); err == nil { // it says so, and does not panic
+		t.Error("closed twice without an error")
 	}
-	if _, err := db.Exec(`CREATE TABLE accounts (id INTEGER)`); err != nil {
-		t.Fatal(err)
-	}
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
-	foreignBytes, err := os.ReadFile(foreign)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, content := range map[string][]byte{
-		"text":                []byte("listen: :8443\n"),
-		"other program's":     foreignBytes,
-		"damaged":             append([]byte("SQLite format 3\x00"), append(make([]byte, 52), append([]byte{0x6d, 0x69, 0x72, 0x72}, bytes.Repeat([]byte{0xff}, 8000)...)...)...),
-		"nothing but a start": []byte("SQLite"),
-	} {
-		t.Run(name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "appliance.db")
-			if err := os.WriteFile(path, content, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			_, err := Open(context.Background(), Options{Database: path, Storage: t.TempDir()})
-			var not *NotDatabaseError
-			if !errors.As(err, &not) || !strings.Contains(err.Error(), path) {
-				t.Fatalf("got %v, want a NotDatabaseError that names %s", err, path)
-			}
-			after, err := os.ReadFile(path)
-			if err != nil || !bytes.Equal(after, content) {
-				t.Errorf("the file was written to (%v)", err)
-			}
-		})
-	}
+	f.Store = nil
 }
 
-func TestOpen_NewerDatabaseIsRefused(t *testing.T) {
-	f := newFixture(t)
-	var version int
-	f.must(f.writer.QueryRow(`SELECT user_version FROM pragma_user_version`).Scan(&version))
-	_, err := f.writer.Exec(`PRAGMA user_version = 999`)
-	f.must(err)
-	path := f.database
-	f.must(f.Close())
-	_, err = Open(f.ctx, Options{Database: path, Storage: f.storage()})
-	var newer *NewerError
-	if !errors.As(err, &newer) || newer.Have != 999 || newer.Hint() == "" {
-		t.Fatalf("got %v, want a NewerError", err)
+// The first version of the program had the first migration alone.
+func TestOpen_migratesTheFirstVersion(t *testing.T) {
+	schema := migrations.Schema()
+	initial, err := fs.ReadFile(schema.Migrations, "0001_initial.sql")
+	if err != nil {
+		t.Fatal(err)
 	}
-	db, err := sql.Open("sqlite", path)
-	f.must(err)
-	_, err = db.Exec(fmt.Sprintf(`PRAGMA user_version = %d`, version))
-	f.must(err)
-	f.must(db.Close())
-	f.Store = nil
-	f.reopen()
+	schema.Migrations = fstest.MapFS{"0001_initial.sql": &fstest.MapFile{Data: initial}}
+	path := filepath.Join(t.TempDir(), "appliance.db")
+	old, err := sqlite.Open(t.Context(), sqlite.Options{Path: path, Schema: schema})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = old.Write(t.Context(), func(tx *sql.Tx) error {
+		_, err := tx.Exec(`INSERT INTO users (name, role, password_hash, created, updated) VALUES ('init', 'admin', x'00', 1, 1)`)
+		return err
+	})
+	if err := errors.Join(err, old.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.Context(), Options{Database: path, Storage: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if u, err := s.User(t.Context(), "init"); err != nil || u.Role != "admin" || u.Repositories != nil {
+		t.Errorf("after the migration: %+v, %v", u, err)
+	}
 }
 
 func TestOpen_FilesAreTheOwnersAlone(t *testing.T) {
@@ -117,34 +96,6 @@ func TestOpen_FilesAreTheOwnersAlone(t *testing.T) {
 		if info.Mode().Perm() != 0o600 {
 			t.Errorf("%s has mode %v", path, info.Mode())
 		}
-	}
-}
-
-func TestOpen_WhatIsAcknowledgedIsSynced(t *testing.T) {
-	f := newFixture(t)
-	for name, db := range map[string]*sql.DB{"writer": f.writer, "reader": f.reader} {
-		var conns []*sql.Conn // kept, so that the pool opens another for the next
-		for range readers {   // every connection of the pool has the pragmas, not the first alone
-			conn, err := db.Conn(f.ctx)
-			f.must(err)
-			conns = append(conns, conn)
-			var journal string
-			var synchronous, foreignKeys int
-			f.must(conn.QueryRowContext(f.ctx, `SELECT * FROM pragma_journal_mode, pragma_synchronous, pragma_foreign_keys`).
-				Scan(&journal, &synchronous, &foreignKeys))
-			if journal != "wal" || synchronous != 2 || foreignKeys != 1 {
-				t.Errorf("%s: journal_mode %s, synchronous %d, foreign_keys %d", name, journal, synchronous, foreignKeys)
-			}
-			if name == "writer" {
-				break
-			}
-		}
-		for _, conn := range conns {
-			f.must(conn.Close())
-		}
-	}
-	if _, err := f.reader.Exec(`DELETE FROM blobs`); err == nil {
-		t.Error("a reader connection could write")
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // pushesKept is how many moves of a tag by pushes are remembered. Those by runs all are.
@@ -32,7 +33,7 @@ func (s *Store) Tags(ctx context.Context, repo, last string, n int) (tags []stri
 	if err := image.CheckRepository(repo); err != nil {
 		return nil, false, err
 	}
-	id, err := repositoryID(ctx, s.reader, repo)
+	id, err := repositoryID(ctx, s.db.Reader(), repo)
 	if err != nil {
 		return nil, false, err
 	}
@@ -62,7 +63,7 @@ func (s *Store) page(ctx context.Context, n int, text string, args ...any) (name
 		names = append(names, name)
 		return err
 	}
-	if err := query(ctx, s.reader, scan, text, append(args, limit)...); err != nil {
+	if err := sqlite.Query(ctx, s.db.Reader(), scan, text, append(args, limit)...); err != nil {
 		return nil, false, fmt.Errorf("list names: %w", err)
 	}
 	if n > 0 && len(names) > n {
@@ -79,7 +80,7 @@ func (s *Store) DeleteTag(ctx context.Context, repo, tag string) error {
 	if err := image.CheckTag(tag); err != nil {
 		return err
 	}
-	return s.shareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	return s.db.ShareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		id, err := repositoryID(ctx, tx, repo)
 		if err != nil {
 			return err
@@ -99,14 +100,14 @@ func (s *Store) untagMost(ctx context.Context, repo string, d digest.Digest) err
 	const these = ` FROM repositories r CROSS JOIN tags t WHERE r.name = ? AND t.repository = r.id AND t.digest = ? LIMIT `
 	for {
 		var id int64
-		err := s.reader.QueryRowContext(ctx, `SELECT r.id`+these+fmt.Sprintf(`1 OFFSET %d`, tagBatch), repo, d).Scan(&id)
+		err := s.db.Reader().QueryRowContext(ctx, `SELECT r.id`+these+fmt.Sprintf(`1 OFFSET %d`, tagBatch), repo, d).Scan(&id)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("find tags of %s: %w", d, err)
 		}
-		err = s.shareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		err = s.db.ShareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error {
 			_, err := s.untagSome(ctx, tx, id, d)
 			return err
 		})
@@ -123,11 +124,11 @@ func (s *Store) untagSome(ctx context.Context, tx *sql.Tx, repository int64, d d
 	if err != nil {
 		return false, err
 	}
-	return exists(ctx, tx, `SELECT 1 FROM tags WHERE repository = ? AND digest = ?`, repository, d)
+	return sqlite.Exists(ctx, tx, `SELECT 1 FROM tags WHERE repository = ? AND digest = ?`, repository, d)
 }
 
 func (s *Store) dropTag(ctx context.Context, tx *sql.Tx, repository int64, tag string) error {
-	found, err := exists(ctx, tx, `SELECT 1 FROM tags WHERE repository = ? AND name = ?`, repository, tag)
+	found, err := sqlite.Exists(ctx, tx, `SELECT 1 FROM tags WHERE repository = ? AND name = ?`, repository, tag)
 	if err == nil && !found {
 		err = sql.ErrNoRows
 	}
@@ -154,13 +155,13 @@ func (s *Store) change(ctx context.Context, tx *sql.Tx, statement, moves string,
 	moving := `WITH moves (repository, name, digest) AS (` + moves + `),
 		moving AS MATERIALIZED (SELECT DISTINCT m.repository, m.name, coalesce(t.digest, '') AS was, m.digest AS became
 			FROM moves m LEFT JOIN tags t ON t.repository = m.repository AND t.name = m.name WHERE coalesce(t.digest, '') <> m.digest) `
-	args = append([]any{nanos(s.now())}, args...)
+	args = append([]any{sqlite.Nanos(s.now())}, args...)
 	for _, statement := range []string{
 		`INSERT INTO tag_history (repository, name, was, became, moved, run) SELECT repository, name, was, became, ?1, '' FROM moving`,
 		trimHistory,
 		statement,
 	} {
-		n, err := affected(ctx, tx, moving+statement, args...)
+		n, err := sqlite.Affected(ctx, tx, moving+statement, args...)
 		if err != nil {
 			return fmt.Errorf("move tags: %w", err)
 		}
@@ -192,11 +193,11 @@ func (s *Store) TagHistory(ctx context.Context, repo, tag string) ([]TagMove, er
 		var m TagMove
 		var moved int64
 		err := rows.Scan(&m.Was, &m.Became, &m.Run, &moved)
-		m.Moved = fromNanos(moved)
+		m.Moved = sqlite.Time(moved)
 		moves = append(moves, m)
 		return err
 	}
-	err := query(ctx, s.reader, scan, `SELECT h.was, h.became, h.run, h.moved FROM tag_history h
+	err := sqlite.Query(ctx, s.db.Reader(), scan, `SELECT h.was, h.became, h.run, h.moved FROM tag_history h
 		JOIN repositories r ON r.id = h.repository WHERE r.name = ? AND h.name = ? ORDER BY h.id DESC`, repo, tag)
 	if err != nil {
 		return nil, fmt.Errorf("read history of tag %s: %w", tag, err)
@@ -207,16 +208,16 @@ func (s *Store) TagHistory(ctx context.Context, repo, tag string) ([]TagMove, er
 // TagChecked says when the upstream last confirmed a tag; the zero time means never.
 func (s *Store) TagChecked(ctx context.Context, repo, tag string) (time.Time, error) {
 	var checked int64
-	err := s.reader.QueryRowContext(ctx, `SELECT t.checked FROM tags t JOIN repositories r ON r.id = t.repository
+	err := s.db.Reader().QueryRowContext(ctx, `SELECT t.checked FROM tags t JOIN repositories r ON r.id = t.repository
 		WHERE r.name = ? AND t.name = ?`, repo, tag).Scan(&checked)
-	return fromNanos(checked), orNotFound(err, "tag", tag)
+	return sqlite.Time(checked), orNotFound(err, "tag", tag)
 }
 
 // SetTagChecked records when the upstream confirmed a tag.
 func (s *Store) SetTagChecked(ctx context.Context, repo, tag string, t time.Time) error {
-	return s.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		n, err := affected(ctx, tx, `UPDATE tags SET checked = ?
-			WHERE name = ? AND repository = (SELECT id FROM repositories WHERE name = ?)`, nanos(t), tag, repo)
+	return s.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		n, err := sqlite.Affected(ctx, tx, `UPDATE tags SET checked = ?
+			WHERE name = ? AND repository = (SELECT id FROM repositories WHERE name = ?)`, sqlite.Nanos(t), tag, repo)
 		if err == nil && n == 0 {
 			return &NotFoundError{Kind: "tag", Name: tag}
 		}

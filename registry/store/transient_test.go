@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/throttle"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // failing lets the next n opens of blobs fail.
@@ -77,7 +78,7 @@ func TestStore_aFailedSyncIsNoDamage(t *testing.T) {
 	f.blob("app", "first")
 	f.replace(f.database+"-wal", "/dev/null") // which takes what is written, and syncs nothing
 	err := f.SetNote(f.ctx, "n", "1")
-	var disk *DiskError
+	var disk *sqlite.DiskError
 	if !errors.As(err, &disk) || strings.Contains(disk.Hint(), "move") || strings.Contains(disk.Hint(), "appliance restore") {
 		t.Errorf("the write ends with %v", err)
 	}

@@ -13,10 +13,15 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/internal/throttle"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
+
+// spaceEvery is how many bytes are written between two looks at the free space.
+const spaceEvery = 1 << 20
 
 // Upload is a blob that is being written. An Upload has its session alone, until Close, Commit or Cancel; Close keeps the
 // session for ResumeUpload, the others end it. What was acknowledged before Close survives a restart.
@@ -47,7 +52,7 @@ func (s *Store) NewUpload(ctx context.Context, repo string) (*Upload, error) {
 	if err != nil {
 		return nil, err
 	}
-	u.user = userFrom(ctx)
+	u.user = sqlite.User(ctx)
 	u.session = true
 	return u, nil
 }
@@ -100,7 +105,7 @@ func (s *Store) ResumeUpload(ctx context.Context, repo, id string) (*Upload, err
 		return nil, fmt.Errorf("resume upload %s: %w", id, err)
 	}
 	s.sessions.used(id, s.now())
-	return &Upload{store: s, user: userFrom(ctx), session: true, bytes: bytes, checked: bytes.Size()}, nil
+	return &Upload{store: s, user: sqlite.User(ctx), session: true, bytes: bytes, checked: bytes.Size()}, nil
 }
 
 // ID names the session.
@@ -142,7 +147,7 @@ func (u *Upload) write(p []byte) (int, error) {
 	if u.arrived != nil {
 		u.arrived(n)
 	}
-	return n, full(u.store.files.Root(), max(0, u.want-u.bytes.Size()), err)
+	return n, diskspace.Full(u.store.files.Root(), max(0, u.want-u.bytes.Size()), err)
 }
 
 // checkSpace fails with a *FullError when there is no space for what is to come.
@@ -202,7 +207,7 @@ func (u *Upload) Close() error {
 	}
 	err := u.bytes.Save(time.Time{})
 	if err != nil {
-		err = full(u.store.files.Root(), 0, fmt.Errorf("save upload %s: %w", u.ID(), err))
+		err = diskspace.Full(u.store.files.Root(), 0, fmt.Errorf("save upload %s: %w", u.ID(), err))
 	}
 	return errors.Join(err, u.end(u.bytes.Close()))
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // usesBatch is how many uses are written in one transaction, which pushes wait for.
@@ -55,7 +57,7 @@ func (s *Store) saveUses(ctx context.Context) error {
 		if len(batch) < usesBatch && len(at) > 0 {
 			continue
 		}
-		if err := s.write(ctx, func(tx *sql.Tx) error { return writeUses(ctx, tx, batch) }); err != nil {
+		if err := s.db.Write(ctx, func(tx *sql.Tx) error { return writeUses(ctx, tx, batch) }); err != nil {
 			return fmt.Errorf("write down what was pulled: %w", err)
 		}
 		clear(batch)
@@ -70,7 +72,7 @@ func writeUses(ctx context.Context, tx *sql.Tx, at map[use]time.Time) error {
 	}
 	defer stmt.Close()
 	for of, t := range at {
-		if _, err := stmt.ExecContext(ctx, nanos(t), of.repository, of.digest); err != nil {
+		if _, err := stmt.ExecContext(ctx, sqlite.Nanos(t), of.repository, of.digest); err != nil {
 			return err
 		}
 	}

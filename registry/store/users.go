@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // User is an account. What a role may do, and how a password is hashed, is package auth's affair.
@@ -29,13 +30,13 @@ func scanUser(scan func(...any) error) (User, error) {
 	if repositories != "" {
 		u.Repositories = strings.Split(repositories, "\n")
 	}
-	u.Created, u.Updated = fromNanos(created), fromNanos(updated)
+	u.Created, u.Updated = sqlite.Time(created), sqlite.Time(updated)
 	return u, err
 }
 
 // User reads an account.
 func (s *Store) User(ctx context.Context, name string) (User, error) {
-	u, err := scanUser(s.reader.QueryRowContext(ctx, selectUser+` WHERE name = ?`, name).Scan)
+	u, err := scanUser(s.db.Reader().QueryRowContext(ctx, selectUser+` WHERE name = ?`, name).Scan)
 	if err != nil {
 		return User{}, orNotFound(err, "user", image.Quote(name))
 	}
@@ -50,7 +51,7 @@ func (s *Store) Users(ctx context.Context) ([]User, error) {
 		users = append(users, u)
 		return err
 	}
-	if err := query(ctx, s.reader, scan, selectUser+` ORDER BY name`); err != nil {
+	if err := sqlite.Query(ctx, s.db.Reader(), scan, selectUser+` ORDER BY name`); err != nil {
 		return nil, fmt.Errorf("list users: %w", err)
 	}
 	return users, nil
@@ -72,12 +73,12 @@ func (s *Store) PutUser(ctx context.Context, u User) error {
 	if u.PasswordHash == nil {
 		u.PasswordHash = []byte{} // an account that nobody can log in to; the column is never null
 	}
-	err := s.freeing(func() error { // to read needs space too, where the index of the WAL has to be written
+	err := s.db.Freeing(func() error { // to read needs space too, where the index of the WAL has to be written
 		_, err := s.User(ctx, u.Name)
-		return full(s.database, 0, err)
+		return err
 	})
 	if err == nil {
-		return s.freeing(func() error { return s.putUser(ctx, u) })
+		return s.db.Freeing(func() error { return s.putUser(ctx, u) })
 	} else if !errors.Is(err, ErrNotFound) {
 		return err
 	}
@@ -85,8 +86,8 @@ func (s *Store) PutUser(ctx context.Context, u User) error {
 }
 
 func (s *Store) putUser(ctx context.Context, u User) error {
-	now := nanos(s.now())
-	return s.write(ctx, func(tx *sql.Tx) error {
+	now := sqlite.Nanos(s.now())
+	return s.db.Write(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO users (name, role, repositories, password_hash, created, updated)
 			VALUES (?, ?, ?, ?, ?, ?)
 			ON CONFLICT DO UPDATE SET role = excluded.role, repositories = excluded.repositories, password_hash = excluded.password_hash, updated = excluded.updated`,
@@ -100,9 +101,9 @@ func (s *Store) putUser(ctx context.Context, u User) error {
 
 // DeleteUser deletes an account, on a full disk too.
 func (s *Store) DeleteUser(ctx context.Context, name string) error {
-	return s.freeing(func() error {
-		return s.write(ctx, func(tx *sql.Tx) error {
-			n, err := affected(ctx, tx, `DELETE FROM users WHERE name = ?`, name)
+	return s.db.Freeing(func() error {
+		return s.db.Write(ctx, func(tx *sql.Tx) error {
+			n, err := sqlite.Affected(ctx, tx, `DELETE FROM users WHERE name = ?`, name)
 			if err == nil && n == 0 {
 				return &NotFoundError{Kind: "user", Name: image.Quote(name)}
 			}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/mirror-appliance/appliance/internal/diskspace/diskspacetest"
 	"github.com/mirror-appliance/appliance/internal/image"
 )
 
@@ -49,7 +50,7 @@ func TestStore_UserRepositories_Patterns(t *testing.T) {
 func TestStore_UsersOnFullDisk(t *testing.T) {
 	for name, restart := range map[string]bool{"while it runs": false, "before it starts": true} {
 		t.Run(name, func(t *testing.T) {
-			dir, fill := smallDisk(t)
+			dir, fill := diskspacetest.Small(t)
 			f := newFixtureIn(t, dir)
 			for _, user := range []string{"gone", "leaked"} {
 				f.must(f.PutUser(f.ctx, User{Name: user, Role: "push", PasswordHash: []byte("old")}))

@@ -2,14 +2,11 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
-
 	"github.com/mirror-appliance/appliance/internal/throttle"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 const (
@@ -106,7 +103,7 @@ func (s *Store) Verify(ctx context.Context, o VerifyOptions) (VerifyReport, erro
 		{"uploads", v.uploads},
 	} {
 		err := step.run(ctx)
-		if damage := databaseDamage(err); damage != nil && ctx.Err() == nil {
+		if damage := sqlite.Damage(err); damage != nil && ctx.Err() == nil {
 			v.problem(ProblemDatabase, s.database, fmt.Sprintf("reading %s failed: %v", step.what, damage), remedyDatabase)
 			continue
 		}
@@ -142,24 +139,7 @@ func (v *verification) progress() {
 }
 
 func (v *verification) measure(ctx context.Context) error {
-	return v.store.reader.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM manifests), count(*), coalesce(sum(size), 0),
+	return v.store.db.Reader().QueryRowContext(ctx, `SELECT (SELECT count(*) FROM manifests), count(*), coalesce(sum(size), 0),
 		(SELECT count(*) FROM quarantine) FROM blobs`).
 		Scan(&v.of.Manifests, &v.of.Blobs, &v.of.BlobBytes, &v.report.Quarantined)
-}
-
-// databaseDamage is the part of err that says that SQLite has found its file damaged, nil if there is none. A read or a
-// sync that fails is none: the disk may do it the next time, see DiskError.
-func databaseDamage(err error) error {
-	var lite *sqlite.Error
-	if !errors.As(err, &lite) {
-		return nil
-	}
-	switch lite.Code() & 0xff {
-	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
-		return lite
-	}
-	if lite.Code() == sqlite3.SQLITE_IOERR_CORRUPTFS {
-		return lite
-	}
-	return nil
 }

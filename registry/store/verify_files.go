@@ -10,13 +10,15 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/internal/retry"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // blobs looks at the file of every blob, page by page.
 func (v *verification) blobs(ctx context.Context) error {
 	for last := digest.Digest(""); ; {
-		page, err := listBlobs(ctx, v.store.reader, last)
+		page, err := listBlobs(ctx, v.store.db.Reader(), last)
 		if err != nil {
 			return err
 		}
@@ -36,14 +38,14 @@ func (v *verification) blobs(ctx context.Context) error {
 }
 
 // listBlobs lists a page of the blobs after last, in order.
-func listBlobs(ctx context.Context, q querier, last digest.Digest) (page []sized, err error) {
+func listBlobs(ctx context.Context, q sqlite.Querier, last digest.Digest) (page []sized, err error) {
 	scan := func(rows *sql.Rows) error {
 		var b sized
 		err := rows.Scan(&b.digest, &b.size)
 		page = append(page, b)
 		return err
 	}
-	err = query(ctx, q, scan, `SELECT digest, size FROM blobs WHERE digest > ? ORDER BY digest LIMIT ?`, last, blobPage)
+	err = sqlite.Query(ctx, q, scan, `SELECT digest, size FROM blobs WHERE digest > ? ORDER BY digest LIMIT ?`, last, blobPage)
 	if err != nil {
 		return nil, fmt.Errorf("list blobs: %w", err)
 	}
@@ -60,7 +62,7 @@ func (v *verification) blob(ctx context.Context, b sized) error {
 		if err != nil || seen.Damage == "" {
 			return err
 		}
-		held, err := exists(ctx, v.store.reader, `SELECT 1 FROM blobs WHERE digest = ?`, b.digest)
+		held, err := sqlite.Exists(ctx, v.store.db.Reader(), `SELECT 1 FROM blobs WHERE digest = ?`, b.digest)
 		if err != nil || !held {
 			return err
 		}
@@ -68,7 +70,7 @@ func (v *verification) blob(ctx context.Context, b sized) error {
 			return nil
 		}
 		if behind { // its file may have been a moment behind its row
-			if err := pause(ctx, time.Millisecond); err != nil {
+			if err := retry.Sleep(ctx, time.Millisecond); err != nil {
 				return err
 			}
 			continue

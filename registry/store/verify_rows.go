@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 // integrity asks SQLite whether its own structures are whole, which includes that indexes agree with tables.
@@ -20,11 +21,11 @@ func (v *verification) integrity(ctx context.Context) error {
 		}
 		if what != "ok" {
 			v.problem(ProblemDatabase, v.store.database, what, remedyDatabase)
-			_ = v.store.damage.found(errors.New(what)) // which health tells
+			_ = v.store.db.Damaged(errors.New(what)) // which health tells
 		}
 		return nil
 	}
-	return query(ctx, v.store.reader, scan, `PRAGMA integrity_check(100)`)
+	return sqlite.Query(ctx, v.store.db.Reader(), scan, `PRAGMA integrity_check(100)`)
 }
 
 // foreignKeys counts the rows that name rows that are not there. Tags are looked at by name elsewhere.
@@ -38,7 +39,7 @@ func (v *verification) foreignKeys(ctx context.Context) error {
 		v.problem(ProblemDatabase, table, fmt.Sprintf("%d of its rows name rows of %s that are not there", n, parent), remedyDatabase)
 		return nil
 	}
-	return query(ctx, v.store.reader, scan, `SELECT "table", parent, count(*) FROM pragma_foreign_key_check
+	return sqlite.Query(ctx, v.store.db.Reader(), scan, `SELECT "table", parent, count(*) FROM pragma_foreign_key_check
 		WHERE "table" <> 'tags' GROUP BY "table", parent`)
 }
 
@@ -52,7 +53,7 @@ func (v *verification) tags(ctx context.Context) error {
 		v.problem(ProblemTag, repo+":"+tag, "it names "+d+", which its repository does not have", remedyTag)
 		return nil
 	}
-	err := query(ctx, v.store.reader, scan, `SELECT coalesce(r.name, '#' || t.repository), t.name, t.digest
+	err := sqlite.Query(ctx, v.store.db.Reader(), scan, `SELECT coalesce(r.name, '#' || t.repository), t.name, t.digest
 		FROM tags t LEFT JOIN repositories r ON r.id = t.repository
 		WHERE r.id IS NULL OR NOT EXISTS (
 			SELECT 1 FROM repository_manifests rm JOIN manifests m ON m.digest = rm.digest
@@ -60,7 +61,7 @@ func (v *verification) tags(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return v.store.reader.QueryRowContext(ctx, `SELECT count(*) FROM tags`).Scan(&v.report.Tags)
+	return v.store.db.Reader().QueryRowContext(ctx, `SELECT count(*) FROM tags`).Scan(&v.report.Tags)
 }
 
 // manifests looks at all manifests, page by page. One page is one snapshot of the database.
@@ -79,7 +80,7 @@ func (v *verification) manifests(ctx context.Context) error {
 }
 
 func (v *verification) manifestPage(ctx context.Context, last digest.Digest) (page []digest.Digest, err error) {
-	tx, err := v.store.reader.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	tx, err := v.store.db.Reader().BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +91,7 @@ func (v *verification) manifestPage(ctx context.Context, last digest.Digest) (pa
 		page = append(page, d)
 		return err
 	}
-	err = query(ctx, tx, scan, `SELECT digest FROM manifests WHERE digest > ? ORDER BY digest LIMIT ?`, last, manifestPage)
+	err = sqlite.Query(ctx, tx, scan, `SELECT digest FROM manifests WHERE digest > ? ORDER BY digest LIMIT ?`, last, manifestPage)
 	if err != nil {
 		return nil, err
 	}
@@ -248,7 +249,7 @@ func (v *verification) needs(ctx context.Context, tx *sql.Tx, d digest.Digest, r
 	if len(missing)+len(other) == 0 {
 		return nil
 	}
-	lazily, err := exists(ctx, tx, pulledOnly, d)
+	lazily, err := sqlite.Exists(ctx, tx, pulledOnly, d)
 	if err != nil {
 		return err
 	}
@@ -262,7 +263,7 @@ func (v *verification) needs(ctx context.Context, tx *sql.Tx, d digest.Digest, r
 
 func (v *verification) needsBlobs(ctx context.Context, tx *sql.Tx, d digest.Digest, missing map[digest.Digest]bool, lazily bool) error {
 	for blob := range missing {
-		switch quarantined, err := exists(ctx, tx, `SELECT 1 FROM quarantine WHERE digest = ?`, blob); {
+		switch quarantined, err := sqlite.Exists(ctx, tx, `SELECT 1 FROM quarantine WHERE digest = ?`, blob); {
 		case err != nil:
 			return err
 		case quarantined:

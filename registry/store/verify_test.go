@@ -25,15 +25,9 @@ func (f *fixture) verified(o VerifyOptions) VerifyReport {
 // corrupt changes the database behind the back of its own rules.
 func (f *fixture) corrupt(text string, args ...any) {
 	f.t.Helper()
-	_, err := f.writer.Exec(`PRAGMA foreign_keys = 0`)
-	f.must(err)
-	n, err := f.writer.Exec(text, args...)
-	f.must(err)
-	if changed, _ := n.RowsAffected(); changed == 0 {
+	if f.exec(text, args...) == 0 {
 		f.t.Fatalf("%s changed nothing", text)
 	}
-	_, err = f.writer.Exec(`PRAGMA foreign_keys = 1`)
-	f.must(err)
 }
 
 func (f *fixture) truncate(d digest.Digest, size int64) {
@@ -221,7 +215,7 @@ func TestStore_Verify_leftoversAreNoDamage(t *testing.T) {
 func TestStore_Verify_pages(t *testing.T) {
 	f := newFixture(t)
 	const n = max(manifestPage, blobPage) + 600
-	f.must(f.write(f.ctx, func(tx *sql.Tx) error {
+	f.must(f.db.Write(f.ctx, func(tx *sql.Tx) error {
 		for i := range n {
 			body := manifestOf(descriptor("x/y", fmt.Append(nil, "config ", i)))
 			m, p, err := f.newManifest(body, "", "")

@@ -4,7 +4,7 @@ import (
 	"sync"
 
 	"github.com/opencontainers/go-digest"
-	"modernc.org/sqlite"
+	modernc "modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
@@ -44,7 +44,7 @@ func (w *linkWatches) unwatch(one *linkWatch) {
 }
 
 // note is called by SQLite for each row of repository_blobs that changes, before the commit.
-func (w *linkWatches) note(row sqlite.SQLitePreUpdateData) {
+func (w *linkWatches) note(row modernc.SQLitePreUpdateData) {
 	w.watching.Lock()
 	defer w.watching.Unlock()
 	if row.Op != sqlite3.SQLITE_DELETE || len(w.all) == 0 {

@@ -68,7 +68,7 @@ func TestStore_RemoveBlobs_givesWayToReads(t *testing.T) {
 	pauses, most, rows := 0, 0, len(garbage)
 	f.busy(func(time.Duration) {
 		pauses++
-		f.must(f.write(f.ctx, func(*sql.Tx) error { return nil }))
+		f.must(f.db.Write(f.ctx, func(*sql.Tx) error { return nil }))
 		left := f.count(`SELECT count(*) FROM blobs`)
 		most, rows = max(most, rows-left), left
 	})

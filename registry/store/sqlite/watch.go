@@ -1,4 +1,4 @@
-package store
+package sqlite
 
 import (
 	"context"
@@ -10,39 +10,26 @@ import (
 	"log/slog"
 	"sync/atomic"
 
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
+	modernc "modernc.org/sqlite"
 )
 
-// CorruptError says that SQLite cannot read or write its own file, and not for want of space.
-type CorruptError struct {
-	Path string
-	Err  error
-}
-
-func (e *CorruptError) Error() string {
-	return fmt.Sprintf("database %s is damaged: %v", e.Path, e.Err)
-}
-func (e *CorruptError) Unwrap() error { return e.Err }
-
-// Hint returns what to do next.
-func (e *CorruptError) Hint() string {
-	return "`appliance verify` says what is damaged; then stop the daemon, move the database file away and restore a backup (`appliance restore`); mind what dmesg says of the disk"
-}
-
-// Damage is a *CorruptError if SQLite has said to anyone since Open that the database is damaged, nil otherwise. It
-// stays until the store is opened again, since what is damaged is not read by everyone: a page in the middle fails the
-// requests that need it and no others.
-func (s *Store) Damage() error {
-	if e := s.damage.first.Load(); e != nil {
+// Damage returns a *CorruptError if SQLite has found the database damaged since Open, and nil otherwise. It stays until
+// the database is opened again: a damaged page in the middle fails the requests that need it, and no others.
+func (db *DB) Damage() error {
+	if e := db.damage.first.Load(); e != nil {
 		return e
 	}
 	return nil
 }
 
-// damage is where whatever SQLite says passes: it remembers the first time that this was damage.
+// Damaged remembers damage that err describes and returns it as a *CorruptError. It is for what a reader of the rows
+// finds out and SQLite does not.
+func (db *DB) Damaged(err error) error {
+	return db.damage.found(&CorruptError{Path: db.path, Err: err})
+}
+
+// damage sees every error of SQLite, and remembers the first that was damage.
 type damage struct {
-	cache *recent // what commits tell of; nil: none
 	path  string
 	log   *slog.Logger
 	first atomic.Pointer[CorruptError]
@@ -52,80 +39,49 @@ type damage struct {
 	failures atomic.Int64 // counts them
 }
 
-// see makes a *CorruptError of what is one, and leaves other errors alone.
+// see returns an error of SQLite as one of this package, and takes note of it.
 func (d *damage) see(err error) error {
 	if err == nil || err == io.EOF {
 		return err
 	}
-	if databaseDamage(err) != nil {
-		return d.found(err)
-	}
-	var lite *sqlite.Error
-	if errors.As(err, &lite) && lite.Code()&0xff == sqlite3.SQLITE_IOERR && !needsSpace(lite) {
+	err = typed(d.path, err)
+	switch e := err.(type) {
+	case *CorruptError:
+		return d.found(e)
+	case *DiskError:
 		d.suspect.Store(true)
 		d.failures.Add(1)
-		return &DiskError{Path: d.path, Err: err}
 	}
 	return err
 }
 
-// DiskError says that the disk has failed to read, write or sync the database, which says nothing of what is in it. What
-// was being written is refused; what was acknowledged before is there.
-type DiskError struct {
-	Path string
-	Err  error
-}
-
-func (e *DiskError) Error() string {
-	return fmt.Sprintf("the disk of database %s has failed: %v", e.Path, e.Err)
-}
-func (e *DiskError) Unwrap() error { return e.Err }
-
-// Hint returns what to do next.
-func (e *DiskError) Hint() string {
-	return "try again; if it goes on, see whether the file system has space (df -h " + e.Path + ") and what dmesg says of the disk; leave the database where it is"
-}
-
-// found remembers damage that somebody has found.
-func (d *damage) found(err error) error {
-	damaged := &CorruptError{Path: d.path, Err: err}
-	if d.first.CompareAndSwap(nil, damaged) {
-		d.log.Error("the database is damaged", "path", d.path, "error", err, "remedy", damaged.Hint())
+func (d *damage) found(e *CorruptError) error {
+	if d.first.CompareAndSwap(nil, e) {
+		d.log.Error("the database is damaged", "path", d.path, "error", e.Err, "remedy", e.Hint())
 	}
-	return damaged
+	return e
 }
 
-// needsSpace says of a failure of SQLite to read or write that a disk without space, or a quota that is used up,
-// explains it, too.
-func needsSpace(err error) bool {
-	var lite *sqlite.Error
-	if !errors.As(err, &lite) {
-		return false
-	}
-	switch lite.Code() {
-	case sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_IN_PAGE, sqlite3.SQLITE_IOERR_NOMEM:
-		return true
-	}
-	return false
+// hooks are what a transaction of the writer calls.
+type hooks struct {
+	changed   func(modernc.SQLitePreUpdateData)
+	committed func()
 }
 
-// open opens a pool whose connections tell d what SQLite tells them. It stands below database/sql, since errors reach
-// the callers of that in many ways, such as in the middle of the rows.
-func (d *damage) open(name string) (*sql.DB, error) { return d.openFor(name, nil) }
-
-// openFor is open for the writer, whose commits tell the manifest cache what they change.
-func (d *damage) openFor(name string, cache *recent) (*sql.DB, error) {
-	c, err := sqlite.NewConnector(name)
+// connect opens a pool of connections whose errors d sees. It is below database/sql, whose callers get errors in many
+// ways, such as between two rows.
+func (d *damage) connect(name string, h hooks) (*sql.DB, error) {
+	c, err := modernc.NewConnector(name)
 	if err != nil {
 		return nil, err
 	}
-	return sql.OpenDB(&watchedConnector{c, d, cache}), nil
+	return sql.OpenDB(&watchedConnector{c, d, h}), nil
 }
 
 type watchedConnector struct {
 	driver.Connector
 	damage *damage
-	cache  *recent // nil: nothing is written
+	hooks  hooks
 }
 
 func (c *watchedConnector) Connect(ctx context.Context) (driver.Conn, error) {
@@ -138,14 +94,10 @@ func (c *watchedConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	if !ok {
 		return nil, errors.Join(fmt.Errorf("the SQLite driver lacks methods: %T", conn), conn.Close())
 	}
-	if c.cache != nil {
-		hooks, ok := conn.(sqlite.HookRegisterer)
-		if !ok {
-			return nil, errors.Join(fmt.Errorf("the SQLite driver lacks hooks: %T", conn), conn.Close())
-		}
-		hooks.RegisterPreUpdateHook(c.cache.note)
+	if c.hooks.changed != nil {
+		whole.RegisterPreUpdateHook(c.hooks.changed)
 	}
-	return &watchedConn{connection: whole, damage: c.damage, generation: generation, cache: c.cache}, nil
+	return &watchedConn{connection: whole, damage: c.damage, generation: generation, committed: c.hooks.committed}, nil
 }
 
 // connection is what a connection of SQLite's driver can.
@@ -157,14 +109,15 @@ type connection interface {
 	driver.QueryerContext
 	driver.SessionResetter
 	driver.Validator
+	modernc.HookRegisterer
 }
 
 type watchedConn struct {
 	connection
 	damage     *damage
 	generation int64 // of damage.failures when it was opened
-	cache      *recent
-	known      statements
+	committed  func()
+	parsed     statements
 }
 
 func (c *watchedConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
@@ -188,7 +141,7 @@ func (c *watchedConn) IsValid() bool {
 	return c.generation == c.damage.failures.Load() && c.connection.IsValid()
 }
 
-// trust reports, once after the disk has failed, whether the WAL reaches the database.
+// trust checks, once after the disk has failed, that the WAL reaches the database.
 func (c *watchedConn) trust(ctx context.Context) error {
 	if !c.damage.suspect.Load() {
 		return nil
@@ -214,35 +167,38 @@ func (c *watchedConn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.T
 	if err != nil {
 		return nil, c.damage.see(err)
 	}
-	return &watchedTx{tx, c.damage, c.cache}, nil
+	return &watchedTx{tx, c.damage, c.committed}, nil
 }
 
 func (c *watchedConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	if known, err := c.known.take(ctx, c, query); known != nil || err != nil {
+	if kept, err := c.parsed.take(ctx, c, query); kept != nil || err != nil {
 		if err != nil {
 			return nil, err
 		}
-		defer known.release()
-		return known.ExecContext(ctx, args)
+		defer kept.release()
+		return kept.ExecContext(ctx, args)
 	}
 	result, err := c.connection.ExecContext(ctx, query, args)
 	return result, c.damage.see(err)
 }
 
 func (c *watchedConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	if known, err := c.known.take(ctx, c, query); known != nil || err != nil {
+	if kept, err := c.parsed.take(ctx, c, query); kept != nil || err != nil {
 		if err != nil {
 			return nil, err
 		}
-		rows, err := known.QueryContext(ctx, args)
+		rows, err := kept.QueryContext(ctx, args)
 		if err != nil {
-			known.release()
+			kept.release()
 			return nil, err
 		}
-		return &knownRows{rows, known}, nil
+		return &keptRows{rows, kept}, nil
 	}
 	return c.damage.rows(c.connection.QueryContext(ctx, query, args))
 }
+
+// Close closes a connection, which it does only once its statements are closed.
+func (c *watchedConn) Close() error { return errors.Join(c.parsed.close(), c.connection.Close()) }
 
 // statement is what a statement of SQLite's driver can.
 type statement interface {
@@ -267,15 +223,15 @@ func (s *watchedStmt) QueryContext(ctx context.Context, args []driver.NamedValue
 
 type watchedTx struct {
 	driver.Tx
-	damage *damage
-	cache  *recent
+	damage    *damage
+	committed func()
 }
 
-// Commit lets the manifest cache forget what the transaction changed before anyone is told that it is committed.
+// Commit calls the hook before any write of the transaction is acknowledged.
 func (t *watchedTx) Commit() error {
 	err := t.Tx.Commit()
-	if t.cache != nil {
-		t.cache.forget()
+	if t.committed != nil {
+		t.committed()
 	}
 	return t.damage.see(err)
 }

@@ -1,4 +1,4 @@
-package store
+package sqlite
 
 import (
 	"context"
@@ -10,25 +10,22 @@ import (
 )
 
 const (
-	// groupSize is how many writes share a transaction at most. The first of them waits for the last.
-	groupSize = 64
-	// groupTime is how long a transaction takes further writes. Writes differ a thousandfold in what they cost, so that
-	// their number alone bounds nothing.
+	// GroupSize is how many writes share a transaction at most. The first of them waits for the last.
+	GroupSize = 64
+	// groupTime is how long a transaction takes further writes. The cost of writes differs a thousandfold, so that their
+	// number alone bounds nothing.
 	groupTime = 50 * time.Millisecond
 )
 
-// errClosed is for a write that comes after Close.
+// errClosed is the error of a write after Close.
 var errClosed = errors.New("the store is closed")
 
-// group commits writes that come at the same time in one transaction, so that they wait for the disk once.
-// Each runs under a savepoint of its own: one that fails takes back what it did itself, and no more. All
-// are answered after the commit, so that acknowledged means durable here too. A write that is alone has a
-// transaction to itself, and its turn like the others.
-//
-// Its goroutine begins with open and ends with close.
+// group commits writes that come at the same time in one transaction, so that they wait for the disk once. Each runs
+// under a savepoint of its own: one that fails is rolled back alone. All are answered after the commit, so that
+// acknowledged means durable. A write that is alone has a transaction of its own, and its turn like the others.
 type group struct {
 	writer *sql.DB
-	now    func() time.Time // what writes cost is measured by it
+	now    func() time.Time // measures the cost of writes
 	ended  chan struct{}
 	wake   chan struct{} // holds one token when there may be something in the queue
 
@@ -41,13 +38,14 @@ type group struct {
 type shared struct {
 	ctx    context.Context
 	user   string
-	came   uint64 // its number in the order that writes came in
+	came   uint64 // its position in the order of arrival
 	alone  bool
 	fn     func(ctx context.Context, tx *sql.Tx) error
 	err    error
 	answer chan error // takes one
 }
 
+// openGroup starts the goroutine, which close ends.
 func openGroup(writer *sql.DB) *group {
 	g := &group{writer: writer, now: time.Now, ended: make(chan struct{}), wake: make(chan struct{}, 1)}
 	go func() {
@@ -60,7 +58,7 @@ func openGroup(writer *sql.DB) *group {
 	return g
 }
 
-// close ends the group, once what is in the queue is written.
+// close ends the group once the queue is written.
 func (g *group) close() {
 	g.mu.Lock()
 	if !g.closed { // the first time
@@ -71,9 +69,8 @@ func (g *group) close() {
 	<-g.ended
 }
 
-// share runs fn in the transaction of a group and returns when that is on disk. fn's context does not end: a
-// statement that is interrupted would take the transaction of all others with it. When ctx ends before
-// fn has begun, it is not run.
+// share runs fn in a transaction of the group and returns when that is on disk. fn's context does not end: a statement
+// that is interrupted would roll back the whole transaction. When ctx ends before fn has begun, fn is not run.
 func (g *group) share(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
 	return g.write(ctx, &shared{ctx: context.WithoutCancel(ctx), fn: fn})
 }
@@ -84,7 +81,7 @@ func (g *group) alone(ctx context.Context, fn func(tx *sql.Tx) error) error {
 }
 
 func (g *group) write(ctx context.Context, w *shared) error {
-	w.user, w.answer = userFrom(ctx), make(chan error, 1)
+	w.user, w.answer = User(ctx), make(chan error, 1)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -116,7 +113,7 @@ func (g *group) enqueue(w *shared) error {
 	return nil
 }
 
-// leave takes w out of the queue and says whether it was still there.
+// leave removes w from the queue and reports whether it was still there.
 func (g *group) leave(w *shared) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -129,7 +126,7 @@ func (g *group) empty() bool {
 	return g.queue.len() == 0
 }
 
-// take gives the write whose turn it is, nil when there is none that can join a transaction.
+// take returns the write whose turn it is, and nil when there is none that can join the transaction.
 func (g *group) take(first bool) *shared {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -142,13 +139,13 @@ func (g *group) charge(user string, cost time.Duration) {
 	g.queue.charge(user, cost)
 }
 
-// next writes what is in the queue as one transaction and answers all of it. It says whether there was any.
+// next writes a transaction of what is in the queue, answers its writes, and reports whether there were any.
 func (g *group) next() bool {
 	if g.empty() {
 		return false
 	}
 	ctx := context.Background()
-	tx, err := g.writer.BeginTx(ctx, nil) // before anything is taken: a write that still waits may leave
+	tx, err := g.writer.BeginTx(ctx, nil) // before a write is taken: one that still waits may leave
 	if err != nil {
 		w := g.take(true)
 		if w != nil {
@@ -176,10 +173,10 @@ func (g *group) next() bool {
 	return len(members) > 0
 }
 
-// fill runs writes in a transaction, until there are no more or it has enough. An error is the transaction's.
+// fill runs writes in a transaction, until there are no more or it is full. An error is the transaction's.
 func (g *group) fill(ctx context.Context, tx *sql.Tx) (members []*shared, err error) {
 	began := g.now()
-	for at := began; len(members) < groupSize && at.Sub(began) < groupTime; {
+	for at := began; len(members) < GroupSize && at.Sub(began) < groupTime; {
 		w := g.take(len(members) == 0)
 		if w == nil {
 			break
@@ -202,8 +199,8 @@ func (g *group) fill(ctx context.Context, tx *sql.Tx) (members []*shared, err er
 	return members, err
 }
 
-// run runs a write under its savepoint. The error it returns is the transaction's, which is lost: SQLite
-// itself rolls back the whole of it when the disk is full, say. That of the write alone is in w.err.
+// run runs a write under its savepoint, and keeps the write's error in w.err. The error that it returns means that the
+// transaction is lost: SQLite rolls back the whole of it when the disk is full, say.
 func (w *shared) run(ctx context.Context, tx *sql.Tx) error {
 	if _, err := tx.ExecContext(ctx, "SAVEPOINT one"); err != nil {
 		return fmt.Errorf("begin write: %w", err)

@@ -1,4 +1,4 @@
-package store
+package sqlite
 
 import (
 	"context"
@@ -16,11 +16,11 @@ func (f *fixture) inConnection(do func(conn *sql.Conn, kept *statements)) {
 	defer conn.Close()
 	f.must(conn.Raw(func(c any) error {
 		w := c.(*watchedConn)
-		f.must(w.known.close())
+		f.must(w.parsed.close())
 		return nil
 	}))
 	var kept *statements
-	f.must(conn.Raw(func(c any) error { kept = &c.(*watchedConn).known; return nil }))
+	f.must(conn.Raw(func(c any) error { kept = &c.(*watchedConn).parsed; return nil }))
 	do(conn, kept)
 }
 
@@ -28,10 +28,10 @@ func TestStatements_areParsedOnce(t *testing.T) {
 	f := newFixture(t)
 	f.inConnection(func(conn *sql.Conn, kept *statements) {
 		for i := range 3 {
-			_, err := conn.ExecContext(f.ctx, `INSERT INTO meta (name, value) VALUES (?, ?)`, fmt.Sprint(i), i)
+			_, err := conn.ExecContext(f.ctx, `INSERT INTO notes (name, value) VALUES (?, ?)`, fmt.Sprint(i), i)
 			f.must(err)
 			var n int
-			f.must(conn.QueryRowContext(f.ctx, `SELECT count(*) FROM meta WHERE name < ?`, "9").Scan(&n))
+			f.must(conn.QueryRowContext(f.ctx, `SELECT count(*) FROM notes WHERE name < ?`, "9").Scan(&n))
 			if n != i+1 {
 				t.Errorf("after %d rows there are %d", i+1, n)
 			}
@@ -40,11 +40,11 @@ func TestStatements_areParsedOnce(t *testing.T) {
 			t.Errorf("%d statements are kept", len(kept.parsed))
 		}
 		// What it keeps does not outlive an error, and an error does not make it useless.
-		_, err := conn.ExecContext(f.ctx, `INSERT INTO meta (name, value) VALUES (?, ?)`, "1", 1)
+		_, err := conn.ExecContext(f.ctx, `INSERT INTO notes (name, value) VALUES (?, ?)`, "1", 1)
 		if err == nil {
 			t.Error("the same name is taken twice")
 		}
-		_, err = conn.ExecContext(f.ctx, `INSERT INTO meta (name, value) VALUES (?, ?)`, "7", 7)
+		_, err = conn.ExecContext(f.ctx, `INSERT INTO notes (name, value) VALUES (?, ?)`, "7", 7)
 		f.must(err)
 	})
 }
@@ -80,13 +80,13 @@ func TestStatements_areBounded(t *testing.T) {
 		rows, err := conn.QueryContext(f.ctx, `SELECT 1 UNION SELECT 2`)
 		f.must(err)
 		defer rows.Close()
-		for i := range 2 * knownStatements {
+		for i := range 2 * keptStatements {
 			var n int
 			f.must(conn.QueryRowContext(f.ctx, fmt.Sprintf(`SELECT %d`, i)).Scan(&n))
 			if n != i {
 				t.Fatalf("%d is %d", i, n)
 			}
-			if len(kept.parsed) > knownStatements {
+			if len(kept.parsed) > keptStatements {
 				t.Fatalf("%d statements are kept", len(kept.parsed))
 			}
 		}
@@ -107,10 +107,10 @@ func TestStatements_endWithTheContext(t *testing.T) {
 		ended, cancel := context.WithCancel(f.ctx)
 		cancel()
 		for range 2 {
-			if _, err := conn.ExecContext(ended, `DELETE FROM meta`); !errors.Is(err, context.Canceled) {
+			if _, err := conn.ExecContext(ended, `DELETE FROM notes`); !errors.Is(err, context.Canceled) {
 				t.Errorf("got %v", err)
 			}
-			_, err := conn.ExecContext(f.ctx, `DELETE FROM meta`)
+			_, err := conn.ExecContext(f.ctx, `DELETE FROM notes`)
 			f.must(err)
 		}
 	})

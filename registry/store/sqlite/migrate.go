@@ -1,0 +1,144 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	modernc "modernc.org/sqlite"
+
+	"github.com/mirror-appliance/appliance/internal/diskspace"
+	"github.com/mirror-appliance/appliance/internal/durable"
+)
+
+// migrate runs the migrations that the database lacks, each in its own transaction. A database with something in it is
+// copied first.
+func (db *DB) migrate(ctx context.Context, o Options) error {
+	names, err := fs.Glob(o.Schema.Migrations, "*.sql") // which come in order
+	if err != nil {
+		return err
+	}
+	have, err := db.version(ctx)
+	if err != nil {
+		return err
+	}
+	if have > len(names) {
+		return &NewerError{Path: db.path, Have: have, Known: len(names)}
+	}
+	if have > 0 && have < len(names) {
+		if o.Current {
+			return &OlderError{Path: db.path, Have: have, Known: len(names)}
+		}
+		if err := db.copyBeforeMigration(ctx, have); err != nil {
+			return diskspace.Full(db.path, 0, fmt.Errorf("back up database %s before migrating it: %w", db.path, err))
+		}
+	}
+	for version := have + 1; version <= len(names); version++ {
+		name := names[version-1]
+		text, err := fs.ReadFile(o.Schema.Migrations, name)
+		if err != nil {
+			return err
+		}
+		if err := db.apply(ctx, version, o.Schema.Application, string(text)); err != nil {
+			return fmt.Errorf("migrate database %s to %s: %w", db.path, name, err)
+		}
+	}
+	return nil
+}
+
+func (db *DB) apply(ctx context.Context, version int, application uint32, text string) error {
+	tx, err := db.writer.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
+	if _, err := tx.ExecContext(ctx, text); err != nil {
+		return err
+	}
+	// A pragma takes no parameters.
+	pragmas := fmt.Sprintf("PRAGMA user_version = %d; PRAGMA application_id = %d", version, application)
+	if _, err := tx.ExecContext(ctx, pragmas); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// version reads how far the database has been migrated.
+func (db *DB) version(ctx context.Context) (version int, err error) {
+	err = db.writer.QueryRowContext(ctx, `SELECT user_version FROM pragma_user_version`).Scan(&version)
+	if err == nil {
+		return version, nil
+	}
+	if errors.As(err, new(*modernc.Error)) && Damage(err) != nil {
+		return 0, &NotDatabaseError{Path: db.path, Reason: err.Error()}
+	}
+	return 0, fmt.Errorf("open database %s: %w", db.path, err)
+}
+
+// migrationCopy is where the database is kept as it was with a schema version.
+func migrationCopy(path string, version int) string {
+	return fmt.Sprintf("%s.schema-%d.backup", path, version)
+}
+
+// copyBeforeMigration copies the database to a file beside it, durably and as a whole or not at all. It removes the copy
+// of the migration before: a real backup is the way back over two versions.
+func (db *DB) copyBeforeMigration(ctx context.Context, version int) (err error) {
+	older, err := filepath.Glob(globLiteral(db.path) + ".schema-*.backup*")
+	if err != nil {
+		return err
+	}
+	to := migrationCopy(db.path, version)
+	tmp := to + ".tmp"
+	if err := removeCopy(tmp); err != nil {
+		return err
+	}
+	if err := db.checkCopy(ctx); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, removeCopy(tmp))
+		}
+	}()
+	// SQLite would create a file that all can read. It takes an empty file for a new one.
+	f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = db.writer.ExecContext(ctx, `VACUUM INTO ?`, tmp)
+	if err := durable.Finish(f, err); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, to); err != nil {
+		return err
+	}
+	for _, name := range older {
+		if name != to && name != tmp {
+			if err := durable.IgnoreMissing(os.Remove(name)); err != nil {
+				return err
+			}
+		}
+	}
+	return durable.SyncDir(filepath.Dir(db.path))
+}
+
+// checkCopy fails with a *diskspace.FullError unless there is space for another copy of the database, to the last byte:
+// without the copy the registry does not start.
+func (db *DB) checkCopy(ctx context.Context) error {
+	p, err := readPages(ctx, db.writer)
+	if err != nil {
+		return err
+	}
+	free, _, err := db.space.Bytes(db.path)
+	if err != nil {
+		return err
+	}
+	if p.live() > free {
+		return &diskspace.FullError{Path: db.path, Short: p.live() - free, Err: syscall.ENOSPC}
+	}
+	return nil
+}

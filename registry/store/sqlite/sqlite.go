@@ -1,0 +1,174 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"path/filepath"
+	"time"
+
+	modernc "modernc.org/sqlite"
+
+	"github.com/mirror-appliance/appliance/internal/diskspace"
+)
+
+const (
+	readers     = 6
+	busyTimeout = 10 * time.Second // our own connections never need it; a backup tool may lock the file for a moment
+)
+
+// Schema is what Open makes of a file.
+type Schema struct {
+	// Application is in the header of the file, so that file(1) and Open tell it from the databases of other programs.
+	Application uint32
+	// Migrations are SQL files, one for each version, in the order of their names. They are never edited.
+	Migrations fs.FS
+}
+
+// Options says what to open, and how.
+type Options struct {
+	Path    string // its directory must exist; the file is created 0600
+	Schema  Schema
+	Current bool         // refuse a database of an older version instead of migrating it: *OlderError
+	Log     *slog.Logger // nil: discard
+
+	Changed   func(modernc.SQLitePreUpdateData) // is called for each row that a transaction changes, before it is changed; may be nil
+	Committed func()                            // is called after each commit, before the writes are acknowledged; may be nil
+}
+
+// DB is an open database. Its methods may be called from any goroutine.
+type DB struct {
+	path     string
+	log      *slog.Logger
+	damage   *damage
+	writer   *sql.DB
+	reader   *sql.DB
+	group    *group // what writes through writer
+	shrinker *shrinker
+	reserve  reserve
+	space    diskspace.Checker // of copies of the database
+}
+
+// Open opens the database and migrates it. The caller has its Lock. Errors: *NewerError, *OlderError,
+// *NotDatabaseError, *diskspace.FullError.
+func Open(ctx context.Context, o Options) (*DB, error) {
+	path, err := filepath.Abs(o.Path)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	db := &DB{path: path, log: o.Log, space: diskspace.Checker{Bytes: diskspace.Bytes}}
+	db.reserve = reserve{path: path + ".reserve", log: o.Log, space: db.space}
+	db.damage = &damage{path: path, log: o.Log}
+	db.removeSnapshots()
+	if err := db.Freeing(func() error { return db.open(ctx, o) }); err != nil {
+		return nil, err
+	}
+	db.refill()
+	db.group = openGroup(db.writer)
+	db.openShrinker()
+	return db, nil
+}
+
+// open opens the writer, migrates the database, and opens the readers.
+func (db *DB) open(ctx context.Context, o Options) (err error) {
+	fresh, err := createFile(db.path, o.Schema.Application)
+	if err != nil {
+		return err
+	}
+	// The cache has room for what a large write changes. Without it, pages go to the WAL and come back within one transaction.
+	name := dsn(db.path, "cache_size(-16384)")
+	if fresh { // the driver sets this before anything is written, when it can still be set
+		name += fmt.Sprintf("&_auto_vacuum=%d", autoVacuum)
+	}
+	db.writer, err = db.damage.connect(name, hooks{o.Changed, o.Committed})
+	if err != nil {
+		return fmt.Errorf("open database %s: %w", db.path, err)
+	}
+	db.writer.SetMaxOpenConns(1)
+	if err := db.migrate(ctx, o); err != nil {
+		return errors.Join(err, db.writer.Close())
+	}
+	db.reader, err = db.damage.connect(dsn(db.path, "query_only(1)"), hooks{})
+	if err != nil {
+		return errors.Join(fmt.Errorf("open database %s: %w", db.path, err), db.writer.Close())
+	}
+	db.reader.SetMaxOpenConns(readers)
+	db.reader.SetMaxIdleConns(readers)
+	return nil
+}
+
+// dsn names the database with the pragmas that every connection of a pool needs.
+func dsn(path string, extra ...string) string {
+	query := url.Values{"_pragma": append([]string{
+		fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()),
+		"journal_mode(WAL)",
+		"synchronous(FULL)",
+		"foreign_keys(1)",
+		fmt.Sprintf("journal_size_limit(%d)", walKept),
+		fmt.Sprintf("wal_autocheckpoint(%d)", walPages),
+	}, extra...)}
+	query.Set("_txlock", "immediate")
+	return (&url.URL{Scheme: "file", Path: path, RawQuery: query.Encode()}).String()
+}
+
+// OpenSnapshot opens a copy of a database that is not written to, and leaves no file beside it.
+func OpenSnapshot(path string) (*sql.DB, error) {
+	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: path, RawQuery: "mode=ro&immutable=1"}).String())
+	if err != nil {
+		return nil, fmt.Errorf("open the snapshot of the database: %w", err)
+	}
+	return db, nil
+}
+
+// Close waits for the writes that are queued, gives free pages back for some seconds, and closes the database. Reads
+// that are under way fail.
+func (db *DB) Close() error {
+	db.shrinker.close()
+	db.shrinkAtClose()
+	db.group.close()
+	// The writer is last: closing the last connection checkpoints the WAL.
+	return errors.Join(db.reader.Close(), db.writer.Close())
+}
+
+// Reader returns the connections that read. They cannot write.
+func (db *DB) Reader() *sql.DB { return db.reader }
+
+// Share runs fn in a write transaction that it shares with others that come at the same time. It is for short writes
+// of clients. fn uses the context that it is given and no other.
+func (db *DB) Share(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
+	return db.group.share(ctx, fn)
+}
+
+// ShareFreeing is Share for a deletion, which works on a full disk too.
+func (db *DB) ShareFreeing(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
+	defer db.Freed()
+	return db.Freeing(func() error { return db.Share(ctx, fn) })
+}
+
+// Write runs fn in a write transaction of its own, which ends when ctx does. It is committed unless fn returns an
+// error. It is for long or rare writes.
+func (db *DB) Write(ctx context.Context, fn func(tx *sql.Tx) error) error {
+	return db.group.alone(ctx, fn)
+}
+
+// WriteFreeing is Write for a deletion, which works on a full disk too.
+func (db *DB) WriteFreeing(ctx context.Context, fn func(tx *sql.Tx) error) error {
+	defer db.Freed()
+	return db.Freeing(func() error { return db.Write(ctx, fn) })
+}
+
+// Check reports whether the database answers.
+func (db *DB) Check(ctx context.Context) error {
+	var version int
+	if err := db.reader.QueryRowContext(ctx, `SELECT user_version FROM pragma_user_version`).Scan(&version); err != nil {
+		return fmt.Errorf("database %s does not answer: %w", db.path, err)
+	}
+	return nil
+}
