@@ -27,8 +27,8 @@ func classed(of plan.Type, err error) error {
 	return &classError{err, of.Class().Exit}
 }
 
-// IncompleteError is a run of which some images failed, or a plan that lacks some. The Report, or the Plan, names them.
-type IncompleteError struct {
+// incompleteError is a run of which some images failed, or a plan that lacks some. The Report, or the Plan, names them.
+type incompleteError struct {
 	Failed, Planned int
 	Code            int    // a bit mask, see plan.Class
 	Log             string // the file that lists the failures of a run, if one could be written
@@ -37,15 +37,15 @@ type IncompleteError struct {
 }
 
 // incomplete returns the error of some failures among all images, nil if there are none.
-func incomplete(failures []plan.Failure, all int, unplanned bool) *IncompleteError {
-	e := &IncompleteError{Failed: len(failures), Planned: all, unplanned: unplanned}
+func incomplete(failures []plan.Failure, all int, unplanned bool) *incompleteError {
+	e := &incompleteError{Failed: len(failures), Planned: all, unplanned: unplanned}
 	for _, f := range failures {
 		e.Code |= f.Image.Type.Class().Exit
 	}
 	return e
 }
 
-func (e *IncompleteError) Error() string {
+func (e *incompleteError) Error() string {
 	what := "are not at their destination"
 	if e.unplanned {
 		what = "cannot be mirrored"
@@ -58,10 +58,10 @@ func (e *IncompleteError) Error() string {
 }
 
 // ExitCode returns the bit mask of the classes of the failed images.
-func (e *IncompleteError) ExitCode() int { return e.Code }
+func (e *incompleteError) ExitCode() int { return e.Code }
 
 // Hint says what to do about it.
-func (e *IncompleteError) Hint() string {
+func (e *incompleteError) Hint() string {
 	if e.unplanned {
 		return "mend what failed, or mirror without it: the others would be copied"
 	}

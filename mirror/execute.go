@@ -19,7 +19,7 @@ func (e *engine) compare(ctx context.Context, p *plan.Plan, dst Destination) err
 }
 
 // execute copies what the destination does not have, verifies that all of the plan exists there, and commits. The report is
-// complete also when there is an error; an *IncompleteError says that some images failed and the others were committed. When
+// complete also when there is an error; an *incompleteError says that some images failed and the others were committed. When
 // ctx ends nothing is committed.
 func (e *engine) execute(ctx context.Context, p *plan.Plan, dst Destination) (*Report, error) {
 	started := e.o.Now()

@@ -81,7 +81,7 @@ const (
 )
 
 // Run mirrors an image set. Without a report the run has ended before its end; what is staged serves the next one. With a
-// report, an *IncompleteError says that some images failed, and further errors that results could not be written.
+// report, an error says that some images failed or that results could not be written, and has their exit code.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	e, err := newEngine(o)
 	if err != nil {
@@ -100,7 +100,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	e.o.Events(Event{Kind: Planned, Plan: p})
 	report, err := e.execute(ctx, p, dst)
-	var incomplete *IncompleteError
+	var incomplete *incompleteError
 	if err != nil && !errors.As(err, &incomplete) {
 		return nil, err
 	}
@@ -112,8 +112,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 }
 
 // DryRun plans an image set, compares the plan with the destination, which keeps nothing of it, and writes the mapping of
-// sources to destinations to a file of the workspace. With a plan, an *IncompleteError says that some images cannot be
-// mirrored.
+// sources to destinations to a file of the workspace. With a plan, an error says that some images cannot be mirrored.
 func DryRun(ctx context.Context, o Options) (p *plan.Plan, mapping string, err error) {
 	e, err := newEngine(o)
 	if err != nil {

@@ -196,7 +196,7 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 	return err
 }
 
-// dryRun prints the plan. An *mirror.IncompleteError comes with one.
+// dryRun prints the plan. Of a plan that lacks images there is an error too.
 func dryRun(ctx context.Context, std stdio, run mirror.Options, progress *progress, output string) error {
 	p, mapping, err := mirror.DryRun(ctx, run)
 	if p == nil {

@@ -11,7 +11,7 @@ const (
 )
 
 // Exit codes of a run, a bit mask as in oc-mirror. The other bits are those of the classes.
-const ExitGeneric = 1
+const exitGeneric = 1
 
 // Class is what all images of one type have in common.
 type Class struct {
@@ -44,5 +44,5 @@ func (t Type) Class() Class {
 			return c
 		}
 	}
-	return Class{Type: t, Label: string(t), Exit: ExitGeneric}
+	return Class{Type: t, Label: string(t), Exit: exitGeneric}
 }

@@ -1,12 +1,12 @@
-// Package remote fills any registry over the distribution protocol, for destinations that are not an appliance.
+// Package remote fills any registry over the distribution protocol, for destinations other than an appliance.
 //
-// Use Open. A *Run has the methods of mirror.Destination. Protocol, logins and retries are go-containerregistry's.
-// A registry has no transactions, so the tags that Commit sets appear one by one, and what is staged is there by digest
-// before. A repeated run finds it and sets the tags that are missing. A blob that this run has seen in another repository of the
-// registry is mounted from there, where the registry does that, once its source has confirmed that it has it, too.
+// Use Open. A *Run is a mirror.Destination. Protocol, logins and retries are go-containerregistry's. A registry has no
+// transactions, so the tags that Commit sets appear one by one, and what is staged exists by digest before. A repeated run finds
+// it and sets the tags that are missing. A blob that this run has found in another repository of the registry is mounted from
+// there, where the registry supports that, once its source has confirmed it.
 //
-// Refused: plain HTTP when TLS fails, which go-containerregistry tries on private networks. A login would go out in
-// the clear. It is used when it is asked for, and then alone.
+// Refused: plain HTTP when TLS fails, which go-containerregistry tries on private networks. A login would be sent in the clear.
+// Plain HTTP is used where it is asked for, and then alone.
 package remote
 
 import (
@@ -32,10 +32,10 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// parallel is how many questions, or tags, are under way at the same time.
+// parallel is how many questions, or tags, are under way at once.
 const parallel = 16
 
-// Options say which registry, and how to reach it.
+// Options are which registry is filled, and how it is reached.
 type Options struct {
 	Registry  string // host[:port]
 	PlainHTTP bool
@@ -44,7 +44,7 @@ type Options struct {
 	UserAgent string
 }
 
-// Run is one filling of a registry.
+// Run fills a registry once.
 type Run struct {
 	registry name.Registry
 	blobs    *remote.Pusher // which repeats nothing: a source is read once
@@ -54,7 +54,7 @@ type Run struct {
 	mu   sync.Mutex // guards the rest
 	tags []tag
 	in   map[digest.Digest]string // a repository that has the blob
-	// confirmed are the blobs, by repository, that its source has: those may be mounted.
+	// confirmed are the blobs, by repository, that its source has confirmed: those may be mounted.
 	confirmed map[place]bool
 }
 
@@ -68,7 +68,7 @@ type tag struct {
 	digest     digest.Digest
 }
 
-// Error is a registry that did not do what it was asked to.
+// Error is a request that the registry refused or did not answer.
 type Error struct {
 	Registry string
 	Attempt  string
@@ -81,7 +81,7 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Hint says what to do about it.
+// Hint returns what to do about it.
 func (e *Error) Hint() string {
 	var answer *transport.Error
 	if errors.As(e.Err, &answer) {
@@ -89,13 +89,13 @@ func (e *Error) Hint() string {
 		case http.StatusUnauthorized:
 			return "log in first: podman login " + e.Registry
 		case http.StatusForbidden:
-			return "the user may not write there: podman login " + e.Registry + " as one who may"
+			return "the user may not write there: podman login " + e.Registry + " as a user with that right"
 		}
 	}
 	return "check that it is reached and trusted: skopeo list-tags docker://" + e.Registry + "/REPOSITORY"
 }
 
-// Open prepares to fill a registry. It asks nothing yet.
+// Open prepares to fill a registry. It sends no request.
 func Open(o Options) (*Run, error) {
 	var options []name.Option
 	if o.PlainHTTP {
@@ -139,8 +139,8 @@ func (r *Run) byDigest(repo string, d digest.Digest) name.Digest {
 	return r.registry.Repo(repo).Digest(d.String())
 }
 
-// Held asks the registry for each of them. A manifest that it has counts, whether or not it has its blobs still. Unconfirmed
-// are the blobs that this run has seen in other repositories.
+// Held asks the registry for each of them. A manifest that exists is held, whether or not its blobs still exist. Unconfirmed
+// are the blobs that this run has found in other repositories.
 func (r *Run) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (heldBlobs, heldManifests, unconfirmed map[string][]digest.Digest, err error) {
 	if heldBlobs, err = those(ctx, blobs, r.hasBlob); err != nil {
 		return nil, nil, nil, err
@@ -151,7 +151,7 @@ func (r *Run) Held(ctx context.Context, blobs, manifests map[string][]digest.Dig
 	return heldBlobs, heldManifests, r.elsewhere(blobs, heldBlobs), nil
 }
 
-// elsewhere are those of some blobs that are not held where they are wanted, and that the run has seen in another repository.
+// elsewhere returns the blobs that are not held where they are wanted, and that the run has found in another repository.
 func (r *Run) elsewhere(blobs, held map[string][]digest.Digest) map[string][]digest.Digest {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -182,7 +182,7 @@ func (r *Run) Confirm(_ context.Context, blobs map[string][]ocispec.Descriptor) 
 	return nil, nil
 }
 
-// those are what is there of what is listed by repository.
+// those returns what exists of what is listed by repository.
 func those(ctx context.Context, lists map[string][]digest.Digest, has func(context.Context, string, digest.Digest) (bool, error)) (map[string][]digest.Digest, error) {
 	var mu sync.Mutex // guards held
 	held := map[string][]digest.Digest{}
@@ -236,14 +236,14 @@ func (r *Run) hasManifest(ctx context.Context, repo string, d digest.Digest) (bo
 	return true, nil
 }
 
-// saw remembers where a blob is, to mount it from.
+// saw notes a repository that has a blob, to mount it from.
 func (r *Run) saw(repo string, d digest.Digest) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.in[d] = repo
 }
 
-// mountable is the layer, to be mounted if it is known to be in another repository and the source of this one has it, too.
+// mountable returns the layer, to be mounted if another repository has it and the source of this one has confirmed it.
 func (r *Run) mountable(repo string, d digest.Digest, layer v1.Layer) v1.Layer {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -254,7 +254,7 @@ func (r *Run) mountable(repo string, d digest.Digest, layer v1.Layer) v1.Layer {
 	return &remote.MountableLayer{Layer: layer, Reference: r.byDigest(from, d)}
 }
 
-// absent tells "not there" from every other answer.
+// absent reports whether the registry does not have what was asked for.
 func absent(err error) bool {
 	var answer *transport.Error
 	return errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound
@@ -283,7 +283,7 @@ func (r *Run) PutManifest(ctx context.Context, repo string, desc ocispec.Descrip
 	return nil
 }
 
-// Tag remembers tags for Commit.
+// Tag keeps tags for Commit.
 func (r *Run) Tag(_ context.Context, tags map[string]map[string]digest.Digest) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -295,8 +295,8 @@ func (r *Run) Tag(_ context.Context, tags map[string]map[string]digest.Digest) e
 	return nil
 }
 
-// Commit sets the tags that do not name what they are to name already: a registry may refuse to have a tag set
-// again. One that is refused stops no other.
+// Commit sets the tags that do not name their manifest already: a registry may refuse to have a tag set again. A tag that is
+// refused stops no other.
 func (r *Run) Commit(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -319,7 +319,7 @@ func (r *Run) Commit(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
-// mentioned is how many of the tags that were not set an error names.
+// mentioned is how many of the tags that failed an error names.
 const mentioned = 10
 
 func (r *Run) set(ctx context.Context, t tag) error {
@@ -338,7 +338,7 @@ func (r *Run) set(ctx context.Context, t tag) error {
 	return r.pusher.Put(ctx, ref, manifest{body: held.Manifest, mediaType: held.MediaType})
 }
 
-// Abort forgets the tags. What was put stays, for a repeated run to find.
+// Abort drops the tags. What was put stays, and a repeated run finds it.
 func (r *Run) Abort(context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -346,7 +346,7 @@ func (r *Run) Abort(context.Context) error {
 	return nil
 }
 
-// oneScheme refuses what is not over TLS, or, where plain HTTP was asked for, what is.
+// oneScheme refuses requests over TLS where plain HTTP was asked for, and others everywhere else.
 type oneScheme struct {
 	plain bool
 	inner http.RoundTripper
@@ -375,8 +375,7 @@ type manifest struct {
 func (m manifest) RawManifest() ([]byte, error)        { return m.body, nil }
 func (m manifest) MediaType() (types.MediaType, error) { return m.mediaType, nil }
 
-// streamed is a layer that can be read once: the engine, which can open the source again, repeats a put that
-// failed.
+// streamed is a layer that can be read once. The engine, which can open the source again, repeats a put that failed.
 type streamed struct {
 	desc    ocispec.Descriptor
 	content io.Reader

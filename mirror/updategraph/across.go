@@ -10,7 +10,7 @@ import (
 	"github.com/blang/semver/v4"
 )
 
-// Chosen is a channel that an image set lists, and what was resolved from it, in ascending order.
+// Chosen is a channel of an image set, and the releases resolved from it, in ascending order.
 type Chosen struct {
 	Channel string
 	Nodes   []Node
@@ -22,10 +22,9 @@ type Passed struct {
 	Node    Node
 }
 
-// Across picks the releases that a cluster passes on its way from the lowest release of the chosen channels to the
-// highest: from head to head, through the channels of the minor versions between, which need not be chosen. What
-// each channel resolves to is mirrored besides. Where no way leads on there is a warning, and the goal is taken
-// still. fetch gets a channel's graph.
+// Across returns the releases that a cluster passes on its way from the lowest release of the chosen channels to the highest:
+// from head to head, through the channels of the minor versions between, which need not be chosen. Where there is no path there
+// is a warning, and the goal is returned all the same. fetch returns a channel's graph.
 func Across(ctx context.Context, chosen []Chosen, fetch func(ctx context.Context, channel string) (*Graph, error)) ([]Passed, []string, error) {
 	if len(chosen) < 2 {
 		return nil, nil, nil
@@ -82,10 +81,10 @@ func (w *way) lead(ctx context.Context, source string, first semver.Version) err
 	return w.finish(ctx, at)
 }
 
-// errAbsent says that a channel does not have the release that a way comes from.
+// errAbsent says that a channel does not have the release that a way starts at.
 var errAbsent = errors.New("the channel does not have this release")
 
-// toHead passes from a release to the head of a channel, and returns that head.
+// toHead adds the releases from one to the head of a channel, and returns that head.
 func (w *way) toHead(ctx context.Context, channel string, from semver.Version) (head semver.Version, err error) {
 	g, err := w.fetch(ctx, channel)
 	if err != nil {
@@ -99,7 +98,7 @@ func (w *way) toHead(ctx context.Context, channel string, from semver.Version) (
 	return head, w.pass(g, channel, from, head)
 }
 
-// finish passes from a release to the goal.
+// finish adds the releases from one to the goal.
 func (w *way) finish(ctx context.Context, from semver.Version) error {
 	g, err := w.fetch(ctx, w.target)
 	if err != nil {
@@ -132,7 +131,7 @@ func (w *way) pass(g *Graph, channel string, from, to semver.Version) error {
 	return nil
 }
 
-// channel is a name like stable-4.18, taken apart.
+// channel is a name like stable-4.18, split.
 type channel struct {
 	prefix       string
 	major, minor int

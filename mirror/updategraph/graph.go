@@ -22,6 +22,7 @@ import (
 	"github.com/blang/semver/v4"
 	"github.com/google/uuid"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/retry"
 )
 
@@ -64,33 +65,24 @@ func NewHTTPClient(verify bool) *http.Client {
 	}}
 }
 
-// attempts is how often a graph is asked for while the service is out of order.
+// attempts is how often a graph is asked for while the service fails.
 const attempts = 4
 
-// Error is a graph that could not be had.
-type Error struct {
-	URL     string
-	Channel string
-	Arch    string
-	Err     error
-}
-
-func (e *Error) Error() string {
-	return fmt.Sprintf("update graph of channel %s, architecture %s, from %s: %v", e.Channel, e.Arch, e.URL, e.Err)
-}
-
-func (e *Error) Unwrap() error { return e.Err }
-
-// Hint says what to do about it.
-func (e *Error) Hint() string {
-	return "check that this host reaches it (HTTPS_PROXY is honoured), or name another update service with UPDATE_URL_OVERRIDE"
-}
-
-// Fetch asks for a channel's graph.
+// Fetch fetches the graph of a channel for an architecture.
 func (c *Client) Fetch(ctx context.Context, channel, arch string) (*Graph, error) {
+	g, err := c.fetch(ctx, channel, arch)
+	if err != nil {
+		return nil, hint.New(fmt.Errorf("update graph of channel %s, architecture %s, from %s: %w", channel, arch, c.URL, err),
+			"check that this host reaches it (HTTPS_PROXY is honoured), or name another update service with UPDATE_URL_OVERRIDE")
+	}
+	g.Channel, g.Arch = channel, arch
+	return g, nil
+}
+
+func (c *Client) fetch(ctx context.Context, channel, arch string) (*Graph, error) {
 	at, err := url.Parse(c.URL)
 	if err != nil {
-		return nil, &Error{URL: c.URL, Channel: channel, Arch: arch, Err: err}
+		return nil, err
 	}
 	query := at.Query()
 	query.Set("arch", arch)
@@ -99,14 +91,9 @@ func (c *Client) Fetch(ctx context.Context, channel, arch string) (*Graph, error
 	at.RawQuery = query.Encode()
 	raw, err := c.get(ctx, at.String())
 	if err != nil {
-		return nil, &Error{URL: c.URL, Channel: channel, Arch: arch, Err: err}
+		return nil, err
 	}
-	g, err := ParseGraph(raw)
-	if err != nil {
-		return nil, &Error{URL: c.URL, Channel: channel, Arch: arch, Err: err}
-	}
-	g.Channel, g.Arch = channel, arch
-	return g, nil
+	return parseGraph(raw)
 }
 
 func (c *Client) get(ctx context.Context, at string) (raw []byte, err error) {
@@ -139,7 +126,7 @@ func (c *Client) once(ctx context.Context, at string) ([]byte, error) {
 	r.Header.Set("Accept", "application/json")
 	resp, err := c.HTTP.Do(r)
 	if err != nil {
-		var whole *url.Error // its text repeats the address, which Error has
+		var whole *url.Error // its text repeats the address
 		if errors.As(err, &whole) {
 			err = whole.Err
 		}
@@ -168,7 +155,7 @@ func (e *statusError) Error() string {
 	return fmt.Sprintf("%d %s%s", e.status, http.StatusText(e.status), e.says)
 }
 
-// reason is what an update service says of its refusal.
+// reason returns the reason in the answer of an update service that refused.
 func reason(raw []byte) string {
 	var answer struct{ Value string }
 	if json.Unmarshal(raw, &answer) != nil || answer.Value == "" {
@@ -177,8 +164,8 @@ func reason(raw []byte) string {
 	return ": " + answer.Value
 }
 
-// ParseGraph reads an answer of an update service.
-func ParseGraph(raw []byte) (*Graph, error) {
+// parseGraph parses an answer of an update service.
+func parseGraph(raw []byte) (*Graph, error) {
 	var answer struct {
 		Nodes []struct {
 			Version semver.Version
@@ -187,7 +174,7 @@ func ParseGraph(raw []byte) (*Graph, error) {
 		Edges [][2]int
 	}
 	if err := json.Unmarshal(raw, &answer); err != nil {
-		return nil, fmt.Errorf("the answer is no update graph: %w", err)
+		return nil, fmt.Errorf("the answer is not an update graph: %w", err)
 	}
 	g := &Graph{Raw: raw, Edges: answer.Edges}
 	for _, n := range answer.Nodes {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror/updategraph"
 )
 
@@ -137,7 +138,7 @@ func TestClient_retries(t *testing.T) {
 	})
 }
 
-func TestParseGraph_refusesNonsense(t *testing.T) {
+func TestClient_Fetch_refusesNonsense(t *testing.T) {
 	for name, text := range map[string]string{
 		"no JSON":                `<html>proxy login</html>`,
 		"an edge to nowhere":     `{"nodes":[{"version":"4.1.0","payload":"x"}],"edges":[[0,1]]}`,
@@ -146,8 +147,11 @@ func TestParseGraph_refusesNonsense(t *testing.T) {
 		"a version that is none": `{"nodes":[{"version":"four","payload":"x"}],"edges":[]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			if g, err := updategraph.ParseGraph([]byte(text)); err == nil {
-				t.Errorf("gives %+v", g)
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, text) }))
+			defer server.Close()
+			c := updategraph.Client{URL: server.URL, HTTP: http.DefaultClient}
+			if g, err := c.Fetch(t.Context(), "stable-4.1", "amd64"); err == nil || hint.Of(err) == "" {
+				t.Errorf("gives %+v, %v", g, err)
 			}
 		})
 	}

@@ -5,38 +5,27 @@ import (
 	"slices"
 
 	"github.com/blang/semver/v4"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-// Range is what is wanted of a channel.
+// Range is the releases that are wanted of a channel.
 type Range struct {
 	Min, Max     string // versions; empty: see Resolve
 	Full         bool
 	ShortestPath bool
 }
 
-// EmptyError says that a channel has no release of the kind that is wanted.
-type EmptyError struct {
-	Channel, Arch string
-	What          string
-}
-
-func (e *EmptyError) Error() string {
-	return fmt.Sprintf("channel %s, architecture %s: %s", e.Channel, e.Arch, e.What)
-}
-
-// Hint says what to do about it.
-func (e *EmptyError) Hint() string {
-	return "check the channel's name, its versions and the architecture; https://access.redhat.com/labs/ocpupgradegraph/update_channel/ lists them"
-}
-
+// empty is the error of a channel without a release that is wanted.
 func (g *Graph) empty(format string, args ...any) error {
-	return &EmptyError{Channel: g.Channel, Arch: g.Arch, What: fmt.Sprintf(format, args...)}
+	return hint.New(fmt.Errorf("channel %s, architecture %s: %s", g.Channel, g.Arch, fmt.Sprintf(format, args...)),
+		"check the channel's name, its versions and the architecture; https://access.redhat.com/labs/ocpupgradegraph/update_channel/ lists them")
 }
 
-// Resolve picks releases as oc-mirror does: with neither Min nor Max the channel's head, with Full everything,
-// with only Min from there to the head, with only Max from the channel's lowest, whatever edges lead between them.
-// With ShortestPath it is the shortest way along the edges from the lowest to the highest of these, or just these
-// two, with a warning, where no way leads. The result is in ascending order and never empty.
+// Resolve returns the releases of a range as oc-mirror does, in ascending order and at least one: with neither Min nor Max the
+// channel's head, with Full all, with only Min from there to the head, with only Max from the channel's lowest, whatever edges
+// connect them. With ShortestPath it returns the shortest path along the edges from the lowest to the highest of these, or just
+// these two, with a warning, where there is no path.
 func (g *Graph) Resolve(r Range) (nodes []Node, warnings []string, err error) {
 	sorted := g.sorted()
 	if len(sorted) == 0 {
@@ -61,8 +50,7 @@ func (g *Graph) sorted() []Node {
 	return slices.SortedFunc(slices.Values(g.Nodes), func(a, b Node) int { return a.Version.Compare(b.Version) })
 }
 
-// bounds is the lowest and the highest version wanted. A version that is named need not exist, unless a path is to
-// lead to it.
+// bounds returns the lowest and the highest version of a range. A version need not exist, except as an end of a path.
 func (g *Graph) bounds(sorted []Node, r Range) (low, high semver.Version, err error) {
 	first, head := sorted[0].Version, sorted[len(sorted)-1].Version
 	low, high = head, head
@@ -85,16 +73,15 @@ func (g *Graph) bounds(sorted []Node, r Range) (low, high semver.Version, err er
 	return low, high, nil
 }
 
-// shortestPath searches breadth first, the highest neighbour first, so that of two ways of the same length the one
-// over newer releases is taken. Both ends are part of it; without a path they are all of it, as in oc-mirror: who
-// asked for them wants them, and may have a way of their own.
+// shortestPath searches breadth first, the highest neighbour first, so that of two paths of the same length the one over newer
+// releases is taken. It returns both ends too; without a path it returns only these, as oc-mirror does.
 func (g *Graph) shortestPath(from, to semver.Version) (nodes []Node, warnings []string, err error) {
 	start, goal := g.index(from), g.index(to)
 	if start < 0 {
-		return nil, nil, g.empty("it does not have release %s, from which a path is to lead", from)
+		return nil, nil, g.empty("it does not have release %s, where a path is to start", from)
 	}
 	if goal < 0 {
-		return nil, nil, g.empty("it does not have release %s, to which a path is to lead", to)
+		return nil, nil, g.empty("it does not have release %s, where a path is to end", to)
 	}
 	next := g.neighbours()
 	cameFrom := map[int]int{start: start}

@@ -18,7 +18,7 @@ const (
 	reachNothing                     // multicast and what is reserved; never allowed
 )
 
-// notPublic lists the networks that are not public; the first that contains an address counts.
+// notPublic lists the networks that are not public. The first that contains an address counts.
 var notPublic = []struct {
 	network netip.Prefix
 	is      reach
@@ -48,7 +48,7 @@ var notPublic = []struct {
 	{netip.MustParsePrefix("2001::/32"), reachNothing}, // Teredo hides an address of version 4
 }
 
-// embedded lists the networks whose addresses lead to one of version 4, and the byte that it begins at.
+// embedded lists the networks whose addresses embed one of version 4, and the byte at which it begins.
 var embedded = []struct {
 	network netip.Prefix
 	at      int
@@ -57,7 +57,7 @@ var embedded = []struct {
 	{netip.MustParsePrefix("2002::/16"), 2},
 }
 
-// reachOf returns what kind of address ip is, 0 for a public one.
+// reachOf returns the kind of an address, 0 for a public one.
 func reachOf(ip netip.Addr) reach {
 	ip = ip.Unmap().WithZone("")
 	for _, e := range embedded {
@@ -74,8 +74,8 @@ func reachOf(ip netip.Addr) reach {
 	return 0
 }
 
-// granted returns where an upstream with such an address may lead: one within the organization to others
-// there, one on this machine to both.
+// granted returns where an upstream with such an address may lead: one within the organization to others there, one on this
+// machine to both.
 func (r reach) granted() reach {
 	if r&reachLoopback != 0 {
 		return reachLoopback | reachPrivate
@@ -83,8 +83,8 @@ func (r reach) granted() reach {
 	return r &^ reachNothing
 }
 
-// An addressError refuses to go where only the upstream, and not the configuration, says to go. It does not tell
-// the address: which names lead where in this network is not for the upstream's users to find out.
+// addressError is a refusal to connect to an address that the upstream chose, and not the configuration. It does not name the
+// address: the users of the upstream must not learn which names lead where in this network.
 type addressError struct{}
 
 func (*addressError) Error() string { return "its address is not a public one" }
@@ -95,11 +95,11 @@ func (*addressError) Hint() string {
 	return "the upstream leads into this network, which only one with an address there may: mirror from the address that it leads to, or ask its operator"
 }
 
-// resolveLimit is how long a name is looked up that a proxy will look up itself.
+// resolveLimit bounds the lookup of a name that a proxy looks up itself.
 const resolveLimit = 5 * time.Second
 
-// checkName judges a host that a proxy will connect to. The proxy resolves the name, so that its answer is not
-// known here: what is written as an address, or resolves here to one, is refused like an address that is dialed.
+// checkName judges a host that a proxy connects to. The proxy resolves the name, and its result is not known here: a name
+// that is written as an address, or resolves to one here, is judged like an address that is dialed.
 func checkName(ctx context.Context, host string, allowed reach, of func(netip.Addr) reach) error {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	if ip, err := netip.ParseAddr(host); err == nil {

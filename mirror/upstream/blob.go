@@ -13,23 +13,19 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// progress is how much a resumed connection must deliver for the count of
-// failures to start again. Without it, a line that breaks every few seconds
-// would never bring a large layer in, and one byte an attempt would never end.
+// progress is how many bytes a resumed connection must deliver for the count of failures to start again. Without it, a line
+// that breaks every few seconds would never deliver a large layer, and a connection with one byte an attempt would never end.
 const progress = 1 << 20
 
-// Blob opens a blob for reading; the size is -1 when the registry does not
-// tell. A connection that breaks, stalls or ends early is resumed where it
-// broke. The last bytes are handed out only when the whole hashes to d; else
-// there is an error instead of them and of EOF. ctx ends the reading too, not
-// just the opening.
-// errors.Is(err, fs.ErrNotExist) when the registry has no such thing.
+// Blob opens a blob for reading; the size is -1 when the registry does not tell it. A connection that breaks, stalls or ends
+// early is resumed where it broke. Read returns the last bytes only when the whole hashes to d, and otherwise an error instead
+// of them and of io.EOF. ctx ends the reading too. A blob that does not exist is an error with fs.ErrNotExist.
 func (c *Client) Blob(ctx context.Context, repo string, d digest.Digest) (io.ReadCloser, int64, error) {
 	return c.blob(ctx, repo, d, true)
 }
 
-// UnverifiedBlob is Blob for what hashes the bytes itself, such as an upload to the store: it compares their number
-// with the size and nothing else.
+// UnverifiedBlob is Blob for a reader that hashes the bytes itself, such as an upload to the store: it compares the number of
+// bytes with the size and nothing else.
 func (c *Client) UnverifiedBlob(ctx context.Context, repo string, d digest.Digest) (io.ReadCloser, int64, error) {
 	return c.blob(ctx, repo, d, false)
 }
@@ -57,9 +53,8 @@ func (c *Client) blob(ctx context.Context, repo string, d digest.Digest, verifie
 	return b, b.size, nil
 }
 
-// Stat asks for the size of a blob, and fetches nothing; the size is -1 when the
-// registry does not tell.
-// errors.Is(err, fs.ErrNotExist) when the registry has no such thing.
+// Stat returns the size of a blob without fetching it, -1 when the registry does not tell it. A blob that does not exist is an
+// error with fs.ErrNotExist.
 func (c *Client) Stat(ctx context.Context, repo string, d digest.Digest) (int64, error) {
 	r, err := c.repository(repo)
 	if err != nil {
@@ -81,7 +76,7 @@ func (c *Client) Stat(ctx context.Context, repo string, d digest.Digest) (int64,
 	return resp.ContentLength, nil
 }
 
-// A blob is a blob being read, over as many connections as it takes.
+// blob is a blob being read, over as many connections as it takes.
 type blob struct {
 	client *Client
 	ctx    context.Context // reading takes no context of its own
@@ -124,8 +119,7 @@ func (b *blob) open() error {
 	return nil
 }
 
-// rangeHeader asks for what is missing. It names the end if it can, since some
-// registries understand no range without.
+// rangeHeader returns the range of the missing bytes. It names the end if it is known, since some registries require that.
 func (b *blob) rangeHeader() http.Header {
 	switch {
 	case b.offset == 0 || b.whole:
@@ -136,7 +130,7 @@ func (b *blob) rangeHeader() http.Header {
 	return http.Header{"Range": {fmt.Sprintf("bytes=%d-%d", b.offset, b.size-1)}}
 }
 
-// accept takes an answer whose body continues at offset, or is made to.
+// accept checks an answer, and skips to offset where the registry ignored the range.
 func (b *blob) accept(resp *http.Response) error {
 	total, start := resp.ContentLength, int64(0)
 	if resp.StatusCode == http.StatusPartialContent {
@@ -155,14 +149,14 @@ func (b *blob) accept(resp *http.Response) error {
 	return err
 }
 
-// A resumeError is a connection that broke before it came to what is wanted, or an answer that is not the rest of the
-// blob: a page of somebody between, who is gone the next time.
+// resumeError is a connection that broke before it reached offset, or an answer other than the rest of the blob, such as a
+// page of a proxy. Either may pass.
 type resumeError struct{ err error }
 
 func (e *resumeError) Error() string { return e.err.Error() }
 func (e *resumeError) Unwrap() error { return e.err }
 
-// contentRange reads "bytes 5-9/10"; the total is -1 for "*".
+// contentRange parses "bytes 5-9/10"; the total is -1 for "*".
 func contentRange(s string) (start, total int64, ok bool) {
 	s, ok = strings.CutPrefix(s, "bytes ")
 	span, all, ok2 := strings.Cut(s, "/")
@@ -178,7 +172,7 @@ func contentRange(s string) (start, total int64, ok bool) {
 	return start, total, err == nil
 }
 
-// Read reads on, over a new connection if need be.
+// Read reads, over a new connection if need be.
 func (b *blob) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -199,8 +193,7 @@ func (b *blob) Read(p []byte) (int, error) {
 	return 0, b.err
 }
 
-// take counts and hashes what arrived, and hands it out unless it is the end of something
-// that is not what was asked for.
+// take counts and hashes the bytes that arrived. It returns them, unless they are the end of a blob that is not the right one.
 func (b *blob) take(p []byte) (int, error) {
 	if b.verifier != nil {
 		b.verifier.Hash().Write(p)
@@ -214,7 +207,7 @@ func (b *blob) take(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// verify is io.EOF when all is there and right.
+// verify returns io.EOF when the blob is complete and right.
 func (b *blob) verify() error {
 	if b.size >= 0 && b.offset != b.size {
 		return b.failed(fmt.Errorf("%d bytes came, %d were promised", b.offset, b.size))
@@ -228,8 +221,7 @@ func (b *blob) verify() error {
 	return io.EOF
 }
 
-// ended judges the end of a connection: the blob's end, a break that can be
-// mended (nil), or an error.
+// ended judges the end of a connection. It returns nil if the blob can be resumed.
 func (b *blob) ended(err error) error {
 	b.body.Close()
 	b.body = nil
@@ -242,7 +234,7 @@ func (b *blob) ended(err error) error {
 	return b.broken(err)
 }
 
-// broken counts a break and waits. It returns nil to go on.
+// broken counts a failure and waits. It returns nil to resume.
 func (b *blob) broken(cause error) error {
 	if err := b.ctx.Err(); err != nil {
 		return b.failed(err)
@@ -272,7 +264,7 @@ func (b *blob) reopen() error {
 
 func (b *blob) failed(err error) error { return b.client.failed(b.repo, b.what(), err) }
 
-// Close lets go of the connection. It does not wait for the rest of the blob.
+// Close closes the connection. It does not wait for the rest of the blob.
 func (b *blob) Close() error {
 	if b.err == nil {
 		b.err = errors.New("read after close")

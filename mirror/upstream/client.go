@@ -1,21 +1,15 @@
-// Package upstream reads from a registry: what a reference resolves to,
-// manifests, blobs and tags. The sync engine fills from it and pull-through is
-// wired to it.
+// Package upstream reads from a registry: manifests, blobs, referrers, and which manifest a reference names. Mirroring and
+// pull-through read with it.
 //
-// Use New for one registry and Keychain for the credentials that podman and
-// docker keep. Names follow the rules of pkg/name (docker.io is
-// index.docker.io, its one-word repositories live under library/), and the
-// authentication dance (ping, Basic, bearer tokens) is that of
-// go-containerregistry's transport.
+// Use New for one registry, Registries for any, and Keychain for the credentials that podman and docker keep. Names follow the
+// rules of pkg/name (docker.io is index.docker.io, its one-word repositories are below library/), and authentication (ping,
+// Basic, bearer tokens) is go-containerregistry's.
 //
-// Refused: pkg/v1/remote, which does the rest of the job as well. A layer that
-// breaks half way is fetched by it from the start, a stalled connection holds
-// it for ever, and Retry-After goes unread; each of the three loses an evening
-// on the thin lines that mirrors are filled over. Refused as well: trying plain
-// HTTP when TLS fails. Plain HTTP is what was asked for, or nothing.
+// Refused: pkg/v1/remote, which does the rest of the job as well. It fetches a layer that breaks half way from the start, a
+// stalled connection holds it for ever, and it ignores Retry-After; each of the three loses an evening on a thin line. Also
+// refused: plain HTTP when TLS fails. Plain HTTP is used where it is asked for, and then alone.
 //
-// Layers that a manifest says live elsewhere (urls) are not fetched here: Blob
-// asks the registry only.
+// Blob asks the registry only: foreign layers, whose manifest gives other addresses, are not fetched from there.
 package upstream
 
 import (
@@ -35,15 +29,14 @@ import (
 	"github.com/mirror-appliance/appliance/internal/retry"
 )
 
-// Options say which registry is read and how.
+// Options are which registry is read, and how.
 type Options struct {
-	// Registry is host[:port]. "docker.io" is Docker Hub. A leading http:// asks
-	// for plain HTTP and is taken for loopback only; https:// is allowed and
-	// changes nothing.
+	// Registry is host[:port]. "docker.io" is Docker Hub. A leading http:// asks for plain HTTP and is accepted for loopback
+	// only; https:// changes nothing.
 	Registry string
 	// PlainHTTP reads over HTTP without TLS, and only so.
 	PlainHTTP bool
-	// CAFiles name PEM certificates trusted besides the system's.
+	// CAFiles are PEM certificates trusted besides the system's.
 	CAFiles []string
 	// SkipVerify trusts any certificate, as --tls-verify=false asks for.
 	SkipVerify bool
@@ -51,26 +44,24 @@ type Options struct {
 	Keychain authn.Keychain
 	// UserAgent is sent with every request; "" sends "appliance".
 	UserAgent string
-	// Retries is how often a request is repeated after its first failure, and
-	// how often in a row a broken blob is resumed. 0 means 5, less than 0 never.
+	// Retries is how often a request is repeated, and how often in a row a broken blob is resumed. 0 means 5, less than 0
+	// never.
 	Retries int
-	// Stall is how long a connection may make no progress before it counts as
-	// broken. 0 means pace.Patience.
+	// Stall is how long a connection may make no progress. 0 means pace.Patience.
 	Stall time.Duration
-	// Sleep waits between two attempts and returns early, with ctx's error, when
-	// ctx ends. nil is a timer; tests put their own here.
+	// Sleep waits between two attempts and returns early, with ctx's error, when ctx ends. nil is a timer.
 	Sleep func(ctx context.Context, d time.Duration) error
-	// Serving is for a client that waits for the answer meanwhile: an upstream that limits its clients (429), or asks
-	// to come back later than a backoff would, is told to the client and not waited for.
+	// Serving is for a client that waits for the answer: a rate limit (429) of the upstream, or a wait longer than a back-off,
+	// is returned to the client and not waited for.
 	Serving bool
-	// Idle runs wait, during which a request does nothing; nil just calls it. A caller that counts the requests under
-	// way can leave out those.
+	// Idle runs wait, during which a request does nothing; nil just calls it. A caller that limits the requests under way can
+	// leave these out.
 	Idle func(ctx context.Context, wait func(context.Context) error) error
-	// Log hears of every retry; nil discards.
+	// Log receives every retry; nil discards.
 	Log *slog.Logger
 }
 
-// A Client reads one registry. It is safe for concurrent use.
+// Client reads one registry. It is safe for concurrent use.
 type Client struct {
 	registry name.Registry
 	plain    bool
@@ -81,7 +72,7 @@ type Client struct {
 	hosts    *hostGuard
 }
 
-// New makes a client. It reads the CA file and asks the registry nothing.
+// New returns a client. It reads the CA files and sends no request.
 func New(o Options) (*Client, error) {
 	host, plain, err := parseRegistry(o.Registry, o.PlainHTTP)
 	if err != nil {
@@ -143,29 +134,27 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Close lets go of the connections kept for reuse. Reads under way end as they would have.
+// Close closes idle connections. Reads under way go on.
 func (c *Client) Close() { c.hosts.CloseIdleConnections() }
 
-// Registry is the host[:port] that is read, as pkg/name spells it.
+// Registry returns the host[:port] that is read, as pkg/name spells it.
 func (c *Client) Registry() string { return c.registry.RegistryStr() }
 
-// repository applies the registry's rules for names.
+// repository checks a name by the registry's rules.
 func (c *Client) repository(repo string) (name.Repository, error) {
 	for part := range strings.SplitSeq(repo, "/") {
 		if part == "" || part == "." || part == ".." {
 			return name.Repository{}, fmt.Errorf("registry %s: %q is not a repository name", c.Registry(), repo)
 		}
 	}
-	// Only checked under a name that is surely a host: NewRepository takes a
-	// first part without a dot for a namespace of Docker Hub.
+	// Checked below a name that is surely a host: NewRepository takes a first part without a dot for a namespace of Docker Hub.
 	if _, err := name.NewRepository("host.invalid/" + repo); err != nil {
 		return name.Repository{}, fmt.Errorf("registry %s: %w", c.Registry(), err)
 	}
 	return c.registry.Repo(repo), nil
 }
 
-// parseRegistry splits what a user wrote into host[:port] and whether it is to
-// be read without TLS.
+// parseRegistry splits what a user wrote into host[:port] and whether it is read without TLS.
 func parseRegistry(s string, plain bool) (host string, http bool, err error) {
 	host, http = s, plain
 	if rest, ok := strings.CutPrefix(s, "https://"); ok {
@@ -184,7 +173,7 @@ func parseRegistry(s string, plain bool) (host string, http bool, err error) {
 	return host, http, nil
 }
 
-// redactUser takes out a password that someone put before the host.
+// redactUser removes a password before the host.
 func redactUser(s string) string {
 	if i := strings.LastIndex(s, "@"); i >= 0 {
 		return "…" + s[i:]

@@ -14,20 +14,20 @@ import (
 	"syscall"
 )
 
-// An upstream decides where it redirects to and where its tokens are issued, and it may be malicious. It must not
-// lead this client, which often stands inside of a network, to what only that network can reach:
+// An upstream decides where it redirects to and where its tokens are issued, and it may be malicious. It must not lead this
+// client, which often stands inside of a network, to what only that network can reach:
 //
-//   - Blobs are redirected to storage, by most registries. A redirect is followed to public addresses, and to others
-//     only from an upstream that has such an address itself.
-//   - Manifests and lists are redirected by registries that only forward (registry.k8s.io). Such a redirect is followed
-//     over HTTPS and to public addresses only.
-//   - A login is not redirected to another host. The token server may be another host, as for blobs; credentials go
-//     there over HTTPS only.
+//   - Most registries redirect blobs to storage. A redirect is followed to public addresses, and to others only from an
+//     upstream that has such an address itself.
+//   - Registries that only forward (registry.k8s.io) redirect manifests and lists. Such a redirect is followed over HTTPS and
+//     to public addresses only.
+//   - A login is not redirected to another host. The token server may be another host, as for blobs; credentials go there over
+//     HTTPS only.
 //
-// The address is judged when it is dialed, after the name has been resolved, so that a name that resolves to
-// something else the second time gains nothing. What answers elsewhere is not told: see elsewhereError.
+// The address is judged when it is dialed, after the name has been resolved, so that a name that resolves to another address
+// the second time gains nothing. The answer of another host is not passed on: see elsewhereError.
 
-// A journey is what a request is for, and so where redirects of it may lead.
+// journey is the purpose of a request, and so where its redirects may lead.
 type journey struct {
 	url   string
 	blobs bool
@@ -38,7 +38,7 @@ type (
 	blobsKey   struct{}
 )
 
-// forBlobs marks what is asked for as a blob.
+// forBlobs marks requests for blobs.
 func forBlobs(ctx context.Context) context.Context { return context.WithValue(ctx, blobsKey{}, true) }
 
 // begun begins the journey of a request.
@@ -47,8 +47,8 @@ func begun(req *http.Request) *http.Request {
 	return req.WithContext(context.WithValue(req.Context(), journeyKey{}, journey{url: req.URL.String(), blobs: blobs}))
 }
 
-// journeyOf returns the journey that a request belongs to; false for a login, whose requests inherit the context of
-// the one that needs it.
+// journeyOf returns the journey of a request; false for a login, whose requests inherit the context of the request that
+// needs it.
 func journeyOf(req *http.Request) (journey, bool) {
 	j, ok := req.Context().Value(journeyKey{}).(journey)
 	for req.Response != nil && req.Response.Request != nil {
@@ -57,7 +57,7 @@ func journeyOf(req *http.Request) (journey, bool) {
 	return j, ok && req.URL.String() == j.url
 }
 
-// A hostGuard sends requests to the upstream, and elsewhere as far as they may go.
+// hostGuard sends requests to the upstream, and to other hosts as far as they may go.
 type hostGuard struct {
 	host string
 	of   func(netip.Addr) reach // reachOf, except in tests
@@ -109,8 +109,7 @@ func (g *hostGuard) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// toUpstream notes which kind of address the upstream is reached at: after the handshake, by which it has
-// shown that it is the upstream.
+// toUpstream notes the kind of the upstream's address after the handshake, which proves that it is the upstream.
 func (g *hostGuard) toUpstream(req *http.Request) (*http.Response, error) {
 	if proxy, err := g.own.Proxy(req); proxy != nil || err != nil {
 		if ip, err := netip.ParseAddr(req.URL.Hostname()); err == nil {
@@ -159,7 +158,7 @@ func (g *hostGuard) elsewhere(req *http.Request, downgraded bool) (*http.Respons
 	return g.own.RoundTrip(req)
 }
 
-// sameHost reports whether u is at host, which may leave out the port that the scheme has.
+// sameHost reports whether u is at host, which may omit the port that the scheme has.
 func sameHost(u *url.URL, host string) bool {
 	return strings.EqualFold(withPort(u.Host, u.Scheme), withPort(host, u.Scheme))
 }
@@ -174,20 +173,20 @@ func withPort(host, scheme string) string {
 	return host + ":443"
 }
 
-// A refusal is an error of this package about where an upstream leads.
+// refusal is an error of this package about where an upstream leads.
 type refusal interface {
 	error
 	refuses()
 }
 
-// A redirectError is a redirect that is not followed.
+// redirectError is a redirect that is not followed.
 type redirectError struct{ why string }
 
 func (e *redirectError) Error() string { return e.why }
 func (*redirectError) refuses()        {}
 
-// An elsewhereError is a failure at another host than the upstream. It names the host and the kind of failure:
-// what a host sends that the upstream chose, and its address, are not for those who read this.
+// elsewhereError is a failure at another host than the upstream. It names the host and the kind of failure only: the answer
+// of a host that the upstream chose, and its address, are not for the upstream's users.
 type elsewhereError struct {
 	host string
 	err  error

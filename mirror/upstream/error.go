@@ -25,8 +25,8 @@ import (
 
 const attemptLogin = "log in"
 
-// An Error is a reading that failed: at which registry, in which repository,
-// what was attempted, and either the registry's answer or why there was none.
+// Error is a failed reading: the registry and repository, what was attempted, and either the registry's answer or why there was
+// none.
 type Error struct {
 	Registry   string
 	Repository string
@@ -59,8 +59,8 @@ func statusText(status int) string {
 	return strings.TrimSpace(fmt.Sprintf("%d %s", status, http.StatusText(status)))
 }
 
-// Refused returns the status of a final answer: one by which the registry refuses, as opposed to one that cannot
-// answer; 0 if it is none of these. after is when it wants to be asked again.
+// Refused returns the status of a final answer, by which the registry refuses, and 0 for any other failure. after is when the
+// registry wants to be asked again.
 func (e *Error) Refused() (status int, after time.Duration) {
 	switch {
 	case e.Status == http.StatusTooManyRequests:
@@ -76,11 +76,11 @@ func (e *Error) Refused() (status int, after time.Duration) {
 // Answered reports whether a registry answered at all.
 func (e *Error) Answered() bool { return e.Status != 0 }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Is lets errors.Is(err, fs.ErrNotExist) ask whether the registry has no such
-// thing. A registry that does not answer /v2/ as one is none of that.
+// Is makes errors.Is(err, fs.ErrNotExist) report whether the registry does not have what was asked for. A server that does not
+// answer /v2/ as a registry says nothing about that.
 func (e *Error) Is(target error) bool {
 	if target != fs.ErrNotExist || e.Attempt == attemptLogin || e.Status < 400 || e.Status >= 500 {
 		return false
@@ -102,7 +102,7 @@ func (e *Error) Hint() string {
 	case e.Status == http.StatusUnauthorized:
 		return fmt.Sprintf("its credentials were refused (or there is no such repository): podman login %s again, or name a file that has them with --authfile", e.login())
 	case e.Status == http.StatusForbidden:
-		return fmt.Sprintf("the account may not read %s: ask for the right to, or podman login %s as someone who has it", e.Repository, e.login())
+		return fmt.Sprintf("the account may not read %s: ask for the right to, or podman login %s as a user with that right", e.Repository, e.login())
 	case e.Status == http.StatusTooManyRequests:
 		return fmt.Sprintf("wait, or podman login %s for a higher limit", e.login())
 	case e.Status == http.StatusNotFound:
@@ -144,7 +144,7 @@ func (e *Error) hintOfCause() string {
 	return ""
 }
 
-// login is the registry's name as people type it.
+// login returns the registry's name as people type it.
 func (e *Error) login() string {
 	if e.Registry == name.DefaultRegistry {
 		return "docker.io"
@@ -156,13 +156,13 @@ func (c *Client) failed(repo name.Repository, attempt string, err error) *Error 
 	return &Error{Registry: c.Registry(), Repository: repo.RepositoryStr(), Attempt: attempt, Err: err}
 }
 
-// loginFailed makes an error of what the authenticating transport returned.
+// loginFailed returns the error of the authenticating transport.
 func (c *Client) loginFailed(repo name.Repository, anonymous bool, err error) *Error {
 	return c.requestFailed(repo, anonymous, attemptLogin, err)
 }
 
-// requestFailed makes an error of a request without an answer. The request's
-// URL is left out: behind a redirect it bears a signature, which is a secret.
+// requestFailed returns the error of a request without an answer. It omits the request's URL: behind a redirect it bears a
+// signature, which is a secret.
 func (c *Client) requestFailed(repo name.Repository, anonymous bool, attempt string, err error) *Error {
 	e := c.failed(repo, attempt, nil)
 	e.Anonymous = anonymous
@@ -174,7 +174,7 @@ func (c *Client) requestFailed(repo name.Repository, anonymous bool, attempt str
 	)
 	switch {
 	case errors.As(err, &answer):
-		// A token may expire in the midst of reading; then this is still logging in.
+		// A token may expire while a blob is read; the attempt is still the login.
 		e.Attempt, e.Status = attemptLogin, answer.StatusCode
 		if len(answer.Errors) > 0 && c.answered(answer.Request) {
 			e.Code, e.Message = oneLine(string(answer.Errors[0].Code)), oneLine(answer.Errors[0].Message)
@@ -186,13 +186,13 @@ func (c *Client) requestFailed(repo name.Repository, anonymous bool, attempt str
 	case errors.As(err, &asked):
 		e.Err = asked.Err
 	default:
-		// The transport's own words; its second line would be a token server's answer.
+		// The transport's text; its second line would be a token server's answer.
 		e.Err = errors.New(oneLine(err.Error()))
 	}
 	return e
 }
 
-// refused makes an error of an answer.
+// refused returns the error of an answer.
 func (c *Client) refused(repo name.Repository, anonymous bool, attempt string, resp *http.Response) *Error {
 	e := c.failed(repo, attempt, nil)
 	e.Anonymous, e.Status, e.After = anonymous, resp.StatusCode, retry.After(resp)
@@ -214,13 +214,13 @@ func (c *Client) refused(repo name.Repository, anonymous bool, attempt string, r
 	return e
 }
 
-// answered reports whether the registry itself answered: what another host says, which it has chosen, is not told.
+// answered reports whether the registry itself answered: the answer of another host, which the registry chose, is not passed
+// on.
 func (c *Client) answered(req *http.Request) bool {
 	return req != nil && req.URL != nil && sameHost(req.URL, c.Registry())
 }
 
-// oneLine makes the words of a registry fit to be told: their first line, not long, and of characters that a
-// terminal prints and does not obey.
+// oneLine makes the text of a registry printable: its first line, not long, without control characters.
 func oneLine(s string) string {
 	s, _, _ = strings.Cut(strings.TrimSpace(s), "\n")
 	s = strings.Map(func(r rune) rune {

@@ -17,22 +17,19 @@ import (
 	"github.com/mirror-appliance/appliance/internal/regular"
 )
 
-// Keychain finds credentials where podman and docker keep them. authFile, if
-// any, is the only file looked into; else $REGISTRY_AUTH_FILE is, if set; else
-// the first of these that has something for the registry:
-// ${XDG_RUNTIME_DIR}/containers/auth.json (/run/containers/UID/auth.json where
-// that variable is not set), ${XDG_CONFIG_HOME}/containers/auth.json,
+// Keychain finds credentials where podman and docker keep them: in authFile, if it is not empty; else in $REGISTRY_AUTH_FILE, if
+// it is set; else in the first of these that has an entry for the registry: ${XDG_RUNTIME_DIR}/containers/auth.json
+// (/run/containers/UID/auth.json where that variable is not set), ${XDG_CONFIG_HOME}/containers/auth.json,
 // ${DOCKER_CONFIG}/config.json, ~/.docker/config.json.
 //
-// Entries may name a namespace (quay.io/org); the longest that fits wins, as
-// containers-auth.json(5) says. Credential helpers are asked.
+// Entries may name a namespace (quay.io/org). The longest that fits wins, as containers-auth.json(5) says. Credential helpers
+// are asked.
 //
-// go-containerregistry's own keychain is refused: it looks into docker's file
-// before podman's, knows no file by name, and matches no namespaces.
+// Refused: go-containerregistry's own keychain. It reads docker's file before podman's, knows no file by name, and matches no
+// namespaces.
 //
-// The files are read when credentials are needed, so that logging in again
-// takes effect. A file that was named and is not there, and any that cannot be
-// understood, is an error then.
+// The files are read when credentials are needed, so that a new login takes effect. A named file that does not exist, and any
+// that cannot be parsed, is an error then.
 func Keychain(authFile string) authn.Keychain {
 	return keychain{authFile: authFile, getenv: os.Getenv, uid: os.Getuid()}
 }
@@ -43,8 +40,7 @@ type keychain struct {
 	uid      int
 }
 
-// An AuthFileError is a credentials file that is of no use. It does not unwrap:
-// "no such file" is not "no such image".
+// AuthFileError is a credentials file that cannot be used. It does not unwrap: "no such file" is not "no such image".
 type AuthFileError struct {
 	File string
 	why  error
@@ -54,7 +50,7 @@ func (e *AuthFileError) Error() string {
 	return fmt.Sprintf("credentials file %s: %v", e.File, regular.Reason(e.why))
 }
 
-// Hint says how to get one that is.
+// Hint returns how to make a file that can be used.
 func (e *AuthFileError) Hint() string {
 	if errors.Is(e.why, fs.ErrNotExist) {
 		return fmt.Sprintf("name the file that has the credentials with --authfile, or make it: podman login --authfile %s REGISTRY", e.File)
@@ -62,7 +58,7 @@ func (e *AuthFileError) Hint() string {
 	return fmt.Sprintf("check that it is readable and what podman or docker writes (jq . %s), or make it anew: podman login --authfile FILE REGISTRY", e.File)
 }
 
-// Resolve finds the credentials for a registry or repository.
+// Resolve returns the credentials for a registry or repository.
 func (k keychain) Resolve(target authn.Resource) (authn.Authenticator, error) {
 	files, named := k.files()
 	for _, file := range files {
@@ -80,7 +76,7 @@ func (k keychain) Resolve(target authn.Resource) (authn.Authenticator, error) {
 	return authn.Anonymous, nil
 }
 
-// files are those to look into, in order; named, if the user gave the one.
+// files returns the files to read, in order, and whether the user named the one.
 func (k keychain) files() (files []string, named bool) {
 	if k.authFile != "" {
 		return []string{k.authFile}, true
@@ -108,7 +104,7 @@ func (k keychain) files() (files []string, named bool) {
 	return files, false
 }
 
-// An authFile is what podman and docker have in common.
+// authFile is what the files of podman and docker have in common.
 type authFile struct {
 	Auths       map[string]authEntry `json:"auths"`
 	CredHelpers map[string]string    `json:"credHelpers"`
@@ -123,7 +119,7 @@ type authEntry struct {
 	RegistryToken string `json:"registrytoken"`
 }
 
-// resolveIn looks into one file; nil is nothing for target.
+// resolveIn looks into one file. It returns nil if the file has no entry for target.
 func resolveIn(file string, target authn.Resource) (*authn.AuthConfig, error) {
 	data, err := regular.ReadFile(file)
 	if err != nil {
@@ -156,7 +152,7 @@ func resolveIn(file string, target authn.Resource) (*authn.AuthConfig, error) {
 	return nil, nil
 }
 
-// plainly takes the values out of a JSON error; they may be secrets.
+// plainly removes the values from a JSON error; they may be secrets.
 func plainly(err error) error {
 	var wrong *json.UnmarshalTypeError
 	if errors.As(err, &wrong) {
@@ -169,7 +165,7 @@ func plainly(err error) error {
 	return errors.New("malformed JSON")
 }
 
-// candidates are the keys that fit a repository, the longest first.
+// candidates returns the keys that fit a repository, the longest first.
 func candidates(host, repository string) []string {
 	_, path, _ := strings.Cut(repository, "/")
 	if path == "" || !strings.Contains(repository, "/") {
@@ -182,8 +178,8 @@ func candidates(host, repository string) []string {
 	return append(keys, host)
 }
 
-// lookup finds the entry for a candidate: one that is spelled so, before one
-// in docker's old manner ("https://index.docker.io/v1/").
+// lookup finds the entry for a candidate: one spelled the same, before one in docker's old form
+// ("https://index.docker.io/v1/").
 func (f authFile) lookup(candidate string) (authEntry, string, bool) {
 	if entry, ok := f.Auths[candidate]; ok {
 		return entry, candidate, true
@@ -201,7 +197,7 @@ func (f authFile) lookup(candidate string) (authEntry, string, bool) {
 	return authEntry{}, "", false
 }
 
-// withoutPort leaves out the port of https, which a login may have and an image reference not, or the other way round.
+// withoutPort removes the port of https, which a login may have and an image reference not, or the other way round.
 func withoutPort(key string) string {
 	host, path, found := strings.Cut(key, "/")
 	host = strings.TrimSuffix(host, ":443")
@@ -211,7 +207,7 @@ func withoutPort(key string) string {
 	return host
 }
 
-// canonicalKey makes host[/namespace] of the ways to write it.
+// canonicalKey returns host[/namespace] for the ways to write it.
 func canonicalKey(key string) string {
 	bare := strings.TrimPrefix(strings.TrimPrefix(key, "https://"), "http://")
 	host, path, _ := strings.Cut(strings.TrimSuffix(bare, "/"), "/")
@@ -232,7 +228,7 @@ func canonicalHost(host string) string {
 	return host
 }
 
-// dockerServer is what docker calls a registry when it asks its helpers.
+// dockerServer returns the name of a registry for docker's helpers.
 func dockerServer(host string) string {
 	if host == "docker.io" {
 		return authn.DefaultAuthKey
@@ -240,8 +236,7 @@ func dockerServer(host string) string {
 	return host
 }
 
-// config is what an entry says; nil if nothing, as where docker leaves an empty
-// entry beside a credential helper.
+// config returns the credentials of an entry, nil for an empty one, as docker leaves beside a credential helper.
 func (e authEntry) config() (*authn.AuthConfig, error) {
 	c := authn.AuthConfig{
 		Username: e.Username, Password: e.Password,
@@ -267,7 +262,7 @@ func (e authEntry) config() (*authn.AuthConfig, error) {
 // askHelper runs docker-credential-<name>.
 func askHelper(name, server string) (*authn.AuthConfig, error) {
 	if name == "" || strings.ContainsAny(name, `/\`) {
-		return nil, fmt.Errorf("%q is no name of a credential helper", name)
+		return nil, fmt.Errorf("%q is not the name of a credential helper", name)
 	}
 	got, err := client.Get(client.NewShellProgramFunc("docker-credential-"+name), server)
 	switch {

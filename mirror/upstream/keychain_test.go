@@ -178,7 +178,7 @@ func TestKeychain_says_which_file_is_of_no_use(t *testing.T) {
 		"another shape":    {write(t, filepath.Join(dir, "shape.json"), `{"auths":{"quay.io":{"auth":["`+secret+`"]}}}`), "wrong kind"},
 		"bad base64":       {write(t, filepath.Join(dir, "base64.json"), `{"auths":{"quay.io":{"auth":"s3cret!"}}}`), "entry for quay.io"},
 		"no colon":         {write(t, filepath.Join(dir, "colon.json"), `{"auths":{"quay.io":{"auth":"`+secret+`"}}}`), "entry for quay.io"},
-		"a path as helper": {write(t, filepath.Join(dir, "helper.json"), `{"credHelpers":{"quay.io":"../../tmp/x"}}`), "no name of a credential helper"},
+		"a path as helper": {write(t, filepath.Join(dir, "helper.json"), `{"credHelpers":{"quay.io":"../../tmp/x"}}`), "not the name of a credential helper"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := repositoryOf(t, "quay.io/a")

@@ -16,15 +16,13 @@ import (
 	"github.com/mirror-appliance/appliance/internal/image"
 )
 
-// acceptManifests is given as several header lines: some registries read a
-// joined one no further than the first comma.
+// acceptManifests returns several header lines: some registries read a joined one no further than the first comma.
 func acceptManifests() http.Header {
 	return http.Header{"Accept": {image.MediaTypeDockerManifest, image.MediaTypeDockerList, ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, "*/*"}}
 }
 
-// Resolve says what ref, a tag or a digest, stands for, without fetching it
-// where the registry allows that.
-// errors.Is(err, fs.ErrNotExist) when the registry has no such thing.
+// Resolve returns the descriptor that ref, a tag or a digest, names, without fetching the manifest where the registry allows
+// that. A manifest that does not exist is an error with fs.ErrNotExist.
 func (c *Client) Resolve(ctx context.Context, repo, ref string) (ocispec.Descriptor, error) {
 	r, err := c.repository(repo)
 	if err != nil {
@@ -48,7 +46,7 @@ func (c *Client) Resolve(ctx context.Context, repo, ref string) (ocispec.Descrip
 	return desc, nil
 }
 
-// headRefused says whether an error is about HEAD and not about what was asked for.
+// headRefused reports whether an error is about HEAD and not about what was asked for.
 func headRefused(err error) bool {
 	var e *Error
 	if !errors.As(err, &e) || e.Attempt == attemptLogin {
@@ -61,7 +59,7 @@ func headRefused(err error) bool {
 	return false
 }
 
-// describe reads a descriptor from the headers of a HEAD, if they tell enough.
+// describe returns the descriptor in the headers of a HEAD, if they are complete.
 func describe(resp *http.Response, ref string) (ocispec.Descriptor, bool) {
 	d, err := digest.Parse(resp.Header.Get("Docker-Content-Digest"))
 	if err != nil || resp.ContentLength < 0 || resp.ContentLength > image.MaxManifestBytes {
@@ -77,10 +75,8 @@ func describe(resp *http.Response, ref string) (ocispec.Descriptor, bool) {
 	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: resp.ContentLength}, true
 }
 
-// Manifest fetches what ref, a tag or a digest, stands for. The bytes hash to
-// ref when that is a digest, and otherwise to the digest that the registry
-// gives with them.
-// errors.Is(err, fs.ErrNotExist) when the registry has no such thing.
+// Manifest fetches what ref, a tag or a digest, names. The bytes hash to ref when that is a digest, and otherwise to the digest
+// in the answer. A manifest that does not exist is an error with fs.ErrNotExist.
 func (c *Client) Manifest(ctx context.Context, repo, ref string) (ocispec.Descriptor, []byte, error) {
 	r, err := c.repository(repo)
 	if err != nil {
@@ -102,7 +98,7 @@ func (c *Client) Manifest(ctx context.Context, repo, ref string) (ocispec.Descri
 	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(body))}, body, nil
 }
 
-// getWhole gets a small document, again when the connection breaks within it.
+// getWhole fetches a small document, again when the connection breaks within it.
 func (c *Client) getWhole(ctx context.Context, repo name.Repository, what, url string, header http.Header, limit int64) (*http.Response, []byte, error) {
 	for failures := 1; ; failures++ {
 		resp, err := c.get(ctx, http.MethodGet, repo, what, url, header, http.StatusOK)
@@ -125,20 +121,19 @@ func (c *Client) getWhole(ctx context.Context, repo name.Repository, what, url s
 	}
 }
 
-// A digestError says that content is not what its name promises.
+// digestError is content that does not hash to its digest.
 type digestError struct{ want, got digest.Digest }
 
 func (e *digestError) Error() string {
 	return fmt.Sprintf("the content hashes to %s and not to %s", e.got, e.want)
 }
 
-// Hint says where the fault is.
+// Hint returns where the fault is.
 func (e *digestError) Hint() string {
 	return "the upstream, or a proxy before it, serves damaged content: fetch it from another upstream, or tell its operator"
 }
 
-// digestOf verifies a body against ref, if that is a digest, else against what
-// the registry said, if it said anything.
+// digestOf verifies a body against ref, if that is a digest, else against the digest in the answer, if there is one.
 func digestOf(body []byte, ref, header string) (digest.Digest, error) {
 	want, err := digest.Parse(ref)
 	if err != nil {
@@ -153,8 +148,8 @@ func digestOf(body []byte, ref, header string) (digest.Digest, error) {
 	return want, nil
 }
 
-// mediaTypeOf trusts a telling Content-Type, else the body. Web servers that
-// hand out files as a registry know nothing better than JSON.
+// mediaTypeOf returns the Content-Type if it is specific, else the media type in the body: a web server that serves files as a
+// registry answers with JSON.
 func mediaTypeOf(body []byte, contentType string) (string, error) {
 	mediaType, _, err := mime.ParseMediaType(contentType)
 	if err != nil || vague(mediaType) {
@@ -162,7 +157,7 @@ func mediaTypeOf(body []byte, contentType string) (string, error) {
 	}
 	switch {
 	case mediaType == "":
-		return "", errors.New("the answer is no image manifest")
+		return "", errors.New("the answer is not an image manifest")
 	case strings.HasPrefix(mediaType, image.MediaTypeDockerSchema1):
 		return "", errors.New("the image is in Docker's schema 1, which nothing reads any more; have it pushed again")
 	}

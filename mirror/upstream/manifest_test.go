@@ -100,8 +100,8 @@ func TestClient_Manifest_refuses(t *testing.T) {
 		"more than 4 MiB":              {"v1", strings.Repeat(" ", image.MaxManifestBytes+1), ocispec.MediaTypeImageIndex, "", "larger than"},
 		"schema 1 by its content type": {"v1", "{}", image.MediaTypeDockerSchema1 + "+prettyjws", "", "schema 1"},
 		"schema 1 by its body":         {"v1", `{"schemaVersion":1}`, "application/json", "", "schema 1"},
-		"a login page":                 {"v1", "<html>", "text/plain", "", "no image manifest"},
-		"JSON that is no manifest, sent as nothing at all": {"v1", "{}", "application/json", "", "no image manifest"},
+		"a login page":                 {"v1", "<html>", "text/plain", "", "not an image manifest"},
+		"JSON that is no manifest, sent as nothing at all": {"v1", "{}", "application/json", "", "not an image manifest"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
@@ -145,53 +145,4 @@ func TestClient_Manifest_is_read_again_when_the_connection_breaks_within_it(t *t
 	if err != nil || string(body) != string(f.body) {
 		t.Errorf("got %q, %v", body, err)
 	}
-}
-
-func TestClient_Tags(t *testing.T) {
-	for name, link := range map[string]string{
-		"relative link":    `</v2/openshift/release/tags/list?last=b>; rel="next"`,
-		"absolute link":    `<HOST/v2/openshift/release/tags/list?last=b>; rel=next`,
-		"among other ones": `</x>; rel="prev", </v2/openshift/release/tags/list?last=b>; title="t"; rel="next"`,
-	} {
-		t.Run(name, func(t *testing.T) {
-			f := newFixture(t)
-			f.fault = func(w http.ResponseWriter, r *http.Request, _ int) bool {
-				if !strings.HasSuffix(r.URL.Path, "/tags/list") {
-					return false
-				}
-				if r.URL.Query().Get("last") == "b" {
-					_, _ = w.Write([]byte(`{"name":"x","tags":["c"]}`))
-					return true
-				}
-				w.Header().Set("Link", strings.ReplaceAll(link, "HOST", f.server.URL))
-				_, _ = w.Write([]byte(`{"name":"x","tags":["a","b"]}`))
-				return true
-			}
-			tags, err := f.client(t).Tags(t.Context(), repo)
-			if got := strings.Join(tags, " "); err != nil || got != "a b c" {
-				t.Errorf("got %q, %v", got, err)
-			}
-		})
-	}
-	for name, link := range map[string]string{
-		"pages in a circle": `</v2/openshift/release/tags/list?n=1000>; rel="next"`,
-		"another host":      `<http://127.0.0.1:1/v2/openshift/release/tags/list>; rel="next"`,
-	} {
-		t.Run(name+" is refused", func(t *testing.T) {
-			f := newFixture(t)
-			f.fault = func(w http.ResponseWriter, r *http.Request, _ int) bool {
-				w.Header().Set("Link", link)
-				_, _ = w.Write([]byte(`{"tags":["a"]}`))
-				return true
-			}
-			_, err := f.client(t).Tags(t.Context(), repo)
-			wantText(t, asError(t, err).Error(), "list tags", "page")
-		})
-	}
-	t.Run("of a repository that is not there", func(t *testing.T) {
-		_, err := newFixture(t).client(t).Tags(t.Context(), "no/such")
-		if !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("got %v", err)
-		}
-	})
 }

@@ -19,8 +19,8 @@ const (
 	maxReferrers     = 4 << 20 // bytes of all pages together
 )
 
-// Referrers lists what refers to a manifest, as the registry's API or, where it has none, the tag that clients put in
-// its place tells. What a registry does not know has no referrers.
+// Referrers lists what refers to a manifest, as the registry's API or, where there is none, the fallback tag says. A manifest
+// that does not exist has no referrers.
 func (c *Client) Referrers(ctx context.Context, repo string, subject digest.Digest) ([]ocispec.Descriptor, error) {
 	r, err := c.repository(repo)
 	if err != nil {
@@ -87,12 +87,12 @@ func (c *Client) referrerPages(ctx context.Context, r name.Repository, what stri
 	return nil, c.failed(r, what, errors.New("the pages have no end"))
 }
 
-// A notIndexError is an answer other than a list of referrers, such as a web page.
+// notIndexError is an answer other than a list of referrers, such as a web page.
 type notIndexError struct{ err error }
 
-func (e *notIndexError) Error() string { return fmt.Sprintf("the answer is no index: %v", e.err) }
+func (e *notIndexError) Error() string { return fmt.Sprintf("the answer is not an index: %v", e.err) }
 
-// referrersIn reads the descriptors of an index that can be handed on.
+// referrersIn returns the descriptors of an index that are valid.
 func referrersIn(body []byte) ([]ocispec.Descriptor, error) {
 	var index struct {
 		Manifests *[]ocispec.Descriptor `json:"manifests"`

@@ -124,3 +124,37 @@ func TestClient_Referrers_withoutEnd(t *testing.T) {
 		t.Errorf("asked %d times", n)
 	}
 }
+
+func TestClient_Referrers_links(t *testing.T) {
+	const next = "/v2/" + repo + "/referrers/x?page=2"
+	for name, tc := range map[string]struct {
+		link, want string
+	}{
+		"relative":          {`<` + next + `>; rel="next"`, "a b"},
+		"absolute":          {`<HOST` + next + `>; rel=next`, "a b"},
+		"among other links": {`</x>; rel="prev", <` + next + `>; title="t"; rel="next"`, "a b"},
+		"to another host":   {`<http://127.0.0.1:1` + next + `>; rel="next"`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			f.fault = func(w http.ResponseWriter, r *http.Request, _ int) bool {
+				switch {
+				case r.URL.Query().Get("page") == "2":
+					_, _ = w.Write(indexOf("b"))
+				case strings.Contains(r.URL.Path, "/referrers/"):
+					w.Header().Set("Link", strings.ReplaceAll(tc.link, "HOST", f.server.URL))
+					_, _ = w.Write(indexOf("a"))
+				default:
+					return false
+				}
+				return true
+			}
+			list, err := f.client(t).Referrers(t.Context(), repo, f.manifest)
+			if tc.want == "" {
+				wantText(t, asError(t, err).Error(), "list referrers", "page")
+			} else if got := referrerNames(list); err != nil || got != tc.want {
+				t.Errorf("got %q, %v, want %q", got, err, tc.want)
+			}
+		})
+	}
+}

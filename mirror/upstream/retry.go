@@ -18,7 +18,7 @@ const (
 	maxDrain      = 64 << 10
 )
 
-// A retrier decides how long to wait before trying again.
+// retrier decides how long to wait before the next attempt.
 type retrier struct {
 	attempts int
 	serving  bool // see Options
@@ -27,23 +27,21 @@ type retrier struct {
 	log      *slog.Logger
 }
 
-// wait waits before the attempt that follows failures failed ones. after is
-// what the registry asked for, 0 if it did not ask.
+// wait waits before the attempt that follows failures failed ones. after is what the registry asked for, 0 if it did not ask.
 func (r *retrier) wait(ctx context.Context, failures int, after time.Duration, why string) error {
 	d := retry.Policy{First: firstBackoff, MaxAfter: maxRetryAfter}.Delay(failures, after)
 	r.log.WarnContext(ctx, "trying again", "in", d.Round(time.Millisecond), "attempt", failures+1, "of", r.attempts, "because", oneLine(why))
 	return r.idle(ctx, func(ctx context.Context) error { return r.sleep(ctx, d) })
 }
 
-// A retryTransport repeats requests that failed for reasons that pass. It sits
-// below authentication, so that the ping and the token are covered as well. It
-// returns the last answer, whatever that is.
+// retryTransport repeats requests that failed for reasons that may pass. It is below authentication, so that the ping and the
+// token are covered too. It returns the last answer, whatever that is.
 type retryTransport struct {
 	*retrier
 	inner http.RoundTripper
 }
 
-// A connError is a request that got no answer, as opposed to a bad one.
+// connError is a request without an answer.
 type connError struct{ err error }
 
 func (e *connError) Error() string { return e.err.Error() }
@@ -73,14 +71,14 @@ func (t *retryTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// tooLong reports whether a client that waits is better told than made to wait. An upstream that has been silent for as
-// long as it may be is not asked again meanwhile.
+// tooLong reports whether a client that waits is better served by an error than by a wait. An upstream that has been silent for
+// as long as it may be is not asked again meanwhile.
 func tooLong(resp *http.Response, err error, after time.Duration) bool {
 	var silent *stallError
 	return errors.As(err, &silent) || resp != nil && resp.StatusCode == http.StatusTooManyRequests || after > maxServing
 }
 
-// A limitError is the answer to a login whose headers would be lost.
+// limitError is the answer to a login, whose headers would be lost.
 type limitError struct {
 	status int
 	after  time.Duration
@@ -88,7 +86,7 @@ type limitError struct {
 
 func (e *limitError) Error() string { return http.StatusText(e.status) }
 
-// last returns the last answer. That of a login becomes an error: the authentication keeps no headers.
+// last returns the last answer. That of a login becomes an error: authentication drops the headers.
 func (t *retryTransport) last(resp *http.Response) (*http.Response, error) {
 	after := retry.After(resp)
 	if _, ok := journeyOf(resp.Request); ok || after == 0 {
@@ -110,7 +108,7 @@ func connErrorOf(err error) error {
 	return &connError{err: err}
 }
 
-// rewound makes a request sendable again.
+// rewound returns a request that can be sent again.
 func rewound(req *http.Request) (*http.Request, error) {
 	if req.Body == nil || req.Body == http.NoBody {
 		return req, nil
@@ -127,7 +125,7 @@ func rewound(req *http.Request) (*http.Request, error) {
 	return req, nil
 }
 
-// verdict says whether what happened may pass, and when to ask again.
+// verdict reports whether a failure may pass, and when to ask again.
 func verdict(resp *http.Response, err error) (again bool, after time.Duration, why string) {
 	if err != nil {
 		return passing(err), 0, err.Error()

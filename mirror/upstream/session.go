@@ -10,12 +10,10 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
 
-// maxSessions bounds what is remembered: whoever may ask a pull-through
-// registry can ask for any number of names.
+// maxSessions bounds the sessions that are kept: a client of a pull-through registry can ask for any number of names.
 const maxSessions = 1024
 
-// A session is an authenticated way to one repository. It renews its token by
-// itself.
+// session is an authenticated connection to one repository. It renews its token by itself.
 type session struct {
 	transport http.RoundTripper
 	anonymous bool
@@ -26,9 +24,8 @@ type sessions struct {
 	slots map[string]*sessionSlot
 }
 
-// A sessionSlot is held while its session is made, so that a repository that
-// many ask for at once is pinged once. It is a channel and no mutex, since
-// whoever waits must be able to leave.
+// sessionSlot is held while its session is made, so that a repository that many clients ask for at once is pinged once. It is a
+// channel and not a mutex, since a client that waits must be able to give up.
 type sessionSlot struct {
 	held    chan struct{}
 	session *session // only touched by the holder
@@ -48,8 +45,7 @@ func (s *sessions) slot(key string) *sessionSlot {
 	return slot
 }
 
-// drop forgets a session whose credentials were refused: they may have been
-// renewed since.
+// drop removes a session whose credentials were refused: they may have been renewed since.
 func (s *sessions) drop(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,8 +97,8 @@ func (c *Client) hold(ctx context.Context, slot *sessionSlot) error {
 	return err
 }
 
-// get sends one request about a repository and returns the answer if its
-// status is one of want. what names the attempt in errors.
+// get sends one request about a repository and returns the answer if its status is one of want. what names the attempt in
+// errors.
 func (c *Client) get(ctx context.Context, method string, repo name.Repository, what, url string, header http.Header, want ...int) (*http.Response, error) {
 	s, err := c.session(ctx, repo)
 	if err != nil {
@@ -141,7 +137,7 @@ func (c *Client) url(repo name.Repository, path string) string {
 	return scheme + "://" + c.registry.RegistryStr() + "/v2/" + repo.RepositoryStr() + "/" + path
 }
 
-// anonymous is the keychain that has no keys.
+// anonymous is the keychain without credentials.
 type anonymous struct{}
 
 func (anonymous) Resolve(authn.Resource) (authn.Authenticator, error) { return authn.Anonymous, nil }

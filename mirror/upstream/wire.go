@@ -12,17 +12,13 @@ import (
 	"github.com/mirror-appliance/appliance/internal/pace"
 )
 
-// dialLimit is how long a host may take to accept a connection: four packets of
-// TCP's, the last one after seven seconds. It is tried again like all else.
+// dialLimit bounds a connection attempt: four packets of TCP, the last one after seven seconds. It is retried like all else.
 const dialLimit = 15 * time.Second
 
-// newWire makes the transport that does the talking: proxies as the
-// environment says, the system's roots and those of caFiles.
+// newWire returns the transport below all others: proxies as the environment says, the system's authorities and those of caFiles.
 //
-// A connection of HTTP/2 that dies without a word is found out by pings and
-// given up before the requests on it have stalled: they are many, and a request
-// that is repeated goes over the same connection as long as that is not known to
-// be dead.
+// A dead connection of HTTP/2 is detected by pings, before the requests on it have stalled: a request that is repeated goes over
+// the same connection as long as that is not known to be dead.
 func newWire(caFiles []string, skipVerify bool, stall time.Duration) (*http.Transport, error) {
 	wire := http.DefaultTransport.(*http.Transport).Clone()
 	wire.Proxy = http.ProxyFromEnvironment
@@ -35,9 +31,8 @@ func newWire(caFiles []string, skipVerify bool, stall time.Duration) (*http.Tran
 	return wire, err
 }
 
-// A schemeGuard holds the scheme that was chosen. go-containerregistry tries
-// plain HTTP beside HTTPS for private and loopback addresses, and HTTPS beside
-// HTTP for insecure ones; neither is what was asked for.
+// schemeGuard refuses another scheme than the chosen one. go-containerregistry tries plain HTTP beside HTTPS for private and
+// loopback addresses, and HTTPS beside HTTP for insecure ones.
 type schemeGuard struct {
 	plain     bool
 	host      string
@@ -63,8 +58,8 @@ func (g *schemeGuard) RoundTrip(req *http.Request) (*http.Response, error) {
 	return g.inner.RoundTrip(req)
 }
 
-// A stallTransport breaks a connection that makes no progress for limit, be it
-// before the answer or, by the rule of package pace, within its body.
+// stallTransport breaks a connection that makes no progress for limit, before the answer or, by the rule of package pace, within
+// its body.
 type stallTransport struct {
 	limit time.Duration
 	inner http.RoundTripper
@@ -119,7 +114,7 @@ func (b *stallBody) Close() error {
 	return err
 }
 
-// causeOf is err, or the stall that made it.
+// causeOf returns err, or the stall that caused it.
 func causeOf(ctx context.Context, err error) error {
 	var stalled *stallError
 	if errors.As(context.Cause(ctx), &stalled) {
