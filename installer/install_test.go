@@ -156,7 +156,7 @@ func TestInstall_ElsewhereAndGivenPassword(t *testing.T) {
 	if result.Address != "mirror.example.com:9443" || result.InitPassword != "correct-horse" || result.InitUser != "boss" {
 		t.Errorf("result: %+v", result)
 	}
-	cfg, err := config.Load(b.path("opt/a/quay/quay-config/config.yaml"))
+	cfg, err := config.Parse("config.yaml", []byte(b.read("opt/a/quay/quay-config/config.yaml")))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ func TestPlanPrepare(t *testing.T) {
 	if result := prepare(); !result.Changed || result.Address != "localhost:9443" {
 		t.Errorf("result: %+v", result)
 	}
-	if _, err := config.Load(b.path("home/alice/run/quay-config/config.yaml")); err != nil {
+	if _, err := config.Parse("config.yaml", []byte(b.read("home/alice/run/quay-config/config.yaml"))); err != nil {
 		t.Error(err)
 	}
 	before := b.snapshot()

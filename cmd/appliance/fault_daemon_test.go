@@ -62,11 +62,13 @@ func newFaulty(t *testing.T, parent string) *faulty {
 	if out, err := f.command("prepare", "--quayHostname", "localhost:8443").CombinedOutput(); err != nil {
 		t.Fatalf("prepare: %v\n%s", err, out)
 	}
-	f.cfg, err = config.Load(config.Path(f.root))
+	text, err := os.ReadFile(config.Path(f.root))
+	must(t, err)
+	f.cfg, err = config.Parse("config.yaml", text)
 	must(t, err)
 	f.cfg.Listen = "127.0.0.1:0" // for a daemon that should have been refused
 	f.cfg.MinFree = 0            // what the default keeps free is more than small disks have
-	text, err := f.cfg.Marshal()
+	text, err = f.cfg.Marshal()
 	must(t, err)
 	must(t, os.WriteFile(config.Path(f.root), text, 0o644))
 	f.listen(t)

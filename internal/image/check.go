@@ -13,14 +13,14 @@ type InvalidError struct{ What, Why string }
 
 func (e *InvalidError) Error() string { return fmt.Sprintf("invalid %s: %s", e.What, e.Why) }
 
-// MaxTag is how many bytes a tag may have.
-const MaxTag = 128
+// maxTag is how many bytes a tag may have.
+const maxTag = 128
 
 // CheckRepository returns an *InvalidError unless s is the name of a repository. distribution/reference has another grammar:
 // it accepts a host name with a port and capitals as the first component.
 func CheckRepository(s string) error {
-	if len(s) > MaxRepository {
-		return &InvalidError{What: "repository name", Why: fmt.Sprintf("it is longer than %d characters", MaxRepository)}
+	if len(s) > maxRepository {
+		return &InvalidError{What: "repository name", Why: fmt.Sprintf("it is longer than %d characters", maxRepository)}
 	}
 	if !ValidRepository(s) {
 		return &InvalidError{What: "repository name", Why: Quote(s) + " is not lower-case words separated by / . _ or -"}
@@ -39,7 +39,7 @@ func CheckTag(s string) error {
 }
 
 func validTag(s string) bool {
-	if s == "" || len(s) > MaxTag {
+	if s == "" || len(s) > maxTag {
 		return false
 	}
 	for i, c := range []byte(s) {

@@ -13,9 +13,9 @@ import (
 // MaxManifestBytes is the size of the largest manifest, as the distribution specification suggests.
 const MaxManifestBytes = 4 << 20
 
-// MaxReferences is how many configs, layers and children the largest manifest has. Each is a row of the store, and all are
+// maxReferences is how many configs, layers and children the largest manifest has. Each is a row of the store, and all are
 // written in one transaction. Images have at most 127 layers, indexes one child for each platform.
-const MaxReferences = 4096
+const maxReferences = 4096
 
 // Docker's media types; image-spec has those of OCI.
 const (
@@ -108,8 +108,8 @@ func ParseNew(mediaType string, body []byte) (Manifest, error) {
 		return Manifest{}, err
 	}
 	p, err := parseFields(mediaType, fields)
-	if err == nil && len(p.References) > MaxReferences {
-		return Manifest{}, invalidManifest("it has %d descriptors (config, layers and manifests), more than the %d that are accepted", len(p.References), MaxReferences)
+	if err == nil && len(p.References) > maxReferences {
+		return Manifest{}, invalidManifest("it has %d descriptors (config, layers and manifests), more than the %d that are accepted", len(p.References), maxReferences)
 	}
 	if err == nil {
 		err = p.checkSizes()

@@ -30,7 +30,7 @@ func (e *PatternError) Hint() string {
 // A pattern that no repository can match is refused: the person who wrote it believes that it does something.
 func CheckPattern(p string) error {
 	name, below := strings.CutSuffix(p, "/*")
-	most := MaxRepository
+	most := maxRepository
 	if below {
 		most -= len("/x")
 	}
@@ -40,7 +40,7 @@ func CheckPattern(p string) error {
 	case strings.TrimSpace(p) == "":
 		return &PatternError{Pattern: p, Why: "is empty"}
 	case len(name) > most:
-		return &PatternError{Pattern: p[:32] + "…", Why: fmt.Sprintf("is longer than the %d bytes that a repository name has", MaxRepository)}
+		return &PatternError{Pattern: p[:32] + "…", Why: fmt.Sprintf("is longer than the %d bytes that a repository name has", maxRepository)}
 	case strings.Contains(name, "*"):
 		return &PatternError{Pattern: p, Why: "has a * that is not its last component"}
 	case !ValidRepository(name):
@@ -59,8 +59,8 @@ func CheckPatterns(patterns []string) error {
 	return nil
 }
 
-// Match reports whether a repository matches a pattern. One that CheckPattern refuses matches nothing.
-func Match(pattern, repo string) bool {
+// match reports whether a repository matches a pattern. One that CheckPattern refuses matches nothing.
+func match(pattern, repo string) bool {
 	if pattern == All {
 		return true
 	}
@@ -74,7 +74,7 @@ func Match(pattern, repo string) bool {
 // MatchAny reports whether a repository matches one of the patterns.
 func MatchAny(patterns []string, repo string) bool {
 	for _, p := range patterns {
-		if Match(p, repo) {
+		if match(p, repo) {
 			return true
 		}
 	}

@@ -7,14 +7,14 @@ package image
 
 import "strings"
 
-// MaxRepository is how many bytes the name of a repository may have: what distribution and clients allow.
-const MaxRepository = 255
+// maxRepository is how many bytes the name of a repository may have: what distribution and clients allow.
+const maxRepository = 255
 
 // ValidRepository reports whether s is the name of a repository, in the grammar of the distribution specification:
 //
 //	[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*
 func ValidRepository(s string) bool {
-	if len(s) > MaxRepository {
+	if len(s) > maxRepository {
 		return false
 	}
 	for component := range strings.SplitSeq(s, "/") {

@@ -12,8 +12,8 @@ import (
 	"unicode/utf8"
 )
 
-// MaxField is how many bytes a field of a log line has at most.
-const MaxField = 256
+// maxField is how many bytes a field of a log line has at most.
+const maxField = 256
 
 const more = "..."
 
@@ -23,20 +23,20 @@ func Text(s string) string { return escape(s, func(r rune) bool { return r == '\
 // Line is Text for what must stay on one line.
 func Line(s string) string { return escape(s, func(rune) bool { return false }) }
 
-// Field is Line with at most MaxField bytes. What is too long is cut in its middle: an error says at its beginning what
+// Field is Line with at most maxField bytes. What is too long is cut in its middle: an error says at its beginning what
 // was attempted, and at its end why it failed.
 func Field(s string) string {
-	if s = Line(cut(s)); len(s) > MaxField {
+	if s = Line(cut(s)); len(s) > maxField {
 		s = cut(s) // escaping has made it longer
 	}
 	return s
 }
 
 func cut(s string) string {
-	if len(s) <= MaxField {
+	if len(s) <= maxField {
 		return s
 	}
-	head, tail := MaxField/2, len(s)-(MaxField/2-len(more))
+	head, tail := maxField/2, len(s)-(maxField/2-len(more))
 	for i := 0; i < utf8.UTFMax && !utf8.RuneStart(s[head]); i++ {
 		head--
 	}
@@ -100,7 +100,7 @@ func harmful(r rune, size int) bool {
 // Attr is for slog.HandlerOptions.ReplaceAttr: every field of a line, its message too, is a Field.
 func Attr(_ []string, a slog.Attr) slog.Attr {
 	if a.Key = Field(a.Key); a.Value.Kind() == slog.KindString {
-		if s := a.Value.String(); len(s) > MaxField || !harmless(s, func(rune) bool { return false }) {
+		if s := a.Value.String(); len(s) > maxField || !harmless(s, func(rune) bool { return false }) {
 			a.Value = slog.StringValue(Field(s))
 		}
 		return a

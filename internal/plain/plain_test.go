@@ -25,12 +25,12 @@ func TestText(t *testing.T) {
 		t.Errorf("a line is %q", got)
 	}
 	for _, in := range []string{strings.Repeat("x", 1000), strings.Repeat("ü", 200), strings.Repeat("\x1b", 200), strings.Repeat("\xff", 1000)} {
-		if got := Field(in); len(got) > MaxField || len(got) < MaxField-2*len(more) || !strings.Contains(got, more) || !utf8.ValidString(got) {
+		if got := Field(in); len(got) > maxField || len(got) < maxField-2*len(more) || !strings.Contains(got, more) || !utf8.ValidString(got) {
 			t.Errorf("%d bytes: %q", len(got), got)
 		}
 	}
 	for lead := range 4 { // wherever it is cut, a character stays whole
-		if got := Field(strings.Repeat("x", lead) + strings.Repeat("\U0001f600", 100)); strings.Contains(got, `\x`) || len(got) > MaxField {
+		if got := Field(strings.Repeat("x", lead) + strings.Repeat("\U0001f600", 100)); strings.Contains(got, `\x`) || len(got) > maxField {
 			t.Errorf("%d bytes: %q", len(got), got)
 		}
 	}
@@ -61,7 +61,7 @@ func TestAttr(t *testing.T) {
 				log(slog.New(slog.NewTextHandler(&text, options)))
 				log(slog.New(slog.NewJSONHandler(&object, options)))
 				line, ended := strings.CutSuffix(text.String(), "\n")
-				if !ended || strings.ContainsFunc(line, unicode.IsControl) || strings.Count(line, "x") > MaxField {
+				if !ended || strings.ContainsFunc(line, unicode.IsControl) || strings.Count(line, "x") > maxField {
 					t.Errorf("%d bytes: %s", len(line), line)
 				}
 				var fields map[string]any
@@ -69,7 +69,7 @@ func TestAttr(t *testing.T) {
 					t.Fatal(err)
 				}
 				for _, s := range texts(fields) {
-					if len(s) > MaxField || strings.ContainsFunc(s, unicode.IsControl) {
+					if len(s) > maxField || strings.ContainsFunc(s, unicode.IsControl) {
 						t.Errorf("a field has %d bytes: %q", len(s), s)
 					}
 				}

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Largest is how many bytes a file has at most; the bundle of a system's authorities has 250 KiB.
-const Largest = 1 << 20
+// maxSize is how many bytes a file has at most; the bundle of a system's authorities has 250 KiB.
+const maxSize = 1 << 20
 
 // ErrRefused is in the error of a file that is not read whatever it holds.
 var ErrRefused = errors.New("only regular files of at most 1 MiB are read")
@@ -24,7 +24,7 @@ type RefusedError struct{ File, Why string }
 func (e *RefusedError) Error() string { return e.File + ": " + e.Why }
 func (e *RefusedError) Unwrap() error { return ErrRefused }
 
-// ReadFile reads a regular file of at most Largest bytes.
+// ReadFile reads a regular file of at most maxSize bytes.
 func ReadFile(file string) ([]byte, error) {
 	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO would have it wait for a writer
 	if err != nil {
@@ -38,9 +38,9 @@ func ReadFile(file string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, &RefusedError{file, "it is not a regular file"}
 	}
-	data, err := io.ReadAll(io.LimitReader(f, Largest+1))
-	if err == nil && len(data) > Largest {
-		return nil, &RefusedError{file, fmt.Sprintf("it is larger than %d KiB", Largest>>10)}
+	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	if err == nil && len(data) > maxSize {
+		return nil, &RefusedError{file, fmt.Sprintf("it is larger than %d KiB", maxSize>>10)}
 	}
 	return data, err
 }

@@ -14,10 +14,10 @@ import (
 func TestReadFile(t *testing.T) {
 	dir := t.TempDir()
 	fifo, big, small := filepath.Join(dir, "fifo"), filepath.Join(dir, "big"), filepath.Join(dir, "small")
-	if err := errors.Join(unix.Mkfifo(fifo, 0o600), os.WriteFile(big, make([]byte, Largest+1), 0o600), os.WriteFile(small, make([]byte, Largest), 0o600)); err != nil {
+	if err := errors.Join(unix.Mkfifo(fifo, 0o600), os.WriteFile(big, make([]byte, maxSize+1), 0o600), os.WriteFile(small, make([]byte, maxSize), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	if data, err := ReadFile(small); err != nil || len(data) != Largest {
+	if data, err := ReadFile(small); err != nil || len(data) != maxSize {
 		t.Errorf("%d bytes, %v", len(data), err)
 	}
 	for _, file := range []string{fifo, big, dir, "/dev/zero"} {

@@ -39,8 +39,8 @@ func (d *decoder) check(c *Config) {
 }
 
 // at reports a problem at the line of path, or of the nearest key above it that is in the file.
-func (d *decoder) at(path, do, format string, args ...any) *Problem {
-	d.problems = append(d.problems, Problem{Line: d.LineOf(path), What: fmt.Sprintf(format, args...), Do: do})
+func (d *decoder) at(path, do, format string, args ...any) *problem {
+	d.problems = append(d.problems, problem{Line: d.LineOf(path), What: fmt.Sprintf(format, args...), Do: do})
 	return &d.problems[len(d.problems)-1]
 }
 
@@ -71,7 +71,7 @@ func (d *decoder) checkPlatform(p *Platform) {
 	}
 	if p.Release != "" {
 		if _, err := ParseReference(p.Release); err != nil {
-			d.at(path+".release", (&ReferenceError{}).Hint(), "platform.release: %v", err)
+			d.at(path+".release", referenceHint, "platform.release: %v", err)
 		}
 		if len(p.Channels) > 0 {
 			d.warn("line %d: platform.release is given, so the channels are ignored", d.Lines[path+".release"])
@@ -138,7 +138,7 @@ func (d *decoder) checkAdditional(images []AdditionalImage) {
 		ref, err := ParseReference(img.Name)
 		switch {
 		case err != nil:
-			d.at(at+".name", (&ReferenceError{}).Hint(), "additional image %v", err).additional = true
+			d.at(at+".name", referenceHint, "additional image %v", err).additional = true
 		case ref.Tag == "" && strings.HasPrefix(ref.Digest.String(), "sha512:") && img.TargetTag == "":
 			d.at(at+".name", "give it a targetTag", "additional image %s: its digest is too long to become its tag", img.Name).additional = true
 		}

@@ -5,23 +5,8 @@ import (
 	"strings"
 )
 
-// FileError says that the configuration could not be read at all.
-type FileError struct {
-	Path string
-	Err  error
-}
-
-func (e *FileError) Error() string { return "read image set configuration: " + e.Err.Error() }
-
-func (e *FileError) Unwrap() error { return e.Err }
-
-// Hint says what to do next.
-func (e *FileError) Hint() string {
-	return "give the path of an ImageSetConfiguration with --config, one that you may read"
-}
-
-// Problem is one thing that is wrong in a file.
-type Problem struct {
+// problem is one thing that is wrong in a file.
+type problem struct {
 	Line int    // 0: the file as a whole
 	What string // what is wrong
 	Do   string // what to do about it; may be empty
@@ -31,51 +16,51 @@ type Problem struct {
 	additional bool
 }
 
-// Error is everything that is wrong in one file.
-type Error struct {
-	File     string
-	Problems []Problem
+// invalidError lists all problems of one file.
+type invalidError struct {
+	file     string
+	problems []problem
 }
 
-func (e *Error) Error() string {
-	lines := make([]string, len(e.Problems))
-	for i, p := range e.Problems {
+func (e *invalidError) Error() string {
+	lines := make([]string, len(e.problems))
+	for i, p := range e.problems {
 		lines[i] = e.place(p) + ": " + p.What
 	}
 	return "invalid configuration: " + strings.Join(lines, "\n  ")
 }
 
-func (e *Error) place(p Problem) string {
+func (e *invalidError) place(p problem) string {
 	if p.Line == 0 {
-		return e.File
+		return e.file
 	}
-	return fmt.Sprintf("%s:%d", e.File, p.Line)
+	return fmt.Sprintf("%s:%d", e.file, p.Line)
 }
 
 // Hint says what to do about each problem of which that is known.
-func (e *Error) Hint() string {
+func (e *invalidError) Hint() string {
 	var hints []string
 	seen := map[string]bool{}
-	for _, p := range e.Problems {
+	for _, p := range e.problems {
 		if p.Do == "" || seen[p.Do] {
 			continue
 		}
 		seen[p.Do] = true
 		hint := p.Do
-		if len(e.Problems) > 1 && p.Line > 0 {
+		if len(e.problems) > 1 && p.Line > 0 {
 			hint = fmt.Sprintf("line %d: %s", p.Line, p.Do)
 		}
 		hints = append(hints, hint)
 	}
 	if len(hints) == 0 {
-		return "correct " + e.File + "; nothing was written"
+		return "correct " + e.file + "; nothing was written"
 	}
 	return strings.Join(hints, "\n")
 }
 
 // ExitCode is oc-mirror's: 8 if only names of additional images are wrong, else 1.
-func (e *Error) ExitCode() int {
-	for _, p := range e.Problems {
+func (e *invalidError) ExitCode() int {
+	for _, p := range e.problems {
 		if !p.additional {
 			return 1
 		}

@@ -12,15 +12,16 @@
 package imageset
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-// Kind is the kind of document that this package reads.
-const Kind = "ImageSetConfiguration"
+// imageSetKind is the kind of document that this package reads.
+const imageSetKind = "ImageSetConfiguration"
 
 // maxSize bounds a configuration file. The largest that people write have a few thousand lines.
 const maxSize = 16 << 20
@@ -152,15 +153,15 @@ type Sample struct{ Name string }
 func Load(path string) (*Config, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, &FileError{Path: path, Err: err}
+		return nil, unreadable(err)
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
 	if err != nil {
-		return nil, &FileError{Path: path, Err: err}
+		return nil, unreadable(err)
 	}
 	if len(data) > maxSize {
-		return nil, &FileError{Path: path, Err: errors.New("is larger than any image set configuration")}
+		return nil, unreadable(fmt.Errorf("%s is larger than any image set configuration", path))
 	}
 	return Parse(filepath.Base(path), data)
 }
@@ -199,3 +200,7 @@ func (c *Config) At(path string) string {
 
 // Line is the line on which the key at path stands, or 0.
 func (c *Config) Line(path string) int { return c.lines[path] }
+
+func unreadable(err error) error {
+	return hint.New(fmt.Errorf("read image set configuration: %w", err), "give the path of an ImageSetConfiguration with --config, one that you may read")
+}

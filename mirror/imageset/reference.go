@@ -7,6 +7,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/image"
 )
 
@@ -32,7 +33,7 @@ func ParseReference(s string) (Reference, error) {
 		r.Transport, rest = transport, after
 	}
 	if r.Transport != "docker" && r.Transport != "oci" {
-		return Reference{}, &ReferenceError{s, fmt.Sprintf("transport %q is unknown", r.Transport)}
+		return Reference{}, badReference(s, "transport %q is unknown", r.Transport)
 	}
 	if r.Transport == "oci" {
 		r.Path = rest
@@ -41,7 +42,7 @@ func ParseReference(s string) (Reference, error) {
 	if name, d, ok := strings.Cut(rest, "@"); ok {
 		r.Digest = digest.Digest(d)
 		if image.CheckDigest(r.Digest) != nil {
-			return Reference{}, &ReferenceError{s, fmt.Sprintf("%q is not a digest", d)}
+			return Reference{}, badReference(s, "%q is not a digest", d)
 		}
 		rest = name
 	}
@@ -49,22 +50,22 @@ func ParseReference(s string) (Reference, error) {
 	if i := strings.LastIndexByte(rest, ':'); i > strings.LastIndexByte(rest, '/') {
 		rest, r.Tag = rest[:i], rest[i+1:]
 		if image.CheckTag(r.Tag) != nil {
-			return Reference{}, &ReferenceError{s, fmt.Sprintf("%q is not a tag", r.Tag)}
+			return Reference{}, badReference(s, "%q is not a tag", r.Tag)
 		}
 	}
 	if first, path, ok := strings.Cut(rest, "/"); ok {
 		if !domainForm.MatchString(first) {
-			return Reference{}, &ReferenceError{s, fmt.Sprintf("%q is not a registry", first)}
+			return Reference{}, badReference(s, "%q is not a registry", first)
 		}
 		r.Domain, r.Path = first, path
 	} else {
 		r.Path = rest
 	}
 	if !image.ValidRepository(r.Path) {
-		return Reference{}, &ReferenceError{s, fmt.Sprintf("%q is not a repository name", r.Path)}
+		return Reference{}, badReference(s, "%q is not a repository name", r.Path)
 	}
 	if r.Tag == "" && r.Digest == "" {
-		return Reference{}, &ReferenceError{s, "tag and digest are empty"}
+		return Reference{}, badReference(s, "tag and digest are empty")
 	}
 	return r, nil
 }
@@ -133,17 +134,9 @@ func (r Reference) qualified() bool {
 	return strings.ContainsAny(r.Domain, ".:") || r.Domain == "localhost"
 }
 
-// ReferenceError says why a text does not name an image.
-type ReferenceError struct {
-	Reference string
-	Why       string
-}
+const referenceHint = "write host[:port]/path:tag or host[:port]/path@sha256:…; a tag or a digest is always needed"
 
-func (e *ReferenceError) Error() string {
-	return fmt.Sprintf("%s unable to parse image correctly : %s", e.Reference, e.Why)
-}
-
-// Hint says what a reference looks like.
-func (e *ReferenceError) Hint() string {
-	return "write host[:port]/path:tag or host[:port]/path@sha256:…; a tag or a digest is always needed"
+// badReference has oc-mirror's wording.
+func badReference(s, format string, args ...any) error {
+	return hint.New(fmt.Errorf("%s unable to parse image correctly : %s", s, fmt.Sprintf(format, args...)), referenceHint)
 }

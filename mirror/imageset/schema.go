@@ -13,7 +13,7 @@ import (
 // decoder decodes a configuration, then checks it.
 type decoder struct {
 	yamlkeys.Decoder
-	problems []Problem // of the checks
+	problems []problem // of the checks
 	warnings []string
 }
 
@@ -22,7 +22,7 @@ func newDecoder() *decoder {
 }
 
 func (d *decoder) problem(n *yaml.Node, do, format string, args ...any) {
-	d.problems = append(d.problems, Problem{Line: n.Line, What: fmt.Sprintf(format, args...), Do: do})
+	d.problems = append(d.problems, problem{Line: n.Line, What: fmt.Sprintf(format, args...), Do: do})
 }
 
 func (d *decoder) warn(format string, args ...any) {
@@ -32,13 +32,13 @@ func (d *decoder) warn(format string, args ...any) {
 // err returns all problems in the order of their lines, nil if there are none.
 func (d *decoder) err(file string) error {
 	for _, p := range d.Problems {
-		d.problems = append(d.problems, Problem{Line: p.Line, What: p.Text(), Do: p.Hint})
+		d.problems = append(d.problems, problem{Line: p.Line, What: p.Text(), Do: p.Hint})
 	}
 	if len(d.problems) == 0 {
 		return nil
 	}
-	slices.SortStableFunc(d.problems, func(a, b Problem) int { return a.Line - b.Line })
-	return &Error{File: file, Problems: d.problems}
+	slices.SortStableFunc(d.problems, func(a, b problem) int { return a.Line - b.Line })
+	return &invalidError{file: file, problems: d.problems}
 }
 
 // unknownHint returns what became of a key of an older version; "" for any other key.
@@ -63,20 +63,20 @@ func unknownHint(key string) string {
 // header checks what the document is before anything else is said about it.
 func (d *decoder) header(root *yaml.Node) bool {
 	if root.Kind != yaml.MappingNode {
-		d.problem(root, "", "the file must be a mapping that starts with kind: %s", Kind)
+		d.problem(root, "", "the file must be a mapping that starts with kind: %s", imageSetKind)
 		return false
 	}
 	kind := lookup(root, "kind")
 	switch {
 	case kind == nil || kind.Value == "":
-		d.problem(root, "add the line kind: "+Kind, "configuration missing `kind`")
+		d.problem(root, "add the line kind: "+imageSetKind, "configuration missing `kind`")
 		return false
 	case kind.Value == "DeleteImageSetConfiguration":
 		d.problem(kind, "this version cannot delete yet; remove tags in the registry and run appliance gc",
 			"kind DeleteImageSetConfiguration is not built yet")
 		return false
-	case kind.Value != Kind:
-		d.problem(kind, "write kind: "+Kind, "kind is %q, not %s", kind.Value, Kind)
+	case kind.Value != imageSetKind:
+		d.problem(kind, "write kind: "+imageSetKind, "kind is %q, not %s", kind.Value, imageSetKind)
 		return false
 	}
 	if lookup(root, "mirror") == nil {

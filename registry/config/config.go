@@ -19,14 +19,14 @@ import (
 
 // Defaults of the keys that may be left out.
 const (
-	DefaultPort        = 8443
-	DefaultFreshness   = 5 * time.Minute
-	DefaultMinFree     = Size(1 << 30)
-	DefaultGCInterval  = 24 * time.Hour
-	DefaultGracePeriod = time.Hour
+	defaultPort        = 8443
+	defaultTTL         = 5 * time.Minute
+	defaultMinFree     = Size(1 << 30)
+	defaultGCInterval  = 24 * time.Hour
+	defaultGracePeriod = time.Hour
 	// A scrub at this rate reads a terabyte in less than a day, and leaves a disk most of its time.
-	DefaultScrubInterval = 30 * 24 * time.Hour
-	DefaultScrubRate     = Size(20 << 20)
+	defaultScrubInterval = 30 * 24 * time.Hour
+	defaultScrubRate     = Size(20 << 20)
 )
 
 // Config is what config.yaml says. All paths are absolute.
@@ -85,9 +85,6 @@ type GC struct {
 //go:embed sample.yaml
 var sample []byte
 
-// Sample returns a commented config.yaml with every key.
-func Sample() []byte { return append([]byte(nil), sample...) }
-
 // Path is where config.yaml lies under an install directory.
 func Path(quayRoot string) string { return filepath.Join(quayRoot, "quay-config", "config.yaml") }
 
@@ -116,11 +113,11 @@ func Default(quayRoot string) *Config {
 // follows the port.
 func minimal() *Config {
 	return &Config{
-		Port: DefaultPort,
-		GC:   GC{Interval: DefaultGCInterval, GracePeriod: DefaultGracePeriod},
+		Port: defaultPort,
+		GC:   GC{Interval: defaultGCInterval, GracePeriod: defaultGracePeriod},
 
-		MinFree: DefaultMinFree,
-		Scrub:   Scrub{Interval: DefaultScrubInterval, Rate: DefaultScrubRate},
+		MinFree: defaultMinFree,
+		Scrub:   Scrub{Interval: defaultScrubInterval, Rate: defaultScrubRate},
 	}
 }
 

@@ -1,8 +1,9 @@
 package config
 
 import (
+	"fmt"
 	"math"
-	"os"
+	"strconv"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -13,16 +14,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/yamlkeys"
 )
 
-// Load reads the file at path. An error is an *Error.
-func Load(path string) (*Config, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, unreadable(path, err)
-	}
-	return Parse(path, data)
-}
-
-// Parse reads data; name stands for it in errors. An error is an *Error about the first problem.
+// Parse decodes data. name is the file in errors. An error is about the first problem, with file, line and key, and has a
+// hint.
 func Parse(name string, data []byte) (*Config, error) {
 	var d yamlkeys.Decoder
 	c := minimal()
@@ -40,7 +33,11 @@ func Parse(name string, data []byte) (*Config, error) {
 	}
 	if len(d.Problems) > 0 {
 		p := d.Problems[0]
-		return nil, &Error{File: name, Line: p.Line, Key: p.Key, Problem: p.What, hint: p.Hint}
+		where := name
+		if p.Line > 0 {
+			where += ":" + strconv.Itoa(p.Line)
+		}
+		return nil, hint.New(fmt.Errorf("%s: %s", where, p.Text()), p.Hint)
 	}
 	return c, nil
 }
@@ -63,7 +60,7 @@ type upstreams []Upstream
 // DecodeNode decodes a list of upstreams.
 func (us *upstreams) DecodeNode(d *yamlkeys.Decoder, n *yaml.Node, path string) {
 	d.Sequence(n, path, "begin each upstream with '- prefix: …'", func(n *yaml.Node, path string) {
-		u := Upstream{Freshness: DefaultFreshness}
+		u := Upstream{Freshness: defaultTTL}
 		d.Mapping(n, path, u.keys())
 		*us = append(*us, u)
 	})

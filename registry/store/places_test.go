@@ -67,23 +67,23 @@ func TestStore_PutManifest_descriptors(t *testing.T) {
 		},
 	}
 	config := f.blob("a/x", "{}")
-	large := map[string][]byte{"an index": index(children(image.MaxReferences + 1)...), "an image": manifestOf(config, children(image.MaxReferences)...)}
+	large := map[string][]byte{"an index": index(children(4096 + 1)...), "an image": manifestOf(config, children(4096)...)}
 	for name, put := range ways {
 		for kind, body := range large {
 			var invalid *InvalidError
 			err := put(body)
-			if !errors.As(err, &invalid) || !strings.Contains(err.Error(), fmt.Sprint(image.MaxReferences+1)) || !strings.Contains(err.Error(), fmt.Sprint("the ", image.MaxReferences)) {
-				t.Errorf("%s of %s with %d descriptors: %v", name, kind, image.MaxReferences+1, err)
+			if !errors.As(err, &invalid) || !strings.Contains(err.Error(), fmt.Sprint(4096+1)) || !strings.Contains(err.Error(), fmt.Sprint("the ", 4096)) {
+				t.Errorf("%s of %s with %d descriptors: %v", name, kind, 4096+1, err)
 			}
 		}
-		f.must(put(index(children(image.MaxReferences)...)))
+		f.must(put(index(children(4096)...)))
 	}
 }
 
 // An older version accepted what is too large now: it is held, whole and deletable.
 func TestStore_Verify_heldLargeIndex(t *testing.T) {
 	f := newFixture(t)
-	body := index(children(image.MaxReferences + 1)...)
+	body := index(children(4096 + 1)...)
 	p, err := image.Parse("", body)
 	f.must(err)
 	m := Manifest{Digest: digest.FromBytes(body), MediaType: p.MediaType, Body: body, Created: f.clock.now()}
@@ -93,7 +93,7 @@ func TestStore_Verify_heldLargeIndex(t *testing.T) {
 		}
 		return f.showManifest(ctx, tx, "a/x", &m, p, byPush, nil)
 	}))
-	if got := f.verified(VerifyOptions{}); !got.Clean() || got.References != image.MaxReferences+1 {
+	if got := f.verified(VerifyOptions{}); !got.Clean() || got.References != 4096+1 {
 		t.Errorf("%d references, problems: %v", got.References, got.Problems)
 	}
 	f.must(f.DeleteManifest(f.ctx, "a/x", m.Digest))
