@@ -79,7 +79,7 @@ func statusOf(err error) int {
 	case errors.As(err, &full):
 		return http.StatusInsufficientStorage
 	case is[*badRequest](err), is[*brokenBody](err), is[*store.DigestError](err), is[*store.InvalidError](err),
-		is[*auth.NameError](err), is[*auth.PasswordError](err), is[*auth.RoleError](err), is[*image.PatternError](err):
+		is[*auth.InvalidError](err), is[*image.PatternError](err):
 		return http.StatusBadRequest
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return http.StatusServiceUnavailable

@@ -3,6 +3,7 @@ package admin_test
 import (
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -52,7 +53,7 @@ func TestClient_users(t *testing.T) {
 		must(t, c.DeleteUser(ctx, "x"))
 	})
 	t.Run("can log in", func(t *testing.T) {
-		id, err := f.auth.Authenticate(ctx, "puller", "pull-password")
+		id, err := f.login("puller", "pull-password")
 		if err != nil || id.Role != auth.Pull {
 			t.Errorf("is %+v, %v", id, err)
 		}
@@ -98,21 +99,21 @@ func TestClient_users(t *testing.T) {
 		}
 	})
 	t.Run("a changed password counts at once", func(t *testing.T) {
-		if _, err := f.auth.Authenticate(ctx, "puller", "pull-password"); err != nil { // remembered now
+		if _, err := f.login("puller", "pull-password"); err != nil { // remembered now
 			t.Fatal(err)
 		}
 		must(t, change("puller", admin.UserChange{Password: "next-password"}))
-		if _, err := f.auth.Authenticate(ctx, "puller", "pull-password"); !errors.Is(err, auth.ErrDenied) {
+		if _, err := f.login("puller", "pull-password"); err == nil {
 			t.Errorf("with the old password: %v", err)
 		}
-		id, err := f.auth.Authenticate(ctx, "puller", "next-password")
+		id, err := f.login("puller", "next-password")
 		if err != nil || id.Role != auth.Pull {
 			t.Errorf("with the new password: %+v, %v", id, err)
 		}
 	})
 	t.Run("a changed role keeps the password", func(t *testing.T) {
 		must(t, change("puller", admin.UserChange{Role: "push"}))
-		id, err := f.auth.Authenticate(ctx, "puller", "next-password")
+		id, err := f.login("puller", "next-password")
 		if err != nil || id.Role != auth.Push {
 			t.Errorf("is %+v, %v", id, err)
 		}
@@ -126,8 +127,18 @@ func TestClient_users(t *testing.T) {
 		must(t, change("puller", admin.UserChange{Role: "admin"}))
 		must(t, change("init", admin.UserChange{Role: "pull"}))
 		must(t, c.DeleteUser(ctx, "init"))
-		if _, err := f.auth.Authenticate(ctx, "init", "first-password"); !errors.Is(err, auth.ErrDenied) {
+		if _, err := f.login("init", "first-password"); err == nil {
 			t.Errorf("after its removal: %v", err)
 		}
 	})
+}
+
+// login returns the user of a request with that name and password.
+func (f *fixture) login(name, password string) (id auth.Identity, err error) {
+	r := httptest.NewRequest("GET", "/", nil)
+	r.SetBasicAuth(name, password)
+	f.auth.Require(func(*http.Request) auth.Action { return auth.Login },
+		http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { id, _ = auth.IdentityFrom(r.Context()) }),
+		func(_ http.ResponseWriter, _ *http.Request, status int) { err = errors.New(http.StatusText(status)) }).ServeHTTP(httptest.NewRecorder(), r)
+	return id, err
 }

@@ -1,17 +1,15 @@
-// Package auth says who a request comes from and what that user may do.
+// Package auth authenticates requests and decides what their users may do.
 //
-// Users log in with HTTP Basic, the one scheme that every container client speaks and that
-// needs no second service. Bearer tokens are issued beside it, since docker and what is made of its
-// library pull without a login by token only; see challenges for which client is offered which. A token
-// is short-lived and signed, and nothing is kept of it.
+// Users log in with HTTP Basic: every container client speaks it, and it needs no second service. Bearer tokens are
+// issued beside it, because docker and the clients made of its library pull without a login by token only; challenges
+// decides which client is offered which. A token is signed and lives for minutes; the server stores none.
 //
-// Passwords are kept as bcrypt hashes. To check one takes tens of milliseconds, which would
-// hold a registry to some thirty requests a second, so a success is remembered until Forget:
-// under an HMAC with a key that only this process has, so that neither the password nor
-// anything that could be tried against a dictionary stays in memory.
+// Passwords are stored as bcrypt hashes. One comparison takes tens of milliseconds, too long for each request, so a
+// success is cached until Forget. The key of the cache is an HMAC under a key of this process: memory holds neither the
+// password nor text that a dictionary could be tried against.
 //
-// A user may be granted only some repositories, see image.CheckPattern. Repositories may be open to pulls
-// without a login, see Authenticator.Anonymous. Whoever guesses is slowed down, see backoff.
+// Grants may limit a user to some repositories, see image.CheckPattern. Some repositories may be open to anonymous
+// pulls, see Authenticator.Anonymous. Guessing is slowed down, see backoff.
 package auth
 
 import (
@@ -22,90 +20,59 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
-	"sync"
 	"time"
-
-	"golang.org/x/crypto/bcrypt"
 )
 
-// ErrDenied says that name and password do not belong together. It does not say which is wrong.
-var ErrDenied = errors.New("wrong user name or password")
+// errDenied does not tell whether the name or the password is wrong.
+var errDenied = errors.New("wrong user name or password")
 
-// maxRemembered bounds the credential cache. A user normally has one entry.
-const maxRemembered = 4096
+// maxCached bounds the credential cache. A user normally has one entry.
+const maxCached = 4096
 
-// decoy is what an unknown user's password is compared with, to take as long: the hash, but for
-// its cost, of random text that nobody kept. A match would not help anybody, see verify.
-const decoy = "$2a$%02d$FEKwG0Il7PCGlPmfPfvwIuQ9rcotYPGOyDR9q892wFW7/ofCDNGSC"
-
-// maxCost bounds what one hash in the store can make everybody's wrong passwords cost: a second.
-const maxCost = 14
-
-// A Record is what is kept of a user.
+// A Record is a user as stored.
 type Record struct {
 	Role         string
 	PasswordHash []byte
 	Repositories []string // patterns, see image.CheckPattern; none: all repositories
 }
 
-// Users finds users by name. The boolean is false, with a nil error, if there is no such user.
+// Users finds users by name. The boolean is false, with a nil error, if the user does not exist.
 type Users interface {
 	Lookup(ctx context.Context, name string) (Record, bool, error)
 }
 
-// An Identity is a user whose password has been checked.
+// An Identity is an authenticated user, or the anonymous one.
 type Identity struct {
-	Name         string // empty: nobody, who may pull what is open to all
+	Name         string // empty: anonymous
 	Role         Role
 	Repositories []string // patterns, see image.CheckPattern; none: all repositories
 
-	open   []string // patterns of what everybody may pull
-	scopes []Scope  // of the token that the request came with; nil: it came with a password, or without a login
+	open   []string // patterns of the repositories open to anonymous pulls
+	scopes []Scope  // of the request's token; nil: the request came without one
 }
 
-// Anonymous reports whether this is nobody: a request without a login that was let through.
+// Anonymous reports whether the request came without a login.
 func (i Identity) Anonymous() bool { return i.Name == "" }
 
-// An Authenticator checks passwords. It is safe for concurrent use. Set its fields before the
-// first request.
+// An Authenticator checks passwords and tokens. It is safe for concurrent use. Set its fields before the first request.
 type Authenticator struct {
-	// Log is told what goes wrong. nil discards.
+	// Log receives errors. nil discards.
 	Log *slog.Logger
-	// Audit is told of every failed login and of every request that a user is not allowed: the user
-	// name and the remote address, never the password. nil: Log.
+	// Audit receives every failed login and every refused request: the user name and the remote address, never the
+	// password. nil: Log.
 	Audit *slog.Logger
-	// Anonymous are patterns of the repositories that may be pulled without a login; none: no
-	// repository. Who gives a name and a password must give right ones in any case.
+	// Anonymous are patterns of the repositories that may be pulled without a login; none: no repository. A request
+	// with a wrong name or password is refused in any case.
 	Anonymous []string
 
 	users    Users
-	key      []byte // of this process: see digestOf
+	key      []byte // of this process, see digestOf
 	tokenKey []byte // signs tokens, see SignWith
 	stampKey []byte
 	now      func() time.Time
-	hashing  chan struct{} // one place a processor, so that guessing cannot starve pulls of all others
-	doubtful chan struct{} // places in that queue for logins from where others have failed, see suspect
-
-	backoff *backoff
-
-	mu      sync.Mutex // guards what follows; held for map operations only
-	cost    int        // the highest in use among the hashes of users, see Calibrate
-	known   map[digest]Identity
-	flights map[digest]*flight
-	records map[string]Record // of users with tokens
-	epoch   int               // how often Forget was called
-}
-
-type digest [sha256.Size]byte
-
-// A flight is one verification that others with the same credentials wait for.
-type flight struct {
-	name   string
-	done   chan struct{} // closed when result and err are set
-	stale  bool          // guarded by Authenticator.mu: the user changed meanwhile, do not remember
-	result Identity
-	err    error
+	hasher   *hasher
+	backoff  *backoff
+	cache    *cache
 }
 
 // New returns an Authenticator of these users.
@@ -113,161 +80,70 @@ func New(users Users) *Authenticator {
 	key := make([]byte, sha256.Size)
 	rand.Read(key) // never fails: crypto/rand ends the process instead
 	a := &Authenticator{
-		now:      time.Now,
-		records:  make(map[string]Record),
-		Log:      slog.New(slog.DiscardHandler),
-		users:    users,
-		key:      key,
-		hashing:  make(chan struct{}, runtime.GOMAXPROCS(0)),
-		doubtful: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
-		known:    make(map[digest]Identity),
-		flights:  make(map[digest]*flight),
-		backoff:  newBackoff(time.Now),
-		cost:     bcrypt.DefaultCost,
+		Log:     slog.New(slog.DiscardHandler),
+		users:   users,
+		key:     key,
+		now:     time.Now,
+		hasher:  newHasher(),
+		backoff: newBackoff(time.Now),
+		cache:   newCache(),
 	}
 	a.SignWith(key)
 	return a
 }
 
-// Calibrate says which password hashes are in use. A denial takes as long as the dearest of them,
-// whether or not the user exists and whatever the user's own hash costs: Quay's cost 12, four times
-// ours. Without it that is learned as users log in.
+// Calibrate learns the costs of the password hashes in use: a denial takes as long as the highest, see hasher. Without
+// it the costs are learned as users log in. Quay's is 12, four times ours.
 func (a *Authenticator) Calibrate(hashes ...[]byte) {
 	for _, h := range hashes {
-		if cost, err := bcrypt.Cost(h); err == nil {
-			a.raise(cost)
-		}
+		a.hasher.raise(costOf(h))
 	}
 }
 
-// raise returns the highest cost in use, this one included.
-func (a *Authenticator) raise(cost int) int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.cost = max(a.cost, min(cost, maxCost))
-	return a.cost
-}
-
-// Authenticate returns who name is if password is theirs, and ErrDenied if not. Any other error
-// means that it could not be found out. An unknown name takes as long as a wrong password.
-func (a *Authenticator) Authenticate(ctx context.Context, name, password string) (Identity, error) {
-	return a.authenticate(ctx, a.digestOf(name, password), name, password)
-}
-
+// authenticate returns the user if the password is right, and errDenied if not. Any other error means that the password
+// could not be checked. d is digestOf name and password.
 func (a *Authenticator) authenticate(ctx context.Context, d digest, name, password string) (Identity, error) {
 	for {
-		a.mu.Lock()
-		if id, ok := a.known[d]; ok {
-			a.mu.Unlock()
+		id, c, first := a.cache.get(d, name)
+		if c == nil {
 			return id, nil
 		}
-		f, ok := a.flights[d]
-		if !ok {
-			f = &flight{name: name, done: make(chan struct{})}
-			a.flights[d] = f
-			a.mu.Unlock()
-			a.fly(ctx, f, d, password)
-			return f.result, f.err
+		if first {
+			c.result, c.err = a.verify(ctx, name, password)
+			a.cache.done(d, c)
+			return c.result, c.err
 		}
-		a.mu.Unlock()
-
 		select {
-		case <-f.done:
+		case <-c.finished:
 		case <-ctx.Done():
 			return Identity{}, ctx.Err()
 		}
-		// The one that flew may have been called off. That says nothing of our own credentials.
-		if !errors.Is(f.err, context.Canceled) && !errors.Is(f.err, context.DeadlineExceeded) {
-			return f.result, f.err
+		// A request that was cancelled says nothing of the credentials.
+		if !errors.Is(c.err, context.Canceled) && !errors.Is(c.err, context.DeadlineExceeded) {
+			return c.result, c.err
 		}
 	}
 }
 
-// Forget drops what is remembered of a user, failed logins included. Call it after every change of
-// password, role or grants and after a removal: the next request is checked against the store.
+// Forget drops all that is cached of a user, failed logins included. Call it after every change of password, role or
+// grants, and after a removal.
 func (a *Authenticator) Forget(name string) {
 	a.backoff.forget(name)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.epoch++
-	delete(a.records, name)
-	for d, id := range a.known {
-		if id.Name == name {
-			delete(a.known, d)
-		}
-	}
-	for d, f := range a.flights {
-		if f.name == name {
-			f.stale = true
-			delete(a.flights, d) // whoever asks from now on looks the user up again
-		}
-	}
+	a.cache.forget(name)
 }
 
-// fly verifies, remembers a success, and tells those who wait.
-func (a *Authenticator) fly(ctx context.Context, f *flight, d digest, password string) {
-	f.result, f.err = a.verify(ctx, f.name, password)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if f.err == nil && !f.stale {
-		a.remember(d, f.result)
-	}
-	if a.flights[d] == f {
-		delete(a.flights, d)
-	}
-	close(f.done)
-}
-
-// remember adds to the cache; the caller holds mu. Only successes get here, so a stranger cannot
-// push anybody out. Which entry has to go when it is full does not matter: it costs one bcrypt.
-func (a *Authenticator) remember(d digest, id Identity) {
-	if len(a.known) >= maxRemembered {
-		for other := range a.known {
-			delete(a.known, other)
-			break
-		}
-	}
-	a.known[d] = id
-}
-
-type suspectKey struct{}
-
-// suspect reports whether a login comes from where others have failed lately. Of these few are in the queue for hashing
-// at once, so that guesses from many addresses do not delay a first login from another.
-func suspect(ctx context.Context) bool { return ctx.Value(suspectKey{}) != nil }
-
-// verify asks the store and compares hashes, for as long whether or not the user exists.
+// verify checks the password against the store.
 func (a *Authenticator) verify(ctx context.Context, name, password string) (Identity, error) {
 	record, ok, err := a.lookup(ctx, name)
 	if err != nil {
 		return Identity{}, fmt.Errorf("look up user %q: %w", name, err)
 	}
-	if suspect(ctx) {
-		select {
-		case a.doubtful <- struct{}{}:
-			defer func() { <-a.doubtful }()
-		case <-ctx.Done():
-			return Identity{}, ctx.Err()
-		}
-	}
-	select {
-	case a.hashing <- struct{}{}:
-		defer func() { <-a.hashing }()
-	case <-ctx.Done():
-		return Identity{}, ctx.Err()
-	}
-	if !ok || len(password) > maxPasswordBytes {
-		a.waste(0, password)
-		return Identity{}, ErrDenied
-	}
-	switch err := bcrypt.CompareHashAndPassword(record.PasswordHash, []byte(password)); {
-	case errors.Is(err, bcrypt.ErrMismatchedHashAndPassword):
-		a.waste(costOf(record.PasswordHash), password)
-		return Identity{}, ErrDenied
+	switch err := a.hasher.check(ctx, ok, record.PasswordHash, password); {
+	case errors.Is(err, errDenied) || ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		return Identity{}, err
 	case err != nil:
 		return Identity{}, fmt.Errorf("password hash of user %q: %w", name, err)
 	}
-	a.raise(costOf(record.PasswordHash))
 	return a.identity(name, record)
 }
 
@@ -279,36 +155,6 @@ func (a *Authenticator) identity(name string, record Record) (Identity, error) {
 	return Identity{Name: name, Role: role, Repositories: record.Repositories, open: a.Anonymous}, nil
 }
 
-// waste takes the time that is left of a comparison at the highest cost in use, after one at cost
-// spent, 0 for none.
-func (a *Authenticator) waste(spent int, password string) {
-	for _, cost := range left(spent, a.raise(spent)) {
-		// Neither a match nor an error, of which there is none but mismatch, means anything.
-		_ = bcrypt.CompareHashAndPassword(fmt.Appendf(nil, decoy, cost), []byte(password[:min(len(password), maxPasswordBytes)]))
-	}
-}
-
-// left is the costs at which to compare: each is double the one before, so that after one at c those
-// at c, c+1 … top-1 add up to one at top.
-func left(spent, top int) []int {
-	if spent == 0 {
-		return []int{top}
-	}
-	var costs []int
-	for c := spent; c < top; c++ {
-		costs = append(costs, c)
-	}
-	return costs
-}
-
-func costOf(hash []byte) int {
-	cost, err := bcrypt.Cost(hash)
-	if err != nil {
-		return 0
-	}
-	return cost
-}
-
 // lookup spares the store names that cannot exist.
 func (a *Authenticator) lookup(ctx context.Context, name string) (Record, bool, error) {
 	if CheckName(name) != nil {
@@ -317,8 +163,9 @@ func (a *Authenticator) lookup(ctx context.Context, name string) (Record, bool, 
 	return a.users.Lookup(ctx, name)
 }
 
-// digestOf names a pair of credentials in the cache. A user name cannot hold a zero byte that the
-// store would accept, so no two pairs that matter are the same text.
+type digest [sha256.Size]byte
+
+// digestOf returns the key of a pair of credentials. Valid names have no zero byte, so no two pairs share a key.
 func (a *Authenticator) digestOf(name, password string) (d digest) {
 	mac := hmac.New(sha256.New, a.key)
 	mac.Write([]byte(name))

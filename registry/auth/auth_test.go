@@ -11,7 +11,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 )
 
-// users is a store of users in memory that counts how often it is asked.
+// users is a store of users in memory that counts its lookups.
 type users struct {
 	mu      sync.Mutex
 	records map[string]Record
@@ -33,7 +33,7 @@ func (u *users) Lookup(_ context.Context, name string) (Record, bool, error) {
 
 func (u *users) set(t *testing.T, name, role, password string) {
 	t.Helper()
-	// The least cost that bcrypt has: these tests are about who gets in, not how long it takes.
+	// The lowest cost keeps the tests fast.
 	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)
@@ -58,7 +58,7 @@ func TestAuthenticate(t *testing.T) {
 	u.set(t, "long", "pull", strings.Repeat("x", 72))
 	a := New(u)
 
-	id, err := a.Authenticate(t.Context(), "init", "correct-horse")
+	id, err := a.check(t.Context(), "init", "correct-horse")
 	if err != nil || id.Name != "init" || id.Role != Admin {
 		t.Fatalf("got %v, %v", id, err)
 	}
@@ -71,7 +71,7 @@ func TestAuthenticate(t *testing.T) {
 		"right in the first 72 bytes": {"long", strings.Repeat("x", 73)},
 	} {
 		t.Run(name+" is denied", func(t *testing.T) {
-			if id, err := a.Authenticate(t.Context(), pair[0], pair[1]); !errors.Is(err, ErrDenied) || id.Name != "" || id.Role != "" {
+			if id, err := a.check(t.Context(), pair[0], pair[1]); !errors.Is(err, errDenied) || id.Name != "" || id.Role != "" {
 				t.Errorf("got %v, %v", id, err)
 			}
 		})
@@ -83,7 +83,7 @@ func TestAuthenticate_remembers(t *testing.T) {
 	u.set(t, "init", "admin", "correct-horse")
 	a := New(u)
 	for range 3 {
-		if _, err := a.Authenticate(t.Context(), "init", "correct-horse"); err != nil {
+		if _, err := a.check(t.Context(), "init", "correct-horse"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -91,12 +91,12 @@ func TestAuthenticate_remembers(t *testing.T) {
 		t.Errorf("store asked %d times for the same credentials, want once", n)
 	}
 	for range 2 {
-		if _, err := a.Authenticate(t.Context(), "init", "wrong-horse"); !errors.Is(err, ErrDenied) {
+		if _, err := a.check(t.Context(), "init", "wrong-horse"); !errors.Is(err, errDenied) {
 			t.Fatal(err)
 		}
 	}
 	if n := u.asked(); n != 3 {
-		t.Errorf("store asked %d times, want a failure never remembered", n)
+		t.Errorf("store asked %d times, want failures not cached", n)
 	}
 }
 
@@ -106,37 +106,37 @@ func TestForget(t *testing.T) {
 	u.set(t, "other", "pull", "correct-horse")
 	a := New(u)
 	for _, name := range []string{"init", "other"} {
-		if _, err := a.Authenticate(t.Context(), name, "correct-horse"); err != nil {
+		if _, err := a.check(t.Context(), name, "correct-horse"); err != nil {
 			t.Fatal(err)
 		}
 	}
 	u.set(t, "init", "pull", "battery-staple")
 	a.Forget("init")
 
-	if _, err := a.Authenticate(t.Context(), "init", "correct-horse"); !errors.Is(err, ErrDenied) {
+	if _, err := a.check(t.Context(), "init", "correct-horse"); !errors.Is(err, errDenied) {
 		t.Errorf("old password after Forget: %v", err)
 	}
-	if id, err := a.Authenticate(t.Context(), "init", "battery-staple"); err != nil || id.Role != Pull {
+	if id, err := a.check(t.Context(), "init", "battery-staple"); err != nil || id.Role != Pull {
 		t.Errorf("new password after Forget: %v, %v", id, err)
 	}
 	before := u.asked()
-	if _, err := a.Authenticate(t.Context(), "other", "correct-horse"); err != nil || u.asked() != before {
+	if _, err := a.check(t.Context(), "other", "correct-horse"); err != nil || u.asked() != before {
 		t.Errorf("another user was forgotten too (err %v)", err)
 	}
 }
 
-// A password that changes while it is being verified must not be remembered afterwards.
+// A password that changes while it is verified is not cached.
 func TestForget_duringVerification(t *testing.T) {
 	u := new(users)
 	u.set(t, "init", "admin", "correct-horse")
 	a := New(u)
 	u.onEnter = func() { a.Forget("init") }
-	if _, err := a.Authenticate(t.Context(), "init", "correct-horse"); err != nil {
+	if _, err := a.check(t.Context(), "init", "correct-horse"); err != nil {
 		t.Fatal(err)
 	}
 	u.onEnter = nil
 	u.set(t, "init", "admin", "battery-staple")
-	if _, err := a.Authenticate(t.Context(), "init", "correct-horse"); !errors.Is(err, ErrDenied) {
+	if _, err := a.check(t.Context(), "init", "correct-horse"); !errors.Is(err, errDenied) {
 		t.Errorf("got %v, want the old password denied", err)
 	}
 }
@@ -150,9 +150,9 @@ func TestAuthenticate_singleFlight(t *testing.T) {
 	u.onEnter = func() { entered <- struct{}{}; <-release }
 
 	errs := make(chan error, callers)
-	call := func() { _, err := a.Authenticate(t.Context(), "init", "correct-horse"); errs <- err }
+	call := func() { _, err := a.check(t.Context(), "init", "correct-horse"); errs <- err }
 	go call()
-	<-entered // the first is inside the store; the others can only wait for it or find it done
+	<-entered // the first is inside the store; the others wait for it or find its result
 	for range callers - 1 {
 		go call()
 	}
@@ -167,13 +167,13 @@ func TestAuthenticate_singleFlight(t *testing.T) {
 	}
 }
 
-// One caller's going away says nothing of the others' credentials.
+// A request that is cancelled does not fail the others with the same credentials.
 func TestAuthenticate_leaderCalledOff(t *testing.T) {
 	u := new(users)
 	u.set(t, "init", "admin", "correct-horse")
 	a := New(u)
-	for range cap(a.hashing) { // nobody gets to hash
-		a.hashing <- struct{}{}
+	for range cap(a.hasher.places) { // hashing waits
+		a.hasher.places <- struct{}{}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	entered := make(chan struct{})
@@ -181,15 +181,15 @@ func TestAuthenticate_leaderCalledOff(t *testing.T) {
 	u.onEnter = func() { once.Do(func() { close(entered) }) }
 
 	leader, follower := make(chan error, 1), make(chan error, 1)
-	go func() { _, err := a.Authenticate(ctx, "init", "correct-horse"); leader <- err }()
+	go func() { _, err := a.check(ctx, "init", "correct-horse"); leader <- err }()
 	<-entered
-	go func() { _, err := a.Authenticate(t.Context(), "init", "correct-horse"); follower <- err }()
+	go func() { _, err := a.check(t.Context(), "init", "correct-horse"); follower <- err }()
 	cancel()
 	if err := <-leader; !errors.Is(err, context.Canceled) {
 		t.Errorf("leader: %v", err)
 	}
-	for range cap(a.hashing) {
-		<-a.hashing
+	for range cap(a.hasher.places) {
+		<-a.hasher.places
 	}
 	if err := <-follower; err != nil {
 		t.Errorf("follower: %v", err)
@@ -199,7 +199,7 @@ func TestAuthenticate_leaderCalledOff(t *testing.T) {
 func TestAuthenticate_storeFails(t *testing.T) {
 	broken := errors.New("database is gone")
 	a := New(&users{fail: broken})
-	if _, err := a.Authenticate(t.Context(), "init", "correct-horse"); !errors.Is(err, broken) || errors.Is(err, ErrDenied) {
+	if _, err := a.check(t.Context(), "init", "correct-horse"); !errors.Is(err, broken) || errors.Is(err, errDenied) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -210,32 +210,32 @@ func TestAuthenticate_unusableRecord(t *testing.T) {
 	u.records["torn"] = Record{Role: "admin", PasswordHash: []byte("no hash")}
 	a := New(u)
 	for _, name := range []string{"odd", "torn"} {
-		id, err := a.Authenticate(t.Context(), name, "correct-horse")
-		if err == nil || errors.Is(err, ErrDenied) || id.Name != "" || id.Role != "" {
+		id, err := a.check(t.Context(), name, "correct-horse")
+		if err == nil || errors.Is(err, errDenied) || id.Name != "" || id.Role != "" {
 			t.Errorf("%s: got %v, %v; want an error that says what is wrong with the record", name, id, err)
 		}
 	}
 }
 
-// The cache must not grow with what clients send.
+// The cache does not grow with the requests of clients.
 func TestRemember_isBounded(t *testing.T) {
 	a := New(new(users))
-	for i := range maxRemembered + 10 {
-		a.remember(a.digestOf("u", fmt.Sprint(i)), Identity{Name: "u"})
+	for i := range maxCached + 10 {
+		a.cache.add(a.digestOf("u", fmt.Sprint(i)), Identity{Name: "u"})
 	}
-	if n := len(a.known); n != maxRemembered {
-		t.Errorf("%d remembered, want %d", n, maxRemembered)
+	if n := len(a.cache.logins); n != maxCached {
+		t.Errorf("%d cached, want %d", n, maxCached)
 	}
 }
 
-// A denial costs what a comparison at the highest cost in use does, whoever is denied.
-func TestLeft(t *testing.T) {
+// A denial costs as much as a comparison at the highest cost in use.
+func TestRemaining(t *testing.T) {
 	for _, c := range []struct{ spent, top int }{{0, 10}, {0, 12}, {4, 4}, {10, 10}, {10, 12}, {4, 14}} {
 		work := 0
 		if c.spent > 0 {
 			work = 1 << c.spent
 		}
-		for _, cost := range left(c.spent, c.top) {
+		for _, cost := range remaining(c.spent, c.top) {
 			work += 1 << cost
 		}
 		if work != 1<<c.top {
@@ -244,7 +244,7 @@ func TestLeft(t *testing.T) {
 	}
 }
 
-// The decoys are hashes that bcrypt does compare with: an error would come back at once.
+// bcrypt accepts the decoys as hashes: an error would return at once.
 func TestDecoy(t *testing.T) {
 	for cost := bcrypt.MinCost; cost <= maxCost; cost++ {
 		hash := fmt.Appendf(nil, decoy, cost)
@@ -257,7 +257,7 @@ func TestDecoy(t *testing.T) {
 	}
 }
 
-// What we hash ourselves, what Quay hashed, and what somebody put into the database by hand.
+// The costs of our hashes, of Quay's, and of one that is too high.
 func TestCalibrate(t *testing.T) {
 	own, err := HashPassword("correct-horse")
 	if err != nil {
@@ -274,8 +274,8 @@ func TestCalibrate(t *testing.T) {
 		{"torn", 12},
 		{"$2b$31$FEKwG0Il7PCGlPmfPfvwIuQ9rcotYPGOyDR9q892wFW7/ofCDNGSC", maxCost},
 	} {
-		if a.Calibrate([]byte(c.hash)); a.cost != c.want {
-			t.Errorf("after %s: %d, want %d", c.hash, a.cost, c.want)
+		if a.Calibrate([]byte(c.hash)); a.hasher.cost != c.want {
+			t.Errorf("after %s: %d, want %d", c.hash, a.hasher.cost, c.want)
 		}
 	}
 }
@@ -297,8 +297,12 @@ func BenchmarkAuthenticate_remembered(b *testing.B) {
 	}
 	a := New(&users{records: map[string]Record{"init": {Role: "admin", PasswordHash: hash}}})
 	for b.Loop() {
-		if _, err := a.Authenticate(b.Context(), "init", "correct-horse"); err != nil {
+		if _, err := a.check(b.Context(), "init", "correct-horse"); err != nil {
 			b.Fatal(err)
 		}
 	}
+}
+
+func (a *Authenticator) check(ctx context.Context, name, password string) (Identity, error) {
+	return a.authenticate(ctx, a.digestOf(name, password), name, password)
 }

@@ -7,36 +7,36 @@ import (
 	"time"
 )
 
-// Failed logins are answered with 429 and Retry-After once there are too many of them. They are
-// counted under three keys, because a plain count of failures by address has victims: a node with an
-// old pull secret fails all day long, and behind the same NAT there are the other nodes and the admin.
+// A backoff answers failed logins with 429 and Retry-After once there are too many. It counts them under three keys. One
+// count by address would punish others: a node with an old pull secret fails all day, and other nodes and the
+// administrator may share its address behind a NAT.
 //
-//   - the credentials themselves, from one address: sent again they fail again, and so they are refused
-//     without another bcrypt. That is the node with the old secret, and no other.
-//   - one user name, from one address: counts only credentials not seen before. That is guessing.
-//   - the address: likewise, for guessing over many names.
+//   - the credentials, from one address: sent again they fail again, so they are refused without another bcrypt. This
+//     stops the node with the old secret and no other.
+//   - a user name, from one address: counts only credentials not seen before. This stops guessing.
+//   - the address: likewise, stops guessing over many names.
 //
-// There is no count by user name over all addresses: anybody could lock an administrator out with it.
+// Failures are not counted by user name over all addresses: anybody could lock an administrator out that way.
 //
-// A right login gets through all the same, by two ways. Credentials that have logged in from the address
-// within the last week are let through in any case. Other credentials that were put off are let through
-// when they come back (see patience), at a slow rate: a client with a right password repeats it, a guesser
-// gains nothing by repeating. So guesses that take each turn of a name do not keep its user out.
+// Right credentials still succeed, in two ways. Credentials that have logged in from the address within the last week
+// are always admitted. Other credentials that were refused are admitted when they return (see patience), at a slow
+// rate: a client with a right password repeats it, and repeating a guess gains nothing. So guesses at a name do not
+// keep its user out.
 //
-// Nothing waits: a refusal costs a map lookup, holds no goroutine and tells the client when to come back.
-// All of it is in memory: a file of keyed hashes of passwords would be one more secret on the disk, and
-// after a restart the slow way is open to each right login.
+// Nothing waits here: a refusal costs a map lookup, holds no goroutine and tells the client when to return. All of it is
+// in memory: a file of keyed password hashes would be one more secret on the disk, and after a restart the slow way
+// admits every right login.
 type backoff struct {
 	now func() time.Time
 
 	mu      sync.Mutex // guards what follows; held for map operations only
 	entries map[any]*failures
-	lately  map[credentialKey]time.Time // of the last login
-	put     map[credentialKey]putOff
+	logins  map[credentialKey]time.Time // the last successful one
+	refused map[credentialKey]refusals
 }
 
-// putOff is about credentials that were refused unseen.
-type putOff struct {
+// refusals are those of credentials that were not checked.
+type refusals struct {
 	first, last time.Time
 }
 
@@ -52,67 +52,66 @@ type (
 	sourceKey struct{ source netip.Prefix }
 )
 
-// failures are those counted under one key.
+// failures are the counted ones of a key.
 type failures struct {
-	name  string // of the user, where there is one
+	name  string // of the user, if the key has one
 	count int
-	until time.Time // nobody is let through before this
-	slow  time.Time // no login is let through by the slow way before this
+	until time.Time // no login is admitted before this
+	slow  time.Time // no login is admitted at the slow rate before this
 	last  time.Time
 }
 
 const (
-	freePerCredentials = 5  // a person who does not believe it, a client that retries
+	freePerCredentials = 5  // a client that retries
 	freePerName        = 5  // typing errors
 	freePerSource      = 20 // typing errors of all who share an address
 
-	firstDelay = time.Second
-	maxDelay   = time.Minute      // short: it is also what an honest user waits
-	forgetting = 15 * time.Minute // after the last failure
+	firstDelay  = time.Second
+	maxDelay    = time.Minute        // short: it is also what an honest user waits
+	forgetAfter = 15 * time.Minute   // the last failure
+	trustFor    = 7 * 24 * time.Hour // after the last login; a node reboots more often than that
+	renewAfter  = time.Hour          // the age of the recorded last login at which it is recorded again
 
-	remembering = 7 * 24 * time.Hour // after the last login; a node reboots more often than that
-	renewing    = time.Hour          // how old the time of the last login may be before it is noted again
-
-	// Credentials that were put off are let through when they come back between patience and impatience
-	// later, one of a user name and address in slowPerName, one of an address in slowPerSource.
+	// Refused credentials are admitted when they return between patience and impatience later: one login of a user
+	// name and address in slowPerName, one of an address in slowPerSource.
 	patience      = 5 * time.Second
 	impatience    = 5 * time.Minute
 	slowPerName   = 10 * time.Second
 	slowPerSource = time.Second
 
-	// maxCounted bounds each of the maps: some 6 MB, when somebody with many addresses is at it.
+	// maxCounted bounds each map, at some 6 MB, against an attacker with many addresses.
 	maxCounted = 16384
 )
 
 func newBackoff(now func() time.Time) *backoff {
-	return &backoff{now: now, entries: make(map[any]*failures), lately: make(map[credentialKey]time.Time), put: make(map[credentialKey]putOff)}
+	return &backoff{now: now, entries: make(map[any]*failures), logins: make(map[credentialKey]time.Time), refused: make(map[credentialKey]refusals)}
 }
 
-// An attempt is a login that was let through, until it is known how it ended. What it may cost is
-// charged beforehand, so that a thousand guesses at once are not a thousand free ones.
+// An attempt is an admitted login until its result is known. It is charged as a failure beforehand, so that a thousand
+// guesses at once are counted.
 type attempt struct {
 	keys    []any // charged
 	own     credentialKey
 	named   nameKey
-	counted bool // false: there is nobody to count against
-	suspect bool // others from this address are counted
-	fresh   bool // the last login is young enough not to be noted again
+	counted bool // false: the login has no address
+	suspect bool // others from this address have failed
+	fresh   bool // the recorded last login is younger than renewAfter
 }
 
-// admit lets an attempt through, or says how long to wait.
+// admit admits an attempt, or returns how long to wait.
 func (b *backoff) admit(source netip.Prefix, name string, d digest) (attempt, time.Duration) {
 	if !source.IsValid() {
-		return attempt{}, 0 // a unix socket: its file mode is the guard
+		return attempt{}, 0 // a unix socket, which its file mode protects
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.now()
 	a := attempt{own: credentialKey{source, d}, named: nameKey{source, name}, counted: true}
-	if last, ok := b.lately[a.own]; ok && now.Sub(last) < remembering {
-		a.fresh = now.Sub(last) < renewing
+	if last, ok := b.logins[a.own]; ok && now.Sub(last) < trustFor {
+		a.fresh = now.Sub(last) < renewAfter
 		return a, 0
 	}
-	if f := b.entry(a.own, now); f != nil { // seen before: no news to anybody who guesses
+	if f := b.entry(a.own, now); f != nil { // seen before: a guesser learns nothing new
 		a.suspect = true
 		if wait := f.until.Sub(now); wait > 0 {
 			return attempt{}, wait
@@ -132,7 +131,7 @@ func (b *backoff) admit(source netip.Prefix, name string, d digest) (attempt, ti
 			return attempt{}, min(wait, slow)
 		}
 	}
-	delete(b.put, a.own)
+	delete(b.refused, a.own)
 	b.charge(a.own, name, now, 0)
 	b.charge(charged[0], name, now, freePerName)
 	b.charge(charged[1], "", now, freePerSource)
@@ -140,16 +139,16 @@ func (b *backoff) admit(source netip.Prefix, name string, d digest) (attempt, ti
 	return a, 0
 }
 
-// slowly says how long credentials that are put off have to wait until the slow way is open to them, and takes their
-// turn if it is.
+// slowly returns how long refused credentials must wait for admission at the slow rate, and uses up their turn if the
+// wait is over.
 func (b *backoff) slowly(a attempt, now time.Time) time.Duration {
-	p, ok := b.put[a.own]
+	p, ok := b.refused[a.own]
 	if !ok || now.Sub(p.last) >= impatience {
-		makeRoom(b.put, func(p putOff) bool { return p.last == p.first && now.Sub(p.first) >= 2*patience })
+		makeRoom(b.refused, func(p refusals) bool { return p.last == p.first && now.Sub(p.first) >= 2*patience })
 		p.first = now
 	}
 	p.last = now
-	b.put[a.own] = p
+	b.refused[a.own] = p
 	wait := p.first.Add(patience).Sub(now)
 	keys := []any{a.named, sourceKey{a.named.source}}
 	for _, key := range keys {
@@ -158,25 +157,25 @@ func (b *backoff) slowly(a attempt, now time.Time) time.Duration {
 		}
 	}
 	if wait <= 0 {
-		b.noted(keys[0], a.named.name, now).slow = now.Add(slowPerName)
-		b.noted(keys[1], "", now).slow = now.Add(slowPerSource)
+		b.counted(keys[0], a.named.name, now).slow = now.Add(slowPerName)
+		b.counted(keys[1], "", now).slow = now.Add(slowPerSource)
 	}
 	return wait
 }
 
-// failed notes that the credentials were wrong.
+// failed records that the credentials were wrong.
 func (b *backoff) failed(a attempt) {
 	if !a.counted {
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.lately, a.own)
+	delete(b.logins, a.own)
 	b.charge(a.own, a.named.name, b.now(), freePerCredentials)
 }
 
-// succeeded forgets what was held against this user at this address. The address keeps what
-// others did: else one valid account would buy guesses at all others.
+// succeeded clears the counts of this user at this address. The count of the address stays: otherwise one valid account
+// would buy guesses at all others.
 func (b *backoff) succeeded(a attempt) {
 	if !a.counted || a.fresh {
 		return
@@ -186,13 +185,13 @@ func (b *backoff) succeeded(a attempt) {
 	b.refund(a)
 	delete(b.entries, a.own)
 	delete(b.entries, a.named)
-	if _, ok := b.lately[a.own]; !ok {
-		makeRoom(b.lately, func(last time.Time) bool { return b.now().Sub(last) >= remembering })
+	if _, ok := b.logins[a.own]; !ok {
+		makeRoom(b.logins, func(last time.Time) bool { return b.now().Sub(last) >= trustFor })
 	}
-	b.lately[a.own] = b.now()
+	b.logins[a.own] = b.now()
 }
 
-// undecided takes back what was charged: the store failed, or the client went away before the answer.
+// undecided refunds an attempt that was not checked: the store failed, or the client went away.
 func (b *backoff) undecided(a attempt) {
 	if !a.counted {
 		return
@@ -201,11 +200,11 @@ func (b *backoff) undecided(a attempt) {
 	defer b.mu.Unlock()
 	b.refund(a)
 	if len(a.keys) > 0 {
-		delete(b.entries, a.own) // else the next one would not be charged
+		delete(b.entries, a.own) // otherwise the next attempt would not be charged
 	}
 }
 
-// forget drops what is held against a name: what was wrong may be right now, and the reverse.
+// forget drops the counts of a name whose password may have changed.
 func (b *backoff) forget(name string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -216,19 +215,19 @@ func (b *backoff) forget(name string) {
 	}
 }
 
-// entry finds what is not forgotten; the caller holds mu, as for all that follows.
+// entry returns the failures of a key unless they are forgotten. It expects mu to be held, as do the functions below.
 func (b *backoff) entry(key any, now time.Time) *failures {
 	f, ok := b.entries[key]
-	if ok && now.Sub(f.last) >= forgetting {
+	if ok && now.Sub(f.last) >= forgetAfter {
 		delete(b.entries, key)
 		return nil
 	}
 	return f
 }
 
-// charge counts one more. With free 0 it only notes that the key has been seen.
+// charge counts one more failure. With free 0 it only records that the key has been seen.
 func (b *backoff) charge(key any, name string, now time.Time, free int) {
-	f := b.noted(key, name, now)
+	f := b.counted(key, name, now)
 	f.last = now
 	if free == 0 {
 		return
@@ -239,12 +238,12 @@ func (b *backoff) charge(key any, name string, now time.Time, free int) {
 	}
 }
 
-// noted finds what is counted under a key, or begins to count.
-func (b *backoff) noted(key any, name string, now time.Time) *failures {
+// counted returns the entry of a key and creates it if there is none.
+func (b *backoff) counted(key any, name string, now time.Time) *failures {
 	if f := b.entry(key, now); f != nil {
 		return f
 	}
-	makeRoom(b.entries, func(f *failures) bool { return now.Sub(f.last) >= forgetting })
+	makeRoom(b.entries, func(f *failures) bool { return now.Sub(f.last) >= forgetAfter })
 	f := &failures{name: name, last: now}
 	b.entries[key] = f
 	return f
@@ -269,8 +268,8 @@ func delay(beyond int) time.Duration {
 	return min(firstDelay<<beyond, maxDelay)
 }
 
-// makeRoom keeps a map within its bound: first what is forgotten anyway goes, then anything, and
-// enough of it that the next thousands need no sweep.
+// makeRoom bounds a map. Forgotten entries go first, then any, and enough that thousands can follow before the next
+// sweep.
 func makeRoom[K comparable, V any](m map[K]V, forgotten func(V) bool) {
 	if len(m) < maxCounted {
 		return
@@ -288,9 +287,8 @@ func makeRoom[K comparable, V any](m map[K]V, forgotten func(V) bool) {
 	}
 }
 
-// SourceOf is whom a failure is counted against: an IPv4 address, or an IPv6 /64, which is what one
-// customer has. It is the peer of the connection: what a proxy says in a header, anybody can say.
-// The zero Prefix is no address at all.
+// SourceOf returns the key under which an address counts: an IPv4 address, or the /64 of an IPv6 address, which is one
+// customer's. The address is the peer's: headers of a proxy can be forged. The zero Prefix is no address.
 func SourceOf(remote string) netip.Prefix {
 	host, _, err := net.SplitHostPort(remote)
 	if err != nil {

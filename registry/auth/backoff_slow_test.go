@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// attack guesses ten times a second for a while, as name(i), and in between tries the right login as often as
-// Retry-After says. It returns how long that took and how many guesses were looked at.
+// attack guesses ten times a second as name(i), and tries the right login as often as Retry-After allows. It returns how
+// long the right login took and how many guesses were checked.
 func (d *door) attack(remote, user string, name func(int) string, enough time.Duration) (took time.Duration, looked int) {
 	d.t.Helper()
 	begin, next := d.now, d.now
@@ -28,7 +28,7 @@ func (d *door) attack(remote, user string, name func(int) string, enough time.Du
 	return took, looked
 }
 
-// A pod guesses behind the address of a node, and goes on doing so: the node reboots and logs in.
+// A pod guesses behind the address of a node; the node reboots and logs in.
 func TestBackoff_rebootedNode(t *testing.T) {
 	for name, names := range map[string]func(int) string{
 		"guessing its own name":   func(int) string { return "puller" },
@@ -37,12 +37,12 @@ func TestBackoff_rebootedNode(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := newDoor(t)
 			d.want(200, here, "puller", "correct-horse")
-			d.now = d.now.Add(remembering - time.Hour)
+			d.now = d.now.Add(trustFor - time.Hour)
 			for i := range 100 {
 				d.guess(1, here, names(i))
 			}
 			d.want(200, here, "puller", "correct-horse")
-			d.now = d.now.Add(remembering - time.Hour) // the last login counts
+			d.now = d.now.Add(trustFor - time.Hour) // the last login counts
 			for i := range 100 {
 				d.guess(1, here, names(i))
 			}
@@ -51,7 +51,7 @@ func TestBackoff_rebootedNode(t *testing.T) {
 	}
 }
 
-// The same, for a node that has never logged in, or after a restart of the daemon.
+// The same, for a node that has not logged in before or since a restart of the daemon.
 func TestBackoff_rightLoginGetsThroughSlowly(t *testing.T) {
 	for name, names := range map[string]func(int) string{
 		"its own name is attacked": func(int) string { return "init" },
@@ -62,25 +62,25 @@ func TestBackoff_rightLoginGetsThroughSlowly(t *testing.T) {
 			for i := range 500 {
 				d.guess(1, here, names(i))
 			}
-			for i := range 40 { // each when its turn comes, until it comes once a minute
+			for i := range 40 { // each in its turn, until the turns come once a minute
 				_, wait := d.knock(here, names(i), fmt.Sprint("in turn ", i))
 				d.now = d.now.Add(time.Duration(wait) * time.Second)
 			}
 			if status, wait := d.knock(here, "init", "correct-horse"); status != http.StatusTooManyRequests || wait > int(slowPerName/time.Second) {
-				t.Errorf("a right login is answered %d, and is told to wait %d s", status, wait)
+				t.Errorf("a right login is answered %d with Retry-After %d", status, wait)
 			}
 			took, looked := d.attack(here, "init", names, 10*time.Minute)
 			if took == 0 || took > 2*patience {
 				t.Errorf("the right login took %s", took)
 			}
 			if looked > 60 {
-				t.Errorf("%d guesses were looked at in ten minutes", looked)
+				t.Errorf("%d guesses were checked in ten minutes", looked)
 			}
 		})
 	}
 }
 
-// The slow way is narrow: guesses that are repeated get through it as well.
+// Repeated guesses are admitted at the slow rate too, and at no higher one.
 func TestBackoff_slowWayIsNarrow(t *testing.T) {
 	d := newDoor(t)
 	d.guess(freePerName, here, "init")
@@ -93,7 +93,7 @@ func TestBackoff_slowWayIsNarrow(t *testing.T) {
 		}
 	}
 	if most := int(10*time.Minute/slowPerName) + 20; len(looked) > most || len(looked) < 10 {
-		t.Errorf("%d guesses in ten minutes, at most %d are right", len(looked), most)
+		t.Errorf("%d guesses in ten minutes, want at most %d", len(looked), most)
 	}
 	t.Run("also over all names", func(t *testing.T) {
 		d := newDoor(t)
@@ -109,7 +109,7 @@ func TestBackoff_slowWayIsNarrow(t *testing.T) {
 			}
 		}
 		if most := int(time.Minute/slowPerSource) + 10; len(names) > most || len(names) < 10 {
-			t.Errorf("%d names in a minute, at most %d are right", len(names), most)
+			t.Errorf("%d names in a minute, want at most %d", len(names), most)
 		}
 	})
 }
@@ -124,7 +124,7 @@ func TestBackoff_manyAddresses(t *testing.T) {
 	d.want(200, here, "puller", "correct-horse")
 }
 
-// The token endpoint counts with the other logins, and lets through what they let through.
+// Failed logins at the token endpoint count with the others.
 func TestBackoff_tokens(t *testing.T) {
 	d := newDesk(t)
 	d.auth.backoff.now = func() time.Time { return d.now }
@@ -136,7 +136,7 @@ func TestBackoff_tokens(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	if _, wait := d.auth.backoff.admit(SourceOf(address), "init", digest{1}); wait == 0 {
-		t.Error("guesses for tokens count for tokens only")
+		t.Error("guesses at the token endpoint do not count elsewhere")
 	}
 	for i := range 20 {
 		d.now = d.now.Add(patience / 20)
@@ -145,7 +145,7 @@ func TestBackoff_tokens(t *testing.T) {
 	if a := d.get("init", "correct-horse"); a.status != http.StatusOK {
 		t.Errorf("%+v", a)
 	}
-	d.now = d.now.Add(remembering / 2)
+	d.now = d.now.Add(trustFor / 2)
 	for i := range 50 {
 		d.get("init", fmt.Sprint("again-", i))
 	}
@@ -154,17 +154,17 @@ func TestBackoff_tokens(t *testing.T) {
 	}
 }
 
-// While guesses from many addresses queue for hashing, a first login from another has a place.
+// While guesses from many addresses wait for hashing, a first login from another address does not.
 func TestBackoff_manyAddressesDoNotQueueBefore(t *testing.T) {
 	d := newDoor(t)
-	for range cap(d.auth.doubtful) {
-		d.auth.doubtful <- struct{}{} // by logins that fail
+	for range cap(d.auth.hasher.doubtful) {
+		d.auth.hasher.doubtful <- struct{}{} // held by failing logins
 	}
 	var all sync.WaitGroup
 	var answered atomic.Int32
 	for i := range 20 {
 		remote := fmt.Sprintf("10.0.0.%d:1", i)
-		d.want(http.StatusUnauthorized, remote, "init", "first-guess") // none has failed there before
+		d.want(http.StatusUnauthorized, remote, "init", "first-guess") // the first failure of its address
 		all.Go(func() {
 			if status, _ := d.knock(remote, "init", "second-guess"); status != http.StatusUnauthorized {
 				t.Errorf("a guess: %d", status)
@@ -174,10 +174,10 @@ func TestBackoff_manyAddressesDoNotQueueBefore(t *testing.T) {
 	}
 	d.want(http.StatusOK, here, "init", "correct-horse")
 	if n := answered.Load(); n > 0 {
-		t.Errorf("%d guesses had places of their own", n)
+		t.Errorf("%d guesses did not wait", n)
 	}
-	for range cap(d.auth.doubtful) {
-		<-d.auth.doubtful
+	for range cap(d.auth.hasher.doubtful) {
+		<-d.auth.hasher.doubtful
 	}
 	all.Wait()
 }

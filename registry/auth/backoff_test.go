@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// A door is an Authenticator behind HTTP whose clock the test turns.
+// A door is an Authenticator behind HTTP with a clock of the test.
 type door struct {
 	t     *testing.T
 	users *users
@@ -23,14 +23,14 @@ func newDoor(t *testing.T) *door {
 	u.set(t, "init", "admin", "correct-horse")
 	u.set(t, "puller", "pull", "correct-horse")
 	d := &door{t: t, users: u, auth: New(u), now: time.Unix(1e9, 0)}
-	d.auth.cost = 4 // as these users' hashes
+	d.auth.hasher.cost = 4 // that of these users' hashes
 	d.auth.backoff.now = func() time.Time { return d.now }
 	d.h = d.auth.Require(func(*http.Request) Action { return Read }, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}),
 		func(w http.ResponseWriter, _ *http.Request, status int) { w.WriteHeader(status) })
 	return d
 }
 
-// knock returns the status and what Retry-After says.
+// knock sends a login and returns the status and Retry-After.
 func (d *door) knock(remote, name, password string) (status, wait int) {
 	d.t.Helper()
 	r := httptest.NewRequest("GET", "/v2/", nil)
@@ -57,7 +57,7 @@ func (d *door) want(status int, remote, name, password string) {
 	}
 }
 
-// guess tries n passwords that were not tried before.
+// guess sends n wrong passwords that are new.
 func (d *door) guess(n int, remote, name string) (denied int) {
 	d.t.Helper()
 	for range n {
@@ -76,29 +76,29 @@ const (
 func TestBackoff_guessing(t *testing.T) {
 	d := newDoor(t)
 	if n := d.guess(50, here, "init"); n != freePerName {
-		t.Errorf("%d guesses were looked at, want %d", n, freePerName)
+		t.Errorf("%d guesses were checked, want %d", n, freePerName)
 	}
 	asked := d.users.asked()
 	if status, wait := d.knock(here, "init", "correct-horse"); status != http.StatusTooManyRequests || wait != 1 {
-		t.Errorf("a right guess out of turn: %d, wait %d", status, wait)
+		t.Errorf("a right login too early: %d, wait %d", status, wait)
 	}
 	if d.users.asked() != asked {
-		t.Error("the store was asked although the answer was settled")
+		t.Error("a refused login reached the store")
 	}
 	d.want(200, there, "init", "correct-horse")
 	d.want(200, here, "puller", "correct-horse")
 
 	d.now = d.now.Add(time.Second)
 	last := 0
-	for range 10 { // one guess, and then a longer wait each time, up to the longest
+	for range 10 { // one guess each time, then a longer wait
 		if n := d.guess(5, here, "init"); n != 1 {
 			t.Fatalf("%d guesses after a wait, want 1", n)
 		}
 		_, wait := d.auth.backoff.admit(SourceOf(here), "init", digest{})
-		delete(d.auth.backoff.put, credentialKey{SourceOf(here), digest{}})
+		delete(d.auth.backoff.refused, credentialKey{SourceOf(here), digest{}})
 		until := d.auth.backoff.entries[nameKey{SourceOf(here), "init"}].until.Sub(d.now)
 		if wait > patience || wait > until {
-			t.Errorf("a client is told to wait %s where %s are enough", wait, patience)
+			t.Errorf("a client is told to wait %s, want at most %s", wait, patience)
 		}
 		if s := int(until / time.Second); s < last || s == last && s < 60 || s > 60 {
 			t.Errorf("wait %d after %d", s, last)
@@ -110,17 +110,17 @@ func TestBackoff_guessing(t *testing.T) {
 	if last != 60 {
 		t.Errorf("the wait grew to %d s only", last)
 	}
-	d.want(200, here, "init", "correct-horse") // which forgets all of it
+	d.want(200, here, "init", "correct-horse") // clears the count
 	if n := d.guess(50, here, "init"); n != freePerName {
 		t.Errorf("%d guesses after a login, want %d", n, freePerName)
 	}
-	d.now = d.now.Add(forgetting)
+	d.now = d.now.Add(forgetAfter)
 	if n := d.guess(50, here, "init"); n != freePerName {
 		t.Errorf("%d guesses after a long time, want %d", n, freePerName)
 	}
 }
 
-// One node with an old pull secret, all of them and an administrator behind one address.
+// A node with an old pull secret, other nodes and an administrator share an address.
 func TestBackoff_oldSecret(t *testing.T) {
 	d := newDoor(t)
 	statuses := map[int]int{}
@@ -136,14 +136,14 @@ func TestBackoff_oldSecret(t *testing.T) {
 	d.want(200, here, "init", "correct-horse")
 	d.want(200, there, "puller", "correct-horse")
 
-	// The administrator gives in and sets the password that the node has.
+	// The administrator sets the password that the node has.
 	d.users.set(t, "puller", "pull", "last-years-horse")
 	d.auth.Forget("puller")
 	d.want(200, here, "puller", "last-years-horse")
 }
 
-// Many names from one address: each is below its own limit, all together are not. Who has logged in from
-// there can go on doing so.
+// Guesses over many names stay below the limit of each name and exceed that of the address. Users that have logged in
+// from there are still admitted.
 func TestBackoff_spraying(t *testing.T) {
 	d := newDoor(t)
 	d.want(200, here, "puller", "correct-horse")
@@ -152,14 +152,14 @@ func TestBackoff_spraying(t *testing.T) {
 		denied += d.guess(1, here, fmt.Sprint("name", i))
 	}
 	if denied != freePerSource {
-		t.Errorf("%d names were looked at, want %d", denied, freePerSource)
+		t.Errorf("%d names were checked, want %d", denied, freePerSource)
 	}
 	d.want(429, here, "init", "correct-horse")
 	d.want(200, here, "puller", "correct-horse")
 	d.want(200, there, "init", "correct-horse")
 }
 
-// What arrives before the first answer is counted as well.
+// Attempts count before their result is known.
 func TestBackoff_concurrent(t *testing.T) {
 	d := newDoor(t)
 	source, admitted := SourceOf(here), 0
@@ -173,7 +173,7 @@ func TestBackoff_concurrent(t *testing.T) {
 	}
 }
 
-// A store that fails is not held against users, nor are clients that go away.
+// Failures of the store and clients that go away do not count.
 func TestBackoff_undecided(t *testing.T) {
 	d := newDoor(t)
 	d.users.fail = fmt.Errorf("database is gone")
@@ -191,7 +191,7 @@ func TestBackoff_isBounded(t *testing.T) {
 		source := SourceOf(fmt.Sprintf("10.%d.%d.%d:1", i>>16, i>>8&255, i&255))
 		a, wait := b.admit(source, "u", digest{byte(i), byte(i >> 8), byte(i >> 16)})
 		if wait > 0 {
-			t.Fatal("a stranger waits for others")
+			t.Fatal("an address waits for the failures of others")
 		}
 		if i%2 == 0 {
 			b.failed(a)
@@ -199,8 +199,8 @@ func TestBackoff_isBounded(t *testing.T) {
 			b.succeeded(a)
 		}
 	}
-	if len(b.entries) > maxCounted || len(b.lately) > maxCounted || len(b.lately) == 0 {
-		t.Errorf("%d entries, %d logins", len(b.entries), len(b.lately))
+	if len(b.entries) > maxCounted || len(b.logins) > maxCounted || len(b.logins) == 0 {
+		t.Errorf("%d entries, %d logins", len(b.entries), len(b.logins))
 	}
 }
 

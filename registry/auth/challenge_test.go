@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Which client is offered what, to the letter: this is what programs elsewhere parse.
+// The exact challenges, which clients parse.
 func TestChallenges(t *testing.T) {
 	const (
 		basic  = `Basic realm="appliance", charset="UTF-8"`
@@ -20,18 +20,18 @@ func TestChallenges(t *testing.T) {
 		header http.Header
 		want   []string
 	}{
-		"nothing is open":                {nil, Login, http.Header{"User-Agent": {docker}}, []string{basic}},
-		"docker":                         {[]string{"*"}, Login, http.Header{"User-Agent": {docker}}, []string{token}},
-		"oc":                             {[]string{"*"}, Login, http.Header{"User-Agent": {"oc/4.21.0 (linux/amd64) kubernetes/abc"}}, []string{token}},
-		"an image import":                {[]string{"*"}, Login, http.Header{"User-Agent": {"Go-http-client/2.0"}}, []string{token}},
-		"podman":                         {[]string{"*"}, Login, http.Header{"User-Agent": {"containers/5.34 (github.com/containers/image)"}, "Docker-Distribution-Api-Version": {"registry/2.0"}}, []string{basic, token}},
-		"crane":                          {[]string{"*"}, Login, http.Header{"User-Agent": {"crane/0.20.3 go-containerregistry/0.20.3"}}, []string{basic, token}},
-		"curl":                           {[]string{"*"}, Login, http.Header{"User-Agent": {"curl/8.5.0"}}, []string{basic, token}},
-		"a script":                       {[]string{"*"}, Login, nil, []string{basic, token}},
-		"a wrong password":               {[]string{"*"}, Login, http.Header{"Authorization": {"Basic aW5pdDp3cm9uZw=="}, "User-Agent": {docker}}, []string{basic}},
-		"containerd at closed content":   {[]string{"open"}, Write, http.Header{"User-Agent": {"containerd/2.1.4"}}, []string{basic}},
-		"a token that is not good there": {nil, Read, http.Header{"Authorization": {"Bearer x"}}, []string{token + `,scope="repository:a:pull",error="invalid_token"`}},
-		"a scheme that is not known":     {nil, Read, http.Header{"Authorization": {"Negotiate x"}}, []string{basic}},
+		"nothing is open":              {nil, Login, http.Header{"User-Agent": {docker}}, []string{basic}},
+		"docker":                       {[]string{"*"}, Login, http.Header{"User-Agent": {docker}}, []string{token}},
+		"oc":                           {[]string{"*"}, Login, http.Header{"User-Agent": {"oc/4.21.0 (linux/amd64) kubernetes/abc"}}, []string{token}},
+		"an image import":              {[]string{"*"}, Login, http.Header{"User-Agent": {"Go-http-client/2.0"}}, []string{token}},
+		"podman":                       {[]string{"*"}, Login, http.Header{"User-Agent": {"containers/5.34 (github.com/containers/image)"}, "Docker-Distribution-Api-Version": {"registry/2.0"}}, []string{basic, token}},
+		"crane":                        {[]string{"*"}, Login, http.Header{"User-Agent": {"crane/0.20.3 go-containerregistry/0.20.3"}}, []string{basic, token}},
+		"curl":                         {[]string{"*"}, Login, http.Header{"User-Agent": {"curl/8.5.0"}}, []string{basic, token}},
+		"a script":                     {[]string{"*"}, Login, nil, []string{basic, token}},
+		"a wrong password":             {[]string{"*"}, Login, http.Header{"Authorization": {"Basic aW5pdDp3cm9uZw=="}, "User-Agent": {docker}}, []string{basic}},
+		"containerd at closed content": {[]string{"open"}, Write, http.Header{"User-Agent": {"containerd/2.1.4"}}, []string{basic}},
+		"an invalid token":             {nil, Read, http.Header{"Authorization": {"Bearer x"}}, []string{token + `,scope="repository:a:pull",error="invalid_token"`}},
+		"an unknown scheme":            {nil, Read, http.Header{"Authorization": {"Negotiate x"}}, []string{basic}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDoor(t)
@@ -56,11 +56,11 @@ func TestChallenges(t *testing.T) {
 			}
 		})
 	}
-	t.Run("a host name that ends the text", func(t *testing.T) {
+	t.Run("a malformed host name", func(t *testing.T) {
 		r := httptest.NewRequest("GET", "/v2/", nil)
 		r.Host = `a",realm="https://evil.example`
 		r.Header.Set("Authorization", "Bearer x")
-		if got := ChallengeFor(r, RepositoryScope("a", ScopePull)); got != Challenge {
+		if got := ChallengeFor(r, RepositoryScope("a", ScopePull)); got != challenge {
 			t.Error(got)
 		}
 	})

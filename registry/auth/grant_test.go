@@ -6,7 +6,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/image"
 )
 
-// What stands in an old database counts, and nothing in it that is blank or malformed grants anything.
+// Grants stored by earlier versions stay valid; blank and malformed ones include no repository.
 func TestMayRepository_stored(t *testing.T) {
 	for _, c := range []struct {
 		stored     []string
@@ -51,14 +51,14 @@ func TestMayRepository(t *testing.T) {
 			t.Errorf("%q on %s: %v", c.pattern, c.repo, got)
 		}
 		if id.Role = Admin; !id.MayRepository(c.repo) {
-			t.Errorf("an administrator is held off %s", c.repo)
+			t.Errorf("an administrator is limited on %s", c.repo)
 		}
 	}
 	if !(Identity{Role: Pull}).MayRepository("a") {
-		t.Error("no grants are all grants")
+		t.Error("a user without grants is limited")
 	}
 	id := Identity{Name: "u", Role: Pull, Repositories: []string{"mine"}, open: []string{"open/*"}}
 	if !id.MayPull("open/a") || id.MayRepository("open/a") || !id.MayPull("mine") || id.MayPull("other") {
-		t.Error("what is open to all is open to a user with grants too, for pulls")
+		t.Error("an open repository needs no grant to be pulled, and only to be pulled")
 	}
 }

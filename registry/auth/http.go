@@ -11,22 +11,22 @@ import (
 
 type identityKey struct{}
 
-// IdentityFrom returns the user whose request this context belongs to.
+// IdentityFrom returns the user of the request that has this context.
 func IdentityFrom(ctx context.Context) (Identity, bool) {
 	id, ok := ctx.Value(identityKey{}).(Identity)
 	return id, ok
 }
 
-// Require lets a request through to next if its user may do the action, with the Identity in its
-// context. Otherwise denied answers, with 401 (not logged in; the challenge is set already),
-// 403 (may not), 429 (too many failed logins; Retry-After is set already) or 503 (could not be
-// found out). Which repositories a user may touch, next has to ask of the Identity. A token is no login here.
+// Require passes a request to next, with the Identity in its context, if its user may do the action. Otherwise denied
+// answers it: with 401 (no or a wrong login; the challenge is set), 403 (not allowed), 429 (too many failed logins;
+// Retry-After is set) or 503 (could not be checked). next checks which repositories the user may access. Tokens are
+// not accepted.
 func (a *Authenticator) Require(action func(*http.Request) Action, next http.Handler, denied func(w http.ResponseWriter, r *http.Request, status int)) http.Handler {
-	return require(action, a.identify, func(*http.Request, Action) []string { return []string{Challenge} }, next, denied)
+	return require(action, a.identify, func(*http.Request, Action) []string { return []string{challenge} }, next, denied)
 }
 
-// RequireToken is Require for the registry API, where a token does as well as a password. scope is what the request
-// needs a token for; whether the token that it has is good for that, next has to ask of the Identity, too.
+// RequireToken is Require for the registry API, which accepts tokens too. scope is the scope that the request needs, for
+// the challenge; next checks whether the token covers it.
 func (a *Authenticator) RequireToken(action func(*http.Request) Action, scope func(*http.Request) string, next http.Handler, denied func(w http.ResponseWriter, r *http.Request, status int)) http.Handler {
 	identify := func(r *http.Request, action Action) (Identity, refusal) {
 		if token, ok := bearer(r); ok {
@@ -56,31 +56,31 @@ func require(action func(*http.Request) Action, identify func(*http.Request, Act
 	})
 }
 
-// seconds rounds up: who comes back too early would be refused again.
+// seconds rounds up: a client that returns too early would be refused again.
 func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
 
-// A refusal is the status that says why a request is not let through, 0 if it is.
+// A refusal is the status of a refused request, 0 if it is not refused.
 type refusal struct {
 	status int
 	wait   time.Duration // with 429
 }
 
-// identify finds out who sent the request and whether they may do the action.
+// identify authenticates a request and checks that its user may do the action.
 func (a *Authenticator) identify(r *http.Request, action Action) (Identity, refusal) {
 	name, password, ok := r.BasicAuth()
 	if !ok || name == "" && password == "" {
-		return a.nobody(action)
+		return a.anonymous(action)
 	}
 	id, f := a.login(r, name, password)
-	if f.status == 0 && !id.Role.May(action) {
+	if f.status == 0 && !id.Role.may(action) {
 		a.audit(r, "refused", id.Name)
 		f.status = http.StatusForbidden
 	}
 	return id, f
 }
 
-// holder finds out for whom a token was issued and whether they may do the action. A request whose token was issued
-// without a login is let through as long as it only reads; what else it lacks is told by next, which knows the scope.
+// holder authenticates a request with a token and checks that the token's user may do the action. next judges an
+// anonymous token: it knows the scope.
 func (a *Authenticator) holder(r *http.Request, token string, action Action) (Identity, refusal) {
 	id, err := a.redeem(r.Context(), token)
 	switch {
@@ -89,42 +89,40 @@ func (a *Authenticator) holder(r *http.Request, token string, action Action) (Id
 	case err != nil:
 		a.Log.ErrorContext(r.Context(), "token could not be checked", "remote", r.RemoteAddr, "err", err)
 		return Identity{}, refusal{status: http.StatusServiceUnavailable}
-	case !id.Anonymous() && !id.Role.May(action):
+	case !id.Anonymous() && !id.Role.may(action):
 		a.audit(r, "refused", id.Name)
 		return id, refusal{status: http.StatusForbidden}
 	}
 	return id, refusal{}
 }
 
-// nobody is a request without a login: how every client begins, so there is nothing to report.
+// anonymous authenticates a request without a login. Every client begins with one, so a refusal is not logged.
 //
-// For pulls without a login to work and logins to go on working, what clients do decides:
+// The behaviour of clients decides which answer keeps both anonymous pulls and logins working:
 //
-//   - podman, skopeo, CRI-O, oc-mirror (containers/image) and crane ask for /v2/ first, and send the
-//     password that they have only if that is answered with a challenge. So /v2/, the one path whose
-//     action is Login, is always 401 for nobody: else every push would arrive without its password, and
-//     podman login would call any password right. containers/image goes on after the challenge when it
-//     has no password, with an empty name and an empty password: that is nobody as well. crane goes on
-//     with no header at all.
-//   - containerd does not ask for /v2/. It sends its password when the thing itself answers 401, so what
-//     is not open to all must answer that, not 403 (see oci).
-//   - docker, and `oc image` and `oc adm release`, which are made of its library, give up after a Basic challenge
-//     when they have no password ("no basic auth credentials"). They are offered a token, see challenges.
-func (a *Authenticator) nobody(action Action) (Identity, refusal) {
+//   - podman, skopeo, CRI-O, oc-mirror (containers/image) and crane request /v2/ first and send a password only after
+//     a challenge. So /v2/, the one path whose action is Login, always answers 401: otherwise pushes would arrive
+//     without a password, and podman login would accept any. Without a password containers/image goes on after the
+//     challenge with an empty name and password, which is anonymous too; crane goes on without the header.
+//   - containerd does not request /v2/. It sends its password after a 401 to the request itself, so content that is
+//     not open must answer 401, not 403 (see oci).
+//   - docker, `oc image` and `oc adm release` give up after a Basic challenge when they have no password ("no basic
+//     auth credentials"). They are offered a token, see challenges.
+func (a *Authenticator) anonymous(action Action) (Identity, refusal) {
 	if action == Read && len(a.Anonymous) > 0 {
 		return Identity{Role: Pull, Repositories: a.Anonymous}, refusal{}
 	}
 	return Identity{}, refusal{status: http.StatusUnauthorized}
 }
 
-// login checks name and password, unless there were too many wrong ones lately.
+// login checks name and password unless the backoff refuses.
 func (a *Authenticator) login(r *http.Request, name, password string) (Identity, refusal) {
 	d := a.digestOf(name, password)
-	name = kept(name)
+	name = clone(name)
 	attempt, wait := a.backoff.admit(SourceOf(r.RemoteAddr), name, d)
 	if wait > 0 {
-		// The failures that led here are in the audit log. At this rate it is for debugging only.
-		a.Log.DebugContext(r.Context(), "login put off: too many failed", "user", printable(name), "remote", r.RemoteAddr)
+		// The failures before this one are in the audit log; clients may repeat this one often.
+		a.Log.DebugContext(r.Context(), "login refused: too many failed", "user", printable(name), "remote", r.RemoteAddr)
 		return Identity{}, refusal{http.StatusTooManyRequests, wait}
 	}
 	ctx := r.Context()
@@ -136,20 +134,20 @@ func (a *Authenticator) login(r *http.Request, name, password string) (Identity,
 	case err == nil:
 		a.backoff.succeeded(attempt)
 		return id, refusal{}
-	case errors.Is(err, ErrDenied):
+	case errors.Is(err, errDenied):
 		a.backoff.failed(attempt)
 		a.audit(r, "login failed", printable(name))
 		return Identity{}, refusal{status: http.StatusUnauthorized}
 	}
 	a.backoff.undecided(attempt)
-	if r.Context().Err() == nil { // else the client went away and nobody reads the answer
+	if r.Context().Err() == nil { // else the client went away
 		a.Log.ErrorContext(r.Context(), "login could not be checked", "user", printable(name), "remote", r.RemoteAddr, "err", err)
 	}
 	return Identity{}, refusal{status: http.StatusServiceUnavailable}
 }
 
-// audit writes the line of a login or a request that was refused. Its message and keys are fixed, for
-// programs that read the log; package oci writes lines of the same form.
+// audit logs a refused login or request. Message and keys are fixed, for programs that read the log; package oci logs
+// the same form.
 func (a *Authenticator) audit(r *http.Request, event, user string) {
 	log := a.Audit
 	if log == nil {
@@ -158,16 +156,16 @@ func (a *Authenticator) audit(r *http.Request, event, user string) {
 	log.WarnContext(r.Context(), "audit", "event", event, "user", user, "remote", r.RemoteAddr, "method", r.Method, "path", r.URL.Path)
 }
 
-// kept is a name as it may be remembered. As it came it is a part of the header's text, which would stay in memory
-// with it: the password as well. What is no user name is kept under none, since it may be as long as headers can be.
-func kept(name string) string {
+// clone returns a copy of a user name that may stay in memory. The original is a slice of the header's text, which holds
+// the password too. A name that is not valid may be as long as a header and becomes "".
+func clone(name string) string {
 	if CheckName(name) != nil {
 		return ""
 	}
 	return strings.Clone(name)
 }
 
-// printable keeps what is no user name at all (a megabyte of it, say) out of the log.
+// printable keeps names that are not valid, and may be megabytes, out of the log.
 func printable(name string) string {
 	if CheckName(name) != nil {
 		return "(not a user name)"

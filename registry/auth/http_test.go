@@ -36,9 +36,9 @@ func TestRequire(t *testing.T) {
 		status                       int
 		body, logged                 string
 	}{
-		{"nobody", "GET", "", "", 401, "", ""},
+		{"no login", "GET", "", "", 401, "", ""},
 		{"a wrong password", "GET", "init", "hunter2-hunter2", 401, "", "user=init"},
-		{"no user name at all", "GET", "\x00", "hunter2-hunter2", 401, "", "not a user name"},
+		{"a malformed user name", "GET", "\x00", "hunter2-hunter2", 401, "", "not a user name"},
 		{"reader reads", "GET", "puller", "correct-horse", 200, "puller is pull", ""},
 		{"reader writes", "PUT", "puller", "correct-horse", 403, "", "user=puller"},
 		{"admin writes", "PUT", "init", "correct-horse", 200, "init is admin", ""},
@@ -90,7 +90,7 @@ func TestIdentityFrom_absent(t *testing.T) {
 	}
 }
 
-// Who may do what without a login, and that a wrong one is told also where none is needed.
+// Anonymous requests may read open repositories; a wrong login is refused even there.
 func TestRequire_anonymous(t *testing.T) {
 	d := newDoor(t)
 	action := Read
@@ -98,7 +98,7 @@ func TestRequire_anonymous(t *testing.T) {
 		http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			id, ok := IdentityFrom(r.Context())
 			if !ok || !id.Anonymous() || id.Role != Pull || !id.MayRepository("open/a") || id.MayRepository("shut") {
-				t.Errorf("nobody is %+v", id)
+				t.Errorf("the anonymous identity is %+v", id)
 			}
 		}),
 		func(w http.ResponseWriter, _ *http.Request, status int) { w.WriteHeader(status) })
@@ -135,7 +135,7 @@ func TestRequire_anonymous(t *testing.T) {
 	}
 }
 
-// What is remembered of a login is neither its password nor a name as long as a header.
+// Neither passwords nor names as long as a header stay in memory after a login.
 func TestLogin_remembers(t *testing.T) {
 	d := newDoor(t)
 	header := "init:correct-horse"
@@ -146,7 +146,7 @@ func TestLogin_remembers(t *testing.T) {
 		t.Fatalf("%+v, %+v", id, refused)
 	}
 	if unsafe.StringData(id.Name) == unsafe.StringData(header) {
-		t.Error("the name holds on to the password that came with it")
+		t.Error("the name shares memory with the password")
 	}
 	for _, name := range []string{strings.Repeat("x", 40000), "\xff", "in\x00it", "puller"} {
 		d.want(http.StatusUnauthorized, "192.0.2.7:1", name, "wrong-horse")
@@ -159,6 +159,6 @@ func TestLogin_remembers(t *testing.T) {
 		}
 	}
 	if want := map[string]bool{"": true, "puller": true}; !maps.Equal(names, want) {
-		t.Errorf("%d names are remembered, want %v", len(names), want)
+		t.Errorf("%d names are kept, want %v", len(names), want)
 	}
 }

@@ -10,16 +10,16 @@ import (
 	"time"
 )
 
-// TokenPath is where tokens are issued: Quay's path, which scripts know.
+// TokenPath is the path that issues tokens: Quay's, which scripts use.
 const TokenPath = "/v2/auth"
 
 // maxForm bounds the body of a request for a token.
 const maxForm = 64 << 10
 
-// Tokens returns the handler of TokenPath. It speaks what distribution and Quay do: GET with service, scope and a Basic
-// login or none, and POST with the form of OAuth 2. A login there is counted as one anywhere else is. Refresh tokens
-// do not exist: one would have to be kept to be taken back. around is put around the handler that answers, whose
-// request has the Identity in its context.
+// Tokens returns the handler of TokenPath. It serves the requests that distribution and Quay do: GET with service, scope
+// and optional Basic login, and POST with an OAuth 2 form. Failed logins count in the backoff. Refresh tokens are not
+// issued: revoking them would need storage. around wraps the handler that answers; its request has the Identity in its
+// context.
 func (a *Authenticator) Tokens(around func(http.Handler) http.Handler) http.Handler {
 	type scopesKey struct{}
 	answer := around(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -40,7 +40,7 @@ func (a *Authenticator) Tokens(around func(http.Handler) http.Handler) http.Hand
 	})
 }
 
-// applicant finds out who asks for a token, and for which scopes.
+// applicant authenticates a request for a token and returns the requested scopes.
 func (a *Authenticator) applicant(w http.ResponseWriter, r *http.Request) (Identity, []string, *tokenError) {
 	switch r.Method {
 	case http.MethodGet:
@@ -68,12 +68,12 @@ func (a *Authenticator) applicant(w http.ResponseWriter, r *http.Request) (Ident
 	return Identity{}, nil, &tokenError{status: http.StatusMethodNotAllowed, oauth: "invalid_request", text: "use GET or POST"}
 }
 
-// tokenLogin is login, and lets those through who have no login if there is something to pull for them.
+// tokenLogin is login that admits anonymous requests if any repository is open to them.
 func (a *Authenticator) tokenLogin(r *http.Request, name, password string) (Identity, *tokenError) {
 	var id Identity
 	var refused refusal
 	if name == "" && password == "" {
-		id, refused = a.nobody(Read)
+		id, refused = a.anonymous(Read)
 	} else {
 		id, refused = a.login(r, name, password)
 	}
@@ -82,7 +82,7 @@ func (a *Authenticator) tokenLogin(r *http.Request, name, password string) (Iden
 		return id, nil
 	case http.StatusUnauthorized:
 		return Identity{}, &tokenError{status: refused.status, oauth: "invalid_grant", text: "log in with a user name and password of this registry",
-			header: [2]string{"Www-Authenticate", Challenge}}
+			header: [2]string{"Www-Authenticate", challenge}}
 	case http.StatusTooManyRequests:
 		return Identity{}, &tokenError{status: refused.status, oauth: "slow_down", text: "too many failed logins; try again later",
 			header: [2]string{"Retry-After", strconv.Itoa(seconds(refused.wait))}}
@@ -117,15 +117,15 @@ func (a *Authenticator) answerToken(w http.ResponseWriter, r *http.Request, id I
 	})
 }
 
-// A tokenError is a refusal to issue a token.
+// A tokenError is a refused request for a token.
 type tokenError struct {
 	status int
-	oauth  string // the code that OAuth 2 has
+	oauth  string // the error code of OAuth 2
 	text   string
-	header [2]string // name and value of one more header
+	header [2]string // name and value of an extra header
 }
 
-// write answers in both forms that clients read: that of OAuth 2 and that of the registry API.
+// write answers in both forms that clients read, OAuth 2's and the registry API's.
 func (e *tokenError) write(w http.ResponseWriter) {
 	if e.header[0] != "" {
 		w.Header().Set(e.header[0], e.header[1])
@@ -143,7 +143,7 @@ func (e *tokenError) write(w http.ResponseWriter) {
 
 func writeToken(w http.ResponseWriter, status int, answer map[string]any) {
 	text, err := json.Marshal(answer)
-	if err != nil { // there is nothing in it that cannot be marshalled
+	if err != nil { // cannot happen: every value can be marshalled
 		w.WriteHeader(http.StatusInternalServerError)
 		return
 	}
@@ -151,5 +151,5 @@ func writeToken(w http.ResponseWriter, status int, answer map[string]any) {
 	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	_, _ = w.Write(text) // a client that went away needs no answer
+	_, _ = w.Write(text) // fails only if the client went away
 }

@@ -11,49 +11,39 @@ import (
 
 const (
 	minPasswordRunes = 8
-	// maxPasswordBytes is bcrypt's own limit: what comes after is not looked at, so
-	// that a longer password would be checked only in part.
+	// maxPasswordBytes is bcrypt's limit: it ignores the bytes after it.
 	maxPasswordBytes = 72
 	maxNameBytes     = 255
 )
 
-// PasswordError reports a password that may not be used. It never holds the password.
-type PasswordError struct{ Why string }
+// An InvalidError reports a user name, password or role that does not satisfy the rules. It never holds the password.
+type InvalidError struct{ text, hint string }
 
-func (e *PasswordError) Error() string { return "password " + e.Why }
+func (e *InvalidError) Error() string { return e.text }
 
-// Hint says what a password must be.
-func (e *PasswordError) Hint() string {
-	return fmt.Sprintf("use %d or more characters without whitespace or control characters, at most %d bytes", minPasswordRunes, maxPasswordBytes)
-}
+// Hint returns the rule.
+func (e *InvalidError) Hint() string { return e.hint }
 
-// NameError reports a user name that may not be used.
-type NameError struct{ Name, Why string }
-
-func (e *NameError) Error() string { return fmt.Sprintf("user name %q %s", e.Name, e.Why) }
-
-// Hint says what a user name must be.
-func (e *NameError) Hint() string {
-	return "use letters, digits and . _ + @ - and begin with a letter or a digit"
-}
-
-// CheckPassword returns a *PasswordError unless pw may be used. The rule is the one that
-// mirror-registry had, with bcrypt's upper limit.
+// CheckPassword returns an *InvalidError unless pw satisfies the rule, which is mirror-registry's with bcrypt's limit.
 func CheckPassword(pw string) error {
+	var reason string
 	switch {
 	case strings.ContainsFunc(pw, unicode.IsSpace):
-		return &PasswordError{Why: "contains whitespace"}
-	case strings.ContainsFunc(pw, unicode.IsControl): // which HTTP's Basic does not allow
-		return &PasswordError{Why: "contains control characters"}
+		reason = "contains whitespace"
+	case strings.ContainsFunc(pw, unicode.IsControl): // HTTP Basic forbids them
+		reason = "contains control characters"
 	case utf8.RuneCountInString(pw) < minPasswordRunes:
-		return &PasswordError{Why: fmt.Sprintf("is shorter than %d characters", minPasswordRunes)}
+		reason = fmt.Sprintf("is shorter than %d characters", minPasswordRunes)
 	case len(pw) > maxPasswordBytes:
-		return &PasswordError{Why: fmt.Sprintf("is longer than %d bytes", maxPasswordBytes)}
+		reason = fmt.Sprintf("is longer than %d bytes", maxPasswordBytes)
+	default:
+		return nil
 	}
-	return nil
+	return &InvalidError{"password " + reason, fmt.Sprintf(
+		"use %d or more characters without whitespace or control characters, at most %d bytes", minPasswordRunes, maxPasswordBytes)}
 }
 
-// HashPassword returns the bcrypt hash to be kept in place of pw, which must satisfy CheckPassword.
+// HashPassword returns the bcrypt hash of pw, which must satisfy CheckPassword.
 func HashPassword(pw string) ([]byte, error) {
 	if err := CheckPassword(pw); err != nil {
 		return nil, err
@@ -65,23 +55,25 @@ func HashPassword(pw string) ([]byte, error) {
 	return hash, nil
 }
 
-// CheckName returns a *NameError unless name may be a user's. Quay's names and its robots'
-// (owner+robot) are among those allowed. A colon cannot be: HTTP Basic ends the name there.
+// CheckName returns an *InvalidError unless name is a valid user name. The names of Quay and of its robots
+// (owner+robot) are. A colon is not: it ends the name in HTTP Basic.
 func CheckName(name string) error {
+	var reason string
+	invalid := strings.IndexFunc(name, func(c rune) bool { return !alphanumeric(c) && !strings.ContainsRune("._+@-", c) })
 	switch {
 	case name == "":
-		return &NameError{Name: name, Why: "is empty"}
+		reason = "is empty"
 	case len(name) > maxNameBytes:
-		return &NameError{Name: name[:32] + "…", Why: fmt.Sprintf("is longer than %d bytes", maxNameBytes)}
+		name, reason = name[:32]+"…", fmt.Sprintf("is longer than %d bytes", maxNameBytes)
 	case !alphanumeric(rune(name[0])):
-		return &NameError{Name: name, Why: "does not begin with a letter or a digit"}
+		reason = "does not begin with a letter or a digit"
+	case invalid >= 0:
+		c, _ := utf8.DecodeRuneInString(name[invalid:])
+		reason = fmt.Sprintf("contains %q", c)
+	default:
+		return nil
 	}
-	for _, c := range name {
-		if !alphanumeric(c) && !strings.ContainsRune("._+@-", c) {
-			return &NameError{Name: name, Why: fmt.Sprintf("contains %q", c)}
-		}
-	}
-	return nil
+	return &InvalidError{fmt.Sprintf("user name %q %s", name, reason), "use letters, digits and . _ + @ - and begin with a letter or a digit"}
 }
 
 func alphanumeric(c rune) bool {

@@ -2,44 +2,36 @@ package auth
 
 import "fmt"
 
-// A Role is what a user is allowed to be.
+// A Role is the set of actions that a user may do.
 type Role string
 
 const (
 	Admin Role = "admin" // everything, the control API included
 	Push  Role = "push"  // read and change content
-	Pull  Role = "pull"  // read content; what goes to every node of a cluster
+	Pull  Role = "pull"  // read content; the role for the nodes of a cluster
 )
 
-// An Action is what a request wants to do.
+// An Action is the kind of a request.
 type Action int
 
 const (
-	Read       Action = iota // look at content
+	Read       Action = iota // read content
 	Write                    // push or delete content
 	Administer               // change users, collect, synchronise
-	Login                    // find out whether name and password are right; nobody does that without
+	Login                    // check a name and a password; never anonymous
 )
 
-// RoleError reports a role that does not exist.
-type RoleError struct{ Role string }
-
-func (e *RoleError) Error() string { return fmt.Sprintf("unknown role %q", e.Role) }
-
-// Hint says which roles there are.
-func (e *RoleError) Hint() string { return "use one of: admin, push, pull" }
-
-// ParseRole returns the role of that name, or a *RoleError.
+// ParseRole returns the role of that name, or an *InvalidError.
 func ParseRole(s string) (Role, error) {
 	switch r := Role(s); r {
 	case Admin, Push, Pull:
 		return r, nil
 	}
-	return "", &RoleError{Role: s}
+	return "", &InvalidError{fmt.Sprintf("unknown role %q", s), "use one of: admin, push, pull"}
 }
 
-// May reports whether the role allows the action. A role that does not exist allows nothing.
-func (r Role) May(a Action) bool {
+// may reports whether the role allows the action. An unknown role allows none.
+func (r Role) may(a Action) bool {
 	switch a {
 	case Read, Login:
 		return r == Admin || r == Push || r == Pull

@@ -13,12 +13,12 @@ func TestRole_May(t *testing.T) {
 		Admin: {true, true, true}, Push: {true, true, false}, Pull: {true, false, false}, "": {}, "emperor": {},
 	} {
 		for i, action := range []Action{Read, Write, Administer} {
-			if got := role.May(action); got != want[i] {
+			if got := role.may(action); got != want[i] {
 				t.Errorf("%q may %d: %v", role, action, got)
 			}
 		}
-		if role.May(Action(99)) {
-			t.Errorf("%q may do what there is not", role)
+		if role.may(Action(99)) {
+			t.Errorf("%q may do an unknown action", role)
 		}
 	}
 }

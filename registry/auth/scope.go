@@ -7,7 +7,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/image"
 )
 
-// A Scope is what a token is asked for, or what it lets its bearer do, in the form that distribution and Quay have:
+// A Scope is what a token is requested for and allows, in the form of distribution and Quay:
 // repository:openshift/release:pull,push or registry:catalog:*.
 type Scope struct {
 	Type    string   `json:"type"`
@@ -15,7 +15,7 @@ type Scope struct {
 	Actions []string `json:"actions"`
 }
 
-// The actions of a scope. What the catalog lists, nothing but * reads.
+// The actions of a scope. The catalog has only *.
 const (
 	ScopePull   = "pull"
 	ScopePush   = "push"
@@ -29,19 +29,19 @@ const (
 	nameCatalog    = "catalog"
 )
 
-// RepositoryScope is one of a repository.
+// RepositoryScope returns the scope of actions on a repository.
 func RepositoryScope(repo string, actions ...string) Scope {
 	return Scope{Type: typeRepository, Name: repo, Actions: actions}
 }
 
-// CatalogScope is that of the catalog.
+// CatalogScope returns the scope of the catalog.
 func CatalogScope() Scope {
 	return Scope{Type: typeRegistry, Name: nameCatalog, Actions: []string{scopeAll}}
 }
 
 func (s Scope) String() string { return s.Type + ":" + s.Name + ":" + strings.Join(s.Actions, ",") }
 
-// Challenge is the scope as a client is told to ask for it: pushing and deleting begin with a look at what is there.
+// Challenge returns the scope for a challenge. It includes pull: pushes and deletes begin with a read.
 func (s Scope) Challenge() string {
 	if s.Type == typeRepository && !slices.Contains(s.Actions, ScopePull) {
 		s.Actions = append([]string{ScopePull}, s.Actions...)
@@ -49,8 +49,8 @@ func (s Scope) Challenge() string {
 	return s.String()
 }
 
-// parseScopes reads the parameters of a request for a token, each of which may hold several. What is not a scope, or of
-// something that there is not here, is left out, as distribution does: the token does not have it.
+// parseScopes parses the scope parameters of a request for a token; each may hold several. Malformed and unknown scopes
+// are left out of the token, as in distribution.
 func parseScopes(parameters []string) []Scope {
 	var scopes []Scope
 	for _, parameter := range parameters {
@@ -67,11 +67,11 @@ func parseScopes(parameters []string) []Scope {
 	return scopes
 }
 
-// maxScopes bounds a token, which has to fit into a header. A client asks for two when it mounts.
+// maxScopes bounds a token, which must fit into a header. A client requests two for a mount.
 const maxScopes = 32
 
-// grant is what of the scopes a user may have. The empty Scopes remain: a token without rights is what a client without
-// a login gets for a repository that it may not pull, whether or not that exists.
+// grant returns the part of the scopes that the user may have. An empty result is still a token: a client without a login
+// gets it for any repository that it may not pull, whether or not the repository exists.
 func (i Identity) grant(asked []Scope) []Scope {
 	granted := []Scope{}
 	for _, s := range asked {
@@ -97,14 +97,14 @@ func (i Identity) mayScope(repo, action string) bool {
 	if action == ScopePull {
 		return i.Sees(repo)
 	}
-	return i.Role.May(Write) && i.MayRepository(repo)
+	return i.Role.may(Write) && i.MayRepository(repo)
 }
 
 // HasToken reports whether the request came with a token.
 func (i Identity) HasToken() bool { return i.scopes != nil }
 
-// Covers reports whether the login is good for a scope: a password is for every one, a token for those that it was
-// issued for. What the user may do is not looked at.
+// Covers reports whether the login is valid for a scope: a password for every scope, a token for its own. It does not
+// look at the user's role and grants.
 func (i Identity) Covers(need Scope) bool {
 	if i.scopes == nil {
 		return true

@@ -13,18 +13,18 @@ import (
 )
 
 const (
-	// tokenLife is short, since nothing ends a token but its age and its user's password. Clients fetch the next
-	// one by themselves.
+	// tokenLife is short because only its age and a change of its user's password end a token. Clients fetch the next
+	// one themselves.
 	tokenLife = 5 * time.Minute
 	// tokenLeeway is for a client that sends a token in its last second.
 	tokenLeeway = 30 * time.Second
 )
 
-// errToken says that a token is not one of ours, is too old, or that its user's password has changed.
+// errToken reports a token with a wrong signature, of the wrong age, or of a user whose password has changed.
 var errToken = errors.New("the token is not valid any more")
 
-// claims are what a token says. Nothing is kept of it here: what it says is signed with a key that is kept, so that a
-// restart of the daemon does not end a push.
+// claims are the contents of a token. The server stores none: the key that signs them outlives the process, so a restart
+// of the daemon does not end a push.
 type claims struct {
 	User   string  `json:"sub"`             // empty: anonymous
 	Stamp  string  `json:"stamp,omitempty"` // of the user's password, see stamp
@@ -32,20 +32,20 @@ type claims struct {
 	Scopes []Scope `json:"access"`
 }
 
-// SignWith sets the secret from which the keys of tokens are made. Without it tokens end with the process.
+// SignWith sets the secret from which the keys of tokens are derived. Without it tokens end with the process.
 func (a *Authenticator) SignWith(secret []byte) {
 	a.tokenKey = derive(secret, "appliance: tokens")
 	a.stampKey = derive(secret, "appliance: stamps of users in tokens")
 }
 
-// derive makes a key of one purpose of a secret that has several.
+// derive returns the key of one purpose of a secret.
 func derive(secret []byte, purpose string) []byte {
 	mac := hmac.New(sha256.New, secret)
 	mac.Write([]byte(purpose))
 	return mac.Sum(nil)
 }
 
-// issue makes a token of what a user may have of the scopes.
+// issue returns a token for those of the scopes that the user may have.
 func (a *Authenticator) issue(ctx context.Context, id Identity, asked []Scope) (token string, c claims, err error) {
 	c = claims{User: id.Name, Issued: a.now().Unix(), Scopes: id.grant(asked)}
 	if !id.Anonymous() {
@@ -63,8 +63,8 @@ func (a *Authenticator) issue(ctx context.Context, id Identity, asked []Scope) (
 	return body + "." + base64.RawURLEncoding.EncodeToString(derive(a.tokenKey, body)), c, nil
 }
 
-// redeem returns the identity that a token stands for: the user as it is now, so that a change of role or grants counts
-// at once, held to the token's scopes. errToken if the token is not good.
+// redeem returns the user of a token, limited to the token's scopes. The user is looked up anew, so a change of role or
+// grants takes effect at once. A token that is not valid is errToken.
 func (a *Authenticator) redeem(ctx context.Context, token string) (Identity, error) {
 	body, signature, _ := strings.Cut(token, ".")
 	mac, err := base64.RawURLEncoding.DecodeString(signature)
@@ -84,7 +84,7 @@ func (a *Authenticator) redeem(ctx context.Context, token string) (Identity, err
 		c.Scopes = []Scope{}
 	}
 	if c.User == "" {
-		id, refused := a.nobody(Read)
+		id, refused := a.anonymous(Read)
 		if refused.status != 0 {
 			return Identity{}, errToken // anonymous pulls have been turned off
 		}
@@ -103,31 +103,7 @@ func (a *Authenticator) redeem(ctx context.Context, token string) (Identity, err
 	return id, err
 }
 
-// stamp changes with a user's password, and when the user is removed and made again.
+// stamp changes with a user's password and when a user is deleted and created again.
 func (a *Authenticator) stamp(name string, record Record) string {
 	return base64.RawURLEncoding.EncodeToString(derive(a.stampKey, name+"\x00"+string(record.PasswordHash))[:12])
-}
-
-// record is lookup, remembered until Forget.
-func (a *Authenticator) record(ctx context.Context, name string) (Record, bool, error) {
-	a.mu.Lock()
-	record, ok := a.records[name]
-	epoch := a.epoch
-	a.mu.Unlock()
-	if ok {
-		return record, true, nil
-	}
-	record, ok, err := a.lookup(ctx, name)
-	if err != nil || !ok {
-		return Record{}, false, err
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.epoch == epoch { // no user was forgotten meanwhile
-		if len(a.records) >= maxRemembered {
-			clear(a.records)
-		}
-		a.records[strings.Clone(name)] = record
-	}
-	return record, true, nil
 }

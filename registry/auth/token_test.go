@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// A desk issues tokens and takes them, on a clock of its own.
+// A desk issues and accepts tokens with a clock of the test.
 type desk struct {
 	*door
 	log    *bytes.Buffer
@@ -30,10 +30,10 @@ func newDesk(t *testing.T, open ...string) *desk {
 	return d
 }
 
-// open begins anew with the same users and the same secret, as a restart does.
+// open starts again with the same users and secret, as a restart does.
 func (d *desk) open(open ...string) {
 	d.auth = New(d.users)
-	d.auth.cost = 4
+	d.auth.hasher.cost = 4
 	d.auth.Log = slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	d.auth.now = func() time.Time { return d.now }
 	d.auth.Anonymous = open
@@ -92,7 +92,7 @@ func (d *desk) ask(r *http.Request) tokenAnswer {
 	return a
 }
 
-// get asks for a token as docker does, with a login or without.
+// get requests a token as docker does.
 func (d *desk) get(user, password string, scopes ...string) tokenAnswer {
 	d.t.Helper()
 	r := httptest.NewRequest("GET", TokenPath+"?"+url.Values{"service": {"x"}, "account": {user}, "scope": scopes}.Encode(), nil)
@@ -181,7 +181,7 @@ func TestTokens_post(t *testing.T) {
 	}
 	r := httptest.NewRequest("POST", TokenPath+"?"+login.Encode(), nil)
 	if a := d.ask(r); a.status != http.StatusBadRequest {
-		t.Errorf("a password in the query, where logs find it, is taken: %+v", a)
+		t.Errorf("a password in the query, which logs show, is accepted: %+v", a)
 	}
 	if a := d.ask(httptest.NewRequest("PUT", TokenPath, nil)); a.status != http.StatusMethodNotAllowed || a.header.Get("Allow") != "GET, POST" {
 		t.Errorf("%+v", a)
@@ -190,8 +190,8 @@ func TestTokens_post(t *testing.T) {
 
 func TestTokens_withoutALogin(t *testing.T) {
 	d := newDesk(t)
-	if a := d.get("", "", "repository:a:pull"); a.status != http.StatusUnauthorized || a.header.Get("WWW-Authenticate") != Challenge {
-		t.Errorf("nothing is open to all: %+v", a)
+	if a := d.get("", "", "repository:a:pull"); a.status != http.StatusUnauthorized || a.header.Get("WWW-Authenticate") != challenge {
+		t.Errorf("without an open repository: %+v", a)
 	}
 	d.open("*")
 	a := d.get("", "", "repository:a:pull,push")
@@ -202,11 +202,11 @@ func TestTokens_withoutALogin(t *testing.T) {
 	}
 	d.open()
 	if status, _, _, _ := d.use("GET", a.Token); status != http.StatusUnauthorized {
-		t.Errorf("nothing is open to all any more: %d", status)
+		t.Errorf("after the last repository was closed: %d", status)
 	}
 }
 
-// Guessing at the token endpoint is slowed down as it is elsewhere, and told in the log without the password.
+// Failed logins at the token endpoint are slowed down and logged without the password.
 func TestTokens_backOff(t *testing.T) {
 	d := newDesk(t, "*")
 	var last tokenAnswer
@@ -253,7 +253,7 @@ func TestToken_ends(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := newDesk(t)
 			token := d.get("init", "correct-horse", scope).Token
-			if status, _, scopes, _ := d.use("PUT", token); status != http.StatusOK || scopes != scope { // remembered now
+			if status, _, scopes, _ := d.use("PUT", token); status != http.StatusOK || scopes != scope { // cached now
 				t.Fatalf("at first: %d %q", status, scopes)
 			}
 			c.end(d)
@@ -268,7 +268,7 @@ func TestToken_ends(t *testing.T) {
 	}
 }
 
-// A token is held to its scopes, also where they are none, or more than fit.
+// A token is limited to its scopes, also when it has none or more than fit were requested.
 func TestToken_scopes(t *testing.T) {
 	d := newDesk(t)
 	body := base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"sub":"init","stamp":%q,"iat":%d,"access":null}`,
@@ -300,14 +300,14 @@ func TestToken_forged(t *testing.T) {
 			t.Errorf("%.40q is taken for %q: %d", token, user, status)
 		}
 	}
-	// Where a password is wanted, a token is none.
+	// Where only passwords are accepted, a token is refused.
 	h := d.auth.Require(func(*http.Request) Action { return Login }, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("let through") }),
 		func(w http.ResponseWriter, _ *http.Request, status int) { w.WriteHeader(status) })
 	r := httptest.NewRequest("GET", "/metrics", nil)
 	r.Header.Set("Authorization", "Bearer "+good)
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
-	if w.Code != http.StatusUnauthorized || w.Header().Get("WWW-Authenticate") != Challenge {
+	if w.Code != http.StatusUnauthorized || w.Header().Get("WWW-Authenticate") != challenge {
 		t.Errorf("%d %v", w.Code, w.Header())
 	}
 	if strings.Contains(d.log.String(), good) || strings.Contains(d.log.String(), signature) {

@@ -240,12 +240,12 @@ func TestAnonymous_client(t *testing.T) {
 		t.Error("a wrong password was as good as none")
 	}
 	// podman login, and what its pulls without a login send.
-	f.do(http.StatusUnauthorized, "GET", "/v2/", nil, "Docker-Distribution-Api-Version", "registry/2.0").wantHeader(t, "WWW-Authenticate", auth.Challenge)
+	f.do(http.StatusUnauthorized, "GET", "/v2/", nil, "Docker-Distribution-Api-Version", "registry/2.0").wantHeader(t, "WWW-Authenticate", `Basic realm="appliance", charset="UTF-8"`)
 	f.do(http.StatusUnauthorized, "GET", "/v2/", nil, "Authorization", "Basic Og==")
 	f.do(http.StatusOK, "GET", "/v2/open/x/manifests/v1", nil, "Authorization", "Basic Og==")
 	f.do(http.StatusOK, "GET", "/v2/", nil, as("node")...)
 	// containerd, which sends a login only when the thing itself is refused with a challenge.
-	f.do(http.StatusUnauthorized, "GET", "/v2/shut/manifests/v1", nil).wantHeader(t, "WWW-Authenticate", auth.Challenge)
+	f.do(http.StatusUnauthorized, "GET", "/v2/shut/manifests/v1", nil).wantHeader(t, "WWW-Authenticate", `Basic realm="appliance", charset="UTF-8"`)
 }
 
 func TestAudit(t *testing.T) {

@@ -1,0 +1,113 @@
+package auth
+
+import (
+	"context"
+	"strings"
+	"sync"
+)
+
+// A cache holds what Forget drops: successful logins, checks under way, and the records of users with tokens.
+type cache struct {
+	mu      sync.Mutex // guards what follows; held for map operations only
+	logins  map[digest]Identity
+	checks  map[digest]*check
+	records map[string]Record
+	epoch   int // counts calls of forget
+}
+
+// A check is one verification that others with the same credentials wait for.
+type check struct {
+	name     string
+	stale    bool          // guarded by cache.mu: the user changed meanwhile
+	finished chan struct{} // closed when result and err are set
+	result   Identity
+	err      error
+}
+
+func newCache() *cache {
+	return &cache{logins: make(map[digest]Identity), checks: make(map[digest]*check), records: make(map[string]Record)}
+}
+
+// get returns the login under a digest, or the check under way of it. first is true for the caller that must do the
+// check and then call done.
+func (c *cache) get(d digest, name string) (id Identity, under *check, first bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if id, ok := c.logins[d]; ok {
+		return id, nil, false
+	}
+	if under, ok := c.checks[d]; ok {
+		return Identity{}, under, false
+	}
+	under = &check{name: name, finished: make(chan struct{})}
+	c.checks[d] = under
+	return Identity{}, under, true
+}
+
+// done caches a success and wakes those that wait.
+func (c *cache) done(d digest, under *check) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if under.err == nil && !under.stale {
+		c.add(d, under.result)
+	}
+	if c.checks[d] == under {
+		delete(c.checks, d)
+	}
+	close(under.finished)
+}
+
+// add expects mu to be held. Only right logins are added, so guesses cannot evict any. Which entry goes from a full
+// cache does not matter: it costs one bcrypt.
+func (c *cache) add(d digest, id Identity) {
+	if len(c.logins) >= maxCached {
+		for other := range c.logins {
+			delete(c.logins, other)
+			break
+		}
+	}
+	c.logins[d] = id
+}
+
+func (c *cache) forget(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.epoch++
+	delete(c.records, name)
+	for d, id := range c.logins {
+		if id.Name == name {
+			delete(c.logins, d)
+		}
+	}
+	for d, under := range c.checks {
+		if under.name == name {
+			under.stale = true
+			delete(c.checks, d) // later requests look the user up again
+		}
+	}
+}
+
+// record is a lookup that is cached until Forget.
+func (a *Authenticator) record(ctx context.Context, name string) (Record, bool, error) {
+	c := a.cache
+	c.mu.Lock()
+	record, ok := c.records[name]
+	epoch := c.epoch
+	c.mu.Unlock()
+	if ok {
+		return record, true, nil
+	}
+	record, ok, err := a.lookup(ctx, name)
+	if err != nil || !ok {
+		return Record{}, false, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.epoch == epoch { // no user changed meanwhile
+		if len(c.records) >= maxCached {
+			clear(c.records)
+		}
+		c.records[strings.Clone(name)] = record
+	}
+	return record, true, nil
+}
