@@ -84,21 +84,16 @@ func TestInstall_CAKeyIsNeverLost(t *testing.T) {
 	b.install()
 	b.olden()
 	key, before := b.read(oldCA), b.snapshot()
-	for i := range len(b.plan(b.request()).Steps) {
+	for i := range len(b.plan(b.request()).steps) {
 		p := b.plan(b.request())
-		p.Steps[i] = failing{p.Steps[i]}
+		p.steps[i] = failing{p.steps[i]}
 		if _, err := p.Apply(t.Context(), nil); err == nil {
 			t.Fatal("no error")
 		}
 		same(t, "after a failure", b.snapshot(), before)
 	}
-	for i := range len(b.plan(b.request()).Steps) {
-		p := b.plan(b.request())
-		for _, s := range p.Steps[:i] { // then killed
-			if _, err := s.Apply(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-		}
+	for i := range len(b.plan(b.request()).steps) {
+		b.kill(b.plan(b.request()), i)
 		b.install()
 		if exists(b.path(oldCA)) || b.read(newCA) != key {
 			t.Fatalf("killed after step %d, the next install has another key", i)

@@ -2,9 +2,7 @@ package installer
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,64 +15,63 @@ import (
 // of an earlier version gave both to the service's user, and with them whatever a service that was taken over cared to
 // write; of such an install root believes the unit, and of config.yaml only what the unit says too.
 
-// resolveChanger finds out who can change configuration and record, and forgets a record that others can.
-func (t *target) resolveChanger() {
-	conf := config.Path(t.QuayRoot)
-	for _, path := range []string{conf, recordPath(t.QuayRoot), filepath.Dir(conf)} {
-		other, err := t.Host.Other(path)
-		if errors.Is(err, fs.ErrNotExist) || isNotDir(err) {
+// lookWhoChanges finds out who can change configuration and record, and forgets a record that others can change.
+func (s *site) lookWhoChanges() {
+	conf := config.Path(s.QuayRoot)
+	for _, path := range []string{conf, recordPath(s.QuayRoot), filepath.Dir(conf)} {
+		other, err := s.Host.Other(path)
+		if notThere(err) {
 			continue
 		}
 		if err != nil {
-			t.fault(err, "correct the path, or choose another --quayRoot")
+			s.fault(err, "correct the path, or choose another --quayRoot")
 			return
 		}
 		if other != nil {
-			t.changer = other
+			s.changer = other
 			break
 		}
 	}
-	if t.changer == nil {
+	if s.changer == nil {
 		return
 	}
-	t.hearsay, t.record = t.record, nil
-	if t.owner != "" && (t.found != nil || !t.has(conf)) {
+	s.hearsay, s.record = s.record, nil
+	if s.owner != "" && (s.unit != nil || !s.has(conf)) {
 		return
 	}
-	err := &OtherError{Config: filepath.Dir(conf), Other: *t.changer}
-	t.problem(err.Error(), err.Hint())
+	s.fault(otherError(filepath.Dir(conf), *s.changer), "")
 }
 
 // checkUnitNames finds what a configuration that the service can change names and the unit, which it cannot, does not.
-func (t *target) checkUnitNames() {
-	if t.changer == nil || t.found == nil {
+func (s *site) checkUnitNames() {
+	if s.changer == nil || s.unit == nil {
 		return
 	}
-	for _, path := range t.unnamed() {
-		t.problem(fmt.Sprintf("%s names %s, which %s does not; user %d can change that file", config.Path(t.QuayRoot), path, t.found.Unit, t.changer.UID),
-			"find out who wrote that, and correct it; if it is as it should be, make the file root's: chown root "+filepath.Dir(config.Path(t.QuayRoot))+" "+config.Path(t.QuayRoot))
+	for _, path := range s.unnamed(s.cfg) {
+		s.problem(fmt.Sprintf("%s names %s, which %s does not; user %d can change that file", config.Path(s.QuayRoot), path, s.unit.Unit, s.changer.UID),
+			"find out who wrote that, and correct it; if it is as it should be, make the file root's: chown root "+filepath.Dir(config.Path(s.QuayRoot))+" "+config.Path(s.QuayRoot))
 	}
 }
 
 // unnamed are the paths of the configuration that lie outside of what the unit lets the service write, or read.
-func (t *target) unnamed() (paths []string) {
+func (s *site) unnamed(cfg *config.Config) (paths []string) {
 	named := func(path string, dirs []string) bool {
 		return slices.ContainsFunc(dirs, func(dir string) bool { return within(path, dir) })
 	}
-	for _, dir := range StoreDirs(t.cfg) {
-		if !named(dir, t.found.DataDirs) {
+	for _, dir := range StoreDirs(cfg) {
+		if !named(dir, s.unit.DataDirs) {
 			paths = append(paths, dir)
 		}
 	}
-	c := t.cfg.TLS
+	c := cfg.TLS
 	for _, file := range []string{c.CA, c.CAKey, c.Certificate, c.Key} {
-		if file != "" && !within(file, t.QuayRoot) && !t.has(file) { // it would be made
+		if file != "" && !within(file, s.QuayRoot) && !s.has(file) { // it would be made
 			paths = append(paths, file)
 		}
 	}
-	for _, dir := range t.readDirs() {
+	for _, dir := range readDirs(cfg) {
 		hidden := slices.ContainsFunc([]string{"/root", "/home", "/run/user", "/tmp", "/var/tmp"}, func(h string) bool { return within(dir, h) })
-		if hidden && !named(dir, append(t.found.DataDirs, t.found.ReadDirs...)) {
+		if hidden && !named(dir, append(s.unit.DataDirs, s.unit.ReadDirs...)) {
 			paths = append(paths, dir)
 		}
 	}
@@ -82,53 +79,73 @@ func (t *target) unnamed() (paths []string) {
 }
 
 // checkRoots: the directories of the service's are not those of root's, and hold none of these.
-func (t *target) checkRoots() {
-	for _, dir := range StoreDirs(t.cfg) {
-		for _, roots := range []string{filepath.Dir(config.Path(t.QuayRoot)), filepath.Join(t.QuayRoot, "quay-rootCA")} {
-			if within(dir, roots) || within(roots, dir) && within(dir, t.QuayRoot) {
-				t.problem(fmt.Sprintf("%s and %s lie in each other, and the service writes to the first and must not write to the second", dir, roots),
+func (s *site) checkRoots() {
+	for _, dir := range StoreDirs(s.cfg) {
+		for _, roots := range []string{filepath.Dir(config.Path(s.QuayRoot)), filepath.Join(s.QuayRoot, "quay-rootCA")} {
+			if within(dir, roots) || within(roots, dir) && within(dir, s.QuayRoot) {
+				s.problem(fmt.Sprintf("%s and %s lie in each other, and the service writes to the first and must not write to the second", dir, roots),
 					"choose a directory of its own")
 			}
 		}
 	}
 }
 
-// legacyRecord is what can be told of an install whose record the service could have written: the directories that the
-// unit names, and what lies in quayRoot by default.
-func (t *target) legacyRecord() *record {
-	if t.changer == nil || t.found == nil {
-		return nil
+// guess returns what can be told of an install without a record that counts: what the unit names, and what lies in quayRoot
+// by default.
+func (s *site) guess() *record {
+	var old version1
+	for _, name := range []string{"", "quay-config", "quay-rootCA", "quay-storage", "sqlite-storage", "run", "tls-state"} {
+		old.Created = append(old.Created, filepath.Join(s.QuayRoot, name))
 	}
-	r := &record{Version: recordVersion, Owner: t.owner}
-	if t.found.Binary == t.binary {
-		r.Binary = t.binary
+	if s.unit == nil { // nothing was installed, only prepared
+		entries := s.installOf(old)
+		return &record{entries: slices.DeleteFunc(entries, func(e host.Entry) bool { return !s.inRoot(e) })}
 	}
-	if content, err := t.Host.ReadFile(sysusersFile); err == nil && string(content) == sysusers {
-		r.User = true
+	if s.unit.Binary == s.binary {
+		old.Binary = s.binary
 	}
-	r.Created = append(r.Created, t.found.DataDirs...)
-	// An empty directory above what an install makes goes if the old record says so: more that record cannot do.
-	if t.hearsay != nil {
-		for _, dir := range t.hearsay.Created {
-			above := slices.ContainsFunc(append([]string{sysusersFile, t.binary, t.found.Unit}, t.found.DataDirs...),
-				func(path string) bool { return within(path, dir) })
-			if above && (dir == filepath.Dir(sysusersFile) || !host.SystemDir(dir)) {
-				r.Created = append(r.Created, dir)
-			}
+	content, err := s.Host.ReadFile(sysusersFile)
+	old.User = err == nil && string(content) == sysusers
+	old.Created = append(old.Created, s.unit.DataDirs...)
+	if s.hearsay != nil {
+		old.Created = append(old.Created, s.above(s.hearsay.entries)...)
+	}
+	return &record{entries: s.installOf(old)}
+}
+
+// inRoot reports whether a step is about something in quayRoot.
+func (s *site) inRoot(e host.Entry) bool {
+	switch step := e.Step.(type) {
+	case *host.Dir:
+		return within(step.Path, s.QuayRoot)
+	case *host.File:
+		return within(step.Path, s.QuayRoot)
+	}
+	return false
+}
+
+// above returns the directories of a record that does not count, as far as they are above what an install makes: they are
+// removed if they are empty. More that record cannot do.
+func (s *site) above(entries []host.Entry) (dirs []string) {
+	for _, e := range entries {
+		dir, ok := e.Step.(*host.Dir)
+		if !ok || e.Before.Is != "" || dir.Path != filepath.Dir(sysusersFile) && host.SystemDir(dir.Path) {
+			continue
+		}
+		if slices.ContainsFunc(append([]string{sysusersFile, s.binary, s.unit.Unit}, s.unit.DataDirs...),
+			func(path string) bool { return within(path, dir.Path) }) {
+			dirs = append(dirs, dir.Path)
 		}
 	}
-	for _, name := range []string{"", "quay-config", "quay-rootCA", "quay-storage", "sqlite-storage", "run", "tls-state"} {
-		r.Created = append(r.Created, filepath.Join(t.QuayRoot, name))
-	}
-	return r
+	return dirs
 }
 
 // reader is who owns what root writes and the service reads.
-func (t *target) reader() string {
-	if t.User {
+func (s *site) reader() string {
+	if s.User {
 		return ""
 	}
-	return t.admin + ":" + t.owner
+	return s.admin + ":" + s.owner
 }
 
 // takeRoot adds the steps that make quayRoot and its configuration root's. They come before anything else is done there.
@@ -178,26 +195,44 @@ func (c changedBy) Check(context.Context) []Problem {
 		return found(fmt.Sprintf("%s %s: several users can change %s, and put something else in its place", c.name, c.path, other.Path),
 			"close it to them: chmod go-w "+other.Path+"; or choose another directory")
 	}
-	return []Problem{{
-		What:    fmt.Sprintf("%s %s lies in %s, whose user %s can put something else in its place", c.name, c.path, other.Path, c.host.UserName(other.UID)),
-		Remedy:  "go on if that user may decide what the registry is; otherwise choose a directory of root's, such as /opt/quay-install",
-		Warning: true,
-	}}
+	return warning(fmt.Sprintf("%s %s lies in %s, whose user %s can put something else in its place", c.name, c.path, other.Path, c.host.UserName(other.UID)),
+		"go on if that user may decide what the registry is; otherwise choose a directory of root's, such as /opt/quay-install")
 }
 
-// strayDirs tells of directories that config.yaml names and the record does not: an uninstall leaves them alone.
-func (t *target) strayDirs(text []byte) (stray []Problem) {
-	cfg, err := config.Parse(config.Path(t.QuayRoot), text)
-	if err != nil {
-		return nil
+// warnOfStrays warns of directories that config.yaml names and the record does not: an uninstall leaves them alone.
+func (s *site) warnOfStrays() {
+	cfg, err := config.Parse(config.Path(s.QuayRoot), s.content)
+	if s.contentIs != nil || err != nil {
+		return
 	}
-	for _, path := range []struct{ have, asked string }{{t.cfg.Storage, cfg.Storage}, {t.cfg.Database, cfg.Database}} {
+	for _, path := range []struct{ have, asked string }{{s.cfg.Storage, cfg.Storage}, {s.cfg.Database, cfg.Database}} {
 		if path.have != path.asked {
-			stray = append(stray, Problem{
-				What:   fmt.Sprintf("%s stays: config.yaml names it, and install has not made it", strings.TrimSpace(path.asked)),
-				Remedy: "remove it yourself if it is the registry's", Warning: true,
-			})
+			s.warn(fmt.Sprintf("%s stays: config.yaml names it, and install has not made it", strings.TrimSpace(path.asked)),
+				"remove it yourself if it is the registry's")
 		}
 	}
-	return stray
+}
+
+// legacyConfig takes from a configuration that the service can change what the unit has too.
+func (s *site) legacyConfig() *config.Config {
+	usual := config.Default(s.QuayRoot)
+	cfg, err := config.Parse(config.Path(s.QuayRoot), s.content)
+	if err != nil {
+		return usual
+	}
+	unnamed := s.unnamed(cfg)
+	for _, d := range []struct {
+		dir, path string
+		usual     *string
+	}{{cfg.Storage, cfg.Storage, &usual.Storage}, {filepath.Dir(cfg.Database), cfg.Database, &usual.Database}} {
+		// The service's own directory lies in one that is not the service's.
+		other, err := s.Host.Other(filepath.Dir(d.dir))
+		if plain := err == nil && (other == nil || other.UID != s.changer.UID); plain && !slices.Contains(unnamed, d.dir) {
+			*d.usual = d.path
+			continue
+		}
+		s.warn(fmt.Sprintf("%s stays: config.yaml, which the service can change, names it, and %s does not", d.path, s.unit.Unit),
+			"find out who wrote that")
+	}
+	return usual
 }

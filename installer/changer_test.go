@@ -145,10 +145,10 @@ func TestInstall_LegacyIsAsItWasAfterAFailure(t *testing.T) {
 	b.install()
 	b.legacy()
 	before := b.owners()
-	for i := range b.plan(b.request()).Steps {
+	for i := range b.plan(b.request()).steps {
 		p := b.plan(b.request())
-		name := p.Steps[i].String()
-		p.Steps[i] = failing{p.Steps[i]}
+		name := p.steps[i].String()
+		p.steps[i] = failing{p.steps[i]}
 		if _, err := p.Apply(t.Context(), nil); err == nil {
 			t.Fatal("no error")
 		}

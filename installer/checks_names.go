@@ -92,7 +92,7 @@ func validHostname(name string) string {
 
 // hostnameResolves: this host can look the name up, best to an address of its own.
 type hostnameResolves struct {
-	resolver Resolver
+	resolver resolver
 	name     string
 }
 
@@ -121,11 +121,8 @@ func (c hostnameResolves) Check(ctx context.Context) []Problem {
 	if len(own) == 0 {
 		return nil
 	}
-	return []Problem{{
-		What:    fmt.Sprintf("the hostname %s resolves to %s, which is no address of this host", c.name, strings.Join(texts, ", ")),
-		Remedy:  "go on if a load balancer or an address translation stands in between; otherwise correct the DNS or /etc/hosts",
-		Warning: true,
-	}}
+	return warning(fmt.Sprintf("the hostname %s resolves to %s, which is no address of this host", c.name, strings.Join(texts, ", ")),
+		"go on if a load balancer or an address translation stands in between; otherwise correct the DNS or /etc/hosts")
 }
 
 func lookupReason(err error) string {

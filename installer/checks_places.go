@@ -355,7 +355,7 @@ type mirrorRegistry struct {
 func (c mirrorRegistry) Check(context.Context) []Problem {
 	const remedy = "taking over a mirror-registry is not built yet: remove it with mirror-registry uninstall, or install on another host"
 	for _, unit := range []string{"quay-app.service", "quay-pod.service", "quay-redis.service", "quay-postgres.service"} {
-		path := unitPath(c.unitDir, unit)
+		path := filepath.Join(c.unitDir, unit)
 		if info, err := c.host.Stat(path); err == nil && info.Mode.IsRegular() {
 			return found(fmt.Sprintf("a mirror-registry is installed on this host (%s)", path), remedy)
 		}

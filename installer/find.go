@@ -3,14 +3,13 @@ package installer
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/home"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/systemd"
@@ -27,38 +26,52 @@ type Found struct {
 	ReadDirs []string // those in home directories that it may read
 }
 
-// Find reads the unit of the system, or of the calling user. Without one the error is *NotInstalledError.
+// Find reads the unit of the system, or of the calling user.
 func Find(d Deps, user bool) (*Found, error) {
-	d, err := d.complete(user)
+	d, err := d.complete()
 	if err != nil {
 		return nil, err
 	}
 	return find(d, user)
 }
 
+var errNotInstalled = errors.New("no appliance is installed here")
+
+func isNotInstalled(err error) bool { return errors.Is(err, errNotInstalled) }
+
+// notInstalled is the error without a unit and, if there could be one, without an install in quayRoot.
+func notInstalled(unit, quayRoot string) error {
+	err := fmt.Errorf("%w: there is no %s", errNotInstalled, unit)
+	if quayRoot != "" {
+		err = fmt.Errorf("%w: there is neither %s nor an install in %s", errNotInstalled, unit, quayRoot)
+	}
+	return hint.New(err, "name its directory with --quayRoot, or run the command as the user who installed it (root: with sudo)")
+}
+
 func find(d Deps, user bool) (*Found, error) {
 	if user && d.Home == "" {
-		return nil, &NotInstalledError{Unit: systemd.Service}
+		return nil, notInstalled(systemd.Service, "")
 	}
 	return findUnit(d.Host, d.unitDir(user))
 }
 
+var errForeignUnit = errors.New("was not written by this installer")
+
 func findUnit(h *host.Host, dir string) (*Found, error) {
-	path := unitPath(dir, systemd.Service)
+	path := filepath.Join(dir, systemd.Service)
 	content, err := h.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-		return nil, &NotInstalledError{Unit: path}
+	if notThere(err) {
+		return nil, notInstalled(path, "")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look for an installed appliance: %w", err)
 	}
 	f := &Found{Unit: path}
-	if f.Binary, f.Config = execStart(string(content)); f.Config == "" {
-		return nil, &ForeignUnitError{Path: path}
-	}
+	f.Binary, f.Config = execStart(string(content))
 	f.QuayRoot = filepath.Dir(filepath.Dir(f.Config))
-	if config.Path(f.QuayRoot) != f.Config {
-		return nil, &ForeignUnitError{Path: path}
+	if f.Config == "" || config.Path(f.QuayRoot) != f.Config {
+		return nil, hint.New(fmt.Errorf("%s %w: its ExecStart names no config.yaml in a quay-config directory", path, errForeignUnit),
+			"rename that unit, or remove it, then run the command again")
 	}
 	f.User = strings.Join(settings(string(content), "User"), " ")
 	f.DataDirs = settings(string(content), "ReadWritePaths")
@@ -74,17 +87,6 @@ func settings(unit, key string) (words []string) {
 		}
 	}
 	return words
-}
-
-// ForeignUnitError says that a unit of our name was not written by us.
-type ForeignUnitError struct{ Path string }
-
-func (e *ForeignUnitError) Error() string {
-	return e.Path + " was not written by this installer: its ExecStart names no config.yaml in a quay-config directory"
-}
-
-func (e *ForeignUnitError) Hint() string {
-	return "rename that unit, or remove it, then run the command again"
 }
 
 // execStart gives the program and the value of --config of the first ExecStart= line.
@@ -153,7 +155,7 @@ func unitWord(line string) (word, rest string) {
 }
 
 // complete fills in what the caller left to us.
-func (d Deps) complete(user bool) (Deps, error) {
+func (d Deps) complete() (Deps, error) {
 	if d.Host == nil {
 		d.Host = host.Local()
 	}

@@ -45,7 +45,7 @@ func newBox(t *testing.T, user bool) *box {
 	b.chmod("root", 0o700)
 	b.deps = Deps{
 		Host:          host.Under(b.root, b.run),
-		Connect:       func(context.Context, bool) (ServiceManager, error) { return b.sm, nil },
+		Connect:       func(context.Context, bool) (serviceManager, error) { return b.sm, nil },
 		Resolver:      resolverFunc(func(string) ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil }),
 		Health:        b.health,
 		CheckName:     func(string) error { return nil },
@@ -337,6 +337,9 @@ func (f *fakeSystemd) Status(_ context.Context, unit string) (systemd.Status, er
 	}
 	if f.active[unit] {
 		s.ActiveState = "active"
+	}
+	if exists(f.box.path(f.links()[1])) {
+		s.UnitFileState = "enabled"
 	}
 	return s, nil
 }

@@ -20,13 +20,11 @@ import (
 
 // health waits until the daemon answers that it is well.
 type health struct {
+	action
 	bus   *bus
 	host  *host.Host
-	user  bool
 	cfg   *config.Config
 	check func(ctx context.Context, cfg *config.Config) error
-	limit time.Duration
-	every time.Duration
 
 	began    time.Time
 	restarts *uint32 // how often systemd had restarted the daemon then
@@ -36,13 +34,16 @@ func (s *health) String() string {
 	return "wait until https://" + s.cfg.Address() + "/health/instance answers"
 }
 
-func (s *health) waits() {}
+func (s *health) waits() bool { return true }
 
-func (s *health) Undo(context.Context) error { return nil }
+const (
+	healthLimit = 60 * time.Second
+	healthEvery = 250 * time.Millisecond
+)
 
 func (s *health) Apply(ctx context.Context) (bool, error) {
 	s.began = time.Now()
-	limited, cancel := context.WithTimeout(ctx, s.limit)
+	limited, cancel := context.WithTimeout(ctx, healthLimit)
 	defer cancel()
 	for {
 		err := s.check(limited, s.cfg)
@@ -50,22 +51,26 @@ func (s *health) Apply(ctx context.Context) (bool, error) {
 			return false, nil
 		}
 		if dead := s.dead(ctx); dead != nil {
-			return false, s.explain(ctx, errors.Join(dead, err))
+			return false, withJournal(ctx, s.host, s.bus.user, s.began, errors.Join(dead, err))
 		}
 		select {
-		case <-time.After(s.every):
+		case <-time.After(healthEvery):
 		case <-limited.Done():
 			if ctx.Err() != nil {
 				return false, ctx.Err()
 			}
-			return false, s.explain(ctx, fmt.Errorf("the daemon is not well after %s: %w", s.limit, err))
+			return false, withJournal(ctx, s.host, s.bus.user, s.began, fmt.Errorf("the daemon is not well after %s: %w", healthLimit, err))
 		}
 	}
 }
 
 // dead says that the daemon has ended, so that waiting is in vain. systemd would start it again for ever.
 func (s *health) dead(ctx context.Context) error {
-	status, err := s.bus.Status(ctx, systemd.Service)
+	m, err := s.bus.open(ctx)
+	if err != nil {
+		return err
+	}
+	status, err := m.Status(ctx, systemd.Service)
 	if err != nil {
 		return fmt.Errorf("ask systemd for %s: %w", systemd.Service, err)
 	}
@@ -76,10 +81,6 @@ func (s *health) dead(ctx context.Context) error {
 		return fmt.Errorf("%s has ended (%s)", systemd.Service, status.Result)
 	}
 	return nil
-}
-
-func (s *health) explain(ctx context.Context, err error) error {
-	return withJournal(ctx, s.host, s.user, s.began, err)
 }
 
 // checkHealth asks the daemon once, over TLS as a client that trusts the CA does. It dials the loopback
@@ -142,8 +143,10 @@ func Trusted(cfg *config.Config) (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// seed has the caller make the first users.
+// seed has the caller make the first users. Undoing the database undoes them.
 type seed struct {
+	action
+	journal *host.Journal
 	in      Installation
 	do      func(ctx context.Context, in Installation) (bool, error)
 	changed bool
@@ -154,12 +157,13 @@ func (s *seed) String() string {
 }
 
 func (s *seed) Apply(ctx context.Context) (changed bool, err error) {
+	// What has users is in use. A run that is killed from here on is not undone by the next.
+	if err := s.journal.Finish(); err != nil {
+		return false, err
+	}
 	s.changed, err = s.do(ctx, s.in)
 	return s.changed, err
 }
-
-// Undo has nothing to do: the users are in the database that other steps take back.
-func (s *seed) Undo(context.Context) error { return nil }
 
 // generatePassword has 160 bits, in letters and digits that every shell, URL and YAML leaves alone.
 func generatePassword() string { return (rand.Text() + rand.Text())[:32] }

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
@@ -61,7 +62,7 @@ func Identify(d Deps, path string) (*Identity, error) {
 	}
 	if id.UID != 0 {
 		if other != nil {
-			return nil, &OtherError{Config: path, Other: *other}
+			return nil, otherError(path, *other)
 		}
 		return id, nil
 	}
@@ -80,12 +81,12 @@ func (id *Identity) become(d Deps, other *host.Other) error {
 	}
 	if other != nil {
 		if other.UID < 0 {
-			return &OtherError{Config: id.Path, Other: *other}
+			return otherError(id.Path, *other)
 		}
 		id.UID, id.GID = other.UID, id.host.GroupOf(other.UID, other.GID)
 		return nil
 	}
-	if r, err := readRecord(id.host, filepath.Dir(filepath.Dir(id.Path))); err == nil && r != nil && r.Owner != "" {
+	if r, _, err := readRecord(id.host, filepath.Dir(filepath.Dir(id.Path))); err == nil && r != nil && r.Owner != "" {
 		if owner, err := id.host.User(r.Owner); err == nil {
 			id.UID, id.GID = owner.UID, owner.GID
 			return nil
@@ -133,7 +134,7 @@ func (id *Identity) ownerOfStore() error {
 		if err != nil {
 			return err
 		}
-		return &OtherError{Config: dir, Other: *other}
+		return otherError(dir, *other)
 	}
 	return nil
 }
@@ -144,7 +145,7 @@ func (id *Identity) differ(a, b string) error {
 	if id.UID == 0 {
 		a, b = b, a
 	}
-	return &OwnersError{Right: a, Wrong: b}
+	return ownersError(a, b)
 }
 
 // CheckStore refuses a store whose directories do not belong to the user whom the command acts as: what they hold could
@@ -152,7 +153,8 @@ func (id *Identity) differ(a, b string) error {
 func (id *Identity) CheckStore() error {
 	storage, err := id.host.StatTarget(id.Config.Storage)
 	if errors.Is(err, fs.ErrNotExist) {
-		return &LostDirError{Dir: id.Config.Storage}
+		return hint.New(fmt.Errorf("the directory of the blobs is not there: %s does not exist", id.Config.Storage),
+			"mount the file system that has it; if it is lost, make it and give it to the service's user, and restore a backup: appliance restore")
 	}
 	if err != nil {
 		return fmt.Errorf("find the owner of the store: %w", err)
@@ -179,9 +181,10 @@ func (id *Identity) CheckStore() error {
 		switch {
 		case d.owner == id.UID:
 		case id.Sole:
-			return &OwnersError{Right: d.other, Wrong: d.path}
+			return ownersError(d.other, d.path)
 		default:
-			return &ForeignDirError{Config: id.Path, Dir: d.path, UID: id.Changer}
+			return hint.New(fmt.Errorf("%s names %s, which does not belong to user %d, who can change that file", id.Path, d.path, id.Changer),
+				"find out who wrote that, and correct it")
 		}
 	}
 	return nil
@@ -212,61 +215,20 @@ func (id *Identity) Closed() (closed, beyond []string, err error) {
 	return closed, beyond, nil
 }
 
-// OtherError says that a user who must not could change what a command would act on.
-type OtherError struct {
-	Config string
-	Other  host.Other
-}
-
-func (e *OtherError) Error() string {
-	if e.Other.UID < 0 {
-		return fmt.Sprintf("several users can change %s: %s is writable for them", e.Config, e.Other.Path)
+// otherError says that a user who must not could change what a command would act on.
+func otherError(path string, other host.Other) error {
+	if other.UID < 0 {
+		return hint.New(fmt.Errorf("several users can change %s: %s is writable for them", path, other.Path), "close it to them: chmod go-w "+other.Path)
 	}
-	return fmt.Sprintf("user %d can change %s, and %s is that user's: permission denied", e.Other.UID, e.Config, e.Other.Path)
-}
-
-func (e *OtherError) Hint() string {
-	if e.Other.UID < 0 {
-		return "close it to them: chmod go-w " + e.Other.Path
+	next := "run the command as root, or as the user who installed the appliance"
+	if os.Geteuid() == 0 {
+		next = "run the command as that user, or make it root's if what it holds is as it should be: chown -R root " + other.Path
 	}
-	if os.Geteuid() != 0 {
-		return "run the command as root, or as the user who installed the appliance"
-	}
-	return "run the command as that user, or make it root's if what it holds is as it should be: chown -R root " + e.Other.Path
+	return hint.New(fmt.Errorf("user %d can change %s, and %s is that user's: permission denied", other.UID, path, other.Path), next)
 }
 
-// ForeignDirError says that a configuration that the service's user can change names a directory of another user.
-type ForeignDirError struct {
-	Config, Dir string
-	UID         int
-}
-
-func (e *ForeignDirError) Error() string {
-	return fmt.Sprintf("%s names %s, which does not belong to user %d, who can change that file", e.Config, e.Dir, e.UID)
-}
-
-func (e *ForeignDirError) Hint() string {
-	return "find out who wrote that, and correct it"
-}
-
-// OwnersError says that the directories of a store belong to different users.
-type OwnersError struct{ Right, Wrong string }
-
-func (e *OwnersError) Error() string {
-	return fmt.Sprintf("%s and %s have different owners", e.Right, e.Wrong)
-}
-
-func (e *OwnersError) Hint() string {
-	return fmt.Sprintf("both are to belong to the user that the registry runs as: chown --reference=%s %s", e.Right, e.Wrong)
-}
-
-// LostDirError says that the directory of the blobs is not there.
-type LostDirError struct{ Dir string }
-
-func (e *LostDirError) Error() string {
-	return fmt.Sprintf("the directory of the blobs is not there: %s does not exist", e.Dir)
-}
-
-func (e *LostDirError) Hint() string {
-	return "mount the file system that has it; if it is lost, make it and give it to the service's user, and restore a backup: appliance restore"
+// ownersError says that the directories of a store belong to different users.
+func ownersError(right, wrong string) error {
+	return hint.New(fmt.Errorf("%s and %s have different owners", right, wrong),
+		fmt.Sprintf("both are to belong to the user that the registry runs as: chown --reference=%s %s", right, wrong))
 }

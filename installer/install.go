@@ -6,84 +6,109 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/systemd"
 )
 
-// PlanInstall looks at the host and says what an install is going to do. It returns *PreflightError when
-// something is in the way; warnings alone are in the plan.
+// PlanInstall looks at the host and plans an install. It returns *PreflightError when something is in the way; warnings
+// alone are in the plan.
 func PlanInstall(ctx context.Context, r Request, d Deps) (*Plan, error) {
-	t, err := resolve(ctx, r, d)
+	s, err := newSite(r, d)
 	if err != nil {
 		return nil, err
 	}
-	problems, err := t.preflight(ctx)
+	if s.unit, err = find(s.Deps, s.User); err != nil && !isNotInstalled(err) {
+		s.fault(err, "make that file readable")
+	}
+	if s.look() {
+		s.lookAtServices(ctx)
+		s.resume(false)
+	}
+	s.want()
+	if err := s.preflight(ctx); err != nil {
+		return nil, err
+	}
+	plan, err := s.newPlan()
 	if err != nil {
 		return nil, err
 	}
-	if fatal := slices.DeleteFunc(slices.Clone(problems), isWarning); len(fatal) > 0 {
-		return nil, &PreflightError{Problems: fatal}
+	plan.install = true
+	plan.result = Result{
+		Address: s.cfg.Address(), QuayRoot: s.QuayRoot, CA: s.cfg.TLS.CA, InitUser: s.InitUser, InitPassword: s.InitPassword,
 	}
-	plan := &Plan{
-		Warnings: problems,
-		undo:     true,
-		bus:      t.bus(),
-		result: Result{
-			Address: t.cfg.Address(), QuayRoot: t.QuayRoot, CA: t.cfg.TLS.CA, InitUser: t.InitUser, InitPassword: t.InitPassword,
-		},
+	if s.record == nil && s.unit != nil {
+		s.record = s.guess()
 	}
-	b := &builder{target: t, plan: plan, record: t.newRecord()}
-	if err := b.install(); err != nil {
-		return nil, err
-	}
-	return plan, nil
+	b := &builder{site: s, Plan: plan, made: make(map[string]bool)}
+	return plan, b.all(b.begin, b.serviceUser, b.directories, b.files, b.executable, b.units, b.running)
 }
 
 // builder collects the steps of an install.
 type builder struct {
-	*target
-	plan   *Plan
-	record *record
-	made   map[string]bool // directories that a step makes
-	stale  []*tracked      // what the running daemon has read
+	*site
+	*Plan
+	made map[string]bool // directories that a step makes
 }
 
-func (b *builder) add(s Step) { b.plan.Steps = append(b.plan.Steps, s) }
-
-// addTracked is add for what a running daemon would have to be restarted for.
-func (b *builder) addTracked(s Step) *tracked {
-	t := &tracked{Step: s}
-	b.stale = append(b.stale, t)
-	b.add(t)
-	return t
-}
-
-func (b *builder) install() error {
-	b.made = make(map[string]bool)
-	b.add(&guard{bus: b.plan.bus})
-	recorded := &host.File{Host: b.Host, Path: recordPath(b.QuayRoot), Mode: 0o600, Owner: b.admin}
-	b.takeRoot()
-	for _, step := range []func() error{
-		func() error { return b.directory(b.QuayRoot, 0o755, b.admin, keep) },
-		// Its group's once there is one: the record has to tell whether the service's user was there before.
-		func() error { return b.directory(filepath.Dir(recorded.Path), 0o750, b.admin, keep|whole) },
-		func() error { b.add(recorded); return nil },
-		b.serviceUser,
-		b.directories,
-		b.files,
-		b.executable,
-		b.units,
-		b.running,
-	} {
-		if err := step(); err != nil {
+func (b *builder) all(parts ...func() error) error {
+	for _, part := range parts {
+		if err := part(); err != nil {
 			return err
 		}
 	}
-	recorded.Content = b.record.marshal() // complete only now
 	return nil
+}
+
+// begin adds what comes before the first change outside of quayRoot.
+func (b *builder) begin() error {
+	b.add(&guard{bus: b.bus, journal: b.journal})
+	b.takeRoot()
+	if err := b.rootDirs(); err != nil {
+		return err
+	}
+	if b.User {
+		// Before the units: undoing it may end the user's manager, if the user is not logged in.
+		b.add(&linger{bus: b.bus, UID: b.Geteuid()})
+	}
+	return nil
+}
+
+// rootDirs adds quayRoot, and the journal in it.
+func (b *builder) rootDirs() error {
+	// Its group's once there is one: the record has to tell whether the service's user was there before.
+	err := b.all(func() error { return b.directory(b.QuayRoot, 0o755, b.admin, keep) },
+		func() error { return b.directory(b.confDir(), 0o750, b.admin, keep|whole) })
+	b.add(&begin{journal: b.journal, host: b.Host, owner: b.admin})
+	if err != nil || b.changer == nil {
+		return err
+	}
+	// The record that is there was the service's to write. It must not count when this run is killed.
+	text, err := b.record.text(b.site)
+	b.add(&host.File{Host: b.Host, Path: recordPath(b.QuayRoot), Content: text, Mode: 0o600, Owner: b.admin})
+	return err
+}
+
+// begin starts the journal.
+type begin struct {
+	action
+	journal *host.Journal
+	host    *host.Host
+	owner   string
+}
+
+func (s *begin) String() string { return "" }
+
+func (s *begin) Apply(ctx context.Context) (bool, error) {
+	owner := host.AsIs()
+	if s.owner != "" {
+		var err error
+		if owner, err = s.host.User(s.owner); err != nil {
+			return false, err
+		}
+	}
+	return false, s.journal.Start(ctx, owner)
 }
 
 // Ways of making a directory.
@@ -94,32 +119,30 @@ const (
 	whole                      // undo removes what it holds, too
 )
 
-// directory adds steps for path and for those of its parents that are missing, and records what is new.
+// directory adds steps for path and for those of its parents that are missing.
 func (b *builder) directory(path string, mode fs.FileMode, owner string, flags dirFlags) error {
 	missing, err := b.Host.Missing(path)
 	if err != nil {
 		return err
 	}
 	for _, dir := range missing {
-		if b.made[dir] {
-			continue
-		}
-		b.made[dir] = true
-		b.record.Created = append(b.record.Created, dir)
-		if dir != path {
+		if dir != path && !b.made[dir] {
 			b.add(&host.Dir{Host: b.Host, Path: dir, Mode: b.mode(0o755, 0o700), Owner: b.admin, Keep: true})
 		}
-	}
-	if len(missing) == 0 && flags&keep == 0 {
-		if err := b.record.remember(b.Host, path); err != nil {
-			return err
-		}
+		b.made[dir] = true
 	}
 	b.add(&host.Dir{Host: b.Host, Path: path, Mode: mode, Owner: owner, Keep: flags&keep != 0, Whole: flags&whole != 0})
 	return nil
 }
 
-// sysusers says in sysusers.d(5) that the service has a user, without a home and without a login.
+func (b *builder) mode(system, user fs.FileMode) fs.FileMode {
+	if b.User {
+		return user
+	}
+	return system
+}
+
+// sysusers is a file of sysusers.d(5): the service has a user, without a home and without a login.
 const sysusers = `# Written by the appliance's installer: the user that its service runs as.
 u ` + serviceUser + ` - "Mirror appliance"
 `
@@ -131,8 +154,8 @@ func (b *builder) serviceUser() error {
 	if err := b.directory(filepath.Dir(sysusersFile), 0o755, b.admin, keep); err != nil {
 		return err
 	}
-	b.add(&host.File{Host: b.Host, Path: sysusersFile, Content: []byte(sysusers), Mode: 0o644, Owner: b.admin})
-	b.add(&host.SystemUser{Host: b.Host, Name: serviceUser, File: sysusersFile})
+	b.add(&host.File{Host: b.Host, Path: sysusersFile, Content: []byte(sysusers), Mode: 0o644, Owner: b.admin},
+		&host.SystemUser{Host: b.Host, Name: serviceUser, File: sysusersFile})
 	return nil
 }
 
@@ -141,47 +164,98 @@ type serviceDir struct {
 	path     string
 	mode     fs.FileMode
 	readOnly bool // the service does not write to it
-	closed   bool // and no other goroutine reads it
+	closed   bool // nor do other users read it
+	content  bool // it has blobs or the database, which may lie among files of the user's
 }
 
-func (t *target) serviceDirs() []serviceDir {
+func (s *site) serviceDirs() []serviceDir {
 	dirs := []serviceDir{
-		{path: filepath.Dir(config.Path(t.QuayRoot)), mode: 0o750, readOnly: true, closed: true},
-		{path: t.cfg.Storage, mode: 0o750},
-		{path: t.databaseDir(), mode: 0o700},
-		{path: filepath.Dir(t.cfg.ControlSocket), mode: 0o700},
+		{path: s.confDir(), mode: 0o750, readOnly: true, closed: true},
+		{path: s.cfg.Storage, mode: 0o750, content: true},
+		{path: s.databaseDir(), mode: 0o700, content: true},
+		{path: filepath.Dir(s.cfg.ControlSocket), mode: 0o700},
 	}
-	if t.cfg.TLS.State != "" {
-		dirs = append(dirs, serviceDir{path: t.cfg.TLS.State, mode: 0o700})
+	if s.cfg.TLS.State != "" {
+		dirs = append(dirs, serviceDir{path: s.cfg.TLS.State, mode: 0o700})
 	}
-	if t.cfg.TLS.CAKey != "" {
-		// rootCA.pem is for everyone to copy, so its directory is open; nobody but root can exchange it.
-		dirs = append(dirs, serviceDir{path: filepath.Dir(t.cfg.TLS.CA), mode: 0o755, readOnly: true})
+	if s.cfg.TLS.CAKey != "" {
+		// rootCA.pem is for every user to copy, so its directory is open; only root can exchange it.
+		dirs = append(dirs, serviceDir{path: filepath.Dir(s.cfg.TLS.CA), mode: 0o755, readOnly: true})
 	}
 	return dirs
 }
 
 func (b *builder) directories() error {
-	var dirs []string
 	for _, d := range b.serviceDirs() {
 		owner, flags := b.owner, whole
-		if d.readOnly {
+		switch {
+		case d.readOnly:
 			if owner = b.admin; d.closed {
 				owner = b.reader()
 			}
 			if !within(d.path, b.QuayRoot) {
 				flags = keep // the user's own CA lies where it did
 			}
-		} else if !b.User {
+		case !b.User:
 			b.add(&host.Own{Host: b.Host, Path: d.path, User: b.owner}) // content from another host or account
+		}
+		if d.content {
+			flags = 0
 		}
 		if err := b.directory(d.path, d.mode, owner, flags); err != nil {
 			return err
 		}
-		dirs = append(dirs, d.path)
 	}
-	b.add(&fresh{host: b.Host, database: b.cfg.Database, dirs: dirs})
+	b.add(b.leavings())
 	return nil
+}
+
+// leavings is what the daemon and its first users leave, also in directories that are the user's. Where a database exists,
+// it belongs to that database.
+type leavings struct {
+	host     *host.Host
+	Storage  string   `json:"storage"`
+	Database string   `json:"database"`
+	Rest     []string `json:"rest"` // files and directories beside the content
+}
+
+func (s *site) leavings() *leavings {
+	l := &leavings{host: s.Host, Storage: s.cfg.Storage, Database: s.cfg.Database, Rest: []string{s.pullSecret(), s.cfg.ControlSocket}}
+	if s.cfg.TLS.State != "" {
+		l.Rest = append(l.Rest, filepath.Join(s.cfg.TLS.State, "certificates"))
+	}
+	return l
+}
+
+func (s *leavings) String() string { return "" }
+
+func (s *leavings) Check(context.Context) (*host.Before, error) {
+	if ok, err := s.host.Exists(s.Database); ok || err != nil {
+		return nil, err
+	}
+	return &host.Before{}, nil
+}
+
+func (s *leavings) Apply(context.Context) (bool, error) { return false, nil }
+
+func (s *leavings) Undo(ctx context.Context, _ *host.Before) (bool, error) {
+	for _, path := range append(s.content(), s.Rest...) {
+		if _, err := s.host.RemoveTree(ctx, path); err != nil {
+			return true, err
+		}
+	}
+	return true, nil
+}
+
+// content returns the paths of the store: a directory that the user has named is not removed as a whole.
+func (s *leavings) content() (paths []string) {
+	for _, name := range storageNames() {
+		paths = append(paths, filepath.Join(s.Storage, name))
+	}
+	for _, name := range databaseNames(s.host, s.Database) {
+		paths = append(paths, filepath.Join(filepath.Dir(s.Database), name))
+	}
+	return paths
 }
 
 // files adds the certificates and config.yaml. A file that exists keeps its content.
@@ -193,21 +267,21 @@ func (b *builder) files() error {
 		if conf.content, err = b.cfg.Marshal(); err != nil {
 			return err
 		}
-	case b.changer != nil || !bytes.Equal(b.text, b.written):
+	case b.changer != nil || !bytes.Equal(b.text, b.content):
 		conf.content = b.text // what has been looked at
 	}
 	for _, f := range append(b.certificateFiles(), conf) {
 		switch {
 		case f.content != nil:
-			b.addTracked(&host.File{Host: b.Host, Path: f.path, Content: f.content, Mode: f.mode, Owner: f.owner})
-		case f.path == conf.path || b.target.made(f.path):
+			b.add(&host.File{Host: b.Host, Path: f.path, Content: f.content, Mode: f.mode, Owner: f.owner})
+		case f.path == conf.path || b.isMade(f.path):
 			b.add(&host.Attr{Host: b.Host, Path: f.path, Mode: f.mode, Owner: f.owner})
 		}
 	}
 	for _, l := range b.leafLinks() {
 		b.add(&host.Link{Host: b.Host, Path: l.path, Target: l.target})
 	}
-	if secret := filepath.Join(filepath.Dir(conf.path), pullSecretName); b.changer != nil && b.has(secret) {
+	if secret := b.pullSecret(); b.changer != nil && b.has(secret) {
 		b.add(&host.Attr{Host: b.Host, Path: secret, Mode: 0o600, Owner: b.admin})
 	}
 	if b.certs.oldKey != "" { // after config.yaml, which names the new one
@@ -217,15 +291,13 @@ func (b *builder) files() error {
 }
 
 func (b *builder) executable() error {
-	if err := b.directory(filepath.Dir(b.binary), 0o755, b.admin, keep); err != nil {
-		return err
-	}
-	b.addTracked(&host.Binary{Host: b.Host, Source: b.Binary, Path: b.binary, Owner: b.admin})
-	return nil
+	err := b.directory(filepath.Dir(b.binary), 0o755, b.admin, keep)
+	b.add(&host.File{Host: b.Host, Source: b.Binary, Path: b.binary, Mode: 0o755, Owner: b.admin})
+	return err
 }
 
 func (b *builder) units() error {
-	if err := b.directory(b.unitDir(b.User), b.mode(0o755, 0o700), b.admin, keep); err != nil {
+	if err := b.directory(b.unitDir(), b.mode(0o755, 0o700), b.admin, keep); err != nil {
 		return err
 	}
 	service := systemd.ServiceOptions{
@@ -242,26 +314,26 @@ func (b *builder) units() error {
 			service.DataDirs = append(service.DataDirs, d.path)
 		}
 	}
-	for _, dir := range b.readDirs() {
+	for _, dir := range readDirs(b.cfg) {
 		if !held(dir) {
 			service.ReadDirs = append(service.ReadDirs, dir)
 		}
 	}
-	b.addTracked(b.unitFile(systemd.Service, systemd.ServiceUnit(service)))
+	for _, u := range []struct {
+		name    string
+		content []byte
+	}{{systemd.Service, systemd.ServiceUnit(service)}, {systemd.Socket, systemd.SocketUnit(b.cfg.Port)}} {
+		b.add(&host.File{Host: b.Host, Path: b.unitFile(u.name), Content: u.content, Mode: 0o644, Owner: b.admin})
+	}
 	return nil
 }
 
-func (b *builder) unitFile(name string, content []byte) *host.File {
-	return &host.File{Host: b.Host, Path: b.unit(name), Content: content, Mode: 0o644, Owner: b.admin}
-}
-
-// readDirs are the directories of the files that an edited configuration names.
-func (t *target) readDirs() []string {
-	files := []string{t.cfg.TLS.Certificate, t.cfg.TLS.Key, t.cfg.TLS.CA, t.cfg.TLS.CAKey}
-	for _, u := range t.cfg.Upstreams {
+// readDirs are the directories of the files that a configuration names.
+func readDirs(cfg *config.Config) (dirs []string) {
+	files := []string{cfg.TLS.Certificate, cfg.TLS.Key, cfg.TLS.CA, cfg.TLS.CAKey}
+	for _, u := range cfg.Upstreams {
 		files = append(files, u.CA, u.AuthFile)
 	}
-	var dirs []string
 	for _, f := range files {
 		if dir := filepath.Dir(f); f != "" && !slices.Contains(dirs, dir) {
 			dirs = append(dirs, dir)
@@ -270,50 +342,18 @@ func (t *target) readDirs() []string {
 	return dirs
 }
 
-const (
-	healthLimit = 60 * time.Second
-	healthEvery = 250 * time.Millisecond
-)
-
 // running adds what makes the daemon run, and the users in it.
 func (b *builder) running() error {
-	socket := &tracked{Step: b.unitFile(systemd.Socket, systemd.SocketUnit(b.cfg.Port))}
-	b.add(socket)
-	b.add(&reload{b.plan.bus})
-	if b.User {
-		b.add(&linger{bus: b.plan.bus, uid: b.Geteuid()})
-	}
-	b.add(&enable{bus: b.plan.bus})
-	b.add(&start{bus: b.plan.bus, host: b.Host, user: b.User, binary: b.binary, stale: b.stale, socket: socket, renamed: b.renamed})
-	b.add(&health{bus: b.plan.bus, host: b.Host, user: b.User, cfg: b.cfg, check: b.Health, limit: healthLimit, every: healthEvery})
-	b.plan.seeded = &seed{do: b.Seed, in: Installation{
+	b.seeded = &seed{do: b.Seed, journal: b.journal, in: Installation{
 		Config: b.cfg, QuayRoot: b.QuayRoot, Owner: b.owner, InitUser: b.InitUser, InitPassword: b.InitPassword, Generated: b.generated,
 	}}
-	b.add(b.plan.seeded)
+	b.add(&reload{bus: b.bus},
+		&enable{bus: b.bus, host: b.Host, UnitDir: b.unitDir()},
+		&start{bus: b.bus, host: b.Host, journal: b.journal, binary: b.binary, socket: b.unitFile(systemd.Socket), renamed: b.certs.renamed},
+		&health{bus: b.bus, host: b.Host, cfg: b.cfg, check: b.Health},
+		b.seeded)
 	return nil
 }
 
-// newRecord is what an uninstall will have to know.
-func (t *target) newRecord() *record {
-	r := &record{Version: recordVersion, Storage: t.cfg.Storage, Database: t.databaseDir(), File: filepath.Base(t.cfg.Database), Owner: t.owner}
-	for _, f := range t.certificateFiles() {
-		if f.content != nil || t.made(f.path) {
-			r.Files = append(r.Files, f.path)
-		}
-	}
-	r.Lingering = t.User && !t.lingering
-	if !t.User {
-		_, err := t.Host.User(serviceUser)
-		r.User = err != nil
-	}
-	r.Binary = t.binary
-	if sameFile(t.Binary, t.Host.Path(t.binary)) && (t.record == nil || t.record.Binary == "") {
-		r.Binary = "" // the user put it there, and keeps it
-	}
-	for _, l := range t.leafLinks() {
-		r.Files = append(r.Files, l.path)
-	}
-	r.merge(t.record)
-	r.merge(t.legacyRecord())
-	return r
-}
+// pullSecret is what Deps.Seed leaves beside config.yaml.
+func (s *site) pullSecret() string { return filepath.Join(s.confDir(), "pull-secret.json") }

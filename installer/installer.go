@@ -1,18 +1,20 @@
 // Package installer puts the appliance on a host and takes it away again.
 //
-// PlanInstall and PlanUninstall look at the host and return a Plan: an ordered list of idempotent steps,
-// which can be shown (a dry run is the same plan, not applied) or applied. PlanInstall runs Preflight
-// first and returns every problem at once, each with its remedy, before anything is written. Apply undoes,
-// last step first, whatever it did when a step fails or ctx ends, so that an install leaves either a
-// registry that answers or nothing. After kill -9 the same request completes what was begun.
+// Use PlanInstall, PlanPrepare and PlanUninstall to get a Plan, which can be shown or applied. A plan comes about in three
+// parts: facts, what is on the host (facts.go); wanted, what the request and the facts lead to (wanted.go); and the steps
+// from the one to the other, idempotent values of ansible-free/host and of this package (install.go). Preflight comes
+// before them and returns all problems at once, each with its remedy.
 //
-// Users are not made here, since that needs the daemon's control API: Deps.Seed is called once the daemon
-// answers its health check. Nothing is executed through a shell, and no secret is an argument of a process.
+// Apply writes to a journal on disk what each step is about to change. When a step fails or ctx ends, the journal is
+// undone. The next install goes on with the journal of one that was killed, and undoes that too if it fails. A complete
+// install is recorded in quay-config/install.json, step by step; an uninstall takes the record back (uninstall.go).
 //
-// Refused: Ansible and its inventory (a static binary and the D-Bus do all of it), and a state file that
-// says what is believed to be installed. What is installed is read from the unit, from config.yaml and
-// from the file system; quay-config/install.json only records what these cannot tell, namely which
-// directories were not there before.
+// A Request and a Result are plain values, progress goes through a function, and no step knows where it runs, so that the
+// same program can run over SSH. Users are made through the daemon's control API, by Deps.Seed. Nothing is executed through
+// a shell, and no secret is an argument of a process.
+//
+// Refused: Ansible and its inventory, since a static binary and D-Bus do all of it; a record that is trusted for what the
+// host tells as well, such as the installed program and its directory, which the unit names.
 package installer
 
 import (
@@ -39,16 +41,17 @@ type Request struct {
 	RemoveContent bool   // uninstall only: remove blobs and database as well
 }
 
-// Deps is what the installer needs from its caller. The zero value of every field but CheckPassword and
-// Seed means the real thing.
+// Deps is what the installer needs from its caller: CheckName, CheckPassword, Seed and Version. The zero value of the
+// others means the real thing; tests replace it.
 type Deps struct {
 	Host          *host.Host                                                   // host.Local()
-	Connect       func(ctx context.Context, user bool) (ServiceManager, error) // systemd over D-Bus
-	Resolver      Resolver                                                     // net.DefaultResolver
+	Connect       func(ctx context.Context, user bool) (serviceManager, error) // systemd over D-Bus
+	Resolver      resolver                                                     // net.DefaultResolver
 	Health        func(ctx context.Context, cfg *config.Config) error          // one HTTPS request, verified with the CA
 	CheckName     func(name string) error                                      // auth.CheckName
 	CheckPassword func(password string) error                                  // auth.CheckPassword
 	Seed          func(ctx context.Context, in Installation) (changed bool, err error)
+	Version       string     // of this program, for the record
 	Home          string     // home.Dir(); empty if there is none
 	Geteuid       func() int // os.Geteuid
 }
@@ -76,17 +79,6 @@ type Result struct {
 	// Seeded is what Seed returned. When it is false and the password was generated, then InitPassword is
 	// empty: the user existed and has the password that it had.
 	Seeded bool
-}
-
-// A Step is one idempotent change of the host.
-type Step interface {
-	// String says what the step does, as an imperative: "write /etc/systemd/system/appliance.service".
-	String() string
-	// Apply does it, and reports whether anything had to be changed.
-	Apply(ctx context.Context) (changed bool, err error)
-	// Undo takes back what Apply did, also when Apply failed half way. It does nothing when Apply did
-	// nothing.
-	Undo(ctx context.Context) error
 }
 
 // A Problem is a precondition that does not hold, and what the user can do about it.
@@ -121,18 +113,4 @@ func (e *PreflightError) Hint() string {
 		return e.Problems[0].Remedy
 	}
 	return "nothing has been changed; run the same command again when these are solved"
-}
-
-// NotInstalledError says that there is nothing to find or to uninstall.
-type NotInstalledError struct{ Unit, QuayRoot string }
-
-func (e *NotInstalledError) Error() string {
-	if e.QuayRoot == "" {
-		return fmt.Sprintf("no appliance is installed here: there is no %s", e.Unit)
-	}
-	return fmt.Sprintf("no appliance is installed here: there is neither %s nor an install in %s", e.Unit, e.QuayRoot)
-}
-
-func (e *NotInstalledError) Hint() string {
-	return "name its directory with --quayRoot, or run the command as the user who installed it (root: with sudo)"
 }

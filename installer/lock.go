@@ -5,15 +5,16 @@ import (
 	"os"
 
 	"github.com/mirror-appliance/appliance/internal/durable"
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-// Lock keeps other installs and uninstalls of this user away, until unlock or the end of the process. It is to be held
-// from before a plan is made: what one run finds missing, such as the CA, another would make as well.
+// Lock excludes other installs and uninstalls of this user, until unlock or the end of the process. Take it before a plan
+// is made: what one run finds missing, such as the CA, another would make as well.
 //
-// What is locked is the home directory, which leaves nothing behind and which nobody else can open when it is root's.
-// Where it knows no locks, as on NFS, runs are not kept apart.
+// The lock is on the home directory: it leaves nothing behind, and other users cannot open that of root. On a file system
+// without locks, such as some NFS, runs are not kept apart.
 func Lock(d Deps) (unlock func(), err error) {
-	if d, err = d.complete(false); err != nil {
+	if d, err = d.complete(); err != nil {
 		return nil, err
 	}
 	if d.Home == "" {
@@ -25,14 +26,9 @@ func Lock(d Deps) (unlock func(), err error) {
 	}
 	if err := durable.Lock(home, durable.Exclusive); errors.Is(err, durable.ErrLocked) {
 		home.Close()
-		return nil, &BusyError{}
+		return nil, errBusy
 	}
 	return func() { home.Close() }, nil
 }
 
-// BusyError says that another install or uninstall is under way.
-type BusyError struct{}
-
-func (e *BusyError) Error() string { return "another install or uninstall is under way" }
-
-func (e *BusyError) Hint() string { return "wait until it has ended, then run the command again" }
+var errBusy = hint.New(errors.New("another install or uninstall is under way"), "wait until it has ended, then run the command again")

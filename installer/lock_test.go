@@ -11,7 +11,7 @@ func TestLock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Lock(b.deps); !errors.As(err, new(*BusyError)) {
+	if _, err := Lock(b.deps); !errors.Is(err, errBusy) {
 		t.Errorf("while another holds it: %v", err)
 	}
 	unlock()

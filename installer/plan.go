@@ -4,28 +4,41 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"slices"
 	"time"
+
+	"github.com/mirror-appliance/appliance/ansible-free/host"
 )
 
-// Plan is what an install or an uninstall is going to do.
+// Plan is an ordered list of idempotent steps, which can be shown or applied.
 type Plan struct {
-	Steps    []Step
 	Warnings []Problem // what the user should know, though it forbids nothing
 
-	bus    *bus
-	result Result
+	steps   []host.Step
+	site    *site
+	journal *host.Journal
+	result  Result
 	// seeded is the step that fills Result.Seeded; nil in an uninstall.
 	seeded *seed
-	// undo says whether a failure takes back what was done. An uninstall is not taken back: doing it again
+	// install says that a failure is undone and that the end is recorded. An uninstall is not undone: another one
 	// completes it.
-	undo bool
+	install bool
 }
 
-// Describe gives one line for each step, in order. A step whose result is there already does nothing.
+// newPlan rejects what the site has problems with.
+func (s *site) newPlan() (*Plan, error) {
+	if fatal := slices.DeleteFunc(slices.Clone(s.problems), isWarning); len(fatal) > 0 {
+		return nil, &PreflightError{Problems: fatal}
+	}
+	return &Plan{site: s, journal: s.journal, Warnings: s.problems, result: Result{QuayRoot: s.QuayRoot}}, nil
+}
+
+func (p *Plan) add(steps ...host.Step) { p.steps = append(p.steps, steps...) }
+
+// Describe returns one line for each step, in order. A step whose result is there already does nothing.
 func (p *Plan) Describe() []string {
-	lines := make([]string, 0, len(p.Steps))
-	for _, s := range p.Steps {
+	lines := make([]string, 0, len(p.steps))
+	for _, s := range p.steps {
 		if text := s.String(); text != "" {
 			lines = append(lines, text)
 		}
@@ -34,23 +47,23 @@ func (p *Plan) Describe() []string {
 }
 
 // waits is a step that waits for something else, so that its line is shown beforehand.
-type waits interface{ waits() }
+type waits interface{ waits() bool }
 
-// undoTimeout is how long taking back may last, above all stopping a daemon that drains.
+// undoTimeout bounds an undo: above all, it stops a daemon that drains.
 const undoTimeout = 2 * time.Minute
 
-// Apply does the steps in order. progress (may be nil) gets a line for each step that changed something.
-// When a step of an install fails, or ctx ends, everything done is undone and the error is an *ApplyError.
+// Apply does the steps in order. progress (may be nil) gets a line for each step that changed something. When a step of an
+// install fails, or ctx ends, everything is undone.
 func (p *Plan) Apply(ctx context.Context, progress func(line string)) (Result, error) {
 	if progress == nil {
 		progress = func(string) {}
 	}
-	defer p.forget()
+	defer p.site.bus.close()
 	result := p.result
-	for i, step := range p.Steps {
-		changed, err := apply(ctx, step, progress)
+	for _, step := range p.steps {
+		changed, err := p.apply(ctx, step, progress)
 		if err != nil {
-			return result, p.failed(ctx, i, err, progress)
+			return result, p.failed(ctx, step, err, progress)
 		}
 		result.Changed = result.Changed || changed
 	}
@@ -60,67 +73,63 @@ func (p *Plan) Apply(ctx context.Context, progress func(line string)) (Result, e
 			result.InitPassword = ""
 		}
 	}
-	return result, nil
+	if !p.install {
+		return result, nil
+	}
+	return result, p.end(ctx)
 }
 
-func apply(ctx context.Context, step Step, progress func(string)) (bool, error) {
+func (p *Plan) apply(ctx context.Context, step host.Step, progress func(string)) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	if _, ok := step.(waits); ok {
+	w, beforehand := step.(waits)
+	if beforehand = beforehand && w.waits(); beforehand {
 		progress(step.String())
-		return step.Apply(ctx)
 	}
-	changed, err := step.Apply(ctx)
-	if changed && err == nil && step.String() != "" {
+	changed, err := p.journal.Do(ctx, step)
+	if changed && err == nil && step.String() != "" && !beforehand {
 		progress(step.String())
 	}
 	return changed, err
 }
 
-// failed takes back the steps up to the one that failed, last first.
-func (p *Plan) failed(ctx context.Context, last int, err error, progress func(string)) error {
-	failure := &ApplyError{Step: p.Steps[last].String(), Err: err}
+// end records the install, after which the journal is of no use.
+func (p *Plan) end(ctx context.Context) error {
+	ctx = context.WithoutCancel(ctx)
+	return errors.Join(p.journal.Finish(), p.site.writeRecord(ctx, p.steps), p.journal.Discard(ctx))
+}
+
+// failed undoes the steps up to the one that failed, last first.
+func (p *Plan) failed(ctx context.Context, step host.Step, err error, progress func(string)) error {
+	failure := &applyError{Step: step.String(), Err: err}
 	if ctx.Err() != nil {
-		failure.Interrupted, failure.Err = true, context.Cause(ctx) // whatever else err says follows from that
+		failure.Interrupted, failure.Err = true, context.Cause(ctx) // the rest of err follows from that
 	}
-	if !p.undo {
+	if !p.install {
 		return failure
 	}
 	progress("taking back what was done")
-	// Whoever interrupts an install wants it gone: this goes on after ctx has ended.
+	// An interrupted install is not wanted: this goes on after ctx has ended.
 	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
-	var errs []error
-	for i := last; i >= 0; i-- {
-		if err := p.Steps[i].Undo(undo); err != nil {
-			errs = append(errs, fmt.Errorf("take back %q: %w", p.Steps[i], err))
-		}
+	failure.Undone, failure.UndoErr = true, p.journal.Undo(undo)
+	if failure.UndoErr == nil {
+		failure.UndoErr = p.journal.Discard(undo)
 	}
-	failure.Undone, failure.UndoErr = true, errors.Join(errs...)
 	return failure
 }
 
-// forget lets go of what steps kept for Undo.
-func (p *Plan) forget() {
-	for _, s := range p.Steps {
-		if c, ok := s.(io.Closer); ok {
-			c.Close() // files open for reading: nothing can be lost
-		}
-	}
-	p.bus.close()
-}
-
-// ApplyError is a plan that could not be completed.
-type ApplyError struct {
+// applyError is a plan that could not be completed.
+type applyError struct {
 	Step        string
 	Err         error
 	Interrupted bool
-	Undone      bool  // everything was taken back, except for what UndoErr says
+	Undone      bool  // everything was undone, except for what UndoErr says
 	UndoErr     error // nil: the host is as it was
 }
 
-func (e *ApplyError) Error() string {
+func (e *applyError) Error() string {
 	text := fmt.Sprintf("%s: %v", e.Step, e.Err)
 	switch {
 	case e.Step == "":
@@ -137,5 +146,5 @@ func (e *ApplyError) Error() string {
 	return text
 }
 
-// Unwrap gives what went wrong, whose Hint (if any) is the one to show.
-func (e *ApplyError) Unwrap() error { return e.Err }
+// Unwrap returns the cause, whose hint (if any) is the one to show.
+func (e *applyError) Unwrap() error { return e.Err }

@@ -1,70 +1,59 @@
 package installer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"path/filepath"
 	"syscall"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-// check is one precondition. It gives the problems with it, mostly none or one, and writes nothing.
+// check is one precondition. Check returns the problems with it, mostly none or one, and writes nothing.
 type check interface {
 	Check(ctx context.Context) []Problem
 }
 
-// Preflight checks every precondition of an install and returns all problems, warnings among them.
-// The error is about the caller or the environment (no home directory), not about the host.
-func Preflight(ctx context.Context, r Request, d Deps) ([]Problem, error) {
-	t, err := resolve(ctx, r, d)
-	if err != nil {
-		return nil, err
-	}
-	return t.preflight(ctx)
+func found(what, remedy string) []Problem { return []Problem{{What: what, Remedy: remedy}} }
+
+func warning(what, remedy string) []Problem {
+	return []Problem{{What: what, Remedy: remedy, Warning: true}}
 }
 
-func (t *target) preflight(ctx context.Context) ([]Problem, error) {
-	problems := t.problems
-	for _, c := range t.checks() {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		problems = append(problems, c.Check(ctx)...)
+// hintOf returns the hint of an error, and remedy if it has none.
+func hintOf(err error, remedy string) string { return cmp.Or(hint.Of(err), remedy) }
+
+func (s *site) check(ctx context.Context, checks ...check) {
+	for _, c := range checks {
+		s.problems = append(s.problems, c.Check(ctx)...)
 	}
-	if len(problems) == 0 && !t.kept {
+}
+
+// preflight checks all preconditions of an install, in the order in which their problems are shown.
+func (s *site) preflight(ctx context.Context) error {
+	s.check(ctx, rights{s.User, s.Geteuid(), s.Home}, executable{s.Binary}, userName{s.InitUser, s.CheckName},
+		mirrorRegistry{s.Host, s.unitDir(), s.QuayRoot})
+	if !s.generated {
+		s.check(ctx, password{s.InitPassword, s.CheckPassword})
+	}
+	if s.cfg == nil {
+		s.check(ctx, hostnameSyntax{normalizeHostname(s.Hostname)})
+		return ctx.Err()
+	}
+	s.check(ctx, hostnameSyntax{s.cfg.Hostname}, hostnameResolves{s.Resolver, s.cfg.Hostname}, privilegedPort{s.Host, s.cfg.Port, s.User},
+		apart{s.Host, s.cfg.Storage, s.databaseDir()}, storageContent{s.Host, s.cfg.Storage, s.cfg.Database}, databaseContent{s.Host, s.cfg.Database})
+	if !s.listening {
+		s.check(ctx, freePort{s.Host, s.cfg.Port})
+	}
+	s.checkPlaces(ctx)
+	if len(s.problems) == 0 && !s.kept {
 		// What the checks overlooked, the daemon must not be the first to find.
-		if _, err := t.cfg.Marshal(); err != nil {
-			problems = append(problems, Problem{What: err.Error(), Remedy: hintOf(err, "change the flag that this value came from")})
+		if _, err := s.cfg.Marshal(); err != nil {
+			s.fault(err, "change the flag that this value came from")
 		}
 	}
-	return problems, nil
-}
-
-// checks lists the preconditions, in the order in which their problems are shown.
-func (t *target) checks() []check {
-	checks := []check{
-		rights{t.User, t.Geteuid(), t.Home},
-		executable{t.Binary},
-		userName{t.InitUser, t.CheckName},
-		mirrorRegistry{t.Host, t.unitDir(t.User), t.QuayRoot},
-	}
-	if !t.generated {
-		checks = append(checks, password{t.InitPassword, t.CheckPassword})
-	}
-	if t.cfg == nil {
-		return append(checks, hostnameSyntax{normalizeHostname(t.Hostname)})
-	}
-	checks = append(checks,
-		hostnameSyntax{t.cfg.Hostname},
-		hostnameResolves{t.Resolver, t.cfg.Hostname},
-		privilegedPort{t.Host, t.cfg.Port, t.User},
-		apart{t.Host, t.cfg.Storage, t.databaseDir()},
-		storageContent{t.Host, t.cfg.Storage, t.cfg.Database},
-		databaseContent{t.Host, t.cfg.Database},
-	)
-	if !t.running {
-		checks = append(checks, freePort{t.Host, t.cfg.Port})
-	}
-	return append(checks, t.placeChecks()...)
+	return ctx.Err()
 }
 
 // Space that a directory needs on an empty host. The images come on top; how much, the user knows.
@@ -74,64 +63,59 @@ const (
 	binarySpace   = 128 << 20
 )
 
-// placeChecks are about the directories that are going to be written to.
-func (t *target) placeChecks() []check {
-	root := place{t.Host, "--quayRoot", t.QuayRoot}
-	storage := place{t.Host, "--quayStorage", t.cfg.Storage}
-	database := place{t.Host, "--sqliteStorage", t.databaseDir()}
-	binary := place{t.Host, "the executable's directory", filepath.Dir(t.binary)}
-	units := place{t.Host, "the unit directory", t.unitDir(t.User)}
+// checkPlaces checks the directories that are written to.
+func (s *site) checkPlaces(ctx context.Context) {
+	root := place{s.Host, "--quayRoot", s.QuayRoot}
+	storage := place{s.Host, "--quayStorage", s.cfg.Storage}
+	database := place{s.Host, "--sqliteStorage", s.databaseDir()}
+	binary := place{s.Host, "the executable's directory", filepath.Dir(s.binary)}
+	units := place{s.Host, "the unit directory", s.unitDir()}
 
-	checks := []check{root, owners{root}, changedBy{root, t.User}}
-	// What lies in quayRoot, since that has to be passed through as well.
-	reached := []place{{t.Host, root.name, filepath.Join(root.path, "quay-config")}}
+	s.check(ctx, root, owners{root}, changedBy{root, s.User})
+	// In the place of quayRoot a directory in it, since quayRoot has to be passed through as well.
+	reached := []place{{s.Host, root.name, filepath.Join(root.path, "quay-config")}}
 	for _, p := range []place{storage, database} {
-		if !within(p.path, t.QuayRoot) {
-			checks = append(checks, p, owners{p})
+		if !within(p.path, s.QuayRoot) {
+			s.check(ctx, p, owners{p})
 			reached = append(reached, p)
 		}
 	}
-	for _, d := range t.ownDirs() {
-		outside := !within(d.path, t.QuayRoot)
+	for _, d := range s.ownDirs() {
+		outside := !within(d.path, s.QuayRoot)
 		if outside {
-			checks = append(checks, d.place)
+			s.check(ctx, d.place)
 		}
-		// One of the system or a home needs no list of what it holds.
-		if outside || t.found == nil && t.record == nil {
-			if err := t.Host.Removable(d.path); err == nil {
-				checks = append(checks, d)
-			}
+		// A directory of the system or a home needs no list of what it has.
+		if (outside || s.unit == nil && s.record == nil) && s.Host.Removable(d.path) == nil {
+			s.check(ctx, d)
 		}
 	}
-	checks = append(checks, writable{binary}, executes{binary}, writable{units}, localDisk{database})
-	if t.found == nil {
-		// Pushes leave minFree free, so that it has to be there besides.
-		free := uint64(max(t.cfg.MinFree, 0))
-		checks = append(checks, space{storage, storageSpace + free}, space{database, databaseSpace + free}, space{binary, binarySpace})
+	s.check(ctx, writable{binary}, executes{binary}, writable{units}, localDisk{database})
+	if s.unit == nil {
+		free := uint64(max(s.cfg.MinFree, 0)) // pushes leave that free
+		s.check(ctx, space{storage, storageSpace + free}, space{database, databaseSpace + free}, space{binary, binarySpace})
 	}
-	if !t.User {
+	if !s.User {
 		for _, p := range reached {
-			checks = append(checks, passable{p, t.QuayRoot})
+			s.check(ctx, passable{p, s.QuayRoot})
 		}
 	}
-	return checks
 }
 
 // ownDirs are those for which an edited configuration may name any directory.
-func (t *target) ownDirs() []alone {
-	dirs := []alone{{place{t.Host, "the control socket's directory", filepath.Dir(t.cfg.ControlSocket)}, []string{filepath.Base(t.cfg.ControlSocket)}}}
-	if t.cfg.TLS.State != "" {
-		dirs = append(dirs, alone{place{t.Host, "the directory of tls.state", t.cfg.TLS.State}, []string{"certificates"}})
+func (s *site) ownDirs() []alone {
+	socket := s.cfg.ControlSocket
+	dirs := []alone{{place{s.Host, "the control socket's directory", filepath.Dir(socket)}, []string{filepath.Base(socket)}}}
+	if s.cfg.TLS.State != "" {
+		dirs = append(dirs, alone{place{s.Host, "the directory of tls.state", s.cfg.TLS.State}, []string{"certificates"}})
 	}
 	return dirs
 }
 
-// within says whether path is dir or lies below it.
+// within reports whether path is dir or lies below it.
 func within(path, dir string) bool {
 	rel, err := filepath.Rel(dir, path)
 	return err == nil && filepath.IsLocal(rel)
 }
 
 func isNotDir(err error) bool { return errors.Is(err, syscall.ENOTDIR) }
-
-func found(what, remedy string) []Problem { return []Problem{{What: what, Remedy: remedy}} }

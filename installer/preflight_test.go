@@ -32,7 +32,7 @@ func TestPreflight(t *testing.T) {
 	}{
 		{"no systemd", false, func(b *box, r *Request) { os.RemoveAll(b.path("run/systemd")) }, "systemd is not running", "appliance serve"},
 		{"no manager of the user", true, func(b *box, r *Request) {
-			b.deps.Connect = func(context.Context, bool) (ServiceManager, error) {
+			b.deps.Connect = func(context.Context, bool) (serviceManager, error) {
 				return nil, hint.New(errors.New("no manager of this user"), "log in with ssh")
 			}
 		}, "no manager of this user", "log in with ssh"},

@@ -1,88 +1,255 @@
 package installer
 
 import (
+	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
 	"slices"
-	"syscall"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
+	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/systemd"
 )
 
-// record is quay-config/install.json: what cannot be seen later, but an uninstall has to know. It is
-// written before what it speaks of, and completed by later installs, so that a killed install forgets
-// nothing.
+// record is quay-config/install.json: what installs did, in their order, with what they found. An uninstall takes it back.
 type record struct {
-	Version   int         `json:"version"`
-	Created   []string    `json:"createdDirectories"`          // were not there before
-	Before    []dirBefore `json:"directoriesBefore,omitempty"` // of the user's, which were given to the service
-	User      bool        `json:"createdUser"`                 // the system user was not there before
-	Lingering bool        `json:"enabledLingering"`            // was off before
-	Binary    string      `json:"binary"`
-	Storage   string      `json:"storage"`
-	Database  string      `json:"database"` // the directory
-	// What follows, a record of an earlier version does not have.
-	File  string   `json:"databaseFile,omitempty"` // its name in that directory
-	Owner string   `json:"owner,omitempty"`        // the service's user; empty: who installed it
-	Files []string `json:"createdFiles,omitempty"` // certificates and keys that were not there before
+	Version   int               `json:"version"`   // of this format
+	Appliance string            `json:"appliance"` // version of the program that wrote it
+	Owner     string            `json:"owner,omitempty"`
+	Storage   string            `json:"storage"`
+	Database  string            `json:"database"`     // the directory
+	File      string            `json:"databaseFile"` // its name in that directory
+	Lines     []json.RawMessage `json:"steps"`
+
+	entries []host.Entry
 }
 
-const recordVersion = 1
+const recordVersion = 2
+
+// version1 is the record of earlier installs, which told what an uninstall could not see.
+type version1 struct {
+	Created []string `json:"createdDirectories"` // were not there before
+	Before  []struct {
+		Path string      `json:"path"`
+		Mode fs.FileMode `json:"mode"`
+		UID  int         `json:"uid"`
+		GID  int         `json:"gid"`
+	} `json:"directoriesBefore"` // of the user's, which were given to the service
+	User      bool     `json:"createdUser"`      // the system user was not there before
+	Lingering bool     `json:"enabledLingering"` // was off before
+	Binary    string   `json:"binary"`
+	Files     []string `json:"createdFiles"` // certificates and keys that were not there before; the earliest records have none
+}
 
 const recordName = "install.json"
 
 func recordPath(quayRoot string) string { return filepath.Join(quayRoot, "quay-config", recordName) }
 
+// lasting is a step whose result stays until an uninstall takes it back.
+type lasting interface {
+	host.Step
+	Taken() string // what Undo does, as an imperative
+}
+
+// kinds are the steps that a journal or a record can name.
+func (s *site) kinds() map[string]host.Step {
+	h, bus := s.Host, s.bus
+	return map[string]host.Step{
+		"directory": &host.Dir{Host: h, Owner: s.owner},
+		"file":      &host.File{Host: h},
+		"mode":      &host.Attr{Host: h},
+		"link":      &host.Link{Host: h},
+		"remove":    &host.Remove{Host: h},
+		"owner":     &host.Own{Host: h},
+		"take":      &host.Take{Host: h},
+		"user":      &host.SystemUser{Host: h},
+		"leavings":  &leavings{host: h},
+		"restart":   &guard{bus: bus},
+		"linger":    &linger{bus: bus},
+		"enable":    &enable{bus: bus, host: h},
+		"start":     &start{bus: bus},
+	}
+}
+
 // readRecord returns nil when there is none.
-func readRecord(h *host.Host, quayRoot string) (*record, error) {
+func (s *site) readRecord() (*record, error) {
+	r, content, err := readRecord(s.Host, s.QuayRoot)
+	if r == nil || err != nil {
+		return nil, err
+	}
+	if r.Version == 1 {
+		var old version1
+		if err := json.Unmarshal(content, &old); err != nil {
+			return nil, fmt.Errorf("%s: %w", recordPath(s.QuayRoot), err)
+		}
+		r.entries = s.installOf(old)
+		return r, nil
+	}
+	for _, line := range r.Lines {
+		e, err := host.Kinds(s.kinds).Decode(line)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", recordPath(s.QuayRoot), err)
+		}
+		if _, ok := e.Step.(lasting); !ok {
+			return nil, fmt.Errorf("%s: %T is not a step to record", recordPath(s.QuayRoot), e.Step)
+		}
+		if f, ok := e.Step.(*host.File); ok && f.Source != "" {
+			f.Path = s.binary // the record tells that it was installed, and not where
+		}
+		r.entries = append(r.entries, e)
+	}
+	return r, nil
+}
+
+// readRecord reads the record without its steps, nil when there is none.
+func readRecord(h *host.Host, quayRoot string) (*record, []byte, error) {
 	path := recordPath(quayRoot)
 	content, err := h.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-		return nil, nil
+	if notThere(err) {
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read what an earlier install recorded: %w", err)
+		return nil, nil, fmt.Errorf("read what an earlier install recorded: %w", err)
 	}
 	var r record
 	if err := json.Unmarshal(content, &r); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if r.Version != recordVersion {
-		return nil, fmt.Errorf("%s was written by another version of the appliance (%d, this one knows %d)", path, r.Version, recordVersion)
+	if r.Version != 1 && r.Version != recordVersion {
+		return nil, nil, fmt.Errorf("%s was written by another version of the appliance (%d, this one knows %d)", path, r.Version, recordVersion)
 	}
-	return &r, nil
+	return &r, content, nil
 }
 
-// merge adds what an earlier record knows and this one cannot see any more.
-func (r *record) merge(earlier *record) {
-	if earlier == nil {
-		return
+// installOf returns the steps of an install that an earlier record describes.
+func (s *site) installOf(old version1) (entries []host.Entry) {
+	absent := new(host.Before)
+	add := func(step host.Step) { entries = append(entries, host.Entry{Step: step, Before: absent}) }
+	whole := func(dir string) bool {
+		return filepath.Dir(dir) == s.QuayRoot && slices.Contains([]string{"quay-config", "quay-rootCA", "run", "tls-state"}, filepath.Base(dir))
 	}
-	for _, dir := range earlier.Created {
-		if !slices.Contains(r.Created, dir) {
-			r.Created = append(r.Created, dir)
+	slices.Sort(old.Created) // a directory comes before what is in it
+	for _, dir := range old.Created {
+		add(&host.Dir{Host: s.Host, Path: dir, Whole: whole(dir)})
+	}
+	for _, d := range old.Before {
+		entries = append(entries, host.Entry{Step: &host.Dir{Host: s.Host, Path: d.Path, Owner: s.owner},
+			Before: &host.Before{Is: "directory", Mode: d.Mode, Owner: host.Owner{UID: d.UID, GID: d.GID}}})
+	}
+	if !s.User {
+		add(&host.File{Host: s.Host, Path: sysusersFile})
+	}
+	if old.User {
+		add(&host.SystemUser{Host: s.Host, Name: serviceUser})
+	}
+	if old.Lingering {
+		add(&linger{bus: s.bus, UID: s.Geteuid()})
+	}
+	if old.Files == nil {
+		old.Files = s.usualFiles()
+	}
+	for _, path := range append(old.Files, config.Path(s.QuayRoot)) {
+		if within(path, s.QuayRoot) {
+			add(&host.File{Host: s.Host, Path: path})
 		}
 	}
-	r.Files = append(r.Files, earlier.Files...)
-	r.Before = append(slices.Clone(earlier.Before), r.Before...)
-	r.User = r.User || earlier.User
-	r.Lingering = r.Lingering || earlier.Lingering
-}
-
-// marshal always gives the same bytes for the same facts, in whatever order they became known.
-func (r *record) marshal() []byte {
-	slices.Sort(r.Created) // a directory comes before what is in it
-	r.Created = slices.Compact(r.Created)
-	slices.Sort(r.Files)
-	r.Files = slices.Compact(r.Files)
-	b, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		panic(err) // strings and booleans
+	if old.Binary != "" {
+		add(&host.File{Host: s.Host, Path: s.binary, Source: s.binary})
 	}
-	return append(b, '\n')
+	add(&host.File{Host: s.Host, Path: s.unitFile(systemd.Service)})
+	add(&host.File{Host: s.Host, Path: s.unitFile(systemd.Socket)})
+	add(&enable{bus: s.bus, host: s.Host, UnitDir: s.unitDir()})
+	add(&start{bus: s.bus})
+	return entries
 }
 
-func (r *record) created(dir string) bool { return r != nil && slices.Contains(r.Created, dir) }
+// with returns the record with what a run did. Of what it has already, the state before the first install counts, and what
+// the last one wrote.
+func (r *record) with(entries []host.Entry) *record {
+	all := &record{}
+	if r != nil {
+		*all = *r
+		all.entries = slices.Clone(r.entries)
+	}
+	for _, e := range entries {
+		if l, ok := e.Step.(*leavings); ok && all.Storage == "" {
+			all.Storage, all.Database, all.File = l.Storage, filepath.Dir(l.Database), filepath.Base(l.Database)
+		}
+		step, ok := e.Step.(lasting)
+		if !ok {
+			continue
+		}
+		if i := all.find(step); i >= 0 {
+			all.entries[i].Step = step
+			continue
+		}
+		before := e.Before
+		if _, dir := step.(*host.Dir); !dir {
+			before = &host.Before{} // an uninstall removes what replaced something, too
+		}
+		all.entries = append(all.entries, host.Entry{Step: step, Before: before})
+	}
+	return all
+}
+
+func (r *record) find(step lasting) int {
+	return slices.IndexFunc(r.entries, func(e host.Entry) bool { return e.Step.(lasting).Taken() == step.Taken() })
+}
+
+// hasFile reports whether an install has made a file or a link.
+func (r *record) hasFile(path string) bool {
+	return slices.ContainsFunc(r.entries, func(e host.Entry) bool {
+		switch step := e.Step.(type) {
+		case *host.File:
+			return step.Path == path
+		case *host.Link:
+			return step.Path == path
+		}
+		return false
+	})
+}
+
+// writeRecord completes the record with what a run did, when there is something to record.
+func (s *site) writeRecord(ctx context.Context, steps []host.Step) error {
+	r := s.record.with(s.journal.Entries)
+	for _, step := range steps { // with the hashes of what was right already
+		if step, ok := step.(lasting); ok {
+			if i := r.find(step); i >= 0 {
+				r.entries[i].Step = step
+			}
+		}
+	}
+	if len(r.entries) == 0 {
+		return nil
+	}
+	text, err := r.text(s)
+	if err != nil {
+		return err
+	}
+	file := &host.File{Host: s.Host, Path: recordPath(s.QuayRoot), Content: text, Mode: 0o600, Owner: s.admin}
+	before, err := file.Check(ctx)
+	if before != nil && err == nil {
+		_, err = file.Apply(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("record the install: %w", err)
+	}
+	return nil
+}
+
+func (r *record) text(s *site) ([]byte, error) {
+	r.Version, r.Appliance, r.Owner = recordVersion, s.Version, s.owner
+	r.Storage, r.Database, r.File = s.cfg.Storage, s.databaseDir(), filepath.Base(s.cfg.Database)
+	r.Lines = nil
+	for _, e := range r.entries {
+		line, err := host.Kinds(s.kinds).Encode(e)
+		if err != nil {
+			return nil, err
+		}
+		r.Lines = append(r.Lines, line)
+	}
+	text, err := json.MarshalIndent(r, "", "  ")
+	return append(text, '\n'), err
+}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,8 +14,8 @@ import (
 	"github.com/mirror-appliance/appliance/systemd"
 )
 
-// ServiceManager is what the installer asks of systemd and logind. *systemd.Manager is it.
-type ServiceManager interface {
+// serviceManager is what the installer needs of systemd and logind. *systemd.Manager is it.
+type serviceManager interface {
 	Reload(ctx context.Context) error
 	Enable(ctx context.Context, units ...string) (changed bool, err error)
 	Disable(ctx context.Context, units ...string) (changed bool, err error)
@@ -28,12 +29,12 @@ type ServiceManager interface {
 	Close()
 }
 
-// Resolver is the part of net.Resolver that preflight uses.
-type Resolver interface {
+// resolver is the part of net.Resolver that preflight uses.
+type resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
-func connectSystemd(ctx context.Context, user bool) (ServiceManager, error) {
+func connectSystemd(ctx context.Context, user bool) (serviceManager, error) {
 	m, err := systemd.Connect(ctx, user)
 	if err != nil {
 		return nil, err // not a nil *systemd.Manager
@@ -41,188 +42,240 @@ func connectSystemd(ctx context.Context, user bool) (ServiceManager, error) {
 	return m, nil
 }
 
-// bus is the connection that the steps share. The first of them opens it, and the plan closes it, so that a
-// plan that is only shown leaves nothing open.
+// bus is the connection that steps share. The first step that needs it opens it, so that a plan that is only shown leaves
+// nothing open.
 type bus struct {
-	ServiceManager // nil until open
-	connect        func(ctx context.Context, user bool) (ServiceManager, error)
-	user           bool
+	connect func(ctx context.Context, user bool) (serviceManager, error)
+	user    bool
+	manager serviceManager // nil until open
 }
 
-func (b *bus) open(ctx context.Context) (err error) {
-	if b.ServiceManager == nil {
-		b.ServiceManager, err = b.connect(ctx, b.user)
+func (b *bus) open(ctx context.Context) (m serviceManager, err error) {
+	if b.manager == nil {
+		b.manager, err = b.connect(ctx, b.user)
 	}
-	return err
+	return b.manager, err
 }
 
 func (b *bus) close() {
-	if b != nil && b.ServiceManager != nil {
-		b.ServiceManager.Close()
-		b.ServiceManager = nil
+	if b.manager != nil {
+		b.manager.Close()
+		b.manager = nil
 	}
 }
 
-// guard does nothing until it is undone, which, since it is the first step, is after every file has been
-// restored: then systemd reads the units again, and the service that ran before runs as before.
+// action is a step that is always done, and not taken back.
+type action struct{}
+
+func (action) Check(context.Context) (*host.Before, error) { return &host.Before{}, nil }
+
+func (action) Undo(context.Context, *host.Before) (bool, error) { return false, nil }
+
+// guard does nothing until it is undone. Since it is the first step, every file has been restored by then: systemd reads
+// the units again, and the service that ran before runs as before.
 type guard struct {
 	bus     *bus
-	before  systemd.Status
-	applied bool
+	journal *host.Journal
 }
 
 func (s *guard) String() string { return "" }
 
-func (s *guard) Apply(ctx context.Context) (bool, error) {
-	if err := s.bus.open(ctx); err != nil {
+func (s *guard) Check(ctx context.Context) (*host.Before, error) {
+	if slices.ContainsFunc(s.journal.Entries, func(e host.Entry) bool { _, ok := e.Step.(*guard); return ok }) {
+		return nil, nil // that of the interrupted run counts
+	}
+	m, err := s.bus.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	status, err := m.Status(ctx, systemd.Service)
+	if err != nil {
+		return nil, fmt.Errorf("ask systemd for %s: %w", systemd.Service, err)
+	}
+	before := &host.Before{PID: status.MainPID}
+	if status.ActiveState == "active" {
+		before.Is = "running"
+	}
+	return before, nil
+}
+
+func (s *guard) Apply(context.Context) (bool, error) { return false, nil }
+
+func (s *guard) Undo(ctx context.Context, before *host.Before) (bool, error) {
+	m, err := s.bus.open(ctx)
+	if err != nil {
 		return false, err
 	}
-	status, err := s.bus.Status(ctx, systemd.Service)
-	if err != nil {
-		return false, fmt.Errorf("ask systemd for %s: %w", systemd.Service, err)
+	if err := m.Reload(ctx); err != nil || before.Is != "running" {
+		return false, err
 	}
-	s.before, s.applied = status, true
-	return false, nil
+	status, err := m.Status(ctx, systemd.Service)
+	if err != nil || status.ActiveState == "active" && status.MainPID == before.PID {
+		return false, err
+	}
+	if err := m.Start(ctx, systemd.Socket); err != nil {
+		return true, err
+	}
+	return true, m.Restart(ctx, systemd.Service)
 }
 
-func (s *guard) Undo(ctx context.Context) error {
-	if !s.applied {
-		return nil
-	}
-	if err := s.bus.Reload(ctx); err != nil {
-		return err
-	}
-	if s.before.ActiveState != "active" {
-		return nil
-	}
-	status, err := s.bus.Status(ctx, systemd.Service)
-	if err != nil {
-		return err
-	}
-	if status.ActiveState == "active" && status.MainPID == s.before.MainPID {
-		return nil // it never noticed
-	}
-	if err := s.bus.Start(ctx, systemd.Socket); err != nil {
-		return err
-	}
-	return s.bus.Restart(ctx, systemd.Service)
+// reload is always done: no file tells whether systemd has read the units.
+type reload struct {
+	action
+	bus *bus
 }
 
-// reload is done always: whether systemd has read the units, no file tells.
-type reload struct{ bus *bus }
+func (s *reload) String() string { return "let systemd read its units" }
 
-func (s *reload) String() string                          { return "let systemd read its units" }
-func (s *reload) Apply(ctx context.Context) (bool, error) { return false, s.bus.Reload(ctx) }
-func (s *reload) Undo(context.Context) error              { return nil }
+func (s *reload) Apply(ctx context.Context) (bool, error) {
+	m, err := s.bus.open(ctx)
+	if err != nil {
+		return false, err
+	}
+	return false, m.Reload(ctx)
+}
 
 // enable makes the units start at boot, and makes the alias.
 type enable struct {
 	bus     *bus
-	changed bool
+	host    *host.Host
+	UnitDir string `json:"unitDir"`
 }
 
 func (s *enable) String() string {
 	return "enable " + systemd.Socket + " and " + systemd.Service + ", so that they start at boot"
 }
 
-func (s *enable) Apply(ctx context.Context) (bool, error) {
-	changed, err := s.bus.Enable(ctx, systemd.Socket, systemd.Service)
-	s.changed = changed || err != nil
-	return changed, err
-}
+func (s *enable) Taken() string { return "disable " + systemd.Socket + " and " + systemd.Service }
 
-func (s *enable) Undo(ctx context.Context) error {
-	if !s.changed {
-		return nil
+func (s *enable) Check(ctx context.Context) (*host.Before, error) {
+	m, err := s.bus.open(ctx)
+	if err != nil {
+		return nil, err
 	}
-	_, err := s.bus.Disable(ctx, systemd.Service, systemd.Socket)
-	return err
+	before := &host.Before{Is: "enabled"}
+	for _, unit := range []string{systemd.Socket, systemd.Service} {
+		status, err := m.Status(ctx, unit)
+		if err != nil {
+			return nil, err
+		}
+		if status.UnitFileState != "enabled" {
+			before.Is = ""
+		}
+	}
+	return before, nil
 }
 
-// start makes the socket listen and the service run what is now on the disk.
+func (s *enable) Apply(ctx context.Context) (bool, error) {
+	m, err := s.bus.open(ctx)
+	if err != nil {
+		return false, err
+	}
+	return m.Enable(ctx, systemd.Socket, systemd.Service)
+}
+
+func (s *enable) Undo(ctx context.Context, before *host.Before) (bool, error) {
+	m, err := s.bus.open(ctx)
+	if err != nil || before.Is == "enabled" {
+		return false, err
+	}
+	changed, err := m.Disable(ctx, systemd.Service, systemd.Socket)
+	if err != nil {
+		return changed, err
+	}
+	// Disabling removes the alias, but not one that a killed run has left.
+	alias := filepath.Join(s.UnitDir, "quay-app.service")
+	if target, err := os.Readlink(s.host.Path(alias)); err != nil || filepath.Base(target) != systemd.Service {
+		return changed, nil
+	}
+	return s.host.Remove(alias)
+}
+
+// start makes the socket listen and the service run what is on the disk.
 type start struct {
-	bus    *bus
-	host   *host.Host
-	user   bool
-	binary string
-	stale  []*tracked // what the running daemon has read; a change of it asks for a restart
-	socket *tracked   // the socket's unit
+	bus     *bus
+	host    *host.Host
+	journal *host.Journal
+	binary  string
+	socket  string // path of the socket's unit
 	// renamed says that config.yaml has another hostname than the certificate, which the daemon makes when it starts.
 	renamed bool
 
-	touched bool
+	running, socketOpen bool
 }
 
 func (s *start) String() string { return "start " + systemd.Socket + " and " + systemd.Service }
 
+func (s *start) Taken() string { return "stop " + systemd.Socket + " and " + systemd.Service }
+
+func (s *start) Check(ctx context.Context) (*host.Before, error) {
+	m, err := s.bus.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	service, err := m.Status(ctx, systemd.Service)
+	if err != nil {
+		return nil, err
+	}
+	socket, err := m.Status(ctx, systemd.Socket)
+	if err != nil {
+		return nil, err
+	}
+	s.running, s.socketOpen = service.ActiveState == "active", socket.ActiveState == "active" && !s.wrote(s.socket)
+	if s.running && s.socketOpen && !s.renamed && !s.wrote("") && !runsAnother(s.host, s.binary, service) {
+		return nil, nil
+	}
+	return &host.Before{}, nil
+}
+
+// wrote reports whether this run, or the one that it goes on with, has written a file, "" for any.
+func (s *start) wrote(path string) bool {
+	return slices.ContainsFunc(s.journal.Entries, func(e host.Entry) bool {
+		file, ok := e.Step.(*host.File)
+		return ok && (path == "" || file.Path == path)
+	})
+}
+
 func (s *start) Apply(ctx context.Context) (bool, error) {
-	service, err := s.bus.Status(ctx, systemd.Service)
-	if err != nil {
-		return false, err
-	}
-	socket, err := s.bus.Status(ctx, systemd.Socket)
-	if err != nil {
-		return false, err
-	}
-	running, listening := service.ActiveState == "active", socket.ActiveState == "active"
-	if running && listening && !s.outdated(service) {
-		return false, nil
-	}
-	s.touched = true
 	began := time.Now()
-	return true, withJournal(ctx, s.host, s.user, began, s.run(ctx, running, listening))
+	return true, withJournal(ctx, s.host, s.bus.user, began, s.run(ctx))
 }
 
-func (s *start) run(ctx context.Context, running, listening bool) error {
-	if !running {
-		// What failed before, perhaps too often, is over.
-		if err := s.bus.ResetFailed(ctx, systemd.Service, systemd.Socket); err != nil {
-			return err
-		}
-	}
-	if !listening || s.socket.changed {
-		// A socket is started only while its service is not running.
-		if err := s.bus.Stop(ctx, systemd.Socket, systemd.Service); err != nil {
-			return err
-		}
-		if err := s.bus.Start(ctx, systemd.Socket); err != nil {
-			return err
-		}
-	}
-	return s.bus.Restart(ctx, systemd.Service)
-}
-
-// outdated says whether the daemon runs something else than what is on the disk, be it that this run
-// changed it or that an earlier one was killed before it could restart the daemon.
-func (s *start) outdated(service systemd.Status) bool {
-	for _, t := range append(s.stale, s.socket) {
-		if t.changed {
-			return true
-		}
-	}
-	if s.renamed || service.MainPID == 0 {
-		return s.renamed
-	}
-	running, err := os.Stat(fmt.Sprintf("/proc/%d/exe", service.MainPID))
+func (s *start) run(ctx context.Context) error {
+	m, err := s.bus.open(ctx)
 	if err != nil {
-		return false
-	}
-	installed, err := os.Stat(s.host.Path(s.binary))
-	return err == nil && !os.SameFile(running, installed)
-}
-
-func (s *start) Undo(ctx context.Context) error {
-	if !s.touched {
-		return nil
-	}
-	if err := s.bus.Stop(ctx, systemd.Socket, systemd.Service); err != nil {
 		return err
 	}
-	// Otherwise systemd goes on listing the unit as failed after its file has gone.
-	return s.bus.ResetFailed(ctx, systemd.Service, systemd.Socket)
+	if !s.running { // what failed before, perhaps too often, is over
+		if err := m.ResetFailed(ctx, systemd.Service, systemd.Socket); err != nil {
+			return err
+		}
+	}
+	if !s.socketOpen { // a socket is started only while its service is not running
+		if err := m.Stop(ctx, systemd.Socket, systemd.Service); err != nil {
+			return err
+		}
+		if err := m.Start(ctx, systemd.Socket); err != nil {
+			return err
+		}
+	}
+	return m.Restart(ctx, systemd.Service)
 }
 
-// withJournal adds to err what the daemon has said since, as far as the journal can be read.
+func (s *start) Undo(ctx context.Context, _ *host.Before) (bool, error) {
+	m, err := s.bus.open(ctx)
+	if err != nil {
+		return false, err
+	}
+	// The socket first: the next connection would start the service again.
+	if err := m.Stop(ctx, systemd.Socket, systemd.Service); err != nil {
+		return false, err
+	}
+	// Otherwise systemd goes on listing the unit as failed after its file has gone.
+	return true, m.ResetFailed(ctx, systemd.Service, systemd.Socket)
+}
+
+// withJournal adds the last lines of the daemon's log to err, as far as they can be read.
 func withJournal(ctx context.Context, h *host.Host, user bool, since time.Time, err error) error {
 	if err == nil || ctx.Err() != nil {
 		return err
@@ -242,49 +295,41 @@ func withJournal(ctx context.Context, h *host.Host, user bool, since time.Time, 
 // linger lets a user's services run while the user is not logged in.
 type linger struct {
 	bus *bus
-	uid int
-
-	changed bool
+	UID int `json:"uid"`
 }
 
 func (s *linger) String() string {
 	return "let services of this user run while nobody is logged in (lingering)"
 }
 
+func (s *linger) Taken() string { return "let services of this user end when the user logs out" }
+
+func (s *linger) Check(ctx context.Context) (*host.Before, error) {
+	m, err := s.bus.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if on, err := m.Linger(ctx, s.UID); err != nil || on {
+		return nil, err
+	}
+	return &host.Before{}, nil
+}
+
 func (s *linger) Apply(ctx context.Context) (bool, error) {
-	on, err := s.bus.Linger(ctx, s.uid)
-	if err != nil || on {
+	m, err := s.bus.open(ctx)
+	if err != nil {
 		return false, err
 	}
-	s.changed = true
-	return true, s.bus.SetLinger(ctx, s.uid, true)
+	return true, m.SetLinger(ctx, s.UID, true)
 }
 
-func (s *linger) Undo(ctx context.Context) error {
-	if !s.changed {
-		return nil
+func (s *linger) Undo(ctx context.Context, _ *host.Before) (bool, error) {
+	m, err := s.bus.open(ctx)
+	if err != nil {
+		return false, err
 	}
-	return s.bus.SetLinger(ctx, s.uid, false)
-}
-
-// tracked remembers whether its step changed something.
-type tracked struct {
-	Step
-	changed bool
-}
-
-func (t *tracked) Apply(ctx context.Context) (bool, error) {
-	changed, err := t.Step.Apply(ctx)
-	t.changed = t.changed || changed
-	return changed, err
-}
-
-// Close passes on: what is embedded is an interface that has no Close.
-func (t *tracked) Close() error {
-	if c, ok := t.Step.(interface{ Close() error }); ok {
-		return c.Close()
+	if on, err := m.Linger(ctx, s.UID); err != nil || !on {
+		return false, err
 	}
-	return nil
+	return true, m.SetLinger(ctx, s.UID, false)
 }
-
-func unitPath(dir, unit string) string { return filepath.Join(dir, unit) }

@@ -16,11 +16,12 @@ type Manager struct {
 
 // Status is the state of a unit.
 type Status struct {
-	LoadState   string // loaded, not-found, …
-	ActiveState string // active, activating, inactive, failed, …
-	Result      string // success, exit-code, watchdog, …; "" for what is neither service nor socket
-	NRestarts   uint32 // of a service
-	MainPID     uint32 // of a service
+	LoadState     string // loaded, not-found, …
+	ActiveState   string // active, activating, inactive, failed, …
+	UnitFileState string // enabled, disabled, "" …
+	Result        string // success, exit-code, watchdog, …; "" for what is neither service nor socket
+	NRestarts     uint32 // of a service
+	MainPID       uint32 // of a service
 }
 
 // Connect connects to the system's manager or, with user, to the manager of the user of this process. ctx bounds the
@@ -131,7 +132,7 @@ func (m *Manager) Status(ctx context.Context, unit string) (Status, error) {
 	}
 	var s Status
 	for name, field := range map[string]any{
-		"LoadState": &s.LoadState, "ActiveState": &s.ActiveState,
+		"LoadState": &s.LoadState, "ActiveState": &s.ActiveState, "UnitFileState": &s.UnitFileState,
 		"Result": &s.Result, "NRestarts": &s.NRestarts, "MainPID": &s.MainPID,
 	} {
 		if err := assign(field, properties[name]); err != nil {

@@ -14,64 +14,85 @@ import (
 
 // Dir is a directory. Its parent must exist: see Missing.
 type Dir struct {
-	Host  *Host
-	Path  string
-	Mode  fs.FileMode
-	Owner string // as in File
+	Host  *Host       `json:"-"`
+	Path  string      `json:"path"`
+	Mode  fs.FileMode `json:"mode"`
+	Owner string      `json:"owner,omitempty"` // as in File
 	// Keep leaves the mode and the owner of an existing directory alone.
-	Keep bool
-	// Whole makes Undo remove a directory that Apply created with all that came into it: nobody but us
-	// was told of it. Otherwise Undo leaves a directory that is no longer empty.
-	Whole bool
-
-	created  bool
-	previous *Info
+	Keep bool `json:"keep,omitempty"`
+	// Whole says that all that comes into the directory is the appliance's: Undo removes it with the directory.
+	Whole bool `json:"whole,omitempty"`
 }
 
 func (s *Dir) String() string { return "make directory " + s.Path }
 
-// Apply makes the directory, or adjusts the mode and owner of the one that exists.
+// Taken returns what Undo does.
+func (s *Dir) Taken() string {
+	if s.Whole {
+		return "remove " + s.Path
+	}
+	return "remove directory " + s.Path + " if it is empty, or give it its owner and mode back"
+}
+
+// Check compares the directory, or the one that a link leads to.
+func (s *Dir) Check(context.Context) (*Before, error) {
+	owner, err := s.Host.owner(s.Owner)
+	if err != nil {
+		return nil, err
+	}
+	info, err := s.Host.StatTarget(s.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &Before{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode.IsDir() {
+		return nil, fmt.Errorf("%s is a file, not a directory", s.Path)
+	}
+	before := &Before{Is: isDirectory, Mode: info.Mode.Perm(), Owner: info.Owner}
+	if s.Keep || before.has(s.Mode, owner) {
+		return nil, nil
+	}
+	return before, nil
+}
+
+// Apply makes the directory, or sets mode and owner of the one that exists.
 func (s *Dir) Apply(context.Context) (bool, error) {
 	owner, err := s.Host.owner(s.Owner)
 	if err != nil {
 		return false, err
 	}
-	info, err := s.Host.StatTarget(s.Path)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := s.Host.Mkdir(s.Path, s.Mode, owner); err != nil {
-			return false, fmt.Errorf("make directory: %w", err)
+	err = s.Host.Mkdir(s.Path, s.Mode, owner)
+	if errors.Is(err, fs.ErrExist) {
+		return true, s.Host.SetDirAttr(s.Path, s.Mode, owner)
+	}
+	return err == nil, err
+}
+
+// Undo removes the directory if Apply made it. Otherwise it gives it its mode and owner back, unless another user has it by
+// now.
+func (s *Dir) Undo(ctx context.Context, before *Before) (bool, error) {
+	if before.Is == "" {
+		if s.Whole {
+			return s.Host.RemoveTree(ctx, s.Path)
 		}
-		s.created = true
-		return true, nil
+		return s.Host.removeEmpty(s.Path)
+	}
+	info, err := s.Host.StatTarget(s.Path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Mode.Perm() == before.Mode && info.Owner == before.Owner {
+		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	if !info.Mode.IsDir() {
-		return false, fmt.Errorf("%s is a file, not a directory", s.Path)
-	}
-	if s.Keep || info.Mode.Perm() == s.Mode.Perm() && info.Owner.satisfies(owner) {
+	if owner, err := s.Host.owner(s.Owner); err != nil || owner.UID >= 0 && owner.UID != info.Owner.UID {
 		return false, nil
 	}
-	s.previous = &info
-	return true, s.Host.SetDirAttr(s.Path, s.Mode, owner)
+	return true, s.Host.SetDirAttr(s.Path, before.Mode, before.Owner)
 }
 
-// Undo removes the directory if Apply made it, or gives it back its mode and owner.
-func (s *Dir) Undo(ctx context.Context) error {
-	switch {
-	case s.created && s.Whole:
-		return s.Host.RemoveTree(ctx, s.Path)
-	case s.created:
-		_, err := s.Host.removeEmpty(s.Path)
-		return err
-	case s.previous != nil:
-		return s.Host.SetDirAttr(s.Path, s.previous.Mode, s.previous.Owner)
-	}
-	return nil
-}
-
-// Missing lists those of path and its parents that do not exist, outermost first.
+// Missing returns those of path and its parents that do not exist, outermost first.
 func (h *Host) Missing(path string) ([]string, error) {
 	var missing []string
 	for p := filepath.Clean(path); ; p = filepath.Dir(p) {
@@ -80,16 +101,14 @@ func (h *Host) Missing(path string) ([]string, error) {
 			return nil, err
 		}
 		if ok || p == filepath.Dir(p) {
-			break
+			slices.Reverse(missing)
+			return missing, nil
 		}
 		missing = append(missing, p)
 	}
-	slices.Reverse(missing)
-	return missing, nil
 }
 
-// removeEmpty removes a directory if it is empty, absent or not: it says whether it removed it. A mount
-// point stays, since whoever mounted it wants it.
+// removeEmpty removes a directory if it is there and empty. A mount point stays.
 func (h *Host) removeEmpty(path string) (bool, error) {
 	dir, name, err := h.dir(path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {

@@ -6,160 +6,202 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 )
 
 // File is a file with exactly this content, mode and owner.
 type File struct {
-	Host    *Host
-	Path    string
-	Content []byte
-	Mode    fs.FileMode
-	Owner   string // name of a user, who also lends its group, or user:lender of the group; empty: as it is
+	Host    *Host       `json:"-"`
+	Path    string      `json:"path"`
+	Content []byte      `json:"-"`
+	Source  string      `json:"source,omitempty"` // path, in this process, of the content, in the place of Content
+	Mode    fs.FileMode `json:"-"`
+	Owner   string      `json:"-"`                // a user, who also lends its group, or user:lender of the group; empty: as it is
+	SHA256  string      `json:"sha256,omitempty"` // of the content; Check sets it
 
-	previous *Kept // set when Apply began to change the file
+	attr bool // the content is right
 }
 
-func (s *File) String() string { return "write " + s.Path }
+func (s *File) String() string {
+	if s.Source != "" {
+		return "copy " + s.Source + " to " + s.Path
+	}
+	return "write " + s.Path
+}
 
-// Apply writes the file if its content differs, and only adjusts mode and owner if these differ.
+// Taken returns what Undo does for a file that was not there before.
+func (s *File) Taken() string { return "remove " + s.Path }
+
+// Check compares content, mode and owner.
+func (s *File) Check(context.Context) (*Before, error) {
+	owner, err := s.Host.owner(s.Owner)
+	if err != nil {
+		return nil, err
+	}
+	before, err := s.Host.look(s.Path)
+	if err != nil {
+		return nil, err
+	}
+	if before.Is != "" && before.Is != isFile {
+		return nil, notRegular(s.Path, "a "+before.Is+", not a file")
+	}
+	if s.SHA256, err = s.sum(); err != nil || before.Is == "" {
+		return before, err
+	}
+	have, err := s.Host.Sum(s.Path)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", s.Path, err)
+	}
+	if have == s.SHA256 && before.has(s.Mode, owner) {
+		return nil, nil
+	}
+	// A file of another user is written anew: that user may have it open.
+	s.attr = have == s.SHA256 && (owner.UID < 0 || owner.UID == before.Owner.UID)
+	before.keep = !s.attr
+	return before, nil
+}
+
+func (s *File) sum() (string, error) {
+	if s.Source != "" {
+		return Local().Sum(s.Source)
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(s.Content)), nil
+}
+
+// Apply writes the file, or sets mode and owner if only these differ. A program that runs goes on running as it was.
 func (s *File) Apply(context.Context) (bool, error) {
 	owner, err := s.Host.owner(s.Owner)
 	if err != nil {
 		return false, err
 	}
-	info, err := s.Host.Stat(s.Path)
-	same := err == nil && info.Mode.IsRegular() && info.Size == int64(len(s.Content))
-	if same {
-		content, err := s.Host.ReadFile(s.Path)
-		if err != nil {
-			return false, fmt.Errorf("read %s: %w", s.Path, err)
-		}
-		same = bytes.Equal(content, s.Content)
-	}
-	if same && info.Mode.Perm() == s.Mode.Perm() && info.Owner.satisfies(owner) {
-		return false, nil
-	}
-	if s.previous, err = s.Host.Keep(s.Path); err != nil {
-		return false, fmt.Errorf("write %s: %w", s.Path, err)
-	}
-	// A file of another user is written anew: that user may have it open.
-	if same && (owner.UID < 0 || owner.UID == info.Owner.UID) {
+	if s.attr {
 		return true, s.Host.SetAttr(s.Path, s.Mode, owner)
 	}
-	return true, s.Host.Write(s.Path, bytes.NewReader(s.Content), s.Mode, owner)
+	content := io.Reader(bytes.NewReader(s.Content))
+	if s.Source != "" {
+		f, err := os.Open(s.Source)
+		if err != nil {
+			return false, fmt.Errorf("copy the executable: %w", err)
+		}
+		defer f.Close()
+		content = f
+	}
+	return true, s.Host.Write(s.Path, content, s.Mode, owner)
 }
 
-// Undo restores the previous file.
-func (s *File) Undo(context.Context) error { return restore(s.previous) }
+// Undo brings the previous file back.
+func (s *File) Undo(_ context.Context, before *Before) (bool, error) {
+	return s.Host.putBack(s.Path, before)
+}
 
-// Close lets go of the previous content, after which Undo does nothing.
-func (s *File) Close() error { return closeKept(&s.previous) }
-
-// Attr is the mode and the owner of a file that is there, whatever it holds.
+// Attr is the mode and the owner of a file that is there, whatever its content.
 type Attr struct {
-	Host  *Host
-	Path  string
-	Mode  fs.FileMode
-	Owner string // as in File
-
-	before *Info
+	Host  *Host       `json:"-"`
+	Path  string      `json:"path"`
+	Mode  fs.FileMode `json:"-"`
+	Owner string      `json:"-"` // as in File
 }
 
 func (s *Attr) String() string { return "set owner and mode of " + s.Path }
 
-// Apply adjusts what differs.
+// Check compares mode and owner.
+func (s *Attr) Check(context.Context) (*Before, error) {
+	owner, err := s.Host.owner(s.Owner)
+	if err != nil {
+		return nil, err
+	}
+	before, err := s.Host.look(s.Path)
+	switch {
+	case err != nil:
+		return nil, err
+	case before.Is == "":
+		return nil, &fs.PathError{Op: "open", Path: s.Path, Err: fs.ErrNotExist}
+	case before.Is != isFile:
+		return nil, notRegular(s.Path, "a "+before.Is+", not a file")
+	case before.has(s.Mode, owner):
+		return nil, nil
+	}
+	return before, nil
+}
+
+// Apply sets mode and owner.
 func (s *Attr) Apply(context.Context) (bool, error) {
 	owner, err := s.Host.owner(s.Owner)
 	if err != nil {
 		return false, err
 	}
-	info, err := s.Host.Stat(s.Path)
-	if err == nil && !info.Mode.IsRegular() {
-		err = &NotRegularError{Path: s.Path, Mode: info.Mode}
-	}
-	if err != nil || info.Mode.Perm() == s.Mode.Perm() && info.Owner.satisfies(owner) {
-		return false, err
-	}
-	s.before = &info
 	return true, s.Host.SetAttr(s.Path, s.Mode, owner)
 }
 
 // Undo gives the file its mode and owner back.
-func (s *Attr) Undo(context.Context) error {
-	if s.before == nil {
-		return nil
-	}
-	return s.Host.SetAttr(s.Path, s.before.Mode, s.before.Owner)
+func (s *Attr) Undo(_ context.Context, before *Before) (bool, error) {
+	return s.Host.putBack(s.Path, before)
 }
 
-// Binary is an executable copied from Source, a path of the calling process.
-type Binary struct {
-	Host   *Host
-	Source string
-	Path   string
-	Owner  string // as in File
-
-	previous *Kept
+// Remove is a file or symbolic link that does not exist, nor do the temporary files that a killed write of it left.
+type Remove struct {
+	Host *Host  `json:"-"`
+	Path string `json:"path"`
 }
 
-func (s *Binary) String() string { return "copy " + s.Source + " to " + s.Path }
+func (s *Remove) String() string { return "remove " + s.Path }
 
-// Apply replaces the executable if its content differs. A running one goes on running as it was.
-func (s *Binary) Apply(context.Context) (bool, error) {
-	source, err := os.Open(s.Source)
+// Check looks for the file.
+func (s *Remove) Check(context.Context) (*Before, error) {
+	before, err := s.Host.look(s.Path)
 	if err != nil {
-		return false, fmt.Errorf("copy the executable: %w", err)
+		return nil, err
 	}
-	defer source.Close()
-	owner, err := s.Host.owner(s.Owner)
-	if err != nil {
-		return false, err
+	left, err := s.Host.leftovers(s.Path)
+	if err != nil || before.Is == "" && len(left) == 0 {
+		return nil, err
 	}
-	same, err := s.same(owner)
-	if err != nil || same {
-		return false, err
-	}
-	if s.previous, err = s.Host.Keep(s.Path); err != nil {
-		return false, fmt.Errorf("replace the executable: %w", err)
-	}
-	return true, s.Host.Write(s.Path, source, 0o755, owner)
+	before.keep = before.Is == isFile
+	return before, nil
 }
 
-func (s *Binary) same(owner Owner) (bool, error) {
-	info, err := s.Host.Stat(s.Path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil || !info.Mode.IsRegular() || info.Mode.Perm() != 0o755 || !info.Owner.satisfies(owner) {
-		return false, err
-	}
-	have, err := s.Host.Sum(s.Path)
-	if err != nil {
-		return false, err
-	}
-	want, err := sumFile(s.Source)
-	return have == want, err
+// Apply removes the file.
+func (s *Remove) Apply(context.Context) (bool, error) { return s.Host.Remove(s.Path) }
+
+// Undo brings the file back.
+func (s *Remove) Undo(_ context.Context, before *Before) (bool, error) {
+	return s.Host.putBack(s.Path, before)
 }
 
-func sumFile(path string) ([sha256.Size]byte, error) { return Local().Sum(path) }
+// Link is a symbolic link that says Target, in the place of a file if there is one.
+type Link struct {
+	Host   *Host  `json:"-"`
+	Path   string `json:"path"`
+	Target string `json:"target"`
+}
 
-// Undo restores the previous executable.
-func (s *Binary) Undo(context.Context) error { return restore(s.previous) }
+func (s *Link) String() string { return "link " + s.Path + " to " + s.Target }
 
-// Close lets go of the previous executable, after which Undo does nothing.
-func (s *Binary) Close() error { return closeKept(&s.previous) }
+// Taken returns what Undo does for a link that was not there before.
+func (s *Link) Taken() string { return "remove " + s.Path }
 
-func restore(k *Kept) error {
-	if k == nil {
-		return nil
+// Check reads the link.
+func (s *Link) Check(context.Context) (*Before, error) {
+	before, err := s.Host.look(s.Path)
+	if err != nil || before.Is == isLink && before.Target == s.Target {
+		return nil, err
 	}
-	return k.Restore()
+	if before.Is == isDirectory {
+		return nil, notRegular(s.Path, "a directory, not a file")
+	}
+	before.keep = before.Is == isFile
+	return before, nil
 }
 
-func closeKept(k **Kept) error {
-	err := (*k).Close()
-	*k = nil
-	return err
+// Apply makes the link.
+func (s *Link) Apply(context.Context) (bool, error) { return true, s.Host.Relink(s.Target, s.Path) }
+
+// Undo brings back what was there.
+func (s *Link) Undo(_ context.Context, before *Before) (bool, error) {
+	return s.Host.putBack(s.Path, before)
 }
+
+// absent reports whether an error says that there is no such file.
+func absent(err error) bool { return errors.Is(err, fs.ErrNotExist) }

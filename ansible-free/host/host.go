@@ -1,23 +1,22 @@
 // Package host changes a host in small idempotent steps: what Ansible did, without Ansible.
 //
-// Each step (Dir, File, Attr, Binary, SystemUser, Own, Remove, RemoveTree, Prune, RemoveUser) says in String what it does,
-// changes only what differs, reports from Apply whether it changed anything, and takes back in Undo what
-// its Apply did: the created is removed, the replaced is restored. Nothing is written in place: a file is
-// written beside its name, synced, renamed and its directory synced, so that after a power cut there is
-// the old file or the new one. What undo needs is held by the running process, never left on the disk.
+// Use a Journal to apply steps (Dir, File, Attr, Remove, Link, Own, Take, SystemUser): a step compares the host with its own
+// values, changes what differs and reports whether it changed anything. What Undo needs is on disk before the change is
+// made, so that a run that was killed can be undone. No file is written in place: after a power cut there is the old file
+// or the new one.
 //
-// Every step works through the few primitives of Host, so that the same steps can serve a host over SSH.
-// There is no interface for them before there is a second host.
+// Steps work through the methods of Host, which open paths by descriptors (see walk.go), since an unprivileged service can
+// write to directories in which root acts.
 //
-// Refused: running useradd, chown or install(1) where a system call does the same; commands are
-// run only for what belongs to another program (systemd-sysusers, userdel), and never through a shell.
+// Refused: useradd, chown or install(1) where a system call does the same; programs are run only for what belongs to another
+// program (systemd-sysusers, userdel), and not through a shell.
 package host
 
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -57,7 +56,10 @@ func (h *Host) Path(path string) string {
 }
 
 // Owner is a user and a group. A negative number stands for "as it is".
-type Owner struct{ UID, GID int }
+type Owner struct {
+	UID int `json:"uid"`
+	GID int `json:"gid"`
+}
 
 // AsIs leaves the owner alone: new files belong to the calling process.
 func AsIs() Owner { return Owner{-1, -1} }
@@ -124,7 +126,7 @@ func (h *Host) ReadFile(path string) ([]byte, error) {
 
 // Names lists a directory, sorted.
 func (h *Host) Names(dir string) ([]string, error) {
-	root, err := h.openRoot(dir)
+	root, err := h.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -137,20 +139,18 @@ func (h *Host) Names(dir string) ([]string, error) {
 	return names, err
 }
 
-// Sum is the SHA-256 of a file's content.
-func (h *Host) Sum(path string) ([sha256.Size]byte, error) {
-	var sum [sha256.Size]byte
+// Sum returns the SHA-256 of a file's content, in hexadecimal digits.
+func (h *Host) Sum(path string) (string, error) {
 	f, err := h.Open(path)
 	if err != nil {
-		return sum, err
+		return "", err
 	}
 	defer f.Close()
-	w := sha256.New()
-	if _, err := io.Copy(w, f); err != nil {
-		return sum, err
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		return "", err
 	}
-	w.Sum(sum[:0])
-	return sum, nil
+	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
 // Mkdir makes one directory. Its parent must exist.
@@ -187,7 +187,7 @@ func (h *Host) SetAttr(path string, mode fs.FileMode, owner Owner) error {
 		return err
 	}
 	if !fi.Mode().IsRegular() {
-		return &NotRegularError{Path: path, Mode: fi.Mode()}
+		return notRegular(path, "not a regular file")
 	}
 	if !infoOf(fi).Owner.satisfies(owner) {
 		if err := oneName(path, fi); err != nil {
@@ -262,52 +262,6 @@ func (e *HardLinkError) Hint() string {
 // satisfies says whether o is what want asks for.
 func (o Owner) satisfies(want Owner) bool {
 	return (want.UID < 0 || want.UID == o.UID) && (want.GID < 0 || want.GID == o.GID)
-}
-
-// Remove removes a file, a symbolic link or an empty directory.
-func (h *Host) Remove(path string) error {
-	dir, name, err := h.dir(path)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	if err := dir.Remove(name); err != nil {
-		return err
-	}
-	return durable.SyncRoot(dir)
-}
-
-// Symlink makes a symbolic link at path that says target.
-func (h *Host) Symlink(target, path string) error {
-	dir, name, err := h.dir(path)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	if err := dir.Symlink(target, name); err != nil {
-		return err
-	}
-	return durable.SyncRoot(dir)
-}
-
-// Relink is Symlink in the place of a file or a link, in one step.
-func (h *Host) Relink(target, path string) error {
-	dir, name, err := h.dir(path)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	if _, err := removeLeftovers(dir, name); err != nil {
-		return err
-	}
-	tmp := leftoverPrefix(name) + rand.Text()[:8]
-	if err := dir.Symlink(target, tmp); err != nil {
-		return err
-	}
-	if err := dir.Rename(tmp, name); err != nil {
-		return errors.Join(err, dir.Remove(tmp))
-	}
-	return durable.SyncRoot(dir)
 }
 
 // Readlink returns what the symbolic link at path says.

@@ -16,13 +16,6 @@ import (
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 )
 
-// step is what all steps are; the installer declares the like.
-type step interface {
-	String() string
-	Apply(ctx context.Context) (bool, error)
-	Undo(ctx context.Context) error
-}
-
 // newHost is a host whose root is a temporary directory, and on which the users root and appliance are the
 // user that runs the test.
 func newHost(t *testing.T) (*host.Host, string) {
@@ -81,6 +74,7 @@ func snapshot(t *testing.T, root string) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	maps.DeleteFunc(tree, func(path, _ string) bool { return strings.HasPrefix(path, undoDir) })
 	return tree
 }
 
@@ -101,8 +95,8 @@ func same(t *testing.T, what string, got, want map[string]string) {
 	}
 }
 
-// TestSteps holds for every step what makes it one: it changes something once, nothing the second time, and
-// Undo of the first brings back what was there, to the letter.
+// TestSteps holds for each step what makes it one: it changes something once, has nothing to do the second time, and is
+// taken back by another process, which finds the host as it was.
 func TestSteps(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "new")
 	if err := os.WriteFile(binary, []byte("new program"), 0o755); err != nil {
@@ -111,122 +105,82 @@ func TestSteps(t *testing.T) {
 	tests := []struct {
 		name   string
 		setUp  func(t *testing.T, root string)
-		step   func(h *host.Host) step
+		step   func(h *host.Host) host.Step
 		after  string // a path below root that is there afterwards
 		gone   string // a path that is not
 		keeps  bool   // Undo is known not to bring everything back
 		noop   bool   // nothing to do, even the first time
 		refuse bool   // Apply fails and changes nothing
 	}{
-		{name: "a directory is made", step: func(h *host.Host) step {
+		{name: "a directory is made", step: func(h *host.Host) host.Step {
 			return &host.Dir{Host: h, Path: "/srv", Mode: 0o750, Owner: "appliance"}
 		}, after: "srv"},
-		{name: "a directory gets its mode", setUp: func(t *testing.T, root string) { write(t, root, "srv/x", "") }, step: func(h *host.Host) step {
+		{name: "a directory gets its mode", setUp: func(t *testing.T, root string) { write(t, root, "srv/x", "") }, step: func(h *host.Host) host.Step {
 			return &host.Dir{Host: h, Path: "/srv", Mode: 0o700}
 		}},
-		{name: "a directory that is to be kept keeps its mode", setUp: func(t *testing.T, root string) { write(t, root, "srv/x", "") }, step: func(h *host.Host) step {
+		{name: "a directory that is to be kept keeps its mode", setUp: func(t *testing.T, root string) { write(t, root, "srv/x", "") }, step: func(h *host.Host) host.Step {
 			return &host.Dir{Host: h, Path: "/srv", Mode: 0o700, Keep: true}
 		}, noop: true},
 		{name: "a directory behind a link is taken for one", setUp: func(t *testing.T, root string) {
 			write(t, root, "data/x", "")
 			link(t, root, "data", "srv")
-		}, step: func(h *host.Host) step { return &host.Dir{Host: h, Path: "/srv", Mode: 0o700} }},
-		{name: "a file where the directory should be is refused", setUp: func(t *testing.T, root string) { write(t, root, "srv", "") }, step: func(h *host.Host) step {
+		}, step: func(h *host.Host) host.Step { return &host.Dir{Host: h, Path: "/srv", Mode: 0o700} }},
+		{name: "a file where the directory should be is refused", setUp: func(t *testing.T, root string) { write(t, root, "srv", "") }, step: func(h *host.Host) host.Step {
 			return &host.Dir{Host: h, Path: "/srv", Mode: 0o700}
 		}, refuse: true},
-		{name: "a file is written", step: func(h *host.Host) step {
+		{name: "a file is written", step: func(h *host.Host) host.Step {
 			return &host.File{Host: h, Path: "/etc/a", Content: []byte("a"), Mode: 0o640, Owner: "root"}
 		}, after: "etc/a"},
-		{name: "a file is replaced", setUp: func(t *testing.T, root string) { write(t, root, "etc/a", "before") }, step: func(h *host.Host) step {
+		{name: "a file is replaced", setUp: func(t *testing.T, root string) { write(t, root, "etc/a", "before") }, step: func(h *host.Host) host.Step {
 			return &host.File{Host: h, Path: "/etc/a", Content: []byte("a"), Mode: 0o600}
 		}},
-		{name: "a file only gets its mode", setUp: func(t *testing.T, root string) { write(t, root, "etc/a", "a") }, step: func(h *host.Host) step {
+		{name: "a file only gets its mode", setUp: func(t *testing.T, root string) { write(t, root, "etc/a", "a") }, step: func(h *host.Host) host.Step {
 			return &host.File{Host: h, Path: "/etc/a", Content: []byte("a"), Mode: 0o600}
 		}},
-		{name: "a link in place of the file is refused", setUp: func(t *testing.T, root string) { link(t, root, "/dev/null", "etc/a") }, step: func(h *host.Host) step {
+		{name: "a link in place of the file is refused", setUp: func(t *testing.T, root string) { link(t, root, "/dev/null", "etc/a") }, step: func(h *host.Host) host.Step {
 			return &host.File{Host: h, Path: "/etc/a", Content: []byte("a"), Mode: 0o600}
 		}, refuse: true},
-		{name: "a file of an unknown user is refused", step: func(h *host.Host) step {
+		{name: "a file of an unknown user is refused", step: func(h *host.Host) host.Step {
 			return &host.File{Host: h, Path: "/etc/a", Content: []byte("a"), Mode: 0o600, Owner: "nobody-here"}
 		}, refuse: true},
-		{name: "a file gets its mode whatever it holds", setUp: func(t *testing.T, root string) { write(t, root, "etc/a", "b") }, step: func(h *host.Host) step {
+		{name: "a file gets its mode whatever it holds", setUp: func(t *testing.T, root string) { write(t, root, "etc/a", "b") }, step: func(h *host.Host) host.Step {
 			return &host.Attr{Host: h, Path: "/etc/a", Mode: 0o600, Owner: "appliance"}
 		}},
 		{name: "a link in place of a file does not lead to a directory's mode", setUp: func(t *testing.T, root string) {
 			write(t, root, "srv/x", "")
 			link(t, root, "../srv", "etc/a")
-		}, step: func(h *host.Host) step {
+		}, step: func(h *host.Host) host.Step {
 			return &host.Attr{Host: h, Path: "/etc/a", Mode: 0o600, Owner: "appliance"}
 		}, refuse: true},
-		{name: "a program is copied", step: func(h *host.Host) step {
-			return &host.Binary{Host: h, Source: binary, Path: "/etc/app"}
+		{name: "a program is copied", step: func(h *host.Host) host.Step {
+			return &host.File{Host: h, Source: binary, Path: "/etc/app", Mode: 0o755}
 		}, after: "etc/app"},
-		{name: "a program is replaced", setUp: func(t *testing.T, root string) { write(t, root, "etc/app", "old program") }, step: func(h *host.Host) step {
-			return &host.Binary{Host: h, Source: binary, Path: "/etc/app"}
+		{name: "a program is replaced", setUp: func(t *testing.T, root string) { write(t, root, "etc/app", "old program") }, step: func(h *host.Host) host.Step {
+			return &host.File{Host: h, Source: binary, Path: "/etc/app", Mode: 0o755}
 		}},
-		{name: "a program that has lost its mode is replaced", setUp: func(t *testing.T, root string) { write(t, root, "etc/app", "new program") }, step: func(h *host.Host) step {
-			return &host.Binary{Host: h, Source: binary, Path: "/etc/app"}
+		{name: "a program that has lost its mode is replaced", setUp: func(t *testing.T, root string) { write(t, root, "etc/app", "new program") }, step: func(h *host.Host) host.Step {
+			return &host.File{Host: h, Source: binary, Path: "/etc/app", Mode: 0o755}
 		}},
-		{name: "a file is removed", setUp: func(t *testing.T, root string) { write(t, root, "etc/a", "a") }, step: func(h *host.Host) step {
+		{name: "a file is removed", setUp: func(t *testing.T, root string) { write(t, root, "etc/a", "a") }, step: func(h *host.Host) host.Step {
 			return &host.Remove{Host: h, Path: "/etc/a"}
 		}, gone: "etc/a"},
 		{name: "a link is removed, and not what it leads to", setUp: func(t *testing.T, root string) {
 			write(t, root, "etc/a", "a")
 			link(t, root, "a", "etc/b")
-		}, step: func(h *host.Host) step { return &host.Remove{Host: h, Path: "/etc/b"} }, gone: "etc/b", after: "etc/a"},
+		}, step: func(h *host.Host) host.Step { return &host.Remove{Host: h, Path: "/etc/b"} }, gone: "etc/b", after: "etc/a"},
 		{name: "what a killed write left is removed", setUp: func(t *testing.T, root string) {
 			write(t, root, "etc/.a[1].tmp-ABCDEFGH", "half")
-		}, step: func(h *host.Host) step { return &host.Remove{Host: h, Path: "/etc/a[1]"} }, gone: "etc/.a[1].tmp-ABCDEFGH", keeps: true},
-		{name: "an absent file needs no removal", step: func(h *host.Host) step {
+		}, step: func(h *host.Host) host.Step { return &host.Remove{Host: h, Path: "/etc/a[1]"} }, gone: "etc/.a[1].tmp-ABCDEFGH", keeps: true},
+		{name: "an absent file needs no removal", step: func(h *host.Host) host.Step {
 			return &host.Remove{Host: h, Path: "/etc/a/b"}
 		}, noop: true},
-		{name: "a tree is removed", setUp: func(t *testing.T, root string) { write(t, root, "srv/quay/a/b", "") }, step: func(h *host.Host) step {
-			return &host.RemoveTree{Host: h, Path: "/srv/quay"}
-		}, gone: "srv/quay", after: "srv", keeps: true},
-		{name: "a tree is removed except for a name", setUp: func(t *testing.T, root string) {
-			write(t, root, "srv/quay/a/b", "")
-			write(t, root, "srv/quay/keep", "")
-		}, step: func(h *host.Host) step {
-			return &host.RemoveTree{Host: h, Path: "/srv/quay", Except: []string{"keep"}}
-		}, gone: "srv/quay/a", after: "srv/quay/keep", keeps: true},
-		{name: "links in a tree are not followed", setUp: func(t *testing.T, root string) {
-			write(t, root, "data/precious", "")
-			link(t, root, filepath.Join(root, "data"), "srv/quay/out")
-			link(t, root, "../../data", "srv/quay/out2")
-		}, step: func(h *host.Host) step {
-			return &host.RemoveTree{Host: h, Path: "/srv/quay"}
-		}, gone: "srv/quay", after: "data/precious", keeps: true},
-		{name: "a link in place of the tree is removed alone", setUp: func(t *testing.T, root string) {
-			write(t, root, "data/precious", "")
-			link(t, root, "../data", "srv/quay")
-		}, step: func(h *host.Host) step {
-			return &host.RemoveTree{Host: h, Path: "/srv/quay"}
-		}, gone: "srv/quay", after: "data/precious", keeps: true},
-		{name: "a home directory is not removed", setUp: func(t *testing.T, root string) { write(t, root, "home/alice/x", "") }, step: func(h *host.Host) step {
-			return &host.RemoveTree{Host: h, Path: "/home/alice"}
-		}, refuse: true},
-		{name: "a directory above a home is not removed", setUp: func(t *testing.T, root string) { write(t, root, "data/users/bob/x", "") }, step: func(h *host.Host) step {
-			return &host.RemoveTree{Host: h, Path: "/data/x/../users"}
-		}, refuse: true},
-		{name: "the root is not removed", step: func(h *host.Host) step { return &host.RemoveTree{Host: h, Path: "/"} }, refuse: true},
-		{name: "a directory of the system is not removed", step: func(h *host.Host) step { return &host.RemoveTree{Host: h, Path: "/etc"} }, refuse: true},
-		{name: "an empty directory is removed", setUp: func(t *testing.T, root string) {
-			write(t, root, "srv/x", "")
-			if err := os.Mkdir(filepath.Join(root, "srv/empty"), 0o710); err != nil {
-				t.Fatal(err)
-			}
-		}, step: func(h *host.Host) step { return &host.Prune{Host: h, Path: "/srv/empty"} }, gone: "srv/empty"},
-		{name: "a directory that holds something stays", setUp: func(t *testing.T, root string) { write(t, root, "srv/x", "") }, step: func(h *host.Host) step {
-			return &host.Prune{Host: h, Path: "/srv"}
-		}, noop: true},
-		{name: "an existing user is not created", step: func(h *host.Host) step {
+		{name: "an existing user is not created", step: func(h *host.Host) host.Step {
 			return &host.SystemUser{Host: h, Name: "appliance", File: "/etc/sysusers.d/appliance.conf"}
 		}, noop: true},
-		{name: "without systemd-sysusers a user is refused", step: func(h *host.Host) step {
+		{name: "without systemd-sysusers a user is refused", step: func(h *host.Host) host.Step {
 			return &host.SystemUser{Host: h, Name: "other", File: "/etc/sysusers.d/appliance.conf"}
 		}, refuse: true},
-		{name: "without userdel a user stays", step: func(h *host.Host) step { return &host.RemoveUser{Host: h, Name: "appliance"} }, noop: true},
-		{name: "a tree that belongs to its user is left alone", setUp: func(t *testing.T, root string) { write(t, root, "srv/x", "") }, step: func(h *host.Host) step {
+		{name: "a tree that belongs to its user is left alone", setUp: func(t *testing.T, root string) { write(t, root, "srv/x", "") }, step: func(h *host.Host) host.Step {
 			return &host.Own{Host: h, Path: "/srv", User: "appliance"}
 		}, noop: true},
 	}
@@ -241,18 +195,19 @@ func TestSteps(t *testing.T) {
 			if s.String() == "" {
 				t.Error("the step does not say what it does")
 			}
-			changed, err := s.Apply(t.Context())
+			j := begin(t, h)
+			changed, err := j.Do(t.Context(), s)
+			after := snapshot(t, root)
 			if tt.refuse {
 				if err == nil {
 					t.Fatal("Apply has done it")
 				}
-				same(t, "after a refusal", snapshot(t, root), before)
+				same(t, "after a refusal", after, before)
 				return
 			}
 			if err != nil || changed == tt.noop {
 				t.Fatalf("Apply: changed %v, %v", changed, err)
 			}
-			after := snapshot(t, root)
 			if tt.noop {
 				same(t, "after nothing was to do", after, before)
 			}
@@ -262,15 +217,148 @@ func TestSteps(t *testing.T) {
 			if _, ok := after["/"+tt.gone]; tt.gone != "" && ok {
 				t.Errorf("%s is still there", tt.gone)
 			}
-			if changed, err := tt.step(h).Apply(t.Context()); changed || err != nil {
-				t.Errorf("Apply again: changed %v, %v", changed, err)
+			if before, err := tt.step(h).Check(t.Context()); before != nil || err != nil {
+				t.Errorf("there is something to do again: %+v, %v", before, err)
 			}
-			same(t, "after Apply again", snapshot(t, root), after)
-			if err := s.Undo(t.Context()); err != nil {
+			j = reload(t, h) // as another process would
+			if err := j.Undo(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := j.Discard(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			if !tt.keeps {
 				same(t, "after Undo", snapshot(t, root), before)
+			}
+			if _, err := h.Stat(undoDir); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the journal is still there: %v", err)
+			}
+		})
+	}
+}
+
+const undoDir = "/undo"
+
+func kinds(h *host.Host) host.Kinds {
+	return func() map[string]host.Step {
+		return map[string]host.Step{
+			"directory": &host.Dir{Host: h}, "file": &host.File{Host: h}, "attr": &host.Attr{Host: h}, "remove": &host.Remove{Host: h},
+			"link": &host.Link{Host: h}, "own": &host.Own{Host: h}, "take": &host.Take{Host: h}, "user": &host.SystemUser{Host: h},
+		}
+	}
+}
+
+// begin starts a journal.
+func begin(t *testing.T, h *host.Host) *host.Journal {
+	t.Helper()
+	j := reload(t, h)
+	if err := j.Start(t.Context(), host.AsIs()); err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
+// reload reads the journal that another process has left.
+func reload(t *testing.T, h *host.Host) *host.Journal {
+	t.Helper()
+	j := &host.Journal{Host: h, Dir: undoDir, Kinds: kinds(h)}
+	if err := j.Load(); err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
+// do applies a step in a journal of its own and returns what undoes it.
+func do(t *testing.T, s host.Step) (undo func()) {
+	t.Helper()
+	j := &host.Journal{}
+	if _, err := j.Do(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		if err := j.Undo(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestRemovals is about what an uninstall removes.
+func TestRemovals(t *testing.T) {
+	tree := func(path string) func(context.Context, *host.Host) (bool, error) {
+		return func(ctx context.Context, h *host.Host) (bool, error) { return h.RemoveTree(ctx, path) }
+	}
+	undo := func(step func(h *host.Host) host.Step) func(context.Context, *host.Host) (bool, error) {
+		return func(ctx context.Context, h *host.Host) (bool, error) { return step(h).Undo(ctx, &host.Before{}) }
+	}
+	for _, tt := range []struct {
+		name   string
+		setUp  func(t *testing.T, root string)
+		remove func(ctx context.Context, h *host.Host) (bool, error)
+		after  string
+		gone   string
+		noop   bool
+		refuse bool
+	}{
+		{name: "a tree is removed", setUp: func(t *testing.T, root string) { write(t, root, "srv/quay/a/b", "") },
+			remove: tree("/srv/quay"), gone: "srv/quay", after: "srv"},
+		{name: "a tree that is not there is no error", remove: tree("/srv/quay/a"), noop: true},
+		{name: "links in a tree are not followed", setUp: func(t *testing.T, root string) {
+			write(t, root, "data/precious", "")
+			link(t, root, filepath.Join(root, "data"), "srv/quay/out")
+			link(t, root, "../../data", "srv/quay/out2")
+		}, remove: tree("/srv/quay"), gone: "srv/quay", after: "data/precious"},
+		{name: "a link in place of the tree is removed alone", setUp: func(t *testing.T, root string) {
+			write(t, root, "data/precious", "")
+			link(t, root, "../data", "srv/quay")
+		}, remove: tree("/srv/quay"), gone: "srv/quay", after: "data/precious"},
+		{name: "a home directory is not removed", setUp: func(t *testing.T, root string) { write(t, root, "home/alice/x", "") },
+			remove: tree("/home/alice"), refuse: true},
+		{name: "a directory above a home is not removed", setUp: func(t *testing.T, root string) { write(t, root, "data/users/bob/x", "") },
+			remove: tree("/data/x/../users"), refuse: true},
+		{name: "the root is not removed", remove: tree("/"), refuse: true},
+		{name: "a directory of the system is not removed", remove: tree("/etc"), refuse: true},
+		{name: "an empty directory is removed", setUp: func(t *testing.T, root string) {
+			write(t, root, "srv/x", "")
+			if err := os.Mkdir(filepath.Join(root, "srv/empty"), 0o710); err != nil {
+				t.Fatal(err)
+			}
+		}, remove: undo(func(h *host.Host) host.Step { return &host.Dir{Host: h, Path: "/srv/empty"} }), gone: "srv/empty"},
+		{name: "a directory that holds something stays", setUp: func(t *testing.T, root string) { write(t, root, "srv/x", "") },
+			remove: undo(func(h *host.Host) host.Step { return &host.Dir{Host: h, Path: "/srv"} }), noop: true},
+		{name: "what a killed write left is removed with the file", setUp: func(t *testing.T, root string) {
+			write(t, root, "etc/a", "")
+			write(t, root, "etc/.a.tmp-ABCDEFGH", "half")
+		}, remove: undo(func(h *host.Host) host.Step { return &host.File{Host: h, Path: "/etc/a"} }), gone: "etc/.a.tmp-ABCDEFGH"},
+		{name: "without userdel a user stays",
+			remove: undo(func(h *host.Host) host.Step { return &host.SystemUser{Host: h, Name: "appliance"} }), noop: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h, root := newHost(t)
+			if tt.setUp != nil {
+				tt.setUp(t, root)
+			}
+			before := snapshot(t, root)
+			removed, err := tt.remove(t.Context(), h)
+			after := snapshot(t, root)
+			if tt.refuse || tt.noop {
+				if (err != nil) != tt.refuse || removed {
+					t.Errorf("removed %v, %v", removed, err)
+				}
+				same(t, "afterwards", after, before)
+				return
+			}
+			if err != nil || !removed {
+				t.Fatalf("removed %v, %v", removed, err)
+			}
+			if _, ok := after["/"+tt.after]; tt.after != "" && !ok {
+				t.Errorf("%s is not there", tt.after)
+			}
+			if _, ok := after["/"+tt.gone]; ok {
+				t.Errorf("%s is still there", tt.gone)
+			}
+			if removed, err := tt.remove(t.Context(), h); removed || err != nil {
+				t.Errorf("the second time: removed %v, %v", removed, err)
 			}
 		})
 	}
@@ -293,15 +381,10 @@ func TestDir_Undo(t *testing.T) {
 			h, root := newHost(t)
 			s := &host.Dir{Host: h, Path: "/opt", Mode: 0o755}
 			inner := &host.Dir{Host: h, Path: "/opt/quay", Mode: 0o755, Whole: whole}
-			for _, s := range []step{s, inner} {
-				if _, err := s.Apply(t.Context()); err != nil {
-					t.Fatal(err)
-				}
-			}
+			do(t, s)
+			undo := do(t, inner)
 			write(t, root, "opt/quay/blob", "later")
-			if err := inner.Undo(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			undo()
 			if _, ok := snapshot(t, root)["/opt/quay/blob"]; ok == whole {
 				t.Errorf("what came later is there: %v", ok)
 			}
@@ -309,25 +392,76 @@ func TestDir_Undo(t *testing.T) {
 	}
 }
 
-// The previous file is held open, not copied: Undo needs nothing from the disk that a crash would leave.
-func TestFile_UndoAfterNameWasTaken(t *testing.T) {
+// The previous content is copied before the file changes: Undo brings it back also if the file is gone by then, but not a
+// copy that is damaged.
+func TestJournal_UndoAfterTheFileIsGone(t *testing.T) {
+	for _, damaged := range []bool{false, true} {
+		h, root := newHost(t)
+		write(t, root, "etc/a", "before")
+		before := snapshot(t, root)
+		j := begin(t, h)
+		if _, err := j.Do(t.Context(), &host.File{Host: h, Path: "/etc/a", Content: []byte("after"), Mode: 0o600}); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(filepath.Join(root, "etc/a")); err != nil {
+			t.Fatal(err)
+		}
+		if damaged {
+			write(t, root, undoDir+"/0", "befor")
+		}
+		j = reload(t, h)
+		if err := j.Undo(t.Context()); (err != nil) != damaged {
+			t.Fatal(err)
+		}
+		if !damaged {
+			same(t, "after Undo", snapshot(t, root), before)
+		}
+	}
+}
+
+// A step begins when its line is on disk as a whole.
+func TestJournal_LastLineIsTorn(t *testing.T) {
 	h, root := newHost(t)
-	write(t, root, "etc/a", "before")
-	before := snapshot(t, root)
-	s := &host.File{Host: h, Path: "/etc/a", Content: []byte("after"), Mode: 0o600}
-	if _, err := s.Apply(t.Context()); err != nil {
+	j := begin(t, h)
+	for _, path := range []string{"/etc/a", "/etc/b"} {
+		if _, err := j.Do(t.Context(), &host.File{Host: h, Path: path, Mode: 0o600}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(root, undoDir, "journal")
+	text, err := os.ReadFile(path)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if names, err := h.Names("/etc"); err != nil || len(names) != 2 {
-		t.Errorf("beside the file are %v, %v", names, err)
-	}
-	if err := os.Remove(filepath.Join(root, "etc/a")); err != nil {
+	if err := os.Truncate(path, int64(len(text)-3)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Undo(t.Context()); err != nil {
+	j = begin(t, h)
+	if _, err := j.Do(t.Context(), &host.File{Host: h, Path: "/etc/c", Mode: 0o600}); err != nil {
 		t.Fatal(err)
 	}
-	same(t, "after Undo", snapshot(t, root), before)
+	if n := len(reload(t, h).Entries); n != 2 {
+		t.Errorf("%d entries, want those of a and c", n)
+	}
+}
+
+// What has ended is not undone.
+func TestJournal_Finish(t *testing.T) {
+	h, root := newHost(t)
+	j := begin(t, h)
+	if _, err := j.Do(t.Context(), &host.File{Host: h, Path: "/etc/a", Mode: 0o600}); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	j = reload(t, h)
+	if err := j.Undo(t.Context()); err != nil || len(j.Entries) != 1 {
+		t.Errorf("Undo: %v; %d entries", err, len(j.Entries))
+	}
+	if _, err := os.Stat(filepath.Join(root, "etc/a")); err != nil {
+		t.Error(err)
+	}
 }
 
 // A killed write leaves its temporary file; the next one of the same path removes it, and only that.
@@ -364,7 +498,7 @@ func TestRemoveTree_StopsWithItsContext(t *testing.T) {
 	write(t, root, "srv/quay/a", "")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := h.RemoveTree(ctx, "/srv/quay"); !errors.Is(err, context.Canceled) {
+	if _, err := h.RemoveTree(ctx, "/srv/quay"); !errors.Is(err, context.Canceled) {
 		t.Errorf("RemoveTree: %v", err)
 	}
 }
@@ -387,15 +521,11 @@ func TestSystemUser(t *testing.T) {
 		return nil, nil
 	})
 	s := &host.SystemUser{Host: h, Name: "appliance", File: "/etc/sysusers.d/appliance.conf"}
-	if changed, err := s.Apply(t.Context()); !changed || err != nil {
-		t.Fatalf("Apply: %v, %v", changed, err)
-	}
+	undo := do(t, s)
 	if owner, err := h.User("appliance"); err != nil || owner.UID != 990 {
 		t.Errorf("User: %v, %v", owner, err)
 	}
-	if err := s.Undo(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	undo()
 	same(t, "after Undo", snapshot(t, root), before)
 	want := "systemd-sysusers " + root + "/etc/sysusers.d/appliance.conf, userdel appliance, groupdel appliance"
 	if got := strings.Join(ran, ", "); got != want {
@@ -413,17 +543,13 @@ func TestOwn(t *testing.T) {
 	write(t, root, "srv/other", "")
 	link(t, root, "../other", "srv/quay/out")
 	s := &host.Own{Host: h, Path: "/srv/quay", User: "appliance"}
-	if changed, err := s.Apply(t.Context()); !changed || err != nil {
-		t.Fatalf("Apply: %v, %v", changed, err)
-	}
+	undo := do(t, s)
 	for path, want := range map[string]int{"/srv/quay": 990, "/srv/quay/a/b": 990, "/srv/quay/out": 990, "/srv/other": 0} {
 		if info, err := h.Stat(path); err != nil || info.Owner.UID != want {
 			t.Errorf("%s belongs to %d, %v; want %d", path, info.Owner.UID, err, want)
 		}
 	}
-	if err := s.Undo(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	undo()
 	for _, path := range []string{"/srv/quay", "/srv/quay/a/b", "/srv/quay/out"} {
 		if info, err := h.Stat(path); err != nil || info.Owner.UID != 0 {
 			t.Errorf("after Undo %s belongs to %d, %v", path, info.Owner.UID, err)

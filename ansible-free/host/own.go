@@ -1,112 +1,210 @@
 package host
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
 
-// Own is a tree that belongs to a user, whole: content that came from another host, or from another
-// account. The tree is walked only when Path itself belongs to someone else, and Path comes last, so that
-// an interrupted walk is done again.
+// Own is a tree that belongs to a user as a whole: content that came from another host, or from another account. The tree
+// is walked only if Path itself belongs to another user. Path comes last, so that an interrupted walk is done again.
 type Own struct {
-	Host *Host
-	Path string
-	User string
+	Host *Host  `json:"-"`
+	Path string `json:"path"`
+	User string `json:"user"`
 
-	before []savedOwner
-}
-
-type savedOwner struct {
-	path  string
-	owner Owner
+	before *Before
 }
 
 func (s *Own) String() string { return "give " + s.Path + " and all it holds to " + s.User }
 
-// Apply changes the owner of whatever belongs to another one. Symbolic links are not followed.
-func (s *Own) Apply(ctx context.Context) (bool, error) {
+// Check lists what belongs to another user.
+func (s *Own) Check(ctx context.Context) (*Before, error) {
+	user, err := s.Host.User(s.User)
+	if err != nil {
+		return nil, err
+	}
+	top, err := s.Host.StatTarget(s.Path)
+	if absent(err) || err == nil && top.Owner == user {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	root, err := s.Host.OpenRoot(s.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	s.before = &Before{Is: isDirectory, Owner: top.Owner}
+	return s.before, fs.WalkDir(root.FS(), ".", func(name string, _ fs.DirEntry, err error) error {
+		if err != nil || ctx.Err() != nil || name == "." {
+			return errors.Join(err, ctx.Err())
+		}
+		info, err := root.Lstat(name)
+		if was := infoOf(info).Owner; err == nil && was != user {
+			s.before.Below = append(s.before.Below, Before{Path: name, Owner: was})
+		}
+		return err
+	})
+}
+
+// Apply changes the owners. It does not follow symbolic links.
+func (s *Own) Apply(context.Context) (bool, error) {
 	user, err := s.Host.User(s.User)
 	if err != nil {
 		return false, err
 	}
-	top, err := s.Host.StatTarget(s.Path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && top.Owner == user {
+	root, err := s.Host.OpenRoot(s.Path)
+	if err != nil {
+		return false, err
+	}
+	defer root.Close()
+	for _, b := range s.before.Below {
+		if err := give(root, b.Path, s.before.Owner, user); err != nil {
+			return true, err
+		}
+	}
+	return true, root.Chown(".", user.UID, user.GID)
+}
+
+// Undo gives everything back.
+func (s *Own) Undo(_ context.Context, before *Before) (bool, error) {
+	user, err := s.Host.User(s.User)
+	if err != nil {
+		return false, err
+	}
+	root, err := s.Host.OpenRoot(s.Path)
+	if absent(err) {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	root, err := s.Host.openRoot(s.Path)
-	if err != nil {
-		return false, err
-	}
 	defer root.Close()
-	err = fs.WalkDir(root.FS(), ".", func(name string, _ fs.DirEntry, err error) error {
-		if err != nil || ctx.Err() != nil || name == "." {
-			return errors.Join(err, ctx.Err())
-		}
-		was, err := give(root, name, top.Owner, user)
-		if err == nil && was != user {
-			s.before = append(s.before, savedOwner{name, was})
-		}
-		return err
-	})
-	if err != nil {
-		return true, err
+	var errs []error
+	for _, b := range before.Below {
+		errs = append(errs, give(root, b.Path, user, b.Owner))
 	}
-	s.before = append(s.before, savedOwner{".", top.Owner})
-	return true, root.Chown(".", user.UID, user.GID)
+	return true, errors.Join(append(errs, root.Chown(".", before.Owner.UID, before.Owner.GID))...)
 }
 
-// give changes the owner of a name below root, a link's own where it is one, and returns which it was. What has more names
-// than this one, and does not belong to the tree's own user, may be a file of root's that was linked into the tree.
-func give(root *os.Root, name string, from, to Owner) (was Owner, err error) {
+// give changes the owner of a name below root, that of the link itself if it is one. A file with more names than one that
+// does not belong to the tree's own user is rejected: it may be a file of root's that was linked into the tree.
+func give(root *os.Root, name string, from, to Owner) error {
 	f, err := root.OpenFile(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
 	if err != nil {
-		return was, err
+		return err
 	}
 	defer f.Close()
 	fi, err := f.Stat()
 	if err != nil {
-		return was, err
+		return err
 	}
-	if was = infoOf(fi).Owner; was == to {
-		return was, nil
+	was := infoOf(fi).Owner
+	if was == to {
+		return nil
 	}
 	if was.UID == 0 || was.UID != from.UID {
 		if err := oneName(f.Name(), fi); err != nil {
-			return was, err
+			return err
 		}
 	}
-	return was, chown(f, to)
+	return chown(f, to)
+}
+
+// Take is a directory, and the files in it, that no longer belong to their owner. The directory changes hands first. Then
+// each file of another user is written anew, since that user may have it open. The new group may read what the owner may.
+// Mode and owner of what is root's already stay.
+type Take struct {
+	Host  *Host  `json:"-"`
+	Path  string `json:"path"`
+	Owner string `json:"-"` // as in File
+
+	before *Before
+}
+
+func (s *Take) String() string { return "take " + s.Path + " and the files in it from the service" }
+
+// Check lists what belongs to another user.
+func (s *Take) Check(context.Context) (*Before, error) {
+	owner, err := s.Host.owner(s.Owner)
+	if err != nil {
+		return nil, err
+	}
+	info, err := s.Host.StatTarget(s.Path)
+	if err != nil {
+		return nil, err
+	}
+	s.before = &Before{Is: isDirectory, Mode: info.Mode.Perm(), Owner: info.Owner}
+	if s.before.Below, err = s.files(owner); err != nil {
+		return nil, err
+	}
+	if info.Owner.UID == owner.UID && info.Mode.Perm()&0o022 == 0 && len(s.before.Below) == 0 {
+		return nil, nil
+	}
+	return s.before, nil
+}
+
+func (s *Take) files(owner Owner) (foreign []Before, err error) {
+	names, err := s.Host.Names(s.Path)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		file, err := s.Host.look(filepath.Join(s.Path, name))
+		if err != nil {
+			return nil, err
+		}
+		if file.Is == "" || file.Owner.UID == owner.UID {
+			continue
+		}
+		if file.Is != isFile {
+			return nil, notRegular(file.Path, "a "+file.Is+", not a file")
+		}
+		foreign = append(foreign, *file)
+	}
+	return foreign, nil
+}
+
+// Apply takes the directory, and then the files that it has by then.
+func (s *Take) Apply(context.Context) (bool, error) {
+	owner, err := s.Host.owner(s.Owner)
+	if err != nil {
+		return false, err
+	}
+	if s.before.Owner.UID != owner.UID || s.before.Mode&0o022 != 0 {
+		if err := s.Host.SetDirAttr(s.Path, s.before.Mode&^0o022, owner); err != nil {
+			return false, err
+		}
+	}
+	files, err := s.files(owner)
+	if err != nil {
+		return true, err
+	}
+	for _, file := range files {
+		content, err := s.Host.ReadFile(file.Path)
+		if err != nil {
+			return true, err
+		}
+		mode := file.Mode &^ 0o022
+		if err := s.Host.Write(file.Path, bytes.NewReader(content), mode|mode>>3&0o040, owner); err != nil {
+			return true, err
+		}
+	}
+	return true, nil
 }
 
 // Undo gives everything back.
-func (s *Own) Undo(context.Context) error {
-	if len(s.before) == 0 {
-		return nil
-	}
-	root, err := s.Host.openRoot(s.Path)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	user, err := s.Host.User(s.User)
-	if err != nil {
-		return err
-	}
+func (s *Take) Undo(_ context.Context, before *Before) (bool, error) {
 	var errs []error
-	for _, b := range s.before {
-		if b.path == "." {
-			errs = append(errs, root.Chown(".", b.owner.UID, b.owner.GID))
-			continue
-		}
-		_, err := give(root, b.path, user, b.owner)
-		errs = append(errs, err)
+	for _, file := range before.Below {
+		errs = append(errs, s.Host.SetAttr(file.Path, file.Mode, file.Owner))
 	}
-	return errors.Join(errs...)
+	return true, errors.Join(append(errs, s.Host.SetDirAttr(s.Path, before.Mode, before.Owner))...)
 }

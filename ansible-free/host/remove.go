@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,144 +14,47 @@ import (
 	"github.com/mirror-appliance/appliance/internal/durable"
 )
 
-// Remove is a file or symbolic link that is gone, and so are the temporary files that a killed write of it
-// left.
-type Remove struct {
-	Host *Host
-	Path string
-
-	previous *Kept
-	link     string // where the removed symbolic link pointed
-}
-
-func (s *Remove) String() string { return "remove " + s.Path }
-
-// Apply removes the file.
-func (s *Remove) Apply(context.Context) (bool, error) {
-	left, err := s.Host.removeLeftovers(s.Path)
-	if err != nil {
-		return left, err
-	}
-	info, err := s.Host.Stat(s.Path)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-		return left, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	if info.Mode&fs.ModeSymlink != 0 {
-		s.link, err = s.Host.Readlink(s.Path)
-	} else if info.Mode&fs.ModeSocket == 0 { // a socket without its process is nothing to keep
-		s.previous, err = s.Host.Keep(s.Path)
-	}
-	if err != nil {
-		return false, err
-	}
-	return true, s.Host.Remove(s.Path)
-}
-
-// Undo brings the file back.
-func (s *Remove) Undo(context.Context) error {
-	if s.link != "" {
-		return s.Host.Symlink(s.link, s.Path)
-	}
-	return restore(s.previous)
-}
-
-// Close lets go of the removed file, after which Undo does nothing.
-func (s *Remove) Close() error { s.link = ""; return closeKept(&s.previous) }
-
-// RemoveTree is a directory that is gone with all it held. It cannot be undone.
-type RemoveTree struct {
-	Host   *Host
-	Path   string
-	Except []string // names in the directory that stay, and with them the directory
-}
-
-func (s *RemoveTree) String() string {
-	if len(s.Except) > 0 {
-		return "remove all that " + s.Path + " holds, except " + strings.Join(s.Except, " and ")
-	}
-	return "remove " + s.Path
-}
-
-// Apply removes the tree.
-func (s *RemoveTree) Apply(ctx context.Context) (bool, error) {
-	ok, err := s.Host.Exists(s.Path)
-	if err != nil || !ok {
-		return false, err
-	}
-	if len(s.Except) == 0 {
-		return true, s.Host.RemoveTree(ctx, s.Path)
-	}
-	names, err := s.Host.Names(s.Path)
-	if err != nil {
-		return false, err
-	}
-	changed := false
-	for _, name := range names {
-		if slices.Contains(s.Except, name) {
-			continue
-		}
-		if err := s.Host.RemoveTree(ctx, filepath.Join(s.Path, name)); err != nil {
-			return true, err
-		}
-		changed = true
-	}
-	return changed, nil
-}
-
-// Undo does nothing: the content is lost.
-func (s *RemoveTree) Undo(context.Context) error { return nil }
-
-// Prune is a directory that is gone if nothing is in it.
-type Prune struct {
-	Host *Host
-	Path string
-
-	removed *Info
-}
-
-func (s *Prune) String() string { return "remove directory " + s.Path + " if it is empty" }
-
-// Apply removes the directory if it is empty.
-func (s *Prune) Apply(context.Context) (bool, error) {
-	info, err := s.Host.Stat(s.Path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	removed, err := s.Host.removeEmpty(s.Path)
-	if removed {
-		s.removed = &info
-	}
-	return removed, err
-}
-
-// Undo makes the directory again.
-func (s *Prune) Undo(context.Context) error {
-	if s.removed == nil {
-		return nil
-	}
-	return s.Host.Mkdir(s.Path, s.removed.Mode, s.removed.Owner)
-}
-
-// removeLeftovers removes what killed Writes of path left, also where the directory is gone.
-func (h *Host) removeLeftovers(path string) (bool, error) {
+// leftovers lists the temporary files that killed Writes of a path have left, also where the directory is gone.
+func (h *Host) leftovers(path string) ([]string, error) {
 	dir, name, err := h.dir(path)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+	if absent(err) || errors.Is(err, syscall.ENOTDIR) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	return leftovers(dir, name)
+}
+
+// Remove removes a file, a symbolic link or an empty directory if it is there, and what killed Writes of it have left.
+func (h *Host) Remove(path string) (removed bool, err error) {
+	dir, name, err := h.dir(path)
+	if absent(err) || errors.Is(err, syscall.ENOTDIR) {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
 	defer dir.Close()
-	return removeLeftovers(dir, name)
+	left, err := leftovers(dir, name)
+	if err != nil {
+		return false, err
+	}
+	for _, name := range append(left, name) {
+		err := dir.Remove(name)
+		if err != nil && !absent(err) {
+			return removed, err
+		}
+		removed = removed || err == nil
+	}
+	if !removed {
+		return false, nil
+	}
+	return true, durable.SyncRoot(dir)
 }
 
-// ProtectedError says that a path is never removed as a tree.
+// ProtectedError says that a path is not removed as a tree.
 type ProtectedError struct{ Path, Why string }
 
 func (e *ProtectedError) Error() string {
@@ -163,24 +65,34 @@ func (e *ProtectedError) Hint() string {
 	return "name a directory that holds nothing but the appliance"
 }
 
-// RemoveTree removes path and what is below it. A symbolic link is removed, never followed; "/", the
-// directories of the system and home directories are refused; an emptied mount point stays.
-func (h *Host) RemoveTree(ctx context.Context, path string) error {
+// RemoveTree removes a path, if it is there, and what is below it. It removes a symbolic link and does not follow it. It
+// rejects "/", the directories of the system and home directories. An emptied mount point stays.
+func (h *Host) RemoveTree(ctx context.Context, path string) (removed bool, err error) {
 	if err := h.Removable(path); err != nil {
-		return err
+		return false, err
 	}
-	parent, name, err := h.dir(path)
-	if err != nil {
-		return err
-	}
-	defer parent.Close()
-	if err := removeTree(ctx, parent, name); err != nil {
-		return fmt.Errorf("remove %s: %w", path, err)
-	}
-	return durable.SyncRoot(parent)
+	return h.removeAll(ctx, path)
 }
 
-// removeTree stays in its root whatever is exchanged for a link meanwhile: os.Root sees to that.
+func (h *Host) removeAll(ctx context.Context, path string) (removed bool, err error) {
+	parent, name, err := h.dir(path)
+	if absent(err) || errors.Is(err, syscall.ENOTDIR) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer parent.Close()
+	if _, err := parent.Lstat(name); absent(err) {
+		return false, nil
+	}
+	if err := removeTree(ctx, parent, name); err != nil {
+		return true, fmt.Errorf("remove %s: %w", path, err)
+	}
+	return true, durable.SyncRoot(parent)
+}
+
+// removeTree stays below in, which is an os.Root, also if a directory is exchanged for a link meanwhile.
 func removeTree(ctx context.Context, in *os.Root, name string) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -228,7 +140,7 @@ func emptyTree(ctx context.Context, in *os.Root, name string) error {
 	}
 }
 
-// Removable refuses the paths that no tree removal may ever be given.
+// Removable rejects the paths that RemoveTree rejects.
 func (h *Host) Removable(path string) error {
 	clean := filepath.Clean(path)
 	if !filepath.IsAbs(path) {
@@ -249,8 +161,8 @@ func (h *Host) Removable(path string) error {
 	return nil
 }
 
-// homes lists the home directories that /etc/passwd and the environment name, but not those that are
-// directories of the system (daemons have "/" or "/var/lib/x").
+// homes returns the home directories that /etc/passwd and the environment name, except for directories of the system:
+// daemons have "/" or "/var/lib/x".
 func (h *Host) homes() ([]string, error) {
 	users, err := h.passwd()
 	if err != nil {
@@ -268,8 +180,8 @@ func (h *Host) homes() ([]string, error) {
 	return homes, nil
 }
 
-// SystemDir says whether path is "/" or one of the directories that every host shares: nothing may be
-// installed right into them, or remove them.
+// SystemDir reports whether path is "/" or a directory that every host has. An install is not put right into one, and does
+// not remove one.
 func SystemDir(path string) bool {
 	path = filepath.Clean(path)
 	if path == "/" || slices.Contains([]string{
@@ -281,7 +193,7 @@ func SystemDir(path string) bool {
 	return InSystemDir(path)
 }
 
-// InSystemDir says whether path is, or is below, a directory that belongs to the operating system alone.
+// InSystemDir reports whether path is, or is below, a directory of the operating system.
 func InSystemDir(path string) bool {
 	path = filepath.Clean(path)
 	for _, dir := range []string{

@@ -11,23 +11,28 @@ import (
 	"time"
 )
 
-// SystemUser is a user that systemd-sysusers makes from File, a sysusers.d(5) file that says it.
+// SystemUser is a user that systemd-sysusers makes from File, a sysusers.d(5) file.
 type SystemUser struct {
-	Host *Host
-	Name string
-	File string
-
-	created bool
+	Host *Host  `json:"-"`
+	Name string `json:"name"`
+	File string `json:"-"`
 }
 
 func (s *SystemUser) String() string { return "create system user " + s.Name }
 
-// Apply creates the user if it does not exist.
-func (s *SystemUser) Apply(ctx context.Context) (bool, error) {
-	if _, err := s.Host.User(s.Name); err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return false, err
+// Taken returns what Undo does.
+func (s *SystemUser) Taken() string { return "delete system user " + s.Name }
+
+// Check looks the user up.
+func (s *SystemUser) Check(context.Context) (*Before, error) {
+	if _, err := s.Host.User(s.Name); !absent(err) {
+		return nil, err
 	}
-	s.created = true
+	return &Before{}, nil
+}
+
+// Apply creates the user.
+func (s *SystemUser) Apply(ctx context.Context) (bool, error) {
 	if _, err := s.Host.runWhole(ctx, "systemd-sysusers", s.Host.Path(s.File)); err != nil {
 		return true, fmt.Errorf("create user %s: %w", s.Name, err)
 	}
@@ -37,29 +42,11 @@ func (s *SystemUser) Apply(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// Undo deletes the user if Apply created it.
-func (s *SystemUser) Undo(ctx context.Context) error {
-	if !s.created {
-		return nil
-	}
-	_, err := deleteUser(ctx, s.Host, s.Name)
-	return err
+// Undo deletes the user and its group. Where there is no userdel, which a base system may lack, the user stays: it owns
+// nothing and cannot log in.
+func (s *SystemUser) Undo(ctx context.Context, _ *Before) (bool, error) {
+	return deleteUser(ctx, s.Host, s.Name)
 }
-
-// RemoveUser is a system user that is gone. Where there is no userdel (which no base system requires) the
-// user stays: it owns nothing and cannot log in.
-type RemoveUser struct {
-	Host *Host
-	Name string
-}
-
-func (s *RemoveUser) String() string { return "delete system user " + s.Name }
-
-// Apply deletes the user and its group.
-func (s *RemoveUser) Apply(ctx context.Context) (bool, error) { return deleteUser(ctx, s.Host, s.Name) }
-
-// Undo does nothing: the next install makes the user again.
-func (s *RemoveUser) Undo(context.Context) error { return nil }
 
 func deleteUser(ctx context.Context, h *Host, name string) (bool, error) {
 	if _, err := h.User(name); errors.Is(err, fs.ErrNotExist) {

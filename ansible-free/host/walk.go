@@ -219,12 +219,12 @@ var errFound = errors.New("found")
 // dir opens the directory that a path lies in, and gives its name there.
 func (h *Host) dir(path string) (*os.Root, string, error) {
 	clean := filepath.Clean(path)
-	dir, err := h.openRoot(filepath.Dir(clean))
+	dir, err := h.OpenRoot(filepath.Dir(clean))
 	return dir, filepath.Base(clean), err
 }
 
-// openRoot opens a directory.
-func (h *Host) openRoot(path string) (*os.Root, error) {
+// OpenRoot opens a directory, by its own name or by links that are root's or the caller's.
+func (h *Host) OpenRoot(path string) (*os.Root, error) {
 	f, err := h.walk(path, true, ours)
 	if err != nil {
 		return nil, err
@@ -232,9 +232,6 @@ func (h *Host) openRoot(path string) (*os.Root, error) {
 	defer f.Close()
 	return os.OpenRoot(reopen(f))
 }
-
-// OpenRoot opens a directory, by its own name or by links that are root's or the caller's.
-func (h *Host) OpenRoot(path string) (*os.Root, error) { return h.openRoot(path) }
 
 // reopen is the path by which what a descriptor stands for can be opened again, to be read.
 func reopen(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
@@ -254,7 +251,7 @@ func (h *Host) openFile(path string, follow bool) (*os.File, error) {
 		return nil, err
 	}
 	if !fi.Mode().IsRegular() {
-		return nil, &NotRegularError{Path: path, Mode: fi.Mode()}
+		return nil, notRegular(path, "not a regular file")
 	}
 	return os.OpenFile(reopen(f), os.O_RDONLY|unix.O_NONBLOCK, 0)
 }

@@ -40,22 +40,28 @@ func TestHost_FollowsNoLinkThatAnotherUserMayHaveMade(t *testing.T) {
 	before := snapshot(t, root)
 	owner := host.Owner{UID: service, GID: service}
 	for name, do := range map[string]func() error{
-		"Stat":        func() error { _, err := h.Stat("/srv/service/evil/shadow"); return err },
-		"StatTarget":  func() error { _, err := h.StatTarget("/srv/service/evil"); return err },
-		"ReadFile":    func() error { _, err := h.ReadFile("/srv/service/file"); return err },
-		"Names":       func() error { _, err := h.Names("/srv/service/evil"); return err },
-		"Sum":         func() error { _, err := h.Sum("/srv/service/evil/shadow"); return err },
-		"Mkdir":       func() error { return h.Mkdir("/srv/service/evil/made", 0o700, owner) },
-		"SetAttr":     func() error { return h.SetAttr("/srv/service/file", 0o644, owner) },
-		"SetDirAttr":  func() error { return h.SetDirAttr("/srv/service/evil", 0o777, owner) },
-		"Remove":      func() error { return h.Remove("/srv/service/evil/shadow") },
-		"RemoveTree":  func() error { return h.RemoveTree(t.Context(), "/srv/service/evil/shadow") },
-		"Write":       func() error { return h.Write("/srv/service/evil/shadow", strings.NewReader("x"), 0o644, owner) },
-		"Keep":        func() error { _, err := h.Keep("/srv/service/evil/shadow"); return err },
-		"Symlink":     func() error { return h.Symlink("x", "/srv/service/evil/made") },
+		"Stat":       func() error { _, err := h.Stat("/srv/service/evil/shadow"); return err },
+		"StatTarget": func() error { _, err := h.StatTarget("/srv/service/evil"); return err },
+		"ReadFile":   func() error { _, err := h.ReadFile("/srv/service/file"); return err },
+		"Names":      func() error { _, err := h.Names("/srv/service/evil"); return err },
+		"Sum":        func() error { _, err := h.Sum("/srv/service/evil/shadow"); return err },
+		"Mkdir":      func() error { return h.Mkdir("/srv/service/evil/made", 0o700, owner) },
+		"SetAttr":    func() error { return h.SetAttr("/srv/service/file", 0o644, owner) },
+		"SetDirAttr": func() error { return h.SetDirAttr("/srv/service/evil", 0o777, owner) },
+		"Remove":     func() error { _, err := h.Remove("/srv/service/evil/shadow"); return err },
+		"RemoveTree": func() error { _, err := h.RemoveTree(t.Context(), "/srv/service/evil/shadow"); return err },
+		"Write":      func() error { return h.Write("/srv/service/evil/shadow", strings.NewReader("x"), 0o644, owner) },
+		"Relink":     func() error { return h.Relink("x", "/srv/service/evil/made") },
+		"a journal": func() error {
+			return (&host.Journal{Host: h, Dir: "/srv/service/evil/undo"}).Start(t.Context(), owner)
+		},
+		"a copy": func() error {
+			_, err := (&host.Journal{Host: h, Dir: "/srv"}).Do(t.Context(), &host.Remove{Host: h, Path: "/srv/service/evil/shadow"})
+			return err
+		},
 		"Readlink":    func() error { _, err := h.Readlink("/srv/service/evil/shadow"); return err },
 		"OpenRoot":    func() error { _, err := h.OpenRoot("/srv/service/evil"); return err },
-		"by two ways": func() error { return h.Remove("/srv/by-root/evil/shadow") },
+		"by two ways": func() error { _, err := h.Remove("/srv/by-root/evil/shadow"); return err },
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := do()
@@ -126,11 +132,11 @@ func TestHost_GivesNoFileAwayThatHasOtherNames(t *testing.T) {
 	}
 	var refused *host.HardLinkError
 	attr := &host.Attr{Host: h, Path: "/srv/service/hard", Mode: 0o640, Owner: "appliance"}
-	if _, err := attr.Apply(t.Context()); !errors.As(err, &refused) {
+	if _, err := new(host.Journal).Do(t.Context(), attr); !errors.As(err, &refused) {
 		t.Errorf("Attr: %v", err)
 	}
 	own := &host.Own{Host: h, Path: "/srv/old", User: "appliance"}
-	if _, err := own.Apply(t.Context()); !errors.As(err, &refused) {
+	if _, err := new(host.Journal).Do(t.Context(), own); !errors.As(err, &refused) {
 		t.Errorf("Own: %v", err)
 	}
 	if info, err := h.Stat("/etc/shadow"); err != nil || info.Owner.UID != 0 || info.Mode.Perm() != 0o644 {

@@ -199,6 +199,7 @@ func installerDeps() installer.Deps {
 		CheckName:     auth.CheckName,
 		CheckPassword: auth.CheckPassword,
 		Seed:          seedUsers,
+		Version:       version,
 	}
 }
 

@@ -1,0 +1,253 @@
+package installer
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mirror-appliance/appliance/systemd"
+)
+
+func TestUninstall_LeavesNothing(t *testing.T) {
+	eachMode(t, func(t *testing.T, b *box) {
+		before := b.snapshot()
+		b.install()
+		if result := b.uninstall(true); !result.Changed {
+			t.Error("nothing was changed")
+		}
+		same(t, "after the uninstall", b.snapshot(), before)
+		_, err := PlanUninstall(t.Context(), Request{User: b.user}, b.deps)
+		if !isNotInstalled(err) {
+			t.Errorf("a second uninstall: %v", err)
+		}
+	})
+}
+
+func TestUninstall_LeavesWhatWasThereBefore(t *testing.T) {
+	b := newBox(t, true)
+	b.sm.lingering = true
+	b.write("home/alice/.local/bin/mine", "")
+	for _, dir := range []string{"home/alice/quay-install", "home/alice/.config/systemd", "srv/blobs"} {
+		if err := os.MkdirAll(b.path(dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := b.snapshot()
+	r := b.request()
+	r.QuayStorage = "/srv/blobs"
+	if _, err := b.plan(r).Apply(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	b.uninstall(true)
+	same(t, "after the uninstall", b.snapshot(), before)
+}
+
+func TestUninstall_KeepsContentWithoutConsent(t *testing.T) {
+	eachMode(t, func(t *testing.T, b *box) {
+		before := b.snapshot()
+		b.install()
+		b.uninstall(false)
+		root := filepath.Join(b.deps.Home, "quay-install")
+		if b.read(root+"/quay-storage/sha256/ab/abcd") != "blob" || b.read(root+"/sqlite-storage/appliance.db") != "rows" {
+			t.Error("the content is gone")
+		}
+		if !exists(b.path(root + "/quay-rootCA/rootCA-key.pem")) {
+			t.Error("the CA is gone, which clusters trust that use the content")
+		}
+		if !b.user && !strings.Contains(b.read("etc/passwd"), serviceUser) {
+			t.Error("the user that owns the content is gone")
+		}
+		if result := b.install(); result.Seeded || result.InitPassword != "" {
+			t.Errorf("an install over kept content: %+v", result)
+		}
+		b.uninstall(false)
+		b.uninstall(true)
+		same(t, "after the last uninstall", b.snapshot(), before)
+	})
+}
+
+func TestUninstall_KilledAfterEachStep(t *testing.T) {
+	eachMode(t, func(t *testing.T, b *box) {
+		before := b.snapshot()
+		for n := 0; ; n++ {
+			b.install()
+			p, err := PlanUninstall(t.Context(), Request{User: b.user, RemoveContent: true}, b.deps)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n > len(p.steps) { // one more than there are
+				return
+			}
+			steps := len(p.steps)
+			b.kill(p, n)
+			_, err = PlanUninstall(t.Context(), Request{User: b.user}, b.deps)
+			if !isNotInstalled(err) {
+				b.uninstall(true)
+			}
+			after := b.snapshot()
+			if n == steps-1 {
+				// Only the empty install directory was left, and nothing tells any more whose it is.
+				root := filepath.Join(b.deps.Home, "quay-install")
+				delete(after, root)
+				if err := os.Remove(b.path(root)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			same(t, fmt.Sprintf("killed after %d steps, then completed", n), after, before)
+		}
+	})
+}
+
+func TestUninstall_RefusesWhatIsNotOurs(t *testing.T) {
+	b := newBox(t, false)
+	b.write("root/quay-install/quay-config/config.yaml", "SERVER_HOSTNAME: quay\nDB_URI: sqlite:////sqlite/quay_sqlite.db\n")
+	if _, err := PlanUninstall(t.Context(), Request{}, b.deps); !isNotInstalled(err) {
+		t.Errorf("a mirror-registry: %v", err)
+	}
+	b = newBox(t, false)
+	b.write("etc/systemd/system/appliance.service", "[Service]\nExecStart=/usr/bin/toaster\n")
+	if _, err := PlanUninstall(t.Context(), Request{}, b.deps); !errors.Is(err, errForeignUnit) {
+		t.Errorf("another appliance.service: %v", err)
+	}
+	b = newBox(t, false)
+	b.install()
+	if _, err := PlanUninstall(t.Context(), Request{QuayRoot: "/opt/other"}, b.deps); !errors.As(err, new(*PreflightError)) {
+		t.Errorf("another directory than the installed one: %v", err)
+	}
+	b.deps.Geteuid = func() int { return 1000 }
+	if _, err := PlanUninstall(t.Context(), Request{}, b.deps); !errors.As(err, new(*PreflightError)) {
+		t.Errorf("without rights: %v", err)
+	}
+}
+
+func TestUninstall_KeepsTheProgramThatWasThere(t *testing.T) {
+	b := newBox(t, false)
+	b.write("usr/local/bin/appliance", "#!/bin/sh\n")
+	b.chmod("usr/local/bin/appliance", 0o755)
+	before := b.snapshot()
+	r := b.request()
+	r.Binary = b.path("usr/local/bin/appliance")
+	if _, err := b.plan(r).Apply(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	b.uninstall(true)
+	same(t, "after the uninstall", b.snapshot(), before)
+}
+
+// prepareAndUninstall prepares /srv/quay and removes it again, content and all.
+func prepareAndUninstall(t *testing.T, b *box) {
+	t.Helper()
+	p, err := PlanPrepare(t.Context(), Request{Hostname: "localhost", QuayRoot: "/srv/quay"}, b.deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Apply(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	p, err = PlanUninstall(t.Context(), Request{QuayRoot: "/srv/quay", RemoveContent: true}, b.deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Apply(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A directory that was only prepared has no record and no unit: the program and the user are not the install's.
+func TestUninstall_PreparedDirectory(t *testing.T) {
+	b := newBox(t, false)
+	b.write("usr/local/bin/appliance", "#!/bin/sh\n")
+	b.write("etc/passwd", b.passwd("appliance:x:4242:4242::/:/sbin/nologin\n"))
+	before := b.snapshot()
+	prepareAndUninstall(t, b)
+	after := b.snapshot()
+	delete(after, "/srv") // whose it was nothing tells any more
+	same(t, "after the uninstall", after, before)
+}
+
+// The record lies in a directory of the service's: what it names is not removed because it says so.
+func TestUninstall_RecordNamesAnotherProgram(t *testing.T) {
+	b := newBox(t, false)
+	b.install()
+	path := recordPath("/root/quay-install")
+	b.write(path, strings.Replace(b.read(path), "/usr/local/bin/appliance", "/usr/local/bin/other", 1))
+	b.uninstall(true)
+	if !exists(b.path("usr/local/bin/other")) {
+		t.Error("a program that is not ours was removed")
+	}
+	if exists(b.path("usr/local/bin/appliance")) {
+		t.Error("our program is still there")
+	}
+}
+
+func TestUninstall_RenamedDatabase(t *testing.T) {
+	b := newBox(t, false)
+	before := b.snapshot()
+	b.install()
+	b.edit("appliance.db", "mirror.sqlite")
+	if err := os.Rename(b.path("root/quay-install/sqlite-storage/appliance.db"), b.path("root/quay-install/sqlite-storage/mirror.sqlite")); err != nil {
+		t.Fatal(err)
+	}
+	b.install()
+	b.uninstall(true)
+	same(t, "after the uninstall", b.snapshot(), before)
+}
+
+// Whoever names another storage does not mean this one, with or without its config.yaml.
+func TestUninstall_OtherDirectories(t *testing.T) {
+	for _, kept := range []bool{false, true} {
+		b := newBox(t, false)
+		r := b.request()
+		r.QuayStorage = "/srv/blobs"
+		if _, err := b.plan(r).Apply(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		if kept {
+			b.uninstall(false)
+		}
+		for _, wrong := range []Request{{QuayStorage: "/srv/other"}, {SqliteStorage: "/srv/other"}} {
+			wrong.RemoveContent = true
+			if _, err := PlanUninstall(t.Context(), wrong, b.deps); !errors.As(err, new(*PreflightError)) || !strings.Contains(err.Error(), "/srv/other") {
+				t.Errorf("content kept %v: %v", kept, err)
+			}
+		}
+		if _, err := PlanUninstall(t.Context(), Request{QuayStorage: "/srv/blobs", RemoveContent: true}, b.deps); err != nil {
+			t.Errorf("content kept %v, the right directory: %v", kept, err)
+		}
+	}
+}
+
+// What runs under the name of our units beside a directory that was only prepared is another's.
+func TestUninstall_PreparedDirectoryLeavesUnits(t *testing.T) {
+	b := newBox(t, false)
+	b.write("usr/lib/systemd/system/appliance.service", "[Service]\nExecStart=/usr/bin/other\n")
+	b.write("etc/systemd/system/appliance.socket", "[Socket]\nListenStream=1\n")
+	b.sm.active[systemd.Service], b.sm.active[systemd.Socket] = true, true
+	before := b.snapshot()
+	prepareAndUninstall(t, b)
+	after := b.snapshot()
+	delete(after, "/srv")
+	same(t, "after the uninstall", after, before)
+}
+
+// An appliance that is installed elsewhere on the host stays, unit by unit, when a prepared directory is to go.
+func TestUninstall_PreparedDirectoryBesideAnInstall(t *testing.T) {
+	b := newBox(t, false)
+	b.install()
+	p, err := PlanPrepare(t.Context(), Request{Hostname: "localhost", QuayRoot: "/srv/quay"}, b.deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Apply(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	before := b.snapshot()
+	_, err = PlanUninstall(t.Context(), Request{QuayRoot: "/srv/quay", RemoveContent: true}, b.deps)
+	if err == nil || !strings.Contains(err.Error(), "an appliance is installed already, in /root/quay-install") {
+		t.Errorf("error is %v", err)
+	}
+	same(t, "after the refusal", b.snapshot(), before)
+}

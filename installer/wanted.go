@@ -1,0 +1,121 @@
+package installer
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/mirror-appliance/appliance/registry/config"
+)
+
+// wanted is what an install is to lead to.
+type wanted struct {
+	cfg       *config.Config // nil: the one that exists cannot be used
+	kept      bool           // cfg is the config.yaml that exists
+	text      []byte         // the same, with what install keeps true in it
+	certs     certificates
+	generated bool // the password was not given
+}
+
+// want decides what is wanted, from the request and the facts.
+func (s *site) want() {
+	if s.InitUser == "" {
+		s.InitUser = "init"
+	}
+	if s.InitPassword == "" {
+		s.generated = true
+		s.InitPassword = generatePassword()
+	}
+	if !filepath.IsAbs(s.QuayRoot) {
+		return
+	}
+	s.wantConfig()
+	if s.cfg != nil {
+		s.wantCertificates()
+	}
+}
+
+// wantConfig takes the config.yaml that is there, or makes one. Without a usable one, cfg stays nil.
+func (s *site) wantConfig() {
+	switch path := config.Path(s.QuayRoot); {
+	case s.isQuay():
+		return // the check for a mirror-registry says so
+	case s.contentIs == nil:
+		cfg, err := config.Parse(path, s.content)
+		if err != nil {
+			s.fault(err, "correct the file, or move it away to have a new one written")
+			return
+		}
+		s.cfg, s.kept, s.text = cfg, true, config.Follow(s.content, cfg)
+		s.checkUnitNames()
+		s.checkRoots()
+		s.refuseChanges()
+	case notThere(s.contentIs):
+		s.cfg = s.newConfig()
+		s.refuseSeparation()
+	default:
+		s.fault(fmt.Errorf("read the existing configuration: %w", s.contentIs), "make that file readable")
+	}
+}
+
+func (s *site) newConfig() *config.Config {
+	cfg := config.Default(s.QuayRoot)
+	cfg.Hostname = normalizeHostname(s.Hostname)
+	if s.Hostname == "" {
+		cfg.Hostname = normalizeHostname(hostname())
+	}
+	cfg.Port = cmp.Or(s.Port, cfg.Port)
+	cfg.Listen = fmt.Sprintf(":%d", cfg.Port)
+	if s.record != nil && s.record.Storage != "" {
+		cfg.Storage, cfg.Database = s.record.Storage, filepath.Join(s.record.Database, cmp.Or(s.record.File, databaseName))
+	}
+	cfg.Storage = cmp.Or(s.QuayStorage, cfg.Storage)
+	if s.SqliteStorage != "" {
+		cfg.Database = filepath.Join(s.SqliteStorage, databaseName)
+	}
+	return cfg
+}
+
+// hostname is this host's name; one that cannot be told is refused as no hostname at all.
+func hostname() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
+func normalizeHostname(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
+
+// refuseChanges compares the request with a configuration that exists: it is the user's.
+func (s *site) refuseChanges() {
+	path := config.Path(s.QuayRoot)
+	differs := func(flag, asked, have string) {
+		s.problem(fmt.Sprintf("%s says %s, but %s says %s", flag, asked, path, have),
+			fmt.Sprintf("changing it is not built yet: leave it at %s, or uninstall (the content can be kept) and install anew", have))
+	}
+	if asked := normalizeHostname(s.Hostname); asked != "" && asked != s.cfg.Hostname {
+		differs("--quayHostname", asked, s.cfg.Hostname)
+	}
+	if s.Port != 0 && s.Port != s.cfg.Port {
+		differs("--quayHostname", fmt.Sprintf("port %d", s.Port), fmt.Sprintf("port %d", s.cfg.Port))
+	}
+	if s.QuayStorage != "" && s.QuayStorage != s.cfg.Storage {
+		differs("--quayStorage", s.QuayStorage, s.cfg.Storage)
+	}
+	if dir := s.databaseDir(); s.SqliteStorage != "" && s.SqliteStorage != dir {
+		differs("--sqliteStorage", s.SqliteStorage, dir)
+	}
+}
+
+// refuseSeparation compares the request with the place where an uninstall left the images: their database is of no use
+// without them. (storageContent refuses the other way round.)
+func (s *site) refuseSeparation() {
+	if s.record == nil || s.QuayStorage == "" || s.QuayStorage == s.record.Storage || !s.has(filepath.Join(s.record.Storage, "sha256")) {
+		return
+	}
+	s.problem(fmt.Sprintf("--quayStorage says %s, but the content that was kept lies in %s", s.QuayStorage, s.record.Storage),
+		"leave out --quayStorage, or remove the content first: appliance uninstall")
+}
