@@ -66,7 +66,7 @@ func (s *scrubbed) flip(d digest.Digest) {
 
 func (s *scrubbed) scrub(o gc.ScrubOptions) gc.ScrubReport {
 	s.t.Helper()
-	r, err := gc.Scrub(s.t.Context(), s, o)
+	r, err := gc.Scrub(s.t.Context(), s.Integrity(), o)
 	s.must(err)
 	return r
 }
@@ -174,7 +174,7 @@ func TestScrub_resumes(t *testing.T) {
 		s.reopen() // and a restart does not matter
 		ctx, cancel := context.WithCancel(t.Context())
 		var seen int64
-		got, err := gc.Scrub(ctx, s, gc.ScrubOptions{Progress: func(gc.ScrubReport) { seen++; cancel() }})
+		got, err := gc.Scrub(ctx, s.Integrity(), gc.ScrubOptions{Progress: func(gc.ScrubReport) { seen++; cancel() }})
 		if !errors.Is(err, context.Canceled) || got.Complete || got.Blobs != 1 || got.Resumed != (stop > 0) {
 			t.Fatalf("stopped after one more: %+v, %v", got, err)
 		}
@@ -196,7 +196,7 @@ func TestScrub_stoppedWhileItFetches(t *testing.T) {
 	s.must(err)
 	s.flip(blobs[1])
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err = gc.Scrub(ctx, s, gc.ScrubOptions{Refetch: func(ctx context.Context, _ digest.Digest, _ int64, _ []gc.Source) (io.ReadCloser, error) {
+	_, err = gc.Scrub(ctx, s.Integrity(), gc.ScrubOptions{Refetch: func(ctx context.Context, _ digest.Digest, _ int64, _ []gc.Source) (io.ReadCloser, error) {
 		cancel()
 		return nil, ctx.Err()
 	}})
@@ -217,7 +217,7 @@ func TestScrub_rate(t *testing.T) {
 	push(t, s.Store, "app", strings.Repeat("x", 200<<10))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	got, err := gc.Scrub(ctx, s, gc.ScrubOptions{BytesPerSecond: 1}) // beyond the burst it takes days
+	got, err := gc.Scrub(ctx, s.Integrity(), gc.ScrubOptions{BytesPerSecond: 1}) // beyond the burst it takes days
 	if err == nil || got.Complete || got.Damaged != 0 {
 		t.Errorf("%+v, %v", got, err)
 	}

@@ -136,7 +136,7 @@ func verify(t *testing.T, r *running) {
 	s, err := store.Open(t.Context(), store.Options{Database: r.cfg.Database, Storage: r.cfg.Storage})
 	must(t, err)
 	defer func() { must(t, s.Close()) }()
-	report, err := s.Verify(t.Context(), store.VerifyOptions{Content: true})
+	report, err := s.Integrity().Verify(t.Context(), store.VerifyOptions{Content: true})
 	must(t, err)
 	for _, p := range report.Problems {
 		t.Error(p)

@@ -17,6 +17,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/store/integrity"
 )
 
 const (
@@ -146,7 +147,7 @@ func (u *upkeep) unfinished() *admin.ScrubState {
 
 // begin makes a scrub of the caller's, who ends it. It goes on counting where one that was stopped was.
 func (u *upkeep) begin(ctx context.Context) (admin.ScrubState, error) {
-	cursor, err := u.store.ScrubCursor(ctx)
+	cursor, err := u.store.Integrity().ScrubCursor(ctx)
 	if err != nil {
 		return admin.ScrubState{}, err
 	}
@@ -201,7 +202,7 @@ func (u *upkeep) scrub(ctx context.Context, bytesPerSecond int64, progress func(
 			s.Damaged, s.Repaired = before.Repaired+r.Damaged, before.Repaired+r.Repaired
 		})
 	}
-	report, err := gc.Scrub(ctx, reading{Store: u.store, upkeep: u, progress: progress},
+	report, err := gc.Scrub(ctx, reading{Checker: u.store.Integrity(), upkeep: u, progress: progress},
 		gc.ScrubOptions{BytesPerSecond: bytesPerSecond, Refetch: u.refetch, Progress: func(r gc.ScrubReport) { progress(step(r)) }})
 	u.damaged.Add(report.Damaged)
 	u.repaired.Add(report.Repaired)
@@ -217,17 +218,17 @@ func (u *upkeep) scrub(ctx context.Context, bytesPerSecond int64, progress func(
 	return report, nil
 }
 
-// reading is the store as a scrub has it: what it reads is counted as it is read, and how far it is is noted with the
+// reading is the checker as a scrub has it: what it reads is counted as it is read, and how far it is is noted with the
 // cursor.
 type reading struct {
-	*store.Store
+	*integrity.Checker
 	upkeep   *upkeep
 	progress func(admin.ScrubState)
 }
 
 // SetScrubCursor implements gc.ScrubStore.
 func (r reading) SetScrubCursor(ctx context.Context, d digest.Digest) error {
-	if err := r.Store.SetScrubCursor(ctx, d); err != nil {
+	if err := r.Checker.SetScrubCursor(ctx, d); err != nil {
 		return err
 	}
 	var partial int64
@@ -240,7 +241,7 @@ func (r reading) SetScrubCursor(ctx context.Context, d digest.Digest) error {
 
 // ScrubBlob implements gc.ScrubStore.
 func (r reading) ScrubBlob(ctx context.Context, d digest.Digest, pay func(context.Context, int) error) (string, error) {
-	return r.Store.ScrubBlob(ctx, d, func(ctx context.Context, n int) error {
+	return r.Checker.ScrubBlob(ctx, d, func(ctx context.Context, n int) error {
 		r.upkeep.scrubbed.Add(int64(n))
 		r.progress(r.upkeep.advance(func(s *admin.ScrubState) {
 			s.Bytes += int64(n)

@@ -229,7 +229,7 @@ func (f *faulty) verify(t *testing.T) {
 	s, err := store.Open(t.Context(), store.Options{Database: f.cfg.Database, Storage: f.cfg.Storage})
 	must(t, err)
 	defer func() { must(t, s.Close()) }()
-	report, err := s.Verify(t.Context(), store.VerifyOptions{Content: true})
+	report, err := s.Integrity().Verify(t.Context(), store.VerifyOptions{Content: true})
 	must(t, err)
 	for _, p := range report.Problems {
 		t.Errorf("verify: %s", p)

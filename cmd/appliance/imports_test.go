@@ -50,6 +50,7 @@ func rooms() map[string][]string {
 		"registry/store/guard":      nil,
 		"registry/store/sqlite":     nil,
 		"registry/store/migrations": {"registry/store/sqlite"},
+		"registry/store/integrity":  {"registry/store/sqlite", "registry/store/blobfile"},
 	}
 }
 

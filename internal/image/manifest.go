@@ -62,6 +62,15 @@ type Manifest struct {
 	References   []Reference
 }
 
+// AnnotationsText returns the annotations as JSON, in the order of their names, "" for none.
+func (m Manifest) AnnotationsText() (string, error) {
+	if len(m.Annotations) == 0 {
+		return "", nil
+	}
+	text, err := json.Marshal(m.Annotations)
+	return string(text), err
+}
+
 // Required returns the blobs that must exist before the manifest does, each once.
 func (m Manifest) Required() []Reference {
 	return m.blobs(func(r Reference) bool { return !r.Foreign })

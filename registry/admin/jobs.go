@@ -310,7 +310,7 @@ func (h *Handler) verify(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.serveJob(w, r, func(ctx context.Context, progress func(any)) (any, error) {
-		return h.store.Verify(ctx, store.VerifyOptions{
+		return h.store.Integrity().Verify(ctx, store.VerifyOptions{
 			Content: q.Content, BytesPerSecond: q.BytesPerSecond,
 			Progress: func(done store.VerifyReport, of store.StoreSize) {
 				done.Problems = nil // they come with the result

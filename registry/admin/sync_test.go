@@ -150,7 +150,7 @@ func TestRun_manyAtOnce(t *testing.T) {
 		t.Errorf("%d tags, %v", len(got), err)
 	}
 	found := 0
-	must(t, f.store.BlobSources(ctx, blobOf("layer").Digest, func(string, string) error { found++; return nil }))
+	must(t, f.store.Integrity().BlobSources(ctx, blobOf("layer").Digest, func(string, string) error { found++; return nil }))
 	if found != names {
 		t.Errorf("%d sources", found)
 	}

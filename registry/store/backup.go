@@ -21,6 +21,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/retry"
 	"github.com/mirror-appliance/appliance/internal/throttle"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/integrity"
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
@@ -172,7 +173,8 @@ func (b *backup) run(ctx context.Context, sink backupSink) error {
 	if err := b.awaitFiles(ctx, snapshot); err != nil {
 		return err
 	}
-	err = eachBlob(ctx, snapshot, "", func(blob sized) error {
+	err = integrity.EachBlob(ctx, snapshot, "", func(d digest.Digest, size int64) error {
+		blob := sized{d, size}
 		if err := b.put(ctx, sink, blob); err != nil {
 			return fmt.Errorf("blob %s: %w", blob.digest, err)
 		}
@@ -349,26 +351,6 @@ func (b *backup) put(ctx context.Context, sink backupSink, blob sized) error {
 		}
 	}
 	return nil
-}
-
-// eachBlob hands over the blobs of a database after last, in the order of their digests. Nothing is held
-// meanwhile.
-func eachBlob(ctx context.Context, db *sql.DB, last digest.Digest, yield func(sized) error) error {
-	for {
-		page, err := listBlobs(ctx, db, last)
-		if err != nil {
-			return err
-		}
-		for _, b := range page {
-			if err := yield(b); err != nil {
-				return err
-			}
-			last = b.digest
-		}
-		if len(page) < blobPage {
-			return nil
-		}
-	}
 }
 
 // unreadable is an error of the store's side of a backup.

@@ -47,7 +47,7 @@ func TestStore_integrity_whileItServes(t *testing.T) {
 			g.must(g.Close())
 		}
 		f.mustBeClean()
-		f.must(f.Blobs(f.ctx, "", func(d digest.Digest, _ int64) error {
+		f.must(f.Integrity().Blobs(f.ctx, "", func(d digest.Digest, _ int64) error {
 			if damage := f.scrub(d); damage != "" {
 				t.Errorf("%s: %s", d, damage)
 			}

@@ -473,7 +473,7 @@ func retar(t *testing.T, path string, change func([]*tar.Header)) string {
 func TestRestore_overWhatIsThere(t *testing.T) {
 	f := newFixture(t)
 	m := f.pushImage("app", "app", "v1")
-	f.must(f.SetScrubCursor(f.ctx, layerOf(m)))
+	f.must(f.Integrity().SetScrubCursor(f.ctx, layerOf(m)))
 	to := t.TempDir()
 	f.backup(to, BackupOptions{})
 
@@ -485,7 +485,7 @@ func TestRestore_overWhatIsThere(t *testing.T) {
 		g.Store = nil
 		g.reopen()
 		g.mustHave("app", "v1")
-		if cursor, err := g.ScrubCursor(g.ctx); err != nil || cursor != "" {
+		if cursor, err := g.Integrity().ScrubCursor(g.ctx); err != nil || cursor != "" {
 			t.Errorf("the next scrub leaves out what is up to %s, %v", cursor, err)
 		}
 	})

@@ -36,7 +36,7 @@ func (s *Store) StatBlob(ctx context.Context, repo string, d digest.Digest) (int
 		if !blobfile.IsLoss(err) {
 			return 0, fmt.Errorf("look at blob %s: %w", d, err)
 		}
-		if err := s.takeOut(ctx, sized{d, size}, err); err != nil {
+		if err := s.Integrity().Quarantine(ctx, d, size, err); err != nil {
 			return 0, err
 		}
 	}
@@ -81,7 +81,7 @@ func (s *Store) OpenBlob(ctx context.Context, repo string, d digest.Digest) (*Bl
 		}
 		err = fmt.Errorf("open blob %s: %w", d, err)
 		if blobfile.IsLoss(err) {
-			if err = s.takeOut(ctx, sized{d, size}, err); err == nil {
+			if err = s.Integrity().Quarantine(ctx, d, size, err); err == nil {
 				continue
 			}
 		}

@@ -141,6 +141,6 @@ func TestStore_OpenBlob_damageWhileOthersPush(t *testing.T) {
 		wg.Wait()
 		f.mustHave("app", "v1")
 	}
-	f.must(f.TidyQuarantine(f.ctx))
+	f.must(f.Integrity().TidyQuarantine(f.ctx))
 	f.mustBeClean()
 }

@@ -55,7 +55,7 @@ func (s *Store) GarbageBlobs(ctx context.Context, before time.Time, yield func(d
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(1, min(planners, runtime.GOMAXPROCS(0)-1)))
 	g.Go(func() error { return s.garbageRows(ctx, before, one) })
-	ours := sync.OnceValue(func() error { return s.checkSome(ctx, digest.SHA256, "") })
+	ours := sync.OnceValue(func() error { return s.Integrity().CheckStorage(ctx, digest.SHA256, "") })
 	unnamed := func(d digest.Digest, size int64) error {
 		if err := ours(); err != nil {
 			return err

@@ -115,10 +115,10 @@ func TestRun_Commit_linkRemovedMeanwhile(t *testing.T) {
 		},
 		"into quarantine and back": func(f *fixture) {
 			f.flip(layer)
-			if damage, err := f.ScrubBlob(f.ctx, layer, unpaced); damage == "" || err != nil {
+			if damage, err := f.Integrity().ScrubBlob(f.ctx, layer, unpaced); damage == "" || err != nil {
 				f.t.Fatalf("found %q, %v", damage, err)
 			}
-			f.must(f.PutBack(f.ctx, layer, int64(len("layer of new")), strings.NewReader("layer of new")))
+			f.must(f.Integrity().PutBack(f.ctx, layer, int64(len("layer of new")), strings.NewReader("layer of new")))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

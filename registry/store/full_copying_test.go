@@ -16,7 +16,7 @@ func TestStore_FullDisk_copying(t *testing.T) {
 	f.must(err)
 	f.must(os.Truncate(shm, 0))
 	err = f.PutUser(f.ctx, User{Name: "init"})
-	report, verified := f.Verify(f.ctx, VerifyOptions{})
+	report, verified := f.Integrity().Verify(f.ctx, VerifyOptions{})
 	f.must(os.Truncate(shm, info.Size()))
 	var full *FullError
 	if !errors.As(err, &full) || full.Path != f.database {

@@ -76,11 +76,13 @@ func TestStore_OpenBlob_doesNotWaitForAFIFO(t *testing.T) {
 	}
 }
 
-// TestStore_checkOthers_doesNotWaitForAFIFO finds one among the blobs that it tries before it takes one out of service.
-func TestStore_checkOthers_doesNotWaitForAFIFO(t *testing.T) {
+// A FIFO among the blobs that are tried before one is quarantined is not waited for.
+func TestStore_OpenBlob_doesNotWaitForAFIFOElsewhere(t *testing.T) {
 	f := newFixture(t)
 	lost, other := f.blob("app", "lost").Digest, f.path(f.blob("app", "other").Digest)
 	f.must(os.Remove(other))
 	f.must(unix.Mkfifo(other, 0o600))
-	f.must(f.checkOthers(f.ctx, lost))
+	f.must(os.Remove(f.path(lost)))
+	_, err := f.OpenBlob(f.ctx, "app", lost)
+	isNotFound(t, err)
 }

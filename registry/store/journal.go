@@ -333,16 +333,6 @@ func (s *Store) rewriteOne(ctx context.Context, r journaled) error {
 	return s.db.Freeing(func() error { return diskspace.Full(s.files.Root(), 0, s.files.Blob(r.digest).Replace(body)) })
 }
 
-// mend writes the file of a blob again if that should have been done before and could not, for want of space. It says
-// whether that is so.
-func (s *Store) mend(ctx context.Context, d digest.Digest) (mended bool, err error) {
-	r, ok := s.journal.leftOver(d)
-	if !ok {
-		return false, nil
-	}
-	return true, s.rewrite(ctx, []journaled{r})
-}
-
 // leftOver gives the row of a blob of which there are the bytes in the database, and no more for certain.
 func (j *journal) leftOver(d digest.Digest) (r journaled, ok bool) {
 	for _, r := range j.pending() {

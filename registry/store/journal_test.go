@@ -215,12 +215,12 @@ func TestStore_JournaledBlobThatCannotBeWritten(t *testing.T) {
 	if _, err := f.OpenBlob(f.ctx, "app", layerOf(m)); err == nil || errors.Is(err, ErrNotFound) {
 		t.Errorf("a blob that cannot be written: %v", err)
 	}
-	if damage, err := f.ScrubBlob(f.ctx, layerOf(m), unpaced); damage != "" || err == nil {
+	if damage, err := f.Integrity().ScrubBlob(f.ctx, layerOf(m), unpaced); damage != "" || err == nil {
 		t.Errorf("scrub says %q, %v", damage, err)
 	}
 	f.mustBeClean()
 	f.must(os.RemoveAll(path))
-	if damage, err := f.ScrubBlob(f.ctx, layerOf(m), unpaced); damage != "" || err != nil {
+	if damage, err := f.Integrity().ScrubBlob(f.ctx, layerOf(m), unpaced); damage != "" || err != nil {
 		t.Errorf("scrub says %q, %v", damage, err)
 	}
 	f.must(os.Remove(path))
@@ -414,7 +414,7 @@ func TestStore_FileAMomentBehindItsRow(t *testing.T) {
 	path := f.path(d)
 	for name, look := range map[string]func() (problems int, err error){
 		"verify": func() (int, error) {
-			report, err := f.Verify(f.ctx, VerifyOptions{})
+			report, err := f.Integrity().Verify(f.ctx, VerifyOptions{})
 			return len(report.Problems), err
 		},
 		"backup": func() (int, error) {

@@ -96,14 +96,6 @@ func annotationsFrom(text string) (map[string]string, error) {
 	return annotations, nil
 }
 
-func annotationsText(annotations map[string]string) (string, error) {
-	if len(annotations) == 0 {
-		return "", nil
-	}
-	text, err := json.Marshal(annotations)
-	return string(text), err
-}
-
 // referrersOf begins with what names the subject, which CROSS JOIN says: the planner has been seen to begin with all
 // manifests of the repository.
 const referrersOf = `SELECT m.digest FROM manifests m CROSS JOIN repositories r CROSS JOIN repository_manifests rm
@@ -270,7 +262,7 @@ func (s *Store) checkEach(ctx context.Context, tx *sql.Tx, text string, p image.
 
 // insertManifest writes the rows of a manifest, unless they are there; Created becomes that of the row.
 func insertManifest(ctx context.Context, tx *sql.Tx, m *Manifest, p image.Manifest) error {
-	annotations, err := annotationsText(m.Annotations)
+	annotations, err := p.AnnotationsText()
 	if err != nil {
 		return fmt.Errorf("put manifest %s: %w", m.Digest, err)
 	}

@@ -113,7 +113,7 @@ func TestRun_Commit_linksWhatIsInQuarantine(t *testing.T) {
 	}
 	f.must(r.PutManifest(f.ctx, "app", descriptor(ocispec.MediaTypeImageManifest, body), body))
 	f.truncate(digest.FromBytes(layer), 2)
-	_, err = f.ScrubBlob(f.ctx, digest.FromBytes(layer), throttle.New(0))
+	_, err = f.Integrity().ScrubBlob(f.ctx, digest.FromBytes(layer), throttle.New(0))
 	f.must(err)
 	f.must(r.Commit(f.ctx))
 	f.blob("other", "layer")

@@ -16,6 +16,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/durable"
 	"github.com/mirror-appliance/appliance/internal/throttle"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/integrity"
 	"github.com/mirror-appliance/appliance/registry/store/migrations"
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
@@ -175,7 +176,8 @@ func (r *restore) fill(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	err = eachBlob(ctx, db.Reader(), "", func(b sized) error {
+	err = integrity.EachBlob(ctx, db.Reader(), "", func(d digest.Digest, size int64) error {
+		b := sized{d, size}
 		damage, err := r.blob(ctx, b)
 		if err == nil && damage != "" {
 			err = r.damaged(ctx, db, b, damage)
@@ -193,7 +195,7 @@ func (r *restore) fill(ctx context.Context) (err error) {
 	}
 	// A scrub that was under way then has read other files than these.
 	err = db.Write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `DELETE FROM meta WHERE name = ?`, scrubCursor)
+		_, err := tx.ExecContext(ctx, `DELETE FROM meta WHERE name = ?`, integrity.ScrubCursor)
 		return err
 	})
 	if err != nil {
@@ -206,19 +208,13 @@ func (r *restore) fill(ctx context.Context) (err error) {
 // among them, and by the digests of manifests. One bit in an index is enough for a collection to take layers that are in
 // use. What else verify would find was so when the backup was made.
 func (r *restore) checkDatabase(ctx context.Context, db *sqlite.DB) error {
-	copied := &Store{database: r.path(), db: db}
-	v := &verification{store: copied, report: VerifyReport{Problems: []Problem{}},
-		options: VerifyOptions{Progress: func(VerifyReport, StoreSize) { r.progress(0) }}}
 	r.progress(0)
-	if err := errors.Join(v.integrity(ctx), v.manifests(ctx)); err != nil {
+	problems, err := integrity.CheckDatabase(ctx, db, r.path(), func() { r.progress(0) })
+	if err != nil || len(problems) == 0 {
 		return err
 	}
-	for _, p := range v.report.Problems {
-		if p.Remedy == remedyDatabase || p.Remedy == remedyManifest {
-			return r.damagedDatabase(fmt.Sprintf("%s %s: %s", p.Kind, filepath.Base(p.Name), p.What))
-		}
-	}
-	return nil
+	p := problems[0]
+	return r.damagedDatabase(fmt.Sprintf("%s %s: %s", p.Kind, filepath.Base(p.Name), p.What))
 }
 
 // blob sees to it that a blob is in the storage, and says in what way the backup's is damaged if it is not.
@@ -281,7 +277,9 @@ func (r *restore) damaged(ctx context.Context, db *sqlite.DB, b sized, damage st
 	if !r.options.Partial {
 		return nil
 	}
-	return db.Write(ctx, func(tx *sql.Tx) error { return r.store.quarantineRow(ctx, tx, b, damage) })
+	return db.Write(ctx, func(tx *sql.Tx) error {
+		return integrity.QuarantineRow(ctx, tx, b.digest, b.size, damage, r.store.now())
+	})
 }
 
 // place puts the database where the store looks for it.

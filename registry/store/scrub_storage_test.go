@@ -26,7 +26,7 @@ func TestStore_ScrubBlob_ofAStorageThatIsAnother(t *testing.T) {
 	f.must(os.MkdirAll(filepath.Join(dir, "aa"), 0o750))
 	pay := func(context.Context, int) error { return nil }
 	for _, d := range ds {
-		if damage, err := f.ScrubBlob(f.ctx, d, pay); !errors.As(err, new(*StorageError)) {
+		if damage, err := f.Integrity().ScrubBlob(f.ctx, d, pay); !errors.As(err, new(*StorageError)) {
 			t.Fatalf("scrub says %q, %v", damage, err)
 		}
 	}

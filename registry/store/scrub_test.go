@@ -20,14 +20,14 @@ import (
 // scrub scrubs one blob and says what its damage was.
 func (f *fixture) scrub(d digest.Digest) string {
 	f.t.Helper()
-	damage, err := f.ScrubBlob(f.ctx, d, throttle.New(0))
+	damage, err := f.Integrity().ScrubBlob(f.ctx, d, throttle.New(0))
 	f.must(err)
 	return damage
 }
 
 func (f *fixture) quarantineHas(d digest.Digest) (row, file bool) {
 	f.t.Helper()
-	f.must(f.Quarantined(f.ctx, func(q digest.Digest, _ int64, cause string, since time.Time) error {
+	f.must(f.Integrity().Quarantined(f.ctx, func(q digest.Digest, _ int64, cause string, since time.Time) error {
 		row = row || q == d && cause != "" && since.Equal(f.clock.now())
 		return nil
 	}))
@@ -38,7 +38,7 @@ func (f *fixture) quarantineHas(d digest.Digest) (row, file bool) {
 func (f *fixture) images(d digest.Digest) []string {
 	f.t.Helper()
 	var images []string
-	f.must(f.BlobImages(f.ctx, d, func(image string) error { images = append(images, image); return nil }))
+	f.must(f.Integrity().BlobImages(f.ctx, d, func(image string) error { images = append(images, image); return nil }))
 	return images
 }
 
@@ -95,7 +95,7 @@ func TestStore_ScrubBlob_takesDamageOutOfService(t *testing.T) {
 			if _, err := f.StatBlob(f.ctx, "linked", d); err != nil {
 				t.Errorf("its link is lost: %v", err)
 			}
-			f.must(f.TidyQuarantine(f.ctx))
+			f.must(f.Integrity().TidyQuarantine(f.ctx))
 			if _, file := f.quarantineHas(d); file {
 				t.Error("the damaged file stays")
 			}
@@ -144,7 +144,7 @@ func TestStore_ScrubBlob_replacedMeanwhile(t *testing.T) {
 			d := layerOf(f.pushImage("app", "app", "v1"))
 			f.flip(d)
 			healed := false
-			damage, err := f.ScrubBlob(f.ctx, d, func(context.Context, int) error {
+			damage, err := f.Integrity().ScrubBlob(f.ctx, d, func(context.Context, int) error {
 				if !healed {
 					healed = true
 					heal(f, d)
@@ -168,7 +168,7 @@ func TestStore_ScrubBlob_storageThatIsNotMounted(t *testing.T) {
 	f := newFixture(t)
 	m := f.pushImage("app", "app", "v1")
 	f.must(os.Rename(filepath.Join(f.storage(), "sha256"), filepath.Join(f.dir, "unmounted")))
-	_, err := f.ScrubBlob(f.ctx, layerOf(m), throttle.New(0))
+	_, err := f.Integrity().ScrubBlob(f.ctx, layerOf(m), throttle.New(0))
 	var storage *StorageError
 	if !errors.As(err, &storage) || storage.Hint() == "" {
 		t.Fatalf("got %v, want a StorageError", err)
@@ -181,7 +181,7 @@ func TestStore_ScrubBlob_errorsThatAreNoDamage(t *testing.T) {
 	f := newFixture(t)
 	m := f.pushImage("app", "app", "v1")
 	stop := errors.New("stop")
-	if _, err := f.ScrubBlob(f.ctx, layerOf(m), func(context.Context, int) error { return stop }); !errors.Is(err, stop) {
+	if _, err := f.Integrity().ScrubBlob(f.ctx, layerOf(m), func(context.Context, int) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("got %v", err)
 	}
 	if row, _ := f.quarantineHas(layerOf(m)); row {
@@ -197,16 +197,16 @@ func TestStore_PutBack(t *testing.T) {
 	f.scrub(d)
 	var wrong *DigestError
 	for _, content := range []string{"", "layer of", "layer of apq", "layer of app and more"} {
-		if err := f.PutBack(f.ctx, d, 12, strings.NewReader(content)); !errors.As(err, &wrong) {
+		if err := f.Integrity().PutBack(f.ctx, d, 12, strings.NewReader(content)); !errors.As(err, &wrong) {
 			t.Errorf("put back %q: %v", content, err)
 		}
 	}
 	if row, _ := f.quarantineHas(d); !row {
 		t.Error("it has left quarantine")
 	}
-	f.must(f.PutBack(f.ctx, d, 12, strings.NewReader("layer of app")))
+	f.must(f.Integrity().PutBack(f.ctx, d, 12, strings.NewReader("layer of app")))
 	f.mustHave("app", "v1")
-	f.must(f.TidyQuarantine(f.ctx))
+	f.must(f.Integrity().TidyQuarantine(f.ctx))
 	if row, file := f.quarantineHas(d); row || file {
 		t.Errorf("in quarantine still: row %v, file %v", row, file)
 	}
@@ -238,7 +238,7 @@ func TestStore_ScrubCursor(t *testing.T) {
 	f := newFixture(t)
 	mustBe := func(want digest.Digest) {
 		t.Helper()
-		got, err := f.ScrubCursor(f.ctx)
+		got, err := f.Integrity().ScrubCursor(f.ctx)
 		f.must(err)
 		if got != want {
 			t.Errorf("got %q, want %q", got, want)
@@ -246,7 +246,7 @@ func TestStore_ScrubCursor(t *testing.T) {
 	}
 	mustBe("")
 	for _, d := range []digest.Digest{"sha256:1", "sha256:2", ""} {
-		f.must(f.SetScrubCursor(f.ctx, d))
+		f.must(f.Integrity().SetScrubCursor(f.ctx, d))
 		f.reopen() // a restart does not forget it
 		mustBe(d)
 	}
@@ -257,7 +257,7 @@ func TestStore_Blobs(t *testing.T) {
 	f.variety()
 	var all []digest.Digest
 	list := func(after digest.Digest) (ds []digest.Digest) {
-		f.must(f.Blobs(f.ctx, after, func(d digest.Digest, size int64) error { ds = append(ds, d); return nil }))
+		f.must(f.Integrity().Blobs(f.ctx, after, func(d digest.Digest, size int64) error { ds = append(ds, d); return nil }))
 		return ds
 	}
 	all = list("")
@@ -276,12 +276,12 @@ func TestStore_TidyQuarantine(t *testing.T) {
 	f.scrub(layerOf(m))
 	note := filepath.Join(filepath.Join(f.storage(), "quarantine"), "README")
 	f.must(os.WriteFile(note, nil, 0o600))
-	f.must(f.TidyQuarantine(f.ctx))
+	f.must(f.Integrity().TidyQuarantine(f.ctx))
 	if row, file := f.quarantineHas(layerOf(m)); !row || !file {
 		t.Errorf("what an image needs: row %v, file %v", row, file)
 	}
 	f.must(f.DeleteManifest(f.ctx, "app", m.Digest))
-	f.must(f.TidyQuarantine(f.ctx))
+	f.must(f.Integrity().TidyQuarantine(f.ctx))
 	if row, file := f.quarantineHas(layerOf(m)); row || file {
 		t.Errorf("what nothing is made of: row %v, file %v", row, file)
 	}

@@ -49,7 +49,7 @@ func TestStore_PutManifest_sizes(t *testing.T) {
 	f.must(err)
 	good, err := f.PutManifest(f.ctx, "app", body(config, layer, ""), PutOptions{})
 	f.must(err)
-	report, err := f.Verify(f.ctx, VerifyOptions{})
+	report, err := f.Integrity().Verify(f.ctx, VerifyOptions{})
 	f.must(err)
 	if len(report.Problems) != 0 {
 		t.Errorf("verify finds %v", report.Problems)
@@ -61,7 +61,7 @@ func TestStore_PutManifest_sizes(t *testing.T) {
 	f.must(f.db.Share(f.ctx, func(ctx context.Context, tx *sql.Tx) error {
 		return errors.Join(insertManifest(ctx, tx, &m, p), f.showManifest(ctx, tx, "app", &m, p, byPush, nil))
 	}))
-	report, err = f.Verify(f.ctx, VerifyOptions{})
+	report, err = f.Integrity().Verify(f.ctx, VerifyOptions{})
 	f.must(err)
 	if len(report.Problems) != 1 || report.Problems[0].Name != m.Digest.String() || !strings.Contains(report.Problems[0].What, "has 8 bytes, which has 7") || report.Problems[0].Name == good.Digest.String() {
 		t.Errorf("verify finds %v", report.Problems)

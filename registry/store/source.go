@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
@@ -76,37 +74,6 @@ func (s *Store) recordSources(ctx context.Context, all []source, pulled bool) er
 			return nil
 		})
 		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// BlobSources lists where a blob may be had again, also one in quarantine: the sources of the repositories
-// that hold it or a manifest made of it, the latest first.
-func (s *Store) BlobSources(ctx context.Context, d digest.Digest, yield func(registry, path string) error) error {
-	if err := image.CheckDigest(d); err != nil {
-		return err
-	}
-	var found []source
-	scan := func(rows *sql.Rows) error {
-		var f source
-		err := rows.Scan(&f.registry, &f.path)
-		found = append(found, f)
-		return err
-	}
-	err := sqlite.Query(ctx, s.db.Reader(), scan, `SELECT src.registry, src.path FROM sources src
-		JOIN repositories r ON r.name = src.repository
-		WHERE r.id IN (
-			SELECT repository FROM repository_blobs WHERE digest = ?1
-			UNION SELECT repository FROM quarantine_links WHERE digest = ?1
-			UNION SELECT rm.repository FROM manifest_refs f JOIN repository_manifests rm ON rm.digest = f.manifest WHERE f.digest = ?1)
-		GROUP BY src.registry, src.path ORDER BY max(src.seen) DESC, src.registry, src.path`, d)
-	if err != nil {
-		return fmt.Errorf("list sources of blob %s: %w", d, err)
-	}
-	for _, f := range found {
-		if err := yield(f.registry, f.path); err != nil {
 			return err
 		}
 	}

@@ -12,7 +12,7 @@ import (
 func (f *fixture) sources(d digest.Digest) []string {
 	f.t.Helper()
 	var got []string
-	f.must(f.BlobSources(f.ctx, d, func(registry, path string) error {
+	f.must(f.Integrity().BlobSources(f.ctx, d, func(registry, path string) error {
 		got = append(got, registry+"/"+path)
 		return nil
 	}))

@@ -42,7 +42,7 @@ func TestStore_OpenBlob_triesAgainWhatMayPass(t *testing.T) {
 			t.Errorf("while it lasts: %v", err)
 		}
 		f.failing(1, code)
-		if damage, err := f.ScrubBlob(f.ctx, layerOf(m), throttle.New(0)); damage != "" || err != nil && code == syscall.EIO {
+		if damage, err := f.Integrity().ScrubBlob(f.ctx, layerOf(m), throttle.New(0)); damage != "" || err != nil && code == syscall.EIO {
 			t.Errorf("scrub finds %q, %v", damage, err)
 		}
 		f.failing(0, 0)
@@ -57,18 +57,18 @@ func TestStore_Reinspect(t *testing.T) {
 	f.pushImage("app", "other")
 	m := f.pushImage("app", "app", "v1")
 	f.failing(3, syscall.EIO)
-	damage, err := f.ScrubBlob(f.ctx, layerOf(m), throttle.New(0))
+	damage, err := f.Integrity().ScrubBlob(f.ctx, layerOf(m), throttle.New(0))
 	f.must(err)
 	if damage == "" {
 		t.Fatal("a file that cannot be read is whole")
 	}
 	f.failing(0, 0)
-	whole, err := f.Reinspect(f.ctx, layerOf(m), int64(len("layer of app")), throttle.New(0))
+	whole, err := f.Integrity().Reinspect(f.ctx, layerOf(m), int64(len("layer of app")), throttle.New(0))
 	if err != nil || !whole {
 		t.Errorf("it is whole: %v, %v", whole, err)
 	}
 	f.mustHave("app", "v1")
-	f.must(f.TidyQuarantine(f.ctx))
+	f.must(f.Integrity().TidyQuarantine(f.ctx))
 	f.mustBeClean()
 }
 

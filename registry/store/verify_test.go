@@ -10,14 +10,17 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/registry/store/integrity"
 )
 
 func (f *fixture) verified(o VerifyOptions) VerifyReport {
 	f.t.Helper()
-	r, err := f.Verify(f.ctx, o)
+	r, err := f.Integrity().Verify(f.ctx, o)
 	f.must(err)
 	return r
 }
@@ -108,61 +111,61 @@ func TestStore_Verify_finds(t *testing.T) {
 	for name, c := range map[string]struct {
 		damage  func(f *fixture, m Manifest)
 		content bool // it takes reading to find it
-		kind    ProblemKind
+		kind    integrity.ProblemKind
 		what    string
 	}{
-		"a blob that is cut short": {func(f *fixture, m Manifest) { f.truncate(layerOf(m), 3) }, false, ProblemBlob, "has 3 bytes, not 12"},
-		"a blob that is missing":   {func(f *fixture, m Manifest) { f.must(os.Remove(f.path(layerOf(m)))) }, false, ProblemBlob, "is missing"},
-		"a flipped bit":            {func(f *fixture, m Manifest) { f.flip(layerOf(m)) }, true, ProblemBlob, "hashes to sha256:"},
-		"a bad sector":             {func(f *fixture, m Manifest) { f.unreadable(layerOf(m)) }, false, ProblemBlob, "input/output error"},
+		"a blob that is cut short": {func(f *fixture, m Manifest) { f.truncate(layerOf(m), 3) }, false, integrity.ProblemBlob, "has 3 bytes, not 12"},
+		"a blob that is missing":   {func(f *fixture, m Manifest) { f.must(os.Remove(f.path(layerOf(m)))) }, false, integrity.ProblemBlob, "is missing"},
+		"a flipped bit":            {func(f *fixture, m Manifest) { f.flip(layerOf(m)) }, true, integrity.ProblemBlob, "hashes to sha256:"},
+		"a bad sector":             {func(f *fixture, m Manifest) { f.unreadable(layerOf(m)) }, false, integrity.ProblemBlob, "input/output error"},
 		"a directory for a blob": {func(f *fixture, m Manifest) {
 			f.must(os.Remove(f.path(layerOf(m))))
 			f.must(os.Mkdir(f.path(layerOf(m)), 0o700))
-		}, false, ProblemBlob, "is not a file"},
+		}, false, integrity.ProblemBlob, "is not a file"},
 		"the name of a blob": {func(f *fixture, _ Manifest) {
 			f.corrupt(`INSERT INTO blobs (digest, size, created) VALUES ('sha256:../../etc/passwd', 1, 0)`)
-		}, false, ProblemBlob, "invalid digest"},
+		}, false, integrity.ProblemBlob, "invalid digest"},
 		"a body that changed": {func(f *fixture, m Manifest) {
 			f.corrupt(`UPDATE manifests SET body = CAST(body || ' ' AS BLOB), size = size + 1 WHERE digest = ?`, m.Digest)
-		}, false, ProblemManifest, "its body hashes to"},
-		"a size": {func(f *fixture, m Manifest) { f.corrupt(`UPDATE manifests SET size = 1 WHERE digest = ?`, m.Digest) }, false, ProblemManifest, "its row says 1 bytes"},
+		}, false, integrity.ProblemManifest, "its body hashes to"},
+		"a size": {func(f *fixture, m Manifest) { f.corrupt(`UPDATE manifests SET size = 1 WHERE digest = ?`, m.Digest) }, false, integrity.ProblemManifest, "its row says 1 bytes"},
 		"a subject": {func(f *fixture, m Manifest) {
 			f.corrupt(`UPDATE manifests SET subject = 'sha256:1' WHERE digest = ?`, m.Digest)
-		}, false, ProblemManifest, "its row has the subject"},
+		}, false, integrity.ProblemManifest, "its row has the subject"},
 		"an artifact type": {func(f *fixture, m Manifest) {
 			f.corrupt(`UPDATE manifests SET artifact_type = 'x/y' WHERE digest = ?`, m.Digest)
-		}, false, ProblemManifest, "its row has the artifact type"},
+		}, false, integrity.ProblemManifest, "its row has the artifact type"},
 		"annotations": {func(f *fixture, m Manifest) {
 			f.corrupt(`UPDATE manifests SET annotations = '{"a":"b"}' WHERE digest = ?`, m.Digest)
-		}, false, ProblemManifest, "its row has the annotations"},
+		}, false, integrity.ProblemManifest, "its row has the annotations"},
 		"a media type": {func(f *fixture, m Manifest) {
 			f.corrupt(`UPDATE manifests SET media_type = 'x/y' WHERE digest = ?`, m.Digest)
-		}, false, ProblemManifest, "its body cannot be read"},
+		}, false, integrity.ProblemManifest, "its body cannot be read"},
 		"a reference that is gone": {func(f *fixture, m Manifest) {
 			f.corrupt(`DELETE FROM manifest_refs WHERE manifest = ? AND kind = 'layer'`, m.Digest)
-		}, false, ProblemManifest, "1 references are recorded"},
+		}, false, integrity.ProblemManifest, "1 references are recorded"},
 		"a reference that changed": {func(f *fixture, m Manifest) {
 			f.corrupt(`UPDATE manifest_refs SET elsewhere = 1 WHERE manifest = ? AND kind = 'layer'`, m.Digest)
-		}, false, ProblemManifest, "reference 1 is recorded"},
+		}, false, integrity.ProblemManifest, "reference 1 is recorded"},
 		"a layer without a row": {func(f *fixture, m Manifest) {
 			f.corrupt(`DELETE FROM blobs WHERE digest = ?`, layerOf(m))
 			f.corrupt(`DELETE FROM repository_blobs WHERE digest = ?`, layerOf(m))
-		}, false, ProblemManifest, "is not held"},
+		}, false, integrity.ProblemManifest, "is not held"},
 		"a manifest that no repository shows": {func(f *fixture, m Manifest) {
 			f.must(f.DeleteTag(f.ctx, "team/app", "v1"))
 			f.must(f.DeleteTag(f.ctx, "team/app", "latest"))
 			f.corrupt(`DELETE FROM repository_manifests WHERE digest = ?`, m.Digest)
-		}, false, ProblemManifest, "no repository has it"},
+		}, false, integrity.ProblemManifest, "no repository has it"},
 		"a tag without a manifest": {func(f *fixture, m Manifest) {
 			f.corrupt(`UPDATE tags SET digest = 'sha256:1' WHERE name = 'latest'`)
-		}, false, ProblemTag, "its repository does not have"},
+		}, false, integrity.ProblemTag, "its repository does not have"},
 		"a link without a blob": {func(f *fixture, m Manifest) {
 			f.corrupt(`UPDATE repository_blobs SET digest = 'sha256:1' WHERE digest = ?`, layerOf(m))
-		}, false, ProblemDatabase, "name rows of blobs"},
+		}, false, integrity.ProblemDatabase, "name rows of blobs"},
 		"an index that lies": {func(f *fixture, _ Manifest) {
 			f.corrupt(`PRAGMA writable_schema = 1; UPDATE sqlite_schema SET sql = 'CREATE INDEX tags_by_digest ON tags (updated)' WHERE name = 'tags_by_digest'; PRAGMA writable_schema = 0`)
 			f.reopen()
-		}, false, ProblemDatabase, "tags_by_digest"},
+		}, false, integrity.ProblemDatabase, "tags_by_digest"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
@@ -204,7 +207,7 @@ func TestStore_Verify_leftoversAreNoDamage(t *testing.T) {
 	_, err = u.Write([]byte("half"))
 	f.must(err)
 	f.must(u.Close())
-	f.clock.add(2 * staleAfter)
+	f.clock.add(2 * 24 * time.Hour)
 	got := f.verified(VerifyOptions{Content: true})
 	if !got.Clean() || got.ExtraFiles != 1 || got.ExtraBytes != 5 || got.StaleUploads != 1 || got.StaleUploadBytes < 4 {
 		t.Errorf("report %+v", got)
@@ -214,7 +217,7 @@ func TestStore_Verify_leftoversAreNoDamage(t *testing.T) {
 // TestStore_Verify_pages has more of everything than a page, and more problems than are listed.
 func TestStore_Verify_pages(t *testing.T) {
 	f := newFixture(t)
-	const n = max(manifestPage, blobPage) + 600
+	const n = 1100
 	f.must(f.db.Write(f.ctx, func(tx *sql.Tx) error {
 		for i := range n {
 			body := manifestOf(descriptor("x/y", fmt.Append(nil, "config ", i)))
@@ -235,7 +238,7 @@ func TestStore_Verify_pages(t *testing.T) {
 		return nil
 	}))
 	got := f.verified(VerifyOptions{})
-	if got.Manifests != n || got.Blobs != n || len(got.Problems) != problemsListed || got.MoreProblems != 2*n-problemsListed {
+	if got.Manifests != n || got.Blobs != n || len(got.Problems) != 1000 || got.MoreProblems != 2*n-1000 {
 		t.Errorf("verified %d manifests and %d blobs; %d problems and %d more", got.Manifests, got.Blobs, len(got.Problems), got.MoreProblems)
 	}
 }
@@ -246,7 +249,7 @@ func TestStore_Verify_isStopped(t *testing.T) {
 	for after := range 7 {
 		ctx, cancel := context.WithCancel(f.ctx)
 		calls := 0
-		_, err := f.Verify(ctx, VerifyOptions{Content: true, Progress: func(VerifyReport, StoreSize) {
+		_, err := f.Integrity().Verify(ctx, VerifyOptions{Content: true, Progress: func(VerifyReport, StoreSize) {
 			if calls++; calls > after {
 				cancel()
 			}

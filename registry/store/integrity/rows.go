@@ -1,4 +1,4 @@
-package store
+package integrity
 
 import (
 	"context"
@@ -12,20 +12,20 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
-// integrity asks SQLite whether its own structures are whole, which includes that indexes agree with tables.
-func (v *verification) integrity(ctx context.Context) error {
+// database asks SQLite whether its own structures are whole, which includes that indexes agree with tables.
+func (v *verification) database(ctx context.Context) error {
 	scan := func(rows *sql.Rows) error {
 		var what string
 		if err := rows.Scan(&what); err != nil {
 			return err
 		}
 		if what != "ok" {
-			v.problem(ProblemDatabase, v.store.database, what, remedyDatabase)
-			_ = v.store.db.Damaged(errors.New(what)) // which health tells
+			v.problem(ProblemDatabase, v.Path, what, remedyDatabase)
+			_ = v.DB.Damaged(errors.New(what)) // which health tells
 		}
 		return nil
 	}
-	return sqlite.Query(ctx, v.store.db.Reader(), scan, `PRAGMA integrity_check(100)`)
+	return sqlite.Query(ctx, v.DB.Reader(), scan, `PRAGMA integrity_check(100)`)
 }
 
 // foreignKeys counts the rows that name rows that are not there. Tags are looked at by name elsewhere.
@@ -39,7 +39,7 @@ func (v *verification) foreignKeys(ctx context.Context) error {
 		v.problem(ProblemDatabase, table, fmt.Sprintf("%d of its rows name rows of %s that are not there", n, parent), remedyDatabase)
 		return nil
 	}
-	return sqlite.Query(ctx, v.store.db.Reader(), scan, `SELECT "table", parent, count(*) FROM pragma_foreign_key_check
+	return sqlite.Query(ctx, v.DB.Reader(), scan, `SELECT "table", parent, count(*) FROM pragma_foreign_key_check
 		WHERE "table" <> 'tags' GROUP BY "table", parent`)
 }
 
@@ -53,7 +53,7 @@ func (v *verification) tags(ctx context.Context) error {
 		v.problem(ProblemTag, repo+":"+tag, "it names "+d+", which its repository does not have", remedyTag)
 		return nil
 	}
-	err := sqlite.Query(ctx, v.store.db.Reader(), scan, `SELECT coalesce(r.name, '#' || t.repository), t.name, t.digest
+	err := sqlite.Query(ctx, v.DB.Reader(), scan, `SELECT coalesce(r.name, '#' || t.repository), t.name, t.digest
 		FROM tags t LEFT JOIN repositories r ON r.id = t.repository
 		WHERE r.id IS NULL OR NOT EXISTS (
 			SELECT 1 FROM repository_manifests rm JOIN manifests m ON m.digest = rm.digest
@@ -61,7 +61,7 @@ func (v *verification) tags(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return v.store.db.Reader().QueryRowContext(ctx, `SELECT count(*) FROM tags`).Scan(&v.report.Tags)
+	return v.DB.Reader().QueryRowContext(ctx, `SELECT count(*) FROM tags`).Scan(&v.report.Tags)
 }
 
 // manifests looks at all manifests, page by page. One page is one snapshot of the database.
@@ -80,7 +80,7 @@ func (v *verification) manifests(ctx context.Context) error {
 }
 
 func (v *verification) manifestPage(ctx context.Context, last digest.Digest) (page []digest.Digest, err error) {
-	tx, err := v.store.db.Reader().BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	tx, err := v.DB.Reader().BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +207,7 @@ func compareManifest(d digest.Digest, m manifestRow, refs []heldRef) string {
 	if m.mediaType == "" && p.MediaType == "" && m.untyped {
 		return "neither its body nor each of its repositories says its media type"
 	}
-	annotations, err := annotationsText(p.Annotations)
+	annotations, err := p.AnnotationsText()
 	if err != nil {
 		return "its annotations cannot be read: " + err.Error()
 	}
