@@ -26,7 +26,7 @@ func TestControl_listsAreLists(t *testing.T) {
 	must(t, os.Rename(r.cfg.Storage, r.cfg.Storage+".away"))
 	code, body := r.as(t, "admin", http.MethodGet, "/api/v1/status")
 	must(t, os.Rename(r.cfg.Storage+".away", r.cfg.Storage))
-	if code != http.StatusOK || !strings.Contains(body, `"space":[]`) || !strings.Contains(body, "look at the free space") {
+	if code != http.StatusOK || !strings.Contains(body, `"space":[]`) || !strings.Contains(body, "look at the file systems") {
 		t.Errorf("without the storage the status is %d %s", code, body)
 	}
 }
