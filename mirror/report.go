@@ -116,7 +116,7 @@ func (e *engine) resources(r *Report) []resources.Image {
 	for _, i := range r.Mirrored {
 		class := i.Type.Class()
 		all = append(all, resources.Image{
-			Category: resources.Category(class.MirrorSets), Source: i.Source.Name(), Destination: e.o.Registry + "/" + i.Repository,
+			Category: class.MirrorSets, Source: i.Source.Name(), Destination: e.o.Registry + "/" + i.Repository,
 			ByDigest: class.ByBoth || i.Source.Digest != "", ByTag: class.ByBoth || i.Source.Tag != "",
 		})
 	}

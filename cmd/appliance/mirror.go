@@ -93,7 +93,7 @@ func oneDestination(c *cobra.Command, args []string) error {
 	return nil
 }
 
-// check refuses flags that do not go together, with oc-mirror's words, which scripts and people know.
+// check refuses flags that contradict each other, in oc-mirror's words, which scripts and people know.
 func (o *mirrorOptions) check(destination string) error {
 	switch {
 	case o.config == "":
@@ -104,7 +104,6 @@ func (o *mirrorOptions) check(destination string) error {
 		return hint.New(
 			errors.New("destination must have either file:// (mirror to disk) or docker:// (diskToMirror) protocol prefixes"),
 			"for example docker://registry.example.com:8443")
-
 	case o.from != "" && o.workspace != "":
 		return errors.New("when destination is docker://, --from (assumes disk to mirror workflow) and --workspace (assumes mirror to mirror workflow) cannot be used together")
 	case o.from != "":
@@ -113,7 +112,6 @@ func (o *mirrorOptions) check(destination string) error {
 		return hint.New(
 			errors.New("when destination is docker://, either --from (assumes disk to mirror workflow) or --workspace (assumes mirror to mirror workflow) need to be provided"),
 			"--workspace file:///data/mirror")
-
 	case o.workspace == "file://":
 		return hint.New(errors.New("--workspace names no directory"), "--workspace file:///data/mirror")
 	case !strings.HasPrefix(o.workspace, "file://"):
@@ -164,7 +162,7 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 	registries := upstream.NewRegistries(o.sources(ctx, keys, log))
 	defer registries.Close()
 	progress := newProgress(std, o.output == "json")
-	// The destination is asked first: to find after an hour of planning that a login is missing helps nobody.
+	// The destination is asked first: a missing login is found before an hour of planning and not after it.
 	destination, err := openDestination(ctx, registry, o, keys)
 	if err != nil {
 		return err
@@ -219,12 +217,12 @@ func dryRun(ctx context.Context, std stdio, run mirror.Options, progress *progre
 	return err
 }
 
-// workspaceDir is the directory that holds working-dir; one that is working-dir itself is known by its name.
+// workspaceDir returns the directory of working-dir, also if the workspace is given as working-dir itself.
 func (o *mirrorOptions) workspaceDir() string {
 	return strings.TrimSuffix(filepath.Clean(strings.TrimPrefix(o.workspace, "file://")), "/working-dir")
 }
 
-// sources says how a source registry is read.
+// sources returns how a source registry is read.
 func (o *mirrorOptions) sources(ctx context.Context, keys authn.Keychain, log *slog.Logger) func(string) (upstream.Options, error) {
 	return func(registry string) (upstream.Options, error) {
 		files, err := upstream.TrustFiles(o.srcCertDir, registry)

@@ -19,13 +19,14 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
-// sayEvery is how often a job says how far it is. The daemon tells each second, and not quite on the second.
+// sayEvery is how often the progress of a job is printed. The daemon reports it each second, and not exactly on the second.
 const sayEvery = 1500 * time.Millisecond
 
-// sayFetched is how often a mirror that draws no bar says how much has come, when it says nothing else.
+// sayFetched is how often a mirror without a bar prints how many bytes were fetched, when it prints nothing else.
 const sayFetched = 10 * time.Second
 
-// nowAndThen says how a job gets on, in a line each two seconds, on a terminal and in a pipe. A short job says nothing.
+// nowAndThen returns a function that prints the progress of a job, a line each two seconds, on a terminal and in a pipe. Of a
+// short job it prints nothing.
 func nowAndThen(w io.Writer) func(format string, args ...any) {
 	last := time.Now()
 	return func(format string, args ...any) {
@@ -37,19 +38,19 @@ func nowAndThen(w io.Writer) func(format string, args ...any) {
 	}
 }
 
-// progress tells a person how a mirror gets on: with a bar on a terminal, with a line an image elsewhere.
+// progress prints the progress of a mirror: a bar on a terminal, a line for each image elsewhere.
 type progress struct {
-	out  io.Writer // what is said; stderr when stdout has JSON
+	out  io.Writer // stderr when stdout has JSON
 	bars bool
 
-	ticked  func() // ends what says how much has come
+	ticked  func() // ends the lines about bytes
 	pool    *mpb.Progress
 	bar     *mpb.Bar
 	fetched atomic.Int64
-	held    atomic.Int64 // images that were there already
+	held    atomic.Int64 // images that existed already
 
 	resolved atomic.Int64 // images planned
-	lastLine atomic.Int64 // when a line was last said
+	lastLine atomic.Int64 // when a line was last printed
 	began    time.Time
 	mu       sync.Mutex // one line at a time
 }
@@ -71,12 +72,12 @@ func (p *progress) say(format string, args ...any) {
 	fmt.Fprintln(p.writer(), plain.Text(fmt.Sprintf(format, args...)))
 }
 
-// name is say for a line with names, which are of upstreams and stay on it.
+// name is say for a line with names, which an upstream has chosen: they stay on the line.
 func (p *progress) name(format string, args ...any) {
 	p.say("%s", plain.Line(fmt.Sprintf(format, args...)))
 }
 
-// writer puts lines above the bar while there is one.
+// writer returns where lines go: above the bar, while there is one.
 func (p *progress) writer() io.Writer {
 	if p.pool != nil {
 		return p.pool
@@ -103,7 +104,7 @@ func (p *progress) start(of *plan.Plan) {
 	)
 }
 
-// every calls say at intervals, until what it returns is called.
+// every calls say at intervals, until the function that it returns is called.
 func every(interval time.Duration, say func()) (end func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
@@ -126,7 +127,7 @@ func every(interval time.Duration, say func()) (end func()) {
 	}
 }
 
-// copying says how much has come, unless another line was said since it last did.
+// copying prints how many bytes were fetched, unless another line was printed since.
 func (p *progress) copying(of *plan.Plan) {
 	if time.Since(time.Unix(0, p.lastLine.Load())) >= sayFetched {
 		p.say("fetched %s of %s", bytesOf(p.fetched.Load()), bytesOf(of.Missing))
@@ -168,7 +169,7 @@ func (p *progress) event(e mirror.Event) {
 	}
 }
 
-// planning says now and then that it goes on: a release has some two hundred images.
+// planning prints now and then how many images are planned: a release has some two hundred.
 func (p *progress) planning() {
 	n := p.resolved.Add(1)
 	last := p.lastLine.Load()
@@ -178,14 +179,14 @@ func (p *progress) planning() {
 }
 
 func (p *progress) failure(f plan.Failure) {
-	// An error may have several lines, and what an upstream says may be among them: none begins as a line of ours does.
+	// An error may have several lines, some of them from an upstream: none begins like a line of this program.
 	p.say("failed: %s\n        %s", plain.Line(fmt.Sprintf("%s (%s)", f.Image.Origin, f.Image.Why)), strings.ReplaceAll(f.Error, "\n", "\n        "))
 	if h := hintOf(f.Cause); h != "" {
 		p.say("        hint: %s", h)
 	}
 }
 
-// results ends with the lines that scripts around oc-mirror look for.
+// results prints the outcome, with the lines that scripts around oc-mirror search for.
 func (p *progress) results(r *mirror.Report) {
 	incomplete := map[string]bool{}
 	for _, f := range r.Failures {

@@ -11,7 +11,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/image"
 )
 
-// check is everything about a configuration that its shape does not show.
+// check checks what the types of the keys do not show.
 func (d *decoder) check(c *Config) {
 	if c.ArchiveSize < 0 {
 		d.at("archiveSize", "leave archiveSize out for the default, 500", "archiveSize must not be negative")
@@ -86,7 +86,7 @@ func (d *decoder) checkPlatform(p *Platform) {
 // Architectures are the architectures that update graphs know.
 func Architectures() []string { return []string{"amd64", "arm64", "s390x", "ppc64le", "multi"} }
 
-// channelType makes every type but okd ocp, as oc-mirror does.
+// channelType returns OCP for every text but okd, as oc-mirror does.
 func (d *decoder) channelType(at string, c *Channel) {
 	switch c.Type {
 	case OKD:

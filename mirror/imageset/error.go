@@ -5,14 +5,13 @@ import (
 	"strings"
 )
 
-// problem is one thing that is wrong in a file.
+// problem is one fault of a file.
 type problem struct {
-	Line int    // 0: the file as a whole
-	What string // what is wrong
+	Line int // 0: the file as a whole
+	What string
 	Do   string // what to do about it; may be empty
 
-	// additional is true if oc-mirror would have found this only when it collected the additional
-	// images, and would have ended with their exit code.
+	// additional reports that oc-mirror finds this when it collects the additional images, and ends with their exit code.
 	additional bool
 }
 
@@ -37,7 +36,7 @@ func (e *invalidError) place(p problem) string {
 	return fmt.Sprintf("%s:%d", e.file, p.Line)
 }
 
-// Hint says what to do about each problem of which that is known.
+// Hint returns what to do about each problem, where that is known.
 func (e *invalidError) Hint() string {
 	var hints []string
 	seen := map[string]bool{}
@@ -58,7 +57,7 @@ func (e *invalidError) Hint() string {
 	return strings.Join(hints, "\n")
 }
 
-// ExitCode is oc-mirror's: 8 if only names of additional images are wrong, else 1.
+// ExitCode returns oc-mirror's exit code: 8 if only names of additional images are wrong, else 1.
 func (e *invalidError) ExitCode() int {
 	for _, p := range e.problems {
 		if !p.additional {

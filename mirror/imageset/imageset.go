@@ -1,14 +1,11 @@
 // Package imageset reads ImageSetConfiguration files, the ones that oc-mirror v2 reads.
 //
-// Use [Load], or [Parse] on bytes. Reading is strict, as oc-mirror's is: an unknown key, a key given
-// twice or a value of the wrong shape is an error. Unlike oc-mirror's, every error names the file
-// and the line, and all of them are reported together. A [Config] remembers on which line each of
-// its keys stood ([Config.At]), so that a later room which cannot do what a key asks for can say
-// where that key is.
+// Use Load, or Parse on bytes. Reading is strict, as oc-mirror's is: an unknown key, a key given twice or a value of the wrong
+// type is an error. Unlike oc-mirror's, every error names the file and the line, and all are reported together. A Config keeps
+// the line of each of its keys (Config.At), for the message of a collector that cannot do what a key asks for.
 //
-// sigs.k8s.io/yaml was refused: it turns YAML into JSON first and the lines are lost.
-// Decoding into structs with KnownFields was refused too: it gives the line of a key that is
-// unknown, but not the line of a key whose value turns out to be wrong later.
+// Refused: sigs.k8s.io/yaml, which turns YAML into JSON first and loses the lines, and decoding into structs with KnownFields,
+// which gives the line of an unknown key, but not the line of a key whose value turns out to be wrong later.
 package imageset
 
 import (
@@ -28,19 +25,19 @@ const maxSize = 16 << 20
 
 // Config is one ImageSetConfiguration.
 type Config struct {
-	// File is the name that messages use for the file.
+	// File is the name of the file in messages.
 	File        string
 	APIVersion  string
 	ArchiveSize int64 // GiB; 0 means the default, 500
 	Mirror      Mirror
 
-	// Warnings are things that are accepted and have no effect, or not the one a reader may expect.
+	// Warnings name keys that have no effect, or not the expected one.
 	Warnings []string
 
 	lines map[string]int
 }
 
-// Mirror is what the file asks for.
+// Mirror is the content of the configuration.
 type Mirror struct {
 	Platform         Platform
 	Operators        []Operator
@@ -70,7 +67,7 @@ type Channel struct {
 	Full         bool
 }
 
-// ChannelType says whose update graph a channel belongs to.
+// ChannelType is the product of an update graph.
 type ChannelType string
 
 // The channel types. Any other text means OCP, as in oc-mirror.
@@ -85,7 +82,7 @@ type OSArch struct {
 	Architecture string
 }
 
-// Operator is one operator catalog and what is wanted of it.
+// Operator is one operator catalog, and the packages that are wanted of it.
 type Operator struct {
 	Catalog                     string
 	TargetCatalog               string
@@ -113,7 +110,7 @@ type PackageChannel struct {
 	MaxVersion string
 }
 
-// AdditionalImage is an image that is wanted as it is.
+// AdditionalImage is an image that is listed by itself.
 type AdditionalImage struct {
 	Name       string
 	TargetRepo string
@@ -149,7 +146,7 @@ type BlockedImage struct{ Name string }
 // Sample is accepted and has no effect, as in oc-mirror.
 type Sample struct{ Name string }
 
-// Load reads and checks the file at path. A file whose content is wrong gives an *Error.
+// Load reads and checks a file. All faults of its content are in one error.
 func Load(path string) (*Config, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -166,8 +163,7 @@ func Load(path string) (*Config, error) {
 	return Parse(filepath.Base(path), data)
 }
 
-// Parse reads and checks data. name stands for the file in messages. All that is wrong is reported
-// at once, in an *Error.
+// Parse reads and checks data. name is the name of the file in messages. All faults are in one error.
 func Parse(name string, data []byte) (*Config, error) {
 	d := newDecoder()
 	c := &Config{File: name, lines: d.Lines}
@@ -189,17 +185,14 @@ func Parse(name string, data []byte) (*Config, error) {
 	return c, nil
 }
 
-// At says where a key stands, as file:line, for a message. path is written like
-// "mirror.additionalImages[2].name"; of a key that is absent the file's name alone is returned.
+// At returns the place of a key, as file:line, for a message. path has the form "mirror.additionalImages[2].name". For a key that
+// is absent At returns the name of the file.
 func (c *Config) At(path string) string {
-	if line := c.Line(path); line > 0 {
+	if line := c.lines[path]; line > 0 {
 		return fmt.Sprintf("%s:%d", c.File, line)
 	}
 	return c.File
 }
-
-// Line is the line on which the key at path stands, or 0.
-func (c *Config) Line(path string) int { return c.lines[path] }
 
 func unreadable(err error) error {
 	return hint.New(fmt.Errorf("read image set configuration: %w", err), "give the path of an ImageSetConfiguration with --config, one that you may read")

@@ -11,11 +11,10 @@ import (
 	"github.com/mirror-appliance/appliance/internal/image"
 )
 
-// Reference is an image's name, taken apart by the rules that decide where the image goes.
+// Reference is the name of an image, split by the rules that decide its destination.
 //
-// They are oc-mirror's and not docker's: the first path element is the domain whatever it looks
-// like, and nothing is added. Registry and Repository, which say where the image is pulled from,
-// do follow docker, as oc-mirror's copying does.
+// They are oc-mirror's and not docker's: the first path element is the domain whatever its form, and nothing is added. Registry
+// and Repository, from which the image is pulled, follow docker, as oc-mirror's copying does.
 type Reference struct {
 	Transport string // "docker" or "oci"
 	Domain    string // may be empty
@@ -24,8 +23,8 @@ type Reference struct {
 	Digest    digest.Digest
 }
 
-// ParseReference takes s apart. A reference with neither tag nor digest is an error: a mirror is
-// made of exact images, and "latest" is assumed nowhere.
+// ParseReference splits a reference. One with neither tag nor digest is an error: a mirror is made of exact images, and "latest"
+// is not assumed.
 func ParseReference(s string) (Reference, error) {
 	r := Reference{Transport: "docker"}
 	rest := s
@@ -72,7 +71,7 @@ func ParseReference(s string) (Reference, error) {
 
 var domainForm = regexp.MustCompile(`^(?:\[[0-9a-fA-F:.]+\]|[\w.-]+)(?::[0-9]+)?$`)
 
-// Name is the domain and the path, without tag or digest.
+// Name returns the domain and the path, without tag or digest.
 func (r Reference) Name() string {
 	if r.Domain == "" {
 		return r.Path
@@ -80,7 +79,7 @@ func (r Reference) Name() string {
 	return r.Domain + "/" + r.Path
 }
 
-// String is the whole reference, without transport.
+// String returns the whole reference, without transport.
 func (r Reference) String() string {
 	s := r.Name()
 	if r.Tag != "" {
@@ -92,7 +91,7 @@ func (r Reference) String() string {
 	return s
 }
 
-// Pull is the reference that the image is pulled by: a digest wins over a tag.
+// Pull returns the reference that the image is pulled by: a digest has precedence over a tag.
 func (r Reference) Pull() string {
 	if r.Digest != "" {
 		return r.Name() + "@" + r.Digest.String()
@@ -100,7 +99,7 @@ func (r Reference) Pull() string {
 	return r.Name() + ":" + r.Tag
 }
 
-// Ref is the tag or digest that the image is pulled by.
+// Ref returns the tag or digest that the image is pulled by.
 func (r Reference) Ref() string {
 	if r.Digest != "" {
 		return r.Digest.String()
@@ -108,7 +107,7 @@ func (r Reference) Ref() string {
 	return r.Tag
 }
 
-// Registry is the host[:port] that the image is pulled from.
+// Registry returns the host[:port] that the image is pulled from.
 func (r Reference) Registry() string {
 	if r.qualified() {
 		return r.Domain
@@ -116,7 +115,7 @@ func (r Reference) Registry() string {
 	return "docker.io"
 }
 
-// Repository is the repository at Registry that the image is pulled from.
+// Repository returns the repository at Registry that the image is pulled from.
 func (r Reference) Repository() string {
 	if r.qualified() {
 		if r.Domain == "docker.io" && !strings.Contains(r.Path, "/") {

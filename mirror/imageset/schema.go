@@ -41,7 +41,7 @@ func (d *decoder) err(file string) error {
 	return &invalidError{file: file, problems: d.problems}
 }
 
-// unknownHint returns what became of a key of an older version; "" for any other key.
+// unknownHint returns what replaced a key of an older version; "" for any other key.
 func unknownHint(key string) string {
 	switch key {
 	case "storageConfig":
@@ -60,7 +60,7 @@ func unknownHint(key string) string {
 	return ""
 }
 
-// header checks what the document is before anything else is said about it.
+// header checks kind and apiVersion, before any other fault is reported.
 func (d *decoder) header(root *yaml.Node) bool {
 	if root.Kind != yaml.MappingNode {
 		d.problem(root, "", "the file must be a mapping that starts with kind: %s", imageSetKind)

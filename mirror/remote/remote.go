@@ -30,6 +30,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 // parallel is how many questions, or tags, are under way at once.
@@ -68,33 +70,6 @@ type tag struct {
 	digest     digest.Digest
 }
 
-// Error is a request that the registry refused or did not answer.
-type Error struct {
-	Registry string
-	Attempt  string
-	Err      error
-}
-
-func (e *Error) Error() string {
-	return fmt.Sprintf("destination registry %s: %s: %v", e.Registry, e.Attempt, e.Err)
-}
-
-func (e *Error) Unwrap() error { return e.Err }
-
-// Hint returns what to do about it.
-func (e *Error) Hint() string {
-	var answer *transport.Error
-	if errors.As(e.Err, &answer) {
-		switch answer.StatusCode {
-		case http.StatusUnauthorized:
-			return "log in first: podman login " + e.Registry
-		case http.StatusForbidden:
-			return "the user may not write there: podman login " + e.Registry + " as a user with that right"
-		}
-	}
-	return "check that it is reached and trusted: skopeo list-tags docker://" + e.Registry + "/REPOSITORY"
-}
-
 // Open prepares to fill a registry. It sends no request.
 func Open(o Options) (*Run, error) {
 	var options []name.Option
@@ -131,8 +106,20 @@ func Open(o Options) (*Run, error) {
 	return r, nil
 }
 
+// failed is the error of a request that the registry refused or did not answer.
 func (r *Run) failed(attempt string, err error) error {
-	return &Error{Registry: r.registry.RegistryStr(), Attempt: attempt, Err: err}
+	at := r.registry.RegistryStr()
+	next := "check that it is reached and trusted: skopeo list-tags docker://" + at + "/REPOSITORY"
+	var answer *transport.Error
+	if errors.As(err, &answer) {
+		switch answer.StatusCode {
+		case http.StatusUnauthorized:
+			next = "log in first: podman login " + at
+		case http.StatusForbidden:
+			next = "the user may not write there: podman login " + at + " as a user with that right"
+		}
+	}
+	return hint.New(fmt.Errorf("destination registry %s: %s: %w", at, attempt, err), next)
 }
 
 func (r *Run) byDigest(repo string, d digest.Digest) name.Digest {

@@ -19,19 +19,9 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Category is the group of mirror sets that an image belongs to.
-type Category string
-
-// The categories. Catalogs and the graph image belong to none.
-const (
-	Release  Category = "release"
-	Operator Category = "operator"
-	Generic  Category = "generic"
-)
-
 // Image is an image that is at its destination.
 type Image struct {
-	Category    Category
+	Category    string // the group of mirror sets, see categories; others are in none
 	Source      string // registry and repository that clusters ask for
 	Destination string // registry and repository of the mirror
 	ByDigest    bool   // clusters ask for it by digest
@@ -62,6 +52,9 @@ type metadata struct {
 	Annotations map[string]string `json:"annotations"`
 	Name        string            `json:"name"`
 }
+
+// categories returns the groups of mirror sets, in the order of their documents.
+func categories() []string { return []string{"release", "operator", "generic"} }
 
 // kind is one of the two resources.
 type kind struct {
@@ -100,7 +93,7 @@ func Render(images []Image, o Options) ([]File, error) {
 // render returns the file's content, or nil when no image belongs into it.
 func (k kind) render(images []Image, o Options) ([]byte, error) {
 	var text bytes.Buffer
-	for _, c := range []Category{Release, Operator, Generic} {
+	for _, c := range categories() {
 		set := map[string][]string{} // source to mirrors
 		for _, i := range images {
 			if i.Category != c || !k.of(i) {
@@ -124,7 +117,7 @@ func (k kind) render(images []Image, o Options) ([]byte, error) {
 	return text.Bytes(), nil
 }
 
-func (k kind) document(c Category, set map[string][]string, o Options) mirrorSet {
+func (k kind) document(c string, set map[string][]string, o Options) mirrorSet {
 	var list []mirrors
 	for _, source := range slices.SortedFunc(maps.Keys(set), cmp.Compare[string]) {
 		list = append(list, mirrors{Mirrors: slices.Sorted(slices.Values(set[source])), Source: source})

@@ -25,17 +25,17 @@ func options() resources.Options {
 func images() []resources.Image {
 	const d = "mirror.example.com:8443/ns"
 	return []resources.Image{
-		{Category: resources.Generic, Source: "quay.io/team/app", Destination: d + "/team/app", ByTag: true},
-		{Category: resources.Generic, Source: "quay.io/team/other", Destination: d + "/team/other", ByTag: true, ByDigest: true},
-		{Category: resources.Generic, Source: "quay.io/deep/er/app", Destination: d + "/deep/er/app", ByDigest: true},
-		{Category: resources.Generic, Source: "localhost:5001/rootlevel", Destination: d + "/rootlevel", ByTag: true},
-		{Category: resources.Generic, Source: "quay.io/team/moved", Destination: d + "/elsewhere/name", ByTag: true},
-		{Category: resources.Release, Source: "quay.io/openshift-release-dev/ocp-v4.0-art-dev", Destination: d + "/openshift/release", ByDigest: true},
-		{Category: resources.Release, Source: "quay.io/openshift-release-dev/ocp-release", Destination: d + "/openshift/release-images", ByDigest: true, ByTag: true},
-		{Category: resources.Operator, Source: "registry.example.com/op/bundle", Destination: d + "/op/bundle", ByDigest: true},
-		{Category: resources.Generic, Source: "quay.io/twice/x", Destination: d + "/b/x", ByDigest: true},
-		{Category: resources.Generic, Source: "quay.io/twice/x", Destination: d + "/a/x", ByDigest: true},
-		{Category: resources.Generic, Source: "quay.io/twice/x", Destination: d + "/a/x", ByDigest: true},
+		{Category: "generic", Source: "quay.io/team/app", Destination: d + "/team/app", ByTag: true},
+		{Category: "generic", Source: "quay.io/team/other", Destination: d + "/team/other", ByTag: true, ByDigest: true},
+		{Category: "generic", Source: "quay.io/deep/er/app", Destination: d + "/deep/er/app", ByDigest: true},
+		{Category: "generic", Source: "localhost:5001/rootlevel", Destination: d + "/rootlevel", ByTag: true},
+		{Category: "generic", Source: "quay.io/team/moved", Destination: d + "/elsewhere/name", ByTag: true},
+		{Category: "release", Source: "quay.io/openshift-release-dev/ocp-v4.0-art-dev", Destination: d + "/openshift/release", ByDigest: true},
+		{Category: "release", Source: "quay.io/openshift-release-dev/ocp-release", Destination: d + "/openshift/release-images", ByDigest: true, ByTag: true},
+		{Category: "operator", Source: "registry.example.com/op/bundle", Destination: d + "/op/bundle", ByDigest: true},
+		{Category: "generic", Source: "quay.io/twice/x", Destination: d + "/b/x", ByDigest: true},
+		{Category: "generic", Source: "quay.io/twice/x", Destination: d + "/a/x", ByDigest: true},
+		{Category: "generic", Source: "quay.io/twice/x", Destination: d + "/a/x", ByDigest: true},
 	}
 }
 
@@ -82,7 +82,7 @@ func TestRender_orderDoesNotMatter(t *testing.T) {
 
 // A file that no image belongs into is not written.
 func TestRender_onlyTags(t *testing.T) {
-	files, err := resources.Render([]resources.Image{{Category: resources.Generic, Source: "q.io/a/b", Destination: "m.io/a/b", ByTag: true}}, options())
+	files, err := resources.Render([]resources.Image{{Category: "generic", Source: "q.io/a/b", Destination: "m.io/a/b", ByTag: true}}, options())
 	if err != nil || len(files) != 1 || files[0].Name != "itms-oc-mirror.yaml" {
 		t.Errorf("rendered %v, %v", files, err)
 	}
