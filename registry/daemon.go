@@ -17,10 +17,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/admin"
 	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/config"
-	"github.com/mirror-appliance/appliance/registry/console"
 	"github.com/mirror-appliance/appliance/registry/oci"
 	"github.com/mirror-appliance/appliance/registry/store"
-	"github.com/mirror-appliance/appliance/registry/updates"
 	"github.com/mirror-appliance/appliance/tlsgen"
 )
 
@@ -215,11 +213,11 @@ func (d *daemon) public() http.Handler {
 	administer := func(*http.Request) auth.Action { return auth.Administer }
 	mux := http.NewServeMux()
 	mux.Handle("/api/v1/", d.auth.Require(administer, admitted(d.admin, admin.Denied), admin.Denied))
-	mux.Handle(updates.Path, updates.Handler())
+	mux.HandleFunc(updatesPath, refuseUpdates)
 	mux.Handle("GET /health/instance", d.health)
 	mux.Handle("GET /metrics", d.metricsFor(d.metrics.handler(d.log)))
 	mux.Handle("GET /ca.crt", caFile(d.cfg.TLS.CA))
-	mux.Handle("/", console.Handler(d.cfg.Address()))
+	mux.Handle("/", refuseConsole(d.cfg.Address()))
 	v2 := d.auth.RequireToken(oci.Action, d.api.Scope, admitted(d.api, oci.Denied), oci.Denied)
 
 	// A page that a browser has open elsewhere must not act with the login that the browser
