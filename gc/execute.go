@@ -106,12 +106,7 @@ func (e *execution) blobs(ctx context.Context) error {
 }
 
 func (e *execution) add(r Result) {
-	e.result.Blobs += r.Blobs
-	e.result.Uploads += r.Uploads
-	e.result.Runs += r.Runs
-	e.result.Manifests += r.Manifests
-	e.result.Links += r.Links
-	e.result.Bytes += r.Bytes
+	e.result.Add(r)
 	if e.progress != nil {
 		e.progress(e.result)
 	}

@@ -53,23 +53,25 @@ type Options struct {
 	Before        time.Time // blobs not relied on since
 	UploadsBefore time.Time // uploads not written to since
 	RunsBefore    time.Time // staged runs not used since
+
+	Found func(Result) // called with the sum of what is found so far; nil: no call
 }
 
 // Plan is what can be removed. Blobs that only a stale run holds are not in it: they are
 // garbage once the run is gone, and the next plan names them.
 type Plan struct {
-	Blobs     []Blob
-	Uploads   []Upload
-	Runs      []string
-	Manifests int // that are gone already, with the images that were deleted
+	Blobs   []Blob
+	Uploads []Upload
+	Runs    []string
+	Sum     Result // Manifests are gone already, with the images that were deleted
 
 	options Options
 }
 
 // Blob is a blob that nothing refers to.
 type Blob struct {
-	Digest digest.Digest
-	Size   int64
+	Digest digest.Digest `json:"digest"`
+	Size   int64         `json:"size"`
 }
 
 // Upload is an upload that nobody finished.
@@ -80,8 +82,20 @@ type Upload struct {
 
 // Result counts what was removed.
 type Result struct {
-	Blobs, Uploads, Runs int
-	Manifests            int // that went since the last collection
-	Links                int // of blobs to repositories that have no use for them
-	Bytes                int64
+	Blobs     int   `json:"blobs"`
+	Uploads   int   `json:"uploads"` // that were never committed
+	Runs      int   `json:"runs"`    // that were never committed
+	Bytes     int64 `json:"bytes"`
+	Manifests int   `json:"manifests"` // removed since the last collection; those of a deleted image are removed at once
+	Links     int   `json:"links"`     // of blobs to repositories that do not use them
+}
+
+// Add adds other to r.
+func (r *Result) Add(other Result) {
+	r.Blobs += other.Blobs
+	r.Uploads += other.Uploads
+	r.Runs += other.Runs
+	r.Bytes += other.Bytes
+	r.Manifests += other.Manifests
+	r.Links += other.Links
 }

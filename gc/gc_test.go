@@ -121,7 +121,7 @@ func TestPlan_Execute(t *testing.T) {
 		c.advance(aged)
 
 		p := plan(t, s, at(c))
-		if len(p.Blobs) != 1 || p.Blobs[0] != (gc.Blob{Digest: orphan, Size: 6}) || p.Bytes() != 6 {
+		if len(p.Blobs) != 1 || p.Blobs[0] != (gc.Blob{Digest: orphan, Size: 6}) || p.Sum.Bytes != 6 {
 			t.Errorf("plan is %+v", p)
 		}
 		if again := plan(t, s, at(c)); len(again.Blobs) != 1 {
@@ -175,10 +175,10 @@ func TestPlan_Execute(t *testing.T) {
 		}
 		c.advance(aged)
 		p := plan(t, s, at(c))
-		if len(p.Uploads) != 1 || p.Uploads[0].ID != u.ID() || p.Bytes() < 4 {
+		if len(p.Uploads) != 1 || p.Uploads[0].ID != u.ID() || p.Sum.Bytes < 4 {
 			t.Errorf("plan is %+v", p)
 		}
-		if r := execute(t, p, s); r != (gc.Result{Uploads: 1, Bytes: p.Bytes()}) {
+		if r := execute(t, p, s); r != (gc.Result{Uploads: 1, Bytes: p.Sum.Bytes}) {
 			t.Errorf("removed %+v", r)
 		}
 		if _, err := s.ResumeUpload(t.Context(), "a", u.ID()); !errors.Is(err, store.ErrNotFound) {
@@ -229,8 +229,8 @@ func TestPlan_Execute_batches(t *testing.T) {
 	}
 	c.advance(aged)
 	p := plan(t, s, at(c))
-	if p.Bytes() != n*8 {
-		t.Fatalf("the plan has %d bytes", p.Bytes())
+	if p.Sum.Bytes != n*8 {
+		t.Fatalf("the plan has %d bytes", p.Sum.Bytes)
 	}
 
 	ctx, cancel := context.WithCancel(t.Context())

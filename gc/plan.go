@@ -9,13 +9,20 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// MakePlan asks s what can be removed, and removes nothing.
+// MakePlan lists what can be removed, and removes nothing.
 func MakePlan(ctx context.Context, s Store, o Options) (*Plan, error) {
 	p := &Plan{options: o}
+	found := func(r Result) error {
+		p.Sum.Add(r)
+		if o.Found != nil {
+			o.Found(p.Sum)
+		}
+		return ctx.Err()
+	}
 	if !o.RunsBefore.IsZero() {
 		err := s.StaleRuns(ctx, o.RunsBefore, func(id string) error {
 			p.Runs = append(p.Runs, id)
-			return ctx.Err()
+			return found(Result{Runs: 1})
 		})
 		if err != nil {
 			return nil, fmt.Errorf("list stale runs: %w", err)
@@ -24,7 +31,7 @@ func MakePlan(ctx context.Context, s Store, o Options) (*Plan, error) {
 	if !o.UploadsBefore.IsZero() {
 		err := s.StaleUploads(ctx, o.UploadsBefore, func(id string, size int64) error {
 			p.Uploads = append(p.Uploads, Upload{ID: id, Size: size})
-			return ctx.Err()
+			return found(Result{Uploads: 1, Bytes: size})
 		})
 		if err != nil {
 			return nil, fmt.Errorf("list stale uploads: %w", err)
@@ -33,27 +40,15 @@ func MakePlan(ctx context.Context, s Store, o Options) (*Plan, error) {
 	if !o.Before.IsZero() {
 		err := s.GarbageBlobs(ctx, o.Before, func(d digest.Digest, size int64) error {
 			p.Blobs = append(p.Blobs, Blob{Digest: d, Size: size})
-			return ctx.Err()
+			return found(Result{Blobs: 1, Bytes: size})
 		})
 		if err != nil {
 			return nil, fmt.Errorf("list blobs that nothing refers to: %w", err)
 		}
-		if p.Manifests, err = s.Dropped(ctx, false); err != nil {
+		if p.Sum.Manifests, err = s.Dropped(ctx, false); err != nil {
 			return nil, err
 		}
 		slices.SortFunc(p.Blobs, func(a, b Blob) int { return strings.Compare(string(a.Digest), string(b.Digest)) })
 	}
 	return p, nil
-}
-
-// Bytes is how much the plan frees if nothing of it comes into use before it is executed.
-func (p *Plan) Bytes() int64 {
-	var sum int64
-	for _, b := range p.Blobs {
-		sum += b.Size
-	}
-	for _, u := range p.Uploads {
-		sum += u.Size
-	}
-	return sum
 }

@@ -51,8 +51,11 @@ type ScrubOptions struct {
 	BytesPerSecond int64 // 0: as fast as it goes
 	// Refetch gets a blob once more. sources are where it may have come from, the likeliest first; there
 	// may be none. What it reads is verified. nil: what is damaged stays in quarantine.
-	Refetch  func(ctx context.Context, d digest.Digest, size int64, sources []Source) (io.ReadCloser, error)
-	Progress func(ScrubReport) // called after each blob; nil: nobody asks
+	Refetch func(ctx context.Context, d digest.Digest, size int64, sources []Source) (io.ReadCloser, error)
+	// Progress is called as bytes are read, those of the blob under way included. Checkpoint is called after the cursor
+	// was written, with what the next scrub does not repeat. nil: no call.
+	Progress   func(ScrubReport)
+	Checkpoint func(ctx context.Context, r ScrubReport)
 }
 
 // Source is a repository on a registry.
@@ -88,6 +91,12 @@ type Damage struct {
 // what was in quarantine before. When it fails or ctx ends, the report tells what was found until then.
 func Scrub(ctx context.Context, s ScrubStore, o ScrubOptions) (ScrubReport, error) {
 	c := &scrub{store: s, options: o, report: ScrubReport{Damage: []Damage{}}, pay: func(ctx context.Context, _ int) error { return ctx.Err() }}
+	if o.Progress == nil {
+		c.options.Progress = func(ScrubReport) {}
+	}
+	if o.Checkpoint == nil {
+		c.options.Checkpoint = func(context.Context, ScrubReport) {}
+	}
 	if o.BytesPerSecond > 0 {
 		c.pay = rate.NewLimiter(rate.Limit(o.BytesPerSecond), payment).WaitN
 	}
@@ -141,7 +150,11 @@ func (c *scrub) blobs(ctx context.Context) (err error) {
 			return nil
 		}
 		saved, blobs, bytes = last, 0, 0
-		return c.store.SetScrubCursor(ctx, last)
+		if err := c.store.SetScrubCursor(ctx, last); err != nil {
+			return err
+		}
+		c.options.Checkpoint(ctx, c.report)
+		return nil
 	}
 	defer func() {
 		if err == nil {
@@ -162,7 +175,12 @@ func (c *scrub) blobs(ctx context.Context) (err error) {
 }
 
 func (c *scrub) blob(ctx context.Context, d digest.Digest, size int64) error {
-	cause, err := c.store.ScrubBlob(ctx, d, c.pay)
+	read := c.report
+	cause, err := c.store.ScrubBlob(ctx, d, func(ctx context.Context, n int) error {
+		read.Bytes += int64(n)
+		c.options.Progress(read)
+		return c.pay(ctx, n)
+	})
 	if err != nil {
 		return err
 	}
@@ -171,9 +189,7 @@ func (c *scrub) blob(ctx context.Context, d digest.Digest, size int64) error {
 	if cause != "" {
 		err = c.damaged(ctx, Damage{Digest: d, Size: size, Cause: cause})
 	}
-	if c.options.Progress != nil {
-		c.options.Progress(c.report)
-	}
+	c.options.Progress(c.report)
 	return err
 }
 

@@ -91,12 +91,20 @@ func (s *scrubbed) image(repo string, n int) []digest.Digest {
 func TestScrub_wholeStore(t *testing.T) {
 	s := newScrubbed(t)
 	s.image("app", 9)
-	calls := 0
-	got := s.scrub(gc.ScrubOptions{Progress: func(gc.ScrubReport) { calls++ }})
+	ends, told := 0, gc.ScrubReport{}
+	got := s.scrub(gc.ScrubOptions{Progress: func(r gc.ScrubReport) {
+		if r.Blobs > told.Blobs {
+			ends++
+		}
+		if r.Bytes < told.Bytes {
+			t.Errorf("after %+v it tells %+v", told, r)
+		}
+		told = r
+	}})
 	stats, err := s.Stats(t.Context())
 	s.must(err)
-	if got.Blobs != stats.Blobs || got.Bytes != stats.BlobBytes || !got.Complete || got.Resumed || got.Damaged != 0 || int64(calls) != got.Blobs {
-		t.Errorf("report %+v of %+v after %d calls", got, stats, calls)
+	if got.Blobs != stats.Blobs || got.Bytes != stats.BlobBytes || !got.Complete || got.Resumed || got.Damaged != 0 || int64(ends) != got.Blobs || told.Bytes != got.Bytes {
+		t.Errorf("report %+v of %+v, told of %d ends and last %+v", got, stats, ends, told)
 	}
 	if text, err := json.Marshal(got); err != nil || !strings.Contains(string(text), `"damage":[]`) {
 		t.Errorf("as JSON: %s, %v", text, err)
@@ -174,7 +182,11 @@ func TestScrub_resumes(t *testing.T) {
 		s.reopen() // and a restart does not matter
 		ctx, cancel := context.WithCancel(t.Context())
 		var seen int64
-		got, err := gc.Scrub(ctx, s.Integrity(), gc.ScrubOptions{Progress: func(gc.ScrubReport) { seen++; cancel() }})
+		got, err := gc.Scrub(ctx, s.Integrity(), gc.ScrubOptions{Progress: func(r gc.ScrubReport) {
+			if seen = r.Blobs; seen > 0 {
+				cancel()
+			}
+		}})
 		if !errors.Is(err, context.Canceled) || got.Complete || got.Blobs != 1 || got.Resumed != (stop > 0) {
 			t.Fatalf("stopped after one more: %+v, %v", got, err)
 		}

@@ -14,7 +14,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/mirror"
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
 )
 
 // shaky fails the first attempts to put a blob.
@@ -37,7 +38,7 @@ func TestExecute_putIsRepeated(t *testing.T) {
 	s := newSetup(t, "  additionalImages:\n  - name: HOST/samples/oci:v1\n")
 	dst := &shaky{Destination: s.run(t), failures: make(chan error, 2)}
 	dst.failures <- errors.New("the destination's connection broke")
-	dst.failures <- &admin.Error{Status: http.StatusBadRequest, Message: "the body broke off"}
+	dst.failures <- &client.Refused{Status: http.StatusBadRequest, Refusal: api.Refusal{Problem: "the body broke off"}}
 	if _, err := s.engine.Execute(t.Context(), s.plan(t), dst); err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +140,7 @@ type refusing struct {
 
 func (d *refusing) PutBlob(context.Context, string, ocispec.Descriptor, io.Reader) error {
 	d.puts.Add(1)
-	return &admin.Error{Status: http.StatusInsufficientStorage, Message: "the disk is full"}
+	return &client.Refused{Status: http.StatusInsufficientStorage, Refusal: api.Refusal{Problem: "the disk is full"}}
 }
 
 func TestExecute_theErrorOfTheSourceIsReported(t *testing.T) {

@@ -2,100 +2,54 @@ package registry
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/mirror-appliance/appliance/gc"
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/jobs"
 )
 
 const (
-	// A stopped push that goes on finds its upload for at least so long, and a sync that is
-	// repeated finds what the one before it fetched, whatever grace period blobs have.
+	// A stopped push that resumes finds its upload for at least so long, and a sync that is repeated finds what the one
+	// before it fetched, whatever the grace period of blobs.
 	minUploadGrace = time.Hour
 	minRunGrace    = 24 * time.Hour
-	// firstCollection is how long after its start a daemon first collects, if its interval is
-	// longer: one that is restarted daily would otherwise never get to it.
-	firstCollection = 15 * time.Minute
-	// planListed is how many blobs of a dry run are listed: a script that compares wants them all, and a
-	// registry that was emptied has millions.
+	// planListed is how many blobs of a dry run are listed: a script that compares needs them all, and a registry that
+	// was emptied has millions.
 	planListed = 10_000
 )
 
-// collector runs collections, one at a time, for the schedule and for the control API.
+// collector does collections.
 type collector struct {
 	store gc.Store
 	grace time.Duration
 	log   *slog.Logger
-	note  *note[admin.GCResult] // how the last one ended
+	last  *jobs.Note[api.GCResult] // without dry runs
 
-	runs, failures, blobs, bytes atomic.Int64 // since the start, for metrics
-	succeeded                    atomic.Int64 // when one last did, in seconds since 1970; 0: not known
-
-	mu      sync.Mutex        // guards what follows
-	running *admin.GCProgress // nil: none
+	blobs, bytes atomic.Int64 // removed since the start
 }
 
-// now is the collection under way, nil if there is none.
-func (c *collector) now() *admin.GCProgress {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.running == nil {
-		return nil
+func (c *collector) kind(drain context.Context) jobs.Kind[api.GCRequest, api.GCProgress, api.GCResult] {
+	kind := jobs.Kind[api.GCRequest, api.GCProgress, api.GCResult]{
+		Name: "collection", Run: c.run, DryRun: func(q api.GCRequest) bool { return q.DryRun }, Drain: drain, Log: c.log,
 	}
-	p := *c.running
-	return &p
-}
-
-// begin makes a collection of the caller's, who ends it.
-func (c *collector) begin(q admin.GCRequest) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.running != nil {
-		return admin.ErrCollecting
+	if last := c.last.Get(); last != nil && last.Error == "" {
+		kind.LastSuccess = last.Ended
 	}
-	c.running = &admin.GCProgress{Began: time.Now(), DryRun: q.DryRun}
-	return nil
+	return kind
 }
 
-func (c *collector) end() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.running = nil
-}
-
-// advance changes how far the collection is, and says it.
-func (c *collector) advance(progress func(admin.GCProgress), change func(*admin.GCProgress)) {
-	c.mu.Lock()
-	change(c.running)
-	now := *c.running
-	c.mu.Unlock()
-	progress(now)
-}
-
-// collect plans and, unless it is a dry run, executes.
-func (c *collector) collect(ctx context.Context, q admin.GCRequest, progress func(admin.GCProgress)) (admin.GCResult, error) {
-	if err := c.begin(q); err != nil {
-		return admin.GCResult{}, err
-	}
-	return c.run(ctx, q, progress)
-}
-
-// run is collect, after begin.
-func (c *collector) run(ctx context.Context, q admin.GCRequest, progress func(admin.GCProgress)) (admin.GCResult, error) {
-	defer c.end()
-	result := admin.GCResult{DryRun: q.DryRun, Began: time.Now()}
+// run plans and, unless it is a dry run, executes.
+func (c *collector) run(ctx context.Context, q api.GCRequest, progress func(api.GCProgress)) (api.GCResult, error) {
+	result := api.GCResult{DryRun: q.DryRun, Began: time.Now()}
 	grace := c.grace
 	if q.GracePeriod != nil {
 		grace = time.Duration(*q.GracePeriod)
 	}
-	err := c.planAndExecute(ctx, reach(result.Began, grace), &result, progress)
+	err := c.planAndExecute(ctx, cutoff(result.Began, grace), &result, progress)
 	result.Ended = time.Now()
 	if !q.DryRun {
 		c.ended(ctx, result, err)
@@ -103,75 +57,36 @@ func (c *collector) run(ctx context.Context, q admin.GCRequest, progress func(ad
 	return result, err
 }
 
-func (c *collector) planAndExecute(ctx context.Context, o gc.Options, result *admin.GCResult, progress func(admin.GCProgress)) error {
-	c.advance(progress, func(*admin.GCProgress) {})
-	plan, err := gc.MakePlan(ctx, finding{c.store, func(g admin.Garbage) {
-		c.advance(progress, func(p *admin.GCProgress) { add(&p.Of, g) })
-	}}, o)
+func (c *collector) planAndExecute(ctx context.Context, o gc.Options, result *api.GCResult, progress func(api.GCProgress)) error {
+	now := api.GCProgress{Began: result.Began, DryRun: result.DryRun}
+	progress(now)
+	o.Found = func(sum gc.Result) {
+		now.Of = sum
+		progress(now)
+	}
+	plan, err := gc.MakePlan(ctx, c.store, o)
 	if err != nil {
 		return fmt.Errorf("plan a collection: %w", err)
 	}
-	c.advance(progress, func(p *admin.GCProgress) { p.Planned = true })
+	now.Planned = true
+	progress(now)
 	if result.DryRun {
-		result.Garbage = admin.Garbage{Blobs: len(plan.Blobs), Uploads: len(plan.Uploads), Runs: len(plan.Runs), Bytes: plan.Bytes(), Manifests: plan.Manifests}
-		result.Plan = []admin.PlannedBlob{}
-		for _, b := range plan.Blobs[:min(len(plan.Blobs), planListed)] {
-			result.Plan = append(result.Plan, admin.PlannedBlob{Digest: b.Digest, Size: b.Size})
-		}
-		result.More = len(plan.Blobs) - len(result.Plan)
+		result.Result = plan.Sum
+		listed := min(len(plan.Blobs), planListed)
+		result.Plan, result.More = append([]gc.Blob{}, plan.Blobs[:listed]...), len(plan.Blobs)-listed
 		return nil
 	}
-	done, err := plan.Execute(ctx, c.store, func(done gc.Result) {
-		c.advance(progress, func(p *admin.GCProgress) { p.Done = garbage(done) })
+	result.Result, err = plan.Execute(ctx, c.store, func(done gc.Result) {
+		now.Done = done
+		progress(now)
 	})
-	result.Garbage = garbage(done)
 	if err != nil {
 		return fmt.Errorf("collect: %w", err)
 	}
 	return nil
 }
 
-// finding tells of garbage as it is found.
-type finding struct {
-	gc.Store
-	found func(admin.Garbage)
-}
-
-func (f finding) GarbageBlobs(ctx context.Context, before time.Time, yield func(digest.Digest, int64) error) error {
-	return f.Store.GarbageBlobs(ctx, before, func(d digest.Digest, size int64) error {
-		f.found(admin.Garbage{Blobs: 1, Bytes: size})
-		return yield(d, size)
-	})
-}
-
-func (f finding) StaleUploads(ctx context.Context, before time.Time, yield func(string, int64) error) error {
-	return f.Store.StaleUploads(ctx, before, func(id string, size int64) error {
-		f.found(admin.Garbage{Uploads: 1, Bytes: size})
-		return yield(id, size)
-	})
-}
-
-func (f finding) StaleRuns(ctx context.Context, before time.Time, yield func(string) error) error {
-	return f.Store.StaleRuns(ctx, before, func(id string) error {
-		f.found(admin.Garbage{Runs: 1})
-		return yield(id)
-	})
-}
-
-func add(sum *admin.Garbage, g admin.Garbage) {
-	sum.Blobs += g.Blobs
-	sum.Uploads += g.Uploads
-	sum.Runs += g.Runs
-	sum.Bytes += g.Bytes
-	sum.Manifests += g.Manifests
-	sum.Links += g.Links
-}
-
-func garbage(r gc.Result) admin.Garbage {
-	return admin.Garbage{Blobs: r.Blobs, Uploads: r.Uploads, Runs: r.Runs, Bytes: r.Bytes, Manifests: r.Manifests, Links: r.Links}
-}
-
-func reach(now time.Time, grace time.Duration) gc.Options {
+func cutoff(now time.Time, grace time.Duration) gc.Options {
 	return gc.Options{
 		Before:        now.Add(-grace),
 		UploadsBefore: now.Add(-max(grace, minUploadGrace)),
@@ -179,36 +94,17 @@ func reach(now time.Time, grace time.Duration) gc.Options {
 	}
 }
 
-// ended counts, logs and writes down how a collection ended. Its caller may have gone.
-func (c *collector) ended(ctx context.Context, r admin.GCResult, err error) {
-	c.runs.Add(1)
+// ended counts, logs and notes the result of a collection, also when ctx has ended.
+func (c *collector) ended(ctx context.Context, r api.GCResult, err error) {
 	c.blobs.Add(int64(r.Blobs))
 	c.bytes.Add(r.Bytes)
-	log := c.log.With("blobs", r.Blobs, "uploads", r.Uploads, "runs", r.Runs, "bytes", r.Bytes, "took", r.Ended.Sub(r.Began).Round(time.Millisecond))
 	switch {
-	case err == nil:
-		c.succeeded.Store(r.Ended.Unix())
-		log.Info("collected")
-	case ctx.Err() != nil:
+	case ctx.Err() != nil && err != nil:
 		r.Error = "it was stopped"
-		log.Info("collection stopped half way: its caller gave up, or the registry stops")
-	default:
+	case err != nil:
 		r.Error = err.Error()
-		c.failures.Add(1)
-		log.Error("collection stopped half way", "error", err)
 	}
-	c.note.set(context.WithoutCancel(ctx), r)
-}
-
-// schedule collects every interval until ctx ends; 0 is never.
-func (c *collector) schedule(ctx context.Context, interval time.Duration) error {
-	if interval == 0 {
-		return nil
-	}
-	return every(ctx, min(interval, firstCollection), interval, func() {
-		_, err := c.collect(ctx, admin.GCRequest{}, func(admin.GCProgress) {})
-		if errors.Is(err, admin.ErrCollecting) {
-			c.log.Info("collection skipped: one is under way")
-		}
-	})
+	c.log.Info("collected", "blobs", r.Blobs, "uploads", r.Uploads, "runs", r.Runs, "bytes", r.Bytes,
+		"took", r.Ended.Sub(r.Began).Round(time.Millisecond), "complete", err == nil)
+	c.last.Set(context.WithoutCancel(ctx), r)
 }

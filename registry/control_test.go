@@ -24,8 +24,10 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mirror-appliance/appliance/gc"
 	"github.com/mirror-appliance/appliance/registry"
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
@@ -42,7 +44,7 @@ func TestRun_administer(t *testing.T) {
 	}
 	t.Run("a password that is changed counts at once", func(t *testing.T) {
 		r.as(t, "pull", http.MethodGet, "/v2/")
-		_, err := r.admin.ChangeUser(t.Context(), "pull", admin.UserChange{Password: "another-one"})
+		_, err := r.admin.ChangeUser(t.Context(), "pull", api.UserChange{Password: "another-one"})
 		must(t, err)
 		if code, _ := r.as(t, "pull", http.MethodGet, "/v2/"); code != http.StatusUnauthorized {
 			t.Errorf("the old one is answered %d", code)
@@ -54,13 +56,16 @@ func TestRun_administerWithClient(t *testing.T) {
 	r := start(t, func(c *config.Config) { c.Hostname = "localhost" })
 	_, port, err := net.SplitHostPort(r.addr)
 	must(t, err)
-	client := func(t *testing.T, addr, user, pw string) *admin.Client {
-		c := admin.NewHTTPSClient(addr, user, pw, &tls.Config{RootCAs: r.roots, MinVersion: tls.VersionTLS12})
-		t.Cleanup(c.Close)
-		return c
+	dial := func(t *testing.T, addr, user string) (*client.Client, error) {
+		c, err := client.Dial(t.Context(), addr, user, password, &tls.Config{RootCAs: r.roots, MinVersion: tls.VersionTLS12})
+		if err == nil {
+			t.Cleanup(c.Close)
+		}
+		return c, err
 	}
 	t.Run("as an administrator", func(t *testing.T) {
-		c := client(t, "localhost:"+port, "admin", password)
+		c, err := dial(t, "localhost:"+port, "admin")
+		must(t, err)
 		if s, err := c.Status(t.Context()); err != nil || s.Version != "v0-test" {
 			t.Errorf("status is %+v, %v", s, err)
 		}
@@ -73,14 +78,14 @@ func TestRun_administerWithClient(t *testing.T) {
 		}
 	})
 	t.Run("as another user", func(t *testing.T) {
-		_, err := client(t, "localhost:"+port, "push", password).Status(t.Context())
-		var refused *admin.Error
+		_, err := dial(t, "localhost:"+port, "push")
+		var refused *client.Refused
 		if !errors.As(err, &refused) || refused.Status != http.StatusForbidden || refused.Hint() == "" {
 			t.Errorf("error is %v", err)
 		}
 	})
 	t.Run("by a name that the certificate has not", func(t *testing.T) {
-		_, err := client(t, r.addr, "admin", password).Status(t.Context())
+		_, err := dial(t, r.addr, "admin")
 		var hint interface{ Hint() string }
 		if err == nil || !errors.As(err, &hint) || !strings.Contains(hint.Hint(), "ca.crt") {
 			t.Errorf("error is %v", err)
@@ -104,7 +109,7 @@ func TestRun_sync(t *testing.T) {
 	if code, body := r.as(t, "pull", http.MethodGet, "/v2/mirror/a/manifests/"+d.String()); code != http.StatusNotFound {
 		t.Errorf("before the commit the digest is answered %d %s", code, body)
 	}
-	if _, err := r.admin.GC(ctx, admin.GCRequest{}, nil); err != nil { // with no grace period at all
+	if _, err := r.admin.GC(ctx, api.GCRequest{}, nil); err != nil { // with no grace period at all
 		t.Error(err)
 	}
 	must(t, run.Commit(ctx))
@@ -115,7 +120,7 @@ func TestRun_sync(t *testing.T) {
 }
 
 // stage puts an image into a run, and returns its digest.
-func stage(t *testing.T, run *admin.Run, repo string, img v1.Image) digest.Digest {
+func stage(t *testing.T, run *client.Run, repo string, img v1.Image) digest.Digest {
 	t.Helper()
 	put := func(content []byte) {
 		desc := ocispec.Descriptor{Digest: digest.FromBytes(content), Size: int64(len(content))}
@@ -158,15 +163,15 @@ func TestRun_collect(t *testing.T) {
 	must(t, err)
 	must(t, remote.Delete(ref, r.remote(t, "push", password)...))
 
-	plan, err := r.admin.GC(t.Context(), admin.GCRequest{DryRun: true}, nil)
+	plan, err := r.admin.GC(t.Context(), api.GCRequest{DryRun: true}, nil)
 	must(t, err)
 	planIs(t, plan, drop)
 	if plan.Blobs != 3 || plan.Bytes < 2<<20 || bytesIn(t, r.cfg.Storage) != before {
 		t.Errorf("the plan is %+v", plan)
 	}
-	done, err := r.admin.GC(t.Context(), admin.GCRequest{}, nil)
+	done, err := r.admin.GC(t.Context(), api.GCRequest{}, nil)
 	must(t, err)
-	if freed := before - bytesIn(t, r.cfg.Storage); done.Garbage != plan.Garbage || freed != done.Bytes {
+	if freed := before - bytesIn(t, r.cfg.Storage); done.Result != plan.Result || freed != done.Bytes {
 		t.Errorf("planned %+v, done %+v, freed %d", plan, done, freed)
 	}
 	back, err := remote.Image(tag(t, "a:keep"), r.remote(t, "pull", password)...)
@@ -183,13 +188,13 @@ func TestRun_collect(t *testing.T) {
 			t.Errorf("%s was planned to go, and is answered %d", b.Digest, code)
 		}
 	}
-	if plan, err = r.admin.GC(t.Context(), admin.GCRequest{DryRun: true}, nil); err != nil || plan.Garbage != (admin.Garbage{}) {
+	if plan, err = r.admin.GC(t.Context(), api.GCRequest{DryRun: true}, nil); err != nil || plan.Result != (gc.Result{}) {
 		t.Errorf("afterwards the plan is %+v, %v", plan, err)
 	}
 }
 
 // planIs expects a plan to list exactly the blobs of an image.
-func planIs(t *testing.T, plan admin.GCResult, img v1.Image) {
+func planIs(t *testing.T, plan api.GCResult, img v1.Image) {
 	t.Helper()
 	m, err := img.Manifest()
 	must(t, err)
@@ -217,8 +222,8 @@ func TestRun_collectDetached(t *testing.T) {
 	d, err := img.Digest()
 	must(t, err)
 	must(t, remote.Delete(tag(t, "a:v1").Digest(d.String()), r.remote(t, "push", password)...))
-	must(t, r.admin.BeginGC(t.Context(), admin.GCRequest{}))
-	var last *admin.GCResult
+	must(t, r.admin.BeginGC(t.Context(), api.GCRequest{}))
+	var last *api.GCResult
 	for last == nil { // until the test's time is over
 		s, err := r.admin.Status(t.Context())
 		must(t, err)
@@ -229,7 +234,7 @@ func TestRun_collectDetached(t *testing.T) {
 	}
 	r = r.restart(t)
 	s, err := r.admin.Status(t.Context())
-	if err != nil || s.LastGC == nil || s.LastGC.Garbage != last.Garbage {
+	if err != nil || s.LastGC == nil || s.LastGC.Result != last.Result {
 		t.Errorf("after a restart status has %+v, %v", s.LastGC, err)
 	}
 	if _, body := r.get(t, "/metrics"); !strings.Contains(body, "\nappliance_gc_last_success_timestamp_seconds ") {

@@ -8,15 +8,16 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/registry/jobs"
 	"github.com/mirror-appliance/appliance/registry/oci"
 	"github.com/mirror-appliance/appliance/registry/store"
 	"github.com/mirror-appliance/appliance/tlsgen"
@@ -42,7 +43,9 @@ type daemon struct {
 	auth      *auth.Authenticator
 	api       *oci.API
 	collector *collector
-	upkeep    *upkeep
+	scrubber  *scrubber
+	evictor   *evictor
+	jobs      admin.Jobs
 	metrics   *metrics
 	health    *health
 	admin     *admin.Handler
@@ -50,9 +53,8 @@ type daemon struct {
 	counts  counts
 	closers []func() error // in the order of opening
 
-	draining   context.Context // ends when draining begins, for what need not be waited for
-	quit       context.CancelFunc
-	background sync.WaitGroup // what goes on without anyone who waits for it, until draining
+	draining context.Context // ends when draining begins, and jobs with it
+	quit     context.CancelFunc
 }
 
 // open opens the rooms, in the order in which they depend on each other. ctx must not end
@@ -60,7 +62,7 @@ type daemon struct {
 func open(ctx context.Context, cfg *config.Config, o Options) (*daemon, error) {
 	d := &daemon{cfg: cfg, version: o.Version, started: time.Now(), log: o.Log, access: o.AccessLog, given: o, limits: limitsOf(descriptors()), counts: counts{now: time.Now}}
 	d.draining, d.quit = context.WithCancel(ctx)
-	for _, step := range []func(context.Context) error{d.openStore, d.openTLS, d.openAPI, d.openJobs} {
+	for _, step := range []func(context.Context) error{d.openStore, d.openTLS, d.openAPI, d.openControl} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(err, d.close())
 		}
@@ -71,7 +73,6 @@ func open(ctx context.Context, cfg *config.Config, o Options) (*daemon, error) {
 // close closes the rooms in the reverse order of opening.
 func (d *daemon) close() error {
 	d.quit()
-	d.background.Wait()
 	var errs []error
 	for _, c := range slices.Backward(d.closers) {
 		errs = append(errs, c())
@@ -162,50 +163,33 @@ func (d *daemon) openAPI(ctx context.Context) error {
 	return nil
 }
 
-func (d *daemon) openJobs(ctx context.Context) error {
-	d.openUpkeep(ctx)
+func (d *daemon) openControl(ctx context.Context) error {
+	d.openJobs(ctx)
 	d.health = newHealth(d)
 	d.metrics = newMetrics(d)
-	d.admin = admin.NewHandler(admin.Options{
-		Store: d.store, Auth: d.auth, Jobs: d.jobs(), Status: d.status, Drain: d.draining, Log: d.log,
-	})
+	d.admin = d.newAdmin(d.status)
 	return nil
 }
 
-// openUpkeep makes the jobs that a command may ask for also while no daemon runs.
-func (d *daemon) openUpkeep(ctx context.Context) {
-	d.collector = &collector{store: d.store, grace: d.cfg.GC.GracePeriod, log: d.log, note: openNote[admin.GCResult](ctx, d.store, "gc.last", d.log)}
-	if last := d.collector.note.get(); last != nil && last.Error == "" {
-		d.collector.succeeded.Store(last.Ended.Unix())
+// openJobs makes the jobs, which a command may ask for also while no daemon runs.
+func (d *daemon) openJobs(ctx context.Context) {
+	d.evictor = &evictor{store: d.store, quota: int64(d.cfg.PullQuota), log: d.log}
+	d.collector = &collector{store: d.store, grace: d.cfg.GC.GracePeriod, log: d.log, last: jobs.OpenNote[api.GCResult](ctx, d.store, "gc.last", d.log)}
+	d.scrubber = &scrubber{
+		store: d.store, refetch: d.refetch, log: d.log,
+		latest:   jobs.OpenNote[api.ScrubState](ctx, d.store, "scrub.latest", d.log),
+		complete: jobs.OpenNote[api.ScrubState](ctx, d.store, "scrub.complete", d.log),
 	}
-	d.upkeep = &upkeep{
-		store: d.store, quota: int64(d.cfg.PullQuota), scrubs: d.cfg.Scrub, refetch: d.refetch, log: d.log,
-		latest:   openNote[admin.ScrubState](ctx, d.store, "scrub.latest", d.log),
-		complete: openNote[admin.ScrubState](ctx, d.store, "scrub.complete", d.log),
-	}
-}
-
-// jobs are what the control API has done.
-func (d *daemon) jobs() admin.Jobs {
-	return admin.Jobs{
-		Collect: d.collector.collect,
-		Detach:  d.detach,
-		Scrub: func(ctx context.Context, bytesPerSecond int64, progress func(admin.ScrubState)) (admin.ScrubReport, error) {
-			report, err := d.upkeep.scrub(ctx, bytesPerSecond, progress)
-			return scrubReport(report), err
-		},
-	}
-}
-
-// detach begins a collection that is the daemon's own: draining ends it, and close waits for that.
-func (d *daemon) detach(q admin.GCRequest) error {
-	if err := d.collector.begin(q); err != nil {
-		return err
-	}
-	d.background.Go(func() {
-		_, _ = d.collector.run(d.draining, q, func(admin.GCProgress) {}) // which has logged and noted it
+	d.jobs = admin.Jobs{GC: jobs.New(d.collector.kind(d.draining)), Scrub: jobs.New(d.scrubber.kind(d.draining)), Verify: jobs.New(d.verifyKind())}
+	d.onClose(func() error {
+		d.jobs.GC.Wait()
+		return nil
 	})
-	return nil
+}
+
+// newAdmin returns the control API; status is nil if no daemon runs.
+func (d *daemon) newAdmin(status func(context.Context) (api.Status, error)) *admin.Handler {
+	return admin.NewHandler(admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs, Status: status, Drain: d.draining, Log: d.log})
 }
 
 // public is what the TLS listeners serve.

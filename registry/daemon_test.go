@@ -20,7 +20,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/mirror-appliance/appliance/registry"
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/tlsgen"
 )
@@ -34,7 +35,7 @@ const (
 type running struct {
 	cfg    *config.Config
 	http   *http.Client // trusts the CA, and reaches the daemon whatever the host
-	admin  *admin.Client
+	admin  *client.Client
 	roots  *x509.CertPool
 	addr   string
 	log    *buffer
@@ -52,7 +53,7 @@ func start(t *testing.T, change ...func(*config.Config)) *running {
 	}
 	r := run(t, cfg, roots)
 	for _, role := range []string{"admin", "push", "pull"} {
-		_, err := r.admin.CreateUser(t.Context(), admin.NewUser{Name: role, Role: role, Password: password})
+		_, err := r.admin.CreateUser(t.Context(), api.NewUser{Name: role, Role: role, Password: password})
 		must(t, err)
 	}
 	return r
@@ -71,7 +72,7 @@ func run(t *testing.T, cfg *config.Config, roots *x509.CertPool) *running {
 	must(t, err)
 	r := &running{cfg: cfg, roots: roots, addr: l.Addr().String(), log: &buffer{}, access: &buffer{}, ended: make(chan error, 1)}
 	r.http = r.client(&tls.Config{RootCAs: roots, ServerName: cfg.Hostname})
-	r.admin = admin.NewUnixClient(cfg.ControlSocket)
+	r.admin = client.NewUnix(cfg.ControlSocket)
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop = stop
 	go func() {

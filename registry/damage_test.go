@@ -18,7 +18,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
@@ -66,7 +66,7 @@ func TestRun_damage(t *testing.T) {
 			t.Errorf("%s and pushed again: %v", what, err)
 		}
 	}
-	if report, err := r.admin.Verify(t.Context(), admin.VerifyRequest{Content: true}, nil); err != nil || len(report.Problems) > 0 {
+	if report, err := r.admin.Verify(t.Context(), api.VerifyRequest{Content: true}, nil); err != nil || len(report.Problems) > 0 {
 		t.Errorf("in the end verify finds %+v, %v", report, err)
 	}
 }

@@ -22,7 +22,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
@@ -131,7 +131,7 @@ func TestPull_asDocker(t *testing.T) {
 		must(t, err)
 		must(t, remote.Write(tag(t, repo+":v1"), img, r.remote(t, "push", password)...))
 	}
-	_, err := r.admin.CreateUser(t.Context(), admin.NewUser{Name: "team", Role: "pull", Password: password, Repositories: []string{"team/*"}})
+	_, err := r.admin.CreateUser(t.Context(), api.NewUser{Name: "team", Role: "pull", Password: password, Repositories: []string{"team/*"}})
 	must(t, err)
 	for _, c := range []struct {
 		user, repo string
@@ -205,7 +205,7 @@ func TestPull_tokenEnds(t *testing.T) {
 		if got, _ := e.pulled(t, "shut/app", "", token); got != http.StatusUnauthorized {
 			t.Errorf("afterwards: %d", got)
 		}
-		_, err := r.admin.CreateUser(t.Context(), admin.NewUser{Name: "pull", Role: "pull", Password: password})
+		_, err := r.admin.CreateUser(t.Context(), api.NewUser{Name: "pull", Role: "pull", Password: password})
 		must(t, err)
 		if got, _ := e.pulled(t, "shut/app", "", token); got != http.StatusUnauthorized {
 			t.Errorf("by another user of that name: %d", got)
@@ -257,7 +257,7 @@ func TestPull_ns_token(t *testing.T) {
 			c2.Upstreams = []config.Upstream{{Prefix: "up", URL: upstream.URL}}
 		})
 		for user, pattern := range map[string]string{"team": "up/*", "stranger": "org/*"} {
-			_, err := r.admin.CreateUser(t.Context(), admin.NewUser{Name: user, Role: "pull", Password: password, Repositories: []string{pattern}})
+			_, err := r.admin.CreateUser(t.Context(), api.NewUser{Name: user, Role: "pull", Password: password, Repositories: []string{pattern}})
 			must(t, err)
 		}
 		e := &engine{r, containerdAgent, c.user}

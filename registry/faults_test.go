@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -58,8 +58,8 @@ func TestRun_crowd(t *testing.T) {
 			t.Errorf("pull what %d pushed: %v", i, err)
 		}
 	}
-	none := admin.Duration(0)
-	_, err = r.admin.GC(t.Context(), admin.GCRequest{GracePeriod: &none}, nil)
+	none := api.Duration(0)
+	_, err = r.admin.GC(t.Context(), api.GCRequest{GracePeriod: &none}, nil)
 	must(t, err)
 	r.end(t)
 	verify(t, r)
@@ -68,14 +68,14 @@ func TestRun_crowd(t *testing.T) {
 // collectUntil collects without a pause. Its grace period is short, so that there is something to collect; a push
 // that takes longer is told to push its blobs again.
 func collectUntil(t *testing.T, r *running, ended <-chan struct{}) {
-	grace := admin.Duration(2 * time.Second)
+	grace := api.Duration(2 * time.Second)
 	for {
 		select {
 		case <-ended:
 			return
 		default:
 		}
-		if _, err := r.admin.GC(t.Context(), admin.GCRequest{GracePeriod: &grace}, nil); err != nil {
+		if _, err := r.admin.GC(t.Context(), api.GCRequest{GracePeriod: &grace}, nil); err != nil {
 			t.Errorf("collect: %v", err)
 			return
 		}

@@ -22,8 +22,9 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/gc"
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/registry/jobs"
 	"github.com/mirror-appliance/appliance/registry/store"
 	"github.com/mirror-appliance/appliance/tlsgen"
 )
@@ -145,24 +146,21 @@ func TestDetach(t *testing.T) {
 	d := openDaemon(t, io.Discard)
 	store := endless{d.store, make(chan struct{})}
 	d.collector.store = store
-	must(t, d.detach(admin.GCRequest{}))
+	must(t, d.jobs.GC.Start(api.GCRequest{}))
 	<-store.began
-	if p := d.collector.now(); p == nil || p.Planned {
+	if p := d.jobs.GC.Progress(); p == nil || p.Planned {
 		t.Errorf("under way is %+v", p)
 	}
-	if _, err := d.collector.collect(t.Context(), admin.GCRequest{}, func(admin.GCProgress) {}); !errors.Is(err, admin.ErrCollecting) {
+	if _, err := d.jobs.GC.Run(t.Context(), api.GCRequest{}, nil); !errors.As(err, new(*jobs.BusyError)) {
 		t.Errorf("a second collection gives %v", err)
 	}
-	if err := d.detach(admin.GCRequest{}); !errors.Is(err, admin.ErrCollecting) {
-		t.Errorf("a second that nobody waits for gives %v", err)
-	}
 	d.quit()
-	d.background.Wait()
-	if last := d.collector.note.get(); d.collector.now() != nil || last == nil || last.Error == "" {
-		t.Errorf("draining has left %+v, %+v", d.collector.now(), last)
+	d.jobs.GC.Wait()
+	if last := d.collector.last.Get(); d.jobs.GC.Progress() != nil || last == nil || last.Error == "" {
+		t.Errorf("draining has left %+v, %+v", d.jobs.GC.Progress(), last)
 	}
-	again := openNote[admin.GCResult](t.Context(), d.store, "gc.last", d.log)
-	if last := again.get(); last == nil || last.Error == "" {
+	again := jobs.OpenNote[api.GCResult](t.Context(), d.store, "gc.last", d.log)
+	if last := again.Get(); last == nil || last.Error == "" {
 		t.Errorf("after a restart the last is %+v", last)
 	}
 }
@@ -175,16 +173,16 @@ func TestCollect_progress(t *testing.T) {
 		content := strings.Repeat("x", i+1)
 		must(t, os.WriteFile(blobFile(t, d, content), []byte(content), 0o600)) // a file that no row names
 	}
-	var told []admin.GCProgress
-	none := admin.Duration(0)
-	result, err := d.collector.collect(t.Context(), admin.GCRequest{GracePeriod: &none}, func(p admin.GCProgress) { told = append(told, p) })
+	var told []api.GCProgress
+	none := api.Duration(0)
+	result, err := d.jobs.GC.Run(t.Context(), api.GCRequest{GracePeriod: &none}, func(p api.GCProgress) { told = append(told, p) })
 	must(t, err)
-	want := admin.Garbage{Blobs: blobs, Bytes: 6}
-	if first, last := told[0], told[len(told)-1]; first.Planned || first.Of.Blobs > 0 || !last.Planned || last.Of != want || last.Done != want || result.Garbage != want {
+	want := gc.Result{Blobs: blobs, Bytes: 6}
+	if first, last := told[0], told[len(told)-1]; first.Planned || first.Of.Blobs > 0 || !last.Planned || last.Of != want || last.Done != want || result.Result != want {
 		t.Errorf("told %+v, result %+v", told, result)
 	}
-	planned := slices.IndexFunc(told, func(p admin.GCProgress) bool { return p.Planned })
-	if planned < blobs || told[planned].Of != want || told[planned].Done != (admin.Garbage{}) {
+	planned := slices.IndexFunc(told, func(p api.GCProgress) bool { return p.Planned })
+	if planned < blobs || told[planned].Of != want || told[planned].Done != (gc.Result{}) {
 		t.Errorf("when it was planned, step %d, told %+v", planned, told)
 	}
 }
@@ -198,13 +196,13 @@ func blobFile(t *testing.T, d *daemon, content string) string {
 	return filepath.Join(dir, hex)
 }
 
-func TestReach(t *testing.T) {
+func TestCutoff(t *testing.T) {
 	now := time.Now()
-	o := reach(now, 0)
+	o := cutoff(now, 0)
 	if now.Sub(o.Before) != 0 || now.Sub(o.UploadsBefore) != time.Hour || now.Sub(o.RunsBefore) != 24*time.Hour {
 		t.Errorf("without a grace period: %+v", o)
 	}
-	o = reach(now, 48*time.Hour)
+	o = cutoff(now, 48*time.Hour)
 	if now.Sub(o.Before) != 48*time.Hour || now.Sub(o.UploadsBefore) != 48*time.Hour || now.Sub(o.RunsBefore) != 48*time.Hour {
 		t.Errorf("with two days: %+v", o)
 	}
@@ -420,7 +418,7 @@ func TestScrub_resumed(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	told := 0
-	_, err := d.upkeep.scrub(ctx, 0, func(s admin.ScrubState) {
+	_, err := d.jobs.Scrub.Run(ctx, api.ScrubRequest{}, func(s api.ScrubState) {
 		if s.Blobs == 1 {
 			if told++; told == 2 { // it is in the middle of the second
 				cancel()
@@ -430,37 +428,21 @@ func TestScrub_resumed(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("error is %v", err)
 	}
-	d.openUpkeep(t.Context())
-	stopped := d.upkeep.unfinished()
-	if stopped == nil || stopped.Running || stopped.Blobs != 1 || stopped.Of != (admin.ScrubSize{Blobs: blobs, Bytes: bytes}) {
+	d.openJobs(t.Context())
+	stopped := d.scrubState()
+	if stopped == nil || stopped.Running || stopped.Blobs != 1 || stopped.Of != (api.ScrubSize{Blobs: blobs, Bytes: bytes}) {
 		t.Fatalf("stopped at %+v", stopped)
 	}
-	if _, err := d.upkeep.scrub(t.Context(), 0, func(s admin.ScrubState) {
+	if _, err := d.jobs.Scrub.Run(t.Context(), api.ScrubRequest{}, func(s api.ScrubState) {
 		if !s.Running || s.Blobs < 1 {
 			t.Errorf("it goes on at %+v", s)
 		}
 	}); err != nil {
 		t.Error(err)
 	}
-	d.openUpkeep(t.Context())
-	if s := d.upkeep.complete.get(); d.upkeep.unfinished() != nil || s == nil || s.Blobs != blobs || s.Bytes != bytes || !s.Began.Equal(stopped.Began) {
-		t.Errorf("in the end there is %+v, %+v", d.upkeep.unfinished(), s)
-	}
-}
-
-func TestUpkeep_due(t *testing.T) {
-	d := openDaemon(t, io.Discard)
-	now := time.Now()
-	if wait := d.upkeep.due(now); wait > 0 {
-		t.Errorf("a store that was never scrubbed waits %s", wait)
-	}
-	d.upkeep.complete.set(t.Context(), admin.ScrubState{Ended: now.Add(-time.Hour)})
-	if wait := d.upkeep.due(now); wait != d.cfg.Scrub.Interval-time.Hour {
-		t.Errorf("one that was scrubbed an hour ago waits %s", wait)
-	}
-	d.upkeep.complete.set(t.Context(), admin.ScrubState{Ended: now.AddDate(10, 0, 0)})
-	if wait := d.upkeep.due(now); wait != d.cfg.Scrub.Interval {
-		t.Errorf("one that was scrubbed while the clock was years ahead waits %s", wait)
+	d.openJobs(t.Context())
+	if s := d.scrubber.complete.Get(); d.scrubState() != nil || s == nil || s.Blobs != blobs || s.Bytes != bytes || !s.Began.Equal(stopped.Began) {
+		t.Errorf("in the end there is %+v, %+v", d.scrubState(), s)
 	}
 }
 

@@ -7,18 +7,18 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
 // TestControl_listsAreLists: scripts go through them, also when nothing is in one.
 func TestControl_listsAreLists(t *testing.T) {
 	r := start(t)
-	plan, err := r.admin.GC(t.Context(), admin.GCRequest{DryRun: true}, nil)
+	plan, err := r.admin.GC(t.Context(), api.GCRequest{DryRun: true}, nil)
 	must(t, err)
 	if text, err := json.Marshal(plan); err != nil || !strings.Contains(string(text), `"plan":[]`) {
 		t.Errorf("a dry run that finds nothing is %s, %v", text, err)
 	}
-	done, err := r.admin.GC(t.Context(), admin.GCRequest{}, nil)
+	done, err := r.admin.GC(t.Context(), api.GCRequest{}, nil)
 	must(t, err)
 	if text, err := json.Marshal(done); err != nil || strings.Contains(string(text), `"plan"`) {
 		t.Errorf("a collection, which lists nothing, is %s, %v", text, err)

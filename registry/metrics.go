@@ -10,15 +10,15 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/auth"
+	"github.com/mirror-appliance/appliance/registry/jobs"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -148,43 +148,34 @@ func newGauges(d *daemon) *gauges {
 	gaugeOf := func(name, help string, value func() float64) {
 		g.all = append(g.all, gauge{desc: desc(name, help), kind: prometheus.GaugeValue, value: value})
 	}
-	total := func(name, help string, n *atomic.Int64) {
-		g.all = append(g.all, gauge{desc: desc(name, help), kind: prometheus.CounterValue, value: func() float64 { return float64(n.Load()) }})
+	counter := func(name, help string, value func() int64) {
+		g.all = append(g.all, gauge{desc: desc(name, help), kind: prometheus.CounterValue, value: func() float64 { return float64(value()) }})
 	}
 	held := func(name, help string, count func(store.Stats) int64) {
 		g.held = append(g.held, gauge{desc: desc(name, help), count: count})
 	}
-	c, u := d.collector, d.upkeep
-	gaugeOf("certificate_not_after_timestamp_seconds", "When the served certificate expires.", func() float64 { return float64(d.tls.NotAfter().Unix()) })
-	gaugeOf("ca_not_after_timestamp_seconds", "When the CA that clients are given expires; absent if it is not known here.", func() float64 {
-		if until := d.tls.CANotAfter(); !until.IsZero() {
-			return timestamp(until.Unix())
-		}
-		return timestamp(0)
-	})
+	gaugeOf("certificate_not_after_timestamp_seconds", "When the served certificate expires.", func() float64 { return timestamp(d.tls.NotAfter()) })
+	gaugeOf("ca_not_after_timestamp_seconds", "When the CA that clients are given expires; absent if it is not known here.", func() float64 { return timestamp(d.tls.CANotAfter()) })
 	gaugeOf("database_damaged", "1 if SQLite has found its database damaged since the start: see appliance verify.", func() float64 { return oneIf(d.store.Damage() != nil) })
 	gaugeOf("database_size_bytes", "Size of the database file.", func() float64 { size, _ := d.store.DatabaseBytes(); return float64(size) })
 	gaugeOf("database_wal_size_bytes", "Size of the write-ahead log of the database.", func() float64 { _, wal := d.store.DatabaseBytes(); return float64(wal) })
 
-	gaugeOf("gc_running", "1 while a collection runs.", func() float64 { return oneIf(c.now() != nil) })
-	gaugeOf("gc_last_success_timestamp_seconds", "When a collection last ended well; absent if none did.", func() float64 { return timestamp(c.succeeded.Load()) })
-	total("gc_runs_total", "Collections since the start, without dry runs.", &c.runs)
-	total("gc_failures_total", "Of these, those that failed.", &c.failures)
-	total("gc_removed_blobs_total", "Blobs removed by collections since the start.", &c.blobs)
-	total("gc_freed_bytes_total", "Bytes freed by collections since the start.", &c.bytes)
-
-	gaugeOf("scrub_running", "1 while a scrub runs.", func() float64 { s := u.unfinished(); return oneIf(s != nil && s.Running) })
-	gaugeOf("scrub_progress_ratio", "How much the scrub that runs, or was stopped half way, has read; absent if there is none.", func() float64 { return progressOf(u.unfinished()) })
-	gaugeOf("scrub_last_success_timestamp_seconds", "When a scrub last came to its end; absent if none did.", func() float64 {
-		if s := u.complete.get(); s != nil {
-			return timestamp(s.Ended.Unix())
-		}
-		return timestamp(0)
-	})
-	total("scrub_read_bytes_total", "Bytes that scrubs have read since the start.", &u.scrubbed)
-	total("scrub_damaged_blobs_total", "Damaged blobs that scrubs have found since the start.", &u.damaged)
-	total("scrub_repaired_blobs_total", "Of these, those that were fetched again.", &u.repaired)
-	total("pulled_evicted_bytes_total", "Bytes of pulled-through content let go of for its quota, since the start.", &u.evicted)
+	job := func(kind, name, names string, stats func() jobs.Stats) {
+		gaugeOf(kind+"_running", "1 while a "+name+" runs.", func() float64 { return oneIf(stats().Running) })
+		gaugeOf(kind+"_last_success_timestamp_seconds", "When a "+name+" last completed; absent if none did.", func() float64 { return timestamp(stats().LastSuccess) })
+		counter(kind+"_runs_total", names+" since the start, without dry runs.", func() int64 { return stats().Runs })
+		counter(kind+"_failures_total", "Of these, those that failed.", func() int64 { return stats().Failures })
+	}
+	job("gc", "collection", "Collections", d.jobs.GC.Stats)
+	job("scrub", "scrub", "Scrubs", d.jobs.Scrub.Stats)
+	job("verify", "verification", "Verifications", d.jobs.Verify.Stats)
+	counter("gc_removed_blobs_total", "Blobs removed by collections since the start.", d.collector.blobs.Load)
+	counter("gc_freed_bytes_total", "Bytes freed by collections since the start.", d.collector.bytes.Load)
+	gaugeOf("scrub_progress_ratio", "How much the scrub that runs, or was stopped half way, has read; absent if there is none.", func() float64 { return ratio(d.scrubState()) })
+	counter("scrub_read_bytes_total", "Bytes that scrubs have read since the start.", d.scrubber.read.Load)
+	counter("scrub_damaged_blobs_total", "Damaged blobs that scrubs have found since the start.", d.scrubber.damaged.Load)
+	counter("scrub_repaired_blobs_total", "Of these, those that were fetched again.", d.scrubber.repaired.Load)
+	counter("pulled_evicted_bytes_total", "Bytes of pulled-through content evicted for its quota, since the start.", d.evictor.evicted.Load)
 
 	held("store_repositories", "Repositories that hold something.", func(s store.Stats) int64 { return s.Repositories })
 	held("store_manifests", "Manifests held.", func(s store.Stats) int64 { return s.Manifests })
@@ -203,15 +194,15 @@ func oneIf(yes bool) float64 {
 	return 0
 }
 
-// timestamp is no number for 0, which is never.
-func timestamp(seconds int64) float64 {
-	if seconds == 0 {
+// timestamp is not a number for the zero time, which is never.
+func timestamp(t time.Time) float64 {
+	if t.IsZero() {
 		return math.NaN()
 	}
-	return float64(seconds)
+	return float64(t.Unix())
 }
 
-func progressOf(s *admin.ScrubState) float64 {
+func ratio(s *api.ScrubState) float64 {
 	if s == nil {
 		return math.NaN()
 	}

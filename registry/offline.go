@@ -22,13 +22,12 @@ func Offline(ctx context.Context, cfg *config.Config, o Options) (stop func() er
 	if err := d.openStore(ctx); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
-	d.openUpkeep(ctx)
-	handler := admin.NewHandler(admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs(), Drain: d.draining, Log: d.log})
+	d.openJobs(ctx)
 	socket, err := admin.Listen(ctx, cfg.ControlSocket)
 	if err != nil {
 		return nil, errors.Join(err, d.close())
 	}
-	s := newServer(handler, d.log, socket)
+	s := newServer(d.newAdmin(nil), d.log, socket)
 	served := make(chan error, 1)
 	go func() { served <- s.serve() }()
 	return func() error {

@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
@@ -50,7 +50,7 @@ func TestRun_pullQuotaHoldsAsContentArrives(t *testing.T) {
 	back, err := remote.Image(tag(t, fmt.Sprintf("up/image:v%d", images-1)), r.remote(t, "pull", password)...)
 	must(t, err)
 	must(t, validate.Image(back))
-	if problems, err := r.admin.Verify(t.Context(), admin.VerifyRequest{Content: true}, nil); err != nil || len(problems.Problems) > 0 {
+	if problems, err := r.admin.Verify(t.Context(), api.VerifyRequest{Content: true}, nil); err != nil || len(problems.Problems) > 0 {
 		t.Errorf("verify finds %+v, %v", problems, err)
 	}
 }

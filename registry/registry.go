@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/systemd"
 )
@@ -60,11 +61,13 @@ func (d *daemon) serve(ctx context.Context) error {
 	for _, s := range servers {
 		g.Go(func() error { return s.serve() })
 	}
-	g.Go(func() error { return d.collector.schedule(ctx, d.cfg.GC.Interval) })
-	g.Go(func() error { return d.upkeep.maintain(ctx) })
+	g.Go(func() error { return d.jobs.GC.Schedule(ctx, d.cfg.GC.Interval, api.GCRequest{}) })
+	g.Go(func() error {
+		return d.jobs.Scrub.Schedule(ctx, d.cfg.Scrub.Interval, api.ScrubRequest{BytesPerSecond: int64(d.cfg.Scrub.Rate)})
+	})
+	g.Go(func() error { return d.maintain(ctx) })
 	g.Go(func() error { return d.warnOfCertificate(ctx) })
-	g.Go(func() error { return d.upkeep.limit(ctx) })
-	g.Go(func() error { return d.upkeep.schedule(ctx) })
+	g.Go(func() error { return d.evictor.run(ctx) })
 	feeding, fed := context.WithCancel(context.WithoutCancel(ctx)) // also while draining
 	g.Go(func() error { return systemd.Watchdog(feeding, d.alive) })
 	var cut error

@@ -22,7 +22,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
 	"github.com/mirror-appliance/appliance/registry"
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
@@ -67,9 +68,9 @@ func TestScrub_logins(t *testing.T) {
 			must(t, os.Remove(r.layerFile(t, image)))
 		}
 	}
-	repairs := func(by *admin.Client) {
+	repairs := func(by *client.Client) {
 		t.Helper()
-		report, err := by.Scrub(t.Context(), admin.ScrubRequest{}, nil)
+		report, err := by.Scrub(t.Context(), api.ScrubRequest{}, nil)
 		if err != nil || report.Damaged != 2 || report.Repaired != 2 {
 			t.Errorf("scrub gives %+v, %v", report, err)
 		}

@@ -6,23 +6,23 @@ import (
 	"time"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
 // status says how the daemon is. What cannot be found out is a trouble of its own: status is what people ask when
 // something is wrong.
-func (d *daemon) status(ctx context.Context) (admin.Status, error) {
-	s := admin.Status{
+func (d *daemon) status(ctx context.Context) (api.Status, error) {
+	s := api.Status{
 		Version: d.version, Address: d.cfg.Address(), Started: d.started,
 		Certificate: d.tls.NotAfter(), CA: timeOrNil(d.tls.CANotAfter()), Renews: d.cfg.TLS.CAKey != "", PullQuota: int64(d.cfg.PullQuota),
-		Space: []admin.Space{},
-		GC:    d.collector.now(), LastGC: d.collector.note.get(),
-		Scrub: d.upkeep.unfinished(), LastScrub: d.upkeep.complete.get(),
+		Space: []api.Space{},
+		GC:    d.jobs.GC.Progress(), LastGC: d.collector.last.Get(),
+		Scrub: d.scrubState(), LastScrub: d.scrubber.complete.Get(),
 	}
 	held, err := d.counts.get(ctx, d.store.Stats) // before health, which it may be the first to find something out for
 	if err == nil {
-		s.Store = (*admin.Stats)(&held)
+		s.Store = (*api.Stats)(&held)
 	}
 	found := d.health.report(ctx)
 	s.Services, s.Healthy = found.services, found.healthy()
@@ -34,7 +34,7 @@ func (d *daemon) status(ctx context.Context) (admin.Status, error) {
 	room, err := d.store.Space()
 	s.Trouble = trouble(s.Trouble, err)
 	for _, r := range room {
-		s.Space = append(s.Space, admin.Space(r))
+		s.Space = append(s.Space, api.Space(r))
 	}
 	for _, err := range append(found.exhausted, d.checkLogins()...) {
 		s.Trouble = trouble(s.Trouble, err)
@@ -46,6 +46,14 @@ func (d *daemon) status(ctx context.Context) (admin.Status, error) {
 	return s, nil
 }
 
+// scrubState returns the state of the scrub under way, or of one that was stopped half way, or nil.
+func (d *daemon) scrubState() *api.ScrubState {
+	if running := d.jobs.Scrub.Progress(); running != nil {
+		return running
+	}
+	return d.scrubber.unfinished()
+}
+
 func timeOrNil(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
@@ -53,11 +61,11 @@ func timeOrNil(t time.Time) *time.Time {
 	return &t
 }
 
-func trouble(all []admin.Trouble, err error) []admin.Trouble {
+func trouble(all []api.Trouble, err error) []api.Trouble {
 	if err == nil {
 		return all
 	}
-	return append(all, admin.Trouble{Problem: err.Error(), Hint: hint.Of(err)})
+	return append(all, api.Trouble{Problem: err.Error(), Hint: hint.Of(err)})
 }
 
 const (

@@ -17,7 +17,7 @@ import (
 	"github.com/mirror-appliance/appliance/installer"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -90,9 +90,9 @@ func runBackup(ctx context.Context, std stdio, o backupOptions, path string) err
 	}
 	owner, cfg := id.UID, id.Config
 	o.held = true
-	return withControl(ctx, std, &o.locateOptions, func(client *admin.Client) error {
+	return withControl(ctx, std, &o.locateOptions, func(control *client.Client) error {
 		var report store.BackupReport
-		err := client.Backup(ctx, func(ctx context.Context, snapshot string) (err error) {
+		err := control.Backup(ctx, func(ctx context.Context, snapshot string) (err error) {
 			report, err = store.Backup(ctx, path, store.BackupOptions{
 				Database: cfg.Database, Snapshot: snapshot, Storage: cfg.Storage, Prune: o.prune, BytesPerSecond: rate, Owner: &owner,
 				Progress: backupProgress(std.err), Log: commandLog(std.err),

@@ -15,23 +15,23 @@ import (
 	"github.com/mirror-appliance/appliance/installer"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry"
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
 )
 
 // withControl calls f with the control API of the daemon on this host. When none runs, the store is opened
 // under the identity of its owner and under the lock that makes a second owner impossible, and answers itself.
-func withControl(ctx context.Context, std stdio, o *locateOptions, f func(*admin.Client) error) (err error) {
+func withControl(ctx context.Context, std stdio, o *locateOptions, f func(*client.Client) error) (err error) {
 	id, err := o.load()
 	if err != nil {
 		return err
 	}
-	client := admin.NewUnixClientOf(id.Config.ControlSocket, id.UID)
-	defer client.Close()
-	err = client.Ping(ctx)
+	control := client.NewUnixOf(id.Config.ControlSocket, id.UID)
+	defer control.Close()
+	err = control.Ping(ctx)
 	switch {
 	case err == nil:
-		return f(client)
-	case !errors.Is(err, admin.ErrNotRunning):
+		return f(control)
+	case !errors.Is(err, client.ErrNotRunning):
 		return err
 	}
 	if o.held {
@@ -44,7 +44,7 @@ func withControl(ctx context.Context, std stdio, o *locateOptions, f func(*admin
 		return err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	return f(client)
+	return f(control)
 }
 
 // exists refuses a database that does not exist, which opening the store would make: a green answer to a look at nothing.
@@ -154,15 +154,15 @@ func runControl(ctx context.Context, std stdio, o locateOptions) error {
 }
 
 // withDaemon calls f with the control API of the daemon on this host, which must run.
-func withDaemon(ctx context.Context, o *locateOptions, f func(*admin.Client) error) error {
+func withDaemon(ctx context.Context, o *locateOptions, f func(*client.Client) error) error {
 	id, err := o.load()
 	if err != nil {
 		return err
 	}
-	client := admin.NewUnixClientOf(id.Config.ControlSocket, id.UID)
-	defer client.Close()
-	if err := client.Ping(ctx); err != nil {
+	control := client.NewUnixOf(id.Config.ControlSocket, id.UID)
+	defer control.Close()
+	if err := control.Ping(ctx); err != nil {
 		return err
 	}
-	return f(client)
+	return f(control)
 }

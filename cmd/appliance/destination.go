@@ -5,19 +5,16 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
-	"github.com/mirror-appliance/appliance/internal/retry"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/remote"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
 )
 
 // destination is a registry that answers and takes our login.
@@ -50,56 +47,30 @@ func openDestination(ctx context.Context, address string, o mirrorOptions, keys 
 	if err != nil {
 		return nil, err
 	}
-	client := admin.NewHTTPSClient(address, login.Username, login.Password, tlsConfig)
-	var status admin.Status
-	err = thrice(ctx, func() (err error) {
-		status, err = client.Status(ctx)
-		return err
-	})
-	var refused *admin.Error
+	control, err := client.Dial(ctx, address, login.Username, login.Password, tlsConfig)
+	var refused *client.Refused
 	switch {
-	case err == nil && status.Address != "": // which only an appliance says
+	case err == nil:
 		return &destination{
 			kind: "an appliance",
-			begin: func(ctx context.Context, name string) (run mirror.Destination, err error) {
-				err = thrice(ctx, func() (err error) {
-					run, err = client.BeginSync(ctx, name)
-					return err
-				})
-				return run, err
+			begin: func(ctx context.Context, name string) (mirror.Destination, error) {
+				return control.BeginSync(ctx, name)
 			},
-			close: client.Close,
+			close: control.Close,
 		}, nil
-	case err != nil && !errors.As(err, &refused):
-		client.Close()
-		if o.destVerify || !upstream.AnswersPlain(ctx, address) {
-			return nil, fmt.Errorf("checking registry %q access: %w", address, err)
-		}
-		return openRemote(address, keys, nil, true), nil
-	}
-	client.Close()
-	if refused != nil && refused.Product == admin.Product && refused.Status != http.StatusForbidden {
-		if refused.Status != http.StatusUnauthorized {
-			return nil, fmt.Errorf("checking registry %q access: %w", address, refused)
-		}
+	case errors.As(err, &refused) && refused.Status == http.StatusUnauthorized:
 		return nil, accessRefused(address, login.Username, refused)
+	case errors.As(err, new(*client.NotApplianceError)), refused != nil && refused.Status == http.StatusForbidden:
+		// A user of role push can fill an appliance too, as any other registry.
+		return openRemote(address, keys, tlsConfig, false), nil
+	case refused != nil || o.destVerify || !upstream.AnswersPlain(ctx, address):
+		return nil, fmt.Errorf("checking registry %q access: %w", address, err)
 	}
-	// A user who may push and not administer can fill an appliance too, as any other registry.
-	return openRemote(address, keys, tlsConfig, false), nil
-}
-
-// thrice asks again when a connection drops. A host that is not reached, or that has answered, is asked once.
-func thrice(ctx context.Context, ask func() error) error {
-	dropped := func(err error) (bool, time.Duration) {
-		var refused *admin.Error
-		var dial *net.OpError
-		return !errors.As(err, &refused) && !(errors.As(err, &dial) && dial.Op == "dial"), 0
-	}
-	return retry.Policy{Attempts: 3, Again: dropped}.Do(ctx, ask)
+	return openRemote(address, keys, nil, true), nil
 }
 
 // accessRefused is the answer of an appliance to a login that it does not know.
-func accessRefused(registry, user string, refused *admin.Error) error {
+func accessRefused(registry, user string, refused *client.Refused) error {
 	err := fmt.Errorf("checking registry %q access: failed to authenticate: %w", registry, refused)
 	next := "log in first: podman login " + registry
 	if user != "" {

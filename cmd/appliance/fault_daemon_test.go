@@ -23,7 +23,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
@@ -42,7 +43,7 @@ type faulty struct {
 	as      *syscall.Credential // nil: whoever runs the test
 	socket  *os.File
 	http    *http.Client
-	admin   *admin.Client
+	admin   *client.Client
 	process *exec.Cmd     // nil while none runs
 	gone    chan struct{} // closed when that has ended
 	said    *said         // by the one that runs, or ran last
@@ -84,7 +85,7 @@ func newFaulty(t *testing.T, parent string) *faulty {
 		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		MaxIdleConnsPerHost: 64,
 	}}
-	f.admin = admin.NewUnixClient(f.cfg.ControlSocket)
+	f.admin = client.NewUnix(f.cfg.ControlSocket)
 	t.Cleanup(func() {
 		f.http.CloseIdleConnections()
 		f.admin.Close()
@@ -165,7 +166,7 @@ func (f *faulty) start(t *testing.T) time.Duration {
 func (f *faulty) begin(t *testing.T) {
 	t.Helper()
 	f.start(t)
-	_, err := f.admin.CreateUser(t.Context(), admin.NewUser{Name: "init", Role: "admin", Password: faultPassword})
+	_, err := f.admin.CreateUser(t.Context(), api.NewUser{Name: "init", Role: "admin", Password: faultPassword})
 	must(t, err)
 }
 

@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
 // kills is how often TestKilled kills.
@@ -104,8 +104,8 @@ func (f *faulty) makesSpace(t *testing.T, images []*testImage) {
 			t.Fatalf("a delete ends with %v; the daemon said:\n%s", err, f.said)
 		}
 	}
-	none := admin.Duration(0)
-	result, err := f.admin.GC(ctx, admin.GCRequest{GracePeriod: &none}, nil)
+	none := api.Duration(0)
+	result, err := f.admin.GC(ctx, api.GCRequest{GracePeriod: &none}, nil)
 	must(t, err)
 	if least := int64(half) * 4 << 20; result.Bytes < least {
 		t.Errorf("a collection freed %d bytes, not %d", result.Bytes, least)

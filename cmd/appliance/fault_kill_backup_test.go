@@ -18,7 +18,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/gc"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
@@ -101,10 +102,10 @@ func (f *faulty) holdsNothing(t *testing.T) {
 	must(t, f.push(t.Context(), m))
 	_, err := f.demand(t.Context(), http.StatusAccepted, http.MethodDelete, m.path()+m.digest.String(), nil)
 	must(t, err)
-	none := admin.Duration(0)
+	none := api.Duration(0)
 	path := blobFile(f.cfg, digest.FromBytes(m.contents[0]))
 	eventuallyHolds(t, "collections remove files again", func() bool {
-		_, err := f.admin.GC(t.Context(), admin.GCRequest{GracePeriod: &none}, nil)
+		_, err := f.admin.GC(t.Context(), api.GCRequest{GracePeriod: &none}, nil)
 		must(t, err)
 		_, err = os.Lstat(path)
 		return errors.Is(err, fs.ErrNotExist)
@@ -251,10 +252,10 @@ func TestKilled_scrub(t *testing.T) {
 		change(t, blobFile(f.cfg, d), func(c []byte) []byte { c[len(c)/2] ^= 0x10; return c })
 	}
 	f.begin(t)
-	scrub := func() chan admin.ScrubReport {
-		ended := make(chan admin.ScrubReport, 1)
+	scrub := func() chan gc.ScrubReport {
+		ended := make(chan gc.ScrubReport, 1)
 		go func() {
-			report, _ := f.admin.Scrub(t.Context(), admin.ScrubRequest{BytesPerSecond: 2 << 20}, nil) // which is killed, or tells by Complete
+			report, _ := f.admin.Scrub(t.Context(), api.ScrubRequest{BytesPerSecond: 2 << 20}, nil) // which is killed, or tells by Complete
 			ended <- report
 		}()
 		return ended

@@ -22,7 +22,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/gc"
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -160,7 +161,7 @@ func (h *hammer) untilKilled(t *testing.T, after time.Duration) {
 
 // note keeps an error that is not the kill's.
 func (h *hammer) note(err error) {
-	if err == nil || h.killed.Load() && !errors.As(err, new(*refusal)) && !errors.As(err, new(*admin.Error)) {
+	if err == nil || h.killed.Load() && !errors.As(err, new(*refusal)) && !errors.As(err, new(*client.Refused)) {
 		return
 	}
 	h.mu.Lock()
@@ -266,11 +267,11 @@ func (h *hammer) delete(ctx context.Context, m *testImage) error {
 
 // collect collects, now and then with no grace period at all: what was deleted goes at once.
 func (h *hammer) collect(ctx context.Context, _ int) error {
-	grace := admin.Duration(300 * time.Millisecond)
+	grace := api.Duration(300 * time.Millisecond)
 	if mathrand.IntN(15) == 0 {
 		grace = 0
 	}
-	_, err := h.admin.GC(ctx, admin.GCRequest{GracePeriod: &grace}, nil)
+	_, err := h.admin.GC(ctx, api.GCRequest{GracePeriod: &grace}, nil)
 	if err == nil {
 		h.count(&h.collected)
 	}

@@ -11,8 +11,10 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/mirror-appliance/appliance/gc"
 	"github.com/mirror-appliance/appliance/internal/hint"
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
 )
 
 type gcOptions struct {
@@ -56,15 +58,15 @@ func runGC(ctx context.Context, std stdio, o gcOptions, graceGiven bool) error {
 	if err := checkOutput(o.output); err != nil {
 		return err
 	}
-	request := admin.GCRequest{DryRun: o.dryRun}
+	request := api.GCRequest{DryRun: o.dryRun}
 	if graceGiven {
-		request.GracePeriod = (*admin.Duration)(&o.grace)
+		request.GracePeriod = (*api.Duration)(&o.grace)
 	}
 	if !o.wait {
 		return beginGC(ctx, std, o, request)
 	}
-	return withControl(ctx, std, &o.locateOptions, func(client *admin.Client) error {
-		result, err := client.GC(ctx, request, gcProgress(std.err))
+	return withControl(ctx, std, &o.locateOptions, func(control *client.Client) error {
+		result, err := control.GC(ctx, request, gcProgress(std.err))
 		if err != nil {
 			return err
 		}
@@ -77,12 +79,12 @@ func runGC(ctx context.Context, std stdio, o gcOptions, graceGiven bool) error {
 }
 
 // beginGC leaves the collection to the daemon.
-func beginGC(ctx context.Context, std stdio, o gcOptions, request admin.GCRequest) error {
+func beginGC(ctx context.Context, std stdio, o gcOptions, request api.GCRequest) error {
 	if o.dryRun || o.output != "" {
 		return hint.New(errors.New("--wait=false has no result to print"), "leave out --dry-run and --output, or --wait=false")
 	}
-	err := withDaemon(ctx, &o.locateOptions, func(client *admin.Client) error { return client.BeginGC(ctx, request) })
-	if errors.Is(err, admin.ErrNotRunning) {
+	err := withDaemon(ctx, &o.locateOptions, func(control *client.Client) error { return control.BeginGC(ctx, request) })
+	if errors.Is(err, client.ErrNotRunning) {
 		return hint.New(
 			fmt.Errorf("--wait=false leaves the collection to the daemon: %w", err),
 			"start it (systemctl start appliance), or leave out --wait=false to collect here")
@@ -95,9 +97,9 @@ func beginGC(ctx context.Context, std stdio, o gcOptions, request admin.GCReques
 	return nil
 }
 
-func gcProgress(w io.Writer) func(admin.GCProgress) {
+func gcProgress(w io.Writer) func(api.GCProgress) {
 	say := nowAndThen(w)
-	return func(p admin.GCProgress) {
+	return func(p api.GCProgress) {
 		switch {
 		case !p.Planned:
 			say("planning: %s, %s to free so far", count(p.Of.Blobs, "blob"), bytesOf(p.Of.Bytes))
@@ -107,18 +109,18 @@ func gcProgress(w io.Writer) func(admin.GCProgress) {
 	}
 }
 
-func printGC(w io.Writer, r admin.GCResult) {
+func printGC(w io.Writer, r api.GCResult) {
 	verb := "freed"
 	if r.DryRun {
 		verb = "would free"
 	}
-	fmt.Fprintf(w, "%s %s (%d bytes): %s\n", verb, bytesOf(r.Bytes), r.Bytes, garbage(r.Garbage))
+	fmt.Fprintf(w, "%s %s (%d bytes): %s\n", verb, bytesOf(r.Bytes), r.Bytes, garbage(r.Result))
 	if r.DryRun && r.Blobs > 0 {
 		fmt.Fprintln(w, "nothing was removed; --output json lists the blobs")
 	}
 }
 
-func garbage(g admin.Garbage) string {
+func garbage(g gc.Result) string {
 	return fmt.Sprintf("%s, %s, %s", count(g.Blobs, "blob"), count(g.Uploads, "unfinished upload"), count(g.Runs, "abandoned sync"))
 }
 

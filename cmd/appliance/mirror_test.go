@@ -19,7 +19,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
 // mirrorSetup is a sample upstream and an empty registry, both without TLS.
@@ -214,7 +214,7 @@ func TestOpenDestination_aDroppedConnectionEndsNothing(t *testing.T) {
 func TestOpenDestination_anApplianceInTroubleIsNotOneThatKnowsNoLogin(t *testing.T) {
 	for status, login := range map[int]bool{http.StatusUnauthorized: true, http.StatusServiceUnavailable: false} {
 		server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Server", admin.Product)
+			w.Header().Set("Server", api.Product)
 			w.WriteHeader(status)
 			_, _ = io.WriteString(w, `{"error":"so it is","hint":"do this"}`)
 		}))

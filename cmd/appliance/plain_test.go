@@ -12,9 +12,10 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/gc"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/plan"
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -24,20 +25,20 @@ func TestTables_namesStayInTheirPlace(t *testing.T) {
 	const evil = "name\x1b[2J\nhealthy   yes\tadmin\u202e"
 	tables := map[string]func(w io.Writer, name string){
 		"status": func(w io.Writer, name string) {
-			_ = printStatus(w, admin.Status{
-				Address: name, Version: name, Services: map[string]bool{name: false}, Space: []admin.Space{{Path: name}},
-				LastGC: &admin.GCResult{Error: name}, Trouble: []admin.Trouble{{Problem: name, Hint: name}},
+			_ = printStatus(w, api.Status{
+				Address: name, Version: name, Services: map[string]bool{name: false}, Space: []api.Space{{Path: name}},
+				LastGC: &api.GCResult{Error: name}, Trouble: []api.Trouble{{Problem: name, Hint: name}},
 			})
 		},
 		"user list": func(w io.Writer, name string) {
-			printChanged(w, admin.User{Name: name, Role: name})
-			_ = printUsers(w, []admin.User{{Name: name, Role: name, Repositories: []string{name}}})
+			printChanged(w, api.User{Name: name, Role: name})
+			_ = printUsers(w, []api.User{{Name: name, Role: name, Repositories: []string{name}}})
 		},
 		"verify": func(w io.Writer, name string) {
-			printVerify(w, store.VerifyReport{Problems: []store.Problem{{Name: name, What: name, Remedy: name}}})
+			printVerify(w, api.VerifyReport{Problems: []api.Problem{{Name: name, What: name, Remedy: name}}})
 		},
 		"scrub": func(w io.Writer, name string) {
-			printScrub(w, admin.ScrubReport{Damage: []admin.Damage{{Digest: digest.Digest(name), Cause: name, RepairError: name, Images: []string{name}}}})
+			printScrub(w, gc.ScrubReport{Damage: []gc.Damage{{Digest: digest.Digest(name), Cause: name, RepairError: name, Images: []string{name}}}})
 		},
 		"restore": func(w io.Writer, name string) {
 			printRestore(w, name, store.RestoreReport{Damaged: 1, DamagedBlobs: []digest.Digest{digest.Digest(name)}})

@@ -13,7 +13,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
@@ -112,6 +112,6 @@ func TestServe_byRoot(t *testing.T) {
 	}
 	killed, _ := serve()
 	must(t, killed.Process.Kill())
-	eventuallyHolds(t, "the daemon has ended too", func() bool { return errors.Is(f.admin.Ping(t.Context()), admin.ErrNotRunning) })
+	eventuallyHolds(t, "the daemon has ended too", func() bool { return errors.Is(f.admin.Ping(t.Context()), client.ErrNotRunning) })
 	_ = killed.Wait() // it was killed
 }

@@ -8,9 +8,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mirror-appliance/appliance/gc"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
 )
 
 type scrubOptions struct {
@@ -50,8 +52,8 @@ func runScrub(ctx context.Context, std stdio, o scrubOptions) error {
 		return err
 	}
 	o.held = true
-	return withControl(ctx, std, &o.locateOptions, func(client *admin.Client) error {
-		report, err := client.Scrub(ctx, admin.ScrubRequest{BytesPerSecond: rate}, scrubProgress(std.err))
+	return withControl(ctx, std, &o.locateOptions, func(control *client.Client) error {
+		report, err := control.Scrub(ctx, api.ScrubRequest{BytesPerSecond: rate}, scrubProgress(std.err))
 		if err != nil {
 			return err
 		}
@@ -70,18 +72,18 @@ func runScrub(ctx context.Context, std stdio, o scrubOptions) error {
 	})
 }
 
-func scrubProgress(w io.Writer) func(admin.ScrubState) {
+func scrubProgress(w io.Writer) func(api.ScrubState) {
 	say := nowAndThen(w)
-	return func(s admin.ScrubState) { say("%s", howFar(s)) }
+	return func(s api.ScrubState) { say("%s", howFar(s)) }
 }
 
 // howFar is how much of the store a scrub has read.
-func howFar(s admin.ScrubState) string {
+func howFar(s api.ScrubState) string {
 	return fmt.Sprintf("%d of %s, %s of %s read, %d damaged, %d of them repaired",
 		s.Blobs, count(int(s.Of.Blobs), "blob"), bytesOf(s.Bytes), bytesOf(s.Of.Bytes), s.Damaged, s.Repaired)
 }
 
-func printScrub(w io.Writer, r admin.ScrubReport) {
+func printScrub(w io.Writer, r gc.ScrubReport) {
 	for _, d := range r.Damage {
 		state := "fetched again"
 		if !d.Repaired {

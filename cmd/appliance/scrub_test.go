@@ -5,13 +5,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/gc"
 )
 
 // TestPrintScrub: a line for each blob, and one for each image that needs it, for who greps.
 func TestPrintScrub(t *testing.T) {
 	var out bytes.Buffer
-	printScrub(&out, admin.ScrubReport{Blobs: 2, Damaged: 2, Repaired: 1, Damage: []admin.Damage{
+	printScrub(&out, gc.ScrubReport{Blobs: 2, Damaged: 2, Repaired: 1, Damage: []gc.Damage{
 		{Digest: "sha256:a", Cause: "it is cut short", RepairError: "quay.io: down\ndocker.io: not found", Images: []string{"a/b:v1"}},
 		{Digest: "sha256:b", Cause: "it is missing", Repaired: true},
 	}})

@@ -19,7 +19,8 @@ import (
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/installer"
 	"github.com/mirror-appliance/appliance/internal/hint"
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/config"
 )
@@ -43,19 +44,19 @@ func seedUsers(ctx context.Context, in installer.Installation) (bool, error) {
 		}
 		uid = owner.UID
 	}
-	client := admin.NewUnixClientOf(in.Config.ControlSocket, uid)
-	defer client.Close()
-	users, err := client.Users(ctx)
+	control := client.NewUnixOf(in.Config.ControlSocket, uid)
+	defer control.Close()
+	users, err := control.Users(ctx)
 	if err != nil {
 		return false, err
 	}
 	have := func(name string) bool {
-		return slices.ContainsFunc(users, func(u admin.User) bool { return u.Name == name })
+		return slices.ContainsFunc(users, func(u api.User) bool { return u.Name == name })
 	}
 	made := false
 	switch {
 	case !have(in.InitUser):
-		_, err := client.CreateUser(ctx, admin.NewUser{Name: in.InitUser, Role: string(auth.Admin), Password: in.InitPassword})
+		_, err := control.CreateUser(ctx, api.NewUser{Name: in.InitUser, Role: string(auth.Admin), Password: in.InitPassword})
 		if err != nil {
 			return false, fmt.Errorf("create user %s: %w", in.InitUser, err)
 		}
@@ -68,7 +69,7 @@ func seedUsers(ctx context.Context, in installer.Installation) (bool, error) {
 	if in.InitUser == pullerUser || have(pullerUser) {
 		return made, nil
 	}
-	return made, seedPuller(ctx, client, in)
+	return made, seedPuller(ctx, control, in)
 }
 
 // checkInitPassword logs in as a client would, but at this host, so that this does not depend on how it resolves its
@@ -79,11 +80,13 @@ func checkInitPassword(ctx context.Context, in installer.Installation) error {
 		return err
 	}
 	address := net.JoinHostPort("localhost", strconv.Itoa(in.Config.Port))
-	client := admin.NewHTTPSClient(address, in.InitUser, in.InitPassword,
+	control, err := client.Dial(ctx, address, in.InitUser, in.InitPassword,
 		&tls.Config{RootCAs: roots, ServerName: in.Config.Hostname, MinVersion: tls.VersionTLS12})
-	defer client.Close()
-	_, err = client.Status(ctx)
-	var refused *admin.Error
+	if err == nil {
+		control.Close()
+		return nil
+	}
+	var refused *client.Refused
 	if errors.As(err, &refused) && refused.Status == http.StatusUnauthorized {
 		return hint.New(
 			fmt.Errorf("user %s exists and has another password than the one given", in.InitUser),
@@ -99,7 +102,7 @@ func checkInitPassword(ctx context.Context, in installer.Installation) error {
 // seedPuller makes the puller and leaves its secret in a file that only its owner can read: it is shown nowhere
 // else, and a later `appliance user passwd puller` replaces it. The file comes first: of a user who exists, another
 // install could not tell the password any more.
-func seedPuller(ctx context.Context, client *admin.Client, in installer.Installation) error {
+func seedPuller(ctx context.Context, control *client.Client, in installer.Installation) error {
 	password := rand.Text()
 	auths := make(map[string]any)
 	for _, address := range in.Config.Addresses() {
@@ -112,7 +115,7 @@ func seedPuller(ctx context.Context, client *admin.Client, in installer.Installa
 	if err := writeSecret(pullSecretFile(in.QuayRoot), append(secret, '\n')); err != nil {
 		return err
 	}
-	_, err = client.CreateUser(ctx, admin.NewUser{Name: pullerUser, Role: string(auth.Pull), Password: password})
+	_, err = control.CreateUser(ctx, api.NewUser{Name: pullerUser, Role: string(auth.Pull), Password: password})
 	if err != nil {
 		return fmt.Errorf("create user %s: %w", pullerUser, err)
 	}

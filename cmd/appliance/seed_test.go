@@ -13,7 +13,8 @@ import (
 	"time"
 
 	"github.com/mirror-appliance/appliance/installer"
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/tlsgen"
 )
@@ -33,11 +34,13 @@ func TestCheckInitPassword(t *testing.T) {
 		t.Fatal(err)
 	}
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Server", api.Product)
 		if _, password, _ := r.BasicAuth(); password != "right password" {
 			w.WriteHeader(http.StatusUnauthorized)
+			w.Write([]byte(`{"error":"user name and password are wanted, or were wrong"}`))
 			return
 		}
-		w.Write([]byte("{}"))
+		w.Write([]byte(`{"address":"registry.example.com:8443"}`))
 	}))
 	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
 	server.StartTLS()
@@ -77,10 +80,10 @@ func TestSeedPuller_SecretFirst(t *testing.T) {
 	}
 	server.Start()
 	defer server.Close()
-	client := admin.NewUnixClient(socket)
-	defer client.Close()
+	control := client.NewUnix(socket)
+	defer control.Close()
 	in := installer.Installation{Config: conf, QuayRoot: filepath.Dir(filepath.Dir(secret))}
-	if err := seedPuller(t.Context(), client, in); err == nil {
+	if err := seedPuller(t.Context(), control, in); err == nil {
 		t.Error("the user was made")
 	}
 	if !there {
@@ -97,9 +100,9 @@ func TestSeedPuller_DefaultPort(t *testing.T) {
 	if err := os.Mkdir(filepath.Dir(secret), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	client := admin.NewUnixClient(filepath.Join(root, "nobody-listens"))
-	defer client.Close()
-	if err := seedPuller(t.Context(), client, installer.Installation{Config: conf, QuayRoot: root}); err == nil {
+	control := client.NewUnix(filepath.Join(root, "nobody-listens"))
+	defer control.Close()
+	if err := seedPuller(t.Context(), control, installer.Installation{Config: conf, QuayRoot: root}); err == nil {
 		t.Error("the user was made")
 	}
 	content, err := os.ReadFile(secret)

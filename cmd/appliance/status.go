@@ -12,7 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mirror-appliance/appliance/internal/plain"
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
 )
 
 type statusOptions struct {
@@ -42,8 +43,8 @@ func runStatus(ctx context.Context, std stdio, o statusOptions) error {
 	if err := checkOutput(o.output); err != nil {
 		return err
 	}
-	return withDaemon(ctx, &o.locateOptions, func(client *admin.Client) error {
-		status, err := client.Status(ctx)
+	return withDaemon(ctx, &o.locateOptions, func(control *client.Client) error {
+		status, err := control.Status(ctx)
 		if err != nil {
 			return err
 		}
@@ -54,7 +55,7 @@ func runStatus(ctx context.Context, std stdio, o statusOptions) error {
 	})
 }
 
-func printStatus(w io.Writer, s admin.Status) error {
+func printStatus(w io.Writer, s api.Status) error {
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	row := func(name, format string, args ...any) {
 		fmt.Fprintln(t, name+"\t"+plain.Line(fmt.Sprintf(format, args...)))
@@ -102,7 +103,7 @@ func printStatus(w io.Writer, s admin.Status) error {
 }
 
 // printHeld says what the store holds, as far as that could be counted.
-func printHeld(row func(name, format string, args ...any), held *admin.Stats) {
+func printHeld(row func(name, format string, args ...any), held *api.Stats) {
 	if held == nil {
 		row("held", "not known")
 		return
@@ -115,7 +116,7 @@ func printHeld(row func(name, format string, args ...any), held *admin.Stats) {
 	row("users", "%d", held.Users)
 }
 
-func healthy(s admin.Status) string {
+func healthy(s api.Status) string {
 	if s.Healthy {
 		return "yes"
 	}
@@ -129,7 +130,7 @@ func healthy(s admin.Status) string {
 }
 
 // printJobs says what collection and scrub do now, and how they ended last.
-func printJobs(row func(name, format string, args ...any), s admin.Status) {
+func printJobs(row func(name, format string, args ...any), s api.Status) {
 	if p := s.GC; p != nil && p.Planned {
 		row("gc", "since %s: freed %s of %s, %d of %s", when(p.Began), bytesOf(p.Done.Bytes), bytesOf(p.Of.Bytes), p.Done.Blobs, count(p.Of.Blobs, "blob"))
 	} else if p != nil {
@@ -141,7 +142,7 @@ func printJobs(row func(name, format string, args ...any), s admin.Status) {
 	case r.Error != "":
 		row("last gc", "%s, freed %s, then failed: %s", when(r.Ended), bytesOf(r.Bytes), r.Error)
 	default:
-		row("last gc", "%s, freed %s: %s", when(r.Ended), bytesOf(r.Bytes), garbage(r.Garbage))
+		row("last gc", "%s, freed %s: %s", when(r.Ended), bytesOf(r.Bytes), garbage(r.Result))
 	}
 	if p := s.Scrub; p != nil {
 		state := "stopped, goes on by itself"

@@ -14,8 +14,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/internal/plain"
-	"github.com/mirror-appliance/appliance/registry/admin"
-	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
 )
 
 type userOptions struct {
@@ -57,7 +57,7 @@ Passwords are asked for, or read from standard input with --password-stdin; neve
 	role := &cobra.Command{
 		Use: "role NAME ROLE", Short: "Give a user another role", Args: nameAndRole,
 		RunE: func(c *cobra.Command, args []string) error {
-			return changeUser(c.Context(), std, o, args[0], admin.UserChange{Role: args[1]})
+			return changeUser(c.Context(), std, o, args[0], api.UserChange{Role: args[1]})
 		},
 	}
 	grant := &cobra.Command{
@@ -67,7 +67,7 @@ Passwords are asked for, or read from standard input with --password-stdin; neve
 			if patterns == nil {
 				patterns = []string{image.All}
 			}
-			return changeUser(c.Context(), std, o, args[0], admin.UserChange{Repositories: &patterns})
+			return changeUser(c.Context(), std, o, args[0], api.UserChange{Repositories: &patterns})
 		},
 	}
 	grant.Flags().Var((*patternsFlag)(&o.repositories), "repository", "openshift/release, or openshift/* for all below; may be repeated")
@@ -122,8 +122,8 @@ func runUserAdd(ctx context.Context, std stdio, o userOptions, name string) erro
 	if err != nil {
 		return err
 	}
-	return withControl(ctx, std, &o.locateOptions, func(client *admin.Client) error {
-		if _, err := client.CreateUser(ctx, admin.NewUser{Name: name, Role: o.role, Password: password, Repositories: o.repositories}); err != nil {
+	return withControl(ctx, std, &o.locateOptions, func(control *client.Client) error {
+		if _, err := control.CreateUser(ctx, api.NewUser{Name: name, Role: o.role, Password: password, Repositories: o.repositories}); err != nil {
 			return err
 		}
 		fmt.Fprintf(std.out, "user %s may %s\n", name, o.role)
@@ -136,12 +136,12 @@ func runUserPasswd(ctx context.Context, std stdio, o userOptions, name string) e
 	if err != nil {
 		return err
 	}
-	return changeUser(ctx, std, o, name, admin.UserChange{Password: password})
+	return changeUser(ctx, std, o, name, api.UserChange{Password: password})
 }
 
-func changeUser(ctx context.Context, std stdio, o userOptions, name string, change admin.UserChange) error {
-	return withControl(ctx, std, &o.locateOptions, func(client *admin.Client) error {
-		user, err := client.ChangeUser(ctx, name, change)
+func changeUser(ctx context.Context, std stdio, o userOptions, name string, change api.UserChange) error {
+	return withControl(ctx, std, &o.locateOptions, func(control *client.Client) error {
+		user, err := control.ChangeUser(ctx, name, change)
 		if err != nil {
 			return unknownUser(err)
 		}
@@ -150,13 +150,13 @@ func changeUser(ctx context.Context, std stdio, o userOptions, name string, chan
 	})
 }
 
-func printChanged(w io.Writer, u admin.User) {
+func printChanged(w io.Writer, u api.User) {
 	fmt.Fprintf(w, "user %s, role %s: changed\n", plain.Line(u.Name), plain.Line(u.Role))
 }
 
 func runUserRemove(ctx context.Context, std stdio, o userOptions, name string) error {
-	return withControl(ctx, std, &o.locateOptions, func(client *admin.Client) error {
-		if err := client.DeleteUser(ctx, name); err != nil {
+	return withControl(ctx, std, &o.locateOptions, func(control *client.Client) error {
+		if err := control.DeleteUser(ctx, name); err != nil {
 			return unknownUser(err)
 		}
 		fmt.Fprintf(std.out, "user %s removed\n", name)
@@ -165,7 +165,7 @@ func runUserRemove(ctx context.Context, std stdio, o userOptions, name string) e
 }
 
 func unknownUser(err error) error {
-	if errors.Is(err, store.ErrNotFound) {
+	if errors.Is(err, client.ErrNotFound) {
 		return hint.New(err, "appliance user list says which there are")
 	}
 	return err
@@ -175,8 +175,8 @@ func runUserList(ctx context.Context, std stdio, o userOptions) error {
 	if err := checkOutput(o.output); err != nil {
 		return err
 	}
-	return withControl(ctx, std, &o.locateOptions, func(client *admin.Client) error {
-		users, err := client.Users(ctx)
+	return withControl(ctx, std, &o.locateOptions, func(control *client.Client) error {
+		users, err := control.Users(ctx)
 		if err != nil {
 			return err
 		}
@@ -187,7 +187,7 @@ func runUserList(ctx context.Context, std stdio, o userOptions) error {
 	})
 }
 
-func printUsers(w io.Writer, users []admin.User) error {
+func printUsers(w io.Writer, users []api.User) error {
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(t, "NAME\tROLE\tCREATED\tREPOSITORIES")
 	for _, u := range users {
@@ -197,7 +197,7 @@ func printUsers(w io.Writer, users []admin.User) error {
 }
 
 // reach returns which repositories a user's grants reach.
-func reach(u admin.User) string {
+func reach(u api.User) string {
 	if len(u.Repositories) == 0 || slices.Contains(u.Repositories, image.All) {
 		return "all"
 	}

@@ -11,8 +11,8 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
-	"github.com/mirror-appliance/appliance/registry/admin"
-	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
 )
 
 type verifyOptions struct {
@@ -54,8 +54,8 @@ func runVerify(ctx context.Context, std stdio, o verifyOptions) error {
 		return err
 	}
 	o.held = true
-	return withControl(ctx, std, &o.locateOptions, func(client *admin.Client) error {
-		report, err := client.Verify(ctx, admin.VerifyRequest{Content: o.content, BytesPerSecond: rate}, verifyProgress(std.err, o.content))
+	return withControl(ctx, std, &o.locateOptions, func(control *client.Client) error {
+		report, err := control.Verify(ctx, api.VerifyRequest{Content: o.content, BytesPerSecond: rate}, verifyProgress(std.err, o.content))
 		if err != nil {
 			return err
 		}
@@ -85,9 +85,9 @@ func parseRate(text string) (int64, error) {
 	return int64(rate), nil
 }
 
-func verifyProgress(w io.Writer, content bool) func(admin.VerifyProgress) {
+func verifyProgress(w io.Writer, content bool) func(api.VerifyProgress) {
 	say := nowAndThen(w)
-	return func(p admin.VerifyProgress) {
+	return func(p api.VerifyProgress) {
 		text := fmt.Sprintf("%d of %d manifests, %d of %d blobs", p.Done.Manifests, p.Of.Manifests, p.Done.Blobs, p.Of.Blobs)
 		if content {
 			text += fmt.Sprintf(", %s of %s", bytesOf(p.Done.ContentBytes), bytesOf(p.Of.BlobBytes))
@@ -96,7 +96,7 @@ func verifyProgress(w io.Writer, content bool) func(admin.VerifyProgress) {
 	}
 }
 
-func printVerify(w io.Writer, r store.VerifyReport) {
+func printVerify(w io.Writer, r api.VerifyReport) {
 	for _, p := range r.Problems {
 		fmt.Fprintf(w, "%s\n    %s\n", plain.Line(p.String()), plain.Line(p.Remedy))
 	}

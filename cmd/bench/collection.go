@@ -15,7 +15,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	admin "github.com/mirror-appliance/appliance/registry/admin/client"
 )
 
 const (
@@ -92,9 +93,9 @@ func (p pullTimes) row(what string) row {
 	return r
 }
 
-func collectAll(ctx context.Context, control *admin.Client) (admin.GCResult, error) {
-	var none admin.Duration
-	return control.GC(ctx, admin.GCRequest{GracePeriod: &none}, nil)
+func collectAll(ctx context.Context, control *admin.Client) (api.GCResult, error) {
+	var none api.Duration
+	return control.GC(ctx, api.GCRequest{GracePeriod: &none}, nil)
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

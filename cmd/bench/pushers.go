@@ -13,7 +13,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	admin "github.com/mirror-appliance/appliance/registry/admin/client"
 )
 
 const (
@@ -203,9 +204,9 @@ func (c *crowd) pullUntil(ctx context.Context, end time.Time, key string) error 
 
 // collectUntil collects without a pause.
 func (c *crowd) collectUntil(ctx context.Context, end time.Time) error {
-	grace := admin.Duration(gcGrace)
+	grace := api.Duration(gcGrace)
 	for time.Now().Before(end) {
-		done, err := c.control.GC(ctx, admin.GCRequest{GracePeriod: &grace}, nil)
+		done, err := c.control.GC(ctx, api.GCRequest{GracePeriod: &grace}, nil)
 		if err != nil {
 			return fmt.Errorf("collect: %w", err)
 		}

@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	admin "github.com/mirror-appliance/appliance/registry/admin/client"
 )
 
 const (
@@ -220,9 +221,9 @@ func (b *bench) tagLatency(ctx context.Context, s *server) (row, error) {
 
 // planTime is a dry run of collection, in which all is old enough to go.
 func planTime(ctx context.Context, control *admin.Client) (row, error) {
-	var none admin.Duration
+	var none api.Duration
 	began := time.Now()
-	plan, err := control.GC(ctx, admin.GCRequest{DryRun: true, GracePeriod: &none}, nil)
+	plan, err := control.GC(ctx, api.GCRequest{DryRun: true, GracePeriod: &none}, nil)
 	if err != nil {
 		return row{}, err
 	}

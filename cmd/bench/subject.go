@@ -13,7 +13,8 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/registry"
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	admin "github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
@@ -109,9 +110,9 @@ func (b *bench) startSubject(ctx context.Context, name string, flags ...string) 
 	if err != nil {
 		return nil, nil, err
 	}
-	control := admin.NewUnixClient(c.ControlSocket)
-	_, err = control.CreateUser(ctx, admin.NewUser{Name: user, Role: "admin", Password: password})
-	var refused *admin.Error
+	control := admin.NewUnix(c.ControlSocket)
+	_, err = control.CreateUser(ctx, api.NewUser{Name: user, Role: "admin", Password: password})
+	var refused *admin.Refused
 	if err != nil && !(errors.As(err, &refused) && refused.Status == 409) {
 		return nil, nil, errors.Join(err, srv.stop())
 	}

@@ -1,239 +1,143 @@
-// Package admin is the control API, by which commands and administrators act on a running
-// daemon: its handler and its client.
+// Package admin serves the control API, by which commands and administrators act on a running daemon.
 //
-// One handler serves two doors. On the unix socket ([Listen]) the file mode 0600 is the login;
-// over HTTPS, under /api/v1, the caller must be a user of role admin, which package registry
-// sees to. Requests and answers are JSON; an error is {"error": "...", "hint": "..."}.
+// One [Handler] has two doors. On the unix socket ([Listen]) the file mode 0600 is the login; over HTTPS, under /api/v1,
+// the caller must be a user of role admin, which package registry checks. Package api declares the calls, package client
+// makes them. To add one, declare it there and give it a handler in NewHandler.
 //
-//	GET    /api/v1/ping                                        → 204, if a daemon answers
-//	GET    /api/v1/status
-//	POST   /api/v1/gc                                          {dryRun, gracePeriod, detach} → lines, see jobs.go
-//	POST   /api/v1/verify                                      {content, bytesPerSecond} → lines
-//	POST   /api/v1/scrub                                       {bytesPerSecond} → lines
-//	POST   /api/v1/backup                                      on the socket only → lines, see backup.go
-//	DELETE /api/v1/backup/{snapshot}
-//	GET    /api/v1/users
-//	POST   /api/v1/users                                       {name, role, password}
-//	PUT    /api/v1/users/{name}                                {role, password}, what is given changes
-//	DELETE /api/v1/users/{name}
-//	POST   /api/v1/sync                                        {name} → {id}
-//	POST   /api/v1/sync/{id}/held                              {blobs, manifests}: {repository: [digest]} → those held, and unconfirmed blobs
-//	POST   /api/v1/sync/{id}/confirm                           {blobs: {repository: [{digest, size}]}} → those staged
-//	PUT    /api/v1/sync/{id}/blobs/{digest}?repository=R       the bytes, with Content-Length
-//	PUT    /api/v1/sync/{id}/manifests/{digest}?repository=R   the bytes, with Content-Type
-//	POST   /api/v1/sync/{id}/tags                              {tags: [{repository, tag, digest}]}
-//	POST   /api/v1/sync/{id}/sources                           {sources: {repository: [registry/path]}}
-//	POST   /api/v1/sync/{id}/commit
-//	DELETE /api/v1/sync/{id}
-//
-// A sync stages what it is given: blobs and manifests are kept from collection and invisible
-// to /v2 until the commit, which makes all of it visible at once. Each blob is one request, whose body goes straight
-// into the store. A repository gets by a sync what was sent for it, what it shows already, and what the caller says that the
-// source of that repository has confirmed; to name another repository's blob is not enough. gRPC and an upload session in the manner of /v2 were refused, since neither
-// gives more than a PUT with a length and a digest does.
+// gRPC and an upload session in the manner of /v2 were refused, since neither gives more than a PUT with a length and a
+// digest does: each blob of a sync is one request, whose body goes straight into the store.
 package admin
 
 import (
-	"errors"
-	"time"
+	"context"
+	"log/slog"
+	"net/http"
+	"sync"
 
-	"github.com/opencontainers/go-digest"
+	"github.com/mirror-appliance/appliance/gc"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/auth"
+	"github.com/mirror-appliance/appliance/registry/jobs"
+	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// Product is the Server header of every answer, by which a client tells an appliance that refuses it from a registry
-// of another kind.
-const Product = "appliance"
-
-// ErrCollecting is what a Collect function returns while another collection is under way.
-var ErrCollecting = errors.New("a collection is under way already")
-
-// ErrScrubbing is what a Scrub function returns while another scrub is under way.
-var ErrScrubbing = errors.New("a scrub is under way already")
-
-// Status is how the daemon is.
-type Status struct {
-	Version     string          `json:"version"`
-	Address     string          `json:"address"` // host:port as clusters use it
-	Started     time.Time       `json:"started"`
-	Healthy     bool            `json:"healthy"`
-	Services    map[string]bool `json:"services"`          // as /health/instance says
-	Trouble     []Trouble       `json:"trouble,omitempty"` // what is not well, with what to do about it
-	Store       *Stats          `json:"store,omitempty"`   // nil: it could not be counted
-	Space       []Space         `json:"space"`             // of the storage, and of the database if that is elsewhere
-	PullQuota   int64           `json:"pullQuota,omitempty"`
-	Certificate time.Time       `json:"certificateNotAfter"`
-	Renews      bool            `json:"certificateRenews"`    // by itself
-	CA          *time.Time      `json:"caNotAfter,omitempty"` // nil: it is not known here
-	GC          *GCProgress     `json:"gc,omitempty"`         // the collection under way
-	LastGC      *GCResult       `json:"lastGC,omitempty"`     // also one that failed
-	Scrub       *ScrubState     `json:"scrub,omitempty"`      // under way, or stopped half way
-	LastScrub   *ScrubState     `json:"lastScrub,omitempty"`  // that came to its end
+// Options are what the handler works on.
+type Options struct {
+	Store *store.Store
+	Auth  *auth.Authenticator // told to forget users that change
+	Jobs  Jobs
+	// Status returns the state of the daemon. It is nil when a command has opened the store because no daemon runs.
+	Status func(ctx context.Context) (api.Status, error)
+	Drain  context.Context // ends when the daemon drains
+	Log    *slog.Logger
 }
 
-// Trouble is something that is not well.
-type Trouble struct {
-	Problem string `json:"problem"`
-	Hint    string `json:"hint,omitempty"`
+// Jobs are the runners of what takes long.
+type Jobs struct {
+	GC     *jobs.Runner[api.GCRequest, api.GCProgress, api.GCResult]
+	Verify *jobs.Runner[api.VerifyRequest, api.VerifyProgress, api.VerifyReport]
+	Scrub  *jobs.Runner[api.ScrubRequest, api.ScrubState, gc.ScrubReport]
 }
 
-// Space is the room on a file system.
-type Space struct {
-	Path string `json:"path"`
-	Free int64  `json:"free"` // bytes
-	Kept int64  `json:"kept"` // bytes that pushes leave free
+// Handler answers the control API. It checks no login, see the package comment.
+type Handler struct {
+	store  *store.Store
+	auth   *auth.Authenticator
+	status func(context.Context) (api.Status, error)
+	drain  context.Context
+	log    *slog.Logger
+	mux    *http.ServeMux
 
-	Inodes     int64 `json:"inodes,omitempty"` // in total; 0: the file system has no limit
-	FreeInodes int64 `json:"freeInodes"`
-	KeptInodes int64 `json:"keptInodes,omitempty"` // that pushes leave free
+	// users is held from a look at all users to the change that depends on it, so that two
+	// requests cannot remove the last two administrators.
+	users sync.Mutex
+
+	backups sync.Map // under way: the name of each snapshot, with the context.CancelFunc of its request
 }
 
-// Stats counts what the store holds.
-type Stats struct {
-	Repositories int64 `json:"repositories"`
-	Manifests    int64 `json:"manifests"`
-	Tags         int64 `json:"tags"`
-	Blobs        int64 `json:"blobs"`
-	BlobBytes    int64 `json:"blobBytes"`
-	Quarantined  int64 `json:"quarantined"` // blobs that are damaged and out of service
-	Users        int64 `json:"users"`
+// NewHandler returns the handler of all calls.
+func NewHandler(o Options) *Handler {
+	h := &Handler{store: o.Store, auth: o.Auth, status: o.Status, drain: o.Drain, log: o.Log, mux: http.NewServeMux()}
+	handle(h, api.Ping, h.ping)
+	handle(h, api.GetStatus, h.getStatus)
+
+	handle(h, api.ListUsers, h.listUsers)
+	handle(h, api.CreateUser, h.createUser)
+	handle(h, api.ChangeUser, h.changeUser)
+	handle(h, api.DeleteUser, h.deleteUser)
+
+	handleJob(h, api.GC, o.Jobs.GC)
+	handleJob(h, api.Verify, o.Jobs.Verify)
+	handleJob(h, api.Scrub, o.Jobs.Scrub)
+	h.mux.HandleFunc("POST "+api.Backup.Path, h.backup)
+	handle(h, api.EndBackup, h.endBackup)
+
+	handle(h, api.BeginSync, h.beginSync)
+	handleRun(h, api.HeldSync, held)
+	handleRun(h, api.ConfirmSync, confirm)
+	handleRun(h, api.PutBlob, putBlob)
+	handleRun(h, api.PutManifest, putManifest)
+	handleRun(h, api.TagSync, tag)
+	handleRun(h, api.SetSources, setSources)
+	handleRun(h, api.CommitSync, h.commit)
+	handleRun(h, api.AbortSync, h.abort)
+
+	h.mux.HandleFunc("/", h.unknown)
+	return h
 }
 
-// Duration is a time.Duration that JSON writes as 1h0m0s.
-type Duration time.Duration
-
-// MarshalText writes it as time.Duration does.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
-
-// UnmarshalText reads what time.ParseDuration reads.
-func (d *Duration) UnmarshalText(text []byte) error {
-	v, err := time.ParseDuration(string(text))
-	*d = Duration(v)
-	return err
+// ServeHTTP answers one request.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.mux.ServeHTTP(w, r.WithContext(store.WithUser(r.Context(), caller(r.Context()))))
 }
 
-// GCRequest asks for a collection.
-type GCRequest struct {
-	DryRun bool `json:"dryRun,omitempty"` // only say what would be removed
-	// GracePeriod leaves alone what was pushed or asked for within it; nil is the configured
-	// one. With 0 what was deleted goes at once; what a push that is under way may need stays for some minutes.
-	GracePeriod *Duration `json:"gracePeriod,omitempty"`
-	// Detach lets the daemon collect for itself: the answer comes when that has begun, and it goes on when the caller
-	// has gone. How far it is, and how it ended, is in the status.
-	Detach bool `json:"detach,omitempty"`
+// handle makes serve answer a call.
+func handle[Q, A any](h *Handler, call api.Call[Q, A], serve func(r *http.Request, q Q) (A, error)) {
+	h.mux.HandleFunc(call.Method+" "+call.Path, func(w http.ResponseWriter, r *http.Request) {
+		var q Q
+		var a A
+		var err error
+		if call.Max > 0 {
+			err = decode(r, call.Max, &q)
+		}
+		if err == nil {
+			a, err = serve(r, q)
+		}
+		switch {
+		case err != nil:
+			h.refuse(w, r, err)
+		case any(a) == any(api.None{}):
+			write(w, call.Status, nil)
+		default:
+			write(w, call.Status, a)
+		}
+	})
 }
 
-// Garbage counts what a collection removes.
-type Garbage struct {
-	Blobs   int   `json:"blobs"`
-	Uploads int   `json:"uploads"` // that nobody finished
-	Runs    int   `json:"runs"`    // staged by a sync that never ended
-	Bytes   int64 `json:"bytes"`
-
-	Manifests int `json:"manifests"` // that went since the last collection: with a deleted image at once
-	Links     int `json:"links"`     // of blobs to repositories that had no use for them
+// ping costs nothing, whatever the size and the state of the store.
+func (h *Handler) ping(*http.Request, api.None) (api.None, error) {
+	return api.None{}, h.isDaemon()
 }
 
-// GCProgress is how far a collection is.
-type GCProgress struct {
-	Began   time.Time `json:"began"`
-	DryRun  bool      `json:"dryRun,omitempty"`
-	Planned bool      `json:"planned"` // all there is to remove is known
-	Of      Garbage   `json:"of"`      // to remove, as far as it is known
-	Done    Garbage   `json:"done"`    // removed
-}
-
-// GCResult is what a collection removed, or in a dry run would remove.
-type GCResult struct {
-	DryRun bool `json:"dryRun,omitempty"`
-	Garbage
-	Began time.Time `json:"began"`
-	Ended time.Time `json:"ended"`
-	Error string    `json:"error,omitempty"` // why it stopped half way; only in a status
-
-	// Plan is what a dry run would remove, the first 10,000 of it.
-	Plan []PlannedBlob `json:"plan,omitzero"`
-	More int           `json:"more,omitempty"` // blobs that are not listed
-}
-
-// PlannedBlob is a blob that a collection would remove.
-type PlannedBlob struct {
-	Digest digest.Digest `json:"digest"`
-	Size   int64         `json:"size"`
-}
-
-// User is an account, without its password.
-type User struct {
-	Name    string    `json:"name"`
-	Role    string    `json:"role"`
-	Created time.Time `json:"created"`
-	Updated time.Time `json:"updated"`
-	// Repositories are patterns of what the user may see, see image.CheckPattern; none: everything.
-	Repositories []string `json:"repositories,omitempty"`
-}
-
-// NewUser is an account to create.
-type NewUser struct {
-	Name         string   `json:"name"`
-	Role         string   `json:"role"`
-	Password     string   `json:"password"`
-	Repositories []string `json:"repositories,omitempty"` // patterns; none: everything
-}
-
-// UserChange changes what is not empty.
-type UserChange struct {
-	Role     string `json:"role,omitempty"`
-	Password string `json:"password,omitempty"`
-	// Repositories replaces the patterns; an empty list that is not nil takes them away.
-	Repositories *[]string `json:"repositories,omitempty"`
-}
-
-type (
-	syncRequest struct {
-		Name string `json:"name"`
+func (h *Handler) getStatus(r *http.Request, _ api.None) (api.Status, error) {
+	if err := h.isDaemon(); err != nil {
+		return api.Status{}, err
 	}
-	syncAnswer struct {
-		ID string `json:"id"`
-	}
-	// heldLists lists digests by repository: in a question those asked for, in an answer those held, and the blobs that only
-	// other repositories have.
-	heldLists struct {
-		Blobs       map[string][]digest.Digest `json:"blobs,omitempty"`
-		Manifests   map[string][]digest.Digest `json:"manifests,omitempty"`
-		Unconfirmed map[string][]digest.Digest `json:"unconfirmed,omitempty"`
-	}
-	confirmRequest struct {
-		Blobs map[string][]confirmedBlob `json:"blobs"`
-	}
-	confirmedBlob struct {
-		Digest digest.Digest `json:"digest"`
-		Size   int64         `json:"size"`
-	}
-	confirmAnswer struct {
-		Blobs map[string][]digest.Digest `json:"blobs,omitempty"`
-	}
-	tagRequest struct {
-		Tags []tag `json:"tags"`
-	}
-	tag struct {
-		Repository string        `json:"repository"`
-		Tag        string        `json:"tag"`
-		Digest     digest.Digest `json:"digest"`
-	}
-	sourceRequest struct {
-		Sources map[string][]string `json:"sources"`
-	}
-	errorAnswer struct {
-		Error string `json:"error"`
-		Hint  string `json:"hint,omitempty"`
-	}
-)
+	return h.status(r.Context())
+}
 
-// Bounds of request bodies. Blobs have none.
-const (
-	maxJSON = 64 << 10
-	maxList = 4 << 20
-)
+// isDaemon returns an error for a second command while a first has opened the store since no daemon runs.
+func (h *Handler) isDaemon() error {
+	if h.status == nil {
+		return conflict("the registry is not running, and another command is at work on its store", "wait until that has ended")
+	}
+	return nil
+}
 
-// atOnce is how many digests, blobs, tags or sources a client puts into one request: with the longest names of repositories and the
-// longest digests they stay below maxList.
-const atOnce = 5000
+// caller names the user for the log.
+func caller(ctx context.Context) string {
+	if id, ok := auth.IdentityFrom(ctx); ok {
+		return id.Name
+	}
+	return "local"
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -15,8 +16,12 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/gc"
 	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/auth"
+	"github.com/mirror-appliance/appliance/registry/jobs"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -24,16 +29,16 @@ import (
 type fixture struct {
 	store  *store.Store
 	auth   *auth.Authenticator
-	client *admin.Client
+	client *client.Client
 	http   *http.Client // speaks to the socket without the client
 	socket string
 
 	handling sync.RWMutex // read-held by each request; held by who waits for all to end
 
-	collect func(context.Context, admin.GCRequest, func(admin.GCProgress)) (admin.GCResult, error)
-	detach  func(admin.GCRequest) error
-	scrub   func(context.Context, int64, func(admin.ScrubState)) (admin.ScrubReport, error)
-	stop    context.CancelFunc // lets the daemon begin to end
+	collect func(context.Context, api.GCRequest, func(api.GCProgress)) (api.GCResult, error)
+	scrub   func(context.Context, api.ScrubRequest, func(api.ScrubState)) (gc.ScrubReport, error)
+	gc      *jobs.Runner[api.GCRequest, api.GCProgress, api.GCResult]
+	drain   context.CancelFunc
 }
 
 type lookup struct{ s *store.Store }
@@ -54,21 +59,24 @@ func serve(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	f := &fixture{store: s, auth: auth.New(lookup{s}), socket: filepath.Join(dir, "run", "sock")}
-	stopping, stop := context.WithCancel(context.Background())
-	t.Cleanup(stop)
-	f.stop = stop
+	draining, drain := context.WithCancel(context.Background())
+	t.Cleanup(drain)
+	f.drain = drain
+	log := slog.New(slog.DiscardHandler)
+	f.gc = jobs.New(jobs.Kind[api.GCRequest, api.GCProgress, api.GCResult]{Name: "collection", Drain: draining, Log: log,
+		Run: func(ctx context.Context, q api.GCRequest, progress func(api.GCProgress)) (api.GCResult, error) {
+			return f.collect(ctx, q, progress)
+		}})
 	h := admin.NewHandler(admin.Options{
-		Store: s, Auth: f.auth, Drain: stopping,
+		Store: s, Auth: f.auth, Drain: draining, Log: log,
 		Jobs: admin.Jobs{
-			Collect: func(ctx context.Context, q admin.GCRequest, progress func(admin.GCProgress)) (admin.GCResult, error) {
-				return f.collect(ctx, q, progress)
-			},
-			Detach: func(q admin.GCRequest) error { return f.detach(q) },
-			Scrub: func(ctx context.Context, rate int64, progress func(admin.ScrubState)) (admin.ScrubReport, error) {
-				return f.scrub(ctx, rate, progress)
-			},
+			GC: f.gc,
+			Scrub: jobs.New(jobs.Kind[api.ScrubRequest, api.ScrubState, gc.ScrubReport]{Name: "scrub", Drain: draining, Log: log,
+				Run: func(ctx context.Context, q api.ScrubRequest, progress func(api.ScrubState)) (gc.ScrubReport, error) {
+					return f.scrub(ctx, q, progress)
+				}}),
 		},
-		Status: func(context.Context) (admin.Status, error) { return admin.Status{Version: "v1", Healthy: true}, nil },
+		Status: func(context.Context) (api.Status, error) { return api.Status{Version: "v1", Healthy: true}, nil },
 	})
 	l, err := admin.Listen(t.Context(), f.socket)
 	if err != nil {
@@ -81,8 +89,7 @@ func serve(t *testing.T) *fixture {
 	})}
 	ended := make(chan error)
 	go func() { ended <- server.Serve(l) }()
-	f.client = admin.NewUnixClient(f.socket)
-	f.client.AwaitLeave()
+	f.client = client.NewUnix(f.socket)
 	f.http = rawClient(f.socket)
 	t.Cleanup(func() {
 		f.client.Close()
@@ -98,6 +105,14 @@ func serve(t *testing.T) *fixture {
 		}
 	})
 	return f
+}
+
+// idle waits until no collection is under way.
+func (f *fixture) idle(t *testing.T) {
+	t.Helper()
+	for f.gc.Stats().Running {
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // send makes a request without the client, for what the client never sends.
@@ -120,9 +135,9 @@ func (f *fixture) send(t *testing.T, method, path, body string) (int, string) {
 }
 
 // refusal asserts that err is the daemon's, with this status and part of a message.
-func refusal(t *testing.T, err error, status int, message string) *admin.Error {
+func refusal(t *testing.T, err error, status int, message string) *client.Refused {
 	t.Helper()
-	var refused *admin.Error
+	var refused *client.Refused
 	if !errors.As(err, &refused) {
 		t.Fatalf("error is %v, want a refusal with %d", err, status)
 	}
@@ -190,24 +205,24 @@ func TestClient_GC(t *testing.T) {
 	f := serve(t)
 	// untilEnded is a collection that ends with its context.
 	untilEnded := func(began, ended chan struct{}) {
-		f.collect = func(ctx context.Context, _ admin.GCRequest, progress func(admin.GCProgress)) (admin.GCResult, error) {
+		f.collect = func(ctx context.Context, _ api.GCRequest, progress func(api.GCProgress)) (api.GCResult, error) {
 			defer close(ended)
-			progress(admin.GCProgress{})
+			progress(api.GCProgress{})
 			close(began)
 			<-ctx.Done()
-			return admin.GCResult{}, ctx.Err()
+			return api.GCResult{}, ctx.Err()
 		}
 	}
 	t.Run("passes request, progress and result", func(t *testing.T) {
-		var got admin.GCRequest
-		f.collect = func(_ context.Context, q admin.GCRequest, progress func(admin.GCProgress)) (admin.GCResult, error) {
+		var got api.GCRequest
+		f.collect = func(_ context.Context, q api.GCRequest, progress func(api.GCProgress)) (api.GCResult, error) {
 			got = q
-			progress(admin.GCProgress{Of: admin.Garbage{Blobs: 7}})
-			return admin.GCResult{Garbage: admin.Garbage{Blobs: 3, Bytes: 99}}, nil
+			progress(api.GCProgress{Of: gc.Result{Blobs: 7}})
+			return api.GCResult{Result: gc.Result{Blobs: 3, Bytes: 99}}, nil
 		}
-		hour := admin.Duration(time.Hour)
-		var told admin.GCProgress
-		r, err := f.client.GC(t.Context(), admin.GCRequest{DryRun: true, GracePeriod: &hour}, func(p admin.GCProgress) { told = p })
+		hour := api.Duration(time.Hour)
+		var told api.GCProgress
+		r, err := f.client.GC(t.Context(), api.GCRequest{DryRun: true, GracePeriod: &hour}, func(p api.GCProgress) { told = p })
 		must(t, err)
 		if r.Blobs != 3 || r.Bytes != 99 || !got.DryRun || *got.GracePeriod != hour || told.Of.Blobs != 7 {
 			t.Errorf("asked %+v, was told %+v, got %+v", got, told, r)
@@ -215,14 +230,14 @@ func TestClient_GC(t *testing.T) {
 	})
 	t.Run("what goes on is told again, though nothing new is to be told", func(t *testing.T) {
 		release := make(chan struct{})
-		f.collect = func(_ context.Context, _ admin.GCRequest, progress func(admin.GCProgress)) (admin.GCResult, error) {
-			progress(admin.GCProgress{})
-			progress(admin.GCProgress{Planned: true})
+		f.collect = func(_ context.Context, _ api.GCRequest, progress func(api.GCProgress)) (api.GCResult, error) {
+			progress(api.GCProgress{})
+			progress(api.GCProgress{Planned: true})
 			<-release
-			return admin.GCResult{}, nil
+			return api.GCResult{}, nil
 		}
 		told, planned := 0, 0 // a slow daemon tells the first line again, too
-		_, err := f.client.GC(t.Context(), admin.GCRequest{}, func(p admin.GCProgress) {
+		_, err := f.client.GC(t.Context(), api.GCRequest{}, func(p api.GCProgress) {
 			if told++; p.Planned {
 				if planned++; planned == 2 {
 					close(release)
@@ -235,23 +250,28 @@ func TestClient_GC(t *testing.T) {
 		must(t, err)
 	})
 	t.Run("one that is under way is a conflict", func(t *testing.T) {
-		f.collect = func(context.Context, admin.GCRequest, func(admin.GCProgress)) (admin.GCResult, error) {
-			return admin.GCResult{}, admin.ErrCollecting
-		}
-		_, err := f.client.GC(t.Context(), admin.GCRequest{}, nil)
+		began, ended := make(chan struct{}), make(chan struct{})
+		untilEnded(began, ended)
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { _, _ = f.client.GC(ctx, api.GCRequest{}, nil) }()
+		<-began
+		_, err := f.client.GC(t.Context(), api.GCRequest{}, nil)
 		if refused := refusal(t, err, http.StatusConflict, "under way"); refused.Hint() == "" {
 			t.Error("there is no hint")
 		}
 		if status, answer := f.send(t, "POST", "/api/v1/gc", "{}"); status != http.StatusConflict {
 			t.Errorf("without the client it is answered %d %s", status, answer)
 		}
+		refusal(t, f.client.BeginGC(t.Context(), api.GCRequest{}), http.StatusConflict, "under way")
+		cancel()
+		f.idle(t)
 	})
 	t.Run("one that fails after it has begun says so, with the status", func(t *testing.T) {
-		f.collect = func(_ context.Context, _ admin.GCRequest, progress func(admin.GCProgress)) (admin.GCResult, error) {
-			progress(admin.GCProgress{})
-			return admin.GCResult{}, &store.FullError{Path: "/full", Err: errors.New("no space")}
+		f.collect = func(_ context.Context, _ api.GCRequest, progress func(api.GCProgress)) (api.GCResult, error) {
+			progress(api.GCProgress{})
+			return api.GCResult{}, &store.FullError{Path: "/full", Err: errors.New("no space")}
 		}
-		_, err := f.client.GC(t.Context(), admin.GCRequest{}, nil)
+		_, err := f.client.GC(t.Context(), api.GCRequest{}, nil)
 		if refused := refusal(t, err, http.StatusInsufficientStorage, "/full"); refused.Hint() == "" {
 			t.Error("there is no hint")
 		}
@@ -264,48 +284,46 @@ func TestClient_GC(t *testing.T) {
 			<-began
 			cancel()
 		}()
-		if _, err := f.client.GC(ctx, admin.GCRequest{}, nil); !errors.Is(err, context.Canceled) {
+		if _, err := f.client.GC(ctx, api.GCRequest{}, nil); !errors.Is(err, context.Canceled) {
 			t.Errorf("error is %v", err)
 		}
 		<-ended
 	})
-	t.Run("one that nobody waits for is begun, and no more", func(t *testing.T) {
-		var got admin.GCRequest
-		f.detach = func(q admin.GCRequest) error { got = q; return nil }
-		must(t, f.client.BeginGC(t.Context(), admin.GCRequest{}))
+	t.Run("one that is detached goes on without its caller", func(t *testing.T) {
+		var got api.GCRequest
+		f.collect = func(_ context.Context, q api.GCRequest, _ func(api.GCProgress)) (api.GCResult, error) {
+			got = q
+			return api.GCResult{}, nil
+		}
+		must(t, f.client.BeginGC(t.Context(), api.GCRequest{}))
+		f.gc.Wait()
 		if !got.Detach {
 			t.Errorf("asked %+v", got)
 		}
-		f.detach = func(admin.GCRequest) error { return admin.ErrCollecting }
-		refusal(t, f.client.BeginGC(t.Context(), admin.GCRequest{}), http.StatusConflict, "under way")
-		refusal(t, f.client.BeginGC(t.Context(), admin.GCRequest{DryRun: true}), http.StatusBadRequest, "dry run")
+		refusal(t, f.client.BeginGC(t.Context(), api.GCRequest{DryRun: true}), http.StatusBadRequest, "dry run")
 	})
 	t.Run("a daemon that ends ends it", func(t *testing.T) {
 		began, ended := make(chan struct{}), make(chan struct{})
 		untilEnded(began, ended)
 		go func() {
 			<-began
-			f.stop()
+			f.drain()
 		}()
-		_, err := f.client.GC(t.Context(), admin.GCRequest{}, nil)
+		_, err := f.client.GC(t.Context(), api.GCRequest{}, nil)
 		if refused := refusal(t, err, http.StatusConflict, "stopping"); !strings.Contains(refused.Hint(), "run it again") {
 			t.Errorf("the hint is %q", refused.Hint())
 		}
 		<-ended
 	})
 	t.Run("a daemon that is about to end begins none", func(t *testing.T) {
-		f.stop()
-		f.collect = func(context.Context, admin.GCRequest, func(admin.GCProgress)) (admin.GCResult, error) {
-			t.Error("one that is waited for was begun")
-			return admin.GCResult{}, nil
+		f.drain()
+		f.collect = func(context.Context, api.GCRequest, func(api.GCProgress)) (api.GCResult, error) {
+			t.Error("it was begun")
+			return api.GCResult{}, nil
 		}
-		f.detach = func(admin.GCRequest) error {
-			t.Error("one that nobody waits for was begun")
-			return nil
-		}
-		_, err := f.client.GC(t.Context(), admin.GCRequest{}, nil)
+		_, err := f.client.GC(t.Context(), api.GCRequest{}, nil)
 		refusal(t, err, http.StatusConflict, "stopping")
-		refusal(t, f.client.BeginGC(t.Context(), admin.GCRequest{}), http.StatusConflict, "stopping")
+		refusal(t, f.client.BeginGC(t.Context(), api.GCRequest{}), http.StatusConflict, "stopping")
 	})
 }
 
@@ -314,11 +332,11 @@ func TestClient_Scrub_largest(t *testing.T) {
 	f := serve(t)
 	d := digest.SHA512.FromString("damaged")
 	image := strings.Repeat("x", 255) + "@" + d.String()
-	damage := admin.Damage{Digest: d, Images: slices.Repeat([]string{image}, 100), RepairError: strings.Repeat("no\n", 1000)}
-	f.scrub = func(context.Context, int64, func(admin.ScrubState)) (admin.ScrubReport, error) {
-		return admin.ScrubReport{Damaged: 1000, Damage: slices.Repeat([]admin.Damage{damage}, 1000)}, nil
+	damage := gc.Damage{Digest: d, Images: slices.Repeat([]string{image}, 100), RepairError: strings.Repeat("no\n", 1000)}
+	f.scrub = func(context.Context, api.ScrubRequest, func(api.ScrubState)) (gc.ScrubReport, error) {
+		return gc.ScrubReport{Damaged: 1000, Damage: slices.Repeat([]gc.Damage{damage}, 1000)}, nil
 	}
-	report, err := f.client.Scrub(t.Context(), admin.ScrubRequest{}, nil)
+	report, err := f.client.Scrub(t.Context(), api.ScrubRequest{}, nil)
 	must(t, err)
 	if len(report.Damage) != 1000 || len(report.Damage[999].Images) != 100 || report.Damage[999].Images[99] != image {
 		t.Errorf("%d of 1000 damaged blobs were told", len(report.Damage))
@@ -333,19 +351,19 @@ func TestHandler_noDaemon(t *testing.T) {
 	server := &http.Server{Handler: admin.NewHandler(admin.Options{})}
 	defer server.Close()
 	go func() { _ = server.Serve(l) }() // until it is closed
-	c := admin.NewUnixClient(socket)
+	c := client.NewUnix(socket)
 	defer c.Close()
 	_, err = c.Status(t.Context())
-	for _, err := range []error{err, c.Ping(t.Context()), c.BeginGC(t.Context(), admin.GCRequest{})} {
+	for _, err := range []error{err, c.Ping(t.Context()), c.BeginGC(t.Context(), api.GCRequest{})} {
 		refusal(t, err, http.StatusConflict, "another command is at work")
 	}
 }
 
 func TestClient_notRunning(t *testing.T) {
-	c := admin.NewUnixClient(filepath.Join(t.TempDir(), "sock"))
+	c := client.NewUnix(filepath.Join(t.TempDir(), "sock"))
 	_, err := c.Status(t.Context())
 	var hint interface{ Hint() string }
-	if !errors.Is(err, admin.ErrNotRunning) || !errors.As(err, &hint) || !strings.Contains(hint.Hint(), "systemctl start") {
+	if !errors.Is(err, client.ErrNotRunning) || !errors.As(err, &hint) || !strings.Contains(hint.Hint(), "systemctl start") {
 		t.Errorf("error is %v", err)
 	}
 }

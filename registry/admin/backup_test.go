@@ -18,7 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -161,7 +161,7 @@ func TestClient_Backup_lost(t *testing.T) {
 		_, _ = fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n", len(line), line)
 		<-began
 	}()
-	c := admin.NewUnixClient(socket)
+	c := client.NewUnix(socket)
 	defer c.Close()
 	err = c.Backup(t.Context(), func(ctx context.Context, _ string) error {
 		close(began)
@@ -169,7 +169,7 @@ func TestClient_Backup_lost(t *testing.T) {
 		return nil
 	})
 	var hint interface{ Hint() string }
-	if err == nil || !strings.Contains(err.Error(), "stopped before the backup had ended") || !errors.As(err, &hint) {
+	if err == nil || !strings.Contains(err.Error(), "stopped before backup had ended") || !errors.As(err, &hint) {
 		t.Errorf("error is %v", err)
 	}
 }

@@ -11,75 +11,50 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/auth"
+	"github.com/mirror-appliance/appliance/registry/jobs"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// Requests that are refused before they reach the store.
-type (
-	badRequest     struct{ problem, hint string }
-	conflict       struct{ problem, hint string }
-	lengthRequired struct{}
-	brokenBody     struct{ err error }
-	unknownRequest struct {
-		method, path string
-		allowed      []string
-	}
-)
-
-func (e *badRequest) Error() string     { return e.problem }
-func (e *badRequest) Hint() string      { return e.hint }
-func (e *conflict) Error() string       { return e.problem }
-func (e *conflict) Hint() string        { return e.hint }
-func (e *lengthRequired) Error() string { return "the length of the body is not known" }
-func (e *lengthRequired) Hint() string  { return "send Content-Length" }
-func (e *brokenBody) Error() string     { return "read the request body: " + e.err.Error() }
-func (e *brokenBody) Unwrap() error     { return e.err }
-
-func (e *unknownRequest) Error() string {
-	if len(e.allowed) > 0 {
-		return fmt.Sprintf("%s does not take %s, only %s", e.path, e.method, strings.Join(e.allowed, ", "))
-	}
-	return fmt.Sprintf("the control API has no %s", e.path)
+// refusal is an error with the status of its answer.
+type refusal struct {
+	error
+	status int
 }
 
-func (e *unknownRequest) Hint() string {
-	return "use a command and a daemon of the same version; 'appliance --version' tells it"
+func (e *refusal) Unwrap() error { return e.error }
+
+func badRequest(problem, next string) error {
+	return &refusal{hint.New(errors.New(problem), next), http.StatusBadRequest}
 }
 
-// errNoDaemon is for a second command, while a first has opened the store since no daemon runs.
-var errNoDaemon = &conflict{"the registry is not running, and another command is at work on its store", "wait until that has ended"}
-
-func badDigest(s string, err error) error {
-	return &badRequest{fmt.Sprintf("%q is not a digest: %v", s, err), "write it as sha256:…"}
+func conflict(problem, next string) error {
+	return &refusal{hint.New(errors.New(problem), next), http.StatusConflict}
 }
 
-// statusOf is the one place where errors become statuses.
+// brokenBody is for a body that does not arrive whole.
+func brokenBody(err error) error {
+	return &refusal{fmt.Errorf("read the request body: %w", err), http.StatusBadRequest}
+}
+
+// statusOf returns the status for an error. All errors become statuses here.
 func statusOf(err error) int {
-	var (
-		unknown  *unknownRequest
-		full     *store.FullError
-		busy     *store.BusyError
-		missing  *store.MissingError
-		tooLarge *http.MaxBytesError
-	)
+	var refused *refusal
 	switch {
-	case errors.As(err, &unknown) && len(unknown.allowed) > 0:
-		return http.StatusMethodNotAllowed
-	case errors.As(err, &unknown), errors.Is(err, store.ErrNotFound):
-		return http.StatusNotFound
-	case is[*conflict](err), errors.As(err, &busy), errors.Is(err, ErrCollecting), errors.Is(err, ErrScrubbing):
-		return http.StatusConflict
-	case is[*lengthRequired](err):
-		return http.StatusLengthRequired
-	case errors.As(err, &tooLarge):
+	case is[*http.MaxBytesError](err):
 		return http.StatusRequestEntityTooLarge
-	case errors.As(err, &missing):
+	case errors.As(err, &refused):
+		return refused.status
+	case errors.Is(err, store.ErrNotFound):
+		return http.StatusNotFound
+	case is[*store.BusyError](err), is[*jobs.BusyError](err), errors.Is(err, jobs.ErrStopping):
+		return http.StatusConflict
+	case is[*store.MissingError](err):
 		return http.StatusUnprocessableEntity
-	case errors.As(err, &full):
+	case is[*store.FullError](err):
 		return http.StatusInsufficientStorage
-	case is[*badRequest](err), is[*brokenBody](err), is[*store.DigestError](err), is[*store.InvalidError](err),
-		is[*auth.InvalidError](err), is[*image.PatternError](err):
+	case is[*store.DigestError](err), is[*store.InvalidError](err), is[*auth.InvalidError](err), is[*image.PatternError](err):
 		return http.StatusBadRequest
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return http.StatusServiceUnavailable
@@ -92,43 +67,63 @@ func is[E error](err error) bool {
 	return errors.As(err, &e)
 }
 
+// refusalOf returns the answer for an error.
+func refusalOf(err error) *api.Refusal {
+	next := hint.Of(err)
+	switch {
+	case is[*jobs.BusyError](err):
+		next = "wait until it has ended: `appliance status` says how far it is"
+	case errors.Is(err, jobs.ErrStopping):
+		next = "run it again when it is up, or while it is stopped; what is done stays done"
+	}
+	return &api.Refusal{Problem: err.Error(), Hint: next}
+}
+
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	status := statusOf(err)
 	if status == http.StatusInternalServerError {
 		h.log.ErrorContext(r.Context(), "control request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}
-	var unknown *unknownRequest
-	if errors.As(err, &unknown) && len(unknown.allowed) > 0 {
-		w.Header().Set("Allow", strings.Join(unknown.allowed, ", "))
-	}
-	write(w, status, errorAnswer{Error: err.Error(), Hint: hintOf(err)})
+	write(w, status, refusalOf(err))
 }
 
-func hintOf(err error) string {
-	if errors.Is(err, ErrCollecting) || errors.Is(err, ErrScrubbing) {
-		return "wait until it has ended: `appliance status` says how far it is"
+// unknown answers a path or a method that is not a call.
+func (h *Handler) unknown(w http.ResponseWriter, r *http.Request) {
+	refused := &refusal{fmt.Errorf("the control API has no %s", r.URL.Path), http.StatusNotFound}
+	var allowed []string
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
+		other := r.Clone(r.Context())
+		other.Method = method
+		if _, pattern := h.mux.Handler(other); pattern != "/" {
+			allowed = append(allowed, method)
+		}
 	}
-	return hint.Of(err)
+	if len(allowed) > 0 {
+		list := strings.Join(allowed, ", ")
+		w.Header().Set("Allow", list)
+		refused = &refusal{fmt.Errorf("%s does not take %s, only %s", r.URL.Path, r.Method, list), http.StatusMethodNotAllowed}
+	}
+	h.refuse(w, r, hint.New(refused, "use a command and a daemon of the same version; 'appliance --version' tells it"))
 }
 
-// Denied answers a request that auth.Require lets not through.
+// Denied answers a request that auth.Require rejects.
 func Denied(w http.ResponseWriter, _ *http.Request, status int) {
-	answer := errorAnswer{Error: "the control API is for users of role admin", Hint: "log in as one, for example init"}
+	answer := api.Refusal{Problem: "the control API is for users of role admin", Hint: "log in as one, for example init"}
 	switch status {
 	case http.StatusUnauthorized:
-		answer = errorAnswer{Error: "user name and password are wanted, or were wrong", Hint: "log in as a user of role admin, for example init"}
+		answer = api.Refusal{Problem: "user name and password are wanted, or were wrong", Hint: "log in as a user of role admin, for example init"}
 	case http.StatusTooManyRequests:
-		answer = errorAnswer{Error: "too many wrong logins", Hint: "wait as long as Retry-After says, and try again with the right password"}
+		answer = api.Refusal{Problem: "too many wrong logins", Hint: "wait as long as Retry-After says, and try again with the right password"}
 	case http.StatusServiceUnavailable:
-		answer = errorAnswer{Error: "the login could not be checked", Hint: "see the log of the daemon, and try again"}
+		answer = api.Refusal{Problem: "the login could not be checked", Hint: "see the log of the daemon, and try again"}
 	}
 	write(w, status, answer)
 }
 
-// write sends the answer. What goes wrong in sending concerns the client alone, who notices.
+// write sends the answer. An error in sending concerns the client alone, which notices.
 func write(w http.ResponseWriter, status int, answer any) {
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Server", Product)
+	w.Header().Set("Server", api.Product)
 	if answer == nil {
 		w.WriteHeader(status)
 		return
@@ -138,7 +133,7 @@ func write(w http.ResponseWriter, status int, answer any) {
 	_ = json.NewEncoder(w).Encode(answer)
 }
 
-// decode reads one JSON value of known fields, and nothing after it.
+// decode reads one JSON value of known fields, and nothing after it, and checks it.
 func decode(r *http.Request, limit int64, into any) error {
 	dec := json.NewDecoder(http.MaxBytesReader(nil, r.Body, limit))
 	dec.DisallowUnknownFields()
@@ -148,11 +143,13 @@ func decode(r *http.Request, limit int64, into any) error {
 			err = errors.New("something follows the JSON value")
 		}
 	}
-	if err == nil {
-		return nil
+	if err != nil {
+		return &refusal{fmt.Errorf("the request is not the JSON wanted here: %w", err), http.StatusBadRequest}
 	}
-	if is[*http.MaxBytesError](err) {
-		return fmt.Errorf("read the request: %w", err)
+	if q, ok := into.(interface{ Check() error }); ok {
+		if err := q.Check(); err != nil {
+			return &refusal{err, http.StatusBadRequest}
+		}
 	}
-	return &badRequest{"the request is not the JSON wanted here: " + err.Error(), ""}
+	return nil
 }

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 // Listen opens the control socket at path with mode 0600, creating its directory if need be. A
@@ -22,9 +24,8 @@ func Listen(ctx context.Context, path string) (net.Listener, error) {
 	if err := vacant(ctx, path); err != nil {
 		return nil, err
 	}
-	// Whoever can reach a socket before its mode is set can connect to it. So it is bound in a
-	// directory that only we can enter and moved when it is ready. A umask would do it too, but
-	// it belongs to the whole process, and other goroutines are creating files.
+	// A socket that is reached before its mode is set can be connected to. So it is bound in a private directory, and
+	// moved when it is ready. A umask would do it too, but it is of the whole process, and other goroutines create files.
 	private, err := os.MkdirTemp(dir, ".")
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
@@ -37,7 +38,7 @@ func Listen(ctx context.Context, path string) (net.Listener, error) {
 	return l, nil
 }
 
-// vacant makes sure that nothing at path would be lost by replacing it.
+// vacant returns an error unless path can be replaced without a loss.
 func vacant(ctx context.Context, path string) error {
 	info, err := os.Lstat(path)
 	switch {
@@ -46,14 +47,14 @@ func vacant(ctx context.Context, path string) error {
 	case err != nil:
 		return fmt.Errorf("control socket: %w", err)
 	case info.Mode().Type() != fs.ModeSocket:
-		return &socketError{path + " is there and is not a socket", "move it away, or name another file as controlSocket"}
+		return hint.New(fmt.Errorf("control socket: %s is there and is not a socket", path), "move it away, or name another file as controlSocket")
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	var d net.Dialer
 	if c, err := d.DialContext(ctx, "unix", path); err == nil {
 		c.Close()
-		return &socketError{"another daemon answers on " + path, "stop it first: systemctl stop appliance.socket appliance"}
+		return hint.New(fmt.Errorf("control socket: another daemon answers on %s", path), "stop it first: systemctl stop appliance.socket appliance")
 	}
 	return nil
 }
@@ -82,7 +83,7 @@ func place(temporary, path string) (fs.FileInfo, error) {
 	return os.Lstat(path)
 }
 
-// socket takes its file away when it is closed, unless the file is another's by then.
+// socket removes its file when it is closed, unless another daemon has put its own there.
 type socket struct {
 	net.Listener
 	path string
@@ -92,7 +93,7 @@ type socket struct {
 	err  error
 }
 
-// Addr is where the socket is, not where it was bound.
+// Addr returns where the socket is, not where it was bound.
 func (s *socket) Addr() net.Addr { return &net.UnixAddr{Name: s.path, Net: "unix"} }
 
 func (s *socket) Close() error {
@@ -104,8 +105,3 @@ func (s *socket) Close() error {
 	})
 	return s.err
 }
-
-type socketError struct{ problem, hint string }
-
-func (e *socketError) Error() string { return "control socket: " + e.problem }
-func (e *socketError) Hint() string  { return e.hint }

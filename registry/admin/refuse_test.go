@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
 )
 
 func TestHandler_badRequests(t *testing.T) {
@@ -69,9 +71,9 @@ func TestClient_lost(t *testing.T) {
 				}
 				_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"+sent)
 			}()
-			c := admin.NewUnixClient(socket)
+			c := client.NewUnix(socket)
 			defer c.Close()
-			_, err = c.Scrub(t.Context(), admin.ScrubRequest{}, nil)
+			_, err = c.Scrub(t.Context(), api.ScrubRequest{}, nil)
 			var hint interface{ Hint() string }
 			if err == nil || !strings.Contains(err.Error(), "stopped before scrub had ended") || !errors.As(err, &hint) {
 				t.Errorf("error is %v", err)

@@ -2,133 +2,104 @@ package admin
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-func (h *Handler) beginSync(r *http.Request) (int, any, error) {
-	var q syncRequest
-	if err := decode(r, maxJSON, &q); err != nil {
-		return 0, nil, err
-	}
-	if q.Name == "" {
-		return 0, nil, &badRequest{"the sync has no name", "give it one that tells what it brings"}
-	}
+// handleRun makes serve answer a call about a run.
+func handleRun[Q, A any](h *Handler, call api.Call[Q, A], serve func(r *http.Request, run *store.Run, q Q) (A, error)) {
+	handle(h, call, func(r *http.Request, q Q) (A, error) {
+		run, err := h.store.Run(r.Context(), r.PathValue("id"))
+		if err != nil {
+			var none A
+			return none, err
+		}
+		return serve(r, run, q)
+	})
+}
+
+func (h *Handler) beginSync(r *http.Request, q api.NewSync) (api.Sync, error) {
 	run, err := h.store.BeginRun(r.Context(), q.Name)
 	if err != nil {
-		return 0, nil, err
+		return api.Sync{}, err
 	}
-	h.log.InfoContext(r.Context(), "sync began", "id", run.ID(), "name", q.Name, "by", by(r.Context()))
-	return http.StatusCreated, syncAnswer{ID: run.ID()}, nil
+	h.log.InfoContext(r.Context(), "sync began", "id", run.ID(), "name", q.Name, "by", caller(r.Context()))
+	return api.Sync{ID: run.ID()}, nil
 }
 
-func (h *Handler) held(r *http.Request) (int, any, error) {
-	var q heldLists
-	if err := decode(r, maxList, &q); err != nil {
-		return 0, nil, err
-	}
-	run, err := h.store.Run(r.Context(), r.PathValue("id"))
-	if err != nil {
-		return 0, nil, err
-	}
-	var answer heldLists
-	answer.Blobs, answer.Manifests, answer.Unconfirmed, err = run.Held(r.Context(), q.Blobs, q.Manifests)
-	return http.StatusOK, answer, err
+func held(r *http.Request, run *store.Run, q api.Held) (a api.Held, err error) {
+	a.Blobs, a.Manifests, a.Unconfirmed, err = run.Held(r.Context(), q.Blobs, q.Manifests)
+	return a, err
 }
 
-func (h *Handler) confirm(r *http.Request) (int, any, error) {
-	var q confirmRequest
-	if err := decode(r, maxList, &q); err != nil {
-		return 0, nil, err
-	}
-	run, err := h.store.Run(r.Context(), r.PathValue("id"))
-	if err != nil {
-		return 0, nil, err
-	}
+func confirm(r *http.Request, run *store.Run, q api.Confirm) (a api.Confirmed, err error) {
 	blobs := map[string][]ocispec.Descriptor{}
 	for repo, list := range q.Blobs {
 		for _, b := range list {
 			blobs[repo] = append(blobs[repo], ocispec.Descriptor{Digest: b.Digest, Size: b.Size})
 		}
 	}
-	var answer confirmAnswer
-	answer.Blobs, err = run.Confirm(r.Context(), blobs)
-	return http.StatusOK, answer, err
+	a.Blobs, err = run.Confirm(r.Context(), blobs)
+	return a, err
 }
 
-// target is what the path and the query of a request about one blob or manifest name.
-type target struct {
-	run    *store.Run
-	repo   string
-	digest digest.Digest
-}
-
-func (h *Handler) target(r *http.Request) (target, error) {
-	t := target{repo: r.URL.Query().Get("repository")}
-	if t.repo == "" {
-		return t, &badRequest{"no repository is named", "add ?repository=NAME"}
+// target returns the repository and the digest that a request about one blob or manifest names.
+func target(r *http.Request) (repo string, d digest.Digest, err error) {
+	if repo = r.URL.Query().Get("repository"); repo == "" {
+		return "", "", badRequest("no repository is named", "add ?repository=NAME")
 	}
-	var err error
-	if t.digest, err = digest.Parse(r.PathValue("digest")); err != nil {
-		return t, badDigest(r.PathValue("digest"), err)
+	if d, err = digest.Parse(r.PathValue("digest")); err != nil {
+		return "", "", badRequest(fmt.Sprintf("%q is not a digest: %v", r.PathValue("digest"), err), "write it as sha256:…")
 	}
-	t.run, err = h.store.Run(r.Context(), r.PathValue("id"))
-	return t, err
+	return repo, d, nil
 }
 
-// putBlob hands the body to the store as it comes in. The store verifies length and digest, and
-// keeps nothing of a body that breaks off.
-func (h *Handler) putBlob(r *http.Request) (int, any, error) {
+// putBlob hands the body to the store as it comes in. The store verifies length and digest, and keeps nothing of a body
+// that breaks off.
+func putBlob(r *http.Request, run *store.Run, _ api.None) (api.None, error) {
 	if r.ContentLength < 0 {
-		return 0, nil, &lengthRequired{}
+		return api.None{}, &refusal{hint.New(errors.New("the length of the body is not known"), "send Content-Length"), http.StatusLengthRequired}
 	}
-	t, err := h.target(r)
+	repo, d, err := target(r)
 	if err != nil {
-		return 0, nil, err
+		return api.None{}, err
 	}
-	desc := ocispec.Descriptor{MediaType: "application/octet-stream", Digest: t.digest, Size: r.ContentLength}
+	desc := ocispec.Descriptor{MediaType: "application/octet-stream", Digest: d, Size: r.ContentLength}
 	body := &bodyReader{r: r.Body}
-	if err := t.run.PutBlob(r.Context(), t.repo, desc, body); err != nil {
-		if body.err != nil {
-			return 0, nil, &brokenBody{body.err}
-		}
-		return 0, nil, err
+	err = run.PutBlob(r.Context(), repo, desc, body)
+	if err != nil && body.err != nil {
+		err = brokenBody(body.err)
 	}
-	return http.StatusCreated, nil, nil
+	return api.None{}, err
 }
 
-func (h *Handler) putManifest(r *http.Request) (int, any, error) {
-	t, err := h.target(r)
+func putManifest(r *http.Request, run *store.Run, _ api.None) (api.None, error) {
+	repo, d, err := target(r)
 	if err != nil {
-		return 0, nil, err
+		return api.None{}, err
 	}
 	mediaType := r.Header.Get("Content-Type")
 	if mediaType == "" {
-		return 0, nil, &badRequest{"the manifest has no media type", "send it as Content-Type"}
+		return api.None{}, badRequest("the manifest has no media type", "send it as Content-Type")
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, image.MaxManifestBytes))
 	if err != nil {
-		return 0, nil, &brokenBody{err}
+		return api.None{}, brokenBody(err)
 	}
-	desc := ocispec.Descriptor{MediaType: mediaType, Digest: t.digest, Size: int64(len(body))}
-	return http.StatusCreated, nil, t.run.PutManifest(r.Context(), t.repo, desc, body)
+	desc := ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(body))}
+	return api.None{}, run.PutManifest(r.Context(), repo, desc, body)
 }
 
-func (h *Handler) tag(r *http.Request) (int, any, error) {
-	var q tagRequest
-	if err := decode(r, maxList, &q); err != nil {
-		return 0, nil, err
-	}
-	run, err := h.store.Run(r.Context(), r.PathValue("id"))
-	if err != nil {
-		return 0, nil, err
-	}
+func tag(r *http.Request, run *store.Run, q api.Tags) (api.None, error) {
 	tags := map[string]map[string]digest.Digest{}
 	for _, t := range q.Tags {
 		if tags[t.Repository] == nil {
@@ -136,46 +107,30 @@ func (h *Handler) tag(r *http.Request) (int, any, error) {
 		}
 		tags[t.Repository][t.Tag] = t.Digest
 	}
-	return http.StatusNoContent, nil, run.Tag(r.Context(), tags)
+	return api.None{}, run.Tag(r.Context(), tags)
 }
 
-func (h *Handler) source(r *http.Request) (int, any, error) {
-	var q sourceRequest
-	if err := decode(r, maxList, &q); err != nil {
-		return 0, nil, err
-	}
-	run, err := h.store.Run(r.Context(), r.PathValue("id"))
-	if err != nil {
-		return 0, nil, err
-	}
-	return http.StatusNoContent, nil, run.Source(r.Context(), q.Sources)
+func setSources(r *http.Request, run *store.Run, q api.Sources) (api.None, error) {
+	return api.None{}, run.Source(r.Context(), q.Sources)
 }
 
-func (h *Handler) commit(r *http.Request) (int, any, error) {
-	run, err := h.store.Run(r.Context(), r.PathValue("id"))
-	if err != nil {
-		return 0, nil, err
-	}
+func (h *Handler) commit(r *http.Request, run *store.Run, _ api.None) (api.None, error) {
 	if err := run.Commit(r.Context()); err != nil {
-		return 0, nil, err
+		return api.None{}, err
 	}
-	h.log.InfoContext(r.Context(), "sync committed", "id", run.ID(), "by", by(r.Context()))
-	return http.StatusNoContent, nil, nil
+	h.log.InfoContext(r.Context(), "sync committed", "id", run.ID(), "by", caller(r.Context()))
+	return api.None{}, nil
 }
 
-func (h *Handler) abort(r *http.Request) (int, any, error) {
-	run, err := h.store.Run(r.Context(), r.PathValue("id"))
-	if err != nil {
-		return 0, nil, err
-	}
+func (h *Handler) abort(r *http.Request, run *store.Run, _ api.None) (api.None, error) {
 	if err := run.Abort(r.Context()); err != nil {
-		return 0, nil, err
+		return api.None{}, err
 	}
-	h.log.InfoContext(r.Context(), "sync given up", "id", run.ID(), "by", by(r.Context()))
-	return http.StatusNoContent, nil, nil
+	h.log.InfoContext(r.Context(), "sync given up", "id", run.ID(), "by", caller(r.Context()))
+	return api.None{}, nil
 }
 
-// bodyReader remembers that it was the sender's side that failed, and not the store's.
+// bodyReader tells an error of the sender from one of the store.
 type bodyReader struct {
 	r   io.Reader
 	err error

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/auth"
 )
 
@@ -16,10 +16,10 @@ func TestClient_users(t *testing.T) {
 	f := serve(t)
 	ctx, c := t.Context(), f.client
 	create := func(name, role, password string) error {
-		_, err := c.CreateUser(ctx, admin.NewUser{Name: name, Role: role, Password: password})
+		_, err := c.CreateUser(ctx, api.NewUser{Name: name, Role: role, Password: password})
 		return err
 	}
-	change := func(name string, to admin.UserChange) error {
+	change := func(name string, to api.UserChange) error {
 		_, err := c.ChangeUser(ctx, name, to)
 		return err
 	}
@@ -42,11 +42,11 @@ func TestClient_users(t *testing.T) {
 		}
 	})
 	t.Run("are told as they are now", func(t *testing.T) {
-		made, err := c.CreateUser(ctx, admin.NewUser{Name: "x", Role: "pull", Password: "some-password"})
+		made, err := c.CreateUser(ctx, api.NewUser{Name: "x", Role: "pull", Password: "some-password"})
 		if err != nil || made.Name != "x" || made.Role != "pull" || made.Created.IsZero() {
 			t.Errorf("made %+v, %v", made, err)
 		}
-		now, err := c.ChangeUser(ctx, "x", admin.UserChange{Role: "push"})
+		now, err := c.ChangeUser(ctx, "x", api.UserChange{Role: "push"})
 		if err != nil || now.Role != "push" || !now.Created.Equal(made.Created) {
 			t.Errorf("changed to %+v, %v", now, err)
 		}
@@ -88,11 +88,11 @@ func TestClient_users(t *testing.T) {
 			}
 		}
 		users, err := c.Users(ctx)
-		if err != nil || slices.ContainsFunc(users, func(u admin.User) bool { return u.Name == "x" || u.Repositories != nil }) {
+		if err != nil || slices.ContainsFunc(users, func(u api.User) bool { return u.Name == "x" || u.Repositories != nil }) {
 			t.Errorf("%+v, %v", users, err)
 		}
 		for _, patterns := range [][]string{{"a/*"}, {"*"}} {
-			u, err := c.ChangeUser(ctx, "puller", admin.UserChange{Repositories: &patterns})
+			u, err := c.ChangeUser(ctx, "puller", api.UserChange{Repositories: &patterns})
 			if err != nil || !slices.Equal(u.Repositories, patterns) {
 				t.Errorf("%+v, %v", u, err)
 			}
@@ -102,7 +102,7 @@ func TestClient_users(t *testing.T) {
 		if _, err := f.login("puller", "pull-password"); err != nil { // remembered now
 			t.Fatal(err)
 		}
-		must(t, change("puller", admin.UserChange{Password: "next-password"}))
+		must(t, change("puller", api.UserChange{Password: "next-password"}))
 		if _, err := f.login("puller", "pull-password"); err == nil {
 			t.Errorf("with the old password: %v", err)
 		}
@@ -112,20 +112,20 @@ func TestClient_users(t *testing.T) {
 		}
 	})
 	t.Run("a changed role keeps the password", func(t *testing.T) {
-		must(t, change("puller", admin.UserChange{Role: "push"}))
+		must(t, change("puller", api.UserChange{Role: "push"}))
 		id, err := f.login("puller", "next-password")
 		if err != nil || id.Role != auth.Push {
 			t.Errorf("is %+v, %v", id, err)
 		}
 	})
 	t.Run("an unknown one is not changed", func(t *testing.T) {
-		refusal(t, change("nobody", admin.UserChange{Role: "push"}), http.StatusNotFound, "nobody")
+		refusal(t, change("nobody", api.UserChange{Role: "push"}), http.StatusNotFound, "nobody")
 	})
 	t.Run("the last administrator stays one", func(t *testing.T) {
 		refusal(t, c.DeleteUser(ctx, "init"), http.StatusConflict, "last administrator")
-		refusal(t, change("init", admin.UserChange{Role: "pull"}), http.StatusConflict, "last administrator")
-		must(t, change("puller", admin.UserChange{Role: "admin"}))
-		must(t, change("init", admin.UserChange{Role: "pull"}))
+		refusal(t, change("init", api.UserChange{Role: "pull"}), http.StatusConflict, "last administrator")
+		must(t, change("puller", api.UserChange{Role: "admin"}))
+		must(t, change("init", api.UserChange{Role: "pull"}))
 		must(t, c.DeleteUser(ctx, "init"))
 		if _, err := f.login("init", "first-password"); err == nil {
 			t.Errorf("after its removal: %v", err)

@@ -1,4 +1,4 @@
-package admin
+package client
 
 import (
 	"bytes"
@@ -14,10 +14,12 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
-// Run is a staged sync in the daemon: what is put into it becomes visible with Commit, all at
-// once. A Run that is neither committed nor aborted is collected some day.
+// Run is a sync in the daemon, staged: what is put into it becomes visible with Commit, all at once. A Run that is
+// neither committed nor aborted is collected after a day.
 type Run struct {
 	client *Client
 	id     string
@@ -25,8 +27,12 @@ type Run struct {
 
 // BeginSync begins a run. The name tells people what it brings.
 func (c *Client) BeginSync(ctx context.Context, name string) (*Run, error) {
-	var a syncAnswer
-	if err := c.json(ctx, c.http, http.MethodPost, "/api/v1/sync", syncRequest{Name: name}, &a); err != nil {
+	var a api.Sync
+	err := redial(ctx, func() (err error) {
+		a, err = call(ctx, c, api.BeginSync, api.NewSync{Name: name})
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	return &Run{client: c, id: a.ID}, nil
@@ -35,27 +41,24 @@ func (c *Client) BeginSync(ctx context.Context, name string) (*Run, error) {
 // ID names the run in the daemon's log.
 func (r *Run) ID() string { return r.id }
 
-// Held tells which of some blobs and manifests, listed by the repository that they are wanted in, need not be put, and makes
-// those a part of the run. Unconfirmed are the blobs that only other repositories have, see Confirm.
+// Held returns which of some blobs and manifests, listed by the repository that they are wanted in, need not be put, and
+// makes those a part of the run. Unconfirmed are the blobs that exist in other repositories only, see Confirm.
 func (r *Run) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (heldBlobs, heldManifests, unconfirmed map[string][]digest.Digest, err error) {
 	heldBlobs, heldManifests, unconfirmed = map[string][]digest.Digest{}, map[string][]digest.Digest{}, map[string][]digest.Digest{}
-	ask := func(q heldLists) error {
-		var a heldLists
-		if err := r.post(ctx, "held", q, &a); err != nil {
-			return err
-		}
+	ask := func(q api.Held) error {
+		a, err := call(ctx, r.client, api.HeldSync, q, r.id)
 		merge(heldBlobs, a.Blobs)
 		merge(heldManifests, a.Manifests)
 		merge(unconfirmed, a.Unconfirmed)
-		return nil
+		return err
 	}
 	for some := range portions(blobs) {
-		if err := ask(heldLists{Blobs: some}); err != nil {
+		if err := ask(api.Held{Blobs: some}); err != nil {
 			return nil, nil, nil, err
 		}
 	}
 	for some := range portions(manifests) {
-		if err := ask(heldLists{Manifests: some}); err != nil {
+		if err := ask(api.Held{Manifests: some}); err != nil {
 			return nil, nil, nil, err
 		}
 	}
@@ -68,19 +71,20 @@ func merge(all, some map[string][]digest.Digest) {
 	}
 }
 
-// Confirm makes blobs that other repositories have part of the run without sending them, since the source of the repository
-// that they are listed by has each of them, of that size. It gives those that are staged; the others are to be put.
+// Confirm makes blobs that exist in other repositories part of the run without sending them, since the source of the
+// repository that they are listed by has each of them, of that size. It returns those that are staged; the others are
+// to be put.
 func (r *Run) Confirm(ctx context.Context, blobs map[string][]ocispec.Descriptor) (staged map[string][]digest.Digest, err error) {
 	staged = map[string][]digest.Digest{}
 	for some := range portions(blobs) {
-		q := confirmRequest{Blobs: map[string][]confirmedBlob{}}
+		q := api.Confirm{Blobs: map[string][]api.Blob{}}
 		for repo, list := range some {
 			for _, b := range list {
-				q.Blobs[repo] = append(q.Blobs[repo], confirmedBlob{b.Digest, b.Size})
+				q.Blobs[repo] = append(q.Blobs[repo], api.Blob{Digest: b.Digest, Size: b.Size})
 			}
 		}
-		var a confirmAnswer
-		if err := r.post(ctx, "confirm", q, &a); err != nil {
+		a, err := call(ctx, r.client, api.ConfirmSync, q, r.id)
+		if err != nil {
 			return nil, err
 		}
 		merge(staged, a.Blobs)
@@ -94,9 +98,9 @@ func portions[E any](lists map[string][]E) iter.Seq[map[string][]E] {
 		some, n := map[string][]E{}, 0
 		for repo, list := range lists {
 			for len(list) > 0 {
-				part := list[:min(atOnce-n, len(list))]
+				part := list[:min(api.AtOnce-n, len(list))]
 				some[repo], list, n = part, list[len(part):], n+len(part)
-				if n < atOnce {
+				if n < api.AtOnce {
 					continue
 				}
 				if !yield(some) {
@@ -111,22 +115,22 @@ func portions[E any](lists map[string][]E) iter.Seq[map[string][]E] {
 	}
 }
 
-// Source records, by repository, what the run brings there from where, such as quay.io/org/image, to ask there when it
-// is damaged.
+// Source records, by repository, what the run brings there from where, such as quay.io/org/image, for the repair of
+// damage.
 func (r *Run) Source(ctx context.Context, from map[string][]string) error {
 	for some := range portions(from) {
-		if err := r.post(ctx, "sources", sourceRequest{Sources: some}, nil); err != nil {
+		if _, err := call(ctx, r.client, api.SetSources, api.Sources{Sources: some}, r.id); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// PutBlob sends the bytes of body, desc.Size of them, which the daemon verifies. It has let go
-// of body when it returns.
+// PutBlob sends the bytes of body, desc.Size of them, which the daemon verifies. It does not read body after it has
+// returned.
 func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, body io.Reader) error {
 	source := newSource(body)
-	req, err := r.client.request(ctx, http.MethodPut, r.path("blobs", desc.Digest.String())+named(repo), source)
+	req, err := r.put(ctx, api.PutBlob, repo, desc.Digest, "application/octet-stream", source)
 	if err != nil {
 		return err
 	}
@@ -135,8 +139,7 @@ func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor,
 		req.Body = http.NoBody
 		source.Close()
 	}
-	req.Header.Set("Content-Type", "application/octet-stream")
-	// The daemon can refuse (no such run, no room) before gigabytes are on their way.
+	// The daemon can refuse (no such run, no space) before gigabytes are on their way.
 	req.Header.Set("Expect", "100-continue")
 	err = r.client.do(r.client.http, req, nil)
 	if failed := source.wait(); failed != nil {
@@ -145,26 +148,33 @@ func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor,
 	return err
 }
 
-// PutManifest sends a manifest, whose blobs must be held in the repository, or have been put or confirmed for it before.
+// PutManifest sends a manifest, whose blobs must exist in the repository, or have been put or confirmed for it before.
 func (r *Run) PutManifest(ctx context.Context, repo string, desc ocispec.Descriptor, body []byte) error {
-	req, err := r.client.request(ctx, http.MethodPut, r.path("manifests", desc.Digest.String())+named(repo), bytes.NewReader(body))
+	req, err := r.put(ctx, api.PutManifest, repo, desc.Digest, desc.MediaType, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
-	req.Header.Set("Content-Type", desc.MediaType)
 	return r.client.do(r.client.http, req, nil)
+}
+
+func (r *Run) put(ctx context.Context, k api.Call[api.None, api.None], repo string, d digest.Digest, mediaType string, body io.Reader) (*http.Request, error) {
+	req, err := r.client.request(ctx, k.Method, fill(k.Path, r.id, d.String())+"?repository="+url.QueryEscape(repo), body)
+	if err == nil {
+		req.Header.Set("Content-Type", mediaType)
+	}
+	return req, err
 }
 
 // Tag names manifests of the run: for each repository, what each of its tags is to name.
 func (r *Run) Tag(ctx context.Context, tags map[string]map[string]digest.Digest) error {
-	var all []tag
+	var all []api.Tag
 	for repo, named := range tags {
 		for name, d := range named {
-			all = append(all, tag{Repository: repo, Tag: name, Digest: d})
+			all = append(all, api.Tag{Repository: repo, Tag: name, Digest: d})
 		}
 	}
-	for some := range slices.Chunk(all, atOnce) {
-		if err := r.post(ctx, "tags", tagRequest{Tags: some}, nil); err != nil {
+	for some := range slices.Chunk(all, api.AtOnce) {
+		if _, err := call(ctx, r.client, api.TagSync, api.Tags{Tags: some}, r.id); err != nil {
 			return err
 		}
 	}
@@ -173,31 +183,19 @@ func (r *Run) Tag(ctx context.Context, tags map[string]map[string]digest.Digest)
 
 // Commit makes visible all that the run staged.
 func (r *Run) Commit(ctx context.Context) error {
-	return r.client.json(ctx, r.client.patient, http.MethodPost, r.path("commit"), nil, nil)
+	_, err := callVia(ctx, r.client, r.client.patient, api.CommitSync, api.None{}, r.id)
+	return err
 }
 
 // Abort gives the run up. What it staged is left to collection.
 func (r *Run) Abort(ctx context.Context) error {
-	return r.client.json(ctx, r.client.http, http.MethodDelete, r.path(), nil, nil)
+	_, err := call(ctx, r.client, api.AbortSync, api.None{}, r.id)
+	return err
 }
 
-func (r *Run) post(ctx context.Context, what string, q, answer any) error {
-	return r.client.json(ctx, r.client.http, http.MethodPost, r.path(what), q, answer)
-}
-
-func (r *Run) path(elem ...string) string {
-	p := "/api/v1/sync/" + url.PathEscape(r.id)
-	for _, e := range elem {
-		p += "/" + url.PathEscape(e)
-	}
-	return p
-}
-
-func named(repo string) string { return "?repository=" + url.QueryEscape(repo) }
-
-// source is the body of a request. It keeps the reader's own error, which net/http would report
-// as one of the connection, and tells when net/http has let go of it: that may be after Do has
-// returned, and the caller may then read on or close what it gave us.
+// source is the body of a request. It keeps the reader's own error, which net/http would report as one of the
+// connection, and waits until net/http reads no more: that may be after Do has returned, and the caller of PutBlob may
+// read on or close its reader then.
 type source struct {
 	closed chan struct{} // closed when net/http will not read any more
 
@@ -222,7 +220,7 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close is called by net/http, maybe more than once, or by PutBlob if there is nothing to send.
+// Close is called by net/http, sometimes more than once, and by PutBlob if there is nothing to send.
 func (s *source) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -233,7 +231,7 @@ func (s *source) Close() error {
 	return nil
 }
 
-// wait returns the reader's own error when net/http has let go of it.
+// wait waits until net/http reads no more, and returns the reader's own error.
 func (s *source) wait() error {
 	<-s.closed
 	s.mu.Lock()

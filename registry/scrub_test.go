@@ -19,7 +19,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
 	"github.com/mirror-appliance/appliance/registry"
-	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
@@ -57,10 +57,10 @@ func TestRun_scrub(t *testing.T) {
 	r.spoil(t, pulled)
 	r.spoil(t, pushed)
 
-	if report, err := r.admin.Verify(t.Context(), admin.VerifyRequest{Content: true}, nil); err != nil || len(report.Problems) != 2 {
+	if report, err := r.admin.Verify(t.Context(), api.VerifyRequest{Content: true}, nil); err != nil || len(report.Problems) != 2 {
 		t.Errorf("verify finds %+v, %v", report, err)
 	}
-	report, err := r.admin.Scrub(t.Context(), admin.ScrubRequest{}, nil)
+	report, err := r.admin.Scrub(t.Context(), api.ScrubRequest{}, nil)
 	must(t, err)
 	if report.Damaged != 2 || report.Repaired != 1 || !report.Complete {
 		t.Errorf("scrub reports %+v", report)
@@ -87,7 +87,7 @@ func TestRun_scrub(t *testing.T) {
 		t.Errorf("what could not be fetched again is answered %d", code)
 	}
 	must(t, remote.WriteLayer(tag(t, "app:v1").Context(), layers[0], r.remote(t, "push", password)...))
-	if report, err := r.admin.Scrub(t.Context(), admin.ScrubRequest{}, nil); err != nil || report.Damaged != 0 {
+	if report, err := r.admin.Scrub(t.Context(), api.ScrubRequest{}, nil); err != nil || report.Damaged != 0 {
 		t.Errorf("after it was pushed again scrub reports %+v, %v", report, err)
 	}
 }

@@ -1,14 +1,21 @@
-package admin
+package client
 
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
 // TestUnreachable_noRoute: a host that drops packets is unreachable as one that refuses is, though net calls it a deadline.
@@ -27,7 +34,7 @@ func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f
 
 // TestClient_Ping_bounded: every command asks first whether a daemon runs, and one that hangs must not hold it up.
 func TestClient_Ping_bounded(t *testing.T) {
-	c := NewUnixClient("socket")
+	c := NewUnix("socket")
 	c.http.Transport = transport(func(r *http.Request) (*http.Response, error) {
 		if until, bounded := r.Context().Deadline(); !bounded || time.Until(until) > pingTimeout {
 			t.Errorf("it may take until %s", until)
@@ -37,6 +44,31 @@ func TestClient_Ping_bounded(t *testing.T) {
 	err := c.Ping(t.Context())
 	var hint interface{ Hint() string }
 	if !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &hint) || !strings.Contains(hint.Hint(), "journalctl") {
+		t.Errorf("error is %v", err)
+	}
+}
+
+// unread fails the test when it is read.
+type unread struct{ t *testing.T }
+
+func (u unread) Read([]byte) (int, error) {
+	u.t.Error("the blob is read")
+	return 0, io.EOF
+}
+
+// TestRun_PutBlob_refused asserts that a blob is not sent before the daemon asks for it.
+func TestRun_PutBlob_refused(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Server", api.Product)
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = io.WriteString(w, `{"error":"run x not found"}`)
+	}))
+	defer server.Close()
+	c := newHTTPS(server.Listener.Addr().String(), "u", "p", server.Client().Transport.(*http.Transport).TLSClientConfig)
+	defer c.Close()
+	c.http.Transport.(*http.Transport).ExpectContinueTimeout = time.Minute // on a slow machine too
+	err := (&Run{client: c, id: "x"}).PutBlob(t.Context(), "a", ocispec.Descriptor{Digest: digest.FromString("x"), Size: 1 << 40}, unread{t})
+	if !errors.Is(err, ErrNotFound) {
 		t.Errorf("error is %v", err)
 	}
 }

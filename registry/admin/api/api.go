@@ -1,0 +1,85 @@
+// Package api is the control API: each call with its path, its request and its answer.
+//
+// A call is declared here once, as a [Call] or, if it takes long, as a [Job]. Package client has a method for it,
+// package admin a handler, and neither repeats the path. A request that breaks a rule of its own says so in Check,
+// which the server calls.
+//
+// Requests and answers are JSON; an error is a [Refusal]. Protocol buffers were refused: curl is the second client, and
+// the large bodies, blobs and manifests, are sent as they are.
+package api
+
+import (
+	"net/http"
+
+	"github.com/mirror-appliance/appliance/gc"
+)
+
+// Product is the Server header of every answer, which tells an appliance from another registry.
+const Product = "appliance"
+
+// Bounds of JSON bodies in bytes.
+const (
+	MaxJSON = 64 << 10
+	MaxList = 4 << 20
+	// MaxLine bounds a line of a job: the report of a scrub lists a thousand damaged blobs with a hundred images
+	// each, which is 40 MB where the names are as long as they may be.
+	MaxLine = 64 << 20
+)
+
+// AtOnce is how many digests, blobs, tags or sources one request lists. With the longest names of repositories and the
+// longest digests it stays below MaxList.
+const AtOnce = 5000
+
+// None stands for no JSON: no request body that is decoded, no answer body.
+type None struct{}
+
+// Call is a request that is answered at once. Q is what it sends, A what it gets.
+type Call[Q, A any] struct {
+	Method string
+	Path   string // {name} stands for an argument
+	Status int    // of success
+	Max    int64  // bytes of the request's JSON
+}
+
+// Job is a request that lasts. Its answer is a [Line] whenever there is progress, and a last one with the result or the
+// error: at the first line it is not known whether the job succeeds. A job that fails before is answered as a Call is.
+type Job[Q, P, R any] struct{ Path string }
+
+// Refusal is the answer to a request that failed.
+type Refusal struct {
+	Problem string `json:"error"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+// The calls.
+var (
+	Ping      = Call[None, None]{http.MethodGet, "/api/v1/ping", http.StatusNoContent, 0}
+	GetStatus = Call[None, Status]{http.MethodGet, "/api/v1/status", http.StatusOK, 0}
+
+	ListUsers  = Call[None, []User]{http.MethodGet, "/api/v1/users", http.StatusOK, 0}
+	CreateUser = Call[NewUser, User]{http.MethodPost, "/api/v1/users", http.StatusCreated, MaxJSON}
+	ChangeUser = Call[UserChange, User]{http.MethodPut, "/api/v1/users/{name}", http.StatusOK, MaxJSON}
+	DeleteUser = Call[None, None]{http.MethodDelete, "/api/v1/users/{name}", http.StatusNoContent, 0}
+
+	GC     = Job[GCRequest, GCProgress, GCResult]{"/api/v1/gc"}
+	Verify = Job[VerifyRequest, VerifyProgress, VerifyReport]{"/api/v1/verify"}
+	Scrub  = Job[ScrubRequest, ScrubState, gc.ScrubReport]{"/api/v1/scrub"}
+
+	// Backup lasts until EndBackup, and is answered on the socket only.
+	Backup    = Job[None, Snapshot, None]{"/api/v1/backup"}
+	EndBackup = Call[None, None]{http.MethodDelete, "/api/v1/backup/{snapshot}", http.StatusNoContent, 0}
+
+	// BeginSync begins a run. What is put into it exists for its run only, and safe from collection, until CommitSync
+	// makes all of it visible at once. A repository gets by a run what was put for it, what it shows already, and
+	// what the caller says that the source of that repository has confirmed; to name another repository's blob is not
+	// enough.
+	BeginSync   = Call[NewSync, Sync]{http.MethodPost, "/api/v1/sync", http.StatusCreated, MaxJSON}
+	HeldSync    = Call[Held, Held]{http.MethodPost, "/api/v1/sync/{id}/held", http.StatusOK, MaxList}
+	ConfirmSync = Call[Confirm, Confirmed]{http.MethodPost, "/api/v1/sync/{id}/confirm", http.StatusOK, MaxList}
+	PutBlob     = Call[None, None]{http.MethodPut, "/api/v1/sync/{id}/blobs/{digest}", http.StatusCreated, 0}     // ?repository=NAME; the bytes, with Content-Length
+	PutManifest = Call[None, None]{http.MethodPut, "/api/v1/sync/{id}/manifests/{digest}", http.StatusCreated, 0} // ?repository=NAME; the bytes, with Content-Type
+	TagSync     = Call[Tags, None]{http.MethodPost, "/api/v1/sync/{id}/tags", http.StatusNoContent, MaxList}
+	SetSources  = Call[Sources, None]{http.MethodPost, "/api/v1/sync/{id}/sources", http.StatusNoContent, MaxList}
+	CommitSync  = Call[None, None]{http.MethodPost, "/api/v1/sync/{id}/commit", http.StatusNoContent, 0}
+	AbortSync   = Call[None, None]{http.MethodDelete, "/api/v1/sync/{id}", http.StatusNoContent, 0}
+)

@@ -1,0 +1,51 @@
+package api
+
+import "time"
+
+// Status is the state of the daemon.
+type Status struct {
+	Version     string          `json:"version"`
+	Address     string          `json:"address"` // host:port as clusters use it
+	Started     time.Time       `json:"started"`
+	Healthy     bool            `json:"healthy"`
+	Services    map[string]bool `json:"services"`          // as in /health/instance
+	Trouble     []Trouble       `json:"trouble,omitempty"` // what is wrong, with what to do about it
+	Store       *Stats          `json:"store,omitempty"`   // nil: it could not be counted
+	Space       []Space         `json:"space"`             // of the storage, and of the database if that is elsewhere
+	PullQuota   int64           `json:"pullQuota,omitempty"`
+	Certificate time.Time       `json:"certificateNotAfter"`
+	Renews      bool            `json:"certificateRenews"`    // by itself
+	CA          *time.Time      `json:"caNotAfter,omitempty"` // nil: it is not known here
+	GC          *GCProgress     `json:"gc,omitempty"`         // the collection under way
+	LastGC      *GCResult       `json:"lastGC,omitempty"`     // also one that failed
+	Scrub       *ScrubState     `json:"scrub,omitempty"`      // under way, or stopped half way
+	LastScrub   *ScrubState     `json:"lastScrub,omitempty"`  // that completed
+}
+
+// Trouble is something that is wrong.
+type Trouble struct {
+	Problem string `json:"problem"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+// Space is the space of a file system.
+type Space struct {
+	Path string `json:"path"`
+	Free int64  `json:"free"` // bytes
+	Kept int64  `json:"kept"` // bytes that pushes leave free
+
+	Inodes     int64 `json:"inodes,omitempty"` // in total; 0: the file system has no limit
+	FreeInodes int64 `json:"freeInodes"`
+	KeptInodes int64 `json:"keptInodes,omitempty"` // that pushes leave free
+}
+
+// Stats counts what exists in the store.
+type Stats struct {
+	Repositories int64 `json:"repositories"`
+	Manifests    int64 `json:"manifests"`
+	Tags         int64 `json:"tags"`
+	Blobs        int64 `json:"blobs"`
+	BlobBytes    int64 `json:"blobBytes"`
+	Quarantined  int64 `json:"quarantined"` // blobs that are damaged and out of service
+	Users        int64 `json:"users"`
+}

@@ -1,0 +1,68 @@
+package api
+
+import (
+	"errors"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
+)
+
+// NewSync begins a run. The name tells people what it brings.
+type NewSync struct {
+	Name string `json:"name"`
+}
+
+// Check returns an error if the name is empty.
+func (s NewSync) Check() error {
+	if s.Name == "" {
+		return hint.New(errors.New("the sync has no name"), "give it one that tells what it brings")
+	}
+	return nil
+}
+
+// Sync is a run that was begun.
+type Sync struct {
+	ID string `json:"id"`
+}
+
+// Held lists digests by repository: those asked for, and in an answer those that exist, and the blobs that exist in
+// other repositories only.
+type Held struct {
+	Blobs       map[string][]digest.Digest `json:"blobs,omitempty"`
+	Manifests   map[string][]digest.Digest `json:"manifests,omitempty"`
+	Unconfirmed map[string][]digest.Digest `json:"unconfirmed,omitempty"`
+}
+
+// Confirm lists blobs by the repository whose source has confirmed them.
+type Confirm struct {
+	Blobs map[string][]Blob `json:"blobs"`
+}
+
+// Blob is a blob of known size.
+type Blob struct {
+	Digest digest.Digest `json:"digest"`
+	Size   int64         `json:"size"`
+}
+
+// Confirmed lists the blobs that are staged.
+type Confirmed struct {
+	Blobs map[string][]digest.Digest `json:"blobs,omitempty"`
+}
+
+// Tags lists what tags are to name.
+type Tags struct {
+	Tags []Tag `json:"tags"`
+}
+
+// Tag is a tag to set.
+type Tag struct {
+	Repository string        `json:"repository"`
+	Tag        string        `json:"tag"`
+	Digest     digest.Digest `json:"digest"`
+}
+
+// Sources lists by repository where its content comes from, as registry/path.
+type Sources struct {
+	Sources map[string][]string `json:"sources"`
+}

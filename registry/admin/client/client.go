@@ -1,0 +1,218 @@
+// Package client makes the calls of the control API, which package api declares.
+//
+// Use [NewUnix] for the daemon on this host and [Dial] for a registry elsewhere, which says whether it is an appliance
+// at all. The package knows no store, so that an installer and a command stay small.
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/mirror-appliance/appliance/internal/retry"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+)
+
+const (
+	dialTimeout = 10 * time.Second
+	// answerTimeout is how long the daemon may take to begin an answer after the whole request
+	// was sent. It is no bound on sending: a blob takes as long as it takes.
+	answerTimeout = 5 * time.Minute
+	// pingTimeout bounds a ping, which costs the daemon nothing.
+	pingTimeout = 30 * time.Second
+)
+
+// Client speaks to a daemon. It is safe for concurrent use.
+type Client struct {
+	http           *http.Client // with a timeout for the answer
+	patient        *http.Client // without: jobs and commits take as long as they take
+	base           string       // such as https://registry.example.com:8443
+	user, password string       // "" on the socket
+}
+
+// Dial returns a client of the appliance at addr (host:port), for a user of role admin. trust says how its certificate
+// is verified; nil is by the system's CAs.
+//
+// Another registry, or any other server, is a *NotApplianceError. An appliance that rejects the login is a *Refused
+// with status 401, and one that knows it for a user of another role a *Refused with status 403. Another error means
+// that there was no answer.
+func Dial(ctx context.Context, addr, user, password string, trust *tls.Config) (*Client, error) {
+	c := newHTTPS(addr, user, password, trust)
+	err := redial(ctx, func() error {
+		s, err := c.Status(ctx)
+		var refused *Refused
+		switch {
+		case err == nil && s.Address == "": // which each appliance has
+			return &NotApplianceError{Answer: "200 OK", status: http.StatusOK}
+		case errors.As(err, &refused) && refused.foreign:
+			return &NotApplianceError{Answer: refused.Error(), status: refused.Status}
+		}
+		return err
+	})
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// redial asks again when a connection drops. A host that is not reached, or that has answered, is asked once.
+func redial(ctx context.Context, ask func() error) error {
+	dropped := func(err error) (bool, time.Duration) {
+		var dial *net.OpError
+		return !is[*Refused](err) && !is[*NotApplianceError](err) && !(errors.As(err, &dial) && dial.Op == "dial"), 0
+	}
+	return retry.Policy{Attempts: 3, Again: dropped}.Do(ctx, ask)
+}
+
+// newHTTPS returns the client of Dial, and asks nothing.
+func newHTTPS(addr, user, password string, trust *tls.Config) *Client {
+	if trust == nil {
+		trust = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	t := &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		TLSHandshakeTimeout: dialTimeout,
+		// A transport with a TLS configuration of its own stays with HTTP/1.1, one connection a
+		// blob, which moves more bytes than many streams in one HTTP/2 connection do.
+		TLSClientConfig: trust,
+	}
+	return newClient(t, "https://"+addr, user, password)
+}
+
+func newClient(t *http.Transport, base, user, password string) *Client {
+	t.MaxIdleConnsPerHost = 16
+	t.IdleConnTimeout = time.Minute
+	t.ExpectContinueTimeout = 2 * time.Second
+	t.WriteBufferSize, t.ReadBufferSize = 64<<10, 64<<10
+	patient := t.Clone()
+	t.ResponseHeaderTimeout = answerTimeout
+	return &Client{http: &http.Client{Transport: t}, patient: &http.Client{Transport: patient}, base: base, user: user, password: password}
+}
+
+// Close closes idle connections.
+func (c *Client) Close() {
+	c.http.CloseIdleConnections()
+	c.patient.CloseIdleConnections()
+}
+
+// Ping returns nil if a daemon answers.
+func (c *Client) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	_, err := call(ctx, c, api.Ping, api.None{})
+	return err
+}
+
+// Status returns the state of the daemon.
+func (c *Client) Status(ctx context.Context) (api.Status, error) {
+	return call(ctx, c, api.GetStatus, api.None{})
+}
+
+// Users lists all users.
+func (c *Client) Users(ctx context.Context) ([]api.User, error) {
+	return call(ctx, c, api.ListUsers, api.None{})
+}
+
+// CreateUser creates a user; a *Refused of status 409 says that the name is taken.
+func (c *Client) CreateUser(ctx context.Context, u api.NewUser) (api.User, error) {
+	return call(ctx, c, api.CreateUser, u)
+}
+
+// ChangeUser changes a user.
+func (c *Client) ChangeUser(ctx context.Context, name string, change api.UserChange) (api.User, error) {
+	return call(ctx, c, api.ChangeUser, change, name)
+}
+
+// DeleteUser removes a user.
+func (c *Client) DeleteUser(ctx context.Context, name string) error {
+	_, err := call(ctx, c, api.DeleteUser, api.None{}, name)
+	return err
+}
+
+// call makes a call. args stand for the {names} in its path.
+func call[Q, A any](ctx context.Context, c *Client, k api.Call[Q, A], q Q, args ...string) (A, error) {
+	return callVia(ctx, c, c.http, k, q, args...)
+}
+
+func callVia[Q, A any](ctx context.Context, c *Client, via *http.Client, k api.Call[Q, A], q Q, args ...string) (A, error) {
+	var a A
+	var body io.Reader
+	if k.Max > 0 {
+		var err error
+		if body, err = encode(q); err != nil {
+			return a, err
+		}
+	}
+	r, err := c.request(ctx, k.Method, fill(k.Path, args...), body)
+	if err != nil {
+		return a, err
+	}
+	if any(a) == any(api.None{}) {
+		return a, c.do(via, r, nil)
+	}
+	return a, c.do(via, r, &a)
+}
+
+// fill puts args in the place of the {names} of a path.
+func fill(path string, args ...string) string {
+	for _, arg := range args {
+		before, rest, _ := strings.Cut(path, "{")
+		_, after, _ := strings.Cut(rest, "}")
+		path = before + url.PathEscape(arg) + after
+	}
+	return path
+}
+
+func encode(q any) (io.Reader, error) {
+	data, err := json.Marshal(q)
+	if err != nil {
+		return nil, fmt.Errorf("encode the request: %w", err)
+	}
+	return bytes.NewReader(data), nil
+}
+
+func (c *Client) request(ctx context.Context, method, path string, body io.Reader) (*http.Request, error) {
+	r, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+	if err != nil {
+		return nil, fmt.Errorf("control API: %w", err)
+	}
+	if body != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	if c.user != "" {
+		r.SetBasicAuth(c.user, c.password)
+	}
+	return r, nil
+}
+
+func (c *Client) do(via *http.Client, r *http.Request, out any) error {
+	resp, err := via.Do(r)
+	if err != nil {
+		return unreachable(c.base, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode/100 != 2 {
+		return refused(resp)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, api.MaxLine)).Decode(out); err != nil {
+		if resp.Header.Get("Server") != api.Product {
+			return notAppliance(resp)
+		}
+		return fmt.Errorf("read the daemon's answer to %s %s: %w", r.Method, r.URL.Path, err)
+	}
+	return nil
+}

@@ -1,0 +1,204 @@
+// Package jobs runs the long work of the daemon: collections, scrubs, verifications.
+//
+// Use a [Runner] for each kind. It runs one at a time, on request ([Runner.Run]), on its own ([Runner.Start]) or by
+// schedule ([Runner.Schedule]); tells the progress; ends the work when the daemon drains; and counts for metrics. A
+// [Note] keeps over restarts what a kind of work remembers. The work itself, its request, progress and result are the
+// caller's types.
+//
+// A queue was refused: a second request is refused and not delayed, since what it asks for is under way. So was a
+// scheduler library with cron expressions: intervals since the last success hold across restarts.
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+const (
+	// settle is how long a daemon that has just started leaves the disk to its clients before scheduled work.
+	settle = 15 * time.Minute
+	// again is how long after a failure scheduled work is repeated, at the latest.
+	again = 24 * time.Hour
+)
+
+// ErrStopping is the error of work that was ended, or not begun, because the daemon is draining.
+var ErrStopping = errors.New("the registry is stopping")
+
+// BusyError reports that work of the kind is under way.
+type BusyError struct{ Name string }
+
+func (e *BusyError) Error() string { return fmt.Sprintf("a %s is under way already", e.Name) }
+
+// Kind is a kind of work: Q asks for it, P is its progress, R its result.
+type Kind[Q, P, R any] struct {
+	Name string // of one, such as scrub
+	// Run does the work until ctx ends. It may call progress often.
+	Run func(ctx context.Context, q Q, progress func(P)) (R, error)
+	// DryRun reports whether a request changes nothing. Such work is not counted. nil: all is counted.
+	DryRun func(Q) bool
+
+	LastSuccess time.Time       // of an earlier process; zero: unknown
+	Drain       context.Context // ends when work must end
+	Log         *slog.Logger
+}
+
+// Stats describes the work of a kind since the process started.
+type Stats struct {
+	Running        bool
+	Runs, Failures int64     // without dry runs; work that was stopped is no failure
+	LastSuccess    time.Time // also of an earlier process; zero: unknown
+}
+
+// Runner runs work of one kind. It is safe for concurrent use.
+type Runner[Q, P, R any] struct {
+	kind    Kind[Q, P, R]
+	started sync.WaitGroup // what Start began
+
+	mu       sync.Mutex // guards what follows
+	progress *P         // nil: nothing was told yet
+	stats    Stats
+}
+
+// New returns a Runner.
+func New[Q, P, R any](kind Kind[Q, P, R]) *Runner[Q, P, R] {
+	return &Runner[Q, P, R]{kind: kind, stats: Stats{LastSuccess: kind.LastSuccess}}
+}
+
+// Run works, and returns the result. It returns a *BusyError if work is under way, and ErrStopping if the daemon
+// drains. progress may be nil.
+func (r *Runner[Q, P, R]) Run(ctx context.Context, q Q, progress func(P)) (R, error) {
+	if err := r.begin(); err != nil {
+		var none R
+		return none, err
+	}
+	return r.work(ctx, q, progress)
+}
+
+// Start begins work that goes on without its caller. Its errors are those of Run before the work begins.
+func (r *Runner[Q, P, R]) Start(q Q) error {
+	if err := r.begin(); err != nil {
+		return err
+	}
+	r.started.Go(func() {
+		_, _ = r.work(context.Background(), q, nil) // which logs
+	})
+	return nil
+}
+
+// Wait waits for work that Start began.
+func (r *Runner[Q, P, R]) Wait() { r.started.Wait() }
+
+// Progress returns the progress of the work under way, or nil.
+func (r *Runner[Q, P, R]) Progress() *P {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.progress
+}
+
+// Stats returns the counts.
+func (r *Runner[Q, P, R]) Stats() Stats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stats
+}
+
+// Schedule works an interval after each success until ctx ends; 0 is never. Work that failed is repeated after a day if
+// the interval is longer. A daemon that is restarted often gets to it all the same.
+func (r *Runner[Q, P, R]) Schedule(ctx context.Context, interval time.Duration, q Q) error {
+	if interval == 0 {
+		return nil
+	}
+	timer := time.NewTimer(max(r.due(time.Now(), interval), min(interval, settle)))
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		}
+		_, err := r.Run(ctx, q, nil)
+		if errors.As(err, new(*BusyError)) {
+			r.kind.Log.Info("scheduled job skipped", "job", r.kind.Name, "reason", err)
+		}
+		wait := r.due(time.Now(), interval)
+		if wait <= 0 {
+			wait = min(interval, again)
+		}
+		timer.Reset(wait)
+	}
+}
+
+// due returns how long it is until the next scheduled work. The last may have ended while the clock was ahead.
+func (r *Runner[Q, P, R]) due(now time.Time, interval time.Duration) time.Duration {
+	last := r.Stats().LastSuccess
+	if last.IsZero() {
+		return 0
+	}
+	return min(last.Add(interval).Sub(now), interval)
+}
+
+func (r *Runner[Q, P, R]) begin() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.kind.Drain.Err() != nil:
+		return ErrStopping
+	case r.stats.Running:
+		return &BusyError{r.kind.Name}
+	}
+	r.stats.Running = true
+	return nil
+}
+
+func (r *Runner[Q, P, R]) work(ctx context.Context, q Q, progress func(P)) (R, error) {
+	ctx, cancel := Until(ctx, r.kind.Drain)
+	defer cancel()
+	began := time.Now()
+	result, err := r.kind.Run(ctx, q, func(p P) {
+		r.mu.Lock()
+		r.progress = &p
+		r.mu.Unlock()
+		if progress != nil {
+			progress(p)
+		}
+	})
+	stopped := err != nil && ctx.Err() != nil
+	log := r.kind.Log.With("job", r.kind.Name, "took", time.Since(began).Round(time.Millisecond))
+	switch {
+	case stopped:
+		log.Info("job stopped half way", "reason", context.Cause(ctx))
+		if errors.Is(context.Cause(ctx), ErrStopping) {
+			err = ErrStopping
+		}
+	case err != nil:
+		log.Error("job failed", "error", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stats.Running, r.progress = false, nil
+	if r.kind.DryRun != nil && r.kind.DryRun(q) {
+		return result, err
+	}
+	r.stats.Runs++
+	switch {
+	case err == nil:
+		r.stats.LastSuccess = time.Now()
+	case !stopped:
+		r.stats.Failures++
+	}
+	return result, err
+}
+
+// Until returns a context that ends with ctx, and with drain for the cause ErrStopping.
+func Until(ctx, drain context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(drain, func() { cancel(ErrStopping) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+	}
+}

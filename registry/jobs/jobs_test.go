@@ -1,0 +1,151 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var discard = slog.New(slog.DiscardHandler)
+
+// runner runs until its context ends, or, with a request that is not "", until it has told that as its progress.
+func runner(drain context.Context) *Runner[string, string, int] {
+	return New(Kind[string, string, int]{Name: "test", Drain: drain, Log: discard,
+		DryRun: func(q string) bool { return q == "dry" },
+		Run: func(ctx context.Context, q string, progress func(string)) (int, error) {
+			progress(q)
+			switch q {
+			case "":
+				<-ctx.Done()
+				return 0, ctx.Err()
+			case "broken":
+				return 0, errors.New("it is broken")
+			}
+			return len(q), nil
+		}})
+}
+
+func TestRunner_Run(t *testing.T) {
+	r := runner(t.Context())
+	t.Run("tells progress and result", func(t *testing.T) {
+		var told string
+		if n, err := r.Run(t.Context(), "four", func(p string) { told = p }); n != 4 || err != nil || told != "four" {
+			t.Errorf("told %q, result %d, %v", told, n, err)
+		}
+	})
+	t.Run("counts", func(t *testing.T) {
+		_, _ = r.Run(t.Context(), "broken", nil)
+		_, _ = r.Run(t.Context(), "dry", nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := r.Run(ctx, "", nil); !errors.Is(err, context.Canceled) {
+			t.Errorf("error is %v", err)
+		}
+		if s := r.Stats(); s.Running || s.Runs != 3 || s.Failures != 1 || time.Since(s.LastSuccess) > time.Minute {
+			t.Errorf("stats are %+v", s)
+		}
+	})
+}
+
+func TestRunner_oneAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		drain, quit := context.WithCancel(t.Context())
+		r := runner(drain)
+		if err := r.Start(""); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if p := r.Progress(); p == nil || !r.Stats().Running {
+			t.Errorf("progress %v, stats %+v", p, r.Stats())
+		}
+		var busy *BusyError
+		if _, err := r.Run(t.Context(), "x", nil); !errors.As(err, &busy) || busy.Name != "test" {
+			t.Errorf("a second gives %v", err)
+		}
+		if err := r.Start("x"); !errors.As(err, &busy) {
+			t.Errorf("a second that is detached gives %v", err)
+		}
+		quit()
+		r.Wait()
+		if p := r.Progress(); p != nil || r.Stats().Running {
+			t.Errorf("after draining: progress %v, stats %+v", p, r.Stats())
+		}
+	})
+}
+
+func TestRunner_drains(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		drain, quit := context.WithCancel(t.Context())
+		r := runner(drain)
+		ended := make(chan error)
+		go func() {
+			_, err := r.Run(t.Context(), "", nil)
+			ended <- err
+		}()
+		synctest.Wait()
+		quit()
+		if err := <-ended; !errors.Is(err, ErrStopping) {
+			t.Errorf("error is %v", err)
+		}
+		if _, err := r.Run(t.Context(), "x", nil); !errors.Is(err, ErrStopping) {
+			t.Errorf("work is begun: %v", err)
+		}
+	})
+}
+
+func TestRunner_Schedule(t *testing.T) {
+	const day = 24 * time.Hour
+	for _, tc := range []struct {
+		name     string
+		interval time.Duration
+		last     time.Duration // how long ago; 0: never
+		request  string
+		want     []time.Duration // after the start
+	}{
+		{"a daemon that never worked settles first", 3 * day, 0, "x", []time.Duration{settle, settle + 3*day}},
+		{"a short interval is kept", time.Minute, 0, "x", []time.Duration{time.Minute, 2 * time.Minute}},
+		{"the last success counts over a restart", 3 * day, 2 * day, "x", []time.Duration{day, 4 * day}},
+		{"what is overdue is done soon", 3 * day, 30 * day, "x", []time.Duration{settle, settle + 3*day}},
+		{"a clock that was ahead delays it by an interval", 3 * day, -1000 * day, "x", []time.Duration{3 * day, 6 * day}},
+		{"a failure is repeated after a day", 3 * day, 0, "broken", []time.Duration{settle, settle + day, settle + 2*day}},
+		{"never", 0, 0, "x", nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				start := time.Now()
+				var began []time.Duration
+				kind := Kind[string, string, int]{Name: "test", Drain: t.Context(), Log: discard,
+					Run: func(_ context.Context, q string, _ func(string)) (int, error) {
+						began = append(began, time.Since(start))
+						if q == "broken" {
+							return 0, errors.New("it is broken")
+						}
+						return 0, nil
+					}}
+				if tc.last != 0 {
+					kind.LastSuccess = start.Add(-tc.last)
+				}
+				until := time.Hour
+				if len(tc.want) > 0 {
+					until = tc.want[len(tc.want)-1] + time.Second
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), until)
+				defer cancel()
+				if err := New(kind).Schedule(ctx, tc.interval, tc.request); err != nil {
+					t.Fatal(err)
+				}
+				if len(began) != len(tc.want) {
+					t.Fatalf("began %v, want %v", began, tc.want)
+				}
+				for i, want := range tc.want {
+					if began[i] != want {
+						t.Errorf("began %v, want %v", began, tc.want)
+					}
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,152 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/gc"
+	"github.com/mirror-appliance/appliance/mirror/upstream"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/jobs"
+	"github.com/mirror-appliance/appliance/registry/store"
+)
+
+// scrubber does scrubs. One that was stopped is resumed by the next, after a restart too, and both count as one.
+type scrubber struct {
+	store   *store.Store
+	refetch func(ctx context.Context, d digest.Digest, size int64, sources []gc.Source) (io.ReadCloser, error)
+	log     *slog.Logger
+
+	latest   *jobs.Note[api.ScrubState] // at the last checkpoint
+	complete *jobs.Note[api.ScrubState] // the last that completed
+
+	read, damaged, repaired atomic.Int64 // since the start
+}
+
+func (s *scrubber) kind(drain context.Context) jobs.Kind[api.ScrubRequest, api.ScrubState, gc.ScrubReport] {
+	kind := jobs.Kind[api.ScrubRequest, api.ScrubState, gc.ScrubReport]{Name: "scrub", Run: s.run, Drain: drain, Log: s.log}
+	if last := s.complete.Get(); last != nil {
+		kind.LastSuccess = last.Ended
+	}
+	return kind
+}
+
+// unfinished returns the state of a scrub that was stopped half way, or nil.
+func (s *scrubber) unfinished() *api.ScrubState {
+	latest, complete := s.latest.Get(), s.complete.Get()
+	if latest == nil || complete != nil && !latest.Began.After(complete.Began) {
+		return nil
+	}
+	return latest
+}
+
+// run reads every blob.
+func (s *scrubber) run(ctx context.Context, q api.ScrubRequest, progress func(api.ScrubState)) (gc.ScrubReport, error) {
+	before, err := s.begin(ctx)
+	if err != nil {
+		return gc.ScrubReport{}, err
+	}
+	progress(before)
+	began, read := time.Now(), s.read.Load()
+	state := func(r gc.ScrubReport) api.ScrubState {
+		now := before
+		now.Blobs, now.Bytes = before.Blobs+r.Blobs, before.Bytes+r.Bytes
+		// What was found before and not repaired is in quarantine, and is reported again.
+		now.Damaged, now.Repaired = before.Repaired+r.Damaged, before.Repaired+r.Repaired
+		return now
+	}
+	report, err := gc.Scrub(ctx, s.store.Integrity(), gc.ScrubOptions{
+		BytesPerSecond: q.BytesPerSecond, Refetch: s.refetch,
+		Progress: func(r gc.ScrubReport) {
+			s.read.Store(read + r.Bytes)
+			progress(state(r))
+		},
+		Checkpoint: func(ctx context.Context, r gc.ScrubReport) {
+			now := state(r)
+			now.Running = false
+			s.latest.Set(ctx, now)
+		},
+	})
+	s.damaged.Add(report.Damaged)
+	s.repaired.Add(report.Repaired)
+	if err != nil {
+		return report, fmt.Errorf("scrub: %w", err)
+	}
+	done := state(report)
+	done.Running, done.Ended = false, time.Now()
+	s.complete.Set(context.WithoutCancel(ctx), done)
+	s.log.Info("scrubbed", "blobs", report.Blobs, "bytes", report.Bytes, "damaged", report.Damaged, "repaired", report.Repaired,
+		"took", time.Since(began).Round(time.Millisecond))
+	return report, nil
+}
+
+// begin returns the state from which a scrub goes on.
+func (s *scrubber) begin(ctx context.Context) (api.ScrubState, error) {
+	cursor, err := s.store.Integrity().ScrubCursor(ctx)
+	if err != nil {
+		return api.ScrubState{}, err
+	}
+	stats, err := s.store.Stats(ctx)
+	if err != nil {
+		return api.ScrubState{}, err
+	}
+	state := api.ScrubState{Began: time.Now()}
+	if before := s.latest.Get(); before != nil && cursor != "" {
+		state = *before
+	}
+	state.Running = true
+	state.Of = api.ScrubSize{Blobs: stats.Blobs, Bytes: stats.BlobBytes}
+	return state, nil
+}
+
+// refetch fetches a blob again from where it came: through the configured upstreams with their logins, and from any
+// other registry without one.
+func (d *daemon) refetch(ctx context.Context, blob digest.Digest, _ int64, sources []gc.Source) (io.ReadCloser, error) {
+	if len(sources) == 0 {
+		return nil, errors.New("it is not known where it came from")
+	}
+	var errs []error
+	for _, source := range sources {
+		body, err := d.fetchFrom(ctx, source, blob)
+		if err == nil {
+			return body, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+func (d *daemon) fetchFrom(ctx context.Context, source gc.Source, blob digest.Digest) (io.ReadCloser, error) {
+	o, err := d.readSource(source)
+	if err != nil {
+		return nil, err
+	}
+	client, err := upstream.New(o)
+	if err != nil {
+		return nil, err
+	}
+	body, _, err := client.UnverifiedBlob(ctx, source.Repository, blob) // the store verifies what it puts back
+	if err != nil {
+		client.Close()
+		return nil, err
+	}
+	return closing{body, client}, nil
+}
+
+// closing closes the client that a body was read with.
+type closing struct {
+	io.ReadCloser
+	client *upstream.Client
+}
+
+func (c closing) Close() error {
+	defer c.client.Close()
+	return c.ReadCloser.Close()
+}
