@@ -120,7 +120,7 @@ func TestCompare_oneRepositoryThatIsClosed(t *testing.T) {
 	}
 }
 
-// Both images have been told that their common layers are not there when the first of them begins to fetch.
+// Both images have the answer that their common layers are missing when the first of them begins to fetch.
 func TestExecute_aBlobThatAnotherImagePutIsFound(t *testing.T) {
 	s := newSetup(t, "  additionalImages:\n"+
 		"  - {name: 'HOST/samples/oci:v1', targetRepo: one}\n"+

@@ -93,7 +93,7 @@ func (e *engine) block(p *plan.Plan) error {
 			return fmt.Errorf("blocked image %q: %w", b.Name, err)
 		}
 		p.Images = slices.DeleteFunc(p.Images, func(i *plan.Image) bool {
-			return re.MatchString(i.Source.String()) || re.MatchString(e.destination(i))
+			return re.MatchString(i.Reference.String()) || re.MatchString(e.destination(i))
 		})
 	}
 	return nil
@@ -110,7 +110,7 @@ func (e *engine) collisions(p *plan.Plan) error {
 		case !ok:
 			taken[e.destination(i)] = i
 			distinct = append(distinct, i)
-		case other.Source.Pull() != i.Source.Pull():
+		case other.Reference.Pull() != i.Reference.Pull():
 			err := fmt.Errorf("%s (%s) and %s (%s) would both become %s", other.Origin, other.Why, i.Origin, i.Why, e.destination(i))
 			return hint.New(err, "give one of them another targetRepo or targetTag")
 		}
@@ -179,7 +179,7 @@ func (a *additional) Collect(_ context.Context, p *plan.Plan) error {
 	for i, listed := range a.config.Mirror.AdditionalImages {
 		ref, err := imageset.ParseReference(listed.Name)
 		image := &plan.Image{
-			Type: plan.Generic, Origin: listed.Name, Why: a.config.At(fmt.Sprintf("mirror.additionalImages[%d]", i)), Source: ref,
+			Type: plan.Generic, Origin: listed.Name, Why: a.config.At(fmt.Sprintf("mirror.additionalImages[%d]", i)), Reference: ref,
 		}
 		if err != nil {
 			p.Failures = append(p.Failures, plan.Failed(image, err))

@@ -101,7 +101,7 @@ func TestPlan_missingAdditionalImage(t *testing.T) {
 	s.holds(t, "samples/docker", "v1", s.digest(t, "samples/docker", "v1"))
 }
 
-// Some servers say 200 to everything, and what they say is JSON of its own kind.
+// Some servers answer every request with 200 and JSON of their own.
 func TestPlan_anErrorIsNoImage(t *testing.T) {
 	s := newSetup(t, additional)
 	s.fails(func(w http.ResponseWriter, r *http.Request) bool {

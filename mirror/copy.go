@@ -74,7 +74,7 @@ func (x *execution) copyBlob(ctx context.Context, image *plan.Image, b ocispec.D
 			return err
 		}
 	}
-	source, err := x.sources.source(image.Source)
+	source, err := x.sources.source(image.Reference)
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func (x *execution) transfer(ctx context.Context, source Source, image *plan.Ima
 	case err == nil:
 		return nil
 	case failed != nil && !errors.Is(failed, context.Canceled):
-		err = &sourceError{failed} // what the destination says of a body that broke off adds nothing
+		err = &sourceError{failed} // the destination's error about a body that broke off adds nothing
 	}
 	return fmt.Errorf("copy blob %s: %w", b.Digest, err)
 }
@@ -145,7 +145,7 @@ func (c *content) Read(p []byte) (int, error) {
 // wrongSize is the error of a manifest that gives its blob another size.
 func (c *content) wrongSize() error {
 	return fmt.Errorf("registry %s: repository %s: get blob %s: its manifest gives it %d bytes, the registry %d",
-		c.image.Source.Registry(), c.image.Source.Repository(), c.blob.Digest, c.blob.Size, c.read)
+		c.image.Reference.Registry(), c.image.Reference.Repository(), c.blob.Digest, c.blob.Size, c.read)
 }
 
 // close ends reading and returns what reading failed with.

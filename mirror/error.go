@@ -60,7 +60,7 @@ func (e *incompleteError) Error() string {
 // ExitCode returns the bit mask of the classes of the failed images.
 func (e *incompleteError) ExitCode() int { return e.Code }
 
-// Hint says what to do about it.
+// Hint returns what to do about it.
 func (e *incompleteError) Hint() string {
 	if e.unplanned {
 		return "mend what failed, or mirror without it: the others would be copied"

@@ -19,7 +19,7 @@ func (e *engine) compare(ctx context.Context, p *plan.Plan, dst Destination) err
 }
 
 // execute copies what the destination does not have, verifies that all of the plan exists there, and commits. The report is
-// complete also when there is an error; an *incompleteError says that some images failed and the others were committed. When
+// complete also when there is an error; an *incompleteError means that some images failed and the others were committed. When
 // ctx ends nothing is committed.
 func (e *engine) execute(ctx context.Context, p *plan.Plan, dst Destination) (*Report, error) {
 	started := e.o.Now()
@@ -58,7 +58,7 @@ type execution struct {
 // atOnce is for how many images a destination is asked, or tagged, at once.
 const atOnce = 1000
 
-// recordSources tells the destination where content comes from, if it records that. Without it the mirror is as good.
+// recordSources gives the destination the sources of content, if it records them. A mirror without them is complete.
 func (x *execution) recordSources(ctx context.Context, p *plan.Plan) {
 	recorder, ok := x.dst.(sourceRecorder)
 	if !ok {
@@ -66,7 +66,7 @@ func (x *execution) recordSources(ctx context.Context, p *plan.Plan) {
 	}
 	from, known := map[string][]string{}, map[[2]string]bool{}
 	for _, i := range p.Images {
-		name := i.Source.Registry() + "/" + i.Source.Repository()
+		name := i.Reference.Registry() + "/" + i.Reference.Repository()
 		if pair := [2]string{i.Repository, name}; !known[pair] {
 			known[pair] = true
 			from[i.Repository] = append(from[i.Repository], name)

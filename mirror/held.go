@@ -238,14 +238,14 @@ func (h *holdings) atSource(ctx context.Context, image *plan.Image, blobs []ocis
 
 // confirms reports whether the image's source has a blob. It asks once in a run.
 func (h *holdings) confirms(ctx context.Context, image *plan.Image, b ocispec.Descriptor) bool {
-	at := origin{key(image.Source), b.Digest, b.Size}
+	at := origin{key(image.Reference), b.Digest, b.Size}
 	h.mu.Lock()
 	known := h.confirmed[at]
 	h.mu.Unlock()
 	if known {
 		return true
 	}
-	source, err := h.sources.source(image.Source)
+	source, err := h.sources.source(image.Reference)
 	if err != nil {
 		return false
 	}

@@ -116,8 +116,8 @@ func (e *engine) resources(r *Report) []resources.Image {
 	for _, i := range r.Mirrored {
 		class := i.Type.Class()
 		all = append(all, resources.Image{
-			Category: class.MirrorSets, Source: i.Source.Name(), Destination: e.o.Registry + "/" + i.Repository,
-			ByDigest: class.ByBoth || i.Source.Digest != "", ByTag: class.ByBoth || i.Source.Tag != "",
+			Category: class.MirrorSets, Source: i.Reference.Name(), Destination: e.o.Registry + "/" + i.Repository,
+			ByDigest: class.ByBoth || i.Reference.Digest != "", ByTag: class.ByBoth || i.Reference.Tag != "",
 		})
 	}
 	return all
@@ -127,7 +127,7 @@ func (e *engine) resources(r *Report) []resources.Image {
 func (e *engine) writeMapping(p *plan.Plan) (string, error) {
 	var b strings.Builder
 	for _, i := range p.Images {
-		fmt.Fprintf(&b, "docker://%s=docker://%s\n", i.Source.Pull(), e.destination(i))
+		fmt.Fprintf(&b, "docker://%s=docker://%s\n", i.Reference.Pull(), e.destination(i))
 	}
 	files, err := e.workspace.replace("dry-run", []resources.File{{Name: "mapping.txt", Data: []byte(b.String())}}) // without oc-mirror's missing.txt
 	if err != nil {

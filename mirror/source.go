@@ -90,7 +90,7 @@ func (r *reader) manifest(ctx context.Context, repository imageset.Reference, re
 
 // Blob opens a blob of an image.
 func (r *reader) Blob(ctx context.Context, i *plan.Image, d digest.Digest) (io.ReadCloser, error) {
-	source, err := r.source(i.Source)
+	source, err := r.source(i.Reference)
 	if err != nil {
 		return nil, err
 	}
@@ -101,9 +101,9 @@ func (r *reader) Blob(ctx context.Context, i *plan.Image, d digest.Digest) (io.R
 // Read reads the manifests of an image.
 func (r *reader) Read(ctx context.Context, i *plan.Image) error {
 	w := &walk{seen: map[digest.Digest]bool{}, fetch: func(ctx context.Context, ref string) (ocispec.Descriptor, []byte, error) {
-		return r.manifest(ctx, i.Source, ref)
+		return r.manifest(ctx, i.Reference, ref)
 	}}
-	root, err := w.manifest(ctx, i.Source.Ref(), 0)
+	root, err := w.manifest(ctx, i.Reference.Ref(), 0)
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ func (w workspace) Read(name string) ([]byte, error) { return os.ReadFile(w.path
 // Write writes a document and the directories above it. A name with an element ".." is an error with fs.ErrInvalid.
 func (w workspace) Write(name string, data []byte) error {
 	if !fs.ValidPath(name) {
-		return fmt.Errorf("%q is no name for a file in the workspace: %w", name, fs.ErrInvalid)
+		return fmt.Errorf("%q is not a name for a file in the workspace: %w", name, fs.ErrInvalid)
 	}
 	if err := writeFile(w.path(name), data); err != nil {
 		return fmt.Errorf("write to the workspace: %w", err)

@@ -206,7 +206,7 @@ func dryRun(ctx context.Context, std stdio, run mirror.Options, progress *progre
 		}
 	} else {
 		for _, i := range p.Images {
-			fmt.Fprintln(std.out, plain.Line(fmt.Sprintf("docker://%s=docker://%s/%s:%s", i.Source.Pull(), p.Registry, i.Repository, i.Tag)))
+			fmt.Fprintln(std.out, plain.Line(fmt.Sprintf("docker://%s=docker://%s/%s:%s", i.Reference.Pull(), p.Registry, i.Repository, i.Tag)))
 		}
 	}
 	progress.plan(p)

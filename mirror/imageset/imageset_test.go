@@ -215,7 +215,7 @@ func TestParse_refused(t *testing.T) {
 		{"two kinds of ranges", head + "mirror:\n  operators:\n  - catalog: a/b:c\n    packages:\n    - name: p\n      minVersion: 1.0.0\n      channels: [{name: s, minVersion: 1.0.0}]\n", "mixing both filtering by minVersion/maxVersion and filtering by channel minVersion/maxVersion is not allowed", "", 1},
 		{"an image without tag", head + "mirror:\n  additionalImages:\n  - name: quay.io/a/b\n", "isc.yaml:5: additional image quay.io/a/b unable to parse image correctly : tag and digest are empty", "a tag or a digest is always needed", 8},
 		{"an image whose digest is too long for a tag", head + "mirror:\n  additionalImages:\n  - name: a.io/b@sha512:" + strings.Repeat("0", 128) + "\n", "isc.yaml:5: additional image a.io/b@sha512:", "targetTag", 8},
-		{"an image by a digest that nobody keeps", head + "mirror:\n  additionalImages:\n  - name: a.io/b@sha384:" + strings.Repeat("0", 96) + "\n    targetTag: v1\n", "is not a digest", "", 8},
+		{"an image by a digest of an algorithm that registries do not have", head + "mirror:\n  additionalImages:\n  - name: a.io/b@sha384:" + strings.Repeat("0", 96) + "\n    targetTag: v1\n", "is not a digest", "", 8},
 		{"a target repository with a tag", head + "mirror:\n  additionalImages:\n  - name: a.io/b:c\n    targetRepo: x:y\n", `isc.yaml:6: invalid targetRepo "x:y"`, "", 8},
 		{"a target tag that is none", head + "mirror:\n  additionalImages:\n  - name: a.io/b:c\n    targetTag: x/y\n", `isc.yaml:6: invalid targetTag "x/y"`, "", 8},
 	} {

@@ -30,7 +30,7 @@ type Image struct {
 	Digest    digest.Digest `json:"digest,omitempty"`
 	Manifests []Manifest    `json:"manifests,omitempty"` // children before those that name them, the root last
 
-	Source imageset.Reference `json:"-"` // the reference that the image is pulled by
+	Reference imageset.Reference `json:"-"` // the reference that the image is pulled by
 }
 
 // Manifest is one manifest of an image, and its blobs.

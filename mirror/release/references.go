@@ -35,9 +35,9 @@ func (c *Collector) references(ctx context.Context, payload *plan.Image) (*refer
 
 // directory returns the directory of a payload's files: its repository's last name, and its tag.
 func directory(payload *plan.Image) string {
-	repo := path.Base(payload.Source.Path)
-	if payload.Source.Tag == "" && payload.Tag == payload.Source.Digest.Encoded() {
-		repo += "@" + payload.Source.Digest.Algorithm().String() // oc-mirror's name for a release without a tag
+	repo := path.Base(payload.Reference.Path)
+	if payload.Reference.Tag == "" && payload.Tag == payload.Reference.Digest.Encoded() {
+		repo += "@" + payload.Reference.Digest.Algorithm().String() // oc-mirror's name for a release without a tag
 	}
 	return "hold-release/" + repo + "/" + payload.Tag
 }

@@ -99,7 +99,7 @@ func (c *Collector) namedPayload(name string) (*plan.Image, error) {
 
 func (c *Collector) payload(origin string, ref imageset.Reference, tag, why string) *plan.Image {
 	return &plan.Image{
-		Type: plan.Release, Origin: origin, Why: why, Source: ref, Release: tag,
+		Type: plan.Release, Origin: origin, Why: why, Reference: ref, Release: tag,
 		Repository: c.Repository(payloadRepository), Tag: tag,
 	}
 }
@@ -124,7 +124,7 @@ func (c *Collector) components(ctx context.Context, payload *plan.Image) ([]*pla
 		}
 		all = append(all, &plan.Image{
 			Type: plan.ReleaseContent, Origin: component.image, Why: "component " + component.name + " of release " + payload.Release,
-			Source: ref, Release: payload.Release,
+			Reference: ref, Release: payload.Release,
 			Repository: c.Repository(componentRepository), Tag: payload.Tag + "-" + component.name,
 		})
 	}

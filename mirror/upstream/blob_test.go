@@ -67,7 +67,7 @@ func TestClient_Blob_resumes(t *testing.T) {
 				return true
 			}
 		}},
-		"after a page of somebody between": {fault: func(f *fixture) func(http.ResponseWriter, *http.Request, int) bool {
+		"after a page of a proxy": {fault: func(f *fixture) func(http.ResponseWriter, *http.Request, int) bool {
 			return func(w http.ResponseWriter, r *http.Request, nth int) bool {
 				switch nth {
 				case 1:
@@ -223,7 +223,7 @@ func TestClient_Blob_resumes(t *testing.T) {
 	})
 }
 
-// The line goes dead and nobody says so. Over HTTP/2 all requests share it, also those that are repeated.
+// The line goes dead without a word. Over HTTP/2 all requests share it, also those that are repeated.
 func TestClient_Blob_leaves_a_dead_connection(t *testing.T) {
 	f := prepare(t)
 	f.server = httptest.NewUnstartedServer(f)
@@ -249,7 +249,7 @@ func TestClient_Blob_leaves_a_dead_connection(t *testing.T) {
 	}
 }
 
-// line is a listener whose connections can go dead: what is sent on them is lost, and nobody is told.
+// line is a listener whose connections can go dead: bytes sent on them are lost, without an error.
 type line struct {
 	net.Listener
 	mu    sync.Mutex // guards conns
@@ -381,7 +381,7 @@ func TestClient_Blob_verifies(t *testing.T) {
 			}
 		})
 	}
-	t.Run("before the last byte, for those who stop at it", func(t *testing.T) {
+	t.Run("before the last byte, for a reader that stops there", func(t *testing.T) {
 		f := newFixture(t)
 		lie(true)(f)
 		rc, size, err := f.client(t).Blob(t.Context(), repo, f.blob)

@@ -171,7 +171,7 @@ func TestClient_redirectedBlob_keepsTheAnswerToItself(t *testing.T) {
 	}
 }
 
-// What a service says that does not speak HTTP is in net/http's error.
+// The answer of a service that does not speak HTTP is in net/http's error.
 func TestClient_redirectedBlob_keepsAGreetingToItself(t *testing.T) {
 	f := newFixture(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")

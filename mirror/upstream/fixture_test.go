@@ -22,7 +22,7 @@ import (
 
 const repo = "openshift/release"
 
-// A fixture is a real registry behind a handler that can be told to misbehave.
+// A fixture is a real registry behind a handler that misbehaves on demand.
 type fixture struct {
 	server   *httptest.Server
 	registry http.Handler

@@ -29,7 +29,7 @@ func write(t *testing.T, path, content string) string {
 	return path
 }
 
-// user is whom a keychain has for a repository; "" is nobody.
+// user returns the user of a keychain for a repository; "" is none.
 func user(t *testing.T, k authn.Keychain, repository string) string {
 	t.Helper()
 	auth, err := k.Resolve(repositoryOf(t, repository))
@@ -72,7 +72,7 @@ func TestKeychain_takes_the_longest_entry_that_fits(t *testing.T) {
 	}
 }
 
-// The port of https may be written or not, in the login and in the reference; what is written the same goes first.
+// The port of https may be written or not, in the login and in the reference; an entry that is written the same has precedence.
 func TestKeychain_knows_the_port_of_https(t *testing.T) {
 	file := write(t, filepath.Join(t.TempDir(), "auth.json"), `{"auths":{
 		"with.example:443": `+entry("with:x")+`,

@@ -101,7 +101,7 @@ func TestClient_Manifest_refuses(t *testing.T) {
 		"schema 1 by its content type": {"v1", "{}", image.MediaTypeDockerSchema1 + "+prettyjws", "", "schema 1"},
 		"schema 1 by its body":         {"v1", `{"schemaVersion":1}`, "application/json", "", "schema 1"},
 		"a login page":                 {"v1", "<html>", "text/plain", "", "not an image manifest"},
-		"JSON that is no manifest, sent as nothing at all": {"v1", "{}", "application/json", "", "not an image manifest"},
+		"JSON that is not a manifest, without a content type": {"v1", "{}", "application/json", "", "not an image manifest"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// dropped is what net says of a host that drops packets.
+// dropped returns the error of net for a host that drops packets.
 func dropped() error {
 	_, err := (&net.Dialer{Deadline: time.Unix(1, 0)}).Dial("tcp", "127.0.0.1:1")
 	return err
@@ -32,8 +32,8 @@ func TestRetryTransport_droppedPackets(t *testing.T) {
 		givesUp bool
 		want    int
 	}{
-		"are tried again":                    {false, 3},
-		"are not when nobody waits any more": {true, 1},
+		"are tried again":                       {false, 3},
+		"are not when no client waits any more": {true, 1},
 	} {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()

@@ -313,7 +313,7 @@ func TestClient_says_what_is_wrong_with_the_address(t *testing.T) {
 		_, _, err = c.Manifest(t.Context(), repo, "v1")
 		return asError(t, err)
 	}
-	t.Run("nobody listens", func(t *testing.T) {
+	t.Run("a closed port", func(t *testing.T) {
 		const addr = "127.0.0.1:1" // one that was free a moment ago may be another's by now
 		e := ask(t, "http://"+addr)
 		wantText(t, e.Error(), addr, "connection refused")
