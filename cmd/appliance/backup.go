@@ -18,7 +18,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
-	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/store/backup"
+	"github.com/mirror-appliance/appliance/registry/store/integrity"
 )
 
 type backupOptions struct {
@@ -91,15 +92,15 @@ func runBackup(ctx context.Context, std stdio, o backupOptions, path string) err
 	owner, cfg := id.UID, id.Config
 	o.held = true
 	return withControl(ctx, std, &o.locateOptions, func(control *client.Client) error {
-		var report store.BackupReport
+		var report backup.Report
 		err := control.Backup(ctx, func(ctx context.Context, snapshot string) (err error) {
-			report, err = store.Backup(ctx, path, store.BackupOptions{
+			report, err = backup.Create(ctx, path, backup.Options{
 				Database: cfg.Database, Snapshot: snapshot, Storage: cfg.Storage, Prune: o.prune, BytesPerSecond: rate, Owner: &owner,
 				Progress: backupProgress(std.err), Log: commandLog(std.err),
 			})
 			return err
 		})
-		if o.output == "json" && (err == nil || errors.As(err, new(*store.DamagedError))) { // which leaves a report
+		if o.output == "json" && (err == nil || errors.As(err, new(*backup.DamagedError))) { // which leaves a report
 			return errors.Join(err, printJSON(std.out, report))
 		}
 		if err != nil {
@@ -161,9 +162,9 @@ func backupOutside(id *installer.Identity, path string) error {
 	return nil
 }
 
-func backupProgress(w io.Writer) func(store.BackupReport, store.StoreSize) {
+func backupProgress(w io.Writer) func(backup.Report, integrity.StoreSize) {
 	say := nowAndThen(w)
-	return func(done store.BackupReport, of store.StoreSize) {
+	return func(done backup.Report, of integrity.StoreSize) {
 		say("%d of %d blobs, %s of %s", done.Blobs, of.Blobs, bytesOf(done.BlobBytes), bytesOf(of.BlobBytes))
 	}
 }
@@ -200,17 +201,17 @@ A damaged database is moved away first: systemctl stop appliance.socket applianc
 
 // restoreAsOwner has the user whose store it is restore, and reads the backup, which that user has no right to.
 func restoreAsOwner(ctx context.Context, std stdio, id *installer.Identity, from string) error {
-	backup, err := store.OpenBackup(from)
+	opened, err := backup.Open(from)
 	if err != nil {
 		return err
 	}
-	defer backup.Close()
+	defer opened.Close()
 	out, in, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	written := make(chan error, 1)
-	go func() { written <- errors.Join(backup.WriteTo(ctx, in), in.Close()) }()
+	go func() { written <- errors.Join(opened.WriteTo(ctx, in), in.Close()) }()
 	_, err = asOwner(ctx, id, stdio{in: out, out: std.out, err: std.err}, "--stream")
 	_ = out.Close() // which ends the writing, if the command has ended early
 	if failed := <-written; err != nil || errors.Is(failed, syscall.EPIPE) {
@@ -238,15 +239,13 @@ func runRestore(ctx context.Context, std stdio, o restoreOptions, from string) e
 	if os.Geteuid() != id.UID {
 		return restoreAsOwner(ctx, std, id, from)
 	}
-	cfg, backup := id.Config, io.Reader(nil)
+	cfg, stream := id.Config, io.Reader(nil)
 	if o.stream {
-		backup = std.in
+		stream = std.in
 	}
-	report, err := store.Restore(ctx, from, store.RestoreOptions{
-		From: backup,
-		Options: store.Options{
-			Database: cfg.Database, Storage: cfg.Storage, MinFree: int64(cfg.MinFree), Log: commandLog(std.err),
-		},
+	report, err := backup.Restore(ctx, from, backup.RestoreOptions{
+		From:     stream,
+		Database: cfg.Database, Storage: cfg.Storage, MinFree: int64(cfg.MinFree), Log: commandLog(std.err),
 		Partial:  o.partial,
 		Progress: restoreProgress(std.err),
 	})
@@ -260,7 +259,7 @@ func runRestore(ctx context.Context, std stdio, o restoreOptions, from string) e
 	return nil
 }
 
-func printRestore(w io.Writer, from string, r store.RestoreReport) {
+func printRestore(w io.Writer, from string, r backup.RestoreReport) {
 	fmt.Fprintf(w, "restored %s (%s) and the database from %s: %d were there, %d copied (%s)\n",
 		count(int(r.Blobs-r.Damaged), "blob"), bytesOf(r.BlobBytes-r.DamagedBytes), plain.Line(from), r.Kept, r.Copied, bytesOf(r.CopiedBytes))
 	for _, d := range r.DamagedBlobs {
@@ -275,9 +274,9 @@ func printRestore(w io.Writer, from string, r store.RestoreReport) {
 	}
 }
 
-func restoreProgress(w io.Writer) func(store.RestoreReport, store.StoreSize) {
+func restoreProgress(w io.Writer) func(backup.RestoreReport, integrity.StoreSize) {
 	say := nowAndThen(w)
-	return func(done store.RestoreReport, of store.StoreSize) {
+	return func(done backup.RestoreReport, of integrity.StoreSize) {
 		say("%d of %d blobs, %s of %s", done.Blobs, of.Blobs, bytesOf(done.BlobBytes), bytesOf(of.BlobBytes))
 	}
 }

@@ -54,6 +54,7 @@ func rooms() map[string][]string {
 		"registry/store/sqlite":     nil,
 		"registry/store/migrations": {"registry/store/sqlite"},
 		"registry/store/integrity":  {"registry/store/sqlite", "registry/store/blobfile"},
+		"registry/store/backup":     {"registry/store/sqlite", "registry/store/migrations", "registry/store/blobfile", "registry/store/integrity"},
 	}
 }
 

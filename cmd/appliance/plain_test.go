@@ -16,7 +16,7 @@ import (
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
-	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/store/backup"
 )
 
 // TestTables_namesStayInTheirPlace prints what daemons, files and upstreams say: a name in it neither drives a terminal
@@ -41,7 +41,7 @@ func TestTables_namesStayInTheirPlace(t *testing.T) {
 			printScrub(w, gc.ScrubReport{Damage: []gc.Damage{{Digest: digest.Digest(name), Cause: name, RepairError: name, Images: []string{name}}}})
 		},
 		"restore": func(w io.Writer, name string) {
-			printRestore(w, name, store.RestoreReport{Damaged: 1, DamagedBlobs: []digest.Digest{digest.Digest(name)}})
+			printRestore(w, name, backup.RestoreReport{Damaged: 1, DamagedBlobs: []digest.Digest{digest.Digest(name)}})
 		},
 		"mirror": func(w io.Writer, name string) {
 			p := &progress{out: w}

@@ -15,7 +15,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/config"
-	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/store/backup"
 )
 
 // outcome runs a command to its end.
@@ -35,7 +35,7 @@ func TestBackup_damaged(t *testing.T) {
 	must(t, os.Remove(filepath.Join(f.cfg.Storage, "sha256", bad.Encoded()[:2], bad.Encoded())))
 	to := filepath.Join(t.TempDir(), "backup")
 	code, stdout, stderr := outcome(t, f.command("backup", "-o", "json", to))
-	var report store.BackupReport
+	var report backup.Report
 	if err := json.Unmarshal([]byte(stdout), &report); err != nil {
 		t.Errorf("the report is %q: %v", stdout, err)
 	}

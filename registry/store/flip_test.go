@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/registry/store/backup"
 )
 
 // flips gives a copy of a file for each place where it has some text, with one bit of the text's last letter flipped.
@@ -87,14 +89,15 @@ func TestStore_oneBitOfTheDatabase(t *testing.T) {
 func TestRestore_oneBitOfTheDatabase(t *testing.T) {
 	f, layer, _, _ := flipped(t)
 	f.reopen()
-	backup := filepath.Join(f.dir, "backup")
-	f.backup(backup, BackupOptions{})
-	database, err := os.ReadFile(filepath.Join(backup, backupDatabase))
+	from := filepath.Join(f.dir, "backup")
+	_, err := f.backup(from)
+	f.must(err)
+	database, err := os.ReadFile(filepath.Join(from, "appliance.db"))
 	f.must(err)
 	restore := func(content []byte) error {
-		f.must(os.WriteFile(filepath.Join(backup, backupDatabase), content, 0o600))
+		f.must(os.WriteFile(filepath.Join(from, "appliance.db"), content, 0o600))
 		to := t.TempDir()
-		_, err := Restore(f.ctx, backup, RestoreOptions{Options: Options{Database: filepath.Join(to, "db"), Storage: filepath.Join(to, "storage")}})
+		_, err := backup.Restore(f.ctx, from, backup.RestoreOptions{Database: filepath.Join(to, "db"), Storage: filepath.Join(to, "storage")})
 		if _, there := os.Stat(filepath.Join(to, "db")); err != nil && there == nil {
 			t.Errorf("it left a database: %v", err)
 		}
@@ -106,7 +109,7 @@ func TestRestore_oneBitOfTheDatabase(t *testing.T) {
 		}
 	}
 	for name, content := range map[string][]byte{"nothing": {}, "a part of the header": database[:50], "a page": database[:4096], "half": database[:len(database)/2]} {
-		if err := restore(content); !errors.As(err, new(*BackupError)) {
+		if err := restore(content); !errors.As(err, new(*backup.Error)) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -20,6 +21,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
+	"github.com/mirror-appliance/appliance/registry/store/backup"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
@@ -238,4 +240,33 @@ func (f *fixture) exec(text string, args ...any) int64 {
 func (f *fixture) afterCommits(note func()) (end func()) {
 	f.recent.forgotten = note
 	return func() { f.recent.forgotten = nil }
+}
+
+func (f *fixture) mustHave(repo, tag string) {
+	f.t.Helper()
+	m, err := f.ManifestByTag(f.ctx, repo, tag)
+	f.must(err)
+	b, err := f.OpenBlob(f.ctx, repo, layerOf(m))
+	f.must(err)
+	defer b.Close()
+	content, err := io.ReadAll(b)
+	if err != nil || digest.FromBytes(content) != layerOf(m) {
+		f.t.Errorf("layer of %s:%s: %q, %v", repo, tag, content, err)
+	}
+}
+
+func (f *fixture) mustBeClean() {
+	f.t.Helper()
+	if got := f.verified(VerifyOptions{Content: true}); !got.Clean() {
+		f.t.Errorf("problems: %v", got.Problems)
+	}
+}
+
+// backup backs the store up.
+func (f *fixture) backup(dest string) (r backup.Report, err error) {
+	f.t.Helper()
+	snapshot, err := f.Snapshot(f.ctx)
+	f.must(err)
+	defer func() { err = errors.Join(err, snapshot.Release()) }()
+	return backup.Create(f.ctx, dest, backup.Options{Database: f.database, Snapshot: snapshot.Name, Storage: f.storage()})
 }

@@ -418,7 +418,7 @@ func TestStore_FileAMomentBehindItsRow(t *testing.T) {
 			return len(report.Problems), err
 		},
 		"backup": func() (int, error) {
-			report, err := f.Backup(f.ctx, filepath.Join(t.TempDir(), "backup"), BackupOptions{})
+			report, err := f.backup(filepath.Join(t.TempDir(), "backup"))
 			return int(report.Damaged), err
 		},
 	} {

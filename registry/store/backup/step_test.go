@@ -1,4 +1,4 @@
-package store
+package backup
 
 import (
 	"context"
@@ -42,15 +42,15 @@ func (c *countdown) Err() error {
 	return c.Context.Err()
 }
 
-// TestStore_Backup_stoppedAtEveryStep: whenever it is stopped, the backup that is there can be restored, and
+// TestCreate_stoppedAtEveryStep: whenever it is stopped, the backup that is there can be restored, and
 // is the one from before unless the new one is complete.
-func TestStore_Backup_stoppedAtEveryStep(t *testing.T) {
+func TestCreate_stoppedAtEveryStep(t *testing.T) {
 	for _, name := range []string{"backup", "backup.tar"} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
 			old := f.pushImage("app", "old", "v1")
 			to := filepath.Join(t.TempDir(), name)
-			f.backup(to, BackupOptions{})
+			f.backup(to, Options{})
 			f.must(f.DeleteManifest(f.ctx, "app", old.Digest))
 			f.collect(f.clock.add(48 * time.Hour))
 			f.pushImage("app", "new", "v1")
@@ -59,7 +59,7 @@ func TestStore_Backup_stoppedAtEveryStep(t *testing.T) {
 			for done := false; !done; {
 				steps++
 				ctx := newCountdown(f.ctx, steps)
-				_, err := f.Backup(ctx, to, BackupOptions{}) // without pruning: that comes when the new one is in place
+				_, err := f.create(ctx, to, Options{}) // without pruning: that comes when the new one is in place
 				ctx.end()
 				if done = err == nil; !done && !errors.Is(err, context.Canceled) {
 					t.Fatalf("stopped at step %d: %v", steps, err)
@@ -72,7 +72,7 @@ func TestStore_Backup_stoppedAtEveryStep(t *testing.T) {
 					if is := m.Digest == old.Digest; is == done {
 						t.Errorf("stopped at step %d (done: %v), the backup is the old one: %v", steps, done, is)
 					}
-					g.must(g.Close())
+					g.close()
 				}
 			}
 			if steps < 20 {
@@ -89,11 +89,11 @@ func TestRestore_stoppedAtEveryStep(t *testing.T) {
 	f := newFixture(t)
 	f.pushImage("app", "app", "v1")
 	to := filepath.Join(t.TempDir(), "backup")
-	f.backup(to, BackupOptions{})
-	g := &fixture{t: t, ctx: f.ctx, clock: f.clock, dir: t.TempDir()}
+	f.backup(to, Options{})
+	g := emptyFixture(t)
 	for steps := 1; ; steps++ {
 		ctx := newCountdown(f.ctx, steps)
-		err := restoreTo(ctx, to, g.options())
+		err := g.restore(ctx, to)
 		ctx.end()
 		if err == nil {
 			t.Logf("%d steps", steps)
@@ -109,5 +109,5 @@ func TestRestore_stoppedAtEveryStep(t *testing.T) {
 	g.reopen()
 	g.mustHave("app", "v1")
 	g.mustBeClean()
-	g.must(g.Close())
+	g.close()
 }

@@ -1,4 +1,4 @@
-package store
+package backup
 
 import (
 	"database/sql"
@@ -6,10 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/integrity"
 )
 
 // A database is restored as a whole, and not what SQLite has folded of it by itself when it was closed: it does that
@@ -19,32 +20,30 @@ func TestRestore_foldsTheWAL(t *testing.T) {
 	bad := f.pushImage("app", "bad", "bad")
 	f.must(os.Remove(f.path(layerOf(bad))))
 	to := t.TempDir()
-	if _, err := f.Backup(f.ctx, to, BackupOptions{}); !errors.As(err, new(*DamagedError)) {
+	if _, err := f.create(f.ctx, to, Options{}); !errors.As(err, new(*DamagedError)) {
 		t.Fatal(err)
 	}
 
-	g := &fixture{t: t, ctx: f.ctx, clock: f.clock, dir: t.TempDir()}
+	g := emptyFixture(t)
 	var other *sql.DB
-	_, err := Restore(g.ctx, to, RestoreOptions{Options: g.options(), Partial: true, Progress: func(RestoreReport, StoreSize) {
+	_, err := Restore(g.ctx, to, RestoreOptions{Database: g.database(), Storage: g.storage(), Partial: true, Progress: func(RestoreReport, integrity.StoreSize) {
 		if other != nil {
 			return
 		}
 		var err error
-		other, err = sql.Open("sqlite", "file:"+filepath.Join(g.dir, "appliance.db.restore", backupDatabase)+"?_pragma=busy_timeout(10000)")
+		other, err = sql.Open("sqlite", "file:"+filepath.Join(g.dir, "appliance.db.restore", databaseName)+"?_pragma=busy_timeout(10000)")
 		g.must(err)
 		g.must(other.Ping())
 	}})
 	g.must(err)
 	g.must(other.Close())
 	g.reopen()
-	defer func() { g.must(g.Close()) }()
+	defer func() { g.close() }()
 	var found []digest.Digest
-	g.must(sqlite.Query(g.ctx, g.db.Reader(), func(rows *sql.Rows) error {
-		var d digest.Digest
-		err := rows.Scan(&d)
+	g.must(g.Integrity().Quarantined(g.ctx, func(d digest.Digest, _ int64, _ string, _ time.Time) error {
 		found = append(found, d)
-		return err
-	}, `SELECT digest FROM quarantine`))
+		return nil
+	}))
 	if len(found) != 1 || found[0] != layerOf(bad) {
 		t.Errorf("in quarantine are %v", found)
 	}

@@ -1,4 +1,4 @@
-package store
+package backup
 
 import (
 	"context"
@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -23,10 +25,14 @@ import (
 
 // RestoreOptions says where to restore to, and what to do when the backup is damaged.
 type RestoreOptions struct {
-	Options
-	From     io.Reader                              // the backup as a tar; nil: it is opened by its name
-	Partial  bool                                   // restore what is whole; the rest goes to quarantine, for scrub to fetch
-	Progress func(done RestoreReport, of StoreSize) // called after each blob, and within large ones; nil: nobody asks
+	Database string       // of the store
+	Storage  string       // of the store
+	MinFree  int64        // bytes to leave free, see store.Options
+	Log      *slog.Logger // of damaged blobs; nil: discard
+
+	From     io.Reader                                        // the backup as a tar; nil: it is opened by its name
+	Partial  bool                                             // restore what is whole; the rest goes to quarantine, for scrub to fetch
+	Progress func(done RestoreReport, of integrity.StoreSize) // called after each blob, and within large ones; may be nil
 }
 
 // RestoreReport is what a restore did.
@@ -41,24 +47,26 @@ type RestoreReport struct {
 	DamagedBlobs []digest.Digest `json:"damagedBlobs,omitempty"`
 }
 
-// Restore makes a store of a backup, which is what Backup wrote: a directory or a .tar. There must be no
-// store yet at o.Database, or one that nothing was pushed to. Every blob is hashed, also those that the
-// storage already has, which are kept; so a restore that was interrupted, or one after the loss of the
-// database alone, copies only what is missing. The database is put in place last: until then there is no
-// store, and Restore can be called again.
+// Restore makes a store of a backup: a directory or a .tar. o.Database must not exist, or have nothing that was pushed.
+// Every blob is hashed, also those that the storage already has, which are kept; so a restore that was interrupted, or
+// one after the loss of the database alone, copies only what is missing. The database is put in place last: until then
+// there is no store, and Restore can be called again.
 //
-// Errors: *LockedError, *NotEmptyError, *BackupError, *NewerError, *FullError, and
-// *DamagedError, after everything else was copied.
+// Errors: *sqlite.LockedError, *NotEmptyError, *Error, *sqlite.NewerError, *diskspace.FullError, and *DamagedError,
+// after everything else was copied.
 func Restore(ctx context.Context, from string, o RestoreOptions) (report RestoreReport, err error) {
-	s, err := newStore(o.Options)
+	if o.Database, err = filepath.Abs(o.Database); err != nil {
+		return report, fmt.Errorf("restore: %w", err)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	lock, err := sqlite.Lock(o.Database)
 	if err != nil {
 		return report, err
 	}
-	if s.lock, err = sqlite.Lock(s.database); err != nil {
-		return report, err
-	}
-	defer func() { err = errors.Join(err, s.lock.Close()) }()
-	if err := checkEmpty(ctx, s.database); err != nil {
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	if err := checkEmpty(ctx, o.Database); err != nil {
 		return report, err
 	}
 	source, err := o.open(from)
@@ -66,26 +74,29 @@ func Restore(ctx context.Context, from string, o RestoreOptions) (report Restore
 		return report, err
 	}
 	defer source.Close()
-	if s.files, err = blobfile.Open(o.Storage); err != nil {
+	files, err := blobfile.Open(o.Storage)
+	if err != nil {
 		return report, diskspace.Full(o.Storage, 0, err)
 	}
-	defer func() { err = errors.Join(err, s.files.Close()) }()
-	r := &restore{store: s, from: from, source: source, options: o, report: &report}
+	defer func() { err = errors.Join(err, files.Close()) }()
+	r := &restore{options: o, from: from, source: source, files: files, report: &report,
+		space: diskspace.Checker{Bytes: diskspace.Bytes, MinFree: o.MinFree}}
 	defer func() { err = errors.Join(err, os.RemoveAll(r.dir())) }()
-	return report, diskspace.Full(s.files.Root(), 0, r.run(ctx))
+	return report, diskspace.Full(files.Root(), 0, r.run(ctx))
 }
 
 // restore is one call of Restore.
 type restore struct {
-	store   *Store
-	from    string
-	source  backupSource
 	options RestoreOptions
+	from    string
+	source  source
+	files   *blobfile.Dir
+	space   diskspace.Checker
 	report  *RestoreReport
-	of      StoreSize // what the backup's database names
+	of      integrity.StoreSize // what the backup's database names
 }
 
-// progress tells how far it is, with so many bytes of a blob that is not done.
+// progress reports what is done, with so many bytes of a blob that is not.
 func (r *restore) progress(partial int64) {
 	if r.options.Progress == nil {
 		return
@@ -95,9 +106,9 @@ func (r *restore) progress(partial int64) {
 	r.options.Progress(done, r.of)
 }
 
-// dir is where the database is put at first: beside its place, so that it can be renamed.
-func (r *restore) dir() string  { return r.store.database + ".restore" }
-func (r *restore) path() string { return filepath.Join(r.dir(), backupDatabase) }
+// dir is where the database is put first: beside its place, so that it can be renamed.
+func (r *restore) dir() string  { return r.options.Database + ".restore" }
+func (r *restore) path() string { return filepath.Join(r.dir(), databaseName) }
 
 func (r *restore) run(ctx context.Context) error {
 	if err := r.fetchDatabase(ctx); err != nil {
@@ -106,8 +117,8 @@ func (r *restore) run(ctx context.Context) error {
 	if err := r.fill(ctx); ctx.Err() != nil {
 		return ctx.Err() // which database/sql reports in other ways, too
 	} else if err != nil {
-		var not *NotDatabaseError
-		if errors.As(err, &not) { // of which the remedy is another one here
+		var not *sqlite.NotDatabaseError
+		if errors.As(err, &not) { // whose hint does not fit here
 			return r.damagedDatabase(not.Reason)
 		}
 		return fmt.Errorf("restore from %s: %w", r.from, err)
@@ -125,7 +136,7 @@ func (r *restore) run(ctx context.Context) error {
 	return nil
 }
 
-// fetchDatabase copies the database out of the backup, to where nobody takes it for the store's.
+// fetchDatabase copies the database out of the backup to dir, where it is not taken for the store's.
 func (r *restore) fetchDatabase(ctx context.Context) error {
 	if err := os.RemoveAll(r.dir()); err != nil { // of a restore that was killed
 		return err
@@ -143,9 +154,9 @@ func (r *restore) fetchDatabase(ctx context.Context) error {
 	}
 	_, err = throttle.Copy(ctx, f, content, throttle.New(0))
 	if err := errors.Join(err, content.Close(), f.Close()); err != nil {
-		return diskspace.Full(r.store.database, 0, err)
+		return diskspace.Full(r.options.Database, 0, err)
 	}
-	// SQLite takes an empty file for a new database, and so does this package one without its id, which is still in its WAL.
+	// SQLite takes an empty file for a new database, and Open takes one without an id for one whose WAL has it.
 	ours, err := sqlite.IsApplication(r.path(), migrations.Schema().Application)
 	if err == nil && !ours {
 		err = r.damagedDatabase("it is empty, cut off, or another program's")
@@ -153,12 +164,12 @@ func (r *restore) fetchDatabase(ctx context.Context) error {
 	return err
 }
 
-// damagedDatabase is for a backup whose database is not what was backed up.
+// damagedDatabase is the error for a backup whose database is not what was backed up.
 func (r *restore) damagedDatabase(why string) error {
-	return &BackupError{Path: r.from, Why: "has a damaged " + backupDatabase + ": " + why, hint: "restore another backup"}
+	return &Error{Path: r.from, Reason: "has a damaged " + databaseName + ": " + why, hint: "restore another backup"}
 }
 
-// fill opens the copied database and sees to it that each of its blobs is in the storage.
+// fill opens the copied database and puts each of its blobs in the storage.
 func (r *restore) fill(ctx context.Context) (err error) {
 	db, err := sqlite.Open(ctx, sqlite.Options{Path: r.path(), Schema: migrations.Schema()}) // which brings an older one up to date
 	if err != nil {
@@ -177,7 +188,7 @@ func (r *restore) fill(ctx context.Context) (err error) {
 		return err
 	}
 	err = integrity.EachBlob(ctx, db.Reader(), "", func(d digest.Digest, size int64) error {
-		b := sized{d, size}
+		b := blob{d, size}
 		damage, err := r.blob(ctx, b)
 		if err == nil && damage != "" {
 			err = r.damaged(ctx, db, b, damage)
@@ -193,7 +204,7 @@ func (r *restore) fill(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	// A scrub that was under way then has read other files than these.
+	// A scrub that was under way during the backup has read other files.
 	err = db.Write(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `DELETE FROM meta WHERE name = ?`, integrity.ScrubCursor)
 		return err
@@ -204,7 +215,7 @@ func (r *restore) fill(ctx context.Context) (err error) {
 	return db.Flush(ctx)
 }
 
-// checkDatabase fails with a *BackupError unless the copied database is whole: by SQLite's own structures, indexes
+// checkDatabase fails with an *Error unless the copied database is whole: by SQLite's own structures, indexes
 // among them, and by the digests of manifests. One bit in an index is enough for a collection to take layers that are in
 // use. What else verify would find was so when the backup was made.
 func (r *restore) checkDatabase(ctx context.Context, db *sqlite.DB) error {
@@ -217,10 +228,10 @@ func (r *restore) checkDatabase(ctx context.Context, db *sqlite.DB) error {
 	return r.damagedDatabase(fmt.Sprintf("%s %s: %s", p.Kind, filepath.Base(p.Name), p.What))
 }
 
-// blob sees to it that a blob is in the storage, and says in what way the backup's is damaged if it is not.
-func (r *restore) blob(ctx context.Context, b sized) (damage string, err error) {
-	// What is there is read as well: nobody knows what it was that lost the database.
-	there, err := r.store.files.Blob(b.digest).Inspect(ctx, b.size, throttle.New(0))
+// blob puts a blob in the storage, or returns in what way the backup's is damaged.
+func (r *restore) blob(ctx context.Context, b blob) (damage string, err error) {
+	// A file that exists is read as well: whatever lost the database may have damaged it.
+	there, err := r.files.Blob(b.digest).Inspect(ctx, b.size, throttle.New(0))
 	if err != nil {
 		return "", err
 	}
@@ -245,30 +256,26 @@ func (r *restore) blob(ctx context.Context, b sized) (damage string, err error) 
 	return r.copy(ctx, b, content)
 }
 
-func (r *restore) copy(ctx context.Context, b sized, content io.Reader) (damage string, err error) {
-	if err := r.store.space.Check(r.store.files.Root(), b.size); err != nil {
+func (r *restore) copy(ctx context.Context, b blob, content io.Reader) (damage string, err error) {
+	if err := r.space.Check(r.files.Root(), b.size); err != nil {
 		return "", err
 	}
-	f, err := r.store.files.Temp()
+	f, err := r.files.Temp()
 	if err != nil {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, f.Close(), durable.IgnoreMissing(os.Remove(f.Name()))) }()
-	copied := BackupReport{}
-	p := &backup{pace: throttle.New(0), report: &copied, options: BackupOptions{
-		Progress: func(done BackupReport, _ StoreSize) { r.progress(done.BlobBytes) },
-	}}
-	if damage, err = p.pour(ctx, b, content, f); err != nil || damage != "" {
+	if damage, err = pour(ctx, b, content, f, throttle.New(0), r.progress); err != nil || damage != "" {
 		return damage, err
 	}
-	r.report.Copied += copied.Copied
-	r.report.CopiedBytes += copied.CopiedBytes
-	_, err = r.store.files.Place(f, b.digest)
+	r.report.Copied++
+	r.report.CopiedBytes += b.size
+	_, err = r.files.Place(f, b.digest)
 	return "", err
 }
 
-func (r *restore) damaged(ctx context.Context, db *sqlite.DB, b sized, damage string) error {
-	r.store.log.Error("a blob of the backup is damaged", "digest", b.digest, "damage", damage)
+func (r *restore) damaged(ctx context.Context, db *sqlite.DB, b blob, damage string) error {
+	r.options.Log.Error("a blob of the backup is damaged", "digest", b.digest, "damage", damage)
 	r.report.Damaged++
 	r.report.DamagedBytes += b.size
 	if len(r.report.DamagedBlobs) < damagedListed {
@@ -278,7 +285,7 @@ func (r *restore) damaged(ctx context.Context, db *sqlite.DB, b sized, damage st
 		return nil
 	}
 	return db.Write(ctx, func(tx *sql.Tx) error {
-		return integrity.QuarantineRow(ctx, tx, b.digest, b.size, damage, r.store.now())
+		return integrity.QuarantineRow(ctx, tx, b.digest, b.size, damage, time.Now())
 	})
 }
 
@@ -289,17 +296,17 @@ func (r *restore) place() error {
 	}
 	// A WAL of the database that was there would be taken for one of the new.
 	for _, suffix := range []string{"-wal", "-shm", "-journal"} {
-		if err := durable.IgnoreMissing(os.Remove(r.store.database + suffix)); err != nil {
+		if err := durable.IgnoreMissing(os.Remove(r.options.Database + suffix)); err != nil {
 			return err
 		}
 	}
-	if err := durable.SyncDir(filepath.Dir(r.store.database)); err != nil {
+	if err := durable.SyncDir(filepath.Dir(r.options.Database)); err != nil {
 		return err
 	}
-	if err := os.Rename(r.path(), r.store.database); err != nil {
+	if err := os.Rename(r.path(), r.options.Database); err != nil {
 		return err
 	}
-	return durable.SyncDir(filepath.Dir(r.store.database))
+	return durable.SyncDir(filepath.Dir(r.options.Database))
 }
 
 func syncFile(path string) error {
@@ -310,8 +317,8 @@ func syncFile(path string) error {
 	return durable.Finish(f, nil)
 }
 
-// checkEmpty refuses a database that has anything in it that a restore would lose. Accounts are not: an
-// installation makes some, and the backup has its own.
+// checkEmpty refuses a database that has anything in it that a restore would lose. Accounts do not count: an installation
+// makes some, and the backup has its own.
 func checkEmpty(ctx context.Context, path string) error {
 	switch info, err := os.Stat(path); {
 	case errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0:
@@ -331,16 +338,4 @@ func checkEmpty(ctx context.Context, path string) error {
 		return &NotEmptyError{Database: path}
 	}
 	return nil
-}
-
-// NotEmptyError says that there is a store already where one is to be restored to.
-type NotEmptyError struct{ Database string }
-
-func (e *NotEmptyError) Error() string {
-	return "database " + e.Database + " has images in it, which a restore would lose"
-}
-
-// Hint says what to do next.
-func (e *NotEmptyError) Hint() string {
-	return "move " + e.Database + " away if it is to be replaced; the blobs in the storage may stay, they are verified and used"
 }

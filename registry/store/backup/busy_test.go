@@ -1,4 +1,4 @@
-package store
+package backup
 
 import (
 	"context"
@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/throttle"
+	"github.com/mirror-appliance/appliance/registry/store"
 )
 
 // TestStore_integrity_whileItServes backs up, verifies and scrubs a store while images are pushed to it and
@@ -37,21 +40,22 @@ func TestStore_integrity_whileItServes(t *testing.T) {
 
 	for i := range 3 {
 		for _, to := range []string{linked, copied, filepath.Join(copied, fmt.Sprint(i, ".tar"))} {
-			if _, err := f.Backup(f.ctx, to, BackupOptions{Prune: true}); err != nil {
+			if _, err := f.create(f.ctx, to, Options{Prune: true}); err != nil {
 				t.Errorf("back up to %s: %v", to, err)
 				continue
 			}
 			g := restoredOpen(t, to)
 			g.mustHave("stays", "v1")
 			g.mustBeClean()
-			g.must(g.Close())
+			g.close()
 		}
 		f.mustBeClean()
 		f.must(f.Integrity().Blobs(f.ctx, "", func(d digest.Digest, _ int64) error {
-			if damage := f.scrub(d); damage != "" {
+			damage, err := f.Integrity().ScrubBlob(f.ctx, d, throttle.New(0))
+			if damage != "" {
 				t.Errorf("%s: %s", d, damage)
 			}
-			return nil
+			return err
 		}))
 	}
 	stop()
@@ -60,12 +64,12 @@ func TestStore_integrity_whileItServes(t *testing.T) {
 }
 
 // churn pushes an image and deletes it. With no grace, its blobs may be gone before its manifest comes.
-func churn(ctx context.Context, t *testing.T, s *Store, repo, name string) {
-	d, err := smallImage(ctx, s, repo, name)
+func churn(ctx context.Context, t *testing.T, s *store.Store, repo, name string) {
+	m, err := push(ctx, s, repo, name, name)
 	if err == nil {
-		err = s.DeleteManifest(ctx, repo, d)
+		err = s.DeleteManifest(ctx, repo, m.Digest)
 	}
-	var missing *MissingError
+	var missing *store.MissingError
 	if err != nil && !errors.As(err, &missing) && ctx.Err() == nil {
 		t.Errorf("push %s: %v", name, err)
 	}

@@ -1,4 +1,4 @@
-package store
+package backup
 
 import (
 	"context"
@@ -18,23 +18,22 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/durable"
 	"github.com/mirror-appliance/appliance/internal/image"
-	"github.com/mirror-appliance/appliance/internal/throttle"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
-// backupDir is a backup that is a directory.
-type backupDir struct {
+// dirSink is a backup that is a directory.
+type dirSink struct {
 	*backup
 	path    string
 	root    *os.Root
 	lock    *os.File
 	dirs    map[string]bool // directories in root with new names in them, to be synced
-	noClone bool            // the file system cannot, so nobody need try again
+	noClone bool            // the file system cannot, and is not tried again
 	noLink  bool
 }
 
-func (b *backup) openDir(path string) (_ *backupDir, err error) {
+func (b *backup) openDir(path string) (_ *dirSink, err error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("make backup directory: %w", err)
 	}
@@ -49,14 +48,13 @@ func (b *backup) openDir(path string) (_ *backupDir, err error) {
 	if err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
-	return &backupDir{backup: b, path: path, root: root, lock: lock, dirs: map[string]bool{}}, nil
+	return &dirSink{backup: b, path: path, root: root, lock: lock, dirs: map[string]bool{}}, nil
 }
 
-// mayWrite refuses directories of a live store: a backup that was put in the place of an open database
-// would be the end of it.
+// mayWrite refuses the directories of a live store: a backup in the place of an open database would destroy it.
 func (b *backup) mayWrite(path string) error {
-	if _, err := os.Lstat(filepath.Join(path, backupDatabase+".lock")); err == nil {
-		return &BackupError{Path: path, Why: "holds the database of a store", hint: ownDirectory}
+	if _, err := os.Lstat(filepath.Join(path, databaseName+".lock")); err == nil {
+		return &Error{Path: path, Reason: "holds the database of a store", hint: ownDirectory}
 	}
 	return b.notInStorage(path)
 }
@@ -70,7 +68,7 @@ func (b *backup) notInStorage(path string) error {
 	}
 	for dir := path; ; dir = filepath.Dir(dir) {
 		if info, err := os.Stat(dir); err == nil && os.SameFile(info, storage) {
-			return &BackupError{Path: path, Why: "is in the storage itself", hint: ownDirectory}
+			return &Error{Path: path, Reason: "is in the storage itself", hint: ownDirectory}
 		}
 		if dir == filepath.Dir(dir) {
 			return nil
@@ -78,37 +76,36 @@ func (b *backup) notInStorage(path string) error {
 	}
 }
 
-// lockBackup keeps two from writing, or one from reading while the other writes. Where a file system knows
-// no locks, nobody is kept.
+// lockBackup excludes a second writer, and readers while one writes. It does nothing where a file system has no locks.
 func lockBackup(root *os.Root, how int) (*os.File, error) {
 	f, err := root.Open(".")
 	if err != nil {
 		return nil, err
 	}
 	if err := durable.Lock(f, how); errors.Is(err, durable.ErrLocked) {
-		return nil, errors.Join(&BackupError{Path: root.Name(), Why: "is in use by another backup or restore",
+		return nil, errors.Join(&Error{Path: root.Name(), Reason: "is in use by another backup or restore",
 			hint: "wait until that has ended; `fuser " + root.Name() + "` names the process"}, f.Close())
 	}
 	return f, nil
 }
 
-const backupTemporary = backupDatabase + ".tmp"
+const temporaryName = databaseName + ".tmp"
 
-func (b *backupDir) snapshot() string            { return filepath.Join(b.path, backupTemporary) }
-func (b *backupDir) begin(context.Context) error { return nil }
+func (b *dirSink) snapshot() string            { return filepath.Join(b.path, temporaryName) }
+func (b *dirSink) begin(context.Context) error { return nil }
 
-func (b *backupDir) create() (*os.File, error) {
-	if err := b.removeIfThere(backupTemporary); err != nil { // of a backup that was interrupted
+func (b *dirSink) create() (*os.File, error) {
+	if err := b.removeIfThere(temporaryName); err != nil { // of a backup that was interrupted
 		return nil, err
 	}
-	return b.root.OpenFile(backupTemporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	return b.root.OpenFile(temporaryName, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 }
 
-func (b *backupDir) removeIfThere(name string) error {
+func (b *dirSink) removeIfThere(name string) error {
 	return durable.IgnoreMissing(b.root.Remove(name))
 }
 
-func (b *backupDir) put(ctx context.Context, blob sized) (damage string, err error) {
+func (b *dirSink) put(ctx context.Context, blob blob) (damage string, err error) {
 	info, damage, err := b.look(blob)
 	if err != nil || damage != "" {
 		return damage, err
@@ -135,14 +132,14 @@ func (b *backupDir) put(ctx context.Context, blob sized) (damage string, err err
 	return "", nil
 }
 
-// upToDate says that a file of the backup is of the right size and not older than the one in the storage.
-// A blob never changes, but a damaged one is replaced: a backup of the damage is older than what healed it.
-func (b *backupDir) upToDate(name string, source fs.FileInfo) bool {
+// upToDate reports whether a file of the backup has the right size and is not older than the one in the storage. A blob
+// never changes, but a damaged one is replaced: a backup of the damage is older than the replacement.
+func (b *dirSink) upToDate(name string, source fs.FileInfo) bool {
 	info, err := b.root.Lstat(name)
 	return err == nil && info.Mode().IsRegular() && info.Size() == source.Size() && !info.ModTime().Before(source.ModTime())
 }
 
-func (b *backupDir) ensureDir(dir string) error {
+func (b *dirSink) ensureDir(dir string) error {
 	if b.dirs[dir] {
 		return nil
 	}
@@ -155,9 +152,9 @@ func (b *backupDir) ensureDir(dir string) error {
 	return nil
 }
 
-// transfer brings a blob to a name of the backup in the cheapest way that there is.
-func (b *backupDir) transfer(ctx context.Context, blob sized, to string) (damage string, err error) {
-	from, damage, err := b.source(blob)
+// transfer brings a blob to a name of the backup in the cheapest way.
+func (b *dirSink) transfer(ctx context.Context, blob blob, to string) (damage string, err error) {
+	from, damage, err := b.openBlob(blob)
 	if err != nil || damage != "" {
 		return damage, err
 	}
@@ -173,7 +170,7 @@ func (b *backupDir) transfer(ctx context.Context, blob sized, to string) (damage
 }
 
 // clone shares the blocks of a file, where the file system can.
-func (b *backupDir) clone(from *os.File, name string) (done bool, err error) {
+func (b *dirSink) clone(from *os.File, name string) (done bool, err error) {
 	if b.noClone {
 		return false, nil
 	}
@@ -182,16 +179,16 @@ func (b *backupDir) clone(from *os.File, name string) (done bool, err error) {
 		return false, err
 	}
 	if err := unix.IoctlFileClone(int(to.Fd()), int(from.Fd())); err != nil {
-		b.noClone = true // whatever it says, the other ways are as good
+		b.noClone = true // for any reason: the other ways are as good
 		return false, errors.Join(to.Close(), b.root.Remove(name))
 	}
 	b.report.Cloned++
 	return true, durable.Finish(to, nil)
 }
 
-// link shares the file. Neither the store nor a backup ever writes to a blob in place. What is linked is what was
-// opened: by its name, root could be given something else, such as a symbolic link.
-func (b *backupDir) link(from *os.File, to string) bool {
+// link shares the file. Neither the store nor a backup ever writes to a blob in place. It links the open file: the name
+// could lead root to something else by now, such as a symbolic link.
+func (b *dirSink) link(from *os.File, to string) bool {
 	if b.noLink {
 		return false
 	}
@@ -205,7 +202,7 @@ func (b *backupDir) link(from *os.File, to string) bool {
 }
 
 // copy reads, verifies and writes a blob.
-func (b *backupDir) copy(ctx context.Context, blob sized, from io.Reader, name string) (damage string, err error) {
+func (b *dirSink) copy(ctx context.Context, blob blob, from io.Reader, name string) (damage string, err error) {
 	to, err := b.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return "", err
@@ -217,51 +214,8 @@ func (b *backupDir) copy(ctx context.Context, blob sized, from io.Reader, name s
 	return damage, errors.Join(err, to.Close())
 }
 
-// pour copies a blob to w and says in what way it is not what its digest says. What is missing of it at the
-// end is not made up for.
-func (b *backup) pour(ctx context.Context, blob sized, from io.Reader, w io.Writer) (damage string, err error) {
-	h := blob.digest.Algorithm().Hash()
-	var read readError
-	var told, done int64
-	pace := func(ctx context.Context, n int) error {
-		if done += int64(n); done-told >= progressBytes {
-			told = done
-			b.progress(done)
-		}
-		return b.pace(ctx, n)
-	}
-	n, err := throttle.Copy(ctx, io.MultiWriter(w, h), read.of(io.LimitReader(from, blob.size)), pace)
-	switch {
-	case blobfile.IsDamage(read.err) || errors.Is(read.err, io.ErrUnexpectedEOF): // the latter from a tar that is cut off
-		return "its file cannot be read: " + read.err.Error(), nil
-	case err != nil:
-		return "", err
-	case n != blob.size:
-		return fmt.Sprintf("its file ended after %d of %d bytes", n, blob.size), nil
-	}
-	if got := digest.NewDigest(blob.digest.Algorithm(), h); got != blob.digest {
-		return "its file hashes to " + got.String(), nil
-	}
-	b.report.Copied++
-	b.report.CopiedBytes += n
-	return "", nil
-}
-
-// readError remembers the error of a reader, to tell it from that of the writer in a copy.
-type readError struct{ err error }
-
-func (e *readError) of(r io.Reader) io.Reader {
-	return throttle.ReaderFunc(func(p []byte) (int, error) {
-		n, err := r.Read(p)
-		if err != nil && !errors.Is(err, io.EOF) {
-			e.err = err
-		}
-		return n, err
-	})
-}
-
 // finish makes the names of the blobs durable and then puts the database in place.
-func (b *backupDir) finish(ctx context.Context, snapshot *sql.DB) error {
+func (b *dirSink) finish(ctx context.Context, snapshot *sql.DB) error {
 	if err := syncBackup(os.Open(filepath.Dir(b.path))); err != nil { // which may have a new name in it, too
 		return err
 	}
@@ -274,7 +228,7 @@ func (b *backupDir) finish(ctx context.Context, snapshot *sql.DB) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := b.root.Rename(backupTemporary, backupDatabase); err != nil {
+	if err := b.root.Rename(temporaryName, databaseName); err != nil {
 		return err
 	}
 	if err := syncBackup(b.root.Open(".")); err != nil {
@@ -286,8 +240,8 @@ func (b *backupDir) finish(ctx context.Context, snapshot *sql.DB) error {
 	return b.prune(ctx, snapshot)
 }
 
-// syncBackup syncs a directory, where the file system can and its mode lets us: a network share often cannot, and a backup
-// there is better than none.
+// syncBackup syncs a directory, where its file system and its mode allow that: a network share often does not, and a
+// backup there is better than none.
 func syncBackup(dir *os.File, err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return nil
@@ -302,8 +256,8 @@ func syncBackup(dir *os.File, err error) error {
 	return errors.Join(err, dir.Close())
 }
 
-// prune removes the blobs that the database does not name, now that it is in place.
-func (b *backupDir) prune(ctx context.Context, snapshot *sql.DB) error {
+// prune removes the blobs that the database, which is in place by now, does not name.
+func (b *dirSink) prune(ctx context.Context, snapshot *sql.DB) error {
 	for _, a := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
 		err := fs.WalkDir(b.root.FS(), a.String(), func(name string, e fs.DirEntry, err error) error {
 			if errors.Is(err, fs.ErrNotExist) || err == nil && e.IsDir() {
@@ -327,6 +281,6 @@ func (b *backupDir) prune(ctx context.Context, snapshot *sql.DB) error {
 	return nil
 }
 
-func (b *backupDir) discard() error {
-	return errors.Join(b.removeIfThere(backupTemporary), b.lock.Close(), b.root.Close())
+func (b *dirSink) discard() error {
+	return errors.Join(b.removeIfThere(temporaryName), b.lock.Close(), b.root.Close())
 }

@@ -1,4 +1,4 @@
-package store
+package backup
 
 import (
 	"archive/tar"
@@ -18,26 +18,26 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
-// backupSource is what is restored from: a directory or a tar.
-type backupSource interface {
-	database() (io.ReadCloser, error)            // to be called first, and once
+// source is what is restored from: a directory or a tar.
+type source interface {
+	database() (io.ReadCloser, error)            // is called first, and once
 	blob(d digest.Digest) (io.ReadCloser, error) // in the order of digests; fs.ErrNotExist when it is not there
 	Close() error
 }
 
 const whichBackup = "give the directory or the .tar that `appliance backup` wrote"
 
-func (o RestoreOptions) open(path string) (backupSource, error) {
+func (o RestoreOptions) open(path string) (source, error) {
 	if o.From != nil {
 		return &tarSource{path: path, file: io.NopCloser(o.From), tar: tar.NewReader(o.From)}, nil
 	}
 	return openBackup(path)
 }
 
-func openBackup(path string) (backupSource, error) {
+func openBackup(path string) (source, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &BackupError{Path: path, Why: "is not there", hint: whichBackup}
+		return nil, &Error{Path: path, Reason: "is not there", hint: whichBackup}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open backup: %w", err)
@@ -63,8 +63,8 @@ func openBackup(path string) (backupSource, error) {
 	return &dirSource{path: path, root: root, lock: lock}, nil
 }
 
-// dirSource reads below its directory only: whoever may write there must not choose what else is read with the
-// rights of who restores.
+// dirSource reads below its directory only: a user who may write there must not choose what else is read with the rights
+// of the one who restores.
 type dirSource struct {
 	path string
 	root *os.Root
@@ -72,9 +72,9 @@ type dirSource struct {
 }
 
 func (s *dirSource) database() (io.ReadCloser, error) {
-	f, _, err := openRegular(s.root, backupDatabase)
+	f, _, err := openRegular(s.root, databaseName)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &BackupError{Path: s.path, Why: "has no " + backupDatabase + " in it: it is no backup, or one whose first run was interrupted", hint: whichBackup}
+		return nil, &Error{Path: s.path, Reason: "has no " + databaseName + " in it: it is no backup, or one whose first run was interrupted", hint: whichBackup}
 	}
 	return f, err
 }
@@ -82,7 +82,7 @@ func (s *dirSource) database() (io.ReadCloser, error) {
 func (s *dirSource) blob(d digest.Digest) (io.ReadCloser, error) {
 	f, _, err := openRegular(s.root, blobfile.Name(d))
 	if err != nil {
-		// A program that finds duplicates may have made a link of it, which leads out of the backup.
+		// A program that finds duplicates may have replaced it by a link, which leads out of the backup.
 		if info, statErr := s.root.Lstat(blobfile.Name(d)); statErr == nil && info.Mode()&fs.ModeSymlink != 0 {
 			return nil, &fs.PathError{Op: "open", Path: blobfile.Name(d), Err: blobfile.ErrNotFile}
 		}
@@ -98,15 +98,15 @@ type tarSource struct {
 	path string
 	file io.ReadCloser
 	tar  *tar.Reader
-	last digest.Digest // that the reader has come to
-	next digest.Digest // the blob that the reader stands before; "" when it has been handed out
+	last digest.Digest // that the reader has reached
+	next digest.Digest // the blob that the reader stands before; "" once it is returned
 	end  bool
 }
 
 func (s *tarSource) database() (io.ReadCloser, error) {
 	header, err := s.tar.Next()
-	if err != nil || header.Name != backupDatabase || header.Typeflag != tar.TypeReg {
-		return nil, &BackupError{Path: s.path, Why: "does not begin with " + backupDatabase + ": it is no backup", hint: whichBackup}
+	if err != nil || header.Name != databaseName || header.Typeflag != tar.TypeReg {
+		return nil, &Error{Path: s.path, Reason: "does not begin with " + databaseName + ": it is no backup", hint: whichBackup}
 	}
 	return io.NopCloser(s.tar), nil
 }
@@ -124,8 +124,8 @@ func (s *tarSource) blob(d digest.Digest) (io.ReadCloser, error) {
 	return io.NopCloser(s.tar), nil
 }
 
-// advance goes to the next blob. A tar that is cut off has come to its end: the blobs that are missing are
-// told one by one, and a partial restore has the others.
+// advance goes to the next blob. A tar that is cut off has come to its end: the missing blobs are reported one by one, and
+// a partial restore has the others.
 func (s *tarSource) advance() error {
 	header, err := s.tar.Next()
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, tar.ErrHeader) {
@@ -138,7 +138,7 @@ func (s *tarSource) advance() error {
 	algorithm, rest, _ := strings.Cut(header.Name, "/")
 	d := digest.NewDigestFromEncoded(digest.Algorithm(algorithm), path.Base(rest))
 	if image.CheckDigest(d) != nil || filepath.ToSlash(blobfile.Name(d)) != header.Name || header.Typeflag != tar.TypeReg || d <= s.last {
-		return &BackupError{Path: s.path, Why: "has the entry " + image.Quote(header.Name) + ", which does not belong there: `appliance backup` did not write it like this",
+		return &Error{Path: s.path, Reason: "has the entry " + image.Quote(header.Name) + ", which does not belong there: `appliance backup` did not write it like this",
 			hint: "unpack it and restore from the directory"}
 	}
 	s.last, s.next = d, d

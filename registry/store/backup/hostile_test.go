@@ -1,7 +1,6 @@
-package store
+package backup
 
 import (
-	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -17,62 +16,12 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/throttle"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
-	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+	"github.com/mirror-appliance/appliance/registry/store/integrity"
 )
 
-// snapshots are the files that snapshots have beside the database.
-func (f *fixture) snapshots() []string {
-	f.t.Helper()
-	found, err := filepath.Glob(f.database + sqlite.SnapshotInfix + "*")
-	f.must(err)
-	return found
-}
-
-func TestStore_Snapshot(t *testing.T) {
-	f := newFixture(t)
-	f.pushImage("app", "app", "v1")
-	s, err := f.Snapshot(f.ctx)
-	f.must(err)
-	info, err := os.Stat(filepath.Join(f.dir, s.Name))
-	f.must(err)
-	if info.Mode() != 0o600 || info.Size() == 0 {
-		t.Errorf("it has %d bytes and mode %v", info.Size(), info.Mode())
-	}
-	another, err := f.Snapshot(f.ctx)
-	f.must(err)
-	f.must(s.Release())
-	if found := f.snapshots(); len(found) != 1 || filepath.Base(found[0]) != another.Name {
-		t.Errorf("after the release of one there is %v", found)
-	}
-	if !f.guard.Hold.Held() {
-		t.Error("the other no longer keeps collections from removing files")
-	}
-	f.must(another.Release())
-	if f.guard.Hold.Held() || len(f.snapshots()) > 0 {
-		t.Errorf("left behind: %v, held: %t", f.snapshots(), f.guard.Hold.Held())
-	}
-}
-
-func TestStore_Snapshot_failureHoldsNoFiles(t *testing.T) {
-	f := newFixture(t)
-	ctx, cancel := context.WithCancel(f.ctx)
-	cancel()
-	if _, err := f.Snapshot(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
-	}
-	if f.guard.Hold.Held() || len(f.snapshots()) > 0 {
-		t.Errorf("left behind: %v, held: %t", f.snapshots(), f.guard.Hold.Held())
-	}
-	// What pushes are to leave free is there for it.
-	f.space.MinFree = 1 << 62
-	s, err := f.Snapshot(f.ctx)
-	f.must(err)
-	f.must(s.Release())
-}
-
-// TestBackup_isNotLedAstray is a backup that root makes of a service that was taken over. What lies outside of the
+// TestCreate_isNotLedAstray is a backup that root makes of a service that was taken over. What lies outside of the
 // directories of either side is not read, and not written.
-func TestBackup_isNotLedAstray(t *testing.T) {
+func TestCreate_isNotLedAstray(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		plant func(f *fixture, layer, outside, dir, file string) // layer is its path
@@ -95,7 +44,7 @@ func TestBackup_isNotLedAstray(t *testing.T) {
 		}, false}, // that to a file goes well
 		{"a backup whose database is elsewhere", func(f *fixture, _, outside, dir, file string) {
 			secret := filepath.Join(outside, "secret")
-			for _, link := range []string{filepath.Join(dir, backupTemporary), filepath.Join(dir, backupDatabase), file + ".db.tmp"} {
+			for _, link := range []string{filepath.Join(dir, temporaryName), filepath.Join(dir, databaseName), file + ".db.tmp"} {
 				f.must(os.Symlink(secret, link))
 			}
 		}, false},
@@ -115,7 +64,7 @@ func TestBackup_isNotLedAstray(t *testing.T) {
 			}
 			c.plant(f, layer, outside, dir, file)
 			for _, dest := range []string{dir, file} {
-				report, err := f.Backup(f.ctx, dest, BackupOptions{Prune: true})
+				report, err := f.create(f.ctx, dest, Options{Prune: true})
 				if c.fails && (err == nil || report.Copied > 1) { // the configuration
 					t.Errorf("to %s: %+v, %v", dest, report, err)
 				}
@@ -140,8 +89,8 @@ func TestBackup_isNotLedAstray(t *testing.T) {
 		f.must(os.Symlink(outside, filepath.Join(f.dir, "link")))
 		for _, name := range []string{outside, "link", "../" + filepath.Base(filepath.Dir(outside)) + "/other.db", "."} {
 			to := filepath.Join(t.TempDir(), "backup")
-			_, err := Backup(f.ctx, to, BackupOptions{Database: f.database, Snapshot: name, Storage: f.storage()})
-			var refused *BackupError
+			_, err := Create(f.ctx, to, Options{Database: f.database(), Snapshot: name, Storage: f.storage()})
+			var refused *Error
 			if left, _ := os.ReadDir(to); !errors.As(err, &refused) || len(left) > 0 {
 				t.Errorf("%s: %v, and left %v", name, err, left)
 			}
@@ -153,7 +102,7 @@ func TestBackup_isNotLedAstray(t *testing.T) {
 func TestRestore_isNotLedAstray(t *testing.T) {
 	f := newFixture(t)
 	layer := layerOf(f.pushImage("app", "app", "v1"))
-	for name, of := range map[string]string{"a blob": blobfile.Name(layer), "the database": backupDatabase} {
+	for name, of := range map[string]string{"a blob": blobfile.Name(layer), "the database": databaseName} {
 		for kind, replace := range map[string]func(path, outside string) error{
 			"a link": func(path, outside string) error {
 				return errors.Join(os.Rename(path, outside), os.Symlink(outside, path))
@@ -162,10 +111,10 @@ func TestRestore_isNotLedAstray(t *testing.T) {
 		} {
 			t.Run(name+" that is "+kind, func(t *testing.T) {
 				from := t.TempDir()
-				f.backup(from, BackupOptions{})
+				f.backup(from, Options{})
 				f.must(replace(filepath.Join(from, of), filepath.Join(t.TempDir(), "outside")))
-				g := &fixture{t: t, ctx: f.ctx, clock: f.clock, dir: t.TempDir()}
-				err := restoreTo(g.ctx, from, g.options())
+				g := emptyFixture(t)
+				err := g.restore(g.ctx, from)
 				if _, placed := os.Lstat(filepath.Join(g.dir, "appliance.db")); err == nil || placed == nil {
 					t.Errorf("it is restored: %v", err)
 				}
@@ -174,12 +123,12 @@ func TestRestore_isNotLedAstray(t *testing.T) {
 	}
 }
 
-// TestBackup_linksWhatItOpened, so that a link has the owner and mode of the service's file, which is the same file.
-func TestBackup_linksWhatItOpened(t *testing.T) {
+// TestCreate_linksWhatItOpened, so that a link has the owner and mode of the service's file, which is the same file.
+func TestCreate_linksWhatItOpened(t *testing.T) {
 	f := newFixture(t)
 	layer := layerOf(f.pushImage("app", "app", "v1"))
 	to := t.TempDir()
-	report := f.backup(to, BackupOptions{})
+	report := f.backup(to, Options{})
 	if report.Cloned > 0 {
 		t.Skip("this file system clones")
 	}
@@ -192,21 +141,20 @@ func TestBackup_linksWhatItOpened(t *testing.T) {
 	}
 }
 
-// TestBackup_aBadSector is met while a blob is copied: it is damage of this one, and no error.
-func TestBackup_aBadSector(t *testing.T) {
+// TestCreate_aBadSector is met while a blob is copied: it is damage of this one, and no error.
+func TestCreate_aBadSector(t *testing.T) {
 	memory, err := os.Open("/proc/self/mem") // of which the first page cannot be read
 	if err != nil {
 		t.Skip(err)
 	}
 	defer memory.Close()
-	b := &backup{pace: throttle.New(0), report: &BackupReport{}}
-	damage, err := b.pour(t.Context(), sized{digest: digest.FromString("x"), size: 1}, memory, io.Discard)
+	damage, err := pour(t.Context(), blob{digest.FromString("x"), 1}, memory, io.Discard, throttle.New(0), func(int64) {})
 	if err != nil || !strings.Contains(damage, "input/output error") {
 		t.Errorf("damage %q, %v", damage, err)
 	}
 }
 
-func TestBackup_saysWhatToDo(t *testing.T) {
+func TestCreate_saysWhatToDo(t *testing.T) {
 	for err, want := range map[error]string{
 		unwritable("/backup", syscall.ENOSPC):                "free space",
 		unwritable("/backup", syscall.EDQUOT):                "free space",
@@ -222,13 +170,13 @@ func TestBackup_saysWhatToDo(t *testing.T) {
 			t.Errorf("%v: the hint does not say %q", err, want)
 		}
 	}
-	if err := unwritable("/backup", syscall.EIO); !errors.Is(err, syscall.EIO) || errors.As(err, new(*BackupError)) {
+	if err := unwritable("/backup", syscall.EIO); !errors.Is(err, syscall.EIO) || errors.As(err, new(*Error)) {
 		t.Errorf("what nobody knows a remedy for became %v", err)
 	}
 }
 
-// TestBackup_tellsOfLargeBlobs, which may take longer than people wait for a word.
-func TestBackup_tellsOfLargeBlobs(t *testing.T) {
+// TestCreate_tellsOfLargeBlobs, which may take longer than people wait for a word.
+func TestCreate_tellsOfLargeBlobs(t *testing.T) {
 	f := newFixture(t)
 	const size = 2*progressBytes + 1
 	u, err := f.NewUpload(f.ctx, "app")
@@ -241,13 +189,13 @@ func TestBackup_tellsOfLargeBlobs(t *testing.T) {
 	want := []int64{progressBytes, 2 * progressBytes, size}
 	to := otherFileSystem(t)
 	var told []int64
-	f.backup(to, BackupOptions{Progress: func(done BackupReport, _ StoreSize) { told = append(told, done.BlobBytes) }})
+	f.backup(to, Options{Progress: func(done Report, _ integrity.StoreSize) { told = append(told, done.BlobBytes) }})
 	if !slices.Equal(told, want) {
 		t.Errorf("a backup tells of %v bytes", told)
 	}
 	told = nil
-	g := &fixture{t: t, ctx: f.ctx, clock: f.clock, dir: t.TempDir()}
-	_, err = Restore(g.ctx, to, RestoreOptions{Options: g.options(), Progress: func(done RestoreReport, _ StoreSize) { told = append(told, done.BlobBytes) }})
+	g := emptyFixture(t)
+	_, err = Restore(g.ctx, to, RestoreOptions{Database: g.database(), Storage: g.storage(), Progress: func(done RestoreReport, _ integrity.StoreSize) { told = append(told, done.BlobBytes) }})
 	g.must(err)
 	if !slices.Equal(told, append([]int64{0}, want...)) { // the first while it checks the database
 		t.Errorf("a restore tells of %v bytes", told)

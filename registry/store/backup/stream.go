@@ -1,4 +1,4 @@
-package store
+package backup
 
 import (
 	"archive/tar"
@@ -16,19 +16,19 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
-// OpenedBackup is a backup for a Restore in another process, whose user may not read it.
-type OpenedBackup struct {
-	source   backupSource
+// Opened is a backup that is read for a Restore in another process, whose user may not read it.
+type Opened struct {
+	source   source
 	database io.ReadCloser // of a directory
 }
 
-// OpenBackup opens a backup, a directory or a .tar. *BackupError.
-func OpenBackup(path string) (*OpenedBackup, error) {
+// Open opens a backup: a directory or a .tar. *Error.
+func Open(path string) (*Opened, error) {
 	source, err := openBackup(path)
 	if err != nil {
 		return nil, err
 	}
-	b := &OpenedBackup{source: source}
+	b := &Opened{source: source}
 	if dir, ok := source.(*dirSource); ok {
 		if b.database, err = dir.database(); err != nil {
 			return nil, errors.Join(err, source.Close())
@@ -38,16 +38,16 @@ func OpenBackup(path string) (*OpenedBackup, error) {
 }
 
 // Close closes it.
-func (b *OpenedBackup) Close() error { return b.source.Close() }
+func (b *Opened) Close() error { return b.source.Close() }
 
-// WriteTo writes the backup as the .tar that it is or could be. What is damaged stays so: the other side hashes it.
-func (b *OpenedBackup) WriteTo(ctx context.Context, w io.Writer) error {
+// WriteTo writes the backup as a .tar. Damaged blobs stay damaged: Restore hashes them.
+func (b *Opened) WriteTo(ctx context.Context, w io.Writer) error {
 	if t, ok := b.source.(*tarSource); ok {
 		_, err := throttle.Copy(ctx, w, t.file, throttle.New(0))
 		return err
 	}
 	s := &tarStream{ctx: ctx, root: b.source.(*dirSource).root, tar: tar.NewWriter(w)}
-	if err := s.file(backupDatabase, b.database.(*os.File)); err != nil {
+	if err := s.file(databaseName, b.database.(*os.File)); err != nil {
 		return err
 	}
 	for _, a := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
@@ -65,7 +65,7 @@ type tarStream struct {
 	tar  *tar.Writer
 }
 
-// blobs writes those of an algorithm in the order of their digests, which is that of their names.
+// blobs writes the blobs of an algorithm in the order of their digests, which is that of their names.
 func (s *tarStream) blobs(a digest.Algorithm) error {
 	return fs.WalkDir(s.root.FS(), a.String(), func(name string, e fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) || err == nil && e.IsDir() {
@@ -77,7 +77,7 @@ func (s *tarStream) blobs(a digest.Algorithm) error {
 		}
 		f, _, err := openRegular(s.root, name)
 		if errors.Is(err, blobfile.ErrNotFile) || blobfile.IsDamage(err) {
-			return nil // the other side says that it is missing
+			return nil // Restore reports that it is missing
 		}
 		if err != nil {
 			return err

@@ -1,4 +1,4 @@
-package store
+package backup
 
 import (
 	"archive/tar"
@@ -20,8 +20,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
-// backupTar is a backup that is one file.
-type backupTar struct {
+// tarSink is a backup that is one file.
+type tarSink struct {
 	*backup
 	path     string
 	dir      *os.Root // that it is in
@@ -31,9 +31,9 @@ type backupTar struct {
 	tar      *tar.Writer
 }
 
-func (b *backup) openTar(path string) (*backupTar, error) {
+func (b *backup) openTar(path string) (*tarSink, error) {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		return nil, &BackupError{Path: path, Why: "is a directory, and a name that ends in .tar is to be a file", hint: "give another name, or remove the directory"}
+		return nil, &Error{Path: path, Reason: "is a directory, and a name that ends in .tar is to be a file", hint: "give another name, or remove the directory"}
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("make the directory of the backup: %w", err)
@@ -45,7 +45,7 @@ func (b *backup) openTar(path string) (*backupTar, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &backupTar{backup: b, path: path, dir: dir}
+	t := &tarSink{backup: b, path: path, dir: dir}
 	if err := t.openPart(); err != nil {
 		return nil, errors.Join(err, dir.Close())
 	}
@@ -54,12 +54,12 @@ func (b *backup) openTar(path string) (*backupTar, error) {
 	return t, nil
 }
 
-// openPart opens the file that is being written, and empties it if it is not that of another backup.
-func (t *backupTar) openPart() (err error) {
+// openPart opens the file that is being written, and empties it unless it is that of another backup.
+func (t *tarSink) openPart() (err error) {
 	// Not through a link: the directory may be one where others make files, such as /tmp.
 	info, err := t.dir.Lstat(t.part())
 	if err == nil && !info.Mode().IsRegular() {
-		return &BackupError{Path: t.path + ".tmp", Why: "is not a file", hint: "remove it, or give another name"}
+		return &Error{Path: t.path + ".tmp", Reason: "is not a file", hint: "remove it, or give another name"}
 	}
 	if t.file, err = t.dir.OpenFile(t.part(), os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600); err != nil {
 		return fmt.Errorf("make backup file: %w", err)
@@ -70,30 +70,30 @@ func (t *backupTar) openPart() (err error) {
 	return nil
 }
 
-func (t *backupTar) own() error {
+func (t *tarSink) own() error {
 	lockError := durable.Lock(t.file, durable.Exclusive)
 	opened, err := t.file.Stat()
 	if err != nil {
 		return err
 	}
-	// Without the lock, or when another backup has ended since and put this very file in place, it is not ours. Nor is
-	// one with other names, or of another user.
+	// It is another backup's if the lock is taken, or if that backup has ended since and put this very file in place. A
+	// file with other names, or of another user, is not ours either.
 	named, err := t.dir.Lstat(t.part())
 	if errors.Is(lockError, durable.ErrLocked) || err != nil || !os.SameFile(opened, named) {
-		return &BackupError{Path: t.path, Why: "is being written by another backup", hint: "wait until that has ended, or give another name"}
+		return &Error{Path: t.path, Reason: "is being written by another backup", hint: "wait until that has ended, or give another name"}
 	}
 	if stat, ok := opened.Sys().(*syscall.Stat_t); !opened.Mode().IsRegular() || ok && stat.Nlink > 1 {
-		return &BackupError{Path: t.path + ".tmp", Why: "is not a file of a backup's own", hint: "remove it, or give another name"}
+		return &Error{Path: t.path + ".tmp", Reason: "is not a file of a backup's own", hint: "remove it, or give another name"}
 	}
 	return t.file.Truncate(0)
 }
 
-func (t *backupTar) part() string         { return filepath.Base(t.path) + ".tmp" }
-func (t *backupTar) snapshotName() string { return filepath.Base(t.path) + ".db.tmp" }
-func (t *backupTar) snapshot() string     { return t.path + ".db.tmp" }
+func (t *tarSink) part() string         { return filepath.Base(t.path) + ".tmp" }
+func (t *tarSink) snapshotName() string { return filepath.Base(t.path) + ".db.tmp" }
+func (t *tarSink) snapshot() string     { return t.path + ".db.tmp" }
 
-// create makes the file for the snapshot, which is read again by the same descriptor.
-func (t *backupTar) create() (_ *os.File, err error) {
+// create creates the file for the snapshot, which begin reads by the same descriptor.
+func (t *tarSink) create() (_ *os.File, err error) {
 	if err := t.removeIfThere(t.snapshotName()); err != nil { // of a backup that was interrupted
 		return nil, err
 	}
@@ -103,7 +103,7 @@ func (t *backupTar) create() (_ *os.File, err error) {
 	return duplicate(t.database)
 }
 
-// duplicate gives a descriptor of its own to who closes it.
+// duplicate returns a second descriptor, for a caller that closes it.
 func duplicate(f *os.File) (*os.File, error) {
 	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
@@ -112,34 +112,34 @@ func duplicate(f *os.File) (*os.File, error) {
 	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
-func (t *backupTar) removeIfThere(name string) error {
+func (t *tarSink) removeIfThere(name string) error {
 	return durable.IgnoreMissing(t.dir.Remove(name))
 }
 
-// begin writes the database, which comes first so that who restores knows what to expect.
-func (t *backupTar) begin(ctx context.Context) error {
+// begin writes the database, which comes first so that a restore knows what to expect.
+func (t *tarSink) begin(ctx context.Context) error {
 	if _, err := t.database.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	if err := t.header(backupDatabase, t.report.DatabaseBytes); err != nil {
+	if err := t.header(databaseName, t.report.DatabaseBytes); err != nil {
 		return err
 	}
 	_, err := throttle.Copy(ctx, t.tar, t.database, t.pace)
 	return err
 }
 
-func (t *backupTar) header(name string, size int64) error {
+func (t *tarSink) header(name string, size int64) error {
 	return t.tar.WriteHeader(&tar.Header{
 		Format: tar.FormatPAX, Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o600,
 		ModTime: t.backup.database.ModTime().Truncate(time.Second),
 	})
 }
 
-func (t *backupTar) put(ctx context.Context, blob sized) (damage string, err error) {
+func (t *tarSink) put(ctx context.Context, blob blob) (damage string, err error) {
 	if _, damage, err := t.look(blob); err != nil || damage != "" {
 		return damage, err
 	}
-	f, damage, err := t.source(blob)
+	f, damage, err := t.openBlob(blob)
 	if err != nil || damage != "" {
 		return damage, err
 	}
@@ -152,7 +152,7 @@ func (t *backupTar) put(ctx context.Context, blob sized) (damage string, err err
 	if err != nil {
 		return "", err
 	}
-	// The header has promised so many bytes. Whoever restores sees that they do not hash to their name.
+	// The header has promised so many bytes. A restore finds out that they do not hash to their name.
 	_, err = io.CopyN(t.tar, throttle.ReaderFunc(zeros), blob.size-entry.n)
 	return damage, err
 }
@@ -174,7 +174,7 @@ func zeros(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (t *backupTar) finish(ctx context.Context, _ *sql.DB) error {
+func (t *tarSink) finish(ctx context.Context, _ *sql.DB) error {
 	for _, step := range []func() error{t.tar.Close, t.buf.Flush, t.file.Sync, ctx.Err} {
 		if err := step(); err != nil {
 			return err
@@ -186,7 +186,7 @@ func (t *backupTar) finish(ctx context.Context, _ *sql.DB) error {
 	return syncBackup(t.dir.Open("."))
 }
 
-func (t *backupTar) discard() error {
+func (t *tarSink) discard() error {
 	err := errors.Join(t.removeIfThere(t.snapshotName()), t.removeIfThere(t.part()), t.file.Close())
 	if t.database != nil {
 		err = errors.Join(err, t.database.Close())
