@@ -7,9 +7,9 @@ import (
 	"github.com/mirror-appliance/appliance/registry/auth"
 )
 
-// granted refuses a request for what its user's grants, or its token, do not reach. Roles have been asked already, by
-// auth.Authenticator.RequireToken. A request that has come past no Authenticator has no Identity and no limits.
-func granted(r *http.Request, t target) error {
+// authorize checks the grants of the request's user and the scopes of its token. RequireToken has checked the role. A
+// request without an Identity has passed no Authenticator and is not limited.
+func authorize(r *http.Request, t target) error {
 	id, ok := auth.IdentityFrom(r.Context())
 	if !ok || t.kind == kindBase {
 		return nil
@@ -27,12 +27,12 @@ func granted(r *http.Request, t target) error {
 	return nil
 }
 
-// reads reports whether a request only looks at content. An upload session is for those who push, also to look at.
+// reads reports whether a request only reads content. Upload sessions need the right to push, even to read them.
 func reads(method string, t target) bool {
 	return (method == http.MethodGet || method == http.MethodHead) && t.kind != kindUpload && t.kind != kindUploads
 }
 
-// scope is what a token has to be for.
+// scope returns the scope that a request needs.
 func scope(method string, t target) auth.Scope {
 	switch {
 	case t.kind == kindCatalog:
@@ -45,23 +45,23 @@ func scope(method string, t target) auth.Scope {
 	return auth.RepositoryScope(t.repo, auth.ScopePush)
 }
 
-// Scope returns the scope that a client should ask a token for to have its request answered, "" for none.
+// Scope returns the scope for the challenge of a request, "" for none.
 func (a *API) Scope(r *http.Request) string {
 	t, err := parse(r.URL.Path)
 	if err != nil || t.kind == kindBase {
 		return ""
 	}
-	return scope(r.Method, a.located(r, t)).Challenge()
+	return scope(r.Method, a.locate(r, t)).Challenge()
 }
 
-// errScope is for a token that does not reach, of a user who may get one that does.
+// errScope refuses a token without the scope, of a user who may get one with it.
 func errScope(r *http.Request, need auth.Scope) error {
 	return &problem{status: http.StatusUnauthorized, code: codeUnauthorized, message: "the token is not for " + need.String(),
 		header: map[string]string{"Www-Authenticate": auth.ChallengeFor(r, need)}}
 }
 
-// errGrant is 401 for a request without a login: containerd sends the login that it has only if asked.
-// It is the same whether or not there is such a repository.
+// errGrant is the same whether or not the repository exists. Without a login it is 401: containerd sends its login only
+// then.
 func errGrant(r *http.Request, id auth.Identity, t target) error {
 	if id.Anonymous() {
 		return &problem{status: http.StatusUnauthorized, code: codeUnauthorized, message: fmt.Sprintf("log in to use repository %.300s", t.repo),

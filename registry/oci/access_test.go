@@ -27,7 +27,7 @@ import (
 
 const password = "correct-horse"
 
-// people are those who may log in, all with the same password.
+// people are the users, all with the same password.
 type people map[string]auth.Record
 
 func (p people) Lookup(_ context.Context, name string) (auth.Record, bool, error) {
@@ -35,7 +35,7 @@ func (p people) Lookup(_ context.Context, name string) (auth.Record, bool, error
 	return r, ok, nil
 }
 
-// newGuarded is a fixture that asks who is asking. Repositories open to all are below "open".
+// newGuarded returns a fixture that authenticates. Repositories below "open" are open to anonymous pulls.
 func newGuarded(t *testing.T, o Options, open ...string) *fixture {
 	t.Helper()
 	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
@@ -55,7 +55,7 @@ func newGuarded(t *testing.T, o Options, open ...string) *fixture {
 	return f
 }
 
-// as gives the header of a user's login; "" is nobody.
+// as returns the header of a user's login; "" is anonymous.
 func as(user string) []string {
 	if user == "" {
 		return nil
@@ -63,7 +63,7 @@ func as(user string) []string {
 	return []string{"Authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))}
 }
 
-// seed pushes an image to each repository, past all guards.
+// seed pushes an image to each repository without authentication.
 func (f *fixture) seed(repos ...string) map[string]digest.Digest {
 	f.t.Helper()
 	guarded := f.server
@@ -79,7 +79,7 @@ func (f *fixture) seed(repos ...string) map[string]digest.Digest {
 func TestGrants(t *testing.T) {
 	f := newGuarded(t, Options{}, "open/*")
 	f.seed("team/a/b", "shared", "other", "open/x")
-	paths := func(repo string) [][2]string { // every route with a name
+	paths := func(repo string) [][2]string { // every route that has a name
 		base := "/v2/" + repo
 		return [][2]string{
 			{"GET", base + "/tags/list"}, {"GET", base + "/manifests/latest"}, {"HEAD", base + "/manifests/" + d256},
@@ -92,7 +92,7 @@ func TestGrants(t *testing.T) {
 	const reads, writes = 6, 8
 	for _, c := range []struct {
 		user, repo  string
-		read, write int // the status of a refusal, 0 for none
+		read, write int // status of a refusal, 0 for none
 	}{
 		{"init", "other", 0, 0},
 		{"pusher", "other", 0, 0},
@@ -144,7 +144,7 @@ func (f *fixture) status(method, path string, headers ...string) int {
 	return resp.StatusCode
 }
 
-// What a manifest may name without its being held here, it may name without being given it.
+// A manifest may refer to foreign content without making it readable.
 func TestGrants_named(t *testing.T) {
 	f := newGuarded(t, Options{})
 	f.seed("other")
@@ -191,7 +191,7 @@ func TestGrants_catalog(t *testing.T) {
 	}
 }
 
-// A registry has more repositories than are read at a time.
+// The catalog has more repositories than are read at a time.
 func TestCatalog_visible(t *testing.T) {
 	f := newFixture(t, nil)
 	all := []string{"a", "b", "c", "d", "e", "f", "g"}
@@ -215,7 +215,7 @@ func TestCatalog_visible(t *testing.T) {
 	}
 }
 
-// What clients do with anonymous pulls on: crane asks /v2/ first and pushes only if it is challenged.
+// Clients with anonymous pulls enabled: crane asks /v2/ first and pushes only after a challenge.
 func TestAnonymous_client(t *testing.T) {
 	f := newGuarded(t, Options{}, "open/*")
 	image, err := random.Image(1000, 2)
@@ -234,17 +234,17 @@ func TestAnonymous_client(t *testing.T) {
 		t.Errorf("got %s, want %s", a, b)
 	}
 	if err := remote.Write(f.ref("open/x:v2"), image); err == nil {
-		t.Error("nobody could push")
+		t.Error("an anonymous push was accepted")
 	}
 	if _, err := remote.Image(f.ref("open/x:v1"), remote.WithAuth(&authn.Basic{Username: "pusher", Password: "wrong"})); err == nil {
-		t.Error("a wrong password was as good as none")
+		t.Error("a wrong password was accepted")
 	}
-	// podman login, and what its pulls without a login send.
+	// The requests of podman login and of podman's anonymous pulls.
 	f.do(http.StatusUnauthorized, "GET", "/v2/", nil, "Docker-Distribution-Api-Version", "registry/2.0").wantHeader(t, "WWW-Authenticate", `Basic realm="appliance", charset="UTF-8"`)
 	f.do(http.StatusUnauthorized, "GET", "/v2/", nil, "Authorization", "Basic Og==")
 	f.do(http.StatusOK, "GET", "/v2/open/x/manifests/v1", nil, "Authorization", "Basic Og==")
 	f.do(http.StatusOK, "GET", "/v2/", nil, as("node")...)
-	// containerd, which sends a login only when the thing itself is refused with a challenge.
+	// containerd sends a login only after a challenge to the request itself.
 	f.do(http.StatusUnauthorized, "GET", "/v2/shut/manifests/v1", nil).wantHeader(t, "WWW-Authenticate", `Basic realm="appliance", charset="UTF-8"`)
 }
 
@@ -276,7 +276,7 @@ func TestAudit(t *testing.T) {
 	body := f.do(http.StatusOK, "GET", "/v2/team/a/manifests/latest", nil, as("team")...).body
 	d := digest.FromBytes(body)
 	if lines.Len() > 0 {
-		t.Errorf("a pull is not worth a line: %s", &lines)
+		t.Errorf("a pull is logged: %s", &lines)
 	}
 	mt := append(as("team"), "Content-Type", ocispec.MediaTypeImageManifest)
 	f.do(http.StatusCreated, "PUT", "/v2/team/a/manifests/v1", body, mt...)
@@ -295,11 +295,11 @@ func TestAudit(t *testing.T) {
 	}
 	f.do(http.StatusBadRequest, "PUT", "/v2/team/a/manifests/v1", "{}", mt...)
 	if lines.Len() > 0 {
-		t.Errorf("what was refused is not done: %s", &lines)
+		t.Errorf("a refused request is logged as done: %s", &lines)
 	}
 }
 
-// One user's uploads are limited, others' are not, and an ended one makes room.
+// The uploads of one user are limited; those of others are not, and an ended one frees its place.
 func TestMaxUploads(t *testing.T) {
 	f := newGuarded(t, Options{MaxUploads: 2})
 	ends := make(chan int, 2)
@@ -356,7 +356,7 @@ func TestMaxUploads(t *testing.T) {
 	}
 }
 
-// uploadsOf is how many uploads of a user are counted.
+// uploadsOf returns the number of counted uploads of a user.
 func (f *fixture) uploadsOf(user string) int {
 	f.api.uploads.mu.Lock()
 	defer f.api.uploads.mu.Unlock()

@@ -14,7 +14,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// getBlob sends a blob, or the part of it that Range asks for.
+// getBlob sends a blob or the parts that Range requests.
 func (a *API) getBlob(w http.ResponseWriter, r *http.Request, t target) error {
 	blob, err := a.store.OpenBlob(r.Context(), t.repo, t.digest)
 	if err == nil {
@@ -26,27 +26,27 @@ func (a *API) getBlob(w http.ResponseWriter, r *http.Request, t target) error {
 		defer cancel()
 		rc, size, err := a.upstream.Blob(ctx, t.repo, t.digest)
 		if err != nil {
-			return a.fromUpstream(r, aboutBlob, err)
+			return a.fromUpstream(r, blobCodes, err)
 		}
 		defer rc.Close()
 		content := a.follow(w, rc)
 		defer content.end()
-		defer cancel() // ends a Read that end would wait for
+		defer cancel() // ends a Read that end would otherwise wait for
 		return serveBlob(w, r, t.digest, size, content)
 	}
-	return aboutBlob.explain(err)
+	return blobCodes.explain(err)
 }
 
-// headBlob is how clients that push find out what they need not send. The store remembers that it
-// was asked: collection leaves the blob alone for the time that a push takes.
+// headBlob tells a pushing client that it need not send a blob. The store records the check, so that collection keeps
+// the blob until the push ends.
 func (a *API) headBlob(w http.ResponseWriter, r *http.Request, t target) error {
 	size, err := a.store.StatBlob(r.Context(), t.repo, t.digest)
 	if errors.Is(err, store.ErrNotFound) && a.pulledThrough(t.repo) {
 		size, err = a.upstream.Stat(r.Context(), t.repo, t.digest)
-		err = a.fromUpstream(r, aboutBlob, err)
+		err = a.fromUpstream(r, blobCodes, err)
 	}
 	if err != nil {
-		return aboutBlob.explain(err)
+		return blobCodes.explain(err)
 	}
 	h := w.Header()
 	setBlobHeaders(h, t.digest)
@@ -62,26 +62,26 @@ func (a *API) headBlob(w http.ResponseWriter, r *http.Request, t target) error {
 	return nil
 }
 
-// deleteBlob takes a blob from a repository, unless a manifest there needs it.
+// deleteBlob removes a blob from a repository unless a manifest there refers to it.
 func (a *API) deleteBlob(w http.ResponseWriter, r *http.Request, t target) error {
 	if err := a.store.DeleteBlob(r.Context(), t.repo, t.digest); err != nil {
-		return aboutBlob.explain(fmt.Errorf("delete blob: %w", err))
+		return blobCodes.explain(fmt.Errorf("delete blob: %w", err))
 	}
-	a.changed(r, change{event: "delete blob", repo: t.repo, digest: t.digest})
+	a.auditChange(r, change{event: "delete blob", repo: t.repo, digest: t.digest})
 	accepted(w)
 	return nil
 }
 
 func serveBlob(w http.ResponseWriter, r *http.Request, d digest.Digest, size int64, content io.ReadSeeker) error {
 	if size == 0 {
-		r.Header.Del("Range") // which no part of nothing could satisfy
+		r.Header.Del("Range") // nothing satisfies a range of an empty blob
 	}
 	setBlobHeaders(w.Header(), d)
-	if matches(r.Header.Values("If-None-Match"), d) { // which comes before any Range
+	if matches(r.Header.Values("If-None-Match"), d) { // takes precedence over Range
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	// ServeContent would refuse a range in plain text. If-Range means to ignore a Range for other content.
+	// ServeContent would refuse a range in plain text. An If-Range of other content disables Range.
 	if r.Header.Get("If-Range") == "" || r.Header.Get("If-Range") == etag(d) {
 		usable, err := usableRange(r.Header.Get("Range"), size)
 		if err != nil {

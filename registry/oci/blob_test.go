@@ -61,7 +61,7 @@ func TestBlob_range(t *testing.T) {
 		got.wantHeader(t, "Content-Range", "bytes */1000")
 		got.wantHeader(t, "Etag", "")
 	}
-	// A Range that is meant for other content is not looked at, nor one in other units.
+	// A Range for other content or in other units is ignored.
 	f.do(http.StatusOK, "GET", path, nil, "Range", "lines=1-2")
 	f.do(http.StatusOK, "GET", path, nil, "Range", "bytes=1000-", "If-Range", `"other"`)
 	none := "/v2/a/blobs/" + f.pushBlob("a", nil).Digest.String()
@@ -93,7 +93,7 @@ func TestBlob_delete(t *testing.T) {
 	f.do(http.StatusOK, "GET", "/v2/b/blobs/"+d.String(), nil)
 }
 
-// One question has one answer, however often it is asked.
+// A repeated delete has the same answer.
 func TestBlob_deleteOfAnImagesLayer(t *testing.T) {
 	f := newFixture(t, nil)
 	body, d := f.pushImage("app", "v1", 7)

@@ -9,7 +9,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// about pushes an artifact, with a subject unless that is empty, and with a tag unless that is empty.
+// artifact pushes an artifact, with a subject and a tag unless they are empty.
 func (f *fixture) artifact(repo string, subject digest.Digest, tag string, i int) digest.Digest {
 	f.t.Helper()
 	empty := f.pushBlob(repo, []byte("{}"))
@@ -38,14 +38,14 @@ func TestDeleteReferrers(t *testing.T) {
 			sbom := f.artifact("a", subject, "", 1)
 			signature := f.artifact("a", sbom, "", 2) // of the sbom
 			cosign := f.artifact("a", "", "sha256-"+subject.Encoded()+".sig", 3)
-			attest := f.artifact("a", cosign, "sha256-"+subject.Encoded()+".att", 4) // found twice
+			attest := f.artifact("a", cosign, "sha256-"+subject.Encoded()+".att", 4) // found by subject and by tag
 			gone := []digest.Digest{sbom, signature, cosign, attest}
 			otherSig := f.artifact("a", "", "sha256-"+hex256+".sig", 5)
 			elsewhere := f.artifact("b", subject, "", 6)
 
 			f.do(http.StatusAccepted, "DELETE", "/v2/a/manifests/latest", nil)
 			for _, d := range append(gone, subject) {
-				f.do(http.StatusOK, "HEAD", "/v2/a/manifests/"+d.String(), nil) // a tag is not a manifest
+				f.do(http.StatusOK, "HEAD", "/v2/a/manifests/"+d.String(), nil) // deleting a tag deletes no manifest
 			}
 			f.do(http.StatusAccepted, "DELETE", "/v2/a/manifests/"+subject.String(), nil)
 			want := http.StatusOK
@@ -61,7 +61,7 @@ func TestDeleteReferrers(t *testing.T) {
 			f.do(http.StatusOK, "HEAD", "/v2/a/manifests/other", nil)
 			f.do(http.StatusOK, "HEAD", "/v2/b/manifests/"+elsewhere.String(), nil)
 
-			// What refers to something that is not there stays: a signature may come before its image.
+			// Referrers of an absent manifest stay: a signature may be pushed before its image.
 			early := f.artifact("a", d256, "", 7)
 			f.do(http.StatusNotFound, "DELETE", "/v2/a/manifests/"+d256, nil)
 			f.do(http.StatusOK, "HEAD", "/v2/a/manifests/"+early.String(), nil)
@@ -69,7 +69,7 @@ func TestDeleteReferrers(t *testing.T) {
 	}
 }
 
-// The children that go with an index take along what refers to them; those that stay do not.
+// Children that are deleted with an index take their referrers along; children that stay do not.
 func TestDeleteReferrers_ofChildren(t *testing.T) {
 	f := &fixture{t: t, dir: t.TempDir(), options: Options{DeleteReferrers: true}}
 	f.open(nil)

@@ -26,8 +26,8 @@ func (f *fixture) ref(s string) name.Reference {
 	return ref
 }
 
-// crane's client pushes and pulls: images of both kinds, an index of several platforms, by tag and by
-// digest. validate downloads everything and checks every digest and size.
+// crane's client pushes and pulls images of both kinds and an index of several platforms, by tag and by digest. validate
+// downloads everything and checks digests and sizes.
 func TestClient(t *testing.T) {
 	f := newFixture(t, nil)
 	index, err := random.Index(2000, 3, 4)
@@ -90,7 +90,7 @@ func digestOf(t *testing.T, image v1.Image) v1.Hash {
 	return d
 }
 
-// Many push the same layers, and each an image of its own, into the same and into other repositories.
+// Concurrent pushes of the same layers, each for an image of its own, into one and into several repositories.
 func TestClient_concurrentPushes(t *testing.T) {
 	f := newFixture(t, nil)
 	base, err := random.Image(20_000, 4)
@@ -139,7 +139,7 @@ func TestClient_concurrentPushes(t *testing.T) {
 	}
 }
 
-// The API works over HTTP/2 and TLS, behind whatever name: its Locations are relative.
+// Locations are relative, so the API works over TLS and HTTP/2 behind any name.
 func TestClient_http2(t *testing.T) {
 	f := newFixture(t, nil)
 	server := httptest.NewUnstartedServer(f.api)

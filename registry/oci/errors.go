@@ -13,7 +13,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// The error codes of the specification, and two that docker's list adds to them.
+// The error codes of the specification, and those that docker adds.
 const (
 	codeBlobUnknown         = "BLOB_UNKNOWN"
 	codeUploadInvalid       = "BLOB_UPLOAD_INVALID"
@@ -34,14 +34,14 @@ const (
 	codeNumberInvalid       = "PAGINATION_NUMBER_INVALID"
 )
 
-// A problem is an error that a client is told as it is.
+// A problem is an error that the client receives as it is.
 type problem struct {
 	status  int
 	code    string
 	message string
 	detail  any
-	header  map[string]string // further headers of the answer, by canonical name
-	cause   error             // for the log; not told
+	header  map[string]string // extra headers, by canonical name
+	cause   error             // for the log only
 }
 
 func (p *problem) Error() string { return p.code + ": " + p.message }
@@ -63,7 +63,7 @@ func errNumber(n string) error {
 	return &problem{status: http.StatusBadRequest, code: codeNumberInvalid, message: fmt.Sprintf("n=%.100q is not a number of entries", n)}
 }
 
-// errBadTag is 404, since whoever asks for a tag that cannot be asks for one that is not there.
+// errBadTag is 404: a tag that is malformed does not exist.
 func errBadTag(tag string) error {
 	return &problem{status: http.StatusNotFound, code: codeManifestUnknown, message: fmt.Sprintf("%.200q cannot be a tag", tag)}
 }
@@ -72,31 +72,30 @@ func errMethod(method string, allow string) error {
 	return &problem{status: http.StatusMethodNotAllowed, code: codeUnsupported, message: "not allowed here: " + method, header: map[string]string{"Allow": allow}}
 }
 
-// errRange is for a part of an upload that does not begin where the upload stands.
+// errRange refuses a chunk that does not continue the upload.
 func errRange(begins, stands int64) error {
 	return &problem{status: http.StatusRequestedRangeNotSatisfiable, code: codeUploadInvalid,
-		message: fmt.Sprintf("the upload stands at %d bytes, the request goes on at %d", stands, begins)}
+		message: fmt.Sprintf("the upload has %d bytes, the request continues at %d", stands, begins)}
 }
 
-// rangeHeader says how much of an upload is there. The specification has no way to say "nothing",
-// clients take 0-0 for it.
+// rangeHeader returns the Range of an upload. The specification has no form for an empty one; clients accept 0-0.
 func rangeHeader(size int64) string { return "0-" + strconv.FormatInt(max(size-1, 0), 10) }
 
-// words are what to call things that the store refuses, which depends on what was being done.
-type words struct {
-	absent  string // code for store.ErrNotFound
-	invalid string // code for *store.InvalidError
+// errorCodes are the codes of errors of the store, which depend on the operation.
+type errorCodes struct {
+	notFound string // for store.ErrNotFound
+	invalid  string // for *store.InvalidError
 }
 
 var (
-	aboutManifest = words{absent: codeManifestUnknown, invalid: codeManifestInvalid}
-	aboutBlob     = words{absent: codeBlobUnknown, invalid: codeDigestInvalid}
-	aboutUpload   = words{absent: codeUploadUnknown, invalid: codeUploadInvalid}
-	aboutRepo     = words{absent: codeNameUnknown, invalid: codeNameInvalid}
+	manifestCodes = errorCodes{notFound: codeManifestUnknown, invalid: codeManifestInvalid}
+	blobCodes     = errorCodes{notFound: codeBlobUnknown, invalid: codeDigestInvalid}
+	uploadCodes   = errorCodes{notFound: codeUploadUnknown, invalid: codeUploadInvalid}
+	repoCodes     = errorCodes{notFound: codeNameUnknown, invalid: codeNameInvalid}
 )
 
-// explain says what an error of the store is to a client.
-func (w words) explain(err error) error {
+// explain turns an error of the store into a *problem if the client can act on it.
+func (c errorCodes) explain(err error) error {
 	var (
 		told    *problem
 		missing *store.MissingError
@@ -111,13 +110,13 @@ func (w words) explain(err error) error {
 	case errors.As(err, &told):
 		return told
 	case errors.Is(err, store.ErrNotFound):
-		return &problem{status: http.StatusNotFound, code: w.absent, message: err.Error(), cause: err}
+		return &problem{status: http.StatusNotFound, code: c.notFound, message: err.Error(), cause: err}
 	case errors.As(err, &missing):
 		return &problem{status: http.StatusBadRequest, code: codeManifestBlobUnknown, message: err.Error(), detail: missing.Digests, cause: err}
 	case errors.As(err, &wrong):
 		return &problem{status: http.StatusBadRequest, code: codeDigestInvalid, message: err.Error(), cause: err}
 	case errors.As(err, &invalid):
-		return &problem{status: http.StatusBadRequest, code: w.invalid, message: err.Error(), cause: err}
+		return &problem{status: http.StatusBadRequest, code: c.invalid, message: err.Error(), cause: err}
 	case errors.As(err, &full):
 		return errFull(full)
 	case errors.As(err, &many):
@@ -127,32 +126,30 @@ func (w words) explain(err error) error {
 	case errors.As(err, &inUse):
 		return errInUse(inUse)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return &problem{status: http.StatusServiceUnavailable, code: codeUnavailable, message: "called off", cause: err}
+		return &problem{status: http.StatusServiceUnavailable, code: codeUnavailable, message: "cancelled", cause: err}
 	}
 	return err
 }
 
-// errFull is a 4xx although it is no fault of the client's. podman, skopeo and oc-mirror show the
-// body of a 4xx; of a 5xx, be it 503 or 507, they show the status line, and the person at the other
-// end never learns which path is full. 413 is the one that admits that the server cannot take what
-// it otherwise would; Quay and Harbor answer a used-up quota in the same way.
+// errFull is a 4xx although the server is at fault: podman, skopeo and oc-mirror show the body of a 4xx, but only the
+// status of a 5xx, so that the user would not learn which path is full. Quay and Harbor answer 413 to a used-up quota,
+// too.
 func errFull(full *store.FullError) error {
 	return &problem{status: http.StatusRequestEntityTooLarge, code: codeDenied, message: full.Error() + ": " + full.Hint(), cause: full}
 }
 
-// errInUse is the answer that the specification has for a registry that does not delete a blob.
+// errInUse is the specification's answer of a registry that does not delete a blob.
 func errInUse(inUse *store.InUseError) error {
 	return &problem{status: http.StatusMethodNotAllowed, code: codeUnsupported, message: inUse.Error(),
 		header: map[string]string{"Allow": "GET, HEAD"}, cause: inUse}
 }
 
-// answer writes err. It is the only place where errors are written; nothing of the response may
-// have been sent yet.
+// answer writes err. All errors are written here; nothing of the response may have been sent yet.
 func (a *API) answer(w http.ResponseWriter, r *http.Request, err error) {
 	var p *problem
 	if r.Context().Err() != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		// The client went away. Nobody reads this; the number is nginx's, for the access log. One that has
-		// stopped sending is still there, although net/http ends the context then too.
+		// The client went away: the status is nginx's, for the access log. net/http ends the context of a client that
+		// stopped sending too, but that client still reads the answer.
 		p = &problem{status: 499, code: codeUnavailable, message: "the client closed the connection", cause: err}
 	} else if !errors.As(err, &p) {
 		a.log.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
@@ -171,12 +168,12 @@ func writeProblem(w http.ResponseWriter, p *problem) {
 		Detail  any    `json:"detail,omitempty"`
 	}
 	body, err := json.Marshal(map[string][]entry{"errors": {{p.code, p.message, p.detail}}})
-	if err != nil { // a detail that cannot be marshalled; there is none
+	if err != nil { // cannot happen: every detail can be marshalled
 		body = []byte(`{"errors":[{"code":"UNKNOWN","message":"internal error"}]}`)
 	}
 	h := w.Header()
 	for _, name := range []string{"Etag", "Docker-Content-Digest", "Last-Modified", "Content-Range", "Location", "Link", "Range", "Docker-Upload-Uuid"} {
-		h.Del(name) // of the success that it was to be
+		h.Del(name) // set for a success
 	}
 	for name, value := range p.header {
 		h.Set(name, value)
@@ -186,13 +183,13 @@ func writeProblem(w http.ResponseWriter, p *problem) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	setVersion(h)
 	w.WriteHeader(p.status)
-	w.Write(body) // an error here is the client's going away
+	w.Write(body) // fails only if the client went away
 }
 
-// setVersion sets what old clients look for to know that this is a registry.
+// setVersion sets the header by which old clients recognise a registry.
 func setVersion(h http.Header) { h.Set("Docker-Distribution-Api-Version", "registry/2.0") }
 
-// Denied answers a request that auth.Authenticator.RequireToken does not let through. The challenge is set already.
+// Denied answers a request that auth.Authenticator.RequireToken refused. The challenge is set already.
 func Denied(w http.ResponseWriter, r *http.Request, status int) {
 	p := &problem{status: status, code: codeUnavailable, message: "login could not be checked; try again"}
 	switch status {
@@ -213,8 +210,8 @@ func verb(a auth.Action) string {
 	return "push or delete"
 }
 
-// Action says which right a request to /v2 needs. An upload session is for those who push, also
-// to look at. /v2/ itself is where clients find out whether a login is right.
+// Action returns the action of a request to /v2. Upload sessions need Write, even to read them. /v2/ is Login: clients
+// check their login there.
 func Action(r *http.Request) auth.Action {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return auth.Write

@@ -50,8 +50,8 @@ func TestMethods(t *testing.T) {
 	}
 }
 
-// No request, however malformed, is answered with 5xx, and every 4xx has the specification's form.
-// The fixture fails besides if anything was logged as an internal error.
+// Every malformed request is answered with a 4xx in the specification's form. The fixture fails if an internal error was
+// logged.
 func TestMalformed(t *testing.T) {
 	f := newFixture(t, nil)
 	f.pushImage("a", "latest", 1)
@@ -84,7 +84,7 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// A body that cannot be read is the client's fault, not the disk's.
+// A body that cannot be read is reported as the client's fault, not the disk's.
 func TestMalformed_body(t *testing.T) {
 	f := newFixture(t, nil)
 	for method, path := range map[string]string{
@@ -97,7 +97,7 @@ func TestMalformed_body(t *testing.T) {
 	}
 }
 
-// A manifest that announces itself as too large is refused without waiting for it.
+// A manifest whose announced size is too large is refused at once.
 func TestManifest_announcedTooLarge(t *testing.T) {
 	f := newFixture(t, nil)
 	got := f.raw("PUT /v2/a/manifests/x HTTP/1.1\r\nHost: x\r\n", "Content-Length: 99999999999\r\n\r\n")
@@ -106,8 +106,7 @@ func TestManifest_announcedTooLarge(t *testing.T) {
 	}
 }
 
-// raw sends a request as it is. If "short" ends it, which is less than it announces, the connection is
-// half-closed, so that it ends there.
+// raw sends a request as it is. If it is shorter than announced, "short" half-closes the connection.
 func (f *fixture) raw(head, rest string) reply {
 	f.t.Helper()
 	conn, err := net.Dial("tcp", f.server.Listener.Addr().String())
@@ -115,7 +114,7 @@ func (f *fixture) raw(head, rest string) reply {
 		f.t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(30 * time.Second)) // rather than hang
+	conn.SetDeadline(time.Now().Add(30 * time.Second))
 	io.WriteString(conn, head+rest)
 	if strings.HasSuffix(rest, "short") {
 		conn.(*net.TCPConn).CloseWrite()
@@ -131,7 +130,7 @@ func (f *fixture) raw(head, rest string) reply {
 		f.t.Errorf("%q: %s %s", head+rest, resp.Status, body)
 	}
 	if resp.StatusCode >= 400 && method != "HEAD" && resp.Header.Get("Content-Type") != "text/plain; charset=utf-8" {
-		(reply{resp, body}).code(f.t) // net/http's own 400 is plain text; we are not asked there
+		(reply{resp, body}).code(f.t) // a 400 of net/http itself is plain text
 	}
 	return reply{resp, body}
 }
@@ -140,7 +139,7 @@ func (f *fixture) raw(head, rest string) reply {
 func TestExplain_diskFull(t *testing.T) {
 	full := &store.FullError{Path: "/srv/quay-storage", Short: 4096, Err: syscall.ENOSPC}
 	w := httptest.NewRecorder()
-	(&API{log: slog.New(slog.DiscardHandler)}).answer(w, httptest.NewRequest("PATCH", "/v2/a/blobs/uploads/x", nil), aboutUpload.explain(fmt.Errorf("write upload: %w", full)))
+	(&API{log: slog.New(slog.DiscardHandler)}).answer(w, httptest.NewRequest("PATCH", "/v2/a/blobs/uploads/x", nil), uploadCodes.explain(fmt.Errorf("write upload: %w", full)))
 	got := reply{w.Result(), w.Body.Bytes()}
 	if got.StatusCode < 400 || got.StatusCode > 499 || got.code(t) != codeDenied {
 		t.Errorf("%d %s", got.StatusCode, got.body)
@@ -152,7 +151,7 @@ func TestExplain_diskFull(t *testing.T) {
 	}
 }
 
-// An internal error is logged, and not told.
+// An internal error is logged and not shown to the client.
 func TestAnswer_internalError(t *testing.T) {
 	var log bytes.Buffer
 	w := httptest.NewRecorder()

@@ -29,10 +29,10 @@ type fixture struct {
 	store  *store.Store
 	api    *API
 	server *httptest.Server
-	log    *bytes.Buffer // of the API; look at it when no request is under way
+	log    *bytes.Buffer // of the API; read it when no request is under way
 
 	options Options             // beyond the store, for open
-	auth    *auth.Authenticator // nil: nobody asks who is asking
+	auth    *auth.Authenticator // nil: no authentication
 }
 
 func newFixture(t testing.TB, upstream Upstream) *fixture {
@@ -45,7 +45,7 @@ func newFixture(t testing.TB, upstream Upstream) *fixture {
 
 func (f *fixture) open(upstream Upstream) {
 	f.t.Helper()
-	ctx := context.Background() // the test's own is cancelled before its cleanups
+	ctx := context.Background() // the test's context ends before its cleanups
 	var err error
 	f.store, err = store.Open(ctx, store.Options{Database: filepath.Join(f.dir, "test.db"), Storage: filepath.Join(f.dir, "storage")})
 	if err != nil {
@@ -74,7 +74,7 @@ func (f *fixture) close() {
 	if err := f.store.Close(); err != nil {
 		f.t.Error(err)
 	}
-	if f.log.Len() > 0 { // only what we answer with 500 is logged at this level
+	if f.log.Len() > 0 { // only errors that are answered with 500 have this level
 		f.t.Errorf("the API logged:\n%s", f.log)
 	}
 }
@@ -85,8 +85,7 @@ type reply struct {
 	body []byte
 }
 
-// do sends a request and checks the status. Headers come in pairs of name and value. A path may be
-// the Location of an earlier reply.
+// do sends a request and checks the status. Headers are pairs of name and value. path may be a Location.
 func (f *fixture) do(status int, method, path string, body any, headers ...string) reply {
 	f.t.Helper()
 	req, err := http.NewRequest(method, f.server.URL+path, reader(body))
@@ -111,7 +110,7 @@ func (f *fixture) do(status int, method, path string, body any, headers ...strin
 	return reply{resp, got}
 }
 
-// reader keeps the types whose length net/http knows. An io.Reader is sent chunked.
+// reader keeps the types whose length net/http knows. Other readers are sent chunked.
 func reader(body any) io.Reader {
 	switch b := body.(type) {
 	case nil:
@@ -125,22 +124,22 @@ func reader(body any) io.Reader {
 	}
 }
 
-// code is the code of an error in the specification's form.
+// code returns the error code of an answer in the specification's form.
 func (r reply) code(t testing.TB) string {
 	t.Helper()
 	var e struct {
 		Errors []struct{ Code, Message string }
 	}
 	if err := json.Unmarshal(r.body, &e); err != nil || len(e.Errors) == 0 || e.Errors[0].Message == "" {
-		t.Fatalf("%s: %.500q is no error in the specification's form (%v)", r.Status, r.body, err)
+		t.Fatalf("%s: %.500q is not an error in the specification's form (%v)", r.Status, r.body, err)
 	}
 	if ct := r.Header.Get("Content-Type"); ct != "application/json" && ct != "application/json; charset=utf-8" {
-		t.Errorf("an error of type %q", ct)
+		t.Errorf("an error with content type %q", ct)
 	}
 	return e.Errors[0].Code
 }
 
-// wantHeader checks one header of a reply.
+// wantHeader checks a header of a reply.
 func (r reply) wantHeader(t testing.TB, name, want string) {
 	t.Helper()
 	if got := r.Header.Get(name); got != want {
@@ -156,8 +155,7 @@ func (f *fixture) pushBlob(repo string, content []byte) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: d, Size: int64(len(content))}
 }
 
-// image pushes the blobs of an image and returns its manifest, not pushed, with odd whitespace that
-// no one who parses and writes it again would keep.
+// image pushes the blobs of an image and returns its manifest, with whitespace that a conversion would lose.
 func (f *fixture) image(repo, mediaType string, seed uint64) []byte {
 	f.t.Helper()
 	config := f.pushBlob(repo, fmt.Appendf(nil, `{"seed":%d}`, seed))

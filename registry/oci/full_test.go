@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An upload that fills the disk is told so and gone: what had arrived of it would hold the space that others need.
+// An upload that fills the disk is refused and cancelled, so that it frees its space.
 func TestUpload_fullDisk(t *testing.T) {
 	f := &fixture{t: t, dir: t.TempDir()}
 	if err := unix.Mount("tmpfs", f.dir, "tmpfs", 0, "size=48m"); err != nil {
@@ -28,6 +28,6 @@ func TestUpload_fullDisk(t *testing.T) {
 		}
 		got.wantHeader(t, "Location", "")
 		f.do(http.StatusNotFound, "GET", location, nil)
-		f.pushBlob("a", randomBytes(2, 4<<20)) // for which there is room
+		f.pushBlob("a", randomBytes(2, 4<<20)) // fits
 	}
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/image"
 )
 
-// send lets the API answer without a connection, so that the request can be one that no client of
-// net/http would send. Whatever it is, the answer is no 5xx, and an error has the specification's form.
+// send calls the API without a connection, with requests that net/http's client would not send. The answer is not a 5xx,
+// and an error has the specification's form.
 func (f *fixture) send(t *testing.T, r *http.Request) reply {
 	t.Helper()
 	w := httptest.NewRecorder()
@@ -33,7 +33,7 @@ func (f *fixture) send(t *testing.T, r *http.Request) reply {
 	return got
 }
 
-// request is one whose query, header and body may be anything.
+// request returns a request with any query, header and body.
 func request(t *testing.T, method, path, query string, body []byte, chunked bool, headers ...string) *http.Request {
 	r := (&http.Request{
 		Method: method, URL: &url.URL{Path: path, RawQuery: query}, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
@@ -53,8 +53,8 @@ func request(t *testing.T, method, path, query string, body []byte, chunked bool
 	return r
 }
 
-// FuzzUpload continues a session with an offset, a Content-Range and a digest that may be wrong in any way.
-// An offset that begins with + is appended to the right one. What is acknowledged must be there.
+// FuzzUpload continues a session with any offset, Content-Range and digest. A + begins an offset relative to the right
+// one. Content that was acknowledged exists.
 func FuzzUpload(f *testing.F) {
 	empty, abc := digest.FromBytes(nil).String(), digest.FromString("abc").String()
 	for _, seed := range []struct {
@@ -96,7 +96,7 @@ func FuzzUpload(f *testing.F) {
 		if got.StatusCode == http.StatusCreated {
 			d := digest.Digest(got.Header.Get("Docker-Content-Digest"))
 			if d.Validate() != nil || d != d.Algorithm().FromBytes(body) {
-				t.Fatalf("%q was taken as %s", body, d)
+				t.Fatalf("%q was accepted as %s", body, d)
 			}
 			held := fix.send(t, request(t, "GET", "/v2/fuzz/blobs/"+d.String(), "", nil, false))
 			if held.StatusCode != http.StatusOK || !bytes.Equal(held.body, body) {
@@ -107,7 +107,7 @@ func FuzzUpload(f *testing.F) {
 	})
 }
 
-// FuzzPutManifest pushes anything as a manifest. What is taken comes back byte for byte.
+// FuzzPutManifest pushes any bytes as a manifest. An accepted manifest is returned byte for byte.
 func FuzzPutManifest(f *testing.F) {
 	const index = `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`
 	for _, seed := range []struct{ ref, query, mediaType, body string }{
@@ -132,7 +132,7 @@ func FuzzPutManifest(f *testing.F) {
 		}
 		d := digest.Digest(put.Header.Get("Docker-Content-Digest"))
 		if d.Validate() != nil || d != d.Algorithm().FromBytes(body) {
-			t.Fatalf("%q was taken as %q", body, d)
+			t.Fatalf("%q was accepted as %q", body, d)
 		}
 		got := fix.send(t, request(t, "GET", "/v2/fuzz/manifests/"+ref, "", nil, false))
 		if got.StatusCode != http.StatusOK || !bytes.Equal(got.body, body) {
@@ -142,7 +142,7 @@ func FuzzPutManifest(f *testing.F) {
 	})
 }
 
-// FuzzReferrers asks for referrers in any way. The answer is an index, and a filter filters.
+// FuzzReferrers lists referrers with any query. The answer is an index, and a filter filters.
 func FuzzReferrers(f *testing.F) {
 	for _, query := range []string{"", "artifactType=x/y", "artifactType=", "n=1", "n=1&last=" + d256, "n=0", "n=-1", "n=99999999999999999999", "last=\x00", "%zz", "artifactType=x%2Fy&n=2&n=1", "artifactType='--"} {
 		f.Add(d256, query)

@@ -25,7 +25,7 @@ func TestManifest_tooManyDescriptorsAreRefused(t *testing.T) {
 	r := f.do(http.StatusBadRequest, "PUT", "/v2/a/x/manifests/v1", body.Bytes(), "Content-Type", ocispec.MediaTypeImageIndex)
 	for _, want := range []string{codeManifestInvalid, fmt.Sprint(n), fmt.Sprint(4096)} {
 		if !strings.Contains(string(r.body), want) {
-			t.Errorf("the answer says nothing of %s: %s", want, r.body)
+			t.Errorf("the answer lacks %s: %s", want, r.body)
 		}
 	}
 }

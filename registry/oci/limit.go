@@ -8,8 +8,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/auth"
 )
 
-// uploads counts the bodies of blobs that are arriving, by user. What is limited is what costs: a
-// connection, a file and the disk's attention. A session that nobody writes to costs none of them.
+// uploads counts, by user, the blobs that are arriving: each costs a connection, a file and disk time. An idle session
+// costs none of them and is not counted.
 type uploads struct {
 	limit int // 0: none
 
@@ -17,10 +17,10 @@ type uploads struct {
 	active map[string]int
 }
 
-// begin counts one more, or refuses it. The caller calls end when the body has been read.
+// begin counts an upload or refuses it. The caller calls end when the body has been read.
 //
-// The POST that opens a session is refused as well while the limit is reached, and is not counted: most
-// clients ask again later after a 429 to it, and give up after one to the body that they have begun to send.
+// At the limit the POST that opens a session is refused too, but it is not counted: most clients retry after a 429 to it
+// and give up after a 429 to a body.
 func (u *uploads) begin(r *http.Request, t target) (end func(), err error) {
 	if u.limit == 0 || t.kind != kindUpload && t.kind != kindUploads {
 		return func() {}, nil

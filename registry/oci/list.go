@@ -12,16 +12,16 @@ import (
 )
 
 const (
-	maxPage     = 10000 // entries in one answer of a catalog, or of a list of tags that says how many it wants
-	catalogPage = 100   // of a catalog that does not
+	maxPage     = 10000 // entries in a page of the catalog, or of tags with a page size
+	catalogPage = 100   // entries in a page of the catalog without a page size
 )
 
-// getBase answers /v2/, where clients find out that this is a registry and whether their login is right.
+// getBase answers /v2/, where clients recognise a registry and check their login.
 func (a *API) getBase(w http.ResponseWriter, r *http.Request, _ target) error {
 	return answerJSON(w, r, struct{}{})
 }
 
-// getCatalog lists the repositories that the user may know of.
+// getCatalog lists the repositories that the user may see.
 func (a *API) getCatalog(w http.ResponseWriter, r *http.Request, t target) error {
 	query := r.URL.Query()
 	n, err := pageSize(query, catalogPage)
@@ -30,7 +30,7 @@ func (a *API) getCatalog(w http.ResponseWriter, r *http.Request, t target) error
 	}
 	names, more, err := a.repositories(r.Context(), query.Get("last"), n)
 	if err != nil {
-		return aboutRepo.explain(fmt.Errorf("list repositories: %w", err))
+		return repoCodes.explain(fmt.Errorf("list repositories: %w", err))
 	}
 	if more {
 		setNext(w.Header(), t, n, names[len(names)-1], nil)
@@ -40,7 +40,7 @@ func (a *API) getCatalog(w http.ResponseWriter, r *http.Request, t target) error
 	}{names})
 }
 
-// repositories lists at most n after last.
+// repositories lists at most n repositories after last.
 func (a *API) repositories(ctx context.Context, last string, n int) (names []string, more bool, err error) {
 	if id, ok := auth.IdentityFrom(ctx); ok && id.Restricted() {
 		return a.visible(ctx, last, n, id.Sees)
@@ -48,8 +48,8 @@ func (a *API) repositories(ctx context.Context, last string, n int) (names []str
 	return a.store.Repositories(ctx, last, n)
 }
 
-// visible is repositories for a user who may know of some only. It looks one further than it lists, so that a Link
-// to a next page is there exactly if that page will not be empty.
+// visible is repositories for a restricted user. It reads one more than it lists, so that a Link is present exactly if
+// the next page is not empty.
 func (a *API) visible(ctx context.Context, last string, n int, may func(string) bool) (names []string, more bool, err error) {
 	names = []string{}
 	for more = n > 0; more; {
@@ -73,7 +73,7 @@ func (a *API) visible(ctx context.Context, last string, n int, may func(string) 
 	return names, false, nil
 }
 
-// getTags lists the tags of a repository: all of them, unless the client asks for pages.
+// getTags lists the tags of a repository: all of them unless the client asks for pages.
 func (a *API) getTags(w http.ResponseWriter, r *http.Request, t target) error {
 	query := r.URL.Query()
 	n, err := pageSize(query, -1)
@@ -82,7 +82,7 @@ func (a *API) getTags(w http.ResponseWriter, r *http.Request, t target) error {
 	}
 	tags, more, err := a.store.Tags(r.Context(), t.repo, query.Get("last"), n)
 	if err != nil {
-		return aboutRepo.explain(fmt.Errorf("list tags: %w", err))
+		return repoCodes.explain(fmt.Errorf("list tags: %w", err))
 	}
 	if more {
 		setNext(w.Header(), t, n, tags[len(tags)-1], nil)
@@ -93,8 +93,7 @@ func (a *API) getTags(w http.ResponseWriter, r *http.Request, t target) error {
 	}{t.repo, tags})
 }
 
-// pageSize is how many entries a client asks for, and unasked if it does not say. Of more than maxPage it gets
-// maxPage, with a Link to the next.
+// pageSize returns the page size of a request, and unasked if it has none. Larger ones become maxPage.
 func pageSize(query url.Values, unasked int) (int, error) {
 	asked := query.Get("n")
 	if asked == "" {
@@ -107,7 +106,7 @@ func pageSize(query url.Values, unasked int) (int, error) {
 	return int(n), nil
 }
 
-// setNext tells where the next page is, after an entry: t again, with the parameters in more.
+// setNext sets the Link to the page after an entry: t with the parameters in more.
 func setNext(h http.Header, t target, n int, last string, more url.Values) {
 	next := url.Values{"n": {strconv.Itoa(n)}, "last": {last}}
 	for name, values := range more {
@@ -116,7 +115,7 @@ func setNext(h http.Header, t target, n int, last string, more url.Values) {
 	h.Set("Link", fmt.Sprintf(`<%s?%s>; rel="next"`, t.path(), next.Encode()))
 }
 
-// answerJSON answers with v. Its header may say what media type it is.
+// answerJSON answers with v. The content type is JSON's unless it is set.
 func answerJSON(w http.ResponseWriter, r *http.Request, v any) error {
 	body, err := json.Marshal(v)
 	if err != nil {
@@ -130,7 +129,7 @@ func answerJSON(w http.ResponseWriter, r *http.Request, v any) error {
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(http.StatusOK)
 	if r.Method == http.MethodGet {
-		_, _ = w.Write(body) // an error is the client's going away
+		_, _ = w.Write(body) // fails only if the client went away
 	}
 	return nil
 }

@@ -12,7 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// pages follows Link headers from path to their end. A Link must work as it stands: relative to the host.
+// pages follows Link headers from path to the last page. Links are relative to the host.
 func (f *fixture) pages(path string, each func(body []byte) int) (lengths []int) {
 	f.t.Helper()
 	for path != "" {
@@ -67,7 +67,7 @@ func TestTags(t *testing.T) {
 	}
 }
 
-// The order is that of bytes, and "last" need not be a tag that is there.
+// Tags are in byte order, and "last" need not exist.
 func TestTags_order(t *testing.T) {
 	f := newFixture(t, nil)
 	body := f.image("a", ocispec.MediaTypeImageManifest, 1)
@@ -91,7 +91,7 @@ func TestTags_order(t *testing.T) {
 	}
 }
 
-// A client need not escape the + of a media type: in a query it means a space, which no media type has.
+// A + in a query is a space, which no media type has, so clients need not escape it.
 func TestReferrers_artifactTypeWithAPlus(t *testing.T) {
 	f := newFixture(t, nil)
 	_, subject := f.pushImage("a", "latest", 1)
@@ -123,7 +123,7 @@ func TestReferrers_artifactTypeWithAPlus(t *testing.T) {
 	}
 }
 
-// A repository all of whose tags are gone still has its manifests: an empty list, not null, not 404.
+// A repository without tags, but with manifests, has an empty list: not null, not 404.
 func TestTags_noneLeft(t *testing.T) {
 	f := newFixture(t, nil)
 	f.pushImage("a", "only", 1)
@@ -183,7 +183,7 @@ func TestReferrers(t *testing.T) {
 	slices.Sort(all)
 	slices.Sort(boms)
 	f.pushBlob("b", []byte("{}"))
-	refer("b", "application/vnd.example.sbom", 9) // in another repository, and of no concern here
+	refer("b", "application/vnd.example.sbom", 9) // in another repository
 
 	list := func(query string) (digests []digest.Digest, lengths []int) {
 		lengths = f.pages("/v2/a/referrers/"+subject.String()+query, func(body []byte) int {
@@ -232,7 +232,7 @@ func TestReferrers(t *testing.T) {
 	}
 }
 
-// What a manifest says of itself is repeated in the list of referrers, and may be 4 MiB for each.
+// Referrers repeat the annotations of their manifests, which may be 4 MiB each.
 func TestReferrers_bounded(t *testing.T) {
 	f := newFixture(t, nil)
 	f.pushBlob("a", []byte("{}"))

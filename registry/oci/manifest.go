@@ -14,23 +14,23 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// getManifest answers GET and HEAD with the bytes and the media type that were pushed. The Accept
-// header is not looked at: a conversion would have another digest than the one asked for.
+// getManifest answers GET and HEAD with the bytes and the media type as pushed. It ignores Accept: a conversion would
+// change the digest.
 func (a *API) getManifest(w http.ResponseWriter, r *http.Request, t target) error {
 	if r.Method == http.MethodHead && a.pulledThrough(t.repo) {
 		return a.headThrough(w, r, t)
 	}
 	m, err := a.manifest(r, t)
 	if err != nil {
-		return a.noManifest(err)
+		return explainManifest(err)
 	}
 	if beginManifest(w, r, m.MediaType, m.Digest, int64(len(m.Body))) && r.Method == http.MethodGet {
-		_, _ = w.Write(m.Body) // an error is the client's going away
+		_, _ = w.Write(m.Body) // fails only if the client went away
 	}
 	return nil
 }
 
-// beginManifest sends the header of an answer, and reports whether the manifest is to follow.
+// beginManifest sends the header of an answer and reports whether the manifest follows.
 func beginManifest(w http.ResponseWriter, r *http.Request, mediaType string, d digest.Digest, size int64) bool {
 	h := w.Header()
 	setVersion(h)
@@ -42,42 +42,41 @@ func beginManifest(w http.ResponseWriter, r *http.Request, mediaType string, d d
 	h.Set("Content-Type", mediaType)
 	h.Set("Content-Length", strconv.FormatInt(size, 10))
 	h.Set("X-Content-Type-Options", "nosniff")
-	// The media type is whatever was pushed, also text/html: a link to such a manifest must not be a page that
-	// runs with the login that an administrator's browser remembers.
+	// Any media type may be pushed, also text/html: a link to such a manifest must not become a page that runs with the
+	// login of an administrator's browser.
 	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
 	w.WriteHeader(http.StatusOK)
 	return true
 }
 
-// manifest finds it. Of a tag that an upstream has, the upstream knows whether ours is still fresh.
-// What a digest names does not change.
+// manifest finds a manifest. Tags that are pulled through go to the upstream, which knows their TTL; a digest never
+// changes.
 func (a *API) manifest(r *http.Request, t target) (store.Manifest, error) {
 	ctx := r.Context()
 	if t.tag != "" {
 		if a.pulledThrough(t.repo) {
 			m, err := a.upstream.Manifest(ctx, t.repo, t.tag)
-			return m, a.fromUpstream(r, aboutManifest, err)
+			return m, a.fromUpstream(r, manifestCodes, err)
 		}
 		return a.store.ManifestByTag(ctx, t.repo, t.tag)
 	}
 	m, err := a.store.Manifest(ctx, t.repo, t.digest)
 	if errors.Is(err, store.ErrNotFound) && a.pulledThrough(t.repo) {
 		m, err = a.upstream.Manifest(ctx, t.repo, t.digest.String())
-		return m, a.fromUpstream(r, aboutManifest, err)
+		return m, a.fromUpstream(r, manifestCodes, err)
 	}
 	return m, err
 }
 
-// noManifest explains why there is none.
-func (a *API) noManifest(err error) error {
+func explainManifest(err error) error {
 	var absent *store.NotFoundError
 	if errors.As(err, &absent) && absent.Kind == "repository" {
-		return aboutRepo.explain(err)
+		return repoCodes.explain(err)
 	}
-	return aboutManifest.explain(err)
+	return manifestCodes.explain(err)
 }
 
-// putManifest stores a manifest and all tags that come with it, in one transaction.
+// putManifest stores a manifest and all its tags in one transaction.
 func (a *API) putManifest(w http.ResponseWriter, r *http.Request, t target) error {
 	if err := a.refusePush(t.repo); err != nil {
 		return err
@@ -86,7 +85,7 @@ func (a *API) putManifest(w http.ResponseWriter, r *http.Request, t target) erro
 	if err != nil {
 		return err
 	}
-	asked := r.URL.Query()["tag"] // which a client wants to hear of
+	asked := r.URL.Query()["tag"]
 	put := store.PutOptions{MediaType: r.Header.Get("Content-Type"), Digest: t.digest, Tags: asked}
 	if t.tag != "" {
 		asked, put.Tags = nil, []string{t.tag}
@@ -98,9 +97,9 @@ func (a *API) putManifest(w http.ResponseWriter, r *http.Request, t target) erro
 	}
 	held, err := a.store.PutManifest(r.Context(), t.repo, body, put)
 	if err != nil {
-		return aboutManifest.explain(err)
+		return manifestCodes.explain(err)
 	}
-	a.changed(r, change{event: "push", repo: t.repo, tags: put.Tags, digest: held.Digest})
+	a.auditChange(r, change{event: "push", repo: t.repo, tags: put.Tags, digest: held.Digest})
 	h := w.Header()
 	setVersion(h)
 	h.Set("Location", target{kind: kindManifest, repo: t.repo, digest: held.Digest}.path())
@@ -116,13 +115,13 @@ func (a *API) putManifest(w http.ResponseWriter, r *http.Request, t target) erro
 	return nil
 }
 
-// deleteManifest deletes a tag, or a manifest with all tags that name it.
+// deleteManifest deletes a tag, or a manifest with all its tags.
 func (a *API) deleteManifest(w http.ResponseWriter, r *http.Request, t target) error {
 	if t.tag != "" {
 		if err := a.store.DeleteTag(r.Context(), t.repo, t.tag); err != nil {
-			return aboutManifest.explain(fmt.Errorf("delete tag: %w", err))
+			return manifestCodes.explain(fmt.Errorf("delete tag: %w", err))
 		}
-		a.changed(r, change{event: "delete tag", repo: t.repo, tags: []string{t.tag}})
+		a.auditChange(r, change{event: "delete tag", repo: t.repo, tags: []string{t.tag}})
 		accepted(w)
 		return nil
 	}
@@ -133,10 +132,10 @@ func (a *API) deleteManifest(w http.ResponseWriter, r *http.Request, t target) e
 		err = a.store.DeleteManifest(r.Context(), t.repo, t.digest)
 	}
 	if err != nil {
-		return aboutManifest.explain(fmt.Errorf("delete manifest: %w", err))
+		return manifestCodes.explain(fmt.Errorf("delete manifest: %w", err))
 	}
 	for _, d := range gone {
-		a.changed(r, change{event: "delete", repo: t.repo, digest: d})
+		a.auditChange(r, change{event: "delete", repo: t.repo, digest: d})
 	}
 	accepted(w)
 	return nil
@@ -149,13 +148,13 @@ func accepted(w http.ResponseWriter) {
 	w.WriteHeader(http.StatusAccepted)
 }
 
-// readManifest reads the body of a request, if it is no larger than a manifest may be.
+// readManifest reads a body of at most the size of a manifest.
 func readManifest(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if r.ContentLength > image.MaxManifestBytes {
 		return nil, errLargeManifest()
 	}
 	var body bytes.Buffer
-	if r.ContentLength > 0 { // a few KiB mostly; what is announced beyond has to come before it takes memory
+	if r.ContentLength > 0 { // an announced size gets at most 64 KiB before the bytes arrive
 		body.Grow(int(min(r.ContentLength, 64<<10)) + bytes.MinRead)
 	}
 	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, image.MaxManifestBytes))
@@ -174,7 +173,7 @@ func errLargeManifest() error {
 		message: fmt.Sprintf("the manifest is larger than %d MiB (%d bytes), the most that is accepted", image.MaxManifestBytes>>20, image.MaxManifestBytes)}
 }
 
-// setDigest sets what says which content this is.
+// setDigest sets the headers that identify the content.
 func setDigest(h http.Header, d digest.Digest) {
 	h.Set("Docker-Content-Digest", d.String())
 	h.Set("Etag", etag(d))
@@ -182,7 +181,7 @@ func setDigest(h http.Header, d digest.Digest) {
 
 func etag(d digest.Digest) string { return `"` + d.String() + `"` }
 
-// matches reports whether If-None-Match names the content. Clients also send the digest unquoted.
+// matches reports whether If-None-Match names the content. Some clients send the digest unquoted.
 func matches(values []string, d digest.Digest) bool {
 	for _, value := range values {
 		for tag := range strings.SplitSeq(value, ",") {

@@ -17,8 +17,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/image"
 )
 
-// What was pushed comes back byte for byte and with its media type, by tag and by digest, whatever
-// the client says that it accepts.
+// A manifest is returned byte for byte and with its media type, by tag and by digest, whatever Accept says.
 func TestManifest_bytesAsPushed(t *testing.T) {
 	f := newFixture(t, nil)
 	const repo = "deep/er/and/deep.er/still"
@@ -106,7 +105,7 @@ func TestManifest_tagsAsParameters(t *testing.T) {
 		}
 	}
 	byTag := f.putManifest("/v2/a/manifests/latest?tag=other", ocispec.MediaTypeImageManifest, body)
-	byTag.wantHeader(t, "OCI-Tag", "") // the parameter is for a manifest that is put by digest
+	byTag.wantHeader(t, "OCI-Tag", "") // the parameter counts for a manifest by digest only
 	f.do(http.StatusNotFound, "GET", "/v2/a/manifests/other", nil)
 	bad := f.do(http.StatusBadRequest, "PUT", path+"?tag=fine&tag="+url.QueryEscape("not a tag"), body, "Content-Type", ocispec.MediaTypeImageManifest)
 	if code := bad.code(t); code != codeManifestInvalid {
@@ -143,7 +142,7 @@ func TestManifest_size(t *testing.T) {
 	}
 	tooLarge := strings.NewReader(sized(image.MaxManifestBytes + 1))
 	for name, got := range map[string]reply{
-		// Without the body: a client that is cut off while it sends may not get to read the answer.
+		// Without the body: a client that is interrupted while it sends may not read the answer.
 		"announced": f.raw("PUT /v2/a/manifests/toolarge HTTP/1.1\r\nHost: x\r\n", fmt.Sprintf("Content-Length: %d\r\n\r\n", tooLarge.Len())),
 		"chunked":   f.do(http.StatusRequestEntityTooLarge, "PUT", "/v2/a/manifests/toolarge", struct{ io.Reader }{tooLarge}, "Content-Type", ocispec.MediaTypeImageIndex),
 	} {
@@ -166,8 +165,8 @@ func TestManifest_refused(t *testing.T) {
 		"malformed type":    {"a/b/c;;", whole, codeManifestInvalid},
 		"Docker schema 1":   {"application/vnd.docker.distribution.manifest.v1+prettyjws", `{"schemaVersion":1,"fsLayers":[]}`, codeManifestInvalid},
 		"malformed digest":  {ocispec.MediaTypeImageIndex, `{"schemaVersion":2,"manifests":[{"mediaType":"x/y","size":1,"digest":"sha256:x"}]}`, codeManifestInvalid},
-		"layers not held":   {ocispec.MediaTypeImageManifest, strings.ReplaceAll(whole, digest.FromBytes(randomBytes(1, 1000)).String(), d256), codeManifestBlobUnknown},
-		"config not held":   {ocispec.MediaTypeImageManifest, strings.ReplaceAll(whole, digest.FromString(`{"seed":1}`).String(), d512), codeManifestBlobUnknown},
+		"missing layers":    {ocispec.MediaTypeImageManifest, strings.ReplaceAll(whole, digest.FromBytes(randomBytes(1, 1000)).String(), d256), codeManifestBlobUnknown},
+		"missing config":    {ocispec.MediaTypeImageManifest, strings.ReplaceAll(whole, digest.FromString(`{"seed":1}`).String(), d512), codeManifestBlobUnknown},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f.t = t
@@ -189,7 +188,7 @@ func TestManifest_delete(t *testing.T) {
 	f.do(http.StatusAccepted, "DELETE", "/v2/a/manifests/one", nil)
 	f.do(http.StatusNotFound, "GET", "/v2/a/manifests/one", nil)
 	if got := f.do(http.StatusOK, "GET", "/v2/a/manifests/"+d.String(), nil); !bytes.Equal(got.body, body) {
-		t.Error("the manifest went with its tag")
+		t.Error("deleting a tag deleted the manifest")
 	}
 	f.do(http.StatusAccepted, "DELETE", "/v2/a/manifests/"+d.String(), nil)
 	for _, ref := range []string{"two", d.String()} {
@@ -205,7 +204,7 @@ func TestManifest_delete(t *testing.T) {
 	f.do(http.StatusNotFound, "DELETE", "/v2/nowhere/manifests/tag", nil)
 }
 
-// To announce a large manifest and not send it must not be a cheap way of taking memory.
+// Announcing a large manifest without sending it uses little memory.
 func TestManifest_announced(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -222,8 +221,8 @@ func TestManifest_announced(t *testing.T) {
 	}
 }
 
-// Any media type is kept, and a browser may be led to any path.
-func TestManifest_isNoPage(t *testing.T) {
+// A manifest with the media type of a page does not run in a browser.
+func TestManifest_isNotAPage(t *testing.T) {
 	f := newFixture(t, nil)
 	const body = `{"schemaVersion":2,"annotations":{"x":"<script>fetch('/api/v1/users')</script>"}}`
 	f.putManifest("/v2/a/manifests/page", "text/html", []byte(body))
@@ -236,7 +235,7 @@ func TestManifest_isNoPage(t *testing.T) {
 	blob.wantHeader(t, "X-Content-Type-Options", "nosniff")
 }
 
-// What one repository declares says nothing of another.
+// A media type counts in the repository that it was pushed to.
 func TestManifest_mediaTypeIsTheRepositorys(t *testing.T) {
 	f := newFixture(t, nil)
 	body := []byte(`{"schemaVersion":2,"manifests":[]}`)
@@ -256,7 +255,7 @@ func TestManifest_mediaTypeIsTheRepositorys(t *testing.T) {
 	}
 }
 
-// A list of referrers tells what each is in this repository.
+// A list of referrers has the media types of its repository.
 func TestReferrers_mediaTypeIsTheRepositorys(t *testing.T) {
 	f := newFixture(t, nil)
 	_, subject := f.pushImage("app", "v1", 1)

@@ -11,8 +11,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// A blob must not be had by naming it, from a repository that the user may not read or from none. The client gets a
-// session, as for a blob that is not there, and learns nothing else.
+// A mount does not give access to a blob of a repository that the user may not read. The client gets an upload session, as
+// for a blob that does not exist.
 func TestMount_withoutTheRight(t *testing.T) {
 	f := newGuarded(t, Options{}, "open/*")
 	f.seed("other", "team/a", "open/x")
@@ -24,7 +24,7 @@ func TestMount_withoutTheRight(t *testing.T) {
 	}
 	var shape []string
 	for _, query := range []string{
-		"mount=" + d256 + "&from=team/a", // not there
+		"mount=" + d256 + "&from=team/a", // does not exist
 		"mount=" + secret.String() + "&from=other",
 		"mount=" + d256 + "&from=other",
 		"mount=" + d256 + "&from=nowhere",
@@ -64,8 +64,7 @@ func TestMount_withoutTheRight(t *testing.T) {
 	}
 }
 
-// A blob whose file is damaged goes out of service when it is read, and from then on is no more mounted than one
-// that is not there.
+// A damaged blob is quarantined when it is read; after that it cannot be mounted.
 func TestMount_ofAQuarantinedBlob(t *testing.T) {
 	f := newFixture(t, nil)
 	d := f.pushBlob("a", []byte("content")).Digest

@@ -1,22 +1,22 @@
-// Package oci is the registry API, /v2: what podman, skopeo, crane, oc-mirror and a cluster's nodes speak.
+// Package oci implements the registry API, /v2.
 //
-// New gives one http.Handler over the store. Every answer is made here, of one parse of the path and one look at the
-// grants; what the store refuses is told by one table (errors.go).
+// New returns one http.Handler over the store. A request's path is parsed once and its grants are checked once; one
+// table turns errors of the store into answers (errors.go).
 //
-//   - Manifests are sent as they were pushed, byte for byte: no conversion by Accept, since that would have another
-//     digest than the one asked for.
-//   - An upload session is the store's; its Location carries how much it held (session.go), so that a part that is
-//     sent twice is refused with where to go on, and not appended twice.
-//   - The order of checks is: path, method, grants, bounds on uploads, and then what the request asks for.
+//   - Manifests are served byte for byte as pushed, whatever Accept says: a conversion would change the digest.
+//   - Upload sessions are the store's. A Location carries the size of its session (session.go), so that a chunk that is
+//     sent twice is refused with the offset to continue at, and not appended twice.
+//   - Checks come in this order: path, method, grants, the limit of uploads, then the request itself.
 //
-// Refused: distribution's App, in front of the store. It was here once, for uploads, deletes and lists, and cost a sixth
-// of the processor time of a small image's push; what it made of errors had to be undone on the way back.
+// Refused: distribution's App before the store. It was here for uploads, deletes and lists, and took a sixth of the
+// processor time of a small push; its errors had to be translated back.
 package oci
 
 import (
 	"context"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -30,44 +30,44 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// An Upstream is asked for what the store does not hold.
+// An Upstream serves what the store does not have.
 type Upstream interface {
-	// Serves reports whether the repository is one that is pulled through. Nothing can be pushed there.
+	// Serves reports whether the repository is pulled through. Pushes to it are refused.
 	Serves(repo string) bool
-	// Manifest returns the manifest named by a tag or a digest. It fetches and stores what is not held
-	// or not fresh. store.ErrNotFound: it does not exist upstream either.
+	// Manifest returns the manifest of a tag or a digest, and fetches and stores it if it is absent or its TTL is
+	// over. store.ErrNotFound: the upstream does not have it either.
 	Manifest(ctx context.Context, repo, ref string) (store.Manifest, error)
-	// Resolve reports what a tag or a digest stands for, as Manifest does, and fetches nothing.
+	// Resolve is Manifest without a fetch: it returns the descriptor.
 	Resolve(ctx context.Context, repo, ref string) (ocispec.Descriptor, error)
-	// Blob opens a blob, which is read while it is fetched and stored. store.ErrNotFound as above.
+	// Blob opens a blob, which is readable while it is fetched and stored. store.ErrNotFound as above.
 	Blob(ctx context.Context, repo string, d digest.Digest) (rc io.ReadSeekCloser, size int64, err error)
-	// Stat gives the size of a blob, -1 if it is not known, and fetches nothing.
+	// Stat returns the size of a blob, -1 if it is unknown, and fetches nothing.
 	Stat(ctx context.Context, repo string, d digest.Digest) (size int64, err error)
-	// Referrers lists what the upstream knows to refer to a manifest.
+	// Referrers lists the upstream's referrers of a manifest.
 	Referrers(ctx context.Context, repo string, subject digest.Digest) ([]ocispec.Descriptor, error)
-	// Locate returns the repository here that is pulled through from repo of the registry at host.
+	// Locate returns the local repository that pulls through from repo of the registry at host.
 	Locate(host, repo string) (local string, ok bool)
 }
 
-// Options says what the API is made over.
+// Options configures an API.
 type Options struct {
 	Store    *store.Store
 	Upstream Upstream     // nil: nothing is pulled through
 	Log      *slog.Logger // nil: discard
 
-	// Audit gets one line for each push of a manifest and each delete: message "audit" with the keys event,
-	// user, remote, repository, tags and digest. nil: discard.
+	// Audit receives a line for each pushed manifest and each delete: message "audit" with the keys event, user,
+	// remote, repository, tags and digest. nil: discard.
 	Audit *slog.Logger
-	// MaxUploads is how many blobs a user may be sending at once; more are refused with 429. One
-	// podman sends six. 0: any number.
+	// MaxUploads limits the blobs that a user may send at once; more are refused with 429. podman sends six. 0: no
+	// limit.
 	MaxUploads int
-	// DeleteReferrers makes the deletion of a manifest take along what refers to it, by subject or by a
-	// tag as cosign makes them (sha256-….sig, .att, .sbom).
+	// DeleteReferrers makes the deletion of a manifest delete its referrers too, by subject or by a tag of cosign's
+	// (sha256-….sig, .att, .sbom).
 	DeleteReferrers bool
 }
 
-// An API is the handler of /v2. It does not ask who is asking: put auth.Authenticator.RequireToken in
-// front of it, with Action, Scope and Denied. Of the Identity that it finds it looks at the grants.
+// An API is the handler of /v2. It does not authenticate: wrap it in auth.Authenticator.RequireToken with Action, Scope
+// and Denied. It checks the grants of the Identity in the context.
 type API struct {
 	store    *store.Store
 	upstream Upstream
@@ -76,11 +76,11 @@ type API struct {
 	uploads  *uploads
 	cascade  bool
 	patience time.Duration
-	scan     int // repositories to read at a time for a catalog of which not all are visible
+	scan     int // repositories read at a time for a catalog of which the user may see a part
 	routes   map[kind]map[string]handle
 }
 
-// A handle answers a request, or returns an error and has written nothing.
+// A handle answers a request, or returns an error before it has written anything.
 type handle func(w http.ResponseWriter, r *http.Request, t target) error
 
 // New returns the API over o.Store.
@@ -97,7 +97,7 @@ func New(o Options) *API {
 	return a
 }
 
-// table says who answers what. A method that is not here is refused with 405.
+// table returns the handlers. Other methods are refused with 405.
 func (a *API) table() map[kind]map[string]handle {
 	const (
 		get, head, post   = http.MethodGet, http.MethodHead, http.MethodPost
@@ -115,7 +115,7 @@ func (a *API) table() map[kind]map[string]handle {
 	}
 }
 
-// ServeHTTP answers a request to /v2 and whatever is below it.
+// ServeHTTP answers a request to /v2 or below.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := a.serve(w, r); err != nil {
 		a.answer(w, r, err)
@@ -130,10 +130,10 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
 	methods := a.routes[t.kind]
 	h, ok := methods[r.Method]
 	if !ok {
-		return errMethod(r.Method, allowed(methods))
+		return errMethod(r.Method, strings.Join(slices.Sorted(maps.Keys(methods)), ", "))
 	}
-	t = a.located(r, t)
-	if err := granted(r, t); err != nil {
+	t = a.locate(r, t)
+	if err := authorize(r, t); err != nil {
 		return err
 	}
 	end, err := a.uploads.begin(r, t)
@@ -148,20 +148,10 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
 	return h(w, a.paceBody(w, r), t)
 }
 
-func allowed(methods map[string]handle) string {
-	var names []string
-	for name := range methods {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return strings.Join(names, ", ")
-}
-
 // pulledThrough reports whether an upstream serves the repository.
 func (a *API) pulledThrough(repo string) bool { return a.upstream != nil && a.upstream.Serves(repo) }
 
-// refusePush refuses to put anything where an upstream decides what there is: it would be gone, or
-// someone else's, at the next pull.
+// refusePush refuses pushes to a repository of an upstream: the next pull could overwrite them.
 func (a *API) refusePush(repo string) error {
 	if !a.pulledThrough(repo) {
 		return nil

@@ -10,22 +10,22 @@ import (
 	"github.com/mirror-appliance/appliance/internal/pace"
 )
 
-// renewal is how often the deadline is moved while bytes flow. In HTTP/2 each move is a message to the connection's
-// goroutine.
+// renewal is the interval at which a deadline is moved while bytes flow. In HTTP/2 each move is a message to the
+// connection's goroutine.
 const renewal = time.Second
 
-// pacedBody is a request's body that fails with os.ErrDeadlineExceeded when it does not arrive, by the rule of package
-// pace. That answers are taken is for the daemon to see to.
+// pacedBody is a request's body that fails with os.ErrDeadlineExceeded if it arrives too slowly, see package pace. The
+// daemon paces answers.
 type pacedBody struct {
 	io.ReadCloser
 	conn     *http.ResponseController
 	patience time.Duration
 
-	armed time.Time // when the deadline was last moved
+	armed time.Time // the last move of the deadline
 	meter pace.Meter
 }
 
-// paceBody returns r with its body paced. What is written to need not know of deadlines, as a test's does not.
+// paceBody returns r with its body paced. A ResponseWriter without deadlines, as in tests, is allowed.
 func (a *API) paceBody(w http.ResponseWriter, r *http.Request) *http.Request {
 	if r.Body == nil || r.Body == http.NoBody {
 		return r
@@ -44,15 +44,14 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.meter.Took(time.Since(began), n)
 	if err == io.EOF {
-		// net/http goes on reading, to notice that the client goes away. A deadline would look like that.
+		// net/http reads on to notice a client that goes away. A deadline would look the same.
 		_ = b.conn.SetReadDeadline(time.Time{})
 	}
 	return n, err
 }
 
-// followed is content that is on its way from an upstream while it is on its way to a client. The daemon gives every
-// answer a deadline that moves as the client takes it; while the upstream is waited for, none must run, since that is no
-// fault of the client's.
+// followed is content that a client reads while it arrives from an upstream. The daemon's deadline for an answer moves as
+// the client reads; it is off while the upstream is slow, which is not the client's fault.
 type followed struct {
 	io.ReadSeeker
 	conn     *http.ResponseController
@@ -77,9 +76,8 @@ func (c *followed) Read(p []byte) (int, error) {
 	return c.ReadSeeker.Read(p)
 }
 
-// end waits for a Read under way, and lets no other begin. It is for before the handler returns: net/http reads what it
-// sends as several ranges in a goroutine of its own, which can outlive the handler, and to move the deadline of an
-// answer that is over is a panic that ends the process.
+// end waits for a Read under way and makes further ones fail. Call it before the handler returns: net/http reads several
+// ranges in a goroutine that can outlive the handler, and moving the deadline of a finished answer panics.
 func (c *followed) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

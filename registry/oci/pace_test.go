@@ -15,7 +15,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/pace"
 )
 
-// paced serves the API with a little patience, over TLS with HTTP/1.1 or HTTP/2.
+// paced serves the API with little patience, over TLS with HTTP/1.1 or HTTP/2.
 func paced(t *testing.T, f *fixture, h2 bool) *httptest.Server {
 	t.Helper()
 	f.api.patience = 200 * time.Millisecond
@@ -31,13 +31,13 @@ func eachProtocol(t *testing.T, test func(t *testing.T, h2 bool)) {
 	t.Run("h2", func(t *testing.T) { test(t, true) })
 }
 
-// A client that stops in the middle of a body is told so, and the session stays as far as it got.
+// A client that stops in the middle of a body gets an answer, and the session keeps what arrived.
 func TestPace_upload(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, h2 bool) {
 		f := newFixture(t, nil)
 		server := paced(t, f, h2)
 		server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			begun := make([]byte, 1000) // which may take their time: patience begins when they are here
+			begun := make([]byte, 1000) // may be slow: patience begins when they have arrived
 			if _, err := io.ReadFull(r.Body, begun); err != nil {
 				t.Error(err)
 			}
@@ -50,7 +50,7 @@ func TestPace_upload(t *testing.T) {
 		location := f.do(http.StatusAccepted, "POST", "/v2/a/blobs/uploads/", nil).Header.Get("Location")
 		r, w := io.Pipe()
 		defer w.Close()
-		go w.Write(make([]byte, 1000)) // and nothing more
+		go w.Write(make([]byte, 1000)) // and stops
 		req, err := http.NewRequest("PATCH", server.URL+location, r)
 		if err != nil {
 			t.Fatal(err)
@@ -67,13 +67,13 @@ func TestPace_upload(t *testing.T) {
 	})
 }
 
-// trickle is a body that always has something to read, but never much.
+// trickle is a body that returns a little at each Read.
 type trickle struct{ every time.Duration }
 
 func (b trickle) Read(p []byte) (int, error) { time.Sleep(b.every); p[0] = 'x'; return 1, nil }
 func (trickle) Close() error                 { return nil }
 
-// deadlines is a ResponseWriter that notes what it is told.
+// deadlines is a ResponseWriter that records its deadlines.
 type deadlines struct {
 	http.ResponseWriter
 	read, write []time.Time
@@ -82,7 +82,7 @@ type deadlines struct {
 func (d *deadlines) SetReadDeadline(t time.Time) error  { d.read = append(d.read, t); return nil }
 func (d *deadlines) SetWriteDeadline(t time.Time) error { d.write = append(d.write, t); return nil }
 
-// Single bytes are no progress: the deadline that they get moves on by no more than they took to come.
+// Single bytes are not progress: they move the deadline by no more than the time that they took.
 func TestPace_trickle(t *testing.T) {
 	w := new(deadlines)
 	began := time.Now()
@@ -96,23 +96,23 @@ func TestPace_trickle(t *testing.T) {
 	if len(w.read) < 2 || last.Sub(began) > body.meter.Left(body.patience)+time.Since(began) {
 		t.Errorf("%d deadlines, the last %v after the beginning, with %v left", len(w.read), last.Sub(began), body.meter.Left(body.patience))
 	}
-	// Enough of them are.
+	// Many of them are.
 	body.meter.Took(0, pace.Least-51)
 	_, err := body.Read(make([]byte, 1))
 	if left := body.meter.Left(body.patience); err != nil || left != body.patience {
 		t.Errorf("%v left after progress (%v)", left, err)
 	}
-	// After the end there is no deadline.
+	// No deadline is left after the end.
 	body.ReadCloser = http.NoBody
 	if _, err := body.Read(make([]byte, 1)); err != io.EOF || !w.read[len(w.read)-1].IsZero() {
 		t.Errorf("%v, deadlines %v", err, w.read)
 	}
 }
 
-// A client that does not take what it asked for of an upstream loses it. One that does gets everything. What is held is
-// TestServer_answersEnd's.
+// A client that does not read its answer from an upstream is cut off; one that reads gets everything. For stored blobs
+// TestServer_answersEnd shows it.
 func TestPace_download(t *testing.T) {
-	content := randomBytes(1, 32<<20) // more than the buffers on the way hold
+	content := randomBytes(1, 32<<20) // more than the buffers hold
 	d := digest.FromBytes(content)
 	eachProtocol(t, func(t *testing.T, h2 bool) {
 		u := &upstream{blobs: map[digest.Digest][]byte{d: content}}
@@ -131,7 +131,7 @@ func takeAndStall(t *testing.T, f *fixture, h2 bool, path string, content []byte
 		defer func() { ended <- struct{}{} }()
 		f.api.ServeHTTP(w, r)
 	})
-	f.api.patience = time.Minute // this one is not about how busy the machine is
+	f.api.patience = time.Minute // a busy machine must not fail this part
 	whole, err := server.Client().Get(server.URL + path)
 	if err != nil {
 		t.Fatal(err)
@@ -143,23 +143,23 @@ func takeAndStall(t *testing.T, f *fixture, h2 bool, path string, content []byte
 	<-ended
 	f.api.patience = 200 * time.Millisecond
 	stalled, err := server.Client().Get(server.URL + path)
-	<-ended // which without a deadline it never does
+	<-ended // never closed without a deadline
 	if err != nil {
-		return // on a busy machine it can lose all of it
+		return // a busy machine may lose all of it
 	}
 	defer stalled.Body.Close()
 	if n, err := io.Copy(io.Discard, stalled.Body); err == nil {
-		t.Errorf("got %d bytes, and a good end", n)
+		t.Errorf("got %d bytes without an error", n)
 	}
 }
 
-// While an upstream keeps a client waiting there is no deadline: in HTTP/2 one that passes ends the stream for good.
+// No deadline runs while the upstream is slow: in HTTP/2 one that passes ends the stream.
 func TestPace_follow(t *testing.T) {
 	w := &deadlines{write: make([]time.Time, 1)}
 	during := func() bool { return !w.write[len(w.write)-1].IsZero() }
 	content := (&API{patience: time.Minute}).follow(w, watchedContent{during: func() {
 		if during() {
-			t.Error("a deadline runs while the upstream is waited for")
+			t.Error("a deadline runs while the upstream is slow")
 		}
 	}})
 	for range 2 {
@@ -169,8 +169,8 @@ func TestPace_follow(t *testing.T) {
 	}
 }
 
-// Several ranges are read in a goroutine of net/http's, which must not read on when the handler has returned: it would
-// move the deadline of an answer that is over.
+// net/http reads several ranges in a goroutine that must stop when the handler returns: it would move the deadline of a
+// finished answer.
 func TestPace_severalRanges(t *testing.T) {
 	slow := &slowUpstream{entered: make(chan struct{})}
 	f := newFixture(t, slow)
@@ -188,7 +188,7 @@ func TestPace_severalRanges(t *testing.T) {
 	}
 }
 
-// slowUpstream has a blob whose bytes do not come.
+// slowUpstream has a blob whose bytes do not arrive.
 type slowUpstream struct {
 	upstream
 	entered chan struct{} // closed when it is read
@@ -213,7 +213,7 @@ func (b *slowBlob) Read([]byte) (int, error) {
 	return 0, b.ctx.Err()
 }
 
-// goneClient takes nothing, which shows when entered is closed.
+// goneClient reads nothing after entered is closed.
 type goneClient struct {
 	deadlines
 	entered chan struct{}

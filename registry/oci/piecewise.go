@@ -7,17 +7,17 @@ import (
 )
 
 const (
-	// smallPiece is what a client is sent at a time until it has shown that it takes more.
+	// smallPiece is the first size of a piece.
 	smallPiece = 32 << 10
-	// largePiece is what HTTP/2 sends fastest: each Write is a message to the connection's goroutine, and pieces of
-	// 32 KiB were measured to cost 15 % of a large blob's throughput.
+	// largePiece is the size at which HTTP/2 is fastest: each Write is a message to the connection's goroutine. Pieces
+	// of 32 KiB were measured to cost 15 % of a large blob's throughput.
 	largePiece = 256 << 10
-	// quickly is how soon a client has to take a piece for the next to be larger. The deadline of an answer is moved
-	// between pieces, so a slow client is sent small ones.
+	// quickly is the time in which a client must take a piece for the next to be larger. The deadline of an answer
+	// moves between pieces, so a slow client gets small ones.
 	quickly = 100 * time.Millisecond
 )
 
-// piecewise copies an answer in pieces of a size that fits its client. http.ServeContent finds its ReadFrom.
+// piecewise copies an answer in pieces that fit the speed of its client. http.ServeContent uses its ReadFrom.
 type piecewise struct{ http.ResponseWriter }
 
 // Unwrap is for http.ResponseController.

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// pieces notes the size of each Write and takes as long for it as it is told.
+// pieces records the size of each Write, which takes as long as took says.
 type pieces struct {
 	*httptest.ResponseRecorder
 	sizes []int
@@ -30,15 +30,15 @@ func TestPiecewise(t *testing.T) {
 		took func(n int) time.Duration
 		want []int
 	}{
-		"a quick client is sent large pieces": {
+		"a fast client gets large pieces": {
 			func(int) time.Duration { return time.Millisecond },
 			[]int{32 * kib, 64 * kib, 128 * kib, 256 * kib, 256 * kib, 256 * kib, 32 * kib},
 		},
-		"a slow one small pieces": {
+		"a slow client gets small pieces": {
 			func(int) time.Duration { return time.Second },
 			slices.Repeat([]int{32 * kib}, 32),
 		},
-		"one that becomes slow small ones again": {
+		"a client that becomes slow gets small pieces again": {
 			func(n int) time.Duration {
 				if n == 2 {
 					return time.Second

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// usableRange reads a Range header and writes it so that net/http, which serves it, reads the same. "" is all of
-// the content: without a header, and for a unit that nobody here knows, as RFC 9110 has it. Of several
-// ranges those stay that there are; if there are none, or one that cannot be read, that is an error.
+// usableRange parses a Range header and returns it in a form that net/http parses alike. "" is all of the content: without
+// a header, or in unknown units, as RFC 9110 says. Ranges beyond the content are dropped; if none remains, or one is
+// malformed, it returns an error.
 func usableRange(header string, size int64) (string, error) {
 	unit, specs, ok := strings.Cut(header, "=")
 	if header == "" || ok && !strings.EqualFold(unit, "bytes") {
@@ -38,14 +38,14 @@ func usableRange(header string, size int64) (string, error) {
 	return "bytes=" + strings.Join(usable, ","), nil
 }
 
-// readRange is the first and the last byte that one range asks for, of size bytes; not ok if it is no range.
+// readRange returns the first and the last byte of one range of size bytes, and false if it is malformed.
 func readRange(spec string, size int64) (start, end int64, ok bool) {
 	first, last, ok := strings.Cut(spec, "-")
 	if !ok {
 		return 0, 0, false
 	}
 	first, last = strings.Trim(first, " \t"), strings.Trim(last, " \t")
-	if first == "" { // the last so many
+	if first == "" { // a suffix
 		n, ok := parseAtMost(last, size)
 		return size - n, size - 1, ok
 	}
@@ -57,7 +57,7 @@ func readRange(spec string, size int64) (start, end int64, ok bool) {
 	return start, min(end, size-1), ok1 && ok2 && start <= end
 }
 
-// parseAtMost is parseDecimal for a number of which it is enough to know that it is too large.
+// parseAtMost is parseDecimal that returns most for larger numbers.
 func parseAtMost(s string, most int64) (int64, bool) {
 	n, err := strconv.ParseUint(s, 10, 63)
 	if errors.Is(err, strconv.ErrRange) {
@@ -66,11 +66,11 @@ func parseAtMost(s string, most int64) (int64, bool) {
 	return min(int64(n), most), err == nil
 }
 
-// A span is the part of a blob that a chunk of an upload is.
+// A span is the position of a chunk in a blob.
 type span struct{ start, length int64 }
 
-// parseContentRange reads the Content-Range of a chunk. The specification has ^[0-9]+-[0-9]+$; the
-// form that HTTP has, bytes 0-9/10, means the same and is accepted as well.
+// parseContentRange parses the Content-Range of a chunk. The specification has ^[0-9]+-[0-9]+$; HTTP's form, bytes
+// 0-9/10, is accepted too.
 func parseContentRange(header string) (span, error) {
 	bad := &problem{status: http.StatusBadRequest, code: codeUploadInvalid, message: fmt.Sprintf("Content-Range %.100q is not of the form 0-1023", header)}
 	s, units := strings.CutPrefix(header, "bytes ")
@@ -86,11 +86,8 @@ func parseContentRange(header string) (span, error) {
 	return span{start: start, length: end - start + 1}, nil
 }
 
-// parseDecimal accepts digits and nothing else: no sign, no space, no overflow.
+// parseDecimal accepts digits only: no sign, no space, no overflow.
 func parseDecimal(s string) (int64, bool) {
-	if s == "" || strings.ContainsFunc(s, func(c rune) bool { return c < '0' || '9' < c }) {
-		return 0, false
-	}
-	n, err := strconv.ParseInt(s, 10, 64)
-	return n, err == nil
+	n, err := strconv.ParseUint(s, 10, 63)
+	return int64(n), err == nil
 }

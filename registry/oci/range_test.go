@@ -29,7 +29,7 @@ func TestUsableRange(t *testing.T) {
 	}
 }
 
-// FuzzRange holds what we write of Range against net/http's reading: it must not refuse it.
+// FuzzRange holds that net/http accepts every range that usableRange returns.
 func FuzzRange(f *testing.F) {
 	for _, s := range []string{"bytes=0-", "bytes=1-2", "bytes=-3", "bytes=2-1", "bytes=0-0,-1", "bytes=5-,0-1", "bytes=x", "bytes=", "bytes=--1", "bytes=1 - 2", "bytes=-9223372036854775807", "bytes=0-99999999999999999999", "Bytes=0-", "x=0-"} {
 		f.Add(s, uint8(10))
@@ -37,7 +37,7 @@ func FuzzRange(f *testing.F) {
 	f.Add("bytes=0-", uint8(1))
 	f.Fuzz(func(t *testing.T, header string, size uint8) {
 		if size == 0 {
-			return // there is no part of nothing, and Range is not looked at
+			return // Range is ignored for an empty blob
 		}
 		usable, err := usableRange(header, int64(size))
 		if err != nil {

@@ -20,32 +20,32 @@ import (
 
 const (
 	maxReferrers = 500 // in one answer
-	// maxReferrersBytes bounds the descriptors in one answer, which repeat the annotations of their manifests:
-	// up to 4 MiB each. The answer must be one that clients accept, and must not fill the memory.
+	// maxReferrersBytes bounds the descriptors in one answer. They repeat the annotations of their manifests, up to
+	// 4 MiB each; clients limit the size of an answer, and it must not fill the memory.
 	maxReferrersBytes = image.MaxManifestBytes - 1<<10
 )
 
-// getReferrers lists what refers to a manifest. There is no 404: a client would take it to mean that
-// the registry does not have the API, and fall back to tags.
+// getReferrers lists the referrers of a manifest. It never answers 404: clients would conclude that the registry lacks the
+// API and fall back to tags.
 func (a *API) getReferrers(w http.ResponseWriter, r *http.Request, t target) error {
 	query := r.URL.Query()
-	// Media types have no spaces: this one was a +, as in application/spdx+json, that the client did not escape.
+	// Media types have no spaces: a space was the + of application/spdx+json, not escaped by the client.
 	artifactType := strings.ReplaceAll(query.Get("artifactType"), " ", "+")
 	names, err := a.store.Referrers(r.Context(), t.repo, t.digest, artifactType)
 	if err != nil {
-		return aboutManifest.explain(fmt.Errorf("list referrers: %w", err))
+		return manifestCodes.explain(fmt.Errorf("list referrers: %w", err))
 	}
 	names, others, err := a.referrersThrough(r, t, artifactType, names)
 	if err != nil {
 		return err
 	}
-	names, n, err := restOf(names, query)
+	names, n, err := pageOf(names, query)
 	if err != nil {
 		return err
 	}
 	page, more, err := a.describe(r.Context(), t.repo, names, others, n)
 	if err != nil {
-		return aboutManifest.explain(fmt.Errorf("describe referrers: %w", err))
+		return manifestCodes.explain(fmt.Errorf("describe referrers: %w", err))
 	}
 	h := w.Header()
 	h.Set("Content-Type", ocispec.MediaTypeImageIndex)
@@ -64,9 +64,9 @@ func (a *API) getReferrers(w http.ResponseWriter, r *http.Request, t target) err
 	})
 }
 
-// restOf is what comes after the digest "last", and how much of it, "n", is asked for. The order is that of
-// digests, so that a page begins in the right place also if what the last one ended with has been deleted.
-func restOf(names []digest.Digest, query url.Values) (rest []digest.Digest, n int, err error) {
+// pageOf returns the digests after "last" and the page size, "n". The order by digest makes a page begin correctly even
+// if "last" has been deleted.
+func pageOf(names []digest.Digest, query url.Values) (rest []digest.Digest, n int, err error) {
 	n = maxReferrers
 	if s := query.Get("n"); s != "" {
 		asked, ok := parseDecimal(s)
@@ -83,8 +83,8 @@ func restOf(names []digest.Digest, query url.Values) (rest []digest.Digest, n in
 	return names[i:], n, nil
 }
 
-// describe gives the descriptors of the first n, or of as many as fit into an answer, but one at least.
-// Of the others, which an upstream has, it is given.
+// describe returns the descriptors of the first n, or of as many as fit into an answer, but at least one. The descriptors
+// of others come from the upstream.
 func (a *API) describe(ctx context.Context, repo string, names []digest.Digest, others map[digest.Digest]ocispec.Descriptor, n int) (page []ocispec.Descriptor, more bool, err error) {
 	page = []ocispec.Descriptor{} // never null in JSON
 	size := 0
@@ -96,7 +96,7 @@ func (a *API) describe(ctx context.Context, repo string, names []digest.Digest, 
 		if !ok {
 			m, err := a.store.Manifest(ctx, repo, d)
 			if errors.Is(err, store.ErrNotFound) {
-				continue // deleted since
+				continue // deleted meanwhile
 			}
 			if err != nil {
 				return nil, false, err

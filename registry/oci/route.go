@@ -8,7 +8,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/image"
 )
 
-// A kind is what a path of the API names.
+// A kind is a route of the API.
 type kind int
 
 const (
@@ -22,17 +22,17 @@ const (
 	kindReferrers             // /v2/<repository>/referrers/<digest>
 )
 
-// A target is a path of the API, parsed. What it holds is well-formed, but for id.
+// A target is a parsed path. All of it is well-formed except id.
 type target struct {
 	kind   kind
 	repo   string
-	tag    string        // of a manifest that is named by tag; digest is empty then
+	tag    string        // of a manifest; empty if it is named by digest
 	digest digest.Digest // of a manifest, a blob or a subject
-	id     string        // of an upload; it may be anything, the store knows its own
+	id     string        // of an upload; any text
 }
 
-// parse reads a path from its end, because a repository's name can contain anything that a path
-// of the API does: "a/manifests/tags" may well be one. It says what is wrong as a *problem.
+// parse parses a path from its end, because a repository name may contain words of the API: "a/manifests/tags" is one.
+// Its error is a *problem.
 func parse(path string) (target, error) {
 	rest, ok := strings.CutPrefix(path, "/v2")
 	switch {
@@ -47,13 +47,12 @@ func parse(path string) (target, error) {
 	head, word := cutLast(head)
 	switch {
 	case word == "uploads":
-		// Not a manifest, tag list or blob: "uploads" is none of their words, so what comes before
-		// decides whether this is an upload at all.
+		// The last but one segment decides whether this is an upload: the repository may end with "uploads".
 		if repo, blobs := cutLast(head); blobs == "blobs" {
 			return parseUpload(repo, last)
 		}
 	case word == "blobs" && last == "uploads":
-		return named(target{kind: kindUploads}, head) // the slash at the end is easily forgotten
+		return named(target{kind: kindUploads}, head) // clients forget the final slash
 	case word == "blobs":
 		return parseDigest(kindBlob, head, last)
 	case word == "manifests":
@@ -84,15 +83,10 @@ func named(t target, repo string) (target, error) {
 }
 
 func parseUpload(repo, id string) (target, error) {
-	t, err := named(target{kind: kindUpload, id: id}, repo)
-	if err != nil {
-		return target{}, err
-	}
 	if id == "" {
-		t.kind = kindUploads
-		return t, nil
+		return named(target{kind: kindUploads}, repo)
 	}
-	return t, nil
+	return named(target{kind: kindUpload, id: id}, repo)
 }
 
 func parseDigest(k kind, repo, s string) (target, error) {
@@ -123,7 +117,7 @@ func parseDigestText(s string) (digest.Digest, error) {
 	return d, nil
 }
 
-// path is the path that a target was parsed from, in its canonical form.
+// path returns the canonical path of a target.
 func (t target) path() string {
 	switch t.kind {
 	case kindCatalog:

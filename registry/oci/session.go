@@ -14,13 +14,13 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// offsetParameter is in the Location of a session and says how much of the blob the session held when that Location was
-// given out. A client that has not had the answer to a part sends that part again to the Location that it knows; without
-// the parameter the part would be appended twice, and all of the upload be lost to a wrong digest at its end.
+// offsetParameter is a query parameter of a session's Location: the size of the session when the Location was sent. A
+// client that missed the answer to a chunk sends the chunk again to the Location that it has. Without the parameter the
+// chunk would be appended twice, and the upload would fail with a wrong digest.
 const offsetParameter = "offset"
 
-// standing is the headers that say where a session stands and how to go on with it.
-func standing(repo string, upload *store.Upload) map[string]string {
+// sessionHeaders are the headers that tell a client how to continue a session.
+func sessionHeaders(repo string, upload *store.Upload) map[string]string {
 	size := upload.Size()
 	location := target{kind: kindUpload, repo: repo, id: upload.ID()}.path()
 	return map[string]string{
@@ -30,14 +30,14 @@ func standing(repo string, upload *store.Upload) map[string]string {
 	}
 }
 
-// answerStanding lets go of a session and answers with where it stands. What the client is told of is on disk by then.
-func answerStanding(w http.ResponseWriter, repo string, upload *store.Upload, status int) error {
+// answerSession closes a session, so that its content is on disk, and answers with its headers.
+func answerSession(w http.ResponseWriter, repo string, upload *store.Upload, status int) error {
 	if err := upload.Close(); err != nil {
-		return aboutUpload.explain(fmt.Errorf("close upload: %w", err))
+		return uploadCodes.explain(fmt.Errorf("close upload: %w", err))
 	}
 	h := w.Header()
 	setVersion(h)
-	for name, value := range standing(repo, upload) {
+	for name, value := range sessionHeaders(repo, upload) {
 		h.Set(name, value)
 	}
 	h.Set("Content-Length", "0")
@@ -45,14 +45,13 @@ func answerStanding(w http.ResponseWriter, repo string, upload *store.Upload, st
 	return nil
 }
 
-// refusedPart explains why a part of an upload was not taken, or not all of it, and says where the session stands, so
-// that the client can go on. A full disk ends the session: kept, what has arrived would hold the space that a delete or
-// a collection needs to make room.
-func refusedPart(ctx context.Context, repo string, upload *store.Upload, err error) error {
-	explained := aboutUpload.explain(err)
+// refuseChunk returns the error of a chunk, with the headers that tell the client how to continue. A full disk cancels the
+// session: its content would use space that a delete or a collection needs.
+func refuseChunk(ctx context.Context, repo string, upload *store.Upload, err error) error {
+	explained := uploadCodes.explain(err)
 	var full *store.FullError
 	if errors.As(err, &full) {
-		_ = upload.Cancel(context.WithoutCancel(ctx)) // two files, which collection takes otherwise
+		_ = upload.Cancel(context.WithoutCancel(ctx)) // if this fails, collection removes the files
 		return explained
 	}
 	var p *problem
@@ -60,31 +59,31 @@ func refusedPart(ctx context.Context, repo string, upload *store.Upload, err err
 		return explained
 	}
 	if err := upload.Close(); err != nil {
-		return aboutUpload.explain(fmt.Errorf("close upload: %w", err))
+		return uploadCodes.explain(fmt.Errorf("close upload: %w", err))
 	}
 	p.header = maps.Clone(p.header)
 	if p.header == nil {
 		p.header = make(map[string]string)
 	}
-	maps.Copy(p.header, standing(repo, upload))
+	maps.Copy(p.header, sessionHeaders(repo, upload))
 	return p
 }
 
-// partOf is what Content-Range says of a request's body. Without one, start and length are -1.
-func partOf(r *http.Request) (span, error) {
+// chunkOf parses the Content-Range of a request. Without one, start and length are -1.
+func chunkOf(r *http.Request) (span, error) {
 	header := r.Header.Get("Content-Range")
 	if header == "" {
 		return span{start: -1, length: -1}, nil
 	}
-	part, err := parseContentRange(header)
-	if err == nil && r.ContentLength >= 0 && r.ContentLength != part.length {
-		err = errLength(part.length, r.ContentLength)
+	chunk, err := parseContentRange(header)
+	if err == nil && r.ContentLength >= 0 && r.ContentLength != chunk.length {
+		err = errLength(chunk.length, r.ContentLength)
 	}
-	return part, err
+	return chunk, err
 }
 
-// offsetOf is the parameter that a Location has, -1 without it: clients that know a session by its path alone may go
-// on with it, as with a daemon that had no such parameter.
+// offsetOf returns the offset of a Location, -1 without one: clients may continue a session by its path alone, as with
+// versions that had no such parameter.
 func offsetOf(r *http.Request) int64 {
 	offset, ok := parseDecimal(r.URL.Query().Get(offsetParameter))
 	if !ok {
@@ -98,7 +97,7 @@ func errLength(announced, sent int64) error {
 		message: fmt.Sprintf("Content-Range announces %d bytes, the body has %d", announced, sent)}
 }
 
-// errBody is for a body that ends too early or is not encoded as its header says. Mostly the client is gone by then.
+// errBody reports a body that is incomplete or malformed. Mostly the client has gone by then.
 func errBody(err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return &problem{status: http.StatusRequestTimeout, code: codeSizeInvalid, message: "the request's body has stopped arriving", cause: err}
@@ -106,10 +105,10 @@ func errBody(err error) error {
 	return &problem{status: http.StatusBadRequest, code: codeSizeInvalid, message: "the request's body could not be read: " + err.Error(), cause: err}
 }
 
-// body is the body of a request whose errors are told to be the client's, and not the disk's.
+// body is a request's body whose errors are reported as the client's, not the disk's.
 type body struct {
 	io.ReadCloser
-	announced int64 // by Content-Range; -1 if not
+	announced int64 // by Content-Range, or -1
 	read      int64
 }
 

@@ -15,9 +15,9 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// located returns the target that ?ns= leads to: the repository here that is pulled through from the registry which containerd
-// names so. Without one it returns t. Grants are those of the returned repository.
-func (a *API) located(r *http.Request, t target) target {
+// locate returns the target that containerd means by ?ns=: the local repository that pulls through from that registry.
+// Without ?ns= it returns t. The grants that count are those of the returned repository.
+func (a *API) locate(r *http.Request, t target) target {
 	switch {
 	case a.upstream == nil || r.Method != http.MethodGet && r.Method != http.MethodHead,
 		t.kind != kindManifest && t.kind != kindBlob && t.kind != kindReferrers,
@@ -38,7 +38,7 @@ func (a *API) located(r *http.Request, t target) target {
 	return t
 }
 
-// headThrough answers a HEAD of a manifest that is pulled through, without fetching it.
+// headThrough answers a HEAD of a manifest that is pulled through without fetching it.
 func (a *API) headThrough(w http.ResponseWriter, r *http.Request, t target) error {
 	ref := t.tag
 	if ref == "" {
@@ -46,20 +46,20 @@ func (a *API) headThrough(w http.ResponseWriter, r *http.Request, t target) erro
 	}
 	desc, err := a.upstream.Resolve(r.Context(), t.repo, ref)
 	if err != nil {
-		return a.noManifest(a.fromUpstream(r, aboutManifest, err))
+		return explainManifest(a.fromUpstream(r, manifestCodes, err))
 	}
 	beginManifest(w, r, desc.MediaType, desc.Digest, desc.Size)
 	return nil
 }
 
-// referrersThrough adds to names, which are held, those that only an upstream has, with their descriptors.
+// referrersThrough adds to the stored referrers those that only the upstream has, with their descriptors.
 func (a *API) referrersThrough(r *http.Request, t target, artifactType string, names []digest.Digest) ([]digest.Digest, map[digest.Digest]ocispec.Descriptor, error) {
 	if !a.pulledThrough(t.repo) {
 		return names, nil, nil
 	}
 	list, err := a.upstream.Referrers(r.Context(), t.repo, t.digest)
 	if err != nil {
-		return nil, nil, a.fromUpstream(r, aboutManifest, err)
+		return nil, nil, a.fromUpstream(r, manifestCodes, err)
 	}
 	others := map[digest.Digest]ocispec.Descriptor{}
 	for _, d := range list {
@@ -73,17 +73,16 @@ func (a *API) referrersThrough(r *http.Request, t target, artifactType string, n
 	return slices.AppendSeq(names, maps.Keys(others)), others, nil
 }
 
-// fromUpstream explains an error of an upstream. It is told in full: the client can do something about an
-// upstream that is down, or refuses us, or sends the page of a proxy where a manifest should be, and the answer
-// says that it is neither this registry nor the client that fails. What an upstream refuses for good is a 4xx, of which
-// podman shows the message; a 401 would have the client ask for a login to this registry.
-func (a *API) fromUpstream(r *http.Request, about words, err error) error {
+// fromUpstream explains an error of an upstream. The client gets its text: the user may be able to repair an upstream that
+// is down, refuses the login or answers with the page of a proxy. A permanent refusal becomes a 4xx, whose message
+// podman shows; a 401 would make the client ask for a login to this registry.
+func (a *API) fromUpstream(r *http.Request, codes errorCodes, err error) error {
 	if err == nil {
 		return nil
 	}
 	var full *store.FullError
 	if errors.Is(err, store.ErrNotFound) || errors.As(err, &full) {
-		return about.explain(err)
+		return codes.explain(err)
 	}
 	if r.Context().Err() == nil {
 		a.log.WarnContext(r.Context(), "upstream failed", "path", r.URL.Path, "err", err)

@@ -17,7 +17,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// A refusal is an upstream's answer.
+// A refusal is an error of an upstream that says no.
 type refusal struct {
 	status int
 	after  time.Duration
@@ -26,7 +26,7 @@ type refusal struct {
 func (r refusal) Error() string                 { return "the account may not read it" }
 func (r refusal) Refused() (int, time.Duration) { return r.status, r.after }
 
-// podman shows the message of a 4xx, and of a 5xx its number.
+// podman shows the message of a 4xx, and only the status of a 5xx.
 func TestUpstream_refuses(t *testing.T) {
 	u, _, _ := newUpstream()
 	f := newFixture(t, u)
@@ -36,7 +36,7 @@ func TestUpstream_refuses(t *testing.T) {
 		code   string
 		after  string
 	}{
-		{refusal{401, 0}, 403, codeDenied, ""}, // not 401, which asks for a login to this registry
+		{refusal{401, 0}, 403, codeDenied, ""}, // a 401 would ask for a login to this registry
 		{refusal{403, 0}, 403, codeDenied, ""},
 		{refusal{400, 0}, 403, codeDenied, ""},
 		{refusal{451, 0}, 403, codeDenied, ""},
@@ -56,13 +56,13 @@ func TestUpstream_refuses(t *testing.T) {
 			}
 		}
 	}
-	f.log.Reset() // that much was meant to be there
+	f.log.Reset() // these errors are expected
 }
 
 func TestUpstream_referrersAreMerged(t *testing.T) {
 	u, _, _ := newUpstream()
 	f := newFixture(t, u)
-	// One that is held, as a mirror run puts it there.
+	// One that is stored, as by a mirror run.
 	config := []byte("{}")
 	body := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"artifactType":"a/sig","config":{"mediaType":"a/b","digest":%q,"size":2},"layers":[],"subject":{"mediaType":%q,"digest":%q,"size":5}}`,
 		ocispec.MediaTypeImageManifest, digest.FromBytes(config), ocispec.MediaTypeImageManifest, d256)
@@ -103,7 +103,7 @@ func TestUpstream_referrersAreMerged(t *testing.T) {
 		}
 	}
 	if link := f.do(http.StatusOK, "GET", "/v2/up/x/referrers/"+d256+"?n=1", nil).Header.Get("Link"); link == "" {
-		t.Error("the second page is not told")
+		t.Error("the first page has no Link to the second")
 	}
 }
 
@@ -115,13 +115,13 @@ func TestUpstream_ns(t *testing.T) {
 		f.do(http.StatusOK, "GET", path+"?ns=up.example", nil)
 		f.do(http.StatusOK, "HEAD", path+"?ns=up.example", nil)
 		if strings.Contains(path, "referrers") {
-			continue // which are none of a repository that is not there
+			continue // a repository that does not exist has none
 		}
 		for _, query := range []string{"", "?ns=", "?ns=other.example", "?nsx=up.example"} {
 			f.do(http.StatusNotFound, "GET", path+query, nil)
 		}
 	}
-	// It says where to read, not where to push or to delete.
+	// ns= is for reads, not for pushes or deletes.
 	f.do(http.StatusNotFound, "DELETE", "/v2/x/manifests/latest?ns=up.example", nil)
 	f.do(http.StatusAccepted, "POST", "/v2/x/blobs/uploads/?ns=up.example", nil)
 }
@@ -131,7 +131,7 @@ func TestGrants_ns(t *testing.T) {
 	f := newGuarded(t, Options{Upstream: u}, "x")
 	for user, want := range map[string]int{"": 401, "team": 403, "node": 403, "pusher": 200, "init": 200} {
 		if got := f.status("GET", "/v2/x/manifests/latest?ns=up.example", as(user)...); got != want {
-			t.Errorf("%q: got %d, want %d: the grants are those of the repository that is read", user, got, want)
+			t.Errorf("%q: got %d, want %d: the grants are not those of the local repository", user, got, want)
 		}
 	}
 	if n := u.asked.Load(); n != 2 {
@@ -139,11 +139,11 @@ func TestGrants_ns(t *testing.T) {
 	}
 	asked := f.do(401, "GET", "/v2/x/manifests/latest?ns=up.example", nil, "Authorization", "Bearer expired")
 	if got := strings.Join(asked.Header.Values("WWW-Authenticate"), " "); !strings.Contains(got, `scope="repository:up/x:pull"`) {
-		t.Errorf("the challenge is %q: the token has to be for the repository that is read", got)
+		t.Errorf("the challenge is %q: the scope is not that of the local repository", got)
 	}
 	open := newGuarded(t, Options{Upstream: u}, "up/*")
 	if got := open.status("GET", "/v2/x/manifests/latest?ns=up.example"); got != 200 {
-		t.Errorf("what is open to all: got %d", got)
+		t.Errorf("open to anonymous pulls: got %d", got)
 	}
 }
 
@@ -163,7 +163,7 @@ func TestUpstream_headFetchesNothing(t *testing.T) {
 
 var errFetched = errors.New("it was fetched")
 
-// headOnly is an upstream of which nothing may be fetched.
+// headOnly is an upstream that fails the test on a fetch.
 type headOnly struct{ *upstream }
 
 func (headOnly) Manifest(context.Context, string, string) (store.Manifest, error) {

@@ -11,7 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// token asks for a token of a user, "" for anonymous, and returns the header that it goes into.
+// token requests a token for a user, "" for anonymous, and returns its header.
 func (f *fixture) token(user string, scopes ...string) []string {
 	f.t.Helper()
 	r := httptest.NewRequest("GET", "/v2/auth?"+url.Values{"scope": scopes}.Encode(), nil)
@@ -27,8 +27,8 @@ func (f *fixture) token(user string, scopes ...string) []string {
 	return []string{"Authorization", "Bearer " + answer.Token}
 }
 
-// A token does what its scopes say and its user may, and no more. Where the user could have a better one the answer says
-// for what to ask.
+// A token allows what its scopes and its user's rights both allow. If the user may have a better token, the challenge has
+// its scope.
 func TestToken(t *testing.T) {
 	f := newGuarded(t, Options{}, "open/*")
 	f.seed("team/a", "other", "open/x")
@@ -77,11 +77,11 @@ func TestToken(t *testing.T) {
 	}
 }
 
-// A token mounts only from where it may pull.
+// A token mounts only from repositories that it may pull from.
 func TestToken_mount(t *testing.T) {
 	f := newGuarded(t, Options{}, "open/*")
 	f.seed("team/a")
-	layer := digest.FromBytes(randomBytes(100, 1000)).String() // of the image that seed made
+	layer := digest.FromBytes(randomBytes(100, 1000)).String() // of the image from seed
 	post := func(status int, scopes ...string) {
 		t.Helper()
 		for _, from := range []string{"", "&from=team/a"} {
@@ -92,7 +92,7 @@ func TestToken_mount(t *testing.T) {
 	post(http.StatusCreated, "repository:team/b:pull,push", "repository:team/a:pull")
 }
 
-// No answer tells a user of a repository that the user may not read, whether or not it exists.
+// No answer reveals whether a repository exists that the user may not read.
 func TestGrants_nothingIsTold(t *testing.T) {
 	f := newGuarded(t, Options{}, "open/*")
 	f.seed("secret/x")
@@ -121,14 +121,14 @@ func TestGrants_nothingIsTold(t *testing.T) {
 			}
 		}
 	}
-	// In a repository of its own a user does not reach a session of another one.
+	// A session of another repository is as unknown as one that does not exist.
 	foreign, status := f.answer("GET", "/v2/team/a"+session, as("team"))
 	if unknown, _ := f.answer("GET", "/v2/team/a/blobs/uploads/6ba7b810-9dad-11d1-80b4-00c04fd430c8", as("team")); status != http.StatusNotFound || foreign != unknown {
 		t.Errorf("a session of another repository:\n%s\nnone:\n%s", foreign, unknown)
 	}
 }
 
-// answer is all of an answer that can differ: status, headers but the date, body.
+// answer returns all of an answer that can differ: status, headers without the date, body.
 func (f *fixture) answer(method, path string, login []string) (text string, status int) {
 	f.t.Helper()
 	w := httptest.NewRecorder()

@@ -30,15 +30,15 @@ func (a *API) startUpload(w http.ResponseWriter, r *http.Request, t target) erro
 	}
 	upload, err := a.store.NewUpload(r.Context(), t.repo)
 	if err != nil {
-		return aboutUpload.explain(fmt.Errorf("begin upload: %w", err))
+		return uploadCodes.explain(fmt.Errorf("begin upload: %w", err))
 	}
-	return answerStanding(w, t.repo, upload, http.StatusAccepted)
+	return answerSession(w, t.repo, upload, http.StatusAccepted)
 }
 
-// mount mounts a blob, without "from" from any repository that has it and that the user may read. A blob that cannot
-// be mounted is uploaded: the client gets the session that it would get without asking for a mount. That answer is the
-// same whether the blob, the repository or the right to read it is missing, or the name or digest is malformed: a
-// refusal ends a client's push, and a difference would tell of content that the user may not read.
+// mount mounts a blob; without "from" it mounts from any repository that has the blob and that the user may read. If that
+// is not possible the client gets an upload session. The answer is the same whether the blob, the repository or the right
+// to read it is missing, or the name or digest is malformed: a refusal would end the push, and a difference would reveal
+// content that the user may not read.
 func (a *API) mount(w http.ResponseWriter, r *http.Request, t target, mount, from string) (done bool, err error) {
 	d, err := parseDigestText(mount)
 	if err != nil {
@@ -56,13 +56,13 @@ func (a *API) mount(w http.ResponseWriter, r *http.Request, t target, mount, fro
 		return false, nil
 	}
 	if err != nil {
-		return false, aboutBlob.explain(fmt.Errorf("mount blob: %w", err))
+		return false, blobCodes.explain(fmt.Errorf("mount blob: %w", err))
 	}
 	created(w, t.repo, d)
 	return true, nil
 }
 
-// pushWhole takes a blob in a single POST.
+// pushWhole stores a blob that is sent in a single POST.
 func (a *API) pushWhole(w http.ResponseWriter, r *http.Request, t target, want string) error {
 	d, err := parseDigestText(want)
 	if err != nil {
@@ -70,30 +70,29 @@ func (a *API) pushWhole(w http.ResponseWriter, r *http.Request, t target, want s
 	}
 	upload, err := a.store.NewUpload(r.Context(), t.repo)
 	if err != nil {
-		return aboutUpload.explain(err)
+		return uploadCodes.explain(err)
 	}
 	defer upload.Close()
 	if _, err = upload.ReadFrom(&body{ReadCloser: r.Body, announced: -1}); err == nil {
 		_, err = upload.Commit(r.Context(), d)
 	}
 	if err != nil {
-		// The session has no name that anybody knows: what it holds is of no use. If this fails as
-		// well, collection takes it away, and the first error is the one to tell.
+		// The client does not know the session, so its content is useless. If this fails, collection removes it.
 		upload.Cancel(context.WithoutCancel(r.Context()))
-		return aboutUpload.explain(err)
+		return uploadCodes.explain(err)
 	}
 	created(w, t.repo, d)
 	return nil
 }
 
-// resume takes up a session. The answer for one that does not exist is the same for every name that it could have.
+// resume opens a session. The answer is the same for all sessions that do not exist.
 func (a *API) resume(r *http.Request, t target) (*store.Upload, error) {
 	upload, err := a.store.ResumeUpload(r.Context(), t.repo, t.id)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, &problem{status: http.StatusNotFound, code: codeUploadUnknown, message: "no such upload", cause: err}
 	}
 	if err != nil {
-		return nil, aboutUpload.explain(fmt.Errorf("resume upload: %w", err))
+		return nil, uploadCodes.explain(fmt.Errorf("resume upload: %w", err))
 	}
 	return upload, nil
 }
@@ -104,47 +103,47 @@ func (a *API) uploadStatus(w http.ResponseWriter, r *http.Request, t target) err
 	if err != nil {
 		return err
 	}
-	return answerStanding(w, t.repo, upload, http.StatusNoContent)
+	return answerSession(w, t.repo, upload, http.StatusNoContent)
 }
 
-// continueUpload answers PATCH, which brings a part of a blob, and PUT, which ends it and may bring one.
+// continueUpload answers PATCH, which appends a chunk, and PUT, which may append one and ends the session.
 func (a *API) continueUpload(w http.ResponseWriter, r *http.Request, t target) error {
 	upload, err := a.resume(r, t)
 	if err != nil {
 		return err
 	}
-	defer upload.Close() // after an end of the session it does nothing
+	defer upload.Close() // does nothing after the session has ended
 	var d digest.Digest
 	if r.Method == http.MethodPut {
 		if d, err = parseDigestText(r.URL.Query().Get("digest")); err != nil {
-			return refusedPart(r.Context(), t.repo, upload, err)
+			return refuseChunk(r.Context(), t.repo, upload, err)
 		}
 	}
-	if err := receivePart(r, upload); err != nil {
-		return refusedPart(r.Context(), t.repo, upload, err)
+	if err := receiveChunk(r, upload); err != nil {
+		return refuseChunk(r.Context(), t.repo, upload, err)
 	}
 	if r.Method == http.MethodPatch {
-		return answerStanding(w, t.repo, upload, http.StatusAccepted)
+		return answerSession(w, t.repo, upload, http.StatusAccepted)
 	}
-	if _, err := upload.Commit(r.Context(), d); err != nil { // the session is over
-		return words{absent: codeUploadUnknown, invalid: codeDigestInvalid}.explain(err)
+	if _, err := upload.Commit(r.Context(), d); err != nil { // the session has ended
+		return errorCodes{notFound: codeUploadUnknown, invalid: codeDigestInvalid}.explain(err)
 	}
 	created(w, t.repo, d)
 	return nil
 }
 
-// receivePart appends the body of a request to an upload, if it is the part that comes next.
-func receivePart(r *http.Request, upload *store.Upload) error {
-	part, err := partOf(r)
+// receiveChunk appends the body of a request to an upload if it continues the upload.
+func receiveChunk(r *http.Request, upload *store.Upload) error {
+	chunk, err := chunkOf(r)
 	if err != nil {
 		return err
 	}
-	for _, start := range []int64{offsetOf(r), part.start} {
+	for _, start := range []int64{offsetOf(r), chunk.start} {
 		if start >= 0 && start != upload.Size() {
 			return errRange(start, upload.Size())
 		}
 	}
-	_, err = upload.ReadFrom(&body{ReadCloser: r.Body, announced: part.length})
+	_, err = upload.ReadFrom(&body{ReadCloser: r.Body, announced: chunk.length})
 	return err
 }
 

@@ -19,7 +19,7 @@ func (f *fixture) begin(repo string) string {
 	return f.do(http.StatusAccepted, "POST", "/v2/"+repo+"/blobs/uploads/", nil).Header.Get("Location")
 }
 
-// with adds a parameter to a Location, which has some already.
+// with adds a parameter to a Location that has parameters.
 func with(location, name, value string) string {
 	return location + "&" + url.Values{name: {value}}.Encode()
 }
@@ -31,8 +31,8 @@ func (f *fixture) wantBlob(repo string, d digest.Digest, content []byte) {
 	}
 }
 
-// The ways in which clients push: podman and skopeo stream one PATCH of unknown length and end with an
-// empty PUT; crane and docker announce the length; others send all in the PUT, or in chunks.
+// The pushes of clients: podman and skopeo stream one PATCH of unknown length and an empty PUT; crane and docker announce
+// the length; others send everything in the PUT, or in chunks.
 func TestUpload(t *testing.T) {
 	f := newFixture(t, nil)
 	content := randomBytes(1, 300_000)
@@ -53,7 +53,7 @@ func TestUpload(t *testing.T) {
 			}
 			return l, nil
 		},
-		"chunks as HTTP counts them": func(l string) (string, any) {
+		"chunks with HTTP's Content-Range": func(l string) (string, any) {
 			got := f.do(http.StatusAccepted, "PATCH", l, content[:7], "Content-Range", "bytes 0-6/300000")
 			got.wantHeader(f.t, "Range", "0-6")
 			got = f.do(http.StatusAccepted, "PATCH", got.Header.Get("Location"), content[7:], "Content-Range", "bytes 7-299999/*")
@@ -109,7 +109,7 @@ func TestUpload_status(t *testing.T) {
 	path, _, _ := strings.Cut(location, "?")
 	f.do(http.StatusNoContent, "GET", path, nil).wantHeader(t, "Range", "0-0")
 	f.do(http.StatusAccepted, "PATCH", location, "0123456789")
-	for _, l := range []string{path, location} { // also with the state of before
+	for _, l := range []string{path, location} { // also with an old offset
 		status := f.do(http.StatusNoContent, "GET", l, nil)
 		status.wantHeader(t, "Range", "0-9")
 		location = status.Header.Get("Location")
@@ -146,7 +146,7 @@ func TestUpload_wrongRange(t *testing.T) {
 				got.code(t)
 				got.wantHeader(t, "Range", "0-9")
 				got.wantHeader(t, "Docker-Upload-Uuid", path[strings.LastIndex(path, "/")+1:])
-				next := f.do(http.StatusAccepted, "PATCH", got.Header.Get("Location"), "") // as it stands
+				next := f.do(http.StatusAccepted, "PATCH", got.Header.Get("Location"), "")
 				next.wantHeader(t, "Range", "0-9")
 			})
 		}
@@ -160,7 +160,7 @@ func TestUpload_wrongRange(t *testing.T) {
 	}
 }
 
-// Whatever is refused, the Location of the answer is where to go on, and after a restart it still is.
+// A refusal has the Location to continue at, which stays valid across a restart.
 func TestUpload_Location_afterARefusal(t *testing.T) {
 	content := randomBytes(1, 1000)
 	d := digest.FromBytes(content)
@@ -171,14 +171,14 @@ func TestUpload_Location_afterARefusal(t *testing.T) {
 		status         int
 		held           int
 	}{
-		"the same chunk again":          {"PATCH", "", content[:100], []string{"Content-Range", "0-99"}, 416, 100},
-		"a gap at the end":              {"PUT", d.String(), content[200:], []string{"Content-Range", "200-999"}, 416, 100},
-		"a malformed range":             {"PATCH", "", content[100:], []string{"Content-Range", "x"}, 400, 100},
-		"a length that is not so":       {"PATCH", "", content[100:200], []string{"Content-Range", "100-300"}, 400, 100},
-		"a body that is shorter":        {"PATCH", "", bytes.NewBuffer(content[100:200]), []string{"Content-Range", "100-300"}, 400, 200},
-		"a malformed digest":            {"PUT", "sha256:x", content[100:], nil, 400, 100},
-		"no digest":                     {"PUT", "", content[100:], nil, 400, 100},
-		"a digest that nobody computes": {"PUT", "md5:" + hex256[:32], content[100:], nil, 400, 100},
+		"the same chunk again":        {"PATCH", "", content[:100], []string{"Content-Range", "0-99"}, 416, 100},
+		"a gap at the end":            {"PUT", d.String(), content[200:], []string{"Content-Range", "200-999"}, 416, 100},
+		"a malformed range":           {"PATCH", "", content[100:], []string{"Content-Range", "x"}, 400, 100},
+		"a wrong length":              {"PATCH", "", content[100:200], []string{"Content-Range", "100-300"}, 400, 100},
+		"a body that is too short":    {"PATCH", "", bytes.NewBuffer(content[100:200]), []string{"Content-Range", "100-300"}, 400, 200},
+		"a malformed digest":          {"PUT", "sha256:x", content[100:], nil, 400, 100},
+		"no digest":                   {"PUT", "", content[100:], nil, 400, 100},
+		"an unknown digest algorithm": {"PUT", "md5:" + hex256[:32], content[100:], nil, 400, 100},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t, nil)
@@ -195,7 +195,7 @@ func TestUpload_Location_afterARefusal(t *testing.T) {
 	}
 }
 
-// A digest that does not match ends the session: what it holds is not what the client has.
+// A wrong digest ends the session: its content is not the client's.
 func TestUpload_Location_afterTheWrongDigest(t *testing.T) {
 	f := newFixture(t, nil)
 	location := f.do(http.StatusAccepted, "PATCH", f.begin("a"), "content").Header.Get("Location")
@@ -204,7 +204,7 @@ func TestUpload_Location_afterTheWrongDigest(t *testing.T) {
 	f.do(http.StatusNotFound, "GET", location, nil).code(t)
 }
 
-// A body of unknown length that is not as long as Content-Range says.
+// A body of unknown length must match Content-Range.
 func TestUpload_wrongLength(t *testing.T) {
 	f := newFixture(t, nil)
 	for _, body := range []string{"012345678", "0123456789a"} {
@@ -230,7 +230,7 @@ func TestUpload_wrongDigest(t *testing.T) {
 
 func TestUpload_cancel(t *testing.T) {
 	f := newFixture(t, nil)
-	begun := f.begin("a") // all that is known to a client that has not had the answer to its PATCH
+	begun := f.begin("a") // the Location before the PATCH, for a client that missed the answer
 	location := f.do(http.StatusAccepted, "PATCH", begun, "content").Header.Get("Location")
 	f.do(http.StatusNotFound, "DELETE", strings.Replace(begun, "/v2/a/", "/v2/b/", 1), nil)
 	f.do(http.StatusNoContent, "DELETE", begun, nil)
@@ -241,7 +241,7 @@ func TestUpload_cancel(t *testing.T) {
 	}
 }
 
-// A daemon that restarts knows its upload sessions, also those whose Location it gave out before.
+// Upload sessions survive a restart, with older Locations too.
 func TestUpload_acrossRestart(t *testing.T) {
 	f := newFixture(t, nil)
 	content := randomBytes(1, 200_000)
@@ -254,7 +254,7 @@ func TestUpload_acrossRestart(t *testing.T) {
 	f.wantBlob("a", d, content)
 }
 
-// A connection that breaks in the middle of a PATCH leaves a session that can be gone on with.
+// A PATCH that breaks off leaves a session that can be continued.
 func TestUpload_brokenConnection(t *testing.T) {
 	f := newFixture(t, nil)
 	content := randomBytes(1, 200_000)
@@ -267,7 +267,7 @@ func TestUpload_brokenConnection(t *testing.T) {
 	if _, err := conn.Write(content[:50_000]); err != nil {
 		t.Fatal(err)
 	}
-	// Half-closed, so that there is an answer to wait for and the test need not guess when it is over.
+	// Half-closed, so that an answer marks the end.
 	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
@@ -285,19 +285,19 @@ func TestUpload_brokenConnection(t *testing.T) {
 	f.wantBlob("a", d, content)
 }
 
-// A session belongs to a repository, and its Location says how much it held. A client that knows no more than its path
-// may go on with it, as may one that had its Location from a version whose Location said it in another way.
+// A session belongs to a repository, and its Location has its size. A client may continue by the path alone, or with the
+// Location of an older version.
 func TestUpload_otherLocations(t *testing.T) {
 	f := newFixture(t, nil)
 	one := f.begin("a")
 	f.begin("b")
 	path, _, _ := strings.Cut(one, "?")
 	for name, l := range map[string]string{
-		"of another repository":     strings.Replace(one, "/v2/a/", "/v2/b/", 1),
-		"a session there never was": strings.Replace(one, path, "/v2/a/blobs/uploads/nosuch", 1),
-		"a way up":                  "/v2/a/blobs/uploads/%2e%2e?offset=0",
-		"a NUL":                     "/v2/a/blobs/uploads/%00?offset=0",
-		"a long name":               "/v2/a/blobs/uploads/" + strings.Repeat("x", 5000) + "?offset=0",
+		"of another repository": strings.Replace(one, "/v2/a/", "/v2/b/", 1),
+		"an unknown session":    strings.Replace(one, path, "/v2/a/blobs/uploads/nosuch", 1),
+		"a way up":              "/v2/a/blobs/uploads/%2e%2e?offset=0",
+		"a NUL":                 "/v2/a/blobs/uploads/%00?offset=0",
+		"a long name":           "/v2/a/blobs/uploads/" + strings.Repeat("x", 5000) + "?offset=0",
 	} {
 		for _, method := range []string{"GET", "HEAD", "PATCH", "PUT", "DELETE"} {
 			t.Run(name+" "+method, func(t *testing.T) {
@@ -327,7 +327,7 @@ func TestMount(t *testing.T) {
 			f.wantBlob("to/"+name, d, content)
 		})
 	}
-	// What cannot be mounted is uploaded: a session begins.
+	// A blob that cannot be mounted gets an upload session.
 	for _, query := range []string{
 		"?mount=" + d256 + "&from=from/here", "?mount=" + d256, "?mount=" + d.String() + "&from=nowhere", "?mount=x&from=from/here",
 		"?mount=x", "?mount=" + d.String() + "&from=NOT/a:name", "?mount=" + d.String() + "&from=Capital.com:80/x",
@@ -338,7 +338,7 @@ func TestMount(t *testing.T) {
 	}
 }
 
-// curl and people forget the slash at the end.
+// The final slash is optional.
 func TestUpload_withoutSlash(t *testing.T) {
 	f := newFixture(t, nil)
 	f.do(http.StatusAccepted, "POST", "/v2/a/blobs/uploads", nil)

@@ -17,7 +17,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// upstream serves everything below "up/" from memory and stores nothing.
+// upstream serves repositories below "up/" from memory and stores nothing.
 type upstream struct {
 	manifests map[string]store.Manifest // by repository/reference
 	blobs     map[digest.Digest][]byte
@@ -124,7 +124,7 @@ func TestUpstream_miss(t *testing.T) {
 	}
 }
 
-// Only what an upstream serves is asked of it, and of that only what may have changed or is not held.
+// The upstream is asked only for its repositories, and for tags and absent content only.
 func TestUpstream_notAsked(t *testing.T) {
 	u, m, content := newUpstream()
 	f := newFixture(t, u)
@@ -133,9 +133,9 @@ func TestUpstream_notAsked(t *testing.T) {
 	f.do(http.StatusNotFound, "GET", "/v2/mine/manifests/none", nil)
 	f.do(http.StatusNotFound, "GET", "/v2/mine/blobs/"+d256, nil)
 	if n := u.asked.Load(); n != 0 {
-		t.Fatalf("the upstream was asked %d times for what is ours", n)
+		t.Fatalf("the upstream was asked %d times for local content", n)
 	}
-	// Held now, as a pull would have left it.
+	// Stored now, as by a pull.
 	run, err := f.store.BeginRun(t.Context(), "test")
 	if err != nil {
 		t.Fatal(err)
@@ -156,12 +156,12 @@ func TestUpstream_notAsked(t *testing.T) {
 	f.wantBlob("up/x", d, content)
 	f.do(http.StatusOK, "HEAD", "/v2/up/x/blobs/"+d.String(), nil)
 	if n := u.asked.Load(); n != 0 {
-		t.Errorf("the upstream was asked %d times for what is held", n)
+		t.Errorf("the upstream was asked %d times for stored content", n)
 	}
 	u.fail = nil
 	f.do(http.StatusOK, "GET", "/v2/up/x/manifests/latest", nil)
 	if n := u.asked.Load(); n != 1 {
-		t.Errorf("the upstream was asked %d times whether a tag is fresh, want once", n)
+		t.Errorf("the upstream was asked %d times for a tag, want once", n)
 	}
 }
 
@@ -178,7 +178,7 @@ func TestUpstream_fails(t *testing.T) {
 	if !strings.Contains(f.log.String(), "no route to host") {
 		t.Error("not logged")
 	}
-	// Nor is it the client's fault what an upstream sends, or that it does not.
+	// An upstream's bad content is not the client's fault.
 	for _, u.fail = range []error{&store.InvalidError{What: "manifest", Why: "it is a login page"}, &store.DigestError{Want: d256, Got: m.Digest}, context.DeadlineExceeded} {
 		for _, path := range []string{"/v2/up/x/manifests/latest", "/v2/up/x/blobs/" + d256} {
 			if got := f.do(http.StatusBadGateway, "GET", path, nil); got.code(t) != codeUnavailable {
@@ -186,7 +186,7 @@ func TestUpstream_fails(t *testing.T) {
 			}
 		}
 	}
-	f.log.Reset() // that much was meant to be there
+	f.log.Reset() // these errors are expected
 }
 
 func TestUpstream_pushIsDenied(t *testing.T) {
