@@ -8,13 +8,11 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// batch is how many blobs go between two calls of progress. How many of them go in one transaction is the store's
-// business.
+// batch is the number of blobs between two calls of progress. The store decides how many go in one transaction.
 const batch = 500
 
-// Execute removes what the plan names and calls progress, unless it is nil, after each
-// transaction with what is removed so far. When it fails or ctx ends, the result tells what was
-// removed until then; a new plan goes on from there.
+// Execute removes what the plan lists. It calls progress, unless that is nil, after each transaction with the sum so far.
+// If it fails or ctx ends, the result is what was removed until then; a new plan continues from there.
 func (p *Plan) Execute(ctx context.Context, s Store, progress func(Result)) (Result, error) {
 	e := &execution{plan: p, store: s, progress: progress}
 	for _, step := range []func(context.Context) error{e.check, e.runs, e.uploads, e.blobs, e.links} {
@@ -32,7 +30,7 @@ type execution struct {
 	result   Result
 }
 
-// check comes first, as all of the other steps rely on it. Without blobs and links nothing is taken by reference.
+// check is first because the other steps rely on references. Runs and uploads do not.
 func (e *execution) check(ctx context.Context) error {
 	if e.plan.options.Before.IsZero() {
 		return nil
@@ -67,8 +65,8 @@ func (e *execution) uploads(ctx context.Context) error {
 	return nil
 }
 
-// links removes the links of a repository to blobs that none of its manifests needs and that other repositories hold. It is
-// not in the plan, since it frees nothing.
+// links removes links to blobs that no manifest of the repository refers to. The plan does not list them, since they free
+// no space.
 func (e *execution) links(ctx context.Context) error {
 	if e.plan.options.Before.IsZero() {
 		return nil

@@ -1,15 +1,12 @@
-// Package gc takes out the garbage: blobs that nothing refers to any more, uploads that nobody
-// finished, and staged runs that nobody committed.
+// Package gc collects garbage: blobs without references, abandoned uploads, and staged runs that were not committed.
 //
-// Use [MakePlan] and then [Plan.Execute]; a dry run is the plan, unexecuted. There is no mark and
-// sweep and no read-only window: the store counts references in its database, so a plan is a
-// query, and what is removed is checked again in the transaction that removes it. A plan may
-// therefore be old when it is executed; what came into use since then stays.
+// Use [MakePlan] and then [Plan.Execute]; a dry run is a plan that is not executed. Refused: mark and sweep with a
+// read-only window. The store counts references in its database, so a plan is a query, and each removal is checked again
+// in its transaction. A plan may be old when it is executed: content that has come into use since stays.
 //
-// [Scrub] looks after what is not garbage: it reads every blob, takes out of service what is
-// damaged, and fetches it again.
+// [Scrub] reads every blob, quarantines damaged ones, and fetches them again.
 //
-// The package knows no store. It declares the methods that it needs, as [Store].
+// The package imports no store. It declares the methods that it needs, as [Store].
 package gc
 
 import (
@@ -19,62 +16,58 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Store is what is collected from. "Before" is always the moment since when a thing must have
-// been left alone to be garbage. A Remove method checks that again and leaves alone what does not
-// qualify any more, which is not an error.
+// Store is the store to collect from. "before" is a time: only what has been unused since then is garbage. A Remove method
+// checks that again; it skips what has come into use, which is not an error.
 type Store interface {
-	// CheckReferences fails when what tells the store what is referred to is damaged: a collection would take what is in
-	// use.
+	// CheckReferences fails if the index of references is damaged: a collection would remove content in use.
 	CheckReferences(ctx context.Context) error
-	// GarbageBlobs yields blobs that no manifest, upload, run or check since before relies on,
-	// and files that no row names.
+	// GarbageBlobs yields blobs without a reference by a manifest, upload, run or check since before, and files without
+	// a row.
 	GarbageBlobs(ctx context.Context, before time.Time, yield func(d digest.Digest, size int64) error) error
-	// RemoveBlobs removes those of ds that still are garbage, in one transaction.
+	// RemoveBlobs removes those of ds that are still garbage, in one transaction.
 	RemoveBlobs(ctx context.Context, before time.Time, ds []digest.Digest) (removed int, bytes int64, err error)
-	// StaleUploads yields uploads that were not written to since before.
+	// StaleUploads yields uploads without a write since before.
 	StaleUploads(ctx context.Context, before time.Time, yield func(id string, size int64) error) error
 	// RemoveUpload removes an upload and its bytes.
 	RemoveUpload(ctx context.Context, before time.Time, id string) (bytes int64, err error)
 	// StaleRuns yields staged runs that were not used since before.
 	StaleRuns(ctx context.Context, before time.Time, yield func(id string) error) error
-	// SettleTimes makes what is from the future, since the clock was ahead, as old as now.
+	// SettleTimes sets times in the future, from a clock that was ahead, to now.
 	SettleTimes(ctx context.Context) error
-	// RemoveLinks removes the links of blobs to repositories that no manifest there needs, and that nothing relied on
-	// since before.
+	// RemoveLinks removes links of blobs to repositories without a manifest that refers to them, unused since before.
 	RemoveLinks(ctx context.Context, before time.Time) (removed int, err error)
-	// Dropped counts the manifests that went since the last collection; take makes this the last.
+	// Dropped counts the manifests removed since the last collection; take makes this collection the last.
 	Dropped(ctx context.Context, take bool) (manifests int, err error)
-	// RemoveRun removes a staged run, with which its blobs lose their protection.
+	// RemoveRun removes a staged run. Its blobs lose their protection.
 	RemoveRun(ctx context.Context, before time.Time, id string) error
 }
 
-// Options say what is old enough. A zero time excludes that kind of garbage.
+// Options are the ages of garbage. A zero time excludes a kind.
 type Options struct {
-	Before        time.Time // blobs not relied on since
-	UploadsBefore time.Time // uploads not written to since
-	RunsBefore    time.Time // staged runs not used since
+	Before        time.Time // blobs without a use since
+	UploadsBefore time.Time // uploads without a write since
+	RunsBefore    time.Time // staged runs without a use since
 
-	Found func(Result) // called with the sum of what is found so far; nil: no call
+	Found func(Result) // called with the sum so far; nil: no call
 }
 
-// Plan is what can be removed. Blobs that only a stale run holds are not in it: they are
-// garbage once the run is gone, and the next plan names them.
+// Plan lists what can be removed. Blobs of a stale run are not in it: the next plan has them, when the run is gone.
 type Plan struct {
 	Blobs   []Blob
 	Uploads []Upload
 	Runs    []string
-	Sum     Result // Manifests are gone already, with the images that were deleted
+	Sum     Result // its Manifests are removed already, with deleted images
 
 	options Options
 }
 
-// Blob is a blob that nothing refers to.
+// Blob is a blob without references.
 type Blob struct {
 	Digest digest.Digest `json:"digest"`
 	Size   int64         `json:"size"`
 }
 
-// Upload is an upload that nobody finished.
+// Upload is an abandoned upload.
 type Upload struct {
 	ID   string
 	Size int64

@@ -18,7 +18,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// clock is a time that tests move.
+// clock is a time that tests set.
 type clock struct{ nanos atomic.Int64 }
 
 func newClock() *clock {
@@ -30,8 +30,7 @@ func newClock() *clock {
 func (c *clock) now() time.Time          { return time.Unix(0, c.nanos.Load()) }
 func (c *clock) advance(d time.Duration) { c.nanos.Add(int64(d)) }
 
-// aged is far enough ahead that what was put before it is old, whichever clock it was put by:
-// the store's, or that of its files.
+// aged is far enough ahead to make earlier content old by both clocks, the store's and that of its files.
 const aged = 48 * time.Hour
 
 func open(t *testing.T) (*store.Store, *clock) {
@@ -113,7 +112,7 @@ func held(t *testing.T, s *store.Store, repo string, d digest.Digest) bool {
 }
 
 func TestPlan_Execute(t *testing.T) {
-	t.Run("what a manifest names stays, what nothing names goes", func(t *testing.T) {
+	t.Run("a blob with a reference stays, one without goes", func(t *testing.T) {
 		s, c := open(t)
 		config, layer := push(t, s, "a", "config"), push(t, s, "a", "layer")
 		pushManifest(t, s, "a", config, layer)
@@ -125,7 +124,7 @@ func TestPlan_Execute(t *testing.T) {
 			t.Errorf("plan is %+v", p)
 		}
 		if again := plan(t, s, at(c)); len(again.Blobs) != 1 {
-			t.Errorf("a plan alone has changed the next one to %+v", again)
+			t.Errorf("a plan that was not executed changed the next one to %+v", again)
 		}
 		if r := execute(t, p, s); r != (gc.Result{Blobs: 1, Bytes: 6}) {
 			t.Errorf("removed %+v", r)
@@ -135,7 +134,7 @@ func TestPlan_Execute(t *testing.T) {
 		}
 	})
 
-	t.Run("what came into use after the plan stays", func(t *testing.T) {
+	t.Run("a blob that came into use after the plan stays", func(t *testing.T) {
 		s, c := open(t)
 		config, layer := push(t, s, "a", "config"), push(t, s, "a", "layer")
 		c.advance(aged)
@@ -152,7 +151,7 @@ func TestPlan_Execute(t *testing.T) {
 		}
 	})
 
-	t.Run("within the grace period nothing goes", func(t *testing.T) {
+	t.Run("within the grace period every blob stays", func(t *testing.T) {
 		s, c := open(t)
 		push(t, s, "a", "fresh")
 		c.advance(30 * time.Second)
@@ -186,7 +185,7 @@ func TestPlan_Execute(t *testing.T) {
 		}
 	})
 
-	t.Run("a run keeps its blobs until it is stale itself", func(t *testing.T) {
+	t.Run("a run keeps its blobs until it is stale", func(t *testing.T) {
 		s, c := open(t)
 		run, err := s.BeginRun(t.Context(), "test")
 		if err != nil {

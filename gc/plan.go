@@ -9,7 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// MakePlan lists what can be removed, and removes nothing.
+// MakePlan lists what can be removed from s and removes nothing.
 func MakePlan(ctx context.Context, s Store, o Options) (*Plan, error) {
 	p := &Plan{options: o}
 	found := func(r Result) error {

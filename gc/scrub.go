@@ -12,48 +12,47 @@ import (
 )
 
 const (
-	// A cursor is written so often that a restart repeats little, and so seldom that the writes do
-	// not matter beside what is read.
+	// The cursor is saved often enough that a restart repeats little, and seldom enough that it costs little.
 	cursorBlobs = 256
 	cursorBytes = 1 << 30
 
-	damageListed = 1000     // in a report; the rest is only counted
-	payment      = 64 << 10 // what a store pays for at once, at most
+	damageListed = 1000     // in a report; the rest is counted
+	payment      = 64 << 10 // bytes that a store reads at a time
 )
 
-// ScrubStore is what is scrubbed.
+// ScrubStore is the store to scrub.
 type ScrubStore interface {
-	// Blobs yields the blobs after a digest, in order, and holds nothing meanwhile.
+	// Blobs yields the blobs after a digest, in order, and locks nothing meanwhile.
 	Blobs(ctx context.Context, after digest.Digest, yield func(d digest.Digest, size int64) error) error
-	// ScrubBlob reads a blob to its end and says in what way it is damaged, "" if it is whole or not
-	// held any more. A damaged one is out of service, in quarantine, when it returns; an error is none of
-	// the blob, and ends the scrub. pay is called with how many bytes were read, 64 KiB at most.
+	// ScrubBlob reads a blob and returns its damage, "" if it is whole or no longer exists. A damaged blob is in
+	// quarantine when it returns. An error is not the blob's, and ends the scrub. pay is called with the number of
+	// bytes read, at most 64 KiB.
 	ScrubBlob(ctx context.Context, d digest.Digest, pay func(ctx context.Context, n int) error) (damage string, err error)
-	// Quarantined yields what is in quarantine.
+	// Quarantined yields the blobs in quarantine.
 	Quarantined(ctx context.Context, yield func(d digest.Digest, size int64, cause string, since time.Time) error) error
-	// Reinspect reads a blob in quarantine again, and puts it back if it is whole after all.
+	// Reinspect reads a blob in quarantine again and puts it back if it is whole.
 	Reinspect(ctx context.Context, d digest.Digest, size int64, pay func(ctx context.Context, n int) error) (whole bool, err error)
-	// PutBack reads a blob to its end and puts it back into service, if it is what its digest says.
+	// PutBack verifies content and makes it the blob.
 	PutBack(ctx context.Context, d digest.Digest, size int64, content io.Reader) error
-	// TidyQuarantine forgets what nobody needs any more and what has come back.
+	// TidyQuarantine removes blobs from quarantine that are not referred to or that exist again.
 	TidyQuarantine(ctx context.Context) error
-	// BlobImages yields what cannot be pulled whole without a blob.
+	// BlobImages yields the images that refer to a blob.
 	BlobImages(ctx context.Context, d digest.Digest, yield func(image string) error) error
-	// BlobSources yields where a blob may have come from, the likeliest first.
+	// BlobSources yields the repositories that a blob may have come from, the likeliest first.
 	BlobSources(ctx context.Context, d digest.Digest, yield func(registry, path string) error) error
-	// ScrubCursor gives what SetScrubCursor was last given, "" at first.
+	// ScrubCursor returns the last argument of SetScrubCursor, "" at first.
 	ScrubCursor(ctx context.Context) (digest.Digest, error)
 	SetScrubCursor(ctx context.Context, d digest.Digest) error
 }
 
-// ScrubOptions say how fast to read, and whom to ask for what is damaged.
+// ScrubOptions configure a scrub.
 type ScrubOptions struct {
-	BytesPerSecond int64 // 0: as fast as it goes
-	// Refetch gets a blob once more. sources are where it may have come from, the likeliest first; there
-	// may be none. What it reads is verified. nil: what is damaged stays in quarantine.
+	BytesPerSecond int64 // 0: no limit
+	// Refetch opens a blob at one of its possible sources, the likeliest first; there may be none. The content is
+	// verified. nil: damaged blobs stay in quarantine.
 	Refetch func(ctx context.Context, d digest.Digest, size int64, sources []Source) (io.ReadCloser, error)
-	// Progress is called as bytes are read, those of the blob under way included. Checkpoint is called after the cursor
-	// was written, with what the next scrub does not repeat. nil: no call.
+	// Progress is called as bytes are read, with those of an incomplete blob. Checkpoint is called after the cursor is
+	// saved, with what the next scrub does not repeat. nil: no call.
 	Progress   func(ScrubReport)
 	Checkpoint func(ctx context.Context, r ScrubReport)
 }
@@ -64,13 +63,13 @@ type Source struct {
 	Repository string `json:"repository"`
 }
 
-// ScrubReport is what a scrub found.
+// ScrubReport is the result of a scrub.
 type ScrubReport struct {
 	Blobs    int64    `json:"blobs"`    // read
 	Bytes    int64    `json:"bytes"`    // of these
-	Resumed  bool     `json:"resumed"`  // it went on where another had stopped
-	Complete bool     `json:"complete"` // it came to the end
-	Damaged  int64    `json:"damaged"`  // blobs, with those that were in quarantine before
+	Resumed  bool     `json:"resumed"`  // it continued a scrub that had stopped
+	Complete bool     `json:"complete"` // it reached the end
+	Damaged  int64    `json:"damaged"`  // blobs, those in quarantine before included
 	Repaired int64    `json:"repaired"` // of these
 	Damage   []Damage `json:"damage"`   // the first thousand
 }
@@ -80,15 +79,15 @@ type Damage struct {
 	Digest      digest.Digest `json:"digest"`
 	Size        int64         `json:"size"`
 	Cause       string        `json:"cause"`
-	Known       bool          `json:"known"`  // it was in quarantine before
-	Images      []string      `json:"images"` // repository:tag or repository@digest that need it, a hundred at most
+	Known       bool          `json:"known"`  // in quarantine before
+	Images      []string      `json:"images"` // repository:tag or repository@digest that refer to it, a hundred at most
 	Repaired    bool          `json:"repaired"`
 	RepairError string        `json:"repairError,omitempty"`
 }
 
-// Scrub reads all blobs at a bounded rate, takes out of service what is damaged, and fetches it again where
-// it can. It goes on where the last one stopped, if that did not come to its end, and tries again to fetch
-// what was in quarantine before. When it fails or ctx ends, the report tells what was found until then.
+// Scrub reads all blobs at a limited rate, quarantines damaged ones, and fetches them again, as well as those in quarantine
+// before. It continues where the last scrub stopped, unless that one was complete. If it fails or ctx ends, the report has
+// what was found until then.
 func Scrub(ctx context.Context, s ScrubStore, o ScrubOptions) (ScrubReport, error) {
 	c := &scrub{store: s, options: o, report: ScrubReport{Damage: []Damage{}}, pay: func(ctx context.Context, _ int) error { return ctx.Err() }}
 	if o.Progress == nil {
@@ -126,7 +125,7 @@ func (c *scrub) run(ctx context.Context) error {
 	return c.store.TidyQuarantine(ctx)
 }
 
-// quarantined looks again at what was found before, and tries to repair it.
+// quarantined reads the blobs in quarantine again and tries to repair them.
 func (c *scrub) quarantined(ctx context.Context) error {
 	return c.store.Quarantined(ctx, func(d digest.Digest, size int64, cause string, _ time.Time) error {
 		whole, err := c.store.Reinspect(ctx, d, size, c.pay)
@@ -137,7 +136,7 @@ func (c *scrub) quarantined(ctx context.Context) error {
 	})
 }
 
-// blobs reads blob by blob. However it ends, the next scrub knows how far it has got.
+// blobs reads blob by blob, and saves the cursor even if it fails.
 func (c *scrub) blobs(ctx context.Context) (err error) {
 	last, err := c.store.ScrubCursor(ctx)
 	if err != nil {
@@ -193,7 +192,7 @@ func (c *scrub) blob(ctx context.Context, d digest.Digest, size int64) error {
 	return err
 }
 
-// damaged reports a damaged blob, after it has tried to repair it.
+// damaged reports a damaged blob after an attempt to repair it.
 func (c *scrub) damaged(ctx context.Context, d Damage) error {
 	d.Images = []string{}
 	err := c.store.BlobImages(ctx, d.Digest, func(image string) error {

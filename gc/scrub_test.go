@@ -71,7 +71,7 @@ func (s *scrubbed) scrub(o gc.ScrubOptions) gc.ScrubReport {
 	return r
 }
 
-// image pushes an image of n layers to repo, tagged v1, and gives the digests of its blobs.
+// image pushes an image of n layers to repo, tagged v1, and returns the digests of its blobs.
 func (s *scrubbed) image(repo string, n int) []digest.Digest {
 	s.t.Helper()
 	blobs := []digest.Digest{push(s.t, s.Store, repo, "config of "+repo)}
@@ -127,7 +127,7 @@ func TestScrub_fetchesAgain(t *testing.T) {
 	s.must(os.Remove(s.path(blobs[3])))
 	s.must(os.Symlink("/proc/self/mem", s.path(blobs[3]))) // reading it is EIO
 
-	t.Run("in vain", func(t *testing.T) {
+	t.Run("a source without the blob", func(t *testing.T) {
 		got := s.scrub(gc.ScrubOptions{Refetch: func(_ context.Context, d digest.Digest, _ int64, _ []gc.Source) (io.ReadCloser, error) {
 			if d == blobs[0] {
 				return nil, errors.New("no route to host")
@@ -149,7 +149,7 @@ func TestScrub_fetchesAgain(t *testing.T) {
 			t.Errorf("damage %+v", got.Damage)
 		}
 	})
-	t.Run("with success", func(t *testing.T) {
+	t.Run("a source with the blob", func(t *testing.T) {
 		got := s.scrub(gc.ScrubOptions{Refetch: func(_ context.Context, d digest.Digest, size int64, sources []gc.Source) (io.ReadCloser, error) {
 			if size != int64(len(whole[d])) || !slices.Equal(sources, []gc.Source{{Registry: "quay.io", Repository: "team/app"}}) {
 				t.Errorf("asked for %d bytes of %s from %v", size, d, sources)
@@ -179,7 +179,7 @@ func TestScrub_resumes(t *testing.T) {
 	blobs := s.image("app", 5)
 	var all int64
 	for stop := range len(blobs) - 1 {
-		s.reopen() // and a restart does not matter
+		s.reopen() // a restart keeps the cursor
 		ctx, cancel := context.WithCancel(t.Context())
 		var seen int64
 		got, err := gc.Scrub(ctx, s.Integrity(), gc.ScrubOptions{Progress: func(r gc.ScrubReport) {
@@ -223,13 +223,13 @@ func TestScrub_stoppedWhileItFetches(t *testing.T) {
 	}
 }
 
-// TestScrub_rate lets the limiter itself judge: it refuses at once what would come after the deadline.
+// TestScrub_rate relies on the limiter, which refuses at once a wait beyond the deadline.
 func TestScrub_rate(t *testing.T) {
 	s := newScrubbed(t)
 	push(t, s.Store, "app", strings.Repeat("x", 200<<10))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	got, err := gc.Scrub(ctx, s.Integrity(), gc.ScrubOptions{BytesPerSecond: 1}) // beyond the burst it takes days
+	got, err := gc.Scrub(ctx, s.Integrity(), gc.ScrubOptions{BytesPerSecond: 1}) // beyond the burst it would take days
 	if err == nil || got.Complete || got.Damaged != 0 {
 		t.Errorf("%+v, %v", got, err)
 	}

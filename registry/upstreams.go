@@ -58,7 +58,7 @@ func (d *daemon) openUpstream(u config.Upstream) (pull.Route, error) {
 	}
 	path := strings.Trim(at.Path, "/")
 	source := &recording{Client: client, store: d.store, log: d.log, prefix: u.Prefix, path: path}
-	return pull.Route{Prefix: u.Prefix, Source: source, Path: path, Host: canonical(at.Host), Freshness: u.Freshness}, nil
+	return pull.Route{Prefix: u.Prefix, Source: source, Path: path, Host: canonical(at.Host), TTL: u.Freshness}, nil
 }
 
 // checkLogin reports whether the logins for an upstream can be read. It is no reason not to serve what is held.

@@ -51,13 +51,13 @@ func newCheckCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&o.registry, "registry", "localhost:8443", "registry to pull from")
 	cmd.Flags().StringVar(&o.ca, "ca", "", "PEM file of the only CA to trust (default: the system's)")
-	cmd.Flags().StringVar(&o.user, "user", "", "user to log in as (default: nobody)")
+	cmd.Flags().StringVar(&o.user, "user", "", "user to log in as (default: anonymous)")
 	cmd.Flags().BoolVar(&o.passwordStdin, "password-stdin", false, "read the user's password from standard input")
 	cmd.MarkFlagsRequiredTogether("user", "password-stdin")
 	return cmd
 }
 
-// A checker pulls images and counts what it verified.
+// A checker pulls images and counts the verified blobs.
 type checker struct {
 	ctx       context.Context
 	registry  name.Registry

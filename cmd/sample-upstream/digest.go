@@ -14,8 +14,8 @@ func newDigestCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "digest --host HOST:PORT REPOSITORY:TAG",
 		Short: "Print the digest that an image has when served on HOST:PORT",
-		Long: "Print the digest that an image has when served on HOST:PORT. It is computed here,\n" +
-			"without asking anyone, so it can be held against what a mirror serves.",
+		Long: "Print the digest that an image has when served on HOST:PORT. It is computed without a\n" +
+			"request, to compare with what a mirror serves.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			content, err := sample.New(host)

@@ -1,9 +1,7 @@
-// Command sample-upstream is a development tool: it serves generated content
-// on loopback as if it were the registries, the update service and the chart
-// repository that an appliance mirrors from, and it checks what arrived.
+// Command sample-upstream is a development tool: it serves generated content on loopback as if it were the registries, the
+// update service and the chart repository that an appliance mirrors from, and it checks what arrived.
 //
-// It is not part of what is shipped. It speaks plain HTTP only: TLS towards an
-// upstream is tested where it is written, and this content is noise.
+// It is not shipped. It serves plain HTTP only: package upstream tests TLS.
 package main
 
 import (

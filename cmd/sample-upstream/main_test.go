@@ -21,7 +21,7 @@ import (
 	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
 )
 
-// run is one command line, with password as its standard input.
+// run runs a command line with password as its standard input.
 func run(ctx context.Context, password string, args ...string) (string, error) {
 	cmd := newRootCommand()
 	var out bytes.Buffer
@@ -69,7 +69,7 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// waitForFile returns a line that another goroutine writes, and gives up when that ends.
+// waitForFile returns a line that another goroutine writes, and fails when that goroutine ends.
 func waitForFile(t *testing.T, path string, done <-chan error) string {
 	t.Helper()
 	for {
@@ -92,7 +92,7 @@ func TestServe_refused(t *testing.T) {
 		"an argument":   {"127.0.0.1:0"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // ends one that does serve
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // ends a server that starts
 			defer cancel()
 			if _, err := run(ctx, "", args...); err == nil {
 				t.Error("it served")
@@ -109,7 +109,7 @@ func TestDigest_unknownImage(t *testing.T) {
 	}
 }
 
-// secured serves content as an appliance does: TLS with a CA of its own, and a login.
+// secured serves content as an appliance does: with TLS, a CA of its own and a login.
 func secured(t *testing.T, wrap func(http.Handler) http.Handler) (registry, caFile string, c *sample.Content) {
 	t.Helper()
 	srv := httptest.NewUnstartedServer(nil)
@@ -169,9 +169,9 @@ func TestCheck(t *testing.T) {
 		"an absent image":              {"correct horse", append(login, "samples/none:v1", other)},
 		"a wrong password":             {"wrong", append(login, "samples/docker:v1", other)},
 		"a wrong password, login only": {"wrong", login},
-		"nobody, login only":           {"", []string{"check", "--registry", registry, "--ca", ca}},
+		"no login":                     {"", []string{"check", "--registry", registry, "--ca", ca}},
 		"another CA":                   {"correct horse", append(login, "--ca", otherCA(t))},
-		"a CA that the system has not": {"correct horse", append([]string{"check", "--registry", registry}, login[5:]...)},
+		"a CA unknown to the system":   {"correct horse", append([]string{"check", "--registry", registry}, login[5:]...)},
 		"an image without digest":      {"correct horse", append(login, "samples/docker:v1")},
 	} {
 		t.Run(name+" fails", func(t *testing.T) {
@@ -182,7 +182,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// otherCA is a certificate that signed nothing.
+// otherCA returns a certificate that signed nothing.
 func otherCA(t *testing.T) string {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(nil)
@@ -201,7 +201,7 @@ func otherCA(t *testing.T) string {
 	return file
 }
 
-// TestCheck_corruptBlob changes the last byte of one layer under way.
+// TestCheck_corruptBlob changes the last byte of a layer on the way.
 func TestCheck_corruptBlob(t *testing.T) {
 	var corrupt string
 	registry, ca, c := secured(t, func(h http.Handler) http.Handler {

@@ -21,7 +21,7 @@ type serveOptions struct {
 	readyFile string
 }
 
-// serve runs until ctx ends.
+// serve serves until ctx ends.
 func serve(ctx context.Context, out io.Writer, o serveOptions) error {
 	listener, err := net.Listen("tcp", o.listen)
 	if err != nil {
@@ -61,8 +61,7 @@ func serve(ctx context.Context, out io.Writer, o serveOptions) error {
 	return group.Wait()
 }
 
-// writeReady makes the file appear with its content, so that who waits for it
-// never reads half of it.
+// writeReady renames a complete file into place, so that a reader that waits for it never reads a part.
 func writeReady(path, host string) error {
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".ready-*")
 	if err != nil {
@@ -81,7 +80,7 @@ func writeReady(path, host string) error {
 	return nil
 }
 
-// describe says what is offered and how to try it.
+// describe prints what is served and how to try it.
 func describe(out io.Writer, c *sample.Content) {
 	fmt.Fprintf(out, "sample upstream on http://%s\n\nimages:\n", c.Host())
 	for _, repo := range c.Repositories() {

@@ -358,7 +358,7 @@ func TestClient_waiting_for_another_to_log_in_can_be_called_off(t *testing.T) {
 	}
 }
 
-func TestSessions_are_bounded(t *testing.T) {
+func TestSessions_areBounded(t *testing.T) {
 	var s sessions
 	for i := range 3 * maxSessions {
 		s.slot(fmt.Sprint(i))

@@ -14,21 +14,20 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// Blob opens a blob of repo for reading. One that is not held is fetched, and
-// can be read, and sought in, while it arrives; a Read waits for its bytes, until
-// ctx ends. It ends with io.EOF only when the whole is verified and held; before
-// that its last byte is kept back. Errors are those of Manifest.
+// Blob opens a blob of repo. One that is not stored is fetched; it can be read, and sought in, while it arrives. A Read
+// waits for its bytes until ctx ends. io.EOF means that the blob is verified and stored: the last byte is withheld until
+// then. Errors are those of Manifest.
 func (p *Puller) Blob(ctx context.Context, repo string, d digest.Digest) (io.ReadSeekCloser, int64, error) {
 	o, ok := p.origin(repo)
 	if !ok {
 		return nil, 0, &store.NotFoundError{Kind: "repository", Name: repo}
 	}
-	rc, size, err := p.openHeld(ctx, repo, d)
+	rc, size, err := p.openStored(ctx, repo, d)
 	if !errors.Is(err, store.ErrNotFound) {
 		return rc, size, err
 	}
 	user := userOf(ctx)
-	f, err := p.board(o, d, user)
+	f, err := p.follow(o, d, user)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -38,14 +37,15 @@ func (p *Puller) Blob(ctx context.Context, repo string, d digest.Digest) (io.Rea
 		return nil, 0, err
 	}
 	if size >= 0 {
-		return &reader{ctx: ctx, flight: f, size: size, leave: func() { p.leave(f, user) }}, size, nil
+		return &reader{ctx: ctx, download: f, size: size, leave: func() { p.leave(f, user) }}, size, nil
 	}
-	// Held by now: it was all along, or the upstream did not tell the size.
+	// Stored by now: it was already, or the upstream did not announce the size.
 	p.leave(f, user)
-	return p.openHeld(ctx, repo, d)
+	return p.openStored(ctx, repo, d)
 }
 
-// Stat gives the size of a blob of repo, -1 if the upstream does not tell. It fetches nothing. Errors are those of Manifest.
+// Stat returns the size of a blob of repo, -1 if the upstream does not announce it, without a fetch. Errors are those of
+// Manifest.
 func (p *Puller) Stat(ctx context.Context, repo string, d digest.Digest) (int64, error) {
 	o, ok := p.origin(repo)
 	if !ok {
@@ -67,17 +67,17 @@ func (p *Puller) Stat(ctx context.Context, repo string, d digest.Digest) (int64,
 	})
 }
 
-// arriving is the size of a blob that is being fetched, -1 if it is not known.
+// arriving returns the size of a blob that is being downloaded, -1 if it is unknown.
 func (p *Puller) arriving(o origin, d digest.Digest) int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if f, ok := p.flights[flightKey{repo: o.repo, digest: d}]; ok {
+	if f, ok := p.downloads[downloadKey{repo: o.repo, digest: d}]; ok {
 		return f.known()
 	}
 	return -1
 }
 
-func (p *Puller) openHeld(ctx context.Context, repo string, d digest.Digest) (io.ReadSeekCloser, int64, error) {
+func (p *Puller) openStored(ctx context.Context, repo string, d digest.Digest) (io.ReadSeekCloser, int64, error) {
 	b, err := p.store.OpenBlob(ctx, repo, d)
 	if err != nil {
 		return nil, 0, err
@@ -85,25 +85,25 @@ func (p *Puller) openHeld(ctx context.Context, repo string, d digest.Digest) (io
 	return b, b.Size, nil
 }
 
-// board finds the flight that brings a blob, or starts it, and counts one more reader.
-func (p *Puller) board(o origin, d digest.Digest, user string) (*flight, error) {
+// follow adds a reader to the download of a blob, and starts it if there is none.
+func (p *Puller) follow(o origin, d digest.Digest, user string) (*download, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return nil, errClosed
 	}
-	key := flightKey{repo: o.repo, digest: d}
-	f, ok := p.flights[key]
+	key := downloadKey{repo: o.repo, digest: d}
+	f, ok := p.downloads[key]
 	if !ok || !f.place.want(user) {
 		ctx, cancel := context.WithCancel(p.ctx)
-		f = newFlight(key, o.transfers, cancel)
+		f = newDownload(key, o.transfers, cancel)
 		f.place.want(user)
-		p.flights[key] = f
+		p.downloads[key] = f
 		p.fetches.Go(func() {
 			defer cancel()
-			err := p.fly(context.WithValue(ctx, placeKey{}, f.place), o, f)
+			err := p.fetchBlob(context.WithValue(ctx, placeKey{}, f.place), o, f)
 			f.place.release()
-			p.land(f, err)
+			p.finish(f, err)
 		})
 	}
 	f.readers++
@@ -111,8 +111,8 @@ func (p *Puller) board(o origin, d digest.Digest, user string) (*flight, error) 
 	return f, nil
 }
 
-// leave counts one reader less. With none left the flight goes on for a while, as long as no other is kept waiting.
-func (p *Puller) leave(f *flight, user string) {
+// leave removes a reader. Without readers the download lingers until another one needs its place.
+func (p *Puller) leave(f *download, user string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f.place.unwant(user)
@@ -120,31 +120,30 @@ func (p *Puller) leave(f *flight, user string) {
 	if f.readers > 0 {
 		return
 	}
-	if f.landed {
+	if f.ended {
 		f.closeFile()
 		return
 	}
 	f.lingerFor(p.linger, func() { p.abandon(f) })
 }
 
-// abandon ends a flight that nobody has read from for too long. Whoever comes
-// now starts another.
-func (p *Puller) abandon(f *flight) {
+// abandon ends a download that has lingered too long. The next reader starts another.
+func (p *Puller) abandon(f *download) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if f.readers == 0 && p.flights[f.key] == f {
-		delete(p.flights, f.key)
+	if f.readers == 0 && p.downloads[f.key] == f {
+		delete(p.downloads, f.key)
 		f.cancel()
 	}
 }
 
-// land ends a flight.
-func (p *Puller) land(f *flight, err error) {
+// finish records the end of a download.
+func (p *Puller) finish(f *download, err error) {
 	p.mu.Lock()
-	if p.flights[f.key] == f {
-		delete(p.flights, f.key)
+	if p.downloads[f.key] == f {
+		delete(p.downloads, f.key)
 	}
-	f.landed = true
+	f.ended = true
 	f.stopLingering()
 	unread := f.readers == 0
 	p.mu.Unlock()
@@ -153,18 +152,18 @@ func (p *Puller) land(f *flight, err error) {
 		return
 	}
 	f.closeFile()
-	if err != nil { // there is nobody else to tell
-		p.log.Warn("fetch failed", "repository", f.key.repo, "blob", f.key.digest, "error", err)
+	if err != nil { // readers would have reported it
+		p.log.Warn("download failed", "repository", f.key.repo, "blob", f.key.digest, "error", err)
 	}
 }
 
-// fly fetches a blob into the store.
-func (p *Puller) fly(ctx context.Context, o origin, f *flight) error {
+// fetchBlob fetches a blob into the store.
+func (p *Puller) fetchBlob(ctx context.Context, o origin, f *download) error {
 	d := f.key.digest
 	if err := f.place.hold(ctx); err != nil {
 		return o.failed("blob", d.String(), err)
 	}
-	// It may have come while this waited for its turn.
+	// It may have been stored while this waited for its place.
 	if _, err := p.store.StatBlob(ctx, o.repo, d); !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
@@ -182,9 +181,9 @@ func (p *Puller) fly(ctx context.Context, o origin, f *flight) error {
 	return nil
 }
 
-// confirm makes a blob that other repositories hold visible in this one, once the upstream has confirmed that it has it
-// there: what its manifest names may be another repository's alone. Without an answer the blob is fetched, which fails
-// as well, or proves it.
+// confirm links a blob that other repositories have into this one, once the upstream has confirmed that this repository
+// has it: a manifest may name the content of a repository that the client may not read. Without an answer the blob is
+// fetched, which proves it or fails.
 func (p *Puller) confirm(ctx context.Context, o origin, d digest.Digest) (linked bool, err error) {
 	elsewhere, err := p.store.HeldElsewhere(ctx, o.repo, d)
 	if err != nil || !elsewhere {
@@ -198,14 +197,14 @@ func (p *Puller) confirm(ctx context.Context, o origin, d digest.Digest) (linked
 		return false, nil
 	}
 	err = p.store.LinkPulled(ctx, o.repo, d, size)
-	if errors.Is(err, store.ErrNotFound) { // collected since, or another's size
+	if errors.Is(err, store.ErrNotFound) { // collected meanwhile, or of another size
 		return false, nil
 	}
 	return err == nil, err
 }
 
-// transfer stores a body and lets readers follow.
-func (p *Puller) transfer(ctx context.Context, repo string, f *flight, body io.Reader, size int64) (err error) {
+// transfer stores a body while readers follow.
+func (p *Puller) transfer(ctx context.Context, repo string, f *download, body io.Reader, size int64) (err error) {
 	promised, err := p.store.PromisedSize(ctx, repo, f.key.digest)
 	if err != nil {
 		return err
@@ -220,7 +219,7 @@ func (p *Puller) transfer(ctx context.Context, repo string, f *flight, body io.R
 	if err != nil {
 		return err
 	}
-	defer func() { // after Commit it does nothing
+	defer func() { // does nothing after Commit
 		err = errors.Join(err, upload.Cancel(context.WithoutCancel(ctx)))
 	}()
 	file, err := upload.Open()
@@ -238,18 +237,18 @@ func (p *Puller) transfer(ctx context.Context, repo string, f *flight, body io.R
 		return err
 	}
 	if size >= 0 && written != size {
-		return fmt.Errorf("%d bytes came, %d were promised: %w", written, size, io.ErrUnexpectedEOF)
+		return fmt.Errorf("%d bytes arrived, %d were announced: %w", written, size, io.ErrUnexpectedEOF)
 	}
 	_, err = upload.Commit(ctx, f.key.digest)
 	var wrong *store.DigestError
-	if errors.As(err, &wrong) { // which is not the client's fault, as it would be in a push
+	if errors.As(err, &wrong) { // the upstream's fault, not the client's
 		return hint.New(fmt.Errorf("the upstream's content hashes to %s and not to %s", wrong.Got, wrong.Want),
 			"the upstream, or a proxy before it, serves damaged content: tell its operator")
 	}
 	return err
 }
 
-// placedReader reads while there is a place for it.
+// placedReader reads only while the download has a place.
 type placedReader struct {
 	ctx   context.Context
 	place *place
@@ -263,7 +262,7 @@ func (r placedReader) Read(p []byte) (int, error) {
 	return r.body.Read(p)
 }
 
-// boundedReader reads a body that has size bytes and fails when more come, before any of those is handed on.
+// boundedReader fails when a body has more than size bytes; it returns none of those beyond.
 type boundedReader struct {
 	from       io.Reader
 	size, left int64
@@ -278,8 +277,8 @@ func (r *boundedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// A tooLongError says that an upstream's blob has more bytes than a manifest or the upstream itself promised.
-type tooLongError struct{ promised, told int64 } // told is -1 when the bytes came
+// A tooLongError reports a blob with more bytes than a manifest or the upstream announced.
+type tooLongError struct{ promised, told int64 } // told is -1 if the bytes arrived
 
 func (e *tooLongError) Error() string {
 	if e.told < 0 {
@@ -288,7 +287,6 @@ func (e *tooLongError) Error() string {
 	return fmt.Sprintf("the upstream has %d bytes, the manifest names %d", e.told, e.promised)
 }
 
-// closeQuietly: a file that was only read from has nothing to lose.
 func closeQuietly(f *os.File) {
 	if f != nil {
 		_ = f.Close()

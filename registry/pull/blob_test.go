@@ -19,7 +19,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// halfway sends half of a blob, tells so, and the rest when released.
+// halfway sends half of a blob, signals that, and sends the rest when released.
 func (f *fixture) halfway() (sent chan struct{}, release chan struct{}) {
 	sent, release = make(chan struct{}), make(chan struct{})
 	f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
@@ -46,14 +46,14 @@ func TestPuller_Blob(t *testing.T) {
 	if err != nil || !bytes.Equal(got, f.layer) {
 		t.Fatalf("got %d bytes, %v", len(got), err)
 	}
-	f.wantHeld(f.blob, f.layer)
+	f.wantStored(f.blob, f.layer)
 	f.server.Close()
 	if got, err := f.pull(f.blob); err != nil || !bytes.Equal(got, f.layer) {
-		t.Errorf("held, with the upstream down: %d bytes, %v", len(got), err)
+		t.Errorf("stored, with the upstream down: %d bytes, %v", len(got), err)
 	}
 }
 
-func TestPuller_Blob_of_no_bytes(t *testing.T) {
+func TestPuller_Blob_empty(t *testing.T) {
 	f := newFixture(t)
 	d := digest.FromString("")
 	f.open(&fakeSource{blob: func(context.Context, digest.Digest) (io.ReadCloser, int64, error) {
@@ -62,10 +62,10 @@ func TestPuller_Blob_of_no_bytes(t *testing.T) {
 	if got, err := f.pull(d); err != nil || len(got) != 0 {
 		t.Errorf("got %d bytes, %v", len(got), err)
 	}
-	f.wantHeld(d, nil)
+	f.wantStored(d, nil)
 }
 
-func TestPuller_Blob_that_is_not_there(t *testing.T) {
+func TestPuller_Blob_absent(t *testing.T) {
 	f := newFixture(t)
 	content := []byte("later")
 	d := digest.FromBytes(content)
@@ -74,7 +74,7 @@ func TestPuller_Blob_that_is_not_there(t *testing.T) {
 	}
 	f.pushBlob(content)
 	if got, err := f.pull(d); err != nil || !bytes.Equal(got, content) {
-		t.Errorf("as soon as it is: got %q, %v", got, err)
+		t.Errorf("once it exists: got %q, %v", got, err)
 	}
 	f.server.Close()
 	if _, err := f.pull(digest.FromString("x")); err == nil || errors.Is(err, store.ErrNotFound) {
@@ -82,7 +82,7 @@ func TestPuller_Blob_that_is_not_there(t *testing.T) {
 	}
 }
 
-func TestPuller_Blob_is_fetched_once_and_read_while_it_arrives(t *testing.T) {
+func TestPuller_Blob_isFetchedOnceAndReadWhileItArrives(t *testing.T) {
 	f := newFixture(t)
 	sent, release := f.halfway()
 	half := int64(len(f.layer) / 2)
@@ -110,16 +110,16 @@ func TestPuller_Blob_is_fetched_once_and_read_while_it_arrives(t *testing.T) {
 		})
 	}
 	<-sent
-	begun.Wait() // all have the half that is there
+	begun.Wait() // every reader has the first half
 	close(release)
 	all.Wait()
 	if got := f.asked("GET blobs/" + f.blob.String()); got != 1 {
 		t.Errorf("fetched %d times", got)
 	}
-	f.wantHeld(f.blob, f.layer)
+	f.wantStored(f.blob, f.layer)
 }
 
-func TestPuller_Blob_is_sought_in_while_it_arrives(t *testing.T) {
+func TestPuller_Blob_isSeekableWhileItArrives(t *testing.T) {
 	f := newFixture(t)
 	_, release := f.halfway()
 	rc, size, err := f.Blob(t.Context(), here, f.blob)
@@ -135,7 +135,7 @@ func TestPuller_Blob_is_sought_in_while_it_arrives(t *testing.T) {
 	}
 	got := make([]byte, 50)
 	if _, err := io.ReadFull(rc, got); err != nil || !bytes.Equal(got, f.layer[100:150]) {
-		t.Errorf("from the half that is there: %v", err)
+		t.Errorf("in the half that has arrived: %v", err)
 	}
 	close(release)
 	if _, err := rc.Seek(-50, io.SeekEnd); err != nil {
@@ -149,12 +149,12 @@ func TestPuller_Blob_is_sought_in_while_it_arrives(t *testing.T) {
 		func() (int64, error) { return rc.Seek(0, 9) },
 	} {
 		if _, err := bad(); err == nil {
-			t.Error("sought outside of it")
+			t.Error("a seek outside of the blob succeeded")
 		}
 	}
 }
 
-func TestPuller_Blob_goes_on_without_those_who_leave(t *testing.T) {
+func TestPuller_Blob_outlivesItsReaders(t *testing.T) {
 	t.Run("while others read", func(t *testing.T) {
 		f := newFixture(t)
 		_, release := f.halfway()
@@ -181,7 +181,7 @@ func TestPuller_Blob_goes_on_without_those_who_leave(t *testing.T) {
 			t.Errorf("got %d bytes, %v", len(got), err)
 		}
 	})
-	t.Run("to the end, with nobody left", func(t *testing.T) {
+	t.Run("to the end, without readers", func(t *testing.T) {
 		f := newFixture(t)
 		_, release := f.halfway()
 		rc, _, err := f.Blob(t.Context(), here, f.blob)
@@ -191,9 +191,9 @@ func TestPuller_Blob_goes_on_without_those_who_leave(t *testing.T) {
 		rc.Close()
 		close(release)
 		f.fetches.Wait()
-		f.wantHeld(f.blob, f.layer)
+		f.wantStored(f.blob, f.layer)
 	})
-	t.Run("but not for ever", func(t *testing.T) {
+	t.Run("for a limited time", func(t *testing.T) {
 		f := newFixture(t)
 		f.linger = time.Millisecond
 		_, _ = f.halfway()
@@ -202,21 +202,21 @@ func TestPuller_Blob_goes_on_without_those_who_leave(t *testing.T) {
 			t.Fatal(err)
 		}
 		rc.Close()
-		f.fetches.Wait() // which would take for ever
+		f.fetches.Wait() // without the limit it never returns
 		if _, err := f.store.StatBlob(t.Context(), here, f.blob); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("got %v", err)
 		}
 		if f.log.count("WARN", f.blob.String()) != 1 {
-			t.Error("told nobody")
+			t.Error("the failure is not logged")
 		}
 		f.misbehave(nil)
 		if got, err := f.pull(f.blob); err != nil || !bytes.Equal(got, f.layer) {
-			t.Errorf("who comes after that gets %d bytes, %v", len(got), err)
+			t.Errorf("the next reader gets %d bytes, %v", len(got), err)
 		}
 	})
 }
 
-func TestPuller_Blob_that_fails(t *testing.T) {
+func TestPuller_Blob_fails(t *testing.T) {
 	content := bytes.Repeat([]byte("x"), 100_000)
 	d := digest.FromBytes(content)
 	broken := errors.New("the line broke")
@@ -225,11 +225,11 @@ func TestPuller_Blob_that_fails(t *testing.T) {
 		size int64
 		err  error // nil: any
 	}{
-		"half way":            {io.MultiReader(bytes.NewReader(content[:50_000]), errorReader{broken}), 100_000, broken},
-		"too short":           {bytes.NewReader(content[:50_000]), 100_000, io.ErrUnexpectedEOF},
-		"too long":            {bytes.NewReader(append(content, 'x')), 100_000, nil},
-		"damaged":             {bytes.NewReader(append([]byte("y"), content[1:]...)), 100_000, nil},
-		"damaged, of no size": {strings.NewReader("y"), -1, nil},
+		"half way":         {io.MultiReader(bytes.NewReader(content[:50_000]), errorReader{broken}), 100_000, broken},
+		"too short":        {bytes.NewReader(content[:50_000]), 100_000, io.ErrUnexpectedEOF},
+		"too long":         {bytes.NewReader(append(content, 'x')), 100_000, nil},
+		"damaged":          {bytes.NewReader(append([]byte("y"), content[1:]...)), 100_000, nil},
+		"damaged, no size": {strings.NewReader("y"), -1, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
@@ -241,11 +241,11 @@ func TestPuller_Blob_that_fails(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 			if len(got) >= len(content) {
-				t.Error("a wrong blob was handed out whole")
+				t.Error("a damaged blob was served to its end")
 			}
 			f.fetches.Wait()
 			if _, err := f.store.StatBlob(t.Context(), here, d); !errors.Is(err, store.ErrNotFound) {
-				t.Errorf("it is held: %v", err)
+				t.Errorf("it is stored: %v", err)
 			}
 			if left, err := os.ReadDir(filepath.Join(f.dir, "storage", "uploads")); err != nil || len(left) != 0 {
 				t.Errorf("left behind: %v, %v", left, err)
@@ -258,7 +258,7 @@ type errorReader struct{ err error }
 
 func (r errorReader) Read([]byte) (int, error) { return 0, r.err }
 
-func TestPuller_Blob_of_a_size_that_is_not_told(t *testing.T) {
+func TestPuller_Blob_withoutASize(t *testing.T) {
 	f := newFixture(t)
 	f.open(&fakeSource{blob: func(context.Context, digest.Digest) (io.ReadCloser, int64, error) {
 		return io.NopCloser(bytes.NewReader(f.layer)), -1, nil
@@ -268,7 +268,7 @@ func TestPuller_Blob_of_a_size_that_is_not_told(t *testing.T) {
 	}
 }
 
-func TestPuller_Blob_over_a_bad_line(t *testing.T) {
+func TestPuller_Blob_overABadLine(t *testing.T) {
 	f := newFixture(t)
 	var broken atomic.Bool
 	f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
@@ -285,7 +285,7 @@ func TestPuller_Blob_over_a_bad_line(t *testing.T) {
 	}
 }
 
-func TestPuller_fetches_so_many_at_once(t *testing.T) {
+func TestPuller_Blob_limitsConcurrency(t *testing.T) {
 	f := newFixture(t)
 	contents := map[digest.Digest]string{}
 	for i := range 10 {
@@ -323,7 +323,7 @@ func (b *countedBody) Close() error {
 	return nil
 }
 
-func TestPuller_Close_ends_what_is_under_way(t *testing.T) {
+func TestPuller_Close_endsDownloads(t *testing.T) {
 	f := newFixture(t)
 	_, _ = f.halfway()
 	rc, _, err := f.Blob(t.Context(), here, f.blob)
@@ -347,10 +347,10 @@ func TestPuller_Close_ends_what_is_under_way(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := io.ReadAll(rc); err == nil {
-		t.Error("the reader got it whole")
+		t.Error("the reader got the whole blob")
 	}
 	if err := <-waiting; err == nil {
-		t.Error("the other got a manifest")
+		t.Error("the other client got a manifest")
 	}
 	if _, err := f.Manifest(t.Context(), here, "v1"); !errors.Is(err, errClosed) {
 		t.Errorf("after Close: got %v", err)
@@ -360,8 +360,8 @@ func TestPuller_Close_ends_what_is_under_way(t *testing.T) {
 	}
 }
 
-// An upstream that takes a request and says nothing has all of its places taken soon, and no others'.
-func TestPuller_holds_up_no_other_upstream(t *testing.T) {
+// A silent upstream uses up its own places and no others.
+func TestPuller_Blob_silentUpstreamDelaysNoOther(t *testing.T) {
 	f := newFixture(t)
 	asked := make(chan struct{})
 	silent := &fakeSource{blob: func(ctx context.Context, _ digest.Digest) (io.ReadCloser, int64, error) {
@@ -373,11 +373,11 @@ func TestPuller_holds_up_no_other_upstream(t *testing.T) {
 	var waiting sync.WaitGroup
 	waiting.Go(func() {
 		if _, _, err := p.Blob(t.Context(), "silent/x", f.blob); err == nil {
-			t.Error("a silent upstream has given something")
+			t.Error("a silent upstream sent something")
 		}
 	})
 	<-asked
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // for a test that fails
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	rc, _, err := p.Blob(ctx, here, f.blob)
 	if err != nil {
@@ -409,8 +409,8 @@ func (f *fixture) holdElsewhere(content []byte) digest.Digest {
 	return d
 }
 
-// An upstream's manifest may name what only another repository has. Its word is no key to that.
-func TestPuller_Blob_that_another_repository_holds(t *testing.T) {
+// An upstream's manifest may refer to a blob of another repository. That alone does not give access to it.
+func TestPuller_Blob_ofAnotherRepository(t *testing.T) {
 	named := func(f *fixture, layer digest.Digest, size int) {
 		t.Helper()
 		body := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"a/b","digest":%q,"size":%d},"layers":[]}`, layer, size)
@@ -429,7 +429,7 @@ func TestPuller_Blob_that_another_repository_holds(t *testing.T) {
 			t.Error("the upstream was not asked")
 		}
 		if _, err := f.store.StatBlob(t.Context(), here, d); !errors.Is(err, store.ErrNotFound) {
-			t.Errorf("afterwards it is there: %v", err)
+			t.Errorf("afterwards it exists: %v", err)
 		}
 	})
 	t.Run("is served without being fetched where the upstream has it", func(t *testing.T) {
@@ -443,7 +443,7 @@ func TestPuller_Blob_that_another_repository_holds(t *testing.T) {
 			t.Errorf("it was fetched %d times", n)
 		}
 		f.server.Close()
-		f.wantHeld(f.blob, f.layer)
+		f.wantStored(f.blob, f.layer)
 	})
 	t.Run("is fetched where its file is lost", func(t *testing.T) {
 		f := newFixture(t)
@@ -456,9 +456,9 @@ func TestPuller_Blob_that_another_repository_holds(t *testing.T) {
 			t.Errorf("got %d bytes, %v", len(got), err)
 		}
 		f.server.Close()
-		f.wantHeld(f.blob, f.layer)
+		f.wantStored(f.blob, f.layer)
 	})
-	t.Run("is fetched where the upstream says another size", func(t *testing.T) {
+	t.Run("is fetched where the upstream announces another size", func(t *testing.T) {
 		f := newFixture(t)
 		f.holdElsewhere(f.layer)
 		f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {

@@ -13,7 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// endless answers for blobs with a body that ends only when the client hangs up, and tells how many bytes it sent by then.
+// endless serves blobs whose body ends only when the client hangs up, and counts the bytes that it sent.
 func (f *fixture) endless(length int64) (sent chan int64) {
 	sent = make(chan int64, 16)
 	f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
@@ -35,7 +35,7 @@ func (f *fixture) endless(length int64) (sent chan int64) {
 	return sent
 }
 
-// stored is how many bytes the files of the store have.
+// stored returns the size of the store's files.
 func (f *fixture) stored() (bytes int64) {
 	f.t.Helper()
 	err := filepath.WalkDir(filepath.Join(f.dir, "storage"), func(_ string, e fs.DirEntry, err error) error {
@@ -55,7 +55,7 @@ func (f *fixture) stored() (bytes int64) {
 	return bytes
 }
 
-func TestPuller_Blob_that_does_not_end(t *testing.T) {
+func TestPuller_Blob_endless(t *testing.T) {
 	t.Run("is cut where its descriptor ends", func(t *testing.T) {
 		f := newFixture(t)
 		f.wantTag(f.manifest)
@@ -66,7 +66,7 @@ func TestPuller_Blob_that_does_not_end(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		if n := <-sent; n > 64<<20 {
-			t.Errorf("%d bytes were taken", n)
+			t.Errorf("%d bytes were read", n)
 		}
 		if err := f.Puller.Close(); err != nil {
 			t.Fatal(err)
@@ -75,7 +75,7 @@ func TestPuller_Blob_that_does_not_end(t *testing.T) {
 			t.Errorf("%d bytes are stored, %d were before", after, before)
 		}
 	})
-	t.Run("is not begun where it says that it is longer than its descriptor", func(t *testing.T) {
+	t.Run("is refused where it announces more than its descriptor", func(t *testing.T) {
 		f := newFixture(t)
 		f.wantTag(f.manifest)
 		sent := f.endless(1 << 40)
@@ -84,7 +84,7 @@ func TestPuller_Blob_that_does_not_end(t *testing.T) {
 		}
 		<-sent
 	})
-	t.Run("is not begun where there is no space for it", func(t *testing.T) {
+	t.Run("is refused where there is no space for it", func(t *testing.T) {
 		f := newFixture(t)
 		sent := f.endless(1 << 60)
 		if _, err := f.pull(f.blob); !errors.As(err, new(*store.FullError)) {
@@ -92,7 +92,7 @@ func TestPuller_Blob_that_does_not_end(t *testing.T) {
 		}
 		<-sent
 	})
-	t.Run("another repository's manifest promises nothing", func(t *testing.T) {
+	t.Run("another repository's manifest does not count", func(t *testing.T) {
 		f := newFixture(t)
 		f.wantTag(f.manifest)
 		size, err := f.store.PromisedSize(t.Context(), "hub/other", f.blob)
@@ -105,8 +105,8 @@ func TestPuller_Blob_that_does_not_end(t *testing.T) {
 	})
 }
 
-// A blob whose size the upstream does not tell can be read while it arrives, since its manifest tells it.
-func TestPuller_Blob_of_a_size_that_its_manifest_tells(t *testing.T) {
+// A blob without an announced size is readable while it arrives, since its manifest has the size.
+func TestPuller_Blob_sizeOfItsManifest(t *testing.T) {
 	f := newFixture(t)
 	f.wantTag(f.manifest)
 	goOn := make(chan struct{})

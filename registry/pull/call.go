@@ -8,17 +8,17 @@ import (
 	"github.com/mirror-appliance/appliance/registry/auth"
 )
 
-// A call is a request for something small that several clients wait for.
+// A call is a small request that several clients may wait for.
 type call struct {
 	place *place
-	done  chan struct{} // closed when the two below are set
+	done  chan struct{} // closed when value and err are set
 	value any
 	err   error
 }
 
-// ask runs fn, once for all who ask under the same key meanwhile, in a place of the route, and waits for
-// it: no longer than patience (0: as long as it takes) and ctx. fn goes on without those who have left, so that the
-// next to ask finds its result held, unless it has to give way.
+// ask runs fn in a place of the route, once for all clients that ask under the same key at a time. It waits no longer than
+// ctx and patience (0: no limit). fn continues without clients, so that the next one finds its result stored, unless
+// another request needs its place.
 func ask[T any](ctx context.Context, p *Puller, o origin, key string, patience time.Duration, fn func(context.Context) (T, error)) (none T, _ error) {
 	user := userOf(ctx)
 	c, err := p.join(o, key, user, func(ctx context.Context) (any, error) { return fn(ctx) })
@@ -74,7 +74,7 @@ func (p *Puller) join(o origin, key, user string, fn func(context.Context) (any,
 	return c, nil
 }
 
-// userOf is the name of the user that asks, "" for the anonymous.
+// userOf returns the name of the request's user, "" for anonymous.
 func userOf(ctx context.Context) string {
 	id, _ := auth.IdentityFrom(ctx)
 	return id.Name

@@ -24,12 +24,11 @@ import (
 )
 
 const (
-	here  = "hub/library/alpine" // the repository as clients of the appliance name it
-	there = "library/alpine"     // and as the upstream does
+	here  = "hub/library/alpine" // local name of the repository
+	there = "library/alpine"     // its name at the upstream
 )
 
-// A fixture is a Puller over a real store and a real upstream registry, which
-// can be told to misbehave.
+// A fixture is a Puller over a real store and a real upstream registry with faults.
 type fixture struct {
 	*Puller
 	t      *testing.T
@@ -69,7 +68,7 @@ func newFixture(t *testing.T, changes ...func(*Options)) *fixture {
 	return f
 }
 
-// sleeping puts a Puller over a fresh store whose client waits by sleep.
+// sleeping puts a Puller over a fresh store, whose upstream client waits by sleep.
 func (f *fixture) sleeping(sleep func(context.Context) error, changes ...func(*Options)) {
 	f.t.Helper()
 	var err error
@@ -99,7 +98,7 @@ func (f *fixture) open(source Source, changes ...func(*Options)) {
 	for _, change := range changes {
 		change(&o)
 	}
-	f.Puller = New(s, []Route{{Prefix: "hub", Source: source, Freshness: time.Minute}}, o)
+	f.Puller = New(s, []Route{{Prefix: "hub", Source: source, TTL: time.Minute}}, o)
 	f.t.Cleanup(func() { _ = f.Puller.Close() })
 }
 
@@ -132,7 +131,7 @@ func (f *fixture) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.real.ServeHTTP(w, r)
 }
 
-// wait keeps a request waiting until it is released, or nobody waits for its answer: a test that fails ends, too.
+// wait delays a request until it is released or abandoned, so that a failing test ends.
 func wait(r *http.Request, release <-chan struct{}) {
 	select {
 	case <-release:
@@ -140,7 +139,7 @@ func wait(r *http.Request, release <-chan struct{}) {
 	}
 }
 
-// asked is how often the upstream got a request: "GET manifests/v1".
+// asked returns how often the upstream got a request such as "GET manifests/v1".
 func (f *fixture) asked(request string) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -197,7 +196,7 @@ func (f *fixture) pull(d digest.Digest) ([]byte, error) {
 	return content, err
 }
 
-// wantTag pulls v1 and checks what it is.
+// wantTag pulls v1 and checks its digest.
 func (f *fixture) wantTag(want digest.Digest) {
 	f.t.Helper()
 	m, err := f.Manifest(f.t.Context(), here, "v1")
@@ -209,8 +208,8 @@ func (f *fixture) wantTag(want digest.Digest) {
 	}
 }
 
-// wantHeld checks that a blob is in the store, for its repository, and whole.
-func (f *fixture) wantHeld(d digest.Digest, content []byte) {
+// wantStored checks that a blob is stored in its repository and whole.
+func (f *fixture) wantStored(d digest.Digest, content []byte) {
 	f.t.Helper()
 	b, err := f.store.OpenBlob(f.t.Context(), here, d)
 	if err != nil {
@@ -218,11 +217,11 @@ func (f *fixture) wantHeld(d digest.Digest, content []byte) {
 	}
 	defer b.Close()
 	if got, err := io.ReadAll(b); err != nil || !bytes.Equal(got, content) {
-		f.t.Fatalf("held are %d bytes of %d, %v", len(got), len(content), err)
+		f.t.Fatalf("%d bytes of %d are stored, %v", len(got), len(content), err)
 	}
 }
 
-// A syncBuffer is a log that is read while it is written.
+// A syncBuffer is a log that can be read while it is written.
 type syncBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -234,7 +233,7 @@ func (b *syncBuffer) Write(p []byte) (int, error) {
 	return b.b.Write(p)
 }
 
-// count is how many lines of the log have all words.
+// count returns the number of log lines with all words.
 func (b *syncBuffer) count(words ...string) (n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -250,7 +249,7 @@ lines:
 	return n
 }
 
-// A fakeSource forces what a registry cannot be made to do.
+// A fakeSource forces failures that a registry cannot have.
 type fakeSource struct {
 	resolve  func(ctx context.Context) (ocispec.Descriptor, error)
 	manifest func(ctx context.Context) (ocispec.Descriptor, []byte, error)

@@ -4,24 +4,14 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"time"
 
 	"github.com/mirror-appliance/appliance/registry/store"
 	"github.com/opencontainers/go-digest"
 )
 
-const (
-	// rest is how long the tags of a repository are served unchecked after a
-	// check has failed, so that an outage costs one wait and not one a request.
-	rest = 30 * time.Second
-	// maxOutages bounds what is remembered of them.
-	maxOutages = 1024
-)
-
-// Manifest gives what ref, a tag or a digest, stands for in repo, fetched and
-// stored if it is not held or not fresh. An error that is store.ErrNotFound says
-// that neither the store nor the upstream has it; others, that the upstream
-// could not be asked or the answer not be stored.
+// Manifest returns the manifest of ref, a tag or a digest. It fetches and stores one that is not stored or whose TTL is
+// over. store.ErrNotFound: neither the store nor the upstream has it. Other errors: the upstream could not be asked or
+// its answer not be stored.
 func (p *Puller) Manifest(ctx context.Context, repo, ref string) (store.Manifest, error) {
 	o, ok := p.origin(repo)
 	if !ok {
@@ -33,7 +23,7 @@ func (p *Puller) Manifest(ctx context.Context, repo, ref string) (store.Manifest
 	return p.byTag(ctx, o, ref)
 }
 
-// byDigest: what a digest stands for never changes, so what is held is served.
+// byDigest serves a stored manifest without a check: a digest never changes.
 func (p *Puller) byDigest(ctx context.Context, o origin, d digest.Digest) (store.Manifest, error) {
 	m, err := p.store.Manifest(ctx, o.repo, d)
 	if !errors.Is(err, store.ErrNotFound) {
@@ -41,18 +31,18 @@ func (p *Puller) byDigest(ctx context.Context, o origin, d digest.Digest) (store
 	}
 	return ask(ctx, p, o, o.repo+"@"+d.String(), 0, func(ctx context.Context) (store.Manifest, error) {
 		if m, err := p.store.Manifest(ctx, o.repo, d); err == nil {
-			return m, nil // it came while this was about to ask
+			return m, nil // stored by the call before
 		}
 		return p.fetchManifest(ctx, o, d.String(), p.resolvedTo(o.repo, d)...)
 	})
 }
 
 func (p *Puller) byTag(ctx context.Context, o origin, tag string) (store.Manifest, error) {
-	held, err := p.store.ManifestByTag(ctx, o.repo, tag)
+	stored, err := p.store.ManifestByTag(ctx, o.repo, tag)
 	if errors.Is(err, store.ErrNotFound) {
 		fetch := func(ctx context.Context) (store.Manifest, error) {
 			if m, err := p.store.ManifestByTag(ctx, o.repo, tag); err == nil {
-				return m, nil // it came while this was about to ask
+				return m, nil // stored by the call before
 			}
 			return p.fetchManifest(ctx, o, tag, tag)
 		}
@@ -61,52 +51,48 @@ func (p *Puller) byTag(ctx context.Context, o origin, tag string) (store.Manifes
 		}
 		return ask(ctx, p, o, o.repo+":"+tag, 0, fetch)
 	}
-	if err != nil || p.fresh(ctx, o, tag) || p.resting(o.repo) {
-		return held, err
+	if err != nil || p.withinTTL(ctx, o, tag) || p.breaker.isOpen(o.repo) {
+		return stored, err
 	}
 	m, err := ask(ctx, p, o, o.repo+":"+tag, p.patience, func(ctx context.Context) (store.Manifest, error) {
-		return p.revalidate(ctx, o, tag, held)
+		return p.revalidate(ctx, o, tag, stored)
 	})
-	return orHeld(ctx, p, o, tag, m, held, err)
+	return orStored(ctx, p, o, tag, m, stored, err)
 }
 
-// orHeld returns what a check of a held tag has found, or what is held if it has failed.
-func orHeld[T any](ctx context.Context, p *Puller, o origin, tag string, found, held T, err error) (T, error) {
+// orStored returns the result of checking a stored tag, or what is stored if the check failed.
+func orStored[T any](ctx context.Context, p *Puller, o origin, tag string, found, stored T, err error) (T, error) {
 	switch {
 	case err == nil:
-		p.answered(o.repo)
+		if p.breaker.close(o.repo) {
+			p.log.Info("upstream answers again", "repository", o.repo)
+		}
 		return found, nil
 	case ctx.Err() != nil:
 		return found, ctx.Err()
 	}
 	p.unanswered(ctx, o, tag, err)
-	return held, nil
+	return stored, nil
 }
 
-// fresh reports whether a tag need not be asked for. One that was checked in the future was checked by a clock that
-// was wrong.
-func (p *Puller) fresh(ctx context.Context, o origin, tag string) bool {
+// withinTTL reports whether a tag need not be checked. A check in the future comes from a wrong clock and does not count.
+func (p *Puller) withinTTL(ctx context.Context, o origin, tag string) bool {
 	checked, err := p.store.TagChecked(ctx, o.repo, tag)
-	return err == nil && p.within(checked, o.Freshness)
+	age := p.now().Sub(checked)
+	return err == nil && age >= 0 && age < o.TTL
 }
 
-// within reports whether less than d has passed since t, and t has.
-func (p *Puller) within(t time.Time, d time.Duration) bool {
-	age := p.now().Sub(t)
-	return age >= 0 && age < d
-}
-
-// revalidate asks what a held tag stands for now. A tag that is gone upstream
-// stays here: a mirror is what clusters rely on when an upstream tidies up.
-func (p *Puller) revalidate(ctx context.Context, o origin, tag string, held store.Manifest) (store.Manifest, error) {
+// revalidate checks a stored tag. A tag that the upstream has deleted stays: clusters rely on the mirror when an upstream
+// cleans up.
+func (p *Puller) revalidate(ctx context.Context, o origin, tag string, stored store.Manifest) (store.Manifest, error) {
 	desc, err := o.Source.Resolve(ctx, o.upstream, tag)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return store.Manifest{}, err
 	}
-	if err == nil && desc.Digest != held.Digest {
+	if err == nil && desc.Digest != stored.Digest {
 		return p.fetchManifest(ctx, o, desc.Digest.String(), tag)
 	}
-	return held, p.checked(ctx, o, tag)
+	return stored, p.checked(ctx, o, tag)
 }
 
 // fetchManifest fetches ref, stores it and moves tags to it.
@@ -117,13 +103,13 @@ func (p *Puller) fetchManifest(ctx context.Context, o origin, ref string, tags .
 	}
 	want := desc.Digest
 	if d, err := digest.Parse(ref); err == nil {
-		want = d // whatever the source says it is
+		want = d
 	}
-	return p.keep(ctx, o, ref, body, store.PutOptions{MediaType: desc.MediaType, Digest: want, Tags: tags})
+	return p.put(ctx, o, ref, body, store.PutOptions{MediaType: desc.MediaType, Digest: want, Tags: tags})
 }
 
-// keep stores a manifest and moves tags to it, which the upstream has just named.
-func (p *Puller) keep(ctx context.Context, o origin, ref string, body []byte, put store.PutOptions) (store.Manifest, error) {
+// put stores a manifest and moves tags to it.
+func (p *Puller) put(ctx context.Context, o origin, ref string, body []byte, put store.PutOptions) (store.Manifest, error) {
 	m, err := p.store.PutPulledManifest(ctx, o.repo, body, put)
 	if err != nil {
 		return store.Manifest{}, o.unstored(ref, err)
@@ -137,8 +123,7 @@ func (p *Puller) keep(ctx context.Context, o origin, ref string, body []byte, pu
 	return m, nil
 }
 
-// checked notes that the upstream was asked about a tag. One that was deleted here meanwhile has nothing noted, and
-// the upstream's answer is as good as it was.
+// checked records the check of a tag. A tag that was deleted meanwhile has no record; the upstream's answer stays valid.
 func (p *Puller) checked(ctx context.Context, o origin, tag string) error {
 	err := p.store.SetTagChecked(ctx, o.repo, tag, p.now())
 	if errors.Is(err, store.ErrNotFound) {
@@ -147,33 +132,9 @@ func (p *Puller) checked(ctx context.Context, o origin, tag string) error {
 	return err
 }
 
-// resting says whether the upstream failed to answer for repo a moment ago.
-func (p *Puller) resting(repo string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.now().Before(p.outages[repo])
-}
-
-// unanswered notes a failed check; only the first of an outage is told.
+// unanswered opens the circuit breaker. Only the first failure of an outage is logged.
 func (p *Puller) unanswered(ctx context.Context, o origin, tag string, err error) {
-	p.mu.Lock()
-	_, known := p.outages[o.repo]
-	if len(p.outages) >= maxOutages {
-		clear(p.outages)
-	}
-	p.outages[o.repo] = p.now().Add(rest)
-	p.mu.Unlock()
-	if !known {
-		p.log.WarnContext(ctx, "could not ask the upstream: serving what is held", "repository", o.repo, "tag", tag, "error", err)
-	}
-}
-
-func (p *Puller) answered(repo string) {
-	p.mu.Lock()
-	_, known := p.outages[repo]
-	delete(p.outages, repo)
-	p.mu.Unlock()
-	if known {
-		p.log.Info("upstream answers again", "repository", repo)
+	if first := p.breaker.open(o.repo); first {
+		p.log.WarnContext(ctx, "could not ask the upstream: serving what is stored", "repository", o.repo, "tag", tag, "error", err)
 	}
 }

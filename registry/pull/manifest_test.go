@@ -52,7 +52,7 @@ func TestPuller_Serves(t *testing.T) {
 	}
 }
 
-func TestPuller_Manifest_by_digest(t *testing.T) {
+func TestPuller_Manifest_byDigest(t *testing.T) {
 	f := newFixture(t)
 	m, err := f.Manifest(t.Context(), here, f.manifest.String())
 	if err != nil || string(m.Body) != string(f.body) || m.MediaType != ocispec.MediaTypeImageManifest {
@@ -60,22 +60,22 @@ func TestPuller_Manifest_by_digest(t *testing.T) {
 	}
 	f.server.Close()
 	if m, err := f.Manifest(t.Context(), here, f.manifest.String()); err != nil || m.Digest != f.manifest {
-		t.Errorf("held, with the upstream down: got %v", err)
+		t.Errorf("stored, with the upstream down: got %v", err)
 	}
 }
 
-func TestPuller_Manifest_by_tag(t *testing.T) {
+func TestPuller_Manifest_byTag(t *testing.T) {
 	f := newFixture(t)
 	f.wantTag(f.manifest)
 	if got := f.asked("HEAD manifests/v1"); got != 0 {
-		t.Errorf("%d HEADs for what was not held anyway", got)
+		t.Errorf("%d HEADs for a manifest that is not stored", got)
 	}
 	before := f.total()
 	f.wantTag(f.manifest)
 	if f.total() != before {
-		t.Error("asked about a tag that is fresh")
+		t.Error("asked within the TTL")
 	}
-	t.Run("is asked for when it is not fresh any more", func(t *testing.T) {
+	t.Run("is checked after the TTL", func(t *testing.T) {
 		f.pass(time.Minute)
 		f.wantTag(f.manifest)
 		if heads, gets := f.asked("HEAD manifests/v1"), f.asked("GET manifests/v1"); heads != 1 || gets != 1 {
@@ -89,7 +89,7 @@ func TestPuller_Manifest_by_tag(t *testing.T) {
 	})
 	t.Run("moves with the upstream's", func(t *testing.T) {
 		_, moved := f.pushManifest("v1", []byte("other"))
-		f.wantTag(f.manifest) // fresh
+		f.wantTag(f.manifest) // within the TTL
 		f.pass(time.Minute)
 		f.wantTag(moved)
 		before := f.total()
@@ -97,13 +97,13 @@ func TestPuller_Manifest_by_tag(t *testing.T) {
 		if f.total() != before {
 			t.Error("asked again at once")
 		}
-		t.Run("and back, to what is held", func(t *testing.T) {
+		t.Run("and back, to a stored manifest", func(t *testing.T) {
 			f.push(http.MethodPut, "manifests/v1", ocispec.MediaTypeImageManifest, f.body)
 			f.pass(time.Minute)
 			f.wantTag(f.manifest)
 		})
 	})
-	t.Run("stays when the upstream has it no more", func(t *testing.T) {
+	t.Run("stays when the upstream deletes it", func(t *testing.T) {
 		f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
 			http.NotFound(w, r)
 			return true
@@ -118,7 +118,7 @@ func TestPuller_Manifest_by_tag(t *testing.T) {
 	})
 }
 
-func TestPuller_Manifest_with_the_upstream_down(t *testing.T) {
+func TestPuller_Manifest_withTheUpstreamDown(t *testing.T) {
 	for name, fault := range map[string]func(w http.ResponseWriter, r *http.Request) bool{
 		"503":       func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(503); return true },
 		"429":       func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(429); return true },
@@ -149,23 +149,23 @@ func TestPuller_Manifest_with_the_upstream_down(t *testing.T) {
 			if f.total() != asked {
 				t.Error("asked again at once")
 			}
-			f.pass(rest)
+			f.pass(openTime)
 			f.wantTag(f.manifest)
 			if f.total() == asked {
 				t.Error("never asked again")
 			}
 			if got := f.log.count("WARN", "could not ask the upstream", here); got != 1 {
-				t.Errorf("told %d times", got)
+				t.Errorf("logged %d times", got)
 			}
 			f.misbehave(nil)
-			f.pass(rest)
+			f.pass(openTime)
 			f.wantTag(f.manifest)
 			if got := f.log.count("answers again", here); got != 1 {
-				t.Errorf("told %d times that it is over", got)
+				t.Errorf("the recovery is logged %d times", got)
 			}
 		})
 	}
-	t.Run("and nothing held is an error, but not that there is no such image", func(t *testing.T) {
+	t.Run("nothing stored is an error other than not found", func(t *testing.T) {
 		f := newFixture(t)
 		f.server.Close()
 		for _, ref := range []string{"v1", f.manifest.String()} {
@@ -177,14 +177,14 @@ func TestPuller_Manifest_with_the_upstream_down(t *testing.T) {
 	})
 }
 
-func TestPuller_Manifest_that_is_not_there(t *testing.T) {
+func TestPuller_Manifest_absent(t *testing.T) {
 	f := newFixture(t)
 	for _, ref := range []string{"v9", digest.FromString("x").String()} {
 		if _, err := f.Manifest(t.Context(), here, ref); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("%s: got %v", ref, err)
 		}
 	}
-	t.Run("is found as soon as it is", func(t *testing.T) {
+	t.Run("is found once it exists", func(t *testing.T) {
 		_, d := f.pushManifest("v9", []byte("new"))
 		if m, err := f.Manifest(t.Context(), here, "v9"); err != nil || m.Digest != d {
 			t.Errorf("got %s, %v", m.Digest, err)
@@ -192,7 +192,7 @@ func TestPuller_Manifest_that_is_not_there(t *testing.T) {
 	})
 }
 
-func TestPuller_Manifest_is_fetched_once(t *testing.T) {
+func TestPuller_Manifest_isFetchedOnce(t *testing.T) {
 	f := newFixture(t)
 	entered, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
@@ -210,7 +210,7 @@ func TestPuller_Manifest_is_fetched_once(t *testing.T) {
 		left <- err
 	}()
 	<-entered
-	leave() // who asked first does not wait for it
+	leave() // the first client does not wait
 	if err := <-left; !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
@@ -229,7 +229,7 @@ func TestPuller_Manifest_is_fetched_once(t *testing.T) {
 	}
 }
 
-func TestPuller_Manifest_that_is_held_waits_so_long_and_no_longer(t *testing.T) {
+func TestPuller_Manifest_storedWaitsForALimitedTime(t *testing.T) {
 	f := newFixture(t)
 	f.wantTag(f.manifest)
 	_, moved := f.pushManifest("v1", []byte("other"))
@@ -240,13 +240,13 @@ func TestPuller_Manifest_that_is_held_waits_so_long_and_no_longer(t *testing.T) 
 	})
 	f.pass(time.Minute)
 	f.patience = time.Millisecond
-	f.wantTag(f.manifest) // although the upstream has not answered
+	f.wantTag(f.manifest) // without the upstream's answer
 	close(release)
-	f.fetches.Wait() // the check goes on
+	f.fetches.Wait() // the check continues
 	f.wantTag(moved)
 }
 
-func TestPuller_Manifest_that_is_held_is_not_for_those_who_left(t *testing.T) {
+func TestPuller_Manifest_storedEndsWithItsClient(t *testing.T) {
 	f := newFixture(t)
 	f.wantTag(f.manifest)
 	f.pass(time.Minute)
@@ -260,11 +260,11 @@ func TestPuller_Manifest_that_is_held_is_not_for_those_who_left(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if f.log.count("WARN") != 0 {
-		t.Error("the upstream is blamed for it")
+		t.Error("the upstream is blamed")
 	}
 }
 
-func TestPuller_Manifest_of_a_source_that_lies(t *testing.T) {
+func TestPuller_Manifest_wrongDigest(t *testing.T) {
 	f := newFixture(t)
 	want := digest.FromString("x")
 	f.open(&fakeSource{manifest: func(context.Context) (ocispec.Descriptor, []byte, error) {
@@ -274,11 +274,11 @@ func TestPuller_Manifest_of_a_source_that_lies(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if _, err := f.store.Manifest(t.Context(), here, f.manifest); !errors.Is(err, store.ErrNotFound) {
-		t.Errorf("kept what nobody asked for: %v", err)
+		t.Errorf("the wrong manifest is stored: %v", err)
 	}
 }
 
-func TestPuller_Manifest_whose_tag_is_deleted_meanwhile(t *testing.T) {
+func TestPuller_Manifest_tagDeletedMeanwhile(t *testing.T) {
 	f := newFixture(t)
 	f.open(&fakeSource{
 		manifest: func(context.Context) (ocispec.Descriptor, []byte, error) {
@@ -290,12 +290,12 @@ func TestPuller_Manifest_whose_tag_is_deleted_meanwhile(t *testing.T) {
 	})
 	f.wantTag(f.manifest)
 	f.pass(time.Minute)
-	f.wantTag(f.manifest) // which is what the upstream says
-	if f.log.count("WARN") != 0 || f.resting(here) {
-		t.Error("the upstream is blamed for it")
+	f.wantTag(f.manifest) // the upstream's answer
+	if f.log.count("WARN") != 0 || f.breaker.isOpen(here) {
+		t.Error("the upstream is blamed")
 	}
 	f.wantTag(f.manifest)
-	if held, err := f.store.ManifestByTag(t.Context(), here, "v1"); err != nil || held.Digest != f.manifest {
+	if stored, err := f.store.ManifestByTag(t.Context(), here, "v1"); err != nil || stored.Digest != f.manifest {
 		t.Errorf("not fetched again: %v", err)
 	}
 }

@@ -32,7 +32,7 @@ func (h countingHash) UnmarshalBinary(b []byte) error {
 	return h.Hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(b)
 }
 
-// What is pulled through is verified by the store, and by nothing else on the way: a hash is what most of the time goes to.
+// Only the store verifies pulled blobs: hashing takes most of the time.
 func TestPuller_Blob_isHashedOnce(t *testing.T) {
 	f := newFixture(t)
 	crypto.RegisterHash(crypto.SHA256, func() hash.Hash { return countingHash{sha256.New()} })
@@ -47,7 +47,7 @@ func TestPuller_Blob_isHashedOnce(t *testing.T) {
 	}
 }
 
-// records gives a body in pieces, as TLS does, and notes how much it is asked for.
+// records returns a body in pieces, as TLS does, and records how much is requested.
 type records struct {
 	io.Reader
 	asked []int
@@ -58,7 +58,7 @@ func (r *records) Read(p []byte) (int, error) {
 	return r.Reader.Read(p[:min(len(p), 1000)])
 }
 
-// A write of each record, aligned to no page, was measured to cost later reads of the file a tenth.
+// Writes of each record, not aligned to pages, were measured to make later reads a tenth slower.
 func TestPuller_Blob_isWrittenInWholeBuffers(t *testing.T) {
 	f := newFixture(t)
 	body := &records{Reader: bytes.NewReader(f.layer)}

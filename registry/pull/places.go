@@ -7,36 +7,35 @@ import (
 	"sync"
 )
 
-var errGaveWay = errors.New("given up: no client waits for it")
+var errGaveWay = errors.New("stopped: no client waits for it")
 
-// places bounds the requests that are under way at an upstream at a time. No user has more than a share of them,
-// so that one user cannot keep the others waiting; the anonymous are one user. A request that no client waits for
-// gives way to one that a client waits for.
+// places limits the requests to an upstream at a time. No user has more than a share of them, so that one user cannot
+// delay the others; anonymous clients are one user. A request without a waiting client gives way to one with.
 type places struct {
 	limit int
 	share int
 
 	mu      sync.Mutex     // guards what follows and the places' fields
 	held    []*place       // in the order in which they were taken
-	users   map[string]int // places held, by the user that they count for
-	waiting []*place       // in the order in which they came
+	users   map[string]int // held places by user
+	waiting []*place       // in order of arrival
 }
 
 func newPlaces(limit int) *places {
 	return &places{limit: limit, share: max(limit/2, 1), users: map[string]int{}}
 }
 
-// A place is the right of a request to be under way.
+// A place is the right of a request to run.
 type place struct {
 	in     *places
 	cancel context.CancelFunc // ends the request, see end
 
-	users  []string      // one for each client that waits for the outcome
-	user   string        // that it counts for, while it is held
-	ready  chan struct{} // not nil: waiting; closed when it is held
+	users  []string      // one for each client that waits for the result
+	user   string        // counted for the place while it is held
+	ready  chan struct{} // closed when the place is held; nil: not waiting
 	isHeld bool
-	pauses bool // the request can stand still without a place, and go on from there
-	ended  bool // it has given way for good
+	pauses bool // the request can pause without a place, and continue
+	ended  bool
 }
 
 type placeKey struct{}
@@ -50,7 +49,7 @@ func (p *place) end() {
 	p.cancel()
 }
 
-// want counts one more client, of that user, that waits for the outcome; false if there will be none.
+// want adds a waiting client of that user. It returns false if the request has ended.
 func (p *place) want(user string) bool {
 	p.in.mu.Lock()
 	defer p.in.mu.Unlock()
@@ -62,7 +61,7 @@ func (p *place) want(user string) bool {
 	return true
 }
 
-// unwant counts one client less. With none left a request that has not begun ends.
+// unwant removes a waiting client. Without any, a request that has not begun ends.
 func (p *place) unwant(user string) {
 	p.in.mu.Lock()
 	defer p.in.mu.Unlock()
@@ -75,14 +74,14 @@ func (p *place) unwant(user string) {
 	p.in.assign()
 }
 
-// pausable says that from now on the request can stand still.
+// pausable records that the request can pause from now on.
 func (p *place) pausable() {
 	p.in.mu.Lock()
 	defer p.in.mu.Unlock()
 	p.pauses = true
 }
 
-// hold waits until the request may be under way; at once while it has its place.
+// hold waits for the place, and returns at once while it is held.
 func (p *place) hold(ctx context.Context) error {
 	p.in.mu.Lock()
 	if p.isHeld {
@@ -90,7 +89,7 @@ func (p *place) hold(ctx context.Context) error {
 		return nil
 	}
 	if p.ready == nil {
-		if len(p.users) == 0 && !p.pauses { // all have left before it has begun
+		if len(p.users) == 0 && !p.pauses { // every client left before it began
 			p.end()
 			p.in.mu.Unlock()
 			return errGaveWay
@@ -112,7 +111,7 @@ func (p *place) hold(ctx context.Context) error {
 	}
 }
 
-// release gives the place back, or stops waiting for it.
+// release gives the place up, or stops waiting for it.
 func (p *place) release() {
 	p.in.mu.Lock()
 	defer p.in.mu.Unlock()
@@ -121,7 +120,7 @@ func (p *place) release() {
 	p.in.assign()
 }
 
-// Idle runs wait, in which the request of ctx does nothing, and leaves its place to another meanwhile.
+// Idle runs wait, during which the request of ctx does nothing, and gives up its place meanwhile.
 func Idle(ctx context.Context, wait func(context.Context) error) error {
 	p, ok := ctx.Value(placeKey{}).(*place)
 	if !ok {
@@ -155,7 +154,7 @@ func (in *places) give(p *place) {
 	}
 }
 
-// assign gives the places that are free, or held by what no client waits for, to those that wait.
+// assign gives free places, and places whose requests give way, to waiting requests.
 func (in *places) assign() {
 	for {
 		p, user, victim := in.next()
@@ -173,8 +172,8 @@ func (in *places) assign() {
 	}
 }
 
-// next returns what is to have a place next: of those that a client waits for the one whose user has the fewest, and
-// of these the first. victim has to give way for it.
+// next returns the next request to get a place: with a waiting client, of the user with the fewest places, the earliest.
+// victim gives way for it.
 func (in *places) next() (best *place, user string, victim *place) {
 	for _, p := range in.waiting {
 		u := in.lightest(p)
@@ -189,7 +188,7 @@ func (in *places) next() (best *place, user string, victim *place) {
 	return best, user, victim
 }
 
-// lightest is, of the users whose clients wait for p, the one with the fewest places.
+// lightest returns the user with the fewest places among those that wait for p.
 func (in *places) lightest(p *place) string {
 	if len(p.users) == 0 {
 		return p.user
@@ -197,7 +196,7 @@ func (in *places) lightest(p *place) string {
 	return slices.MinFunc(p.users, func(a, b string) int { return in.users[a] - in.users[b] })
 }
 
-// room reports whether there is a place for a request of user, be it after victim has given way.
+// room reports whether a request of user can have a place, perhaps after victim has given way.
 func (in *places) room(p *place, user string) (victim *place, ok bool) {
 	full := in.users[user] >= in.share
 	if !full && len(in.held) < in.limit {
@@ -214,8 +213,7 @@ func (in *places) room(p *place, user string) (victim *place, ok bool) {
 	return nil, false
 }
 
-// takeAway ends a request, or has it wait until there is a place again. Those that wait without a client that waits for
-// them are few: each has a connection and a file open.
+// takeAway ends a request or pauses it. Few may pause without a waiting client: each has a connection and a file open.
 func (in *places) takeAway(p *place) {
 	in.give(p)
 	if !p.pauses {

@@ -17,7 +17,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// A request is a place with a context of its own, as a call or a flight has it.
+// A request is a place with a context, as a call or a download has.
 type request struct {
 	*place
 	ctx context.Context
@@ -34,7 +34,7 @@ func (in *places) request(t *testing.T, users ...string) request {
 	return r
 }
 
-// begun is a request that has its place.
+// begun returns a request that has its place.
 func (in *places) begun(t *testing.T, users ...string) request {
 	t.Helper()
 	r := in.request(t, users...)
@@ -44,7 +44,7 @@ func (in *places) begun(t *testing.T, users ...string) request {
 	return r
 }
 
-// queue has a request wait for a place, which it does once this has returned.
+// queue makes a request wait for a place, and returns when it waits.
 func (r request) queue(t *testing.T) (done chan error) {
 	t.Helper()
 	r.in.mu.Lock()
@@ -69,18 +69,18 @@ func TestPlaces_oneUserLeavesRoomForOthers(t *testing.T) {
 	third := in.request(t, "ann")
 	waiting := third.queue(t)
 	if in.has(third) {
-		t.Error("one user has more than its share")
+		t.Error("a user has more than its share")
 	}
 	in.begun(t, "bob")
-	in.begun(t, "") // the anonymous are a user
+	in.begun(t, "") // anonymous clients are a user
 	fourth := in.request(t, "")
 	fourth.queue(t)
 	if in.has(fourth) {
-		t.Error("more than there are")
+		t.Error("more places than the limit")
 	}
 	second.release()
 	if err := <-waiting; err != nil || !in.has(third) {
-		t.Errorf("a place that became free was not given: %v", err)
+		t.Errorf("a free place was not given: %v", err)
 	}
 }
 
@@ -95,19 +95,19 @@ func TestPlaces_theUserWithTheFewestIsNext(t *testing.T) {
 	carl.queue(t)
 	first.release()
 	if in.has(ann) || !in.has(carl) {
-		t.Error("who came first is first, and has some already")
+		t.Error("the earlier request of a user with places was first")
 	}
 }
 
-// A user that waits for what another has asked for first does not wait for the other's share.
-func TestPlaces_countForAnyOfThoseWhoWait(t *testing.T) {
+// A user that waits for the request of another does not depend on the other's share.
+func TestPlaces_countForAnyWaitingUser(t *testing.T) {
 	in := newPlaces(4)
 	in.begun(t, "ann")
 	in.begun(t, "ann")
 	r := in.request(t, "ann")
 	r.queue(t)
 	if in.has(r) {
-		t.Fatal("one user has more than its share")
+		t.Fatal("a user has more than its share")
 	}
 	r.want("bob")
 	if !in.has(r) {
@@ -115,18 +115,18 @@ func TestPlaces_countForAnyOfThoseWhoWait(t *testing.T) {
 	}
 }
 
-func TestPlaces_whatNobodyWaitsForGivesWay(t *testing.T) {
+func TestPlaces_requestWithoutClientsGivesWay(t *testing.T) {
 	t.Run("by ending", func(t *testing.T) {
 		in := newPlaces(2)
 		old := in.begun(t, "ann")
 		in.begun(t, "bob")
 		old.unwant("ann")
 		if !in.has(old) || old.ctx.Err() != nil {
-			t.Fatal("it gave way to nothing")
+			t.Fatal("it gave way without need")
 		}
 		in.begun(t, "carl")
 		if in.has(old) || old.ctx.Err() == nil || old.want("ann") {
-			t.Error("it goes on")
+			t.Error("it continues")
 		}
 	})
 	t.Run("by pausing, if it can", func(t *testing.T) {
@@ -137,24 +137,24 @@ func TestPlaces_whatNobodyWaitsForGivesWay(t *testing.T) {
 		old.unwant("ann")
 		next := in.begun(t, "carl")
 		if in.has(old) || old.ctx.Err() != nil {
-			t.Fatal("it has not paused")
+			t.Fatal("it did not pause")
 		}
 		next.release()
 		if !in.has(old) {
-			t.Error("it does not go on")
+			t.Error("it does not continue")
 		}
 	})
-	t.Run("also to others of its own user", func(t *testing.T) {
+	t.Run("to others of its own user", func(t *testing.T) {
 		in := newPlaces(4)
 		old := in.begun(t, "ann")
 		in.begun(t, "ann")
 		old.unwant("ann")
 		in.begun(t, "ann")
 		if in.has(old) {
-			t.Error("it goes on")
+			t.Error("it continues")
 		}
 	})
-	t.Run("but not to one more of a user that has its share", func(t *testing.T) {
+	t.Run("not to a user that has its share", func(t *testing.T) {
 		in := newPlaces(4)
 		in.begun(t, "ann")
 		in.begun(t, "ann")
@@ -166,7 +166,7 @@ func TestPlaces_whatNobodyWaitsForGivesWay(t *testing.T) {
 			t.Error("it gave way")
 		}
 	})
-	t.Run("but not to what nobody waits for either", func(t *testing.T) {
+	t.Run("not to another without clients", func(t *testing.T) {
 		in := newPlaces(1)
 		old := in.begun(t, "ann")
 		old.pausable()
@@ -176,7 +176,7 @@ func TestPlaces_whatNobodyWaitsForGivesWay(t *testing.T) {
 			t.Error("it has not given way")
 		}
 	})
-	t.Run("before it has begun it ends", func(t *testing.T) {
+	t.Run("by ending before it has begun", func(t *testing.T) {
 		in := newPlaces(1)
 		in.begun(t, "ann")
 		r := in.request(t, "bob")
@@ -191,7 +191,7 @@ func TestPlaces_whatNobodyWaitsForGivesWay(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
-	t.Run("and only so many pause", func(t *testing.T) {
+	t.Run("and few pause", func(t *testing.T) {
 		in := newPlaces(2)
 		var all []request
 		for range 10 {
@@ -212,7 +212,7 @@ func TestPlaces_whatNobodyWaitsForGivesWay(t *testing.T) {
 	})
 }
 
-func TestPlaces_aWaitThatIsCalledOffLeavesNothing(t *testing.T) {
+func TestPlaces_cancelledWaitLeavesNothing(t *testing.T) {
 	in := newPlaces(1)
 	first := in.begun(t, "ann")
 	ctx, leave := context.WithCancel(t.Context())
@@ -228,7 +228,7 @@ func TestPlaces_aWaitThatIsCalledOffLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestIdle_leavesThePlaceToOthers(t *testing.T) {
+func TestIdle_givesUpItsPlace(t *testing.T) {
 	in := newPlaces(1)
 	r := in.begun(t, "ann")
 	ctx := context.WithValue(r.ctx, placeKey{}, r.place)
@@ -248,7 +248,7 @@ func TestIdle_leavesThePlaceToOthers(t *testing.T) {
 	}
 }
 
-// slow sends a byte of each blob but those in except, and then nothing until it is released.
+// slow sends one byte of each blob not in except, and the rest when released.
 func (f *fixture) slow(except ...digest.Digest) (begun chan struct{}, release func()) {
 	begun = make(chan struct{}, 1000)
 	released := make(chan struct{})
@@ -282,14 +282,14 @@ func TestPuller_Stat_fetchesNothing(t *testing.T) {
 		}
 	}
 	if len(begun) != 0 || f.asked("GET blobs/"+f.blob.String()) != 0 {
-		t.Error("it was fetched")
+		t.Error("the blob was fetched")
 	}
 	if _, err := f.Stat(t.Context(), "other", f.blob); err == nil {
 		t.Error("a repository that is not pulled through")
 	}
 }
 
-func TestPuller_Stat_ofABlobThatArrivesAsksNobody(t *testing.T) {
+func TestPuller_Stat_ofAnArrivingBlobAsksNoUpstream(t *testing.T) {
 	f := newFixture(t)
 	_, release := f.slow()
 	defer release()
@@ -303,7 +303,7 @@ func TestPuller_Stat_ofABlobThatArrivesAsksNobody(t *testing.T) {
 	}
 }
 
-// Clients that begin downloads and go away leave them to the upstream's slowness, and not the next client.
+// Downloads without a client do not delay the next client.
 func TestPuller_Blob_withoutAReaderGivesWay(t *testing.T) {
 	f := newFixture(t)
 	small := []byte("a small layer")
@@ -322,10 +322,10 @@ func TestPuller_Blob_withoutAReaderGivesWay(t *testing.T) {
 	}
 	release()
 	if got, err := f.pull(f.blob); err != nil || !bytes.Equal(got, f.layer) {
-		t.Errorf("what had given way: %d bytes, %v", len(got), err)
+		t.Errorf("a download that gave way: %d bytes, %v", len(got), err)
 	}
 	if n := f.asked("GET blobs/" + f.blob.String()); n != 1 {
-		t.Errorf("fetched %d times: what had arrived was lost", n)
+		t.Errorf("fetched %d times, want the paused download continued", n)
 	}
 }
 
@@ -368,7 +368,7 @@ func TestPuller_Blob_withAReaderKeepsItsPlace(t *testing.T) {
 	}
 }
 
-// What an upstream makes wait does not keep others from asking it.
+// A request that the upstream makes wait does not keep others from asking it.
 func TestPuller_nothingSleepsInAPlace(t *testing.T) {
 	f := newFixture(t)
 	_, _ = f.pushManifest("v2", []byte("another"))
@@ -419,7 +419,7 @@ func TestPuller_aLimitOfTheUpstreamIsToldAtOnce(t *testing.T) {
 		w.WriteHeader(http.StatusTooManyRequests)
 		return true
 	})
-	for range 40 { // more than there are places
+	for range 40 { // more than the places
 		_, err := f.Manifest(t.Context(), here, "v2")
 		var limit interface {
 			Refused() (status int, after time.Duration)

@@ -1,20 +1,16 @@
-// Package pull serves repositories of upstream registries as if they were
-// held: what is not held is fetched, stored and handed out while it arrives.
+// Package pull serves repositories of upstream registries: content that the store lacks is fetched, stored and served
+// while it arrives.
 //
-// New takes the store and the routes; the /v2 API asks the Puller for what the
-// store alone cannot answer. What is held is served whatever the upstream's
-// state: a digest without asking, a tag after asking no more often than its
-// freshness demands, and without an answer when none comes in time.
+// New takes the store and the routes; the /v2 API asks the Puller for what the store alone cannot answer. Stored content
+// is served even if the upstream is down. A digest is served without a check. A tag is checked when its TTL is over, and
+// served unchecked if the upstream does not answer in time.
 //
-// A fetch belongs to the Puller and not to the client that caused it. All who
-// want the same blob read the one file that it grows in. When the last of them
-// goes away it goes on, for a bounded time: clients that give up mostly come
-// back, pulling is metered upstream, and bytes that were waited for once should
-// not be waited for twice. Close ends it.
+// A download belongs to the Puller, not to the client that caused it. All clients that want the blob read the one file
+// that grows. When the last of them leaves, the download continues for a limited time: clients that give up mostly come
+// back, and upstreams meter pulls. Close ends it.
 //
-// Refused: a reverse proxy with a cache, which holds content under the names of
-// requests and so can neither share a layer nor be collected; and caching "not
-// found", which is how a mirror comes to deny an image that exists.
+// Refused: a caching reverse proxy, which stores content by request and so can neither share a layer nor be collected;
+// and caching "not found" for images, which makes a mirror deny an image that exists.
 package pull
 
 import (
@@ -35,36 +31,35 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Source is a registry that is pulled from. An error for which
-// errors.Is(err, fs.ErrNotExist) holds says that it has no such thing.
+// Source is a registry to pull from. errors.Is(err, fs.ErrNotExist) reports that the content does not exist there.
 type Source interface {
-	// Resolve says what a tag or digest stands for.
+	// Resolve returns the descriptor of a tag or digest.
 	Resolve(ctx context.Context, repo, ref string) (ocispec.Descriptor, error)
-	// Manifest fetches what a tag or digest stands for.
+	// Manifest fetches the manifest of a tag or digest.
 	Manifest(ctx context.Context, repo, ref string) (ocispec.Descriptor, []byte, error)
-	// Referrers lists what refers to a manifest; nothing for what it does not have.
+	// Referrers lists the referrers of a manifest, none if it does not exist.
 	Referrers(ctx context.Context, repo string, subject digest.Digest) ([]ocispec.Descriptor, error)
-	// Stat asks for the size of a blob, -1 if it is not known, without fetching it.
+	// Stat returns the size of a blob, -1 if it is unknown, without fetching it.
 	Stat(ctx context.Context, repo string, d digest.Digest) (size int64, err error)
-	// UnverifiedBlob opens a blob; the size is -1 if it is not known. The store verifies what is read.
+	// UnverifiedBlob opens a blob; its size is -1 if it is unknown. The store verifies the content.
 	UnverifiedBlob(ctx context.Context, repo string, d digest.Digest) (io.ReadCloser, int64, error)
 }
 
 // A Route maps the repositories under Prefix to those under Path at Source.
 type Route struct {
-	Prefix    string        // first components of a repository's name; "" is all of them
-	Source    Source        // where they are fetched
-	Path      string        // put before the rest of the name there
-	Host      string        // the registry's name, as Options.Canonical has it; "": it has none
-	Freshness time.Duration // how long a tag is served without asking again; 0 always asks
+	Prefix string // first components of a repository name; "" is all repositories
+	Source Source
+	Path   string        // prefix of the repository name at Source
+	Host   string        // name of the registry, as Options.Canonical returns it; "": none
+	TTL    time.Duration // how long a tag is served without a check; 0 checks always
 }
 
-// Options of a Puller; the zero value is fine.
+// Options configures a Puller. The zero value is valid.
 type Options struct {
 	Log         *slog.Logger             // nil discards
 	Now         func() time.Time         // nil is time.Now
-	Canonical   func(host string) string // gives a registry's one name; nil: each has one
-	Concurrency int                      // blobs fetched under one route at the same time, and likewise manifests, half of them for one user; 0 is 32
+	Canonical   func(host string) string // returns the one name of a registry; nil: the name given
+	Concurrency int                      // blobs fetched under one route at a time, and likewise manifests, half of them for one user; 0 is 32
 }
 
 // A Puller pulls through. It is safe for concurrent use.
@@ -75,27 +70,28 @@ type Puller struct {
 	now    func() time.Time
 	name   func(host string) string
 
-	patience time.Duration // how long a client waits for a held tag to be checked
-	linger   time.Duration // how long a fetch goes on with nobody reading
-	askLimit time.Duration // how long one request for a manifest may take, retries included
+	patience time.Duration // limit of a client's wait for the check of a stored tag
+	linger   time.Duration // limit of a download without readers
+	askLimit time.Duration // limit of one request for a manifest, retries included
 
-	ctx     context.Context // of all fetches
+	ctx     context.Context // of all downloads and calls
 	cancel  context.CancelFunc
 	fetches sync.WaitGroup
 
-	mu       sync.Mutex // guards what follows, and the readers of flights
-	closed   bool
-	calls    map[string]*call
-	flights  map[flightKey]*flight
-	outages  map[string]time.Time          // when to ask again about the tags of a repository
-	resolved *memory[digest.Digest]        // what a tag was last said to stand for
-	absences *memory[struct{}]             // attachments that there are not
-	lists    *memory[[]ocispec.Descriptor] // referrers
+	mu        sync.Mutex // guards what follows, and the readers of downloads
+	closed    bool
+	calls     map[string]*call
+	downloads map[downloadKey]*download
+
+	breaker  *breaker
+	resolved *cache[digest.Digest]        // the last digest of a tag
+	absences *cache[struct{}]             // attachments that do not exist
+	lists    *cache[[]ocispec.Descriptor] // referrers
 }
 
 var errClosed = errors.New("pull-through is shutting down")
 
-// New makes a Puller. Close it before the store.
+// New returns a Puller. Close it before the store.
 func New(s *store.Store, routes []Route, o Options) *Puller {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -114,12 +110,12 @@ func New(s *store.Store, routes []Route, o Options) *Puller {
 		store: s, routes: sorted(routes, o.Concurrency), log: o.Log, now: o.Now, name: o.Canonical,
 		patience: 10 * time.Second, linger: 15 * time.Minute, askLimit: 3 * time.Minute,
 		ctx: ctx, cancel: cancel,
-		calls: map[string]*call{}, flights: map[flightKey]*flight{}, outages: map[string]time.Time{},
-		resolved: newMemory[digest.Digest](o.Now), absences: newMemory[struct{}](o.Now), lists: newMemory[[]ocispec.Descriptor](o.Now),
+		calls: map[string]*call{}, downloads: map[downloadKey]*download{}, breaker: newBreaker(o.Now),
+		resolved: newCache[digest.Digest](o.Now), absences: newCache[struct{}](o.Now), lists: newCache[[]ocispec.Descriptor](o.Now),
 	}
 }
 
-// Close ends all fetches and waits until they have ended. Their readers fail.
+// Close ends all downloads and waits for them. Their readers fail.
 func (p *Puller) Close() error {
 	p.mu.Lock()
 	p.closed = true
@@ -129,10 +125,10 @@ func (p *Puller) Close() error {
 	return nil
 }
 
-// A route has places of its own, so that an upstream that hardly answers does not hold up the others.
+// A route has places of its own, so that a slow upstream does not delay the others.
 type route struct {
 	Route
-	asks      *places // for manifests, and what else is small
+	asks      *places // for manifests and other small requests
 	transfers *places // for blobs
 }
 
@@ -146,17 +142,17 @@ func sorted(given []Route, concurrency int) []route {
 	return routes
 }
 
-// Serves says whether a repository is pulled through.
+// Serves reports whether a repository is pulled through.
 func (p *Puller) Serves(repo string) bool {
 	_, ok := p.origin(repo)
 	return ok
 }
 
-// An origin is where a repository comes from.
+// An origin is the upstream of a repository.
 type origin struct {
 	route
-	repo     string // here
-	upstream string // its name there
+	repo     string // local name
+	upstream string // name at the upstream
 }
 
 func (p *Puller) origin(repo string) (origin, bool) {
@@ -173,8 +169,7 @@ func (p *Puller) origin(repo string) (origin, bool) {
 	return origin{}, false
 }
 
-// failed says what could not be pulled; "not found" is the store's kind of it,
-// so that the API has one to look for.
+// failed returns the error of a pull. "Not found" becomes the store's error, which the API knows.
 func (o origin) failed(kind, name string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return &store.NotFoundError{Kind: kind, Name: name}
@@ -182,13 +177,14 @@ func (o origin) failed(kind, name string, err error) error {
 	return fmt.Errorf("pull %s of %s through: %w", name, o.repo, err)
 }
 
-// A storeError is a failure to store what the upstream gave, which is not the upstream's.
+// A storeError is a failure of the store, not of the upstream.
 type storeError struct{ err error }
 
 func (e *storeError) Error() string { return e.err.Error() }
 func (e *storeError) Unwrap() error { return e.err }
 
-// unstored says why a manifest could not be stored: because of what it is, or of the store.
+// unstored returns the error of a manifest that could not be stored: the upstream's if the manifest is invalid, or a
+// storeError.
 func (o origin) unstored(ref string, err error) error {
 	var (
 		invalid *store.InvalidError
@@ -200,11 +196,11 @@ func (o origin) unstored(ref string, err error) error {
 	return &storeError{err: o.failed("manifest", ref, err)}
 }
 
-// Locate returns the repository here that is pulled through from repo at host.
+// Locate returns the local repository that pulls through from repo at host.
 func (p *Puller) Locate(host, repo string) (local string, ok bool) {
 	host = p.name(host)
 	if o, ok := p.origin(repo); ok && o.Host == host && o.Prefix != "" {
-		return repo, true // as it is named here already
+		return repo, true // has its local name already
 	}
 	below := -1
 	for _, r := range p.routes {
@@ -218,7 +214,7 @@ func (p *Puller) Locate(host, repo string) (local string, ok bool) {
 		below, local = len(r.Path), path.Join(r.Prefix, rest)
 	}
 	if o, ok := p.origin(local); below < 0 || !ok || o.Host != host || o.upstream != repo {
-		return "", false // another route has the name
+		return "", false // another route serves this name
 	}
 	return local, true
 }

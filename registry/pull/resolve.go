@@ -12,11 +12,11 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// pullTime is how long a client may take from a HEAD of a tag to the GET of the digest that it got.
+// pullTime is the longest time from the HEAD of a tag to the GET of its digest.
 const pullTime = 10 * time.Minute
 
-// Resolve reports what ref, a tag or a digest, stands for in repo, as Manifest does, and fetches nothing. containerd asks
-// so for a tag, and fetches the digest: that fetch moves the tag.
+// Resolve returns the descriptor of ref, a tag or a digest, as Manifest does but without a fetch. containerd resolves a tag
+// and then fetches its digest: that fetch moves the tag.
 func (p *Puller) Resolve(ctx context.Context, repo, ref string) (ocispec.Descriptor, error) {
 	o, ok := p.origin(repo)
 	if !ok {
@@ -45,23 +45,23 @@ func (p *Puller) Resolve(ctx context.Context, repo, ref string) (ocispec.Descrip
 func (p *Puller) resolveTag(ctx context.Context, o origin, tag string) (ocispec.Descriptor, error) {
 	key := "HEAD " + o.repo + ":" + tag
 	resolve := func(ctx context.Context) (ocispec.Descriptor, error) { return p.askTag(ctx, o, tag) }
-	held, err := p.store.ManifestByTag(ctx, o.repo, tag)
+	stored, err := p.store.ManifestByTag(ctx, o.repo, tag)
 	switch {
 	case errors.Is(err, store.ErrNotFound) && p.isAttachment(ctx, o, tag):
 		return attached(ctx, p, o, tag, key, resolve)
 	case errors.Is(err, store.ErrNotFound):
 		return ask(ctx, p, o, key, 0, resolve)
-	case err != nil || p.fresh(ctx, o, tag) || p.resting(o.repo):
-		return held.Descriptor(), err
+	case err != nil || p.withinTTL(ctx, o, tag) || p.breaker.isOpen(o.repo):
+		return stored.Descriptor(), err
 	}
 	desc, err := ask(ctx, p, o, key, p.patience, resolve)
-	if errors.Is(err, store.ErrNotFound) { // it stays here, see revalidate
-		return held.Descriptor(), p.checked(ctx, o, tag)
+	if errors.Is(err, store.ErrNotFound) { // the tag stays, see revalidate
+		return stored.Descriptor(), p.checked(ctx, o, tag)
 	}
-	return orHeld(ctx, p, o, tag, desc, held.Descriptor(), err)
+	return orStored(ctx, p, o, tag, desc, stored.Descriptor(), err)
 }
 
-// askTag asks what a tag stands for. What is held is moved to at once, what is not with the fetch of it.
+// askTag resolves a tag. A stored manifest gets the tag at once, another one when it is fetched.
 func (p *Puller) askTag(ctx context.Context, o origin, tag string) (ocispec.Descriptor, error) {
 	desc, err := o.Source.Resolve(ctx, o.upstream, tag)
 	if err != nil {
@@ -75,11 +75,11 @@ func (p *Puller) askTag(ctx context.Context, o origin, tag string) (ocispec.Desc
 	case err != nil:
 		return ocispec.Descriptor{}, &storeError{err: err}
 	}
-	_, err = p.keep(ctx, o, tag, m.Body, store.PutOptions{MediaType: m.MediaType, Digest: m.Digest, Tags: []string{tag}})
+	_, err = p.put(ctx, o, tag, m.Body, store.PutOptions{MediaType: m.MediaType, Digest: m.Digest, Tags: []string{tag}})
 	return m.Descriptor(), err
 }
 
-// resolvedTo lists the tags of repo that were said to stand for d a moment ago.
+// resolvedTo lists the tags of repo that recently resolved to d.
 func (p *Puller) resolvedTo(repo string, d digest.Digest) (tags []string) {
 	for _, key := range p.resolved.keys(func(key string, to digest.Digest) bool { return to == d && strings.HasPrefix(key, repo+":") }) {
 		tags = append(tags, strings.TrimPrefix(key, repo+":"))
@@ -89,8 +89,8 @@ func (p *Puller) resolvedTo(repo string, d digest.Digest) (tags []string) {
 
 func (p *Puller) forgetResolved(repo, tag string) { p.resolved.forget(repo + ":" + tag) }
 
-// isAttachment reports whether tag is one that cosign, or a client without the referrers API, gives to what is attached
-// to a manifest that is held.
+// isAttachment reports whether tag is one that cosign, or a client without the referrers API, gives to an attachment of a
+// stored manifest.
 func (p *Puller) isAttachment(ctx context.Context, o origin, tag string) bool {
 	name, kind, _ := strings.Cut(tag, ".")
 	switch kind {
@@ -99,25 +99,24 @@ func (p *Puller) isAttachment(ctx context.Context, o origin, tag string) bool {
 		return false
 	}
 	d, err := digest.Parse(strings.Replace(name, "-", ":", 1))
-	return err == nil && p.holds(ctx, o, d)
+	return err == nil && p.exists(ctx, o, d)
 }
 
-func (p *Puller) holds(ctx context.Context, o origin, d digest.Digest) bool {
+func (p *Puller) exists(ctx context.Context, o origin, d digest.Digest) bool {
 	_, err := p.store.Manifest(ctx, o.repo, d)
 	return err == nil
 }
 
-// attached asks for an attachment. A node that may not pull an unsigned image asks for the signature of each, and takes
-// only "not found" for "not signed": any other answer fails the pull, also of images that no policy is about. So what the
-// upstream does not give, for whatever reason, is not found; and it is asked once for all nodes, since most images have
-// none.
+// attached asks for an attachment. Nodes with a signature policy ask for the signature of each image and accept only "not
+// found" as "not signed"; any other answer fails the pull, even of images without a policy. So every failure of the
+// upstream becomes "not found". It is asked once for all nodes, since most images have no attachment.
 func attached[T any](ctx context.Context, p *Puller, o origin, tag, key string, fn func(context.Context) (T, error)) (none T, _ error) {
 	if p.isAbsent(o, tag) {
 		return none, absent(tag)
 	}
 	found, err := ask(ctx, p, o, key, p.patience, func(ctx context.Context) (T, error) {
 		if p.isAbsent(o, tag) {
-			return none, absent(tag) // it became known while this was about to ask
+			return none, absent(tag) // found by the call before
 		}
 		found, err := fn(ctx)
 		return found, p.absentUnless(ctx, o, tag, err)
@@ -125,44 +124,44 @@ func attached[T any](ctx context.Context, p *Puller, o origin, tag, key string, 
 	if ctx.Err() != nil {
 		return none, ctx.Err()
 	}
-	return found, p.absentUnless(ctx, o, tag, err) // it may not have answered in time
+	return found, p.absentUnless(ctx, o, tag, err) // err may be the end of patience
 }
 
 func absent(tag string) error { return &store.NotFoundError{Kind: "manifest", Name: tag} }
 
 func (p *Puller) isAbsent(o origin, tag string) bool {
 	_, current, _ := p.absences.get(o.repo + ":" + tag)
-	return current || p.resting(o.repo)
+	return current || p.breaker.isOpen(o.repo)
 }
 
-// absentUnless takes an error of the upstream for "not found", and remembers that.
+// absentUnless turns an error of the upstream into "not found" and caches it.
 func (p *Puller) absentUnless(ctx context.Context, o origin, tag string, err error) error {
 	var ours *storeError
 	if err == nil || errors.As(err, &ours) || errors.Is(err, errClosed) {
 		return err
 	}
 	if !p.isAbsent(o, tag) {
-		p.absences.put(o.repo+":"+tag, struct{}{}, p.untold(ctx, o, tag, err), 0)
+		p.absences.put(o.repo+":"+tag, struct{}{}, p.retryAfter(ctx, o, tag, err), 0)
 	}
 	return absent(tag)
 }
 
-// untold notes that an upstream has not given what it was asked for, and returns how long it is not asked again.
-func (p *Puller) untold(ctx context.Context, o origin, name string, err error) time.Duration {
+// retryAfter records that an upstream did not answer a question and returns how long it is not asked again.
+func (p *Puller) retryAfter(ctx context.Context, o origin, name string, err error) time.Duration {
 	var answer interface {
 		Refused() (status int, after time.Duration)
 		Answered() bool
 	}
 	if errors.Is(err, store.ErrNotFound) {
-		return o.Freshness
+		return o.TTL
 	}
 	if !errors.As(err, &answer) || !answer.Answered() {
 		p.unanswered(ctx, o, name, err)
-		return rest
+		return openTime
 	}
 	if status, _ := answer.Refused(); status != 0 && status != http.StatusTooManyRequests {
-		return o.Freshness
+		return o.TTL
 	}
-	p.log.WarnContext(ctx, "upstream does not tell what is attached: serving what is held", "repository", o.repo, "name", name, "error", err)
-	return rest
+	p.log.WarnContext(ctx, "upstream does not list attachments: serving what is stored", "repository", o.repo, "name", name, "error", err)
+	return openTime
 }

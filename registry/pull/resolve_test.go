@@ -15,7 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// wantResolved resolves ref and checks what it is.
+// wantResolved resolves ref and checks its digest.
 func (f *fixture) wantResolved(ref string, want digest.Digest) {
 	f.t.Helper()
 	desc, err := f.Resolve(f.t.Context(), here, ref)
@@ -44,8 +44,8 @@ func TestPuller_Resolve_fetchesNothing(t *testing.T) {
 	}
 }
 
-// containerd resolves a tag by HEAD and fetches the digest. The tag is there then, also without the upstream.
-func TestPuller_Resolve_andAFetchOfTheDigestKeepTheTag(t *testing.T) {
+// containerd resolves a tag by HEAD and fetches the digest. After that the tag exists.
+func TestPuller_Resolve_thenAFetchOfTheDigestStoresTheTag(t *testing.T) {
 	f := newFixture(t)
 	f.wantResolved("v1", f.manifest)
 	if _, err := f.Manifest(t.Context(), here, f.manifest.String()); err != nil {
@@ -55,14 +55,14 @@ func TestPuller_Resolve_andAFetchOfTheDigestKeepTheTag(t *testing.T) {
 	f.wantResolved("v1", f.manifest)
 	f.wantTag(f.manifest)
 	if f.total() != asked {
-		t.Error("asked about a tag that is fresh")
+		t.Error("asked within the TTL")
 	}
 	t.Run("as it moves", func(t *testing.T) {
 		_, moved := f.pushManifest("v1", []byte("other"))
 		f.pass(time.Minute)
 		f.wantResolved("v1", moved)
-		if held, err := f.store.ManifestByTag(t.Context(), here, "v1"); err != nil || held.Digest != f.manifest {
-			t.Errorf("it names what is not held: %v, %v", held.Digest, err)
+		if stored, err := f.store.ManifestByTag(t.Context(), here, "v1"); err != nil || stored.Digest != f.manifest {
+			t.Errorf("it refers to a manifest that is not stored: %v, %v", stored.Digest, err)
 		}
 		if _, err := f.Manifest(t.Context(), here, moved.String()); err != nil {
 			t.Fatal(err)
@@ -74,7 +74,7 @@ func TestPuller_Resolve_andAFetchOfTheDigestKeepTheTag(t *testing.T) {
 	})
 }
 
-func TestPuller_Resolve_movesATagToWhatIsHeld(t *testing.T) {
+func TestPuller_Resolve_movesATagToAStoredManifest(t *testing.T) {
 	f := newFixture(t)
 	f.wantTag(f.manifest)
 	_, moved := f.pushManifest("v1", []byte("other"))
@@ -87,7 +87,7 @@ func TestPuller_Resolve_movesATagToWhatIsHeld(t *testing.T) {
 	f.wantTag(f.manifest)
 }
 
-func TestPuller_Resolve_ofATagThatIsGoneUpstreamKeepsIt(t *testing.T) {
+func TestPuller_Resolve_ofATagThatTheUpstreamDeletedKeepsIt(t *testing.T) {
 	f := newFixture(t)
 	f.wantTag(f.manifest)
 	f.misbehave(func(w http.ResponseWriter, r *http.Request) bool { http.NotFound(w, r); return true })
@@ -108,11 +108,11 @@ func TestPuller_Resolve_withTheUpstreamDown(t *testing.T) {
 	f.wantResolved("v1", f.manifest)
 	f.wantResolved(f.manifest.String(), f.manifest)
 	if _, err := f.Resolve(t.Context(), here, "v2"); err == nil || errors.Is(err, store.ErrNotFound) {
-		t.Errorf("what is not held: got %v", err)
+		t.Errorf("not stored: got %v", err)
 	}
 }
 
-// A clock that was ahead has checked a tag in the future.
+// A check in the future comes from a clock that was ahead.
 func TestPuller_Manifest_checkedInTheFutureIsStale(t *testing.T) {
 	f := newFixture(t)
 	f.wantTag(f.manifest)
@@ -130,7 +130,7 @@ func signatureOf(d digest.Digest, kind string) string {
 	return strings.Replace(d.String(), ":", "-", 1) + kind
 }
 
-// faults are the ways in which an upstream can fail for what has part in its path.
+// faults are the failures of an upstream for requests with part in their path.
 func faults(part string) map[string]func(w http.ResponseWriter, r *http.Request) bool {
 	all := map[string]func(w http.ResponseWriter, r *http.Request) bool{
 		"no connection": func(_ http.ResponseWriter, r *http.Request) bool {
@@ -170,10 +170,10 @@ func TestPuller_signatureThatIsAbsent(t *testing.T) {
 				f.wantAbsent(signatureOf(f.manifest, ".sig"))
 			}
 			if f.total() != asked {
-				t.Error("each node asks the upstream")
+				t.Error("each node makes a request to the upstream")
 			}
 			f.misbehave(nil)
-			f.pass(time.Minute) // and is asked again then
+			f.pass(time.Minute) // after which it is asked again
 			_, d := f.pushManifest(signatureOf(f.manifest, ".sig"), []byte("signature"))
 			f.wantResolved(signatureOf(f.manifest, ".sig"), d)
 			if m, err := f.Manifest(t.Context(), here, signatureOf(f.manifest, ".sig")); err != nil || m.Digest != d {
@@ -183,7 +183,7 @@ func TestPuller_signatureThatIsAbsent(t *testing.T) {
 	}
 }
 
-// wantAbsent asks for a tag by GET and by HEAD.
+// wantAbsent requests a tag by GET and by HEAD.
 func (f *fixture) wantAbsent(tag string) {
 	f.t.Helper()
 	_, err := f.Manifest(f.t.Context(), here, tag)
@@ -201,7 +201,7 @@ func TestPuller_signatureThatIsAbsent_withTheUpstreamGone(t *testing.T) {
 	f.wantTag(f.manifest)
 	f.server.Close()
 	f.wantAbsent(signatureOf(f.manifest, ".sig"))
-	t.Run("of what is not held is not known", func(t *testing.T) {
+	t.Run("of an image that is not stored is unknown", func(t *testing.T) {
 		_, err := f.Manifest(t.Context(), here, signatureOf(digest.FromString("other"), ".sig"))
 		if err == nil || errors.Is(err, store.ErrNotFound) {
 			t.Errorf("got %v", err)
@@ -273,7 +273,7 @@ func TestPuller_Referrers(t *testing.T) {
 		}
 	}
 	want(1, 1)
-	want(1, 1) // fresh
+	want(1, 1) // within the TTL
 	list = nil
 	f.pass(time.Minute)
 	want(0, 2)
@@ -283,15 +283,15 @@ func TestPuller_Referrers(t *testing.T) {
 	want(1, 3)
 	fail = errors.New("no route to host")
 	f.pass(time.Minute)
-	want(1, 4) // what was known last
+	want(1, 4) // the last list
 	want(1, 4)
-	t.Run("of what is not held fail", func(t *testing.T) {
-		f.pass(rest)
+	t.Run("of a manifest that is not stored fail", func(t *testing.T) {
+		f.pass(openTime)
 		if _, err := f.Referrers(t.Context(), here, digest.FromString("other")); !errors.Is(err, fail) {
 			t.Errorf("got %v", err)
 		}
 	})
-	t.Run("of what is held are none at worst", func(t *testing.T) {
+	t.Run("of a stored manifest are none at worst", func(t *testing.T) {
 		f.lists.forget(here + "@" + subject.String())
 		if got, err := f.Referrers(t.Context(), here, subject); err != nil || len(got) != 0 {
 			t.Errorf("got %v, %v", got, err)
@@ -299,24 +299,24 @@ func TestPuller_Referrers(t *testing.T) {
 	})
 }
 
-func TestMemory_isBounded(t *testing.T) {
+func TestCache_isBounded(t *testing.T) {
 	now := time.Unix(1000, 0)
-	m := newMemory[int](func() time.Time { return now })
-	for i := range 3 * maxRemembered {
+	m := newCache[int](func() time.Time { return now })
+	for i := range 3 * maxCached {
 		m.put(fmt.Sprint(i), i, time.Hour, 0)
 	}
-	if n := len(m.known); n > maxRemembered {
-		t.Errorf("%d are remembered", n)
+	if n := len(m.known); n > maxCached {
+		t.Errorf("%d entries", n)
 	}
 	for i := range 100 {
-		m.put(fmt.Sprint("large", i), i, time.Hour, maxRememberedBytes/10)
+		m.put(fmt.Sprint("large", i), i, time.Hour, maxCachedBytes/10)
 	}
-	if m.bytes > maxRememberedBytes {
-		t.Errorf("%d bytes are remembered", m.bytes)
+	if m.bytes > maxCachedBytes {
+		t.Errorf("%d bytes", m.bytes)
 	}
-	m.put("huge", 1, time.Hour, maxRememberedBytes)
+	m.put("huge", 1, time.Hour, maxCachedBytes)
 	if _, _, ok := m.get("huge"); ok {
-		t.Error("something huge is remembered")
+		t.Error("a huge value is cached")
 	}
 	for i := range 10 {
 		m.put("same", i, time.Hour, 10)
@@ -326,7 +326,7 @@ func TestMemory_isBounded(t *testing.T) {
 	}
 	now = now.Add(time.Hour)
 	if _, current, ok := m.get("same"); current || !ok {
-		t.Error("it is current after its time")
+		t.Error("it is current after its TTL")
 	}
 }
 
@@ -343,7 +343,7 @@ func TestPuller_Locate(t *testing.T) {
 		{"quay.io", "org/image", "quay/org/image"},
 		{"quay.io", "openshift-release-dev/ocp-release", "ocp/ocp-release"},
 		{"quay.io", "quay/org/image", "quay/org/image"},
-		{"quay.io", "taken/image", ""}, // another upstream has that name here
+		{"quay.io", "taken/image", ""}, // another upstream has that local name
 		{"ghcr.io", "org/image", ""},
 		{"", "org/image", ""},
 	} {

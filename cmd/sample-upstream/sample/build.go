@@ -17,8 +17,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// A builder puts content together. It keeps its first error, as bufio.Writer
-// does, so that generation reads as the content it generates; New asks once.
+// A builder generates content. It keeps its first error, as bufio.Writer does; New checks it once.
 type builder struct {
 	content *Content
 	err     error
@@ -30,7 +29,7 @@ func (b *builder) fail(err error) {
 	}
 }
 
-// A format is one of the two families of media types in use.
+// A format is one of the two families of media types.
 type format struct {
 	manifest, index, config, layer string
 }
@@ -53,7 +52,7 @@ func oci() format {
 	}
 }
 
-// A layer is a gzipped tar and the digest of the tar, which image configs name.
+// A layer is a gzipped tar and the digest of the tar, which image configs refer to.
 type layer struct {
 	data   []byte
 	diffID digest.Digest
@@ -86,14 +85,14 @@ func (b *builder) blob(repo, mediaType string, data []byte) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(data))}
 }
 
-// manifest stores v and refuses one that names what the repository lacks.
+// manifest stores v and refuses references that the repository lacks.
 func (b *builder) manifest(repo, mediaType string, v any, needs ...ocispec.Descriptor) ocispec.Descriptor {
 	r, body := b.repository(repo), b.json(v)
 	for _, n := range needs {
 		_, isBlob := r.blobs[n.Digest]
 		_, isManifest := r.manifests[n.Digest]
 		if !isBlob && !isManifest {
-			b.fail(fmt.Errorf("a manifest in %s names %s, which is not there", repo, n.Digest))
+			b.fail(fmt.Errorf("a manifest in %s refers to %s, which does not exist", repo, n.Digest))
 		}
 	}
 	d := digest.FromBytes(body)
@@ -101,7 +100,7 @@ func (b *builder) manifest(repo, mediaType string, v any, needs ...ocispec.Descr
 	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(body))}
 }
 
-// image stores an image; its descriptor carries the platform, as an index wants it.
+// image stores an image; its descriptor has the platform, for an index.
 func (b *builder) image(repo string, im image) ocispec.Descriptor {
 	at := created()
 	config := ocispec.Image{
@@ -135,7 +134,7 @@ func (b *builder) index(repo string, f format, members ...ocispec.Descriptor) oc
 	}, members...)
 }
 
-// artifact stores an OCI artifact of one layer, about subject unless that is nil.
+// artifact stores an OCI artifact of one layer, with a subject unless that is nil.
 func (b *builder) artifact(repo, artifactType string, subject *ocispec.Descriptor, content ocispec.Descriptor) ocispec.Descriptor {
 	m := ocispec.Manifest{
 		Versioned:    specs.Versioned{SchemaVersion: 2},
@@ -152,7 +151,7 @@ func (b *builder) tag(repo, tag string, d ocispec.Descriptor) {
 	b.repository(repo).tags[tag] = d.Digest
 }
 
-// ref is the full reference by digest of something stored in repo.
+// ref returns the full reference by digest of a manifest in repo.
 func (b *builder) ref(repo string, d ocispec.Descriptor) string {
 	return b.content.host + "/" + repo + "@" + d.Digest.String()
 }
@@ -169,13 +168,13 @@ func (b *builder) json(v any) []byte {
 	return data
 }
 
-// layer makes an image layer of the given files.
+// layer returns an image layer of the given files.
 func (b *builder) layer(files map[string][]byte) layer {
 	plain := b.tar(files)
 	return layer{data: b.gzip(plain), diffID: digest.FromBytes(plain)}
 }
 
-// tgz is the same archive for those who do not ask for its diff ID.
+// tgz returns the archive of layer without its diff ID.
 func (b *builder) tgz(files map[string][]byte) []byte { return b.gzip(b.tar(files)) }
 
 func (b *builder) tar(files map[string][]byte) []byte {
@@ -200,8 +199,7 @@ func (b *builder) tar(files map[string][]byte) []byte {
 	return buf.Bytes()
 }
 
-// gzip stores without compressing: what a compressor makes of its input may
-// change with the Go version, and digests must not.
+// gzip stores without compression: the output of a compressor may change with the Go version, and digests must not.
 func (b *builder) gzip(data []byte) []byte {
 	var buf bytes.Buffer
 	w, err := gzip.NewWriterLevel(&buf, gzip.NoCompression)
@@ -218,8 +216,7 @@ func (b *builder) gzip(data []byte) []byte {
 	return buf.Bytes()
 }
 
-// noise is n bytes that depend on name only. ChaCha8's stream is specified, so
-// it is the same in every Go version.
+// noise returns n bytes that depend on name only. ChaCha8 is specified, so they are the same in every Go version.
 func (b *builder) noise(name string, n int) []byte {
 	data := make([]byte, n)
 	if _, err := io.ReadFull(rand.NewChaCha8(sha256.Sum256([]byte("sample-upstream 1 "+name))), data); err != nil {
@@ -228,7 +225,7 @@ func (b *builder) noise(name string, n int) []byte {
 	return data
 }
 
-// base is the layer that all images of an architecture share.
+// base returns the layer that all images of an architecture share.
 func (b *builder) base(arch string) layer {
 	return b.layer(map[string][]byte{
 		"etc/os-release":   []byte("ID=sample\nVERSION_ID=9\n"),
@@ -237,7 +234,7 @@ func (b *builder) base(arch string) layer {
 	})
 }
 
-// program is a layer with one file of size bytes; build makes versions of it differ.
+// program returns a layer with one file of size bytes, which differs by build.
 func (b *builder) program(name, build, arch string, size int) layer {
 	return b.layer(map[string][]byte{
 		"usr/bin/" + name: b.noise("program "+name+" "+build+" "+arch, size),

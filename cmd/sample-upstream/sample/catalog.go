@@ -56,9 +56,8 @@ func operators() []operator {
 	}}
 }
 
-// catalog stores a file-based catalog and the images that it names. A lower
-// layer holds a package that an upper one deletes, as it happens when a catalog
-// is built on the one before: who does not honour whiteouts finds three packages.
+// catalog stores a file-based catalog and its images. An upper layer deletes a package of a lower one, as in a catalog that
+// was built on an older one: a reader that ignores whiteouts finds three packages.
 func (b *builder) catalog() {
 	configs := map[string][]byte{"configs/.wh.sample-retired": {}}
 	for _, o := range operators() {
@@ -81,7 +80,7 @@ func (b *builder) catalog() {
 	b.tag(CatalogRepository, CatalogTag, b.index(CatalogRepository, docker(), members...))
 }
 
-// packageBlobs is the catalog.json of one package: JSON documents in a row.
+// packageBlobs returns the catalog.json of a package: consecutive JSON documents.
 func (b *builder) packageBlobs(o operator) []byte {
 	var out bytes.Buffer
 	add := func(v map[string]any) {

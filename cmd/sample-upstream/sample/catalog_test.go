@@ -15,7 +15,7 @@ import (
 	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
 )
 
-// meta is what is common to the documents of a file-based catalog.
+// meta has the common fields of the documents of a file-based catalog.
 type meta struct {
 	Schema, Name, Package, DefaultChannel, Image string
 	Entries                                      []struct {
@@ -64,8 +64,7 @@ func documents(t *testing.T, data []byte) []meta {
 	}
 }
 
-// checkPackage holds the entries of every channel against the bundles, and
-// pulls every image that a bundle names.
+// checkPackage compares the entries of every channel with the bundles, and pulls every image of a bundle.
 func checkPackage(t *testing.T, name string, all []meta) {
 	t.Helper()
 	channels, bundles := map[string]meta{}, map[string]meta{}

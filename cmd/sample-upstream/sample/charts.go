@@ -14,9 +14,8 @@ type chart struct {
 	files               map[string]string // within the chart
 }
 
-// charts fills a Helm repository: an application in two versions, whose images
-// come from its values, one of them in a place where only imagePaths finds it,
-// and a library chart, which has none.
+// charts fills a Helm repository: an application in two versions, with images in its values, one of them where only
+// imagePaths finds it, and a library chart without images.
 func (b *builder) charts() {
 	all := []chart{b.application("1.0.0"), b.application("1.1.0"), library()}
 	var index bytes.Buffer

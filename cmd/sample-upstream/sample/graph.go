@@ -35,7 +35,7 @@ type Edge struct {
 	To   string `json:"to"`
 }
 
-// A Risk is why an update is not recommended to everyone.
+// A Risk is the reason that an update is not recommended to every cluster.
 type Risk struct {
 	URL           string           `json:"url"`
 	Name          string           `json:"name"`
@@ -48,7 +48,7 @@ type channel struct {
 	versions []string
 }
 
-// channels are in the order in which the update service lists them in a node.
+// channels are in the order of the update service.
 func channels() []channel {
 	return []channel{
 		{"candidate-4.18", []string{"4.18.1", "4.18.2", "4.18.3", "4.18.4"}},
@@ -56,8 +56,8 @@ func channels() []channel {
 	}
 }
 
-// riskyTo and riskyFrom say which updates carry the one known risk; the
-// expression is matched against version+arch, as in the real graph data.
+// riskyTo and riskyFrom match the updates with the one known risk. The expression matches version+arch, as in the real
+// graph data.
 const (
 	riskyTo   = "4.18.4"
 	riskyFrom = `^4[.]18[.]2[+].*$`
@@ -75,8 +75,7 @@ func knownRisk() Risk {
 	}
 }
 
-// Graph is the update service's answer for a channel and an architecture:
-// empty, and not an error, for those that do not exist.
+// Graph returns the update service's answer for a channel and an architecture. It is empty for unknown ones.
 func (c *Content) Graph(channelName, arch string) Graph {
 	g := Graph{Version: 1, Nodes: []Node{}, Edges: [][2]int{}, ConditionalEdges: []ConditionalEdge{}}
 	index := map[string]int{}
@@ -133,7 +132,7 @@ func channelsOf(version string) []string {
 	return names
 }
 
-// graphData is the archive of which an update service makes the same graph.
+// graphData returns the archive from which an update service makes the same graph.
 func (b *builder) graphData() {
 	files := map[string][]byte{
 		"LICENSE":           []byte("Apache-2.0\n"),

@@ -18,9 +18,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Handler serves the content as a read-only registry, with the update graph,
-// the graph data and the chart repository beside it. Tests that want a slow or
-// failing upstream wrap it.
+// Handler serves the content as a read-only registry, with the update graph, the graph data and the chart repository. Tests
+// wrap it to make it slow or fail.
 func (c *Content) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/v2/", c.serveRegistry)
@@ -61,7 +60,7 @@ func (c *Content) serveRegistry(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// parsePath takes /v2/<name>/<kind>/<ref> apart, where name may have slashes.
+// parsePath splits /v2/<name>/<kind>/<ref>, where name may have slashes.
 func parsePath(path string) (name, kind, ref string, ok bool) {
 	parts := strings.Split(strings.TrimPrefix(path, "/v2/"), "/")
 	if len(parts) < 3 {
@@ -165,7 +164,7 @@ func writeError(w http.ResponseWriter, status int, code, message string) {
 	})
 }
 
-// writeJSON drops the error of a client that went away: there is no one to tell.
+// writeJSON ignores the error of a client that went away.
 func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
 	w.Header().Set("Content-Type", contentType)
 	w.WriteHeader(status)

@@ -17,7 +17,7 @@ import (
 	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
 )
 
-// upstream serves the content on the address that it names.
+// upstream serves the content on the address that it refers to.
 func upstream(t *testing.T) *sample.Content {
 	t.Helper()
 	srv := httptest.NewUnstartedServer(nil)
@@ -65,7 +65,7 @@ func describe(t *testing.T, ref string) *remote.Descriptor {
 	return d
 }
 
-// images are the images behind a reference: one, or those of an index.
+// images returns the images of a reference: one, or those of an index.
 func images(t *testing.T, ref string) []v1.Image {
 	t.Helper()
 	d := describe(t, ref)
@@ -95,7 +95,7 @@ func images(t *testing.T, ref string) []v1.Image {
 	return found
 }
 
-// files is the flattened file system of an image.
+// files returns the flattened file system of an image.
 func files(t *testing.T, img v1.Image) map[string][]byte {
 	t.Helper()
 	r := mutate.Extract(img)

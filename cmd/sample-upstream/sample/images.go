@@ -7,7 +7,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// plainImages are one of each kind that a registry has to carry unchanged.
+// plainImages stores one image of each kind that a registry must serve unchanged.
 func (b *builder) plainImages() {
 	b.tag("samples/docker", "v1", b.plain("samples/docker", docker(), linux("amd64")))
 	b.tag("samples/oci", "v1", b.plain("samples/oci", oci(), linux("amd64")))
@@ -36,9 +36,8 @@ func (b *builder) multi(repo string, f format) ocispec.Descriptor {
 		b.plain(repo, f, armv7))
 }
 
-// signed is an image with something attached in each of the two usual ways: an
-// SBOM that names it as its subject, and a tag in cosign's scheme. The
-// signature is noise in cosign's shape.
+// signed stores an image with attachments of both usual kinds: an SBOM with the image as its subject, and a tag in cosign's
+// scheme, whose signature is noise.
 func (b *builder) signed(repo string) {
 	d := b.plain(repo, oci(), linux("amd64"))
 	b.tag(repo, "v1", d)

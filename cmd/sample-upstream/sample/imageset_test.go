@@ -15,11 +15,11 @@ import (
 
 var update = flag.Bool("update", false, "write the digests of the generated content into testdata/imageset/sample.yaml")
 
-// runHost is the address that `make run` gives the sample upstream.
+// runHost is the address of the sample upstream in `make run`.
 const runHost = "127.0.0.1:5055"
 
-// TestSampleImageSet holds testdata/imageset/sample.yaml against the content:
-// digests, tags, channel and versions exist. A digest's tag stands behind it.
+// TestSampleImageSet checks that the digests, tags, channel and versions of testdata/imageset/sample.yaml exist. The tag of
+// a digest is in the comment behind it.
 func TestSampleImageSet(t *testing.T) {
 	c := newContent(t, runHost)
 	pinned := regexp.MustCompile(`(?m)- name: ` + regexp.QuoteMeta(runHost) + `/([^@\s]+)@(sha256:\S+) # (\S+)$`)
@@ -38,7 +38,7 @@ func TestSampleImageSet(t *testing.T) {
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		return // the embedded file is the one of before
+		return // the embedded file is older
 	}
 
 	text, err := testdata.FS.ReadFile("imageset/sample.yaml")

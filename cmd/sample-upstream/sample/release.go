@@ -7,14 +7,13 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// A version is one release and the releases it can be reached from.
+// A version is a release and the releases that can update to it.
 type version struct {
 	number   string
 	previous []string
 }
 
-// 4.18.1 → 4.18.3 is possible both directly and through 4.18.2, so a shortest
-// path differs from a range.
+// 4.18.1 updates to 4.18.3 directly and through 4.18.2, so a shortest path differs from a range.
 func versions() []version {
 	return []version{
 		{number: "4.18.1"},
@@ -24,8 +23,8 @@ func versions() []version {
 	}
 }
 
-// A component is one image of a release. A fixed one is the same in every
-// release; one like another is the same image under a second name.
+// A component is an image of a release. A fixed one is the same in every release; one with like is another component's
+// image under a second name.
 type component struct {
 	name  string
 	size  int
@@ -46,8 +45,8 @@ func components() []component {
 	}
 }
 
-// archTags are the architectures that releases exist for, with their names in
-// release tags. Single ones come first: a multi release is made of them.
+// archTags are the architectures of releases, with their names in release tags. Single ones come first: a multi release
+// contains them.
 func archTags() [][2]string {
 	return [][2]string{{"amd64", "x86_64"}, {"arm64", "aarch64"}, {"multi", "multi"}}
 }
@@ -87,8 +86,8 @@ func (b *builder) components(version, arch string) map[string]ocispec.Descriptor
 	return images
 }
 
-// release stores one payload. A multi payload is a list with one payload an
-// architecture, all of which name the components by their lists.
+// release stores a payload. A multi payload is an index with one payload for each architecture, which refer to the
+// components by their indexes.
 func (b *builder) release(v version, arch, suffix string, single map[string]map[string]ocispec.Descriptor) {
 	images, shards := single[arch], []string{arch}
 	if arch == "multi" {
@@ -137,7 +136,7 @@ func (b *builder) payload(v version, arch string, multi bool, refs map[string]st
 	})
 }
 
-// imageReferences is the ImageStream that says what the release consists of.
+// imageReferences returns the ImageStream that lists the components of the release.
 func (b *builder) imageReferences(version string, refs map[string]string) []byte {
 	var tags []map[string]any
 	for _, c := range components() {
@@ -159,7 +158,7 @@ func (b *builder) imageReferences(version string, refs map[string]string) []byte
 	})
 }
 
-// metadata is what the update service reads from a payload to draw the graph.
+// metadata returns the file from which the update service draws the graph.
 func metadata(v version, multi bool) map[string]any {
 	m := map[string]string{"url": errata(v.number)}
 	if multi {
@@ -176,7 +175,7 @@ func errata(version string) string {
 	return "https://example.com/errata/SAMPLE-" + strings.ReplaceAll(version, ".", "-")
 }
 
-// bootImages is the ConfigMap in which kubeVirtContainer looks for its image.
+// bootImages returns the ConfigMap in which kubeVirtContainer finds its image.
 func (b *builder) bootImages(arch string) []byte {
 	coreos := map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[arch]
 	disk := b.image(ComponentRepository, image{

@@ -1,21 +1,15 @@
-// Package sample generates the content of an upstream registry: OpenShift
-// releases with an update graph, an operator catalog, Helm charts and plain
-// images. It is what `make run` mirrors and what tests mirror.
+// Package sample generates the content of an upstream registry: OpenShift releases with an update graph, an operator
+// catalog, Helm charts and plain images. `make run` and tests mirror it.
 //
-// Use [New] with the host:port the content will be served on, and serve
-// [Content.Handler] there. Everything is generated from a fixed seed, so the
-// same host gives the same digests on every run and every machine. The host is
-// part of the content because payloads, catalogs and charts name other images
-// by full reference, as the real ones do; plain images do not depend on it.
+// Use [New] with the host:port that serves the content, and serve [Content.Handler] there. A fixed seed makes the digests
+// the same on every run and machine for the same host. The host is part of the content because payloads, catalogs and
+// charts refer to images by full reference, as the real ones do; plain images do not depend on it.
 //
-// The names and shapes are those of the public OpenShift content, the bytes
-// are noise: nothing here runs. Nothing is downloaded, and nothing is signed,
-// since a signature that real clients accept needs a key that we do not have.
+// Names and shapes are those of the public OpenShift content; the bytes are noise. Nothing is downloaded. Nothing is
+// signed: a signature that real clients accept needs a key that we do not have.
 //
-// go-containerregistry's pkg/registry was refused as the server: it accepts
-// pushes, answers an open-ended Range (the one a resumed download sends) with
-// 416, and would need a client to fill it. A map behind http.ServeContent is
-// smaller than the adapter would be.
+// Refused: go-containerregistry's pkg/registry as the server. It accepts pushes, answers the open-ended Range of a resumed
+// download with 416, and needs a client to fill it. A map behind http.ServeContent is smaller.
 package sample
 
 import (
@@ -28,7 +22,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Repositories that hold more than one thing, named as upstream names them.
+// Repositories with several kinds of content, with the names of upstream.
 const (
 	ReleaseRepository   = "openshift-release-dev/ocp-release"
 	ComponentRepository = "openshift-release-dev/ocp-v4.0-art-dev"
@@ -43,8 +37,7 @@ const (
 	ChartsPath    = "/charts/"
 )
 
-// Content is a generated upstream. It does not change after New, so any number
-// of goroutines may use it.
+// Content is a generated upstream. It is constant after New and safe for concurrent use.
 type Content struct {
 	host         string
 	repositories map[string]*repository
@@ -52,14 +45,14 @@ type Content struct {
 	files        map[string]file // by URL path
 }
 
-// A Manifest is a manifest's exact bytes with what a registry says about them.
+// A Manifest is a manifest's exact bytes and its descriptor.
 type Manifest struct {
 	MediaType string
 	Digest    digest.Digest
 	Body      []byte
 }
 
-// A Release is one release payload and what it consists of.
+// A Release is a release payload and its components.
 type Release struct {
 	Version    string            // 4.18.2
 	Arch       string            // amd64, arm64 or multi
@@ -80,7 +73,7 @@ type file struct {
 	data        []byte
 }
 
-// New generates the content to be served on host, a host:port without scheme.
+// New generates the content for host, a host:port without scheme.
 func New(host string) (*Content, error) {
 	if _, _, err := net.SplitHostPort(host); err != nil {
 		return nil, fmt.Errorf("sample content needs the host:port it is served on: %w", err)
@@ -98,7 +91,7 @@ func New(host string) (*Content, error) {
 	return c, nil
 }
 
-// Host is the host:port that references in the content name.
+// Host returns the host:port in the references of the content.
 func (c *Content) Host() string { return c.host }
 
 // Repositories lists every repository, sorted.
@@ -106,7 +99,7 @@ func (c *Content) Repositories() []string {
 	return slices.Sorted(maps.Keys(c.repositories))
 }
 
-// Tags lists the tags of a repository, sorted; none if there is no such repository.
+// Tags lists the tags of a repository, sorted; none if it does not exist.
 func (c *Content) Tags(repo string) []string {
 	r, ok := c.repositories[repo]
 	if !ok {
@@ -115,7 +108,7 @@ func (c *Content) Tags(repo string) []string {
 	return slices.Sorted(maps.Keys(r.tags))
 }
 
-// Manifest finds a manifest by tag or digest.
+// Manifest returns a manifest by tag or digest.
 func (c *Content) Manifest(repo, ref string) (Manifest, bool) {
 	r, ok := c.repositories[repo]
 	if !ok {
@@ -129,8 +122,7 @@ func (c *Content) Manifest(repo, ref string) (Manifest, bool) {
 	return m, ok
 }
 
-// Blob finds a blob, in the repositories that use it and in no other.
-// The bytes are shared: do not change them.
+// Blob returns a blob of a repository. Other repositories do not have it. Do not change the bytes: they are shared.
 func (c *Content) Blob(repo string, d digest.Digest) ([]byte, bool) {
 	r, ok := c.repositories[repo]
 	if !ok {
@@ -143,7 +135,7 @@ func (c *Content) Blob(repo string, d digest.Digest) ([]byte, bool) {
 // Releases lists the releases, by version, then architecture.
 func (c *Content) Releases() []Release { return slices.Clone(c.releases) }
 
-// Release finds one release.
+// Release returns one release.
 func (c *Content) Release(version, arch string) (Release, bool) {
 	i := slices.IndexFunc(c.releases, func(r Release) bool { return r.Version == version && r.Arch == arch })
 	if i < 0 {
@@ -152,5 +144,5 @@ func (c *Content) Release(version, arch string) (Release, bool) {
 	return c.releases[i], true
 }
 
-// created is when everything here was "built": a fixed time, for fixed digests.
+// created is the fixed build time of all content, for fixed digests.
 func created() time.Time { return time.Date(2025, time.March, 4, 12, 0, 0, 0, time.UTC) }

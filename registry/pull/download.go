@@ -11,49 +11,47 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Repositories do not share flights: that one of them may read a blob upstream
-// says nothing of another.
-type flightKey struct {
+// A downloadKey includes the repository, because access to a blob at the upstream is a repository's.
+type downloadKey struct {
 	repo   string
 	digest digest.Digest
 }
 
-// A flight is a blob on its way into the store, and those who read it meanwhile.
-// Locks are taken in the order Puller.mu, flight.mu.
-type flight struct {
-	key    flightKey
+// A download is a blob on its way into the store, and its readers. Lock order: Puller.mu, download.mu.
+type download struct {
+	key    downloadKey
 	place  *place
 	cancel context.CancelFunc
 
-	// Guarded by Puller.mu, as a reader may only come while the flight is listed there.
+	// Guarded by Puller.mu: readers join only while the Puller lists the download.
 	readers   int
-	landed    bool
+	ended     bool
 	lingering *time.Timer
 
 	mu      sync.Mutex // guards what follows
 	changed chan struct{}
 	started bool
 	file    *os.File
-	size    int64 // -1: not known
+	size    int64 // -1: unknown
 	written int64
 	done    bool
 	err     error
 }
 
-func newFlight(key flightKey, in *places, cancel context.CancelFunc) *flight {
-	return &flight{key: key, place: in.place(cancel), cancel: cancel, changed: make(chan struct{}), size: -1}
+func newDownload(key downloadKey, in *places, cancel context.CancelFunc) *download {
+	return &download{key: key, place: in.place(cancel), cancel: cancel, changed: make(chan struct{}), size: -1}
 }
 
-func (f *flight) lingerFor(d time.Duration, then func()) { f.lingering = time.AfterFunc(d, then) }
+func (f *download) lingerFor(d time.Duration, then func()) { f.lingering = time.AfterFunc(d, then) }
 
-func (f *flight) stopLingering() {
+func (f *download) stopLingering() {
 	if f.lingering != nil {
 		f.lingering.Stop()
 	}
 }
 
-// change changes the state and wakes all who wait for that.
-func (f *flight) change(fn func()) {
+// change changes the state and wakes all waiters.
+func (f *download) change(fn func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	fn()
@@ -61,23 +59,23 @@ func (f *flight) change(fn func()) {
 	f.changed = make(chan struct{})
 }
 
-func (f *flight) start(file *os.File, size int64) {
+func (f *download) start(file *os.File, size int64) {
 	f.change(func() { f.started, f.file, f.size = true, file, size })
 }
 
-func (f *flight) arrived(n int) { f.change(func() { f.written += int64(n) }) }
+func (f *download) arrived(n int) { f.change(func() { f.written += int64(n) }) }
 
-func (f *flight) finish(err error) { f.change(func() { f.done, f.err = true, err }) }
+func (f *download) finish(err error) { f.change(func() { f.done, f.err = true, err }) }
 
-func (f *flight) closeFile() {
+func (f *download) closeFile() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	closeQuietly(f.file)
 	f.file = nil
 }
 
-// await waits until ready, which is called with mu held, says so.
-func (f *flight) await(ctx context.Context, ready func() bool) error {
+// await waits until ready returns true. ready is called with mu held.
+func (f *download) await(ctx context.Context, ready func() bool) error {
 	for {
 		f.mu.Lock()
 		ok, changed := ready(), f.changed
@@ -93,8 +91,8 @@ func (f *flight) await(ctx context.Context, ready func() bool) error {
 	}
 }
 
-// sized waits until the size is known, or -1 with the blob held, or the flight failed.
-func (f *flight) sized(ctx context.Context) (size int64, err error) {
+// sized waits for the size: -1 with a nil error if the blob was stored without one.
+func (f *download) sized(ctx context.Context) (size int64, err error) {
 	waitErr := f.await(ctx, func() bool {
 		size, err = f.size, f.err
 		return f.done || f.started && f.size >= 0
@@ -102,33 +100,33 @@ func (f *flight) sized(ctx context.Context) (size int64, err error) {
 	return size, errors.Join(waitErr, err)
 }
 
-// known returns the size if it is known already, or -1.
-func (f *flight) known() int64 {
+// known returns the size, or -1 while it is unknown.
+func (f *download) known() int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.size
 }
 
-// readable waits until there is something to read at pos and says up to where.
-func (f *flight) readable(ctx context.Context, pos int64) (file *os.File, limit int64, err error) {
+// readable waits for content at pos and returns the offset of its end.
+func (f *download) readable(ctx context.Context, pos int64) (file *os.File, limit int64, err error) {
 	waitErr := f.await(ctx, func() bool {
 		file, limit, err = f.file, f.written, f.err
 		if !f.done {
-			limit = min(limit, f.size-1) // the last byte says that the whole is right
+			limit = min(limit, f.size-1) // the last byte means that the blob is verified
 		}
 		return f.done || limit > pos
 	})
 	return file, limit, errors.Join(waitErr, err)
 }
 
-// A reader follows a flight.
+// A reader follows a download.
 type reader struct {
-	ctx    context.Context
-	flight *flight
-	size   int64
-	leave  func()
-	pos    int64
-	closed bool
+	ctx      context.Context
+	download *download
+	size     int64
+	leave    func()
+	pos      int64
+	closed   bool
 }
 
 func (r *reader) Read(p []byte) (int, error) {
@@ -138,7 +136,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	file, limit, err := r.flight.readable(r.ctx, r.pos)
+	file, limit, err := r.download.readable(r.ctx, r.pos)
 	if err != nil {
 		return 0, err
 	}
@@ -149,7 +147,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	n, err := file.ReadAt(p, r.pos)
 	r.pos += int64(n)
 	if n > 0 {
-		err = nil // an end of file here is that of what has arrived
+		err = nil // an end of the file is not the end of the blob
 	}
 	return n, err
 }
