@@ -19,11 +19,11 @@ import (
 )
 
 const (
-	// caLifetime outlives the machine: clients' trust stores hold the root, and changing it means touching all of them.
+	// caLifetime outlives the machine: to replace the root, the trust store of each client has to be changed.
 	caLifetime = 20 * 365 * 24 * time.Hour
-	// leafLifetime keeps a day away from 398 days, beyond which some clients refuse a certificate.
+	// leafLifetime is a day below 398 days, above which some clients refuse a certificate.
 	leafLifetime = 397 * 24 * time.Hour
-	// backdate is how far a client's clock may be behind ours.
+	// backdate bounds how far a client's clock may be behind this host's.
 	backdate = time.Hour
 
 	organization = "Mirror appliance"
@@ -37,19 +37,18 @@ type CA struct {
 	keyPEM  []byte
 }
 
-// CreateCA makes a self-signed authority that may sign leaves and nothing below them, and those for names only: its
-// key, which a daemon holds, is worth nothing for other hosts of the clients that trust it. Without names it may sign
-// for any.
+// CreateCA makes a self-signed authority that may sign leaves for names, or for any name if there are none. The constraint
+// makes its key, which a daemon has, worthless for other hosts of the clients that trust it.
 func CreateCA(commonName string, now time.Time, names ...string) (*CA, error) {
 	const room = 64 // ub-common-name, RFC 5280: OpenSSL and GnuTLS refuse more
 	if len(commonName) > room {
-		return nil, &Error{Problem: fmt.Sprintf("the name of a CA has at most %d characters, %q has %d", room, commonName, len(commonName)), Remedy: "choose a shorter one"}
+		return nil, fault("", fmt.Sprintf("the name of a CA has at most %d characters, %q has %d", room, commonName, len(commonName)),
+			"choose a shorter one", nil)
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("generate CA key: %w", err)
 	}
-	// No serial number and no subject key id: x509 makes both, the first of 159 random bits.
 	template := &x509.Certificate{
 		Subject:               pkix.Name{Organization: []string{organization}, CommonName: commonName},
 		NotBefore:             now.Add(-backdate),
@@ -77,14 +76,14 @@ func CreateCA(commonName string, now time.Time, names ...string) (*CA, error) {
 	return &CA{cert: cert, key: key, certPEM: encodeCert(der), keyPEM: keyPEM}, nil
 }
 
-// CertPEM is the certificate, as clients put it in their trust stores.
+// CertPEM returns the certificate, as clients put it in their trust stores.
 func (c *CA) CertPEM() []byte { return c.certPEM }
 
-// KeyPEM is the private key.
+// KeyPEM returns the private key.
 func (c *CA) KeyPEM() []byte { return c.keyPEM }
 
-// constrain has the certificate say for which names it may sign. A kind of name that is not mentioned would be free,
-// so that addresses are all excluded if there are none among names.
+// constrain sets the names that the certificate may sign for. A kind of name that is not mentioned is unconstrained, so that
+// all addresses are excluded if there are none among names.
 func constrain(template *x509.Certificate, names []string) error {
 	if len(names) == 0 {
 		return nil
@@ -120,7 +119,7 @@ func single(ip net.IP) *net.IPNet {
 	return &net.IPNet{IP: ip, Mask: net.CIDRMask(8*len(ip), 8*len(ip))}
 }
 
-// Refuses lists those of the names for which clients accept no certificate of this authority, by its name constraints.
+// Refuses returns the names for which clients accept no certificate of this authority, by its name constraints.
 func (c *CA) Refuses(names []string) (refused []string) {
 	at := c.cert.NotBefore // what has expired is told elsewhere
 	for _, name := range names {
@@ -141,7 +140,7 @@ func (c *CA) Refuses(names []string) (refused []string) {
 	return refused
 }
 
-// permitted lists the names that the authority's constraints give, where they give any.
+// permitted returns the names of the authority's constraints.
 func (c *CA) permitted() []string {
 	names := slices.Clone(c.cert.PermittedDNSDomains)
 	for _, block := range c.cert.PermittedIPRanges {
@@ -152,18 +151,18 @@ func (c *CA) permitted() []string {
 	return slices.DeleteFunc(names, func(name string) bool { return name == "" || strings.HasPrefix(name, ".") })
 }
 
-// NotAfter says until when the authority, and with it everything it signs, is valid.
+// NotAfter returns the end of the authority's validity.
 func (c *CA) NotAfter() time.Time { return c.cert.NotAfter }
 
-// Pool holds this authority alone, for clients that are to trust it.
+// Pool returns a pool of this authority alone, for clients that are to trust it.
 func (c *CA) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(c.cert)
 	return pool
 }
 
-// IssueLeaf makes a key and a server certificate for names (DNS names and IP addresses). certPEM is the leaf
-// followed by the CA, which is what a server sends.
+// IssueLeaf makes a key and a server certificate for names (DNS names and IP addresses). certPEM is the chain that a server
+// sends: the leaf, then the CA.
 func (c *CA) IssueLeaf(names []string, now time.Time) (certPEM, keyPEM []byte, err error) {
 	return c.issueLeaf(names, now, leafLifetime)
 }
@@ -182,22 +181,29 @@ func (c *CA) issueLeaf(names []string, now time.Time, lifetime time.Duration) (c
 	return certPEM, keyPEM, nil
 }
 
-// sign makes the leaf for a public key and puts the CA behind it.
+// sign returns the chain for a public key: the leaf, then the CA.
 func (c *CA) sign(names []string, pub crypto.PublicKey, now time.Time, lifetime time.Duration) ([]byte, error) {
 	names, err := normalize(names)
 	if err != nil {
 		return nil, err
 	}
 	if now.After(c.cert.NotAfter) {
-		return nil, &Error{Problem: fmt.Sprintf("the CA expired at %s and can sign nothing any more", c.cert.NotAfter.Format(time.RFC3339)), Remedy: "make a new CA and give it to the clients"}
+		return nil, fault("", fmt.Sprintf("the CA expired at %s and can sign nothing any more", c.cert.NotAfter.Format(time.RFC3339)),
+			"make a new CA and give it to the clients", nil)
 	}
-	// The common name stays empty: certmagic takes it for the first name and would renew for that.
-	// The organization keeps the subject from being empty, which would make the names a critical extension.
-	from := latest(now.Add(-backdate), c.cert.NotBefore)
+	// No common name: certmagic would take it for the first name, and renew for that. An organization, since with an empty
+	// subject the names would be a critical extension.
+	from, until := now.Add(-backdate), c.cert.NotAfter
+	if from.Before(c.cert.NotBefore) {
+		from = c.cert.NotBefore
+	}
+	if end := from.Add(lifetime); end.Before(until) {
+		until = end
+	}
 	template := &x509.Certificate{
 		Subject:               pkix.Name{Organization: []string{organization}},
 		NotBefore:             from,
-		NotAfter:              earliest(from.Add(lifetime), c.cert.NotAfter),
+		NotAfter:              until,
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true,
@@ -218,18 +224,4 @@ func (c *CA) sign(names []string, pub crypto.PublicKey, now time.Time, lifetime 
 
 func encodeCert(der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-}
-
-func latest(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}
-
-func earliest(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
 }

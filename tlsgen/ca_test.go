@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"errors"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -15,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 func newCA(t *testing.T) *CA {
@@ -230,28 +231,12 @@ func TestLoadCA_Refuses(t *testing.T) {
 				put(t, key, c.key)
 			}
 			_, err := LoadCA(cert, key)
-			var hinted interface{ Hint() string }
-			if !errors.As(err, &hinted) || hinted.Hint() == "" {
+			if hint.Of(err) == "" {
 				t.Fatalf("no hint in %v", err)
 			}
 			if !strings.HasPrefix(err.Error(), filepath.Join(dir, c.file)+": ") || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("error %q, want one on %s about %q", err, c.file, c.says)
 			}
 		})
-	}
-}
-
-func TestInspect(t *testing.T) {
-	ca := newCA(t)
-	certPEM, _, err := ca.IssueLeaf([]string{"r.example.com", "127.0.0.1"}, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	info, err := Inspect(put(t, filepath.Join(t.TempDir(), "ssl.cert"), certPEM))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !slices.Equal(info.Names, []string{"r.example.com", "127.0.0.1"}) || info.IsCA || !strings.Contains(info.Issuer, "test root") || !info.NotAfter.Equal(parse(t, certPEM).NotAfter) {
-		t.Errorf("got %+v", info)
 	}
 }

@@ -9,9 +9,8 @@ import (
 	"slices"
 )
 
-// CheckOwn looks at a certificate and key that are the user's own as clients will. caFile names what clients are given to
-// trust, "" if they know the issuer already. refused is what no client accepts; doubtful may be right where clients know
-// more than this host.
+// CheckOwn checks a certificate and key of the user's own as clients do. caFile is the CA that clients trust, "" if they
+// know the issuer already. Every client rejects refused; clients that trust more than this host does may accept doubtful.
 func CheckOwn(certFile, keyFile, caFile string) (refused, doubtful error) {
 	_, cert, err := readPair(certFile, keyFile)
 	if err != nil {
@@ -29,12 +28,13 @@ func CheckOwn(certFile, keyFile, caFile string) (refused, doubtful error) {
 		return nil, err
 	}
 	if err == nil && leadsTo(cert, roots) != nil {
-		err = &Error{File: certFile, Problem: "the certificate was not signed by the CA in " + caFile, Remedy: "name the CA that signed it in tls.ca, or leave tls.ca empty if clients know it already"}
+		err = fault(certFile, "the certificate was not signed by the CA in "+caFile,
+			"name the CA that signed it in tls.ca, or leave tls.ca empty if clients know it already", nil)
 	}
 	return err, nil
 }
 
-// notForServers knows a certificate that was made for clients: it says what it is for, and that is not servers.
+// notForServers returns an error for a certificate whose extended key usage lacks servers.
 func notForServers(file string, cert *tls.Certificate) error {
 	uses := cert.Leaf.ExtKeyUsage
 	if len(uses) == 0 || slices.Contains(uses, x509.ExtKeyUsageServerAuth) || slices.Contains(uses, x509.ExtKeyUsageAny) {
@@ -44,7 +44,8 @@ func notForServers(file string, cert *tls.Certificate) error {
 	if slices.Contains(uses, x509.ExtKeyUsageClientAuth) {
 		what = "for clients only"
 	}
-	return &Error{File: file, Problem: "the certificate is " + what + ": its extended key usage lacks serverAuth, and every client refuses it", Remedy: "ask your CA for a server certificate (extendedKeyUsage = serverAuth)"}
+	return fault(file, "the certificate is "+what+": its extended key usage lacks serverAuth, and every client refuses it",
+		"ask your CA for a server certificate (extendedKeyUsage = serverAuth)", nil)
 }
 
 func rootsWith(caFile string) (*x509.CertPool, error) {
@@ -66,7 +67,7 @@ func rootsWith(caFile string) (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// leadsTo verifies a chain as of the day when it began: what has expired is told elsewhere.
+// leadsTo verifies a chain at the beginning of its validity: expiry is checked elsewhere.
 func leadsTo(cert *tls.Certificate, roots *x509.CertPool) error {
 	between := x509.NewCertPool()
 	for _, c := range chainOf(cert)[1:] {
@@ -76,7 +77,7 @@ func leadsTo(cert *tls.Certificate, roots *x509.CertPool) error {
 	return err
 }
 
-// incomplete knows a chain that ends before an authority of roots, and not with one of its own.
+// incomplete returns an error for a chain that ends neither at an authority of roots nor with a self-signed one.
 func incomplete(file string, cert *tls.Certificate, roots *x509.CertPool) error {
 	if !errors.As(leadsTo(cert, roots), new(x509.UnknownAuthorityError)) {
 		return nil
@@ -93,14 +94,11 @@ func incomplete(file string, cert *tls.Certificate, roots *x509.CertPool) error 
 			}
 		}
 	}
-	return &Error{
-		File:    file,
-		Problem: fmt.Sprintf("the chain is incomplete: the certificate of the issuer %q is missing, and this host does not know it", at.Issuer),
-		Remedy:  "if it is an intermediate certificate, append it to the file, after the server's own; if it is the root, name its file in tls.ca",
-	}
+	return fault(file, fmt.Sprintf("the chain is incomplete: the certificate of the issuer %q is missing, and this host does not know it", at.Issuer),
+		"if it is an intermediate certificate, append it to the file, after the server's own; if it is the root, name its file in tls.ca", nil)
 }
 
-// chainOf parses what a certificate file holds, the leaf first. What cannot be parsed is left out.
+// chainOf parses the certificates of a file, the leaf first. It skips those that cannot be parsed.
 func chainOf(cert *tls.Certificate) []*x509.Certificate {
 	chain := []*x509.Certificate{cert.Leaf}
 	for _, der := range cert.Certificate[1:] {
@@ -111,13 +109,15 @@ func chainOf(cert *tls.Certificate) []*x509.Certificate {
 	return chain
 }
 
-// byteOrderMark knows what editors of Windows put at the beginning of a text, and what no reader of PEM takes.
+// byteOrderMark returns an error for the bytes that editors on Windows put before a text, which readers of PEM reject.
 func byteOrderMark(file string, data []byte) error {
 	switch {
 	case bytes.HasPrefix(data, []byte("\xef\xbb\xbf")):
-		return &Error{File: file, Problem: "the file begins with a byte order mark (BOM), which readers of PEM do not take", Remedy: `remove it: sed -i '1s/^\xEF\xBB\xBF//' ` + file}
+		return fault(file, "the file begins with a byte order mark (BOM), which readers of PEM do not take",
+			`remove it: sed -i '1s/^\xEF\xBB\xBF//' `+file, nil)
 	case bytes.HasPrefix(data, []byte("\xff\xfe")), bytes.HasPrefix(data, []byte("\xfe\xff")):
-		return &Error{File: file, Problem: "the file is UTF-16 text, which readers of PEM do not take", Remedy: "write it as plain ASCII: iconv -f UTF-16 -t ASCII " + file}
+		return fault(file, "the file is UTF-16 text, which readers of PEM do not take",
+			"write it as plain ASCII: iconv -f UTF-16 -t ASCII "+file, nil)
 	}
 	return nil
 }

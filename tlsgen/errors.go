@@ -1,25 +1,20 @@
 package tlsgen
 
-// Error is a problem that the person who set up the certificates can solve.
-type Error struct {
-	File    string // the file it is about; "" when none
-	Problem string
-	Remedy  string
-	Err     error // the cause; nil when Problem says it all
-}
+import (
+	"errors"
+	"fmt"
 
-func (e *Error) Error() string {
-	text := e.Problem
-	if e.File != "" {
-		text = e.File + ": " + text
+	"github.com/mirror-appliance/appliance/internal/hint"
+)
+
+// fault returns a problem that the person who set up the certificates can solve. file and cause may be empty.
+func fault(file, problem, remedy string, cause error) error {
+	if file != "" {
+		problem = file + ": " + problem
 	}
-	if e.Err != nil {
-		text += ": " + e.Err.Error()
+	err := errors.New(problem)
+	if cause != nil {
+		err = fmt.Errorf("%s: %w", problem, cause)
 	}
-	return text
+	return hint.New(err, remedy)
 }
-
-func (e *Error) Unwrap() error { return e.Err }
-
-// Hint says what to do next.
-func (e *Error) Hint() string { return e.Remedy }

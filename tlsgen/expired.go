@@ -2,8 +2,8 @@ package tlsgen
 
 import "crypto/tls"
 
-// expired serves a leaf of a CA that has expired, or that seems so since this host's clock is ahead. It changes no file:
-// the clock may be right again at the next start.
+// expired serves a leaf of a CA that has expired, or seems expired to a host whose clock is ahead. It changes no file: the
+// clock may be right at the next start.
 type expired struct{ cert *tls.Certificate }
 
 func startExpired(o Options) (*expired, error) {
@@ -11,7 +11,7 @@ func startExpired(o Options) (*expired, error) {
 		cert.Leaf.CheckSignatureFrom(o.CA.cert) == nil && len(uncovered(cert.Leaf, o.Names)) == 0 {
 		return &expired{cert}, nil
 	}
-	// As long as the CA: what the time is for clients is not known.
+	// As long as the CA: the clocks of the clients are not known.
 	from := o.CA.cert.NotBefore
 	certPEM, keyPEM, err := o.CA.issueLeaf(o.Names, from, o.CA.NotAfter().Sub(from))
 	if err != nil {

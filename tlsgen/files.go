@@ -28,13 +28,14 @@ func readPair(certFile, keyFile string) (keyPair, *tls.Certificate, error) {
 	}
 	cert, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
-		return keyPair{}, nil, &Error{File: certFile, Problem: "the certificate and the key in " + keyFile + " do not make a pair", Remedy: "the file must begin with the server's own certificate, and the key must be the one made for it", Err: err}
+		return keyPair{}, nil, fault(certFile, "the certificate and the key in "+keyFile+" do not make a pair",
+			"the file must begin with the server's own certificate, and the key must be the one made for it", err)
 	}
 	return keyPair{certPEM: certPEM, keyPEM: keyPEM}, &cert, nil
 }
 
-// writePair writes the key first: a crash between the two leaves a pair that does not match, which the next start
-// sees and replaces.
+// writePair writes the key, then the certificate. A crash between the two leaves a pair that does not match, which the next
+// start replaces.
 func writePair(o Options, pair keyPair) error {
 	if err := writeFile(o.KeyFile, pair.keyPEM, 0o600); err != nil {
 		return err
@@ -42,7 +43,7 @@ func writePair(o Options, pair keyPair) error {
 	return writeFile(o.CertFile, pair.certPEM, 0o644)
 }
 
-// writeFile replaces a file in one step, so that a reader sees the old or the new content and a crash loses neither.
+// writeFile replaces a file in one step.
 func writeFile(file string, data []byte, mode os.FileMode) error {
 	if err := replace(through(file), data, mode); err != nil {
 		return unwritable(file, err)
@@ -50,8 +51,8 @@ func writeFile(file string, data []byte, mode os.FileMode) error {
 	return nil
 }
 
-// through is where a link at file leads: where an install made by root has links to a directory of the daemon's, that
-// is where the daemon may write.
+// through returns the target of a link at file. Root's install makes such links to a directory that the daemon may write
+// to.
 func through(file string) string {
 	target, err := os.Readlink(file)
 	if err != nil {
@@ -68,7 +69,7 @@ func replace(file string, data []byte, mode os.FileMode) error {
 	if err != nil {
 		return err
 	}
-	// Not left to the umask: every user may read the certificate, and only the owner the key.
+	// Whatever the umask: every user may read the certificate, and only the owner the key.
 	if err := tmp.Chmod(mode); err != nil {
 		return errors.Join(err, tmp.Close(), os.Remove(tmp.Name()))
 	}
@@ -83,5 +84,6 @@ func rename(from, to string) error {
 }
 
 func unwritable(file string, err error) error {
-	return &Error{File: file, Problem: "cannot be written", Remedy: "check the owner of " + filepath.Dir(file) + " and the space on its file system", Err: err}
+	return fault(file, "cannot be written",
+		"check the owner of "+filepath.Dir(file)+" and the space on its file system", err)
 }

@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// isFull reports whether a disk has no room.
+// isFull reports whether an error says that a disk has no space.
 func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
-// interim serves a leaf of our CA that is nowhere but in memory, or in the files alone, while the disk is too full for
-// certmagic's: what is stored can be pulled, and deleting is what makes room. It tries again until there is.
+// interim serves a leaf that is in memory, or in the files only, while the disk is too full for certmagic's: clients can pull,
+// and delete to make space. It retries until there is space.
 type interim struct {
 	cert   *tls.Certificate
 	cause  error
@@ -22,7 +22,7 @@ type interim struct {
 	done   chan struct{}
 }
 
-// startInterim takes over from a start that failed because of cause.
+// startInterim follows a start that failed with cause.
 func startInterim(ctx context.Context, o Options, cause error) (*interim, error) {
 	cert, err := interimCert(o)
 	if err != nil {
@@ -35,7 +35,7 @@ func startInterim(ctx context.Context, o Options, cause error) (*interim, error)
 	return i, nil
 }
 
-// interimCert is the pair in the files if it will do, else a new one.
+// interimCert returns the pair in the files if it is fit, else a new one.
 func interimCert(o Options) (*tls.Certificate, error) {
 	_, old, err := readPair(o.CertFile, o.KeyFile)
 	if err == nil && o.unfit(old.Leaf) == nil {
@@ -72,12 +72,13 @@ func (i *interim) current() (*tls.Certificate, error) {
 	return i.cert, nil
 }
 
-// trouble is nil once there is room.
+// trouble returns nil once there is space.
 func (i *interim) trouble(file string) error {
 	if i.inner.Load() != nil {
 		return nil
 	}
-	return &Error{File: file, Problem: "the certificate that is served is not kept", Remedy: "free space on that disk; the certificate is written within a minute", Err: i.cause}
+	return fault(file, "the certificate that is served is not kept",
+		"free space on that disk; the certificate is written within a minute", i.cause)
 }
 
 func (i *interim) close() {

@@ -25,7 +25,7 @@ import (
 // renewalRatio is the last part of a leaf's life, in which it is renewed.
 const renewalRatio = 1.0 / 3
 
-// managed serves a leaf of our CA and has certmagic renew it.
+// managed serves a leaf of the CA, which certmagic renews.
 type managed struct {
 	name    string // the leaf's first name, under which certmagic knows it
 	cache   *certmagic.Cache
@@ -40,7 +40,8 @@ func startManaged(ctx context.Context, o Options) (*managed, error) {
 	m := &managed{name: o.Names[0], storage: newStorage(o.StateDir)}
 	authority := &issuer{ca: o.CA, names: o.Names, now: o.Now, lifetime: o.lifetime}
 	if err := m.storage.prime(ctx, authority.IssuerKey(), m.name, pair); err != nil {
-		return nil, &Error{File: o.StateDir, Problem: "the certificate's state cannot be written", Remedy: "check the owner of this directory and the space on its file system", Err: err}
+		return nil, fault(o.StateDir, "the certificate's state cannot be written",
+			"check the owner of this directory and the space on its file system", err)
 	}
 	config := m.configure(o, authority)
 	if err := config.ManageSync(ctx, []string{m.name}); err != nil {
@@ -48,13 +49,13 @@ func startManaged(ctx context.Context, o Options) (*managed, error) {
 			m.close()
 			return nil, fmt.Errorf("manage the certificate: %w", err)
 		}
-		// One that is due can be served, also when the disk is too full for the next. certmagic tries again.
+		// A leaf that is due can be served, also while the disk is too full for the next. certmagic retries.
 		o.Log.Error("the certificate is due and cannot be renewed; it goes on being served", "file", o.CertFile, "error", err)
 	}
 	return m, nil
 }
 
-// configure starts certmagic's cache. Nothing in it may reach the network: no OCSP, no ACME renewal information.
+// configure starts certmagic's cache, without what would use the network: OCSP and ACME renewal information.
 func (m *managed) configure(o Options, authority certmagic.Issuer) *certmagic.Config {
 	logger := bridge(o.Log)
 	var config *certmagic.Config
@@ -69,7 +70,7 @@ func (m *managed) configure(o Options, authority certmagic.Issuer) *certmagic.Co
 		Storage:            m.storage,
 		OCSP:               certmagic.OCSPConfig{DisableStapling: true},
 		DisableARI:         true,
-		// Its check writes before the lock is taken, so it could write after close.
+		// The check writes before it takes the lock, so it could write after close.
 		DisableStorageCheck: true,
 		Logger:              logger,
 		OnEvent: func(ctx context.Context, event string, data map[string]any) error {
@@ -82,8 +83,8 @@ func (m *managed) configure(o Options, authority certmagic.Issuer) *certmagic.Co
 	return config
 }
 
-// publish writes a certificate just obtained where people's scripts look for it. The daemon serves the new one
-// in any case, so a failure is logged and not returned; certmagic would not act on it.
+// publish writes a new certificate to the files that scripts read. The daemon serves it in any case, so a failure is logged:
+// certmagic would not act on an error.
 func (m *managed) publish(ctx context.Context, o Options, data map[string]any) {
 	certPath, _ := data["certificate_path"].(string)
 	keyPath, _ := data["private_key_path"].(string)
@@ -103,8 +104,9 @@ func (m *managed) publish(ctx context.Context, o Options, data map[string]any) {
 	o.Log.Info("renewed the certificate", "file", o.CertFile, "names", o.Names)
 }
 
-// current is the newest leaf in the cache. There can be two: certmagic may renew one again that it was just replacing,
-// and then adds the second without taking out the first. Later ones come later, and dates have whole seconds.
+// current returns the newest leaf in the cache. There can be two: certmagic may renew a leaf again that it was just
+// replacing, and then adds the second without removing the first. Dates have whole seconds, so of equal ones the later
+// entry counts.
 func (m *managed) current() (*tls.Certificate, error) {
 	var best *tls.Certificate
 	for _, c := range m.cache.AllMatchingCertificates(m.name) {
@@ -118,14 +120,14 @@ func (m *managed) current() (*tls.Certificate, error) {
 	return best, nil
 }
 
-// close first waits for a renewal under way and lets none begin, then ends certmagic's own goroutine. What may be
-// left for a moment is the end of a renewal: reading what it just wrote into the cache.
+// close waits for a renewal under way, prevents others, and ends certmagic's goroutine. The last part of a renewal, reading
+// its result into the cache, may go on for a moment.
 func (m *managed) close() {
 	m.storage.close()
 	m.cache.Stop()
 }
 
-// issuer is our CA as certmagic sees it.
+// issuer is the CA as certmagic's issuer.
 type issuer struct {
 	ca       *CA
 	names    []string
@@ -133,7 +135,7 @@ type issuer struct {
 	lifetime time.Duration
 }
 
-// Issue signs a leaf for all our names: certmagic asks for one name a certificate, and we have one certificate.
+// Issue signs a leaf for all names: certmagic asks for one name a certificate, and there is one certificate.
 func (i *issuer) Issue(ctx context.Context, request *x509.CertificateRequest) (*certmagic.IssuedCertificate, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -148,16 +150,16 @@ func (i *issuer) Issue(ctx context.Context, request *x509.CertificateRequest) (*
 	return &certmagic.IssuedCertificate{Certificate: chain}, nil
 }
 
-// IssuerKey differs from CA to CA, so that another CA's leaf is never taken for ours.
+// IssuerKey differs from CA to CA, so that the leaf of another CA is not taken for one of this CA.
 func (i *issuer) IssuerKey() string {
 	sum := sha256.Sum256(i.ca.cert.Raw)
 	return "appliance-" + hex.EncodeToString(sum[:8])
 }
 
-// keyPair is a chain and its key, as files hold them.
+// keyPair is a chain and its key in PEM form.
 type keyPair struct{ certPEM, keyPEM []byte }
 
-// adoptOrIssue gives the pair that is already in the files if it will do, else a new one, written there.
+// adoptOrIssue returns the pair in the files if it is fit, else a new one, which it writes there.
 func adoptOrIssue(o Options) (keyPair, error) {
 	old, cert, err := readPair(o.CertFile, o.KeyFile)
 	if err == nil {
@@ -175,7 +177,7 @@ func adoptOrIssue(o Options) (keyPair, error) {
 	if err != nil {
 		return keyPair{}, err
 	}
-	if aside != nil { // files of root's: they are not ours to replace, and no reason to serve nothing
+	if aside != nil { // files of root, which this process cannot replace
 		o.Log.Warn("the certificate found was not signed by our CA and cannot be replaced; ours is served, and is not in that file",
 			"file", o.CertFile, "hint", "to serve your own certificate, take the CA out of the configuration; else remove the file", "error", aside)
 		return fresh, nil
@@ -183,12 +185,11 @@ func adoptOrIssue(o Options) (keyPair, error) {
 	return fresh, writePair(o, fresh)
 }
 
-// unfit says why a leaf cannot be adopted. One that is only due for renewal can: certmagic renews it at once.
+// unfit returns the reason why a leaf cannot be adopted. A leaf that is due for renewal can: certmagic renews it at once.
 func (o Options) unfit(leaf *x509.Certificate) error {
 	now := o.Now()
 	if now.Before(o.CA.cert.NotBefore) {
-		// The clock is wrong, since it was later already. Those of the clients may be right, so this is no reason
-		// to replace what they accept by what they may not.
+		// This clock is wrong, and those of the clients may be right: a new leaf could be one that they do not accept.
 		now = leaf.NotBefore
 	}
 	if _, err := leaf.Verify(x509.VerifyOptions{Roots: o.CA.Pool(), CurrentTime: now}); err != nil {
@@ -204,9 +205,9 @@ func (o Options) unfit(leaf *x509.Certificate) error {
 	return nil
 }
 
-// setAside makes room for a pair of ours. A certificate that our CA did not sign, and a key that is not of a certificate
-// of ours, are kept, also when they cannot be used: they may be the only copy. What is neither, or is no regular file,
-// is refused and stays as it is: the configuration names it by mistake.
+// setAside renames a certificate that the CA did not sign, and a key that is not one of its certificates, also if they cannot
+// be used: they may be the only copy. It rejects a file that has neither or is not regular: the configuration names it by
+// mistake.
 func setAside(o Options) error {
 	leaf, _, certErr := readCert(o.CertFile)
 	key, _, keyErr := readKey(o.KeyFile)
@@ -237,34 +238,32 @@ func setAside(o Options) error {
 	return nil
 }
 
-// wrongFile is an error for a file that could not be read as kind and does not even look like it. An empty one, or one of
-// zeros, is what a power cut leaves.
+// wrongFile returns an error for a file that could not be read as kind and does not look like it. A power cut leaves files
+// that are empty or all zeros: these are not an error.
 func wrongFile(file, kind string, unread error) error {
 	if unread == nil {
 		return nil
 	}
 	data, err := readFile(file)
 	if err != nil || len(bytes.Trim(data, "\x00 \t\r\n")) == 0 {
-		return nil // told, or of no use to anybody
+		return nil
 	}
 	for _, begin := range pemBegin.FindAllSubmatch(data, -1) {
 		if name := string(begin[1]); name == kind || kind == "PRIVATE KEY" && slices.Contains(keyKinds, name) {
 			return nil
 		}
 	}
-	return &Error{
-		File: file, Problem: "it holds no " + strings.ToLower(kind) + " in PEM form, and is not replaced by the appliance's own",
-		Remedy: "correct `tls:` in config.yaml if it names the wrong file; else move the file away, and a new one is made",
-	}
+	return fault(file, "it holds no "+strings.ToLower(kind)+" in PEM form, and is not replaced by the appliance's own",
+		"correct `tls:` in config.yaml if it names the wrong file; else move the file away, and a new one is made", nil)
 }
 
 var pemBegin = regexp.MustCompile(`-----BEGIN ([A-Z0-9 ]+)-----`)
 
-// keyKinds are the names of PEM blocks that hold a key of a server, whether or not it can be used here.
+// keyKinds are the names of further PEM blocks with a key, usable here or not.
 var keyKinds = []string{"EC PRIVATE KEY", "RSA PRIVATE KEY", "DSA PRIVATE KEY", "ENCRYPTED PRIVATE KEY"}
 
-// freeName returns name, or the first of name.1, name.2, … that does not exist: what was kept before stays. It returns
-// that of a directory too, which the rename then refuses.
+// freeName returns name, or the first of name.1, name.2, … that does not exist. It also returns the name of a directory,
+// which the rename then rejects.
 func freeName(name string) string {
 	free := name
 	for n := 1; ; n++ {

@@ -9,21 +9,21 @@ import (
 	"time"
 )
 
-// Options say which certificate to serve and where it lives.
+// Options are the certificate to serve and its files.
 type Options struct {
 	Names    []string // DNS names and addresses that clients use
 	CA       *CA      // nil: the files are the user's own
 	CertFile string   // leaf followed by what signed it, 0644
 	KeyFile  string   // 0600
 	StateDir string   // certmagic's storage; only with a CA
-	CAFile   string   // what clients are given to trust; "" if they know the issuer
-	// CAKeyFile is told where a new CA is asked for; only with a CA.
+	CAFile   string   // the CA that clients trust; "" if they know the issuer
+	// CAKeyFile is named in hints about a new CA; only with a CA.
 	CAKeyFile string
 	Log       *slog.Logger
-	// Now is the clock for issuing and for adopting; nil: time.Now. When to renew, certmagic decides on its own clock.
+	// Now is the clock for issuing and adopting; nil: time.Now. certmagic renews by its own clock.
 	Now func() time.Time
 
-	// What tests shorten.
+	// Tests shorten these.
 	lifetime  time.Duration // of a leaf
 	pollEvery time.Duration // how often the user's files are read without having been notified
 }
@@ -35,14 +35,14 @@ type Manager struct {
 	o      Options // as given
 }
 
-// source is where a Manager's certificate comes from: our CA or the user's files.
+// source has a Manager's certificate: from the CA or from the user's files.
 type source interface {
-	// current is the certificate to serve now; never nil without an error.
+	// current returns the certificate to serve.
 	current() (*tls.Certificate, error)
 	close()
 }
 
-// NewManager returns once there is a certificate to serve. What it starts runs until Close, not until ctx ends.
+// NewManager returns once there is a certificate to serve. Its goroutines run until Close, not until ctx ends.
 //
 // With a CA, the pair in CertFile and KeyFile is adopted if it covers all names, was signed by the CA and is not
 // due for renewal; else a new one is issued and written there, as at every renewal. Without a CA the pair is loaded,
@@ -72,8 +72,8 @@ func NewManager(ctx context.Context, o Options) (*Manager, error) {
 	return m, nil
 }
 
-// acceptable is the options with names that the CA may sign for. With one more, clients would refuse the certificate for
-// all of them.
+// acceptable returns the options with the names that the CA may sign for. With one more name, clients would reject the
+// certificate for all of them.
 func (o Options) acceptable() Options {
 	refused := o.CA.Refuses(o.Names)
 	if len(refused) == 0 {
@@ -103,8 +103,8 @@ func (o *Options) setDefaults() {
 	}
 }
 
-// TLSConfig is what listeners use: TLS 1.2 or later, HTTP/2 and HTTP/1.1. Every client gets the one certificate,
-// also one that asks for no name or for another: whether that is good enough is the client's to say.
+// TLSConfig returns the configuration of listeners: TLS 1.2 or later, HTTP/2 and HTTP/1.1. Each client gets the one
+// certificate, whatever name it asks for: the client judges it.
 func (m *Manager) TLSConfig() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
@@ -121,7 +121,7 @@ func (m *Manager) TLSConfig() *tls.Config {
 	}
 }
 
-// NotAfter says until when the certificate now served is valid; the zero time if there is none.
+// NotAfter returns the end of the served certificate's validity, the zero time if there is none.
 func (m *Manager) NotAfter() time.Time {
 	cert, err := m.source.current()
 	if err != nil {
@@ -130,7 +130,7 @@ func (m *Manager) NotAfter() time.Time {
 	return cert.Leaf.NotAfter
 }
 
-// Close ends everything the manager started and waits for it. The certificate stays valid for open listeners.
+// Close ends the manager's goroutines and waits for them. Open listeners keep the certificate.
 func (m *Manager) Close() error {
 	m.closed.Do(m.source.close)
 	return nil

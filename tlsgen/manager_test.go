@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 // options are for a registry in a directory of its own, as install lays it out.
@@ -407,8 +409,7 @@ func TestManager_UnwritableFile(t *testing.T) {
 	o := options(t, newCA(t), "r.example.com")
 	o.CertFile = filepath.Join(o.CertFile, "is", "no", "directory")
 	_, err := NewManager(t.Context(), o)
-	var hinted interface{ Hint() string }
-	if !errors.As(err, &hinted) || !strings.Contains(err.Error(), o.CertFile) {
+	if hint.Of(err) == "" || !strings.Contains(err.Error(), o.CertFile) {
 		t.Errorf("got %v", err)
 	}
 }

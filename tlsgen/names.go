@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// normalize brings names into the order and the spelling in which a certificate gives them back: DNS names in
-// lower case, then addresses, each once. certmagic renews the first one, so the order has to be stable.
+// normalize returns names in the order and spelling of a certificate: DNS names in lower case, then addresses, each once. The
+// order has to be stable, since certmagic renews the first name.
 func normalize(names []string) ([]string, error) {
 	var hosts, addresses []string
 	for _, name := range names {
@@ -16,7 +16,8 @@ func normalize(names []string) ([]string, error) {
 		ip := net.ParseIP(name)
 		switch {
 		case name == "":
-			return nil, &Error{Problem: "a certificate cannot be made for an empty name", Remedy: "give the registry's hostname"}
+			return nil, fault("", "a certificate cannot be made for an empty name",
+				"give the registry's hostname", nil)
 		case ip != nil && !slices.Contains(addresses, ip.String()):
 			addresses = append(addresses, ip.String())
 		case ip == nil && !slices.Contains(hosts, name):
@@ -24,12 +25,13 @@ func normalize(names []string) ([]string, error) {
 		}
 	}
 	if len(hosts)+len(addresses) == 0 {
-		return nil, &Error{Problem: "a certificate needs at least one name", Remedy: "give the registry's hostname"}
+		return nil, fault("", "a certificate needs at least one name",
+			"give the registry's hostname", nil)
 	}
 	return append(hosts, addresses...), nil
 }
 
-// namesOf lists what a certificate was made for, in the order certmagic sees it.
+// namesOf returns the names of a certificate in certmagic's order.
 func namesOf(cert *x509.Certificate) []string {
 	names := make([]string, 0, len(cert.DNSNames)+len(cert.IPAddresses))
 	for _, name := range cert.DNSNames {
@@ -41,7 +43,7 @@ func namesOf(cert *x509.Certificate) []string {
 	return names
 }
 
-// uncovered lists the names that a client would not accept cert for.
+// uncovered returns the names for which a client would not accept cert.
 func uncovered(cert *x509.Certificate, names []string) []string {
 	var missing []string
 	for _, name := range names {

@@ -12,14 +12,13 @@ import (
 
 var errClosed = errors.New("the certificate manager is closed")
 
-// storage is certmagic's file storage with a lock that lives in this process. One process owns the store and these
-// files with it; a lock file would outlive a power cut, hold up the next start until it counts as stale, and leave a
-// goroutine that freshens it for seconds after the lock is gone.
+// storage is certmagic's file storage with a lock in this process, which alone uses the files. A lock file would survive a
+// power cut, delay the next start until it is stale, and need a goroutine that refreshes it.
 //
-// The lock is also how a manager is closed: a renewal happens wholly under it.
+// A renewal happens as a whole under the lock, so that the lock is also the way to close a manager.
 type storage struct {
 	*certmagic.FileStorage
-	issuing chan struct{} // holds one element while a certificate is being obtained, and for ever once closed
+	issuing chan struct{} // has one element while a certificate is obtained, and once closed
 	closed  chan struct{}
 }
 
@@ -31,7 +30,7 @@ func newStorage(dir string) *storage {
 	}
 }
 
-// Lock waits for its turn. There is one certificate, so there is one lock, whatever the name.
+// Lock takes the lock. There is one certificate, so there is one lock, whatever the name.
 func (s *storage) Lock(ctx context.Context, _ string) error {
 	select {
 	case s.issuing <- struct{}{}:
@@ -53,7 +52,7 @@ func (s *storage) TryLock(context.Context, string) (bool, error) {
 	}
 }
 
-// Unlock gives the turn to the next.
+// Unlock releases the lock.
 func (s *storage) Unlock(context.Context, string) error {
 	<-s.issuing
 	return nil
@@ -64,8 +63,8 @@ func (s *storage) close() {
 	s.issuing <- struct{}{}
 }
 
-// prime makes the storage say what the files say. Whatever it held before does not count: certmagic writes its
-// three files one after the other, and would refuse to start on the halves that a power cut leaves.
+// prime replaces the content of the storage by a pair. certmagic writes its three files one after the other, and would not
+// start on a part of them, which a power cut leaves.
 func (s *storage) prime(ctx context.Context, issuerKey, name string, pair keyPair) error {
 	meta, err := json.Marshal(certmagic.CertificateResource{SANs: []string{name}})
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"unicode/utf16"
 )
 
-// SubjectHash is the name, without its .0, under which OpenSSL looks for a CA's certificate in a directory
-// (SSL_CERT_DIR, openssl verify -CApath, curl --capath): openssl x509 -hash.
+// SubjectHash returns what openssl x509 -hash prints: with .0, the name by which OpenSSL finds a CA's certificate in a
+// directory (SSL_CERT_DIR, openssl verify -CApath, curl --capath).
 func SubjectHash(certPEM []byte) (string, error) {
 	cert, _, err := firstCert("", certPEM)
 	if err != nil {
@@ -22,11 +22,11 @@ func SubjectHash(certPEM []byte) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read the subject of the certificate: %w", err)
 	}
-	sum := sha1.Sum(canonical) // which tells names apart, and protects nothing
+	sum := sha1.Sum(canonical) // not for security
 	return fmt.Sprintf("%08x", binary.LittleEndian.Uint32(sum[:])), nil
 }
 
-// attribute is one of a name, with the value as it is encoded.
+// attribute is an attribute of a name, with its encoded value.
 type attribute struct {
 	Type  asn1.ObjectIdentifier
 	Value asn1.RawValue
@@ -34,8 +34,8 @@ type attribute struct {
 
 type attributeSET []attribute
 
-// canonicalSubject is the subject as OpenSSL compares it: text as UTF-8 in lower case without surplus blanks, and without
-// the frame around the whole.
+// canonicalSubject returns the subject as OpenSSL compares it: text as UTF-8 in lower case without surplus blanks, and
+// without the outer sequence.
 func canonicalSubject(cert *x509.Certificate) ([]byte, error) {
 	var sets []attributeSET
 	if _, err := asn1.Unmarshal(cert.RawSubject, &sets); err != nil {
@@ -59,14 +59,14 @@ func canonicalSubject(cert *x509.Certificate) ([]byte, error) {
 	return all, nil
 }
 
-// textOf gives a value of one of the kinds of text that OpenSSL compares as text. UniversalString and VisibleString are
-// not among them: crypto/x509 parses no certificate that has one.
+// textOf returns a value of a type that OpenSSL compares as text. UniversalString and VisibleString are missing, since
+// crypto/x509 does not parse a certificate that has one.
 func textOf(v asn1.RawValue) (string, bool) {
 	switch v.Tag {
 	case asn1.TagUTF8String, asn1.TagPrintableString, asn1.TagIA5String:
 		return string(v.Bytes), true
 	case asn1.TagT61String:
-		runes := make([]rune, len(v.Bytes)) // Latin 1, as everybody has it
+		runes := make([]rune, len(v.Bytes)) // in practice Latin 1
 		for i, b := range v.Bytes {
 			runes[i] = rune(b)
 		}

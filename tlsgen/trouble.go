@@ -8,19 +8,20 @@ import (
 )
 
 const (
-	// caNotice is how long before its end a CA is complained of: a new one has to be given to every client.
+	// caNotice is the time before its end at which a CA is reported: each client has to get a new one.
 	caNotice = 180 * 24 * time.Hour
-	// leafNotice is the same for a certificate that is the user's own to renew.
+	// leafNotice is the same for a certificate that the user renews.
 	leafNotice = 30 * 24 * time.Hour
 )
 
-// Trouble tells what clients refuse of the certificate that is served now, or will after the next start, and what they
-// soon will. The errors have hints.
+// Trouble returns the reasons for which clients reject the certificate that is served, or will be after the next start, and
+// those for which they soon will. The errors have hints.
 func (m *Manager) Trouble() (refused, soon []error) {
 	now := m.o.Now()
 	judge := func(what, file string, cert *x509.Certificate, notice time.Duration, remedy string) {
 		problem := func(format string, at time.Time) error {
-			return &Error{File: file, Problem: fmt.Sprintf(format, what, at.Format(time.RFC3339)), Remedy: remedy}
+			return fault(file, fmt.Sprintf(format, what, at.Format(time.RFC3339)),
+				remedy, nil)
 		}
 		switch {
 		case now.After(cert.NotAfter):
@@ -35,7 +36,8 @@ func (m *Manager) Trouble() (refused, soon []error) {
 		judge("the CA", file, ca, caNotice, m.newCA())
 	}
 	if served, err := m.source.current(); err != nil {
-		refused = append(refused, &Error{Problem: "there is no certificate to serve", Err: err})
+		refused = append(refused, fault("", "there is no certificate to serve",
+			"", err))
 	} else if m.o.CA != nil {
 		judge("the certificate", m.o.CertFile, served.Leaf, 0, "put the clock right if it is wrong, then restart the service, which makes a new certificate")
 	} else {
@@ -48,17 +50,14 @@ func (m *Manager) Trouble() (refused, soon []error) {
 	}
 	if m.o.CA != nil {
 		if names := m.o.CA.Refuses(m.o.Names); len(names) > 0 {
-			refused = append(refused, &Error{
-				File:    m.o.CAFile,
-				Problem: fmt.Sprintf("the CA may not sign for %q (its name constraints), and the certificate served is not for that name", names),
-				Remedy:  "put the hostname in config.yaml back, or run install again: it makes a new CA, which clients must then be given",
-			})
+			refused = append(refused, fault(m.o.CAFile, fmt.Sprintf("the CA may not sign for %q (its name constraints), and the certificate served is not for that name", names),
+				"put the hostname in config.yaml back, or run install again: it makes a new CA, which clients must then be given", nil))
 		}
 	}
 	return refused, soon
 }
 
-// authority is the CA that clients are given to trust, nil if it is not known here.
+// authority returns the CA that clients trust, nil if it is not known here.
 func (m *Manager) authority() (*x509.Certificate, string) {
 	if m.o.CA != nil {
 		return m.o.CA.cert, m.o.CAFile
@@ -77,7 +76,7 @@ func (m *Manager) authority() (*x509.Certificate, string) {
 	return cert, m.o.CAFile
 }
 
-// newCA says how to come to another CA.
+// newCA returns how to get another CA.
 func (m *Manager) newCA() string {
 	if m.o.CA == nil {
 		return "get a certificate of a new CA, put its files in place, and give the CA to the clients"
@@ -85,12 +84,12 @@ func (m *Manager) newCA() string {
 	return NewCA(m.o.CAFile, m.o.CAKeyFile, m.o.CertFile, m.o.KeyFile)
 }
 
-// NewCA says how to come to another CA than the one in these files.
+// NewCA returns how to get another CA than the one in these files.
 func NewCA(files ...string) string {
 	return "move " + strings.Join(files, " ") + " away and run install again: it makes a new CA, which clients must then be given"
 }
 
-// CANotAfter says until when the CA that clients are given is valid; the zero time if it is not known.
+// CANotAfter returns the end of the CA's validity, the zero time if it is not known.
 func (m *Manager) CANotAfter() time.Time {
 	if ca, _ := m.authority(); ca != nil {
 		return ca.NotAfter

@@ -3,21 +3,21 @@ package tlsgen
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 func troubles(t *testing.T, m *Manager) (refused, soon string) {
 	t.Helper()
 	text := func(all []error) (s string) {
 		for _, err := range all {
-			var hint interface{ Hint() string }
-			if !errors.As(err, &hint) || hint.Hint() == "" {
+			if hint.Of(err) == "" {
 				t.Errorf("no hint in %v", err)
 			}
 			s += err.Error() + "\n"
@@ -121,7 +121,7 @@ func TestManager_ownCertificateOutOfItsTime(t *testing.T) {
 	t.Run("the remedy is another CA of the site's", func(t *testing.T) {
 		o.Now = time.Now
 		_, soon := start(t, o).Trouble()
-		if len(soon) == 0 || !strings.HasPrefix(soon[0].(*Error).Hint(), "get a certificate of a new CA") {
+		if len(soon) == 0 || !strings.HasPrefix(hint.Of(soon[0]), "get a certificate of a new CA") {
 			t.Errorf("soon: %v", soon)
 		}
 	})

@@ -10,10 +10,12 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-// settle is how long the files have to be left alone before they are read: a certificate and its key are two files,
-// and are replaced one after the other.
+// settle is the time without changes after which the files are read: a certificate and its key are replaced one after the
+// other.
 const settle = 300 * time.Millisecond
 
 // watched serves the user's own certificate and follows its files.
@@ -25,8 +27,8 @@ type watched struct {
 	done   chan struct{}
 
 	// Only the goroutine that loads uses these.
-	seen    keyPair // what the files held when they were last read whole
-	problem string  // what was last complained about, so that it is said once
+	seen    keyPair // the last content that was read as a whole
+	problem string  // the last one that was logged, so that it is logged once
 }
 
 func startWatched(ctx context.Context, o Options) (*watched, error) {
@@ -35,7 +37,7 @@ func startWatched(ctx context.Context, o Options) (*watched, error) {
 		return nil, err
 	}
 	w := &watched{o: o, log: o.Log.With("file", o.CertFile), seen: pair, done: make(chan struct{})}
-	// An expired certificate is served all the same: some clients do not look, and no registry at all is worse.
+	// An expired certificate is served, too: some clients do not check, and no registry at all is worse.
 	w.warn(cert)
 	w.serve.Store(cert)
 
@@ -51,8 +53,8 @@ func (w *watched) close() {
 	<-w.done
 }
 
-// notify watches the directories, since a replaced file is another file. Without notifications (the limits of
-// inotify are soon reached on a busy machine) polling still finds every change.
+// notify watches the directories, since a replaced file is another file. Without notifications (a busy machine reaches the
+// limits of inotify) polling finds the changes.
 func (w *watched) notify() *fsnotify.Watcher {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -67,8 +69,8 @@ func (w *watched) notify() *fsnotify.Watcher {
 	return watcher
 }
 
-// follow reads the files again after a notification, and now and then without one: a link's target, or a
-// network file system, changes silently.
+// follow reads the files again after a notification, and at intervals: the target of a link, or a network file system,
+// changes without one.
 func (w *watched) follow(ctx context.Context, watcher *fsnotify.Watcher) {
 	defer close(w.done)
 	var events chan fsnotify.Event
@@ -113,8 +115,8 @@ func (w *watched) reload() {
 		return
 	}
 	if now := w.o.Now(); now.After(cert.Leaf.NotAfter) && now.Before(w.serve.Load().Leaf.NotAfter) {
-		w.complain("the new certificate has expired; the last good one stays in use", &Error{
-			File: w.o.CertFile, Problem: "expired at " + cert.Leaf.NotAfter.Format(time.RFC3339)})
+		w.complain("the new certificate has expired; the last good one stays in use", fault(w.o.CertFile, "expired at "+cert.Leaf.NotAfter.Format(time.RFC3339),
+			"", nil))
 		return
 	}
 	w.seen, w.problem = pair, ""
@@ -130,7 +132,7 @@ func (w *watched) complain(what string, err error) {
 	}
 }
 
-// warn says what clients will not like about a certificate that can be served.
+// warn logs the reasons for which clients may reject a certificate that can be served.
 func (w *watched) warn(cert *tls.Certificate) {
 	if now := w.o.Now(); now.After(cert.Leaf.NotAfter) {
 		w.log.Warn("the certificate has expired", "notAfter", cert.Leaf.NotAfter)
@@ -143,7 +145,7 @@ func (w *watched) warn(cert *tls.Certificate) {
 	if roots, err := rootsWith(w.o.CAFile); err != nil {
 		w.log.Warn("the CA of the certificate cannot be read", "error", err)
 	} else if err := incomplete(w.o.CertFile, cert, roots); err != nil {
-		w.log.Warn("clients may refuse the certificate", "error", err, "hint", err.(*Error).Remedy)
+		w.log.Warn("clients may refuse the certificate", "error", err, "hint", hint.Of(err))
 	}
 	if missing := uncovered(cert.Leaf, w.o.Names); len(missing) > 0 {
 		w.log.Warn("the certificate does not cover every name of this registry", "missing", missing, "covered", namesOf(cert.Leaf))

@@ -2,13 +2,14 @@ package tlsgen
 
 import (
 	"crypto/tls"
-	"errors"
 	"log/slog"
 	"os"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 // lines collects a log.
@@ -125,8 +126,7 @@ func TestManager_OwnFilesThatCannotBeServed(t *testing.T) {
 	install(t, o, ca, time.Now(), "r.example.com")
 	put(t, o.KeyFile, other.KeyPEM())
 	_, err := NewManager(t.Context(), o)
-	var hinted interface{ Hint() string }
-	if !errors.As(err, &hinted) || !strings.Contains(err.Error(), "do not make a pair") {
+	if hint.Of(err) == "" || !strings.Contains(err.Error(), "do not make a pair") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// bridge lets certmagic, which logs through zap, write to our log. (zapslog goes the other way.)
+// bridge returns a zap logger, as certmagic uses, that writes to log. (zapslog goes the other way.)
 func bridge(log *slog.Logger) *zap.Logger {
 	return zap.New(core{log.Handler()})
 }
@@ -40,7 +40,7 @@ func (c core) Write(entry zapcore.Entry, fields []zapcore.Field) error {
 
 func (core) Sync() error { return nil }
 
-// slogLevel takes certmagic's information for what it is to our users: details.
+// slogLevel makes certmagic's information debug messages.
 func slogLevel(level zapcore.Level) slog.Level {
 	switch {
 	case level >= zapcore.ErrorLevel:
