@@ -15,7 +15,7 @@ import (
 	"github.com/mirror-appliance/appliance/tlsgen"
 )
 
-// certificates is what has to be written so that the daemon can serve: nothing of what exists is replaced.
+// certificates are the files that the daemon lacks. Existing ones are not replaced.
 type certificates struct {
 	caPEM, caKey     []byte // nil: there already
 	oldKey           string // where caKey has been so far; empty: nowhere else
@@ -32,7 +32,7 @@ type certificateFile struct {
 	owner   string // as a step has it
 }
 
-// wantCertificates looks at the files that the configuration names, and makes what is missing.
+// wantCertificates judges the files that the configuration names, and makes those that are missing.
 func (s *site) wantCertificates() {
 	s.moveCAKey()
 	c := s.cfg.TLS
@@ -61,7 +61,7 @@ func (s *site) wantCertificates() {
 	case validHostname(s.cfg.Hostname) != "":
 		return // a problem of its own
 	default:
-		// A key alone is what an interrupted install left: the key is written first, and nothing signed yet.
+		// An interrupted install has left a key alone: the key is written first, and has not signed yet.
 		if authority, err = tlsgen.CreateCA(caName(s.cfg.Hostname), time.Now(), servedNames(s.cfg.Hostname)...); err == nil {
 			s.certs.caPEM, s.certs.caKey = authority.CertPEM(), authority.KeyPEM()
 		}
@@ -84,8 +84,8 @@ func (s *site) wantCertificates() {
 	s.leaf(authority, leaf, leafKey)
 }
 
-// otherCA makes a CA for a hostname that was edited, and for which the one that install has made may not sign. Its leaf
-// goes with it; one of another CA stays.
+// otherCA makes a CA for an edited hostname, for which the CA that install has made may not sign. The leaf of that one goes
+// with it; the leaf of another CA stays.
 func (s *site) otherCA(old *tlsgen.CA) (*tlsgen.CA, error) {
 	c := s.cfg.TLS
 	if !s.isMade(c.CA) {
@@ -105,16 +105,16 @@ func (s *site) otherCA(old *tlsgen.CA) (*tlsgen.CA, error) {
 	return authority, nil
 }
 
-// servedNames are those of the certificate that the daemon serves.
+// servedNames are the names of the certificate that the daemon serves.
 func servedNames(hostname string) []string { return []string{hostname, "localhost"} }
 
-// leaf has the first certificate issued, and judges the one that is there.
+// leaf issues the first certificate, or judges the existing one.
 func (s *site) leaf(authority *tlsgen.CA, leaf, leafKey bool) {
 	c := s.cfg.TLS
 	if leaf && leafKey {
 		pair, err := s.readLeaf()
 		if err != nil {
-			s.problem(fmt.Sprintf("%s and %s are no certificate and its key: %v", c.Certificate, c.Key, err),
+			s.problem(fmt.Sprintf("%s and %s are not a certificate and its key: %v", c.Certificate, c.Key, err),
 				"move both away to have new ones made")
 			return
 		}
@@ -125,7 +125,7 @@ func (s *site) leaf(authority *tlsgen.CA, leaf, leafKey bool) {
 		}
 		return
 	}
-	// One without the other is what an interrupted install left.
+	// An interrupted install has left one without the other.
 	pem, key, err := authority.IssueLeaf(servedNames(s.cfg.Hostname), time.Now())
 	if err != nil {
 		if validHostname(s.cfg.Hostname) == "" { // otherwise the hostname is a problem of its own
@@ -136,7 +136,7 @@ func (s *site) leaf(authority *tlsgen.CA, leaf, leafKey bool) {
 	s.certs.leafPEM, s.certs.leafKey = pem, key
 }
 
-// readLeaf reads the pair that is there. Of one that is to become a pair of links it keeps the content.
+// readLeaf reads the existing pair. Of one that is to become a pair of links it keeps the content.
 func (s *site) readLeaf() (tls.Certificate, error) {
 	c := s.cfg.TLS
 	certificate, err := s.Host.ReadFile(c.Certificate)
@@ -168,14 +168,14 @@ func signed(leaf *x509.Certificate, authority *tlsgen.CA) bool {
 	return err == nil && leaf.CheckSignatureFrom(ca) == nil
 }
 
-// linked says that certificate and key, which the daemon renews, lie in its own directory, and that their places in the
-// configuration's directory, which is root's, are links.
+// linked reports whether certificate and key, which the daemon renews, lie in the daemon's directory. Their places in the
+// configuration's directory, which is root's, are then links.
 func (s *site) linked() bool {
 	c, usual := s.cfg.TLS, config.Default(s.QuayRoot).TLS
 	return !s.User && c.CAKey != "" && c.State != "" && c.Certificate == usual.Certificate && c.Key == usual.Key
 }
 
-// leafFile is where a file of the pair lies.
+// leafFile returns the path of a file of the pair.
 func (s *site) leafFile(path string) string {
 	if s.linked() {
 		return filepath.Join(s.cfg.TLS.State, filepath.Base(path))
@@ -199,8 +199,7 @@ func (s *site) leafLinks() (links []leafLink) {
 	return links
 }
 
-// isMade reports whether an install has made a certificate or a key: by the record or, of an install before there was such
-// a list, if it is where an install makes it.
+// isMade reports whether an install has made a certificate or a key: by the record or, without one, by its path.
 func (s *site) isMade(path string) bool {
 	if s.record != nil {
 		return s.record.hasFile(path)
@@ -213,7 +212,7 @@ func (s *site) usualFiles() []string {
 	return []string{usual.CA, usual.CAKey, usual.Certificate, usual.Key}
 }
 
-// ownCertificate is for a configuration that names the user's own files: they must be there.
+// ownCertificate judges the user's own files, which must exist.
 func (s *site) ownCertificate(leaf, leafKey bool) {
 	for _, f := range []struct {
 		key, path string
@@ -240,11 +239,11 @@ func (s *site) ownCertificate(leaf, leafKey bool) {
 	}
 }
 
-// moveCAKey gives the CA's key a name that podman, skopeo and docker do not take for a client's: with rootCA.key beside
-// rootCA.pem, as installs before had it, they refuse the directory (containers-certs.d(5)).
+// moveCAKey renames the CA's key of earlier installs: with rootCA.key beside rootCA.pem, podman, skopeo and docker take it
+// for a client's and reject the directory (containers-certs.d(5)).
 func (s *site) moveCAKey() {
 	old, to := filepath.Join(s.QuayRoot, "quay-rootCA", "rootCA.key"), config.Default(s.QuayRoot).TLS.CAKey
-	if !s.has(old) || s.text == nil && !s.has(s.cfg.TLS.CA) { // without both, nothing tells that it is an install's
+	if !s.has(old) || s.text == nil && !s.has(s.cfg.TLS.CA) { // without both, it may be another's
 		return
 	}
 	key, err := s.Host.ReadFile(old)
@@ -263,7 +262,7 @@ func (s *site) moveCAKey() {
 	}
 }
 
-// caName is the common name of the CA. X.509 has room for 64 characters, and OpenSSL and GnuTLS insist on that.
+// caName returns the common name of the CA, at most the 64 characters that OpenSSL and GnuTLS accept.
 func caName(hostname string) string {
 	const before, after, room = "Mirror appliance CA (", ")", 64
 	if most := room - len(before) - len(after); len(hostname) > most {
@@ -272,7 +271,7 @@ func caName(hostname string) string {
 	return before + hostname + after
 }
 
-// certificateFiles are those that are ours to write or to own: with the user's own certificate, none but the CA's copy.
+// certificateFiles returns the files of an install. With the user's own certificate, that is the copy of the CA alone.
 func (s *site) certificateFiles() []certificateFile {
 	c := s.cfg.TLS
 	if c.CAKey == "" {
@@ -290,7 +289,7 @@ func (s *site) certificateFiles() []certificateFile {
 	return append(files, s.caCopies()...)
 }
 
-// caContent is what the CA's certificate is written with: also the one that is there, if the service could change it.
+// caContent returns the CA's certificate if it has to be written: also the existing one, if the service could change it.
 func (s *site) caContent() []byte {
 	if s.certs.caPEM != nil || s.changer == nil || !s.isMade(s.cfg.TLS.CA) {
 		return s.certs.caPEM
@@ -302,9 +301,8 @@ func (s *site) caContent() []byte {
 	return content
 }
 
-// caCopies are the CA's certificate under the names that clients look for in a directory of certificates: *.crt is for
-// podman, skopeo and docker (--cert-dir {quayRoot}/quay-rootCA), the hash of its subject for OpenSSL and what is made
-// with it, such as curl (SSL_CERT_DIR, which Go's programs read whole).
+// caCopies returns the CA's certificate under the names by which clients find it in a directory: *.crt for podman, skopeo and
+// docker (--cert-dir {quayRoot}/quay-rootCA), the hash of its subject for OpenSSL and curl (SSL_CERT_DIR).
 func (s *site) caCopies() []certificateFile {
 	ca := s.cfg.TLS.CA
 	if ca == "" || !within(ca, s.QuayRoot) {

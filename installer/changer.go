@@ -11,9 +11,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
-// Configuration and record tell root which paths to act on. They do so only if none but root can change them. An install
-// of an earlier version gave both to the service's user, and with them whatever a service that was taken over cared to
-// write; of such an install root believes the unit, and of config.yaml only what the unit says too.
+// Configuration and record tell root which paths to act on, but only if root alone can change them. Installs of earlier
+// versions gave both to the service's user. Of such an install the unit counts, and of config.yaml what the unit has, too.
 
 // lookWhoChanges finds out who can change configuration and record, and forgets a record that others can change.
 func (s *site) lookWhoChanges() {
@@ -42,7 +41,7 @@ func (s *site) lookWhoChanges() {
 	s.fault(otherError(filepath.Dir(conf), *s.changer), "")
 }
 
-// checkUnitNames finds what a configuration that the service can change names and the unit, which it cannot, does not.
+// checkUnitNames finds paths that a configuration of the service's names and the unit, which is root's, does not.
 func (s *site) checkUnitNames() {
 	if s.changer == nil || s.unit == nil {
 		return
@@ -53,7 +52,7 @@ func (s *site) checkUnitNames() {
 	}
 }
 
-// unnamed are the paths of the configuration that lie outside of what the unit lets the service write, or read.
+// unnamed returns the paths of a configuration outside of the directories that the unit lets the service write, or read.
 func (s *site) unnamed(cfg *config.Config) (paths []string) {
 	named := func(path string, dirs []string) bool {
 		return slices.ContainsFunc(dirs, func(dir string) bool { return within(path, dir) })
@@ -78,7 +77,7 @@ func (s *site) unnamed(cfg *config.Config) (paths []string) {
 	return paths
 }
 
-// checkRoots: the directories of the service's are not those of root's, and hold none of these.
+// checkRoots checks that the service's directories are apart from root's.
 func (s *site) checkRoots() {
 	for _, dir := range StoreDirs(s.cfg) {
 		for _, roots := range []string{filepath.Dir(config.Path(s.QuayRoot)), filepath.Join(s.QuayRoot, "quay-rootCA")} {
@@ -90,8 +89,8 @@ func (s *site) checkRoots() {
 	}
 }
 
-// guess returns what can be told of an install without a record that counts: what the unit names, and what lies in quayRoot
-// by default.
+// guess returns the record of an install that has none that counts: the directories of the unit, and those in quayRoot by
+// default.
 func (s *site) guess() *record {
 	var old version1
 	for _, name := range []string{"", "quay-config", "quay-rootCA", "quay-storage", "sqlite-storage", "run", "tls-state"} {
@@ -124,8 +123,8 @@ func (s *site) inRoot(e host.Entry) bool {
 	return false
 }
 
-// above returns the directories of a record that does not count, as far as they are above what an install makes: they are
-// removed if they are empty. More that record cannot do.
+// above returns the directories of a record that does not count, if they are above the files of an install. All that such a
+// record can cause is that these directories, when empty, are removed.
 func (s *site) above(entries []host.Entry) (dirs []string) {
 	for _, e := range entries {
 		dir, ok := e.Step.(*host.Dir)
@@ -140,7 +139,7 @@ func (s *site) above(entries []host.Entry) (dirs []string) {
 	return dirs
 }
 
-// reader is who owns what root writes and the service reads.
+// reader is the owner of files that root writes and the service reads.
 func (s *site) reader() string {
 	if s.User {
 		return ""
@@ -148,7 +147,7 @@ func (s *site) reader() string {
 	return s.admin + ":" + s.owner
 }
 
-// takeRoot adds the steps that make quayRoot and its configuration root's. They come before anything else is done there.
+// takeRoot adds the steps that give quayRoot and its configuration to root. They come before other steps there.
 func (b *builder) takeRoot() {
 	if b.User {
 		return
@@ -172,8 +171,8 @@ func (b *builder) takeRoot() {
 	b.add(&host.Take{Host: b.Host, Path: conf, Owner: owner})
 }
 
-// changedBy warns of a directory on the way to quayRoot that another user can change: root's commands then do not take
-// the configuration for root's.
+// changedBy warns of a directory on the way to quayRoot that another user can change: to root's commands, the configuration
+// is then not root's.
 type changedBy struct {
 	place
 	user bool
@@ -213,7 +212,7 @@ func (s *site) warnOfStrays() {
 	}
 }
 
-// legacyConfig takes from a configuration that the service can change what the unit has too.
+// legacyConfig takes the paths of a configuration of the service's that the unit has, too.
 func (s *site) legacyConfig() *config.Config {
 	usual := config.Default(s.QuayRoot)
 	cfg, err := config.Parse(config.Path(s.QuayRoot), s.content)

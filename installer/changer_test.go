@@ -2,7 +2,6 @@ package installer
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -61,18 +60,7 @@ func (b *box) legacy() {
 			b.t.Fatal(err)
 		}
 	}
-	var r map[string]any
-	if err := json.Unmarshal([]byte(b.read(recordPath(quayRoot))), &r); err != nil {
-		b.t.Fatal(err)
-	}
-	for _, key := range []string{"databaseFile", "owner", "createdFiles"} {
-		delete(r, key)
-	}
-	text, err := json.Marshal(r)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	b.write(recordPath(quayRoot), string(text))
+	b.recordVersion1("databaseFile", "owner", "createdFiles")
 	b.chmod(quayRoot+"/quay-config/pull-secret.json", 0o600)
 	b.give(quayRoot+"/quay-config", quayRoot+"/quay-rootCA/rootCA.pem")
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/image"
 )
 
-// rights: a system unit is root's to write, and a user's lies in the home directory.
+// rights checks that the caller may write the unit: root a system's, a user one in the home directory.
 type rights struct {
 	user bool
 	euid int
@@ -32,7 +32,7 @@ func (c rights) Check(context.Context) []Problem {
 	return found("a system service can only be installed by root", "run the command with sudo, or as a plain user to install a service of that user")
 }
 
-// executable: there is a program to install.
+// executable checks that there is a program to install.
 type executable struct{ path string }
 
 func (c executable) Check(context.Context) []Problem {
@@ -40,10 +40,10 @@ func (c executable) Check(context.Context) []Problem {
 	if err == nil && fi.Mode().IsRegular() && fi.Mode()&0o111 != 0 {
 		return nil
 	}
-	return found(fmt.Sprintf("the executable to install, %q, is no executable file", c.path), "run the command with the file's whole path, from a directory that is still there")
+	return found(fmt.Sprintf("the executable to install, %q, is not an executable file", c.path), "run the command with the file's whole path, from a directory that is still there")
 }
 
-// userName: the administrator's name is one.
+// userName checks the administrator's name.
 type userName struct {
 	name  string
 	valid func(string) error
@@ -56,7 +56,7 @@ func (c userName) Check(context.Context) []Problem {
 	return nil
 }
 
-// password: the administrator's password keeps the rules. It is never part of the message.
+// password checks the administrator's password, which is not part of the message.
 type password struct {
 	password string
 	valid    func(string) error
@@ -69,7 +69,7 @@ func (c password) Check(context.Context) []Problem {
 	return nil
 }
 
-// hostnameSyntax: it can be a DNS name, which certificates and image references ask for.
+// hostnameSyntax checks that the hostname is a DNS name, as certificates and image references require.
 type hostnameSyntax struct{ name string }
 
 func (c hostnameSyntax) Check(context.Context) []Problem {
@@ -90,7 +90,7 @@ func validHostname(name string) string {
 	return ""
 }
 
-// hostnameResolves: this host can look the name up, best to an address of its own.
+// hostnameResolves checks that this host resolves the name, best to an address of its own.
 type hostnameResolves struct {
 	resolver resolver
 	name     string
@@ -121,7 +121,7 @@ func (c hostnameResolves) Check(ctx context.Context) []Problem {
 	if len(own) == 0 {
 		return nil
 	}
-	return warning(fmt.Sprintf("the hostname %s resolves to %s, which is no address of this host", c.name, strings.Join(texts, ", ")),
+	return warning(fmt.Sprintf("the hostname %s resolves to %s, which is not an address of this host", c.name, strings.Join(texts, ", ")),
 		"go on if a load balancer or an address translation stands in between; otherwise correct the DNS or /etc/hosts")
 }
 
@@ -140,7 +140,7 @@ func lookupReason(err error) string {
 	return err.Error()
 }
 
-// ownAddresses is empty when they cannot be told.
+// ownAddresses returns the addresses of this host, none if they are not known.
 func ownAddresses() map[netip.Addr]bool {
 	own := make(map[netip.Addr]bool)
 	addrs, err := net.InterfaceAddrs()
@@ -155,7 +155,7 @@ func ownAddresses() map[netip.Addr]bool {
 	return own
 }
 
-// exampleAddress is an address to show in a remedy: the one that others reach, if there is one.
+// exampleAddress returns an address to show in a remedy: one that others reach, if there is one.
 func exampleAddress(own map[netip.Addr]bool) string {
 	best := netip.MustParseAddr("127.0.0.1")
 	for a := range own {
@@ -166,7 +166,7 @@ func exampleAddress(own map[netip.Addr]bool) string {
 	return best.String()
 }
 
-// privilegedPort: below 1024 only root may listen, unless the kernel is told otherwise.
+// privilegedPort checks that the user may listen on the port: below 1024 only root may, unless the kernel has another limit.
 type privilegedPort struct {
 	host *host.Host
 	port int

@@ -15,7 +15,7 @@ import (
 	"github.com/mirror-appliance/appliance/systemd"
 )
 
-// place is a directory that is or will be ours: it can be made where it is meant to be.
+// place checks that a directory can be made, and used, where it is wanted.
 type place struct {
 	host *host.Host
 	name string // the flag, or what it is
@@ -34,7 +34,7 @@ func (c place) Check(ctx context.Context) []Problem {
 	return writable{c}.Check(ctx)
 }
 
-// checkWay is about one of the names by which the directory is reached.
+// checkWay checks one of the names by which the directory is reached.
 func (c place) checkWay(way string) []Problem {
 	name := c.name + " " + c.path
 	if way != filepath.Clean(c.path) {
@@ -55,7 +55,7 @@ func (c place) checkWay(way string) []Problem {
 	return nil
 }
 
-// better is a remedy for a directory that others share.
+// better returns a remedy for a directory that others share.
 func (c place) better() string {
 	if host.InSystemDir(c.path) || c.path == "/" {
 		return "choose a directory that is not the operating system's, such as /opt/quay-install"
@@ -63,7 +63,7 @@ func (c place) better() string {
 	return "choose a directory of its own below it, such as " + filepath.Join(c.path, "quay-install")
 }
 
-// existing is the innermost directory on the way to path that is there, and why it cannot be told.
+// existing returns the innermost existing directory on the way to path.
 func (c place) existing() (string, error) {
 	for p := filepath.Clean(c.path); ; p = filepath.Dir(p) {
 		info, err := c.host.StatTarget(p)
@@ -73,7 +73,7 @@ func (c place) existing() (string, error) {
 		case err == nil:
 			return "", fmt.Errorf("%s is not a directory", p)
 		case errors.Is(err, unix.ENOTDIR):
-			continue // a parent of it is the one to name
+			continue // a parent of it is the reason
 		case !errors.Is(err, fs.ErrNotExist) || p == filepath.Dir(p):
 			return "", err
 		}
@@ -83,7 +83,7 @@ func (c place) existing() (string, error) {
 	}
 }
 
-// writable: the directory is there or can be made.
+// writable checks that the directory exists or can be made, and can be written to.
 type writable struct{ place }
 
 func (c writable) Check(context.Context) []Problem {
@@ -102,7 +102,7 @@ func (c writable) Check(context.Context) []Problem {
 		"choose a directory of your own, or run the command as its owner: ls -ld "+dir)
 }
 
-// statfs is about the file system that path is or will be on; ok is false when another check says why not.
+// statfs describes the file system that path is or will be on. ok is false if another check has the reason.
 func (c place) statfs() (st unix.Statfs_t, ok bool) {
 	dir, err := c.existing()
 	if err != nil {
@@ -111,7 +111,7 @@ func (c place) statfs() (st unix.Statfs_t, ok bool) {
 	return st, unix.Statfs(c.host.Path(dir), &st) == nil
 }
 
-// owners: the file system keeps owners and permissions, without which secrets lie open.
+// owners checks that the file system has owners and permissions, without which secrets are open.
 type owners struct{ place }
 
 func (c owners) Check(context.Context) []Problem {
@@ -126,7 +126,7 @@ func (c owners) Check(context.Context) []Problem {
 	return found(fmt.Sprintf("%s %s is on a %s file system, which keeps no owners and permissions", c.name, c.path, name), "choose a directory on xfs, ext4 or btrfs")
 }
 
-// localDisk: SQLite's write-ahead log needs memory that all its processes share, and locks that hold.
+// localDisk checks that the file system has what SQLite's write-ahead log needs: shared memory and reliable locks.
 type localDisk struct{ place }
 
 func (c localDisk) Check(context.Context) []Problem {
@@ -145,7 +145,7 @@ func (c localDisk) Check(context.Context) []Problem {
 		"choose a directory on a disk of this host; the images (--quayStorage) may stay where they are")
 }
 
-// executes: programs may be started from there.
+// executes checks that programs may be started from the directory.
 type executes struct{ place }
 
 func (c executes) Check(context.Context) []Problem {
@@ -158,7 +158,7 @@ func (c executes) Check(context.Context) []Problem {
 		fmt.Sprintf("mount it without noexec: sudo mount -o remount,exec %s (and in /etc/fstab); or, without root so far, install with sudo, which uses /usr/local/bin", mount))
 }
 
-// mountPoint is where the file system is mounted that path is or will be on (proc_pid_mountinfo(5)).
+// mountPoint returns the mount point of the file system that path is or will be on (proc_pid_mountinfo(5)).
 func mountPoint(h *host.Host, path string) string {
 	best, real := "/", h.Real(path)
 	content, err := h.ReadFile("/proc/self/mountinfo")
@@ -176,7 +176,7 @@ func mountPoint(h *host.Host, path string) string {
 	return best
 }
 
-// space: there is room for a beginning.
+// space checks that the file system has space to begin with.
 type space struct {
 	place
 	need uint64
@@ -195,17 +195,17 @@ func (c space) Check(context.Context) []Problem {
 		"make room, or choose a directory on a larger file system")
 }
 
-// passable: the service's user can get to the directory. Under /root and /home the unit binds it into place,
-// so that nobody's home has to be opened; elsewhere the directories above have to let it through.
+// passable checks that the service's user can get to the directory. Under /root and /home the unit binds it into place, so
+// that no home has to be opened; elsewhere the directories above have to let the user pass.
 type passable struct {
 	place
-	root string // quayRoot, which keeps the mode that it has
+	root string // quayRoot, which keeps its mode
 }
 
 func (c passable) Check(context.Context) []Problem {
 	user, err := c.host.User(serviceUser)
 	if err != nil {
-		user = host.Owner{UID: 65533, GID: 65533} // it will be a stranger to every directory
+		user = host.Owner{UID: 65533, GID: 65533} // it will not own any directory
 	}
 	var closed []string
 	for _, way := range c.host.Ways(c.path) {
@@ -228,7 +228,7 @@ func (c passable) Check(context.Context) []Problem {
 		fmt.Sprintf("allow it: sudo chmod o+x %s; or choose a directory elsewhere, such as /opt/quay-install", strings.Join(closed, " ")))
 }
 
-// apart: blobs and database do not share a directory.
+// apart checks that blobs and database do not share a directory.
 type apart struct {
 	host              *host.Host
 	storage, database string
@@ -242,11 +242,11 @@ func (c apart) Check(context.Context) []Problem {
 	return found(fmt.Sprintf("--quayStorage %s and --sqliteStorage %s lie in each other", c.storage, c.database), "choose two directories side by side")
 }
 
-// What the store keeps in its two directories.
+// storageNames returns the names in the store's directory of blobs.
 func storageNames() []string { return []string{"sha256", "sha512", "uploads", "quarantine"} }
 
-// databaseNames are the database and what SQLite and the store keep beside it, now or once it runs: a backup from before
-// a migration has the version in its name, so that those there are have to be looked for.
+// databaseNames returns the names of the database and of the files beside it, now or once it runs. A backup from before a
+// migration has the version in its name, so that it has to be looked for.
 func databaseNames(h *host.Host, database string) []string {
 	base := filepath.Base(database)
 	ours := []string{base, base + "-wal", base + "-shm", base + "-journal", base + ".lock", base + ".reserve"}
@@ -262,8 +262,8 @@ func databaseNames(h *host.Host, database string) []string {
 	return ours
 }
 
-// storageContent: nothing else lies where the blobs go, and no blobs without the database that knows them:
-// the first collection would remove them.
+// storageContent checks that the directory of the blobs has no other files, and no blobs without the database that knows
+// them: the first collection would remove them.
 type storageContent struct {
 	host          *host.Host
 	dir, database string
@@ -285,7 +285,7 @@ func (c storageContent) Check(context.Context) []Problem {
 	return nil
 }
 
-// databaseContent: nothing else lies where the database goes.
+// databaseContent checks that the directory of the database has no other files.
 type databaseContent struct {
 	host     *host.Host
 	database string
@@ -306,7 +306,7 @@ func (c databaseContent) Check(context.Context) []Problem {
 	return found(fmt.Sprintf("--sqliteStorage %s holds other things already (%s)", dir, list(others)), remedy)
 }
 
-// alone: nothing else lies in a directory that install gives to the service with all that it holds.
+// alone checks that a directory that the service gets as a whole has no other files.
 type alone struct {
 	place
 	ours []string
@@ -327,11 +327,7 @@ func foreignNames(h *host.Host, dir string, ours []string) []string {
 	}
 	var others []string
 	for _, name := range names {
-		known := name == "lost+found"
-		for _, o := range ours {
-			known = known || name == o
-		}
-		if !known {
+		if name != "lost+found" && !slices.Contains(ours, name) {
 			others = append(others, name)
 		}
 	}
@@ -345,7 +341,7 @@ func list(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// mirrorRegistry: no Quay of a mirror-registry is installed here.
+// mirrorRegistry checks that the host has no Quay of a mirror-registry.
 type mirrorRegistry struct {
 	host     *host.Host
 	unitDir  string
@@ -370,8 +366,8 @@ func (c mirrorRegistry) Check(context.Context) []Problem {
 	return nil
 }
 
-// isQuayConfig knows Quay's configuration by the keys that it cannot be without. Of these ours has one too, for scripts,
-// beside others of its own.
+// isQuayConfig recognizes Quay's configuration by keys that it always has. The appliance's has one of them too, for scripts,
+// beside keys of its own.
 func isQuayConfig(content []byte) bool {
 	quay := false
 	for line := range strings.Lines(string(content)) {

@@ -12,8 +12,8 @@ import (
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 )
 
-// freePort: nobody else listens there, on any address, since the socket unit listens on all of them. The
-// kernel's tables are read instead of listening for a moment, which would be seen from outside.
+// freePort checks that no process listens on the port, on any address, since the socket unit listens on all. It reads the
+// kernel's tables: to listen for a moment would be visible from outside.
 type freePort struct {
 	host *host.Host
 	port int
@@ -36,7 +36,7 @@ func (c freePort) Check(context.Context) []Problem {
 	return found(what, remedy)
 }
 
-// listening gives the sockets that listen on the port, with the user of each, from proc_net_tcp(5).
+// listening returns the sockets that listen on the port, with the user of each, from proc_net_tcp(5).
 func (c freePort) listening() map[string]int {
 	sockets := make(map[string]int)
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
@@ -67,7 +67,7 @@ func portOf(local string) int {
 	return int(b[0])<<8 | int(b[1])
 }
 
-// processWith looks through the open files of those processes that this user may look into.
+// processWith returns the process with a socket, if this user may see its open files.
 func (c freePort) processWith(inode string) (pid int, name string) {
 	fds, err := filepath.Glob(c.host.Path("/proc") + "/[0-9]*/fd/*")
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/registry/config"
@@ -36,7 +37,7 @@ type site struct {
 
 // facts are what is on the host, read before anything is decided.
 type facts struct {
-	unit      *Found        // nil: not installed
+	unit      *installed    // nil: not installed
 	record    *record       // of what earlier installs did; nil
 	changer   *host.Other   // the user besides root, or the caller, who can change configuration and record; nil: none
 	hearsay   *record       // the record, where others can change it; nil
@@ -234,4 +235,6 @@ func (s *site) isFile(path string) bool {
 // isQuay reports whether the directory belongs to a mirror-registry.
 func (s *site) isQuay() bool { return s.contentIs == nil && isQuayConfig(s.content) }
 
-func notThere(err error) bool { return errors.Is(err, fs.ErrNotExist) || isNotDir(err) }
+func notThere(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+}

@@ -15,24 +15,15 @@ import (
 	"github.com/mirror-appliance/appliance/systemd"
 )
 
-// Found is an existing install, read from its unit.
-type Found struct {
+// installed is an existing install, read from its unit.
+type installed struct {
 	Unit     string // path of appliance.service
 	Binary   string // the executable that it starts
 	Config   string // the config.yaml that it names
 	QuayRoot string
 	User     string   // the user that it runs as; empty in a user's unit
-	DataDirs []string // the directories that the service may write to
-	ReadDirs []string // those in home directories that it may read
-}
-
-// Find reads the unit of the system, or of the calling user.
-func Find(d Deps, user bool) (*Found, error) {
-	d, err := d.complete()
-	if err != nil {
-		return nil, err
-	}
-	return find(d, user)
+	DataDirs []string // that the service may write to
+	ReadDirs []string // in home directories, that it may read
 }
 
 var errNotInstalled = errors.New("no appliance is installed here")
@@ -48,7 +39,12 @@ func notInstalled(unit, quayRoot string) error {
 	return hint.New(err, "name its directory with --quayRoot, or run the command as the user who installed it (root: with sudo)")
 }
 
-func find(d Deps, user bool) (*Found, error) {
+// find reads the unit of the system, or of the calling user.
+func find(d Deps, user bool) (*installed, error) {
+	d, err := d.complete()
+	if err != nil {
+		return nil, err
+	}
 	if user && d.Home == "" {
 		return nil, notInstalled(systemd.Service, "")
 	}
@@ -57,7 +53,7 @@ func find(d Deps, user bool) (*Found, error) {
 
 var errForeignUnit = errors.New("was not written by this installer")
 
-func findUnit(h *host.Host, dir string) (*Found, error) {
+func findUnit(h *host.Host, dir string) (*installed, error) {
 	path := filepath.Join(dir, systemd.Service)
 	content, err := h.ReadFile(path)
 	if notThere(err) {
@@ -66,7 +62,7 @@ func findUnit(h *host.Host, dir string) (*Found, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look for an installed appliance: %w", err)
 	}
-	f := &Found{Unit: path}
+	f := &installed{Unit: path}
 	f.Binary, f.Config = execStart(string(content))
 	f.QuayRoot = filepath.Dir(filepath.Dir(f.Config))
 	if f.Config == "" || config.Path(f.QuayRoot) != f.Config {
@@ -79,7 +75,7 @@ func findUnit(h *host.Host, dir string) (*Found, error) {
 	return f, nil
 }
 
-// settings gives the words of all lines of one key.
+// settings returns the words of all lines of a key.
 func settings(unit, key string) (words []string) {
 	for line := range strings.Lines(unit) {
 		if value, ok := strings.CutPrefix(strings.TrimSpace(line), key+"="); ok {
@@ -89,7 +85,7 @@ func settings(unit, key string) (words []string) {
 	return words
 }
 
-// execStart gives the program and the value of --config of the first ExecStart= line.
+// execStart returns the program and the value of --config of the first ExecStart= line.
 func execStart(unit string) (binary, conf string) {
 	for line := range strings.Lines(unit) {
 		command, ok := strings.CutPrefix(strings.TrimSpace(line), "ExecStart=")
@@ -121,7 +117,7 @@ func unitWords(line string) []string {
 	return words
 }
 
-// specifierWords is that without the last, which is about command lines.
+// specifierWords is unitWords for a list, in which $ is plain.
 func specifierWords(line string) []string {
 	var words []string
 	for line = strings.TrimLeft(line, " \t"); line != ""; line = strings.TrimLeft(line, " \t") {
@@ -154,7 +150,7 @@ func unitWord(line string) (word, rest string) {
 	return b.String(), ""
 }
 
-// complete fills in what the caller left to us.
+// complete fills in the defaults.
 func (d Deps) complete() (Deps, error) {
 	if d.Host == nil {
 		d.Host = host.Local()
@@ -172,7 +168,7 @@ func (d Deps) complete() (Deps, error) {
 		d.Geteuid = os.Geteuid
 	}
 	if d.Home == "" {
-		// Without one, what needs it says so: with --quayRoot, root does not.
+		// Without one, an error comes where it is needed: root with --quayRoot does not need it.
 		dir, err := home.Dir()
 		if err != nil && !errors.Is(err, home.ErrNone) {
 			return d, err
@@ -182,8 +178,8 @@ func (d Deps) complete() (Deps, error) {
 	return d, nil
 }
 
-// unitDir is where an administrator, or a user, puts units. XDG_CONFIG_HOME is not asked: the environment of the user's
-// manager counts, which has the default.
+// unitDir returns the directory of an administrator's, or a user's, units. XDG_CONFIG_HOME is ignored: the environment of the
+// user's manager counts, which has the default.
 func (d Deps) unitDir(user bool) string {
 	if user {
 		return filepath.Join("/", d.Home, ".config", "systemd", "user")

@@ -16,7 +16,7 @@ func TestFind(t *testing.T) {
 		b.write("etc/systemd/system/appliance.service", string(systemd.ServiceUnit(systemd.ServiceOptions{
 			Binary: "/opt/a b/app%", Config: conf, DataDirs: []string{root},
 		})))
-		found, err := Find(b.deps, false)
+		found, err := find(b.deps, false)
 		if err != nil {
 			t.Errorf("Find %s: %v", root, err)
 			continue
@@ -29,7 +29,7 @@ func TestFind(t *testing.T) {
 
 func TestFind_Nothing(t *testing.T) {
 	b := newBox(t, true)
-	_, err := Find(b.deps, true)
+	_, err := find(b.deps, true)
 	if !isNotInstalled(err) || !strings.HasSuffix(err.Error(), " /home/alice/.config/systemd/user/appliance.service") || hint.Of(err) == "" {
 		t.Errorf("Find: %v", err)
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/mirror-appliance/appliance/systemd"
 )
 
-// health waits until the daemon answers that it is well.
+// health waits until the daemon is healthy.
 type health struct {
 	action
 	bus   *bus
@@ -27,7 +27,7 @@ type health struct {
 	check func(ctx context.Context, cfg *config.Config) error
 
 	began    time.Time
-	restarts *uint32 // how often systemd had restarted the daemon then
+	restarts *uint32 // of the daemon by then
 }
 
 func (s *health) String() string {
@@ -64,13 +64,9 @@ func (s *health) Apply(ctx context.Context) (bool, error) {
 	}
 }
 
-// dead says that the daemon has ended, so that waiting is in vain. systemd would start it again for ever.
+// dead returns an error if the daemon has ended: systemd would restart it for ever.
 func (s *health) dead(ctx context.Context) error {
-	m, err := s.bus.open(ctx)
-	if err != nil {
-		return err
-	}
-	status, err := m.Status(ctx, systemd.Service)
+	status, err := s.bus.Status(ctx, systemd.Service)
 	if err != nil {
 		return fmt.Errorf("ask systemd for %s: %w", systemd.Service, err)
 	}
@@ -83,8 +79,8 @@ func (s *health) dead(ctx context.Context) error {
 	return nil
 }
 
-// checkHealth asks the daemon once, over TLS as a client that trusts the CA does. It dials the loopback
-// address, so that neither DNS nor a firewall in between can fail a daemon that works.
+// checkHealth asks the daemon once, as a client that trusts the CA. It dials the loopback address, so that neither DNS nor a
+// firewall matters.
 func checkHealth(ctx context.Context, cfg *config.Config) error {
 	roots, err := Trusted(cfg)
 	if err != nil {
@@ -119,8 +115,8 @@ func loopback(cfg *config.Config) string {
 	return net.JoinHostPort("127.0.0.1", fmt.Sprint(cfg.Port))
 }
 
-// Trusted is the system's authorities and our CA or, with a user's own certificate, whatever its file serves, since it may
-// come from an authority that this host does not know.
+// Trusted returns the system's authorities with the CA or, with a user's own certificate, with the content of its file: its
+// authority may not be known to this host.
 func Trusted(cfg *config.Config) (*x509.CertPool, error) {
 	roots, err := x509.SystemCertPool()
 	if err != nil {
@@ -165,5 +161,5 @@ func (s *seed) Apply(ctx context.Context) (changed bool, err error) {
 	return s.changed, err
 }
 
-// generatePassword has 160 bits, in letters and digits that every shell, URL and YAML leaves alone.
+// generatePassword returns 160 bits as letters and digits, which need no quotes in shells, URLs and YAML.
 func generatePassword() string { return (rand.Text() + rand.Text())[:32] }

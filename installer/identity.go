@@ -6,37 +6,33 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
-// Identity is an appliance's configuration and the user whom a command acts as on its store.
+// Identity is an appliance's configuration and the user as whom a command acts on its store.
 type Identity struct {
-	Path   string // of config.yaml
-	Config *config.Config
-	UID    int
-	GID    int
-	// Sole says that none but root and the caller can change the configuration: what it names is what they name.
-	Sole bool
-	// Changer is the user who can, when Sole is false.
-	Changer int
+	Path    string // of config.yaml
+	Config  *config.Config
+	UID     int
+	GID     int
+	Sole    bool // only root and the caller can change the configuration
+	Changer int  // without Sole: the user who can
 
 	host *host.Host
 }
 
-// Identify reads a configuration and decides whom a command acts as. A caller who is not root acts as himself. Root does
-// not act on a store as root: the service's user could lead it from there to any file of the host. In this order, the
-// command acts as
+// identify reads a configuration and decides as which user a command acts. A caller other than root keeps its identity. Root
+// does not act on a store as root, since the service's user could lead it to any file of the host. It acts as the first of
 //
 //   - the user of the system's unit, if that runs this configuration
 //   - the user who can change the configuration, if that is not root alone
 //   - the user in the record of an install
 //   - the owner of the store's directories, of which root is one only if none but root can change what is on the way
 //     to them
-func Identify(d Deps, path string) (*Identity, error) {
+func identify(d Deps, path string) (*Identity, error) {
 	h := d.Host
 	if h == nil {
 		h = host.Local()
@@ -69,7 +65,7 @@ func Identify(d Deps, path string) (*Identity, error) {
 	return id, id.become(d, other)
 }
 
-// become finds the user for root.
+// become finds the user as whom root acts.
 func (id *Identity) become(d Deps, other *host.Other) error {
 	if found, err := findUnit(id.host, "/etc/systemd/system"); err == nil && found.Config == id.Path && found.User != "" {
 		owner, err := id.host.User(found.User)
@@ -104,12 +100,12 @@ func StoreDirs(cfg *config.Config) []string {
 	return dirs
 }
 
-// ownerOfStore takes the identity of the directories, which have to agree.
+// ownerOfStore takes the owner of the store's directories, which have to agree.
 func (id *Identity) ownerOfStore() error {
 	var first string
 	for _, dir := range StoreDirs(id.Config) {
 		info, err := id.host.StatTarget(dir)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		if notThere(err) {
 			continue
 		}
 		if err != nil {
@@ -139,8 +135,7 @@ func (id *Identity) ownerOfStore() error {
 	return nil
 }
 
-// differ says that two directories have different owners; the one to correct is root's, as a disk that was mounted in the
-// place of a broken one is.
+// differ returns the error for two directories with different owners. The one to correct is root's, as that of a new disk.
 func (id *Identity) differ(a, b string) error {
 	if id.UID == 0 {
 		a, b = b, a
@@ -148,8 +143,8 @@ func (id *Identity) differ(a, b string) error {
 	return ownersError(a, b)
 }
 
-// CheckStore refuses a store whose directories do not belong to the user whom the command acts as: what they hold could
-// not be opened, and what was made there the registry could not open.
+// CheckStore rejects a store whose directories do not belong to the command's user, who could not open its files, and whose
+// new files the registry could not open.
 func (id *Identity) CheckStore() error {
 	storage, err := id.host.StatTarget(id.Config.Storage)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -162,12 +157,12 @@ func (id *Identity) CheckStore() error {
 	dir := filepath.Dir(id.Config.Database)
 	database, err := id.host.StatTarget(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // which is found out later, and said better
+		return nil // the store has a better error
 	}
 	if err != nil {
 		return fmt.Errorf("find the owner of the store: %w", err)
 	}
-	if os.Geteuid() != 0 { // who can do no more than he may
+	if os.Geteuid() != 0 { // the kernel decides
 		if storage.Owner.UID != database.Owner.UID {
 			return id.differ(id.Config.Storage, dir)
 		}
@@ -190,21 +185,12 @@ func (id *Identity) CheckStore() error {
 	return nil
 }
 
-// Closed lists the directories that the identity may not pass through on the way to what the configuration names, and
-// the directories beyond them.
+// Closed returns the directories that the identity may not pass through on the way to those of the configuration, and the
+// latter.
 func (id *Identity) Closed() (closed, beyond []string, err error) {
 	owner := host.Owner{UID: id.UID, GID: id.GID}
 	c := id.Config
-	files := []string{id.Path, c.TLS.Certificate, c.TLS.Key, c.TLS.CA, c.TLS.CAKey}
-	for _, u := range c.Upstreams {
-		files = append(files, u.CA, u.AuthFile)
-	}
-	beyond = StoreDirs(c)
-	for _, f := range files {
-		if f != "" {
-			beyond = append(beyond, filepath.Dir(f))
-		}
-	}
+	beyond = append(append(StoreDirs(c), filepath.Dir(id.Path)), readDirs(c)...)
 	for _, dir := range beyond {
 		more, err := id.host.Closed(dir, owner)
 		if err != nil {

@@ -34,7 +34,7 @@ func PlanInstall(ctx context.Context, r Request, d Deps) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan.install = true
+	plan.install, s.bus.needed = true, true
 	plan.result = Result{
 		Address: s.cfg.Address(), QuayRoot: s.QuayRoot, CA: s.cfg.TLS.CA, InitUser: s.InitUser, InitPassword: s.InitPassword,
 	}
@@ -275,14 +275,14 @@ func (b *builder) files() error {
 		case f.content != nil:
 			b.add(&host.File{Host: b.Host, Path: f.path, Content: f.content, Mode: f.mode, Owner: f.owner})
 		case f.path == conf.path || b.isMade(f.path):
-			b.add(&host.Attr{Host: b.Host, Path: f.path, Mode: f.mode, Owner: f.owner})
+			b.add(&host.File{Host: b.Host, AnyContent: true, Path: f.path, Mode: f.mode, Owner: f.owner})
 		}
 	}
 	for _, l := range b.leafLinks() {
 		b.add(&host.Link{Host: b.Host, Path: l.path, Target: l.target})
 	}
 	if secret := b.pullSecret(); b.changer != nil && b.has(secret) {
-		b.add(&host.Attr{Host: b.Host, Path: secret, Mode: 0o600, Owner: b.admin})
+		b.add(&host.File{Host: b.Host, AnyContent: true, Path: secret, Mode: 0o600, Owner: b.admin})
 	}
 	if b.certs.oldKey != "" { // after config.yaml, which names the new one
 		b.add(&host.Remove{Host: b.Host, Path: b.certs.oldKey})

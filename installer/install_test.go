@@ -1,8 +1,10 @@
 package installer
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -160,7 +162,7 @@ func TestInstall_ElsewhereAndGivenPassword(t *testing.T) {
 	if cfg.Storage != "/data/x/blobs" || cfg.Database != "/root/db/appliance.db" || cfg.Listen != ":9443" {
 		t.Errorf("config: %+v", cfg)
 	}
-	found, err := Find(b.deps, false)
+	found, err := find(b.deps, false)
 	if err != nil || found.QuayRoot != "/opt/a/quay" || found.Binary != "/usr/local/bin/appliance" {
 		t.Errorf("Find: %+v, %v", found, err)
 	}
@@ -237,5 +239,20 @@ func TestInstall_HostnameEdited(t *testing.T) {
 	}
 	if !slices.Contains(b.sm.calls, "start "+systemd.Service) { // the box's way of restarting
 		t.Errorf("systemd was told: %q", b.sm.calls)
+	}
+}
+
+// Request and Result can come and go as lines of text: the same program may run on another host.
+func TestRequest_IsAPlainValue(t *testing.T) {
+	request := Request{Hostname: "a", Port: 1, QuayRoot: "b", QuayStorage: "c", SqliteStorage: "d", Binary: "e", User: true, InitUser: "f", InitPassword: "g", RemoveContent: true}
+	result := Result{Changed: true, Address: "a", QuayRoot: "b", CA: "c", InitUser: "d", InitPassword: "e", Seeded: true}
+	for value, copy := range map[any]any{request: &Request{}, result: &Result{}} {
+		text, err := json.Marshal(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(text, copy); err != nil || reflect.ValueOf(copy).Elem().Interface() != value {
+			t.Errorf("%+v has become %+v, %v", value, copy, err)
+		}
 	}
 }

@@ -26,8 +26,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
-// Request is what the user asked for. Empty fields are taken from the existing install, if there is one,
-// and then from the defaults named here.
+// Request is what the user asks for, a plain value. Empty fields are taken from the existing install, if there is one, and
+// then from the defaults named here.
 type Request struct {
 	Hostname      string // DNS name that clusters use, without a port; default: this host's name
 	Port          int    // default 8443
@@ -56,19 +56,18 @@ type Deps struct {
 	Geteuid       func() int // os.Geteuid
 }
 
-// Installation is what Seed gets: a daemon that answers, and the users to make.
+// Installation is a daemon that answers, and the users to make.
 type Installation struct {
 	Config       *config.Config // ControlSocket says where to ask
 	QuayRoot     string
 	Owner        string // the user whom the daemon runs as; empty: the caller
 	InitUser     string
 	InitPassword string
-	// Generated says that the user did not name a password: where InitUser exists already, keep the
-	// password that it has.
+	// Generated says that the user did not name a password: an existing InitUser keeps its own.
 	Generated bool
 }
 
-// Result is what Apply did.
+// Result is what Apply did, a plain value.
 type Result struct {
 	Changed      bool
 	Address      string // HOST:PORT; empty for an uninstall
@@ -76,12 +75,12 @@ type Result struct {
 	CA           string // the file of the CA's certificate; empty if clients know it already
 	InitUser     string
 	InitPassword string
-	// Seeded is what Seed returned. When it is false and the password was generated, then InitPassword is
-	// empty: the user existed and has the password that it had.
+	// Seeded is what Seed returned. If it is false and the password was generated, then InitPassword is empty: the user
+	// exists and keeps its password.
 	Seeded bool
 }
 
-// A Problem is a precondition that does not hold, and what the user can do about it.
+// A Problem is a precondition that does not hold, and its remedy.
 type Problem struct {
 	What    string // what is wrong, naming the value
 	Remedy  string // what to type or change
@@ -92,7 +91,7 @@ func (p Problem) String() string { return p.What + "\n    " + p.Remedy }
 
 func isWarning(p Problem) bool { return p.Warning }
 
-// PreflightError is all the problems that forbid an install. Nothing has been written.
+// PreflightError has all problems that forbid an install. Nothing has been written.
 type PreflightError struct{ Problems []Problem }
 
 func (e *PreflightError) Error() string {

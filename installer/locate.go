@@ -19,7 +19,7 @@ func Locate(d Deps, file, root string) (*Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	id, err := Identify(d, path)
+	id, err := identify(d, path)
 	if errors.Is(err, fs.ErrNotExist) {
 		next := "name its directory with --quayRoot, or put one on this host with: appliance install --quayHostname HOST"
 		if os.Geteuid() != 0 && file == "" && root == "" {
@@ -50,7 +50,7 @@ func locate(d Deps, file, root string) (string, error) {
 	case file != "":
 		return file, nil
 	}
-	if found, err := Find(d, os.Geteuid() != 0); err == nil {
+	if found, err := find(d, os.Geteuid() != 0); err == nil {
 		return found.Config, nil
 	}
 	dir, err := home.Dir()

@@ -58,8 +58,11 @@ func (p *Plan) Apply(ctx context.Context, progress func(line string)) (Result, e
 	if progress == nil {
 		progress = func(string) {}
 	}
-	defer p.site.bus.close()
 	result := p.result
+	if err := p.site.bus.open(ctx); err != nil {
+		return result, err
+	}
+	defer p.site.bus.close()
 	for _, step := range p.steps {
 		changed, err := p.apply(ctx, step, progress)
 		if err != nil {

@@ -3,9 +3,7 @@ package installer
 import (
 	"cmp"
 	"context"
-	"errors"
 	"path/filepath"
-	"syscall"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
@@ -48,7 +46,7 @@ func (s *site) preflight(ctx context.Context) error {
 	}
 	s.checkPlaces(ctx)
 	if len(s.problems) == 0 && !s.kept {
-		// What the checks overlooked, the daemon must not be the first to find.
+		// A fault that the checks do not find must not reach the daemon.
 		if _, err := s.cfg.Marshal(); err != nil {
 			s.fault(err, "change the flag that this value came from")
 		}
@@ -56,7 +54,7 @@ func (s *site) preflight(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Space that a directory needs on an empty host. The images come on top; how much, the user knows.
+// Space that a directory needs without images.
 const (
 	storageSpace  = 1 << 30
 	databaseSpace = 256 << 20
@@ -117,5 +115,3 @@ func within(path, dir string) bool {
 	rel, err := filepath.Rel(dir, path)
 	return err == nil && filepath.IsLocal(rel)
 }
-
-func isNotDir(err error) bool { return errors.Is(err, syscall.ENOTDIR) }

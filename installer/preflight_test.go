@@ -37,7 +37,7 @@ func TestPreflight(t *testing.T) {
 			}
 		}, "no manager of this user", "log in with ssh"},
 		{"no rights", false, func(b *box, r *Request) { b.deps.Geteuid = func() int { return 1000 } }, "only be installed by root", "sudo"},
-		{"no program", false, func(b *box, r *Request) { r.Binary = b.path("etc/passwd") }, "no executable", "whole path"},
+		{"no program", false, func(b *box, r *Request) { r.Binary = b.path("etc/passwd") }, "not an executable", "whole path"},
 		{"an IP as hostname", false, func(b *box, r *Request) { r.Hostname = "192.0.2.1" }, "is an IP address", "--quayHostname"},
 		{"an IPv6 address as hostname", false, func(b *box, r *Request) { r.Hostname = "[2001:db8::1]" }, "is an IP address", "--quayHostname"},
 		{"something like an IP as hostname", false, func(b *box, r *Request) { r.Hostname = "192.0.2.256" }, "is not a DNS name", "--quayHostname"},
@@ -152,7 +152,7 @@ func TestPreflight(t *testing.T) {
 		{"a broken certificate", false, func(b *box, r *Request) {
 			b.install()
 			b.write("root/quay-install/quay-config/ssl.key", "junk")
-		}, "are no certificate and its key", "move both away"},
+		}, "are not a certificate and its key", "move both away"},
 		{"a broken record", false, func(b *box, r *Request) {
 			b.write("root/quay-install/quay-config/install.json", "{")
 		}, "install.json", "move that file away"},
@@ -213,7 +213,7 @@ func TestPreflight_Warns(t *testing.T) {
 	b := newBox(t, false)
 	b.deps.Resolver = resolverFunc(func(string) ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("203.0.113.77")}, nil })
 	p := b.plan(b.request())
-	if len(p.Warnings) != 1 || !strings.Contains(p.Warnings[0].What, "203.0.113.77, which is no address of this host") {
+	if len(p.Warnings) != 1 || !strings.Contains(p.Warnings[0].What, "203.0.113.77, which is not an address of this host") {
 		t.Errorf("warnings: %v", p.Warnings)
 	}
 }

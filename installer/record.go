@@ -59,7 +59,6 @@ func (s *site) kinds() map[string]host.Step {
 	return map[string]host.Step{
 		"directory": &host.Dir{Host: h, Owner: s.owner},
 		"file":      &host.File{Host: h},
-		"mode":      &host.Attr{Host: h},
 		"link":      &host.Link{Host: h},
 		"remove":    &host.Remove{Host: h},
 		"owner":     &host.Own{Host: h},
@@ -181,8 +180,7 @@ func (r *record) with(entries []host.Entry) *record {
 		if !ok {
 			continue
 		}
-		if i := all.find(step); i >= 0 {
-			all.entries[i].Step = step
+		if all.update(step) {
 			continue
 		}
 		before := e.Before
@@ -194,8 +192,17 @@ func (r *record) with(entries []host.Entry) *record {
 	return all
 }
 
-func (r *record) find(step lasting) int {
-	return slices.IndexFunc(r.entries, func(e host.Entry) bool { return e.Step.(lasting).Taken() == step.Taken() })
+// update replaces a step by a later one about the same thing, and reports whether the record has it. The hash of what was
+// written stays, where the later one leaves the content alone.
+func (r *record) update(step lasting) bool {
+	i := slices.IndexFunc(r.entries, func(e host.Entry) bool { return e.Step.(lasting).Taken() == step.Taken() })
+	if i < 0 {
+		return false
+	}
+	if file, ok := step.(*host.File); !ok || !file.AnyContent {
+		r.entries[i].Step = step
+	}
+	return true
 }
 
 // hasFile reports whether an install has made a file or a link.
@@ -216,9 +223,7 @@ func (s *site) writeRecord(ctx context.Context, steps []host.Step) error {
 	r := s.record.with(s.journal.Entries)
 	for _, step := range steps { // with the hashes of what was right already
 		if step, ok := step.(lasting); ok {
-			if i := r.find(step); i >= 0 {
-				r.entries[i].Step = step
-			}
+			r.update(step)
 		}
 	}
 	if len(r.entries) == 0 {

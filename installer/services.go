@@ -42,25 +42,24 @@ func connectSystemd(ctx context.Context, user bool) (serviceManager, error) {
 	return m, nil
 }
 
-// bus is the connection that steps share. The first step that needs it opens it, so that a plan that is only shown leaves
-// nothing open.
+// bus is the connection that the steps of a plan share. Apply opens it, so that a plan that is only shown opens none.
 type bus struct {
-	connect func(ctx context.Context, user bool) (serviceManager, error)
-	user    bool
-	manager serviceManager // nil until open
+	serviceManager // nil until open
+	connect        func(ctx context.Context, user bool) (serviceManager, error)
+	user           bool
+	needed         bool
 }
 
-func (b *bus) open(ctx context.Context) (m serviceManager, err error) {
-	if b.manager == nil {
-		b.manager, err = b.connect(ctx, b.user)
+func (b *bus) open(ctx context.Context) (err error) {
+	if b.needed {
+		b.serviceManager, err = b.connect(ctx, b.user)
 	}
-	return b.manager, err
+	return err
 }
 
 func (b *bus) close() {
-	if b.manager != nil {
-		b.manager.Close()
-		b.manager = nil
+	if b.serviceManager != nil {
+		b.serviceManager.Close()
 	}
 }
 
@@ -84,11 +83,7 @@ func (s *guard) Check(ctx context.Context) (*host.Before, error) {
 	if slices.ContainsFunc(s.journal.Entries, func(e host.Entry) bool { _, ok := e.Step.(*guard); return ok }) {
 		return nil, nil // that of the interrupted run counts
 	}
-	m, err := s.bus.open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	status, err := m.Status(ctx, systemd.Service)
+	status, err := s.bus.Status(ctx, systemd.Service)
 	if err != nil {
 		return nil, fmt.Errorf("ask systemd for %s: %w", systemd.Service, err)
 	}
@@ -102,21 +97,17 @@ func (s *guard) Check(ctx context.Context) (*host.Before, error) {
 func (s *guard) Apply(context.Context) (bool, error) { return false, nil }
 
 func (s *guard) Undo(ctx context.Context, before *host.Before) (bool, error) {
-	m, err := s.bus.open(ctx)
-	if err != nil {
+	if err := s.bus.Reload(ctx); err != nil || before.Is != "running" {
 		return false, err
 	}
-	if err := m.Reload(ctx); err != nil || before.Is != "running" {
-		return false, err
-	}
-	status, err := m.Status(ctx, systemd.Service)
+	status, err := s.bus.Status(ctx, systemd.Service)
 	if err != nil || status.ActiveState == "active" && status.MainPID == before.PID {
 		return false, err
 	}
-	if err := m.Start(ctx, systemd.Socket); err != nil {
+	if err := s.bus.Start(ctx, systemd.Socket); err != nil {
 		return true, err
 	}
-	return true, m.Restart(ctx, systemd.Service)
+	return true, s.bus.Restart(ctx, systemd.Service)
 }
 
 // reload is always done: no file tells whether systemd has read the units.
@@ -128,11 +119,7 @@ type reload struct {
 func (s *reload) String() string { return "let systemd read its units" }
 
 func (s *reload) Apply(ctx context.Context) (bool, error) {
-	m, err := s.bus.open(ctx)
-	if err != nil {
-		return false, err
-	}
-	return false, m.Reload(ctx)
+	return false, s.bus.Reload(ctx)
 }
 
 // enable makes the units start at boot, and makes the alias.
@@ -149,13 +136,9 @@ func (s *enable) String() string {
 func (s *enable) Taken() string { return "disable " + systemd.Socket + " and " + systemd.Service }
 
 func (s *enable) Check(ctx context.Context) (*host.Before, error) {
-	m, err := s.bus.open(ctx)
-	if err != nil {
-		return nil, err
-	}
 	before := &host.Before{Is: "enabled"}
 	for _, unit := range []string{systemd.Socket, systemd.Service} {
-		status, err := m.Status(ctx, unit)
+		status, err := s.bus.Status(ctx, unit)
 		if err != nil {
 			return nil, err
 		}
@@ -167,19 +150,14 @@ func (s *enable) Check(ctx context.Context) (*host.Before, error) {
 }
 
 func (s *enable) Apply(ctx context.Context) (bool, error) {
-	m, err := s.bus.open(ctx)
-	if err != nil {
-		return false, err
-	}
-	return m.Enable(ctx, systemd.Socket, systemd.Service)
+	return s.bus.Enable(ctx, systemd.Socket, systemd.Service)
 }
 
 func (s *enable) Undo(ctx context.Context, before *host.Before) (bool, error) {
-	m, err := s.bus.open(ctx)
-	if err != nil || before.Is == "enabled" {
-		return false, err
+	if before.Is == "enabled" {
+		return false, nil
 	}
-	changed, err := m.Disable(ctx, systemd.Service, systemd.Socket)
+	changed, err := s.bus.Disable(ctx, systemd.Service, systemd.Socket)
 	if err != nil {
 		return changed, err
 	}
@@ -209,15 +187,11 @@ func (s *start) String() string { return "start " + systemd.Socket + " and " + s
 func (s *start) Taken() string { return "stop " + systemd.Socket + " and " + systemd.Service }
 
 func (s *start) Check(ctx context.Context) (*host.Before, error) {
-	m, err := s.bus.open(ctx)
+	service, err := s.bus.Status(ctx, systemd.Service)
 	if err != nil {
 		return nil, err
 	}
-	service, err := m.Status(ctx, systemd.Service)
-	if err != nil {
-		return nil, err
-	}
-	socket, err := m.Status(ctx, systemd.Socket)
+	socket, err := s.bus.Status(ctx, systemd.Socket)
 	if err != nil {
 		return nil, err
 	}
@@ -232,7 +206,7 @@ func (s *start) Check(ctx context.Context) (*host.Before, error) {
 func (s *start) wrote(path string) bool {
 	return slices.ContainsFunc(s.journal.Entries, func(e host.Entry) bool {
 		file, ok := e.Step.(*host.File)
-		return ok && (path == "" || file.Path == path)
+		return ok && !file.AnyContent && (path == "" || file.Path == path)
 	})
 }
 
@@ -242,37 +216,29 @@ func (s *start) Apply(ctx context.Context) (bool, error) {
 }
 
 func (s *start) run(ctx context.Context) error {
-	m, err := s.bus.open(ctx)
-	if err != nil {
-		return err
-	}
 	if !s.running { // what failed before, perhaps too often, is over
-		if err := m.ResetFailed(ctx, systemd.Service, systemd.Socket); err != nil {
+		if err := s.bus.ResetFailed(ctx, systemd.Service, systemd.Socket); err != nil {
 			return err
 		}
 	}
 	if !s.socketOpen { // a socket is started only while its service is not running
-		if err := m.Stop(ctx, systemd.Socket, systemd.Service); err != nil {
+		if err := s.bus.Stop(ctx, systemd.Socket, systemd.Service); err != nil {
 			return err
 		}
-		if err := m.Start(ctx, systemd.Socket); err != nil {
+		if err := s.bus.Start(ctx, systemd.Socket); err != nil {
 			return err
 		}
 	}
-	return m.Restart(ctx, systemd.Service)
+	return s.bus.Restart(ctx, systemd.Service)
 }
 
 func (s *start) Undo(ctx context.Context, _ *host.Before) (bool, error) {
-	m, err := s.bus.open(ctx)
-	if err != nil {
-		return false, err
-	}
 	// The socket first: the next connection would start the service again.
-	if err := m.Stop(ctx, systemd.Socket, systemd.Service); err != nil {
+	if err := s.bus.Stop(ctx, systemd.Socket, systemd.Service); err != nil {
 		return false, err
 	}
 	// Otherwise systemd goes on listing the unit as failed after its file has gone.
-	return true, m.ResetFailed(ctx, systemd.Service, systemd.Socket)
+	return true, s.bus.ResetFailed(ctx, systemd.Service, systemd.Socket)
 }
 
 // withJournal adds the last lines of the daemon's log to err, as far as they can be read.
@@ -305,31 +271,19 @@ func (s *linger) String() string {
 func (s *linger) Taken() string { return "let services of this user end when the user logs out" }
 
 func (s *linger) Check(ctx context.Context) (*host.Before, error) {
-	m, err := s.bus.open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if on, err := m.Linger(ctx, s.UID); err != nil || on {
+	if on, err := s.bus.Linger(ctx, s.UID); err != nil || on {
 		return nil, err
 	}
 	return &host.Before{}, nil
 }
 
 func (s *linger) Apply(ctx context.Context) (bool, error) {
-	m, err := s.bus.open(ctx)
-	if err != nil {
-		return false, err
-	}
-	return true, m.SetLinger(ctx, s.UID, true)
+	return true, s.bus.SetLinger(ctx, s.UID, true)
 }
 
 func (s *linger) Undo(ctx context.Context, _ *host.Before) (bool, error) {
-	m, err := s.bus.open(ctx)
-	if err != nil {
+	if on, err := s.bus.Linger(ctx, s.UID); err != nil || !on {
 		return false, err
 	}
-	if on, err := m.Linger(ctx, s.UID); err != nil || !on {
-		return false, err
-	}
-	return true, m.SetLinger(ctx, s.UID, false)
+	return true, s.bus.SetLinger(ctx, s.UID, false)
 }

@@ -104,8 +104,10 @@ func (p *Plan) takeBack(s *site) {
 		}
 		switch step := e.Step.(type) {
 		case *start, *enable:
-			stop = append(stop, &inverse{e})
+			stop, s.bus.needed = append(stop, &inverse{e}), true
 			continue
+		case *linger:
+			s.bus.needed = true
 		case *host.Dir:
 			if e.Before.Is == "" && within(conf, step.Path) { // conf itself, or above it
 				if whole = whole || step.Path == conf && step.Whole; step.Path != conf {
@@ -118,7 +120,7 @@ func (p *Plan) takeBack(s *site) {
 		}
 		rest = append(rest, &inverse{e})
 		if file, ok := e.Step.(*host.File); ok && file.Path == s.unitFile(systemd.Service) { // the last of the units
-			rest = append(rest, &reload{bus: s.bus})
+			rest, s.bus.needed = append(rest, &reload{bus: s.bus}), true
 		}
 	}
 	p.add(stop...)
@@ -154,7 +156,7 @@ func (s *site) staysWithContent(e host.Entry) bool {
 	case *host.Dir:
 		return step.Path == ca || e.Before.Is != ""
 	case *host.File:
-		return step.Path != s.binary && filepath.Dir(step.Path) != s.unitDir() && !within(step.Path, s.confDir())
+		return step.Path == s.pullSecret() || step.Path != s.binary && filepath.Dir(step.Path) != s.unitDir() && !within(step.Path, s.confDir())
 	}
 	return false
 }

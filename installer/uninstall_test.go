@@ -1,6 +1,7 @@
 package installer
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/systemd"
 )
 
@@ -99,6 +101,81 @@ func TestUninstall_KilledAfterEachStep(t *testing.T) {
 			same(t, fmt.Sprintf("killed after %d steps, then completed", n), after, before)
 		}
 	})
+}
+
+// recordVersion1 writes the record of an install as earlier versions wrote it, the earliest without some keys.
+func (b *box) recordVersion1(without ...string) {
+	b.t.Helper()
+	root := filepath.Join(b.deps.Home, "quay-install")
+	s, err := newSite(Request{User: b.user, QuayRoot: root}, b.deps)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	r, err := s.readRecord()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	var dirs, files []string
+	for _, e := range r.entries {
+		switch step := e.Step.(type) {
+		case *host.Dir:
+			dirs = append(dirs, step.Path)
+		case *host.File:
+			if within(step.Path, root) && filepath.Base(step.Path) != "config.yaml" {
+				files = append(files, step.Path)
+			}
+		}
+	}
+	old := map[string]any{
+		"version": 1, "createdDirectories": dirs, "createdUser": !b.user, "enabledLingering": b.user, "binary": s.binary,
+		"storage": r.Storage, "database": r.Database, "databaseFile": r.File, "owner": r.Owner, "createdFiles": files,
+	}
+	for _, key := range without {
+		delete(old, key)
+	}
+	text, err := json.Marshal(old)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := os.WriteFile(b.path(recordPath(root)), text, 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// A record of version 1 is read, and written anew by the next install.
+func TestUninstall_OfAnEarlierRecord(t *testing.T) {
+	eachMode(t, func(t *testing.T, b *box) {
+		before := b.snapshot()
+		for _, again := range []bool{false, true} {
+			b.install()
+			b.recordVersion1()
+			if again && b.install().Changed {
+				t.Error("the next install changed something")
+			}
+			if record := b.read(recordPath(filepath.Join(b.deps.Home, "quay-install"))); strings.Contains(record, `"version": 2`) != again {
+				t.Errorf("the record: %s", record)
+			}
+			b.uninstall(true)
+			same(t, fmt.Sprintf("after the uninstall, with another install before %v", again), b.snapshot(), before)
+		}
+	})
+}
+
+// An uninstall takes back what a killed install has done.
+func TestUninstall_OfAKilledInstall(t *testing.T) {
+	b := newBox(t, false)
+	before := b.snapshot()
+	for n := 4; n < len(b.plan(b.request()).steps); n++ { // from the first step that the journal has
+		b.kill(b.plan(b.request()), n)
+		b.uninstall(true)
+		after := b.snapshot()
+		if delete(after, "/root/quay-install"); n == 4 {
+			if err := os.RemoveAll(b.path("root/quay-install")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		same(t, fmt.Sprintf("killed at step %d, uninstalled", n), after, before)
+	}
 }
 
 func TestUninstall_RefusesWhatIsNotOurs(t *testing.T) {

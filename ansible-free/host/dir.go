@@ -20,13 +20,15 @@ type Dir struct {
 	Owner string      `json:"owner,omitempty"` // as in File
 	// Keep leaves the mode and the owner of an existing directory alone.
 	Keep bool `json:"keep,omitempty"`
-	// Whole says that all that comes into the directory is the appliance's: Undo removes it with the directory.
+	// Whole has Undo remove the directory with its content, which is the appliance's.
 	Whole bool `json:"whole,omitempty"`
+
+	owner Owner // that Check has found
 }
 
 func (s *Dir) String() string { return "make directory " + s.Path }
 
-// Taken returns what Undo does.
+// Taken returns what Undo does, as an imperative.
 func (s *Dir) Taken() string {
 	if s.Whole {
 		return "remove " + s.Path
@@ -36,12 +38,12 @@ func (s *Dir) Taken() string {
 
 // Check compares the directory, or the one that a link leads to.
 func (s *Dir) Check(context.Context) (*Before, error) {
-	owner, err := s.Host.owner(s.Owner)
-	if err != nil {
+	var err error
+	if s.owner, err = s.Host.owner(s.Owner); err != nil {
 		return nil, err
 	}
 	info, err := s.Host.StatTarget(s.Path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if absent(err) {
 		return &Before{}, nil
 	}
 	if err != nil {
@@ -51,7 +53,7 @@ func (s *Dir) Check(context.Context) (*Before, error) {
 		return nil, fmt.Errorf("%s is a file, not a directory", s.Path)
 	}
 	before := &Before{Is: isDirectory, Mode: info.Mode.Perm(), Owner: info.Owner}
-	if s.Keep || before.has(s.Mode, owner) {
+	if s.Keep || before.has(s.Mode, s.owner) {
 		return nil, nil
 	}
 	return before, nil
@@ -59,13 +61,9 @@ func (s *Dir) Check(context.Context) (*Before, error) {
 
 // Apply makes the directory, or sets mode and owner of the one that exists.
 func (s *Dir) Apply(context.Context) (bool, error) {
-	owner, err := s.Host.owner(s.Owner)
-	if err != nil {
-		return false, err
-	}
-	err = s.Host.Mkdir(s.Path, s.Mode, owner)
+	err := s.Host.Mkdir(s.Path, s.Mode, s.owner)
 	if errors.Is(err, fs.ErrExist) {
-		return true, s.Host.SetDirAttr(s.Path, s.Mode, owner)
+		return true, s.Host.SetDirAttr(s.Path, s.Mode, s.owner)
 	}
 	return err == nil, err
 }
@@ -80,7 +78,7 @@ func (s *Dir) Undo(ctx context.Context, before *Before) (bool, error) {
 		return s.Host.removeEmpty(s.Path)
 	}
 	info, err := s.Host.StatTarget(s.Path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Mode.Perm() == before.Mode && info.Owner == before.Owner {
+	if absent(err) || err == nil && info.Mode.Perm() == before.Mode && info.Owner == before.Owner {
 		return false, nil
 	}
 	if err != nil {
@@ -108,10 +106,10 @@ func (h *Host) Missing(path string) ([]string, error) {
 	}
 }
 
-// removeEmpty removes a directory if it is there and empty. A mount point stays.
+// removeEmpty removes a directory if it exists and is empty. A mount point stays.
 func (h *Host) removeEmpty(path string) (bool, error) {
 	dir, name, err := h.dir(path)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+	if absent(err) {
 		return false, nil
 	}
 	if err != nil {
@@ -125,7 +123,7 @@ func (h *Host) removeEmpty(path string) (bool, error) {
 	switch {
 	case err == nil:
 		return true, durable.SyncRoot(dir)
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTEMPTY), errors.Is(err, syscall.EEXIST), errors.Is(err, syscall.EBUSY):
+	case absent(err), errors.Is(err, syscall.ENOTEMPTY), errors.Is(err, syscall.EEXIST), errors.Is(err, syscall.EBUSY):
 		return false, nil
 	}
 	return false, fmt.Errorf("remove directory %s: %w", path, err)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -20,11 +19,17 @@ type File struct {
 	Mode    fs.FileMode `json:"-"`
 	Owner   string      `json:"-"`                // a user, who also lends its group, or user:lender of the group; empty: as it is
 	SHA256  string      `json:"sha256,omitempty"` // of the content; Check sets it
+	// AnyContent leaves the content alone. The file must exist.
+	AnyContent bool `json:"-"`
 
-	attr bool // the content is right
+	attr  bool  // the content is right
+	owner Owner // that Check has found
 }
 
 func (s *File) String() string {
+	if s.AnyContent {
+		return "set owner and mode of " + s.Path
+	}
 	if s.Source != "" {
 		return "copy " + s.Source + " to " + s.Path
 	}
@@ -36,8 +41,8 @@ func (s *File) Taken() string { return "remove " + s.Path }
 
 // Check compares content, mode and owner.
 func (s *File) Check(context.Context) (*Before, error) {
-	owner, err := s.Host.owner(s.Owner)
-	if err != nil {
+	var err error
+	if s.owner, err = s.Host.owner(s.Owner); err != nil {
 		return nil, err
 	}
 	before, err := s.Host.look(s.Path)
@@ -47,18 +52,23 @@ func (s *File) Check(context.Context) (*Before, error) {
 	if before.Is != "" && before.Is != isFile {
 		return nil, notRegular(s.Path, "a "+before.Is+", not a file")
 	}
-	if s.SHA256, err = s.sum(); err != nil || before.Is == "" {
-		return before, err
+	have := ""
+	switch {
+	case s.AnyContent && before.Is == "":
+		return nil, &fs.PathError{Op: "open", Path: s.Path, Err: fs.ErrNotExist}
+	case !s.AnyContent:
+		if s.SHA256, err = s.sum(); err != nil || before.Is == "" {
+			return before, err
+		}
+		if have, err = s.Host.Sum(s.Path); err != nil {
+			return nil, fmt.Errorf("read %s: %w", s.Path, err)
+		}
 	}
-	have, err := s.Host.Sum(s.Path)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", s.Path, err)
-	}
-	if have == s.SHA256 && before.has(s.Mode, owner) {
+	if have == s.SHA256 && before.has(s.Mode, s.owner) {
 		return nil, nil
 	}
 	// A file of another user is written anew: that user may have it open.
-	s.attr = have == s.SHA256 && (owner.UID < 0 || owner.UID == before.Owner.UID)
+	s.attr = s.AnyContent || have == s.SHA256 && (s.owner.UID < 0 || s.owner.UID == before.Owner.UID)
 	before.keep = !s.attr
 	return before, nil
 }
@@ -72,12 +82,8 @@ func (s *File) sum() (string, error) {
 
 // Apply writes the file, or sets mode and owner if only these differ. A program that runs goes on running as it was.
 func (s *File) Apply(context.Context) (bool, error) {
-	owner, err := s.Host.owner(s.Owner)
-	if err != nil {
-		return false, err
-	}
 	if s.attr {
-		return true, s.Host.SetAttr(s.Path, s.Mode, owner)
+		return true, s.Host.SetAttr(s.Path, s.Mode, s.owner)
 	}
 	content := io.Reader(bytes.NewReader(s.Content))
 	if s.Source != "" {
@@ -88,55 +94,11 @@ func (s *File) Apply(context.Context) (bool, error) {
 		defer f.Close()
 		content = f
 	}
-	return true, s.Host.Write(s.Path, content, s.Mode, owner)
+	return true, s.Host.Write(s.Path, content, s.Mode, s.owner)
 }
 
 // Undo brings the previous file back.
 func (s *File) Undo(_ context.Context, before *Before) (bool, error) {
-	return s.Host.putBack(s.Path, before)
-}
-
-// Attr is the mode and the owner of a file that is there, whatever its content.
-type Attr struct {
-	Host  *Host       `json:"-"`
-	Path  string      `json:"path"`
-	Mode  fs.FileMode `json:"-"`
-	Owner string      `json:"-"` // as in File
-}
-
-func (s *Attr) String() string { return "set owner and mode of " + s.Path }
-
-// Check compares mode and owner.
-func (s *Attr) Check(context.Context) (*Before, error) {
-	owner, err := s.Host.owner(s.Owner)
-	if err != nil {
-		return nil, err
-	}
-	before, err := s.Host.look(s.Path)
-	switch {
-	case err != nil:
-		return nil, err
-	case before.Is == "":
-		return nil, &fs.PathError{Op: "open", Path: s.Path, Err: fs.ErrNotExist}
-	case before.Is != isFile:
-		return nil, notRegular(s.Path, "a "+before.Is+", not a file")
-	case before.has(s.Mode, owner):
-		return nil, nil
-	}
-	return before, nil
-}
-
-// Apply sets mode and owner.
-func (s *Attr) Apply(context.Context) (bool, error) {
-	owner, err := s.Host.owner(s.Owner)
-	if err != nil {
-		return false, err
-	}
-	return true, s.Host.SetAttr(s.Path, s.Mode, owner)
-}
-
-// Undo gives the file its mode and owner back.
-func (s *Attr) Undo(_ context.Context, before *Before) (bool, error) {
 	return s.Host.putBack(s.Path, before)
 }
 
@@ -202,6 +164,3 @@ func (s *Link) Apply(context.Context) (bool, error) { return true, s.Host.Relink
 func (s *Link) Undo(_ context.Context, before *Before) (bool, error) {
 	return s.Host.putBack(s.Path, before)
 }
-
-// absent reports whether an error says that there is no such file.
-func absent(err error) bool { return errors.Is(err, fs.ErrNotExist) }

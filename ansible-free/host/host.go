@@ -40,14 +40,13 @@ type Host struct {
 	exec Exec
 }
 
-// Local is this host.
+// Local returns this host.
 func Local() *Host { return &Host{exec: execHere} }
 
-// Under is a host whose "/" is dir, for tests and for images. Programs are run by exec, which must itself
-// see to it that they work on dir.
+// Under returns a host whose "/" is dir, for tests. exec runs programs, so that they work on dir.
 func Under(dir string, exec Exec) *Host { return &Host{root: filepath.Clean(dir), exec: exec} }
 
-// Path is where path of this host is found by this process.
+// Path returns the path by which this process reaches a path of the host.
 func (h *Host) Path(path string) string {
 	if h.root == "" {
 		return filepath.Clean(path)
@@ -61,17 +60,17 @@ type Owner struct {
 	GID int `json:"gid"`
 }
 
-// AsIs leaves the owner alone: new files belong to the calling process.
+// AsIs leaves the owner alone: new files belong to this process.
 func AsIs() Owner { return Owner{-1, -1} }
 
-// Info is what Stat says of a path.
+// Info describes a path.
 type Info struct {
 	Mode  fs.FileMode // type and permissions
 	Owner Owner
 	Size  int64
 }
 
-// Stat describes path, without following it when it is a symbolic link. errors.Is(err, fs.ErrNotExist).
+// Stat describes path, without following it when it is a symbolic link. absent(err).
 func (h *Host) Stat(path string) (Info, error) { return h.stat(path, false) }
 
 // StatTarget is Stat, but follows symbolic links.
@@ -98,16 +97,16 @@ func infoOf(fi fs.FileInfo) Info {
 	return info
 }
 
-// Exists reports whether path is there, be it a dangling symbolic link.
+// Exists reports whether path exists, also as a dangling symbolic link.
 func (h *Host) Exists(path string) (bool, error) {
 	_, err := h.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+	if absent(err) {
 		return false, nil
 	}
 	return err == nil, err
 }
 
-// readLimit is far more than any file that an install reads whole.
+// readLimit is far above the size of a file that an install reads as a whole.
 const readLimit = 16 << 20
 
 // ReadFile returns the content of a regular file.
@@ -173,9 +172,8 @@ func (h *Host) Mkdir(path string, mode fs.FileMode, owner Owner) error {
 	return durable.SyncRoot(dir)
 }
 
-// SetAttr sets the permissions and the owner of a file. A link in its place is refused, and so is a file of another
-// owner that has more names than this one: the directory may be the service's, which would have us give it whatever it
-// likes.
+// SetAttr sets the permissions and the owner of a file. It rejects a link in its place, and a file of another owner that has
+// more names than this one: in a directory of the service's, it may be any file of the host.
 func (h *Host) SetAttr(path string, mode fs.FileMode, owner Owner) error {
 	f, err := h.walk(path, false, ours)
 	if err != nil {
@@ -197,7 +195,7 @@ func (h *Host) SetAttr(path string, mode fs.FileMode, owner Owner) error {
 	return setAttr(f, mode, owner)
 }
 
-// SetDirAttr does the same for a directory, or for the one that a link at path leads to.
+// SetDirAttr is SetAttr for a directory, or for the one that a link at path leads to.
 func (h *Host) SetDirAttr(path string, mode fs.FileMode, owner Owner) error {
 	f, err := h.walk(path, true, ours)
 	if err != nil {
@@ -214,8 +212,7 @@ func (h *Host) SetDirAttr(path string, mode fs.FileMode, owner Owner) error {
 	return setAttr(f, mode, owner)
 }
 
-// setAttr gives away what is open before it opens it up, and then sets the mode, which chown may have reduced. It works
-// on a descriptor that can only be looked at.
+// setAttr changes the owner and then the mode, which chown may have reduced. It works on a descriptor of O_PATH.
 func setAttr(f *os.File, mode fs.FileMode, owner Owner) error {
 	fi, err := f.Stat()
 	if err != nil {
@@ -240,7 +237,7 @@ func chown(f *os.File, owner Owner) error {
 	return nil
 }
 
-// oneName refuses a file with more names than one: the others may be in directories that matter.
+// oneName rejects a file with more names than one: the others may be in directories of root's.
 func oneName(path string, fi fs.FileInfo) error {
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok && !fi.IsDir() && st.Nlink > 1 {
 		return &HardLinkError{Path: path}
@@ -248,7 +245,7 @@ func oneName(path string, fi fs.FileInfo) error {
 	return nil
 }
 
-// HardLinkError says that a file is not given to another owner, since it has other names.
+// HardLinkError says that the owner of a file is not changed, since the file has other names.
 type HardLinkError struct{ Path string }
 
 func (e *HardLinkError) Error() string {
@@ -259,12 +256,12 @@ func (e *HardLinkError) Hint() string {
 	return "find them: find / -samefile " + e.Path + "; put a copy in its place if it belongs there"
 }
 
-// satisfies says whether o is what want asks for.
+// satisfies reports whether o is what want demands.
 func (o Owner) satisfies(want Owner) bool {
 	return (want.UID < 0 || want.UID == o.UID) && (want.GID < 0 || want.GID == o.GID)
 }
 
-// Readlink returns what the symbolic link at path says.
+// Readlink returns the target of the symbolic link at path.
 func (h *Host) Readlink(path string) (string, error) {
 	dir, name, err := h.dir(path)
 	if err != nil {
@@ -274,12 +271,12 @@ func (h *Host) Readlink(path string) (string, error) {
 	return dir.Readlink(name)
 }
 
-// Run runs a program of this host. Never pass a secret: arguments are visible to everyone.
+// Run runs a program of this host. Arguments are visible to all users: do not pass a secret.
 func (h *Host) Run(ctx context.Context, name string, args ...string) ([]byte, error) {
 	return h.exec(ctx, name, args...)
 }
 
-// execHere finds name also where the PATH of a user does not look.
+// execHere finds name also in directories that the PATH of a user lacks.
 func execHere(ctx context.Context, name string, args ...string) ([]byte, error) {
 	path, err := exec.LookPath(name)
 	for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/bin", "/bin"} {
@@ -293,7 +290,7 @@ func execHere(ctx context.Context, name string, args ...string) ([]byte, error) 
 	}
 	var stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, path, args...)
-	// A group of its own, which Ctrl-C on a terminal does not reach: whether it ends is for ctx to say.
+	// A process group of its own: ctx ends the program, and Ctrl-C on a terminal does not.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

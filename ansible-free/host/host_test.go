@@ -144,13 +144,13 @@ func TestSteps(t *testing.T) {
 			return &host.File{Host: h, Path: "/etc/a", Content: []byte("a"), Mode: 0o600, Owner: "nobody-here"}
 		}, refuse: true},
 		{name: "a file gets its mode whatever it holds", setUp: func(t *testing.T, root string) { write(t, root, "etc/a", "b") }, step: func(h *host.Host) host.Step {
-			return &host.Attr{Host: h, Path: "/etc/a", Mode: 0o600, Owner: "appliance"}
+			return &host.File{Host: h, AnyContent: true, Path: "/etc/a", Mode: 0o600, Owner: "appliance"}
 		}},
 		{name: "a link in place of a file does not lead to a directory's mode", setUp: func(t *testing.T, root string) {
 			write(t, root, "srv/x", "")
 			link(t, root, "../srv", "etc/a")
 		}, step: func(h *host.Host) host.Step {
-			return &host.Attr{Host: h, Path: "/etc/a", Mode: 0o600, Owner: "appliance"}
+			return &host.File{Host: h, AnyContent: true, Path: "/etc/a", Mode: 0o600, Owner: "appliance"}
 		}, refuse: true},
 		{name: "a program is copied", step: func(h *host.Host) host.Step {
 			return &host.File{Host: h, Source: binary, Path: "/etc/app", Mode: 0o755}
@@ -242,7 +242,7 @@ const undoDir = "/undo"
 func kinds(h *host.Host) host.Kinds {
 	return func() map[string]host.Step {
 		return map[string]host.Step{
-			"directory": &host.Dir{Host: h}, "file": &host.File{Host: h}, "attr": &host.Attr{Host: h}, "remove": &host.Remove{Host: h},
+			"directory": &host.Dir{Host: h}, "file": &host.File{Host: h}, "remove": &host.Remove{Host: h},
 			"link": &host.Link{Host: h}, "own": &host.Own{Host: h}, "take": &host.Take{Host: h}, "user": &host.SystemUser{Host: h},
 		}
 	}

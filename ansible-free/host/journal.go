@@ -6,11 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
-	"syscall"
 )
 
 // Kinds returns an empty step for each name that a journal may have for it. What is not a value of the step, such as its
@@ -81,7 +79,7 @@ const (
 // begun.
 func (j *Journal) Load() error {
 	text, err := j.Host.ReadFile(filepath.Join(j.Dir, journalName))
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+	if absent(err) {
 		return nil
 	}
 	if err != nil {

@@ -18,19 +18,19 @@ type Own struct {
 	Path string `json:"path"`
 	User string `json:"user"`
 
+	user   Owner
 	before *Before
 }
 
 func (s *Own) String() string { return "give " + s.Path + " and all it holds to " + s.User }
 
 // Check lists what belongs to another user.
-func (s *Own) Check(ctx context.Context) (*Before, error) {
-	user, err := s.Host.User(s.User)
-	if err != nil {
+func (s *Own) Check(ctx context.Context) (_ *Before, err error) {
+	if s.user, err = s.Host.User(s.User); err != nil {
 		return nil, err
 	}
 	top, err := s.Host.StatTarget(s.Path)
-	if absent(err) || err == nil && top.Owner == user {
+	if absent(err) || err == nil && top.Owner == s.user {
 		return nil, nil
 	}
 	if err != nil {
@@ -47,7 +47,7 @@ func (s *Own) Check(ctx context.Context) (*Before, error) {
 			return errors.Join(err, ctx.Err())
 		}
 		info, err := root.Lstat(name)
-		if was := infoOf(info).Owner; err == nil && was != user {
+		if was := infoOf(info).Owner; err == nil && was != s.user {
 			s.before.Below = append(s.before.Below, Before{Path: name, Owner: was})
 		}
 		return err
@@ -56,21 +56,17 @@ func (s *Own) Check(ctx context.Context) (*Before, error) {
 
 // Apply changes the owners. It does not follow symbolic links.
 func (s *Own) Apply(context.Context) (bool, error) {
-	user, err := s.Host.User(s.User)
-	if err != nil {
-		return false, err
-	}
 	root, err := s.Host.OpenRoot(s.Path)
 	if err != nil {
 		return false, err
 	}
 	defer root.Close()
 	for _, b := range s.before.Below {
-		if err := give(root, b.Path, s.before.Owner, user); err != nil {
+		if err := give(root, b.Path, s.before.Owner, s.user); err != nil {
 			return true, err
 		}
 	}
-	return true, root.Chown(".", user.UID, user.GID)
+	return true, root.Chown(".", s.user.UID, s.user.GID)
 }
 
 // Undo gives everything back.
@@ -126,15 +122,15 @@ type Take struct {
 	Path  string `json:"path"`
 	Owner string `json:"-"` // as in File
 
+	owner  Owner
 	before *Before
 }
 
 func (s *Take) String() string { return "take " + s.Path + " and the files in it from the service" }
 
 // Check lists what belongs to another user.
-func (s *Take) Check(context.Context) (*Before, error) {
-	owner, err := s.Host.owner(s.Owner)
-	if err != nil {
+func (s *Take) Check(context.Context) (_ *Before, err error) {
+	if s.owner, err = s.Host.owner(s.Owner); err != nil {
 		return nil, err
 	}
 	info, err := s.Host.StatTarget(s.Path)
@@ -142,16 +138,16 @@ func (s *Take) Check(context.Context) (*Before, error) {
 		return nil, err
 	}
 	s.before = &Before{Is: isDirectory, Mode: info.Mode.Perm(), Owner: info.Owner}
-	if s.before.Below, err = s.files(owner); err != nil {
+	if s.before.Below, err = s.files(); err != nil {
 		return nil, err
 	}
-	if info.Owner.UID == owner.UID && info.Mode.Perm()&0o022 == 0 && len(s.before.Below) == 0 {
+	if info.Owner.UID == s.owner.UID && info.Mode.Perm()&0o022 == 0 && len(s.before.Below) == 0 {
 		return nil, nil
 	}
 	return s.before, nil
 }
 
-func (s *Take) files(owner Owner) (foreign []Before, err error) {
+func (s *Take) files() (foreign []Before, err error) {
 	names, err := s.Host.Names(s.Path)
 	if err != nil {
 		return nil, err
@@ -161,7 +157,7 @@ func (s *Take) files(owner Owner) (foreign []Before, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if file.Is == "" || file.Owner.UID == owner.UID {
+		if file.Is == "" || file.Owner.UID == s.owner.UID {
 			continue
 		}
 		if file.Is != isFile {
@@ -174,16 +170,12 @@ func (s *Take) files(owner Owner) (foreign []Before, err error) {
 
 // Apply takes the directory, and then the files that it has by then.
 func (s *Take) Apply(context.Context) (bool, error) {
-	owner, err := s.Host.owner(s.Owner)
-	if err != nil {
-		return false, err
-	}
-	if s.before.Owner.UID != owner.UID || s.before.Mode&0o022 != 0 {
-		if err := s.Host.SetDirAttr(s.Path, s.before.Mode&^0o022, owner); err != nil {
+	if s.before.Owner.UID != s.owner.UID || s.before.Mode&0o022 != 0 {
+		if err := s.Host.SetDirAttr(s.Path, s.before.Mode&^0o022, s.owner); err != nil {
 			return false, err
 		}
 	}
-	files, err := s.files(owner)
+	files, err := s.files()
 	if err != nil {
 		return true, err
 	}
@@ -193,7 +185,7 @@ func (s *Take) Apply(context.Context) (bool, error) {
 			return true, err
 		}
 		mode := file.Mode &^ 0o022
-		if err := s.Host.Write(file.Path, bytes.NewReader(content), mode|mode>>3&0o040, owner); err != nil {
+		if err := s.Host.Write(file.Path, bytes.NewReader(content), mode|mode>>3&0o040, s.owner); err != nil {
 			return true, err
 		}
 	}

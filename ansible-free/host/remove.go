@@ -14,10 +14,10 @@ import (
 	"github.com/mirror-appliance/appliance/internal/durable"
 )
 
-// leftovers lists the temporary files that killed Writes of a path have left, also where the directory is gone.
+// leftovers returns the temporary files that killed Writes of a path have left.
 func (h *Host) leftovers(path string) ([]string, error) {
 	dir, name, err := h.dir(path)
-	if absent(err) || errors.Is(err, syscall.ENOTDIR) {
+	if absent(err) {
 		return nil, nil
 	}
 	if err != nil {
@@ -30,7 +30,7 @@ func (h *Host) leftovers(path string) ([]string, error) {
 // Remove removes a file, a symbolic link or an empty directory if it is there, and what killed Writes of it have left.
 func (h *Host) Remove(path string) (removed bool, err error) {
 	dir, name, err := h.dir(path)
-	if absent(err) || errors.Is(err, syscall.ENOTDIR) {
+	if absent(err) {
 		return false, nil
 	}
 	if err != nil {
@@ -76,7 +76,7 @@ func (h *Host) RemoveTree(ctx context.Context, path string) (removed bool, err e
 
 func (h *Host) removeAll(ctx context.Context, path string) (removed bool, err error) {
 	parent, name, err := h.dir(path)
-	if absent(err) || errors.Is(err, syscall.ENOTDIR) {
+	if absent(err) {
 		return false, nil
 	}
 	if err != nil {

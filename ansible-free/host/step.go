@@ -2,8 +2,10 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
+	"syscall"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
@@ -94,6 +96,9 @@ func (h *Host) putBack(path string, b *Before) (changed bool, err error) {
 	defer f.Close()
 	return true, h.Write(path, f, b.Mode, b.Owner)
 }
+
+// absent reports whether an error means that there is no such file or directory.
+func absent(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) }
 
 func notRegular(path, kind string) error {
 	return hint.New(fmt.Errorf("%s is %s", path, kind), "move it away, then run the command again")

@@ -1,19 +1,16 @@
 package host
 
 import (
-	"errors"
-	"io/fs"
 	"path/filepath"
-	"syscall"
 )
 
-// Closed lists the existing directories above path that user may not pass through, innermost first. It
-// judges by owner, group and mode; access lists are not looked at.
+// Closed returns the existing directories above path that user may not pass through, innermost first. It judges by owner,
+// group and mode, and ignores access lists.
 func (h *Host) Closed(path string, user Owner) ([]string, error) {
 	var closed []string
 	for dir := filepath.Dir(filepath.Clean(path)); ; dir = filepath.Dir(dir) {
 		info, err := h.StatTarget(dir)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+		if err != nil && !absent(err) {
 			return nil, err
 		}
 		if err == nil && info.Mode.IsDir() && !info.searchable(user) {

@@ -49,7 +49,7 @@ func (s *SystemUser) Undo(ctx context.Context, _ *Before) (bool, error) {
 }
 
 func deleteUser(ctx context.Context, h *Host, name string) (bool, error) {
-	if _, err := h.User(name); errors.Is(err, fs.ErrNotExist) {
+	if _, err := h.User(name); absent(err) {
 		return false, nil
 	} else if err != nil {
 		return false, err
@@ -71,8 +71,8 @@ func deleteUser(ctx context.Context, h *Host, name string) (bool, error) {
 	return true, nil
 }
 
-// runWhole runs a program that edits /etc/passwd and its like. Killed half way, it would leave temporary
-// copies of them and a lock, so the end of ctx does not reach it; it takes milliseconds.
+// runWhole runs a program that edits /etc/passwd. Killed half way, the program would leave temporary copies and a lock, so
+// the end of ctx does not end it. It takes milliseconds.
 func (h *Host) runWhole(ctx context.Context, name string, args ...string) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -82,8 +82,7 @@ func (h *Host) runWhole(ctx context.Context, name string, args ...string) ([]byt
 	return h.Run(ctx, name, args...)
 }
 
-// User looks a user up in /etc/passwd, where systemd-sysusers puts system users. errors.Is(err,
-// fs.ErrNotExist) when there is none.
+// User returns a user of /etc/passwd, where systemd-sysusers puts system users, or fs.ErrNotExist.
 func (h *Host) User(name string) (Owner, error) {
 	users, err := h.passwd()
 	if err != nil {
@@ -97,7 +96,7 @@ func (h *Host) User(name string) (Owner, error) {
 	return Owner{}, fmt.Errorf("user %s: %w", name, fs.ErrNotExist)
 }
 
-// owner is the user that a step names, or the user and the one whose group it is, as in root:appliance; none: AsIs.
+// owner returns the user that a step names, with the group of a second one as in root:appliance. Without a name it is AsIs.
 func (h *Host) owner(name string) (Owner, error) {
 	if name == "" {
 		return AsIs(), nil
@@ -112,7 +111,7 @@ func (h *Host) owner(name string) (Owner, error) {
 	return owner, err
 }
 
-// UserName is the name of a user id, or the number when it has none.
+// UserName returns the name of a user id, or the number if it has none.
 func (h *Host) UserName(uid int) string {
 	users, err := h.passwd()
 	if err == nil {
@@ -125,8 +124,8 @@ func (h *Host) UserName(uid int) string {
 	return strconv.Itoa(uid)
 }
 
-// GroupOf is the group of a user: the one in /etc/passwd. For a number that no user has, it is that of a file of theirs,
-// and never root's.
+// GroupOf returns the group of a user in /etc/passwd. Without such a user it is the group of a file of that number, and not
+// root's.
 func (h *Host) GroupOf(uid, ofFile int) int {
 	users, err := h.passwd()
 	if err == nil {
@@ -149,7 +148,7 @@ type passwdLine struct {
 
 func (h *Host) passwd() ([]passwdLine, error) {
 	content, err := h.ReadFile("/etc/passwd")
-	if errors.Is(err, fs.ErrNotExist) {
+	if absent(err) {
 		return nil, nil
 	}
 	var users []passwdLine
@@ -173,7 +172,7 @@ func (h *Host) hasGroup(name string) (bool, error) {
 	return found, err
 }
 
-// members are the names of the users that /etc/group has in a group beside those whose own it is.
+// members returns the users that /etc/group has in a group. Those whose own group it is are not among them.
 func (h *Host) members(gid int) (names []string, err error) {
 	err = h.groups(func(line []string) {
 		if len(line) == 4 && line[2] == strconv.Itoa(gid) && line[3] != "" {
@@ -185,7 +184,7 @@ func (h *Host) members(gid int) (names []string, err error) {
 
 func (h *Host) groups(each func(line []string)) error {
 	content, err := h.ReadFile("/etc/group")
-	if errors.Is(err, fs.ErrNotExist) {
+	if absent(err) {
 		return nil
 	}
 	for line := range strings.Lines(string(content)) {

@@ -12,15 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Root's commands name paths below directories that an unprivileged service may write to, and that service may
-// exchange any name in them for a link, at any moment. So no path is handed to the kernel whole: walk opens directory
-// after directory, each by the descriptor of the one before, and follows a link only where only root and the
-// caller could have made it. What is then done is done to a name in an open directory, or to an open file.
+// Root's commands name paths below directories that an unprivileged service may write to, and the service may exchange any
+// name in them for a link at any moment. So the kernel does not get a path as a whole: walk opens directory after directory,
+// each by the descriptor of the one before, and follows a link only where only root and the caller could have made it. All
+// methods then work on a name in an open directory, or on an open file.
 
 // maxLinks is how many links a path may come by, as in the kernel.
 const maxLinks = 40
 
-// step is a directory, a link that is followed or the last element that a path comes by.
+// step is an element of a path: a directory, a link that is followed, or the last one.
 type step struct {
 	path string // without links
 	stat unix.Stat_t
@@ -29,8 +29,8 @@ type step struct {
 
 func (s step) is(kind uint32) bool { return s.stat.Mode&unix.S_IFMT == kind }
 
-// walk opens what path leads to, as a descriptor that can be looked at and not read (O_PATH). visit is shown all that it
-// comes by and may end it with an error. With follow, a link at the end is followed as well.
+// walk opens the target of path with O_PATH. It calls visit for each element, and ends with visit's error. With follow, it
+// follows a link at the end, too.
 func (h *Host) walk(path string, follow bool, visit func(step) error) (*os.File, error) {
 	onward := filepath.Clean(path)
 	for range maxLinks {
@@ -46,7 +46,7 @@ func (h *Host) walk(path string, follow bool, visit func(step) error) (*os.File,
 	return nil, &fs.PathError{Op: "open", Path: path, Err: syscall.ELOOP}
 }
 
-// descend goes to the first link, and gives where that leads, or to the end.
+// descend goes to the first link, and returns its target, or to the end.
 func (h *Host) descend(path string, follow bool, visit func(step) error) (_ *os.File, onward string, err error) {
 	at := step{path: "/"}
 	fd, err := unix.Open(h.Path("/"), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -103,7 +103,7 @@ func readlink(fd int) (string, error) {
 	return string(buf[:max(n, 0)]), err
 }
 
-// ours refuses a link that is not root's or the caller's.
+// ours rejects a link that is neither root's nor the caller's.
 func ours(s step) error {
 	if s.is(unix.S_IFLNK) && (!trusts(s.stat.Uid) || s.in != nil && othersMayReplace(*s.in)) {
 		return &LinkError{Path: s.path, UID: int(s.stat.Uid)}
@@ -111,14 +111,12 @@ func ours(s step) error {
 	return nil
 }
 
-// othersMayReplace reports whether another user than root and the caller may put something else into a directory in the
-// place of what one of these two has put there.
+// othersMayReplace reports whether another user than root and the caller may replace a file of these two in a directory.
 func othersMayReplace(dir unix.Stat_t) bool {
 	return !trusts(dir.Uid) || othersMayWrite(dir) && dir.Mode&unix.S_ISVTX == 0
 }
 
-// othersMayWrite judges by mode. A group that has the caller alone in it, as many systems give every user one, is the
-// caller.
+// othersMayWrite judges by mode. A group whose only member is the caller counts as the caller.
 func othersMayWrite(st unix.Stat_t) bool {
 	return st.Mode&0o002 != 0 || st.Mode&0o020 != 0 && st.Gid != 0 && !ownGroup(int(st.Gid))
 }
@@ -128,7 +126,7 @@ func trusts(uid uint32) bool {
 	return uid == 0 || int(uid) == os.Geteuid() || uid == overflowUID && unmapped()
 }
 
-// overflowUID is what a user namespace shows in place of the users that it does not know, root among them.
+// overflowUID stands for the users that a user namespace does not map, root among them.
 const overflowUID = 65534
 
 func unmapped() bool {
@@ -136,7 +134,7 @@ func unmapped() bool {
 	return err == nil && strings.Join(strings.Fields(string(text)), " ") != "0 0 4294967295"
 }
 
-// ownGroup reports whether a group is the caller's, and has no other member.
+// ownGroup reports whether the caller is the only member of a group.
 func ownGroup(gid int) bool {
 	if gid != os.Getegid() {
 		return false
@@ -163,7 +161,7 @@ func ownGroup(gid int) bool {
 	return true
 }
 
-// LinkError says that a symbolic link is not followed, since others than root and the caller could have made it.
+// LinkError says that a symbolic link is not followed, since another user than root and the caller could have made it.
 type LinkError struct {
 	Path string
 	UID  int // its owner
@@ -177,16 +175,16 @@ func (e *LinkError) Hint() string {
 	return "see where it leads (ls -l " + e.Path + "); remove it if it is not yours"
 }
 
-// Other is a user who may decide what a path leads to, or change what is there.
+// Other is a user besides root and the caller who may change the target of a path.
 type Other struct {
 	UID  int    // -1: several, by the mode
 	GID  int    // of the owner's file or directory
-	Path string // the first directory or file that is not root's or the caller's alone
+	Path string // the first directory or file that this user may change
 }
 
-// Other gives the first user besides root and the caller who may change what path leads to or what it holds, nil if there
-// is none: every directory on the way, every link, and path itself belong to the two and are not writable by others.
-// What is there is also not changed by others later: who may write a directory is looked at before what is in it.
+// Other returns the first user besides root and the caller who may change the target of path or its content, nil if there is
+// none: each directory on the way, each link, and path itself belong to the two and are not writable by others. A directory
+// is judged before its content, so that the answer holds later, too.
 func (h *Host) Other(path string) (*Other, error) {
 	var other *Other
 	var last step
@@ -208,7 +206,7 @@ func (h *Host) Other(path string) (*Other, error) {
 	if err != nil {
 		return nil, err
 	}
-	if othersMayWrite(last.stat) { // a sticky directory keeps what is in it, and lets others add to it
+	if othersMayWrite(last.stat) { // others may add to a sticky directory
 		other = &Other{UID: -1, GID: int(last.stat.Gid), Path: last.path}
 	}
 	return other, f.Close()
@@ -216,7 +214,7 @@ func (h *Host) Other(path string) (*Other, error) {
 
 var errFound = errors.New("found")
 
-// dir opens the directory that a path lies in, and gives its name there.
+// dir opens the directory that a path lies in, and returns its name there.
 func (h *Host) dir(path string) (*os.Root, string, error) {
 	clean := filepath.Clean(path)
 	dir, err := h.OpenRoot(filepath.Dir(clean))
@@ -233,11 +231,11 @@ func (h *Host) OpenRoot(path string) (*os.Root, error) {
 	return os.OpenRoot(reopen(f))
 }
 
-// reopen is the path by which what a descriptor stands for can be opened again, to be read.
+// reopen returns a path by which the file of a descriptor can be opened to be read.
 func reopen(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
 
-// Open opens a regular file to be read. Anything else is refused before it is opened, since opening a device or a pipe
-// does things.
+// Open opens a regular file to be read. It rejects others before it opens them, since opening a device or a pipe has
+// effects.
 func (h *Host) Open(path string) (*os.File, error) { return h.openFile(path, true) }
 
 func (h *Host) openFile(path string, follow bool) (*os.File, error) {

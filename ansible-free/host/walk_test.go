@@ -131,7 +131,7 @@ func TestHost_GivesNoFileAwayThatHasOtherNames(t *testing.T) {
 		}
 	}
 	var refused *host.HardLinkError
-	attr := &host.Attr{Host: h, Path: "/srv/service/hard", Mode: 0o640, Owner: "appliance"}
+	attr := &host.File{Host: h, AnyContent: true, Path: "/srv/service/hard", Mode: 0o640, Owner: "appliance"}
 	if _, err := new(host.Journal).Do(t.Context(), attr); !errors.As(err, &refused) {
 		t.Errorf("Attr: %v", err)
 	}

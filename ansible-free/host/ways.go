@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Ways lists the names by which path is reached: path itself, then the name that is left after each symbolic link on the
-// way, at the end the one without any. It only looks, and trusts nothing; what is not there leads nowhere further.
+// Ways returns the names by which path is reached: path itself, then the name after each symbolic link on the way, at last
+// the one without links. It trusts all links, so that its answer is for messages and units only.
 func (h *Host) Ways(path string) []string {
 	ways := []string{filepath.Clean(path)}
 	for range maxLinks {
@@ -20,13 +20,13 @@ func (h *Host) Ways(path string) []string {
 	return ways
 }
 
-// Real is the last of Ways.
+// Real returns the last of Ways.
 func (h *Host) Real(path string) string {
 	ways := h.Ways(path)
 	return ways[len(ways)-1]
 }
 
-// firstLink replaces the first link in path by what it says.
+// firstLink replaces the first link in path by its target.
 func (h *Host) firstLink(path string) (string, bool) {
 	at := "/"
 	names := strings.FieldsFunc(path, func(r rune) bool { return r == '/' })

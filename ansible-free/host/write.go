@@ -74,7 +74,7 @@ func fill(f *os.File, r io.Reader, mode fs.FileMode, owner Owner) error {
 
 func leftoverPrefix(name string) string { return "." + name + ".tmp-" }
 
-// leftovers lists the temporary files beside a name that killed Writes have left.
+// leftovers returns the temporary files beside a name that killed Writes have left.
 func leftovers(dir *os.Root, name string) (left []string, err error) {
 	entries, err := fs.ReadDir(dir.FS(), ".")
 	for _, e := range entries {
