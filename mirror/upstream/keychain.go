@@ -40,18 +40,18 @@ type keychain struct {
 	uid      int
 }
 
-// AuthFileError is a credentials file that cannot be used. It does not unwrap: "no such file" is not "no such image".
-type AuthFileError struct {
+// authFileError is a credentials file that cannot be used. It does not unwrap: "no such file" is not "no such image".
+type authFileError struct {
 	File string
 	why  error
 }
 
-func (e *AuthFileError) Error() string {
+func (e *authFileError) Error() string {
 	return fmt.Sprintf("credentials file %s: %v", e.File, regular.Reason(e.why))
 }
 
 // Hint returns how to make a file that can be used.
-func (e *AuthFileError) Hint() string {
+func (e *authFileError) Hint() string {
 	if errors.Is(e.why, fs.ErrNotExist) {
 		return fmt.Sprintf("name the file that has the credentials with --authfile, or make it: podman login --authfile %s REGISTRY", e.File)
 	}
@@ -67,7 +67,7 @@ func (k keychain) Resolve(target authn.Resource) (authn.Authenticator, error) {
 			continue
 		}
 		if err != nil {
-			return nil, &AuthFileError{File: file, why: err}
+			return nil, &authFileError{File: file, why: err}
 		}
 		if auth != nil {
 			return authn.FromConfig(*auth), nil

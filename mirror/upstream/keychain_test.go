@@ -183,7 +183,7 @@ func TestKeychain_says_which_file_is_of_no_use(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := repositoryOf(t, "quay.io/a")
 			_, err := Keychain(test.file).Resolve(r)
-			var e *AuthFileError
+			var e *authFileError
 			if !errors.As(err, &e) {
 				t.Fatalf("got %v", err)
 			}
