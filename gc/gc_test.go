@@ -51,7 +51,7 @@ func open(t *testing.T) (*store.Store, *clock) {
 func push(t *testing.T, s *store.Store, repo, content string) digest.Digest {
 	t.Helper()
 	d := digest.FromString(content)
-	u, err := s.NewUpload(t.Context(), repo)
+	u, err := s.Uploads.New(t.Context(), repo)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func at(c *clock) gc.Options {
 
 func plan(t *testing.T, s *store.Store, o gc.Options) *gc.Plan {
 	t.Helper()
-	p, err := gc.MakePlan(t.Context(), s, o)
+	p, err := gc.MakePlan(t.Context(), s.Garbage, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func plan(t *testing.T, s *store.Store, o gc.Options) *gc.Plan {
 
 func execute(t *testing.T, p *gc.Plan, s *store.Store) gc.Result {
 	t.Helper()
-	r, err := p.Execute(t.Context(), s, nil)
+	r, err := p.Execute(t.Context(), s.Garbage, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func execute(t *testing.T, p *gc.Plan, s *store.Store) gc.Result {
 
 func held(t *testing.T, s *store.Store, repo string, d digest.Digest) bool {
 	t.Helper()
-	b, err := s.OpenBlob(t.Context(), repo, d)
+	b, err := s.Blobs.Open(t.Context(), repo, d)
 	if errors.Is(err, store.ErrNotFound) {
 		return false
 	}
@@ -162,7 +162,7 @@ func TestPlan_Execute(t *testing.T) {
 
 	t.Run("an abandoned upload goes", func(t *testing.T) {
 		s, c := open(t)
-		u, err := s.NewUpload(t.Context(), "a")
+		u, err := s.Uploads.New(t.Context(), "a")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -180,7 +180,7 @@ func TestPlan_Execute(t *testing.T) {
 		if r := execute(t, p, s); r != (gc.Result{Uploads: 1, Bytes: p.Sum.Bytes}) {
 			t.Errorf("removed %+v", r)
 		}
-		if _, err := s.ResumeUpload(t.Context(), "a", u.ID()); !errors.Is(err, store.ErrNotFound) {
+		if _, err := s.Uploads.Resume(t.Context(), "a", u.ID()); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("resuming gives %v", err)
 		}
 	})
@@ -234,7 +234,7 @@ func TestPlan_Execute_batches(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	var seen []gc.Result
-	first, err := p.Execute(ctx, s, func(r gc.Result) {
+	first, err := p.Execute(ctx, s.Garbage, func(r gc.Result) {
 		seen = append(seen, r)
 		cancel()
 	})

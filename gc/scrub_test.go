@@ -120,7 +120,7 @@ func TestScrub_fetchesAgain(t *testing.T) {
 		s.must(err)
 		whole[d] = content
 	}
-	s.must(s.RecordSource(t.Context(), "app", "quay.io", "team/app"))
+	s.must(s.Blobs.RecordSource(t.Context(), "app", "quay.io", "team/app"))
 	s.flip(blobs[0])
 	s.must(os.Truncate(s.path(blobs[1]), 2))
 	s.must(os.Remove(s.path(blobs[2])))

@@ -44,7 +44,7 @@ func (s *setup) whole(t *testing.T, repo string, m store.Manifest) {
 
 func (s *setup) blob(t *testing.T, repo string, desc ocispec.Descriptor) {
 	t.Helper()
-	b, err := s.store.OpenBlob(t.Context(), repo, desc.Digest)
+	b, err := s.store.Blobs.Open(t.Context(), repo, desc.Digest)
 	if err != nil {
 		t.Errorf("%s: blob %s: %v", repo, desc.Digest, err)
 		return

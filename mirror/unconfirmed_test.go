@@ -89,7 +89,7 @@ func TestExecute_blobThatOnlyAnotherRepositoryHas(t *testing.T) {
 				t.Errorf("error %v, want exit code 8", err)
 			}
 			s.lacks(t, "samples/docker", "v1")
-			if _, err := s.store.StatBlob(t.Context(), "samples/docker", secret); !errors.Is(err, store.ErrNotFound) {
+			if _, err := s.store.Blobs.Stat(t.Context(), "samples/docker", secret); !errors.Is(err, store.ErrNotFound) {
 				t.Errorf("the layer of another repository is readable: %v", err)
 			}
 			s.holds(t, "samples/oci-multi", "v1", s.digest(t, "samples/oci-multi", "v1"))

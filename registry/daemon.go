@@ -174,7 +174,7 @@ func (d *daemon) openControl(ctx context.Context) error {
 // openJobs makes the jobs, which a command may ask for also while no daemon runs.
 func (d *daemon) openJobs(ctx context.Context) {
 	d.evictor = &evictor{store: d.store, quota: int64(d.cfg.PullQuota), log: d.log}
-	d.collector = &collector{store: d.store, grace: d.cfg.GC.GracePeriod, log: d.log, last: jobs.OpenNote[api.GCResult](ctx, d.store, "gc.last", d.log)}
+	d.collector = &collector{store: d.store.Garbage, grace: d.cfg.GC.GracePeriod, log: d.log, last: jobs.OpenNote[api.GCResult](ctx, d.store, "gc.last", d.log)}
 	d.scrubber = &scrubber{
 		store: d.store, refetch: d.refetch, log: d.log,
 		latest:   jobs.OpenNote[api.ScrubState](ctx, d.store, "scrub.latest", d.log),

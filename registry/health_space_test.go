@@ -15,7 +15,7 @@ func TestHealth_spaceIsThatOfPushes(t *testing.T) {
 			Database: filepath.Join(dir, "appliance.db"), Storage: filepath.Join(dir, "storage"), MinFree: minFree,
 		})
 		must(t, err)
-		u, refused := s.NewUpload(t.Context(), "app")
+		u, refused := s.Uploads.New(t.Context(), "app")
 		if refused == nil {
 			must(t, u.Cancel(t.Context()))
 		}

@@ -83,7 +83,7 @@ func TestHealth_full(t *testing.T) {
 	d.store, err = store.Open(t.Context(), store.Options{Database: d.cfg.Database, Storage: d.cfg.Storage, MinFree: int64(most)})
 	must(t, err)
 	d.closers[0] = d.store.Close
-	_, refused := d.store.NewUpload(t.Context(), "a/x")
+	_, refused := d.store.Uploads.New(t.Context(), "a/x")
 	plainly := func(err error) string {
 		return regexp.MustCompile(`\d+ bytes`).ReplaceAllString(err.Error(), "n bytes")
 	} // others write to the disk too

@@ -144,7 +144,7 @@ func (e endless) GarbageBlobs(ctx context.Context, _ time.Time, _ func(digest.Di
 
 func TestDetach(t *testing.T) {
 	d := openDaemon(t, io.Discard)
-	store := endless{d.store, make(chan struct{})}
+	store := endless{d.store.Garbage, make(chan struct{})}
 	d.collector.store = store
 	must(t, d.jobs.GC.Start(api.GCRequest{}))
 	<-store.began
@@ -408,7 +408,7 @@ func TestScrub_resumed(t *testing.T) {
 	const blobs = 5
 	for i := range blobs {
 		content := strings.Repeat("x", i+1)
-		u, err := d.store.NewUpload(t.Context(), "a")
+		u, err := d.store.Uploads.New(t.Context(), "a")
 		must(t, err)
 		_, err = u.ReadFrom(strings.NewReader(content))
 		must(t, err)

@@ -147,7 +147,7 @@ func TestServer_windows(t *testing.T) {
 func TestServer_answersEnd(t *testing.T) {
 	s := serveTLS(t, func(l *limits) { l.answer, l.refusal = time.Millisecond, time.Millisecond })
 	content := strings.Repeat("x", 4<<20) // more than the buffers on the way hold
-	u, err := s.store.NewUpload(t.Context(), "a")
+	u, err := s.store.Uploads.New(t.Context(), "a")
 	must(t, err)
 	_, err = u.ReadFrom(strings.NewReader(content))
 	must(t, err)

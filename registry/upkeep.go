@@ -51,14 +51,14 @@ func (e *evictor) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-e.store.QuotaPassed():
+		case <-e.store.Garbage.QuotaPassed():
 		case <-time.After(evictEvery):
 		}
 	}
 }
 
 func (e *evictor) evict(ctx context.Context) {
-	blobs, bytes, err := e.store.EvictPulled(ctx, e.quota)
+	blobs, bytes, err := e.store.Garbage.EvictPulled(ctx, e.quota)
 	switch {
 	case err != nil && ctx.Err() == nil:
 		e.log.Error("evicting pulled-through content failed", "error", err)

@@ -152,7 +152,7 @@ func (r *recording) UnverifiedBlob(ctx context.Context, repo string, d digest.Di
 		return nil, 0, err
 	}
 	local := r.prefix + "/" + strings.TrimPrefix(strings.TrimPrefix(repo, r.path), "/")
-	if err := r.store.RecordSource(ctx, local, r.Registry(), repo); err != nil {
+	if err := r.store.Blobs.RecordSource(ctx, local, r.Registry(), repo); err != nil {
 		r.log.Warn("could not record where a blob comes from", "repository", local, "error", err)
 	}
 	return body, size, nil

@@ -448,9 +448,9 @@ func leavesNothing(t *testing.T, f *faulty) {
 	defer func() { must(t, s.Close()) }()
 	for range 2 { // what only a stale run has is garbage the second time
 		later := time.Now().Add(time.Hour)
-		plan, err := gc.MakePlan(t.Context(), s, gc.Options{Before: later, UploadsBefore: later, RunsBefore: later})
+		plan, err := gc.MakePlan(t.Context(), s.Garbage, gc.Options{Before: later, UploadsBefore: later, RunsBefore: later})
 		must(t, err)
-		_, err = plan.Execute(t.Context(), s, nil)
+		_, err = plan.Execute(t.Context(), s.Garbage, nil)
 		must(t, err)
 	}
 	must(t, filepath.WalkDir(f.cfg.Storage, func(path string, e fs.DirEntry, err error) error {

@@ -29,7 +29,7 @@ func checkGenerated(t *testing.T, c *config.Config, g *generated) {
 	if _, err := s.PutManifest(t.Context(), generatedRepo(repoOf(len(g.manifests)-1, len(g.manifests))), i.manifest, store.PutOptions{}); err != nil {
 		t.Errorf("the blobs of a generated manifest are not held: %v", err)
 	}
-	plan, err := gc.MakePlan(t.Context(), s, gc.Options{Before: time.Now()})
+	plan, err := gc.MakePlan(t.Context(), s.Garbage, gc.Options{Before: time.Now()})
 	if err != nil {
 		t.Fatal(err)
 	}

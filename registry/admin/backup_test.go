@@ -47,7 +47,7 @@ func (f *fixture) released(t *testing.T) {
 // collectOne pushes an image, deletes it, and collects its blob.
 func (f *fixture) collectOne(t *testing.T, content string) (removed int) {
 	t.Helper()
-	u, err := f.store.NewUpload(t.Context(), "garbage")
+	u, err := f.store.Uploads.New(t.Context(), "garbage")
 	must(t, err)
 	_, err = u.ReadFrom(strings.NewReader(content))
 	must(t, err)
@@ -58,7 +58,7 @@ func (f *fixture) collectOne(t *testing.T, content string) (removed int) {
 		ocispec.MediaTypeImageManifest, d, len(content)), store.PutOptions{})
 	must(t, err)
 	must(t, f.store.DeleteManifest(t.Context(), "garbage", m.Digest))
-	removed, _, err = f.store.RemoveBlobs(t.Context(), time.Now().Add(time.Hour), []digest.Digest{d})
+	removed, _, err = f.store.Garbage.RemoveBlobs(t.Context(), time.Now().Add(time.Hour), []digest.Digest{d})
 	must(t, err)
 	return removed
 }

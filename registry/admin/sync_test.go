@@ -191,7 +191,7 @@ func TestRun_anotherRepositorysBlob(t *testing.T) {
 	}
 	must(t, evil.PutManifest(ctx, "mirror/evil", manifest, body))
 	must(t, evil.Commit(ctx))
-	if size, err := f.store.StatBlob(ctx, "mirror/evil", layer.Digest); size != layer.Size || err != nil {
+	if size, err := f.store.Blobs.Stat(ctx, "mirror/evil", layer.Digest); size != layer.Size || err != nil {
 		t.Errorf("what was confirmed has %d bytes, %v", size, err)
 	}
 }

@@ -16,7 +16,7 @@ import (
 
 // getBlob sends a blob or the parts that Range requests.
 func (a *API) getBlob(w http.ResponseWriter, r *http.Request, t target) error {
-	blob, err := a.store.OpenBlob(r.Context(), t.repo, t.digest)
+	blob, err := a.store.Blobs.Open(r.Context(), t.repo, t.digest)
 	if err == nil {
 		defer blob.Close()
 		return serveBlob(w, r, t.digest, blob.Size, blob.File)
@@ -40,7 +40,7 @@ func (a *API) getBlob(w http.ResponseWriter, r *http.Request, t target) error {
 // headBlob tells a pushing client that it need not send a blob. The store records the check, so that collection keeps
 // the blob until the push ends.
 func (a *API) headBlob(w http.ResponseWriter, r *http.Request, t target) error {
-	size, err := a.store.StatBlob(r.Context(), t.repo, t.digest)
+	size, err := a.store.Blobs.Stat(r.Context(), t.repo, t.digest)
 	if errors.Is(err, store.ErrNotFound) && a.pulledThrough(t.repo) {
 		size, err = a.upstream.Stat(r.Context(), t.repo, t.digest)
 		err = a.fromUpstream(r, blobCodes, err)
@@ -64,7 +64,7 @@ func (a *API) headBlob(w http.ResponseWriter, r *http.Request, t target) error {
 
 // deleteBlob removes a blob from a repository unless a manifest there refers to it.
 func (a *API) deleteBlob(w http.ResponseWriter, r *http.Request, t target) error {
-	if err := a.store.DeleteBlob(r.Context(), t.repo, t.digest); err != nil {
+	if err := a.store.Blobs.Delete(r.Context(), t.repo, t.digest); err != nil {
 		return blobCodes.explain(fmt.Errorf("delete blob: %w", err))
 	}
 	a.auditChange(r, change{event: "delete blob", repo: t.repo, digest: t.digest})

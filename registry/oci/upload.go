@@ -28,7 +28,7 @@ func (a *API) startUpload(w http.ResponseWriter, r *http.Request, t target) erro
 	if algorithm := query.Get("digest-algorithm"); algorithm != "" && !image.ValidAlgorithm(digest.Algorithm(algorithm)) {
 		return errBadDigest(fmt.Errorf("invalid digest algorithm %s: only sha256 and sha512 are kept", image.Quote(algorithm)))
 	}
-	upload, err := a.store.NewUpload(r.Context(), t.repo)
+	upload, err := a.store.Uploads.New(r.Context(), t.repo)
 	if err != nil {
 		return uploadCodes.explain(fmt.Errorf("begin upload: %w", err))
 	}
@@ -45,12 +45,12 @@ func (a *API) mount(w http.ResponseWriter, r *http.Request, t target, mount, fro
 		return false, nil
 	}
 	if from == "" {
-		from, err = a.store.FindBlob(r.Context(), d, func(repo string) bool { return mayPull(r, repo) })
+		from, err = a.store.Blobs.Find(r.Context(), d, func(repo string) bool { return mayPull(r, repo) })
 	} else if !image.ValidRepository(from) || !mayPull(r, from) {
 		return false, nil
 	}
 	if err == nil {
-		_, err = a.store.MountBlob(r.Context(), t.repo, from, d)
+		_, err = a.store.Blobs.Mount(r.Context(), t.repo, from, d)
 	}
 	if errors.Is(err, store.ErrNotFound) {
 		return false, nil
@@ -68,7 +68,7 @@ func (a *API) pushWhole(w http.ResponseWriter, r *http.Request, t target, want s
 	if err != nil {
 		return err
 	}
-	upload, err := a.store.NewUpload(r.Context(), t.repo)
+	upload, err := a.store.Uploads.New(r.Context(), t.repo)
 	if err != nil {
 		return uploadCodes.explain(err)
 	}
@@ -87,7 +87,7 @@ func (a *API) pushWhole(w http.ResponseWriter, r *http.Request, t target, want s
 
 // resume opens a session. The answer is the same for all sessions that do not exist.
 func (a *API) resume(r *http.Request, t target) (*store.Upload, error) {
-	upload, err := a.store.ResumeUpload(r.Context(), t.repo, t.id)
+	upload, err := a.store.Uploads.Resume(r.Context(), t.repo, t.id)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, &problem{status: http.StatusNotFound, code: codeUploadUnknown, message: "no such upload", cause: err}
 	}

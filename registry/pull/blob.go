@@ -51,7 +51,7 @@ func (p *Puller) Stat(ctx context.Context, repo string, d digest.Digest) (int64,
 	if !ok {
 		return 0, &store.NotFoundError{Kind: "repository", Name: repo}
 	}
-	size, err := p.store.StatBlob(ctx, repo, d)
+	size, err := p.store.Blobs.Stat(ctx, repo, d)
 	if !errors.Is(err, store.ErrNotFound) {
 		return size, err
 	}
@@ -78,7 +78,7 @@ func (p *Puller) arriving(o origin, d digest.Digest) int64 {
 }
 
 func (p *Puller) openStored(ctx context.Context, repo string, d digest.Digest) (io.ReadSeekCloser, int64, error) {
-	b, err := p.store.OpenBlob(ctx, repo, d)
+	b, err := p.store.Blobs.Open(ctx, repo, d)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -164,7 +164,7 @@ func (p *Puller) fetchBlob(ctx context.Context, o origin, f *download) error {
 		return o.failed("blob", d.String(), err)
 	}
 	// It may have been stored while this waited for its place.
-	if _, err := p.store.StatBlob(ctx, o.repo, d); !errors.Is(err, store.ErrNotFound) {
+	if _, err := p.store.Blobs.Stat(ctx, o.repo, d); !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
 	if linked, err := p.confirm(ctx, o, d); linked || err != nil {
@@ -185,7 +185,7 @@ func (p *Puller) fetchBlob(ctx context.Context, o origin, f *download) error {
 // has it: a manifest may name the content of a repository that the client may not read. Without an answer the blob is
 // fetched, which proves it or fails.
 func (p *Puller) confirm(ctx context.Context, o origin, d digest.Digest) (linked bool, err error) {
-	elsewhere, err := p.store.HeldElsewhere(ctx, o.repo, d)
+	elsewhere, err := p.store.Blobs.HeldElsewhere(ctx, o.repo, d)
 	if err != nil || !elsewhere {
 		return false, err
 	}
@@ -196,7 +196,7 @@ func (p *Puller) confirm(ctx context.Context, o origin, d digest.Digest) (linked
 	if err != nil {
 		return false, nil
 	}
-	err = p.store.LinkPulled(ctx, o.repo, d, size)
+	err = p.store.Blobs.LinkPulled(ctx, o.repo, d, size)
 	if errors.Is(err, store.ErrNotFound) { // collected meanwhile, or of another size
 		return false, nil
 	}
@@ -205,7 +205,7 @@ func (p *Puller) confirm(ctx context.Context, o origin, d digest.Digest) (linked
 
 // transfer stores a body while readers follow.
 func (p *Puller) transfer(ctx context.Context, repo string, f *download, body io.Reader, size int64) (err error) {
-	promised, err := p.store.PromisedSize(ctx, repo, f.key.digest)
+	promised, err := p.store.Blobs.PromisedSize(ctx, repo, f.key.digest)
 	if err != nil {
 		return err
 	}
@@ -215,7 +215,7 @@ func (p *Puller) transfer(ctx context.Context, repo string, f *download, body io
 	case promised >= 0 && size > promised:
 		return &tooLongError{promised: promised, told: size}
 	}
-	upload, err := p.store.NewPulledUpload(ctx, repo, size, f.arrived)
+	upload, err := p.store.Uploads.NewPulled(ctx, repo, size, f.arrived)
 	if err != nil {
 		return err
 	}

@@ -203,7 +203,7 @@ func TestPuller_Blob_outlivesItsReaders(t *testing.T) {
 		}
 		rc.Close()
 		f.fetches.Wait() // without the limit it never returns
-		if _, err := f.store.StatBlob(t.Context(), here, f.blob); !errors.Is(err, store.ErrNotFound) {
+		if _, err := f.store.Blobs.Stat(t.Context(), here, f.blob); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("got %v", err)
 		}
 		if f.log.count("WARN", f.blob.String()) != 1 {
@@ -244,7 +244,7 @@ func TestPuller_Blob_fails(t *testing.T) {
 				t.Error("a damaged blob was served to its end")
 			}
 			f.fetches.Wait()
-			if _, err := f.store.StatBlob(t.Context(), here, d); !errors.Is(err, store.ErrNotFound) {
+			if _, err := f.store.Blobs.Stat(t.Context(), here, d); !errors.Is(err, store.ErrNotFound) {
 				t.Errorf("it is stored: %v", err)
 			}
 			if left, err := os.ReadDir(filepath.Join(f.dir, "storage", "uploads")); err != nil || len(left) != 0 {
@@ -395,7 +395,7 @@ func TestPuller_Blob_silentUpstreamDelaysNoOther(t *testing.T) {
 // holdElsewhere puts content into a repository that is not pulled through.
 func (f *fixture) holdElsewhere(content []byte) digest.Digest {
 	f.t.Helper()
-	u, err := f.store.NewUpload(f.t.Context(), "team/private")
+	u, err := f.store.Uploads.New(f.t.Context(), "team/private")
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -428,7 +428,7 @@ func TestPuller_Blob_ofAnotherRepository(t *testing.T) {
 		if f.asked("HEAD blobs/"+d.String()) == 0 {
 			t.Error("the upstream was not asked")
 		}
-		if _, err := f.store.StatBlob(t.Context(), here, d); !errors.Is(err, store.ErrNotFound) {
+		if _, err := f.store.Blobs.Stat(t.Context(), here, d); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("afterwards it exists: %v", err)
 		}
 	})

@@ -211,7 +211,7 @@ func (f *fixture) wantTag(want digest.Digest) {
 // wantStored checks that a blob is stored in its repository and whole.
 func (f *fixture) wantStored(d digest.Digest, content []byte) {
 	f.t.Helper()
-	b, err := f.store.OpenBlob(f.t.Context(), here, d)
+	b, err := f.store.Blobs.Open(f.t.Context(), here, d)
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -59,4 +59,4 @@ func (a *arrivals) wake() {
 }
 
 // QuotaPassed gives a token when pull-through may have brought more than the quota that EvictPulled was last called with.
-func (s *Store) QuotaPassed() <-chan struct{} { return s.arrivals.over }
+func (s *Garbage) QuotaPassed() <-chan struct{} { return s.arrivals.over }

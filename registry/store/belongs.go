@@ -75,7 +75,7 @@ func (s *Store) DeleteImage(ctx context.Context, repo string, d digest.Digest) (
 	return s.deleteManifest(ctx, repo, d, true)
 }
 
-func (s *Store) deleteManifest(ctx context.Context, repo string, d digest.Digest, whole bool) (gone []digest.Digest, err error) {
+func (s *core) deleteManifest(ctx context.Context, repo string, d digest.Digest, whole bool) (gone []digest.Digest, err error) {
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return nil, err
 	}

@@ -132,7 +132,7 @@ func TestStore_DeleteImage_knowsTheTagOfASHA512(t *testing.T) {
 func TestStore_EvictPulled_takesWhatBelongsToAnImageWithIt(t *testing.T) {
 	evict := func(f *fixture) {
 		t.Helper()
-		_, _, err := f.EvictPulled(f.ctx, 0)
+		_, _, err := f.Garbage.EvictPulled(f.ctx, 0)
 		f.must(err)
 	}
 	pulled := func(f *fixture) (img Manifest, belonging map[string]Manifest) {

@@ -20,7 +20,7 @@ const pushers = 64
 func smallImage(ctx context.Context, s *Store, repo, name string) (digest.Digest, error) {
 	contents := []string{`{"config of":"` + name + `"}`, strings.Repeat(name, 64)}
 	for _, content := range contents {
-		u, err := s.NewUpload(ctx, repo)
+		u, err := s.Uploads.New(ctx, repo)
 		if err != nil {
 			return "", err
 		}

@@ -22,9 +22,9 @@ type Blob struct {
 	Size int64
 }
 
-// StatBlob says how large a blob of repo is. It counts as a check: a client that got an answer may put a
+// Stat says how large a blob of repo is. It counts as a check: a client that got an answer may put a
 // manifest that needs the blob, so collection spares it for its grace period, and for as long as a push takes.
-func (s *Store) StatBlob(ctx context.Context, repo string, d digest.Digest) (int64, error) {
+func (s *Blobs) Stat(ctx context.Context, repo string, d digest.Digest) (int64, error) {
 	for range 2 {
 		size, err := s.check(ctx, repo, d, repo)
 		if err != nil {
@@ -36,7 +36,7 @@ func (s *Store) StatBlob(ctx context.Context, repo string, d digest.Digest) (int
 		if !blobfile.IsLoss(err) {
 			return 0, fmt.Errorf("look at blob %s: %w", d, err)
 		}
-		if err := s.Integrity().Quarantine(ctx, d, size, err); err != nil {
+		if err := s.checker().Quarantine(ctx, d, size, err); err != nil {
 			return 0, err
 		}
 	}
@@ -44,7 +44,7 @@ func (s *Store) StatBlob(ctx context.Context, repo string, d digest.Digest) (int
 }
 
 // check is StatBlob, and awaits a manifest in a repository, "" for none.
-func (s *Store) check(ctx context.Context, repo string, d digest.Digest, awaited string) (int64, error) {
+func (s *core) check(ctx context.Context, repo string, d digest.Digest, awaited string) (int64, error) {
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return 0, err
 	}
@@ -66,10 +66,10 @@ func (s *Store) check(ctx context.Context, repo string, d digest.Digest, awaited
 	}
 }
 
-// OpenBlob opens a blob of repo. It counts as a check, though none that a manifest is expected after. A blob
+// Open opens a blob of repo. It counts as a check, though none that a manifest is expected after. A blob
 // whose file is lost or damaged goes out of service, and is not found from then on: who needs it pushes it again,
 // or has it fetched again, and HEAD does not tell them that there is no need to.
-func (s *Store) OpenBlob(ctx context.Context, repo string, d digest.Digest) (*Blob, error) {
+func (s *Blobs) Open(ctx context.Context, repo string, d digest.Digest) (*Blob, error) {
 	for range 2 {
 		size, err := s.check(ctx, repo, d, "")
 		if err != nil {
@@ -81,7 +81,7 @@ func (s *Store) OpenBlob(ctx context.Context, repo string, d digest.Digest) (*Bl
 		}
 		err = fmt.Errorf("open blob %s: %w", d, err)
 		if blobfile.IsLoss(err) {
-			if err = s.Integrity().Quarantine(ctx, d, size, err); err == nil {
+			if err = s.checker().Quarantine(ctx, d, size, err); err == nil {
 				continue
 			}
 		}
@@ -92,8 +92,8 @@ func (s *Store) OpenBlob(ctx context.Context, repo string, d digest.Digest) (*Bl
 	return nil, &NotFoundError{Kind: "blob", Name: d.String()}
 }
 
-// MountBlob makes a blob of from visible in repo; from "" means wherever it is held. ErrNotFound when it is not.
-func (s *Store) MountBlob(ctx context.Context, repo, from string, d digest.Digest) (int64, error) {
+// Mount makes a blob of from visible in repo; from "" means wherever it is held. ErrNotFound when it is not.
+func (s *Blobs) Mount(ctx context.Context, repo, from string, d digest.Digest) (int64, error) {
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return 0, err
 	}
@@ -125,9 +125,9 @@ func (s *Store) MountBlob(ctx context.Context, repo, from string, d digest.Diges
 	return size, err
 }
 
-// DeleteBlob takes a blob out of repo. *InUseError while a manifest of repo is made of it; ErrNotFound when it has no link
+// Delete takes a blob out of repo. *InUseError while a manifest of repo is made of it; ErrNotFound when it has no link
 // there. Its bytes go when collection finds that nothing refers to them.
-func (s *Store) DeleteBlob(ctx context.Context, repo string, d digest.Digest) error {
+func (s *Blobs) Delete(ctx context.Context, repo string, d digest.Digest) error {
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return err
 	}
@@ -163,7 +163,7 @@ func (s *Store) DeleteBlob(ctx context.Context, repo string, d digest.Digest) er
 type linkFunc func(ctx context.Context, tx *sql.Tx) error
 
 // keep makes an upload durable as a blob and then commits its row, with what link writes.
-func (s *Store) keep(ctx context.Context, u *blobfile.Upload, d digest.Digest, link linkFunc) error {
+func (s *core) keep(ctx context.Context, u *blobfile.Upload, d digest.Digest, link linkFunc) error {
 	if err := s.guard.Blobs.Enter(ctx, d); err != nil {
 		return err
 	}
@@ -183,7 +183,7 @@ func (s *Store) keep(ctx context.Context, u *blobfile.Upload, d digest.Digest, l
 }
 
 // holdRow writes the row of a blob and reports whether there was none before.
-func (s *Store) holdRow(ctx context.Context, tx *sql.Tx, d digest.Digest, size int64) (fresh bool, err error) {
+func (s *core) holdRow(ctx context.Context, tx *sql.Tx, d digest.Digest, size int64) (fresh bool, err error) {
 	n, err := sqlite.Affected(ctx, tx, `INSERT INTO blobs (digest, size, created) VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING`, d, size, sqlite.Nanos(s.now()))
 	if err != nil {
 		return false, fmt.Errorf("write row of blob %s: %w", d, err)
@@ -194,7 +194,7 @@ func (s *Store) holdRow(ctx context.Context, tx *sql.Tx, d digest.Digest, size i
 // takeBack removes a file that was placed and could not be synced, so that on a full disk it does not keep its
 // space until collection. Where others are putting the same blob it stays, and where others have put it meanwhile,
 // what is there is theirs.
-func (s *Store) takeBack(placed fs.FileInfo, d digest.Digest) error {
+func (s *core) takeBack(placed fs.FileInfo, d digest.Digest) error {
 	if !s.guard.Blobs.MarkNow(d, 1) {
 		return nil
 	}
@@ -203,7 +203,7 @@ func (s *Store) takeBack(placed fs.FileInfo, d digest.Digest) error {
 }
 
 // linkBlob makes a held blob visible in a repository, as of now. A link that a push made stays one.
-func (s *Store) linkBlob(ctx context.Context, tx *sql.Tx, repository int64, d digest.Digest, by origin) error {
+func (s *core) linkBlob(ctx context.Context, tx *sql.Tx, repository int64, d digest.Digest, by origin) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO repository_blobs (repository, digest, linked, pulled) VALUES (?, ?, ?, ?)
 		ON CONFLICT DO UPDATE SET linked = excluded.linked, pulled = min(pulled, excluded.pulled)`, repository, d, sqlite.Nanos(s.now()), by)
 	if err != nil {
@@ -213,7 +213,7 @@ func (s *Store) linkBlob(ctx context.Context, tx *sql.Tx, repository int64, d di
 }
 
 // ensureRepository gives the row of a repository, making it when it is not there.
-func (s *Store) ensureRepository(ctx context.Context, tx *sql.Tx, name string) (int64, error) {
+func (s *core) ensureRepository(ctx context.Context, tx *sql.Tx, name string) (int64, error) {
 	id, err := repositoryID(ctx, tx, name)
 	if !errors.Is(err, ErrNotFound) {
 		return id, err

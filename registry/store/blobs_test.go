@@ -35,12 +35,12 @@ func TestStore_OpenBlob_takesDamageOutOfService(t *testing.T) {
 			f.pushImage("app", "other")
 			m := f.pushImage("app", "app", "v1")
 			d := layerOf(m)
-			_, err := f.MountBlob(f.ctx, "linked", "app", d)
+			_, err := f.Blobs.Mount(f.ctx, "linked", "app", d)
 			f.must(err)
 			run, err := f.BeginRun(f.ctx, "sync")
 			f.must(err)
 			damage(f, d)
-			_, err = f.OpenBlob(f.ctx, "app", d)
+			_, err = f.Blobs.Open(f.ctx, "app", d)
 			isNotFound(t, err)
 			f.mustNotBeHeld(run, m, d)
 			if row, _ := f.quarantineHas(d); !row {
@@ -48,7 +48,7 @@ func TestStore_OpenBlob_takesDamageOutOfService(t *testing.T) {
 			}
 			f.blob("app", "layer of app") // pushed again
 			f.mustHave("app", "v1")
-			if _, err := f.StatBlob(f.ctx, "linked", d); err != nil {
+			if _, err := f.Blobs.Stat(f.ctx, "linked", d); err != nil {
 				t.Errorf("its link is lost: %v", err)
 			}
 			f.mustBeClean()
@@ -98,7 +98,7 @@ func TestStore_OpenBlob_keepsTheRowsOfAStorageThatIsAway(t *testing.T) {
 			images := []Manifest{f.pushImage("app", "b", "v2"), f.pushImage("app", "app", "v1"), f.pushImage("app", "c", "v3")}
 			back := away(f, images)
 			for _, m := range images[1:] {
-				_, err := f.OpenBlob(f.ctx, "app", layerOf(m))
+				_, err := f.Blobs.Open(f.ctx, "app", layerOf(m))
 				var storage *StorageError
 				if !errors.As(err, &storage) || errors.Is(err, ErrNotFound) {
 					t.Errorf("got %v, want a StorageError", err)
@@ -123,7 +123,7 @@ func TestStore_OpenBlob_damageWhileOthersPush(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {
-				b, err := f.OpenBlob(f.ctx, "app", d)
+				b, err := f.Blobs.Open(f.ctx, "app", d)
 				if errors.Is(err, ErrNotFound) {
 					return
 				}

@@ -42,7 +42,7 @@ const garbage = `b.created < ?1
 // GarbageBlobs lists the blobs that nobody has relied on since before, and the files that no row names, in no
 // order. It is a plan: RemoveBlobs looks again. yield may take its time, nothing is held while it runs. *StorageError
 // for files that no row names when most that rows name are not there: they are those of another store.
-func (s *Store) GarbageBlobs(ctx context.Context, before time.Time, yield func(d digest.Digest, size int64) error) error {
+func (s *Garbage) GarbageBlobs(ctx context.Context, before time.Time, yield func(d digest.Digest, size int64) error) error {
 	if err := s.finishAll(ctx); err != nil { // what it is about still has blobs
 		return err
 	}
@@ -55,7 +55,7 @@ func (s *Store) GarbageBlobs(ctx context.Context, before time.Time, yield func(d
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(1, min(planners, runtime.GOMAXPROCS(0)-1)))
 	g.Go(func() error { return s.garbageRows(ctx, before, one) })
-	ours := sync.OnceValue(func() error { return s.Integrity().CheckStorage(ctx, digest.SHA256, "") })
+	ours := sync.OnceValue(func() error { return s.checker().CheckStorage(ctx, digest.SHA256, "") })
 	unnamed := func(d digest.Digest, size int64) error {
 		if err := ours(); err != nil {
 			return err
@@ -86,7 +86,7 @@ type sized struct {
 	size   int64
 }
 
-func (s *Store) garbageRows(ctx context.Context, before time.Time, yield func(digest.Digest, int64) error) error {
+func (s *core) garbageRows(ctx context.Context, before time.Time, yield func(digest.Digest, int64) error) error {
 	turn := s.yielding()
 	for last := digest.Digest(""); last != afterAllDigests; {
 		page, end, err := s.garbageOf(ctx, before, last, turn.size(garbagePage))
@@ -118,7 +118,7 @@ const garbageIn = `SELECT b.digest, b.size FROM blobs b
 	AND ` + garbage + ` ORDER BY b.digest`
 
 // garbageOf lists the garbage of the next n blobs, and says where these end.
-func (s *Store) garbageOf(ctx context.Context, before time.Time, after digest.Digest, n int) (page []sized, end digest.Digest, err error) {
+func (s *core) garbageOf(ctx context.Context, before time.Time, after digest.Digest, n int) (page []sized, end digest.Digest, err error) {
 	err = s.db.Reader().QueryRowContext(ctx, `SELECT digest FROM blobs WHERE digest > ? ORDER BY digest LIMIT 1 OFFSET ?`, after, n-1).Scan(&end)
 	if errors.Is(err, sql.ErrNoRows) {
 		end, err = afterAllDigests, nil
@@ -138,7 +138,7 @@ func (s *Store) garbageOf(ctx context.Context, before time.Time, after digest.Di
 
 // garbageFiles lists the old files of one part of the storage that no row names: what a crash between the file and its row
 // leaves.
-func (s *Store) garbageFiles(ctx context.Context, part blobfile.Part, before time.Time, yield func(digest.Digest, int64) error) error {
+func (s *core) garbageFiles(ctx context.Context, part blobfile.Part, before time.Time, yield func(digest.Digest, int64) error) error {
 	names, err := part.Names()
 	if err != nil {
 		return fmt.Errorf("list blob files: %w", err)
@@ -169,7 +169,7 @@ func (s *Store) garbageFiles(ctx context.Context, part blobfile.Part, before tim
 }
 
 // unnamed gives those of names, which are sorted, that no row of a blob has whose digest begins with prefix.
-func (s *Store) unnamed(ctx context.Context, prefix string, names []string) (unnamed []string, err error) {
+func (s *core) unnamed(ctx context.Context, prefix string, names []string) (unnamed []string, err error) {
 	if len(names) == 0 {
 		return nil, nil
 	}
@@ -192,7 +192,7 @@ func (s *Store) unnamed(ctx context.Context, prefix string, names []string) (unn
 // RemoveBlobs removes those of ds that are still garbage as of before, and says how many and how many
 // bytes that freed. Pushes and pulls go on meanwhile; whoever comes too late is told that the blob is
 // not held, and pushes it again.
-func (s *Store) RemoveBlobs(ctx context.Context, before time.Time, ds []digest.Digest) (removed int, bytes int64, err error) {
+func (s *Garbage) RemoveBlobs(ctx context.Context, before time.Time, ds []digest.Digest) (removed int, bytes int64, err error) {
 	for turn := s.yielding(); len(ds) > 0; {
 		var n, looked int
 		var freed int64
@@ -214,7 +214,7 @@ func (s *Store) RemoveBlobs(ctx context.Context, before time.Time, ds []digest.D
 }
 
 // removeSome removes as many of the first of ds as one turn is for, and says how many it has looked at.
-func (s *Store) removeSome(ctx context.Context, before time.Time, ds []digest.Digest, turn *yielding) (looked, removed int, bytes int64, err error) {
+func (s *core) removeSome(ctx context.Context, before time.Time, ds []digest.Digest, turn *yielding) (looked, removed int, bytes int64, err error) {
 	ds = ds[:min(len(ds), turn.size(removeBatch))]
 	for _, d := range ds {
 		if err := image.CheckDigest(d); err != nil {
@@ -248,7 +248,7 @@ func (s *Store) removeSome(ctx context.Context, before time.Time, ds []digest.Di
 
 // removeFiles removes the files of blobs that are marked and have no row any more. What a crash or an error leaves of
 // them, the next collection finds.
-func (s *Store) removeFiles(ctx context.Context, marked []digest.Digest, turn *yielding) (removed int, bytes int64, err error) {
+func (s *core) removeFiles(ctx context.Context, marked []digest.Digest, turn *yielding) (removed int, bytes int64, err error) {
 	if s.guard.Hold.Held() {
 		return 0, 0, nil // a backup copies them; the collection after it finds the files
 	}
@@ -268,7 +268,7 @@ func (s *Store) removeFiles(ctx context.Context, marked []digest.Digest, turn *y
 }
 
 // removeRow marks a blob if it is still garbage, and deletes its row. It reports whether d is marked.
-func (s *Store) removeRow(ctx context.Context, tx *sql.Tx, before time.Time, d digest.Digest) (marked bool, err error) {
+func (s *core) removeRow(ctx context.Context, tx *sql.Tx, before time.Time, d digest.Digest) (marked bool, err error) {
 	unused, err := s.isGarbage(ctx, tx, before, d)
 	if err != nil || !unused || !s.guard.Blobs.Mark(d, before) {
 		return false, err
@@ -278,7 +278,7 @@ func (s *Store) removeRow(ctx context.Context, tx *sql.Tx, before time.Time, d d
 }
 
 // isGarbage says whether nobody relies on a blob's row, or there is none and its file is old.
-func (s *Store) isGarbage(ctx context.Context, tx *sql.Tx, before time.Time, d digest.Digest) (bool, error) {
+func (s *core) isGarbage(ctx context.Context, tx *sql.Tx, before time.Time, d digest.Digest) (bool, error) {
 	var unused bool
 	err := tx.QueryRowContext(ctx, `SELECT `+garbage+` FROM blobs b WHERE b.digest = ?2`, sqlite.Nanos(before), d).Scan(&unused)
 	if !errors.Is(err, sql.ErrNoRows) {
@@ -299,7 +299,7 @@ const referredTo = `SELECT 1 FROM manifest_refs f JOIN repository_manifests rm O
 
 // StaleUploads lists the upload sessions that were not used since before, with the bytes they have. What a crash leaves of
 // an upload counts as a session.
-func (s *Store) StaleUploads(ctx context.Context, before time.Time, yield func(id string, size int64) error) error {
+func (s *Garbage) StaleUploads(ctx context.Context, before time.Time, yield func(id string, size int64) error) error {
 	ids, err := s.files.Uploads()
 	if errors.Is(err, fs.ErrNotExist) { // it is made when the store is opened
 		err = &StorageError{Path: s.files.Root()}
@@ -331,7 +331,7 @@ func (s *Store) StaleUploads(ctx context.Context, before time.Time, yield func(i
 }
 
 // RemoveUpload removes a session, if it is stale still and nobody has it, and says how many bytes that freed.
-func (s *Store) RemoveUpload(ctx context.Context, before time.Time, id string) (int64, error) {
+func (s *Garbage) RemoveUpload(ctx context.Context, before time.Time, id string) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
@@ -356,7 +356,7 @@ func (s *Store) RemoveUpload(ctx context.Context, before time.Time, id string) (
 }
 
 // StaleRuns lists the open runs that were last heard of before before.
-func (s *Store) StaleRuns(ctx context.Context, before time.Time, yield func(id string) error) error {
+func (s *Garbage) StaleRuns(ctx context.Context, before time.Time, yield func(id string) error) error {
 	var stale []string
 	scan := func(rows *sql.Rows) error {
 		var id string
@@ -380,7 +380,7 @@ func (s *Store) StaleRuns(ctx context.Context, before time.Time, yield func(id s
 }
 
 // RemoveRun aborts a run, if it is stale still. One that has been heard of since, or has ended, is left alone.
-func (s *Store) RemoveRun(ctx context.Context, before time.Time, id string) error {
+func (s *Garbage) RemoveRun(ctx context.Context, before time.Time, id string) error {
 	stale := false
 	err := s.db.WriteFreeing(ctx, func(tx *sql.Tx) (err error) {
 		stale, err = sqlite.Exists(ctx, tx, `SELECT 1 FROM runs WHERE id = ? AND committed = 0 AND last_seen < ?`, id, sqlite.Nanos(before))

@@ -22,7 +22,7 @@ import (
 func (f *fixture) garbage(before time.Time) []digest.Digest {
 	f.t.Helper()
 	var found []digest.Digest
-	f.must(f.GarbageBlobs(f.ctx, before, func(d digest.Digest, size int64) error {
+	f.must(f.Garbage.GarbageBlobs(f.ctx, before, func(d digest.Digest, size int64) error {
 		found = append(found, d)
 		if info, err := os.Stat(f.path(d)); err != nil || info.Size() != size {
 			f.t.Errorf("%s: said to have %d bytes: %v", d, size, err)
@@ -67,7 +67,7 @@ func TestCollect_WhatKeepsABlob(t *testing.T) {
 			m, err := f.PutManifest(f.ctx, "other", manifestOf(f.blob("other", content)), PutOptions{})
 			f.must(err)
 			f.blob("app", content)
-			f.must(f.DeleteBlob(f.ctx, "app", d))
+			f.must(f.Blobs.Delete(f.ctx, "app", d))
 			return func() { f.must(f.DeleteManifest(f.ctx, "other", m.Digest)) }
 		}},
 		{"blob of a run", func(f *fixture) func() {
@@ -102,7 +102,7 @@ func TestCollect_WhatKeepsABlob(t *testing.T) {
 			if got := f.garbage(before); slices.Contains(got, d) {
 				t.Error("it is garbage")
 			}
-			if _, _, err := f.RemoveBlobs(f.ctx, before, []digest.Digest{d}); err != nil {
+			if _, _, err := f.Garbage.RemoveBlobs(f.ctx, before, []digest.Digest{d}); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := os.Stat(f.path(d)); err != nil {
@@ -112,14 +112,14 @@ func TestCollect_WhatKeepsABlob(t *testing.T) {
 			if got := f.garbage(before); !slices.Contains(got, d) {
 				t.Error("released, it is no garbage")
 			}
-			n, bytes, err := f.RemoveBlobs(f.ctx, before, []digest.Digest{d, d})
+			n, bytes, err := f.Garbage.RemoveBlobs(f.ctx, before, []digest.Digest{d, d})
 			if n != 1 || bytes != int64(len(content)) || err != nil {
 				t.Errorf("removed %d, %d bytes, %v", n, bytes, err)
 			}
 			if _, err := os.Stat(f.path(d)); !errors.Is(err, os.ErrNotExist) {
 				t.Errorf("its file is left: %v", err)
 			}
-			_, err = f.StatBlob(f.ctx, "app", d)
+			_, err = f.Blobs.Stat(f.ctx, "app", d)
 			isNotFound(t, err)
 		})
 	}
@@ -132,15 +132,15 @@ func TestCollect_RecentUse(t *testing.T) {
 	d := digest.FromString(content)
 	for name, use := range map[string]func(f *fixture) error{
 		"pushed again": func(f *fixture) error { f.blob("app", content); return nil },
-		"asked for":    func(f *fixture) error { _, err := f.StatBlob(f.ctx, "app", d); return err },
+		"asked for":    func(f *fixture) error { _, err := f.Blobs.Stat(f.ctx, "app", d); return err },
 		"asked for before a restart": func(f *fixture) error {
-			_, err := f.StatBlob(f.ctx, "app", d)
+			_, err := f.Blobs.Stat(f.ctx, "app", d)
 			f.reopen()
 			return err
 		},
-		"mounted": func(f *fixture) error { _, err := f.MountBlob(f.ctx, "other", "app", d); return err },
+		"mounted": func(f *fixture) error { _, err := f.Blobs.Mount(f.ctx, "other", "app", d); return err },
 		"pulled": func(f *fixture) error {
-			b, err := f.OpenBlob(f.ctx, "app", d)
+			b, err := f.Blobs.Open(f.ctx, "app", d)
 			if err == nil {
 				err = b.Close()
 			}
@@ -159,14 +159,14 @@ func TestCollect_RecentUse(t *testing.T) {
 				t.Error("it is garbage")
 			}
 			// Planned before it was used, executed after.
-			if n, _, err := f.RemoveBlobs(f.ctx, before, []digest.Digest{d}); n != 0 || err != nil {
+			if n, _, err := f.Garbage.RemoveBlobs(f.ctx, before, []digest.Digest{d}); n != 0 || err != nil {
 				t.Fatalf("removed %d, %v", n, err)
 			}
 			if got := f.read("app", d); got != content {
 				t.Errorf("got %q", got)
 			}
 			before = f.later()
-			if n, _, err := f.RemoveBlobs(f.ctx, before, []digest.Digest{d}); n != 1 || err != nil {
+			if n, _, err := f.Garbage.RemoveBlobs(f.ctx, before, []digest.Digest{d}); n != 1 || err != nil {
 				t.Errorf("after the grace period: removed %d, %v", n, err)
 			}
 		})
@@ -187,15 +187,15 @@ func TestCollect_FilesWithoutARow(t *testing.T) {
 	}
 	before := time.Now().Add(time.Minute)
 	f.clock.add(2 * time.Minute)
-	_, err := f.StatBlob(f.ctx, "app", held.Digest) // keeps it
+	_, err := f.Blobs.Stat(f.ctx, "app", held.Digest) // keeps it
 	f.must(err)
 	if got := f.garbage(before); !slices.Equal(got, []digest.Digest{orphan}) {
 		t.Fatalf("got %v, want %s", got, orphan)
 	}
-	if n, _, err := f.RemoveBlobs(f.ctx, time.Now().Add(-time.Hour), []digest.Digest{orphan}); n != 0 || err != nil {
+	if n, _, err := f.Garbage.RemoveBlobs(f.ctx, time.Now().Add(-time.Hour), []digest.Digest{orphan}); n != 0 || err != nil {
 		t.Errorf("a new file: removed %d, %v", n, err)
 	}
-	n, bytes, err := f.RemoveBlobs(f.ctx, before, []digest.Digest{orphan})
+	n, bytes, err := f.Garbage.RemoveBlobs(f.ctx, before, []digest.Digest{orphan})
 	if n != 1 || bytes != 6 || err != nil {
 		t.Errorf("removed %d, %d bytes, %v", n, bytes, err)
 	}
@@ -219,11 +219,11 @@ func TestCollect_ManyPages(t *testing.T) {
 	f.must(errors.Join(tx.Commit(), db.Close()))
 	slices.Sort(want)
 	var got []digest.Digest
-	f.must(f.GarbageBlobs(f.ctx, f.clock.now(), func(d digest.Digest, _ int64) error { got = append(got, d); return nil }))
+	f.must(f.Garbage.GarbageBlobs(f.ctx, f.clock.now(), func(d digest.Digest, _ int64) error { got = append(got, d); return nil }))
 	if !slices.Equal(got, want) {
 		t.Errorf("got %d, want %d", len(got), len(want))
 	}
-	if _, _, err := f.RemoveBlobs(f.ctx, f.clock.now(), got); err != nil {
+	if _, _, err := f.Garbage.RemoveBlobs(f.ctx, f.clock.now(), got); err != nil {
 		t.Fatal(err)
 	}
 	if n := f.count(`SELECT count(*) FROM blobs`); n != 0 {
@@ -231,7 +231,7 @@ func TestCollect_ManyPages(t *testing.T) {
 	}
 	stop := errors.New("stop")
 	f.blob("app", "x")
-	if err := f.GarbageBlobs(f.ctx, f.later(), func(digest.Digest, int64) error { return stop }); !errors.Is(err, stop) {
+	if err := f.Garbage.GarbageBlobs(f.ctx, f.later(), func(digest.Digest, int64) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -244,7 +244,7 @@ func TestCollect_CommitWaitsForRemoval(t *testing.T) {
 	if !f.guard.Blobs.Mark(d, before) {
 		t.Fatal("not marked")
 	}
-	_, err := f.StatBlob(f.ctx, "app", d) // its row is there still, but it is as good as gone
+	_, err := f.Blobs.Stat(f.ctx, "app", d) // its row is there still, but it is as good as gone
 	isNotFound(t, err)
 
 	ended, end := context.WithCancel(f.ctx)
@@ -254,7 +254,7 @@ func TestCollect_CommitWaitsForRemoval(t *testing.T) {
 	}
 
 	done := make(chan error)
-	u, err := f.NewUpload(f.ctx, "app")
+	u, err := f.Uploads.New(f.ctx, "app")
 	f.must(err)
 	write(t, u, "content")
 	go func() { _, err := u.Commit(f.ctx, d); done <- err }()
@@ -275,11 +275,11 @@ func TestCollect_InFlightIsSpared(t *testing.T) {
 	if got := f.garbage(before); len(got) != 0 {
 		t.Errorf("it is garbage: %v", got)
 	}
-	if n, _, err := f.RemoveBlobs(f.ctx, before, []digest.Digest{d}); n != 0 || err != nil {
+	if n, _, err := f.Garbage.RemoveBlobs(f.ctx, before, []digest.Digest{d}); n != 0 || err != nil {
 		t.Errorf("removed %d, %v", n, err)
 	}
 	f.guard.Blobs.Leave(d)
-	if n, _, err := f.RemoveBlobs(f.ctx, before, []digest.Digest{d}); n != 1 || err != nil {
+	if n, _, err := f.Garbage.RemoveBlobs(f.ctx, before, []digest.Digest{d}); n != 1 || err != nil {
 		t.Errorf("removed %d, %v", n, err)
 	}
 }
@@ -326,7 +326,7 @@ func TestCollect_AgainstEverybody(t *testing.T) {
 func (f *fixture) pushCheckDelete(repo, name string) bool {
 	layer := "layer of " + name
 	for range 20 {
-		if _, err := f.StatBlob(f.ctx, repo, digest.FromString(layer)); errors.Is(err, ErrNotFound) {
+		if _, err := f.Blobs.Stat(f.ctx, repo, digest.FromString(layer)); errors.Is(err, ErrNotFound) {
 			f.blobOrError(repo, layer)
 		}
 		f.blobOrError(repo, "{}")
@@ -339,7 +339,7 @@ func (f *fixture) pushCheckDelete(repo, name string) bool {
 			f.t.Error(err)
 			return false
 		}
-		b, err := f.OpenBlob(f.ctx, repo, digest.FromString(layer))
+		b, err := f.Blobs.Open(f.ctx, repo, digest.FromString(layer))
 		if err != nil {
 			f.t.Errorf("an image that was acknowledged has no layer: %v", err)
 			return false
@@ -356,7 +356,7 @@ func (f *fixture) pushCheckDelete(repo, name string) bool {
 }
 
 func (f *fixture) blobOrError(repo, content string) {
-	u, err := f.NewUpload(f.ctx, repo)
+	u, err := f.Uploads.New(f.ctx, repo)
 	if err != nil {
 		f.t.Error(err)
 		return
@@ -372,9 +372,9 @@ func (f *fixture) blobOrError(repo, content string) {
 
 func (f *fixture) collect(before time.Time) {
 	var plan []digest.Digest
-	err := f.GarbageBlobs(f.ctx, before, func(d digest.Digest, _ int64) error { plan = append(plan, d); return nil })
+	err := f.Garbage.GarbageBlobs(f.ctx, before, func(d digest.Digest, _ int64) error { plan = append(plan, d); return nil })
 	if err == nil {
-		_, _, err = f.RemoveBlobs(f.ctx, before, plan)
+		_, _, err = f.Garbage.RemoveBlobs(f.ctx, before, plan)
 	}
 	if err != nil {
 		f.t.Error(err)
@@ -421,7 +421,7 @@ func TestStore_StaleUploads(t *testing.T) {
 	f := newFixture(t)
 	begin := func(content string) *Upload {
 		t.Helper()
-		u, err := f.NewUpload(f.ctx, "app")
+		u, err := f.Uploads.New(f.ctx, "app")
 		f.must(err)
 		write(t, u, content)
 		f.must(u.Close())
@@ -438,7 +438,7 @@ func TestStore_StaleUploads(t *testing.T) {
 	}
 	stale, fresh, busy := begin("stale"), begin("fresh"), begin("busy")
 	age(stale.ID())
-	busy, err := f.ResumeUpload(f.ctx, "app", busy.ID())
+	busy, err := f.Uploads.Resume(f.ctx, "app", busy.ID())
 	f.must(err)
 	age(busy.ID())
 	torn := "00000000-0000-4000-8000-000000000000" // a crash left this
@@ -448,24 +448,24 @@ func TestStore_StaleUploads(t *testing.T) {
 
 	before := time.Now().Add(-time.Minute)
 	got := map[string]int64{}
-	f.must(f.StaleUploads(f.ctx, before, func(id string, size int64) error { got[id] = size; return nil }))
+	f.must(f.Garbage.StaleUploads(f.ctx, before, func(id string, size int64) error { got[id] = size; return nil }))
 	if len(got) != 2 || got[torn] != 4 || got[stale.ID()] <= int64(len("stale")) {
 		t.Errorf("stale: %v, want %s and %s", got, stale.ID(), torn)
 	}
 	for _, id := range []string{stale.ID(), fresh.ID(), busy.ID(), torn} {
-		freed, err := f.RemoveUpload(f.ctx, before, id)
+		freed, err := f.Garbage.RemoveUpload(f.ctx, before, id)
 		f.must(err)
 		if freed != got[id] {
 			t.Errorf("%s: freed %d, planned %d", id, freed, got[id])
 		}
 	}
-	_, err = f.RemoveUpload(f.ctx, before, "../sha256")
+	_, err = f.Garbage.RemoveUpload(f.ctx, before, "../sha256")
 	isNotFound(t, err)
-	_, err = f.ResumeUpload(f.ctx, "app", stale.ID())
+	_, err = f.Uploads.Resume(f.ctx, "app", stale.ID())
 	isNotFound(t, err)
 	_, err = busy.Commit(f.ctx, digest.FromString("busy"))
 	f.must(err)
-	fresh, err = f.ResumeUpload(f.ctx, "app", fresh.ID())
+	fresh, err = f.Uploads.Resume(f.ctx, "app", fresh.ID())
 	f.must(err)
 	f.must(fresh.Cancel(f.ctx))
 }
@@ -571,11 +571,11 @@ func TestCollect_LeavesPushesTheirBlobs(t *testing.T) {
 		"asked for again":                 {func(f *fixture) { f.clock.add(time.Second); f.mustStat("app", d) }, true},
 		"asked for in another repository": {func(f *fixture) { f.clock.add(-time.Second); f.mustMount("other", d) }, true},
 		"pulled": {func(f *fixture) {
-			b, err := f.OpenBlob(f.ctx, "app", d)
+			b, err := f.Blobs.Open(f.ctx, "app", d)
 			f.must(err)
 			f.must(b.Close())
 		}, false},
-		"deleted by who pushed it": {func(f *fixture) { f.mustMount("other", d); f.must(f.DeleteBlob(f.ctx, "other", d)) }, false},
+		"deleted by who pushed it": {func(f *fixture) { f.mustMount("other", d); f.must(f.Blobs.Delete(f.ctx, "other", d)) }, false},
 		"left for long":            {func(f *fixture) { f.mustMount("other", d); f.clock.add(guard.PushTakes) }, false},
 	} {
 		t.Run("in a manifest, then "+name, func(t *testing.T) {
@@ -591,13 +591,13 @@ func TestCollect_LeavesPushesTheirBlobs(t *testing.T) {
 
 func (f *fixture) mustMount(repo string, d digest.Digest) {
 	f.t.Helper()
-	_, err := f.MountBlob(f.ctx, repo, "", d)
+	_, err := f.Blobs.Mount(f.ctx, repo, "", d)
 	f.must(err)
 }
 
 func (f *fixture) mustStat(repo string, d digest.Digest) {
 	f.t.Helper()
-	_, err := f.StatBlob(f.ctx, repo, d)
+	_, err := f.Blobs.Stat(f.ctx, repo, d)
 	f.must(err)
 }
 
@@ -608,7 +608,7 @@ func (f *fixture) mustStay(d digest.Digest, stays bool) {
 	if listed := slices.Contains(f.garbage(before), d); listed == stays {
 		f.t.Errorf("it is garbage: %v", listed)
 	}
-	n, _, err := f.RemoveBlobs(f.ctx, before, []digest.Digest{d})
+	n, _, err := f.Garbage.RemoveBlobs(f.ctx, before, []digest.Digest{d})
 	if err != nil || stays != (n == 0) {
 		f.t.Errorf("%d removed, %v", n, err)
 	}

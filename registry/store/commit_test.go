@@ -89,10 +89,10 @@ func TestRun_Commit_plans(t *testing.T) {
 func TestRun_Commit_linkRemovedMeanwhile(t *testing.T) {
 	layer := digest.FromString("layer of new")
 	for name, remove := range map[string]func(f *fixture){
-		"by a client": func(f *fixture) { f.must(f.DeleteBlob(f.ctx, "app", layer)) },
+		"by a client": func(f *fixture) { f.must(f.Blobs.Delete(f.ctx, "app", layer)) },
 		"by collection": func(f *fixture) {
 			f.clock.add(time.Hour)
-			if n, err := f.RemoveLinks(f.ctx, f.clock.now()); n == 0 || err != nil {
+			if n, err := f.Garbage.RemoveLinks(f.ctx, f.clock.now()); n == 0 || err != nil {
 				f.t.Fatalf("%d links removed, %v", n, err)
 			}
 		},
@@ -128,7 +128,7 @@ func TestRun_Commit_linkRemovedMeanwhile(t *testing.T) {
 			watch := f.recent.links.watch()
 			defer f.recent.links.unwatch(watch)
 			f.must(r.prepare(f.ctx))
-			_, err := f.StatBlob(f.ctx, "app", digest.FromString(`{"config of":"new"}`))
+			_, err := f.Blobs.Stat(f.ctx, "app", digest.FromString(`{"config of":"new"}`))
 			f.must(err)
 			_, err = f.ManifestByTag(f.ctx, "app", "v1")
 			isNotFound(t, err)
@@ -144,7 +144,7 @@ func TestRun_Commit_linkRemovedMeanwhile(t *testing.T) {
 			f.must(f.db.Write(f.ctx, func(tx *sql.Tx) error { return r.flip(f.ctx, tx, lost) }))
 			f.mustHave("app", "v1")
 			for _, d := range []digest.Digest{layer, digest.FromString(`{"config of":"new"}`)} {
-				if _, err := f.StatBlob(f.ctx, "app", d); err != nil {
+				if _, err := f.Blobs.Stat(f.ctx, "app", d); err != nil {
 					t.Errorf("a blob of the image that was committed: %v", err)
 				}
 			}
@@ -184,14 +184,14 @@ func TestRun_Commit_whileLinksAreRemoved(t *testing.T) {
 			}
 		}
 	}
-	go remove(func(i int) error { return f.DeleteBlob(f.ctx, "app", layers[i%len(layers)]) })
-	go remove(func(int) error { _, err := f.RemoveLinks(f.ctx, f.clock.add(time.Second)); return err })
+	go remove(func(i int) error { return f.Blobs.Delete(f.ctx, "app", layers[i%len(layers)]) })
+	go remove(func(int) error { _, err := f.Garbage.RemoveLinks(f.ctx, f.clock.add(time.Second)); return err })
 	for i := range 20 {
 		name := fmt.Sprint(i)
 		r, m := f.sync("app", name, "v"+name)
 		f.must(r.Commit(f.ctx))
 		for _, d := range []digest.Digest{layerOf(m), digest.FromString(`{"config of":"` + name + `"}`)} {
-			if _, err := f.StatBlob(f.ctx, "app", d); err != nil {
+			if _, err := f.Blobs.Stat(f.ctx, "app", d); err != nil {
 				t.Errorf("a blob of image %d: %v", i, err)
 			}
 		}
@@ -212,7 +212,7 @@ func TestRun_Abort_afterPartsOfACommit(t *testing.T) {
 	isNotFound(t, err)
 	f.must(r.Abort(f.ctx))
 	f.clock.add(48 * time.Hour)
-	n, err := f.RemoveLinks(f.ctx, f.clock.now().Add(-24*time.Hour))
+	n, err := f.Garbage.RemoveLinks(f.ctx, f.clock.now().Add(-24*time.Hour))
 	f.must(err)
 	if left := f.count(`SELECT count(*) FROM repository_blobs`); n != 2 || left != 0 {
 		t.Errorf("%d links removed, %d left", n, left)
@@ -242,7 +242,7 @@ func TestRun_Commit_refusesMeanwhile(t *testing.T) {
 		}
 	}
 	f.clock.add(time.Hour)
-	f.must(f.RemoveRun(f.ctx, f.clock.now(), r.ID()))
+	f.must(f.Garbage.RemoveRun(f.ctx, f.clock.now(), r.ID()))
 	committed := make(chan error)
 	go func() { committed <- r.Commit(f.ctx) }() // waits for the other, or comes after it
 	f.guard.Runs.LeaveCommit(r.id)
@@ -314,7 +314,7 @@ func TestStore_Maintain_clearsEndedRuns(t *testing.T) {
 	f.reopen()
 	_, err := f.Run(f.ctx, gone.ID())
 	isNotFound(t, err)
-	gone = &Run{store: f.Store, id: gone.ID()}
+	gone = &Run{store: f.core, id: gone.ID()}
 	isNotFound(t, gone.Commit(f.ctx))
 	isNotFound(t, gone.Abort(f.ctx))
 	committed, err = f.Run(f.ctx, committed.ID())
@@ -324,7 +324,7 @@ func TestStore_Maintain_clearsEndedRuns(t *testing.T) {
 	if err := committed.Tag(f.ctx, tagged("app", "v4", m.Digest)); !errors.As(err, &invalid) {
 		t.Errorf("a committed run is tagged: %v", err)
 	}
-	f.must(f.StaleRuns(f.ctx, f.clock.now().Add(time.Hour), func(id string) error {
+	f.must(f.Garbage.StaleRuns(f.ctx, f.clock.now().Add(time.Hour), func(id string) error {
 		if id != open.ID() {
 			t.Errorf("%s is stale", id)
 		}

@@ -82,7 +82,7 @@ func writeForEver(dir string) error {
 func pushOne(ctx context.Context, s *Store, name string, say *json.Encoder) error {
 	layer := strings.Repeat(name, 20_000)
 	for _, content := range []string{"{}", layer} {
-		u, err := s.NewUpload(ctx, "app")
+		u, err := s.Uploads.New(ctx, "app")
 		if err != nil {
 			return err
 		}
@@ -149,7 +149,7 @@ func (f *fixture) verifyRuns() {
 }
 
 func uploadHalf(ctx context.Context, s *Store, name string, say *json.Encoder) error {
-	u, err := s.NewUpload(ctx, "app")
+	u, err := s.Uploads.New(ctx, "app")
 	if err != nil {
 		return err
 	}
@@ -164,7 +164,7 @@ func uploadHalf(ctx context.Context, s *Store, name string, say *json.Encoder) e
 
 // collectOnce makes garbage and collects it.
 func collectOnce(ctx context.Context, s *Store) error {
-	u, err := s.NewUpload(ctx, "garbage")
+	u, err := s.Uploads.New(ctx, "garbage")
 	if err != nil {
 		return err
 	}
@@ -176,11 +176,11 @@ func collectOnce(ctx context.Context, s *Store) error {
 	}
 	var plan []digest.Digest
 	before := time.Now()
-	err = s.GarbageBlobs(ctx, before, func(d digest.Digest, _ int64) error { plan = append(plan, d); return nil })
+	err = s.Garbage.GarbageBlobs(ctx, before, func(d digest.Digest, _ int64) error { plan = append(plan, d); return nil })
 	if err != nil {
 		return err
 	}
-	_, _, err = s.RemoveBlobs(ctx, before, plan)
+	_, _, err = s.Garbage.RemoveBlobs(ctx, before, plan)
 	return err
 }
 
@@ -204,7 +204,7 @@ func TestStore_AFileIsThereBeforeItsRow(t *testing.T) {
 	for name, size := range map[string]int{"small": smallBlob, "large": smallBlob + 1} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
-			u, err := f.NewUpload(f.ctx, "app")
+			u, err := f.Uploads.New(f.ctx, "app")
 			f.must(err)
 			content := strings.Repeat("c", size)
 			write(t, u, content)
@@ -286,7 +286,7 @@ func verifyAcks(t *testing.T, dir string, acks []ack) {
 	for _, a := range acks {
 		switch {
 		case a.Upload != "":
-			u, err := f.ResumeUpload(f.ctx, "app", a.Upload)
+			u, err := f.Uploads.Resume(f.ctx, "app", a.Upload)
 			f.must(err)
 			if u.Size() != a.Offset {
 				t.Errorf("upload %s has %d bytes, %d were acknowledged", a.Upload, u.Size(), a.Offset)

@@ -36,14 +36,14 @@ func pushWatched(dir string) error {
 		do   func() error
 	}{
 		{"session", func() error {
-			if u, err = s.NewUpload(ctx, "app"); err != nil {
+			if u, err = s.Uploads.New(ctx, "app"); err != nil {
 				return err
 			}
 			_, err := u.Write([]byte("{}"))
 			return errors.Join(err, u.Close())
 		}},
 		{"blob", func() error {
-			u, err := s.ResumeUpload(ctx, "app", u.ID())
+			u, err := s.Uploads.Resume(ctx, "app", u.ID())
 			if err == nil {
 				_, err = u.Commit(ctx, digest.FromString("{}"))
 			}
@@ -73,7 +73,7 @@ func pushWatched(dir string) error {
 }
 
 func pushSmall(ctx context.Context, s *Store, content string) error {
-	u, err := s.NewUpload(ctx, "app")
+	u, err := s.Uploads.New(ctx, "app")
 	if err != nil {
 		return err
 	}

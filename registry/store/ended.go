@@ -23,7 +23,7 @@ const (
 
 // inParts runs steps in transactions of their own until one says that there are no more. A transaction takes as many as fit
 // into partTime.
-func (s *Store) inParts(ctx context.Context, write func(context.Context, func(*sql.Tx) error) error, step func(tx *sql.Tx) (more bool, err error)) error {
+func (s *core) inParts(ctx context.Context, write func(context.Context, func(*sql.Tx) error) error, step func(tx *sql.Tx) (more bool, err error)) error {
 	for more := true; more; {
 		err := write(ctx, func(tx *sql.Tx) (err error) {
 			began := time.Now()
@@ -52,14 +52,14 @@ const aborted = -1
 
 // clearEnded removes what a run has staged that is committed or aborted. It is no reason for those to fail: Maintain, or
 // the next collection, does what is left. Until then that keeps blobs and manifests, and does nothing else.
-func (s *Store) clearEnded(ctx context.Context, id string) {
+func (s *core) clearEnded(ctx context.Context, id string) {
 	if err := s.clear(ctx, id); err != nil {
 		s.log.Warn("could not remove what a run has staged; it is done later", "run", id, "error", err)
 	}
 }
 
 // finishAll does the rest of what comes in parts and a crash has cut short.
-func (s *Store) finishAll(ctx context.Context) error {
+func (s *core) finishAll(ctx context.Context) error {
 	if err := s.clearAllEnded(ctx); err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func (s *Store) finishAll(ctx context.Context) error {
 }
 
 // clearAllEnded removes what a crash, or a failure, has left of that.
-func (s *Store) clearAllEnded(ctx context.Context) error {
+func (s *core) clearAllEnded(ctx context.Context) error {
 	var ids []string
 	scan := func(rows *sql.Rows) error {
 		var id string
@@ -89,7 +89,7 @@ func (s *Store) clearAllEnded(ctx context.Context) error {
 	return nil
 }
 
-func (s *Store) clear(ctx context.Context, id string) error {
+func (s *core) clear(ctx context.Context, id string) error {
 	defer s.db.Freed()
 	for _, step := range []func(ctx context.Context, tx *sql.Tx, id string) (more bool, err error){
 		clearRows("run_tags", "name"), clearManifests, clearRows("run_blobs", "digest"),

@@ -47,7 +47,7 @@ const syncing = `(EXISTS (SELECT 1 FROM run_manifests s CROSS JOIN repositories 
 // recently used go first. It tells how many blobs nothing needs any more, and how many bytes these have. They are removed
 // at once, but for those that a push brought, too, or that the guard protects: collection takes these. An image that is
 // asked for again is fetched again. A push or a run that brings a manifest, too, makes it stay.
-func (s *Store) EvictPulled(ctx context.Context, quota int64) (blobs int, bytes int64, err error) {
+func (s *Garbage) EvictPulled(ctx context.Context, quota int64) (blobs int, bytes int64, err error) {
 	mark := s.arrivals.mark()
 	left, err := s.mostBytes(ctx)
 	if err != nil {
@@ -117,7 +117,7 @@ func (e *eviction) add(part eviction) {
 }
 
 // evicting runs evict in a transaction, and then removes the files of the blobs whose rows that deleted.
-func (s *Store) evicting(ctx context.Context, evict func(*sql.Tx, *eviction) error) (eviction, error) {
+func (s *core) evicting(ctx context.Context, evict func(*sql.Tx, *eviction) error) (eviction, error) {
 	e := eviction{before: s.now().Add(-openTakes)}
 	defer func() { s.guard.Blobs.Unmark(e.marked...) }()
 	if err := s.db.Write(ctx, func(tx *sql.Tx) error { return evict(tx, &e) }); err != nil {
@@ -136,7 +136,7 @@ const pushedBlob = `EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = b.
 
 // strays lists what pulls alone brought and nothing needs, as an image leaves it that is deleted while it is pulled, with its
 // bytes.
-func (s *Store) strays(ctx context.Context) (found []digest.Digest, bytes, protected int64, err error) {
+func (s *core) strays(ctx context.Context) (found []digest.Digest, bytes, protected int64, err error) {
 	before := s.now().Add(-openTakes)
 	scan := func(rows *sql.Rows) error {
 		var b sized
@@ -159,7 +159,7 @@ func (s *Store) strays(ctx context.Context) (found []digest.Digest, bytes, prote
 }
 
 // removeStrays removes blobs that nothing needs.
-func (s *Store) removeStrays(ctx context.Context, strays []digest.Digest, spared *int64) (blobs int, bytes int64, err error) {
+func (s *core) removeStrays(ctx context.Context, strays []digest.Digest, spared *int64) (blobs int, bytes int64, err error) {
 	for batch := range slices.Chunk(strays, removeBatch.quiet) {
 		var freed eviction
 		err := s.db.Freeing(func() (err error) {
@@ -184,7 +184,7 @@ func (s *Store) removeStrays(ctx context.Context, strays []digest.Digest, spared
 
 // dropUnneeded counts a blob that nothing needs any more, and deletes its row, unless a push brought it, too, or the guard
 // protects it.
-func (s *Store) dropUnneeded(ctx context.Context, tx *sql.Tx, d digest.Digest, e *eviction) error {
+func (s *core) dropUnneeded(ctx context.Context, tx *sql.Tx, d digest.Digest, e *eviction) error {
 	var size int64
 	var pushed bool
 	err := tx.QueryRowContext(ctx, `SELECT b.size, `+pushedBlob+` FROM blobs b WHERE b.digest = ? AND `+unneeded, d).Scan(&size, &pushed)
@@ -208,7 +208,7 @@ func (s *Store) dropUnneeded(ctx context.Context, tx *sql.Tx, d digest.Digest, e
 }
 
 // mostBytes is how many bytes there may be of what was pulled through, which is quickly found out: all that is held.
-func (s *Store) mostBytes(ctx context.Context) (n int64, err error) {
+func (s *core) mostBytes(ctx context.Context) (n int64, err error) {
 	err = s.db.Reader().QueryRowContext(ctx, `SELECT coalesce(sum(size), 0) FROM blobs`).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count what is held: %w", err)
@@ -220,7 +220,7 @@ func (s *Store) mostBytes(ctx context.Context) (n int64, err error) {
 // evictableBytes is how many bytes the manifests have that may be evicted, and the blobs that would be garbage with all of
 // them evicted. Hardly any repository has both what was pulled and what was pushed, and only there can the one need the
 // other.
-func (s *Store) evictableBytes(ctx context.Context) (n int64, err error) {
+func (s *core) evictableBytes(ctx context.Context) (n int64, err error) {
 	err = s.db.Reader().QueryRowContext(ctx, `WITH mixed (repository) AS MATERIALIZED (
 			SELECT repository FROM repository_manifests GROUP BY repository HAVING min(pulled) < max(pulled)),
 		link (repository, digest) AS MATERIALIZED (
@@ -248,7 +248,7 @@ type candidate struct {
 }
 
 // lastUse is when a candidate was last asked for.
-func (s *Store) lastUse(ctx context.Context) (last int64, err error) {
+func (s *core) lastUse(ctx context.Context) (last int64, err error) {
 	err = s.db.Reader().QueryRowContext(ctx, `SELECT coalesce(max(used), 0) FROM repository_manifests INDEXED BY repository_manifests_by_use WHERE pulled = 1`).Scan(&last)
 	if err != nil {
 		return 0, fmt.Errorf("look when what was pulled through was used: %w", err)
@@ -257,7 +257,7 @@ func (s *Store) lastUse(ctx context.Context) (last int64, err error) {
 }
 
 // leastUsed lists the next candidates, those first that nobody has asked for for the longest time.
-func (s *Store) leastUsed(ctx context.Context, after candidate, until int64) (page []candidate, err error) {
+func (s *core) leastUsed(ctx context.Context, after candidate, until int64) (page []candidate, err error) {
 	scan := func(rows *sql.Rows) error {
 		var c candidate
 		err := rows.Scan(&c.used, &c.repository, &c.digest)
@@ -281,7 +281,7 @@ type evictee struct {
 
 // evictPage evicts those candidates that nothing needs, until that frees so many bytes, with what belongs to them. Children of
 // an index are not taken along: each has a time of its own when it was last asked for.
-func (s *Store) evictPage(ctx context.Context, page []candidate, want int64) (freed eviction, err error) {
+func (s *core) evictPage(ctx context.Context, page []candidate, want int64) (freed eviction, err error) {
 	var queue []evictee
 	for _, c := range page {
 		queue = append(queue, evictee{candidate: c})
@@ -318,7 +318,7 @@ func (s *Store) evictPage(ctx context.Context, page []candidate, want int64) (fr
 
 // evictSome evicts the first of some, as many as fit into a transaction, and gives these and those that are left. A manifest
 // that has very many tags loses some of them, and is left.
-func (s *Store) evictSome(ctx context.Context, tx *sql.Tx, some []evictee, want int64, e *eviction) (gone []use, left []evictee, err error) {
+func (s *core) evictSome(ctx context.Context, tx *sql.Tx, some []evictee, want int64, e *eviction) (gone []use, left []evictee, err error) {
 	began := time.Now()
 	for i, c := range some {
 		switch {
@@ -351,7 +351,7 @@ func (s *Store) evictSome(ctx context.Context, tx *sql.Tx, some []evictee, want 
 }
 
 // evictAlone takes a manifest that has no tags any more out of a repository.
-func (s *Store) evictAlone(ctx context.Context, tx *sql.Tx, u use, e *eviction) error {
+func (s *core) evictAlone(ctx context.Context, tx *sql.Tx, u use, e *eviction) error {
 	var refs []digest.Digest
 	scan := func(rows *sql.Rows) error {
 		var d digest.Digest

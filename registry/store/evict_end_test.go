@@ -37,7 +37,7 @@ func TestStore_EvictPulled_ends(t *testing.T) {
 	ctx, cancel := context.WithCancel(f.ctx)
 	defer cancel()
 	ctx = asked{ctx, cancel, f.Store, child.pulled, new(atomic.Int64)}
-	if _, _, err := f.EvictPulled(ctx, -1); err != nil { // so that there is never little enough
+	if _, _, err := f.Garbage.EvictPulled(ctx, -1); err != nil { // so that there is never little enough
 		t.Errorf("it does not come to an end: %v", err)
 	}
 }

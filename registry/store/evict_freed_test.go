@@ -31,7 +31,7 @@ func pulledLayer(name string) digest.Digest {
 // evictAll evicts what can be evicted.
 func (f *fixture) evictAll() {
 	f.t.Helper()
-	_, _, err := f.EvictPulled(f.ctx, 0)
+	_, _, err := f.Garbage.EvictPulled(f.ctx, 0)
 	f.must(err)
 }
 
@@ -39,7 +39,7 @@ func TestStore_EvictPulled_FreesAtOnce(t *testing.T) {
 	f := newFixture(t)
 	f.pull("hub/app", "a")
 	f.pull("hub/app", "b")
-	if _, _, err := f.EvictPulled(f.ctx, evictedLayer+pulledBody+2); err != nil {
+	if _, _, err := f.Garbage.EvictPulled(f.ctx, evictedLayer+pulledBody+2); err != nil {
 		t.Fatal(err)
 	}
 	if f.hasFile(pulledLayer("a")) || !f.hasFile(pulledLayer("b")) {
@@ -50,7 +50,7 @@ func TestStore_EvictPulled_FreesAtOnce(t *testing.T) {
 	}
 	f.verify()
 	f.pull("hub/app", "a") // comes again
-	if _, err := f.StatBlob(f.ctx, "hub/app", pulledLayer("a")); err != nil {
+	if _, err := f.Blobs.Stat(f.ctx, "hub/app", pulledLayer("a")); err != nil {
 		t.Error(err)
 	}
 }
@@ -72,12 +72,12 @@ func TestStore_EvictPulled_LeavesWhatOthersRelyOn(t *testing.T) {
 			return func() {}
 		},
 		"a mount": func(f *fixture) func() {
-			_, err := f.MountBlob(f.ctx, "team/app", "hub/app", pulledLayer("a"))
+			_, err := f.Blobs.Mount(f.ctx, "team/app", "hub/app", pulledLayer("a"))
 			f.must(err)
 			return func() {}
 		},
 		"a recent check": func(f *fixture) func() {
-			_, err := f.StatBlob(f.ctx, "hub/app", pulledLayer("a"))
+			_, err := f.Blobs.Stat(f.ctx, "hub/app", pulledLayer("a"))
 			f.must(err)
 			return func() {}
 		},
@@ -126,7 +126,7 @@ func TestStore_EvictPulled_TakesStrays(t *testing.T) {
 	f := newFixture(t)
 	f.pull("hub/app", "a")
 	f.pulledBlob("hub/app", "stray")
-	if blobs, bytes, err := f.EvictPulled(f.ctx, evictedLayer+pulledBody+6); blobs != 1 || bytes != 5 || err != nil {
+	if blobs, bytes, err := f.Garbage.EvictPulled(f.ctx, evictedLayer+pulledBody+6); blobs != 1 || bytes != 5 || err != nil {
 		t.Errorf("%d blobs, %d bytes, %v", blobs, bytes, err)
 	}
 	if f.hasFile(digest.FromString("stray")) || f.remaining("hub/app", "a") != "a" {
@@ -151,7 +151,7 @@ func TestStore_EvictPulled_CountsManifests(t *testing.T) {
 
 func (f *fixture) evictTo(quota int64, want string) {
 	f.t.Helper()
-	_, _, err := f.EvictPulled(f.ctx, quota)
+	_, _, err := f.Garbage.EvictPulled(f.ctx, quota)
 	f.must(err)
 	if got := f.remaining("hub/app", "old", "new"); got != want {
 		f.t.Errorf("with a quota of %d is left: %s", quota, got)
@@ -162,7 +162,7 @@ func TestStore_QuotaPassed(t *testing.T) {
 	f := newFixture(t)
 	passed := func() bool {
 		select {
-		case <-f.QuotaPassed():
+		case <-f.Garbage.QuotaPassed():
 			return true
 		default:
 			return false
@@ -173,7 +173,7 @@ func TestStore_QuotaPassed(t *testing.T) {
 		t.Error("a quota is passed that there is not")
 	}
 	quota := 2 * (evictedLayer + pulledBody + 2)
-	if _, _, err := f.EvictPulled(f.ctx, quota); err != nil || passed() {
+	if _, _, err := f.Garbage.EvictPulled(f.ctx, quota); err != nil || passed() {
 		t.Errorf("one of two images passes it, %v", err)
 	}
 	f.blob("hub/app", strings.Repeat("pushed", evictedLayer))
@@ -185,7 +185,7 @@ func TestStore_QuotaPassed(t *testing.T) {
 	if !passed() {
 		t.Error("three images do not pass it")
 	}
-	if _, _, err := f.EvictPulled(f.ctx, quota); err != nil || passed() {
+	if _, _, err := f.Garbage.EvictPulled(f.ctx, quota); err != nil || passed() {
 		t.Errorf("it is passed still, %v", err)
 	}
 	if got := f.remaining("hub/app", "a", "b", "c"); got != "b c" {

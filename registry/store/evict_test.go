@@ -31,7 +31,7 @@ func (f *fixture) pull(repo, name string) Manifest {
 // pulledBlob brings a blob as pull-through does.
 func (f *fixture) pulledBlob(repo, content string) {
 	f.t.Helper()
-	u, err := f.NewPulledUpload(f.ctx, repo, int64(len(content)), nil)
+	u, err := f.Uploads.NewPulled(f.ctx, repo, int64(len(content)), nil)
 	f.must(err)
 	_, err = u.Write([]byte(content))
 	f.must(err)
@@ -76,16 +76,16 @@ func TestStore_EvictPulled_LeastRecentlyUsedFirst(t *testing.T) {
 			f.must(err)
 			between(f)
 
-			if blobs, bytes, err := f.EvictPulled(f.ctx, 3*(evictedLayer+pulledBody)+2); blobs != 0 || bytes != 0 || err != nil {
+			if blobs, bytes, err := f.Garbage.EvictPulled(f.ctx, 3*(evictedLayer+pulledBody)+2); blobs != 0 || bytes != 0 || err != nil {
 				t.Errorf("within the quota: %d blobs, %d bytes, %v", blobs, bytes, err)
 			}
-			if blobs, bytes, err := f.EvictPulled(f.ctx, 2*(evictedLayer+pulledBody)+2); blobs != 1 || bytes != evictedLayer || err != nil {
+			if blobs, bytes, err := f.Garbage.EvictPulled(f.ctx, 2*(evictedLayer+pulledBody)+2); blobs != 1 || bytes != evictedLayer || err != nil {
 				t.Errorf("first: %d blobs, %d bytes, %v", blobs, bytes, err)
 			}
 			if got := f.remaining("hub/app", "a", "b", "c"); got != "a b" {
 				t.Errorf("left after the first: %s", got)
 			}
-			if blobs, bytes, err := f.EvictPulled(f.ctx, evictedLayer+pulledBody+100); blobs != 1 || bytes != evictedLayer || err != nil {
+			if blobs, bytes, err := f.Garbage.EvictPulled(f.ctx, evictedLayer+pulledBody+100); blobs != 1 || bytes != evictedLayer || err != nil {
 				t.Errorf("second: %d blobs, %d bytes, %v", blobs, bytes, err)
 			}
 			if got := f.remaining("hub/app", "a", "b", "c"); got != "b" {
@@ -159,11 +159,11 @@ func TestStore_EvictPulled_SparesWhatOthersBrought(t *testing.T) {
 			m := f.pull("hub/app", "a")
 			bring(f, m)
 			f.pull("hub/app", "b")
-			if blobs, bytes, err := f.EvictPulled(f.ctx, evictedLayer+pulledBody); blobs != 0 || bytes != 0 || err != nil {
+			if blobs, bytes, err := f.Garbage.EvictPulled(f.ctx, evictedLayer+pulledBody); blobs != 0 || bytes != 0 || err != nil {
 				t.Errorf("what cannot go is counted: %d blobs, %d bytes, %v", blobs, bytes, err)
 			}
 			// The shared config stays with the other, so one layer is all that there is to free.
-			if blobs, bytes, err := f.EvictPulled(f.ctx, 0); blobs != 1 || bytes != evictedLayer || err != nil {
+			if blobs, bytes, err := f.Garbage.EvictPulled(f.ctx, 0); blobs != 1 || bytes != evictedLayer || err != nil {
 				t.Errorf("%d blobs, %d bytes, %v", blobs, bytes, err)
 			}
 			if got := f.remaining("hub/app", "a", "b"); got != "a" {
@@ -183,17 +183,17 @@ func TestStore_EvictPulled_CountsWhatCanGo(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	for _, d := range missing.Digests {
-		_, err := f.MountBlob(f.ctx, "mine/app", "hub/app", d)
+		_, err := f.Blobs.Mount(f.ctx, "mine/app", "hub/app", d)
 		f.must(err)
 	}
 	_, err = f.PutManifest(f.ctx, "mine/app", pushed.Body, PutOptions{})
 	f.must(err)
 	f.pull("hub/app", "a")
 	f.pull("hub/copy", "a") // the same, in another repository: it counts once, and is free when both are gone
-	if blobs, _, err := f.EvictPulled(f.ctx, evictedLayer+pulledBody); blobs != 0 || err != nil {
+	if blobs, _, err := f.Garbage.EvictPulled(f.ctx, evictedLayer+pulledBody); blobs != 0 || err != nil {
 		t.Errorf("within the quota: %d blobs, %v", blobs, err)
 	}
-	if blobs, bytes, err := f.EvictPulled(f.ctx, evictedLayer+pulledBody-1); blobs != 1 || bytes != evictedLayer || err != nil {
+	if blobs, bytes, err := f.Garbage.EvictPulled(f.ctx, evictedLayer+pulledBody-1); blobs != 1 || bytes != evictedLayer || err != nil {
 		t.Errorf("%d blobs, %d bytes, %v", blobs, bytes, err)
 	}
 	f.must(collectOlder(f.ctx, f.Store, f.clock.add(time.Hour)))
@@ -213,7 +213,7 @@ func TestStore_EvictPulled_PastWhatIsNeeded(t *testing.T) {
 	_, err := f.PutManifest(f.ctx, "hub/app", index(needed...), PutOptions{})
 	f.must(err)
 	f.pull("hub/app", "last")
-	if blobs, bytes, err := f.EvictPulled(f.ctx, 0); blobs != 1 || bytes != evictedLayer || err != nil {
+	if blobs, bytes, err := f.Garbage.EvictPulled(f.ctx, 0); blobs != 1 || bytes != evictedLayer || err != nil {
 		t.Errorf("%d blobs, %d bytes, %v", blobs, bytes, err)
 	}
 	if got := f.remaining("hub/app", "v0", "last"); got != "v0" {
@@ -227,7 +227,7 @@ func TestStore_EvictPulled_MoreThanABatch(t *testing.T) {
 		f.pull("hub/app", fmt.Sprint("v", i))
 	}
 	f.must(f.DeleteTag(f.ctx, "hub/app", "v0"))
-	if blobs, bytes, err := f.EvictPulled(f.ctx, 0); blobs != evictBatch+6 || bytes != (evictBatch+5)*evictedLayer+2 || err != nil {
+	if blobs, bytes, err := f.Garbage.EvictPulled(f.ctx, 0); blobs != evictBatch+6 || bytes != (evictBatch+5)*evictedLayer+2 || err != nil {
 		t.Errorf("%d blobs, %d bytes, %v", blobs, bytes, err)
 	}
 	if n, err := f.Stats(f.ctx); err != nil || n.Manifests != 0 || n.Tags != 0 {

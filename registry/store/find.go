@@ -13,9 +13,9 @@ import (
 // and small.
 const maxFound = 100
 
-// FindBlob returns a repository to which a blob was pushed or mounted and that may accepts, ErrNotFound if there is
+// Find returns a repository to which a blob was pushed or mounted and that may accepts, ErrNotFound if there is
 // none. MountBlob decides whether the blob is there.
-func (s *Store) FindBlob(ctx context.Context, d digest.Digest, may func(repo string) bool) (string, error) {
+func (s *Blobs) Find(ctx context.Context, d digest.Digest, may func(repo string) bool) (string, error) {
 	if err := image.CheckDigest(d); err != nil {
 		return "", err
 	}

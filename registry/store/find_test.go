@@ -10,20 +10,20 @@ func TestStore_FindBlob(t *testing.T) {
 	f := newFixture(t)
 	d := f.blob("a", "content").Digest
 	for _, repo := range []string{"b", "c"} {
-		_, err := f.MountBlob(f.ctx, repo, "a", d)
+		_, err := f.Blobs.Mount(f.ctx, repo, "a", d)
 		f.must(err)
 	}
 	for _, readable := range []string{"a", "b", "c"} {
-		got, err := f.FindBlob(f.ctx, d, func(repo string) bool { return repo == readable })
+		got, err := f.Blobs.Find(f.ctx, d, func(repo string) bool { return repo == readable })
 		if err != nil || got != readable {
 			t.Errorf("of a user who may read %s: %q, %v", readable, got, err)
 		}
 	}
-	_, err := f.FindBlob(f.ctx, d, func(string) bool { return false })
+	_, err := f.Blobs.Find(f.ctx, d, func(string) bool { return false })
 	isNotFound(t, err)
-	f.must(f.DeleteBlob(f.ctx, "b", d))
-	_, err = f.FindBlob(f.ctx, d, func(repo string) bool { return repo == "b" })
+	f.must(f.Blobs.Delete(f.ctx, "b", d))
+	_, err = f.Blobs.Find(f.ctx, d, func(repo string) bool { return repo == "b" })
 	isNotFound(t, err)
-	_, err = f.FindBlob(f.ctx, digest.FromString("absent"), func(string) bool { return true })
+	_, err = f.Blobs.Find(f.ctx, digest.FromString("absent"), func(string) bool { return true })
 	isNotFound(t, err)
 }

@@ -64,14 +64,14 @@ func TestStore_oneBitOfTheDatabase(t *testing.T) {
 			t.Errorf("%d: served %s", i, m.Body)
 		}
 		later := time.Now().Add(time.Hour)
-		checked := s.CheckReferences(f.ctx)
+		checked := s.Garbage.CheckReferences(f.ctx)
 		if checked == nil {
 			var garbage []digest.Digest
-			_ = s.GarbageBlobs(f.ctx, later, func(d digest.Digest, _ int64) error {
+			_ = s.Garbage.GarbageBlobs(f.ctx, later, func(d digest.Digest, _ int64) error {
 				garbage = append(garbage, d)
 				return nil
 			})
-			_, _, _ = s.RemoveBlobs(f.ctx, later, garbage)
+			_, _, _ = s.Garbage.RemoveBlobs(f.ctx, later, garbage)
 		} else if !errors.As(checked, new(*CorruptError)) {
 			t.Errorf("%d: %v", i, checked)
 		}
@@ -82,7 +82,7 @@ func TestStore_oneBitOfTheDatabase(t *testing.T) {
 	}
 	f.must(os.WriteFile(path, database, 0o600))
 	f.reopen()
-	f.must(f.CheckReferences(f.ctx))
+	f.must(f.Garbage.CheckReferences(f.ctx))
 }
 
 // No backup whose database has one bit flipped is restored as if it were whole.

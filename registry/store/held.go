@@ -119,7 +119,7 @@ type wanted struct {
 type wholeFunc func(d digest.Digest, size int64) (bool, error)
 
 // remembersFiles is a wholeFunc that looks at each file once: images share layers.
-func (s *Store) remembersFiles() wholeFunc {
+func (s *core) remembersFiles() wholeFunc {
 	known := map[digest.Digest]bool{}
 	return func(d digest.Digest, size int64) (bool, error) {
 		whole, ok := known[d]

@@ -58,7 +58,7 @@ func TestRun_Held(t *testing.T) {
 	if f.read("app", layer) != "layer of app" {
 		t.Error("the layer is another")
 	}
-	_, err = f.StatBlob(f.ctx, "third", config)
+	_, err = f.Blobs.Stat(f.ctx, "third", config)
 	isNotFound(t, err)
 }
 
@@ -145,8 +145,8 @@ func TestRun_Held_KeepsTheRunAlive(t *testing.T) {
 			if restart {
 				f.reopen()
 			}
-			f.must(f.StaleRuns(f.ctx, before, func(id string) error { t.Errorf("run %s is stale", id); return nil }))
-			f.must(f.RemoveRun(f.ctx, before, r.ID()))
+			f.must(f.Garbage.StaleRuns(f.ctx, before, func(id string) error { t.Errorf("run %s is stale", id); return nil }))
+			f.must(f.Garbage.RemoveRun(f.ctx, before, r.ID()))
 			_, err = f.Run(f.ctx, r.ID())
 			f.must(err)
 		})

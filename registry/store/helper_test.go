@@ -136,7 +136,7 @@ func (f *fixture) must(err error) {
 // blob pushes content to repo.
 func (f *fixture) blob(repo, content string) ocispec.Descriptor {
 	f.t.Helper()
-	u, err := f.NewUpload(f.ctx, repo)
+	u, err := f.Uploads.New(f.ctx, repo)
 	f.must(err)
 	_, err = u.ReadFrom(bytes.NewReader([]byte(content)))
 	f.must(err)
@@ -246,7 +246,7 @@ func (f *fixture) mustHave(repo, tag string) {
 	f.t.Helper()
 	m, err := f.ManifestByTag(f.ctx, repo, tag)
 	f.must(err)
-	b, err := f.OpenBlob(f.ctx, repo, layerOf(m))
+	b, err := f.Blobs.Open(f.ctx, repo, layerOf(m))
 	f.must(err)
 	defer b.Close()
 	content, err := io.ReadAll(b)

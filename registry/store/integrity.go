@@ -26,12 +26,14 @@ type (
 )
 
 // Integrity returns what verifies the store and quarantines damaged blobs.
-func (s *Store) Integrity() *integrity.Checker {
+func (s *Store) Integrity() *integrity.Checker { return s.checker() }
+
+func (s *core) checker() *integrity.Checker {
 	return &integrity.Checker{DB: s.db, Path: s.database, Files: s.files, Guard: s.guard.Blobs, Store: checked{s}, Now: s.now, Log: s.log}
 }
 
 // checked does what a Checker needs of a store.
-type checked struct{ store *Store }
+type checked struct{ store *core }
 
 // HasBytes implements integrity.Store.
 func (c checked) HasBytes(d digest.Digest) bool {
@@ -84,5 +86,5 @@ func (c checked) UnnamedFiles(ctx context.Context, yield func(d digest.Digest, s
 
 // StaleUploads implements integrity.Store.
 func (c checked) StaleUploads(ctx context.Context, before time.Time, yield func(id string, size int64) error) error {
-	return c.store.StaleUploads(ctx, before, yield)
+	return (&Garbage{c.store}).StaleUploads(ctx, before, yield)
 }

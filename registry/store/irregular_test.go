@@ -71,7 +71,7 @@ func TestStore_OpenBlob_doesNotWaitForAFIFO(t *testing.T) {
 	path := f.path(d)
 	f.must(os.Remove(path))
 	f.must(unix.Mkfifo(path, 0o600))
-	if blob, err := f.OpenBlob(f.ctx, "app", d); err == nil {
+	if blob, err := f.Blobs.Open(f.ctx, "app", d); err == nil {
 		t.Errorf("it is served: %v", blob.Close())
 	}
 }
@@ -83,6 +83,6 @@ func TestStore_OpenBlob_doesNotWaitForAFIFOElsewhere(t *testing.T) {
 	f.must(os.Remove(other))
 	f.must(unix.Mkfifo(other, 0o600))
 	f.must(os.Remove(f.path(lost)))
-	_, err := f.OpenBlob(f.ctx, "app", lost)
+	_, err := f.Blobs.Open(f.ctx, "app", lost)
 	isNotFound(t, err)
 }

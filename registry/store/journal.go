@@ -45,7 +45,7 @@ const (
 
 // journal is what of the table blob_journal has to be settled. Its goroutine begins with open and ends with close.
 type journal struct {
-	store *Store
+	store *core
 	few   int
 	sync  func(blobs []digest.Digest, all bool) error // of the files; tests replace it to force failures
 	wake  chan struct{}                               // holds one token when there is something to settle
@@ -75,7 +75,7 @@ type journaled struct {
 const unknown = -1
 
 // openJournal writes the files again that a power cut has taken, and begins to settle.
-func (s *Store) openJournal(ctx context.Context) error {
+func (s *core) openJournal(ctx context.Context) error {
 	j := &journal{store: s, few: fewFiles, sync: s.files.Sync, wake: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{})}
 	scan := func(rows *sql.Rows) error {
 		r := journaled{failures: unknown}
@@ -235,7 +235,7 @@ func (j *journal) remove(ctx context.Context, rows []journaled) error {
 
 // keepSmall commits the bytes of a blob with its row and whatever link writes, and writes its file at the same time. It
 // says no where the file has to be synced before: there is another, or the journal has no room.
-func (s *Store) keepSmall(ctx context.Context, body []byte, d digest.Digest, link linkFunc) (kept bool, err error) {
+func (s *core) keepSmall(ctx context.Context, body []byte, d digest.Digest, link linkFunc) (kept bool, err error) {
 	id, failures, room := s.journal.next()
 	if !room {
 		return false, nil
@@ -282,7 +282,7 @@ func (s *Store) keepSmall(ctx context.Context, body []byte, d digest.Digest, lin
 }
 
 // keepThere is keepSmall for a blob of which there is a file.
-func (s *Store) keepThere(ctx context.Context, body []byte, d digest.Digest, link linkFunc) (kept bool, err error) {
+func (s *core) keepThere(ctx context.Context, body []byte, d digest.Digest, link linkFunc) (kept bool, err error) {
 	if !s.files.Blob(d).Has(body) {
 		return false, nil
 	}
@@ -305,7 +305,7 @@ func (s *Store) keepThere(ctx context.Context, body []byte, d digest.Digest, lin
 var errNoRow = errors.New("there is a file that no row speaks for")
 
 // rewrite writes the files of rows again, from their bytes in the database, and durably.
-func (s *Store) rewrite(ctx context.Context, rows []journaled) error {
+func (s *core) rewrite(ctx context.Context, rows []journaled) error {
 	for _, r := range rows {
 		if err := s.rewriteOne(ctx, r); err != nil {
 			return fmt.Errorf("write blob %s again: %w", r.digest, err)
@@ -314,7 +314,7 @@ func (s *Store) rewrite(ctx context.Context, rows []journaled) error {
 	return nil
 }
 
-func (s *Store) rewriteOne(ctx context.Context, r journaled) error {
+func (s *core) rewriteOne(ctx context.Context, r journaled) error {
 	if err := s.guard.Blobs.Enter(ctx, r.digest); err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func TestStore_Open_WritesJournaledBlobsAgain(t *testing.T) {
 			}
 			f.reopen()
 			f.mustHave("app", "v1")
-			_, err := f.StatBlob(f.ctx, "app", empty)
+			_, err := f.Blobs.Stat(f.ctx, "app", empty)
 			f.must(err)
 			f.mustBeClean()
 			if n := f.journaled(); n != 0 {
@@ -84,7 +84,7 @@ func TestStore_Open_WritesNoCollectedBlobAgain(t *testing.T) {
 	f.keepJournal()
 	d := f.blob("app", "content").Digest
 	before := f.clock.add(guard.PushTakes)
-	if removed, _, err := f.RemoveBlobs(f.ctx, before, []digest.Digest{d}); err != nil || removed != 1 {
+	if removed, _, err := f.Garbage.RemoveBlobs(f.ctx, before, []digest.Digest{d}); err != nil || removed != 1 {
 		t.Fatalf("collection removes %d, %v", removed, err)
 	}
 	f.reopen()
@@ -212,7 +212,7 @@ func TestStore_JournaledBlobThatCannotBeWritten(t *testing.T) {
 	if n := f.journaled(); n != 2 {
 		t.Fatalf("%d blobs are journaled", n)
 	}
-	if _, err := f.OpenBlob(f.ctx, "app", layerOf(m)); err == nil || errors.Is(err, ErrNotFound) {
+	if _, err := f.Blobs.Open(f.ctx, "app", layerOf(m)); err == nil || errors.Is(err, ErrNotFound) {
 		t.Errorf("a blob that cannot be written: %v", err)
 	}
 	if damage, err := f.Integrity().ScrubBlob(f.ctx, layerOf(m), unpaced); damage != "" || err == nil {
@@ -311,7 +311,7 @@ func TestUpload_sizes(t *testing.T) {
 	}{{0, 1, 1}, {1, 1, 1}, {smallBlob, smallBlob, 1}, {smallBlob, 1000, 1}, {smallBlob + 1, 1000, 0}, {smallBlob + 1, smallBlob + 1, 0}} {
 		was := f.journaled()
 		content := strings.Repeat(string(rune('a'+one.piece%26)), one.size)
-		u, err := f.NewUpload(f.ctx, "app")
+		u, err := f.Uploads.New(f.ctx, "app")
 		f.must(err)
 		for rest := content; rest != ""; {
 			n := min(one.piece, len(rest))
@@ -339,7 +339,7 @@ func TestStore_SmallBlobThatIsNotCommitted(t *testing.T) {
 	f := newFixture(t)
 	f.keepJournal()
 	refused := errors.New("refused")
-	u, err := f.NewUpload(f.ctx, "app")
+	u, err := f.Uploads.New(f.ctx, "app")
 	f.must(err)
 	write(t, u, "content")
 	d := digest.FromString("content")
@@ -362,7 +362,7 @@ func TestStore_SmallBlobWhoseFileCannotBeMade(t *testing.T) {
 	d := digest.FromString("content")
 	dir := filepath.Dir(f.path(d))
 	f.must(os.Symlink("nowhere", dir))
-	u, err := f.NewUpload(f.ctx, "app")
+	u, err := f.Uploads.New(f.ctx, "app")
 	f.must(err)
 	write(t, u, "content")
 	if _, err := u.Commit(f.ctx, d); err == nil {
@@ -386,7 +386,7 @@ func TestStore_SmallBlobPushedByMany(t *testing.T) {
 		var g errgroup.Group
 		for p := range 8 {
 			g.Go(func() error {
-				u, err := f.NewUpload(f.ctx, fmt.Sprint("app", p))
+				u, err := f.Uploads.New(f.ctx, fmt.Sprint("app", p))
 				if err == nil {
 					_, err = u.Write([]byte(content))
 				}

@@ -31,7 +31,7 @@ var unusedLink = `l.linked < ?1 AND NOT ` + namedIn("l.repository", "l.digest", 
 // RemoveLinks removes the links to blobs that no manifest of their repository names, and that nothing has put, mounted or
 // asked for since before: what an image leaves behind that was deleted, so that its layers cannot be read or mounted any
 // more in a repository because another holds them. It reports how many. The bytes are left to RemoveBlobs.
-func (s *Store) RemoveLinks(ctx context.Context, before time.Time) (removed int, err error) {
+func (s *Garbage) RemoveLinks(ctx context.Context, before time.Time) (removed int, err error) {
 	turn := s.yielding()
 	for last, more := (linkRow{}), true; more; {
 		var unused []linkRow
@@ -64,7 +64,7 @@ func (s *Store) RemoveLinks(ctx context.Context, before time.Time) (removed int,
 
 // unusedLinks lists the unused of the next links after last, most of them, and tells where these end and whether there are
 // more.
-func (s *Store) unusedLinks(ctx context.Context, before time.Time, last linkRow, most int) (unused []linkRow, end linkRow, more bool, err error) {
+func (s *core) unusedLinks(ctx context.Context, before time.Time, last linkRow, most int) (unused []linkRow, end linkRow, more bool, err error) {
 	n := 0
 	scan := func(rows *sql.Rows) error {
 		var is bool
@@ -82,7 +82,7 @@ func (s *Store) unusedLinks(ctx context.Context, before time.Time, last linkRow,
 }
 
 // removeLinks removes those of some links that are unused still.
-func (s *Store) removeLinks(ctx context.Context, before time.Time, batch []linkRow) (removed int, err error) {
+func (s *core) removeLinks(ctx context.Context, before time.Time, batch []linkRow) (removed int, err error) {
 	var marked []guard.Link
 	defer func() { s.guard.Blobs.UnmarkLinks(marked) }()
 	err = s.db.Write(ctx, func(tx *sql.Tx) error {
@@ -136,7 +136,7 @@ func (t datedColumn) update() string {
 
 // SettleTimes makes what is from the future as old as now: what came while the clock was ahead would otherwise be kept
 // until then. So a grace period counts from when that is first seen.
-func (s *Store) SettleTimes(ctx context.Context) error {
+func (s *Garbage) SettleTimes(ctx context.Context) error {
 	now := s.now()
 	ahead := sqlite.Nanos(now.Add(blobfile.ClockSlack))
 	for _, t := range datedColumns {

@@ -26,7 +26,7 @@ func TestStore_RemoveLinks(t *testing.T) {
 	f.must(err)
 	remove := func(want int) {
 		t.Helper()
-		n, err := f.RemoveLinks(f.ctx, f.clock.now().Add(-time.Hour))
+		n, err := f.Garbage.RemoveLinks(f.ctx, f.clock.now().Add(-time.Hour))
 		f.must(err)
 		if n != want {
 			t.Errorf("%d links removed, want %d", n, want)
@@ -35,18 +35,18 @@ func TestStore_RemoveLinks(t *testing.T) {
 	f.clock.add(48 * time.Hour)
 	remove(0)
 	f.must(f.DeleteManifest(f.ctx, "team/a", m.Digest))
-	_, err = f.StatBlob(f.ctx, "team/a", layer)
+	_, err = f.Blobs.Stat(f.ctx, "team/a", layer)
 	f.must(err)
 	remove(1) // the config: a client was told just now that the layer is there
 	f.clock.add(2 * time.Hour)
 	remove(1)
-	_, err = f.StatBlob(f.ctx, "team/a", layer)
+	_, err = f.Blobs.Stat(f.ctx, "team/a", layer)
 	isNotFound(t, err)
-	_, err = f.OpenBlob(f.ctx, "team/a", layer)
+	_, err = f.Blobs.Open(f.ctx, "team/a", layer)
 	isNotFound(t, err)
-	_, err = f.MountBlob(f.ctx, "other", "team/a", layer)
+	_, err = f.Blobs.Mount(f.ctx, "other", "team/a", layer)
 	isNotFound(t, err)
-	_, err = f.StatBlob(f.ctx, "team/a", listed.Digest)
+	_, err = f.Blobs.Stat(f.ctx, "team/a", listed.Digest)
 	f.must(err)
 	f.mustHave("team/b", "v1")
 	f.mustBeClean()
@@ -59,7 +59,7 @@ func TestStore_RemoveLinks_pages(t *testing.T) {
 	f.corrupt(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5001)
 		INSERT INTO blobs (digest, size, created) SELECT printf('sha256:%064x', i), 1, 0 FROM n`)
 	f.corrupt(`INSERT INTO repository_blobs (repository, digest, linked) SELECT 7, digest, 0 FROM blobs`)
-	n, err := f.RemoveLinks(f.ctx, f.clock.now())
+	n, err := f.Garbage.RemoveLinks(f.ctx, f.clock.now())
 	f.must(err)
 	if left := f.count(`SELECT count(*) FROM repository_blobs`); n != 5001 || left != 0 {
 		t.Errorf("%d links removed, %d left", n, left)
@@ -84,16 +84,16 @@ func TestStore_SettleTimes(t *testing.T) {
 	garbage := func() (found int) {
 		t.Helper()
 		before := f.clock.now().Add(-time.Hour)
-		f.must(f.GarbageBlobs(f.ctx, before, func(digest.Digest, int64) error { found++; return nil }))
-		f.must(f.StaleRuns(f.ctx, before, func(string) error { found++; return nil }))
+		f.must(f.Garbage.GarbageBlobs(f.ctx, before, func(digest.Digest, int64) error { found++; return nil }))
+		f.must(f.Garbage.StaleRuns(f.ctx, before, func(string) error { found++; return nil }))
 		return found
 	}
-	f.must(f.SettleTimes(f.ctx))
+	f.must(f.Garbage.SettleTimes(f.ctx))
 	if n := garbage(); n != 0 {
 		t.Errorf("at first sight %d are garbage", n)
 	}
 	f.clock.add(2 * time.Hour)
-	f.must(f.SettleTimes(f.ctx))
+	f.must(f.Garbage.SettleTimes(f.ctx))
 	if n := garbage(); n != 3 {
 		t.Errorf("a grace period later %d are garbage: want %s, %s and run %s", n, blob.Digest, stray, run.ID())
 	}
@@ -105,7 +105,7 @@ func TestStore_Dropped(t *testing.T) {
 	m := f.pushImage("app", "app", "v1")
 	f.must(f.DeleteManifest(f.ctx, "app", m.Digest))
 	for i, want := range []int{1, 1, 0} {
-		n, err := f.Dropped(f.ctx, i == 1)
+		n, err := f.Garbage.Dropped(f.ctx, i == 1)
 		f.must(err)
 		if n != want {
 			t.Errorf("%d: %d manifests, want %d", i, n, want)
@@ -121,9 +121,9 @@ func TestStore_rowsWithoutTheirFile(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for call, do := range map[string]func(f *fixture, m Manifest) error{
-				"HEAD": func(f *fixture, m Manifest) error { _, err := f.StatBlob(f.ctx, "app", layerOf(m)); return err },
+				"HEAD": func(f *fixture, m Manifest) error { _, err := f.Blobs.Stat(f.ctx, "app", layerOf(m)); return err },
 				"mount": func(f *fixture, m Manifest) error {
-					_, err := f.MountBlob(f.ctx, "other", "app", layerOf(m))
+					_, err := f.Blobs.Mount(f.ctx, "other", "app", layerOf(m))
 					return err
 				},
 				"manifest": func(f *fixture, m Manifest) error {
@@ -162,7 +162,7 @@ func TestStore_SettleTimes_inParts(t *testing.T) {
 		n := f.count(future)
 		left, most = n, max(most, left-n)
 	})
-	f.must(f.SettleTimes(f.ctx))
+	f.must(f.Garbage.SettleTimes(f.ctx))
 	for _, c := range datedColumns {
 		if n := f.count(`SELECT count(*) FROM ` + c.table + ` WHERE ` + c.column + ` > ` + fmt.Sprint(sqlite.Nanos(f.clock.now()))); n != 0 {
 			t.Errorf("%d rows of %s are from the future", n, c.table)
@@ -196,7 +196,7 @@ func BenchmarkStore_SettleTimes(b *testing.B) {
 		for _, t := range []struct{ table, column string }{{"blobs", "created"}, {"repository_blobs", "linked"}, {"repository_manifests", "used"}, {"runs", "last_seen"}} {
 			f.exec(`UPDATE `+t.table+` SET `+t.column+` = ?`, sqlite.Nanos(f.clock.now().Add(time.Hour)))
 		}
-		waited := f.longestWait(func() error { return f.SettleTimes(f.ctx) })
+		waited := f.longestWait(func() error { return f.Garbage.SettleTimes(f.ctx) })
 		b.ReportMetric(float64(waited.Microseconds())/1000, "waited-ms")
 	}
 }

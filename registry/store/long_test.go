@@ -36,7 +36,7 @@ func TestStore_DeleteManifest_chain(t *testing.T) {
 	if n := f.count(`SELECT count(*) FROM manifests`); n != 0 {
 		t.Errorf("%d manifests are left", n)
 	}
-	if n, err := f.Dropped(f.ctx, false); n != length+1 || err != nil {
+	if n, err := f.Garbage.Dropped(f.ctx, false); n != length+1 || err != nil {
 		t.Errorf("%d manifests are counted, %v", n, err)
 	}
 }
@@ -79,7 +79,7 @@ func TestStore_DeleteImage_nested(t *testing.T) {
 	if most > all/2 {
 		t.Errorf("%d manifests went in one transaction", most)
 	}
-	if n, err := f.Dropped(f.ctx, false); n != all || err != nil {
+	if n, err := f.Garbage.Dropped(f.ctx, false); n != all || err != nil {
 		t.Errorf("%d manifests are counted, %v", n, err)
 	}
 }
@@ -177,7 +177,7 @@ func TestStore_EvictPulled_manyTags(t *testing.T) {
 		INSERT INTO tags (repository, name, digest, updated, checked) SELECT (SELECT id FROM repositories), 't' || i, ?, 1, 0 FROM n`,
 		2*tagBatch), m.Digest)
 	most := f.mostAtOnce("tags", func() {
-		_, bytes, err := f.EvictPulled(f.ctx, 0)
+		_, bytes, err := f.Garbage.EvictPulled(f.ctx, 0)
 		if err != nil || bytes != evictedLayer+2 {
 			t.Errorf("%d bytes are freed, %v", bytes, err)
 		}
@@ -205,7 +205,7 @@ func TestStore_EvictPulled_manyReferrers(t *testing.T) {
 	held, err := f.evictableBytes(f.ctx)
 	f.must(err)
 	most := f.mostAtOnce("repository_manifests", func() {
-		_, _, err := f.EvictPulled(f.ctx, held-1)
+		_, _, err := f.Garbage.EvictPulled(f.ctx, held-1)
 		f.must(err)
 	})
 	f.mustHold("after eviction", "hub", false, belonging)
@@ -222,7 +222,7 @@ func TestStore_DeleteImage_pushedAgainMeanwhile(t *testing.T) {
 		img := f.pushImage("app", "app")
 		signature := f.signed("app", "signature", byPush, &img)
 		f.part = 0
-		r := &removal{store: f.Store, whole: true}
+		r := &removal{store: f.core, whole: true}
 		f.must(f.db.Write(f.ctx, func(tx *sql.Tx) error {
 			id, err := repositoryID(f.ctx, tx, "app")
 			f.must(err)

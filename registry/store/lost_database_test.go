@@ -25,7 +25,7 @@ func TestOpen_withoutTheDatabaseOfTheStorage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
 			d := c.algorithm.FromString("content")
-			u, err := f.NewUpload(f.ctx, "app")
+			u, err := f.Uploads.New(f.ctx, "app")
 			f.must(err)
 			_, err = u.Write([]byte("content"))
 			f.must(err)
@@ -47,7 +47,7 @@ func TestOpen_withoutTheDatabaseOfTheStorage(t *testing.T) {
 			f.must(os.Rename(aside, f.database))
 			f.Store = nil
 			f.reopen()
-			b, err := f.OpenBlob(f.ctx, "app", d)
+			b, err := f.Blobs.Open(f.ctx, "app", d)
 			f.must(err)
 			f.must(b.Close())
 		})
@@ -62,7 +62,7 @@ func TestOpen_afterAFirstPushWasKilled(t *testing.T) {
 	f.must(os.MkdirAll(filepath.Dir(path), 0o700))
 	f.must(os.WriteFile(path, []byte("content"), 0o600))
 	f.reopen()
-	removed, _, err := f.RemoveBlobs(f.ctx, time.Now().Add(time.Hour), []digest.Digest{d})
+	removed, _, err := f.Garbage.RemoveBlobs(f.ctx, time.Now().Add(time.Hour), []digest.Digest{d})
 	if err != nil || removed != 1 {
 		t.Errorf("collection removes %d, %v", removed, err)
 	}

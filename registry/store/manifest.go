@@ -65,7 +65,7 @@ func (s *Store) ManifestByTag(ctx context.Context, repo, tag string) (Manifest, 
 	})
 }
 
-func (s *Store) scanManifest(row *sql.Row, kind, name string) (Manifest, error) {
+func (s *core) scanManifest(row *sql.Row, kind, name string) (Manifest, error) {
 	var m Manifest
 	var annotations string
 	var created, repository int64
@@ -144,7 +144,7 @@ func (s *Store) PutManifest(ctx context.Context, repo string, body []byte, o Put
 }
 
 // putManifest puts a manifest if check, in the same transaction, has nothing against what it is made of.
-func (s *Store) putManifest(ctx context.Context, repo string, body []byte, o PutOptions, by origin, check func(context.Context, *sql.Tx, image.Manifest) error) (Manifest, error) {
+func (s *core) putManifest(ctx context.Context, repo string, body []byte, o PutOptions, by origin, check func(context.Context, *sql.Tx, image.Manifest) error) (Manifest, error) {
 	if err := image.CheckRepository(repo); err != nil {
 		return Manifest{}, err
 	}
@@ -186,7 +186,7 @@ func (s *Store) putManifest(ctx context.Context, repo string, body []byte, o Put
 }
 
 // showManifest makes a manifest visible in repo and moves tags to it. Its media type becomes that of the link.
-func (s *Store) showManifest(ctx context.Context, tx *sql.Tx, repo string, m *Manifest, p image.Manifest, by origin, tags []string) error {
+func (s *core) showManifest(ctx context.Context, tx *sql.Tx, repo string, m *Manifest, p image.Manifest, by origin, tags []string) error {
 	id, err := s.ensureRepository(ctx, tx, repo)
 	if err != nil {
 		return err
@@ -201,7 +201,7 @@ func (s *Store) showManifest(ctx context.Context, tx *sql.Tx, repo string, m *Ma
 }
 
 // newManifest parses and verifies a body.
-func (s *Store) newManifest(body []byte, mediaType string, want digest.Digest) (Manifest, image.Manifest, error) {
+func (s *core) newManifest(body []byte, mediaType string, want digest.Digest) (Manifest, image.Manifest, error) {
 	p, err := image.ParseNew(mediaType, body)
 	if err != nil {
 		return Manifest{}, image.Manifest{}, err
@@ -225,7 +225,7 @@ func (s *Store) newManifest(body []byte, mediaType string, want digest.Digest) (
 
 // checkHeld fails with a *MissingError unless the blobs that a manifest needs are visible in repo, and with an
 // *InvalidError if it says another size of one than it has: clients refuse such an image at the pull.
-func (s *Store) checkHeld(ctx context.Context, tx *sql.Tx, repo string, p image.Manifest) error {
+func (s *core) checkHeld(ctx context.Context, tx *sql.Tx, repo string, p image.Manifest) error {
 	return s.checkEach(ctx, tx, visibleBlob, p, func(d digest.Digest) []any { return []any{repo, d} })
 }
 
@@ -236,7 +236,7 @@ func (r *Run) checkStaged(ctx context.Context, tx *sql.Tx, repo string, p image.
 }
 
 // checkEach looks at the row of each blob, and at its file: a row that has lost it must not be built upon.
-func (s *Store) checkEach(ctx context.Context, tx *sql.Tx, text string, p image.Manifest, args func(digest.Digest) []any) error {
+func (s *core) checkEach(ctx context.Context, tx *sql.Tx, text string, p image.Manifest, args func(digest.Digest) []any) error {
 	var missing []digest.Digest
 	for _, r := range p.Required() {
 		var size int64
@@ -317,7 +317,7 @@ const (
 // linkManifest makes a manifest visible in a repository. A push again declares it anew; pull-through does not change what
 // was pushed. It links no blob: those of a push are visible already, and what pull-through only has the name of may be
 // another repository's, see LinkPulled.
-func (s *Store) linkManifest(ctx context.Context, tx *sql.Tx, repository int64, m *Manifest, p image.Manifest, by origin) error {
+func (s *core) linkManifest(ctx context.Context, tx *sql.Tx, repository int64, m *Manifest, p image.Manifest, by origin) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO repository_manifests (repository, digest, linked, pulled, used, media_type)
 		VALUES (?1, ?2, ?3, ?4, ?3, ?5)
 		ON CONFLICT DO UPDATE SET pulled = excluded.pulled, media_type = excluded.media_type
@@ -365,7 +365,7 @@ const droppedManifests = "gc.manifests"
 
 // Dropped tells how many manifests were dropped since the last collection: they go with the image at once, and a
 // collection accounts for them with their blobs. take makes this the last collection.
-func (s *Store) Dropped(ctx context.Context, take bool) (n int, err error) {
+func (s *Garbage) Dropped(ctx context.Context, take bool) (n int, err error) {
 	err = s.db.Reader().QueryRowContext(ctx, `SELECT coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE name = ?), 0)`, droppedManifests).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count the manifests that were deleted: %w", err)

@@ -41,7 +41,7 @@ func TestStore_PutManifest(t *testing.T) {
 			t.Fatalf("got %v", err)
 		}
 		for _, d := range []digest.Digest{config.Digest, layer.Digest} {
-			_, err := f.MountBlob(f.ctx, "mine", "theirs", d)
+			_, err := f.Blobs.Mount(f.ctx, "mine", "theirs", d)
 			f.must(err)
 		}
 		_, err = f.PutManifest(f.ctx, "mine", manifestOf(config, layer), PutOptions{})
@@ -288,7 +288,7 @@ func TestStore_Referrers(t *testing.T) {
 	}
 	first, second := sign("app", "z/signature"), sign("app", "a/sbom")
 	byConfig := sign("app", "")
-	_, err := f.MountBlob(f.ctx, "other", "app", config.Digest)
+	_, err := f.Blobs.Mount(f.ctx, "other", "app", config.Digest)
 	f.must(err)
 	sign("other", "z/signature")
 
@@ -387,7 +387,7 @@ func TestStore_ReadsDoNotWaitForTheWriter(t *testing.T) {
 		f.must(err)
 		_, err = f.ManifestByTag(f.ctx, "app", "v1") // as it was before
 		f.must(err)
-		_, err = f.StatBlob(f.ctx, "app", layer)
+		_, err = f.Blobs.Stat(f.ctx, "app", layer)
 		f.must(err)
 		_, _, err = f.Tags(f.ctx, "app", "", -1)
 		f.must(err)
@@ -407,7 +407,7 @@ func TestStore_ReadsGiveTheirConnectionBack(t *testing.T) {
 	for range 3 * f.db.Reader().Stats().MaxOpenConnections {
 		_, err := f.Manifest(f.ctx, "app", dA)
 		isNotFound(t, err)
-		_, err = f.StatBlob(f.ctx, "app", dA)
+		_, err = f.Blobs.Stat(f.ctx, "app", dA)
 		isNotFound(t, err)
 		_, err = f.User(f.ctx, "nobody")
 		isNotFound(t, err)

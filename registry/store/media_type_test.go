@@ -96,7 +96,7 @@ func TestOpen_migratesMediaTypesAndLinks(t *testing.T) {
 	f.mustBe("app", "t", m.Digest, acme)
 	f.mustBe("app", "v1", named.Digest, ocispec.MediaTypeImageManifest)
 	f.mustHave("app", "v1")
-	_, err = f.StatBlob(f.ctx, "hub", digest.FromBytes([]byte("another's")))
+	_, err = f.Blobs.Stat(f.ctx, "hub", digest.FromBytes([]byte("another's")))
 	isNotFound(t, err)
 	f.mustBeClean()
 }

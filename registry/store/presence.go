@@ -13,7 +13,7 @@ import (
 
 // checkStorage returns a *LostStorageError when blobs exist and no directory for them: a disk that is not mounted must not
 // look like a registry that has lost everything.
-func (s *Store) checkStorage(ctx context.Context, root string) error {
+func (s *core) checkStorage(ctx context.Context, root string) error {
 	for _, a := range blobfile.Algorithms() {
 		dir, missing := blobfile.Missing(root, a)
 		if !missing {

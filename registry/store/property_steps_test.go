@@ -145,7 +145,7 @@ func (p *player) pushBlob(s step) error { return p.pushTo(p.repoOf(s.a), p.blobO
 
 func (p *player) pushTo(repo string, b worldBlob) error {
 	p.say("%s to %s", b.name, repo)
-	u, err := p.store.NewUpload(p.ctx, repo)
+	u, err := p.store.Uploads.New(p.ctx, repo)
 	if err != nil {
 		return err
 	}
@@ -215,7 +215,7 @@ func (p *player) mount(s step) error {
 	repo, from, b := p.repoOf(s.a), pick(append([]string{""}, p.world.repos...), s.b), p.blobOf(s.c)
 	p.say("%s to %s from %q", b.name, repo, from)
 	can := p.has(b.digest) && (from == "" || p.visible(from, b.digest))
-	_, err := p.store.MountBlob(p.ctx, repo, from, b.digest)
+	_, err := p.store.Blobs.Mount(p.ctx, repo, from, b.digest)
 	if can {
 		p.link(repo, b.digest)
 		p.await(repo, b.digest)
@@ -235,10 +235,10 @@ func (p *player) check(s step) error {
 		if visible {
 			p.await(repo, b.digest)
 		}
-		_, err := p.store.StatBlob(p.ctx, repo, b.digest)
+		_, err := p.store.Blobs.Stat(p.ctx, repo, b.digest)
 		return p.expect("ask for it", err, when(!visible, absent))
 	}
-	opened, err := p.store.OpenBlob(p.ctx, repo, b.digest)
+	opened, err := p.store.Blobs.Open(p.ctx, repo, b.digest)
 	if err != nil {
 		return p.expect("open it", err, when(!visible, absent))
 	}
@@ -298,7 +298,7 @@ func (p *player) deleteBlob(s step) error {
 	repo := p.repoOf(s.a)
 	b := p.linkedOf(repo, s.b)
 	p.say("%s of %s", b.name, repo)
-	err := p.store.DeleteBlob(p.ctx, repo, b.digest)
+	err := p.store.Blobs.Delete(p.ctx, repo, b.digest)
 	r := p.model.repos[repo]
 	if r == nil || r.blobs[b.digest].IsZero() {
 		return p.expect("delete it", err, absent)
@@ -365,7 +365,7 @@ func (p *player) removeLinks() error {
 			}
 		}
 	}
-	got, err := p.store.RemoveLinks(p.ctx, p.before)
+	got, err := p.store.Garbage.RemoveLinks(p.ctx, p.before)
 	if err == nil && got != want {
 		err = fmt.Errorf("%d links were removed, not %d", got, want)
 	}
@@ -375,10 +375,10 @@ func (p *player) removeLinks() error {
 // compareStale compares the uploads and the runs that nobody has touched since.
 func (p *player) compareStale(uploads, runs time.Time) error {
 	var got, want []string
-	if err := p.store.StaleUploads(p.ctx, uploads, func(id string, _ int64) error { got = append(got, "upload "+id); return nil }); err != nil {
+	if err := p.store.Garbage.StaleUploads(p.ctx, uploads, func(id string, _ int64) error { got = append(got, "upload "+id); return nil }); err != nil {
 		return err
 	}
-	if err := p.store.StaleRuns(p.ctx, runs, func(id string) error { got = append(got, "run "+id); return nil }); err != nil {
+	if err := p.store.Garbage.StaleRuns(p.ctx, runs, func(id string) error { got = append(got, "run "+id); return nil }); err != nil {
 		return err
 	}
 	for i, u := range p.model.uploads {
@@ -405,7 +405,7 @@ func (p *player) dropStale(uploads, runs time.Time) error {
 		if u == nil {
 			continue
 		}
-		if _, err := p.store.RemoveUpload(p.ctx, uploads, p.ids[i]); err != nil {
+		if _, err := p.store.Garbage.RemoveUpload(p.ctx, uploads, p.ids[i]); err != nil {
 			return err
 		}
 		if !u.open && u.touched.Before(uploads) {
@@ -416,7 +416,7 @@ func (p *player) dropStale(uploads, runs time.Time) error {
 		if r == nil {
 			continue
 		}
-		if err := p.store.RemoveRun(p.ctx, runs, p.runs[i].ID()); err != nil {
+		if err := p.store.Garbage.RemoveRun(p.ctx, runs, p.runs[i].ID()); err != nil {
 			return err
 		}
 		if !r.gone && !r.committed && r.seen.Before(runs) {
@@ -429,7 +429,7 @@ func (p *player) dropStale(uploads, runs time.Time) error {
 // makePlan lists garbage, and compares with what should be.
 func (p *player) makePlan(s step) error {
 	p.plan, p.before = nil, p.ago(s.a)
-	err := p.store.GarbageBlobs(p.ctx, p.before, func(d digest.Digest, _ int64) error { p.plan = append(p.plan, d); return nil })
+	err := p.store.Garbage.GarbageBlobs(p.ctx, p.before, func(d digest.Digest, _ int64) error { p.plan = append(p.plan, d); return nil })
 	if err != nil {
 		return err
 	}
@@ -457,7 +457,7 @@ func (p *player) executePlan(s step) error {
 		}
 	}
 	p.say("removing %s", p.list(p.plan))
-	removed, _, err := p.store.RemoveBlobs(p.ctx, p.before, p.plan)
+	removed, _, err := p.store.Garbage.RemoveBlobs(p.ctx, p.before, p.plan)
 	if err != nil {
 		return err
 	}
@@ -488,7 +488,7 @@ func (p *player) beginUpload(s step) error {
 	}
 	repo, b := p.repoOf(s.b), p.blobOf(s.c)
 	p.say("%d, %s to %s", i, b.name, repo)
-	u, err := p.store.NewUpload(p.ctx, repo)
+	u, err := p.store.Uploads.New(p.ctx, repo)
 	if err != nil {
 		return err
 	}
@@ -503,7 +503,7 @@ func (p *player) resume(i int) error {
 	if m == nil || m.open {
 		return nil
 	}
-	u, err := p.store.ResumeUpload(p.ctx, m.repo, p.ids[i])
+	u, err := p.store.Uploads.Resume(p.ctx, m.repo, p.ids[i])
 	if err != nil {
 		return err
 	}
@@ -846,7 +846,7 @@ func (p *player) restart(step) error {
 			continue
 		}
 		if m.gone {
-			p.runs[i] = &Run{store: p.store, id: p.runs[i].ID()}
+			p.runs[i] = &Run{store: p.store.core, id: p.runs[i].ID()}
 			continue
 		}
 		run, err := p.store.Run(p.ctx, p.runs[i].ID())

@@ -19,7 +19,7 @@ import (
 
 // HeldElsewhere reports whether a blob is held that repo does not show. A client of repo may have it once the upstream of
 // repo has confirmed that it has it, too: see LinkPulled.
-func (s *Store) HeldElsewhere(ctx context.Context, repo string, d digest.Digest) (bool, error) {
+func (s *Blobs) HeldElsewhere(ctx context.Context, repo string, d digest.Digest) (bool, error) {
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return false, err
 	}
@@ -33,7 +33,7 @@ func (s *Store) HeldElsewhere(ctx context.Context, repo string, d digest.Digest)
 
 // PromisedSize is how many bytes a blob has by the manifests of repo that name it, the most where they differ; -1 when
 // none does.
-func (s *Store) PromisedSize(ctx context.Context, repo string, d digest.Digest) (size int64, err error) {
+func (s *Blobs) PromisedSize(ctx context.Context, repo string, d digest.Digest) (size int64, err error) {
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return 0, err
 	}
@@ -46,10 +46,10 @@ func (s *Store) PromisedSize(ctx context.Context, repo string, d digest.Digest) 
 	return size, nil
 }
 
-// NewPulledUpload begins an upload of a blob of an upstream, of size bytes, -1 if that is not known. It is no client's
+// NewPulled begins an upload of a blob of an upstream, of size bytes, -1 if that is not known. It is no client's
 // session. arrived is called after each write, with how many bytes a reader of Open sees more. *FullError when there is no
 // space for it.
-func (s *Store) NewPulledUpload(ctx context.Context, repo string, size int64, arrived func(n int)) (*Upload, error) {
+func (s *Uploads) NewPulled(ctx context.Context, repo string, size int64, arrived func(n int)) (*Upload, error) {
 	if err := image.CheckRepository(repo); err != nil {
 		return nil, err
 	}
@@ -67,7 +67,7 @@ func (s *Store) NewPulledUpload(ctx context.Context, repo string, size int64, ar
 // LinkPulled makes a blob that is held visible in repo, without the bytes being fetched again, once the upstream of repo has
 // confirmed that it has the blob there, of that size (-1: it did not say). ErrNotFound when it is not held, held with
 // another size, or has lost its file: it is fetched then, which mends it.
-func (s *Store) LinkPulled(ctx context.Context, repo string, d digest.Digest, size int64) error {
+func (s *Blobs) LinkPulled(ctx context.Context, repo string, d digest.Digest, size int64) error {
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return err
 	}

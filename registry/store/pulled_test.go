@@ -30,7 +30,7 @@ func openTestStore(t *testing.T) *Store {
 
 func commitBlob(t *testing.T, s *Store, repo, content string) digest.Digest {
 	t.Helper()
-	u, err := s.NewUpload(t.Context(), repo)
+	u, err := s.Uploads.New(t.Context(), repo)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func TestStore_PutPulledManifest(t *testing.T) {
 		if err != nil || byTag.Digest != m.Digest || string(byTag.Body) != string(body) {
 			t.Errorf("got %+v, %v", byTag, err)
 		}
-		if _, err := s.StatBlob(t.Context(), "hub/image", layer); !errors.Is(err, ErrNotFound) {
+		if _, err := s.Blobs.Stat(t.Context(), "hub/image", layer); !errors.Is(err, ErrNotFound) {
 			t.Errorf("an absent layer: got %v", err)
 		}
 	})
@@ -72,13 +72,13 @@ func TestStore_PutPulledManifest(t *testing.T) {
 	t.Run("shows no layer that another repository has", func(t *testing.T) {
 		commitBlob(t, s, "elsewhere", "layer")
 		for range 2 { // also when the manifest comes later than the layer
-			if _, err := s.StatBlob(t.Context(), "hub/image", layer); !errors.Is(err, ErrNotFound) {
+			if _, err := s.Blobs.Stat(t.Context(), "hub/image", layer); !errors.Is(err, ErrNotFound) {
 				t.Errorf("looking at it gives %v", err)
 			}
-			if _, err := s.OpenBlob(t.Context(), "hub/image", layer); !errors.Is(err, ErrNotFound) {
+			if _, err := s.Blobs.Open(t.Context(), "hub/image", layer); !errors.Is(err, ErrNotFound) {
 				t.Errorf("opening it gives %v", err)
 			}
-			if _, err := s.MountBlob(t.Context(), "mine/image", "hub/image", layer); !errors.Is(err, ErrNotFound) {
+			if _, err := s.Blobs.Mount(t.Context(), "mine/image", "hub/image", layer); !errors.Is(err, ErrNotFound) {
 				t.Errorf("mounting it from there gives %v", err)
 			}
 			if _, err := s.PutPulledManifest(t.Context(), "hub/image", body, PutOptions{}); err != nil {
@@ -87,22 +87,22 @@ func TestStore_PutPulledManifest(t *testing.T) {
 		}
 	})
 	t.Run("shows a layer that its upstream has confirmed", func(t *testing.T) {
-		if elsewhere, err := s.HeldElsewhere(t.Context(), "hub/image", layer); err != nil || !elsewhere {
+		if elsewhere, err := s.Blobs.HeldElsewhere(t.Context(), "hub/image", layer); err != nil || !elsewhere {
 			t.Errorf("it is held elsewhere: %v, %v", elsewhere, err)
 		}
-		if err := s.LinkPulled(t.Context(), "hub/image", layer, 6); !errors.Is(err, ErrNotFound) {
+		if err := s.Blobs.LinkPulled(t.Context(), "hub/image", layer, 6); !errors.Is(err, ErrNotFound) {
 			t.Errorf("with another size: %v", err)
 		}
-		if err := s.LinkPulled(t.Context(), "hub/image", layer, 5); err != nil {
+		if err := s.Blobs.LinkPulled(t.Context(), "hub/image", layer, 5); err != nil {
 			t.Error(err)
 		}
-		if size, err := s.StatBlob(t.Context(), "hub/image", layer); err != nil || size != 5 {
+		if size, err := s.Blobs.Stat(t.Context(), "hub/image", layer); err != nil || size != 5 {
 			t.Errorf("got %d, %v", size, err)
 		}
-		if elsewhere, err := s.HeldElsewhere(t.Context(), "hub/image", layer); err != nil || elsewhere {
+		if elsewhere, err := s.Blobs.HeldElsewhere(t.Context(), "hub/image", layer); err != nil || elsewhere {
 			t.Errorf("it is held here: %v, %v", !elsewhere, err)
 		}
-		if err := s.LinkPulled(t.Context(), "hub/image", config, -1); !errors.Is(err, ErrNotFound) {
+		if err := s.Blobs.LinkPulled(t.Context(), "hub/image", config, -1); !errors.Is(err, ErrNotFound) {
 			t.Errorf("a blob that is not held: %v", err)
 		}
 	})
@@ -135,7 +135,7 @@ func TestUpload_Open(t *testing.T) {
 	} {
 		t.Run("is read while it is written "+name, func(t *testing.T) {
 			s := openTestStore(t)
-			u, err := s.NewUpload(t.Context(), "hub/image")
+			u, err := s.Uploads.New(t.Context(), "hub/image")
 			if err != nil {
 				t.Fatal(err)
 			}

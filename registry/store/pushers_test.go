@@ -82,10 +82,10 @@ func TestStore_ManyPushersDeletesAndCollection(t *testing.T) {
 // collectOlder plans and executes a collection.
 func collectOlder(ctx context.Context, s *Store, before time.Time) error {
 	var plan []digest.Digest
-	err := s.GarbageBlobs(ctx, before, func(d digest.Digest, _ int64) error { plan = append(plan, d); return nil })
+	err := s.Garbage.GarbageBlobs(ctx, before, func(d digest.Digest, _ int64) error { plan = append(plan, d); return nil })
 	if err != nil {
 		return err
 	}
-	_, _, err = s.RemoveBlobs(ctx, before, plan)
+	_, _, err = s.Garbage.RemoveBlobs(ctx, before, plan)
 	return err
 }

@@ -241,7 +241,7 @@ func cgroup() string {
 }
 
 // recall answers from what is known, or reads and keeps it. Nobody may change what it returns.
-func (s *Store) recall(repo, reference string, read func() (Manifest, error)) (Manifest, error) {
+func (s *core) recall(repo, reference string, read func() (Manifest, error)) (Manifest, error) {
 	s.reading.count.Add(1)
 	k := recentKey{repo, reference}
 	m, epoch, ok := s.recent.get(k)

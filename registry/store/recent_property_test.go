@@ -80,7 +80,7 @@ func (m *recentModel) step(r *rand.Rand, writer int) error {
 	case 5:
 		_, err = m.PutPulledManifest(m.ctx, repo, body, PutOptions{MediaType: mediaType, Tags: []string{"shared"}})
 	case 6:
-		_, _, err = m.EvictPulled(m.ctx, -1)
+		_, _, err = m.Garbage.EvictPulled(m.ctx, -1)
 	case 7:
 		err = m.runStep(repo, own, body)
 	default:

@@ -23,7 +23,7 @@ const checkedReferences = `SELECT f.manifest, f.position, f.digest, EXISTS (
 // CheckReferences fails with a *CorruptError when the index by which a collection finds out what is referred to lacks a
 // reference. SQLite does not notice by itself: a bit that flips in an index is another digest, and layers that are in use
 // would go. It reads all references, in small steps while there are reads.
-func (s *Store) CheckReferences(ctx context.Context) error {
+func (s *Garbage) CheckReferences(ctx context.Context) error {
 	turn := s.yielding()
 	manifest, position := digest.Digest(""), -1
 	for more := true; more; {
@@ -49,7 +49,7 @@ func (s *Store) CheckReferences(ctx context.Context) error {
 }
 
 // hashes fails with a *CorruptError unless a manifest's body is what its digest says.
-func (s *Store) hashes(m Manifest) error {
+func (s *core) hashes(m Manifest) error {
 	if err := image.CheckDigest(m.Digest); err != nil {
 		return s.db.Damaged(fmt.Errorf("the digest of a manifest: %w", err))
 	}

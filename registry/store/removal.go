@@ -27,7 +27,7 @@ const (
 // those again. What does not fit into one transaction is written down in it, and done in further ones, after a restart too:
 // nothing else would ever ask for it again. In between, what was deleted may be pushed again.
 type removal struct {
-	store      *Store
+	store      *core
 	id         string // in the table; "" while all fits into one transaction
 	repository int64
 	whole      bool                   // with what belongs to what goes
@@ -246,7 +246,7 @@ func (r *removal) takeOut(ctx context.Context, tx *sql.Tx, some []digest.Digest)
 }
 
 // finishRemovals goes on with the deletions that a crash has cut short.
-func (s *Store) finishRemovals(ctx context.Context) error {
+func (s *core) finishRemovals(ctx context.Context) error {
 	var all []*removal
 	scan := func(rows *sql.Rows) error {
 		r := &removal{store: s, kept: map[digest.Digest]bool{}, size: removedLeast}

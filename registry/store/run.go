@@ -21,7 +21,7 @@ import (
 // its manifests and tags in one transaction. It survives a restart: Store.Run takes it up again. Several can be under
 // way; of two that set the same tag, the later Commit has it.
 type Run struct {
-	store *Store
+	store *core
 	id    string
 }
 
@@ -43,7 +43,7 @@ func (s *Store) BeginRun(ctx context.Context, name string) (*Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Run{store: s, id: random.String()}, nil
+	return &Run{store: s.core, id: random.String()}, nil
 }
 
 // Run takes up a run that was begun before. A committed one is found too, so that a Commit whose answer
@@ -56,7 +56,7 @@ func (s *Store) Run(ctx context.Context, id string) (*Run, error) {
 	if !found {
 		return nil, &NotFoundError{Kind: "run", Name: image.Quote(id)}
 	}
-	return &Run{store: s, id: id}, nil
+	return &Run{store: s.core, id: id}, nil
 }
 
 // ID names the run.

@@ -62,7 +62,7 @@ func TestRun_IsSeenAtOnceAndOnlyThen(t *testing.T) {
 			t.Errorf("%s: the tag names %s, want %s", when, got.Digest, want)
 		}
 		_, errManifest := f.Manifest(f.ctx, "app", m.Digest)
-		_, errBlob := f.StatBlob(f.ctx, "app", digest.FromString("layer of new"))
+		_, errBlob := f.Blobs.Stat(f.ctx, "app", digest.FromString("layer of new"))
 		_, errOther := f.ManifestByTag(f.ctx, "other/app", "v2")
 		_, _, errTags := f.Tags(f.ctx, "other/app", "", -1)
 		for _, err := range []error{errManifest, errBlob, errOther, errTags} {
@@ -280,20 +280,20 @@ func TestStore_StaleRuns(t *testing.T) {
 
 	list := func() (ids []string) {
 		t.Helper()
-		f.must(f.StaleRuns(f.ctx, before, func(id string) error { ids = append(ids, id); return nil }))
+		f.must(f.Garbage.StaleRuns(f.ctx, before, func(id string) error { ids = append(ids, id); return nil }))
 		return ids
 	}
 	if got := list(); len(got) != 1 || got[0] != stale.ID() {
 		t.Fatalf("stale: %v, want %s", got, stale.ID())
 	}
 	f.guard.Runs.Enter(stale.ID()) // a blob of it is on its way, for longer than that
-	f.must(f.RemoveRun(f.ctx, before, stale.ID()))
+	f.must(f.Garbage.RemoveRun(f.ctx, before, stale.ID()))
 	if got := list(); len(got) != 0 {
 		t.Errorf("a run with a blob on its way is stale: %v", got)
 	}
 	f.guard.Runs.Leave(stale.ID())
 	for _, r := range []*Run{stale, committed, lively} {
-		f.must(f.RemoveRun(f.ctx, before, r.ID()))
+		f.must(f.Garbage.RemoveRun(f.ctx, before, r.ID()))
 	}
 	_, err = f.Run(f.ctx, stale.ID())
 	isNotFound(t, err)

@@ -30,10 +30,10 @@ func TestRun_Commit_shows(t *testing.T) {
 		f.must(run.PutManifest(f.ctx, "mirror", descriptor(m.mediaType, m.body), m.body))
 	}
 	f.must(run.Commit(f.ctx))
-	if _, err := f.StatBlob(f.ctx, "mirror", secret.Digest); !errors.Is(err, ErrNotFound) {
+	if _, err := f.Blobs.Stat(f.ctx, "mirror", secret.Digest); !errors.Is(err, ErrNotFound) {
 		t.Errorf("a blob that is only named is shown: %v", err)
 	}
-	if _, err := f.StatBlob(f.ctx, "mirror", config.Digest); err != nil {
+	if _, err := f.Blobs.Stat(f.ctx, "mirror", config.Digest); err != nil {
 		t.Errorf("a blob that was visible there before: %v", err)
 	}
 }
@@ -101,7 +101,7 @@ func TestRun_anotherRepositorysContent(t *testing.T) {
 	if got := f.read("mirror/evil", config); int64(len(got)) != sizes[config] {
 		t.Errorf("what was confirmed is %q", got)
 	}
-	_, err = f.StatBlob(f.ctx, "mirror/evil", layer)
+	_, err = f.Blobs.Stat(f.ctx, "mirror/evil", layer)
 	isNotFound(t, err)
 	for _, d := range []digest.Digest{private.Digest, alone.Digest} {
 		_, err = f.Manifest(f.ctx, "mirror/evil", d)
@@ -123,7 +123,7 @@ func TestRun_Held_pulledManifestThatNamesAnothersBlob(t *testing.T) {
 	}
 	f.must(run.Tag(f.ctx, tagged("hub/evil", "v1", m.Digest)))
 	f.must(run.Commit(f.ctx))
-	_, err = f.StatBlob(f.ctx, "hub/evil", secret.Digest)
+	_, err = f.Blobs.Stat(f.ctx, "hub/evil", secret.Digest)
 	isNotFound(t, err)
 }
 
@@ -141,9 +141,9 @@ func TestRun_Confirm_keepsTheBlob(t *testing.T) {
 	f.reopen()
 	run, err = f.Run(f.ctx, run.ID())
 	f.must(err)
-	f.must(f.DeleteBlob(f.ctx, "other", layer.Digest))
+	f.must(f.Blobs.Delete(f.ctx, "other", layer.Digest))
 	f.clock.add(time.Hour)
-	if n, _, err := f.RemoveBlobs(f.ctx, f.clock.now(), []digest.Digest{layer.Digest}); n != 0 || err != nil {
+	if n, _, err := f.Garbage.RemoveBlobs(f.ctx, f.clock.now(), []digest.Digest{layer.Digest}); n != 0 || err != nil {
 		t.Errorf("collection removes %d, %v", n, err)
 	}
 	body := manifestOf(layer)
@@ -160,10 +160,10 @@ func TestRun_Confirm_collectedMeanwhile(t *testing.T) {
 	layer := f.blob("other", "layer")
 	run, err := f.BeginRun(f.ctx, "sync")
 	f.must(err)
-	f.must(f.DeleteBlob(f.ctx, "other", layer.Digest))
+	f.must(f.Blobs.Delete(f.ctx, "other", layer.Digest))
 	f.must(f.touch(layer.Digest, f.clock.now()))
 	f.later()
-	if n, _, err := f.RemoveBlobs(f.ctx, f.clock.now(), []digest.Digest{layer.Digest}); n != 1 || err != nil {
+	if n, _, err := f.Garbage.RemoveBlobs(f.ctx, f.clock.now(), []digest.Digest{layer.Digest}); n != 1 || err != nil {
 		t.Fatalf("collection removes %d, %v", n, err)
 	}
 	staged, err := run.Confirm(f.ctx, map[string][]ocispec.Descriptor{"mirror": {layer}})

@@ -147,14 +147,14 @@ func benchmarkScale(b *testing.B, f *fixture) {
 		}},
 		{"collection plan", func(int) error {
 			n := 0
-			err := f.GarbageBlobs(f.ctx, f.clock.now().Add(-scaleOld/2), func(digest.Digest, int64) error { n++; return nil })
+			err := f.Garbage.GarbageBlobs(f.ctx, f.clock.now().Add(-scaleOld/2), func(digest.Digest, int64) error { n++; return nil })
 			if n != scaleGarbage {
 				return fmt.Errorf("%d blobs are garbage", n)
 			}
 			return err
 		}},
 		{"stats", func(int) error { _, err := f.Stats(f.ctx); return err }},
-		{"evict nothing", func(int) error { _, _, err := f.EvictPulled(f.ctx, 0); return err }},
+		{"evict nothing", func(int) error { _, _, err := f.Garbage.EvictPulled(f.ctx, 0); return err }},
 	} {
 		b.Run(work.name, func(b *testing.B) {
 			for i := range b.N {

@@ -50,7 +50,7 @@ func TestStore_GarbageBlobs_ofAStorageThatIsAnother(t *testing.T) {
 	f.must(os.WriteFile(theirs, []byte("theirs"), 0o600))
 	f.must(os.Chtimes(theirs, time.Time{}, f.clock.now().Add(-24*time.Hour)))
 	var planned []digest.Digest
-	err := f.GarbageBlobs(f.ctx, f.clock.now(), func(d digest.Digest, _ int64) error { planned = append(planned, d); return nil })
+	err := f.Garbage.GarbageBlobs(f.ctx, f.clock.now(), func(d digest.Digest, _ int64) error { planned = append(planned, d); return nil })
 	if !errors.As(err, new(*StorageError)) || slices.Contains(planned, digest.FromString("theirs")) {
 		t.Errorf("a plan says %v, %v", planned, err)
 	}
@@ -65,7 +65,7 @@ func TestStore_GarbageBlobs_ofAStorageThatIsAnother(t *testing.T) {
 func TestStore_StaleUploads_ofAStorageThatIsGone(t *testing.T) {
 	f := newFixture(t)
 	f.must(os.Remove(filepath.Join(f.storage(), "uploads")))
-	err := f.StaleUploads(f.ctx, f.clock.now(), func(string, int64) error { return nil })
+	err := f.Garbage.StaleUploads(f.ctx, f.clock.now(), func(string, int64) error { return nil })
 	if !errors.As(err, new(*StorageError)) {
 		t.Errorf("error is %v", err)
 	}

@@ -62,7 +62,7 @@ func TestStore_ScrubBlob_takesDamageOutOfService(t *testing.T) {
 			f := newFixture(t)
 			m := f.pushImage("app", "app", "v1")
 			d := layerOf(m)
-			_, err := f.MountBlob(f.ctx, "linked", "app", d) // where no manifest is made of it
+			_, err := f.Blobs.Mount(f.ctx, "linked", "app", d) // where no manifest is made of it
 			f.must(err)
 			run, err := f.BeginRun(f.ctx, "sync")
 			f.must(err)
@@ -92,7 +92,7 @@ func TestStore_ScrubBlob_takesDamageOutOfService(t *testing.T) {
 				t.Error("pushed again, it is in quarantine still")
 			}
 			f.mustHave("app", "v1")
-			if _, err := f.StatBlob(f.ctx, "linked", d); err != nil {
+			if _, err := f.Blobs.Stat(f.ctx, "linked", d); err != nil {
 				t.Errorf("its link is lost: %v", err)
 			}
 			f.must(f.Integrity().TidyQuarantine(f.ctx))
@@ -106,14 +106,14 @@ func TestStore_ScrubBlob_takesDamageOutOfService(t *testing.T) {
 
 func (f *fixture) mustNotBeHeld(run *Run, m Manifest, d digest.Digest) {
 	f.t.Helper()
-	_, err := f.StatBlob(f.ctx, "app", d)
+	_, err := f.Blobs.Stat(f.ctx, "app", d)
 	if !errors.Is(err, ErrNotFound) {
 		f.t.Errorf("HEAD: %v", err)
 	}
-	if _, err := f.OpenBlob(f.ctx, "app", d); !errors.Is(err, ErrNotFound) {
+	if _, err := f.Blobs.Open(f.ctx, "app", d); !errors.Is(err, ErrNotFound) {
 		f.t.Errorf("GET: %v", err)
 	}
-	if _, err := f.MountBlob(f.ctx, "other", "", d); !errors.Is(err, ErrNotFound) {
+	if _, err := f.Blobs.Mount(f.ctx, "other", "", d); !errors.Is(err, ErrNotFound) {
 		f.t.Errorf("mount: %v", err)
 	}
 	var missing *MissingError

@@ -171,7 +171,7 @@ func (s *sessions) ended(id string) {
 
 // holdSession makes a place for an upload's files, if need be by dropping the user's own session that was not used for
 // longest: what crashed clients have left is not to lock their user out.
-func (s *Store) holdSession(id, user string) error {
+func (s *core) holdSession(id, user string) error {
 	for {
 		drop, err := s.sessions.hold(id, user, s.now())
 		if err == nil || drop == "" {
@@ -204,7 +204,7 @@ func (s *sessions) busy(user string, g *guard.Sessions) bool {
 	return true
 }
 
-func (s *Store) removeUploadFiles(id string) error {
+func (s *core) removeUploadFiles(id string) error {
 	if err := s.files.RemoveUpload(id); err != nil {
 		return fmt.Errorf("remove upload %s: %w", id, err)
 	}
@@ -214,7 +214,7 @@ func (s *Store) removeUploadFiles(id string) error {
 
 // saveSessions writes the states of the newest sessions that have received nothing. That it cannot is no reason to
 // fail: a push whose session is forgotten begins again.
-func (s *Store) saveSessions() {
+func (s *core) saveSessions() {
 	s.sessions.mu.Lock()
 	defer s.sessions.mu.Unlock()
 	empty := s.sessions.empty
@@ -231,7 +231,7 @@ func (s *Store) saveSessions() {
 }
 
 // emptySession is how ResumeUpload takes up a session that has received nothing.
-func (s *Store) emptySession(repo, id string) (*Upload, bool) {
+func (s *core) emptySession(repo, id string) (*Upload, bool) {
 	one, ok := s.sessions.recall(id)
 	if !ok {
 		return nil, false

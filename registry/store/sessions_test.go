@@ -11,13 +11,13 @@ import (
 
 func TestSessions_aFileComesWithTheFirstByte(t *testing.T) {
 	f := newFixture(t)
-	u, err := f.NewUpload(f.ctx, "app")
+	u, err := f.Uploads.New(f.ctx, "app")
 	f.must(err)
 	f.must(u.Close())
 	if left := f.list("uploads"); len(left) != 0 {
 		t.Errorf("a session that has received nothing has files: %v", left)
 	}
-	u, err = f.ResumeUpload(f.ctx, "app", u.ID())
+	u, err = f.Uploads.Resume(f.ctx, "app", u.ID())
 	f.must(err)
 	write(t, u, "x")
 	f.must(u.Close())
@@ -25,7 +25,7 @@ func TestSessions_aFileComesWithTheFirstByte(t *testing.T) {
 		t.Errorf("files of a session: %v", left)
 	}
 	t.Run("one without a byte becomes the empty blob", func(t *testing.T) {
-		u, err := f.NewUpload(f.ctx, "app")
+		u, err := f.Uploads.New(f.ctx, "app")
 		f.must(err)
 		_, err = u.Commit(f.ctx, digest.FromString(""))
 		f.must(err)
@@ -34,13 +34,13 @@ func TestSessions_aFileComesWithTheFirstByte(t *testing.T) {
 		}
 	})
 	t.Run("one that was cancelled is gone", func(t *testing.T) {
-		u, err := f.NewUpload(f.ctx, "app")
+		u, err := f.Uploads.New(f.ctx, "app")
 		f.must(err)
 		f.must(u.Close())
-		u, err = f.ResumeUpload(f.ctx, "app", u.ID())
+		u, err = f.Uploads.Resume(f.ctx, "app", u.ID())
 		f.must(err)
 		f.must(u.Cancel(f.ctx))
-		_, err = f.ResumeUpload(f.ctx, "app", u.ID())
+		_, err = f.Uploads.Resume(f.ctx, "app", u.ID())
 		isNotFound(t, err)
 	})
 }
@@ -52,7 +52,7 @@ func TestSessions_areBounded(t *testing.T) {
 	f.now = func() time.Time { now = now.Add(time.Second); return now }
 	open := func(user string, bytes int) *Upload {
 		t.Helper()
-		u, err := f.NewUpload(WithUser(f.ctx, user), "app")
+		u, err := f.Uploads.New(WithUser(f.ctx, user), "app")
 		f.must(err)
 		if bytes > 0 {
 			write(t, u, strings.Repeat("x", bytes))
@@ -61,7 +61,7 @@ func TestSessions_areBounded(t *testing.T) {
 		return u
 	}
 	there := func(u *Upload) bool {
-		v, err := f.ResumeUpload(f.ctx, "app", u.ID())
+		v, err := f.Uploads.Resume(f.ctx, "app", u.ID())
 		if err == nil {
 			f.must(v.Close())
 		}
@@ -90,10 +90,10 @@ func TestSessions_areBounded(t *testing.T) {
 	})
 	t.Run("what is in use does not, and a user who has all in use is told", func(t *testing.T) {
 		f.sessions.each = 3
-		busy, err := f.NewUpload(WithUser(f.ctx, "b"), "app")
+		busy, err := f.Uploads.New(WithUser(f.ctx, "b"), "app")
 		f.must(err)
 		write(t, busy, "x") // the third of all
-		u, err := f.NewUpload(WithUser(f.ctx, "b"), "app")
+		u, err := f.Uploads.New(WithUser(f.ctx, "b"), "app")
 		f.must(err)
 		var many *TooManyError
 		if _, err := u.Write([]byte("x")); !errors.As(err, &many) || many.Limit != 3 {
@@ -105,8 +105,8 @@ func TestSessions_areBounded(t *testing.T) {
 	})
 	t.Run("a collection makes place", func(t *testing.T) {
 		before := now.Add(time.Hour * 1e6)
-		f.must(f.StaleUploads(f.ctx, before, func(id string, _ int64) error {
-			_, err := f.RemoveUpload(f.ctx, before, id)
+		f.must(f.Garbage.StaleUploads(f.ctx, before, func(id string, _ int64) error {
+			_, err := f.Garbage.RemoveUpload(f.ctx, before, id)
 			return err
 		}))
 		if len(f.sessions.files)+len(f.sessions.users) != 0 {
@@ -128,14 +128,14 @@ func TestSessions_theNewestSurviveARestart(t *testing.T) {
 	f.now = func() time.Time { now = now.Add(time.Second); return now }
 	var ids []string
 	for range savedSessions + 20 {
-		u, err := f.NewUpload(f.ctx, "app")
+		u, err := f.Uploads.New(f.ctx, "app")
 		f.must(err)
 		f.must(u.Close())
 		ids = append(ids, u.ID())
 	}
 	f.reopen()
 	for i, id := range ids {
-		u, err := f.ResumeUpload(f.ctx, "app", id)
+		u, err := f.Uploads.Resume(f.ctx, "app", id)
 		if survives := i >= 20; (err == nil) != survives {
 			t.Errorf("session %d of %d: %v", i, len(ids), err)
 		}
@@ -148,7 +148,7 @@ func TestSessions_theNewestSurviveARestart(t *testing.T) {
 func TestStore_CheckSpace_inodes(t *testing.T) {
 	f := newFixture(t)
 	f.space.Inodes = func(string) (int64, int64, error) { return 0, 1 << 20, nil }
-	_, err := f.NewUpload(f.ctx, "app")
+	_, err := f.Uploads.New(f.ctx, "app")
 	for what, err := range map[string]error{"a push": err, "CheckSpace": f.CheckSpace()} {
 		var full *FullError
 		if !errors.As(err, &full) || !full.Inodes {

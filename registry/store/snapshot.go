@@ -9,7 +9,7 @@ import (
 // promise that the files of the blobs that it names stay. It takes as much space as the database does.
 type Snapshot struct {
 	Name  string // of the file, which is beside the database
-	store *Store
+	store *core
 }
 
 // Snapshot makes one. Collections go on meanwhile, but leave files, until Release. *FullError.
@@ -21,7 +21,7 @@ func (s *Store) Snapshot(ctx context.Context) (*Snapshot, error) {
 		s.guard.Hold.End()
 		return nil, err
 	}
-	return &Snapshot{Name: filepath.Base(path), store: s}, nil
+	return &Snapshot{Name: filepath.Base(path), store: s.core}, nil
 }
 
 // Release removes the file, and lets collections remove files again.

@@ -31,7 +31,7 @@ func (r *Run) Source(ctx context.Context, from map[string][]string) error {
 }
 
 // RecordSource records that pull-through fetched something for repo from path on registry (host[:port]).
-func (s *Store) RecordSource(ctx context.Context, repo, registry, path string) error {
+func (s *Blobs) RecordSource(ctx context.Context, repo, registry, path string) error {
 	return s.recordSources(ctx, []source{{repo, registry, path}}, true)
 }
 
@@ -44,7 +44,7 @@ func (s source) check() error {
 	return image.CheckRepository(s.repo)
 }
 
-func (s *Store) recordSources(ctx context.Context, all []source, pulled bool) error {
+func (s *core) recordSources(ctx context.Context, all []source, pulled bool) error {
 	now := s.now()
 	var unknown []source
 	for _, from := range all {

@@ -23,7 +23,7 @@ func TestStore_BlobSources(t *testing.T) {
 	f := newFixture(t)
 	layer := f.blob("mirror/app", "layer")
 	f.pushImage("other", "other")
-	f.must(f.RecordSource(f.ctx, "other", "elsewhere.example", "x"))
+	f.must(f.Blobs.RecordSource(f.ctx, "other", "elsewhere.example", "x"))
 	if got := f.sources(layer.Digest); got != nil {
 		t.Errorf("without a source: %v", got)
 	}
@@ -32,14 +32,14 @@ func TestStore_BlobSources(t *testing.T) {
 	f.must(r.Source(f.ctx, map[string][]string{"mirror/app": {"quay.io/team/app"}}))
 	f.must(r.Abort(f.ctx)) // where it looked is true all the same
 	f.clock.add(time.Minute)
-	f.must(f.RecordSource(f.ctx, "mirror/app", "docker.io:5000", "app"))
+	f.must(f.Blobs.RecordSource(f.ctx, "mirror/app", "docker.io:5000", "app"))
 	if got := f.sources(layer.Digest); !slices.Equal(got, []string{"docker.io:5000/app", "quay.io/team/app"}) {
 		t.Errorf("the latest first: %v", got)
 	}
 
 	// A layer that only a manifest names, as after a pull-through.
 	config := f.blob("mirror/app", "config")
-	f.must(f.DeleteBlob(f.ctx, "mirror/app", layer.Digest))
+	f.must(f.Blobs.Delete(f.ctx, "mirror/app", layer.Digest))
 	_, err = f.PutPulledManifest(f.ctx, "mirror/app", manifestOf(config, layer), PutOptions{})
 	f.must(err)
 	if got := f.sources(layer.Digest); len(got) != 2 {
@@ -47,7 +47,7 @@ func TestStore_BlobSources(t *testing.T) {
 	}
 
 	var invalid *InvalidError
-	if err := f.RecordSource(f.ctx, "mirror/app", "", "app"); !errors.As(err, &invalid) {
+	if err := f.Blobs.RecordSource(f.ctx, "mirror/app", "", "app"); !errors.As(err, &invalid) {
 		t.Errorf("without a registry: %v", err)
 	}
 	if err := r.Source(f.ctx, map[string][]string{"mirror/app": {"app"}}); !errors.As(err, &invalid) {
@@ -61,15 +61,15 @@ func TestStore_RecordSource_writesOnceADay(t *testing.T) {
 		f.must(f.db.Reader().QueryRow(`SELECT seen FROM sources`).Scan(&n))
 		return n
 	}
-	f.must(f.RecordSource(f.ctx, "app", "quay.io", "app"))
+	f.must(f.Blobs.RecordSource(f.ctx, "app", "quay.io", "app"))
 	first := seen()
 	f.clock.add(time.Hour)
-	f.must(f.RecordSource(f.ctx, "app", "quay.io", "app"))
+	f.must(f.Blobs.RecordSource(f.ctx, "app", "quay.io", "app"))
 	if seen() != first {
 		t.Error("an hour later it is written again")
 	}
 	f.clock.add(sourceFresh)
-	f.must(f.RecordSource(f.ctx, "app", "quay.io", "app"))
+	f.must(f.Blobs.RecordSource(f.ctx, "app", "quay.io", "app"))
 	if seen() == first {
 		t.Error("a day later it is not written again")
 	}

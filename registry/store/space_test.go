@@ -20,9 +20,9 @@ import (
 func TestStore_NearlyFullDisk(t *testing.T) {
 	f := newFixture(t)
 	m := f.pushImage("app", "app", "v1")
-	half, err := f.NewUpload(f.ctx, "app")
+	half, err := f.Uploads.New(f.ctx, "app")
 	f.must(err)
-	small, err := f.NewUpload(f.ctx, "app")
+	small, err := f.Uploads.New(f.ctx, "app")
 	f.must(err)
 	_, err = small.Write([]byte("small"))
 	f.must(err)
@@ -33,7 +33,7 @@ func TestStore_NearlyFullDisk(t *testing.T) {
 	body := index()
 	blob := descriptor("x/y", []byte("blob"))
 	for name, push := range map[string]func() error{
-		"a new upload":  func() error { _, err := f.NewUpload(f.ctx, "app"); return err },
+		"a new upload":  func() error { _, err := f.Uploads.New(f.ctx, "app"); return err },
 		"a large write": func() error { _, err := half.Write(make([]byte, 2*spaceEvery)); return err },
 		"a long copy": func() error {
 			_, err := half.ReadFrom(strings.NewReader(strings.Repeat("x", 2*spaceEvery)))
@@ -45,7 +45,7 @@ func TestStore_NearlyFullDisk(t *testing.T) {
 			return err
 		},
 		"a mount": func() error {
-			_, err := f.MountBlob(f.ctx, "other", "app", digest.FromString("layer of app"))
+			_, err := f.Blobs.Mount(f.ctx, "other", "app", digest.FromString("layer of app"))
 			return err
 		},
 		"a blob of a run": func() error { return run.PutBlob(f.ctx, "app", blob, strings.NewReader("blob")) },
@@ -68,7 +68,7 @@ func TestStore_NearlyFullDisk(t *testing.T) {
 	f.must(run.Abort(f.ctx))
 	f.must(f.DeleteManifest(f.ctx, "app", m.Digest))
 	f.clock.add(time.Hour)
-	if n, _, err := f.RemoveBlobs(f.ctx, f.clock.now(), f.garbage(f.clock.now())); n != 2 || err != nil {
+	if n, _, err := f.Garbage.RemoveBlobs(f.ctx, f.clock.now(), f.garbage(f.clock.now())); n != 2 || err != nil {
 		t.Errorf("collection removed %d, %v", n, err)
 	}
 }
@@ -109,7 +109,7 @@ func TestOptions_MinFree(t *testing.T) {
 			}
 			return test.storage, 1 << 40, nil
 		}
-		u, err := s.NewUpload(t.Context(), "app")
+		u, err := s.Uploads.New(t.Context(), "app")
 		if err == nil {
 			err = u.Cancel(t.Context())
 		}
@@ -144,7 +144,7 @@ func TestStore_FullDisk(t *testing.T) {
 			fill()
 
 			var full *FullError
-			if _, err := f.NewUpload(f.ctx, "app"); !errors.As(err, &full) || full.Short == 0 {
+			if _, err := f.Uploads.New(f.ctx, "app"); !errors.As(err, &full) || full.Short == 0 {
 				t.Errorf("a push: got %v", err)
 			}
 			if f.read("app", layer.Digest) != content {
@@ -153,7 +153,7 @@ func TestStore_FullDisk(t *testing.T) {
 			f.must(f.DeleteManifest(f.ctx, "app", m.Digest))
 			fill()
 			now := f.clock.add(time.Hour)
-			if n, bytes, err := f.RemoveBlobs(f.ctx, now, f.garbage(now)); n != 2 || bytes < layer.Size || err != nil {
+			if n, bytes, err := f.Garbage.RemoveBlobs(f.ctx, now, f.garbage(now)); n != 2 || bytes < layer.Size || err != nil {
 				t.Errorf("collection removed %d blobs of %d bytes, %v", n, bytes, err)
 			}
 			f.verify()

@@ -110,7 +110,7 @@ func (s *Store) Space() ([]diskspace.Space, error) {
 func (s *Store) CheckSpace() error { return s.checkNewFile(0) }
 
 // checkSpace fails with a *FullError when there is no space for so many bytes of another blob, or none for its row.
-func (s *Store) checkSpace(need int64) error {
+func (s *core) checkSpace(need int64) error {
 	if err := s.space.Check(s.files.Root(), need); err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func (s *Store) checkSpace(need int64) error {
 }
 
 // checkNewFile is checkSpace for a blob that needs files of its own.
-func (s *Store) checkNewFile(need int64) error {
+func (s *core) checkNewFile(need int64) error {
 	if err := s.space.CheckInodes(s.files.Root()); err != nil {
 		return err
 	}

@@ -29,24 +29,53 @@ type Options struct {
 	Log      *slog.Logger     // nil: discard
 }
 
-// Store is an opened store. Its methods may be called from any goroutine.
+// Store is an opened store. Its methods may be called from any goroutine, and so may those of its parts.
 type Store struct {
+	*core
+	Blobs   *Blobs   // blobs of a repository
+	Uploads *Uploads // blobs on their way
+	Garbage *Garbage // what can be removed
+
+	lock *os.File
+}
+
+// Blobs has the blobs of repositories.
+type Blobs struct{ *core }
+
+// Uploads begins and resumes uploads.
+type Uploads struct{ *core }
+
+// Garbage finds and removes what nothing needs any more. It implements gc.Store.
+type Garbage struct{ *core }
+
+// core is what the parts of a store share.
+type core struct {
 	database string
 	db       *sqlite.DB
+	files    *blobfile.Dir
+	journal  *journal
+	space    diskspace.Checker
 	now      func() time.Time
 	log      *slog.Logger
-	files    *blobfile.Dir
-	space    diskspace.Checker
+
+	memory
+	turns
+}
+
+// memory is what one process remembers.
+type memory struct {
 	guard    *guard.Set
 	sessions *sessions
-	lock     *os.File
-	places   manifestPlaces
-	journal  *journal
 	recent   recent
 	uses     uses
 	arrivals *arrivals
-	removing sync.Map      // ids of the removals under way
+}
+
+// turns is what lets requests and long work wait for each other.
+type turns struct {
+	places   manifestPlaces
 	reading  reading       // see yielding
+	removing sync.Map      // ids of the removals under way
 	part     time.Duration // how long a transaction takes that is part of something long
 	patience time.Duration // how long a request waits for another that has its upload session
 }
@@ -101,7 +130,8 @@ func newStore(o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s := &Store{database: path, now: o.Now, log: o.Log, places: newManifestPlaces(), part: partTime, patience: 10 * time.Second}
+	c := &core{database: path, now: o.Now, log: o.Log, turns: turns{places: newManifestPlaces(), part: partTime, patience: 10 * time.Second}}
+	s := &Store{core: c, Blobs: &Blobs{c}, Uploads: &Uploads{c}, Garbage: &Garbage{c}}
 	s.space = diskspace.Checker{Bytes: diskspace.Bytes, Inodes: diskspace.Inodes, MinFree: o.MinFree}
 	if s.now == nil {
 		s.now = time.Now
@@ -144,7 +174,7 @@ func (s *Store) Close() error {
 
 // saveChecks turns the checks that the guard remembers into links as new as they are, so that a restart
 // between the check and the manifest does not cost a push its blobs. Likewise for when runs were heard of.
-func (s *Store) saveChecks(ctx context.Context) error {
+func (s *core) saveChecks(ctx context.Context) error {
 	checks, heard := s.guard.Blobs.TakeChecks(), s.guard.Runs.TakeHeard()
 	if len(checks)+len(heard) == 0 {
 		return nil

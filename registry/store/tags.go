@@ -48,7 +48,7 @@ func (s *Store) Repositories(ctx context.Context, last string, n int) (names []s
 }
 
 // page reads at most n names. text takes args and then a limit.
-func (s *Store) page(ctx context.Context, n int, text string, args ...any) (names []string, more bool, err error) {
+func (s *core) page(ctx context.Context, n int, text string, args ...any) (names []string, more bool, err error) {
 	names = []string{}
 	if n == 0 {
 		return names, false, nil
@@ -90,13 +90,13 @@ func (s *Store) DeleteTag(ctx context.Context, repo, tag string) error {
 }
 
 // untag deletes the tags of a repository that name some manifests.
-func (s *Store) untag(ctx context.Context, tx *sql.Tx, repository int64, ds []digest.Digest) error {
+func (s *core) untag(ctx context.Context, tx *sql.Tx, repository int64, ds []digest.Digest) error {
 	return s.dropTags(ctx, tx, `SELECT t.repository, t.name, '' FROM json_each(?3) d CROSS JOIN tags t
 		WHERE t.repository = ?2 AND t.digest = d.value`, repository, asJSON(ds))
 }
 
 // untagMost deletes, a part at a time, the tags that name a manifest, until there are few enough for one transaction.
-func (s *Store) untagMost(ctx context.Context, repo string, d digest.Digest) error {
+func (s *core) untagMost(ctx context.Context, repo string, d digest.Digest) error {
 	const these = ` FROM repositories r CROSS JOIN tags t WHERE r.name = ? AND t.repository = r.id AND t.digest = ? LIMIT `
 	for {
 		var id int64
@@ -118,7 +118,7 @@ func (s *Store) untagMost(ctx context.Context, repo string, d digest.Digest) err
 }
 
 // untagSome deletes as many tags of a manifest as one transaction is for, and reports whether there are more.
-func (s *Store) untagSome(ctx context.Context, tx *sql.Tx, repository int64, d digest.Digest) (more bool, err error) {
+func (s *core) untagSome(ctx context.Context, tx *sql.Tx, repository int64, d digest.Digest) (more bool, err error) {
 	err = s.dropTags(ctx, tx, fmt.Sprintf(`SELECT t.repository, t.name, '' FROM tags t
 		WHERE t.repository = ?2 AND t.digest = ?3 ORDER BY t.name LIMIT %d`, tagBatch), repository, d)
 	if err != nil {
@@ -127,7 +127,7 @@ func (s *Store) untagSome(ctx context.Context, tx *sql.Tx, repository int64, d d
 	return sqlite.Exists(ctx, tx, `SELECT 1 FROM tags WHERE repository = ? AND digest = ?`, repository, d)
 }
 
-func (s *Store) dropTag(ctx context.Context, tx *sql.Tx, repository int64, tag string) error {
+func (s *core) dropTag(ctx context.Context, tx *sql.Tx, repository int64, tag string) error {
 	found, err := sqlite.Exists(ctx, tx, `SELECT 1 FROM tags WHERE repository = ? AND name = ?`, repository, tag)
 	if err == nil && !found {
 		err = sql.ErrNoRows
@@ -139,19 +139,19 @@ func (s *Store) dropTag(ctx context.Context, tx *sql.Tx, repository int64, tag s
 }
 
 // dropTags deletes tags: moves selects the repository and the name of each, and ”.
-func (s *Store) dropTags(ctx context.Context, tx *sql.Tx, moves string, args ...any) error {
+func (s *core) dropTags(ctx context.Context, tx *sql.Tx, moves string, args ...any) error {
 	return s.change(ctx, tx, `DELETE FROM tags WHERE (repository, name) IN (SELECT repository, name FROM moving)`, moves, args...)
 }
 
 // moveTags lets tags name manifests: moves selects the repository, the name and the digest for each.
-func (s *Store) moveTags(ctx context.Context, tx *sql.Tx, moves string, args ...any) error {
+func (s *core) moveTags(ctx context.Context, tx *sql.Tx, moves string, args ...any) error {
 	return s.change(ctx, tx, `INSERT INTO tags (repository, name, digest, updated, checked) SELECT repository, name, became, ?1, 0 FROM moving WHERE true
 		ON CONFLICT DO UPDATE SET digest = excluded.digest, updated = excluded.updated`, moves, args...)
 }
 
 // change records what some tags have named and will name, and runs a statement that changes those of them that name
 // something else. The parameters of moves begin with ?2. A thousand tags take no more statements than one.
-func (s *Store) change(ctx context.Context, tx *sql.Tx, statement, moves string, args ...any) error {
+func (s *core) change(ctx context.Context, tx *sql.Tx, statement, moves string, args ...any) error {
 	moving := `WITH moves (repository, name, digest) AS (` + moves + `),
 		moving AS MATERIALIZED (SELECT DISTINCT m.repository, m.name, coalesce(t.digest, '') AS was, m.digest AS became
 			FROM moves m LEFT JOIN tags t ON t.repository = m.repository AND t.name = m.name WHERE coalesce(t.digest, '') <> m.digest) `

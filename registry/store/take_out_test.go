@@ -20,7 +20,7 @@ func TestStore_OpenBlob_ofTheOnlyOneOfItsAlgorithm(t *testing.T) {
 	d := digest.SHA512.FromString("content")
 	push := func() {
 		t.Helper()
-		u, err := f.NewUpload(f.ctx, "app")
+		u, err := f.Uploads.New(f.ctx, "app")
 		f.must(err)
 		_, err = u.ReadFrom(bytes.NewReader([]byte("content")))
 		f.must(err)
@@ -29,16 +29,16 @@ func TestStore_OpenBlob_ofTheOnlyOneOfItsAlgorithm(t *testing.T) {
 	}
 	push()
 	f.must(os.Remove(f.path(d)))
-	_, err := f.OpenBlob(f.ctx, "app", d)
+	_, err := f.Blobs.Open(f.ctx, "app", d)
 	if !errors.Is(err, ErrNotFound) {
 		t.Errorf("opening it gives %v", err)
 	}
-	_, err = f.StatBlob(f.ctx, "app", d)
+	_, err = f.Blobs.Stat(f.ctx, "app", d)
 	if !errors.Is(err, ErrNotFound) {
 		t.Errorf("who asks whether to push it again is told %v", err)
 	}
 	push()
-	b, err := f.OpenBlob(f.ctx, "app", d)
+	b, err := f.Blobs.Open(f.ctx, "app", d)
 	f.must(err)
 	f.must(b.Close())
 }

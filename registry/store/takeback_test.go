@@ -46,7 +46,7 @@ func testTakeBack(t *testing.T, a digest.Algorithm) {
 	}
 
 	placed := place()
-	u, err := f.NewUpload(f.ctx, "app")
+	u, err := f.Uploads.New(f.ctx, "app")
 	f.must(err)
 	_, err = u.ReadFrom(bytes.NewReader([]byte(content)))
 	f.must(err)
@@ -57,7 +57,7 @@ func testTakeBack(t *testing.T, a digest.Algorithm) {
 	if !f.guard.Blobs.Spared(d, f.clock.now().Add(time.Hour)) {
 		t.Error("the manifest that is to come of the other push is not expected any more")
 	}
-	b, err := f.OpenBlob(f.ctx, "app", d)
+	b, err := f.Blobs.Open(f.ctx, "app", d)
 	f.must(err)
 	defer b.Close()
 	if got, err := io.ReadAll(b); err != nil || string(got) != content {

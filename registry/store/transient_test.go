@@ -32,13 +32,13 @@ func TestStore_OpenBlob_triesAgainWhatMayPass(t *testing.T) {
 		f.pushImage("app", "other")
 		m := f.pushImage("app", "app", "v1")
 		f.failing(1, code)
-		b, err := f.OpenBlob(f.ctx, "app", layerOf(m))
+		b, err := f.Blobs.Open(f.ctx, "app", layerOf(m))
 		if err != nil {
 			t.Fatalf("one %v: %v", code, err)
 		}
 		f.must(b.Close())
 		f.failing(100, code)
-		if _, err = f.OpenBlob(f.ctx, "app", layerOf(m)); !errors.Is(err, code) || errors.Is(err, ErrNotFound) {
+		if _, err = f.Blobs.Open(f.ctx, "app", layerOf(m)); !errors.Is(err, code) || errors.Is(err, ErrNotFound) {
 			t.Errorf("while it lasts: %v", err)
 		}
 		f.failing(1, code)

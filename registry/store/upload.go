@@ -26,7 +26,7 @@ const spaceEvery = 1 << 20
 // Upload is a blob that is being written. An Upload has its session alone, until Close, Commit or Cancel; Close keeps the
 // session for ResumeUpload, the others end it. What was acknowledged before Close survives a restart.
 type Upload struct {
-	store   *Store
+	store   *core
 	user    string      // of the session, for the bounds on sessions
 	by      origin      // of the link that it gets
 	session bool        // it can be resumed; a run's blob cannot, since a run starts a blob again
@@ -40,8 +40,8 @@ type Upload struct {
 	checked int64 // the size at which there was last seen to be space
 }
 
-// NewUpload begins an upload to repo.
-func (s *Store) NewUpload(ctx context.Context, repo string) (*Upload, error) {
+// New begins an upload to repo.
+func (s *Uploads) New(ctx context.Context, repo string) (*Upload, error) {
 	if err := image.CheckRepository(repo); err != nil {
 		return nil, err
 	}
@@ -58,7 +58,7 @@ func (s *Store) NewUpload(ctx context.Context, repo string) (*Upload, error) {
 }
 
 // newUpload begins an upload of want bytes, 0 if that is not known.
-func (s *Store) newUpload(repo string, want int64) (*Upload, error) {
+func (s *core) newUpload(repo string, want int64) (*Upload, error) {
 	if err := s.checkNewFile(want); err != nil {
 		return nil, fmt.Errorf("begin upload: %w", err)
 	}
@@ -84,9 +84,9 @@ func (u *Upload) begin() error {
 	return nil
 }
 
-// ResumeUpload opens a session of repo where its last Close left it, also after a restart. While another request has the
+// Resume opens a session of repo where its last Close left it, also after a restart. While another request has the
 // session it waits a little, then fails with *BusyError.
-func (s *Store) ResumeUpload(ctx context.Context, repo, id string) (*Upload, error) {
+func (s *Uploads) Resume(ctx context.Context, repo, id string) (*Upload, error) {
 	if !blobfile.IsUploadID(id) {
 		return nil, &NotFoundError{Kind: "upload", Name: image.Quote(id)}
 	}
@@ -105,7 +105,7 @@ func (s *Store) ResumeUpload(ctx context.Context, repo, id string) (*Upload, err
 		return nil, fmt.Errorf("resume upload %s: %w", id, err)
 	}
 	s.sessions.used(id, s.now())
-	return &Upload{store: s, user: sqlite.User(ctx), session: true, bytes: bytes, checked: bytes.Size()}, nil
+	return &Upload{store: s.core, user: sqlite.User(ctx), session: true, bytes: bytes, checked: bytes.Size()}, nil
 }
 
 // ID names the session.

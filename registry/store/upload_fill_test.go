@@ -42,7 +42,7 @@ func TestUpload_fill(t *testing.T) {
 func TestUpload_ReadFrom_inRecords(t *testing.T) {
 	f := newFixture(t)
 	content := bytes.Repeat([]byte("0123456789"), throttle.Buffer/4)
-	u, err := f.NewUpload(f.ctx, "app")
+	u, err := f.Uploads.New(f.ctx, "app")
 	f.must(err)
 	defer u.Close()
 	if n, err := u.ReadFrom(iotest.DataErrReader(iotest.HalfReader(bytes.NewReader(content)))); err != nil || n != int64(len(content)) {

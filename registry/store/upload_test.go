@@ -45,7 +45,7 @@ func (f *fixture) list(dir string) []string {
 
 func (f *fixture) read(repo string, d digest.Digest) string {
 	f.t.Helper()
-	b, err := f.OpenBlob(f.ctx, repo, d)
+	b, err := f.Blobs.Open(f.ctx, repo, d)
 	f.must(err)
 	defer b.Close()
 	content, err := io.ReadAll(b)
@@ -58,13 +58,13 @@ func (f *fixture) read(repo string, d digest.Digest) string {
 
 func TestUpload_InChunksAcrossRestarts(t *testing.T) {
 	f := newFixture(t)
-	u, err := f.NewUpload(f.ctx, "app")
+	u, err := f.Uploads.New(f.ctx, "app")
 	f.must(err)
 	f.must(u.Close()) // as the answer to POST does, with nothing written yet
 	want := ""
 	for _, chunk := range []string{"one", "", strings.Repeat("two", 100_000), "three"} {
 		f.reopen()
-		v, err := f.ResumeUpload(f.ctx, "app", u.ID())
+		v, err := f.Uploads.Resume(f.ctx, "app", u.ID())
 		f.must(err)
 		if v.Size() != int64(len(want)) || !v.StartedAt().Equal(u.StartedAt()) {
 			t.Fatalf("size %d of %d, started %v, %v", v.Size(), len(want), v.StartedAt(), u.StartedAt())
@@ -75,7 +75,7 @@ func TestUpload_InChunksAcrossRestarts(t *testing.T) {
 		want += chunk
 	}
 	f.reopen()
-	u, err = f.ResumeUpload(f.ctx, "app", u.ID())
+	u, err = f.Uploads.Resume(f.ctx, "app", u.ID())
 	f.must(err)
 	size, err := u.Commit(f.ctx, digest.FromString(want))
 	f.must(err)
@@ -86,7 +86,7 @@ func TestUpload_InChunksAcrossRestarts(t *testing.T) {
 	if left := f.list("uploads"); len(left) != 0 {
 		t.Errorf("left over: %v", left)
 	}
-	_, err = f.ResumeUpload(f.ctx, "app", u.ID())
+	_, err = f.Uploads.Resume(f.ctx, "app", u.ID())
 	isNotFound(t, err)
 }
 
@@ -118,13 +118,13 @@ func TestUpload_ResumeAfterCrash(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f := newFixture(t)
-			u, err := f.NewUpload(f.ctx, "app")
+			u, err := f.Uploads.New(f.ctx, "app")
 			f.must(err)
 			write(t, u, "held")
 			f.must(u.Close())
 			test.crash(f, u.ID())
 			f.reopen()
-			u, err = f.ResumeUpload(f.ctx, "app", u.ID())
+			u, err = f.Uploads.Resume(f.ctx, "app", u.ID())
 			if test.want == "" {
 				isNotFound(t, err)
 				return
@@ -144,7 +144,7 @@ func TestUpload_ResumeAfterCrash(t *testing.T) {
 func TestUpload_WrongDigestLeavesNothing(t *testing.T) {
 	for _, want := range []digest.Digest{dA, dC} {
 		f := newFixture(t)
-		u, err := f.NewUpload(f.ctx, "app")
+		u, err := f.Uploads.New(f.ctx, "app")
 		f.must(err)
 		write(t, u, "not what it says")
 		_, err = u.Commit(f.ctx, want)
@@ -155,18 +155,18 @@ func TestUpload_WrongDigestLeavesNothing(t *testing.T) {
 		if left := f.list("."); len(left) != 0 {
 			t.Errorf("left over: %v", left)
 		}
-		_, err = f.StatBlob(f.ctx, "app", want)
+		_, err = f.Blobs.Stat(f.ctx, "app", want)
 		isNotFound(t, err)
 	}
 }
 
 func TestUpload_SHA512(t *testing.T) {
 	f := newFixture(t)
-	u, err := f.NewUpload(f.ctx, "app")
+	u, err := f.Uploads.New(f.ctx, "app")
 	f.must(err)
 	write(t, u, "con")
 	f.must(u.Close())
-	u, err = f.ResumeUpload(f.ctx, "app", u.ID())
+	u, err = f.Uploads.Resume(f.ctx, "app", u.ID())
 	f.must(err)
 	write(t, u, "tent")
 	d := digest.SHA512.FromString("content")
@@ -179,7 +179,7 @@ func TestUpload_SHA512(t *testing.T) {
 
 func TestUpload_MalformedDigestLeavesTheSession(t *testing.T) {
 	f := newFixture(t)
-	u, err := f.NewUpload(f.ctx, "app")
+	u, err := f.Uploads.New(f.ctx, "app")
 	f.must(err)
 	write(t, u, "a")
 	var invalid *InvalidError
@@ -198,7 +198,7 @@ func TestUpload_MalformedDigestLeavesTheSession(t *testing.T) {
 
 func TestUpload_FailedCommitEndsTheSession(t *testing.T) {
 	f := newFixture(t)
-	u, err := f.NewUpload(f.ctx, "app")
+	u, err := f.Uploads.New(f.ctx, "app")
 	f.must(err)
 	write(t, u, "a")
 	ended, end := context.WithCancel(f.ctx)
@@ -209,30 +209,30 @@ func TestUpload_FailedCommitEndsTheSession(t *testing.T) {
 	if _, err := u.Write([]byte("x")); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("a write after a failed Commit gave %v: the file may be in place already", err)
 	}
-	_, err = f.StatBlob(f.ctx, "app", dA)
+	_, err = f.Blobs.Stat(f.ctx, "app", dA)
 	isNotFound(t, err)
 }
 
 func TestUpload_Cancel(t *testing.T) {
 	f := newFixture(t)
-	u, err := f.NewUpload(f.ctx, "app")
+	u, err := f.Uploads.New(f.ctx, "app")
 	f.must(err)
 	write(t, u, "a")
 	f.must(u.Close())
-	u, err = f.ResumeUpload(f.ctx, "app", u.ID())
+	u, err = f.Uploads.Resume(f.ctx, "app", u.ID())
 	f.must(err)
 	f.must(u.Cancel(f.ctx))
 	f.must(u.Cancel(f.ctx))
 	if left := f.list("uploads"); len(left) != 0 {
 		t.Errorf("left over: %v", left)
 	}
-	_, err = f.ResumeUpload(f.ctx, "app", u.ID())
+	_, err = f.Uploads.Resume(f.ctx, "app", u.ID())
 	isNotFound(t, err)
 }
 
 func TestUpload_ForeignSessions(t *testing.T) {
 	f := newFixture(t)
-	u, err := f.NewUpload(f.ctx, "app")
+	u, err := f.Uploads.New(f.ctx, "app")
 	f.must(err)
 	f.must(u.Close())
 	secret := filepath.Join(f.dir, "secret.json")
@@ -240,32 +240,32 @@ func TestUpload_ForeignSessions(t *testing.T) {
 	for _, test := range []struct{ repo, id string }{
 		{"other", u.ID()}, {"app", "../../secret"}, {"app", ""}, {"app", "."}, {"app", strings.ToUpper(u.ID())},
 	} {
-		_, err := f.ResumeUpload(f.ctx, test.repo, test.id)
+		_, err := f.Uploads.Resume(f.ctx, test.repo, test.id)
 		isNotFound(t, err)
 	}
-	_, err = f.ResumeUpload(f.ctx, "app", u.ID())
+	_, err = f.Uploads.Resume(f.ctx, "app", u.ID())
 	f.must(err)
 }
 
 func TestUpload_OneRequestAtATime(t *testing.T) {
 	f := newFixture(t)
-	u, err := f.NewUpload(f.ctx, "app")
+	u, err := f.Uploads.New(f.ctx, "app")
 	f.must(err)
 	f.patience = 0
 	var busy *BusyError
-	if _, err := f.ResumeUpload(f.ctx, "app", u.ID()); !errors.As(err, &busy) {
+	if _, err := f.Uploads.Resume(f.ctx, "app", u.ID()); !errors.As(err, &busy) {
 		t.Fatalf("two have the session: %v", err)
 	}
 	ended, end := context.WithCancel(f.ctx)
 	end()
 	f.patience = 1 << 40
-	if _, err := f.ResumeUpload(ended, "app", u.ID()); !errors.Is(err, context.Canceled) {
+	if _, err := f.Uploads.Resume(ended, "app", u.ID()); !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v", err)
 	}
 	// The next request waits for the one that is closing.
 	got := make(chan error)
 	go func() {
-		v, err := f.ResumeUpload(f.ctx, "app", u.ID())
+		v, err := f.Uploads.Resume(f.ctx, "app", u.ID())
 		if err == nil && v.Size() != 1 {
 			err = errors.New("it did not wait for Close")
 		}
@@ -279,14 +279,14 @@ func TestUpload_OneRequestAtATime(t *testing.T) {
 // Requests that fight over a session must not mix their bytes: each chunk is whole, and the hash is of what is there.
 func TestUpload_ManyRequestsStayInOrder(t *testing.T) {
 	f := newFixture(t)
-	u, err := f.NewUpload(f.ctx, "app")
+	u, err := f.Uploads.New(f.ctx, "app")
 	f.must(err)
 	f.must(u.Close())
 	f.patience = time.Hour // the last waits for the syncs of all others
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
-			v, err := f.ResumeUpload(f.ctx, "app", u.ID())
+			v, err := f.Uploads.Resume(f.ctx, "app", u.ID())
 			if err != nil {
 				t.Error(err)
 				return
@@ -305,7 +305,7 @@ func TestUpload_ManyRequestsStayInOrder(t *testing.T) {
 			t.Fatal("chunks are mixed")
 		}
 	}
-	u, err = f.ResumeUpload(f.ctx, "app", u.ID())
+	u, err = f.Uploads.Resume(f.ctx, "app", u.ID())
 	f.must(err)
 	_, err = u.Commit(f.ctx, digest.FromBytes(content))
 	f.must(err)
@@ -313,7 +313,7 @@ func TestUpload_ManyRequestsStayInOrder(t *testing.T) {
 
 func TestUpload_BrokenSourceKeepsWhatCame(t *testing.T) {
 	f := newFixture(t)
-	u, err := f.NewUpload(f.ctx, "app")
+	u, err := f.Uploads.New(f.ctx, "app")
 	f.must(err)
 	broken := errors.New("connection reset")
 	_, err = u.ReadFrom(io.MultiReader(strings.NewReader("came"), iotest.ErrReader(broken)))
@@ -321,7 +321,7 @@ func TestUpload_BrokenSourceKeepsWhatCame(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	f.must(u.Close())
-	u, err = f.ResumeUpload(f.ctx, "app", u.ID())
+	u, err = f.Uploads.Resume(f.ctx, "app", u.ID())
 	f.must(err)
 	if u.Size() != 4 {
 		t.Errorf("size %d", u.Size())
@@ -330,7 +330,7 @@ func TestUpload_BrokenSourceKeepsWhatCame(t *testing.T) {
 
 func TestUpload_FullDisk(t *testing.T) {
 	f := newFixture(t)
-	u, err := f.NewUpload(f.ctx, "app")
+	u, err := f.Uploads.New(f.ctx, "app")
 	f.must(err)
 	large := strings.Repeat("x", smallBlob+1)
 	write(t, u, large)
@@ -362,38 +362,38 @@ func TestStore_BlobVisibility(t *testing.T) {
 	f := newFixture(t)
 	m := f.pushImage("app", "app", "v1")
 	layer := digest.FromString("layer of app")
-	_, err := f.StatBlob(f.ctx, "other", layer)
+	_, err := f.Blobs.Stat(f.ctx, "other", layer)
 	isNotFound(t, err)
-	_, err = f.OpenBlob(f.ctx, "other", layer)
+	_, err = f.Blobs.Open(f.ctx, "other", layer)
 	isNotFound(t, err)
-	_, err = f.MountBlob(f.ctx, "third", "other", layer)
+	_, err = f.Blobs.Mount(f.ctx, "third", "other", layer)
 	isNotFound(t, err)
-	_, err = f.MountBlob(f.ctx, "third", "", dA)
+	_, err = f.Blobs.Mount(f.ctx, "third", "", dA)
 	isNotFound(t, err)
-	size, err := f.MountBlob(f.ctx, "third", "", layer)
+	size, err := f.Blobs.Mount(f.ctx, "third", "", layer)
 	f.must(err)
 	if size != int64(len("layer of app")) || f.read("third", layer) != "layer of app" {
 		t.Error("mounted, but not there")
 	}
 
-	f.must(f.DeleteBlob(f.ctx, "third", layer))
-	isNotFound(t, f.DeleteBlob(f.ctx, "third", layer))
-	_, err = f.StatBlob(f.ctx, "third", layer)
+	f.must(f.Blobs.Delete(f.ctx, "third", layer))
+	isNotFound(t, f.Blobs.Delete(f.ctx, "third", layer))
+	_, err = f.Blobs.Stat(f.ctx, "third", layer)
 	isNotFound(t, err)
 
 	// A blob that a manifest is made of is not deleted, however often that is asked for.
 	for range 2 {
-		if err := f.DeleteBlob(f.ctx, "app", layer); !errors.As(err, new(*InUseError)) {
+		if err := f.Blobs.Delete(f.ctx, "app", layer); !errors.As(err, new(*InUseError)) {
 			t.Errorf("deleting it gives %v", err)
 		}
 	}
-	_, err = f.StatBlob(f.ctx, "app", layer)
+	_, err = f.Blobs.Stat(f.ctx, "app", layer)
 	f.must(err)
-	isNotFound(t, f.DeleteBlob(f.ctx, "other", layer)) // where it has no link
-	isNotFound(t, f.DeleteBlob(f.ctx, "unheard/of", layer))
+	isNotFound(t, f.Blobs.Delete(f.ctx, "other", layer)) // where it has no link
+	isNotFound(t, f.Blobs.Delete(f.ctx, "unheard/of", layer))
 	f.must(f.DeleteManifest(f.ctx, "app", m.Digest))
-	f.must(f.DeleteBlob(f.ctx, "app", layer))
-	_, err = f.StatBlob(f.ctx, "app", layer)
+	f.must(f.Blobs.Delete(f.ctx, "app", layer))
+	_, err = f.Blobs.Stat(f.ctx, "app", layer)
 	isNotFound(t, err)
 }
 
@@ -406,7 +406,7 @@ func BenchmarkUpload(b *testing.B) {
 	d := digest.FromBytes(content)
 	b.SetBytes(int64(len(content)))
 	for b.Loop() {
-		u, err := f.NewUpload(f.ctx, "app")
+		u, err := f.Uploads.New(f.ctx, "app")
 		f.must(err)
 		_, err = u.ReadFrom(bytes.NewReader(content))
 		f.must(err)
@@ -431,14 +431,14 @@ func TestStore_DeleteBlob_ofWhatManyManifestsNeed(t *testing.T) {
 	f.must(g.Wait())
 	f.blob("other", "something else")
 	f.blob("third", "{}")
-	f.must(f.DeleteBlob(f.ctx, "third", config.Digest))
-	_, err := f.StatBlob(f.ctx, "other", config.Digest)
+	f.must(f.Blobs.Delete(f.ctx, "third", config.Digest))
+	_, err := f.Blobs.Stat(f.ctx, "other", config.Digest)
 	isNotFound(t, err)
 
 	f.blob("other", "{}")
 	_, err = f.PutManifest(f.ctx, "other", manifestOf(config), PutOptions{})
 	f.must(err)
-	if err := f.DeleteBlob(f.ctx, "other", config.Digest); !errors.As(err, new(*InUseError)) {
+	if err := f.Blobs.Delete(f.ctx, "other", config.Digest); !errors.As(err, new(*InUseError)) {
 		t.Errorf("deleting what a manifest of the repository needs gives %v", err)
 	}
 }
@@ -492,7 +492,7 @@ func TestStore_keep_ofAFileThatCannotBeSynced(t *testing.T) {
 		if err := f.keep(f.ctx, f.unsynced(content), held.Digest, nil); !errors.Is(err, syscall.EINVAL) {
 			t.Errorf("error is %v", err)
 		}
-		b, err := f.OpenBlob(f.ctx, "app", held.Digest)
+		b, err := f.Blobs.Open(f.ctx, "app", held.Digest)
 		f.must(err)
 		f.must(b.Close())
 	})

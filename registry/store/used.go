@@ -48,7 +48,7 @@ func (u *uses) take() map[use]time.Time {
 }
 
 // saveUses writes down what was asked for since it was last called.
-func (s *Store) saveUses(ctx context.Context) error {
+func (s *core) saveUses(ctx context.Context) error {
 	at := s.uses.take()
 	batch := make(map[use]time.Time, min(usesBatch, len(at)))
 	for of, t := range at {

@@ -85,7 +85,7 @@ func (s *Store) PutUser(ctx context.Context, u User) error {
 	return s.putUser(ctx, u)
 }
 
-func (s *Store) putUser(ctx context.Context, u User) error {
+func (s *core) putUser(ctx context.Context, u User) error {
 	now := sqlite.Nanos(s.now())
 	return s.db.Write(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO users (name, role, repositories, password_hash, created, updated)

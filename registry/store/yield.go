@@ -38,11 +38,11 @@ func (r *reading) lately(now time.Time) bool {
 // any, as on a disk so full that nothing goes on, steps are large and there is no pause. A pause is never longer than the
 // step before it, so that a collection makes progress however many reads there are.
 type yielding struct {
-	store *Store
+	store *core
 	began time.Time
 }
 
-func (s *Store) yielding() *yielding {
+func (s *core) yielding() *yielding {
 	return &yielding{store: s, began: time.Now()}
 }
 

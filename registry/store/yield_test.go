@@ -28,7 +28,7 @@ func TestYielding_PausesForReadsOnly(t *testing.T) {
 	m := f.pushImage("app", "app", "v1")
 	var pauses []time.Duration
 	f.reading.pause = func(d time.Duration) { pauses = append(pauses, d) }
-	long := func() *yielding { return &yielding{store: f.Store, began: time.Now().Add(-time.Minute)} }
+	long := func() *yielding { return &yielding{store: f.core, began: time.Now().Add(-time.Minute)} }
 	f.quiet()
 	turn, size := long(), stepSize{busy: 1, quiet: 100}
 	if turn.size(size) != 100 || turn.over() || turn.yield(f.ctx) != nil || pauses != nil {
@@ -37,7 +37,7 @@ func TestYielding_PausesForReadsOnly(t *testing.T) {
 	for name, read := range map[string]func() error{
 		"a manifest by tag":    func() error { _, err := f.ManifestByTag(f.ctx, "app", "v1"); return err },
 		"a manifest by digest": func() error { _, err := f.Manifest(f.ctx, "app", m.Digest); return err },
-		"a blob":               func() error { _, err := f.StatBlob(f.ctx, "app", layerOf(m)); return err },
+		"a blob":               func() error { _, err := f.Blobs.Stat(f.ctx, "app", layerOf(m)); return err },
 	} {
 		f.quiet()
 		f.must(read())
@@ -72,7 +72,7 @@ func TestStore_RemoveBlobs_givesWayToReads(t *testing.T) {
 		left := f.count(`SELECT count(*) FROM blobs`)
 		most, rows = max(most, rows-left), left
 	})
-	n, _, err := f.RemoveBlobs(f.ctx, f.clock.now(), garbage)
+	n, _, err := f.Garbage.RemoveBlobs(f.ctx, f.clock.now(), garbage)
 	f.must(err)
 	if n != len(garbage) || rows != 0 {
 		t.Errorf("%d of %d blobs are removed", n, len(garbage))
@@ -98,7 +98,7 @@ func TestStore_RemoveLinks_givesWayToReads(t *testing.T) {
 		left := f.count(`SELECT count(*) FROM repository_blobs`)
 		most, rows = max(most, rows-left), left
 	})
-	n, err := f.RemoveLinks(f.ctx, f.clock.now())
+	n, err := f.Garbage.RemoveLinks(f.ctx, f.clock.now())
 	f.must(err)
 	if n != 2*linkPage.busy || rows != 0 {
 		t.Errorf("%d links are removed, %d left", n, rows)

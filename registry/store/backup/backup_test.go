@@ -129,7 +129,7 @@ func TestCreate_collectionLeavesItsFiles(t *testing.T) {
 		collected = true // after the first blob was copied, everything goes
 		f.must(f.DeleteManifest(f.ctx, "app", m.Digest))
 		f.collect(f.clock.add(48 * time.Hour))
-		if _, err := f.StatBlob(f.ctx, "app", layerOf(m)); !errors.Is(err, store.ErrNotFound) {
+		if _, err := f.Blobs.Stat(f.ctx, "app", layerOf(m)); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("the blob is still served: %v", err)
 		}
 	}})
@@ -215,7 +215,7 @@ func TestCreate_damageIsToldAndTheRestIsThere(t *testing.T) {
 				}
 				g.reopen()
 				g.mustHave("app", "good")
-				if _, err := g.OpenBlob(g.ctx, "app", layerOf(bad)); !errors.Is(err, store.ErrNotFound) {
+				if _, err := g.Blobs.Open(g.ctx, "app", layerOf(bad)); !errors.Is(err, store.ErrNotFound) {
 					t.Errorf("the damaged blob: %v", err)
 				}
 				g.pushImage("app", "bad", "bad") // pushed again, it is there

@@ -99,7 +99,7 @@ func push(ctx context.Context, s *store.Store, repo, name string, tags ...string
 	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
 	for _, content := range []string{fmt.Sprintf(`{"config of":%q}`, name), "layer of " + name} {
 		d := digest.FromString(content)
-		u, err := s.NewUpload(ctx, repo)
+		u, err := s.Uploads.New(ctx, repo)
 		if err != nil {
 			return store.Manifest{}, err
 		}
@@ -149,7 +149,7 @@ func (f *fixture) variety() {
 	f.must(err)
 	_, err = f.PutManifest(f.ctx, "team/multi", index, store.PutOptions{Digest: digest.SHA512.FromBytes(index)})
 	f.must(err)
-	f.must(f.RecordSource(f.ctx, "lazy", "quay.io", "lazy"))
+	f.must(f.Blobs.RecordSource(f.ctx, "lazy", "quay.io", "lazy"))
 	lazy := bytes.ReplaceAll(m.Body, []byte(layerOf(m)), []byte(digest.FromString("later")))
 	_, err = f.PutPulledManifest(f.ctx, "lazy", lazy, store.PutOptions{Tags: []string{"v1"}})
 	f.must(err)
@@ -158,9 +158,9 @@ func (f *fixture) variety() {
 // collect removes what is garbage since before.
 func (f *fixture) collect(before time.Time) {
 	var plan []digest.Digest
-	err := f.GarbageBlobs(f.ctx, before, func(d digest.Digest, _ int64) error { plan = append(plan, d); return nil })
+	err := f.Garbage.GarbageBlobs(f.ctx, before, func(d digest.Digest, _ int64) error { plan = append(plan, d); return nil })
 	if err == nil {
-		_, _, err = f.RemoveBlobs(f.ctx, before, plan)
+		_, _, err = f.Garbage.RemoveBlobs(f.ctx, before, plan)
 	}
 	if err != nil {
 		f.t.Error(err)
@@ -208,7 +208,7 @@ func (f *fixture) mustHave(repo, tag string) {
 	f.t.Helper()
 	m, err := f.ManifestByTag(f.ctx, repo, tag)
 	f.must(err)
-	b, err := f.OpenBlob(f.ctx, repo, layerOf(m))
+	b, err := f.Blobs.Open(f.ctx, repo, layerOf(m))
 	f.must(err)
 	defer b.Close()
 	content, err := io.ReadAll(b)

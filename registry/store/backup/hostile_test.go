@@ -179,7 +179,7 @@ func TestCreate_saysWhatToDo(t *testing.T) {
 func TestCreate_tellsOfLargeBlobs(t *testing.T) {
 	f := newFixture(t)
 	const size = 2*progressBytes + 1
-	u, err := f.NewUpload(f.ctx, "app")
+	u, err := f.Uploads.New(f.ctx, "app")
 	f.must(err)
 	content := make([]byte, size)
 	_, err = u.Write(content)
