@@ -182,12 +182,17 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 	if o.dryRun {
 		return dryRun(ctx, std, run, progress, o.output)
 	}
+	return mirrorAll(ctx, std, run, progress, o.output)
+}
+
+// mirrorAll prints the report. Of a run with failed images there is an error too.
+func mirrorAll(ctx context.Context, std stdio, run mirror.Options, progress *progress, output string) error {
 	report, err := mirror.Run(ctx, run)
 	progress.stop()
 	if report == nil {
 		return err
 	}
-	if o.output == "json" {
+	if output == "json" {
 		err = errors.Join(err, printJSON(std.out, report))
 	}
 	progress.results(report)
