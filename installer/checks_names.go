@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/registry/auth"
 )
 
 // rights checks that the caller may write the unit: root a system's, a user one in the home directory.
@@ -44,27 +46,21 @@ func (c executable) Check(context.Context) []Problem {
 }
 
 // userName checks the administrator's name.
-type userName struct {
-	name  string
-	valid func(string) error
-}
+type userName struct{ name string }
 
 func (c userName) Check(context.Context) []Problem {
-	if err := c.valid(c.name); err != nil {
-		return found("--initUser: "+err.Error(), hintOf(err, "choose a name of lower-case letters and digits, such as init"))
+	if err := auth.CheckName(c.name); err != nil {
+		return found("--initUser: "+err.Error(), hint.Of(err))
 	}
 	return nil
 }
 
 // password checks the administrator's password, which is not part of the message.
-type password struct {
-	password string
-	valid    func(string) error
-}
+type password struct{ password string }
 
 func (c password) Check(context.Context) []Problem {
-	if err := c.valid(c.password); err != nil {
-		return found("--initPassword: "+err.Error(), hintOf(err, "choose a password of 8 to 72 characters without blanks, or leave the flag out to have one made"))
+	if err := auth.CheckPassword(c.password); err != nil {
+		return found("--initPassword: "+err.Error(), hint.Of(err))
 	}
 	return nil
 }

@@ -164,6 +164,9 @@ func (d Deps) complete() (Deps, error) {
 	if d.Health == nil {
 		d.Health = checkHealth
 	}
+	if d.Seed == nil {
+		d.Seed = seedUsers
+	}
 	if d.Geteuid == nil {
 		d.Geteuid = os.Geteuid
 	}

@@ -44,27 +44,18 @@ func newBox(t *testing.T, user bool) *box {
 	b.chmod("program", 0o755)
 	b.chmod("root", 0o700)
 	b.deps = Deps{
-		Host:          host.Under(b.root, b.run),
-		Connect:       func(context.Context, bool) (serviceManager, error) { return b.sm, nil },
-		Resolver:      resolverFunc(func(string) ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil }),
-		Health:        b.health,
-		CheckName:     func(string) error { return nil },
-		CheckPassword: checkPassword,
-		Seed:          b.seed,
-		Home:          "/root",
-		Geteuid:       func() int { return 0 },
+		Host:     host.Under(b.root, b.run),
+		Connect:  func(context.Context, bool) (serviceManager, error) { return b.sm, nil },
+		Resolver: resolverFunc(func(string) ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil }),
+		Health:   b.health,
+		Seed:     b.seed,
+		Home:     "/root",
+		Geteuid:  func() int { return 0 },
 	}
 	if user {
 		b.deps.Home, b.deps.Geteuid = "/home/alice", func() int { return 1000 }
 	}
 	return b
-}
-
-func checkPassword(pw string) error {
-	if len(pw) < 8 {
-		return errors.New("a password has at least 8 characters")
-	}
-	return nil
 }
 
 func (b *box) request() Request {

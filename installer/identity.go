@@ -185,9 +185,9 @@ func (id *Identity) CheckStore() error {
 	return nil
 }
 
-// Closed returns the directories that the identity may not pass through on the way to those of the configuration, and the
+// closed returns the directories that the identity may not pass through on the way to those of the configuration, and the
 // latter.
-func (id *Identity) Closed() (closed, beyond []string, err error) {
+func (id *Identity) closed() (closed, beyond []string, err error) {
 	owner := host.Owner{UID: id.UID, GID: id.GID}
 	c := id.Config
 	beyond = append(append(StoreDirs(c), filepath.Dir(id.Path)), readDirs(c)...)

@@ -355,5 +355,5 @@ func (b *builder) running() error {
 	return nil
 }
 
-// pullSecret is what Deps.Seed leaves beside config.yaml.
+// pullSecret is what seeding leaves beside config.yaml.
 func (s *site) pullSecret() string { return filepath.Join(s.confDir(), "pull-secret.json") }

@@ -10,7 +10,7 @@
 // install is recorded in quay-config/install.json, step by step; an uninstall takes the record back (uninstall.go).
 //
 // A Request and a Result are plain values, progress goes through a function, and no step knows where it runs, so that the
-// same program can run over SSH. Users are made through the daemon's control API, by Deps.Seed. Nothing is executed through
+// same program can run over SSH. Users are made through the daemon's control API (seed.go). Nothing is executed through
 // a shell, and no secret is an argument of a process.
 //
 // Refused: Ansible and its inventory, since a static binary and D-Bus do all of it; a record that is trusted for what the
@@ -41,19 +41,17 @@ type Request struct {
 	RemoveContent bool   // uninstall only: remove blobs and database as well
 }
 
-// Deps is what the installer needs from its caller: CheckName, CheckPassword, Seed and Version. The zero value of the
-// others means the real thing; tests replace it.
+// Deps is what the installer needs from its caller: Version. The zero value of the others means the real thing; tests
+// replace it.
 type Deps struct {
-	Host          *host.Host                                                   // host.Local()
-	Connect       func(ctx context.Context, user bool) (serviceManager, error) // systemd over D-Bus
-	Resolver      resolver                                                     // net.DefaultResolver
-	Health        func(ctx context.Context, cfg *config.Config) error          // one HTTPS request, verified with the CA
-	CheckName     func(name string) error                                      // auth.CheckName
-	CheckPassword func(password string) error                                  // auth.CheckPassword
-	Seed          func(ctx context.Context, in Installation) (changed bool, err error)
-	Version       string     // of this program, for the record
-	Home          string     // home.Dir(); empty if there is none
-	Geteuid       func() int // os.Geteuid
+	Host     *host.Host                                                           // host.Local()
+	Connect  func(ctx context.Context, user bool) (serviceManager, error)         // systemd over D-Bus
+	Resolver resolver                                                             // net.DefaultResolver
+	Health   func(ctx context.Context, cfg *config.Config) error                  // one HTTPS request, verified with the CA
+	Seed     func(ctx context.Context, in Installation) (changed bool, err error) // seedUsers
+	Version  string                                                               // of this program, for the record
+	Home     string                                                               // home.Dir(); empty if there is none
+	Geteuid  func() int                                                           // os.Geteuid
 }
 
 // Installation is a daemon that answers, and the users to make.

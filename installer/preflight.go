@@ -30,10 +30,10 @@ func (s *site) check(ctx context.Context, checks ...check) {
 
 // preflight checks all preconditions of an install, in the order in which their problems are shown.
 func (s *site) preflight(ctx context.Context) error {
-	s.check(ctx, rights{s.User, s.Geteuid(), s.Home}, executable{s.Binary}, userName{s.InitUser, s.CheckName},
+	s.check(ctx, rights{s.User, s.Geteuid(), s.Home}, executable{s.Binary}, userName{s.InitUser},
 		mirrorRegistry{s.Host, s.unitDir(), s.QuayRoot})
 	if !s.generated {
-		s.check(ctx, password{s.InitPassword, s.CheckPassword})
+		s.check(ctx, password{s.InitPassword})
 	}
 	if s.cfg == nil {
 		s.check(ctx, hostnameSyntax{normalizeHostname(s.Hostname)})

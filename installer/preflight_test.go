@@ -92,10 +92,8 @@ func TestPreflight(t *testing.T) {
 		}, "/srv/shared holds other things already (other.pid)", "empty directory"},
 		{"other files beside the control socket", false, func(b *box, r *Request) { b.write("srv/quay/run/other.pid", ""); r.QuayRoot = "/srv/quay" },
 			"/srv/quay/run holds other things already (other.pid)", "empty directory"},
-		{"a short password", false, func(b *box, r *Request) { r.InitPassword = "short" }, "at least 8", "leave the flag out"},
-		{"a bad user name", false, func(b *box, r *Request) {
-			b.deps.CheckName = func(string) error { return errors.New("a name has no blanks") }
-		}, "--initUser: a name has no blanks", "such as init"},
+		{"a short password", false, func(b *box, r *Request) { r.InitPassword = "short" }, "shorter than 8", "8 or more characters"},
+		{"a bad user name", false, func(b *box, r *Request) { r.InitUser = "a b" }, `--initUser: user name "a b" contains ' '`, "use letters"},
 		{"units of a mirror-registry", false, func(b *box, r *Request) { b.write("etc/systemd/system/quay-app.service", "[Unit]\n") },
 			"a mirror-registry is installed on this host (/etc/systemd/system/quay-app.service)", "not built yet"},
 		{"configuration of a mirror-registry", false, func(b *box, r *Request) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,9 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/installer"
-	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/store/backup"
@@ -83,10 +80,7 @@ func runBackup(ctx context.Context, std stdio, o backupOptions, path string) err
 	if err != nil {
 		return err
 	}
-	if err := backupElsewhere(id, path); err != nil {
-		return err
-	}
-	if err := backupOutside(id, path); err != nil {
+	if err := id.CheckBackup(path); err != nil {
 		return err
 	}
 	owner, cfg := id.UID, id.Config
@@ -110,56 +104,6 @@ func runBackup(ctx context.Context, std stdio, o backupOptions, path string) err
 			report.Blobs, bytesOf(report.BlobBytes), path, report.Kept, report.Linked+report.Cloned, report.Copied, bytesOf(report.CopiedBytes))
 		return nil
 	})
-}
-
-// backupElsewhere keeps root from writing to a directory of the service's, which could lead it from there anywhere, and
-// a user from writing to one of another user's, as a link in /tmp may lead to.
-func backupElsewhere(id *installer.Identity, path string) error {
-	root := os.Geteuid() == 0
-	if root && id.UID == 0 {
-		return nil
-	}
-	for dir := path; ; dir = filepath.Dir(dir) {
-		other, err := host.Local().Other(dir)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-			continue // up to the one in which it will be made
-		}
-		if err != nil {
-			return err
-		}
-		if other != nil && other.UID >= 0 && !root {
-			return hint.New(
-				fmt.Errorf("the backup would be where user %d can change it: %s is that user's", other.UID, other.Path),
-				"give a directory that is yours")
-
-		}
-		if other != nil && root && other.UID == id.UID {
-			return hint.New(
-				fmt.Errorf("the backup would be in a directory of the registry's own user: %s", other.Path),
-				"give a directory that is not the registry's, best on another file system")
-
-		}
-		return nil
-	}
-}
-
-// backupOutside keeps a backup's files from being mixed with those of the registry itself. A directory of the backup's own
-// within the install directory is not one of these.
-func backupOutside(id *installer.Identity, path string) error {
-	c := id.Config
-	own := append(installer.StoreDirs(c), filepath.Dir(id.Path), filepath.Dir(filepath.Dir(id.Path)), filepath.Dir(c.TLS.Certificate))
-	if c.TLS.CA != "" {
-		own = append(own, filepath.Dir(c.TLS.CA))
-	}
-	for _, dir := range own {
-		if sameFile(path, dir) {
-			return hint.New(
-				fmt.Errorf("back up to %s: it is a directory of the registry itself", path),
-				"give a directory of its own to the backup, best on another file system")
-
-		}
-	}
-	return nil
 }
 
 func backupProgress(w io.Writer) func(backup.Report, integrity.StoreSize) {

@@ -16,7 +16,6 @@ import (
 
 	"github.com/mirror-appliance/appliance/installer"
 	"github.com/mirror-appliance/appliance/internal/hint"
-	"github.com/mirror-appliance/appliance/registry/auth"
 )
 
 // placeOptions are the flags that install and uninstall share; their names are mirror-registry's.
@@ -179,7 +178,7 @@ func reportInstall(w io.Writer, r installer.Result) {
 	if r.CA != "" {
 		fmt.Fprintf(w, "CA for clients to trust: https://%s/ca.crt, or %s\n", r.Address, r.CA)
 	}
-	if secret := pullSecretFile(r.QuayRoot); fileExists(secret) {
+	if secret := installer.PullSecretFile(r.QuayRoot); fileExists(secret) {
 		fmt.Fprintf(w, "pull secret for cluster nodes, which can only read: %s\n", secret)
 	}
 	if r.InitPassword == "" {
@@ -196,10 +195,7 @@ func fileExists(path string) bool {
 
 func installerDeps() installer.Deps {
 	return installer.Deps{
-		CheckName:     auth.CheckName,
-		CheckPassword: auth.CheckPassword,
-		Seed:          seedUsers,
-		Version:       version,
+		Version: version,
 	}
 }
 

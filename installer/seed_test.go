@@ -1,4 +1,4 @@
-package main
+package installer
 
 import (
 	"crypto/tls"
@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mirror-appliance/appliance/installer"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/config"
@@ -51,10 +50,10 @@ func TestCheckInitPassword(t *testing.T) {
 	if err := os.WriteFile(conf.TLS.Certificate, certPEM, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := checkInitPassword(t.Context(), installer.Installation{Config: conf, InitUser: "init", InitPassword: "right password"}); err != nil {
+	if err := checkInitPassword(t.Context(), Installation{Config: conf, InitUser: "init", InitPassword: "right password"}); err != nil {
 		t.Errorf("the right password: %v", err)
 	}
-	err = checkInitPassword(t.Context(), installer.Installation{Config: conf, InitUser: "init", InitPassword: "wrong password"})
+	err = checkInitPassword(t.Context(), Installation{Config: conf, InitUser: "init", InitPassword: "wrong password"})
 	if err == nil || !strings.Contains(err.Error(), "has another password") {
 		t.Errorf("the wrong password: %v", err)
 	}
@@ -69,7 +68,8 @@ func TestSeedPuller_SecretFirst(t *testing.T) {
 	}
 	there := false
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		there = fileExists(secret)
+		_, err := os.Stat(secret)
+		there = err == nil
 		w.WriteHeader(http.StatusInternalServerError)
 	}))
 	socket := filepath.Join(t.TempDir(), "s")
@@ -82,7 +82,7 @@ func TestSeedPuller_SecretFirst(t *testing.T) {
 	defer server.Close()
 	control := client.NewUnix(socket)
 	defer control.Close()
-	in := installer.Installation{Config: conf, QuayRoot: filepath.Dir(filepath.Dir(secret))}
+	in := Installation{Config: conf, QuayRoot: filepath.Dir(filepath.Dir(secret))}
 	if err := seedPuller(t.Context(), control, in); err == nil {
 		t.Error("the user was made")
 	}
@@ -96,13 +96,13 @@ func TestSeedPuller_DefaultPort(t *testing.T) {
 	root := t.TempDir()
 	conf := config.Default(root)
 	conf.Hostname, conf.Port = "registry.example.com", 443
-	secret := pullSecretFile(root)
+	secret := PullSecretFile(root)
 	if err := os.Mkdir(filepath.Dir(secret), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	control := client.NewUnix(filepath.Join(root, "nobody-listens"))
 	defer control.Close()
-	if err := seedPuller(t.Context(), control, installer.Installation{Config: conf, QuayRoot: root}); err == nil {
+	if err := seedPuller(t.Context(), control, Installation{Config: conf, QuayRoot: root}); err == nil {
 		t.Error("the user was made")
 	}
 	content, err := os.ReadFile(secret)

@@ -1,4 +1,4 @@
-package main
+package installer
 
 import (
 	"bytes"
@@ -17,7 +17,6 @@ import (
 	"strconv"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
-	"github.com/mirror-appliance/appliance/installer"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
@@ -25,17 +24,17 @@ import (
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
-// pullerUser is the user whose secret goes to every node of a cluster, and so must not be able to write.
+// pullerUser is the user whose secret goes to every node of a cluster. It cannot write.
 const pullerUser = "puller"
 
-// pullSecretFile is where install leaves that secret, in the form that a cluster's install-config takes.
-func pullSecretFile(quayRoot string) string {
+// PullSecretFile returns where an install leaves that secret, in the form that a cluster's install-config takes.
+func PullSecretFile(quayRoot string) string {
 	return filepath.Join(filepath.Dir(config.Path(quayRoot)), "pull-secret.json")
 }
 
-// seedUsers makes the first users through the control socket of a daemon that has just come up, and says whether it
-// made the administrator. Users who exist are left alone, but a password that was named must be the one they have.
-func seedUsers(ctx context.Context, in installer.Installation) (bool, error) {
+// seedUsers makes the first users through the control socket of a daemon that has just started, and reports whether it
+// made the administrator. It does not change users that exist, but a password that was named must be theirs.
+func seedUsers(ctx context.Context, in Installation) (bool, error) {
 	uid := os.Geteuid()
 	if in.Owner != "" {
 		owner, err := host.Local().User(in.Owner)
@@ -72,10 +71,9 @@ func seedUsers(ctx context.Context, in installer.Installation) (bool, error) {
 	return made, seedPuller(ctx, control, in)
 }
 
-// checkInitPassword logs in as a client would, but at this host, so that this does not depend on how it resolves its
-// public name.
-func checkInitPassword(ctx context.Context, in installer.Installation) error {
-	roots, err := installer.Trusted(in.Config)
+// checkInitPassword logs in as a client does, but at localhost: the host may not resolve its public name.
+func checkInitPassword(ctx context.Context, in Installation) error {
+	roots, err := Trusted(in.Config)
 	if err != nil {
 		return err
 	}
@@ -94,15 +92,15 @@ func checkInitPassword(ctx context.Context, in installer.Installation) error {
 
 	}
 	if errors.As(err, &refused) && refused.Status == http.StatusForbidden {
-		return nil // the password is right; the role is the administrator's affair
+		return nil // the password is right, the role was changed
 	}
 	return err
 }
 
-// seedPuller makes the puller and leaves its secret in a file that only its owner can read: it is shown nowhere
-// else, and a later `appliance user passwd puller` replaces it. The file comes first: of a user who exists, another
-// install could not tell the password any more.
-func seedPuller(ctx context.Context, control *client.Client, in installer.Installation) error {
+// seedPuller makes the puller and leaves its secret in a file that only the owner can read. It is shown nowhere else, and
+// a later `appliance user passwd puller` replaces it. The file comes first: the password of a user that exists is not
+// known to another install.
+func seedPuller(ctx context.Context, control *client.Client, in Installation) error {
 	password := rand.Text()
 	auths := make(map[string]any)
 	for _, address := range in.Config.Addresses() {
@@ -112,7 +110,7 @@ func seedPuller(ctx context.Context, control *client.Client, in installer.Instal
 	if err != nil {
 		return err
 	}
-	if err := writeSecret(pullSecretFile(in.QuayRoot), append(secret, '\n')); err != nil {
+	if err := writeSecret(PullSecretFile(in.QuayRoot), append(secret, '\n')); err != nil {
 		return err
 	}
 	_, err = control.CreateUser(ctx, api.NewUser{Name: pullerUser, Role: string(auth.Pull), Password: password})
@@ -122,9 +120,8 @@ func seedPuller(ctx context.Context, control *client.Client, in installer.Instal
 	return nil
 }
 
-// writeSecret gives the file to the owner of its directory, whose every other file is that owner's too. It is put in the
-// place of whatever is there and never written through it: the owner is the service, and a link that it left could lead
-// root anywhere.
+// writeSecret writes a file that belongs to the owner of its directory. It replaces what is there and never writes through
+// it: the owner is the service, and a link that it left could lead root anywhere.
 func writeSecret(path string, data []byte) error {
 	h := host.Local()
 	dir, err := h.StatTarget(filepath.Dir(path))
