@@ -45,7 +45,7 @@ and the CA are not part of it.`,
 	f := c.Flags()
 	o.locateOptions.addFlags(f)
 	f.BoolVar(&o.prune, "prune", false, "remove layers of older backups that this one does not need")
-	f.StringVar(&o.rate, "rate", "", "copy no faster than this per second, such as 50MB (default: as fast as it goes)")
+	addRateFlag(f, &o.rate, "copy")
 	addOutputFlag(f, &o.output)
 	return c
 }

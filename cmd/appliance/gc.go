@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/mirror-appliance/appliance/gc"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
@@ -70,11 +68,7 @@ func runGC(ctx context.Context, std stdio, o gcOptions, graceGiven bool) error {
 		if err != nil {
 			return err
 		}
-		if o.output == "json" {
-			return printJSON(std.out, result)
-		}
-		printGC(std.out, result)
-		return nil
+		return show(std.out, o.output, result, printGC)
 	})
 }
 
@@ -118,33 +112,4 @@ func printGC(w io.Writer, r api.GCResult) {
 	if r.DryRun && r.Blobs > 0 {
 		fmt.Fprintln(w, "nothing was removed; --output json lists the blobs")
 	}
-}
-
-func garbage(g gc.Result) string {
-	return fmt.Sprintf("%s, %s, %s", count(g.Blobs, "blob"), count(g.Uploads, "unfinished upload"), count(g.Runs, "abandoned sync"))
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
-
-// addOutputFlag is -o as oc and kubectl have it.
-func addOutputFlag(f *pflag.FlagSet, output *string) {
-	f.StringVarP(output, "output", "o", "", "json for scripts")
-}
-
-func checkOutput(output string) error {
-	if output != "" && output != "json" {
-		return hint.New(fmt.Errorf("--output %q is not known", output), "leave it out, or use --output json")
-	}
-	return nil
-}
-
-func printJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
 }

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/dustin/go-humanize"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -244,5 +243,3 @@ func (o *mirrorOptions) sources(ctx context.Context, keys authn.Keychain, log *s
 		}, nil
 	}
 }
-
-func bytesOf(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }

@@ -25,14 +25,14 @@ func TestTables_namesStayInTheirPlace(t *testing.T) {
 	const evil = "name\x1b[2J\nhealthy   yes\tadmin\u202e"
 	tables := map[string]func(w io.Writer, name string){
 		"status": func(w io.Writer, name string) {
-			_ = printStatus(w, api.Status{
+			printStatus(w, api.Status{
 				Address: name, Version: name, Services: map[string]bool{name: false}, Space: []api.Space{{Path: name}},
 				LastGC: &api.GCResult{Error: name}, Trouble: []api.Trouble{{Problem: name, Hint: name}},
 			})
 		},
 		"user list": func(w io.Writer, name string) {
 			printChanged(w, api.User{Name: name, Role: name})
-			_ = printUsers(w, []api.User{{Name: name, Role: name, Repositories: []string{name}}})
+			printUsers(w, []api.User{{Name: name, Role: name, Repositories: []string{name}}})
 		},
 		"verify": func(w io.Writer, name string) {
 			printVerify(w, api.VerifyReport{Problems: []api.Problem{{Name: name, What: name, Remedy: name}}})

@@ -19,24 +19,8 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
-// sayEvery is how often the progress of a job is printed. The daemon reports it each second, and not exactly on the second.
-const sayEvery = 1500 * time.Millisecond
-
 // sayFetched is how often a mirror without a bar prints how many bytes were fetched, when it prints nothing else.
 const sayFetched = 10 * time.Second
-
-// nowAndThen returns a function that prints the progress of a job, a line each two seconds, on a terminal and in a pipe. Of a
-// short job it prints nothing.
-func nowAndThen(w io.Writer) func(format string, args ...any) {
-	last := time.Now()
-	return func(format string, args ...any) {
-		if time.Since(last) < sayEvery {
-			return
-		}
-		last = time.Now()
-		fmt.Fprintf(w, format+"\n", args...)
-	}
-}
 
 // progress prints the progress of a mirror: a bar on a terminal, a line for each image elsewhere.
 type progress struct {

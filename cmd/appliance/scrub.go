@@ -38,7 +38,7 @@ Exit codes: 0 nothing is damaged any more, 1 something is, or it could not be re
 	}
 	f := c.Flags()
 	o.locateOptions.addFlags(f)
-	f.StringVar(&o.rate, "rate", "", "read no faster than this per second, such as 50MB (default: as fast as it goes)")
+	addRateFlag(f, &o.rate, "read")
 	addOutputFlag(f, &o.output)
 	return c
 }
@@ -57,11 +57,7 @@ func runScrub(ctx context.Context, std stdio, o scrubOptions) error {
 		if err != nil {
 			return err
 		}
-		if o.output == "json" {
-			err = printJSON(std.out, report)
-		} else {
-			printScrub(std.out, report)
-		}
+		err = show(std.out, o.output, report, printScrub)
 		if err != nil || report.Damaged == report.Repaired {
 			return err
 		}
@@ -75,12 +71,6 @@ func runScrub(ctx context.Context, std stdio, o scrubOptions) error {
 func scrubProgress(w io.Writer) func(api.ScrubState) {
 	say := nowAndThen(w)
 	return func(s api.ScrubState) { say("%s", howFar(s)) }
-}
-
-// howFar is how much of the store a scrub has read.
-func howFar(s api.ScrubState) string {
-	return fmt.Sprintf("%d of %s, %s of %s read, %d damaged, %d of them repaired",
-		s.Blobs, count(int(s.Of.Blobs), "blob"), bytesOf(s.Bytes), bytesOf(s.Of.Bytes), s.Damaged, s.Repaired)
 }
 
 func printScrub(w io.Writer, r gc.ScrubReport) {

@@ -48,14 +48,11 @@ func runStatus(ctx context.Context, std stdio, o statusOptions) error {
 		if err != nil {
 			return err
 		}
-		if o.output == "json" {
-			return printJSON(std.out, status)
-		}
-		return printStatus(std.out, status)
+		return show(std.out, o.output, status, printStatus)
 	})
 }
 
-func printStatus(w io.Writer, s api.Status) error {
+func printStatus(w io.Writer, s api.Status) {
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	row := func(name, format string, args ...any) {
 		fmt.Fprintln(t, name+"\t"+plain.Line(fmt.Sprintf(format, args...)))
@@ -90,16 +87,13 @@ func printStatus(w io.Writer, s api.Status) error {
 		row("pull quota", "%s", bytesOf(s.PullQuota))
 	}
 	printJobs(row, s)
-	if err := t.Flush(); err != nil {
-		return err
-	}
+	_ = t.Flush() // w keeps an error, see output
 	for _, trouble := range s.Trouble {
 		fmt.Fprintln(w, "trouble:", plain.Line(trouble.Problem))
 		if trouble.Hint != "" {
 			fmt.Fprintln(w, "hint:", plain.Line(trouble.Hint))
 		}
 	}
-	return nil
 }
 
 // printHeld says what the store holds, as far as that could be counted.
@@ -157,5 +151,3 @@ func printJobs(row func(name, format string, args ...any), s api.Status) {
 		row("last scrub", "never")
 	}
 }
-
-func when(t time.Time) string { return t.Local().Format(time.DateTime) }

@@ -180,20 +180,17 @@ func runUserList(ctx context.Context, std stdio, o userOptions) error {
 		if err != nil {
 			return err
 		}
-		if o.output == "json" {
-			return printJSON(std.out, users)
-		}
-		return printUsers(std.out, users)
+		return show(std.out, o.output, users, printUsers)
 	})
 }
 
-func printUsers(w io.Writer, users []api.User) error {
+func printUsers(w io.Writer, users []api.User) {
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(t, "NAME\tROLE\tCREATED\tREPOSITORIES")
 	for _, u := range users {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", plain.Line(u.Name), plain.Line(u.Role), u.Created.Format("2006-01-02"), plain.Line(reach(u)))
 	}
-	return t.Flush()
+	_ = t.Flush() // w keeps an error, see output
 }
 
 // reach returns which repositories a user's grants reach.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -25,7 +24,7 @@ type verifyOptions struct {
 func (o *verifyOptions) addFlags(f *pflag.FlagSet) {
 	o.locateOptions.addFlags(f)
 	f.BoolVar(&o.content, "content", false, "also read every layer and check its digest")
-	f.StringVar(&o.rate, "rate", "", "read no faster than this per second, such as 50MB (default: as fast as it goes)")
+	addRateFlag(f, &o.rate, "read")
 	addOutputFlag(f, &o.output)
 }
 
@@ -59,11 +58,7 @@ func runVerify(ctx context.Context, std stdio, o verifyOptions) error {
 		if err != nil {
 			return err
 		}
-		if o.output == "json" {
-			err = printJSON(std.out, report)
-		} else {
-			printVerify(std.out, report)
-		}
+		err = show(std.out, o.output, report, printVerify)
 		if err != nil || report.Clean() {
 			return err
 		}
@@ -72,17 +67,6 @@ func runVerify(ctx context.Context, std stdio, o verifyOptions) error {
 			"each problem says what to do about it")
 
 	})
-}
-
-func parseRate(text string) (int64, error) {
-	if text == "" {
-		return 0, nil
-	}
-	rate, err := humanize.ParseBytes(text)
-	if err != nil || rate == 0 || rate > 1<<50 {
-		return 0, hint.New(fmt.Errorf("--rate %q is no number of bytes per second", text), "for example --rate 50MB")
-	}
-	return int64(rate), nil
 }
 
 func verifyProgress(w io.Writer, content bool) func(api.VerifyProgress) {
