@@ -64,25 +64,27 @@ func (o *installOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.initPassword, "initPassword", "", "its password, 8 characters or more without blanks (default: generated); "+
 		"visible to other users of this host while the command runs, so - reads it from standard input")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "say beforehand what is going to be done")
-	addMirrorRegistryFlags(&o.foreign, f)
-	o.foreign.add(f, "sslCert", "sslKey")
-	o.foreign.addSwitches(f, "sslCheckSkip")
-	o.foreign.accept(f, "image-archive,i", "the program needs no container images of its own")
-	own := "put certificate and key at the paths under tls: in config.yaml after the install, and empty caKey there"
-	o.foreign.instead("sslCert", own)
-	o.foreign.instead("sslKey", own)
+	o.foreign.declare(f, foreignCommonFlags)
+	o.foreign.declare(f, foreignInstallFlags)
 }
 
-// addMirrorRegistryFlags declares what each of mirror-registry's commands takes, and ours do nothing with.
-func addMirrorRegistryFlags(o *foreignFlags, f *pflag.FlagSet) {
-	o.add(f, "targetHostname,H", "targetUsername,u", "ssh-key,k")
-	o.addSwitches(f, "askBecomePass")
-	o.accept(f, "additionalArgs", "there is no Ansible to hand arguments to")
-	o.acceptSwitch(f, "no-color,c", "") // nothing is coloured
-	for _, remote := range []string{"targetHostname", "targetUsername", "ssh-key"} {
-		o.instead(remote, "leave it out to work on this host; for another one, copy this program there and run it there")
-	}
-	o.instead("askBecomePass", "leave it out: run the command with sudo, which asks by itself")
+const (
+	otherHost      = "leave it out to work on this host; for another one, copy this program there and run it there"
+	ownCertificate = "put certificate and key at the paths under tls: in config.yaml after the install, and empty caKey there"
+)
+
+// foreignCommonFlags are what each of mirror-registry's commands takes, and ours do nothing with.
+var foreignCommonFlags = []foreign{
+	{refused, "targetHostname,H targetUsername,u ssh-key,k", otherHost},
+	{refusedSwitch, "askBecomePass", "leave it out: run the command with sudo, which asks by itself"},
+	{ignored, "additionalArgs", "there is no Ansible to hand arguments to"},
+	{ignoredSwitch, "no-color,c", ""}, // nothing is coloured
+}
+
+var foreignInstallFlags = []foreign{
+	{refused, "sslCert sslKey", ownCertificate},
+	{refusedSwitch, "sslCheckSkip", ""},
+	{ignored, "image-archive,i", "the program needs no container images of its own"},
 }
 
 func newInstallCommand(std stdio) *cobra.Command {
@@ -227,7 +229,7 @@ your consent, the images. It asks before each; --autoApprove consents to all of 
 	f.BoolVar(&o.autoApprove, "autoApprove", false, "do not ask; remove the images too")
 	f.BoolVar(&o.keepContent, "keepContent", false, "keep images and database, also with --autoApprove")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "say beforehand what is going to be done")
-	addMirrorRegistryFlags(&o.foreign, f)
+	o.foreign.declare(f, foreignCommonFlags)
 	return c
 }
 

@@ -58,7 +58,8 @@ func (o *mirrorOptions) addFlags(f *pflag.FlagSet) {
 	addOutputFlag(f, &o.output)
 	f.IntVarP(&o.verbose, "verbose", "v", 0, "as oc-mirror v1 has it: 1 or more is --log-level debug")
 	f.Lookup("verbose").Hidden = true
-	addOCMirrorFlags(&o.foreign, f)
+	o.foreign.declare(f, foreignOCMirrorFlags)
+	f.Lookup("tls-verify").NoOptDefVal = "true"
 }
 
 func newMirrorCommand(std stdio) *cobra.Command {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -11,49 +12,34 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-// foreignFlags are flags of the programs we replace that are not built, or have nothing to do here. They are known by
-// name, so that a script which uses one is told so, and not that it mistyped.
-type foreignFlags struct {
-	unbuilt []string
-	notes   map[string]string // of those that are accepted: why they change nothing
-	hints   map[string]string // of those that are not built: what to use instead
+// foreign is a row in a table of flags of the programs that this one replaces. They are known by name, so that a script
+// that uses one is told of it, and not of a typing error.
+type foreign struct {
+	kind  foreignKind
+	names string // separated by blanks; a name may end with its shorthand: "ssh-key,k"
+	text  string // of what is refused: what to use instead; of what is ignored: why it changes nothing, "" to be silent
 }
 
-// add declares flags that take a value and are not built. A name may end with its shorthand: "ssh-key,k".
-func (u *foreignFlags) add(f *pflag.FlagSet, names ...string) {
-	for _, name := range names {
-		u.unbuilt = append(u.unbuilt, hide(f, name, false))
+type foreignKind int
+
+const (
+	refused       foreignKind = iota // it is not built, and takes a value
+	refusedSwitch                    // it is not built, and takes none
+	ignored                          // it changes nothing here, and takes a value
+	ignoredSwitch                    // it changes nothing here, and takes none
+)
+
+// foreignFlags are the rows of a command, each with one name.
+type foreignFlags []foreign
+
+// declare adds the flags of a table.
+func (all *foreignFlags) declare(f *pflag.FlagSet, table []foreign) {
+	for _, row := range table {
+		for name := range strings.FieldsSeq(row.names) {
+			row.names = hide(f, name, row.kind == refusedSwitch || row.kind == ignoredSwitch)
+			*all = append(*all, row)
+		}
 	}
-}
-
-// addSwitches declares flags that take none.
-func (u *foreignFlags) addSwitches(f *pflag.FlagSet, names ...string) {
-	for _, name := range names {
-		u.unbuilt = append(u.unbuilt, hide(f, name, true))
-	}
-}
-
-// instead returns what to use in place of a flag that is not built.
-func (u *foreignFlags) instead(name, next string) {
-	if u.hints == nil {
-		u.hints = make(map[string]string)
-	}
-	u.hints[name] = next
-}
-
-// accept declares a flag that changes nothing here. why is told to its user, unless it is empty.
-func (u *foreignFlags) accept(f *pflag.FlagSet, name, why string) { u.note(hide(f, name, false), why) }
-
-// acceptSwitch is accept for a flag that takes no value.
-func (u *foreignFlags) acceptSwitch(f *pflag.FlagSet, name, why string) {
-	u.note(hide(f, name, true), why)
-}
-
-func (u *foreignFlags) note(name, why string) {
-	if u.notes == nil {
-		u.notes = make(map[string]string)
-	}
-	u.notes[name] = why
 }
 
 // hide declares a flag that help does not list, and returns its name.
@@ -68,23 +54,18 @@ func hide(f *pflag.FlagSet, name string, isSwitch bool) string {
 	return f.Lookup(name).Name
 }
 
-// check refuses those that were used and are not built, and tells of those that change nothing.
-func (u *foreignFlags) check(c *cobra.Command, w io.Writer) error {
-	for _, name := range u.unbuilt {
-		if !c.Flags().Changed(name) {
-			continue
+// check refuses the flags that are not built, and tells which were given and change nothing.
+func (all foreignFlags) check(c *cobra.Command, w io.Writer) error {
+	for _, row := range all {
+		if (row.kind == refused || row.kind == refusedSwitch) && c.Flags().Changed(row.names) {
+			return hint.New(fmt.Errorf("--%s is not built yet", row.names), cmp.Or(row.text, "leave it out; "+c.CommandPath()+" --help lists what there is"))
 		}
-		next := u.hints[name]
-		if next == "" {
-			next = fmt.Sprintf("leave it out; %s --help lists what there is", c.CommandPath())
-		}
-		return hint.New(fmt.Errorf("--%s is not built yet", name), next)
 	}
-	c.Flags().Visit(func(f *pflag.Flag) {
-		if why := u.notes[f.Name]; why != "" {
-			fmt.Fprintf(w, "note: --%s changes nothing: %s\n", f.Name, why)
+	for _, row := range all {
+		if row.text != "" && c.Flags().Changed(row.names) {
+			fmt.Fprintf(w, "note: --%s changes nothing: %s\n", row.names, row.text)
 		}
-	})
+	}
 	return nil
 }
 
@@ -106,7 +87,7 @@ func oneSpelling(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 	return pflag.NormalizedName(name)
 }
 
-// newUnbuiltCommand is a command of the programs we replace that is not built: it refuses, whatever its flags.
+// newUnbuiltCommand returns a command of the programs that this one replaces, which refuses whatever its flags.
 func newUnbuiltCommand(name, short, next string) *cobra.Command {
 	return &cobra.Command{
 		Use: name, Short: short + " (not built yet)", Hidden: true,
