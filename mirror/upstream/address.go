@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// A reach is a set of the kinds of addresses that are not public.
+// A reach is a set of kinds of addresses that are not public.
 type reach uint32
 
 const (
-	reachPrivate   reach = 1 << iota // networks of an organization
-	reachLinkLocal                   // the link, and with it the metadata services of clouds
+	reachPrivate   reach = 1 << iota // an organization's networks
+	reachLinkLocal                   // the link, with the metadata services of clouds
 	reachLoopback                    // this machine
-	reachNothing                     // multicast and what is reserved; never allowed
+	reachNothing                     // multicast and reserved addresses; never allowed
 )
 
-// notPublic lists the networks that are not public. The first that contains an address counts.
+// notPublic lists the networks that are not public. The first match counts.
 var notPublic = []struct {
 	network netip.Prefix
 	is      reach
@@ -45,10 +45,10 @@ var notPublic = []struct {
 	{netip.MustParsePrefix("224.0.0.0/3"), reachNothing},
 	{netip.MustParsePrefix("ff00::/8"), reachNothing},
 	{netip.MustParsePrefix("::/96"), reachNothing},
-	{netip.MustParsePrefix("2001::/32"), reachNothing}, // Teredo hides an address of version 4
+	{netip.MustParsePrefix("2001::/32"), reachNothing}, // Teredo, which hides an IPv4 address
 }
 
-// embedded lists the networks whose addresses embed one of version 4, and the byte at which it begins.
+// embedded lists the networks whose addresses embed an IPv4 address, and the byte at which that begins.
 var embedded = []struct {
 	network netip.Prefix
 	at      int
@@ -74,8 +74,8 @@ func reachOf(ip netip.Addr) reach {
 	return 0
 }
 
-// granted returns where an upstream with such an address may lead: one within the organization to others there, one on this
-// machine to both.
+// granted returns the addresses that an upstream at such an address may lead to: one of the organization to others there, one
+// on this machine to both.
 func (r reach) granted() reach {
 	if r&reachLoopback != 0 {
 		return reachLoopback | reachPrivate
@@ -83,23 +83,16 @@ func (r reach) granted() reach {
 	return r &^ reachNothing
 }
 
-// addressError is a refusal to connect to an address that the upstream chose, and not the configuration. It does not name the
-// address: the users of the upstream must not learn which names lead where in this network.
-type addressError struct{}
+// errAddress refuses an address that is not public. It does not name the address: users of the upstream must not learn the
+// names and addresses of this network.
+var errAddress = &refusal{"its address is not a public one",
+	"the upstream leads into this network, which only one with an address there may: mirror from the address that it leads to, or ask its operator"}
 
-func (*addressError) Error() string { return "its address is not a public one" }
-func (*addressError) refuses()      {}
-
-// Hint returns what to do about it.
-func (*addressError) Hint() string {
-	return "the upstream leads into this network, which only one with an address there may: mirror from the address that it leads to, or ask its operator"
-}
-
-// resolveLimit bounds the lookup of a name that a proxy looks up itself.
+// resolveLimit bounds the lookup of a name that a proxy resolves itself.
 const resolveLimit = 5 * time.Second
 
-// checkName judges a host that a proxy connects to. The proxy resolves the name, and its result is not known here: a name
-// that is written as an address, or resolves to one here, is judged like an address that is dialed.
+// checkName checks a host that a proxy connects to. The proxy's resolution is unknown here: a name that is an address, or
+// resolves to one here, is checked like an address that is dialed.
 func checkName(ctx context.Context, host string, allowed reach, of func(netip.Addr) reach) error {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	if ip, err := netip.ParseAddr(host); err == nil {
@@ -109,13 +102,13 @@ func checkName(ctx context.Context, host string, allowed reach, of func(netip.Ad
 		return allow(reachLoopback, allowed)
 	}
 	if last := host[strings.LastIndexByte(host, '.')+1:]; last == "" || last[0] >= '0' && last[0] <= '9' {
-		return &addressError{} // 2130706433 and 0x7f.1 are 127.0.0.1 to some
+		return errAddress // some resolvers take 2130706433 and 0x7f.1 for 127.0.0.1
 	}
 	ctx, cancel := context.WithTimeout(ctx, resolveLimit)
 	defer cancel()
 	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {
-		return nil // where a proxy is needed, names of the world often are not known
+		return nil // behind a proxy, public names often do not resolve
 	}
 	for _, ip := range ips {
 		if err := allow(of(ip), allowed); err != nil {
@@ -127,7 +120,7 @@ func checkName(ctx context.Context, host string, allowed reach, of func(netip.Ad
 
 func allow(r, allowed reach) error {
 	if r&^allowed != 0 {
-		return &addressError{}
+		return errAddress
 	}
 	return nil
 }

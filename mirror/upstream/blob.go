@@ -13,19 +13,18 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// progress is how many bytes a resumed connection must deliver for the count of failures to start again. Without it, a line
-// that breaks every few seconds would never deliver a large layer, and a connection with one byte an attempt would never end.
+// progress is the number of bytes after which a resumed connection resets the count of failures. Without a reset, a line that
+// breaks every few seconds would never deliver a large layer; with a reset at each byte, attempts might never end.
 const progress = 1 << 20
 
-// Blob opens a blob for reading; the size is -1 when the registry does not tell it. A connection that breaks, stalls or ends
-// early is resumed where it broke. Read returns the last bytes only when the whole hashes to d, and otherwise an error instead
-// of them and of io.EOF. ctx ends the reading too. A blob that does not exist is an error with fs.ErrNotExist.
+// Blob opens a blob; the size is -1 if the registry does not announce it. A connection that breaks, stalls or ends early is
+// resumed where it broke. Read returns the last bytes only if the content hashes to d, otherwise an error in place of them
+// and of io.EOF. ctx ends the reading too. A blob that does not exist is an error with fs.ErrNotExist.
 func (c *Client) Blob(ctx context.Context, repo string, d digest.Digest) (io.ReadCloser, int64, error) {
 	return c.blob(ctx, repo, d, true)
 }
 
-// UnverifiedBlob is Blob for a reader that hashes the bytes itself, such as an upload to the store: it compares the number of
-// bytes with the size and nothing else.
+// UnverifiedBlob is Blob for a reader that hashes the content, such as an upload to the store: it verifies the size only.
 func (c *Client) UnverifiedBlob(ctx context.Context, repo string, d digest.Digest) (io.ReadCloser, int64, error) {
 	return c.blob(ctx, repo, d, false)
 }
@@ -53,7 +52,7 @@ func (c *Client) blob(ctx context.Context, repo string, d digest.Digest, verifie
 	return b, b.size, nil
 }
 
-// Stat returns the size of a blob without fetching it, -1 when the registry does not tell it. A blob that does not exist is an
+// Stat returns the size of a blob without fetching it, -1 if the registry does not announce it. A blob that does not exist is an
 // error with fs.ErrNotExist.
 func (c *Client) Stat(ctx context.Context, repo string, d digest.Digest) (int64, error) {
 	r, err := c.repository(repo)
@@ -66,31 +65,31 @@ func (c *Client) Stat(ctx context.Context, repo string, d digest.Digest) (int64,
 	}
 	ctx, url := forBlobs(ctx), c.url(r, "blobs/"+d.String())
 	resp, err := c.get(ctx, http.MethodHead, r, what, url, nil, http.StatusOK)
-	if headRefused(err) { // an address that is signed for GET, for one
+	if headRefused(err) { // an address signed for GET, for example
 		resp, err = c.get(ctx, http.MethodGet, r, what, url, nil, http.StatusOK)
 	}
 	if err != nil {
 		return 0, err
 	}
-	resp.Body.Close() // which does not read the rest
+	resp.Body.Close() // does not read the rest
 	return resp.ContentLength, nil
 }
 
-// blob is a blob being read, over as many connections as it takes.
+// blob reads a blob over as many connections as needed.
 type blob struct {
 	client *Client
-	ctx    context.Context // reading takes no context of its own
+	ctx    context.Context // of all reads
 	repo   name.Repository
 	digest digest.Digest
 
-	body     io.ReadCloser   // the present connection
-	size     int64           // -1: not known
+	body     io.ReadCloser   // of the connection
+	size     int64           // -1: unknown
 	offset   int64           // bytes read so far
 	whole    bool            // the registry refuses ranges
 	verifier digest.Digester // nil: the reader verifies
 	failures int             // in a row
 	since    int64           // offset at the last failure
-	err      error           // what reading ended with
+	err      error           // of the last read
 }
 
 func (b *blob) what() string { return "get blob " + b.digest.String() }
@@ -106,7 +105,7 @@ func (b *blob) open() error {
 	if resp.StatusCode == http.StatusRequestedRangeNotSatisfiable {
 		resp.Body.Close()
 		if header == nil {
-			return b.failed(errors.New("the registry refuses a range that was not asked for"))
+			return b.failed(errors.New("the registry refuses a range, but none was requested"))
 		}
 		b.whole = true
 		return b.open()
@@ -119,7 +118,7 @@ func (b *blob) open() error {
 	return nil
 }
 
-// rangeHeader returns the range of the missing bytes. It names the end if it is known, since some registries require that.
+// rangeHeader returns the range of the missing bytes, with its end if known: some registries require that.
 func (b *blob) rangeHeader() http.Header {
 	switch {
 	case b.offset == 0 || b.whole:
@@ -130,27 +129,27 @@ func (b *blob) rangeHeader() http.Header {
 	return http.Header{"Range": {fmt.Sprintf("bytes=%d-%d", b.offset, b.size-1)}}
 }
 
-// accept checks an answer, and skips to offset where the registry ignored the range.
+// accept checks an answer, and skips to offset if the registry ignored the range.
 func (b *blob) accept(resp *http.Response) error {
 	total, start := resp.ContentLength, int64(0)
 	if resp.StatusCode == http.StatusPartialContent {
 		var ok bool
 		if start, total, ok = contentRange(resp.Header.Get("Content-Range")); !ok || start != b.offset {
-			return fmt.Errorf("asked for the bytes from %d, the answer is %q", b.offset, resp.Header.Get("Content-Range"))
+			return fmt.Errorf("requested the bytes from %d, the answer is %q", b.offset, resp.Header.Get("Content-Range"))
 		}
 	}
 	switch {
 	case b.size < 0:
 		b.size = total
 	case total >= 0 && total != b.size:
-		return fmt.Errorf("it was %d bytes long and is %d now", b.size, total)
+		return fmt.Errorf("its size was %d bytes and is %d now", b.size, total)
 	}
-	_, err := io.CopyN(io.Discard, resp.Body, b.offset-start) // Range was ignored
+	_, err := io.CopyN(io.Discard, resp.Body, b.offset-start)
 	return err
 }
 
-// resumeError is a connection that broke before it reached offset, or an answer other than the rest of the blob, such as a
-// page of a proxy. Either may pass.
+// resumeError reports a connection that broke before it reached offset, or an answer other than the rest of the blob, such
+// as a page of a proxy. A retry may succeed.
 type resumeError struct{ err error }
 
 func (e *resumeError) Error() string { return e.err.Error() }
@@ -172,7 +171,7 @@ func contentRange(s string) (start, total int64, ok bool) {
 	return start, total, err == nil
 }
 
-// Read reads, over a new connection if need be.
+// Read reads over a new connection if needed.
 func (b *blob) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -193,7 +192,7 @@ func (b *blob) Read(p []byte) (int, error) {
 	return 0, b.err
 }
 
-// take counts and hashes the bytes that arrived. It returns them, unless they are the end of a blob that is not the right one.
+// take counts and hashes bytes. It returns them unless they are the end of a damaged blob.
 func (b *blob) take(p []byte) (int, error) {
 	if b.verifier != nil {
 		b.verifier.Hash().Write(p)
@@ -207,21 +206,21 @@ func (b *blob) take(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// verify returns io.EOF when the blob is complete and right.
+// verify returns io.EOF if the blob is complete and undamaged.
 func (b *blob) verify() error {
 	if b.size >= 0 && b.offset != b.size {
-		return b.failed(fmt.Errorf("%d bytes came, %d were promised", b.offset, b.size))
+		return b.failed(fmt.Errorf("%d bytes arrived, %d were announced", b.offset, b.size))
 	}
 	if b.verifier == nil {
 		return io.EOF
 	}
 	if got := b.verifier.Digest(); got != b.digest {
-		return b.failed(&digestError{want: b.digest, got: got})
+		return b.failed(wrongDigest(b.digest, got))
 	}
 	return io.EOF
 }
 
-// ended judges the end of a connection. It returns nil if the blob can be resumed.
+// ended handles the end of a connection. It returns nil to resume the blob.
 func (b *blob) ended(err error) error {
 	b.body.Close()
 	b.body = nil

@@ -19,7 +19,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// onBlobs makes a fault of the requests for blobs, the first being 1.
+// onBlobs returns a fault for requests for blobs, which it counts from 1.
 func onBlobs(fault func(w http.ResponseWriter, r *http.Request, nth int) bool) func(http.ResponseWriter, *http.Request, int) bool {
 	return func(w http.ResponseWriter, r *http.Request, nth int) bool {
 		return strings.Contains(r.URL.Path, "/blobs/") && fault(w, r, nth)
@@ -39,7 +39,7 @@ func TestClient_Blob(t *testing.T) {
 	}
 }
 
-// serveRange serves the range that was asked for, of content that the registry has not got.
+// serveRange serves the requested range of content that the registry lacks.
 func serveRange(w http.ResponseWriter, r *http.Request, content []byte) bool {
 	var start int
 	if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &start); err != nil {
@@ -94,7 +94,7 @@ func TestClient_Blob_resumes(t *testing.T) {
 				return true
 			}
 		}},
-		"where Range is ignored and the connection lost again, short of the first place": {fault: func(f *fixture) func(http.ResponseWriter, *http.Request, int) bool {
+		"where Range is ignored and the connection lost again, earlier": {fault: func(f *fixture) func(http.ResponseWriter, *http.Request, int) bool {
 			return func(w http.ResponseWriter, _ *http.Request, nth int) bool {
 				sizes := []int{2 << 20, 1 << 20, len(f.layer)}
 				sendPart(w, f.layer, sizes[nth-1])
@@ -117,7 +117,7 @@ func TestClient_Blob_resumes(t *testing.T) {
 				return false
 			}
 		}},
-		"where the registry does it by itself": {fault: func(f *fixture) func(http.ResponseWriter, *http.Request, int) bool {
+		"where the registry serves ranges": {fault: func(f *fixture) func(http.ResponseWriter, *http.Request, int) bool {
 			return func(w http.ResponseWriter, _ *http.Request, nth int) bool {
 				if nth == 1 {
 					sendPart(w, f.layer, 2<<20)
@@ -126,7 +126,7 @@ func TestClient_Blob_resumes(t *testing.T) {
 				return false
 			}
 		}},
-		"where no size was told": {fault: func(f *fixture) func(http.ResponseWriter, *http.Request, int) bool {
+		"where no size is announced": {fault: func(f *fixture) func(http.ResponseWriter, *http.Request, int) bool {
 			return func(w http.ResponseWriter, r *http.Request, nth int) bool {
 				if nth > 1 {
 					return serveRange(w, r, f.layer)
@@ -144,7 +144,7 @@ func TestClient_Blob_resumes(t *testing.T) {
 					return serveRange(w, r, f.layer)
 				}
 				sendPart(w, f.layer, 2<<20)
-				<-r.Context().Done() // the client gives up
+				<-r.Context().Done()
 				return true
 			}
 		}},
@@ -157,7 +157,7 @@ func TestClient_Blob_resumes(t *testing.T) {
 				for i := 2 << 20; r.Context().Err() == nil && i < len(f.layer); i++ {
 					_, _ = w.Write(f.layer[i : i+1])
 					w.(http.Flusher).Flush()
-					time.Sleep(time.Millisecond) // far below pace.Least in the time
+					time.Sleep(time.Millisecond) // far below pace.Least
 				}
 				return true
 			}
@@ -174,7 +174,7 @@ func TestClient_Blob_resumes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
 			f.fault = onBlobs(test.fault(f))
-			got, err := readBlob(t.Context(), f.client(t, func(o *Options) { o.Stall = test.stall }), f.blob)
+			got, err := readBlob(t.Context(), f.client(t, func(o *Options) { o.stall = test.stall }), f.blob)
 			if err != nil || !bytes.Equal(got, f.layer) {
 				t.Errorf("got %d bytes, %v", len(got), err)
 			}
@@ -197,7 +197,7 @@ func TestClient_Blob_resumes(t *testing.T) {
 			t.Errorf("asked for %q", got)
 		}
 	})
-	t.Run("as often as it takes while it gets on", func(t *testing.T) {
+	t.Run("without limit while it makes progress", func(t *testing.T) {
 		f := newFixture(t)
 		f.layer = bytes.Repeat(f.layer, 5)
 		d := digest.FromBytes(f.layer)
@@ -223,8 +223,8 @@ func TestClient_Blob_resumes(t *testing.T) {
 	})
 }
 
-// The line goes dead without a word. Over HTTP/2 all requests share it, also those that are repeated.
-func TestClient_Blob_leaves_a_dead_connection(t *testing.T) {
+// A line goes dead silently. Over HTTP/2 all requests share it, retries too.
+func TestClient_Blob_leavesADeadConnection(t *testing.T) {
 	f := prepare(t)
 	f.server = httptest.NewUnstartedServer(f)
 	line := &line{Listener: f.server.Listener}
@@ -243,13 +243,13 @@ func TestClient_Blob_leaves_a_dead_connection(t *testing.T) {
 		<-r.Context().Done()
 		return true
 	})
-	got, err := readBlob(t.Context(), f.client(t, func(o *Options) { o.SkipVerify, o.Stall = true, 2*time.Second }), f.blob)
+	got, err := readBlob(t.Context(), f.client(t, func(o *Options) { o.SkipVerify, o.stall = true, 2*time.Second }), f.blob)
 	if err != nil || !bytes.Equal(got, f.layer) {
 		t.Errorf("got %d bytes, %v", len(got), err)
 	}
 }
 
-// line is a listener whose connections can go dead: bytes sent on them are lost, without an error.
+// line is a listener whose connections can go dead: data on them is lost silently.
 type line struct {
 	net.Listener
 	mu    sync.Mutex // guards conns
@@ -288,7 +288,7 @@ func (m *mortal) Write(p []byte) (int, error) {
 	return m.Conn.Write(p)
 }
 
-func TestClient_Blob_gives_up(t *testing.T) {
+func TestClient_Blob_givesUp(t *testing.T) {
 	t.Run("on a line that breaks again and again", func(t *testing.T) {
 		f := newFixture(t)
 		f.fault = onBlobs(func(w http.ResponseWriter, _ *http.Request, _ int) bool {
@@ -299,7 +299,7 @@ func TestClient_Blob_gives_up(t *testing.T) {
 		_, err := readBlob(t.Context(), f.client(t, func(o *Options) { o.Retries = 3 }), f.blob)
 		wantText(t, asError(t, err).Error(), "byte 1000", "4 times in a row", f.blob.String())
 		if got := f.count("GET", "/blobs/"+f.blob.String()); got != 4 {
-			t.Errorf("asked %d times", got)
+			t.Errorf("%d requests", got)
 		}
 	})
 	t.Run("on a blob that changes its size", func(t *testing.T) {
@@ -315,7 +315,7 @@ func TestClient_Blob_gives_up(t *testing.T) {
 		_, err := readBlob(t.Context(), f.client(t), f.blob)
 		wantText(t, asError(t, err).Error(), fmt.Sprint(len(f.layer)), fmt.Sprint(2<<20))
 	})
-	t.Run("on a range that is not the one asked for", func(t *testing.T) {
+	t.Run("on another range than the requested one", func(t *testing.T) {
 		f := newFixture(t)
 		f.fault = onBlobs(func(w http.ResponseWriter, r *http.Request, nth int) bool {
 			if nth > 1 {
@@ -329,7 +329,7 @@ func TestClient_Blob_gives_up(t *testing.T) {
 		_, err := readBlob(t.Context(), f.client(t), f.blob)
 		wantText(t, asError(t, err).Error(), "from 1000", "bytes 5-")
 	})
-	t.Run("at once when told to", func(t *testing.T) {
+	t.Run("at once when cancelled", func(t *testing.T) {
 		f := newFixture(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		f.fault = onBlobs(func(w http.ResponseWriter, r *http.Request, _ int) bool {
@@ -350,7 +350,7 @@ func TestClient_Blob_gives_up(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		if len(f.naps) != 0 {
-			t.Errorf("waited %v to resume what was called off", f.naps)
+			t.Errorf("waited %v after the cancellation", f.naps)
 		}
 	})
 }
@@ -377,11 +377,11 @@ func TestClient_Blob_verifies(t *testing.T) {
 			wantText(t, e.Error(), "not to "+f.blob.String())
 			wantText(t, e.Hint(), "damaged")
 			if got := f.count("GET", "/blobs/"+f.blob.String()); got != 1 {
-				t.Errorf("asked %d times", got)
+				t.Errorf("%d requests", got)
 			}
 		})
 	}
-	t.Run("before the last byte, for a reader that stops there", func(t *testing.T) {
+	t.Run("before the last byte, for readers that stop there", func(t *testing.T) {
 		f := newFixture(t)
 		lie(true)(f)
 		rc, size, err := f.client(t).Blob(t.Context(), repo, f.blob)
@@ -390,10 +390,10 @@ func TestClient_Blob_verifies(t *testing.T) {
 		}
 		defer rc.Close()
 		if _, err := io.ReadFull(rc, make([]byte, size)); err == nil {
-			t.Error("a wrong blob was handed out whole")
+			t.Error("a damaged blob was returned whole")
 		}
 	})
-	t.Run("unless the reader does", func(t *testing.T) {
+	t.Run("unless the reader verifies", func(t *testing.T) {
 		f := newFixture(t)
 		lie(true)(f)
 		rc, size, err := f.client(t).UnverifiedBlob(t.Context(), repo, f.blob)
@@ -405,7 +405,7 @@ func TestClient_Blob_verifies(t *testing.T) {
 			t.Errorf("got %d bytes, %v", len(got), err)
 		}
 	})
-	t.Run("and reads on where no size is told", func(t *testing.T) {
+	t.Run("at the end where no size is announced", func(t *testing.T) {
 		f := newFixture(t)
 		f.fault = onBlobs(func(w http.ResponseWriter, _ *http.Request, _ int) bool {
 			w.(http.Flusher).Flush() // chunked from here on

@@ -1,15 +1,14 @@
-// Package upstream reads from a registry: manifests, blobs, referrers, and which manifest a reference names. Mirroring and
-// pull-through read with it.
+// Package upstream reads manifests, blobs and referrers from a registry, for mirroring and for pull-through.
 //
-// Use New for one registry, Registries for any, and Keychain for the credentials that podman and docker keep. Names follow the
-// rules of pkg/name (docker.io is index.docker.io, its one-word repositories are below library/), and authentication (ping,
-// Basic, bearer tokens) is go-containerregistry's.
+// Use New for one registry, Registries for any, and Keychain for the credentials of podman and docker. Names follow pkg/name
+// (docker.io is index.docker.io, its one-word repositories are below library/); authentication (ping, Basic, bearer tokens)
+// is go-containerregistry's.
 //
-// Refused: pkg/v1/remote, which does the rest of the job as well. It fetches a layer that breaks half way from the start, a
-// stalled connection holds it for ever, and it ignores Retry-After; each of the three loses an evening on a thin line. Also
-// refused: plain HTTP when TLS fails. Plain HTTP is used where it is asked for, and then alone.
+// Refused: pkg/v1/remote. It starts a broken layer from the beginning, waits for a stalled connection without limit, and
+// ignores Retry-After; each costs hours on a slow line. Also refused: plain HTTP when TLS fails. Plain HTTP is used where it
+// is configured, and never together with TLS.
 //
-// Blob asks the registry only: foreign layers, whose manifest gives other addresses, are not fetched from there.
+// Blobs come from the registry only. The URLs of foreign layers are not fetched.
 package upstream
 
 import (
@@ -29,36 +28,35 @@ import (
 	"github.com/mirror-appliance/appliance/internal/retry"
 )
 
-// Options are which registry is read, and how.
+// Options configures a Client.
 type Options struct {
-	// Registry is host[:port]. "docker.io" is Docker Hub. A leading http:// asks for plain HTTP and is accepted for loopback
-	// only; https:// changes nothing.
+	// Registry is host[:port]. "docker.io" is Docker Hub. A leading http:// means plain HTTP and is accepted for loopback
+	// only; a leading https:// is ignored.
 	Registry string
-	// PlainHTTP reads over HTTP without TLS, and only so.
+	// PlainHTTP reads over HTTP and never over TLS.
 	PlainHTTP bool
-	// CAFiles are PEM certificates trusted besides the system's.
+	// CAFiles are PEM files of CAs that are trusted besides the system's.
 	CAFiles []string
-	// SkipVerify trusts any certificate, as --tls-verify=false asks for.
+	// SkipVerify trusts any certificate (--tls-verify=false).
 	SkipVerify bool
 	// Keychain finds credentials; nil reads anonymously.
 	Keychain authn.Keychain
 	// UserAgent is sent with every request; "" sends "appliance".
 	UserAgent string
-	// Retries is how often a request is repeated, and how often in a row a broken blob is resumed. 0 means 5, less than 0
-	// never.
+	// Retries is the number of retries of a request, and of resumptions of a blob without progress. 0 means 5, less than
+	// 0 none.
 	Retries int
-	// Stall is how long a connection may make no progress. 0 means pace.Patience.
-	Stall time.Duration
 	// Sleep waits between two attempts and returns early, with ctx's error, when ctx ends. nil is a timer.
 	Sleep func(ctx context.Context, d time.Duration) error
-	// Serving is for a client that waits for the answer: a rate limit (429) of the upstream, or a wait longer than a back-off,
-	// is returned to the client and not waited for.
+	// Serving returns a rate limit (429) of the upstream, or a longer wait, as an error: a client waits for the answer.
 	Serving bool
-	// Idle runs wait, during which a request does nothing; nil just calls it. A caller that limits the requests under way can
-	// leave these out.
+	// Idle runs wait, during which a request does nothing; nil calls wait. A caller that limits concurrent requests need
+	// not count these.
 	Idle func(ctx context.Context, wait func(context.Context) error) error
 	// Log receives every retry; nil discards.
 	Log *slog.Logger
+
+	stall time.Duration // longest time without progress; 0 means pace.Patience
 }
 
 // Client reads one registry. It is safe for concurrent use.
@@ -87,7 +85,7 @@ func New(o Options) (*Client, error) {
 		return nil, fmt.Errorf("registry %q: %w", o.Registry, err)
 	}
 	o = o.withDefaults()
-	wire, err := newWire(o.CAFiles, o.SkipVerify, o.Stall)
+	wire, err := newWire(o.CAFiles, o.SkipVerify, o.stall)
 	if err != nil {
 		return nil, fmt.Errorf("registry %s: %w", host, err)
 	}
@@ -99,7 +97,7 @@ func New(o Options) (*Client, error) {
 		keychain: o.Keychain,
 		retry:    retries,
 		base: &retryTransport{retrier: retries, inner: &stallTransport{
-			limit: o.Stall,
+			limit: o.stall,
 			inner: &schemeGuard{plain: plain, host: registry.RegistryStr(), userAgent: o.UserAgent, inner: hosts},
 		}},
 		hosts: hosts,
@@ -119,8 +117,8 @@ func (o Options) withDefaults() Options {
 	case o.Retries < 0:
 		o.Retries = 0
 	}
-	if o.Stall <= 0 {
-		o.Stall = pace.Patience
+	if o.stall <= 0 {
+		o.stall = pace.Patience
 	}
 	if o.Sleep == nil {
 		o.Sleep = retry.Sleep
@@ -134,10 +132,10 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Close closes idle connections. Reads under way go on.
+// Close closes idle connections. Reads under way continue.
 func (c *Client) Close() { c.hosts.CloseIdleConnections() }
 
-// Registry returns the host[:port] that is read, as pkg/name spells it.
+// Registry returns the host[:port] of the registry, as pkg/name spells it.
 func (c *Client) Registry() string { return c.registry.RegistryStr() }
 
 // repository checks a name by the registry's rules.
@@ -147,14 +145,14 @@ func (c *Client) repository(repo string) (name.Repository, error) {
 			return name.Repository{}, fmt.Errorf("registry %s: %q is not a repository name", c.Registry(), repo)
 		}
 	}
-	// Checked below a name that is surely a host: NewRepository takes a first part without a dot for a namespace of Docker Hub.
+	// Checked below a host: NewRepository takes a first part without a dot for a namespace of Docker Hub.
 	if _, err := name.NewRepository("host.invalid/" + repo); err != nil {
 		return name.Repository{}, fmt.Errorf("registry %s: %w", c.Registry(), err)
 	}
 	return c.registry.Repo(repo), nil
 }
 
-// parseRegistry splits what a user wrote into host[:port] and whether it is read without TLS.
+// parseRegistry parses a user's registry into host[:port] and whether it is read without TLS.
 func parseRegistry(s string, plain bool) (host string, http bool, err error) {
 	host, http = s, plain
 	if rest, ok := strings.CutPrefix(s, "https://"); ok {

@@ -14,20 +14,20 @@ import (
 	"syscall"
 )
 
-// An upstream decides where it redirects to and where its tokens are issued, and it may be malicious. It must not lead this
-// client, which often stands inside of a network, to what only that network can reach:
+// An upstream chooses the targets of its redirects and its token server, and it may be malicious. It must not lead this client,
+// which is often inside a network, to hosts that only that network can reach:
 //
-//   - Most registries redirect blobs to storage. A redirect is followed to public addresses, and to others only from an
-//     upstream that has such an address itself.
+//   - Most registries redirect blobs to storage. A redirect is followed to public addresses, and to others only if the
+//     upstream has such an address itself.
 //   - Registries that only forward (registry.k8s.io) redirect manifests and lists. Such a redirect is followed over HTTPS and
 //     to public addresses only.
-//   - A login is not redirected to another host. The token server may be another host, as for blobs; credentials go there over
-//     HTTPS only.
+//   - A login is not redirected to another host. The token server may be another host, under the rule for blobs; credentials
+//     are sent there over HTTPS only.
 //
-// The address is judged when it is dialed, after the name has been resolved, so that a name that resolves to another address
-// the second time gains nothing. The answer of another host is not passed on: see elsewhereError.
+// An address is checked when it is dialed, after the name has been resolved, so that a name that resolves differently the
+// second time gains nothing. The answer of another host is not passed on, see elsewhereError.
 
-// journey is the purpose of a request, and so where its redirects may lead.
+// journey is the purpose of a request, which decides where its redirects may lead.
 type journey struct {
 	url   string
 	blobs bool
@@ -47,8 +47,8 @@ func begun(req *http.Request) *http.Request {
 	return req.WithContext(context.WithValue(req.Context(), journeyKey{}, journey{url: req.URL.String(), blobs: blobs}))
 }
 
-// journeyOf returns the journey of a request; false for a login, whose requests inherit the context of the request that
-// needs it.
+// journeyOf returns the journey of a request. It returns false for a login, which inherits the context of the request that needs
+// it.
 func journeyOf(req *http.Request) (journey, bool) {
 	j, ok := req.Context().Value(journeyKey{}).(journey)
 	for req.Response != nil && req.Response.Request != nil {
@@ -57,15 +57,15 @@ func journeyOf(req *http.Request) (journey, bool) {
 	return j, ok && req.URL.String() == j.url
 }
 
-// hostGuard sends requests to the upstream, and to other hosts as far as they may go.
+// hostGuard sends requests to the upstream, and to other hosts if that is allowed.
 type hostGuard struct {
 	host string
 	of   func(netip.Addr) reach // reachOf, except in tests
-	seen atomic.Uint32          // the kinds of addresses that the upstream was reached at
+	seen atomic.Uint32          // the kinds of the upstream's addresses
 
-	own    *http.Transport // to the upstream, and whatever a proxy connects to
-	public *http.Transport // elsewhere, to public addresses
-	same   *http.Transport // elsewhere, and to the upstream's kind of address
+	own    *http.Transport // to the upstream, and through proxies
+	public *http.Transport // to public addresses of other hosts
+	same   *http.Transport // to addresses of other hosts of the upstream's kind too
 }
 
 func newHostGuard(host string, wire *http.Transport) *hostGuard {
@@ -77,14 +77,14 @@ func newHostGuard(host string, wire *http.Transport) *hostGuard {
 
 func (g *hostGuard) granted() reach { return reach(g.seen.Load()).granted() }
 
-// guarded returns a transport that connects to public addresses and to those allowed.
+// guarded returns a transport that connects only to public and allowed addresses.
 func (g *hostGuard) guarded(allowed func() reach) *http.Transport {
 	t := g.own.Clone()
-	t.Proxy = nil // which elsewhere asks
+	t.Proxy = nil // elsewhere handles proxies
 	t.DialContext = (&net.Dialer{Timeout: dialLimit, Control: func(_, address string, _ syscall.RawConn) error {
 		at, err := netip.ParseAddrPort(address)
 		if err != nil {
-			return &addressError{}
+			return errAddress
 		}
 		return allow(g.of(at.Addr()), allowed())
 	}}).DialContext
@@ -109,7 +109,7 @@ func (g *hostGuard) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// toUpstream notes the kind of the upstream's address after the handshake, which proves that it is the upstream.
+// toUpstream records the kind of the upstream's address after the handshake, which proves that it is the upstream.
 func (g *hostGuard) toUpstream(req *http.Request) (*http.Response, error) {
 	if proxy, err := g.own.Proxy(req); proxy != nil || err != nil {
 		if ip, err := netip.ParseAddr(req.URL.Hostname()); err == nil {
@@ -130,18 +130,18 @@ func (g *hostGuard) elsewhere(req *http.Request, downgraded bool) (*http.Respons
 	allowed, direct := g.granted(), g.same
 	switch {
 	case downgraded:
-		return nil, &redirectError{"a redirect from HTTPS to HTTP is not followed"}
+		return nil, &refusal{reason: "a redirect from HTTPS to HTTP is not followed"}
 	case req.Response == nil: // a token server
 		if req.URL.Scheme != "https" && (req.Header.Get("Authorization") != "" || req.Body != nil && req.Body != http.NoBody) {
-			return nil, &redirectError{"credentials are sent to another host over HTTPS only"}
+			return nil, &refusal{reason: "credentials are sent to another host over HTTPS only"}
 		}
 	case !ok || req.Method != http.MethodGet && req.Method != http.MethodHead:
 		if before := req.Response.Request; before == nil || !strings.EqualFold(before.URL.Host, req.URL.Host) {
-			return nil, &redirectError{"a login is not redirected to another host"}
+			return nil, &refusal{reason: "a login is not redirected to another host"}
 		}
 	case !j.blobs:
 		if req.URL.Scheme != "https" {
-			return nil, &redirectError{"only blobs are redirected to another host without TLS"}
+			return nil, &refusal{reason: "only blobs are redirected to another host without TLS"}
 		}
 		allowed, direct = 0, g.public
 	}
@@ -158,7 +158,7 @@ func (g *hostGuard) elsewhere(req *http.Request, downgraded bool) (*http.Respons
 	return g.own.RoundTrip(req)
 }
 
-// sameHost reports whether u is at host, which may omit the port that the scheme has.
+// sameHost reports whether u is at host, which may omit the default port.
 func sameHost(u *url.URL, host string) bool {
 	return strings.EqualFold(withPort(u.Host, u.Scheme), withPort(host, u.Scheme))
 }
@@ -173,20 +173,16 @@ func withPort(host, scheme string) string {
 	return host + ":443"
 }
 
-// refusal is an error of this package about where an upstream leads.
-type refusal interface {
-	error
-	refuses()
-}
+// A refusal is a host or an address that the upstream chose and that is not contacted.
+type refusal struct{ reason, hint string }
 
-// redirectError is a redirect that is not followed.
-type redirectError struct{ why string }
+func (e *refusal) Error() string { return e.reason }
 
-func (e *redirectError) Error() string { return e.why }
-func (*redirectError) refuses()        {}
+// Hint returns what to do about it, "" if nothing helps.
+func (e *refusal) Hint() string { return e.hint }
 
-// elsewhereError is a failure at another host than the upstream. It names the host and the kind of failure only: the answer
-// of a host that the upstream chose, and its address, are not for the upstream's users.
+// elsewhereError reports a failure at a host that the upstream chose. It has the host and the kind of failure only: the host's
+// answer and address are not for the upstream's users.
 type elsewhereError struct {
 	host string
 	err  error
@@ -200,7 +196,7 @@ func (e *elsewhereError) Error() string {
 
 func (e *elsewhereError) reason() string {
 	var (
-		refused refusal
+		refused *refusal
 		dns     *net.DNSError
 		cert    *tls.CertificateVerificationError
 		timeout net.Error

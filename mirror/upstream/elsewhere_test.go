@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// A place is a server besides the upstream, at another address of this machine, and counts what it is asked.
+// A place is a server at another address of this machine than the upstream. It counts its requests.
 type place struct {
 	*httptest.Server
 	asked atomic.Int32
@@ -38,7 +38,7 @@ func newPlace(t *testing.T, address string, answer http.HandlerFunc) *place {
 	return p
 }
 
-// redirecting makes an upstream redirect what has part in its path.
+// redirecting makes an upstream redirect paths with part.
 func redirecting(part, to string) func(http.ResponseWriter, *http.Request, int) bool {
 	return func(w http.ResponseWriter, r *http.Request, _ int) bool {
 		if !strings.Contains(r.URL.Path, part) {
@@ -75,7 +75,7 @@ func TestClient_redirectedManifest_isNotFollowedIntoTheNetwork(t *testing.T) {
 				}
 			}
 			if n := inside.asked.Load(); n != 0 {
-				t.Errorf("asked %d times", n)
+				t.Errorf("%d requests", n)
 			}
 		})
 	}
@@ -89,7 +89,7 @@ func TestClient_redirectedManifest_isFollowedWithinTheHost(t *testing.T) {
 	}
 }
 
-// elsewhere is a fixture whose upstream has another address than newPlace's at 127.0.0.1, and is taken for one of a kind.
+// elsewhere returns a fixture whose upstream has another address than newPlace's at 127.0.0.1, of the given kind.
 func elsewhere(t *testing.T, upstream, storage reach) (*fixture, *Client) {
 	t.Helper()
 	f := prepare(t)
@@ -148,7 +148,7 @@ func TestClient_redirectedBlob(t *testing.T) {
 					}
 				}
 				if storage.asked.Load() != 0 || len(f.naps) != 0 {
-					t.Errorf("asked %d times, tried %d times", storage.asked.Load(), len(f.naps)+1)
+					t.Errorf("%d requests, tried %d times", storage.asked.Load(), len(f.naps)+1)
 				}
 			})
 		}
@@ -171,7 +171,7 @@ func TestClient_redirectedBlob_keepsTheAnswerToItself(t *testing.T) {
 	}
 }
 
-// The answer of a service that does not speak HTTP is in net/http's error.
+// net/http's error has the text of a service that does not speak HTTP.
 func TestClient_redirectedBlob_keepsAGreetingToItself(t *testing.T) {
 	f := newFixture(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -185,8 +185,8 @@ func TestClient_redirectedBlob_keepsAGreetingToItself(t *testing.T) {
 			if err != nil {
 				return
 			}
-			_, _ = http.ReadRequest(bufio.NewReader(conn)) // a greeting that comes before it is not looked at
-			fmt.Fprint(conn, "220-secret\r\n")             // one word, which net/http repeats whole
+			_, _ = http.ReadRequest(bufio.NewReader(conn)) // an earlier greeting is ignored
+			fmt.Fprint(conn, "220-secret\r\n")             // one word, which net/http's error repeats
 			_ = conn.Close()
 		}
 	}()
@@ -197,7 +197,7 @@ func TestClient_redirectedBlob_keepsAGreetingToItself(t *testing.T) {
 	}
 }
 
-// A token server is chosen by the upstream too.
+// The upstream also chooses the token server.
 func TestClient_tokenServer_elsewhere(t *testing.T) {
 	challenge := func(realm string) func(http.ResponseWriter, *http.Request, int) bool {
 		return func(w http.ResponseWriter, r *http.Request, _ int) bool {
@@ -210,17 +210,17 @@ func TestClient_tokenServer_elsewhere(t *testing.T) {
 		}
 	}
 	token := func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"token":"t"}`)) }
-	t.Run("in the network is not asked", func(t *testing.T) {
+	t.Run("in the network gets no request", func(t *testing.T) {
 		f, c := elsewhere(t, 0, reachPrivate)
 		tokens := newPlace(t, "127.0.0.1", token)
 		f.fault = challenge(strings.Replace(tokens.URL, "127.0.0.1", "localhost", 1))
 		_, _, err := c.Manifest(t.Context(), repo, "v1")
 		wantText(t, asError(t, err).Error(), "not a public one")
 		if n := tokens.asked.Load(); n != 0 {
-			t.Errorf("asked %d times", n)
+			t.Errorf("%d requests", n)
 		}
 	})
-	t.Run("is asked without credentials over plain HTTP, and gets none", func(t *testing.T) {
+	t.Run("over plain HTTP gets no credentials", func(t *testing.T) {
 		f, _ := elsewhere(t, reachLoopback, reachLoopback)
 		tokens := newPlace(t, "127.0.0.1", token)
 		f.fault = challenge(strings.Replace(tokens.URL, "127.0.0.1", "localhost", 1))
@@ -230,14 +230,14 @@ func TestClient_tokenServer_elsewhere(t *testing.T) {
 		_, _, err := f.client(t, password("ann", "s3cret")).Manifest(t.Context(), repo, "v1")
 		wantText(t, asError(t, err).Error(), "over HTTPS only")
 		if n := tokens.asked.Load(); n != 1 || tokens.auth.Load() != "" {
-			t.Errorf("asked %d times, with %q", n, tokens.auth.Load())
+			t.Errorf("%d requests, with %q", n, tokens.auth.Load())
 		}
 	})
 	t.Run("does not redirect to another host", func(t *testing.T) {
 		f, c := elsewhere(t, reachLoopback, reachLoopback)
 		other := newPlace(t, "127.0.0.1", token)
 		tokens := newPlace(t, "127.0.0.1", func(w http.ResponseWriter, r *http.Request) {
-			// By name: go-containerregistry refuses addresses by itself.
+			// By name: go-containerregistry itself refuses addresses.
 			http.Redirect(w, r, strings.Replace(other.URL, "127.0.0.1", "localhost", 1), http.StatusTemporaryRedirect)
 		})
 		f.fault = challenge(strings.Replace(tokens.URL, "127.0.0.1", "localhost", 1))
@@ -245,7 +245,7 @@ func TestClient_tokenServer_elsewhere(t *testing.T) {
 			t.Error("it was followed")
 		}
 		if n := other.asked.Load(); n != 0 {
-			t.Errorf("asked %d times", n)
+			t.Errorf("%d requests", n)
 		}
 	})
 	t.Run("keeps its answer to itself", func(t *testing.T) {
@@ -259,7 +259,7 @@ func TestClient_tokenServer_elsewhere(t *testing.T) {
 	})
 }
 
-// registry.k8s.io redirects manifests to a registry that holds them.
+// registry.k8s.io redirects manifests to another registry.
 func TestClient_redirectedManifest_isFollowedToAPublicRegistry(t *testing.T) {
 	f := prepare(t)
 	behind := httptest.NewTLSServer(f)
@@ -276,7 +276,7 @@ func TestClient_redirectedManifest_isFollowedToAPublicRegistry(t *testing.T) {
 		ok bool
 	}{{0, true}, {reachLoopback, false}, {reachPrivate, false}} {
 		c := f.client(t, func(o *Options) { o.SkipVerify = true })
-		c.hosts.of = func(netip.Addr) reach { return test.is } // of both: only blobs may go where the upstream is
+		c.hosts.of = func(netip.Addr) reach { return test.is } // of both hosts: only blobs may be redirected to the upstream's kind
 		_, _, err := c.Manifest(t.Context(), repo, "v1")
 		if (err == nil) != test.ok {
 			t.Errorf("%d: got %v", test.is, err)
@@ -284,7 +284,7 @@ func TestClient_redirectedManifest_isFollowedToAPublicRegistry(t *testing.T) {
 	}
 }
 
-// An upstream without TLS redirects to storage with TLS, and that to what anybody on the way may change, be it the upstream.
+// An upstream without TLS redirects to storage with TLS, which redirects to plain HTTP: that can be changed on the way.
 func TestClient_redirectFromHTTPSToHTTP_isNotFollowed(t *testing.T) {
 	for name, back := range map[string]bool{"to another host": false, "back to the upstream": true} {
 		t.Run(name, func(t *testing.T) {
@@ -310,7 +310,7 @@ func TestClient_redirectFromHTTPSToHTTP_isNotFollowed(t *testing.T) {
 			_, err := readBlob(t.Context(), f.client(t, func(o *Options) { o.SkipVerify = true }), f.blob)
 			wantText(t, asError(t, err).Error(), "from HTTPS to HTTP")
 			if n := third.asked.Load(); n != 0 {
-				t.Errorf("asked %d times", n)
+				t.Errorf("%d requests", n)
 			}
 		})
 	}
@@ -329,7 +329,7 @@ func TestClient_redirectedManifest_isFollowedWithTLSOnly(t *testing.T) {
 	_, _, err := c.Manifest(t.Context(), repo, "v1")
 	wantText(t, asError(t, err).Error(), "without TLS")
 	if n := behind.asked.Load(); n != 0 {
-		t.Errorf("asked %d times", n)
+		t.Errorf("%d requests", n)
 	}
 }
 
@@ -364,6 +364,6 @@ func TestCheckName_beforeAProxy(t *testing.T) {
 		}
 	}
 	if err := checkName(t.Context(), "10.0.0.1", reachPrivate, reachOf); err != nil {
-		t.Errorf("of an upstream within the network: got %v", err)
+		t.Errorf("for an upstream in the network: got %v", err)
 	}
 }

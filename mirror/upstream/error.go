@@ -20,68 +20,68 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/retry"
 )
 
 const attemptLogin = "log in"
 
-// Error is a failed reading: the registry and repository, what was attempted, and either the registry's answer or why there was
-// none.
-type Error struct {
+// readError reports a failed read: the registry and repository, the attempt, and either the registry's answer or the reason
+// that there is none. Callers match its methods.
+type readError struct {
 	Registry   string
 	Repository string
 	Attempt    string        // "get manifest v1", "get blob sha256:…", "list tags", "log in"
-	Status     int           // of the registry's answer; 0 if there was none, or none at fault
+	Status     int           // of the registry's answer, 0 without one or if it is not the cause
 	Code       string        // the registry's own error code, such as MANIFEST_UNKNOWN
-	Message    string        // and its message
-	Anonymous  bool          // no credentials were found for it
-	After      time.Duration // when to ask again, as the answer says; 0 if it does not
-	Err        error         // what went wrong when it was not the answer's status
+	Message    string        // the registry's message
+	Anonymous  bool          // no credentials were found
+	After      time.Duration // Retry-After of the answer, 0 without one
+	Err        error         // the cause if it is not the status
 }
 
-func (e *Error) Error() string {
-	var why []string
+func (e *readError) Error() string {
+	var reasons []string
 	if e.Status != 0 {
-		why = append(why, statusText(e.Status))
+		reasons = append(reasons, statusText(e.Status))
 	}
 	for _, s := range []string{e.Code, e.Message} {
 		if s != "" {
-			why = append(why, s)
+			reasons = append(reasons, s)
 		}
 	}
 	if e.Err != nil {
-		why = append(why, oneLine(e.Err.Error()))
+		reasons = append(reasons, oneLine(e.Err.Error()))
 	}
-	return fmt.Sprintf("registry %s: repository %s: %s: %s", e.Registry, e.Repository, e.Attempt, strings.Join(why, ": "))
+	return fmt.Sprintf("registry %s: repository %s: %s: %s", e.Registry, e.Repository, e.Attempt, strings.Join(reasons, ": "))
 }
 
 func statusText(status int) string {
 	return strings.TrimSpace(fmt.Sprintf("%d %s", status, http.StatusText(status)))
 }
 
-// Refused returns the status of a final answer, by which the registry refuses, and 0 for any other failure. after is when the
-// registry wants to be asked again.
-func (e *Error) Refused() (status int, after time.Duration) {
+// Refused returns the status of the registry's refusal, and 0 for a failure that a retry may end. after is its Retry-After.
+func (e *readError) Refused() (status int, after time.Duration) {
 	switch {
 	case e.Status == http.StatusTooManyRequests:
 		return e.Status, e.After
 	case e.Status == http.StatusRequestTimeout, e.Status < 400, e.Status >= 500:
 		return 0, e.After
 	case e.Attempt == attemptLogin && e.Status != http.StatusUnauthorized && e.Status != http.StatusForbidden:
-		return 0, e.After // it does not answer as a registry
+		return 0, e.After // not a registry's answer
 	}
 	return e.Status, e.After
 }
 
-// Answered reports whether a registry answered at all.
-func (e *Error) Answered() bool { return e.Status != 0 }
+// Answered reports whether the registry answered.
+func (e *readError) Answered() bool { return e.Status != 0 }
 
 // Unwrap returns the cause.
-func (e *Error) Unwrap() error { return e.Err }
+func (e *readError) Unwrap() error { return e.Err }
 
-// Is makes errors.Is(err, fs.ErrNotExist) report whether the registry does not have what was asked for. A server that does not
-// answer /v2/ as a registry says nothing about that.
-func (e *Error) Is(target error) bool {
+// Is makes errors.Is(err, fs.ErrNotExist) report that the content does not exist. The answer of a server that is not a
+// registry does not count.
+func (e *readError) Is(target error) bool {
 	if target != fs.ErrNotExist || e.Attempt == attemptLogin || e.Status < 400 || e.Status >= 500 {
 		return false
 	}
@@ -92,8 +92,8 @@ func (e *Error) Is(target error) bool {
 	return e.Status == http.StatusNotFound || e.Status == http.StatusGone
 }
 
-// Hint says what to do about it.
-func (e *Error) Hint() string {
+// Hint returns what to do about it.
+func (e *readError) Hint() string {
 	switch {
 	case errors.Is(e, fs.ErrNotExist):
 		return fmt.Sprintf("check the name: skopeo list-tags docker://%s/%s", e.login(), e.Repository)
@@ -113,7 +113,7 @@ func (e *Error) Hint() string {
 	return ""
 }
 
-func (e *Error) hintOfCause() string {
+func (e *readError) hintOfCause() string {
 	var (
 		dns     *net.DNSError
 		unknown x509.UnknownAuthorityError
@@ -121,11 +121,10 @@ func (e *Error) hintOfCause() string {
 		invalid x509.CertificateInvalidError
 		record  tls.RecordHeaderError
 		stalled *stallError
-		hinted  interface{ Hint() string }
 	)
 	switch {
-	case errors.As(e.Err, &hinted):
-		return hinted.Hint()
+	case hint.Of(e.Err) != "":
+		return hint.Of(e.Err)
 	case errors.As(e.Err, &unknown):
 		return fmt.Sprintf("trust the CA of %s: name its PEM file as the upstream's CA, or copy it to /etc/pki/ca-trust/source/anchors/ and run update-ca-trust (Debian: /usr/local/share/ca-certificates/*.crt, update-ca-certificates)", e.Registry)
 	case errors.As(e.Err, &host):
@@ -144,26 +143,21 @@ func (e *Error) hintOfCause() string {
 	return ""
 }
 
-// login returns the registry's name as people type it.
-func (e *Error) login() string {
+// login returns the registry's name for podman login.
+func (e *readError) login() string {
 	if e.Registry == name.DefaultRegistry {
 		return "docker.io"
 	}
 	return e.Registry
 }
 
-func (c *Client) failed(repo name.Repository, attempt string, err error) *Error {
-	return &Error{Registry: c.Registry(), Repository: repo.RepositoryStr(), Attempt: attempt, Err: err}
+func (c *Client) failed(repo name.Repository, attempt string, err error) *readError {
+	return &readError{Registry: c.Registry(), Repository: repo.RepositoryStr(), Attempt: attempt, Err: err}
 }
 
-// loginFailed returns the error of the authenticating transport.
-func (c *Client) loginFailed(repo name.Repository, anonymous bool, err error) *Error {
-	return c.requestFailed(repo, anonymous, attemptLogin, err)
-}
-
-// requestFailed returns the error of a request without an answer. It omits the request's URL: behind a redirect it bears a
-// signature, which is a secret.
-func (c *Client) requestFailed(repo name.Repository, anonymous bool, attempt string, err error) *Error {
+// requestFailed returns the error of a request without an answer. It omits the URL: after a redirect it may have a signature,
+// which is a secret.
+func (c *Client) requestFailed(repo name.Repository, anonymous bool, attempt string, err error) *readError {
 	e := c.failed(repo, attempt, nil)
 	e.Anonymous = anonymous
 	var (
@@ -174,7 +168,7 @@ func (c *Client) requestFailed(repo name.Repository, anonymous bool, attempt str
 	)
 	switch {
 	case errors.As(err, &answer):
-		// A token may expire while a blob is read; the attempt is still the login.
+		// A token may expire while a blob is read: the attempt is the login.
 		e.Attempt, e.Status = attemptLogin, answer.StatusCode
 		if len(answer.Errors) > 0 && c.answered(answer.Request) {
 			e.Code, e.Message = oneLine(string(answer.Errors[0].Code)), oneLine(answer.Errors[0].Message)
@@ -186,14 +180,14 @@ func (c *Client) requestFailed(repo name.Repository, anonymous bool, attempt str
 	case errors.As(err, &asked):
 		e.Err = asked.Err
 	default:
-		// The transport's text; its second line would be a token server's answer.
+		// The first line of the transport's text: the second would be a token server's answer.
 		e.Err = errors.New(oneLine(err.Error()))
 	}
 	return e
 }
 
 // refused returns the error of an answer.
-func (c *Client) refused(repo name.Repository, anonymous bool, attempt string, resp *http.Response) *Error {
+func (c *Client) refused(repo name.Repository, anonymous bool, attempt string, resp *http.Response) *readError {
 	e := c.failed(repo, attempt, nil)
 	e.Anonymous, e.Status, e.After = anonymous, resp.StatusCode, retry.After(resp)
 	if !c.answered(resp.Request) {
@@ -214,13 +208,12 @@ func (c *Client) refused(repo name.Repository, anonymous bool, attempt string, r
 	return e
 }
 
-// answered reports whether the registry itself answered: the answer of another host, which the registry chose, is not passed
-// on.
+// answered reports whether the registry itself answered. The answer of a host that the registry chose is not passed on.
 func (c *Client) answered(req *http.Request) bool {
 	return req != nil && req.URL != nil && sameHost(req.URL, c.Registry())
 }
 
-// oneLine makes the text of a registry printable: its first line, not long, without control characters.
+// oneLine returns the first line of a registry's text, shortened and without control characters.
 func oneLine(s string) string {
 	s, _, _ = strings.Cut(strings.TrimSpace(s), "\n")
 	s = strings.Map(func(r rune) rune {

@@ -22,7 +22,7 @@ import (
 
 const repo = "openshift/release"
 
-// A fixture is a real registry behind a handler that misbehaves on demand.
+// A fixture is a real registry behind a handler that injects faults.
 type fixture struct {
 	server   *httptest.Server
 	registry http.Handler
@@ -46,12 +46,12 @@ func newFixture(t *testing.T) *fixture {
 	return f
 }
 
-// prepare fills a registry that no server listens for yet.
+// prepare fills a registry that is not served yet.
 func prepare(t *testing.T) *fixture {
 	t.Helper()
 	f := &fixture{
 		registry: registry.New(registry.Logger(log.New(io.Discard, "", 0))),
-		layer:    make([]byte, 3<<20), // more than what buffers on the way swallow
+		layer:    make([]byte, 3<<20), // more than the buffers hold
 		counts:   map[string]int{},
 	}
 	source := rand.NewChaCha8([32]byte{1})
@@ -94,14 +94,14 @@ func (f *fixture) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.registry.ServeHTTP(w, r)
 }
 
-// count is how often method was used on path, which is relative to the repository.
+// count returns the number of requests with a method and a path below the repository.
 func (f *fixture) count(method, path string) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.counts[method+" "+path]
 }
 
-// ranges are the Range headers of the requests for a blob, "" for none.
+// ranges returns the Range headers of the requests for a blob, "" for none.
 func (f *fixture) ranges() (ranges []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -115,7 +115,7 @@ func (f *fixture) ranges() (ranges []string) {
 
 func (f *fixture) host() string { return strings.TrimPrefix(f.server.URL, "http://") }
 
-// sleep takes note and no time.
+// sleep records its duration and returns at once.
 func (f *fixture) sleep(ctx context.Context, d time.Duration) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -146,7 +146,7 @@ func readBlob(ctx context.Context, c *Client, d digest.Digest) ([]byte, error) {
 	return io.ReadAll(rc)
 }
 
-// sendPart sends a blob as a whole but stops after n bytes of it.
+// sendPart announces all of a blob and stops after n bytes.
 func sendPart(w http.ResponseWriter, content []byte, n int) {
 	w.Header().Set("Content-Length", fmt.Sprint(len(content)))
 	_, _ = w.Write(content[:n])
@@ -155,11 +155,11 @@ func sendPart(w http.ResponseWriter, content []byte, n int) {
 
 func cut() { panic(http.ErrAbortHandler) }
 
-func asError(t *testing.T, err error) *Error {
+func asError(t *testing.T, err error) *readError {
 	t.Helper()
-	var e *Error
+	var e *readError
 	if !errors.As(err, &e) {
-		t.Fatalf("got %T %v, want *Error", err, err)
+		t.Fatalf("got %T %v, want *readError", err, err)
 	}
 	return e
 }

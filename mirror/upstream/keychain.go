@@ -14,6 +14,7 @@ import (
 	"github.com/docker/docker-credential-helpers/credentials"
 	"github.com/google/go-containerregistry/pkg/authn"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/regular"
 )
 
@@ -25,11 +26,11 @@ import (
 // Entries may name a namespace (quay.io/org). The longest that fits wins, as containers-auth.json(5) says. Credential helpers
 // are asked.
 //
-// Refused: go-containerregistry's own keychain. It reads docker's file before podman's, knows no file by name, and matches no
-// namespaces.
+// Refused: go-containerregistry's keychain, which reads docker's file before podman's, takes no file by name, and does not
+// match namespaces.
 //
 // The files are read when credentials are needed, so that a new login takes effect. A named file that does not exist, and any
-// that cannot be parsed, is an error then.
+// file that is malformed, is an error then.
 func Keychain(authFile string) authn.Keychain {
 	return keychain{authFile: authFile, getenv: os.Getenv, uid: os.Getuid()}
 }
@@ -40,22 +41,13 @@ type keychain struct {
 	uid      int
 }
 
-// authFileError is a credentials file that cannot be used. It does not unwrap: "no such file" is not "no such image".
-type authFileError struct {
-	File string
-	why  error
-}
-
-func (e *authFileError) Error() string {
-	return fmt.Sprintf("credentials file %s: %v", e.File, regular.Reason(e.why))
-}
-
-// Hint returns how to make a file that can be used.
-func (e *authFileError) Hint() string {
-	if errors.Is(e.why, fs.ErrNotExist) {
-		return fmt.Sprintf("name the file that has the credentials with --authfile, or make it: podman login --authfile %s REGISTRY", e.File)
+// authFileError does not wrap the cause: "no such file" is not "no such image".
+func authFileError(file string, cause error) error {
+	advice := fmt.Sprintf("check that it is readable and what podman or docker writes (jq . %s), or make it anew: podman login --authfile FILE REGISTRY", file)
+	if errors.Is(cause, fs.ErrNotExist) {
+		advice = fmt.Sprintf("name the file that has the credentials with --authfile, or make it: podman login --authfile %s REGISTRY", file)
 	}
-	return fmt.Sprintf("check that it is readable and what podman or docker writes (jq . %s), or make it anew: podman login --authfile FILE REGISTRY", e.File)
+	return hint.New(fmt.Errorf("credentials file %s: %v", file, regular.Reason(cause)), advice)
 }
 
 // Resolve returns the credentials for a registry or repository.
@@ -67,7 +59,7 @@ func (k keychain) Resolve(target authn.Resource) (authn.Authenticator, error) {
 			continue
 		}
 		if err != nil {
-			return nil, &authFileError{File: file, why: err}
+			return nil, authFileError(file, err)
 		}
 		if auth != nil {
 			return authn.FromConfig(*auth), nil
@@ -76,7 +68,7 @@ func (k keychain) Resolve(target authn.Resource) (authn.Authenticator, error) {
 	return authn.Anonymous, nil
 }
 
-// files returns the files to read, in order, and whether the user named the one.
+// files returns the files to read, in order. named: the user named the only one.
 func (k keychain) files() (files []string, named bool) {
 	if k.authFile != "" {
 		return []string{k.authFile}, true
@@ -104,7 +96,7 @@ func (k keychain) files() (files []string, named bool) {
 	return files, false
 }
 
-// authFile is what the files of podman and docker have in common.
+// authFile has the common fields of the files of podman and docker.
 type authFile struct {
 	Auths       map[string]authEntry `json:"auths"`
 	CredHelpers map[string]string    `json:"credHelpers"`
@@ -119,7 +111,7 @@ type authEntry struct {
 	RegistryToken string `json:"registrytoken"`
 }
 
-// resolveIn looks into one file. It returns nil if the file has no entry for target.
+// resolveIn returns the credentials for target in one file, nil if there are none.
 func resolveIn(file string, target authn.Resource) (*authn.AuthConfig, error) {
 	data, err := regular.ReadFile(file)
 	if err != nil {
@@ -127,7 +119,7 @@ func resolveIn(file string, target authn.Resource) (*authn.AuthConfig, error) {
 	}
 	var f authFile
 	if err := json.Unmarshal(data, &f); err != nil {
-		return nil, fmt.Errorf("not a credentials file: %w", plainly(err))
+		return nil, fmt.Errorf("not a credentials file: %w", redactJSON(err))
 	}
 	host := canonicalHost(target.RegistryStr())
 	for key, helper := range f.CredHelpers {
@@ -152,8 +144,8 @@ func resolveIn(file string, target authn.Resource) (*authn.AuthConfig, error) {
 	return nil, nil
 }
 
-// plainly removes the values from a JSON error; they may be secrets.
-func plainly(err error) error {
+// redactJSON removes values, which may be secrets, from an error of package json.
+func redactJSON(err error) error {
 	var wrong *json.UnmarshalTypeError
 	if errors.As(err, &wrong) {
 		return fmt.Errorf("the value at byte %d is of the wrong kind", wrong.Offset)
@@ -165,7 +157,7 @@ func plainly(err error) error {
 	return errors.New("malformed JSON")
 }
 
-// candidates returns the keys that fit a repository, the longest first.
+// candidates returns the keys that match a repository, the longest first.
 func candidates(host, repository string) []string {
 	_, path, _ := strings.Cut(repository, "/")
 	if path == "" || !strings.Contains(repository, "/") {
@@ -178,8 +170,8 @@ func candidates(host, repository string) []string {
 	return append(keys, host)
 }
 
-// lookup finds the entry for a candidate: one spelled the same, before one in docker's old form
-// ("https://index.docker.io/v1/").
+// lookup returns the entry for a candidate: an exact match, before one in docker's old form
+// ("https://index.docker.io/v1/"), before one with or without the port of HTTPS.
 func (f authFile) lookup(candidate string) (authEntry, string, bool) {
 	if entry, ok := f.Auths[candidate]; ok {
 		return entry, candidate, true
@@ -197,7 +189,7 @@ func (f authFile) lookup(candidate string) (authEntry, string, bool) {
 	return authEntry{}, "", false
 }
 
-// withoutPort removes the port of https, which a login may have and an image reference not, or the other way round.
+// withoutPort removes the port of HTTPS, which either the login or the image reference may omit.
 func withoutPort(key string) string {
 	host, path, found := strings.Cut(key, "/")
 	host = strings.TrimSuffix(host, ":443")
@@ -207,7 +199,7 @@ func withoutPort(key string) string {
 	return host
 }
 
-// canonicalKey returns host[/namespace] for the ways to write it.
+// canonicalKey returns host[/namespace] for each way to write it.
 func canonicalKey(key string) string {
 	bare := strings.TrimPrefix(strings.TrimPrefix(key, "https://"), "http://")
 	host, path, _ := strings.Cut(strings.TrimSuffix(bare, "/"), "/")
@@ -236,7 +228,7 @@ func dockerServer(host string) string {
 	return host
 }
 
-// config returns the credentials of an entry, nil for an empty one, as docker leaves beside a credential helper.
+// config returns the credentials of an entry, nil for an empty one, which docker writes beside a credential helper.
 func (e authEntry) config() (*authn.AuthConfig, error) {
 	c := authn.AuthConfig{
 		Username: e.Username, Password: e.Password,

@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 func entry(userPassword string) string {
@@ -29,7 +31,7 @@ func write(t *testing.T, path, content string) string {
 	return path
 }
 
-// user returns the user of a keychain for a repository; "" is none.
+// user returns the user that a keychain has for a repository, "" for anonymous.
 func user(t *testing.T, k authn.Keychain, repository string) string {
 	t.Helper()
 	auth, err := k.Resolve(repositoryOf(t, repository))
@@ -43,7 +45,7 @@ func user(t *testing.T, k authn.Keychain, repository string) string {
 	return c.Username
 }
 
-func TestKeychain_takes_the_longest_entry_that_fits(t *testing.T) {
+func TestKeychain_longestMatch(t *testing.T) {
 	file := write(t, filepath.Join(t.TempDir(), "auth.json"), `{"auths":{
 		"quay.io": `+entry("all:x")+`,
 		"quay.io/org": `+entry("org:x")+`,
@@ -72,8 +74,8 @@ func TestKeychain_takes_the_longest_entry_that_fits(t *testing.T) {
 	}
 }
 
-// The port of https may be written or not, in the login and in the reference; an entry that is written the same has precedence.
-func TestKeychain_knows_the_port_of_https(t *testing.T) {
+// The login and the reference may omit the port of HTTPS; an exact match has precedence.
+func TestKeychain_portOfHTTPS(t *testing.T) {
 	file := write(t, filepath.Join(t.TempDir(), "auth.json"), `{"auths":{
 		"with.example:443": `+entry("with:x")+`,
 		"without.example/org": `+entry("without:x")+`,
@@ -125,13 +127,13 @@ func repositoryOf(t *testing.T, s string) name.Repository {
 	return r
 }
 
-func TestKeychain_looks_where_podman_and_docker_do(t *testing.T) {
+func TestKeychain_files(t *testing.T) {
 	home, runtime, config, docker, extra := t.TempDir(), t.TempDir(), t.TempDir(), t.TempDir(), t.TempDir()
 	auths := func(user string) string { return `{"auths":{"quay.io":` + entry(user+":x") + `}}` }
 	steps := []struct {
 		path, user string
 		env        map[string]string
-	}{ // the last place first: each that is added wins over those before
+	}{ // the last place first: each added file has precedence over those before
 		{filepath.Join(home, ".docker/config.json"), "docker", nil},
 		{filepath.Join(docker, "config.json"), "docker-config", map[string]string{"DOCKER_CONFIG": docker}},
 		{filepath.Join(home, ".config/containers/auth.json"), "config", nil},
@@ -142,7 +144,7 @@ func TestKeychain_looks_where_podman_and_docker_do(t *testing.T) {
 	env := map[string]string{"HOME": home}
 	k := keychain{getenv: func(key string) string { return env[key] }, uid: 1 << 30}
 	if got := user(t, k, "quay.io/a"); got != "" {
-		t.Fatalf("found %q where there is no file", got)
+		t.Fatalf("found %q without a file", got)
 	}
 	for _, step := range steps {
 		write(t, step.path, auths(step.user))
@@ -157,7 +159,7 @@ func TestKeychain_looks_where_podman_and_docker_do(t *testing.T) {
 	if got := user(t, k, "quay.io/a"); got != "named" {
 		t.Errorf("got %q", got)
 	}
-	t.Run("and on to the next when one has nothing for the registry", func(t *testing.T) {
+	t.Run("a file without an entry is skipped", func(t *testing.T) {
 		delete(env, "REGISTRY_AUTH_FILE")
 		k.authFile = ""
 		write(t, filepath.Join(runtime, "containers/auth.json"), `{"auths":{"ghcr.io":`+entry("other:x")+`}}`)
@@ -167,7 +169,7 @@ func TestKeychain_looks_where_podman_and_docker_do(t *testing.T) {
 	})
 }
 
-func TestKeychain_says_which_file_is_of_no_use(t *testing.T) {
+func TestKeychain_errorNamesTheFile(t *testing.T) {
 	secret := base64.StdEncoding.EncodeToString([]byte("s3cret without a colon"))
 	dir := t.TempDir()
 	missing := filepath.Join(dir, "missing.json")
@@ -183,18 +185,14 @@ func TestKeychain_says_which_file_is_of_no_use(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := repositoryOf(t, "quay.io/a")
 			_, err := Keychain(test.file).Resolve(r)
-			var e *authFileError
-			if !errors.As(err, &e) {
-				t.Fatalf("got %v", err)
-			}
-			wantText(t, e.Error(), test.file, test.says)
-			wantText(t, e.Hint(), "podman login")
-			if strings.Contains(e.Error(), "s3cret") || strings.Contains(e.Error(), secret) {
-				t.Errorf("%v tells a secret", e)
+			wantText(t, fmt.Sprint(err), test.file, test.says)
+			wantText(t, hint.Of(err), "podman login")
+			if strings.Contains(fmt.Sprint(err), "s3cret") || strings.Contains(fmt.Sprint(err), secret) {
+				t.Errorf("%v has a secret", err)
 			}
 		})
 	}
-	t.Run("and a client passes that on, as something else than a missing image", func(t *testing.T) {
+	t.Run("and is not taken for a missing image", func(t *testing.T) {
 		f := newFixture(t)
 		_, err := f.client(t, func(o *Options) { o.Keychain = Keychain(missing) }).Resolve(t.Context(), repo, "v1")
 		e := asError(t, err)
@@ -204,7 +202,7 @@ func TestKeychain_says_which_file_is_of_no_use(t *testing.T) {
 			t.Error("a missing file is taken for a missing image")
 		}
 	})
-	t.Run("also one that was not named, if it is there", func(t *testing.T) {
+	t.Run("also a file that was not named", func(t *testing.T) {
 		home := t.TempDir()
 		file := write(t, filepath.Join(home, ".docker/config.json"), "{")
 		r := repositoryOf(t, "quay.io/a")
@@ -213,7 +211,7 @@ func TestKeychain_says_which_file_is_of_no_use(t *testing.T) {
 	})
 }
 
-func TestKeychain_asks_credential_helpers(t *testing.T) {
+func TestKeychain_credentialHelpers(t *testing.T) {
 	bin := t.TempDir()
 	script := `#!/bin/sh
 read server
@@ -246,7 +244,7 @@ esac
 			t.Errorf("%s: got %q, want %q", test.repository, got, test.want)
 		}
 	}
-	t.Run("by docker's name for its hub, for a token", func(t *testing.T) {
+	t.Run("a token of Docker Hub", func(t *testing.T) {
 		r := repositoryOf(t, "docker.io/alpine")
 		auth, err := store.Resolve(r)
 		if err != nil {
@@ -256,7 +254,7 @@ esac
 			t.Errorf("got %+v, %v", c, err)
 		}
 	})
-	t.Run("and names the one that fails", func(t *testing.T) {
+	t.Run("the error names a helper that fails", func(t *testing.T) {
 		r := repositoryOf(t, "broken.io/a")
 		_, err := store.Resolve(r)
 		wantText(t, fmt.Sprint(err), "docker-credential-fake", "broken.io", "the keyring is locked")

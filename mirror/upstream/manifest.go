@@ -13,16 +13,17 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/image"
 )
 
-// acceptManifests returns several header lines: some registries read a joined one no further than the first comma.
+// acceptManifests returns several header lines: some registries read a single one only to the first comma.
 func acceptManifests() http.Header {
 	return http.Header{"Accept": {image.MediaTypeDockerManifest, image.MediaTypeDockerList, ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, "*/*"}}
 }
 
-// Resolve returns the descriptor that ref, a tag or a digest, names, without fetching the manifest where the registry allows
-// that. A manifest that does not exist is an error with fs.ErrNotExist.
+// Resolve returns the descriptor of ref, a tag or a digest, without fetching the manifest if the registry allows that. A
+// manifest that does not exist is an error with fs.ErrNotExist.
 func (c *Client) Resolve(ctx context.Context, repo, ref string) (ocispec.Descriptor, error) {
 	r, err := c.repository(repo)
 	if err != nil {
@@ -46,9 +47,9 @@ func (c *Client) Resolve(ctx context.Context, repo, ref string) (ocispec.Descrip
 	return desc, nil
 }
 
-// headRefused reports whether an error is about HEAD and not about what was asked for.
+// headRefused reports whether an error is about HEAD and not about the content.
 func headRefused(err error) bool {
-	var e *Error
+	var e *readError
 	if !errors.As(err, &e) || e.Attempt == attemptLogin {
 		return false
 	}
@@ -75,7 +76,7 @@ func describe(resp *http.Response, ref string) (ocispec.Descriptor, bool) {
 	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: resp.ContentLength}, true
 }
 
-// Manifest fetches what ref, a tag or a digest, names. The bytes hash to ref when that is a digest, and otherwise to the digest
+// Manifest fetches the manifest of ref, a tag or a digest. Its bytes hash to ref if that is a digest, otherwise to the digest
 // in the answer. A manifest that does not exist is an error with fs.ErrNotExist.
 func (c *Client) Manifest(ctx context.Context, repo, ref string) (ocispec.Descriptor, []byte, error) {
 	r, err := c.repository(repo)
@@ -98,7 +99,7 @@ func (c *Client) Manifest(ctx context.Context, repo, ref string) (ocispec.Descri
 	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(body))}, body, nil
 }
 
-// getWhole fetches a small document, again when the connection breaks within it.
+// getWhole fetches a small document, and retries when the connection breaks within it.
 func (c *Client) getWhole(ctx context.Context, repo name.Repository, what, url string, header http.Header, limit int64) (*http.Response, []byte, error) {
 	for failures := 1; ; failures++ {
 		resp, err := c.get(ctx, http.MethodGet, repo, what, url, header, http.StatusOK)
@@ -121,16 +122,9 @@ func (c *Client) getWhole(ctx context.Context, repo name.Repository, what, url s
 	}
 }
 
-// digestError is content that does not hash to its digest.
-type digestError struct{ want, got digest.Digest }
-
-func (e *digestError) Error() string {
-	return fmt.Sprintf("the content hashes to %s and not to %s", e.got, e.want)
-}
-
-// Hint returns where the fault is.
-func (e *digestError) Hint() string {
-	return "the upstream, or a proxy before it, serves damaged content: fetch it from another upstream, or tell its operator"
+func wrongDigest(want, got digest.Digest) error {
+	return hint.New(fmt.Errorf("the content hashes to %s and not to %s", got, want),
+		"the upstream, or a proxy before it, serves damaged content: fetch it from another upstream, or tell its operator")
 }
 
 // digestOf verifies a body against ref, if that is a digest, else against the digest in the answer, if there is one.
@@ -143,13 +137,13 @@ func digestOf(body []byte, ref, header string) (digest.Digest, error) {
 		return digest.FromBytes(body), nil
 	}
 	if got := want.Algorithm().FromBytes(body); got != want {
-		return "", &digestError{want: want, got: got}
+		return "", wrongDigest(want, got)
 	}
 	return want, nil
 }
 
-// mediaTypeOf returns the Content-Type if it is specific, else the media type in the body: a web server that serves files as a
-// registry answers with JSON.
+// mediaTypeOf returns the Content-Type if it is specific, otherwise the media type in the body: a web server that serves a
+// registry's files answers with JSON.
 func mediaTypeOf(body []byte, contentType string) (string, error) {
 	mediaType, _, err := mime.ParseMediaType(contentType)
 	if err != nil || vague(mediaType) {
@@ -159,7 +153,7 @@ func mediaTypeOf(body []byte, contentType string) (string, error) {
 	case mediaType == "":
 		return "", errors.New("the answer is not an image manifest")
 	case strings.HasPrefix(mediaType, image.MediaTypeDockerSchema1):
-		return "", errors.New("the image is in Docker's schema 1, which nothing reads any more; have it pushed again")
+		return "", errors.New("the image is in Docker's schema 1, which current clients do not read; have it pushed again")
 	}
 	return mediaType, nil
 }

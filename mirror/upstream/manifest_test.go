@@ -29,7 +29,7 @@ func TestClient_Resolve(t *testing.T) {
 		"HEAD is enough":        {nil, 0},
 		"HEAD is not allowed":   {refuse(http.StatusMethodNotAllowed), 1},
 		"HEAD is forbidden":     {refuse(http.StatusForbidden), 1},
-		"HEAD tells no digest":  {refuse(http.StatusOK), 1},
+		"HEAD has no digest":    {refuse(http.StatusOK), 1},
 		"HEAD is not supported": {refuse(http.StatusNotImplemented), 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -47,14 +47,14 @@ func TestClient_Resolve(t *testing.T) {
 			}
 		})
 	}
-	t.Run("absent is not asked for twice", func(t *testing.T) {
+	t.Run("an absent manifest is requested once", func(t *testing.T) {
 		f := newFixture(t)
 		_, err := f.client(t).Resolve(t.Context(), repo, "v9")
 		if !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("got %v", err)
 		}
 		if got := f.count("GET", "/manifests/v9"); got != 0 {
-			t.Errorf("%d GETs after a HEAD that said 404", got)
+			t.Errorf("%d GETs after a HEAD with 404", got)
 		}
 	})
 }
@@ -95,13 +95,13 @@ func TestClient_Manifest_refuses(t *testing.T) {
 		header                 digest.Digest
 		says                   string
 	}{
-		"content that is not what the digest names":      {other.String(), "{}", ocispec.MediaTypeImageIndex, other, "not to " + other.String()},
-		"content that is not what the header says of it": {"v1", "{}", ocispec.MediaTypeImageIndex, other, "not to " + other.String()},
-		"more than 4 MiB":              {"v1", strings.Repeat(" ", image.MaxManifestBytes+1), ocispec.MediaTypeImageIndex, "", "larger than"},
-		"schema 1 by its content type": {"v1", "{}", image.MediaTypeDockerSchema1 + "+prettyjws", "", "schema 1"},
-		"schema 1 by its body":         {"v1", `{"schemaVersion":1}`, "application/json", "", "schema 1"},
-		"a login page":                 {"v1", "<html>", "text/plain", "", "not an image manifest"},
-		"JSON that is not a manifest, without a content type": {"v1", "{}", "application/json", "", "not an image manifest"},
+		"content with another digest":                 {other.String(), "{}", ocispec.MediaTypeImageIndex, other, "not to " + other.String()},
+		"content with another digest than the header": {"v1", "{}", ocispec.MediaTypeImageIndex, other, "not to " + other.String()},
+		"more than 4 MiB":                             {"v1", strings.Repeat(" ", image.MaxManifestBytes+1), ocispec.MediaTypeImageIndex, "", "larger than"},
+		"schema 1 by its content type":                {"v1", "{}", image.MediaTypeDockerSchema1 + "+prettyjws", "", "schema 1"},
+		"schema 1 by its body":                        {"v1", `{"schemaVersion":1}`, "application/json", "", "schema 1"},
+		"a login page":                                {"v1", "<html>", "text/plain", "", "not an image manifest"},
+		"JSON that is not a manifest":                 {"v1", "{}", "application/json", "", "not an image manifest"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
@@ -113,13 +113,13 @@ func TestClient_Manifest_refuses(t *testing.T) {
 				t.Error("damage is taken for absence")
 			}
 			if got := f.count("GET", "/manifests/"+test.ref); got != 1 {
-				t.Errorf("asked %d times", got)
+				t.Errorf("%d requests", got)
 			}
 		})
 	}
 }
 
-func TestClient_Manifest_tells_its_media_type_by_its_body(t *testing.T) {
+func TestClient_Manifest_mediaTypeOfItsBody(t *testing.T) {
 	for body, want := range map[string]string{
 		`{"mediaType":"a/b"}`:                     "a/b",
 		`{"schemaVersion":2,"manifests":[]}`:      ocispec.MediaTypeImageIndex,
@@ -132,7 +132,7 @@ func TestClient_Manifest_tells_its_media_type_by_its_body(t *testing.T) {
 	}
 }
 
-func TestClient_Manifest_is_read_again_when_the_connection_breaks_within_it(t *testing.T) {
+func TestClient_Manifest_isRetriedWhenTheConnectionBreaks(t *testing.T) {
 	f := newFixture(t)
 	f.fault = func(w http.ResponseWriter, r *http.Request, nth int) bool {
 		if strings.HasSuffix(r.URL.Path, "/manifests/v1") && nth < 3 {

@@ -24,7 +24,7 @@ func nextPage(current string, links []string) (string, error) {
 		if next.Host != base.Host {
 			return "", fmt.Errorf("the link to the next page leads to another host, %s", next.Host)
 		}
-		next.Scheme = base.Scheme // registries behind a proxy that ends TLS know no better than http
+		next.Scheme = base.Scheme // behind a proxy that terminates TLS, registries write http
 		return next.String(), nil
 	}
 	return "", nil

@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// dropped returns the error of net for a host that drops packets.
+// dropped is the error of package net for a host that drops packets.
 func dropped() error {
 	_, err := (&net.Dialer{Deadline: time.Unix(1, 0)}).Dial("tcp", "127.0.0.1:1")
 	return err
 }
 
-// droppingWire answers nothing.
+// droppingWire does not answer.
 type droppingWire struct {
 	attempts int
 	then     func() // after each
@@ -32,8 +32,8 @@ func TestRetryTransport_droppedPackets(t *testing.T) {
 		givesUp bool
 		want    int
 	}{
-		"are tried again":                       {false, 3},
-		"are not when no client waits any more": {true, 1},
+		"are retried":                     {false, 3},
+		"are not after the context's end": {true, 1},
 	} {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()

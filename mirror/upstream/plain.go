@@ -9,7 +9,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/retry"
 )
 
-// AnswersPlain reports whether a registry answers without TLS. It is asked only where the user has allowed that.
+// AnswersPlain reports whether a registry answers without TLS. Call it only if the user allows plain HTTP.
 func AnswersPlain(ctx context.Context, registry string) bool {
 	address := registry
 	if _, _, err := net.SplitHostPort(registry); err != nil {
@@ -23,7 +23,7 @@ func AnswersPlain(ctx context.Context, registry string) bool {
 	}
 	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	var resp *http.Response
-	err = retry.Policy{Attempts: 3}.Do(ctx, func() (err error) { // one dropped connection must not decide it for a whole run
+	err = retry.Policy{Attempts: 3}.Do(ctx, func() (err error) { // one lost connection must not decide for a whole run
 		resp, err = client.Do(r)
 		return err
 	})
@@ -31,6 +31,6 @@ func AnswersPlain(ctx context.Context, registry string) bool {
 		return false
 	}
 	defer resp.Body.Close()
-	// A TLS port answers 400, and one that sends its clients on to TLS with a redirect.
+	// A TLS port answers 400, and a server that redirects to TLS with a redirect.
 	return resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusUnauthorized
 }

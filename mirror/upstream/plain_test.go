@@ -9,7 +9,7 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/upstream"
 )
 
-func TestAnswersPlain_aDroppedConnectionDecidesNothing(t *testing.T) {
+func TestAnswersPlain_retriesALostConnection(t *testing.T) {
 	var asked atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		if asked.Add(1) == 1 {

@@ -16,11 +16,11 @@ import (
 
 const (
 	maxReferrerPages = 100
-	maxReferrers     = 4 << 20 // bytes of all pages together
+	maxReferrers     = 4 << 20 // bytes of all pages
 )
 
-// Referrers lists what refers to a manifest, as the registry's API or, where there is none, the fallback tag says. A manifest
-// that does not exist has no referrers.
+// Referrers lists the referrers of a manifest by the registry's API or, without it, by the fallback tag. A manifest that does
+// not exist has none.
 func (c *Client) Referrers(ctx context.Context, repo string, subject digest.Digest) ([]ocispec.Descriptor, error) {
 	r, err := c.repository(repo)
 	if err != nil {
@@ -51,7 +51,7 @@ func (c *Client) Referrers(ctx context.Context, repo string, subject digest.Dige
 
 // withoutReferrers reports whether an error is about the API and not about the subject.
 func withoutReferrers(err error) bool {
-	var e *Error
+	var e *readError
 	if !errors.As(err, &e) || e.Attempt == attemptLogin {
 		return false
 	}
@@ -87,12 +87,12 @@ func (c *Client) referrerPages(ctx context.Context, r name.Repository, what stri
 	return nil, c.failed(r, what, errors.New("the pages have no end"))
 }
 
-// notIndexError is an answer other than a list of referrers, such as a web page.
+// notIndexError reports an answer other than a list of referrers, such as a web page.
 type notIndexError struct{ err error }
 
 func (e *notIndexError) Error() string { return fmt.Sprintf("the answer is not an index: %v", e.err) }
 
-// referrersIn returns the descriptors of an index that are valid.
+// referrersIn returns the valid descriptors of an index.
 func referrersIn(body []byte) ([]ocispec.Descriptor, error) {
 	var index struct {
 		Manifests *[]ocispec.Descriptor `json:"manifests"`

@@ -51,7 +51,7 @@ func TestClient_Referrers(t *testing.T) {
 			_, _ = w.Write(indexOf("c"))
 			return true
 		}, want: "a b c"},
-		"by the tag where there is no such API": {fault: func(f *fixture, w http.ResponseWriter, r *http.Request) bool {
+		"by the tag without the API": {fault: func(f *fixture, w http.ResponseWriter, r *http.Request) bool {
 			if strings.Contains(r.URL.Path, fallback) {
 				w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
 				_, _ = w.Write(indexOf("t"))
@@ -82,7 +82,7 @@ func TestClient_Referrers(t *testing.T) {
 			}
 			return false
 		}},
-		"refused is not none": {fault: func(f *fixture, w http.ResponseWriter, r *http.Request) bool {
+		"a refusal is an error": {fault: func(f *fixture, w http.ResponseWriter, r *http.Request) bool {
 			if strings.Contains(r.URL.Path, "/referrers/") {
 				w.WriteHeader(http.StatusForbidden)
 				return true
@@ -107,7 +107,7 @@ func TestClient_Referrers(t *testing.T) {
 	}
 }
 
-func TestClient_Referrers_withoutEnd(t *testing.T) {
+func TestClient_Referrers_endlessPages(t *testing.T) {
 	f := newFixture(t)
 	f.fault = func(w http.ResponseWriter, r *http.Request, nth int) bool {
 		if !strings.Contains(r.URL.Path, "/referrers/") {
@@ -121,7 +121,7 @@ func TestClient_Referrers_withoutEnd(t *testing.T) {
 		t.Error("the pages have no end")
 	}
 	if n := f.count("GET", "/referrers/"+f.manifest.String()); n > maxReferrerPages {
-		t.Errorf("asked %d times", n)
+		t.Errorf("%d requests", n)
 	}
 }
 

@@ -9,20 +9,20 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Registries reads from any registry, with one client for each, which keeps its connections and tokens.
+// Registries reads from any registry. Each has one Client, which reuses connections and tokens.
 type Registries struct {
 	options func(registry string) (Options, error)
 
-	mu      sync.Mutex // guards clients; held while options are found
+	mu      sync.Mutex // guards clients; held during options
 	clients map[string]*Client
 }
 
-// NewRegistries returns Registries that are read with these options.
+// NewRegistries returns Registries with these options.
 func NewRegistries(options func(registry string) (Options, error)) *Registries {
 	return &Registries{options: options, clients: map[string]*Client{}}
 }
 
-// Repository returns a repository of a registry. It asks the registry nothing.
+// Repository returns a repository of a registry. It sends no request.
 func (r *Registries) Repository(registry, name string) (*Repository, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

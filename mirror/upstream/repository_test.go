@@ -35,7 +35,7 @@ func TestRepository_isSource(t *testing.T) {
 	})
 }
 
-// serveContent is a registry that serves what it has, damaged or not.
+// serveContent returns a registry that serves its content, damaged or not.
 func serveContent(c sourcetest.Content) http.Handler {
 	var once sync.Once
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

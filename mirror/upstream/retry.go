@@ -13,8 +13,8 @@ import (
 
 const (
 	firstBackoff  = 500 * time.Millisecond
-	maxRetryAfter = 2 * time.Minute // a registry that asks for hours is asked again and then given up on
-	maxServing    = 2 * time.Second // that a client is made to wait because the registry asks for it
+	maxRetryAfter = 2 * time.Minute // a registry that asks for hours fails after the retries
+	maxServing    = 2 * time.Second // the longest Retry-After that a client of ours waits for
 	maxDrain      = 64 << 10
 )
 
@@ -27,21 +27,21 @@ type retrier struct {
 	log      *slog.Logger
 }
 
-// wait waits before the attempt that follows failures failed ones. after is what the registry asked for, 0 if it did not ask.
-func (r *retrier) wait(ctx context.Context, failures int, after time.Duration, why string) error {
+// wait waits before the next attempt. after is the registry's Retry-After, or 0.
+func (r *retrier) wait(ctx context.Context, failures int, after time.Duration, reason string) error {
 	d := retry.Policy{First: firstBackoff, MaxAfter: maxRetryAfter}.Delay(failures, after)
-	r.log.WarnContext(ctx, "trying again", "in", d.Round(time.Millisecond), "attempt", failures+1, "of", r.attempts, "because", oneLine(why))
+	r.log.WarnContext(ctx, "retrying", "in", d.Round(time.Millisecond), "attempt", failures+1, "of", r.attempts, "reason", oneLine(reason))
 	return r.idle(ctx, func(ctx context.Context) error { return r.sleep(ctx, d) })
 }
 
-// retryTransport repeats requests that failed for reasons that may pass. It is below authentication, so that the ping and the
-// token are covered too. It returns the last answer, whatever that is.
+// retryTransport retries requests. It is below authentication, so that it covers the ping and the token. It returns the last
+// answer, and so cannot be retry.Policy.Do.
 type retryTransport struct {
 	*retrier
 	inner http.RoundTripper
 }
 
-// connError is a request without an answer.
+// connError reports a request without an answer.
 type connError struct{ err error }
 
 func (e *connError) Error() string { return e.err.Error() }
@@ -51,7 +51,7 @@ func (t *retryTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
 	for failures := 1; ; failures++ {
 		resp, err := t.inner.RoundTrip(req)
-		again, after, why := verdict(resp, err)
+		again, after, reason := verdict(resp, err)
 		if !again || failures >= t.attempts || ctx.Err() != nil || t.serving && tooLong(resp, err, after) {
 			if err != nil {
 				return nil, connErrorOf(err)
@@ -59,10 +59,10 @@ func (t *retryTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return t.last(resp)
 		}
 		if resp != nil {
-			_, _ = io.CopyN(io.Discard, resp.Body, maxDrain) // so that the connection can be used again
+			_, _ = io.CopyN(io.Discard, resp.Body, maxDrain) // so that the connection can be reused
 			resp.Body.Close()
 		}
-		if err := t.wait(ctx, failures, after, why); err != nil {
+		if err := t.wait(ctx, failures, after, reason); err != nil {
 			return nil, connErrorOf(err)
 		}
 		if req, err = rewound(req); err != nil {
@@ -71,14 +71,13 @@ func (t *retryTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// tooLong reports whether a client that waits is better served by an error than by a wait. An upstream that has been silent for
-// as long as it may be is not asked again meanwhile.
+// tooLong reports whether a waiting client gets an error at once. A stalled upstream is not retried then.
 func tooLong(resp *http.Response, err error, after time.Duration) bool {
 	var silent *stallError
 	return errors.As(err, &silent) || resp != nil && resp.StatusCode == http.StatusTooManyRequests || after > maxServing
 }
 
-// limitError is the answer to a login, whose headers would be lost.
+// limitError keeps the headers of an answer to a login.
 type limitError struct {
 	status int
 	after  time.Duration
@@ -86,7 +85,7 @@ type limitError struct {
 
 func (e *limitError) Error() string { return http.StatusText(e.status) }
 
-// last returns the last answer. That of a login becomes an error: authentication drops the headers.
+// last returns the last answer. That of a login becomes an error, because authentication drops its headers.
 func (t *retryTransport) last(resp *http.Response) (*http.Response, error) {
 	after := retry.After(resp)
 	if _, ok := journeyOf(resp.Request); ok || after == 0 {
@@ -103,7 +102,7 @@ func (t *retryTransport) last(resp *http.Response) (*http.Response, error) {
 func connErrorOf(err error) error {
 	var refused *schemeError
 	if errors.As(err, &refused) {
-		return err // one of two schemes was not tried; the other's error is the interesting one
+		return err // one of two schemes was not tried; the other's error matters
 	}
 	return &connError{err: err}
 }
@@ -125,8 +124,8 @@ func rewound(req *http.Request) (*http.Request, error) {
 	return req, nil
 }
 
-// verdict reports whether a failure may pass, and when to ask again.
-func verdict(resp *http.Response, err error) (again bool, after time.Duration, why string) {
+// verdict reports whether to retry, and the Retry-After.
+func verdict(resp *http.Response, err error) (again bool, after time.Duration, reason string) {
 	if err != nil {
 		return passing(err), 0, err.Error()
 	}
@@ -136,11 +135,11 @@ func verdict(resp *http.Response, err error) (again bool, after time.Duration, w
 	return false, 0, ""
 }
 
-// passing reports whether a failure to get an answer may pass by itself. RoundTrip looks at the request's own deadline.
+// passing reports whether a retry may get an answer. RoundTrip checks the request's own deadline.
 func passing(err error) bool {
 	var (
 		scheme  *schemeError
-		refused refusal
+		refused *refusal
 	)
 	return !errors.As(err, &scheme) && !errors.As(err, &refused) && retry.Passing(err)
 }

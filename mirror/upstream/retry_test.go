@@ -14,7 +14,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/retry"
 )
 
-// always answers manifests and blobs with a status until the nth request.
+// always answers requests for manifests and blobs with a status until the nth request.
 func always(status, until int, header ...string) func(http.ResponseWriter, *http.Request, int) bool {
 	return func(w http.ResponseWriter, r *http.Request, nth int) bool {
 		if !strings.Contains(r.URL.Path, "/manifests/") || nth >= until {
@@ -69,7 +69,7 @@ func TestClient_retries(t *testing.T) {
 	})
 }
 
-func TestClient_waits_as_long_as_it_is_told_to(t *testing.T) {
+func TestClient_retryAfter(t *testing.T) {
 	const date = "Mon, 02 Jan 2006 15:04:05 GMT"
 	for name, test := range map[string]struct {
 		header []string
@@ -78,7 +78,7 @@ func TestClient_waits_as_long_as_it_is_told_to(t *testing.T) {
 		"in seconds":      {[]string{"Retry-After", "17"}, 17 * time.Second},
 		"until a date":    {[]string{"Retry-After", "Mon, 02 Jan 2006 15:04:35 GMT", "Date", date}, 30 * time.Second},
 		"within reason":   {[]string{"Retry-After", "86400"}, maxRetryAfter},
-		"beyond all sums": {[]string{"Retry-After", "9223372036854775807"}, maxRetryAfter},
+		"beyond int64":    {[]string{"Retry-After", "9223372036854775807"}, maxRetryAfter},
 		"until next year": {[]string{"Retry-After", "Mon, 02 Jan 2007 15:04:35 GMT", "Date", date}, maxRetryAfter},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -94,7 +94,7 @@ func TestClient_waits_as_long_as_it_is_told_to(t *testing.T) {
 	}
 }
 
-func TestClient_retries_so_often_and_no_more(t *testing.T) {
+func TestClient_retriesAreLimited(t *testing.T) {
 	for retries, want := range map[int]int{0: 6, 2: 3, -1: 1} {
 		f := newFixture(t)
 		f.fault = always(http.StatusServiceUnavailable, 1000)
@@ -110,7 +110,7 @@ func TestClient_retries_so_often_and_no_more(t *testing.T) {
 	}
 }
 
-func TestClient_does_not_retry_what_will_not_pass(t *testing.T) {
+func TestClient_finalErrorsAreNotRetried(t *testing.T) {
 	for _, status := range []int{400, 401, 403, 404} {
 		f := newFixture(t)
 		f.fault = always(status, 1000)
@@ -124,21 +124,21 @@ func TestClient_does_not_retry_what_will_not_pass(t *testing.T) {
 	}
 }
 
-func TestClient_stops_waiting_when_told_to(t *testing.T) {
+func TestClient_waitEndsWithItsContext(t *testing.T) {
 	f := newFixture(t)
 	f.fault = always(http.StatusServiceUnavailable, 1000)
 	ctx, cancel := context.WithCancel(t.Context())
 	c := f.client(t, func(o *Options) {
 		o.Sleep = func(ctx context.Context, d time.Duration) error {
 			cancel()
-			return retry.Sleep(ctx, time.Hour) // the real one
+			return retry.Sleep(ctx, time.Hour)
 		}
 	})
 	if _, _, err := c.Manifest(ctx, repo, "v1"); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	if got := f.count("GET", "/manifests/v1"); got != 1 {
-		t.Errorf("asked %d times", got)
+		t.Errorf("%d requests", got)
 	}
 }
 

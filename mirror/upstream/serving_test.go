@@ -11,19 +11,19 @@ import (
 
 func serving(o *Options) { o.Serving = true }
 
-func TestClient_serving_tellsALimitAtOnce(t *testing.T) {
+func TestClient_serving_returnsALimitAtOnce(t *testing.T) {
 	for name, test := range map[string]struct {
 		status int
 		after  string
 		want   time.Duration
 		naps   int
 	}{
-		"429":                       {429, "3600", time.Hour, 0},
-		"429 that asks for nothing": {429, "", 0, 0},
-		"429 that asks for ever":    {429, "9223372036854775807", 24 * time.Hour, 0},
-		"503 that asks for long":    {503, "3600", time.Hour, 0},
-		"503 that asks for little":  {503, "1", time.Second, 5},
-		"503 that asks for nothing": {503, "", 0, 5},
+		"429":                     {429, "3600", time.Hour, 0},
+		"429 without Retry-After": {429, "", 0, 0},
+		"429 without end":         {429, "9223372036854775807", 24 * time.Hour, 0},
+		"503 for an hour":         {503, "3600", time.Hour, 0},
+		"503 for a second":        {503, "1", time.Second, 5},
+		"503 without Retry-After": {503, "", 0, 5},
 	} {
 		for _, path := range []string{"/manifests/v1", "/v2/"} {
 			t.Run(name+" of "+path, func(t *testing.T) {
@@ -41,7 +41,7 @@ func TestClient_serving_tellsALimitAtOnce(t *testing.T) {
 				_, _, err := f.client(t, serving).Manifest(t.Context(), repo, "v1")
 				e := asError(t, err)
 				if e.Status != test.status || e.After != test.want || len(f.naps) != test.naps {
-					t.Errorf("got %v, to be asked again after %s; waited %v", e, e.After, f.naps)
+					t.Errorf("got %v, Retry-After %s; waited %v", e, e.After, f.naps)
 				}
 			})
 		}
@@ -66,21 +66,21 @@ func TestClient_idlesWhileItWaits(t *testing.T) {
 	}
 }
 
-func TestError_Refused(t *testing.T) {
+func TestReadError_Refused(t *testing.T) {
 	for _, test := range []struct {
-		e    Error
+		e    readError
 		want int
 	}{
-		{Error{Attempt: "get", Status: 403}, 403},
-		{Error{Attempt: "get", Status: 404}, 404},
-		{Error{Attempt: "get", Status: 410}, 410},
-		{Error{Attempt: attemptLogin, Status: 401}, 401},
-		{Error{Attempt: attemptLogin, Status: 404}, 0},
-		{Error{Attempt: "get", Status: 429}, 429},
-		{Error{Attempt: attemptLogin, Status: 429}, 429},
-		{Error{Attempt: "get", Status: 408}, 0},
-		{Error{Attempt: "get", Status: 500}, 0},
-		{Error{Attempt: "get"}, 0},
+		{readError{Attempt: "get", Status: 403}, 403},
+		{readError{Attempt: "get", Status: 404}, 404},
+		{readError{Attempt: "get", Status: 410}, 410},
+		{readError{Attempt: attemptLogin, Status: 401}, 401},
+		{readError{Attempt: attemptLogin, Status: 404}, 0},
+		{readError{Attempt: "get", Status: 429}, 429},
+		{readError{Attempt: attemptLogin, Status: 429}, 429},
+		{readError{Attempt: "get", Status: 408}, 0},
+		{readError{Attempt: "get", Status: 500}, 0},
+		{readError{Attempt: "get"}, 0},
 	} {
 		if got, _ := test.e.Refused(); got != test.want {
 			t.Errorf("%+v: got %d", test.e, got)
@@ -102,7 +102,7 @@ func TestOneLine(t *testing.T) {
 	}
 }
 
-// An upstream that says nothing is not asked again while a client waits. A mirror has the time.
+// A silent upstream is not retried while a client waits. A mirror run retries.
 func TestClient_serving_tellsOfSilenceAtOnce(t *testing.T) {
 	for name, test := range map[string]struct {
 		option func(*Options)
@@ -122,12 +122,12 @@ func TestClient_serving_tellsOfSilenceAtOnce(t *testing.T) {
 				<-r.Context().Done()
 				return true
 			}
-			c := f.client(t, test.option, func(o *Options) { o.Stall = 100 * time.Millisecond })
+			c := f.client(t, test.option, func(o *Options) { o.stall = 100 * time.Millisecond })
 			if _, _, err := c.Manifest(t.Context(), repo, "v1"); err == nil || !strings.Contains(err.Error(), "stalled") {
 				t.Errorf("got %v", err)
 			}
 			if n := int(asked.Load()); n != test.asked {
-				t.Errorf("asked %d times, want %d", n, test.asked)
+				t.Errorf("%d requests, want %d", n, test.asked)
 			}
 		})
 	}

@@ -10,10 +10,10 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
 
-// maxSessions bounds the sessions that are kept: a client of a pull-through registry can ask for any number of names.
+// maxSessions bounds the cached sessions: clients of a pull-through registry choose the names.
 const maxSessions = 1024
 
-// session is an authenticated connection to one repository. It renews its token by itself.
+// session is an authenticated transport for one repository. It renews its token.
 type session struct {
 	transport http.RoundTripper
 	anonymous bool
@@ -24,11 +24,11 @@ type sessions struct {
 	slots map[string]*sessionSlot
 }
 
-// sessionSlot is held while its session is made, so that a repository that many clients ask for at once is pinged once. It is a
-// channel and not a mutex, since a client that waits must be able to give up.
+// sessionSlot is held while its session is made, so that concurrent requests for a repository cause one ping. It is a channel
+// and not a mutex, because waiting ends with a context.
 type sessionSlot struct {
 	held    chan struct{}
-	session *session // only touched by the holder
+	session *session // used by the holder only
 }
 
 func (s *sessions) slot(key string) *sessionSlot {
@@ -45,7 +45,7 @@ func (s *sessions) slot(key string) *sessionSlot {
 	return slot
 }
 
-// drop removes a session whose credentials were refused: they may have been renewed since.
+// drop removes a session whose credentials were refused: they may have been renewed.
 func (s *sessions) drop(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,13 +68,13 @@ func (c *Client) session(ctx context.Context, repo name.Repository) (*session, e
 	anonymous := auth == authn.Anonymous
 	rt, err := transport.NewWithContext(ctx, c.registry, auth, c.base, []string{repo.Scope(transport.PullScope)})
 	if err != nil {
-		return nil, c.loginFailed(repo, anonymous, err)
+		return nil, c.requestFailed(repo, anonymous, attemptLogin, err)
 	}
 	slot.session = &session{transport: rt, anonymous: anonymous}
 	return slot.session, nil
 }
 
-// hold waits until a slot is free, and holds it.
+// hold waits for a slot.
 func (c *Client) hold(ctx context.Context, slot *sessionSlot) error {
 	select {
 	case slot.held <- struct{}{}:
@@ -97,8 +97,7 @@ func (c *Client) hold(ctx context.Context, slot *sessionSlot) error {
 	return err
 }
 
-// get sends one request about a repository and returns the answer if its status is one of want. what names the attempt in
-// errors.
+// get sends a request and returns the answer if its status is one of want. what is the attempt in errors.
 func (c *Client) get(ctx context.Context, method string, repo name.Repository, what, url string, header http.Header, want ...int) (*http.Response, error) {
 	s, err := c.session(ctx, repo)
 	if err != nil {

@@ -27,7 +27,7 @@ func password(user, secret string) func(*Options) {
 	return func(o *Options) { o.Keychain = keys{&authn.Basic{Username: user, Password: secret}} }
 }
 
-func TestClient_basic_authentication(t *testing.T) {
+func TestClient_basicAuthentication(t *testing.T) {
 	guard := func(w http.ResponseWriter, r *http.Request, _ int) bool {
 		if user, pw, _ := r.BasicAuth(); user == "ann" && pw == "s3cret" {
 			return false
@@ -52,7 +52,7 @@ func TestClient_basic_authentication(t *testing.T) {
 		wantText(t, e.Error(), f.host(), repo, "401 Unauthorized", "UNAUTHORIZED", "who are you")
 		wantText(t, e.Hint(), "refused", "podman login "+f.host(), "--authfile")
 		if strings.Contains(e.Error()+e.Hint(), "hunter2") {
-			t.Error("the error tells the password")
+			t.Error("the error has the password")
 		}
 	})
 	t.Run("none", func(t *testing.T) {
@@ -61,13 +61,13 @@ func TestClient_basic_authentication(t *testing.T) {
 		_, _, err := f.client(t).Manifest(t.Context(), repo, "v1")
 		wantText(t, asError(t, err).Hint(), "no credentials were found", "podman login "+f.host())
 	})
-	t.Run("wrong, and put right meanwhile", func(t *testing.T) {
+	t.Run("wrong, then corrected", func(t *testing.T) {
 		f := newFixture(t)
 		f.fault = guard
 		k := &keys{&authn.Basic{Username: "ann", Password: "old"}}
 		c := f.client(t, func(o *Options) { o.Keychain = k })
 		if _, _, err := c.Manifest(t.Context(), repo, "v1"); err == nil {
-			t.Fatal("got in with an old password")
+			t.Fatal("an old password was accepted")
 		}
 		k.Authenticator = &authn.Basic{Username: "ann", Password: "s3cret"}
 		if _, _, err := c.Manifest(t.Context(), repo, "v1"); err != nil {
@@ -76,7 +76,7 @@ func TestClient_basic_authentication(t *testing.T) {
 	})
 }
 
-// A tokenServer guards a fixture with bearer tokens, as Docker Hub and Quay do.
+// A tokenServer protects a fixture with bearer tokens, as Docker Hub and Quay do.
 type tokenServer struct {
 	f      *fixture
 	mu     sync.Mutex
@@ -111,7 +111,7 @@ func (s *tokenServer) token(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, `{"access_token":%q}`, s.valid)
 }
 
-func TestClient_bearer_tokens(t *testing.T) {
+func TestClient_bearerTokens(t *testing.T) {
 	f := newFixture(t)
 	s := &tokenServer{f: f}
 	f.fault = s.fault
@@ -145,12 +145,12 @@ func TestClient_bearer_tokens(t *testing.T) {
 		wantText(t, e.Error(), "log in", "401")
 		wantText(t, e.Hint(), "podman login")
 		if strings.Contains(e.Error(), "hunter2") {
-			t.Error("the error tells the password")
+			t.Error("the error has the password")
 		}
 	})
 }
 
-func TestClient_keeps_a_token_servers_answer_to_itself(t *testing.T) {
+func TestClient_tokenServersAnswerStaysPrivate(t *testing.T) {
 	f := newFixture(t)
 	f.fault = func(w http.ResponseWriter, r *http.Request, _ int) bool {
 		if r.URL.Path == "/token" {
@@ -196,7 +196,7 @@ func TestClient_leaves_credentials_behind_when_sent_elsewhere(t *testing.T) {
 	if got.Get("Authorization") != "" {
 		t.Error("the storage got the registry's credentials")
 	}
-	t.Run("and keeps a signature out of its errors", func(t *testing.T) {
+	t.Run("errors omit a signature", func(t *testing.T) {
 		storage.Close()
 		_, err := readBlob(t.Context(), c, f.blob)
 		e := asError(t, err)
@@ -215,7 +215,7 @@ func TestClient_TLS(t *testing.T) {
 	t.Cleanup(f.server.Close)
 	host := strings.TrimPrefix(f.server.URL, "https://")
 	at := func(o *Options) { o.Registry = host }
-	t.Run("of an unknown CA is refused, and not tried without", func(t *testing.T) {
+	t.Run("of an unknown CA is refused without a retry", func(t *testing.T) {
 		_, _, err := f.client(t, at).Manifest(t.Context(), repo, "v1")
 		e := asError(t, err)
 		wantText(t, e.Error(), host, "certificate signed by unknown authority")
@@ -224,7 +224,7 @@ func TestClient_TLS(t *testing.T) {
 			t.Error("tried again")
 		}
 	})
-	t.Run("of a CA that was named", func(t *testing.T) {
+	t.Run("of a named CA", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "ca.pem")
 		block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: f.server.Certificate().Raw})
 		if err := os.WriteFile(file, block, 0o600); err != nil {
@@ -235,7 +235,7 @@ func TestClient_TLS(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	t.Run("with a name that the certificate is not for", func(t *testing.T) {
+	t.Run("with another name than the certificate's", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "ca.pem")
 		block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: f.server.Certificate().Raw})
 		if err := os.WriteFile(file, block, 0o600); err != nil {
@@ -248,19 +248,19 @@ func TestClient_TLS(t *testing.T) {
 	})
 }
 
-func TestClient_plain_HTTP(t *testing.T) {
+func TestClient_plainHTTP(t *testing.T) {
 	f := newFixture(t)
-	t.Run("is not spoken unless asked for", func(t *testing.T) {
+	t.Run("is not used unless configured", func(t *testing.T) {
 		before := len(f.seen)
 		_, _, err := f.client(t, func(o *Options) { o.Registry = f.host() }).Manifest(t.Context(), repo, "v1")
 		e := asError(t, err)
 		wantText(t, e.Error(), "does not look like a TLS handshake")
 		wantText(t, e.Hint(), "does not speak TLS", "plain HTTP")
 		if len(f.seen) != before {
-			t.Error("it was spoken")
+			t.Error("it was used")
 		}
 	})
-	t.Run("is spoken when asked for, without trying TLS", func(t *testing.T) {
+	t.Run("is used alone if configured", func(t *testing.T) {
 		c := f.client(t, func(o *Options) { o.Registry, o.PlainHTTP = f.host(), true })
 		if _, _, err := c.Manifest(t.Context(), repo, "v1"); err != nil {
 			t.Fatal(err)
@@ -302,9 +302,9 @@ func (f roundTrip) RoundTrip(*http.Request) (*http.Response, error) {
 	return &http.Response{}, nil
 }
 
-func TestClient_says_what_is_wrong_with_the_address(t *testing.T) {
+func TestClient_wrongAddress(t *testing.T) {
 	f := prepare(t)
-	ask := func(t *testing.T, registry string) *Error {
+	ask := func(t *testing.T, registry string) *readError {
 		c, err := New(Options{Registry: registry, Sleep: f.sleep})
 		if err != nil {
 			t.Fatal(err)
@@ -313,13 +313,13 @@ func TestClient_says_what_is_wrong_with_the_address(t *testing.T) {
 		_, _, err = c.Manifest(t.Context(), repo, "v1")
 		return asError(t, err)
 	}
-	t.Run("a closed port", func(t *testing.T) {
-		const addr = "127.0.0.1:1" // one that was free a moment ago may be another's by now
+	t.Run("no server", func(t *testing.T) {
+		const addr = "127.0.0.1:1" // a free port may be taken by now
 		e := ask(t, "http://"+addr)
 		wantText(t, e.Error(), addr, "connection refused")
 		wantText(t, e.Hint(), "nothing listens")
 	})
-	t.Run("no registry there", func(t *testing.T) {
+	t.Run("no registry", func(t *testing.T) {
 		web := httptest.NewServer(http.NotFoundHandler())
 		defer web.Close()
 		e := ask(t, web.URL)
@@ -330,7 +330,7 @@ func TestClient_says_what_is_wrong_with_the_address(t *testing.T) {
 	})
 }
 
-func TestClient_waiting_for_another_to_log_in_can_be_called_off(t *testing.T) {
+func TestClient_waitForALoginEndsWithItsContext(t *testing.T) {
 	f := newFixture(t)
 	entered, release := make(chan struct{}), make(chan struct{})
 	f.fault = func(_ http.ResponseWriter, r *http.Request, _ int) bool {
@@ -364,7 +364,7 @@ func TestSessions_areBounded(t *testing.T) {
 		s.slot(fmt.Sprint(i))
 	}
 	if len(s.slots) > maxSessions {
-		t.Errorf("%d are remembered", len(s.slots))
+		t.Errorf("%d sessions", len(s.slots))
 	}
 }
 
@@ -383,7 +383,7 @@ func TestNew(t *testing.T) {
 		if err == nil {
 			t.Errorf("%q is accepted", in)
 		} else if strings.Contains(err.Error(), "s3cret") {
-			t.Errorf("%v tells the password", err)
+			t.Errorf("%v has the password", err)
 		}
 	}
 	t.Run("CA file", func(t *testing.T) {
@@ -398,7 +398,7 @@ func TestNew(t *testing.T) {
 	})
 }
 
-func TestClient_repository_names(t *testing.T) {
+func TestClient_repositoryNames(t *testing.T) {
 	hub, err := New(Options{Registry: "docker.io"})
 	if err != nil {
 		t.Fatal(err)

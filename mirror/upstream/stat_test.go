@@ -20,9 +20,9 @@ func TestClient_Stat(t *testing.T) {
 		t.Errorf("%d GETs", got)
 	}
 	if _, err := c.Stat(t.Context(), repo, digest.FromString("absent")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a blob that is not there: got %v", err)
+		t.Errorf("an absent blob: got %v", err)
 	}
-	t.Run("of a registry that knows no HEAD", func(t *testing.T) {
+	t.Run("of a registry without HEAD", func(t *testing.T) {
 		f.fault = func(w http.ResponseWriter, r *http.Request, _ int) bool {
 			if r.Method == http.MethodHead {
 				w.WriteHeader(http.StatusMethodNotAllowed)

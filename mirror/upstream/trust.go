@@ -13,8 +13,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/regular"
 )
 
-// certDirs returns where podman, skopeo and CRI-O look for a registry's certificates (containers-certs.d(5)), also for the same
-// registry written with or without the port of https.
+// certDirs returns the directories of a registry's certificates for podman, skopeo and CRI-O (containers-certs.d(5)), with and
+// without the port of HTTPS.
 func certDirs(registry string) []string {
 	names := []string{registry}
 	if host, ok := strings.CutSuffix(registry, ":443"); ok {
@@ -32,7 +32,7 @@ func certDirs(registry string) []string {
 	return all
 }
 
-// TrustFiles returns the *.crt of dir, or, if it is empty, of the first of the usual directories of a registry that has any.
+// TrustFiles returns the *.crt files of dir, or, without dir, those of the first directory of the registry that has any.
 func TrustFiles(dir, registry string) ([]string, error) {
 	if dir != "" {
 		files, err := filepath.Glob(filepath.Join(dir, "*.crt"))
@@ -50,7 +50,7 @@ func TrustFiles(dir, registry string) ([]string, error) {
 	return nil, nil
 }
 
-// TLSConfig returns a configuration that trusts the system's authorities and those in files, or any certificate at all.
+// TLSConfig returns a configuration that trusts the CAs of the system and in files, or any certificate.
 func TLSConfig(files []string, anyCertificate bool) (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: anyCertificate} // only if the user says so
 	if len(files) == 0 {

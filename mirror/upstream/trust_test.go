@@ -10,12 +10,12 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-// A registry at the port of https has two names.
+// A registry at the port of HTTPS has two names.
 func TestCertDirs(t *testing.T) {
 	for _, all := range [][]string{certDirs("registry.example.com"), certDirs("registry.example.com:443")} {
 		for _, want := range []string{"/etc/containers/certs.d/registry.example.com", "/etc/containers/certs.d/registry.example.com:443"} {
 			if !slices.Contains(all, want) {
-				t.Errorf("certificates are looked for in %q, not in %s", all, want)
+				t.Errorf("certificates are read from %q, not from %s", all, want)
 			}
 		}
 	}

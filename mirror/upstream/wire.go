@@ -12,18 +12,17 @@ import (
 	"github.com/mirror-appliance/appliance/internal/pace"
 )
 
-// dialLimit bounds a connection attempt: four packets of TCP, the last one after seven seconds. It is retried like all else.
+// dialLimit bounds a connection attempt: four packets of TCP, the last one after seven seconds.
 const dialLimit = 15 * time.Second
 
-// newWire returns the transport below all others: proxies as the environment says, the system's authorities and those of caFiles.
+// newWire returns the innermost transport, with the proxies of the environment and the CAs of the system and of caFiles.
 //
-// A dead connection of HTTP/2 is detected by pings, before the requests on it have stalled: a request that is repeated goes over
-// the same connection as long as that is not known to be dead.
+// Pings detect a dead HTTP/2 connection before its requests stall: until then retries would use the same connection.
 func newWire(caFiles []string, skipVerify bool, stall time.Duration) (*http.Transport, error) {
 	wire := http.DefaultTransport.(*http.Transport).Clone()
 	wire.Proxy = http.ProxyFromEnvironment
 	wire.DialContext = (&net.Dialer{Timeout: dialLimit}).DialContext
-	wire.DisableCompression = true // a digest is of the bytes as they are sent
+	wire.DisableCompression = true // digests are of the bytes as sent
 	wire.MaxIdleConnsPerHost = 16
 	wire.HTTP2 = &http.HTTP2Config{SendPingTimeout: stall / 2, PingTimeout: stall / 4}
 	var err error
@@ -31,8 +30,8 @@ func newWire(caFiles []string, skipVerify bool, stall time.Duration) (*http.Tran
 	return wire, err
 }
 
-// schemeGuard refuses another scheme than the chosen one. go-containerregistry tries plain HTTP beside HTTPS for private and
-// loopback addresses, and HTTPS beside HTTP for insecure ones.
+// schemeGuard refuses the scheme that was not chosen. go-containerregistry tries plain HTTP after HTTPS for private and
+// loopback addresses, and HTTPS before HTTP for insecure ones.
 type schemeGuard struct {
 	plain     bool
 	host      string
@@ -58,8 +57,8 @@ func (g *schemeGuard) RoundTrip(req *http.Request) (*http.Response, error) {
 	return g.inner.RoundTrip(req)
 }
 
-// stallTransport breaks a connection that makes no progress for limit, before the answer or, by the rule of package pace, within
-// its body.
+// stallTransport breaks a connection without progress for limit, before the answer or, as package pace defines it, within the
+// body.
 type stallTransport struct {
 	limit time.Duration
 	inner http.RoundTripper

@@ -212,7 +212,7 @@ func TestAuthenticate_unusableRecord(t *testing.T) {
 	for _, name := range []string{"odd", "torn"} {
 		id, err := a.check(t.Context(), name, "correct-horse")
 		if err == nil || errors.Is(err, errDenied) || id.Name != "" || id.Role != "" {
-			t.Errorf("%s: got %v, %v; want an error that says what is wrong with the record", name, id, err)
+			t.Errorf("%s: got %v, %v; want an error about the record", name, id, err)
 		}
 	}
 }

@@ -23,7 +23,7 @@ import (
 // rate: a client with a right password repeats it, and repeating a guess gains nothing. So guesses at a name do not
 // keep its user out.
 //
-// Nothing waits here: a refusal costs a map lookup, holds no goroutine and tells the client when to return. All of it is
+// Nothing waits here: a refusal costs a map lookup, holds no goroutine and tells the client when to return. The state is
 // in memory: a file of keyed password hashes would be one more secret on the disk, and after a restart the slow way
 // admits every right login.
 type backoff struct {
@@ -64,7 +64,7 @@ type failures struct {
 const (
 	freePerCredentials = 5  // a client that retries
 	freePerName        = 5  // typing errors
-	freePerSource      = 20 // typing errors of all who share an address
+	freePerSource      = 20 // typing errors of all users at an address
 
 	firstDelay  = time.Second
 	maxDelay    = time.Minute        // short: it is also what an honest user waits

@@ -95,17 +95,17 @@ func (a *API) putManifest(w http.ResponseWriter, r *http.Request, t target) erro
 			return &problem{status: http.StatusBadRequest, code: codeManifestInvalid, message: fmt.Sprintf("%.200q cannot be a tag", tag)}
 		}
 	}
-	held, err := a.store.PutManifest(r.Context(), t.repo, body, put)
+	stored, err := a.store.PutManifest(r.Context(), t.repo, body, put)
 	if err != nil {
 		return manifestCodes.explain(err)
 	}
-	a.auditChange(r, change{event: "push", repo: t.repo, tags: put.Tags, digest: held.Digest})
+	a.auditChange(r, change{event: "push", repo: t.repo, tags: put.Tags, digest: stored.Digest})
 	h := w.Header()
 	setVersion(h)
-	h.Set("Location", target{kind: kindManifest, repo: t.repo, digest: held.Digest}.path())
-	h.Set("Docker-Content-Digest", held.Digest.String())
-	if held.Subject != "" {
-		h.Set("OCI-Subject", held.Subject.String())
+	h.Set("Location", target{kind: kindManifest, repo: t.repo, digest: stored.Digest}.path())
+	h.Set("Docker-Content-Digest", stored.Digest.String())
+	if stored.Subject != "" {
+		h.Set("OCI-Subject", stored.Subject.String())
 	}
 	for _, tag := range asked {
 		h.Add("OCI-Tag", tag)

@@ -73,10 +73,10 @@ func TestUpstream_referrersAreMerged(t *testing.T) {
 	far := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString("far"), Size: 7, ArtifactType: "a/sbom"}
 	u.referrers = []ocispec.Descriptor{far, {MediaType: "x/y", Digest: held, Size: 1, ArtifactType: "a/wrong"}}
 	for query, want := range map[string][]digest.Digest{
-		"":                       {held, far.Digest},
-		"?artifactType=a/sbom":   {far.Digest},
-		"?artifactType=a/sig":    {held},
-		"?artifactType=a/nobody": {},
+		"":                     {held, far.Digest},
+		"?artifactType=a/sbom": {far.Digest},
+		"?artifactType=a/sig":  {held},
+		"?artifactType=a/none": {},
 	} {
 		got := map[digest.Digest]ocispec.Descriptor{}
 		for path, pages := "/v2/up/x/referrers/"+d256+query, 0; path != "" && pages < 5; pages++ {

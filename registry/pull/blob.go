@@ -205,15 +205,15 @@ func (p *Puller) confirm(ctx context.Context, o origin, d digest.Digest) (linked
 
 // transfer stores a body while readers follow.
 func (p *Puller) transfer(ctx context.Context, repo string, f *download, body io.Reader, size int64) (err error) {
-	promised, err := p.store.Blobs.PromisedSize(ctx, repo, f.key.digest)
+	announced, err := p.store.Blobs.PromisedSize(ctx, repo, f.key.digest)
 	if err != nil {
 		return err
 	}
 	switch {
 	case size < 0:
-		size = promised
-	case promised >= 0 && size > promised:
-		return &tooLongError{promised: promised, told: size}
+		size = announced
+	case announced >= 0 && size > announced:
+		return &tooLongError{announced: announced, actual: size}
 	}
 	upload, err := p.store.Uploads.NewPulled(ctx, repo, size, f.arrived)
 	if err != nil {
@@ -271,20 +271,20 @@ type boundedReader struct {
 func (r *boundedReader) Read(p []byte) (int, error) {
 	n, err := r.from.Read(p[:min(int64(len(p)), r.left+1)])
 	if int64(n) > r.left {
-		n, err = int(r.left), &tooLongError{promised: r.size, told: -1}
+		n, err = int(r.left), &tooLongError{announced: r.size, actual: -1}
 	}
 	r.left -= int64(n)
 	return n, err
 }
 
 // A tooLongError reports a blob with more bytes than a manifest or the upstream announced.
-type tooLongError struct{ promised, told int64 } // told is -1 if the bytes arrived
+type tooLongError struct{ announced, actual int64 } // actual is -1 if the bytes arrived
 
 func (e *tooLongError) Error() string {
-	if e.told < 0 {
-		return fmt.Sprintf("the upstream sends more than the %d bytes that were promised", e.promised)
+	if e.actual < 0 {
+		return fmt.Sprintf("the upstream sends more than the %d announced bytes", e.announced)
 	}
-	return fmt.Sprintf("the upstream has %d bytes, the manifest names %d", e.told, e.promised)
+	return fmt.Sprintf("the upstream has %d bytes, its manifest says %d", e.actual, e.announced)
 }
 
 func closeQuietly(f *os.File) {

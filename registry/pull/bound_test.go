@@ -62,7 +62,7 @@ func TestPuller_Blob_endless(t *testing.T) {
 		sent := f.endless(-1)
 		before := f.stored()
 		_, err := f.pull(f.blob)
-		if tooLong := new(tooLongError); !errors.As(err, &tooLong) || tooLong.promised != int64(len(f.layer)) {
+		if tooLong := new(tooLongError); !errors.As(err, &tooLong) || tooLong.announced != int64(len(f.layer)) {
 			t.Errorf("got %v", err)
 		}
 		if n := <-sent; n > 64<<20 {
