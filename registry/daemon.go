@@ -23,11 +23,11 @@ import (
 	"github.com/mirror-appliance/appliance/tlsgen"
 )
 
-// maxUploads is how many blobs one user may be sending at once. A podman sends six, and pipelines share
-// a user: this stops what has run wild, and nobody else.
+// maxUploads is how many blobs one user may send at once. A podman sends six, and pipelines share a user: only a client
+// that has run wild reaches it.
 const maxUploads = 512
 
-// daemon is everything that is open while the registry runs.
+// daemon holds what is open while the registry runs.
 type daemon struct {
 	cfg     *config.Config
 	version string
@@ -102,7 +102,7 @@ func (d *daemon) openStore(ctx context.Context) error {
 	return d.calibrate(ctx)
 }
 
-// calibrate tells the authenticator what denials have to cost so that they do not tell who has an account.
+// calibrate tells the authenticator how long a denial takes, so that its time does not reveal whether a user exists.
 func (d *daemon) calibrate(ctx context.Context) error {
 	all, err := d.store.Users(ctx)
 	if err != nil {
@@ -114,7 +114,7 @@ func (d *daemon) calibrate(ctx context.Context) error {
 	return nil
 }
 
-// withRemedy says what to do about what the store says of the machine.
+// withRemedy adds a hint to an error that the host has caused.
 func withRemedy(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission):

@@ -55,7 +55,7 @@ func (d *daemon) checkAuth(ctx context.Context) error {
 	return err
 }
 
-// checkDatabase says that the database answers, and that it has not turned out to be damaged for anyone.
+// checkDatabase returns an error unless the database answers and no query has found it damaged.
 func (d *daemon) checkDatabase(ctx context.Context) error {
 	return errors.Join(d.store.Check(ctx)["database"], d.store.Damage())
 }
@@ -123,10 +123,10 @@ func (f findings) healthy() bool {
 	return !slices.Contains(slices.Collect(maps.Values(f.services)), false)
 }
 
-// report runs all checks, once for all who ask meanwhile.
+// report runs all checks. Requests that come meanwhile share the result.
 func (h *health) report(ctx context.Context) findings {
 	shared, _, _ := h.flight.Do("", func() (any, error) {
-		// Others may be waiting when the one who asked first goes away.
+		// Other requests may wait for the result when the first is cancelled.
 		return h.examine(context.WithoutCancel(ctx)), nil
 	})
 	return shared.(findings)

@@ -59,9 +59,9 @@ func (m *metrics) handler(log *slog.Logger) http.Handler {
 	})
 }
 
-// metricsFor lets this host and users see the metrics, which tell names and counts; others only if the configuration
-// opens them. What counts is the peer of the connection: what a proxy says in a header, anybody can say. A proxy on
-// this host is this host.
+// metricsFor restricts the metrics, which reveal names and counts, to this host and to users, unless the configuration
+// opens them. The peer of the connection decides: any client can send the header of a proxy. A proxy on this host is
+// this host.
 func (d *daemon) metricsFor(next http.Handler) http.Handler {
 	denied := func(w http.ResponseWriter, _ *http.Request, status int) {
 		http.Error(w, "/metrics is for users of the registry, and for its host: log in as any user", status)
@@ -89,7 +89,7 @@ func (m *metrics) request(r *http.Request, o *observed, received int64, took tim
 	m.received.WithLabelValues(kind).Add(float64(received))
 }
 
-// kindOf keeps the number of label values small: anybody can make up paths.
+// kindOf keeps the number of label values small: any client can make up paths.
 func kindOf(path string) string {
 	switch {
 	case strings.HasPrefix(path, "/api/v1/"):

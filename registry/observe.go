@@ -11,8 +11,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/auth"
 )
 
-// observe is around every request: it logs it, counts it, and turns a panic into a 500. user is
-// who uses a listener that asks for no login.
+// observe wraps every request: it logs it, counts it, and turns a panic into a 500. user is the name for the log on a
+// listener without logins.
 func (d *daemon) observe(user string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		o := &observed{ResponseWriter: w, user: user, request: r}
@@ -59,8 +59,8 @@ func (d *daemon) record(r *http.Request, o *observed, received int64, took time.
 
 type observedKey struct{}
 
-// admitted notes who the authenticator found the user to be, for the access log, and counts the request as one of that
-// user's. One too many is refused.
+// admitted notes the authenticated user for the access log, and counts the request as one of that user. One above the
+// limit is denied.
 func admitted(next http.Handler, denied func(http.ResponseWriter, *http.Request, int)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		o, ok := r.Context().Value(observedKey{}).(*observed)
@@ -212,8 +212,8 @@ func (r *armingReader) Read(p []byte) (int, error) {
 	return r.Reader.Read(p)
 }
 
-// Flush is for those who ask for an http.Flusher and not for an http.ResponseController. After it the handler may
-// pause for as long as it likes.
+// Flush implements http.Flusher, for callers that use no http.ResponseController. After it the handler may pause without
+// a limit.
 func (o *observed) Flush() {
 	_ = o.FlushError()
 }
@@ -236,8 +236,8 @@ func (o *observed) FlushError() error {
 // Unwrap is for http.ResponseController.
 func (o *observed) Unwrap() http.ResponseWriter { return o.ResponseWriter }
 
-// fail answers after a panic. If the answer had begun, the connection must break, so that nobody
-// takes half a blob for a whole one.
+// fail answers after a panic. If the answer had begun, the connection must break, so that no client takes half a blob for
+// a whole one.
 func (o *observed) fail() any {
 	if o.status != 0 {
 		return http.ErrAbortHandler

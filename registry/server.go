@@ -102,10 +102,10 @@ func newServer(h http.Handler, log *slog.Logger, l net.Listener) *server {
 	}}
 }
 
-// boundRest returns what is to be called when the handler has returned. Before a short answer goes out, and after a
-// long one, net/http waits for what the handler has not read of the body: without a limit anybody could hold a
-// connection for good, login or not. An answer to GET can be long, and no handler reads the body: there it is
-// not to be waited for before the answer.
+// boundRest returns a function to call when the handler has returned. Before a short answer, and after a long one,
+// net/http waits for the part of the body that the handler has not read: without a limit a client could hold a connection
+// for ever, with or without a login. An answer to GET can be long, and no handler reads its body: net/http must not wait
+// for it before the answer.
 func boundRest(w http.ResponseWriter, r *http.Request) func() {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		w.Header().Set("Connection", "close")

@@ -10,8 +10,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// status says how the daemon is. What cannot be found out is a trouble of its own: status is what people ask when
-// something is wrong.
+// status returns the state of the daemon. What cannot be read is a trouble of its own: status is asked for when something
+// is wrong.
 func (d *daemon) status(ctx context.Context) (api.Status, error) {
 	s := api.Status{
 		Version: d.version, Address: d.cfg.Address(), Started: d.started,
@@ -69,14 +69,14 @@ func trouble(all []api.Trouble, err error) []api.Trouble {
 }
 
 const (
-	// countingIsLong is when counting is too much work to be done for everyone who asks.
+	// countingIsLong is how long counting may take to be done for each request.
 	countingIsLong = 250 * time.Millisecond
-	// countedAgain is how many times as long as counting took what was counted is good enough.
+	// countedAgain is how long a count is reused, as a multiple of the time that it took.
 	countedAgain = 50
 )
 
-// counts is what a store holds. In a large one it is counted again and again only as often as a fiftieth of a
-// processor can, whoever asks.
+// counts caches the counts of a store. Of a large one, counting takes at most a fiftieth of a processor, however many
+// requests ask.
 type counts struct {
 	now func() time.Time
 

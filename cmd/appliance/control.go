@@ -18,8 +18,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 )
 
-// withControl calls f with the control API of the daemon on this host. When none runs, the store is opened
-// under the identity of its owner and under the lock that makes a second owner impossible, and answers itself.
+// withControl calls f with a client of the daemon on this host. If none runs, this program opens the store as its owner,
+// under the lock that excludes a second owner, and answers the control API itself.
 func withControl(ctx context.Context, std stdio, o *locateOptions, f func(*client.Client) error) (err error) {
 	id, err := o.load()
 	if err != nil {
@@ -47,7 +47,7 @@ func withControl(ctx context.Context, std stdio, o *locateOptions, f func(*clien
 	return f(control)
 }
 
-// exists refuses a database that does not exist, which opening the store would make: a green answer to a look at nothing.
+// exists returns an error if there is no database: opening the store would make one, and report that all is well with it.
 func exists(database string) error {
 	_, err := os.Stat(database)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -58,8 +58,8 @@ func exists(database string) error {
 	return nil // another error is told in full by what opens it
 }
 
-// openControl answers the control API in this process, or, if that is root's and the store is somebody else's, in one
-// of the owner: what the command does itself, such as writing a backup, it does with the rights of who called it.
+// openControl answers the control API in this process or, if root runs it and another user owns the store, in a process of
+// the owner. The command itself, such as writing a backup, keeps the rights of its caller.
 func openControl(ctx context.Context, id *installer.Identity, std stdio) (stop func() error, err error) {
 	c, err := ownerCommand(ctx, id, "control")
 	if err != nil {
@@ -72,7 +72,7 @@ func openControl(ctx context.Context, id *installer.Identity, std stdio) (stop f
 	return stop, ownersOnly(err)
 }
 
-// ownersOnly says who may open a store, where it is that which failed.
+// ownersOnly adds to a permission error which user may open the store.
 func ownersOnly(err error) error {
 	if !errors.Is(err, fs.ErrPermission) {
 		return err

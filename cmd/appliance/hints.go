@@ -52,7 +52,7 @@ func firstFile(path string) string {
 // calledByRoot is in the environment of a command that root has run as the store's owner.
 const calledByRoot = "APPLIANCE_CALLED_BY_ROOT"
 
-// deniedHint names the user who was refused and what to do about it. For root there is no other user to run as.
+// deniedHint returns what to do about a permission error: which user was denied, and where. Root cannot run as another user.
 func deniedHint(err error) string {
 	path := pathOf(err)
 	var hint string
