@@ -76,14 +76,9 @@ func (h *Host) Stat(path string) (Info, error) { return h.stat(path, false) }
 // StatTarget is Stat, but follows symbolic links.
 func (h *Host) StatTarget(path string) (Info, error) { return h.stat(path, true) }
 
-func (h *Host) stat(path string, follow bool) (Info, error) {
-	f, err := h.walk(path, follow, ours)
-	if err != nil {
-		return Info{}, err
-	}
-	defer f.Close()
-	fi, err := f.Stat()
-	return infoOf(fi), err
+func (h *Host) stat(path string, follow bool) (info Info, err error) {
+	err = h.withFile(path, follow, func(_ *os.File, fi fs.FileInfo) error { info = infoOf(fi); return nil })
+	return info, err
 }
 
 func infoOf(fi fs.FileInfo) Info {
@@ -175,29 +170,32 @@ func (h *Host) Mkdir(path string, mode fs.FileMode, owner Owner) error {
 // SetAttr sets the permissions and the owner of a file. It rejects a link in its place, and a file of another owner that has
 // more names than this one: in a directory of the service's, it may be any file of the host.
 func (h *Host) SetAttr(path string, mode fs.FileMode, owner Owner) error {
-	f, err := h.walk(path, false, ours)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if !fi.Mode().IsRegular() {
-		return notRegular(path, "not a regular file")
-	}
-	if !infoOf(fi).Owner.satisfies(owner) {
-		if err := oneName(path, fi); err != nil {
-			return err
+	return h.withFile(path, false, func(f *os.File, fi fs.FileInfo) error {
+		if !fi.Mode().IsRegular() {
+			return notRegular(path, "not a regular file")
 		}
-	}
-	return setAttr(f, mode, owner)
+		if !infoOf(fi).Owner.satisfies(owner) {
+			if err := oneName(path, fi); err != nil {
+				return err
+			}
+		}
+		return setAttr(f, mode, owner)
+	})
 }
 
 // SetDirAttr is SetAttr for a directory, or for the one that a link at path leads to.
 func (h *Host) SetDirAttr(path string, mode fs.FileMode, owner Owner) error {
-	f, err := h.walk(path, true, ours)
+	return h.withFile(path, true, func(f *os.File, fi fs.FileInfo) error {
+		if !fi.IsDir() {
+			return &fs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR}
+		}
+		return setAttr(f, mode, owner)
+	})
+}
+
+// withFile calls do with a descriptor of O_PATH.
+func (h *Host) withFile(path string, follow bool, do func(*os.File, fs.FileInfo) error) error {
+	f, err := h.walk(path, follow, ours)
 	if err != nil {
 		return err
 	}
@@ -206,10 +204,7 @@ func (h *Host) SetDirAttr(path string, mode fs.FileMode, owner Owner) error {
 	if err != nil {
 		return err
 	}
-	if !fi.IsDir() {
-		return &fs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR}
-	}
-	return setAttr(f, mode, owner)
+	return do(f, fi)
 }
 
 // setAttr changes the owner and then the mode, which chown may have reduced. It works on a descriptor of O_PATH.

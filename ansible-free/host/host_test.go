@@ -195,6 +195,14 @@ func TestSteps(t *testing.T) {
 			if s.String() == "" {
 				t.Error("the step does not say what it does")
 			}
+			// The process may be killed between the line in the journal and the change.
+			begun := tt.step(h)
+			if found, err := begun.Check(t.Context()); err == nil && found != nil && !tt.keeps {
+				if _, err := begun.Undo(t.Context(), found); err != nil {
+					t.Error(err)
+				}
+				same(t, "after Undo of what was not applied", snapshot(t, root), before)
+			}
 			j := begin(t, h)
 			changed, err := j.Do(t.Context(), s)
 			after := snapshot(t, root)

@@ -238,18 +238,13 @@ func reopen(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) 
 // effects.
 func (h *Host) Open(path string) (*os.File, error) { return h.openFile(path, true) }
 
-func (h *Host) openFile(path string, follow bool) (*os.File, error) {
-	f, err := h.walk(path, follow, ours)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !fi.Mode().IsRegular() {
-		return nil, notRegular(path, "not a regular file")
-	}
-	return os.OpenFile(reopen(f), os.O_RDONLY|unix.O_NONBLOCK, 0)
+func (h *Host) openFile(path string, follow bool) (opened *os.File, err error) {
+	err = h.withFile(path, follow, func(f *os.File, fi fs.FileInfo) error {
+		if !fi.Mode().IsRegular() {
+			return notRegular(path, "not a regular file")
+		}
+		opened, err = os.OpenFile(reopen(f), os.O_RDONLY|unix.O_NONBLOCK, 0)
+		return err
+	})
+	return opened, err
 }

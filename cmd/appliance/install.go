@@ -24,6 +24,7 @@ type placeOptions struct {
 	quayStorage   string
 	sqliteStorage string
 	dryRun        bool
+	verbose       bool
 }
 
 // absolute resolves relative directories against the current one, as mirror-registry does.
@@ -46,6 +47,21 @@ func (o *placeOptions) addFlags(f *pflag.FlagSet) {
 	pathVar(f, &o.quayStorage, "quayStorage", "", "directory of the image layers (default {quayRoot}/quay-storage)")
 	pathVar(f, &o.sqliteStorage, "sqliteStorage", "", "directory of the database (default {quayRoot}/sqlite-storage)")
 	f.BoolVar(&o.dryRun, "dry-run", false, "show what would be done, and do nothing")
+	f.BoolVarP(&o.verbose, "verbose", "v", false, "say beforehand what is going to be done")
+}
+
+// carryOut applies a plan, or shows it.
+func (o *placeOptions) carryOut(ctx context.Context, std stdio, plan *installer.Plan) (result installer.Result, done bool, err error) {
+	warn(std.err, plan.Warnings)
+	if o.dryRun {
+		describe(std.out, plan)
+		return result, false, nil
+	}
+	if o.verbose {
+		describe(std.err, plan)
+	}
+	result, err = plan.Apply(ctx, func(line string) { fmt.Fprintln(std.err, line) })
+	return result, err == nil, err
 }
 
 type installOptions struct {
@@ -53,7 +69,6 @@ type installOptions struct {
 	hostname     string
 	initUser     string
 	initPassword string
-	verbose      bool
 	foreign      foreignFlags
 }
 
@@ -63,7 +78,6 @@ func (o *installOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.initUser, "initUser", "", `name of the first administrator (default "init")`)
 	f.StringVar(&o.initPassword, "initPassword", "", "its password, 8 characters or more without blanks (default: generated); "+
 		"visible to other users of this host while the command runs, so - reads it from standard input")
-	f.BoolVarP(&o.verbose, "verbose", "v", false, "say beforehand what is going to be done")
 	o.foreign.declare(f, foreignCommonFlags)
 	o.foreign.declare(f, foreignInstallFlags)
 }
@@ -127,16 +141,8 @@ func runInstall(ctx context.Context, std stdio, o installOptions) error {
 	if err != nil {
 		return err
 	}
-	warn(std.err, plan.Warnings)
-	if o.dryRun {
-		describe(std.out, plan)
-		return nil
-	}
-	if o.verbose {
-		describe(std.err, plan)
-	}
-	result, err := plan.Apply(ctx, func(line string) { fmt.Fprintln(std.err, line) })
-	if err != nil {
+	result, done, err := o.carryOut(ctx, std, plan)
+	if !done || err != nil {
 		return err
 	}
 	reportInstall(std.out, result)
@@ -205,7 +211,6 @@ type uninstallOptions struct {
 	placeOptions
 	autoApprove bool
 	keepContent bool
-	verbose     bool
 	foreign     foreignFlags
 }
 
@@ -228,7 +233,6 @@ your consent, the images. It asks before each; --autoApprove consents to all of 
 	o.placeOptions.addFlags(f)
 	f.BoolVar(&o.autoApprove, "autoApprove", false, "do not ask; remove the images too")
 	f.BoolVar(&o.keepContent, "keepContent", false, "keep images and database, also with --autoApprove")
-	f.BoolVarP(&o.verbose, "verbose", "v", false, "say beforehand what is going to be done")
 	o.foreign.declare(f, foreignCommonFlags)
 	return c
 }
@@ -261,16 +265,8 @@ func runUninstall(ctx context.Context, std stdio, o uninstallOptions) error {
 	if err != nil {
 		return err
 	}
-	warn(std.err, plan.Warnings)
-	if o.dryRun {
-		describe(std.out, plan)
-		return nil
-	}
-	if o.verbose {
-		describe(std.err, plan)
-	}
-	result, err := plan.Apply(ctx, func(line string) { fmt.Fprintln(std.err, line) })
-	if err != nil {
+	result, done, err := o.carryOut(ctx, std, plan)
+	if !done || err != nil {
 		return err
 	}
 	fmt.Fprintf(std.out, "the appliance in %s has been removed\n", result.QuayRoot)

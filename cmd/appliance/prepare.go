@@ -53,8 +53,7 @@ func runPrepare(ctx context.Context, std stdio, o prepareOptions) error {
 	if err != nil {
 		return err
 	}
-	warn(std.err, plan.Warnings)
-	result, err := plan.Apply(ctx, func(line string) { fmt.Fprintln(std.err, line) })
+	result, _, err := new(placeOptions).carryOut(ctx, std, plan)
 	if err != nil {
 		return err
 	}
