@@ -68,7 +68,7 @@ func pushManifest(t *testing.T, s *store.Store, repo string, config, layer diges
 	t.Helper()
 	body := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":6},`+
 		`"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":%q,"size":5}]}`, ocispec.MediaTypeImageManifest, config, layer)
-	m, err := s.PutManifest(t.Context(), repo, []byte(body), store.PutOptions{MediaType: ocispec.MediaTypeImageManifest})
+	m, err := s.Manifests.Put(t.Context(), repo, []byte(body), store.PutOptions{MediaType: ocispec.MediaTypeImageManifest})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +187,7 @@ func TestPlan_Execute(t *testing.T) {
 
 	t.Run("a run keeps its blobs until it is stale", func(t *testing.T) {
 		s, c := open(t)
-		run, err := s.BeginRun(t.Context(), "test")
+		run, err := s.Runs.Begin(t.Context(), "test")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -213,7 +213,7 @@ func TestPlan_Execute(t *testing.T) {
 func TestPlan_Execute_batches(t *testing.T) {
 	s, c := open(t)
 	const n = 600 // more than one batch
-	run, err := s.BeginRun(t.Context(), "test")
+	run, err := s.Runs.Begin(t.Context(), "test")
 	if err != nil {
 		t.Fatal(err)
 	}

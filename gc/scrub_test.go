@@ -82,7 +82,7 @@ func (s *scrubbed) image(repo string, n int) []digest.Digest {
 		layers = append(layers, fmt.Sprintf(`{"mediaType":"x/y","digest":%q,"size":%d}`, d, len(fmt.Sprintf("layer %d", i))))
 	}
 	body := fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":"x/y","digest":%q,"size":%d},"layers":[%s]}`, blobs[0], len("config of "+repo), strings.Join(layers, ","))
-	_, err := s.PutManifest(s.t.Context(), repo, []byte(body), store.PutOptions{MediaType: "application/vnd.oci.image.manifest.v1+json", Tags: []string{"v1"}})
+	_, err := s.Manifests.Put(s.t.Context(), repo, []byte(body), store.PutOptions{MediaType: "application/vnd.oci.image.manifest.v1+json", Tags: []string{"v1"}})
 	s.must(err)
 	slices.Sort(blobs)
 	return blobs

@@ -201,7 +201,7 @@ func (s *setup) plan(t *testing.T) *plan.Plan {
 
 func (s *setup) run(t *testing.T) *store.Run {
 	t.Helper()
-	run, err := s.store.BeginRun(t.Context(), t.Name())
+	run, err := s.store.Runs.Begin(t.Context(), t.Name())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +221,7 @@ func (s *setup) mirror(t *testing.T) (*mirror.Report, error) {
 // holds checks that a tag is there, names the digest, and can be read whole.
 func (s *setup) holds(t *testing.T, repo, tag string, want digest.Digest) {
 	t.Helper()
-	m, err := s.store.ManifestByTag(t.Context(), repo, tag)
+	m, err := s.store.Manifests.ByTag(t.Context(), repo, tag)
 	if err != nil {
 		t.Errorf("%s:%s: %v", repo, tag, err)
 		return
@@ -234,7 +234,7 @@ func (s *setup) holds(t *testing.T, repo, tag string, want digest.Digest) {
 
 func (s *setup) lacks(t *testing.T, repo, tag string) {
 	t.Helper()
-	if _, err := s.store.ManifestByTag(t.Context(), repo, tag); !errors.Is(err, store.ErrNotFound) {
+	if _, err := s.store.Manifests.ByTag(t.Context(), repo, tag); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("%s:%s: %v, want that it is not there", repo, tag, err)
 	}
 }
@@ -242,7 +242,7 @@ func (s *setup) lacks(t *testing.T, repo, tag string) {
 // tags lists a repository's tags; none if there is no such repository.
 func (s *setup) tags(t *testing.T, repo string) []string {
 	t.Helper()
-	tags, _, err := s.store.Tags(t.Context(), repo, "", -1)
+	tags, _, err := s.store.Tags.List(t.Context(), repo, "", -1)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		t.Fatal(err)
 	}

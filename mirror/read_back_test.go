@@ -26,7 +26,7 @@ func (s *setup) whole(t *testing.T, repo string, m store.Manifest) {
 		t.Fatal(err)
 	}
 	for _, child := range parts.Manifests {
-		c, err := s.store.Manifest(t.Context(), repo, child.Digest)
+		c, err := s.store.Manifests.Get(t.Context(), repo, child.Digest)
 		if err != nil {
 			t.Errorf("%s: child %s: %v", repo, child.Digest, err)
 			continue

@@ -16,7 +16,7 @@ func (s *setup) runs(names *[]string) func(*mirror.Options) {
 	return func(o *mirror.Options) {
 		o.Begin = func(ctx context.Context, name string) (mirror.Destination, error) {
 			*names = append(*names, name)
-			return s.store.BeginRun(ctx, name)
+			return s.store.Runs.Begin(ctx, name)
 		}
 	}
 }

@@ -104,7 +104,7 @@ func (d *daemon) openStore(ctx context.Context) error {
 
 // calibrate tells the authenticator how long a denial takes, so that its time does not reveal whether a user exists.
 func (d *daemon) calibrate(ctx context.Context) error {
-	all, err := d.store.Users(ctx)
+	all, err := d.store.Users.List(ctx)
 	if err != nil {
 		return fmt.Errorf("read the users: %w", err)
 	}

@@ -40,7 +40,7 @@ func serveDaemon(t *testing.T, d *daemon, change func(*limits)) *served {
 	change(&d.limits)
 	hash, err := bcrypt.GenerateFromPassword([]byte("long-enough"), bcrypt.MinCost)
 	must(t, err)
-	must(t, d.store.PutUser(t.Context(), store.User{Name: "push", Role: "push", PasswordHash: hash}))
+	must(t, d.store.Users.Put(t.Context(), store.User{Name: "push", Role: "push", PasswordHash: hash}))
 	pem, err := os.ReadFile(d.cfg.TLS.CA)
 	must(t, err)
 	s := &served{daemon: d, roots: x509.NewCertPool()}

@@ -15,7 +15,7 @@ func TestMetrics_whoMaySeeThem(t *testing.T) {
 	d := openDaemon(t, io.Discard)
 	hash, err := bcrypt.GenerateFromPassword([]byte("long-enough"), bcrypt.MinCost)
 	must(t, err)
-	must(t, d.store.PutUser(t.Context(), store.User{Name: "pull", Role: "pull", Repositories: []string{"a/*"}, PasswordHash: hash}))
+	must(t, d.store.Users.Put(t.Context(), store.User{Name: "pull", Role: "pull", Repositories: []string{"a/*"}, PasswordHash: hash}))
 	for name, tc := range map[string]struct {
 		remote, password, forwarded string
 		open                        bool

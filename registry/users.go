@@ -12,7 +12,7 @@ import (
 type users struct{ store *store.Store }
 
 func (u users) Lookup(ctx context.Context, name string) (auth.Record, bool, error) {
-	found, err := u.store.User(ctx, name)
+	found, err := u.store.Users.Get(ctx, name)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		return auth.Record{}, false, nil

@@ -16,7 +16,7 @@ func TestUsers_Lookup(t *testing.T) {
 	}
 	defer s.Close()
 	want := store.User{Name: "ci", Role: "push", PasswordHash: []byte("hash"), Repositories: []string{"openshift/*"}}
-	if err := s.PutUser(t.Context(), want); err != nil {
+	if err := s.Users.Put(t.Context(), want); err != nil {
 		t.Fatal(err)
 	}
 	got, found, err := users{s}.Lookup(t.Context(), "ci")

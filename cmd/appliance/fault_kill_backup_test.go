@@ -163,7 +163,7 @@ func (r *restoreTarget) has(t *testing.T, images []*testImage) {
 	must(t, err)
 	defer func() { must(t, s.Close()) }()
 	for _, m := range images {
-		if got, err := s.ManifestByTag(t.Context(), m.repo, m.tag); err != nil || got.Digest != m.digest {
+		if got, err := s.Manifests.ByTag(t.Context(), m.repo, m.tag); err != nil || got.Digest != m.digest {
 			t.Errorf("%s:%s is %s, %v", m.repo, m.tag, got.Digest, err)
 		}
 	}
@@ -218,7 +218,7 @@ func (f *faulty) fill(t *testing.T, n int) (images []*testImage) {
 	s, err := store.Open(t.Context(), store.Options{Database: f.cfg.Database, Storage: f.cfg.Storage})
 	must(t, err)
 	defer func() { must(t, s.Close()) }()
-	run, err := s.BeginRun(t.Context(), "fill")
+	run, err := s.Runs.Begin(t.Context(), "fill")
 	must(t, err)
 	for i := range n {
 		m := newTestImage(fmt.Sprint("filled/", i%5), fmt.Sprint("v", i), randomBytes(4<<10), randomBytes(1<<10))

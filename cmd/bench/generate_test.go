@@ -18,7 +18,7 @@ func checkGenerated(t *testing.T, c *config.Config, g *generated) {
 	}
 	defer s.Close()
 	for _, m := range g.manifests {
-		if _, err := s.Manifest(t.Context(), generatedRepo(repoOf(m.number, len(g.manifests))), m.digest); err != nil {
+		if _, err := s.Manifests.Get(t.Context(), generatedRepo(repoOf(m.number, len(g.manifests))), m.digest); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -26,7 +26,7 @@ func checkGenerated(t *testing.T, c *config.Config, g *generated) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.PutManifest(t.Context(), generatedRepo(repoOf(len(g.manifests)-1, len(g.manifests))), i.manifest, store.PutOptions{}); err != nil {
+	if _, err := s.Manifests.Put(t.Context(), generatedRepo(repoOf(len(g.manifests)-1, len(g.manifests))), i.manifest, store.PutOptions{}); err != nil {
 		t.Errorf("the blobs of a generated manifest are not held: %v", err)
 	}
 	plan, err := gc.MakePlan(t.Context(), s.Garbage, gc.Options{Before: time.Now()})

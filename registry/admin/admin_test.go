@@ -44,7 +44,7 @@ type fixture struct {
 type lookup struct{ s *store.Store }
 
 func (l lookup) Lookup(ctx context.Context, name string) (auth.Record, bool, error) {
-	u, err := l.s.User(ctx, name)
+	u, err := l.s.Users.Get(ctx, name)
 	if errors.Is(err, store.ErrNotFound) {
 		return auth.Record{}, false, nil
 	}

@@ -54,10 +54,10 @@ func (f *fixture) collectOne(t *testing.T, content string) (removed int) {
 	d := digest.FromString(content)
 	_, err = u.Commit(t.Context(), d)
 	must(t, err)
-	m, err := f.store.PutManifest(t.Context(), "garbage", fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"x/y","digest":%q,"size":%d},"layers":[]}`,
+	m, err := f.store.Manifests.Put(t.Context(), "garbage", fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":"x/y","digest":%q,"size":%d},"layers":[]}`,
 		ocispec.MediaTypeImageManifest, d, len(content)), store.PutOptions{})
 	must(t, err)
-	must(t, f.store.DeleteManifest(t.Context(), "garbage", m.Digest))
+	must(t, f.store.Manifests.Delete(t.Context(), "garbage", m.Digest))
 	removed, _, err = f.store.Garbage.RemoveBlobs(t.Context(), time.Now().Add(time.Hour), []digest.Digest{d})
 	must(t, err)
 	return removed

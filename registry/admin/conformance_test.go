@@ -19,9 +19,9 @@ func TestRun_isDestination(t *testing.T) {
 		return desttest.Place{
 			Begin: func(ctx context.Context) (mirror.Destination, error) { return f.client.BeginSync(ctx, "test") },
 			Manifest: func(ctx context.Context, repo, ref string) ([]byte, error) {
-				m, err := f.store.ManifestByTag(ctx, repo, ref)
+				m, err := f.store.Manifests.ByTag(ctx, repo, ref)
 				if d, errDigest := digest.Parse(ref); errDigest == nil {
-					m, err = f.store.Manifest(ctx, repo, d)
+					m, err = f.store.Manifests.Get(ctx, repo, d)
 				}
 				if errors.Is(err, store.ErrNotFound) {
 					return nil, fs.ErrNotExist

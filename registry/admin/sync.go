@@ -18,7 +18,7 @@ import (
 // handleRun makes serve answer a call about a run.
 func handleRun[Q, A any](h *Handler, call api.Call[Q, A], serve func(r *http.Request, run *store.Run, q Q) (A, error)) {
 	handle(h, call, func(r *http.Request, q Q) (A, error) {
-		run, err := h.store.Run(r.Context(), r.PathValue("id"))
+		run, err := h.store.Runs.Get(r.Context(), r.PathValue("id"))
 		if err != nil {
 			var none A
 			return none, err
@@ -28,7 +28,7 @@ func handleRun[Q, A any](h *Handler, call api.Call[Q, A], serve func(r *http.Req
 }
 
 func (h *Handler) beginSync(r *http.Request, q api.NewSync) (api.Sync, error) {
-	run, err := h.store.BeginRun(r.Context(), q.Name)
+	run, err := h.store.Runs.Begin(r.Context(), q.Name)
 	if err != nil {
 		return api.Sync{}, err
 	}

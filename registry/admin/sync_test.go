@@ -96,11 +96,11 @@ func TestRun(t *testing.T) {
 		}
 	}
 
-	if _, err := f.store.ManifestByTag(ctx, "a/b", "v1"); !errors.Is(err, store.ErrNotFound) {
+	if _, err := f.store.Manifests.ByTag(ctx, "a/b", "v1"); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("before the commit the tag gives %v", err)
 	}
 	must(t, run.Commit(ctx))
-	m, err := f.store.ManifestByTag(ctx, "a/b", "v1")
+	m, err := f.store.Manifests.ByTag(ctx, "a/b", "v1")
 	if err != nil || m.Digest != manifest.Digest || m.MediaType != manifest.MediaType || string(m.Body) != string(body) {
 		t.Errorf("after the commit the tag gives %+v, %v", m, err)
 	}
@@ -146,7 +146,7 @@ func TestRun_manyAtOnce(t *testing.T) {
 	must(t, run.Tag(ctx, map[string]map[string]digest.Digest{repo: tags}))
 	must(t, run.Source(ctx, map[string][]string{repo: sources}))
 	must(t, run.Commit(ctx))
-	if got, _, err := f.store.Tags(ctx, repo, "", -1); err != nil || len(got) != names {
+	if got, _, err := f.store.Tags.List(ctx, repo, "", -1); err != nil || len(got) != names {
 		t.Errorf("%d tags, %v", len(got), err)
 	}
 	found := 0

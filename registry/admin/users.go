@@ -14,7 +14,7 @@ import (
 )
 
 func (h *Handler) listUsers(r *http.Request, _ api.None) ([]api.User, error) {
-	all, err := h.store.Users(r.Context())
+	all, err := h.store.Users.List(r.Context())
 	users := make([]api.User, 0, len(all))
 	for _, u := range all {
 		users = append(users, public(u))
@@ -39,7 +39,7 @@ func (h *Handler) createUser(r *http.Request, q api.NewUser) (api.User, error) {
 	}
 	h.users.Lock()
 	defer h.users.Unlock()
-	if _, err := h.store.User(r.Context(), q.Name); err == nil {
+	if _, err := h.store.Users.Get(r.Context(), q.Name); err == nil {
 		return api.User{}, conflict(fmt.Sprintf("there is a user %s already", q.Name), "choose another name, or change that user")
 	} else if !errors.Is(err, store.ErrNotFound) {
 		return api.User{}, err
@@ -50,7 +50,7 @@ func (h *Handler) createUser(r *http.Request, q api.NewUser) (api.User, error) {
 func (h *Handler) changeUser(r *http.Request, q api.UserChange) (api.User, error) {
 	h.users.Lock()
 	defer h.users.Unlock()
-	u, err := h.store.User(r.Context(), r.PathValue("name"))
+	u, err := h.store.Users.Get(r.Context(), r.PathValue("name"))
 	if err != nil {
 		return api.User{}, err
 	}
@@ -75,14 +75,14 @@ func (h *Handler) changeUser(r *http.Request, q api.UserChange) (api.User, error
 func (h *Handler) deleteUser(r *http.Request, _ api.None) (api.None, error) {
 	h.users.Lock()
 	defer h.users.Unlock()
-	u, err := h.store.User(r.Context(), r.PathValue("name"))
+	u, err := h.store.Users.Get(r.Context(), r.PathValue("name"))
 	if err != nil {
 		return api.None{}, err
 	}
 	if err := h.keepAdmin(r.Context(), u); err != nil {
 		return api.None{}, err
 	}
-	if err := h.store.DeleteUser(r.Context(), u.Name); err != nil {
+	if err := h.store.Users.Delete(r.Context(), u.Name); err != nil {
 		return api.None{}, err
 	}
 	h.auth.Forget(u.Name)
@@ -116,12 +116,12 @@ func apply(u *store.User, role, password string) error {
 }
 
 func (h *Handler) putUser(r *http.Request, event string, u store.User) (api.User, error) {
-	if err := h.store.PutUser(r.Context(), u); err != nil {
+	if err := h.store.Users.Put(r.Context(), u); err != nil {
 		return api.User{}, err
 	}
 	h.auth.Forget(u.Name)
 	h.audit(r, event, "name", u.Name, "role", u.Role)
-	now, err := h.store.User(r.Context(), u.Name)
+	now, err := h.store.Users.Get(r.Context(), u.Name)
 	return public(now), err
 }
 
@@ -134,7 +134,7 @@ func (h *Handler) keepAdmin(ctx context.Context, u store.User) error {
 	if u.Role != string(auth.Admin) {
 		return nil
 	}
-	all, err := h.store.Users(ctx)
+	all, err := h.store.Users.List(ctx)
 	if err != nil {
 		return err
 	}

@@ -80,7 +80,7 @@ func (a *API) getTags(w http.ResponseWriter, r *http.Request, t target) error {
 	if err != nil {
 		return err
 	}
-	tags, more, err := a.store.Tags(r.Context(), t.repo, query.Get("last"), n)
+	tags, more, err := a.store.Tags.List(r.Context(), t.repo, query.Get("last"), n)
 	if err != nil {
 		return repoCodes.explain(fmt.Errorf("list tags: %w", err))
 	}

@@ -58,9 +58,9 @@ func (a *API) manifest(r *http.Request, t target) (store.Manifest, error) {
 			m, err := a.upstream.Manifest(ctx, t.repo, t.tag)
 			return m, a.fromUpstream(r, manifestCodes, err)
 		}
-		return a.store.ManifestByTag(ctx, t.repo, t.tag)
+		return a.store.Manifests.ByTag(ctx, t.repo, t.tag)
 	}
-	m, err := a.store.Manifest(ctx, t.repo, t.digest)
+	m, err := a.store.Manifests.Get(ctx, t.repo, t.digest)
 	if errors.Is(err, store.ErrNotFound) && a.pulledThrough(t.repo) {
 		m, err = a.upstream.Manifest(ctx, t.repo, t.digest.String())
 		return m, a.fromUpstream(r, manifestCodes, err)
@@ -95,7 +95,7 @@ func (a *API) putManifest(w http.ResponseWriter, r *http.Request, t target) erro
 			return &problem{status: http.StatusBadRequest, code: codeManifestInvalid, message: fmt.Sprintf("%.200q cannot be a tag", tag)}
 		}
 	}
-	stored, err := a.store.PutManifest(r.Context(), t.repo, body, put)
+	stored, err := a.store.Manifests.Put(r.Context(), t.repo, body, put)
 	if err != nil {
 		return manifestCodes.explain(err)
 	}
@@ -118,7 +118,7 @@ func (a *API) putManifest(w http.ResponseWriter, r *http.Request, t target) erro
 // deleteManifest deletes a tag, or a manifest with all its tags.
 func (a *API) deleteManifest(w http.ResponseWriter, r *http.Request, t target) error {
 	if t.tag != "" {
-		if err := a.store.DeleteTag(r.Context(), t.repo, t.tag); err != nil {
+		if err := a.store.Tags.Delete(r.Context(), t.repo, t.tag); err != nil {
 			return manifestCodes.explain(fmt.Errorf("delete tag: %w", err))
 		}
 		a.auditChange(r, change{event: "delete tag", repo: t.repo, tags: []string{t.tag}})
@@ -127,9 +127,9 @@ func (a *API) deleteManifest(w http.ResponseWriter, r *http.Request, t target) e
 	}
 	gone, err := []digest.Digest{t.digest}, error(nil)
 	if a.cascade {
-		gone, err = a.store.DeleteImage(r.Context(), t.repo, t.digest)
+		gone, err = a.store.Manifests.DeleteImage(r.Context(), t.repo, t.digest)
 	} else {
-		err = a.store.DeleteManifest(r.Context(), t.repo, t.digest)
+		err = a.store.Manifests.Delete(r.Context(), t.repo, t.digest)
 	}
 	if err != nil {
 		return manifestCodes.explain(fmt.Errorf("delete manifest: %w", err))

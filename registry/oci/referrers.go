@@ -31,7 +31,7 @@ func (a *API) getReferrers(w http.ResponseWriter, r *http.Request, t target) err
 	query := r.URL.Query()
 	// Media types have no spaces: a space was the + of application/spdx+json, not escaped by the client.
 	artifactType := strings.ReplaceAll(query.Get("artifactType"), " ", "+")
-	names, err := a.store.Referrers(r.Context(), t.repo, t.digest, artifactType)
+	names, err := a.store.Manifests.Referrers(r.Context(), t.repo, t.digest, artifactType)
 	if err != nil {
 		return manifestCodes.explain(fmt.Errorf("list referrers: %w", err))
 	}
@@ -94,7 +94,7 @@ func (a *API) describe(ctx context.Context, repo string, names []digest.Digest, 
 		}
 		desc, ok := others[d]
 		if !ok {
-			m, err := a.store.Manifest(ctx, repo, d)
+			m, err := a.store.Manifests.Get(ctx, repo, d)
 			if errors.Is(err, store.ErrNotFound) {
 				continue // deleted meanwhile
 			}

@@ -67,7 +67,7 @@ func TestUpstream_referrersAreMerged(t *testing.T) {
 	body := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"artifactType":"a/sig","config":{"mediaType":"a/b","digest":%q,"size":2},"layers":[],"subject":{"mediaType":%q,"digest":%q,"size":5}}`,
 		ocispec.MediaTypeImageManifest, digest.FromBytes(config), ocispec.MediaTypeImageManifest, d256)
 	held := digest.FromBytes(body)
-	if _, err := f.store.PutPulledManifest(t.Context(), "up/x", body, store.PutOptions{MediaType: ocispec.MediaTypeImageManifest}); err != nil {
+	if _, err := f.store.Manifests.PutPulled(t.Context(), "up/x", body, store.PutOptions{MediaType: ocispec.MediaTypeImageManifest}); err != nil {
 		t.Fatal(err)
 	}
 	far := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString("far"), Size: 7, ArtifactType: "a/sbom"}

@@ -136,7 +136,7 @@ func TestUpstream_notAsked(t *testing.T) {
 		t.Fatalf("the upstream was asked %d times for local content", n)
 	}
 	// Stored now, as by a pull.
-	run, err := f.store.BeginRun(t.Context(), "test")
+	run, err := f.store.Runs.Begin(t.Context(), "test")
 	if err != nil {
 		t.Fatal(err)
 	}

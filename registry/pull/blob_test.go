@@ -414,7 +414,7 @@ func TestPuller_Blob_ofAnotherRepository(t *testing.T) {
 	named := func(f *fixture, layer digest.Digest, size int) {
 		t.Helper()
 		body := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"a/b","digest":%q,"size":%d},"layers":[]}`, layer, size)
-		if _, err := f.store.PutPulledManifest(t.Context(), here, body, store.PutOptions{}); err != nil {
+		if _, err := f.store.Manifests.PutPulled(t.Context(), here, body, store.PutOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -25,12 +25,12 @@ func (p *Puller) Manifest(ctx context.Context, repo, ref string) (store.Manifest
 
 // byDigest serves a stored manifest without a check: a digest never changes.
 func (p *Puller) byDigest(ctx context.Context, o origin, d digest.Digest) (store.Manifest, error) {
-	m, err := p.store.Manifest(ctx, o.repo, d)
+	m, err := p.store.Manifests.Get(ctx, o.repo, d)
 	if !errors.Is(err, store.ErrNotFound) {
 		return m, err
 	}
 	return ask(ctx, p, o, o.repo+"@"+d.String(), 0, func(ctx context.Context) (store.Manifest, error) {
-		if m, err := p.store.Manifest(ctx, o.repo, d); err == nil {
+		if m, err := p.store.Manifests.Get(ctx, o.repo, d); err == nil {
 			return m, nil // stored by the call before
 		}
 		return p.fetchManifest(ctx, o, d.String(), p.resolvedTo(o.repo, d)...)
@@ -38,10 +38,10 @@ func (p *Puller) byDigest(ctx context.Context, o origin, d digest.Digest) (store
 }
 
 func (p *Puller) byTag(ctx context.Context, o origin, tag string) (store.Manifest, error) {
-	stored, err := p.store.ManifestByTag(ctx, o.repo, tag)
+	stored, err := p.store.Manifests.ByTag(ctx, o.repo, tag)
 	if errors.Is(err, store.ErrNotFound) {
 		fetch := func(ctx context.Context) (store.Manifest, error) {
-			if m, err := p.store.ManifestByTag(ctx, o.repo, tag); err == nil {
+			if m, err := p.store.Manifests.ByTag(ctx, o.repo, tag); err == nil {
 				return m, nil // stored by the call before
 			}
 			return p.fetchManifest(ctx, o, tag, tag)
@@ -77,7 +77,7 @@ func orStored[T any](ctx context.Context, p *Puller, o origin, tag string, found
 
 // withinTTL reports whether a tag need not be checked. A check in the future comes from a wrong clock and does not count.
 func (p *Puller) withinTTL(ctx context.Context, o origin, tag string) bool {
-	checked, err := p.store.TagChecked(ctx, o.repo, tag)
+	checked, err := p.store.Tags.Checked(ctx, o.repo, tag)
 	age := p.now().Sub(checked)
 	return err == nil && age >= 0 && age < o.TTL
 }
@@ -110,7 +110,7 @@ func (p *Puller) fetchManifest(ctx context.Context, o origin, ref string, tags .
 
 // put stores a manifest and moves tags to it.
 func (p *Puller) put(ctx context.Context, o origin, ref string, body []byte, put store.PutOptions) (store.Manifest, error) {
-	m, err := p.store.PutPulledManifest(ctx, o.repo, body, put)
+	m, err := p.store.Manifests.PutPulled(ctx, o.repo, body, put)
 	if err != nil {
 		return store.Manifest{}, o.unstored(ref, err)
 	}
@@ -125,7 +125,7 @@ func (p *Puller) put(ctx context.Context, o origin, ref string, body []byte, put
 
 // checked records the check of a tag. A tag that was deleted meanwhile has no record; the upstream's answer stays valid.
 func (p *Puller) checked(ctx context.Context, o origin, tag string) error {
-	err := p.store.SetTagChecked(ctx, o.repo, tag, p.now())
+	err := p.store.Tags.SetChecked(ctx, o.repo, tag, p.now())
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
 	}

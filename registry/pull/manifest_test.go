@@ -273,7 +273,7 @@ func TestPuller_Manifest_wrongDigest(t *testing.T) {
 	if _, err := f.Manifest(t.Context(), here, want.String()); err == nil || errors.Is(err, store.ErrNotFound) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := f.store.Manifest(t.Context(), here, f.manifest); !errors.Is(err, store.ErrNotFound) {
+	if _, err := f.store.Manifests.Get(t.Context(), here, f.manifest); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("the wrong manifest is stored: %v", err)
 	}
 }
@@ -285,7 +285,7 @@ func TestPuller_Manifest_tagDeletedMeanwhile(t *testing.T) {
 			return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: f.manifest}, f.body, nil
 		},
 		resolve: func(ctx context.Context) (ocispec.Descriptor, error) {
-			return ocispec.Descriptor{Digest: f.manifest}, f.store.DeleteTag(ctx, here, "v1")
+			return ocispec.Descriptor{Digest: f.manifest}, f.store.Tags.Delete(ctx, here, "v1")
 		},
 	})
 	f.wantTag(f.manifest)
@@ -295,7 +295,7 @@ func TestPuller_Manifest_tagDeletedMeanwhile(t *testing.T) {
 		t.Error("the upstream is blamed")
 	}
 	f.wantTag(f.manifest)
-	if stored, err := f.store.ManifestByTag(t.Context(), here, "v1"); err != nil || stored.Digest != f.manifest {
+	if stored, err := f.store.Manifests.ByTag(t.Context(), here, "v1"); err != nil || stored.Digest != f.manifest {
 		t.Errorf("not fetched again: %v", err)
 	}
 }

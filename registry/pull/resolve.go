@@ -26,7 +26,7 @@ func (p *Puller) Resolve(ctx context.Context, repo, ref string) (ocispec.Descrip
 	if err != nil {
 		return p.resolveTag(ctx, o, ref)
 	}
-	m, err := p.store.Manifest(ctx, repo, d)
+	m, err := p.store.Manifests.Get(ctx, repo, d)
 	if !errors.Is(err, store.ErrNotFound) {
 		return m.Descriptor(), err
 	}
@@ -45,7 +45,7 @@ func (p *Puller) Resolve(ctx context.Context, repo, ref string) (ocispec.Descrip
 func (p *Puller) resolveTag(ctx context.Context, o origin, tag string) (ocispec.Descriptor, error) {
 	key := "HEAD " + o.repo + ":" + tag
 	resolve := func(ctx context.Context) (ocispec.Descriptor, error) { return p.askTag(ctx, o, tag) }
-	stored, err := p.store.ManifestByTag(ctx, o.repo, tag)
+	stored, err := p.store.Manifests.ByTag(ctx, o.repo, tag)
 	switch {
 	case errors.Is(err, store.ErrNotFound) && p.isAttachment(ctx, o, tag):
 		return attached(ctx, p, o, tag, key, resolve)
@@ -67,7 +67,7 @@ func (p *Puller) askTag(ctx context.Context, o origin, tag string) (ocispec.Desc
 	if err != nil {
 		return ocispec.Descriptor{}, o.failed("manifest", tag, err)
 	}
-	m, err := p.store.Manifest(ctx, o.repo, desc.Digest)
+	m, err := p.store.Manifests.Get(ctx, o.repo, desc.Digest)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		p.resolved.put(o.repo+":"+tag, desc.Digest, pullTime, 0)
@@ -103,7 +103,7 @@ func (p *Puller) isAttachment(ctx context.Context, o origin, tag string) bool {
 }
 
 func (p *Puller) exists(ctx context.Context, o origin, d digest.Digest) bool {
-	_, err := p.store.Manifest(ctx, o.repo, d)
+	_, err := p.store.Manifests.Get(ctx, o.repo, d)
 	return err == nil
 }
 

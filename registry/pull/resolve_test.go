@@ -61,7 +61,7 @@ func TestPuller_Resolve_thenAFetchOfTheDigestStoresTheTag(t *testing.T) {
 		_, moved := f.pushManifest("v1", []byte("other"))
 		f.pass(time.Minute)
 		f.wantResolved("v1", moved)
-		if stored, err := f.store.ManifestByTag(t.Context(), here, "v1"); err != nil || stored.Digest != f.manifest {
+		if stored, err := f.store.Manifests.ByTag(t.Context(), here, "v1"); err != nil || stored.Digest != f.manifest {
 			t.Errorf("it refers to a manifest that is not stored: %v, %v", stored.Digest, err)
 		}
 		if _, err := f.Manifest(t.Context(), here, moved.String()); err != nil {

@@ -60,18 +60,18 @@ var (
 	unlinkAll = `DELETE FROM repository_manifests WHERE repository = ?1 AND digest IN (SELECT value FROM json_each(?2))`
 )
 
-// DeleteManifest takes a manifest, and the tags that name it, out of repo. When no other repository and no
+// Delete takes a manifest, and the tags that name it, out of repo. When no other repository and no
 // run has it, it is gone. Children of an index go with it, unless repo has a tag or another index for them, or what they
 // refer to: who deletes an image means all of it, and nothing else would ever ask for its parts again. What does not fit
 // into one transaction goes in parts, see removal.
-func (s *Store) DeleteManifest(ctx context.Context, repo string, d digest.Digest) error {
+func (s *Manifests) Delete(ctx context.Context, repo string, d digest.Digest) error {
 	_, err := s.deleteManifest(ctx, repo, d, false)
 	return err
 }
 
 // DeleteImage is DeleteManifest, and takes along what belongs to each of the manifests that go: signatures and other
 // referrers. It gives the digests of all of them.
-func (s *Store) DeleteImage(ctx context.Context, repo string, d digest.Digest) ([]digest.Digest, error) {
+func (s *Manifests) DeleteImage(ctx context.Context, repo string, d digest.Digest) ([]digest.Digest, error) {
 	return s.deleteManifest(ctx, repo, d, true)
 }
 

@@ -17,9 +17,9 @@ func (f *fixture) signed(repo, name string, by origin, subject *Manifest, tags .
 		d := subject.Descriptor()
 		m.Subject = &d
 	}
-	put := f.PutManifest
+	put := f.Manifests.Put
 	if by == byPull {
-		put = f.PutPulledManifest
+		put = f.Manifests.PutPulled
 	}
 	held, err := put(f.ctx, repo, mustJSON(m), PutOptions{Tags: tags})
 	f.must(err)
@@ -28,7 +28,7 @@ func (f *fixture) signed(repo, name string, by origin, subject *Manifest, tags .
 
 func (f *fixture) holds(repo string, m Manifest) bool {
 	f.t.Helper()
-	_, err := f.Manifest(f.ctx, repo, m.Digest)
+	_, err := f.Manifests.Get(f.ctx, repo, m.Digest)
 	if err != nil {
 		isNotFound(f.t, err)
 	}
@@ -52,15 +52,15 @@ func TestStore_DeleteManifest_leavesReferrersToTheirSubject(t *testing.T) {
 		remove := func(m Manifest) {
 			t.Helper()
 			if !whole {
-				f.must(f.DeleteManifest(f.ctx, "app", m.Digest))
+				f.must(f.Manifests.Delete(f.ctx, "app", m.Digest))
 				return
 			}
-			_, err := f.DeleteImage(f.ctx, "app", m.Digest)
+			_, err := f.Manifests.DeleteImage(f.ctx, "app", m.Digest)
 			f.must(err)
 		}
 		img := f.pushImage("app", "app", "v1")
 		signature := f.signed("app", "signature", byPush, &img)
-		list, err := f.PutManifest(f.ctx, "app", index(signature.Descriptor()), PutOptions{Tags: []string{"list"}})
+		list, err := f.Manifests.Put(f.ctx, "app", index(signature.Descriptor()), PutOptions{Tags: []string{"list"}})
 		f.must(err)
 		remove(list)
 		if !f.holds("app", signature) {
@@ -74,7 +74,7 @@ func TestStore_DeleteManifest_leavesReferrersToTheirSubject(t *testing.T) {
 		// With image and signature in one index, both go, in whichever order they are listed.
 		img = f.pushImage("app", "other")
 		signature = f.signed("app", "signature of other", byPush, &img)
-		both, err := f.PutManifest(f.ctx, "app", index(signature.Descriptor(), img.Descriptor()), PutOptions{})
+		both, err := f.Manifests.Put(f.ctx, "app", index(signature.Descriptor(), img.Descriptor()), PutOptions{})
 		f.must(err)
 		remove(both)
 		f.mustHold("after an index of both", "app", false, map[string]Manifest{"image": img, "signature": signature})
@@ -98,14 +98,14 @@ func TestStore_DeleteImage_takesWhatBelongsToIt(t *testing.T) {
 		"early signature": f.signed("app", "early", byPush, nil, "sha256-"+dA.Encoded()+".sig"),
 		"other suffix":    f.signed("app", "suffix", byPush, nil, base+".other"),
 	}
-	got, err := f.DeleteImage(f.ctx, "app", img.Digest)
+	got, err := f.Manifests.DeleteImage(f.ctx, "app", img.Digest)
 	f.must(err)
 	f.mustHold("after the image", "app", false, gone)
 	f.mustHold("after the image", "app", true, kept)
 	if len(got) != len(gone) || !slices.Contains(got, sbom.Digest) {
 		t.Errorf("told of %v", got)
 	}
-	_, err = f.DeleteImage(f.ctx, "app", img.Digest)
+	_, err = f.Manifests.DeleteImage(f.ctx, "app", img.Digest)
 	isNotFound(t, err)
 	f.mustBeClean()
 }
@@ -116,14 +116,14 @@ func TestStore_DeleteImage_knowsTheTagOfASHA512(t *testing.T) {
 	config := f.blob("app", "{}")
 	body := manifestOf(config)
 	d := digest.SHA512.FromBytes(body)
-	img, err := f.PutManifest(f.ctx, "app", body, PutOptions{Digest: d})
+	img, err := f.Manifests.Put(f.ctx, "app", body, PutOptions{Digest: d})
 	f.must(err)
 	signature := f.signed("app", "cosign", byPush, nil, "sha512-"+d.Encoded()[:64]+".sig")
-	list, err := f.PutManifest(f.ctx, "app", index(signature.Descriptor()), PutOptions{})
+	list, err := f.Manifests.Put(f.ctx, "app", index(signature.Descriptor()), PutOptions{})
 	f.must(err)
-	f.must(f.DeleteManifest(f.ctx, "app", list.Digest))
+	f.must(f.Manifests.Delete(f.ctx, "app", list.Digest))
 	f.mustHold("after the index", "app", true, map[string]Manifest{"signature": signature})
-	_, err = f.DeleteImage(f.ctx, "app", img.Digest)
+	_, err = f.Manifests.DeleteImage(f.ctx, "app", img.Digest)
 	f.must(err)
 	f.mustHold("after the image", "app", false, map[string]Manifest{"signature": signature})
 }
@@ -137,7 +137,7 @@ func TestStore_EvictPulled_takesWhatBelongsToAnImageWithIt(t *testing.T) {
 	}
 	pulled := func(f *fixture) (img Manifest, belonging map[string]Manifest) {
 		t.Helper()
-		img, err := f.PutPulledManifest(f.ctx, "hub", manifestOf(f.blob("hub", "config")), PutOptions{Tags: []string{"v1"}})
+		img, err := f.Manifests.PutPulled(f.ctx, "hub", manifestOf(f.blob("hub", "config")), PutOptions{Tags: []string{"v1"}})
 		f.must(err)
 		base := "sha256-" + img.Digest.Encoded()
 		sbom := f.signed("hub", "sbom", byPull, &img)
@@ -156,7 +156,7 @@ func TestStore_EvictPulled_takesWhatBelongsToAnImageWithIt(t *testing.T) {
 	t.Run("the image was pushed as well", func(t *testing.T) {
 		f := newFixture(t)
 		img, belonging := pulled(f)
-		_, err := f.PutManifest(f.ctx, "hub", img.Body, PutOptions{})
+		_, err := f.Manifests.Put(f.ctx, "hub", img.Body, PutOptions{})
 		f.must(err)
 		belonging["image"] = img
 		evict(f)

@@ -32,7 +32,7 @@ func smallImage(ctx context.Context, s *Store, repo, name string) (digest.Digest
 		}
 	}
 	body := manifestOf(descriptor("x/y", []byte(contents[0])), descriptor("x/y", []byte(contents[1])))
-	m, err := s.PutManifest(ctx, repo, body, PutOptions{Tags: []string{name}})
+	m, err := s.Manifests.Put(ctx, repo, body, PutOptions{Tags: []string{name}})
 	return m.Digest, err
 }
 
@@ -46,7 +46,7 @@ func BenchmarkStore_Pushers(b *testing.B) {
 		},
 		"manifest": func(f *fixture, i int64) error {
 			body := mustJSON(map[string]any{"schemaVersion": 2, "mediaType": "x/y", "annotations": map[string]string{"n": fmt.Sprint(i)}})
-			_, err := f.PutManifest(f.ctx, fmt.Sprint("app", i%pushers), body, PutOptions{Tags: []string{fmt.Sprint("v", i)}})
+			_, err := f.Manifests.Put(f.ctx, fmt.Sprint("app", i%pushers), body, PutOptions{Tags: []string{fmt.Sprint("v", i)}})
 			return err
 		},
 	} {

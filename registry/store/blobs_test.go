@@ -37,7 +37,7 @@ func TestStore_OpenBlob_takesDamageOutOfService(t *testing.T) {
 			d := layerOf(m)
 			_, err := f.Blobs.Mount(f.ctx, "linked", "app", d)
 			f.must(err)
-			run, err := f.BeginRun(f.ctx, "sync")
+			run, err := f.Runs.Begin(f.ctx, "sync")
 			f.must(err)
 			damage(f, d)
 			_, err = f.Blobs.Open(f.ctx, "app", d)

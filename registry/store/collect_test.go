@@ -49,36 +49,36 @@ func TestCollect_WhatKeepsABlob(t *testing.T) {
 		hold func(f *fixture) (release func())
 	}{
 		{"layer of a manifest", func(f *fixture) func() {
-			m, err := f.PutManifest(f.ctx, "app", manifestOf(f.blob("app", "{}"), f.blob("app", content)), PutOptions{})
+			m, err := f.Manifests.Put(f.ctx, "app", manifestOf(f.blob("app", "{}"), f.blob("app", content)), PutOptions{})
 			f.must(err)
-			return func() { f.must(f.DeleteManifest(f.ctx, "app", m.Digest)) }
+			return func() { f.must(f.Manifests.Delete(f.ctx, "app", m.Digest)) }
 		}},
 		{"config of a manifest", func(f *fixture) func() {
-			m, err := f.PutManifest(f.ctx, "app", manifestOf(f.blob("app", content)), PutOptions{})
+			m, err := f.Manifests.Put(f.ctx, "app", manifestOf(f.blob("app", content)), PutOptions{})
 			f.must(err)
-			return func() { f.must(f.DeleteManifest(f.ctx, "app", m.Digest)) }
+			return func() { f.must(f.Manifests.Delete(f.ctx, "app", m.Digest)) }
 		}},
 		{"child of an index, as builders push their cache", func(f *fixture) func() {
-			m, err := f.PutManifest(f.ctx, "app", index(f.blob("app", content)), PutOptions{})
+			m, err := f.Manifests.Put(f.ctx, "app", index(f.blob("app", content)), PutOptions{})
 			f.must(err)
-			return func() { f.must(f.DeleteManifest(f.ctx, "app", m.Digest)) }
+			return func() { f.must(f.Manifests.Delete(f.ctx, "app", m.Digest)) }
 		}},
 		{"manifest of another repository", func(f *fixture) func() {
-			m, err := f.PutManifest(f.ctx, "other", manifestOf(f.blob("other", content)), PutOptions{})
+			m, err := f.Manifests.Put(f.ctx, "other", manifestOf(f.blob("other", content)), PutOptions{})
 			f.must(err)
 			f.blob("app", content)
 			f.must(f.Blobs.Delete(f.ctx, "app", d))
-			return func() { f.must(f.DeleteManifest(f.ctx, "other", m.Digest)) }
+			return func() { f.must(f.Manifests.Delete(f.ctx, "other", m.Digest)) }
 		}},
 		{"blob of a run", func(f *fixture) func() {
-			r, err := f.BeginRun(f.ctx, "run")
+			r, err := f.Runs.Begin(f.ctx, "run")
 			f.must(err)
 			f.must(r.PutBlob(f.ctx, "app", descriptor("x/y", []byte(content)), strings.NewReader(content)))
 			return func() { f.must(r.Abort(f.ctx)) }
 		}},
 		{"blob that a run found", func(f *fixture) func() {
 			f.blob("other", content)
-			r, err := f.BeginRun(f.ctx, "run")
+			r, err := f.Runs.Begin(f.ctx, "run")
 			f.must(err)
 			if has, err := hasBlob(f.ctx, r, "other", d); err != nil || !has {
 				f.t.Fatal(has, err)
@@ -87,7 +87,7 @@ func TestCollect_WhatKeepsABlob(t *testing.T) {
 		}},
 		{"layer of a manifest that a run has staged", func(f *fixture) func() {
 			f.blob("app", content)
-			r, err := f.BeginRun(f.ctx, "run")
+			r, err := f.Runs.Begin(f.ctx, "run")
 			f.must(err)
 			body := manifestOf(descriptor("x/y", []byte(content)))
 			f.must(r.PutManifest(f.ctx, "app", descriptor(ocispec.MediaTypeImageManifest, body), body))
@@ -330,7 +330,7 @@ func (f *fixture) pushCheckDelete(repo, name string) bool {
 			f.blobOrError(repo, layer)
 		}
 		f.blobOrError(repo, "{}")
-		m, err := f.PutManifest(f.ctx, repo, manifestOf(descriptor("x/y", []byte("{}")), descriptor("x/y", []byte(layer))), PutOptions{Tags: []string{name}})
+		m, err := f.Manifests.Put(f.ctx, repo, manifestOf(descriptor("x/y", []byte("{}")), descriptor("x/y", []byte(layer))), PutOptions{Tags: []string{name}})
 		var missing *MissingError
 		if errors.As(err, &missing) {
 			continue // collected between the two, as there is no grace period: the client pushes again
@@ -347,7 +347,7 @@ func (f *fixture) pushCheckDelete(repo, name string) bool {
 		if d, err := digest.FromReader(b); err != nil || d != digest.FromString(layer) {
 			f.t.Errorf("a layer hashes to %s: %v", d, err)
 		}
-		if err := errors.Join(b.Close(), f.DeleteManifest(f.ctx, repo, m.Digest)); err != nil {
+		if err := errors.Join(b.Close(), f.Manifests.Delete(f.ctx, repo, m.Digest)); err != nil {
 			f.t.Error(err)
 		}
 		return true
@@ -478,7 +478,7 @@ func TestCollect_PageByPage(t *testing.T) {
 		want = append(want, f.blob("app", fmt.Sprint("garbage ", i)).Digest)
 	}
 	// What is referred to and not held lies between what is held.
-	_, err := f.PutPulledManifest(f.ctx, "app", manifestOf(descriptor("x/y", []byte("nobody has it")), descriptor("x/y", []byte("nor this"))), PutOptions{})
+	_, err := f.Manifests.PutPulled(f.ctx, "app", manifestOf(descriptor("x/y", []byte("nobody has it")), descriptor("x/y", []byte("nor this"))), PutOptions{})
 	f.must(err)
 	slices.Sort(want)
 	before := f.later()
@@ -557,9 +557,9 @@ func TestCollect_LeavesPushesTheirBlobs(t *testing.T) {
 			f.clock.add(guard.PushTakes - 3*time.Second)
 			f.mustStay(d, true)
 
-			m, err := f.PutManifest(f.ctx, "app", manifestOf(descriptor("x/y", []byte(content))), PutOptions{})
+			m, err := f.Manifests.Put(f.ctx, "app", manifestOf(descriptor("x/y", []byte(content))), PutOptions{})
 			f.must(err)
-			f.must(f.DeleteManifest(f.ctx, "app", m.Digest))
+			f.must(f.Manifests.Delete(f.ctx, "app", m.Digest))
 			f.mustStay(d, false)
 		})
 	}
@@ -580,10 +580,10 @@ func TestCollect_LeavesPushesTheirBlobs(t *testing.T) {
 	} {
 		t.Run("in a manifest, then "+name, func(t *testing.T) {
 			f := newFixture(t)
-			m, err := f.PutManifest(f.ctx, "app", manifestOf(f.blob("app", content)), PutOptions{})
+			m, err := f.Manifests.Put(f.ctx, "app", manifestOf(f.blob("app", content)), PutOptions{})
 			f.must(err)
 			c.use(f)
-			f.must(f.DeleteManifest(f.ctx, "app", m.Digest))
+			f.must(f.Manifests.Delete(f.ctx, "app", m.Digest))
 			f.mustStay(d, c.stays)
 		})
 	}

@@ -130,7 +130,7 @@ func TestRun_Commit_linkRemovedMeanwhile(t *testing.T) {
 			f.must(r.prepare(f.ctx))
 			_, err := f.Blobs.Stat(f.ctx, "app", digest.FromString(`{"config of":"new"}`))
 			f.must(err)
-			_, err = f.ManifestByTag(f.ctx, "app", "v1")
+			_, err = f.Manifests.ByTag(f.ctx, "app", "v1")
 			isNotFound(t, err)
 			f.reopenGuard()
 			remove(f)
@@ -148,7 +148,7 @@ func TestRun_Commit_linkRemovedMeanwhile(t *testing.T) {
 					t.Errorf("a blob of the image that was committed: %v", err)
 				}
 			}
-			if _, err := f.Manifest(f.ctx, "app", m.Digest); err != nil {
+			if _, err := f.Manifests.Get(f.ctx, "app", m.Digest); err != nil {
 				t.Error(err)
 			}
 		})
@@ -206,9 +206,9 @@ func TestRun_Abort_afterPartsOfACommit(t *testing.T) {
 	r, m := f.sync("app", "new", "v1")
 	f.must(r.prepare(f.ctx))
 	f.reopen()
-	r, err := f.Run(f.ctx, r.ID())
+	r, err := f.Runs.Get(f.ctx, r.ID())
 	f.must(err)
-	_, err = f.Manifest(f.ctx, "app", m.Digest)
+	_, err = f.Manifests.Get(f.ctx, "app", m.Digest)
 	isNotFound(t, err)
 	f.must(r.Abort(f.ctx))
 	f.clock.add(48 * time.Hour)
@@ -257,7 +257,7 @@ func TestStore_GarbageBlobs_afterACommitWasKilled(t *testing.T) {
 	f.must(r.prepare(f.ctx))
 	f.must(f.db.Write(f.ctx, func(tx *sql.Tx) error { return r.flip(f.ctx, tx, nil) }))
 	f.reopen()
-	f.must(f.DeleteManifest(f.ctx, "app", m.Digest))
+	f.must(f.Manifests.Delete(f.ctx, "app", m.Digest))
 	if n := len(f.garbage(f.clock.add(time.Hour))); n != 2 {
 		t.Errorf("%d blobs are garbage", n)
 	}
@@ -270,13 +270,13 @@ func TestRun_Commit_manifestDeletedMeanwhile(t *testing.T) {
 	r, m := f.sync("app", "new", "v1")
 	f.must(r.Tag(f.ctx, tagged("app", "v2", old.Digest)))
 	f.must(r.prepare(f.ctx))
-	f.must(f.DeleteManifest(f.ctx, "app", old.Digest))
+	f.must(f.Manifests.Delete(f.ctx, "app", old.Digest))
 	err := f.db.Write(f.ctx, func(tx *sql.Tx) error { return r.flip(f.ctx, tx, nil) })
 	isNotFound(t, err)
 	if !strings.Contains(err.Error(), old.Digest.String()) {
 		t.Errorf("got %v", err)
 	}
-	_, err = f.Manifest(f.ctx, "app", m.Digest)
+	_, err = f.Manifests.Get(f.ctx, "app", m.Digest)
 	isNotFound(t, err)
 }
 
@@ -289,12 +289,12 @@ func TestRun_Commit_interleaved(t *testing.T) {
 	f.must(one.prepare(f.ctx))
 	f.must(one.Commit(f.ctx))
 	f.must(two.Commit(f.ctx))
-	got, err := f.ManifestByTag(f.ctx, "app", "v1")
+	got, err := f.Manifests.ByTag(f.ctx, "app", "v1")
 	f.must(err)
 	if got.Digest != second.Digest {
 		t.Errorf("the tag names %s", got.Digest)
 	}
-	moves, err := f.TagHistory(f.ctx, "app", "v1")
+	moves, err := f.Tags.History(f.ctx, "app", "v1")
 	f.must(err)
 	if len(moves) != 2 || moves[0].Run != two.ID() || moves[0].Was != first.Digest || moves[1].Run != one.ID() || moves[1].Was != "" {
 		t.Errorf("history %+v", moves)
@@ -312,12 +312,12 @@ func TestStore_Maintain_clearsEndedRuns(t *testing.T) {
 	f.must(f.db.Write(f.ctx, func(tx *sql.Tx) error { return abort(f.ctx, tx, gone.ID()) }))
 	open, _ := f.sync("app", "open", "v3")
 	f.reopen()
-	_, err := f.Run(f.ctx, gone.ID())
+	_, err := f.Runs.Get(f.ctx, gone.ID())
 	isNotFound(t, err)
 	gone = &Run{store: f.core, id: gone.ID()}
 	isNotFound(t, gone.Commit(f.ctx))
 	isNotFound(t, gone.Abort(f.ctx))
-	committed, err = f.Run(f.ctx, committed.ID())
+	committed, err = f.Runs.Get(f.ctx, committed.ID())
 	f.must(err)
 	f.must(committed.Commit(f.ctx))
 	var invalid *InvalidError
@@ -330,7 +330,7 @@ func TestStore_Maintain_clearsEndedRuns(t *testing.T) {
 		}
 		return nil
 	}))
-	f.must(f.DeleteManifest(f.ctx, "app", m.Digest))
+	f.must(f.Manifests.Delete(f.ctx, "app", m.Digest))
 	f.must(f.Maintain(f.ctx))
 	if n := f.stagedRows(); n != 4 {
 		t.Errorf("%d rows are staged; 4 are those of the open run", n)
@@ -338,7 +338,7 @@ func TestStore_Maintain_clearsEndedRuns(t *testing.T) {
 	if n := f.count(`SELECT count(*) FROM manifests`); n != 1 {
 		t.Errorf("%d manifests are left; 1 is that of the open run", n)
 	}
-	open, err = f.Run(f.ctx, open.ID())
+	open, err = f.Runs.Get(f.ctx, open.ID())
 	f.must(err)
 	f.must(open.Commit(f.ctx))
 	f.mustHave("app", "v3")

@@ -93,7 +93,7 @@ func pushOne(ctx context.Context, s *Store, name string, say *json.Encoder) erro
 			return err
 		}
 	}
-	m, err := s.PutManifest(ctx, "app", manifestOf(descriptor("x/y", []byte("{}")), descriptor("x/y", []byte(layer))), PutOptions{Tags: []string{name}})
+	m, err := s.Manifests.Put(ctx, "app", manifestOf(descriptor("x/y", []byte("{}")), descriptor("x/y", []byte(layer))), PutOptions{Tags: []string{name}})
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func pushOne(ctx context.Context, s *Store, name string, say *json.Encoder) erro
 }
 
 func runOne(ctx context.Context, s *Store, name string, say *json.Encoder) error {
-	r, err := s.BeginRun(ctx, name)
+	r, err := s.Runs.Begin(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -299,7 +299,7 @@ func verifyAcks(t *testing.T, dir string, acks []ack) {
 				t.Error("the secret is another")
 			}
 		default:
-			m, err := f.ManifestByTag(f.ctx, "app", a.Tag)
+			m, err := f.Manifests.ByTag(f.ctx, "app", a.Tag)
 			if err != nil || m.Digest != a.Manifest {
 				t.Errorf("acknowledged %s as %s: %s, %v", a.Manifest, a.Tag, m.Digest, err)
 			}

@@ -50,7 +50,7 @@ func pushWatched(dir string) error {
 			return err
 		}},
 		{"manifest", func() error {
-			_, err := s.PutManifest(ctx, "app", manifestOf(descriptor("x/y", []byte("{}"))), PutOptions{Tags: []string{"v1"}})
+			_, err := s.Manifests.Put(ctx, "app", manifestOf(descriptor("x/y", []byte("{}"))), PutOptions{Tags: []string{"v1"}})
 			return err
 		}},
 		{"small", func() error {

@@ -30,9 +30,9 @@ func (a asked) Done() <-chan struct{} {
 func TestStore_EvictPulled_ends(t *testing.T) {
 	f := newFixture(t)
 	child := f.pull("hub/app", "v1")
-	_, err := f.PutManifest(f.ctx, "hub/app", index(child.Descriptor()), PutOptions{})
+	_, err := f.Manifests.Put(f.ctx, "hub/app", index(child.Descriptor()), PutOptions{})
 	f.must(err)
-	child, err = f.Manifest(f.ctx, "hub/app", child.Digest)
+	child, err = f.Manifests.Get(f.ctx, "hub/app", child.Digest)
 	f.must(err)
 	ctx, cancel := context.WithCancel(f.ctx)
 	defer cancel()

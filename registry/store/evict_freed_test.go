@@ -140,7 +140,7 @@ func TestStore_EvictPulled_CountsManifests(t *testing.T) {
 	f := newFixture(t)
 	for _, name := range []string{"old", "new"} {
 		f.clock.add(1)
-		_, err := f.PutPulledManifest(f.ctx, "hub/app", manifestOf(descriptor("x/y", []byte(name))), PutOptions{Tags: []string{name}})
+		_, err := f.Manifests.PutPulled(f.ctx, "hub/app", manifestOf(descriptor("x/y", []byte(name))), PutOptions{Tags: []string{name}})
 		f.must(err)
 	}
 	var bodies int64

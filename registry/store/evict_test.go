@@ -21,7 +21,7 @@ func (f *fixture) pull(repo, name string) Manifest {
 	f.clock.add(time.Minute)
 	layer := strings.Repeat(name, evictedLayer)[:evictedLayer]
 	body := manifestOf(descriptor("x/y", []byte("{}")), descriptor("x/y", []byte(layer)))
-	m, err := f.PutPulledManifest(f.ctx, repo, body, PutOptions{Tags: []string{name}})
+	m, err := f.Manifests.PutPulled(f.ctx, repo, body, PutOptions{Tags: []string{name}})
 	f.must(err)
 	f.pulledBlob(repo, "{}")
 	f.pulledBlob(repo, layer)
@@ -69,10 +69,10 @@ func TestStore_EvictPulled_LeastRecentlyUsedFirst(t *testing.T) {
 			f := newFixture(t)
 			a, b, c := f.pull("hub/app", "a"), f.pull("hub/app", "b"), f.pull("hub/app", "c")
 			f.clock.add(time.Minute)
-			_, err := f.ManifestByTag(f.ctx, "hub/app", "a")
+			_, err := f.Manifests.ByTag(f.ctx, "hub/app", "a")
 			f.must(err)
 			f.clock.add(time.Minute)
-			_, err = f.Manifest(f.ctx, "hub/app", b.Digest)
+			_, err = f.Manifests.Get(f.ctx, "hub/app", b.Digest)
 			f.must(err)
 			between(f)
 
@@ -92,7 +92,7 @@ func TestStore_EvictPulled_LeastRecentlyUsedFirst(t *testing.T) {
 				t.Errorf("left after the second: %s", got)
 			}
 			for _, m := range []Manifest{a, c} {
-				_, err := f.Manifest(f.ctx, "hub/app", m.Digest)
+				_, err := f.Manifests.Get(f.ctx, "hub/app", m.Digest)
 				isNotFound(t, err)
 			}
 			// A collection finds nothing more.
@@ -109,26 +109,26 @@ func TestStore_EvictPulled_LeastRecentlyUsedFirst(t *testing.T) {
 func TestStore_EvictPulled_SparesWhatOthersBrought(t *testing.T) {
 	for name, bring := range map[string]func(f *fixture, m Manifest){
 		"a push of it": func(f *fixture, m Manifest) {
-			_, err := f.PutManifest(f.ctx, "hub/app", m.Body, PutOptions{})
+			_, err := f.Manifests.Put(f.ctx, "hub/app", m.Body, PutOptions{})
 			f.must(err)
 		},
 		"an index that was pushed": func(f *fixture, m Manifest) {
-			_, err := f.PutManifest(f.ctx, "hub/app", index(m.Descriptor()), PutOptions{})
+			_, err := f.Manifests.Put(f.ctx, "hub/app", index(m.Descriptor()), PutOptions{})
 			f.must(err)
 		},
 		"an index of an index that was pushed": func(f *fixture, m Manifest) {
 			inner := index(m.Descriptor())
-			_, err := f.PutPulledManifest(f.ctx, "hub/app", inner, PutOptions{})
+			_, err := f.Manifests.PutPulled(f.ctx, "hub/app", inner, PutOptions{})
 			f.must(err)
-			_, err = f.PutManifest(f.ctx, "hub/app", index(descriptor(ocispec.MediaTypeImageIndex, inner)), PutOptions{})
+			_, err = f.Manifests.Put(f.ctx, "hub/app", index(descriptor(ocispec.MediaTypeImageIndex, inner)), PutOptions{})
 			f.must(err)
 		},
 		"a signature that was pushed": func(f *fixture, m Manifest) {
-			_, err := f.PutManifest(f.ctx, "hub/app", mustJSON(map[string]any{"schemaVersion": 2, "mediaType": "x/sig", "subject": m.Descriptor()}), PutOptions{})
+			_, err := f.Manifests.Put(f.ctx, "hub/app", mustJSON(map[string]any{"schemaVersion": 2, "mediaType": "x/sig", "subject": m.Descriptor()}), PutOptions{})
 			f.must(err)
 		},
 		"a run that is committed": func(f *fixture, m Manifest) {
-			r, err := f.BeginRun(f.ctx, "run")
+			r, err := f.Runs.Begin(f.ctx, "run")
 			f.must(err)
 			if has, err := hasManifest(f.ctx, r, "hub/app", m.Digest); err != nil || !has {
 				t.Errorf("%v, %v", has, err)
@@ -136,19 +136,19 @@ func TestStore_EvictPulled_SparesWhatOthersBrought(t *testing.T) {
 			f.must(r.Commit(f.ctx))
 		},
 		"a run under way": func(f *fixture, m Manifest) {
-			r, err := f.BeginRun(f.ctx, "run")
+			r, err := f.Runs.Begin(f.ctx, "run")
 			f.must(err)
 			if has, err := hasManifest(f.ctx, r, "hub/app", m.Digest); err != nil || !has {
 				t.Errorf("%v, %v", has, err)
 			}
 		},
 		"a tag of a run under way": func(f *fixture, m Manifest) {
-			r, err := f.BeginRun(f.ctx, "run")
+			r, err := f.Runs.Begin(f.ctx, "run")
 			f.must(err)
 			f.must(r.Tag(f.ctx, tagged("hub/app", "mine", m.Digest)))
 		},
 		"a tag of a run that is committed": func(f *fixture, m Manifest) {
-			r, err := f.BeginRun(f.ctx, "run")
+			r, err := f.Runs.Begin(f.ctx, "run")
 			f.must(err)
 			f.must(r.Tag(f.ctx, tagged("hub/app", "mine", m.Digest)))
 			f.must(r.Commit(f.ctx))
@@ -177,7 +177,7 @@ func TestStore_EvictPulled_SparesWhatOthersBrought(t *testing.T) {
 func TestStore_EvictPulled_CountsWhatCanGo(t *testing.T) {
 	f := newFixture(t)
 	pushed := f.pull("hub/app", "pushed")
-	_, err := f.PutManifest(f.ctx, "mine/app", pushed.Body, PutOptions{}) // and so its blobs are held anyway
+	_, err := f.Manifests.Put(f.ctx, "mine/app", pushed.Body, PutOptions{}) // and so its blobs are held anyway
 	var missing *MissingError
 	if !errors.As(err, &missing) {
 		t.Fatalf("got %v", err)
@@ -186,7 +186,7 @@ func TestStore_EvictPulled_CountsWhatCanGo(t *testing.T) {
 		_, err := f.Blobs.Mount(f.ctx, "mine/app", "hub/app", d)
 		f.must(err)
 	}
-	_, err = f.PutManifest(f.ctx, "mine/app", pushed.Body, PutOptions{})
+	_, err = f.Manifests.Put(f.ctx, "mine/app", pushed.Body, PutOptions{})
 	f.must(err)
 	f.pull("hub/app", "a")
 	f.pull("hub/copy", "a") // the same, in another repository: it counts once, and is free when both are gone
@@ -210,7 +210,7 @@ func TestStore_EvictPulled_PastWhatIsNeeded(t *testing.T) {
 	for i := range evictBatch + 5 {
 		needed = append(needed, f.pull("hub/app", fmt.Sprint("v", i)).Descriptor())
 	}
-	_, err := f.PutManifest(f.ctx, "hub/app", index(needed...), PutOptions{})
+	_, err := f.Manifests.Put(f.ctx, "hub/app", index(needed...), PutOptions{})
 	f.must(err)
 	f.pull("hub/app", "last")
 	if blobs, bytes, err := f.Garbage.EvictPulled(f.ctx, 0); blobs != 1 || bytes != evictedLayer || err != nil {
@@ -226,7 +226,7 @@ func TestStore_EvictPulled_MoreThanABatch(t *testing.T) {
 	for i := range evictBatch + 5 {
 		f.pull("hub/app", fmt.Sprint("v", i))
 	}
-	f.must(f.DeleteTag(f.ctx, "hub/app", "v0"))
+	f.must(f.Tags.Delete(f.ctx, "hub/app", "v0"))
 	if blobs, bytes, err := f.Garbage.EvictPulled(f.ctx, 0); blobs != evictBatch+6 || bytes != (evictBatch+5)*evictedLayer+2 || err != nil {
 		t.Errorf("%d blobs, %d bytes, %v", blobs, bytes, err)
 	}
@@ -240,7 +240,7 @@ func TestStore_UsesAreWrittenTogether(t *testing.T) {
 	f := newFixture(t)
 	m := f.pull("hub/app", "a")
 	release := f.hold()
-	_, err := f.ManifestByTag(f.ctx, "hub/app", "a")
+	_, err := f.Manifests.ByTag(f.ctx, "hub/app", "a")
 	f.must(err)
 	release()
 	used := func() (n int64) {
@@ -249,10 +249,10 @@ func TestStore_UsesAreWrittenTogether(t *testing.T) {
 	}
 	before := used()
 	f.clock.add(time.Minute)
-	_, err = f.Manifest(f.ctx, "hub/app", m.Digest)
+	_, err = f.Manifests.Get(f.ctx, "hub/app", m.Digest)
 	f.must(err)
 	now := f.clock.add(time.Minute) // and again, when the answer comes from memory
-	_, err = f.Manifest(f.ctx, "hub/app", m.Digest)
+	_, err = f.Manifests.Get(f.ctx, "hub/app", m.Digest)
 	f.must(err)
 	if used() != before {
 		t.Error("it was written at once")
@@ -262,7 +262,7 @@ func TestStore_UsesAreWrittenTogether(t *testing.T) {
 		t.Error("it was not written by Maintain")
 	}
 	f.pushImage("app", "pushed", "v1")
-	_, err = f.ManifestByTag(f.ctx, "app", "v1")
+	_, err = f.Manifests.ByTag(f.ctx, "app", "v1")
 	f.must(err)
 	if f.uses.at != nil {
 		t.Errorf("what was pushed is recorded too: %v", f.uses.at)

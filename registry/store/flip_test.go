@@ -38,7 +38,7 @@ func flipped(t *testing.T) (f *fixture, layer digest.Digest, body, database []by
 	f = newFixture(t)
 	l := f.blob("app", "a layer")
 	body = manifestOf(f.blob("app", "{}"), l)
-	_, err := f.PutManifest(f.ctx, "app", body, PutOptions{Tags: []string{"v1"}})
+	_, err := f.Manifests.Put(f.ctx, "app", body, PutOptions{Tags: []string{"v1"}})
 	f.must(err)
 	path := f.database
 	f.must(f.Close())
@@ -60,7 +60,7 @@ func TestStore_oneBitOfTheDatabase(t *testing.T) {
 		if err != nil {
 			continue // noticed at once
 		}
-		if m, err := s.ManifestByTag(f.ctx, "app", "v1"); err == nil && !bytes.Equal(m.Body, body) {
+		if m, err := s.Manifests.ByTag(f.ctx, "app", "v1"); err == nil && !bytes.Equal(m.Body, body) {
 			t.Errorf("%d: served %s", i, m.Body)
 		}
 		later := time.Now().Add(time.Hour)

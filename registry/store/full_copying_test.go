@@ -15,7 +15,7 @@ func TestStore_FullDisk_copying(t *testing.T) {
 	info, err := os.Stat(shm)
 	f.must(err)
 	f.must(os.Truncate(shm, 0))
-	err = f.PutUser(f.ctx, User{Name: "init"})
+	err = f.Users.Put(f.ctx, User{Name: "init"})
 	report, verified := f.Integrity().Verify(f.ctx, VerifyOptions{})
 	f.must(os.Truncate(shm, info.Size()))
 	var full *FullError
@@ -28,5 +28,5 @@ func TestStore_FullDisk_copying(t *testing.T) {
 	if err := f.Damage(); err != nil {
 		t.Errorf("the damage is %v", err)
 	}
-	f.must(f.PutUser(f.ctx, User{Name: "init"}))
+	f.must(f.Users.Put(f.ctx, User{Name: "init"}))
 }

@@ -31,7 +31,7 @@ func TestRun_Held(t *testing.T) {
 	f := newFixture(t)
 	m := f.pushImage("app", "app")
 	config, layer := digest.FromString(`{"config of":"app"}`), digest.FromString("layer of app")
-	r, err := f.BeginRun(f.ctx, "run")
+	r, err := f.Runs.Begin(f.ctx, "run")
 	f.must(err)
 	other := digest.FromString("not held")
 	blobs, manifests, unconfirmed, err := r.Held(f.ctx,
@@ -47,13 +47,13 @@ func TestRun_Held(t *testing.T) {
 	}
 
 	// What is held is part of the run: collection leaves it, and Commit shows it.
-	f.must(f.DeleteManifest(f.ctx, "app", m.Digest))
+	f.must(f.Manifests.Delete(f.ctx, "app", m.Digest))
 	f.clock.add(time.Hour)
 	if garbage := f.garbage(f.clock.now()); len(garbage) != 0 {
 		t.Errorf("garbage: %v", garbage)
 	}
 	f.must(r.Commit(f.ctx))
-	_, err = f.Manifest(f.ctx, "app", m.Digest)
+	_, err = f.Manifests.Get(f.ctx, "app", m.Digest)
 	f.must(err)
 	if f.read("app", layer) != "layer of app" {
 		t.Error("the layer is another")
@@ -70,7 +70,7 @@ func TestRun_Held_MoreThanABatch(t *testing.T) {
 		ask = append(ask, digest.FromString(fmt.Sprint(i)))
 	}
 	ask = append(ask, held[1])
-	r, err := f.BeginRun(f.ctx, "run")
+	r, err := f.Runs.Begin(f.ctx, "run")
 	f.must(err)
 	got, _, unconfirmed, err := r.Held(f.ctx, map[string][]digest.Digest{"app": ask, "copy": ask}, nil)
 	if err != nil || !slices.Equal(got["app"], held) || !slices.Equal(unconfirmed["copy"], held) {
@@ -80,7 +80,7 @@ func TestRun_Held_MoreThanABatch(t *testing.T) {
 
 func TestRun_Held_Refusals(t *testing.T) {
 	f := newFixture(t)
-	r, err := f.BeginRun(f.ctx, "run")
+	r, err := f.Runs.Begin(f.ctx, "run")
 	f.must(err)
 	var invalid *InvalidError
 	for name, ask := range map[string]struct {
@@ -95,7 +95,7 @@ func TestRun_Held_Refusals(t *testing.T) {
 	if _, _, _, err := r.Held(f.ctx, map[string][]digest.Digest{"app": {dA}}, nil); !errors.As(err, &invalid) {
 		t.Errorf("a committed run: got %v", err)
 	}
-	r, err = f.BeginRun(f.ctx, "run")
+	r, err = f.Runs.Begin(f.ctx, "run")
 	f.must(err)
 	f.must(r.Abort(f.ctx))
 	_, _, _, err = r.Held(f.ctx, map[string][]digest.Digest{"app": {dA}}, nil)
@@ -107,7 +107,7 @@ func TestRun_Held_WritesNothingThatIsThere(t *testing.T) {
 	f := newFixture(t)
 	m := f.pushImage("app", "app")
 	layer := digest.FromString("layer of app")
-	r, err := f.BeginRun(f.ctx, "run")
+	r, err := f.Runs.Begin(f.ctx, "run")
 	f.must(err)
 	ask := func() {
 		t.Helper()
@@ -137,7 +137,7 @@ func TestRun_Held_KeepsTheRunAlive(t *testing.T) {
 	for name, restart := range map[string]bool{"at once": false, "after a restart": true} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
-			r, err := f.BeginRun(f.ctx, "run")
+			r, err := f.Runs.Begin(f.ctx, "run")
 			f.must(err)
 			before := f.clock.add(runSeen / 2)
 			_, err = hasBlob(f.ctx, r, "app", dA)
@@ -147,7 +147,7 @@ func TestRun_Held_KeepsTheRunAlive(t *testing.T) {
 			}
 			f.must(f.Garbage.StaleRuns(f.ctx, before, func(id string) error { t.Errorf("run %s is stale", id); return nil }))
 			f.must(f.Garbage.RemoveRun(f.ctx, before, r.ID()))
-			_, err = f.Run(f.ctx, r.ID())
+			_, err = f.Runs.Get(f.ctx, r.ID())
 			f.must(err)
 		})
 	}

@@ -187,7 +187,7 @@ func (f *fixture) pushImage(repo, name string, tags ...string) Manifest {
 	f.t.Helper()
 	config := f.blob(repo, fmt.Sprintf(`{"config of":%q}`, name))
 	layer := f.blob(repo, "layer of "+name)
-	m, err := f.PutManifest(f.ctx, repo, manifestOf(config, layer), PutOptions{Tags: tags})
+	m, err := f.Manifests.Put(f.ctx, repo, manifestOf(config, layer), PutOptions{Tags: tags})
 	f.must(err)
 	return m
 }
@@ -244,7 +244,7 @@ func (f *fixture) afterCommits(note func()) (end func()) {
 
 func (f *fixture) mustHave(repo, tag string) {
 	f.t.Helper()
-	m, err := f.ManifestByTag(f.ctx, repo, tag)
+	m, err := f.Manifests.ByTag(f.ctx, repo, tag)
 	f.must(err)
 	b, err := f.Blobs.Open(f.ctx, repo, layerOf(m))
 	f.must(err)

@@ -22,7 +22,7 @@ func TestStore_RemoveLinks(t *testing.T) {
 	f.pushImage("team/b", "app", "v1")
 	layer := layerOf(m)
 	listed := f.blob("team/a", "layer that an index lists, as of a cache")
-	_, err := f.PutManifest(f.ctx, "team/a", index(listed), PutOptions{})
+	_, err := f.Manifests.Put(f.ctx, "team/a", index(listed), PutOptions{})
 	f.must(err)
 	remove := func(want int) {
 		t.Helper()
@@ -34,7 +34,7 @@ func TestStore_RemoveLinks(t *testing.T) {
 	}
 	f.clock.add(48 * time.Hour)
 	remove(0)
-	f.must(f.DeleteManifest(f.ctx, "team/a", m.Digest))
+	f.must(f.Manifests.Delete(f.ctx, "team/a", m.Digest))
 	_, err = f.Blobs.Stat(f.ctx, "team/a", layer)
 	f.must(err)
 	remove(1) // the config: a client was told just now that the layer is there
@@ -71,7 +71,7 @@ func TestStore_SettleTimes(t *testing.T) {
 	f := newFixture(t)
 	f.clock.add(10 * 365 * 24 * time.Hour)
 	blob := f.blob("app", "content")
-	run, err := f.BeginRun(f.ctx, "run")
+	run, err := f.Runs.Begin(f.ctx, "run")
 	f.must(err)
 	f.reopen() // which forgets what is awaited
 	stray := digest.FromString("stray")
@@ -103,7 +103,7 @@ func TestStore_SettleTimes(t *testing.T) {
 func TestStore_Dropped(t *testing.T) {
 	f := newFixture(t)
 	m := f.pushImage("app", "app", "v1")
-	f.must(f.DeleteManifest(f.ctx, "app", m.Digest))
+	f.must(f.Manifests.Delete(f.ctx, "app", m.Digest))
 	for i, want := range []int{1, 1, 0} {
 		n, err := f.Garbage.Dropped(f.ctx, i == 1)
 		f.must(err)
@@ -127,11 +127,11 @@ func TestStore_rowsWithoutTheirFile(t *testing.T) {
 					return err
 				},
 				"manifest": func(f *fixture, m Manifest) error {
-					_, err := f.PutManifest(f.ctx, "app", m.Body, PutOptions{})
+					_, err := f.Manifests.Put(f.ctx, "app", m.Body, PutOptions{})
 					return err
 				},
 				"run": func(f *fixture, m Manifest) error {
-					r, err := f.BeginRun(f.ctx, "run")
+					r, err := f.Runs.Begin(f.ctx, "run")
 					f.must(err)
 					return r.PutManifest(f.ctx, "app", m.Descriptor(), m.Body)
 				},

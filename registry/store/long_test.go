@@ -25,14 +25,14 @@ func TestStore_DeleteManifest_chain(t *testing.T) {
 	for i := range length {
 		body := mustJSON(ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
 			Config: config, Layers: []ocispec.Descriptor{}, Subject: subject, Annotations: map[string]string{"n": fmt.Sprint(i)}})
-		m, err := f.PutManifest(f.ctx, "app", body, PutOptions{})
+		m, err := f.Manifests.Put(f.ctx, "app", body, PutOptions{})
 		f.must(err)
 		d := m.Descriptor()
 		children, subject = append([]ocispec.Descriptor{d}, children...), &d
 	}
-	top, err := f.PutManifest(f.ctx, "app", index(children...), PutOptions{Tags: []string{"v1"}})
+	top, err := f.Manifests.Put(f.ctx, "app", index(children...), PutOptions{Tags: []string{"v1"}})
 	f.must(err)
-	f.must(f.DeleteManifest(f.ctx, "app", top.Digest))
+	f.must(f.Manifests.Delete(f.ctx, "app", top.Digest))
 	if n := f.count(`SELECT count(*) FROM manifests`); n != 0 {
 		t.Errorf("%d manifests are left", n)
 	}
@@ -52,11 +52,11 @@ func (f *fixture) nested(indexes, images int) (top Manifest) {
 			f.signed("app", fmt.Sprint("signature ", i, " ", j), byPush, &img, fmt.Sprintf("signature-%d-%d", i, j))
 			children = append(children, img.Descriptor())
 		}
-		list, err := f.PutManifest(f.ctx, "app", index(children...), PutOptions{})
+		list, err := f.Manifests.Put(f.ctx, "app", index(children...), PutOptions{})
 		f.must(err)
 		all = append(all, list.Descriptor())
 	}
-	top, err := f.PutManifest(f.ctx, "app", index(all...), PutOptions{Tags: []string{"top"}})
+	top, err := f.Manifests.Put(f.ctx, "app", index(all...), PutOptions{Tags: []string{"top"}})
 	f.must(err)
 	return top
 }
@@ -69,7 +69,7 @@ func TestStore_DeleteImage_nested(t *testing.T) {
 	var gone []digest.Digest
 	most := f.mostAtOnce("manifests", func() {
 		var err error
-		gone, err = f.DeleteImage(f.ctx, "app", top.Digest)
+		gone, err = f.Manifests.DeleteImage(f.ctx, "app", top.Digest)
 		f.must(err)
 	})
 	const all = 1 + 3 + 3*10*2
@@ -89,7 +89,7 @@ func TestStore_DeleteImage_cutShort(t *testing.T) {
 	f := newFixture(t)
 	top := f.nested(2, 3)
 	again := f.pushImage("app", "image 0 0") // is a child of the first
-	held, err := f.PutManifest(f.ctx, "app", again.Body, PutOptions{})
+	held, err := f.Manifests.Put(f.ctx, "app", again.Body, PutOptions{})
 	f.must(err)
 	signature := f.signed("app", "signature 0 0", byPush, &again)
 	f.part = 0
@@ -100,16 +100,16 @@ func TestStore_DeleteImage_cutShort(t *testing.T) {
 			stop()
 		}
 	})
-	if _, err := f.DeleteImage(ctx, "app", top.Digest); !errors.Is(err, context.Canceled) {
+	if _, err := f.Manifests.DeleteImage(ctx, "app", top.Digest); !errors.Is(err, context.Canceled) {
 		t.Fatalf("it was not cut short: %v", err)
 	}
 	end()
 	if f.holds("app", top) || f.count(`SELECT count(*) FROM removals`) == 0 {
 		t.Error("nothing is left to do")
 	}
-	again, err = f.PutManifest(f.ctx, "app", held.Body, PutOptions{Tags: []string{"again"}})
+	again, err = f.Manifests.Put(f.ctx, "app", held.Body, PutOptions{Tags: []string{"again"}})
 	f.must(err)
-	signature, err = f.PutManifest(f.ctx, "app", signature.Body, PutOptions{})
+	signature, err = f.Manifests.Put(f.ctx, "app", signature.Body, PutOptions{})
 	f.must(err)
 	f.reopen()
 	f.must(f.Maintain(f.ctx))
@@ -146,14 +146,14 @@ func TestStore_DeleteManifest_manyTags(t *testing.T) {
 	f.corrupt(fmt.Sprintf(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
 		INSERT INTO tags (repository, name, digest, updated, checked) SELECT (SELECT id FROM repositories), 't' || i, ?, 1, 0 FROM n`,
 		2*tagBatch), m.Digest)
-	most := f.mostAtOnce("tags", func() { f.must(f.DeleteManifest(f.ctx, "app", m.Digest)) })
+	most := f.mostAtOnce("tags", func() { f.must(f.Manifests.Delete(f.ctx, "app", m.Digest)) })
 	if n := f.count(`SELECT count(*) FROM tags`); n != 0 {
 		t.Errorf("%d tags are left", n)
 	}
 	if most > tagBatch {
 		t.Errorf("%d tags went in one transaction", most)
 	}
-	if moves, err := f.TagHistory(f.ctx, "app", "t1"); err != nil || len(moves) != 1 || moves[0].Was != m.Digest {
+	if moves, err := f.Tags.History(f.ctx, "app", "t1"); err != nil || len(moves) != 1 || moves[0].Was != m.Digest {
 		t.Errorf("the history of a tag is %v, %v", moves, err)
 	}
 }
@@ -190,7 +190,7 @@ func TestStore_EvictPulled_manyTags(t *testing.T) {
 // What belongs to an image that is evicted goes with it, one after the other, also beyond what was to be freed.
 func TestStore_EvictPulled_manyReferrers(t *testing.T) {
 	f := newFixture(t)
-	img, err := f.PutPulledManifest(f.ctx, "hub", manifestOf(f.blob("hub", "config")), PutOptions{Tags: []string{"v1"}})
+	img, err := f.Manifests.PutPulled(f.ctx, "hub", manifestOf(f.blob("hub", "config")), PutOptions{Tags: []string{"v1"}})
 	f.must(err)
 	belonging := map[string]Manifest{"image": img}
 	for i := range 30 {
@@ -233,7 +233,7 @@ func TestStore_DeleteImage_pushedAgainMeanwhile(t *testing.T) {
 		}
 		if again {
 			for _, m := range []Manifest{img, signature} {
-				_, err := f.PutManifest(f.ctx, "app", m.Body, PutOptions{})
+				_, err := f.Manifests.Put(f.ctx, "app", m.Body, PutOptions{})
 				f.must(err)
 			}
 		}
@@ -251,7 +251,7 @@ func TestStore_DeleteImage_signatureWithManyTags(t *testing.T) {
 		2*tagBatch), signature.Digest)
 	f.part = 0
 	most := f.mostAtOnce("tags", func() {
-		_, err := f.DeleteImage(f.ctx, "app", img.Digest)
+		_, err := f.Manifests.DeleteImage(f.ctx, "app", img.Digest)
 		f.must(err)
 	})
 	if n := f.count(`SELECT count(*) FROM tags`); n != 0 || most > tagBatch || f.holds("app", signature) {

@@ -42,8 +42,8 @@ func (m Manifest) Descriptor() ocispec.Descriptor {
 	}
 }
 
-// Manifest reads a manifest of repo. Others share what it returns: it is not to be changed.
-func (s *Store) Manifest(ctx context.Context, repo string, d digest.Digest) (Manifest, error) {
+// Get reads a manifest of repo. Others share what it returns: it is not to be changed.
+func (s *Manifests) Get(ctx context.Context, repo string, d digest.Digest) (Manifest, error) {
 	return s.recall(repo, d.String(), func() (Manifest, error) {
 		if err := checkRepositoryAndDigest(repo, d); err != nil {
 			return Manifest{}, err
@@ -52,8 +52,8 @@ func (s *Store) Manifest(ctx context.Context, repo string, d digest.Digest) (Man
 	})
 }
 
-// ManifestByTag reads the manifest that a tag of repo names. Others share what it returns: it is not to be changed.
-func (s *Store) ManifestByTag(ctx context.Context, repo, tag string) (Manifest, error) {
+// ByTag reads the manifest that a tag of repo names. Others share what it returns: it is not to be changed.
+func (s *Manifests) ByTag(ctx context.Context, repo, tag string) (Manifest, error) {
 	return s.recall(repo, tag, func() (Manifest, error) {
 		if err := image.CheckRepository(repo); err != nil {
 			return Manifest{}, err
@@ -106,7 +106,7 @@ const referrersOf = `SELECT m.digest FROM manifests m CROSS JOIN repositories r 
 // Referrers lists the manifests of repo that have the subject, oldest first; artifactType "" means any.
 // The list is empty, and no error, for a subject or a repository that is not held: a signature may be
 // pushed before what it signs. It is one of names, since what their descriptors repeat has no bound.
-func (s *Store) Referrers(ctx context.Context, repo string, subject digest.Digest, artifactType string) ([]digest.Digest, error) {
+func (s *Manifests) Referrers(ctx context.Context, repo string, subject digest.Digest, artifactType string) ([]digest.Digest, error) {
 	if err := checkRepositoryAndDigest(repo, subject); err != nil {
 		return nil, err
 	}
@@ -134,10 +134,10 @@ type PutOptions struct {
 	Tags      []string      // to name it
 }
 
-// PutManifest puts a manifest into repo and moves tags to it, in one transaction. Putting it again changes
+// Put puts a manifest into repo and moves tags to it, in one transaction. Putting it again changes
 // nothing. Children of an index need not be held; a config or layer that repo does not hold is a
 // *MissingError. Others: *InvalidError, *DigestError, *FullError.
-func (s *Store) PutManifest(ctx context.Context, repo string, body []byte, o PutOptions) (Manifest, error) {
+func (s *Manifests) Put(ctx context.Context, repo string, body []byte, o PutOptions) (Manifest, error) {
 	return s.putManifest(ctx, repo, body, o, byPush, func(ctx context.Context, tx *sql.Tx, p image.Manifest) error {
 		return s.checkHeld(ctx, tx, repo, p)
 	})

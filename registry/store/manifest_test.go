@@ -22,20 +22,20 @@ func TestStore_PutManifest(t *testing.T) {
 		config := f.blob("app", "{}")
 		gone := descriptor("x/y", []byte("never pushed"))
 		body := manifestOf(config, gone)
-		_, err := f.PutManifest(f.ctx, "app", body, PutOptions{Tags: []string{"v1"}})
+		_, err := f.Manifests.Put(f.ctx, "app", body, PutOptions{Tags: []string{"v1"}})
 		var missing *MissingError
 		if !errors.As(err, &missing) || !slices.Equal(missing.Digests, []digest.Digest{gone.Digest}) {
 			t.Fatalf("got %v", err)
 		}
-		_, err = f.Manifest(f.ctx, "app", digest.FromBytes(body))
+		_, err = f.Manifests.Get(f.ctx, "app", digest.FromBytes(body))
 		isNotFound(t, err)
-		_, err = f.ManifestByTag(f.ctx, "app", "v1")
+		_, err = f.Manifests.ByTag(f.ctx, "app", "v1")
 		isNotFound(t, err)
 	})
 	t.Run("layers of another repository are not this one's", func(t *testing.T) {
 		f := newFixture(t)
 		config, layer := f.blob("theirs", "{}"), f.blob("theirs", "layer")
-		_, err := f.PutManifest(f.ctx, "mine", manifestOf(config, layer), PutOptions{})
+		_, err := f.Manifests.Put(f.ctx, "mine", manifestOf(config, layer), PutOptions{})
 		var missing *MissingError
 		if !errors.As(err, &missing) || len(missing.Digests) != 2 {
 			t.Fatalf("got %v", err)
@@ -44,16 +44,16 @@ func TestStore_PutManifest(t *testing.T) {
 			_, err := f.Blobs.Mount(f.ctx, "mine", "theirs", d)
 			f.must(err)
 		}
-		_, err = f.PutManifest(f.ctx, "mine", manifestOf(config, layer), PutOptions{})
+		_, err = f.Manifests.Put(f.ctx, "mine", manifestOf(config, layer), PutOptions{})
 		f.must(err)
 	})
 	t.Run("bytes are kept as they came", func(t *testing.T) {
 		f := newFixture(t)
 		config := f.blob("app", "{}")
 		body := append(bytes.ReplaceAll(manifestOf(config), []byte(","), []byte(" ,\n\t ")), "\n\n"...)
-		put, err := f.PutManifest(f.ctx, "app", body, PutOptions{})
+		put, err := f.Manifests.Put(f.ctx, "app", body, PutOptions{})
 		f.must(err)
-		got, err := f.Manifest(f.ctx, "app", digest.FromBytes(body))
+		got, err := f.Manifests.Get(f.ctx, "app", digest.FromBytes(body))
 		f.must(err)
 		if !bytes.Equal(got.Body, body) || got.Digest != put.Digest {
 			t.Error("the bytes were changed")
@@ -62,7 +62,7 @@ func TestStore_PutManifest(t *testing.T) {
 	t.Run("body that does not hash to its digest is refused", func(t *testing.T) {
 		f := newFixture(t)
 		config := f.blob("app", "{}")
-		_, err := f.PutManifest(f.ctx, "app", manifestOf(config), PutOptions{Digest: dA})
+		_, err := f.Manifests.Put(f.ctx, "app", manifestOf(config), PutOptions{Digest: dA})
 		var wrong *DigestError
 		if !errors.As(err, &wrong) || wrong.Want != dA {
 			t.Fatalf("got %v", err)
@@ -72,9 +72,9 @@ func TestStore_PutManifest(t *testing.T) {
 		f := newFixture(t)
 		body := manifestOf(f.blob("app", "{}"))
 		d := digest.SHA512.FromBytes(body)
-		_, err := f.PutManifest(f.ctx, "app", body, PutOptions{Digest: d})
+		_, err := f.Manifests.Put(f.ctx, "app", body, PutOptions{Digest: d})
 		f.must(err)
-		got, err := f.Manifest(f.ctx, "app", d)
+		got, err := f.Manifests.Get(f.ctx, "app", d)
 		f.must(err)
 		if !bytes.Equal(got.Body, body) {
 			t.Error("other bytes")
@@ -92,22 +92,22 @@ func TestStore_PutManifest(t *testing.T) {
 		if before != after || !again.Created.Equal(first.Created) {
 			t.Errorf("%+v became %+v", before, after)
 		}
-		if h, err := f.TagHistory(f.ctx, "app", "v1"); err != nil || len(h) != 1 {
+		if h, err := f.Tags.History(f.ctx, "app", "v1"); err != nil || len(h) != 1 {
 			t.Errorf("history %v, %v", h, err)
 		}
 	})
 	t.Run("an index whose children are absent is kept", func(t *testing.T) {
 		f := newFixture(t)
 		body := index(ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: dA, Size: 3})
-		m, err := f.PutManifest(f.ctx, "app", body, PutOptions{Tags: []string{"sparse"}})
+		m, err := f.Manifests.Put(f.ctx, "app", body, PutOptions{Tags: []string{"sparse"}})
 		f.must(err)
-		_, err = f.Manifest(f.ctx, "app", m.Digest)
+		_, err = f.Manifests.Get(f.ctx, "app", m.Digest)
 		f.must(err)
 	})
 	t.Run("a foreign layer need not be held", func(t *testing.T) {
 		f := newFixture(t)
 		foreign := ocispec.Descriptor{MediaType: "x/y", Digest: dA, Size: 3, URLs: []string{"https://e.example"}}
-		_, err := f.PutManifest(f.ctx, "app", manifestOf(f.blob("app", "{}"), foreign), PutOptions{})
+		_, err := f.Manifests.Put(f.ctx, "app", manifestOf(f.blob("app", "{}"), foreign), PutOptions{})
 		f.must(err)
 	})
 	t.Run("bad names are refused before anything is read", func(t *testing.T) {
@@ -119,7 +119,7 @@ func TestStore_PutManifest(t *testing.T) {
 		}{
 			{"App", PutOptions{}}, {"app", PutOptions{Tags: []string{"ok", "a/b"}}}, {"app", PutOptions{Digest: "sha256:x"}},
 		} {
-			_, err := f.PutManifest(f.ctx, bad.repo, body, bad.o)
+			_, err := f.Manifests.Put(f.ctx, bad.repo, body, bad.o)
 			var invalid *InvalidError
 			if !errors.As(err, &invalid) {
 				t.Errorf("%+v: got %v", bad, err)
@@ -130,9 +130,9 @@ func TestStore_PutManifest(t *testing.T) {
 		f := newFixture(t)
 		body := mustJSON(map[string]any{"manifests": []any{}})
 		for _, mediaType := range []string{"application/json", ocispec.MediaTypeImageIndex, "application/json"} {
-			m, err := f.PutManifest(f.ctx, "app", body, PutOptions{MediaType: mediaType})
+			m, err := f.Manifests.Put(f.ctx, "app", body, PutOptions{MediaType: mediaType})
 			f.must(err)
-			got, err := f.Manifest(f.ctx, "app", m.Digest)
+			got, err := f.Manifests.Get(f.ctx, "app", m.Digest)
 			f.must(err)
 			if got.MediaType != mediaType || m.MediaType != mediaType {
 				t.Errorf("put as %s: it is %s, and was said to be %s", mediaType, got.MediaType, m.MediaType)
@@ -151,27 +151,27 @@ func isNotFound(t testing.TB, err error) {
 func TestStore_DeleteManifest(t *testing.T) {
 	f := newFixture(t)
 	child := f.pushImage("app", "child", "amd64")
-	parent, err := f.PutManifest(f.ctx, "app", index(child.Descriptor()), PutOptions{Tags: []string{"v1", "latest"}})
+	parent, err := f.Manifests.Put(f.ctx, "app", index(child.Descriptor()), PutOptions{Tags: []string{"v1", "latest"}})
 	f.must(err)
 	other := f.pushImage("app", "other", "other")
 	f.pushImage("copy", "child", "kept")
 
-	f.must(f.DeleteManifest(f.ctx, "app", parent.Digest))
-	_, err = f.Manifest(f.ctx, "app", parent.Digest)
+	f.must(f.Manifests.Delete(f.ctx, "app", parent.Digest))
+	_, err = f.Manifests.Get(f.ctx, "app", parent.Digest)
 	isNotFound(t, err)
-	tags, _, err := f.Tags(f.ctx, "app", "", -1)
+	tags, _, err := f.Tags.List(f.ctx, "app", "", -1)
 	f.must(err)
 	if strings.Join(tags, " ") != "amd64 other" {
 		t.Errorf("tags %v", tags)
 	}
-	isNotFound(t, f.DeleteManifest(f.ctx, "app", parent.Digest))
-	isNotFound(t, f.DeleteManifest(f.ctx, "unheard/of", parent.Digest))
+	isNotFound(t, f.Manifests.Delete(f.ctx, "app", parent.Digest))
+	isNotFound(t, f.Manifests.Delete(f.ctx, "unheard/of", parent.Digest))
 
-	f.must(f.DeleteManifest(f.ctx, "app", child.Digest))
-	if _, err := f.ManifestByTag(f.ctx, "copy", "kept"); err != nil {
+	f.must(f.Manifests.Delete(f.ctx, "app", child.Digest))
+	if _, err := f.Manifests.ByTag(f.ctx, "copy", "kept"); err != nil {
 		t.Errorf("deleting it in one repository took it from another: %v", err)
 	}
-	f.must(f.DeleteManifest(f.ctx, "copy", child.Digest))
+	f.must(f.Manifests.Delete(f.ctx, "copy", child.Digest))
 	if n := f.count(`SELECT count(*) FROM manifests`); n != 1 {
 		t.Errorf("%d manifests, want only %s", n, other.Digest)
 	}
@@ -184,25 +184,25 @@ func TestStore_DeleteManifest_takesAnIndexWhole(t *testing.T) {
 	f := newFixture(t)
 	only, shared, tagged := f.pushImage("app", "only"), f.pushImage("app", "shared"), f.pushImage("app", "tagged", "amd64")
 	put := func(repo, tag string, children ...ocispec.Descriptor) Manifest {
-		m, err := f.PutManifest(f.ctx, repo, index(children...), PutOptions{Tags: []string{tag}})
+		m, err := f.Manifests.Put(f.ctx, repo, index(children...), PutOptions{Tags: []string{tag}})
 		f.must(err)
 		return m
 	}
 	nested := put("app", "nested", only.Descriptor())
-	f.must(f.DeleteTag(f.ctx, "app", "nested"))
+	f.must(f.Tags.Delete(f.ctx, "app", "nested"))
 	absent := descriptor(ocispec.MediaTypeImageManifest, []byte("never pushed"))
 	first := put("app", "v1", nested.Descriptor(), shared.Descriptor(), tagged.Descriptor(), absent, shared.Descriptor())
 	second := put("app", "v2", shared.Descriptor())
 	f.pushImage("copy", "only")
 
 	held := func(repo string, m Manifest) bool {
-		_, err := f.Manifest(f.ctx, repo, m.Digest)
+		_, err := f.Manifests.Get(f.ctx, repo, m.Digest)
 		if err != nil {
 			isNotFound(t, err)
 		}
 		return err == nil
 	}
-	f.must(f.DeleteManifest(f.ctx, "app", first.Digest))
+	f.must(f.Manifests.Delete(f.ctx, "app", first.Digest))
 	if held("app", nested) || held("app", only) {
 		t.Error("children that only the deleted index had are still there")
 	}
@@ -212,7 +212,7 @@ func TestStore_DeleteManifest_takesAnIndexWhole(t *testing.T) {
 	if !held("copy", only) {
 		t.Error("another repository lost its manifest")
 	}
-	f.must(f.DeleteManifest(f.ctx, "app", second.Digest))
+	f.must(f.Manifests.Delete(f.ctx, "app", second.Digest))
 	if held("app", shared) {
 		t.Error("the last index that had it is gone, and the child is still there")
 	}
@@ -243,13 +243,13 @@ func TestStore_Tags(t *testing.T) {
 		{"bb", 1, "c10", true},
 		{"", 0, "", false},
 	} {
-		got, more, err := f.Tags(f.ctx, "app", test.last, test.n)
+		got, more, err := f.Tags.List(f.ctx, "app", test.last, test.n)
 		f.must(err)
 		if strings.Join(got, " ") != test.want || more != test.more || got == nil {
 			t.Errorf("after %q, %d: %v %v, want %s %v", test.last, test.n, got, more, test.want, test.more)
 		}
 	}
-	_, _, err := f.Tags(f.ctx, "unheard/of", "", -1)
+	_, _, err := f.Tags.List(f.ctx, "unheard/of", "", -1)
 	isNotFound(t, err)
 }
 
@@ -279,7 +279,7 @@ func TestStore_Referrers(t *testing.T) {
 		t.Helper()
 		f.clock.add(time.Second)
 		s := subject.Descriptor()
-		m, err := f.PutManifest(f.ctx, repo, mustJSON(ocispec.Manifest{
+		m, err := f.Manifests.Put(f.ctx, repo, mustJSON(ocispec.Manifest{
 			MediaType: ocispec.MediaTypeImageManifest, ArtifactType: artifactType, Config: config,
 			Layers: []ocispec.Descriptor{}, Subject: &s, Annotations: map[string]string{"for": repo},
 		}), PutOptions{})
@@ -294,7 +294,7 @@ func TestStore_Referrers(t *testing.T) {
 
 	list := func(repo, artifactType string) []digest.Digest {
 		t.Helper()
-		got, err := f.Referrers(f.ctx, repo, subject.Digest, artifactType)
+		got, err := f.Manifests.Referrers(f.ctx, repo, subject.Digest, artifactType)
 		f.must(err)
 		return got
 	}
@@ -310,7 +310,7 @@ func TestStore_Referrers(t *testing.T) {
 	if got := list("unheard/of", ""); len(got) != 0 {
 		t.Errorf("got %v", got)
 	}
-	f.must(f.DeleteManifest(f.ctx, "app", subject.Digest))
+	f.must(f.Manifests.Delete(f.ctx, "app", subject.Digest))
 	if got := list("app", ""); len(got) != 3 {
 		t.Errorf("with the subject gone: %v", got)
 	}
@@ -334,9 +334,9 @@ func TestStore_Referrers_BeginWithTheirSubject(t *testing.T) {
 func TestStore_TagHistory(t *testing.T) {
 	f := newFixture(t)
 	one, two := f.pushImage("app", "one", "v"), f.pushImage("app", "two", "v")
-	f.must(f.DeleteTag(f.ctx, "app", "v"))
-	isNotFound(t, f.DeleteTag(f.ctx, "app", "v"))
-	moves, err := f.TagHistory(f.ctx, "app", "v")
+	f.must(f.Tags.Delete(f.ctx, "app", "v"))
+	isNotFound(t, f.Tags.Delete(f.ctx, "app", "v"))
+	moves, err := f.Tags.History(f.ctx, "app", "v")
 	f.must(err)
 	var got []string
 	for _, m := range moves {
@@ -349,7 +349,7 @@ func TestStore_TagHistory(t *testing.T) {
 	for i := range pushesKept + 20 {
 		f.pushImage("app", []string{"one", "two"}[i%2], "v")
 	}
-	moves, err = f.TagHistory(f.ctx, "app", "v")
+	moves, err = f.Tags.History(f.ctx, "app", "v")
 	f.must(err)
 	if len(moves) != pushesKept {
 		t.Errorf("%d moves are kept, want %d", len(moves), pushesKept)
@@ -359,19 +359,19 @@ func TestStore_TagHistory(t *testing.T) {
 func TestStore_TagChecked(t *testing.T) {
 	f := newFixture(t)
 	f.pushImage("app", "one", "v")
-	at, err := f.TagChecked(f.ctx, "app", "v")
+	at, err := f.Tags.Checked(f.ctx, "app", "v")
 	f.must(err)
 	if !at.IsZero() {
 		t.Errorf("never checked, but %v", at)
 	}
 	when := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
-	f.must(f.SetTagChecked(f.ctx, "app", "v", when))
+	f.must(f.Tags.SetChecked(f.ctx, "app", "v", when))
 	f.pushImage("app", "two", "v")
-	if at, err = f.TagChecked(f.ctx, "app", "v"); err != nil || !at.Equal(when) {
+	if at, err = f.Tags.Checked(f.ctx, "app", "v"); err != nil || !at.Equal(when) {
 		t.Errorf("got %v, %v", at, err)
 	}
-	isNotFound(t, f.SetTagChecked(f.ctx, "app", "w", when))
-	_, err = f.TagChecked(f.ctx, "app", "w")
+	isNotFound(t, f.Tags.SetChecked(f.ctx, "app", "w", when))
+	_, err = f.Tags.Checked(f.ctx, "app", "w")
 	isNotFound(t, err)
 }
 
@@ -383,21 +383,21 @@ func TestStore_ReadsDoNotWaitForTheWriter(t *testing.T) {
 	err := f.db.Write(f.ctx, func(tx *sql.Tx) error {
 		_, err := tx.Exec(`DELETE FROM tags`)
 		f.must(err)
-		_, err = f.Manifest(f.ctx, "app", m.Digest)
+		_, err = f.Manifests.Get(f.ctx, "app", m.Digest)
 		f.must(err)
-		_, err = f.ManifestByTag(f.ctx, "app", "v1") // as it was before
+		_, err = f.Manifests.ByTag(f.ctx, "app", "v1") // as it was before
 		f.must(err)
 		_, err = f.Blobs.Stat(f.ctx, "app", layer)
 		f.must(err)
-		_, _, err = f.Tags(f.ctx, "app", "", -1)
+		_, _, err = f.Tags.List(f.ctx, "app", "", -1)
 		f.must(err)
-		_, err = f.Referrers(f.ctx, "app", m.Digest, "")
+		_, err = f.Manifests.Referrers(f.ctx, "app", m.Digest, "")
 		f.must(err)
 		_, err = f.Stats(f.ctx)
 		return err
 	})
 	f.must(err)
-	_, err = f.ManifestByTag(f.ctx, "app", "v1")
+	_, err = f.Manifests.ByTag(f.ctx, "app", "v1")
 	isNotFound(t, err)
 }
 
@@ -405,13 +405,13 @@ func TestStore_ReadsDoNotWaitForTheWriter(t *testing.T) {
 func TestStore_ReadsGiveTheirConnectionBack(t *testing.T) {
 	f := newFixture(t)
 	for range 3 * f.db.Reader().Stats().MaxOpenConnections {
-		_, err := f.Manifest(f.ctx, "app", dA)
+		_, err := f.Manifests.Get(f.ctx, "app", dA)
 		isNotFound(t, err)
 		_, err = f.Blobs.Stat(f.ctx, "app", dA)
 		isNotFound(t, err)
-		_, err = f.User(f.ctx, "nobody")
+		_, err = f.Users.Get(f.ctx, "nobody")
 		isNotFound(t, err)
-		_, err = f.Run(f.ctx, "nothing")
+		_, err = f.Runs.Get(f.ctx, "nothing")
 		isNotFound(t, err)
 	}
 	if n := f.db.Reader().Stats().InUse; n != 0 {
@@ -421,25 +421,25 @@ func TestStore_ReadsGiveTheirConnectionBack(t *testing.T) {
 
 func TestStore_Users(t *testing.T) {
 	f := newFixture(t)
-	isNotFound(t, f.DeleteUser(f.ctx, "init"))
-	f.must(f.PutUser(f.ctx, User{Name: "puller", Role: "pull", PasswordHash: []byte("x")}))
-	f.must(f.PutUser(f.ctx, User{Name: "init", Role: "admin", PasswordHash: []byte("y")}))
-	before, err := f.User(f.ctx, "init")
+	isNotFound(t, f.Users.Delete(f.ctx, "init"))
+	f.must(f.Users.Put(f.ctx, User{Name: "puller", Role: "pull", PasswordHash: []byte("x")}))
+	f.must(f.Users.Put(f.ctx, User{Name: "init", Role: "admin", PasswordHash: []byte("y")}))
+	before, err := f.Users.Get(f.ctx, "init")
 	f.must(err)
 	f.clock.add(time.Minute)
-	f.must(f.PutUser(f.ctx, User{Name: "init", Role: "push"}))
-	after, err := f.User(f.ctx, "init")
+	f.must(f.Users.Put(f.ctx, User{Name: "init", Role: "push"}))
+	after, err := f.Users.Get(f.ctx, "init")
 	f.must(err)
 	if after.Role != "push" || len(after.PasswordHash) != 0 || !after.Created.Equal(before.Created) || !after.Updated.After(before.Updated) {
 		t.Errorf("%+v became %+v", before, after)
 	}
-	users, err := f.Users(f.ctx)
+	users, err := f.Users.List(f.ctx)
 	f.must(err)
 	if len(users) != 2 || users[0].Name != "init" || users[1].Name != "puller" {
 		t.Errorf("users %+v", users)
 	}
-	f.must(f.DeleteUser(f.ctx, "init"))
-	_, err = f.User(f.ctx, "init")
+	f.must(f.Users.Delete(f.ctx, "init"))
+	_, err = f.Users.Get(f.ctx, "init")
 	isNotFound(t, err)
 }
 
@@ -483,7 +483,7 @@ func BenchmarkManifest(b *testing.B) {
 	m := f.pushImage("openshift/release", "app", "v1")
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			if _, err := f.Manifest(f.ctx, "openshift/release", m.Digest); err != nil {
+			if _, err := f.Manifests.Get(f.ctx, "openshift/release", m.Digest); err != nil {
 				b.Error(err)
 			}
 		}
@@ -500,7 +500,7 @@ func BenchmarkPutManifest(b *testing.B) {
 	b.ResetTimer()
 	for i := range b.N {
 		layers[0].Annotations = map[string]string{"n": fmt.Sprint(i)}
-		if _, err := f.PutManifest(f.ctx, "openshift/release", manifestOf(config, layers...), PutOptions{Tags: []string{fmt.Sprint(i % 100)}}); err != nil {
+		if _, err := f.Manifests.Put(f.ctx, "openshift/release", manifestOf(config, layers...), PutOptions{Tags: []string{fmt.Sprint(i % 100)}}); err != nil {
 			b.Fatal(err)
 		}
 	}

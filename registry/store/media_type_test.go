@@ -16,9 +16,9 @@ const acme = "application/vnd.acme.collection.v1+json"
 // mustBe checks what a manifest of a repository is, in each way to read it.
 func (f *fixture) mustBe(repo, tag string, d digest.Digest, mediaType string) {
 	f.t.Helper()
-	byDigest, err := f.Manifest(f.ctx, repo, d)
+	byDigest, err := f.Manifests.Get(f.ctx, repo, d)
 	f.must(err)
-	byTag, err := f.ManifestByTag(f.ctx, repo, tag)
+	byTag, err := f.Manifests.ByTag(f.ctx, repo, tag)
 	f.must(err)
 	if byDigest.MediaType != mediaType || byTag.MediaType != mediaType || byTag.Descriptor().MediaType != mediaType {
 		f.t.Errorf("%s: it is %s, and %s by its tag; want %s", repo, byDigest.MediaType, byTag.MediaType, mediaType)
@@ -32,7 +32,7 @@ func TestStore_MediaType_isThatOfTheLink(t *testing.T) {
 	d := digest.FromBytes(body)
 	put := func(repo, mediaType string) {
 		t.Helper()
-		m, err := f.PutManifest(f.ctx, repo, body, PutOptions{MediaType: mediaType, Tags: []string{"t"}})
+		m, err := f.Manifests.Put(f.ctx, repo, body, PutOptions{MediaType: mediaType, Tags: []string{"t"}})
 		f.must(err)
 		if m.MediaType != mediaType {
 			t.Errorf("%s: it was said to be %s", repo, m.MediaType)
@@ -45,7 +45,7 @@ func TestStore_MediaType_isThatOfTheLink(t *testing.T) {
 
 	t.Run("by pull-through, which does not change what was pushed", func(t *testing.T) {
 		for repo, want := range map[string]string{"hub/y": ocispec.MediaTypeImageIndex, "b/y": acme} {
-			m, err := f.PutPulledManifest(f.ctx, repo, body, PutOptions{MediaType: ocispec.MediaTypeImageIndex, Tags: []string{"t"}})
+			m, err := f.Manifests.PutPulled(f.ctx, repo, body, PutOptions{MediaType: ocispec.MediaTypeImageIndex, Tags: []string{"t"}})
 			f.must(err)
 			if m.MediaType != want {
 				t.Errorf("%s: it was said to be %s", repo, m.MediaType)
@@ -54,7 +54,7 @@ func TestStore_MediaType_isThatOfTheLink(t *testing.T) {
 		}
 	})
 	t.Run("by a run", func(t *testing.T) {
-		r, err := f.BeginRun(f.ctx, "run")
+		r, err := f.Runs.Begin(f.ctx, "run")
 		f.must(err)
 		held, err := hasManifest(f.ctx, r, "mirror/y", d)
 		f.must(err)
@@ -81,11 +81,11 @@ func TestOpen_migratesMediaTypesAndLinks(t *testing.T) {
 	f := newFixture(t)
 	named := f.pushImage("app", "app", "v1")
 	body := mustJSON(map[string]any{"schemaVersion": 2, "manifests": []any{}})
-	m, err := f.PutManifest(f.ctx, "app", body, PutOptions{MediaType: acme, Tags: []string{"t"}})
+	m, err := f.Manifests.Put(f.ctx, "app", body, PutOptions{MediaType: acme, Tags: []string{"t"}})
 	f.must(err)
 	pulled := manifestOf(descriptor("x/y", []byte("another's")))
 	f.blob("team", "another's")
-	_, err = f.PutPulledManifest(f.ctx, "hub", pulled, PutOptions{})
+	_, err = f.Manifests.PutPulled(f.ctx, "hub", pulled, PutOptions{})
 	f.must(err)
 	f.corrupt(`UPDATE manifests SET media_type = (SELECT media_type FROM repository_manifests WHERE digest = ?1) WHERE digest = ?1`, m.Digest)
 	f.corrupt(`DELETE FROM repository_blobs WHERE digest = ?`, layerOf(named)) // deleted, as a client could
@@ -106,7 +106,7 @@ func TestRun_Commit_linksWhatIsInQuarantine(t *testing.T) {
 	f := newFixture(t)
 	config, layer := []byte("{}"), []byte("layer")
 	body := manifestOf(descriptor("x/y", config), descriptor("x/y", layer))
-	r, err := f.BeginRun(f.ctx, "run")
+	r, err := f.Runs.Begin(f.ctx, "run")
 	f.must(err)
 	for _, b := range [][]byte{config, layer} {
 		f.must(r.PutBlob(f.ctx, "app", descriptor("x/y", b), bytes.NewReader(b)))

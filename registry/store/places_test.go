@@ -51,15 +51,15 @@ func children(n int) []ocispec.Descriptor {
 
 func TestStore_PutManifest_descriptors(t *testing.T) {
 	f := newFixture(t)
-	run, err := f.BeginRun(f.ctx, "sync")
+	run, err := f.Runs.Begin(f.ctx, "sync")
 	f.must(err)
 	ways := map[string]func(body []byte) error{
 		"push": func(body []byte) error {
-			_, err := f.PutManifest(f.ctx, "a/x", body, PutOptions{})
+			_, err := f.Manifests.Put(f.ctx, "a/x", body, PutOptions{})
 			return err
 		},
 		"pull-through": func(body []byte) error {
-			_, err := f.PutPulledManifest(f.ctx, "a/x", body, PutOptions{})
+			_, err := f.Manifests.PutPulled(f.ctx, "a/x", body, PutOptions{})
 			return err
 		},
 		"sync": func(body []byte) error {
@@ -96,7 +96,7 @@ func TestStore_Verify_heldLargeIndex(t *testing.T) {
 	if got := f.verified(VerifyOptions{}); !got.Clean() || got.References != 4096+1 {
 		t.Errorf("%d references, problems: %v", got.References, got.Problems)
 	}
-	f.must(f.DeleteManifest(f.ctx, "a/x", m.Digest))
+	f.must(f.Manifests.Delete(f.ctx, "a/x", m.Digest))
 }
 
 func TestStore_PutManifest_tags(t *testing.T) {
@@ -107,9 +107,9 @@ func TestStore_PutManifest_tags(t *testing.T) {
 		tags[i] = fmt.Sprint("v", i)
 	}
 	var invalid *InvalidError
-	if _, err := f.PutManifest(f.ctx, "a/x", body, PutOptions{Tags: tags}); !errors.As(err, &invalid) {
+	if _, err := f.Manifests.Put(f.ctx, "a/x", body, PutOptions{Tags: tags}); !errors.As(err, &invalid) {
 		t.Errorf("with %d tags: %v", len(tags), err)
 	}
-	_, err := f.PutManifest(f.ctx, "a/x", body, PutOptions{Tags: tags[1:]})
+	_, err := f.Manifests.Put(f.ctx, "a/x", body, PutOptions{Tags: tags[1:]})
 	f.must(err)
 }

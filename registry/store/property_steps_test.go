@@ -176,7 +176,7 @@ func (p *player) put(repo string, m worldManifest, tags []string) error {
 func (p *player) putAs(repo string, m worldManifest, mediaType string, tags []string) error {
 	p.say("%s to %s as %v, %s", m.name, repo, tags, mediaType)
 	lacks := slices.ContainsFunc(m.need, func(d digest.Digest) bool { return !p.visible(repo, d) })
-	_, err := p.store.PutManifest(p.ctx, repo, m.body, PutOptions{MediaType: mediaType, Digest: m.digest, Tags: tags})
+	_, err := p.store.Manifests.Put(p.ctx, repo, m.body, PutOptions{MediaType: mediaType, Digest: m.digest, Tags: tags})
 	if !lacks {
 		p.show(repo, m.digest, mediaType, nil) // what it needs is visible, and to name it is no way to get at it
 		p.repo(repo).pushed[m.digest] = true
@@ -202,7 +202,7 @@ func (p *player) pushPulled(s step) error {
 	if !m.declared {
 		mediaType = ""
 	}
-	_, err := p.store.PutPulledManifest(p.ctx, repo, m.body, PutOptions{MediaType: mediaType, Digest: m.digest, Tags: tags})
+	_, err := p.store.Manifests.PutPulled(p.ctx, repo, m.body, PutOptions{MediaType: mediaType, Digest: m.digest, Tags: tags})
 	if p.repo(repo).pushed[m.digest] {
 		mediaType = p.repo(repo).types[m.digest]
 	}
@@ -259,7 +259,7 @@ func (p *player) moveTag(s step) error {
 func (p *player) deleteTag(s step) error {
 	repo, tag := p.repoOf(s.a), pick(p.tags, s.b)
 	p.say("%s of %s", tag, repo)
-	err := p.store.DeleteTag(p.ctx, repo, tag)
+	err := p.store.Tags.Delete(p.ctx, repo, tag)
 	r := p.model.repos[repo]
 	if r == nil || r.tags[tag] == "" {
 		return p.expect("delete it", err, absent)
@@ -276,9 +276,9 @@ func (p *player) deleteManifest(s step) error {
 	var err error
 	if whole {
 		p.say("with what belongs to it")
-		_, err = p.store.DeleteImage(p.ctx, repo, m.digest)
+		_, err = p.store.Manifests.DeleteImage(p.ctx, repo, m.digest)
 	} else {
-		err = p.store.DeleteManifest(p.ctx, repo, m.digest)
+		err = p.store.Manifests.Delete(p.ctx, repo, m.digest)
 	}
 	r := p.model.repos[repo]
 	if r == nil || r.manifests[m.digest].IsZero() {
@@ -598,7 +598,7 @@ func (p *player) beginRun(s step) (err error) {
 	}
 	p.say("%d", i)
 	p.model.runs[i] = &modelRun{blobs: map[place]bool{}, manifests: map[place]string{}, tags: map[place]digest.Digest{}, seen: p.now}
-	p.runs[i], err = p.store.BeginRun(p.ctx, "history")
+	p.runs[i], err = p.store.Runs.Begin(p.ctx, "history")
 	return err
 }
 
@@ -849,7 +849,7 @@ func (p *player) restart(step) error {
 			p.runs[i] = &Run{store: p.store.core, id: p.runs[i].ID()}
 			continue
 		}
-		run, err := p.store.Run(p.ctx, p.runs[i].ID())
+		run, err := p.store.Runs.Get(p.ctx, p.runs[i].ID())
 		if err != nil {
 			return err
 		}

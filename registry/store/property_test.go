@@ -219,7 +219,7 @@ func (p *player) compareRepositories() error {
 }
 
 func (p *player) compareTags(repo string, r *modelRepo) error {
-	got, _, err := p.store.Tags(p.ctx, repo, "", -1)
+	got, _, err := p.store.Tags.List(p.ctx, repo, "", -1)
 	if r == nil {
 		return p.expect("list tags of "+repo, err, absent)
 	}
@@ -227,7 +227,7 @@ func (p *player) compareTags(repo string, r *modelRepo) error {
 		return fmt.Errorf("tags of %s are %v, %v; want %v", repo, got, err, r.tags)
 	}
 	for tag, want := range r.tags {
-		if m, err := p.store.ManifestByTag(p.ctx, repo, tag); err != nil || m.Digest != want {
+		if m, err := p.store.Manifests.ByTag(p.ctx, repo, tag); err != nil || m.Digest != want {
 			return fmt.Errorf("%s:%s is %s, %v; want %s", repo, tag, m.Digest, err, p.name(want))
 		}
 	}
@@ -235,7 +235,7 @@ func (p *player) compareTags(repo string, r *modelRepo) error {
 }
 
 func (p *player) compareManifest(repo string, r *modelRepo, want worldManifest) error {
-	got, err := p.store.Manifest(p.ctx, repo, want.digest)
+	got, err := p.store.Manifests.Get(p.ctx, repo, want.digest)
 	shown := false
 	if r != nil {
 		_, shown = r.manifests[want.digest]
@@ -246,7 +246,7 @@ func (p *player) compareManifest(repo string, r *modelRepo, want worldManifest) 
 	if err != nil || string(got.Body) != string(want.body) || got.MediaType != r.mediaType(want) || got.Subject != want.subject {
 		return fmt.Errorf("%s of %s is %+v, %v", want.name, repo, got, err)
 	}
-	digests, err := p.store.Referrers(p.ctx, repo, want.digest, "")
+	digests, err := p.store.Manifests.Referrers(p.ctx, repo, want.digest, "")
 	if err != nil {
 		return err
 	}
@@ -302,7 +302,7 @@ func (p *player) compareSessions() error {
 		if r == nil {
 			continue
 		}
-		_, err := p.store.Run(p.ctx, p.runs[i].ID())
+		_, err := p.store.Runs.Get(p.ctx, p.runs[i].ID())
 		if err := p.expect(fmt.Sprint("find run ", i), err, when(r.gone, absent)); err != nil {
 			return err
 		}

@@ -90,14 +90,14 @@ func (s *Blobs) LinkPulled(ctx context.Context, repo string, d digest.Digest, si
 	})
 }
 
-// PutPulledManifest puts a manifest of an upstream into repo and moves tags to
+// PutPulled puts a manifest of an upstream into repo and moves tags to
 // it, as PutManifest does, but asks for none of its config and layers: a client
 // that pulls through reads the manifest first and the layers afterwards, or
 // never. Until then they are not found, also when another repository holds them,
 // and pull-through fetches them or asks the upstream for them. What came
 // in no other way may be evicted again, see EvictPulled. Errors:
 // *InvalidError, *DigestError, *FullError.
-func (s *Store) PutPulledManifest(ctx context.Context, repo string, body []byte, o PutOptions) (Manifest, error) {
+func (s *Manifests) PutPulled(ctx context.Context, repo string, body []byte, o PutOptions) (Manifest, error) {
 	m, err := s.putManifest(ctx, repo, body, o, byPull, func(context.Context, *sql.Tx, image.Manifest) error { return nil })
 	if err == nil {
 		s.arrivals.add(int64(len(body)))

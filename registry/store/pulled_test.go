@@ -51,11 +51,11 @@ func TestStore_PutPulledManifest(t *testing.T) {
 		ocispec.MediaTypeImageManifest, config, layer)
 
 	t.Run("needs no layers, and moves tags", func(t *testing.T) {
-		m, err := s.PutPulledManifest(t.Context(), "hub/image", body, PutOptions{Digest: digest.FromBytes(body), Tags: []string{"v1"}})
+		m, err := s.Manifests.PutPulled(t.Context(), "hub/image", body, PutOptions{Digest: digest.FromBytes(body), Tags: []string{"v1"}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		byTag, err := s.ManifestByTag(t.Context(), "hub/image", "v1")
+		byTag, err := s.Manifests.ByTag(t.Context(), "hub/image", "v1")
 		if err != nil || byTag.Digest != m.Digest || string(byTag.Body) != string(body) {
 			t.Errorf("got %+v, %v", byTag, err)
 		}
@@ -65,7 +65,7 @@ func TestStore_PutPulledManifest(t *testing.T) {
 	})
 	t.Run("lets no push go without its layers", func(t *testing.T) {
 		var missing *MissingError
-		if _, err := s.PutManifest(t.Context(), "mine/image", body, PutOptions{}); !errors.As(err, &missing) || len(missing.Digests) != 2 {
+		if _, err := s.Manifests.Put(t.Context(), "mine/image", body, PutOptions{}); !errors.As(err, &missing) || len(missing.Digests) != 2 {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -81,7 +81,7 @@ func TestStore_PutPulledManifest(t *testing.T) {
 			if _, err := s.Blobs.Mount(t.Context(), "mine/image", "hub/image", layer); !errors.Is(err, ErrNotFound) {
 				t.Errorf("mounting it from there gives %v", err)
 			}
-			if _, err := s.PutPulledManifest(t.Context(), "hub/image", body, PutOptions{}); err != nil {
+			if _, err := s.Manifests.PutPulled(t.Context(), "hub/image", body, PutOptions{}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -108,7 +108,7 @@ func TestStore_PutPulledManifest(t *testing.T) {
 	})
 	t.Run("refuses what does not hash to its digest", func(t *testing.T) {
 		var wrong *DigestError
-		if _, err := s.PutPulledManifest(t.Context(), "hub/image", body, PutOptions{Digest: layer}); !errors.As(err, &wrong) {
+		if _, err := s.Manifests.PutPulled(t.Context(), "hub/image", body, PutOptions{Digest: layer}); !errors.As(err, &wrong) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -118,7 +118,7 @@ func TestStore_PutPulledManifest(t *testing.T) {
 			repo, body string
 			tags       []string
 		}{{"Hub", string(body), nil}, {"hub/image", string(body), []string{"-"}}, {"hub/image", "[]", nil}} {
-			if _, err := s.PutPulledManifest(t.Context(), put.repo, []byte(put.body), PutOptions{Tags: put.tags}); !errors.As(err, &invalid) {
+			if _, err := s.Manifests.PutPulled(t.Context(), put.repo, []byte(put.body), PutOptions{Tags: put.tags}); !errors.As(err, &invalid) {
 				t.Errorf("%+v: got %v", put, err)
 			}
 		}
@@ -171,9 +171,9 @@ func TestRun_Held_PulledWithoutItsLayers(t *testing.T) {
 	f := newFixture(t)
 	config, layer := []byte("{}"), []byte("layer")
 	body := manifestOf(descriptor("x/y", config), descriptor("x/y", layer))
-	_, err := f.PutPulledManifest(f.ctx, "hub/image", body, PutOptions{})
+	_, err := f.Manifests.PutPulled(f.ctx, "hub/image", body, PutOptions{})
 	f.must(err)
-	r, err := f.BeginRun(f.ctx, "run")
+	r, err := f.Runs.Begin(f.ctx, "run")
 	f.must(err)
 	for i, want := range []bool{false, false, true} {
 		has, err := hasManifest(f.ctx, r, "hub/image", digest.FromBytes(body))

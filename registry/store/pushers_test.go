@@ -49,9 +49,9 @@ func TestStore_ManyPushersDeletesAndCollection(t *testing.T) {
 				repo := fmt.Sprint("app", p%4)
 				d, err := smallImage(f.ctx, f.Store, repo, name)
 				if err == nil && i%3 == 0 {
-					err = f.DeleteManifest(f.ctx, repo, d)
+					err = f.Manifests.Delete(f.ctx, repo, d)
 				} else if err == nil {
-					_, err = f.ManifestByTag(f.ctx, repo, name)
+					_, err = f.Manifests.ByTag(f.ctx, repo, name)
 					mu.Lock()
 					kept[repo+":"+name] = d
 					mu.Unlock()
@@ -70,7 +70,7 @@ func TestStore_ManyPushersDeletesAndCollection(t *testing.T) {
 	f.verify()
 	for name, d := range kept {
 		repo, tag, _ := strings.Cut(name, ":")
-		if m, err := f.ManifestByTag(f.ctx, repo, tag); err != nil || m.Digest != d {
+		if m, err := f.Manifests.ByTag(f.ctx, repo, tag); err != nil || m.Digest != d {
 			t.Errorf("%s was acknowledged as %s: %s, %v", name, d, m.Digest, err)
 		}
 	}

@@ -48,9 +48,9 @@ func (m *recentModel) stored(repo, reference string) (Manifest, error) {
 // told is what a client is told.
 func (m *recentModel) told(repo, reference string) (Manifest, error) {
 	if d := digest.Digest(reference); d.Validate() == nil {
-		return m.Manifest(m.ctx, repo, d)
+		return m.Manifests.Get(m.ctx, repo, d)
 	}
-	return m.ManifestByTag(m.ctx, repo, reference)
+	return m.Manifests.ByTag(m.ctx, repo, reference)
 }
 
 // step does one random thing, and checks of what was acknowledged that which no other writer can have changed since.
@@ -61,30 +61,30 @@ func (m *recentModel) step(r *rand.Rand, writer int) error {
 	var err error
 	switch r.IntN(10) {
 	case 0:
-		err = m.DeleteTag(m.ctx, repo, own)
+		err = m.Tags.Delete(m.ctx, repo, own)
 		if _, told := m.told(repo, own); err == nil && !errors.Is(told, ErrNotFound) {
 			return fmt.Errorf("%s:%s is deleted and told: %v", repo, own, told)
 		}
 	case 1:
-		err = m.DeleteTag(m.ctx, repo, "shared")
+		err = m.Tags.Delete(m.ctx, repo, "shared")
 	case 2:
-		err = m.DeleteManifest(m.ctx, repo, d)
+		err = m.Manifests.Delete(m.ctx, repo, d)
 	case 3:
-		_, err = m.DeleteImage(m.ctx, repo, d)
+		_, err = m.Manifests.DeleteImage(m.ctx, repo, d)
 	case 4: // takes back what it did, but not what others did in the same transaction
-		_, err = m.PutManifest(m.ctx, repo, manifestOf(descriptor(ocispec.MediaTypeImageConfig, fmt.Append(nil, r.Uint64()))), PutOptions{Tags: []string{own}})
+		_, err = m.Manifests.Put(m.ctx, repo, manifestOf(descriptor(ocispec.MediaTypeImageConfig, fmt.Append(nil, r.Uint64()))), PutOptions{Tags: []string{own}})
 		if err == nil {
 			return errors.New("an image without its config was taken")
 		}
 		err = nil
 	case 5:
-		_, err = m.PutPulledManifest(m.ctx, repo, body, PutOptions{MediaType: mediaType, Tags: []string{"shared"}})
+		_, err = m.Manifests.PutPulled(m.ctx, repo, body, PutOptions{MediaType: mediaType, Tags: []string{"shared"}})
 	case 6:
 		_, _, err = m.Garbage.EvictPulled(m.ctx, -1)
 	case 7:
 		err = m.runStep(repo, own, body)
 	default:
-		_, err = m.PutManifest(m.ctx, repo, body, PutOptions{MediaType: mediaType, Tags: []string{own, "shared"}})
+		_, err = m.Manifests.Put(m.ctx, repo, body, PutOptions{MediaType: mediaType, Tags: []string{own, "shared"}})
 	}
 	if err != nil && !errors.Is(err, ErrNotFound) && !errors.As(err, new(*InUseError)) {
 		return err
@@ -93,7 +93,7 @@ func (m *recentModel) step(r *rand.Rand, writer int) error {
 }
 
 func (m *recentModel) runStep(repo, tag string, body []byte) error {
-	run, err := m.BeginRun(m.ctx, "property")
+	run, err := m.Runs.Begin(m.ctx, "property")
 	if err != nil {
 		return err
 	}

@@ -15,8 +15,8 @@ import (
 func readTwice(t *testing.T, f *fixture, repo, tag string, d digest.Digest) (byTag, byDigest error) {
 	t.Helper()
 	for range 2 {
-		_, byTag = f.ManifestByTag(f.ctx, repo, tag)
-		_, byDigest = f.Manifest(f.ctx, repo, d)
+		_, byTag = f.Manifests.ByTag(f.ctx, repo, tag)
+		_, byDigest = f.Manifests.Get(f.ctx, repo, d)
 	}
 	return byTag, byDigest
 }
@@ -33,16 +33,16 @@ func TestRecent_writesAreSeen(t *testing.T) {
 	if _, _, ok := f.recent.get(recentKey{"app", "one"}); !ok {
 		t.Error("a read manifest is not kept")
 	}
-	if _, err := f.Manifest(f.ctx, "other", d); !errors.Is(err, ErrNotFound) {
+	if _, err := f.Manifests.Get(f.ctx, "other", d); !errors.Is(err, ErrNotFound) {
 		t.Errorf("another repository has it: %v", err)
 	}
-	if err := f.DeleteTag(f.ctx, "app", "one"); err != nil {
+	if err := f.Tags.Delete(f.ctx, "app", "one"); err != nil {
 		t.Fatal(err)
 	}
 	if a, b := readTwice(t, f, "app", "one", d); !errors.Is(a, ErrNotFound) || b != nil {
 		t.Errorf("after the tag was deleted: %v, %v", a, b)
 	}
-	if err := f.DeleteManifest(f.ctx, "app", d); err != nil {
+	if err := f.Manifests.Delete(f.ctx, "app", d); err != nil {
 		t.Fatal(err)
 	}
 	if _, b := readTwice(t, f, "app", "one", d); !errors.Is(b, ErrNotFound) {
@@ -63,18 +63,18 @@ func TestRecent_tagMoves(t *testing.T) {
 				case <-stop:
 					return
 				default:
-					_, _ = f.ManifestByTag(f.ctx, "app", "latest") // only to keep it in memory
+					_, _ = f.Manifests.ByTag(f.ctx, "app", "latest") // only to keep it in memory
 				}
 			}
 		})
 	}
 	for n := range 100 {
 		body := mustJSON(map[string]any{"schemaVersion": 2, "mediaType": "x/y", "annotations": map[string]string{"n": fmt.Sprint(n)}})
-		put, err := f.PutManifest(f.ctx, "app", body, PutOptions{Tags: []string{"latest"}})
+		put, err := f.Manifests.Put(f.ctx, "app", body, PutOptions{Tags: []string{"latest"}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := f.ManifestByTag(f.ctx, "app", "latest"); err != nil || got.Digest != put.Digest {
+		if got, err := f.Manifests.ByTag(f.ctx, "app", "latest"); err != nil || got.Digest != put.Digest {
 			t.Fatalf("after move %d the tag names %s, not %s (%v)", n, got.Digest, put.Digest, err)
 		}
 	}
@@ -111,13 +111,13 @@ func TestRecent_othersAreKept(t *testing.T) {
 	_, _ = readTwice(t, f, "app", "moved", moved.Digest)
 	other := f.pushImage("app", "another", "moved")
 	f.pushImage("elsewhere", "kept", "kept")
-	f.must(f.DeleteManifest(f.ctx, "app", moved.Digest))
+	f.must(f.Manifests.Delete(f.ctx, "app", moved.Digest))
 	for reference, want := range map[string]bool{"kept": true, kept.Digest.String(): true, "moved": false, moved.Digest.String(): false} {
 		if _, _, ok := f.recent.get(recentKey{"app", reference}); ok != want {
 			t.Errorf("%s is known: %t", reference, ok)
 		}
 	}
-	if got, err := f.ManifestByTag(f.ctx, "app", "moved"); err != nil || got.Digest != other.Digest {
+	if got, err := f.Manifests.ByTag(f.ctx, "app", "moved"); err != nil || got.Digest != other.Digest {
 		t.Errorf("the tag that was moved names %s, %v", got.Digest, err)
 	}
 	f.must(f.db.Write(f.ctx, func(tx *sql.Tx) error {

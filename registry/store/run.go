@@ -25,8 +25,8 @@ type Run struct {
 	id    string
 }
 
-// BeginRun begins a run; name is for people.
-func (s *Store) BeginRun(ctx context.Context, name string) (*Run, error) {
+// Begin begins a run; name is for people.
+func (s *Runs) Begin(ctx context.Context, name string) (*Run, error) {
 	random, err := uuid.NewRandom()
 	if err != nil {
 		return nil, fmt.Errorf("begin run: %w", err)
@@ -46,9 +46,9 @@ func (s *Store) BeginRun(ctx context.Context, name string) (*Run, error) {
 	return &Run{store: s.core, id: random.String()}, nil
 }
 
-// Run takes up a run that was begun before. A committed one is found too, so that a Commit whose answer
+// Get takes up a run that was begun before. A committed one is found too, so that a Commit whose answer
 // was lost can be asked again; an aborted one is not.
-func (s *Store) Run(ctx context.Context, id string) (*Run, error) {
+func (s *Runs) Get(ctx context.Context, id string) (*Run, error) {
 	found, err := sqlite.Exists(ctx, s.db.Reader(), `SELECT 1 FROM runs WHERE id = ? AND committed >= 0`, id)
 	if err != nil {
 		return nil, fmt.Errorf("read run: %w", err)

@@ -14,7 +14,7 @@ type stagedRun struct {
 // stageRun stages what a run may put in rows alone, with digests in no order, as those of content are.
 func (f *fixture) stageRun(n stagedRun) *Run {
 	f.t.Helper()
-	r, err := f.BeginRun(f.ctx, "large")
+	r, err := f.Runs.Begin(f.ctx, "large")
 	f.must(err)
 	db := f.direct()
 	defer db.Close()

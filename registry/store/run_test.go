@@ -20,7 +20,7 @@ import (
 // sync begins a run that has staged an image and a tag of it.
 func (f *fixture) sync(repo, name, tag string) (*Run, Manifest) {
 	f.t.Helper()
-	r, err := f.BeginRun(f.ctx, "test")
+	r, err := f.Runs.Begin(f.ctx, "test")
 	f.must(err)
 	return r, f.stageImage(r, repo, name, tag)
 }
@@ -56,15 +56,15 @@ func TestRun_IsSeenAtOnceAndOnlyThen(t *testing.T) {
 		if seen {
 			want = m.Digest
 		}
-		got, err := f.ManifestByTag(f.ctx, "app", "v1")
+		got, err := f.Manifests.ByTag(f.ctx, "app", "v1")
 		f.must(err)
 		if got.Digest != want {
 			t.Errorf("%s: the tag names %s, want %s", when, got.Digest, want)
 		}
-		_, errManifest := f.Manifest(f.ctx, "app", m.Digest)
+		_, errManifest := f.Manifests.Get(f.ctx, "app", m.Digest)
 		_, errBlob := f.Blobs.Stat(f.ctx, "app", digest.FromString("layer of new"))
-		_, errOther := f.ManifestByTag(f.ctx, "other/app", "v2")
-		_, _, errTags := f.Tags(f.ctx, "other/app", "", -1)
+		_, errOther := f.Manifests.ByTag(f.ctx, "other/app", "v2")
+		_, _, errTags := f.Tags.List(f.ctx, "other/app", "", -1)
 		for _, err := range []error{errManifest, errBlob, errOther, errTags} {
 			if (err == nil) != seen || err != nil && !errors.Is(err, ErrNotFound) {
 				t.Errorf("%s: %v", when, err)
@@ -74,7 +74,7 @@ func TestRun_IsSeenAtOnceAndOnlyThen(t *testing.T) {
 	check("staged", false)
 	f.reopen()
 	check("staged, after a restart", false)
-	r, err := f.Run(f.ctx, r.ID())
+	r, err := f.Runs.Get(f.ctx, r.ID())
 	f.must(err)
 	f.must(r.Commit(f.ctx))
 	check("committed", true)
@@ -82,7 +82,7 @@ func TestRun_IsSeenAtOnceAndOnlyThen(t *testing.T) {
 	if got := f.read("other/app", digest.FromString("layer of new")); got != "layer of new" {
 		t.Errorf("got %q", got)
 	}
-	moves, err := f.TagHistory(f.ctx, "app", "v1")
+	moves, err := f.Tags.History(f.ctx, "app", "v1")
 	f.must(err)
 	if moves[0].Run != r.ID() || moves[0].Was != old.Digest || moves[0].Became != m.Digest {
 		t.Errorf("history %+v", moves)
@@ -106,7 +106,7 @@ func TestRun_CommittedRunIsClosed(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	}
-	if _, err := f.ManifestByTag(f.ctx, "app", "v1"); err != nil {
+	if _, err := f.Manifests.ByTag(f.ctx, "app", "v1"); err != nil {
 		t.Error(err)
 	}
 }
@@ -119,17 +119,17 @@ func TestRun_AbortLeavesNothingButBlobs(t *testing.T) {
 	f.must(r.Abort(f.ctx))
 	isNotFound(t, r.Abort(f.ctx))
 	isNotFound(t, r.Commit(f.ctx))
-	_, err := f.Run(f.ctx, r.ID())
+	_, err := f.Runs.Get(f.ctx, r.ID())
 	isNotFound(t, err)
 	if n := f.count(`SELECT count(*) FROM manifests WHERE digest = ?`, m.Digest); n != 0 {
 		t.Error("the manifest that only the run had is left")
 	}
-	_, err = f.Manifest(f.ctx, "app", kept.Digest)
+	_, err = f.Manifests.Get(f.ctx, "app", kept.Digest)
 	f.must(err)
 	if n := f.count(`SELECT count(*) FROM repositories WHERE name = 'new/app'`); n != 0 {
 		t.Error("it left a repository behind")
 	}
-	again, err := f.BeginRun(f.ctx, "again")
+	again, err := f.Runs.Begin(f.ctx, "again")
 	f.must(err)
 	layer := digest.FromString("layer of new")
 	_, _, unconfirmed, err := again.Held(f.ctx, map[string][]digest.Digest{"new/app": {layer}}, nil)
@@ -141,13 +141,13 @@ func TestRun_AbortLeavesNothingButBlobs(t *testing.T) {
 func TestRun_AbortLeavesWhatAnotherRunHas(t *testing.T) {
 	f := newFixture(t)
 	one, m := f.sync("app", "new", "v1")
-	two, err := f.BeginRun(f.ctx, "two")
+	two, err := f.Runs.Begin(f.ctx, "two")
 	f.must(err)
 	f.stageImage(two, "copy", "new", "v0")
 	f.must(one.Abort(f.ctx))
 	f.must(two.Tag(f.ctx, tagged("copy", "v1", m.Digest)))
 	f.must(two.Commit(f.ctx))
-	got, err := f.ManifestByTag(f.ctx, "copy", "v1")
+	got, err := f.Manifests.ByTag(f.ctx, "copy", "v1")
 	f.must(err)
 	if !bytes.Equal(got.Body, m.Body) || f.read("copy", digest.FromString("layer of new")) != "layer of new" {
 		t.Error("it is not whole")
@@ -156,7 +156,7 @@ func TestRun_AbortLeavesWhatAnotherRunHas(t *testing.T) {
 
 func TestRun_PutBlob_WhatItRefuses(t *testing.T) {
 	f := newFixture(t)
-	r, err := f.BeginRun(f.ctx, "test")
+	r, err := f.Runs.Begin(f.ctx, "test")
 	f.must(err)
 	ended, end := context.WithCancel(f.ctx)
 	good := descriptor("x/y", []byte("content"))
@@ -194,7 +194,7 @@ func (endless) Read(p []byte) (int, error) { return len(p), nil }
 
 func TestRun_PutManifest_WhatItRefuses(t *testing.T) {
 	f := newFixture(t)
-	r, err := f.BeginRun(f.ctx, "test")
+	r, err := f.Runs.Begin(f.ctx, "test")
 	f.must(err)
 	config := descriptor("x/y", []byte("{}"))
 	body := manifestOf(config)
@@ -229,13 +229,13 @@ func TestRun_CommitIsAllOrNothing(t *testing.T) {
 	old := f.pushImage("app", "old", "v0")
 	r, m := f.sync("app", "new", "v1")
 	f.must(r.Tag(f.ctx, tagged("app", "v2", old.Digest)))
-	f.must(f.DeleteManifest(f.ctx, "app", old.Digest))
+	f.must(f.Manifests.Delete(f.ctx, "app", old.Digest))
 	isNotFound(t, r.Commit(f.ctx))
-	_, err := f.Manifest(f.ctx, "app", m.Digest)
+	_, err := f.Manifests.Get(f.ctx, "app", m.Digest)
 	isNotFound(t, err)
 	f.must(r.Tag(f.ctx, tagged("app", "v2", m.Digest)))
 	f.must(r.Commit(f.ctx))
-	_, err = f.ManifestByTag(f.ctx, "app", "v2")
+	_, err = f.Manifests.ByTag(f.ctx, "app", "v2")
 	f.must(err)
 }
 
@@ -248,7 +248,7 @@ func TestRun_Tag_MoreThanABatch(t *testing.T) {
 	}
 	f.must(r.Tag(f.ctx, map[string]map[string]digest.Digest{"app": tags}))
 	f.must(r.Commit(f.ctx))
-	if got, _, err := f.Tags(f.ctx, "app", "", -1); err != nil || len(got) != len(tags) {
+	if got, _, err := f.Tags.List(f.ctx, "app", "", -1); err != nil || len(got) != len(tags) {
 		t.Errorf("%d tags, want %d (%v)", len(got), len(tags), err)
 	}
 }
@@ -295,9 +295,9 @@ func TestStore_StaleRuns(t *testing.T) {
 	for _, r := range []*Run{stale, committed, lively} {
 		f.must(f.Garbage.RemoveRun(f.ctx, before, r.ID()))
 	}
-	_, err = f.Run(f.ctx, stale.ID())
+	_, err = f.Runs.Get(f.ctx, stale.ID())
 	isNotFound(t, err)
 	f.must(lively.Commit(f.ctx))
-	_, err = f.ManifestByTag(f.ctx, "app", "v2")
+	_, err = f.Manifests.ByTag(f.ctx, "app", "v2")
 	f.must(err)
 }

@@ -18,7 +18,7 @@ func TestRun_Commit_shows(t *testing.T) {
 	secret, config := f.blob("secret", "what others may not read"), f.blob("mirror", "a config that is there already")
 	foreign := secret
 	foreign.URLs = []string{"https://elsewhere.test/layer"}
-	run, err := f.BeginRun(f.ctx, "sync")
+	run, err := f.Runs.Begin(f.ctx, "sync")
 	f.must(err)
 	for _, m := range []struct {
 		mediaType string
@@ -45,9 +45,9 @@ func TestRun_anotherRepositorysContent(t *testing.T) {
 	private := f.pushImage("team/private", "private", "v1")
 	config, layer := digest.FromString(`{"config of":"private"}`), layerOf(private)
 	sizes := map[digest.Digest]int64{config: int64(len(f.read("team/private", config))), layer: int64(len(f.read("team/private", layer)))}
-	run, err := f.BeginRun(f.ctx, "sync")
+	run, err := f.Runs.Begin(f.ctx, "sync")
 	f.must(err)
-	before, err := f.BeginRun(f.ctx, "sync of another repository")
+	before, err := f.Runs.Begin(f.ctx, "sync of another repository")
 	f.must(err)
 	held := func(blobs []digest.Digest, unconfirmed []digest.Digest) {
 		t.Helper()
@@ -78,7 +78,7 @@ func TestRun_anotherRepositorysContent(t *testing.T) {
 	missing(run, config, layer)
 
 	// A manifest that has all it needs, for instance since it needs nothing, is another repository's all the same.
-	alone, err := f.PutManifest(f.ctx, "team/private", index(), PutOptions{})
+	alone, err := f.Manifests.Put(f.ctx, "team/private", index(), PutOptions{})
 	f.must(err)
 	if has, err := hasManifest(f.ctx, run, "mirror/evil", alone.Digest); has || err != nil {
 		t.Errorf("a manifest of another repository is held: %v, %v", has, err)
@@ -104,7 +104,7 @@ func TestRun_anotherRepositorysContent(t *testing.T) {
 	_, err = f.Blobs.Stat(f.ctx, "mirror/evil", layer)
 	isNotFound(t, err)
 	for _, d := range []digest.Digest{private.Digest, alone.Digest} {
-		_, err = f.Manifest(f.ctx, "mirror/evil", d)
+		_, err = f.Manifests.Get(f.ctx, "mirror/evil", d)
 		isNotFound(t, err)
 	}
 }
@@ -114,9 +114,9 @@ func TestRun_Held_pulledManifestThatNamesAnothersBlob(t *testing.T) {
 	f := newFixture(t)
 	secret := f.blob("team/private", "what others may not read")
 	body := manifestOf(secret)
-	m, err := f.PutPulledManifest(f.ctx, "hub/evil", body, PutOptions{Tags: []string{"v1"}})
+	m, err := f.Manifests.PutPulled(f.ctx, "hub/evil", body, PutOptions{Tags: []string{"v1"}})
 	f.must(err)
-	run, err := f.BeginRun(f.ctx, "sync")
+	run, err := f.Runs.Begin(f.ctx, "sync")
 	f.must(err)
 	if has, err := hasManifest(f.ctx, run, "hub/evil", m.Digest); has || err != nil {
 		t.Errorf("it is held: %v, %v", has, err)
@@ -131,7 +131,7 @@ func TestRun_Held_pulledManifestThatNamesAnothersBlob(t *testing.T) {
 func TestRun_Confirm_keepsTheBlob(t *testing.T) {
 	f := newFixture(t)
 	layer := f.blob("other", "layer")
-	run, err := f.BeginRun(f.ctx, "sync")
+	run, err := f.Runs.Begin(f.ctx, "sync")
 	f.must(err)
 	staged, err := run.Confirm(f.ctx, map[string][]ocispec.Descriptor{"mirror": {layer}})
 	f.must(err)
@@ -139,7 +139,7 @@ func TestRun_Confirm_keepsTheBlob(t *testing.T) {
 		t.Errorf("staged are %v", staged)
 	}
 	f.reopen()
-	run, err = f.Run(f.ctx, run.ID())
+	run, err = f.Runs.Get(f.ctx, run.ID())
 	f.must(err)
 	f.must(f.Blobs.Delete(f.ctx, "other", layer.Digest))
 	f.clock.add(time.Hour)
@@ -158,7 +158,7 @@ func TestRun_Confirm_keepsTheBlob(t *testing.T) {
 func TestRun_Confirm_collectedMeanwhile(t *testing.T) {
 	f := newFixture(t)
 	layer := f.blob("other", "layer")
-	run, err := f.BeginRun(f.ctx, "sync")
+	run, err := f.Runs.Begin(f.ctx, "sync")
 	f.must(err)
 	f.must(f.Blobs.Delete(f.ctx, "other", layer.Digest))
 	f.must(f.touch(layer.Digest, f.clock.now()))
@@ -174,7 +174,7 @@ func TestRun_Confirm_collectedMeanwhile(t *testing.T) {
 
 func TestRun_Confirm_Refusals(t *testing.T) {
 	f := newFixture(t)
-	run, err := f.BeginRun(f.ctx, "sync")
+	run, err := f.Runs.Begin(f.ctx, "sync")
 	f.must(err)
 	var invalid *InvalidError
 	for repo, d := range map[string]digest.Digest{"A": dA, "app": "sha256:x"} {
@@ -200,7 +200,7 @@ func TestRun_blobThatIsLostOrShort(t *testing.T) {
 			m := f.pushImage("app", "app", "v1")
 			layer := layerOf(m)
 			damage(f, layer)
-			run, err := f.BeginRun(f.ctx, "sync")
+			run, err := f.Runs.Begin(f.ctx, "sync")
 			f.must(err)
 			ask := map[string][]digest.Digest{"app": {layer}, "other": {layer}}
 			blobs, manifests, unconfirmed, err := run.Held(f.ctx, ask, map[string][]digest.Digest{"app": {m.Digest}})

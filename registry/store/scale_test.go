@@ -112,22 +112,22 @@ func benchmarkScale(b *testing.B, f *fixture) {
 		{"open", func(int) error { f.reopen(); return nil }},
 		{"manifest by digest", func(int) error {
 			i := rand.IntN(scaleManifests/5) * 5
-			_, err := f.Manifest(f.ctx, "team/app-0000", scaleManifestDigest(i))
+			_, err := f.Manifests.Get(f.ctx, "team/app-0000", scaleManifestDigest(i))
 			return err
 		}},
 		{"manifest by tag", func(int) error {
-			_, err := f.ManifestByTag(f.ctx, "team/app-0000", fmt.Sprintf("v%07d", rand.IntN(scaleManifests/5)*5))
+			_, err := f.Manifests.ByTag(f.ctx, "team/app-0000", fmt.Sprintf("v%07d", rand.IntN(scaleManifests/5)*5))
 			return err
 		}},
 		{"tag page", func(int) error {
-			tags, more, err := f.Tags(f.ctx, "team/app-0000", fmt.Sprintf("v%07d", rand.IntN(scaleManifests/2)), 1000)
+			tags, more, err := f.Tags.List(f.ctx, "team/app-0000", fmt.Sprintf("v%07d", rand.IntN(scaleManifests/2)), 1000)
 			if len(tags) != 1000 || !more {
 				return fmt.Errorf("%d tags, %v", len(tags), more)
 			}
 			return err
 		}},
 		{"all tags of a repository", func(int) error {
-			tags, _, err := f.Tags(f.ctx, "team/app-0000", "", -1)
+			tags, _, err := f.Tags.List(f.ctx, "team/app-0000", "", -1)
 			if len(tags) != scaleTagged {
 				return fmt.Errorf("%d tags", len(tags))
 			}
@@ -139,11 +139,11 @@ func benchmarkScale(b *testing.B, f *fixture) {
 			return err
 		}},
 		{"delete", func(int) error {
-			m, err := f.PutManifest(f.ctx, "team/app-0000", mustJSON(map[string]any{"schemaVersion": 2, "mediaType": "x/y", "n": rand.Int()}), PutOptions{Tags: []string{"del"}})
+			m, err := f.Manifests.Put(f.ctx, "team/app-0000", mustJSON(map[string]any{"schemaVersion": 2, "mediaType": "x/y", "n": rand.Int()}), PutOptions{Tags: []string{"del"}})
 			if err != nil {
 				return err
 			}
-			return f.DeleteManifest(f.ctx, "team/app-0000", m.Digest)
+			return f.Manifests.Delete(f.ctx, "team/app-0000", m.Digest)
 		}},
 		{"collection plan", func(int) error {
 			n := 0

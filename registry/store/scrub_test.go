@@ -64,7 +64,7 @@ func TestStore_ScrubBlob_takesDamageOutOfService(t *testing.T) {
 			d := layerOf(m)
 			_, err := f.Blobs.Mount(f.ctx, "linked", "app", d) // where no manifest is made of it
 			f.must(err)
-			run, err := f.BeginRun(f.ctx, "sync")
+			run, err := f.Runs.Begin(f.ctx, "sync")
 			f.must(err)
 			if has, err := hasBlob(f.ctx, run, "linked", d); !has || err != nil {
 				t.Fatal(has, err)
@@ -117,7 +117,7 @@ func (f *fixture) mustNotBeHeld(run *Run, m Manifest, d digest.Digest) {
 		f.t.Errorf("mount: %v", err)
 	}
 	var missing *MissingError
-	if _, err := f.PutManifest(f.ctx, "app", m.Body, PutOptions{}); !errors.As(err, &missing) {
+	if _, err := f.Manifests.Put(f.ctx, "app", m.Body, PutOptions{}); !errors.As(err, &missing) {
 		f.t.Errorf("manifest: %v", err)
 	}
 	for _, repo := range []string{"app", "synced"} {
@@ -218,11 +218,11 @@ func TestStore_PutBack(t *testing.T) {
 func TestStore_BlobImages(t *testing.T) {
 	f := newFixture(t)
 	child := f.pushImage("team/multi", "child")
-	m, err := f.PutManifest(f.ctx, "team/multi", index(child.Descriptor()), PutOptions{Tags: []string{"v1", "v2"}})
+	m, err := f.Manifests.Put(f.ctx, "team/multi", index(child.Descriptor()), PutOptions{Tags: []string{"v1", "v2"}})
 	f.must(err)
-	_, err = f.PutManifest(f.ctx, "team/multi", index(m.Descriptor()), PutOptions{Tags: []string{"nested"}})
+	_, err = f.Manifests.Put(f.ctx, "team/multi", index(m.Descriptor()), PutOptions{Tags: []string{"nested"}})
 	f.must(err)
-	alone, err := f.PutManifest(f.ctx, "bare", manifestOf(f.blob("bare", "{}"), f.blob("bare", "layer of child")), PutOptions{})
+	alone, err := f.Manifests.Put(f.ctx, "bare", manifestOf(f.blob("bare", "{}"), f.blob("bare", "layer of child")), PutOptions{})
 	f.must(err)
 	f.pushImage("other", "other", "v1")
 	want := []string{"bare@" + alone.Digest.String(), "team/multi:nested", "team/multi:v1", "team/multi:v2"}
@@ -280,7 +280,7 @@ func TestStore_TidyQuarantine(t *testing.T) {
 	if row, file := f.quarantineHas(layerOf(m)); !row || !file {
 		t.Errorf("what an image needs: row %v, file %v", row, file)
 	}
-	f.must(f.DeleteManifest(f.ctx, "app", m.Digest))
+	f.must(f.Manifests.Delete(f.ctx, "app", m.Digest))
 	f.must(f.Integrity().TidyQuarantine(f.ctx))
 	if row, file := f.quarantineHas(layerOf(m)); row || file {
 		t.Errorf("what nothing is made of: row %v, file %v", row, file)
@@ -294,7 +294,7 @@ func TestStore_TidyQuarantine(t *testing.T) {
 func TestStore_Quarantine_ofAPulledManifest(t *testing.T) {
 	f := newFixture(t)
 	config, layer := descriptor(ocispec.MediaTypeImageConfig, []byte("{}")), descriptor("x/y", []byte("layer"))
-	m, err := f.PutPulledManifest(f.ctx, "lazy", manifestOf(config, layer), PutOptions{Tags: []string{"v1"}})
+	m, err := f.Manifests.PutPulled(f.ctx, "lazy", manifestOf(config, layer), PutOptions{Tags: []string{"v1"}})
 	f.must(err)
 	f.blob("lazy", "layer")
 	f.flip(layer.Digest)

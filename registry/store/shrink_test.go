@@ -16,7 +16,7 @@ import (
 // largeManifest pushes a manifest of so many bytes.
 func (f *fixture) largeManifest(n, size int) (Manifest, error) {
 	body := mustJSON(map[string]any{"schemaVersion": 2, "mediaType": "x/y", "n": n, "filler": bytes.Repeat([]byte("x"), size*3/4)})
-	return f.PutManifest(f.ctx, "app", body, PutOptions{})
+	return f.Manifests.Put(f.ctx, "app", body, PutOptions{})
 }
 
 func (f *fixture) databaseBytes() int64 {
@@ -47,7 +47,7 @@ func TestStore_DiskFullOfManifests(t *testing.T) {
 		t.Errorf("the disk is full, and it is said that pushes work: %v", err)
 	}
 	for _, d := range pushed {
-		f.must(f.DeleteManifest(f.ctx, "app", d))
+		f.must(f.Manifests.Delete(f.ctx, "app", d))
 	}
 	f.must(f.CheckSpace())
 	room, err := f.Space()
@@ -61,7 +61,7 @@ func TestStore_DiskFullOfManifests(t *testing.T) {
 	}
 	grown := f.databaseBytes()
 	for d := range f.manifests() {
-		f.must(f.DeleteManifest(f.ctx, "app", d))
+		f.must(f.Manifests.Delete(f.ctx, "app", d))
 	}
 	f.must(f.Maintain(f.ctx))
 	if size := f.databaseBytes(); size > grown/4 {
@@ -94,7 +94,7 @@ func TestStore_ShrinksAfterDeleting(t *testing.T) {
 	f.reopen()
 	grown := f.databaseBytes()
 	for d := range f.manifests() {
-		f.must(f.DeleteManifest(f.ctx, "app", d))
+		f.must(f.Manifests.Delete(f.ctx, "app", d))
 	}
 	f.reopen()
 	if size := f.databaseBytes(); grown < 8<<20 || size > grown/4 {

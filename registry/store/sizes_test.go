@@ -29,8 +29,8 @@ func TestStore_PutManifest_sizes(t *testing.T) {
 		"a layer that is named twice":        body(config, layer, again),
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, pushed := f.PutManifest(f.ctx, "app", bad, PutOptions{Tags: []string{"v1"}})
-			run, err := f.BeginRun(f.ctx, "sync")
+			_, pushed := f.Manifests.Put(f.ctx, "app", bad, PutOptions{Tags: []string{"v1"}})
+			run, err := f.Runs.Begin(f.ctx, "sync")
 			f.must(err)
 			desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromBytes(bad), Size: int64(len(bad))}
 			for way, err := range map[string]error{"a push": pushed, "a run": run.PutManifest(f.ctx, "app", desc, bad)} {
@@ -42,12 +42,12 @@ func TestStore_PutManifest_sizes(t *testing.T) {
 		})
 	}
 	// An upstream's manifest comes before its layers. One that contradicts itself can be told all the same.
-	if _, err := f.PutPulledManifest(f.ctx, "up", body(config, layer, again), PutOptions{}); !errors.As(err, new(*InvalidError)) {
+	if _, err := f.Manifests.PutPulled(f.ctx, "up", body(config, layer, again), PutOptions{}); !errors.As(err, new(*InvalidError)) {
 		t.Errorf("pulled through: got %v", err)
 	}
-	_, err := f.PutPulledManifest(f.ctx, "up", body(config, other(layer, 1<<50), ""), PutOptions{})
+	_, err := f.Manifests.PutPulled(f.ctx, "up", body(config, other(layer, 1<<50), ""), PutOptions{})
 	f.must(err)
-	good, err := f.PutManifest(f.ctx, "app", body(config, layer, ""), PutOptions{})
+	good, err := f.Manifests.Put(f.ctx, "app", body(config, layer, ""), PutOptions{})
 	f.must(err)
 	report, err := f.Integrity().Verify(f.ctx, VerifyOptions{})
 	f.must(err)

@@ -27,7 +27,7 @@ func TestStore_BlobSources(t *testing.T) {
 	if got := f.sources(layer.Digest); got != nil {
 		t.Errorf("without a source: %v", got)
 	}
-	r, err := f.BeginRun(f.ctx, "sync")
+	r, err := f.Runs.Begin(f.ctx, "sync")
 	f.must(err)
 	f.must(r.Source(f.ctx, map[string][]string{"mirror/app": {"quay.io/team/app"}}))
 	f.must(r.Abort(f.ctx)) // where it looked is true all the same
@@ -40,7 +40,7 @@ func TestStore_BlobSources(t *testing.T) {
 	// A layer that only a manifest names, as after a pull-through.
 	config := f.blob("mirror/app", "config")
 	f.must(f.Blobs.Delete(f.ctx, "mirror/app", layer.Digest))
-	_, err = f.PutPulledManifest(f.ctx, "mirror/app", manifestOf(config, layer), PutOptions{})
+	_, err = f.Manifests.PutPulled(f.ctx, "mirror/app", manifestOf(config, layer), PutOptions{})
 	f.must(err)
 	if got := f.sources(layer.Digest); len(got) != 2 {
 		t.Errorf("by its manifest: %v", got)

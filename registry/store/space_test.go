@@ -26,7 +26,7 @@ func TestStore_NearlyFullDisk(t *testing.T) {
 	f.must(err)
 	_, err = small.Write([]byte("small"))
 	f.must(err)
-	run, err := f.BeginRun(f.ctx, "run")
+	run, err := f.Runs.Begin(f.ctx, "run")
 	f.must(err)
 	f.space.Bytes = func(string) (free, total int64, err error) { return diskspace.Least - 1, 1 << 40, nil }
 
@@ -39,7 +39,7 @@ func TestStore_NearlyFullDisk(t *testing.T) {
 			_, err := half.ReadFrom(strings.NewReader(strings.Repeat("x", 2*spaceEvery)))
 			return err
 		},
-		"a manifest": func() error { _, err := f.PutManifest(f.ctx, "app", body, PutOptions{}); return err },
+		"a manifest": func() error { _, err := f.Manifests.Put(f.ctx, "app", body, PutOptions{}); return err },
 		"the end of an upload": func() error {
 			_, err := small.Commit(f.ctx, digest.FromString("small"))
 			return err
@@ -59,14 +59,14 @@ func TestStore_NearlyFullDisk(t *testing.T) {
 		}
 	}
 
-	got, err := f.ManifestByTag(f.ctx, "app", "v1")
+	got, err := f.Manifests.ByTag(f.ctx, "app", "v1")
 	f.must(err)
 	if !bytes.Equal(got.Body, m.Body) || f.read("app", digest.FromString("layer of app")) != "layer of app" {
 		t.Error("a pull got something else")
 	}
 	f.must(half.Cancel(f.ctx))
 	f.must(run.Abort(f.ctx))
-	f.must(f.DeleteManifest(f.ctx, "app", m.Digest))
+	f.must(f.Manifests.Delete(f.ctx, "app", m.Digest))
 	f.clock.add(time.Hour)
 	if n, _, err := f.Garbage.RemoveBlobs(f.ctx, f.clock.now(), f.garbage(f.clock.now())); n != 2 || err != nil {
 		t.Errorf("collection removed %d, %v", n, err)
@@ -77,7 +77,7 @@ func TestStore_NearlyFullDisk(t *testing.T) {
 func TestRun_PutBlob_DoesNotFit(t *testing.T) {
 	f := newFixture(t)
 	f.space.Bytes = func(string) (free, total int64, err error) { return 100 << 20, 1 << 40, nil }
-	r, err := f.BeginRun(f.ctx, "run")
+	r, err := f.Runs.Begin(f.ctx, "run")
 	f.must(err)
 	unread := throttle.ReaderFunc(func([]byte) (int, error) { t.Error("it was read"); return 0, errors.New("read") })
 	err = r.PutBlob(f.ctx, "app", ocispec.Descriptor{Digest: dA, Size: 70 << 20}, unread)
@@ -132,7 +132,7 @@ func TestStore_FullDisk(t *testing.T) {
 			f := newFixtureIn(t, dir)
 			content := strings.Repeat("large ", 1<<18)
 			layer := f.blob("app", content)
-			m, err := f.PutManifest(f.ctx, "app", manifestOf(f.blob("app", "{}"), layer), PutOptions{Tags: []string{"v1"}})
+			m, err := f.Manifests.Put(f.ctx, "app", manifestOf(f.blob("app", "{}"), layer), PutOptions{Tags: []string{"v1"}})
 			f.must(err)
 			f.reopen() // and the WAL is gone
 			if restart {
@@ -150,7 +150,7 @@ func TestStore_FullDisk(t *testing.T) {
 			if f.read("app", layer.Digest) != content {
 				t.Error("a pull got something else")
 			}
-			f.must(f.DeleteManifest(f.ctx, "app", m.Digest))
+			f.must(f.Manifests.Delete(f.ctx, "app", m.Digest))
 			fill()
 			now := f.clock.add(time.Hour)
 			if n, bytes, err := f.Garbage.RemoveBlobs(f.ctx, now, f.garbage(now)); n != 2 || bytes < layer.Size || err != nil {

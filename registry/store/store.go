@@ -32,9 +32,13 @@ type Options struct {
 // Store is an opened store. Its methods may be called from any goroutine, and so may those of its parts.
 type Store struct {
 	*core
-	Blobs   *Blobs   // blobs of a repository
-	Uploads *Uploads // blobs on their way
-	Garbage *Garbage // what can be removed
+	Blobs     *Blobs     // blobs of a repository
+	Uploads   *Uploads   // blobs on their way
+	Manifests *Manifests // manifests of a repository
+	Tags      *Tags      // tags of a repository
+	Runs      *Runs      // staged syncs
+	Users     *Users     // accounts
+	Garbage   *Garbage   // what can be removed
 
 	lock *os.File
 }
@@ -44,6 +48,18 @@ type Blobs struct{ *core }
 
 // Uploads begins and resumes uploads.
 type Uploads struct{ *core }
+
+// Manifests has the manifests of repositories.
+type Manifests struct{ *core }
+
+// Tags has the tags of repositories.
+type Tags struct{ *core }
+
+// Runs begins and resumes runs.
+type Runs struct{ *core }
+
+// Users has the accounts.
+type Users struct{ *core }
 
 // Garbage finds and removes what nothing needs any more. It implements gc.Store.
 type Garbage struct{ *core }
@@ -131,7 +147,8 @@ func newStore(o Options) (*Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	c := &core{database: path, now: o.Now, log: o.Log, turns: turns{places: newManifestPlaces(), part: partTime, patience: 10 * time.Second}}
-	s := &Store{core: c, Blobs: &Blobs{c}, Uploads: &Uploads{c}, Garbage: &Garbage{c}}
+	s := &Store{core: c, Blobs: &Blobs{c}, Uploads: &Uploads{c}, Manifests: &Manifests{c}, Tags: &Tags{c},
+		Runs: &Runs{c}, Users: &Users{c}, Garbage: &Garbage{c}}
 	s.space = diskspace.Checker{Bytes: diskspace.Bytes, Inodes: diskspace.Inodes, MinFree: o.MinFree}
 	if s.now == nil {
 		s.now = time.Now

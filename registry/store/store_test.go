@@ -21,17 +21,17 @@ func TestStore_PushAndPull(t *testing.T) {
 	f := newFixture(t)
 	put := f.pushImage("library/app", "app", "v1", "latest")
 
-	got, err := f.ManifestByTag(f.ctx, "library/app", "v1")
+	got, err := f.Manifests.ByTag(f.ctx, "library/app", "v1")
 	f.must(err)
 	if got.Digest != put.Digest || !bytes.Equal(got.Body, put.Body) || got.MediaType != put.MediaType {
 		t.Errorf("by tag: got %+v, put %+v", got, put)
 	}
-	got, err = f.Manifest(f.ctx, "library/app", put.Digest)
+	got, err = f.Manifests.Get(f.ctx, "library/app", put.Digest)
 	f.must(err)
 	if !got.Created.Equal(put.Created) || got.Descriptor().Size != int64(len(put.Body)) {
 		t.Errorf("by digest: got %+v, put %+v", got, put)
 	}
-	tags, more, err := f.Tags(f.ctx, "library/app", "", -1)
+	tags, more, err := f.Tags.List(f.ctx, "library/app", "", -1)
 	f.must(err)
 	if strings.Join(tags, " ") != "latest v1" || more {
 		t.Errorf("tags %v, more %v", tags, more)
@@ -82,7 +82,7 @@ func TestOpen_migratesTheFirstVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if u, err := s.User(t.Context(), "init"); err != nil || u.Role != "admin" || u.Repositories != nil {
+	if u, err := s.Users.Get(t.Context(), "init"); err != nil || u.Role != "admin" || u.Repositories != nil {
 		t.Errorf("after the migration: %+v, %v", u, err)
 	}
 }

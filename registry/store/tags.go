@@ -27,9 +27,9 @@ type TagMove struct {
 	Moved       time.Time
 }
 
-// Tags lists the tags of repo after last in byte order, at most n of them (n<0: all), and says whether
+// List lists the tags of repo after last in byte order, at most n of them (n<0: all), and says whether
 // there are more. ErrNotFound: nothing was ever put into repo.
-func (s *Store) Tags(ctx context.Context, repo, last string, n int) (tags []string, more bool, err error) {
+func (s *Tags) List(ctx context.Context, repo, last string, n int) (tags []string, more bool, err error) {
 	if err := image.CheckRepository(repo); err != nil {
 		return nil, false, err
 	}
@@ -72,8 +72,8 @@ func (s *core) page(ctx context.Context, n int, text string, args ...any) (names
 	return names, false, nil
 }
 
-// DeleteTag deletes a tag and leaves what it named.
-func (s *Store) DeleteTag(ctx context.Context, repo, tag string) error {
+// Delete deletes a tag and leaves what it named.
+func (s *Tags) Delete(ctx context.Context, repo, tag string) error {
 	if err := image.CheckRepository(repo); err != nil {
 		return err
 	}
@@ -183,8 +183,8 @@ func asJSON[S ~string](all []S) string {
 	return string(text)
 }
 
-// TagHistory lists the moves of a tag, the latest first. It is empty for a tag that never was.
-func (s *Store) TagHistory(ctx context.Context, repo, tag string) ([]TagMove, error) {
+// History lists the moves of a tag, the latest first. It is empty for a tag that never was.
+func (s *Tags) History(ctx context.Context, repo, tag string) ([]TagMove, error) {
 	if err := image.CheckRepository(repo); err != nil {
 		return nil, err
 	}
@@ -205,16 +205,16 @@ func (s *Store) TagHistory(ctx context.Context, repo, tag string) ([]TagMove, er
 	return moves, nil
 }
 
-// TagChecked says when the upstream last confirmed a tag; the zero time means never.
-func (s *Store) TagChecked(ctx context.Context, repo, tag string) (time.Time, error) {
+// Checked says when the upstream last confirmed a tag; the zero time means never.
+func (s *Tags) Checked(ctx context.Context, repo, tag string) (time.Time, error) {
 	var checked int64
 	err := s.db.Reader().QueryRowContext(ctx, `SELECT t.checked FROM tags t JOIN repositories r ON r.id = t.repository
 		WHERE r.name = ? AND t.name = ?`, repo, tag).Scan(&checked)
 	return sqlite.Time(checked), orNotFound(err, "tag", tag)
 }
 
-// SetTagChecked records when the upstream confirmed a tag.
-func (s *Store) SetTagChecked(ctx context.Context, repo, tag string, t time.Time) error {
+// SetChecked records when the upstream confirmed a tag.
+func (s *Tags) SetChecked(ctx context.Context, repo, tag string, t time.Time) error {
 	return s.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		n, err := sqlite.Affected(ctx, tx, `UPDATE tags SET checked = ?
 			WHERE name = ? AND repository = (SELECT id FROM repositories WHERE name = ?)`, sqlite.Nanos(t), tag, repo)

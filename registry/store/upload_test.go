@@ -391,7 +391,7 @@ func TestStore_BlobVisibility(t *testing.T) {
 	f.must(err)
 	isNotFound(t, f.Blobs.Delete(f.ctx, "other", layer)) // where it has no link
 	isNotFound(t, f.Blobs.Delete(f.ctx, "unheard/of", layer))
-	f.must(f.DeleteManifest(f.ctx, "app", m.Digest))
+	f.must(f.Manifests.Delete(f.ctx, "app", m.Digest))
 	f.must(f.Blobs.Delete(f.ctx, "app", layer))
 	_, err = f.Blobs.Stat(f.ctx, "app", layer)
 	isNotFound(t, err)
@@ -424,7 +424,7 @@ func TestStore_DeleteBlob_ofWhatManyManifestsNeed(t *testing.T) {
 	for i := range 1001 {
 		g.Go(func() error {
 			body := mustJSON(map[string]any{"schemaVersion": 2, "mediaType": "x/y", "config": config, "annotations": map[string]string{"n": fmt.Sprint(i)}})
-			_, err := f.PutManifest(f.ctx, "many", body, PutOptions{})
+			_, err := f.Manifests.Put(f.ctx, "many", body, PutOptions{})
 			return err
 		})
 	}
@@ -436,7 +436,7 @@ func TestStore_DeleteBlob_ofWhatManyManifestsNeed(t *testing.T) {
 	isNotFound(t, err)
 
 	f.blob("other", "{}")
-	_, err = f.PutManifest(f.ctx, "other", manifestOf(config), PutOptions{})
+	_, err = f.Manifests.Put(f.ctx, "other", manifestOf(config), PutOptions{})
 	f.must(err)
 	if err := f.Blobs.Delete(f.ctx, "other", config.Digest); !errors.As(err, new(*InUseError)) {
 		t.Errorf("deleting what a manifest of the repository needs gives %v", err)

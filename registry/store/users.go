@@ -34,8 +34,8 @@ func scanUser(scan func(...any) error) (User, error) {
 	return u, err
 }
 
-// User reads an account.
-func (s *Store) User(ctx context.Context, name string) (User, error) {
+// Get reads an account.
+func (s *Users) Get(ctx context.Context, name string) (User, error) {
 	u, err := scanUser(s.db.Reader().QueryRowContext(ctx, selectUser+` WHERE name = ?`, name).Scan)
 	if err != nil {
 		return User{}, orNotFound(err, "user", image.Quote(name))
@@ -43,8 +43,8 @@ func (s *Store) User(ctx context.Context, name string) (User, error) {
 	return u, nil
 }
 
-// Users lists the accounts by name.
-func (s *Store) Users(ctx context.Context) ([]User, error) {
+// List lists the accounts by name.
+func (s *Users) List(ctx context.Context) ([]User, error) {
 	users := []User{}
 	scan := func(rows *sql.Rows) error {
 		u, err := scanUser(rows.Scan)
@@ -57,11 +57,11 @@ func (s *Store) Users(ctx context.Context) ([]User, error) {
 	return users, nil
 }
 
-// PutUser makes an account, or changes its role, its repositories and its password. A pattern is
+// Put makes an account, or changes its role, its repositories and its password. A pattern is
 // the name of a repository, or openshift/* for all that are below openshift at any depth, or * for all.
 // *image.PatternError for one that is none of these. On a full disk an account can still be changed, since its password may
 // have leaked; a new one is a *FullError.
-func (s *Store) PutUser(ctx context.Context, u User) error {
+func (s *Users) Put(ctx context.Context, u User) error {
 	if u.Name == "" {
 		return &InvalidError{What: "user", Why: "it has no name"}
 	}
@@ -74,7 +74,7 @@ func (s *Store) PutUser(ctx context.Context, u User) error {
 		u.PasswordHash = []byte{} // an account that nobody can log in to; the column is never null
 	}
 	err := s.db.Freeing(func() error { // to read needs space too, where the index of the WAL has to be written
-		_, err := s.User(ctx, u.Name)
+		_, err := s.Get(ctx, u.Name)
 		return err
 	})
 	if err == nil {
@@ -99,8 +99,8 @@ func (s *core) putUser(ctx context.Context, u User) error {
 	})
 }
 
-// DeleteUser deletes an account, on a full disk too.
-func (s *Store) DeleteUser(ctx context.Context, name string) error {
+// Delete deletes an account, on a full disk too.
+func (s *Users) Delete(ctx context.Context, name string) error {
 	return s.db.Freeing(func() error {
 		return s.db.Write(ctx, func(tx *sql.Tx) error {
 			n, err := sqlite.Affected(ctx, tx, `DELETE FROM users WHERE name = ?`, name)

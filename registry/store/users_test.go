@@ -12,21 +12,21 @@ import (
 func TestStore_UserRepositories(t *testing.T) {
 	f := newFixture(t)
 	want := []string{"openshift/*", "app"}
-	f.must(f.PutUser(f.ctx, User{Name: "ci", Role: "push", Repositories: want}))
-	f.must(f.PutUser(f.ctx, User{Name: "init", Role: "admin"}))
-	ci, err := f.User(f.ctx, "ci")
+	f.must(f.Users.Put(f.ctx, User{Name: "ci", Role: "push", Repositories: want}))
+	f.must(f.Users.Put(f.ctx, User{Name: "init", Role: "admin"}))
+	ci, err := f.Users.Get(f.ctx, "ci")
 	f.must(err)
 	if !slices.Equal(ci.Repositories, want) {
 		t.Errorf("got %q", ci.Repositories)
 	}
-	users, err := f.Users(f.ctx)
+	users, err := f.Users.List(f.ctx)
 	f.must(err)
 	if len(users) != 2 || !slices.Equal(users[0].Repositories, want) || users[1].Repositories != nil {
 		t.Errorf("got %+v", users)
 	}
 	ci.Repositories = nil
-	f.must(f.PutUser(f.ctx, ci))
-	if ci, err = f.User(f.ctx, "ci"); err != nil || ci.Repositories != nil {
+	f.must(f.Users.Put(f.ctx, ci))
+	if ci, err = f.Users.Get(f.ctx, "ci"); err != nil || ci.Repositories != nil {
 		t.Errorf("taken away: got %q, %v", ci.Repositories, err)
 	}
 }
@@ -34,13 +34,13 @@ func TestStore_UserRepositories(t *testing.T) {
 func TestStore_UserRepositories_Patterns(t *testing.T) {
 	f := newFixture(t)
 	for _, pattern := range []string{"*", "a", "openshift/*", "a/b/*"} {
-		if err := f.PutUser(f.ctx, User{Name: "u", Repositories: []string{pattern}}); err != nil {
+		if err := f.Users.Put(f.ctx, User{Name: "u", Repositories: []string{pattern}}); err != nil {
 			t.Errorf("%q: %v", pattern, err)
 		}
 	}
 	for _, pattern := range []string{"", "/a", "a/", "A*", "a b", "a//b", "a\nb", "[ab]", "a?", "/*", "a/**", "a*", "*/a", "a/*/b"} {
 		var invalid *image.PatternError
-		if err := f.PutUser(f.ctx, User{Name: "u", Repositories: []string{"a", pattern}}); !errors.As(err, &invalid) {
+		if err := f.Users.Put(f.ctx, User{Name: "u", Repositories: []string{"a", pattern}}); !errors.As(err, &invalid) {
 			t.Errorf("%q: got %v", pattern, err)
 		}
 	}
@@ -53,7 +53,7 @@ func TestStore_UsersOnFullDisk(t *testing.T) {
 			dir, fill := diskspacetest.Small(t)
 			f := newFixtureIn(t, dir)
 			for _, user := range []string{"gone", "leaked"} {
-				f.must(f.PutUser(f.ctx, User{Name: user, Role: "push", PasswordHash: []byte("old")}))
+				f.must(f.Users.Put(f.ctx, User{Name: user, Role: "push", PasswordHash: []byte("old")}))
 			}
 			f.must(f.Close())
 			f.Store = nil
@@ -62,15 +62,15 @@ func TestStore_UsersOnFullDisk(t *testing.T) {
 			}
 			f.reopen()
 			fill()
-			f.must(f.PutUser(f.ctx, User{Name: "leaked", Role: "pull", PasswordHash: []byte("new")}))
+			f.must(f.Users.Put(f.ctx, User{Name: "leaked", Role: "pull", PasswordHash: []byte("new")}))
 			fill()
-			f.must(f.DeleteUser(f.ctx, "gone"))
+			f.must(f.Users.Delete(f.ctx, "gone"))
 			fill()
 			f.reopen()
-			if u, err := f.User(f.ctx, "leaked"); err != nil || string(u.PasswordHash) != "new" || u.Role != "pull" {
+			if u, err := f.Users.Get(f.ctx, "leaked"); err != nil || string(u.PasswordHash) != "new" || u.Role != "pull" {
 				t.Errorf("the account that was changed: %+v, %v", u, err)
 			}
-			if _, err := f.User(f.ctx, "gone"); !errors.Is(err, ErrNotFound) {
+			if _, err := f.Users.Get(f.ctx, "gone"); !errors.Is(err, ErrNotFound) {
 				t.Errorf("the account that was removed: %v", err)
 			}
 		})

@@ -60,10 +60,10 @@ func (f *fixture) variety() Manifest {
 	m := f.pushImage("team/app", "app", "v1", "latest")
 	child := f.pushImage("team/multi", "child")
 	sparse := descriptor(ocispec.MediaTypeImageManifest, []byte("a child that is not here"))
-	_, err := f.PutManifest(f.ctx, "team/multi", index(child.Descriptor(), sparse), PutOptions{Tags: []string{"v1"}})
+	_, err := f.Manifests.Put(f.ctx, "team/multi", index(child.Descriptor(), sparse), PutOptions{Tags: []string{"v1"}})
 	f.must(err)
 	foreign := descriptor("application/vnd.oci.image.layer.nondistributable.v1.tar", []byte("not here"))
-	_, err = f.PutManifest(f.ctx, "windows", manifestOf(f.blob("windows", "{}"), foreign), PutOptions{})
+	_, err = f.Manifests.Put(f.ctx, "windows", manifestOf(f.blob("windows", "{}"), foreign), PutOptions{})
 	f.must(err)
 	signature := mustJSON(ocispec.Manifest{
 		MediaType: ocispec.MediaTypeImageManifest, Config: f.blob("team/app", "signature"), Layers: []ocispec.Descriptor{},
@@ -71,12 +71,12 @@ func (f *fixture) variety() Manifest {
 		Annotations: map[string]string{"b": "<2>", "a": "1"},
 	})
 	d512 := digest.SHA512.FromBytes(signature)
-	_, err = f.PutManifest(f.ctx, "team/app", signature, PutOptions{Digest: d512})
+	_, err = f.Manifests.Put(f.ctx, "team/app", signature, PutOptions{Digest: d512})
 	f.must(err)
 	f.must(f.Blobs.RecordSource(f.ctx, "lazy", "quay.io", "lazy"))
-	_, err = f.PutPulledManifest(f.ctx, "lazy", manifestOf(descriptor("x/y", []byte("later")), descriptor("x/y", []byte("later too"))), PutOptions{Tags: []string{"v1"}})
+	_, err = f.Manifests.PutPulled(f.ctx, "lazy", manifestOf(descriptor("x/y", []byte("later")), descriptor("x/y", []byte("later too"))), PutOptions{Tags: []string{"v1"}})
 	f.must(err)
-	run, err := f.BeginRun(f.ctx, "under way")
+	run, err := f.Runs.Begin(f.ctx, "under way")
 	f.must(err)
 	staged := index(sparse)
 	f.must(run.PutManifest(f.ctx, "staged", descriptor(ocispec.MediaTypeImageIndex, staged), staged))
@@ -152,8 +152,8 @@ func TestStore_Verify_finds(t *testing.T) {
 			f.corrupt(`DELETE FROM repository_blobs WHERE digest = ?`, layerOf(m))
 		}, false, integrity.ProblemManifest, "is not held"},
 		"a manifest that no repository shows": {func(f *fixture, m Manifest) {
-			f.must(f.DeleteTag(f.ctx, "team/app", "v1"))
-			f.must(f.DeleteTag(f.ctx, "team/app", "latest"))
+			f.must(f.Tags.Delete(f.ctx, "team/app", "v1"))
+			f.must(f.Tags.Delete(f.ctx, "team/app", "latest"))
 			f.corrupt(`DELETE FROM repository_manifests WHERE digest = ?`, m.Digest)
 		}, false, integrity.ProblemManifest, "no repository has it"},
 		"a tag without a manifest": {func(f *fixture, m Manifest) {

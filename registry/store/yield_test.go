@@ -35,8 +35,8 @@ func TestYielding_PausesForReadsOnly(t *testing.T) {
 		t.Errorf("without a read steps have %d, and pauses are %v", turn.size(size), pauses)
 	}
 	for name, read := range map[string]func() error{
-		"a manifest by tag":    func() error { _, err := f.ManifestByTag(f.ctx, "app", "v1"); return err },
-		"a manifest by digest": func() error { _, err := f.Manifest(f.ctx, "app", m.Digest); return err },
+		"a manifest by tag":    func() error { _, err := f.Manifests.ByTag(f.ctx, "app", "v1"); return err },
+		"a manifest by digest": func() error { _, err := f.Manifests.Get(f.ctx, "app", m.Digest); return err },
 		"a blob":               func() error { _, err := f.Blobs.Stat(f.ctx, "app", layerOf(m)); return err },
 	} {
 		f.quiet()

@@ -26,7 +26,7 @@ func TestCreate_andRestore(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
 			f.variety()
-			f.must(f.PutUser(f.ctx, store.User{Name: "init", Role: "admin", PasswordHash: []byte("hash")}))
+			f.must(f.Users.Put(f.ctx, store.User{Name: "init", Role: "admin", PasswordHash: []byte("hash")}))
 			to := dest(t)
 			var calls int64
 			report := f.backup(to, Options{Progress: func(_ Report, of integrity.StoreSize) { calls++ }})
@@ -91,7 +91,7 @@ func TestCreate_incremental(t *testing.T) {
 			}
 			restored(t, to).mustHave("app", "v1")
 
-			f.must(f.DeleteManifest(f.ctx, "app", old.Digest))
+			f.must(f.Manifests.Delete(f.ctx, "app", old.Digest))
 			f.collect(f.clock.add(48 * time.Hour))
 			third := f.backup(to, Options{Prune: true})
 			if third.Kept != 2 || third.Pruned != 2 {
@@ -127,7 +127,7 @@ func TestCreate_collectionLeavesItsFiles(t *testing.T) {
 			return
 		}
 		collected = true // after the first blob was copied, everything goes
-		f.must(f.DeleteManifest(f.ctx, "app", m.Digest))
+		f.must(f.Manifests.Delete(f.ctx, "app", m.Digest))
 		f.collect(f.clock.add(48 * time.Hour))
 		if _, err := f.Blobs.Stat(f.ctx, "app", layerOf(m)); !errors.Is(err, store.ErrNotFound) {
 			t.Errorf("the blob is still served: %v", err)
@@ -165,7 +165,7 @@ func TestCreate_interrupted(t *testing.T) {
 				}
 				g := restoredOpen(t, to)
 				g.mustHave("app", "v1")
-				if _, err := g.ManifestByTag(g.ctx, "app", "v2"); !errors.Is(err, store.ErrNotFound) {
+				if _, err := g.Manifests.ByTag(g.ctx, "app", "v2"); !errors.Is(err, store.ErrNotFound) {
 					t.Errorf("stopped at blob %d, the new image is there: %v", stop, err)
 				}
 				g.close()

@@ -67,7 +67,7 @@ func TestStore_integrity_whileItServes(t *testing.T) {
 func churn(ctx context.Context, t *testing.T, s *store.Store, repo, name string) {
 	m, err := push(ctx, s, repo, name, name)
 	if err == nil {
-		err = s.DeleteManifest(ctx, repo, m.Digest)
+		err = s.Manifests.Delete(ctx, repo, m.Digest)
 	}
 	var missing *store.MissingError
 	if err != nil && !errors.As(err, &missing) && ctx.Err() == nil {

@@ -117,7 +117,7 @@ func push(ctx context.Context, s *store.Store, repo, name string, tags ...string
 	if err != nil {
 		return store.Manifest{}, err
 	}
-	return s.PutManifest(ctx, repo, body, store.PutOptions{Tags: tags})
+	return s.Manifests.Put(ctx, repo, body, store.PutOptions{Tags: tags})
 }
 
 func (f *fixture) pushImage(repo, name string, tags ...string) store.Manifest {
@@ -145,13 +145,13 @@ func (f *fixture) variety() {
 	index, err := json.Marshal(ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex,
 		Manifests: []ocispec.Descriptor{child.Descriptor(), sparse}})
 	f.must(err)
-	_, err = f.PutManifest(f.ctx, "team/multi", index, store.PutOptions{Tags: []string{"v1"}})
+	_, err = f.Manifests.Put(f.ctx, "team/multi", index, store.PutOptions{Tags: []string{"v1"}})
 	f.must(err)
-	_, err = f.PutManifest(f.ctx, "team/multi", index, store.PutOptions{Digest: digest.SHA512.FromBytes(index)})
+	_, err = f.Manifests.Put(f.ctx, "team/multi", index, store.PutOptions{Digest: digest.SHA512.FromBytes(index)})
 	f.must(err)
 	f.must(f.Blobs.RecordSource(f.ctx, "lazy", "quay.io", "lazy"))
 	lazy := bytes.ReplaceAll(m.Body, []byte(layerOf(m)), []byte(digest.FromString("later")))
-	_, err = f.PutPulledManifest(f.ctx, "lazy", lazy, store.PutOptions{Tags: []string{"v1"}})
+	_, err = f.Manifests.PutPulled(f.ctx, "lazy", lazy, store.PutOptions{Tags: []string{"v1"}})
 	f.must(err)
 }
 
@@ -206,7 +206,7 @@ func (f *fixture) mustBeClean() {
 
 func (f *fixture) mustHave(repo, tag string) {
 	f.t.Helper()
-	m, err := f.ManifestByTag(f.ctx, repo, tag)
+	m, err := f.Manifests.ByTag(f.ctx, repo, tag)
 	f.must(err)
 	b, err := f.Blobs.Open(f.ctx, repo, layerOf(m))
 	f.must(err)

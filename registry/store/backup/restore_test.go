@@ -128,7 +128,7 @@ func TestRestore_overWhatIsThere(t *testing.T) {
 
 	t.Run("a fresh installation", func(t *testing.T) {
 		g := newFixture(t)
-		g.must(g.PutUser(g.ctx, store.User{Name: "fresh", Role: "admin"}))
+		g.must(g.Users.Put(g.ctx, store.User{Name: "fresh", Role: "admin"}))
 		g.close()
 		g.must(g.restore(g.ctx, to))
 		g.reopen()
@@ -152,7 +152,7 @@ func TestRestore_overWhatIsThere(t *testing.T) {
 	})
 	t.Run("a storage with damage", func(t *testing.T) {
 		g := emptyFixture(t)
-		m, err := f.ManifestByTag(f.ctx, "app", "v1")
+		m, err := f.Manifests.ByTag(f.ctx, "app", "v1")
 		g.must(err)
 		g.must(g.restore(g.ctx, to))
 		g.reopen()

@@ -51,7 +51,7 @@ func TestCreate_stoppedAtEveryStep(t *testing.T) {
 			old := f.pushImage("app", "old", "v1")
 			to := filepath.Join(t.TempDir(), name)
 			f.backup(to, Options{})
-			f.must(f.DeleteManifest(f.ctx, "app", old.Digest))
+			f.must(f.Manifests.Delete(f.ctx, "app", old.Digest))
 			f.collect(f.clock.add(48 * time.Hour))
 			f.pushImage("app", "new", "v1")
 
@@ -67,7 +67,7 @@ func TestCreate_stoppedAtEveryStep(t *testing.T) {
 				if done || steps%8 == 0 { // a restore takes much longer than a step
 					g := restoredOpen(t, to)
 					g.mustHave("app", "v1")
-					m, err := g.ManifestByTag(g.ctx, "app", "v1")
+					m, err := g.Manifests.ByTag(g.ctx, "app", "v1")
 					g.must(err)
 					if is := m.Digest == old.Digest; is == done {
 						t.Errorf("stopped at step %d (done: %v), the backup is the old one: %v", steps, done, is)
