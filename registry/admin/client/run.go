@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -129,7 +130,7 @@ func (r *Run) Source(ctx context.Context, from map[string][]string) error {
 // PutBlob sends the bytes of body, desc.Size of them, which the daemon verifies. It does not read body after it has
 // returned.
 func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, body io.Reader) error {
-	source := newSource(body)
+	source := newSource(body, desc.Size)
 	req, err := r.put(ctx, api.PutBlob, repo, desc.Digest, "application/octet-stream", source)
 	if err != nil {
 		return err
@@ -201,11 +202,14 @@ type source struct {
 
 	mu   sync.Mutex // guards what follows; held while r is read, so that Close waits for it
 	r    io.Reader
+	left int64 // bytes that are still to be read
 	done bool
 	err  error
 }
 
-func newSource(r io.Reader) *source { return &source{r: r, closed: make(chan struct{})} }
+func newSource(r io.Reader, size int64) *source {
+	return &source{r: r, left: size, closed: make(chan struct{})}
+}
 
 func (s *source) Read(p []byte) (int, error) {
 	s.mu.Lock()
@@ -213,7 +217,19 @@ func (s *source) Read(p []byte) (int, error) {
 	if s.done {
 		return 0, fs.ErrClosed
 	}
-	n, err := s.r.Read(p)
+	if s.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := s.r.Read(p[:min(int64(len(p)), s.left)])
+	if s.left -= int64(n); s.left == 0 && (err == nil || err == io.EOF) {
+		// The last bytes go only when the reader has confirmed its end: the daemon takes a blob when it is complete.
+		switch extra, end := io.ReadFull(s.r, make([]byte, 1)); {
+		case extra > 0:
+			n, err = 0, errors.New("it is longer than its size says")
+		case end != io.EOF:
+			n, err = 0, end
+		}
+	}
 	if err != nil && err != io.EOF {
 		s.err = err
 	}
