@@ -55,7 +55,7 @@ func (id *Identity) backupOutside(path string) error {
 		return nil // it is not there, or what writes it tells why
 	}
 	c := id.Config
-	own := append(StoreDirs(c), filepath.Dir(id.Path), filepath.Dir(filepath.Dir(id.Path)), filepath.Dir(c.TLS.Certificate))
+	own := append(storeDirs(c), filepath.Dir(id.Path), filepath.Dir(filepath.Dir(id.Path)), filepath.Dir(c.TLS.Certificate))
 	if c.TLS.CA != "" {
 		own = append(own, filepath.Dir(c.TLS.CA))
 	}

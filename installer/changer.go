@@ -57,7 +57,7 @@ func (s *site) unnamed(cfg *config.Config) (paths []string) {
 	named := func(path string, dirs []string) bool {
 		return slices.ContainsFunc(dirs, func(dir string) bool { return within(path, dir) })
 	}
-	for _, dir := range StoreDirs(cfg) {
+	for _, dir := range storeDirs(cfg) {
 		if !named(dir, s.unit.DataDirs) {
 			paths = append(paths, dir)
 		}
@@ -79,7 +79,7 @@ func (s *site) unnamed(cfg *config.Config) (paths []string) {
 
 // checkRoots checks that the service's directories are apart from root's.
 func (s *site) checkRoots() {
-	for _, dir := range StoreDirs(s.cfg) {
+	for _, dir := range storeDirs(s.cfg) {
 		for _, roots := range []string{filepath.Dir(config.Path(s.QuayRoot)), filepath.Join(s.QuayRoot, "quay-rootCA")} {
 			if within(dir, roots) || within(roots, dir) && within(dir, s.QuayRoot) {
 				s.problem(fmt.Sprintf("%s and %s lie in each other, and the service writes to the first and must not write to the second", dir, roots),

@@ -82,7 +82,7 @@ func (s *health) dead(ctx context.Context) error {
 // checkHealth asks the daemon once, as a client that trusts the CA. It dials the loopback address, so that neither DNS nor a
 // firewall matters.
 func checkHealth(ctx context.Context, cfg *config.Config) error {
-	roots, err := Trusted(cfg)
+	roots, err := trustedRoots(cfg)
 	if err != nil {
 		return err
 	}
@@ -115,9 +115,9 @@ func loopback(cfg *config.Config) string {
 	return net.JoinHostPort("127.0.0.1", fmt.Sprint(cfg.Port))
 }
 
-// Trusted returns the system's authorities with the CA or, with a user's own certificate, with the content of its file: its
+// trustedRoots returns the system's authorities with the CA or, with a user's own certificate, with the content of its file: its
 // authority may not be known to this host.
-func Trusted(cfg *config.Config) (*x509.CertPool, error) {
+func trustedRoots(cfg *config.Config) (*x509.CertPool, error) {
 	roots, err := x509.SystemCertPool()
 	if err != nil {
 		roots = x509.NewCertPool()

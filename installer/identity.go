@@ -91,8 +91,8 @@ func (id *Identity) become(d Deps, other *host.Other) error {
 	return id.ownerOfStore()
 }
 
-// StoreDirs are the directories that the running registry writes to.
-func StoreDirs(cfg *config.Config) []string {
+// storeDirs are the directories that the running registry writes to.
+func storeDirs(cfg *config.Config) []string {
 	dirs := []string{cfg.Storage, filepath.Dir(cfg.Database), filepath.Dir(cfg.ControlSocket)}
 	if cfg.TLS.State != "" {
 		dirs = append(dirs, cfg.TLS.State)
@@ -103,7 +103,7 @@ func StoreDirs(cfg *config.Config) []string {
 // ownerOfStore takes the owner of the store's directories, which have to agree.
 func (id *Identity) ownerOfStore() error {
 	var first string
-	for _, dir := range StoreDirs(id.Config) {
+	for _, dir := range storeDirs(id.Config) {
 		info, err := id.host.StatTarget(dir)
 		if notThere(err) {
 			continue
@@ -122,7 +122,7 @@ func (id *Identity) ownerOfStore() error {
 	if id.UID != 0 {
 		return nil
 	}
-	for _, dir := range StoreDirs(id.Config) {
+	for _, dir := range storeDirs(id.Config) {
 		other, err := id.host.Other(dir)
 		if err == nil && other == nil || errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -190,7 +190,7 @@ func (id *Identity) CheckStore() error {
 func (id *Identity) closed() (closed, beyond []string, err error) {
 	owner := host.Owner{UID: id.UID, GID: id.GID}
 	c := id.Config
-	beyond = append(append(StoreDirs(c), filepath.Dir(id.Path)), readDirs(c)...)
+	beyond = append(append(storeDirs(c), filepath.Dir(id.Path)), readDirs(c)...)
 	for _, dir := range beyond {
 		more, err := id.host.Closed(dir, owner)
 		if err != nil {

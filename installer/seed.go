@@ -73,7 +73,7 @@ func seedUsers(ctx context.Context, in Installation) (bool, error) {
 
 // checkInitPassword logs in as a client does, but at localhost: the host may not resolve its public name.
 func checkInitPassword(ctx context.Context, in Installation) error {
-	roots, err := Trusted(in.Config)
+	roots, err := trustedRoots(in.Config)
 	if err != nil {
 		return err
 	}

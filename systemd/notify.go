@@ -16,8 +16,8 @@ func NotifyReady() error { return notify(daemon.SdNotifyReady) }
 // NotifyStopping tells systemd that the service drains.
 func NotifyStopping() error { return notify(daemon.SdNotifyStopping) }
 
-// NotifyStatus sets the line that systemctl status shows.
-func NotifyStatus(text string) error {
+// notifyStatus sets the line that systemctl status shows.
+func notifyStatus(text string) error {
 	return notify("STATUS=" + strings.Join(strings.Fields(text), " "))
 }
 
@@ -75,10 +75,10 @@ func ask(ctx context.Context, limit time.Duration, alive func(context.Context) e
 
 func tell(problem error, ailing bool) error {
 	if problem != nil {
-		return NotifyStatus("not alive: " + problem.Error())
+		return notifyStatus("not alive: " + problem.Error())
 	}
 	if ailing {
-		return errors.Join(notify(daemon.SdNotifyWatchdog), NotifyStatus("alive again"))
+		return errors.Join(notify(daemon.SdNotifyWatchdog), notifyStatus("alive again"))
 	}
 	return notify(daemon.SdNotifyWatchdog)
 }

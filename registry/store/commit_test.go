@@ -294,7 +294,7 @@ func TestRun_Commit_interleaved(t *testing.T) {
 	if got.Digest != second.Digest {
 		t.Errorf("the tag names %s", got.Digest)
 	}
-	moves, err := f.Tags.History(f.ctx, "app", "v1")
+	moves, err := f.Tags.history(f.ctx, "app", "v1")
 	f.must(err)
 	if len(moves) != 2 || moves[0].Run != two.ID() || moves[0].Was != first.Digest || moves[1].Run != one.ID() || moves[1].Was != "" {
 		t.Errorf("history %+v", moves)

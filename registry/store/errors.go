@@ -72,26 +72,26 @@ func (e *TooManyError) Error() string {
 	return fmt.Sprintf("%d uploads are unfinished, the most that are kept; finish or cancel some, or wait until a collection has taken the abandoned ones", e.Limit)
 }
 
-// LostStorageError says that the database names blobs and that their directory is not there.
-type LostStorageError struct{ Path string }
+// lostStorageError says that the database names blobs and that their directory is not there.
+type lostStorageError struct{ Path string }
 
-func (e *LostStorageError) Error() string {
+func (e *lostStorageError) Error() string {
 	return "the blobs that the database names are not there: " + e.Path + " does not exist"
 }
 
 // Hint returns what to do next.
-func (e *LostStorageError) Hint() string {
+func (e *lostStorageError) Hint() string {
 	return "mount the file system that has them, or restore a backup: appliance restore"
 }
 
-// LostDatabaseError says that there are blobs and no database that names them.
-type LostDatabaseError struct{ Path, Storage string }
+// lostDatabaseError says that there are blobs and no database that names them.
+type lostDatabaseError struct{ Path, Storage string }
 
-func (e *LostDatabaseError) Error() string {
+func (e *lostDatabaseError) Error() string {
 	return "there is no database " + e.Path + ", and " + e.Storage + " has blobs, which a new one would not know and the first collection would remove"
 }
 
 // Hint returns what to do next.
-func (e *LostDatabaseError) Hint() string {
+func (e *lostDatabaseError) Hint() string {
 	return "mount the file system that has the database, or restore a backup (`appliance restore`), which uses the blobs that are there; to begin anew, move " + e.Storage + " away"
 }

@@ -105,7 +105,7 @@ func TestStore_Open_ThatFailsKeepsTheJournal(t *testing.T) {
 	f.must(f.Close())
 	f.must(os.Rename(blobs, blobs+".away"))
 	o := Options{Database: filepath.Join(f.dir, "appliance.db"), Storage: filepath.Join(f.dir, "storage")}
-	var lost *LostStorageError
+	var lost *lostStorageError
 	if _, err := Open(f.ctx, o); !errors.As(err, &lost) {
 		t.Fatalf("opening it without its blobs gives %v", err)
 	}

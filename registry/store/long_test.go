@@ -153,7 +153,7 @@ func TestStore_DeleteManifest_manyTags(t *testing.T) {
 	if most > tagBatch {
 		t.Errorf("%d tags went in one transaction", most)
 	}
-	if moves, err := f.Tags.History(f.ctx, "app", "t1"); err != nil || len(moves) != 1 || moves[0].Was != m.Digest {
+	if moves, err := f.Tags.history(f.ctx, "app", "t1"); err != nil || len(moves) != 1 || moves[0].Was != m.Digest {
 		t.Errorf("the history of a tag is %v, %v", moves, err)
 	}
 }

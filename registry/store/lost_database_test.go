@@ -39,7 +39,7 @@ func TestOpen_withoutTheDatabaseOfTheStorage(t *testing.T) {
 			}
 			o := Options{Database: f.database, Storage: filepath.Join(f.dir, "storage"), Now: f.clock.now}
 			for range 2 { // what the first has left does not let the second
-				if s, err := Open(f.ctx, o); !errors.As(err, new(*LostDatabaseError)) {
+				if s, err := Open(f.ctx, o); !errors.As(err, new(*lostDatabaseError)) {
 					t.Fatalf("Open gives %v, %v", s, err)
 				}
 			}

@@ -124,8 +124,8 @@ func (s *Manifests) Referrers(ctx context.Context, repo string, subject digest.D
 	return found, nil
 }
 
-// MaxTags is how many tags one manifest may be put with. Each is some rows, and all are written in one transaction.
-const MaxTags = 2000
+// maxTags is how many tags one manifest may be put with. Each is some rows, and all are written in one transaction.
+const maxTags = 2000
 
 // PutOptions says what a manifest is put as.
 type PutOptions struct {
@@ -148,8 +148,8 @@ func (s *core) putManifest(ctx context.Context, repo string, body []byte, o PutO
 	if err := image.CheckRepository(repo); err != nil {
 		return Manifest{}, err
 	}
-	if len(o.Tags) > MaxTags {
-		return Manifest{}, invalidManifest("it comes with %d tags, more than the %d that are accepted at once", len(o.Tags), MaxTags)
+	if len(o.Tags) > maxTags {
+		return Manifest{}, invalidManifest("it comes with %d tags, more than the %d that are accepted at once", len(o.Tags), maxTags)
 	}
 	for _, tag := range o.Tags {
 		if err := image.CheckTag(tag); err != nil {

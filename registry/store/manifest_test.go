@@ -92,7 +92,7 @@ func TestStore_PutManifest(t *testing.T) {
 		if before != after || !again.Created.Equal(first.Created) {
 			t.Errorf("%+v became %+v", before, after)
 		}
-		if h, err := f.Tags.History(f.ctx, "app", "v1"); err != nil || len(h) != 1 {
+		if h, err := f.Tags.history(f.ctx, "app", "v1"); err != nil || len(h) != 1 {
 			t.Errorf("history %v, %v", h, err)
 		}
 	})
@@ -336,7 +336,7 @@ func TestStore_TagHistory(t *testing.T) {
 	one, two := f.pushImage("app", "one", "v"), f.pushImage("app", "two", "v")
 	f.must(f.Tags.Delete(f.ctx, "app", "v"))
 	isNotFound(t, f.Tags.Delete(f.ctx, "app", "v"))
-	moves, err := f.Tags.History(f.ctx, "app", "v")
+	moves, err := f.Tags.history(f.ctx, "app", "v")
 	f.must(err)
 	var got []string
 	for _, m := range moves {
@@ -349,7 +349,7 @@ func TestStore_TagHistory(t *testing.T) {
 	for i := range pushesKept + 20 {
 		f.pushImage("app", []string{"one", "two"}[i%2], "v")
 	}
-	moves, err = f.Tags.History(f.ctx, "app", "v")
+	moves, err = f.Tags.history(f.ctx, "app", "v")
 	f.must(err)
 	if len(moves) != pushesKept {
 		t.Errorf("%d moves are kept, want %d", len(moves), pushesKept)
@@ -416,44 +416,6 @@ func TestStore_ReadsGiveTheirConnectionBack(t *testing.T) {
 	}
 	if n := f.db.Reader().Stats().InUse; n != 0 {
 		t.Errorf("%d connections are in use", n)
-	}
-}
-
-func TestStore_Users(t *testing.T) {
-	f := newFixture(t)
-	isNotFound(t, f.Users.Delete(f.ctx, "init"))
-	f.must(f.Users.Put(f.ctx, User{Name: "puller", Role: "pull", PasswordHash: []byte("x")}))
-	f.must(f.Users.Put(f.ctx, User{Name: "init", Role: "admin", PasswordHash: []byte("y")}))
-	before, err := f.Users.Get(f.ctx, "init")
-	f.must(err)
-	f.clock.add(time.Minute)
-	f.must(f.Users.Put(f.ctx, User{Name: "init", Role: "push"}))
-	after, err := f.Users.Get(f.ctx, "init")
-	f.must(err)
-	if after.Role != "push" || len(after.PasswordHash) != 0 || !after.Created.Equal(before.Created) || !after.Updated.After(before.Updated) {
-		t.Errorf("%+v became %+v", before, after)
-	}
-	users, err := f.Users.List(f.ctx)
-	f.must(err)
-	if len(users) != 2 || users[0].Name != "init" || users[1].Name != "puller" {
-		t.Errorf("users %+v", users)
-	}
-	f.must(f.Users.Delete(f.ctx, "init"))
-	_, err = f.Users.Get(f.ctx, "init")
-	isNotFound(t, err)
-}
-
-func TestStore_Secret(t *testing.T) {
-	f := newFixture(t)
-	one, err := f.Secret(f.ctx, "http")
-	f.must(err)
-	other, err := f.Secret(f.ctx, "auth")
-	f.must(err)
-	f.reopen()
-	again, err := f.Secret(f.ctx, "http")
-	f.must(err)
-	if len(one) != 32 || !bytes.Equal(one, again) || bytes.Equal(one, other) {
-		t.Errorf("%x, %x, %x", one, again, other)
 	}
 }
 

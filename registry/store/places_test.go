@@ -102,7 +102,7 @@ func TestStore_Verify_heldLargeIndex(t *testing.T) {
 func TestStore_PutManifest_tags(t *testing.T) {
 	f := newFixture(t)
 	body := index()
-	tags := make([]string, MaxTags+1)
+	tags := make([]string, maxTags+1)
 	for i := range tags {
 		tags[i] = fmt.Sprint("v", i)
 	}

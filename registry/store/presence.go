@@ -11,7 +11,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
-// checkStorage returns a *LostStorageError when blobs exist and no directory for them: a disk that is not mounted must not
+// checkStorage returns a *lostStorageError when blobs exist and no directory for them: a disk that is not mounted must not
 // look like a registry that has lost everything.
 func (s *core) checkStorage(ctx context.Context, root string) error {
 	for _, a := range blobfile.Algorithms() {
@@ -24,13 +24,13 @@ func (s *core) checkStorage(ctx context.Context, root string) error {
 			return fmt.Errorf("look for blobs: %w", err)
 		}
 		if held {
-			return &LostStorageError{Path: dir}
+			return &lostStorageError{Path: dir}
 		}
 	}
 	return nil
 }
 
-// checkDatabase returns a *LostDatabaseError when there are blobs and no database. Were one made, collection would
+// checkDatabase returns a *lostDatabaseError when there are blobs and no database. Were one made, collection would
 // remove all of them as what a crash has left.
 func checkDatabase(database, storage string) error {
 	if info, err := os.Stat(database); err == nil && info.Size() > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -41,7 +41,7 @@ func checkDatabase(database, storage string) error {
 		return fmt.Errorf("look for blobs: %w", err)
 	}
 	if blobs {
-		return &LostDatabaseError{Path: database, Storage: storage}
+		return &lostDatabaseError{Path: database, Storage: storage}
 	}
 	return nil
 }

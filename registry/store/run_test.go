@@ -82,7 +82,7 @@ func TestRun_IsSeenAtOnceAndOnlyThen(t *testing.T) {
 	if got := f.read("other/app", digest.FromString("layer of new")); got != "layer of new" {
 		t.Errorf("got %q", got)
 	}
-	moves, err := f.Tags.History(f.ctx, "app", "v1")
+	moves, err := f.Tags.history(f.ctx, "app", "v1")
 	f.must(err)
 	if moves[0].Run != r.ID() || moves[0].Was != old.Digest || moves[0].Became != m.Digest {
 		t.Errorf("history %+v", moves)

@@ -97,7 +97,7 @@ type turns struct {
 }
 
 // Open opens the store, making it where there is none. Errors: *LockedError when another process has it,
-// *LostDatabaseError, *LostStorageError, *NewerError, *OlderError, *NotDatabaseError, *FullError.
+// *lostDatabaseError, *lostStorageError, *NewerError, *OlderError, *NotDatabaseError, *FullError.
 func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	s, err := newStore(o)
 	if err != nil {

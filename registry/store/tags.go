@@ -20,13 +20,6 @@ const pushesKept = 50
 // tagBatch is how many tags of a manifest that is deleted are deleted in one transaction, which pushes wait for.
 const tagBatch = 2000
 
-// TagMove is one change of a tag.
-type TagMove struct {
-	Was, Became digest.Digest // "" when the tag did not exist, or no longer does
-	Run         string        // "" for a push or a delete
-	Moved       time.Time
-}
-
 // List lists the tags of repo after last in byte order, at most n of them (n<0: all), and says whether
 // there are more. ErrNotFound: nothing was ever put into repo.
 func (s *Tags) List(ctx context.Context, repo, last string, n int) (tags []string, more bool, err error) {
@@ -181,28 +174,6 @@ var trimHistory = fmt.Sprintf(`DELETE FROM tag_history WHERE id IN (SELECT h.id 
 func asJSON[S ~string](all []S) string {
 	text, _ := json.Marshal(all) // of strings, which cannot fail
 	return string(text)
-}
-
-// History lists the moves of a tag, the latest first. It is empty for a tag that never was.
-func (s *Tags) History(ctx context.Context, repo, tag string) ([]TagMove, error) {
-	if err := image.CheckRepository(repo); err != nil {
-		return nil, err
-	}
-	var moves []TagMove
-	scan := func(rows *sql.Rows) error {
-		var m TagMove
-		var moved int64
-		err := rows.Scan(&m.Was, &m.Became, &m.Run, &moved)
-		m.Moved = sqlite.Time(moved)
-		moves = append(moves, m)
-		return err
-	}
-	err := sqlite.Query(ctx, s.db.Reader(), scan, `SELECT h.was, h.became, h.run, h.moved FROM tag_history h
-		JOIN repositories r ON r.id = h.repository WHERE r.name = ? AND h.name = ? ORDER BY h.id DESC`, repo, tag)
-	if err != nil {
-		return nil, fmt.Errorf("read history of tag %s: %w", tag, err)
-	}
-	return moves, nil
 }
 
 // Checked says when the upstream last confirmed a tag; the zero time means never.

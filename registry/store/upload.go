@@ -118,9 +118,6 @@ func (u *Upload) Size() int64 {
 	return u.bytes.Size()
 }
 
-// StartedAt is when the session began.
-func (u *Upload) StartedAt() time.Time { return u.bytes.Started() }
-
 // Write appends p. *FullError when there is no space.
 func (u *Upload) Write(p []byte) (int, error) {
 	u.mu.Lock()

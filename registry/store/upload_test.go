@@ -66,8 +66,8 @@ func TestUpload_InChunksAcrossRestarts(t *testing.T) {
 		f.reopen()
 		v, err := f.Uploads.Resume(f.ctx, "app", u.ID())
 		f.must(err)
-		if v.Size() != int64(len(want)) || !v.StartedAt().Equal(u.StartedAt()) {
-			t.Fatalf("size %d of %d, started %v, %v", v.Size(), len(want), v.StartedAt(), u.StartedAt())
+		if v.Size() != int64(len(want)) || !v.bytes.Started().Equal(u.bytes.Started()) {
+			t.Fatalf("size %d of %d, started %v, %v", v.Size(), len(want), v.bytes.Started(), u.bytes.Started())
 		}
 		_, err = v.ReadFrom(strings.NewReader(chunk))
 		f.must(err)

@@ -1,9 +1,11 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/mirror-appliance/appliance/internal/diskspace/diskspacetest"
 	"github.com/mirror-appliance/appliance/internal/image"
@@ -74,5 +76,43 @@ func TestStore_UsersOnFullDisk(t *testing.T) {
 				t.Errorf("the account that was removed: %v", err)
 			}
 		})
+	}
+}
+
+func TestStore_Users(t *testing.T) {
+	f := newFixture(t)
+	isNotFound(t, f.Users.Delete(f.ctx, "init"))
+	f.must(f.Users.Put(f.ctx, User{Name: "puller", Role: "pull", PasswordHash: []byte("x")}))
+	f.must(f.Users.Put(f.ctx, User{Name: "init", Role: "admin", PasswordHash: []byte("y")}))
+	before, err := f.Users.Get(f.ctx, "init")
+	f.must(err)
+	f.clock.add(time.Minute)
+	f.must(f.Users.Put(f.ctx, User{Name: "init", Role: "push"}))
+	after, err := f.Users.Get(f.ctx, "init")
+	f.must(err)
+	if after.Role != "push" || len(after.PasswordHash) != 0 || !after.Created.Equal(before.Created) || !after.Updated.After(before.Updated) {
+		t.Errorf("%+v became %+v", before, after)
+	}
+	users, err := f.Users.List(f.ctx)
+	f.must(err)
+	if len(users) != 2 || users[0].Name != "init" || users[1].Name != "puller" {
+		t.Errorf("users %+v", users)
+	}
+	f.must(f.Users.Delete(f.ctx, "init"))
+	_, err = f.Users.Get(f.ctx, "init")
+	isNotFound(t, err)
+}
+
+func TestStore_Secret(t *testing.T) {
+	f := newFixture(t)
+	one, err := f.Secret(f.ctx, "http")
+	f.must(err)
+	other, err := f.Secret(f.ctx, "auth")
+	f.must(err)
+	f.reopen()
+	again, err := f.Secret(f.ctx, "http")
+	f.must(err)
+	if len(one) != 32 || !bytes.Equal(one, again) || bytes.Equal(one, other) {
+		t.Errorf("%x, %x, %x", one, again, other)
 	}
 }

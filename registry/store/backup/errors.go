@@ -81,14 +81,14 @@ func (e *DamagedError) Error() string {
 // Hint returns what to do next.
 func (e *DamagedError) Hint() string { return e.hint }
 
-// NotEmptyError says that the store to restore to has images.
-type NotEmptyError struct{ Database string }
+// notEmptyError says that the store to restore to has images.
+type notEmptyError struct{ Database string }
 
-func (e *NotEmptyError) Error() string {
+func (e *notEmptyError) Error() string {
 	return "database " + e.Database + " has images in it, which a restore would lose"
 }
 
 // Hint returns what to do next.
-func (e *NotEmptyError) Hint() string {
+func (e *notEmptyError) Hint() string {
 	return "move " + e.Database + " away if it is to be replaced; the blobs in the storage may stay, they are verified and used"
 }

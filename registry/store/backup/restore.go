@@ -52,7 +52,7 @@ type RestoreReport struct {
 // one after the loss of the database alone, copies only what is missing. The database is put in place last: until then
 // there is no store, and Restore can be called again.
 //
-// Errors: *sqlite.LockedError, *NotEmptyError, *Error, *sqlite.NewerError, *diskspace.FullError, and *DamagedError,
+// Errors: *sqlite.LockedError, *notEmptyError, *Error, *sqlite.NewerError, *diskspace.FullError, and *DamagedError,
 // after everything else was copied.
 func Restore(ctx context.Context, from string, o RestoreOptions) (report RestoreReport, err error) {
 	if o.Database, err = filepath.Abs(o.Database); err != nil {
@@ -335,7 +335,7 @@ func checkEmpty(ctx context.Context, path string) error {
 		return fmt.Errorf("look into the store that is there: %w", err)
 	}
 	if used {
-		return &NotEmptyError{Database: path}
+		return &notEmptyError{Database: path}
 	}
 	return nil
 }

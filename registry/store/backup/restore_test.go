@@ -37,7 +37,7 @@ func TestRestore_refuses(t *testing.T) {
 		g.pushImage("mine", "mine", "v1")
 		g.close()
 		err := g.restore(g.ctx, good)
-		var full *NotEmptyError
+		var full *notEmptyError
 		if !errors.As(err, &full) || !hinted(err) {
 			t.Errorf("got %v", err)
 		}

@@ -23,8 +23,8 @@ type Blobs struct {
 	expected expected
 }
 
-// NewBlobs returns a guard of blobs that has the time from now.
-func NewBlobs(now func() time.Time) *Blobs {
+// newBlobs returns a guard of blobs that has the time from now.
+func newBlobs(now func() time.Time) *Blobs {
 	return &Blobs{now: now, marks: newMarks(), inFlight: map[digest.Digest]int{}, checks: newChecks(), expected: newExpected()}
 }
 

@@ -25,7 +25,7 @@ type Set struct {
 }
 
 // New returns a Set that has the time from now.
-func New(now func() time.Time) *Set { return &Set{Blobs: NewBlobs(now)} }
+func New(now func() time.Time) *Set { return &Set{Blobs: newBlobs(now)} }
 
 // Hold has collection leave the files of the blobs that it removes, while backups copy them.
 type Hold struct{ backups atomic.Int32 }

@@ -22,7 +22,7 @@ func (c *clock) add(d time.Duration) time.Time {
 
 // A row that was read before a removal must not be vouched for after it.
 func TestBlobs_Check_noticesARemovalMeanwhile(t *testing.T) {
-	b := NewBlobs(time.Now)
+	b := newBlobs(time.Now)
 	before := b.Epoch()
 	b.Mark(dA, time.Now())
 	during := b.Epoch()
@@ -52,13 +52,13 @@ func TestBlobs_Mark(t *testing.T) {
 		"its manifest has come": {func(b *Blobs) { b.Expect("app", dA); b.Unexpect("app", time.Now(), dA) }, true, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := NewBlobs(time.Now)
+			b := newBlobs(time.Now)
 			before := time.Now()
 			tc.use(b)
 			if got := b.Mark(dA, before); got != tc.marked {
 				t.Errorf("marked: %v", got)
 			}
-			b = NewBlobs(time.Now)
+			b = newBlobs(time.Now)
 			tc.use(b)
 			if got := b.MarkNow(dA, 0); got != tc.now {
 				t.Errorf("marked now: %v", got)
@@ -69,7 +69,7 @@ func TestBlobs_Mark(t *testing.T) {
 
 func TestBlobs_oldChecksAreForgotten(t *testing.T) {
 	c := &clock{t: time.Now()}
-	b := NewBlobs(c.now)
+	b := newBlobs(c.now)
 	for i := range 5000 {
 		b.Check(Link{Digest: digest.FromString(fmt.Sprint(i))}, "", 0)
 	}
@@ -84,7 +84,7 @@ func TestBlobs_oldChecksAreForgotten(t *testing.T) {
 
 func TestBlobs_pushesAreForgotten(t *testing.T) {
 	c := &clock{t: time.Now()}
-	b := NewBlobs(c.now)
+	b := newBlobs(c.now)
 	for i := range 5000 {
 		b.Expect("old", digest.FromString(fmt.Sprint(i)))
 	}
