@@ -36,8 +36,8 @@ func (a *arrivals) mark() int64 {
 	return a.since
 }
 
-// counted notes how much is held of what may be evicted, with all that had come at mark, and how much that was spared. Where
-// this is too much, the next eviction is soon, and later each time.
+// counted records the evictable bytes with everything that had arrived at mark, and the bytes that were spared. Above the
+// quota the next eviction is soon, and later each time.
 func (a *arrivals) counted(quota, held, spared, mark int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

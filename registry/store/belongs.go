@@ -10,9 +10,9 @@ import (
 )
 
 // What refers to a manifest belongs to it: its referrers, by subject, and what clients name by a tag made of its digest
-// (sha256-<hex> for an index of referrers, and .sig, .att and .sbom of cosign). It is deleted with the manifest and evicted
-// with it, and neither goes with an index that happens to list it while the manifest is held. This file is the one place
-// that tells what belongs to what.
+// (sha256-<hex> for an index of referrers, and .sig, .att and .sbom of cosign). It is deleted and evicted with the manifest.
+// While the manifest exists, an index that also lists it does not take it along. This file alone defines what belongs to a
+// manifest.
 
 // belongingTags are the names, made of a digest x, of the tags that belong to x. A tag cannot hold all of a sha512.
 func belongingTags(x string) string {

@@ -67,8 +67,8 @@ func (s *core) check(ctx context.Context, repo string, d digest.Digest, awaited 
 }
 
 // Open opens a blob of repo. It counts as a check, though none that a manifest is expected after. A blob
-// whose file is lost or damaged goes out of service, and is not found from then on: who needs it pushes it again,
-// or has it fetched again, and HEAD does not tell them that there is no need to.
+// whose file is lost or damaged is quarantined and not found from then on: HEAD says so too, and the client pushes it again
+// or it is fetched again.
 func (s *Blobs) Open(ctx context.Context, repo string, d digest.Digest) (*Blob, error) {
 	for range 2 {
 		size, err := s.check(ctx, repo, d, "")
@@ -88,11 +88,11 @@ func (s *Blobs) Open(ctx context.Context, repo string, d digest.Digest) (*Blob, 
 		s.log.Error("a blob cannot be read", "digest", d, "error", err)
 		return nil, err
 	}
-	// It could not be taken out since somebody is putting another in its place.
+	// It could not be quarantined, since an upload is replacing it.
 	return nil, &NotFoundError{Kind: "blob", Name: d.String()}
 }
 
-// Mount makes a blob of from visible in repo; from "" means wherever it is held. ErrNotFound when it is not.
+// Mount makes a blob of the repository from visible in repo; "" means any repository. ErrNotFound when it is not there.
 func (s *Blobs) Mount(ctx context.Context, repo, from string, d digest.Digest) (int64, error) {
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return 0, err
@@ -202,7 +202,7 @@ func (s *core) takeBack(placed fs.FileInfo, d digest.Digest) error {
 	return s.files.Blob(d).RemoveIf(placed)
 }
 
-// linkBlob makes a held blob visible in a repository, as of now. A link that a push made stays one.
+// linkBlob makes an existing blob visible in a repository, as of now. The link of a push stays one.
 func (s *core) linkBlob(ctx context.Context, tx *sql.Tx, repository int64, d digest.Digest, by origin) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO repository_blobs (repository, digest, linked, pulled) VALUES (?, ?, ?, ?)
 		ON CONFLICT DO UPDATE SET linked = excluded.linked, pulled = min(pulled, excluded.pulled)`, repository, d, sqlite.Nanos(s.now()), by)

@@ -32,16 +32,16 @@ const (
 	afterAllDigests = "~"
 )
 
-// garbage says that a blob b is relied on by nobody as of ?1: it is older, no manifest is made of it, no
-// run has it, and nobody put or mounted it since. Checks are not rows; the guard knows those.
+// garbage selects the blobs b that are unused since ?1: older, without a manifest or a run that refers to them, and neither
+// pushed nor mounted since. Checks are not rows; the guard has those.
 const garbage = `b.created < ?1
 	AND NOT EXISTS (SELECT 1 FROM manifest_refs f WHERE f.digest = b.digest)
 	AND NOT EXISTS (SELECT 1 FROM run_blobs p WHERE p.digest = b.digest)
 	AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = b.digest AND l.linked >= ?1)`
 
-// GarbageBlobs lists the blobs that nobody has relied on since before, and the files that no row names, in no
-// order. It is a plan: RemoveBlobs looks again. yield may take its time, nothing is held while it runs. *StorageError
-// for files that no row names when most that rows name are not there: they are those of another store.
+// GarbageBlobs lists the blobs that are unused since before, and the files without a row, in no order. It is a plan:
+// RemoveBlobs checks again. yield may be slow, no lock or transaction is open while it runs. *StorageError when there are
+// files without a row and most rows have no file: the storage is that of another store.
 func (s *Garbage) GarbageBlobs(ctx context.Context, before time.Time, yield func(d digest.Digest, size int64) error) error {
 	if err := s.finishAll(ctx); err != nil { // what it is about still has blobs
 		return err
@@ -150,7 +150,7 @@ func (s *core) garbageFiles(ctx context.Context, part blobfile.Part, before time
 	for _, name := range names {
 		d, ok := part.Digest(name)
 		if !ok || s.guard.Blobs.Spared(d, before) {
-			continue // a name that is no digest is not ours to delete
+			continue // a file whose name is not a digest is not ours to delete
 		}
 		size, old, err := s.files.Blob(d).Old(before, s.now())
 		if err != nil || !old {
@@ -189,9 +189,8 @@ func (s *core) unnamed(ctx context.Context, prefix string, names []string) (unna
 	return append(unnamed, names...), err
 }
 
-// RemoveBlobs removes those of ds that are still garbage as of before, and says how many and how many
-// bytes that freed. Pushes and pulls go on meanwhile; whoever comes too late is told that the blob is
-// not held, and pushes it again.
+// RemoveBlobs removes the blobs of ds that are still garbage as of before, and returns their number and bytes. Pushes and
+// pulls go on meanwhile; a push that comes too late is told that the blob is missing, and sends it again.
 func (s *Garbage) RemoveBlobs(ctx context.Context, before time.Time, ds []digest.Digest) (removed int, bytes int64, err error) {
 	for turn := s.yielding(); len(ds) > 0; {
 		var n, looked int
@@ -277,7 +276,7 @@ func (s *core) removeRow(ctx context.Context, tx *sql.Tx, before time.Time, d di
 	return true, err
 }
 
-// isGarbage says whether nobody relies on a blob's row, or there is none and its file is old.
+// isGarbage reports whether the row of a blob is unused, or there is no row and the file is old.
 func (s *core) isGarbage(ctx context.Context, tx *sql.Tx, before time.Time, d digest.Digest) (bool, error) {
 	var unused bool
 	err := tx.QueryRowContext(ctx, `SELECT `+garbage+` FROM blobs b WHERE b.digest = ?2`, sqlite.Nanos(before), d).Scan(&unused)
@@ -330,7 +329,7 @@ func (s *Garbage) StaleUploads(ctx context.Context, before time.Time, yield func
 	return nil
 }
 
-// RemoveUpload removes a session, if it is stale still and nobody has it, and says how many bytes that freed.
+// RemoveUpload removes a session that is still stale and not in use, and returns the bytes that it freed.
 func (s *Garbage) RemoveUpload(ctx context.Context, before time.Time, id string) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err

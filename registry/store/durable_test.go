@@ -57,9 +57,9 @@ func pushWatched(dir string) error {
 			s.journal.close() // so that it is settled when this says so
 			return pushSmall(ctx, s, "small")
 		}},
-		{"settle one", func() error { s.journal.settle(ctx); return nil }},
+		{"flush one", func() error { s.journal.flush(ctx); return nil }},
 		{"another", func() error { return pushSmall(ctx, s, "another") }},
-		{"settle all", func() error { s.journal.few = 0; s.journal.settle(ctx); return nil }},
+		{"flush all", func() error { s.journal.few = 0; s.journal.flush(ctx); return nil }},
 	}
 	for _, step := range steps {
 		_, _ = os.Stat("/begin/" + step.name)
@@ -102,8 +102,8 @@ func TestStore_SyncsBeforeItAnswers(t *testing.T) {
 		},
 		"manifest":   {{"write wal", "sync wal"}},
 		"small":      {{"write wal", "sync wal"}}, // its bytes are in the WAL
-		"settle one": {{"sync " + small, "sync " + filepath.Dir(small), "write wal"}, {"sync sha256", "write wal"}},
-		"settle all": {{"sync all", "write out " + another, "write wal"}},
+		"flush one": {{"sync " + small, "sync " + filepath.Dir(small), "write wal"}, {"sync sha256", "write wal"}},
+		"flush all": {{"sync all", "write out " + another, "write wal"}},
 	} {
 		got := between(calls, "begin "+step, "end "+step)
 		t.Logf("%s: %s", step, strings.Join(got, ", "))

@@ -50,8 +50,8 @@ func abort(ctx context.Context, tx *sql.Tx, id string) error {
 // aborted stands where a committed run has its time.
 const aborted = -1
 
-// clearEnded removes what a run has staged that is committed or aborted. It is no reason for those to fail: Maintain, or
-// the next collection, does what is left. Until then that keeps blobs and manifests, and does nothing else.
+// clearEnded removes the staged rows of a run that is committed or aborted. A failure does not fail the commit: Maintain or
+// the next collection removes what is left, which only keeps blobs and manifests from collection until then.
 func (s *core) clearEnded(ctx context.Context, id string) {
 	if err := s.clear(ctx, id); err != nil {
 		s.log.Warn("could not remove what a run has staged; it is done later", "run", id, "error", err)

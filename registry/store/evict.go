@@ -207,11 +207,11 @@ func (s *core) dropUnneeded(ctx context.Context, tx *sql.Tx, d digest.Digest, e 
 	return err
 }
 
-// mostBytes is how many bytes there may be of what was pulled through, which is quickly found out: all that is held.
+// mostBytes returns an upper bound of the pulled-through bytes that is cheap to compute: the bytes of all blobs.
 func (s *core) mostBytes(ctx context.Context) (n int64, err error) {
 	err = s.db.Reader().QueryRowContext(ctx, `SELECT coalesce(sum(size), 0) FROM blobs`).Scan(&n)
 	if err != nil {
-		return 0, fmt.Errorf("count what is held: %w", err)
+		return 0, fmt.Errorf("count blobs: %w", err)
 	}
 	database, wal := s.db.Bytes() // which have all manifests in them
 	return n + database + wal, nil
@@ -256,7 +256,7 @@ func (s *core) lastUse(ctx context.Context) (last int64, err error) {
 	return last, nil
 }
 
-// leastUsed lists the next candidates, those first that nobody has asked for for the longest time.
+// leastUsed lists the next candidates, the least recently used first.
 func (s *core) leastUsed(ctx context.Context, after candidate, until int64) (page []candidate, err error) {
 	scan := func(rows *sql.Rows) error {
 		var c candidate

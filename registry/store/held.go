@@ -67,10 +67,10 @@ func manifestContent() content {
 // whose layers were not asked for yet does not, so the run has to fetch those. Children of an index are asked for one
 // by one.
 //
-// Unconfirmed are the blobs that only other repositories have. To name them is not a right to them: the run gets them by
-// PutBlob, or by Confirm once the source of the repository has confirmed that it has them, too.
+// Unconfirmed are the blobs that only other repositories have. Naming them gives no right to them: the run gets them by
+// PutBlob, or by Confirm once the source of the repository has confirmed that it has them too.
 //
-// All is read first, so that it writes, in few transactions, only what is held and not yet part of the run.
+// Everything is read first, so that only what exists and is not staged yet is written, in few transactions.
 func (r *Run) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (heldBlobs, heldManifests, unconfirmed map[string][]digest.Digest, err error) {
 	for _, ask := range []map[string][]digest.Digest{blobs, manifests} {
 		for repo, ds := range ask {
@@ -135,7 +135,7 @@ func (s *core) remembersFiles() wholeFunc {
 	}
 }
 
-// heldOf gives those of ask that are held, and makes them part of the run, and those that only other repositories have.
+// heldOf stages the content of ask that exists and returns it, and what only other repositories have.
 func (r *Run) heldOf(ctx context.Context, c content, ask map[string][]digest.Digest, whole wholeFunc) (held, unconfirmed map[string][]digest.Digest, err error) {
 	var all []wanted
 	for repo, ds := range ask {
@@ -165,7 +165,7 @@ func (r *Run) heldOf(ctx context.Context, c content, ask map[string][]digest.Dig
 // findings are what of some contents their repositories have, and what only others have.
 type findings struct {
 	held, elsewhere []wanted
-	staged          bool // all that is held is part of the run already
+	staged          bool // all that exists is staged already
 }
 
 // look finds out how it stands with what a run is asked for. Nil for whole looks at no file.
@@ -218,7 +218,7 @@ func (r *Run) find(ctx context.Context, stmt *sql.Stmt, w wanted, whole wholeFun
 	return there, here, staged, rows.Err()
 }
 
-// stageHeld makes those of ask that are held still part of the run, and gives them.
+// stageHeld stages the content of ask that still exists and returns it.
 func (r *Run) stageHeld(ctx context.Context, c content, ask []wanted) (held []wanted, err error) {
 	err = r.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		found, err := r.look(ctx, tx, c, ask, nil)
@@ -236,7 +236,7 @@ func (r *Run) stageHeld(ctx context.Context, c content, ask []wanted) (held []wa
 	return held, err
 }
 
-// stageAgain makes a manifest that is held part of the run, as what the repository has declared it.
+// stageAgain stages an existing manifest with the media type that the repository has declared.
 func (r *Run) stageAgain(ctx context.Context, tx *sql.Tx, repo string, d digest.Digest) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO run_manifests (run, repository, digest, media_type)
 		SELECT ?1, ?2, ?3, coalesce((SELECT rm.media_type FROM repositories r

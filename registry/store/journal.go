@@ -27,28 +27,28 @@ const (
 	// three times, to the WAL, the database and the file, which for this many takes less time than a sync.
 	smallBlob = blobfile.InMemory
 
-	// settleAfter is how long files wait for others to be synced with, and settleAgain how long they wait after a failure.
-	settleAfter = 500 * time.Millisecond
-	settleAgain = 10 * time.Second
+	// flushAfter is how long files wait for others to be synced with, and flushAgain how long they wait after a failure.
+	flushAfter = 500 * time.Millisecond
+	flushAgain = 10 * time.Second
 
 	// fewFiles is up to how many files are synced one by one. A sync of the file system is cheaper for many, and waits for
 	// whatever other programs are writing.
 	fewFiles = 32
 
-	// settleBatch is how many rows one transaction removes, which pushes wait for.
-	settleBatch = 128
+	// flushBatch is how many rows one transaction removes, which pushes wait for.
+	flushBatch = 128
 
 	// journalBlobs and journalBytes are what the journal takes. Beyond that a push syncs its own file: the disk is behind.
 	journalBlobs = 4096
 	journalBytes = 32 << 20
 )
 
-// journal is what of the table blob_journal has to be settled. Its goroutine begins with open and ends with close.
+// journal has the rows of blob_journal that are to be flushed. Its goroutine begins with open and ends with close.
 type journal struct {
 	store *core
 	few   int
 	sync  func(blobs []digest.Digest, all bool) error // of the files; tests replace it to force failures
-	wake  chan struct{}                               // holds one token when there is something to settle
+	wake  chan struct{}                               // holds one token when there is something to flush
 	stop  chan struct{}
 	ended chan struct{}
 	once  sync.Once
@@ -74,7 +74,7 @@ type journaled struct {
 // to be written again.
 const unknown = -1
 
-// openJournal writes the files again that a power cut has taken, and begins to settle.
+// openJournal writes the files again that a power cut has taken, and begins to flush.
 func (s *core) openJournal(ctx context.Context) error {
 	j := &journal{store: s, few: fewFiles, sync: s.files.Sync, wake: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{})}
 	scan := func(rows *sql.Rows) error {
@@ -88,7 +88,7 @@ func (s *core) openJournal(ctx context.Context) error {
 		return fmt.Errorf("read the journal of small blobs: %w", err)
 	}
 	s.journal = j
-	j.settle(ctx)
+	j.flush(ctx)
 	go j.run()
 	return nil
 }
@@ -109,19 +109,19 @@ func (j *journal) run() {
 		case <-j.stop:
 			return
 		}
-		for pause := settleAfter; pause > 0; {
+		for pause := flushAfter; pause > 0; {
 			if !wait(time.After(pause)) {
 				return
 			}
 			pause = 0
-			if !j.settle(context.Background()) {
-				pause = settleAgain
+			if !j.flush(context.Background()) {
+				pause = flushAgain
 			}
 		}
 	}
 }
 
-// close settles what is left and ends the goroutine. What cannot be settled is left to the next Open.
+// close flushes the rest and ends the goroutine. The next Open does what cannot be flushed.
 func (j *journal) close() {
 	if j == nil {
 		return
@@ -129,7 +129,7 @@ func (j *journal) close() {
 	j.once.Do(func() {
 		close(j.stop)
 		<-j.ended
-		j.settle(context.Background())
+		j.flush(context.Background())
 	})
 }
 
@@ -167,23 +167,23 @@ func (j *journal) pending() []journaled {
 	return j.rows[:len(j.rows):len(j.rows)]
 }
 
-// settle makes the files of all rows durable and removes the rows. It reports whether it succeeded. After a failure the
+// flush makes the files of all rows durable and removes the rows. It reports whether it succeeded. After a failure the
 // rows that are left, and the bytes in the database, keep their blobs as durable as before.
-func (j *journal) settle(ctx context.Context) bool {
+func (j *journal) flush(ctx context.Context) bool {
 	rows := j.pending()
 	if len(rows) == 0 {
 		return true
 	}
 	err := j.store.rewrite(ctx, j.syncRows(rows))
 	for len(rows) > 0 && err == nil {
-		n := min(settleBatch, len(rows))
+		n := min(flushBatch, len(rows))
 		if err = j.remove(ctx, rows[:n]); err == nil {
 			rows = rows[n:]
 		}
 	}
 	if err != nil {
 		j.store.log.Warn("could not sync the files of small blobs: their bytes stay in the database until that succeeds",
-			"blobs", len(rows), "again_in", settleAgain, "error", err)
+			"blobs", len(rows), "again_in", flushAgain, "error", err)
 	}
 	return err == nil
 }

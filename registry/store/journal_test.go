@@ -19,7 +19,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/guard"
 )
 
-// keepJournal stops the settling of the journal, so that what is pushed from now on stays in it until settle is called,
+// keepJournal stops the settling of the journal, so that what is pushed from now on stays in it until flush is called,
 // or the store is opened again.
 func (f *fixture) keepJournal() {
 	f.t.Helper()
@@ -119,24 +119,24 @@ func TestStore_Open_ThatFailsKeepsTheJournal(t *testing.T) {
 
 func TestStore_JournaledBlobsAreSettled(t *testing.T) {
 	for name, few := range map[string]int{"one by one": fewFiles, "all at once": 0} {
-		t.Run(name, func(t *testing.T) { settled(t, few) })
+		t.Run(name, func(t *testing.T) { flushed(t, few) })
 	}
 }
 
-func settled(t *testing.T, few int) {
+func flushed(t *testing.T, few int) {
 	f := newFixture(t)
 	f.keepJournal()
 	f.journal.few = few
 	m := f.pushImage("app", "app", "v1")
 	inode := f.inode(layerOf(m))
-	if !f.journal.settle(f.ctx) {
-		t.Fatal("it is not settled")
+	if !f.journal.flush(f.ctx) {
+		t.Fatal("it is not flushed")
 	}
 	if n := f.journaled(); n != 0 {
 		t.Errorf("%d blobs are journaled still", n)
 	}
 	if rows := f.journal.pending(); len(rows) != 0 {
-		t.Errorf("%d rows are to be settled still", len(rows))
+		t.Errorf("%d rows are to be flushed still", len(rows))
 	}
 	if f.inode(layerOf(m)) != inode {
 		t.Error("a file that was synced was written again")
@@ -173,8 +173,8 @@ func TestStore_JournaledBlobsAreWrittenAgainAfterAFailedSync(t *testing.T) {
 	inode := f.inode(layerOf(m))
 	f.journal.sync = func([]digest.Digest, bool) error { return errors.New("the disk has failed") }
 	_, failures, _ := f.journal.next()
-	if !f.journal.settle(f.ctx) {
-		t.Fatal("it is not settled")
+	if !f.journal.flush(f.ctx) {
+		t.Fatal("it is not flushed")
 	}
 	if f.inode(layerOf(m)) == inode {
 		t.Error("a file is relied on whose sync has failed")
@@ -189,7 +189,7 @@ func TestStore_JournaledBlobsAreWrittenAgainAfterAFailedSync(t *testing.T) {
 	rows := f.journal.pending()
 	rows[0].failures = failures
 	inode = f.inode(late)
-	f.journal.settle(f.ctx)
+	f.journal.flush(f.ctx)
 	if f.inode(late) == inode {
 		t.Error("a file is relied on that was written before a sync that has failed")
 	}
@@ -286,7 +286,7 @@ func TestStore_SmallBlobPushedAgain(t *testing.T) {
 	f.mustBeClean()
 }
 
-// A journal that is not settled fast enough lets pushes sync their own files.
+// A journal that is not flushed fast enough lets pushes sync their own files.
 func TestStore_JournalHasAnEnd(t *testing.T) {
 	f := newFixture(t)
 	f.keepJournal()
@@ -373,7 +373,7 @@ func TestStore_SmallBlobWhoseFileCannotBeMade(t *testing.T) {
 	if got := f.read("app", d); got != "content" {
 		t.Errorf("it reads %q", got)
 	}
-	if !f.journal.settle(f.ctx) || f.journaled() != 0 {
+	if !f.journal.flush(f.ctx) || f.journaled() != 0 {
 		t.Errorf("%d blobs are journaled still", f.journaled())
 	}
 }

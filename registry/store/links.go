@@ -158,7 +158,7 @@ func (s *Garbage) SettleTimes(ctx context.Context) error {
 					return err
 				})
 				if err != nil {
-					return fmt.Errorf("settle what is from the future: %w", err)
+					return fmt.Errorf("correct times from the future: %w", err)
 				}
 			}
 		}

@@ -104,8 +104,8 @@ const referrersOf = `SELECT m.digest FROM manifests m CROSS JOIN repositories r 
 	ORDER BY rm.linked, m.digest`
 
 // Referrers lists the manifests of repo that have the subject, oldest first; artifactType "" means any.
-// The list is empty, and no error, for a subject or a repository that is not held: a signature may be
-// pushed before what it signs. It is one of names, since what their descriptors repeat has no bound.
+// The list is empty, without an error, for an unknown subject or repository: a signature may be pushed before its subject.
+// It has digests only, since what descriptors repeat has no bound.
 func (s *Manifests) Referrers(ctx context.Context, repo string, subject digest.Digest, artifactType string) ([]digest.Digest, error) {
 	if err := checkRepositoryAndDigest(repo, subject); err != nil {
 		return nil, err
@@ -135,8 +135,7 @@ type PutOptions struct {
 }
 
 // Put puts a manifest into repo and moves tags to it, in one transaction. Putting it again changes
-// nothing. Children of an index need not be held; a config or layer that repo does not hold is a
-// *MissingError. Others: *InvalidError, *DigestError, *FullError.
+// nothing. Children of an index need not exist; a config or layer that repo does not have is a *MissingError. Others: *InvalidError, *DigestError, *FullError.
 func (s *Manifests) Put(ctx context.Context, repo string, body []byte, o PutOptions) (Manifest, error) {
 	return s.putManifest(ctx, repo, body, o, byPush, func(ctx context.Context, tx *sql.Tx, p image.Manifest) error {
 		return s.checkHeld(ctx, tx, repo, p)

@@ -17,8 +17,8 @@ import (
 // What pull-through needs and a push may not have: a manifest before its
 // layers, and the bytes of a blob before they are all there.
 
-// HeldElsewhere reports whether a blob is held that repo does not show. A client of repo may have it once the upstream of
-// repo has confirmed that it has it, too: see LinkPulled.
+// HeldElsewhere reports whether a blob exists that is not visible in repo. It becomes visible once the upstream of repo has
+// confirmed that it has the blob too: see LinkPulled.
 func (s *Blobs) HeldElsewhere(ctx context.Context, repo string, d digest.Digest) (bool, error) {
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return false, err
@@ -31,7 +31,7 @@ func (s *Blobs) HeldElsewhere(ctx context.Context, repo string, d digest.Digest)
 	return elsewhere, nil
 }
 
-// PromisedSize is how many bytes a blob has by the manifests of repo that name it, the most where they differ; -1 when
+// PromisedSize returns the size of a blob by the manifests of repo that refer to it, the largest where they differ; -1 if
 // none does.
 func (s *Blobs) PromisedSize(ctx context.Context, repo string, d digest.Digest) (size int64, err error) {
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
@@ -46,9 +46,9 @@ func (s *Blobs) PromisedSize(ctx context.Context, repo string, d digest.Digest) 
 	return size, nil
 }
 
-// NewPulled begins an upload of a blob of an upstream, of size bytes, -1 if that is not known. It is no client's
-// session. arrived is called after each write, with how many bytes a reader of Open sees more. *FullError when there is no
-// space for it.
+// NewPulled begins the download of a blob of an upstream, of size bytes, -1 if that is not known. Clients cannot name it as
+// a session. arrived is called after each write with the number of new bytes that a reader of Open sees. *FullError if the
+// disk has no space for it.
 func (s *Uploads) NewPulled(ctx context.Context, repo string, size int64, arrived func(n int)) (*Upload, error) {
 	if err := image.CheckRepository(repo); err != nil {
 		return nil, err
@@ -64,9 +64,9 @@ func (s *Uploads) NewPulled(ctx context.Context, repo string, size int64, arrive
 	return u, nil
 }
 
-// LinkPulled makes a blob that is held visible in repo, without the bytes being fetched again, once the upstream of repo has
-// confirmed that it has the blob there, of that size (-1: it did not say). ErrNotFound when it is not held, held with
-// another size, or has lost its file: it is fetched then, which mends it.
+// LinkPulled makes an existing blob visible in repo without another download, once the upstream of repo has confirmed that
+// it has the blob, of that size (-1: the upstream did not say). ErrNotFound when the blob does not exist, has another size,
+// or has lost its file: a download then repairs it.
 func (s *Blobs) LinkPulled(ctx context.Context, repo string, d digest.Digest, size int64) error {
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return err

@@ -21,7 +21,7 @@ const (
 
 	// A blob is visible where it has a link: it was pushed or mounted there, or a manifest was put that needs it, when it
 	// was visible already, or pull-through or a run fetched it or had its source confirm it. To name a blob gives no link, neither
-	// in a manifest that was pulled through nor as a child or a foreign layer: it may be held for others alone.
+	// in a manifest that was pulled through nor as a child or a foreign layer: it may belong to other repositories only.
 	visibleBlob = `SELECT b.size FROM repositories r
 		CROSS JOIN repository_blobs rb ON rb.repository = r.id AND rb.digest = ?2
 		CROSS JOIN blobs b ON b.digest = rb.digest

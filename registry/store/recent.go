@@ -118,7 +118,7 @@ func (r *recent) max() int { return cmp.Or(r.limit, recentLeast) }
 func recentCost(m Manifest) int { return 2*len(m.Body) + 1024 }
 
 // note is called by SQLite for each row that the writer changes, before the commit. A savepoint that is rolled back leaves
-// what was noted: to forget too much is no fault.
+// what was noted: dropping too much from the cache is harmless.
 func (r *recent) note(row modernc.SQLitePreUpdateData) {
 	if row.DatabaseName != "main" { // what VACUUM copies
 		return

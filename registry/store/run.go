@@ -17,9 +17,9 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
-// Run is a staged sync. What it puts is spared by collection and seen by nobody until Commit, which shows
-// its manifests and tags in one transaction. It survives a restart: Store.Run takes it up again. Several can be under
-// way; of two that set the same tag, the later Commit has it.
+// Run is a staged sync. Its content is kept from collection and invisible until Commit, which shows its manifests and tags
+// in one transaction. It survives a restart: Runs.Get continues it. Several can be under way; of two that set the same tag,
+// the later Commit wins.
 type Run struct {
 	store *core
 	id    string

@@ -212,8 +212,8 @@ func (s *core) removeUploadFiles(id string) error {
 	return nil
 }
 
-// saveSessions writes the states of the newest sessions that have received nothing. That it cannot is no reason to
-// fail: a push whose session is forgotten begins again.
+// saveSessions writes the states of the newest sessions that have received nothing. An error is
+// logged only: a push whose session is lost begins again.
 func (s *core) saveSessions() {
 	s.sessions.mu.Lock()
 	defer s.sessions.mu.Unlock()

@@ -36,7 +36,7 @@ func (s *Store) Secret(ctx context.Context, name string) ([]byte, error) {
 	return secret, err
 }
 
-// Stats counts what is held.
+// Stats counts the content of a store.
 type Stats struct {
 	Repositories int64 // that have a manifest
 	Manifests    int64
@@ -47,7 +47,7 @@ type Stats struct {
 	Users        int64
 }
 
-// Stats counts what is held, which takes longer the more that is: some 0.3 s for a million manifests.
+// Stats counts the content. The time grows with it: some 0.3 s for a million manifests.
 func (s *Store) Stats(ctx context.Context) (Stats, error) {
 	var n Stats
 	err := s.db.Reader().QueryRowContext(ctx, `SELECT
@@ -60,7 +60,7 @@ func (s *Store) Stats(ctx context.Context) (Stats, error) {
 		FROM (SELECT count(*) AS n, coalesce(sum(size), 0) AS bytes FROM blobs) b`).
 		Scan(&n.Repositories, &n.Manifests, &n.Tags, &n.Blobs, &n.BlobBytes, &n.Quarantined, &n.Users)
 	if err != nil {
-		return Stats{}, fmt.Errorf("count what is held: %w", err)
+		return Stats{}, fmt.Errorf("count content: %w", err)
 	}
 	return n, nil
 }
@@ -109,7 +109,7 @@ func (s *Store) Space() ([]diskspace.Space, error) {
 // CheckSpace fails with a *FullError when a push would be refused, however small, because the disk is full.
 func (s *Store) CheckSpace() error { return s.checkNewFile(0) }
 
-// checkSpace fails with a *FullError when there is no space for so many bytes of another blob, or none for its row.
+// checkSpace fails with a *FullError when there is not enough space for need bytes of a blob, or for its row.
 func (s *core) checkSpace(need int64) error {
 	if err := s.space.Check(s.files.Root(), need); err != nil {
 		return err

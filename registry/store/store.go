@@ -174,7 +174,7 @@ func (s *Store) Close() error {
 		errs = append(errs, s.files.Close())
 	}
 	if s.db != nil {
-		// It is no reason to fail: a push whose check is forgotten is told what is missing, and pushes that again.
+		// An error is logged only: a push whose check is lost is told what is missing, and sends it again.
 		if err := s.saveChecks(context.Background()); err != nil {
 			s.log.Warn("could not save which blobs were asked for lately", "error", err)
 		}

@@ -20,8 +20,8 @@ const pushesKept = 50
 // tagBatch is how many tags of a manifest that is deleted are deleted in one transaction, which pushes wait for.
 const tagBatch = 2000
 
-// List lists the tags of repo after last in byte order, at most n of them (n<0: all), and says whether
-// there are more. ErrNotFound: nothing was ever put into repo.
+// List lists the tags of repo after last in byte order, at most n of them (n<0: all), and reports whether
+// there are more. ErrNotFound: nothing was ever pushed to repo.
 func (s *Tags) List(ctx context.Context, repo, last string, n int) (tags []string, more bool, err error) {
 	if err := image.CheckRepository(repo); err != nil {
 		return nil, false, err

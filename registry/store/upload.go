@@ -118,7 +118,7 @@ func (u *Upload) Size() int64 {
 	return u.bytes.Size()
 }
 
-// Write appends p. *FullError when there is no space.
+// Write appends p. *FullError if the disk is full.
 func (u *Upload) Write(p []byte) (int, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -147,7 +147,7 @@ func (u *Upload) write(p []byte) (int, error) {
 	return n, diskspace.Full(u.store.files.Root(), max(0, u.want-u.bytes.Size()), err)
 }
 
-// checkSpace fails with a *FullError when there is no space for what is to come.
+// checkSpace fails with a *FullError when there is no space for the rest.
 func (u *Upload) checkSpace() error {
 	u.checked = u.bytes.Size()
 	return u.store.checkSpace(max(spaceEvery, u.want-u.checked))

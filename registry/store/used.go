@@ -22,8 +22,8 @@ type use struct {
 }
 
 // uses remembers when pulled-through manifests were last asked for. A read must not cost a write, so they are
-// written down all together, now and then; what a crash forgets of them makes eviction choose a
-// little worse. There are no more of them than manifests that are held.
+// saved together, at intervals; what a crash loses makes eviction choose a little worse. Their number is bounded
+// by that of the manifests.
 type uses struct {
 	mu sync.Mutex
 	at map[use]time.Time

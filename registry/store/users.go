@@ -71,7 +71,7 @@ func (s *Users) Put(ctx context.Context, u User) error {
 		}
 	}
 	if u.PasswordHash == nil {
-		u.PasswordHash = []byte{} // an account that nobody can log in to; the column is never null
+		u.PasswordHash = []byte{} // an account without a login; the column is never null
 	}
 	err := s.db.Freeing(func() error { // to read needs space too, where the index of the WAL has to be written
 		_, err := s.Get(ctx, u.Name)

@@ -35,7 +35,7 @@ func (r *reading) lately(now time.Time) bool {
 }
 
 // yielding has a collection give way to reads: while there are any its steps are small, and it pauses after each. Without
-// any, as on a disk so full that nothing goes on, steps are large and there is no pause. A pause is never longer than the
+// any, as on a full disk, steps are large and there is no pause. A pause is never longer than the
 // step before it, so that a collection makes progress however many reads there are.
 type yielding struct {
 	store *core
