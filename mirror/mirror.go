@@ -34,7 +34,7 @@ const (
 	DefaultParallelLayers = 5
 )
 
-// Options say what is mirrored, from where, and to where.
+// Options are what is mirrored, its sources and its destination.
 type Options struct {
 	Config *imageset.Config
 	// Open opens the source of the repository that a reference names.

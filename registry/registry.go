@@ -85,7 +85,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	return cut
 }
 
-// drain lets requests under way finish, all servers at once. That some had to be cut off is no error.
+// drain lets requests under way finish, all servers at once. That some had to be cut off is not an error.
 func (d *daemon) drain(ctx context.Context, servers []*server) error {
 	d.notify("stopping", systemd.NotifyStopping)
 	d.log.Info("draining", "limit", drainLimit)

@@ -8,7 +8,7 @@ import (
 
 // The update service and the web console are not built. What will be registry/updates answers the update graph of a
 // disconnected cluster, and what will be registry/console shows repositories, tags and users in a browser. Until then
-// each path refuses in the form that its clients read, and says what works instead.
+// each path refuses in the form that its clients read, and names the alternative.
 
 // updatesPath is where a cluster version operator asks for the update graph.
 const updatesPath = "/api/upgrades_info/"

@@ -61,7 +61,7 @@ func (d *daemon) openUpstream(u config.Upstream) (pull.Route, error) {
 	return pull.Route{Prefix: u.Prefix, Source: source, Path: path, Host: canonical(at.Host), TTL: u.Freshness}, nil
 }
 
-// checkLogin reports whether the logins for an upstream can be read. It is no reason not to serve what is held.
+// checkLogin reports whether the logins for an upstream can be read. What exists is served without them.
 func (d *daemon) checkLogin(u config.Upstream, at *url.URL) error {
 	logins := d.readAs(u, at).Keychain
 	if logins == nil {
@@ -89,7 +89,7 @@ func (d *daemon) checkLogins() (all []error) {
 	return all
 }
 
-// readAs says how an upstream is read.
+// readAs returns the options for reading an upstream.
 func (d *daemon) readAs(u config.Upstream, at *url.URL) upstream.Options {
 	o := upstream.Options{Registry: at.Host, PlainHTTP: at.Scheme == "http", Retries: retries, Serving: true, Idle: pull.Idle,
 		Log: d.log, UserAgent: "appliance/" + d.version}
@@ -102,7 +102,7 @@ func (d *daemon) readAs(u config.Upstream, at *url.URL) upstream.Options {
 	return o
 }
 
-// readSource says how the registry is read that something came from: as the upstream that is configured there, of several
+// readSource returns the options for reading the registry that content came from: as the upstream that is configured there, of several
 // as the one whose path it lies below; without a login if there is none.
 func (d *daemon) readSource(source gc.Source) (upstream.Options, error) {
 	best, longest := upstream.Options{Registry: source.Registry, Retries: retries, Log: d.log, UserAgent: "appliance/" + d.version}, -1

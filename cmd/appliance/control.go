@@ -98,7 +98,7 @@ func startControl(ctx context.Context, c *exec.Cmd, std stdio) (stop func() erro
 	stop = func() error {
 		_ = hold.Close() // it may have ended
 		err := c.Wait()
-		if ctx.Err() != nil { // and with it the command, which is no news
+		if ctx.Err() != nil { // and with it the command, which is not news
 			return nil
 		}
 		return said(err)

@@ -285,7 +285,7 @@ func approve(ctx context.Context, std stdio, request *installer.Request) error {
 	if request.RemoveContent {
 		request.RemoveContent = consent(ctx, std.out, answers, "Remove all images and the database as well?") == nil
 	}
-	return ctx.Err() // a signal is no answer
+	return ctx.Err() // a signal is not an answer
 }
 
 func warn(w io.Writer, problems []installer.Problem) {

@@ -12,7 +12,7 @@ import (
 )
 
 // setHome gives HOME to a process that has none, as under cloud-init, cron and systemd-run: libraries and child
-// processes look there too. A user without a home directory is no error until a command needs one.
+// processes look there too. A user without a home directory is not an error until a command needs one.
 func setHome() error {
 	if os.Getenv("HOME") != "" {
 		return nil

@@ -96,7 +96,7 @@ func printStatus(w io.Writer, s api.Status) {
 	}
 }
 
-// printHeld says what the store holds, as far as that could be counted.
+// printHeld prints what the store has, as far as it could be counted.
 func printHeld(row func(name, format string, args ...any), held *api.Stats) {
 	if held == nil {
 		row("held", "not known")
@@ -123,7 +123,7 @@ func healthy(s api.Status) string {
 	return health + "; the journal says why"
 }
 
-// printJobs says what collection and scrub do now, and how they ended last.
+// printJobs prints the progress of collection and scrub, and their last results.
 func printJobs(row func(name, format string, args ...any), s api.Status) {
 	if p := s.GC; p != nil && p.Planned {
 		row("gc", "since %s: freed %s of %s, %d of %s", when(p.Began), bytesOf(p.Done.Bytes), bytesOf(p.Of.Bytes), p.Done.Blobs, count(p.Of.Blobs, "blob"))

@@ -17,7 +17,7 @@ const maxField = 256
 
 const more = "..."
 
-// Text returns s with control characters and what is no text escaped as Go does it. Line ends and tabs stay: see Line.
+// Text returns s with control characters and invalid UTF-8 escaped as Go does it. Line ends and tabs stay: see Line.
 func Text(s string) string { return escape(s, func(r rune) bool { return r == '\n' || r == '\t' }) }
 
 // Line is Text for what must stay on one line.

@@ -25,7 +25,7 @@ const (
 	maxAfter = 24 * time.Hour
 )
 
-// Policy says how often something is attempted, and how long is waited between two attempts.
+// Policy is the number of attempts and the delays between them.
 type Policy struct {
 	Attempts int           // in all
 	First    time.Duration // the longest wait after the first failure; each further failure doubles it

@@ -126,7 +126,7 @@ func (r *Run) byDigest(repo string, d digest.Digest) name.Digest {
 	return r.registry.Repo(repo).Digest(d.String())
 }
 
-// Held asks the registry for each of them. A manifest that exists is held, whether or not its blobs still exist. Unconfirmed
+// Held asks the registry for each of them. A manifest that exists counts, whether or not its blobs still exist. Unconfirmed
 // are the blobs that this run has found in other repositories.
 func (r *Run) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (heldBlobs, heldManifests, unconfirmed map[string][]digest.Digest, err error) {
 	if heldBlobs, err = those(ctx, blobs, r.hasBlob); err != nil {
@@ -138,7 +138,7 @@ func (r *Run) Held(ctx context.Context, blobs, manifests map[string][]digest.Dig
 	return heldBlobs, heldManifests, r.elsewhere(blobs, heldBlobs), nil
 }
 
-// elsewhere returns the blobs that are not held where they are wanted, and that the run has found in another repository.
+// elsewhere returns the blobs that are absent where they are wanted, and that the run has found in another repository.
 func (r *Run) elsewhere(blobs, held map[string][]digest.Digest) map[string][]digest.Digest {
 	r.mu.Lock()
 	defer r.mu.Unlock()

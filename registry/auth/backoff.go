@@ -288,7 +288,7 @@ func makeRoom[K comparable, V any](m map[K]V, forgotten func(V) bool) {
 }
 
 // SourceOf returns the key under which an address counts: an IPv4 address, or the /64 of an IPv6 address, which is one
-// customer's. The address is the peer's: headers of a proxy can be forged. The zero Prefix is no address.
+// customer's. The address is the peer's: headers of a proxy can be forged. The zero Prefix is not an address.
 func SourceOf(remote string) netip.Prefix {
 	host, _, err := net.SplitHostPort(remote)
 	if err != nil {

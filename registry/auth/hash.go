@@ -75,7 +75,7 @@ func (h *hasher) check(ctx context.Context, exists bool, hash []byte, password s
 }
 
 // spend takes the rest of the time of a comparison at the highest cost in use, after one at cost spent.
-// 0 is no comparison.
+// 0 is not a comparison.
 func (h *hasher) spend(spent int, password string) {
 	for _, cost := range remaining(spent, h.raise(spent)) {
 		// The result means nothing, a match included.

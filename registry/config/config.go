@@ -4,8 +4,8 @@
 // comments. The comments exist once, in sample.yaml: Marshal puts values into that text.
 //
 // The file is decoded from yaml nodes by a table of keys (keys.go) and not by struct tags,
-// because a message such as "cannot unmarshal !!seq into config.TLS" helps nobody: here every
-// complaint names the file, the line, the key and the remedy. There is no overriding by
+// because a message such as "cannot unmarshal !!seq into config.TLS" does not help: here every
+// problem has the file, the line, the key and the remedy. There is no overriding by
 // environment variables: what the file says is what runs.
 package config
 

@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// settle is how long a daemon that has just started leaves the disk to its clients before scheduled work.
-	settle = 15 * time.Minute
+	// startDelay is how long a daemon that has just started leaves the disk to its clients before scheduled work.
+	startDelay = 15 * time.Minute
 	// again is how long after a failure scheduled work is repeated, at the latest.
 	again = 24 * time.Hour
 )
@@ -49,7 +49,7 @@ type Kind[Q, P, R any] struct {
 // Stats describes the work of a kind since the process started.
 type Stats struct {
 	Running        bool
-	Runs, Failures int64     // without dry runs; work that was stopped is no failure
+	Runs, Failures int64     // without dry runs; work that was stopped is not a failure
 	LastSuccess    time.Time // also of an earlier process; zero: unknown
 }
 
@@ -112,7 +112,7 @@ func (r *Runner[Q, P, R]) Schedule(ctx context.Context, interval time.Duration, 
 	if interval == 0 {
 		return nil
 	}
-	timer := time.NewTimer(max(r.due(time.Now(), interval), min(interval, settle)))
+	timer := time.NewTimer(max(r.due(time.Now(), interval), min(interval, startDelay)))
 	defer timer.Stop()
 	for {
 		select {

@@ -105,12 +105,12 @@ func TestRunner_Schedule(t *testing.T) {
 		request  string
 		want     []time.Duration // after the start
 	}{
-		{"a daemon that never worked settles first", 3 * day, 0, "x", []time.Duration{settle, settle + 3*day}},
+		{"a daemon that never worked waits first", 3 * day, 0, "x", []time.Duration{startDelay, startDelay + 3*day}},
 		{"a short interval is kept", time.Minute, 0, "x", []time.Duration{time.Minute, 2 * time.Minute}},
 		{"the last success counts over a restart", 3 * day, 2 * day, "x", []time.Duration{day, 4 * day}},
-		{"what is overdue is done soon", 3 * day, 30 * day, "x", []time.Duration{settle, settle + 3*day}},
+		{"what is overdue is done soon", 3 * day, 30 * day, "x", []time.Duration{startDelay, startDelay + 3*day}},
 		{"a clock that was ahead delays it by an interval", 3 * day, -1000 * day, "x", []time.Duration{3 * day, 6 * day}},
-		{"a failure is repeated after a day", 3 * day, 0, "broken", []time.Duration{settle, settle + day, settle + 2*day}},
+		{"a failure is repeated after a day", 3 * day, 0, "broken", []time.Duration{startDelay, startDelay + day, startDelay + 2*day}},
 		{"never", 0, 0, "x", nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

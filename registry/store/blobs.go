@@ -22,7 +22,7 @@ type Blob struct {
 	Size int64
 }
 
-// Stat says how large a blob of repo is. It counts as a check: a client that got an answer may put a
+// Stat returns the size of a blob of repo. It counts as a check: a client that got an answer may put a
 // manifest that needs the blob, so collection spares it for its grace period, and for as long as a push takes.
 func (s *Blobs) Stat(ctx context.Context, repo string, d digest.Digest) (int64, error) {
 	for range 2 {

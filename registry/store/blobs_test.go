@@ -70,7 +70,7 @@ func (f *fixture) socket(path string) {
 	f.must(os.Rename(short, path))
 }
 
-// A storage that is not there, or not all of it, is no damage of the blobs that are asked for while it lasts.
+// A storage that is not there, or not all of it, is not damage of the blobs that are asked for while it lasts.
 func TestStore_OpenBlob_keepsTheRowsOfAStorageThatIsAway(t *testing.T) {
 	for name, away := range map[string]func(f *fixture, images []Manifest) (back func()){
 		"not mounted": func(f *fixture, _ []Manifest) func() {

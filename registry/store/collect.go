@@ -212,7 +212,7 @@ func (s *Garbage) RemoveBlobs(ctx context.Context, before time.Time, ds []digest
 	return removed, bytes, nil
 }
 
-// removeSome removes as many of the first of ds as one turn is for, and says how many it has looked at.
+// removeSome removes as many of the first of ds as one turn is for, and returns how many it has looked at.
 func (s *core) removeSome(ctx context.Context, before time.Time, ds []digest.Digest, turn *yielding) (looked, removed int, bytes int64, err error) {
 	ds = ds[:min(len(ds), turn.size(removeBatch))]
 	for _, d := range ds {

@@ -100,8 +100,8 @@ func TestStore_SyncsBeforeItAnswers(t *testing.T) {
 			{"sync " + blob, "write wal"},                             // its bytes
 			{"sync " + filepath.Dir(filepath.Dir(blob)), "write wal"}, // the directory of its name
 		},
-		"manifest":   {{"write wal", "sync wal"}},
-		"small":      {{"write wal", "sync wal"}}, // its bytes are in the WAL
+		"manifest":  {{"write wal", "sync wal"}},
+		"small":     {{"write wal", "sync wal"}}, // its bytes are in the WAL
 		"flush one": {{"sync " + small, "sync " + filepath.Dir(small), "write wal"}, {"sync sha256", "write wal"}},
 		"flush all": {{"sync all", "write out " + another, "write wal"}},
 	} {

@@ -25,7 +25,7 @@ type (
 // ErrNotFound is what every *NotFoundError is.
 var ErrNotFound = errors.New("not found")
 
-// NotFoundError says what is not held: Kind is blob, manifest, tag, repository, upload, run or user.
+// NotFoundError reports what does not exist: Kind is blob, manifest, tag, repository, upload, run or user.
 type NotFoundError struct{ Kind, Name string }
 
 func (e *NotFoundError) Error() string { return fmt.Sprintf("%s %s not found", e.Kind, e.Name) }

@@ -197,7 +197,7 @@ func TestStore_JournaledBlobsAreWrittenAgainAfterAFailedSync(t *testing.T) {
 	f.mustBeClean()
 }
 
-// What Open could not write again is written when it is asked for. It is no damage.
+// What Open could not write again is written when it is asked for. It is not damage.
 func TestStore_JournaledBlobThatCannotBeWritten(t *testing.T) {
 	f := newFixture(t)
 	f.keepJournal()

@@ -127,7 +127,7 @@ func (s *Manifests) Referrers(ctx context.Context, repo string, subject digest.D
 // maxTags is how many tags one manifest may be put with. Each is some rows, and all are written in one transaction.
 const maxTags = 2000
 
-// PutOptions says what a manifest is put as.
+// PutOptions are the names and the type of a manifest that is put.
 type PutOptions struct {
 	MediaType string        // as the client declared it; "": what the body says
 	Digest    digest.Digest // what the body must hash to; "": its sha256

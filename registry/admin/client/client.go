@@ -25,7 +25,7 @@ import (
 const (
 	dialTimeout = 10 * time.Second
 	// answerTimeout is how long the daemon may take to begin an answer after the whole request
-	// was sent. It is no bound on sending: a blob takes as long as it takes.
+	// was sent. It is not a bound on sending: a blob takes as long as it takes.
 	answerTimeout = 5 * time.Minute
 	// pingTimeout bounds a ping, which costs the daemon nothing.
 	pingTimeout = 30 * time.Second

@@ -27,7 +27,7 @@ const databaseName = "appliance.db"
 
 const damagedListed = 100 // digests that a report names
 
-// Options says what to back up, and how.
+// Options are what a backup reads and writes.
 type Options struct {
 	Database       string                                    // of the store
 	Snapshot       string                                    // the name of its snapshot beside it, see Store.Snapshot

@@ -264,7 +264,7 @@ func (b *dirSink) prune(ctx context.Context, snapshot *sql.DB) error {
 				return nil
 			}
 			d := digest.NewDigestFromEncoded(a, strings.TrimSuffix(path.Base(name), ".tmp"))
-			if err != nil || image.CheckDigest(d) != nil { // a name that is no digest is not ours to delete
+			if err != nil || image.CheckDigest(d) != nil { // a name that is not a digest is not ours to delete
 				return err
 			}
 			named, err := sqlite.Exists(ctx, snapshot, `SELECT 1 FROM blobs WHERE digest = ?`, d)

@@ -106,7 +106,7 @@ func (b Blob) Has(body []byte) bool {
 }
 
 // withFile opens the file and calls do. A file that does not exist was collected, or its readers find the damage; so do
-// they of what is no file.
+// they of what is not a file.
 func (b Blob) withFile(do func(*os.File) error) error {
 	file, err := b.openRegular()
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrNotFile) {

@@ -95,7 +95,7 @@ func HasBlobs(root string) (bool, error) {
 			return false, err
 		}
 		for _, part := range parts {
-			names, _ := fileNames(part.path()) // nil for what is no directory
+			names, _ := fileNames(part.path()) // nil for what is not a directory
 			if slices.ContainsFunc(names, func(name string) bool { return image.CheckDigest(digest.NewDigestFromEncoded(a, name)) == nil }) {
 				return true, nil
 			}

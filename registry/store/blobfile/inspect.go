@@ -109,7 +109,7 @@ func WrongSize(path string, got, want int64) string {
 // Unreadable describes a file that the medium does not give.
 func Unreadable(err error) string { return "its file cannot be read: " + err.Error() }
 
-// ErrNotFile is the error of what has the name of a blob and is no regular file.
+// ErrNotFile is the error of what has the name of a blob and is not a regular file.
 var ErrNotFile = errors.New("not a file")
 
 // errSize is the error of a file that has another size than its row says.

@@ -91,7 +91,7 @@ func (d *Dir) TidyQuarantine(keep func(digest.Digest) (bool, error)) error {
 	for _, e := range entries {
 		algorithm, hex, _ := strings.Cut(e.Name(), "-")
 		blob := digest.NewDigestFromEncoded(digest.Algorithm(algorithm), hex)
-		if image.CheckDigest(blob) != nil { // a name that is no digest is not ours to delete
+		if image.CheckDigest(blob) != nil { // a name that is not a digest is not ours to delete
 			continue
 		}
 		kept, err := keep(blob)

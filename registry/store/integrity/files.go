@@ -26,7 +26,7 @@ func (v *verification) blobs(ctx context.Context) error {
 	})
 }
 
-// blob looks at one blob. What a collection or a scrub did between the row and the file is no damage: the guard counts what
+// blob looks at one blob. What a collection or a scrub did between the row and the file is not damage: the guard counts what
 // they mark, and when it counted anything meanwhile, this looks again.
 func (v *verification) blob(ctx context.Context, d digest.Digest, size int64) error {
 	for {

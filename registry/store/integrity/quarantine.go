@@ -340,7 +340,7 @@ func (e *StorageError) Error() string {
 	return "the blobs that the database names are not in " + e.Path + ", none of them or few"
 }
 
-// Hint says what to do next.
+// Hint returns what to do next.
 func (e *StorageError) Hint() string {
 	return "check that the file system of the storage is mounted (findmnt -T " + e.Path + ") and that `storage:` in config.yaml is right; if the blobs are lost, restore a backup (`appliance restore`)"
 }

@@ -141,7 +141,7 @@ type manifestRow struct {
 	untyped                 bool // a repository has it without a media type of its own
 }
 
-// heldRef is a row of references, and the size of a blob of that digest, if one is held.
+// heldRef is a row of references, and the size of the blob with that digest, if there is one.
 type heldRef struct {
 	image.Reference
 	held sql.NullInt64
@@ -234,7 +234,7 @@ func compareManifest(d digest.Digest, m manifestRow, refs []heldRef) string {
 	return ""
 }
 
-// needs looks for blobs that a manifest cannot be pulled without and that are not held, or have another size than it says.
+// needs looks for blobs that a pull of the manifest needs and that are missing, or have another size than the manifest says.
 func (v *verification) needs(ctx context.Context, tx *sql.Tx, d digest.Digest, refs []heldRef) error {
 	missing, other := map[digest.Digest]bool{}, map[digest.Digest]heldRef{}
 	for _, r := range refs {

@@ -68,7 +68,7 @@ type Store interface {
 	StaleUploads(ctx context.Context, before time.Time, yield func(id string, size int64) error) error
 }
 
-// VerifyOptions says how thoroughly to verify.
+// VerifyOptions are the depth and the rate of a verification.
 type VerifyOptions struct {
 	Content        bool                                  // read every blob and hash it
 	BytesPerSecond int64                                 // read no faster than that; 0: as fast as it goes
@@ -103,7 +103,7 @@ type VerifyReport struct {
 // Clean reports whether nothing is damaged. Extra files, stale uploads and blobs that were not fetched yet are no damage.
 func (r VerifyReport) Clean() bool { return len(r.Problems) == 0 }
 
-// ProblemKind says what has a problem.
+// ProblemKind is the kind of thing that has a problem.
 type ProblemKind string
 
 // The kinds of problems.
@@ -134,7 +134,7 @@ const (
 )
 
 // Verify checks, reading only, that rows and files are what the store promises. The store serves meanwhile: what a push or a
-// collection changes while it is looked at is no problem. Memory does not grow with the store. Problems are in the report; an
+// collection changes while it is looked at is not a problem. Memory does not grow with the store. Problems are in the report; an
 // error means that verifying itself failed.
 func (c *Checker) Verify(ctx context.Context, o VerifyOptions) (VerifyReport, error) {
 	v := &verification{Checker: c, options: o, report: VerifyReport{Problems: []Problem{}}}

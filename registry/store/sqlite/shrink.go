@@ -79,7 +79,7 @@ func (db *DB) Freed() {
 	}
 }
 
-// pages says how the database file is made up.
+// pages counts the pages of the database file.
 type pages struct {
 	total, free, size int64
 	vacuum            int // the mode of auto_vacuum

@@ -29,7 +29,7 @@ type Schema struct {
 	Migrations fs.FS
 }
 
-// Options says what to open, and how.
+// Options are what Open opens, and its hooks.
 type Options struct {
 	Path    string // its directory must exist; the file is created 0600
 	Schema  Schema
