@@ -81,7 +81,7 @@ func Restore(ctx context.Context, from string, o RestoreOptions) (report Restore
 	defer func() { err = errors.Join(err, files.Close()) }()
 	r := &restore{options: o, from: from, source: source, files: files, report: &report,
 		space: diskspace.Checker{Bytes: diskspace.Bytes, MinFree: o.MinFree}}
-	defer func() { err = errors.Join(err, os.RemoveAll(r.dir())) }()
+	defer func() { err = errors.Join(err, r.clear()) }()
 	return report, diskspace.Full(files.Root(), 0, r.run(ctx))
 }
 
@@ -109,6 +109,14 @@ func (r *restore) progress(partial int64) {
 // dir is where the database is put first: beside its place, so that it can be renamed.
 func (r *restore) dir() string  { return r.options.Database + ".restore" }
 func (r *restore) path() string { return filepath.Join(r.dir(), databaseName) }
+
+// ready is where the database waits while dir goes, so that a kill after the last rename leaves nothing behind.
+func (r *restore) ready() string { return r.options.Database + ".restored" }
+
+// clear removes what a restore has made beside the database.
+func (r *restore) clear() error {
+	return errors.Join(os.RemoveAll(r.dir()), durable.IgnoreMissing(os.Remove(r.ready())))
+}
 
 func (r *restore) run(ctx context.Context) error {
 	if err := r.fetchDatabase(ctx); err != nil {
@@ -138,7 +146,7 @@ func (r *restore) run(ctx context.Context) error {
 
 // fetchDatabase copies the database out of the backup to dir, where it is not taken for the store's.
 func (r *restore) fetchDatabase(ctx context.Context) error {
-	if err := os.RemoveAll(r.dir()); err != nil { // of a restore that was killed
+	if err := r.clear(); err != nil { // after a restore that was killed
 		return err
 	}
 	if err := os.Mkdir(r.dir(), 0o700); err != nil {
@@ -300,10 +308,16 @@ func (r *restore) place() error {
 			return err
 		}
 	}
+	if err := os.Rename(r.path(), r.ready()); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(r.dir()); err != nil {
+		return err
+	}
 	if err := durable.SyncDir(filepath.Dir(r.options.Database)); err != nil {
 		return err
 	}
-	if err := os.Rename(r.path(), r.options.Database); err != nil {
+	if err := os.Rename(r.ready(), r.options.Database); err != nil {
 		return err
 	}
 	return durable.SyncDir(filepath.Dir(r.options.Database))
