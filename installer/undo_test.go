@@ -33,7 +33,7 @@ func (f failing) Apply(ctx context.Context) (bool, error) {
 	return true, errors.New("made to fail")
 }
 
-// deadly is a step at which the process is killed: it says what it is going to do, and does not do it.
+// deadly is a step at which the process is killed: it is in the journal, and not applied.
 type deadly struct{ host.Step }
 
 type killed struct{}

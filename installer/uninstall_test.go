@@ -273,7 +273,7 @@ func TestUninstall_RenamedDatabase(t *testing.T) {
 	same(t, "after the uninstall", b.snapshot(), before)
 }
 
-// Whoever names another storage does not mean this one, with or without its config.yaml.
+// Another storage names another installation, with or without its config.yaml.
 func TestUninstall_OtherDirectories(t *testing.T) {
 	for _, kept := range []bool{false, true} {
 		b := newBox(t, false)

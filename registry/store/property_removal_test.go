@@ -115,7 +115,7 @@ func (p *player) removeLinks() error {
 	return err
 }
 
-// compareStale compares the uploads and the runs that nobody has touched since.
+// compareStale compares the uploads and the runs that were not used since.
 func (p *player) compareStale(uploads, runs time.Time) error {
 	var got, want []string
 	if err := p.store.Garbage.StaleUploads(p.ctx, uploads, func(id string, _ int64) error { got = append(got, "upload "+id); return nil }); err != nil {

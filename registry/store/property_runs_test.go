@@ -42,7 +42,7 @@ func (p *player) during(s step, what string, f func(run *Run, m *modelRun) (want
 	return p.expect(what, err, want)
 }
 
-// live says whether a call can change the run.
+// live reports whether a call can change the run.
 func (m *modelRun) live() bool { return !m.gone && !m.committed }
 
 func (p *player) runBlob(s step) error {
@@ -68,7 +68,7 @@ func (p *player) runPut(s step, repo string, b worldBlob) error {
 func (p *player) runWrongBlob(s step, repo string, b worldBlob) error {
 	return p.during(s, fmt.Sprintf("put damaged %s to %s", b.name, repo), func(run *Run, m *modelRun) (string, error) {
 		if m.live() {
-			m.seen = p.now // that it was tried shows that somebody is there
+			m.seen = p.now // an attempt counts as a use
 		}
 		return wrong, run.PutBlob(p.ctx, repo, b.desc("x/y"), strings.NewReader("B"+b.content[1:]))
 	})
