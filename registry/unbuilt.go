@@ -31,7 +31,7 @@ func refuseConsole(address string) http.HandlerFunc {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		if r.URL.Path != "/" {
 			w.WriteHeader(http.StatusNotFound)
-			fmt.Fprintf(w, "There is nothing at this path. https://%s/ says what there is.\n", address)
+			fmt.Fprintf(w, "There is nothing at this path. See https://%s/ for what there is.\n", address)
 			return
 		}
 		w.WriteHeader(http.StatusNotImplemented)

@@ -126,7 +126,7 @@ func Damage(err error) error {
 	return nil
 }
 
-// typed returns an error of SQLite as the type that says what it means for the database at path, and others as they are.
+// typed maps an error of SQLite to the error type of the database at path. Other errors stay as they are.
 func typed(path string, err error) error {
 	var lite *modernc.Error
 	if !errors.As(err, &lite) {

@@ -73,7 +73,7 @@ func TestGroup_AWriteThatFailsTakesBackItsOwn(t *testing.T) {
 	}
 }
 
-// When SQLite rolls back the transaction itself, nobody in it is told that his write is there.
+// When SQLite rolls back the transaction itself, every write in it fails.
 func TestGroup_LostTransaction(t *testing.T) {
 	f := newFixture(t)
 	errs := f.shareAll(
