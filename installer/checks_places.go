@@ -48,7 +48,7 @@ func (c place) checkWay(way string) []Problem {
 	}
 	var protected *host.ProtectedError
 	if err := c.host.Removable(way); errors.As(err, &protected) {
-		return found(fmt.Sprintf("%s cannot be used: it is %s", name, protected.Why), place{c.host, c.name, way}.better())
+		return found(fmt.Sprintf("%s cannot be used: it is %s", name, protected.Reason), place{c.host, c.name, way}.better())
 	} else if err != nil {
 		return found(fmt.Sprintf("%s cannot be used: %v", name, err), "choose another directory")
 	}

@@ -17,21 +17,21 @@ func ParseDestination(argument string) (registry, prefix string, err error) {
 		return "", "", hint.New(fmt.Errorf("destination docker://…%s: it has a login in it, which ps and the shell's history show", argument[i:]),
 			"log in with podman login, name the file with --authfile, and leave the login out")
 	}
-	why := ""
+	reason := ""
 	switch _, err := name.NewRegistry(registry); {
 	case registry == "":
-		why = "it names no registry"
+		reason = "it names no registry"
 	case strings.ContainsAny(prefix, "@:"):
-		why = "it has a tag or a digest, which a destination cannot have"
+		reason = "it has a tag or a digest, which a destination cannot have"
 	case err != nil:
-		why = err.Error()
+		reason = err.Error()
 	case prefix != "":
 		if _, err := name.NewRepository(registry + "/" + prefix); err != nil {
-			why = err.Error()
+			reason = err.Error()
 		}
 	}
-	if why != "" {
-		return "", "", hint.New(fmt.Errorf("destination %s: %s", argument, why), "for example docker://registry.example.com:8443/path")
+	if reason != "" {
+		return "", "", hint.New(fmt.Errorf("destination %s: %s", argument, reason), "for example docker://registry.example.com:8443/path")
 	}
 	return registry, prefix, nil
 }

@@ -27,7 +27,7 @@ type asking struct {
 	put   int // blobs
 }
 
-func (d *asking) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m, u map[string][]digest.Digest, err error) {
+func (d *asking) Existing(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m, u map[string][]digest.Digest, err error) {
 	d.mu.Lock()
 	d.asked++
 	for _, lists := range []map[string][]digest.Digest{blobs, manifests} {
@@ -41,7 +41,7 @@ func (d *asking) Held(ctx context.Context, blobs, manifests map[string][]digest.
 			return nil, nil, nil, errors.New("it is sick")
 		}
 	}
-	return d.Destination.Held(ctx, blobs, manifests)
+	return d.Destination.Existing(ctx, blobs, manifests)
 }
 
 func (d *asking) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, r io.Reader) error {
@@ -70,8 +70,8 @@ func TestExecute_asksForManyAtOnce(t *testing.T) {
 	if again.asked != 3 || again.twice != 0 || again.put != 0 { // to compare, to copy, to verify
 		t.Errorf("a rerun asked %d times, for %d digests twice, and put %d blobs", again.asked, again.twice, again.put)
 	}
-	if held, _ := s.events.count(mirror.Held); held != len(plan.Images) {
-		t.Errorf("%d of %d images were held", held, len(plan.Images))
+	if existing, _ := s.events.count(mirror.Existed); existing != len(plan.Images) {
+		t.Errorf("%d of %d images existed", existing, len(plan.Images))
 	}
 }
 
@@ -95,11 +95,11 @@ type closed struct {
 	repo string // "": any
 }
 
-func (d *closed) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m, u map[string][]digest.Digest, err error) {
+func (d *closed) Existing(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m, u map[string][]digest.Digest, err error) {
 	if d.repo == "" || blobs[d.repo] != nil || manifests[d.repo] != nil {
 		return nil, nil, nil, errors.New("403 Forbidden")
 	}
-	return d.Destination.Held(ctx, blobs, manifests)
+	return d.Destination.Existing(ctx, blobs, manifests)
 }
 
 func TestCompare_oneRepositoryThatIsClosed(t *testing.T) {
@@ -183,14 +183,14 @@ type later struct {
 	begun chan struct{}
 }
 
-func (d *later) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m, u map[string][]digest.Digest, err error) {
+func (d *later) Existing(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m, u map[string][]digest.Digest, err error) {
 	if manifests == nil && blobs[d.repo] != nil {
 		select {
 		case <-d.begun:
 		case <-ctx.Done():
 		}
 	}
-	return d.Destination.Held(ctx, blobs, manifests)
+	return d.Destination.Existing(ctx, blobs, manifests)
 }
 
 // together answers the first questions for blobs when so many have been asked.
@@ -202,8 +202,8 @@ type together struct {
 	wait int
 }
 
-func (d *together) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m, u map[string][]digest.Digest, err error) {
-	b, m, u, err = d.Destination.Held(ctx, blobs, manifests)
+func (d *together) Existing(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m, u map[string][]digest.Digest, err error) {
+	b, m, u, err = d.Destination.Existing(ctx, blobs, manifests)
 	if manifests != nil {
 		return b, m, u, err
 	}

@@ -111,7 +111,7 @@ func (e *engine) collisions(p *plan.Plan) error {
 			taken[e.destination(i)] = i
 			distinct = append(distinct, i)
 		case other.Reference.Pull() != i.Reference.Pull():
-			err := fmt.Errorf("%s (%s) and %s (%s) would both become %s", other.Origin, other.Why, i.Origin, i.Why, e.destination(i))
+			err := fmt.Errorf("%s (%s) and %s (%s) would both become %s", other.Origin, other.Reason, i.Origin, i.Reason, e.destination(i))
 			return hint.New(err, "give one of them another targetRepo or targetTag")
 		}
 	}
@@ -165,7 +165,7 @@ func (e *engine) readAll(ctx context.Context, p *plan.Plan) error {
 
 // unreadable is the error of an image that something larger cannot do without.
 func unreadable(image *plan.Image, err error) error {
-	return classed(image.Type, fmt.Errorf("%s, %s: %w", image.Origin, image.Why, err))
+	return classed(image.Type, fmt.Errorf("%s, %s: %w", image.Origin, image.Reason, err))
 }
 
 // additional collects mirror.additionalImages.
@@ -179,7 +179,7 @@ func (a *additional) Collect(_ context.Context, p *plan.Plan) error {
 	for i, listed := range a.config.Mirror.AdditionalImages {
 		ref, err := imageset.ParseReference(listed.Name)
 		image := &plan.Image{
-			Type: plan.Generic, Origin: listed.Name, Why: a.config.At(fmt.Sprintf("mirror.additionalImages[%d]", i)), Reference: ref,
+			Type: plan.Generic, Origin: listed.Name, Reason: a.config.At(fmt.Sprintf("mirror.additionalImages[%d]", i)), Reference: ref,
 		}
 		if err != nil {
 			p.Failures = append(p.Failures, plan.Failed(image, err))

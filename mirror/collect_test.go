@@ -59,8 +59,8 @@ func TestPlan_additionalImages(t *testing.T) {
 			if p.Images[0].Digest != d {
 				t.Errorf("is %s, want %s", p.Images[0].Digest, d)
 			}
-			if !strings.HasPrefix(p.Images[0].Why, "isc.yaml:5") {
-				t.Errorf("it is there because of %q", p.Images[0].Why)
+			if !strings.HasPrefix(p.Images[0].Reason, "isc.yaml:5") {
+				t.Errorf("it is there because of %q", p.Images[0].Reason)
 			}
 			s = newSetupFrom(t, src, "  additionalImages:\n  "+tc.config+"\n", func(o *mirror.Options) { o.Prefix = "p/q" })
 			if got := destinations(s.plan(t)); got[0] != "p/q/"+tc.want {

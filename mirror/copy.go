@@ -16,15 +16,15 @@ import (
 )
 
 // copyImage copies the manifests of an image that the destination does not have, children before those that name them. It
-// returns Held if there are none, else Done.
+// returns Existed if there are none, else Done.
 func (x *execution) copyImage(ctx context.Context, image *plan.Image, has *answer) (EventKind, error) {
 	missing := slices.DeleteFunc(slices.Clone(image.Manifests), func(m plan.Manifest) bool { return has.complete(image.Repository, m) })
 	if len(missing) == 0 {
-		return Held, nil
+		return Existed, nil
 	}
 	blobs := plan.Blobs(missing)
 	defer x.share(blobs)()
-	there, err := x.holdings.blobs(ctx, image, blobs...)
+	there, err := x.inventory.blobs(ctx, image, blobs...)
 	if err != nil {
 		return Failed, err
 	}
@@ -69,7 +69,7 @@ func (x *execution) copyBlob(ctx context.Context, image *plan.Image, b ocispec.D
 		return ctx.Err()
 	}
 	if blob.put {
-		there, err := x.holdings.blobs(ctx, image, b)
+		there, err := x.inventory.blobs(ctx, image, b)
 		if err != nil || there[place{image.Repository, b.Digest}] {
 			return err
 		}

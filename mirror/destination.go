@@ -24,11 +24,13 @@ import (
 // A destination that takes few writers at once, such as an archive, has a method Writers, see limited; one that wants to
 // know where content comes from has a method Source, see sourceRecorder.
 type Destination interface {
-	// Held lists those of some blobs and manifests, both by the repository that they are for, that exist there and need not be
-	// put. Those are kept from collection from then on, and the manifests are staged. A caller that must know that a manifest
-	// is complete asks for its blobs, and for the children of an index, too. Unconfirmed are the blobs that only other
-	// repositories have: a source that names them need not have them.
-	Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (heldBlobs, heldManifests, unconfirmed map[string][]digest.Digest, err error)
+	// Existing returns those of some blobs and manifests, both by the repository that they are for,
+	// that exist there and need not be put. They are kept from collection from then on, and the
+	// manifests are staged. A caller that must know that a manifest is complete asks for its blobs,
+	// and for the children of an index, too. Unconfirmed are the blobs that only other repositories
+	// have: a source that names them need not have them.
+	Existing(ctx context.Context, blobs, manifests map[string][]digest.Digest) (
+		haveBlobs, haveManifests, unconfirmed map[string][]digest.Digest, err error)
 	// Confirm stages unconfirmed blobs without their bytes, where the destination can: the caller has asked the source of each
 	// repository, which has the blobs listed by it, with these sizes. It returns those that are staged; the others are put.
 	Confirm(ctx context.Context, blobs map[string][]ocispec.Descriptor) (staged map[string][]digest.Digest, err error)

@@ -87,13 +87,13 @@ func (d *dropping) drops(at string, do func() error) error {
 	return errors.New("connection reset by peer")
 }
 
-func (d *dropping) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m, u map[string][]digest.Digest, err error) {
-	at := "Held manifests"
+func (d *dropping) Existing(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m, u map[string][]digest.Digest, err error) {
+	at := "Existing manifests"
 	if manifests == nil {
-		at = "Held blobs"
+		at = "Existing blobs"
 	}
 	err = d.drops(at, func() (err error) {
-		b, m, u, err = d.Destination.Held(ctx, blobs, manifests)
+		b, m, u, err = d.Destination.Existing(ctx, blobs, manifests)
 		return err
 	})
 	return b, m, u, err
@@ -113,7 +113,7 @@ func (d *dropping) Commit(ctx context.Context) error {
 
 func TestExecute_oneDroppedConnectionFailsNothing(t *testing.T) {
 	for when, after := range map[string]bool{"before": false, "after": true} {
-		for _, at := range []string{"Held blobs", "Held manifests", "PutManifest", "Tag", "Commit"} {
+		for _, at := range []string{"Existing blobs", "Existing manifests", "PutManifest", "Tag", "Commit"} {
 			t.Run(when+" "+at, func(t *testing.T) {
 				s := newSetup(t, "  additionalImages:\n  - name: HOST/samples/oci:v1\n")
 				dst := &dropping{Destination: s.run(t), at: at, after: after}
@@ -126,7 +126,7 @@ func TestExecute_oneDroppedConnectionFailsNothing(t *testing.T) {
 	}
 	t.Run("in Compare", func(t *testing.T) {
 		s := newSetup(t, additional)
-		dst := &dropping{Destination: s.run(t), at: "Held blobs"}
+		dst := &dropping{Destination: s.run(t), at: "Existing blobs"}
 		if err := s.engine.Compare(t.Context(), s.plan(t), dst); err != nil || !dst.dropped {
 			t.Errorf("error %v, the connection dropped: %v", err, dst.dropped)
 		}

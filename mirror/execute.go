@@ -15,7 +15,7 @@ import (
 
 // compare sets what the destination lacks of a plan.
 func (e *engine) compare(ctx context.Context, p *plan.Plan, dst Destination) error {
-	return e.holdings(e.target(dst)).compare(ctx, p)
+	return e.inventory(e.target(dst)).compare(ctx, p)
 }
 
 // execute copies what the destination does not have, verifies that all of the plan exists there, and commits. The report is
@@ -24,7 +24,7 @@ func (e *engine) compare(ctx context.Context, p *plan.Plan, dst Destination) err
 func (e *engine) execute(ctx context.Context, p *plan.Plan, dst Destination) (*Report, error) {
 	started := e.o.Now()
 	t := e.target(dst)
-	x := &execution{engine: e, target: t, holdings: e.holdings(t), blobs: map[digest.Digest]*shared{}, failed: map[*plan.Image]error{}}
+	x := &execution{engine: e, target: t, inventory: e.inventory(t), blobs: map[digest.Digest]*shared{}, failed: map[*plan.Image]error{}}
 	x.recordSources(ctx, p)
 	x.copyAll(ctx, p)
 	if err := ctx.Err(); err != nil {
@@ -48,7 +48,7 @@ func (e *engine) execute(ctx context.Context, p *plan.Plan, dst Destination) (*R
 type execution struct {
 	*engine
 	*target
-	holdings *holdings
+	inventory *inventory
 
 	mu     sync.Mutex                // guards the maps; not held over I/O
 	blobs  map[digest.Digest]*shared // of the images under way
@@ -86,7 +86,7 @@ func (x *execution) each(ctx context.Context, images []*plan.Image, work func(im
 		for i, image := range some {
 			questions[i] = about(image)
 		}
-		answers := x.holdings.ask(ctx, questions...)
+		answers := x.inventory.ask(ctx, questions...)
 		for i, image := range some {
 			if ctx.Err() != nil {
 				break

@@ -306,10 +306,10 @@ type forgetful struct {
 	lost digest.Digest
 }
 
-func (d *forgetful) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m, u map[string][]digest.Digest, err error) {
-	b, m, u, err = d.Destination.Held(ctx, blobs, manifests)
+func (d *forgetful) Existing(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m, u map[string][]digest.Digest, err error) {
+	b, m, u, err = d.Destination.Existing(ctx, blobs, manifests)
 	for repo := range m {
-		m[repo] = slices.DeleteFunc(m[repo], func(held digest.Digest) bool { return held == d.lost })
+		m[repo] = slices.DeleteFunc(m[repo], func(existing digest.Digest) bool { return existing == d.lost })
 	}
 	return b, m, u, err
 }
@@ -344,11 +344,11 @@ type closing struct {
 	asked  atomic.Int32
 }
 
-func (d *closing) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m, u map[string][]digest.Digest, err error) {
+func (d *closing) Existing(ctx context.Context, blobs, manifests map[string][]digest.Digest) (b, m, u map[string][]digest.Digest, err error) {
 	if manifests != nil && d.asked.Add(1) == 2 {
 		d.cancel()
 	}
-	return d.Destination.Held(ctx, blobs, manifests)
+	return d.Destination.Existing(ctx, blobs, manifests)
 }
 
 func (d *closing) Tag(ctx context.Context, tags map[string]map[string]digest.Digest) error {

@@ -75,8 +75,8 @@ const (
 	Planned                   // copying begins
 	Started
 	Bytes
-	Done // copied
-	Held // it existed already
+	Done    // copied
+	Existed // at the destination already
 	Failed
 )
 

@@ -72,7 +72,7 @@ func TestRun_administerWithClient(t *testing.T) {
 		run, err := c.BeginSync(t.Context(), "test")
 		must(t, err)
 		must(t, run.PutBlob(t.Context(), "a", ocispec.Descriptor{Digest: digest.FromString("x"), Size: 1}, strings.NewReader("x")))
-		held, _, _, err := run.Held(t.Context(), map[string][]digest.Digest{"a": {digest.FromString("x")}}, nil)
+		held, _, _, err := run.Existing(t.Context(), map[string][]digest.Digest{"a": {digest.FromString("x")}}, nil)
 		if err != nil || len(held["a"]) != 1 {
 			t.Errorf("held: %v, %v", held, err)
 		}

@@ -126,7 +126,7 @@ func readFile(file string) ([]byte, error) {
 	}
 	var refused *regular.RefusedError
 	if errors.As(err, &refused) {
-		return nil, fault(file, refused.Why,
+		return nil, fault(file, refused.Reason,
 			"name a file that holds nothing but certificates or a key in PEM form", regular.ErrRefused)
 	}
 	// Without the name of the file, which fault has.

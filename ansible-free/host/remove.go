@@ -55,10 +55,10 @@ func (h *Host) Remove(path string) (removed bool, err error) {
 }
 
 // ProtectedError says that a path is not removed as a tree.
-type ProtectedError struct{ Path, Why string }
+type ProtectedError struct{ Path, Reason string }
 
 func (e *ProtectedError) Error() string {
-	return fmt.Sprintf("%s is not removed: it is %s", e.Path, e.Why)
+	return fmt.Sprintf("%s is not removed: it is %s", e.Path, e.Reason)
 }
 
 func (e *ProtectedError) Hint() string {

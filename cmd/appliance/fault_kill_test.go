@@ -288,7 +288,7 @@ func (h *hammer) sync(ctx context.Context, _ int) error {
 	}
 	for _, content := range m.contents {
 		desc := ocispec.Descriptor{MediaType: "x/y", Digest: digest.FromBytes(content), Size: int64(len(content))}
-		held, _, _, err := run.Held(ctx, map[string][]digest.Digest{m.repo: {desc.Digest}}, nil)
+		held, _, _, err := run.Existing(ctx, map[string][]digest.Digest{m.repo: {desc.Digest}}, nil)
 		if err != nil {
 			return err
 		}

@@ -45,7 +45,7 @@ func TestTables_namesStayInTheirPlace(t *testing.T) {
 		},
 		"mirror": func(w io.Writer, name string) {
 			p := &progress{out: w}
-			i := &plan.Image{Origin: name, Repository: name, Tag: name, Why: name}
+			i := &plan.Image{Origin: name, Repository: name, Tag: name, Reason: name}
 			p.event(mirror.Event{Kind: mirror.Done, Image: i})
 			p.event(mirror.Event{Kind: mirror.Failed, Image: i})
 			p.results(&mirror.Report{Resources: []string{name}, Failures: []plan.Failure{{Image: i, Incomplete: name}}})

@@ -145,7 +145,7 @@ func (p *progress) event(e mirror.Event) {
 		}
 	case mirror.Done:
 		p.name("copied %s to %s:%s", e.Image.Origin, e.Image.Repository, e.Image.Tag)
-	case mirror.Held:
+	case mirror.Existed:
 		p.held.Add(1)
 	case mirror.Failed:
 		p.name("FAILED %s %s", e.Image.Type, e.Image.Origin)
@@ -164,7 +164,7 @@ func (p *progress) planning() {
 
 func (p *progress) failure(f plan.Failure) {
 	// An error may have several lines, some of them from an upstream: none begins like a line of this program.
-	p.say("failed: %s\n        %s", plain.Line(fmt.Sprintf("%s (%s)", f.Image.Origin, f.Image.Why)), strings.ReplaceAll(f.Error, "\n", "\n        "))
+	p.say("failed: %s\n        %s", plain.Line(fmt.Sprintf("%s (%s)", f.Image.Origin, f.Image.Reason)), strings.ReplaceAll(f.Error, "\n", "\n        "))
 	if h := hintOf(f.Cause); h != "" {
 		p.say("        hint: %s", h)
 	}

@@ -9,9 +9,9 @@ import (
 )
 
 // InvalidError reports a malformed name or manifest.
-type InvalidError struct{ What, Why string }
+type InvalidError struct{ What, Reason string }
 
-func (e *InvalidError) Error() string { return fmt.Sprintf("invalid %s: %s", e.What, e.Why) }
+func (e *InvalidError) Error() string { return fmt.Sprintf("invalid %s: %s", e.What, e.Reason) }
 
 // maxTag is how many bytes a tag may have.
 const maxTag = 128
@@ -20,10 +20,10 @@ const maxTag = 128
 // it accepts a host name with a port and capitals as the first component.
 func CheckRepository(s string) error {
 	if len(s) > maxRepository {
-		return &InvalidError{What: "repository name", Why: fmt.Sprintf("it is longer than %d characters", maxRepository)}
+		return &InvalidError{What: "repository name", Reason: fmt.Sprintf("it is longer than %d characters", maxRepository)}
 	}
 	if !ValidRepository(s) {
-		return &InvalidError{What: "repository name", Why: Quote(s) + " is not lower-case words separated by / . _ or -"}
+		return &InvalidError{What: "repository name", Reason: Quote(s) + " is not lower-case words separated by / . _ or -"}
 	}
 	return nil
 }
@@ -33,7 +33,7 @@ func CheckRepository(s string) error {
 //	[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}
 func CheckTag(s string) error {
 	if !validTag(s) {
-		return &InvalidError{What: "tag", Why: Quote(s) + " is not 1 to 128 letters, digits, _ . or -, the first not . or -"}
+		return &InvalidError{What: "tag", Reason: Quote(s) + " is not 1 to 128 letters, digits, _ . or -, the first not . or -"}
 	}
 	return nil
 }
@@ -57,10 +57,10 @@ func ValidAlgorithm(a digest.Algorithm) bool { return a == digest.SHA256 || a ==
 // CheckDigest returns an *InvalidError unless d is a digest of an algorithm that registries keep: sha256 or sha512.
 func CheckDigest(d digest.Digest) error {
 	if err := d.Validate(); err != nil {
-		return &InvalidError{What: "digest", Why: Quote(d.String()) + ": " + err.Error()}
+		return &InvalidError{What: "digest", Reason: Quote(d.String()) + ": " + err.Error()}
 	}
 	if !ValidAlgorithm(d.Algorithm()) {
-		return &InvalidError{What: "digest", Why: Quote(d.String()) + ": only sha256 and sha512 are kept"}
+		return &InvalidError{What: "digest", Reason: Quote(d.String()) + ": only sha256 and sha512 are kept"}
 	}
 	return nil
 }

@@ -103,7 +103,7 @@ func (m Manifest) Digests() []digest.Digest {
 }
 
 func invalidManifest(format string, args ...any) error {
-	return &InvalidError{What: "manifest", Why: fmt.Sprintf(format, args...)}
+	return &InvalidError{What: "manifest", Reason: fmt.Sprintf(format, args...)}
 }
 
 // ParseNew parses a manifest that does not exist here yet, and also refuses what clients would read in different ways. What

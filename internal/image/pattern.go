@@ -9,10 +9,10 @@ import (
 const All = "*"
 
 // PatternError reports a pattern over repository names that matches nothing, or whose meaning would have to be guessed.
-type PatternError struct{ Pattern, Why string }
+type PatternError struct{ Pattern, Reason string }
 
 func (e *PatternError) Error() string {
-	return fmt.Sprintf("repository pattern %q %s", e.Pattern, e.Why)
+	return fmt.Sprintf("repository pattern %q %s", e.Pattern, e.Reason)
 }
 
 // Hint returns what a pattern must be.
@@ -38,13 +38,13 @@ func CheckPattern(p string) error {
 	case p == All:
 		return nil
 	case strings.TrimSpace(p) == "":
-		return &PatternError{Pattern: p, Why: "is empty"}
+		return &PatternError{Pattern: p, Reason: "is empty"}
 	case len(name) > most:
-		return &PatternError{Pattern: p[:32] + "…", Why: fmt.Sprintf("is longer than the %d bytes that a repository name has", maxRepository)}
+		return &PatternError{Pattern: p[:32] + "…", Reason: fmt.Sprintf("is longer than the %d bytes that a repository name has", maxRepository)}
 	case strings.Contains(name, "*"):
-		return &PatternError{Pattern: p, Why: "has a * that is not its last component"}
+		return &PatternError{Pattern: p, Reason: "has a * that is not its last component"}
 	case !ValidRepository(name):
-		return &PatternError{Pattern: p, Why: "matches no repository: their names are lower-case words, separated by / . _ or -"}
+		return &PatternError{Pattern: p, Reason: "matches no repository: their names are lower-case words, separated by / . _ or -"}
 	}
 	return nil
 }

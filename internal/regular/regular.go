@@ -19,9 +19,9 @@ const maxSize = 1 << 20
 var ErrRefused = errors.New("only regular files of at most 1 MiB are read")
 
 // RefusedError says why a file is not read.
-type RefusedError struct{ File, Why string }
+type RefusedError struct{ File, Reason string }
 
-func (e *RefusedError) Error() string { return e.File + ": " + e.Why }
+func (e *RefusedError) Error() string { return e.File + ": " + e.Reason }
 func (e *RefusedError) Unwrap() error { return ErrRefused }
 
 // ReadFile reads a regular file of at most maxSize bytes.
@@ -53,7 +53,7 @@ func Reason(err error) error {
 	case errors.As(err, &path):
 		return path.Err
 	case errors.As(err, &refused):
-		return errors.New(refused.Why)
+		return errors.New(refused.Reason)
 	}
 	return err
 }

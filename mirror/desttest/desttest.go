@@ -33,7 +33,7 @@ type Place struct {
 func Run(t *testing.T, open func(t *testing.T) Place) {
 	for name, check := range map[string]func(*suite){
 		"tags become visible with Commit":                           visible,
-		"what is put is held, where it was put":                     held,
+		"what is put exists, where it was put":                      existing,
 		"an index is served with its children":                      index,
 		"a tag moves":                                               moves,
 		"Tag and Commit may be called again":                        again,
@@ -132,17 +132,17 @@ func only(repo string, d digest.Digest) map[string][]digest.Digest {
 	return map[string][]digest.Digest{repo: {d}}
 }
 
-// hasBlob returns whether a blob is held, and whether only other repositories have it.
-func (s *suite) hasBlob(repo string, d digest.Digest) (held, unconfirmed bool) {
+// hasBlob returns whether a blob exists, and whether only other repositories have it.
+func (s *suite) hasBlob(repo string, d digest.Digest) (exists, unconfirmed bool) {
 	s.Helper()
-	blobs, _, others, err := s.run.Held(s.Context(), only(repo, d), nil)
+	blobs, _, others, err := s.run.Existing(s.Context(), only(repo, d), nil)
 	s.must(err)
 	return len(blobs[repo]) == 1, len(others[repo]) == 1
 }
 
 func (s *suite) hasManifest(repo string, d digest.Digest) bool {
 	s.Helper()
-	_, manifests, _, err := s.run.Held(s.Context(), nil, only(repo, d))
+	_, manifests, _, err := s.run.Existing(s.Context(), nil, only(repo, d))
 	s.must(err)
 	return len(manifests[repo]) == 1
 }
@@ -156,23 +156,23 @@ func visible(s *suite) {
 	s.shows("a/b", desc.Digest.String(), body)
 }
 
-func held(s *suite) {
+func existing(s *suite) {
 	_, absent := blob("layer")
-	if held, unconfirmed := s.hasBlob("a", absent.Digest); held || unconfirmed {
-		s.Errorf("before: held %v, unconfirmed %v", held, unconfirmed)
+	if exists, unconfirmed := s.hasBlob("a", absent.Digest); exists || unconfirmed {
+		s.Errorf("before: exists %v, unconfirmed %v", exists, unconfirmed)
 	}
 	desc, _ := s.putImage("a", "layer")
-	if held, _ := s.hasBlob("a", absent.Digest); !held || !s.hasManifest("a", desc.Digest) {
-		s.Error("what was put is not held")
+	if exists, _ := s.hasBlob("a", absent.Digest); !exists || !s.hasManifest("a", desc.Digest) {
+		s.Error("what was put does not exist")
 	}
 	if s.hasManifest("b", desc.Digest) {
 		s.Error("a repository has the manifest of another")
 	}
 	_, none := blob("none")
-	blobs, manifests, _, err := s.run.Held(s.Context(),
+	blobs, manifests, _, err := s.run.Existing(s.Context(),
 		map[string][]digest.Digest{"a": {none.Digest, absent.Digest}}, map[string][]digest.Digest{"a": {none.Digest, desc.Digest}})
 	if err != nil || len(blobs["a"]) != 1 || blobs["a"][0] != absent.Digest || len(manifests["a"]) != 1 || manifests["a"][0] != desc.Digest {
-		s.Errorf("held are blobs %v and manifests %v, %v", blobs, manifests, err)
+		s.Errorf("existing are blobs %v and manifests %v, %v", blobs, manifests, err)
 	}
 }
 
@@ -221,24 +221,24 @@ func aborted(s *suite) {
 func resumed(s *suite) {
 	desc := s.putBlob("a", "layer")
 	s.begin()
-	if held, unconfirmed := s.hasBlob("a", desc.Digest); !held && !unconfirmed {
+	if exists, unconfirmed := s.hasBlob("a", desc.Digest); !exists && !unconfirmed {
 		s.Error("the next run does not find it")
 	}
 }
 
 func confirmed(s *suite) {
 	desc := s.putBlob("one", "layer")
-	held, unconfirmed := s.hasBlob("two", desc.Digest)
+	exists, unconfirmed := s.hasBlob("two", desc.Digest)
 	if unconfirmed {
 		staged, err := s.run.Confirm(s.Context(), map[string][]ocispec.Descriptor{"two": {desc}})
 		s.must(err)
-		held = len(staged["two"]) == 1
+		exists = len(staged["two"]) == 1
 	}
-	if !held {
+	if !exists {
 		s.putBlob("two", "layer")
 	}
-	if held, _ := s.hasBlob("two", desc.Digest); !held {
-		s.Error("it is not held")
+	if exists, _ := s.hasBlob("two", desc.Digest); !exists {
+		s.Error("it does not exist")
 	}
 }
 
@@ -269,8 +269,8 @@ func refused(s *suite) {
 		if err := s.run.PutBlob(s.Context(), "a", desc, strings.NewReader(content)); err == nil {
 			s.Errorf("%s are taken", name)
 		}
-		if held, _ := s.hasBlob("a", desc.Digest); held {
-			s.Errorf("%s are held", name)
+		if exists, _ := s.hasBlob("a", desc.Digest); exists {
+			s.Errorf("%s exist", name)
 		}
 	}
 }
@@ -282,8 +282,8 @@ func broken(s *suite) {
 	if !errors.Is(err, dead) {
 		s.Errorf("error %v, want the source's", err)
 	}
-	if held, _ := s.hasBlob("a", desc.Digest); held {
-		s.Error("half of it is held")
+	if exists, _ := s.hasBlob("a", desc.Digest); exists {
+		s.Error("half of it exists")
 	}
 	s.putBlob("a", "some layer")
 }
@@ -319,7 +319,7 @@ func concurrent(s *suite) {
 		g.Go(func() error {
 			repo := fmt.Sprint("repo", i%3)
 			data, desc := blob(fmt.Sprint("layer ", i))
-			if _, _, _, err := s.run.Held(s.Context(), only(repo, desc.Digest), nil); err != nil {
+			if _, _, _, err := s.run.Existing(s.Context(), only(repo, desc.Digest), nil); err != nil {
 				return err
 			}
 			return s.run.PutBlob(s.Context(), repo, desc, bytes.NewReader(data))
@@ -328,16 +328,16 @@ func concurrent(s *suite) {
 	s.must(g.Wait())
 	for i := range images {
 		_, desc := blob(fmt.Sprint("layer ", i))
-		if held, _ := s.hasBlob(fmt.Sprint("repo", i%3), desc.Digest); !held {
-			s.Errorf("blob %d is not held", i)
+		if exists, _ := s.hasBlob(fmt.Sprint("repo", i%3), desc.Digest); !exists {
+			s.Errorf("blob %d does not exist", i)
 		}
 	}
 }
 
 func empty(s *suite) {
-	blobs, manifests, unconfirmed, err := s.run.Held(s.Context(), nil, nil)
+	blobs, manifests, unconfirmed, err := s.run.Existing(s.Context(), nil, nil)
 	if err != nil || len(blobs)+len(manifests)+len(unconfirmed) != 0 {
-		s.Errorf("held are %v, %v, %v, %v", blobs, manifests, unconfirmed, err)
+		s.Errorf("existing are %v, %v, %v, %v", blobs, manifests, unconfirmed, err)
 	}
 	s.must(s.run.Tag(s.Context(), nil))
 	s.commit()

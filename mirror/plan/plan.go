@@ -20,7 +20,7 @@ import (
 type Image struct {
 	Type   Type   `json:"type"`
 	Origin string `json:"origin"` // as the configuration or the release names it
-	Why    string `json:"why"`    // the reason that the image is in the plan
+	Reason string `json:"why"`    // the reason that the image is in the plan
 	// Repository and Tag are the destination, below its registry.
 	Repository string `json:"repository"`
 	Tag        string `json:"tag"`

@@ -15,7 +15,7 @@ import (
 func TestPlan_json(t *testing.T) {
 	desc := ocispec.Descriptor{MediaType: "x/y", Digest: "sha256:1", Size: 2}
 	image := &plan.Image{
-		Type: plan.ReleaseContent, Origin: "o", Why: "w", Repository: "r", Tag: "t", Release: "4.1", Digest: "sha256:1",
+		Type: plan.ReleaseContent, Origin: "o", Reason: "w", Repository: "r", Tag: "t", Release: "4.1", Digest: "sha256:1",
 		Manifests: []plan.Manifest{{Descriptor: desc, Blobs: []ocispec.Descriptor{desc}, Body: []byte("b"), Foreign: 1}},
 		Reference: imageset.Reference{Path: "p", Tag: "t"},
 	}

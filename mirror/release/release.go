@@ -99,7 +99,7 @@ func (c *Collector) namedPayload(name string) (*plan.Image, error) {
 
 func (c *Collector) payload(origin string, ref imageset.Reference, tag, why string) *plan.Image {
 	return &plan.Image{
-		Type: plan.Release, Origin: origin, Why: why, Reference: ref, Release: tag,
+		Type: plan.Release, Origin: origin, Reason: why, Reference: ref, Release: tag,
 		Repository: c.Repository(payloadRepository), Tag: tag,
 	}
 }
@@ -123,7 +123,7 @@ func (c *Collector) components(ctx context.Context, payload *plan.Image) ([]*pla
 			return nil, fmt.Errorf("component %s is named by tag (%s): a release names its components by digest", component.name, component.image)
 		}
 		all = append(all, &plan.Image{
-			Type: plan.ReleaseContent, Origin: component.image, Why: "component " + component.name + " of release " + payload.Release,
+			Type: plan.ReleaseContent, Origin: component.image, Reason: "component " + component.name + " of release " + payload.Release,
 			Reference: ref, Release: payload.Release,
 			Repository: c.Repository(componentRepository), Tag: payload.Tag + "-" + component.name,
 		})

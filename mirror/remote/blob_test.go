@@ -35,11 +35,11 @@ func TestRun_PutBlob(t *testing.T) {
 		if err := r.PutBlob(t.Context(), "one", desc, bytes.NewReader(data)); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, unconfirmed, err := r.Held(t.Context(), map[string][]digest.Digest{"two": {desc.Digest}}, nil); len(unconfirmed["two"]) != 1 || err != nil {
+		if _, _, unconfirmed, err := r.Existing(t.Context(), map[string][]digest.Digest{"two": {desc.Digest}}, nil); len(unconfirmed["two"]) != 1 || err != nil {
 			t.Errorf("of what the run has put itself, unconfirmed are %v, %v", unconfirmed, err)
 		}
 		ask := map[string][]digest.Digest{"one": {desc.Digest}, "two": {desc.Digest}}
-		if _, _, unconfirmed, err := r.Held(t.Context(), ask, nil); len(unconfirmed["one"]) != 0 || !slices.Equal(unconfirmed["two"], ask["two"]) || err != nil {
+		if _, _, unconfirmed, err := r.Existing(t.Context(), ask, nil); len(unconfirmed["one"]) != 0 || !slices.Equal(unconfirmed["two"], ask["two"]) || err != nil {
 			t.Errorf("unconfirmed are %v, %v", unconfirmed, err)
 		}
 		if staged, err := r.Confirm(t.Context(), map[string][]ocispec.Descriptor{"two": {desc}}); len(staged) != 0 || err != nil {
@@ -51,8 +51,8 @@ func TestRun_PutBlob(t *testing.T) {
 		if n := s.count(http.MethodPatch, "/v2/two/"); n != 0 {
 			t.Errorf("%d uploads into the second repository", n)
 		}
-		if held, _, unconfirmed, err := r.Held(t.Context(), ask, nil); len(held["one"])+len(held["two"]) != 2 || len(unconfirmed) != 0 || err != nil {
-			t.Errorf("held are %v, unconfirmed %v, %v", held, unconfirmed, err)
+		if existing, _, unconfirmed, err := r.Existing(t.Context(), ask, nil); len(existing["one"])+len(existing["two"]) != 2 || len(unconfirmed) != 0 || err != nil {
+			t.Errorf("existing are %v, unconfirmed %v, %v", existing, unconfirmed, err)
 		}
 	})
 	t.Run("goes over the wire where mounting is not to be had", func(t *testing.T) {

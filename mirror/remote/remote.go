@@ -126,26 +126,28 @@ func (r *Run) byDigest(repo string, d digest.Digest) name.Digest {
 	return r.registry.Repo(repo).Digest(d.String())
 }
 
-// Held asks the registry for each of them. A manifest that exists counts, whether or not its blobs still exist. Unconfirmed
-// are the blobs that this run has found in other repositories.
-func (r *Run) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (heldBlobs, heldManifests, unconfirmed map[string][]digest.Digest, err error) {
-	if heldBlobs, err = those(ctx, blobs, r.hasBlob); err != nil {
+// Existing asks the registry for each of them. A manifest that exists counts, whether or not its
+// blobs still exist. Unconfirmed are the blobs that this run has found in other repositories.
+func (r *Run) Existing(ctx context.Context, blobs, manifests map[string][]digest.Digest) (
+	haveBlobs, haveManifests, unconfirmed map[string][]digest.Digest, err error,
+) {
+	if haveBlobs, err = those(ctx, blobs, r.hasBlob); err != nil {
 		return nil, nil, nil, err
 	}
-	if heldManifests, err = those(ctx, manifests, r.hasManifest); err != nil {
+	if haveManifests, err = those(ctx, manifests, r.hasManifest); err != nil {
 		return nil, nil, nil, err
 	}
-	return heldBlobs, heldManifests, r.elsewhere(blobs, heldBlobs), nil
+	return haveBlobs, haveManifests, r.inAnother(blobs, haveBlobs), nil
 }
 
-// elsewhere returns the blobs that are absent where they are wanted, and that the run has found in another repository.
-func (r *Run) elsewhere(blobs, held map[string][]digest.Digest) map[string][]digest.Digest {
+// inAnother returns the blobs that are absent where they are wanted, and that the run has found in another repository.
+func (r *Run) inAnother(blobs, existing map[string][]digest.Digest) map[string][]digest.Digest {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	found := map[string][]digest.Digest{}
 	for repo, list := range blobs {
 		here := map[digest.Digest]bool{}
-		for _, d := range held[repo] {
+		for _, d := range existing[repo] {
 			here[d] = true
 		}
 		for _, d := range list {
@@ -171,8 +173,8 @@ func (r *Run) Confirm(_ context.Context, blobs map[string][]ocispec.Descriptor) 
 
 // those returns what exists of what is listed by repository.
 func those(ctx context.Context, lists map[string][]digest.Digest, has func(context.Context, string, digest.Digest) (bool, error)) (map[string][]digest.Digest, error) {
-	var mu sync.Mutex // guards held
-	held := map[string][]digest.Digest{}
+	var mu sync.Mutex // guards existing
+	existing := map[string][]digest.Digest{}
 	g, within := errgroup.WithContext(ctx)
 	g.SetLimit(parallel)
 	for repo, list := range lists {
@@ -185,13 +187,13 @@ func those(ctx context.Context, lists map[string][]digest.Digest, has func(conte
 				if err == nil && there {
 					mu.Lock()
 					defer mu.Unlock()
-					held[repo] = append(held[repo], d)
+					existing[repo] = append(existing[repo], d)
 				}
 				return err
 			})
 		}
 	}
-	return held, g.Wait()
+	return existing, g.Wait()
 }
 
 func (r *Run) hasBlob(ctx context.Context, repo string, d digest.Digest) (bool, error) {
@@ -199,17 +201,17 @@ func (r *Run) hasBlob(ctx context.Context, repo string, d digest.Digest) (bool, 
 	if err != nil {
 		return false, r.failed("look for blob "+d.String(), err)
 	}
-	held, err := partial.Exists(layer)
+	exists, err := partial.Exists(layer)
 	if absent(err) {
 		return false, nil
 	}
 	if err != nil {
 		return false, r.failed("look for blob "+d.String(), err)
 	}
-	if held {
+	if exists {
 		r.saw(repo, d)
 	}
-	return held, nil
+	return exists, nil
 }
 
 func (r *Run) hasManifest(ctx context.Context, repo string, d digest.Digest) (bool, error) {
@@ -318,11 +320,11 @@ func (r *Run) set(ctx context.Context, t tag) error {
 	if err == nil && named.Digest.String() == t.digest.String() {
 		return nil
 	}
-	held, err := r.puller.Get(ctx, r.byDigest(t.repo, t.digest))
+	existing, err := r.puller.Get(ctx, r.byDigest(t.repo, t.digest))
 	if err != nil {
 		return err
 	}
-	return r.pusher.Put(ctx, ref, manifest{body: held.Manifest, mediaType: held.MediaType})
+	return r.pusher.Put(ctx, ref, manifest{body: existing.Manifest, mediaType: existing.MediaType})
 }
 
 // Abort drops the tags. What was put stays, and a repeated run finds it.

@@ -102,8 +102,8 @@ func open(t *testing.T, s *server) *remote.Run {
 }
 
 func hasBlob(ctx context.Context, r *remote.Run, repo string, d digest.Digest) (bool, error) {
-	held, _, _, err := r.Held(ctx, map[string][]digest.Digest{repo: {d}}, nil)
-	return len(held[repo]) == 1, err
+	existing, _, _, err := r.Existing(ctx, map[string][]digest.Digest{repo: {d}}, nil)
+	return len(existing[repo]) == 1, err
 }
 
 func blob(text string) ([]byte, ocispec.Descriptor) {
@@ -160,7 +160,7 @@ func get(t *testing.T, s *server, repo, ref string) string {
 	return string(data)
 }
 
-func TestRun_Held(t *testing.T) {
+func TestRun_Existing(t *testing.T) {
 	s := plainRegistry(t)
 	r := open(t, s)
 	want, ask := map[string][]digest.Digest{}, map[string][]digest.Digest{}
@@ -175,17 +175,17 @@ func TestRun_Held(t *testing.T) {
 			want[repo] = append(want[repo], desc.Digest)
 		}
 	}
-	held, _, _, err := r.Held(t.Context(), ask, nil)
+	existing, _, _, err := r.Existing(t.Context(), ask, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, lists := range []map[string][]digest.Digest{held, want} {
+	for _, lists := range []map[string][]digest.Digest{existing, want} {
 		for _, list := range lists {
 			slices.Sort(list)
 		}
 	}
-	if !maps.EqualFunc(held, want, slices.Equal) {
-		t.Errorf("held are %v, want %v", held, want)
+	if !maps.EqualFunc(existing, want, slices.Equal) {
+		t.Errorf("existing are %v, want %v", existing, want)
 	}
 	t.Run("what it cannot tell of one, it tells of none", func(t *testing.T) {
 		s.fails(func(w http.ResponseWriter, r *http.Request) bool {
@@ -195,7 +195,7 @@ func TestRun_Held(t *testing.T) {
 			w.WriteHeader(http.StatusForbidden)
 			return true
 		})
-		_, _, _, err := r.Held(t.Context(), ask, nil)
+		_, _, _, err := r.Existing(t.Context(), ask, nil)
 		if err == nil || !strings.HasPrefix(err.Error(), "destination registry "+s.host+": ") || !strings.Contains(err.Error(), "403") {
 			t.Errorf("error %v", err)
 		}
@@ -207,7 +207,7 @@ func TestRun_Held(t *testing.T) {
 			<-r.Context().Done()
 			return true
 		})
-		if _, _, _, err := r.Held(ctx, ask, nil); !errors.Is(err, context.Canceled) {
+		if _, _, _, err := r.Existing(ctx, ask, nil); !errors.Is(err, context.Canceled) {
 			t.Errorf("error %v", err)
 		}
 	})

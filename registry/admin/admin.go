@@ -73,7 +73,7 @@ func NewHandler(o Options) *Handler {
 	handle(h, api.EndBackup, h.endBackup)
 
 	handle(h, api.BeginSync, h.beginSync)
-	handleRun(h, api.HeldSync, held)
+	handleRun(h, api.CheckSync, checkSync)
 	handleRun(h, api.ConfirmSync, confirm)
 	handleRun(h, api.PutBlob, putBlob)
 	handleRun(h, api.PutManifest, putManifest)

@@ -36,8 +36,8 @@ func (h *Handler) beginSync(r *http.Request, q api.NewSync) (api.Sync, error) {
 	return api.Sync{ID: run.ID()}, nil
 }
 
-func held(r *http.Request, run *store.Run, q api.Held) (a api.Held, err error) {
-	a.Blobs, a.Manifests, a.Unconfirmed, err = run.Held(r.Context(), q.Blobs, q.Manifests)
+func checkSync(r *http.Request, run *store.Run, q api.Existing) (a api.Existing, err error) {
+	a.Blobs, a.Manifests, a.Unconfirmed, err = run.Existing(r.Context(), q.Blobs, q.Manifests)
 	return a, err
 }
 

@@ -43,13 +43,13 @@ func begin(t *testing.T, f *fixture) *client.Run {
 }
 
 func hasBlob(ctx context.Context, run *client.Run, repo string, d digest.Digest) (bool, error) {
-	held, _, _, err := run.Held(ctx, map[string][]digest.Digest{repo: {d}}, nil)
-	return len(held[repo]) == 1, err
+	existing, _, _, err := run.Existing(ctx, map[string][]digest.Digest{repo: {d}}, nil)
+	return len(existing[repo]) == 1, err
 }
 
 func hasManifest(ctx context.Context, run *client.Run, repo string, d digest.Digest) (bool, error) {
-	_, held, _, err := run.Held(ctx, nil, map[string][]digest.Digest{repo: {d}})
-	return len(held[repo]) == 1, err
+	_, existing, _, err := run.Existing(ctx, nil, map[string][]digest.Digest{repo: {d}})
+	return len(existing[repo]) == 1, err
 }
 
 func put(t *testing.T, run *client.Run, repo, content string) {
@@ -63,28 +63,28 @@ func TestRun(t *testing.T) {
 	manifest, body := manifestOf("config", "layer")
 	var missing *client.Refused
 
-	held, err := hasBlob(ctx, run, "a/b", blobOf("layer").Digest)
-	if err != nil || held {
-		t.Fatalf("a blob is held beforehand: %t, %v", held, err)
+	existing, err := hasBlob(ctx, run, "a/b", blobOf("layer").Digest)
+	if err != nil || existing {
+		t.Fatalf("a blob exists beforehand: %t, %v", existing, err)
 	}
 	if err := run.PutManifest(ctx, "a/b", manifest, body); !errors.As(err, &missing) || missing.Status != http.StatusUnprocessableEntity {
 		t.Errorf("a manifest before its blobs gives %v", err)
 	}
 	put(t, run, "a/b", "config")
 	put(t, run, "a/b", "layer")
-	if held, err := hasBlob(ctx, run, "a/b", blobOf("layer").Digest); err != nil || !held {
-		t.Errorf("a blob that was put: %t, %v", held, err)
+	if existing, err := hasBlob(ctx, run, "a/b", blobOf("layer").Digest); err != nil || !existing {
+		t.Errorf("a blob that was put: %t, %v", existing, err)
 	}
 	must(t, run.PutManifest(ctx, "a/b", manifest, body))
-	if held, err := hasManifest(ctx, run, "a/b", manifest.Digest); err != nil || !held {
-		t.Errorf("a manifest that was put: %t, %v", held, err)
+	if existing, err := hasManifest(ctx, run, "a/b", manifest.Digest); err != nil || !existing {
+		t.Errorf("a manifest that was put: %t, %v", existing, err)
 	}
 	must(t, run.Tag(ctx, map[string]map[string]digest.Digest{"a/b": {"v1": manifest.Digest}}))
 
 	ask := func(d digest.Digest) map[string][]digest.Digest {
 		return map[string][]digest.Digest{"a/b": {blobOf("none").Digest, d}, "other": {d}, "none": {blobOf("none").Digest}}
 	}
-	blobs, manifests, unconfirmed, err := run.Held(ctx, ask(blobOf("layer").Digest), ask(manifest.Digest))
+	blobs, manifests, unconfirmed, err := run.Existing(ctx, ask(blobOf("layer").Digest), ask(manifest.Digest))
 	must(t, err)
 	for _, c := range []struct{ got, want map[string][]digest.Digest }{
 		{blobs, map[string][]digest.Digest{"a/b": {blobOf("layer").Digest}}},
@@ -121,14 +121,14 @@ func TestRun_manyAtOnce(t *testing.T) {
 	for i := range digests {
 		ask = append(ask, digest.SHA512.FromString(fmt.Sprint(i)))
 	}
-	blobs, manifests, unconfirmed, err := run.Held(ctx,
+	blobs, manifests, unconfirmed, err := run.Existing(ctx,
 		map[string][]digest.Digest{repo: append(slices.Clone(ask), blobOf("layer").Digest), "other": {blobOf("config").Digest}},
 		map[string][]digest.Digest{repo: append(ask, manifest.Digest)})
 	must(t, err)
 	wantBlobs, wantUnconfirmed := map[string][]digest.Digest{repo: {blobOf("layer").Digest}}, map[string][]digest.Digest{"other": {blobOf("config").Digest}}
 	wantManifests := map[string][]digest.Digest{repo: {manifest.Digest}}
 	if !maps.EqualFunc(blobs, wantBlobs, slices.Equal) || !maps.EqualFunc(manifests, wantManifests, slices.Equal) || !maps.EqualFunc(unconfirmed, wantUnconfirmed, slices.Equal) {
-		t.Errorf("held are %v and %v, unconfirmed %v", blobs, manifests, unconfirmed)
+		t.Errorf("existing are %v and %v, unconfirmed %v", blobs, manifests, unconfirmed)
 	}
 	var confirmed []ocispec.Descriptor
 	for _, d := range ask {
@@ -171,9 +171,9 @@ func TestRun_anotherRepositorysBlob(t *testing.T) {
 	ask := map[string][]digest.Digest{"mirror/evil": {config.Digest, layer.Digest}}
 	refuses := func() {
 		t.Helper()
-		blobs, manifests, unconfirmed, err := evil.Held(ctx, ask, map[string][]digest.Digest{"mirror/evil": {manifest.Digest}})
+		blobs, manifests, unconfirmed, err := evil.Existing(ctx, ask, map[string][]digest.Digest{"mirror/evil": {manifest.Digest}})
 		if len(blobs)+len(manifests) != 0 || !maps.EqualFunc(unconfirmed, ask, slices.Equal) || err != nil {
-			t.Errorf("held are %v and %v, unconfirmed %v, %v", blobs, manifests, unconfirmed, err)
+			t.Errorf("existing are %v and %v, unconfirmed %v, %v", blobs, manifests, unconfirmed, err)
 		}
 		refusal(t, evil.PutManifest(ctx, "mirror/evil", manifest, body), http.StatusUnprocessableEntity, "")
 	}
@@ -214,8 +214,8 @@ func TestRun_PutBlob(t *testing.T) {
 
 	t.Run("of no bytes", func(t *testing.T) {
 		put(t, run, "a", "")
-		if held, err := hasBlob(ctx, run, "a", blobOf("").Digest); err != nil || !held {
-			t.Errorf("held: %t, %v", held, err)
+		if existing, err := hasBlob(ctx, run, "a", blobOf("").Digest); err != nil || !existing {
+			t.Errorf("existing: %t, %v", existing, err)
 		}
 	})
 	t.Run("with another content is refused", func(t *testing.T) {
@@ -256,8 +256,8 @@ func TestRun_PutBlob(t *testing.T) {
 // nothingLeft asserts that neither the blob nor a part of it is there.
 func nothingLeft(t *testing.T, f *fixture, run *client.Run, desc ocispec.Descriptor) {
 	t.Helper()
-	if held, err := hasBlob(t.Context(), run, "a", desc.Digest); err != nil || held {
-		t.Errorf("held: %t, %v", held, err)
+	if existing, err := hasBlob(t.Context(), run, "a", desc.Digest); err != nil || existing {
+		t.Errorf("existing: %t, %v", existing, err)
 	}
 	uploads := filepath.Join(filepath.Dir(filepath.Dir(f.socket)), "blobs", "uploads")
 	f.handling.Lock() // the daemon may still be noticing that the connection broke

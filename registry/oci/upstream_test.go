@@ -179,7 +179,7 @@ func TestUpstream_fails(t *testing.T) {
 		t.Error("not logged")
 	}
 	// An upstream's bad content is not the client's fault.
-	for _, u.fail = range []error{&store.InvalidError{What: "manifest", Why: "it is a login page"}, &store.DigestError{Want: d256, Got: m.Digest}, context.DeadlineExceeded} {
+	for _, u.fail = range []error{&store.InvalidError{What: "manifest", Reason: "it is a login page"}, &store.DigestError{Want: d256, Got: m.Digest}, context.DeadlineExceeded} {
 		for _, path := range []string{"/v2/up/x/manifests/latest", "/v2/up/x/blobs/" + d256} {
 			if got := f.do(http.StatusBadGateway, "GET", path, nil); got.code(t) != codeUnavailable {
 				t.Errorf("%s: %s", path, got.body)

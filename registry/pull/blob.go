@@ -185,8 +185,8 @@ func (p *Puller) fetchBlob(ctx context.Context, o origin, f *download) error {
 // has it: a manifest may name the content of a repository that the client may not read. Without an answer the blob is
 // fetched, which proves it or fails.
 func (p *Puller) confirm(ctx context.Context, o origin, d digest.Digest) (linked bool, err error) {
-	elsewhere, err := p.store.Blobs.HeldElsewhere(ctx, o.repo, d)
-	if err != nil || !elsewhere {
+	exists, err := p.store.Blobs.ExistsInAnother(ctx, o.repo, d)
+	if err != nil || !exists {
 		return false, err
 	}
 	size, err := o.Source.Stat(ctx, o.upstream, d)
@@ -205,7 +205,7 @@ func (p *Puller) confirm(ctx context.Context, o origin, d digest.Digest) (linked
 
 // transfer stores a body while readers follow.
 func (p *Puller) transfer(ctx context.Context, repo string, f *download, body io.Reader, size int64) (err error) {
-	announced, err := p.store.Blobs.PromisedSize(ctx, repo, f.key.digest)
+	announced, err := p.store.Blobs.ReferencedSize(ctx, repo, f.key.digest)
 	if err != nil {
 		return err
 	}

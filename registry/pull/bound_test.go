@@ -95,11 +95,11 @@ func TestPuller_Blob_endless(t *testing.T) {
 	t.Run("another repository's manifest does not count", func(t *testing.T) {
 		f := newFixture(t)
 		f.wantTag(f.manifest)
-		size, err := f.store.Blobs.PromisedSize(t.Context(), "hub/other", f.blob)
+		size, err := f.store.Blobs.ReferencedSize(t.Context(), "hub/other", f.blob)
 		if err != nil || size != -1 {
 			t.Errorf("got %d, %v", size, err)
 		}
-		if size, err := f.store.Blobs.PromisedSize(t.Context(), here, f.blob); err != nil || size != int64(len(f.layer)) {
+		if size, err := f.store.Blobs.ReferencedSize(t.Context(), here, f.blob); err != nil || size != int64(len(f.layer)) {
 			t.Errorf("here: got %d, %v", size, err)
 		}
 	})

@@ -19,5 +19,5 @@ func checkRepositoryAndDigest(repo string, d digest.Digest) error {
 }
 
 func invalidManifest(format string, args ...any) error {
-	return &InvalidError{What: "manifest", Why: fmt.Sprintf(format, args...)}
+	return &InvalidError{What: "manifest", Reason: fmt.Sprintf(format, args...)}
 }

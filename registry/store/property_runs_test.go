@@ -103,7 +103,7 @@ func (p *player) runHas(s step) error {
 	if s.c%2 == 0 {
 		return p.during(s, fmt.Sprintf("has %s in %s", b.name, repo), func(run *Run, r *modelRun) (string, error) {
 			want := p.mayHaveAll(r, repo, []digest.Digest{b.digest})
-			held, _, unconfirmed, err := run.Held(p.ctx, map[string][]digest.Digest{repo: {b.digest}}, nil)
+			held, _, unconfirmed, err := run.Existing(p.ctx, map[string][]digest.Digest{repo: {b.digest}}, nil)
 			if r.live() && want {
 				r.blobs[place{repo, b.digest.String()}] = true
 			}

@@ -17,23 +17,23 @@ import (
 // What pull-through needs and a push may not have: a manifest before its
 // layers, and the bytes of a blob before they are all there.
 
-// HeldElsewhere reports whether a blob exists that is not visible in repo. It becomes visible once the upstream of repo has
-// confirmed that it has the blob too: see LinkPulled.
-func (s *Blobs) HeldElsewhere(ctx context.Context, repo string, d digest.Digest) (bool, error) {
+// ExistsInAnother reports whether a blob exists that is not visible in repo. It becomes visible once
+// the upstream of repo has confirmed that it has the blob too: see LinkPulled.
+func (s *Blobs) ExistsInAnother(ctx context.Context, repo string, d digest.Digest) (bool, error) {
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return false, err
 	}
-	elsewhere, err := sqlite.Exists(ctx, s.db.Reader(), `SELECT 1 FROM blobs b WHERE b.digest = ?2 AND NOT EXISTS (
+	exists, err := sqlite.Exists(ctx, s.db.Reader(), `SELECT 1 FROM blobs b WHERE b.digest = ?2 AND NOT EXISTS (
 		SELECT 1 FROM repositories r CROSS JOIN repository_blobs l WHERE r.name = ?1 AND l.repository = r.id AND l.digest = ?2)`, repo, d)
 	if err != nil {
 		return false, fmt.Errorf("look for blob %s: %w", d, err)
 	}
-	return elsewhere, nil
+	return exists, nil
 }
 
-// PromisedSize returns the size of a blob by the manifests of repo that refer to it, the largest where they differ; -1 if
-// none does.
-func (s *Blobs) PromisedSize(ctx context.Context, repo string, d digest.Digest) (size int64, err error) {
+// ReferencedSize returns the size of a blob by the manifests of repo that refer to it, the largest
+// where they differ; -1 if none does.
+func (s *Blobs) ReferencedSize(ctx context.Context, repo string, d digest.Digest) (size int64, err error) {
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return 0, err
 	}

@@ -87,7 +87,7 @@ func TestStore_PutPulledManifest(t *testing.T) {
 		}
 	})
 	t.Run("shows a layer that its upstream has confirmed", func(t *testing.T) {
-		if elsewhere, err := s.Blobs.HeldElsewhere(t.Context(), "hub/image", layer); err != nil || !elsewhere {
+		if elsewhere, err := s.Blobs.ExistsInAnother(t.Context(), "hub/image", layer); err != nil || !elsewhere {
 			t.Errorf("it is held elsewhere: %v, %v", elsewhere, err)
 		}
 		if err := s.Blobs.LinkPulled(t.Context(), "hub/image", layer, 6); !errors.Is(err, ErrNotFound) {
@@ -99,7 +99,7 @@ func TestStore_PutPulledManifest(t *testing.T) {
 		if size, err := s.Blobs.Stat(t.Context(), "hub/image", layer); err != nil || size != 5 {
 			t.Errorf("got %d, %v", size, err)
 		}
-		if elsewhere, err := s.Blobs.HeldElsewhere(t.Context(), "hub/image", layer); err != nil || elsewhere {
+		if elsewhere, err := s.Blobs.ExistsInAnother(t.Context(), "hub/image", layer); err != nil || elsewhere {
 			t.Errorf("it is held here: %v, %v", !elsewhere, err)
 		}
 		if err := s.Blobs.LinkPulled(t.Context(), "hub/image", config, -1); !errors.Is(err, ErrNotFound) {
@@ -167,7 +167,7 @@ func TestUpload_Open(t *testing.T) {
 }
 
 // A sync that trusted the manifest alone would report an image as held, commit, and leave it without layers.
-func TestRun_Held_PulledWithoutItsLayers(t *testing.T) {
+func TestRun_Existing_pulledWithoutItsLayers(t *testing.T) {
 	f := newFixture(t)
 	config, layer := []byte("{}"), []byte("layer")
 	body := manifestOf(descriptor("x/y", config), descriptor("x/y", layer))

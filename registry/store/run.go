@@ -75,7 +75,7 @@ func (r *Run) share(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx
 // touch notes that the run is alive, if it is open and not being committed.
 func (r *Run) touch(ctx context.Context, tx *sql.Tx) error {
 	if r.store.guard.Runs.Committing(r.id) {
-		return &InvalidError{What: "run", Why: r.id + " is being committed"}
+		return &InvalidError{What: "run", Reason: r.id + " is being committed"}
 	}
 	return r.beat(ctx, tx)
 }
@@ -100,7 +100,7 @@ func (r *Run) beat(ctx context.Context, tx *sql.Tx) error {
 }
 
 func errCommitted(id string) error {
-	return &InvalidError{What: "run", Why: id + " is committed already; begin another"}
+	return &InvalidError{What: "run", Reason: id + " is committed already; begin another"}
 }
 
 func (r *Run) pin(ctx context.Context, tx *sql.Tx, repo string, d digest.Digest) error {
@@ -152,9 +152,9 @@ func (r *Run) receive(ctx context.Context, u *Upload, desc ocispec.Descriptor, c
 	}
 	switch got := u.Size(); {
 	case got > desc.Size:
-		return &InvalidError{What: "blob", Why: fmt.Sprintf("%s has more than the %d bytes of its descriptor", desc.Digest, desc.Size)}
+		return &InvalidError{What: "blob", Reason: fmt.Sprintf("%s has more than the %d bytes of its descriptor", desc.Digest, desc.Size)}
 	case got < desc.Size:
-		return &InvalidError{What: "blob", Why: fmt.Sprintf("%s ended after %d of the %d bytes of its descriptor", desc.Digest, got, desc.Size)}
+		return &InvalidError{What: "blob", Reason: fmt.Sprintf("%s ended after %d of the %d bytes of its descriptor", desc.Digest, got, desc.Size)}
 	}
 	return nil
 }

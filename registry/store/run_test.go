@@ -132,7 +132,7 @@ func TestRun_AbortLeavesNothingButBlobs(t *testing.T) {
 	again, err := f.Runs.Begin(f.ctx, "again")
 	f.must(err)
 	layer := digest.FromString("layer of new")
-	_, _, unconfirmed, err := again.Held(f.ctx, map[string][]digest.Digest{"new/app": {layer}}, nil)
+	_, _, unconfirmed, err := again.Existing(f.ctx, map[string][]digest.Digest{"new/app": {layer}}, nil)
 	if err != nil || !slices.Equal(unconfirmed["new/app"], []digest.Digest{layer}) {
 		t.Errorf("the next run does not find the blobs: %v, %v", unconfirmed, err)
 	}

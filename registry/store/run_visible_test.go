@@ -51,7 +51,7 @@ func TestRun_anotherRepositorysContent(t *testing.T) {
 	f.must(err)
 	held := func(blobs []digest.Digest, unconfirmed []digest.Digest) {
 		t.Helper()
-		gotBlobs, gotManifests, gotUnconfirmed, err := run.Held(f.ctx, map[string][]digest.Digest{"mirror/evil": {config, layer, dA}},
+		gotBlobs, gotManifests, gotUnconfirmed, err := run.Existing(f.ctx, map[string][]digest.Digest{"mirror/evil": {config, layer, dA}},
 			map[string][]digest.Digest{"mirror/evil": {private.Digest}})
 		f.must(err)
 		if !slices.Equal(gotBlobs["mirror/evil"], blobs) || !slices.Equal(gotUnconfirmed["mirror/evil"], unconfirmed) || len(gotManifests) != 0 {
@@ -85,7 +85,7 @@ func TestRun_anotherRepositorysContent(t *testing.T) {
 	}
 
 	// What the run has for one repository, or another run for this one, is no other's.
-	_, _, _, err = run.Held(f.ctx, map[string][]digest.Digest{"team/private": {config, layer}}, map[string][]digest.Digest{"team/private": {private.Digest}})
+	_, _, _, err = run.Existing(f.ctx, map[string][]digest.Digest{"team/private": {config, layer}}, map[string][]digest.Digest{"team/private": {private.Digest}})
 	f.must(err)
 	f.must(before.PutBlob(f.ctx, "mirror/evil", descriptor("x/y", []byte(f.read("team/private", layer))), strings.NewReader(f.read("team/private", layer))))
 	held(nil, []digest.Digest{config, layer})
@@ -110,7 +110,7 @@ func TestRun_anotherRepositorysContent(t *testing.T) {
 }
 
 // What pull-through only has the name of stays so when a run finds the image there.
-func TestRun_Held_pulledManifestThatNamesAnothersBlob(t *testing.T) {
+func TestRun_Existing_pulledManifestThatNamesAnothersBlob(t *testing.T) {
 	f := newFixture(t)
 	secret := f.blob("team/private", "what others may not read")
 	body := manifestOf(secret)
@@ -203,7 +203,7 @@ func TestRun_blobThatIsLostOrShort(t *testing.T) {
 			run, err := f.Runs.Begin(f.ctx, "sync")
 			f.must(err)
 			ask := map[string][]digest.Digest{"app": {layer}, "other": {layer}}
-			blobs, manifests, unconfirmed, err := run.Held(f.ctx, ask, map[string][]digest.Digest{"app": {m.Digest}})
+			blobs, manifests, unconfirmed, err := run.Existing(f.ctx, ask, map[string][]digest.Digest{"app": {m.Digest}})
 			if len(blobs)+len(manifests)+len(unconfirmed) != 0 || err != nil {
 				t.Errorf("held are %v and %v, unconfirmed %v, %v", blobs, manifests, unconfirmed, err)
 			}
@@ -213,7 +213,7 @@ func TestRun_blobThatIsLostOrShort(t *testing.T) {
 				t.Errorf("staged are %v, %v", staged, err)
 			}
 			f.must(run.PutBlob(f.ctx, "app", ocispec.Descriptor{Digest: layer, Size: size}, strings.NewReader("layer of app")))
-			blobs, manifests, unconfirmed, err = run.Held(f.ctx, ask, map[string][]digest.Digest{"app": {m.Digest}})
+			blobs, manifests, unconfirmed, err = run.Existing(f.ctx, ask, map[string][]digest.Digest{"app": {m.Digest}})
 			if len(blobs["app"]) != 1 || len(manifests["app"]) != 1 || len(unconfirmed["other"]) != 1 || err != nil {
 				t.Errorf("put again, held are %v and %v, unconfirmed %v, %v", blobs, manifests, unconfirmed, err)
 			}

@@ -121,7 +121,7 @@ func (f *fixture) mustNotBeHeld(run *Run, m Manifest, d digest.Digest) {
 		f.t.Errorf("manifest: %v", err)
 	}
 	for _, repo := range []string{"app", "synced"} {
-		blobs, manifests, unconfirmed, err := run.Held(f.ctx, map[string][]digest.Digest{repo: {d}}, map[string][]digest.Digest{repo: {m.Digest}})
+		blobs, manifests, unconfirmed, err := run.Existing(f.ctx, map[string][]digest.Digest{repo: {d}}, map[string][]digest.Digest{repo: {m.Digest}})
 		if len(blobs)+len(manifests)+len(unconfirmed) != 0 || err != nil {
 			f.t.Errorf("a sync to %s is told that it is there: %v, %v, %v, %v", repo, blobs, manifests, unconfirmed, err)
 		}

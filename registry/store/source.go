@@ -39,7 +39,7 @@ type source struct{ repo, registry, path string }
 
 func (s source) check() error {
 	if s.registry == "" || s.path == "" {
-		return &InvalidError{What: "source", Why: "both a registry and a repository on it are needed"}
+		return &InvalidError{What: "source", Reason: "both a registry and a repository on it are needed"}
 	}
 	return image.CheckRepository(s.repo)
 }

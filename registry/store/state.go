@@ -13,7 +13,7 @@ import (
 // Secret gives the secret of that name: 32 random bytes, made when it is first asked for, kept ever after.
 func (s *Store) Secret(ctx context.Context, name string) ([]byte, error) {
 	if name == "" {
-		return nil, &InvalidError{What: "secret", Why: "it has no name"}
+		return nil, &InvalidError{What: "secret", Reason: "it has no name"}
 	}
 	const selectSecret = `SELECT value FROM secrets WHERE name = ?`
 	var secret []byte

@@ -140,7 +140,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 
 func newStore(o Options) (*Store, error) {
 	if o.Database == "" || o.Storage == "" {
-		return nil, &InvalidError{What: "store options", Why: "both a database and a storage directory are needed"}
+		return nil, &InvalidError{What: "store options", Reason: "both a database and a storage directory are needed"}
 	}
 	path, err := filepath.Abs(o.Database)
 	if err != nil {

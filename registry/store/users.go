@@ -63,7 +63,7 @@ func (s *Users) List(ctx context.Context) ([]User, error) {
 // have leaked; a new one is a *FullError.
 func (s *Users) Put(ctx context.Context, u User) error {
 	if u.Name == "" {
-		return &InvalidError{What: "user", Why: "it has no name"}
+		return &InvalidError{What: "user", Reason: "it has no name"}
 	}
 	for _, pattern := range u.Repositories {
 		if err := image.CheckPattern(pattern); err != nil {

@@ -74,7 +74,7 @@ var (
 	// what the caller says that the source of that repository has confirmed; to name another repository's blob is not
 	// enough.
 	BeginSync   = Call[NewSync, Sync]{http.MethodPost, "/api/v1/sync", http.StatusCreated, MaxJSON}
-	HeldSync    = Call[Held, Held]{http.MethodPost, "/api/v1/sync/{id}/held", http.StatusOK, MaxList}
+	CheckSync   = Call[Existing, Existing]{http.MethodPost, "/api/v1/sync/{id}/held", http.StatusOK, MaxList}
 	ConfirmSync = Call[Confirm, Confirmed]{http.MethodPost, "/api/v1/sync/{id}/confirm", http.StatusOK, MaxList}
 	PutBlob     = Call[None, None]{http.MethodPut, "/api/v1/sync/{id}/blobs/{digest}", http.StatusCreated, 0}     // ?repository=NAME; the bytes, with Content-Length
 	PutManifest = Call[None, None]{http.MethodPut, "/api/v1/sync/{id}/manifests/{digest}", http.StatusCreated, 0} // ?repository=NAME; the bytes, with Content-Type

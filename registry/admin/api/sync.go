@@ -26,9 +26,9 @@ type Sync struct {
 	ID string `json:"id"`
 }
 
-// Held lists digests by repository: those asked for, and in an answer those that exist, and the blobs that exist in
-// other repositories only.
-type Held struct {
+// Existing lists digests by repository: those asked for, and in an answer those that exist, and the
+// blobs that exist in other repositories only.
+type Existing struct {
 	Blobs       map[string][]digest.Digest `json:"blobs,omitempty"`
 	Manifests   map[string][]digest.Digest `json:"manifests,omitempty"`
 	Unconfirmed map[string][]digest.Digest `json:"unconfirmed,omitempty"`

@@ -42,28 +42,33 @@ func (c *Client) BeginSync(ctx context.Context, name string) (*Run, error) {
 // ID names the run in the daemon's log.
 func (r *Run) ID() string { return r.id }
 
-// Held returns which of some blobs and manifests, listed by the repository that they are wanted in, need not be put, and
-// makes those a part of the run. Unconfirmed are the blobs that exist in other repositories only, see Confirm.
-func (r *Run) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (heldBlobs, heldManifests, unconfirmed map[string][]digest.Digest, err error) {
-	heldBlobs, heldManifests, unconfirmed = map[string][]digest.Digest{}, map[string][]digest.Digest{}, map[string][]digest.Digest{}
-	ask := func(q api.Held) error {
-		a, err := call(ctx, r.client, api.HeldSync, q, r.id)
-		merge(heldBlobs, a.Blobs)
-		merge(heldManifests, a.Manifests)
+// Existing returns which of some blobs and manifests, listed by the repository that they are for,
+// need not be put, and makes those a part of the run. Unconfirmed are the blobs that exist in other
+// repositories only, see Confirm.
+func (r *Run) Existing(ctx context.Context, blobs, manifests map[string][]digest.Digest) (
+	haveBlobs, haveManifests, unconfirmed map[string][]digest.Digest, err error,
+) {
+	haveBlobs = map[string][]digest.Digest{}
+	haveManifests = map[string][]digest.Digest{}
+	unconfirmed = map[string][]digest.Digest{}
+	ask := func(q api.Existing) error {
+		a, err := call(ctx, r.client, api.CheckSync, q, r.id)
+		merge(haveBlobs, a.Blobs)
+		merge(haveManifests, a.Manifests)
 		merge(unconfirmed, a.Unconfirmed)
 		return err
 	}
 	for some := range portions(blobs) {
-		if err := ask(api.Held{Blobs: some}); err != nil {
+		if err := ask(api.Existing{Blobs: some}); err != nil {
 			return nil, nil, nil, err
 		}
 	}
 	for some := range portions(manifests) {
-		if err := ask(api.Held{Manifests: some}); err != nil {
+		if err := ask(api.Existing{Manifests: some}); err != nil {
 			return nil, nil, nil, err
 		}
 	}
-	return heldBlobs, heldManifests, unconfirmed, nil
+	return haveBlobs, haveManifests, unconfirmed, nil
 }
 
 func merge(all, some map[string][]digest.Digest) {

@@ -50,8 +50,8 @@ func (a *answer) complete(repository string, m plan.Manifest) bool {
 		!slices.ContainsFunc(m.Blobs, func(b ocispec.Descriptor) bool { return !a.blobs[place{repository, b.Digest}] })
 }
 
-// holdings finds out what a destination has: here and nowhere else is it asked.
-type holdings struct {
+// inventory finds out what a destination has: here and nowhere else is it asked.
+type inventory struct {
 	*target
 	sources  *reader
 	parallel int // questions, and requests to a source, under way at once
@@ -67,21 +67,21 @@ type origin struct {
 	size       int64
 }
 
-func (e *engine) holdings(t *target) *holdings {
-	return &holdings{target: t, sources: e.sources, parallel: e.o.ParallelLayers, confirmed: map[origin]bool{}}
+func (e *engine) inventory(t *target) *inventory {
+	return &inventory{target: t, sources: e.sources, parallel: e.o.ParallelLayers, confirmed: map[origin]bool{}}
 }
 
 // ask asks several questions in one. When the destination cannot answer that, each is asked by itself, so that an error stays
 // with the question that it is about. There is an answer to each question, in order.
-func (h *holdings) ask(ctx context.Context, questions ...question) []*answer {
+func (v *inventory) ask(ctx context.Context, questions ...question) []*answer {
 	all := newQuestion()
 	for _, q := range questions {
 		maps.Copy(all.blobs, q.blobs)
 		maps.Copy(all.manifests, q.manifests)
 	}
 	var whole *answer
-	err := h.repeat(ctx, "ask what it has", func() error {
-		whole = h.once(ctx, all)
+	err := v.repeat(ctx, "ask what it has", func() error {
+		whole = v.once(ctx, all)
 		return whole.err
 	})
 	if err == nil || len(questions) < 2 {
@@ -90,10 +90,10 @@ func (h *holdings) ask(ctx context.Context, questions ...question) []*answer {
 	}
 	answers := make([]*answer, len(questions))
 	var g errgroup.Group
-	g.SetLimit(h.parallel)
+	g.SetLimit(v.parallel)
 	for i, q := range questions {
 		g.Go(func() error {
-			answers[i] = h.once(ctx, q)
+			answers[i] = v.once(ctx, q)
 			return nil
 		})
 	}
@@ -101,8 +101,8 @@ func (h *holdings) ask(ctx context.Context, questions ...question) []*answer {
 	return answers
 }
 
-func (h *holdings) once(ctx context.Context, q question) *answer {
-	blobs, manifests, unconfirmed, err := h.dst.Held(ctx, byRepository(q.blobs), byRepository(q.manifests))
+func (v *inventory) once(ctx context.Context, q question) *answer {
+	blobs, manifests, unconfirmed, err := v.dst.Existing(ctx, byRepository(q.blobs), byRepository(q.manifests))
 	if err != nil {
 		return &answer{err: fmt.Errorf("ask the destination what it has: %w", err)}
 	}
@@ -136,7 +136,7 @@ const comparedAtOnce = 10000
 
 // compare sets what the destination lacks of a plan. The blobs of a repository that it cannot answer for count as missing,
 // and those that only other repositories have as existing. A destination that answers for none is an error.
-func (h *holdings) compare(ctx context.Context, p *plan.Plan) error {
+func (v *inventory) compare(ctx context.Context, p *plan.Plan) error {
 	p.Missing = p.Bytes
 	questions, sizes := map[string]question{}, map[digest.Digest]int64{}
 	for repo, b := range p.Distinct() {
@@ -145,18 +145,18 @@ func (h *holdings) compare(ctx context.Context, p *plan.Plan) error {
 		}
 		questions[repo].blobs[place{repo, b.Digest}], sizes[b.Digest] = true, b.Size
 		if len(sizes) == comparedAtOnce {
-			if err := h.subtract(ctx, p, questions, sizes); err != nil {
+			if err := v.subtract(ctx, p, questions, sizes); err != nil {
 				return err
 			}
 			clear(questions)
 			clear(sizes)
 		}
 	}
-	return h.subtract(ctx, p, questions, sizes)
+	return v.subtract(ctx, p, questions, sizes)
 }
 
 // subtract takes off what the destination has of some blobs.
-func (h *holdings) subtract(ctx context.Context, p *plan.Plan, questions map[string]question, sizes map[digest.Digest]int64) error {
+func (v *inventory) subtract(ctx context.Context, p *plan.Plan, questions map[string]question, sizes map[digest.Digest]int64) error {
 	if len(questions) == 0 {
 		return nil
 	}
@@ -167,7 +167,7 @@ func (h *holdings) subtract(ctx context.Context, p *plan.Plan, questions map[str
 	}
 	var err error
 	answered := false
-	for i, a := range h.ask(ctx, list...) {
+	for i, a := range v.ask(ctx, list...) {
 		if a.err != nil {
 			err = a.err
 			continue
@@ -187,23 +187,23 @@ func (h *holdings) subtract(ctx context.Context, p *plan.Plan, questions map[str
 
 // blobs returns those of some blobs of an image that the destination has. One that only other repositories have counts once
 // the image's source has confirmed it.
-func (h *holdings) blobs(ctx context.Context, image *plan.Image, blobs ...ocispec.Descriptor) (map[place]bool, error) {
+func (v *inventory) blobs(ctx context.Context, image *plan.Image, blobs ...ocispec.Descriptor) (map[place]bool, error) {
 	q := newQuestion()
 	for _, b := range blobs {
 		q.blobs[place{image.Repository, b.Digest}] = true
 	}
-	a := h.ask(ctx, q)[0]
+	a := v.ask(ctx, q)[0]
 	if a.err != nil {
 		return nil, a.err
 	}
-	confirmed := h.atSource(ctx, image, slices.DeleteFunc(slices.Clone(blobs), func(b ocispec.Descriptor) bool {
+	confirmed := v.atSource(ctx, image, slices.DeleteFunc(slices.Clone(blobs), func(b ocispec.Descriptor) bool {
 		return !a.unconfirmed[place{image.Repository, b.Digest}]
 	}))
 	if len(confirmed) == 0 {
 		return a.blobs, ctx.Err()
 	}
-	err := h.repeat(ctx, "confirm blobs", func() error {
-		staged, err := h.dst.Confirm(ctx, map[string][]ocispec.Descriptor{image.Repository: confirmed})
+	err := v.repeat(ctx, "confirm blobs", func() error {
+		staged, err := v.dst.Confirm(ctx, map[string][]ocispec.Descriptor{image.Repository: confirmed})
 		maps.Copy(a.blobs, places(staged))
 		return err
 	})
@@ -216,13 +216,13 @@ func (h *holdings) blobs(ctx context.Context, image *plan.Image, blobs ...ocispe
 // atSource returns those of some blobs that the image's source has, with the size that the manifest gives them. A manifest
 // may name what its source does not have, and another repository of the destination does. A source that does not answer has
 // not confirmed: the blob is fetched, which fails as well, or proves it.
-func (h *holdings) atSource(ctx context.Context, image *plan.Image, blobs []ocispec.Descriptor) []ocispec.Descriptor {
+func (v *inventory) atSource(ctx context.Context, image *plan.Image, blobs []ocispec.Descriptor) []ocispec.Descriptor {
 	has := make([]bool, len(blobs))
 	var g errgroup.Group
-	g.SetLimit(h.parallel)
+	g.SetLimit(v.parallel)
 	for i, b := range blobs {
 		g.Go(func() error {
-			has[i] = h.confirms(ctx, image, b)
+			has[i] = v.confirms(ctx, image, b)
 			return nil
 		})
 	}
@@ -237,15 +237,15 @@ func (h *holdings) atSource(ctx context.Context, image *plan.Image, blobs []ocis
 }
 
 // confirms reports whether the image's source has a blob. It asks once in a run.
-func (h *holdings) confirms(ctx context.Context, image *plan.Image, b ocispec.Descriptor) bool {
+func (v *inventory) confirms(ctx context.Context, image *plan.Image, b ocispec.Descriptor) bool {
 	at := origin{key(image.Reference), b.Digest, b.Size}
-	h.mu.Lock()
-	known := h.confirmed[at]
-	h.mu.Unlock()
+	v.mu.Lock()
+	known := v.confirmed[at]
+	v.mu.Unlock()
 	if known {
 		return true
 	}
-	source, err := h.sources.source(image.Reference)
+	source, err := v.sources.source(image.Reference)
 	if err != nil {
 		return false
 	}
@@ -253,8 +253,8 @@ func (h *holdings) confirms(ctx context.Context, image *plan.Image, b ocispec.De
 	if err != nil || size != b.Size {
 		return false
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.confirmed[at] = true
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.confirmed[at] = true
 	return true
 }

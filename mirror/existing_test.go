@@ -11,13 +11,13 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
-// asksHeld is a destination that notes what it is asked for.
-type asksHeld struct {
+// recording is a destination that notes what it is asked for.
+type recording struct {
 	Destination
 	blobs, manifests []digest.Digest
 }
 
-func (d *asksHeld) Held(_ context.Context, blobs, manifests map[string][]digest.Digest) (_, _, _ map[string][]digest.Digest, err error) {
+func (d *recording) Existing(_ context.Context, blobs, manifests map[string][]digest.Digest) (_, _, _ map[string][]digest.Digest, err error) {
 	d.blobs, d.manifests = blobs["a"], manifests["a"]
 	return blobs, manifests, nil, nil
 }
@@ -26,8 +26,8 @@ func (d *asksHeld) Held(_ context.Context, blobs, manifests map[string][]digest.
 func TestHoldings_ask_bothKinds(t *testing.T) {
 	one, other := ocispec.Descriptor{Digest: digest.FromString("one")}, ocispec.Descriptor{Digest: digest.FromString("other")}
 	image := &plan.Image{Repository: "a", Manifests: []plan.Manifest{{Descriptor: one}, {Descriptor: other, Blobs: []ocispec.Descriptor{one, one}}}}
-	dst := &asksHeld{}
-	a := (&holdings{target: &target{dst: dst}}).ask(t.Context(), about(image))[0]
+	dst := &recording{}
+	a := (&inventory{target: &target{dst: dst}}).ask(t.Context(), about(image))[0]
 	if a.err != nil || !a.complete("a", image.Manifests[0]) || !a.complete("a", image.Manifests[1]) {
 		t.Errorf("%+v", a)
 	}

@@ -61,17 +61,20 @@ func manifestContent() content {
 	}
 }
 
-// Held gives those of some blobs and manifests, both listed by the repository that they are wanted in, that need not be put,
-// in the order they are listed in: they are visible there, or part of the run for that repository, and the files of blobs
-// are there. They become part of the run. A manifest counts if its config and layers do: one that was pulled through and
-// whose layers were not asked for yet does not, so the run has to fetch those. Children of an index are asked for one
-// by one.
+// Existing returns those of some blobs and manifests, both listed by the repository that they are
+// for, that need not be put, in the order of the lists: they are visible there, or part of the run
+// for that repository, and the files of blobs exist. They become part of the run. A manifest counts
+// if its config and layers do: one that was pulled through without all of its layers does not, so
+// the run has to fetch those. Children of an index are asked for one by one.
 //
-// Unconfirmed are the blobs that only other repositories have. Naming them gives no right to them: the run gets them by
-// PutBlob, or by Confirm once the source of the repository has confirmed that it has them too.
+// Unconfirmed are the blobs that only other repositories have. Naming them gives no right to them:
+// the run gets them by PutBlob, or by Confirm once the source of the repository has confirmed that
+// it has them too.
 //
-// Everything is read first, so that only what exists and is not staged yet is written, in few transactions.
-func (r *Run) Held(ctx context.Context, blobs, manifests map[string][]digest.Digest) (heldBlobs, heldManifests, unconfirmed map[string][]digest.Digest, err error) {
+// All is read first, so that only what exists and is not staged yet is written, in few transactions.
+func (r *Run) Existing(ctx context.Context, blobs, manifests map[string][]digest.Digest) (
+	haveBlobs, haveManifests, unconfirmed map[string][]digest.Digest, err error,
+) {
 	for _, ask := range []map[string][]digest.Digest{blobs, manifests} {
 		for repo, ds := range ask {
 			for _, d := range ds {
@@ -85,13 +88,13 @@ func (r *Run) Held(ctx context.Context, blobs, manifests map[string][]digest.Dig
 		return nil, nil, nil, err
 	}
 	whole := r.store.remembersFiles()
-	if heldBlobs, unconfirmed, err = r.heldOf(ctx, blobContent(), blobs, whole); err != nil {
+	if haveBlobs, unconfirmed, err = r.existingOf(ctx, blobContent(), blobs, whole); err != nil {
 		return nil, nil, nil, err
 	}
-	if heldManifests, _, err = r.heldOf(ctx, manifestContent(), manifests, whole); err != nil {
+	if haveManifests, _, err = r.existingOf(ctx, manifestContent(), manifests, whole); err != nil {
 		return nil, nil, nil, err
 	}
-	return heldBlobs, heldManifests, unconfirmed, nil
+	return haveBlobs, haveManifests, unconfirmed, nil
 }
 
 // alive notes that an open run is alive, in its row only now and then.
@@ -135,37 +138,39 @@ func (s *core) remembersFiles() wholeFunc {
 	}
 }
 
-// heldOf stages the content of ask that exists and returns it, and what only other repositories have.
-func (r *Run) heldOf(ctx context.Context, c content, ask map[string][]digest.Digest, whole wholeFunc) (held, unconfirmed map[string][]digest.Digest, err error) {
+// existingOf stages the content of ask that exists and returns it, and what only other repositories have.
+func (r *Run) existingOf(
+	ctx context.Context, c content, ask map[string][]digest.Digest, whole wholeFunc,
+) (existing, unconfirmed map[string][]digest.Digest, err error) {
 	var all []wanted
 	for repo, ds := range ask {
 		for _, d := range ds {
 			all = append(all, wanted{repo, d})
 		}
 	}
-	held, unconfirmed = map[string][]digest.Digest{}, map[string][]digest.Digest{}
+	existing, unconfirmed = map[string][]digest.Digest{}, map[string][]digest.Digest{}
 	for batch := range slices.Chunk(all, runBatch) {
 		found, err := r.look(ctx, r.store.db.Reader(), c, batch, whole)
 		if err == nil && !found.staged {
-			found.held, err = r.stageHeld(ctx, c, found.held)
+			found.here, err = r.stageExisting(ctx, c, found.here)
 		}
 		if err != nil {
 			return nil, nil, err
 		}
-		for _, w := range found.held {
-			held[w.repo] = append(held[w.repo], w.digest)
+		for _, w := range found.here {
+			existing[w.repo] = append(existing[w.repo], w.digest)
 		}
-		for _, w := range found.elsewhere {
+		for _, w := range found.others {
 			unconfirmed[w.repo] = append(unconfirmed[w.repo], w.digest)
 		}
 	}
-	return held, unconfirmed, nil
+	return existing, unconfirmed, nil
 }
 
 // findings are what of some contents their repositories have, and what only others have.
 type findings struct {
-	held, elsewhere []wanted
-	staged          bool // all that exists is staged already
+	here, others []wanted
+	staged       bool // all that exists is staged already
 }
 
 // look finds out how it stands with what a run is asked for. Nil for whole looks at no file.
@@ -182,10 +187,10 @@ func (r *Run) look(ctx context.Context, q sqlite.Querier, c content, ask []wante
 		case err != nil:
 			return findings{}, fmt.Errorf("look for %s %s: %w", c.name, w.digest, err)
 		case there && here:
-			found.held = append(found.held, w)
+			found.here = append(found.here, w)
 			found.staged = found.staged && staged
 		case there:
-			found.elsewhere = append(found.elsewhere, w)
+			found.others = append(found.others, w)
 		}
 	}
 	return found, nil
@@ -218,22 +223,22 @@ func (r *Run) find(ctx context.Context, stmt *sql.Stmt, w wanted, whole wholeFun
 	return there, here, staged, rows.Err()
 }
 
-// stageHeld stages the content of ask that still exists and returns it.
-func (r *Run) stageHeld(ctx context.Context, c content, ask []wanted) (held []wanted, err error) {
+// stageExisting stages the content of ask that still exists and returns it.
+func (r *Run) stageExisting(ctx context.Context, c content, ask []wanted) (staged []wanted, err error) {
 	err = r.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		found, err := r.look(ctx, tx, c, ask, nil)
 		if err != nil {
 			return err
 		}
-		held = found.held
-		for _, w := range held {
+		staged = found.here
+		for _, w := range staged {
 			if err := c.stage(r, ctx, tx, w.repo, w.digest); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	return held, err
+	return staged, err
 }
 
 // stageAgain stages an existing manifest with the media type that the repository has declared.

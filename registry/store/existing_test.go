@@ -13,13 +13,13 @@ import (
 )
 
 func hasBlob(ctx context.Context, r *Run, repo string, d digest.Digest) (bool, error) {
-	held, _, _, err := r.Held(ctx, map[string][]digest.Digest{repo: {d}}, nil)
-	return len(held[repo]) == 1, err
+	existing, _, _, err := r.Existing(ctx, map[string][]digest.Digest{repo: {d}}, nil)
+	return len(existing[repo]) == 1, err
 }
 
 func hasManifest(ctx context.Context, r *Run, repo string, d digest.Digest) (bool, error) {
-	_, held, _, err := r.Held(ctx, nil, map[string][]digest.Digest{repo: {d}})
-	return len(held[repo]) == 1, err
+	_, existing, _, err := r.Existing(ctx, nil, map[string][]digest.Digest{repo: {d}})
+	return len(existing[repo]) == 1, err
 }
 
 // tagged is one tag, as Tag takes them.
@@ -27,26 +27,26 @@ func tagged(repo, tag string, d digest.Digest) map[string]map[string]digest.Dige
 	return map[string]map[string]digest.Digest{repo: {tag: d}}
 }
 
-func TestRun_Held(t *testing.T) {
+func TestRun_Existing(t *testing.T) {
 	f := newFixture(t)
 	m := f.pushImage("app", "app")
 	config, layer := digest.FromString(`{"config of":"app"}`), digest.FromString("layer of app")
 	r, err := f.Runs.Begin(f.ctx, "run")
 	f.must(err)
-	other := digest.FromString("not held")
-	blobs, manifests, unconfirmed, err := r.Held(f.ctx,
+	other := digest.FromString("absent")
+	blobs, manifests, unconfirmed, err := r.Existing(f.ctx,
 		map[string][]digest.Digest{"app": {layer, other, config}, "third": {config}, "none": {other}},
 		map[string][]digest.Digest{"app": {other, m.Digest}, "third": {m.Digest}})
 	f.must(err)
 	wantBlobs, wantManifests := map[string][]digest.Digest{"app": {layer, config}}, map[string][]digest.Digest{"app": {m.Digest}}
 	if !maps.EqualFunc(blobs, wantBlobs, slices.Equal) || !maps.EqualFunc(manifests, wantManifests, slices.Equal) {
-		t.Errorf("held: %v and %v", blobs, manifests)
+		t.Errorf("existing: %v and %v", blobs, manifests)
 	}
 	if want := map[string][]digest.Digest{"third": {config}}; !maps.EqualFunc(unconfirmed, want, slices.Equal) {
 		t.Errorf("unconfirmed: %v", unconfirmed)
 	}
 
-	// What is held is part of the run: collection leaves it, and Commit shows it.
+	// What exists is part of the run: collection leaves it, and Commit shows it.
 	f.must(f.Manifests.Delete(f.ctx, "app", m.Digest))
 	f.clock.add(time.Hour)
 	if garbage := f.garbage(f.clock.now()); len(garbage) != 0 {
@@ -62,23 +62,23 @@ func TestRun_Held(t *testing.T) {
 	isNotFound(t, err)
 }
 
-func TestRun_Held_MoreThanABatch(t *testing.T) {
+func TestRun_Existing_moreThanABatch(t *testing.T) {
 	f := newFixture(t)
-	held := []digest.Digest{f.blob("app", "first").Digest, f.blob("app", "last").Digest}
-	ask := []digest.Digest{held[0]}
+	existing := []digest.Digest{f.blob("app", "first").Digest, f.blob("app", "last").Digest}
+	ask := []digest.Digest{existing[0]}
 	for i := range 2 * runBatch {
 		ask = append(ask, digest.FromString(fmt.Sprint(i)))
 	}
-	ask = append(ask, held[1])
+	ask = append(ask, existing[1])
 	r, err := f.Runs.Begin(f.ctx, "run")
 	f.must(err)
-	got, _, unconfirmed, err := r.Held(f.ctx, map[string][]digest.Digest{"app": ask, "copy": ask}, nil)
-	if err != nil || !slices.Equal(got["app"], held) || !slices.Equal(unconfirmed["copy"], held) {
-		t.Errorf("held: %v, unconfirmed: %v, %v", got, unconfirmed, err)
+	got, _, unconfirmed, err := r.Existing(f.ctx, map[string][]digest.Digest{"app": ask, "copy": ask}, nil)
+	if err != nil || !slices.Equal(got["app"], existing) || !slices.Equal(unconfirmed["copy"], existing) {
+		t.Errorf("existing: %v, unconfirmed: %v, %v", got, unconfirmed, err)
 	}
 }
 
-func TestRun_Held_Refusals(t *testing.T) {
+func TestRun_Existing_refusals(t *testing.T) {
 	f := newFixture(t)
 	r, err := f.Runs.Begin(f.ctx, "run")
 	f.must(err)
@@ -87,23 +87,23 @@ func TestRun_Held_Refusals(t *testing.T) {
 		repo string
 		d    digest.Digest
 	}{"a bad repository": {"A", dA}, "a bad digest": {"app", "sha256:x"}} {
-		if _, _, _, err := r.Held(f.ctx, map[string][]digest.Digest{ask.repo: {ask.d}}, nil); !errors.As(err, &invalid) {
+		if _, _, _, err := r.Existing(f.ctx, map[string][]digest.Digest{ask.repo: {ask.d}}, nil); !errors.As(err, &invalid) {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}
 	f.must(r.Commit(f.ctx))
-	if _, _, _, err := r.Held(f.ctx, map[string][]digest.Digest{"app": {dA}}, nil); !errors.As(err, &invalid) {
+	if _, _, _, err := r.Existing(f.ctx, map[string][]digest.Digest{"app": {dA}}, nil); !errors.As(err, &invalid) {
 		t.Errorf("a committed run: got %v", err)
 	}
 	r, err = f.Runs.Begin(f.ctx, "run")
 	f.must(err)
 	f.must(r.Abort(f.ctx))
-	_, _, _, err = r.Held(f.ctx, map[string][]digest.Digest{"app": {dA}}, nil)
+	_, _, _, err = r.Existing(f.ctx, map[string][]digest.Digest{"app": {dA}}, nil)
 	isNotFound(t, err)
 }
 
-// Asked again, as a sync that is repeated does for all it has, it writes nothing; so too for what is not held.
-func TestRun_Held_WritesNothingThatIsThere(t *testing.T) {
+// Asked again, as a sync that is repeated does for all it has, it writes nothing; and so for what does not exist.
+func TestRun_Existing_writesNothingThatIsThere(t *testing.T) {
 	f := newFixture(t)
 	m := f.pushImage("app", "app")
 	layer := digest.FromString("layer of app")
@@ -133,7 +133,7 @@ func TestRun_Held_WritesNothingThatIsThere(t *testing.T) {
 }
 
 // What was heard of a run without being written counts, also after a restart.
-func TestRun_Held_KeepsTheRunAlive(t *testing.T) {
+func TestRun_Existing_keepsTheRunAlive(t *testing.T) {
 	for name, restart := range map[string]bool{"at once": false, "after a restart": true} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
