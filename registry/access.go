@@ -14,18 +14,19 @@ import (
 )
 
 const (
-	// accessDelay is how long a line of the access log waits for others. So long is it behind the lines of other logs
-	// that go to the same place, and so much of it a crash loses.
+	// accessDelay is how long a line waits for others. By so much it is behind the lines of other
+	// logs, and so much of it a crash loses.
 	accessDelay = 100 * time.Millisecond
-	// accessFull is when lines wait no longer.
+	// accessFull is the number of bytes that wait no longer.
 	accessFull = 64 << 10
 )
 
-// NewAccessLog returns a log for Options.AccessLog whose lines are written to w many at once, as text or json, with a
-// time or without. end writes what is left, and ends the goroutine that writes. Nothing else belongs into this log: a
-// line that tells of an error, or is there for an audit, must not wait.
+// NewAccessLog returns a log for Options.AccessLog whose lines are written to w many at once, as text
+// or json, with or without a time. end writes the rest. Errors and audits, which must not wait, do
+// not belong into this log.
 func NewAccessLog(w io.Writer, format string, timed bool) (log *slog.Logger, end func() error) {
-	b := newLines(w, accessDelay, accessFull)
+	b := &lines{w: w}
+	b.timer = time.AfterFunc(accessDelay, b.flush)
 	options := &slog.HandlerOptions{ReplaceAttr: plain.Attr}
 	if format == "json" {
 		return slog.New(slog.NewJSONHandler(b, options)), b.Close
@@ -41,7 +42,7 @@ func NewAccessLog(w io.Writer, format string, timed bool) (log *slog.Logger, end
 	return slog.New(&accessHandler{slog.NewTextHandler(b, options), b, timed}), b.Close
 }
 
-// accessLine is what the access log tells of a request.
+// accessLine is a request in the access log.
 type accessLine struct {
 	at             time.Time
 	method, path   string
@@ -52,19 +53,20 @@ type accessLine struct {
 	agent          string
 }
 
-// logAccess writes a line. slog takes nine allocations and a system call for it, a sixth of what a manifest costs, so that the
-// handler of NewAccessLog has a way of its own.
+// logAccess writes a line. slog takes nine allocations and a system call for it, a sixth of the cost of
+// a manifest, so the handler of NewAccessLog formats it itself.
 func logAccess(ctx context.Context, log *slog.Logger, l accessLine) {
 	if h, ok := log.Handler().(*accessHandler); ok {
 		h.lines.append(func(dst []byte) []byte { return l.appendText(dst, h.timed) })
 		return
 	}
-	log.LogAttrs(ctx, slog.LevelInfo, "request", slog.String("method", l.method), slog.String("path", l.path), slog.Int("status", l.status),
-		slog.Int64("bytes", l.sent), slog.Int64("received", l.received), slog.Duration("duration", l.took), slog.String("user", l.user),
-		slog.String("remote", l.remote), slog.String("agent", l.agent))
+	log.LogAttrs(ctx, slog.LevelInfo, "request", slog.String("method", l.method),
+		slog.String("path", l.path), slog.Int("status", l.status), slog.Int64("bytes", l.sent),
+		slog.Int64("received", l.received), slog.Duration("duration", l.took),
+		slog.String("user", l.user), slog.String("remote", l.remote), slog.String("agent", l.agent))
 }
 
-// accessHandler is a slog.TextHandler that knows how to write an accessLine fast.
+// accessHandler is a slog.TextHandler that writes an accessLine without slog.
 type accessHandler struct {
 	slog.Handler
 	lines *lines
@@ -122,49 +124,16 @@ func quoted(s string) bool {
 	return s == ""
 }
 
-// lines collects whole lines, and writes them when they are many, when the first has waited for a while, and at the end.
-// If w is slow, the line that fills the buffer waits for it.
+// lines collects whole lines and writes them when there are many, accessDelay after the first, and at
+// the end. If w is slow, the line that fills the buffer waits for it.
 type lines struct {
 	w     io.Writer
-	delay time.Duration
-	full  int
-	begun chan struct{} // holds one if there is a first line
-	end   chan struct{}
-	ended chan struct{}
+	timer *time.Timer
 
-	mu     sync.Mutex // guards what follows, and the order of writing
+	mu     sync.Mutex // guards what follows, and the order of writes
 	buffer []byte
 	closed bool
 	err    error // of the last write
-}
-
-func newLines(w io.Writer, delay time.Duration, full int) *lines {
-	l := &lines{w: w, delay: delay, full: full, begun: make(chan struct{}, 1), end: make(chan struct{}), ended: make(chan struct{})}
-	go l.flushing()
-	return l
-}
-
-// flushing is the goroutine that writes after the delay.
-func (l *lines) flushing() {
-	defer close(l.ended)
-	timer := time.NewTimer(l.delay)
-	defer timer.Stop()
-	for {
-		select {
-		case <-l.begun:
-		case <-l.end:
-			return
-		}
-		timer.Reset(l.delay)
-		select {
-		case <-timer.C:
-		case <-l.end:
-			return
-		}
-		l.mu.Lock()
-		l.flush()
-		l.mu.Unlock()
-	}
 }
 
 // append adds the line that add appends.
@@ -174,13 +143,10 @@ func (l *lines) append(add func([]byte) []byte) {
 	first := len(l.buffer) == 0
 	l.buffer = add(l.buffer)
 	switch {
-	case l.closed || len(l.buffer) >= l.full:
-		l.flush()
+	case l.closed || len(l.buffer) >= accessFull:
+		l.write()
 	case first:
-		select {
-		case l.begun <- struct{}{}:
-		default: // from before the buffer was full
-		}
+		l.timer.Reset(accessDelay)
 	}
 }
 
@@ -190,25 +156,26 @@ func (l *lines) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// flush writes the buffer; the caller holds mu. What cannot be written is lost, as a line of any log is.
 func (l *lines) flush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.write()
+}
+
+// write writes the buffer; the caller holds mu. Lines that cannot be written are lost.
+func (l *lines) write() {
 	if len(l.buffer) > 0 {
 		_, l.err = l.w.Write(l.buffer)
 		l.buffer = l.buffer[:0]
 	}
 }
 
-// Close writes what is left and ends the goroutine. Lines that come later are written at once.
+// Close writes the rest. Later lines are written at once.
 func (l *lines) Close() error {
 	l.mu.Lock()
-	was := l.closed
+	defer l.mu.Unlock()
 	l.closed = true
-	l.flush()
-	err := l.err
-	l.mu.Unlock()
-	if !was {
-		close(l.end)
-	}
-	<-l.ended
-	return err
+	l.timer.Stop()
+	l.write()
+	return l.err
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/jobs"
+	"github.com/mirror-appliance/appliance/registry/limits"
 	"github.com/mirror-appliance/appliance/registry/oci"
 	"github.com/mirror-appliance/appliance/registry/store"
 	"github.com/mirror-appliance/appliance/tlsgen"
@@ -35,8 +36,10 @@ type daemon struct {
 	log     *slog.Logger
 	access  *slog.Logger
 	given   Options
-	limits  limits
+	limits  limits.Limits
 	offline bool // opened for a command
+
+	patience patience // of answers
 
 	store     *store.Store
 	tls       *tlsgen.Manager
@@ -60,7 +63,10 @@ type daemon struct {
 // open opens the rooms, in the order in which they depend on each other. ctx must not end
 // before close.
 func open(ctx context.Context, cfg *config.Config, o Options) (*daemon, error) {
-	d := &daemon{cfg: cfg, version: o.Version, started: time.Now(), log: o.Log, access: o.AccessLog, given: o, limits: limitsOf(descriptors()), counts: counts{now: time.Now}}
+	d := &daemon{
+		cfg: cfg, version: o.Version, started: time.Now(), log: o.Log, access: o.AccessLog, given: o,
+		limits: limits.Default(), patience: defaultPatience, counts: counts{now: time.Now},
+	}
 	d.draining, d.quit = context.WithCancel(ctx)
 	for _, step := range []func(context.Context) error{d.openStore, d.openTLS, d.openAPI, d.openControl} {
 		if err := step(ctx); err != nil {

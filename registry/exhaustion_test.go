@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -21,7 +20,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
+
+	"github.com/mirror-appliance/appliance/registry/limits"
 )
 
 // asked is what /health/instance answers.
@@ -34,48 +34,16 @@ func asked(t *testing.T, h http.Handler) (int, instance) {
 	return w.Code, a
 }
 
-func TestConnections_ownPlaces(t *testing.T) {
-	cs := newConnections(limits{connections: 4, requests: 6, refusals: 2}, time.Now)
-	add := func(address string) *connection {
-		near, far := net.Pipe()
-		t.Cleanup(func() { near.Close(); far.Close() })
-		c := cs.add(from{near, address})
-		if c != nil {
-			c.busy = true
-		}
-		return c
+// TestHealth_takenPlaces notes that places are taken, and calls no service dead for it.
+func TestHealth_takenPlaces(t *testing.T) {
+	h := &health{
+		log:    slog.New(slog.DiscardHandler),
+		places: func() []error { return []error{limits.Exhaustion("all 4 places for connections are taken")} },
+		checks: []check{{"auth", func(context.Context) error { return nil }, true}},
 	}
-	for i := range 4 {
-		if len(cs.exhausted()) != 0 {
-			t.Errorf("with %d connections: %v", i, cs.exhausted())
-		}
-		add(fmt.Sprintf("192.0.2.%d:1", i))
-	}
-	if add("192.0.2.9:1") != nil {
-		t.Error("there is a place over the limit for another host")
-	}
-	for _, address := range []string{"127.0.0.1:1", "[::1]:1"} {
-		if add(address) == nil {
-			t.Errorf("a health check from %s has no place", address)
-		}
-	}
-	h := &health{log: slog.New(slog.DiscardHandler), places: cs.exhausted, checks: []check{{"auth", func(context.Context) error { return nil }, true}}}
 	code, a := asked(t, h)
-	if code != http.StatusOK || len(a.Data.Notes) != 1 || !strings.Contains(a.Data.Notes[0], "all 4 places for connections") {
+	if code != http.StatusOK || !slices.Equal(a.Data.Notes, []string{"all 4 places for connections are taken"}) {
 		t.Errorf("health is %d %+v", code, a)
-	}
-	if add("192.0.2.9:1") != nil {
-		t.Error("what this host has over the limit is taken for a place of another")
-	}
-	for range 2 * ownPlaces {
-		add("127.0.0.1:1")
-	}
-	if len(cs.open) != 4+ownPlaces { // more than half of them from one address
-		t.Errorf("%d connections are open", len(cs.open))
-	}
-	cs.answering = cs.limits.requests
-	if all := cs.exhausted(); len(all) != 2 || !strings.Contains(all[1].Error(), "all 6 places for requests") {
-		t.Errorf("exhausted are %v", all)
 	}
 }
 
@@ -168,7 +136,7 @@ func serveLimited(t *testing.T) {
 	log := &waitFor{text: "ccept", seen: make(chan struct{})}
 	d := openDaemon(t, log)
 	d.log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	s := serveDaemon(t, d, func(*limits) {})
+	s := serveDaemon(t, d, func(*limits.Limits) {})
 	var taken []*os.File
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		answer := "done"

@@ -17,25 +17,26 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/registry/limits"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
 const checkLimit = 5 * time.Second
 
-// health answers /health/instance. The services have Quay's names, since scripts look for them;
-// each is really checked, by what does that service's work here.
+// health answers /health/instance. The services have Quay's names, since scripts look for them; each
+// check asks the part that does the service's work here.
 type health struct {
 	checks []check
-	places func() []error // which places for clients are all taken; nil: there are no listeners
+	places func() []error // lists the places for clients that are all taken; nil: no listeners
 	log    *slog.Logger
-	flight singleflight.Group // a flood of questions is not a flood of checks
+	flight singleflight.Group // requests share a check
 }
 
 type check struct {
 	service string
 	run     func(ctx context.Context) error
-	// vital is what a restart might mend. The watchdog looks at nothing else: to restart a
-	// registry because its disk is full would end the pulls that still work.
+	// vital means that a restart might repair it. The watchdog runs no other check: a restart
+	// because the disk is full would end the pulls that still work.
 	vital bool
 }
 
@@ -60,7 +61,7 @@ func (d *daemon) checkDatabase(ctx context.Context) error {
 	return errors.Join(d.store.Check(ctx)["database"], d.store.Damage())
 }
 
-// checkStorage reports whether pushes find a storage that can be written, with space.
+// checkStorage returns an error unless pushes find a writable storage with space.
 func (d *daemon) checkStorage(ctx context.Context) error {
 	if err := d.store.Check(ctx)["storage"]; err != nil {
 		return err
@@ -68,7 +69,7 @@ func (d *daemon) checkStorage(ctx context.Context) error {
 	return d.store.CheckSpace()
 }
 
-// checkAPI asks /v2/ as a client would, past the login.
+// checkAPI requests /v2/, past the login.
 func (d *daemon) checkAPI(ctx context.Context) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "/v2/", http.NoBody)
 	if err != nil {
@@ -92,7 +93,7 @@ func (d *daemon) warnOfCertificate(ctx context.Context) error {
 	return every(ctx, 0, 24*time.Hour, d.logCertificate)
 }
 
-// logCertificate logs what clients refuse of the certificate, or soon will.
+// logCertificate logs why clients refuse the certificate, or soon will.
 func (d *daemon) logCertificate() {
 	refused, soon := d.tls.Trouble()
 	for _, err := range refused {
@@ -111,11 +112,11 @@ func (d *daemon) checkControl(ctx context.Context) error {
 	return c.Close()
 }
 
-// findings are what the checks found.
+// findings are the results of the checks.
 type findings struct {
 	services map[string]bool
-	// exhausted is what there is none left of. It is not held against a service: the registry is at work, and serves
-	// again as soon as a client goes.
+	// exhausted lists resources that clients have used up. No service fails for it: the registry
+	// works, and serves again as soon as a client goes.
 	exhausted []error
 }
 
@@ -123,7 +124,7 @@ func (f findings) healthy() bool {
 	return !slices.Contains(slices.Collect(maps.Values(f.services)), false)
 }
 
-// report runs all checks. Requests that come meanwhile share the result.
+// report runs all checks. Requests that arrive meanwhile share the result.
 func (h *health) report(ctx context.Context) findings {
 	shared, _, _ := h.flight.Do("", func() (any, error) {
 		// Other requests may wait for the result when the first is cancelled.
@@ -132,8 +133,8 @@ func (h *health) report(ctx context.Context) findings {
 	return shared.(findings)
 }
 
-// examine tells of each service whether it is well. Why one is not is logged and not told, since
-// the question needs no login.
+// examine runs the checks. The reason of a failure is logged and not returned, since the request needs
+// no login.
 func (h *health) examine(ctx context.Context) findings {
 	ctx, cancel := context.WithTimeout(ctx, checkLimit)
 	defer cancel()
@@ -150,18 +151,19 @@ func (h *health) examine(ctx context.Context) findings {
 		}
 	}
 	if out {
-		found.exhausted = append(found.exhausted, hint.New(errors.New("no file descriptors are left"), exhaustionHint))
+		found.exhausted = append(found.exhausted, limits.Exhaustion("no file descriptors are left"))
 	}
 	if h.places != nil {
 		found.exhausted = append(found.exhausted, h.places()...)
 	}
 	for _, err := range found.exhausted {
-		h.log.Warn("the registry is at its limit", "error", err, "hint", exhaustionHint)
+		h.log.Warn("the registry is at its limit", "error", err, "hint", hint.Of(err))
 	}
 	return found
 }
 
-// alive is for the watchdog. No restart mends a damaged database, and it would end the pulls that still work.
+// alive is for the watchdog. A restart repairs no damaged database, and would end the pulls that still
+// work.
 func (h *health) alive(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, checkLimit)
 	defer cancel()
@@ -173,7 +175,8 @@ func (h *health) alive(ctx context.Context) error {
 		switch {
 		case err == nil || errors.As(err, new(*store.CorruptError)):
 		case isExhaustion(err):
-			h.log.Warn("health check failed, since there are no descriptors left; that is not for a restart to mend", "service", c.service, "error", err)
+			h.log.Warn("health check failed for want of descriptors, which a restart does not repair",
+				"service", c.service, "error", err)
 		default:
 			return fmt.Errorf("%s: %w", c.service, err)
 		}
@@ -181,23 +184,24 @@ func (h *health) alive(ctx context.Context) error {
 	return nil
 }
 
-// isExhaustion reports whether a check failed for want of descriptors, as itself says or as one finds now: SQLite has no
-// such error.
-func isExhaustion(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || outOfDescriptors()
-}
+// isExhaustion reports whether a check failed for want of descriptors: its error says so, or there are
+// none now. SQLite has no such error.
+func isExhaustion(err error) bool { return noDescriptor(err) || outOfDescriptors() }
 
-// outOfDescriptors reports whether the process, or the host, has as many files open as it may. Then no check that needs
-// one tells anything of its service, and a restart would end the pulls that still work.
+// outOfDescriptors reports whether the process, or the host, has as many files open as it may.
 func outOfDescriptors() bool {
 	f, err := os.Open(os.DevNull)
 	if err == nil {
 		_ = f.Close()
 	}
+	return noDescriptor(err)
+}
+
+func noDescriptor(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
-// instance is the answer, to the letter as Quay gives it. Notes are Quay's too, and absent where there is nothing to note.
+// instance is the answer in Quay's form.
 type instance struct {
 	Data struct {
 		Services map[string]bool `json:"services"`
@@ -222,21 +226,12 @@ func (h *health) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(a) // a client that went away needs no answer
 }
 
-// statusOnly is a ResponseWriter that keeps the status and nothing else.
+// statusOnly is a ResponseWriter that keeps the status.
 type statusOnly struct {
 	header http.Header
 	status int
 }
 
-func (w *statusOnly) Header() http.Header { return w.header }
-
-func (w *statusOnly) WriteHeader(status int) {
-	if w.status == 0 {
-		w.status = status
-	}
-}
-
-func (w *statusOnly) Write(p []byte) (int, error) {
-	w.WriteHeader(http.StatusOK)
-	return len(p), nil
-}
+func (w *statusOnly) Header() http.Header         { return w.header }
+func (w *statusOnly) WriteHeader(status int)      { w.status = status }
+func (w *statusOnly) Write(p []byte) (int, error) { return len(p), nil }

@@ -9,14 +9,14 @@ import (
 	"time"
 
 	"github.com/mirror-appliance/appliance/registry/auth"
+	"github.com/mirror-appliance/appliance/registry/limits"
 )
 
-// observe wraps every request: it logs it, counts it, and turns a panic into a 500. user is the name for the log on a
-// listener without logins.
+// observe logs and counts every request, and turns a panic into a 500. user is the name for the log on
+// a listener without logins.
 func (d *daemon) observe(user string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		o := &observed{ResponseWriter: w, user: user, request: r}
-		o.conn, _ = r.Context().Value(connectionKey{}).(*connection)
+		o := &observed{ResponseWriter: w, user: user, request: r, conn: limits.ConnOf(r.Context()), patience: d.patience}
 		began := time.Now()
 		body := &countingBody{ReadCloser: r.Body}
 		defer func() {
@@ -31,7 +31,7 @@ func (d *daemon) observe(user string, next http.Handler) http.Handler {
 			o.end()
 			d.record(r, o, body.n, time.Since(began))
 			if failure != nil {
-				panic(failure) // http.ErrAbortHandler: net/http breaks the connection, silently
+				panic(failure) // http.ErrAbortHandler: net/http closes the connection
 			}
 		}()
 		inner := r.WithContext(context.WithValue(r.Context(), observedKey{}, o))
@@ -59,15 +59,16 @@ func (d *daemon) record(r *http.Request, o *observed, received int64, took time.
 
 type observedKey struct{}
 
-// admitted notes the authenticated user for the access log, and counts the request as one of that user. One above the
-// limit is denied.
+// admitted records the authenticated user for the access log, and counts the request as one of that
+// user. Requests beyond the limit are denied.
 func admitted(next http.Handler, denied func(http.ResponseWriter, *http.Request, int)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		o, ok := r.Context().Value(observedKey{}).(*observed)
 		id, known := auth.IdentityFrom(r.Context())
 		if ok && known {
 			o.user = id.Name
-			if o.conn != nil && !o.admit(r.ContentLength) {
+			o.admitted = o.conn == nil || o.conn.Begin(o.user, r.ContentLength)
+			if !o.admitted {
 				w.Header().Set("Retry-After", "1")
 				denied(w, r, http.StatusTooManyRequests)
 				return
@@ -77,55 +78,52 @@ func admitted(next http.Handler, denied func(http.ResponseWriter, *http.Request,
 	})
 }
 
+// patience is how long a client may take none of an answer, beside the time that a piece needs at
+// slowestClient. A whole answer has no limit.
+type patience struct{ answer, refusal time.Duration }
+
+var defaultPatience = patience{answer: time.Minute, refusal: 15 * time.Second}
+
 const (
-	// answerPatience is how long a client may take none of an answer, beside the time that what is being sent
-	// takes at slowestClient. There is no limit for a whole answer.
-	answerPatience = time.Minute
-	// refusalPatience is the same for an error, which is short.
-	refusalPatience = 15 * time.Second
-	slowestClient   = 4 << 10 // bytes a second
-	// answerPiece is how much is handed to net/http at once, which tells of no progress within it.
+	slowestClient = 4 << 10 // bytes a second
+	// answerPiece is the size of the pieces for net/http, which reports no progress within one.
 	answerPiece = 256 << 10
-	// renewal is how often the deadline is moved while bytes flow. In HTTP/2 each move is a message
-	// to the connection's goroutine.
+	// renewal is how often the deadline moves while bytes flow. In HTTP/2 each move is a message to
+	// the connection's goroutine.
 	renewal = time.Second
 )
 
-// observed is a ResponseWriter that remembers what was answered. On the public listeners it also sees to it that
-// every answer ends: it moves the deadline for writing as the client takes what is sent.
+// observed is a ResponseWriter that remembers the answer. On the public listeners it moves the
+// deadline for writing as the client takes the answer, so that every answer ends.
 type observed struct {
 	http.ResponseWriter
 	request  *http.Request
-	conn     *connection // nil on the control socket
+	conn     *limits.Conn // nil on the control socket
+	patience patience
 	user     string
 	admitted bool
-	refusing bool // it has one of the places for requests that were not admitted
+	refusing bool // it has a place for the refusal of a request that was not admitted
 
-	armed  time.Time // when the deadline was last moved
+	armed  time.Time // the last move of the deadline
 	status int       // 0 until the header is written
 	sent   int64
 }
 
-// admit counts the request as one that was let through, until end.
-func (o *observed) admit(size int64) bool {
-	o.admitted = o.conn.begin(o.user, size)
-	return o.admitted
-}
-
-// end gives the request's place back. With HTTP/2 the client may be slow in taking the end of the answer, which
-// net/http keeps until the handler has returned.
+// end gives the request's place back. With HTTP/2 net/http keeps the end of the answer until the
+// handler has returned, and the client may take it slowly.
 func (o *observed) end() {
 	if o.status != 0 {
 		o.arm(0)
 	}
 	switch {
+	case o.conn == nil:
 	case o.admitted:
-		o.conn.end(o.user)
+		o.conn.End(o.user)
 	case o.refusing:
 		if o.request.ProtoMajor == 2 {
 			_ = http.NewResponseController(o.ResponseWriter).Flush()
 		}
-		o.conn.refused()
+		o.conn.EndRefusal()
 	}
 }
 
@@ -139,7 +137,7 @@ func (o *observed) begin(status int) {
 		_ = o.request.Body.Close() // no handler reads on after an error
 	}
 	if !o.admitted {
-		if !o.conn.refuse() {
+		if !o.conn.BeginRefusal() {
 			panic(http.ErrAbortHandler)
 		}
 		o.refusing = true
@@ -157,11 +155,12 @@ func (o *observed) arm(n int) {
 		return
 	}
 	o.armed = now
-	patience := o.conn.all.limits.answer
+	limit := o.patience.answer
 	if o.status >= 400 {
-		patience = o.conn.all.limits.refusal
+		limit = o.patience.refusal
 	}
-	_ = http.NewResponseController(o.ResponseWriter).SetWriteDeadline(now.Add(patience + time.Duration(n)*time.Second/slowestClient))
+	limit += time.Duration(n) * time.Second / slowestClient
+	_ = http.NewResponseController(o.ResponseWriter).SetWriteDeadline(now.Add(limit))
 }
 
 func (o *observed) WriteHeader(status int) {
@@ -201,7 +200,7 @@ func (o *observed) ReadFrom(r io.Reader) (int64, error) {
 	return n, err
 }
 
-// armingReader moves the deadline with each Read, which means that what the last one gave has been taken.
+// armingReader moves the deadline with each Read: the client has taken the bytes of the last one.
 type armingReader struct {
 	io.Reader
 	answer *observed
@@ -212,11 +211,8 @@ func (r *armingReader) Read(p []byte) (int, error) {
 	return r.Reader.Read(p)
 }
 
-// Flush implements http.Flusher, for callers that use no http.ResponseController. After it the handler may pause without
-// a limit.
-func (o *observed) Flush() {
-	_ = o.FlushError()
-}
+// Flush implements http.Flusher. After it the handler may pause without a limit.
+func (o *observed) Flush() { _ = o.FlushError() }
 
 // FlushError is for an http.ResponseController.
 func (o *observed) FlushError() error {
@@ -236,8 +232,8 @@ func (o *observed) FlushError() error {
 // Unwrap is for http.ResponseController.
 func (o *observed) Unwrap() http.ResponseWriter { return o.ResponseWriter }
 
-// fail answers after a panic. If the answer had begun, the connection must break, so that no client takes half a blob for
-// a whole one.
+// fail answers after a panic. If the answer had begun, it returns http.ErrAbortHandler, so that no
+// client takes half a blob for a whole one.
 func (o *observed) fail() any {
 	if o.status != 0 {
 		return http.ErrAbortHandler

@@ -14,16 +14,18 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/admin"
+	"github.com/mirror-appliance/appliance/registry/limits"
 )
 
 const (
 	drainLimit = 30 * time.Second
-	// cutLimit is how long handlers may go on whose connections are closed: until a write that they are in the middle
-	// of is on a slow disk.
+	// cutLimit is how long handlers may continue after their connections are closed: a write to a
+	// slow disk may be under way.
 	cutLimit = 10 * time.Second
-	// headerLimit is how long the header of a request may take, and what is left of its body after the answer.
+	// headerLimit bounds the time for a request's header, and for the rest of its body after the
+	// answer.
 	headerLimit = 15 * time.Second
-	// maxStreams is how many requests an HTTP/2 connection may have under way.
+	// maxStreams bounds the requests under way on an HTTP/2 connection.
 	maxStreams = 100
 )
 
@@ -32,10 +34,10 @@ type server struct {
 	http     *http.Server
 	listener net.Listener
 	tls      bool
-	handlers *sync.RWMutex // read-held by each handler, held when no more are to begin
+	handlers *sync.RWMutex // read-locked by each handler, locked when no more may begin
 }
 
-// listen opens the listeners that were not given, and makes the servers of all of them.
+// listen opens the listeners that were not given, and returns the servers of all.
 func (d *daemon) listen(ctx context.Context) ([]*server, error) {
 	public := d.given.Listeners
 	if len(public) == 0 {
@@ -50,16 +52,14 @@ func (d *daemon) listen(ctx context.Context) ([]*server, error) {
 		return nil, errors.Join(err, closeAll(public))
 	}
 	servers := []*server{newServer(d.local(), d.log, control)}
-	handler, connections, ws := d.public(), newConnections(d.limits, time.Now), &windows{limit: windowsLimit}
-	d.health.places = connections.exhausted
+	handler, connections := d.public(), limits.New(d.limits)
+	d.health.places = connections.Exhausted
 	for _, l := range public {
-		s := newServer(handler, d.log, connections.watch(l))
+		s := newServer(handler, d.log, l)
 		s.tls = true
-		s.http.ConnContext = connContext
-		s.http.ConnState = connections.stateChanged
 		s.http.TLSConfig = d.tls.TLSConfig()
-		if err := ws.serveHTTP2(s.http, connections.opened); err != nil {
-			return nil, errors.Join(fmt.Errorf("prepare HTTP/2: %w", err), control.Close(), closeAll(public))
+		if s.listener, err = connections.Apply(s.http, l); err != nil {
+			return nil, errors.Join(err, control.Close(), closeAll(public))
 		}
 		servers = append(servers, s)
 	}
@@ -71,7 +71,7 @@ func newServer(h http.Handler, log *slog.Logger, l net.Listener) *server {
 	return &server{listener: l, handlers: handlers, http: &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if !handlers.TryRLock() {
-				panic(http.ErrAbortHandler) // it came when its connection was cut off
+				panic(http.ErrAbortHandler) // the connections are being closed
 			}
 			defer handlers.RUnlock()
 			switch {
@@ -83,29 +83,26 @@ func newServer(h http.Handler, log *slog.Logger, l net.Listener) *server {
 			}
 			h.ServeHTTP(w, r)
 		}),
-		// No bound on the time of a whole request: a blob takes as long as it takes.
+		// A whole request has no limit: a blob takes as long as it takes.
 		ReadHeaderTimeout: headerLimit,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          maxStreams,
-			MaxReceiveBufferPerConnection: window, // which a connection is given bit by bit, see windows
-			MaxReceiveBufferPerStream:     window,
-			// A peer that went away without a word is noticed, and its streams end.
-			SendPingTimeout: time.Minute,
-			// So is one that takes nothing. With HTTP/1.1 the deadline of an answer sees to that.
-			WriteByteTimeout: answerPatience,
+			MaxReceiveBufferPerConnection: limits.Window, // handed out bit by bit
+			MaxReceiveBufferPerStream:     limits.Window,
+			SendPingTimeout:               time.Minute, // finds peers that are gone
+			WriteByteTimeout:              defaultPatience.answer,
 		},
-		// What net/http logs is the noise of clients: scanners, health checks of load
-		// balancers, those that do not trust our CA. Panics do not come here, see observe.
+		// net/http logs the noise of clients: scanners, health checks of load balancers, clients
+		// that do not trust our CA. Panics are logged by observe.
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}}
 }
 
-// boundRest returns a function to call when the handler has returned. Before a short answer, and after a long one,
-// net/http waits for the part of the body that the handler has not read: without a limit a client could hold a connection
-// for ever, with or without a login. An answer to GET can be long, and no handler reads its body: net/http must not wait
-// for it before the answer.
+// boundRest returns a function to call after the handler. Before a short answer, and after a long one,
+// net/http waits for the rest of the body: without a limit a client could hold a connection for ever.
+// An answer to GET can be long, and no handler reads its body: net/http must not wait for it.
 func boundRest(w http.ResponseWriter, r *http.Request) func() {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		w.Header().Set("Connection", "close")
@@ -113,8 +110,8 @@ func boundRest(w http.ResponseWriter, r *http.Request) func() {
 	return func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(headerLimit)) }
 }
 
-// dropRest is boundRest for HTTP/2: what came of a body that no handler reads is thrown away at once, not when the
-// client has taken the answer. The server resets the stream when the answer is out.
+// dropRest is boundRest for HTTP/2: a body that no handler reads is discarded at once, not when the
+// client has taken the answer. The server resets the stream after the answer.
 func dropRest(r *http.Request) func() {
 	body := r.Body
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
@@ -136,8 +133,8 @@ func (s *server) serve() error {
 	return fmt.Errorf("serve on %s: %w", s.listener.Addr(), err)
 }
 
-// drain waits for requests under way until ctx ends, and then cuts them off. errStillServing is in the error if even
-// that does not end them.
+// drain waits for requests under way until ctx ends, and then cuts them off. The error wraps
+// errStillServing if that does not end them.
 func (s *server) drain(ctx context.Context) error {
 	if err := s.http.Shutdown(ctx); err != nil {
 		return errors.Join(fmt.Errorf("drain %s: %w", s.listener.Addr(), err), s.cut())
@@ -145,7 +142,7 @@ func (s *server) drain(ctx context.Context) error {
 	return nil
 }
 
-// errStillServing says that handlers go on although their connections are closed.
+// errStillServing reports handlers that continue although their connections are closed.
 var errStillServing = errors.New("requests that were cut off have not ended")
 
 // cut closes all connections and waits for their handlers, which http.Server.Close does not.

@@ -30,6 +30,7 @@ func rooms() map[string][]string {
 		"registry/updates":      front,
 		"registry/admin":        slices.Concat(front, []string{"registry/admin/api", "registry/jobs", "gc"}),
 		"registry/jobs":         nil,
+		"registry/limits":       {"registry/auth"},
 		"registry/admin/api":    {"gc"},
 		"registry/admin/client": {"registry/admin/api", "gc"},
 		"registry/console":      front,

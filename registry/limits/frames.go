@@ -1,14 +1,10 @@
-package registry
+package limits
 
 import (
-	"context"
 	"encoding/binary"
 
 	"golang.org/x/net/http2"
 )
-
-// baseContexter is what net/http hands to a server of another protocol, beside the handler.
-type baseContexter interface{ BaseContext() context.Context }
 
 const frameHeader = 9
 
@@ -19,20 +15,23 @@ type frame struct {
 	stream uint32
 }
 
+// isWindow reports whether the frame is a WINDOW_UPDATE of the connection.
+func (f frame) isWindow() bool { return f.kind == http2.FrameWindowUpdate && f.stream == 0 }
+
 // frames follows the frames in a stream of bytes that comes in pieces.
 type frames struct {
 	header [frameHeader]byte
 	have   int // bytes of the header
-	left   int // bytes of the payload that are to come
+	left   int // bytes of the payload that are missing
 
-	dropping bool   // the frame under way is kept back
+	dropping bool   // the frame under way is withheld
 	update   []byte // its payload
 }
 
 func (s *frames) atBoundary() bool { return s.have == 0 && s.left == 0 }
 
-// scan takes the next bytes. keep is asked at each header; with an out, what it keeps is appended to its scratch,
-// and the payload of a frame that it does not keep is taken for a WINDOW_UPDATE's.
+// scan takes the next bytes and calls keep with each header. If out is not nil, kept frames are
+// appended to its scratch, and other frames are taken for a WINDOW_UPDATE.
 func (s *frames) scan(p []byte, keep func(frame) bool, out *windowed) {
 	for len(p) > 0 {
 		if s.left > 0 {
@@ -78,23 +77,21 @@ func (s *frames) parse() frame {
 	}
 }
 
-// plain takes the next bytes if there is nothing in them to be kept back, and reports whether it did. Most writes are
-// such, and need not be copied.
-func (s *frames) plain(p []byte) bool {
+// passes takes the next bytes if no frame in them is to be withheld, and reports whether it did.
+// Most writes are such, and need not be copied.
+func (s *frames) passes(p []byte) bool {
 	if s.have > 0 || s.dropping && s.left > 0 {
 		return false
 	}
 	t := *s
 	ok := true
 	t.scan(p, func(f frame) bool {
-		if f.kind == http2.FrameWindowUpdate && f.stream == 0 {
-			ok = false
-		}
+		ok = ok && !f.isWindow()
 		return true
 	}, nil)
 	if !ok || t.have > 0 {
 		return false
 	}
-	s.have, s.left, s.dropping = 0, t.left, false
+	s.left, s.dropping = t.left, false
 	return true
 }

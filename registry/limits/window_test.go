@@ -1,4 +1,4 @@
-package registry
+package limits
 
 import (
 	"testing"
@@ -9,7 +9,7 @@ import (
 // grown is a connection of ws whose server has handed out its window.
 func grown(ws *windows) *windowed {
 	w := ws.watch(nil)
-	w.returned(window - firstWindow)
+	w.returned(Window - firstWindow)
 	return w
 }
 
@@ -34,7 +34,7 @@ func TestWindows(t *testing.T) {
 	t.Run("one upload has the whole window", func(t *testing.T) {
 		ws := &windows{limit: windowsLimit}
 		w := grown(ws)
-		if got := widened(w, window); got != window || w.pending.Load() != window-firstWindow || w.credit.Load() != window {
+		if got := widened(w, Window); got != Window || w.pending.Load() != Window-firstWindow || w.credit.Load() != Window {
 			t.Errorf("claims %d, pending %d, credit %d", got, w.pending.Load(), w.credit.Load())
 		}
 		w.release()
@@ -52,7 +52,7 @@ func TestWindows(t *testing.T) {
 		var all []*windowed
 		for range 100 {
 			w := grown(ws)
-			if got := widened(w, window); got < leastWindow {
+			if got := widened(w, Window); got < leastWindow {
 				t.Fatalf("connection %d claims only %d", len(all), got)
 			}
 			all = append(all, w)
@@ -88,18 +88,18 @@ func TestFrames_inPieces(t *testing.T) {
 		var out []byte
 		for rest := stream; len(rest) > 0; rest = rest[min(size, len(rest)):] {
 			piece := rest[:min(size, len(rest))]
-			if w.out.plain(piece) {
+			if w.out.passes(piece) {
 				out = append(out, piece...)
 				continue
 			}
 			w.scratch = w.scratch[:0]
-			w.out.scan(piece, func(f frame) bool { return f.kind != http2.FrameWindowUpdate || f.stream != 0 }, w)
+			w.out.scan(piece, func(f frame) bool { return !f.isWindow() }, w)
 			out = append(out, w.scratch...)
 		}
 		if string(out) != kept || !w.out.atBoundary() {
 			t.Errorf("in pieces of %d: %q", size, out)
 		}
-		if want := int64(window - firstWindow + 9); w.owed+w.pending.Load() != want {
+		if want := int64(Window - firstWindow + 9); w.owed+w.pending.Load() != want {
 			t.Errorf("in pieces of %d: %d are owed and %d pending, together not %d", size, w.owed, w.pending.Load(), want)
 		}
 	}

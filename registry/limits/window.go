@@ -1,8 +1,9 @@
-package registry
+package limits
 
 //lint:file-ignore SA1019 net/http's own HTTP/2 server, which these deprecations name, serves no connection but a *tls.Conn
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
@@ -14,35 +15,34 @@ import (
 )
 
 const (
-	// window is what a client may send ahead of our reading, a connection and a stream. With
-	// Go's 1 MiB an upload over a link of 40 ms crawls at a sixth of what it does with this.
-	window = 16 << 20
-	// firstWindow is what HTTP/2 lets every client send ahead on a connection. A client without a login gets no more.
+	// Window is how much a client may send ahead of our reads, on a connection and on a stream. With
+	// Go's 1 MiB an upload over a link of 40 ms is six times slower.
+	Window = 16 << 20
+	// firstWindow is what HTTP/2 lets every client send ahead. An anonymous client gets no more.
 	firstWindow = 65535
-	// leastWindow is what an upload gets of a connection's window in any case, so that none waits for others.
+	// leastWindow is the share of each upload, so that none waits for others.
 	leastWindow = 256 << 10
-	// windowsLimit is how much the clients of all connections together may send ahead, beside leastWindow for each.
+	// windowsLimit bounds the bytes sent ahead on all connections, beside leastWindow for each.
 	windowsLimit = 64 << 20
 )
 
-// windows bounds the memory that HTTP/2's receive windows cost. What a client sends ahead of its handler waits in memory,
-// and one upload over a long line needs a large window: 64 uploads that arrive faster than the disk takes them filled a
-// gigabyte, and clients without a login could do the same. So our HTTP/2 server believes that it gave each connection its
-// window, and conn hands it on: none before a login, then as much as there is for all. A smaller window for all
-// was refused, since it slows the one upload that has the line for itself.
+// windows bounds the memory of HTTP/2's receive windows. What a client sends ahead of its handler
+// waits in memory: 64 uploads that arrive faster than the disk takes them filled a gigabyte, and
+// anonymous clients could do the same. So the HTTP/2 server believes that each connection has its
+// window, and the connection hands it on: none before a login, then as much as there is for all.
 type windows struct {
 	limit int64
 
 	mu   sync.Mutex // guards what follows, and the same of each windowed
-	used int64      // what is claimed beyond firstWindow, over all connections
+	used int64      // claimed beyond firstWindow, on all connections
 	open int64      // connections that claim more than firstWindow
 }
 
-// windowed is an HTTP/2 connection whose window is handed out bit by bit. It changes the frames that the server writes:
-// WINDOW_UPDATE of the connection is kept back, and sent when there is room.
+// windowed is an HTTP/2 connection whose window is handed out bit by bit. It withholds each
+// WINDOW_UPDATE of the connection that the server writes, and sends its own when there is room.
 //
-// A claim is what the client may still send and what waits for its handlers. It grows by what is handed out, and falls
-// by what the server hands back as handlers read.
+// A claim is what the client may still send and what waits for its handlers. It grows by what is
+// handed out, and falls by what the server hands back as handlers read.
 type windowed struct {
 	*tls.Conn
 	all *windows
@@ -59,11 +59,12 @@ type windowed struct {
 	// guarded by all.mu
 	claim  int64
 	owed   int64 // what the server has handed out and the client does not have
-	wanted int64 // as much of the window as is of use here
+	wanted int64 // as much of the window as its bodies need
 	closed bool
 }
 
-// serveHTTP2 makes s serve HTTP/2 on windowed connections. net/http's own HTTP/2 server takes none but a *tls.Conn.
+// serveHTTP2 makes s serve HTTP/2 on windowed connections. net/http's own HTTP/2 server accepts a
+// *tls.Conn only.
 func (ws *windows) serveHTTP2(s *http.Server, opened func(*tls.Conn, *windowed)) error {
 	h2 := &http2.Server{}
 	if err := http2.ConfigureServer(s, h2); err != nil {
@@ -74,7 +75,7 @@ func (ws *windows) serveHTTP2(s *http.Server, opened func(*tls.Conn, *windowed))
 		defer w.release()
 		opened(c, w)
 		o := &http2.ServeConnOpts{Handler: h, BaseConfig: hs}
-		if base, ok := h.(baseContexter); ok {
+		if base, ok := h.(interface{ BaseContext() context.Context }); ok {
 			o.Context = base.BaseContext()
 		}
 		h2.ServeConn(w, o)
@@ -88,10 +89,10 @@ func (ws *windows) watch(c *tls.Conn) *windowed {
 	return w
 }
 
-// widen says that a body of size bytes is coming from a client that may send it; -1 if the size is not known.
+// widen hands out window for an admitted body of size bytes, -1 if the size is unknown.
 func (w *windowed) widen(size int64) {
-	if size < 0 || size > window {
-		size = window
+	if size < 0 || size > Window {
+		size = Window
 	}
 	w.all.mu.Lock()
 	w.wanted = max(w.wanted, size)
@@ -100,7 +101,7 @@ func (w *windowed) widen(size int64) {
 	w.flush()
 }
 
-// hand hands out what there is room for; the caller holds all.mu.
+// hand hands out what there is room for. The caller holds all.mu.
 func (w *windowed) hand() {
 	if w.closed {
 		return
@@ -119,7 +120,7 @@ func (w *windowed) hand() {
 	w.pending.Add(n)
 }
 
-// setClaim also counts the claim; the caller holds all.mu.
+// setClaim also counts the claim. The caller holds all.mu.
 func (w *windowed) setClaim(n int64) {
 	before, after := max(0, w.claim-firstWindow), max(0, n-firstWindow)
 	w.all.used += after - before
@@ -132,7 +133,7 @@ func (w *windowed) setClaim(n int64) {
 	w.claim = n
 }
 
-// release takes back what the connection claims.
+// release ends the claim.
 func (w *windowed) release() {
 	w.all.mu.Lock()
 	defer w.all.mu.Unlock()
@@ -140,12 +141,12 @@ func (w *windowed) release() {
 	w.closed = true
 }
 
-// returned is told of each WINDOW_UPDATE of the connection that the server writes. The first is the window itself, the
-// others are what was read or thrown away.
+// returned takes a WINDOW_UPDATE of the connection from the server. The first is the window itself,
+// the others are what handlers have read.
 func (w *windowed) returned(n int64) {
 	w.all.mu.Lock()
 	defer w.all.mu.Unlock()
-	if w.owed == 0 && w.claim == firstWindow && n == window-firstWindow {
+	if w.owed == 0 && w.claim == firstWindow && n == Window-firstWindow {
 		w.owed = n
 		return
 	}
@@ -156,7 +157,7 @@ func (w *windowed) returned(n int64) {
 
 var errWindow = errors.New("the client sends more than its window")
 
-// Read also sees to it that the client keeps to the window that it was given.
+// Read fails when the client exceeds its window.
 func (w *windowed) Read(p []byte) (int, error) {
 	n, err := w.Conn.Read(p)
 	var data int64
@@ -172,7 +173,7 @@ func (w *windowed) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write keeps back each WINDOW_UPDATE of the connection and sends its own.
+// Write withholds each WINDOW_UPDATE of the connection and sends its own.
 func (w *windowed) Write(p []byte) (int, error) {
 	w.writing.Lock()
 	n, err := w.write(p)
@@ -184,13 +185,11 @@ func (w *windowed) Write(p []byte) (int, error) {
 }
 
 func (w *windowed) write(p []byte) (int, error) {
-	if w.pending.Load() == 0 && w.out.plain(p) {
+	if w.pending.Load() == 0 && w.out.passes(p) {
 		return w.Conn.Write(p)
 	}
 	w.scratch = w.scratch[:0]
-	w.out.scan(p, func(f frame) bool {
-		return f.kind != http2.FrameWindowUpdate || f.stream != 0
-	}, w)
+	w.out.scan(p, func(f frame) bool { return !f.isWindow() }, w)
 	if w.out.atBoundary() {
 		w.scratch = w.appendPending(w.scratch)
 	}
@@ -202,18 +201,14 @@ func (w *windowed) write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// flush sends what was handed out, unless a write is under way, which does so itself, or in the middle of a frame: there
-// the rest of the frame comes with a write.
+// flush sends what was handed out. A write under way does so itself, and so does the next write of
+// a frame that is half written.
 func (w *windowed) flush() {
 	for w.pending.Load() > 0 && w.writing.TryLock() {
-		var update []byte
 		inFrame := !w.out.atBoundary()
-		if !inFrame {
-			update = w.appendPending(nil)
-		}
 		var err error
-		if len(update) > 0 {
-			_, err = w.Conn.Write(update)
+		if !inFrame {
+			_, err = w.Conn.Write(w.appendPending(nil))
 		}
 		w.writing.Unlock()
 		if err != nil || inFrame {

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/mirror-appliance/appliance/registry/limits"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -30,12 +31,12 @@ type served struct {
 	roots *x509.CertPool
 }
 
-func serveTLS(t *testing.T, change func(*limits)) *served {
+func serveTLS(t *testing.T, change func(*limits.Limits)) *served {
 	t.Helper()
 	return serveDaemon(t, openDaemon(t, io.Discard), change)
 }
 
-func serveDaemon(t *testing.T, d *daemon, change func(*limits)) *served {
+func serveDaemon(t *testing.T, d *daemon, change func(*limits.Limits)) *served {
 	t.Helper()
 	change(&d.limits)
 	hash, err := bcrypt.GenerateFromPassword([]byte("long-enough"), bcrypt.MinCost)
@@ -116,12 +117,12 @@ func (f raw) until(t *testing.T, kind http2.FrameType, stream uint32) http2.Fram
 }
 
 func TestServer_windows(t *testing.T) {
-	s := serveTLS(t, func(*limits) {})
+	s := serveTLS(t, func(*limits.Limits) {})
 	t.Run("a client that sends more than its window is cut off", func(t *testing.T) {
 		f := s.http2(t)
 		f.request(t, 1, "POST", "/v2/x/blobs/uploads/", "", false)
 		var err error
-		for i := 0; err == nil && i < 2*window/16384; i++ {
+		for i := 0; err == nil && i < 2*limits.Window/16384; i++ {
 			err = f.WriteData(1, false, make([]byte, 16384))
 		}
 		for err == nil {
@@ -134,18 +135,20 @@ func TestServer_windows(t *testing.T) {
 	})
 	t.Run("an upload with a login gets the whole window", func(t *testing.T) {
 		f := s.http2(t)
-		if v, _ := f.until(t, http2.FrameSettings, 0).(*http2.SettingsFrame).Value(http2.SettingInitialWindowSize); v != window {
+		if v, _ := f.until(t, http2.FrameSettings, 0).(*http2.SettingsFrame).Value(http2.SettingInitialWindowSize); v != limits.Window {
 			t.Errorf("the window of a stream is %d", v)
 		}
 		f.request(t, 1, "POST", "/v2/x/blobs/uploads/?digest=sha256:"+strings.Repeat("0", 64), "push", false)
-		if got := f.until(t, http2.FrameWindowUpdate, 0).(*http2.WindowUpdateFrame).Increment; got != window-firstWindow {
+		if got := f.until(t, http2.FrameWindowUpdate, 0).(*http2.WindowUpdateFrame).Increment; got != limits.Window-65535 {
 			t.Errorf("the window grew by %d", got)
 		}
 	})
 }
 
 func TestServer_answersEnd(t *testing.T) {
-	s := serveTLS(t, func(l *limits) { l.answer, l.refusal = time.Millisecond, time.Millisecond })
+	d := openDaemon(t, io.Discard)
+	d.patience = patience{answer: time.Millisecond, refusal: time.Millisecond}
+	s := serveDaemon(t, d, func(*limits.Limits) {})
 	content := strings.Repeat("x", 4<<20) // more than the buffers on the way hold
 	u, err := s.store.Uploads.New(t.Context(), "a")
 	must(t, err)
@@ -171,7 +174,7 @@ func TestServer_answersEnd(t *testing.T) {
 
 // TestServer_unreadBodyHTTP2 answers a request whose body is still to come, to a client that takes the answer.
 func TestServer_unreadBodyHTTP2(t *testing.T) {
-	s := serveTLS(t, func(*limits) {})
+	s := serveTLS(t, func(*limits.Limits) {})
 	f := s.http2(t)
 	f.request(t, 1, "POST", "/v2/x/blobs/uploads/", "", false)
 	must(t, f.WriteWindowUpdate(1, 1<<20))
@@ -183,7 +186,8 @@ func TestServer_unreadBodyHTTP2(t *testing.T) {
 
 // TestServer_refusals sends many requests without a login on connections that take no answers.
 func TestServer_refusals(t *testing.T) {
-	s := serveTLS(t, func(l *limits) { l.refusals = refusalsEach })
+	const refusalsEach = 8 // as in limits
+	s := serveTLS(t, func(l *limits.Limits) { l.Refusals = refusalsEach })
 	ask := func(f raw) {
 		for i := range uint32(2 * refusalsEach) {
 			f.request(t, 2*i+1, "GET", "/v2/", "", true)
@@ -225,9 +229,8 @@ func (w *deadlines) Write(p []byte) (int, error) {
 
 // TestObserved_progressMovesTheDeadline writes more than a thin line carries before the first deadline.
 func TestObserved_progressMovesTheDeadline(t *testing.T) {
-	cs := newConnections(limitsOf(1024), time.Now)
 	w := &deadlines{}
-	o := &observed{ResponseWriter: w, request: &http.Request{ProtoMajor: 1, Body: http.NoBody}, conn: &connection{all: cs}, admitted: true}
+	o := &observed{ResponseWriter: w, request: &http.Request{ProtoMajor: 1, Body: http.NoBody}, conn: &limits.Conn{}, patience: defaultPatience, admitted: true}
 	_, err := o.Write(make([]byte, 3*answerPiece+1))
 	must(t, err)
 	if len(w.pieces) != 4 || len(w.set) < 4 || o.sent != 3*answerPiece+1 {
@@ -235,7 +238,7 @@ func TestObserved_progressMovesTheDeadline(t *testing.T) {
 	}
 	_, err = o.ReadFrom(io.LimitReader(zeros{}, 10*answerPiece))
 	must(t, err)
-	if least := answerPatience + answerPiece*time.Second/slowestClient; time.Until(w.set[len(w.set)-2]) > least {
+	if least := defaultPatience.answer + answerPiece*time.Second/slowestClient; time.Until(w.set[len(w.set)-2]) > least {
 		t.Errorf("a piece has until %s", w.set[len(w.set)-2])
 	}
 }
@@ -247,7 +250,7 @@ func (zeros) Read(p []byte) (int, error) { return len(p), nil }
 func TestServer_connections(t *testing.T) {
 	for _, proto := range []string{"http/1.1", "h2"} {
 		t.Run(proto, func(t *testing.T) {
-			s := serveTLS(t, func(l *limits) { l.connections = 8 })
+			s := serveTLS(t, func(l *limits.Limits) { l.Connections = 8 })
 			idle := s.dial(t, proto)
 			for range 16 {
 				s.dial(t, proto)
@@ -265,133 +268,5 @@ func TestServer_connections(t *testing.T) {
 				t.Errorf("health is %d", resp.StatusCode)
 			}
 		})
-	}
-}
-
-func TestConnections(t *testing.T) {
-	now := time.Unix(1e9, 0)
-	fresh := func() (*connections, func(string) *connection) {
-		cs := newConnections(limits{connections: 4, requests: 6, refusals: 2}, func() time.Time { return now })
-		return cs, func(address string) *connection {
-			now = now.Add(time.Second)
-			near, far := net.Pipe()
-			t.Cleanup(func() { near.Close(); far.Close() })
-			return cs.add(from{near, address})
-		}
-	}
-	isOpen := func(cs *connections, c *connection) bool { _, ok := cs.open[c]; return ok }
-	t.Run("an address has half of the places, and gives its idle ones to itself", func(t *testing.T) {
-		cs, add := fresh()
-		first, second := add("192.0.2.1:1"), add("192.0.2.1:2")
-		third := add("192.0.2.1:3")
-		if isOpen(cs, first) || !isOpen(cs, second) || !isOpen(cs, third) || len(cs.open) != 2 {
-			t.Errorf("%d are open", len(cs.open))
-		}
-		second.busy, third.busy = true, true
-		if add("192.0.2.1:4") != nil {
-			t.Error("a place is taken from a connection at work")
-		}
-		if add("192.0.2.2:1") == nil {
-			t.Error("another address has no place")
-		}
-	})
-	t.Run("a login is worth more than none, also one that is idle", func(t *testing.T) {
-		cs, add := fresh()
-		var all []*connection
-		for _, a := range []string{"192.0.2.1:1", "192.0.2.2:1", "192.0.2.3:1", "192.0.2.4:1"} {
-			all = append(all, add(a))
-		}
-		all[0].begin("init", 0)
-		all[0].end("init")
-		add("192.0.2.5:1")
-		if !isOpen(cs, all[0]) || isOpen(cs, all[1]) || len(cs.open) != 4 {
-			t.Errorf("%d are open", len(cs.open))
-		}
-		for c := range cs.open {
-			c.busy = c != all[0]
-		}
-		if add("192.0.2.6:1") == nil || isOpen(cs, all[0]) {
-			t.Error("an idle connection stays")
-		}
-	})
-	t.Run("what is busy without a login for long gives way", func(t *testing.T) {
-		cs, add := fresh()
-		for _, a := range []string{"192.0.2.1:1", "192.0.2.2:1", "192.0.2.3:1", "192.0.2.4:1"} {
-			add(a).busy = true
-		}
-		if add("192.0.2.5:1") != nil {
-			t.Error("at once")
-		}
-		now = now.Add(strangerTime)
-		if add("192.0.2.5:1") == nil || len(cs.open) != 4 {
-			t.Errorf("%d are open", len(cs.open))
-		}
-	})
-	t.Run("a user has half of the requests", func(t *testing.T) {
-		cs, add := fresh()
-		c, other := add("192.0.2.1:1"), add("192.0.2.2:1")
-		for range 3 {
-			if !c.begin("a", 0) {
-				t.Fatal("refused below the limit")
-			}
-		}
-		if c.begin("a", 0) || !other.begin("b", 0) {
-			t.Error("one user has the places of another")
-		}
-		c.end("a")
-		if !c.begin("a", 0) || cs.answering != 4 {
-			t.Errorf("%d requests are under way", cs.answering)
-		}
-	})
-	t.Run("a user on many addresses has half of the connections", func(t *testing.T) {
-		cs, add := fresh()
-		a, b, c := add("192.0.2.1:1"), add("192.0.2.2:1"), add("192.0.2.3:1")
-		a.busy, b.busy, c.busy = true, true, true
-		if !a.begin("u", 0) || !b.begin("u", 0) || c.begin("u", 0) {
-			t.Error("a third connection of one user is served")
-		}
-		a.busy = false
-		if !c.begin("u", 0) || isOpen(cs, a) {
-			t.Error("the user's idle connection stays")
-		}
-	})
-	t.Run("what ends is counted no more", func(t *testing.T) {
-		cs, add := fresh()
-		c := add("192.0.2.1:1")
-		c.begin("u", 0)
-		c.end("u")
-		must(t, c.Close())
-		must(t, ignoreClosed(c.Close()))
-		if len(cs.open)+len(cs.addresses)+len(cs.users)+len(cs.requests)+cs.answering != 0 {
-			t.Errorf("left are %+v", cs)
-		}
-	})
-}
-
-func ignoreClosed(err error) error {
-	if errors.Is(err, io.ErrClosedPipe) {
-		return nil
-	}
-	return err
-}
-
-// from is a connection of a given address.
-type from struct {
-	net.Conn
-	address string
-}
-
-func (f from) RemoteAddr() net.Addr { return remote(f.address) }
-
-type remote string
-
-func (remote) Network() string  { return "tcp" }
-func (a remote) String() string { return string(a) }
-
-func TestLimitsOf(t *testing.T) {
-	for files, want := range map[uint64][2]int{65536: {4096, 8192}, 1024: {480, 480}, 64: {16, 16}, 1 << 40: {4096, 8192}} {
-		if l := limitsOf(files); l.connections != want[0] || l.requests != want[1] {
-			t.Errorf("of %d files: %+v", files, l)
-		}
 	}
 }
