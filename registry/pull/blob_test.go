@@ -195,7 +195,7 @@ func TestPuller_Blob_outlivesItsReaders(t *testing.T) {
 	})
 	t.Run("for a limited time", func(t *testing.T) {
 		f := newFixture(t)
-		f.linger = time.Millisecond
+		f.downloads.linger = time.Millisecond
 		_, _ = f.halfway()
 		rc, _, err := f.Blob(t.Context(), here, f.blob)
 		if err != nil {

@@ -2,11 +2,42 @@ package pull
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/mirror-appliance/appliance/registry/auth"
 )
+
+var errClosed = errors.New("pull-through is shutting down")
+
+// A lifetime ends the calls and downloads of a Puller.
+type lifetime struct {
+	ctx     context.Context
+	cancel  context.CancelFunc
+	fetches sync.WaitGroup
+
+	mu     sync.Mutex // guards closed, and what calls and downloads have under way
+	closed bool
+}
+
+// Close ends all calls and downloads and waits for them. Their clients fail.
+func (l *lifetime) Close() error {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	l.cancel()
+	l.fetches.Wait()
+	return nil
+}
+
+// calls are the small requests to upstreams under way.
+type calls struct {
+	*lifetime
+	limit time.Duration // of one request, retries included
+	byKey map[string]*call
+}
 
 // A call is a small request that several clients may wait for.
 type call struct {
@@ -16,21 +47,19 @@ type call struct {
 	err   error
 }
 
-// ask runs fn in a place of the route, once for all clients that ask under the same key at a time. It waits no longer than
-// ctx and patience (0: no limit). fn continues without clients, so that the next one finds its result stored, unless
-// another request needs its place.
-func ask[T any](ctx context.Context, p *Puller, o origin, key string, patience time.Duration, fn func(context.Context) (T, error)) (none T, _ error) {
+// ask runs fn in a place of the route, once for all clients that ask under the same key at a time. It
+// waits no longer than ctx and patience (0: no limit). fn continues without clients, so that the next
+// one finds its result stored, unless another request needs its place.
+func ask[T any](ctx context.Context, cs *calls, o origin, key string, patience time.Duration, fn func(context.Context) (T, error)) (none T, _ error) {
 	user := userOf(ctx)
-	c, err := p.join(o, key, user, func(ctx context.Context) (any, error) { return fn(ctx) })
+	c, err := cs.join(o, key, user, func(ctx context.Context) (any, error) { return fn(ctx) })
 	if err != nil {
 		return none, err
 	}
 	defer c.place.unwant(user)
 	var late <-chan time.Time
 	if patience > 0 {
-		timer := time.NewTimer(patience)
-		defer timer.Stop()
-		late = timer.C
+		late = time.After(patience)
 	}
 	select {
 	case <-c.done:
@@ -45,30 +74,30 @@ func ask[T any](ctx context.Context, p *Puller, o origin, key string, patience t
 	}
 }
 
-func (p *Puller) join(o origin, key, user string, fn func(context.Context) (any, error)) (*call, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
+func (cs *calls) join(o origin, key, user string, fn func(context.Context) (any, error)) (*call, error) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if cs.closed {
 		return nil, errClosed
 	}
-	if c, ok := p.calls[key]; ok && c.place.want(user) {
+	if c, ok := cs.byKey[key]; ok && c.place.want(user) {
 		return c, nil
 	}
-	ctx, cancel := context.WithTimeout(p.ctx, p.askLimit)
+	ctx, cancel := context.WithTimeout(cs.ctx, cs.limit)
 	c := &call{place: o.asks.place(cancel), done: make(chan struct{})}
 	c.place.want(user)
-	p.calls[key] = c
-	p.fetches.Go(func() {
+	cs.byKey[key] = c
+	cs.fetches.Go(func() {
 		defer cancel()
 		if c.err = c.place.hold(ctx); c.err == nil {
 			c.value, c.err = fn(context.WithValue(ctx, placeKey{}, c.place))
 		}
 		c.place.release()
-		p.mu.Lock()
-		if p.calls[key] == c {
-			delete(p.calls, key)
+		cs.mu.Lock()
+		if cs.byKey[key] == c {
+			delete(cs.byKey, key)
 		}
-		p.mu.Unlock()
+		cs.mu.Unlock()
 		close(c.done)
 	})
 	return c, nil

@@ -17,13 +17,13 @@ type downloadKey struct {
 	digest digest.Digest
 }
 
-// A download is a blob on its way into the store, and its readers. Lock order: Puller.mu, download.mu.
+// A download is a blob on its way into the store, and its readers. Lock order: lifetime.mu, mu.
 type download struct {
 	key    downloadKey
 	place  *place
 	cancel context.CancelFunc
 
-	// Guarded by Puller.mu: readers join only while the Puller lists the download.
+	// Guarded by lifetime.mu: readers join only while the download is listed.
 	readers   int
 	ended     bool
 	lingering *time.Timer
@@ -41,8 +41,6 @@ type download struct {
 func newDownload(key downloadKey, in *places, cancel context.CancelFunc) *download {
 	return &download{key: key, place: in.place(cancel), cancel: cancel, changed: make(chan struct{}), size: -1}
 }
-
-func (f *download) lingerFor(d time.Duration, then func()) { f.lingering = time.AfterFunc(d, then) }
 
 func (f *download) stopLingering() {
 	if f.lingering != nil {
@@ -70,7 +68,7 @@ func (f *download) finish(err error) { f.change(func() { f.done, f.err = true, e
 func (f *download) closeFile() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	closeQuietly(f.file)
+	_ = f.file.Close() // nil if it was not started
 	f.file = nil
 }
 
@@ -91,11 +89,12 @@ func (f *download) await(ctx context.Context, ready func() bool) error {
 	}
 }
 
-// sized waits for the size: -1 with a nil error if the blob was stored without one.
+// sized waits for the size, and for the end of an empty blob: -1 with a nil error if the blob was stored
+// without one.
 func (f *download) sized(ctx context.Context) (size int64, err error) {
 	waitErr := f.await(ctx, func() bool {
 		size, err = f.size, f.err
-		return f.done || f.started && f.size >= 0
+		return f.done || f.started && f.size > 0
 	})
 	return size, errors.Join(waitErr, err)
 }
@@ -119,61 +118,52 @@ func (f *download) readable(ctx context.Context, pos int64) (file *os.File, limi
 	return file, limit, errors.Join(waitErr, err)
 }
 
-// A reader follows a download.
+// A reader follows a download. Its SectionReader reads from the download.
 type reader struct {
-	ctx      context.Context
-	download *download
-	size     int64
-	leave    func()
-	pos      int64
-	closed   bool
+	*io.SectionReader
+	leave  func()
+	closed bool
+}
+
+// newReader returns a reader of a blob of size bytes.
+func newReader(ctx context.Context, f *download, size int64, leave func()) *reader {
+	r := &reader{leave: leave}
+	r.SectionReader = io.NewSectionReader(arriving{ctx, f}, 0, size)
+	return r
 }
 
 func (r *reader) Read(p []byte) (int, error) {
 	if r.closed {
 		return 0, os.ErrClosed
 	}
-	if len(p) == 0 {
-		return 0, nil
+	return r.SectionReader.Read(p)
+}
+
+func (r *reader) Close() error {
+	if !r.closed {
+		r.closed = true
+		r.leave()
 	}
-	file, limit, err := r.download.readable(r.ctx, r.pos)
-	if err != nil {
+	return nil
+}
+
+// arriving reads a download. It returns fewer bytes than are asked for while the others arrive.
+type arriving struct {
+	ctx context.Context
+	*download
+}
+
+func (a arriving) ReadAt(p []byte, pos int64) (int, error) {
+	file, limit, err := a.readable(a.ctx, pos)
+	switch {
+	case err != nil:
 		return 0, err
-	}
-	if r.pos >= limit {
+	case pos >= limit:
 		return 0, io.EOF
 	}
-	p = p[:min(int64(len(p)), limit-r.pos)]
-	n, err := file.ReadAt(p, r.pos)
-	r.pos += int64(n)
+	n, err := file.ReadAt(p[:min(int64(len(p)), limit-pos)], pos)
 	if n > 0 {
 		err = nil // an end of the file is not the end of the blob
 	}
 	return n, err
-}
-
-func (r *reader) Seek(offset int64, whence int) (int64, error) {
-	switch whence {
-	case io.SeekStart:
-	case io.SeekCurrent:
-		offset += r.pos
-	case io.SeekEnd:
-		offset += r.size
-	default:
-		return 0, errors.New("seek: no such whence")
-	}
-	if offset < 0 {
-		return 0, errors.New("seek: before the start")
-	}
-	r.pos = offset
-	return offset, nil
-}
-
-func (r *reader) Close() error {
-	if r.closed {
-		return nil
-	}
-	r.closed = true
-	r.leave()
-	return nil
 }

@@ -32,15 +32,15 @@ func TestPuller_Serves(t *testing.T) {
 		"hubs/library":       "",
 		"other":              "",
 	} {
-		o, ok := p.origin(repo)
-		if o.upstream != want || ok != (want != "") || p.Serves(repo) != ok {
-			t.Errorf("%s: got %q, %v", repo, o.upstream, ok)
+		o, err := p.origin(repo)
+		if o.upstream != want || (err == nil) != (want != "") || p.Serves(repo) != (err == nil) {
+			t.Errorf("%s: got %q, %v", repo, o.upstream, err)
 		}
 	}
 	all := New(nil, []Route{{}}, Options{})
 	defer all.Close()
-	if o, ok := all.origin("a/b"); !ok || o.upstream != "a/b" {
-		t.Errorf("the empty prefix: got %q, %v", o.upstream, ok)
+	if o, err := all.origin("a/b"); err != nil || o.upstream != "a/b" {
+		t.Errorf("the empty prefix: got %q, %v", o.upstream, err)
 	}
 	for _, ask := range []func() error{
 		func() error { _, err := p.Manifest(t.Context(), "other", "v1"); return err },
@@ -239,7 +239,7 @@ func TestPuller_Manifest_storedWaitsForALimitedTime(t *testing.T) {
 		return false
 	})
 	f.pass(time.Minute)
-	f.patience = time.Millisecond
+	f.manifests.patience = time.Millisecond
 	f.wantTag(f.manifest) // without the upstream's answer
 	close(release)
 	f.fetches.Wait() // the check continues
@@ -291,7 +291,7 @@ func TestPuller_Manifest_tagDeletedMeanwhile(t *testing.T) {
 	f.wantTag(f.manifest)
 	f.pass(time.Minute)
 	f.wantTag(f.manifest) // the upstream's answer
-	if f.log.count("WARN") != 0 || f.breaker.isOpen(here) {
+	if f.log.count("WARN") != 0 || f.manifests.checks.breaker.isOpen(here) {
 		t.Error("the upstream is blamed")
 	}
 	f.wantTag(f.manifest)

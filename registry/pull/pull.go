@@ -23,12 +23,12 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/mirror-appliance/appliance/registry/store"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/registry/store"
 )
 
 // Source is a registry to pull from. errors.Is(err, fs.ErrNotExist) reports that the content does not exist there.
@@ -56,40 +56,24 @@ type Route struct {
 
 // Options configures a Puller. The zero value is valid.
 type Options struct {
-	Log         *slog.Logger             // nil discards
-	Now         func() time.Time         // nil is time.Now
-	Canonical   func(host string) string // returns the one name of a registry; nil: the name given
-	Concurrency int                      // blobs fetched under one route at a time, and likewise manifests, half of them for one user; 0 is 32
+	Log       *slog.Logger             // nil discards
+	Now       func() time.Time         // nil is time.Now
+	Canonical func(host string) string // returns the one name of a registry; nil: as given
+	// Concurrency limits the blobs fetched under one route at a time, and likewise the manifests. A
+	// user has half of them. 0 is 32.
+	Concurrency int
 }
 
 // A Puller pulls through. It is safe for concurrent use.
 type Puller struct {
-	store  *store.Store
-	routes []route // the longest prefix first
-	log    *slog.Logger
-	now    func() time.Time
-	name   func(host string) string
-
-	patience time.Duration // limit of a client's wait for the check of a stored tag
-	linger   time.Duration // limit of a download without readers
-	askLimit time.Duration // limit of one request for a manifest, retries included
-
-	ctx     context.Context // of all downloads and calls
-	cancel  context.CancelFunc
-	fetches sync.WaitGroup
-
-	mu        sync.Mutex // guards what follows, and the readers of downloads
-	closed    bool
-	calls     map[string]*call
-	downloads map[downloadKey]*download
-
-	breaker  *breaker
-	resolved *cache[digest.Digest]        // the last digest of a tag
-	absences *cache[struct{}]             // attachments that do not exist
-	lists    *cache[[]ocispec.Descriptor] // referrers
+	*lifetime
+	store     *store.Store
+	routes    []route // the longest prefix first
+	name      func(host string) string
+	calls     *calls
+	downloads *downloads
+	manifests *manifests
 }
-
-var errClosed = errors.New("pull-through is shutting down")
 
 // New returns a Puller. Close it before the store.
 func New(s *store.Store, routes []Route, o Options) *Puller {
@@ -105,24 +89,17 @@ func New(s *store.Store, routes []Route, o Options) *Puller {
 	if o.Concurrency <= 0 {
 		o.Concurrency = 32
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	l := &lifetime{}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	c := &calls{lifetime: l, limit: 3 * time.Minute, byKey: map[string]*call{}}
 	return &Puller{
-		store: s, routes: sorted(routes, o.Concurrency), log: o.Log, now: o.Now, name: o.Canonical,
-		patience: 10 * time.Second, linger: 15 * time.Minute, askLimit: 3 * time.Minute,
-		ctx: ctx, cancel: cancel,
-		calls: map[string]*call{}, downloads: map[downloadKey]*download{}, breaker: newBreaker(o.Now),
-		resolved: newCache[digest.Digest](o.Now), absences: newCache[struct{}](o.Now), lists: newCache[[]ocispec.Descriptor](o.Now),
+		lifetime: l, store: s, routes: sorted(routes, o.Concurrency), name: o.Canonical, calls: c,
+		downloads: &downloads{lifetime: l, store: s, log: o.Log, linger: 15 * time.Minute, byKey: map[downloadKey]*download{}},
+		manifests: &manifests{
+			store: s, calls: c, patience: 10 * time.Second, checks: newChecks(s, o.Log, o.Now),
+			resolved: newCache[digest.Digest](o.Now), lists: newCache[[]ocispec.Descriptor](o.Now),
+		},
 	}
-}
-
-// Close ends all downloads and waits for them. Their readers fail.
-func (p *Puller) Close() error {
-	p.mu.Lock()
-	p.closed = true
-	p.mu.Unlock()
-	p.cancel()
-	p.fetches.Wait()
-	return nil
 }
 
 // A route has places of its own, so that a slow upstream does not delay the others.
@@ -144,8 +121,46 @@ func sorted(given []Route, concurrency int) []route {
 
 // Serves reports whether a repository is pulled through.
 func (p *Puller) Serves(repo string) bool {
-	_, ok := p.origin(repo)
-	return ok
+	_, err := p.origin(repo)
+	return err == nil
+}
+
+// Manifest returns the manifest of ref, a tag or a digest. It fetches and stores one that is not stored
+// or whose TTL is over. store.ErrNotFound: neither the store nor the upstream has it. Other errors: the
+// upstream could not be asked or its answer not be stored.
+func (p *Puller) Manifest(ctx context.Context, repo, ref string) (store.Manifest, error) {
+	o, err := p.origin(repo)
+	if err != nil {
+		return store.Manifest{}, err
+	}
+	if d, err := digest.Parse(ref); err == nil {
+		return p.manifests.byDigest(ctx, o, d)
+	}
+	return p.manifests.byTag(ctx, o, ref)
+}
+
+// Resolve returns the descriptor of ref, a tag or a digest, as Manifest does but without a fetch.
+// containerd resolves a tag and then fetches its digest: that fetch moves the tag.
+func (p *Puller) Resolve(ctx context.Context, repo, ref string) (ocispec.Descriptor, error) {
+	o, err := p.origin(repo)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	if d, err := digest.Parse(ref); err == nil {
+		return p.manifests.resolveDigest(ctx, o, d)
+	}
+	return p.manifests.resolveTag(ctx, o, ref)
+}
+
+// Referrers lists the upstream's referrers of subject, asked for at most once in a TTL. While the
+// upstream does not answer it returns the last list, or none. Errors, for a subject that is not stored,
+// are those of Manifest.
+func (p *Puller) Referrers(ctx context.Context, repo string, subject digest.Digest) ([]ocispec.Descriptor, error) {
+	o, err := p.origin(repo)
+	if err != nil {
+		return nil, err
+	}
+	return p.manifests.referrers(ctx, o, subject)
 }
 
 // An origin is the upstream of a repository.
@@ -155,7 +170,8 @@ type origin struct {
 	upstream string // name at the upstream
 }
 
-func (p *Puller) origin(repo string) (origin, bool) {
+// origin returns a store.NotFoundError for a repository that is not pulled through.
+func (p *Puller) origin(repo string) (origin, error) {
 	for _, r := range p.routes {
 		rest, ok := strings.CutPrefix(repo, r.Prefix)
 		if !ok || r.Prefix != "" && rest != "" && rest[0] != '/' {
@@ -163,10 +179,10 @@ func (p *Puller) origin(repo string) (origin, bool) {
 		}
 		upstream := path.Join(r.Path, strings.TrimPrefix(rest, "/"))
 		if upstream != "" {
-			return origin{route: r, repo: repo, upstream: upstream}, true
+			return origin{route: r, repo: repo, upstream: upstream}, nil
 		}
 	}
-	return origin{}, false
+	return origin{}, &store.NotFoundError{Kind: "repository", Name: repo}
 }
 
 // failed returns the error of a pull. "Not found" becomes the store's error, which the API knows.
@@ -199,7 +215,7 @@ func (o origin) unstored(ref string, err error) error {
 // Locate returns the local repository that pulls through from repo at host.
 func (p *Puller) Locate(host, repo string) (local string, ok bool) {
 	host = p.name(host)
-	if o, ok := p.origin(repo); ok && o.Host == host && o.Prefix != "" {
+	if o, err := p.origin(repo); err == nil && o.Host == host && o.Prefix != "" {
 		return repo, true // has its local name already
 	}
 	below := -1
@@ -213,7 +229,7 @@ func (p *Puller) Locate(host, repo string) (local string, ok bool) {
 		}
 		below, local = len(r.Path), path.Join(r.Prefix, rest)
 	}
-	if o, ok := p.origin(local); below < 0 || !ok || o.Host != host || o.upstream != repo {
+	if o, err := p.origin(local); below < 0 || err != nil || o.Host != host || o.upstream != repo {
 		return "", false // another route serves this name
 	}
 	return local, true

@@ -4,40 +4,34 @@ import (
 	"context"
 	"encoding/json"
 
-	"github.com/mirror-appliance/appliance/registry/store"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Referrers lists the upstream's referrers of subject, asked for at most once in a TTL. While the upstream does not answer
-// it returns the last list, or none. Errors, for a subject that is not stored, are those of Manifest.
-func (p *Puller) Referrers(ctx context.Context, repo string, subject digest.Digest) ([]ocispec.Descriptor, error) {
-	o, ok := p.origin(repo)
-	if !ok {
-		return nil, &store.NotFoundError{Kind: "repository", Name: repo}
-	}
-	key := repo + "@" + subject.String()
-	known, current, ok := p.lists.get(key)
-	if current || ok && p.breaker.isOpen(repo) {
+// referrers is Puller.Referrers.
+func (ms *manifests) referrers(ctx context.Context, o origin, subject digest.Digest) ([]ocispec.Descriptor, error) {
+	key := o.repo + "@" + subject.String()
+	known, current, ok := ms.lists.get(key)
+	if current || ok && ms.checks.breaker.isOpen(o.repo) {
 		return known, nil
 	}
-	stored := ok || p.exists(ctx, o, subject)
-	if stored && p.breaker.isOpen(repo) {
+	stored := ok || ms.exists(ctx, o, subject)
+	if stored && ms.checks.breaker.isOpen(o.repo) {
 		return nil, nil
 	}
-	patience := p.patience
+	patience := ms.patience
 	if !stored {
 		patience = 0
 	}
-	list, err := ask(ctx, p, o, "referrers "+key, patience, func(ctx context.Context) ([]ocispec.Descriptor, error) {
-		if known, current, _ := p.lists.get(key); current {
+	list, err := ask(ctx, ms.calls, o, "referrers "+key, patience, func(ctx context.Context) ([]ocispec.Descriptor, error) {
+		if known, current, _ := ms.lists.get(key); current {
 			return known, nil // found by the call before
 		}
 		list, err := o.Source.Referrers(ctx, o.upstream, subject)
 		if err != nil {
 			return nil, o.failed("referrers of", subject.String(), err)
 		}
-		p.lists.put(key, list, o.TTL, sizeOf(list))
+		ms.lists.put(key, list, o.TTL, sizeOf(list))
 		return list, nil
 	})
 	switch {
@@ -46,7 +40,7 @@ func (p *Puller) Referrers(ctx context.Context, repo string, subject digest.Dige
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	}
-	p.lists.put(key, known, p.retryAfter(ctx, o, "referrers of "+subject.String(), err), sizeOf(known))
+	ms.lists.put(key, known, ms.checks.retryAfter(ctx, o, "referrers of "+subject.String(), err), sizeOf(known))
 	return known, nil
 }
 

@@ -212,7 +212,7 @@ func TestPuller_signatureThatIsAbsent_withTheUpstreamGone(t *testing.T) {
 func TestPuller_signatureThatIsAbsent_doesNotWaitForASilentUpstream(t *testing.T) {
 	f := newFixture(t)
 	f.wantTag(f.manifest)
-	f.patience = time.Millisecond
+	f.manifests.patience = time.Millisecond
 	release := make(chan struct{})
 	defer close(release)
 	f.misbehave(func(_ http.ResponseWriter, r *http.Request) bool { wait(r, release); return true })
@@ -292,7 +292,7 @@ func TestPuller_Referrers(t *testing.T) {
 		}
 	})
 	t.Run("of a stored manifest are none at worst", func(t *testing.T) {
-		f.lists.forget(here + "@" + subject.String())
+		f.manifests.lists.forget(here + "@" + subject.String())
 		if got, err := f.Referrers(t.Context(), here, subject); err != nil || len(got) != 0 {
 			t.Errorf("got %v, %v", got, err)
 		}
