@@ -95,8 +95,8 @@ func TestBackoff_guessing(t *testing.T) {
 			t.Fatalf("%d guesses after a wait, want 1", n)
 		}
 		_, wait := d.auth.backoff.admit(SourceOf(here), "init", digest{})
-		delete(d.auth.backoff.refused, credentialKey{SourceOf(here), digest{}})
-		until := d.auth.backoff.entries[nameKey{SourceOf(here), "init"}].until.Sub(d.now)
+		delete(d.auth.backoff.slow.refused, credentialKey{SourceOf(here), digest{}})
+		until := d.auth.backoff.failures[nameKey{SourceOf(here), "init"}].until.Sub(d.now)
 		if wait > patience || wait > until {
 			t.Errorf("a client is told to wait %s, want at most %s", wait, patience)
 		}
@@ -199,8 +199,8 @@ func TestBackoff_isBounded(t *testing.T) {
 			b.succeeded(a)
 		}
 	}
-	if len(b.entries) > maxCounted || len(b.logins) > maxCounted || len(b.logins) == 0 {
-		t.Errorf("%d entries, %d logins", len(b.entries), len(b.logins))
+	if len(b.failures) > maxCounted || len(b.logins) > maxCounted || len(b.logins) == 0 {
+		t.Errorf("%d entries, %d logins", len(b.failures), len(b.logins))
 	}
 }
 

@@ -152,7 +152,7 @@ func TestLogin_remembers(t *testing.T) {
 		d.want(http.StatusUnauthorized, "192.0.2.7:1", name, "wrong-horse")
 	}
 	names := map[string]bool{}
-	for key, f := range d.auth.backoff.entries {
+	for key, f := range d.auth.backoff.failures {
 		names[f.name] = true
 		if k, ok := key.(nameKey); ok {
 			names[k.name] = true
