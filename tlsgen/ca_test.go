@@ -39,7 +39,7 @@ func oldCA(t *testing.T) *CA {
 
 func parse(t *testing.T, certPEM []byte) *x509.Certificate {
 	t.Helper()
-	cert, _, err := firstCert("test", certPEM)
+	cert, err := firstCert("test", certPEM)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func TestIssueLeaf(t *testing.T) {
 	if !bytes.HasSuffix(certPEM, ca.CertPEM()) {
 		t.Error("the CA does not follow the leaf")
 	}
-	if _, _, err := firstKey("key", keyPEM); err != nil {
+	if _, err := firstKey("key", keyPEM); err != nil {
 		t.Error(err)
 	}
 }

@@ -9,8 +9,9 @@ import (
 	"slices"
 )
 
-// CheckOwn checks a certificate and key of the user's own as clients do. caFile is the CA that clients trust, "" if they
-// know the issuer already. Every client rejects refused; clients that trust more than this host does may accept doubtful.
+// CheckOwn checks a certificate and key of the user's own as clients do. caFile is the CA that
+// clients trust, "" if they know the issuer already. Every client rejects refused; clients that
+// trust more than this host does may accept doubtful.
 func CheckOwn(certFile, keyFile, caFile string) (refused, doubtful error) {
 	_, cert, err := readPair(certFile, keyFile)
 	if err != nil {
@@ -37,14 +38,16 @@ func CheckOwn(certFile, keyFile, caFile string) (refused, doubtful error) {
 // notForServers returns an error for a certificate whose extended key usage lacks servers.
 func notForServers(file string, cert *tls.Certificate) error {
 	uses := cert.Leaf.ExtKeyUsage
-	if len(uses) == 0 || slices.Contains(uses, x509.ExtKeyUsageServerAuth) || slices.Contains(uses, x509.ExtKeyUsageAny) {
+	if len(uses) == 0 || slices.Contains(uses, x509.ExtKeyUsageServerAuth) ||
+		slices.Contains(uses, x509.ExtKeyUsageAny) {
 		return nil
 	}
 	what := "for something else than servers"
 	if slices.Contains(uses, x509.ExtKeyUsageClientAuth) {
 		what = "for clients only"
 	}
-	return fault(file, "the certificate is "+what+": its extended key usage lacks serverAuth, and every client refuses it",
+	return fault(file, "the certificate is "+what+
+		": its extended key usage lacks serverAuth, and every client refuses it",
 		"ask your CA for a server certificate (extendedKeyUsage = serverAuth)", nil)
 }
 
@@ -57,10 +60,10 @@ func rootsWith(caFile string) (*x509.CertPool, error) {
 		return roots, nil
 	}
 	data, err := readFile(caFile)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		_, err = firstCert(caFile, data)
 	}
-	if _, _, err := firstCert(caFile, data); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	roots.AppendCertsFromPEM(data)
@@ -73,11 +76,15 @@ func leadsTo(cert *tls.Certificate, roots *x509.CertPool) error {
 	for _, c := range chainOf(cert)[1:] {
 		between.AddCert(c)
 	}
-	_, err := cert.Leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: cert.Leaf.NotBefore, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+	_, err := cert.Leaf.Verify(x509.VerifyOptions{
+		Roots: roots, Intermediates: between, CurrentTime: cert.Leaf.NotBefore,
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	})
 	return err
 }
 
-// incomplete returns an error for a chain that ends neither at an authority of roots nor with a self-signed one.
+// incomplete returns an error for a chain that ends neither at an authority of roots nor with a
+// self-signed one.
 func incomplete(file string, cert *tls.Certificate, roots *x509.CertPool) error {
 	if !errors.As(leadsTo(cert, roots), new(x509.UnknownAuthorityError)) {
 		return nil
@@ -94,8 +101,10 @@ func incomplete(file string, cert *tls.Certificate, roots *x509.CertPool) error 
 			}
 		}
 	}
-	return fault(file, fmt.Sprintf("the chain is incomplete: the certificate of the issuer %q is missing, and this host does not know it", at.Issuer),
-		"if it is an intermediate certificate, append it to the file, after the server's own; if it is the root, name its file in tls.ca", nil)
+	return fault(file, fmt.Sprintf("the chain is incomplete: the certificate of the issuer %q "+
+		"is missing, and this host does not know it", at.Issuer),
+		"if it is an intermediate certificate, append it to the file, after the server's own; "+
+			"if it is the root, name its file in tls.ca", nil)
 }
 
 // chainOf parses the certificates of a file, the leaf first. It skips those that cannot be parsed.
@@ -109,14 +118,14 @@ func chainOf(cert *tls.Certificate) []*x509.Certificate {
 	return chain
 }
 
-// byteOrderMark returns an error for the bytes that editors on Windows put before a text, which readers of PEM reject.
+// byteOrderMark rejects the bytes that editors on Windows put before a text.
 func byteOrderMark(file string, data []byte) error {
 	switch {
 	case bytes.HasPrefix(data, []byte("\xef\xbb\xbf")):
-		return fault(file, "the file begins with a byte order mark (BOM), which readers of PEM do not take",
+		return fault(file, "the file begins with a byte order mark (BOM), which PEM does not allow",
 			`remove it: sed -i '1s/^\xEF\xBB\xBF//' `+file, nil)
 	case bytes.HasPrefix(data, []byte("\xff\xfe")), bytes.HasPrefix(data, []byte("\xfe\xff")):
-		return fault(file, "the file is UTF-16 text, which readers of PEM do not take",
+		return fault(file, "the file is UTF-16 text, which PEM is not",
 			"write it as plain ASCII: iconv -f UTF-16 -t ASCII "+file, nil)
 	}
 	return nil

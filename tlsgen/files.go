@@ -9,6 +9,9 @@ import (
 	"github.com/mirror-appliance/appliance/internal/durable"
 )
 
+// keyPair is a chain and its key in PEM form.
+type keyPair struct{ certPEM, keyPEM []byte }
+
 // readPair reads a certificate chain and its key and checks that they belong together.
 func readPair(certFile, keyFile string) (keyPair, *tls.Certificate, error) {
 	certPEM, err := readFile(certFile)
@@ -20,22 +23,23 @@ func readPair(certFile, keyFile string) (keyPair, *tls.Certificate, error) {
 		return keyPair{}, nil, err
 	}
 	// Each on its own first, for the sake of the message.
-	if _, _, err := firstCert(certFile, certPEM); err != nil {
+	if _, err := firstCert(certFile, certPEM); err != nil {
 		return keyPair{}, nil, err
 	}
-	if _, _, err := firstKey(keyFile, keyPEM); err != nil {
+	if _, err := firstKey(keyFile, keyPEM); err != nil {
 		return keyPair{}, nil, err
 	}
 	cert, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
-		return keyPair{}, nil, fault(certFile, "the certificate and the key in "+keyFile+" do not make a pair",
-			"the file must begin with the server's own certificate, and the key must be the one made for it", err)
+		return keyPair{}, nil, fault(certFile,
+			"the certificate and the key in "+keyFile+" do not make a pair",
+			"the file must begin with the server's own certificate, and the key must be its key", err)
 	}
-	return keyPair{certPEM: certPEM, keyPEM: keyPEM}, &cert, nil
+	return keyPair{certPEM, keyPEM}, &cert, nil
 }
 
-// writePair writes the key, then the certificate. A crash between the two leaves a pair that does not match, which the next
-// start replaces.
+// writePair writes the key, then the certificate. A crash between the two leaves a pair that does
+// not match, which the next start replaces.
 func writePair(o Options, pair keyPair) error {
 	if err := writeFile(o.KeyFile, pair.keyPEM, 0o600); err != nil {
 		return err
@@ -43,16 +47,26 @@ func writePair(o Options, pair keyPair) error {
 	return writeFile(o.CertFile, pair.certPEM, 0o644)
 }
 
-// writeFile replaces a file in one step.
+// writeFile replaces a file in one step, with a mode that does not depend on the umask.
 func writeFile(file string, data []byte, mode os.FileMode) error {
-	if err := replace(through(file), data, mode); err != nil {
+	target := through(file)
+	tmp, err := os.CreateTemp(filepath.Dir(target), "."+filepath.Base(target)+".*")
+	if err != nil {
+		return unwritable(file, err)
+	}
+	if err = tmp.Chmod(mode); err != nil {
+		err = errors.Join(err, tmp.Close(), os.Remove(tmp.Name()))
+	} else {
+		err = durable.WriteFile(target, tmp, data)
+	}
+	if err != nil {
 		return unwritable(file, err)
 	}
 	return nil
 }
 
-// through returns the target of a link at file. Root's install makes such links to a directory that the daemon may write
-// to.
+// through returns the target of a link at file. Root's install makes such links to a directory that
+// the daemon may write to.
 func through(file string) string {
 	target, err := os.Readlink(file)
 	if err != nil {
@@ -62,25 +76,6 @@ func through(file string) string {
 		return target
 	}
 	return filepath.Join(filepath.Dir(file), target)
-}
-
-func replace(file string, data []byte, mode os.FileMode) error {
-	tmp, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".*")
-	if err != nil {
-		return err
-	}
-	// Whatever the umask: every user may read the certificate, and only the owner the key.
-	if err := tmp.Chmod(mode); err != nil {
-		return errors.Join(err, tmp.Close(), os.Remove(tmp.Name()))
-	}
-	return durable.WriteFile(file, tmp, data)
-}
-
-func rename(from, to string) error {
-	if err := os.Rename(from, to); err != nil {
-		return unwritable(from, err)
-	}
-	return nil
 }
 
 func unwritable(file string, err error) error {

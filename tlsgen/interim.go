@@ -10,44 +10,62 @@ import (
 )
 
 // isFull reports whether an error says that a disk has no space.
-func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+func isFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
 
-// interim serves a leaf that is in memory, or in the files only, while the disk is too full for certmagic's: clients can pull,
-// and delete to make space. It retries until there is space.
+// interim serves a leaf in whose place certmagic's would be. It changes no file.
+//
+// Under a CA that has expired, or seems so to a host whose clock is ahead, it serves until the next
+// start. While the disk is too full for certmagic, clients can pull, and delete to make space:
+// interim retries until there is space.
 type interim struct {
 	cert   *tls.Certificate
-	cause  error
-	inner  atomic.Pointer[managed] // nil until there is room
+	cause  error                   // of a start that is retried; nil: none
+	inner  atomic.Pointer[managed] // nil until there is space
 	cancel context.CancelFunc
 	done   chan struct{}
 }
 
-// startInterim follows a start that failed with cause.
+// startInterim retries a start that failed with cause; without one it does not.
 func startInterim(ctx context.Context, o Options, cause error) (*interim, error) {
-	cert, err := interimCert(o)
+	cert, err := o.unwrittenLeaf()
 	if err != nil {
 		return nil, errors.Join(cause, err)
 	}
-	o.Log.Error("the certificate cannot be written; one that is only in memory is served until there is room", "file", o.CertFile, "error", cause)
 	i := &interim{cert: cert, cause: cause, done: make(chan struct{})}
 	ctx, i.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	if cause == nil {
+		close(i.done)
+		return i, nil
+	}
+	o.Log.Error("the certificate cannot be written; one in memory is served until there is space",
+		"file", o.CertFile, "error", cause)
 	go i.retry(ctx, o)
 	return i, nil
 }
 
-// interimCert returns the pair in the files if it is fit, else a new one.
-func interimCert(o Options) (*tls.Certificate, error) {
+// unwrittenLeaf returns the pair in the files if it is fit, else a new one.
+func (o Options) unwrittenLeaf() (*tls.Certificate, error) {
 	_, old, err := readPair(o.CertFile, o.KeyFile)
 	if err == nil && o.unfit(old.Leaf) == nil {
 		return old, nil
 	}
-	certPEM, keyPEM, err := o.CA.issueLeaf(o.Names, o.Now(), o.lifetime)
+	now, lifetime := o.Now(), o.lifetime
+	if o.expired() { // as long as the CA: the clocks of the clients are not known
+		now = o.CA.cert.NotBefore
+		lifetime = o.CA.NotAfter().Sub(now)
+	}
+	certPEM, keyPEM, err := o.CA.issueLeaf(o.Names, now, lifetime)
 	if err != nil {
 		return nil, err
 	}
 	fresh, err := tls.X509KeyPair(certPEM, keyPEM)
 	return &fresh, err
 }
+
+// expired reports whether the CA has expired by this host's clock.
+func (o Options) expired() bool { return o.Now().After(o.CA.NotAfter()) }
 
 func (i *interim) retry(ctx context.Context, o Options) {
 	defer close(i.done)
@@ -59,7 +77,7 @@ func (i *interim) retry(ctx context.Context, o Options) {
 		}
 		if inner, err := startManaged(ctx, o); err == nil {
 			i.inner.Store(inner)
-			o.Log.Info("there is room for the certificate again", "file", o.CertFile)
+			o.Log.Info("the certificate is written: there is space again", "file", o.CertFile)
 			return
 		}
 	}
@@ -74,7 +92,7 @@ func (i *interim) current() (*tls.Certificate, error) {
 
 // trouble returns nil once there is space.
 func (i *interim) trouble(file string) error {
-	if i.inner.Load() != nil {
+	if i.cause == nil || i.inner.Load() != nil {
 		return nil
 	}
 	return fault(file, "the certificate that is served is not kept",

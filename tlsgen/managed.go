@@ -10,12 +10,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/caddyserver/certmagic"
 
@@ -38,7 +36,7 @@ func startManaged(ctx context.Context, o Options) (*managed, error) {
 		return nil, err
 	}
 	m := &managed{name: o.Names[0], storage: newStorage(o.StateDir)}
-	authority := &issuer{ca: o.CA, names: o.Names, now: o.Now, lifetime: o.lifetime}
+	authority := issuer{o}
 	if err := m.storage.prime(ctx, authority.IssuerKey(), m.name, pair); err != nil {
 		return nil, fault(o.StateDir, "the certificate's state cannot be written",
 			"check the owner of this directory and the space on its file system", err)
@@ -49,13 +47,16 @@ func startManaged(ctx context.Context, o Options) (*managed, error) {
 			m.close()
 			return nil, fmt.Errorf("manage the certificate: %w", err)
 		}
-		// A leaf that is due can be served, also while the disk is too full for the next. certmagic retries.
-		o.Log.Error("the certificate is due and cannot be renewed; it goes on being served", "file", o.CertFile, "error", err)
+		// A leaf that is due can be served, also while the disk is too full for the next. certmagic
+		// retries.
+		o.Log.Error("the certificate is due and cannot be renewed; it goes on being served",
+			"file", o.CertFile, "error", err)
 	}
 	return m, nil
 }
 
-// configure starts certmagic's cache, without what would use the network: OCSP and ACME renewal information.
+// configure starts certmagic's cache, without what would use the network: OCSP and ACME renewal
+// information.
 func (m *managed) configure(o Options, authority certmagic.Issuer) *certmagic.Config {
 	logger := bridge(o.Log)
 	var config *certmagic.Config
@@ -83,8 +84,8 @@ func (m *managed) configure(o Options, authority certmagic.Issuer) *certmagic.Co
 	return config
 }
 
-// publish writes a new certificate to the files that scripts read. The daemon serves it in any case, so a failure is logged:
-// certmagic would not act on an error.
+// publish writes a new certificate to the files that scripts read. The daemon serves it in any
+// case, so a failure is logged: certmagic would not act on an error.
 func (m *managed) publish(ctx context.Context, o Options, data map[string]any) {
 	certPath, _ := data["certificate_path"].(string)
 	keyPath, _ := data["private_key_path"].(string)
@@ -98,15 +99,16 @@ func (m *managed) publish(ctx context.Context, o Options, data map[string]any) {
 		err = writePair(o, keyPair{certPEM: certPEM, keyPEM: keyPEM})
 	}
 	if err != nil {
-		o.Log.Error("a renewed certificate is served but could not be written to its file", "file", o.CertFile, "error", err)
+		o.Log.Error("a renewed certificate is served but could not be written to its file",
+			"file", o.CertFile, "error", err)
 		return
 	}
 	o.Log.Info("renewed the certificate", "file", o.CertFile, "names", o.Names)
 }
 
-// current returns the newest leaf in the cache. There can be two: certmagic may renew a leaf again that it was just
-// replacing, and then adds the second without removing the first. Dates have whole seconds, so of equal ones the later
-// entry counts.
+// current returns the newest leaf in the cache. There can be two: certmagic may renew a leaf again
+// that it was just replacing, and then adds the second without removing the first. Dates have whole
+// seconds, so of equal ones the later entry counts.
 func (m *managed) current() (*tls.Certificate, error) {
 	var best *tls.Certificate
 	for _, c := range m.cache.AllMatchingCertificates(m.name) {
@@ -120,30 +122,26 @@ func (m *managed) current() (*tls.Certificate, error) {
 	return best, nil
 }
 
-// close waits for a renewal under way, prevents others, and ends certmagic's goroutine. The last part of a renewal, reading
-// its result into the cache, may go on for a moment.
+// close waits for a renewal under way, prevents others, and ends certmagic's goroutine. The last
+// part of a renewal, reading its result into the cache, may go on for a moment.
 func (m *managed) close() {
 	m.storage.close()
 	m.cache.Stop()
 }
 
 // issuer is the CA as certmagic's issuer.
-type issuer struct {
-	ca       *CA
-	names    []string
-	now      func() time.Time
-	lifetime time.Duration
-}
+type issuer struct{ Options }
 
-// Issue signs a leaf for all names: certmagic asks for one name a certificate, and there is one certificate.
-func (i *issuer) Issue(ctx context.Context, request *x509.CertificateRequest) (*certmagic.IssuedCertificate, error) {
+// Issue signs a leaf for all names: certmagic asks for one name a certificate, and there is one.
+func (i issuer) Issue(ctx context.Context, request *x509.CertificateRequest) (
+	*certmagic.IssuedCertificate, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	if err := request.CheckSignature(); err != nil {
 		return nil, fmt.Errorf("certificate request: %w", err)
 	}
-	chain, err := i.ca.sign(i.names, request.PublicKey, i.now(), i.lifetime)
+	chain, err := i.CA.sign(i.Names, request.PublicKey, i.Now(), i.lifetime)
 	if err != nil {
 		return nil, err
 	}
@@ -151,13 +149,10 @@ func (i *issuer) Issue(ctx context.Context, request *x509.CertificateRequest) (*
 }
 
 // IssuerKey differs from CA to CA, so that the leaf of another CA is not taken for one of this CA.
-func (i *issuer) IssuerKey() string {
-	sum := sha256.Sum256(i.ca.cert.Raw)
+func (i issuer) IssuerKey() string {
+	sum := sha256.Sum256(i.CA.cert.Raw)
 	return "appliance-" + hex.EncodeToString(sum[:8])
 }
-
-// keyPair is a chain and its key in PEM form.
-type keyPair struct{ certPEM, keyPEM []byte }
 
 // adoptOrIssue returns the pair in the files if it is fit, else a new one, which it writes there.
 func adoptOrIssue(o Options) (keyPair, error) {
@@ -178,19 +173,20 @@ func adoptOrIssue(o Options) (keyPair, error) {
 		return keyPair{}, err
 	}
 	if aside != nil { // files of root, which this process cannot replace
-		o.Log.Warn("the certificate found was not signed by our CA and cannot be replaced; ours is served, and is not in that file",
-			"file", o.CertFile, "hint", "to serve your own certificate, take the CA out of the configuration; else remove the file", "error", aside)
+		o.Log.Warn("the certificate found was not signed by our CA and cannot be replaced; ours is "+
+			"served, and is not in that file", "file", o.CertFile, "error", aside, "hint", "to serve "+
+			"your own certificate, take the CA out of the configuration; else remove the file")
 		return fresh, nil
 	}
 	return fresh, writePair(o, fresh)
 }
 
-// unfit returns the reason why a leaf cannot be adopted. A leaf that is due for renewal can: certmagic renews it at once.
+// unfit returns the reason why a leaf cannot be adopted. A leaf that is due for renewal can:
+// certmagic renews it at once.
 func (o Options) unfit(leaf *x509.Certificate) error {
 	now := o.Now()
-	if now.Before(o.CA.cert.NotBefore) {
-		// This clock is wrong, and those of the clients may be right: a new leaf could be one that they do not accept.
-		now = leaf.NotBefore
+	if now.Before(o.CA.cert.NotBefore) || o.expired() {
+		now = leaf.NotBefore // this clock may be wrong, and those of the clients right
 	}
 	if _, err := leaf.Verify(x509.VerifyOptions{Roots: o.CA.Pool(), CurrentTime: now}); err != nil {
 		return err
@@ -205,21 +201,17 @@ func (o Options) unfit(leaf *x509.Certificate) error {
 	return nil
 }
 
-// setAside renames a certificate that the CA did not sign, and a key that is not one of its certificates, also if they cannot
-// be used: they may be the only copy. It rejects a file that has neither or is not regular: the configuration names it by
-// mistake.
+// setAside renames a certificate that the CA did not sign, and a key that is not one of its
+// certificates, also if they cannot be used: they may be the only copy. It rejects a file that has
+// neither or is not regular: the configuration names it by mistake.
 func setAside(o Options) error {
-	leaf, _, certErr := readCert(o.CertFile)
-	key, _, keyErr := readKey(o.KeyFile)
-	for _, err := range []error{certErr, keyErr} {
-		if errors.Is(err, regular.ErrRefused) {
-			return err
-		}
-	}
-	if err := errors.Join(wrongFile(o.KeyFile, "PRIVATE KEY", keyErr), wrongFile(o.CertFile, "CERTIFICATE", certErr)); err != nil {
+	leaf, certErr := readCert(o.CertFile)
+	key, keyErr := readKey(o.KeyFile)
+	if err := errors.Join(wrongFile(o.KeyFile, keyErr, keyKinds...),
+		wrongFile(o.CertFile, certErr, "CERTIFICATE")); err != nil {
 		return err
 	}
-	ours := certErr == nil && leaf.CheckSignatureFrom(o.CA.cert) == nil
+	ours := certErr == nil && o.CA.Signed(leaf)
 	var foreign []string // the key first, so that a certificate is not kept without its key
 	if !errors.Is(keyErr, fs.ErrNotExist) && (keyErr != nil || !ours || !belongs(key, leaf)) {
 		foreign = append(foreign, through(o.KeyFile))
@@ -229,41 +221,42 @@ func setAside(o Options) error {
 	}
 	for _, file := range foreign {
 		kept := freeName(file + ".replaced")
-		if err := rename(file, kept); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+		if err := os.Rename(file, kept); errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return unwritable(file, err)
 		}
 		o.Log.Warn("the certificate or key found was not our CA's; it is kept beside the new one",
-			slog.String("kept", kept), slog.String("hint", "to serve your own certificate, take the CA out of the configuration"))
+			"kept", kept, "hint", "to serve your own certificate, take the CA out of the configuration")
 	}
 	return nil
 }
 
-// wrongFile returns an error for a file that could not be read as kind and does not look like it. A power cut leaves files
-// that are empty or all zeros: these are not an error.
-func wrongFile(file, kind string, unread error) error {
-	if unread == nil {
-		return nil
+// wrongFile returns an error for a file that is not regular, or that could not be read as one of
+// kinds and does not look like it. A power cut leaves files that are empty or all zeros: these are
+// no error.
+func wrongFile(file string, unread error, kinds ...string) error {
+	if unread == nil || errors.Is(unread, regular.ErrRefused) {
+		return unread
 	}
 	data, err := readFile(file)
 	if err != nil || len(bytes.Trim(data, "\x00 \t\r\n")) == 0 {
 		return nil
 	}
 	for _, begin := range pemBegin.FindAllSubmatch(data, -1) {
-		if name := string(begin[1]); name == kind || kind == "PRIVATE KEY" && slices.Contains(keyKinds, name) {
+		if slices.Contains(kinds, string(begin[1])) {
 			return nil
 		}
 	}
-	return fault(file, "it holds no "+strings.ToLower(kind)+" in PEM form, and is not replaced by the appliance's own",
-		"correct `tls:` in config.yaml if it names the wrong file; else move the file away, and a new one is made", nil)
+	return fault(file, "it holds no "+strings.ToLower(kinds[0])+" in PEM form, and is not replaced",
+		"correct `tls:` in config.yaml if it names the wrong file; else move the file away, and a new "+
+			"one is made", nil)
 }
 
 var pemBegin = regexp.MustCompile(`-----BEGIN ([A-Z0-9 ]+)-----`)
 
-// keyKinds are the names of further PEM blocks with a key, usable here or not.
-var keyKinds = []string{"EC PRIVATE KEY", "RSA PRIVATE KEY", "DSA PRIVATE KEY", "ENCRYPTED PRIVATE KEY"}
-
-// freeName returns name, or the first of name.1, name.2, … that does not exist. It also returns the name of a directory,
-// which the rename then rejects.
+// freeName returns name, or the first of name.1, name.2, … that does not exist. It also returns the
+// name of a directory, which the rename then rejects.
 func freeName(name string) string {
 	free := name
 	for n := 1; ; n++ {

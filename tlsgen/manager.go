@@ -1,3 +1,17 @@
+// Package tlsgen makes and keeps the certificates that the registry serves.
+//
+// Use CreateCA and CA.IssueLeaf to install, LoadCA and NewManager to serve. A Manager serves one
+// certificate to each client, whatever name the client asks for.
+//
+// With a CA, certmagic renews the leaf: it is proven under load, and an ACME issuer can stand beside
+// the CA's. Its storage is only working memory. The files that scripts know (ssl.cert, ssl.key)
+// count: the pair is adopted at start, so that a lost or torn storage costs nothing. Without a CA, the
+// files are the user's own, and certmagic is not used: it finds certificates by their names, while
+// the user's certificate is served also if it names something else.
+//
+// Keys are ECDSA on P-256, which FIPS mode, every TLS 1.2 client and every browser accept, and which
+// sign a handshake in a fraction of the time of RSA. Refused: Ed25519, which FIPS mode and older Java
+// clients do not accept. A CA made elsewhere, such as mirror-registry's with RSA, is used as it is.
 package tlsgen
 
 import (
@@ -42,11 +56,13 @@ type source interface {
 	close()
 }
 
-// NewManager returns once there is a certificate to serve. Its goroutines run until Close, not until ctx ends.
+// NewManager returns once there is a certificate to serve. Its goroutines run until Close, not
+// until ctx ends.
 //
-// With a CA, the pair in CertFile and KeyFile is adopted if it covers all names, was signed by the CA and is not
-// due for renewal; else a new one is issued and written there, as at every renewal. Without a CA the pair is loaded,
-// and loaded again whenever it changes; a broken pair is an error now, and later leaves the last good one in use.
+// With a CA, the pair in CertFile and KeyFile is adopted if it covers all names, was signed by the
+// CA and is not due for renewal; else a new one is issued and written there, as at every renewal.
+// Without a CA the pair is loaded, and loaded again whenever it changes; a broken pair is an error
+// now, and later leaves the last good one in use.
 func NewManager(ctx context.Context, o Options) (*Manager, error) {
 	o.setDefaults()
 	names, err := normalize(o.Names)
@@ -58,8 +74,8 @@ func NewManager(ctx context.Context, o Options) (*Manager, error) {
 	switch {
 	case o.CA == nil:
 		m.source, err = startWatched(ctx, o)
-	case o.Now().After(o.CA.NotAfter()):
-		m.source, err = startExpired(o.acceptable())
+	case o.expired():
+		m.source, err = startInterim(ctx, o.acceptable(), nil)
 	default:
 		m.source, err = startManaged(ctx, o.acceptable())
 		if isFull(err) {
@@ -72,14 +88,16 @@ func NewManager(ctx context.Context, o Options) (*Manager, error) {
 	return m, nil
 }
 
-// acceptable returns the options with the names that the CA may sign for. With one more name, clients would reject the
-// certificate for all of them.
+// acceptable returns the options with the names that the CA may sign for. With one more name,
+// clients would reject the certificate for all of them.
 func (o Options) acceptable() Options {
 	refused := o.CA.Refuses(o.Names)
 	if len(refused) == 0 {
 		return o
 	}
-	kept := slices.DeleteFunc(slices.Clone(o.Names), func(name string) bool { return slices.Contains(refused, name) })
+	kept := slices.DeleteFunc(slices.Clone(o.Names), func(name string) bool {
+		return slices.Contains(refused, name)
+	})
 	names, err := normalize(append(o.CA.permitted(), kept...))
 	if err != nil || len(o.CA.Refuses(names)) > 0 {
 		return o
@@ -103,8 +121,8 @@ func (o *Options) setDefaults() {
 	}
 }
 
-// TLSConfig returns the configuration of listeners: TLS 1.2 or later, HTTP/2 and HTTP/1.1. Each client gets the one
-// certificate, whatever name it asks for: the client judges it.
+// TLSConfig returns the configuration of listeners: TLS 1.2 or later, HTTP/2 and HTTP/1.1. Each
+// client gets the one certificate, whatever name it asks for: the client judges it.
 func (m *Manager) TLSConfig() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
@@ -112,7 +130,8 @@ func (m *Manager) TLSConfig() *tls.Config {
 		CipherSuites: []uint16{
 			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
 			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+			tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 		},
 		NextProtos: []string{"h2", "http/1.1"},
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {

@@ -12,8 +12,9 @@ import (
 
 var errClosed = errors.New("the certificate manager is closed")
 
-// storage is certmagic's file storage with a lock in this process, which alone uses the files. A lock file would survive a
-// power cut, delay the next start until it is stale, and need a goroutine that refreshes it.
+// storage is certmagic's file storage with a lock in this process, which alone uses the files. A
+// lock file would survive a power cut, delay the next start until it is stale, and need a goroutine
+// that refreshes it.
 //
 // A renewal happens as a whole under the lock, so that the lock is also the way to close a manager.
 type storage struct {
@@ -63,8 +64,8 @@ func (s *storage) close() {
 	s.issuing <- struct{}{}
 }
 
-// prime replaces the content of the storage by a pair. certmagic writes its three files one after the other, and would not
-// start on a part of them, which a power cut leaves.
+// prime replaces the content of the storage by a pair. certmagic writes its three files one after
+// the other, and would not start on a part of them, which a power cut leaves.
 func (s *storage) prime(ctx context.Context, issuerKey, name string, pair keyPair) error {
 	meta, err := json.Marshal(certmagic.CertificateResource{SANs: []string{name}})
 	if err != nil {

@@ -11,10 +11,10 @@ import (
 	"unicode/utf16"
 )
 
-// SubjectHash returns what openssl x509 -hash prints: with .0, the name by which OpenSSL finds a CA's certificate in a
-// directory (SSL_CERT_DIR, openssl verify -CApath, curl --capath).
+// SubjectHash returns what openssl x509 -hash prints: with .0, the name by which OpenSSL finds a
+// CA's certificate in a directory (SSL_CERT_DIR, openssl verify -CApath, curl --capath).
 func SubjectHash(certPEM []byte) (string, error) {
-	cert, _, err := firstCert("", certPEM)
+	cert, err := firstCert("", certPEM)
 	if err != nil {
 		return "", err
 	}
@@ -34,8 +34,8 @@ type attribute struct {
 
 type attributeSET []attribute
 
-// canonicalSubject returns the subject as OpenSSL compares it: text as UTF-8 in lower case without surplus blanks, and
-// without the outer sequence.
+// canonicalSubject returns the subject as OpenSSL compares it: text as UTF-8 in lower case without
+// surplus blanks, and without the outer sequence.
 func canonicalSubject(cert *x509.Certificate) ([]byte, error) {
 	var sets []attributeSET
 	if _, err := asn1.Unmarshal(cert.RawSubject, &sets); err != nil {
@@ -46,8 +46,9 @@ func canonicalSubject(cert *x509.Certificate) ([]byte, error) {
 		set = slices.Clone(set)
 		for i, a := range set {
 			if text, ok := textOf(a.Value); ok {
-				plain := strings.Join(strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(" \t\n\v\f\r", r) }), " ")
-				set[i].Value = asn1.RawValue{Tag: asn1.TagUTF8String, Bytes: []byte(lowerASCII(plain))}
+				words := strings.Join(strings.FieldsFunc(text, isBlank), " ")
+				plain := []byte(strings.Map(lowerASCII, words))
+				set[i].Value = asn1.RawValue{Tag: asn1.TagUTF8String, Bytes: plain}
 			}
 		}
 		one, err := asn1.Marshal(set)
@@ -59,8 +60,8 @@ func canonicalSubject(cert *x509.Certificate) ([]byte, error) {
 	return all, nil
 }
 
-// textOf returns a value of a type that OpenSSL compares as text. UniversalString and VisibleString are missing, since
-// crypto/x509 does not parse a certificate that has one.
+// textOf returns a value of a type that OpenSSL compares as text. UniversalString and VisibleString
+// are missing, since crypto/x509 does not parse a certificate that has one.
 func textOf(v asn1.RawValue) (string, bool) {
 	switch v.Tag {
 	case asn1.TagUTF8String, asn1.TagPrintableString, asn1.TagIA5String:
@@ -81,12 +82,11 @@ func textOf(v asn1.RawValue) (string, bool) {
 	return "", false
 }
 
-func lowerASCII(s string) string {
-	b := []byte(s)
-	for i, c := range b {
-		if 'A' <= c && c <= 'Z' {
-			b[i] = c + 'a' - 'A'
-		}
+func isBlank(r rune) bool { return strings.ContainsRune(" \t\n\v\f\r", r) }
+
+func lowerASCII(r rune) rune {
+	if 'A' <= r && r <= 'Z' {
+		return r + 'a' - 'A'
 	}
-	return string(b)
+	return r
 }

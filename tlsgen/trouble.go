@@ -14,66 +14,69 @@ const (
 	leafNotice = 30 * 24 * time.Hour
 )
 
-// Trouble returns the reasons for which clients reject the certificate that is served, or will be after the next start, and
-// those for which they soon will. The errors have hints.
+// Trouble returns the reasons for which clients reject the certificate that is served, or will
+// after the next start, and those for which they soon will. The errors have hints.
 func (m *Manager) Trouble() (refused, soon []error) {
 	now := m.o.Now()
 	judge := func(what, file string, cert *x509.Certificate, notice time.Duration, remedy string) {
 		problem := func(format string, at time.Time) error {
-			return fault(file, fmt.Sprintf(format, what, at.Format(time.RFC3339)),
-				remedy, nil)
+			return fault(file, fmt.Sprintf(format, what, at.Format(time.RFC3339)), remedy, nil)
 		}
 		switch {
 		case now.After(cert.NotAfter):
-			refused = append(refused, problem("%s expired at %s, and clients refuse it; check this host's clock as well", cert.NotAfter))
+			refused = append(refused, problem(
+				"%s expired at %s, and clients refuse it; check this host's clock as well", cert.NotAfter))
 		case now.Before(cert.NotBefore):
-			refused = append(refused, problem("%s is valid from %s only, and clients refuse it until then; check this host's clock", cert.NotBefore))
+			refused = append(refused, problem(
+				"%s is valid from %s only, and clients refuse it until then; check this host's clock",
+				cert.NotBefore))
 		case cert.NotAfter.Sub(now) < notice:
 			soon = append(soon, problem("%s expires at %s", cert.NotAfter))
 		}
 	}
-	if ca, file := m.authority(); ca != nil {
-		judge("the CA", file, ca, caNotice, m.newCA())
+	if ca := m.authority(); ca != nil {
+		judge("the CA", m.o.CAFile, ca, caNotice, m.newCA())
+	}
+	notice, remedy := leafNotice, "put a new certificate and its key into the files"
+	if m.o.CA != nil {
+		notice, remedy = 0, "put the clock right if it is wrong, then restart the service, which makes "+
+			"a new certificate"
 	}
 	if served, err := m.source.current(); err != nil {
-		refused = append(refused, fault("", "there is no certificate to serve",
-			"", err))
-	} else if m.o.CA != nil {
-		judge("the certificate", m.o.CertFile, served.Leaf, 0, "put the clock right if it is wrong, then restart the service, which makes a new certificate")
+		refused = append(refused, fault("", "there is no certificate to serve", "", err))
 	} else {
-		judge("the certificate", m.o.CertFile, served.Leaf, leafNotice, "put a new certificate and its key into the files")
+		judge("the certificate", m.o.CertFile, served.Leaf, notice, remedy)
 	}
 	if i, ok := m.source.(*interim); ok {
 		if err := i.trouble(m.o.CertFile); err != nil {
 			refused = append(refused, err)
 		}
 	}
-	if m.o.CA != nil {
-		if names := m.o.CA.Refuses(m.o.Names); len(names) > 0 {
-			refused = append(refused, fault(m.o.CAFile, fmt.Sprintf("the CA may not sign for %q (its name constraints), and the certificate served is not for that name", names),
-				"put the hostname in config.yaml back, or run install again: it makes a new CA, which clients must then be given", nil))
-		}
+	if m.o.CA == nil {
+		return refused, soon
+	}
+	if names := m.o.CA.Refuses(m.o.Names); len(names) > 0 {
+		refused = append(refused, fault(m.o.CAFile, fmt.Sprintf("the CA may not sign for %q (its name "+
+			"constraints), and the certificate served is not for that name", names),
+			"put the hostname in config.yaml back, or run install again: it makes a new CA, which "+
+				"clients must then be given", nil))
 	}
 	return refused, soon
 }
 
 // authority returns the CA that clients trust, nil if it is not known here.
-func (m *Manager) authority() (*x509.Certificate, string) {
+func (m *Manager) authority() *x509.Certificate {
 	if m.o.CA != nil {
-		return m.o.CA.cert, m.o.CAFile
+		return m.o.CA.cert
 	}
 	if m.o.CAFile == "" {
-		return nil, ""
+		return nil
 	}
-	data, err := readFile(m.o.CAFile)
+	cert, err := readCert(m.o.CAFile)
 	if err != nil {
-		return nil, ""
+		return nil
 	}
-	cert, _, err := firstCert(m.o.CAFile, data)
-	if err != nil {
-		return nil, ""
-	}
-	return cert, m.o.CAFile
+	return cert
 }
 
 // newCA returns how to get another CA.
@@ -86,12 +89,13 @@ func (m *Manager) newCA() string {
 
 // NewCA returns how to get another CA than the one in these files.
 func NewCA(files ...string) string {
-	return "move " + strings.Join(files, " ") + " away and run install again: it makes a new CA, which clients must then be given"
+	return "move " + strings.Join(files, " ") +
+		" away and run install again: it makes a new CA, which clients must then be given"
 }
 
 // CANotAfter returns the end of the CA's validity, the zero time if it is not known.
 func (m *Manager) CANotAfter() time.Time {
-	if ca, _ := m.authority(); ca != nil {
+	if ca := m.authority(); ca != nil {
 		return ca.NotAfter
 	}
 	return time.Time{}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"sync/atomic"
@@ -14,8 +15,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-// settle is the time without changes after which the files are read: a certificate and its key are replaced one after the
-// other.
+// settle is the time without changes after which the files are read: a certificate and its key are
+// replaced one after the other.
 const settle = 300 * time.Millisecond
 
 // watched serves the user's own certificate and follows its files.
@@ -37,7 +38,7 @@ func startWatched(ctx context.Context, o Options) (*watched, error) {
 		return nil, err
 	}
 	w := &watched{o: o, log: o.Log.With("file", o.CertFile), seen: pair, done: make(chan struct{})}
-	// An expired certificate is served, too: some clients do not check, and no registry at all is worse.
+	// An expired certificate is served, too: some clients do not check.
 	w.warn(cert)
 	w.serve.Store(cert)
 
@@ -53,24 +54,21 @@ func (w *watched) close() {
 	<-w.done
 }
 
-// notify watches the directories, since a replaced file is another file. Without notifications (a busy machine reaches the
-// limits of inotify) polling finds the changes.
+// notify watches the directories, since a replaced file is another file. Without notifications (a
+// busy machine reaches the limits of inotify) polling finds the changes.
 func (w *watched) notify() *fsnotify.Watcher {
 	watcher, err := fsnotify.NewWatcher()
-	if err != nil {
-		w.log.Warn("changes of the certificate are found by looking every now and then", "every", w.o.pollEvery, "error", err)
-		return nil
+	if err == nil {
+		err = errors.Join(watcher.Add(filepath.Dir(w.o.CertFile)), watcher.Add(filepath.Dir(w.o.KeyFile)))
 	}
-	for _, file := range []string{w.o.CertFile, w.o.KeyFile} {
-		if err := watcher.Add(filepath.Dir(file)); err != nil {
-			w.log.Warn("changes of the certificate are found by looking every now and then", "every", w.o.pollEvery, "error", err)
-		}
+	if err != nil {
+		w.log.Warn("polling finds changes of the certificate", "every", w.o.pollEvery, "error", err)
 	}
 	return watcher
 }
 
-// follow reads the files again after a notification, and at intervals: the target of a link, or a network file system,
-// changes without one.
+// follow reads the files again after a notification, and at intervals: the target of a link, or a
+// network file system, changes without one.
 func (w *watched) follow(ctx context.Context, watcher *fsnotify.Watcher) {
 	defer close(w.done)
 	var events chan fsnotify.Event
@@ -103,20 +101,21 @@ func (w *watched) follow(ctx context.Context, watcher *fsnotify.Watcher) {
 func (w *watched) reload() {
 	pair, cert, err := readPair(w.o.CertFile, w.o.KeyFile)
 	if err != nil {
-		w.complain("the certificate's files changed and cannot be used; the last good ones stay in use", err)
+		w.complain("the changed certificate cannot be used; the last good one stays in use", err)
 		return
 	}
 	if bytes.Equal(pair.certPEM, w.seen.certPEM) && bytes.Equal(pair.keyPEM, w.seen.keyPEM) {
 		w.problem = ""
 		return
 	}
-	if err := notForServers(w.o.CertFile, cert); err != nil && notForServers(w.o.CertFile, w.serve.Load()) == nil {
-		w.complain("the new certificate cannot be used; the last good one stays in use", err)
+	err, served := notForServers(w.o.CertFile, cert), w.serve.Load()
+	if err != nil && notForServers(w.o.CertFile, served) == nil {
+		w.complain("the changed certificate cannot be used; the last good one stays in use", err)
 		return
 	}
-	if now := w.o.Now(); now.After(cert.Leaf.NotAfter) && now.Before(w.serve.Load().Leaf.NotAfter) {
-		w.complain("the new certificate has expired; the last good one stays in use", fault(w.o.CertFile, "expired at "+cert.Leaf.NotAfter.Format(time.RFC3339),
-			"", nil))
+	if now := w.o.Now(); now.After(cert.Leaf.NotAfter) && now.Before(served.Leaf.NotAfter) {
+		w.complain("the new certificate has expired; the last good one stays in use",
+			fault(w.o.CertFile, "expired at "+cert.Leaf.NotAfter.Format(time.RFC3339), "", nil))
 		return
 	}
 	w.seen, w.problem = pair, ""
@@ -125,10 +124,10 @@ func (w *watched) reload() {
 	w.log.Info("loaded the new certificate", "notAfter", cert.Leaf.NotAfter)
 }
 
-func (w *watched) complain(what string, err error) {
+func (w *watched) complain(message string, err error) {
 	if text := err.Error(); text != w.problem {
 		w.problem = text
-		w.log.Error(what, "error", err)
+		w.log.Error(message, "error", err)
 	}
 }
 
@@ -148,6 +147,7 @@ func (w *watched) warn(cert *tls.Certificate) {
 		w.log.Warn("clients may refuse the certificate", "error", err, "hint", hint.Of(err))
 	}
 	if missing := uncovered(cert.Leaf, w.o.Names); len(missing) > 0 {
-		w.log.Warn("the certificate does not cover every name of this registry", "missing", missing, "covered", namesOf(cert.Leaf))
+		w.log.Warn("the certificate does not cover every name of this registry",
+			"missing", missing, "covered", namesOf(cert.Leaf))
 	}
 }

@@ -18,11 +18,11 @@ const maxSize = 1 << 20
 // ErrRefused is in the error of a file that is not read whatever it holds.
 var ErrRefused = errors.New("only regular files of at most 1 MiB are read")
 
-// RefusedError says why a file is not read.
-type RefusedError struct{ File, Reason string }
+// refusedError says why a file is not read.
+type refusedError struct{ File, Reason string }
 
-func (e *RefusedError) Error() string { return e.File + ": " + e.Reason }
-func (e *RefusedError) Unwrap() error { return ErrRefused }
+func (e *refusedError) Error() string { return e.File + ": " + e.Reason }
+func (e *refusedError) Unwrap() error { return ErrRefused }
 
 // ReadFile reads a regular file of at most maxSize bytes.
 func ReadFile(file string) ([]byte, error) {
@@ -36,11 +36,11 @@ func ReadFile(file string) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, &RefusedError{file, "it is not a regular file"}
+		return nil, &refusedError{file, "it is not a regular file"}
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
 	if err == nil && len(data) > maxSize {
-		return nil, &RefusedError{file, fmt.Sprintf("it is larger than %d KiB", maxSize>>10)}
+		return nil, &refusedError{file, fmt.Sprintf("it is larger than %d KiB", maxSize>>10)}
 	}
 	return data, err
 }
@@ -48,7 +48,7 @@ func ReadFile(file string) ([]byte, error) {
 // Reason returns why a file could not be read, without the name of the file.
 func Reason(err error) error {
 	var path *fs.PathError
-	var refused *RefusedError
+	var refused *refusedError
 	switch {
 	case errors.As(err, &path):
 		return path.Err
