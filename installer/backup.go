@@ -11,8 +11,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-// CheckBackup returns an error unless a backup can be written to path: a place that no user but the caller can redirect,
-// and not among the registry's own files.
+// CheckBackup returns an error unless a backup can be written to path: a place that no user but the
+// caller can redirect, and not among the registry's own files.
 func (id *Identity) CheckBackup(path string) error {
 	if err := id.backupElsewhere(path); err != nil {
 		return err
@@ -20,8 +20,8 @@ func (id *Identity) CheckBackup(path string) error {
 	return id.backupOutside(path)
 }
 
-// backupElsewhere keeps root from writing to a directory of the service, which could lead it from there anywhere, and a
-// user from writing to one of another user, as a link in /tmp may lead to.
+// backupElsewhere keeps root from writing to a directory of the service, which could lead it from
+// there anywhere, and a user from writing to one of another user, as a link in /tmp may lead to.
 func (id *Identity) backupElsewhere(path string) error {
 	root := os.Geteuid() == 0
 	if root && id.UID == 0 {
@@ -47,8 +47,8 @@ func (id *Identity) backupElsewhere(path string) error {
 	}
 }
 
-// backupOutside keeps the files of a backup from being mixed with those of the registry. A directory of the backup's own
-// within the install directory is allowed.
+// backupOutside keeps the files of a backup from being mixed with those of the registry. A
+// directory of the backup's own within the install directory is allowed.
 func (id *Identity) backupOutside(path string) error {
 	target, err := os.Stat(path)
 	if err != nil {

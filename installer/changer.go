@@ -1,23 +1,22 @@
 package installer
 
 import (
-	"context"
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
-// Configuration and record tell root which paths to act on, but only if root alone can change them. Installs of earlier
-// versions gave both to the service's user. Of such an install the unit counts, and of config.yaml what the unit has, too.
+// Configuration and record tell root which paths to act on, but only if root alone can change them.
+// Installs of earlier versions gave both to the service's user. Of such an install the unit counts,
+// and of config.yaml what the unit has, too.
 
-// lookWhoChanges finds out who can change configuration and record, and forgets a record that others can change.
+// lookWhoChanges finds out who can change configuration and record, and forgets a record that
+// others can change.
 func (s *site) lookWhoChanges() {
-	conf := config.Path(s.QuayRoot)
-	for _, path := range []string{conf, recordPath(s.QuayRoot), filepath.Dir(conf)} {
+	for _, path := range []string{s.confPath(), recordPath(s.QuayRoot), s.confDir()} {
 		other, err := s.Host.Other(path)
 		if notThere(err) {
 			continue
@@ -35,30 +34,29 @@ func (s *site) lookWhoChanges() {
 		return
 	}
 	s.hearsay, s.record = s.record, nil
-	if s.owner != "" && (s.unit != nil || !s.has(conf)) {
-		return
+	if s.owner == "" || s.unit == nil && s.has(s.confPath()) {
+		s.fault(otherError(s.confDir(), *s.changer), "")
 	}
-	s.fault(otherError(filepath.Dir(conf), *s.changer), "")
 }
 
-// checkUnitNames finds paths that a configuration of the service's names and the unit, which is root's, does not.
+// checkUnitNames finds paths that a configuration of the service's names and the unit, which is
+// root's, does not.
 func (s *site) checkUnitNames() {
 	if s.changer == nil || s.unit == nil {
 		return
 	}
 	for _, path := range s.unnamed(s.cfg) {
-		s.problem(fmt.Sprintf("%s names %s, which %s does not; user %d can change that file", config.Path(s.QuayRoot), path, s.unit.Unit, s.changer.UID),
-			"find out who wrote that, and correct it; if it is as it should be, make the file root's: chown root "+filepath.Dir(config.Path(s.QuayRoot))+" "+config.Path(s.QuayRoot))
+		s.problem(fmt.Sprintf("%s names %s, which %s does not; user %d can change that file",
+			s.confPath(), path, s.unit.Unit, s.changer.UID), "find out how that came about, and correct it; "+
+			"if it is as it should be, make the file root's: chown root "+s.confDir()+" "+s.confPath())
 	}
 }
 
-// unnamed returns the paths of a configuration outside of the directories that the unit lets the service write, or read.
+// unnamed returns the paths of a configuration outside of the directories that the unit lets the
+// service write, or read.
 func (s *site) unnamed(cfg *config.Config) (paths []string) {
-	named := func(path string, dirs []string) bool {
-		return slices.ContainsFunc(dirs, func(dir string) bool { return within(path, dir) })
-	}
 	for _, dir := range storeDirs(cfg) {
-		if !named(dir, s.unit.DataDirs) {
+		if !withinAny(dir, s.unit.DataDirs...) {
 			paths = append(paths, dir)
 		}
 	}
@@ -69,8 +67,8 @@ func (s *site) unnamed(cfg *config.Config) (paths []string) {
 		}
 	}
 	for _, dir := range readDirs(cfg) {
-		hidden := slices.ContainsFunc([]string{"/root", "/home", "/run/user", "/tmp", "/var/tmp"}, func(h string) bool { return within(dir, h) })
-		if hidden && !named(dir, append(s.unit.DataDirs, s.unit.ReadDirs...)) {
+		hidden := withinAny(dir, "/root", "/home", "/run/user", "/tmp", "/var/tmp")
+		if hidden && !withinAny(dir, append(s.unit.DataDirs, s.unit.ReadDirs...)...) {
 			paths = append(paths, dir)
 		}
 	}
@@ -80,20 +78,21 @@ func (s *site) unnamed(cfg *config.Config) (paths []string) {
 // checkRoots checks that the service's directories are apart from root's.
 func (s *site) checkRoots() {
 	for _, dir := range storeDirs(s.cfg) {
-		for _, roots := range []string{filepath.Dir(config.Path(s.QuayRoot)), filepath.Join(s.QuayRoot, "quay-rootCA")} {
+		for _, roots := range []string{s.confDir(), s.caDir()} {
 			if within(dir, roots) || within(roots, dir) && within(dir, s.QuayRoot) {
-				s.problem(fmt.Sprintf("%s and %s lie in each other, and the service writes to the first and must not write to the second", dir, roots),
-					"choose a directory of its own")
+				s.problem(fmt.Sprintf("%s and %s lie in each other, and the service writes to the first and "+
+					"must not write to the second", dir, roots), "choose a directory of its own")
 			}
 		}
 	}
 }
 
-// guess returns the record of an install that has none that counts: the directories of the unit, and those in quayRoot by
-// default.
+// guess returns the record of an install that has none that counts: the directories of the unit,
+// and those in quayRoot by default.
 func (s *site) guess() *record {
 	var old version1
-	for _, name := range []string{"", "quay-config", "quay-rootCA", "quay-storage", "sqlite-storage", "run", "tls-state"} {
+	for _, name := range []string{"", "quay-config", "quay-rootCA", "quay-storage", "sqlite-storage", "run",
+		"tls-state"} {
 		old.Created = append(old.Created, filepath.Join(s.QuayRoot, name))
 	}
 	if s.unit == nil { // nothing was installed, only prepared
@@ -123,16 +122,16 @@ func (s *site) inRoot(e host.Entry) bool {
 	return false
 }
 
-// above returns the directories of a record that does not count, if they are above the files of an install. All that such a
-// record can cause is that these directories, when empty, are removed.
+// above returns the directories of a record that does not count, if they are above the files of an
+// install. All that such a record can cause is that these directories, when empty, are removed.
 func (s *site) above(entries []host.Entry) (dirs []string) {
 	for _, e := range entries {
 		dir, ok := e.Step.(*host.Dir)
 		if !ok || e.Before.Is != "" || dir.Path != filepath.Dir(sysusersFile) && host.SystemDir(dir.Path) {
 			continue
 		}
-		if slices.ContainsFunc(append([]string{sysusersFile, s.binary, s.unit.Unit}, s.unit.DataDirs...),
-			func(path string) bool { return within(path, dir.Path) }) {
+		files := append([]string{sysusersFile, s.binary, s.unit.Unit}, s.unit.DataDirs...)
+		if slices.ContainsFunc(files, func(path string) bool { return within(path, dir.Path) }) {
 			dirs = append(dirs, dir.Path)
 		}
 	}
@@ -147,7 +146,8 @@ func (s *site) reader() string {
 	return s.admin + ":" + s.owner
 }
 
-// takeRoot adds the steps that give quayRoot and its configuration to root. They come before other steps there.
+// takeRoot adds the steps that give quayRoot and its configuration to root. They come before other
+// steps there.
 func (b *builder) takeRoot() {
 	if b.User {
 		return
@@ -160,53 +160,26 @@ func (b *builder) takeRoot() {
 	if err == nil && (info.Owner.UID != root.UID || info.Mode.Perm()&0o022 != 0) {
 		b.add(&host.Dir{Host: b.Host, Path: b.QuayRoot, Mode: info.Mode.Perm() &^ 0o022, Owner: b.admin})
 	}
-	conf := filepath.Dir(config.Path(b.QuayRoot))
-	if ok, err := b.Host.Exists(conf); err != nil || !ok {
+	if !b.has(b.confDir()) {
 		return
 	}
 	owner := b.admin
 	if _, err := b.Host.User(b.owner); err == nil {
 		owner = b.reader()
 	}
-	b.add(&host.Take{Host: b.Host, Path: conf, Owner: owner})
+	b.add(&host.Take{Host: b.Host, Path: b.confDir(), Owner: owner})
 }
 
-// changedBy warns of a directory on the way to quayRoot that another user can change: to root's commands, the configuration
-// is then not root's.
-type changedBy struct {
-	place
-	user bool
-}
-
-func (c changedBy) Check(context.Context) []Problem {
-	dir, err := c.existing()
-	if err != nil {
-		return nil // place says so
-	}
-	if dir == filepath.Clean(c.path) && !c.user {
-		dir = filepath.Dir(dir) // it is made root's
-	}
-	other, err := c.host.Other(dir)
-	if err != nil || other == nil {
-		return nil
-	}
-	if other.UID < 0 {
-		return found(fmt.Sprintf("%s %s: several users can change %s, and put something else in its place", c.name, c.path, other.Path),
-			"close it to them: chmod go-w "+other.Path+"; or choose another directory")
-	}
-	return warning(fmt.Sprintf("%s %s lies in %s, whose user %s can put something else in its place", c.name, c.path, other.Path, c.host.UserName(other.UID)),
-		"go on if that user may decide what the registry is; otherwise choose a directory of root's, such as /opt/quay-install")
-}
-
-// warnOfStrays warns of directories that config.yaml names and the record does not: an uninstall leaves them alone.
+// warnOfStrays warns of directories that config.yaml names and the record does not: an uninstall
+// leaves them alone.
 func (s *site) warnOfStrays() {
-	cfg, err := config.Parse(config.Path(s.QuayRoot), s.content)
+	cfg, err := config.Parse(s.confPath(), s.content)
 	if s.contentIs != nil || err != nil {
 		return
 	}
-	for _, path := range []struct{ have, asked string }{{s.cfg.Storage, cfg.Storage}, {s.cfg.Database, cfg.Database}} {
-		if path.have != path.asked {
-			s.warn(fmt.Sprintf("%s stays: config.yaml names it, and install has not made it", strings.TrimSpace(path.asked)),
+	for _, path := range [][2]string{{s.cfg.Storage, cfg.Storage}, {s.cfg.Database, cfg.Database}} {
+		if path[0] != path[1] {
+			s.warn(path[1]+" stays: config.yaml names it, and install has not made it",
 				"remove it yourself if it is the registry's")
 		}
 	}
@@ -215,7 +188,7 @@ func (s *site) warnOfStrays() {
 // legacyConfig takes the paths of a configuration of the service's that the unit has, too.
 func (s *site) legacyConfig() *config.Config {
 	usual := config.Default(s.QuayRoot)
-	cfg, err := config.Parse(config.Path(s.QuayRoot), s.content)
+	cfg, err := config.Parse(s.confPath(), s.content)
 	if err != nil {
 		return usual
 	}
@@ -223,15 +196,19 @@ func (s *site) legacyConfig() *config.Config {
 	for _, d := range []struct {
 		dir, path string
 		usual     *string
-	}{{cfg.Storage, cfg.Storage, &usual.Storage}, {filepath.Dir(cfg.Database), cfg.Database, &usual.Database}} {
+	}{
+		{cfg.Storage, cfg.Storage, &usual.Storage},
+		{filepath.Dir(cfg.Database), cfg.Database, &usual.Database},
+	} {
 		// The service's own directory lies in one that is not the service's.
 		other, err := s.Host.Other(filepath.Dir(d.dir))
-		if plain := err == nil && (other == nil || other.UID != s.changer.UID); plain && !slices.Contains(unnamed, d.dir) {
+		plain := err == nil && (other == nil || other.UID != s.changer.UID)
+		if plain && !slices.Contains(unnamed, d.dir) {
 			*d.usual = d.path
 			continue
 		}
-		s.warn(fmt.Sprintf("%s stays: config.yaml, which the service can change, names it, and %s does not", d.path, s.unit.Unit),
-			"find out who wrote that")
+		s.warn(fmt.Sprintf("%s stays: config.yaml, which the service can change, names it, and %s does not",
+			d.path, s.unit.Unit), "find out how that came about")
 	}
 	return usual
 }

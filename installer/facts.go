@@ -21,11 +21,15 @@ const (
 	databaseName = "appliance.db"
 )
 
-// site is a host, and a request that is about it: what is there, what is wanted, and what is in the way.
+// site is a host, and a request that is about it: what is there, what is wanted, and what is in the
+// way.
 type site struct {
 	Deps
 	Request
 	facts
+	network
+	dirs  places
+	files certFiles
 	wanted
 
 	owner    string // the service's user; empty in user mode, where it is the caller
@@ -35,7 +39,8 @@ type site struct {
 	problems []Problem
 }
 
-// facts are what is on the host, read before anything is decided.
+// facts are what is on the host, read before anything is decided. The configuration says where more
+// is: network, places and certFiles.
 type facts struct {
 	unit      *installed    // nil: not installed
 	record    *record       // of what earlier installs did; nil
@@ -44,9 +49,10 @@ type facts struct {
 	journal   *host.Journal // of a run that was interrupted
 	content   []byte        // of config.yaml
 	contentIs error         // the reason why it has none
+	quayUnit  string        // a unit of a mirror-registry
+	program   bool          // the executable to install is one
 	serving   bool          // the installed service runs the program that is installed
 	listening bool          // or its socket is active
-	lingering bool          // user mode: is on already
 }
 
 func newSite(r Request, d Deps) (*site, error) {
@@ -61,25 +67,14 @@ func newSite(r Request, d Deps) (*site, error) {
 	return s, nil
 }
 
-func (s *site) problem(what, remedy string) {
-	s.problems = append(s.problems, Problem{What: what, Remedy: remedy})
-}
-
-func (s *site) warn(what, remedy string) {
-	s.problems = append(s.problems, Problem{What: what, Remedy: remedy, Warning: true})
-}
-
-// fault is problem for an error, whose own hint is better than remedy.
-func (s *site) fault(err error, remedy string) { s.problem(err.Error(), hintOf(err, remedy)) }
-
-// look reads what is in the install directory, and reports whether there is a directory to go on with.
+// look reads what is in the install directory, and reports whether there is a directory to go on
+// with.
 func (s *site) look() bool {
-	if !s.root() {
+	if !s.completeDirs() {
 		return false
 	}
-	path := config.Path(s.QuayRoot)
-	s.content, s.contentIs = s.Host.ReadFile(path)
-	s.journal = &host.Journal{Host: s.Host, Dir: filepath.Join(filepath.Dir(path), "undo"), Kinds: s.kinds}
+	s.content, s.contentIs = s.Host.ReadFile(s.confPath())
+	s.journal = &host.Journal{Host: s.Host, Dir: filepath.Join(s.confDir(), "undo"), Kinds: s.kinds}
 	var err error
 	if s.record, err = s.readRecord(); err != nil {
 		s.fault(err, "move that file away; a later uninstall then leaves empty directories behind")
@@ -94,37 +89,34 @@ func (s *site) look() bool {
 	return true
 }
 
-// root completes the directories, and reports whether they can be looked at.
-func (s *site) root() bool {
-	if s.QuayRoot == "" {
-		if s.Home == "" && s.unit == nil {
-			s.problem("there is no home directory to install into: HOME is not set, and the user database does not know this user",
-				"name the directory with --quayRoot, or set HOME")
-			return false
-		}
+// completeDirs completes the directories of the request, and reports whether they can be looked at.
+func (s *site) completeDirs() bool {
+	switch {
+	case s.QuayRoot == "" && s.unit != nil:
+		s.QuayRoot = s.unit.QuayRoot
+	case s.QuayRoot == "" && s.Home == "":
+		s.problem("there is no home directory to install into: HOME is not set, and the user database "+
+			"does not know this user", "name the directory with --quayRoot, or set HOME")
+		return false
+	case s.QuayRoot == "":
 		s.QuayRoot = filepath.Join(s.Home, "quay-install")
-		if s.unit != nil {
-			s.QuayRoot = s.unit.QuayRoot
-		}
 	}
 	ok := true
-	for _, dir := range []struct {
-		flag string
-		path *string
-	}{{"--quayRoot", &s.QuayRoot}, {"--quayStorage", &s.QuayStorage}, {"--sqliteStorage", &s.SqliteStorage}} {
-		if *dir.path == "" {
+	for i, path := range []*string{&s.QuayRoot, &s.QuayStorage, &s.SqliteStorage} {
+		if *path == "" {
 			continue
 		}
-		*dir.path = s.expand(*dir.path)
-		if !filepath.IsAbs(*dir.path) {
-			s.problem(fmt.Sprintf("%s %s is not an absolute path", dir.flag, *dir.path),
+		*path = s.expand(*path)
+		if !filepath.IsAbs(*path) {
+			flag := []string{"--quayRoot", "--quayStorage", "--sqliteStorage"}[i]
+			s.problem(fmt.Sprintf("%s %s is not an absolute path", flag, *path),
 				"write the whole path, beginning with / or with ~/ for the home directory")
 			ok = false
 		}
 	}
 	if ok && s.unit != nil && s.unit.QuayRoot != s.QuayRoot {
-		s.problem(fmt.Sprintf("an appliance is installed already, in %s", s.unit.QuayRoot),
-			fmt.Sprintf("leave out --quayRoot to work on that one, or remove it first: appliance uninstall --quayRoot %s", s.unit.QuayRoot))
+		s.problem("an appliance is installed already, in "+s.unit.QuayRoot, "leave out --quayRoot to work "+
+			"on that one, or remove it first: appliance uninstall --quayRoot "+s.unit.QuayRoot)
 	}
 	return ok
 }
@@ -137,17 +129,13 @@ func (s *site) expand(path string) string {
 	return filepath.Clean(path)
 }
 
-// resume adds what an interrupted run did to the record. Its steps also belong to this run, which undoes them if it fails,
-// unless they are over: the service runs by now, or holds images.
+// resume adds what an interrupted run did to the record. Its steps also belong to this run, which
+// undoes them if it fails, unless they are over: the service runs by now, or holds images.
 func (s *site) resume(over bool) {
 	over = over || s.journal.Done || s.serving
 	for _, e := range s.journal.Entries {
-		if l, ok := e.Step.(*leavings); ok {
-			for _, dir := range []string{"sha256", "sha512"} {
-				names, err := s.Host.Names(filepath.Join(l.Storage, dir))
-				over = over || err == nil && len(names) > 0
-			}
-		}
+		l, ok := e.Step.(*leavings)
+		over = over || ok && hasImages(s.Host, l.Storage)
 	}
 	if len(s.journal.Entries) > 0 {
 		s.record = s.record.with(s.journal.Entries)
@@ -157,11 +145,12 @@ func (s *site) resume(over bool) {
 	}
 }
 
-// lookAtServices asks systemd whether the service runs, and logind whether the user lingers.
+// lookAtServices looks for the programs, and asks systemd whether the service runs.
 func (s *site) lookAtServices(ctx context.Context) {
 	if ok, err := s.Host.Exists("/run/systemd/system"); err != nil || !ok {
-		s.problem("systemd is not running on this host (there is no /run/systemd/system)",
-			"install on a host that was booted with systemd; without one, run the daemon yourself: appliance serve --config FILE")
+		s.problem("systemd is not running on this host (there is no /run/systemd/system)", "install on a "+
+			"host that was booted with systemd; without one, run the daemon yourself: appliance serve "+
+			"--config FILE")
 		return
 	}
 	if err := s.askServices(ctx); err != nil {
@@ -189,34 +178,49 @@ func (s *site) askServices(ctx context.Context) error {
 			s.problem(unit+" is masked", "unmask it first: systemctl unmask "+unit)
 		}
 	}
-	if s.User {
-		s.lingering, err = manager.Linger(ctx, s.Geteuid())
+	if s.User { // the daemon has to run on when the user logs out
+		_, err = manager.Linger(ctx, s.Geteuid())
 	}
 	return err
 }
 
 // runsAnother reports whether the service runs another program than the one that is installed.
 func runsAnother(h *host.Host, binary string, status systemd.Status) bool {
-	if status.MainPID == 0 {
-		return false
-	}
 	running, err := os.Stat(fmt.Sprintf("/proc/%d/exe", status.MainPID))
-	if err != nil {
+	if status.MainPID == 0 || err != nil {
 		return false
 	}
 	installed, err := os.Stat(h.Path(binary))
 	return err == nil && !os.SameFile(running, installed)
 }
 
+// lookAtPrograms looks for the executable to install, and for a mirror-registry.
+func (s *site) lookAtPrograms() {
+	fi, err := os.Stat(s.Binary)
+	s.program = err == nil && fi.Mode().IsRegular() && fi.Mode()&0o111 != 0
+	for _, name := range []string{"app", "pod", "redis", "postgres"} {
+		path := s.unitFile("quay-" + name + ".service")
+		if info, err := s.Host.Stat(path); err == nil && info.Mode.IsRegular() {
+			s.quayUnit = path
+			return
+		}
+	}
+}
+
 func (s *site) unitDir() string { return s.Deps.unitDir(s.User) }
 
-// unitFile is where a unit of ours lies.
 func (s *site) unitFile(name string) string { return filepath.Join(s.unitDir(), name) }
 
-// databaseDir is the directory of the SQLite file.
 func (s *site) databaseDir() string { return filepath.Dir(s.cfg.Database) }
 
-func (s *site) confDir() string { return filepath.Dir(config.Path(s.QuayRoot)) }
+func (s *site) confPath() string { return config.Path(s.QuayRoot) }
+
+func (s *site) confDir() string { return filepath.Dir(s.confPath()) }
+
+func (s *site) caDir() string { return filepath.Join(s.QuayRoot, "quay-rootCA") }
+
+// pullSecret is what seeding leaves beside config.yaml.
+func (s *site) pullSecret() string { return PullSecretFile(s.QuayRoot) }
 
 func (s *site) has(path string) bool {
 	if path == "" {
@@ -231,9 +235,6 @@ func (s *site) isFile(path string) bool {
 	info, err := s.Host.StatTarget(path)
 	return path != "" && err == nil && info.Mode.IsRegular()
 }
-
-// isQuay reports whether the directory belongs to a mirror-registry.
-func (s *site) isQuay() bool { return s.contentIs == nil && isQuayConfig(s.content) }
 
 func notThere(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)

@@ -30,7 +30,8 @@ var errNotInstalled = errors.New("no appliance is installed here")
 
 func isNotInstalled(err error) bool { return errors.Is(err, errNotInstalled) }
 
-// notInstalled is the error without a unit and, if there could be one, without an install in quayRoot.
+// notInstalled is the error without a unit and, if there could be one, without an install in
+// quayRoot.
 func notInstalled(unit, quayRoot string) error {
 	err := fmt.Errorf("%w: there is no %s", errNotInstalled, unit)
 	if quayRoot != "" {
@@ -105,8 +106,8 @@ func execStart(unit string) (binary, conf string) {
 	return "", ""
 }
 
-// unitWords splits a command line of a unit as systemd.syntax(7) does: parts in double or single quotes,
-// backslash escapes, and then %% for % and, except in the program's path, $$ for $.
+// unitWords splits a command line of a unit as systemd.syntax(7) does: parts in double or single
+// quotes, backslash escapes, and then %% for % and, except in the program's path, $$ for $.
 func unitWords(line string) []string {
 	words := specifierWords(line)
 	for i := range words {
@@ -181,8 +182,8 @@ func (d Deps) complete() (Deps, error) {
 	return d, nil
 }
 
-// unitDir returns the directory of an administrator's, or a user's, units. XDG_CONFIG_HOME is ignored: the environment of the
-// user's manager counts, which has the default.
+// unitDir returns the directory of an administrator's, or a user's, units. XDG_CONFIG_HOME is
+// ignored: the environment of the user's manager counts, which has the default.
 func (d Deps) unitDir(user bool) string {
 	if user {
 		return filepath.Join("/", d.Home, ".config", "systemd", "user")

@@ -79,8 +79,8 @@ func (s *health) dead(ctx context.Context) error {
 	return nil
 }
 
-// checkHealth asks the daemon once, as a client that trusts the CA. It dials the loopback address, so that neither DNS nor a
-// firewall matters.
+// checkHealth asks the daemon once, as a client that trusts the CA. It dials the loopback address,
+// so that neither DNS nor a firewall matters.
 func checkHealth(ctx context.Context, cfg *config.Config) error {
 	roots, err := trustedRoots(cfg)
 	if err != nil {
@@ -115,8 +115,8 @@ func loopback(cfg *config.Config) string {
 	return net.JoinHostPort("127.0.0.1", fmt.Sprint(cfg.Port))
 }
 
-// trustedRoots returns the system's authorities with the CA or, with a user's own certificate, with the content of its file: its
-// authority may not be known to this host.
+// trustedRoots returns the system's authorities with the CA or, with a user's own certificate, with
+// the content of its file: its authority may not be known to this host.
 func trustedRoots(cfg *config.Config) (*x509.CertPool, error) {
 	roots, err := x509.SystemCertPool()
 	if err != nil {
@@ -161,5 +161,6 @@ func (s *seed) Apply(ctx context.Context) (changed bool, err error) {
 	return s.changed, err
 }
 
-// generatePassword returns 160 bits as letters and digits, which need no quotes in shells, URLs and YAML.
+// generatePassword returns 160 bits as letters and digits, which need no quotes in shells, URLs and
+// YAML.
 func generatePassword() string { return (rand.Text() + rand.Text())[:32] }

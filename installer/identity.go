@@ -24,8 +24,9 @@ type Identity struct {
 	host *host.Host
 }
 
-// identify reads a configuration and decides as which user a command acts. A caller other than root keeps its identity. Root
-// does not act on a store as root, since the service's user could lead it to any file of the host. It acts as the first of
+// identify reads a configuration and decides as which user a command acts. A caller other than root
+// keeps its identity. Root does not act on a store as root, since the service's user could lead it
+// to any file of the host. It acts as the first of
 //
 //   - the user of the system's unit, if that runs this configuration
 //   - the user who can change the configuration, if that is not root alone
@@ -135,7 +136,8 @@ func (id *Identity) ownerOfStore() error {
 	return nil
 }
 
-// differ returns the error for two directories with different owners. The one to correct is root's, as that of a new disk.
+// differ returns the error for two directories with different owners. The one to correct is root's,
+// as that of a new disk.
 func (id *Identity) differ(a, b string) error {
 	if id.UID == 0 {
 		a, b = b, a
@@ -143,8 +145,8 @@ func (id *Identity) differ(a, b string) error {
 	return ownersError(a, b)
 }
 
-// CheckStore rejects a store whose directories do not belong to the command's user, who could not open its files, and whose
-// new files the registry could not open.
+// CheckStore rejects a store whose directories do not belong to the command's user, who could not
+// open its files, and whose new files the registry could not open.
 func (id *Identity) CheckStore() error {
 	storage, err := id.host.StatTarget(id.Config.Storage)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -185,8 +187,8 @@ func (id *Identity) CheckStore() error {
 	return nil
 }
 
-// closed returns the directories that the identity may not pass through on the way to those of the configuration, and the
-// latter.
+// closed returns the directories that the identity may not pass through on the way to those of the
+// configuration, and the latter.
 func (id *Identity) closed() (closed, beyond []string, err error) {
 	owner := host.Owner{UID: id.UID, GID: id.GID}
 	c := id.Config

@@ -12,8 +12,8 @@ import (
 	"github.com/mirror-appliance/appliance/systemd"
 )
 
-// PlanInstall looks at the host and plans an install. It returns *PreflightError when something is in the way; warnings
-// alone are in the plan.
+// PlanInstall looks at the host and plans an install. It returns *PreflightError when something is
+// in the way; warnings alone are in the plan.
 func PlanInstall(ctx context.Context, r Request, d Deps) (*Plan, error) {
 	s, err := newSite(r, d)
 	if err != nil {
@@ -26,9 +26,13 @@ func PlanInstall(ctx context.Context, r Request, d Deps) (*Plan, error) {
 		s.lookAtServices(ctx)
 		s.resume(false)
 	}
+	s.lookAtPrograms()
 	s.want()
-	if err := s.preflight(ctx); err != nil {
-		return nil, err
+	if s.cfg != nil {
+		s.lookAtNetwork(ctx)
+	}
+	if s.preflight(); ctx.Err() != nil {
+		return nil, ctx.Err()
 	}
 	plan, err := s.newPlan()
 	if err != nil {
@@ -77,7 +81,8 @@ func (b *builder) begin() error {
 
 // rootDirs adds quayRoot, and the journal in it.
 func (b *builder) rootDirs() error {
-	// Its group's once there is one: the record has to tell whether the service's user was there before.
+	// Its group's once there is one: the record has to tell whether the service's user was there
+	// before.
 	err := b.all(func() error { return b.directory(b.QuayRoot, 0o755, b.admin, keep) },
 		func() error { return b.directory(b.confDir(), 0o750, b.admin, keep|whole) })
 	b.add(&begin{journal: b.journal, host: b.Host, owner: b.admin})
@@ -210,8 +215,8 @@ func (b *builder) directories() error {
 	return nil
 }
 
-// leavings is what the daemon and its first users leave, also in directories that are the user's. Where a database exists,
-// it belongs to that database.
+// leavings is what the daemon and its first users leave, also in directories that are the user's.
+// Where a database exists, it belongs to that database.
 type leavings struct {
 	host     *host.Host
 	Storage  string   `json:"storage"`
@@ -220,7 +225,8 @@ type leavings struct {
 }
 
 func (s *site) leavings() *leavings {
-	l := &leavings{host: s.Host, Storage: s.cfg.Storage, Database: s.cfg.Database, Rest: []string{s.pullSecret(), s.cfg.ControlSocket}}
+	l := &leavings{host: s.Host, Storage: s.cfg.Storage, Database: s.cfg.Database,
+		Rest: []string{s.pullSecret(), s.cfg.ControlSocket}}
 	if s.cfg.TLS.State != "" {
 		l.Rest = append(l.Rest, filepath.Join(s.cfg.TLS.State, "certificates"))
 	}
@@ -247,42 +253,39 @@ func (s *leavings) Undo(ctx context.Context, _ *host.Before) (bool, error) {
 	return true, nil
 }
 
-// content returns the paths of the store: a directory that the user has named is not removed as a whole.
+// content returns the paths of the store: a directory that the user has named is not removed as a
+// whole.
 func (s *leavings) content() (paths []string) {
 	for _, name := range storageNames() {
 		paths = append(paths, filepath.Join(s.Storage, name))
 	}
-	for _, name := range databaseNames(s.host, s.Database) {
-		paths = append(paths, filepath.Join(filepath.Dir(s.Database), name))
+	dir := filepath.Dir(s.Database)
+	names, _ := s.host.Names(dir) // without a backup, if it cannot be read
+	for _, name := range databaseNames(s.Database, names) {
+		paths = append(paths, filepath.Join(dir, name))
 	}
 	return paths
 }
 
 // files adds the certificates and config.yaml. A file that exists keeps its content.
 func (b *builder) files() error {
-	conf := certificateFile{path: config.Path(b.QuayRoot), mode: 0o640, owner: b.reader()}
+	conf := &host.File{Host: b.Host, Path: b.confPath(), Mode: 0o640, Owner: b.reader()}
 	switch {
 	case !b.kept:
 		var err error
-		if conf.content, err = b.cfg.Marshal(); err != nil {
+		if conf.Content, err = b.cfg.Marshal(); err != nil {
 			return err
 		}
 	case b.changer != nil || !bytes.Equal(b.text, b.content):
-		conf.content = b.text // what has been looked at
+		conf.Content = b.text // what has been looked at
+	default:
+		conf.AnyContent = true
 	}
-	for _, f := range append(b.certificateFiles(), conf) {
-		switch {
-		case f.content != nil:
-			b.add(&host.File{Host: b.Host, Path: f.path, Content: f.content, Mode: f.mode, Owner: f.owner})
-		case f.path == conf.path || b.isMade(f.path):
-			b.add(&host.File{Host: b.Host, AnyContent: true, Path: f.path, Mode: f.mode, Owner: f.owner})
-		}
-	}
-	for _, l := range b.leafLinks() {
-		b.add(&host.Link{Host: b.Host, Path: l.path, Target: l.target})
-	}
+	b.add(b.certificateSteps()...)
+	b.add(conf)
+	b.add(b.leafLinks()...)
 	if secret := b.pullSecret(); b.changer != nil && b.has(secret) {
-		b.add(&host.File{Host: b.Host, AnyContent: true, Path: secret, Mode: 0o600, Owner: b.admin})
+		b.add(&host.File{Host: b.Host, Path: secret, AnyContent: true, Mode: 0o600, Owner: b.admin})
 	}
 	if b.certs.oldKey != "" { // after config.yaml, which names the new one
 		b.add(&host.Remove{Host: b.Host, Path: b.certs.oldKey})
@@ -354,6 +357,3 @@ func (b *builder) running() error {
 		b.seeded)
 	return nil
 }
-
-// pullSecret is what seeding leaves beside config.yaml.
-func (s *site) pullSecret() string { return filepath.Join(s.confDir(), "pull-secret.json") }

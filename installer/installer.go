@@ -1,20 +1,24 @@
 // Package installer puts the appliance on a host and takes it away again.
 //
-// Use PlanInstall, PlanPrepare and PlanUninstall to get a Plan, which can be shown or applied. A plan comes about in three
-// parts: facts, what is on the host (facts.go); wanted, what the request and the facts lead to (wanted.go); and the steps
-// from the one to the other, idempotent values of ansible-free/host and of this package (install.go). Preflight comes
-// before them and returns all problems at once, each with its remedy.
+// Use PlanInstall, PlanPrepare and PlanUninstall to get a Plan, which can be shown or applied. A
+// plan comes about in three parts: facts, what is on the host (facts.go); wanted, what the request
+// and the facts lead to (wanted.go); and the steps from the one to the other, idempotent values of
+// ansible-free/host and of this package (install.go). Preflight comes before them and returns all
+// problems at once, each with its remedy.
 //
-// Apply writes to a journal on disk what each step is about to change. When a step fails or ctx ends, the journal is
-// undone. The next install goes on with the journal of one that was killed, and undoes that too if it fails. A complete
-// install is recorded in quay-config/install.json, step by step; an uninstall takes the record back (uninstall.go).
+// Apply writes to a journal on disk what each step is about to change. When a step fails or ctx
+// ends, the journal is undone. The next install goes on with the journal of one that was killed,
+// and undoes that too if it fails. A complete install is recorded in quay-config/install.json, step
+// by step; an uninstall takes the record back (uninstall.go).
 //
-// A Request and a Result are plain values, progress goes through a function, and no step knows where it runs, so that the
-// same program can run over SSH. Users are made through the daemon's control API (seed.go). Nothing is executed through
-// a shell, and no secret is an argument of a process.
+// A Request and a Result are plain values, progress goes through a function, and no step knows
+// where it runs, so that the same program can run over SSH. Users are made through the daemon's
+// control API (seed.go). Nothing is executed through a shell, and no secret is an argument of a
+// process.
 //
-// Refused: Ansible and its inventory, since a static binary and D-Bus do all of it; a record that is trusted for what the
-// host tells as well, such as the installed program and its directory, which the unit names.
+// Refused: Ansible and its inventory, since a static binary and D-Bus do all of it; a record that
+// is trusted for what the host tells as well, such as the installed program and its directory,
+// which the unit names.
 package installer
 
 import (
@@ -26,8 +30,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
-// Request is what the user asks for, a plain value. Empty fields are taken from the existing install, if there is one, and
-// then from the defaults named here.
+// Request is what the user asks for, a plain value. Empty fields are taken from the existing
+// install, if there is one, and then from the defaults named here.
 type Request struct {
 	Hostname      string // DNS name that clusters use, without a port; default: this host's name
 	Port          int    // default 8443
@@ -41,8 +45,8 @@ type Request struct {
 	RemoveContent bool   // uninstall only: remove blobs and database as well
 }
 
-// Deps is what the installer needs from its caller: Version. The zero value of the others means the real thing; tests
-// replace it.
+// Deps is what the installer needs from its caller: Version. The zero value of the others means the
+// real thing; tests replace it.
 type Deps struct {
 	Host     *host.Host                                                           // host.Local()
 	Connect  func(ctx context.Context, user bool) (serviceManager, error)         // systemd over D-Bus
@@ -73,8 +77,8 @@ type Result struct {
 	CA           string // the file of the CA's certificate; empty if clients know it already
 	InitUser     string
 	InitPassword string
-	// Seeded is what Seed returned. If it is false and the password was generated, then InitPassword is empty: the user
-	// exists and keeps its password.
+	// Seeded is what Seed returned. If it is false and the password was generated, then InitPassword
+	// is empty: the user exists and keeps its password.
 	Seeded bool
 }
 

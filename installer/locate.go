@@ -12,8 +12,9 @@ import (
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
-// Locate returns the identity to act with on an appliance of this host: that of the configuration file file, of the install
-// directory root, or, if both are empty, of the installed service, or of the directory where install puts one by default.
+// Locate returns the identity to act with on an appliance of this host: that of the configuration
+// file file, of the install directory root, or, if both are empty, of the installed service, or of
+// the directory where install puts one by default.
 func Locate(d Deps, file, root string) (*Identity, error) {
 	path, err := locate(d, file, root)
 	if err != nil {

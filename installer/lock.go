@@ -8,11 +8,12 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-// Lock excludes other installs and uninstalls of this user, until unlock or the end of the process. Take it before a plan
-// is made: what one run finds missing, such as the CA, another would make as well.
+// Lock excludes other installs and uninstalls of this user, until unlock or the end of the process.
+// Take it before a plan is made: what one run finds missing, such as the CA, another would make as
+// well.
 //
-// The lock is on the home directory: it leaves nothing behind, and other users cannot open that of root. On a file system
-// without locks, such as some NFS, runs are not kept apart.
+// The lock is on the home directory: it leaves nothing behind, and other users cannot open that of
+// root. On a file system without locks, such as some NFS, runs are not kept apart.
 func Lock(d Deps) (unlock func(), err error) {
 	if d, err = d.complete(); err != nil {
 		return nil, err

@@ -17,14 +17,15 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-// Command returns a command of this program that runs as the user whose store it is, or nil if this process has that user
-// already. It has the rights of that user and no capability; a session of its own, since a process that the user can
-// trace must not type on root's terminal; and is ended by SIGTERM.
+// Command returns a command of this program that runs as the user whose store it is, or nil if this
+// process has that user already. It has the rights of that user and no capability; a session of its
+// own, since a process that the user can trace must not type on root's terminal; and is ended by
+// SIGTERM.
 //
-// The user, an unprivileged one, may have no way through /root to its own directory. Then the command gets a mount
-// namespace in which an empty directory hides each such place, and the user's directories are bound back into it, as the
-// unit of the service has it. A capability was refused: it would let the command read everything else as well, by links
-// that the service has made.
+// The user, an unprivileged one, may have no way through /root to its own directory. Then the
+// command gets a mount namespace in which an empty directory hides each such place, and the user's
+// directories are bound back into it, as the unit of the service has it. A capability was refused:
+// it would let the command read everything else as well, by links that the service has made.
 func (id *Identity) Command(ctx context.Context, args ...string) (*exec.Cmd, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
@@ -53,7 +54,8 @@ func (id *Identity) Command(ctx context.Context, args ...string) (*exec.Cmd, err
 	return c, nil
 }
 
-// Enter does what Command begins: args are UID, GID, CLOSED, BEYOND and the command. It does not return unless it fails.
+// Enter does what Command begins: args are UID, GID, CLOSED, BEYOND and the command. It does not
+// return unless it fails.
 func Enter(args []string) error {
 	uid, err := strconv.Atoi(args[0])
 	if err != nil {

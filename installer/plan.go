@@ -20,8 +20,8 @@ type Plan struct {
 	result  Result
 	// seeded is the step that fills Result.Seeded; nil in an uninstall.
 	seeded *seed
-	// install says that a failure is undone and that the end is recorded. An uninstall is not undone: another one
-	// completes it.
+	// install says that a failure is undone and that the end is recorded. An uninstall is not undone:
+	// another one completes it.
 	install bool
 }
 
@@ -35,7 +35,8 @@ func (s *site) newPlan() (*Plan, error) {
 
 func (p *Plan) add(steps ...host.Step) { p.steps = append(p.steps, steps...) }
 
-// Describe returns one line for each step, in order. A step whose result is there already does nothing.
+// Describe returns one line for each step, in order. A step whose result is there already does
+// nothing.
 func (p *Plan) Describe() []string {
 	lines := make([]string, 0, len(p.steps))
 	for _, s := range p.steps {
@@ -52,8 +53,8 @@ type waits interface{ waits() bool }
 // undoTimeout bounds an undo: above all, it stops a daemon that drains.
 const undoTimeout = 2 * time.Minute
 
-// Apply does the steps in order. progress (may be nil) gets a line for each step that changed something. When a step of an
-// install fails, or ctx ends, everything is undone.
+// Apply does the steps in order. progress (may be nil) gets a line for each step that changed
+// something. When a step of an install fails, or ctx ends, everything is undone.
 func (p *Plan) Apply(ctx context.Context, progress func(line string)) (Result, error) {
 	if progress == nil {
 		progress = func(string) {}

@@ -3,7 +3,6 @@ package installer
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -217,28 +216,28 @@ func TestPreflight_Warns(t *testing.T) {
 }
 
 // A port that this very test holds is found with its process.
-func TestFreePort(t *testing.T) {
+func TestFindListener(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	port := l.Addr().(*net.TCPAddr).Port
-	problems := freePort{host.Local(), port}.Check(t.Context())
-	if want := fmt.Sprintf("(process %d)", os.Getpid()); len(problems) != 1 || !strings.Contains(problems[0].What, want) {
-		t.Errorf("problems: %v, want one with %s", problems, want)
+	if l := findListener(host.Local(), port); l == nil || l.pid != os.Getpid() {
+		t.Errorf("found: %+v, want process %d", l, os.Getpid())
 	}
 	l.Close()
-	if problems := (freePort{host.Local(), port}).Check(t.Context()); len(problems) != 0 {
-		t.Errorf("after closing: %v", problems)
+	if l := findListener(host.Local(), port); l != nil {
+		t.Errorf("after closing: %+v", l)
 	}
 }
 
 func TestSpace(t *testing.T) {
-	dir := place{host.Local(), "--quayStorage", filepath.Join(t.TempDir(), "new")}
-	if p := (space{dir, 1}).Check(t.Context()); len(p) != 0 {
-		t.Errorf("a byte: %v", p)
+	s := &site{Deps: Deps{Host: host.Local()}}
+	dir := s.lookAtPlace("--quayStorage", filepath.Join(t.TempDir(), "new"))
+	if s.checkSpace(dir, 1); len(s.problems) != 0 {
+		t.Errorf("a byte: %v", s.problems)
 	}
-	if p := (space{dir, 1 << 62}).Check(t.Context()); len(p) != 1 || p[0].Remedy == "" {
-		t.Errorf("4 EiB: %v", p)
+	if s.checkSpace(dir, 1<<62); len(s.problems) != 1 || s.problems[0].Remedy == "" {
+		t.Errorf("4 EiB: %v", s.problems)
 	}
 }

@@ -2,12 +2,11 @@ package installer
 
 import (
 	"context"
-	"path/filepath"
 )
 
-// PlanPrepare plans the part of an install that needs neither systemd nor rights: directories, CA, certificate and
-// config.yaml, all of them the caller's. It is for a registry that another program runs, such as a development machine:
-// `appliance serve --quayRoot DIR`. It makes no users.
+// PlanPrepare plans the part of an install that needs neither systemd nor rights: directories, CA,
+// certificate and config.yaml, all of them the caller's. It is for a registry that another program
+// runs, such as a development machine: `appliance serve --quayRoot DIR`. It makes no users.
 func PlanPrepare(ctx context.Context, r Request, d Deps) (*Plan, error) {
 	r.User = true
 	s, err := newSite(r, d)
@@ -20,12 +19,13 @@ func PlanPrepare(ctx context.Context, r Request, d Deps) (*Plan, error) {
 	s.want()
 	switch {
 	case s.cfg != nil:
-		s.check(ctx, hostnameSyntax{s.cfg.Hostname}, storageContent{s.Host, s.cfg.Storage, s.cfg.Database}, databaseContent{s.Host, s.cfg.Database})
-		for _, dir := range s.ownDirs() {
-			s.check(ctx, dir)
+		s.checkHostname(s.cfg.Hostname)
+		s.checkContent()
+		for _, p := range s.dirs.own {
+			s.checkAlone(p)
 		}
-	case filepath.IsAbs(s.QuayRoot) && s.isQuay():
-		s.check(ctx, mirrorRegistry{s.Host, s.unitDir(), s.QuayRoot})
+	case s.isQuay():
+		s.checkMirrorRegistry()
 	}
 	plan, err := s.newPlan()
 	if err != nil {

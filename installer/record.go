@@ -13,7 +13,8 @@ import (
 	"github.com/mirror-appliance/appliance/systemd"
 )
 
-// record is quay-config/install.json: what installs did, in their order, with what they found. An uninstall takes it back.
+// record is quay-config/install.json: what installs did, in their order, with what they found. An
+// uninstall takes it back.
 type record struct {
 	Version   int               `json:"version"`   // of this format
 	Appliance string            `json:"appliance"` // version of the program that wrote it
@@ -164,8 +165,8 @@ func (s *site) installOf(old version1) (entries []host.Entry) {
 	return entries
 }
 
-// with returns the record with what a run did. Of what it has already, the state before the first install counts, and what
-// the last one wrote.
+// with returns the record with what a run did. Of what it has already, the state before the first
+// install counts, and what the last one wrote.
 func (r *record) with(entries []host.Entry) *record {
 	all := &record{}
 	if r != nil {
@@ -192,8 +193,8 @@ func (r *record) with(entries []host.Entry) *record {
 	return all
 }
 
-// update replaces a step by a later one about the same thing, and reports whether the record has it. The hash of what was
-// written stays, where the later one leaves the content alone.
+// update replaces a step by a later one about the same thing, and reports whether the record has
+// it. The hash of what was written stays, where the later one leaves the content alone.
 func (r *record) update(step lasting) bool {
 	i := slices.IndexFunc(r.entries, func(e host.Entry) bool { return e.Step.(lasting).Taken() == step.Taken() })
 	if i < 0 {

@@ -27,13 +27,15 @@ import (
 // pullerUser is the user whose secret goes to every node of a cluster. It cannot write.
 const pullerUser = "puller"
 
-// PullSecretFile returns where an install leaves that secret, in the form that a cluster's install-config takes.
+// PullSecretFile returns where an install leaves that secret, in the form that a cluster's
+// install-config takes.
 func PullSecretFile(quayRoot string) string {
 	return filepath.Join(filepath.Dir(config.Path(quayRoot)), "pull-secret.json")
 }
 
-// seedUsers makes the first users through the control socket of a daemon that has just started, and reports whether it
-// made the administrator. It does not change users that exist, but a password that was named must be theirs.
+// seedUsers makes the first users through the control socket of a daemon that has just started, and
+// reports whether it made the administrator. It does not change users that exist, but a password
+// that was named must be theirs.
 func seedUsers(ctx context.Context, in Installation) (bool, error) {
 	uid := os.Geteuid()
 	if in.Owner != "" {
@@ -71,7 +73,8 @@ func seedUsers(ctx context.Context, in Installation) (bool, error) {
 	return made, seedPuller(ctx, control, in)
 }
 
-// checkInitPassword logs in as a client does, but at localhost: the host may not resolve its public name.
+// checkInitPassword logs in as a client does, but at localhost: the host may not resolve its public
+// name.
 func checkInitPassword(ctx context.Context, in Installation) error {
 	roots, err := trustedRoots(in.Config)
 	if err != nil {
@@ -97,9 +100,9 @@ func checkInitPassword(ctx context.Context, in Installation) error {
 	return err
 }
 
-// seedPuller makes the puller and leaves its secret in a file that only the owner can read. It is shown nowhere else, and
-// a later `appliance user passwd puller` replaces it. The file comes first: the password of a user that exists is not
-// known to another install.
+// seedPuller makes the puller and leaves its secret in a file that only the owner can read. It is
+// shown nowhere else, and a later `appliance user passwd puller` replaces it. The file comes first:
+// the password of a user that exists is not known to another install.
 func seedPuller(ctx context.Context, control *client.Client, in Installation) error {
 	password := rand.Text()
 	auths := make(map[string]any)
@@ -120,8 +123,9 @@ func seedPuller(ctx context.Context, control *client.Client, in Installation) er
 	return nil
 }
 
-// writeSecret writes a file that belongs to the owner of its directory. It replaces what is there and never writes through
-// it: the owner is the service, and a link that it left could lead root anywhere.
+// writeSecret writes a file that belongs to the owner of its directory. It replaces what is there
+// and never writes through it: the owner is the service, and a link that it left could lead root
+// anywhere.
 func writeSecret(path string, data []byte) error {
 	h := host.Local()
 	dir, err := h.StatTarget(filepath.Dir(path))

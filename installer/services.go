@@ -42,7 +42,8 @@ func connectSystemd(ctx context.Context, user bool) (serviceManager, error) {
 	return m, nil
 }
 
-// bus is the connection that the steps of a plan share. Apply opens it, so that a plan that is only shown opens none.
+// bus is the connection that the steps of a plan share. Apply opens it, so that a plan that is only
+// shown opens none.
 type bus struct {
 	serviceManager // nil until open
 	connect        func(ctx context.Context, user bool) (serviceManager, error)
@@ -70,8 +71,8 @@ func (action) Check(context.Context) (*host.Before, error) { return &host.Before
 
 func (action) Undo(context.Context, *host.Before) (bool, error) { return false, nil }
 
-// guard does nothing until it is undone. Since it is the first step, every file has been restored by then: systemd reads
-// the units again, and the service that ran before runs as before.
+// guard does nothing until it is undone. Since it is the first step, every file has been restored
+// by then: systemd reads the units again, and the service that ran before runs as before.
 type guard struct {
 	bus     *bus
 	journal *host.Journal
@@ -176,7 +177,8 @@ type start struct {
 	journal *host.Journal
 	binary  string
 	socket  string // path of the socket's unit
-	// renamed says that config.yaml has another hostname than the certificate, which the daemon makes when it starts.
+	// renamed says that config.yaml has another hostname than the certificate, which the daemon makes
+	// when it starts.
 	renamed bool
 
 	running, socketOpen bool

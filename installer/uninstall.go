@@ -11,11 +11,12 @@ import (
 	"github.com/mirror-appliance/appliance/systemd"
 )
 
-// PlanUninstall plans to take back what the record has, the last step first. Without RemoveContent blobs and database stay,
-// and with them the user that owns them, the CA and the pull secret of the clusters that use them, and the record, for a
-// later install or uninstall.
+// PlanUninstall plans to take back what the record has, the last step first. Without RemoveContent
+// blobs and database stay, and with them the user that owns them, the CA and the pull secret of the
+// clusters that use them, and the record, for a later install or uninstall.
 //
-// An uninstall that fails half way is completed by another one: what leads to the rest is removed last.
+// An uninstall that fails half way is completed by another one: what leads to the rest is removed
+// last.
 func PlanUninstall(ctx context.Context, r Request, d Deps) (*Plan, error) {
 	s, err := newSite(r, d)
 	if err != nil {
@@ -46,7 +47,7 @@ func PlanUninstall(ctx context.Context, r Request, d Deps) (*Plan, error) {
 				"leave out "+d.flag+" to go on with that one")
 		}
 	}
-	s.check(ctx, rights{s.User, s.Geteuid(), s.Home})
+	s.checkRights()
 	plan, err := s.newPlan()
 	if err != nil {
 		return nil, err
@@ -59,8 +60,8 @@ func PlanUninstall(ctx context.Context, r Request, d Deps) (*Plan, error) {
 	return plan, nil
 }
 
-// installedConfig finds out where things are: by the record if there is one, otherwise by config.yaml, as far as it counts,
-// otherwise they are where they are by default.
+// installedConfig finds out where things are: by the record if there is one, otherwise by
+// config.yaml, as far as it counts, otherwise they are where they are by default.
 func (s *site) installedConfig() error {
 	if s.contentIs != nil && !notThere(s.contentIs) && s.changer == nil {
 		return fmt.Errorf("read the configuration: %w", s.contentIs)
@@ -146,8 +147,8 @@ func (s *site) removal(path string, whole bool) host.Step {
 	return &inverse{host.Entry{Step: &host.Dir{Host: s.Host, Path: path, Whole: whole}, Before: &host.Before{}}}
 }
 
-// staysWithContent reports whether a step is not taken back while the content is kept: the content goes on belonging to the
-// service's user, and the clusters that use it trust the CA.
+// staysWithContent reports whether a step is not taken back while the content is kept: the content
+// goes on belonging to the service's user, and the clusters that use it trust the CA.
 func (s *site) staysWithContent(e host.Entry) bool {
 	ca := filepath.Join(s.QuayRoot, "quay-rootCA")
 	switch step := e.Step.(type) {

@@ -28,18 +28,20 @@ func (s *site) want() {
 		s.generated = true
 		s.InitPassword = generatePassword()
 	}
-	if !filepath.IsAbs(s.QuayRoot) {
-		return
+	if filepath.IsAbs(s.QuayRoot) {
+		s.wantConfig()
 	}
-	s.wantConfig()
 	if s.cfg != nil {
+		s.lookAtPlaces()
+		s.lookAtCertificates()
 		s.wantCertificates()
 	}
 }
 
-// wantConfig takes the config.yaml that is there, or makes one. Without a usable one, cfg stays nil.
+// wantConfig takes the config.yaml that is there, or makes one. Without a usable one, cfg stays
+// nil.
 func (s *site) wantConfig() {
-	switch path := config.Path(s.QuayRoot); {
+	switch path := s.confPath(); {
 	case s.isQuay():
 		return // the check for a mirror-registry says so
 	case s.contentIs == nil:
@@ -69,7 +71,8 @@ func (s *site) newConfig() *config.Config {
 	cfg.Port = cmp.Or(s.Port, cfg.Port)
 	cfg.Listen = fmt.Sprintf(":%d", cfg.Port)
 	if s.record != nil && s.record.Storage != "" {
-		cfg.Storage, cfg.Database = s.record.Storage, filepath.Join(s.record.Database, cmp.Or(s.record.File, databaseName))
+		cfg.Storage = s.record.Storage
+		cfg.Database = filepath.Join(s.record.Database, cmp.Or(s.record.File, databaseName))
 	}
 	cfg.Storage = cmp.Or(s.QuayStorage, cfg.Storage)
 	if s.SqliteStorage != "" {
@@ -91,10 +94,10 @@ func normalizeHostname(name string) string { return strings.ToLower(strings.Trim
 
 // refuseChanges compares the request with a configuration that exists: it is the user's.
 func (s *site) refuseChanges() {
-	path := config.Path(s.QuayRoot)
 	differs := func(flag, asked, have string) {
-		s.problem(fmt.Sprintf("%s says %s, but %s says %s", flag, asked, path, have),
-			fmt.Sprintf("changing it is not built yet: leave it at %s, or uninstall (the content can be kept) and install anew", have))
+		s.problem(fmt.Sprintf("%s says %s, but %s says %s", flag, asked, s.confPath(), have),
+			"changing it is not built yet: leave it at "+have+", or uninstall (the content can be kept) "+
+				"and install anew")
 	}
 	if asked := normalizeHostname(s.Hostname); asked != "" && asked != s.cfg.Hostname {
 		differs("--quayHostname", asked, s.cfg.Hostname)
@@ -110,12 +113,13 @@ func (s *site) refuseChanges() {
 	}
 }
 
-// refuseSeparation compares the request with the place where an uninstall left the images: their database is of no use
-// without them. (storageContent refuses the other way round.)
+// refuseSeparation compares the request with the place where an uninstall left the images: their
+// database is of no use without them. (storageContent refuses the other way round.)
 func (s *site) refuseSeparation() {
-	if s.record == nil || s.QuayStorage == "" || s.QuayStorage == s.record.Storage || !s.has(filepath.Join(s.record.Storage, "sha256")) {
-		return
+	if s.record != nil && s.QuayStorage != "" && s.QuayStorage != s.record.Storage &&
+		s.has(filepath.Join(s.record.Storage, "sha256")) {
+		s.problem(fmt.Sprintf("--quayStorage says %s, but the content that was kept lies in %s",
+			s.QuayStorage, s.record.Storage),
+			"leave out --quayStorage, or remove the content first: appliance uninstall")
 	}
-	s.problem(fmt.Sprintf("--quayStorage says %s, but the content that was kept lies in %s", s.QuayStorage, s.record.Storage),
-		"leave out --quayStorage, or remove the content first: appliance uninstall")
 }

@@ -18,9 +18,10 @@ const booted = "/run/systemd/system"
 
 // dial returns a function that connects to the first of the addresses that answers.
 //
-// A bus comes first: it authenticates the caller. The manager's private socket serves where no bus daemon runs, as in a
-// minimal installation, or for a user whose login did not start one. godbus's search for the session bus is not used:
-// as its last resort it starts a bus, which has no systemd on it.
+// A bus comes first: it authenticates the caller. The manager's private socket serves where no bus
+// daemon runs, as in a minimal installation, or for a user whose login did not start one. godbus's
+// search for the session bus is not used: as its last resort it starts a bus, which has no systemd
+// on it.
 func dial(ctx context.Context, addresses []address) func() (*dbus.Conn, error) {
 	return func() (*dbus.Conn, error) {
 		var errs []error
@@ -79,7 +80,8 @@ func userAddresses(runtimeDir string) []address {
 		address{path: "unix:path=" + escaped + "/systemd/private"})
 }
 
-// connect connects to a manager. ctx bounds the connecting only: a connection made with ctx would end with it.
+// connect connects to a manager. ctx bounds the connecting only: a connection made with ctx would
+// end with it.
 func connect(ctx context.Context, user bool) (*sdbus.Conn, context.CancelFunc, error) {
 	if _, err := os.Stat(booted); err != nil {
 		return nil, nil, hint.New(fmt.Errorf("this machine was not booted with systemd: %w", err),

@@ -11,8 +11,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-// unitError returns why systemd did not do something with a unit, "" for all of them. result is how the job ended
-// (failed, timeout, canceled, dependency, …), "" if it never began.
+// unitError returns why systemd did not do something with a unit, "" for all of them. result is how
+// the job ended (failed, timeout, canceled, dependency, …), "" if it never began.
 func (m *Manager) unitError(verb, unit, result string, cause error) error {
 	said := slices.DeleteFunc([]string{verb + " " + unit, result}, func(s string) bool { return s == "" })
 	if unit == "" {

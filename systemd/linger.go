@@ -21,8 +21,9 @@ func (m *Manager) SetLinger(ctx context.Context, uid int, on bool) error {
 	})
 }
 
-// Linger reports whether a user's services run while the user is not logged in. logind is asked rather than
-// /var/lib/systemd/linger, whose files have names of users: that of a user of LDAP needs a C library.
+// Linger reports whether a user's services run while the user is not logged in. logind is asked
+// rather than /var/lib/systemd/linger, whose files have names of users: that of a user of LDAP
+// needs a C library.
 func (m *Manager) Linger(ctx context.Context, uid int) (lingers bool, err error) {
 	err = askLogind(ctx, "query", uid, func(conn *dbus.Conn) error {
 		var user dbus.ObjectPath

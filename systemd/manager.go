@@ -24,8 +24,8 @@ type Status struct {
 	MainPID       uint32 // of a service
 }
 
-// Connect connects to the system's manager or, with user, to the manager of the user of this process. ctx bounds the
-// connecting, not the connection.
+// Connect connects to the system's manager or, with user, to the manager of the user of this
+// process. ctx bounds the connecting, not the connection.
 func Connect(ctx context.Context, user bool) (*Manager, error) {
 	conn, end, err := connect(ctx, user)
 	if err != nil {
@@ -66,13 +66,14 @@ func (m *Manager) Disable(ctx context.Context, units ...string) (changed bool, e
 	return len(changes) > 0, nil
 }
 
-// Start starts units in order and waits until each has started: a service of Type=notify, until it is ready.
+// Start starts units in order and waits until each has started: a service of Type=notify, until it
+// is ready.
 func (m *Manager) Start(ctx context.Context, units ...string) error {
 	return m.run(ctx, "start", m.conn.StartUnitContext, units)
 }
 
-// Stop stops units in order and waits for each. A unit that does not exist is not an error. Stop the socket before the
-// service: otherwise the next connection starts the service again.
+// Stop stops units in order and waits for each. A unit that does not exist is not an error. Stop
+// the socket before the service: otherwise the next connection starts the service again.
 func (m *Manager) Stop(ctx context.Context, units ...string) error {
 	return m.run(ctx, "stop", m.conn.StopUnitContext, units)
 }

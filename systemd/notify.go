@@ -10,7 +10,8 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// NotifyReady tells systemd that the service serves. Without systemd it does nothing, as the other two.
+// NotifyReady tells systemd that the service serves. Without systemd it does nothing, as the other
+// two.
 func NotifyReady() error { return notify(daemon.SdNotifyReady) }
 
 // NotifyStopping tells systemd that the service drains.
@@ -28,9 +29,9 @@ func notify(state string) error {
 	return nil
 }
 
-// Watchdog feeds systemd's watchdog twice within WatchdogSec= as long as alive returns nil in time. Otherwise systemd
-// restarts the service, whose status line has the reason. Watchdog returns when ctx ends, and at once without
-// WatchdogSec=.
+// Watchdog feeds systemd's watchdog twice within WatchdogSec= as long as alive returns nil in time.
+// Otherwise systemd restarts the service, whose status line has the reason. Watchdog returns when
+// ctx ends, and at once without WatchdogSec=.
 func Watchdog(ctx context.Context, alive func(context.Context) error) error {
 	limit, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {

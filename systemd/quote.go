@@ -11,8 +11,9 @@ import (
 
 // quote returns text as one word of a list in a unit file, as systemd.syntax(7) splits words.
 //
-// It puts a double quote in single quotes instead of escaping it: lists of paths know fewer escapes than command lines,
-// while quotes mean the same in all lists. It doubles %, which begins a specifier.
+// It puts a double quote in single quotes instead of escaping it: lists of paths know fewer escapes
+// than command lines, while quotes mean the same in all lists. It doubles %, which begins a
+// specifier.
 func quote(text string) string {
 	text = strings.ReplaceAll(text, `%`, `%%`)
 	text = strings.ReplaceAll(text, `\`, `\\`)
@@ -20,8 +21,8 @@ func quote(text string) string {
 	return `"` + text + `"`
 }
 
-// quoteArgument is quote for an argument in ExecStart=, where $ begins a variable. In the path of the executable it does
-// not, and would stay doubled.
+// quoteArgument is quote for an argument in ExecStart=, where $ begins a variable. In the path of
+// the executable it does not, and would stay doubled.
 func quoteArgument(text string) string {
 	return strings.ReplaceAll(quote(text), `$`, `$$`)
 }

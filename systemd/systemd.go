@@ -1,9 +1,11 @@
-// Package systemd holds the appliance's side of the init system: the texts of its units, the manager that starts them,
-// and what a started daemon exchanges with it (readiness, watchdog, sockets).
+// Package systemd holds the appliance's side of the init system: the texts of its units, the
+// manager that starts them, and what a started daemon exchanges with it (readiness, watchdog,
+// sockets).
 //
-// Use ServiceUnit and SocketUnit to write the units and Connect to start them; Listeners, Watchdog and the Notify
-// functions in the daemon. Refused: running systemctl and loginctl, whose output is for people, while a job's result is
-// on the bus only; and patching unit files, since a text written as a whole can be compared with the one on disk.
+// Use ServiceUnit and SocketUnit to write the units and Connect to start them; Listeners, Watchdog
+// and the Notify functions in the daemon. Refused: running systemctl and loginctl, whose output is
+// for people, while a job's result is on the bus only; and patching unit files, since a text
+// written as a whole can be compared with the one on disk.
 package systemd
 
 const (

@@ -13,17 +13,18 @@ import (
 //go:embed units/*.tmpl
 var unitTexts embed.FS
 
-// ServiceOptions are the parts of the service's unit that differ between installs. Every path is absolute and passes
-// CheckPath.
+// ServiceOptions are the parts of the service's unit that differ between installs. Every path is
+// absolute and passes CheckPath.
 type ServiceOptions struct {
 	Binary   string
 	Config   string   // config.yaml
 	DataDirs []string // directories that the daemon writes to; they exist before it starts
-	// ReadDirs are further directories that it reads, such as that of the user's own certificate. They are directories,
-	// not files: a bound file is the file of that moment, and its replacement is not visible to the service.
+	// ReadDirs are further directories that it reads, such as that of the user's own certificate. They
+	// are directories, not files: a bound file is the file of that moment, and its replacement is not
+	// visible to the service.
 	ReadDirs []string
-	// Ways returns the names by which a path is reached through symbolic links, the path itself first; nil: that alone.
-	// The sandbox may hide the target of a link and not the link.
+	// Ways returns the names by which a path is reached through symbolic links, the path itself first;
+	// nil: that alone. The sandbox may hide the target of a link and not the link.
 	Ways func(path string) []string
 
 	UserUnit bool   // for a user's manager: no account, less hardening
@@ -40,8 +41,8 @@ func ServiceUnit(o ServiceOptions) []byte {
 	return render("system.service.tmpl", text)
 }
 
-// SocketUnit returns the text of appliance.socket, which listens on a TCP port of all addresses. It is the same for the
-// system's manager and a user's.
+// SocketUnit returns the text of appliance.socket, which listens on a TCP port of all addresses. It
+// is the same for the system's manager and a user's.
 func SocketUnit(port int) []byte { return render("socket.tmpl", port) }
 
 // systemService is the data of the template of a system service.
@@ -73,7 +74,8 @@ func (s systemService) Written() []string {
 	return paths
 }
 
-// hiddenRest returns the hidden paths outside of the data directories, which are bound back already.
+// hiddenRest returns the hidden paths outside of the data directories, which are bound back
+// already.
 func (o ServiceOptions) hiddenRest() []string {
 	var paths []string
 	for _, path := range append([]string{o.Binary, filepath.Dir(o.Config)}, o.ReadDirs...) {
@@ -93,7 +95,8 @@ func (o ServiceOptions) ways(path string) []string {
 	return o.Ways(path)
 }
 
-// hidden returns the first name of a path that the sandbox hides. Bound back under that name, the path is reachable.
+// hidden returns the first name of a path that the sandbox hides. Bound back under that name, the
+// path is reachable.
 func (o ServiceOptions) hidden(path string) (string, bool) {
 	for _, way := range o.ways(path) {
 		if o.underHome(way) || within(way, "/tmp") || within(way, "/var/tmp") {
@@ -103,7 +106,8 @@ func (o ServiceOptions) hidden(path string) (string, bool) {
 	return "", false
 }
 
-// underHome reports whether ProtectHome= hides a path, also where a home directory is itself a link (/home to /var/home).
+// underHome reports whether ProtectHome= hides a path, also where a home directory is itself a link
+// (/home to /var/home).
 func (o ServiceOptions) underHome(path string) bool {
 	for _, home := range []string{"/root", "/home", "/run/user"} {
 		if slices.ContainsFunc(o.ways(home), func(dir string) bool { return within(path, dir) }) {
@@ -118,7 +122,8 @@ func within(path, dir string) bool {
 	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
-// render executes an embedded template. An error is a mistake in this package, which the golden tests find.
+// render executes an embedded template. An error is a mistake in this package, which the golden
+// tests find.
 func render(name string, data any) []byte {
 	funcs := template.FuncMap{"quote": quote, "argument": quoteArgument, "quoteAll": quoteAll}
 	var text bytes.Buffer

@@ -5,11 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
-	"slices"
-	"syscall"
-
-	"github.com/mirror-appliance/appliance/internal/durable"
 )
 
 // Dir is a directory. Its parent must exist: see Missing.
@@ -61,15 +56,15 @@ func (s *Dir) Check(context.Context) (*Before, error) {
 
 // Apply makes the directory, or sets mode and owner of the one that exists.
 func (s *Dir) Apply(context.Context) (bool, error) {
-	err := s.Host.Mkdir(s.Path, s.Mode, s.owner)
+	err := s.Host.mkdir(s.Path, s.Mode, s.owner)
 	if errors.Is(err, fs.ErrExist) {
-		return true, s.Host.SetDirAttr(s.Path, s.Mode, s.owner)
+		return true, s.Host.setDirAttr(s.Path, s.Mode, s.owner)
 	}
 	return err == nil, err
 }
 
-// Undo removes the directory if Apply made it. Otherwise it gives it its mode and owner back, unless another user has it by
-// now.
+// Undo removes the directory if Apply made it. Otherwise it gives it its mode and owner back,
+// unless another user has it by now.
 func (s *Dir) Undo(ctx context.Context, before *Before) (bool, error) {
 	if before.Is == "" {
 		if s.Whole {
@@ -84,47 +79,9 @@ func (s *Dir) Undo(ctx context.Context, before *Before) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if owner, err := s.Host.owner(s.Owner); err != nil || owner.UID >= 0 && owner.UID != info.Owner.UID {
+	owner, err := s.Host.owner(s.Owner)
+	if err != nil || owner.UID >= 0 && owner.UID != info.Owner.UID {
 		return false, nil
 	}
-	return true, s.Host.SetDirAttr(s.Path, before.Mode, before.Owner)
-}
-
-// Missing returns those of path and its parents that do not exist, outermost first.
-func (h *Host) Missing(path string) ([]string, error) {
-	var missing []string
-	for p := filepath.Clean(path); ; p = filepath.Dir(p) {
-		ok, err := h.Exists(p)
-		if err != nil {
-			return nil, err
-		}
-		if ok || p == filepath.Dir(p) {
-			slices.Reverse(missing)
-			return missing, nil
-		}
-		missing = append(missing, p)
-	}
-}
-
-// removeEmpty removes a directory if it exists and is empty. A mount point stays.
-func (h *Host) removeEmpty(path string) (bool, error) {
-	dir, name, err := h.dir(path)
-	if absent(err) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("remove directory %s: %w", path, err)
-	}
-	defer dir.Close()
-	if fi, err := dir.Lstat(name); err != nil || !fi.IsDir() {
-		return false, nil
-	}
-	err = dir.Remove(name)
-	switch {
-	case err == nil:
-		return true, durable.SyncRoot(dir)
-	case absent(err), errors.Is(err, syscall.ENOTEMPTY), errors.Is(err, syscall.EEXIST), errors.Is(err, syscall.EBUSY):
-		return false, nil
-	}
-	return false, fmt.Errorf("remove directory %s: %w", path, err)
+	return true, s.Host.setDirAttr(s.Path, before.Mode, before.Owner)
 }

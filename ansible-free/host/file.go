@@ -15,10 +15,11 @@ type File struct {
 	Host    *Host       `json:"-"`
 	Path    string      `json:"path"`
 	Content []byte      `json:"-"`
-	Source  string      `json:"source,omitempty"` // path, in this process, of the content, in the place of Content
+	Source  string      `json:"source,omitempty"` // path, in this process, of the content
 	Mode    fs.FileMode `json:"-"`
-	Owner   string      `json:"-"`                // a user, who also lends its group, or user:lender of the group; empty: as it is
-	SHA256  string      `json:"sha256,omitempty"` // of the content; Check sets it
+	// Owner is a user, who also lends its group, or user:lender of the group; empty: as it is.
+	Owner  string `json:"-"`
+	SHA256 string `json:"sha256,omitempty"` // of the content; Check sets it
 	// AnyContent leaves the content alone. The file must exist.
 	AnyContent bool `json:"-"`
 
@@ -53,16 +54,15 @@ func (s *File) Check(context.Context) (*Before, error) {
 		return nil, notRegular(s.Path, "a "+before.Is+", not a file")
 	}
 	have := ""
-	switch {
-	case s.AnyContent && before.Is == "":
-		return nil, &fs.PathError{Op: "open", Path: s.Path, Err: fs.ErrNotExist}
-	case !s.AnyContent:
+	if !s.AnyContent {
 		if s.SHA256, err = s.sum(); err != nil || before.Is == "" {
 			return before, err
 		}
 		if have, err = s.Host.Sum(s.Path); err != nil {
 			return nil, fmt.Errorf("read %s: %w", s.Path, err)
 		}
+	} else if before.Is == "" {
+		return nil, &fs.PathError{Op: "open", Path: s.Path, Err: fs.ErrNotExist}
 	}
 	if have == s.SHA256 && before.has(s.Mode, s.owner) {
 		return nil, nil
@@ -80,10 +80,11 @@ func (s *File) sum() (string, error) {
 	return fmt.Sprintf("%x", sha256.Sum256(s.Content)), nil
 }
 
-// Apply writes the file, or sets mode and owner if only these differ. A program that runs goes on running as it was.
+// Apply writes the file, or sets mode and owner if only these differ. A program that runs goes on
+// running as it was.
 func (s *File) Apply(context.Context) (bool, error) {
 	if s.attr {
-		return true, s.Host.SetAttr(s.Path, s.Mode, s.owner)
+		return true, s.Host.setFileAttr(s.Path, s.Mode, s.owner)
 	}
 	content := io.Reader(bytes.NewReader(s.Content))
 	if s.Source != "" {
@@ -102,7 +103,8 @@ func (s *File) Undo(_ context.Context, before *Before) (bool, error) {
 	return s.Host.putBack(s.Path, before)
 }
 
-// Remove is a file or symbolic link that does not exist, nor do the temporary files that a killed write of it left.
+// Remove is a file or symbolic link that does not exist, nor do the temporary files that a killed
+// write of it left.
 type Remove struct {
 	Host *Host  `json:"-"`
 	Path string `json:"path"`
@@ -116,9 +118,18 @@ func (s *Remove) Check(context.Context) (*Before, error) {
 	if err != nil {
 		return nil, err
 	}
-	left, err := s.Host.leftovers(s.Path)
-	if err != nil || before.Is == "" && len(left) == 0 {
-		return nil, err
+	if before.Is == "" {
+		dir, name, err := s.Host.dir(s.Path)
+		if absent(err) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		defer dir.Close()
+		if left, err := leftovers(dir, name); err != nil || len(left) == 0 {
+			return nil, err
+		}
 	}
 	before.keep = before.Is == isFile
 	return before, nil
@@ -158,7 +169,7 @@ func (s *Link) Check(context.Context) (*Before, error) {
 }
 
 // Apply makes the link.
-func (s *Link) Apply(context.Context) (bool, error) { return true, s.Host.Relink(s.Target, s.Path) }
+func (s *Link) Apply(context.Context) (bool, error) { return true, s.Host.relink(s.Target, s.Path) }
 
 // Undo brings back what was there.
 func (s *Link) Undo(_ context.Context, before *Before) (bool, error) {

@@ -1,4 +1,4 @@
-package host_test
+package host
 
 import (
 	"context"
@@ -12,20 +12,18 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/mirror-appliance/appliance/ansible-free/host"
 )
 
 // newHost is a host whose root is a temporary directory, and on which the users root and appliance are the
 // user that runs the test.
-func newHost(t *testing.T) (*host.Host, string) {
+func newHost(t *testing.T) (*Host, string) {
 	t.Helper()
 	root := t.TempDir()
 	if err := os.Chmod(root, 0o755); err != nil { // whatever the umask
 		t.Fatal(err)
 	}
 	write(t, root, "etc/passwd", fmt.Sprintf("root:x:%d:%d:root:/root:/bin/sh\nappliance:x:%[1]d:%[2]d::/:/sbin/nologin\nalice:x:1000:1000::/home/alice:/bin/sh\nbob:x:1001:1001::/data/users/bob:/bin/sh\n", os.Getuid(), os.Getgid()))
-	return host.Under(root, func(context.Context, string, ...string) ([]byte, error) {
+	return Under(root, func(context.Context, string, ...string) ([]byte, error) {
 		return nil, exec.ErrNotFound
 	}), root
 }
@@ -105,83 +103,83 @@ func TestSteps(t *testing.T) {
 	tests := []struct {
 		name   string
 		setUp  func(t *testing.T, root string)
-		step   func(h *host.Host) host.Step
+		step   func(h *Host) Step
 		after  string // a path below root that is there afterwards
 		gone   string // a path that is not
 		keeps  bool   // Undo is known not to bring everything back
 		noop   bool   // nothing to do, even the first time
 		refuse bool   // Apply fails and changes nothing
 	}{
-		{name: "a directory is made", step: func(h *host.Host) host.Step {
-			return &host.Dir{Host: h, Path: "/srv", Mode: 0o750, Owner: "appliance"}
+		{name: "a directory is made", step: func(h *Host) Step {
+			return &Dir{Host: h, Path: "/srv", Mode: 0o750, Owner: "appliance"}
 		}, after: "srv"},
-		{name: "a directory gets its mode", setUp: func(t *testing.T, root string) { write(t, root, "srv/x", "") }, step: func(h *host.Host) host.Step {
-			return &host.Dir{Host: h, Path: "/srv", Mode: 0o700}
+		{name: "a directory gets its mode", setUp: func(t *testing.T, root string) { write(t, root, "srv/x", "") }, step: func(h *Host) Step {
+			return &Dir{Host: h, Path: "/srv", Mode: 0o700}
 		}},
-		{name: "a directory that is to be kept keeps its mode", setUp: func(t *testing.T, root string) { write(t, root, "srv/x", "") }, step: func(h *host.Host) host.Step {
-			return &host.Dir{Host: h, Path: "/srv", Mode: 0o700, Keep: true}
+		{name: "a directory that is to be kept keeps its mode", setUp: func(t *testing.T, root string) { write(t, root, "srv/x", "") }, step: func(h *Host) Step {
+			return &Dir{Host: h, Path: "/srv", Mode: 0o700, Keep: true}
 		}, noop: true},
 		{name: "a directory behind a link is taken for one", setUp: func(t *testing.T, root string) {
 			write(t, root, "data/x", "")
 			link(t, root, "data", "srv")
-		}, step: func(h *host.Host) host.Step { return &host.Dir{Host: h, Path: "/srv", Mode: 0o700} }},
-		{name: "a file where the directory should be is refused", setUp: func(t *testing.T, root string) { write(t, root, "srv", "") }, step: func(h *host.Host) host.Step {
-			return &host.Dir{Host: h, Path: "/srv", Mode: 0o700}
+		}, step: func(h *Host) Step { return &Dir{Host: h, Path: "/srv", Mode: 0o700} }},
+		{name: "a file where the directory should be is refused", setUp: func(t *testing.T, root string) { write(t, root, "srv", "") }, step: func(h *Host) Step {
+			return &Dir{Host: h, Path: "/srv", Mode: 0o700}
 		}, refuse: true},
-		{name: "a file is written", step: func(h *host.Host) host.Step {
-			return &host.File{Host: h, Path: "/etc/a", Content: []byte("a"), Mode: 0o640, Owner: "root"}
+		{name: "a file is written", step: func(h *Host) Step {
+			return &File{Host: h, Path: "/etc/a", Content: []byte("a"), Mode: 0o640, Owner: "root"}
 		}, after: "etc/a"},
-		{name: "a file is replaced", setUp: func(t *testing.T, root string) { write(t, root, "etc/a", "before") }, step: func(h *host.Host) host.Step {
-			return &host.File{Host: h, Path: "/etc/a", Content: []byte("a"), Mode: 0o600}
+		{name: "a file is replaced", setUp: func(t *testing.T, root string) { write(t, root, "etc/a", "before") }, step: func(h *Host) Step {
+			return &File{Host: h, Path: "/etc/a", Content: []byte("a"), Mode: 0o600}
 		}},
-		{name: "a file only gets its mode", setUp: func(t *testing.T, root string) { write(t, root, "etc/a", "a") }, step: func(h *host.Host) host.Step {
-			return &host.File{Host: h, Path: "/etc/a", Content: []byte("a"), Mode: 0o600}
+		{name: "a file only gets its mode", setUp: func(t *testing.T, root string) { write(t, root, "etc/a", "a") }, step: func(h *Host) Step {
+			return &File{Host: h, Path: "/etc/a", Content: []byte("a"), Mode: 0o600}
 		}},
-		{name: "a link in place of the file is refused", setUp: func(t *testing.T, root string) { link(t, root, "/dev/null", "etc/a") }, step: func(h *host.Host) host.Step {
-			return &host.File{Host: h, Path: "/etc/a", Content: []byte("a"), Mode: 0o600}
+		{name: "a link in place of the file is refused", setUp: func(t *testing.T, root string) { link(t, root, "/dev/null", "etc/a") }, step: func(h *Host) Step {
+			return &File{Host: h, Path: "/etc/a", Content: []byte("a"), Mode: 0o600}
 		}, refuse: true},
-		{name: "a file of an unknown user is refused", step: func(h *host.Host) host.Step {
-			return &host.File{Host: h, Path: "/etc/a", Content: []byte("a"), Mode: 0o600, Owner: "nobody-here"}
+		{name: "a file of an unknown user is refused", step: func(h *Host) Step {
+			return &File{Host: h, Path: "/etc/a", Content: []byte("a"), Mode: 0o600, Owner: "nobody-here"}
 		}, refuse: true},
-		{name: "a file gets its mode whatever it holds", setUp: func(t *testing.T, root string) { write(t, root, "etc/a", "b") }, step: func(h *host.Host) host.Step {
-			return &host.File{Host: h, AnyContent: true, Path: "/etc/a", Mode: 0o600, Owner: "appliance"}
+		{name: "a file gets its mode whatever it holds", setUp: func(t *testing.T, root string) { write(t, root, "etc/a", "b") }, step: func(h *Host) Step {
+			return &File{Host: h, AnyContent: true, Path: "/etc/a", Mode: 0o600, Owner: "appliance"}
 		}},
 		{name: "a link in place of a file does not lead to a directory's mode", setUp: func(t *testing.T, root string) {
 			write(t, root, "srv/x", "")
 			link(t, root, "../srv", "etc/a")
-		}, step: func(h *host.Host) host.Step {
-			return &host.File{Host: h, AnyContent: true, Path: "/etc/a", Mode: 0o600, Owner: "appliance"}
+		}, step: func(h *Host) Step {
+			return &File{Host: h, AnyContent: true, Path: "/etc/a", Mode: 0o600, Owner: "appliance"}
 		}, refuse: true},
-		{name: "a program is copied", step: func(h *host.Host) host.Step {
-			return &host.File{Host: h, Source: binary, Path: "/etc/app", Mode: 0o755}
+		{name: "a program is copied", step: func(h *Host) Step {
+			return &File{Host: h, Source: binary, Path: "/etc/app", Mode: 0o755}
 		}, after: "etc/app"},
-		{name: "a program is replaced", setUp: func(t *testing.T, root string) { write(t, root, "etc/app", "old program") }, step: func(h *host.Host) host.Step {
-			return &host.File{Host: h, Source: binary, Path: "/etc/app", Mode: 0o755}
+		{name: "a program is replaced", setUp: func(t *testing.T, root string) { write(t, root, "etc/app", "old program") }, step: func(h *Host) Step {
+			return &File{Host: h, Source: binary, Path: "/etc/app", Mode: 0o755}
 		}},
-		{name: "a program that has lost its mode is replaced", setUp: func(t *testing.T, root string) { write(t, root, "etc/app", "new program") }, step: func(h *host.Host) host.Step {
-			return &host.File{Host: h, Source: binary, Path: "/etc/app", Mode: 0o755}
+		{name: "a program that has lost its mode is replaced", setUp: func(t *testing.T, root string) { write(t, root, "etc/app", "new program") }, step: func(h *Host) Step {
+			return &File{Host: h, Source: binary, Path: "/etc/app", Mode: 0o755}
 		}},
-		{name: "a file is removed", setUp: func(t *testing.T, root string) { write(t, root, "etc/a", "a") }, step: func(h *host.Host) host.Step {
-			return &host.Remove{Host: h, Path: "/etc/a"}
+		{name: "a file is removed", setUp: func(t *testing.T, root string) { write(t, root, "etc/a", "a") }, step: func(h *Host) Step {
+			return &Remove{Host: h, Path: "/etc/a"}
 		}, gone: "etc/a"},
 		{name: "a link is removed, and not what it leads to", setUp: func(t *testing.T, root string) {
 			write(t, root, "etc/a", "a")
 			link(t, root, "a", "etc/b")
-		}, step: func(h *host.Host) host.Step { return &host.Remove{Host: h, Path: "/etc/b"} }, gone: "etc/b", after: "etc/a"},
+		}, step: func(h *Host) Step { return &Remove{Host: h, Path: "/etc/b"} }, gone: "etc/b", after: "etc/a"},
 		{name: "what a killed write left is removed", setUp: func(t *testing.T, root string) {
 			write(t, root, "etc/.a[1].tmp-ABCDEFGH", "half")
-		}, step: func(h *host.Host) host.Step { return &host.Remove{Host: h, Path: "/etc/a[1]"} }, gone: "etc/.a[1].tmp-ABCDEFGH", keeps: true},
-		{name: "an absent file needs no removal", step: func(h *host.Host) host.Step {
-			return &host.Remove{Host: h, Path: "/etc/a/b"}
+		}, step: func(h *Host) Step { return &Remove{Host: h, Path: "/etc/a[1]"} }, gone: "etc/.a[1].tmp-ABCDEFGH", keeps: true},
+		{name: "an absent file needs no removal", step: func(h *Host) Step {
+			return &Remove{Host: h, Path: "/etc/a/b"}
 		}, noop: true},
-		{name: "an existing user is not created", step: func(h *host.Host) host.Step {
-			return &host.SystemUser{Host: h, Name: "appliance", File: "/etc/sysusers.d/appliance.conf"}
+		{name: "an existing user is not created", step: func(h *Host) Step {
+			return &SystemUser{Host: h, Name: "appliance", File: "/etc/sysusers.d/appliance.conf"}
 		}, noop: true},
-		{name: "without systemd-sysusers a user is refused", step: func(h *host.Host) host.Step {
-			return &host.SystemUser{Host: h, Name: "other", File: "/etc/sysusers.d/appliance.conf"}
+		{name: "without systemd-sysusers a user is refused", step: func(h *Host) Step {
+			return &SystemUser{Host: h, Name: "other", File: "/etc/sysusers.d/appliance.conf"}
 		}, refuse: true},
-		{name: "a tree that belongs to its user is left alone", setUp: func(t *testing.T, root string) { write(t, root, "srv/x", "") }, step: func(h *host.Host) host.Step {
-			return &host.Own{Host: h, Path: "/srv", User: "appliance"}
+		{name: "a tree that belongs to its user is left alone", setUp: func(t *testing.T, root string) { write(t, root, "srv/x", "") }, step: func(h *Host) Step {
+			return &Own{Host: h, Path: "/srv", User: "appliance"}
 		}, noop: true},
 	}
 	for _, tt := range tests {
@@ -247,29 +245,29 @@ func TestSteps(t *testing.T) {
 
 const undoDir = "/undo"
 
-func kinds(h *host.Host) host.Kinds {
-	return func() map[string]host.Step {
-		return map[string]host.Step{
-			"directory": &host.Dir{Host: h}, "file": &host.File{Host: h}, "remove": &host.Remove{Host: h},
-			"link": &host.Link{Host: h}, "own": &host.Own{Host: h}, "take": &host.Take{Host: h}, "user": &host.SystemUser{Host: h},
+func kinds(h *Host) Kinds {
+	return func() map[string]Step {
+		return map[string]Step{
+			"directory": &Dir{Host: h}, "file": &File{Host: h}, "remove": &Remove{Host: h},
+			"link": &Link{Host: h}, "own": &Own{Host: h}, "take": &Take{Host: h}, "user": &SystemUser{Host: h},
 		}
 	}
 }
 
 // begin starts a journal.
-func begin(t *testing.T, h *host.Host) *host.Journal {
+func begin(t *testing.T, h *Host) *Journal {
 	t.Helper()
 	j := reload(t, h)
-	if err := j.Start(t.Context(), host.AsIs()); err != nil {
+	if err := j.Start(t.Context(), AsIs()); err != nil {
 		t.Fatal(err)
 	}
 	return j
 }
 
 // reload reads the journal that another process has left.
-func reload(t *testing.T, h *host.Host) *host.Journal {
+func reload(t *testing.T, h *Host) *Journal {
 	t.Helper()
-	j := &host.Journal{Host: h, Dir: undoDir, Kinds: kinds(h)}
+	j := &Journal{Host: h, Dir: undoDir, Kinds: kinds(h)}
 	if err := j.Load(); err != nil {
 		t.Fatal(err)
 	}
@@ -277,9 +275,9 @@ func reload(t *testing.T, h *host.Host) *host.Journal {
 }
 
 // do applies a step in a journal of its own and returns what undoes it.
-func do(t *testing.T, s host.Step) (undo func()) {
+func do(t *testing.T, s Step) (undo func()) {
 	t.Helper()
-	j := &host.Journal{}
+	j := &Journal{}
 	if _, err := j.Do(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
@@ -293,16 +291,16 @@ func do(t *testing.T, s host.Step) (undo func()) {
 
 // TestRemovals is about what an uninstall removes.
 func TestRemovals(t *testing.T) {
-	tree := func(path string) func(context.Context, *host.Host) (bool, error) {
-		return func(ctx context.Context, h *host.Host) (bool, error) { return h.RemoveTree(ctx, path) }
+	tree := func(path string) func(context.Context, *Host) (bool, error) {
+		return func(ctx context.Context, h *Host) (bool, error) { return h.RemoveTree(ctx, path) }
 	}
-	undo := func(step func(h *host.Host) host.Step) func(context.Context, *host.Host) (bool, error) {
-		return func(ctx context.Context, h *host.Host) (bool, error) { return step(h).Undo(ctx, &host.Before{}) }
+	undo := func(step func(h *Host) Step) func(context.Context, *Host) (bool, error) {
+		return func(ctx context.Context, h *Host) (bool, error) { return step(h).Undo(ctx, &Before{}) }
 	}
 	for _, tt := range []struct {
 		name   string
 		setUp  func(t *testing.T, root string)
-		remove func(ctx context.Context, h *host.Host) (bool, error)
+		remove func(ctx context.Context, h *Host) (bool, error)
 		after  string
 		gone   string
 		noop   bool
@@ -331,15 +329,15 @@ func TestRemovals(t *testing.T) {
 			if err := os.Mkdir(filepath.Join(root, "srv/empty"), 0o710); err != nil {
 				t.Fatal(err)
 			}
-		}, remove: undo(func(h *host.Host) host.Step { return &host.Dir{Host: h, Path: "/srv/empty"} }), gone: "srv/empty"},
+		}, remove: undo(func(h *Host) Step { return &Dir{Host: h, Path: "/srv/empty"} }), gone: "srv/empty"},
 		{name: "a directory that holds something stays", setUp: func(t *testing.T, root string) { write(t, root, "srv/x", "") },
-			remove: undo(func(h *host.Host) host.Step { return &host.Dir{Host: h, Path: "/srv"} }), noop: true},
+			remove: undo(func(h *Host) Step { return &Dir{Host: h, Path: "/srv"} }), noop: true},
 		{name: "what a killed write left is removed with the file", setUp: func(t *testing.T, root string) {
 			write(t, root, "etc/a", "")
 			write(t, root, "etc/.a.tmp-ABCDEFGH", "half")
-		}, remove: undo(func(h *host.Host) host.Step { return &host.File{Host: h, Path: "/etc/a"} }), gone: "etc/.a.tmp-ABCDEFGH"},
+		}, remove: undo(func(h *Host) Step { return &File{Host: h, Path: "/etc/a"} }), gone: "etc/.a.tmp-ABCDEFGH"},
 		{name: "without userdel a user stays",
-			remove: undo(func(h *host.Host) host.Step { return &host.SystemUser{Host: h, Name: "appliance"} }), noop: true},
+			remove: undo(func(h *Host) Step { return &SystemUser{Host: h, Name: "appliance"} }), noop: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			h, root := newHost(t)
@@ -387,7 +385,7 @@ func TestHost_WriteAfterKill(t *testing.T) {
 	h, root := newHost(t)
 	write(t, root, "etc/.a.tmp-ABCDEFGH", "half")
 	write(t, root, "etc/.ab.tmp-ABCDEFGH", "of another")
-	if err := h.Write("/etc/a", strings.NewReader("new"), 0o600, host.AsIs()); err != nil {
+	if err := h.Write("/etc/a", strings.NewReader("new"), 0o600, AsIs()); err != nil {
 		t.Fatal(err)
 	}
 	if names, err := h.Names("/etc"); err != nil || strings.Join(names, " ") != ".ab.tmp-ABCDEFGH a passwd" {
@@ -401,7 +399,7 @@ func TestHost_WriteFails(t *testing.T) {
 	write(t, root, "etc/a", "before")
 	before := snapshot(t, root)
 	broken := errors.New("source broke")
-	if err := h.Write("/etc/a", failingReader{broken}, 0o600, host.AsIs()); !errors.Is(err, broken) {
+	if err := h.Write("/etc/a", failingReader{broken}, 0o600, AsIs()); !errors.Is(err, broken) {
 		t.Errorf("Write: %v", err)
 	}
 	same(t, "after a failed write", snapshot(t, root), before)
@@ -428,7 +426,7 @@ func TestSystemUser(t *testing.T) {
 	write(t, root, "etc/group", "root:x:0:\nappliance:x:990:\n")
 	before := snapshot(t, root)
 	var ran []string
-	h := host.Under(root, func(_ context.Context, name string, args ...string) ([]byte, error) {
+	h := Under(root, func(_ context.Context, name string, args ...string) ([]byte, error) {
 		ran = append(ran, strings.Join(append([]string{name}, args...), " "))
 		switch name {
 		case "systemd-sysusers":
@@ -438,7 +436,7 @@ func TestSystemUser(t *testing.T) {
 		}
 		return nil, nil
 	})
-	s := &host.SystemUser{Host: h, Name: "appliance", File: "/etc/sysusers.d/appliance.conf"}
+	s := &SystemUser{Host: h, Name: "appliance", File: "/etc/sysusers.d/appliance.conf"}
 	undo := do(t, s)
 	if owner, err := h.User("appliance"); err != nil || owner.UID != 990 {
 		t.Errorf("User: %v, %v", owner, err)
@@ -460,7 +458,7 @@ func TestOwn(t *testing.T) {
 	write(t, root, "srv/quay/a/b", "")
 	write(t, root, "srv/other", "")
 	link(t, root, "../other", "srv/quay/out")
-	s := &host.Own{Host: h, Path: "/srv/quay", User: "appliance"}
+	s := &Own{Host: h, Path: "/srv/quay", User: "appliance"}
 	undo := do(t, s)
 	for path, want := range map[string]int{"/srv/quay": 990, "/srv/quay/a/b": 990, "/srv/quay/out": 990, "/srv/other": 0} {
 		if info, err := h.Stat(path); err != nil || info.Owner.UID != want {

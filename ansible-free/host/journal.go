@@ -11,8 +11,8 @@ import (
 	"reflect"
 )
 
-// Kinds returns an empty step for each name that a journal may have for it. What is not a value of the step, such as its
-// Host, is filled in.
+// Kinds returns an empty step for each name that a journal may have for it. What is not a value of
+// the step, such as its Host, is filled in.
 type Kinds func() map[string]Step
 
 // Entry is a step that was applied, and what it found.
@@ -27,7 +27,8 @@ type entryJSON struct {
 	Before *Before         `json:"before"`
 }
 
-// Encode returns an entry as one line of JSON, nil if its step has no name: there is nothing of it to undo.
+// Encode returns an entry as one line of JSON, nil if its step has no name: there is nothing of it
+// to undo.
 func (k Kinds) Encode(e Entry) (json.RawMessage, error) {
 	for kind, step := range k() {
 		if reflect.TypeOf(step) != reflect.TypeOf(e.Step) {
@@ -55,8 +56,9 @@ func (k Kinds) Decode(line json.RawMessage) (Entry, error) {
 	return Entry{step, e.Before}, json.Unmarshal(e.Step, step)
 }
 
-// Journal writes to disk what a step is about to change, before it does, so that the steps of a run that was killed can be
-// undone by another. It is a directory: the lines of the entries, and copies of the files that were replaced.
+// Journal writes to disk what a step is about to change, before it does, so that the steps of a run
+// that was killed can be undone by another. It is a directory: the lines of the entries, and copies
+// of the files that were replaced.
 type Journal struct {
 	Host  *Host
 	Dir   string
@@ -75,8 +77,8 @@ const (
 	doneLine    = "done\n"
 )
 
-// Load reads what another run has left. Its last line, if it was not written to the end, is left out: its step has not
-// begun.
+// Load reads what another run has left. Its last line, if it was not written to the end, is left
+// out: its step has not begun.
 func (j *Journal) Load() error {
 	text, err := j.Host.ReadFile(filepath.Join(j.Dir, journalName))
 	if absent(err) {
@@ -103,13 +105,14 @@ func (j *Journal) Load() error {
 	return nil
 }
 
-// Start makes the directory, and writes the entries down that came before it. Its parent must exist.
+// Start makes the directory, and writes the entries down that came before it. Its parent must
+// exist.
 func (j *Journal) Start(ctx context.Context, owner Owner) error {
 	if j.valid == 0 { // nothing was read from what is there
 		if _, err := j.Host.removeAll(ctx, j.Dir); err != nil {
 			return err
 		}
-		if err := j.Host.Mkdir(j.Dir, 0o700, owner); err != nil {
+		if err := j.Host.mkdir(j.Dir, 0o700, owner); err != nil {
 			return err
 		}
 	}
@@ -118,7 +121,8 @@ func (j *Journal) Start(ctx context.Context, owner Owner) error {
 		return err
 	}
 	defer root.Close()
-	if j.file, err = root.OpenFile(journalName, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600); err != nil {
+	j.file, err = root.OpenFile(journalName, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
 		return err
 	}
 	if err := j.file.Truncate(j.valid); err != nil || j.valid > 0 {

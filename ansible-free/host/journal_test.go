@@ -1,4 +1,4 @@
-package host_test
+package host
 
 import (
 	"fmt"
@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/mirror-appliance/appliance/ansible-free/host"
 )
 
 // What came into a directory after it was made goes only if the directory was ours alone.
@@ -15,8 +13,8 @@ func TestDir_Undo(t *testing.T) {
 	for _, whole := range []bool{false, true} {
 		t.Run(fmt.Sprintf("whole %v", whole), func(t *testing.T) {
 			h, root := newHost(t)
-			s := &host.Dir{Host: h, Path: "/opt", Mode: 0o755}
-			inner := &host.Dir{Host: h, Path: "/opt/quay", Mode: 0o755, Whole: whole}
+			s := &Dir{Host: h, Path: "/opt", Mode: 0o755}
+			inner := &Dir{Host: h, Path: "/opt/quay", Mode: 0o755, Whole: whole}
 			do(t, s)
 			undo := do(t, inner)
 			write(t, root, "opt/quay/blob", "later")
@@ -36,7 +34,7 @@ func TestJournal_UndoAfterTheFileIsGone(t *testing.T) {
 		write(t, root, "etc/a", "before")
 		before := snapshot(t, root)
 		j := begin(t, h)
-		if _, err := j.Do(t.Context(), &host.File{Host: h, Path: "/etc/a", Content: []byte("after"), Mode: 0o600}); err != nil {
+		if _, err := j.Do(t.Context(), &File{Host: h, Path: "/etc/a", Content: []byte("after"), Mode: 0o600}); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.Remove(filepath.Join(root, "etc/a")); err != nil {
@@ -60,7 +58,7 @@ func TestJournal_LastLineIsTorn(t *testing.T) {
 	h, root := newHost(t)
 	j := begin(t, h)
 	for _, path := range []string{"/etc/a", "/etc/b"} {
-		if _, err := j.Do(t.Context(), &host.File{Host: h, Path: path, Mode: 0o600}); err != nil {
+		if _, err := j.Do(t.Context(), &File{Host: h, Path: path, Mode: 0o600}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -73,7 +71,7 @@ func TestJournal_LastLineIsTorn(t *testing.T) {
 		t.Fatal(err)
 	}
 	j = begin(t, h)
-	if _, err := j.Do(t.Context(), &host.File{Host: h, Path: "/etc/c", Mode: 0o600}); err != nil {
+	if _, err := j.Do(t.Context(), &File{Host: h, Path: "/etc/c", Mode: 0o600}); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(reload(t, h).Entries); n != 2 {
@@ -85,7 +83,7 @@ func TestJournal_LastLineIsTorn(t *testing.T) {
 func TestJournal_Finish(t *testing.T) {
 	h, root := newHost(t)
 	j := begin(t, h)
-	if _, err := j.Do(t.Context(), &host.File{Host: h, Path: "/etc/a", Mode: 0o600}); err != nil {
+	if _, err := j.Do(t.Context(), &File{Host: h, Path: "/etc/a", Mode: 0o600}); err != nil {
 		t.Fatal(err)
 	}
 	if err := j.Finish(); err != nil {
@@ -118,11 +116,11 @@ func TestHost_Closed(t *testing.T) {
 	if err := os.Chmod(filepath.Join(root, "root"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	stranger := host.Owner{UID: os.Getuid() + 1, GID: os.Getgid() + 1}
+	stranger := Owner{UID: os.Getuid() + 1, GID: os.Getgid() + 1}
 	if got, err := h.Closed("/root/quay/new/dir", stranger); err != nil || strings.Join(got, " ") != "/root" {
 		t.Errorf("Closed to a stranger: %v, %v", got, err)
 	}
-	if got, err := h.Closed("/root/quay", host.Owner{UID: os.Getuid(), GID: os.Getgid()}); err != nil || len(got) != 0 {
+	if got, err := h.Closed("/root/quay", Owner{UID: os.Getuid(), GID: os.Getgid()}); err != nil || len(got) != 0 {
 		t.Errorf("Closed to the owner: %v, %v", got, err)
 	}
 }

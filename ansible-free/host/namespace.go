@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OwnNamespace makes mounts of this process invisible to others. It returns an error in the mount namespace of the parent.
+// OwnNamespace makes mounts of this process invisible to others. It returns an error in the mount
+// namespace of the parent.
 func OwnNamespace() error {
 	own, err := os.Readlink("/proc/self/ns/mnt")
 	if err != nil {
@@ -27,7 +28,8 @@ func OwnNamespace() error {
 	return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
 }
 
-// Mask mounts an empty directory over each closed one, and binds the directories beyond back into it.
+// Mask mounts an empty directory over each closed one, and binds the directories beyond back into
+// it.
 func Mask(closed, beyond []string) error {
 	fds := map[string]int{}
 	for _, dir := range beyond {
@@ -40,30 +42,45 @@ func Mask(closed, beyond []string) error {
 		}
 		fds[dir] = fd
 	}
+	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 	paths := slices.Concat(closed, beyond)
 	slices.Sort(paths) // a directory before what is in it
 	var empty []string
+	hidden := func(path string) bool {
+		return slices.ContainsFunc(empty, func(dir string) bool {
+			return strings.HasPrefix(path, filepath.Clean(dir)+"/")
+		})
+	}
 	for _, path := range slices.Compact(paths) {
 		fd, bind := fds[path]
 		switch {
 		case slices.Contains(closed, path):
-			if err := unix.Mount("appliance", path, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=755,size=1m"); err != nil {
-				return &os.PathError{Op: "mount", Path: path, Err: err}
+			if err := mount("appliance", path, "tmpfs", flags, "mode=755,size=1m"); err != nil {
+				return err
 			}
 			empty = append(empty, path)
-		case bind && slices.ContainsFunc(empty, func(dir string) bool { return strings.HasPrefix(path, filepath.Clean(dir)+"/") }):
+		case bind && hidden(path):
 			if err := os.MkdirAll(path, 0o755); err != nil {
 				return err
 			}
-			if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", fd), path, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
-				return &os.PathError{Op: "bind", Path: path, Err: err}
+			source := fmt.Sprintf("/proc/self/fd/%d", fd)
+			if err := mount(source, path, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+				return err
 			}
 		}
 	}
 	for _, dir := range empty {
-		if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
-			return &os.PathError{Op: "remount", Path: dir, Err: err}
+		err := mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|flags, "")
+		if err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+func mount(source, path, kind string, flags uintptr, data string) error {
+	if err := unix.Mount(source, path, kind, flags, data); err != nil {
+		return &os.PathError{Op: "mount", Path: path, Err: err}
 	}
 	return nil
 }

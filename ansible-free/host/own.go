@@ -11,8 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Own is a tree that belongs to a user as a whole: content that came from another host, or from another account. The tree
-// is walked only if Path itself belongs to another user. Path comes last, so that an interrupted walk is done again.
+// Own is a tree that belongs to a user as a whole: content that came from another host, or from
+// another account. The tree is walked only if Path itself belongs to another user. Path comes last,
+// so that an interrupted walk is done again.
 type Own struct {
 	Host *Host  `json:"-"`
 	Path string `json:"path"`
@@ -90,8 +91,9 @@ func (s *Own) Undo(_ context.Context, before *Before) (bool, error) {
 	return true, errors.Join(append(errs, root.Chown(".", before.Owner.UID, before.Owner.GID))...)
 }
 
-// give changes the owner of a name below root, that of the link itself if it is one. A file with more names than one that
-// does not belong to the tree's own user is rejected: it may be a file of root's that was linked into the tree.
+// give changes the owner of a name below root, that of the link itself if it is one. A file with
+// more names than one that does not belong to the tree's own user is rejected: it may be a file of
+// root's that was linked into the tree.
 func give(root *os.Root, name string, from, to Owner) error {
 	f, err := root.OpenFile(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
 	if err != nil {
@@ -114,9 +116,9 @@ func give(root *os.Root, name string, from, to Owner) error {
 	return chown(f, to)
 }
 
-// Take is a directory, and the files in it, that no longer belong to their owner. The directory changes hands first. Then
-// each file of another user is written anew, since that user may have it open. The new group may read what the owner may.
-// Mode and owner of what is root's already stay.
+// Take is a directory, and the files in it, that no longer belong to their owner. The directory
+// changes hands first. Then each file of another user is written anew, since that user may have it
+// open. The new group may read what the owner may. Mode and owner of what is root's already stay.
 type Take struct {
 	Host  *Host  `json:"-"`
 	Path  string `json:"path"`
@@ -171,7 +173,7 @@ func (s *Take) files() (foreign []Before, err error) {
 // Apply takes the directory, and then the files that it has by then.
 func (s *Take) Apply(context.Context) (bool, error) {
 	if s.before.Owner.UID != s.owner.UID || s.before.Mode&0o022 != 0 {
-		if err := s.Host.SetDirAttr(s.Path, s.before.Mode&^0o022, s.owner); err != nil {
+		if err := s.Host.setDirAttr(s.Path, s.before.Mode&^0o022, s.owner); err != nil {
 			return false, err
 		}
 	}
@@ -185,7 +187,8 @@ func (s *Take) Apply(context.Context) (bool, error) {
 			return true, err
 		}
 		mode := file.Mode &^ 0o022
-		if err := s.Host.Write(file.Path, bytes.NewReader(content), mode|mode>>3&0o040, s.owner); err != nil {
+		mode |= mode >> 3 & 0o040
+		if err := s.Host.Write(file.Path, bytes.NewReader(content), mode, s.owner); err != nil {
 			return true, err
 		}
 	}
@@ -196,7 +199,7 @@ func (s *Take) Apply(context.Context) (bool, error) {
 func (s *Take) Undo(_ context.Context, before *Before) (bool, error) {
 	var errs []error
 	for _, file := range before.Below {
-		errs = append(errs, s.Host.SetAttr(file.Path, file.Mode, file.Owner))
+		errs = append(errs, s.Host.setFileAttr(file.Path, file.Mode, file.Owner))
 	}
-	return true, errors.Join(append(errs, s.Host.SetDirAttr(s.Path, before.Mode, before.Owner))...)
+	return true, errors.Join(append(errs, s.Host.setDirAttr(s.Path, before.Mode, before.Owner))...)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"syscall"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
@@ -12,15 +13,16 @@ import (
 
 // Step is one idempotent change of a host, a plain value. Journal.Do applies it.
 type Step interface {
-	// String returns what the step does, as an imperative: "write /etc/systemd/system/appliance.service". That of a
-	// step that is not shown is empty.
+	// String returns what the step does, as an imperative: "write /etc/passwd". It is empty for a step
+	// that is not shown.
 	String() string
-	// Check returns what Undo needs to take the step back, nil if there is nothing to do. It changes nothing.
+	// Check returns what Undo needs to take the step back, nil if there is nothing to do. It changes
+	// nothing.
 	Check(ctx context.Context) (*Before, error)
 	// Apply makes the change and reports whether it changed anything. It follows Check.
 	Apply(ctx context.Context) (changed bool, err error)
-	// Undo brings back what Check found and reports whether it changed anything. Apply may have failed half way, may not
-	// have begun, or may have been called by another process.
+	// Undo brings back what Check found and reports whether it changed anything. Apply may have failed
+	// half way, may not have begun, or may have been called by another process.
 	Undo(ctx context.Context, before *Before) (changed bool, err error)
 }
 
@@ -32,7 +34,7 @@ type Before struct {
 	Owner  Owner       `json:"owner"`
 	Target string      `json:"target,omitempty"` // of a link
 	PID    uint32      `json:"pid,omitempty"`    // of what is running
-	Copy   string      `json:"copy,omitempty"`   // the file that has the content; empty if the step leaves the content alone
+	Copy   string      `json:"copy,omitempty"`   // the file with the content; empty if the content stays
 	SHA256 string      `json:"sha256,omitempty"` // of the copy
 	Below  []Before    `json:"below,omitempty"`  // what the step changes in a directory
 
@@ -53,23 +55,22 @@ func (b *Before) has(mode fs.FileMode, owner Owner) bool {
 
 // look describes a path. It rejects what is neither a file nor a directory nor a link.
 func (h *Host) look(path string) (*Before, error) {
-	ok, err := h.Exists(path)
-	if err != nil || !ok {
-		return &Before{}, err
-	}
-	info, err := h.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	b := &Before{Is: isFile, Path: path, Mode: info.Mode.Perm(), Owner: info.Owner}
-	switch {
-	case info.Mode.IsDir():
-		b.Is = isDirectory
-	case info.Mode&fs.ModeSymlink != 0:
-		b.Is = isLink
-		b.Target, err = h.Readlink(path)
-	case !info.Mode.IsRegular():
-		err = notRegular(path, "not a regular file")
+	b := new(Before)
+	err := h.withFile(path, false, func(f *os.File, fi fs.FileInfo) (err error) {
+		*b = Before{Is: isFile, Path: path, Mode: fi.Mode().Perm(), Owner: infoOf(fi).Owner}
+		switch {
+		case fi.IsDir():
+			b.Is = isDirectory
+		case fi.Mode()&fs.ModeSymlink != 0:
+			b.Is = isLink
+			b.Target, err = readlink(int(f.Fd()))
+		case !fi.Mode().IsRegular():
+			err = notRegular(path, "not a regular file")
+		}
+		return err
+	})
+	if absent(err) {
+		err = nil
 	}
 	return b, err
 }
@@ -78,11 +79,11 @@ func (h *Host) look(path string) (*Before, error) {
 func (h *Host) putBack(path string, b *Before) (changed bool, err error) {
 	switch {
 	case b.Is == isLink:
-		return true, h.Relink(b.Target, path)
+		return true, h.relink(b.Target, path)
 	case b.Is != isFile:
 		return h.Remove(path)
 	case b.Copy == "":
-		return true, h.SetAttr(path, b.Mode, b.Owner)
+		return true, h.setFileAttr(path, b.Mode, b.Owner)
 	}
 	if sum, err := h.Sum(b.Copy); err != nil {
 		return false, err
@@ -98,7 +99,9 @@ func (h *Host) putBack(path string, b *Before) (changed bool, err error) {
 }
 
 // absent reports whether an error means that there is no such file or directory.
-func absent(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) }
+func absent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+}
 
 func notRegular(path, kind string) error {
 	return hint.New(fmt.Errorf("%s is %s", path, kind), "move it away, then run the command again")

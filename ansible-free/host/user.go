@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -42,37 +43,34 @@ func (s *SystemUser) Apply(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-// Undo deletes the user and its group. Where there is no userdel, which a base system may lack, the user stays: it owns
-// nothing and cannot log in.
+// Undo deletes the user and its group. Where there is no userdel, which a base system may lack, the
+// user stays: it owns nothing and cannot log in.
 func (s *SystemUser) Undo(ctx context.Context, _ *Before) (bool, error) {
-	return deleteUser(ctx, s.Host, s.Name)
-}
-
-func deleteUser(ctx context.Context, h *Host, name string) (bool, error) {
-	if _, err := h.User(name); absent(err) {
+	if _, err := s.Host.User(s.Name); absent(err) {
 		return false, nil
 	} else if err != nil {
 		return false, err
 	}
-	_, err := h.runWhole(ctx, "userdel", name)
+	_, err := s.Host.runWhole(ctx, "userdel", s.Name)
 	if errors.Is(err, exec.ErrNotFound) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("delete user %s: %w", name, err)
+		return false, fmt.Errorf("delete user %s: %w", s.Name, err)
 	}
-	group, err := h.hasGroup(name) // userdel leaves it where login.defs says USERGROUPS_ENAB no
-	if err != nil || !group {
-		return true, err
+	groups, err := s.Host.table("/etc/group", 4)
+	// userdel leaves the group where login.defs says USERGROUPS_ENAB no.
+	if slices.ContainsFunc(groups, func(g []string) bool { return g[0] == s.Name }) {
+		_, err = s.Host.runWhole(ctx, "groupdel", s.Name)
 	}
-	if _, err := h.runWhole(ctx, "groupdel", name); err != nil && !errors.Is(err, exec.ErrNotFound) {
-		return true, fmt.Errorf("delete group %s: %w", name, err)
+	if err != nil && !errors.Is(err, exec.ErrNotFound) {
+		return true, fmt.Errorf("delete group %s: %w", s.Name, err)
 	}
 	return true, nil
 }
 
-// runWhole runs a program that edits /etc/passwd. Killed half way, the program would leave temporary copies and a lock, so
-// the end of ctx does not end it. It takes milliseconds.
+// runWhole runs a program that edits /etc/passwd. Killed half way, the program would leave
+// temporary copies and a lock, so the end of ctx does not end it. It takes milliseconds.
 func (h *Host) runWhole(ctx context.Context, name string, args ...string) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -84,19 +82,15 @@ func (h *Host) runWhole(ctx context.Context, name string, args ...string) ([]byt
 
 // User returns a user of /etc/passwd, where systemd-sysusers puts system users, or fs.ErrNotExist.
 func (h *Host) User(name string) (Owner, error) {
-	users, err := h.passwd()
+	u, err := h.findUser(func(u passwdLine) bool { return u.name == name })
 	if err != nil {
-		return Owner{}, err
+		return Owner{}, fmt.Errorf("user %s: %w", name, err)
 	}
-	for _, u := range users {
-		if u.name == name {
-			return u.owner, nil
-		}
-	}
-	return Owner{}, fmt.Errorf("user %s: %w", name, fs.ErrNotExist)
+	return u.owner, nil
 }
 
-// owner returns the user that a step names, with the group of a second one as in root:appliance. Without a name it is AsIs.
+// owner returns the user that a step names, with the group of a second one as in root:appliance.
+// Without a name it is AsIs.
 func (h *Host) owner(name string) (Owner, error) {
 	if name == "" {
 		return AsIs(), nil
@@ -113,27 +107,19 @@ func (h *Host) owner(name string) (Owner, error) {
 
 // UserName returns the name of a user id, or the number if it has none.
 func (h *Host) UserName(uid int) string {
-	users, err := h.passwd()
-	if err == nil {
-		for _, u := range users {
-			if u.owner.UID == uid {
-				return u.name
-			}
-		}
+	u, err := h.findUser(func(u passwdLine) bool { return u.owner.UID == uid })
+	if err != nil {
+		return strconv.Itoa(uid)
 	}
-	return strconv.Itoa(uid)
+	return u.name
 }
 
-// GroupOf returns the group of a user in /etc/passwd. Without such a user it is the group of a file of that number, and not
-// root's.
+// GroupOf returns the group of a user in /etc/passwd. Without such a user it is the group of a file
+// of that number, and not root's.
 func (h *Host) GroupOf(uid, ofFile int) int {
-	users, err := h.passwd()
+	u, err := h.findUser(func(u passwdLine) bool { return u.owner.UID == uid })
 	if err == nil {
-		for _, u := range users {
-			if u.owner.UID == uid {
-				return u.owner.GID
-			}
-		}
+		return u.owner.GID
 	}
 	if ofFile == 0 {
 		return uid
@@ -146,17 +132,20 @@ type passwdLine struct {
 	owner      Owner
 }
 
-func (h *Host) passwd() ([]passwdLine, error) {
-	content, err := h.ReadFile("/etc/passwd")
-	if absent(err) {
-		return nil, nil
+func (h *Host) findUser(match func(passwdLine) bool) (passwdLine, error) {
+	users, err := h.passwd()
+	if i := slices.IndexFunc(users, match); i >= 0 {
+		return users[i], nil
 	}
-	var users []passwdLine
-	for line := range strings.Lines(string(content)) {
-		f := strings.Split(strings.TrimSpace(line), ":")
-		if len(f) != 7 {
-			continue
-		}
+	if err == nil {
+		err = fs.ErrNotExist
+	}
+	return passwdLine{}, err
+}
+
+func (h *Host) passwd() (users []passwdLine, err error) {
+	lines, err := h.table("/etc/passwd", 7)
+	for _, f := range lines {
 		uid, err1 := strconv.Atoi(f[2])
 		gid, err2 := strconv.Atoi(f[3])
 		if err1 == nil && err2 == nil {
@@ -166,29 +155,16 @@ func (h *Host) passwd() ([]passwdLine, error) {
 	return users, err
 }
 
-func (h *Host) hasGroup(name string) (bool, error) {
-	found := false
-	err := h.groups(func(line []string) { found = found || line[0] == name })
-	return found, err
-}
-
-// members returns the users that /etc/group has in a group. Those whose own group it is are not among them.
-func (h *Host) members(gid int) (names []string, err error) {
-	err = h.groups(func(line []string) {
-		if len(line) == 4 && line[2] == strconv.Itoa(gid) && line[3] != "" {
-			names = append(names, strings.Split(line[3], ",")...)
-		}
-	})
-	return names, err
-}
-
-func (h *Host) groups(each func(line []string)) error {
-	content, err := h.ReadFile("/etc/group")
+// table returns the lines of a file that have so many fields, none if there is no such file.
+func (h *Host) table(path string, fields int) (lines [][]string, err error) {
+	content, err := h.ReadFile(path)
 	if absent(err) {
-		return nil
+		return nil, nil
 	}
 	for line := range strings.Lines(string(content)) {
-		each(strings.Split(strings.TrimSpace(line), ":"))
+		if f := strings.Split(strings.TrimSpace(line), ":"); len(f) == fields {
+			lines = append(lines, f)
+		}
 	}
-	return err
+	return lines, err
 }

@@ -6,16 +6,20 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-// Root's commands name paths below directories that an unprivileged service may write to, and the service may exchange any
-// name in them for a link at any moment. So the kernel does not get a path as a whole: walk opens directory after directory,
-// each by the descriptor of the one before, and follows a link only where only root and the caller could have made it. All
-// methods then work on a name in an open directory, or on an open file.
+// Root's commands name paths below directories that an unprivileged service may write to, and the
+// service may exchange any name in them for a link at any moment. So the kernel does not get a path
+// as a whole: walk opens directory after directory, each by the descriptor of the one before, and
+// follows a link only where only root and the caller could have made it. All methods then work on a
+// name in an open directory, or on an open file.
 
 // maxLinks is how many links a path may come by, as in the kernel.
 const maxLinks = 40
@@ -29,25 +33,26 @@ type step struct {
 
 func (s step) is(kind uint32) bool { return s.stat.Mode&unix.S_IFMT == kind }
 
-// walk opens the target of path with O_PATH. It calls visit for each element, and ends with visit's error. With follow, it
-// follows a link at the end, too.
+// walk opens the target of path with O_PATH. It calls visit for each element, and ends with visit's
+// error. With follow, it follows a link at the end, too.
 func (h *Host) walk(path string, follow bool, visit func(step) error) (*os.File, error) {
-	onward := filepath.Clean(path)
+	next := filepath.Clean(path)
 	for range maxLinks {
-		f, link, err := h.descend(onward, follow, visit)
+		f, link, err := h.descend(next, follow, visit)
 		if err != nil {
 			return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 		}
 		if f != nil {
 			return f, nil
 		}
-		onward = link
+		next = link
 	}
 	return nil, &fs.PathError{Op: "open", Path: path, Err: syscall.ELOOP}
 }
 
 // descend goes to the first link, and returns its target, or to the end.
-func (h *Host) descend(path string, follow bool, visit func(step) error) (_ *os.File, onward string, err error) {
+func (h *Host) descend(path string, follow bool, visit func(step) error) (
+	_ *os.File, next string, err error) {
 	at := step{path: "/"}
 	fd, err := unix.Open(h.Path("/"), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -58,7 +63,7 @@ func (h *Host) descend(path string, follow bool, visit func(step) error) (_ *os.
 			unix.Close(fd)
 		}
 	}()
-	names := strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
+	names := elements(path)
 	for i := 0; ; i++ {
 		if err := unix.Fstat(fd, &at.stat); err != nil {
 			return nil, "", err
@@ -71,13 +76,7 @@ func (h *Host) descend(path string, follow bool, visit func(step) error) (_ *os.
 		}
 		if followed {
 			target, err := readlink(fd)
-			if err != nil {
-				return nil, "", err
-			}
-			if !filepath.IsAbs(target) {
-				target = filepath.Join(filepath.Dir(at.path), target)
-			}
-			return nil, filepath.Join(append([]string{target}, names[i:]...)...), nil
+			return nil, onward(at.path, target, names[i:]), err
 		}
 		if i == len(names) {
 			f := os.NewFile(uintptr(fd), h.Path(at.path))
@@ -87,13 +86,13 @@ func (h *Host) descend(path string, follow bool, visit func(step) error) (_ *os.
 		if !at.is(unix.S_IFDIR) {
 			return nil, "", syscall.ENOTDIR
 		}
-		next, err := unix.Openat(fd, names[i], unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		inner, err := unix.Openat(fd, names[i], unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return nil, "", err
 		}
 		unix.Close(fd)
 		in := at.stat
-		fd, at = next, step{path: filepath.Join(at.path, names[i]), in: &in}
+		fd, at = inner, step{path: filepath.Join(at.path, names[i]), in: &in}
 	}
 }
 
@@ -103,15 +102,20 @@ func readlink(fd int) (string, error) {
 	return string(buf[:max(n, 0)]), err
 }
 
+var errLink = errors.New("symbolic link")
+
 // ours rejects a link that is neither root's nor the caller's.
 func ours(s step) error {
 	if s.is(unix.S_IFLNK) && (!trusts(s.stat.Uid) || s.in != nil && othersMayReplace(*s.in)) {
-		return &LinkError{Path: s.path, UID: int(s.stat.Uid)}
+		return hint.New(fmt.Errorf("%s is a %w that user %d may have made, and is not followed",
+			s.path, errLink, s.stat.Uid),
+			"see where it leads (ls -l "+s.path+"); remove it if it is not yours")
 	}
 	return nil
 }
 
-// othersMayReplace reports whether another user than root and the caller may replace a file of these two in a directory.
+// othersMayReplace reports whether another user than root and the caller may replace a file of
+// these two in a directory.
 func othersMayReplace(dir unix.Stat_t) bool {
 	return !trusts(dir.Uid) || othersMayWrite(dir) && dir.Mode&unix.S_ISVTX == 0
 }
@@ -141,7 +145,8 @@ func ownGroup(gid int) bool {
 	}
 	h := Local()
 	users, err := h.passwd()
-	if err != nil {
+	groups, err2 := h.table("/etc/group", 4)
+	if err != nil || err2 != nil {
 		return false
 	}
 	for _, u := range users {
@@ -149,30 +154,17 @@ func ownGroup(gid int) bool {
 			return false
 		}
 	}
-	members, err := h.members(gid)
-	if err != nil {
-		return false
-	}
-	for _, name := range members {
-		if owner, err := h.User(name); err != nil || owner.UID != os.Geteuid() {
-			return false
+	for _, g := range groups {
+		if g[2] != strconv.Itoa(gid) || g[3] == "" {
+			continue
+		}
+		for name := range strings.SplitSeq(g[3], ",") {
+			if owner, err := h.User(name); err != nil || owner.UID != os.Geteuid() {
+				return false
+			}
 		}
 	}
 	return true
-}
-
-// LinkError says that a symbolic link is not followed, since another user than root and the caller could have made it.
-type LinkError struct {
-	Path string
-	UID  int // its owner
-}
-
-func (e *LinkError) Error() string {
-	return fmt.Sprintf("%s is a symbolic link that user %d may have made, and is not followed", e.Path, e.UID)
-}
-
-func (e *LinkError) Hint() string {
-	return "see where it leads (ls -l " + e.Path + "); remove it if it is not yours"
 }
 
 // Other is a user besides root and the caller who may change the target of a path.
@@ -182,9 +174,10 @@ type Other struct {
 	Path string // the first directory or file that this user may change
 }
 
-// Other returns the first user besides root and the caller who may change the target of path or its content, nil if there is
-// none: each directory on the way, each link, and path itself belong to the two and are not writable by others. A directory
-// is judged before its content, so that the answer holds later, too.
+// Other returns the first user besides root and the caller who may change the target of path or its
+// content, nil if there is none: each directory on the way, each link, and path itself belong to
+// the two and are not writable by others. A directory is judged before its content, so that the
+// answer holds later, too.
 func (h *Host) Other(path string) (*Other, error) {
 	var other *Other
 	var last step
@@ -234,8 +227,8 @@ func (h *Host) OpenRoot(path string) (*os.Root, error) {
 // reopen returns a path by which the file of a descriptor can be opened to be read.
 func reopen(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
 
-// Open opens a regular file to be read. It rejects others before it opens them, since opening a device or a pipe has
-// effects.
+// Open opens a regular file to be read. It rejects others before it opens them, since opening a
+// device or a pipe has effects.
 func (h *Host) Open(path string) (*os.File, error) { return h.openFile(path, true) }
 
 func (h *Host) openFile(path string, follow bool) (opened *os.File, err error) {
@@ -247,4 +240,18 @@ func (h *Host) openFile(path string, follow bool) (opened *os.File, err error) {
 		return err
 	})
 	return opened, err
+}
+
+// withFile calls do with a descriptor of O_PATH.
+func (h *Host) withFile(path string, follow bool, do func(*os.File, fs.FileInfo) error) error {
+	f, err := h.walk(path, follow, ours)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	return do(f, fi)
 }

@@ -1,4 +1,4 @@
-package host_test
+package host
 
 import (
 	"errors"
@@ -8,15 +8,13 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-
-	"github.com/mirror-appliance/appliance/ansible-free/host"
 )
 
 // service is a user who is neither root nor the caller.
 const service = 64999
 
 // taken is a host whose /srv/service belongs to another user, and in it a link evil that leads to /etc.
-func taken(t *testing.T) (*host.Host, string) {
+func taken(t *testing.T) (*Host, string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("only root can make another user's directory")
@@ -38,35 +36,34 @@ func taken(t *testing.T) (*host.Host, string) {
 func TestHost_FollowsNoLinkThatAnotherUserMayHaveMade(t *testing.T) {
 	h, root := taken(t)
 	before := snapshot(t, root)
-	owner := host.Owner{UID: service, GID: service}
+	owner := Owner{UID: service, GID: service}
 	for name, do := range map[string]func() error{
-		"Stat":       func() error { _, err := h.Stat("/srv/service/evil/shadow"); return err },
-		"StatTarget": func() error { _, err := h.StatTarget("/srv/service/evil"); return err },
-		"ReadFile":   func() error { _, err := h.ReadFile("/srv/service/file"); return err },
-		"Names":      func() error { _, err := h.Names("/srv/service/evil"); return err },
-		"Sum":        func() error { _, err := h.Sum("/srv/service/evil/shadow"); return err },
-		"Mkdir":      func() error { return h.Mkdir("/srv/service/evil/made", 0o700, owner) },
-		"SetAttr":    func() error { return h.SetAttr("/srv/service/file", 0o644, owner) },
-		"SetDirAttr": func() error { return h.SetDirAttr("/srv/service/evil", 0o777, owner) },
-		"Remove":     func() error { _, err := h.Remove("/srv/service/evil/shadow"); return err },
-		"RemoveTree": func() error { _, err := h.RemoveTree(t.Context(), "/srv/service/evil/shadow"); return err },
-		"Write":      func() error { return h.Write("/srv/service/evil/shadow", strings.NewReader("x"), 0o644, owner) },
-		"Relink":     func() error { return h.Relink("x", "/srv/service/evil/made") },
+		"Stat":        func() error { _, err := h.Stat("/srv/service/evil/shadow"); return err },
+		"StatTarget":  func() error { _, err := h.StatTarget("/srv/service/evil"); return err },
+		"ReadFile":    func() error { _, err := h.ReadFile("/srv/service/file"); return err },
+		"Names":       func() error { _, err := h.Names("/srv/service/evil"); return err },
+		"Sum":         func() error { _, err := h.Sum("/srv/service/evil/shadow"); return err },
+		"mkdir":       func() error { return h.mkdir("/srv/service/evil/made", 0o700, owner) },
+		"setFileAttr": func() error { return h.setFileAttr("/srv/service/file", 0o644, owner) },
+		"setDirAttr":  func() error { return h.setDirAttr("/srv/service/evil", 0o777, owner) },
+		"Remove":      func() error { _, err := h.Remove("/srv/service/evil/shadow"); return err },
+		"RemoveTree":  func() error { _, err := h.RemoveTree(t.Context(), "/srv/service/evil/shadow"); return err },
+		"Write":       func() error { return h.Write("/srv/service/evil/shadow", strings.NewReader("x"), 0o644, owner) },
+		"relink":      func() error { return h.relink("x", "/srv/service/evil/made") },
 		"a journal": func() error {
-			return (&host.Journal{Host: h, Dir: "/srv/service/evil/undo"}).Start(t.Context(), owner)
+			return (&Journal{Host: h, Dir: "/srv/service/evil/undo"}).Start(t.Context(), owner)
 		},
 		"a copy": func() error {
-			_, err := (&host.Journal{Host: h, Dir: "/srv"}).Do(t.Context(), &host.Remove{Host: h, Path: "/srv/service/evil/shadow"})
+			_, err := (&Journal{Host: h, Dir: "/srv"}).Do(t.Context(), &Remove{Host: h, Path: "/srv/service/evil/shadow"})
 			return err
 		},
-		"Readlink":    func() error { _, err := h.Readlink("/srv/service/evil/shadow"); return err },
+		"look":        func() error { _, err := h.look("/srv/service/evil/shadow"); return err },
 		"OpenRoot":    func() error { _, err := h.OpenRoot("/srv/service/evil"); return err },
 		"by two ways": func() error { _, err := h.Remove("/srv/by-root/evil/shadow"); return err },
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := do()
-			var refused *host.LinkError
-			if !errors.As(err, &refused) && name != "SetAttr" || err == nil {
+			if !errors.Is(err, errLink) && name != "setFileAttr" || err == nil {
 				t.Errorf("it ended with %v", err)
 			}
 			same(t, "afterwards", snapshot(t, root), before)
@@ -79,18 +76,18 @@ func TestHost_FollowsLinksOfRoot(t *testing.T) {
 	h, root := taken(t)
 	for name, c := range map[string]struct {
 		mode      fs.FileMode // of the directory
-		dir, link host.Owner
+		dir, link Owner
 		followed  bool
 	}{
-		"root's in root's":                         {0o755, host.Owner{}, host.Owner{}, true},
-		"another's in root's":                      {0o755, host.Owner{}, host.Owner{UID: service}, false},
-		"root's in another's":                      {0o755, host.Owner{UID: service}, host.Owner{}, false},
-		"root's where all may write":               {0o777, host.Owner{}, host.Owner{}, false},
-		"root's where a group may write":           {0o775, host.Owner{GID: service}, host.Owner{}, false},
-		"root's where root's group may write":      {0o775, host.Owner{}, host.Owner{}, true},
-		"root's in a sticky directory":             {0o777 | fs.ModeSticky, host.Owner{}, host.Owner{}, true},
-		"another's in a sticky directory":          {0o777 | fs.ModeSticky, host.Owner{}, host.Owner{UID: service}, false},
-		"root's in a sticky directory of anothers": {0o777 | fs.ModeSticky, host.Owner{UID: service}, host.Owner{}, false},
+		"root's in root's":                         {0o755, Owner{}, Owner{}, true},
+		"another's in root's":                      {0o755, Owner{}, Owner{UID: service}, false},
+		"root's in another's":                      {0o755, Owner{UID: service}, Owner{}, false},
+		"root's where all may write":               {0o777, Owner{}, Owner{}, false},
+		"root's where a group may write":           {0o775, Owner{GID: service}, Owner{}, false},
+		"root's where root's group may write":      {0o775, Owner{}, Owner{}, true},
+		"root's in a sticky directory":             {0o777 | fs.ModeSticky, Owner{}, Owner{}, true},
+		"another's in a sticky directory":          {0o777 | fs.ModeSticky, Owner{}, Owner{UID: service}, false},
+		"root's in a sticky directory of anothers": {0o777 | fs.ModeSticky, Owner{UID: service}, Owner{}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(root, "srv/of")
@@ -101,9 +98,8 @@ func TestHost_FollowsLinksOfRoot(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var refused *host.LinkError
 			names, err := h.Names("/srv/of/link")
-			if c.followed && (err != nil || len(names) != 3) || !c.followed && !errors.As(err, &refused) {
+			if c.followed && (err != nil || len(names) != 3) || !c.followed && !errors.Is(err, errLink) {
 				t.Errorf("Names: %v, %v", names, err)
 			}
 		})
@@ -112,7 +108,7 @@ func TestHost_FollowsLinksOfRoot(t *testing.T) {
 
 func TestHost_PutsAFileInThePlaceOfALink(t *testing.T) {
 	h, root := taken(t)
-	if err := h.Write("/srv/service/file", strings.NewReader("new"), 0o600, host.AsIs()); err != nil {
+	if err := h.Write("/srv/service/file", strings.NewReader("new"), 0o600, AsIs()); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := os.ReadFile(filepath.Join(root, "etc/shadow")); err != nil || string(got) != "secret\n" {
@@ -130,13 +126,12 @@ func TestHost_GivesNoFileAwayThatHasOtherNames(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var refused *host.HardLinkError
-	attr := &host.File{Host: h, AnyContent: true, Path: "/srv/service/hard", Mode: 0o640, Owner: "appliance"}
-	if _, err := new(host.Journal).Do(t.Context(), attr); !errors.As(err, &refused) {
+	attr := &File{Host: h, AnyContent: true, Path: "/srv/service/hard", Mode: 0o640, Owner: "appliance"}
+	if _, err := new(Journal).Do(t.Context(), attr); !errors.Is(err, errHardLink) {
 		t.Errorf("Attr: %v", err)
 	}
-	own := &host.Own{Host: h, Path: "/srv/old", User: "appliance"}
-	if _, err := new(host.Journal).Do(t.Context(), own); !errors.As(err, &refused) {
+	own := &Own{Host: h, Path: "/srv/old", User: "appliance"}
+	if _, err := new(Journal).Do(t.Context(), own); !errors.Is(err, errHardLink) {
 		t.Errorf("Own: %v", err)
 	}
 	if info, err := h.Stat("/etc/shadow"); err != nil || info.Owner.UID != 0 || info.Mode.Perm() != 0o644 {
@@ -183,4 +178,4 @@ func TestHost_Other(t *testing.T) {
 	}
 }
 
-func fmtOther(o *host.Other) string { return strconv.Itoa(o.UID) + " " + o.Path }
+func fmtOther(o *Other) string { return strconv.Itoa(o.UID) + " " + o.Path }

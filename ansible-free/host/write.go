@@ -8,13 +8,105 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/mirror-appliance/appliance/internal/durable"
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-// Write replaces the file at path by what r gives: it writes beside the file, syncs, sets mode and owner, renames, and
-// syncs the directory. A reader sees the old file or the new one as a whole. Write removes what a killed Write of the same
-// path left.
+// mkdir makes one directory. Its parent must exist.
+func (h *Host) mkdir(path string, mode fs.FileMode, owner Owner) error {
+	dir, name, err := h.dir(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := dir.Mkdir(name, 0o700); err != nil {
+		return err
+	}
+	made, err := h.walk(path, false, ours)
+	if err == nil {
+		err = errors.Join(setAttr(made, mode, owner), made.Close())
+	}
+	if err != nil {
+		return errors.Join(err, dir.Remove(name))
+	}
+	return durable.SyncRoot(dir)
+}
+
+// setFileAttr sets the permissions and the owner of a regular file. It rejects a link in its place,
+// and a file of another owner with more names than this one: in a directory of the service's, it
+// may be any file of the host.
+func (h *Host) setFileAttr(path string, mode fs.FileMode, owner Owner) error {
+	return h.withFile(path, false, func(f *os.File, fi fs.FileInfo) error {
+		if !fi.Mode().IsRegular() {
+			return notRegular(path, "not a regular file")
+		}
+		if !infoOf(fi).Owner.satisfies(owner) {
+			if err := oneName(path, fi); err != nil {
+				return err
+			}
+		}
+		return setAttr(f, mode, owner)
+	})
+}
+
+// setDirAttr is setFileAttr for a directory, or for the one that a link at path leads to.
+func (h *Host) setDirAttr(path string, mode fs.FileMode, owner Owner) error {
+	return h.withFile(path, true, func(f *os.File, fi fs.FileInfo) error {
+		if !fi.IsDir() {
+			return &fs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR}
+		}
+		return setAttr(f, mode, owner)
+	})
+}
+
+// setAttr changes the owner and then the mode, which chown may have reduced. It works on a
+// descriptor of O_PATH.
+func setAttr(f *os.File, mode fs.FileMode, owner Owner) error {
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if infoOf(fi).Owner.satisfies(owner) {
+		if fi.Mode().Perm() == mode.Perm() {
+			return nil
+		}
+	} else if err := chown(f, owner); err != nil {
+		return err
+	}
+	return os.Chmod(reopen(f), mode.Perm())
+}
+
+func chown(f *os.File, owner Owner) error {
+	const flags = unix.AT_EMPTY_PATH | unix.AT_SYMLINK_NOFOLLOW
+	if err := unix.Fchownat(int(f.Fd()), "", owner.UID, owner.GID, flags); err != nil {
+		return &fs.PathError{Op: "chown", Path: f.Name(), Err: err}
+	}
+	return nil
+}
+
+var errHardLink = errors.New("(hard links), and its owner is not changed")
+
+// oneName rejects a file with more names than one: the others may be in directories of root's.
+func oneName(path string, fi fs.FileInfo) error {
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok && !fi.IsDir() && st.Nlink > 1 {
+		return hint.New(fmt.Errorf("%s has other names %w", path, errHardLink),
+			"find them: find / -samefile "+path+"; put a copy in its place if it belongs there")
+	}
+	return nil
+}
+
+// satisfies reports whether o is what want demands.
+func (o Owner) satisfies(want Owner) bool {
+	return (want.UID < 0 || want.UID == o.UID) && (want.GID < 0 || want.GID == o.GID)
+}
+
+// Write replaces the file at path by what r gives: it writes beside the file, syncs, sets mode and
+// owner, renames, and syncs the directory. A reader sees the old file or the new one as a whole.
+// Write removes what a killed Write of the same path left.
 func (h *Host) Write(path string, r io.Reader, mode fs.FileMode, owner Owner) error {
 	return h.replace(path, func(dir *os.Root, tmp string) error {
 		// O_EXCL: the name cannot be a link.
@@ -22,15 +114,18 @@ func (h *Host) Write(path string, r io.Reader, mode fs.FileMode, owner Owner) er
 		if err != nil {
 			return err
 		}
-		if err := fill(f, r, mode, owner); err != nil {
+		if _, err = io.Copy(f, r); err == nil {
+			err = setAttr(f, mode, owner)
+		}
+		if err := durable.Finish(f, err); err != nil {
 			return fmt.Errorf("write %s: %w", path, err)
 		}
 		return nil
 	})
 }
 
-// Relink makes a symbolic link at path that says target, in the place of a file or a link.
-func (h *Host) Relink(target, path string) error {
+// relink makes a symbolic link at path that says target, in the place of a file or a link.
+func (h *Host) relink(target, path string) error {
 	return h.replace(path, func(dir *os.Root, tmp string) error { return dir.Symlink(target, tmp) })
 }
 
@@ -51,25 +146,13 @@ func (h *Host) replace(path string, make func(dir *os.Root, tmp string) error) e
 		}
 	}
 	tmp := leftoverPrefix(name) + rand.Text()[:8]
-	err = make(dir, tmp)
-	if err == nil {
+	if err = make(dir, tmp); err == nil {
 		err = dir.Rename(tmp, name)
 	}
 	if err != nil {
-		if gone := dir.Remove(tmp); !absent(gone) {
-			err = errors.Join(err, gone)
-		}
-		return err
+		return errors.Join(err, durable.IgnoreMissing(dir.Remove(tmp)))
 	}
 	return durable.SyncRoot(dir)
-}
-
-func fill(f *os.File, r io.Reader, mode fs.FileMode, owner Owner) error {
-	_, err := io.Copy(f, r)
-	if err == nil {
-		err = setAttr(f, mode, owner)
-	}
-	return durable.Finish(f, err)
 }
 
 func leftoverPrefix(name string) string { return "." + name + ".tmp-" }
@@ -78,7 +161,8 @@ func leftoverPrefix(name string) string { return "." + name + ".tmp-" }
 func leftovers(dir *os.Root, name string) (left []string, err error) {
 	entries, err := fs.ReadDir(dir.FS(), ".")
 	for _, e := range entries {
-		if random, ok := strings.CutPrefix(e.Name(), leftoverPrefix(name)); ok && len(random) == 8 {
+		random, ok := strings.CutPrefix(e.Name(), leftoverPrefix(name))
+		if ok && len(random) == 8 {
 			left = append(left, e.Name())
 		}
 	}

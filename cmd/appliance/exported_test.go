@@ -19,11 +19,6 @@ import (
 func unusedExports() map[string]string {
 	return map[string]string{
 		"ansible-free/host.Under":                  "tests of the installer work below a temporary directory",
-		"ansible-free/host.Host.SetAttr":           "the test of links that are not followed calls every operation",
-		"ansible-free/host.Host.SetDirAttr":        "as SetAttr",
-		"ansible-free/host.Host.Relink":            "as SetAttr",
-		"ansible-free/host.LinkError":              "a refused link is told from a failure by the test of links",
-		"ansible-free/host.HardLinkError":          "as LinkError",
 		"internal/diskspace.Least":                 "tests of the store fill disks up to it",
 		"mirror/imageset.Parse":                    "tests of the engine make configurations of text",
 		"registry/store/backup.Error":              "tests of the store tell a refused backup from a failure",

@@ -1,0 +1,196 @@
+package installer
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mirror-appliance/appliance/ansible-free/host"
+)
+
+// place is a directory of an install, and what the host has where it is or will be.
+type place struct {
+	name, path string // name: the flag, or what it is
+	ours       []string
+	names      []string // in it
+	ways       []string // by which it is reached
+	protected  error    // the reason why none of an install's directories may be in the place of
+	shared     string   // this one of its ways
+	closed     []string // the directories above it that the service's user may not pass through
+	ground
+}
+
+// ground is the innermost existing directory on the way to a place, and its file system.
+type ground struct {
+	dir    string
+	err    error // the reason why there is none
+	access error // the reason why this user cannot write to it
+	fs     unix.Statfs_t
+	mount  string // with noexec, the mount point
+}
+
+// places are the directories that an install writes to.
+type places struct {
+	root, storage, database, bin, units place
+	own                                 []place     // an edited configuration may name any
+	above                               *host.Other // the user who can exchange root; nil: none
+	known                               bool        // the database exists
+	images                              bool        // storage has blobs
+}
+
+func (s *site) lookAtPlaces() {
+	socket := s.cfg.ControlSocket
+	s.dirs.root = s.lookAtPlace("--quayRoot", s.QuayRoot)
+	s.dirs.storage = s.lookAtPlace("--quayStorage", s.cfg.Storage, storageNames()...)
+	s.dirs.database = s.lookAtPlace("--sqliteStorage", s.databaseDir())
+	s.dirs.database.ours = databaseNames(s.cfg.Database, s.dirs.database.names)
+	s.dirs.bin = s.lookAtPlace("the executable's directory", filepath.Dir(s.binary))
+	s.dirs.units = s.lookAtPlace("the unit directory", s.unitDir())
+	s.dirs.own = []place{
+		s.lookAtPlace("the control socket's directory", filepath.Dir(socket), filepath.Base(socket))}
+	if state := s.cfg.TLS.State; state != "" {
+		s.dirs.own = append(s.dirs.own, s.lookAtPlace("the directory of tls.state", state, "certificates"))
+	}
+	// In the place of quayRoot a directory in it, since quayRoot has to be passed through as well.
+	s.dirs.root.closed = s.closedTo(filepath.Join(s.QuayRoot, "quay-config"))
+	s.dirs.storage.closed, s.dirs.database.closed = s.closedTo(s.dirs.storage.path), s.closedTo(s.dirs.database.path)
+
+	above := s.dirs.root.dir
+	if above == filepath.Clean(s.QuayRoot) && !s.User {
+		above = filepath.Dir(above) // quayRoot itself is made root's
+	}
+	s.dirs.above, _ = s.Host.Other(above)    // an error is told of root
+	ok, err := s.Host.Exists(s.cfg.Database) // an error is told of database
+	s.dirs.known = ok || err != nil
+	s.dirs.images = hasImages(s.Host, s.cfg.Storage)
+}
+
+func (s *site) lookAtPlace(name, path string, ours ...string) place {
+	p := place{name: name, path: path, ours: ours, ways: s.Host.Ways(path)}
+	p.names, _ = s.Host.Names(path) // it is not there, or its ground has the reason
+	for _, way := range p.ways {
+		if p.protected = s.Host.Removable(way); p.protected != nil {
+			p.shared = way
+			break
+		}
+	}
+	if p.dir, p.err = existing(s.Host, path); p.err != nil {
+		return p
+	}
+	dir := s.Host.Path(p.dir)
+	p.access = unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS)
+	if err := unix.Statfs(dir, &p.fs); err == nil && p.fs.Flags&unix.ST_NOEXEC != 0 {
+		p.mount = mountPoint(s.Host, path)
+	}
+	return p
+}
+
+// existing returns the innermost existing directory on the way to path.
+func existing(h *host.Host, path string) (string, error) {
+	for p := filepath.Clean(path); ; p = filepath.Dir(p) {
+		info, err := h.StatTarget(p)
+		switch {
+		case err == nil && info.Mode.IsDir():
+			return p, nil
+		case err == nil:
+			return "", fmt.Errorf("%s is not a directory", p)
+		case errors.Is(err, unix.ENOTDIR):
+			continue // a parent of it is the reason
+		case !errors.Is(err, fs.ErrNotExist) || p == filepath.Dir(p):
+			return "", err
+		}
+		if _, err := h.Stat(p); err == nil {
+			return "", fmt.Errorf("%s is a symbolic link to nothing", p)
+		}
+	}
+}
+
+// mountPoint returns the mount point of the file system that path is or will be on
+// (proc_pid_mountinfo(5)).
+func mountPoint(h *host.Host, path string) string {
+	best, real := "/", h.Real(path)
+	content, err := h.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return best
+	}
+	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+	for line := range strings.Lines(string(content)) {
+		if f := strings.Fields(line); len(f) > 4 {
+			if at := unescape.Replace(f[4]); within(real, at) && len(at) >= len(best) {
+				best = at
+			}
+		}
+	}
+	return best
+}
+
+// closedTo returns the directories above path that the service's user may not pass through. Under
+// /root and /home the unit binds the directory into place, so that no home has to be opened.
+func (s *site) closedTo(path string) []string {
+	user, err := s.Host.User(serviceUser)
+	if err != nil {
+		user = host.Owner{UID: 65533, GID: 65533} // it will not own any directory
+	}
+	var closed []string
+	for _, way := range s.Host.Ways(path) {
+		above, err := s.Host.Closed(way, user)
+		if err != nil {
+			return nil // told of the place
+		}
+		bound := withinAny(way, "/root", "/home")
+		if bound {
+			above = slices.DeleteFunc(above, func(dir string) bool {
+				return !within(dir, s.QuayRoot) && !within(dir, s.Host.Real(s.QuayRoot))
+			})
+		}
+		closed = append(closed, above...)
+		if len(above) > 0 || bound {
+			break
+		}
+	}
+	return closed
+}
+
+// storageNames returns the names in the store's directory of blobs.
+func storageNames() []string { return []string{"sha256", "sha512", "uploads", "quarantine"} }
+
+// hasImages reports whether a directory of blobs has any.
+func hasImages(h *host.Host, storage string) bool {
+	return slices.ContainsFunc([]string{"sha256", "sha512"}, func(dir string) bool {
+		names, err := h.Names(filepath.Join(storage, dir))
+		return err == nil && len(names) > 0
+	})
+}
+
+// databaseNames returns the names of the database and of the files beside it, now or once it runs.
+// A backup from before a migration has the version in its name: it is one of those in the
+// directory.
+func databaseNames(database string, names []string) []string {
+	base := filepath.Base(database)
+	ours := []string{base}
+	for _, suffix := range []string{"-wal", "-shm", "-journal", ".lock", ".reserve"} {
+		ours = append(ours, base+suffix)
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, base+".") && !slices.Contains(ours, name) {
+			ours = append(ours, name)
+		}
+	}
+	return ours
+}
+
+// withinAny reports whether path is one of dirs or lies below it.
+func withinAny(path string, dirs ...string) bool {
+	return slices.ContainsFunc(dirs, func(dir string) bool { return within(path, dir) })
+}
+
+// within reports whether path is dir or lies below it.
+func within(path, dir string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && filepath.IsLocal(rel)
+}
