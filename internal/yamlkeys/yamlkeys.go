@@ -10,6 +10,7 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,16 +38,16 @@ func (p Problem) Text() string {
 // Key is a line of a table: a key of a mapping, and where its value goes.
 type Key struct {
 	Name string
-	// Value is a *string, *bool, *int, *int64, *time.Duration, *[]string, encoding.TextUnmarshaler, Custom or, for a nested
-	// mapping, []Key. The error of an encoding.TextUnmarshaler
+	// Value is a *string, *bool, *int, *int64, *time.Duration, *[]string, encoding.TextUnmarshaler, a
+	// value with DecodeNode or, for a nested mapping, []Key. The error of an encoding.TextUnmarshaler
 	// names what is wanted, such as "a number of bytes"; it and that of Check may have a hint.
 	Value    any
 	Required bool
 	Check    func() error // examines the decoded value; nil accepts all
 }
 
-// Custom decodes its own node.
-type Custom interface {
+// custom decodes its own node.
+type custom interface {
 	DecodeNode(d *Decoder, n *yaml.Node, path string)
 }
 
@@ -192,7 +193,7 @@ func (d *Decoder) decode(n *yaml.Node, path string, value any, required bool) {
 	case []Key:
 		d.Mapping(n, path, v)
 		return
-	case Custom:
+	case custom:
 		v.DecodeNode(d, n, path)
 		return
 	case *string:
@@ -291,21 +292,38 @@ func hintOf(err error) string {
 	return ""
 }
 
-// List returns a value that decodes a list of mappings into to, each by the table that keys returns for it.
-func List[T any](to *[]T, keys func(*T) []Key) Custom { return list[T]{to, keys} }
-
-type list[T any] struct {
-	to   *[]T
-	keys func(*T) []Key
+// Fields returns the table of the struct that to points to. The name of a key is that of its field,
+// with a small first letter, unless the field has a tag yaml. A slice of structs is a list of mappings.
+func Fields(to any) []Key {
+	v := reflect.ValueOf(to).Elem()
+	keys := make([]Key, v.NumField())
+	for i := range keys {
+		f, field := v.Field(i), v.Type().Field(i)
+		name := cmp.Or(field.Tag.Get("yaml"), strings.ToLower(field.Name[:1])+field.Name[1:])
+		keys[i] = Key{Name: name, Value: f.Addr().Interface()}
+		switch {
+		case f.Kind() == reflect.String:
+			keys[i].Value = f.Addr().Convert(reflect.TypeFor[*string]()).Interface()
+		case f.Kind() == reflect.Struct:
+			keys[i].Value = Fields(keys[i].Value)
+		case f.Kind() == reflect.Slice && f.Type().Elem().Kind() == reflect.Struct:
+			keys[i].Value = list{f}
+		}
+	}
+	return keys
 }
 
-func (l list[T]) DecodeNode(d *Decoder, n *yaml.Node, path string) {
-	*l.to = nil
-	var first T
-	d.Sequence(n, path, "begin each element with '- "+l.keys(&first)[0].Name+": …'", func(n *yaml.Node, path string) {
-		var v T
-		d.Mapping(n, path, l.keys(&v))
-		*l.to = append(*l.to, v)
+// list is a slice of structs.
+type list struct{ to reflect.Value }
+
+func (l list) DecodeNode(d *Decoder, n *yaml.Node, path string) {
+	element := l.to.Type().Elem()
+	first := Fields(reflect.New(element).Interface())[0].Name
+	l.to.SetZero()
+	d.Sequence(n, path, "begin each element with '- "+first+": …'", func(n *yaml.Node, path string) {
+		v := reflect.New(element)
+		d.Mapping(n, path, Fields(v.Interface()))
+		l.to.Set(reflect.Append(l.to, v.Elem()))
 	})
 }
 

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/mirror-appliance/appliance/internal/yamlkeys"
 )
 
@@ -15,13 +17,20 @@ type document struct {
 	on    bool
 	count int64
 	words []string
-	parts []part
+	parts parts
 }
 
-type part struct{ name string }
+type (
+	parts []part
+	part  struct{ name string }
+)
 
-func (p *part) keys() []yamlkeys.Key {
-	return []yamlkeys.Key{{Name: "name", Value: &p.name, Required: true}}
+func (p *parts) DecodeNode(d *yamlkeys.Decoder, n *yaml.Node, path string) {
+	d.Sequence(n, path, "begin each part with '- name: …'", func(n *yaml.Node, path string) {
+		var v part
+		d.Mapping(n, path, []yamlkeys.Key{{Name: "name", Value: &v.name, Required: true}})
+		*p = append(*p, v)
+	})
 }
 
 func (d *document) keys() []yamlkeys.Key {
@@ -31,7 +40,7 @@ func (d *document) keys() []yamlkeys.Key {
 		{Name: "on", Value: &d.on},
 		{Name: "count", Value: &d.count},
 		{Name: "words", Value: &d.words},
-		{Name: "parts", Value: yamlkeys.List(&d.parts, (*part).keys)},
+		{Name: "parts", Value: &d.parts},
 	}
 }
 
@@ -122,5 +131,33 @@ func TestDecoder_Document(t *testing.T) {
 		if _, d := decode(text, false); !strings.HasPrefix(told(d.Problems), want) {
 			t.Errorf("%.30q: %s, want %s", text, told(d.Problems), want)
 		}
+	}
+}
+
+// TestFields_ofAStruct decodes by the names, kinds and tags of fields.
+func TestFields_ofAStruct(t *testing.T) {
+	type word string
+	type inner struct {
+		MinVersion string
+		OS         word `yaml:"os"`
+	}
+	var got struct {
+		Full  bool
+		Size  int64
+		Words []string
+		One   inner
+		Many  []inner
+	}
+	d := yamlkeys.Decoder{}
+	text := "full: true\nsize: 3\nwords: [a]\none: {minVersion: x, os: y}\nmany: [{os: z}, {}]\n"
+	d.Mapping(d.Document([]byte(text), ""), "", yamlkeys.Fields(&got))
+	if len(d.Problems) > 0 || fmt.Sprint(got) != "{true 3 [a] {x y} [{ z} { }]}" {
+		t.Errorf("%v, %s", got, told(d.Problems))
+	}
+	d.Mapping(d.Document([]byte("many: {}\nbig: 1\n"), ""), "", yamlkeys.Fields(&got))
+	want := "1: many: a list is wanted here, not keys and values\n2: big: unknown key"
+	if told(d.Problems) != want || d.Problems[0].Hint != "begin each element with '- minVersion: …'" ||
+		d.Problems[1].Hint != "known keys here: full, size, words, one, many" {
+		t.Errorf("%+v", d.Problems)
 	}
 }

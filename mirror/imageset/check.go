@@ -17,7 +17,7 @@ func (d *decoder) check(c *Config) {
 		d.at("archiveSize", "leave archiveSize out for the default, 500", "archiveSize must not be negative")
 	}
 	if c.APIVersion != "mirror.openshift.io/v2alpha1" {
-		d.warn("apiVersion is %q; the file is read as mirror.openshift.io/v2alpha1", c.APIVersion)
+		d.warn(0, "apiVersion is %q; the file is read as mirror.openshift.io/v2alpha1", c.APIVersion)
 	}
 	d.checkPlatform(&c.Mirror.Platform)
 	d.checkOperators(c.Mirror.Operators)
@@ -34,14 +34,18 @@ func (d *decoder) check(c *Config) {
 		}
 	}
 	if len(c.Mirror.Samples) > 0 {
-		d.warn("line %d: samples are accepted and have no effect", d.Lines["mirror.samples"])
+		d.warn(d.Lines["mirror.samples"], "samples are accepted and have no effect")
 	}
 }
 
 // at reports a problem at the line of path, or of the nearest key above it that is in the file.
-func (d *decoder) at(path, do, format string, args ...any) *problem {
-	d.problems = append(d.problems, problem{Line: d.LineOf(path), What: fmt.Sprintf(format, args...), Do: do})
-	return &d.problems[len(d.problems)-1]
+func (d *decoder) at(path, do, format string, args ...any) {
+	d.problem(d.LineOf(path), do, format, args...)
+}
+
+func (d *decoder) inAdditional(path, do, format string, args ...any) {
+	d.additional++
+	d.at(path, do, format, args...)
 }
 
 func (d *decoder) checkPlatform(p *Platform) {
@@ -74,7 +78,7 @@ func (d *decoder) checkPlatform(p *Platform) {
 			d.at(path+".release", referenceHint, "platform.release: %v", err)
 		}
 		if len(p.Channels) > 0 {
-			d.warn("line %d: platform.release is given, so the channels are ignored", d.Lines[path+".release"])
+			d.warn(d.Lines[path+".release"], "platform.release is given, so the channels are ignored")
 		}
 	}
 	p.Architectures = unique(p.Architectures)
@@ -93,7 +97,7 @@ func (d *decoder) channelType(at string, c *Channel) {
 		return
 	case OCP, "":
 	default:
-		d.warn("line %d: channel type %q is unknown; ocp is meant", d.LineOf(at+".type"), c.Type)
+		d.warn(d.LineOf(at+".type"), "channel type %q is unknown; ocp is meant", c.Type)
 	}
 	c.Type = OCP
 }
@@ -138,17 +142,17 @@ func (d *decoder) checkAdditional(images []AdditionalImage) {
 		ref, err := ParseReference(img.Name)
 		switch {
 		case err != nil:
-			d.at(at+".name", referenceHint, "additional image %v", err).additional = true
+			d.inAdditional(at+".name", referenceHint, "additional image %v", err)
 		case ref.Tag == "" && strings.HasPrefix(ref.Digest.String(), "sha512:") && img.TargetTag == "":
-			d.at(at+".name", "give it a targetTag", "additional image %s: its digest is too long to become its tag", img.Name).additional = true
+			d.inAdditional(at+".name", "give it a targetTag", "additional image %s: its digest is too long to become its tag", img.Name)
 		}
 		if img.TargetRepo != "" && !image.ValidRepository(img.TargetRepo) {
-			d.at(at+".targetRepo", "write path elements in lower case, without host, tag or digest",
-				"invalid targetRepo %q", img.TargetRepo).additional = true
+			d.inAdditional(at+".targetRepo", "write path elements in lower case, without host, tag or digest",
+				"invalid targetRepo %q", img.TargetRepo)
 		}
 		if img.TargetTag != "" && image.CheckTag(img.TargetTag) != nil {
-			d.at(at+".targetTag", "a tag has letters, digits, _ . - and at most 128 of them",
-				"invalid targetTag %q", img.TargetTag).additional = true
+			d.inAdditional(at+".targetTag", "a tag has letters, digits, _ . - and at most 128 of them",
+				"invalid targetTag %q", img.TargetTag)
 		}
 	}
 }

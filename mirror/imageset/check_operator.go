@@ -25,7 +25,7 @@ func (d *decoder) checkOperators(operators []Operator) {
 		}
 		seen[name] = true
 		if o.SkipDependencies {
-			d.warn("line %d: skipDependencies has no effect: dependencies are never followed", d.Lines[at+".skipDependencies"])
+			d.warn(d.Lines[at+".skipDependencies"], "skipDependencies has no effect: dependencies are never followed")
 		}
 		d.checkOSArch(at, o.Platforms)
 		d.checkPackages(at, o)

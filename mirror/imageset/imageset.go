@@ -37,7 +37,8 @@ type Config struct {
 	lines map[string]int
 }
 
-// Mirror is the content of the configuration.
+// Mirror is the content of the configuration. The names of its fields, and of the structs below, are
+// the keys of the file, with a small first letter.
 type Mirror struct {
 	Platform         Platform
 	Operators        []Operator
@@ -60,11 +61,11 @@ type Platform struct {
 // Channel is one channel of an update graph and the versions wanted from it.
 type Channel struct {
 	Name         string
-	Type         ChannelType
 	MinVersion   string
 	MaxVersion   string
 	ShortestPath bool
 	Full         bool
+	Type         ChannelType
 }
 
 // ChannelType is the product of an update graph.
@@ -78,7 +79,7 @@ const (
 
 // OSArch is one operating system and architecture of a sparse manifest list.
 type OSArch struct {
-	OS           string
+	OS           string `yaml:"os"`
 	Architecture string
 }
 
@@ -127,7 +128,7 @@ type Helm struct {
 // HelmRepository is one chart repository. No charts means all of its index.
 type HelmRepository struct {
 	Name   string
-	URL    string
+	URL    string `yaml:"url"`
 	Charts []Chart
 }
 
@@ -179,9 +180,12 @@ func Parse(name string, data []byte) (*Config, error) {
 		return nil, err
 	}
 	for _, w := range d.Warnings {
-		c.Warnings = append(c.Warnings, fmt.Sprintf("line %d: %s", w.Line, w.Text()))
+		text := w.Text()
+		if w.Line > 0 {
+			text = fmt.Sprintf("line %d: %s", w.Line, text)
+		}
+		c.Warnings = append(c.Warnings, text)
 	}
-	c.Warnings = append(c.Warnings, d.warnings...)
 	return c, nil
 }
 
