@@ -82,7 +82,7 @@ Exit codes, as oc-mirror's: 0 everything that was planned is there and verified;
 		},
 	}
 	o.addFlags(c.Flags())
-	c.AddCommand(unbuiltCommands()...)
+	addUnbuilt(c, unbuiltOCMirror)
 	return c
 }
 
@@ -120,10 +120,7 @@ func (o *mirrorOptions) check(destination string) error {
 	if _, err := o.level(); err != nil {
 		return err
 	}
-	if err := mirror.CheckParallel(o.parallelImages, o.parallelLayers); err != nil {
-		return err
-	}
-	return checkOutput(o.output)
+	return mirror.CheckParallel(o.parallelImages, o.parallelLayers)
 }
 
 func (o *mirrorOptions) level() (slog.Level, error) {
@@ -234,13 +231,9 @@ func (o *mirrorOptions) sources(ctx context.Context, keys authn.Keychain, log *s
 		if err != nil {
 			return upstream.Options{}, err
 		}
-		retries := o.retryTimes
-		if retries == 0 {
-			retries = -1
-		}
 		return upstream.Options{
 			Registry: registry, SkipVerify: !o.srcVerify, PlainHTTP: !o.srcVerify && upstream.AnswersPlain(ctx, registry),
-			CAFiles: files, Keychain: keys, UserAgent: "appliance/" + version, Retries: retries, Log: log,
+			CAFiles: files, Keychain: keys, UserAgent: "appliance/" + version, Retries: o.retryTimes, Log: log,
 		}, nil
 	}
 }

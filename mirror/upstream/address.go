@@ -48,7 +48,8 @@ var notPublic = []struct {
 	{netip.MustParsePrefix("2001::/32"), reachNothing}, // Teredo, which hides an IPv4 address
 }
 
-// embedded lists the networks whose addresses embed an IPv4 address, and the byte at which that begins.
+// embedded lists the networks whose addresses embed an IPv4 address, and the byte at which that
+// begins.
 var embedded = []struct {
 	network netip.Prefix
 	at      int
@@ -74,8 +75,8 @@ func reachOf(ip netip.Addr) reach {
 	return 0
 }
 
-// granted returns the addresses that an upstream at such an address may lead to: one of the organization to others there, one
-// on this machine to both.
+// granted returns the addresses that an upstream at such an address may lead to: one of the
+// organization to others there, one on this machine to both.
 func (r reach) granted() reach {
 	if r&reachLoopback != 0 {
 		return reachLoopback | reachPrivate
@@ -83,16 +84,16 @@ func (r reach) granted() reach {
 	return r &^ reachNothing
 }
 
-// errAddress refuses an address that is not public. It does not name the address: users of the upstream must not learn the
-// names and addresses of this network.
+// errAddress refuses an address that is not public. It does not name the address: users of the
+// upstream must not learn the names and addresses of this network.
 var errAddress = &refusal{"its address is not a public one",
 	"the upstream leads into this network, which only one with an address there may: mirror from the address that it leads to, or ask its operator"}
 
 // resolveLimit bounds the lookup of a name that a proxy resolves itself.
 const resolveLimit = 5 * time.Second
 
-// checkName checks a host that a proxy connects to. The proxy's resolution is unknown here: a name that is an address, or
-// resolves to one here, is checked like an address that is dialed.
+// checkName checks a host that a proxy connects to. The proxy's resolution is unknown here: a name
+// that is an address, or resolves to one here, is checked like an address that is dialed.
 func checkName(ctx context.Context, host string, allowed reach, of func(netip.Addr) reach) error {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	if ip, err := netip.ParseAddr(host); err == nil {

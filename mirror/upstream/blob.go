@@ -13,18 +13,21 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// progress is the number of bytes after which a resumed connection resets the count of failures. Without a reset, a line that
-// breaks every few seconds would never deliver a large layer; with a reset at each byte, attempts might never end.
+// progress is the number of bytes after which a resumed connection resets the count of failures.
+// Without a reset, a line that breaks every few seconds would never deliver a large layer; with a
+// reset at each byte, attempts might never end.
 const progress = 1 << 20
 
-// Blob opens a blob; the size is -1 if the registry does not announce it. A connection that breaks, stalls or ends early is
-// resumed where it broke. Read returns the last bytes only if the content hashes to d, otherwise an error in place of them
-// and of io.EOF. ctx ends the reading too. A blob that does not exist is an error with fs.ErrNotExist.
+// Blob opens a blob; the size is -1 if the registry does not announce it. A connection that breaks,
+// stalls or ends early is resumed where it broke. Read returns the last bytes only if the content
+// hashes to d, otherwise an error in place of them and of io.EOF. ctx ends the reading too. A blob
+// that does not exist is an error with fs.ErrNotExist.
 func (c *Client) Blob(ctx context.Context, repo string, d digest.Digest) (io.ReadCloser, int64, error) {
 	return c.blob(ctx, repo, d, true)
 }
 
-// UnverifiedBlob is Blob for a reader that hashes the content, such as an upload to the store: it verifies the size only.
+// UnverifiedBlob is Blob for a reader that hashes the content, such as an upload to the store: it
+// verifies the size only.
 func (c *Client) UnverifiedBlob(ctx context.Context, repo string, d digest.Digest) (io.ReadCloser, int64, error) {
 	return c.blob(ctx, repo, d, false)
 }
@@ -52,8 +55,8 @@ func (c *Client) blob(ctx context.Context, repo string, d digest.Digest, verifie
 	return b, b.size, nil
 }
 
-// Stat returns the size of a blob without fetching it, -1 if the registry does not announce it. A blob that does not exist is an
-// error with fs.ErrNotExist.
+// Stat returns the size of a blob without fetching it, -1 if the registry does not announce it. A
+// blob that does not exist is an error with fs.ErrNotExist.
 func (c *Client) Stat(ctx context.Context, repo string, d digest.Digest) (int64, error) {
 	r, err := c.repository(repo)
 	if err != nil {
@@ -65,7 +68,7 @@ func (c *Client) Stat(ctx context.Context, repo string, d digest.Digest) (int64,
 	}
 	ctx, url := forBlobs(ctx), c.url(r, "blobs/"+d.String())
 	resp, err := c.get(ctx, http.MethodHead, r, what, url, nil, http.StatusOK)
-	if headRefused(err) { // an address signed for GET, for example
+	if unsupported(err, http.StatusForbidden) { // an address signed for GET, for example
 		resp, err = c.get(ctx, http.MethodGet, r, what, url, nil, http.StatusOK)
 	}
 	if err != nil {
@@ -118,7 +121,8 @@ func (b *blob) open() error {
 	return nil
 }
 
-// rangeHeader returns the range of the missing bytes, with its end if known: some registries require that.
+// rangeHeader returns the range of the missing bytes, with its end if known: some registries
+// require that.
 func (b *blob) rangeHeader() http.Header {
 	switch {
 	case b.offset == 0 || b.whole:
@@ -148,8 +152,8 @@ func (b *blob) accept(resp *http.Response) error {
 	return err
 }
 
-// resumeError reports a connection that broke before it reached offset, or an answer other than the rest of the blob, such
-// as a page of a proxy. A retry may succeed.
+// resumeError reports a connection that broke before it reached offset, or an answer other than the
+// rest of the blob, such as a page of a proxy. A retry may succeed.
 type resumeError struct{ err error }
 
 func (e *resumeError) Error() string { return e.err.Error() }

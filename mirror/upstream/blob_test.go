@@ -26,7 +26,7 @@ func onBlobs(fault func(w http.ResponseWriter, r *http.Request, nth int) bool) f
 	}
 }
 
-func TestClient_Blob(t *testing.T) {
+func TestClient_Blob_readsWhatWasAsked(t *testing.T) {
 	f := newFixture(t)
 	rc, size, err := f.client(t).Blob(t.Context(), repo, f.blob)
 	if err != nil {

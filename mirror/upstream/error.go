@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -26,8 +27,8 @@ import (
 
 const attemptLogin = "log in"
 
-// readError reports a failed read: the registry and repository, the attempt, and either the registry's answer or the reason
-// that there is none. Callers match its methods.
+// readError reports a failed read: the registry and repository, the attempt, and either the
+// registry's answer or the reason that there is none. Callers match its methods.
 type readError struct {
 	Registry   string
 	Repository string
@@ -60,7 +61,8 @@ func statusText(status int) string {
 	return strings.TrimSpace(fmt.Sprintf("%d %s", status, http.StatusText(status)))
 }
 
-// Refused returns the status of the registry's refusal, and 0 for a failure that a retry may end. after is its Retry-After.
+// Refused returns the status of the registry's refusal, and 0 for a failure that a retry may end.
+// after is its Retry-After.
 func (e *readError) Refused() (status int, after time.Duration) {
 	switch {
 	case e.Status == http.StatusTooManyRequests:
@@ -79,8 +81,8 @@ func (e *readError) Answered() bool { return e.Status != 0 }
 // Unwrap returns the cause.
 func (e *readError) Unwrap() error { return e.Err }
 
-// Is makes errors.Is(err, fs.ErrNotExist) report that the content does not exist. The answer of a server that is not a
-// registry does not count.
+// Is makes errors.Is(err, fs.ErrNotExist) report that the content does not exist. The answer of a
+// server that is not a registry does not count.
 func (e *readError) Is(target error) bool {
 	if target != fs.ErrNotExist || e.Attempt == attemptLogin || e.Status < 400 || e.Status >= 500 {
 		return false
@@ -90,6 +92,20 @@ func (e *readError) Is(target error) bool {
 		return true
 	}
 	return e.Status == http.StatusNotFound || e.Status == http.StatusGone
+}
+
+// unsupported reports whether an error is about the kind of a request, by the registry's answer or
+// one of the other statuses, and not about the content.
+func unsupported(err error, others ...int) bool {
+	var e *readError
+	if !errors.As(err, &e) || e.Attempt == attemptLogin {
+		return false
+	}
+	switch e.Status {
+	case http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusNotImplemented:
+		return true
+	}
+	return slices.Contains(others, e.Status)
 }
 
 // Hint returns what to do about it.
@@ -155,8 +171,8 @@ func (c *Client) failed(repo name.Repository, attempt string, err error) *readEr
 	return &readError{Registry: c.Registry(), Repository: repo.RepositoryStr(), Attempt: attempt, Err: err}
 }
 
-// requestFailed returns the error of a request without an answer. It omits the URL: after a redirect it may have a signature,
-// which is a secret.
+// requestFailed returns the error of a request without an answer. It omits the URL: after a
+// redirect it may have a signature, which is a secret.
 func (c *Client) requestFailed(repo name.Repository, anonymous bool, attempt string, err error) *readError {
 	e := c.failed(repo, attempt, nil)
 	e.Anonymous = anonymous
@@ -208,7 +224,8 @@ func (c *Client) refused(repo name.Repository, anonymous bool, attempt string, r
 	return e
 }
 
-// answered reports whether the registry itself answered. The answer of a host that the registry chose is not passed on.
+// answered reports whether the registry itself answered. The answer of a host that the registry
+// chose is not passed on.
 func (c *Client) answered(req *http.Request) bool {
 	return req != nil && req.URL != nil && sameHost(req.URL, c.Registry())
 }

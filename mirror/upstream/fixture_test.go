@@ -113,7 +113,7 @@ func (f *fixture) ranges() (ranges []string) {
 	return ranges
 }
 
-func (f *fixture) host() string { return strings.TrimPrefix(f.server.URL, "http://") }
+func (f *fixture) host() string { return f.server.Listener.Addr().String() }
 
 // sleep records its duration and returns at once.
 func (f *fixture) sleep(ctx context.Context, d time.Duration) error {
@@ -125,7 +125,7 @@ func (f *fixture) sleep(ctx context.Context, d time.Duration) error {
 
 func (f *fixture) client(t *testing.T, changes ...func(*Options)) *Client {
 	t.Helper()
-	o := Options{Registry: f.server.URL, Sleep: f.sleep}
+	o := Options{Registry: f.host(), PlainHTTP: f.server.TLS == nil, Retries: 5, Sleep: f.sleep}
 	for _, change := range changes {
 		change(&o)
 	}

@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,19 +17,20 @@ import (
 	"github.com/mirror-appliance/appliance/internal/regular"
 )
 
-// Keychain finds credentials where podman and docker keep them: in authFile, if it is not empty; else in $REGISTRY_AUTH_FILE, if
-// it is set; else in the first of these that has an entry for the registry: ${XDG_RUNTIME_DIR}/containers/auth.json
-// (/run/containers/UID/auth.json where that variable is not set), ${XDG_CONFIG_HOME}/containers/auth.json,
-// ${DOCKER_CONFIG}/config.json, ~/.docker/config.json.
+// Keychain finds credentials where podman and docker keep them: in authFile, if it is not empty;
+// else in $REGISTRY_AUTH_FILE, if it is set; else in the first of these that has an entry for the
+// registry: ${XDG_RUNTIME_DIR}/containers/auth.json (/run/containers/UID/auth.json where that
+// variable is not set), ${XDG_CONFIG_HOME}/containers/auth.json, ${DOCKER_CONFIG}/config.json,
+// ~/.docker/config.json.
 //
-// Entries may name a namespace (quay.io/org). The longest that fits wins, as containers-auth.json(5) says. Credential helpers
-// are asked.
+// Entries may name a namespace (quay.io/org). The longest that fits wins, as
+// containers-auth.json(5) says. Credential helpers are asked.
 //
-// Refused: go-containerregistry's keychain, which reads docker's file before podman's, takes no file by name, and does not
-// match namespaces.
+// Refused: go-containerregistry's keychain, which reads docker's file before podman's, takes no
+// file by name, and does not match namespaces.
 //
-// The files are read when credentials are needed, so that a new login takes effect. A named file that does not exist, and any
-// file that is malformed, is an error then.
+// The files are read when credentials are needed, so that a new login takes effect. A named file
+// that does not exist, and any file that is malformed, is an error then.
 func Keychain(authFile string) authn.Keychain {
 	return keychain{authFile: authFile, getenv: os.Getenv, uid: os.Getuid()}
 }
@@ -98,17 +98,9 @@ func (k keychain) files() (files []string, named bool) {
 
 // authFile has the common fields of the files of podman and docker.
 type authFile struct {
-	Auths       map[string]authEntry `json:"auths"`
-	CredHelpers map[string]string    `json:"credHelpers"`
-	CredsStore  string               `json:"credsStore"`
-}
-
-type authEntry struct {
-	Auth          string `json:"auth"`
-	Username      string `json:"username"`
-	Password      string `json:"password"`
-	IdentityToken string `json:"identitytoken"`
-	RegistryToken string `json:"registrytoken"`
+	Auths       map[string]json.RawMessage `json:"auths"`
+	CredHelpers map[string]string          `json:"credHelpers"`
+	CredsStore  string                     `json:"credsStore"`
 }
 
 // resolveIn returns the credentials for target in one file, nil if there are none.
@@ -129,7 +121,7 @@ func resolveIn(file string, target authn.Resource) (*authn.AuthConfig, error) {
 	}
 	for _, candidate := range candidates(host, target.String()) {
 		if entry, key, ok := f.lookup(candidate); ok {
-			auth, err := entry.config()
+			auth, err := parseEntry(entry)
 			if err != nil {
 				return nil, fmt.Errorf("the entry for %s: %w", key, err)
 			}
@@ -154,7 +146,7 @@ func redactJSON(err error) error {
 	if errors.As(err, &syntax) {
 		return fmt.Errorf("malformed JSON at byte %d", syntax.Offset)
 	}
-	return errors.New("malformed JSON")
+	return errors.New(`"auth" is not the base64 of user:password`)
 }
 
 // candidates returns the keys that match a repository, the longest first.
@@ -172,7 +164,7 @@ func candidates(host, repository string) []string {
 
 // lookup returns the entry for a candidate: an exact match, before one in docker's old form
 // ("https://index.docker.io/v1/"), before one with or without the port of HTTPS.
-func (f authFile) lookup(candidate string) (authEntry, string, bool) {
+func (f authFile) lookup(candidate string) (json.RawMessage, string, bool) {
 	if entry, ok := f.Auths[candidate]; ok {
 		return entry, candidate, true
 	}
@@ -186,7 +178,7 @@ func (f authFile) lookup(candidate string) (authEntry, string, bool) {
 			return entry, key, true
 		}
 	}
-	return authEntry{}, "", false
+	return nil, "", false
 }
 
 // withoutPort removes the port of HTTPS, which either the login or the image reference may omit.
@@ -228,23 +220,14 @@ func dockerServer(host string) string {
 	return host
 }
 
-// config returns the credentials of an entry, nil for an empty one, which docker writes beside a credential helper.
-func (e authEntry) config() (*authn.AuthConfig, error) {
-	c := authn.AuthConfig{
-		Username: e.Username, Password: e.Password,
-		IdentityToken: e.IdentityToken, RegistryToken: e.RegistryToken,
+// parseEntry returns the credentials of an entry, nil for an empty one, which docker writes beside
+// a credential helper.
+func parseEntry(entry json.RawMessage) (*authn.AuthConfig, error) {
+	var c authn.AuthConfig
+	if err := json.Unmarshal(entry, &c); err != nil {
+		return nil, redactJSON(err)
 	}
-	if e.Auth != "" {
-		decoded, err := base64.StdEncoding.DecodeString(strings.TrimSpace(e.Auth))
-		if err != nil {
-			decoded, err = base64.RawStdEncoding.DecodeString(strings.TrimSpace(e.Auth))
-		}
-		user, password, ok := strings.Cut(string(decoded), ":")
-		if err != nil || !ok {
-			return nil, errors.New(`"auth" is not the base64 of user:password`)
-		}
-		c.Username, c.Password = user, strings.TrimRight(password, "\x00")
-	}
+	c.Auth, c.Password = "", strings.TrimRight(c.Password, "\x00")
 	if c == (authn.AuthConfig{}) {
 		return nil, nil
 	}

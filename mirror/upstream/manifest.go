@@ -17,13 +17,14 @@ import (
 	"github.com/mirror-appliance/appliance/internal/image"
 )
 
-// acceptManifests returns several header lines: some registries read a single one only to the first comma.
+// acceptManifests returns several header lines: some registries read a single one only to the first
+// comma.
 func acceptManifests() http.Header {
 	return http.Header{"Accept": {image.MediaTypeDockerManifest, image.MediaTypeDockerList, ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, "*/*"}}
 }
 
-// Resolve returns the descriptor of ref, a tag or a digest, without fetching the manifest if the registry allows that. A
-// manifest that does not exist is an error with fs.ErrNotExist.
+// Resolve returns the descriptor of ref, a tag or a digest, without fetching the manifest if the
+// registry allows that. A manifest that does not exist is an error with fs.ErrNotExist.
 func (c *Client) Resolve(ctx context.Context, repo, ref string) (ocispec.Descriptor, error) {
 	r, err := c.repository(repo)
 	if err != nil {
@@ -32,7 +33,7 @@ func (c *Client) Resolve(ctx context.Context, repo, ref string) (ocispec.Descrip
 	what := "resolve " + ref
 	resp, err := c.get(ctx, http.MethodHead, r, what, c.url(r, "manifests/"+ref), acceptManifests(), http.StatusOK)
 	if err != nil {
-		if !headRefused(err) {
+		if !unsupported(err, http.StatusForbidden) {
 			return ocispec.Descriptor{}, err
 		}
 		desc, _, err := c.Manifest(ctx, repo, ref)
@@ -45,19 +46,6 @@ func (c *Client) Resolve(ctx context.Context, repo, ref string) (ocispec.Descrip
 		return desc, err
 	}
 	return desc, nil
-}
-
-// headRefused reports whether an error is about HEAD and not about the content.
-func headRefused(err error) bool {
-	var e *readError
-	if !errors.As(err, &e) || e.Attempt == attemptLogin {
-		return false
-	}
-	switch e.Status {
-	case http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusNotImplemented:
-		return true
-	}
-	return false
 }
 
 // describe returns the descriptor in the headers of a HEAD, if they are complete.
@@ -76,8 +64,9 @@ func describe(resp *http.Response, ref string) (ocispec.Descriptor, bool) {
 	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: resp.ContentLength}, true
 }
 
-// Manifest fetches the manifest of ref, a tag or a digest. Its bytes hash to ref if that is a digest, otherwise to the digest
-// in the answer. A manifest that does not exist is an error with fs.ErrNotExist.
+// Manifest fetches the manifest of ref, a tag or a digest. Its bytes hash to ref if that is a
+// digest, otherwise to the digest in the answer. A manifest that does not exist is an error with
+// fs.ErrNotExist.
 func (c *Client) Manifest(ctx context.Context, repo, ref string) (ocispec.Descriptor, []byte, error) {
 	r, err := c.repository(repo)
 	if err != nil {
@@ -127,7 +116,8 @@ func wrongDigest(want, got digest.Digest) error {
 		"the upstream, or a proxy before it, serves damaged content: fetch it from another upstream, or tell its operator")
 }
 
-// digestOf verifies a body against ref, if that is a digest, else against the digest in the answer, if there is one.
+// digestOf verifies a body against ref, if that is a digest, else against the digest in the answer,
+// if there is one.
 func digestOf(body []byte, ref, header string) (digest.Digest, error) {
 	want, err := digest.Parse(ref)
 	if err != nil {
@@ -142,8 +132,8 @@ func digestOf(body []byte, ref, header string) (digest.Digest, error) {
 	return want, nil
 }
 
-// mediaTypeOf returns the Content-Type if it is specific, otherwise the media type in the body: a web server that serves a
-// registry's files answers with JSON.
+// mediaTypeOf returns the Content-Type if it is specific, otherwise the media type in the body: a
+// web server that serves a registry's files answers with JSON.
 func mediaTypeOf(body []byte, contentType string) (string, error) {
 	mediaType, _, err := mime.ParseMediaType(contentType)
 	if err != nil || vague(mediaType) {

@@ -13,7 +13,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/image"
 )
 
-func TestClient_Resolve(t *testing.T) {
+func TestClient_Resolve_byHeadOrGet(t *testing.T) {
 	refuse := func(status int) func(http.ResponseWriter, *http.Request, int) bool {
 		return func(w http.ResponseWriter, r *http.Request, _ int) bool {
 			if r.Method == http.MethodHead {
@@ -59,7 +59,7 @@ func TestClient_Resolve(t *testing.T) {
 	})
 }
 
-func TestClient_Manifest(t *testing.T) {
+func TestClient_Manifest_readsWhatWasAsked(t *testing.T) {
 	f := newFixture(t)
 	c := f.client(t)
 	for _, ref := range []string{"v1", f.manifest.String()} {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -19,8 +20,8 @@ const (
 	maxReferrers     = 4 << 20 // bytes of all pages
 )
 
-// Referrers lists the referrers of a manifest by the registry's API or, without it, by the fallback tag. A manifest that does
-// not exist has none.
+// Referrers lists the referrers of a manifest by the registry's API or, without it, by the fallback
+// tag. A manifest that does not exist has none.
 func (c *Client) Referrers(ctx context.Context, repo string, subject digest.Digest) ([]ocispec.Descriptor, error) {
 	r, err := c.repository(repo)
 	if err != nil {
@@ -32,7 +33,7 @@ func (c *Client) Referrers(ctx context.Context, repo string, subject digest.Dige
 	}
 	list, err := c.referrerPages(ctx, r, what, subject)
 	var syntax *notIndexError
-	if !errors.Is(err, fs.ErrNotExist) && !withoutReferrers(err) && !errors.As(err, &syntax) {
+	if !errors.Is(err, fs.ErrNotExist) && !unsupported(err) && !errors.As(err, &syntax) {
 		return list, err
 	}
 	_, body, err := c.Manifest(ctx, repo, strings.Replace(subject.String(), ":", "-", 1))
@@ -47,19 +48,6 @@ func (c *Client) Referrers(ctx context.Context, repo string, subject digest.Dige
 		return nil, c.failed(r, what, err)
 	}
 	return list, nil
-}
-
-// withoutReferrers reports whether an error is about the API and not about the subject.
-func withoutReferrers(err error) bool {
-	var e *readError
-	if !errors.As(err, &e) || e.Attempt == attemptLogin {
-		return false
-	}
-	switch e.Status {
-	case http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusNotImplemented:
-		return true
-	}
-	return false
 }
 
 func (c *Client) referrerPages(ctx context.Context, r name.Repository, what string, subject digest.Digest) ([]ocispec.Descriptor, error) {
@@ -110,4 +98,38 @@ func referrersIn(body []byte) ([]ocispec.Descriptor, error) {
 		}
 	}
 	return list, nil
+}
+
+// nextPage returns the address of the page after current, "" if that is the last.
+func nextPage(current string, links []string) (string, error) {
+	for link := range strings.SplitSeq(strings.Join(links, ","), ",") {
+		target, params, ok := strings.Cut(link, ";")
+		if !ok || !isNext(params) {
+			continue
+		}
+		base, err := url.Parse(current)
+		if err != nil {
+			return "", err
+		}
+		next, err := base.Parse(strings.Trim(strings.TrimSpace(target), "<>"))
+		if err != nil {
+			return "", fmt.Errorf("the link to the next page: %w", err)
+		}
+		if next.Host != base.Host {
+			return "", fmt.Errorf("the link to the next page leads to another host, %s", next.Host)
+		}
+		next.Scheme = base.Scheme // behind a proxy that terminates TLS, registries write http
+		return next.String(), nil
+	}
+	return "", nil
+}
+
+func isNext(params string) bool {
+	for param := range strings.SplitSeq(params, ";") {
+		key, value, _ := strings.Cut(strings.TrimSpace(param), "=")
+		if strings.EqualFold(key, "rel") && strings.Trim(value, `"`) == "next" {
+			return true
+		}
+	}
+	return false
 }

@@ -32,7 +32,7 @@ func referrerNames(list []ocispec.Descriptor) string {
 	return strings.Join(names, " ")
 }
 
-func TestClient_Referrers(t *testing.T) {
+func TestClient_Referrers_byAPIOrTag(t *testing.T) {
 	fallback := "/manifests/sha256-"
 	for name, test := range map[string]struct {
 		fault func(f *fixture, w http.ResponseWriter, r *http.Request) bool

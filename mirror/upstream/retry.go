@@ -34,8 +34,8 @@ func (r *retrier) wait(ctx context.Context, failures int, after time.Duration, r
 	return r.idle(ctx, func(ctx context.Context) error { return r.sleep(ctx, d) })
 }
 
-// retryTransport retries requests. It is below authentication, so that it covers the ping and the token. It returns the last
-// answer, and so cannot be retry.Policy.Do.
+// retryTransport retries requests. It is below authentication, so that it covers the ping and the
+// token. It returns the last answer, and so cannot be retry.Policy.Do.
 type retryTransport struct {
 	*retrier
 	inner http.RoundTripper
@@ -71,7 +71,8 @@ func (t *retryTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// tooLong reports whether a waiting client gets an error at once. A stalled upstream is not retried then.
+// tooLong reports whether a waiting client gets an error at once. A stalled upstream is not retried
+// then.
 func tooLong(resp *http.Response, err error, after time.Duration) bool {
 	var silent *stallError
 	return errors.As(err, &silent) || resp != nil && resp.StatusCode == http.StatusTooManyRequests || after > maxServing
@@ -85,7 +86,8 @@ type limitError struct {
 
 func (e *limitError) Error() string { return http.StatusText(e.status) }
 
-// last returns the last answer. That of a login becomes an error, because authentication drops its headers.
+// last returns the last answer. That of a login becomes an error, because authentication drops its
+// headers.
 func (t *retryTransport) last(resp *http.Response) (*http.Response, error) {
 	after := retry.After(resp)
 	if _, ok := journeyOf(resp.Request); ok || after == 0 {

@@ -66,7 +66,7 @@ func TestClient_idlesWhileItWaits(t *testing.T) {
 	}
 }
 
-func TestReadError_Refused(t *testing.T) {
+func TestReadError_Refused_byStatus(t *testing.T) {
 	for _, test := range []struct {
 		e    readError
 		want int
@@ -88,7 +88,7 @@ func TestReadError_Refused(t *testing.T) {
 	}
 }
 
-func TestOneLine(t *testing.T) {
+func TestOneLine_isShortAndPlain(t *testing.T) {
 	for in, want := range map[string]string{
 		"a\nb":                   "a",
 		" \x1b[31mred\x07 ":      "[31mred",

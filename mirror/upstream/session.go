@@ -24,8 +24,8 @@ type sessions struct {
 	slots map[string]*sessionSlot
 }
 
-// sessionSlot is held while its session is made, so that concurrent requests for a repository cause one ping. It is a channel
-// and not a mutex, because waiting ends with a context.
+// sessionSlot is held while its session is made, so that concurrent requests for a repository cause
+// one ping. It is a channel and not a mutex, because waiting ends with a context.
 type sessionSlot struct {
 	held    chan struct{}
 	session *session // used by the holder only
@@ -97,7 +97,8 @@ func (c *Client) hold(ctx context.Context, slot *sessionSlot) error {
 	return err
 }
 
-// get sends a request and returns the answer if its status is one of want. what is the attempt in errors.
+// get sends a request and returns the answer if its status is one of want. what is the attempt in
+// errors.
 func (c *Client) get(ctx context.Context, method string, repo name.Repository, what, url string, header http.Header, want ...int) (*http.Response, error) {
 	s, err := c.session(ctx, repo)
 	if err != nil {
@@ -135,8 +136,3 @@ func (c *Client) url(repo name.Repository, path string) string {
 	}
 	return scheme + "://" + c.registry.RegistryStr() + "/v2/" + repo.RepositoryStr() + "/" + path
 }
-
-// anonymous is the keychain without credentials.
-type anonymous struct{}
-
-func (anonymous) Resolve(authn.Resource) (authn.Authenticator, error) { return authn.Anonymous, nil }

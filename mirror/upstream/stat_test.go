@@ -9,7 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-func TestClient_Stat(t *testing.T) {
+func TestClient_Stat_byHeadOrGet(t *testing.T) {
 	f := newFixture(t)
 	c := f.client(t)
 	size, err := c.Stat(t.Context(), repo, f.blob)

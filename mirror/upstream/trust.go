@@ -13,8 +13,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/regular"
 )
 
-// certDirs returns the directories of a registry's certificates for podman, skopeo and CRI-O (containers-certs.d(5)), with and
-// without the port of HTTPS.
+// certDirs returns the directories of a registry's certificates for podman, skopeo and CRI-O
+// (containers-certs.d(5)), with and without the port of HTTPS.
 func certDirs(registry string) []string {
 	names := []string{registry}
 	if host, ok := strings.CutSuffix(registry, ":443"); ok {
@@ -32,7 +32,8 @@ func certDirs(registry string) []string {
 	return all
 }
 
-// TrustFiles returns the *.crt files of dir, or, without dir, those of the first directory of the registry that has any.
+// TrustFiles returns the *.crt files of dir, or, without dir, those of the first directory of the
+// registry that has any.
 func TrustFiles(dir, registry string) ([]string, error) {
 	if dir != "" {
 		files, err := filepath.Glob(filepath.Join(dir, "*.crt"))
@@ -50,7 +51,8 @@ func TrustFiles(dir, registry string) ([]string, error) {
 	return nil, nil
 }
 
-// TLSConfig returns a configuration that trusts the CAs of the system and in files, or any certificate.
+// TLSConfig returns a configuration that trusts the CAs of the system and in files, or any
+// certificate.
 func TLSConfig(files []string, anyCertificate bool) (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: anyCertificate} // only if the user says so
 	if len(files) == 0 {

@@ -11,7 +11,7 @@ import (
 )
 
 // A registry at the port of HTTPS has two names.
-func TestCertDirs(t *testing.T) {
+func TestCertDirs_withAndWithoutThePort(t *testing.T) {
 	for _, all := range [][]string{certDirs("registry.example.com"), certDirs("registry.example.com:443")} {
 		for _, want := range []string{"/etc/containers/certs.d/registry.example.com", "/etc/containers/certs.d/registry.example.com:443"} {
 			if !slices.Contains(all, want) {
@@ -21,7 +21,7 @@ func TestCertDirs(t *testing.T) {
 	}
 }
 
-func TestTrustFiles(t *testing.T) {
+func TestTrustFiles_ofTheFirstDirectory(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("HOME", home)
 	usual := filepath.Join(home, ".config/containers/certs.d/registry.example.com:8443")

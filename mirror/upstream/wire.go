@@ -10,14 +10,17 @@ import (
 	"time"
 
 	"github.com/mirror-appliance/appliance/internal/pace"
+	"github.com/mirror-appliance/appliance/internal/retry"
 )
 
 // dialLimit bounds a connection attempt: four packets of TCP, the last one after seven seconds.
 const dialLimit = 15 * time.Second
 
-// newWire returns the innermost transport, with the proxies of the environment and the CAs of the system and of caFiles.
+// newWire returns the innermost transport, with the proxies of the environment and the CAs of the
+// system and of caFiles.
 //
-// Pings detect a dead HTTP/2 connection before its requests stall: until then retries would use the same connection.
+// Pings detect a dead HTTP/2 connection before its requests stall: until then retries would use the
+// same connection.
 func newWire(caFiles []string, skipVerify bool, stall time.Duration) (*http.Transport, error) {
 	wire := http.DefaultTransport.(*http.Transport).Clone()
 	wire.Proxy = http.ProxyFromEnvironment
@@ -30,8 +33,8 @@ func newWire(caFiles []string, skipVerify bool, stall time.Duration) (*http.Tran
 	return wire, err
 }
 
-// schemeGuard refuses the scheme that was not chosen. go-containerregistry tries plain HTTP after HTTPS for private and
-// loopback addresses, and HTTPS before HTTP for insecure ones.
+// schemeGuard refuses the scheme that was not chosen. go-containerregistry tries plain HTTP after
+// HTTPS for private and loopback addresses, and HTTPS before HTTP for insecure ones.
 type schemeGuard struct {
 	plain     bool
 	host      string
@@ -57,8 +60,8 @@ func (g *schemeGuard) RoundTrip(req *http.Request) (*http.Response, error) {
 	return g.inner.RoundTrip(req)
 }
 
-// stallTransport breaks a connection without progress for limit, before the answer or, as package pace defines it, within the
-// body.
+// stallTransport breaks a connection without progress for limit, before the answer or, as package
+// pace defines it, within the body.
 type stallTransport struct {
 	limit time.Duration
 	inner http.RoundTripper
@@ -120,4 +123,31 @@ func causeOf(ctx context.Context, err error) error {
 		return stalled
 	}
 	return err
+}
+
+// AnswersPlain reports whether a registry answers without TLS. Call it only if the user allows
+// plain HTTP.
+func AnswersPlain(ctx context.Context, registry string) bool {
+	address := registry
+	if _, _, err := net.SplitHostPort(registry); err != nil {
+		address = net.JoinHostPort(registry, "80")
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/v2/", nil)
+	if err != nil {
+		return false
+	}
+	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	var resp *http.Response
+	err = retry.Policy{Attempts: 3}.Do(ctx, func() (err error) { // one lost connection must not decide for a whole run
+		resp, err = client.Do(r)
+		return err
+	})
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	// A TLS port answers 400, and a server that redirects to TLS with a redirect.
+	return resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusUnauthorized
 }

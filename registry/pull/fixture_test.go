@@ -73,7 +73,7 @@ func (f *fixture) sleeping(sleep func(context.Context) error, changes ...func(*O
 	f.t.Helper()
 	var err error
 	f.client, err = upstream.New(upstream.Options{
-		Registry: f.server.URL, Retries: 2, Serving: true, Idle: Idle,
+		Registry: f.server.Listener.Addr().String(), PlainHTTP: true, Retries: 2, Serving: true, Idle: Idle,
 		Sleep: func(ctx context.Context, _ time.Duration) error { return sleep(ctx) },
 	})
 	if err != nil {

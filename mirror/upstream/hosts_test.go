@@ -89,8 +89,8 @@ func TestClient_redirectedManifest_isFollowedWithinTheHost(t *testing.T) {
 	}
 }
 
-// elsewhere returns a fixture whose upstream has another address than newPlace's at 127.0.0.1, of the given kind.
-func elsewhere(t *testing.T, upstream, storage reach) (*fixture, *Client) {
+// withStorage returns a fixture whose upstream has another address than newPlace's at 127.0.0.1, of the given kind.
+func withStorage(t *testing.T, upstream, storage reach) (*fixture, *Client) {
 	t.Helper()
 	f := prepare(t)
 	f.server = newPlace(t, "127.0.0.2", f.ServeHTTP).Server
@@ -107,7 +107,7 @@ func elsewhere(t *testing.T, upstream, storage reach) (*fixture, *Client) {
 	return f, c
 }
 
-func TestClient_redirectedBlob(t *testing.T) {
+func TestClient_redirectedBlob_isFollowedByTheRule(t *testing.T) {
 	const public, refused = reach(0), "not a public one"
 	for name, test := range map[string]struct {
 		upstream, storage reach
@@ -129,7 +129,7 @@ func TestClient_redirectedBlob(t *testing.T) {
 	} {
 		for _, as := range []string{"127.0.0.1", "localhost"} { // an address, and a name that resolves to it
 			t.Run(name+" as "+as, func(t *testing.T) {
-				f, c := elsewhere(t, test.upstream, test.storage)
+				f, c := withStorage(t, test.upstream, test.storage)
 				storage := newPlace(t, "127.0.0.1", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(f.layer) })
 				f.fault = redirecting("/blobs/", strings.Replace(storage.URL, "127.0.0.1", as, 1)+"/x?signature=s1gned")
 				_, err := readBlob(t.Context(), c, f.blob)
@@ -198,7 +198,7 @@ func TestClient_redirectedBlob_keepsAGreetingToItself(t *testing.T) {
 }
 
 // The upstream also chooses the token server.
-func TestClient_tokenServer_elsewhere(t *testing.T) {
+func TestClient_tokenServer_onAnotherHost(t *testing.T) {
 	challenge := func(realm string) func(http.ResponseWriter, *http.Request, int) bool {
 		return func(w http.ResponseWriter, r *http.Request, _ int) bool {
 			if r.Header.Get("Authorization") == "Bearer t" {
@@ -211,7 +211,7 @@ func TestClient_tokenServer_elsewhere(t *testing.T) {
 	}
 	token := func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"token":"t"}`)) }
 	t.Run("in the network gets no request", func(t *testing.T) {
-		f, c := elsewhere(t, 0, reachPrivate)
+		f, c := withStorage(t, 0, reachPrivate)
 		tokens := newPlace(t, "127.0.0.1", token)
 		f.fault = challenge(strings.Replace(tokens.URL, "127.0.0.1", "localhost", 1))
 		_, _, err := c.Manifest(t.Context(), repo, "v1")
@@ -221,7 +221,7 @@ func TestClient_tokenServer_elsewhere(t *testing.T) {
 		}
 	})
 	t.Run("over plain HTTP gets no credentials", func(t *testing.T) {
-		f, _ := elsewhere(t, reachLoopback, reachLoopback)
+		f, _ := withStorage(t, reachLoopback, reachLoopback)
 		tokens := newPlace(t, "127.0.0.1", token)
 		f.fault = challenge(strings.Replace(tokens.URL, "127.0.0.1", "localhost", 1))
 		if _, _, err := f.client(t).Manifest(t.Context(), repo, "v1"); err != nil {
@@ -234,7 +234,7 @@ func TestClient_tokenServer_elsewhere(t *testing.T) {
 		}
 	})
 	t.Run("does not redirect to another host", func(t *testing.T) {
-		f, c := elsewhere(t, reachLoopback, reachLoopback)
+		f, c := withStorage(t, reachLoopback, reachLoopback)
 		other := newPlace(t, "127.0.0.1", token)
 		tokens := newPlace(t, "127.0.0.1", func(w http.ResponseWriter, r *http.Request) {
 			// By name: go-containerregistry itself refuses addresses.
@@ -249,7 +249,7 @@ func TestClient_tokenServer_elsewhere(t *testing.T) {
 		}
 	})
 	t.Run("keeps its answer to itself", func(t *testing.T) {
-		f, c := elsewhere(t, reachLoopback, reachLoopback)
+		f, c := withStorage(t, reachLoopback, reachLoopback)
 		tokens := newPlace(t, "127.0.0.1", secrets)
 		f.fault = challenge(strings.Replace(tokens.URL, "127.0.0.1", "localhost", 1))
 		_, _, err := c.Manifest(t.Context(), repo, "v1")
@@ -288,7 +288,7 @@ func TestClient_redirectedManifest_isFollowedToAPublicRegistry(t *testing.T) {
 func TestClient_redirectFromHTTPSToHTTP_isNotFollowed(t *testing.T) {
 	for name, back := range map[string]bool{"to another host": false, "back to the upstream": true} {
 		t.Run(name, func(t *testing.T) {
-			f, _ := elsewhere(t, reachLoopback, reachLoopback)
+			f, _ := withStorage(t, reachLoopback, reachLoopback)
 			third := newPlace(t, "127.0.0.1", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(f.layer) })
 			to := third.URL + "/x"
 			if back {
@@ -317,7 +317,7 @@ func TestClient_redirectFromHTTPSToHTTP_isNotFollowed(t *testing.T) {
 }
 
 func TestClient_redirectedManifest_isFollowedWithTLSOnly(t *testing.T) {
-	f, c := elsewhere(t, 0, 0) // both public
+	f, c := withStorage(t, 0, 0) // both public
 	behind := newPlace(t, "127.0.0.1", f.ServeHTTP)
 	f.fault = func(w http.ResponseWriter, r *http.Request, _ int) bool {
 		redirects := strings.HasPrefix(r.Host, "127.0.0.2") && strings.Contains(r.URL.Path, "/manifests/")
@@ -333,7 +333,7 @@ func TestClient_redirectedManifest_isFollowedWithTLSOnly(t *testing.T) {
 	}
 }
 
-func TestReachOf(t *testing.T) {
+func TestReachOf_kindsOfAddresses(t *testing.T) {
 	for text, want := range map[string]reach{
 		"8.8.8.8": 0, "2606:4700::1111": 0, "172.32.0.1": 0, "100.128.0.1": 0, "64:ff9b::808:808": 0,
 		"127.0.0.1": reachLoopback, "127.255.1.1": reachLoopback, "0.0.0.0": reachLoopback, "0.1.2.3": reachLoopback,

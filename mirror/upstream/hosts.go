@@ -14,8 +14,9 @@ import (
 	"syscall"
 )
 
-// An upstream chooses the targets of its redirects and its token server, and it may be malicious. It must not lead this client,
-// which is often inside a network, to hosts that only that network can reach:
+// An upstream chooses the targets of its redirects and its token server, and it may be malicious.
+// It must not lead this client, which is often inside a network, to hosts that only that network
+// can reach:
 //
 //   - Most registries redirect blobs to storage. A redirect is followed to public addresses, and to others only if the
 //     upstream has such an address itself.
@@ -24,8 +25,9 @@ import (
 //   - A login is not redirected to another host. The token server may be another host, under the rule for blobs; credentials
 //     are sent there over HTTPS only.
 //
-// An address is checked when it is dialed, after the name has been resolved, so that a name that resolves differently the
-// second time gains nothing. The answer of another host is not passed on, see elsewhereError.
+// An address is checked when it is dialed, after the name has been resolved, so that a name that
+// resolves differently the second time gains nothing. The answer of another host is not passed on,
+// see otherHostError.
 
 // journey is the purpose of a request, which decides where its redirects may lead.
 type journey struct {
@@ -47,8 +49,8 @@ func begun(req *http.Request) *http.Request {
 	return req.WithContext(context.WithValue(req.Context(), journeyKey{}, journey{url: req.URL.String(), blobs: blobs}))
 }
 
-// journeyOf returns the journey of a request. It returns false for a login, which inherits the context of the request that needs
-// it.
+// journeyOf returns the journey of a request. It returns false for a login, which inherits the
+// context of the request that needs it.
 func journeyOf(req *http.Request) (journey, bool) {
 	j, ok := req.Context().Value(journeyKey{}).(journey)
 	for req.Response != nil && req.Response.Request != nil {
@@ -80,7 +82,7 @@ func (g *hostGuard) granted() reach { return reach(g.seen.Load()).granted() }
 // guarded returns a transport that connects only to public and allowed addresses.
 func (g *hostGuard) guarded(allowed func() reach) *http.Transport {
 	t := g.own.Clone()
-	t.Proxy = nil // elsewhere handles proxies
+	t.Proxy = nil // toOther handles proxies
 	t.DialContext = (&net.Dialer{Timeout: dialLimit, Control: func(_, address string, _ syscall.RawConn) error {
 		at, err := netip.ParseAddrPort(address)
 		if err != nil {
@@ -102,14 +104,15 @@ func (g *hostGuard) RoundTrip(req *http.Request) (*http.Response, error) {
 	if sameHost(req.URL, g.host) && !downgraded {
 		return g.toUpstream(req)
 	}
-	resp, err := g.elsewhere(req, downgraded)
+	resp, err := g.toOther(req, downgraded)
 	if err != nil && req.Context().Err() == nil {
-		err = &elsewhereError{host: req.URL.Host, err: err}
+		err = &otherHostError{host: req.URL.Host, err: err}
 	}
 	return resp, err
 }
 
-// toUpstream records the kind of the upstream's address after the handshake, which proves that it is the upstream.
+// toUpstream records the kind of the upstream's address after the handshake, which proves that it
+// is the upstream.
 func (g *hostGuard) toUpstream(req *http.Request) (*http.Response, error) {
 	if proxy, err := g.own.Proxy(req); proxy != nil || err != nil {
 		if ip, err := netip.ParseAddr(req.URL.Hostname()); err == nil {
@@ -125,7 +128,7 @@ func (g *hostGuard) toUpstream(req *http.Request) (*http.Response, error) {
 	return g.own.RoundTrip(req.WithContext(ctx))
 }
 
-func (g *hostGuard) elsewhere(req *http.Request, downgraded bool) (*http.Response, error) {
+func (g *hostGuard) toOther(req *http.Request, downgraded bool) (*http.Response, error) {
 	j, ok := journeyOf(req)
 	allowed, direct := g.granted(), g.same
 	switch {
@@ -181,20 +184,20 @@ func (e *refusal) Error() string { return e.reason }
 // Hint returns what to do about it, "" if nothing helps.
 func (e *refusal) Hint() string { return e.hint }
 
-// elsewhereError reports a failure at a host that the upstream chose. It has the host and the kind of failure only: the host's
-// answer and address are not for the upstream's users.
-type elsewhereError struct {
+// otherHostError reports a failure at a host that the upstream chose. It has the host and the kind
+// of failure only: the host's answer and address are not for the upstream's users.
+type otherHostError struct {
 	host string
 	err  error
 }
 
-func (e *elsewhereError) Unwrap() error { return e.err }
+func (e *otherHostError) Unwrap() error { return e.err }
 
-func (e *elsewhereError) Error() string {
+func (e *otherHostError) Error() string {
 	return "the upstream leads to " + oneLine(e.host) + ": " + e.reason()
 }
 
-func (e *elsewhereError) reason() string {
+func (e *otherHostError) reason() string {
 	var (
 		refused *refusal
 		dns     *net.DNSError
