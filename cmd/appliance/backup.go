@@ -8,12 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
-	"github.com/mirror-appliance/appliance/installer"
 	"github.com/mirror-appliance/appliance/internal/plain"
+	"github.com/mirror-appliance/appliance/registry"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/store/backup"
 	"github.com/mirror-appliance/appliance/registry/store/integrity"
@@ -22,7 +21,7 @@ import (
 type backupOptions struct {
 	locateOptions
 	prune  bool
-	rate   string
+	rate   int64
 	output string
 }
 
@@ -52,25 +51,16 @@ and the CA are not part of it.`,
 
 func onePath(what string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
-		if len(args) != 1 {
-			return usageError(c, fmt.Errorf("%s takes one path: %s", c.CommandPath(), what))
-		}
-		if strings.TrimSpace(args[0]) == "" {
+		if len(args) == 1 && strings.TrimSpace(args[0]) == "" {
 			return usageError(c, fmt.Errorf("the path is empty: %s takes %s", c.CommandPath(), what))
 		}
-		return nil
+		return takes(1, "one path: "+what)(c, args)
 	}
 }
 
 func runBackup(ctx context.Context, std stdio, o backupOptions, path string) error {
-	if err := checkOutput(o.output); err != nil {
-		return err
-	}
-	rate, err := parseRate(o.rate)
+	path, err := expandPath(path)
 	if err != nil {
-		return err
-	}
-	if path, err = expandPath(path); err != nil {
 		return err
 	}
 	if path, err = filepath.Abs(path); err != nil {
@@ -83,16 +73,14 @@ func runBackup(ctx context.Context, std stdio, o backupOptions, path string) err
 	if err := id.CheckBackup(path); err != nil {
 		return err
 	}
-	owner, cfg := id.UID, id.Config
-	o.held = true
+	o.existing = true
 	return withControl(ctx, std, &o.locateOptions, func(control *client.Client) error {
-		var report backup.Report
-		err := control.Backup(ctx, func(ctx context.Context, snapshot string) (err error) {
-			report, err = backup.Create(ctx, path, backup.Options{
-				Database: cfg.Database, Snapshot: snapshot, Storage: cfg.Storage, Prune: o.prune, BytesPerSecond: rate, Owner: &owner,
-				Progress: backupProgress(std.err), Log: commandLog(std.err),
-			})
-			return err
+		say := nowAndThen(std.err)
+		report, err := registry.Backup(ctx, control, id.Config, id.UID, path, backup.Options{
+			Prune: o.prune, BytesPerSecond: o.rate, Log: commandLog(std.err),
+			Progress: func(done backup.Report, of integrity.StoreSize) {
+				sayBlobs(say, done.Blobs, done.BlobBytes, of)
+			},
 		})
 		if o.output == "json" && (err == nil || errors.As(err, new(*backup.DamagedError))) { // which leaves a report
 			return errors.Join(err, printJSON(std.out, report))
@@ -106,11 +94,8 @@ func runBackup(ctx context.Context, std stdio, o backupOptions, path string) err
 	})
 }
 
-func backupProgress(w io.Writer) func(backup.Report, integrity.StoreSize) {
-	say := nowAndThen(w)
-	return func(done backup.Report, of integrity.StoreSize) {
-		say("%d of %d blobs, %s of %s", done.Blobs, of.Blobs, bytesOf(done.BlobBytes), bytesOf(of.BlobBytes))
-	}
+func sayBlobs(say func(string, ...any), blobs, bytes int64, of integrity.StoreSize) {
+	say("%d of %d blobs, %s of %s", blobs, of.Blobs, bytesOf(bytes), bytesOf(of.BlobBytes))
 }
 
 type restoreOptions struct {
@@ -136,39 +121,12 @@ A damaged database is moved away first: systemctl stop appliance.socket applianc
 	o.locateOptions.addFlags(f)
 	f.BoolVar(&o.partial, "partial", false, "restore what is whole in a damaged backup; scrub then fetches the rest again, where it can")
 	f.BoolVar(&o.stream, "stream", false, "read the backup as a tar from standard input; the path only names it")
-	if err := f.MarkHidden("stream"); err != nil {
-		panic(err) // a mistake here
-	}
+	f.Lookup("stream").Hidden = true
 	addOutputFlag(f, &o.output)
 	return c
 }
 
-// restoreAsOwner has the user whose store it is restore, and reads the backup, which that user has no right to.
-func restoreAsOwner(ctx context.Context, std stdio, id *installer.Identity, from string) error {
-	opened, err := backup.Open(from)
-	if err != nil {
-		return err
-	}
-	defer opened.Close()
-	out, in, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	written := make(chan error, 1)
-	go func() { written <- errors.Join(opened.WriteTo(ctx, in), in.Close()) }()
-	_, err = asOwner(ctx, id, stdio{in: out, out: std.out, err: std.err}, "--stream")
-	_ = out.Close() // which ends the writing, if the command has ended early
-	if failed := <-written; err != nil || errors.Is(failed, syscall.EPIPE) {
-		return err // which the command has said
-	} else {
-		return failed
-	}
-}
-
 func runRestore(ctx context.Context, std stdio, o restoreOptions, from string) error {
-	if err := checkOutput(o.output); err != nil {
-		return err
-	}
 	from, err := expandPath(from)
 	if err != nil {
 		return err
@@ -181,26 +139,29 @@ func runRestore(ctx context.Context, std stdio, o restoreOptions, from string) e
 		return err
 	}
 	if os.Geteuid() != id.UID {
-		return restoreAsOwner(ctx, std, id, from)
+		// The store's owner restores. This process reads the backup, which that user may not.
+		return backup.Stream(ctx, from, func(in *os.File) error {
+			_, err := asOwner(ctx, id, stdio{in: in, out: std.out, err: std.err}, "--stream")
+			return err
+		})
 	}
-	cfg, stream := id.Config, io.Reader(nil)
+	say := nowAndThen(std.err)
+	options := backup.RestoreOptions{
+		Log: commandLog(std.err), Partial: o.partial,
+		Progress: func(done backup.RestoreReport, of integrity.StoreSize) {
+			sayBlobs(say, done.Blobs, done.BlobBytes, of)
+		},
+	}
 	if o.stream {
-		stream = std.in
+		options.From = std.in
 	}
-	report, err := backup.Restore(ctx, from, backup.RestoreOptions{
-		From:     stream,
-		Database: cfg.Database, Storage: cfg.Storage, MinFree: int64(cfg.MinFree), Log: commandLog(std.err),
-		Partial:  o.partial,
-		Progress: restoreProgress(std.err),
-	})
+	report, err := registry.Restore(ctx, id.Config, from, options)
 	if err != nil {
 		return ownersOnly(err)
 	}
-	if o.output == "json" {
-		return printJSON(std.out, report)
-	}
-	printRestore(std.out, from, report)
-	return nil
+	return show(std.out, o.output, report, func(w io.Writer, r backup.RestoreReport) {
+		printRestore(w, from, r)
+	})
 }
 
 func printRestore(w io.Writer, from string, r backup.RestoreReport) {
@@ -215,12 +176,5 @@ func printRestore(w io.Writer, from string, r backup.RestoreReport) {
 	fmt.Fprintln(w, "start the registry: systemctl start appliance")
 	if r.Damaged > 0 {
 		fmt.Fprintln(w, "then fetch what is missing, or see which images need it: appliance scrub")
-	}
-}
-
-func restoreProgress(w io.Writer) func(backup.RestoreReport, integrity.StoreSize) {
-	say := nowAndThen(w)
-	return func(done backup.RestoreReport, of integrity.StoreSize) {
-		say("%d of %d blobs, %s of %s", done.Blobs, of.Blobs, bytesOf(done.BlobBytes), bytesOf(of.BlobBytes))
 	}
 }

@@ -53,9 +53,6 @@ Exit codes: 0 all of it is removed, or it was begun with --wait=false; 1 an erro
 }
 
 func runGC(ctx context.Context, std stdio, o gcOptions, graceGiven bool) error {
-	if err := checkOutput(o.output); err != nil {
-		return err
-	}
 	request := api.GCRequest{DryRun: o.dryRun}
 	if graceGiven {
 		request.GracePeriod = (*api.Duration)(&o.grace)

@@ -14,13 +14,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
-	"github.com/mirror-appliance/appliance/installer"
 	"github.com/mirror-appliance/appliance/internal/hint"
-	"github.com/mirror-appliance/appliance/internal/plain"
 )
 
 // version is set by the linker (see Makefile).
@@ -79,35 +78,6 @@ func execute(args []string, std stdio) int {
 	return exitError
 }
 
-// saidError is a failure that has been reported already; only its code is left to pass on.
-type saidError struct{ code int }
-
-func (e *saidError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
-func (e *saidError) ExitCode() int { return e.code }
-
-// report prints an error once, and below it what to do, if the error knows.
-func report(w io.Writer, err error) {
-	var said *saidError
-	if errors.As(err, &said) {
-		return
-	}
-	if errors.Is(err, context.Canceled) {
-		fmt.Fprintln(w, "error: stopped by a signal")
-		return
-	}
-	text := err.Error()
-	if errors.As(err, new(*installer.PreflightError)) { // with what to type for each problem
-		text = typed(text)
-	}
-	fmt.Fprintln(w, "error:", plain.Text(text))
-	if next := hintOf(err); next != "" {
-		fmt.Fprintln(w, "hint:", plain.Text(typed(next)))
-	}
-}
-
-// hintOf returns what to type next, or "".
-func hintOf(err error) string { return cmp.Or(hint.Of(err), placeHint(err)) }
-
 func newRootCommand(std stdio) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "appliance",
@@ -153,10 +123,8 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newControlCommand(plain),
 		newEnterCommand(),
 		newVersionCommand(plain),
-		newUnbuiltCommand("upgrade", "Replace the program of an installed registry by this one",
-			"install does it: run the new program's install command, which replaces the old program and keeps everything else"),
 	)
-	root.AddCommand(unbuiltCommands()...)
+	addUnbuilt(root, slices.Concat(unbuiltMirrorRegistry, unbuiltOCMirror))
 	for _, c := range root.Commands() {
 		if c.Name() == "install" || c.Name() == "uninstall" {
 			c.Version = version // mirror-registry's take --version
@@ -198,6 +166,16 @@ func noSuchCommand(c *cobra.Command, args []string) error {
 		return hint.New(fmt.Errorf("unknown command %q for %s", args[0], c.CommandPath()), c.CommandPath()+" --help lists the commands")
 	}
 	return nil
+}
+
+// takes returns a check of the number of arguments.
+func takes(n int, what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != n {
+			return usageError(c, fmt.Errorf("%s takes %s", c.CommandPath(), what))
+		}
+		return nil
+	}
 }
 
 // noArguments refuses stray words, which are mostly a flag whose dashes were forgotten.

@@ -2,28 +2,78 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/pflag"
+	"golang.org/x/term"
 
 	"github.com/mirror-appliance/appliance/gc"
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
-// addOutputFlag adds -o as oc and kubectl have it.
-func addOutputFlag(f *pflag.FlagSet, output *string) {
-	f.StringVarP(output, "output", "o", "", "json for scripts")
+// plain is std with output that cannot drive a terminal, since what daemons and files say may hold control characters.
+func (s stdio) plain() stdio {
+	return stdio{in: s.in, out: plain.NewWriter(s.out), err: plain.NewWriter(s.err)}
 }
 
-func checkOutput(output string) error {
-	if output != "" && output != "json" {
-		return hint.New(fmt.Errorf("--output %q is not known", output), "leave it out, or use --output json")
+// output writes as long as there is a reader. A command whose output is not read any more, as with "| head -1", goes on:
+// what it does is not to be left half done. Another error, such as a full disk, is kept: a script must not take half of an
+// answer for all of it.
+type output struct {
+	io.Writer
+	failed atomic.Pointer[error] // the first error
+}
+
+func (w *output) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	if errors.Is(err, syscall.EPIPE) {
+		return len(p), nil
+	}
+	if err != nil {
+		w.failed.CompareAndSwap(nil, &err)
+	}
+	return n, err
+}
+
+// err is what writing failed with, for a command that has failed with nothing else.
+func (w *output) err() error {
+	if failed := w.failed.Load(); failed != nil {
+		return fmt.Errorf("done, but not all of it could be said: %w", *failed)
 	}
 	return nil
+}
+
+// isTerminal reports whether w is one, which bars are drawn on.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// surviveClosedOutput has a write to a closed pipe fail, where the Go runtime would end the process. The signal is not
+// ignored, since that is inherited by the programs that a command runs.
+func surviveClosedOutput() {
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+}
+
+// addOutputFlag adds -o as oc and kubectl have it.
+func addOutputFlag(f *pflag.FlagSet, output *string) {
+	f.FuncP("output", "o", "json for scripts", func(s string) error {
+		if s != "" && s != "json" {
+			return hint.New(fmt.Errorf("--output %q is not known", s), "leave it out, or use --output json")
+		}
+		*output = s
+		return nil
+	})
 }
 
 // show prints v as JSON, if that is asked for, or as print does.
@@ -41,20 +91,17 @@ func printJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
-// addRateFlag adds the flag that parseRate reads; verb is what is slowed down.
-func addRateFlag(f *pflag.FlagSet, rate *string, verb string) {
-	f.StringVar(rate, "rate", "", verb+" no faster than this per second, such as 50MB (default: as fast as it goes)")
-}
-
-func parseRate(text string) (int64, error) {
-	if text == "" {
-		return 0, nil
-	}
-	rate, err := humanize.ParseBytes(text)
-	if err != nil || rate == 0 || rate > 1<<50 {
-		return 0, hint.New(fmt.Errorf("--rate %q is no number of bytes per second", text), "for example --rate 50MB")
-	}
-	return int64(rate), nil
+// addRateFlag adds the flag for a number of bytes per second; verb is what is slowed down.
+func addRateFlag(f *pflag.FlagSet, rate *int64, verb string) {
+	usage := verb + " no faster than this per second, such as 50MB (default: as fast as it goes)"
+	f.Func("rate", usage, func(s string) error {
+		n, err := humanize.ParseBytes(s)
+		if s != "" && (err != nil || n == 0 || n > 1<<50) {
+			return hint.New(fmt.Errorf("--rate %q is not a number of bytes per second", s), "for example --rate 50MB")
+		}
+		*rate = int64(n)
+		return nil
+	})
 }
 
 // sayEvery is how often the progress of a job is printed. The daemon reports it each second, and not exactly on the second.

@@ -17,7 +17,7 @@ import (
 
 type scrubOptions struct {
 	locateOptions
-	rate   string
+	rate   int64
 	output string
 }
 
@@ -44,16 +44,9 @@ Exit codes: 0 nothing is damaged any more, 1 something is, or it could not be re
 }
 
 func runScrub(ctx context.Context, std stdio, o scrubOptions) error {
-	if err := checkOutput(o.output); err != nil {
-		return err
-	}
-	rate, err := parseRate(o.rate)
-	if err != nil {
-		return err
-	}
-	o.held = true
+	o.existing = true
 	return withControl(ctx, std, &o.locateOptions, func(control *client.Client) error {
-		report, err := control.Scrub(ctx, api.ScrubRequest{BytesPerSecond: rate}, scrubProgress(std.err))
+		report, err := control.Scrub(ctx, api.ScrubRequest{BytesPerSecond: o.rate}, scrubProgress(std.err))
 		if err != nil {
 			return err
 		}

@@ -40,9 +40,6 @@ Exit codes: 0 it runs, healthy or not (see healthy in --output json); 1 it does 
 
 // runStatus asks the daemon only: opening the store to answer would say nothing of the registry.
 func runStatus(ctx context.Context, std stdio, o statusOptions) error {
-	if err := checkOutput(o.output); err != nil {
-		return err
-	}
 	return withDaemon(ctx, &o.locateOptions, func(control *client.Client) error {
 		status, err := control.Status(ctx)
 		if err != nil {

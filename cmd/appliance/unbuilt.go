@@ -87,39 +87,60 @@ func oneSpelling(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 	return pflag.NormalizedName(name)
 }
 
-// newUnbuiltCommand returns a command of the programs that this one replaces, which refuses whatever its flags.
-func newUnbuiltCommand(name, short, next string) *cobra.Command {
-	return &cobra.Command{
-		Use: name, Short: short + " (not built yet)", Hidden: true,
-		FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true},
-		RunE: func(c *cobra.Command, _ []string) error {
-			return hint.New(fmt.Errorf("%s is not built yet", c.CommandPath()), next)
-		},
-	}
-}
-
 // unbuiltArchive refuses a workflow with an archive.
 func unbuiltArchive(what string) error {
 	return hint.New(fmt.Errorf("%s is not built yet", what),
 		"mirror straight into a registry: docker://HOST:PORT with --workspace file://DIR; nothing has been written")
 }
 
-// unbuiltCommands are oc-mirror's: this program has them where oc-mirror does, and below mirror.
-func unbuiltCommands() []*cobra.Command {
-	const configuration = "until then write the image set configuration by hand, see docs/mirror.md"
-	list := newUnbuiltCommand("list", "List releases, operators and updates", configuration)
-	list.AddCommand(
-		newUnbuiltCommand("operators", "List operators", configuration),
-		newUnbuiltCommand("releases", "List releases", configuration),
-		newUnbuiltCommand("updates", "List updates", configuration),
-	)
-	return []*cobra.Command{
-		newUnbuiltCommand("delete", "Delete what an image set configuration names",
-			"until then delete images by their digest (skopeo delete), then free their space: appliance gc"),
-		list,
-		newUnbuiltCommand("describe", "Describe an archive", "archives are not built yet either: mirror with docker:// and --workspace"),
-		newUnbuiltCommand("init", "Print an image set configuration", configuration),
-		newUnbuiltCommand("history", "List the runs of a workspace", "working-dir/logs of the workspace has the report of the last one"),
-		newUnbuiltCommand("rollback", "Bring back the state before a run", "until then restore a backup: appliance restore"),
+// unbuilt is a row of the table of commands of other programs that are not built yet, and what to do
+// instead.
+type unbuilt struct {
+	name, short, next string
+	below             []unbuilt
+}
+
+const (
+	writeConfiguration = "until then write the image set configuration by hand, see docs/mirror.md"
+	upgradeByInstall   = "install does it: run the new program's install command, which replaces the old program " +
+		"and keeps everything else"
+)
+
+// unbuiltMirrorRegistry and unbuiltOCMirror are the tables. This program has oc-mirror's commands where
+// oc-mirror does, and below mirror.
+var (
+	unbuiltMirrorRegistry = []unbuilt{
+		{name: "upgrade", short: "Replace the program of an installed registry by this one", next: upgradeByInstall},
+	}
+	unbuiltOCMirror = []unbuilt{
+		{name: "delete", short: "Delete what an image set configuration names",
+			next: "until then delete images by their digest (skopeo delete), then free their space: appliance gc"},
+		{name: "list", short: "List releases, operators and updates", next: writeConfiguration, below: []unbuilt{
+			{name: "operators", short: "List operators", next: writeConfiguration},
+			{name: "releases", short: "List releases", next: writeConfiguration},
+			{name: "updates", short: "List updates", next: writeConfiguration},
+		}},
+		{name: "describe", short: "Describe an archive",
+			next: "archives are not built yet either: mirror with docker:// and --workspace"},
+		{name: "init", short: "Print an image set configuration", next: writeConfiguration},
+		{name: "history", short: "List the runs of a workspace",
+			next: "working-dir/logs of the workspace has the report of the last one"},
+		{name: "rollback", short: "Restore the state before a run",
+			next: "until then restore a backup: appliance restore"},
+	}
+)
+
+// addUnbuilt adds the commands of a table, which refuse whatever their flags.
+func addUnbuilt(to *cobra.Command, table []unbuilt) {
+	for _, row := range table {
+		c := &cobra.Command{
+			Use: row.name, Short: row.short + " (not built yet)", Hidden: true,
+			FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true},
+			RunE: func(c *cobra.Command, _ []string) error {
+				return hint.New(fmt.Errorf("%s is not built yet", c.CommandPath()), row.next)
+			},
+		}
+		addUnbuilt(c, row.below)
+		to.AddCommand(c)
 	}
 }

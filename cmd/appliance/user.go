@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/image"
@@ -43,25 +44,25 @@ Passwords are asked for, or read from standard input with --password-stdin; neve
 	var o userOptions
 	o.locateOptions.addFlags(c.PersistentFlags())
 	add := &cobra.Command{
-		Use: "add NAME --role pull|push|admin", Short: "Create a user", Args: oneName,
+		Use: "add NAME --role pull|push|admin", Short: "Create a user", Args: takes(1, "the name of one user"),
 		RunE: func(c *cobra.Command, args []string) error { return runUserAdd(c.Context(), std, o, args[0]) },
 	}
 	add.Flags().StringVar(&o.role, "role", "", "pull, push or admin")
-	add.Flags().Var((*patternsFlag)(&o.repositories), "repository", "only these repositories: openshift/release, or openshift/* for all below; may be repeated (default all)")
+	addPatternsFlag(add.Flags(), &o.repositories, "only these repositories: openshift/release, or openshift/* for all below; may be repeated (default all)")
 	add.Flags().BoolVar(&o.passwordStdin, "password-stdin", false, "read the password from standard input")
 	passwd := &cobra.Command{
-		Use: "passwd NAME", Short: "Give a user another password", Args: oneName,
+		Use: "passwd NAME", Short: "Give a user another password", Args: takes(1, "the name of one user"),
 		RunE: func(c *cobra.Command, args []string) error { return runUserPasswd(c.Context(), std, o, args[0]) },
 	}
 	passwd.Flags().BoolVar(&o.passwordStdin, "password-stdin", false, "read the password from standard input")
 	role := &cobra.Command{
-		Use: "role NAME ROLE", Short: "Give a user another role", Args: nameAndRole,
+		Use: "role NAME ROLE", Short: "Give a user another role", Args: takes(2, "the name of one user and a role"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return changeUser(c.Context(), std, o, args[0], api.UserChange{Role: args[1]})
 		},
 	}
 	grant := &cobra.Command{
-		Use: "grant NAME [--repository PATTERN]...", Short: "Say which repositories a user may see; without --repository all", Args: oneName,
+		Use: "grant NAME [--repository PATTERN]...", Short: "Say which repositories a user may see; without --repository all", Args: takes(1, "the name of one user"),
 		RunE: func(c *cobra.Command, args []string) error {
 			patterns := o.repositories
 			if patterns == nil {
@@ -70,48 +71,31 @@ Passwords are asked for, or read from standard input with --password-stdin; neve
 			return changeUser(c.Context(), std, o, args[0], api.UserChange{Repositories: &patterns})
 		},
 	}
-	grant.Flags().Var((*patternsFlag)(&o.repositories), "repository", "openshift/release, or openshift/* for all below; may be repeated")
+	addPatternsFlag(grant.Flags(), &o.repositories, "openshift/release, or openshift/* for all below; may be repeated")
 	list := &cobra.Command{
 		Use: "list", Short: "List the users", Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error { return runUserList(c.Context(), std, o) },
 	}
 	addOutputFlag(list.Flags(), &o.output)
 	remove := &cobra.Command{
-		Use: "remove NAME", Short: "Remove a user", Args: oneName,
+		Use: "remove NAME", Short: "Remove a user", Args: takes(1, "the name of one user"),
 		RunE: func(c *cobra.Command, args []string) error { return runUserRemove(c.Context(), std, o, args[0]) },
 	}
 	c.AddCommand(add, passwd, role, grant, list, remove)
 	return c
 }
 
-// patternsFlag is a list of patterns over repository names, from a flag that may be repeated and may hold several with
-// commas between them. Each is checked: a variable of a script that is empty must not grant all repositories.
-type patternsFlag []string
-
-func (f *patternsFlag) Set(s string) error {
-	patterns := strings.Split(s, ",")
-	if err := image.CheckPatterns(patterns); err != nil {
-		return fmt.Errorf("%w: %s", err, hint.Of(err))
-	}
-	*f = append(*f, patterns...)
-	return nil
-}
-
-func (f *patternsFlag) String() string { return strings.Join(*f, ",") }
-func (f *patternsFlag) Type() string   { return "patterns" }
-
-func oneName(c *cobra.Command, args []string) error {
-	if len(args) != 1 {
-		return usageError(c, fmt.Errorf("%s takes the name of one user", c.CommandPath()))
-	}
-	return nil
-}
-
-func nameAndRole(c *cobra.Command, args []string) error {
-	if len(args) != 2 {
-		return usageError(c, fmt.Errorf("%s takes the name of one user and a role", c.CommandPath()))
-	}
-	return nil
+// addPatternsFlag adds a flag that may be repeated, and may have several patterns over repository names
+// with commas between them. Each is checked: an empty variable of a script must not grant all repositories.
+func addPatternsFlag(f *pflag.FlagSet, to *[]string, usage string) {
+	f.Func("repository", usage, func(s string) error {
+		patterns := strings.Split(s, ",")
+		if err := image.CheckPatterns(patterns); err != nil {
+			return fmt.Errorf("%w: %s", err, hint.Of(err))
+		}
+		*to = append(*to, patterns...)
+		return nil
+	})
 }
 
 func runUserAdd(ctx context.Context, std stdio, o userOptions, name string) error {
@@ -172,9 +156,6 @@ func unknownUser(err error) error {
 }
 
 func runUserList(ctx context.Context, std stdio, o userOptions) error {
-	if err := checkOutput(o.output); err != nil {
-		return err
-	}
 	return withControl(ctx, std, &o.locateOptions, func(control *client.Client) error {
 		users, err := control.Users(ctx)
 		if err != nil {

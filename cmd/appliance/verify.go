@@ -17,7 +17,7 @@ import (
 type verifyOptions struct {
 	locateOptions
 	content bool
-	rate    string
+	rate    int64
 	output  string
 }
 
@@ -45,16 +45,9 @@ Exit codes: 0 nothing is damaged, 1 something is, or it could not be checked.`,
 }
 
 func runVerify(ctx context.Context, std stdio, o verifyOptions) error {
-	if err := checkOutput(o.output); err != nil {
-		return err
-	}
-	rate, err := parseRate(o.rate)
-	if err != nil {
-		return err
-	}
-	o.held = true
+	o.existing = true
 	return withControl(ctx, std, &o.locateOptions, func(control *client.Client) error {
-		report, err := control.Verify(ctx, api.VerifyRequest{Content: o.content, BytesPerSecond: rate}, verifyProgress(std.err, o.content))
+		report, err := control.Verify(ctx, api.VerifyRequest{Content: o.content, BytesPerSecond: o.rate}, verifyProgress(std.err, o.content))
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,6 @@
 // Package backup copies a store while it is in use, and makes a store of such a copy.
 //
-// Create writes a backup, Restore reads one, and Open reads one for a Restore in another process. A backup is a
+// Create writes a backup, Restore reads one, and Stream reads one for a Restore in another process. A backup is a
 // directory, or a .tar of the same names:
 //
 //	<backup>/appliance.db              a whole SQLite file, without a WAL

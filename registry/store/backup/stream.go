@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"syscall"
 
 	"github.com/opencontainers/go-digest"
 
@@ -16,38 +17,43 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
-// Opened is a backup that is read for a Restore in another process, whose user may not read it.
-type Opened struct {
-	source   source
-	database io.ReadCloser // of a directory
-}
-
-// Open opens a backup: a directory or a .tar. *Error.
-func Open(path string) (*Opened, error) {
+// Stream calls restore with a pipe that has the backup at path, a directory or a .tar, as a .tar: for
+// a Restore in another process, whose user may not read the backup. *Error for the path.
+func Stream(ctx context.Context, path string, restore func(in *os.File) error) error {
 	source, err := openBackup(path)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	b := &Opened{source: source}
+	defer source.Close()
+	var database io.ReadCloser
 	if dir, ok := source.(*dirSource); ok {
-		if b.database, err = dir.database(); err != nil {
-			return nil, errors.Join(err, source.Close())
+		if database, err = dir.database(); err != nil {
+			return err
 		}
+		defer database.Close()
 	}
-	return b, nil
+	in, out, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	written := make(chan error, 1)
+	go func() { written <- errors.Join(writeTar(ctx, source, database, out), out.Close()) }()
+	err = restore(in)
+	_ = in.Close() // which ends the writing, if restore has ended early
+	if failed := <-written; err == nil && !errors.Is(failed, syscall.EPIPE) {
+		return failed
+	}
+	return err
 }
 
-// Close closes it.
-func (b *Opened) Close() error { return b.source.Close() }
-
-// WriteTo writes the backup as a .tar. Damaged blobs stay damaged: Restore hashes them.
-func (b *Opened) WriteTo(ctx context.Context, w io.Writer) error {
-	if t, ok := b.source.(*tarSource); ok {
+// writeTar writes a backup as a .tar. Damaged blobs stay damaged: Restore hashes them.
+func writeTar(ctx context.Context, source source, database io.Reader, w io.Writer) error {
+	if t, ok := source.(*tarSource); ok {
 		_, err := throttle.Copy(ctx, w, t.file, throttle.New(0))
 		return err
 	}
-	s := &tarStream{ctx: ctx, root: b.source.(*dirSource).root, tar: tar.NewWriter(w)}
-	if err := s.file(databaseName, b.database.(*os.File)); err != nil {
+	s := &tarStream{ctx: ctx, root: source.(*dirSource).root, tar: tar.NewWriter(w)}
+	if err := s.file(databaseName, database.(*os.File)); err != nil {
 		return err
 	}
 	for _, a := range []digest.Algorithm{digest.SHA256, digest.SHA512} {

@@ -1,14 +1,89 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
+
+	"github.com/mirror-appliance/appliance/installer"
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/plain"
 )
+
+// saidError is a failure that has been reported already; only its code is left to pass on.
+type saidError struct{ code int }
+
+func (e *saidError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
+func (e *saidError) ExitCode() int { return e.code }
+
+// report prints an error once, and below it what to do, if the error knows.
+func report(w io.Writer, err error) {
+	var said *saidError
+	if errors.As(err, &said) {
+		return
+	}
+	if errors.Is(err, context.Canceled) {
+		fmt.Fprintln(w, "error: stopped by a signal")
+		return
+	}
+	text := err.Error()
+	if errors.As(err, new(*installer.PreflightError)) { // with what to type for each problem
+		text = typed(text)
+	}
+	fmt.Fprintln(w, "error:", plain.Text(text))
+	if next := hintOf(err); next != "" {
+		fmt.Fprintln(w, "hint:", plain.Text(typed(next)))
+	}
+}
+
+// hintOf returns what to type next, or "".
+func hintOf(err error) string { return cmp.Or(hint.Of(err), placeHint(err)) }
+
+// ownCommand is a command of ours as messages write it.
+var ownCommand = regexp.MustCompile("(^|[\\s(:;\"'`])" + `((?:sudo )?)appliance (install|uninstall|user|status|gc|verify|scrub|backup|restore|mirror|serve|prepare)\b`)
+
+// typed makes the commands in a message work when they are typed: where this program is not found by its name, as with
+// sudo's secure_path of RHEL, which lacks /usr/local/bin, they name its whole path.
+func typed(text string) string {
+	path := wholePathOf()
+	if path == "" {
+		return text
+	}
+	return ownCommand.ReplaceAllString(text, "${1}${2}"+path+" $3")
+}
+
+// wholePathOf is wholePath, but in tests.
+var wholePathOf = wholePath
+
+// wholePath is where this program lies, empty if its name alone is enough.
+func wholePath() string {
+	self, err := os.Executable()
+	if err != nil || filepath.Base(self) != "appliance" || filepath.Dir(self) == "/proc/self" {
+		return ""
+	}
+	if found, err := exec.LookPath("appliance"); err == nil && sameFile(found, self) {
+		return ""
+	}
+	return self
+}
+
+func sameFile(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	return err == nil && os.SameFile(x, y)
+}
 
 // placeHint is for an error about a file or directory whose finder had no better hint; empty if there is none.
 func placeHint(err error) string {

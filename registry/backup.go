@@ -1,0 +1,31 @@
+package registry
+
+import (
+	"context"
+
+	"github.com/mirror-appliance/appliance/registry/admin/client"
+	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/registry/store/backup"
+)
+
+// Backup backs the store of cfg up to dest. The daemon behind control, which user uid runs, takes a
+// snapshot, and this process copies with the rights of its own user. Of o it sets what cfg says.
+func Backup(
+	ctx context.Context, control *client.Client, cfg *config.Config, uid int, dest string, o backup.Options,
+) (report backup.Report, err error) {
+	o.Database, o.Storage, o.Owner = cfg.Database, cfg.Storage, &uid
+	err = control.Backup(ctx, func(ctx context.Context, snapshot string) (err error) {
+		o.Snapshot = snapshot
+		report, err = backup.Create(ctx, dest, o)
+		return err
+	})
+	return report, err
+}
+
+// Restore makes the store of cfg, which is empty or absent, of a backup. Of o it sets what cfg says.
+func Restore(
+	ctx context.Context, cfg *config.Config, from string, o backup.RestoreOptions,
+) (backup.RestoreReport, error) {
+	o.Database, o.Storage, o.MinFree = cfg.Database, cfg.Storage, int64(cfg.MinFree)
+	return backup.Restore(ctx, from, o)
+}
