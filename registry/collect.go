@@ -10,15 +10,15 @@ import (
 	"github.com/mirror-appliance/appliance/gc"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/jobs"
+	"github.com/mirror-appliance/appliance/registry/store"
 )
 
 const (
-	// A stopped push that resumes finds its upload for at least so long, and a sync that is repeated finds what the one
-	// before it fetched, whatever the grace period of blobs.
+	// Whatever the grace period of blobs, a push can resume its upload for an hour, and a repeated sync
+	// finds the blobs of the one before for a day.
 	minUploadGrace = time.Hour
 	minRunGrace    = 24 * time.Hour
-	// planListed is how many blobs of a dry run are listed: a script that compares needs them all, and a registry that
-	// was emptied has millions.
+	// planListed bounds the blobs that a dry run lists: an emptied registry has millions.
 	planListed = 10_000
 )
 
@@ -94,7 +94,7 @@ func cutoff(now time.Time, grace time.Duration) gc.Options {
 	}
 }
 
-// ended counts, logs and notes the result of a collection, also when ctx has ended.
+// ended counts, logs and keeps the result of a collection, also when ctx has ended.
 func (c *collector) ended(ctx context.Context, r api.GCResult, err error) {
 	c.blobs.Add(int64(r.Blobs))
 	c.bytes.Add(r.Bytes)
@@ -107,4 +107,20 @@ func (c *collector) ended(ctx context.Context, r api.GCResult, err error) {
 	c.log.Info("collected", "blobs", r.Blobs, "uploads", r.Uploads, "runs", r.Runs, "bytes", r.Bytes,
 		"took", r.Ended.Sub(r.Began).Round(time.Millisecond), "complete", err == nil)
 	c.last.Set(context.WithoutCancel(ctx), r)
+}
+
+func (d *daemon) verifyKind() jobs.Kind[api.VerifyRequest, api.VerifyProgress, store.VerifyReport] {
+	return jobs.Kind[api.VerifyRequest, api.VerifyProgress, store.VerifyReport]{
+		Name: "verification", Run: d.verify, Drain: d.draining, Log: d.log,
+	}
+}
+
+func (d *daemon) verify(ctx context.Context, q api.VerifyRequest, progress func(api.VerifyProgress)) (store.VerifyReport, error) {
+	return d.store.Integrity().Verify(ctx, store.VerifyOptions{
+		Content: q.Content, BytesPerSecond: q.BytesPerSecond,
+		Progress: func(done store.VerifyReport, of store.StoreSize) {
+			done.Problems = []store.Problem{} // they come with the result
+			progress(api.VerifyProgress{Done: done, Of: of})
+		},
+	})
 }

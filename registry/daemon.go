@@ -24,11 +24,10 @@ import (
 	"github.com/mirror-appliance/appliance/tlsgen"
 )
 
-// maxUploads is how many blobs one user may send at once. A podman sends six, and pipelines share a user: only a client
-// that has run wild reaches it.
+// maxUploads limits the blobs that one user sends at once. podman sends six, and pipelines share a user.
 const maxUploads = 512
 
-// daemon holds what is open while the registry runs.
+// daemon is an open registry.
 type daemon struct {
 	cfg     *config.Config
 	version string
@@ -60,8 +59,7 @@ type daemon struct {
 	quit     context.CancelFunc
 }
 
-// open opens the rooms, in the order in which they depend on each other. ctx must not end
-// before close.
+// open opens a daemon. ctx must not end before close.
 func open(ctx context.Context, cfg *config.Config, o Options) (*daemon, error) {
 	d := &daemon{
 		cfg: cfg, version: o.Version, started: time.Now(), log: o.Log, access: o.AccessLog, given: o,
@@ -76,7 +74,7 @@ func open(ctx context.Context, cfg *config.Config, o Options) (*daemon, error) {
 	return d, nil
 }
 
-// close closes the rooms in the reverse order of opening.
+// close closes in the reverse order of opening.
 func (d *daemon) close() error {
 	d.quit()
 	var errs []error
@@ -101,7 +99,7 @@ func (d *daemon) openStore(ctx context.Context) error {
 	d.onClose(s.Close)
 	d.auth = auth.New(users{s})
 	d.auth.Log = d.log
-	if err := image.CheckPatterns(d.cfg.AnonymousPull); err != nil { // of a configuration that was not read from a file
+	if err := image.CheckPatterns(d.cfg.AnonymousPull); err != nil { // Parse checks those of a file
 		return fmt.Errorf("anonymousPull: %w", err)
 	}
 	d.auth.Anonymous = d.cfg.AnonymousPull
@@ -158,7 +156,7 @@ func (d *daemon) openAPI(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	secret, err := d.store.Secret(ctx, "upload-state") // the name is from a time when it signed those too
+	secret, err := d.store.Secret(ctx, "upload-state") // which it signed in earlier versions
 	if err != nil {
 		return fmt.Errorf("read the secret that signs tokens: %w", err)
 	}
@@ -177,7 +175,7 @@ func (d *daemon) openControl(ctx context.Context) error {
 	return nil
 }
 
-// openJobs makes the jobs, which a command may ask for also while no daemon runs.
+// openJobs makes the jobs, which commands use without a daemon as well.
 func (d *daemon) openJobs(ctx context.Context) {
 	d.evictor = &evictor{store: d.store, quota: int64(d.cfg.PullQuota), log: d.log}
 	d.collector = &collector{store: d.store.Garbage, grace: d.cfg.GC.GracePeriod, log: d.log, last: jobs.OpenNote[api.GCResult](ctx, d.store, "gc.last", d.log)}
@@ -198,7 +196,7 @@ func (d *daemon) newAdmin(status func(context.Context) (api.Status, error)) *adm
 	return admin.NewHandler(admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs, Status: status, Drain: d.draining, Log: d.log})
 }
 
-// public is what the TLS listeners serve.
+// public returns the handler of the TLS listeners.
 func (d *daemon) public() http.Handler {
 	administer := func(*http.Request) auth.Action { return auth.Administer }
 	mux := http.NewServeMux()
@@ -210,26 +208,38 @@ func (d *daemon) public() http.Handler {
 	mux.Handle("/", refuseConsole(d.cfg.Address()))
 	v2 := d.auth.RequireToken(oci.Action, d.api.Scope, admitted(d.api, oci.Denied), oci.Denied)
 
-	// A page that a browser has open elsewhere must not act with the login that the browser
-	// remembers for us. Requests of other programs are none of this protection's business.
+	// A page of another site must not act with the login that a browser remembers for us.
 	return d.observe("", http.NewCrossOriginProtection().Handler(route(v2, d.auth.Tokens(func(h http.Handler) http.Handler { return admitted(h, oci.Denied) }), mux)))
 }
 
-// local is what the control socket serves. Its file mode is the login.
+// local returns the handler of the control socket, whose file mode is the login.
 func (d *daemon) local() http.Handler { return d.observe("local", d.admin) }
 
-// route keeps /v2 away from ServeMux, which would answer a doubled slash with a redirect and not with
-// the error that the distribution specification wants.
+// route keeps /v2 away from ServeMux, which redirects a doubled slash: the distribution specification
+// requires an error.
 func route(v2, tokens, others http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == auth.TokenPath {
-			tokens.ServeHTTP(w, r)
-			return
+		h := others
+		switch {
+		case r.URL.Path == auth.TokenPath:
+			h = tokens
+		case isV2(r.URL.Path):
+			h = v2
 		}
-		if isV2(r.URL.Path) {
-			v2.ServeHTTP(w, r)
-			return
-		}
-		others.ServeHTTP(w, r)
+		h.ServeHTTP(w, r)
 	})
+}
+
+// users lets the authenticator, which knows no store, look users up in ours.
+type users struct{ store *store.Store }
+
+func (u users) Lookup(ctx context.Context, name string) (auth.Record, bool, error) {
+	found, err := u.store.Users.Get(ctx, name)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return auth.Record{}, false, nil
+	case err != nil:
+		return auth.Record{}, false, err
+	}
+	return auth.Record{Role: found.Role, PasswordHash: found.PasswordHash, Repositories: found.Repositories}, true, nil
 }

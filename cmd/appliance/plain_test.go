@@ -17,6 +17,7 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/plan"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/store/backup"
+	"github.com/mirror-appliance/appliance/registry/store/integrity/findings"
 )
 
 // TestTables_namesStayInTheirPlace prints what daemons, files and upstreams say: a name in it neither drives a terminal
@@ -35,7 +36,7 @@ func TestTables_namesStayInTheirPlace(t *testing.T) {
 			printUsers(w, []api.User{{Name: name, Role: name, Repositories: []string{name}}})
 		},
 		"verify": func(w io.Writer, name string) {
-			printVerify(w, api.VerifyReport{Problems: []api.Problem{{Name: name, What: name, Remedy: name}}})
+			printVerify(w, findings.Report{Problems: []findings.Problem{{Name: name, What: name, Remedy: name}}})
 		},
 		"scrub": func(w io.Writer, name string) {
 			printScrub(w, gc.ScrubReport{Damage: []gc.Damage{{Digest: digest.Digest(name), Cause: name, RepairError: name, Images: []string{name}}}})

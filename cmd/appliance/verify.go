@@ -12,6 +12,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
+	"github.com/mirror-appliance/appliance/registry/store/integrity/findings"
 )
 
 type verifyOptions struct {
@@ -73,7 +74,7 @@ func verifyProgress(w io.Writer, content bool) func(api.VerifyProgress) {
 	}
 }
 
-func printVerify(w io.Writer, r api.VerifyReport) {
+func printVerify(w io.Writer, r findings.Report) {
 	for _, p := range r.Problems {
 		fmt.Fprintf(w, "%s\n    %s\n", plain.Line(p.String()), plain.Line(p.Remedy))
 	}

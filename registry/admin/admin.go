@@ -19,6 +19,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/jobs"
 	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/store/integrity/findings"
 )
 
 // Options are what the handler works on.
@@ -35,7 +36,7 @@ type Options struct {
 // Jobs are the runners of what takes long.
 type Jobs struct {
 	GC     *jobs.Runner[api.GCRequest, api.GCProgress, api.GCResult]
-	Verify *jobs.Runner[api.VerifyRequest, api.VerifyProgress, api.VerifyReport]
+	Verify *jobs.Runner[api.VerifyRequest, api.VerifyProgress, findings.Report]
 	Scrub  *jobs.Runner[api.ScrubRequest, api.ScrubState, gc.ScrubReport]
 }
 

@@ -12,6 +12,7 @@ import (
 	"net/http"
 
 	"github.com/mirror-appliance/appliance/gc"
+	"github.com/mirror-appliance/appliance/registry/store/integrity/findings"
 )
 
 // Product is the Server header of every answer, which tells an appliance from another registry.
@@ -62,7 +63,7 @@ var (
 	DeleteUser = Call[None, None]{http.MethodDelete, "/api/v1/users/{name}", http.StatusNoContent, 0}
 
 	GC     = Job[GCRequest, GCProgress, GCResult]{"/api/v1/gc"}
-	Verify = Job[VerifyRequest, VerifyProgress, VerifyReport]{"/api/v1/verify"}
+	Verify = Job[VerifyRequest, VerifyProgress, findings.Report]{"/api/v1/verify"}
 	Scrub  = Job[ScrubRequest, ScrubState, gc.ScrubReport]{"/api/v1/scrub"}
 
 	// Backup lasts until EndBackup, and is answered on the socket only.

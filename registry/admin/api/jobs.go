@@ -7,6 +7,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/gc"
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/registry/store/integrity/findings"
 )
 
 // Line is a line of a job's answer. It has one of Progress, Result and Refusal.
@@ -88,47 +89,9 @@ func (q VerifyRequest) Check() error { return checkRate(q.BytesPerSecond) }
 
 // VerifyProgress is the progress of a verification.
 type VerifyProgress struct {
-	Done VerifyReport `json:"done"`
-	Of   VerifySize   `json:"of"`
+	Done findings.Report `json:"done"`
+	Of   findings.Size   `json:"of"`
 }
-
-// VerifySize is how much there is to verify.
-type VerifySize struct {
-	Manifests int64 `json:"manifests"`
-	Blobs     int64 `json:"blobs"`
-	BlobBytes int64 `json:"blobBytes"`
-}
-
-// VerifyReport is what a verification found.
-type VerifyReport struct {
-	Manifests        int64     `json:"manifests"`        // whose bytes, columns and references were verified
-	References       int64     `json:"references"`       // of these manifests
-	Tags             int64     `json:"tags"`             // verified
-	Blobs            int64     `json:"blobs"`            // whose file was verified
-	BlobBytes        int64     `json:"blobBytes"`        // that these files should have
-	ContentBytes     int64     `json:"contentBytes"`     // read and hashed, if that was asked for
-	Unfetched        int64     `json:"unfetched"`        // blobs of pulled-through manifests that were never requested
-	Quarantined      int64     `json:"quarantined"`      // blobs out of service, see scrub
-	ExtraFiles       int64     `json:"extraFiles"`       // files without a row; collection removes them
-	ExtraBytes       int64     `json:"extraBytes"`       // of these files
-	StaleUploads     int64     `json:"staleUploads"`     // not written to for a day; collection removes them
-	StaleUploadBytes int64     `json:"staleUploadBytes"` // of these uploads
-	Problems         []Problem `json:"problems"`         // the first thousand
-	MoreProblems     int64     `json:"moreProblems"`     // that are not listed
-}
-
-// Clean reports whether nothing is damaged. Extra files, stale uploads and what was not fetched yet are not damage.
-func (r VerifyReport) Clean() bool { return len(r.Problems) == 0 }
-
-// Problem is one finding of a verification.
-type Problem struct {
-	Kind   string `json:"kind"`   // database, manifest, tag or blob
-	Name   string `json:"name"`   // a digest, repository:tag, or a table
-	What   string `json:"what"`   // is wrong with it
-	Remedy string `json:"remedy"` // what to do
-}
-
-func (p Problem) String() string { return p.Kind + " " + p.Name + ": " + p.What }
 
 // ScrubRequest asks for a scrub.
 type ScrubRequest struct {

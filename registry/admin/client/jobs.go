@@ -15,6 +15,7 @@ import (
 	"github.com/mirror-appliance/appliance/gc"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/store/integrity/findings"
 )
 
 // GC collects, and returns the result. progress may be nil, as with each job.
@@ -31,7 +32,7 @@ func (c *Client) BeginGC(ctx context.Context, q api.GCRequest) error {
 }
 
 // Verify verifies the store.
-func (c *Client) Verify(ctx context.Context, q api.VerifyRequest, progress func(api.VerifyProgress)) (api.VerifyReport, error) {
+func (c *Client) Verify(ctx context.Context, q api.VerifyRequest, progress func(api.VerifyProgress)) (findings.Report, error) {
 	return run(ctx, c, api.Verify, q, progress)
 }
 

@@ -21,6 +21,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/throttle"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/integrity/findings"
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
@@ -75,36 +76,13 @@ type VerifyOptions struct {
 	Progress       func(done VerifyReport, of StoreSize) // called now and then; nil: no call
 }
 
-// StoreSize is how much there is to verify. It is counted at the beginning, and pushes go on.
-type StoreSize struct {
-	Manifests int64 `json:"manifests"`
-	Blobs     int64 `json:"blobs"`
-	BlobBytes int64 `json:"blobBytes"`
-}
-
-// VerifyReport is what Verify found.
-type VerifyReport struct {
-	Manifests        int64     `json:"manifests"`        // whose bytes, columns and references were verified
-	References       int64     `json:"references"`       // of these manifests
-	Tags             int64     `json:"tags"`             // verified
-	Blobs            int64     `json:"blobs"`            // whose file was verified
-	BlobBytes        int64     `json:"blobBytes"`        // that these files should have
-	ContentBytes     int64     `json:"contentBytes"`     // read and hashed, if that was asked for
-	Unfetched        int64     `json:"unfetched"`        // blobs of pulled-through manifests that no client has asked for yet
-	Quarantined      int64     `json:"quarantined"`      // blobs out of service, see scrub
-	ExtraFiles       int64     `json:"extraFiles"`       // files that no row names; collection removes them
-	ExtraBytes       int64     `json:"extraBytes"`       // of these files
-	StaleUploads     int64     `json:"staleUploads"`     // not used for a day; collection removes them
-	StaleUploadBytes int64     `json:"staleUploadBytes"` // of these uploads
-	Problems         []Problem `json:"problems"`         // the first thousand
-	MoreProblems     int64     `json:"moreProblems"`     // that are not listed
-}
-
-// Clean reports whether nothing is damaged. Extra files, stale uploads and blobs that were not fetched yet are no damage.
-func (r VerifyReport) Clean() bool { return len(r.Problems) == 0 }
-
-// ProblemKind is the kind of thing that has a problem.
-type ProblemKind string
+// The report is in package findings, which the control API imports without the store.
+type (
+	StoreSize    = findings.Size
+	VerifyReport = findings.Report
+	Problem      = findings.Problem
+	ProblemKind  = findings.Kind
+)
 
 // The kinds of problems.
 const (
@@ -113,16 +91,6 @@ const (
 	ProblemTag      ProblemKind = "tag"
 	ProblemBlob     ProblemKind = "blob"
 )
-
-// Problem is one thing that is not as it must be.
-type Problem struct {
-	Kind   ProblemKind `json:"kind"`
-	Name   string      `json:"name"`   // a digest, repository:tag, or a table
-	What   string      `json:"what"`   // is wrong with it
-	Remedy string      `json:"remedy"` // what to do
-}
-
-func (p Problem) String() string { return fmt.Sprintf("%s %s: %s", p.Kind, p.Name, p.What) }
 
 const (
 	remedyScrub    = "run `appliance scrub`, which takes the blob out of service and fetches it again where it can; otherwise push or sync its images again"
