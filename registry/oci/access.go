@@ -1,8 +1,10 @@
 package oci
 
 import (
-	"fmt"
 	"net/http"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/registry/auth"
 )
@@ -56,22 +58,37 @@ func (a *API) Scope(r *http.Request) string {
 
 // errScope refuses a token without the scope, of a user who may get one with it.
 func errScope(r *http.Request, need auth.Scope) error {
-	return &problem{status: http.StatusUnauthorized, code: codeUnauthorized, message: "the token is not for " + need.String(),
-		header: map[string]string{"Www-Authenticate": auth.ChallengeFor(r, need)}}
+	return refuse(http.StatusUnauthorized, codeUnauthorized, "the token is not for %s", need).
+		with("Www-Authenticate", auth.ChallengeFor(r, need))
 }
 
 // errGrant is the same whether or not the repository exists. Without a login it is 401: containerd sends its login only
 // then.
 func errGrant(r *http.Request, id auth.Identity, t target) error {
 	if id.Anonymous() {
-		return &problem{status: http.StatusUnauthorized, code: codeUnauthorized, message: fmt.Sprintf("log in to use repository %.300s", t.repo),
-			header: map[string]string{"Www-Authenticate": auth.ChallengeFor(r, scope(r.Method, t))}}
+		return refuse(http.StatusUnauthorized, codeUnauthorized, "log in to use repository %.300s", t.repo).
+			with("Www-Authenticate", auth.ChallengeFor(r, scope(r.Method, t)))
 	}
-	return &problem{status: http.StatusForbidden, code: codeDenied, message: fmt.Sprintf("user %s may not use repository %.300s", id.Name, t.repo)}
+	return refuse(http.StatusForbidden, codeDenied, "user %s may not use repository %.300s", id.Name, t.repo)
 }
 
 // mayPull reports whether the user of a request may pull from a repository.
 func mayPull(r *http.Request, repo string) bool {
 	id, ok := auth.IdentityFrom(r.Context())
 	return !ok || id.MayPull(repo)
+}
+
+// A change is a line of the audit log. Message and keys are fixed, as in package auth.
+type change struct {
+	event  string // "push", "delete", "delete tag", "delete blob"
+	repo   string
+	tags   []string
+	digest digest.Digest
+}
+
+// auditChange logs a change after it is done.
+func (a *API) auditChange(r *http.Request, c change) {
+	id, _ := auth.IdentityFrom(r.Context())
+	a.audit.InfoContext(r.Context(), "audit", "event", c.event, "user", id.Name, "remote", r.RemoteAddr,
+		"repository", c.repo, "tags", strings.Join(c.tags, ","), "digest", c.digest.String())
 }

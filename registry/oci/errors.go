@@ -47,12 +47,23 @@ type problem struct {
 func (p *problem) Error() string { return p.code + ": " + p.message }
 func (p *problem) Unwrap() error { return p.cause }
 
+// refuse returns a problem with a formatted message.
+func refuse(status int, code, format string, args ...any) *problem {
+	return &problem{status: status, code: code, message: fmt.Sprintf(format, args...)}
+}
+
+// with adds a header to the answer.
+func (p *problem) with(name, value string) *problem {
+	p.header = map[string]string{name: value}
+	return p
+}
+
 func errNoRoute(path string) error {
-	return &problem{status: http.StatusNotFound, code: codeUnsupported, message: fmt.Sprintf("the API has no path %.300q", path)}
+	return refuse(http.StatusNotFound, codeUnsupported, "the API has no path %.300q", path)
 }
 
 func errBadName(repo string) error {
-	return &problem{status: http.StatusBadRequest, code: codeNameInvalid, message: fmt.Sprintf("invalid repository name %.300q", repo)}
+	return refuse(http.StatusBadRequest, codeNameInvalid, "invalid repository name %.300q", repo)
 }
 
 func errBadDigest(err error) error {
@@ -60,22 +71,22 @@ func errBadDigest(err error) error {
 }
 
 func errNumber(n string) error {
-	return &problem{status: http.StatusBadRequest, code: codeNumberInvalid, message: fmt.Sprintf("n=%.100q is not a number of entries", n)}
+	return refuse(http.StatusBadRequest, codeNumberInvalid, "n=%.100q is not a number of entries", n)
 }
 
 // errBadTag is 404: a tag that is malformed does not exist.
 func errBadTag(tag string) error {
-	return &problem{status: http.StatusNotFound, code: codeManifestUnknown, message: fmt.Sprintf("%.200q cannot be a tag", tag)}
+	return refuse(http.StatusNotFound, codeManifestUnknown, "%.200q cannot be a tag", tag)
 }
 
 func errMethod(method string, allow string) error {
-	return &problem{status: http.StatusMethodNotAllowed, code: codeUnsupported, message: "not allowed here: " + method, header: map[string]string{"Allow": allow}}
+	return refuse(http.StatusMethodNotAllowed, codeUnsupported, "not allowed here: %s", method).with("Allow", allow)
 }
 
 // errRange refuses a chunk that does not continue the upload.
 func errRange(begins, stands int64) error {
-	return &problem{status: http.StatusRequestedRangeNotSatisfiable, code: codeUploadInvalid,
-		message: fmt.Sprintf("the upload has %d bytes, the request continues at %d", stands, begins)}
+	return refuse(http.StatusRequestedRangeNotSatisfiable, codeUploadInvalid,
+		"the upload has %d bytes, the request continues at %d", stands, begins)
 }
 
 // rangeHeader returns the Range of an upload. The specification has no form for an empty one; clients accept 0-0.
@@ -99,49 +110,46 @@ func (c errorCodes) explain(err error) error {
 	var (
 		told    *problem
 		missing *store.MissingError
-		wrong   *store.DigestError
-		invalid *store.InvalidError
 		full    *store.FullError
-		busy    *store.BusyError
 		inUse   *store.InUseError
-		many    *store.TooManyError
 	)
+	refusal := func(status int, code string) *problem {
+		return &problem{status: status, code: code, message: err.Error(), cause: err}
+	}
 	switch {
 	case errors.As(err, &told):
 		return told
 	case errors.Is(err, store.ErrNotFound):
-		return &problem{status: http.StatusNotFound, code: c.notFound, message: err.Error(), cause: err}
+		return refusal(http.StatusNotFound, c.notFound)
 	case errors.As(err, &missing):
-		return &problem{status: http.StatusBadRequest, code: codeManifestBlobUnknown, message: err.Error(), detail: missing.Digests, cause: err}
-	case errors.As(err, &wrong):
-		return &problem{status: http.StatusBadRequest, code: codeDigestInvalid, message: err.Error(), cause: err}
-	case errors.As(err, &invalid):
-		return &problem{status: http.StatusBadRequest, code: c.invalid, message: err.Error(), cause: err}
+		p := refusal(http.StatusBadRequest, codeManifestBlobUnknown)
+		p.detail = missing.Digests
+		return p
+	case errors.As(err, new(*store.DigestError)):
+		return refusal(http.StatusBadRequest, codeDigestInvalid)
+	case errors.As(err, new(*store.InvalidError)):
+		return refusal(http.StatusBadRequest, c.invalid)
 	case errors.As(err, &full):
 		return errFull(full)
-	case errors.As(err, &many):
-		return &problem{status: http.StatusTooManyRequests, code: codeTooMany, message: err.Error(), cause: err, header: map[string]string{"Retry-After": "60"}}
-	case errors.As(err, &busy):
-		return &problem{status: http.StatusConflict, code: codeUploadInvalid, message: err.Error(), cause: err}
+	case errors.As(err, new(*store.TooManyError)):
+		return refusal(http.StatusTooManyRequests, codeTooMany).with("Retry-After", "60")
+	case errors.As(err, new(*store.BusyError)):
+		return refusal(http.StatusConflict, codeUploadInvalid)
 	case errors.As(err, &inUse):
-		return errInUse(inUse)
+		// the specification's answer of a registry that does not delete a blob
+		p := refusal(http.StatusMethodNotAllowed, codeUnsupported).with("Allow", "GET, HEAD")
+		p.message = inUse.Error()
+		return p
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return &problem{status: http.StatusServiceUnavailable, code: codeUnavailable, message: "cancelled", cause: err}
 	}
 	return err
 }
 
-// errFull is a 4xx although the server is at fault: podman, skopeo and oc-mirror show the body of a 4xx, but only the
-// status of a 5xx, so that the user would not learn which path is full. Quay and Harbor answer 413 to a used-up quota,
-// too.
+// errFull is a 4xx although the server is at fault: podman, skopeo and oc-mirror show the body of a 4xx,
+// but only the status of a 5xx. Quay and Harbor answer 413 to a used-up quota, too.
 func errFull(full *store.FullError) error {
 	return &problem{status: http.StatusRequestEntityTooLarge, code: codeDenied, message: full.Error() + ": " + full.Hint(), cause: full}
-}
-
-// errInUse is the specification's answer of a registry that does not delete a blob.
-func errInUse(inUse *store.InUseError) error {
-	return &problem{status: http.StatusMethodNotAllowed, code: codeUnsupported, message: inUse.Error(),
-		header: map[string]string{"Allow": "GET, HEAD"}, cause: inUse}
 }
 
 // answer writes err. All errors are written here; nothing of the response may have been sent yet.

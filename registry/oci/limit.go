@@ -1,7 +1,6 @@
 package oci
 
 import (
-	"fmt"
 	"net/http"
 	"sync"
 
@@ -33,9 +32,8 @@ func (u *uploads) begin(r *http.Request, t target) (end func(), err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.active[id.Name] >= u.limit {
-		return nil, &problem{status: http.StatusTooManyRequests, code: codeTooMany,
-			message: fmt.Sprintf("this user has %d uploads under way, the most that are accepted; wait for some to end", u.limit),
-			header:  map[string]string{"Retry-After": "1"}}
+		return nil, refuse(http.StatusTooManyRequests, codeTooMany, "this user has %d uploads under way, "+
+			"the most that are accepted; wait for some to end", u.limit).with("Retry-After", "1")
 	}
 	if !carries {
 		return func() {}, nil

@@ -35,9 +35,7 @@ func (a *API) getCatalog(w http.ResponseWriter, r *http.Request, t target) error
 	if more {
 		setNext(w.Header(), t, n, names[len(names)-1], nil)
 	}
-	return answerJSON(w, r, struct {
-		Repositories []string `json:"repositories"`
-	}{names})
+	return answerJSON(w, r, map[string]any{"repositories": names})
 }
 
 // repositories lists at most n repositories after last.
@@ -87,10 +85,7 @@ func (a *API) getTags(w http.ResponseWriter, r *http.Request, t target) error {
 	if more {
 		setNext(w.Header(), t, n, tags[len(tags)-1], nil)
 	}
-	return answerJSON(w, r, struct {
-		Name string   `json:"name"`
-		Tags []string `json:"tags"`
-	}{t.repo, tags})
+	return answerJSON(w, r, map[string]any{"name": t.repo, "tags": tags})
 }
 
 // pageSize returns the page size of a request, and unasked if it has none. Larger ones become maxPage.

@@ -92,7 +92,7 @@ func (a *API) putManifest(w http.ResponseWriter, r *http.Request, t target) erro
 	}
 	for _, tag := range asked {
 		if image.CheckTag(tag) != nil {
-			return &problem{status: http.StatusBadRequest, code: codeManifestInvalid, message: fmt.Sprintf("%.200q cannot be a tag", tag)}
+			return refuse(http.StatusBadRequest, codeManifestInvalid, "%.200q cannot be a tag", tag)
 		}
 	}
 	stored, err := a.store.Manifests.Put(r.Context(), t.repo, body, put)
@@ -169,8 +169,8 @@ func readManifest(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 }
 
 func errLargeManifest() error {
-	return &problem{status: http.StatusRequestEntityTooLarge, code: codeManifestInvalid,
-		message: fmt.Sprintf("the manifest is larger than %d MiB (%d bytes), the most that is accepted", image.MaxManifestBytes>>20, image.MaxManifestBytes)}
+	return refuse(http.StatusRequestEntityTooLarge, codeManifestInvalid, "the manifest is larger than %d MiB "+
+		"(%d bytes), the most that is accepted", image.MaxManifestBytes>>20, image.MaxManifestBytes)
 }
 
 // setDigest sets the headers that identify the content.

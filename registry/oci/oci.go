@@ -4,7 +4,7 @@
 // table turns errors of the store into answers (errors.go).
 //
 //   - Manifests are served byte for byte as pushed, whatever Accept says: a conversion would change the digest.
-//   - Upload sessions are the store's. A Location carries the size of its session (session.go), so that a chunk that is
+//   - Upload sessions are the store's. A Location carries the size of its session (upload.go), so that a chunk that is
 //     sent twice is refused with the offset to continue at, and not appended twice.
 //   - Checks come in this order: path, method, grants, the limit of uploads, then the request itself.
 //
@@ -156,6 +156,6 @@ func (a *API) refusePush(repo string) error {
 	if !a.pulledThrough(repo) {
 		return nil
 	}
-	return &problem{status: http.StatusForbidden, code: codeDenied,
-		message: "repository " + repo + " is pulled through from an upstream registry; push to another repository"}
+	return refuse(http.StatusForbidden, codeDenied, "repository %s is pulled through from an upstream "+
+		"registry; push to another repository", repo)
 }

@@ -10,12 +10,12 @@ import (
 	"github.com/mirror-appliance/appliance/internal/pace"
 )
 
-// renewal is the interval at which a deadline is moved while bytes flow. In HTTP/2 each move is a message to the
-// connection's goroutine.
+// renewal is the interval at which a deadline moves while bytes flow. In HTTP/2 each move is a message to
+// the connection's goroutine.
 const renewal = time.Second
 
-// pacedBody is a request's body that fails with os.ErrDeadlineExceeded if it arrives too slowly, see package pace. The
-// daemon paces answers.
+// pacedBody is a request's body that fails with os.ErrDeadlineExceeded if it arrives too slowly, see
+// package pace. The daemon paces answers.
 type pacedBody struct {
 	io.ReadCloser
 	conn     *http.ResponseController
@@ -50,8 +50,8 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// followed is content that a client reads while it arrives from an upstream. The daemon's deadline for an answer moves as
-// the client reads; it is off while the upstream is slow, which is not the client's fault.
+// followed is content that a client reads while it arrives from an upstream. The deadline of the answer
+// is off while the upstream is slow.
 type followed struct {
 	io.ReadSeeker
 	conn     *http.ResponseController
@@ -76,10 +76,55 @@ func (c *followed) Read(p []byte) (int, error) {
 	return c.ReadSeeker.Read(p)
 }
 
-// end waits for a Read under way and makes further ones fail. Call it before the handler returns: net/http reads several
-// ranges in a goroutine that can outlive the handler, and moving the deadline of a finished answer panics.
+// end waits for a Read under way and makes further ones fail. Call it before the handler returns:
+// net/http reads several ranges in a goroutine that can outlive it, and moving the deadline of a finished
+// answer panics.
 func (c *followed) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ended = true
+}
+
+const (
+	// smallPiece is the first size of a piece.
+	smallPiece = 32 << 10
+	// largePiece is the size at which HTTP/2 is fastest. Pieces of 32 KiB cost 15 % of the throughput.
+	largePiece = 256 << 10
+	// quickly is the time in which a client must take a piece for the next to be larger. The deadline of an answer
+	// moves between pieces, so a slow client gets small ones.
+	quickly = 100 * time.Millisecond
+)
+
+// piecewise copies an answer in pieces that fit the speed of its client. http.ServeContent uses its ReadFrom.
+type piecewise struct{ http.ResponseWriter }
+
+// Unwrap is for http.ResponseController.
+func (w piecewise) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// ReadFrom sends all of r.
+func (w piecewise) ReadFrom(r io.Reader) (n int64, err error) {
+	buffer := make([]byte, smallPiece)
+	for piece := buffer; ; {
+		m, readErr := r.Read(piece)
+		began := time.Now()
+		if m > 0 {
+			written, err := w.Write(piece[:m])
+			n += int64(written)
+			if err != nil {
+				return n, err
+			}
+		}
+		switch {
+		case readErr == io.EOF:
+			return n, nil
+		case readErr != nil:
+			return n, readErr
+		case time.Since(began) >= quickly:
+			piece = buffer[:smallPiece]
+			continue
+		case m == len(buffer) && m < largePiece:
+			buffer = make([]byte, 2*m)
+		}
+		piece = buffer
+	}
 }

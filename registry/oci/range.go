@@ -16,9 +16,9 @@ func usableRange(header string, size int64) (string, error) {
 	if header == "" || ok && !strings.EqualFold(unit, "bytes") {
 		return "", nil
 	}
-	unsatisfiable := &problem{status: http.StatusRequestedRangeNotSatisfiable, code: codeSizeInvalid,
-		message: fmt.Sprintf("the blob has %d bytes: no such range: %.200q", size, header),
-		header:  map[string]string{"Content-Range": fmt.Sprintf("bytes */%d", size)}}
+	unsatisfiable := refuse(http.StatusRequestedRangeNotSatisfiable, codeSizeInvalid,
+		"the blob has %d bytes: no such range: %.200q", size, header).
+		with("Content-Range", fmt.Sprintf("bytes */%d", size))
 	var usable []string
 	for spec := range strings.SplitSeq(specs, ",") {
 		if spec = strings.Trim(spec, " \t"); spec == "" {
@@ -72,7 +72,7 @@ type span struct{ start, length int64 }
 // parseContentRange parses the Content-Range of a chunk. The specification has ^[0-9]+-[0-9]+$; HTTP's form, bytes
 // 0-9/10, is accepted too.
 func parseContentRange(header string) (span, error) {
-	bad := &problem{status: http.StatusBadRequest, code: codeUploadInvalid, message: fmt.Sprintf("Content-Range %.100q is not of the form 0-1023", header)}
+	bad := refuse(http.StatusBadRequest, codeUploadInvalid, "Content-Range %.100q is not of the form 0-1023", header)
 	s, units := strings.CutPrefix(header, "bytes ")
 	if units {
 		s, _, _ = strings.Cut(s, "/")
