@@ -1,9 +1,8 @@
-// Package registry is the daemon: it opens the store, mounts the rooms' handlers, runs the jobs,
-// and drains when it is told to stop.
+// Package registry is the daemon: it opens the store, mounts the handlers, runs the jobs, and drains
+// on stop.
 //
-// Everything is wired in this package, from top to bottom and by constructor arguments; the
-// rooms know nothing of each other. A framework for dependency injection and a plug-in
-// registry were refused: what runs is what open and handlers below say.
+// This package wires the others by constructor arguments; they do not know each other. Refused: a
+// framework for dependency injection and a plug-in registry, which hide what runs.
 package registry
 
 import (
@@ -21,7 +20,7 @@ import (
 	"github.com/mirror-appliance/appliance/systemd"
 )
 
-// Options are what the configuration file does not say.
+// Options configures a daemon beside the configuration file.
 type Options struct {
 	Log       *slog.Logger   // nil: discard
 	AccessLog *slog.Logger   // one line a request, see NewAccessLog; nil: none
@@ -29,13 +28,12 @@ type Options struct {
 	Version   string
 }
 
-// Run serves until ctx ends and then drains: requests under way have 30 seconds to finish before
-// they are cut off. Whatever ends it, the rooms are closed when it returns.
+// Run serves until ctx ends and then drains: requests under way have 30 seconds before they are cut off.
 func Run(ctx context.Context, cfg *config.Config, o Options) error {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	// The rooms outlive ctx, since requests go on while draining. They end with close.
+	// The store outlives ctx, since requests continue while draining.
 	d, err := open(context.WithoutCancel(ctx), cfg, o)
 	if err != nil {
 		return errors.Join(err, closeAll(o.Listeners))
@@ -43,8 +41,8 @@ func Run(ctx context.Context, cfg *config.Config, o Options) error {
 	return d.endAfter(d.serve(ctx))
 }
 
-// endAfter closes the rooms after all requests have ended. Should some still write, the store is left as a power cut
-// would leave it, which it is made for: to close it under them is not.
+// endAfter closes the daemon after all requests have ended. If some still write, it leaves the store as a
+// power cut would, which the store survives.
 func (d *daemon) endAfter(err error) error {
 	if errors.Is(err, errStillServing) {
 		return err
@@ -85,7 +83,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	return cut
 }
 
-// drain lets requests under way finish, all servers at once. That some had to be cut off is not an error.
+// drain lets requests under way finish, on all servers at once. Requests that were cut off are no error.
 func (d *daemon) drain(ctx context.Context, servers []*server) error {
 	d.notify("stopping", systemd.NotifyStopping)
 	d.log.Info("draining", "limit", drainLimit)
@@ -108,7 +106,7 @@ func (d *daemon) drain(ctx context.Context, servers []*server) error {
 	return nil
 }
 
-// alive is for the watchdog. A draining daemon has closed what the checks ask, and means to end.
+// alive is for the watchdog. The checks fail on a draining daemon, which ends anyway.
 func (d *daemon) alive(ctx context.Context) error {
 	if d.draining.Err() != nil {
 		return nil
@@ -116,7 +114,7 @@ func (d *daemon) alive(ctx context.Context) error {
 	return d.health.alive(ctx)
 }
 
-// notify tells systemd. A daemon that cannot do that can serve all the same.
+// notify tells systemd, and logs if it cannot.
 func (d *daemon) notify(what string, tell func() error) {
 	if err := tell(); err != nil {
 		d.log.Warn("systemd could not be told", "state", what, "error", err)

@@ -18,7 +18,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// scrubber does scrubs. One that was stopped is resumed by the next, after a restart too, and both count as one.
+// scrubber does scrubs. The next one resumes one that was stopped, after a restart too, and both count as
+// one.
 type scrubber struct {
 	store   *store.Store
 	refetch func(ctx context.Context, d digest.Digest, size int64, sources []gc.Source) (io.ReadCloser, error)
@@ -58,7 +59,7 @@ func (s *scrubber) run(ctx context.Context, q api.ScrubRequest, progress func(ap
 	state := func(r gc.ScrubReport) api.ScrubState {
 		now := before
 		now.Blobs, now.Bytes = before.Blobs+r.Blobs, before.Bytes+r.Bytes
-		// What was found before and not repaired is in quarantine, and is reported again.
+		// Blobs that were not repaired are in quarantine, and are reported again.
 		now.Damaged, now.Repaired = before.Repaired+r.Damaged, before.Repaired+r.Repaired
 		return now
 	}
@@ -106,8 +107,8 @@ func (s *scrubber) begin(ctx context.Context) (api.ScrubState, error) {
 	return state, nil
 }
 
-// refetch fetches a blob again from where it came: through the configured upstreams with their logins, and from any
-// other registry without one.
+// refetch fetches a blob again from its sources: from configured upstreams with their logins, and from
+// other registries without one.
 func (d *daemon) refetch(ctx context.Context, blob digest.Digest, _ int64, sources []gc.Source) (io.ReadCloser, error) {
 	if len(sources) == 0 {
 		return nil, errors.New("it is not known where it came from")

@@ -1,6 +1,8 @@
 package registry_test
 
 import (
+	"encoding/base64"
+	"fmt"
 	"io"
 	"log"
 	"net/http"
@@ -11,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	ggcr "github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -20,6 +23,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/registry"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
@@ -125,4 +129,126 @@ func TestRun_minFree(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), r.cfg.Storage) {
 		t.Errorf("a push below the watermark gives %v", err)
 	}
+}
+
+// TestRun_damage loses layers. A pull fetches layers of an upstream again. A pushed layer is not found,
+// so that the next push sends it.
+func TestRun_damage(t *testing.T) {
+	upstream := httptest.NewServer(ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0))))
+	defer upstream.Close()
+	pulled, err := random.Image(2048, 2)
+	must(t, err)
+	source, err := name.NewTag(strings.TrimPrefix(upstream.URL, "http://") + "/org/image:v1")
+	must(t, err)
+	must(t, remote.Write(source, pulled, remote.WithContext(t.Context())))
+	r := start(t, func(c *config.Config) {
+		c.Upstreams = []config.Upstream{{Prefix: "up", URL: upstream.URL + "/org", Freshness: time.Hour}}
+	})
+	pushed, err := random.Image(2048, 2)
+	must(t, err)
+	must(t, remote.Write(tag(t, "app:v1"), pushed, r.remote(t, "push", password)...))
+	pull := func(ref string) error {
+		back, err := remote.Image(tag(t, ref), r.remote(t, "pull", password)...)
+		must(t, err)
+		return validate.Image(back)
+	}
+	must(t, pull("up/image:v1"))
+
+	for what, damage := range map[string]func(path string) error{
+		"lost":      os.Remove,
+		"truncated": func(path string) error { return os.Truncate(path, 100) },
+	} {
+		must(t, damage(r.layerFile(t, pulled)))
+		if err := pull("up/image:v1"); err != nil {
+			t.Errorf("%s, it is not fetched again: %v", what, err)
+		}
+		must(t, damage(r.layerFile(t, pushed)))
+		if err := pull("app:v1"); err == nil || !strings.Contains(err.Error(), "BLOB_UNKNOWN") {
+			t.Errorf("%s, what was pushed gives %v", what, err)
+		}
+		if status, _ := r.as(t, "pull", http.MethodHead, "/v2/app/blobs/sha256:"+filepath.Base(r.layerFile(t, pushed))); status != http.StatusNotFound {
+			t.Errorf("%s, HEAD is answered %d", what, status)
+		}
+		// remote.Write would see the manifest and leave it at that; podman and skopeo ask for each layer, as this does.
+		must(t, remote.WriteLayer(tag(t, "app:v1").Repository, firstLayer(t, pushed), r.remote(t, "push", password)...))
+		if err := pull("app:v1"); err != nil {
+			t.Errorf("%s and pushed again: %v", what, err)
+		}
+	}
+	if report, err := r.admin.Verify(t.Context(), api.VerifyRequest{Content: true}, nil); err != nil || len(report.Problems) > 0 {
+		t.Errorf("in the end verify finds %+v, %v", report, err)
+	}
+}
+
+func firstLayer(t *testing.T, img v1.Image) v1.Layer {
+	t.Helper()
+	layers, err := img.Layers()
+	must(t, err)
+	return layers[0]
+}
+
+// layerFile is where the first layer of an image is kept.
+func (r *running) layerFile(t *testing.T, img v1.Image) string {
+	t.Helper()
+	d, err := firstLayer(t, img).Digest()
+	must(t, err)
+	return filepath.Join(r.cfg.Storage, d.Algorithm, d.Hex[:2], d.Hex)
+}
+
+// TestScrub_logins has two upstreams in one registry, with a login each. The daemon, and a command
+// without one, fetch blobs again with the right login.
+func TestScrub_logins(t *testing.T) {
+	held := ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)))
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		user, _, _ := r.BasicAuth()
+		if user == "" || r.URL.Path != "/v2/" && !strings.HasPrefix(r.URL.Path, "/v2/"+user+"/") {
+			w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
+			http.Error(w, "no", http.StatusUnauthorized)
+			return
+		}
+		held.ServeHTTP(w, r)
+	}))
+	defer upstream.Close()
+	host := strings.TrimPrefix(upstream.URL, "http://")
+	images := map[string]v1.Image{}
+	logins := t.TempDir()
+	r := start(t, func(c *config.Config) {
+		for _, org := range []string{"one", "two"} {
+			image, err := random.Image(2048, 1)
+			must(t, err)
+			at, err := name.NewTag(host + "/" + org + "/image:v1")
+			must(t, err)
+			must(t, remote.Write(at, image, remote.WithContext(t.Context()), remote.WithAuth(&authn.Basic{Username: org, Password: "x"})))
+			images[org] = image
+			file := filepath.Join(logins, org)
+			must(t, os.WriteFile(file, fmt.Appendf(nil, `{"auths":{%q:{"auth":%q}}}`, host, base64.StdEncoding.EncodeToString([]byte(org+":x"))), 0o600))
+			c.Upstreams = append(c.Upstreams, config.Upstream{Prefix: org, URL: upstream.URL + "/" + org, AuthFile: file, Freshness: time.Hour})
+		}
+	})
+	for org := range images {
+		back, err := remote.Image(tag(t, org+"/image:v1"), r.remote(t, "pull", password)...)
+		must(t, err)
+		must(t, validate.Image(back))
+	}
+	lose := func() {
+		t.Helper()
+		for _, image := range images {
+			must(t, os.Remove(r.layerFile(t, image)))
+		}
+	}
+	repairs := func(by *client.Client) {
+		t.Helper()
+		report, err := by.Scrub(t.Context(), api.ScrubRequest{}, nil)
+		if err != nil || report.Damaged != 2 || report.Repaired != 2 {
+			t.Errorf("scrub gives %+v, %v", report, err)
+		}
+	}
+	lose()
+	repairs(r.admin)
+	lose()
+	r.end(t)
+	stop, err := registry.Offline(t.Context(), r.cfg, registry.Options{})
+	must(t, err)
+	repairs(r.admin)
+	must(t, stop())
 }

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -10,8 +11,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// status returns the state of the daemon. What cannot be read is a trouble of its own: status is asked for when something
-// is wrong.
+// status returns the state of the daemon. A value that cannot be read is a trouble of its own.
 func (d *daemon) status(ctx context.Context) (api.Status, error) {
 	s := api.Status{
 		Version: d.version, Address: d.cfg.Address(), Started: d.started,
@@ -20,28 +20,24 @@ func (d *daemon) status(ctx context.Context) (api.Status, error) {
 		GC:    d.jobs.GC.Progress(), LastGC: d.collector.last.Get(),
 		Scrub: d.scrubState(), LastScrub: d.scrubber.complete.Get(),
 	}
-	held, err := d.counts.get(ctx, d.store.Stats) // before health, which it may be the first to find something out for
+	counted, err := d.counts.get(ctx, d.store.Stats) // before health: it may find damage
 	if err == nil {
-		s.Store = (*api.Stats)(&held)
+		s.Store = (*api.Stats)(&counted)
 	}
 	found := d.health.report(ctx)
 	s.Services, s.Healthy = found.services, found.healthy()
-	damage := d.store.Damage()
-	s.Trouble = trouble(s.Trouble, damage)
-	if damage == nil { // which would be said twice
-		s.Trouble = trouble(s.Trouble, err)
+	if damage := d.store.Damage(); damage != nil {
+		err = damage // the reason of the other
 	}
-	room, err := d.store.Space()
-	s.Trouble = trouble(s.Trouble, err)
+	room, spaceErr := d.store.Space()
 	for _, r := range room {
 		s.Space = append(s.Space, api.Space(r))
 	}
-	for _, err := range append(found.exhausted, d.checkLogins()...) {
-		s.Trouble = trouble(s.Trouble, err)
-	}
 	refused, soon := d.tls.Trouble()
-	for _, err := range append(refused, soon...) {
-		s.Trouble = trouble(s.Trouble, err)
+	for _, err := range slices.Concat([]error{err, spaceErr}, found.exhausted, d.checkLogins(), refused, soon) {
+		if err != nil {
+			s.Trouble = append(s.Trouble, api.Trouble{Problem: err.Error(), Hint: hint.Of(err)})
+		}
 	}
 	return s, nil
 }
@@ -61,27 +57,19 @@ func timeOrNil(t time.Time) *time.Time {
 	return &t
 }
 
-func trouble(all []api.Trouble, err error) []api.Trouble {
-	if err == nil {
-		return all
-	}
-	return append(all, api.Trouble{Problem: err.Error(), Hint: hint.Of(err)})
-}
-
 const (
-	// countingIsLong is how long counting may take to be done for each request.
-	countingIsLong = 250 * time.Millisecond
-	// countedAgain is how long a count is reused, as a multiple of the time that it took.
-	countedAgain = 50
+	// slowCount is the duration from which a count is reused.
+	slowCount = 250 * time.Millisecond
+	// countReuse is how long a count is reused, as a multiple of its duration.
+	countReuse = 50
 )
 
-// counts caches the counts of a store. Of a large one, counting takes at most a fiftieth of a processor, however many
-// requests ask.
+// counts caches the counts of a store: counting takes at most a fiftieth of a processor.
 type counts struct {
 	now func() time.Time
 
 	mu    sync.Mutex // held while counting
-	held  store.Stats
+	stats store.Stats
 	until time.Time
 }
 
@@ -90,14 +78,14 @@ func (c *counts) get(ctx context.Context, count func(context.Context) (store.Sta
 	defer c.mu.Unlock()
 	began := c.now()
 	if began.Before(c.until) {
-		return c.held, nil
+		return c.stats, nil
 	}
-	held, err := count(ctx)
+	stats, err := count(ctx)
 	if err != nil {
 		return store.Stats{}, err
 	}
-	if took := c.now().Sub(began); took > countingIsLong {
-		c.held, c.until = held, began.Add(countedAgain*took)
+	if took := c.now().Sub(began); took > slowCount {
+		c.stats, c.until = stats, began.Add(countReuse*took)
 	}
-	return held, nil
+	return stats, nil
 }

@@ -10,11 +10,10 @@ import (
 )
 
 const (
-	// maintainEvery is how often the database is maintained.
 	maintainEvery = time.Hour
-	// evictEvery is how often pulled-through content is counted to which nothing was added.
+	// evictEvery is the interval of evictions while no content is added.
 	evictEvery = time.Hour
-	// evictPause is how long an eviction pauses, as a multiple of the time that it took: it counts all blobs each time.
+	// evictPause is the pause after an eviction, as a multiple of its duration: it counts all blobs.
 	evictPause = 4
 )
 
@@ -35,7 +34,7 @@ type evictor struct {
 	evicted atomic.Int64 // bytes since the start
 }
 
-// run evicts until ctx ends: at once, and when more has come than fits.
+// run evicts until ctx ends: at once, and when the quota is passed.
 func (e *evictor) run(ctx context.Context) error {
 	if e.quota == 0 {
 		return nil
@@ -68,7 +67,7 @@ func (e *evictor) evict(ctx context.Context) {
 	}
 }
 
-// every calls f first after first and then every interval, until ctx ends.
+// every calls f after first and then at every interval, until ctx ends.
 func every(ctx context.Context, first, interval time.Duration, f func()) error {
 	timer := time.NewTimer(first)
 	defer timer.Stop()

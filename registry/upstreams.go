@@ -20,12 +20,12 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// retries is how often an upstream is asked again. A client waits for the answer, and asks again itself: of an upstream
-// that refuses connections, as all do once the link is cut, it is to hear within seconds.
+// retries is how often a request to an upstream is repeated. A client waits for the answer and retries
+// itself: it learns within seconds that the link is cut.
 const retries = 2
 
-// openUpstreams makes what pulls through, or nil if the configuration names no upstream. Nothing is asked of an
-// upstream yet: the registry starts, and serves what it holds, while they are down.
+// openUpstreams returns the Puller, nil without upstreams. It sends no request: the registry starts, and
+// serves its content, while upstreams are down.
 func (d *daemon) openUpstreams() (oci.Upstream, error) {
 	if len(d.cfg.Upstreams) == 0 {
 		return nil, nil
@@ -61,7 +61,7 @@ func (d *daemon) openUpstream(u config.Upstream) (pull.Route, error) {
 	return pull.Route{Prefix: u.Prefix, Source: source, Path: path, Host: canonical(at.Host), TTL: u.Freshness}, nil
 }
 
-// checkLogin reports whether the logins for an upstream can be read. What exists is served without them.
+// checkLogin returns an error if the login for an upstream cannot be read.
 func (d *daemon) checkLogin(u config.Upstream, at *url.URL) error {
 	logins := d.readAs(u, at).Keychain
 	if logins == nil {
@@ -69,13 +69,13 @@ func (d *daemon) checkLogin(u config.Upstream, at *url.URL) error {
 	}
 	registry, err := name.NewRegistry(at.Host)
 	if err != nil {
-		return nil // told by what reads from it
+		return nil // reported by each request
 	}
 	_, err = logins.Resolve(registry)
 	return err
 }
 
-// checkLogins is checkLogin for all upstreams, as of now.
+// checkLogins is checkLogin for all upstreams.
 func (d *daemon) checkLogins() (all []error) {
 	for _, u := range d.cfg.Upstreams {
 		at, err := url.Parse(u.URL)
@@ -102,8 +102,8 @@ func (d *daemon) readAs(u config.Upstream, at *url.URL) upstream.Options {
 	return o
 }
 
-// readSource returns the options for reading the registry that content came from: as the upstream that is configured there, of several
-// as the one whose path it lies below; without a login if there is none.
+// readSource returns the options for reading the source of a blob: those of the upstream with its
+// registry, of several the one with the longest path above it, or none without a login.
 func (d *daemon) readSource(source gc.Source) (upstream.Options, error) {
 	best, longest := upstream.Options{Registry: source.Registry, Retries: retries, Log: d.log, UserAgent: "appliance/" + d.version}, -1
 	for _, u := range d.cfg.Upstreams {
@@ -125,7 +125,7 @@ func (d *daemon) readSource(source gc.Source) (upstream.Options, error) {
 	return best, nil
 }
 
-// canonical is a registry's one name: Docker Hub has several.
+// canonical returns the one name of a registry: Docker Hub has several.
 func canonical(host string) string {
 	host = strings.TrimSuffix(strings.ToLower(host), ":443")
 	if host == "registry-1.docker.io" {
@@ -137,7 +137,7 @@ func canonical(host string) string {
 	return host
 }
 
-// recording remembers where blobs come from, for a scrub that finds one damaged later.
+// recording records the sources of blobs, for the repair of damage.
 type recording struct {
 	*upstream.Client
 	store        *store.Store

@@ -11,15 +11,14 @@ import (
 )
 
 const (
-	// decoy is the bcrypt hash that an unknown user's password is compared with, without its cost. It is the
-	// hash of random text that was thrown away.
+	// decoy is the bcrypt hash, without its cost, for the passwords of unknown users: that of random text.
 	decoy = "$2a$%02d$FEKwG0Il7PCGlPmfPfvwIuQ9rcotYPGOyDR9q892wFW7/ofCDNGSC"
 	// maxCost bounds how long one stored hash can make every denial: about a second.
 	maxCost = 14
 )
 
-// A hasher compares passwords with hashes. A denial takes as long as a comparison at the highest cost in use,
-// whether or not the user exists, so that the time of an answer does not tell which users exist.
+// A hasher compares passwords with hashes. A denial takes as long as a comparison at the highest cost in
+// use, so that its time does not tell which users exist.
 type hasher struct {
 	places   chan struct{} // one a processor, so that guesses cannot starve pulls
 	doubtful chan struct{} // fewer: for logins from addresses where others have failed

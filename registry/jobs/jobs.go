@@ -5,23 +5,25 @@
 // [Note] keeps over restarts what a kind of work remembers. The work itself, its request, progress and result are the
 // caller's types.
 //
-// A queue was refused: a second request is refused and not delayed, since what it asks for is under way. So was a
-// scheduler library with cron expressions: intervals since the last success hold across restarts.
+// Refused: a queue, since the second request asks for work that is under way; and a scheduler library
+// with cron expressions, since intervals since the last success hold across restarts.
 package jobs
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 const (
-	// startDelay is how long a daemon that has just started leaves the disk to its clients before scheduled work.
+	// startDelay is how long a started daemon leaves the disk to its clients before scheduled work.
 	startDelay = 15 * time.Minute
-	// again is how long after a failure scheduled work is repeated, at the latest.
+	// again is the longest wait after a failure of scheduled work.
 	again = 24 * time.Hour
 )
 
@@ -106,8 +108,8 @@ func (r *Runner[Q, P, R]) Stats() Stats {
 	return r.stats
 }
 
-// Schedule works an interval after each success until ctx ends; 0 is never. Work that failed is repeated after a day if
-// the interval is longer. A daemon that is restarted often gets to it all the same.
+// Schedule works an interval after each success until ctx ends; 0 is never. It repeats failed work after
+// a day if the interval is longer.
 func (r *Runner[Q, P, R]) Schedule(ctx context.Context, interval time.Duration, q Q) error {
 	if interval == 0 {
 		return nil
@@ -132,7 +134,7 @@ func (r *Runner[Q, P, R]) Schedule(ctx context.Context, interval time.Duration, 
 	}
 }
 
-// due returns how long it is until the next scheduled work. The last may have ended while the clock was ahead.
+// due returns the time until the next scheduled work. The last may have ended while the clock was ahead.
 func (r *Runner[Q, P, R]) due(now time.Time, interval time.Duration) time.Duration {
 	last := r.Stats().LastSuccess
 	if last.IsZero() {
@@ -200,5 +202,50 @@ func Until(ctx, drain context.Context) (context.Context, context.CancelFunc) {
 	return ctx, func() {
 		stop()
 		cancel(nil)
+	}
+}
+
+// Notes keeps short texts by name.
+type Notes interface {
+	Note(ctx context.Context, name string) (string, error) // "" if there is none
+	SetNote(ctx context.Context, name, text string) error
+}
+
+// Note is a value that a kind of work keeps over restarts. Failures to read or write it are logged.
+type Note[T any] struct {
+	name   string
+	notes  Notes
+	log    *slog.Logger
+	newest atomic.Pointer[T]
+}
+
+// OpenNote reads the value under a name.
+func OpenNote[T any](ctx context.Context, notes Notes, name string, log *slog.Logger) *Note[T] {
+	n := &Note[T]{name: name, notes: notes, log: log}
+	text, err := notes.Note(ctx, name)
+	if err == nil && text != "" {
+		var v T
+		if err = json.Unmarshal([]byte(text), &v); err == nil {
+			n.newest.Store(&v)
+		}
+	}
+	if err != nil {
+		log.Warn("the note of a job cannot be read", "note", name, "error", err)
+	}
+	return n
+}
+
+// Get returns the last value, or nil.
+func (n *Note[T]) Get() *T { return n.newest.Load() }
+
+// Set keeps v.
+func (n *Note[T]) Set(ctx context.Context, v T) {
+	n.newest.Store(&v)
+	text, err := json.Marshal(v)
+	if err == nil {
+		err = n.notes.SetNote(ctx, n.name, string(text))
+	}
+	if err != nil {
+		n.log.Warn("the note of a job cannot be written", "note", n.name, "error", err)
 	}
 }

@@ -2,12 +2,14 @@ package registry
 
 import (
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"net/http"
+
+	"github.com/mirror-appliance/appliance/internal/regular"
 )
 
-// The update service and the web console are not built. What will be registry/updates answers the update graph of a
-// disconnected cluster, and what will be registry/console shows repositories, tags and users in a browser. Until then
+// The update service (registry/updates) and the web console (registry/console) are not built. Until then
 // each path refuses in the form that its clients read, and names the alternative.
 
 // updatesPath is where a cluster version operator asks for the update graph.
@@ -25,7 +27,7 @@ func refuseUpdates(w http.ResponseWriter, _ *http.Request) {
 	})
 }
 
-// refuseConsole answers each path that no other handler answers. address is host:port as clients reach the registry.
+// refuseConsole answers all other paths. address is host:port as clients reach the registry.
 func refuseConsole(address string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -44,4 +46,33 @@ What works:
   https://%[1]s/ca.crt
 `, address)
 	}
+}
+
+// caFile serves the certificates in the file at path, and nothing else in it, such as a key. It reads the
+// file at each request, so a new CA needs no restart.
+func caFile(path string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if path == "" {
+			http.Error(w, "the CA of this registry is not kept here; ask whoever runs it", http.StatusNotFound)
+			return
+		}
+		data, err := regular.ReadFile(path)
+		certificates := certificatesIn(data)
+		if err != nil || len(certificates) == 0 {
+			http.Error(w, "the CA certificate cannot be read; the registry's configuration names it as tls.ca", http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/x-x509-ca-cert")
+		_, _ = w.Write(certificates) // a client that went away needs no answer
+	})
+}
+
+func certificatesIn(data []byte) []byte {
+	var out []byte
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "CERTIFICATE" {
+			out = append(out, pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes})...)
+		}
+	}
+	return out
 }
