@@ -21,9 +21,9 @@ const (
 	accessFull = 64 << 10
 )
 
-// NewAccessLog returns a log for Options.AccessLog whose lines are written to w many at once, as text
-// or json, with or without a time. end writes the rest. Errors and audits, which must not wait, do
-// not belong into this log.
+// NewAccessLog returns a log for Options.AccessLog whose lines are written to w many at once, as
+// text or json, with or without a time. end writes the rest. Errors and audits, which must not
+// wait, do not belong into this log.
 func NewAccessLog(w io.Writer, format string, timed bool) (log *slog.Logger, end func() error) {
 	b := &lines{w: w}
 	b.timer = time.AfterFunc(accessDelay, b.flush)
@@ -53,8 +53,8 @@ type accessLine struct {
 	agent          string
 }
 
-// logAccess writes a line. slog takes nine allocations and a system call for it, a sixth of the cost of
-// a manifest, so the handler of NewAccessLog formats it itself.
+// logAccess writes a line. slog takes nine allocations and a system call for it, a sixth of the
+// cost of a manifest, so the handler of NewAccessLog formats it itself.
 func logAccess(ctx context.Context, log *slog.Logger, l accessLine) {
 	if h, ok := log.Handler().(*accessHandler); ok {
 		h.lines.append(func(dst []byte) []byte { return l.appendText(dst, h.timed) })
@@ -124,8 +124,8 @@ func quoted(s string) bool {
 	return s == ""
 }
 
-// lines collects whole lines and writes them when there are many, accessDelay after the first, and at
-// the end. If w is slow, the line that fills the buffer waits for it.
+// lines collects whole lines and writes them when there are many, accessDelay after the first, and
+// at the end. If w is slow, the line that fills the buffer waits for it.
 type lines struct {
 	w     io.Writer
 	timer *time.Timer

@@ -22,7 +22,8 @@ func Backup(
 	return report, err
 }
 
-// Restore makes the store of cfg, which is empty or absent, of a backup. Of o it sets what cfg says.
+// Restore makes the store of cfg, which is empty or absent, of a backup. Of o it sets what cfg
+// says.
 func Restore(
 	ctx context.Context, cfg *config.Config, from string, o backup.RestoreOptions,
 ) (backup.RestoreReport, error) {

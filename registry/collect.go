@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// Whatever the grace period of blobs, a push can resume its upload for an hour, and a repeated sync
-	// finds the blobs of the one before for a day.
+	// Whatever the grace period of blobs, a push can resume its upload for an hour, and a repeated
+	// sync finds the blobs of the one before for a day.
 	minUploadGrace = time.Hour
 	minRunGrace    = 24 * time.Hour
 	// planListed bounds the blobs that a dry run lists: an emptied registry has millions.

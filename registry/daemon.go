@@ -24,7 +24,8 @@ import (
 	"github.com/mirror-appliance/appliance/tlsgen"
 )
 
-// maxUploads limits the blobs that one user sends at once. podman sends six, and pipelines share a user.
+// maxUploads limits the blobs that one user sends at once. podman sends six, and pipelines share a
+// user.
 const maxUploads = 512
 
 // daemon is an open registry.
@@ -215,8 +216,8 @@ func (d *daemon) public() http.Handler {
 // local returns the handler of the control socket, whose file mode is the login.
 func (d *daemon) local() http.Handler { return d.observe("local", d.admin) }
 
-// route keeps /v2 away from ServeMux, which redirects a doubled slash: the distribution specification
-// requires an error.
+// route keeps /v2 away from ServeMux, which redirects a doubled slash: the distribution
+// specification requires an error.
 func route(v2, tokens, others http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := others

@@ -23,8 +23,8 @@ import (
 
 const checkLimit = 5 * time.Second
 
-// health answers /health/instance. The services have Quay's names, since scripts look for them; each
-// check asks the part that does the service's work here.
+// health answers /health/instance. The services have Quay's names, since scripts look for them;
+// each check asks the part that does the service's work here.
 type health struct {
 	checks []check
 	places func() []error // lists the places for clients that are all taken; nil: no listeners
@@ -133,8 +133,8 @@ func (h *health) report(ctx context.Context) findings {
 	return shared.(findings)
 }
 
-// examine runs the checks. The reason of a failure is logged and not returned, since the request needs
-// no login.
+// examine runs the checks. The reason of a failure is logged and not returned, since the request
+// needs no login.
 func (h *health) examine(ctx context.Context) findings {
 	ctx, cancel := context.WithTimeout(ctx, checkLimit)
 	defer cancel()
@@ -162,8 +162,8 @@ func (h *health) examine(ctx context.Context) findings {
 	return found
 }
 
-// alive is for the watchdog. A restart repairs no damaged database, and would end the pulls that still
-// work.
+// alive is for the watchdog. A restart repairs no damaged database, and would end the pulls that
+// still work.
 func (h *health) alive(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, checkLimit)
 	defer cancel()
@@ -184,8 +184,8 @@ func (h *health) alive(ctx context.Context) error {
 	return nil
 }
 
-// isExhaustion reports whether a check failed for want of descriptors: its error says so, or there are
-// none now. SQLite has no such error.
+// isExhaustion reports whether a check failed for want of descriptors: its error says so, or there
+// are none now. SQLite has no such error.
 func isExhaustion(err error) bool { return noDescriptor(err) || outOfDescriptors() }
 
 // outOfDescriptors reports whether the process, or the host, has as many files open as it may.

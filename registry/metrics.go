@@ -57,9 +57,9 @@ func (m *metrics) handler(log *slog.Logger) http.Handler {
 	})
 }
 
-// metricsFor restricts the metrics, which reveal names and counts, to this host and to users, unless
-// the configuration opens them. The peer of the connection decides, since any client can send the
-// header of a proxy. A proxy on this host is this host.
+// metricsFor restricts the metrics, which reveal names and counts, to this host and to users,
+// unless the configuration opens them. The peer of the connection decides, since any client can
+// send the header of a proxy. A proxy on this host is this host.
 func (d *daemon) metricsFor(next http.Handler) http.Handler {
 	denied := func(w http.ResponseWriter, _ *http.Request, status int) {
 		http.Error(w, "/metrics is for users of the registry, and for its host: log in as any user", status)
@@ -107,8 +107,8 @@ func methodOf(method string) string {
 	return "other"
 }
 
-// snapshot collects values that are read when they are asked for. It describes none in advance, since
-// some are absent at times.
+// snapshot collects values that are read when they are asked for. It describes none in advance,
+// since some are absent at times.
 type snapshot struct{ *daemon }
 
 // Describe implements prometheus.Collector.

@@ -12,8 +12,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/limits"
 )
 
-// observe logs and counts every request, and turns a panic into a 500. user is the name for the log on
-// a listener without logins.
+// observe logs and counts every request, and turns a panic into a 500. user is the name for the log
+// on a listener without logins.
 func (d *daemon) observe(user string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		o := &observed{ResponseWriter: w, user: user, request: r, conn: limits.ConnOf(r.Context()), patience: d.patience}

@@ -61,8 +61,8 @@ func CheckDatabase(cfg *config.Config) error {
 
 // Offline answers the control API on the configured socket while no daemon runs, so that a command
 // has one code path. It owns the store until stop is called, which also ends requests under way. A
-// store of an older version is rejected: migrating it, after which the older program cannot open it,
-// is left to serve.
+// store of an older version is rejected: migrating it, after which the older program cannot open
+// it, is left to serve.
 func Offline(ctx context.Context, cfg *config.Config, o Options) (stop func() error, err error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -110,9 +110,9 @@ func ServeOffline(ctx context.Context, cfg *config.Config, o Options, in io.Read
 	return stop()
 }
 
-// StartOffline starts a process that calls ServeOffline on its standard input and output, and returns
-// once it answers. The process ends with its standard input, and so with this process, however that
-// ends. An *exec.ExitError means that the process has reported its error.
+// StartOffline starts a process that calls ServeOffline on its standard input and output, and
+// returns once it answers. The process ends with its standard input, and so with this process,
+// however that ends. An *exec.ExitError means that the process has reported its error.
 func StartOffline(ctx context.Context, c *exec.Cmd) (stop func() error, err error) {
 	hold, err := c.StdinPipe()
 	if err != nil {

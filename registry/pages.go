@@ -9,8 +9,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/regular"
 )
 
-// The update service (registry/updates) and the web console (registry/console) are not built. Until then
-// each path refuses in the form that its clients read, and names the alternative.
+// The update service (registry/updates) and the web console (registry/console) are not built. Until
+// then each path refuses in the form that its clients read, and names the alternative.
 
 // updatesPath is where a cluster version operator asks for the update graph.
 const updatesPath = "/api/upgrades_info/"
@@ -48,8 +48,8 @@ What works:
 	}
 }
 
-// caFile serves the certificates in the file at path, and nothing else in it, such as a key. It reads the
-// file at each request, so a new CA needs no restart.
+// caFile serves the certificates in the file at path, and nothing else in it, such as a key. It
+// reads the file at each request, so a new CA needs no restart.
 func caFile(path string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if path == "" {

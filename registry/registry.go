@@ -1,5 +1,5 @@
-// Package registry is the daemon: it opens the store, mounts the handlers, runs the jobs, and drains
-// on stop.
+// Package registry is the daemon: it opens the store, mounts the handlers, runs the jobs, and
+// drains on stop.
 //
 // This package wires the others by constructor arguments; they do not know each other. Refused: a
 // framework for dependency injection and a plug-in registry, which hide what runs.
@@ -28,7 +28,8 @@ type Options struct {
 	Version   string
 }
 
-// Run serves until ctx ends and then drains: requests under way have 30 seconds before they are cut off.
+// Run serves until ctx ends and then drains: requests under way have 30 seconds before they are cut
+// off.
 func Run(ctx context.Context, cfg *config.Config, o Options) error {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -41,8 +42,8 @@ func Run(ctx context.Context, cfg *config.Config, o Options) error {
 	return d.endAfter(d.serve(ctx))
 }
 
-// endAfter closes the daemon after all requests have ended. If some still write, it leaves the store as a
-// power cut would, which the store survives.
+// endAfter closes the daemon after all requests have ended. If some still write, it leaves the
+// store as a power cut would, which the store survives.
 func (d *daemon) endAfter(err error) error {
 	if errors.Is(err, errStillServing) {
 		return err
@@ -83,7 +84,8 @@ func (d *daemon) serve(ctx context.Context) error {
 	return cut
 }
 
-// drain lets requests under way finish, on all servers at once. Requests that were cut off are no error.
+// drain lets requests under way finish, on all servers at once. Requests that were cut off are no
+// error.
 func (d *daemon) drain(ctx context.Context, servers []*server) error {
 	d.notify("stopping", systemd.NotifyStopping)
 	d.log.Info("draining", "limit", drainLimit)

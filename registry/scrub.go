@@ -18,8 +18,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// scrubber does scrubs. The next one resumes one that was stopped, after a restart too, and both count as
-// one.
+// scrubber does scrubs. The next one resumes one that was stopped, after a restart too, and both
+// count as one.
 type scrubber struct {
 	store   *store.Store
 	refetch func(ctx context.Context, d digest.Digest, size int64, sources []gc.Source) (io.ReadCloser, error)
@@ -107,8 +107,8 @@ func (s *scrubber) begin(ctx context.Context) (api.ScrubState, error) {
 	return state, nil
 }
 
-// refetch fetches a blob again from its sources: from configured upstreams with their logins, and from
-// other registries without one.
+// refetch fetches a blob again from its sources: from configured upstreams with their logins, and
+// from other registries without one.
 func (d *daemon) refetch(ctx context.Context, blob digest.Digest, _ int64, sources []gc.Source) (io.ReadCloser, error) {
 	if len(sources) == 0 {
 		return nil, errors.New("it is not known where it came from")

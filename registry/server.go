@@ -100,9 +100,10 @@ func newServer(h http.Handler, log *slog.Logger, l net.Listener) *server {
 	}}
 }
 
-// boundRest returns a function to call after the handler. Before a short answer, and after a long one,
-// net/http waits for the rest of the body: without a limit a client could hold a connection for ever.
-// An answer to GET can be long, and no handler reads its body: net/http must not wait for it.
+// boundRest returns a function to call after the handler. Before a short answer, and after a long
+// one, net/http waits for the rest of the body: without a limit a client could hold a connection
+// for ever. An answer to GET can be long, and no handler reads its body: net/http must not wait for
+// it.
 func boundRest(w http.ResponseWriter, r *http.Request) func() {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		w.Header().Set("Connection", "close")

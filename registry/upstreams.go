@@ -20,12 +20,12 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// retries is how often a request to an upstream is repeated. A client waits for the answer and retries
-// itself: it learns within seconds that the link is cut.
+// retries is how often a request to an upstream is repeated. A client waits for the answer and
+// retries itself: it learns within seconds that the link is cut.
 const retries = 2
 
-// openUpstreams returns the Puller, nil without upstreams. It sends no request: the registry starts, and
-// serves its content, while upstreams are down.
+// openUpstreams returns the Puller, nil without upstreams. It sends no request: the registry
+// starts, and serves its content, while upstreams are down.
 func (d *daemon) openUpstreams() (oci.Upstream, error) {
 	if len(d.cfg.Upstreams) == 0 {
 		return nil, nil

@@ -1,4 +1,5 @@
-// Package admin serves the control API, by which commands and administrators act on a running daemon.
+// Package admin serves the control API, by which commands and administrators act on a running
+// daemon.
 //
 // One [Handler] has two doors. On the unix socket ([Listen]) the file mode 0600 is the login; over HTTPS, under /api/v1,
 // the caller must be a user of role admin, which package registry checks. Package api declares the calls, package client
@@ -127,7 +128,8 @@ func (h *Handler) getStatus(r *http.Request, _ api.None) (api.Status, error) {
 	return h.status(r.Context())
 }
 
-// isDaemon returns an error for a second command while a first has opened the store since no daemon runs.
+// isDaemon returns an error for a second command while a first has opened the store since no daemon
+// runs.
 func (h *Handler) isDaemon() error {
 	if h.status == nil {
 		return conflict("the registry is not running, and another command is at work on its store", "wait until that has ended")

@@ -63,8 +63,8 @@ func target(r *http.Request) (repo string, d digest.Digest, err error) {
 	return repo, d, nil
 }
 
-// putBlob hands the body to the store as it comes in. The store verifies length and digest, and keeps nothing of a body
-// that breaks off.
+// putBlob passes the body to the store, which verifies length and digest, and keeps nothing of an
+// incomplete one.
 func putBlob(r *http.Request, run *store.Run, _ api.None) (api.None, error) {
 	if r.ContentLength < 0 {
 		return api.None{}, &refusal{hint.New(errors.New("the length of the body is not known"), "send Content-Length"), http.StatusLengthRequired}

@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// A backoff answers failed logins with 429 and Retry-After once there are too many, see failures. Right
-// credentials succeed nevertheless: those that have logged in from the address within a week are always
-// admitted, others by the slowWay. So guesses at a name do not keep its user out.
+// A backoff answers failed logins with 429 and Retry-After once there are too many, see failures.
+// Right credentials succeed nevertheless: those that have logged in from the address within a week
+// are always admitted, others by the slowWay. So guesses at a name do not keep its user out.
 //
-// A refusal costs a map lookup, holds no goroutine and tells the client when to return. The state is in
-// memory: a file of keyed password hashes would be one more secret on the disk, and after a restart the
-// slowWay admits every right login.
+// A refusal costs a map lookup, holds no goroutine and tells the client when to return. The state
+// is in memory: a file of keyed password hashes would be one more secret on the disk, and after a
+// restart the slowWay admits every right login.
 type backoff struct {
 	now func() time.Time
 
@@ -46,8 +46,8 @@ func newBackoff(now func() time.Time) *backoff {
 	return &backoff{now: now, failures: failures{}, slow: newSlowWay(), logins: make(map[credentialKey]time.Time)}
 }
 
-// An attempt is an admitted login until its result is known. It is charged as a failure beforehand, so
-// that a thousand guesses at once are counted.
+// An attempt is an admitted login until its result is known. It is charged as a failure beforehand,
+// so that a thousand guesses at once are counted.
 type attempt struct {
 	own     credentialKey
 	named   nameKey
@@ -108,8 +108,8 @@ func (b *backoff) failed(a attempt) {
 	b.failures.charge(a.own, a.named.name, b.now(), freePerCredentials)
 }
 
-// succeeded clears the counts of this user at this address. The count of the address stays: otherwise
-// one valid account would buy guesses at all others.
+// succeeded clears the counts of this user at this address. The count of the address stays:
+// otherwise one valid account would buy guesses at all others.
 func (b *backoff) succeeded(a attempt) {
 	if !a.counted || a.fresh {
 		return
@@ -172,8 +172,8 @@ func makeRoom[K comparable, V any](m map[K]V, forgotten func(V) bool) {
 }
 
 // SourceOf returns the key under which an address counts: an IPv4 address, or the /64 of an IPv6
-// address, which is one customer's. The address is the peer's: headers of a proxy can be forged. The
-// zero Prefix is not an address.
+// address, which is one customer's. The address is the peer's: headers of a proxy can be forged.
+// The zero Prefix is not an address.
 func SourceOf(remote string) netip.Prefix {
 	peer, err := netip.ParseAddrPort(remote)
 	if err != nil {

@@ -28,8 +28,8 @@ func newCache() *cache {
 	return &cache{logins: make(map[digest]Identity), checks: make(map[digest]*check), records: make(map[string]Record)}
 }
 
-// get returns the login under a digest, or its check under way. The caller with first does the check and
-// calls done.
+// get returns the login under a digest, or its check under way. The caller with first does the
+// check and calls done.
 func (c *cache) get(d digest, name string) (id Identity, under *check, first bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -57,8 +57,8 @@ func (c *cache) done(d digest, under *check) {
 	close(under.finished)
 }
 
-// add expects mu to be held. Only right logins are added, so guesses cannot evict any. An evicted one
-// costs a bcrypt.
+// add expects mu to be held. Only right logins are added, so guesses cannot evict any. An evicted
+// one costs a bcrypt.
 func (c *cache) add(d digest, id Identity) {
 	if len(c.logins) >= maxCached {
 		for other := range c.logins {

@@ -2,15 +2,17 @@ package auth
 
 import "time"
 
-// failures counts failed logins under three keys. One count by address would punish others: a node with
-// an old pull secret fails all day, and other nodes and the administrator may share its address.
+// failures counts failed logins under three keys. One count by address would punish others: a node
+// with an old pull secret fails all day, and other nodes and the administrator may share its
+// address.
 //
 //   - the credentials, from one address: sent again they fail again, so they are refused without another
 //     bcrypt. This stops the node with the old secret and no other.
 //   - a user name, from one address: counts only credentials not seen before. This stops guessing.
 //   - the address: likewise, stops guessing over many names.
 //
-// Failures are not counted by user name over all addresses: any client could lock an administrator out.
+// Failures are not counted by user name over all addresses: any client could lock an administrator
+// out.
 type failures map[any]*failure
 
 // A failure is the count of a key.

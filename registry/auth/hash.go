@@ -11,14 +11,15 @@ import (
 )
 
 const (
-	// decoy is the bcrypt hash, without its cost, for the passwords of unknown users: that of random text.
+	// decoy is the bcrypt hash, without its cost, for the passwords of unknown users: that of random
+	// text.
 	decoy = "$2a$%02d$FEKwG0Il7PCGlPmfPfvwIuQ9rcotYPGOyDR9q892wFW7/ofCDNGSC"
 	// maxCost bounds how long one stored hash can make every denial: about a second.
 	maxCost = 14
 )
 
-// A hasher compares passwords with hashes. A denial takes as long as a comparison at the highest cost in
-// use, so that its time does not tell which users exist.
+// A hasher compares passwords with hashes. A denial takes as long as a comparison at the highest
+// cost in use, so that its time does not tell which users exist.
 type hasher struct {
 	places   chan struct{} // one a processor, so that guesses cannot starve pulls
 	doubtful chan struct{} // fewer: for logins from addresses where others have failed
@@ -73,8 +74,8 @@ func (h *hasher) check(ctx context.Context, exists bool, hash []byte, password s
 	return err
 }
 
-// spend takes the rest of the time of a comparison at the highest cost in use, after one at cost spent.
-// 0 is not a comparison.
+// spend takes the rest of the time of a comparison at the highest cost in use, after one at cost
+// spent. 0 is not a comparison.
 func (h *hasher) spend(spent int, password string) {
 	for _, cost := range remaining(spent, h.raise(spent)) {
 		// The result means nothing, a match included.
@@ -82,8 +83,8 @@ func (h *hasher) spend(spent int, password string) {
 	}
 }
 
-// remaining returns the costs at which to compare. Each doubles the time of the one before, so after a
-// comparison at cost c those at c, c+1 … top-1 add up to one at top.
+// remaining returns the costs at which to compare. Each doubles the time of the one before, so
+// after a comparison at cost c those at c, c+1 … top-1 add up to one at top.
 func remaining(spent, top int) []int {
 	if spent == 0 {
 		return []int{top}

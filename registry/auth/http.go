@@ -17,16 +17,16 @@ func IdentityFrom(ctx context.Context) (Identity, bool) {
 	return id, ok
 }
 
-// Require passes a request to next, with the Identity in its context, if its user may do the action.
-// Otherwise denied answers it: with 401 (no or a wrong login; the challenge is set), 403 (not allowed),
-// 429 (too many failed logins; Retry-After is set) or 503 (could not be checked). next checks the
-// repositories. Tokens are not accepted.
+// Require passes a request to next, with the Identity in its context, if its user may do the
+// action. Otherwise denied answers it: with 401 (no or a wrong login; the challenge is set), 403
+// (not allowed), 429 (too many failed logins; Retry-After is set) or 503 (could not be checked).
+// next checks the repositories. Tokens are not accepted.
 func (a *Authenticator) Require(action func(*http.Request) Action, next http.Handler, denied func(w http.ResponseWriter, r *http.Request, status int)) http.Handler {
 	return require(action, a.identify, func(*http.Request, Action) []string { return []string{challenge} }, next, denied)
 }
 
-// RequireToken is Require for the registry API, which accepts tokens too. scope returns the scope for the
-// challenge; next checks whether the token covers it.
+// RequireToken is Require for the registry API, which accepts tokens too. scope returns the scope
+// for the challenge; next checks whether the token covers it.
 func (a *Authenticator) RequireToken(action func(*http.Request) Action, scope func(*http.Request) string, next http.Handler, denied func(w http.ResponseWriter, r *http.Request, status int)) http.Handler {
 	identify := func(r *http.Request, action Action) (Identity, refusal) {
 		if token, ok := bearer(r); ok {
@@ -79,8 +79,8 @@ func (a *Authenticator) identify(r *http.Request, action Action) (Identity, refu
 	return id, f
 }
 
-// holder authenticates a request with a token and checks that its user may do the action. next judges an
-// anonymous token: it knows the scope.
+// holder authenticates a request with a token and checks that its user may do the action. next
+// judges an anonymous token: it knows the scope.
 func (a *Authenticator) holder(r *http.Request, token string, action Action) (Identity, refusal) {
 	id, err := a.redeem(r.Context(), token)
 	switch {
@@ -156,8 +156,8 @@ func (a *Authenticator) audit(r *http.Request, event, user string) {
 	log.WarnContext(r.Context(), "audit", "event", event, "user", user, "remote", r.RemoteAddr, "method", r.Method, "path", r.URL.Path)
 }
 
-// clone returns a copy of a user name for the memory: the original is a slice of the header, with the
-// password. A name that is not valid may be as long as a header and becomes "".
+// clone returns a copy of a user name for the memory: the original is a slice of the header, with
+// the password. A name that is not valid may be as long as a header and becomes "".
 func clone(name string) string {
 	if CheckName(name) != nil {
 		return ""

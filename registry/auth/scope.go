@@ -41,7 +41,8 @@ func CatalogScope() Scope {
 
 func (s Scope) String() string { return s.Type + ":" + s.Name + ":" + strings.Join(s.Actions, ",") }
 
-// Challenge returns the scope for a challenge. It includes pull: pushes and deletes begin with a read.
+// Challenge returns the scope for a challenge. It includes pull: pushes and deletes begin with a
+// read.
 func (s Scope) Challenge() string {
 	if s.Type == typeRepository && !slices.Contains(s.Actions, ScopePull) {
 		s.Actions = append([]string{ScopePull}, s.Actions...)

@@ -2,8 +2,9 @@ package auth
 
 import "time"
 
-// A slowWay admits credentials that were refused when they return between patience and impatience later,
-// at a slow rate: a client with a right password repeats it, and repeating a guess gains nothing.
+// A slowWay admits credentials that were refused when they return between patience and impatience
+// later, at a slow rate: a client with a right password repeats it, and repeating a guess gains
+// nothing.
 type slowWay struct {
 	refused map[credentialKey]refusals
 	next    map[any]time.Time // the next turn of a name at an address, and of an address

@@ -48,7 +48,8 @@ func listenAddress(a string) error {
 	return nil
 }
 
-// absolute also writes the path in the one way that others can be compared with, and that a unit takes.
+// absolute also writes the path in the one way that others can be compared with, and that a unit
+// takes.
 func absolute(p *string) func() error {
 	return func() error {
 		if !filepath.IsAbs(*p) {

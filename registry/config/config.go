@@ -3,10 +3,9 @@
 // [Load] reads a file, [Default] is what install starts from, [Config.Marshal] writes it with
 // comments. The comments exist once, in sample.yaml: Marshal puts values into that text.
 //
-// The file is decoded from yaml nodes by a table of keys (keys.go) and not by struct tags,
-// because a message such as "cannot unmarshal !!seq into config.TLS" does not help: here every
-// problem has the file, the line, the key and the remedy. There is no overriding by
-// environment variables: what the file says is what runs.
+// A table of keys (keys.go) decodes the yaml nodes, so that every problem has the file, the line,
+// the key and the remedy. Refused: struct tags, whose messages name Go types, and environment
+// variables, which override the file.
 package config
 
 import (
@@ -88,10 +87,10 @@ var sample []byte
 // Path is where config.yaml lies under an install directory.
 func Path(quayRoot string) string { return filepath.Join(quayRoot, "quay-config", "config.yaml") }
 
-// Default is the configuration of an install directory, without a hostname. The names of the
-// directories are mirror-registry's, since people's scripts know them; so are those of the files, but for the CA's key:
-// containers/image takes every *.key in a directory of certificates for a client's, and refuses the directory when no
-// *.cert stands beside it.
+// Default returns the configuration of an install directory, without a hostname. Directories and
+// files have mirror-registry's names, which scripts know, except the CA's key: containers/image
+// takes every *.key in a directory of certificates for a client's, and rejects the directory
+// without its *.cert.
 func Default(quayRoot string) *Config {
 	in := func(elem ...string) string { return filepath.Join(append([]string{quayRoot}, elem...)...) }
 	c := minimal()
@@ -109,8 +108,7 @@ func Default(quayRoot string) *Config {
 	return c
 }
 
-// minimal holds the values of the keys that a file may leave out. Listen is not among them: it
-// follows the port.
+// minimal returns the values of keys that a file leaves out, except listen, which follows the port.
 func minimal() *Config {
 	return &Config{
 		Port: defaultPort,
@@ -123,7 +121,7 @@ func minimal() *Config {
 
 func listenOn(port int) string { return ":" + strconv.Itoa(port) }
 
-// Address is host:port as clusters write it in image references: the host alone where the port is that of https.
+// Address returns host:port as in image references: the host alone if the port is that of https.
 func (c *Config) Address() string {
 	if c.Port == httpsPort {
 		return c.Hostname
@@ -131,8 +129,8 @@ func (c *Config) Address() string {
 	return net.JoinHostPort(c.Hostname, strconv.Itoa(c.Port))
 }
 
-// Addresses are the ways to write Address. Clients look for a login and for certificates under the very name that an
-// image reference has.
+// Addresses returns the ways to write Address: clients look up logins and certificates by the name
+// in the image reference.
 func (c *Config) Addresses() []string {
 	if c.Port == httpsPort {
 		return []string{c.Hostname, net.JoinHostPort(c.Hostname, strconv.Itoa(httpsPort))}

@@ -5,8 +5,8 @@
 // [Note] keeps over restarts what a kind of work remembers. The work itself, its request, progress and result are the
 // caller's types.
 //
-// Refused: a queue, since the second request asks for work that is under way; and a scheduler library
-// with cron expressions, since intervals since the last success hold across restarts.
+// Refused: a queue, since the second request asks for work that is under way; and a scheduler
+// library with cron expressions, since intervals since the last success hold across restarts.
 package jobs
 
 import (
@@ -80,7 +80,8 @@ func (r *Runner[Q, P, R]) Run(ctx context.Context, q Q, progress func(P)) (R, er
 	return r.work(ctx, q, progress)
 }
 
-// Start begins work that goes on without its caller. Its errors are those of Run before the work begins.
+// Start begins work that goes on without its caller. Its errors are those of Run before the work
+// begins.
 func (r *Runner[Q, P, R]) Start(q Q) error {
 	if err := r.begin(); err != nil {
 		return err
@@ -108,8 +109,8 @@ func (r *Runner[Q, P, R]) Stats() Stats {
 	return r.stats
 }
 
-// Schedule works an interval after each success until ctx ends; 0 is never. It repeats failed work after
-// a day if the interval is longer.
+// Schedule works an interval after each success until ctx ends; 0 is never. It repeats failed work
+// after a day if the interval is longer.
 func (r *Runner[Q, P, R]) Schedule(ctx context.Context, interval time.Duration, q Q) error {
 	if interval == 0 {
 		return nil
@@ -134,7 +135,8 @@ func (r *Runner[Q, P, R]) Schedule(ctx context.Context, interval time.Duration, 
 	}
 }
 
-// due returns the time until the next scheduled work. The last may have ended while the clock was ahead.
+// due returns the time until the next scheduled work. The last may have ended while the clock was
+// ahead.
 func (r *Runner[Q, P, R]) due(now time.Time, interval time.Duration) time.Duration {
 	last := r.Stats().LastSuccess
 	if last.IsZero() {

@@ -338,7 +338,8 @@ func (c *Conn) End(user string) {
 }
 
 // BeginRefusal counts the answer to a request that was not admitted, and reports whether there is a
-// place for it, which EndRefusal gives back. A client that takes no answers has few of them waiting.
+// place for it, which EndRefusal gives back. A client that takes no answers has few of them
+// waiting.
 func (c *Conn) BeginRefusal() bool {
 	cs := c.all
 	cs.mu.Lock()

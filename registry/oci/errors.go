@@ -146,8 +146,8 @@ func (c errorCodes) explain(err error) error {
 	return err
 }
 
-// errFull is a 4xx although the server is at fault: podman, skopeo and oc-mirror show the body of a 4xx,
-// but only the status of a 5xx. Quay and Harbor answer 413 to a used-up quota, too.
+// errFull is a 4xx although the server is at fault: podman, skopeo and oc-mirror show the body of a
+// 4xx, but only the status of a 5xx. Quay and Harbor answer 413 to a used-up quota, too.
 func errFull(full *store.FullError) error {
 	return &problem{status: http.StatusRequestEntityTooLarge, code: codeDenied, message: full.Error() + ": " + full.Hint(), cause: full}
 }
@@ -197,7 +197,8 @@ func writeProblem(w http.ResponseWriter, p *problem) {
 // setVersion sets the header by which old clients recognise a registry.
 func setVersion(h http.Header) { h.Set("Docker-Distribution-Api-Version", "registry/2.0") }
 
-// Denied answers a request that auth.Authenticator.RequireToken refused. The challenge is set already.
+// Denied answers a request that auth.Authenticator.RequireToken refused. The challenge is set
+// already.
 func Denied(w http.ResponseWriter, r *http.Request, status int) {
 	p := &problem{status: status, code: codeUnavailable, message: "login could not be checked; try again"}
 	switch status {

@@ -88,7 +88,8 @@ func (a *API) getTags(w http.ResponseWriter, r *http.Request, t target) error {
 	return answerJSON(w, r, map[string]any{"name": t.repo, "tags": tags})
 }
 
-// pageSize returns the page size of a request, and unasked if it has none. Larger ones become maxPage.
+// pageSize returns the page size of a request, and unasked if it has none. Larger ones become
+// maxPage.
 func pageSize(query url.Values, unasked int) (int, error) {
 	asked := query.Get("n")
 	if asked == "" {

@@ -10,12 +10,12 @@ import (
 	"github.com/mirror-appliance/appliance/internal/pace"
 )
 
-// renewal is the interval at which a deadline moves while bytes flow. In HTTP/2 each move is a message to
-// the connection's goroutine.
+// renewal is the interval at which a deadline moves while bytes flow. In HTTP/2 each move is a
+// message to the connection's goroutine.
 const renewal = time.Second
 
-// pacedBody is a request's body that fails with os.ErrDeadlineExceeded if it arrives too slowly, see
-// package pace. The daemon paces answers.
+// pacedBody is a request's body that fails with os.ErrDeadlineExceeded if it arrives too slowly,
+// see package pace. The daemon paces answers.
 type pacedBody struct {
 	io.ReadCloser
 	conn     *http.ResponseController
@@ -25,7 +25,8 @@ type pacedBody struct {
 	meter pace.Meter
 }
 
-// paceBody returns r with its body paced. A ResponseWriter without deadlines, as in tests, is allowed.
+// paceBody returns r with its body paced. A ResponseWriter without deadlines, as in tests, is
+// allowed.
 func (a *API) paceBody(w http.ResponseWriter, r *http.Request) *http.Request {
 	if r.Body == nil || r.Body == http.NoBody {
 		return r
@@ -50,8 +51,8 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// followed is content that a client reads while it arrives from an upstream. The deadline of the answer
-// is off while the upstream is slow.
+// followed is content that a client reads while it arrives from an upstream. The deadline of the
+// answer is off while the upstream is slow.
 type followed struct {
 	io.ReadSeeker
 	conn     *http.ResponseController
@@ -77,8 +78,8 @@ func (c *followed) Read(p []byte) (int, error) {
 }
 
 // end waits for a Read under way and makes further ones fail. Call it before the handler returns:
-// net/http reads several ranges in a goroutine that can outlive it, and moving the deadline of a finished
-// answer panics.
+// net/http reads several ranges in a goroutine that can outlive it, and moving the deadline of a
+// finished answer panics.
 func (c *followed) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

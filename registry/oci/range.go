@@ -38,7 +38,8 @@ func usableRange(header string, size int64) (string, error) {
 	return "bytes=" + strings.Join(usable, ","), nil
 }
 
-// readRange returns the first and the last byte of one range of size bytes, and false if it is malformed.
+// readRange returns the first and the last byte of one range of size bytes, and false if it is
+// malformed.
 func readRange(spec string, size int64) (start, end int64, ok bool) {
 	first, last, ok := strings.Cut(spec, "-")
 	if !ok {

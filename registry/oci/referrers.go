@@ -29,7 +29,8 @@ const (
 // API and fall back to tags.
 func (a *API) getReferrers(w http.ResponseWriter, r *http.Request, t target) error {
 	query := r.URL.Query()
-	// Media types have no spaces: a space was the + of application/spdx+json, not escaped by the client.
+	// Media types have no spaces: a space was the + of application/spdx+json, not escaped by the
+	// client.
 	artifactType := strings.ReplaceAll(query.Get("artifactType"), " ", "+")
 	names, err := a.store.Manifests.Referrers(r.Context(), t.repo, t.digest, artifactType)
 	if err != nil {

@@ -47,7 +47,8 @@ func parse(path string) (target, error) {
 	head, word := cutLast(head)
 	switch {
 	case word == "uploads":
-		// The last but one segment decides whether this is an upload: the repository may end with "uploads".
+		// The last but one segment decides whether this is an upload: the repository may end with
+		// "uploads".
 		if repo, blobs := cutLast(head); blobs == "blobs" {
 			return parseUpload(repo, last)
 		}

@@ -16,9 +16,9 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// Blob opens a blob of repo. One that is not stored is fetched; it can be read, and sought in, while it
-// arrives. A Read waits for its bytes until ctx ends. io.EOF means that the blob is verified and stored:
-// the last byte is withheld until then. Errors are those of Manifest.
+// Blob opens a blob of repo. One that is not stored is fetched; it can be read, and sought in,
+// while it arrives. A Read waits for its bytes until ctx ends. io.EOF means that the blob is
+// verified and stored: the last byte is withheld until then. Errors are those of Manifest.
 func (p *Puller) Blob(ctx context.Context, repo string, d digest.Digest) (io.ReadSeekCloser, int64, error) {
 	o, err := p.origin(repo)
 	if err != nil {
@@ -46,8 +46,8 @@ func (p *Puller) Blob(ctx context.Context, repo string, d digest.Digest) (io.Rea
 	return p.openStored(ctx, repo, d)
 }
 
-// Stat returns the size of a blob of repo, -1 if the upstream does not announce it, without a fetch.
-// Errors are those of Manifest.
+// Stat returns the size of a blob of repo, -1 if the upstream does not announce it, without a
+// fetch. Errors are those of Manifest.
 func (p *Puller) Stat(ctx context.Context, repo string, d digest.Digest) (int64, error) {
 	o, err := p.origin(repo)
 	if err != nil {
@@ -192,9 +192,9 @@ func (ds *downloads) fetch(ctx context.Context, o origin, f *download) error {
 	return nil
 }
 
-// confirm links a blob that other repositories have into this one, once the upstream has confirmed that
-// this repository has it: a manifest may name the content of a repository that the client may not read.
-// Without an answer the blob is fetched.
+// confirm links a blob that other repositories have into this one, once the upstream has confirmed
+// that this repository has it: a manifest may name the content of a repository that the client may
+// not read. Without an answer the blob is fetched.
 func (ds *downloads) confirm(ctx context.Context, o origin, d digest.Digest) (linked bool, err error) {
 	exists, err := ds.store.Blobs.ExistsInAnother(ctx, o.repo, d)
 	if err != nil || !exists {

@@ -11,8 +11,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// checks decides what of an upstream need not be asked again: a tag within its TTL, an attachment that
-// does not exist, and, while its circuit breaker is open, the tags of a repository.
+// checks decides what of an upstream need not be asked again: a tag within its TTL, an attachment
+// that does not exist, and, while its circuit breaker is open, the tags of a repository.
 type checks struct {
 	store    *store.Store
 	log      *slog.Logger
@@ -40,7 +40,8 @@ func orStored[T any](ctx context.Context, c *checks, o origin, tag string, found
 	return stored, nil
 }
 
-// withinTTL reports whether a tag need not be checked. A check in the future comes from a wrong clock.
+// withinTTL reports whether a tag need not be checked. A check in the future comes from a wrong
+// clock.
 func (c *checks) withinTTL(ctx context.Context, o origin, tag string) bool {
 	checked, err := c.store.Tags.Checked(ctx, o.repo, tag)
 	age := c.now().Sub(checked)

@@ -11,7 +11,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// A downloadKey includes the repository, because access to a blob at the upstream is a repository's.
+// A downloadKey includes the repository, because access to a blob at the upstream is a
+// repository's.
 type downloadKey struct {
 	repo   string
 	digest digest.Digest
@@ -89,8 +90,8 @@ func (f *download) await(ctx context.Context, ready func() bool) error {
 	}
 }
 
-// sized waits for the size, and for the end of an empty blob: -1 with a nil error if the blob was stored
-// without one.
+// sized waits for the size, and for the end of an empty blob: -1 with a nil error if the blob was
+// stored without one.
 func (f *download) sized(ctx context.Context) (size int64, err error) {
 	waitErr := f.await(ctx, func() bool {
 		size, err = f.size, f.err

@@ -125,9 +125,9 @@ func (p *Puller) Serves(repo string) bool {
 	return err == nil
 }
 
-// Manifest returns the manifest of ref, a tag or a digest. It fetches and stores one that is not stored
-// or whose TTL is over. store.ErrNotFound: neither the store nor the upstream has it. Other errors: the
-// upstream could not be asked or its answer not be stored.
+// Manifest returns the manifest of ref, a tag or a digest. It fetches and stores one that is not
+// stored or whose TTL is over. store.ErrNotFound: neither the store nor the upstream has it. Other
+// errors: the upstream could not be asked or its answer not be stored.
 func (p *Puller) Manifest(ctx context.Context, repo, ref string) (store.Manifest, error) {
 	o, err := p.origin(repo)
 	if err != nil {
@@ -153,8 +153,8 @@ func (p *Puller) Resolve(ctx context.Context, repo, ref string) (ocispec.Descrip
 }
 
 // Referrers lists the upstream's referrers of subject, asked for at most once in a TTL. While the
-// upstream does not answer it returns the last list, or none. Errors, for a subject that is not stored,
-// are those of Manifest.
+// upstream does not answer it returns the last list, or none. Errors, for a subject that is not
+// stored, are those of Manifest.
 func (p *Puller) Referrers(ctx context.Context, repo string, subject digest.Digest) ([]ocispec.Descriptor, error) {
 	o, err := p.origin(repo)
 	if err != nil {

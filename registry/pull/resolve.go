@@ -79,8 +79,8 @@ func (ms *manifests) resolvedTo(repo string, d digest.Digest) (tags []string) {
 	return tags
 }
 
-// isAttachment reports whether tag is one that cosign, or a client without the referrers API, gives to
-// an attachment of a stored manifest.
+// isAttachment reports whether tag is one that cosign, or a client without the referrers API, gives
+// to an attachment of a stored manifest.
 func (ms *manifests) isAttachment(ctx context.Context, o origin, tag string) bool {
 	name, kind, _ := strings.Cut(tag, ".")
 	switch kind {
@@ -97,9 +97,9 @@ func (ms *manifests) exists(ctx context.Context, o origin, d digest.Digest) bool
 	return err == nil
 }
 
-// attached asks for an attachment, once for all nodes. Nodes with a signature policy accept only "not
-// found" as "not signed"; any other answer fails the pull, even of images without a policy. So every
-// failure of the upstream becomes "not found".
+// attached asks for an attachment, once for all nodes. Nodes with a signature policy accept only
+// "not found" as "not signed"; any other answer fails the pull, even of images without a policy. So
+// every failure of the upstream becomes "not found".
 func attached[T any](ctx context.Context, ms *manifests, o origin, tag, key string, fn func(context.Context) (T, error)) (none T, _ error) {
 	if ms.checks.isAbsent(o, tag) {
 		return none, absent(tag)

@@ -27,11 +27,9 @@ import (
 
 const (
 	dialTimeout = 10 * time.Second
-	// answerTimeout is how long the daemon may take to begin an answer after the whole request
-	// was sent. It is not a bound on sending: a blob takes as long as it takes.
+	// answerTimeout limits the wait for an answer after the whole request was sent.
 	answerTimeout = 5 * time.Minute
-	// pingTimeout bounds a ping, which costs the daemon nothing.
-	pingTimeout = 30 * time.Second
+	pingTimeout   = 30 * time.Second
 )
 
 // Client speaks to a daemon. It is safe for concurrent use.
@@ -42,12 +40,11 @@ type Client struct {
 	user, password string       // "" on the socket
 }
 
-// Dial returns a client of the appliance at addr (host:port), for a user of role admin. trust says how its certificate
-// is verified; nil is by the system's CAs.
+// Dial returns a client of the appliance at addr (host:port), for a user of role admin. A nil trust
+// verifies its certificate by the system's CAs.
 //
-// Another registry, or any other server, is a *NotApplianceError. An appliance that rejects the login is a *Refused
-// with status 401, and one that knows it for a user of another role a *Refused with status 403. Another error means
-// that there was no answer.
+// Any other server is a *NotApplianceError. An appliance that rejects the login is a *Refused with
+// status 401, or 403 for a user of another role. Other errors mean that there was no answer.
 func Dial(ctx context.Context, addr, user, password string, trust *tls.Config) (*Client, error) {
 	c := newHTTPS(addr, user, password, trust)
 	err := redial(ctx, func() error {
@@ -68,7 +65,7 @@ func Dial(ctx context.Context, addr, user, password string, trust *tls.Config) (
 	return c, nil
 }
 
-// redial asks again when a connection drops. A host that is not reached, or that has answered, is asked once.
+// redial retries when a connection drops, but not if the host is not reached or has answered.
 func redial(ctx context.Context, ask func() error) error {
 	dropped := func(err error) (bool, time.Duration) {
 		var dial *net.OpError
@@ -86,8 +83,8 @@ func newHTTPS(addr, user, password string, trust *tls.Config) *Client {
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
 		TLSHandshakeTimeout: dialTimeout,
-		// A transport with a TLS configuration of its own stays with HTTP/1.1, one connection a
-		// blob, which moves more bytes than many streams in one HTTP/2 connection do.
+		// This makes it HTTP/1.1, one connection a blob, which is faster than streams of one HTTP/2
+		// connection.
 		TLSClientConfig: trust,
 	}
 	return newClient(t, "https://"+addr, user, password)
@@ -225,7 +222,8 @@ func NewUnix(socket string) *Client {
 	return newUnix(socket, func(net.Conn) error { return nil })
 }
 
-// NewUnixOf returns a client of a daemon that user uid runs. It sends nothing to another user's process.
+// NewUnixOf returns a client of a daemon that user uid runs. It sends nothing to another user's
+// process.
 func NewUnixOf(socket string, uid int) *Client {
 	return newUnix(socket, func(c net.Conn) error { return answeredBy(c, socket, uid) })
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
-// Run is a sync in the daemon, staged: what is put into it becomes visible with Commit, all at once. A Run that is
+// Run is a staged sync in the daemon. Commit makes its content visible at once. A Run that is
 // neither committed nor aborted is collected after a day.
 type Run struct {
 	client *Client
@@ -77,9 +77,9 @@ func merge(all, some map[string][]digest.Digest) {
 	}
 }
 
-// Confirm makes blobs that exist in other repositories part of the run without sending them, since the source of the
-// repository that they are listed by has each of them, of that size. It returns those that are staged; the others are
-// to be put.
+// Confirm stages blobs that exist in other repositories without sending them, since the source of
+// the repository that lists them has each of them, of that size. It returns the staged ones; the
+// others must be put.
 func (r *Run) Confirm(ctx context.Context, blobs map[string][]ocispec.Descriptor) (staged map[string][]digest.Digest, err error) {
 	staged = map[string][]digest.Digest{}
 	for some := range portions(blobs) {
@@ -98,7 +98,7 @@ func (r *Run) Confirm(ctx context.Context, blobs map[string][]ocispec.Descriptor
 	return staged, nil
 }
 
-// portions cuts what is listed by repository into what one request takes.
+// portions cuts lists by repository into portions for one request.
 func portions[E any](lists map[string][]E) iter.Seq[map[string][]E] {
 	return func(yield func(map[string][]E) bool) {
 		some, n := map[string][]E{}, 0
@@ -121,7 +121,7 @@ func portions[E any](lists map[string][]E) iter.Seq[map[string][]E] {
 	}
 }
 
-// Source records, by repository, what the run brings there from where, such as quay.io/org/image, for the repair of
+// Source records the sources of each repository, such as quay.io/org/image, for the repair of
 // damage.
 func (r *Run) Source(ctx context.Context, from map[string][]string) error {
 	for some := range portions(from) {
@@ -132,8 +132,7 @@ func (r *Run) Source(ctx context.Context, from map[string][]string) error {
 	return nil
 }
 
-// PutBlob sends the bytes of body, desc.Size of them, which the daemon verifies. It does not read body after it has
-// returned.
+// PutBlob sends desc.Size bytes of body, which the daemon verifies. It does not read body after it returns.
 func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, body io.Reader) error {
 	source := newSource(body, desc.Size)
 	req, err := r.put(ctx, api.PutBlob, repo, desc.Digest, "application/octet-stream", source)
@@ -171,7 +170,7 @@ func (r *Run) put(ctx context.Context, k api.Call[api.None, api.None], repo stri
 	return req, err
 }
 
-// Tag names manifests of the run: for each repository, what each of its tags is to name.
+// Tag sets the tags of each repository to manifests of the run.
 func (r *Run) Tag(ctx context.Context, tags map[string]map[string]digest.Digest) error {
 	var all []api.Tag
 	for repo, named := range tags {
@@ -187,21 +186,20 @@ func (r *Run) Tag(ctx context.Context, tags map[string]map[string]digest.Digest)
 	return nil
 }
 
-// Commit makes visible all that the run staged.
+// Commit makes the content of the run visible.
 func (r *Run) Commit(ctx context.Context) error {
 	_, err := callVia(ctx, r.client, r.client.patient, api.CommitSync, api.None{}, r.id)
 	return err
 }
 
-// Abort gives the run up. What it staged is left to collection.
+// Abort ends the run. Collection removes its content.
 func (r *Run) Abort(ctx context.Context) error {
 	_, err := call(ctx, r.client, api.AbortSync, api.None{}, r.id)
 	return err
 }
 
-// source is the body of a request. It keeps the reader's own error, which net/http would report as one of the
-// connection, and waits until net/http reads no more: that may be after Do has returned, and the caller of PutBlob may
-// read on or close its reader then.
+// source is the body of a request. It keeps the reader's own error, which net/http reports as one
+// of the connection, and waits until net/http reads no more: that may be after Do has returned.
 type source struct {
 	closed chan struct{} // closed when net/http will not read any more
 
@@ -241,7 +239,8 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close is called by net/http, sometimes more than once, and by PutBlob if there is nothing to send.
+// Close is called by net/http, sometimes more than once, and by PutBlob if there is nothing to
+// send.
 func (s *source) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

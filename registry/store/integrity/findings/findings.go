@@ -1,5 +1,6 @@
-// Package findings has the results of a verification, which the store and the control API share: the
-// client of the API does not import the store. Two sets of types with a conversion were refused.
+// Package findings has the results of a verification, which the store and the control API share:
+// the client of the API does not import the store. Two sets of types with a conversion were
+// refused.
 package findings
 
 // Report is the result of a verification.
@@ -20,8 +21,8 @@ type Report struct {
 	MoreProblems     int64     `json:"moreProblems"`     // that are not listed
 }
 
-// Clean reports whether nothing is damaged. Extra files, stale uploads and blobs that were not fetched
-// yet are not damage.
+// Clean reports whether nothing is damaged. Extra files, stale uploads and blobs that were not
+// fetched yet are not damage.
 func (r Report) Clean() bool { return len(r.Problems) == 0 }
 
 // Size is how much there is to verify, counted at the beginning.
