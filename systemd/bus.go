@@ -1,10 +1,12 @@
 package systemd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 
 	sdbus "github.com/coreos/go-systemd/v22/dbus"
@@ -111,8 +113,52 @@ func connect(ctx context.Context, user bool) (*sdbus.Conn, context.CancelFunc, e
 
 func unavailable(user bool, err error) error {
 	if !user {
-		return hint.New(fmt.Errorf("systemd does not answer: %w", err), "check that D-Bus runs: systemctl status dbus")
+		return hint.New(fmt.Errorf("systemd does not answer: %w", err),
+			"check that D-Bus runs: systemctl status dbus")
 	}
 	return hint.New(fmt.Errorf("no systemd manager runs for this user: %w", err),
-		fmt.Sprintf("log in as the user (over ssh, not with su or sudo), or have an administrator run: loginctl enable-linger %d", os.Getuid()))
+		fmt.Sprintf("log in as the user (over ssh, not with su or sudo), or have an administrator run: "+
+			"loginctl enable-linger %d", os.Getuid()))
+}
+
+// unitError returns why systemd did not do something with a unit, "" for all of them. result is how
+// the job ended (failed, timeout, canceled, dependency, …), "" if it never began.
+func (m *Manager) unitError(verb, unit, result string, cause error) error {
+	err := errors.New(verb + " " + cmp.Or(unit, "unit files"))
+	if result != "" {
+		err = fmt.Errorf("%w: %s", err, result)
+	}
+	if cause != nil {
+		err = fmt.Errorf("%w: %w", err, cause)
+	}
+	return hint.New(err, m.unitHint(unit, cause))
+}
+
+func (m *Manager) unitHint(unit string, cause error) string {
+	switch {
+	case refused(cause):
+		return "run this as root (sudo), or install for your own user"
+	case unit == "":
+		return "see what systemd complained about with: journalctl -b _PID=1"
+	case m.user:
+		return "see why with: journalctl --user -u " + unit
+	default:
+		return "see why with: journalctl -u " + unit
+	}
+}
+
+// refused reports whether the bus demands more rights than this process has.
+func refused(err error) bool {
+	var bus dbus.Error
+	return errors.As(err, &bus) && slices.Contains([]string{
+		"org.freedesktop.DBus.Error.AccessDenied",
+		"org.freedesktop.DBus.Error.InteractiveAuthorizationRequired",
+		"org.freedesktop.DBus.Error.AuthFailed",
+	}, bus.Name)
+}
+
+// absent reports whether the bus means that a unit does not exist.
+func absent(err error) bool {
+	var bus dbus.Error
+	return errors.As(err, &bus) && bus.Name == "org.freedesktop.systemd1.NoSuchUnit"
 }

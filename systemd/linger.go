@@ -17,17 +17,18 @@ func (m *Manager) SetLinger(ctx context.Context, uid int, on bool) error {
 	verb := map[bool]string{true: "enable", false: "disable"}[on]
 	return askLogind(ctx, verb, uid, func(conn *dbus.Conn) error {
 		// Not interactive: there is no dialog in which a password could be typed.
-		return loginManager(conn).CallWithContext(ctx, logind+".Manager.SetUserLinger", 0, uint32(uid), on, false).Err
+		return loginManager(conn).CallWithContext(ctx, logind+".Manager.SetUserLinger", 0,
+			uint32(uid), on, false).Err
 	})
 }
 
-// Linger reports whether a user's services run while the user is not logged in. logind is asked
-// rather than /var/lib/systemd/linger, whose files have names of users: that of a user of LDAP
-// needs a C library.
+// Linger reports whether a user's services run while the user is not logged in. It asks logind: the
+// files in /var/lib/systemd/linger have names of users, which for LDAP need a C library.
 func (m *Manager) Linger(ctx context.Context, uid int) (lingers bool, err error) {
 	err = askLogind(ctx, "query", uid, func(conn *dbus.Conn) error {
 		var user dbus.ObjectPath
-		err := loginManager(conn).CallWithContext(ctx, logind+".Manager.GetUser", 0, uint32(uid)).Store(&user)
+		err := loginManager(conn).CallWithContext(ctx, logind+".Manager.GetUser", 0,
+			uint32(uid)).Store(&user)
 		var bus dbus.Error
 		if errors.As(err, &bus) && bus.Name == logind+".NoSuchUser" {
 			return nil // logind knows the users who linger or are logged in
@@ -35,8 +36,8 @@ func (m *Manager) Linger(ctx context.Context, uid int) (lingers bool, err error)
 		if err != nil {
 			return err
 		}
-		call := conn.Object(logind, user).CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0, logind+".User", "Linger")
-		return call.Store(&lingers)
+		return conn.Object(logind, user).CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0,
+			logind+".User", "Linger").Store(&lingers)
 	})
 	return lingers, err
 }

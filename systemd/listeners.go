@@ -11,9 +11,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-// Listeners returns the sockets that systemd handed to this process, none when it was not started
-// by a socket. It removes them from the environment, so that a child process does not take them for
-// its own. A second call returns none.
+// Listeners returns the sockets that systemd handed to this process, if any, and removes them from
+// the environment, so that a child process does not take them. A second call returns none.
 func Listeners() ([]net.Listener, error) {
 	var listeners []net.Listener
 	var errs []error

@@ -1,10 +1,29 @@
+// Package systemd holds the appliance's side of the init system: the texts of its units, the
+// manager that starts them, and what a started daemon exchanges with it (readiness, watchdog,
+// sockets).
+//
+// Use ServiceUnit and SocketUnit to write the units and Connect to start them; Listeners, Watchdog
+// and the Notify functions in the daemon. Refused: running systemctl and loginctl, whose output is
+// for people, while a job's result is on the bus only; and patching unit files, since a text
+// written as a whole can be compared with the one on disk.
 package systemd
 
 import (
 	"context"
 	"fmt"
+	"reflect"
 
 	sdbus "github.com/coreos/go-systemd/v22/dbus"
+)
+
+const (
+	// Service is the unit of the daemon. Its alias, for scripts, is quay-app.service.
+	Service = "appliance.service"
+	// Socket keeps the port open, so that no connection is refused while the daemon restarts.
+	Socket = "appliance.socket"
+
+	// socketName is the FileDescriptorName= of the socket.
+	socketName = "https"
 )
 
 // Manager is a connection to a running systemd, the system's or that of a user.
@@ -132,31 +151,27 @@ func (m *Manager) Status(ctx context.Context, unit string) (Status, error) {
 		return Status{}, m.unitError("query", unit, "", err)
 	}
 	var s Status
-	for name, field := range map[string]any{
-		"LoadState": &s.LoadState, "ActiveState": &s.ActiveState, "UnitFileState": &s.UnitFileState,
-		"Result": &s.Result, "NRestarts": &s.NRestarts, "MainPID": &s.MainPID,
-	} {
-		if err := assign(field, properties[name]); err != nil {
-			return Status{}, m.unitError("query", unit, "", fmt.Errorf("property %s: %w", name, err))
-		}
+	if err := s.read(properties); err != nil {
+		return Status{}, m.unitError("query", unit, "", err)
 	}
 	return s, nil
 }
 
-// assign sets a field from a property, which may be absent: a socket has no NRestarts.
-func assign(field, value any) error {
-	if value == nil {
-		return nil
-	}
-	ok := false
-	switch field := field.(type) {
-	case *string:
-		*field, ok = value.(string)
-	case *uint32:
-		*field, ok = value.(uint32)
-	}
-	if !ok {
-		return fmt.Errorf("unexpected type %T", value)
+// read sets the fields from properties, of which some may be absent: a socket has no NRestarts.
+func (s *Status) read(properties map[string]any) error {
+	for name, field := range map[string]any{
+		"LoadState": &s.LoadState, "ActiveState": &s.ActiveState, "UnitFileState": &s.UnitFileState,
+		"Result": &s.Result, "NRestarts": &s.NRestarts, "MainPID": &s.MainPID,
+	} {
+		value := properties[name]
+		if value == nil {
+			continue
+		}
+		to, from := reflect.ValueOf(field).Elem(), reflect.ValueOf(value)
+		if to.Type() != from.Type() {
+			return fmt.Errorf("property %s: unexpected type %T", name, value)
+		}
+		to.Set(from)
 	}
 	return nil
 }

@@ -60,15 +60,18 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-func TestAssign(t *testing.T) {
-	text, number := "as it was", uint32(7)
-	if err := errors.Join(assign(&text, nil), assign(&number, nil)); err != nil || text != "as it was" || number != 7 {
-		t.Errorf("an absent property: %q %d %v", text, number, err)
+func TestStatus_read(t *testing.T) {
+	s := Status{LoadState: "as it was", NRestarts: 7}
+	if err := s.read(nil); err != nil || s != (Status{LoadState: "as it was", NRestarts: 7}) {
+		t.Errorf("absent properties: %+v %v", s, err)
 	}
-	if err := errors.Join(assign(&text, "active"), assign(&number, uint32(3))); err != nil || text != "active" || number != 3 {
-		t.Errorf("got %q %d %v", text, number, err)
+	err := s.read(map[string]any{"ActiveState": "active", "NRestarts": uint32(3)})
+	if err != nil || s.ActiveState != "active" || s.NRestarts != 3 {
+		t.Errorf("got %+v %v", s, err)
 	}
-	if assign(&number, "three") == nil || assign(&text, 3) == nil {
-		t.Error("a property of another type passes")
+	for name, value := range map[string]any{"NRestarts": "three", "ActiveState": uint32(3)} {
+		if s.read(map[string]any{name: value}) == nil {
+			t.Errorf("%s of another type passes", name)
+		}
 	}
 }

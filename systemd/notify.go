@@ -45,7 +45,8 @@ func Watchdog(ctx context.Context, alive func(context.Context) error) error {
 	return guard(ctx, limit/2, ticker.C, alive)
 }
 
-func guard(ctx context.Context, limit time.Duration, tick <-chan time.Time, alive func(context.Context) error) error {
+func guard(ctx context.Context, limit time.Duration, tick <-chan time.Time,
+	alive func(context.Context) error) error {
 	ailing := false
 	for {
 		err := ask(ctx, limit, alive)
