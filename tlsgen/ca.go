@@ -38,8 +38,7 @@ type CA struct {
 }
 
 // CreateCA makes a self-signed authority that may sign leaves for names, or for any name if there
-// are none. The constraint makes its key, which a daemon has, worthless for other hosts of the
-// clients that trust it.
+// are none. The constraint makes its key worthless for other hosts of the clients that trust it.
 func CreateCA(commonName string, now time.Time, names ...string) (*CA, error) {
 	const room = 64 // ub-common-name, RFC 5280: OpenSSL and GnuTLS refuse more
 	if len(commonName) > room {

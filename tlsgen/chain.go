@@ -9,9 +9,8 @@ import (
 	"slices"
 )
 
-// CheckOwn checks a certificate and key of the user's own as clients do. caFile is the CA that
-// clients trust, "" if they know the issuer already. Every client rejects refused; clients that
-// trust more than this host does may accept doubtful.
+// CheckOwn checks a user's own certificate and key as clients do. caFile is the CA that clients
+// trust, if any. Every client rejects refused; clients that trust more CAs may accept doubtful.
 func CheckOwn(certFile, keyFile, caFile string) (refused, doubtful error) {
 	_, cert, err := readPair(certFile, keyFile)
 	if err != nil {
