@@ -36,7 +36,8 @@ func (id *Identity) backupElsewhere(path string) error {
 			return err
 		case other != nil && other.UID >= 0 && !root:
 			return hint.New(
-				fmt.Errorf("the backup would be where user %d can change it: %s is that user's", other.UID, other.Path),
+				fmt.Errorf("the backup would be where user %d can change it: %s is that user's",
+					other.UID, other.Path),
 				"give a directory that is yours")
 		case other != nil && root && other.UID == id.UID:
 			return hint.New(
@@ -55,7 +56,8 @@ func (id *Identity) backupOutside(path string) error {
 		return nil // it is not there, or what writes it tells why
 	}
 	c := id.Config
-	own := append(storeDirs(c), filepath.Dir(id.Path), filepath.Dir(filepath.Dir(id.Path)), filepath.Dir(c.TLS.Certificate))
+	conf := filepath.Dir(id.Path)
+	own := append(storeDirs(c), conf, filepath.Dir(conf), filepath.Dir(c.TLS.Certificate))
 	if c.TLS.CA != "" {
 		own = append(own, filepath.Dir(c.TLS.CA))
 	}

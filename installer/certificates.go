@@ -66,9 +66,8 @@ func (s *site) lookAtCertificates() {
 	}
 }
 
-// lookAtOldKey looks for the CA's key of earlier installs. With rootCA.key beside rootCA.pem,
-// podman, skopeo and docker take it for a client's and reject the directory
-// (containers-certs.d(5)).
+// lookAtOldKey looks for the CA's key of earlier installs, rootCA.key, for which podman, skopeo and
+// docker reject the directory (containers-certs.d(5)).
 func (s *site) lookAtOldKey() {
 	old, c := filepath.Join(s.caDir(), "rootCA.key"), s.cfg.TLS
 	if !s.has(old) || !s.kept && !s.has(c.CA) { // without both, it may be another's
@@ -167,8 +166,8 @@ func (s *site) otherCA() (*tlsgen.CA, error) {
 		return nil, fmt.Errorf("make a CA for %s: %w", s.cfg.Hostname, err)
 	}
 	s.certs.renamed = true
-	s.warn(fmt.Sprintf("the CA in %s was made for another hostname and may not sign for %s: a new one "+
-		"replaces it", ca, s.cfg.Hostname), "give the new CA to the clients, which trust the old one")
+	s.warn(fmt.Sprintf("the CA in %s was made for another hostname and may not sign for %s: a new "+
+		"one replaces it", ca, s.cfg.Hostname), "give the new CA to the clients, which trust the old one")
 	return authority, nil
 }
 
@@ -325,8 +324,7 @@ func (s *site) certificateSteps() (steps []host.Step) {
 }
 
 // caCopies returns the names by which clients find the CA in a directory: *.crt for podman, skopeo
-// and docker (--cert-dir {quayRoot}/quay-rootCA), the hash of its subject for OpenSSL and curl
-// (SSL_CERT_DIR).
+// and docker (--cert-dir), the hash of its subject for OpenSSL and curl (SSL_CERT_DIR).
 func (s *site) caCopies(pem []byte) (names []string) {
 	ca := s.cfg.TLS.CA
 	if ca == "" || pem == nil || !within(ca, s.QuayRoot) {
@@ -348,7 +346,8 @@ func (s *site) leafLinks() (steps []host.Step) {
 	}
 	for _, path := range []string{s.cfg.TLS.Certificate, s.cfg.TLS.Key} {
 		target := s.leafFile(path)
-		if rel, err := filepath.Rel(filepath.Dir(path), target); err == nil && within(target, s.QuayRoot) {
+		rel, err := filepath.Rel(filepath.Dir(path), target)
+		if err == nil && within(target, s.QuayRoot) {
 			target = rel
 		}
 		steps = append(steps, &host.Link{Host: s.Host, Path: path, Target: target})

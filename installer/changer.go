@@ -47,8 +47,8 @@ func (s *site) checkUnitNames() {
 	}
 	for _, path := range s.unnamed(s.cfg) {
 		s.problem(fmt.Sprintf("%s names %s, which %s does not; user %d can change that file",
-			s.confPath(), path, s.unit.Unit, s.changer.UID), "find out how that came about, and correct it; "+
-			"if it is as it should be, make the file root's: chown root "+s.confDir()+" "+s.confPath())
+			s.confPath(), path, s.unit.Unit, s.changer.UID), "find out how that came about, and correct "+
+			"it; if it is as it should be, make the file root's: chown root "+s.confDir()+" "+s.confPath())
 	}
 }
 
@@ -91,13 +91,13 @@ func (s *site) checkRoots() {
 // and those in quayRoot by default.
 func (s *site) guess() *record {
 	var old version1
-	for _, name := range []string{"", "quay-config", "quay-rootCA", "quay-storage", "sqlite-storage", "run",
-		"tls-state"} {
+	for _, name := range []string{"", "quay-config", "quay-rootCA", "quay-storage", "sqlite-storage",
+		"run", "tls-state"} {
 		old.Created = append(old.Created, filepath.Join(s.QuayRoot, name))
 	}
 	if s.unit == nil { // nothing was installed, only prepared
 		entries := s.installOf(old)
-		return &record{entries: slices.DeleteFunc(entries, func(e host.Entry) bool { return !s.inRoot(e) })}
+		return &record{entries: slices.DeleteFunc(entries, s.outside)}
 	}
 	if s.unit.Binary == s.binary {
 		old.Binary = s.binary
@@ -111,15 +111,15 @@ func (s *site) guess() *record {
 	return &record{entries: s.installOf(old)}
 }
 
-// inRoot reports whether a step is about something in quayRoot.
-func (s *site) inRoot(e host.Entry) bool {
+// outside reports whether a step is about something outside of quayRoot.
+func (s *site) outside(e host.Entry) bool {
 	switch step := e.Step.(type) {
 	case *host.Dir:
-		return within(step.Path, s.QuayRoot)
+		return !within(step.Path, s.QuayRoot)
 	case *host.File:
-		return within(step.Path, s.QuayRoot)
+		return !within(step.Path, s.QuayRoot)
 	}
-	return false
+	return true
 }
 
 // above returns the directories of a record that does not count, if they are above the files of an
@@ -127,7 +127,8 @@ func (s *site) inRoot(e host.Entry) bool {
 func (s *site) above(entries []host.Entry) (dirs []string) {
 	for _, e := range entries {
 		dir, ok := e.Step.(*host.Dir)
-		if !ok || e.Before.Is != "" || dir.Path != filepath.Dir(sysusersFile) && host.SystemDir(dir.Path) {
+		if !ok || e.Before.Is != "" ||
+			dir.Path != filepath.Dir(sysusersFile) && host.SystemDir(dir.Path) {
 			continue
 		}
 		files := append([]string{sysusersFile, s.binary, s.unit.Unit}, s.unit.DataDirs...)
@@ -207,8 +208,8 @@ func (s *site) legacyConfig() *config.Config {
 			*d.usual = d.path
 			continue
 		}
-		s.warn(fmt.Sprintf("%s stays: config.yaml, which the service can change, names it, and %s does not",
-			d.path, s.unit.Unit), "find out how that came about")
+		s.warn(fmt.Sprintf("%s stays: config.yaml, which the service can change, names it, and %s does "+
+			"not", d.path, s.unit.Unit), "find out how that came about")
 	}
 	return usual
 }

@@ -81,7 +81,8 @@ func (s *site) checkPlace(p place) {
 		s.checkWritable(p)
 		return
 	}
-	remedy := "choose a directory of its own below it, such as " + filepath.Join(p.shared, "quay-install")
+	remedy := "choose a directory of its own below it, such as " +
+		filepath.Join(p.shared, "quay-install")
 	if host.InSystemDir(p.shared) || p.shared == "/" {
 		remedy = "choose a directory that is not the operating system's, such as /opt/quay-install"
 	}
@@ -118,8 +119,8 @@ func (s *site) checkAbove() {
 	switch other := s.dirs.above; {
 	case other == nil:
 	case other.UID < 0:
-		s.problem(fmt.Sprintf("--quayRoot %s: several users can change %s, and put something else in its "+
-			"place", s.QuayRoot, other.Path),
+		s.problem(fmt.Sprintf("--quayRoot %s: several users can change %s, and put something else in "+
+			"its place", s.QuayRoot, other.Path),
 			"close it to them: chmod go-w "+other.Path+"; or choose another directory")
 	default:
 		s.warn(fmt.Sprintf("--quayRoot %s lies in %s, whose user %s can put something else in its place",
@@ -148,8 +149,8 @@ func (s *site) checkLocalDisk(p place) {
 		unix.SMB2_SUPER_MAGIC: "SMB", unix.CEPH_SUPER_MAGIC: "Ceph", unix.AFS_SUPER_MAGIC: "AFS",
 		unix.V9FS_MAGIC: "9p",
 	}[int64(p.fs.Type)]; kind != "" {
-		s.problem(fmt.Sprintf("%s %s is on a network file system (%s), where a SQLite database is damaged "+
-			"sooner or later", p.name, p.path, kind), "choose a directory on a disk of this host; the "+
+		s.problem(fmt.Sprintf("%s %s is on a network file system (%s), where a SQLite database is "+
+			"damaged sooner or later", p.name, p.path, kind), "choose a directory on a disk of this host; the "+
 			"images (--quayStorage) may stay where they are")
 	}
 }
@@ -157,9 +158,9 @@ func (s *site) checkLocalDisk(p place) {
 // checkExecutes checks that programs may be started from the directory.
 func (s *site) checkExecutes(p place) {
 	if p.mount != "" {
-		s.problem(fmt.Sprintf("%s %s is on a file system from which nothing may be executed (noexec), that "+
-			"of %s", p.name, p.path, p.mount), "mount it without noexec: sudo mount -o remount,exec "+p.mount+
-			" (and in /etc/fstab); or, without root so far, install with sudo, which uses /usr/local/bin")
+		s.problem(fmt.Sprintf("%s %s is on a file system from which nothing may be executed (noexec), "+
+			"that of %s", p.name, p.path, p.mount), "mount it without noexec: sudo mount -o "+
+			"remount,exec "+p.mount+" (and in /etc/fstab); or, without root so far, install with sudo, which uses /usr/local/bin")
 	}
 }
 
@@ -184,7 +185,8 @@ func (s *site) checkPassable(p place) {
 
 // checkApart checks that blobs and database do not share a directory.
 func (s *site) checkApart() {
-	blobs, db := s.dirs.storage.ways[len(s.dirs.storage.ways)-1], s.dirs.database.ways[len(s.dirs.database.ways)-1]
+	real := func(p place) string { return p.ways[len(p.ways)-1] }
+	blobs, db := real(s.dirs.storage), real(s.dirs.database)
 	if within(blobs, db) || within(db, blobs) {
 		s.problem(fmt.Sprintf("--quayStorage %s and --sqliteStorage %s lie in each other",
 			s.dirs.storage.path, s.dirs.database.path), "choose two directories side by side")
@@ -195,9 +197,9 @@ func (s *site) checkApart() {
 // there are no blobs without the database that knows them: the first collection would remove them.
 func (s *site) checkContent() {
 	if !s.checkAlone(s.dirs.storage) && !s.dirs.known && s.dirs.images {
-		s.problem(fmt.Sprintf("--quayStorage %s holds images, but there is no database %s that knows them",
-			s.dirs.storage.path, s.cfg.Database), "name the directory of its database with --sqliteStorage; "+
-			"taking over the storage of Quay is not built yet, so otherwise choose an empty directory")
+		s.problem(fmt.Sprintf("--quayStorage %s holds images, but there is no database %s that knows "+
+			"them", s.dirs.storage.path, s.cfg.Database), "name the directory of its database with "+
+			"--sqliteStorage; taking over the storage of Quay is not built yet, so otherwise choose an empty directory")
 	}
 	s.checkAlone(s.dirs.database)
 }
@@ -209,7 +211,7 @@ func (s *site) checkAlone(p place) bool {
 		return false
 	}
 	remedy := "choose an empty directory, or one that does not exist"
-	if slices.ContainsFunc(others, func(n string) bool { return strings.HasPrefix(n, "quay_sqlite.db") }) {
+	if slices.ContainsFunc(others, isQuayDatabase) {
 		remedy = "that is the database of a mirror-registry, and taking it over is not built yet: " +
 			"choose an empty directory"
 	}
@@ -220,6 +222,8 @@ func (s *site) checkAlone(p place) bool {
 		p.name, p.path, strings.Join(others, ", ")), remedy)
 	return true
 }
+
+func isQuayDatabase(name string) bool { return strings.HasPrefix(name, "quay_sqlite.db") }
 
 func foreignNames(names, ours []string) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {

@@ -44,7 +44,7 @@ type site struct {
 type facts struct {
 	unit      *installed    // nil: not installed
 	record    *record       // of what earlier installs did; nil
-	changer   *host.Other   // the user besides root, or the caller, who can change configuration and record; nil: none
+	changer   *host.Other   // another user who can change configuration and record; nil: none
 	hearsay   *record       // the record, where others can change it; nil
 	journal   *host.Journal // of a run that was interrupted
 	content   []byte        // of config.yaml
@@ -60,7 +60,8 @@ func newSite(r Request, d Deps) (*site, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &site{Deps: d, Request: r, binary: d.binary(r.User), bus: &bus{connect: d.Connect, user: r.User}}
+	bus := &bus{connect: d.Connect, user: r.User}
+	s := &site{Deps: d, Request: r, binary: d.binary(r.User), bus: bus}
 	if !r.User {
 		s.owner, s.admin = serviceUser, "root"
 	}
@@ -115,8 +116,8 @@ func (s *site) completeDirs() bool {
 		}
 	}
 	if ok && s.unit != nil && s.unit.QuayRoot != s.QuayRoot {
-		s.problem("an appliance is installed already, in "+s.unit.QuayRoot, "leave out --quayRoot to work "+
-			"on that one, or remove it first: appliance uninstall --quayRoot "+s.unit.QuayRoot)
+		s.problem("an appliance is installed already, in "+s.unit.QuayRoot, "leave out --quayRoot to "+
+			"work on that one, or remove it first: appliance uninstall --quayRoot "+s.unit.QuayRoot)
 	}
 	return ok
 }
@@ -148,8 +149,8 @@ func (s *site) resume(over bool) {
 // lookAtServices looks for the programs, and asks systemd whether the service runs.
 func (s *site) lookAtServices(ctx context.Context) {
 	if ok, err := s.Host.Exists("/run/systemd/system"); err != nil || !ok {
-		s.problem("systemd is not running on this host (there is no /run/systemd/system)", "install on a "+
-			"host that was booted with systemd; without one, run the daemon yourself: appliance serve "+
+		s.problem("systemd is not running on this host (there is no /run/systemd/system)", "install on "+
+			"a host that was booted with systemd; without one, run the daemon yourself: appliance serve "+
 			"--config FILE")
 		return
 	}

@@ -44,30 +44,32 @@ type places struct {
 }
 
 func (s *site) lookAtPlaces() {
+	d := &s.dirs
 	socket := s.cfg.ControlSocket
-	s.dirs.root = s.lookAtPlace("--quayRoot", s.QuayRoot)
-	s.dirs.storage = s.lookAtPlace("--quayStorage", s.cfg.Storage, storageNames()...)
-	s.dirs.database = s.lookAtPlace("--sqliteStorage", s.databaseDir())
-	s.dirs.database.ours = databaseNames(s.cfg.Database, s.dirs.database.names)
-	s.dirs.bin = s.lookAtPlace("the executable's directory", filepath.Dir(s.binary))
-	s.dirs.units = s.lookAtPlace("the unit directory", s.unitDir())
-	s.dirs.own = []place{
+	d.root = s.lookAtPlace("--quayRoot", s.QuayRoot)
+	d.storage = s.lookAtPlace("--quayStorage", s.cfg.Storage, storageNames()...)
+	d.database = s.lookAtPlace("--sqliteStorage", s.databaseDir())
+	d.database.ours = databaseNames(s.cfg.Database, d.database.names)
+	d.bin = s.lookAtPlace("the executable's directory", filepath.Dir(s.binary))
+	d.units = s.lookAtPlace("the unit directory", s.unitDir())
+	d.own = []place{
 		s.lookAtPlace("the control socket's directory", filepath.Dir(socket), filepath.Base(socket))}
 	if state := s.cfg.TLS.State; state != "" {
-		s.dirs.own = append(s.dirs.own, s.lookAtPlace("the directory of tls.state", state, "certificates"))
+		own := s.lookAtPlace("the directory of tls.state", state, "certificates")
+		d.own = append(d.own, own)
 	}
 	// In the place of quayRoot a directory in it, since quayRoot has to be passed through as well.
-	s.dirs.root.closed = s.closedTo(filepath.Join(s.QuayRoot, "quay-config"))
-	s.dirs.storage.closed, s.dirs.database.closed = s.closedTo(s.dirs.storage.path), s.closedTo(s.dirs.database.path)
+	d.root.closed = s.closedTo(filepath.Join(s.QuayRoot, "quay-config"))
+	d.storage.closed, d.database.closed = s.closedTo(d.storage.path), s.closedTo(d.database.path)
 
-	above := s.dirs.root.dir
+	above := d.root.dir
 	if above == filepath.Clean(s.QuayRoot) && !s.User {
 		above = filepath.Dir(above) // quayRoot itself is made root's
 	}
-	s.dirs.above, _ = s.Host.Other(above)    // an error is told of root
+	d.above, _ = s.Host.Other(above)         // an error is told of root
 	ok, err := s.Host.Exists(s.cfg.Database) // an error is told of database
-	s.dirs.known = ok || err != nil
-	s.dirs.images = hasImages(s.Host, s.cfg.Storage)
+	d.known = ok || err != nil
+	d.images = hasImages(s.Host, s.cfg.Storage)
 }
 
 func (s *site) lookAtPlace(name, path string, ours ...string) place {
@@ -167,9 +169,8 @@ func hasImages(h *host.Host, storage string) bool {
 	})
 }
 
-// databaseNames returns the names of the database and of the files beside it, now or once it runs.
-// A backup from before a migration has the version in its name: it is one of those in the
-// directory.
+// databaseNames returns the names of the database and of the files beside it. A backup from before
+// a migration has the version in its name: it is one of those in the directory.
 func databaseNames(database string, names []string) []string {
 	base := filepath.Base(database)
 	ours := []string{base}

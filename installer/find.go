@@ -37,7 +37,8 @@ func notInstalled(unit, quayRoot string) error {
 	if quayRoot != "" {
 		err = fmt.Errorf("%w: there is neither %s nor an install in %s", errNotInstalled, unit, quayRoot)
 	}
-	return hint.New(err, "name its directory with --quayRoot, or run the command as the user who installed it (root: with sudo)")
+	return hint.New(err, "name its directory with --quayRoot, or run the command as the user who "+
+		"installed it (root: with sudo)")
 }
 
 // find reads the unit of the system, or of the calling user.
@@ -52,8 +53,6 @@ func find(d Deps, user bool) (*installed, error) {
 	return findUnit(d.Host, d.unitDir(user))
 }
 
-var errForeignUnit = errors.New("was not written by this installer")
-
 func findUnit(h *host.Host, dir string) (*installed, error) {
 	path := filepath.Join(dir, systemd.Service)
 	content, err := h.ReadFile(path)
@@ -67,7 +66,8 @@ func findUnit(h *host.Host, dir string) (*installed, error) {
 	f.Binary, f.Config = execStart(string(content))
 	f.QuayRoot = filepath.Dir(filepath.Dir(f.Config))
 	if f.Config == "" || config.Path(f.QuayRoot) != f.Config {
-		return nil, hint.New(fmt.Errorf("%s %w: its ExecStart names no config.yaml in a quay-config directory", path, errForeignUnit),
+		return nil, hint.New(fmt.Errorf("%s was not written by this installer: its ExecStart names no "+
+			"config.yaml in a quay-config directory", path),
 			"rename that unit, or remove it, then run the command again")
 	}
 	f.User = strings.Join(settings(string(content), "User"), " ")
@@ -76,57 +76,34 @@ func findUnit(h *host.Host, dir string) (*installed, error) {
 	return f, nil
 }
 
-// settings returns the words of all lines of a key.
+// settings returns the words of all lines of a key, split as systemd.syntax(7) does: parts in
+// double or single quotes, backslash escapes, and %% for %.
 func settings(unit, key string) (words []string) {
 	for line := range strings.Lines(unit) {
-		if value, ok := strings.CutPrefix(strings.TrimSpace(line), key+"="); ok {
-			words = append(words, specifierWords(value)...)
+		rest, ok := strings.CutPrefix(strings.TrimSpace(line), key+"=")
+		for rest = strings.TrimSpace(rest); ok && rest != ""; rest = strings.TrimSpace(rest) {
+			var word string
+			word, rest = unitWord(rest)
+			words = append(words, strings.ReplaceAll(word, "%%", "%"))
 		}
 	}
 	return words
 }
 
-// execStart returns the program and the value of --config of the first ExecStart= line.
+// execStart returns the program of ExecStart= and the value of --config. In an argument, and not in
+// the program's path, $$ stands for $.
 func execStart(unit string) (binary, conf string) {
-	for line := range strings.Lines(unit) {
-		command, ok := strings.CutPrefix(strings.TrimSpace(line), "ExecStart=")
-		if !ok {
-			continue
+	args := settings(unit, "ExecStart")
+	for i, arg := range args {
+		value, ok := strings.CutPrefix(arg, "--config=")
+		if arg == "--config" && i+1 < len(args) {
+			value, ok = args[i+1], true
 		}
-		args := unitWords(command)
-		for i, arg := range args {
-			if value, ok := strings.CutPrefix(arg, "--config="); ok {
-				return args[0], value
-			}
-			if arg == "--config" && i+1 < len(args) {
-				return args[0], args[i+1]
-			}
+		if ok {
+			return args[0], strings.ReplaceAll(value, "$$", "$")
 		}
 	}
 	return "", ""
-}
-
-// unitWords splits a command line of a unit as systemd.syntax(7) does: parts in double or single
-// quotes, backslash escapes, and then %% for % and, except in the program's path, $$ for $.
-func unitWords(line string) []string {
-	words := specifierWords(line)
-	for i := range words {
-		if i > 0 {
-			words[i] = strings.ReplaceAll(words[i], "$$", "$")
-		}
-	}
-	return words
-}
-
-// specifierWords is unitWords for a list, in which $ is plain.
-func specifierWords(line string) []string {
-	var words []string
-	for line = strings.TrimLeft(line, " \t"); line != ""; line = strings.TrimLeft(line, " \t") {
-		var word string
-		word, line = unitWord(line)
-		words = append(words, strings.ReplaceAll(word, "%%", "%"))
-	}
-	return words
 }
 
 func unitWord(line string) (word, rest string) {

@@ -1,6 +1,7 @@
 package installer
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -10,7 +11,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/mirror-appliance/appliance/ansible-free/host"
@@ -59,7 +59,8 @@ func (s *health) Apply(ctx context.Context) (bool, error) {
 			if ctx.Err() != nil {
 				return false, ctx.Err()
 			}
-			return false, withJournal(ctx, s.host, s.bus.user, s.began, fmt.Errorf("the daemon is not well after %s: %w", healthLimit, err))
+			err = fmt.Errorf("the daemon is not healthy after %s: %w", healthLimit, err)
+			return false, withJournal(ctx, s.host, s.bus.user, s.began, err)
 		}
 	}
 }
@@ -88,14 +89,17 @@ func checkHealth(ctx context.Context, cfg *config.Config) error {
 	}
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
 	transport := &http.Transport{
-		TLSClientConfig:   &tls.Config{RootCAs: roots, ServerName: cfg.Hostname, MinVersion: tls.VersionTLS12},
+		TLSClientConfig: &tls.Config{
+			RootCAs: roots, ServerName: cfg.Hostname, MinVersion: tls.VersionTLS12,
+		},
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, network, loopback(cfg))
+			return dialer.DialContext(ctx, network, fmt.Sprintf("127.0.0.1:%d", cfg.Port))
 		},
 	}
 	client := &http.Client{Transport: transport, Timeout: 10 * time.Second}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+cfg.Address()+"/health/instance", nil)
+	url := "https://" + cfg.Address() + "/health/instance"
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}
@@ -108,11 +112,8 @@ func checkHealth(ctx context.Context, cfg *config.Config) error {
 		return nil
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
-	return errors.Join(fmt.Errorf("/health/instance answers %s: %s", resp.Status, strings.TrimSpace(string(body))), err)
-}
-
-func loopback(cfg *config.Config) string {
-	return net.JoinHostPort("127.0.0.1", fmt.Sprint(cfg.Port))
+	text := bytes.TrimSpace(body)
+	return errors.Join(fmt.Errorf("/health/instance answers %s: %s", resp.Status, text), err)
 }
 
 // trustedRoots returns the system's authorities with the CA or, with a user's own certificate, with

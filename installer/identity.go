@@ -31,8 +31,7 @@ type Identity struct {
 //   - the user of the system's unit, if that runs this configuration
 //   - the user who can change the configuration, if that is not root alone
 //   - the user in the record of an install
-//   - the owner of the store's directories, of which root is one only if none but root can change what is on the way
-//     to them
+//   - the owner of the store's directories; root only if no other user can change the way to them
 func identify(d Deps, path string) (*Identity, error) {
 	h := d.Host
 	if h == nil {
@@ -68,7 +67,8 @@ func identify(d Deps, path string) (*Identity, error) {
 
 // become finds the user as whom root acts.
 func (id *Identity) become(d Deps, other *host.Other) error {
-	if found, err := findUnit(id.host, "/etc/systemd/system"); err == nil && found.Config == id.Path && found.User != "" {
+	found, err := findUnit(id.host, d.unitDir(false))
+	if err == nil && found.Config == id.Path && found.User != "" {
 		owner, err := id.host.User(found.User)
 		if err != nil {
 			return fmt.Errorf("find the user of %s: %w", found.Unit, err)
@@ -83,7 +83,8 @@ func (id *Identity) become(d Deps, other *host.Other) error {
 		id.UID, id.GID = other.UID, id.host.GroupOf(other.UID, other.GID)
 		return nil
 	}
-	if r, _, err := readRecord(id.host, filepath.Dir(filepath.Dir(id.Path))); err == nil && r != nil && r.Owner != "" {
+	r, _, err := readRecord(id.host, filepath.Dir(filepath.Dir(id.Path)))
+	if err == nil && r != nil && r.Owner != "" {
 		if owner, err := id.host.User(r.Owner); err == nil {
 			id.UID, id.GID = owner.UID, owner.GID
 			return nil
@@ -148,40 +149,36 @@ func (id *Identity) differ(a, b string) error {
 // CheckStore rejects a store whose directories do not belong to the command's user, who could not
 // open its files, and whose new files the registry could not open.
 func (id *Identity) CheckStore() error {
-	storage, err := id.host.StatTarget(id.Config.Storage)
-	if errors.Is(err, fs.ErrNotExist) {
-		return hint.New(fmt.Errorf("the directory of the blobs is not there: %s does not exist", id.Config.Storage),
-			"mount the file system that has it; if it is lost, make it and give it to the service's user, and restore a backup: appliance restore")
-	}
-	if err != nil {
-		return fmt.Errorf("find the owner of the store: %w", err)
-	}
-	dir := filepath.Dir(id.Config.Database)
-	database, err := id.host.StatTarget(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // the store has a better error
-	}
-	if err != nil {
-		return fmt.Errorf("find the owner of the store: %w", err)
+	dirs := [2]string{id.Config.Storage, filepath.Dir(id.Config.Database)}
+	var owners [2]int
+	for i, dir := range dirs {
+		info, err := id.host.StatTarget(dir)
+		switch absent := errors.Is(err, fs.ErrNotExist); {
+		case absent && i == 0:
+			return hint.New(fmt.Errorf("the directory of the blobs, %s, does not exist", dir),
+				"mount the file system that has it; if it is lost, make it and give it to the service's "+
+					"user, and restore a backup: appliance restore")
+		case absent:
+			return nil // the store has a better error
+		case err != nil:
+			return fmt.Errorf("find the owner of the store: %w", err)
+		}
+		owners[i] = info.Owner.UID
 	}
 	if os.Geteuid() != 0 { // the kernel decides
-		if storage.Owner.UID != database.Owner.UID {
-			return id.differ(id.Config.Storage, dir)
+		if owners[0] != owners[1] {
+			return id.differ(dirs[0], dirs[1])
 		}
 		return nil
 	}
-	for _, d := range []struct {
-		path  string
-		owner int
-		other string
-	}{{id.Config.Storage, storage.Owner.UID, dir}, {dir, database.Owner.UID, id.Config.Storage}} {
+	for i, dir := range dirs {
 		switch {
-		case d.owner == id.UID:
+		case owners[i] == id.UID:
 		case id.Sole:
-			return ownersError(d.other, d.path)
+			return ownersError(dirs[1-i], dir)
 		default:
-			return hint.New(fmt.Errorf("%s names %s, which does not belong to user %d, who can change that file", id.Path, d.path, id.Changer),
-				"find out who wrote that, and correct it")
+			return hint.New(fmt.Errorf("%s names %s, which does not belong to user %d, who can change that "+
+				"file", id.Path, dir, id.Changer), "find out how that came about, and correct it")
 		}
 	}
 	return nil
@@ -206,17 +203,20 @@ func (id *Identity) closed() (closed, beyond []string, err error) {
 // otherError says that a user who must not could change what a command would act on.
 func otherError(path string, other host.Other) error {
 	if other.UID < 0 {
-		return hint.New(fmt.Errorf("several users can change %s: %s is writable for them", path, other.Path), "close it to them: chmod go-w "+other.Path)
+		return hint.New(fmt.Errorf("several users can change %s: %s is writable for them",
+			path, other.Path), "close it to them: chmod go-w "+other.Path)
 	}
 	next := "run the command as root, or as the user who installed the appliance"
 	if os.Geteuid() == 0 {
-		next = "run the command as that user, or make it root's if what it holds is as it should be: chown -R root " + other.Path
+		next = "run the command as that user, or make it root's if what it holds is as it should be: " +
+			"chown -R root " + other.Path
 	}
-	return hint.New(fmt.Errorf("user %d can change %s, and %s is that user's: permission denied", other.UID, path, other.Path), next)
+	return hint.New(fmt.Errorf("user %d can change %s, and %s is that user's: permission denied",
+		other.UID, path, other.Path), next)
 }
 
 // ownersError says that the directories of a store belong to different users.
 func ownersError(right, wrong string) error {
 	return hint.New(fmt.Errorf("%s and %s have different owners", right, wrong),
-		fmt.Sprintf("both are to belong to the user that the registry runs as: chown --reference=%s %s", right, wrong))
+		"both are to belong to the user that the registry runs as: chown --reference="+right+" "+wrong)
 }

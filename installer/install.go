@@ -39,14 +39,14 @@ func PlanInstall(ctx context.Context, r Request, d Deps) (*Plan, error) {
 		return nil, err
 	}
 	plan.install, s.bus.needed = true, true
-	plan.result = Result{
-		Address: s.cfg.Address(), QuayRoot: s.QuayRoot, CA: s.cfg.TLS.CA, InitUser: s.InitUser, InitPassword: s.InitPassword,
-	}
+	plan.result = Result{Address: s.cfg.Address(), QuayRoot: s.QuayRoot, CA: s.cfg.TLS.CA,
+		InitUser: s.InitUser, InitPassword: s.InitPassword}
 	if s.record == nil && s.unit != nil {
 		s.record = s.guess()
 	}
 	b := &builder{site: s, Plan: plan, made: make(map[string]bool)}
-	return plan, b.all(b.begin, b.serviceUser, b.directories, b.files, b.executable, b.units, b.running)
+	return plan, b.all(b.begin, b.serviceUser, b.directories, b.files, b.executable, b.units,
+		b.running)
 }
 
 // builder collects the steps of an install.
@@ -85,13 +85,13 @@ func (b *builder) rootDirs() error {
 	// before.
 	err := b.all(func() error { return b.directory(b.QuayRoot, 0o755, b.admin, keep) },
 		func() error { return b.directory(b.confDir(), 0o750, b.admin, keep|whole) })
-	b.add(&begin{journal: b.journal, host: b.Host, owner: b.admin})
+	b.add(&begin{journal: b.journal, owner: b.admin})
 	if err != nil || b.changer == nil {
 		return err
 	}
 	// The record that is there was the service's to write. It must not count when this run is killed.
 	text, err := b.record.text(b.site)
-	b.add(&host.File{Host: b.Host, Path: recordPath(b.QuayRoot), Content: text, Mode: 0o600, Owner: b.admin})
+	b.add(b.rootFile(recordPath(b.QuayRoot), text, 0o600))
 	return err
 }
 
@@ -99,21 +99,13 @@ func (b *builder) rootDirs() error {
 type begin struct {
 	action
 	journal *host.Journal
-	host    *host.Host
 	owner   string
 }
 
 func (s *begin) String() string { return "" }
 
 func (s *begin) Apply(ctx context.Context) (bool, error) {
-	owner := host.AsIs()
-	if s.owner != "" {
-		var err error
-		if owner, err = s.host.User(s.owner); err != nil {
-			return false, err
-		}
-	}
-	return false, s.journal.Start(ctx, owner)
+	return false, s.journal.Start(ctx, s.owner)
 }
 
 // Ways of making a directory.
@@ -136,7 +128,8 @@ func (b *builder) directory(path string, mode fs.FileMode, owner string, flags d
 		}
 		b.made[dir] = true
 	}
-	b.add(&host.Dir{Host: b.Host, Path: path, Mode: mode, Owner: owner, Keep: flags&keep != 0, Whole: flags&whole != 0})
+	b.add(&host.Dir{Host: b.Host, Path: path, Mode: mode, Owner: owner,
+		Keep: flags&keep != 0, Whole: flags&whole != 0})
 	return nil
 }
 
@@ -159,7 +152,7 @@ func (b *builder) serviceUser() error {
 	if err := b.directory(filepath.Dir(sysusersFile), 0o755, b.admin, keep); err != nil {
 		return err
 	}
-	b.add(&host.File{Host: b.Host, Path: sysusersFile, Content: []byte(sysusers), Mode: 0o644, Owner: b.admin},
+	b.add(b.rootFile(sysusersFile, []byte(sysusers), 0o644),
 		&host.SystemUser{Host: b.Host, Name: serviceUser, File: sysusersFile})
 	return nil
 }
@@ -202,7 +195,7 @@ func (b *builder) directories() error {
 				flags = keep // the user's own CA lies where it did
 			}
 		case !b.User:
-			b.add(&host.Own{Host: b.Host, Path: d.path, User: b.owner}) // content from another host or account
+			b.add(&host.Own{Host: b.Host, Path: d.path, User: b.owner}) // content from elsewhere
 		}
 		if d.content {
 			flags = 0
@@ -322,13 +315,14 @@ func (b *builder) units() error {
 			service.ReadDirs = append(service.ReadDirs, dir)
 		}
 	}
-	for _, u := range []struct {
-		name    string
-		content []byte
-	}{{systemd.Service, systemd.ServiceUnit(service)}, {systemd.Socket, systemd.SocketUnit(b.cfg.Port)}} {
-		b.add(&host.File{Host: b.Host, Path: b.unitFile(u.name), Content: u.content, Mode: 0o644, Owner: b.admin})
-	}
+	b.add(b.rootFile(b.unitFile(systemd.Service), systemd.ServiceUnit(service), 0o644),
+		b.rootFile(b.unitFile(systemd.Socket), systemd.SocketUnit(b.cfg.Port), 0o644))
 	return nil
+}
+
+// rootFile is a file that the service does not change.
+func (s *site) rootFile(path string, content []byte, mode fs.FileMode) *host.File {
+	return &host.File{Host: s.Host, Path: path, Content: content, Mode: mode, Owner: s.admin}
 }
 
 // readDirs are the directories of the files that a configuration names.
@@ -348,12 +342,49 @@ func readDirs(cfg *config.Config) (dirs []string) {
 // running adds what makes the daemon run, and the users in it.
 func (b *builder) running() error {
 	b.seeded = &seed{do: b.Seed, journal: b.journal, in: Installation{
-		Config: b.cfg, QuayRoot: b.QuayRoot, Owner: b.owner, InitUser: b.InitUser, InitPassword: b.InitPassword, Generated: b.generated,
+		Config: b.cfg, QuayRoot: b.QuayRoot, Owner: b.owner,
+		InitUser: b.InitUser, InitPassword: b.InitPassword, Generated: b.generated,
 	}}
 	b.add(&reload{bus: b.bus},
 		&enable{bus: b.bus, host: b.Host, UnitDir: b.unitDir()},
-		&start{bus: b.bus, host: b.Host, journal: b.journal, binary: b.binary, socket: b.unitFile(systemd.Socket), renamed: b.certs.renamed},
+		&start{bus: b.bus, host: b.Host, journal: b.journal, binary: b.binary,
+			socket: b.unitFile(systemd.Socket), renamed: b.certs.renamed},
 		&health{bus: b.bus, host: b.Host, cfg: b.cfg, check: b.Health},
 		b.seeded)
 	return nil
+}
+
+// PlanPrepare plans the part of an install that needs neither systemd nor rights nor users: it is
+// for a registry that another program runs, such as `appliance serve --quayRoot DIR`.
+func PlanPrepare(ctx context.Context, r Request, d Deps) (*Plan, error) {
+	r.User = true
+	s, err := newSite(r, d)
+	if err != nil {
+		return nil, err
+	}
+	if s.look() {
+		s.resume(true)
+	}
+	s.want()
+	switch {
+	case s.cfg != nil:
+		s.checkHostname(s.cfg.Hostname)
+		s.checkContent()
+		for _, p := range s.dirs.own {
+			s.checkAlone(p)
+		}
+	case s.isQuay():
+		s.checkMirrorRegistry()
+	}
+	plan, err := s.newPlan()
+	if err != nil {
+		return nil, err
+	}
+	plan.install = true
+	plan.result.Address = s.cfg.Address()
+	if s.record == nil && s.kept {
+		s.record = s.guess()
+	}
+	b := &builder{site: s, Plan: plan, made: make(map[string]bool)}
+	return plan, b.all(b.rootDirs, b.directories, b.files)
 }

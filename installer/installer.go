@@ -1,24 +1,22 @@
 // Package installer puts the appliance on a host and takes it away again.
 //
 // Use PlanInstall, PlanPrepare and PlanUninstall to get a Plan, which can be shown or applied. A
-// plan comes about in three parts: facts, what is on the host (facts.go); wanted, what the request
-// and the facts lead to (wanted.go); and the steps from the one to the other, idempotent values of
-// ansible-free/host and of this package (install.go). Preflight comes before them and returns all
-// problems at once, each with its remedy.
+// plan has three parts: facts, what is on the host (facts*.go, certificates.go); wanted, what the
+// request and the facts lead to; and the steps between them, idempotent values of ansible-free/host
+// and of this package. Checks judge the facts, and their problems are shown together, each with its
+// remedy.
 //
 // Apply writes to a journal on disk what each step is about to change. When a step fails or ctx
 // ends, the journal is undone. The next install goes on with the journal of one that was killed,
 // and undoes that too if it fails. A complete install is recorded in quay-config/install.json, step
-// by step; an uninstall takes the record back (uninstall.go).
+// by step; an uninstall undoes the record.
 //
-// A Request and a Result are plain values, progress goes through a function, and no step knows
-// where it runs, so that the same program can run over SSH. Users are made through the daemon's
-// control API (seed.go). Nothing is executed through a shell, and no secret is an argument of a
+// A Request and a Result are plain values and progress goes through a function, so that the same
+// program can run over SSH. Nothing is executed through a shell, and no secret is an argument of a
 // process.
 //
 // Refused: Ansible and its inventory, since a static binary and D-Bus do all of it; a record that
-// is trusted for what the host tells as well, such as the installed program and its directory,
-// which the unit names.
+// is trusted for what the host shows as well, such as the installed program and its directory.
 package installer
 
 import (
@@ -39,7 +37,7 @@ type Request struct {
 	QuayStorage   string // directory of the blobs; default {QuayRoot}/quay-storage
 	SqliteStorage string // directory of the database; default {QuayRoot}/sqlite-storage
 	Binary        string // the executable to install, usually os.Executable()
-	User          bool   // a user unit of the calling user, not a system unit; usually os.Geteuid() != 0
+	User          bool   // a unit of the calling user, not a system unit; usually os.Geteuid() != 0
 	InitUser      string // administrator to create; default "init"
 	InitPassword  string // its password; generated when empty
 	RemoveContent bool   // uninstall only: remove blobs and database as well
@@ -48,14 +46,18 @@ type Request struct {
 // Deps is what the installer needs from its caller: Version. The zero value of the others means the
 // real thing; tests replace it.
 type Deps struct {
-	Host     *host.Host                                                           // host.Local()
-	Connect  func(ctx context.Context, user bool) (serviceManager, error)         // systemd over D-Bus
-	Resolver resolver                                                             // net.DefaultResolver
-	Health   func(ctx context.Context, cfg *config.Config) error                  // one HTTPS request, verified with the CA
-	Seed     func(ctx context.Context, in Installation) (changed bool, err error) // seedUsers
-	Version  string                                                               // of this program, for the record
-	Home     string                                                               // home.Dir(); empty if there is none
-	Geteuid  func() int                                                           // os.Geteuid
+	Host     *host.Host // host.Local()
+	Resolver resolver   // net.DefaultResolver
+	Version  string     // of this program, for the record
+	Home     string     // home.Dir(); empty if there is none
+	Geteuid  func() int // os.Geteuid
+
+	// Connect connects to systemd, of the calling user or the system; connectSystemd.
+	Connect func(ctx context.Context, user bool) (serviceManager, error)
+	// Health returns an error unless the daemon is healthy; checkHealth.
+	Health func(ctx context.Context, cfg *config.Config) error
+	// Seed makes the first users; seedUsers.
+	Seed func(ctx context.Context, in Installation) (changed bool, err error)
 }
 
 // Installation is a daemon that answers, and the users to make.
@@ -90,8 +92,6 @@ type Problem struct {
 }
 
 func (p Problem) String() string { return p.What + "\n    " + p.Remedy }
-
-func isWarning(p Problem) bool { return p.Warning }
 
 // PreflightError has all problems that forbid an install. Nothing has been written.
 type PreflightError struct{ Problems []Problem }

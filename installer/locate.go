@@ -7,14 +7,14 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/mirror-appliance/appliance/internal/durable"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/home"
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
-// Locate returns the identity to act with on an appliance of this host: that of the configuration
-// file file, of the install directory root, or, if both are empty, of the installed service, or of
-// the directory where install puts one by default.
+// Locate returns the identity for an appliance of this host: that of a configuration file, of the
+// install directory root, or, if both are empty, of the installed service or the default directory.
 func Locate(d Deps, file, root string) (*Identity, error) {
 	path, err := locate(d, file, root)
 	if err != nil {
@@ -22,7 +22,8 @@ func Locate(d Deps, file, root string) (*Identity, error) {
 	}
 	id, err := identify(d, path)
 	if errors.Is(err, fs.ErrNotExist) {
-		next := "name its directory with --quayRoot, or put one on this host with: appliance install --quayHostname HOST"
+		next := "name its directory with --quayRoot, or put one on this host with: " +
+			"appliance install --quayHostname HOST"
 		if os.Geteuid() != 0 && file == "" && root == "" {
 			next = "run the command as root if root installed it; else " + next
 		}
@@ -32,23 +33,19 @@ func Locate(d Deps, file, root string) (*Identity, error) {
 }
 
 func locate(d Deps, file, root string) (string, error) {
-	inRoot := ""
 	if root != "" {
 		root, err := filepath.Abs(root)
 		if err != nil {
 			return "", err
 		}
-		inRoot = config.Path(root)
-	}
-	switch {
-	case file == "" && inRoot != "":
-		return inRoot, nil
-	case file != "" && inRoot != "":
-		if path, err := filepath.Abs(file); err != nil || path != inRoot {
-			return "", hint.New(fmt.Errorf("--config is %s, and that of --quayRoot is %s", file, inRoot), "give one of the two")
+		inRoot := config.Path(root)
+		if path, err := filepath.Abs(file); file != "" && (err != nil || path != inRoot) {
+			return "", hint.New(fmt.Errorf("--config is %s, and that of --quayRoot is %s", file, inRoot),
+				"give one of the two")
 		}
 		return inRoot, nil
-	case file != "":
+	}
+	if file != "" {
 		return file, nil
 	}
 	if found, err := find(d, os.Geteuid() != 0); err == nil {
@@ -60,3 +57,30 @@ func locate(d Deps, file, root string) (string, error) {
 	}
 	return config.Path(filepath.Join(dir, "quay-install")), nil
 }
+
+// Lock excludes other installs and uninstalls of this user, until unlock or the end of the process.
+// Take it before a plan is made: what one run finds missing, such as the CA, another would make as
+// well.
+//
+// The lock is on the home directory: it leaves nothing behind, and other users cannot open that of
+// root. On a file system without locks, such as some NFS, runs are not kept apart.
+func Lock(d Deps) (unlock func(), err error) {
+	if d, err = d.complete(); err != nil {
+		return nil, err
+	}
+	if d.Home == "" {
+		return func() {}, nil
+	}
+	home, err := os.Open(d.Host.Path(d.Home))
+	if err != nil {
+		return func() {}, nil
+	}
+	if err := durable.Lock(home, durable.Exclusive); errors.Is(err, durable.ErrLocked) {
+		home.Close()
+		return nil, errBusy
+	}
+	return func() { home.Close() }, nil
+}
+
+var errBusy = hint.New(errors.New("another install or uninstall is under way"),
+	"wait until it has ended, then run the command again")

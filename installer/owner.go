@@ -44,7 +44,8 @@ func (id *Identity) Command(ctx context.Context, args ...string) (*exec.Cmd, err
 		attr.Credential = &syscall.Credential{Uid: uint32(id.UID), Gid: uint32(id.GID)}
 	} else {
 		attr.Cloneflags = syscall.CLONE_NEWNS
-		args = append([]string{"enter", strconv.Itoa(id.UID), strconv.Itoa(id.GID), strings.Join(closed, ":"), strings.Join(beyond, ":"), "--"}, args...)
+		args = append([]string{"enter", strconv.Itoa(id.UID), strconv.Itoa(id.GID),
+			strings.Join(closed, ":"), strings.Join(beyond, ":"), "--"}, args...)
 	}
 	// By this name the user reaches the program also in /root.
 	c := exec.CommandContext(ctx, "/proc/self/exe", args...)

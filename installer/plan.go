@@ -27,10 +27,12 @@ type Plan struct {
 
 // newPlan rejects what the site has problems with.
 func (s *site) newPlan() (*Plan, error) {
-	if fatal := slices.DeleteFunc(slices.Clone(s.problems), isWarning); len(fatal) > 0 {
+	fatal := slices.DeleteFunc(slices.Clone(s.problems), func(p Problem) bool { return p.Warning })
+	if len(fatal) > 0 {
 		return nil, &PreflightError{Problems: fatal}
 	}
-	return &Plan{site: s, journal: s.journal, Warnings: s.problems, result: Result{QuayRoot: s.QuayRoot}}, nil
+	result := Result{QuayRoot: s.QuayRoot}
+	return &Plan{site: s, journal: s.journal, Warnings: s.problems, result: result}, nil
 }
 
 func (p *Plan) add(steps ...host.Step) { p.steps = append(p.steps, steps...) }

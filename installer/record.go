@@ -41,12 +41,12 @@ type version1 struct {
 	User      bool     `json:"createdUser"`      // the system user was not there before
 	Lingering bool     `json:"enabledLingering"` // was off before
 	Binary    string   `json:"binary"`
-	Files     []string `json:"createdFiles"` // certificates and keys that were not there before; the earliest records have none
+	Files     []string `json:"createdFiles"` // certificates and keys; the earliest records have none
 }
 
-const recordName = "install.json"
-
-func recordPath(quayRoot string) string { return filepath.Join(quayRoot, "quay-config", recordName) }
+func recordPath(quayRoot string) string {
+	return filepath.Join(quayRoot, "quay-config", "install.json")
+}
 
 // lasting is a step whose result stays until an uninstall takes it back.
 type lasting interface {
@@ -118,7 +118,8 @@ func readRecord(h *host.Host, quayRoot string) (*record, []byte, error) {
 		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if r.Version != 1 && r.Version != recordVersion {
-		return nil, nil, fmt.Errorf("%s was written by another version of the appliance (%d, this one knows %d)", path, r.Version, recordVersion)
+		return nil, nil, fmt.Errorf("%s was written by another version of the appliance (%d, this one "+
+			"knows %d)", path, r.Version, recordVersion)
 	}
 	return &r, content, nil
 }
@@ -127,8 +128,9 @@ func readRecord(h *host.Host, quayRoot string) (*record, []byte, error) {
 func (s *site) installOf(old version1) (entries []host.Entry) {
 	absent := new(host.Before)
 	add := func(step host.Step) { entries = append(entries, host.Entry{Step: step, Before: absent}) }
+	names := []string{"quay-config", "quay-rootCA", "run", "tls-state"}
 	whole := func(dir string) bool {
-		return filepath.Dir(dir) == s.QuayRoot && slices.Contains([]string{"quay-config", "quay-rootCA", "run", "tls-state"}, filepath.Base(dir))
+		return filepath.Dir(dir) == s.QuayRoot && slices.Contains(names, filepath.Base(dir))
 	}
 	slices.Sort(old.Created) // a directory comes before what is in it
 	for _, dir := range old.Created {
@@ -175,7 +177,8 @@ func (r *record) with(entries []host.Entry) *record {
 	}
 	for _, e := range entries {
 		if l, ok := e.Step.(*leavings); ok && all.Storage == "" {
-			all.Storage, all.Database, all.File = l.Storage, filepath.Dir(l.Database), filepath.Base(l.Database)
+			all.Storage = l.Storage
+			all.Database, all.File = filepath.Dir(l.Database), filepath.Base(l.Database)
 		}
 		step, ok := e.Step.(lasting)
 		if !ok {
@@ -196,7 +199,9 @@ func (r *record) with(entries []host.Entry) *record {
 // update replaces a step by a later one about the same thing, and reports whether the record has
 // it. The hash of what was written stays, where the later one leaves the content alone.
 func (r *record) update(step lasting) bool {
-	i := slices.IndexFunc(r.entries, func(e host.Entry) bool { return e.Step.(lasting).Taken() == step.Taken() })
+	i := slices.IndexFunc(r.entries, func(e host.Entry) bool {
+		return e.Step.(lasting).Taken() == step.Taken()
+	})
 	if i < 0 {
 		return false
 	}
@@ -234,7 +239,7 @@ func (s *site) writeRecord(ctx context.Context, steps []host.Step) error {
 	if err != nil {
 		return err
 	}
-	file := &host.File{Host: s.Host, Path: recordPath(s.QuayRoot), Content: text, Mode: 0o600, Owner: s.admin}
+	file := s.rootFile(recordPath(s.QuayRoot), text, 0o600)
 	before, err := file.Check(ctx)
 	if before != nil && err == nil {
 		_, err = file.Apply(ctx)

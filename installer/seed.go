@@ -33,9 +33,8 @@ func PullSecretFile(quayRoot string) string {
 	return filepath.Join(filepath.Dir(config.Path(quayRoot)), "pull-secret.json")
 }
 
-// seedUsers makes the first users through the control socket of a daemon that has just started, and
-// reports whether it made the administrator. It does not change users that exist, but a password
-// that was named must be theirs.
+// seedUsers makes the first users through the control socket, and reports whether it made the
+// administrator. It does not change users that exist, but a given password must be theirs.
 func seedUsers(ctx context.Context, in Installation) (bool, error) {
 	uid := os.Geteuid()
 	if in.Owner != "" {
@@ -57,8 +56,8 @@ func seedUsers(ctx context.Context, in Installation) (bool, error) {
 	made := false
 	switch {
 	case !have(in.InitUser):
-		_, err := control.CreateUser(ctx, api.NewUser{Name: in.InitUser, Role: string(auth.Admin), Password: in.InitPassword})
-		if err != nil {
+		user := api.NewUser{Name: in.InitUser, Role: string(auth.Admin), Password: in.InitPassword}
+		if _, err := control.CreateUser(ctx, user); err != nil {
 			return false, fmt.Errorf("create user %s: %w", in.InitUser, err)
 		}
 		made = true
@@ -91,8 +90,7 @@ func checkInitPassword(ctx context.Context, in Installation) error {
 	if errors.As(err, &refused) && refused.Status == http.StatusUnauthorized {
 		return hint.New(
 			fmt.Errorf("user %s exists and has another password than the one given", in.InitUser),
-			fmt.Sprintf("leave --initPassword out to keep it, or set a new one: appliance user passwd %s", in.InitUser))
-
+			"leave --initPassword out to keep it, or set a new one: appliance user passwd "+in.InitUser)
 	}
 	if errors.As(err, &refused) && refused.Status == http.StatusForbidden {
 		return nil // the password is right, the role was changed
@@ -100,14 +98,14 @@ func checkInitPassword(ctx context.Context, in Installation) error {
 	return err
 }
 
-// seedPuller makes the puller and leaves its secret in a file that only the owner can read. It is
-// shown nowhere else, and a later `appliance user passwd puller` replaces it. The file comes first:
-// the password of a user that exists is not known to another install.
+// seedPuller makes the puller and leaves its secret in a file for the owner alone, and nowhere
+// else. The file comes first: another install does not know the password of a user that exists.
 func seedPuller(ctx context.Context, control *client.Client, in Installation) error {
 	password := rand.Text()
 	auths := make(map[string]any)
 	for _, address := range in.Config.Addresses() {
-		auths[address] = map[string]string{"auth": base64.StdEncoding.EncodeToString([]byte(pullerUser + ":" + password))}
+		login := base64.StdEncoding.EncodeToString([]byte(pullerUser + ":" + password))
+		auths[address] = map[string]string{"auth": login}
 	}
 	secret, err := json.Marshal(map[string]any{"auths": auths})
 	if err != nil {
@@ -116,16 +114,15 @@ func seedPuller(ctx context.Context, control *client.Client, in Installation) er
 	if err := writeSecret(PullSecretFile(in.QuayRoot), append(secret, '\n')); err != nil {
 		return err
 	}
-	_, err = control.CreateUser(ctx, api.NewUser{Name: pullerUser, Role: string(auth.Pull), Password: password})
-	if err != nil {
+	user := api.NewUser{Name: pullerUser, Role: string(auth.Pull), Password: password}
+	if _, err := control.CreateUser(ctx, user); err != nil {
 		return fmt.Errorf("create user %s: %w", pullerUser, err)
 	}
 	return nil
 }
 
-// writeSecret writes a file that belongs to the owner of its directory. It replaces what is there
-// and never writes through it: the owner is the service, and a link that it left could lead root
-// anywhere.
+// writeSecret replaces a file, for the owner of its directory. It does not write through it: the
+// owner is the service, whose link could lead root anywhere.
 func writeSecret(path string, data []byte) error {
 	h := host.Local()
 	dir, err := h.StatTarget(filepath.Dir(path))

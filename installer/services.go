@@ -81,8 +81,10 @@ type guard struct {
 func (s *guard) String() string { return "" }
 
 func (s *guard) Check(ctx context.Context) (*host.Before, error) {
-	if slices.ContainsFunc(s.journal.Entries, func(e host.Entry) bool { _, ok := e.Step.(*guard); return ok }) {
-		return nil, nil // that of the interrupted run counts
+	for _, e := range s.journal.Entries {
+		if _, ok := e.Step.(*guard); ok {
+			return nil, nil // that of the interrupted run counts
+		}
 	}
 	status, err := s.bus.Status(ctx, systemd.Service)
 	if err != nil {
@@ -164,7 +166,8 @@ func (s *enable) Undo(ctx context.Context, before *host.Before) (bool, error) {
 	}
 	// Disabling removes the alias, but not one that a killed run has left.
 	alias := filepath.Join(s.UnitDir, "quay-app.service")
-	if target, err := os.Readlink(s.host.Path(alias)); err != nil || filepath.Base(target) != systemd.Service {
+	target, err := os.Readlink(s.host.Path(alias))
+	if err != nil || filepath.Base(target) != systemd.Service {
 		return changed, nil
 	}
 	return s.host.Remove(alias)
@@ -197,8 +200,10 @@ func (s *start) Check(ctx context.Context) (*host.Before, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.running, s.socketOpen = service.ActiveState == "active", socket.ActiveState == "active" && !s.wrote(s.socket)
-	if s.running && s.socketOpen && !s.renamed && !s.wrote("") && !runsAnother(s.host, s.binary, service) {
+	s.running = service.ActiveState == "active"
+	s.socketOpen = socket.ActiveState == "active" && !s.wrote(s.socket)
+	if s.running && s.socketOpen && !s.renamed && !s.wrote("") &&
+		!runsAnother(s.host, s.binary, service) {
 		return nil, nil
 	}
 	return &host.Before{}, nil
@@ -248,7 +253,8 @@ func withJournal(ctx context.Context, h *host.Host, user bool, since time.Time, 
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	args := []string{"--unit", systemd.Service, "--lines", "15", "--no-pager", "--output", "cat", "--since", fmt.Sprintf("@%d", since.Unix())}
+	args := []string{"--unit", systemd.Service, "--lines", "15", "--no-pager", "--output", "cat",
+		"--since", fmt.Sprintf("@%d", since.Unix())}
 	if user {
 		args = append([]string{"--user"}, args...)
 	}
@@ -257,7 +263,8 @@ func withJournal(ctx context.Context, h *host.Host, user bool, since time.Time, 
 	if jerr != nil || text == "" || strings.Contains(text, "-- No entries --") {
 		return err
 	}
-	return fmt.Errorf("%w\nthe daemon's last words:\n  %s", err, strings.ReplaceAll(text, "\n", "\n  "))
+	text = strings.ReplaceAll(text, "\n", "\n  ")
+	return fmt.Errorf("%w\nthe end of the daemon's log:\n  %s", err, text)
 }
 
 // linger lets a user's services run while the user is not logged in.
@@ -267,7 +274,7 @@ type linger struct {
 }
 
 func (s *linger) String() string {
-	return "let services of this user run while nobody is logged in (lingering)"
+	return "let services of this user run on after the user logs out (lingering)"
 }
 
 func (s *linger) Taken() string { return "let services of this user end when the user logs out" }

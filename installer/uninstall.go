@@ -40,11 +40,12 @@ func PlanUninstall(ctx context.Context, r Request, d Deps) (*Plan, error) {
 		return nil, err
 	}
 	for _, d := range []struct{ flag, asked, have string }{
-		{"--quayStorage", s.QuayStorage, s.cfg.Storage}, {"--sqliteStorage", s.SqliteStorage, s.databaseDir()},
+		{"--quayStorage", s.QuayStorage, s.cfg.Storage},
+		{"--sqliteStorage", s.SqliteStorage, s.databaseDir()},
 	} {
 		if d.asked != "" && d.asked != d.have {
-			s.problem(fmt.Sprintf("%s says %s, but the appliance in %s keeps it in %s", d.flag, d.asked, s.QuayRoot, d.have),
-				"leave out "+d.flag+" to go on with that one")
+			s.problem(fmt.Sprintf("%s says %s, but the appliance in %s keeps it in %s",
+				d.flag, d.asked, s.QuayRoot, d.have), "leave out "+d.flag+" to go on with that one")
 		}
 	}
 	s.checkRights()
@@ -66,22 +67,18 @@ func (s *site) installedConfig() error {
 	if s.contentIs != nil && !notThere(s.contentIs) && s.changer == nil {
 		return fmt.Errorf("read the configuration: %w", s.contentIs)
 	}
-	path := config.Path(s.QuayRoot)
-	storage, database := s.QuayStorage, s.SqliteStorage
-	s.QuayStorage, s.SqliteStorage = "", ""
-	defer func() { s.QuayStorage, s.SqliteStorage = storage, database }()
 	switch {
-	case s.record != nil:
-		s.cfg = s.newConfig()
-		s.warnOfStrays()
-	case s.changer != nil:
+	case s.changer != nil && s.record == nil:
 		s.cfg = s.legacyConfig()
-	case s.contentIs == nil:
-		cfg, err := config.Parse(path, s.content)
+	case s.contentIs == nil && s.record == nil:
+		cfg, err := config.Parse(s.confPath(), s.content)
 		s.cfg = cfg
 		return err
 	default:
-		s.cfg = s.newConfig()
+		s.cfg = s.newConfig("", "")
+		if s.record != nil {
+			s.warnOfStrays()
+		}
 	}
 	return nil
 }
@@ -89,7 +86,10 @@ func (s *site) installedConfig() error {
 // takeBack adds the inverse of the recorded steps.
 func (p *Plan) takeBack(s *site) {
 	content := s.leavings()
-	kept := !s.RemoveContent && slices.ContainsFunc(content.content(), func(path string) bool { ok, _ := s.Host.Exists(path); return ok })
+	kept := !s.RemoveContent && slices.ContainsFunc(content.content(), func(path string) bool {
+		ok, _ := s.Host.Exists(path)
+		return ok
+	})
 	gone := content.Rest
 	if kept {
 		gone = gone[1:] // nodes have the pull secret, whose user is in the database
@@ -120,7 +120,8 @@ func (p *Plan) takeBack(s *site) {
 			program = program || step.Path == s.binary
 		}
 		rest = append(rest, &inverse{e})
-		if file, ok := e.Step.(*host.File); ok && file.Path == s.unitFile(systemd.Service) { // the last of the units
+		// The last of the units.
+		if file, ok := e.Step.(*host.File); ok && file.Path == s.unitFile(systemd.Service) {
 			rest, s.bus.needed = append(rest, &reload{bus: s.bus}), true
 		}
 	}
@@ -132,32 +133,34 @@ func (p *Plan) takeBack(s *site) {
 	}
 	p.add(rest...)
 	if !kept { // what leads to the rest is removed last
-		p.add(s.removal(s.journal.Dir, true), s.removal(recordPath(s.QuayRoot), true), s.removal(conf, whole))
+		p.add(s.removal(s.journal.Dir, true), s.removal(recordPath(s.QuayRoot), true),
+			s.removal(conf, whole))
 		p.add(outer...)
 	}
 	if !program {
-		p.Warnings = append(p.Warnings, Problem{
-			What: "the executable stays: it was there before the install", Remedy: "remove it yourself if you want to", Warning: true,
-		})
+		p.Warnings = append(p.Warnings, Problem{Warning: true,
+			What:   "the executable stays: it was there before the install",
+			Remedy: "remove it yourself if you want to"})
 	}
 }
 
 // removal is a file that is removed or, if whole, a directory with all that it holds.
 func (s *site) removal(path string, whole bool) host.Step {
-	return &inverse{host.Entry{Step: &host.Dir{Host: s.Host, Path: path, Whole: whole}, Before: &host.Before{}}}
+	dir := &host.Dir{Host: s.Host, Path: path, Whole: whole}
+	return &inverse{host.Entry{Step: dir, Before: &host.Before{}}}
 }
 
 // staysWithContent reports whether a step is not taken back while the content is kept: the content
 // goes on belonging to the service's user, and the clusters that use it trust the CA.
 func (s *site) staysWithContent(e host.Entry) bool {
-	ca := filepath.Join(s.QuayRoot, "quay-rootCA")
 	switch step := e.Step.(type) {
 	case *host.SystemUser:
 		return true
 	case *host.Dir:
-		return step.Path == ca || e.Before.Is != ""
+		return step.Path == s.caDir() || e.Before.Is != ""
 	case *host.File:
-		return step.Path == s.pullSecret() || step.Path != s.binary && filepath.Dir(step.Path) != s.unitDir() && !within(step.Path, s.confDir())
+		return step.Path == s.pullSecret() || step.Path != s.binary &&
+			filepath.Dir(step.Path) != s.unitDir() && !within(step.Path, s.confDir())
 	}
 	return false
 }

@@ -55,18 +55,20 @@ func (s *site) wantConfig() {
 		s.checkRoots()
 		s.refuseChanges()
 	case notThere(s.contentIs):
-		s.cfg = s.newConfig()
+		s.cfg = s.newConfig(s.QuayStorage, s.SqliteStorage)
 		s.refuseSeparation()
 	default:
 		s.fault(fmt.Errorf("read the existing configuration: %w", s.contentIs), "make that file readable")
 	}
 }
 
-func (s *site) newConfig() *config.Config {
+// newConfig returns the configuration of a new install. The record has the directories that are not
+// given.
+func (s *site) newConfig(storage, database string) *config.Config {
 	cfg := config.Default(s.QuayRoot)
 	cfg.Hostname = normalizeHostname(s.Hostname)
-	if s.Hostname == "" {
-		cfg.Hostname = normalizeHostname(hostname())
+	if name, err := os.Hostname(); s.Hostname == "" && err == nil { // else it is refused as none
+		cfg.Hostname = normalizeHostname(name)
 	}
 	cfg.Port = cmp.Or(s.Port, cfg.Port)
 	cfg.Listen = fmt.Sprintf(":%d", cfg.Port)
@@ -74,20 +76,11 @@ func (s *site) newConfig() *config.Config {
 		cfg.Storage = s.record.Storage
 		cfg.Database = filepath.Join(s.record.Database, cmp.Or(s.record.File, databaseName))
 	}
-	cfg.Storage = cmp.Or(s.QuayStorage, cfg.Storage)
-	if s.SqliteStorage != "" {
-		cfg.Database = filepath.Join(s.SqliteStorage, databaseName)
+	cfg.Storage = cmp.Or(storage, cfg.Storage)
+	if database != "" {
+		cfg.Database = filepath.Join(database, databaseName)
 	}
 	return cfg
-}
-
-// hostname is this host's name; one that cannot be told is refused as no hostname at all.
-func hostname() string {
-	name, err := os.Hostname()
-	if err != nil {
-		return ""
-	}
-	return name
 }
 
 func normalizeHostname(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }

@@ -55,8 +55,8 @@ type Owner struct {
 	GID int `json:"gid"`
 }
 
-// AsIs leaves the owner alone: new files belong to this process.
-func AsIs() Owner { return Owner{-1, -1} }
+// asIs leaves the owner alone: new files belong to this process.
+func asIs() Owner { return Owner{-1, -1} }
 
 // Info describes a path.
 type Info struct {
@@ -80,7 +80,7 @@ func (h *Host) stat(path string, follow bool) (info Info, err error) {
 }
 
 func infoOf(fi fs.FileInfo) Info {
-	info := Info{Mode: fi.Mode(), Size: fi.Size(), Owner: AsIs()}
+	info := Info{Mode: fi.Mode(), Size: fi.Size(), Owner: asIs()}
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
 		info.Owner = Owner{int(st.Uid), int(st.Gid)}
 	}

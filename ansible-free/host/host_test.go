@@ -258,7 +258,7 @@ func kinds(h *Host) Kinds {
 func begin(t *testing.T, h *Host) *Journal {
 	t.Helper()
 	j := reload(t, h)
-	if err := j.Start(t.Context(), AsIs()); err != nil {
+	if err := j.Start(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
 	return j
@@ -385,7 +385,7 @@ func TestHost_WriteAfterKill(t *testing.T) {
 	h, root := newHost(t)
 	write(t, root, "etc/.a.tmp-ABCDEFGH", "half")
 	write(t, root, "etc/.ab.tmp-ABCDEFGH", "of another")
-	if err := h.Write("/etc/a", strings.NewReader("new"), 0o600, AsIs()); err != nil {
+	if err := h.Write("/etc/a", strings.NewReader("new"), 0o600, asIs()); err != nil {
 		t.Fatal(err)
 	}
 	if names, err := h.Names("/etc"); err != nil || strings.Join(names, " ") != ".ab.tmp-ABCDEFGH a passwd" {
@@ -399,7 +399,7 @@ func TestHost_WriteFails(t *testing.T) {
 	write(t, root, "etc/a", "before")
 	before := snapshot(t, root)
 	broken := errors.New("source broke")
-	if err := h.Write("/etc/a", failingReader{broken}, 0o600, AsIs()); !errors.Is(err, broken) {
+	if err := h.Write("/etc/a", failingReader{broken}, 0o600, asIs()); !errors.Is(err, broken) {
 		t.Errorf("Write: %v", err)
 	}
 	same(t, "after a failed write", snapshot(t, root), before)

@@ -56,9 +56,8 @@ func (k Kinds) Decode(line json.RawMessage) (Entry, error) {
 	return Entry{step, e.Before}, json.Unmarshal(e.Step, step)
 }
 
-// Journal writes to disk what a step is about to change, before it does, so that the steps of a run
-// that was killed can be undone by another. It is a directory: the lines of the entries, and copies
-// of the files that were replaced.
+// Journal writes to disk what a step is about to change, before it does: another process can undo a
+// run that was killed. It is a directory of the entries and of copies of replaced files.
 type Journal struct {
 	Host  *Host
 	Dir   string
@@ -107,12 +106,16 @@ func (j *Journal) Load() error {
 
 // Start makes the directory, and writes the entries down that came before it. Its parent must
 // exist.
-func (j *Journal) Start(ctx context.Context, owner Owner) error {
+func (j *Journal) Start(ctx context.Context, owner string) error {
 	if j.valid == 0 { // nothing was read from what is there
 		if _, err := j.Host.removeAll(ctx, j.Dir); err != nil {
 			return err
 		}
-		if err := j.Host.mkdir(j.Dir, 0o700, owner); err != nil {
+		owner, err := j.Host.owner(owner)
+		if err == nil {
+			err = j.Host.mkdir(j.Dir, 0o700, owner)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -165,7 +168,7 @@ func (j *Journal) keep(b *Before) error {
 	}
 	defer f.Close()
 	b.Copy = filepath.Join(j.Dir, fmt.Sprint(len(j.Entries)))
-	if err := j.Host.Write(b.Copy, f, 0o600, AsIs()); err != nil {
+	if err := j.Host.Write(b.Copy, f, 0o600, asIs()); err != nil {
 		return err
 	}
 	b.SHA256, err = j.Host.Sum(b.Copy)

@@ -11,9 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Own is a tree that belongs to a user as a whole: content that came from another host, or from
-// another account. The tree is walked only if Path itself belongs to another user. Path comes last,
-// so that an interrupted walk is done again.
+// Own is a tree that belongs to a user as a whole, such as content from another host. It is walked
+// only if Path belongs to another user; Path comes last, so that a killed walk is done again.
 type Own struct {
 	Host *Host  `json:"-"`
 	Path string `json:"path"`
@@ -91,9 +90,8 @@ func (s *Own) Undo(_ context.Context, before *Before) (bool, error) {
 	return true, errors.Join(append(errs, root.Chown(".", before.Owner.UID, before.Owner.GID))...)
 }
 
-// give changes the owner of a name below root, that of the link itself if it is one. A file with
-// more names than one that does not belong to the tree's own user is rejected: it may be a file of
-// root's that was linked into the tree.
+// give changes the owner of a name below root, also of a link. It rejects a file with several names
+// that is not the tree's own user's: root's may have been linked into the tree.
 func give(root *os.Root, name string, from, to Owner) error {
 	f, err := root.OpenFile(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
 	if err != nil {

@@ -7,9 +7,8 @@ import (
 	"strings"
 )
 
-// Ways returns the names by which path is reached: path itself, then the name after each symbolic
-// link on the way, at last the one without links. It trusts all links: its answer is for messages
-// and units.
+// Ways returns the names by which path is reached: path, the name after each symbolic link, and at
+// last the one without links. It trusts all links: its answer is for messages and units.
 func (h *Host) Ways(path string) []string {
 	ways := []string{filepath.Clean(path)}
 	for range maxLinks {

@@ -34,7 +34,7 @@ type Before struct {
 	Owner  Owner       `json:"owner"`
 	Target string      `json:"target,omitempty"` // of a link
 	PID    uint32      `json:"pid,omitempty"`    // of what is running
-	Copy   string      `json:"copy,omitempty"`   // the file with the content; empty if the content stays
+	Copy   string      `json:"copy,omitempty"`   // the file with the content, if it changes
 	SHA256 string      `json:"sha256,omitempty"` // of the copy
 	Below  []Before    `json:"below,omitempty"`  // what the step changes in a directory
 

@@ -90,10 +90,10 @@ func (h *Host) User(name string) (Owner, error) {
 }
 
 // owner returns the user that a step names, with the group of a second one as in root:appliance.
-// Without a name it is AsIs.
+// Without a name it is asIs.
 func (h *Host) owner(name string) (Owner, error) {
 	if name == "" {
-		return AsIs(), nil
+		return asIs(), nil
 	}
 	name, group, two := strings.Cut(name, ":")
 	owner, err := h.User(name)

@@ -15,11 +15,10 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-// Root's commands name paths below directories that an unprivileged service may write to, and the
-// service may exchange any name in them for a link at any moment. So the kernel does not get a path
-// as a whole: walk opens directory after directory, each by the descriptor of the one before, and
-// follows a link only where only root and the caller could have made it. All methods then work on a
-// name in an open directory, or on an open file.
+// Root acts below directories that an unprivileged service may write to, and the service may
+// exchange a name for a link at any moment. So walk opens directory after directory, each by the
+// descriptor of the one before, and follows a link only where only root and the caller could have
+// made it.
 
 // maxLinks is how many links a path may come by, as in the kernel.
 const maxLinks = 40
@@ -175,9 +174,8 @@ type Other struct {
 }
 
 // Other returns the first user besides root and the caller who may change the target of path or its
-// content, nil if there is none: each directory on the way, each link, and path itself belong to
-// the two and are not writable by others. A directory is judged before its content, so that the
-// answer holds later, too.
+// content, nil if there is none. It judges each directory, each link and path itself, and a
+// directory before its content, so that the answer holds later, too.
 func (h *Host) Other(path string) (*Other, error) {
 	var other *Other
 	var last step

@@ -51,7 +51,7 @@ func TestHost_FollowsNoLinkThatAnotherUserMayHaveMade(t *testing.T) {
 		"Write":       func() error { return h.Write("/srv/service/evil/shadow", strings.NewReader("x"), 0o644, owner) },
 		"relink":      func() error { return h.relink("x", "/srv/service/evil/made") },
 		"a journal": func() error {
-			return (&Journal{Host: h, Dir: "/srv/service/evil/undo"}).Start(t.Context(), owner)
+			return (&Journal{Host: h, Dir: "/srv/service/evil/undo"}).Start(t.Context(), "root")
 		},
 		"a copy": func() error {
 			_, err := (&Journal{Host: h, Dir: "/srv"}).Do(t.Context(), &Remove{Host: h, Path: "/srv/service/evil/shadow"})
@@ -108,7 +108,7 @@ func TestHost_FollowsLinksOfRoot(t *testing.T) {
 
 func TestHost_PutsAFileInThePlaceOfALink(t *testing.T) {
 	h, root := taken(t)
-	if err := h.Write("/srv/service/file", strings.NewReader("new"), 0o600, AsIs()); err != nil {
+	if err := h.Write("/srv/service/file", strings.NewReader("new"), 0o600, asIs()); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := os.ReadFile(filepath.Join(root, "etc/shadow")); err != nil || string(got) != "secret\n" {

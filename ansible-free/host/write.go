@@ -36,9 +36,8 @@ func (h *Host) mkdir(path string, mode fs.FileMode, owner Owner) error {
 	return durable.SyncRoot(dir)
 }
 
-// setFileAttr sets the permissions and the owner of a regular file. It rejects a link in its place,
-// and a file of another owner with more names than this one: in a directory of the service's, it
-// may be any file of the host.
+// setFileAttr sets mode and owner of a regular file. It rejects a link in its place, and a file of
+// another owner with several names: in the service's directory, it may be any file of the host.
 func (h *Host) setFileAttr(path string, mode fs.FileMode, owner Owner) error {
 	return h.withFile(path, false, func(f *os.File, fi fs.FileInfo) error {
 		if !fi.Mode().IsRegular() {
@@ -104,9 +103,8 @@ func (o Owner) satisfies(want Owner) bool {
 	return (want.UID < 0 || want.UID == o.UID) && (want.GID < 0 || want.GID == o.GID)
 }
 
-// Write replaces the file at path by what r gives: it writes beside the file, syncs, sets mode and
-// owner, renames, and syncs the directory. A reader sees the old file or the new one as a whole.
-// Write removes what a killed Write of the same path left.
+// Write replaces the file at path: it writes beside the file, syncs, sets mode and owner, renames,
+// and syncs the directory. It removes what a killed Write of the same path left.
 func (h *Host) Write(path string, r io.Reader, mode fs.FileMode, owner Owner) error {
 	return h.replace(path, func(dir *os.Root, tmp string) error {
 		// O_EXCL: the name cannot be a link.
