@@ -99,8 +99,8 @@ func (e *engine) block(p *plan.Plan) error {
 	return nil
 }
 
-// collisions removes images that are listed twice, and refuses two origins with one destination: chance would decide which
-// of them it names at the end.
+// collisions removes images that are listed twice, and rejects two origins with one destination: which
+// of them it named in the end would be chance.
 func (e *engine) collisions(p *plan.Plan) error {
 	taken := map[string]*plan.Image{}
 	var distinct []*plan.Image
@@ -119,9 +119,9 @@ func (e *engine) collisions(p *plan.Plan) error {
 	return nil
 }
 
-// readAll reads the manifests of all images. An image that cannot be read is a failure of the plan, or an error if its
-// class is mirrored whole. All such images that do not exist are named in one error; any other error ends the reading, since
-// a registry that is down is down for the rest too.
+// readAll reads the manifests of all images. An unreadable image is a failure of the plan, or an error
+// if its class is mirrored whole. Those that do not exist are named in one error; any other error ends
+// the reading, since the registry is down for the rest too.
 func (e *engine) readAll(ctx context.Context, p *plan.Plan) error {
 	g, within := errgroup.WithContext(ctx)
 	g.SetLimit(e.o.ParallelImages)

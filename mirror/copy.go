@@ -15,7 +15,7 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
-// copyImage copies the manifests of an image that the destination does not have, children before those that name them. It
+// copyImage copies the manifests of an image that the destination does not have, children first. It
 // returns Existed if there are none, else Done.
 func (x *execution) copyImage(ctx context.Context, image *plan.Image, has *answer) (EventKind, error) {
 	missing := slices.DeleteFunc(slices.Clone(image.Manifests), func(m plan.Manifest) bool { return has.complete(image.Repository, m) })
@@ -99,8 +99,8 @@ func (x *execution) transfer(ctx context.Context, source Source, image *plan.Ima
 	return fmt.Errorf("copy blob %s: %w", b.Digest, err)
 }
 
-// content is a blob at its source. The first Read opens it: a destination that refuses, or that has the blob in another
-// repository, costs the source nothing.
+// content is a blob at its source. The first Read opens it: a destination that refuses or mounts the
+// blob costs the source nothing.
 type content struct {
 	ctx    context.Context // reading takes no context of its own
 	source Source
@@ -159,15 +159,15 @@ func (c *content) close() error {
 	return c.err
 }
 
-// shared is a blob of images that are under way. Images share layers: while one copies a blob, the others that need it wait
-// and then find it.
+// shared is a blob of images that are under way. While one of them copies it, the others wait and then
+// find it.
 type shared struct {
 	free   chan struct{} // has a token while no image copies it
 	put    bool          // it was put while an image under way needed it; touched with the token
 	images int           // that are under way and need it; guarded by execution.mu
 }
 
-// share keeps track of blobs until the function that it returns is called. It is called before the destination is asked for
+// share keeps track of blobs until end is called. It is called before the destination is asked for
 // them, so that what another image puts later is noticed.
 func (x *execution) share(blobs []ocispec.Descriptor) (end func()) {
 	x.mu.Lock()

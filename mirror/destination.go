@@ -38,7 +38,7 @@ type Destination interface {
 	PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, r io.Reader) error
 	// PutManifest stages a manifest, whose blobs exist in the repository or are staged for it.
 	PutManifest(ctx context.Context, repo string, desc ocispec.Descriptor, body []byte) error
-	// Tag stages tags: for each repository, the manifest, existing or staged, that each of them is to name.
+	// Tag stages tags: by repository and tag, the manifest, existing or staged, that it is to name.
 	Tag(ctx context.Context, tags map[string]map[string]digest.Digest) error
 	Commit(ctx context.Context) error
 	Abort(ctx context.Context) error
@@ -47,19 +47,19 @@ type Destination interface {
 // limited is a destination that takes so many writers at once; others take as many as there are.
 type limited interface{ Writers() int }
 
-// sourceRecorder is a destination that records, by repository, the sources of content (as in quay.io/org/image), to ask them
-// again when some is damaged.
+// sourceRecorder is a destination that records the sources of content (as in quay.io/org/image) by
+// repository, to fetch damaged content again.
 type sourceRecorder interface {
 	Source(ctx context.Context, from map[string][]string) error
 }
 
-// refusal is an error of a destination that has answered and may have refused for good: its disk is full, say.
+// refusal is an error of a destination that may have refused for good: its disk is full, say.
 type refusal interface {
 	error
 	Refused() bool
 }
 
-// sourceError is an error of reading a source while a destination is written. The source has retried what may pass.
+// sourceError is an error of reading a source, which has retried what may pass.
 type sourceError struct{ error }
 
 func (e *sourceError) Unwrap() error { return e.error }
@@ -67,8 +67,8 @@ func (e *sourceError) Unwrap() error { return e.error }
 // attempts is how often a destination is asked or given the same while its side fails.
 const attempts = 3
 
-// target is the destination of a run. Its methods repeat a call while the destination's side fails: one dropped connection
-// must not leave a release incomplete.
+// target is the destination of a run. It retries calls while the destination's side fails: one dropped
+// connection must not leave a release incomplete.
 type target struct {
 	dst     Destination
 	sleep   func(ctx context.Context, d time.Duration) error

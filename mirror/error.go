@@ -27,7 +27,7 @@ func classed(of plan.Type, err error) error {
 	return &classError{err, of.Class().Exit}
 }
 
-// incompleteError is a run of which some images failed, or a plan that lacks some. The Report, or the Plan, names them.
+// incompleteError is a run in which some images failed, or a plan that lacks some.
 type incompleteError struct {
 	Failed, Planned int
 	Code            int    // a bit mask, see plan.Class

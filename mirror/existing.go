@@ -14,19 +14,19 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
-// place is a digest in a repository of the destination: for most destinations what one repository has, another has not.
+// place is a digest in a repository of the destination.
 type place struct {
 	repository string
 	digest     digest.Digest
 }
 
-// question is what a destination is asked for, each once. One digest can be wanted as a blob and as a manifest.
+// question is what a destination is asked for. One digest can be wanted as a blob and as a manifest.
 type question struct{ blobs, manifests map[place]bool }
 
 func newQuestion() question { return question{map[place]bool{}, map[place]bool{}} }
 
-// about asks for the manifests of an image and for their blobs: not every registry sees to it that a manifest that it has is
-// complete.
+// about asks for the manifests of an image and for their blobs: some registries have manifests that
+// are incomplete.
 func about(image *plan.Image) question {
 	q := newQuestion()
 	for _, m := range image.Manifests {

@@ -23,7 +23,7 @@ func (d *recording) Existing(_ context.Context, blobs, manifests map[string][]di
 }
 
 // One digest can be wanted as a manifest and as a layer.
-func TestHoldings_ask_bothKinds(t *testing.T) {
+func TestInventory_asksForBothKinds(t *testing.T) {
 	one, other := ocispec.Descriptor{Digest: digest.FromString("one")}, ocispec.Descriptor{Digest: digest.FromString("other")}
 	image := &plan.Image{Repository: "a", Manifests: []plan.Manifest{{Descriptor: one}, {Descriptor: other, Blobs: []ocispec.Descriptor{one, one}}}}
 	dst := &recording{}

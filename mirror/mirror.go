@@ -41,8 +41,7 @@ type Options struct {
 	Open func(imageset.Reference) (Source, error)
 	// Begin begins a run at the destination. The name describes it to people.
 	Begin func(ctx context.Context, name string) (Destination, error)
-	// Registry is the destination's host[:port], and Prefix the path below it that everything goes under. Both are for
-	// names only.
+	// Registry is the destination's host[:port], and Prefix the path below it. Both are for names only.
 	Registry, Prefix string
 	// Workspace is the directory that has working-dir.
 	Workspace string
@@ -141,7 +140,7 @@ func DryRun(ctx context.Context, o Options) (p *plan.Plan, mapping string, err e
 	return p, mapping, err
 }
 
-// CheckParallel returns an error if Options.ParallelImages or ParallelLayers is out of range, in oc-mirror's words.
+// CheckParallel checks Options.ParallelImages and ParallelLayers. The error has oc-mirror's words.
 func CheckParallel(images, layers int) error {
 	for name, n := range map[string]int{"images": images, "layers": layers} {
 		if n < 1 || n > maxParallel {

@@ -43,7 +43,7 @@ func (e *engine) report(p *plan.Plan, started time.Time, failures []plan.Failure
 	return r
 }
 
-// Result is how many images of the classes with one label were planned, and how many of those are mirrored.
+// Result counts the images of the classes with one label.
 type Result struct {
 	Label             string
 	Mirrored, Planned int
@@ -69,7 +69,7 @@ func (r *Report) Results() []Result {
 	return all
 }
 
-// writeResults writes the cluster resources of what was mirrored, the list of failures if there are any, and the report.
+// writeResults writes cluster resources, the list of failures if there are any, and the report.
 func (e *engine) writeResults(r *Report) error {
 	stamp := r.Started.UTC().Format("20060102_150405")
 	if len(r.Mirrored) > 0 {

@@ -19,8 +19,8 @@ import (
 // repository does not have is an error with errors.Is(err, fs.ErrNotExist). Whatever may pass has been retried. An error of
 // a context that ended is that context's. mirror/sourcetest checks all of this.
 type Source interface {
-	// Manifest returns what a tag or a digest names. The bytes hash to the digest of the descriptor, which is ref if ref is a
-	// digest.
+	// Manifest returns what a tag or a digest names. The bytes hash to the descriptor's digest, which
+	// is ref if ref is a digest.
 	Manifest(ctx context.Context, ref string) (ocispec.Descriptor, []byte, error)
 	// Blob opens a blob; the size is -1 if it is not known. Reading ends with an error instead of io.EOF, and without the
 	// last bytes, if the whole does not hash to d. ctx ends the reading too.

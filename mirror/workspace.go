@@ -24,11 +24,11 @@ func (w workspace) path(name string) string {
 	return filepath.Join(w.dir, "working-dir", filepath.FromSlash(name))
 }
 
-// check reports whether documents can be written, before there are any: after hours of copying it is too late.
+// check returns an error if documents cannot be written, before hours of copying.
 func (w workspace) check() error {
 	err := os.MkdirAll(w.path(""), 0o755)
 	if err == nil {
-		err = tryToWrite(w.path(""))
+		err = durable.CheckWritable(w.path(""))
 	}
 	if err != nil {
 		return hint.New(fmt.Errorf("write to the workspace: %w", err), "name a directory that you may write to: --workspace file://DIR")
@@ -36,18 +36,10 @@ func (w workspace) check() error {
 	return nil
 }
 
-func tryToWrite(dir string) error {
-	f, err := os.CreateTemp(dir, ".try-")
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Close(), os.Remove(f.Name()))
-}
-
 // Read reads a document.
 func (w workspace) Read(name string) ([]byte, error) { return os.ReadFile(w.path(name)) }
 
-// Write writes a document and the directories above it. A name with an element ".." is an error with fs.ErrInvalid.
+// Write writes a document and the directories above it. fs.ErrInvalid for a name with "..".
 func (w workspace) Write(name string, data []byte) error {
 	if !fs.ValidPath(name) {
 		return fmt.Errorf("%q is not a name for a file in the workspace: %w", name, fs.ErrInvalid)

@@ -23,7 +23,7 @@ const (
 	// inodes for new files is full, however many bytes are free.
 	leastInodes = 1024
 
-	// blobInodes is what a blob may need: its bytes, the session's state and its successor, a directory.
+	// blobInodes is what a blob may need: its bytes, the session's state, its successor, a directory.
 	blobInodes = 4
 )
 
@@ -84,7 +84,7 @@ func Bytes(path string) (free, total int64, err error) {
 	return int64(fs.Bavail) * fs.Bsize, int64(fs.Blocks) * fs.Bsize, err
 }
 
-// Inodes returns how many files the file system of path has room for. A total of 0 means no limit, as on btrfs.
+// Inodes returns the free inodes of the file system of path. A total of 0 means no limit (btrfs).
 func Inodes(path string) (free, total int64, err error) {
 	fs, err := statfs(path)
 	return int64(fs.Ffree), int64(fs.Files), err

@@ -29,8 +29,8 @@ func WriteFile(path string, tmp *os.File, data []byte) error {
 	return SyncDir(filepath.Dir(path))
 }
 
-// Replace writes data to tmp, syncs and closes it, and renames it to path. tmp is an empty file in the same directory.
-// A reader sees the old content or the new. After an error, tmp is closed and removed.
+// Replace writes data to tmp, an empty file in the same directory, syncs and closes it, and renames it
+// to path. A reader sees the old content or the new. After an error, tmp is closed and removed.
 func Replace(path string, tmp *os.File, data []byte) error {
 	_, err := tmp.Write(data)
 	if err = Finish(tmp, err); err == nil {
@@ -84,9 +84,8 @@ const (
 // ErrLocked says that another open file has a lock that excludes the one wanted.
 var ErrLocked = errors.New("locked by another process")
 
-// Lock locks an open file or directory and does not wait. It fails with ErrLocked when the lock is taken, and with an
-// *os.PathError where the file system has no locks. The lock goes with the file: when it is closed, and when the
-// process ends in any way.
+// Lock locks an open file or directory and does not wait. It fails with ErrLocked when the lock is
+// taken, and with an *os.PathError where there are no locks. The lock ends when the file is closed.
 func Lock(f *os.File, kind int) error {
 	err := unix.Flock(int(f.Fd()), kind|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
@@ -100,7 +99,7 @@ func Lock(f *os.File, kind int) error {
 
 // CheckWritable returns an error unless files can be made in a directory.
 func CheckWritable(dir string) error {
-	// As the effective user with its capabilities: a command of root's that became the owner of dir reaches it only so.
+	// As the effective user: a command of root's that became the owner of dir reaches it only so.
 	if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
 		return fmt.Errorf("files cannot be made in %s: %w", dir, err)
 	}

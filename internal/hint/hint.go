@@ -10,7 +10,7 @@ type hinted struct {
 	hint string
 }
 
-// New returns err with a hint: what to do about it, in the imperative, with the command to type if there is one.
+// New returns err with a hint: what to do about it, in the imperative, and the command to type.
 func New(err error, hint string) error { return &hinted{err, hint} }
 
 func (e *hinted) Unwrap() error { return e.error }

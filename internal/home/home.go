@@ -33,7 +33,7 @@ func Dir() (string, error) {
 	return dir, nil
 }
 
-// Expand resolves ~ and ~user at the beginning of a path. A shell does the same, but not in --flag=~/path.
+// Expand resolves ~ and ~user at the beginning of a path, as a shell does, except in --flag=~/path.
 func Expand(path string) (string, error) {
 	if !strings.HasPrefix(path, "~") {
 		return path, nil
@@ -41,20 +41,14 @@ func Expand(path string) (string, error) {
 	name, rest, _ := strings.Cut(path[1:], "/")
 	dir, err := Dir()
 	if name != "" {
-		dir, err = of(name)
+		if dir, err = lookup(name, user.Lookup), nil; dir == "" {
+			err = fmt.Errorf("%w: there is no user %q", ErrNone, name)
+		}
 	}
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", path, err)
 	}
 	return filepath.Join(dir, rest), nil
-}
-
-func of(name string) (string, error) {
-	dir := lookup(name, user.Lookup)
-	if dir == "" {
-		return "", fmt.Errorf("%w: there is no user %q", ErrNone, name)
-	}
-	return dir, nil
 }
 
 // lookup asks for a user by its name or number.

@@ -16,8 +16,8 @@ func (e *InvalidError) Error() string { return fmt.Sprintf("invalid %s: %s", e.W
 // maxTag is how many bytes a tag may have.
 const maxTag = 128
 
-// CheckRepository returns an *InvalidError unless s is the name of a repository. distribution/reference has another grammar:
-// it accepts a host name with a port and capitals as the first component.
+// CheckRepository returns an *InvalidError unless s is the name of a repository. The grammar of
+// distribution/reference is another: its first component may be a host with a port and capitals.
 func CheckRepository(s string) error {
 	if len(s) > maxRepository {
 		return &InvalidError{What: "repository name", Reason: fmt.Sprintf("it is longer than %d characters", maxRepository)}
@@ -28,7 +28,7 @@ func CheckRepository(s string) error {
 	return nil
 }
 
-// CheckTag returns an *InvalidError unless s is a tag in the grammar of the distribution specification:
+// CheckTag returns an *InvalidError unless s is a tag by the distribution specification:
 //
 //	[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}
 func CheckTag(s string) error {
@@ -54,7 +54,7 @@ func validTag(s string) bool {
 // ValidAlgorithm reports whether registries keep content under digests of a.
 func ValidAlgorithm(a digest.Algorithm) bool { return a == digest.SHA256 || a == digest.SHA512 }
 
-// CheckDigest returns an *InvalidError unless d is a digest of an algorithm that registries keep: sha256 or sha512.
+// CheckDigest returns an *InvalidError unless d is a digest that registries keep: sha256 or sha512.
 func CheckDigest(d digest.Digest) error {
 	if err := d.Validate(); err != nil {
 		return &InvalidError{What: "digest", Reason: Quote(d.String()) + ": " + err.Error()}

@@ -76,7 +76,7 @@ func (m Manifest) Required() []Reference {
 	return m.blobs(func(r Reference) bool { return !r.Foreign })
 }
 
-// Copied returns the blobs that a mirror copies with the manifest, each once: all that do not name another place.
+// Copied returns the blobs that a mirror copies with the manifest, each once: those without URLs.
 func (m Manifest) Copied() []Reference {
 	return m.blobs(func(r Reference) bool { return !r.URLs })
 }
@@ -126,8 +126,8 @@ func ParseNew(mediaType string, body []byte) (Manifest, error) {
 	return p, err
 }
 
-// checkNames refuses fields whose names differ from those with a meaning in upper and lower case only. Clients in Go, which
-// ignore case, would take the last of them, and others the one that is written right.
+// checkNames rejects fields whose names differ from known ones in case only: clients in Go, which ignore
+// case, would take the last of them, and others the exact one.
 func checkNames(fields map[string]json.RawMessage) error {
 	for name := range fields {
 		for _, known := range []string{"schemaVersion", "mediaType", "artifactType", "config", "layers", "blobs", "manifests", "subject", "annotations"} {
@@ -139,7 +139,7 @@ func checkNames(fields map[string]json.RawMessage) error {
 	return nil
 }
 
-// checkSizes refuses a manifest that gives one digest several sizes: none can be right for all clients.
+// checkSizes rejects a manifest that gives one digest several sizes: clients would disagree.
 func (m Manifest) checkSizes() error {
 	stated := make(map[digest.Digest]int64, len(m.References))
 	for _, r := range m.References {
@@ -162,8 +162,7 @@ func Parse(mediaType string, body []byte) (Manifest, error) {
 	return parseFields(mediaType, fields)
 }
 
-// readFields reads the body of a manifest into a map, since names of struct fields would match in any case, and "Layers" is
-// not "layers".
+// readFields reads a manifest into a map: names of struct fields would match in any case.
 func readFields(body []byte) (map[string]json.RawMessage, error) {
 	if len(body) > MaxManifestBytes {
 		return nil, invalidManifest("it has %d bytes, more than %d", len(body), MaxManifestBytes)
@@ -347,7 +346,7 @@ func field(fields map[string]json.RawMessage, name string, target any) error {
 	return nil
 }
 
-// DetectMediaType returns the media type that a body names, or the one that its fields suggest, or "".
+// DetectMediaType returns the media type that a body names or its fields suggest, or "".
 func DetectMediaType(body []byte) string {
 	fields, err := readFields(body)
 	if err != nil {

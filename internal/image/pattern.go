@@ -8,7 +8,7 @@ import (
 // All is the pattern that every repository matches.
 const All = "*"
 
-// PatternError reports a pattern over repository names that matches nothing, or whose meaning would have to be guessed.
+// PatternError reports a pattern over repository names that matches nothing, or is ambiguous.
 type PatternError struct{ Pattern, Reason string }
 
 func (e *PatternError) Error() string {
@@ -20,14 +20,14 @@ func (e *PatternError) Hint() string {
 	return "name one repository (openshift/release), all below one (openshift/*), or all (*)"
 }
 
-// CheckPattern returns a *PatternError unless p is a pattern over repository names. There are three forms, and no
-// others, so that it is plain what a grant reaches:
+// CheckPattern returns a *PatternError unless p is a pattern over repository names, in one of three
+// forms:
 //
 //	openshift/release   that repository
 //	openshift/*         every repository below openshift, at any depth, and not openshift itself
 //	*                   every repository
 //
-// A pattern that no repository can match is refused: the person who wrote it believes that it does something.
+// A pattern that no repository can match is refused: it would be believed to do something.
 func CheckPattern(p string) error {
 	name, below := strings.CutSuffix(p, "/*")
 	most := maxRepository
@@ -59,7 +59,7 @@ func CheckPatterns(patterns []string) error {
 	return nil
 }
 
-// match reports whether a repository matches a pattern. One that CheckPattern refuses matches nothing.
+// match reports whether a repository matches a pattern. An invalid pattern matches nothing.
 func match(pattern, repo string) bool {
 	if pattern == All {
 		return true

@@ -1,16 +1,15 @@
 // Package image holds the grammar of the names that every room uses: of repositories, of patterns over them, and of the
 // host that serves them.
 //
-// Regular expressions were refused: a repository name is looked at before every request, where an expression costs
-// more than the answer.
+// Regular expressions were refused: a name is checked at every request, and would cost more than that.
 package image
 
 import "strings"
 
-// maxRepository is how many bytes the name of a repository may have: what distribution and clients allow.
+// maxRepository is the longest name of a repository in bytes, as distribution and clients have it.
 const maxRepository = 255
 
-// ValidRepository reports whether s is the name of a repository, in the grammar of the distribution specification:
+// ValidRepository reports whether s is the name of a repository by the distribution specification:
 //
 //	[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*
 func ValidRepository(s string) bool {

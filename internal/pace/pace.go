@@ -11,7 +11,7 @@ package pace
 import "time"
 
 const (
-	// Patience is how long a peer may take for Least bytes, unless something else waits for it meanwhile.
+	// Patience is how long a peer may take for Least bytes, unless something else waits meanwhile.
 	Patience = time.Minute
 	// Least is how many bytes are progress.
 	Least = 4 << 10

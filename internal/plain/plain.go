@@ -17,7 +17,7 @@ const maxField = 256
 
 const more = "..."
 
-// Text returns s with control characters and invalid UTF-8 escaped as Go does it. Line ends and tabs stay: see Line.
+// Text returns s with control characters and invalid UTF-8 escaped. Line ends and tabs stay.
 func Text(s string) string { return escape(s, func(r rune) bool { return r == '\n' || r == '\t' }) }
 
 // Line is Text for what must stay on one line.
@@ -63,7 +63,7 @@ func escape(s string, stays func(rune) bool) string {
 	return b.String()
 }
 
-// quote escapes a character as Go does it; one that JSON leaves as it is, as JSON does: JSON stays JSON.
+// quote escapes a character as Go does, or as JSON does where JSON has it plain: JSON stays JSON.
 func quote(r rune, s string) string {
 	if high, low := utf16.EncodeRune(r); high != unicode.ReplacementChar {
 		return fmt.Sprintf(`\u%04x\u%04x`, high, low)
@@ -89,7 +89,7 @@ func harmless(s string, stays func(rune) bool) bool {
 	return true
 }
 
-// harmful is of control characters, of those that change the direction of text, and of bytes that are no text.
+// harmful reports control characters, those that change the direction of text, and invalid bytes.
 func harmful(r rune, size int) bool {
 	if r < utf8.RuneSelf {
 		return r < ' ' || r == 0x7f

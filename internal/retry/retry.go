@@ -30,7 +30,7 @@ type Policy struct {
 	Attempts int           // in all
 	First    time.Duration // the longest wait after the first failure; each further failure doubles it
 	MaxAfter time.Duration // the longest wait that the peer can ask for; 0 ignores what it asks for
-	// Again reports whether a failure may pass, and how long the peer asks to wait, 0 if it does not ask. nil: all may pass.
+	// Again reports whether a failure may pass, and the wait that the peer asks for, or 0. nil: all may.
 	Again func(error) (again bool, after time.Duration)
 	// Notify hears of each failure that is followed by another attempt; nil is silent.
 	Notify func(failures int, err error)

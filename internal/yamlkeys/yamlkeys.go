@@ -53,8 +53,8 @@ type custom interface {
 
 // Decoder decodes one document. The zero value is strict.
 type Decoder struct {
-	// Lenient decodes as Kubernetes' decoders do: keys match in any case, << merges, a scalar of any type is text, an empty value is
-	// none, and documents after the first are ignored.
+	// Lenient decodes as Kubernetes does: keys match in any case, << merges, a scalar of any type is
+	// text, an empty value is none, and documents after the first are ignored.
 	Lenient bool
 	// UnknownHint returns the hint for an unknown key; "" lists the keys that are known there.
 	UnknownHint func(key string) string
@@ -73,7 +73,7 @@ func (d *Decoder) Warn(line int, path, what string) {
 	d.Warnings = append(d.Warnings, Problem{Line: line, Key: path, What: what})
 }
 
-// LineOf returns the line of path, or of the nearest key above it that the document has; 0 if there is none.
+// LineOf returns the line of path, or of the nearest key above it in the document, or 0.
 func (d *Decoder) LineOf(path string) int {
 	for path != "" {
 		if line, ok := d.Lines[path]; ok {
@@ -144,7 +144,7 @@ func (d *Decoder) merge(n *yaml.Node, path string, keys []Key, given map[string]
 	}
 }
 
-// find returns the key of the table that a name means. false: there is none, and it is reported if it is a problem.
+// find returns the key of the table that a name means. It reports a name that is unknown.
 func (d *Decoder) find(name *yaml.Node, path string, keys []Key) (Key, bool) {
 	if d.Lenient && name.Tag == "!!merge" {
 		return Key{}, false

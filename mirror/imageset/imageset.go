@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/yamlkeys"
 )
 
 // imageSetKind is the kind of document that this package reads.
@@ -155,18 +156,20 @@ func Load(path string) (*Config, error) {
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	if err == nil && len(data) > maxSize {
+		err = fmt.Errorf("%s is larger than any image set configuration", path)
+	}
 	if err != nil {
 		return nil, unreadable(err)
-	}
-	if len(data) > maxSize {
-		return nil, unreadable(fmt.Errorf("%s is larger than any image set configuration", path))
 	}
 	return Parse(filepath.Base(path), data)
 }
 
-// Parse reads and checks data. name is the name of the file in messages. All faults are in one error.
+// Parse reads and checks data. name is the file in messages. All faults are in one error.
 func Parse(name string, data []byte) (*Config, error) {
-	d := newDecoder()
+	d := &decoder{Decoder: yamlkeys.Decoder{
+		Lenient: true, UnknownHint: unknownHint, Lines: map[string]int{},
+	}}
 	c := &Config{File: name, lines: d.Lines}
 	root := d.Document(data, "start with the lines\nkind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\nmirror: {}")
 	if root == nil || !d.header(root) {
@@ -189,8 +192,8 @@ func Parse(name string, data []byte) (*Config, error) {
 	return c, nil
 }
 
-// At returns the place of a key, as file:line, for a message. path has the form "mirror.additionalImages[2].name". For a key that
-// is absent At returns the name of the file.
+// At returns the place of a key, as file:line, for a message; of an absent key the file. path is like
+// "mirror.additionalImages[2].name".
 func (c *Config) At(path string) string {
 	if line := c.lines[path]; line > 0 {
 		return fmt.Sprintf("%s:%d", c.File, line)

@@ -23,8 +23,8 @@ type Reference struct {
 	Digest    digest.Digest
 }
 
-// ParseReference splits a reference. One with neither tag nor digest is an error: a mirror is made of exact images, and "latest"
-// is not assumed.
+// ParseReference splits a reference. One with neither tag nor digest is an error: "latest" is not
+// assumed.
 func ParseReference(s string) (Reference, error) {
 	r := Reference{Transport: "docker"}
 	rest := s

@@ -16,12 +16,6 @@ type decoder struct {
 	additional int // problems that oc-mirror finds when it collects the additional images
 }
 
-func newDecoder() *decoder {
-	return &decoder{Decoder: yamlkeys.Decoder{
-		Lenient: true, UnknownHint: unknownHint, Lines: map[string]int{},
-	}}
-}
-
 func (d *decoder) problem(line int, do, format string, args ...any) {
 	d.Fail(line, "", fmt.Sprintf(format, args...), do)
 }

@@ -18,7 +18,7 @@ type Class struct {
 	Type  Type
 	Label string // in the result lines that scripts search for; types may share one
 	Exit  int    // the bit of the exit code that a failure sets
-	// MirrorSets is the category of the image's entries in the cluster's mirror sets, empty for an image without any.
+	// MirrorSets is the category of the image's entries in the cluster's mirror sets, empty for none.
 	MirrorSets string
 	// ByBoth reports that clusters ask for the image by digest and by tag, however its reference is written: for its release
 	// by digest when they update, and by tag when they are installed.

@@ -24,7 +24,7 @@ type Image struct {
 	// Repository and Tag are the destination, below its registry.
 	Repository string `json:"repository"`
 	Tag        string `json:"tag"`
-	// Release is the release that the image is a part of, such as 4.18.2-x86_64; empty for other images.
+	// Release is the release that the image belongs to, such as 4.18.2-x86_64; else empty.
 	Release string `json:"release,omitempty"`
 
 	Digest    digest.Digest `json:"digest,omitempty"`

@@ -17,7 +17,7 @@ type resolver struct {
 	payloads []*plan.Image
 }
 
-// resolve adds the payloads of the channels for one architecture, and those that an update between two of them passes.
+// resolve adds the payloads of the channels for an architecture, and those of updates between them.
 func (r *resolver) resolve(ctx context.Context, channels []imageset.Channel, arch string) error {
 	var chosen []updategraph.Chosen
 	for i, channel := range channels {

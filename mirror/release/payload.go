@@ -2,6 +2,7 @@ package release
 
 import (
 	"archive/tar"
+	"bufio"
 	"compress/gzip"
 	"encoding/json"
 	"errors"
@@ -81,16 +82,11 @@ func scanLayer(r io.Reader) (*references, error) {
 
 // decompress recognises gzip by its magic number, since media types are not always right about it.
 func decompress(r io.Reader) (io.Reader, error) {
-	magic := make([]byte, 2)
-	n, err := io.ReadFull(r, magic)
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
-		return nil, err
+	buffered := bufio.NewReader(r)
+	if magic, _ := buffered.Peek(2); string(magic) != "\x1f\x8b" { // a read repeats Peek's error
+		return buffered, nil
 	}
-	whole := io.MultiReader(strings.NewReader(string(magic[:n])), r)
-	if n < 2 || magic[0] != 0x1f || magic[1] != 0x8b {
-		return whole, nil
-	}
-	z, err := gzip.NewReader(whole)
+	z, err := gzip.NewReader(buffered)
 	if err != nil {
 		return nil, fmt.Errorf("decompress the layer: %w", err)
 	}

@@ -47,7 +47,7 @@ func noteOf(payload digest.Digest, raw []byte) string {
 	return payload.String() + " " + digest.FromBytes(raw).String() + "\n"
 }
 
-// fetchReferences finds image-references in the payload's image. Those of all architectures name the same components.
+// fetchReferences finds image-references in the payload. All architectures name the same components.
 func (c *Collector) fetchReferences(ctx context.Context, payload *plan.Image) (*references, error) {
 	last := fmt.Errorf("manifest %s names no image: %w", payload.Digest, errNoReferences)
 	for _, m := range payload.Manifests {

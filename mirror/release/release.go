@@ -50,7 +50,7 @@ type Collector struct {
 	Repository func(name string) string
 }
 
-// Collect adds the components of each release, followed by its payload. A release that cannot be resolved is an error.
+// Collect adds the components of each release, then its payload. An unresolved release is an error.
 func (c *Collector) Collect(ctx context.Context, p *plan.Plan) error {
 	payloads, err := c.payloads(ctx, p)
 	if err != nil || len(payloads) == 0 {
@@ -67,8 +67,7 @@ func (c *Collector) Collect(ctx context.Context, p *plan.Plan) error {
 	return nil
 }
 
-// payloads lists the payloads. A payload that several channels lead to is listed several times, as any image that is asked
-// for twice may be.
+// payloads lists the payloads. One that several channels lead to is listed several times.
 func (c *Collector) payloads(ctx context.Context, p *plan.Plan) ([]*plan.Image, error) {
 	platform := c.Config.Mirror.Platform
 	if platform.Release != "" {

@@ -94,13 +94,11 @@ func Open(o Options) (*Run, error) {
 	}
 	r := &Run{registry: registry, in: map[digest.Digest]string{}, confirmed: map[place]bool{}}
 	once := append(slices.Clone(all), remote.WithRetryPredicate(func(error) bool { return false }))
-	if r.blobs, err = remote.NewPusher(once...); err != nil {
-		return nil, fmt.Errorf("destination registry %q: %w", o.Registry, err)
-	}
-	if r.pusher, err = remote.NewPusher(all...); err != nil {
-		return nil, fmt.Errorf("destination registry %q: %w", o.Registry, err)
-	}
-	if r.puller, err = remote.NewPuller(all...); err != nil {
+	var errs [3]error
+	r.blobs, errs[0] = remote.NewPusher(once...)
+	r.pusher, errs[1] = remote.NewPusher(all...)
+	r.puller, errs[2] = remote.NewPuller(all...)
+	if err := errors.Join(errs[:]...); err != nil {
 		return nil, fmt.Errorf("destination registry %q: %w", o.Registry, err)
 	}
 	return r, nil
@@ -140,7 +138,7 @@ func (r *Run) Existing(ctx context.Context, blobs, manifests map[string][]digest
 	return haveBlobs, haveManifests, r.inAnother(blobs, haveBlobs), nil
 }
 
-// inAnother returns the blobs that are absent where they are wanted, and that the run has found in another repository.
+// inAnother returns the blobs that are absent and that the run has found in another repository.
 func (r *Run) inAnother(blobs, existing map[string][]digest.Digest) map[string][]digest.Digest {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -232,7 +230,7 @@ func (r *Run) saw(repo string, d digest.Digest) {
 	r.in[d] = repo
 }
 
-// mountable returns the layer, to be mounted if another repository has it and the source of this one has confirmed it.
+// mountable returns the layer, mounted if another repository has it and its source has confirmed it.
 func (r *Run) mountable(repo string, d digest.Digest, layer v1.Layer) v1.Layer {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -364,7 +362,7 @@ type manifest struct {
 func (m manifest) RawManifest() ([]byte, error)        { return m.body, nil }
 func (m manifest) MediaType() (types.MediaType, error) { return m.mediaType, nil }
 
-// streamed is a layer that can be read once. The engine, which can open the source again, repeats a put that failed.
+// streamed is a layer that can be read once. The engine retries, since it can open the source again.
 type streamed struct {
 	desc    ocispec.Descriptor
 	content io.Reader

@@ -34,8 +34,7 @@ type Options struct {
 	Version string // of this program
 }
 
-// mirrors is spec.imageDigestMirrors or spec.imageTagMirrors. The tags are in alphabetical order, as oc-mirror
-// writes them.
+// mirrors is spec.imageDigestMirrors or spec.imageTagMirrors, in the order that oc-mirror writes.
 type mirrors struct {
 	Mirrors []string `json:"mirrors"`
 	Source  string   `json:"source"`

@@ -50,7 +50,7 @@ func (g *Graph) sorted() []Node {
 	return slices.SortedFunc(slices.Values(g.Nodes), func(a, b Node) int { return a.Version.Compare(b.Version) })
 }
 
-// bounds returns the lowest and the highest version of a range. A version need not exist, except as an end of a path.
+// bounds returns the lowest and the highest version of a range. Only the ends of a path need exist.
 func (g *Graph) bounds(sorted []Node, r Range) (low, high semver.Version, err error) {
 	first, head := sorted[0].Version, sorted[len(sorted)-1].Version
 	low, high = head, head

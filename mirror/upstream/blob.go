@@ -44,12 +44,11 @@ func (c *Client) blob(ctx context.Context, repo string, d digest.Digest, verifie
 	if verified {
 		b.verifier = d.Algorithm().Digester()
 	}
-	err = b.open()
 	var wrong *resumeError
-	switch {
-	case errors.As(err, &wrong): // nothing has broken yet
-		return nil, 0, b.failed(wrong.err)
-	case err != nil:
+	if err = b.open(); errors.As(err, &wrong) { // nothing has broken yet
+		err = b.failed(wrong.err)
+	}
+	if err != nil {
 		return nil, 0, err
 	}
 	return b, b.size, nil

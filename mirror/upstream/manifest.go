@@ -32,20 +32,16 @@ func (c *Client) Resolve(ctx context.Context, repo, ref string) (ocispec.Descrip
 	}
 	what := "resolve " + ref
 	resp, err := c.get(ctx, http.MethodHead, r, what, c.url(r, "manifests/"+ref), acceptManifests(), http.StatusOK)
-	if err != nil {
-		if !unsupported(err, http.StatusForbidden) {
-			return ocispec.Descriptor{}, err
+	if err == nil {
+		resp.Body.Close()
+		if desc, ok := describe(resp, ref); ok {
+			return desc, nil
 		}
-		desc, _, err := c.Manifest(ctx, repo, ref)
-		return desc, err
+	} else if !unsupported(err, http.StatusForbidden) {
+		return ocispec.Descriptor{}, err
 	}
-	resp.Body.Close()
-	desc, ok := describe(resp, ref)
-	if !ok {
-		desc, _, err := c.Manifest(ctx, repo, ref)
-		return desc, err
-	}
-	return desc, nil
+	desc, _, err := c.Manifest(ctx, repo, ref)
+	return desc, err
 }
 
 // describe returns the descriptor in the headers of a HEAD, if they are complete.

@@ -32,8 +32,7 @@ func (c *Client) Referrers(ctx context.Context, repo string, subject digest.Dige
 		return nil, c.failed(r, what, err)
 	}
 	list, err := c.referrerPages(ctx, r, what, subject)
-	var syntax *notIndexError
-	if !errors.Is(err, fs.ErrNotExist) && !unsupported(err) && !errors.As(err, &syntax) {
+	if !errors.Is(err, fs.ErrNotExist) && !unsupported(err) && !errors.Is(err, errNotIndex) {
 		return list, err
 	}
 	_, body, err := c.Manifest(ctx, repo, strings.Replace(subject.String(), ":", "-", 1))
@@ -75,10 +74,8 @@ func (c *Client) referrerPages(ctx context.Context, r name.Repository, what stri
 	return nil, c.failed(r, what, errors.New("the pages have no end"))
 }
 
-// notIndexError reports an answer other than a list of referrers, such as a web page.
-type notIndexError struct{ err error }
-
-func (e *notIndexError) Error() string { return fmt.Sprintf("the answer is not an index: %v", e.err) }
+// errNotIndex reports an answer other than a list of referrers, such as a web page.
+var errNotIndex = errors.New("the answer is not an index")
 
 // referrersIn returns the valid descriptors of an index.
 func referrersIn(body []byte) ([]ocispec.Descriptor, error) {
@@ -86,10 +83,10 @@ func referrersIn(body []byte) ([]ocispec.Descriptor, error) {
 		Manifests *[]ocispec.Descriptor `json:"manifests"`
 	}
 	if err := json.Unmarshal(body, &index); err != nil {
-		return nil, &notIndexError{err: err}
+		return nil, fmt.Errorf("%w: %v", errNotIndex, err)
 	}
 	if index.Manifests == nil {
-		return nil, &notIndexError{err: errors.New("it has no manifests")}
+		return nil, fmt.Errorf("%w: it has no manifests", errNotIndex)
 	}
 	var list []ocispec.Descriptor
 	for _, d := range *index.Manifests {

@@ -74,8 +74,7 @@ func (t *retryTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 // tooLong reports whether a waiting client gets an error at once. A stalled upstream is not retried
 // then.
 func tooLong(resp *http.Response, err error, after time.Duration) bool {
-	var silent *stallError
-	return errors.As(err, &silent) || resp != nil && resp.StatusCode == http.StatusTooManyRequests || after > maxServing
+	return errors.As(err, new(*stallError)) || resp != nil && resp.StatusCode == http.StatusTooManyRequests || after > maxServing
 }
 
 // limitError keeps the headers of an answer to a login.
@@ -102,8 +101,7 @@ func (t *retryTransport) last(resp *http.Response) (*http.Response, error) {
 }
 
 func connErrorOf(err error) error {
-	var refused *schemeError
-	if errors.As(err, &refused) {
+	if errors.As(err, new(*schemeError)) {
 		return err // one of two schemes was not tried; the other's error matters
 	}
 	return &connError{err: err}
@@ -139,9 +137,5 @@ func verdict(resp *http.Response, err error) (again bool, after time.Duration, r
 
 // passing reports whether a retry may get an answer. RoundTrip checks the request's own deadline.
 func passing(err error) bool {
-	var (
-		scheme  *schemeError
-		refused *refusal
-	)
-	return !errors.As(err, &scheme) && !errors.As(err, &refused) && retry.Passing(err)
+	return !errors.As(err, new(*schemeError)) && !errors.As(err, new(*refusal)) && retry.Passing(err)
 }

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Small mounts a file system of 32 MiB, and returns its directory and a function that fills it to the last byte.
+// Small mounts a file system of 32 MiB. It returns its directory and a function that fills it.
 func Small(t *testing.T) (dir string, fill func()) {
 	t.Helper()
 	dir = t.TempDir()
