@@ -1,9 +1,8 @@
 // Command appliance is the container registry of a network without internet: it installs itself as a
-// service, fills itself from image set configurations, pulls through from upstreams, and takes out its own
-// garbage.
+// service, mirrors image set configurations, pulls through from upstreams, and collects garbage.
 //
-// Each command has one file: a constructor, an options struct whose addFlags names the flags, and a plain run
-// function that takes a context and returns an error. There is no logic here; it is in the packages.
+// Each command has one file: a constructor, an options struct whose addFlags names the flags, and a
+// run function that takes a context and returns an error. The logic is in the packages.
 package main
 
 import (
@@ -104,8 +103,7 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 	root.SetErr(std.err)
 	root.SetFlagErrorFunc(usageError)
 	root.SetHelpCommand(newHelpCommand(root))
-	// Not for mirror, whose bars are drawn with control characters, and not for serve, whose log has plain fields and
-	// two writers.
+	// Not for mirror, which draws bars with control characters, nor for serve, whose log is plain.
 	plain := std.plain()
 	root.AddCommand(
 		newInstallCommand(plain),
@@ -140,7 +138,7 @@ func usageError(c *cobra.Command, err error) error {
 	return hint.New(err, cmp.Or(hintOf(err), c.CommandPath()+" --help lists the flags"))
 }
 
-// newHelpCommand is cobra's, but for what it does with a command that there is not: it would end with 0.
+// newHelpCommand is cobra's, except that an unknown command is an error.
 func newHelpCommand(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [command]",
@@ -160,7 +158,7 @@ func newHelpCommand(root *cobra.Command) *cobra.Command {
 	}
 }
 
-// noSuchCommand is for commands that have others below them: cobra would print their help, and end with 0.
+// noSuchCommand rejects an unknown subcommand, for which cobra prints help and ends with 0.
 func noSuchCommand(c *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return hint.New(fmt.Errorf("unknown command %q for %s", args[0], c.CommandPath()), c.CommandPath()+" --help lists the commands")

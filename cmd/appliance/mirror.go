@@ -73,7 +73,7 @@ fetched again, so a second run is a resume. Into an appliance everything becomes
 Exit codes, as oc-mirror's: 0 everything that was planned is there and verified; else the sum of
 1 an error of the run, 2 a release, 8 an additional image.`,
 		Example: "  appliance mirror -c imageset.yaml docker://registry.example.com:8443 --workspace file:///data/mirror",
-		Args:    oneDestination,
+		Args:    takes(1, "one destination, such as docker://registry.example.com:8443"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := o.foreign.check(c, std.err); err != nil {
 				return err
@@ -86,14 +86,7 @@ Exit codes, as oc-mirror's: 0 everything that was planned is there and verified;
 	return c
 }
 
-func oneDestination(c *cobra.Command, args []string) error {
-	if len(args) != 1 {
-		return usageError(c, errors.New("one destination is needed, such as docker://registry.example.com:8443"))
-	}
-	return nil
-}
-
-// check refuses flags that contradict each other, in oc-mirror's words, which scripts and people know.
+// check rejects flags that contradict each other, in oc-mirror's words, which scripts know.
 func (o *mirrorOptions) check(destination string) error {
 	switch {
 	case o.config == "":
@@ -159,7 +152,7 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 	registries := upstream.NewRegistries(o.sources(ctx, keys, log))
 	defer registries.Close()
 	progress := newProgress(std, o.output == "json")
-	// The destination is asked first: a missing login is found before an hour of planning and not after it.
+	// The destination is asked first: a missing login is found before an hour of planning.
 	destination, err := openDestination(ctx, registry, o, keys)
 	if err != nil {
 		return err
@@ -219,7 +212,7 @@ func dryRun(ctx context.Context, std stdio, run mirror.Options, progress *progre
 	return err
 }
 
-// workspaceDir returns the directory of working-dir, also if the workspace is given as working-dir itself.
+// workspaceDir returns the directory of working-dir, which the workspace may also name itself.
 func (o *mirrorOptions) workspaceDir() string {
 	return strings.TrimSuffix(filepath.Clean(strings.TrimPrefix(o.workspace, "file://")), "/working-dir")
 }

@@ -6,7 +6,7 @@ const (
 	noProfile   = "no profile is written"
 )
 
-// foreignOCMirrorFlags are the flags of oc-mirror, v2 and v1, that are not built or have nothing to do here.
+// foreignOCMirrorFlags are the flags of oc-mirror, v2 and v1, that are not built or change nothing.
 var foreignOCMirrorFlags = []foreign{
 	// what these turn off is not done here
 	{ignoredSwitch, "v2 quiet,q force,f remove-signatures ignore-release-signature skip-cleanup", ""},

@@ -40,13 +40,13 @@ func (v pathValue) Set(s string) (err error) {
 	return err
 }
 
-// pathVar declares a flag that takes a path. Every path a command is given goes through it or through expandPath, so
-// that ~ means the same everywhere.
+// pathVar declares a flag that takes a path. Each path on a command line goes through it or through
+// expandPath, so that ~ means the same everywhere.
 func pathVar(f *pflag.FlagSet, p *string, name, shorthand, usage string) {
 	f.VarP(pathValue{p}, name, shorthand, usage)
 }
 
-// errEmptyPath is for a variable of a script that is not set: no path is not the default, nor the current directory.
+// errEmptyPath is for an unset variable of a script: it means neither the default nor this directory.
 var errEmptyPath = hint.New(errors.New("the path is empty"), "name a path, or leave the flag out for its default")
 
 // expandPath resolves ~ and ~user, which a shell does not in --flag=~/path and in file://~/path.

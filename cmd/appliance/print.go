@@ -21,14 +21,13 @@ import (
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
-// plain is std with output that cannot drive a terminal, since what daemons and files say may hold control characters.
+// plain is std whose output cannot drive a terminal: text of daemons may have control characters.
 func (s stdio) plain() stdio {
 	return stdio{in: s.in, out: plain.NewWriter(s.out), err: plain.NewWriter(s.err)}
 }
 
-// output writes as long as there is a reader. A command whose output is not read any more, as with "| head -1", goes on:
-// what it does is not to be left half done. Another error, such as a full disk, is kept: a script must not take half of an
-// answer for all of it.
+// output ignores a closed pipe, as with "| head -1": the command completes what it does. Another
+// error, such as a full disk, is kept: a script must not take half of an answer for all of it.
 type output struct {
 	io.Writer
 	failed atomic.Pointer[error] // the first error
@@ -59,8 +58,8 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// surviveClosedOutput has a write to a closed pipe fail, where the Go runtime would end the process. The signal is not
-// ignored, since that is inherited by the programs that a command runs.
+// surviveClosedOutput makes a write to a closed pipe fail, where the Go runtime would end the process.
+// The signal is not ignored, since child processes would inherit that.
 func surviveClosedOutput() {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 }
@@ -104,11 +103,11 @@ func addRateFlag(f *pflag.FlagSet, rate *int64, verb string) {
 	})
 }
 
-// sayEvery is how often the progress of a job is printed. The daemon reports it each second, and not exactly on the second.
+// sayEvery is how often the progress of a job, which the daemon reports about each second, is printed.
 const sayEvery = 1500 * time.Millisecond
 
-// nowAndThen returns a function that prints the progress of a job, a line each two seconds, on a terminal and in a pipe. Of a
-// short job it prints nothing.
+// nowAndThen returns a function that prints the progress of a job, a line each two seconds. Of a short
+// job it prints nothing.
 func nowAndThen(w io.Writer) func(format string, args ...any) {
 	last := time.Now()
 	return func(format string, args ...any) {

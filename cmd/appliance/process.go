@@ -17,13 +17,12 @@ import (
 )
 
 const (
-	// stopLimit is how long a command may go on after a signal. What it does is safe against a crash, so that to end it
-	// then is no worse than a power cut, and what it waits for may never come: a FIFO without a writer, a dead share.
+	// stopLimit is how long a command may go on after a signal. It is safe against a crash, and may
+	// wait for what never comes: a FIFO without a writer, a dead share.
 	stopLimit = 12 * time.Second
 	// drainLimit is the same for a daemon, which lets requests under way finish.
 	drainLimit = time.Minute
-	// sooner is how much earlier a command that this one runs for itself is killed. That one ends by itself as much
-	// earlier again, if it can.
+	// sooner is how much earlier a child is killed. It ends by itself as much earlier, if it can.
 	sooner = 2 * time.Second
 )
 
@@ -38,8 +37,8 @@ func patienceOf(root *cobra.Command, args []string) time.Duration {
 	return limit
 }
 
-// endInTime ends the process when a signal came, ending ctx, and the command goes on for longer than limit; a second
-// signal ends it at once. The caller calls ended when the command has ended.
+// endInTime ends the process when the command goes on for longer than limit after a signal, which ends
+// ctx, and at once on a second signal. The caller calls ended when the command has ended.
 func endInTime(ctx context.Context, stop func(), limit time.Duration, std stdio) (ended func()) {
 	done := make(chan struct{})
 	go func() {
@@ -59,7 +58,7 @@ func endInTime(ctx context.Context, stop func(), limit time.Duration, std stdio)
 	return func() { close(done) }
 }
 
-// asOwner runs this very command again as the user whose store it is, if root has called it, and reports whether it did.
+// asOwner runs this command again as the store's owner if root has called it, and reports whether.
 func asOwner(ctx context.Context, id *installer.Identity, std stdio, more ...string) (done bool, err error) {
 	c, err := ownerCommand(ctx, id, append(slices.Clone(os.Args[1:]), more...)...)
 	if c == nil || err != nil {
@@ -69,7 +68,7 @@ func asOwner(ctx context.Context, id *installer.Identity, std stdio, more ...str
 	if std.in == os.Stdin {
 		c.Stdin = nil // the terminal is root's
 	}
-	// However this process ends, the other does not go on without it. The kernel takes the death of a thread for that.
+	// The child ends with this process, or rather, for the kernel, with this thread.
 	c.SysProcAttr.Pdeathsig = syscall.SIGTERM
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -80,8 +79,7 @@ func asOwner(ctx context.Context, id *installer.Identity, std stdio, more ...str
 	return true, said(err)
 }
 
-// ownerCommand returns that of installer.Identity.Command, with the environment and the patience of a command that another
-// one runs.
+// ownerCommand returns installer.Identity.Command with the environment and time limits of a child.
 func ownerCommand(ctx context.Context, id *installer.Identity, args ...string) (*exec.Cmd, error) {
 	c, err := id.Command(ctx, args...)
 	if c == nil || err != nil {

@@ -19,7 +19,7 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
-// sayFetched is how often a mirror without a bar prints how many bytes were fetched, when it prints nothing else.
+// sayFetched is how often a mirror without a bar prints how many bytes were fetched.
 const sayFetched = 10 * time.Second
 
 // progress prints the progress of a mirror: a bar on a terminal, a line for each image elsewhere.
@@ -163,7 +163,7 @@ func (p *progress) planning() {
 }
 
 func (p *progress) failure(f plan.Failure) {
-	// An error may have several lines, some of them from an upstream: none begins like a line of this program.
+	// An error may have lines of an upstream: none of them begins like a line of this program.
 	p.say("failed: %s\n        %s", plain.Line(fmt.Sprintf("%s (%s)", f.Image.Origin, f.Image.Reason)), strings.ReplaceAll(f.Error, "\n", "\n        "))
 	if h := hintOf(f.Cause); h != "" {
 		p.say("        hint: %s", h)

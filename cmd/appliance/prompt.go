@@ -38,8 +38,8 @@ func newPassword(ctx context.Context, std stdio, fromStdin bool, name string) (s
 	return first, nil
 }
 
-// ask reads a line that is not shown. term.ReadPassword was refused: a signal does not end it, and what it has switched
-// off stays off if the process ends instead.
+// ask reads a line that is not shown. term.ReadPassword was refused: a signal does not end it, and the
+// terminal stays without echo if the process ends instead.
 func ask(ctx context.Context, w io.Writer, terminal *os.File, prompt string) (string, error) {
 	fd := int(terminal.Fd())
 	shown, err := unix.IoctlGetTermios(fd, unix.TCGETS)

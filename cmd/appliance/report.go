@@ -70,19 +70,16 @@ func wholePath() string {
 	if err != nil || filepath.Base(self) != "appliance" || filepath.Dir(self) == "/proc/self" {
 		return ""
 	}
-	if found, err := exec.LookPath("appliance"); err == nil && sameFile(found, self) {
+	found, err := exec.LookPath("appliance")
+	if err != nil {
+		return self
+	}
+	a, errA := os.Stat(found)
+	b, errB := os.Stat(self)
+	if errA == nil && errB == nil && os.SameFile(a, b) {
 		return ""
 	}
 	return self
-}
-
-func sameFile(a, b string) bool {
-	x, err := os.Stat(a)
-	if err != nil {
-		return false
-	}
-	y, err := os.Stat(b)
-	return err == nil && os.SameFile(x, y)
 }
 
 // placeHint is for an error about a file or directory whose finder had no better hint; empty if there is none.

@@ -75,7 +75,7 @@ func underSystemd() bool {
 	return ok
 }
 
-// newLog writes lines that the journal can do without a time of its own, and that a terminal cannot.
+// newLog returns a log with times, except for the journal, which has its own.
 func newLog(w io.Writer, format string, debug bool) *slog.Logger {
 	options := &slog.HandlerOptions{Level: slog.LevelInfo, ReplaceAttr: plain.Attr}
 	if debug {
@@ -90,7 +90,7 @@ func newLog(w io.Writer, format string, debug bool) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// commandLog is for a command that does a daemon's work: what it did it prints, and what it logs is what went wrong.
+// commandLog is for a command that does a daemon's work: it logs warnings, and prints results.
 func commandLog(w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelWarn, ReplaceAttr: withoutTime}))
 }

@@ -93,8 +93,7 @@ func unbuiltArchive(what string) error {
 		"mirror straight into a registry: docker://HOST:PORT with --workspace file://DIR; nothing has been written")
 }
 
-// unbuilt is a row of the table of commands of other programs that are not built yet, and what to do
-// instead.
+// unbuilt is a command of another program that is not built yet, and what to do instead.
 type unbuilt struct {
 	name, short, next string
 	below             []unbuilt

@@ -85,8 +85,8 @@ Passwords are asked for, or read from standard input with --password-stdin; neve
 	return c
 }
 
-// addPatternsFlag adds a flag that may be repeated, and may have several patterns over repository names
-// with commas between them. Each is checked: an empty variable of a script must not grant all repositories.
+// addPatternsFlag adds a flag that may be repeated, and may have several patterns with commas between
+// them. Each is checked: an empty variable of a script must not grant all repositories.
 func addPatternsFlag(f *pflag.FlagSet, to *[]string, usage string) {
 	f.Func("repository", usage, func(s string) error {
 		patterns := strings.Split(s, ",")

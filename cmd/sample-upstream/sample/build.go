@@ -199,7 +199,7 @@ func (b *builder) tar(files map[string][]byte) []byte {
 	return buf.Bytes()
 }
 
-// gzip stores without compression: the output of a compressor may change with the Go version, and digests must not.
+// gzip stores without compression, whose output may change with the Go version: digests must not.
 func (b *builder) gzip(data []byte) []byte {
 	var buf bytes.Buffer
 	w, err := gzip.NewWriterLevel(&buf, gzip.NoCompression)
@@ -216,7 +216,7 @@ func (b *builder) gzip(data []byte) []byte {
 	return buf.Bytes()
 }
 
-// noise returns n bytes that depend on name only. ChaCha8 is specified, so they are the same in every Go version.
+// noise returns n bytes that depend on name only, in every Go version: ChaCha8 is specified.
 func (b *builder) noise(name string, n int) []byte {
 	data := make([]byte, n)
 	if _, err := io.ReadFull(rand.NewChaCha8(sha256.Sum256([]byte("sample-upstream 1 "+name))), data); err != nil {

@@ -75,7 +75,7 @@ func knownRisk() Risk {
 	}
 }
 
-// Graph returns the update service's answer for a channel and an architecture. It is empty for unknown ones.
+// Graph returns the update service's answer for a channel and an architecture, empty if unknown.
 func (c *Content) Graph(channelName, arch string) Graph {
 	g := Graph{Version: 1, Nodes: []Node{}, Edges: [][2]int{}, ConditionalEdges: []ConditionalEdge{}}
 	index := map[string]int{}

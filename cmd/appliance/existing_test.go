@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// What is about what is held makes no database, and gives no green answer, where there is none.
-func TestHeld_noDatabase(t *testing.T) {
+// A command about existing content creates no database, and gives no green answer, where there is none.
+func TestExisting_noDatabase(t *testing.T) {
 	f := newFaulty(t, "")
 	for _, args := range [][]string{{"verify"}, {"verify", "-o", "json"}, {"scrub"}, {"backup", filepath.Join(t.TempDir(), "backup")}} {
 		code, stdout, stderr := outcome(t, f.command(args...))
