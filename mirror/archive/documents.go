@@ -1,0 +1,116 @@
+package archive
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/mirror-appliance/appliance/internal/diskspace"
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/mirror/plan"
+)
+
+// carried are the directories of working-dir that an import needs. Logs, cluster resources and history stay.
+var carried = []string{"hold-release", "signatures", "helm", "operator-catalogs"}
+
+// pinned are the files beside them.
+var pinned = []string{"isc_pinned_*", "disc_pinned_*"}
+
+// versionFile is oc-mirror's, which warns without it.
+const versionFile = "internal/oc-mirror-version.json"
+
+// maxDocument bounds a document: it is read into memory.
+const maxDocument = 256 << 20
+
+// documents writes what the workspace has for an import.
+func (c *committing) documents() error {
+	root, err := os.OpenRoot(filepath.Join(c.o.Dir, workingDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the workspace: %w", err)
+	}
+	defer root.Close()
+	for _, dir := range carried {
+		err := fs.WalkDir(root.FS(), dir, func(name string, d fs.DirEntry, err error) error {
+			switch {
+			case errors.Is(err, fs.ErrNotExist) && name == dir:
+				return nil
+			case err != nil:
+				return fmt.Errorf("read the workspace: %w", err)
+			case !d.Type().IsRegular() || strings.HasSuffix(name, ".tmp"):
+				return nil
+			}
+			return c.document(root, name)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for _, pattern := range pinned {
+		names, err := fs.Glob(root.FS(), pattern)
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if err := c.document(root, name); err != nil {
+				return err
+			}
+		}
+	}
+	version, err := json.MarshalIndent(map[string]string{"gitVersion": c.o.Version, "gitCommit": ""}, "", "  ")
+	if err != nil {
+		return err
+	}
+	return c.add(entry{Name: workingDir + versionFile}, append(version, '\n'))
+}
+
+func (c *committing) document(root *os.Root, name string) error {
+	info, err := root.Stat(name)
+	if err == nil && info.Size() > maxDocument {
+		err = fmt.Errorf("%s has %d bytes, more than the %d that an archive takes", name, info.Size(), maxDocument)
+	}
+	var data []byte
+	if err == nil {
+		data, err = root.ReadFile(name)
+	}
+	if err != nil {
+		return fmt.Errorf("read the workspace: %w", err)
+	}
+	return c.add(entry{Name: path.Join(workingDir, name)}, data)
+}
+
+// fits returns an error if a plan does not fit: a file into a chunk, if that is asked for, and all of it onto the medium.
+func (w *Writer) fits(p *plan.Plan) error {
+	for _, b := range p.Distinct() {
+		if w.o.Strict && w.blobs[b.Digest] == nil && !w.base.digests[b.Digest] && 3*block+padded(b.Size)+infoLength+trailer > w.o.ChunkSize {
+			gib := w.o.ChunkSize >> 30
+			return hint.New(fmt.Errorf("maxArchiveSize %dG is too small compared to sizes of files that need to be included in the archive: blob %s has %d bytes. Aborting archive generation", gib, b.Digest, b.Size),
+				fmt.Sprintf("set archiveSize: %d in the image set configuration, or leave --strict-archive out", b.Size>>30+1))
+		}
+	}
+	free, _, err := diskspace.Bytes(w.o.Dir)
+	if err != nil {
+		return err
+	}
+	need := p.Missing + margin
+	for _, i := range p.Images {
+		for _, m := range i.Manifests {
+			need += int64(len(m.Body))
+		}
+	}
+	if need > free {
+		return &refusedError{hint.New(fmt.Errorf("the archive needs %d bytes, and %s has %d free", need, w.o.Dir, free),
+			"free space there (an archive that is there is replaced at the end only), or name a directory with more of it; nothing is written")}
+	}
+	return nil
+}
+
+// margin is for what is not in a plan: links, documents, headers.
+const margin = 16 << 20

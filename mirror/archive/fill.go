@@ -1,0 +1,77 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// bufferSize is how much is read at once: media that are plugged in are slow with small writes.
+const bufferSize = 256 << 10
+
+// errTooLong is a source that has more bytes than the descriptor says.
+var errTooLong = errors.New("the source sends more bytes than the manifest says")
+
+// fill writes a blob to its place, and its header when the content has the digest. An error of the source comes through.
+func (p *placed) fill(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
+	verifier := desc.Digest.Verifier()
+	w := &bounded{to: p.content(len(p.header)), left: desc.Size}
+	n, err := io.CopyBuffer(io.MultiWriter(verifier, w), contextReader{ctx, r}, make([]byte, bufferSize))
+	switch {
+	case w.err != nil:
+		return writeError(w.err)
+	case err != nil:
+		return err
+	case n != desc.Size:
+		return fmt.Errorf("blob %s: the source sent %d bytes of %d", desc.Digest, n, desc.Size)
+	case !verifier.Verified():
+		return fmt.Errorf("blob %s: what the source sent has another digest", desc.Digest)
+	}
+	return p.finish()
+}
+
+// finish writes the padding and the header.
+func (p *placed) finish() error {
+	if pad := padded(p.size) - p.size; pad > 0 {
+		if _, err := p.file.WriteAt(make([]byte, pad), p.offset+int64(len(p.header))+p.size); err != nil {
+			return writeError(err)
+		}
+	}
+	if _, err := p.file.WriteAt(p.header, p.offset); err != nil {
+		return writeError(err)
+	}
+	return nil
+}
+
+// contextReader ends with its context. It hides other methods of the reader, such as WriteTo, which would not.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}
+
+// bounded writes no more than a place has room for: another blob begins there.
+type bounded struct {
+	to   io.Writer
+	left int64
+	err  error // of writing, so that it is told from one of reading
+}
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if int64(len(p)) > b.left {
+		return 0, errTooLong
+	}
+	n, err := b.to.Write(p)
+	b.left -= int64(n)
+	b.err = err
+	return n, err
+}

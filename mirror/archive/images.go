@@ -1,0 +1,136 @@
+package archive
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/mirror/plan"
+)
+
+// images are the manifests and tags of a run, until its commit.
+type images struct {
+	plan      *plan.Plan // nil: the caller has none
+	manifests map[digest.Digest]manifest
+	in        map[string]map[digest.Digest]bool // the repositories that have a manifest
+	tags      map[string]map[string]digest.Digest
+}
+
+// manifest is a manifest with what it refers to. The body is the plan's, and is not copied.
+type manifest struct {
+	mediaType string
+	body      []byte
+	parsed    image.Manifest
+}
+
+func newImages() *images {
+	return &images{
+		manifests: map[digest.Digest]manifest{}, in: map[string]map[digest.Digest]bool{}, tags: map[string]map[string]digest.Digest{},
+	}
+}
+
+func (i *images) has(repo string, d digest.Digest) bool { return i.in[repo][d] }
+
+func (i *images) put(repo string, desc ocispec.Descriptor, body []byte) error {
+	if err := image.CheckRepository(repo); err != nil {
+		return err
+	}
+	if err := image.CheckDigest(desc.Digest); err != nil {
+		return err
+	}
+	if desc.Digest.Algorithm().FromBytes(body) != desc.Digest {
+		return fmt.Errorf("manifest %s: its content has another digest", desc.Digest)
+	}
+	if _, known := i.manifests[desc.Digest]; !known {
+		parsed, err := image.Parse(desc.MediaType, body)
+		if err != nil {
+			return fmt.Errorf("manifest %s: %w", desc.Digest, err)
+		}
+		i.manifests[desc.Digest] = manifest{desc.MediaType, body, parsed}
+	}
+	if i.in[repo] == nil {
+		i.in[repo] = map[digest.Digest]bool{}
+	}
+	i.in[repo][desc.Digest] = true
+	return nil
+}
+
+func (i *images) tag(tags map[string]map[string]digest.Digest) error {
+	for repo, named := range tags {
+		for tag, d := range named {
+			if err := image.CheckTag(tag); err != nil {
+				return err
+			}
+			if !i.has(repo, d) {
+				return fmt.Errorf("tag %s:%s: manifest %s is not in the archive", repo, tag, d)
+			}
+		}
+		if i.tags[repo] == nil {
+			i.tags[repo] = map[string]digest.Digest{}
+		}
+		maps.Copy(i.tags[repo], named)
+	}
+	return nil
+}
+
+// content is the manifests and blobs of a repository's tagged images.
+type content struct {
+	manifests map[digest.Digest]bool
+	blobs     map[digest.Digest]bool
+}
+
+// tagged returns what belongs to the tags of a repository. What belongs to an image that failed is not tagged.
+func (i *images) tagged(repo string) content {
+	c := content{map[digest.Digest]bool{}, map[digest.Digest]bool{}}
+	for _, d := range i.tags[repo] {
+		i.collect(c, repo, d)
+	}
+	return c
+}
+
+func (i *images) collect(c content, repo string, d digest.Digest) {
+	if c.manifests[d] || !i.has(repo, d) { // a sparse index names what is not there
+		return
+	}
+	c.manifests[d] = true
+	m := i.manifests[d]
+	for _, r := range m.parsed.References {
+		if r.Kind == image.Child {
+			i.collect(c, repo, r.Digest)
+		}
+	}
+	for _, r := range m.parsed.Copied() {
+		c.blobs[r.Digest] = true
+	}
+}
+
+// list returns the images that are tagged, in a stable order, and those of the plan that are not.
+func (i *images) list() (all []Image, failures []Failure) {
+	all, failures = []Image{}, []Failure{}
+	planned := map[string]bool{}
+	if i.plan != nil {
+		for _, p := range i.plan.Images {
+			if i.tags[p.Repository][p.Tag] != p.Digest {
+				failures = append(failures, Failure{p.Origin, "it, or a part of its release, could not be copied"})
+				continue
+			}
+			planned[p.Repository+":"+p.Tag] = true
+			all = append(all, Image{string(p.Type), p.Origin, p.Reference.String(), p.Repository, p.Tag, p.Digest})
+		}
+		for _, f := range i.plan.Failures {
+			failures = append(failures, Failure{f.Image.Origin, f.Error})
+		}
+	}
+	for _, repo := range slices.Sorted(maps.Keys(i.tags)) {
+		for _, tag := range slices.Sorted(maps.Keys(i.tags[repo])) {
+			if !planned[repo+":"+tag] {
+				all = append(all, Image{Repository: repo, Tag: tag, Digest: i.tags[repo][tag]})
+			}
+		}
+	}
+	return all, failures
+}
