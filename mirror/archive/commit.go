@@ -30,6 +30,7 @@ func (w *Writer) Commit(ctx context.Context) error {
 		if err := w.begin(); err != nil {
 			return err
 		}
+		w.drop(w.torn, func(digest.Digest) bool { return true })
 		back := w.layout.mark()
 		done, err := w.write(ctx)
 		if err != nil {
@@ -265,4 +266,3 @@ func writeFile(path string, data []byte) error {
 	}
 	return durable.Replace(path, tmp, data)
 }
-

@@ -29,6 +29,13 @@ const maxDocument = 256 << 20
 
 // documents writes what the workspace has for an import.
 func (c *committing) documents() error {
+	version, err := json.MarshalIndent(map[string]string{"gitVersion": c.o.Version, "gitCommit": ""}, "", "  ")
+	if err == nil {
+		err = c.add(entry{Name: workingDir + versionFile}, append(version, '\n'))
+	}
+	if err != nil {
+		return err
+	}
 	root, err := os.OpenRoot(filepath.Join(c.o.Dir, workingDir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -64,11 +71,7 @@ func (c *committing) documents() error {
 			}
 		}
 	}
-	version, err := json.MarshalIndent(map[string]string{"gitVersion": c.o.Version, "gitCommit": ""}, "", "  ")
-	if err != nil {
-		return err
-	}
-	return c.add(entry{Name: workingDir + versionFile}, append(version, '\n'))
+	return nil
 }
 
 func (c *committing) document(root *os.Root, name string) error {

@@ -229,3 +229,14 @@ func (b *workbench) leftovers() []string {
 	}
 	return slices.DeleteFunc(all, func(n string) bool { return n == "working-dir" || strings.HasPrefix(n, "mirror_") })
 }
+
+// verify reads a blob to its end.
+func verify(r *archive.Repository, d digest.Digest) error {
+	body, _, err := r.Blob(context.Background(), d)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	_, err = io.Copy(io.Discard, body)
+	return err
+}

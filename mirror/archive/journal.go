@@ -3,6 +3,7 @@ package archive
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -44,7 +45,7 @@ type chunkLine struct {
 	Alone  bool `json:"alone,omitempty"`
 }
 
-// place is where a blob is.
+// place is where a blob is, or is to be.
 type place struct {
 	Digest digest.Digest `json:"digest"`
 	Size   int64         `json:"size"`
@@ -166,8 +167,8 @@ func (p *placed) whole(d digest.Digest) bool {
 // hashers is how many blobs are hashed at once when a run continues.
 const hashers = 4
 
-// keepWhole hashes the blobs and drops those that are damaged or torn.
-func keepWhole(ctx context.Context, blobs map[digest.Digest]*placed) error {
+// takeTorn hashes the blobs, and takes those that are damaged or torn out.
+func takeTorn(ctx context.Context, blobs map[digest.Digest]*placed) (torn map[digest.Digest]*placed, err error) {
 	g, within := errgroup.WithContext(ctx)
 	g.SetLimit(hashers)
 	damaged := make(chan digest.Digest, len(blobs))
@@ -182,29 +183,44 @@ func keepWhole(ctx context.Context, blobs map[digest.Digest]*placed) error {
 			return nil
 		})
 	}
-	err := g.Wait()
+	err = g.Wait()
 	close(damaged)
+	torn = map[digest.Digest]*placed{}
 	for d := range damaged {
+		torn[d] = blobs[d]
 		delete(blobs, d)
 	}
-	return err
+	return torn, err
 }
 
-// take makes the parts of the chunks that are not those of blobs gaps. Of blobs that overlap, one is kept.
-func (l *layout) take(blobs map[digest.Digest]*placed) {
-	byChunk := map[*chunk][]digest.Digest{}
-	for d, p := range blobs {
-		byChunk[p.chunk] = append(byChunk[p.chunk], d)
+// take makes the parts of the chunks that are not those of blobs gaps. Of blobs that overlap, one that is whole is kept.
+func (l *layout) take(whole, torn map[digest.Digest]*placed) {
+	for d, p := range torn {
+		overlaps := func(o *placed) bool {
+			return o != p && o.chunk == p.chunk && o.offset < p.gap.end() && p.offset < o.gap.end()
+		}
+		for _, o := range whole {
+			if overlaps(o) {
+				delete(torn, d)
+			}
+		}
 	}
-	for c, ds := range byChunk {
-		slices.SortFunc(ds, func(a, b digest.Digest) int {
-			return int(min(max(blobs[a].offset-blobs[b].offset, -1), 1))
-		})
-		c.end, c.gaps = infoLength, nil
-		for _, d := range ds {
-			p := blobs[d]
+	type at struct {
+		of map[digest.Digest]*placed
+		d  digest.Digest
+		*placed
+	}
+	byChunk := map[*chunk][]at{}
+	for _, of := range []map[digest.Digest]*placed{whole, torn} {
+		for d, p := range of {
+			byChunk[p.chunk] = append(byChunk[p.chunk], at{of, d, p})
+		}
+	}
+	for c, all := range byChunk {
+		slices.SortFunc(all, func(a, b at) int { return cmp.Compare(a.offset, b.offset) })
+		for _, p := range all {
 			if p.offset < c.end || p.offset%block != 0 {
-				delete(blobs, d)
+				delete(p.of, p.d)
 				continue
 			}
 			if p.offset > c.end {

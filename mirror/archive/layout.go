@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -118,7 +119,7 @@ func (l *layout) add(alone bool) (*chunk, error) {
 // release makes a region a gap.
 func (l *layout) release(r *region) {
 	c := r.chunk
-	i, _ := slices.BinarySearchFunc(c.gaps, r.gap, func(a, b gap) int { return int(min(max(a.offset-b.offset, -1), 1)) })
+	i, _ := slices.BinarySearchFunc(c.gaps, r.gap, func(a, b gap) int { return cmp.Compare(a.offset, b.offset) })
 	c.gaps = slices.Insert(c.gaps, i, r.gap)
 	if i+1 < len(c.gaps) && c.gaps[i].end() == c.gaps[i+1].offset {
 		c.gaps[i].length += c.gaps[i+1].length

@@ -229,4 +229,3 @@ func (p *part) compare() error {
 	}
 	return nil
 }
-

@@ -63,6 +63,7 @@ type Writer struct {
 	journal  *journal // nil: nothing is written yet
 	id       string
 	blobs    map[digest.Digest]*placed
+	torn     map[digest.Digest]*placed // places of blobs that did not come whole, for when they do
 	images   *images
 	complete *committed // set when the chunks are whole
 }
@@ -78,7 +79,7 @@ func Create(ctx context.Context, o Options) (_ *Writer, err error) {
 	if o.ChunkSize == 0 {
 		o.ChunkSize = defaultChunkSize
 	}
-	w := &Writer{o: o, blobs: map[digest.Digest]*placed{}, images: newImages()}
+	w := &Writer{o: o, blobs: map[digest.Digest]*placed{}, torn: map[digest.Digest]*placed{}, images: newImages()}
 	if err := w.acquire(); err != nil {
 		return nil, err
 	}
@@ -134,18 +135,15 @@ func (w *Writer) resume(ctx context.Context, old *left) error {
 	if err != nil {
 		return err
 	}
-	all := len(old.blobs)
 	if !w.o.DryRun {
-		w.o.Log.Info("continuing an archive that was not finished", "directory", w.o.Dir, "blobs", all)
-		if err := keepWhole(ctx, blobs); err != nil {
+		w.o.Log.Info("continuing an archive that was not finished", "directory", w.o.Dir, "blobs", len(blobs))
+		if w.torn, err = takeTorn(ctx, blobs); err != nil {
 			return err
 		}
+		w.o.Log.Info("blobs that were not written to their end are fetched again", "blobs", len(w.torn))
 	}
-	w.layout.take(blobs)
+	w.layout.take(blobs, w.torn)
 	w.id, w.blobs = old.Archive, blobs
-	if n := all - len(blobs); n > 0 {
-		w.o.Log.Info("blobs that were not written to their end are fetched again", "blobs", n)
-	}
 	return nil
 }
 
@@ -219,15 +217,19 @@ func (w *Writer) PutBlob(ctx context.Context, _ string, desc ocispec.Descriptor,
 	err = p.fill(ctx, desc, r)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err == nil && w.blobs[desc.Digest] == nil {
-		if err = w.journal.write(line{Blob: &place{desc.Digest, desc.Size, p.number, p.offset}}); err == nil {
-			w.blobs[desc.Digest] = p
-			return nil
-		}
+	switch {
+	case w.blobs[desc.Digest] != nil || w.torn[desc.Digest] != nil:
+		w.layout.release(p.region)
+	case err == nil:
+		w.blobs[desc.Digest] = p
+	default:
+		w.torn[desc.Digest] = p
 	}
-	w.layout.release(p.region)
 	return err
 }
+
+// reserve returns the place of a blob: the one that it did not fill before, if there is one. The journal has it before it is
+// written, so that a run that continues another knows where to.
 
 func (w *Writer) reserve(desc ocispec.Descriptor) (*placed, error) {
 	if err := image.CheckDigest(desc.Digest); err != nil {
@@ -245,12 +247,21 @@ func (w *Writer) reserve(desc ocispec.Descriptor) (*placed, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p := w.torn[desc.Digest]; p != nil && p.size == desc.Size {
+		delete(w.torn, desc.Digest)
+		return p, nil
+	}
 	region, alone, err := w.layout.reserve(int64(len(head)) + padded(desc.Size))
 	if err != nil {
 		return nil, err
 	}
 	if alone {
 		w.o.Log.Warn("a blob is larger than archiveSize and has a chunk of its own", "blob", desc.Digest, "bytes", desc.Size)
+	}
+	at := &place{desc.Digest, desc.Size, region.number, region.offset}
+	if err := w.journal.write(line{Blob: at}); err != nil {
+		w.layout.release(region)
+		return nil, err
 	}
 	return &placed{region: region, header: head, size: desc.Size}, nil
 }
@@ -282,13 +293,19 @@ func (w *Writer) Planned(_ context.Context, p *plan.Plan) error {
 	for _, b := range p.Distinct() {
 		wanted[b.Digest] = true
 	}
-	for d, blob := range w.blobs {
-		if !wanted[d] {
-			w.layout.release(blob.region)
-			delete(w.blobs, d)
+	w.drop(w.blobs, func(d digest.Digest) bool { return !wanted[d] })
+	w.drop(w.torn, func(d digest.Digest) bool { return !wanted[d] })
+	return nil
+}
+
+// drop gives up the places of some blobs.
+func (w *Writer) drop(blobs map[digest.Digest]*placed, unwanted func(digest.Digest) bool) {
+	for d, p := range blobs {
+		if unwanted(d) {
+			w.layout.release(p.region)
+			delete(blobs, d)
 		}
 	}
-	return nil
 }
 
 // Abort ends the run. What is written is kept for the next one, and the archive that was there stays.
