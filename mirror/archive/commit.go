@@ -133,7 +133,7 @@ func (c *committing) manifests() error {
 			continue
 		}
 		m := c.images.manifests[d]
-		if err := c.add(entry{Digest: d, Type: m.mediaType}, m.body); err != nil {
+		if err := c.add(entry{Digest: d, Type: m.mediaType, Subject: m.parsed.Subject}, m.body); err != nil {
 			return err
 		}
 	}

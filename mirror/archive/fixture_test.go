@@ -168,7 +168,7 @@ func (b *workbench) put(repo, tag string, i image) {
 
 func (b *workbench) held(d digest.Digest) bool {
 	b.Helper()
-	blobs, _, _, err := b.writer.Held(b.Context(), map[string][]digest.Digest{"any": {d}}, nil)
+	blobs, _, _, err := b.writer.Existing(b.Context(), map[string][]digest.Digest{"any": {d}}, nil)
 	must(b.T, err)
 	return len(blobs["any"]) == 1
 }

@@ -100,7 +100,9 @@ type entry struct {
 	Digest digest.Digest `json:"digest"`
 	Size   int64         `json:"size"`
 	Chunk  int           `json:"chunk"`
-	Type   string        `json:"type,omitempty"` // the media type of a manifest
+	// Of a manifest, its media type, and what it is a signature or another attachment of.
+	Type    string        `json:"type,omitempty"`
+	Subject digest.Digest `json:"subject,omitempty"`
 }
 
 // file returns the name of the entry in the tar.

@@ -83,11 +83,21 @@ type content struct {
 	blobs     map[digest.Digest]bool
 }
 
-// tagged returns what belongs to the tags of a repository. What belongs to an image that failed is not tagged.
+// tagged returns what belongs to the tags of a repository, and what has that as its subject. What belongs to an image that
+// failed is not tagged.
 func (i *images) tagged(repo string) content {
 	c := content{map[digest.Digest]bool{}, map[digest.Digest]bool{}}
 	for _, d := range i.tags[repo] {
 		i.collect(c, repo, d)
+	}
+	for added := true; added; { // signatures may be of others
+		added = false
+		for d := range i.in[repo] {
+			if !c.manifests[d] && c.manifests[i.manifests[d].parsed.Subject] {
+				i.collect(c, repo, d)
+				added = true
+			}
+		}
 	}
 	return c
 }

@@ -67,7 +67,7 @@ func TestReadInventory_damaged(t *testing.T) {
 		return err
 	}
 	must(t, read(whole))
-	for n := range whole {
+	for n := 0; n < len(whole); n += 3 {
 		if read(whole[:n]) == nil {
 			t.Errorf("the first %d bytes of %d are taken", n, len(whole))
 		}

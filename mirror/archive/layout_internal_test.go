@@ -10,7 +10,7 @@ import (
 
 // Regions never overlap, gaps neither, and together they fill each chunk to its end.
 func TestLayout_regionsFillTheChunks(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(6) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		l := &layout{dir: t.TempDir(), limit: 32 << 10, created: time.Now(), added: func(*chunk) error { return nil }}
 		var taken []*region

@@ -28,6 +28,7 @@ type Archive struct {
 	tags      map[string]digest.Digest // by repository:tag
 	origins   map[string]digest.Digest // by the reference that an image was pulled by
 	types     map[digest.Digest]string // media types of manifests
+	referrers map[digest.Digest][]digest.Digest
 
 	mu      sync.Mutex // guards the rest
 	sizes   map[digest.Digest]int64
@@ -58,7 +59,7 @@ func Open(ctx context.Context, dirs ...string) (*Archive, error) {
 func open(ctx context.Context, paths []string) (_ *Archive, problems []error, err error) {
 	a := &Archive{
 		blobs: map[digest.Digest]span{}, documents: map[string]document{}, tags: map[string]digest.Digest{}, origins: map[string]digest.Digest{},
-		types: map[digest.Digest]string{}, sizes: map[digest.Digest]int64{}, aliases: map[string]string{},
+		types: map[digest.Digest]string{}, referrers: map[digest.Digest][]digest.Digest{}, sizes: map[digest.Digest]int64{}, aliases: map[string]string{},
 	}
 	defer func() {
 		if err != nil {
@@ -199,6 +200,9 @@ func (a *Archive) merge(p *part) {
 	}
 	for name, d := range p.tags {
 		a.tags[name] = d
+		if _, tag, _ := strings.Cut(name, ":"); strings.HasPrefix(tag, "sha256-") && strings.Contains(tag, ".") {
+			a.tags[":"+tag] = d // of a signature: it names the image by itself
+		}
 	}
 	if p.contents == nil {
 		return
@@ -209,6 +213,9 @@ func (a *Archive) merge(p *part) {
 	for _, e := range p.contents.Entries {
 		if e.Type != "" {
 			a.types[e.Digest] = e.Type
+		}
+		if e.Subject != "" && !slices.Contains(a.referrers[e.Subject], e.Digest) {
+			a.referrers[e.Subject] = append(a.referrers[e.Subject], e.Digest)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -46,7 +47,7 @@ func (r *Repository) resolve(tag string) (digest.Digest, bool) {
 	r.archive.mu.Lock()
 	alias := r.archive.aliases[r.name+":"+tag]
 	r.archive.mu.Unlock()
-	names := []string{alias, r.path + ":" + tag}
+	names := []string{alias, r.path + ":" + tag, ":" + tag}
 	if strings.Contains(path.Base(r.path), "release") {
 		names = append(names, releases+":"+tag)
 	}
@@ -83,6 +84,39 @@ func (r *Repository) Manifest(ctx context.Context, ref string) (ocispec.Descript
 	}
 	r.archive.learn(mediaType, body)
 	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(body))}, body, nil
+}
+
+// Referrers lists the manifests whose subject is d: those that the archive's list names, and those of the tag that stands
+// for the referrers API.
+func (r *Repository) Referrers(ctx context.Context, d digest.Digest) (all []ocispec.Descriptor, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	for _, of := range r.archive.referrers[d] {
+		desc, _, err := r.Manifest(ctx, of.String())
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, desc)
+	}
+	list, ok := r.archive.tags[r.path+":"+d.Algorithm().String()+"-"+d.Encoded()]
+	if !ok || list == d { // oc-mirror names images without a tag like that too
+		return all, nil
+	}
+	body, err := r.archive.content(list)
+	if err != nil {
+		return all, nil
+	}
+	var index ocispec.Index
+	if err := json.Unmarshal(body, &index); err != nil {
+		return all, nil
+	}
+	for _, m := range index.Manifests {
+		if !slices.ContainsFunc(all, func(o ocispec.Descriptor) bool { return o.Digest == m.Digest }) {
+			all = append(all, m)
+		}
+	}
+	return all, nil
 }
 
 // content reads a manifest and verifies it.

@@ -132,3 +132,40 @@ func TestDescribe(t *testing.T) {
 		}
 	})
 }
+
+// Signatures are found by the tags that cosign gives them, and by their subject.
+func TestRepository_findsAttachments(t *testing.T) {
+	b := newWorkbench(t)
+	i, sig := newImage([]byte("layer")), newImage([]byte("signature"))
+	referrer := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"artifactType":"a/b","config":{"mediaType":"a/b","digest":%q,"size":2},"layers":[],"subject":{"mediaType":%q,"digest":%q,"size":%d}}`,
+		ocispec.MediaTypeImageManifest, i.config.Digest, ocispec.MediaTypeImageManifest, i.manifest.Digest, i.manifest.Size)
+	b.begin()
+	b.put("openshift/release", "4.18.2-x86_64-etcd", i)
+	b.put("openshift/release", "sha256-"+i.manifest.Digest.Encoded()+".sig", sig)
+	must(t, b.writer.PutManifest(t.Context(), "openshift/release", describe(ocispec.MediaTypeImageManifest, referrer), referrer))
+	stray := newImage([]byte("of an image that failed"))
+	must(t, b.writer.PutManifest(t.Context(), "openshift/release", stray.manifest, stray.body))
+	b.commit()
+	if len(names(b.all(), stray.manifest.Digest.Encoded())) > 0 {
+		t.Error("a manifest that nothing needs is carried")
+	}
+	r := b.open().Repository("quay.io/openshift-release-dev/ocp-v4.0-art-dev", "openshift-release-dev/ocp-v4.0-art-dev")
+	desc, _, err := r.Manifest(t.Context(), "sha256-"+i.manifest.Digest.Encoded()+".sig")
+	if err != nil || desc.Digest != sig.manifest.Digest {
+		t.Errorf("by tag: %s, %v", desc.Digest, err)
+	}
+	all, err := r.Referrers(t.Context(), i.manifest.Digest)
+	if err != nil || len(all) != 1 || all[0].Digest != digest.FromBytes(referrer) {
+		t.Errorf("by subject: %v, %v", all, err)
+	}
+	t.Run("a tag of the image's own digest is not a list of referrers", func(t *testing.T) {
+		index := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`,
+			ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest, i.manifest.Digest, i.manifest.Size)
+		dir := t.TempDir()
+		writeTar(t, filepath.Join(dir, "mirror_000001.tar"), blobFile(digest.FromBytes(index), index), tagFile("a", "sha256-"+digest.FromBytes(index).Encoded(), digest.FromBytes(index)))
+		all, err := b.open(dir).Repository("a", "a").Referrers(t.Context(), digest.FromBytes(index))
+		if err != nil || len(all) > 0 {
+			t.Errorf("%v, %v", all, err)
+		}
+	})
+}

@@ -180,27 +180,27 @@ func (w *Writer) addedChunk(c *chunk) error {
 	return w.journal.write(line{Chunk: &chunkLine{c.number, c.alone}})
 }
 
-// Held lists the blobs that the archive has or leaves out, and the manifests that this run has put: those are in every
+// Existing lists the blobs that the archive has or leaves out, and the manifests that this run has put: those are in every
 // archive, so that an import needs no other source of them. A blob counts for all repositories.
-func (w *Writer) Held(_ context.Context, blobs, manifests map[string][]digest.Digest) (heldBlobs, heldManifests, unconfirmed map[string][]digest.Digest, err error) {
+func (w *Writer) Existing(_ context.Context, blobs, manifests map[string][]digest.Digest) (existingBlobs, existingManifests, unconfirmed map[string][]digest.Digest, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	heldBlobs, heldManifests = map[string][]digest.Digest{}, map[string][]digest.Digest{}
+	existingBlobs, existingManifests = map[string][]digest.Digest{}, map[string][]digest.Digest{}
 	for repo, list := range blobs {
 		for _, d := range list {
 			if w.blobs[d] != nil || w.base.digests[d] {
-				heldBlobs[repo] = append(heldBlobs[repo], d)
+				existingBlobs[repo] = append(existingBlobs[repo], d)
 			}
 		}
 	}
 	for repo, list := range manifests {
 		for _, d := range list {
 			if w.images.has(repo, d) {
-				heldManifests[repo] = append(heldManifests[repo], d)
+				existingManifests[repo] = append(existingManifests[repo], d)
 			}
 		}
 	}
-	return heldBlobs, heldManifests, nil, nil
+	return existingBlobs, existingManifests, nil, nil
 }
 
 // Confirm stages nothing: no blob is unconfirmed.
