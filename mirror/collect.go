@@ -31,7 +31,8 @@ type section struct {
 func (e *engine) sections() []section {
 	return []section{
 		{plan.Release, &release.Collector{
-			Config: e.o.Config, Graph: e.o.Graph, Images: e.sources, Files: e.workspace, Repository: e.repository,
+			Config: e.o.Config, Graph: e.o.Graph, Images: e.sources, Files: files{e.workspace, e.o.Documents},
+			Offline: e.o.Documents != nil, Repository: e.repository,
 		}},
 		{plan.Generic, &additional{config: e.o.Config, repository: e.repository}},
 	}

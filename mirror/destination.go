@@ -26,7 +26,7 @@ import (
 // be called again, Commit and Tag too: an answer that was lost does not tell whether it was done.
 //
 // A destination that takes few writers at once, such as an archive, has a method Writers, see limited; one that wants to
-// know where content comes from has a method Source, see sourceRecorder.
+// know where content comes from has a method Source, see sourceRecorder; one that is to see the plan has a method Planned.
 type Destination interface {
 	// Existing returns those of some blobs and manifests, both by the repository that they are for,
 	// that exist there and need not be put. They are kept from collection from then on, and the

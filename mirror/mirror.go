@@ -46,6 +46,13 @@ type Options struct {
 	// Workspace is the directory that has working-dir.
 	Workspace string
 	Graph     updategraph.Client
+	// Documents are those of an archive that is mirrored from, by their names in working-dir; nil: the sources are asked, over
+	// the network. Those are read first, and the workspace's after them.
+	Documents interface {
+		Read(name string) ([]byte, error)
+	}
+	// ToArchive is a run into an archive, which no cluster is told of.
+	ToArchive bool
 
 	ParallelImages, ParallelLayers int // 0: the defaults
 	Version                        string
@@ -97,6 +104,9 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err := e.compare(ctx, p, dst); err != nil {
 		return nil, err
 	}
+	if err := announce(ctx, p, dst); err != nil {
+		return nil, err
+	}
 	e.o.Events(Event{Kind: Planned, Plan: p})
 	report, err := e.execute(ctx, p, dst)
 	var incomplete *incompleteError
@@ -124,7 +134,9 @@ func DryRun(ctx context.Context, o Options) (p *plan.Plan, mapping string, err e
 	if err != nil {
 		return nil, "", err
 	}
-	err = e.compare(ctx, p, dst)
+	if err = e.compare(ctx, p, dst); err == nil {
+		err = announce(ctx, p, dst)
+	}
 	if abort := dst.Abort(context.WithoutCancel(ctx)); err == nil {
 		err = abort
 	}

@@ -72,7 +72,7 @@ func (r *Report) Results() []Result {
 // writeResults writes cluster resources, the list of failures if there are any, and the report.
 func (e *engine) writeResults(r *Report) error {
 	stamp := r.Started.UTC().Format("20060102_150405")
-	if len(r.Mirrored) > 0 {
+	if len(r.Mirrored) > 0 && !e.o.ToArchive {
 		files, err := resources.Render(e.resources(r), resources.Options{Created: r.Started, Version: e.o.Version})
 		if err == nil {
 			r.Resources, err = e.workspace.replace("cluster-resources", files)

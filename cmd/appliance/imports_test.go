@@ -41,6 +41,7 @@ func rooms() map[string][]string {
 		"mirror":                {"mirror/*"},
 		"mirror/*":              nil,
 		"mirror/plan":           {"mirror/imageset"},
+		"mirror/archive":        {"mirror/plan"},
 		"mirror/desttest":       {"mirror"},
 		"mirror/sourcetest":     {"mirror"},
 		"mirror/release":        {"mirror/plan", "mirror/imageset", "mirror/updategraph", "mirror/signature"},

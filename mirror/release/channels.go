@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 	"github.com/mirror-appliance/appliance/mirror/updategraph"
@@ -70,15 +71,29 @@ func (r *resolver) graph(ctx context.Context, of imageset.ChannelType, name, arc
 	if graph := r.graphs[key]; graph != nil {
 		return graph, nil
 	}
+	graph, err := r.load(ctx, client, name, arch)
+	if err == nil {
+		r.graphs[key] = graph
+	}
+	return graph, err
+}
+
+// load fetches a graph and writes it down, or reads what an archive has of it.
+func (r *resolver) load(ctx context.Context, client updategraph.Client, name, arch string) (*updategraph.Graph, error) {
+	file := "hold-release/cincinnati-graph-data/" + arch + "-" + name + ".json"
+	if r.Offline {
+		raw, err := r.Files.Read(file)
+		if err != nil {
+			return nil, hint.New(fmt.Errorf("update graph of channel %s, architecture %s: %w", name, arch, err),
+				"use the image set configuration that the archive was made with")
+		}
+		return updategraph.Parse(name, arch, raw)
+	}
 	graph, err := client.Fetch(ctx, name, arch)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.Files.Write("hold-release/cincinnati-graph-data/"+arch+"-"+name+".json", graph.Raw); err != nil {
-		return nil, err
-	}
-	r.graphs[key] = graph
-	return graph, nil
+	return graph, r.Files.Write(file, graph.Raw)
 }
 
 // add adds the payload of a release. Its tag is the vendor's.

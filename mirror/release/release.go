@@ -46,6 +46,8 @@ type Collector struct {
 	Graph  updategraph.Client // of OpenShift; "" for URL is the public one
 	Images Images
 	Files  Files
+	// Offline reads graphs from Files, and asks no update service.
+	Offline bool
 	// Repository returns the destination of a repository, below the prefix of the run.
 	Repository func(name string) string
 }

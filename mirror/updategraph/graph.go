@@ -96,6 +96,16 @@ func (c *Client) fetch(ctx context.Context, channel, arch string) (*Graph, error
 	return parseGraph(raw)
 }
 
+// Parse reads an answer that was kept.
+func Parse(channel, arch string, raw []byte) (*Graph, error) {
+	g, err := parseGraph(raw)
+	if err != nil {
+		return nil, fmt.Errorf("update graph of channel %s, architecture %s: %w", channel, arch, err)
+	}
+	g.Channel, g.Arch = channel, arch
+	return g, nil
+}
+
 func (c *Client) get(ctx context.Context, at string) (raw []byte, err error) {
 	tries := 0
 	policy := retry.Policy{Attempts: attempts, First: time.Second, MaxAfter: time.Minute, Again: again, Sleep: c.Sleep}

@@ -1,0 +1,267 @@
+package archive_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
+	"github.com/mirror-appliance/appliance/mirror"
+	"github.com/mirror-appliance/appliance/mirror/archive"
+	"github.com/mirror-appliance/appliance/mirror/imageset"
+	"github.com/mirror-appliance/appliance/mirror/updategraph"
+	"github.com/mirror-appliance/appliance/mirror/upstream"
+	"github.com/mirror-appliance/appliance/registry/store"
+)
+
+// gap is two sides with a network between them that carries files only.
+type gap struct {
+	*workbench
+	*sample.Content
+	host  string
+	store *store.Store
+	near  *http.Client
+}
+
+func newGap(t *testing.T) *gap {
+	server := httptest.NewUnstartedServer(nil)
+	g := &gap{workbench: newWorkbench(t), host: server.Listener.Addr().String(), near: http.DefaultClient}
+	var err error
+	g.Content, err = sample.New(g.host)
+	must(t, err)
+	server.Config.Handler = g.Handler()
+	server.Start()
+	t.Cleanup(server.Close)
+	dir := t.TempDir()
+	g.store, err = store.Open(t.Context(), store.Options{Database: filepath.Join(dir, "db"), Storage: filepath.Join(dir, "storage")})
+	must(t, err)
+	t.Cleanup(func() { must(t, g.store.Close()) })
+	return g
+}
+
+func (g *gap) config(config string) *imageset.Config {
+	g.Helper()
+	text := "kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\nmirror:\n" + strings.ReplaceAll(config, "HOST", g.host)
+	c, err := imageset.Parse("isc.yaml", []byte(text))
+	must(g.T, err)
+	return c
+}
+
+// toDisk mirrors to an archive.
+func (g *gap) toDisk(config string, change ...func(*archive.Options)) (*mirror.Report, error) {
+	g.Helper()
+	sources := upstream.NewRegistries(func(registry string) (upstream.Options, error) {
+		return upstream.Options{Registry: registry, PlainHTTP: true, Retries: 2, Sleep: noSleep}, nil
+	})
+	defer sources.Close()
+	report, err := mirror.Run(g.Context(), mirror.Options{
+		Config: g.config(config), Registry: "localhost:55000", Workspace: g.dir, ToArchive: true,
+		Graph: updategraph.Client{URL: "http://" + g.host + sample.GraphPath, HTTP: g.near},
+		Open: func(ref imageset.Reference) (mirror.Source, error) {
+			return sources.Repository(ref.Registry(), ref.Repository())
+		},
+		Begin:   func(ctx context.Context, _ string) (mirror.Destination, error) { return g.create(ctx, change...) },
+		Version: "v1.2.3", Now: g.clock.now, Sleep: noSleep,
+	})
+	g.close()
+	return report, err
+}
+
+func noSleep(ctx context.Context, _ time.Duration) error { return ctx.Err() }
+
+// offline fails the test when it is used.
+type offline struct{ *testing.T }
+
+func (o offline) RoundTrip(r *http.Request) (*http.Response, error) {
+	o.Errorf("the network is used: %s", r.URL)
+	return nil, errors.New("there is no network")
+}
+
+// fromDisk mirrors from archives into the store.
+func (g *gap) fromDisk(config string, dirs ...string) (*mirror.Report, error) {
+	g.Helper()
+	a, err := archive.Open(g.Context(), dirs...)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Close()
+	a.Alias(g.host+"/samples/oci:v1", "renamed", "v7")
+	return mirror.Run(g.Context(), mirror.Options{
+		Config: g.config(config), Registry: "mirror.example.com:8443", Workspace: g.TempDir(), Documents: a,
+		Graph: updategraph.Client{HTTP: &http.Client{Transport: offline{g.T}}},
+		Open: func(ref imageset.Reference) (mirror.Source, error) {
+			return a.Repository(ref.Name(), ref.Path), nil
+		},
+		Begin: func(ctx context.Context, name string) (mirror.Destination, error) {
+			return g.store.Runs.Begin(ctx, name)
+		},
+		Version: "v1.2.3", Now: g.clock.now, Sleep: noSleep,
+	})
+}
+
+// serves checks that the store has the same image under a name as the upstream under another.
+func (g *gap) serves(repo, tag, upstreamRepo, ref string) {
+	g.Helper()
+	want, ok := g.Manifest(upstreamRepo, ref)
+	if !ok {
+		g.Fatalf("the sample has no %s:%s", upstreamRepo, ref)
+	}
+	m, err := g.store.Manifests.ByTag(g.Context(), repo, tag)
+	if err != nil || m.Digest != want.Digest {
+		g.Errorf("%s:%s is %s, %v, want %s", repo, tag, m.Digest, err, want.Digest)
+	}
+}
+
+const wholeSet = `  platform:
+    channels:
+    - {name: stable-4.18, minVersion: 4.18.2, maxVersion: 4.18.3}
+  additionalImages:
+  - name: HOST/samples/docker:v1
+  - name: HOST/samples/oci-multi:v1
+  - {name: HOST/samples/oci:v1, targetRepo: renamed, targetTag: v7}
+`
+
+func (g *gap) servesAll() {
+	g.Helper()
+	for _, v := range []string{"4.18.2-x86_64", "4.18.3-x86_64"} {
+		g.serves("openshift/release-images", v, "openshift-release-dev/ocp-release", v)
+	}
+	g.serves("samples/docker", "v1", "samples/docker", "v1")
+	g.serves("samples/oci-multi", "v1", "samples/oci-multi", "v1")
+	g.serves("renamed", "v7", "samples/oci", "v1")
+}
+
+func TestArchive_toDiskAndFromDisk(t *testing.T) {
+	for name, change := range map[string]func(*archive.Options){"one chunk": func(*archive.Options) {}, "many chunks": smallChunks} {
+		t.Run(name, func(t *testing.T) {
+			g := newGap(t)
+			report, err := g.toDisk(wholeSet, change)
+			must(t, err)
+			if len(report.Resources) > 0 {
+				t.Errorf("resources for a cluster: %v", report.Resources)
+			}
+			report, err = g.fromDisk(wholeSet, g.moved())
+			must(t, err)
+			if len(report.Resources) == 0 || report.Planned != len(report.Mirrored) {
+				t.Errorf("the report is %+v", report)
+			}
+			g.servesAll()
+		})
+	}
+}
+
+// Without our lists and with its documents, an archive is one of oc-mirror's.
+func TestArchive_fromDiskOfOCMirror(t *testing.T) {
+	g := newGap(t)
+	_, err := g.toDisk(wholeSet)
+	must(t, err)
+	var files []file
+	for _, f := range g.all() {
+		if !strings.HasPrefix(f.name, "appliance-") && !strings.HasSuffix(f.name, "payload-digest") {
+			files = append(files, f)
+		}
+	}
+	dir := t.TempDir()
+	writeTar(t, filepath.Join(dir, "mirror_000001.tar"), files...)
+	_, err = g.fromDisk(wholeSet, dir)
+	must(t, err)
+	g.servesAll()
+}
+
+func TestArchive_fromDiskInSteps(t *testing.T) {
+	g := newGap(t)
+	first := strings.ReplaceAll(wholeSet, "maxVersion: 4.18.3", "maxVersion: 4.18.2")
+	_, err := g.toDisk(first)
+	must(t, err)
+	one := g.moved()
+	_, err = g.toDisk(wholeSet)
+	must(t, err)
+	two := g.moved()
+	layer := func(repo, ref string) string {
+		m, ok := g.Manifest(repo, ref)
+		if !ok {
+			t.Fatal(repo, ref)
+		}
+		i := strings.LastIndex(string(m.Body), `"sha256:`)
+		return blobFile(digest.Digest(m.Body[i+1:i+1+71]), nil).name
+	}
+	if got := names(readTar(t, filepath.Join(two, "mirror_000001.tar")), layer("samples/docker", "v1")); len(got) > 0 {
+		t.Error("a layer is carried twice")
+	}
+	t.Run("the second before the first", func(t *testing.T) {
+		report, err := g.fromDisk(wholeSet, two)
+		if err == nil || report == nil || len(report.Failures) == 0 {
+			t.Fatalf("%+v, %v", report, err)
+		}
+		if text := fmt.Sprint(report.Failures[0].Error); !strings.Contains(text, "builds on the archive before it, number 1") {
+			t.Errorf("it is said that %s", text)
+		}
+	})
+	_, err = g.fromDisk(first, one)
+	must(t, err)
+	_, err = g.fromDisk(wholeSet, two)
+	must(t, err)
+	g.servesAll()
+}
+
+func TestArchive_toDiskOfARunWithFailures(t *testing.T) {
+	g := newGap(t)
+	config := wholeSet + "  - name: HOST/samples/none:v1\n"
+	report, err := g.toDisk(config)
+	var coder interface{ ExitCode() int }
+	if !errors.As(err, &coder) || coder.ExitCode() != 8 || len(report.Failures) != 1 {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	d, err := archive.Describe(t.Context(), g.dir)
+	must(t, err)
+	if len(d.Archives[0].Failures) != 1 || len(d.Archives[0].Images) != len(report.Mirrored) {
+		t.Errorf("the archive has %d images and says that %v failed", len(d.Archives[0].Images), d.Archives[0].Failures)
+	}
+	report, err = g.fromDisk(config, g.dir)
+	if !errors.As(err, &coder) || coder.ExitCode() != 8 || len(report.Failures) != 1 {
+		t.Errorf("%+v, %v", report, err)
+	}
+	g.servesAll()
+}
+
+// Nothing new is an archive without blobs, as oc-mirror's.
+func TestArchive_toDiskAgain(t *testing.T) {
+	g := newGap(t)
+	_, err := g.toDisk(wholeSet)
+	must(t, err)
+	before := blobsOf(g)
+	_, err = g.toDisk(wholeSet)
+	must(t, err)
+	after := blobsOf(g)
+	for d := range after {
+		if _, isManifest := before[d]; !isManifest || after[d] > 100<<10 {
+			t.Errorf("%s with %d bytes is new", d, after[d])
+		}
+	}
+	if len(after) >= len(before) {
+		t.Errorf("%d of %d blobs are carried again", len(after), len(before))
+	}
+	if _, err := os.Stat(filepath.Join(g.dir, "working-dir/cluster-resources")); err == nil {
+		t.Error("there are resources for a cluster")
+	}
+}
+
+func blobsOf(g *gap) map[string]int {
+	all := map[string]int{}
+	for _, f := range g.all() {
+		if strings.Contains(f.name, "/blobs/") {
+			all[f.name] = len(f.data)
+		}
+	}
+	return maps.Clone(all)
+}
