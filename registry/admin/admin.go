@@ -74,6 +74,8 @@ func NewHandler(o Options) *Handler {
 	h.mux.HandleFunc("POST "+api.Backup.Path, h.backup)
 	handle(h, api.EndBackup, h.endBackup)
 
+	handle(h, api.ListInventory, h.inventory)
+
 	handle(h, api.BeginSync, h.beginSync)
 	handleRun(h, api.CheckSync, checkSync)
 	handleRun(h, api.ConfirmSync, confirm)

@@ -70,6 +70,9 @@ var (
 	Backup    = Job[None, Snapshot, None]{"/api/v1/backup"}
 	EndBackup = Call[None, None]{http.MethodDelete, "/api/v1/backup/{snapshot}", http.StatusNoContent, 0}
 
+	// ListInventory lists what the registry has, in parts, for a mirror that leaves it out.
+	ListInventory = Call[InventoryRequest, Inventory]{http.MethodPost, "/api/v1/inventory", http.StatusOK, MaxJSON}
+
 	// BeginSync begins a run. What is put into it exists for its run only, and safe from collection, until CommitSync
 	// makes all of it visible at once. A repository gets by a run what was put for it, what it shows already, and
 	// what the caller says that the source of that repository has confirmed; to name another repository's blob is not

@@ -1,0 +1,16 @@
+package api
+
+import "github.com/opencontainers/go-digest"
+
+// InventoryRequest asks for what follows what was listed before; empty for the beginning. Digests come first.
+type InventoryRequest struct {
+	Digest string `json:"digest,omitempty"`
+	Tag    *Tag   `json:"tag,omitempty"` // set once all digests are listed
+}
+
+// Inventory is a part of what the registry has.
+type Inventory struct {
+	Digests []digest.Digest   `json:"digests,omitempty"` // of blobs that images need
+	Tags    []Tag             `json:"tags,omitempty"`
+	Next    *InventoryRequest `json:"next,omitempty"` // nil: that was all
+}
