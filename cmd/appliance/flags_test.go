@@ -102,7 +102,7 @@ func TestFlags_unbuiltAreRefusedByName(t *testing.T) {
 // A path means the same in every command: each flag that takes one goes through pathVar.
 func TestFlags_pathsKnowTheHomeDirectory(t *testing.T) {
 	t.Setenv("HOME", "/somewhere")
-	paths := []string{"config", "quayRoot", "quayStorage", "sqliteStorage", "workspace", "from", "authfile", "src-cert-dir", "dest-cert-dir"}
+	paths := []string{"config", "quayRoot", "quayStorage", "sqliteStorage", "workspace", "from", "have", "authfile", "src-cert-dir", "dest-cert-dir"}
 	seen := 0
 	var visit func(c *cobra.Command)
 	visit = func(c *cobra.Command) {

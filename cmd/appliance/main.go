@@ -86,6 +86,7 @@ func newRootCommand(std stdio) *cobra.Command {
   appliance install --quayHostname HOST      put the registry on this host, as a service
   appliance mirror -c FILE docker://HOST:PORT --workspace file://DIR
                                              fill it from an image set configuration
+  appliance mirror -c FILE file://DIR        the same into an archive; on the other side: --from file://DIR
   appliance gc                               take out what no image uses any more
   appliance uninstall                        take it away again
 
@@ -115,6 +116,8 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newStatusCommand(plain),
 		newVerifyCommand(plain),
 		newScrubCommand(plain),
+		newInventoryCommand(plain),
+		newDescribeCommand(plain),
 		newBackupCommand(plain),
 		newRestoreCommand(plain),
 		newPrepareCommand(plain),

@@ -23,8 +23,8 @@ import (
 
 // mirrorOptions are oc-mirror v2's flags, by its names.
 type mirrorOptions struct {
+	archiveOptions
 	config         string
-	from           string
 	workspace      string
 	dryRun         bool
 	authFile       string
@@ -44,7 +44,7 @@ type mirrorOptions struct {
 func (o *mirrorOptions) addFlags(f *pflag.FlagSet) {
 	pathVar(f, &o.config, "config", "c", "the ImageSetConfiguration")
 	pathVar(f, &o.workspace, "workspace", "", "file://DIR for what a run reads and writes besides images: cluster resources, logs")
-	pathVar(f, &o.from, "from", "", "file://DIR with an archive to mirror from (not built yet)")
+	o.archiveOptions.addFlags(f)
 	f.BoolVar(&o.dryRun, "dry-run", false, "print the plan, write it to working-dir/dry-run/mapping.txt, and copy nothing")
 	pathVar(f, &o.authFile, "authfile", "", "registry logins (default $REGISTRY_AUTH_FILE, then where podman login and docker login put them)")
 	f.BoolVar(&o.srcVerify, "src-tls-verify", true, "verify the sources' certificates; false also allows plain HTTP")
@@ -65,15 +65,18 @@ func (o *mirrorOptions) addFlags(f *pflag.FlagSet) {
 func newMirrorCommand(std stdio) *cobra.Command {
 	var o mirrorOptions
 	c := &cobra.Command{
-		Use:   "mirror -c FILE docker://HOST:PORT[/PATH] --workspace file://DIR",
-		Short: "Fill a registry from an image set configuration",
-		Long: `Fill a registry from an image set configuration, as oc-mirror v2 has it. What is held already is not
+		Use:   "mirror -c FILE docker://HOST:PORT[/PATH]|file://DIR [--workspace file://DIR|--from file://DIR]",
+		Short: "Fill a registry, or an archive for one, from an image set configuration",
+		Long: `Fill a registry from an image set configuration, as oc-mirror v2 has it: straight, or across a gap by an
+archive, file://DIR on the connected side and --from file://DIR on the other. What is held already is not
 fetched again, so a second run is a resume. Into an appliance everything becomes visible together, at the end.
 
 Exit codes, as oc-mirror's: 0 everything that was planned is there and verified; else the sum of
 1 an error of the run, 2 a release, 8 an additional image.`,
-		Example: "  appliance mirror -c imageset.yaml docker://registry.example.com:8443 --workspace file:///data/mirror",
-		Args:    takes(1, "one destination, such as docker://registry.example.com:8443"),
+		Example: `  appliance mirror -c imageset.yaml docker://registry.example.com:8443 --workspace file:///data/mirror
+  appliance mirror -c imageset.yaml file:///data/archive
+  appliance mirror -c imageset.yaml --from file:///media/usb docker://registry.example.com:8443`,
+		Args: takes(1, "one destination, such as docker://registry.example.com:8443"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := o.foreign.check(c, std.err); err != nil {
 				return err
@@ -82,6 +85,7 @@ Exit codes, as oc-mirror's: 0 everything that was planned is there and verified;
 		},
 	}
 	o.addFlags(c.Flags())
+	c.AddCommand(newDescribeCommand(std))
 	addUnbuilt(c, unbuiltOCMirror)
 	return c
 }
@@ -91,24 +95,21 @@ func (o *mirrorOptions) check(destination string) error {
 	switch {
 	case o.config == "":
 		return hint.New(errors.New("use the --config flag it is mandatory"), "-c imageset.yaml")
-	case strings.HasPrefix(destination, "file://"):
-		return unbuiltArchive("mirroring to an archive (" + destination + ")")
-	case !strings.HasPrefix(destination, "docker://"):
+	case !strings.HasPrefix(destination, "docker://") && !strings.HasPrefix(destination, "file://"):
 		return hint.New(
 			errors.New("destination must have either file:// (mirror to disk) or docker:// (diskToMirror) protocol prefixes"),
 			"for example docker://registry.example.com:8443")
-	case o.from != "" && o.workspace != "":
-		return errors.New("when destination is docker://, --from (assumes disk to mirror workflow) and --workspace (assumes mirror to mirror workflow) cannot be used together")
-	case o.from != "":
-		return unbuiltArchive("mirroring from an archive (--from " + o.from + ")")
-	case o.workspace == "":
+	case strings.HasPrefix(destination, "docker://") && len(o.from) == 0 && o.workspace == "":
 		return hint.New(
 			errors.New("when destination is docker://, either --from (assumes disk to mirror workflow) or --workspace (assumes mirror to mirror workflow) need to be provided"),
 			"--workspace file:///data/mirror")
 	case o.workspace == "file://":
 		return hint.New(errors.New("--workspace names no directory"), "--workspace file:///data/mirror")
-	case !strings.HasPrefix(o.workspace, "file://"):
+	case o.workspace != "" && !strings.HasPrefix(o.workspace, "file://"):
 		return hint.New(errors.New("when --workspace is used, it must have file:// prefix"), "--workspace file://"+o.workspace)
+	}
+	if err := o.archiveOptions.check(destination, o.workspace); err != nil {
+		return err
 	}
 	if _, err := o.level(); err != nil {
 		return err
@@ -131,15 +132,11 @@ func (o *mirrorOptions) level() (slog.Level, error) {
 	return 0, errors.New("invalid log-level, it should be one of (info,debug,trace,error)")
 }
 
-func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string) error {
+func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string) (err error) {
 	if err := o.check(argument); err != nil {
 		return err
 	}
 	config, err := imageset.Load(o.config)
-	if err != nil {
-		return err
-	}
-	registry, prefix, err := mirror.ParseDestination(argument)
 	if err != nil {
 		return err
 	}
@@ -152,16 +149,8 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 	registries := upstream.NewRegistries(o.sources(ctx, keys, log))
 	defer registries.Close()
 	progress := newProgress(std, o.output == "json")
-	// The destination is asked first: a missing login is found before an hour of planning.
-	destination, err := openDestination(ctx, registry, o, keys)
-	if err != nil {
-		return err
-	}
-	defer destination.close()
-	progress.say("mirroring into %s, %s", argument, destination.kind)
-	progress.say("planning")
 	run := mirror.Options{
-		Config: config, Registry: registry, Prefix: prefix, Workspace: o.workspaceDir(), Begin: destination.begin,
+		Config: config, Workspace: o.workspaceDir(),
 		Open: func(ref imageset.Reference) (mirror.Source, error) {
 			return registries.Repository(ref.Registry(), ref.Repository())
 		},
@@ -169,10 +158,51 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 		ParallelImages: o.parallelImages, ParallelLayers: o.parallelLayers,
 		Version: version, Log: log, Events: progress.event,
 	}
+	end, err := o.connect(ctx, argument, keys, &run, progress)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, end()) }()
+	progress.say("planning")
 	if o.dryRun {
 		return dryRun(ctx, std, run, progress, o.output)
 	}
-	return mirrorAll(ctx, std, run, progress, o.output)
+	err = mirrorAll(ctx, std, run, progress, o.output)
+	if err == nil && run.ToArchive {
+		progress.archived(run.Workspace)
+	}
+	return err
+}
+
+// connect gives a run its destination, and its sources if those are archives. Both are asked first: a missing login or a
+// damaged chunk is found before an hour of planning and not after it.
+func (o *mirrorOptions) connect(ctx context.Context, argument string, keys authn.Keychain, run *mirror.Options, progress *progress) (end func() error, err error) {
+	if strings.HasPrefix(argument, "file://") {
+		progress.say("mirroring into an archive, %s", argument)
+		return o.toArchive(argument, o.config, run, o.dryRun)
+	}
+	if run.Registry, run.Prefix, err = mirror.ParseDestination(argument); err != nil {
+		return nil, err
+	}
+	end = func() error { return nil }
+	if len(o.from) > 0 {
+		if o.since != "" {
+			progress.say("note: --since changes nothing when an archive is imported")
+		}
+		if end, err = o.fromArchives(ctx, run); err != nil {
+			return nil, err
+		}
+	}
+	destination, err := openDestination(ctx, run.Registry, *o, keys)
+	if err != nil {
+		return nil, errors.Join(err, end())
+	}
+	run.Begin = destination.begin
+	progress.say("mirroring into %s, %s", argument, destination.kind)
+	return func() error {
+		destination.close()
+		return end()
+	}, nil
 }
 
 // mirrorAll prints the report. Of a run with failed images there is an error too.

@@ -17,8 +17,8 @@ var foreignOCMirrorFlags = []foreign{
 	{ignoredSwitch, "cpu-prof mem-prof", noProfile},
 
 	{refusedSwitch, "v1", "leave it out: a configuration for oc-mirror v1 works once its apiVersion is mirror.openshift.io/v2alpha1 and storageConfig is gone"},
-	{refusedSwitch, "dry-run-manifest-lists strict-archive secure-policy", ""},
-	{refused, "since max-nested-paths registries.d policy retry-delay", ""},
+	{refusedSwitch, "dry-run-manifest-lists secure-policy", ""},
+	{refused, "max-nested-paths registries.d policy retry-delay", ""},
 
 	// of v2 from skopeo, hidden as there
 	{refused, "screds dcreds", useAuthfile},

@@ -87,12 +87,6 @@ func oneSpelling(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 	return pflag.NormalizedName(name)
 }
 
-// unbuiltArchive refuses a workflow with an archive.
-func unbuiltArchive(what string) error {
-	return hint.New(fmt.Errorf("%s is not built yet", what),
-		"mirror straight into a registry: docker://HOST:PORT with --workspace file://DIR; nothing has been written")
-}
-
 // unbuilt is a command of another program that is not built yet, and what to do instead.
 type unbuilt struct {
 	name, short, next string
@@ -119,8 +113,6 @@ var (
 			{name: "releases", short: "List releases", next: writeConfiguration},
 			{name: "updates", short: "List updates", next: writeConfiguration},
 		}},
-		{name: "describe", short: "Describe an archive",
-			next: "archives are not built yet either: mirror with docker:// and --workspace"},
 		{name: "init", short: "Print an image set configuration", next: writeConfiguration},
 		{name: "history", short: "List the runs of a workspace",
 			next: "working-dir/logs of the workspace has the report of the last one"},

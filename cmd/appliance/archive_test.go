@@ -1,0 +1,92 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// command runs one command line.
+func command(args ...string) (code int, stdout, stderr string) {
+	var out, errs bytes.Buffer
+	code = execute(args, stdio{in: strings.NewReader(""), out: &out, err: &errs})
+	return code, out.String(), errs.String()
+}
+
+// imageSetFile writes an image set of images of the upstream.
+func (s *mirrorSetup) imageSetFile(t *testing.T, images ...string) string {
+	t.Helper()
+	set := "kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\nmirror:\n  additionalImages:\n"
+	for _, image := range images {
+		set += "  - {name: '" + s.source + "/" + image + "', targetRepo: renamed}\n"
+	}
+	file := filepath.Join(t.TempDir(), "imageset.yaml")
+	if err := os.WriteFile(file, []byte(set), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func TestMirror_toAndFromAnArchive(t *testing.T) {
+	s := newMirrorSetup(t)
+	dir, file := t.TempDir(), s.imageSetFile(t, held)
+	puts := 0
+	s.onPut = func() { puts++ }
+	code, stdout, stderr := command("mirror", "-c", file, "file://"+dir, "--src-tls-verify=false", "--dry-run")
+	if code != 0 || len(glob(t, dir, "mirror_*")) > 0 {
+		t.Errorf("a dry run ends with %d and leaves %v: %s", code, glob(t, dir, "mirror_*"), stderr)
+	}
+	says(t, stdout, "docker://"+s.source+"/"+held+"=docker://localhost:55000/renamed:v1", "nothing was copied")
+	code, stdout, stderr = command("mirror", "-c", file, "file://"+dir, "--src-tls-verify=false", "--strict-archive")
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	says(t, stdout, "the archive is in "+dir, "--from file://DIR")
+	if found := glob(t, dir, "*.tar"); len(found) != 1 || len(glob(t, dir, "working-dir/cluster-resources/*")) > 0 || puts > 0 {
+		t.Errorf("it leaves %v, and has put %d blobs into a registry", found, puts)
+	}
+
+	code, stdout, _ = command("mirror", "describe", dir)
+	if code != 0 {
+		t.Errorf("describe ends with %d", code)
+	}
+	says(t, stdout, "1 of 1 chunk", "archive number 1", "image renamed:v1 from "+s.source+"/"+held)
+	code, stdout, _ = command("describe", "-o", "json", glob(t, dir, "*.tar")[0])
+	if code != 0 || !json.Valid([]byte(stdout)) {
+		t.Errorf("as JSON it ends with %d: %s", code, stdout)
+	}
+
+	code, _, stderr = command("mirror", "-c", file, "--from", "file://"+dir, "docker://"+s.destination, "--dest-tls-verify=false")
+	if code != 0 || puts == 0 {
+		t.Fatalf("the import ends with %d after %d puts: %s", code, puts, stderr)
+	}
+	if found := glob(t, dir, "working-dir/cluster-resources/*"); len(found) == 0 {
+		t.Error("there are no resources for the cluster")
+	}
+
+	if err := os.Truncate(glob(t, dir, "*.tar")[0], 3000); err != nil {
+		t.Fatal(err)
+	}
+	puts = 0
+	code, _, stderr = command("mirror", "-c", file, "--from", "file://"+dir, "docker://"+s.destination, "--dest-tls-verify=false")
+	if code != 1 || puts > 0 {
+		t.Errorf("a damaged archive ends with %d after %d puts", code, puts)
+	}
+	says(t, stderr, "mirror_000001.tar is damaged", "hint: copy the file again")
+	if code, stdout, _ = command("describe", dir); code != 1 {
+		t.Errorf("describe of a damaged archive ends with %d", code)
+	}
+	says(t, stdout, "problem: ", "mirror_000001.tar is damaged")
+}
+
+func glob(t *testing.T, dir, pattern string) []string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(dir, pattern))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
