@@ -184,24 +184,24 @@ func (o *mirrorOptions) connect(ctx context.Context, argument string, keys authn
 	if run.Registry, run.Prefix, err = mirror.ParseDestination(argument); err != nil {
 		return nil, err
 	}
-	end = func() error { return nil }
+	closeSources := func() error { return nil }
 	if len(o.from) > 0 {
 		if o.since != "" {
 			progress.say("note: --since changes nothing when an archive is imported")
 		}
-		if end, err = o.fromArchives(ctx, run); err != nil {
+		if closeSources, err = o.fromArchives(ctx, run); err != nil {
 			return nil, err
 		}
 	}
 	destination, err := openDestination(ctx, run.Registry, *o, keys)
 	if err != nil {
-		return nil, errors.Join(err, end())
+		return nil, errors.Join(err, closeSources())
 	}
 	run.Begin = destination.begin
 	progress.say("mirroring into %s, %s", argument, destination.kind)
 	return func() error {
 		destination.close()
-		return end()
+		return closeSources()
 	}, nil
 }
 
