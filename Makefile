@@ -28,8 +28,11 @@ help: ## print this
 		printf '  %-12s %s\n' "$$target" "$$text"; done
 
 # -buildvcs=false: the version is in -X, and stamping fails where git distrusts the checkout's owner.
+# The program that renders Helm charts is inside, compressed: its libraries stay out of the daemon's memory.
 build: ## build bin/appliance
-	go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o bin/appliance ./cmd/appliance
+	go build -trimpath -buildvcs=false -ldflags "-s -w" -o bin/appliance-helm ./cmd/appliance-helm
+	gzip -9nc bin/appliance-helm > cmd/appliance/appliance-helm.gz
+	go build -tags helm -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o bin/appliance ./cmd/appliance
 
 test: ## vet, and all tests that need neither root nor other programs
 	go vet $(PACKAGES)

@@ -23,12 +23,23 @@ func announce(ctx context.Context, p *plan.Plan, dst Destination) error {
 // documents are read by their names in working-dir.
 type documents interface {
 	Read(name string) ([]byte, error)
+	List(dir string) ([]string, error)
 }
 
 // files are the documents of a run: those of an archive that is mirrored from, then those of the workspace.
 type files struct {
 	workspace
 	archive documents // nil: none
+}
+
+// List returns the names of the documents in a directory, those of the archive first.
+func (f files) List(dir string) ([]string, error) {
+	here, err := f.workspace.List(dir)
+	if err != nil || f.archive == nil {
+		return here, err
+	}
+	there, err := f.archive.List(dir)
+	return append(there, here...), err
 }
 
 func (f files) Read(name string) ([]byte, error) {

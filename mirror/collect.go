@@ -35,6 +35,7 @@ func (e *engine) sections() []section {
 			Offline: e.o.Documents != nil, Repository: e.repository,
 		}},
 		{plan.Generic, &additional{config: e.o.Config, repository: e.repository}},
+		{plan.Helm, e.charts()},
 	}
 }
 
@@ -59,8 +60,8 @@ func (e *engine) collect(ctx context.Context) (*plan.Plan, error) {
 	if err := e.block(p); err != nil {
 		return nil, err
 	}
-	if len(p.Images) == 0 {
-		return nil, hint.New(errors.New("no images to copy"), "check platform.channels, additionalImages and blockedImages of "+e.o.Config.File)
+	if len(p.Images)+len(p.Failures) == 0 {
+		return nil, hint.New(errors.New("no images to copy"), "check platform.channels, additionalImages, helm and blockedImages of "+e.o.Config.File)
 	}
 	if err := e.collisions(p); err != nil {
 		return nil, err
@@ -101,7 +102,8 @@ func (e *engine) block(p *plan.Plan) error {
 }
 
 // collisions removes images that are listed twice, and rejects two origins with one destination: which
-// of them it named in the end would be chance.
+// of them it named in the end would be chance. An image of a chart is a failure then, since the
+// chart's author chose its name.
 func (e *engine) collisions(p *plan.Plan) error {
 	taken := map[string]*plan.Image{}
 	var distinct []*plan.Image
@@ -113,6 +115,10 @@ func (e *engine) collisions(p *plan.Plan) error {
 			distinct = append(distinct, i)
 		case other.Reference.Pull() != i.Reference.Pull():
 			err := fmt.Errorf("%s (%s) and %s (%s) would both become %s", other.Origin, other.Reason, i.Origin, i.Reason, e.destination(i))
+			if i.Type == plan.Helm {
+				p.Failures = append(p.Failures, plan.Failed(i, hint.New(err, "mirror the chart of one of them below another path of the destination")))
+				continue
+			}
 			return hint.New(err, "give one of them another targetRepo or targetTag")
 		}
 	}
@@ -186,10 +192,7 @@ func (a *additional) Collect(_ context.Context, p *plan.Plan) error {
 			p.Failures = append(p.Failures, plan.Failed(image, err))
 			continue
 		}
-		repo, tag := ref.Path, ref.Tag
-		if tag == "" {
-			tag = ref.Digest.Algorithm().String() + "-" + ref.Digest.Encoded()
-		}
+		repo, tag := ref.Path, ref.DestinationTag()
 		if listed.TargetRepo != "" {
 			repo = listed.TargetRepo
 		}

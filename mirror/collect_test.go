@@ -280,7 +280,7 @@ func TestPlan_unbuiltSectionsAreRefused(t *testing.T) {
 	src := newSource(t)
 	for _, tc := range []struct{ name, config, place, what string }{
 		{"operators", additional + "  operators:\n  - catalog: HOST/redhat/redhat-operator-index:v4.18\n", "isc.yaml:7", "operator catalogs"},
-		{"helm", "  helm:\n    repositories:\n    - {name: x, url: 'http://HOST/charts/'}\n", "isc.yaml:4", "elm"},
+		{"platforms of a chart", "  helm:\n    local:\n    - {name: x, path: x, platforms: [{os: linux, architecture: amd64}]}\n", "isc.yaml:6", "platforms"},
 		{"graph", "  platform:\n    graph: true\n    channels: [{name: stable-4.18}]\n", "isc.yaml:5", "platform.graph"},
 		{"kubeVirtContainer", "  platform:\n    channels: [{name: stable-4.18}]\n    kubeVirtContainer: true\n", "isc.yaml:6", "platform.kubeVirtContainer"},
 		{"platforms of a release", "  platform:\n    platforms: [{os: linux, architecture: amd64}]\n    channels: [{name: stable-4.18}]\n", "isc.yaml:5", "platform.platforms"},

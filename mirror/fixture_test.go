@@ -17,7 +17,10 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
+	"github.com/mirror-appliance/appliance/internal/fetch"
 	"github.com/mirror-appliance/appliance/mirror"
+	"github.com/mirror-appliance/appliance/mirror/helm"
+	"github.com/mirror-appliance/appliance/mirror/helm/render"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 	"github.com/mirror-appliance/appliance/mirror/updategraph"
@@ -156,6 +159,10 @@ func (s *setup) options(t *testing.T, config string, change ...options) mirror.O
 		Graph: updategraph.Client{URL: "http://" + s.host + sample.GraphPath, HTTP: http.DefaultClient},
 		Open: func(ref imageset.Reference) (mirror.Source, error) {
 			return sources.Repository(ref.Registry(), ref.Repository())
+		},
+		Charts: mirror.Charts{
+			Fetch:  func(string) (fetch.Client, error) { return fetch.Client{HTTP: http.DefaultClient, Sleep: noSleep}, nil },
+			Render: func(_ context.Context, c helm.Chart) (helm.Rendered, error) { return render.Chart(c) },
 		},
 		Version: "v1.2.3", Now: func() time.Time { return time.Date(2026, 11, 20, 22, 58, 33, 0, time.UTC) },
 		Sleep: noSleep, Events: s.events.add,

@@ -50,9 +50,11 @@ type Options struct {
 	// the network. Those are read first, and the workspace's after them.
 	Documents interface {
 		Read(name string) ([]byte, error)
+		List(dir string) ([]string, error)
 	}
 	// ToArchive is a run into an archive, which no cluster is told of.
 	ToArchive bool
+	Charts    Charts
 
 	ParallelImages, ParallelLayers int // 0: the defaults
 	Version                        string

@@ -18,8 +18,6 @@ func refuseUnbuilt(c *imageset.Config) error {
 	}
 	keys := []key{
 		{len(m.Operators) > 0, "mirror.operators", "mirroring operator catalogs (mirror.operators)", "take mirror.operators out of the file"},
-		{len(m.Helm.Repositories) > 0 || len(m.Helm.Local) > 0, "mirror.helm", "mirroring the images of Helm charts (mirror.helm)",
-			"take mirror.helm out of the file, and list the charts' images under mirror.additionalImages"},
 		{m.Platform.Graph, "mirror.platform.graph", "the graph-data image (platform.graph)", ""},
 		{m.Platform.KubeVirtContainer, "mirror.platform.kubeVirtContainer", "platform.kubeVirtContainer", ""},
 		{len(m.Platform.Platforms) > 0, "mirror.platform.platforms", "the selection of platforms out of a release (platform.platforms)", ""},
@@ -30,6 +28,11 @@ func refuseUnbuilt(c *imageset.Config) error {
 		keys = append(keys,
 			key{len(a.Platforms) > 0, at + ".platforms", "the selection of platforms out of an image (platforms)", ""},
 			key{layout(a.Name), at + ".name", "mirroring from oci://", ""})
+	}
+	for at, charts := range m.Helm.Charts() {
+		for i, chart := range charts {
+			keys = append(keys, key{len(chart.Platforms) > 0, fmt.Sprintf("%s[%d].platforms", at, i), "the selection of platforms out of an image (platforms)", ""})
+		}
 	}
 	for _, k := range keys {
 		if !k.used {

@@ -39,6 +39,19 @@ func (w workspace) check() error {
 // Read reads a document.
 func (w workspace) Read(name string) ([]byte, error) { return os.ReadFile(w.path(name)) }
 
+// List returns the names of the documents in a directory, none if there is no such directory.
+func (w workspace) List(dir string) ([]string, error) {
+	entries, err := os.ReadDir(w.path(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, err
+}
+
 // Write writes a document and the directories above it. fs.ErrInvalid for a name with "..".
 func (w workspace) Write(name string, data []byte) error {
 	if !fs.ValidPath(name) {

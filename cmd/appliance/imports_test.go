@@ -24,6 +24,7 @@ func rooms() map[string][]string {
 	return map[string][]string{
 		"cmd":                   {"*"},
 		"internal/*":            nil,
+		"internal/fetch":        {"internal/retry"},
 		"registry":              {"registry/*", "registry/admin/api", "registry/admin/client", "registry/store/backup", "gc", "mirror", "mirror/*", "tlsgen", "systemd"},
 		"registry/oci":          front,
 		"registry/pull":         front,
@@ -44,6 +45,7 @@ func rooms() map[string][]string {
 		"mirror/archive":        {"mirror/plan"},
 		"mirror/desttest":       {"mirror"},
 		"mirror/sourcetest":     {"mirror"},
+		"mirror/helm":           {"mirror/plan", "mirror/imageset"},
 		"mirror/release":        {"mirror/plan", "mirror/imageset", "mirror/updategraph", "mirror/signature"},
 		"installer":             {"ansible-free/host", "systemd", "tlsgen", "registry/config", "registry/auth", "registry/admin/api", "registry/admin/client"},
 		"tlsgen":                nil,
@@ -76,6 +78,20 @@ func TestImports_runOneWay(t *testing.T) {
 	}
 	for _, v := range violations(imports) {
 		t.Error(v)
+	}
+}
+
+// Helm's libraries would more than double the memory of an idle daemon: only a program of its own has them.
+func TestImports_helmIsOutside(t *testing.T) {
+	root, module := moduleRoot(t)
+	imports, err := readImports(root, module)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pkg, all := range imports {
+		if slices.Contains(all, "mirror/helm/render") && pkg != "cmd/appliance-helm" {
+			t.Errorf("%s imports mirror/helm/render", pkg)
+		}
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/mirror"
+	"github.com/mirror-appliance/appliance/mirror/helm"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/updategraph"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
@@ -72,7 +73,7 @@ archive, file://DIR on the connected side and --from file://DIR on the other. Wh
 fetched again, so a second run is a resume. Into an appliance everything becomes visible together, at the end.
 
 Exit codes, as oc-mirror's: 0 everything that was planned is there and verified; else the sum of
-1 an error of the run, 2 a release, 8 an additional image.`,
+1 an error of the run, 2 a release, 8 an additional image, 16 a Helm chart or an image of one.`,
 		Example: `  appliance mirror -c imageset.yaml docker://registry.example.com:8443 --workspace file:///data/mirror
   appliance mirror -c imageset.yaml file:///data/archive
   appliance mirror -c imageset.yaml --from file:///media/usb docker://registry.example.com:8443`,
@@ -148,6 +149,9 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 	keys := upstream.Keychain(o.authFile)
 	registries := upstream.NewRegistries(o.sources(ctx, keys, log))
 	defer registries.Close()
+	documents, charts := &documents{o: &o}, &helmProgram{}
+	defer documents.close()
+	defer charts.close()
 	progress := newProgress(std, o.output == "json")
 	run := mirror.Options{
 		Config: config, Workspace: o.workspaceDir(),
@@ -155,6 +159,7 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 			return registries.Repository(ref.Registry(), ref.Repository())
 		},
 		Graph:          updategraph.Client{URL: os.Getenv("UPDATE_URL_OVERRIDE"), HTTP: updategraph.NewHTTPClient(o.srcVerify)},
+		Charts:         mirror.Charts{Fetch: documents.fetch, Keychain: keys, Render: helm.Process(charts.command)},
 		ParallelImages: o.parallelImages, ParallelLayers: o.parallelLayers,
 		Version: version, Log: log, Events: progress.event,
 	}

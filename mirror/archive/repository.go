@@ -265,6 +265,16 @@ func (r *reading) Close() error {
 	return nil
 }
 
+// List returns the names of the documents in a directory of working-dir.
+func (a *Archive) List(dir string) (names []string, err error) {
+	for name := range a.documents {
+		if path.Dir(name) == path.Clean(dir) {
+			names = append(names, path.Base(name))
+		}
+	}
+	return names, nil
+}
+
 // Read returns a document of working-dir, or an error with fs.ErrNotExist.
 func (a *Archive) Read(name string) ([]byte, error) {
 	at, ok := a.documents[path.Clean(name)]

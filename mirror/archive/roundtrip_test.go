@@ -16,8 +16,11 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
+	"github.com/mirror-appliance/appliance/internal/fetch"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/archive"
+	"github.com/mirror-appliance/appliance/mirror/helm"
+	"github.com/mirror-appliance/appliance/mirror/helm/render"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/updategraph"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
@@ -70,7 +73,11 @@ func (g *gap) toDisk(config string, change ...func(*archive.Options)) (*mirror.R
 		Open: func(ref imageset.Reference) (mirror.Source, error) {
 			return sources.Repository(ref.Registry(), ref.Repository())
 		},
-		Begin:   func(ctx context.Context, _ string) (mirror.Destination, error) { return g.create(ctx, change...) },
+		Begin: func(ctx context.Context, _ string) (mirror.Destination, error) { return g.create(ctx, change...) },
+		Charts: mirror.Charts{
+			Fetch:  func(string) (fetch.Client, error) { return fetch.Client{HTTP: g.near}, nil },
+			Render: renderChart,
+		},
 		Version: "v1.2.3", Now: g.clock.now, Sleep: noSleep,
 	})
 	g.close()
@@ -105,9 +112,12 @@ func (g *gap) fromDisk(config string, dirs ...string) (*mirror.Report, error) {
 		Begin: func(ctx context.Context, name string) (mirror.Destination, error) {
 			return g.store.Runs.Begin(ctx, name)
 		},
+		Charts:  mirror.Charts{Render: renderChart},
 		Version: "v1.2.3", Now: g.clock.now, Sleep: noSleep,
 	})
 }
+
+func renderChart(_ context.Context, c helm.Chart) (helm.Rendered, error) { return render.Chart(c) }
 
 // serves checks that the store has the same image under a name as the upstream under another.
 func (g *gap) serves(repo, tag, upstreamRepo, ref string) {
@@ -157,6 +167,20 @@ func TestArchive_toDiskAndFromDisk(t *testing.T) {
 			}
 			g.servesAll()
 		})
+	}
+}
+
+// Charts come from the archive too, also one without a version, and all of an index.
+func TestArchive_charts(t *testing.T) {
+	for _, list := range []string{"", "      charts: [{name: sample-app}]\n"} {
+		g := newGap(t)
+		charts := "  helm:\n    repositories:\n    - name: sample\n      url: http://HOST/charts\n" + list
+		_, err := g.toDisk(charts)
+		must(t, err)
+		_, err = g.fromDisk(charts, g.moved())
+		must(t, err)
+		g.serves("samples/docker", "v1", "samples/docker", "v1")
+		g.serves("samples/docker-multi", "v1", "samples/docker-multi", "v1")
 	}
 }
 

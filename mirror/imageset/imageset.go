@@ -11,6 +11,7 @@ package imageset
 import (
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"path/filepath"
 
@@ -124,6 +125,18 @@ type AdditionalImage struct {
 type Helm struct {
 	Repositories []HelmRepository
 	Local        []Chart
+}
+
+// Charts yields the lists of charts, each with its path in the file.
+func (h Helm) Charts() iter.Seq2[string, []Chart] {
+	return func(yield func(string, []Chart) bool) {
+		for i, r := range h.Repositories {
+			if !yield(fmt.Sprintf("mirror.helm.repositories[%d].charts", i), r.Charts) {
+				return
+			}
+		}
+		yield("mirror.helm.local", h.Local)
+	}
 }
 
 // HelmRepository is one chart repository. No charts means all of its index.

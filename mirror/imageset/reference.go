@@ -107,6 +107,14 @@ func (r Reference) Ref() string {
 	return r.Tag
 }
 
+// DestinationTag returns the tag that the image has in a mirror: its own, or one made of its digest.
+func (r Reference) DestinationTag() string {
+	if r.Tag != "" {
+		return r.Tag
+	}
+	return r.Digest.Algorithm().String() + "-" + r.Digest.Encoded()
+}
+
 // Registry returns the host[:port] that the image is pulled from.
 func (r Reference) Registry() string {
 	if r.qualified() {

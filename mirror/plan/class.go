@@ -8,6 +8,7 @@ const (
 	Release        Type = "ocpRelease"
 	ReleaseContent Type = "ocpReleaseContent"
 	Generic        Type = "generic"
+	Helm           Type = "helmImage"
 )
 
 // Exit codes of a run, a bit mask as in oc-mirror. The other bits are those of the classes.
@@ -34,6 +35,7 @@ func Classes() []Class {
 		{Type: Release, Label: "release", Exit: 2, MirrorSets: "release", ByBoth: true, Whole: true},
 		{Type: ReleaseContent, Label: "release", Exit: 2, MirrorSets: "release", Whole: true},
 		{Type: Generic, Label: "additional", Exit: 8, MirrorSets: "generic"},
+		{Type: Helm, Label: "helm", Exit: 16, MirrorSets: "generic"},
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 type chart struct {
@@ -23,6 +25,7 @@ func (b *builder) charts() {
 	last := ""
 	for _, c := range all {
 		data := b.chartArchive(c)
+		b.ociChart(c, data)
 		path := c.name + "-" + c.version + ".tgz"
 		b.file(ChartsPath+path, "application/gzip", data)
 		if c.name != last {
@@ -34,6 +37,18 @@ func (b *builder) charts() {
 	}
 	fmt.Fprintf(&index, "generated: %q\n", created().Format(time.RFC3339))
 	b.file(ChartsPath+"index.yaml", "application/yaml", index.Bytes())
+}
+
+// ociChart stores a chart in a repository of the registry too, as helm push does.
+func (b *builder) ociChart(c chart, archive []byte) {
+	repo := OCICharts + "/" + c.name
+	config := b.blob(repo, "application/vnd.cncf.helm.config.v1+json", b.json(map[string]string{"name": c.name, "version": c.version}))
+	content := b.blob(repo, "application/vnd.cncf.helm.chart.content.v1.tar+gzip", archive)
+	m := ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2},
+		MediaType: ocispec.MediaTypeImageManifest, Config: config, Layers: []ocispec.Descriptor{content},
+	}
+	b.tag(repo, c.version, b.manifest(repo, m.MediaType, m, config, content))
 }
 
 func (b *builder) chartArchive(c chart) []byte {

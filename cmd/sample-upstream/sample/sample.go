@@ -35,6 +35,7 @@ const (
 	GraphPath     = "/api/upgrades_info/v1/graph"
 	GraphDataPath = "/api/upgrades_info/graph-data"
 	ChartsPath    = "/charts/"
+	OCICharts     = "samples/charts" // repositories of charts are below it
 )
 
 // Content is a generated upstream. It is constant after New and safe for concurrent use.
