@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"regexp"
 	"slices"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -76,10 +77,19 @@ func (e *engine) collect(ctx context.Context) (*plan.Plan, error) {
 
 // repository returns the destination of a repository, below the prefix.
 func (e *engine) repository(path string) string {
-	if e.o.Prefix == "" {
+	if e.o.Prefix != "" {
+		path = e.o.Prefix + "/" + path
+	}
+	return nested(path, e.o.MaxNestedPaths)
+}
+
+// nested joins the last components of a path so that there are at most as many as a registry takes; 0 is any number.
+func nested(path string, most int) string {
+	parts := strings.Split(path, "/")
+	if most < 1 || len(parts) <= most {
 		return path
 	}
-	return e.o.Prefix + "/" + path
+	return strings.Join(append(parts[:most-1:most-1], strings.Join(parts[most-1:], "-")), "/")
 }
 
 // destination returns the complete name of an image's destination.

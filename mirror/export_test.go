@@ -21,5 +21,6 @@ func (e *engine) Execute(ctx context.Context, p *plan.Plan, dst Destination) (*R
 	return e.execute(ctx, p, dst)
 }
 
-func (e *engine) WriteResults(r *Report) error              { return e.writeResults(r) }
-func (e *engine) WriteMapping(p *plan.Plan) (string, error) { return e.writeMapping(p) }
+func (e *engine) WriteResults(r *Report) error { return e.writeResults(r) }
+
+func (e *engine) WriteMapping(p *plan.Plan) (string, error) { return e.writeDryRun(p, nil) }

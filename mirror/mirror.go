@@ -55,6 +55,10 @@ type Options struct {
 	// ToArchive is a run into an archive, which no cluster is told of.
 	ToArchive bool
 	Charts    Charts
+	// MaxNestedPaths is how many components the destination's repositories may have; 0 is any number. More are joined.
+	MaxNestedPaths int
+	// ListMembers adds the members of manifest lists to the mapping of a dry run.
+	ListMembers bool
 
 	ParallelImages, ParallelLayers int // 0: the defaults
 	Version                        string
@@ -95,6 +99,11 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	unlock, err := e.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	p, err := e.collect(ctx)
 	if err != nil {
 		return nil, err
@@ -122,13 +131,18 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	return report, errors.Join(err, unwritten)
 }
 
-// DryRun plans an image set, compares the plan with the destination, which keeps nothing of it, and writes the mapping of
-// sources to destinations to a file of the workspace. With a plan, an error says that some images cannot be mirrored.
+// DryRun plans an image set, compares the plan with the destination, which keeps nothing of it, and writes what oc-mirror's
+// dry run does: the mapping of sources to destinations, the list of what is missing, and the cluster's resources. With a plan, an error says that some images cannot be mirrored.
 func DryRun(ctx context.Context, o Options) (p *plan.Plan, mapping string, err error) {
 	e, err := newEngine(o)
 	if err != nil {
 		return nil, "", err
 	}
+	unlock, err := e.lock()
+	if err != nil {
+		return nil, "", err
+	}
+	defer unlock()
 	if p, err = e.collect(ctx); err != nil {
 		return nil, "", err
 	}
@@ -136,8 +150,12 @@ func DryRun(ctx context.Context, o Options) (p *plan.Plan, mapping string, err e
 	if err != nil {
 		return nil, "", err
 	}
+	var lacks map[*plan.Image]bool
 	if err = e.compare(ctx, p, dst); err == nil {
 		err = announce(ctx, p, dst)
+	}
+	if err == nil {
+		lacks, err = e.inventory(e.target(dst)).lacking(ctx, p)
 	}
 	if abort := dst.Abort(context.WithoutCancel(ctx)); err == nil {
 		err = abort
@@ -145,7 +163,7 @@ func DryRun(ctx context.Context, o Options) (p *plan.Plan, mapping string, err e
 	if err != nil {
 		return nil, "", err
 	}
-	if mapping, err = e.writeMapping(p); err != nil {
+	if mapping, err = e.writeDryRun(p, lacks); err != nil {
 		return nil, "", err
 	}
 	if len(p.Failures) > 0 {
@@ -169,6 +187,17 @@ type engine struct {
 	o         Options
 	sources   *reader
 	workspace workspace
+}
+
+// lock keeps other runs out of the workspace until unlock. Nothing is written for a configuration that cannot be mirrored.
+func (e *engine) lock() (unlock func(), err error) {
+	if err := refuseUnbuilt(e.o.Config); err != nil {
+		return nil, err
+	}
+	if err := e.workspace.check(); err != nil {
+		return nil, err
+	}
+	return e.workspace.lock(e.o.Now())
 }
 
 func newEngine(o Options) (*engine, error) {

@@ -73,7 +73,7 @@ func (r *Report) Results() []Result {
 func (e *engine) writeResults(r *Report) error {
 	stamp := r.Started.UTC().Format("20060102_150405")
 	if len(r.Mirrored) > 0 && !e.o.ToArchive {
-		files, err := resources.Render(e.resources(r), resources.Options{Created: r.Started, Version: e.o.Version})
+		files, err := resources.Render(e.resources(r.Mirrored), e.resourceOptions(r.Started))
 		if err == nil {
 			r.Resources, err = e.workspace.replace("cluster-resources", files)
 		}
@@ -111,9 +111,9 @@ func errorLines(failures []plan.Failure) []byte {
 	return []byte(b.String())
 }
 
-func (e *engine) resources(r *Report) []resources.Image {
+func (e *engine) resources(images []*plan.Image) []resources.Image {
 	var all []resources.Image
-	for _, i := range r.Mirrored {
+	for _, i := range images {
 		class := i.Type.Class()
 		all = append(all, resources.Image{
 			Category: class.MirrorSets, Source: i.Reference.Name(), Destination: e.o.Registry + "/" + i.Repository,
@@ -123,15 +123,6 @@ func (e *engine) resources(r *Report) []resources.Image {
 	return all
 }
 
-// writeMapping writes one line for each image, as oc-mirror does, and returns the path of the file.
-func (e *engine) writeMapping(p *plan.Plan) (string, error) {
-	var b strings.Builder
-	for _, i := range p.Images {
-		fmt.Fprintf(&b, "docker://%s=docker://%s\n", i.Reference.Pull(), e.destination(i))
-	}
-	files, err := e.workspace.replace("dry-run", []resources.File{{Name: "mapping.txt", Data: []byte(b.String())}}) // without oc-mirror's missing.txt
-	if err != nil {
-		return "", err
-	}
-	return files[0], nil
+func (e *engine) resourceOptions(at time.Time) resources.Options {
+	return resources.Options{Created: at, Version: e.o.Version, ByRepository: e.o.MaxNestedPaths > 0}
 }

@@ -45,11 +45,27 @@ func main() {
 		report(os.Stderr, err)
 		os.Exit(exitError)
 	}
-	os.Exit(execute(os.Args[1:], stdio{in: os.Stdin, out: os.Stdout, err: os.Stderr}))
+	std := stdio{in: os.Stdin, out: os.Stdout, err: os.Stderr}
+	if isPlugin(os.Args[0]) {
+		os.Exit(executePlugin(os.Args[1:], std))
+	}
+	os.Exit(execute(os.Args[1:], std))
+}
+
+// executePlugin runs a command line of oc-mirror, whose errors are lines of its log too.
+func executePlugin(args []string, std stdio) int {
+	std.err = logWriter{std.out}
+	if err := checkVersionFlag(args); err != nil {
+		report(std.err, err)
+		return exitVersionFlag
+	}
+	return executeWith(newPluginCommand, args, std)
 }
 
 // execute runs one command line and returns its exit code.
-func execute(args []string, std stdio) int {
+func execute(args []string, std stdio) int { return executeWith(newRootCommand, args, std) }
+
+func executeWith(command func(stdio) *cobra.Command, args []string, std stdio) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	out := &output{Writer: std.out}
@@ -59,7 +75,7 @@ func execute(args []string, std stdio) int {
 	if !isTerminal(std.err) {
 		std.err = &output{Writer: std.err}
 	}
-	root := newRootCommand(std)
+	root := command(std)
 	root.SetArgs(args)
 	defer endInTime(ctx, stop, patienceOf(root, args), std)()
 	err := root.ExecuteContext(ctx)
@@ -110,7 +126,7 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newInstallCommand(plain),
 		newUninstallCommand(plain),
 		newServeCommand(std),
-		newMirrorCommand(std),
+		newMirrorCommand(std, false),
 		newGCCommand(plain),
 		newUserCommand(plain),
 		newStatusCommand(plain),

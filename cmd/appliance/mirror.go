@@ -39,7 +39,12 @@ type mirrorOptions struct {
 	logLevel       string
 	output         string
 	verbose        int
+	maxNested      int
+	listMembers    bool
+	source         credentials
+	destination    credentials
 	foreign        foreignFlags
+	plugin         bool // called as oc-mirror: its lines are printed
 }
 
 func (o *mirrorOptions) addFlags(f *pflag.FlagSet) {
@@ -59,12 +64,17 @@ func (o *mirrorOptions) addFlags(f *pflag.FlagSet) {
 	addOutputFlag(f, &o.output)
 	f.IntVarP(&o.verbose, "verbose", "v", 0, "as oc-mirror v1 has it: 1 or more is --log-level debug")
 	f.Lookup("verbose").Hidden = true
+	f.BoolVar(&o.listMembers, "dry-run-manifest-lists", false, "--dry-run, with a line in mapping.txt for each member of a manifest list")
+	f.IntVar(&o.maxNested, "max-nested-paths", 0, "path components that the destination takes; more are joined with - (0: any number)")
+	o.source.addFlags(f, "src", "screds")
+	o.destination.addFlags(f, "dest", "dcreds")
 	o.foreign.declare(f, foreignOCMirrorFlags)
 	f.Lookup("tls-verify").NoOptDefVal = "true"
 }
 
-func newMirrorCommand(std stdio) *cobra.Command {
-	var o mirrorOptions
+// newMirrorCommand returns the command mirror, or oc's plugin.
+func newMirrorCommand(std stdio, plugin bool) *cobra.Command {
+	o := mirrorOptions{plugin: plugin}
 	c := &cobra.Command{
 		Use:   "mirror -c FILE docker://HOST:PORT[/PATH]|file://DIR [--workspace file://DIR|--from file://DIR]",
 		Short: "Fill a registry, or an archive for one, from an image set configuration",
@@ -80,6 +90,9 @@ Exit codes, as oc-mirror's: 0 everything that was planned is there and verified;
 		Args: takes(1, "one destination, such as docker://registry.example.com:8443"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := o.foreign.check(c, std.err); err != nil {
+				return err
+			}
+			if err := o.readAliases(c.Flags()); err != nil {
 				return err
 			}
 			return runMirror(c.Context(), std, o, args[0])
@@ -112,8 +125,19 @@ func (o *mirrorOptions) check(destination string) error {
 	if err := o.archiveOptions.check(destination, o.workspace); err != nil {
 		return err
 	}
+	if o.dryRun && o.listMembers {
+		return errors.New("--dry-run and --dry-run-manifest-lists cannot be used together")
+	}
+	if o.maxNested < 0 {
+		return errors.New("--max-nested-paths must not be negative")
+	}
 	if _, err := o.level(); err != nil {
 		return err
+	}
+	for _, c := range []*credentials{&o.source, &o.destination} {
+		if _, err := c.keychain(o.authFile); err != nil {
+			return err
+		}
 	}
 	return mirror.CheckParallel(o.parallelImages, o.parallelLayers)
 }
@@ -146,13 +170,22 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: level, ReplaceAttr: plain.Attr}))
-	keys := upstream.Keychain(o.authFile)
+	keys, err := o.source.keychain(o.authFile)
+	if err != nil {
+		return err
+	}
+	destinationKeys, err := o.destination.keychain(o.authFile)
+	if err != nil {
+		return err
+	}
 	registries := upstream.NewRegistries(o.sources(ctx, keys, log))
 	defer registries.Close()
 	documents, charts := &documents{o: &o}, &helmProgram{}
 	defer documents.close()
 	defer charts.close()
-	progress := newProgress(std, o.output == "json")
+	progress := newProgress(std, o.output == "json", o.plugin)
+	progress.hello(o.mode(argument))
+	defer progress.goodbye()
 	run := mirror.Options{
 		Config: config, Workspace: o.workspaceDir(),
 		Open: func(ref imageset.Reference) (mirror.Source, error) {
@@ -160,23 +193,35 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 		},
 		Graph:          updategraph.Client{URL: os.Getenv("UPDATE_URL_OVERRIDE"), HTTP: updategraph.NewHTTPClient(o.srcVerify)},
 		Charts:         mirror.Charts{Fetch: documents.fetch, Keychain: keys, Render: helm.Process(charts.command)},
+		MaxNestedPaths: o.maxNested, ListMembers: o.listMembers,
 		ParallelImages: o.parallelImages, ParallelLayers: o.parallelLayers,
 		Version: version, Log: log, Events: progress.event,
 	}
-	end, err := o.connect(ctx, argument, keys, &run, progress)
+	end, err := o.connect(ctx, argument, destinationKeys, &run, progress)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, end()) }()
 	progress.say("planning")
-	if o.dryRun {
-		return dryRun(ctx, std, run, progress, o.output)
+	if o.dryRun || o.listMembers {
+		return dryRun(ctx, std, run, progress)
 	}
-	err = mirrorAll(ctx, std, run, progress, o.output)
+	err = mirrorAll(ctx, run, progress)
 	if err == nil && run.ToArchive {
 		progress.archived(run.Workspace)
 	}
 	return err
+}
+
+// mode returns oc-mirror's name for where a run reads and writes.
+func (o *mirrorOptions) mode(argument string) string {
+	switch {
+	case strings.HasPrefix(argument, "file://"):
+		return "mirrorToDisk"
+	case len(o.from) > 0:
+		return "diskToMirror"
+	}
+	return "mirrorToMirror"
 }
 
 // connect gives a run its destination, and its sources if those are archives. Both are asked first: a missing login or a
@@ -184,7 +229,11 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 func (o *mirrorOptions) connect(ctx context.Context, argument string, keys authn.Keychain, run *mirror.Options, progress *progress) (end func() error, err error) {
 	if strings.HasPrefix(argument, "file://") {
 		progress.say("mirroring into an archive, %s", argument)
-		return o.toArchive(argument, o.config, run, o.dryRun)
+		if o.maxNested > 0 {
+			progress.say("note: --max-nested-paths changes nothing in an archive: give it where the archive is mirrored from")
+			run.MaxNestedPaths = 0
+		}
+		return o.toArchive(argument, o.config, run, o.dryRun || o.listMembers)
 	}
 	if run.Registry, run.Prefix, err = mirror.ParseDestination(argument); err != nil {
 		return nil, err
@@ -198,6 +247,7 @@ func (o *mirrorOptions) connect(ctx context.Context, argument string, keys authn
 			return nil, err
 		}
 	}
+	progress.host = run.Registry
 	destination, err := openDestination(ctx, run.Registry, *o, keys)
 	if err != nil {
 		return nil, errors.Join(err, closeSources())
@@ -211,30 +261,25 @@ func (o *mirrorOptions) connect(ctx context.Context, argument string, keys authn
 }
 
 // mirrorAll prints the report. Of a run with failed images there is an error too.
-func mirrorAll(ctx context.Context, std stdio, run mirror.Options, progress *progress, output string) error {
+func mirrorAll(ctx context.Context, run mirror.Options, progress *progress) error {
 	report, err := mirror.Run(ctx, run)
 	progress.stop()
 	if report == nil {
 		return err
 	}
-	if output == "json" {
-		err = errors.Join(err, printJSON(std.out, report))
-	}
+	progress.json.report(report)
 	progress.results(report)
 	return err
 }
 
 // dryRun prints the plan. Of a plan that lacks images there is an error too.
-func dryRun(ctx context.Context, std stdio, run mirror.Options, progress *progress, output string) error {
+func dryRun(ctx context.Context, std stdio, run mirror.Options, progress *progress) error {
 	p, mapping, err := mirror.DryRun(ctx, run)
 	if p == nil {
 		return err
 	}
-	if output == "json" {
-		if err := printJSON(std.out, p); err != nil {
-			return err
-		}
-	} else {
+	progress.json.plan(p)
+	if progress.json == nil {
 		for _, i := range p.Images {
 			fmt.Fprintln(std.out, plain.Line(fmt.Sprintf("docker://%s=docker://%s/%s:%s", i.Reference.Pull(), p.Registry, i.Repository, i.Tag)))
 		}

@@ -1,9 +1,17 @@
 package main
 
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/pflag"
+)
+
 const (
-	useAuthfile = "log in with podman login, and name the file with --authfile"
-	useVerify   = "use --src-tls-verify and --dest-tls-verify"
-	noProfile   = "no profile is written"
+	noProfile  = "no profile is written"
+	asIs       = "layers are copied as they are, since their digests are kept"
+	noDaemon   = "images are copied from registry to registry"
+	noCatalogs = "operator catalogs are not built yet"
 )
 
 // foreignOCMirrorFlags are the flags of oc-mirror, v2 and v1, that are not built or change nothing.
@@ -14,29 +22,69 @@ var foreignOCMirrorFlags = []foreign{
 	{ignored, "port,p", "no port is opened on the way"},
 	{ignored, "rootless-storage-path", "no container storage is used"},
 	{ignored, "image-timeout", "a request without progress ends by itself"},
+	{ignored, "retry-delay", "the wait between two attempts doubles, and a registry that says how long to wait is heeded"},
+	// of 4.16 and 4.17, where they had other bounds
+	{ignored, "max-parallel-downloads", "--parallel-images and --parallel-layers limit it"},
+	{ignored, "parallel-batch-images", "--parallel-images limits it"},
 	{ignoredSwitch, "cpu-prof mem-prof", noProfile},
 
 	{refusedSwitch, "v1", "leave it out: a configuration for oc-mirror v1 works once its apiVersion is mirror.openshift.io/v2alpha1 and storageConfig is gone"},
-	{refusedSwitch, "dry-run-manifest-lists secure-policy", ""},
-	{refused, "max-nested-paths registries.d policy retry-delay", ""},
+	{refusedSwitch, "secure-policy", ""},
+	{refused, "registries.d policy", ""},
 
 	// of v2 from skopeo, hidden as there
-	{refused, "screds dcreds", useAuthfile},
-	{refused, "src-creds src-username src-password src-registry-token src-authfile", useAuthfile},
-	{refused, "dest-creds dest-username dest-password dest-registry-token dest-authfile", useAuthfile},
-	{refused, "tls-verify", useVerify},
-	{refusedSwitch, "src-no-creds dest-no-creds", ""},
-	{refused, "src-shared-blob-dir src-daemon-host dest-shared-blob-dir dest-daemon-host dest-compress-format dest-compress-level", ""},
-	{refusedSwitch, "dest-compress dest-decompress dest-oci-accept-uncompressed-layers dest-precompute-digests", ""},
+	{alias, "tls-verify", "--src-tls-verify and --dest-tls-verify"},
+	{ignored, "src-shared-blob-dir src-daemon-host dest-shared-blob-dir dest-daemon-host", noDaemon},
+	{ignored, "dest-compress-format dest-compress-level", asIs},
+	{ignoredSwitch, "dest-compress dest-decompress dest-oci-accept-uncompressed-layers dest-precompute-digests", asIs},
 
 	// of v1 only
-	{refusedSwitch, "source-skip-tls source-use-http", "use --src-tls-verify=false"},
-	{refusedSwitch, "dest-skip-tls dest-use-http", "use --dest-tls-verify=false"},
-	{refusedSwitch, "continue-on-error", "leave it out: an image that fails does not stop the others"},
-	{refusedSwitch, "manifests-only", "use --dry-run"},
-	{refusedSwitch, "ignore-history skip-metadata-check skip-missing skip-pruning skip-verification skip-image-pin", ""},
-	{refusedSwitch, "oci-insecure-signature-policy enable-operator-secure-policy rebuild-catalogs build-catalog-cache", ""},
-	{refused, "dir,d", "use --workspace file://DIR"},
-	{refused, "max-per-registry", "use --parallel-images and --parallel-layers"},
+	{aliasSwitch, "source-skip-tls source-use-http", "--src-tls-verify=false"},
+	{aliasSwitch, "dest-skip-tls dest-use-http", "--dest-tls-verify=false"},
+	{aliasSwitch, "manifests-only", "--dry-run"},
+	{alias, "dir,d", "--workspace file://DIR"},
+	{ignoredSwitch, "continue-on-error skip-missing", "an image that fails does not stop the others"},
+	{ignoredSwitch, "ignore-history skip-metadata-check", "what is copied is what the destination lacks"},
+	{ignoredSwitch, "skip-pruning", "nothing is deleted but by delete"},
+	{ignoredSwitch, "skip-verification", "digests are always verified"},
+	{ignoredSwitch, "skip-image-pin", "the reference in the file is the one that is mirrored"},
+	{ignoredSwitch, "rebuild-catalogs build-catalog-cache", noCatalogs},
+	{refusedSwitch, "oci-insecure-signature-policy enable-operator-secure-policy", ""},
+	{ignored, "max-per-registry", "--parallel-images and --parallel-layers limit it"},
 	{refused, "oci-registries-config", ""},
+}
+
+// readAliases sets what the older names of flags mean, unless the newer names say otherwise.
+func (o *mirrorOptions) readAliases(f *pflag.FlagSet) error {
+	unless := func(newer string, set func()) {
+		if !f.Changed(newer) {
+			set()
+		}
+	}
+	if f.Changed("tls-verify") {
+		verify, err := strconv.ParseBool(f.Lookup("tls-verify").Value.String())
+		if err != nil {
+			return fmt.Errorf("--tls-verify: %w", err)
+		}
+		unless("src-tls-verify", func() { o.srcVerify = verify })
+		unless("dest-tls-verify", func() { o.destVerify = verify })
+	}
+	if isSet(f, "source-skip-tls") || isSet(f, "source-use-http") {
+		unless("src-tls-verify", func() { o.srcVerify = false })
+	}
+	if isSet(f, "dest-skip-tls") || isSet(f, "dest-use-http") {
+		unless("dest-tls-verify", func() { o.destVerify = false })
+	}
+	if isSet(f, "manifests-only") {
+		o.dryRun = true
+	}
+	if f.Changed("dir") && len(o.from) == 0 {
+		unless("workspace", func() { o.workspace = "file://" + f.Lookup("dir").Value.String() })
+	}
+	return nil
+}
+
+// isSet reports whether a switch was given, and not with =false.
+func isSet(f *pflag.FlagSet, name string) bool {
+	return f.Changed(name) && f.Lookup(name).Value.String() == "true"
 }

@@ -63,6 +63,12 @@ func newMirrorSetup(t *testing.T) *mirrorSetup {
 // mirror mirrors images of the upstream.
 func (s *mirrorSetup) mirror(t *testing.T, images []string, flags ...string) (code int, stdout, stderr string) {
 	t.Helper()
+	return s.with(t, execute, images, append([]string{"mirror"}, flags...)...)
+}
+
+// with runs a command line by the function of a program.
+func (s *mirrorSetup) with(t *testing.T, run func([]string, stdio) int, images []string, flags ...string) (code int, stdout, stderr string) {
+	t.Helper()
 	set := "kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\nmirror:\n  additionalImages:\n"
 	for _, image := range images {
 		set += "  - name: " + s.source + "/" + image + "\n"
@@ -71,10 +77,10 @@ func (s *mirrorSetup) mirror(t *testing.T, images []string, flags ...string) (co
 	if err := os.WriteFile(file, []byte(set), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	args := append([]string{"mirror", "-c", file, "docker://" + s.destination, "--workspace", "file://" + s.workspace,
-		"--src-tls-verify=false", "--dest-tls-verify=false", "--retry-times", "0"}, flags...)
+	args := append(flags, "-c", file, "docker://"+s.destination, "--workspace", "file://"+s.workspace,
+		"--src-tls-verify=false", "--dest-tls-verify=false", "--retry-times", "0")
 	var out, errs bytes.Buffer
-	code = execute(args, stdio{in: strings.NewReader(""), out: &out, err: &errs})
+	code = run(args, stdio{in: strings.NewReader(""), out: &out, err: &errs})
 	return code, out.String(), errs.String()
 }
 
@@ -102,8 +108,10 @@ func TestMirror_dryRunThatLacksAnImage(t *testing.T) {
 		t.Errorf("with -o json: exit code %d, want 8", code)
 	}
 	says(t, stderr, "failed: "+s.source+"/"+absent)
-	if !json.Valid([]byte(stdout)) {
-		t.Errorf("with -o json: it is none:\n%s", stdout)
+	for line := range strings.Lines(stdout) {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("with -o json: a line that is none: %s", line)
+		}
 	}
 }
 
@@ -126,7 +134,7 @@ func TestMirror_listsAreLists(t *testing.T) {
 			t.Errorf("%s %v: exit code %d, want %d", of.image, of.flags, code, of.code)
 		}
 		var got map[string]json.RawMessage
-		if err := json.Unmarshal([]byte(stdout), &got); err != nil {
+		if err := json.Unmarshal([]byte(lastLine(stdout)), &got); err != nil {
 			t.Fatal(err)
 		}
 		for _, list := range of.lists {
@@ -134,6 +142,40 @@ func TestMirror_listsAreLists(t *testing.T) {
 				t.Errorf("%s %v: %s is %.20s", of.image, of.flags, list, got[list])
 			}
 		}
+	}
+}
+
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	return lines[len(lines)-1]
+}
+
+// TestMirror_events: a script follows a run by its lines.
+func TestMirror_events(t *testing.T) {
+	s := newMirrorSetup(t)
+	code, stdout, stderr := s.mirror(t, []string{held, absent}, "-o", "json")
+	if code != 8 {
+		t.Errorf("exit code %d, want 8", code)
+	}
+	says(t, stderr, "=== Results ===")
+	seen := map[string]int{}
+	for line := range strings.Lines(stdout) {
+		var e struct{ Event, Origin, Destination, Error string }
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		seen[e.Event]++
+		if e.Event == "copied" && (e.Origin != s.source+"/"+held || e.Destination != held) {
+			t.Errorf("copied: %s", line)
+		}
+	}
+	for event, n := range map[string]int{"resolved": 2, "planned": 1, "started": 1, "copied": 1, "report": 1} {
+		if seen[event] != n {
+			t.Errorf("%d events %q, want %d:\n%s", seen[event], event, n, stdout)
+		}
+	}
+	if !strings.Contains(lastLine(stdout), `"event":"report"`) {
+		t.Errorf("the last line is %s", lastLine(stdout))
 	}
 }
 

@@ -11,9 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/vbauerster/mpb/v8"
-	"github.com/vbauerster/mpb/v8/decor"
-
 	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/plan"
@@ -22,15 +19,17 @@ import (
 // sayFetched is how often a mirror without a bar prints how many bytes were fetched.
 const sayFetched = 10 * time.Second
 
-// progress prints the progress of a mirror: a bar on a terminal, a line for each image elsewhere.
+// progress prints the progress of a mirror: bars on a terminal, a line for each image elsewhere, and
+// an event for each step where scripts read it.
 type progress struct {
-	out  io.Writer // stderr when stdout has JSON
-	bars bool
+	out    io.Writer // stderr when stdout has JSON
+	plugin bool      // with oc-mirror's lines
+	host   string    // of the destination
+	json   *jsonEvents
+	bars   *bars // nil unless out is a terminal
 
-	ticked  func() // ends the lines about bytes
-	pool    *mpb.Progress
-	bar     *mpb.Bar
-	fetched atomic.Int64
+	ticked  func()       // ends the lines about bytes
+	fetched atomic.Int64 // bytes
 	held    atomic.Int64 // images that existed already
 
 	resolved atomic.Int64 // images planned
@@ -39,21 +38,30 @@ type progress struct {
 	mu       sync.Mutex // one line at a time
 }
 
-func newProgress(std stdio, json bool) *progress {
-	p := &progress{out: std.out, began: time.Now()}
+func newProgress(std stdio, json, plugin bool) *progress {
+	p := &progress{out: std.out, plugin: plugin, began: time.Now()}
 	if json {
-		p.out = std.err
+		p.out, p.json = std.err, &jsonEvents{to: std.out}
 	}
 	p.lastLine.Store(p.began.UnixNano())
-	p.bars = isTerminal(p.out)
+	if isTerminal(p.out) {
+		p.bars = &bars{out: p.out}
+	}
 	return p
 }
 
-func (p *progress) say(format string, args ...any) {
+func (p *progress) say(format string, args ...any) { p.line(info, fmt.Sprintf(format, args...)) }
+
+// line prints a text, which oc-mirror's scripts find at its level.
+func (p *progress) line(level, text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.lastLine.Store(time.Now().UnixNano())
-	fmt.Fprintln(p.writer(), plain.Text(fmt.Sprintf(format, args...)))
+	text = plain.Text(text)
+	if p.plugin {
+		text = logLine(time.Now(), level, text)
+	}
+	fmt.Fprintln(p.bars.above(p.out), text)
 }
 
 // name is say for a line with names, which an upstream has chosen: they stay on the line.
@@ -61,31 +69,24 @@ func (p *progress) name(format string, args ...any) {
 	p.say("%s", plain.Line(fmt.Sprintf(format, args...)))
 }
 
-// writer returns where lines go: above the bar, while there is one.
-func (p *progress) writer() io.Writer {
-	if p.pool != nil {
-		return p.pool
-	}
-	return p.out
-}
-
 func (p *progress) plan(of *plan.Plan) {
 	for _, w := range of.Warnings {
-		p.say("warning: %s", w)
+		p.line(warning, "warning: "+w)
 	}
 	p.say("%s, %d blobs, %s; %s of it to fetch", count(len(of.Images), "image"), of.Blobs, bytesOf(of.Bytes), bytesOf(of.Missing))
 }
 
 func (p *progress) start(of *plan.Plan) {
-	if !p.bars {
-		p.ticked = every(sayFetched, func() { p.copying(of) })
-		return
+	if p.plugin {
+		p.say("🚀 Start copying the images...")
+		p.say("📌 images to copy %d ", len(of.Images))
 	}
-	p.pool = mpb.New(mpb.WithOutput(p.out), mpb.WithWidth(60))
-	p.bar = p.pool.AddBar(of.Missing,
-		mpb.PrependDecorators(decor.CountersKibiByte("% .1f / % .1f")),
-		mpb.AppendDecorators(decor.Percentage(decor.WC{W: 5}), decor.EwmaSpeed(decor.SizeB1024(0), " % .1f", 30), decor.OnComplete(decor.EwmaETA(decor.ET_STYLE_GO, 30), "")),
-	)
+	p.bars.start(of.Missing)
+	interval := sayFetched
+	if p.json != nil {
+		interval = tellFetched
+	}
+	p.ticked = every(interval, func() { p.copying(of) })
 }
 
 // every calls say at intervals, until the function that it returns is called.
@@ -113,7 +114,8 @@ func every(interval time.Duration, say func()) (end func()) {
 
 // copying prints how many bytes were fetched, unless another line was printed since.
 func (p *progress) copying(of *plan.Plan) {
-	if time.Since(time.Unix(0, p.lastLine.Load())) >= sayFetched {
+	p.json.fetched(p.fetched.Load(), of.Missing)
+	if p.bars == nil && time.Since(time.Unix(0, p.lastLine.Load())) >= sayFetched {
 		p.say("fetched %s of %s", bytesOf(p.fetched.Load()), bytesOf(of.Missing))
 	}
 }
@@ -122,16 +124,13 @@ func (p *progress) stop() {
 	if p.ticked != nil {
 		p.ticked()
 	}
-	if p.pool == nil {
-		return
-	}
-	p.bar.Abort(false)
-	p.pool.Wait()
-	p.pool = nil
+	p.bars.stop()
 }
 
 // event is called from several goroutines.
 func (p *progress) event(e mirror.Event) {
+	p.json.event(e)
+	p.bars.event(e)
 	switch e.Kind {
 	case mirror.Resolved:
 		p.planning()
@@ -140,15 +139,20 @@ func (p *progress) event(e mirror.Event) {
 		p.start(e.Plan)
 	case mirror.Bytes:
 		p.fetched.Add(e.Bytes)
-		if p.bar != nil {
-			p.bar.IncrInt64(e.Bytes)
-		}
 	case mirror.Done:
+		if p.plugin {
+			p.name("Success copying %s ➡️ %s", e.Image.Origin, p.namespace(e.Image.Repository))
+			return
+		}
 		p.name("copied %s to %s:%s", e.Image.Origin, e.Image.Repository, e.Image.Tag)
 	case mirror.Existed:
 		p.held.Add(1)
 	case mirror.Failed:
-		p.name("FAILED %s %s", e.Image.Type, e.Image.Origin)
+		text := "FAILED %s %s"
+		if p.plugin {
+			text = "Failed to copy %s %s"
+		}
+		p.line(bad, plain.Line(fmt.Sprintf(text, e.Image.Type, e.Image.Origin)))
 	case mirror.Started:
 	}
 }
@@ -164,7 +168,7 @@ func (p *progress) planning() {
 
 func (p *progress) failure(f plan.Failure) {
 	// An error may have lines of an upstream: none of them begins like a line of this program.
-	p.say("failed: %s\n        %s", plain.Line(fmt.Sprintf("%s (%s)", f.Image.Origin, f.Image.Reason)), strings.ReplaceAll(f.Error, "\n", "\n        "))
+	p.line(bad, fmt.Sprintf("failed: %s\n        %s", plain.Line(fmt.Sprintf("%s (%s)", f.Image.Origin, f.Image.Reason)), strings.ReplaceAll(f.Error, "\n", "\n        ")))
 	if h := hintOf(f.Cause); h != "" {
 		p.say("        hint: %s", h)
 	}

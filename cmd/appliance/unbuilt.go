@@ -17,7 +17,7 @@ import (
 type foreign struct {
 	kind  foreignKind
 	names string // separated by blanks; a name may end with its shorthand: "ssh-key,k"
-	text  string // of what is refused: what to use instead; of what is ignored: why it changes nothing, "" to be silent
+	text  string // of what is refused: what to use instead; of what is ignored: why it changes nothing, "" to be silent; of an alias: what it means here
 }
 
 type foreignKind int
@@ -27,6 +27,8 @@ const (
 	refusedSwitch                    // it is not built, and takes none
 	ignored                          // it changes nothing here, and takes a value
 	ignoredSwitch                    // it changes nothing here, and takes none
+	alias                            // it has another name here, and takes a value
+	aliasSwitch                      // it has another name here, and takes none
 )
 
 // foreignFlags are the rows of a command, each with one name.
@@ -36,7 +38,7 @@ type foreignFlags []foreign
 func (all *foreignFlags) declare(f *pflag.FlagSet, table []foreign) {
 	for _, row := range table {
 		for name := range strings.FieldsSeq(row.names) {
-			row.names = hide(f, name, row.kind == refusedSwitch || row.kind == ignoredSwitch)
+			row.names = hide(f, name, row.kind == refusedSwitch || row.kind == ignoredSwitch || row.kind == aliasSwitch)
 			*all = append(*all, row)
 		}
 	}
@@ -62,7 +64,11 @@ func (all foreignFlags) check(c *cobra.Command, w io.Writer) error {
 		}
 	}
 	for _, row := range all {
-		if row.text != "" && c.Flags().Changed(row.names) {
+		switch {
+		case row.text == "" || !c.Flags().Changed(row.names):
+		case row.kind == alias || row.kind == aliasSwitch:
+			fmt.Fprintf(w, "note: --%s is read as %s\n", row.names, row.text)
+		default:
 			fmt.Fprintf(w, "note: --%s changes nothing: %s\n", row.names, row.text)
 		}
 	}
@@ -73,7 +79,7 @@ func (all foreignFlags) check(c *cobra.Command, w io.Writer) error {
 var spellings = []string{
 	"quayHostname", "quayRoot", "quayStorage", "sqliteStorage", "initUser", "initPassword", "targetHostname", "targetUsername",
 	"sslCert", "sslKey", "sslCheckSkip", "askBecomePass", "additionalArgs", "autoApprove", "keepContent",
-	"ssh-key", "image-archive", "no-color", "log-level",
+	"ssh-key", "image-archive", "no-color", "log-level", // --loglevel is of oc-mirror 4.17
 }
 
 // oneSpelling takes --quay-hostname for --quayHostname, --sshKey for --ssh-key, and so on.

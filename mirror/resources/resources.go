@@ -32,6 +32,8 @@ type Image struct {
 type Options struct {
 	Created time.Time
 	Version string // of this program
+	// ByRepository writes an entry for each repository: paths that were joined have no namespaces in common.
+	ByRepository bool
 }
 
 // mirrors is spec.imageDigestMirrors or spec.imageTagMirrors, in the order that oc-mirror writes.
@@ -98,7 +100,7 @@ func (k kind) render(images []Image, o Options) ([]byte, error) {
 			if i.Category != c || !k.of(i) {
 				continue
 			}
-			source, destination := scope(i)
+			source, destination := scope(i, o.ByRepository)
 			if !slices.Contains(set[source], destination) {
 				set[source] = append(set[source], destination)
 			}
@@ -138,9 +140,9 @@ func (k kind) document(c string, set map[string][]string, o Options) mirrorSet {
 
 // scope returns the names of an image's entry in a mirror set: the namespaces, where the destination keeps the source's
 // path, so that one entry serves all images of the namespace; else the repositories.
-func scope(i Image) (source, destination string) {
+func scope(i Image, byRepository bool) (source, destination string) {
 	host, path, ok := strings.Cut(i.Source, "/")
-	if !ok || !strings.HasSuffix(i.Destination, "/"+path) {
+	if byRepository || !ok || !strings.HasSuffix(i.Destination, "/"+path) {
 		return i.Source, i.Destination
 	}
 	last := path[strings.LastIndexByte(path, '/')+1:]

@@ -1,0 +1,92 @@
+package mirror
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/mirror/plan"
+	"github.com/mirror-appliance/appliance/mirror/resources"
+)
+
+// writeDryRun writes what oc-mirror's dry run does, and returns the path of the mapping: a line for each image, and in
+// missing.txt those that the destination lacks. The resources are those of a run in which nothing fails; files
+// of the last run that it would not write stay.
+func (e *engine) writeDryRun(p *plan.Plan, lacks map[*plan.Image]bool) (mapping string, err error) {
+	var all, missing strings.Builder
+	for _, i := range p.Images {
+		line := fmt.Sprintf("docker://%s=docker://%s\n", i.Reference.Pull(), e.destination(i))
+		all.WriteString(line)
+		if lacks[i] {
+			missing.WriteString(line)
+		}
+		if e.o.ListMembers {
+			all.WriteString(e.members(i))
+		}
+	}
+	files := []resources.File{{Name: "mapping.txt", Data: []byte(all.String())}}
+	if missing.Len() > 0 {
+		files = append(files, resources.File{Name: "missing.txt", Data: []byte(missing.String())})
+	}
+	paths, err := e.workspace.replace("dry-run", files)
+	if err != nil {
+		return "", err
+	}
+	if !e.o.ToArchive {
+		rendered, err := resources.Render(e.resources(p.Images), e.resourceOptions(e.o.Now()))
+		if err != nil {
+			return "", err
+		}
+		for _, f := range rendered {
+			if err := e.workspace.Write("cluster-resources/"+f.Name, f.Data); err != nil {
+				return "", err
+			}
+		}
+	}
+	return paths[0], nil
+}
+
+// lacking returns the images whose manifest is not in its repository of the destination, or that it cannot answer for.
+func (v *inventory) lacking(ctx context.Context, p *plan.Plan) (map[*plan.Image]bool, error) {
+	lacks := map[*plan.Image]bool{}
+	for images := range slices.Chunk(p.Images, comparedAtOnce) {
+		q := newQuestion()
+		for _, i := range images {
+			q.manifests[place{i.Repository, i.Digest}] = true
+		}
+		a := v.ask(ctx, q)[0]
+		for _, i := range images {
+			if a.err != nil || !a.manifests[place{i.Repository, i.Digest}] {
+				lacks[i] = true
+			}
+		}
+	}
+	return lacks, ctx.Err()
+}
+
+// members returns a line for each manifest that the manifest list of an image names. The source keeps its tag.
+func (e *engine) members(i *plan.Image) string {
+	var lines strings.Builder
+	source := i.Reference.Name()
+	if i.Reference.Tag != "" {
+		source += ":" + i.Reference.Tag
+	}
+	for _, m := range i.Manifests {
+		if m.Descriptor.Digest != i.Digest && image.IsIndex(root(i).MediaType) {
+			fmt.Fprintf(&lines, "docker://%s@%s=docker://%s/%s@%[2]s\n", source, m.Descriptor.Digest, e.o.Registry, i.Repository)
+		}
+	}
+	return lines.String()
+}
+
+// root returns the manifest that an image's tag names.
+func root(i *plan.Image) ocispec.Descriptor {
+	if len(i.Manifests) == 0 {
+		return ocispec.Descriptor{}
+	}
+	return i.Manifests[len(i.Manifests)-1].Descriptor
+}

@@ -1,0 +1,46 @@
+package mirror
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/mirror-appliance/appliance/internal/durable"
+	"github.com/mirror-appliance/appliance/internal/hint"
+)
+
+// lockFile is beside working-dir, whose files go into archives.
+const lockFile = ".appliance.lock"
+
+// lock keeps other runs out of the workspace until unlock: two would replace each other's documents. The second is told which
+// run is the first. Where a file system has no locks, nothing is kept out.
+func (w workspace) lock(now time.Time) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(w.dir, lockFile), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("write to the workspace: %w", err)
+	}
+	switch err := durable.Lock(f, durable.Exclusive); {
+	case errors.Is(err, durable.ErrLocked):
+		holder, _ := io.ReadAll(io.LimitReader(f, 200))
+		f.Close()
+		return nil, hint.New(fmt.Errorf("another run is in the workspace %s: %s", w.dir, strings.TrimSpace(string(holder))),
+			"wait until it has ended, or name another workspace")
+	case err != nil:
+		return func() { f.Close() }, nil
+	}
+	text := fmt.Sprintf("process %d, since %s\n", os.Getpid(), now.UTC().Format(time.RFC3339))
+	if err := errors.Join(f.Truncate(0), writeAt(f, text)); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("write to the workspace: %w", err)
+	}
+	return func() { f.Close() }, nil
+}
+
+func writeAt(f *os.File, text string) error {
+	_, err := f.WriteAt([]byte(text), 0)
+	return err
+}
