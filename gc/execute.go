@@ -75,7 +75,7 @@ func (e *execution) links(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := e.store.SettleTimes(ctx); err != nil {
+	if err := e.store.ClampTimes(ctx); err != nil {
 		return err
 	}
 	n, err := e.store.RemoveLinks(ctx, e.plan.options.Before)

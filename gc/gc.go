@@ -4,13 +4,14 @@
 // read-only window. The store counts references in its database, so a plan is a query, and each removal is checked again
 // in its transaction. A plan may be old when it is executed: content that has come into use since stays.
 //
-// [Scrub] reads every blob, quarantines damaged ones, and fetches them again.
-//
 // The package imports no store. It declares the methods that it needs, as [Store].
 package gc
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -32,8 +33,8 @@ type Store interface {
 	RemoveUpload(ctx context.Context, before time.Time, id string) (bytes int64, err error)
 	// StaleRuns yields staged runs that were not used since before.
 	StaleRuns(ctx context.Context, before time.Time, yield func(id string) error) error
-	// SettleTimes sets times in the future, from a clock that was ahead, to now.
-	SettleTimes(ctx context.Context) error
+	// ClampTimes sets times in the future, from a clock that was ahead, to now.
+	ClampTimes(ctx context.Context) error
 	// RemoveLinks removes links of blobs to repositories without a manifest that refers to them, unused since before.
 	RemoveLinks(ctx context.Context, before time.Time) (removed int, err error)
 	// Dropped counts the manifests removed since the last collection; take makes this collection the last.
@@ -91,4 +92,48 @@ func (r *Result) Add(other Result) {
 	r.Bytes += other.Bytes
 	r.Manifests += other.Manifests
 	r.Links += other.Links
+}
+
+// MakePlan lists what can be removed from s and removes nothing.
+func MakePlan(ctx context.Context, s Store, o Options) (*Plan, error) {
+	p := &Plan{options: o}
+	found := func(r Result) error {
+		p.Sum.Add(r)
+		if o.Found != nil {
+			o.Found(p.Sum)
+		}
+		return ctx.Err()
+	}
+	if !o.RunsBefore.IsZero() {
+		err := s.StaleRuns(ctx, o.RunsBefore, func(id string) error {
+			p.Runs = append(p.Runs, id)
+			return found(Result{Runs: 1})
+		})
+		if err != nil {
+			return nil, fmt.Errorf("list stale runs: %w", err)
+		}
+	}
+	if !o.UploadsBefore.IsZero() {
+		err := s.StaleUploads(ctx, o.UploadsBefore, func(id string, size int64) error {
+			p.Uploads = append(p.Uploads, Upload{ID: id, Size: size})
+			return found(Result{Uploads: 1, Bytes: size})
+		})
+		if err != nil {
+			return nil, fmt.Errorf("list stale uploads: %w", err)
+		}
+	}
+	if !o.Before.IsZero() {
+		err := s.GarbageBlobs(ctx, o.Before, func(d digest.Digest, size int64) error {
+			p.Blobs = append(p.Blobs, Blob{Digest: d, Size: size})
+			return found(Result{Blobs: 1, Bytes: size})
+		})
+		if err != nil {
+			return nil, fmt.Errorf("list blobs that nothing refers to: %w", err)
+		}
+		if p.Sum.Manifests, err = s.Dropped(ctx, false); err != nil {
+			return nil, err
+		}
+		slices.SortFunc(p.Blobs, func(a, b Blob) int { return strings.Compare(string(a.Digest), string(b.Digest)) })
+	}
+	return p, nil
 }

@@ -25,7 +25,7 @@ func TestOffline_doesNotMigrate(t *testing.T) {
 	_, err = db.Exec(`PRAGMA user_version = 4`)
 	must(t, err)
 	stop, err := registry.Offline(t.Context(), r.cfg, registry.Options{})
-	var older *store.OlderError
+	var older *store.SchemaError
 	if !errors.As(err, &older) || older.Have != 4 || older.Known != current {
 		t.Errorf("got %v", err)
 	}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/mirror-appliance/appliance/gc"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/jobs"
@@ -22,7 +21,7 @@ import (
 // count as one.
 type scrubber struct {
 	store   *store.Store
-	refetch func(ctx context.Context, d digest.Digest, size int64, sources []gc.Source) (io.ReadCloser, error)
+	refetch func(ctx context.Context, d digest.Digest, size int64, sources []store.Source) (io.ReadCloser, error)
 	log     *slog.Logger
 
 	latest   *jobs.Note[api.ScrubState] // at the last checkpoint
@@ -31,8 +30,8 @@ type scrubber struct {
 	read, damaged, repaired atomic.Int64 // since the start
 }
 
-func (s *scrubber) kind(drain context.Context) jobs.Kind[api.ScrubRequest, api.ScrubState, gc.ScrubReport] {
-	kind := jobs.Kind[api.ScrubRequest, api.ScrubState, gc.ScrubReport]{Name: "scrub", Run: s.run, Drain: drain, Log: s.log}
+func (s *scrubber) kind(drain context.Context) jobs.Kind[api.ScrubRequest, api.ScrubState, store.ScrubReport] {
+	kind := jobs.Kind[api.ScrubRequest, api.ScrubState, store.ScrubReport]{Name: "scrub", Run: s.run, Drain: drain, Log: s.log}
 	if last := s.complete.Get(); last != nil {
 		kind.LastSuccess = last.Ended
 	}
@@ -49,27 +48,27 @@ func (s *scrubber) unfinished() *api.ScrubState {
 }
 
 // run reads every blob.
-func (s *scrubber) run(ctx context.Context, q api.ScrubRequest, progress func(api.ScrubState)) (gc.ScrubReport, error) {
+func (s *scrubber) run(ctx context.Context, q api.ScrubRequest, progress func(api.ScrubState)) (store.ScrubReport, error) {
 	before, err := s.begin(ctx)
 	if err != nil {
-		return gc.ScrubReport{}, err
+		return store.ScrubReport{}, err
 	}
 	progress(before)
 	began, read := time.Now(), s.read.Load()
-	state := func(r gc.ScrubReport) api.ScrubState {
+	state := func(r store.ScrubReport) api.ScrubState {
 		now := before
 		now.Blobs, now.Bytes = before.Blobs+r.Blobs, before.Bytes+r.Bytes
 		// Blobs that were not repaired are in quarantine, and are reported again.
 		now.Damaged, now.Repaired = before.Repaired+r.Damaged, before.Repaired+r.Repaired
 		return now
 	}
-	report, err := gc.Scrub(ctx, s.store.Integrity(), gc.ScrubOptions{
+	report, err := s.store.Integrity().Scrub(ctx, store.ScrubOptions{
 		BytesPerSecond: q.BytesPerSecond, Refetch: s.refetch,
-		Progress: func(r gc.ScrubReport) {
+		Progress: func(r store.ScrubReport) {
 			s.read.Store(read + r.Bytes)
 			progress(state(r))
 		},
-		Checkpoint: func(ctx context.Context, r gc.ScrubReport) {
+		Checkpoint: func(ctx context.Context, r store.ScrubReport) {
 			now := state(r)
 			now.Running = false
 			s.latest.Set(ctx, now)
@@ -109,7 +108,7 @@ func (s *scrubber) begin(ctx context.Context) (api.ScrubState, error) {
 
 // refetch fetches a blob again from its sources: from configured upstreams with their logins, and
 // from other registries without one.
-func (d *daemon) refetch(ctx context.Context, blob digest.Digest, _ int64, sources []gc.Source) (io.ReadCloser, error) {
+func (d *daemon) refetch(ctx context.Context, blob digest.Digest, _ int64, sources []store.Source) (io.ReadCloser, error) {
 	if len(sources) == 0 {
 		return nil, errors.New("it is not known where it came from")
 	}
@@ -124,7 +123,7 @@ func (d *daemon) refetch(ctx context.Context, blob digest.Digest, _ int64, sourc
 	return nil, errors.Join(errs...)
 }
 
-func (d *daemon) fetchFrom(ctx context.Context, source gc.Source, blob digest.Digest) (io.ReadCloser, error) {
+func (d *daemon) fetchFrom(ctx context.Context, source store.Source, blob digest.Digest) (io.ReadCloser, error) {
 	o, err := d.readSource(source)
 	if err != nil {
 		return nil, err

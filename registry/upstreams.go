@@ -11,7 +11,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/mirror-appliance/appliance/gc"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
 	"github.com/mirror-appliance/appliance/registry/config"
@@ -104,7 +103,7 @@ func (d *daemon) readAs(u config.Upstream, at *url.URL) upstream.Options {
 
 // readSource returns the options for reading the source of a blob: those of the upstream with its
 // registry, of several the one with the longest path above it, or none without a login.
-func (d *daemon) readSource(source gc.Source) (upstream.Options, error) {
+func (d *daemon) readSource(source store.Source) (upstream.Options, error) {
 	best, longest := upstream.Options{Registry: source.Registry, Retries: retries, Log: d.log, UserAgent: "appliance/" + d.version}, -1
 	for _, u := range d.cfg.Upstreams {
 		at, err := url.Parse(u.URL)

@@ -18,16 +18,21 @@ import (
 // unusedExports lists what may be exported without a use outside its package, and the reason.
 func unusedExports() map[string]string {
 	return map[string]string{
-		"ansible-free/host.Under":                  "tests of the installer work below a temporary directory",
-		"internal/diskspace.Least":                 "tests of the store fill disks up to it",
-		"mirror/imageset.Parse":                    "tests of the engine make configurations of text",
-		"registry/store/backup.Error":              "tests of the store tell a refused backup from a failure",
-		"registry/store/integrity.ProblemBlob":     "a word of the report in JSON, which tests of verify compare",
-		"registry/store/integrity.ProblemDatabase": "as ProblemBlob",
-		"registry/store/integrity.ProblemManifest": "as ProblemBlob",
-		"registry/store/integrity.ProblemTag":      "as ProblemBlob",
-		"registry/store/sqlite.DiskError":          "tests of the store tell a failing disk from damage",
-		"registry/store/sqlite.IrregularError":     "tests of the store tell a FIFO from a failure",
+		"ansible-free/host.Under":                         "tests of the installer work below a temporary directory",
+		"internal/diskspace.Least":                        "tests of the store fill disks up to it",
+		"mirror/imageset.Parse":                           "tests of the engine make configurations of text",
+		"registry/store/backup.Error":                     "tests of the store tell a refused backup from a failure",
+		"registry/store/integrity.ProblemBlob":            "a word of the report in JSON, which tests of verify compare",
+		"registry/store/integrity.ProblemDatabase":        "as ProblemBlob",
+		"registry/store/integrity.ProblemManifest":        "as ProblemBlob",
+		"registry/store/integrity.ProblemTag":             "as ProblemBlob",
+		"registry/store/integrity.Checker.BlobImages":     "tests of the store look at the images of one blob",
+		"registry/store/integrity.Checker.BlobSources":    "tests of the store look at the sources of one blob",
+		"registry/store/integrity.Checker.Reinspect":      "tests of the store inspect one blob in quarantine",
+		"registry/store/integrity.Checker.ScrubBlob":      "tests of the store damage and scrub one blob",
+		"registry/store/integrity.Checker.SetScrubCursor": "tests of backups have a scrub under way",
+		"registry/store/integrity.Checker.TidyQuarantine": "tests of the store look at quarantine before and after",
+		"registry/store/sqlite.DiskError":                 "tests of the store tell a failing disk from damage",
 	}
 }
 

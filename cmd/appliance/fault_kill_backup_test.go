@@ -18,10 +18,10 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/mirror-appliance/appliance/gc"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/store/integrity/findings"
 )
 
 // TestKilled_backup kills, at random moments of a backup, the command that makes it or the daemon that holds its
@@ -252,8 +252,8 @@ func TestKilled_scrub(t *testing.T) {
 		change(t, blobFile(f.cfg, d), func(c []byte) []byte { c[len(c)/2] ^= 0x10; return c })
 	}
 	f.begin(t)
-	scrub := func() chan gc.ScrubReport {
-		ended := make(chan gc.ScrubReport, 1)
+	scrub := func() chan findings.ScrubReport {
+		ended := make(chan findings.ScrubReport, 1)
 		go func() {
 			report, _ := f.admin.Scrub(t.Context(), api.ScrubRequest{BytesPerSecond: 2 << 20}, nil) // which is killed, or tells by Complete
 			ended <- report

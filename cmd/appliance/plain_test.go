@@ -12,7 +12,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/mirror-appliance/appliance/gc"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
@@ -39,7 +38,7 @@ func TestTables_namesStayInTheirPlace(t *testing.T) {
 			printVerify(w, findings.Report{Problems: []findings.Problem{{Name: name, What: name, Remedy: name}}})
 		},
 		"scrub": func(w io.Writer, name string) {
-			printScrub(w, gc.ScrubReport{Damage: []gc.Damage{{Digest: digest.Digest(name), Cause: name, RepairError: name, Images: []string{name}}}})
+			printScrub(w, findings.ScrubReport{Damage: []findings.Damage{{Digest: digest.Digest(name), Cause: name, RepairError: name, Images: []string{name}}}})
 		},
 		"restore": func(w io.Writer, name string) {
 			printRestore(w, name, backup.RestoreReport{Damaged: 1, DamagedBlobs: []digest.Digest{digest.Digest(name)}})

@@ -8,11 +8,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/mirror-appliance/appliance/gc"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
+	"github.com/mirror-appliance/appliance/registry/store/integrity/findings"
 )
 
 type scrubOptions struct {
@@ -66,7 +66,7 @@ func scrubProgress(w io.Writer) func(api.ScrubState) {
 	return func(s api.ScrubState) { say("%s", howFar(s)) }
 }
 
-func printScrub(w io.Writer, r gc.ScrubReport) {
+func printScrub(w io.Writer, r findings.ScrubReport) {
 	for _, d := range r.Damage {
 		state := "fetched again"
 		if !d.Repaired {

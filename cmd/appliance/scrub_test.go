@@ -5,13 +5,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/mirror-appliance/appliance/gc"
+	"github.com/mirror-appliance/appliance/registry/store/integrity/findings"
 )
 
 // TestPrintScrub: a line for each blob, and one for each image that needs it, for who greps.
 func TestPrintScrub(t *testing.T) {
 	var out bytes.Buffer
-	printScrub(&out, gc.ScrubReport{Blobs: 2, Damaged: 2, Repaired: 1, Damage: []gc.Damage{
+	printScrub(&out, findings.ScrubReport{Blobs: 2, Damaged: 2, Repaired: 1, Damage: []findings.Damage{
 		{Digest: "sha256:a", Cause: "it is cut short", RepairError: "quay.io: down\ndocker.io: not found", Images: []string{"a/b:v1"}},
 		{Digest: "sha256:b", Cause: "it is missing", Repaired: true},
 	}})

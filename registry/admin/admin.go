@@ -15,7 +15,6 @@ import (
 	"net/http"
 	"sync"
 
-	"github.com/mirror-appliance/appliance/gc"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/jobs"
@@ -38,7 +37,7 @@ type Options struct {
 type Jobs struct {
 	GC     *jobs.Runner[api.GCRequest, api.GCProgress, api.GCResult]
 	Verify *jobs.Runner[api.VerifyRequest, api.VerifyProgress, findings.Report]
-	Scrub  *jobs.Runner[api.ScrubRequest, api.ScrubState, gc.ScrubReport]
+	Scrub  *jobs.Runner[api.ScrubRequest, api.ScrubState, findings.ScrubReport]
 }
 
 // Handler answers the control API. It checks no login, see the package comment.

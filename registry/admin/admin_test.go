@@ -23,6 +23,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/jobs"
 	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/store/integrity/findings"
 )
 
 // fixture is a handler on a control socket, over a real store.
@@ -36,7 +37,7 @@ type fixture struct {
 	handling sync.RWMutex // read-held by each request; held by who waits for all to end
 
 	collect func(context.Context, api.GCRequest, func(api.GCProgress)) (api.GCResult, error)
-	scrub   func(context.Context, api.ScrubRequest, func(api.ScrubState)) (gc.ScrubReport, error)
+	scrub   func(context.Context, api.ScrubRequest, func(api.ScrubState)) (findings.ScrubReport, error)
 	gc      *jobs.Runner[api.GCRequest, api.GCProgress, api.GCResult]
 	drain   context.CancelFunc
 }
@@ -71,8 +72,8 @@ func serve(t *testing.T) *fixture {
 		Store: s, Auth: f.auth, Drain: draining, Log: log,
 		Jobs: admin.Jobs{
 			GC: f.gc,
-			Scrub: jobs.New(jobs.Kind[api.ScrubRequest, api.ScrubState, gc.ScrubReport]{Name: "scrub", Drain: draining, Log: log,
-				Run: func(ctx context.Context, q api.ScrubRequest, progress func(api.ScrubState)) (gc.ScrubReport, error) {
+			Scrub: jobs.New(jobs.Kind[api.ScrubRequest, api.ScrubState, findings.ScrubReport]{Name: "scrub", Drain: draining, Log: log,
+				Run: func(ctx context.Context, q api.ScrubRequest, progress func(api.ScrubState)) (findings.ScrubReport, error) {
 					return f.scrub(ctx, q, progress)
 				}}),
 		},
@@ -332,9 +333,9 @@ func TestClient_Scrub_largest(t *testing.T) {
 	f := serve(t)
 	d := digest.SHA512.FromString("damaged")
 	image := strings.Repeat("x", 255) + "@" + d.String()
-	damage := gc.Damage{Digest: d, Images: slices.Repeat([]string{image}, 100), RepairError: strings.Repeat("no\n", 1000)}
-	f.scrub = func(context.Context, api.ScrubRequest, func(api.ScrubState)) (gc.ScrubReport, error) {
-		return gc.ScrubReport{Damaged: 1000, Damage: slices.Repeat([]gc.Damage{damage}, 1000)}, nil
+	damage := findings.Damage{Digest: d, Images: slices.Repeat([]string{image}, 100), RepairError: strings.Repeat("no\n", 1000)}
+	f.scrub = func(context.Context, api.ScrubRequest, func(api.ScrubState)) (findings.ScrubReport, error) {
+		return findings.ScrubReport{Damaged: 1000, Damage: slices.Repeat([]findings.Damage{damage}, 1000)}, nil
 	}
 	report, err := f.client.Scrub(t.Context(), api.ScrubRequest{}, nil)
 	must(t, err)

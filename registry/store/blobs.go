@@ -11,19 +11,21 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/diskspace"
+	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 	"github.com/mirror-appliance/appliance/registry/store/guard"
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
-// Blob is an opened blob, to be read and closed. It stays whole when the blob is deleted meanwhile.
+// Blob is an open blob. It stays readable when the blob is deleted.
 type Blob struct {
 	*os.File
 	Size int64
 }
 
-// Stat returns the size of a blob of repo. It counts as a check: a client that got an answer may put a
-// manifest that needs the blob, so collection spares it for its grace period, and for as long as a push takes.
+// Stat returns the size of a blob of repo. It counts as a check: a client that got an answer may
+// put a manifest with the blob, so collection spares it for its grace period, and for as long as a
+// push takes.
 func (s *Blobs) Stat(ctx context.Context, repo string, d digest.Digest) (int64, error) {
 	for range 2 {
 		size, err := s.check(ctx, repo, d, repo)
@@ -43,7 +45,7 @@ func (s *Blobs) Stat(ctx context.Context, repo string, d digest.Digest) (int64, 
 	return 0, &NotFoundError{Kind: "blob", Name: d.String()}
 }
 
-// check is StatBlob, and awaits a manifest in a repository, "" for none.
+// check is Stat without the file. awaited is the repository in which a manifest is expected, or "".
 func (s *core) check(ctx context.Context, repo string, d digest.Digest, awaited string) (int64, error) {
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return 0, err
@@ -66,8 +68,8 @@ func (s *core) check(ctx context.Context, repo string, d digest.Digest, awaited 
 	}
 }
 
-// Open opens a blob of repo. It counts as a check, though none that a manifest is expected after. A blob
-// whose file is lost or damaged is quarantined and not found from then on: HEAD says so too, and the client pushes it again
+// Open opens a blob of repo. It counts as a check, without an expected manifest. A blob whose file
+// is lost or damaged is quarantined and not found from then on, so that the client pushes it again
 // or it is fetched again.
 func (s *Blobs) Open(ctx context.Context, repo string, d digest.Digest) (*Blob, error) {
 	for range 2 {
@@ -88,11 +90,20 @@ func (s *Blobs) Open(ctx context.Context, repo string, d digest.Digest) (*Blob, 
 		s.log.Error("a blob cannot be read", "digest", d, "error", err)
 		return nil, err
 	}
-	// It could not be quarantined, since an upload is replacing it.
+	// An upload is replacing it.
 	return nil, &NotFoundError{Kind: "blob", Name: d.String()}
 }
 
-// Mount makes a blob of the repository from visible in repo; "" means any repository. ErrNotFound when it is not there.
+// Needed lists at most n blobs after last that a manifest of a repository refers to, and whether there
+// are more. A collection keeps those, so that a mirror may leave them out.
+func (s *Blobs) Needed(ctx context.Context, last string, n int) (digests []string, more bool, err error) {
+	return s.page(ctx, n, `SELECT digest FROM blobs b WHERE digest > ?
+		AND EXISTS (SELECT 1 FROM manifest_refs r JOIN repository_manifests rm ON rm.digest = r.manifest WHERE r.digest = b.digest)
+		ORDER BY digest LIMIT ?`, last)
+}
+
+// Mount makes a blob of the repository from visible in repo; "" means any repository. ErrNotFound
+// if it does not exist there.
 func (s *Blobs) Mount(ctx context.Context, repo, from string, d digest.Digest) (int64, error) {
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return 0, err
@@ -105,28 +116,29 @@ func (s *Blobs) Mount(ctx context.Context, repo, from string, d digest.Digest) (
 		return 0, fmt.Errorf("mount blob %s: %w", d, err)
 	}
 	var size int64
-	// The link protects the blob from collection: both are write transactions, so one sees the other.
+	// The link protects the blob from collection, which is a write transaction, too.
 	err := s.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if err := tx.QueryRowContext(ctx, text, args...).Scan(&size); err != nil {
 			return orNotFound(err, "blob", d.String())
 		}
-		if err := s.files.Blob(d).Check(size); blobfile.IsLoss(err) { // the client sends it, and that mends it
-			return &NotFoundError{Kind: "blob", Name: d.String()}
-		} else if err != nil {
-			return fmt.Errorf("look at blob %s: %w", d, err)
-		}
-		id, err := s.ensureRepository(ctx, tx, repo)
-		if err != nil {
-			return err
-		}
-		s.guard.Blobs.Expect(repo, d)
-		return s.linkBlob(ctx, tx, id, d, byPush)
+		return s.linkExisting(ctx, tx, repo, d, size, byPush)
 	})
 	return size, err
 }
 
-// Delete takes a blob out of repo. *InUseError while a manifest of repo is made of it; ErrNotFound when it has no link
-// there. Its bytes go when collection finds that nothing refers to them.
+// linkExisting makes a blob visible in repo if its file exists, or returns ErrNotFound: an upload or a
+// download repairs it.
+func (s *core) linkExisting(ctx context.Context, tx *sql.Tx, repo string, d digest.Digest, size int64, by origin) error {
+	if err := s.files.Blob(d).Check(size); blobfile.IsLoss(err) {
+		return &NotFoundError{Kind: "blob", Name: d.String()}
+	} else if err != nil {
+		return fmt.Errorf("look at blob %s: %w", d, err)
+	}
+	return s.linkBlob(ctx, tx, repo, d, by)
+}
+
+// Delete removes a blob from repo. *InUseError while a manifest of repo refers to it; ErrNotFound
+// when it has no link there. Collection removes the bytes.
 func (s *Blobs) Delete(ctx context.Context, repo string, d digest.Digest) error {
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return err
@@ -140,9 +152,9 @@ func (s *Blobs) Delete(ctx context.Context, repo string, d digest.Digest) error 
 		if err != nil {
 			return err
 		}
-		linked, err := sqlite.Exists(ctx, tx, `SELECT 1 FROM repository_blobs WHERE repository = ?1 AND digest = ?2 AND `+neededIn, id, d)
+		linked, err := sqlite.Exists(ctx, tx, neededLink, id, d)
 		if err != nil {
-			return fmt.Errorf("look what needs blob %s: %w", d, err)
+			return fmt.Errorf("look for references to blob %s: %w", d, err)
 		}
 		if linked {
 			return &InUseError{Digest: d, Repository: repo}
@@ -159,31 +171,32 @@ func (s *Blobs) Delete(ctx context.Context, repo string, d digest.Digest) error 
 	return err
 }
 
-// linkFunc writes who has a blob, in the transaction that writes its row.
+// linkFunc writes the links of a blob, in the transaction that writes its row.
 type linkFunc func(ctx context.Context, tx *sql.Tx) error
 
-// keep makes an upload durable as a blob and then commits its row, with what link writes.
-func (s *core) keep(ctx context.Context, u *blobfile.Upload, d digest.Digest, link linkFunc) error {
+// commitFile places the file of an upload durably, and then commits the row and the links of the
+// blob.
+func (s *core) commitFile(ctx context.Context, u *blobfile.Upload, d digest.Digest, link linkFunc) error {
 	if err := s.guard.Blobs.Enter(ctx, d); err != nil {
 		return err
 	}
 	defer s.guard.Blobs.Leave(d)
 	if placed, err := u.Place(d); err != nil {
 		if placed != nil {
-			err = errors.Join(err, s.takeBack(placed, d))
+			err = errors.Join(err, s.undoPlace(placed, d))
 		}
 		return diskspace.Full(s.files.Root(), 0, err)
 	}
 	return s.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		if _, err := s.holdRow(ctx, tx, d, u.Size()); err != nil {
+		if _, err := s.insertBlob(ctx, tx, d, u.Size()); err != nil {
 			return err
 		}
 		return link(ctx, tx)
 	})
 }
 
-// holdRow writes the row of a blob and reports whether there was none before.
-func (s *core) holdRow(ctx context.Context, tx *sql.Tx, d digest.Digest, size int64) (fresh bool, err error) {
+// insertBlob inserts the row of a blob and reports whether there was none.
+func (s *core) insertBlob(ctx context.Context, tx *sql.Tx, d digest.Digest, size int64) (fresh bool, err error) {
 	n, err := sqlite.Affected(ctx, tx, `INSERT INTO blobs (digest, size, created) VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING`, d, size, sqlite.Nanos(s.now()))
 	if err != nil {
 		return false, fmt.Errorf("write row of blob %s: %w", d, err)
@@ -191,10 +204,9 @@ func (s *core) holdRow(ctx context.Context, tx *sql.Tx, d digest.Digest, size in
 	return n > 0, nil
 }
 
-// takeBack removes a file that was placed and could not be synced, so that on a full disk it does not keep its
-// space until collection. Where others are putting the same blob it stays, and where others have put it meanwhile,
-// what is there is theirs.
-func (s *core) takeBack(placed fs.FileInfo, d digest.Digest) error {
+// undoPlace removes a file that was placed and could not be synced, so that a full disk does not
+// keep it until collection. It leaves the file of a concurrent upload of the same blob.
+func (s *core) undoPlace(placed fs.FileInfo, d digest.Digest) error {
 	if !s.guard.Blobs.MarkNow(d, 1) {
 		return nil
 	}
@@ -203,8 +215,15 @@ func (s *core) takeBack(placed fs.FileInfo, d digest.Digest) error {
 }
 
 // linkBlob makes an existing blob visible in a repository, as of now. The link of a push stays one.
-func (s *core) linkBlob(ctx context.Context, tx *sql.Tx, repository int64, d digest.Digest, by origin) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO repository_blobs (repository, digest, linked, pulled) VALUES (?, ?, ?, ?)
+func (s *core) linkBlob(ctx context.Context, tx *sql.Tx, repo string, d digest.Digest, by origin) error {
+	repository, err := s.ensureRepository(ctx, tx, repo)
+	if err != nil {
+		return err
+	}
+	if by == byPush {
+		s.guard.Blobs.Expect(repo, d)
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO repository_blobs (repository, digest, linked, pulled) VALUES (?, ?, ?, ?)
 		ON CONFLICT DO UPDATE SET linked = excluded.linked, pulled = min(pulled, excluded.pulled)`, repository, d, sqlite.Nanos(s.now()), by)
 	if err != nil {
 		return fmt.Errorf("link blob %s: %w", d, err)
@@ -212,7 +231,7 @@ func (s *core) linkBlob(ctx context.Context, tx *sql.Tx, repository int64, d dig
 	return nil
 }
 
-// ensureRepository gives the row of a repository, making it when it is not there.
+// ensureRepository returns the id of a repository, and creates it if it does not exist.
 func (s *core) ensureRepository(ctx context.Context, tx *sql.Tx, name string) (int64, error) {
 	id, err := repositoryID(ctx, tx, name)
 	if !errors.Is(err, ErrNotFound) {
@@ -230,4 +249,35 @@ func repositoryID(ctx context.Context, q sqlite.Querier, name string) (int64, er
 	var id int64
 	err := q.QueryRowContext(ctx, `SELECT id FROM repositories WHERE name = ?`, name).Scan(&id)
 	return id, orNotFound(err, "repository", name)
+}
+
+// maxFound bounds the repositories that Find looks at. A blob of more is part of every image, and
+// small.
+const maxFound = 100
+
+// Find returns a repository with a blob that may accepts, or ErrNotFound. Mount decides whether the
+// blob exists.
+func (s *Blobs) Find(ctx context.Context, d digest.Digest, may func(repo string) bool) (string, error) {
+	if err := image.CheckDigest(d); err != nil {
+		return "", err
+	}
+	rows, err := s.db.Reader().QueryContext(ctx, `SELECT r.name FROM repository_blobs b JOIN repositories r ON r.id = b.repository
+		WHERE b.digest = ? LIMIT ?`, d, maxFound)
+	if err != nil {
+		return "", fmt.Errorf("find blob %s: %w", d, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var repo string
+		if err := rows.Scan(&repo); err != nil {
+			return "", fmt.Errorf("find blob %s: %w", d, err)
+		}
+		if may(repo) {
+			return repo, nil
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return "", fmt.Errorf("find blob %s: %w", d, err)
+	}
+	return "", &NotFoundError{Kind: "blob", Name: d.String()}
 }

@@ -20,30 +20,31 @@ import (
 )
 
 var (
-	garbagePage = stepSize{250, 5000} // blobs looked at with one query, which holds a connection and a snapshot
-	removeBatch = stepSize{12, 50}    // blobs deleted in one transaction, which pushes wait for
+	garbagePage = stepSize{250, 5000} // blobs of one query, which holds a connection and a snapshot
+	removeBatch = stepSize{12, 50}    // blobs of one transaction, which pushes wait for
 )
 
 const (
-	// planners is how many goroutines make a plan at most: one goes over rows and the others over directories, each of
-	// which waits for the disk if it was not read lately. Most of the readers are left to pulls, and one core.
+	// planners bounds the goroutines of a plan: one reads rows, and the others directories, which may wait for
+	// the disk. Pulls keep most of the readers and a core.
 	planners = 3
 
 	afterAllDigests = "~"
 )
 
-// garbage selects the blobs b that are unused since ?1: older, without a manifest or a run that refers to them, and neither
-// pushed nor mounted since. Checks are not rows; the guard has those.
+// garbage reports whether a blob b has been unused since ?1: it is older, no manifest or run refers
+// to it, and it was neither pushed nor mounted since. The guard has the checks, which are not rows.
 const garbage = `b.created < ?1
 	AND NOT EXISTS (SELECT 1 FROM manifest_refs f WHERE f.digest = b.digest)
 	AND NOT EXISTS (SELECT 1 FROM run_blobs p WHERE p.digest = b.digest)
 	AND NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.digest = b.digest AND l.linked >= ?1)`
 
-// GarbageBlobs lists the blobs that are unused since before, and the files without a row, in no order. It is a plan:
-// RemoveBlobs checks again. yield may be slow, no lock or transaction is open while it runs. *StorageError when there are
-// files without a row and most rows have no file: the storage is that of another store.
+// GarbageBlobs yields the blobs that have been unused since before, and the files without a row, in
+// no order. It is a plan: RemoveBlobs checks again. No lock or transaction is open while yield
+// runs. *StorageError when there are files without a row and most rows have no file: the storage is
+// that of another store.
 func (s *Garbage) GarbageBlobs(ctx context.Context, before time.Time, yield func(d digest.Digest, size int64) error) error {
-	if err := s.finishAll(ctx); err != nil { // what it is about still has blobs
+	if err := s.finishAll(ctx); err != nil { // it releases blobs
 		return err
 	}
 	var yielding sync.Mutex
@@ -80,11 +81,12 @@ func (s *Garbage) GarbageBlobs(ctx context.Context, before time.Time, yield func
 	return g.Wait()
 }
 
-// sized is a digest and how many bytes it has.
 type sized struct {
 	digest digest.Digest
 	size   int64
 }
+
+func (b *sized) columns() []any { return []any{&b.digest, &b.size} }
 
 func (s *core) garbageRows(ctx context.Context, before time.Time, yield func(digest.Digest, int64) error) error {
 	turn := s.yielding()
@@ -109,15 +111,15 @@ func (s *core) garbageRows(ctx context.Context, before time.Time, yield func(dig
 	return nil
 }
 
-// garbageIn lists what of the blobs after ?2, up to ?3, is garbage. Nearly all blobs are referred to: EXCEPT goes
-// along two indexes of the same order, which is half the work of a look for each of the blobs.
+// garbageIn lists the garbage among the blobs after ?2, up to ?3. Nearly all blobs have references:
+// EXCEPT merges two indexes of the same order, in half the time of a lookup for each blob.
 const garbageIn = `SELECT b.digest, b.size FROM blobs b
 	WHERE b.digest IN (
 		SELECT digest FROM blobs WHERE digest > ?2 AND digest <= ?3
 		EXCEPT SELECT digest FROM manifest_refs WHERE digest > ?2 AND digest <= ?3)
 	AND ` + garbage + ` ORDER BY b.digest`
 
-// garbageOf lists the garbage of the next n blobs, and says where these end.
+// garbageOf lists the garbage among the next n blobs, and returns the last of these.
 func (s *core) garbageOf(ctx context.Context, before time.Time, after digest.Digest, n int) (page []sized, end digest.Digest, err error) {
 	err = s.db.Reader().QueryRowContext(ctx, `SELECT digest FROM blobs WHERE digest > ? ORDER BY digest LIMIT 1 OFFSET ?`, after, n-1).Scan(&end)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -126,18 +128,12 @@ func (s *core) garbageOf(ctx context.Context, before time.Time, after digest.Dig
 	if err != nil {
 		return nil, "", err
 	}
-	scan := func(rows *sql.Rows) error {
-		var b sized
-		err := rows.Scan(&b.digest, &b.size)
-		page = append(page, b)
-		return err
-	}
-	err = sqlite.Query(ctx, s.db.Reader(), scan, garbageIn, sqlite.Nanos(before), after, end)
+	page, err = sqlite.List(ctx, s.db.Reader(), (*sized).columns, garbageIn, sqlite.Nanos(before), after, end)
 	return page, end, err
 }
 
-// garbageFiles lists the old files of one part of the storage that no row names: what a crash between the file and its row
-// leaves.
+// garbageFiles yields the old files without a row in one part of the storage, which a crash between
+// the file and its row leaves.
 func (s *core) garbageFiles(ctx context.Context, part blobfile.Part, before time.Time, yield func(digest.Digest, int64) error) error {
 	names, err := part.Names()
 	if err != nil {
@@ -150,7 +146,7 @@ func (s *core) garbageFiles(ctx context.Context, part blobfile.Part, before time
 	for _, name := range names {
 		d, ok := part.Digest(name)
 		if !ok || s.guard.Blobs.Spared(d, before) {
-			continue // a file whose name is not a digest is not ours to delete
+			continue // a file of another name is not ours to delete
 		}
 		size, old, err := s.files.Blob(d).Old(before, s.now())
 		if err != nil || !old {
@@ -168,7 +164,7 @@ func (s *core) garbageFiles(ctx context.Context, part blobfile.Part, before time
 	return nil
 }
 
-// unnamed gives those of names, which are sorted, that no row of a blob has whose digest begins with prefix.
+// unnamed returns those of names, which are sorted, without a row of a blob with prefix.
 func (s *core) unnamed(ctx context.Context, prefix string, names []string) (unnamed []string, err error) {
 	if len(names) == 0 {
 		return nil, nil
@@ -189,8 +185,9 @@ func (s *core) unnamed(ctx context.Context, prefix string, names []string) (unna
 	return append(unnamed, names...), err
 }
 
-// RemoveBlobs removes the blobs of ds that are still garbage as of before, and returns their number and bytes. Pushes and
-// pulls go on meanwhile; a push that comes too late is told that the blob is missing, and sends it again.
+// RemoveBlobs removes those of ds that are still garbage, and returns their number and bytes.
+// Pushes and pulls go on; a push that comes too late is told that the blob is missing, and sends it
+// again.
 func (s *Garbage) RemoveBlobs(ctx context.Context, before time.Time, ds []digest.Digest) (removed int, bytes int64, err error) {
 	for turn := s.yielding(); len(ds) > 0; {
 		var n, looked int
@@ -212,7 +209,8 @@ func (s *Garbage) RemoveBlobs(ctx context.Context, before time.Time, ds []digest
 	return removed, bytes, nil
 }
 
-// removeSome removes as many of the first of ds as one turn is for, and returns how many it has looked at.
+// removeSome removes the first of ds, as many as fit into one turn, and returns how many it has
+// checked.
 func (s *core) removeSome(ctx context.Context, before time.Time, ds []digest.Digest, turn *yielding) (looked, removed int, bytes int64, err error) {
 	ds = ds[:min(len(ds), turn.size(removeBatch))]
 	for _, d := range ds {
@@ -245,15 +243,15 @@ func (s *core) removeSome(ctx context.Context, before time.Time, ds []digest.Dig
 	return looked, removed, bytes, err
 }
 
-// removeFiles removes the files of blobs that are marked and have no row any more. What a crash or an error leaves of
-// them, the next collection finds.
+// removeFiles removes the files of marked blobs without a row. The next collection finds those that
+// a crash or an error leaves.
 func (s *core) removeFiles(ctx context.Context, marked []digest.Digest, turn *yielding) (removed int, bytes int64, err error) {
-	if s.guard.Hold.Held() {
-		return 0, 0, nil // a backup copies them; the collection after it finds the files
+	if s.guard.Backups.Load() > 0 {
+		return 0, 0, nil // a backup copies them; the next collection finds the files
 	}
 	var errs []error
 	for _, d := range marked {
-		_ = turn.yield(ctx) // when ctx has ended without a pause: the rows are gone
+		_ = turn.yield(ctx) // an ended ctx does not stop this: the rows are gone
 		size, err := s.files.Blob(d).Remove()
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -266,7 +264,8 @@ func (s *core) removeFiles(ctx context.Context, marked []digest.Digest, turn *yi
 	return removed, bytes, errors.Join(errs...)
 }
 
-// removeRow marks a blob if it is still garbage, and deletes its row. It reports whether d is marked.
+// removeRow marks a blob if it is still garbage, and deletes its row. It reports whether d is
+// marked.
 func (s *core) removeRow(ctx context.Context, tx *sql.Tx, before time.Time, d digest.Digest) (marked bool, err error) {
 	unused, err := s.isGarbage(ctx, tx, before, d)
 	if err != nil || !unused || !s.guard.Blobs.Mark(d, before) {
@@ -276,10 +275,12 @@ func (s *core) removeRow(ctx context.Context, tx *sql.Tx, before time.Time, d di
 	return true, err
 }
 
+const stillGarbage = `SELECT ` + garbage + ` FROM blobs b WHERE b.digest = ?2`
+
 // isGarbage reports whether the row of a blob is unused, or there is no row and the file is old.
 func (s *core) isGarbage(ctx context.Context, tx *sql.Tx, before time.Time, d digest.Digest) (bool, error) {
 	var unused bool
-	err := tx.QueryRowContext(ctx, `SELECT `+garbage+` FROM blobs b WHERE b.digest = ?2`, sqlite.Nanos(before), d).Scan(&unused)
+	err := tx.QueryRowContext(ctx, stillGarbage, sqlite.Nanos(before), d).Scan(&unused)
 	if !errors.Is(err, sql.ErrNoRows) {
 		return unused, err
 	}
@@ -290,17 +291,17 @@ func (s *core) isGarbage(ctx context.Context, tx *sql.Tx, before time.Time, d di
 	return old, err
 }
 
-// referredTo says that an image that was pushed here is made of ?1. A file without a row that one needs is all that is left
-// of a blob whose row was damaged, and stays.
+// referredTo selects a pushed image that refers to the blob ?1. A file without a row that one needs
+// is all that is left of a blob whose row was damaged, and stays.
 const referredTo = `SELECT 1 FROM manifest_refs f JOIN repository_manifests rm ON rm.digest = f.manifest
 	WHERE f.digest = ?1 AND f.kind <> 'child' AND NOT f.elsewhere AND rm.pulled = 0
 	AND NOT EXISTS (SELECT 1 FROM quarantine q WHERE q.digest = ?1)`
 
-// StaleUploads lists the upload sessions that were not used since before, with the bytes they have. What a crash leaves of
-// an upload counts as a session.
+// StaleUploads yields the upload sessions without a write since before, and their bytes, also those
+// that a crash left.
 func (s *Garbage) StaleUploads(ctx context.Context, before time.Time, yield func(id string, size int64) error) error {
 	ids, err := s.files.Uploads()
-	if errors.Is(err, fs.ErrNotExist) { // it is made when the store is opened
+	if errors.Is(err, fs.ErrNotExist) { // Open made it
 		err = &StorageError{Path: s.files.Root()}
 	}
 	if err != nil {
@@ -329,7 +330,8 @@ func (s *Garbage) StaleUploads(ctx context.Context, before time.Time, yield func
 	return nil
 }
 
-// RemoveUpload removes a session that is still stale and not in use, and returns the bytes that it freed.
+// RemoveUpload removes a session that is still stale and not in use, and returns the bytes that it
+// freed.
 func (s *Garbage) RemoveUpload(ctx context.Context, before time.Time, id string) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -354,16 +356,9 @@ func (s *Garbage) RemoveUpload(ctx context.Context, before time.Time, id string)
 	return size, s.removeUploadFiles(id)
 }
 
-// StaleRuns lists the open runs that were last heard of before before.
+// StaleRuns yields the open runs without an access since before.
 func (s *Garbage) StaleRuns(ctx context.Context, before time.Time, yield func(id string) error) error {
-	var stale []string
-	scan := func(rows *sql.Rows) error {
-		var id string
-		err := rows.Scan(&id)
-		stale = append(stale, id)
-		return err
-	}
-	err := sqlite.Query(ctx, s.db.Reader(), scan, `SELECT id FROM runs WHERE committed = 0 AND last_seen < ? ORDER BY id`, sqlite.Nanos(before))
+	stale, err := sqlite.Column[string](ctx, s.db.Reader(), `SELECT id FROM runs WHERE committed = 0 AND last_seen < ? ORDER BY id`, sqlite.Nanos(before))
 	if err != nil {
 		return fmt.Errorf("list runs: %w", err)
 	}
@@ -378,7 +373,7 @@ func (s *Garbage) StaleRuns(ctx context.Context, before time.Time, yield func(id
 	return nil
 }
 
-// RemoveRun aborts a run, if it is stale still. One that has been heard of since, or has ended, is left alone.
+// RemoveRun aborts a run if it is still stale.
 func (s *Garbage) RemoveRun(ctx context.Context, before time.Time, id string) error {
 	stale := false
 	err := s.db.WriteFreeing(ctx, func(tx *sql.Tx) (err error) {

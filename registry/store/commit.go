@@ -7,35 +7,37 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
+	modernc "modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
-// linkedStep and linkedManifests are how many blobs, and how many manifests, with the thousands of blobs that each may have,
-// are looked at between two looks at the clock.
+// linkedStep and linkedManifests are how many blobs, and how many manifests with their references, are
+// linked between two looks at the clock.
 const (
 	linkedStep      = 500
 	linkedManifests = 4
 )
 
-// Commit shows everything that was staged: manifests and tags, all of them in one transaction. The links of the blobs, which
-// are far more, are made before that in parts, between which other writes have their turn, and what was staged is cleared
-// in parts after it. Asked again, it does nothing.
+// Commit shows the manifests and tags of the run, in one transaction. It links the blobs, which are
+// far more, before that in short transactions, between which other writes have their turn, and
+// deletes the staged rows in short ones after it. It is idempotent.
 //
-// A blob that is linked early can be read in its repository by those who know its digest, which the run has a right to. It
-// stays linked when the commit fails, and goes with a collection, as what a push leaves.
+// A blob that is linked early can be read in its repository by its digest, which the run has a
+// right to. When the commit fails, the link stays until a collection, as that of a push does.
 func (r *Run) Commit(ctx context.Context) error {
 	s := r.store
 	if err := s.guard.Runs.EnterCommit(ctx, r.id); err != nil {
 		return err
 	}
 	defer s.guard.Runs.LeaveCommit(r.id)
-	watch := s.recent.links.watch()
-	defer s.recent.links.unwatch(watch)
-	// What was put into the run before it was being committed, and what was deleted before there was a watch, is in the
-	// database when this is.
+	watch := s.cache.links.watch()
+	defer s.cache.links.unwatch(watch)
+	// After this transaction, earlier writes to the run and earlier deletions of links are in the database.
 	done, err := r.isCommitted(ctx)
 	if err == nil && !done {
 		err = r.show(ctx, watch)
@@ -47,7 +49,7 @@ func (r *Run) Commit(ctx context.Context) error {
 	return nil
 }
 
-// isCommitted reports whether the run is committed already, and notes that it is alive if not.
+// isCommitted reports whether the run is committed, and records its last access if not.
 func (r *Run) isCommitted(ctx context.Context) (done bool, err error) {
 	err = r.store.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		done, err = sqlite.Exists(ctx, tx, `SELECT 1 FROM runs WHERE id = ? AND committed > 0`, r.id)
@@ -62,7 +64,7 @@ func (r *Run) isCommitted(ctx context.Context) (done bool, err error) {
 	return done, err
 }
 
-// show makes all of the run visible.
+// show makes the whole run visible.
 func (r *Run) show(ctx context.Context, watch *linkWatch) error {
 	for shown := false; !shown; {
 		if err := r.prepare(ctx); err != nil {
@@ -71,7 +73,7 @@ func (r *Run) show(ctx context.Context, watch *linkWatch) error {
 		err := r.store.db.Write(ctx, func(tx *sql.Tx) error {
 			lost, many := watch.take()
 			if many {
-				return nil // more than this transaction is for
+				return nil // too many for this transaction
 			}
 			shown = true
 			return r.flip(ctx, tx, lost)
@@ -83,7 +85,7 @@ func (r *Run) show(ctx context.Context, watch *linkWatch) error {
 	return nil
 }
 
-// prepare does what can be done before anything is seen, so that little is left to the transaction that shows it.
+// prepare does as much as possible before the transaction that shows the run.
 func (r *Run) prepare(ctx context.Context) error {
 	if err := r.checkTags(ctx, r.store.db.Reader()); err != nil {
 		return err
@@ -94,7 +96,7 @@ func (r *Run) prepare(ctx context.Context) error {
 	return nil
 }
 
-// checkTags fails when a manifest was deleted since a tag of it was staged.
+// checkTags returns an error when a manifest was deleted since a tag of it was staged.
 func (r *Run) checkTags(ctx context.Context, q sqlite.Querier) error {
 	var gone digest.Digest
 	err := q.QueryRowContext(ctx, danglingTag, r.id).Scan(&gone)
@@ -116,34 +118,34 @@ var (
 	newRepositories = `SELECT repository FROM run_manifests m WHERE run = ?1 AND NOT EXISTS (SELECT 1 FROM repositories WHERE name = m.repository)
 		UNION SELECT repository FROM run_blobs b WHERE run = ?1 AND NOT EXISTS (SELECT 1 FROM repositories WHERE name = b.repository)`
 
-	// Links to the blobs of the run ?1, and to what its manifests are made of, of those after (?3, ?4) up to (?5, ?6). What a
-	// manifest is made of was visible in its repository, or part of the run for it, when that was staged: see checkStaged and
-	// manifestContent. What went to quarantine since comes back to these repositories, too.
+	// Links of the blobs of the run ?1, and of the references of its manifests, after (?3, ?4) up
+	// to (?5, ?6). checkStaged and manifestContent made sure that the repository may have these. A
+	// blob that has gone to quarantine since comes back to these repositories, too.
 	linkBlobs = []string{`INSERT INTO repository_blobs (repository, digest, linked)
 		SELECT r.id, s.digest, ?2 FROM run_blobs s CROSS JOIN repositories r
 		WHERE ` + stagedRange + ` AND r.name = s.repository AND ` + unlinked("s.digest")}
-	linkParts = []string{
-		`INSERT INTO repository_blobs (repository, digest, linked) SELECT r.id, b.digest, ?2 ` + stagedParts + `
-			CROSS JOIN blobs b WHERE ` + stagedRange + ` AND ` + isPart + ` AND b.digest = f.digest AND ` + unlinked("f.digest"),
-		`INSERT INTO quarantine_links (digest, repository, linked) SELECT q.digest, r.id, ?2 ` + stagedParts + `
-			CROSS JOIN quarantine q WHERE ` + stagedRange + ` AND ` + isPart + ` AND q.digest = f.digest ON CONFLICT DO NOTHING`,
+	linkReferences = []string{
+		`INSERT INTO repository_blobs (repository, digest, linked) SELECT r.id, b.digest, ?2 ` + stagedReferences + `
+			CROSS JOIN blobs b WHERE ` + stagedRange + ` AND ` + isReference + ` AND b.digest = f.digest AND ` + unlinked("f.digest"),
+		`INSERT INTO quarantine_links (digest, repository, linked) SELECT q.digest, r.id, ?2 ` + stagedReferences + `
+			CROSS JOIN quarantine q WHERE ` + stagedRange + ` AND ` + isReference + ` AND q.digest = f.digest ON CONFLICT DO NOTHING`,
 	}
 )
 
 const (
-	stagedRange = `s.run = ?1 AND (s.repository, s.digest) > (?3, ?4) AND (s.repository, s.digest) <= (?5, ?6)`
-	stagedParts = `FROM run_manifests s CROSS JOIN repositories r CROSS JOIN manifest_refs f`
-	isPart      = `r.name = s.repository AND f.manifest = s.digest AND f.kind <> 'child' AND NOT f.elsewhere`
+	stagedRange      = `s.run = ?1 AND (s.repository, s.digest) > (?3, ?4) AND (s.repository, s.digest) <= (?5, ?6)`
+	stagedReferences = `FROM run_manifests s CROSS JOIN repositories r CROSS JOIN manifest_refs f`
+	isReference      = `r.name = s.repository AND f.manifest = s.digest AND f.kind <> 'child' AND NOT f.elsewhere`
 )
 
-// unlinked says that the repository r has no link of a blob by a push, for a statement that inserts one: to look is cheaper
-// than to insert and to find a conflict.
+// unlinked reports whether the repository r has no pushed link of a blob, for an insert of one: it
+// is cheaper than a conflict.
 func unlinked(blob string) string {
 	return `NOT EXISTS (SELECT 1 FROM repository_blobs l WHERE l.repository = r.id AND l.digest = ` + blob + ` AND l.pulled = 0)
 		ON CONFLICT DO UPDATE SET pulled = 0`
 }
 
-// linkStaged links the blobs of the run to their repositories, and makes those, in parts.
+// linkStaged creates the repositories of the run and links its blobs, in short transactions.
 func (r *Run) linkStaged(ctx context.Context) error {
 	if err := r.makeRepositories(ctx); err != nil {
 		return err
@@ -152,7 +154,7 @@ func (r *Run) linkStaged(ctx context.Context) error {
 		table      string
 		rows       int
 		statements []string
-	}{{"run_blobs", linkedStep, linkBlobs}, {"run_manifests", linkedManifests, linkParts}} {
+	}{{"run_blobs", linkedStep, linkBlobs}, {"run_manifests", linkedManifests, linkReferences}} {
 		var last wanted
 		err := r.store.inParts(ctx, r.store.db.Write, func(tx *sql.Tx) (more bool, err error) {
 			last, more, err = r.linkSome(ctx, tx, links.table, links.rows, links.statements, last)
@@ -165,11 +167,16 @@ func (r *Run) linkStaged(ctx context.Context) error {
 	return nil
 }
 
-// linkSome does so for some rows of a table after last, and gives the last of these.
+// lastStaged selects the last of the next rows of a table.
+func lastStaged(table string) string {
+	return `SELECT repository, digest FROM (SELECT repository, digest FROM ` + table + `
+		WHERE run = ?1 AND (repository, digest) > (?2, ?3) ORDER BY repository, digest LIMIT ?4)
+		ORDER BY repository DESC, digest DESC LIMIT 1`
+}
+
+// linkSome links for some rows of a table after last, and returns the last of these.
 func (r *Run) linkSome(ctx context.Context, tx *sql.Tx, table string, rows int, statements []string, last wanted) (end wanted, more bool, err error) {
-	err = tx.QueryRowContext(ctx, `SELECT repository, digest FROM (
-		SELECT repository, digest FROM `+table+` WHERE run = ?1 AND (repository, digest) > (?2, ?3) ORDER BY repository, digest LIMIT ?4)
-		ORDER BY repository DESC, digest DESC LIMIT 1`, r.id, last.repo, last.digest, rows).Scan(&end.repo, &end.digest)
+	err = tx.QueryRowContext(ctx, lastStaged(table), r.id, last.repo, last.digest, rows).Scan(&end.repo, &end.digest)
 	if errors.Is(err, sql.ErrNoRows) {
 		return last, false, nil
 	}
@@ -183,14 +190,8 @@ func (r *Run) linkSome(ctx context.Context, tx *sql.Tx, table string, rows int, 
 }
 
 func (r *Run) makeRepositories(ctx context.Context) error {
-	var names []string
-	scan := func(rows *sql.Rows) error {
-		var name string
-		err := rows.Scan(&name)
-		names = append(names, name)
-		return err
-	}
-	if err := sqlite.Query(ctx, r.store.db.Reader(), scan, newRepositories, r.id); err != nil {
+	names, err := sqlite.Column[string](ctx, r.store.db.Reader(), newRepositories, r.id)
+	if err != nil {
 		return err
 	}
 	for some := range slices.Chunk(names, linkedStep) {
@@ -206,11 +207,11 @@ func (r *Run) makeRepositories(ctx context.Context) error {
 	return nil
 }
 
-// linkAgain links those of ?3, a JSON array of repositories and digests, that are of the run.
+// linkAgain links those pairs of ?3, a JSON array of repository and digest, that belong to the run.
 var linkAgain = func() []string {
 	const lost = `WITH lost (repository, digest) AS (SELECT r.id, e.value ->> 1 FROM json_each(?3) e CROSS JOIN repositories r WHERE r.id = e.value ->> 0
 		AND (EXISTS (SELECT 1 FROM run_blobs s WHERE s.run = ?1 AND s.repository = r.name AND s.digest = e.value ->> 1)
-		OR EXISTS (SELECT 1 FROM manifest_refs f CROSS JOIN run_manifests s WHERE f.digest = e.value ->> 1 AND s.run = ?1 AND ` + isPart + `))) `
+		OR EXISTS (SELECT 1 FROM manifest_refs f CROSS JOIN run_manifests s WHERE f.digest = e.value ->> 1 AND s.run = ?1 AND ` + isReference + `))) `
 	return []string{
 		lost + `INSERT INTO repository_blobs (repository, digest, linked)
 			SELECT l.repository, b.digest, ?2 FROM lost l CROSS JOIN blobs b WHERE b.digest = l.digest ON CONFLICT DO UPDATE SET pulled = 0 WHERE pulled = 1`,
@@ -219,8 +220,8 @@ var linkAgain = func() []string {
 	}
 }()
 
-// linkLost links again what was linked and is not any more.
-func (r *Run) linkLost(ctx context.Context, tx *sql.Tx, lost []use) error {
+// linkLost links blobs again whose links were deleted since.
+func (r *Run) linkLost(ctx context.Context, tx *sql.Tx, lost []linkKey) error {
 	if len(lost) == 0 {
 		return nil
 	}
@@ -237,9 +238,9 @@ func (r *Run) linkLost(ctx context.Context, tx *sql.Tx, lost []use) error {
 	return err
 }
 
-// flip makes the manifests and the tags visible, and what was lost of the links of blobs, and marks the run committed. What
-// it takes grows with the number of manifests and tags, some microseconds for each.
-func (r *Run) flip(ctx context.Context, tx *sql.Tx, lost []use) error {
+// flip makes manifests and tags visible, links lost blobs, and marks the run committed. It takes
+// some microseconds for each manifest and tag.
+func (r *Run) flip(ctx context.Context, tx *sql.Tx, lost []linkKey) error {
 	if err := r.beat(ctx, tx); err != nil {
 		return err
 	}
@@ -271,4 +272,73 @@ var flipping = []string{
 	`INSERT INTO tags (repository, name, digest, updated, checked) SELECT repository, name, became, ?2, 0 FROM tag_history WHERE run = ?1 AND run <> ''
 		ON CONFLICT DO UPDATE SET digest = excluded.digest, updated = excluded.updated`,
 	`UPDATE runs SET committed = ?2 WHERE id = ?1`,
+}
+
+// linkWatches are those of the runs that are being committed. SQLite's pre-update hook names each
+// deleted link of a blob, so a new method that deletes cannot miss it.
+type linkWatches struct {
+	watching sync.Mutex // guards what follows
+	all      map[*linkWatch]bool
+}
+
+// lostKept bounds the links that the transaction of a commit makes again.
+const lostKept = 2000
+
+// linkWatch records deleted links of blobs, also those of a transaction that is rolled back.
+type linkWatch struct {
+	of   *linkWatches
+	lost map[linkKey]bool
+	many bool // more than lostKept
+}
+
+// watch begins a watch of the transactions that begin later. The caller ends it with unwatch.
+func (w *linkWatches) watch() *linkWatch {
+	w.watching.Lock()
+	defer w.watching.Unlock()
+	if w.all == nil {
+		w.all = map[*linkWatch]bool{}
+	}
+	one := &linkWatch{of: w, lost: map[linkKey]bool{}}
+	w.all[one] = true
+	return one
+}
+
+func (w *linkWatches) unwatch(one *linkWatch) {
+	w.watching.Lock()
+	defer w.watching.Unlock()
+	delete(w.all, one)
+}
+
+// note is called by SQLite for each row of repository_blobs that changes, before the commit.
+func (w *linkWatches) note(row modernc.SQLitePreUpdateData) {
+	w.watching.Lock()
+	defer w.watching.Unlock()
+	if row.Op != sqlite3.SQLITE_DELETE || len(w.all) == 0 {
+		return
+	}
+	columns := make([]any, 2) // which the driver fills
+	err := row.Old(columns...)
+	id, isID := columns[0].(int64)
+	d, isDigest := columns[1].(string)
+	for one := range w.all {
+		if err != nil || !isID || !isDigest || len(one.lost) >= lostKept {
+			one.many = true
+			continue
+		}
+		one.lost[linkKey{id, digest.Digest(d)}] = true
+	}
+}
+
+// take returns the links that were deleted since the last call; many means too many for one
+// transaction.
+func (one *linkWatch) take() (lost []linkKey, many bool) {
+	one.of.watching.Lock()
+	defer one.of.watching.Unlock()
+	for u := range one.lost {
+		lost = append(lost, u)
+	}
+	many = one.many
+	clear(one.lost)
+	one.many = false
+	return lost, many
 }

@@ -67,7 +67,7 @@ func TestRun_Commit_plans(t *testing.T) {
 	f := newFixture(t)
 	texts := map[string]string{"dangling tag": danglingTag, "new repositories": newRepositories,
 		"clear tags": clearing("run_tags", "name", 1), "clear manifests": clearingManifests, "clear blobs": clearing("run_blobs", "digest", 1)}
-	for name, all := range map[string][]string{"flip": flipping, "blobs": linkBlobs, "parts": linkParts, "again": linkAgain} {
+	for name, all := range map[string][]string{"flip": flipping, "blobs": linkBlobs, "parts": linkReferences, "again": linkAgain} {
 		for i, text := range all {
 			texts[fmt.Sprint(name, " ", i)] = text
 		}
@@ -125,8 +125,8 @@ func TestRun_Commit_linkRemovedMeanwhile(t *testing.T) {
 			f := newFixture(t)
 			f.pushImage("elsewhere", "other") // so that the storage is not taken for one that is not mounted
 			r, m := f.sync("app", "new", "v1")
-			watch := f.recent.links.watch()
-			defer f.recent.links.unwatch(watch)
+			watch := f.cache.links.watch()
+			defer f.cache.links.unwatch(watch)
 			f.must(r.prepare(f.ctx))
 			_, err := f.Blobs.Stat(f.ctx, "app", digest.FromString(`{"config of":"new"}`))
 			f.must(err)

@@ -13,13 +13,13 @@ type asked struct {
 	context.Context
 	cancel func()
 	store  *Store
-	use    use
+	key    linkKey
 	looks  *atomic.Int64
 }
 
 func (a asked) Done() <-chan struct{} {
 	n := a.looks.Add(1)
-	a.store.uses.record(a.use, a.store.now().Add(time.Duration(n)*time.Second))
+	a.store.accesses.record(a.key, a.store.now().Add(time.Duration(n)*time.Second))
 	if n == 10_000 {
 		a.cancel()
 	}

@@ -264,7 +264,7 @@ func TestStore_UsesAreWrittenTogether(t *testing.T) {
 	f.pushImage("app", "pushed", "v1")
 	_, err = f.Manifests.ByTag(f.ctx, "app", "v1")
 	f.must(err)
-	if f.uses.at != nil {
-		t.Errorf("what was pushed is recorded too: %v", f.uses.at)
+	if f.accesses.at != nil {
+		t.Errorf("what was pushed is recorded too: %v", f.accesses.at)
 	}
 }

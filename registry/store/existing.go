@@ -9,30 +9,31 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
 const (
-	// runBatch is how many digests, tags or sources become part of a run in one transaction, which pushes wait for.
+	// runBatch is how many digests, tags or sources one transaction stages, which pushes wait for.
 	runBatch = 500
 
-	// runSeen is how far the row of a run may be behind in when it was last heard of. The guard knows better.
+	// runSeen bounds how old the last access in the row of a run may be. The guard has the latest.
 	runSeen = time.Minute
 )
 
-// content is a kind of thing that a run can be asked for.
+// content is a kind of content that a run asks for.
 type content struct {
 	name string
-	// find gives a row for ?3, if it exists, and one for each blob that it is made of: digest and size of a blob, whether the
-	// repository ?2 has it by itself or by the run ?1, and whether it is part of the run for that repository.
+	// find returns a row for ?3, if it exists, and one for each required blob: digest and size of a blob, whether
+	// the repository ?2 has it by itself or by the run ?1, and whether it is staged for that repository.
 	find  string
 	stage func(r *Run, ctx context.Context, tx *sql.Tx, repo string, d digest.Digest) error
 }
 
-// A repository has a blob b where the blob is visible, and by a run that has staged it there. What
-// another repository has is not enough: to know a digest is not a right to the bytes.
+// A repository has a blob b that is visible there or staged for it. That another repository has it is not
+// enough: to know a digest is not a right to the bytes.
 const (
 	blobStaged = `EXISTS (SELECT 1 FROM run_blobs p WHERE p.run = ?1 AND p.repository = ?2 AND p.digest = b.digest)`
 	blobHere   = blobStaged + ` OR EXISTS (SELECT 1 FROM repositories r CROSS JOIN repository_blobs l
@@ -97,7 +98,7 @@ func (r *Run) Existing(ctx context.Context, blobs, manifests map[string][]digest
 	return haveBlobs, haveManifests, unconfirmed, nil
 }
 
-// alive notes that an open run is alive, in its row only now and then.
+// alive records the last access of an open run, in its row only now and then.
 func (r *Run) alive(ctx context.Context) error {
 	var seen, committed int64
 	err := r.store.db.Reader().QueryRowContext(ctx, `SELECT last_seen, committed FROM runs WHERE id = ?`, r.id).Scan(&seen, &committed)
@@ -106,13 +107,13 @@ func (r *Run) alive(ctx context.Context) error {
 	}
 	now := r.store.now()
 	if err != nil || committed != 0 || now.Sub(sqlite.Time(seen)) >= runSeen {
-		return r.share(ctx, func(context.Context, *sql.Tx) error { return nil }) // and says what is wrong with it
+		return r.share(ctx, func(context.Context, *sql.Tx) error { return nil }) // which returns the reason
 	}
 	r.store.guard.Runs.HeardOf(r.id, now)
 	return nil
 }
 
-// wanted is something that a run is asked for, and the repository that it is wanted in.
+// wanted is content that a run asks for, and its repository.
 type wanted struct {
 	repo   string
 	digest digest.Digest
@@ -121,7 +122,7 @@ type wanted struct {
 // A wholeFunc reports whether the file of a blob exists and has the size in its row.
 type wholeFunc func(d digest.Digest, size int64) (bool, error)
 
-// remembersFiles is a wholeFunc that looks at each file once: images share layers.
+// remembersFiles returns a wholeFunc that checks each file once: images share layers.
 func (s *core) remembersFiles() wholeFunc {
 	known := map[digest.Digest]bool{}
 	return func(d digest.Digest, size int64) (bool, error) {
@@ -167,22 +168,17 @@ func (r *Run) existingOf(
 	return existing, unconfirmed, nil
 }
 
-// findings are what of some contents their repositories have, and what only others have.
+// findings are the content that the repositories have, and the content that only others have.
 type findings struct {
 	here, others []wanted
 	staged       bool // all that exists is staged already
 }
 
-// look finds out how it stands with what a run is asked for. Nil for whole looks at no file.
+// look finds content that a run asks for. A nil whole checks no file.
 func (r *Run) look(ctx context.Context, q sqlite.Querier, c content, ask []wanted, whole wholeFunc) (found findings, err error) {
-	stmt, err := q.PrepareContext(ctx, c.find)
-	if err != nil {
-		return findings{}, fmt.Errorf("look for a %s: %w", c.name, err)
-	}
-	defer stmt.Close()
 	found.staged = true
 	for _, w := range ask {
-		there, here, staged, err := r.find(ctx, stmt, w, whole)
+		there, here, staged, err := r.find(ctx, q, c, w, whole)
 		switch {
 		case err != nil:
 			return findings{}, fmt.Errorf("look for %s %s: %w", c.name, w.digest, err)
@@ -196,31 +192,29 @@ func (r *Run) look(ctx context.Context, q sqlite.Querier, c content, ask []wante
 	return found, nil
 }
 
-// find says of one content whether it exists, files and all, whether its repository has all of it, and whether it is part of
-// the run.
-func (r *Run) find(ctx context.Context, stmt *sql.Stmt, w wanted, whole wholeFunc) (there, here, staged bool, err error) {
-	rows, err := stmt.QueryContext(ctx, r.id, w.repo, w.digest)
-	if err != nil {
-		return false, false, false, err
-	}
-	defer rows.Close()
+// find reports whether one content exists with its files, whether its repository has all of it, and
+// whether it is staged.
+func (r *Run) find(
+	ctx context.Context, q sqlite.Querier, c content, w wanted, whole wholeFunc,
+) (there, here, staged bool, err error) {
 	here, staged = true, true
-	for rows.Next() {
+	lost := false
+	err = sqlite.Query(ctx, q, func(rows *sql.Rows) error {
 		var blob digest.Digest
 		var size int64
 		var isHere, isStaged bool
-		if err := rows.Scan(&blob, &size, &isHere, &isStaged); err != nil {
-			return false, false, false, err
+		if err := rows.Scan(&blob, &size, &isHere, &isStaged); err != nil || lost {
+			return err
 		}
 		there, here, staged = true, here && isHere, staged && isStaged
 		if blob == "" || whole == nil {
-			continue
+			return nil
 		}
-		if ok, err := whole(blob, size); !ok || err != nil {
-			return false, false, false, err
-		}
-	}
-	return there, here, staged, rows.Err()
+		ok, err := whole(blob, size)
+		lost = !ok
+		return err
+	}, c.find, r.id, w.repo, w.digest)
+	return there && !lost, here, staged, err
 }
 
 // stageExisting stages the content of ask that still exists and returns it.
@@ -241,7 +235,7 @@ func (r *Run) stageExisting(ctx context.Context, c content, ask []wanted) (stage
 	return staged, err
 }
 
-// stageAgain stages an existing manifest with the media type that the repository has declared.
+// stageAgain stages an existing manifest with the media type of its link.
 func (r *Run) stageAgain(ctx context.Context, tx *sql.Tx, repo string, d digest.Digest) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO run_manifests (run, repository, digest, media_type)
 		SELECT ?1, ?2, ?3, coalesce((SELECT rm.media_type FROM repositories r
@@ -251,4 +245,69 @@ func (r *Run) stageAgain(ctx context.Context, tx *sql.Tx, repo string, d digest.
 		return fmt.Errorf("stage manifest %s: %w", d, err)
 	}
 	return nil
+}
+
+// Confirm stages blobs that other repositories have, by repository, without an upload. The caller
+// asserts that the source of that repository has each of them, with that size: to know the digest
+// of another repository's blob is not a right to it. It returns the staged ones; the others are to
+// be put.
+func (r *Run) Confirm(ctx context.Context, blobs map[string][]ocispec.Descriptor) (staged map[string][]digest.Digest, err error) {
+	whole := r.store.remembersFiles()
+	var all []confirmed
+	for repo, descs := range blobs {
+		for _, b := range descs {
+			if err := checkRepositoryAndDigest(repo, b.Digest); err != nil {
+				return nil, err
+			}
+			ok, err := whole(b.Digest, b.Size)
+			if err != nil {
+				return nil, err
+			}
+			if ok {
+				all = append(all, confirmed{wanted{repo, b.Digest}, b.Size})
+			}
+		}
+	}
+	if err := r.alive(ctx); err != nil {
+		return nil, err
+	}
+	staged = map[string][]digest.Digest{}
+	for batch := range slices.Chunk(all, runBatch) {
+		done, err := r.stageConfirmed(ctx, batch)
+		if err != nil {
+			return nil, err
+		}
+		for _, w := range done {
+			staged[w.repo] = append(staged[w.repo], w.digest)
+		}
+	}
+	return staged, nil
+}
+
+// confirmed is a blob that the source of a repository has.
+type confirmed struct {
+	wanted
+	size int64
+}
+
+// stageConfirmed stages the blobs that exist with their confirmed size.
+func (r *Run) stageConfirmed(ctx context.Context, blobs []confirmed) (staged []wanted, err error) {
+	err = r.share(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		staged = nil
+		for _, b := range blobs {
+			is, err := sqlite.Exists(ctx, tx, `SELECT 1 FROM blobs WHERE digest = ? AND size = ?`, b.digest, b.size)
+			if err != nil {
+				return fmt.Errorf("look for blob %s: %w", b.digest, err)
+			}
+			if !is {
+				continue
+			}
+			if err := r.pin(ctx, tx, b.repo, b.digest); err != nil {
+				return err
+			}
+			staged = append(staged, b.wanted)
+		}
+		return nil
+	})
+	return staged, err
 }

@@ -238,8 +238,8 @@ func (f *fixture) exec(text string, args ...any) int64 {
 
 // afterCommits calls note after each commit, until the function that it returns is called.
 func (f *fixture) afterCommits(note func()) (end func()) {
-	f.recent.forgotten = note
-	return func() { f.recent.forgotten = nil }
+	f.cache.forgotten = note
+	return func() { f.cache.forgotten = nil }
 }
 
 func (f *fixture) mustHave(repo, tag string) {

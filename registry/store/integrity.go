@@ -16,8 +16,11 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/integrity"
 )
 
-// What integrity exports, for packages that know the store alone.
+// The types of package integrity, for packages that import the store alone.
 type (
+	ScrubOptions  = integrity.ScrubOptions
+	ScrubReport   = integrity.ScrubReport
+	Source        = integrity.Source
 	VerifyOptions = integrity.VerifyOptions
 	VerifyReport  = integrity.VerifyReport
 	StoreSize     = integrity.StoreSize
@@ -25,50 +28,50 @@ type (
 	StorageError  = integrity.StorageError
 )
 
-// Integrity returns what verifies the store and quarantines damaged blobs.
+// Integrity returns the checker of the store, which verifies and scrubs.
 func (s *Store) Integrity() *integrity.Checker { return s.checker() }
 
 func (s *core) checker() *integrity.Checker {
-	return &integrity.Checker{DB: s.db, Path: s.database, Files: s.files, Guard: s.guard.Blobs, Store: checked{s}, Now: s.now, Log: s.log}
+	return &integrity.Checker{DB: s.db, Path: s.database, Files: s.files, Guard: s.guard.Blobs, Store: checked{&Garbage{s}}, Now: s.now, Log: s.log}
 }
 
-// checked does what a Checker needs of a store.
-type checked struct{ store *core }
+// checked implements integrity.Store.
+type checked struct{ *Garbage }
 
 // HasBytes implements integrity.Store.
 func (c checked) HasBytes(d digest.Digest) bool {
-	_, ok := c.store.journal.leftOver(d)
+	_, ok := c.journal.leftOver(d)
 	return ok
 }
 
 // Rewrite implements integrity.Store.
 func (c checked) Rewrite(ctx context.Context, d digest.Digest) (bool, error) {
-	r, ok := c.store.journal.leftOver(d)
+	r, ok := c.journal.leftOver(d)
 	if !ok {
 		return false, nil
 	}
-	return true, c.store.rewrite(ctx, []journaled{r})
+	return true, c.rewrite(ctx, r)
 }
 
 // PutBack implements integrity.Store. *DigestError when the content is another, *FullError.
 func (c checked) PutBack(ctx context.Context, d digest.Digest, size int64, content io.Reader) error {
-	u, err := c.store.newUpload("", size)
+	u, err := c.newUpload("", size)
 	if err != nil {
 		return err
 	}
-	// One byte more than there may be, so that an endless source is noticed and not followed.
+	// One byte more than allowed, so that an endless source is noticed.
 	if _, err = u.ReadFrom(io.LimitReader(throttle.Reader(ctx, content, throttle.New(0)), size+1)); err == nil {
-		// The links come from quarantine, by trigger.
+		// A trigger restores the links.
 		err = u.commitTo(ctx, d, func(context.Context, *sql.Tx) error { return nil })
 	}
-	return errors.Join(err, u.Close()) // which discards it, unless it was committed
+	return errors.Join(err, u.Close()) // which discards an upload without a commit
 }
 
 // UnnamedFiles implements integrity.Store.
 func (c checked) UnnamedFiles(ctx context.Context, yield func(d digest.Digest, size int64) error) error {
-	ever := c.store.now().Add(100 * 365 * 24 * time.Hour) // however new they are
+	ever := c.now().Add(100 * 365 * 24 * time.Hour) // however new they are
 	for _, a := range blobfile.Algorithms() {
-		parts, err := c.store.files.Parts(a)
+		parts, err := c.files.Parts(a)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // that its blobs are missing has been reported
 		}
@@ -76,15 +79,10 @@ func (c checked) UnnamedFiles(ctx context.Context, yield func(d digest.Digest, s
 			return fmt.Errorf("list blob files: %w", err)
 		}
 		for _, part := range parts {
-			if err := c.store.garbageFiles(ctx, part, ever, yield); err != nil {
+			if err := c.garbageFiles(ctx, part, ever, yield); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
-}
-
-// StaleUploads implements integrity.Store.
-func (c checked) StaleUploads(ctx context.Context, before time.Time, yield func(id string, size int64) error) error {
-	return (&Garbage{c.store}).StaleUploads(ctx, before, yield)
 }

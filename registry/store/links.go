@@ -3,11 +3,15 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 	"github.com/mirror-appliance/appliance/registry/store/guard"
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
@@ -18,19 +22,25 @@ var (
 	linkBatch = stepSize{12, 50}   // links removed in one transaction, which pushes wait for
 )
 
-// linkRow is the row of a link.
 type linkRow struct {
 	repository int64
 	guard.Link
 }
 
-// unusedLink says of a link l that it is older than ?1 and that no manifest of its repository names the blob, not even as
-// a child: builders push caches whose layers are children of an index.
+// unusedLink reports whether a link l is older than ?1 and no manifest of its repository refers to
+// the blob, not even as a child: builders push caches whose layers are children of an index.
 var unusedLink = `l.linked < ?1 AND NOT ` + namedIn("l.repository", "l.digest", "1")
 
-// RemoveLinks removes the links to blobs that no manifest of their repository names, and that nothing has put, mounted or
-// asked for since before: what an image leaves behind that was deleted, so that its layers cannot be read or mounted any
-// more in a repository because another holds them. It reports how many. The bytes are left to RemoveBlobs.
+var (
+	linksAfter = `SELECT l.repository, r.name, l.digest, ` + unusedLink + `
+		FROM repository_blobs l JOIN repositories r ON r.id = l.repository
+		WHERE (l.repository, l.digest) > (?2, ?3) ORDER BY l.repository, l.digest LIMIT ?4`
+	stillUnused = `SELECT 1 FROM repository_blobs l WHERE l.repository = ?2 AND l.digest = ?3 AND ` + unusedLink
+)
+
+// RemoveLinks removes the unused links that were not put, mounted or checked since before, and
+// returns their number. They are left by deleted images; without it, a layer could be read and
+// mounted in a repository because another has it. RemoveBlobs removes the bytes.
 func (s *Garbage) RemoveLinks(ctx context.Context, before time.Time) (removed int, err error) {
 	turn := s.yielding()
 	for last, more := (linkRow{}), true; more; {
@@ -40,7 +50,7 @@ func (s *Garbage) RemoveLinks(ctx context.Context, before time.Time) (removed in
 			err = turn.yield(ctx)
 		}
 		if err != nil {
-			return removed, fmt.Errorf("list links that nothing needs: %w", err)
+			return removed, fmt.Errorf("list unused links: %w", err)
 		}
 		for len(unused) > 0 {
 			batch := unused[:min(turn.size(linkBatch), len(unused))]
@@ -62,8 +72,8 @@ func (s *Garbage) RemoveLinks(ctx context.Context, before time.Time) (removed in
 	return removed, nil
 }
 
-// unusedLinks lists the unused of the next links after last, most of them, and tells where these end and whether there are
-// more.
+// unusedLinks lists the unused of the next most links after last, and returns the last of these and
+// whether there are more.
 func (s *core) unusedLinks(ctx context.Context, before time.Time, last linkRow, most int) (unused []linkRow, end linkRow, more bool, err error) {
 	n := 0
 	scan := func(rows *sql.Rows) error {
@@ -74,21 +84,17 @@ func (s *core) unusedLinks(ctx context.Context, before time.Time, last linkRow, 
 		}
 		return err
 	}
-	err = sqlite.Query(ctx, s.db.Reader(), scan, `SELECT l.repository, r.name, l.digest, `+unusedLink+`
-		FROM repository_blobs l JOIN repositories r ON r.id = l.repository
-		WHERE (l.repository, l.digest) > (?2, ?3) ORDER BY l.repository, l.digest LIMIT ?4`,
-		sqlite.Nanos(before), last.repository, last.Digest, most)
+	err = sqlite.Query(ctx, s.db.Reader(), scan, linksAfter, sqlite.Nanos(before), last.repository, last.Digest, most)
 	return unused, end, n == most, err
 }
 
-// removeLinks removes those of some links that are unused still.
+// removeLinks removes the links of a batch that are still unused.
 func (s *core) removeLinks(ctx context.Context, before time.Time, batch []linkRow) (removed int, err error) {
 	var marked []guard.Link
 	defer func() { s.guard.Blobs.UnmarkLinks(marked) }()
 	err = s.db.Write(ctx, func(tx *sql.Tx) error {
 		for _, l := range batch {
-			unused, err := sqlite.Exists(ctx, tx, `SELECT 1 FROM repository_blobs l WHERE l.repository = ?2 AND l.digest = ?3 AND `+unusedLink,
-				sqlite.Nanos(before), l.repository, l.Digest)
+			unused, err := sqlite.Exists(ctx, tx, stillUnused, sqlite.Nanos(before), l.repository, l.Digest)
 			if err != nil {
 				return err
 			}
@@ -109,11 +115,11 @@ func (s *core) removeLinks(ctx context.Context, before time.Time, batch []linkRo
 }
 
 const (
-	settledPage = 100_000 // rows from the future that are listed at a time
-	settledPart = 500     // rows that are changed in one transaction, which pushes wait for
+	clampPage  = 100_000 // rows in the future that one query lists
+	clampBatch = 500     // rows that one transaction changes, which pushes wait for
 )
 
-// datedColumn is a column with times. Those that are from the future are listed by readers, since no index tells.
+// datedColumn is a column with times. Readers look for times in the future, without an index.
 type datedColumn struct {
 	table, column, key string
 	ofKey              string // the key, from value, a JSON array
@@ -134,34 +140,75 @@ func (t datedColumn) update() string {
 	return `UPDATE ` + t.table + ` SET ` + t.column + ` = ?1 WHERE ` + t.column + ` > ?2 AND (` + t.key + `) IN (SELECT ` + t.ofKey + ` FROM json_each(?3))`
 }
 
-// SettleTimes makes what is from the future as old as now: what came while the clock was ahead would otherwise be kept
-// until then. So a grace period counts from when that is first seen.
-func (s *Garbage) SettleTimes(ctx context.Context) error {
+// ClampTimes sets times in the future to now: content that came while the clock was ahead would
+// otherwise be kept until then. Its grace period begins when it is first seen.
+func (s *Garbage) ClampTimes(ctx context.Context) error {
 	now := s.now()
 	ahead := sqlite.Nanos(now.Add(blobfile.ClockSlack))
 	for _, t := range datedColumns {
 		for full := true; full; {
-			var keys []string
-			scan := func(rows *sql.Rows) error {
-				var key string
-				err := rows.Scan(&key)
-				keys = append(keys, key)
-				return err
+			keys, err := sqlite.Column[string](ctx, s.db.Reader(), t.list(), ahead, clampPage)
+			if err != nil {
+				return fmt.Errorf("look for times in the future: %w", err)
 			}
-			if err := sqlite.Query(ctx, s.db.Reader(), scan, t.list(), ahead, settledPage); err != nil {
-				return fmt.Errorf("look for what is from the future: %w", err)
-			}
-			full = len(keys) == settledPage
-			for some := range slices.Chunk(keys, settledPart) {
+			full = len(keys) == clampPage
+			for some := range slices.Chunk(keys, clampBatch) {
 				err := s.db.WriteFreeing(ctx, func(tx *sql.Tx) error {
 					_, err := tx.ExecContext(ctx, t.update(), sqlite.Nanos(now), ahead, "["+strings.Join(some, ",")+"]")
 					return err
 				})
 				if err != nil {
-					return fmt.Errorf("correct times from the future: %w", err)
+					return fmt.Errorf("correct times in the future: %w", err)
 				}
 			}
 		}
+	}
+	return nil
+}
+
+// referencePage is how many references one query checks.
+var referencePage = stepSize{50, 2000}
+
+// checkedReferences looks for each row of the table in the index that garbage and unusedLink use.
+const checkedReferences = `SELECT f.manifest, f.position, f.digest, EXISTS (
+		SELECT 1 FROM manifest_refs i INDEXED BY manifest_refs_by_digest WHERE i.digest = f.digest AND i.manifest = f.manifest)
+	FROM manifest_refs f NOT INDEXED WHERE (f.manifest, f.position) > (?1, ?2) ORDER BY f.manifest, f.position LIMIT ?3`
+
+// CheckReferences returns a *CorruptError when the index of references lacks one. SQLite does not
+// notice: a bit that flips in an index makes another digest, and a collection would remove layers
+// in use. It reads all references, in small steps while there are reads.
+func (s *Garbage) CheckReferences(ctx context.Context) error {
+	turn := s.yielding()
+	manifest, position := digest.Digest(""), -1
+	for more := true; more; {
+		n, most := 0, turn.size(referencePage)
+		scan := func(rows *sql.Rows) error {
+			var d digest.Digest
+			var indexed bool
+			n++
+			if err := rows.Scan(&manifest, &position, &d, &indexed); err != nil || indexed {
+				return err
+			}
+			return s.db.Damaged(fmt.Errorf("the index of references lacks that of manifest %s to %s", manifest, d))
+		}
+		if err := sqlite.Query(ctx, s.db.Reader(), scan, checkedReferences, manifest, position, most); err != nil {
+			return fmt.Errorf("check references: %w", err)
+		}
+		if err := turn.yield(ctx); err != nil {
+			return err
+		}
+		more = n == most
+	}
+	return nil
+}
+
+// hashes returns a *CorruptError unless the body of a manifest hashes to its digest.
+func (s *core) hashes(m Manifest) error {
+	if err := image.CheckDigest(m.Digest); err != nil {
+		return s.db.Damaged(fmt.Errorf("the digest of a manifest: %w", err))
+	}
+	if got := m.Digest.Algorithm().FromBytes(m.Body); got != m.Digest {
+		return s.db.Damaged(errors.New("the body of manifest " + m.Digest.String() + " hashes to " + got.String()))
 	}
 	return nil
 }

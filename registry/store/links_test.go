@@ -67,7 +67,7 @@ func TestStore_RemoveLinks_pages(t *testing.T) {
 }
 
 // What came while the clock was ahead is collected a grace period after that is first seen.
-func TestStore_SettleTimes(t *testing.T) {
+func TestStore_ClampTimes(t *testing.T) {
 	f := newFixture(t)
 	f.clock.add(10 * 365 * 24 * time.Hour)
 	blob := f.blob("app", "content")
@@ -88,12 +88,12 @@ func TestStore_SettleTimes(t *testing.T) {
 		f.must(f.Garbage.StaleRuns(f.ctx, before, func(string) error { found++; return nil }))
 		return found
 	}
-	f.must(f.Garbage.SettleTimes(f.ctx))
+	f.must(f.Garbage.ClampTimes(f.ctx))
 	if n := garbage(); n != 0 {
 		t.Errorf("at first sight %d are garbage", n)
 	}
 	f.clock.add(2 * time.Hour)
-	f.must(f.Garbage.SettleTimes(f.ctx))
+	f.must(f.Garbage.ClampTimes(f.ctx))
 	if n := garbage(); n != 3 {
 		t.Errorf("a grace period later %d are garbage: want %s, %s and run %s", n, blob.Digest, stray, run.ID())
 	}
@@ -152,9 +152,9 @@ func TestStore_rowsWithoutTheirFile(t *testing.T) {
 }
 
 // Many rows from the future are settled in parts, and found by readers.
-func TestStore_SettleTimes_inParts(t *testing.T) {
+func TestStore_ClampTimes_inParts(t *testing.T) {
 	f := newFixture(t)
-	f.fillFuture(settledPart + 1)
+	f.fillFuture(clampBatch + 1)
 	f.pushImage("app", "now")
 	future := `SELECT count(*) FROM blobs WHERE created > ` + fmt.Sprint(sqlite.Nanos(f.clock.now().Add(blobfile.ClockSlack)))
 	left, most := f.count(future), 0
@@ -162,7 +162,7 @@ func TestStore_SettleTimes_inParts(t *testing.T) {
 		n := f.count(future)
 		left, most = n, max(most, left-n)
 	})
-	f.must(f.Garbage.SettleTimes(f.ctx))
+	f.must(f.Garbage.ClampTimes(f.ctx))
 	for _, c := range datedColumns {
 		if n := f.count(`SELECT count(*) FROM ` + c.table + ` WHERE ` + c.column + ` > ` + fmt.Sprint(sqlite.Nanos(f.clock.now()))); n != 0 {
 			t.Errorf("%d rows of %s are from the future", n, c.table)
@@ -171,7 +171,7 @@ func TestStore_SettleTimes_inParts(t *testing.T) {
 			t.Errorf("the writer looks for rows of %s:\n%s", c.table, text)
 		}
 	}
-	if most != settledPart {
+	if most != clampBatch {
 		t.Errorf("%d rows were changed in one transaction", most)
 	}
 }
@@ -188,15 +188,15 @@ func (f *fixture) fillFuture(n int) {
 	f.corrupt(fmt.Sprintf(`INSERT INTO runs (id, name, started, last_seen, committed) SELECT digest, 'run', 1, %d, 0 FROM blobs`, at))
 }
 
-// BenchmarkStore_SettleTimes reports how long others wait for it.
-func BenchmarkStore_SettleTimes(b *testing.B) {
+// BenchmarkStore_ClampTimes reports how long others wait for it.
+func BenchmarkStore_ClampTimes(b *testing.B) {
 	f := newFixture(b)
 	f.fillFuture(100_000)
 	for b.Loop() {
 		for _, t := range []struct{ table, column string }{{"blobs", "created"}, {"repository_blobs", "linked"}, {"repository_manifests", "used"}, {"runs", "last_seen"}} {
 			f.exec(`UPDATE `+t.table+` SET `+t.column+` = ?`, sqlite.Nanos(f.clock.now().Add(time.Hour)))
 		}
-		waited := f.longestWait(func() error { return f.Garbage.SettleTimes(f.ctx) })
+		waited := f.longestWait(func() error { return f.Garbage.ClampTimes(f.ctx) })
 		b.ReportMetric(float64(waited.Microseconds())/1000, "waited-ms")
 	}
 }

@@ -126,7 +126,7 @@ func TestStore_DeleteImage_cutShort(t *testing.T) {
 func TestStore_DeleteManifest_plans(t *testing.T) {
 	f := newFixture(t)
 	for name, text := range map[string]string{
-		"children": allChildren, "belongings": allBelongings, "orphans": orphans, "tagged": allTagged, "held": allHeld, "unlink": unlinkAll,
+		"children": allChildren, "belongings": allBelongings, "orphans": orphans, "tagged": allTagged, "held": allLinked, "unlink": unlinkAll,
 	} {
 		for line := range strings.Lines(f.explain(text, 1, "[]")) {
 			if strings.HasPrefix(line, "SCAN") && !strings.Contains(line, "VIRTUAL TABLE") {

@@ -21,14 +21,14 @@ import (
 type Manifest struct {
 	Digest       digest.Digest
 	MediaType    string
-	ArtifactType string        // what the manifest says, else the media type of its config; "" for a plain index
+	ArtifactType string        // of the manifest, else the media type of its config; "" for a plain index
 	Subject      digest.Digest // "" for none
 	Annotations  map[string]string
-	Body         []byte // the very bytes that were pushed
+	Body         []byte // as it was pushed
 	Created      time.Time
 
-	repository int64 // whose link it was read by
-	pulled     use   // where pull-through alone brought it, so that its uses count; else zero
+	repository int64   // of the link
+	pulled     linkKey // zero unless pull-through alone brought it, for its last access
 }
 
 // Descriptor describes the manifest as lists of referrers do.
@@ -42,9 +42,9 @@ func (m Manifest) Descriptor() ocispec.Descriptor {
 	}
 }
 
-// Get reads a manifest of repo. Others share what it returns: it is not to be changed.
+// Get returns a manifest of repo, which callers share and do not change.
 func (s *Manifests) Get(ctx context.Context, repo string, d digest.Digest) (Manifest, error) {
-	return s.recall(repo, d.String(), func() (Manifest, error) {
+	return s.cachedManifest(repo, d.String(), func() (Manifest, error) {
 		if err := checkRepositoryAndDigest(repo, d); err != nil {
 			return Manifest{}, err
 		}
@@ -52,9 +52,9 @@ func (s *Manifests) Get(ctx context.Context, repo string, d digest.Digest) (Mani
 	})
 }
 
-// ByTag reads the manifest that a tag of repo names. Others share what it returns: it is not to be changed.
+// ByTag returns the manifest of a tag, which callers share and do not change.
 func (s *Manifests) ByTag(ctx context.Context, repo, tag string) (Manifest, error) {
-	return s.recall(repo, tag, func() (Manifest, error) {
+	return s.cachedManifest(repo, tag, func() (Manifest, error) {
 		if err := image.CheckRepository(repo); err != nil {
 			return Manifest{}, err
 		}
@@ -75,7 +75,7 @@ func (s *core) scanManifest(row *sql.Row, kind, name string) (Manifest, error) {
 		return Manifest{}, orNotFound(err, kind, name)
 	}
 	if pulled {
-		m.pulled = use{repository, m.Digest}
+		m.pulled = linkKey{repository, m.Digest}
 	}
 	m.repository = repository
 	m.Created = sqlite.Time(created)
@@ -96,53 +96,47 @@ func annotationsFrom(text string) (map[string]string, error) {
 	return annotations, nil
 }
 
-// referrersOf begins with what names the subject, which CROSS JOIN says: the planner has been seen to begin with all
-// manifests of the repository.
+// referrersOf begins with the referrers of the subject, by CROSS JOIN: the planner has been seen to
+// begin with all manifests of the repository.
 const referrersOf = `SELECT m.digest FROM manifests m CROSS JOIN repositories r CROSS JOIN repository_manifests rm
 	WHERE m.subject = ?2 AND m.subject <> '' AND (?3 = '' OR m.artifact_type = ?3)
 	AND r.name = ?1 AND rm.repository = r.id AND rm.digest = m.digest
 	ORDER BY rm.linked, m.digest`
 
-// Referrers lists the manifests of repo that have the subject, oldest first; artifactType "" means any.
-// The list is empty, without an error, for an unknown subject or repository: a signature may be pushed before its subject.
-// It has digests only, since what descriptors repeat has no bound.
+// Referrers lists the manifests of repo with a subject, oldest first; artifactType "" means any. It
+// is empty for an unknown subject or repository: a signature may be pushed before its subject. It
+// has digests only, since descriptors have no bound.
 func (s *Manifests) Referrers(ctx context.Context, repo string, subject digest.Digest, artifactType string) ([]digest.Digest, error) {
 	if err := checkRepositoryAndDigest(repo, subject); err != nil {
 		return nil, err
 	}
-	var found []digest.Digest
-	scan := func(rows *sql.Rows) error {
-		var d digest.Digest
-		err := rows.Scan(&d)
-		found = append(found, d)
-		return err
-	}
-	err := sqlite.Query(ctx, s.db.Reader(), scan, referrersOf, repo, subject, artifactType)
+	found, err := sqlite.Column[digest.Digest](ctx, s.db.Reader(), referrersOf, repo, subject, artifactType)
 	if err != nil {
 		return nil, fmt.Errorf("list referrers of %s: %w", subject, err)
 	}
 	return found, nil
 }
 
-// maxTags is how many tags one manifest may be put with. Each is some rows, and all are written in one transaction.
+// maxTags bounds the tags of one Put, which are written in one transaction.
 const maxTags = 2000
 
-// PutOptions are the names and the type of a manifest that is put.
+// PutOptions are the options of Put.
 type PutOptions struct {
-	MediaType string        // as the client declared it; "": what the body says
-	Digest    digest.Digest // what the body must hash to; "": its sha256
-	Tags      []string      // to name it
+	MediaType string        // as the client declared it; "": that of the body
+	Digest    digest.Digest // of the body; "": its sha256
+	Tags      []string      // to move to it
 }
 
-// Put puts a manifest into repo and moves tags to it, in one transaction. Putting it again changes
-// nothing. Children of an index need not exist; a config or layer that repo does not have is a *MissingError. Others: *InvalidError, *DigestError, *FullError.
+// Put puts a manifest into repo and moves tags to it, in one transaction. It is idempotent.
+// Children of an index need not exist; a missing config or layer is a *MissingError. Others:
+// *InvalidError, *DigestError, *FullError.
 func (s *Manifests) Put(ctx context.Context, repo string, body []byte, o PutOptions) (Manifest, error) {
 	return s.putManifest(ctx, repo, body, o, byPush, func(ctx context.Context, tx *sql.Tx, p image.Manifest) error {
-		return s.checkHeld(ctx, tx, repo, p)
+		return s.checkRequired(ctx, tx, repo, p)
 	})
 }
 
-// putManifest puts a manifest if check, in the same transaction, has nothing against what it is made of.
+// putManifest puts a manifest if check, in the same transaction, accepts its references.
 func (s *core) putManifest(ctx context.Context, repo string, body []byte, o PutOptions, by origin, check func(context.Context, *sql.Tx, image.Manifest) error) (Manifest, error) {
 	if err := image.CheckRepository(repo); err != nil {
 		return Manifest{}, err
@@ -184,7 +178,8 @@ func (s *core) putManifest(ctx context.Context, repo string, body []byte, o PutO
 	return m, nil
 }
 
-// showManifest makes a manifest visible in repo and moves tags to it. Its media type becomes that of the link.
+// showManifest makes a manifest visible in repo, with the media type that was declared, and moves
+// tags to it.
 func (s *core) showManifest(ctx context.Context, tx *sql.Tx, repo string, m *Manifest, p image.Manifest, by origin, tags []string) error {
 	id, err := s.ensureRepository(ctx, tx, repo)
 	if err != nil {
@@ -222,19 +217,20 @@ func (s *core) newManifest(body []byte, mediaType string, want digest.Digest) (M
 	}, p, nil
 }
 
-// checkHeld fails with a *MissingError unless the blobs that a manifest needs are visible in repo, and with an
-// *InvalidError if it says another size of one than it has: clients refuse such an image at the pull.
-func (s *core) checkHeld(ctx context.Context, tx *sql.Tx, repo string, p image.Manifest) error {
+// checkRequired returns a *MissingError unless the required blobs are visible in repo, and an
+// *InvalidError if the manifest has another size of one: clients refuse to pull such an image.
+func (s *core) checkRequired(ctx context.Context, tx *sql.Tx, repo string, p image.Manifest) error {
 	return s.checkEach(ctx, tx, visibleBlob, p, func(d digest.Digest) []any { return []any{repo, d} })
 }
 
-// checkStaged is checkHeld for a run, which makes visible what it has staged for repo.
+// checkStaged is checkRequired for a run, whose staged blobs count as visible.
 func (r *Run) checkStaged(ctx context.Context, tx *sql.Tx, repo string, p image.Manifest) error {
-	return r.store.checkEach(ctx, tx, `SELECT b.size FROM blobs b WHERE b.digest = ?3 AND (`+blobHere+`)`, p,
-		func(d digest.Digest) []any { return []any{r.id, repo, d} })
+	return r.store.checkEach(ctx, tx, stagedBlob, p, func(d digest.Digest) []any { return []any{r.id, repo, d} })
 }
 
-// checkEach looks at the row of each blob, and at its file: a row that has lost it must not be built upon.
+const stagedBlob = `SELECT b.size FROM blobs b WHERE b.digest = ?3 AND (` + blobHere + `)`
+
+// checkEach checks the row of each blob, and its file: a new manifest must not refer to a lost one.
 func (s *core) checkEach(ctx context.Context, tx *sql.Tx, text string, p image.Manifest, args func(digest.Digest) []any) error {
 	var missing []digest.Digest
 	for _, r := range p.Required() {
@@ -259,7 +255,8 @@ func (s *core) checkEach(ctx context.Context, tx *sql.Tx, text string, p image.M
 	return nil
 }
 
-// insertManifest writes the rows of a manifest, unless they are there; Created becomes that of the row.
+// insertManifest inserts the rows of a manifest unless they exist, and sets Created to that of the
+// row.
 func insertManifest(ctx context.Context, tx *sql.Tx, m *Manifest, p image.Manifest) error {
 	annotations, err := p.AnnotationsText()
 	if err != nil {
@@ -284,19 +281,22 @@ func insertManifest(ctx context.Context, tx *sql.Tx, m *Manifest, p image.Manife
 	return insertRefs(ctx, tx, m.Digest, p.References)
 }
 
-// refsAtOnce is how many rows one statement inserts: running a statement costs as much as a few rows do.
+// refsAtOnce is how many rows one statement inserts: the call costs as much as a few rows.
 const refsAtOnce = 64
 
+func insertRows(n int) string {
+	return `INSERT INTO manifest_refs (manifest, position, kind, digest, size, media_type, elsewhere) VALUES ` +
+		strings.Repeat(", (?, ?, ?, ?, ?, ?, ?)", n)[len(", "):]
+}
+
 func insertRefs(ctx context.Context, tx *sql.Tx, manifest digest.Digest, refs []image.Reference) error {
-	const row = ", (?, ?, ?, ?, ?, ?, ?)"
 	for first := 0; first < len(refs); first += refsAtOnce {
 		batch := refs[first:min(first+refsAtOnce, len(refs))]
 		args := make([]any, 0, 7*len(batch))
 		for i, r := range batch {
 			args = append(args, manifest, first+i, r.Kind, r.Digest, r.Size, r.MediaType, r.Foreign)
 		}
-		_, err := tx.ExecContext(ctx, `INSERT INTO manifest_refs (manifest, position, kind, digest, size, media_type, elsewhere)
-			VALUES `+strings.Repeat(row, len(batch))[len(", "):], args...)
+		_, err := tx.ExecContext(ctx, insertRows(len(batch)), args...)
 		if err != nil {
 			return fmt.Errorf("put manifest %s: %w", manifest, err)
 		}
@@ -304,8 +304,8 @@ func insertRefs(ctx context.Context, tx *sql.Tx, manifest digest.Digest, refs []
 	return nil
 }
 
-// origin is how a manifest came to a repository; the numbers stand in the database. What pull-through
-// brought, and nothing else, may be evicted.
+// origin is how content came to a repository; the database has the numbers. Only pulled content may
+// be evicted.
 type origin int
 
 const (
@@ -313,9 +313,9 @@ const (
 	byPull
 )
 
-// linkManifest makes a manifest visible in a repository. A push again declares it anew; pull-through does not change what
-// was pushed. It links no blob: those of a push are visible already, and what pull-through only has the name of may be
-// another repository's, see LinkPulled.
+// linkManifest makes a manifest visible in a repository. A push declares its media type anew;
+// pull-through does not change a pushed one. It links no blob: those of a push are visible already,
+// and those of a pulled-through manifest may be another repository's, see LinkPulled.
 func (s *core) linkManifest(ctx context.Context, tx *sql.Tx, repository int64, m *Manifest, p image.Manifest, by origin) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO repository_manifests (repository, digest, linked, pulled, used, media_type)
 		VALUES (?1, ?2, ?3, ?4, ?3, ?5)
@@ -332,17 +332,16 @@ func (s *core) linkManifest(ctx context.Context, tx *sql.Tx, repository int64, m
 	return nil
 }
 
-// deleteUnheld deletes those of some manifests, a JSON array, that neither a repository nor a run has any more, and their
-// references.
-const deleteUnheld = `DELETE FROM manifests WHERE digest IN (SELECT value FROM json_each(?1))
+// deleteUnlinked deletes those manifests of a JSON array that no repository or run has.
+const deleteUnlinked = `DELETE FROM manifests WHERE digest IN (SELECT value FROM json_each(?1))
 	AND NOT EXISTS (SELECT 1 FROM repository_manifests l WHERE l.digest = manifests.digest)
 	AND NOT EXISTS (SELECT 1 FROM run_manifests p WHERE p.digest = manifests.digest)`
 
-// dropUnheld does that, and notes how many these were.
-func dropUnheld(ctx context.Context, tx *sql.Tx, ds ...digest.Digest) error {
-	n, err := sqlite.Affected(ctx, tx, deleteUnheld, asJSON(ds))
+// dropUnlinked runs deleteUnlinked, and notes the number.
+func dropUnlinked(ctx context.Context, tx *sql.Tx, ds ...digest.Digest) error {
+	n, err := sqlite.Affected(ctx, tx, deleteUnlinked, asJSON(ds))
 	if err != nil {
-		return fmt.Errorf("drop manifests that nothing has: %w", err)
+		return fmt.Errorf("delete manifests without a link: %w", err)
 	}
 	return noteDropped(ctx, tx, n)
 }
@@ -354,35 +353,82 @@ func noteDropped(ctx context.Context, tx *sql.Tx, n int64) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES (?1, ?2)
 		ON CONFLICT DO UPDATE SET value = CAST(CAST(value AS INTEGER) + ?2 AS TEXT)`, droppedManifests, fmt.Sprint(n))
 	if err != nil {
-		return fmt.Errorf("count the manifests that were deleted: %w", err)
+		return fmt.Errorf("count deleted manifests: %w", err)
 	}
 	return nil
 }
 
-// droppedManifests names the note of how many manifests were dropped since the last collection.
+// droppedManifests is the note of how many manifests were deleted since the last collection.
 const droppedManifests = "gc.manifests"
 
-// Dropped tells how many manifests were dropped since the last collection: they go with the image at once, and a
-// collection accounts for them with their blobs. take makes this the last collection.
+// Dropped returns how many manifests were deleted since the last collection. They go with their
+// image at once, and are reported with their blobs. take makes this the last collection.
 func (s *Garbage) Dropped(ctx context.Context, take bool) (n int, err error) {
 	err = s.db.Reader().QueryRowContext(ctx, `SELECT coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE name = ?), 0)`, droppedManifests).Scan(&n)
 	if err != nil {
-		return 0, fmt.Errorf("count the manifests that were deleted: %w", err)
+		return 0, fmt.Errorf("count deleted manifests: %w", err)
 	}
 	if !take || n == 0 {
 		return n, nil
 	}
-	err = s.db.Freeing(func() error {
-		return s.db.Write(ctx, func(tx *sql.Tx) error {
-			err := tx.QueryRowContext(ctx, `DELETE FROM meta WHERE name = ? RETURNING CAST(value AS INTEGER)`, droppedManifests).Scan(&n)
-			if errors.Is(err, sql.ErrNoRows) {
-				n, err = 0, nil
-			}
-			return err
-		})
+	err = s.db.WriteFreeing(ctx, func(tx *sql.Tx) error {
+		err := tx.QueryRowContext(ctx, `DELETE FROM meta WHERE name = ? RETURNING CAST(value AS INTEGER)`, droppedManifests).Scan(&n)
+		if errors.Is(err, sql.ErrNoRows) {
+			n, err = 0, nil
+		}
+		return err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("count the manifests that were deleted: %w", err)
+		return 0, fmt.Errorf("count deleted manifests: %w", err)
 	}
 	return n, nil
+}
+
+const (
+	selectManifest = `SELECT m.digest, iif(m.media_type = '', rm.media_type, m.media_type), m.artifact_type, m.subject, m.annotations, m.created, m.body, rm.pulled, rm.repository
+		FROM repositories r `
+	manifestByDigest = selectManifest + `
+		JOIN repository_manifests rm ON rm.repository = r.id AND rm.digest = ?2
+		JOIN manifests m ON m.digest = rm.digest
+		WHERE r.name = ?1`
+	manifestByTag = selectManifest + `
+		JOIN tags t ON t.repository = r.id AND t.name = ?2
+		JOIN repository_manifests rm ON rm.repository = r.id AND rm.digest = t.digest
+		JOIN manifests m ON m.digest = t.digest
+		WHERE r.name = ?1`
+
+	// A blob is visible where it has a link: by a push, a mount, a confirmed run or pull-through. A
+	// reference gives no link, neither by a pulled-through manifest nor as a child or a foreign
+	// layer: the blob may be another repository's.
+	visibleBlob = `SELECT b.size FROM repositories r
+		CROSS JOIN repository_blobs rb ON rb.repository = r.id AND rb.digest = ?2
+		CROSS JOIN blobs b ON b.digest = rb.digest
+		WHERE r.name = ?1`
+)
+
+// namedIn reports whether a manifest of a repository has a reference f to a blob with the condition
+// of. It begins with the fewer rows: the references to the blob, or, when very many manifests have
+// one (the empty config of every signature), the manifests of the repository.
+func namedIn(repository, blob, of string) string {
+	return `CASE WHEN (SELECT count(*) FROM (SELECT 1 FROM manifest_refs f WHERE f.digest = ` + blob + ` LIMIT 1000)) < 1000
+		THEN EXISTS (SELECT 1 FROM manifest_refs f CROSS JOIN repository_manifests rm
+			WHERE f.digest = ` + blob + ` AND ` + of + ` AND rm.repository = ` + repository + ` AND rm.digest = f.manifest)
+		ELSE EXISTS (SELECT 1 FROM repository_manifests rm CROSS JOIN manifest_refs f
+			WHERE rm.repository = ` + repository + ` AND f.manifest = rm.digest AND f.digest = ` + blob + ` AND ` + of + `)
+		END`
+}
+
+// neededLink selects the link of the blob ?2 in the repository ?1 if a manifest there refers to the blob.
+var neededLink = `SELECT 1 FROM repository_blobs WHERE repository = ?1 AND digest = ?2 AND ` +
+	namedIn("?1", "?2", "f.kind <> 'child' AND NOT f.elsewhere")
+
+// orNotFound turns "no rows" into a *NotFoundError, and adds context to other errors.
+func orNotFound(err error, kind, name string) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, sql.ErrNoRows):
+		return &NotFoundError{Kind: kind, Name: name}
+	}
+	return fmt.Errorf("read %s %s: %w", kind, name, err)
 }

@@ -385,7 +385,7 @@ func signatureTag(d digest.Digest) string {
 
 // isOrphan reports whether nothing in a repository holds a manifest of it.
 func (m *model) isOrphan(r *modelRepo, d digest.Digest) bool {
-	if _, shown := r.manifests[d]; !shown || slices.Contains(slices.Collect(maps.Values(r.tags)), d) || m.isPart(r, d) {
+	if _, shown := r.manifests[d]; !shown || slices.Contains(slices.Collect(maps.Values(r.tags)), d) || m.isReference(r, d) {
 		return false
 	}
 	for subject := range r.manifests {
@@ -396,8 +396,8 @@ func (m *model) isOrphan(r *modelRepo, d digest.Digest) bool {
 	return true
 }
 
-// isPart says whether a repository has an index with that child.
-func (m *model) isPart(r *modelRepo, child digest.Digest) bool {
+// isReference says whether a repository has an index with that child.
+func (m *model) isReference(r *modelRepo, child digest.Digest) bool {
 	for d := range r.manifests {
 		parent := m.manifest(d)
 		if parent.desc.MediaType == ocispec.MediaTypeImageIndex && slices.Contains(parent.names, child) {

@@ -5,12 +5,13 @@ import (
 	"database/sql"
 	"fmt"
 	"os"
+	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/image"
-	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
@@ -46,9 +47,9 @@ func (s *Blobs) ReferencedSize(ctx context.Context, repo string, d digest.Digest
 	return size, nil
 }
 
-// NewPulled begins the download of a blob of an upstream, of size bytes, -1 if that is not known. Clients cannot name it as
-// a session. arrived is called after each write with the number of new bytes that a reader of Open sees. *FullError if the
-// disk has no space for it.
+// NewPulled begins the download of a blob of size bytes, -1 if unknown. Clients cannot name it as a
+// session. arrived is called after each write with the number of new bytes, which a reader of Open
+// sees. *FullError.
 func (s *Uploads) NewPulled(ctx context.Context, repo string, size int64, arrived func(n int)) (*Upload, error) {
 	if err := image.CheckRepository(repo); err != nil {
 		return nil, err
@@ -64,9 +65,9 @@ func (s *Uploads) NewPulled(ctx context.Context, repo string, size int64, arrive
 	return u, nil
 }
 
-// LinkPulled makes an existing blob visible in repo without another download, once the upstream of repo has confirmed that
-// it has the blob, of that size (-1: the upstream did not say). ErrNotFound when the blob does not exist, has another size,
-// or has lost its file: a download then repairs it.
+// LinkPulled makes an existing blob visible in repo without a download, once the upstream of repo
+// has confirmed it, with its size or -1. ErrNotFound when the blob does not exist, has another
+// size, or has lost its file, which a download repairs.
 func (s *Blobs) LinkPulled(ctx context.Context, repo string, d digest.Digest, size int64) error {
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return err
@@ -77,26 +78,14 @@ func (s *Blobs) LinkPulled(ctx context.Context, repo string, d digest.Digest, si
 		if err != nil {
 			return orNotFound(err, "blob", d.String())
 		}
-		if err := s.files.Blob(d).Check(held); blobfile.IsLoss(err) {
-			return &NotFoundError{Kind: "blob", Name: d.String()}
-		} else if err != nil {
-			return fmt.Errorf("look at blob %s: %w", d, err)
-		}
-		id, err := s.ensureRepository(ctx, tx, repo)
-		if err != nil {
-			return err
-		}
-		return s.linkBlob(ctx, tx, id, d, byPull)
+		return s.linkExisting(ctx, tx, repo, d, held, byPull)
 	})
 }
 
-// PutPulled puts a manifest of an upstream into repo and moves tags to
-// it, as PutManifest does, but asks for none of its config and layers: a client
-// that pulls through reads the manifest first and the layers afterwards, or
-// never. Until then they are not found, also when another repository holds them,
-// and pull-through fetches them or asks the upstream for them. What came
-// in no other way may be evicted again, see EvictPulled. Errors:
-// *InvalidError, *DigestError, *FullError.
+// PutPulled is Put for a manifest of an upstream, without a check of its config and layers: a
+// client pulls the layers after the manifest, or never. Until then they are not found, also when
+// another repository has them, and pull-through fetches or confirms them. The manifest may be
+// evicted again unless a push brings it. Errors: *InvalidError, *DigestError, *FullError.
 func (s *Manifests) PutPulled(ctx context.Context, repo string, body []byte, o PutOptions) (Manifest, error) {
 	m, err := s.putManifest(ctx, repo, body, o, byPull, func(context.Context, *sql.Tx, image.Manifest) error { return nil })
 	if err == nil {
@@ -105,8 +94,8 @@ func (s *Manifests) PutPulled(ctx context.Context, repo string, body []byte, o P
 	return m, err
 }
 
-// Open opens what has been written for reading, and what is written later can be read from the same file. It stays readable
-// after Commit and Cancel. No digest was verified before Commit has returned.
+// Open opens the content for reading, also that which is written later. It stays readable after
+// Commit and Cancel. Its digest is verified once Commit has returned.
 func (u *Upload) Open() (*os.File, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -118,4 +107,68 @@ func (u *Upload) Open() (*os.File, error) {
 		return nil, diskspace.Full(u.store.files.Root(), 0, fmt.Errorf("read upload %s: %w", u.ID(), err))
 	}
 	return f, nil
+}
+
+// accessBatch is how many times of access one transaction writes, which pushes wait for.
+const accessBatch = 1000
+
+// linkKey is a manifest or a blob of a repository.
+type linkKey struct {
+	repository int64
+	digest     digest.Digest
+}
+
+// accesses remembers when pulled-through manifests were last requested. A read must not cost a
+// write, so they are saved together, at intervals; a crash loses some, and eviction then chooses a
+// little worse. There are no more of them than manifests.
+type accesses struct {
+	mu sync.Mutex
+	at map[linkKey]time.Time
+}
+
+func (a *accesses) record(of linkKey, t time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.at == nil {
+		a.at = map[linkKey]time.Time{}
+	}
+	a.at[of] = t
+}
+
+// take returns the times that are remembered, and forgets them.
+func (a *accesses) take() map[linkKey]time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	at := a.at
+	a.at = nil
+	return at
+}
+
+// flushLastAccess writes the times of access since its last call.
+func (s *core) flushLastAccess(ctx context.Context) error {
+	at := s.accesses.take()
+	batch := make(map[linkKey]time.Time, min(accessBatch, len(at)))
+	for of, t := range at {
+		batch[of] = t
+		delete(at, of)
+		if len(batch) < accessBatch && len(at) > 0 {
+			continue
+		}
+		if err := s.db.Write(ctx, func(tx *sql.Tx) error { return writeLastAccess(ctx, tx, batch) }); err != nil {
+			return fmt.Errorf("write times of last access: %w", err)
+		}
+		clear(batch)
+	}
+	return nil
+}
+
+func writeLastAccess(ctx context.Context, tx *sql.Tx, at map[linkKey]time.Time) error {
+	for of, t := range at {
+		_, err := tx.ExecContext(ctx, `UPDATE repository_manifests SET used = max(used, ?)
+			WHERE repository = ? AND digest = ? AND pulled = 1`, sqlite.Nanos(t), of.repository, of.digest)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -16,34 +16,36 @@ import (
 )
 
 const (
-	// removedLeast and removedMost are how many manifests a step of a removal looks at. A manifest may list thousands, so that it
-	// begins with few, and goes on with more while that is quick.
+	// removedLeast and removedMost bound the manifests of a step. A manifest may list thousands, so a removal
+	// begins with few, and doubles while a step takes less than removedTime.
 	removedLeast = 4
 	removedMost  = 256
 	removedTime  = 2 * time.Millisecond
 )
 
-// removal takes a manifest out of a repository, with what goes with it: an index may list thousands of manifests, and each of
-// those again. What does not fit into one transaction is written down in it, and done in further ones, after a restart too:
-// nothing else would ever ask for it again. In between, what was deleted may be pushed again.
+// removal removes a manifest from a repository, with its children and, if whole, with what belongs
+// to it: an index may list thousands of manifests, and each of those again. The rest of a large one
+// is saved in the first transaction and done in further ones, after a restart too. In between, a
+// deleted manifest may be pushed again.
 type removal struct {
 	store      *core
 	id         string // in the table; "" while all fits into one transaction
 	repository int64
-	whole      bool                   // with what belongs to what goes
+	whole      bool                   // with what belongs to the manifests
 	left       bool                   // there are rows in the table
-	gone       []digest.Digest        // is out
-	kept       map[digest.Digest]bool // children of what is out that something else holds
+	gone       []digest.Digest        // removed so far
+	kept       map[digest.Digest]bool // children that are kept
 	size       int                    // of the next step
 }
 
-// pending is a manifest that a removal has to look at. It goes with the manifest that it belongs to, or else if nothing holds it.
+// pending is a manifest that a removal has yet to check. It goes with its subject, or if nothing
+// keeps it.
 type pending struct {
 	digest    digest.Digest
 	belongsTo digest.Digest
 }
 
-// begin takes d out, and what goes with it as far as that fits into one transaction.
+// begin removes d, and as much of the rest as fits into one transaction.
 func (r *removal) begin(ctx context.Context, tx *sql.Tx, repository int64, d digest.Digest) error {
 	began := time.Now()
 	r.repository, r.gone, r.kept, r.size, r.left = repository, nil, map[digest.Digest]bool{}, removedLeast, false
@@ -73,13 +75,13 @@ func (r *removal) begin(ctx context.Context, tx *sql.Tx, repository int64, d dig
 	return r.save(ctx, tx, queue)
 }
 
-// finish does the rest of what is written down, in parts.
+// finish removes the saved rest, in short transactions.
 func (r *removal) finish(ctx context.Context) error {
 	defer r.store.removing.Delete(r.id)
 	gone := len(r.gone)
 	return r.store.inParts(ctx, func(ctx context.Context, part func(tx *sql.Tx) error) error {
 		err := r.store.db.WriteFreeing(ctx, func(tx *sql.Tx) error {
-			r.gone = r.gone[:gone] // again, when the disk was full
+			r.gone = r.gone[:gone] // after a retry on a full disk
 			return part(tx)
 		})
 		gone = len(r.gone)
@@ -87,16 +89,10 @@ func (r *removal) finish(ctx context.Context) error {
 	}, func(tx *sql.Tx) (more bool, err error) { return r.next(ctx, tx) })
 }
 
-// next does a step of what is written down.
+// next runs a step on the saved rest.
 func (r *removal) next(ctx context.Context, tx *sql.Tx) (more bool, err error) {
-	var some []pending
-	scan := func(rows *sql.Rows) error {
-		var p pending
-		err := rows.Scan(&p.digest, &p.belongsTo)
-		some = append(some, p)
-		return err
-	}
-	err = sqlite.Query(ctx, tx, scan, `SELECT digest, belongs_to FROM removals WHERE id = ? ORDER BY digest LIMIT ?`, r.id, r.size)
+	columns := func(p *pending) []any { return []any{&p.digest, &p.belongsTo} }
+	some, err := sqlite.List(ctx, tx, columns, `SELECT digest, belongs_to FROM removals WHERE id = ? ORDER BY digest LIMIT ?`, r.id, r.size)
 	if err != nil || len(some) == 0 {
 		return false, err
 	}
@@ -110,7 +106,7 @@ func (r *removal) next(ctx context.Context, tx *sql.Tx) (more bool, err error) {
 	return true, err
 }
 
-// save writes down what is to be looked at.
+// save saves pending manifests.
 func (r *removal) save(ctx context.Context, tx *sql.Tx, some []pending) error {
 	pairs := make([][2]digest.Digest, len(some))
 	for i, p := range some {
@@ -126,7 +122,7 @@ func (r *removal) save(ctx context.Context, tx *sql.Tx, some []pending) error {
 	return err
 }
 
-// step takes those of some out that go, and gives what is to be looked at next.
+// step removes those of some that go, and returns the manifests to check next.
 func (r *removal) step(ctx context.Context, tx *sql.Tx, some []pending) (next []pending, err error) {
 	began := time.Now()
 	var look, with []digest.Digest
@@ -141,7 +137,7 @@ func (r *removal) step(ctx context.Context, tx *sql.Tx, some []pending) (next []
 	if err != nil {
 		return nil, err
 	}
-	again, err := listDigests(ctx, tx, allHeld, r.repository, with) // was pushed again, with what belongs to it
+	again, err := listDigests(ctx, tx, allLinked, r.repository, with) // pushed again, with what belongs to it
 	if err != nil {
 		return nil, err
 	}
@@ -172,19 +168,20 @@ func (r *removal) step(ctx context.Context, tx *sql.Tx, some []pending) (next []
 	return append(next, found...), err
 }
 
-// untagMost deletes some of the tags of a manifest that has very many, and reports whether it had.
+// untagMost deletes a batch of the tags of a manifest that has very many, and reports whether it
+// had.
 func (r *removal) untagMost(ctx context.Context, tx *sql.Tx, d digest.Digest) (had bool, err error) {
-	had, err = sqlite.Exists(ctx, tx, fmt.Sprintf(`SELECT 1 FROM (SELECT 1 FROM tags WHERE repository = ? AND digest = ? LIMIT 1 OFFSET %d)`, tagBatch), r.repository, d)
+	had, err = sqlite.Exists(ctx, tx, `SELECT 1 FROM tags WHERE repository = ? AND digest = ? LIMIT 1 OFFSET ?`, r.repository, d, tagBatch)
 	if had && err == nil {
 		_, err = r.store.untagSome(ctx, tx, r.repository, d)
 	}
 	return had, err
 }
 
-// take takes some manifests out, and gives those that are to be looked at next: what belongs to them, and their children.
-// Children are looked at again when what they refer to goes.
+// take removes manifests, and returns those to check next: what belongs to them, and their
+// children. Children are checked again when a manifest that they refer to goes.
 func (r *removal) take(ctx context.Context, tx *sql.Tx, some []digest.Digest) (next []pending, err error) {
-	some, err = listDigests(ctx, tx, allHeld, r.repository, some)
+	some, err = listDigests(ctx, tx, allLinked, r.repository, some)
 	if err != nil || len(some) == 0 {
 		return nil, err
 	}
@@ -214,7 +211,7 @@ func (r *removal) take(ctx context.Context, tx *sql.Tx, some []digest.Digest) (n
 	return next, nil
 }
 
-// findBelongings adds what belongs to some manifests to what was found.
+// findBelongings adds what belongs to some manifests to found.
 func (r *removal) findBelongings(ctx context.Context, tx *sql.Tx, some []digest.Digest, found map[digest.Digest]digest.Digest) error {
 	scan := func(rows *sql.Rows) error {
 		var d, to digest.Digest
@@ -230,7 +227,7 @@ func (r *removal) findBelongings(ctx context.Context, tx *sql.Tx, some []digest.
 	return sqlite.Query(ctx, tx, scan, allBelongings, r.repository, asJSON(some))
 }
 
-// takeOut deletes the tags and the links of some manifests, and the manifests that no other repository has.
+// takeOut deletes the tags and links of manifests, and the manifests that nothing else has.
 func (r *removal) takeOut(ctx context.Context, tx *sql.Tx, some []digest.Digest) error {
 	tagged, err := listDigests(ctx, tx, allTagged, r.repository, some)
 	if err == nil && len(tagged) > 0 {
@@ -242,43 +239,146 @@ func (r *removal) takeOut(ctx context.Context, tx *sql.Tx, some []digest.Digest)
 	if _, err := tx.ExecContext(ctx, unlinkAll, r.repository, asJSON(some)); err != nil {
 		return err
 	}
-	return dropUnheld(ctx, tx, some...)
+	return dropUnlinked(ctx, tx, some...)
 }
 
-// finishRemovals goes on with the deletions that a crash has cut short.
+// finishRemovals continues the removals that a crash interrupted.
 func (s *core) finishRemovals(ctx context.Context) error {
-	var all []*removal
-	scan := func(rows *sql.Rows) error {
-		r := &removal{store: s, kept: map[digest.Digest]bool{}, size: removedLeast}
-		err := rows.Scan(&r.id, &r.repository, &r.whole)
-		all = append(all, r)
-		return err
-	}
-	if err := sqlite.Query(ctx, s.db.Reader(), scan, `SELECT DISTINCT id, repository, whole FROM removals`); err != nil {
+	columns := func(r *removal) []any { return []any{&r.id, &r.repository, &r.whole} }
+	all, err := sqlite.List(ctx, s.db.Reader(), columns, `SELECT DISTINCT id, repository, whole FROM removals`)
+	if err != nil {
 		return err
 	}
 	for _, r := range all {
+		r.store, r.kept, r.size = s, map[digest.Digest]bool{}, removedLeast
 		if _, underWay := s.removing.Load(r.id); underWay {
 			continue
 		}
 		if err := r.finish(ctx); err != nil {
-			return fmt.Errorf("go on with a deletion: %w", err)
+			return fmt.Errorf("continue a deletion: %w", err)
 		}
 	}
 	return nil
 }
 
-// listDigests runs a query about some manifests of a repository.
-func listDigests(ctx context.Context, q sqlite.Querier, text string, repository int64, about []digest.Digest) (ds []digest.Digest, err error) {
+// listDigests runs a query about manifests of a repository.
+func listDigests(ctx context.Context, q sqlite.Querier, text string, repository int64, about []digest.Digest) ([]digest.Digest, error) {
 	if len(about) == 0 {
 		return nil, nil
 	}
-	scan := func(rows *sql.Rows) error {
-		var d digest.Digest
-		err := rows.Scan(&d)
-		ds = append(ds, d)
+	return sqlite.Column[digest.Digest](ctx, q, text, repository, asJSON(about))
+}
+
+const (
+	// partTime bounds a transaction that is part of a long operation, which pushes wait for.
+	partTime = 20 * time.Millisecond
+
+	// stagedStep and droppedStep are how many staged rows, and how many manifests with their references, are
+	// deleted between two looks at the clock.
+	stagedStep  = 500
+	droppedStep = 8
+)
+
+// inParts runs steps in transactions of about partTime until a step reports that it was the last.
+func (s *core) inParts(ctx context.Context, write func(context.Context, func(*sql.Tx) error) error, step func(tx *sql.Tx) (more bool, err error)) error {
+	for more := true; more; {
+		err := write(ctx, func(tx *sql.Tx) (err error) {
+			began := time.Now()
+			for more, err = step(tx); more && err == nil && time.Since(began) < s.part; {
+				more, err = step(tx)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// abort marks a run as aborted, so that it is not found. clearEnded removes its staged rows.
+func abort(ctx context.Context, tx *sql.Tx, id string) error {
+	if _, err := tx.ExecContext(ctx, `UPDATE runs SET committed = ? WHERE id = ?`, aborted, id); err != nil {
+		return fmt.Errorf("abort run %s: %w", id, err)
+	}
+	return nil
+}
+
+// aborted stands for the time of the commit.
+const aborted = -1
+
+// clearEnded removes the staged rows of a committed or aborted run. A failure does not fail the
+// commit: Maintain or the next collection removes the rest, which only protects content until then.
+func (s *core) clearEnded(ctx context.Context, id string) {
+	if err := s.clear(ctx, id); err != nil {
+		s.log.Warn("could not remove the staged rows of a run; the next maintenance does", "run", id, "error", err)
+	}
+}
+
+// finishAll finishes the long operations that a crash interrupted.
+func (s *core) finishAll(ctx context.Context) error {
+	if err := s.clearAllEnded(ctx); err != nil {
 		return err
 	}
-	err = sqlite.Query(ctx, q, scan, text, repository, asJSON(about))
-	return ds, err
+	return s.finishRemovals(ctx)
+}
+
+// clearAllEnded removes the staged rows that a crash or a failure left.
+func (s *core) clearAllEnded(ctx context.Context) error {
+	ids, err := sqlite.Column[string](ctx, s.db.Reader(), `SELECT id FROM runs r WHERE committed < 0 OR committed > 0 AND (
+		EXISTS (SELECT 1 FROM run_tags WHERE run = r.id) OR EXISTS (SELECT 1 FROM run_manifests WHERE run = r.id)
+		OR EXISTS (SELECT 1 FROM run_blobs WHERE run = r.id))`)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if err := s.clear(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *core) clear(ctx context.Context, id string) error {
+	defer s.db.Freed()
+	for _, step := range []func(ctx context.Context, tx *sql.Tx, id string) (more bool, err error){
+		clearRows("run_tags", "name"), clearManifests, clearRows("run_blobs", "digest"),
+	} {
+		if err := s.inParts(ctx, s.db.WriteFreeing, func(tx *sql.Tx) (bool, error) { return step(ctx, tx, id) }); err != nil {
+			return fmt.Errorf("clear run %s: %w", id, err)
+		}
+	}
+	return s.db.WriteFreeing(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `DELETE FROM runs WHERE id = ? AND committed < 0`, id)
+		return err
+	})
+}
+
+// clearRows returns a step that deletes staged rows of a table, whose key is run, repository and a
+// column.
+func clearRows(table, column string) func(ctx context.Context, tx *sql.Tx, id string) (more bool, err error) {
+	text := clearing(table, column, stagedStep)
+	return func(ctx context.Context, tx *sql.Tx, id string) (bool, error) {
+		n, err := sqlite.Affected(ctx, tx, text, id)
+		return n > 0, err
+	}
+}
+
+// clearing deletes the first rows of the run ?1.
+func clearing(table, column string, rows int) string {
+	return fmt.Sprintf(`DELETE FROM %[1]s WHERE run = ?1 AND (repository, %[2]s) <= (SELECT repository, %[2]s FROM (
+		SELECT repository, %[2]s FROM %[1]s WHERE run = ?1 ORDER BY repository, %[2]s LIMIT %[3]d) ORDER BY repository DESC, %[2]s DESC LIMIT 1)`,
+		table, column, rows)
+}
+
+var clearingManifests = clearing("run_manifests", "digest", droppedStep) + ` RETURNING digest`
+
+// clearManifests deletes some staged manifests of a run, also as manifests where nothing else has
+// them.
+func clearManifests(ctx context.Context, tx *sql.Tx, id string) (more bool, err error) {
+	staged, err := sqlite.Column[digest.Digest](ctx, tx, clearingManifests, id)
+	if err != nil || len(staged) == 0 {
+		return false, err
+	}
+	return true, dropUnlinked(ctx, tx, staged...)
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/opencontainers/go-digest"
@@ -17,9 +19,9 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
-// Run is a staged sync. Its content is kept from collection and invisible until Commit, which shows its manifests and tags
-// in one transaction. It survives a restart: Runs.Get continues it. Several can be under way; of two that set the same tag,
-// the later Commit wins.
+// Run is a staged sync. Its content is protected from collection and invisible until Commit, which
+// shows its manifests and tags in one transaction. It survives a restart: Runs.Get continues it. Of
+// concurrent runs that set the same tag, the later Commit wins.
 type Run struct {
 	store *core
 	id    string
@@ -46,8 +48,8 @@ func (s *Runs) Begin(ctx context.Context, name string) (*Run, error) {
 	return &Run{store: s.core, id: random.String()}, nil
 }
 
-// Get takes up a run that was begun before. A committed one is found too, so that a Commit whose answer
-// was lost can be asked again; an aborted one is not.
+// Get returns an open run, or a committed one, whose Commit may be repeated after a lost answer. An
+// aborted one is not found.
 func (s *Runs) Get(ctx context.Context, id string) (*Run, error) {
 	found, err := sqlite.Exists(ctx, s.db.Reader(), `SELECT 1 FROM runs WHERE id = ? AND committed >= 0`, id)
 	if err != nil {
@@ -59,10 +61,10 @@ func (s *Runs) Get(ctx context.Context, id string) (*Run, error) {
 	return &Run{store: s.core, id: id}, nil
 }
 
-// ID names the run.
+// ID returns the id of the run.
 func (r *Run) ID() string { return r.id }
 
-// share runs fn in a transaction that it shares, if the run is open, and notes that it is alive.
+// share runs fn in a shared transaction, if the run is open, and records its last access.
 func (r *Run) share(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
 	return r.store.db.Share(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if err := r.touch(ctx, tx); err != nil {
@@ -72,7 +74,7 @@ func (r *Run) share(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx
 	})
 }
 
-// touch notes that the run is alive, if it is open and not being committed.
+// touch records the last access of the run, if it is open and not being committed.
 func (r *Run) touch(ctx context.Context, tx *sql.Tx) error {
 	if r.store.guard.Runs.Committing(r.id) {
 		return &InvalidError{What: "run", Reason: r.id + " is being committed"}
@@ -80,7 +82,7 @@ func (r *Run) touch(ctx context.Context, tx *sql.Tx) error {
 	return r.beat(ctx, tx)
 }
 
-// beat notes that the run is alive, if it is open.
+// beat records the last access of the run, if it is open.
 func (r *Run) beat(ctx context.Context, tx *sql.Tx) error {
 	n, err := sqlite.Affected(ctx, tx, `UPDATE runs SET last_seen = ? WHERE id = ? AND committed = 0`, sqlite.Nanos(r.store.now()), r.id)
 	if err != nil {
@@ -112,13 +114,13 @@ func (r *Run) pin(ctx context.Context, tx *sql.Tx, repo string, d digest.Digest)
 	return nil
 }
 
-// PutBlob reads a blob to its end and keeps it, if it is what desc says. *DigestError when it hashes to
-// something else, *InvalidError when its size is another, *FullError.
+// PutBlob reads a blob to its end and stages it. *DigestError or *InvalidError when its digest or
+// size differs from desc; *FullError.
 func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, content io.Reader) error {
 	if err := checkRepositoryAndDigest(repo, desc.Digest); err != nil {
 		return err
 	}
-	r.store.guard.Runs.Enter(r.id) // a large blob over a slow line may take longer than a run is thought alive
+	r.store.guard.Runs.Enter(r.id) // a large blob over a slow line may outlast the TTL of a run
 	defer r.store.guard.Runs.Leave(r.id)
 	if err := r.share(ctx, func(context.Context, *sql.Tx) error { return nil }); err != nil {
 		return err
@@ -136,7 +138,7 @@ func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor,
 			return r.pin(ctx, tx, repo, desc.Digest)
 		})
 	}
-	return errors.Join(err, u.Close()) // which discards it, unless it was committed
+	return errors.Join(err, u.Close()) // which discards an upload without a commit
 }
 
 func (r *Run) receive(ctx context.Context, u *Upload, desc ocispec.Descriptor, content io.Reader) error {
@@ -146,7 +148,7 @@ func (r *Run) receive(ctx context.Context, u *Upload, desc ocispec.Descriptor, c
 		}
 		return content.Read(p)
 	})
-	// One byte more than there may be, so that an endless source is noticed and not followed.
+	// One byte more than allowed, so that an endless source is noticed.
 	if _, err := u.ReadFrom(io.LimitReader(source, desc.Size+1)); err != nil {
 		return fmt.Errorf("receive blob %s: %w", desc.Digest, err)
 	}
@@ -159,7 +161,7 @@ func (r *Run) receive(ctx context.Context, u *Upload, desc ocispec.Descriptor, c
 	return nil
 }
 
-// stage makes a manifest, declared as a media type where its body names none, part of the run.
+// stage stages a manifest, with the media type declared where its body has none.
 func (r *Run) stage(ctx context.Context, tx *sql.Tx, repo string, d digest.Digest, declared string) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO run_manifests (run, repository, digest, media_type) VALUES (?, ?, ?, ?)
 		ON CONFLICT DO UPDATE SET media_type = excluded.media_type`, r.id, repo, d, declared)
@@ -169,8 +171,8 @@ func (r *Run) stage(ctx context.Context, tx *sql.Tx, repo string, d digest.Diges
 	return nil
 }
 
-// PutManifest stages a manifest for repo. Its config and layers must be visible there, or part of the run for repo;
-// *MissingError otherwise.
+// PutManifest stages a manifest for repo. *MissingError unless its config and layers are visible
+// there or staged for repo.
 func (r *Run) PutManifest(ctx context.Context, repo string, desc ocispec.Descriptor, body []byte) error {
 	if err := checkRepositoryAndDigest(repo, desc.Digest); err != nil {
 		return err
@@ -201,8 +203,8 @@ func (r *Run) PutManifest(ctx context.Context, repo string, desc ocispec.Descrip
 	})
 }
 
-// Tag stages tags: for each repository, what each of its tags is to name, which must be in the repository already or staged for
-// it. When one cannot be staged, others may have been.
+// Tag stages tags, by repository and name. Each manifest must exist in the repository or be staged
+// for it. When one tag fails, others may be staged.
 func (r *Run) Tag(ctx context.Context, tags map[string]map[string]digest.Digest) error {
 	var all []runTag
 	for repo, named := range tags {
@@ -249,8 +251,8 @@ func (r *Run) tag(ctx context.Context, tx *sql.Tx, t runTag) error {
 	return err
 }
 
-// Abort forgets the run and the manifests that nothing else has. Its blobs stay until collection, so a
-// run that is begun again soon finds them.
+// Abort ends the run and deletes the manifests that nothing else has. Its blobs stay until
+// collection, so that another run soon finds them.
 func (r *Run) Abort(ctx context.Context) error {
 	err := r.store.db.WriteFreeing(ctx, func(tx *sql.Tx) error {
 		if err := r.touch(ctx, tx); err != nil {
@@ -262,5 +264,73 @@ func (r *Run) Abort(ctx context.Context) error {
 		return err
 	}
 	r.store.clearEnded(ctx, r.id)
+	return nil
+}
+
+// sourceFresh is how long a source counts as recorded: pull-through names its source with everything it
+// fetches, and a transaction each time would cost more than it tells.
+const sourceFresh = 24 * time.Hour
+
+// Source records, by repository, that what the run puts there comes from each of some names, such as
+// quay.io/openshift-release-dev/ocp-release. It is what scrub asks when a blob is damaged, and is kept also when the run
+// is aborted.
+func (r *Run) Source(ctx context.Context, from map[string][]string) error {
+	var all []source
+	for repo, names := range from {
+		for _, name := range names {
+			registry, path, _ := strings.Cut(name, "/")
+			all = append(all, source{repo, registry, path})
+		}
+	}
+	return r.store.recordSources(ctx, all, false)
+}
+
+// RecordSource records that pull-through fetched something for repo from path on registry (host[:port]).
+func (s *Blobs) RecordSource(ctx context.Context, repo, registry, path string) error {
+	return s.recordSources(ctx, []source{{repo, registry, path}}, true)
+}
+
+type source struct{ repo, registry, path string }
+
+func (s source) check() error {
+	if s.registry == "" || s.path == "" {
+		return &InvalidError{What: "source", Reason: "both a registry and a repository on it are needed"}
+	}
+	return image.CheckRepository(s.repo)
+}
+
+func (s *core) recordSources(ctx context.Context, all []source, pulled bool) error {
+	now := s.now()
+	var unknown []source
+	for _, from := range all {
+		if err := from.check(); err != nil {
+			return err
+		}
+		fresh, err := sqlite.Exists(ctx, s.db.Reader(), `SELECT 1 FROM sources
+			WHERE repository = ? AND registry = ? AND path = ? AND pulled >= ? AND seen > ?`,
+			from.repo, from.registry, from.path, pulled, sqlite.Nanos(now.Add(-sourceFresh)))
+		if err != nil {
+			return fmt.Errorf("record source of %s: %w", from.repo, err)
+		}
+		if !fresh {
+			unknown = append(unknown, from)
+		}
+	}
+	for batch := range slices.Chunk(unknown, runBatch) {
+		err := s.db.Write(ctx, func(tx *sql.Tx) error {
+			for _, from := range batch {
+				_, err := tx.ExecContext(ctx, `INSERT INTO sources (repository, registry, path, pulled, seen) VALUES (?, ?, ?, ?, ?)
+					ON CONFLICT DO UPDATE SET pulled = max(pulled, excluded.pulled), seen = excluded.seen`,
+					from.repo, from.registry, from.path, pulled, sqlite.Nanos(now))
+				if err != nil {
+					return fmt.Errorf("record source of %s: %w", from.repo, err)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }

@@ -12,23 +12,23 @@ import (
 )
 
 const (
-	// maxSessions is how many unfinished uploads there may be, of one user and of all. Each has two files once it has
-	// received a byte.
+	// maxUserSessions and maxSessions bound the unfinished uploads of one user and of all. Each has two files
+	// after its first byte.
 	maxUserSessions = 1024
 	maxSessions     = 8 * maxUserSessions
-	// savedSessions is how many sessions that have received nothing survive a restart: those of the pushes that are about
-	// to send their first byte.
+	// savedSessions bounds the empty sessions that survive a restart: those of pushes that are about to send
+	// their first byte.
 	savedSessions = 256
 )
 
-// sessions counts the unfinished uploads. A session that has received nothing is remembered here and has no file: a client
-// may open as many as it likes, and the oldest are forgotten.
+// sessions counts the unfinished uploads. An empty session stays in memory and has no file: a
+// client may open any number, and the oldest are dropped.
 type sessions struct {
 	each, all int
 
 	mu    sync.Mutex // guards what follows
 	empty map[string]session
-	files map[string]session // those with files; of those found at the start the user is not known
+	files map[string]session // without a user for those found at the start
 	users map[string]int     // of files
 }
 
@@ -43,7 +43,7 @@ func newSessions() *sessions {
 		empty: make(map[string]session), files: make(map[string]session), users: make(map[string]int)}
 }
 
-// find counts the sessions that an earlier process has left.
+// find counts the sessions that an earlier process left.
 func (s *sessions) find(files *blobfile.Dir) error {
 	ids, err := files.Uploads()
 	if err != nil {
@@ -55,13 +55,13 @@ func (s *sessions) find(files *blobfile.Dir) error {
 	return nil
 }
 
-// remember keeps a session that has received nothing, until recall.
+// remember keeps an empty session, until recall.
 func (s *sessions) remember(id string, one session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	mine := 0
 	var oldest, oldestOfMine string
-	if len(s.empty) >= s.each { // else it cannot be too many for anyone
+	if len(s.empty) >= s.each { // else no user has too many
 		for other, o := range s.empty {
 			if oldest == "" || o.since.Before(s.empty[oldest].since) {
 				oldest = other
@@ -83,7 +83,7 @@ func (s *sessions) remember(id string, one session) {
 	s.empty[id] = one
 }
 
-// recall gives a session that has received nothing, and forgets it.
+// recall returns an empty session, and forgets it.
 func (s *sessions) recall(id string) (session, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -92,7 +92,7 @@ func (s *sessions) recall(id string) (session, bool) {
 	return one, ok
 }
 
-// staleEmpty lists the sessions that have received nothing and were not used since before.
+// staleEmpty lists the empty sessions without an access since before.
 func (s *sessions) staleEmpty(before time.Time) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,7 +105,7 @@ func (s *sessions) staleEmpty(before time.Time) []string {
 	return stale
 }
 
-// forget drops a session that has received nothing, if it is stale still.
+// forget drops an empty session if it is still stale.
 func (s *sessions) forget(id string, before time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -116,9 +116,9 @@ func (s *sessions) forget(id string, before time.Time) bool {
 	return ok
 }
 
-// hold counts a session that is about to have files. With a *TooManyError, drop may be the longest unused session of
-// the same user that makes the place.
-func (s *sessions) hold(id, user string, now time.Time) (drop string, err error) {
+// admit counts a session that is about to have files. With a *TooManyError, drop may be the least
+// recently used session of the user, to make room.
+func (s *sessions) admit(id, user string, now time.Time) (drop string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, ok := s.files[id]; ok {
@@ -142,7 +142,7 @@ func (s *sessions) hold(id, user string, now time.Time) (drop string, err error)
 	return drop, err
 }
 
-// used notes that a session with files was used.
+// used records an access of a session with files.
 func (s *sessions) used(id string, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -152,7 +152,7 @@ func (s *sessions) used(id string, now time.Time) {
 	}
 }
 
-// ended counts a session no more.
+// ended stops counting a session.
 func (s *sessions) ended(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -169,11 +169,11 @@ func (s *sessions) ended(id string) {
 	}
 }
 
-// holdSession makes a place for an upload's files, if need be by dropping the user's own session that was not used for
-// longest: what crashed clients have left is not to lock their user out.
-func (s *core) holdSession(id, user string) error {
+// admitSession admits an upload, if need be by dropping the least recently used session of its
+// user: the sessions of crashed clients must not lock their user out.
+func (s *core) admitSession(id, user string) error {
 	for {
-		drop, err := s.sessions.hold(id, user, s.now())
+		drop, err := s.sessions.admit(id, user, s.now())
 		if err == nil || drop == "" {
 			return err
 		}
@@ -212,8 +212,8 @@ func (s *core) removeUploadFiles(id string) error {
 	return nil
 }
 
-// saveSessions writes the states of the newest sessions that have received nothing. An error is
-// logged only: a push whose session is lost begins again.
+// saveSessions saves the newest empty sessions. An error is logged only: a push without its session
+// begins again.
 func (s *core) saveSessions() {
 	s.sessions.mu.Lock()
 	defer s.sessions.mu.Unlock()
@@ -224,13 +224,13 @@ func (s *core) saveSessions() {
 			return
 		}
 		if err := empty[id].bytes.Save(empty[id].since); err != nil {
-			s.log.Warn("could not save an upload session that has received nothing", "upload", id, "error", err)
+			s.log.Warn("could not save an empty upload session", "upload", id, "error", err)
 			return
 		}
 	}
 }
 
-// emptySession is how ResumeUpload takes up a session that has received nothing.
+// emptySession resumes an empty session.
 func (s *core) emptySession(repo, id string) (*Upload, bool) {
 	one, ok := s.sessions.recall(id)
 	if !ok {

@@ -34,12 +34,12 @@ func TestStore_Snapshot(t *testing.T) {
 	if found := f.snapshots(); len(found) != 1 || filepath.Base(found[0]) != another.Name {
 		t.Errorf("after the release of one there is %v", found)
 	}
-	if !f.guard.Hold.Held() {
+	if f.guard.Backups.Load() == 0 {
 		t.Error("the other no longer keeps collections from removing files")
 	}
 	f.must(another.Release())
-	if f.guard.Hold.Held() || len(f.snapshots()) > 0 {
-		t.Errorf("left behind: %v, held: %t", f.snapshots(), f.guard.Hold.Held())
+	if f.guard.Backups.Load() > 0 || len(f.snapshots()) > 0 {
+		t.Errorf("left behind: %v, backups: %d", f.snapshots(), f.guard.Backups.Load())
 	}
 }
 
@@ -50,8 +50,8 @@ func TestStore_Snapshot_failureHoldsNoFiles(t *testing.T) {
 	if _, err := f.Snapshot(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	if f.guard.Hold.Held() || len(f.snapshots()) > 0 {
-		t.Errorf("left behind: %v, held: %t", f.snapshots(), f.guard.Hold.Held())
+	if f.guard.Backups.Load() > 0 || len(f.snapshots()) > 0 {
+		t.Errorf("left behind: %v, backups: %d", f.snapshots(), f.guard.Backups.Load())
 	}
 	// What pushes are to leave free is there for it.
 	f.space.MinFree = 1 << 62

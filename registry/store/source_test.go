@@ -12,10 +12,11 @@ import (
 func (f *fixture) sources(d digest.Digest) []string {
 	f.t.Helper()
 	var got []string
-	f.must(f.Integrity().BlobSources(f.ctx, d, func(registry, path string) error {
-		got = append(got, registry+"/"+path)
-		return nil
-	}))
+	found, err := f.Integrity().BlobSources(f.ctx, d)
+	f.must(err)
+	for _, s := range found {
+		got = append(got, s.Registry+"/"+s.Repository)
+	}
 	return got
 }
 

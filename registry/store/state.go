@@ -6,11 +6,17 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 
 	"github.com/mirror-appliance/appliance/internal/diskspace"
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/registry/store/blobfile"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
-// Secret gives the secret of that name: 32 random bytes, made when it is first asked for, kept ever after.
+// Secret returns the secret with a name: 32 random bytes, made by the first call.
 func (s *Store) Secret(ctx context.Context, name string) ([]byte, error) {
 	if name == "" {
 		return nil, &InvalidError{What: "secret", Reason: "it has no name"}
@@ -47,7 +53,7 @@ type Stats struct {
 	Users        int64
 }
 
-// Stats counts the content. The time grows with it: some 0.3 s for a million manifests.
+// Stats counts the content, which takes some 0.3 s for a million manifests.
 func (s *Store) Stats(ctx context.Context) (Stats, error) {
 	var n Stats
 	err := s.db.Reader().QueryRowContext(ctx, `SELECT
@@ -65,8 +71,8 @@ func (s *Store) Stats(ctx context.Context) (Stats, error) {
 	return n, nil
 }
 
-// Note gives what SetNote was last given under a name, "" at first.
-func (s *Store) Note(ctx context.Context, name string) (string, error) {
+// Note returns the last value of SetNote, "" at first.
+func (s *core) Note(ctx context.Context, name string) (string, error) {
 	var value string
 	err := s.db.Reader().QueryRowContext(ctx, `SELECT value FROM meta WHERE name = ?`, name).Scan(&value)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
@@ -75,8 +81,8 @@ func (s *Store) Note(ctx context.Context, name string) (string, error) {
 	return value, nil
 }
 
-// SetNote writes down what a job wants to know after a restart, on a full disk too.
-func (s *Store) SetNote(ctx context.Context, name, value string) error {
+// SetNote saves a value that a job needs after a restart, on a full disk too.
+func (s *core) SetNote(ctx context.Context, name, value string) error {
 	err := s.db.ShareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value`, name, value)
 		return err
@@ -87,7 +93,7 @@ func (s *Store) SetNote(ctx context.Context, name, value string) error {
 	return nil
 }
 
-// Space returns how much is free on the file system of the blobs, and on that of the database if it is another.
+// Space returns the free space of the blobs' file system, and of the database's if that is another.
 func (s *Store) Space() ([]diskspace.Space, error) {
 	paths := []string{s.files.Root()}
 	same, err := diskspace.Same(s.files.Root(), s.database)
@@ -106,10 +112,10 @@ func (s *Store) Space() ([]diskspace.Space, error) {
 	return all, nil
 }
 
-// CheckSpace fails with a *FullError when a push would be refused, however small, because the disk is full.
+// CheckSpace returns a *FullError when the disk is too full for any push.
 func (s *Store) CheckSpace() error { return s.checkNewFile(0) }
 
-// checkSpace fails with a *FullError when there is not enough space for need bytes of a blob, or for its row.
+// checkSpace returns a *FullError unless there is space for need bytes of a blob and for its row.
 func (s *core) checkSpace(need int64) error {
 	if err := s.space.Check(s.files.Root(), need); err != nil {
 		return err
@@ -117,7 +123,7 @@ func (s *core) checkSpace(need int64) error {
 	return s.space.Check(s.database, 0)
 }
 
-// checkNewFile is checkSpace for a blob that needs files of its own.
+// checkNewFile is checkSpace for a blob that needs new files.
 func (s *core) checkNewFile(need int64) error {
 	if err := s.space.CheckInodes(s.files.Root()); err != nil {
 		return err
@@ -128,24 +134,24 @@ func (s *core) checkNewFile(need int64) error {
 // DatabaseBytes returns the sizes of the database and of its WAL.
 func (s *Store) DatabaseBytes() (database, wal int64) { return s.db.Bytes() }
 
-// Damage returns a *CorruptError if the database has been found damaged since Open, and nil otherwise.
+// Damage returns a *CorruptError if the database was found damaged since Open, and nil otherwise.
 func (s *Store) Damage() error { return s.db.Damage() }
 
-// Check returns the error of "database" and of "storage": nil for a healthy part.
+// Check returns the errors of "database" and of "storage", nil for a healthy part.
 func (s *Store) Check(ctx context.Context) map[string]error {
 	return map[string]error{"database": s.db.Check(ctx), "storage": diskspace.Full(s.files.Root(), 0, s.files.CheckWritable())}
 }
 
-// Maintain is called on a schedule, while the store is in use. It writes down what was read lately, finishes what was
-// cut short, and maintains the database.
+// Maintain flushes times of access, finishes interrupted work, and maintains the database. It is
+// called on a schedule, while the store is in use.
 func (s *Store) Maintain(ctx context.Context) error {
 	var errs []error
 	for _, step := range []struct {
 		what string
 		do   func(context.Context) error
 	}{
-		{"write down what was used", s.saveUses},
-		{"finish what was cut short", s.finishAll},
+		{"flush the times of last access", s.flushLastAccess},
+		{"finish interrupted work", s.finishAll},
 		{"maintain the database", s.db.Maintain},
 	} {
 		if err := step.do(ctx); err != nil {
@@ -153,4 +159,66 @@ func (s *Store) Maintain(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// checkStorage returns an error when rows have blobs and there is no directory for them:
+// a disk that is not mounted must not look like a registry that lost everything.
+func (s *core) checkStorage(ctx context.Context, root string) error {
+	for _, a := range blobfile.Algorithms() {
+		dir, missing := blobfile.Missing(root, a)
+		if !missing {
+			continue
+		}
+		found, err := sqlite.Exists(ctx, s.db.Reader(), `SELECT 1 FROM blobs WHERE digest >= ?1 || ':' AND digest < ?1 || ';'`, a.String())
+		if err != nil {
+			return fmt.Errorf("look for blobs: %w", err)
+		}
+		if found {
+			return hint.New(errors.New("the blobs of the database are missing: "+dir+" does not exist"),
+				"mount the file system that has them, or restore a backup: appliance restore")
+		}
+	}
+	return nil
+}
+
+// checkDatabase returns an error when there are blobs and no database. With a new one,
+// collection would remove them all.
+func checkDatabase(database, storage string) error {
+	if info, err := os.Stat(database); err == nil && info.Size() > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil // opening it reports other errors
+	}
+	blobs, err := blobfile.HasBlobs(storage)
+	if err != nil {
+		return fmt.Errorf("look for blobs: %w", err)
+	}
+	if blobs {
+		return hint.New(fmt.Errorf("there is no database %s, and %s has blobs: without their rows the first collection would remove them", database, storage),
+			"mount the file system that has the database, or restore a backup (`appliance restore`), which uses the blobs that are there; to begin anew, move "+storage+" away")
+	}
+	return nil
+}
+
+// Snapshot is the source of a backup: a copy of the database at one moment, whose blobs keep their
+// files until Release. It takes as much space as the database.
+type Snapshot struct {
+	Name  string // of the file, which is beside the database
+	store *core
+}
+
+// Snapshot makes a snapshot. Collections go on until Release, but leave files. *FullError.
+func (s *Store) Snapshot(ctx context.Context) (*Snapshot, error) {
+	// Before the snapshot: what it names must still have its file when its turn comes.
+	s.guard.Backups.Add(1)
+	path, err := s.db.Snapshot(ctx)
+	if err != nil {
+		s.guard.Backups.Add(-1)
+		return nil, err
+	}
+	return &Snapshot{Name: filepath.Base(path), store: s.core}, nil
+}
+
+// Release removes the file, and lets collections remove files again.
+func (s *Snapshot) Release() error {
+	defer s.store.guard.Backups.Add(-1)
+	return s.store.db.RemoveSnapshot(s.Name)
 }

@@ -19,52 +19,52 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
-// Options says where the store is.
+// Options are the options of Open.
 type Options struct {
-	Database string           // SQLite file; its directory must exist; the file is created 0600
-	Storage  string           // blobs are <Storage>/sha256/<2 hex>/<hex> and likewise sha512, uploads <Storage>/uploads
-	Current  bool             // refuse a database of an older version instead of migrating it: *OlderError
-	MinFree  int64            // bytes that pushes leave free, on each file system of the two; 0: as many as deleting needs
+	Database string           // SQLite file, created 0600; its directory must exist
+	Storage  string           // directory of the blobs, see blobfile
+	Current  bool             // refuse a database of an older version instead of migrating it: *SchemaError
+	MinFree  int64            // bytes that pushes leave free on both file systems; 0: enough to delete
 	Now      func() time.Time // nil: time.Now
 	Log      *slog.Logger     // nil: discard
 }
 
-// Store is an opened store. Its methods may be called from any goroutine, and so may those of its parts.
+// Store is an opened store. It and its parts are safe for concurrent use.
 type Store struct {
 	*core
 	Blobs     *Blobs     // blobs of a repository
-	Uploads   *Uploads   // blobs on their way
+	Uploads   *Uploads   // blobs being pushed
 	Manifests *Manifests // manifests of a repository
 	Tags      *Tags      // tags of a repository
 	Runs      *Runs      // staged syncs
 	Users     *Users     // accounts
-	Garbage   *Garbage   // what can be removed
+	Garbage   *Garbage   // unused content
 
 	lock *os.File
 }
 
-// Blobs has the blobs of repositories.
+// Blobs are the blobs of repositories.
 type Blobs struct{ *core }
 
 // Uploads begins and resumes uploads.
 type Uploads struct{ *core }
 
-// Manifests has the manifests of repositories.
+// Manifests are the manifests of repositories.
 type Manifests struct{ *core }
 
-// Tags has the tags of repositories.
+// Tags are the tags of repositories.
 type Tags struct{ *core }
 
 // Runs begins and resumes runs.
 type Runs struct{ *core }
 
-// Users has the accounts.
+// Users are the accounts.
 type Users struct{ *core }
 
-// Garbage finds and removes what nothing needs any more. It implements gc.Store.
+// Garbage finds and removes unused content. It implements gc.Store.
 type Garbage struct{ *core }
 
-// core is what the parts of a store share.
+// core is shared by the parts of a store.
 type core struct {
 	database string
 	db       *sqlite.DB
@@ -78,26 +78,26 @@ type core struct {
 	turns
 }
 
-// memory is what one process remembers.
+// memory is the state of one process.
 type memory struct {
 	guard    *guard.Set
 	sessions *sessions
-	recent   recent
-	uses     uses
+	cache    manifestCache
+	accesses accesses
 	arrivals *arrivals
 }
 
-// turns is what lets requests and long work wait for each other.
+// turns bounds how long requests and long work wait for each other.
 type turns struct {
 	places   manifestPlaces
 	reading  reading       // see yielding
 	removing sync.Map      // ids of the removals under way
-	part     time.Duration // how long a transaction takes that is part of something long
-	patience time.Duration // how long a request waits for another that has its upload session
+	part     time.Duration // of a transaction that is part of a long operation
+	patience time.Duration // of a request whose upload session another request has
 }
 
-// Open opens the store, making it where there is none. Errors: *LockedError when another process has it,
-// *lostDatabaseError, *lostStorageError, *NewerError, *OlderError, *NotDatabaseError, *FullError.
+// Open opens the store, or creates it. Errors: *LockedError when another process has it, *SchemaError,
+// *NotDatabaseError, *FullError, and one with a hint when the blobs or the database are missing.
 func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	s, err := newStore(o)
 	if err != nil {
@@ -118,7 +118,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 		return nil, err
 	}
 	s.db, err = sqlite.Open(ctx, sqlite.Options{Path: s.database, Schema: migrations.Schema(), Current: o.Current, Log: s.log,
-		Changed: s.recent.note, Committed: s.recent.forget})
+		Changed: s.cache.note, Committed: s.cache.forget})
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +146,8 @@ func newStore(o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	c := &core{database: path, now: o.Now, log: o.Log, turns: turns{places: newManifestPlaces(), part: partTime, patience: 10 * time.Second}}
+	c := &core{database: path, now: o.Now, log: o.Log,
+		turns: turns{places: newManifestPlaces(), part: partTime, patience: 10 * time.Second}}
 	s := &Store{core: c, Blobs: &Blobs{c}, Uploads: &Uploads{c}, Manifests: &Manifests{c}, Tags: &Tags{c},
 		Runs: &Runs{c}, Users: &Users{c}, Garbage: &Garbage{c}}
 	s.space = diskspace.Checker{Bytes: diskspace.Bytes, Inodes: diskspace.Inodes, MinFree: o.MinFree}
@@ -156,14 +157,14 @@ func newStore(o Options) (*Store, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	s.recent.limit = recentLimit()
+	s.cache.limit = cacheLimit()
 	s.guard = guard.New(s.now)
 	s.sessions = newSessions()
 	s.arrivals = &arrivals{over: make(chan struct{}, 1)}
 	return s, nil
 }
 
-// Close ends the store. Calls that are under way fail; end them first.
+// Close closes the store. Calls under way fail.
 func (s *Store) Close() error {
 	if s.files != nil {
 		s.saveSessions()
@@ -176,10 +177,10 @@ func (s *Store) Close() error {
 	if s.db != nil {
 		// An error is logged only: a push whose check is lost is told what is missing, and sends it again.
 		if err := s.saveChecks(context.Background()); err != nil {
-			s.log.Warn("could not save which blobs were asked for lately", "error", err)
+			s.log.Warn("could not save the recent checks of blobs", "error", err)
 		}
-		if err := s.saveUses(context.Background()); err != nil {
-			s.log.Warn("could not save what was pulled lately", "error", err)
+		if err := s.flushLastAccess(context.Background()); err != nil {
+			s.log.Warn("could not save the times of last access", "error", err)
 		}
 		errs = append(errs, s.db.Close())
 	}
@@ -189,21 +190,17 @@ func (s *Store) Close() error {
 	return errors.Join(errs...)
 }
 
-// saveChecks turns the checks that the guard remembers into links as new as they are, so that a restart
-// between the check and the manifest does not cost a push its blobs. Likewise for when runs were heard of.
+// saveChecks saves the times that the guard remembers, of checks as those of links, so that a
+// restart between a check and the manifest does not cost a push its blobs.
 func (s *core) saveChecks(ctx context.Context) error {
 	checks, heard := s.guard.Blobs.TakeChecks(), s.guard.Runs.TakeHeard()
 	if len(checks)+len(heard) == 0 {
 		return nil
 	}
 	return s.db.Write(ctx, func(tx *sql.Tx) error {
-		stmt, err := tx.PrepareContext(ctx, `UPDATE repository_blobs SET linked = max(linked, ?) WHERE digest = ?`)
-		if err != nil {
-			return err
-		}
-		defer stmt.Close()
 		for d, t := range checks {
-			if _, err := stmt.ExecContext(ctx, sqlite.Nanos(t), d); err != nil {
+			_, err := tx.ExecContext(ctx, `UPDATE repository_blobs SET linked = max(linked, ?) WHERE digest = ?`, sqlite.Nanos(t), d)
+			if err != nil {
 				return err
 			}
 		}

@@ -14,14 +14,14 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
-// pushesKept is how many moves of a tag by pushes are remembered. Those by runs all are.
+// pushesKept bounds the history of a tag that is moved by pushes. That by runs is kept.
 const pushesKept = 50
 
-// tagBatch is how many tags of a manifest that is deleted are deleted in one transaction, which pushes wait for.
+// tagBatch is how many tags of a manifest one transaction deletes, which pushes wait for.
 const tagBatch = 2000
 
-// List lists the tags of repo after last in byte order, at most n of them (n<0: all), and reports whether
-// there are more. ErrNotFound: nothing was ever pushed to repo.
+// List lists at most n tags of repo after last (n<0: all), sorted, and whether there are more.
+// ErrNotFound: nothing was ever pushed to repo.
 func (s *Tags) List(ctx context.Context, repo, last string, n int) (tags []string, more bool, err error) {
 	if err := image.CheckRepository(repo); err != nil {
 		return nil, false, err
@@ -33,30 +33,43 @@ func (s *Tags) List(ctx context.Context, repo, last string, n int) (tags []strin
 	return s.page(ctx, n, `SELECT name FROM tags WHERE repository = ? AND name > ? ORDER BY name LIMIT ?`, id, last)
 }
 
-// Repositories lists the repositories that have a manifest, in the way of Tags.
+// Tag is a tag of a repository.
+type Tag struct {
+	Repository, Name string
+	Digest           digest.Digest
+}
+
+// All lists at most n tags of all repositories after one.
+func (s *Tags) All(ctx context.Context, after Tag, n int) ([]Tag, error) {
+	columns := func(t *Tag) []any { return []any{&t.Repository, &t.Name, &t.Digest} }
+	// One repository after the other, along the index of their names.
+	tags, err := sqlite.List(ctx, s.db.Reader(), columns, `SELECT r.name, t.name, t.digest
+		FROM repositories r CROSS JOIN tags t ON t.repository = r.id
+		WHERE r.name >= ?1 AND (r.name > ?1 OR t.name > ?2) ORDER BY r.name, t.name LIMIT ?3`, after.Repository, after.Name, n)
+	if err != nil {
+		return nil, fmt.Errorf("list tags: %w", err)
+	}
+	return tags, nil
+}
+
+// Repositories lists the repositories that have a manifest, as Tags.List does.
 func (s *Store) Repositories(ctx context.Context, last string, n int) (names []string, more bool, err error) {
 	return s.page(ctx, n, `SELECT name FROM repositories r WHERE name > ?
 		AND EXISTS (SELECT 1 FROM repository_manifests rm WHERE rm.repository = r.id)
 		ORDER BY name LIMIT ?`, last)
 }
 
-// page reads at most n names. text takes args and then a limit.
+// page returns at most n names. text takes args and then a limit.
 func (s *core) page(ctx context.Context, n int, text string, args ...any) (names []string, more bool, err error) {
-	names = []string{}
 	if n == 0 {
-		return names, false, nil
+		return []string{}, false, nil
 	}
 	limit := -1
 	if n > 0 {
-		limit = n + 1 // one more than asked for tells whether there are more
+		limit = n + 1 // to know whether there are more
 	}
-	scan := func(rows *sql.Rows) error {
-		var name string
-		err := rows.Scan(&name)
-		names = append(names, name)
-		return err
-	}
-	if err := sqlite.Query(ctx, s.db.Reader(), scan, text, append(args, limit)...); err != nil {
+	names, err = sqlite.Column[string](ctx, s.db.Reader(), text, append(args, limit)...)
+	if err != nil {
 		return nil, false, fmt.Errorf("list names: %w", err)
 	}
 	if n > 0 && len(names) > n {
@@ -65,7 +78,7 @@ func (s *core) page(ctx context.Context, n int, text string, args ...any) (names
 	return names, false, nil
 }
 
-// Delete deletes a tag and leaves what it named.
+// Delete deletes a tag and keeps its manifest.
 func (s *Tags) Delete(ctx context.Context, repo, tag string) error {
 	if err := image.CheckRepository(repo); err != nil {
 		return err
@@ -82,18 +95,19 @@ func (s *Tags) Delete(ctx context.Context, repo, tag string) error {
 	})
 }
 
-// untag deletes the tags of a repository that name some manifests.
+// untag deletes the tags of some manifests in a repository.
 func (s *core) untag(ctx context.Context, tx *sql.Tx, repository int64, ds []digest.Digest) error {
 	return s.dropTags(ctx, tx, `SELECT t.repository, t.name, '' FROM json_each(?3) d CROSS JOIN tags t
 		WHERE t.repository = ?2 AND t.digest = d.value`, repository, asJSON(ds))
 }
 
-// untagMost deletes, a part at a time, the tags that name a manifest, until there are few enough for one transaction.
+// untagMost deletes tags of a manifest, a batch at a time, until the rest fits into one
+// transaction.
 func (s *core) untagMost(ctx context.Context, repo string, d digest.Digest) error {
-	const these = ` FROM repositories r CROSS JOIN tags t WHERE r.name = ? AND t.repository = r.id AND t.digest = ? LIMIT `
 	for {
 		var id int64
-		err := s.db.Reader().QueryRowContext(ctx, `SELECT r.id`+these+fmt.Sprintf(`1 OFFSET %d`, tagBatch), repo, d).Scan(&id)
+		err := s.db.Reader().QueryRowContext(ctx, `SELECT r.id FROM repositories r CROSS JOIN tags t
+			WHERE r.name = ? AND t.repository = r.id AND t.digest = ? LIMIT 1 OFFSET ?`, repo, d, tagBatch).Scan(&id)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}
@@ -110,10 +124,10 @@ func (s *core) untagMost(ctx context.Context, repo string, d digest.Digest) erro
 	}
 }
 
-// untagSome deletes as many tags of a manifest as one transaction is for, and reports whether there are more.
+// untagSome deletes a batch of the tags of a manifest, and reports whether there are more.
 func (s *core) untagSome(ctx context.Context, tx *sql.Tx, repository int64, d digest.Digest) (more bool, err error) {
-	err = s.dropTags(ctx, tx, fmt.Sprintf(`SELECT t.repository, t.name, '' FROM tags t
-		WHERE t.repository = ?2 AND t.digest = ?3 ORDER BY t.name LIMIT %d`, tagBatch), repository, d)
+	err = s.dropTags(ctx, tx, `SELECT t.repository, t.name, '' FROM tags t
+		WHERE t.repository = ?2 AND t.digest = ?3 ORDER BY t.name LIMIT ?4`, repository, d, tagBatch)
 	if err != nil {
 		return false, err
 	}
@@ -131,52 +145,63 @@ func (s *core) dropTag(ctx context.Context, tx *sql.Tx, repository int64, tag st
 	return s.dropTags(ctx, tx, `VALUES (?2, ?3, '')`, repository, tag)
 }
 
-// dropTags deletes tags: moves selects the repository and the name of each, and ”.
+// dropTags deletes tags: moves selects the repository, the name and an empty digest of each.
 func (s *core) dropTags(ctx context.Context, tx *sql.Tx, moves string, args ...any) error {
-	return s.change(ctx, tx, `DELETE FROM tags WHERE (repository, name) IN (SELECT repository, name FROM moving)`, moves, args...)
+	return s.change(ctx, tx, deleteMoving, moves, args...)
 }
 
-// moveTags lets tags name manifests: moves selects the repository, the name and the digest for each.
+// moveTags moves tags: moves selects the repository, name and digest of each.
 func (s *core) moveTags(ctx context.Context, tx *sql.Tx, moves string, args ...any) error {
-	return s.change(ctx, tx, `INSERT INTO tags (repository, name, digest, updated, checked) SELECT repository, name, became, ?1, 0 FROM moving WHERE true
-		ON CONFLICT DO UPDATE SET digest = excluded.digest, updated = excluded.updated`, moves, args...)
+	return s.change(ctx, tx, upsertMoving, moves, args...)
 }
 
-// change records what some tags have named and will name, and runs a statement that changes those of them that name
-// something else. The parameters of moves begin with ?2. A thousand tags take no more statements than one.
+// change records the moves of tags and runs a statement on those that change. The parameters of
+// moves begin with ?2. A thousand tags take no more statements than one.
 func (s *core) change(ctx context.Context, tx *sql.Tx, statement, moves string, args ...any) error {
-	moving := `WITH moves (repository, name, digest) AS (` + moves + `),
-		moving AS MATERIALIZED (SELECT DISTINCT m.repository, m.name, coalesce(t.digest, '') AS was, m.digest AS became
-			FROM moves m LEFT JOIN tags t ON t.repository = m.repository AND t.name = m.name WHERE coalesce(t.digest, '') <> m.digest) `
+	moving := movingTags(moves)
 	args = append([]any{sqlite.Nanos(s.now())}, args...)
-	for _, statement := range []string{
-		`INSERT INTO tag_history (repository, name, was, became, moved, run) SELECT repository, name, was, became, ?1, '' FROM moving`,
-		trimHistory,
-		statement,
-	} {
+	for _, statement := range []string{recordMoves, trimHistory, statement} {
 		n, err := sqlite.Affected(ctx, tx, moving+statement, args...)
 		if err != nil {
 			return fmt.Errorf("move tags: %w", err)
 		}
 		if n == 0 && statement != trimHistory {
-			break // none names something else
+			break // none changes
 		}
 	}
 	return nil
 }
 
-// trimHistory forgets old moves by pushes: a tag that every build pushes would otherwise grow the database for ever.
+// movingTags begins a statement with the moves that change a tag.
+func movingTags(moves string) string {
+	return `WITH moves (repository, name, digest) AS (` + moves + `),
+		moving AS MATERIALIZED (SELECT DISTINCT m.repository, m.name, coalesce(t.digest, '') AS was, m.digest AS became
+			FROM moves m LEFT JOIN tags t ON t.repository = m.repository AND t.name = m.name
+			WHERE coalesce(t.digest, '') <> m.digest) `
+}
+
+const (
+	recordMoves = `INSERT INTO tag_history (repository, name, was, became, moved, run)
+		SELECT repository, name, was, became, ?1, '' FROM moving`
+	deleteMoving = `DELETE FROM tags WHERE (repository, name) IN (SELECT repository, name FROM moving)`
+	upsertMoving = `INSERT INTO tags (repository, name, digest, updated, checked)
+		SELECT repository, name, became, ?1, 0 FROM moving WHERE true
+		ON CONFLICT DO UPDATE SET digest = excluded.digest, updated = excluded.updated`
+)
+
+// trimHistory deletes old moves by pushes: a tag that every build pushes would grow the database
+// for ever.
 var trimHistory = fmt.Sprintf(`DELETE FROM tag_history WHERE id IN (SELECT h.id FROM moving m CROSS JOIN tag_history h
 	WHERE h.repository = m.repository AND h.name = m.name AND h.run = '' AND h.id <= (SELECT o.id FROM tag_history o
 		WHERE o.repository = m.repository AND o.name = m.name AND o.run = '' ORDER BY o.id DESC LIMIT 1 OFFSET %d))`, pushesKept)
 
-// asJSON is digests as json_each reads them.
+// asJSON returns a JSON array for json_each.
 func asJSON[S ~string](all []S) string {
 	text, _ := json.Marshal(all) // of strings, which cannot fail
 	return string(text)
 }
 
-// Checked says when the upstream last confirmed a tag; the zero time means never.
+// Checked returns when the upstream last confirmed a tag; the zero time means never.
 func (s *Tags) Checked(ctx context.Context, repo, tag string) (time.Time, error) {
 	var checked int64
 	err := s.db.Reader().QueryRowContext(ctx, `SELECT t.checked FROM tags t JOIN repositories r ON r.id = t.repository

@@ -40,7 +40,7 @@ func testTakeBack(t *testing.T, a digest.Algorithm) {
 	}
 	f.must(f.guard.Blobs.Enter(f.ctx, d))
 
-	f.must(f.takeBack(place(), d))
+	f.must(f.undoPlace(place(), d))
 	if _, err := os.Lstat(f.path(d)); !errors.Is(err, fs.ErrNotExist) {
 		t.Fatalf("the file that nobody else has put there: %v", err)
 	}
@@ -52,7 +52,7 @@ func testTakeBack(t *testing.T, a digest.Algorithm) {
 	f.must(err)
 	_, err = u.Commit(f.ctx, d)
 	f.must(err)
-	f.must(f.takeBack(placed, d))
+	f.must(f.undoPlace(placed, d))
 	f.guard.Blobs.Leave(d)
 	if !f.guard.Blobs.Spared(d, f.clock.now().Add(time.Hour)) {
 		t.Error("the manifest that is to come of the other push is not expected any more")

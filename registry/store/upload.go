@@ -20,24 +20,25 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
-// spaceEvery is how many bytes are written between two looks at the free space.
+// spaceEvery is how many bytes are written between two checks of the free space.
 const spaceEvery = 1 << 20
 
-// Upload is a blob that is being written. An Upload has its session alone, until Close, Commit or Cancel; Close keeps the
-// session for ResumeUpload, the others end it. What was acknowledged before Close survives a restart.
+// Upload is a blob that is being written. It has its session alone, until Close, Commit or Cancel;
+// Close keeps the session for Resume, the others end it. Bytes written before Close survive a
+// restart.
 type Upload struct {
 	store   *core
 	user    string      // of the session, for the bounds on sessions
 	by      origin      // of the link that it gets
-	session bool        // it can be resumed; a run's blob cannot, since a run starts a blob again
-	want    int64       // how many bytes are to come in all, 0 when that is not known
-	arrived func(n int) // nil: nothing reads what is written before it is committed
+	session bool        // it can be resumed; that of a run cannot
+	want    int64       // total bytes, 0 if unknown
+	arrived func(n int) // nil: there is no reader before the commit
 
-	mu      sync.Mutex // guards what follows; an Upload used by two goroutines stays in order
+	mu      sync.Mutex // guards the fields below
 	bytes   *blobfile.Upload
 	begun   bool // a byte has come since it was opened, and the session is counted
 	closed  bool
-	checked int64 // the size at which there was last seen to be space
+	checked int64 // the size at the last check of the space
 }
 
 // New begins an upload to repo.
@@ -57,7 +58,7 @@ func (s *Uploads) New(ctx context.Context, repo string) (*Upload, error) {
 	return u, nil
 }
 
-// newUpload begins an upload of want bytes, 0 if that is not known.
+// newUpload begins an upload of want bytes, 0 if unknown.
 func (s *core) newUpload(repo string, want int64) (*Upload, error) {
 	if err := s.checkNewFile(want); err != nil {
 		return nil, fmt.Errorf("begin upload: %w", err)
@@ -70,13 +71,13 @@ func (s *core) newUpload(repo string, want int64) (*Upload, error) {
 	return &Upload{store: s, bytes: bytes, want: want}, nil
 }
 
-// begin counts the session, which it does with the first byte: one that has received nothing costs nothing.
+// begin counts the session at its first byte: an empty one costs nothing.
 func (u *Upload) begin() error {
 	if u.begun {
 		return nil
 	}
 	if u.session {
-		if err := u.store.holdSession(u.ID(), u.user); err != nil {
+		if err := u.store.admitSession(u.ID(), u.user); err != nil {
 			return fmt.Errorf("begin upload: %w", err)
 		}
 	}
@@ -84,8 +85,8 @@ func (u *Upload) begin() error {
 	return nil
 }
 
-// Resume opens a session of repo where its last Close left it, also after a restart. While another request has the
-// session it waits a little, then fails with *BusyError.
+// Resume opens a session of repo as its last Close left it, also after a restart. It waits a little
+// for another request that has the session, then fails with *BusyError.
 func (s *Uploads) Resume(ctx context.Context, repo, id string) (*Upload, error) {
 	if !blobfile.IsUploadID(id) {
 		return nil, &NotFoundError{Kind: "upload", Name: image.Quote(id)}
@@ -108,10 +109,10 @@ func (s *Uploads) Resume(ctx context.Context, repo, id string) (*Upload, error) 
 	return &Upload{store: s.core, user: sqlite.User(ctx), session: true, bytes: bytes, checked: bytes.Size()}, nil
 }
 
-// ID names the session.
+// ID returns the id of the session.
 func (u *Upload) ID() string { return u.bytes.ID() }
 
-// Size is how many bytes have been written.
+// Size returns the number of bytes so far.
 func (u *Upload) Size() int64 {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -147,13 +148,13 @@ func (u *Upload) write(p []byte) (int, error) {
 	return n, diskspace.Full(u.store.files.Root(), max(0, u.want-u.bytes.Size()), err)
 }
 
-// checkSpace fails with a *FullError when there is no space for the rest.
+// checkSpace returns a *FullError when there is no space for the rest.
 func (u *Upload) checkSpace() error {
 	u.checked = u.bytes.Size()
 	return u.store.checkSpace(max(spaceEvery, u.want-u.checked))
 }
 
-// ReadFrom appends all of r. When it fails, what was read before stays in the upload.
+// ReadFrom appends all of r. When it fails, the bytes before stay in the upload.
 func (u *Upload) ReadFrom(r io.Reader) (int64, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -175,8 +176,9 @@ func (u *Upload) ReadFrom(r io.Reader) (int64, error) {
 	}
 }
 
-// fill reads until the buffer is full or r has an error. A Read of the network gives a record of TLS, or a part of one:
-// writes as small as that, and aligned to no page, were measured to cost reads of the file a tenth.
+// fill reads until the buffer is full or r has an error. A Read of the network returns a record of
+// TLS at most: writes as small as that, and aligned to no page, were measured to make reads of the
+// file a tenth slower.
 func fill(buffer []byte, r io.Reader) (n int, err error) {
 	for n < len(buffer) && err == nil {
 		var m int
@@ -186,7 +188,7 @@ func fill(buffer []byte, r io.Reader) (n int, err error) {
 	return n, err
 }
 
-// Close gives the session back, to be resumed. After Commit and Cancel it does nothing.
+// Close releases the session, to be resumed. After Commit and Cancel it does nothing.
 func (u *Upload) Close() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -196,10 +198,10 @@ func (u *Upload) Close() error {
 	case !u.session:
 		return u.discard()
 	case u.bytes.Size() == 0:
-		// In memory before the session is released, or another request finds neither.
+		// In memory before the release, or another request finds neither.
 		u.store.sessions.remember(u.ID(), session{user: u.user, bytes: u.bytes, since: u.store.now()})
 		return errors.Join(u.bytes.Forget(), u.end(u.bytes.Close()))
-	case !u.begun: // what is on disk is as it was
+	case !u.begun: // its files have not changed
 		return u.end(u.bytes.Close())
 	}
 	err := u.bytes.Save(time.Time{})
@@ -223,7 +225,7 @@ func (u *Upload) discard() error {
 	return u.end(err)
 }
 
-// Cancel ends the session and forgets its bytes.
+// Cancel ends the session and discards its bytes.
 func (u *Upload) Cancel(context.Context) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -233,20 +235,13 @@ func (u *Upload) Cancel(context.Context) error {
 	return u.discard()
 }
 
-// Commit makes a blob of the upload, visible in its repository, and returns its size. A digest that the
-// bytes do not have is a *DigestError. It ends the session whether it succeeds or not: after a failed
-// fsync nothing tells which bytes are on disk, and after a failed transaction the file is in place
-// already. Only a malformed digest leaves the session as it was.
+// Commit makes a blob of the upload, visible in its repository, and returns its size. *DigestError
+// when the bytes have another digest. It ends the session also when it fails: after a failed fsync
+// it is unknown which bytes are on disk, and after a failed transaction the file is in place. Only
+// a malformed digest leaves the session as it was.
 func (u *Upload) Commit(ctx context.Context, d digest.Digest) (int64, error) {
 	err := u.commitTo(ctx, d, func(ctx context.Context, tx *sql.Tx) error {
-		id, err := u.store.ensureRepository(ctx, tx, u.bytes.Repository())
-		if err != nil {
-			return err
-		}
-		if u.by == byPush {
-			u.store.guard.Blobs.Expect(u.bytes.Repository(), d)
-		}
-		return u.store.linkBlob(ctx, tx, id, d, u.by)
+		return u.store.linkBlob(ctx, tx, u.bytes.Repository(), d, u.by)
 	})
 	if err == nil && u.by == byPull {
 		u.store.arrivals.add(u.Size())
@@ -254,7 +249,7 @@ func (u *Upload) Commit(ctx context.Context, d digest.Digest) (int64, error) {
 	return u.Size(), err
 }
 
-// commitTo commits, and in the same transaction lets link say who has the blob.
+// commitTo commits the upload, with the links that link writes in the same transaction.
 func (u *Upload) commitTo(ctx context.Context, d digest.Digest, link linkFunc) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -283,17 +278,15 @@ func (u *Upload) verified(ctx context.Context, d digest.Digest, link linkFunc) e
 	if got != d {
 		return &DigestError{Want: d, Got: got}
 	}
-	if err := u.keep(ctx, d, link); err != nil {
+	kept := false
+	if small, ok := u.bytes.Small(); ok {
+		kept, err = u.store.commitSmall(ctx, small, d, link)
+	}
+	if !kept && err == nil {
+		err = u.store.commitFile(ctx, u.bytes, d, link)
+	}
+	if err != nil {
 		return fmt.Errorf("commit blob %s: %w", d, err)
 	}
 	return nil
-}
-
-func (u *Upload) keep(ctx context.Context, d digest.Digest, link linkFunc) error {
-	if small, ok := u.bytes.Small(); ok {
-		if kept, err := u.store.keepSmall(ctx, small, d, link); kept || err != nil {
-			return err
-		}
-	}
-	return u.store.keep(ctx, u.bytes, d, link)
 }

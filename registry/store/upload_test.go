@@ -473,7 +473,7 @@ func TestStore_keep_ofAFileThatCannotBeSynced(t *testing.T) {
 				f.must(f.guard.Blobs.Enter(f.ctx, d))
 				defer f.guard.Blobs.Leave(d)
 			}
-			err := f.keep(f.ctx, u, d, func(context.Context, *sql.Tx) error {
+			err := f.commitFile(f.ctx, u, d, func(context.Context, *sql.Tx) error {
 				t.Error("a row was written")
 				return nil
 			})
@@ -489,7 +489,7 @@ func TestStore_keep_ofAFileThatCannotBeSynced(t *testing.T) {
 	t.Run("a file that is there stays", func(t *testing.T) {
 		f := newFixture(t)
 		held := f.blob("app", content)
-		if err := f.keep(f.ctx, f.unsynced(content), held.Digest, nil); !errors.Is(err, syscall.EINVAL) {
+		if err := f.commitFile(f.ctx, f.unsynced(content), held.Digest, nil); !errors.Is(err, syscall.EINVAL) {
 			t.Errorf("error is %v", err)
 		}
 		b, err := f.Blobs.Open(f.ctx, "app", held.Digest)

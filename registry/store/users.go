@@ -12,7 +12,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
-// User is an account. What a role may do, and how a password is hashed, is package auth's affair.
+// User is an account. Package auth knows its role, and hashes its password.
 type User struct {
 	Name, Role       string
 	Repositories     []string // glob patterns of the repositories it may use; empty: all
@@ -34,7 +34,7 @@ func scanUser(scan func(...any) error) (User, error) {
 	return u, err
 }
 
-// Get reads an account.
+// Get returns an account.
 func (s *Users) Get(ctx context.Context, name string) (User, error) {
 	u, err := scanUser(s.db.Reader().QueryRowContext(ctx, selectUser+` WHERE name = ?`, name).Scan)
 	if err != nil {
@@ -57,10 +57,9 @@ func (s *Users) List(ctx context.Context) ([]User, error) {
 	return users, nil
 }
 
-// Put makes an account, or changes its role, its repositories and its password. A pattern is
-// the name of a repository, or openshift/* for all that are below openshift at any depth, or * for all.
-// *image.PatternError for one that is none of these. On a full disk an account can still be changed, since its password may
-// have leaked; a new one is a *FullError.
+// Put creates an account, or changes its role, repositories and password. A malformed pattern of a
+// repository is an *image.PatternError. On a full disk an account can still be changed, since its
+// password may have leaked; a new one is a *FullError.
 func (s *Users) Put(ctx context.Context, u User) error {
 	if u.Name == "" {
 		return &InvalidError{What: "user", Reason: "it has no name"}
@@ -71,9 +70,9 @@ func (s *Users) Put(ctx context.Context, u User) error {
 		}
 	}
 	if u.PasswordHash == nil {
-		u.PasswordHash = []byte{} // an account without a login; the column is never null
+		u.PasswordHash = []byte{} // an account without a login
 	}
-	err := s.db.Freeing(func() error { // to read needs space too, where the index of the WAL has to be written
+	err := s.db.Freeing(func() error { // a read may have to write the index of the WAL
 		_, err := s.Get(ctx, u.Name)
 		return err
 	})
@@ -101,13 +100,11 @@ func (s *core) putUser(ctx context.Context, u User) error {
 
 // Delete deletes an account, on a full disk too.
 func (s *Users) Delete(ctx context.Context, name string) error {
-	return s.db.Freeing(func() error {
-		return s.db.Write(ctx, func(tx *sql.Tx) error {
-			n, err := sqlite.Affected(ctx, tx, `DELETE FROM users WHERE name = ?`, name)
-			if err == nil && n == 0 {
-				return &NotFoundError{Kind: "user", Name: image.Quote(name)}
-			}
-			return err
-		})
+	return s.db.WriteFreeing(ctx, func(tx *sql.Tx) error {
+		n, err := sqlite.Affected(ctx, tx, `DELETE FROM users WHERE name = ?`, name)
+		if err == nil && n == 0 {
+			return &NotFoundError{Kind: "user", Name: image.Quote(name)}
+		}
+		return err
 	})
 }

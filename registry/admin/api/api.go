@@ -11,7 +11,6 @@ package api
 import (
 	"net/http"
 
-	"github.com/mirror-appliance/appliance/gc"
 	"github.com/mirror-appliance/appliance/registry/store/integrity/findings"
 )
 
@@ -64,7 +63,7 @@ var (
 
 	GC     = Job[GCRequest, GCProgress, GCResult]{"/api/v1/gc"}
 	Verify = Job[VerifyRequest, VerifyProgress, findings.Report]{"/api/v1/verify"}
-	Scrub  = Job[ScrubRequest, ScrubState, gc.ScrubReport]{"/api/v1/scrub"}
+	Scrub  = Job[ScrubRequest, ScrubState, findings.ScrubReport]{"/api/v1/scrub"}
 
 	// Backup lasts until EndBackup, and is answered on the socket only.
 	Backup    = Job[None, Snapshot, None]{"/api/v1/backup"}

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/mirror-appliance/appliance/gc"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/store/integrity/findings"
@@ -37,7 +36,7 @@ func (c *Client) Verify(ctx context.Context, q api.VerifyRequest, progress func(
 }
 
 // Scrub reads every blob, puts into quarantine what is damaged, and fetches it again where it can.
-func (c *Client) Scrub(ctx context.Context, q api.ScrubRequest, progress func(api.ScrubState)) (gc.ScrubReport, error) {
+func (c *Client) Scrub(ctx context.Context, q api.ScrubRequest, progress func(api.ScrubState)) (findings.ScrubReport, error) {
 	return run(ctx, c, api.Scrub, q, progress)
 }
 

@@ -95,14 +95,10 @@ func (b *dirSink) snapshot() string            { return filepath.Join(b.path, te
 func (b *dirSink) begin(context.Context) error { return nil }
 
 func (b *dirSink) create() (*os.File, error) {
-	if err := b.removeIfThere(temporaryName); err != nil { // of a backup that was interrupted
+	if err := durable.IgnoreMissing(b.root.Remove(temporaryName)); err != nil { // of a backup that was interrupted
 		return nil, err
 	}
 	return b.root.OpenFile(temporaryName, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-}
-
-func (b *dirSink) removeIfThere(name string) error {
-	return durable.IgnoreMissing(b.root.Remove(name))
 }
 
 func (b *dirSink) put(ctx context.Context, blob blob) (damage string, err error) {
@@ -119,7 +115,7 @@ func (b *dirSink) put(ctx context.Context, blob blob) (damage string, err error)
 		return "", err
 	}
 	tmp := to + ".tmp"
-	if err := b.removeIfThere(tmp); err != nil { // of a backup that was interrupted
+	if err := durable.IgnoreMissing(b.root.Remove(tmp)); err != nil { // of a backup that was interrupted
 		return "", err
 	}
 	damage, err = b.transfer(ctx, blob, tmp)
@@ -127,7 +123,7 @@ func (b *dirSink) put(ctx context.Context, blob blob) (damage string, err error)
 		err = b.root.Rename(tmp, to)
 	}
 	if err != nil || damage != "" {
-		return damage, errors.Join(err, b.removeIfThere(tmp))
+		return damage, errors.Join(err, durable.IgnoreMissing(b.root.Remove(tmp)))
 	}
 	return "", nil
 }
@@ -282,5 +278,5 @@ func (b *dirSink) prune(ctx context.Context, snapshot *sql.DB) error {
 }
 
 func (b *dirSink) discard() error {
-	return errors.Join(b.removeIfThere(temporaryName), b.lock.Close(), b.root.Close())
+	return errors.Join(durable.IgnoreMissing(b.root.Remove(temporaryName)), b.lock.Close(), b.root.Close())
 }

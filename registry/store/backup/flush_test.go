@@ -6,9 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
-
-	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/registry/store/integrity"
 )
@@ -39,12 +36,9 @@ func TestRestore_foldsTheWAL(t *testing.T) {
 	g.must(other.Close())
 	g.reopen()
 	defer func() { g.close() }()
-	var found []digest.Digest
-	g.must(g.Integrity().Quarantined(g.ctx, func(d digest.Digest, _ int64, _ string, _ time.Time) error {
-		found = append(found, d)
-		return nil
-	}))
-	if len(found) != 1 || found[0] != layerOf(bad) {
+	found, err := g.Integrity().Quarantined(g.ctx)
+	g.must(err)
+	if len(found) != 1 || found[0].Digest != layerOf(bad) {
 		t.Errorf("in quarantine are %v", found)
 	}
 }

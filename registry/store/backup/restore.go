@@ -52,8 +52,8 @@ type RestoreReport struct {
 // one after the loss of the database alone, copies only what is missing. The database is put in place last: until then
 // there is no store, and Restore can be called again.
 //
-// Errors: *sqlite.LockedError, *notEmptyError, *Error, *sqlite.NewerError, *diskspace.FullError, and *DamagedError,
-// after everything else was copied.
+// Errors: *sqlite.LockedError, *Error, *sqlite.SchemaError, *diskspace.FullError, and *DamagedError, after everything
+// else was copied.
 func Restore(ctx context.Context, from string, o RestoreOptions) (report RestoreReport, err error) {
 	if o.Database, err = filepath.Abs(o.Database); err != nil {
 		return report, fmt.Errorf("restore: %w", err)
@@ -349,7 +349,8 @@ func checkEmpty(ctx context.Context, path string) error {
 		return fmt.Errorf("look into the store that is there: %w", err)
 	}
 	if used {
-		return &notEmptyError{Database: path}
+		return &Error{Path: path, Reason: "has images in it, which a restore would lose",
+			hint: "move it away if it is to be replaced; the blobs in the storage may stay, they are verified and used"}
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/mirror-appliance/appliance/registry/store"
@@ -37,8 +38,8 @@ func TestRestore_refuses(t *testing.T) {
 		g.pushImage("mine", "mine", "v1")
 		g.close()
 		err := g.restore(g.ctx, good)
-		var full *notEmptyError
-		if !errors.As(err, &full) || !hinted(err) {
+		var full *Error
+		if !errors.As(err, &full) || !strings.Contains(full.Reason, "has images") || !hinted(err) {
 			t.Errorf("got %v", err)
 		}
 		g.reopen()

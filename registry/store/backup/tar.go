@@ -94,7 +94,7 @@ func (t *tarSink) snapshot() string     { return t.path + ".db.tmp" }
 
 // create creates the file for the snapshot, which begin reads by the same descriptor.
 func (t *tarSink) create() (_ *os.File, err error) {
-	if err := t.removeIfThere(t.snapshotName()); err != nil { // of a backup that was interrupted
+	if err := durable.IgnoreMissing(t.dir.Remove(t.snapshotName())); err != nil { // of a backup that was interrupted
 		return nil, err
 	}
 	if t.database, err = t.dir.OpenFile(t.snapshotName(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
@@ -110,10 +110,6 @@ func duplicate(f *os.File) (*os.File, error) {
 		return nil, err
 	}
 	return os.NewFile(uintptr(fd), f.Name()), nil
-}
-
-func (t *tarSink) removeIfThere(name string) error {
-	return durable.IgnoreMissing(t.dir.Remove(name))
 }
 
 // begin writes the database, which comes first so that a restore knows what to expect.
@@ -187,7 +183,7 @@ func (t *tarSink) finish(ctx context.Context, _ *sql.DB) error {
 }
 
 func (t *tarSink) discard() error {
-	err := errors.Join(t.removeIfThere(t.snapshotName()), t.removeIfThere(t.part()), t.file.Close())
+	err := errors.Join(durable.IgnoreMissing(t.dir.Remove(t.snapshotName())), durable.IgnoreMissing(t.dir.Remove(t.part())), t.file.Close())
 	if t.database != nil {
 		err = errors.Join(err, t.database.Close())
 	}

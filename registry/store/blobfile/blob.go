@@ -17,20 +17,20 @@ import (
 	"github.com/mirror-appliance/appliance/internal/image"
 )
 
-// ClockSlack is how far in the future a time may be that is taken as it is.
+// ClockSlack is how far in the future a time may be.
 const ClockSlack = time.Minute
 
-// Blob names the file of a blob, whether or not it exists. Its digest is valid, except for Inspect.
+// Blob is the file of a blob, whether or not it exists. Its digest is valid, except for Inspect.
 type Blob struct {
 	dir         *Dir
 	digest      digest.Digest
 	quarantined bool
 }
 
-// Blob names the file of a blob.
+// Blob returns the file of a blob.
 func (d *Dir) Blob(blob digest.Digest) Blob { return Blob{dir: d, digest: blob} }
 
-// Quarantined names the file of a blob in quarantine.
+// Quarantined returns the file of a blob in quarantine.
 func (d *Dir) Quarantined(blob digest.Digest) Blob {
 	return Blob{dir: d, digest: blob, quarantined: true}
 }
@@ -42,8 +42,9 @@ func (b Blob) path() string {
 	return filepath.Join(b.dir.root, Name(b.digest))
 }
 
-// Open opens the file for reading if it has the size that its row says: a shorter one would be served as if it were whole.
-// An error that may pass, such as EIO or too many open files, is tried again. IsLoss tells what the error proves.
+// Open opens the file for reading if it has the size of its row: a shorter one would be served as
+// if it were whole. It retries transient errors, such as EIO or too many open files. IsLoss
+// recognizes a lost file.
 func (b Blob) Open(size int64) (file *os.File, err error) {
 	path := b.path()
 	err = retried(func() error {
@@ -68,7 +69,7 @@ func (d *Dir) openSized(path string, size int64) (*os.File, error) {
 	return file, nil
 }
 
-// Check returns an error that IsLoss knows unless the file exists and has the size that its row says.
+// Check returns an error of IsLoss unless the file exists with the size of its row.
 func (b Blob) Check(size int64) error {
 	path := b.path()
 	info, err := os.Stat(path)
@@ -87,7 +88,7 @@ func (b Blob) Readable() bool {
 	return err == nil
 }
 
-// Exists reports whether something has the name of the blob.
+// Exists reports whether anything has the name of the blob.
 func (b Blob) Exists() bool {
 	_, err := os.Lstat(b.path())
 	return err == nil
@@ -105,8 +106,8 @@ func (b Blob) Has(body []byte) bool {
 	return err == nil && same
 }
 
-// withFile opens the file and calls do. A file that does not exist was collected, or its readers find the damage; so do
-// they of what is not a file.
+// withFile opens the file and calls do. A missing file was collected, or its readers find the
+// damage, as they do with another kind of file.
 func (b Blob) withFile(do func(*os.File) error) error {
 	file, err := b.openRegular()
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrNotFile) {
@@ -118,7 +119,7 @@ func (b Blob) withFile(do func(*os.File) error) error {
 	return errors.Join(do(file), file.Close())
 }
 
-// openRegular opens the file if it is one: the opening of a FIFO would wait for ever.
+// openRegular opens the file if it is a regular one: to open a FIFO would block.
 func (b Blob) openRegular() (*os.File, error) {
 	file, err := os.OpenFile(b.path(), os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, unix.ELOOP) {
@@ -137,8 +138,8 @@ func (b Blob) openRegular() (*os.File, error) {
 	return file, nil
 }
 
-// Create writes the file unless it exists: then it returns nil. It syncs nothing. With an error it returns the file that it
-// has made, if it has.
+// Create writes the file, or returns nil if it exists. It syncs nothing. With an error it returns
+// the file that it has created, if any.
 func (b Blob) Create(body []byte) (made fs.FileInfo, err error) {
 	path := b.path()
 	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL
@@ -165,7 +166,7 @@ func (b Blob) Create(body []byte) (made fs.FileInfo, err error) {
 	return made, nil
 }
 
-// Replace gives the blob a new file, durably.
+// Replace replaces the file, durably.
 func (b Blob) Replace(body []byte) error {
 	file, err := b.dir.Temp()
 	if err != nil {
@@ -181,7 +182,7 @@ func (b Blob) Replace(body []byte) error {
 	return nil
 }
 
-// Remove removes the file and returns how many bytes it had. fs.ErrNotExist when there is none.
+// Remove removes the file and returns its size, or fs.ErrNotExist.
 func (b Blob) Remove() (int64, error) {
 	path := b.path()
 	info, err := os.Lstat(path)
@@ -191,7 +192,7 @@ func (b Blob) Remove() (int64, error) {
 	return info.Size(), os.Remove(path)
 }
 
-// RemoveIf removes the file if it is still the one that Create or Place has returned.
+// RemoveIf removes the file if it is the one that Create or Place returned.
 func (b Blob) RemoveIf(made fs.FileInfo) error {
 	info, err := os.Lstat(b.path())
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(info, made) {
@@ -203,7 +204,7 @@ func (b Blob) RemoveIf(made fs.FileInfo) error {
 	return removeIfExists(b.path())
 }
 
-// IsStill reports whether the blob has the file that was seen, or, for nil, none.
+// IsStill reports whether the file is the one seen, or, for nil, missing.
 func (b Blob) IsStill(seen fs.FileInfo) bool {
 	if image.CheckDigest(b.digest) != nil {
 		return seen == nil
@@ -215,8 +216,8 @@ func (b Blob) IsStill(seen fs.FileInfo) bool {
 	return os.SameFile(info, seen)
 }
 
-// Old returns the size of the file if it was last changed before a time. One from the future becomes as old as now, unless
-// before is in the future itself.
+// Old returns the size of the file and whether it was last changed before a time. A time in the
+// future is set to now, unless before is in the future itself.
 func (b Blob) Old(before, now time.Time) (size int64, old bool, err error) {
 	info, err := os.Lstat(b.path())
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {

@@ -1,18 +1,20 @@
-// Package blobfile keeps blobs as files: it makes, resumes, places, opens, walks and quarantines them. It is the only
-// package that knows a path of a blob, and what a store in S3 would replace. It knows no row: the caller decides which
-// blob exists, who may read it and when it goes.
+// Package blobfile keeps blobs as files: it creates, resumes, places, opens, walks and quarantines
+// them. Only this package knows the path of a blob; a store in S3 would replace it. It knows no
+// row: the caller decides which blob exists, who may read it and when it goes.
 //
-// Open opens the Dir of a storage. Dir.Blob names the file of one blob, Dir.NewUpload and Dir.ResumeUpload write one.
-// The layout is that of Quay's local storage, so that a mirror can be adopted without a copy:
+// Open opens the Dir of a storage. Dir.Blob returns the file of one blob, Dir.NewUpload and
+// Dir.ResumeUpload write one. The layout is that of Quay's local storage, so that a mirror can be
+// adopted without a copy:
 //
 //	<root>/sha256/<2 hex>/<hex>    a blob; likewise sha512
-//	<root>/uploads/<id>            the bytes of an upload, beside <id>.json, what is needed to resume it
+//	<root>/uploads/<id>            the bytes of an upload, beside <id>.json, the state to resume it
 //	<root>/quarantine/sha256-<hex> a damaged blob, for people to look at
 //
-// A blob that Upload.Place has placed survives a power cut. One that Blob.Create has made does so after Dir.Sync.
+// A blob of Upload.Place survives a power cut. One of Blob.Create does so after Dir.Sync.
 //
-// Refused: temporary names in the directory of the blob (a crash would leave files there that a walk has to tell from
-// blobs), and the sync of a file before it has its name (the journal of the file system would be waited for twice).
+// Refused: temporary names in the directory of the blob (a walk would find those of a crash among
+// the blobs), and the sync of a file before it has its name (two waits for the journal of the file
+// system).
 package blobfile
 
 import (
@@ -32,7 +34,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/image"
 )
 
-// Dir is an opened storage. It is safe for concurrent use.
+// Dir is an open storage. It is safe for concurrent use.
 type Dir struct {
 	root   string
 	handle *os.File // of root, always open: a sync reports every write of its file system that failed since it was opened
@@ -44,10 +46,10 @@ type Dir struct {
 	synced map[string]bool // directories whose own entry is known to be on disk
 }
 
-// Algorithms returns the algorithms of the blobs that a storage has.
+// Algorithms returns the algorithms of blobs.
 func Algorithms() []digest.Algorithm { return []digest.Algorithm{digest.SHA256, digest.SHA512} }
 
-// Open opens the storage at root and makes its directories.
+// Open opens the storage at root and creates its directories.
 func Open(root string) (*Dir, error) {
 	d := &Dir{root: root, OpenFile: openNow, synced: map[string]bool{}}
 	for _, dir := range []string{root, d.uploads(), d.algorithm(digest.SHA256), d.algorithm(digest.SHA512)} {
@@ -73,13 +75,14 @@ func Open(root string) (*Dir, error) {
 	return d, nil
 }
 
-// Close closes the storage. What Create has made and Sync has not seen may not survive a power cut.
+// Close closes the storage. Blobs of Create that were not synced may not survive a power cut.
 func (d *Dir) Close() error { return d.handle.Close() }
 
-// Root returns the directory that Open was called with, to look at its file system and for messages.
+// Root returns the directory of the storage.
 func (d *Dir) Root() string { return d.root }
 
-// Missing returns the directory of the blobs of an algorithm below root, and reports whether it does not exist.
+// Missing returns the directory for blobs of an algorithm below root, and reports whether it is
+// missing.
 func Missing(root string, a digest.Algorithm) (dir string, missing bool) {
 	dir = filepath.Join(root, a.String())
 	_, err := os.Stat(dir)
@@ -104,7 +107,7 @@ func HasBlobs(root string) (bool, error) {
 	return false, nil
 }
 
-// Name returns the name of a blob's file, relative to the root of a storage or a backup.
+// Name returns the name of a blob's file in a storage or a backup.
 func Name(d digest.Digest) string {
 	hex := d.Encoded()
 	return filepath.Join(d.Algorithm().String(), hex[:2], hex)
@@ -114,7 +117,7 @@ func (d *Dir) uploads() string                     { return filepath.Join(d.root
 func (d *Dir) quarantine() string                  { return filepath.Join(d.root, "quarantine") }
 func (d *Dir) algorithm(a digest.Algorithm) string { return filepath.Join(d.root, a.String()) }
 
-// CheckWritable returns an error unless a file can be made.
+// CheckWritable returns an error unless a file can be created.
 func (d *Dir) CheckWritable() error {
 	tmp, err := os.CreateTemp(d.uploads(), ".check-*")
 	if err != nil {
@@ -123,8 +126,8 @@ func (d *Dir) CheckWritable() error {
 	return errors.Join(tmp.Close(), os.Remove(tmp.Name()))
 }
 
-// CheckMounted returns the directory of the blobs of an algorithm and reports whether it has any entry. The loss of every
-// blob is far more often a file system that is not mounted.
+// CheckMounted returns the directory for blobs of an algorithm and reports whether it has any
+// entry.
 func (d *Dir) CheckMounted(a digest.Algorithm) (dir string, mounted bool, err error) {
 	dir = d.algorithm(a)
 	entries, err := os.ReadDir(dir)
@@ -134,7 +137,7 @@ func (d *Dir) CheckMounted(a digest.Algorithm) (dir string, mounted bool, err er
 	return dir, len(entries) > 0, err
 }
 
-// Temp makes a file among the uploads, which collection removes if a crash leaves it there.
+// Temp creates a file among the uploads, where collection removes it after a crash.
 func (d *Dir) Temp() (*os.File, error) {
 	id, err := uuid.NewRandom()
 	if err != nil {
@@ -143,11 +146,11 @@ func (d *Dir) Temp() (*os.File, error) {
 	return os.OpenFile(d.upload(id.String()), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 }
 
-// Place syncs a file of Temp and gives it the name of a blob, and returns when both survive a power cut. With an error it
-// returns the file that now stands where there was none, if it does.
+// Place syncs a file of Temp and renames it to a blob, durably. With an error it returns the new
+// file, if there was none before.
 //
-// A free name is given before the sync: the file system's journal takes file and name to the disk together. A crash in
-// between leaves a file that may not be whole, that no row names and that collection removes. A file that is already there
+// A free name is taken before the sync: one commit of the file system's journal writes file and
+// name. A crash in between leaves a file without a row, which collection removes. An existing file
 // stays until the new one is on disk.
 func (d *Dir) Place(file *os.File, blob digest.Digest) (placed fs.FileInfo, err error) {
 	to := d.Blob(blob).path()
@@ -171,8 +174,8 @@ func (d *Dir) Place(file *os.File, blob digest.Digest) (placed fs.FileInfo, err 
 	return placed, durable.SyncDir(filepath.Dir(to))
 }
 
-// replace moves a synced file to the name of a blob, and returns when that survives a power cut. It replaces a file that is
-// already there: that repairs a damaged one, and readers keep the old one.
+// replace renames a synced file to a blob, durably. It replaces an existing file, which repairs a
+// damaged one; readers keep the old one.
 func (d *Dir) replace(from, to string) error {
 	dir := filepath.Dir(to)
 	if err := d.ensureDir(dir); err != nil {
@@ -180,7 +183,9 @@ func (d *Dir) replace(from, to string) error {
 	}
 	err := os.Rename(from, to)
 	if errors.Is(err, fs.ErrNotExist) { // the directory was removed since: a blob can come back all the same
-		d.forgetDir(dir)
+		d.mu.Lock()
+		delete(d.synced, dir)
+		d.mu.Unlock()
 		if err := d.ensureDir(dir); err != nil {
 			return err
 		}
@@ -192,14 +197,8 @@ func (d *Dir) replace(from, to string) error {
 	return durable.SyncDir(dir)
 }
 
-func (d *Dir) forgetDir(dir string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.synced, dir)
-}
-
-// ensureDir makes a directory and syncs its parent. Once in the life of a process it syncs also when the directory exists:
-// another request, or a process that has crashed, may have made it just before.
+// ensureDir creates a directory and syncs its parent, once in a process also when the directory
+// exists: another request, or a process that crashed, may have just created it.
 func (d *Dir) ensureDir(dir string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -216,12 +215,7 @@ func (d *Dir) ensureDir(dir string) error {
 	return nil
 }
 
-// openNow opens a file for reading, and does not wait for the writer of a FIFO.
+// openNow opens a file for reading, without waiting for the writer of a FIFO.
 func openNow(path string) (*os.File, error) { return os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) }
 
-func removeIfExists(path string) error {
-	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
+func removeIfExists(path string) error { return durable.IgnoreMissing(os.Remove(path)) }

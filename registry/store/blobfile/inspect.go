@@ -17,7 +17,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/throttle"
 )
 
-// Finding is what Inspect has found out about the file of a blob.
+// Finding is the result of Inspect.
 type Finding struct {
 	Damage string      // how the file differs from its row; "" if it does not
 	Info   fs.FileInfo // nil when there is no file
@@ -26,8 +26,8 @@ type Finding struct {
 	transient bool // the damage is an error that may pass
 }
 
-// Inspect compares the file with the digest and size in its row. With a pace it reads and hashes the content. An error is
-// one of this process, such as a lack of permission, and no damage.
+// Inspect compares the file with the digest and size of its row. With a pace it reads and hashes
+// the content. An error is one of this process, such as a lack of permission, and no damage.
 func (b Blob) Inspect(ctx context.Context, size int64, p throttle.Pace) (Finding, error) {
 	if err := image.CheckDigest(b.digest); err != nil {
 		return Finding{Damage: err.Error()}, nil
@@ -106,27 +106,27 @@ func WrongSize(path string, got, want int64) string {
 	return fmt.Sprintf("its file %s has %d bytes, not %d", path, got, want)
 }
 
-// Unreadable describes a file that the medium does not give.
+// Unreadable describes a file that the medium cannot read.
 func Unreadable(err error) string { return "its file cannot be read: " + err.Error() }
 
-// ErrNotFile is the error of what has the name of a blob and is not a regular file.
+// ErrNotFile reports that the name of a blob is not a regular file.
 var ErrNotFile = errors.New("not a file")
 
-// errSize is the error of a file that has another size than its row says.
+// errSize reports that a file has another size than its row.
 var errSize = errors.New("damaged")
 
-// IsLoss reports whether an error of Open or Check proves that the file is not what its row says. Others prove nothing:
-// EIO, a lack of permission, too many open files.
+// IsLoss reports whether an error of Open or Check proves that the file is lost or damaged. EIO, a
+// lack of permission, or too many open files prove nothing.
 func IsLoss(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, errSize) || IsDamage(err) && !mayPass(err)
 }
 
-// IsDamage reports whether an error is one of the medium: another process fails as well.
+// IsDamage reports whether an error is one of the medium, which any process would get.
 func IsDamage(err error) bool {
 	return isOneOf(err, syscall.EIO, syscall.EBADMSG, syscall.EUCLEAN, syscall.ENODATA, syscall.EISDIR, syscall.ENXIO)
 }
 
-// mayPass reports whether another try may succeed: the error says nothing about the content.
+// mayPass reports whether a retry may succeed: the error says nothing about the content.
 func mayPass(err error) bool {
 	return isOneOf(err, syscall.EIO, syscall.EINTR, syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.ETIMEDOUT)
 }
@@ -135,13 +135,13 @@ func isOneOf(err error, codes ...syscall.Errno) bool {
 	return slices.ContainsFunc(codes, func(code syscall.Errno) bool { return errors.Is(err, code) })
 }
 
-// triesOfRead is how often a file is tried that may be whole, and pauseOfRead the first pause between two tries.
+// triesOfRead is how often a file is read that may be whole, and pauseOfRead the first pause.
 const (
 	triesOfRead = 3
 	pauseOfRead = 20 * time.Millisecond
 )
 
-// retried calls do again while it fails with an error that may pass.
+// retried calls do until it succeeds or its error is permanent.
 func retried(do func() error) (err error) {
 	for try := range triesOfRead {
 		if err = do(); !mayPass(err) {

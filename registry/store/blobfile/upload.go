@@ -10,6 +10,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -21,17 +23,16 @@ import (
 )
 
 const (
-	// InMemory is how many bytes an upload keeps in memory before it makes a file.
+	// InMemory is how many bytes an upload keeps in memory before it creates a file.
 	InMemory = 64 << 10
 
-	// writeBehind is how many bytes are written to a file before the disk is told to begin with them. Left to the
-	// sync at the end, the disk idles while the network brings a blob, and the client waits for the disk afterwards.
+	// writeBehind is how many bytes are written before the disk is told to begin. Otherwise the
+	// disk idles during the upload, and the client waits for the sync.
 	writeBehind = 8 << 20
 )
 
-// Upload is a blob that is being written: its bytes so far and their hash. It is not safe for concurrent use.
-//
-// Save makes it resumable: it writes a second file beside the bytes, after these are on disk.
+// Upload is a blob that is being written. It is not safe for concurrent use. Save makes it
+// resumable: it writes a second file beside the bytes, after these are on disk.
 type Upload struct {
 	dir   *Dir
 	id    string
@@ -51,7 +52,7 @@ type state struct {
 	Hash       []byte    `json:"hash"`
 }
 
-// NewUpload begins an upload for a repository. It makes no file yet.
+// NewUpload begins an upload for a repository, without a file.
 func (d *Dir) NewUpload(repo string, started time.Time) (*Upload, error) {
 	id, err := uuid.NewRandom()
 	if err != nil {
@@ -60,7 +61,8 @@ func (d *Dir) NewUpload(repo string, started time.Time) (*Upload, error) {
 	return &Upload{dir: d, id: id.String(), state: state{Repository: repo, Started: started}, hash: digest.SHA256.Hash()}, nil
 }
 
-// ResumeUpload opens an upload of a repository as its last Save left it. fs.ErrNotExist when there is none, or not all of it.
+// ResumeUpload opens an upload of a repository as its last Save left it. fs.ErrNotExist when there
+// is none, or not all of it.
 func (d *Dir) ResumeUpload(repo, id string) (_ *Upload, err error) {
 	content, err := os.ReadFile(d.uploadState(id))
 	if err != nil {
@@ -85,7 +87,8 @@ func (d *Dir) ResumeUpload(repo, id string) (_ *Upload, err error) {
 	return u, nil
 }
 
-// rewind cuts the file to what was saved: what is beyond was never acknowledged, and is not in the hash.
+// rewind cuts the file to the saved size: later bytes were never acknowledged, and are not in the
+// hash.
 func (u *Upload) rewind() error {
 	info, err := u.file.Stat()
 	if err != nil {
@@ -101,16 +104,16 @@ func (u *Upload) rewind() error {
 	return err
 }
 
-// ID names the upload.
+// ID returns the id of the upload.
 func (u *Upload) ID() string { return u.id }
 
-// Repository returns the repository that the upload was begun for.
+// Repository returns the repository of the upload.
 func (u *Upload) Repository() string { return u.state.Repository }
 
 // Started returns when the upload was begun.
 func (u *Upload) Started() time.Time { return u.state.Started }
 
-// Size returns how many bytes were written.
+// Size returns the number of bytes so far.
 func (u *Upload) Size() int64 { return u.state.Offset }
 
 // Small returns the bytes while all of them are in memory.
@@ -143,7 +146,7 @@ func (u *Upload) append(p []byte) (int, error) {
 	return u.file.Write(p)
 }
 
-// spill makes the file, unless it exists, and writes to it what is in memory.
+// spill creates the file, unless it exists, with the bytes in memory.
 func (u *Upload) spill() error {
 	if u.file != nil {
 		return nil
@@ -160,8 +163,8 @@ func (u *Upload) spill() error {
 	return nil
 }
 
-// Open opens what was written for reading. What is written later can be read from the same file, also after Place and
-// Discard. No digest was verified.
+// Open opens the content for reading, also that which is written later. It stays readable after
+// Place and Discard. Its digest is not verified.
 func (u *Upload) Open() (*os.File, error) {
 	if err := u.spill(); err != nil {
 		return nil, err
@@ -169,8 +172,8 @@ func (u *Upload) Open() (*os.File, error) {
 	return os.Open(u.dir.upload(u.id))
 }
 
-// Save makes what was written durable, so that ResumeUpload finds it. An upload that has received nothing, which is how
-// every push begins, is not synced: a power cut that takes it has taken nothing. used becomes its time, unless it is zero.
+// Save makes the content durable for ResumeUpload. An empty upload, with which every push begins,
+// is not synced: a power cut loses no byte of it. used becomes its time, unless it is zero.
 func (u *Upload) Save(used time.Time) error {
 	var err error
 	if u.state.Hash, err = u.hash.(encoding.BinaryMarshaler).MarshalBinary(); err != nil {
@@ -207,7 +210,7 @@ func (u *Upload) saveBytes(path string, content []byte) error {
 	return durable.WriteFile(path, tmp, content)
 }
 
-// Forget removes what Save wrote. The bytes stay.
+// Forget removes the state, and keeps the bytes.
 func (u *Upload) Forget() error {
 	if !u.saved {
 		return nil
@@ -215,7 +218,7 @@ func (u *Upload) Forget() error {
 	return removeIfExists(u.dir.uploadState(u.id))
 }
 
-// Place gives the upload the name of a blob, see Dir.Place. The caller has compared the digest.
+// Place makes a blob of the upload, see Dir.Place. The caller has compared the digest.
 func (u *Upload) Place(blob digest.Digest) (placed fs.FileInfo, err error) {
 	if err := u.spill(); err != nil {
 		return nil, err
@@ -232,7 +235,7 @@ func (u *Upload) Discard() error {
 	return errors.Join(err, u.Close())
 }
 
-// Close closes the file. What was written since Save is lost.
+// Close closes the file. Bytes since Save are lost.
 func (u *Upload) Close() (err error) {
 	if u.file != nil {
 		err = u.file.Close()
@@ -241,7 +244,8 @@ func (u *Upload) Close() (err error) {
 	return err
 }
 
-// Digest returns the digest of what was written. A sha256 was computed on the way; sha512, which is rare, reads all again.
+// Digest returns the digest of the content. Write has computed the sha256; the rare sha512 reads
+// all again.
 func (u *Upload) Digest(ctx context.Context, a digest.Algorithm) (digest.Digest, error) {
 	if a == digest.SHA256 {
 		return digest.NewDigest(a, u.hash), nil
@@ -257,4 +261,61 @@ func (u *Upload) Digest(ctx context.Context, a digest.Algorithm) (digest.Digest,
 		return "", err
 	}
 	return digest.NewDigest(a, h), nil
+}
+
+func (d *Dir) upload(id string) string      { return filepath.Join(d.uploads(), id) }
+func (d *Dir) uploadState(id string) string { return d.upload(id) + ".json" }
+
+// uploadFiles are the files of an upload: its bytes, its state, and an unfinished state.
+func (d *Dir) uploadFiles(id string) []string {
+	state := d.uploadState(id)
+	return []string{d.upload(id), state, state + ".tmp"}
+}
+
+// IsUploadID reports whether id is one of this package: it becomes part of a path.
+func IsUploadID(id string) bool {
+	u, err := uuid.Parse(id)
+	return err == nil && u.String() == id
+}
+
+// Uploads lists the uploads with files, also of a crash, sorted. fs.ErrNotExist when the directory
+// is missing, which Open creates.
+func (d *Dir) Uploads() (ids []string, err error) {
+	entries, err := os.ReadDir(d.uploads())
+	last := ""
+	for _, e := range entries { // sorted, so that the files of one upload follow one another
+		id, _, _ := strings.Cut(e.Name(), ".")
+		if id != last && IsUploadID(id) {
+			ids, last = append(ids, id), id
+		}
+	}
+	return ids, err
+}
+
+// OldUpload returns the size of the files of an upload, and whether none was changed since a time.
+func (d *Dir) OldUpload(id string, before, now time.Time) (size int64, old bool, err error) {
+	for _, path := range d.uploadFiles(id) {
+		info, err := os.Lstat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return 0, false, err
+		}
+		if !isOld(path, info, before, now) {
+			return 0, false, nil
+		}
+		size += info.Size()
+	}
+	return size, true, nil
+}
+
+// RemoveUpload removes the files of an upload.
+func (d *Dir) RemoveUpload(id string) error {
+	for _, path := range d.uploadFiles(id) {
+		if err := removeIfExists(path); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -15,14 +15,14 @@ import (
 	"github.com/mirror-appliance/appliance/internal/image"
 )
 
-// Part is a directory of blobs whose digests begin alike.
+// Part is a directory of blobs with the same first digits.
 type Part struct {
 	dir       *Dir
 	algorithm digest.Algorithm
 	name      string
 }
 
-// Parts lists the parts of the blobs of an algorithm. fs.ErrNotExist when there is no directory for them.
+// Parts lists the parts of an algorithm, or returns fs.ErrNotExist.
 func (d *Dir) Parts(a digest.Algorithm) ([]Part, error) {
 	entries, err := os.ReadDir(d.algorithm(a))
 	parts := make([]Part, len(entries))
@@ -34,10 +34,10 @@ func (d *Dir) Parts(a digest.Algorithm) ([]Part, error) {
 
 func (p Part) path() string { return filepath.Join(p.dir.algorithm(p.algorithm), p.name) }
 
-// Prefix returns what the digests of the part begin with.
+// Prefix returns the beginning of the digests in the part.
 func (p Part) Prefix() string { return p.algorithm.String() + ":" + p.name }
 
-// Names lists the names of the files in the part, sorted, also of those that are no blobs.
+// Names lists the files in the part, sorted, also those that are no blobs.
 func (p Part) Names() ([]string, error) {
 	names, err := fileNames(p.path())
 	if errors.Is(err, fs.ErrNotExist) || err != nil && !isHexPair(p.name) { // not ours
@@ -82,7 +82,7 @@ func (b Blob) Quarantine() error {
 	return nil
 }
 
-// TidyQuarantine removes what is in quarantine, a directory too, of the blobs that keep does not want.
+// TidyQuarantine removes the files in quarantine that keep rejects.
 func (d *Dir) TidyQuarantine(keep func(digest.Digest) (bool, error)) error {
 	entries, err := os.ReadDir(d.quarantine())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -105,9 +105,8 @@ func (d *Dir) TidyQuarantine(keep func(digest.Digest) (bool, error)) error {
 	return nil
 }
 
-// Sync makes blobs that Create has made durable, files and names. With all it syncs the whole file system: once for all
-// files and the directories that name them, where a sync of each would have the disk empty its cache as often, but also
-// for what other programs are writing.
+// Sync makes blobs of Create durable, files and names. With all it syncs the whole file system:
+// once for all files and directories, but also for the writes of other programs.
 func (d *Dir) Sync(blobs []digest.Digest, all bool) error {
 	if all {
 		return d.syncAll(blobs)
@@ -115,8 +114,7 @@ func (d *Dir) Sync(blobs []digest.Digest, all bool) error {
 	return d.syncEach(blobs)
 }
 
-// syncAll looks at each file afterwards: Linux before 5.8 does not report by the sync of a file system what failed, but does
-// so for each file.
+// syncAll syncs each file as well: Linux before 5.8 reports a failed write only there.
 func (d *Dir) syncAll(blobs []digest.Digest) error {
 	failed := unix.Syncfs(int(d.handle.Fd()))
 	const wait = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER

@@ -2,17 +2,18 @@ package guard
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 )
 
-// Blobs keeps collection and requests from each other.
+// Blobs keeps collection and requests apart.
 //
-// A digest is marked from before its row is deleted until after its file is; requests do not find it, and no upload places
-// its file meanwhile. A digest is in flight from before its file is placed until after its row is committed, in whichever
-// order; it cannot be marked meanwhile.
+// A digest is marked from before its row is deleted until after its file is; requests do not find
+// it, and no upload places its file meanwhile. A digest is in flight from before its file is placed
+// until after its row is committed, in either order; it cannot be marked meanwhile.
 type Blobs struct {
 	now func() time.Time
 
@@ -23,9 +24,13 @@ type Blobs struct {
 	expected expected
 }
 
-// newBlobs returns a guard of blobs that has the time from now.
 func newBlobs(now func() time.Time) *Blobs {
-	return &Blobs{now: now, marks: newMarks(), inFlight: map[digest.Digest]int{}, checks: newChecks(), expected: newExpected()}
+	return &Blobs{
+		now: now, inFlight: map[digest.Digest]int{},
+		marks:    marks{digests: map[digest.Digest]chan struct{}{}, links: map[Link]bool{}},
+		checks:   checks{at: map[digest.Digest]time.Time{}, sweepAt: fewEntries},
+		expected: expected{manifests: map[digest.Digest]map[string]expectation{}, sweepAt: fewEntries},
+	}
 }
 
 // Link is a blob of a repository.
@@ -41,9 +46,10 @@ func (b *Blobs) Epoch() uint64 {
 	return b.marks.epoch
 }
 
-// Check records that a client was told that a blob exists, in the repository that a manifest is now expected in, or "" when
-// none is. gone is true while collection removes the blob or its link. again is true when marks have changed since the
-// caller read the row: epoch is what Epoch returned before that.
+// Check records that a client was told that a blob exists, and, unless expect is "", that a
+// manifest is expected in that repository. gone is true while collection removes the blob or its
+// link. again is true when marks have changed since epoch, which the caller got before it read the
+// row.
 func (b *Blobs) Check(l Link, expect string, epoch uint64) (gone, again bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -61,29 +67,30 @@ func (b *Blobs) Check(l Link, expect string, epoch uint64) (gone, again bool) {
 	return false, false
 }
 
-// TakeChecks returns the checks that are remembered, and forgets them.
+// TakeChecks returns the recorded checks, and forgets them.
 func (b *Blobs) TakeChecks() map[digest.Digest]time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.checks.take()
 }
 
-// Expect records that a client has put a blob into a repository, so that a manifest is expected there.
+// Expect records that a client has put a blob into a repository, so that a manifest is expected
+// there.
 func (b *Blobs) Expect(repo string, d digest.Digest) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.expected.add(repo, d, b.now())
 }
 
-// Unexpect records that blobs which were put into a repository or checked there, until a time, have their manifest, or that
-// its client gave it up. What came since then is for another manifest.
+// Unexpect records that blobs which were put or checked in a repository until a time have their
+// manifest, or that the client gave it up. Later ones are for another manifest.
 func (b *Blobs) Unexpect(repo string, until time.Time, ds ...digest.Digest) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.expected.remove(repo, until, ds)
 }
 
-// Enter waits until collection has finished with a blob, then keeps it away until Leave.
+// Enter waits until collection has finished with a blob, then excludes it until Leave.
 func (b *Blobs) Enter(ctx context.Context, d digest.Digest) error {
 	for {
 		b.mu.Lock()
@@ -130,9 +137,9 @@ func (b *Blobs) spared(d digest.Digest, before time.Time) bool {
 	return b.inFlight[d] > 0 || b.checks.since(d, before) || b.expected.has(d, b.now())
 }
 
-// Mark marks a blob unless it is spared. It is called in the transaction that deletes the row, once that has seen that the
-// blob is garbage: marked any earlier, a blob would be denied to clients while it is only suspected. The caller unmarks it
-// in the end.
+// Mark marks a blob unless it is spared. The transaction that deletes the row calls it, once the
+// blob is known to be garbage: marked any earlier, a blob in use would be denied to clients. The
+// caller unmarks it.
 func (b *Blobs) Mark(d digest.Digest, before time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -145,23 +152,24 @@ func (b *Blobs) Mark(d digest.Digest, before time.Time) bool {
 	return true
 }
 
-// MarkNow marks a blob although clients were told that it exists: it is damaged, or was placed and could not be synced. It
-// refuses while others put the blob, besides the mine puts of the caller. The caller unmarks it.
+// MarkNow marks a blob although clients were told that it exists: it is damaged, or could not be
+// synced. It refuses while others put the blob, besides the mine puts of the caller. The caller
+// unmarks it.
 func (b *Blobs) MarkNow(d digest.Digest, mine int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.inFlight[d] == mine && b.marks.add(d)
 }
 
-// Unmark removes the marks of blobs, whether or not these were removed.
+// Unmark removes the marks of blobs.
 func (b *Blobs) Unmark(ds ...digest.Digest) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.marks.remove(ds)
 }
 
-// MarkLink marks a link unless its blob is spared, so that no client is told that it exists until it is gone. It is called
-// in the transaction that removes the link. The caller unmarks it.
+// MarkLink marks a link unless its blob is spared, so that no client is told that it exists until
+// it is deleted. The transaction that deletes it calls this. The caller unmarks it.
 func (b *Blobs) MarkLink(l Link, before time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -181,4 +189,132 @@ func (b *Blobs) UnmarkLinks(ls []Link) {
 		delete(b.marks.links, l)
 	}
 	b.marks.epoch++
+}
+
+const (
+	// ChecksKept is how long a check of a blob is recorded. A client that checks a blob before a
+	// push puts the manifest within the hour; a collection with a longer grace period uses the
+	// times in the rows.
+	ChecksKept = 24 * time.Hour
+
+	// PushTakes is how long a blob that a client has put or checked is spared, whatever the grace
+	// period, until the client has put its manifest. A push seldom takes longer from its first
+	// layer to its manifest; after that, as after a restart, its client is told which blobs are
+	// missing, and pushes them again.
+	PushTakes = 10 * time.Minute
+
+	// fewEntries is the size at which a map is first searched for old entries.
+	fewEntries = 1024
+)
+
+// marks are the digests and links that collection is removing.
+type marks struct {
+	digests map[digest.Digest]chan struct{} // closed when the mark is removed
+	links   map[Link]bool
+	epoch   uint64 // counts the changes
+}
+
+func (m *marks) has(l Link) bool {
+	_, marked := m.digests[l.Digest]
+	return marked || m.links[l]
+}
+
+// add marks a digest and reports whether it was not marked.
+func (m *marks) add(d digest.Digest) bool {
+	if _, marked := m.digests[d]; marked {
+		return false
+	}
+	m.digests[d] = make(chan struct{})
+	m.epoch++
+	return true
+}
+
+func (m *marks) remove(ds []digest.Digest) {
+	for _, d := range ds {
+		close(m.digests[d])
+		delete(m.digests, d)
+	}
+	m.epoch++
+}
+
+// checks are the times at which clients were told that a blob exists.
+type checks struct {
+	at      map[digest.Digest]time.Time
+	sweepAt int // the size at which old checks are dropped
+}
+
+func (c *checks) record(d digest.Digest, now time.Time) {
+	c.at[d] = now
+	if len(c.at) < c.sweepAt {
+		return
+	}
+	maps.DeleteFunc(c.at, func(_ digest.Digest, t time.Time) bool { return now.Sub(t) > ChecksKept })
+	c.sweepAt = max(fewEntries, 2*len(c.at))
+}
+
+func (c *checks) since(d digest.Digest, before time.Time) bool {
+	t, ever := c.at[d]
+	return ever && !t.Before(before)
+}
+
+func (c *checks) take() map[digest.Digest]time.Time {
+	at := c.at
+	c.at = map[digest.Digest]time.Time{}
+	return at
+}
+
+// expected are the manifests that clients are about to put, by blob and repository.
+type expected struct {
+	manifests map[digest.Digest]map[string]expectation
+	sweepAt   int
+}
+
+type expectation struct {
+	last  time.Time
+	count int // each push, mount or check by a client is for one manifest
+}
+
+func (e *expected) add(repo string, d digest.Digest, now time.Time) {
+	if e.manifests[d] == nil {
+		e.manifests[d] = map[string]expectation{}
+	}
+	one := e.manifests[d][repo]
+	if now.Sub(one.last) >= PushTakes {
+		one.count = 0 // those will not come any more
+	}
+	e.manifests[d][repo] = expectation{last: now, count: one.count + 1}
+	if len(e.manifests) < e.sweepAt {
+		return
+	}
+	maps.DeleteFunc(e.manifests, func(d digest.Digest, _ map[string]expectation) bool { return !e.has(d, now) })
+	e.sweepAt = max(fewEntries, 2*len(e.manifests))
+}
+
+// has reports whether a manifest may still come that needs a blob.
+func (e *expected) has(d digest.Digest, now time.Time) bool {
+	for _, one := range e.manifests[d] {
+		if now.Sub(one.last) < PushTakes {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *expected) remove(repo string, until time.Time, ds []digest.Digest) {
+	seen := map[digest.Digest]bool{}
+	for _, d := range ds {
+		one, ok := e.manifests[d][repo]
+		if !ok || one.last.After(until) || seen[d] {
+			continue
+		}
+		seen[d] = true
+		if one.count--; one.count > 0 {
+			e.manifests[d][repo] = one
+			continue
+		}
+		delete(e.manifests[d], repo)
+		if len(e.manifests[d]) == 0 {
+			delete(e.manifests, d)
+		}
+	}
 }

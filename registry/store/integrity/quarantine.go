@@ -15,19 +15,20 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
-// ScrubCursor names the row of meta that has the last blob that a scrub under way has read.
+// ScrubCursor is the name of the note with the last blob that an unfinished scrub has read.
 const ScrubCursor = "scrub.cursor"
 
-// Blobs yields the blobs after a digest ("" for all) in the order of their digests. yield may take its time, nothing is
-// locked while it runs.
+// Blobs yields the blobs after a digest ("" for all), sorted. No lock or transaction is open while
+// yield runs.
 func (c *Checker) Blobs(ctx context.Context, after digest.Digest, yield func(d digest.Digest, size int64) error) error {
 	return EachBlob(ctx, c.DB.Reader(), after, yield)
 }
 
-// EachBlob is Blobs for a database that is not a store's, such as a backup's.
+// EachBlob is Blobs for another database, such as that of a backup.
 func EachBlob(ctx context.Context, db *sql.DB, after digest.Digest, yield func(d digest.Digest, size int64) error) error {
 	for {
-		page, err := blobsAfter(ctx, db, after)
+		page, err := sqlite.List(ctx, db, func(b *sized) []any { return []any{&b.digest, &b.size} },
+			`SELECT digest, size FROM blobs WHERE digest > ? ORDER BY digest LIMIT ?`, after, blobPage)
 		if err != nil {
 			return fmt.Errorf("list blobs: %w", err)
 		}
@@ -48,20 +49,10 @@ type sized struct {
 	size   int64
 }
 
-func blobsAfter(ctx context.Context, db *sql.DB, last digest.Digest) (page []sized, err error) {
-	scan := func(rows *sql.Rows) error {
-		var b sized
-		err := rows.Scan(&b.digest, &b.size)
-		page = append(page, b)
-		return err
-	}
-	err = sqlite.Query(ctx, db, scan, `SELECT digest, size FROM blobs WHERE digest > ? ORDER BY digest LIMIT ?`, last, blobPage)
-	return page, err
-}
-
-// ScrubBlob reads a blob to its end and returns in what way it is damaged, "" if it is whole or does not exist any more. A
-// damaged one is in quarantine when it returns. pay is called with how many bytes were read, throttle.Buffer at most, and
-// waits as long as the next ones are to wait. *StorageError when it looks as if all of the storage were missing.
+// ScrubBlob reads a blob to its end and returns its damage, "" if it is whole or no longer exists.
+// A damaged one is in quarantine when it returns. pay is called with the number of bytes read,
+// throttle.Buffer at most, and waits to limit the rate. *StorageError when all of the storage seems
+// to be missing.
 func (c *Checker) ScrubBlob(ctx context.Context, d digest.Digest, pay func(ctx context.Context, n int) error) (damage string, err error) {
 	var size int64
 	err = c.DB.Reader().QueryRowContext(ctx, `SELECT size FROM blobs WHERE digest = ?`, d).Scan(&size)
@@ -79,8 +70,13 @@ func (c *Checker) ScrubBlob(ctx context.Context, d digest.Digest, pay func(ctx c
 		return "", err
 	}
 	if found.Info == nil {
-		if err := c.checkMounted(d.Algorithm()); err != nil {
-			return "", err
+		// A lost blob is far more often a file system that is not mounted, which must not cost a row.
+		dir, mounted, err := c.Files.CheckMounted(d.Algorithm())
+		if err == nil && !mounted {
+			err = &StorageError{Path: dir}
+		}
+		if err != nil {
+			return "", fmt.Errorf("look at the storage: %w", err)
 		}
 		if err := c.CheckStorage(ctx, d.Algorithm(), d); err != nil {
 			return "", err
@@ -93,9 +89,10 @@ func (c *Checker) ScrubBlob(ctx context.Context, d digest.Digest, pay func(ctx c
 	return found.Damage, nil
 }
 
-// Quarantine looks again at a blob that failed to open, and quarantines it if its file is damaged or missing. A file that
-// the medium does not give may be whole, but no client is served from it, and a client that pushes it again is. The error is
-// what failed, and a *StorageError, when not only this blob is affected.
+// Quarantine inspects a blob that failed to open, and quarantines it if its file is damaged or
+// missing. A file that cannot be read may be whole, but no client gets it, and a client that pushes
+// it again repairs it. It returns failed, and a *StorageError, when other blobs are affected as
+// well.
 func (c *Checker) Quarantine(ctx context.Context, d digest.Digest, size int64, failed error) error {
 	if rewritten, err := c.Store.Rewrite(ctx, d); rewritten || err != nil {
 		return err
@@ -109,7 +106,7 @@ func (c *Checker) Quarantine(ctx context.Context, d digest.Digest, size int64, f
 		found.Damage = blobfile.Unreadable(failed)
 	}
 	if found.Damage == "" {
-		return nil // whole by now
+		return nil // repaired since
 	}
 	if found.Info == nil || unreadable {
 		err = c.checkOthers(ctx, d)
@@ -123,8 +120,9 @@ func (c *Checker) Quarantine(ctx context.Context, d digest.Digest, size int64, f
 	return nil
 }
 
-// checkOthers fails unless there are other blobs, and most of those that it tries can be opened. Reads come for many
-// blobs at once: while a file system is not mounted, or a disk gives up, they must not empty the store row by row.
+// checkOthers returns an error unless there are other blobs, and most of a sample can be opened.
+// While a file system is not mounted, or a disk fails, reads of many blobs must not empty the store
+// row by row.
 func (c *Checker) checkOthers(ctx context.Context, d digest.Digest) error {
 	tried, opened, err := c.try(ctx, d.Algorithm(), d)
 	if err == nil && (opened == 0 || 2*opened < tried) {
@@ -133,8 +131,8 @@ func (c *Checker) checkOthers(ctx context.Context, d digest.Digest) error {
 	return err
 }
 
-// CheckStorage returns a *StorageError when most of several blobs cannot be opened: the files are those of another store. One
-// blob does not tell.
+// CheckStorage returns a *StorageError when most of several blobs cannot be opened: the files are
+// those of another store.
 func (c *Checker) CheckStorage(ctx context.Context, a digest.Algorithm, except digest.Digest) error {
 	tried, opened, err := c.try(ctx, a, except)
 	if err == nil && tried > 1 && 2*opened < tried {
@@ -143,8 +141,8 @@ func (c *Checker) CheckStorage(ctx context.Context, a digest.Algorithm, except d
 	return err
 }
 
-// try says how many of some blobs from all over the storage can be opened. Those of another algorithm tell when there
-// are none of this one.
+// try returns how many of a sample of blobs can be opened, of another algorithm when there are none
+// of this one.
 func (c *Checker) try(ctx context.Context, a digest.Algorithm, except digest.Digest) (tried, opened int, err error) {
 	seen := map[digest.Digest]bool{}
 	for _, a := range []digest.Algorithm{a, digest.SHA256, digest.SHA512} {
@@ -170,20 +168,7 @@ func (c *Checker) try(ctx context.Context, a digest.Algorithm, except digest.Dig
 	return len(seen), opened, nil
 }
 
-// checkMounted returns a *StorageError when there is no blob file at all: what looks like the loss of every blob is far more
-// often a file system that is not mounted, and must not cost a row.
-func (c *Checker) checkMounted(a digest.Algorithm) error {
-	dir, mounted, err := c.Files.CheckMounted(a)
-	if err != nil {
-		return fmt.Errorf("look at the storage: %w", err)
-	}
-	if !mounted {
-		return &StorageError{Path: dir}
-	}
-	return nil
-}
-
-// quarantine takes a damaged blob out of service, unless it was collected or replaced since it was found.
+// quarantine takes a damaged blob out of service, unless it was collected or replaced since.
 func (c *Checker) quarantine(ctx context.Context, d digest.Digest, size int64, found blobfile.Finding) (done bool, err error) {
 	var marked bool
 	defer func() {
@@ -208,14 +193,14 @@ func (c *Checker) quarantine(ctx context.Context, d digest.Digest, size int64, f
 		return false, err
 	}
 	c.Log.Error("a damaged blob is in quarantine", "digest", d, "damage", found.Damage)
-	// From here on no row names the file. If it cannot be moved, collection removes it.
+	// The file has no row any more. If it cannot be moved, collection removes it.
 	if err := c.Files.Blob(d).Quarantine(); err != nil {
 		c.Log.Warn("could not move a damaged blob to quarantine", "digest", d, "error", err)
 	}
 	return true, nil
 }
 
-// QuarantineRow moves the row of a blob to quarantine, and with it what links it.
+// QuarantineRow moves the row of a blob and its links to quarantine.
 func QuarantineRow(ctx context.Context, tx *sql.Tx, d digest.Digest, size int64, cause string, now time.Time) error {
 	for _, step := range []struct {
 		text string
@@ -224,7 +209,7 @@ func QuarantineRow(ctx context.Context, tx *sql.Tx, d digest.Digest, size int64,
 		{`INSERT INTO quarantine (digest, size, cause, since) VALUES (?, ?, ?, ?)`, []any{d, size, cause, sqlite.Nanos(now)}},
 		{`INSERT INTO quarantine_links (digest, repository, linked)
 			SELECT digest, repository, linked FROM repository_blobs WHERE digest = ?`, []any{d}},
-		// A run that has counted on it is told that it is missing when it puts the manifest.
+		// A run that staged it is told that it is missing when it puts the manifest.
 		{`DELETE FROM run_blobs WHERE digest = ?`, []any{d}},
 		{`DELETE FROM blobs WHERE digest = ?`, []any{d}},
 	} {
@@ -235,7 +220,8 @@ func QuarantineRow(ctx context.Context, tx *sql.Tx, d digest.Digest, size int64,
 	return nil
 }
 
-// PutBack reads a blob that was in quarantine to its end and puts it back into service. It fails if it is another.
+// PutBack reads the content of a blob in quarantine to its end and puts it back into service. It
+// fails if the content has another digest.
 func (c *Checker) PutBack(ctx context.Context, d digest.Digest, size int64, content io.Reader) error {
 	if err := c.Store.PutBack(ctx, d, size, content); err != nil {
 		return fmt.Errorf("put back blob %s: %w", d, err)
@@ -243,8 +229,8 @@ func (c *Checker) PutBack(ctx context.Context, d digest.Digest, size int64, cont
 	return nil
 }
 
-// Reinspect reads the file of a blob in quarantine again, as ScrubBlob does, and puts it back where it was if it is whole
-// after all: the medium, and not the content, may have been what failed.
+// Reinspect reads the file of a blob in quarantine again, as ScrubBlob does, and puts it back if it
+// is whole: the medium, and not the content, may have failed.
 func (c *Checker) Reinspect(ctx context.Context, d digest.Digest, size int64, pay func(ctx context.Context, n int) error) (whole bool, err error) {
 	if image.CheckDigest(d) != nil {
 		return false, nil
@@ -267,32 +253,16 @@ func (c *Checker) Reinspect(ctx context.Context, d digest.Digest, size int64, pa
 }
 
 // Quarantined lists the blobs in quarantine in the order of their digests.
-func (c *Checker) Quarantined(ctx context.Context, yield func(d digest.Digest, size int64, cause string, since time.Time) error) error {
-	type row struct {
-		sized
-		cause string
-		since int64
+func (c *Checker) Quarantined(ctx context.Context) ([]Damage, error) {
+	columns := func(d *Damage) []any { d.Known = true; return []any{&d.Digest, &d.Size, &d.Cause} }
+	all, err := sqlite.List(ctx, c.DB.Reader(), columns, `SELECT digest, size, cause FROM quarantine ORDER BY digest`)
+	if err != nil {
+		return nil, fmt.Errorf("list quarantine: %w", err)
 	}
-	var found []row // as many as are damaged, which is few, or there is a greater worry
-	scan := func(rows *sql.Rows) error {
-		var r row
-		err := rows.Scan(&r.digest, &r.size, &r.cause, &r.since)
-		found = append(found, r)
-		return err
-	}
-	if err := sqlite.Query(ctx, c.DB.Reader(), scan, `SELECT digest, size, cause, since FROM quarantine ORDER BY digest`); err != nil {
-		return fmt.Errorf("list quarantine: %w", err)
-	}
-	for _, r := range found {
-		if err := yield(r.digest, r.size, r.cause, sqlite.Time(r.since)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return all, nil
 }
 
-// TidyQuarantine forgets damaged blobs that nothing is made of any more, and removes the files of those
-// that have left.
+// TidyQuarantine deletes damaged blobs without references, and the files of those that have left.
 func (c *Checker) TidyQuarantine(ctx context.Context) error {
 	err := c.DB.Write(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `DELETE FROM quarantine
@@ -311,36 +281,25 @@ func (c *Checker) TidyQuarantine(ctx context.Context) error {
 	return nil
 }
 
-// ScrubCursor is the last blob that a scrub under way has read, "" when none is.
+// ScrubCursor returns the last blob that an unfinished scrub has read, or "".
 func (c *Checker) ScrubCursor(ctx context.Context) (digest.Digest, error) {
-	var d digest.Digest
-	err := c.DB.Reader().QueryRowContext(ctx, `SELECT value FROM meta WHERE name = ?`, ScrubCursor).Scan(&d)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return "", fmt.Errorf("read how far scrub has got: %w", err)
-	}
-	return d, nil
+	last, err := c.Store.Note(ctx, ScrubCursor)
+	return digest.Digest(last), err
 }
 
-// SetScrubCursor records how far a scrub has got, so that it goes on from there also after a restart.
+// SetScrubCursor saves the last blob that a scrub has read, for the next scrub, also after a restart.
 func (c *Checker) SetScrubCursor(ctx context.Context, d digest.Digest) error {
-	return c.DB.Write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES (?, ?)
-			ON CONFLICT DO UPDATE SET value = excluded.value`, ScrubCursor, d)
-		if err != nil {
-			return fmt.Errorf("record how far scrub has got: %w", err)
-		}
-		return nil
-	})
+	return c.Store.SetNote(ctx, ScrubCursor, d.String())
 }
 
-// StorageError says that the storage has no blobs, or hardly any, where rows say that it has.
+// StorageError reports that the storage has no blobs, or hardly any, for the rows.
 type StorageError struct{ Path string }
 
 func (e *StorageError) Error() string {
-	return "the blobs that the database names are not in " + e.Path + ", none of them or few"
+	return "the blobs of the database are not in " + e.Path + ", none of them or few"
 }
 
-// Hint returns what to do next.
+// Hint returns the next step.
 func (e *StorageError) Hint() string {
 	return "check that the file system of the storage is mounted (findmnt -T " + e.Path + ") and that `storage:` in config.yaml is right; if the blobs are lost, restore a backup (`appliance restore`)"
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
-// database asks SQLite whether its own structures are whole, which includes that indexes agree with tables.
+// database runs SQLite's own check, also of indexes against tables.
 func (v *verification) database(ctx context.Context) error {
 	scan := func(rows *sql.Rows) error {
 		var what string
@@ -28,7 +28,7 @@ func (v *verification) database(ctx context.Context) error {
 	return sqlite.Query(ctx, v.DB.Reader(), scan, `PRAGMA integrity_check(100)`)
 }
 
-// foreignKeys counts the rows that name rows that are not there. Tags are looked at by name elsewhere.
+// foreignKeys counts the rows that refer to missing rows. Tags are checked by name elsewhere.
 func (v *verification) foreignKeys(ctx context.Context) error {
 	scan := func(rows *sql.Rows) error {
 		var table, parent string
@@ -43,7 +43,7 @@ func (v *verification) foreignKeys(ctx context.Context) error {
 		WHERE "table" <> 'tags' GROUP BY "table", parent`)
 }
 
-// tags looks for tags that do not name a manifest of their repository.
+// tags finds tags without a manifest in their repository.
 func (v *verification) tags(ctx context.Context) error {
 	scan := func(rows *sql.Rows) error {
 		var repo, tag, d string
@@ -64,7 +64,7 @@ func (v *verification) tags(ctx context.Context) error {
 	return v.DB.Reader().QueryRowContext(ctx, `SELECT count(*) FROM tags`).Scan(&v.report.Tags)
 }
 
-// manifests looks at all manifests, page by page. One page is one snapshot of the database.
+// manifests checks all manifests, page by page. One page is one snapshot of the database.
 func (v *verification) manifests(ctx context.Context) error {
 	for last := digest.Digest(""); ; {
 		page, err := v.manifestPage(ctx, last)
@@ -85,52 +85,29 @@ func (v *verification) manifestPage(ctx context.Context, last digest.Digest) (pa
 		return nil, err
 	}
 	defer func() { _ = tx.Rollback() }() // it has nothing to commit
-	scan := func(rows *sql.Rows) error {
-		var d digest.Digest
-		err := rows.Scan(&d)
-		page = append(page, d)
-		return err
-	}
-	err = sqlite.Query(ctx, tx, scan, `SELECT digest FROM manifests WHERE digest > ? ORDER BY digest LIMIT ?`, last, manifestPage)
-	if err != nil {
-		return nil, err
-	}
-	read, err := prepareManifestReads(ctx, tx)
+	page, err = sqlite.Column[digest.Digest](ctx, tx, `SELECT digest FROM manifests WHERE digest > ? ORDER BY digest LIMIT ?`, last, manifestPage)
 	if err != nil {
 		return nil, err
 	}
 	for _, d := range page {
-		if err := v.manifest(ctx, read, d); err != nil {
+		if err := v.manifest(ctx, tx, d); err != nil {
 			return nil, fmt.Errorf("manifest %s: %w", d, err)
 		}
 	}
 	return page, nil
 }
 
-// manifestReads are the statements with which a manifest is read, of one transaction.
-type manifestReads struct {
-	tx        *sql.Tx
-	row, refs *sql.Stmt
-}
-
-func prepareManifestReads(ctx context.Context, tx *sql.Tx) (manifestReads, error) {
-	r := manifestReads{tx: tx}
-	var err error
-	r.row, err = tx.PrepareContext(ctx, `SELECT m.media_type, m.artifact_type, m.subject, m.annotations, m.size, m.body,
+const (
+	selectManifest = `SELECT m.media_type, m.artifact_type, m.subject, m.annotations, m.size, m.body,
 			EXISTS (SELECT 1 FROM repository_manifests rm WHERE rm.digest = m.digest)
 				OR EXISTS (SELECT 1 FROM run_manifests p WHERE p.digest = m.digest),
 			EXISTS (SELECT 1 FROM repository_manifests rm WHERE rm.digest = m.digest AND rm.media_type = '')
-		FROM manifests m WHERE m.digest = ?`)
-	if err != nil {
-		return r, err
-	}
-	r.refs, err = tx.PrepareContext(ctx, `SELECT f.kind, f.digest, f.size, f.media_type, f.elsewhere,
+		FROM manifests m WHERE m.digest = ?`
+	selectRefs = `SELECT f.kind, f.digest, f.size, f.media_type, f.elsewhere,
 			(SELECT b.size FROM blobs b WHERE b.digest = f.digest)
-		FROM manifest_refs f WHERE f.manifest = ? ORDER BY f.position`)
-	return r, err // both are closed with the transaction
-}
+		FROM manifest_refs f WHERE f.manifest = ? ORDER BY f.position`
+)
 
-// manifestRow is a manifest's row.
 type manifestRow struct {
 	mediaType, artifactType string
 	subject                 digest.Digest
@@ -141,19 +118,23 @@ type manifestRow struct {
 	untyped                 bool // a repository has it without a media type of its own
 }
 
-// heldRef is a row of references, and the size of the blob with that digest, if there is one.
+// heldRef is a row of references, and the size of the blob, if it exists.
 type heldRef struct {
 	image.Reference
 	held sql.NullInt64
 }
 
-func (v *verification) manifest(ctx context.Context, read manifestReads, d digest.Digest) error {
+func (r *heldRef) columns() []any {
+	return []any{&r.Kind, &r.Digest, &r.Size, &r.MediaType, &r.Foreign, &r.held}
+}
+
+func (v *verification) manifest(ctx context.Context, tx *sql.Tx, d digest.Digest) error {
 	var m manifestRow
-	err := read.row.QueryRowContext(ctx, d).Scan(&m.mediaType, &m.artifactType, &m.subject, &m.annotations, &m.size, &m.body, &m.had, &m.untyped)
+	err := tx.QueryRowContext(ctx, selectManifest, d).Scan(&m.mediaType, &m.artifactType, &m.subject, &m.annotations, &m.size, &m.body, &m.had, &m.untyped)
 	if err != nil {
 		return err
 	}
-	refs, err := readRefs(ctx, read, d)
+	refs, err := sqlite.List(ctx, tx, (*heldRef).columns, selectRefs, d)
 	if err != nil {
 		return err
 	}
@@ -166,26 +147,10 @@ func (v *verification) manifest(ctx context.Context, read manifestReads, d diges
 	if !m.had {
 		v.problem(ProblemManifest, d.String(), "no repository has it any more", remedyRepush)
 	}
-	return v.needs(ctx, read.tx, d, refs)
+	return v.needs(ctx, tx, d, refs)
 }
 
-func readRefs(ctx context.Context, read manifestReads, d digest.Digest) (refs []heldRef, err error) {
-	rows, err := read.refs.QueryContext(ctx, d)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var r heldRef
-		if err := rows.Scan(&r.Kind, &r.Digest, &r.Size, &r.MediaType, &r.Foreign, &r.held); err != nil {
-			return nil, err
-		}
-		refs = append(refs, r)
-	}
-	return refs, rows.Err()
-}
-
-// compareManifest says in what way the rows of a manifest disagree with its body, "" if they agree.
+// compareManifest returns how the rows of a manifest differ from its body, "" if they agree.
 func compareManifest(d digest.Digest, m manifestRow, refs []heldRef) string {
 	if err := image.CheckDigest(d); err != nil {
 		return err.Error()
@@ -234,7 +199,7 @@ func compareManifest(d digest.Digest, m manifestRow, refs []heldRef) string {
 	return ""
 }
 
-// needs looks for blobs that a pull of the manifest needs and that are missing, or have another size than the manifest says.
+// needs finds blobs that a pull of the manifest needs and that are missing or have another size.
 func (v *verification) needs(ctx context.Context, tx *sql.Tx, d digest.Digest, refs []heldRef) error {
 	missing, other := map[digest.Digest]bool{}, map[digest.Digest]heldRef{}
 	for _, r := range refs {
@@ -277,8 +242,8 @@ func (v *verification) needsBlobs(ctx context.Context, tx *sql.Tx, d digest.Dige
 	return nil
 }
 
-// pulledOnly says that a manifest ?1 came to every repository that has it by pull-through, or that
-// pull-through fills that repository: there, a manifest comes before its layers.
+// pulledOnly selects a manifest ?1 that each of its repositories has by pull-through, or that
+// pull-through fills: there, a manifest comes before its layers.
 const pulledOnly = `SELECT 1 FROM repository_manifests WHERE digest = ?1 AND NOT EXISTS (
 	SELECT 1 FROM repository_manifests rm JOIN repositories r ON r.id = rm.repository
 	WHERE rm.digest = ?1 AND rm.pulled = 0

@@ -1,9 +1,8 @@
-package gc_test
+package integrity_test
 
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,8 +15,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/mirror-appliance/appliance/gc"
 	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/store/integrity"
 )
 
 // scrubbed is a store whose files a test damages.
@@ -64,20 +63,42 @@ func (s *scrubbed) flip(d digest.Digest) {
 	s.must(os.WriteFile(s.path(d), content, 0o600))
 }
 
-func (s *scrubbed) scrub(o gc.ScrubOptions) gc.ScrubReport {
+func (s *scrubbed) scrub(o integrity.ScrubOptions) integrity.ScrubReport {
 	s.t.Helper()
-	r, err := gc.Scrub(s.t.Context(), s.Integrity(), o)
+	r, err := s.Integrity().Scrub(s.t.Context(), o)
 	s.must(err)
 	return r
+}
+
+func (s *scrubbed) push(repo, content string) digest.Digest {
+	s.t.Helper()
+	u, err := s.Uploads.New(s.t.Context(), repo)
+	s.must(err)
+	_, err = io.WriteString(u, content)
+	s.must(err)
+	_, err = u.Commit(s.t.Context(), digest.FromString(content))
+	s.must(err)
+	return digest.FromString(content)
+}
+
+func (s *scrubbed) serves(repo string, d digest.Digest) bool {
+	s.t.Helper()
+	b, err := s.Blobs.Open(s.t.Context(), repo, d)
+	if errors.Is(err, store.ErrNotFound) {
+		return false
+	}
+	s.must(err)
+	s.must(b.Close())
+	return true
 }
 
 // image pushes an image of n layers to repo, tagged v1, and returns the digests of its blobs.
 func (s *scrubbed) image(repo string, n int) []digest.Digest {
 	s.t.Helper()
-	blobs := []digest.Digest{push(s.t, s.Store, repo, "config of "+repo)}
+	blobs := []digest.Digest{s.push(repo, "config of "+repo)}
 	var layers []string
 	for i := range n {
-		d := push(s.t, s.Store, repo, fmt.Sprintf("layer %d", i))
+		d := s.push(repo, fmt.Sprintf("layer %d", i))
 		blobs = append(blobs, d)
 		layers = append(layers, fmt.Sprintf(`{"mediaType":"x/y","digest":%q,"size":%d}`, d, len(fmt.Sprintf("layer %d", i))))
 	}
@@ -88,11 +109,11 @@ func (s *scrubbed) image(repo string, n int) []digest.Digest {
 	return blobs
 }
 
-func TestScrub_wholeStore(t *testing.T) {
+func TestChecker_Scrub_wholeStore(t *testing.T) {
 	s := newScrubbed(t)
 	s.image("app", 9)
-	ends, told := 0, gc.ScrubReport{}
-	got := s.scrub(gc.ScrubOptions{Progress: func(r gc.ScrubReport) {
+	ends, told := 0, integrity.ScrubReport{}
+	got := s.scrub(integrity.ScrubOptions{Progress: func(r integrity.ScrubReport) {
 		if r.Blobs > told.Blobs {
 			ends++
 		}
@@ -106,12 +127,12 @@ func TestScrub_wholeStore(t *testing.T) {
 	if got.Blobs != stats.Blobs || got.Bytes != stats.BlobBytes || !got.Complete || got.Resumed || got.Damaged != 0 || int64(ends) != got.Blobs || told.Bytes != got.Bytes {
 		t.Errorf("report %+v of %+v, told of %d ends and last %+v", got, stats, ends, told)
 	}
-	if text, err := json.Marshal(got); err != nil || !strings.Contains(string(text), `"damage":[]`) {
-		t.Errorf("as JSON: %s, %v", text, err)
+	if got.Damage == nil {
+		t.Error("the damage is nil, which JSON writes as null")
 	}
 }
 
-func TestScrub_fetchesAgain(t *testing.T) {
+func TestChecker_Scrub_fetchesAgain(t *testing.T) {
 	s := newScrubbed(t)
 	blobs := s.image("app", 4)
 	whole := map[digest.Digest][]byte{}
@@ -128,7 +149,7 @@ func TestScrub_fetchesAgain(t *testing.T) {
 	s.must(os.Symlink("/proc/self/mem", s.path(blobs[3]))) // reading it is EIO
 
 	t.Run("a source without the blob", func(t *testing.T) {
-		got := s.scrub(gc.ScrubOptions{Refetch: func(_ context.Context, d digest.Digest, _ int64, _ []gc.Source) (io.ReadCloser, error) {
+		got := s.scrub(integrity.ScrubOptions{Refetch: func(_ context.Context, d digest.Digest, _ int64, _ []integrity.Source) (io.ReadCloser, error) {
 			if d == blobs[0] {
 				return nil, errors.New("no route to host")
 			}
@@ -141,7 +162,7 @@ func TestScrub_fetchesAgain(t *testing.T) {
 			if d.Digest != blobs[i] || d.Cause == "" || d.Known || d.Repaired || d.RepairError == "" || !slices.Equal(d.Images, []string{"app:v1"}) {
 				t.Errorf("damage %+v", d)
 			}
-			if held(t, s.Store, "app", d.Digest) {
+			if s.serves("app", d.Digest) {
 				t.Errorf("%s is served", d.Digest)
 			}
 		}
@@ -150,8 +171,8 @@ func TestScrub_fetchesAgain(t *testing.T) {
 		}
 	})
 	t.Run("a source with the blob", func(t *testing.T) {
-		got := s.scrub(gc.ScrubOptions{Refetch: func(_ context.Context, d digest.Digest, size int64, sources []gc.Source) (io.ReadCloser, error) {
-			if size != int64(len(whole[d])) || !slices.Equal(sources, []gc.Source{{Registry: "quay.io", Repository: "team/app"}}) {
+		got := s.scrub(integrity.ScrubOptions{Refetch: func(_ context.Context, d digest.Digest, size int64, sources []integrity.Source) (io.ReadCloser, error) {
+			if size != int64(len(whole[d])) || !slices.Equal(sources, []integrity.Source{{Registry: "quay.io", Repository: "team/app"}}) {
 				t.Errorf("asked for %d bytes of %s from %v", size, d, sources)
 			}
 			return io.NopCloser(bytes.NewReader(whole[d])), nil
@@ -160,7 +181,7 @@ func TestScrub_fetchesAgain(t *testing.T) {
 			t.Errorf("report %+v", got)
 		}
 		for _, d := range blobs {
-			if !held(t, s.Store, "app", d) {
+			if !s.serves("app", d) {
 				t.Errorf("%s is not served", d)
 			}
 		}
@@ -169,12 +190,12 @@ func TestScrub_fetchesAgain(t *testing.T) {
 			t.Errorf("quarantine has %v, %v", entries, err)
 		}
 	})
-	if got := s.scrub(gc.ScrubOptions{}); got.Damaged != 0 {
+	if got := s.scrub(integrity.ScrubOptions{}); got.Damaged != 0 {
 		t.Errorf("afterwards: %+v", got)
 	}
 }
 
-func TestScrub_resumes(t *testing.T) {
+func TestChecker_Scrub_resumes(t *testing.T) {
 	s := newScrubbed(t)
 	blobs := s.image("app", 5)
 	var all int64
@@ -182,7 +203,7 @@ func TestScrub_resumes(t *testing.T) {
 		s.reopen() // a restart keeps the cursor
 		ctx, cancel := context.WithCancel(t.Context())
 		var seen int64
-		got, err := gc.Scrub(ctx, s.Integrity(), gc.ScrubOptions{Progress: func(r gc.ScrubReport) {
+		got, err := s.Integrity().Scrub(ctx, integrity.ScrubOptions{Progress: func(r integrity.ScrubReport) {
 			if seen = r.Blobs; seen > 0 {
 				cancel()
 			}
@@ -192,30 +213,30 @@ func TestScrub_resumes(t *testing.T) {
 		}
 		all += seen
 	}
-	last := s.scrub(gc.ScrubOptions{})
+	last := s.scrub(integrity.ScrubOptions{})
 	if all+last.Blobs != int64(len(blobs)) || !last.Resumed || !last.Complete {
 		t.Errorf("%d and then %+v", all, last)
 	}
-	if again := s.scrub(gc.ScrubOptions{}); again.Blobs != int64(len(blobs)) || again.Resumed {
+	if again := s.scrub(integrity.ScrubOptions{}); again.Blobs != int64(len(blobs)) || again.Resumed {
 		t.Errorf("the next begins with %+v", again)
 	}
 }
 
-func TestScrub_stoppedWhileItFetches(t *testing.T) {
+func TestChecker_Scrub_stoppedWhileItFetches(t *testing.T) {
 	s := newScrubbed(t)
 	blobs := s.image("app", 3)
 	content, err := os.ReadFile(s.path(blobs[1]))
 	s.must(err)
 	s.flip(blobs[1])
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err = gc.Scrub(ctx, s.Integrity(), gc.ScrubOptions{Refetch: func(ctx context.Context, _ digest.Digest, _ int64, _ []gc.Source) (io.ReadCloser, error) {
+	_, err = s.Integrity().Scrub(ctx, integrity.ScrubOptions{Refetch: func(ctx context.Context, _ digest.Digest, _ int64, _ []integrity.Source) (io.ReadCloser, error) {
 		cancel()
 		return nil, ctx.Err()
 	}})
 	if !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v", err)
 	}
-	got := s.scrub(gc.ScrubOptions{Refetch: func(context.Context, digest.Digest, int64, []gc.Source) (io.ReadCloser, error) {
+	got := s.scrub(integrity.ScrubOptions{Refetch: func(context.Context, digest.Digest, int64, []integrity.Source) (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(content)), nil
 	}})
 	if got.Repaired != 1 || !got.Damage[0].Known || !got.Complete {
@@ -223,17 +244,17 @@ func TestScrub_stoppedWhileItFetches(t *testing.T) {
 	}
 }
 
-// TestScrub_rate relies on the limiter, which refuses at once a wait beyond the deadline.
-func TestScrub_rate(t *testing.T) {
+// TestChecker_Scrub_rate relies on the limiter, which refuses at once a wait beyond the deadline.
+func TestChecker_Scrub_rate(t *testing.T) {
 	s := newScrubbed(t)
-	push(t, s.Store, "app", strings.Repeat("x", 200<<10))
+	s.push("app", strings.Repeat("x", 200<<10))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	got, err := gc.Scrub(ctx, s.Integrity(), gc.ScrubOptions{BytesPerSecond: 1}) // beyond the burst it would take days
+	got, err := s.Integrity().Scrub(ctx, integrity.ScrubOptions{BytesPerSecond: 1}) // beyond the burst it would take days
 	if err == nil || got.Complete || got.Damaged != 0 {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if got := s.scrub(gc.ScrubOptions{BytesPerSecond: 1 << 30}); !got.Complete {
+	if got := s.scrub(integrity.ScrubOptions{BytesPerSecond: 1 << 30}); !got.Complete {
 		t.Errorf("fast: %+v", got)
 	}
 }

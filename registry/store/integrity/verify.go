@@ -1,12 +1,12 @@
-// Package integrity verifies a store and quarantines damaged blobs.
+// Package integrity verifies and scrubs a store, and quarantines damaged blobs.
 //
-// A Checker is what both need: the database, the files, and, as interfaces, what the store remembers of blobs in use and
-// what it does itself. Checker.Verify compares everything with everything and changes nothing. A damaged blob goes to
-// quarantine: its row moves to another table, so that it is not found any more, and its file to a directory for people
-// to look at. It leaves when the blob comes back, in whichever way, or when no manifest needs it any more.
+// Checker.Verify compares rows with files and changes nothing. Checker.Scrub reads every blob, quarantines
+// damaged ones, and has its caller fetch them again. The row of a blob in quarantine is in another table, so
+// that it is not found any more, and its file in a directory for people to look at. It leaves when the blob
+// comes back in any way, or when no manifest refers to it any more.
 //
-// Refused: a verification that repairs, since what one finds damaged is evidence; and the quarantine of a blob while most
-// others cannot be read either, since a file system that is not mounted would empty the store row by row.
+// Refused: a verification that repairs, since a damaged blob is evidence; and the quarantine of a blob while
+// most others cannot be read either, since a file system that is not mounted would empty the store row by row.
 package integrity
 
 import (
@@ -19,6 +19,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/internal/retry"
 	"github.com/mirror-appliance/appliance/internal/throttle"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 	"github.com/mirror-appliance/appliance/registry/store/integrity/findings"
@@ -32,7 +33,7 @@ const (
 	blobPage       = 500
 )
 
-// Checker verifies a store and quarantines its damaged blobs.
+// Checker verifies and scrubs a store.
 type Checker struct {
 	DB    *sqlite.DB
 	Path  string // of the database, for messages
@@ -43,41 +44,47 @@ type Checker struct {
 	Log   *slog.Logger
 }
 
-// Guard is what the store remembers of blobs in use. *guard.Blobs implements it.
+// Guard knows the blobs in use. *guard.Blobs implements it.
 type Guard interface {
-	// Epoch changes with each blob that is marked for removal, and with each mark that is removed.
+	// Epoch changes with each mark of a blob that is set or removed.
 	Epoch() uint64
 	// InFlight reports whether a blob is being put.
 	InFlight(d digest.Digest) bool
-	// MarkNow marks a blob, unless others than the mine puts of the caller put it.
+	// MarkNow marks a blob, unless others put it besides the mine puts of the caller.
 	MarkNow(d digest.Digest, mine int) bool
 	Unmark(ds ...digest.Digest)
 }
 
-// Store is what the owner of the rows and files does.
+// Store is implemented by the owner of rows and files.
 type Store interface {
-	// HasBytes reports whether the database has the bytes of a blob whose file may not have been written yet.
+	// HasBytes reports whether the database has the bytes of a blob whose file may be missing.
 	HasBytes(d digest.Digest) bool
 	// Rewrite writes the file of a blob from these bytes, and reports whether there were any.
 	Rewrite(ctx context.Context, d digest.Digest) (bool, error)
-	// PutBack reads a blob to its end and makes it one of the store again, with the links that it had. It fails if the bytes
-	// have another digest.
+	// PutBack reads a blob to its end and restores it with its links. It fails if the content has
+	// another digest.
 	PutBack(ctx context.Context, d digest.Digest, size int64, content io.Reader) error
-	// UnnamedFiles yields the files of blobs that no row names.
+	// UnnamedFiles yields the files of blobs without a row.
 	UnnamedFiles(ctx context.Context, yield func(d digest.Digest, size int64) error) error
+	// Note and SetNote read and save a value by its name, "" at first.
+	Note(ctx context.Context, name string) (string, error)
+	SetNote(ctx context.Context, name, value string) error
 	// StaleUploads yields the uploads that were not used since before.
 	StaleUploads(ctx context.Context, before time.Time, yield func(id string, size int64) error) error
 }
 
-// VerifyOptions are the depth and the rate of a verification.
+// VerifyOptions configure a verification.
 type VerifyOptions struct {
 	Content        bool                                  // read every blob and hash it
 	BytesPerSecond int64                                 // read no faster than that; 0: as fast as it goes
 	Progress       func(done VerifyReport, of StoreSize) // called now and then; nil: no call
 }
 
-// The report is in package findings, which the control API imports without the store.
+// The reports are in package findings, which the control API imports without the store.
 type (
+	ScrubReport  = findings.ScrubReport
+	Damage       = findings.Damage
+	Source       = findings.Source
 	StoreSize    = findings.Size
 	VerifyReport = findings.Report
 	Problem      = findings.Problem
@@ -101,9 +108,9 @@ const (
 	remedyDatabase = "stop the daemon, move the database file away and restore a backup (`appliance restore`)"
 )
 
-// Verify checks, reading only, that rows and files are what the store promises. The store serves meanwhile: what a push or a
-// collection changes while it is looked at is not a problem. Memory does not grow with the store. Problems are in the report; an
-// error means that verifying itself failed.
+// Verify checks, reading only, that rows and files are consistent. The store serves meanwhile: a
+// concurrent push or collection is not a problem. Memory does not grow with the store. Problems are
+// in the report; an error means that the verification itself failed.
 func (c *Checker) Verify(ctx context.Context, o VerifyOptions) (VerifyReport, error) {
 	v := &verification{Checker: c, options: o, report: VerifyReport{Problems: []Problem{}}}
 	if o.Content {
@@ -135,8 +142,8 @@ func (c *Checker) Verify(ctx context.Context, o VerifyOptions) (VerifyReport, er
 	return v.report, nil
 }
 
-// CheckDatabase verifies the database alone, of a backup before it is restored: its structures, indexes among them, and its
-// manifests. It returns the problems for which only another database helps.
+// CheckDatabase verifies only the database, of a backup before it is restored: its structures,
+// indexes among them, and its manifests. It returns the problems that only another database solves.
 func CheckDatabase(ctx context.Context, db *sqlite.DB, path string, progress func()) (problems []Problem, err error) {
 	v := &verification{Checker: &Checker{DB: db, Path: path}, options: VerifyOptions{Progress: func(VerifyReport, StoreSize) { progress() }}}
 	if err := errors.Join(v.database(ctx), v.manifests(ctx)); err != nil {
@@ -177,4 +184,65 @@ func (v *verification) measure(ctx context.Context) error {
 	return v.DB.Reader().QueryRowContext(ctx, `SELECT (SELECT count(*) FROM manifests), count(*), coalesce(sum(size), 0),
 		(SELECT count(*) FROM quarantine) FROM blobs`).
 		Scan(&v.of.Manifests, &v.of.Blobs, &v.of.BlobBytes, &v.report.Quarantined)
+}
+
+// blobs checks the file of every blob.
+func (v *verification) blobs(ctx context.Context) error {
+	defer v.progress()
+	return v.Blobs(ctx, "", func(d digest.Digest, size int64) error {
+		if err := v.blob(ctx, d, size); err != nil {
+			return err
+		}
+		v.report.Blobs++
+		v.report.BlobBytes += size
+		if v.report.Blobs%blobPage == 0 {
+			v.progress()
+		}
+		return nil
+	})
+}
+
+// blob checks one blob, and checks it again when the guard has counted a mark meanwhile: a
+// collection or a scrub between the row and the file is not damage.
+func (v *verification) blob(ctx context.Context, d digest.Digest, size int64) error {
+	for {
+		epoch, behind := v.Guard.Epoch(), v.Guard.InFlight(d)
+		found, err := v.Files.Blob(d).Inspect(ctx, size, v.pace)
+		v.report.ContentBytes += found.Read
+		if err != nil || found.Damage == "" {
+			return err
+		}
+		exists, err := sqlite.Exists(ctx, v.DB.Reader(), `SELECT 1 FROM blobs WHERE digest = ?`, d)
+		if err != nil || !exists || v.Store.HasBytes(d) {
+			return err
+		}
+		if behind { // its file may have been a moment behind its row
+			if err := retry.Sleep(ctx, time.Millisecond); err != nil {
+				return err
+			}
+			continue
+		}
+		if epoch == v.Guard.Epoch() {
+			v.problem(ProblemBlob, d.String(), found.Damage, remedyScrub)
+			return nil
+		}
+	}
+}
+
+// extra counts the files without a row, of a crash or of other programs.
+func (v *verification) extra(ctx context.Context) error {
+	return v.Store.UnnamedFiles(ctx, func(_ digest.Digest, size int64) error {
+		v.report.ExtraFiles++
+		v.report.ExtraBytes += size
+		return ctx.Err()
+	})
+}
+
+// uploads counts the stale uploads.
+func (v *verification) uploads(ctx context.Context) error {
+	return v.Store.StaleUploads(ctx, v.Now().Add(-staleAfter), func(_ string, size int64) error {
+		v.report.StaleUploads++
+		v.report.StaleUploadBytes += size
+		return nil
+	})
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // inConnection gives one connection of the writer, and the statements that it keeps.
-func (f *fixture) inConnection(do func(conn *sql.Conn, kept *statements)) {
+func (f *fixture) inConnection(do func(conn *sql.Conn, kept statements)) {
 	f.t.Helper()
 	conn, err := f.writer.Conn(f.ctx)
 	f.must(err)
@@ -19,14 +19,14 @@ func (f *fixture) inConnection(do func(conn *sql.Conn, kept *statements)) {
 		f.must(w.parsed.close())
 		return nil
 	}))
-	var kept *statements
-	f.must(conn.Raw(func(c any) error { kept = &c.(*watchedConn).parsed; return nil }))
+	var kept statements
+	f.must(conn.Raw(func(c any) error { kept = c.(*watchedConn).parsed; return nil }))
 	do(conn, kept)
 }
 
 func TestStatements_areParsedOnce(t *testing.T) {
 	f := newFixture(t)
-	f.inConnection(func(conn *sql.Conn, kept *statements) {
+	f.inConnection(func(conn *sql.Conn, kept statements) {
 		for i := range 3 {
 			_, err := conn.ExecContext(f.ctx, `INSERT INTO notes (name, value) VALUES (?, ?)`, fmt.Sprint(i), i)
 			f.must(err)
@@ -36,8 +36,8 @@ func TestStatements_areParsedOnce(t *testing.T) {
 				t.Errorf("after %d rows there are %d", i+1, n)
 			}
 		}
-		if len(kept.parsed) != 2 {
-			t.Errorf("%d statements are kept", len(kept.parsed))
+		if len(kept) != 2 {
+			t.Errorf("%d statements are kept", len(kept))
 		}
 		// What it keeps does not outlive an error, and an error does not make it useless.
 		_, err := conn.ExecContext(f.ctx, `INSERT INTO notes (name, value) VALUES (?, ?)`, "1", 1)
@@ -52,7 +52,7 @@ func TestStatements_areParsedOnce(t *testing.T) {
 // A statement that is being read from is not begun again under its reader.
 func TestStatements_readTwiceAtOnce(t *testing.T) {
 	f := newFixture(t)
-	f.inConnection(func(conn *sql.Conn, _ *statements) {
+	f.inConnection(func(conn *sql.Conn, _ statements) {
 		const numbers = `SELECT value FROM json_each('[1,2,3]') WHERE value > ?`
 		outer, err := conn.QueryContext(f.ctx, numbers, 0)
 		f.must(err)
@@ -76,7 +76,7 @@ func TestStatements_readTwiceAtOnce(t *testing.T) {
 
 func TestStatements_areBounded(t *testing.T) {
 	f := newFixture(t)
-	f.inConnection(func(conn *sql.Conn, kept *statements) {
+	f.inConnection(func(conn *sql.Conn, kept statements) {
 		rows, err := conn.QueryContext(f.ctx, `SELECT 1 UNION SELECT 2`)
 		f.must(err)
 		defer rows.Close()
@@ -86,8 +86,8 @@ func TestStatements_areBounded(t *testing.T) {
 			if n != i {
 				t.Fatalf("%d is %d", i, n)
 			}
-			if len(kept.parsed) > keptStatements {
-				t.Fatalf("%d statements are kept", len(kept.parsed))
+			if len(kept) > keptStatements {
+				t.Fatalf("%d statements are kept", len(kept))
 			}
 		}
 		n := 0
@@ -103,7 +103,7 @@ func TestStatements_areBounded(t *testing.T) {
 // A context that has ended ends a statement, whether or not it is kept.
 func TestStatements_endWithTheContext(t *testing.T) {
 	f := newFixture(t)
-	f.inConnection(func(conn *sql.Conn, _ *statements) {
+	f.inConnection(func(conn *sql.Conn, _ statements) {
 		ended, cancel := context.WithCancel(f.ctx)
 		cancel()
 		for range 2 {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mirror-appliance/appliance/internal/durable"
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 // The header of an SQLite file, https://sqlite.org/fileformat.html.
@@ -36,8 +37,8 @@ func IsApplication(path string, id uint32) (bool, error) {
 	return bytes.HasPrefix(header, []byte(headerMagic)) && binary.BigEndian.Uint32(header[headerID:]) == id, nil
 }
 
-// createFile creates the file before SQLite does, which would make it readable for all, and refuses a file that is
-// something else before SQLite writes to it. It reports whether the file is empty.
+// createFile creates the file before SQLite does, which would make it readable for all, and refuses
+// a file of another kind. It reports whether the file is empty.
 func createFile(path string, id uint32) (fresh bool, err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NONBLOCK, 0o600)
 	if err != nil {
@@ -68,13 +69,14 @@ func createFile(path string, id uint32) (fresh bool, err error) {
 	return false, nil
 }
 
-// checkBesides refuses a FIFO, a socket or a device in the place of a file beside the database, which would be waited
-// for for good, or written to. createFile looks at the database itself.
+// checkBesides refuses a FIFO, a socket or a device beside the database, which would block or be
+// written to. createFile checks the database itself.
 func checkBesides(path string) error {
 	for _, suffix := range []string{"-wal", "-shm", "-journal", lockSuffix, reserveSuffix} {
 		info, err := os.Stat(path + suffix)
 		if err == nil && !info.Mode().IsRegular() {
-			return &IrregularError{Path: path + suffix, Mode: info.Mode()}
+			return hint.New(fmt.Errorf("%s is not a regular file (%s)", path+suffix, info.Mode()),
+				"find out what made it, and move it away: the registry makes its own file there")
 		}
 	}
 	return nil
@@ -82,9 +84,8 @@ func checkBesides(path string) error {
 
 const lockSuffix = ".lock"
 
-// Lock takes the exclusive lock of a database, which closing the file gives back. Errors: *LockedError,
-// *IrregularError. A crash leaves nothing to clean up; the file stays, since removing it would let two processes lock
-// two files.
+// Lock takes the exclusive lock of a database, until the file is closed. *LockedError. The lock ends with a
+// crash. The file stays: without it, two processes could lock two files.
 func Lock(path string) (*os.File, error) {
 	if err := checkBesides(path); err != nil {
 		return nil, err
@@ -106,7 +107,7 @@ func Lock(path string) (*os.File, error) {
 // Bytes returns the sizes of the database and of its WAL.
 func (db *DB) Bytes() (database, wal int64) { return size(db.path), size(db.path + "-wal") }
 
-// size is 0 for a file that does not exist, such as a WAL.
+// size returns 0 for a file that does not exist, such as a WAL.
 func size(path string) int64 {
 	info, err := os.Stat(path)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -17,12 +18,11 @@ const (
 	groupTime = 50 * time.Millisecond
 )
 
-// errClosed is the error of a write after Close.
 var errClosed = errors.New("the store is closed")
 
-// group commits writes that come at the same time in one transaction, so that they wait for the disk once. Each runs
-// under a savepoint of its own: one that fails is rolled back alone. All are answered after the commit, so that
-// acknowledged means durable. A write that is alone has a transaction of its own, and its turn like the others.
+// group commits concurrent writes in one transaction, so that they wait for the disk once. Each
+// runs under a savepoint of its own: one that fails is rolled back alone. All are answered after
+// the commit. A write of kind alone has a transaction of its own, and its turn like the others.
 type group struct {
 	writer *sql.DB
 	now    func() time.Time // measures the cost of writes
@@ -34,7 +34,7 @@ type group struct {
 	closed bool
 }
 
-// shared is a write that waits for its group.
+// shared is a queued write.
 type shared struct {
 	ctx    context.Context
 	user   string
@@ -69,17 +69,7 @@ func (g *group) close() {
 	<-g.ended
 }
 
-// share runs fn in a transaction of the group and returns when that is on disk. fn's context does not end: a statement
-// that is interrupted would roll back the whole transaction. When ctx ends before fn has begun, fn is not run.
-func (g *group) share(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
-	return g.write(ctx, &shared{ctx: context.WithoutCancel(ctx), fn: fn})
-}
-
-// alone runs fn in a transaction of its own, which ends when ctx does.
-func (g *group) alone(ctx context.Context, fn func(tx *sql.Tx) error) error {
-	return g.write(ctx, &shared{ctx: ctx, alone: true, fn: func(_ context.Context, tx *sql.Tx) error { return fn(tx) }})
-}
-
+// write queues a write and returns when it is answered. When ctx ends before fn has begun, fn is not run.
 func (g *group) write(ctx context.Context, w *shared) error {
 	w.user, w.answer = User(ctx), make(chan error, 1)
 	if err := ctx.Err(); err != nil {
@@ -113,7 +103,7 @@ func (g *group) enqueue(w *shared) error {
 	return nil
 }
 
-// leave removes w from the queue and reports whether it was still there.
+// leave removes w from the queue and reports whether it was there.
 func (g *group) leave(w *shared) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -126,7 +116,7 @@ func (g *group) empty() bool {
 	return g.queue.len() == 0
 }
 
-// take returns the write whose turn it is, and nil when there is none that can join the transaction.
+// take returns the next write, and nil when none can join the transaction.
 func (g *group) take(first bool) *shared {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -139,7 +129,7 @@ func (g *group) charge(user string, cost time.Duration) {
 	g.queue.charge(user, cost)
 }
 
-// next writes a transaction of what is in the queue, answers its writes, and reports whether there were any.
+// next runs a transaction of queued writes, answers them, and reports whether there were any.
 func (g *group) next() bool {
 	if g.empty() {
 		return false
@@ -173,7 +163,8 @@ func (g *group) next() bool {
 	return len(members) > 0
 }
 
-// fill runs writes in a transaction, until there are no more or it is full. An error is the transaction's.
+// fill runs writes in a transaction, until there are no more or it is full. An error is that of the
+// transaction.
 func (g *group) fill(ctx context.Context, tx *sql.Tx) (members []*shared, err error) {
 	began := g.now()
 	for at := began; len(members) < GroupSize && at.Sub(began) < groupTime; {
@@ -199,8 +190,8 @@ func (g *group) fill(ctx context.Context, tx *sql.Tx) (members []*shared, err er
 	return members, err
 }
 
-// run runs a write under its savepoint, and keeps the write's error in w.err. The error that it returns means that the
-// transaction is lost: SQLite rolls back the whole of it when the disk is full, say.
+// run runs a write under its savepoint, and keeps its error in w.err. The error that it returns
+// means that the transaction is lost: on a full disk, for example, SQLite rolls back all of it.
 func (w *shared) run(ctx context.Context, tx *sql.Tx) error {
 	if _, err := tx.ExecContext(ctx, "SAVEPOINT one"); err != nil {
 		return fmt.Errorf("begin write: %w", err)
@@ -214,4 +205,99 @@ func (w *shared) run(ctx context.Context, tx *sql.Tx) error {
 		return fmt.Errorf("the transaction that this write shared is lost: %w", errors.Join(w.err, err))
 	}
 	return nil
+}
+
+type userKey struct{}
+
+// WithUser returns a context whose writes count as those of a user: users take turns at the one
+// writer. Without it they count as those of the daemon.
+func WithUser(ctx context.Context, name string) context.Context {
+	return context.WithValue(ctx, userKey{}, name)
+}
+
+// User returns the user of WithUser.
+func User(ctx context.Context) string {
+	name, _ := ctx.Value(userKey{}).(string)
+	return name
+}
+
+// queue holds the writes that wait, by user. The user with the least served time, which is the
+// writer's time for it, is next: a write waits for those of its own user, and for one of each
+// other. A user without waiting writes starts at the served time of the last turn, so that missed
+// turns do not count.
+type queue struct {
+	lines map[string]*line
+	came  uint64        // how many writes have come
+	start time.Duration // the served time of the user taken last, before its turn
+}
+
+// line holds the writes of one user in order.
+type line struct {
+	served time.Duration
+	writes []*shared
+}
+
+func (q *queue) add(w *shared) {
+	if q.lines == nil {
+		q.lines = map[string]*line{}
+	}
+	l := q.lines[w.user]
+	if l == nil {
+		l = &line{}
+		q.lines[w.user] = l
+	}
+	if len(l.writes) == 0 {
+		l.served = max(l.served, q.start)
+	}
+	q.came++
+	w.came = q.came
+	l.writes = append(l.writes, w)
+}
+
+// take returns the next write if may accepts it, and nil otherwise. An empty queue forgets its
+// users.
+func (q *queue) take(may func(*shared) bool) *shared {
+	var next *line
+	for _, l := range q.lines {
+		if len(l.writes) > 0 && (next == nil || l.served < next.served || l.served == next.served && l.writes[0].came < next.writes[0].came) {
+			next = l
+		}
+	}
+	if next == nil {
+		q.lines, q.start = nil, 0
+		return nil
+	}
+	w := next.writes[0]
+	if !may(w) {
+		return nil
+	}
+	next.writes = slices.Delete(next.writes, 0, 1)
+	q.start = next.served
+	return w
+}
+
+func (q *queue) charge(user string, cost time.Duration) {
+	if l := q.lines[user]; l != nil {
+		l.served += cost
+	}
+}
+
+func (q *queue) remove(w *shared) bool {
+	l := q.lines[w.user]
+	if l == nil {
+		return false
+	}
+	i := slices.Index(l.writes, w)
+	if i < 0 {
+		return false
+	}
+	l.writes = slices.Delete(l.writes, i, i+1)
+	return true
+}
+
+func (q *queue) len() (n int) {
+	for _, l := range q.lines {
+		n += len(l.writes)
+	}
+	return n
 }

@@ -10,29 +10,30 @@ import (
 )
 
 const (
-	// walKept is what the WAL is cut back to after a checkpoint that could reset it. SQLite keeps the file at the largest
-	// size that it ever had, which one large run makes gigabytes.
+	// walKept is the size to which the WAL is cut after a checkpoint that could reset it. SQLite
+	// keeps its largest size, which one large run makes gigabytes.
 	walKept = 16 << 20
 
-	// walPages is from how many pages on a commit checkpoints the WAL: as many as walKept has room for. Pushes change the
-	// same pages again and again, so that a checkpoint for each 1000, SQLite's default, wrote half as much as the commits.
+	// walPages is the size in pages at which a commit checkpoints the WAL, within walKept. Pushes
+	// change the same pages again and again: with SQLite's default of 1000, checkpoints wrote half
+	// as much as the commits.
 	walPages = 4000
 
-	// analysisLimit bounds how many rows of an index are read for the planner's statistics. More do not change a plan.
+	// analysisLimit bounds the rows of an index that ANALYZE reads. More do not change a plan.
 	analysisLimit = 400
 
-	// analysisRows is how many rows a table may have to be analyzed. SQLite counts all of it, limit or no limit, while
-	// writers wait: a twentieth of a second for this many, and seconds for millions. A larger table keeps the statistics
-	// that it had when it had no less than a tenth of this. Without statistics the planner takes a table for large, which
-	// is true.
+	// analysisRows bounds the rows of a table that is analyzed. SQLite counts all of it, while
+	// writers wait: a twentieth of a second for this many, and seconds for millions. A larger table
+	// keeps statistics that are at least a tenth of this. Without any, the planner takes a table
+	// for large, which is true.
 	analysisRows = 50_000
 
-	// checkpointPatience is how long a checkpoint waits for the readers that keep it from cutting the WAL back.
+	// checkpointPatience is how long a checkpoint waits for readers.
 	checkpointPatience = 500 * time.Millisecond
 )
 
-// Maintain lets the planner look at what has grown, gives free pages back to the file system, checkpoints the WAL and
-// cuts it back, and reserves space again. It is called on a schedule, while the database is in use.
+// Maintain updates the planner's statistics, gives free pages back to the file system, checkpoints
+// the WAL and reserves space. It is called on a schedule, while the database is in use.
 func (db *DB) Maintain(ctx context.Context) error {
 	var errs []error
 	for _, step := range []struct {
@@ -84,7 +85,7 @@ func (db *DB) optimize(ctx context.Context) error {
 	return nil
 }
 
-// forgetStatistics drops the statistics that a table had when it was far smaller.
+// forgetStatistics deletes the statistics of a table from when it was far smaller.
 func (db *DB) forgetStatistics(ctx context.Context, table string) error {
 	known, err := Exists(ctx, db.writer, `SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_stat1'`)
 	if err != nil || !known {
@@ -101,8 +102,8 @@ func (db *DB) forgetStatistics(ctx context.Context, table string) error {
 	return err
 }
 
-// checkpoint moves the WAL into the database. Where it has grown large, it is cut back too, which waits for readers; if
-// they do not end, the next call does it.
+// checkpoint moves the WAL into the database. It also cuts a large one, which waits for readers, or
+// is left to the next call.
 func (db *DB) checkpoint(ctx context.Context) error {
 	mode := "PASSIVE"
 	if _, wal := db.Bytes(); wal > walKept {
@@ -128,8 +129,8 @@ func (db *DB) checkpoint(ctx context.Context) error {
 	return nil
 }
 
-// Flush moves everything into the database file itself, which alone is put in place after a restore. SQLite does so
-// when the last connection is closed, and does not say whether it could.
+// Flush moves the WAL into the database file, which alone is put in place after a restore. SQLite
+// does so when the last connection is closed, and does not report a failure.
 func (db *DB) Flush(ctx context.Context) error {
 	var busy bool
 	var frames, moved int64

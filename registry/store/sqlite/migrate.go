@@ -15,8 +15,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/durable"
 )
 
-// migrate runs the migrations that the database lacks, each in its own transaction. A database with something in it is
-// copied first.
+// migrate runs the missing migrations, each in its own transaction, after a copy of the database if
+// it has content.
 func (db *DB) migrate(ctx context.Context, o Options) error {
 	names, err := fs.Glob(o.Schema.Migrations, "*.sql") // which come in order
 	if err != nil {
@@ -27,11 +27,11 @@ func (db *DB) migrate(ctx context.Context, o Options) error {
 		return err
 	}
 	if have > len(names) {
-		return &NewerError{Path: db.path, Have: have, Known: len(names)}
+		return &SchemaError{Path: db.path, Have: have, Known: len(names)}
 	}
 	if have > 0 && have < len(names) {
 		if o.Current {
-			return &OlderError{Path: db.path, Have: have, Known: len(names)}
+			return &SchemaError{Path: db.path, Have: have, Known: len(names)}
 		}
 		if err := db.copyBeforeMigration(ctx, have); err != nil {
 			return diskspace.Full(db.path, 0, fmt.Errorf("back up database %s before migrating it: %w", db.path, err))
@@ -67,7 +67,7 @@ func (db *DB) apply(ctx context.Context, version int, application uint32, text s
 	return tx.Commit()
 }
 
-// version reads how far the database has been migrated.
+// version returns the schema version.
 func (db *DB) version(ctx context.Context) (version int, err error) {
 	err = db.writer.QueryRowContext(ctx, `SELECT user_version FROM pragma_user_version`).Scan(&version)
 	if err == nil {
@@ -79,13 +79,12 @@ func (db *DB) version(ctx context.Context) (version int, err error) {
 	return 0, fmt.Errorf("open database %s: %w", db.path, err)
 }
 
-// migrationCopy is where the database is kept as it was with a schema version.
 func migrationCopy(path string, version int) string {
 	return fmt.Sprintf("%s.schema-%d.backup", path, version)
 }
 
-// copyBeforeMigration copies the database to a file beside it, durably and as a whole or not at all. It removes the copy
-// of the migration before: a real backup is the way back over two versions.
+// copyBeforeMigration copies the database to a file beside it, durably, and removes the copy of the
+// migration before: a real backup is the way back over two versions.
 func (db *DB) copyBeforeMigration(ctx context.Context, version int) (err error) {
 	older, err := filepath.Glob(globLiteral(db.path) + ".schema-*.backup*")
 	if err != nil {
@@ -126,8 +125,8 @@ func (db *DB) copyBeforeMigration(ctx context.Context, version int) (err error) 
 	return durable.SyncDir(filepath.Dir(db.path))
 }
 
-// checkCopy fails with a *diskspace.FullError unless there is space for another copy of the database, to the last byte:
-// without the copy the registry does not start.
+// checkCopy returns a *diskspace.FullError unless there is space for a copy of the database, to the
+// last byte: without the copy the registry does not start.
 func (db *DB) checkCopy(ctx context.Context) error {
 	p, err := readPages(ctx, db.writer)
 	if err != nil {
@@ -141,4 +140,74 @@ func (db *DB) checkCopy(ctx context.Context) error {
 		return &diskspace.FullError{Path: db.path, Short: p.live() - free, Err: syscall.ENOSPC}
 	}
 	return nil
+}
+
+// SnapshotInfix follows the path of a database in the name of its snapshot.
+const SnapshotInfix = ".snapshot-"
+
+// Snapshot writes the database, as it is at one moment, to a file beside it, until RemoveSnapshot.
+// It takes as much space as the database. *diskspace.FullError.
+func (db *DB) Snapshot(ctx context.Context) (path string, err error) {
+	// SQLite would create a file that all can read. It takes an empty file for a new one.
+	f, err := os.CreateTemp(filepath.Dir(db.path), filepath.Base(db.path)+SnapshotInfix+"*")
+	if err == nil {
+		path = f.Name()
+		if err = errors.Join(f.Close(), db.copyTo(ctx, path)); err == nil {
+			return path, nil
+		}
+		err = errors.Join(err, removeCopy(path))
+	}
+	return "", diskspace.Full(db.path, 0, fmt.Errorf("make a snapshot of the database: %w", err))
+}
+
+func (db *DB) copyTo(ctx context.Context, path string) error {
+	// A connection of its own: readers may only query, and the writer is not to wait.
+	own, err := db.damage.connect(dsn(db.path), hooks{})
+	if err != nil {
+		return err
+	}
+	defer own.Close()
+	p, err := readPages(ctx, own)
+	if err != nil {
+		return err
+	}
+	if err := db.space.Check(db.path, p.live()); err != nil {
+		return err
+	}
+	_, err = own.ExecContext(ctx, `VACUUM INTO ?`, path)
+	return err
+}
+
+// RemoveSnapshot removes the snapshot with a name.
+func (db *DB) RemoveSnapshot(name string) error {
+	return removeCopy(filepath.Join(filepath.Dir(db.path), name))
+}
+
+// removeSnapshots removes those of a killed process.
+func (db *DB) removeSnapshots() {
+	left, err := filepath.Glob(globLiteral(db.path) + SnapshotInfix + "*")
+	for _, path := range left {
+		err = errors.Join(err, durable.IgnoreMissing(os.Remove(path)))
+	}
+	if err != nil { // which costs space, and nothing else
+		db.log.Warn("could not remove what a backup has left beside the database", "error", err)
+	}
+}
+
+// removeCopy removes a copy, and the journal that SQLite leaves beside an unfinished one.
+func removeCopy(path string) error {
+	return errors.Join(durable.IgnoreMissing(os.Remove(path)), durable.IgnoreMissing(os.Remove(path+"-journal")))
+}
+
+// globLiteral escapes the patterns of filepath.Glob.
+func globLiteral(path string) string {
+	var escaped []rune
+	for _, r := range path {
+		switch r {
+		case '*', '?', '[', '\\':
+			escaped = append(escaped, '\\')
+		}
+		escaped = append(escaped, r)
+	}
+	return string(escaped)
 }

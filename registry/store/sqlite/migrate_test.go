@@ -59,7 +59,7 @@ func TestOpen_currentRefusesToMigrate(t *testing.T) {
 	f.must(err)
 	f.options.Current = true
 	_, err = Open(f.ctx, f.options)
-	var older *OlderError
+	var older *SchemaError
 	if !errors.As(err, &older) || older.Have != 1 || !strings.Contains(older.Hint(), "serve") {
 		t.Errorf("got %v", err)
 	}
@@ -78,9 +78,9 @@ func TestOpen_newerDatabaseIsRefused(t *testing.T) {
 	f.DB = nil
 	f.options.Schema = versions(1)
 	_, err := Open(f.ctx, f.options)
-	var newer *NewerError
+	var newer *SchemaError
 	if !errors.As(err, &newer) || newer.Have != 2 || newer.Known != 1 || newer.Hint() == "" {
-		t.Errorf("got %v, want a NewerError", err)
+		t.Errorf("got %v, want a SchemaError", err)
 	}
 }
 

@@ -5,38 +5,43 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/retry"
 )
 
 const (
-	// autoVacuum is SQLite's incremental mode: a page that is deleted waits on the free list until incremental_vacuum
-	// gives it back.
+	// autoVacuum is SQLite's incremental mode: deleted pages stay in the file until
+	// incremental_vacuum.
 	autoVacuum = 2
 
-	// shrinkStep is how many pages are given back in one transaction, which pushes wait for: 1 MiB takes some milliseconds.
+	// shrinkStep is how many pages one transaction gives back, which pushes wait for: 1 MiB takes
+	// some milliseconds.
 	shrinkStep = 256
 
-	// slack is how many free pages stay in the file, so that what is deleted and pushed all day does not move pages.
+	// slack is how many free pages stay, so that daily deletes and pushes do not move pages.
 	slack = 256
 
-	// shrinkAfter is how long the background waits after a write, so that a client that deletes a hundred images is not
-	// competed with for each.
+	// shrinkAfter is the delay after a write, so that a client that deletes a hundred images does
+	// not compete with it each time.
 	shrinkAfter = time.Second
 
-	// shrinkAtClose bounds how long Close goes on giving pages back: a command that has deleted ends soon after.
+	// shrinkAtClose bounds the time in Close: a command that has deleted ends soon after.
 	shrinkAtClose = 5 * time.Second
 
-	// vacuumPatience is how long a write waits for the conversion of a database before that is given up.
+	// vacuumPatience is how long a write waits for the conversion of a database before that is
+	// given up.
 	vacuumPatience = time.Second
 )
 
-// shrinker gives the free pages of the database back to the file system in the background, after writes that may have
-// freed some.
+// shrinker gives free pages back to the file system in the background, after deletes.
 type shrinker struct {
 	wake  chan struct{} // holds one token when there may be something to give back
 	stop  context.CancelFunc
@@ -70,7 +75,7 @@ func (k *shrinker) close() {
 	<-k.ended
 }
 
-// Freed says that rows or files were deleted: free pages are given back, and the reserve is filled, in the background.
+// Freed has free pages given back and the reserve filled, in the background, after a delete.
 func (db *DB) Freed() {
 	db.shrinker.freed.Store(true)
 	select {
@@ -85,7 +90,7 @@ type pages struct {
 	vacuum            int // the mode of auto_vacuum
 }
 
-// live is how many bytes a copy of the database has, which has no free pages.
+// live returns the bytes of a copy of the database, which has no free pages.
 func (p pages) live() int64 { return (p.total - p.free) * p.size }
 
 func readPages(ctx context.Context, db *sql.DB) (p pages, err error) {
@@ -97,8 +102,8 @@ func readPages(ctx context.Context, db *sql.DB) (p pages, err error) {
 	return p, nil
 }
 
-// Reusable returns how many bytes of the database file are free, which the next rows use. On the file system of path, if
-// that is the one of the database, they are as good as free: they are being given back.
+// Reusable returns the free bytes of the database file, which new rows use. On the same file system
+// they are as good as free: they are being given back.
 func (db *DB) Reusable(path string) int64 {
 	p, err := readPages(context.Background(), db.reader)
 	if err != nil || p.free == 0 {
@@ -110,7 +115,8 @@ func (db *DB) Reusable(path string) int64 {
 	return p.free * p.size
 }
 
-// shrink gives free pages back, in small transactions with as long a pause after each, and has the file cut.
+// shrink gives free pages back, in small transactions with as long a pause after each, and cuts the
+// file.
 func (db *DB) shrink(ctx context.Context) error {
 	p, err := readPages(ctx, db.reader)
 	if err != nil || p.vacuum != autoVacuum || p.free <= slack {
@@ -145,7 +151,7 @@ func (db *DB) shrink(ctx context.Context) error {
 	return nil
 }
 
-// shrinkAtClose gives back what the last writes freed, for some seconds.
+// shrinkAtClose gives back the pages of the last deletes, for some seconds.
 func (db *DB) shrinkAtClose() {
 	if !db.shrinker.freed.Load() {
 		return
@@ -155,7 +161,7 @@ func (db *DB) shrinkAtClose() {
 	db.tryShrink(ctx)
 }
 
-// tryShrink shrinks the database and fills the reserve. A failure costs space and nothing else.
+// tryShrink shrinks the database and fills the reserve. A failure only costs space.
 func (db *DB) tryShrink(ctx context.Context) {
 	if err := db.shrink(ctx); err != nil && ctx.Err() == nil {
 		db.log.Warn("could not give free pages of the database back", "path", db.path, "error", err)
@@ -163,8 +169,8 @@ func (db *DB) tryShrink(ctx context.Context) {
 	db.refill()
 }
 
-// convert lets a database that was made without it give pages back from now on. SQLite writes all of it anew, once to a
-// temporary file and once to the WAL, while nothing else is written. So it waits until there is space for both, and is
+// convert makes an older database able to give pages back. SQLite writes all of it anew, to a
+// temporary file and to the WAL, while no other write runs. So it waits for space for both, and is
 // given up as soon as a write has waited for a moment; the next call tries again.
 func (db *DB) convert(ctx context.Context) error {
 	p, err := readPages(ctx, db.reader)
@@ -193,7 +199,7 @@ func (db *DB) convert(ctx context.Context) error {
 
 var errGaveWay = errors.New("a write is waiting")
 
-// giveWay calls giveUp when a write has been waiting for the writer for some time, one more than had waited before.
+// giveWay calls giveUp when a write has been waiting for some time.
 func (db *DB) giveWay(ctx context.Context, before int64, giveUp context.CancelCauseFunc) {
 	const look = vacuumPatience / 10
 	for seen := 0; seen < 10; {
@@ -205,4 +211,82 @@ func (db *DB) giveWay(ctx context.Context, before int64, giveUp context.CancelCa
 		}
 	}
 	giveUp(errGaveWay)
+}
+
+const (
+	reserveSuffix = ".reserve"
+
+	// reserveBytes is the size of the reserve, or a sixteenth of the file system if that is less.
+	// It has room for the WAL of the largest deleting transaction.
+	reserveBytes = 16 << 20
+
+	// reserveStep is how much is given up at a time: little, since another program that filled the
+	// disk may take the rest.
+	reserveStep = 256 << 10
+)
+
+// reserve is a file beside the database: when the disk is full to the last byte, its space lets a
+// transaction delete something else.
+type reserve struct {
+	path  string
+	log   *slog.Logger
+	space diskspace.Checker
+
+	mu sync.Mutex // one change of the file at a time
+}
+
+// fill creates the file if it does not exist and there is space to spare.
+func (r *reserve) fill() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f, err := os.OpenFile(r.path, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, total, err := r.space.Bytes(r.path)
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	size := min(reserveBytes, total/16)
+	if info.Size() >= size || r.space.Check(r.path, size-info.Size()) != nil {
+		return nil
+	}
+	if err := unix.Fallocate(int(f.Fd()), 0, 0, size); err != nil {
+		return errors.Join(err, f.Truncate(info.Size()))
+	}
+	return nil
+}
+
+// spend gives up some of the space, and reports whether there was any. It gives up none if all of
+// it is less than short, the missing bytes, 0 if unknown.
+func (r *reserve) spend(short int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	info, err := os.Lstat(r.path)
+	return err == nil && info.Size() > 0 && info.Size() >= short && os.Truncate(r.path, max(0, info.Size()-reserveStep)) == nil
+}
+
+// Freeing runs a deletion. While the disk is too full for it, it gives up some of the reserve and
+// tries again.
+func (db *DB) Freeing(do func() error) error {
+	for {
+		err := do()
+		var full *diskspace.FullError
+		if !errors.As(err, &full) || !db.reserve.spend(full.Short) {
+			return err
+		}
+		db.log.Warn("the disk is full: gave up reserved space so that images can be deleted", "path", db.reserve.path)
+	}
+}
+
+// refill fills the reserve again, and logs a failure.
+func (db *DB) refill() {
+	if err := db.reserve.fill(); err != nil {
+		db.log.Warn("could not reserve space for deleting on a full disk", "path", db.reserve.path, "error", err)
+	}
 }

@@ -21,26 +21,26 @@ const (
 	busyTimeout = 10 * time.Second // our own connections never need it; a backup tool may lock the file for a moment
 )
 
-// Schema is what Open makes of a file.
+// Schema is the schema of a database.
 type Schema struct {
-	// Application is in the header of the file, so that file(1) and Open tell it from the databases of other programs.
+	// Application is in the header of the file, to tell it from other databases.
 	Application uint32
-	// Migrations are SQL files, one for each version, in the order of their names. They are never edited.
+	// Migrations are SQL files, one for each version, sorted by name. They are never edited.
 	Migrations fs.FS
 }
 
-// Options are what Open opens, and its hooks.
+// Options are the options of Open.
 type Options struct {
 	Path    string // its directory must exist; the file is created 0600
 	Schema  Schema
-	Current bool         // refuse a database of an older version instead of migrating it: *OlderError
+	Current bool         // refuse a database of an older version instead of migrating it: *SchemaError
 	Log     *slog.Logger // nil: discard
 
-	Changed   func(modernc.SQLitePreUpdateData) // is called for each row that a transaction changes, before it is changed; may be nil
-	Committed func()                            // is called after each commit, before the writes are acknowledged; may be nil
+	Changed   func(modernc.SQLitePreUpdateData) // called before each change of a row; may be nil
+	Committed func()                            // called after each commit, before the writes are acknowledged; may be nil
 }
 
-// DB is an open database. Its methods may be called from any goroutine.
+// DB is an open database. It is safe for concurrent use.
 type DB struct {
 	path     string
 	log      *slog.Logger
@@ -53,7 +53,7 @@ type DB struct {
 	space    diskspace.Checker // of copies of the database
 }
 
-// Open opens the database and migrates it. The caller has its Lock. Errors: *NewerError, *OlderError,
+// Open opens the database and migrates it. The caller has its Lock. Errors: *SchemaError,
 // *NotDatabaseError, *diskspace.FullError.
 func Open(ctx context.Context, o Options) (*DB, error) {
 	path, err := filepath.Abs(o.Path)
@@ -104,7 +104,7 @@ func (db *DB) open(ctx context.Context, o Options) (err error) {
 	return nil
 }
 
-// dsn names the database with the pragmas that every connection of a pool needs.
+// dsn returns the name of the database with the pragmas of every pooled connection.
 func dsn(path string, extra ...string) string {
 	query := url.Values{"_pragma": append([]string{
 		fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()),
@@ -118,7 +118,7 @@ func dsn(path string, extra ...string) string {
 	return (&url.URL{Scheme: "file", Path: path, RawQuery: query.Encode()}).String()
 }
 
-// OpenSnapshot opens a copy of a database that is not written to, and leaves no file beside it.
+// OpenSnapshot opens a copy of a database for reading, and leaves no file beside it.
 func OpenSnapshot(path string) (*sql.DB, error) {
 	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: path, RawQuery: "mode=ro&immutable=1"}).String())
 	if err != nil {
@@ -127,8 +127,8 @@ func OpenSnapshot(path string) (*sql.DB, error) {
 	return db, nil
 }
 
-// Close waits for the writes that are queued, gives free pages back for some seconds, and closes the database. Reads
-// that are under way fail.
+// Close runs the queued writes, gives free pages back for some seconds, and closes the database.
+// Reads under way fail.
 func (db *DB) Close() error {
 	db.shrinker.close()
 	db.shrinkAtClose()
@@ -140,10 +140,11 @@ func (db *DB) Close() error {
 // Reader returns the connections that read. They cannot write.
 func (db *DB) Reader() *sql.DB { return db.reader }
 
-// Share runs fn in a write transaction that it shares with others that come at the same time. It is for short writes
-// of clients. fn uses the context that it is given and no other.
+// Share runs fn in a write transaction that it shares with concurrent ones. It is for short writes
+// of clients. fn uses its own context, which does not end: an interrupted statement would roll back
+// the whole transaction.
 func (db *DB) Share(ctx context.Context, fn func(ctx context.Context, tx *sql.Tx) error) error {
-	return db.group.share(ctx, fn)
+	return db.group.write(ctx, &shared{ctx: context.WithoutCancel(ctx), fn: fn})
 }
 
 // ShareFreeing is Share for a deletion, which works on a full disk too.
@@ -152,10 +153,11 @@ func (db *DB) ShareFreeing(ctx context.Context, fn func(ctx context.Context, tx 
 	return db.Freeing(func() error { return db.Share(ctx, fn) })
 }
 
-// Write runs fn in a write transaction of its own, which ends when ctx does. It is committed unless fn returns an
-// error. It is for long or rare writes.
+// Write runs fn in a write transaction of its own, which ends when ctx does. It is for long or rare
+// writes.
 func (db *DB) Write(ctx context.Context, fn func(tx *sql.Tx) error) error {
-	return db.group.alone(ctx, fn)
+	alone := func(_ context.Context, tx *sql.Tx) error { return fn(tx) }
+	return db.group.write(ctx, &shared{ctx: ctx, alone: true, fn: alone})
 }
 
 // WriteFreeing is Write for a deletion, which works on a full disk too.
@@ -171,4 +173,74 @@ func (db *DB) Check(ctx context.Context) error {
 		return fmt.Errorf("database %s does not answer: %w", db.path, err)
 	}
 	return nil
+}
+
+// Querier is what *sql.DB and *sql.Tx have in common.
+type Querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// Query runs a query and calls scan for each row. It has read all rows when it returns, and the connection is free.
+func Query(ctx context.Context, q Querier, scan func(*sql.Rows) error, text string, args ...any) error {
+	rows, err := q.QueryContext(ctx, text, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// List returns the rows of a query, never nil. columns returns the variables of one row.
+func List[T any](ctx context.Context, q Querier, columns func(*T) []any, text string, args ...any) ([]T, error) {
+	all := []T{}
+	err := Query(ctx, q, func(rows *sql.Rows) error {
+		var one T
+		err := rows.Scan(columns(&one)...)
+		all = append(all, one)
+		return err
+	}, text, args...)
+	return all, err
+}
+
+// Column returns the rows of a query with one column.
+func Column[T any](ctx context.Context, q Querier, text string, args ...any) ([]T, error) {
+	return List(ctx, q, func(one *T) []any { return []any{one} }, text, args...)
+}
+
+// Exists reports whether a query has a row.
+func Exists(ctx context.Context, q Querier, text string, args ...any) (bool, error) {
+	var found bool
+	err := q.QueryRowContext(ctx, "SELECT EXISTS ("+text+")", args...).Scan(&found)
+	return found, err
+}
+
+// Affected runs a statement and returns how many rows it changed.
+func Affected(ctx context.Context, tx *sql.Tx, text string, args ...any) (int64, error) {
+	result, err := tx.ExecContext(ctx, text, args...)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+// Nanos returns t as it is in the database; the zero time is 0.
+func Nanos(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+// Time returns the time that Nanos was given.
+func Time(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n).UTC()
 }

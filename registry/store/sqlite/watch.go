@@ -8,13 +8,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 
 	modernc "modernc.org/sqlite"
 )
 
-// Damage returns a *CorruptError if SQLite has found the database damaged since Open, and nil otherwise. It stays until
-// the database is opened again: a damaged page in the middle fails the requests that need it, and no others.
+// Damage returns a *CorruptError if the database was found damaged since Open, and nil otherwise. A
+// damaged page fails the requests that need it, and no others.
 func (db *DB) Damage() error {
 	if e := db.damage.first.Load(); e != nil {
 		return e
@@ -22,24 +23,25 @@ func (db *DB) Damage() error {
 	return nil
 }
 
-// Damaged remembers damage that err describes and returns it as a *CorruptError. It is for what a reader of the rows
-// finds out and SQLite does not.
+// Damaged records damage that a reader of rows finds and SQLite does not, and returns it as a
+// *CorruptError.
 func (db *DB) Damaged(err error) error {
 	return db.damage.found(&CorruptError{Path: db.path, Err: err})
 }
 
-// damage sees every error of SQLite, and remembers the first that was damage.
+// damage sees every error of SQLite, and records the first that is damage.
 type damage struct {
 	path  string
 	log   *slog.Logger
 	first atomic.Pointer[CorruptError]
-	// suspect says that the disk has failed since the WAL was last checkpointed. The kernel may have dropped what a failed
-	// sync was about and report the next one as a success, so nothing is written until the WAL has reached the database.
+	// suspect means that the disk has failed since the last checkpoint. The kernel may have dropped
+	// the bytes of a failed sync and report the next one as a success, so no write runs until the
+	// WAL has reached the database.
 	suspect  atomic.Bool
 	failures atomic.Int64 // counts them
 }
 
-// see returns an error of SQLite as one of this package, and takes note of it.
+// see records an error of SQLite and returns it as one of this package.
 func (d *damage) see(err error) error {
 	if err == nil || err == io.EOF {
 		return err
@@ -62,14 +64,14 @@ func (d *damage) found(e *CorruptError) error {
 	return e
 }
 
-// hooks are what a transaction of the writer calls.
+// hooks are called by the transactions of the writer.
 type hooks struct {
 	changed   func(modernc.SQLitePreUpdateData)
 	committed func()
 }
 
-// connect opens a pool of connections whose errors d sees. It is below database/sql, whose callers get errors in many
-// ways, such as between two rows.
+// connect opens a pool of connections whose errors d sees. It is below database/sql, which returns
+// errors in many ways, such as between two rows.
 func (d *damage) connect(name string, h hooks) (*sql.DB, error) {
 	c, err := modernc.NewConnector(name)
 	if err != nil {
@@ -97,10 +99,10 @@ func (c *watchedConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	if c.hooks.changed != nil {
 		whole.RegisterPreUpdateHook(c.hooks.changed)
 	}
-	return &watchedConn{connection: whole, damage: c.damage, generation: generation, committed: c.hooks.committed}, nil
+	return &watchedConn{connection: whole, damage: c.damage, generation: generation, committed: c.hooks.committed, parsed: statements{}}, nil
 }
 
-// connection is what a connection of SQLite's driver can.
+// connection has the methods of a connection of SQLite's driver.
 type connection interface {
 	driver.Conn
 	driver.ConnPrepareContext
@@ -197,10 +199,10 @@ func (c *watchedConn) QueryContext(ctx context.Context, query string, args []dri
 	return c.damage.rows(c.connection.QueryContext(ctx, query, args))
 }
 
-// Close closes a connection, which it does only once its statements are closed.
+// Close closes the statements before the connection, as SQLite requires.
 func (c *watchedConn) Close() error { return errors.Join(c.parsed.close(), c.connection.Close()) }
 
-// statement is what a statement of SQLite's driver can.
+// statement has the methods of a statement of SQLite's driver.
 type statement interface {
 	driver.Stmt
 	driver.StmtExecContext
@@ -249,3 +251,77 @@ type watchedRows struct {
 }
 
 func (r *watchedRows) Next(to []driver.Value) error { return r.damage.see(r.Rows.Next(to)) }
+
+// keptStatements is how many parsed statements a connection keeps. The store has about as many.
+const keptStatements = 256
+
+// statements are the parsed statements of a connection: to parse one costs as much as to run it.
+type statements map[string]*keptStmt
+
+type keptStmt struct {
+	*watchedStmt
+	busy bool // its rows are being read
+}
+
+func (k *keptStmt) release() { k.busy = false }
+
+// take returns the statement of a text, and nil for one that is not worth keeping or that is being
+// read from. The caller releases it.
+func (s statements) take(ctx context.Context, c *watchedConn, text string) (*keptStmt, error) {
+	if k := s[text]; k != nil {
+		if k.busy {
+			return nil, nil
+		}
+		k.busy = true
+		return k, nil
+	}
+	if !keepsParsed(text) {
+		return nil, nil
+	}
+	stmt, err := c.prepare(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	if len(s) >= keptStatements {
+		if err := s.close(); err != nil {
+			return nil, errors.Join(err, stmt.Close())
+		}
+	}
+	k := &keptStmt{watchedStmt: stmt, busy: true}
+	s[text] = k
+	return k, nil
+}
+
+// keepsParsed reports whether a text is a single statement of a kind that comes again.
+func keepsParsed(text string) bool {
+	verb, _, _ := strings.Cut(strings.TrimLeft(text, " \t\n"), " ")
+	switch verb {
+	case "SELECT", "WITH", "INSERT", "UPDATE", "DELETE", "SAVEPOINT", "RELEASE":
+		return !strings.Contains(text, ";")
+	}
+	return false
+}
+
+// close closes all but those that are being read from.
+func (s statements) close() error {
+	var errs []error
+	for text, k := range s {
+		if !k.busy {
+			errs = append(errs, k.Close())
+			delete(s, text)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// keptRows are rows of a kept statement.
+type keptRows struct {
+	driver.Rows
+	kept *keptStmt
+}
+
+func (r *keptRows) Close() error {
+	err := r.Rows.Close()
+	r.kept.release()
+	return err
+}

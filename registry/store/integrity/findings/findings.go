@@ -1,7 +1,9 @@
-// Package findings has the results of a verification, which the store and the control API share:
+// Package findings has the results of verify and scrub, which the store and the control API share:
 // the client of the API does not import the store. Two sets of types with a conversion were
 // refused.
 package findings
+
+import "github.com/opencontainers/go-digest"
 
 // Report is the result of a verification.
 type Report struct {
@@ -44,3 +46,28 @@ type Problem struct {
 }
 
 func (p Problem) String() string { return string(p.Kind) + " " + p.Name + ": " + p.What }
+
+// ScrubReport is the result of a scrub.
+type ScrubReport struct {
+	Blobs    int64    `json:"blobs"`    // read
+	Bytes    int64    `json:"bytes"`    // of these
+	Resumed  bool     `json:"resumed"`  // it continued a scrub that had stopped
+	Complete bool     `json:"complete"` // it reached the end
+	Damaged  int64    `json:"damaged"`  // blobs, those in quarantine before included
+	Repaired int64    `json:"repaired"` // of these
+	Damage   []Damage `json:"damage"`   // the first thousand
+}
+
+// Damage is one damaged blob.
+type Damage struct {
+	Digest      digest.Digest `json:"digest"`
+	Size        int64         `json:"size"`
+	Cause       string        `json:"cause"`
+	Known       bool          `json:"known"`  // in quarantine before
+	Images      []string      `json:"images"` // repository:tag or repository@digest, a hundred at most
+	Repaired    bool          `json:"repaired"`
+	RepairError string        `json:"repairError,omitempty"`
+}
+
+// Source is a repository on a registry, host[:port], that a blob may have come from.
+type Source struct{ Registry, Repository string }

@@ -30,7 +30,7 @@ func TestRecent_writesAreSeen(t *testing.T) {
 	if a, b := readTwice(t, f, "app", "one", d); a != nil || b != nil {
 		t.Fatal(a, b)
 	}
-	if _, _, ok := f.recent.get(recentKey{"app", "one"}); !ok {
+	if _, _, ok := f.cache.get(cacheKey{"app", "one"}); !ok {
 		t.Error("a read manifest is not kept")
 	}
 	if _, err := f.Manifests.Get(f.ctx, "other", d); !errors.Is(err, ErrNotFound) {
@@ -81,23 +81,23 @@ func TestRecent_tagMoves(t *testing.T) {
 }
 
 func TestRecent_bounds(t *testing.T) {
-	var r recent
-	_, epoch, _ := r.get(recentKey{})
-	r.put(recentKey{"a", "huge"}, Manifest{Body: make([]byte, recentLargest+1)}, epoch)
+	var r manifestCache
+	_, epoch, _ := r.get(cacheKey{})
+	r.put(cacheKey{"a", "huge"}, Manifest{Body: make([]byte, cacheLargest+1)}, epoch)
 	if len(r.known) != 0 {
 		t.Error("a huge manifest is kept")
 	}
-	body := []byte(strings.Repeat("x", recentLargest))
-	for n := range 3 * recentLeast / recentLargest {
-		r.put(recentKey{"a", fmt.Sprint(n)}, Manifest{Body: body}, epoch)
+	body := []byte(strings.Repeat("x", cacheLargest))
+	for n := range 3 * cacheMin / cacheLargest {
+		r.put(cacheKey{"a", fmt.Sprint(n)}, Manifest{Body: body}, epoch)
 	}
-	if r.bytes > recentLeast || len(r.known) == 0 || r.bytes != len(r.known)*recentCost(Manifest{Body: body}) {
+	if r.bytes > cacheMin || len(r.known) == 0 || r.bytes != len(r.known)*cacheCost(Manifest{Body: body}) {
 		t.Errorf("%d manifests are kept, counted as %d bytes", len(r.known), r.bytes)
 	}
 	r.noteRow(true, []any{int64(7), "other"}, nil)
 	r.forget()
 	before := len(r.known)
-	if r.put(recentKey{"a", "old"}, Manifest{}, epoch); before == 0 || len(r.known) != before {
+	if r.put(cacheKey{"a", "old"}, Manifest{}, epoch); before == 0 || len(r.known) != before {
 		t.Error("what was read before a write is kept after it")
 	}
 }
@@ -113,7 +113,7 @@ func TestRecent_othersAreKept(t *testing.T) {
 	f.pushImage("elsewhere", "kept", "kept")
 	f.must(f.Manifests.Delete(f.ctx, "app", moved.Digest))
 	for reference, want := range map[string]bool{"kept": true, kept.Digest.String(): true, "moved": false, moved.Digest.String(): false} {
-		if _, _, ok := f.recent.get(recentKey{"app", reference}); ok != want {
+		if _, _, ok := f.cache.get(cacheKey{"app", reference}); ok != want {
 			t.Errorf("%s is known: %t", reference, ok)
 		}
 	}
@@ -124,7 +124,7 @@ func TestRecent_othersAreKept(t *testing.T) {
 		_, err := tx.ExecContext(f.ctx, `UPDATE repository_manifests SET media_type = 'x/other' WHERE digest = ?`, kept.Digest)
 		return err
 	}))
-	if _, _, ok := f.recent.get(recentKey{"app", "kept"}); ok {
+	if _, _, ok := f.cache.get(cacheKey{"app", "kept"}); ok {
 		t.Error("the tag of a link that changed is known")
 	}
 }
