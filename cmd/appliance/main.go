@@ -13,7 +13,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -133,7 +132,6 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newVerifyCommand(plain),
 		newScrubCommand(plain),
 		newInventoryCommand(plain),
-		newDescribeCommand(plain),
 		newBackupCommand(plain),
 		newRestoreCommand(plain),
 		newPrepareCommand(plain),
@@ -141,7 +139,8 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newEnterCommand(),
 		newVersionCommand(plain),
 	)
-	addUnbuilt(root, slices.Concat(unbuiltMirrorRegistry, unbuiltOCMirror))
+	addUnbuilt(root, unbuiltMirrorRegistry)
+	addOCMirror(root, plain)
 	for _, c := range root.Commands() {
 		if c.Name() == "install" || c.Name() == "uninstall" {
 			c.Version = version // mirror-registry's take --version

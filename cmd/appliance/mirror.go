@@ -99,8 +99,7 @@ Exit codes, as oc-mirror's: 0 everything that was planned is there and verified;
 		},
 	}
 	o.addFlags(c.Flags())
-	c.AddCommand(newDescribeCommand(std))
-	addUnbuilt(c, unbuiltOCMirror)
+	addOCMirror(c, std.plain())
 	return c
 }
 

@@ -105,7 +105,7 @@ const (
 		"and keeps everything else"
 )
 
-// unbuiltMirrorRegistry and unbuiltOCMirror are the tables. This program has oc-mirror's commands where
+// unbuiltMirrorRegistry, unbuiltOCMirror and unbuiltOfList are the tables. This program has oc-mirror's commands where
 // oc-mirror does, and below mirror.
 var (
 	unbuiltMirrorRegistry = []unbuilt{
@@ -114,16 +114,12 @@ var (
 	unbuiltOCMirror = []unbuilt{
 		{name: "delete", short: "Delete what an image set configuration names",
 			next: "until then delete images by their digest (skopeo delete), then free their space: appliance gc"},
-		{name: "list", short: "List releases, operators and updates", next: writeConfiguration, below: []unbuilt{
-			{name: "operators", short: "List operators", next: writeConfiguration},
-			{name: "releases", short: "List releases", next: writeConfiguration},
-			{name: "updates", short: "List updates", next: writeConfiguration},
-		}},
-		{name: "init", short: "Print an image set configuration", next: writeConfiguration},
-		{name: "history", short: "List the runs of a workspace",
-			next: "working-dir/logs of the workspace has the report of the last one"},
 		{name: "rollback", short: "Restore the state before a run",
 			next: "until then restore a backup: appliance restore"},
+	}
+	unbuiltOfList = []unbuilt{
+		{name: "operators", short: "List operators", next: writeConfiguration},
+		{name: "updates", short: "List updates", next: "list releases lists those of a channel"},
 	}
 )
 

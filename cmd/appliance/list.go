@@ -1,0 +1,172 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/plain"
+	"github.com/mirror-appliance/appliance/mirror/imageset"
+	"github.com/mirror-appliance/appliance/mirror/updategraph"
+	"github.com/mirror-appliance/appliance/mirror/upstream"
+)
+
+// releaseRepository is where OpenShift's releases are tagged.
+const releaseRepository = "quay.io/openshift-release-dev/ocp-release"
+
+// listOptions are the flags of list releases.
+type listOptions struct {
+	mirrorOptions
+	version, channel string
+	channels         bool
+	archs            []string
+	repository       string
+}
+
+func newListCommand(std stdio) *cobra.Command {
+	c := &cobra.Command{
+		Use: "list", Short: "List the releases that can be mirrored", Args: noSuchCommand,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.AddCommand(newListReleasesCommand(std, releaseRepository))
+	addUnbuilt(c, unbuiltOfList)
+	return c
+}
+
+func newListReleasesCommand(std stdio, repository string) *cobra.Command {
+	o := listOptions{repository: repository}
+	c := &cobra.Command{
+		Use:   "releases",
+		Short: "List releases: the minor versions, the releases of a channel, or the channels of a version",
+		Example: `  appliance list releases
+  appliance list releases --version 4.20
+  appliance list releases --channel fast-4.20 --filter-by-archs amd64,arm64
+  appliance list releases --channels --version 4.20`,
+		Args: noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := o.readCommon(c, std); err != nil {
+				return err
+			}
+			return runListReleases(c.Context(), std, o)
+		},
+	}
+	o.addCommon(c.Flags())
+	f := c.Flags()
+	f.StringVar(&o.version, "version", "", "the minor version, such as 4.20: the releases of its channel stable-4.20")
+	f.StringVar(&o.channel, "channel", "", "the releases of this channel")
+	f.BoolVar(&o.channels, "channels", false, "the channels of --version")
+	f.StringSliceVar(&o.archs, "filter-by-archs", []string{"amd64"}, "architectures: "+strings.Join(imageset.Architectures(), ", "))
+	return c
+}
+
+func (o *listOptions) check() error {
+	switch {
+	case o.channels && o.version == "":
+		return hint.New(errors.New("must specify --version with --channels"), "for example --version 4.20")
+	case o.version != "" && o.channel == "":
+		o.channel = "stable-" + o.version
+	}
+	for _, arch := range o.archs {
+		if !slices.Contains(imageset.Architectures(), arch) {
+			return fmt.Errorf("invalid architecture(s) %s. Known architectures: %s", arch, strings.Join(imageset.Architectures(), ", "))
+		}
+	}
+	return nil
+}
+
+func runListReleases(ctx context.Context, std stdio, o listOptions) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	graphs := updategraph.Client{URL: cmp.Or(os.Getenv("UPDATE_URL_OVERRIDE"), updategraph.OCP), HTTP: updategraph.NewHTTPClient(o.srcVerify)}
+	switch {
+	case o.channels:
+		graph, err := graphs.Fetch(ctx, o.channel, "amd64") // all architectures have the same
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(std.out, "Listing channels for version %s:\n\n%s\n", o.version, strings.Join(graph.Channels(), "\n"))
+		return nil
+	case o.channel != "":
+		return listVersions(ctx, std, o, graphs)
+	}
+	return listMinors(ctx, std, o)
+}
+
+// listVersions prints the releases of a channel.
+func listVersions(ctx context.Context, std stdio, o listOptions, graphs updategraph.Client) error {
+	if strings.HasPrefix(o.channel, "stable") {
+		fmt.Fprintf(std.out, "Listing stable channels. Use --channel=<name> to filter.\n"+
+			"Use oc-mirror --v2 list releases --channels --version=%s to discover other channels.\n\n", cmp.Or(o.version, strings.TrimPrefix(o.channel, "stable-")))
+	}
+	var errs []error
+	for _, arch := range o.archs {
+		graph, err := graphs.Fetch(ctx, o.channel, arch)
+		if err == nil && len(graph.Nodes) == 0 {
+			err = hint.New(fmt.Errorf("channel %q: no versions found for %s", o.channel, arch), "appliance list releases --channels --version X.Y lists the channels of a version")
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		fmt.Fprintf(std.out, "Channel: %s\nArchitecture: %s\n", o.channel, arch)
+		for _, v := range graph.Versions() {
+			fmt.Fprintln(std.out, v)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// minor is the beginning of a release's tag.
+var minor = regexp.MustCompile(`^(\d+)\.(\d+)\.`)
+
+// listMinors prints the minor versions that have releases.
+func listMinors(ctx context.Context, std stdio, o listOptions) error {
+	ref, err := imageset.ParseReference(o.repository + ":any")
+	if err != nil {
+		return err
+	}
+	keys, err := o.source.keychain(o.authFile)
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelWarn, ReplaceAttr: plain.Attr}))
+	registries := upstream.NewRegistries(o.sources(ctx, keys, log))
+	defer registries.Close()
+	repository, err := registries.Repository(ref.Registry(), ref.Repository())
+	if err != nil {
+		return err
+	}
+	tags, err := repository.Tags(ctx)
+	if err != nil {
+		return err
+	}
+	var all [][2]int
+	for _, tag := range tags {
+		m := minor.FindStringSubmatch(tag)
+		if m == nil {
+			continue
+		}
+		x, errX := strconv.Atoi(m[1])
+		y, errY := strconv.Atoi(m[2])
+		if errX == nil && errY == nil {
+			all = append(all, [2]int{x, y})
+		}
+	}
+	slices.SortFunc(all, func(a, b [2]int) int { return slices.Compare(a[:], b[:]) })
+	fmt.Fprintln(std.out, "Available OpenShift Container Platform release versions:")
+	for _, v := range slices.Compact(all) {
+		fmt.Fprintf(std.out, "  %d.%d\n", v[0], v[1])
+	}
+	return nil
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
+	"github.com/mirror-appliance/appliance/mirror/imageset"
+)
+
+func TestListReleases(t *testing.T) {
+	s := newMirrorSetup(t)
+	t.Setenv("UPDATE_URL_OVERRIDE", "http://"+s.source+sample.GraphPath)
+	list := func(flags string) (code int, stdout, stderr string) {
+		var out, errs bytes.Buffer
+		std := stdio{in: strings.NewReader(""), out: &out, err: &errs}
+		c := newListReleasesCommand(std, s.source+"/openshift-release-dev/ocp-release")
+		c.SilenceUsage, c.SilenceErrors = true, true
+		c.SetArgs(append(strings.Fields(flags), "--src-tls-verify=false"))
+		if err := c.ExecuteContext(t.Context()); err != nil {
+			report(&errs, err)
+			code = 1
+		}
+		return code, out.String(), errs.String()
+	}
+	for _, tc := range []struct {
+		flags string
+		want  []string
+	}{
+		{"", []string{"Available OpenShift Container Platform release versions:\n", "  4.18\n"}},
+		{"--version 4.18", []string{"Listing stable channels. Use --channel=<name> to filter.\n", "Channel: stable-4.18\nArchitecture: amd64\n4.18.1\n4.18.2\n"}},
+		{"--channel stable-4.18 --filter-by-archs amd64,arm64", []string{"Architecture: amd64\n", "Architecture: arm64\n"}},
+		{"--channels --version 4.18 --cache-dir /x", []string{"Listing channels for version 4.18:\n\n", "stable-4.18\n"}},
+	} {
+		code, stdout, stderr := list(tc.flags)
+		if code != 0 {
+			t.Errorf("%s: exit code %d, %s", tc.flags, code, stderr)
+		}
+		says(t, stdout, tc.want...)
+	}
+	for flags, want := range map[string]string{
+		"--channels":                         "must specify --version with --channels",
+		"--version 4.18 --filter-by-archs x": "invalid architecture(s) x. Known architectures: amd64",
+		"--channel nothing-4.18":             "channel",
+	} {
+		code, _, stderr := list(flags)
+		if code == 0 {
+			t.Errorf("%s: exit code 0", flags)
+		}
+		says(t, stderr, "error: ", want)
+	}
+}
+
+func TestInit(t *testing.T) {
+	for _, flags := range []string{"", "-o json"} {
+		var out, errs bytes.Buffer
+		if code := execute(append([]string{"mirror", "init"}, strings.Fields(flags)...), stdio{in: strings.NewReader(""), out: &out, err: &errs}); code != 0 {
+			t.Errorf("exit code %d: %s", code, errs.String())
+		}
+		c, err := imageset.Parse("isc.yaml", out.Bytes())
+		if err != nil || len(c.Warnings) > 0 || len(c.Mirror.Platform.Channels) != 1 || len(c.Mirror.AdditionalImages) != 1 {
+			t.Errorf("%s: %v, %+v", flags, err, c)
+		}
+	}
+	// The lines that are comments are meant to be taken in.
+	text := strings.NewReplacer("# minVersion", "minVersion", "# maxVersion", "maxVersion", "# shortestPath", "shortestPath", "# archiveSize", "archiveSize",
+		"# architectures", "architectures", "  # helm:", "  helm:", "  #   ", "    ", "  # blockedImages", "  blockedImages", "  # - name", "  - name", "@sha256:…", ":v0").Replace(string(sampleImageSet))
+	if c, err := imageset.Parse("isc.yaml", []byte(text)); err != nil || len(c.Warnings) > 0 || len(c.Mirror.Helm.Repositories) != 1 {
+		t.Errorf("%v, %+v of\n%s", err, c, text)
+	}
+}
+
+func TestHistory(t *testing.T) {
+	s := newMirrorSetup(t)
+	var out, errs bytes.Buffer
+	std := stdio{in: strings.NewReader(""), out: &out, err: &errs}
+	history := []string{"mirror", "history", "--workspace", "file://" + s.workspace}
+	if code := execute(history, std); code != 0 || !strings.Contains(out.String(), "no run has ended") {
+		t.Errorf("before a run: exit code %d, %s%s", code, out.String(), errs.String())
+	}
+	s.mirror(t, []string{held, absent})
+	out.Reset()
+	if code := execute(history, std); code != 0 {
+		t.Errorf("exit code %d, %s", code, errs.String())
+	}
+	says(t, out.String(), "STARTED", s.destination, "1 of 2", "report_")
+	out.Reset()
+	execute(append(history, "-o", "json"), std)
+	says(t, out.String(), `"failed": 1`)
+}
