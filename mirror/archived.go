@@ -4,11 +4,16 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"sync"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
-// planner is a destination that sees the plan after it was compared, before anything is put: it may not fit.
+// planner is a destination that sees the plan after it was compared, before anything is put: it may
+// not fit.
 type planner interface {
 	Planned(ctx context.Context, p *plan.Plan) error
 }
@@ -26,7 +31,8 @@ type documents interface {
 	List(dir string) ([]string, error)
 }
 
-// files are the documents of a run: those of an archive that is mirrored from, then those of the workspace.
+// files are the documents of a run: those of an archive that is mirrored from, then those of the
+// workspace.
 type files struct {
 	workspace
 	archive documents // nil: none
@@ -53,4 +59,36 @@ func (f files) Read(name string) ([]byte, error) {
 		}
 	}
 	return data, err
+}
+
+// copyWhatIsHere copies those blobs of an image that the archive has, and then fails if there are
+// others: they may come on another medium, and what was copied is not needed again then. Over a
+// network an image fails at its first blob instead.
+func (x *execution) copyWhatIsHere(ctx context.Context, image *plan.Image, blobs []ocispec.Descriptor, there map[place]bool) error {
+	var g errgroup.Group
+	g.SetLimit(x.o.ParallelLayers)
+	var mu sync.Mutex // guards absent
+	var absent error
+	for _, b := range blobs {
+		if there[place{image.Repository, b.Digest}] {
+			continue
+		}
+		g.Go(func() error {
+			err := x.copyBlob(ctx, image, b)
+			if !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			absent = err
+			return nil
+		})
+	}
+	if err := errors.Join(g.Wait(), absent); err != nil {
+		return err
+	}
+	for _, b := range blobs {
+		there[place{image.Repository, b.Digest}] = true
+	}
+	return nil
 }

@@ -25,6 +25,9 @@ func (x *execution) copyImage(ctx context.Context, image *plan.Image, has *answe
 	blobs := plan.Blobs(missing)
 	defer x.share(blobs)()
 	there, err := x.inventory.blobs(ctx, image, blobs...)
+	if err == nil && x.o.Documents != nil {
+		err = x.copyWhatIsHere(ctx, image, blobs, there)
+	}
 	if err != nil {
 		return Failed, err
 	}

@@ -19,15 +19,17 @@ import (
 
 // archiveOptions are the flags of a mirror to or from archives.
 type archiveOptions struct {
-	from   []string
-	since  string
-	have   string
-	strict bool
+	from    []string
+	since   string
+	have    string
+	strict  bool
+	partial bool
 }
 
 func (o *archiveOptions) addFlags(f *pflag.FlagSet) {
 	f.Var(pathsValue{&o.from}, "from", "file://DIR with an archive to mirror from; repeat it for chunks in several directories")
 	f.StringVar(&o.since, "since", "", "into an archive: what is new since the last archive before this day, yyyy-MM-dd")
+	f.BoolVar(&o.partial, "partial", false, "from an archive: import what is here, since other chunks come on another medium; the last one must be here")
 	pathVar(f, &o.have, "have", "", "into an archive: leave out what this file lists, which `appliance inventory` of the far side wrote")
 	f.BoolVar(&o.strict, "strict-archive", false, "into an archive: refuse a file that is larger than archiveSize, before anything is written")
 }
@@ -73,6 +75,8 @@ func (o *archiveOptions) check(destination, workspace string) error {
 		return hint.New(errors.New("the destination names no directory"), "file:///data/archive")
 	case !toDisk && len(o.from) > 0 && workspace != "":
 		return errors.New("when destination is docker://, --from (assumes disk to mirror workflow) and --workspace (assumes mirror to mirror workflow) cannot be used together")
+	case o.partial && len(o.from) == 0:
+		return hint.New(errors.New("--partial is for an import"), "leave it out, or name an archive: --from file://DIR")
 	case !toDisk && (o.have != "" || o.strict):
 		return hint.New(errors.New("--have and --strict-archive are for an archive"), "leave them out, or name a directory: file://DIR")
 	}
@@ -134,7 +138,11 @@ func (o *archiveOptions) fromArchives(ctx context.Context, run *mirror.Options) 
 	for _, from := range o.from {
 		dirs = append(dirs, filepath.Clean(strings.TrimPrefix(from, "file://")))
 	}
-	a, err := archive.Open(ctx, dirs...)
+	open := archive.Open
+	if o.partial {
+		open = archive.OpenPartial
+	}
+	a, err := open(ctx, dirs...)
 	if err != nil {
 		return nil, err
 	}

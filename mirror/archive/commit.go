@@ -18,8 +18,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/durable"
 )
 
-// Commit completes the chunks and puts them in the place of the archive before. It does nothing for a run without an image,
-// so that an archive that is there stays.
+// Commit completes the chunks and puts them in the place of the archive before. It does nothing for
+// a run without an image, so that an archive that is there stays.
 func (w *Writer) Commit(ctx context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -41,7 +41,8 @@ func (w *Writer) Commit(ctx context.Context) error {
 	return finish(w.o.Dir, w.complete)
 }
 
-// write writes what follows the blobs, and syncs the chunks. With its last line in the journal the archive is whole.
+// write writes what follows the blobs, and syncs the chunks. With its last line in the journal the
+// archive is whole.
 func (w *Writer) write(ctx context.Context) (*committed, error) {
 	c := &committing{Writer: w, ctx: ctx, history: maps.Clone(w.base.digests)}
 	for _, step := range []func() error{c.manifests, c.links, c.documents, c.imageSet, c.contents} {
@@ -140,7 +141,8 @@ func (c *committing) manifests() error {
 	return nil
 }
 
-// links writes what each repository has, whether its content is in the archive or on the far side already.
+// links writes what each repository has, whether its content is in the archive or on the far side
+// already.
 func (c *committing) links() error {
 	for _, repo := range slices.Sorted(maps.Keys(c.images.tags)) {
 		of := c.images.tagged(repo)
@@ -209,8 +211,8 @@ func (l *layout) listed(list *contents) ([]byte, error) {
 	}
 }
 
-// finish puts whole chunks in the place of the archive before, and notes what they have. It can be repeated after a crash at
-// any point.
+// finish puts whole chunks in the place of the archive before, and notes what they have. It can be
+// repeated after a crash at any point.
 func finish(dir string, c *committed) error {
 	old, err := filepath.Glob(filepath.Join(dir, "mirror_[0-9][0-9][0-9][0-9][0-9][0-9].tar"))
 	if err != nil {
@@ -246,7 +248,8 @@ func finish(dir string, c *committed) error {
 	return discard(dir)
 }
 
-// syncDir makes names durable, where the file system can: a medium that is plugged in may have one that cannot.
+// syncDir makes names durable, where the file system can: a medium that is plugged in may have one
+// that cannot.
 func syncDir(dir string) error {
 	err := durable.SyncDir(dir)
 	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {

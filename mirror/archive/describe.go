@@ -31,9 +31,10 @@ type Described struct {
 	Failures []Failure `json:"failures,omitempty"`
 }
 
-// Describe describes the archives in some directories or files. What is wrong with an archive is no error.
+// Describe describes the archives in some directories or files. What is wrong with an archive is no
+// error.
 func Describe(ctx context.Context, paths ...string) (_ *Description, err error) {
-	a, problems, err := open(ctx, paths)
+	a, problems, err := open(ctx, paths, false)
 	if err != nil {
 		return nil, err
 	}

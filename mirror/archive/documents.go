@@ -15,7 +15,8 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
-// carried are the directories of working-dir that an import needs. Logs, cluster resources and history stay.
+// carried are the directories of working-dir that an import needs. Logs, cluster resources and
+// history stay.
 var carried = []string{"hold-release", "signatures", "helm", "operator-catalogs"}
 
 // pinned are the files beside them.
@@ -89,7 +90,8 @@ func (c *committing) document(root *os.Root, name string) error {
 	return c.add(entry{Name: path.Join(workingDir, name)}, data)
 }
 
-// fits returns an error if a plan does not fit: a file into a chunk, if that is asked for, and all of it onto the medium.
+// fits returns an error if a plan does not fit: a file into a chunk, if that is asked for, and all
+// of it onto the medium.
 func (w *Writer) fits(p *plan.Plan) error {
 	for _, b := range p.Distinct() {
 		if w.o.Strict && w.blobs[b.Digest] == nil && !w.base.digests[b.Digest] && 3*block+padded(b.Size)+infoLength+trailer > w.o.ChunkSize {

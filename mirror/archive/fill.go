@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 )
 
 // bufferSize is how much is read at once: media that are plugged in are slow with small writes.
@@ -15,10 +17,12 @@ const bufferSize = 256 << 10
 // errTooLong is a source that has more bytes than the descriptor says.
 var errTooLong = errors.New("the source sends more bytes than the manifest says")
 
-// fill writes a blob to its place, and its header when the content has the digest. An error of the source comes through.
+// fill writes a blob to its place, and its header when the content has the digest. An error of the
+// source comes through.
 func (p *placed) fill(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
 	verifier := desc.Digest.Verifier()
-	w := &bounded{to: p.content(len(p.header)), left: desc.Size}
+	w := &bounded{to: p.file, at: p.offset + int64(len(p.header)), left: desc.Size}
+	w.ahead = w.at
 	n, err := io.CopyBuffer(io.MultiWriter(verifier, w), contextReader{ctx, r}, make([]byte, bufferSize))
 	switch {
 	case w.err != nil:
@@ -46,7 +50,8 @@ func (p *placed) finish() error {
 	return nil
 }
 
-// contextReader ends with its context. It hides other methods of the reader, such as WriteTo, which would not.
+// contextReader ends with its context. It hides other methods of the reader, such as WriteTo, which
+// would not.
 type contextReader struct {
 	ctx context.Context
 	r   io.Reader
@@ -59,19 +64,30 @@ func (c contextReader) Read(p []byte) (int, error) {
 	return c.r.Read(p)
 }
 
+// writeBehind is how much is written before the kernel is told to bring it to the medium, so that
+// the sync at the end does not have to wait for all of it.
+const writeBehind = 8 << 20
+
 // bounded writes no more than a place has room for: another blob begins there.
 type bounded struct {
-	to   io.Writer
-	left int64
-	err  error // of writing, so that it is told from one of reading
+	to    *os.File
+	at    int64
+	left  int64
+	ahead int64 // up to where the kernel was told
+	err   error // of writing, so that it is told from one of reading
 }
 
 func (b *bounded) Write(p []byte) (int, error) {
 	if int64(len(p)) > b.left {
 		return 0, errTooLong
 	}
-	n, err := b.to.Write(p)
+	n, err := b.to.WriteAt(p, b.at)
+	b.at += int64(n)
 	b.left -= int64(n)
 	b.err = err
+	if b.at-b.ahead >= writeBehind {
+		_ = unix.SyncFileRange(int(b.to.Fd()), b.ahead, b.at-b.ahead, unix.SYNC_FILE_RANGE_WRITE) // the sync at the end tells
+		b.ahead = b.at
+	}
 	return n, err
 }

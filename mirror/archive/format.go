@@ -14,8 +14,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/image"
 )
 
-// Names in an archive. oc-mirror imports an entry by a part of its name, working-dir or docker/registry/v2, and ignores the
-// others, ours among them.
+// Names in an archive. oc-mirror imports an entry by a part of its name, working-dir or
+// docker/registry/v2, and ignores the others, ours among them.
 const (
 	blobsDir        = "docker/registry/v2/blobs/"
 	repositoriesDir = "docker/registry/v2/repositories/"
@@ -35,16 +35,17 @@ const (
 	trailer = 2 * block
 )
 
-// chunkName is the name of a chunk's file, and partialName its name while it is written, which oc-mirror's pattern does not
-// match: that is not anchored.
+// chunkName is the name of a chunk's file, and partialName its name while it is written, which
+// oc-mirror's pattern does not match: that is not anchored.
 func chunkName(number int) string   { return fmt.Sprintf("mirror_%06d.tar", number) }
 func partialName(number int) string { return fmt.Sprintf(".mirror_%06d.partial", number) }
 
-// chunkPattern is what the names of chunks end with. One more word before it is fine, as for oc-mirror.
+// chunkPattern is what the names of chunks end with. One more word before it is fine, as for
+// oc-mirror.
 var chunkPattern = regexp.MustCompile(`mirror_([0-9]{6})\.tar$`)
 
-// chunkHeader is the content of chunkEntry. It has the same length in each chunk, so that it is written first and completed
-// last.
+// chunkHeader is the content of chunkEntry. It has the same length in each chunk, so that it is
+// written first and completed last.
 type chunkHeader struct {
 	Format   int    `json:"format"`
 	Archive  string `json:"archive"` // a random identifier

@@ -19,8 +19,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-// The history of a workspace, as oc-mirror has it: files that list the digests that were archived, each with those of the
-// files before it.
+// The history of a workspace, as oc-mirror has it: files that list the digests that were archived,
+// each with those of the files before it.
 const (
 	historyDir    = "working-dir/.history"
 	historyPrefix = ".history-"

@@ -83,8 +83,8 @@ type content struct {
 	blobs     map[digest.Digest]bool
 }
 
-// tagged returns what belongs to the tags of a repository, and what has that as its subject. What belongs to an image that
-// failed is not tagged.
+// tagged returns what belongs to the tags of a repository, and what has that as its subject. What
+// belongs to an image that failed is not tagged.
 func (i *images) tagged(repo string) content {
 	c := content{map[digest.Digest]bool{}, map[digest.Digest]bool{}}
 	for _, d := range i.tags[repo] {

@@ -14,8 +14,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/image"
 )
 
-// An inventory is text: a first line, a line for each digest and for each tag, and a last line with the checksum of all
-// before it.
+// An inventory is text: a first line, a line for each digest and for each tag, and a last line with
+// the checksum of all before it.
 const (
 	inventoryTitle = "appliance-inventory 1 "
 	inventoryBlob  = "blob "
@@ -33,8 +33,8 @@ type Inventory struct {
 	checksum string
 }
 
-// ReadInventory reads a file that InventoryWriter wrote. One that is damaged or cut off is an error: an archive would lack
-// what the far side lacks.
+// ReadInventory reads a file that InventoryWriter wrote. One that is damaged or cut off is an
+// error: an archive would lack what the far side lacks.
 func ReadInventory(path string) (*Inventory, error) {
 	f, err := os.Open(path)
 	if err != nil {

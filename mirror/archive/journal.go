@@ -21,8 +21,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/durable"
 )
 
-// journalName is the file that lists what the chunks have while an archive is written. It is a line of JSON for each
-// thing, and the last may be torn: content is hashed again before it is relied on.
+// journalName is the file that lists what the chunks have while an archive is written. It is a line
+// of JSON for each thing, and the last may be torn: content is hashed again before it is relied on.
 const journalName = ".mirror_journal"
 
 // line is one line of the journal; one of the fields is set.
@@ -53,7 +53,8 @@ type place struct {
 	Offset int64         `json:"offset"` // of its header
 }
 
-// committed says that the chunks are whole: from here on an interrupted commit is continued and not taken back.
+// committed says that the chunks are whole: from here on an interrupted commit is continued and not
+// taken back.
 type committed struct {
 	Chunks  int    `json:"chunks"`
 	History string `json:"history"` // the name of the history file
@@ -118,7 +119,8 @@ func readJournal(dir string) (*left, error) {
 	return &all, nil
 }
 
-// open opens the chunks that an interrupted run has left, up to one that is not there, with their blobs as they are listed.
+// open opens the chunks that an interrupted run has left, up to one that is not there, with their
+// blobs as they are listed.
 func (l *layout) open(old *left) (blobs map[digest.Digest]*placed, err error) {
 	for _, c := range old.chunks {
 		file, err := os.OpenFile(filepath.Join(l.dir, partialName(c.Number)), os.O_RDWR, 0)
@@ -193,7 +195,8 @@ func takeTorn(ctx context.Context, blobs map[digest.Digest]*placed) (torn map[di
 	return torn, err
 }
 
-// take makes the parts of the chunks that are not those of blobs gaps. Of blobs that overlap, one that is whole is kept.
+// take makes the parts of the chunks that are not those of blobs gaps. Of blobs that overlap, one
+// that is whole is kept.
 func (l *layout) take(whole, torn map[digest.Digest]*placed) {
 	for d, p := range torn {
 		overlaps := func(o *placed) bool {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,9 +14,10 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-// layout is the chunks of an archive that is written, and which parts of them are taken. A part is reserved before it is
-// written, since the size of content is known: several blobs are written at the same time, each to its place. A layout is
-// used under the lock of its writer; the regions that it gives out are not.
+// layout is the chunks of an archive that is written, and which parts of them are taken. A part is
+// reserved before it is written, since the size of content is known: several blobs are written at
+// the same time, each to its place. A layout is used under the lock of its writer; the regions that
+// it gives out are not.
 type layout struct {
 	dir     string
 	limit   int64 // of a chunk's file
@@ -38,7 +38,8 @@ type chunk struct {
 // gap is an unused part of a chunk, in whole blocks.
 type gap struct{ offset, length int64 }
 
-// region is a part of a chunk that is reserved for an entry: its header, its content and the padding.
+// region is a part of a chunk that is reserved for an entry: its header, its content and the
+// padding.
 type region struct {
 	*chunk
 	gap
@@ -50,8 +51,8 @@ const infoLength = 2 * block
 // largest bounds an entry. A manifest may claim any size.
 const largest = 64 << 40
 
-// reserve returns a region for an entry, in a gap if one is large enough. alone reports that the entry is larger than a
-// chunk may be, and has one of its own.
+// reserve returns a region for an entry, in a gap if one is large enough. alone reports that the
+// entry is larger than a chunk may be, and has one of its own.
 func (l *layout) reserve(length int64) (r *region, alone bool, err error) {
 	if length < block || length > largest {
 		return nil, false, fmt.Errorf("an entry of %d bytes is larger than any file", length)
@@ -137,8 +138,8 @@ func (l *layout) release(r *region) {
 
 func (g gap) end() int64 { return g.offset + g.length }
 
-// mark returns a function that takes back what is reserved from now on. No region that is reserved before may be written
-// meanwhile.
+// mark returns a function that takes back what is reserved from now on. No region that is reserved
+// before may be written meanwhile.
 func (l *layout) mark() (back func() error) {
 	n := len(l.chunks)
 	var ends []int64
@@ -215,11 +216,6 @@ func (l *layout) close() (err error) {
 		}
 	}
 	return err
-}
-
-// content returns the place after the header.
-func (r *region) content(headerLength int) *io.OffsetWriter {
-	return io.NewOffsetWriter(r.file, r.offset+int64(headerLength))
 }
 
 // refusedError is a write that fails again however often it is tried.

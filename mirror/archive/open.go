@@ -17,8 +17,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-// Archive is one or several archives that are read: the chunks in some directories. What they have is known from their
-// headers; nothing is extracted.
+// Archive is one or several archives that are read: the chunks in some directories. What they have
+// is known from their headers; nothing is extracted.
 type Archive struct {
 	files []*os.File
 	parts []*part // by sequence, so that the newest is last
@@ -41,10 +41,19 @@ type document struct {
 	digest digest.Digest // "" in oc-mirror's archives
 }
 
-// Open opens the archives in some directories. A chunk that is missing, damaged or of another archive is an error that
-// names it, before anything is read of what they have.
-func Open(ctx context.Context, dirs ...string) (*Archive, error) {
-	a, problems, err := open(ctx, dirs)
+// Open opens the archives in some directories. A chunk that is missing, damaged or of another
+// archive is an error that names it, before anything is read of what they have.
+func Open(ctx context.Context, dirs ...string) (*Archive, error) { return openWhole(ctx, dirs, false) }
+
+// OpenPartial is Open for an archive of which some chunks come on other media. Those with manifests
+// and documents, which are the last one or two, must be there; a blob of another one is an error
+// that names the chunk when it is asked for.
+func OpenPartial(ctx context.Context, dirs ...string) (*Archive, error) {
+	return openWhole(ctx, dirs, true)
+}
+
+func openWhole(ctx context.Context, dirs []string, partial bool) (*Archive, error) {
+	a, problems, err := open(ctx, dirs, partial)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +65,7 @@ func Open(ctx context.Context, dirs ...string) (*Archive, error) {
 }
 
 // open returns what is wrong with the archives apart, so that they can be described.
-func open(ctx context.Context, paths []string) (_ *Archive, problems []error, err error) {
+func open(ctx context.Context, paths []string, partial bool) (_ *Archive, problems []error, err error) {
 	a := &Archive{
 		blobs: map[digest.Digest]span{}, documents: map[string]document{}, tags: map[string]digest.Digest{}, origins: map[string]digest.Digest{},
 		types: map[digest.Digest]string{}, referrers: map[digest.Digest][]digest.Digest{}, sizes: map[digest.Digest]int64{}, aliases: map[string]string{},
@@ -90,7 +99,7 @@ func open(ctx context.Context, paths []string) (_ *Archive, problems []error, er
 		if err := ctx.Err(); err != nil {
 			return nil, nil, err
 		}
-		problems = append(problems, p.index(ctx)...)
+		problems = append(problems, p.index(ctx, partial)...)
 		a.merge(p)
 	}
 	return a, problems, nil
@@ -145,7 +154,8 @@ func (a *Archive) open(path string) (*chunkFile, error) {
 	return c, nil
 }
 
-// group returns the archive that a chunk is of. Chunks of oc-mirror do not say; those of one directory are one archive.
+// group returns the archive that a chunk is of. Chunks of oc-mirror do not say; those of one
+// directory are one archive.
 func (a *Archive) group(c *chunkFile, dir string) *part {
 	id := "the archive in " + dir
 	if c.header != nil {

@@ -247,7 +247,8 @@ func TestOpen_changedBytesAreNoticed(t *testing.T) {
 	}
 }
 
-// padding marks what has no meaning: what fills blocks, and our two lists, whose fields are checked as far as they matter.
+// padding marks what has no meaning: what fills blocks, and our two lists, whose fields are checked
+// as far as they matter.
 func padding(t *testing.T, data []byte) map[int]bool {
 	harmless := map[int]bool{}
 	file := bytes.NewReader(data)

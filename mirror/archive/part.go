@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -22,6 +23,7 @@ type part struct {
 
 	seen      map[key]located
 	blobs     map[digest.Digest]span
+	missing   map[digest.Digest]int // the chunk that has it, which is not here
 	documents map[string]span
 	digests   map[string]digest.Digest // of documents, by name
 	tags      map[string]digest.Digest
@@ -44,7 +46,7 @@ func keyOf(name string) key {
 func newPart(id string) *part {
 	return &part{
 		id: id, chunks: map[int]*chunkFile{}, seen: map[key]located{}, blobs: map[digest.Digest]span{},
-		documents: map[string]span{}, digests: map[string]digest.Digest{}, tags: map[string]digest.Digest{},
+		missing: map[digest.Digest]int{}, documents: map[string]span{}, digests: map[string]digest.Digest{}, tags: map[string]digest.Digest{},
 	}
 }
 
@@ -92,8 +94,9 @@ func (p *part) numbers() (all []int) {
 	return all
 }
 
-// index reads the headers of all entries, and returns what is wrong.
-func (p *part) index(ctx context.Context) (problems []error) {
+// index reads the headers of all entries, and returns what is wrong. With partial, a chunk that has
+// only blobs may be missing.
+func (p *part) index(ctx context.Context, partial bool) (problems []error) {
 	missing := []int{}
 	for _, n := range p.numbers() {
 		c := p.chunks[n]
@@ -110,6 +113,9 @@ func (p *part) index(ctx context.Context) (problems []error) {
 			problems = append(problems, err)
 		}
 	}
+	if partial && p.contents != nil {
+		missing = slices.DeleteFunc(missing, func(n int) bool { return !p.needed(n) })
+	}
 	if len(missing) > 0 {
 		problems = append(problems, p.lacks(missing))
 	}
@@ -119,6 +125,11 @@ func (p *part) index(ctx context.Context) (problems []error) {
 		}
 	}
 	return problems
+}
+
+// needed reports whether a chunk has more than blobs: what an import begins with.
+func (p *part) needed(chunk int) bool {
+	return slices.ContainsFunc(p.contents.Entries, func(e entry) bool { return e.Chunk == chunk && e.Name+e.Type != "" })
 }
 
 // lacks is the error of chunks that are not there.
@@ -205,11 +216,16 @@ func (p *part) compare() error {
 	if list.Archive != p.id || list.Chunks != p.header.Chunks {
 		return p.any().damaged("%s is of another archive", contentsEntry)
 	}
+	elsewhere := 0 // entries of chunks that are missing
 	for _, e := range list.Entries {
 		name := e.file()
 		found, ok := p.seen[keyOf(name)]
 		c := p.chunks[e.Chunk]
 		switch {
+		case c == nil && e.Chunk > 0 && e.Chunk <= list.Chunks:
+			p.missing[e.Digest] = e.Chunk
+			elsewhere++
+			continue
 		case c == nil:
 			return p.any().damaged("%s names chunk %d", contentsEntry, e.Chunk)
 		case !ok:
@@ -224,7 +240,7 @@ func (p *part) compare() error {
 			return c.damaged("tag %s:%s has another digest", repository, tag)
 		}
 	}
-	if len(p.seen) != len(list.Entries)+1 { // and the list itself
+	if len(p.seen)+elsewhere != len(list.Entries)+1 { // and the list itself
 		return p.any().damaged("its archive has entries that its list of contents does not name")
 	}
 	return nil

@@ -19,8 +19,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/image"
 )
 
-// Repository is the images that were pulled from one repository. It is a mirror.Source. Content is found by digest wherever
-// it is.
+// Repository is the images that were pulled from one repository. It is a mirror.Source. Content is
+// found by digest wherever it is.
 type Repository struct {
 	archive    *Archive
 	name, path string
@@ -86,8 +86,8 @@ func (r *Repository) Manifest(ctx context.Context, ref string) (ocispec.Descript
 	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(body))}, body, nil
 }
 
-// Referrers lists the manifests whose subject is d: those that the archive's list names, and those of the tag that stands
-// for the referrers API.
+// Referrers lists the manifests whose subject is d: those that the archive's list names, and those
+// of the tag that stands for the referrers API.
 func (r *Repository) Referrers(ctx context.Context, d digest.Digest) (all []ocispec.Descriptor, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -163,8 +163,8 @@ func (a *Archive) learn(mediaType string, body []byte) {
 	}
 }
 
-// Stat returns the size of a blob. One that the archive leaves out, since the far side has it, counts: an image is in an
-// archive only when its source had all of it.
+// Stat returns the size of a blob. One that the archive leaves out, since the far side has it,
+// counts: an image is in an archive only when its source had all of it.
 func (r *Repository) Stat(ctx context.Context, d digest.Digest) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -187,12 +187,23 @@ func (r *Repository) Blob(ctx context.Context, d digest.Digest) (io.ReadCloser, 
 	}
 	at, ok := r.archive.blobs[d]
 	if !ok {
-		return nil, 0, r.absent("blob " + d.String())
+		return nil, 0, r.absentBlob(d)
 	}
 	if image.CheckDigest(d) != nil {
 		return nil, 0, fmt.Errorf("blob %s: it is not a digest", d)
 	}
 	return &reading{ctx: ctx, span: at, digest: d, hash: d.Algorithm().Hash()}, at.size, nil
+}
+
+// absentBlob is the error of a blob that is in a chunk on another medium, or in none.
+func (r *Repository) absentBlob(d digest.Digest) error {
+	for _, p := range r.archive.parts {
+		if n, ok := p.missing[d]; ok {
+			return hint.New(fmt.Errorf("blob %s is in %s, which is not here: %w", d, chunkName(n), fs.ErrNotExist),
+				"import again with the medium that has it: what has arrived is kept")
+		}
+	}
+	return r.absent("blob " + d.String())
 }
 
 // absent is the error of what is not in the archive.

@@ -16,7 +16,8 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
-// An image is found by the reference that it was pulled by, whatever the name that it has in the archive.
+// An image is found by the reference that it was pulled by, whatever the name that it has in the
+// archive.
 func TestRepository_findsAReference(t *testing.T) {
 	own := newWorkbench(t)
 	i := newImage([]byte("layer"))

@@ -101,6 +101,12 @@ func (g *gap) fromDisk(config string, dirs ...string) (*mirror.Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	return g.imported(config, a)
+}
+
+// imported mirrors from an archive, and closes it.
+func (g *gap) imported(config string, a *archive.Archive) (*mirror.Report, error) {
+	g.Helper()
 	defer a.Close()
 	a.Alias(g.host+"/samples/oci:v1", "renamed", "v7")
 	return mirror.Run(g.Context(), mirror.Options{
@@ -288,4 +294,58 @@ func blobsOf(g *gap) map[string]int {
 		}
 	}
 	return maps.Clone(all)
+}
+
+// Chunks with blobs come one after the other, each with those that have the rest.
+func TestOpenPartial_mediaOneAfterTheOther(t *testing.T) {
+	g := newGap(t)
+	_, err := g.toDisk(wholeSet, func(o *archive.Options) { o.ChunkSize = 500 << 10 })
+	must(t, err)
+	from := g.moved()
+	chunks, err := filepath.Glob(filepath.Join(from, "*.tar"))
+	must(t, err)
+	if len(chunks) < 5 {
+		t.Fatalf("only %v", chunks)
+	}
+	blobs, rest := chunks[:len(chunks)-2], chunks[len(chunks)-2:] // the end of the blobs, and all else
+	for _, c := range blobs {
+		if files := readTar(t, c); len(names(files, "/blobs/"))+1 != len(files) {
+			t.Fatalf("%s has more than blobs", c)
+		}
+	}
+	if _, err := archive.OpenPartial(t.Context(), link(t, chunks[:2]...)); err == nil || !strings.Contains(err.Error(), "missing: mirror_") {
+		t.Errorf("without the list of contents: %v", err)
+	}
+	for n, chunk := range blobs {
+		medium := link(t, append(rest, chunk)...)
+		if _, err := archive.Open(t.Context(), medium); err == nil {
+			t.Error("it is taken for whole")
+		}
+		a, err := archive.OpenPartial(t.Context(), medium)
+		must(t, err)
+		report, err := g.imported(wholeSet, a)
+		if n == len(blobs)-1 {
+			if err != nil {
+				t.Fatalf("%v: %v", err, report.Failures)
+			}
+			continue
+		}
+		if err == nil || report == nil || len(report.Failures) == 0 {
+			t.Fatalf("after %d of %d: %+v, %v", n+1, len(blobs), report, err)
+		}
+		if !strings.Contains(fmt.Sprint(report.Failures), ".tar, which is not here") {
+			t.Errorf("it is said that %v", report.Failures)
+		}
+	}
+	g.servesAll()
+}
+
+// link puts files into a directory of their own.
+func link(t *testing.T, files ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, f := range files {
+		must(t, os.Link(f, filepath.Join(dir, filepath.Base(f))))
+	}
+	return dir
 }

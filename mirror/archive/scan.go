@@ -53,8 +53,8 @@ func (s span) read(limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// scan visits the entries of a chunk that are files, in order. It reads headers and no content. An entry that no archive of
-// a mirror has, such as a link, and a file that ends early are errors.
+// scan visits the entries of a chunk that are files, in order. It reads headers and no content. An
+// entry that no archive of a mirror has, such as a link, and a file that ends early are errors.
 func (c *chunkFile) scan(visit func(name string, at span) error) error {
 	if c.length == 0 {
 		return fmt.Errorf("empty archive file %q", c.path)
@@ -96,7 +96,8 @@ func (c *chunkFile) scan(visit func(name string, at span) error) error {
 	}
 }
 
-// ends checks that there is the end of a tar after the last entry: a file may be cut off between two entries.
+// ends checks that there is the end of a tar after the last entry: a file may be cut off between
+// two entries.
 func (c *chunkFile) ends(at int64) error {
 	zeros := make([]byte, trailer)
 	if n, _ := c.reader.ReadAt(zeros, at); n < trailer || strings.Trim(string(zeros), "\x00") != "" {
@@ -105,7 +106,8 @@ func (c *chunkFile) ends(at int64) error {
 	return nil
 }
 
-// safeName returns the name of an entry without what has no meaning in it, and refuses what no archive of a mirror has.
+// safeName returns the name of an entry without what has no meaning in it, and refuses what no
+// archive of a mirror has.
 func safeName(h *tar.Header) (string, error) {
 	if len(h.Name) > maxName {
 		return "", fmt.Errorf("an entry's name has %d bytes", len(h.Name))

@@ -1,15 +1,16 @@
-// Package archive keeps a mirror on disk in oc-mirror v2's format, the files mirror_000001.tar and so on: a Writer is a
-// destination of a mirror run, an Archive has the sources of one. Either program imports what the other wrote.
+// Package archive keeps a mirror on disk in oc-mirror v2's format, the files mirror_000001.tar and
+// so on: a Writer is a destination of a mirror run, an Archive has the sources of one. Either
+// program imports what the other wrote.
 //
-// Use Create for mirror to disk, Open for disk to mirror, and Describe to show what there is. An Inventory says what a
-// destination has, so that an archive for it leaves that out.
+// Use Create for mirror to disk, Open for disk to mirror, and Describe to show what there is. An
+// Inventory says what a destination has, so that an archive for it leaves that out.
 //
-// Content goes from the source's connection to its place in a chunk, and from there into the destination: it is written
-// once on each side. An archive also has a list of its own contents, from which a missing, damaged or foreign chunk is
-// told before anything is imported.
+// Content goes from the source's connection to its place in a chunk, and from there into the
+// destination: it is written once on each side. An archive also has a list of its own contents,
+// from which a missing, damaged or foreign chunk is told before anything is imported.
 //
-// Refused: a cache on the way and an extracted copy, which are second copies of everything; and compression, since layers
-// are compressed already.
+// Refused: a cache on the way and an extracted copy, which are second copies of everything; and
+// compression, since layers are compressed already.
 package archive
 
 import (
@@ -50,9 +51,9 @@ type Options struct {
 
 const defaultChunkSize = 500 << 30
 
-// Writer writes one archive. It is a mirror.Destination. While a run lasts its chunks have other names, and an archive that
-// is in the directory stays until Commit has a whole one to put in its place. A run that ends early is continued by the
-// next Writer of the directory.
+// Writer writes one archive. It is a mirror.Destination. While a run lasts its chunks have other
+// names, and an archive that is in the directory stays until Commit has a whole one to put in its
+// place. A run that ends early is continued by the next Writer of the directory.
 type Writer struct {
 	o    Options
 	base base
@@ -68,7 +69,8 @@ type Writer struct {
 	complete *committed // set when the chunks are whole
 }
 
-// Create begins an archive in a directory, which it locks. Nothing is written before the first blob.
+// Create begins an archive in a directory, which it locks. Nothing is written before the first
+// blob.
 func Create(ctx context.Context, o Options) (_ *Writer, err error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -180,8 +182,9 @@ func (w *Writer) addedChunk(c *chunk) error {
 	return w.journal.write(line{Chunk: &chunkLine{c.number, c.alone}})
 }
 
-// Existing lists the blobs that the archive has or leaves out, and the manifests that this run has put: those are in every
-// archive, so that an import needs no other source of them. A blob counts for all repositories.
+// Existing lists the blobs that the archive has or leaves out, and the manifests that this run has
+// put: those are in every archive, so that an import needs no other source of them. A blob counts
+// for all repositories.
 func (w *Writer) Existing(_ context.Context, blobs, manifests map[string][]digest.Digest) (existingBlobs, existingManifests, unconfirmed map[string][]digest.Digest, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -228,8 +231,8 @@ func (w *Writer) PutBlob(ctx context.Context, _ string, desc ocispec.Descriptor,
 	return err
 }
 
-// reserve returns the place of a blob: the one that it did not fill before, if there is one. The journal has it before it is
-// written, so that a run that continues another knows where to.
+// reserve returns the place of a blob: the one that it did not fill before, if there is one. The
+// journal has it before it is written, so that a run that continues another knows where to.
 
 func (w *Writer) reserve(desc ocispec.Descriptor) (*placed, error) {
 	if err := image.CheckDigest(desc.Digest); err != nil {
@@ -280,8 +283,8 @@ func (w *Writer) Tag(_ context.Context, tags map[string]map[string]digest.Digest
 	return w.images.tag(tags)
 }
 
-// Planned checks that a plan fits, and keeps it for the list of contents. Blobs of an interrupted run that are not in the
-// plan make place for others.
+// Planned checks that a plan fits, and keeps it for the list of contents. Blobs of an interrupted
+// run that are not in the plan make place for others.
 func (w *Writer) Planned(_ context.Context, p *plan.Plan) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -308,7 +311,8 @@ func (w *Writer) drop(blobs map[digest.Digest]*placed, unwanted func(digest.Dige
 	}
 }
 
-// Abort ends the run. What is written is kept for the next one, and the archive that was there stays.
+// Abort ends the run. What is written is kept for the next one, and the archive that was there
+// stays.
 func (w *Writer) Abort(context.Context) error { return nil }
 
 // Close frees the directory and leaves what is written.
