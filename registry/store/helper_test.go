@@ -102,7 +102,7 @@ func (f *fixture) uploadPath(id string) string { return filepath.Join(f.storage(
 
 func (f *fixture) touch(d digest.Digest, t time.Time) error { return os.Chtimes(f.path(d), t, t) }
 
-// replace has the first open file of a name be another one, until restore.
+// replace replaces the open files of a name by another, until restore.
 func (f *fixture) replace(path, by string) (restore func()) {
 	f.t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")
@@ -110,6 +110,7 @@ func (f *fixture) replace(path, by string) (restore func()) {
 	other, err := os.OpenFile(by, os.O_RDWR, 0)
 	f.must(err)
 	defer other.Close()
+	var back []func()
 	for _, e := range entries {
 		fd, err := strconv.Atoi(e.Name())
 		f.must(err)
@@ -120,10 +121,16 @@ func (f *fixture) replace(path, by string) (restore func()) {
 		f.must(err)
 		f.t.Cleanup(func() { f.must(unix.Close(kept)) })
 		f.must(unix.Dup2(int(other.Fd()), fd))
-		return func() { f.must(unix.Dup2(kept, fd)) }
+		back = append(back, func() { f.must(unix.Dup2(kept, fd)) })
 	}
-	f.t.Fatal(path, "is not open")
-	return nil
+	if len(back) == 0 {
+		f.t.Fatal(path, "is not open")
+	}
+	return func() {
+		for _, restore := range back {
+			restore()
+		}
+	}
 }
 
 func (f *fixture) must(err error) {
