@@ -13,9 +13,9 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/resources"
 )
 
-// writeDryRun writes what oc-mirror's dry run does, and returns the path of the mapping: a line for each image, and in
-// missing.txt those that the destination lacks. The resources are those of a run in which nothing fails; files
-// of the last run that it would not write stay.
+// writeDryRun writes what oc-mirror's dry run does, and returns the path of the mapping: a line for
+// each image, and in missing.txt those that the destination lacks. The resources are those of a run
+// in which nothing fails; files of the last run that it would not write stay.
 func (e *engine) writeDryRun(p *plan.Plan, lacks map[*plan.Image]bool) (mapping string, err error) {
 	var all, missing strings.Builder
 	for _, i := range p.Images {
@@ -50,7 +50,8 @@ func (e *engine) writeDryRun(p *plan.Plan, lacks map[*plan.Image]bool) (mapping 
 	return paths[0], nil
 }
 
-// lacking returns the images whose manifest is not in its repository of the destination, or that it cannot answer for.
+// lacking returns the images whose manifest is not in its repository of the destination, or that it
+// cannot answer for.
 func (v *inventory) lacking(ctx context.Context, p *plan.Plan) (map[*plan.Image]bool, error) {
 	lacks := map[*plan.Image]bool{}
 	for images := range slices.Chunk(p.Images, comparedAtOnce) {
@@ -68,7 +69,8 @@ func (v *inventory) lacking(ctx context.Context, p *plan.Plan) (map[*plan.Image]
 	return lacks, ctx.Err()
 }
 
-// members returns a line for each manifest that the manifest list of an image names. The source keeps its tag.
+// members returns a line for each manifest that the manifest list of an image names. The source
+// keeps its tag.
 func (e *engine) members(i *plan.Image) string {
 	var lines strings.Builder
 	source := i.Reference.Name()

@@ -3,9 +3,7 @@ package mirror
 import (
 	"encoding/json"
 	"fmt"
-	"path"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -19,7 +17,8 @@ type Past struct {
 	File     string    `json:"file"` // its report
 }
 
-// History returns the runs whose reports a workspace has, the oldest first. dir is the directory of working-dir.
+// History returns the runs whose reports a workspace has, the oldest first. dir is the directory of
+// working-dir.
 func History(dir string) ([]Past, error) {
 	w := workspace{dir}
 	names, err := w.List("logs")
@@ -28,7 +27,7 @@ func History(dir string) ([]Past, error) {
 	}
 	var all []Past
 	for _, name := range names {
-		if !strings.HasPrefix(name, "report_") || path.Ext(name) != ".json" {
+		if !isReport(name) {
 			continue
 		}
 		data, err := w.Read("logs/" + name)

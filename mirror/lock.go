@@ -16,8 +16,9 @@ import (
 // lockFile is beside working-dir, whose files go into archives.
 const lockFile = ".appliance.lock"
 
-// lock keeps other runs out of the workspace until unlock: two would replace each other's documents. The second is told which
-// run is the first. Where a file system has no locks, nothing is kept out.
+// lock keeps other runs out of the workspace until unlock: two would replace each other's
+// documents. The second is told which run is the first. Where a file system has no locks, nothing
+// is kept out.
 func (w workspace) lock(now time.Time) (unlock func(), err error) {
 	f, err := os.OpenFile(filepath.Join(w.dir, lockFile), os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {

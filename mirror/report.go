@@ -14,6 +14,7 @@ import (
 type Report struct {
 	Started  time.Time `json:"started"`
 	Registry string    `json:"registry"`
+	ImageSet string    `json:"imageSet"` // the name of its file
 	// Mirrored are the images that are at their destination, verified.
 	Mirrored []*plan.Image  `json:"mirrored"`
 	Failures []plan.Failure `json:"failures"`
@@ -28,7 +29,7 @@ type Report struct {
 
 func (e *engine) report(p *plan.Plan, started time.Time, failures []plan.Failure) *Report {
 	r := &Report{
-		Started: started, Registry: e.o.Registry, Mirrored: []*plan.Image{}, Failures: failures, Warnings: p.Warnings,
+		Started: started, Registry: e.o.Registry, ImageSet: e.o.Config.File, Mirrored: []*plan.Image{}, Failures: failures, Warnings: p.Warnings,
 		Planned: len(p.Images) + len(p.Failures),
 	}
 	failed := map[*plan.Image]bool{}

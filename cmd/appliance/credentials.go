@@ -12,8 +12,8 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/upstream"
 )
 
-// credentials are skopeo's flags for the login of one side, which oc-mirror has too. Help does not list them: other users
-// of the host see a password in a command line.
+// credentials are skopeo's flags for the login of one side, which oc-mirror has too. Help does not
+// list them: other users of the host see a password in a command line.
 type credentials struct {
 	side                                 string // "src" or "dest"
 	creds, user, password, token, inFile string

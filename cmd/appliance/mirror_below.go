@@ -7,7 +7,7 @@ import (
 
 // addOCMirror adds oc-mirror's commands, which this program has where oc-mirror does, and below mirror.
 func addOCMirror(to *cobra.Command, std stdio) {
-	to.AddCommand(newListCommand(std), newInitCommand(std), newHistoryCommand(std), newDescribeCommand(std))
+	to.AddCommand(newDeleteCommand(std), newListCommand(std), newInitCommand(std), newHistoryCommand(std), newDescribeCommand(std))
 	addUnbuilt(to, unbuiltOCMirror)
 }
 

@@ -45,7 +45,8 @@ func newPluginCommand(std stdio) *cobra.Command {
 	return c
 }
 
-// checkVersionFlag refuses a command line for oc-mirror that does not say which of its two versions is meant.
+// checkVersionFlag refuses a command line for oc-mirror that does not say which of its two versions
+// is meant.
 func checkVersionFlag(args []string) error {
 	has := func(word string) bool {
 		return slices.ContainsFunc(args, func(arg string) bool { return strings.Contains(arg, word) })
@@ -99,7 +100,8 @@ func (p *progress) goodbye() {
 	}
 }
 
-// namespace returns where oc-mirror says that an image went: the host, and the path without the last element.
+// namespace returns where oc-mirror says that an image went: the host, and the path without the
+// last element.
 func (p *progress) namespace(repository string) string {
 	if p.host == "" { // what goes into an archive goes through a cache there
 		return "cache"

@@ -112,8 +112,6 @@ var (
 		{name: "upgrade", short: "Replace the program of an installed registry by this one", next: upgradeByInstall},
 	}
 	unbuiltOCMirror = []unbuilt{
-		{name: "delete", short: "Delete what an image set configuration names",
-			next: "until then delete images by their digest (skopeo delete), then free their space: appliance gc"},
 		{name: "rollback", short: "Restore the state before a run",
 			next: "until then restore a backup: appliance restore"},
 	}

@@ -19,8 +19,11 @@ import (
 	"github.com/mirror-appliance/appliance/internal/yamlkeys"
 )
 
-// imageSetKind is the kind of document that this package reads.
-const imageSetKind = "ImageSetConfiguration"
+// The kinds of documents that this package reads.
+const (
+	imageSetKind = "ImageSetConfiguration"
+	deleteKind   = "DeleteImageSetConfiguration"
+)
 
 // maxSize bounds a configuration file. The largest that people write have a few thousand lines.
 const maxSize = 16 << 20
@@ -162,7 +165,12 @@ type BlockedImage struct{ Name string }
 type Sample struct{ Name string }
 
 // Load reads and checks a file. All faults of its content are in one error.
-func Load(path string) (*Config, error) {
+func Load(path string) (*Config, error) { return load(path, imageSetKind) }
+
+// LoadDelete is Load for a DeleteImageSetConfiguration. What it has below delete is in Mirror.
+func LoadDelete(path string) (*Config, error) { return load(path, deleteKind) }
+
+func load(path, kind string) (*Config, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, unreadable(err)
@@ -175,18 +183,23 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, unreadable(err)
 	}
-	return Parse(filepath.Base(path), data)
+	return parse(filepath.Base(path), data, kind)
 }
 
 // Parse reads and checks data. name is the file in messages. All faults are in one error.
-func Parse(name string, data []byte) (*Config, error) {
+func Parse(name string, data []byte) (*Config, error) { return parse(name, data, imageSetKind) }
+
+func parse(name string, data []byte, kind string) (*Config, error) {
 	d := &decoder{Decoder: yamlkeys.Decoder{
 		Lenient: true, UnknownHint: unknownHint, Lines: map[string]int{},
 	}}
 	c := &Config{File: name, lines: d.Lines}
-	root := d.Document(data, "start with the lines\nkind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\nmirror: {}")
-	if root == nil || !d.header(root) {
+	root := d.Document(data, "start with the lines\nkind: "+kind+"\napiVersion: mirror.openshift.io/v2alpha1\n"+section(kind)+": {}")
+	if root == nil || !d.header(root, kind) {
 		return nil, d.err(name)
+	}
+	if kind == deleteKind {
+		d.asMirror(root)
 	}
 	d.Mapping(root, "", c.keys())
 	if len(d.Problems) == 0 {

@@ -193,7 +193,7 @@ func TestParse_refused(t *testing.T) {
 		{"a list", "- a\n", "isc.yaml:1: the file must be a mapping", "", 1},
 		{"no kind", "mirror: {}\n", "configuration missing `kind`", "kind: ImageSetConfiguration", 1},
 		{"another kind", "kind: Pod\nmirror: {}\n", `isc.yaml:1: kind is "Pod"`, "", 1},
-		{"a deletion", "kind: DeleteImageSetConfiguration\ndelete: {}\n", "isc.yaml:1: kind DeleteImageSetConfiguration is not built yet", "", 1},
+		{"a deletion", "kind: DeleteImageSetConfiguration\ndelete: {}\n", `isc.yaml:1: kind is "DeleteImageSetConfiguration", not ImageSetConfiguration`, "appliance delete", 1},
 		{"no mirror", head, "the key mirror is missing", "", 1},
 		{"a deletion besides", head + "mirror: {}\ndelete: {}\n", `isc.yaml:4: delete: unknown key`, "DeleteImageSetConfiguration", 1},
 		{"a key of version 1", head + "storageConfig: {}\nmirror: {}\n", `isc.yaml:3: storageConfig: unknown key`, "remove storageConfig", 1},

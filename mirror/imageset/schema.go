@@ -52,28 +52,59 @@ func unknownHint(key string) string {
 	return ""
 }
 
+// section returns the key that has the content of a kind.
+func section(kind string) string {
+	if kind == deleteKind {
+		return "delete"
+	}
+	return "mirror"
+}
+
+// asMirror gives the content of a deletion the name that the table of keys has. Keys that a deletion does not have are problems.
+func (d *decoder) asMirror(root *yaml.Node) {
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		switch key := root.Content[i]; {
+		case strings.EqualFold(key.Value, "delete"):
+			key.Value = "mirror"
+			if blocked := lookup(yamlkeys.Resolve(root.Content[i+1]), "blockedImages"); blocked != nil {
+				d.problem(blocked.Line, "leave it out: what is listed is deleted", "blockedImages: unknown key")
+			}
+		case strings.EqualFold(key.Value, "archiveSize"):
+			d.problem(key.Line, "leave it out", "archiveSize: unknown key")
+		}
+	}
+}
+
 // header checks kind and apiVersion, before any other fault is reported.
-func (d *decoder) header(root *yaml.Node) bool {
+func (d *decoder) header(root *yaml.Node, want string) bool {
 	if root.Kind != yaml.MappingNode {
-		d.problem(root.Line, "", "the file must be a mapping that starts with kind: %s", imageSetKind)
+		d.problem(root.Line, "", "the file must be a mapping that starts with kind: %s", want)
 		return false
 	}
 	kind := lookup(root, "kind")
+	other := map[string]string{imageSetKind: "appliance mirror takes it", deleteKind: "appliance delete takes it"}
 	switch {
 	case kind == nil || kind.Value == "":
-		d.problem(root.Line, "add the line kind: "+imageSetKind, "configuration missing `kind`")
+		d.problem(root.Line, "add the line kind: "+want, "configuration missing `kind`")
 		return false
-	case kind.Value == "DeleteImageSetConfiguration":
-		d.problem(kind.Line, "this version cannot delete yet; remove tags in the registry and run appliance gc",
-			"kind DeleteImageSetConfiguration is not built yet")
-		return false
-	case kind.Value != imageSetKind:
-		d.problem(kind.Line, "write kind: "+imageSetKind, "kind is %q, not %s", kind.Value, imageSetKind)
+	case kind.Value != want:
+		do := "write kind: " + want
+		if other[kind.Value] != "" {
+			do = other[kind.Value]
+		}
+		d.problem(kind.Line, do, "kind is %q, not %s", kind.Value, want)
 		return false
 	}
-	if lookup(root, "mirror") == nil {
-		d.problem(root.Line, "add the key mirror: and below it what to mirror", "the key mirror is missing")
-		return false
+	for _, kind := range []string{imageSetKind, deleteKind} {
+		switch node := lookup(root, section(kind)); {
+		case kind == want && node == nil:
+			d.problem(root.Line, "add the key "+section(want)+": and below it what is meant", "the key %s is missing", section(want))
+			return false
+		case kind != want && node != nil:
+			do := "leave it out; the kind of a file with it is " + kind
+			d.problem(node.Line, do, "%s: unknown key", section(kind))
+			return false
+		}
 	}
 	return true
 }

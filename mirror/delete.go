@@ -1,0 +1,149 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/mirror/plan"
+	"github.com/mirror-appliance/appliance/mirror/release"
+)
+
+// Pruner is a registry that images are deleted from. What it does not have is an error with
+// fs.ErrNotExist.
+type Pruner interface {
+	// Manifest returns what a tag or a digest of a repository names.
+	Manifest(ctx context.Context, repo, ref string) (ocispec.Descriptor, []byte, error)
+	// Blob opens a blob, whose digest is verified while it is read.
+	Blob(ctx context.Context, repo string, d digest.Digest) (io.ReadCloser, int64, error)
+	// Delete deletes a manifest with all tags that name it, or one tag alone.
+	Delete(ctx context.Context, repo, ref string) error
+}
+
+// Deletion is what a DeleteImageSetConfiguration means: the images of a list, and what of them is
+// at the registry.
+type Deletion struct {
+	Items    []deleteItem   `json:"items"`
+	Absent   int            `json:"absent"` // items that are not at the registry
+	Bytes    int64          `json:"bytes"`  // of the blobs of the others, each once; other images may use some of them
+	Failures []plan.Failure `json:"failures"`
+	Warnings []string       `json:"warnings,omitempty"`
+	File     string         `json:"file"` // the list, for Delete
+}
+
+// PlanDelete resolves a DeleteImageSetConfiguration against the documents that the runs of its
+// workspace have kept, without asking a source, and writes the list of its images, as oc-mirror
+// does. Nothing is deleted. With a Deletion, an error says that the list is not complete.
+func PlanDelete(ctx context.Context, o Options, from Pruner, id string) (*Deletion, error) {
+	e, err := newEngine(o)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := e.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	e.o.Documents = e.workspace // nothing else is asked
+	p, err := e.listed(ctx, from)
+	if err != nil {
+		return nil, err
+	}
+	d := &Deletion{Items: items(e, p.Images), Failures: p.Failures, Warnings: p.Warnings}
+	if len(d.Items) == 0 {
+		return nil, hint.New(errors.New("no images to delete"), "check the list below delete: in "+o.Config.File+"; only what a run of this workspace mirrored is known here")
+	}
+	if err := e.preview(ctx, p, from, d); err != nil {
+		return nil, err
+	}
+	if d.File, err = e.writeList(d.Items, id); err != nil {
+		return nil, err
+	}
+	if len(d.Failures) > 0 {
+		return d, fmt.Errorf("%d of %d images cannot be listed", len(d.Failures), len(p.Images)+len(d.Failures)) // always 1, as oc-mirror's
+	}
+	return d, nil
+}
+
+// listed collects the images of the configuration.
+func (e *engine) listed(ctx context.Context, from Pruner) (*plan.Plan, error) {
+	p := &plan.Plan{Registry: e.o.Registry, Failures: []plan.Failure{}, Warnings: slices.Clone(e.o.Config.Warnings)}
+	for _, c := range []collector{
+		&release.Collector{
+			Config: e.o.Config, Graph: e.o.Graph, Images: present{from}, Files: files{e.workspace, e.o.Documents}, Offline: true,
+			Repository: e.repository,
+		},
+		&additional{config: e.o.Config, repository: e.repository},
+		e.charts(),
+	} {
+		if err := c.Collect(ctx, p); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// present reads images from where they were mirrored to.
+type present struct{ Pruner }
+
+// Read reads the manifests of an image.
+func (p present) Read(ctx context.Context, i *plan.Image) error {
+	w := &walk{seen: map[digest.Digest]bool{}, fetch: func(ctx context.Context, ref string) (ocispec.Descriptor, []byte, error) {
+		return p.Manifest(ctx, i.Repository, ref)
+	}}
+	root, err := w.manifest(ctx, i.Tag, 0)
+	if err != nil {
+		return err
+	}
+	i.Digest, i.Manifests = root, w.manifests
+	return nil
+}
+
+// Blob opens a blob of an image.
+func (p present) Blob(ctx context.Context, i *plan.Image, d digest.Digest) (io.ReadCloser, error) {
+	body, _, err := p.Pruner.Blob(ctx, i.Repository, d)
+	return body, err
+}
+
+// preview counts what of the images is at the registry.
+func (e *engine) preview(ctx context.Context, p *plan.Plan, from Pruner, d *Deletion) error {
+	seen := map[string]bool{}
+	var found plan.Plan
+	for _, i := range p.Images {
+		if seen[e.destination(i)] {
+			continue
+		}
+		seen[e.destination(i)] = true
+		switch err := (present{from}).Read(ctx, i); {
+		case errors.Is(err, fs.ErrNotExist):
+			d.Absent++
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			return fmt.Errorf("%s: %w", e.destination(i), err)
+		default:
+			found.Images = append(found.Images, i)
+		}
+	}
+	found.Total()
+	d.Bytes = found.Bytes
+	return nil
+}
+
+// items returns the items of images, each destination once, sorted as oc-mirror does.
+func items(e *engine, images []*plan.Image) []deleteItem {
+	var all []deleteItem
+	for _, i := range images {
+		all = append(all, deleteItem{ImageName: i.Origin, ImageReference: "docker://" + e.destination(i), Type: i.Type})
+	}
+	slices.SortStableFunc(all, func(a, b deleteItem) int { return strings.Compare(a.ImageReference, b.ImageReference) })
+	return slices.CompactFunc(all, func(a, b deleteItem) bool { return a.ImageReference == b.ImageReference })
+}

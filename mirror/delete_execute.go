@@ -1,0 +1,255 @@
+package mirror
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/mirror/plan"
+)
+
+// Deleted is what a delete did.
+type Deleted struct {
+	Deleted []deleteItem `json:"deleted"`
+	Absent  []deleteItem `json:"absent"` // were not there
+	Kept    []keptItem   `json:"kept"`   // another image has the same content: only the tag was deleted
+	Failed  []failedItem `json:"failed"`
+}
+
+// keptItem is an item whose content another image needs.
+type keptItem struct {
+	deleteItem
+	For string `json:"for"`
+}
+
+// failedItem is an item that could not be deleted.
+type failedItem struct {
+	deleteItem
+	Error string `json:"error"`
+}
+
+// victim is an item, and where it is.
+type victim struct {
+	deleteItem
+	repository, tag string
+	digest          digest.Digest
+}
+
+// Delete deletes the images of a list that PlanDelete or oc-mirror wrote, with their signatures.
+// What is not there is done. An image that two image sets of this workspace have mirrored is an
+// error before anything is deleted, unless force. Content that an image besides the list has too
+// stays: a registry deletes a manifest with all of its tags.
+func Delete(ctx context.Context, o Options, from Pruner, list string, force bool) (*Deleted, error) {
+	e, err := newEngine(o)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := e.workspace.lock(e.o.Now())
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	items, err := readList(list)
+	if err != nil {
+		return nil, err
+	}
+	victims := make([]*victim, len(items))
+	for i, item := range items {
+		v := &victim{deleteItem: item}
+		if v.repository, v.tag, err = e.place(item); err != nil {
+			return nil, err
+		}
+		victims[i] = v
+	}
+	known, err := e.known()
+	if err != nil {
+		return nil, err
+	}
+	if err := known.wanted(victims); err != nil && !force {
+		return nil, err
+	}
+	// A payload goes last: from it the components are known.
+	slices.SortStableFunc(victims, func(a, b *victim) int { return payloads(a) - payloads(b) })
+	return e.deleteAll(ctx, from, victims, known.others(victims))
+}
+
+func payloads(v *victim) int {
+	if v.Type == plan.Release {
+		return 1
+	}
+	return 0
+}
+
+// deleteAll deletes what is there, each digest of a repository once.
+func (e *engine) deleteAll(ctx context.Context, from Pruner, victims []*victim, others map[place]string) (*Deleted, error) {
+	d := &Deleted{Deleted: []deleteItem{}, Absent: []deleteItem{}, Kept: []keptItem{}, Failed: []failedItem{}}
+	gone := map[place]bool{}
+	for _, v := range victims {
+		err := e.resolve(ctx, from, v)
+		at := place{v.repository, v.digest}
+		switch {
+		case err == nil && others[at] != "":
+			d.Kept = append(d.Kept, keptItem{v.deleteItem, others[at]})
+			err = e.untag(ctx, from, v)
+		case err == nil && gone[at]: // the registry keeps the tags of what is deleted
+			d.Deleted = append(d.Deleted, v.deleteItem)
+			err = e.untag(ctx, from, v)
+		case err == nil:
+			if err = e.deleteOne(ctx, from, v); err == nil {
+				gone[at] = true
+				d.Deleted = append(d.Deleted, v.deleteItem)
+			}
+		case errors.Is(err, fs.ErrNotExist):
+			d.Absent = append(d.Absent, v.deleteItem)
+			err = nil
+		}
+		if ctx.Err() != nil {
+			return d, ctx.Err()
+		}
+		if err != nil {
+			d.Failed = append(d.Failed, failedItem{v.deleteItem, err.Error()})
+		}
+	}
+	if len(d.Failed) > 0 {
+		return d, fmt.Errorf("%d of %d images could not be deleted", len(d.Failed), len(victims))
+	}
+	return d, nil
+}
+
+func (e *engine) resolve(ctx context.Context, from Pruner, v *victim) error {
+	desc, _, err := from.Manifest(ctx, v.repository, v.tag)
+	v.digest = desc.Digest
+	return err
+}
+
+// attachments are the tags by which signatures and the like belong to an image.
+func attachments(d digest.Digest) (tags []string) {
+	for _, suffix := range []string{".sig", ".att", ".sbom"} {
+		tags = append(tags, d.Algorithm().String()+"-"+d.Encoded()+suffix)
+	}
+	return tags
+}
+
+// deleteOne deletes a manifest, with its signatures first: they would be out of reach after it.
+func (e *engine) deleteOne(ctx context.Context, from Pruner, v *victim) error {
+	for _, tag := range attachments(v.digest) {
+		desc, _, err := from.Manifest(ctx, v.repository, tag)
+		if err == nil {
+			err = from.Delete(ctx, v.repository, desc.Digest.String())
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%s: %w", tag, err)
+		}
+	}
+	if err := from.Delete(ctx, v.repository, v.digest.String()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	switch _, _, err := from.Manifest(ctx, v.repository, v.tag); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	return e.untag(ctx, from, v) // some registries keep the tags of what is deleted
+}
+
+// untag deletes a tag alone, where the registry can do that.
+func (e *engine) untag(ctx context.Context, from Pruner, v *victim) error {
+	err := from.Delete(ctx, v.repository, v.tag)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return hint.New(fmt.Errorf("delete the tag %s alone: %w", v.tag, err),
+		"this registry may be one that cannot; the tag stays")
+}
+
+// known are the images that the last run of each image set of a workspace has mirrored.
+type known struct {
+	at   map[string][]string // tags, as repository:tag, and the image sets that have them
+	here map[string]place
+}
+
+// known reads the reports.
+func (e *engine) known() (*known, error) {
+	names, err := e.workspace.List("logs")
+	if err != nil {
+		return nil, fmt.Errorf("read the workspace: %w", err)
+	}
+	type report struct {
+		Started            time.Time
+		Registry, ImageSet string
+		Mirrored           []struct {
+			Repository, Tag string
+			Digest          digest.Digest
+		}
+	}
+	last := map[string]report{}
+	for _, name := range names {
+		if !isReport(name) {
+			continue
+		}
+		var r report
+		data, err := e.workspace.Read("logs/" + name)
+		if err == nil {
+			err = json.Unmarshal(data, &r)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("report %s: %w", e.workspace.path("logs/"+name), err)
+		}
+		if r.Registry == e.o.Registry && !r.Started.Before(last[r.ImageSet].Started) {
+			last[r.ImageSet] = r
+		}
+	}
+	k := &known{at: map[string][]string{}, here: map[string]place{}}
+	for set, r := range last {
+		for _, i := range r.Mirrored {
+			at := i.Repository + ":" + i.Tag
+			k.at[at] = append(k.at[at], set)
+			k.here[at] = place{i.Repository, i.Digest}
+		}
+	}
+	return k, nil
+}
+
+func isReport(name string) bool {
+	return strings.HasPrefix(name, "report_") && strings.HasSuffix(name, ".json")
+}
+
+// wanted returns an error for images that several image sets have.
+func (k *known) wanted(victims []*victim) error {
+	var all []string
+	for _, v := range victims {
+		if sets := k.at[v.repository+":"+v.tag]; len(sets) > 1 {
+			slices.Sort(sets)
+			all = append(all, fmt.Sprintf("%s (%s)", v.ImageReference, strings.Join(sets, ", ")))
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return hint.New(fmt.Errorf("other image sets of this workspace want %d of the images: %s", len(all), strings.Join(all[:min(len(all), 10)], ", ")),
+		"take them out of those image sets and run them again, or delete with --force; nothing was deleted")
+}
+
+// others returns the content of images that are not to be deleted, each with one of those images.
+func (k *known) others(victims []*victim) map[place]string {
+	deleted := map[string]bool{}
+	for _, v := range victims {
+		deleted[v.repository+":"+v.tag] = true
+	}
+	all := map[place]string{}
+	for at, content := range k.here {
+		if !deleted[at] {
+			all[content] = at
+		}
+	}
+	return all
+}
