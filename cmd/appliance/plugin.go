@@ -72,8 +72,11 @@ type logWriter struct{ io.Writer }
 func (w logWriter) Write(p []byte) (int, error) {
 	for line := range bytes.Lines(p) {
 		level, text := bad, strings.TrimPrefix(strings.TrimSuffix(string(line), "\n"), "error: ")
-		if strings.HasPrefix(text, "hint: ") {
+		switch {
+		case strings.HasPrefix(text, "hint: "), strings.HasPrefix(text, "note: "):
 			level = info
+		case strings.Contains(text, "level=WARN"): // a retry
+			level = warning
 		}
 		if _, err := fmt.Fprintln(w.Writer, logLine(time.Now(), level, text)); err != nil {
 			return 0, err

@@ -38,13 +38,13 @@ func TestPlugin_oneVersionIsNamed(t *testing.T) {
 // The lines are those that scripts search for, in oc-mirror's order and form.
 func TestPlugin_lines(t *testing.T) {
 	s := newMirrorSetup(t)
-	code, stdout, stderr := s.with(t, executePlugin, []string{held, absent, "samples/oci:v1"}, "--v2")
+	code, stdout, stderr := s.with(t, executePlugin, []string{held, absent, "samples/oci:v1"}, "--v2", "--cache-dir", "/x")
 	if code != 8 || stderr != "" {
 		t.Errorf("exit code %d, on standard error: %s", code, stderr)
 	}
 	rest := stdout
 	for _, want := range []string{
-		"👋 Hello, welcome to oc-mirror\n", "⚙️  environment version: ", "🔀 workflow mode: mirrorToMirror \n",
+		"[INFO]   : note: --cache-dir changes nothing", "👋 Hello, welcome to oc-mirror\n", "⚙️  environment version: ", "🔀 workflow mode: mirrorToMirror \n",
 		"🚀 Start copying the images...\n", "📌 images to copy 2 \n", "=== Results ===\n",
 		" ✗  2 / 3 additional images mirrored: Some additional images failed to be mirrored - please check the logs\n",
 		"mirror time     : ", "👋 Goodbye, thank you for using oc-mirror\n", "[ERROR]  : 1 of 3 images",
