@@ -163,7 +163,8 @@ func (o *deleteOptions) pruner(ctx context.Context, registry string, keys authn.
 		return nil, nil, err
 	}
 	plainHTTP := !o.destVerify && upstream.AnswersPlain(ctx, registry)
-	to, err := remote.Open(remote.Options{Registry: registry, PlainHTTP: plainHTTP, TLS: tlsConfig, Keychain: keys, UserAgent: "appliance/" + version})
+	// Cloned, since HTTP/2 adds its protocol to a configuration, which the control API does not speak.
+	to, err := remote.Open(remote.Options{Registry: registry, PlainHTTP: plainHTTP, TLS: tlsConfig.Clone(), Keychain: keys, UserAgent: "appliance/" + version})
 	if err != nil {
 		return nil, nil, err
 	}
