@@ -74,6 +74,11 @@ func TestOpen_namesWhatIsWrong(t *testing.T) {
 		{"an entry is added", func(t *testing.T, b *workbench) {
 			appendEntry(t, b.chunks()[0], file{"working-dir/hold-release/x", "x"})
 		}, []string{"is damaged", "entries that its list of contents does not name"}},
+		{"an entry has another size than the list says", func(t *testing.T, b *workbench) {
+			change(t, b.chunks()[2], func(d []byte) []byte {
+				return bytes.Replace(d, []byte(`"size":30720,"chunk"`), []byte(`"size":30721,"chunk"`), 1)
+			})
+		}, []string{"is damaged", "has 30720 bytes and not 30721"}},
 		{"the list of contents is damaged", func(t *testing.T, b *workbench) {
 			change(t, b.chunks()[2], func(d []byte) []byte {
 				return bytes.Replace(d, []byte(`{"format":1,"archive"`), []byte(`{"format":1,"archiv}`), 2)

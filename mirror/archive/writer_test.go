@@ -308,6 +308,23 @@ func TestWriter_blobThatFailsLeavesAnEntryThatIsIgnored(t *testing.T) {
 	b.open()
 }
 
+// A blob that is tried again has another right behind its place.
+func TestWriter_PutBlob_sourceThatSendsMoreLeavesTheNextBlobAlone(t *testing.T) {
+	b := newWorkbench(t)
+	b.begin()
+	first, next := newImage(noise(1, 1024)), newImage(noise(2, 1024))
+	for _, content := range [][]byte{first.content[:10], append(noise(1, 1024), noise(3, 4096)...)} {
+		if err := b.writer.PutBlob(t.Context(), "a", first.layer, bytes.NewReader(content)); err == nil {
+			t.Errorf("%d bytes are taken", len(content))
+		}
+		b.put("a", "v1", next)
+	}
+	b.commit()
+	if err := verify(b.open().Repository("a", "a"), next.layer.Digest); err != nil {
+		t.Error(err)
+	}
+}
+
 // hasPartial reports whether a chunk has been begun.
 func hasPartial(b *workbench) bool {
 	info, err := os.Stat(filepath.Join(b.dir, ".mirror_000001.partial"))
