@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -40,8 +41,8 @@ func (e *engine) sections() []section {
 	}
 }
 
-// collect resolves the image set against its sources. Nothing is written but the documents of the workspace. A release that
-// cannot be resolved is an error, and so is an image set without an image that can be planned.
+// collect resolves the image set against its sources. Nothing is written but the documents of the workspace. What cannot be
+// planned is a failure of the plan; an image set that asks for nothing is an error.
 func (e *engine) collect(ctx context.Context) (*plan.Plan, error) {
 	if err := refuseUnbuilt(e.o.Config); err != nil {
 		return nil, err
@@ -64,12 +65,11 @@ func (e *engine) collect(ctx context.Context) (*plan.Plan, error) {
 	if len(p.Images)+len(p.Failures) == 0 {
 		return nil, hint.New(errors.New("no images to copy"), "check platform.channels, additionalImages, helm and blockedImages of "+e.o.Config.File)
 	}
-	if err := e.collisions(p); err != nil {
-		return nil, err
-	}
+	e.dedupe(p)
 	if err := e.readAll(ctx, p); err != nil {
 		return nil, err
 	}
+	e.collisions(p)
 	p.Total()
 	p.WarnOfForeign()
 	return p, nil
@@ -111,78 +111,81 @@ func (e *engine) block(p *plan.Plan) error {
 	return nil
 }
 
-// collisions removes images that are listed twice, and rejects two origins with one destination: which
-// of them it named in the end would be chance. An image of a chart is a failure then, since the
-// chart's author chose its name.
-func (e *engine) collisions(p *plan.Plan) error {
-	taken := map[string]*plan.Image{}
-	var distinct []*plan.Image
-	for _, i := range p.Images {
-		other, ok := taken[e.destination(i)]
-		switch {
-		case !ok:
-			taken[e.destination(i)] = i
-			distinct = append(distinct, i)
-		case other.Reference.Pull() != i.Reference.Pull():
-			err := fmt.Errorf("%s (%s) and %s (%s) would both become %s", other.Origin, other.Reason, i.Origin, i.Reason, e.destination(i))
-			if i.Type == plan.Helm {
-				p.Failures = append(p.Failures, plan.Failed(i, hint.New(err, "mirror the chart of one of them below another path of the destination")))
-				continue
-			}
-			return hint.New(err, "give one of them another targetRepo or targetTag")
-		}
-	}
-	p.Images = distinct
-	return nil
+// dedupe removes images that are listed twice.
+func (e *engine) dedupe(p *plan.Plan) {
+	seen := map[[2]string]bool{}
+	p.Images = slices.DeleteFunc(p.Images, func(i *plan.Image) bool {
+		at := [2]string{e.destination(i), i.Reference.Pull()}
+		twice := seen[at]
+		seen[at] = true
+		return twice
+	})
 }
 
-// readAll reads the manifests of all images. An unreadable image is a failure of the plan, or an error
-// if its class is mirrored whole. Those that do not exist are named in one error; any other error ends
-// the reading, since the registry is down for the rest too.
+// collisions turns images that differ and have one destination into failures: chance would decide which of them its tag names.
+// Several names of one image may share a destination.
+func (e *engine) collisions(p *plan.Plan) {
+	first := map[string]*plan.Image{}
+	errs := map[*plan.Image]error{}
+	for _, i := range p.Images {
+		other, ok := first[e.destination(i)]
+		if !ok {
+			first[e.destination(i)] = i
+			continue
+		}
+		if other.Digest == i.Digest {
+			continue
+		}
+		err := hint.New(
+			fmt.Errorf("%s (%s) and %s (%s) differ and would both become %s", other.Origin, other.Reason, i.Origin, i.Reason, e.destination(i)),
+			"give one of them another targetRepo or targetTag")
+		errs[i], errs[other] = err, err
+	}
+	separate(p, errs)
+}
+
+// readAll reads the manifests of all images. An image that cannot be read is a failure of the plan, and so is the release that
+// needs it. Once a source has failed, the rest of that release is not asked for: a registry that is down is down for it too.
+// What does not exist is named completely.
 func (e *engine) readAll(ctx context.Context, p *plan.Plan) error {
-	g, within := errgroup.WithContext(ctx)
+	var g errgroup.Group
 	g.SetLimit(e.o.ParallelImages)
-	errs := make([]error, len(p.Images))
-	for i, image := range p.Images {
+	var mu sync.Mutex // guards errs and down
+	errs, down := map[*plan.Image]error{}, map[string]bool{}
+	for _, image := range p.Images {
 		if image.Manifests != nil {
 			continue
 		}
 		g.Go(func() error {
-			errs[i] = e.sources.Read(within, image)
-			e.o.Events(Event{Kind: Resolved, Image: image, Err: errs[i]})
-			if errs[i] != nil && image.Type.Class().Whole && !errors.Is(errs[i], fs.ErrNotExist) {
-				return unreadable(image, errs[i])
+			whole := image.Type.Class().Whole
+			mu.Lock()
+			skip := whole && down[image.Release]
+			mu.Unlock()
+			if skip || ctx.Err() != nil {
+				return nil
+			}
+			err := e.sources.Read(ctx, image)
+			e.o.Events(Event{Kind: Resolved, Image: image, Err: err})
+			if err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				errs[image] = err
+				down[image.Release] = down[image.Release] || whole && !errors.Is(err, fs.ErrNotExist)
 			}
 			return nil
 		})
 	}
-	err := g.Wait()
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if err != nil {
-		return err
-	}
-	readable := []*plan.Image{}
-	var missing []error
-	of := plan.Type("")
-	for i, image := range p.Images {
-		switch {
-		case errs[i] == nil:
-			readable = append(readable, image)
-		case image.Type.Class().Whole:
-			missing, of = append(missing, unreadable(image, errs[i])), image.Type
-		default:
-			p.Failures = append(p.Failures, plan.Failed(image, errs[i]))
-		}
-	}
-	p.Images = readable
-	return classed(of, errors.Join(missing...))
+	_ = g.Wait() // each image has its own error
+	separate(p, errs)
+	return ctx.Err()
 }
 
-// unreadable is the error of an image that something larger cannot do without.
-func unreadable(image *plan.Image, err error) error {
-	return classed(image.Type, fmt.Errorf("%s, %s: %w", image.Origin, image.Reason, err))
+// separate moves images that cannot be mirrored, each with its error, from the images of a plan to its failures. The other
+// images of an incomplete release go with them.
+func separate(p *plan.Plan, errs map[*plan.Image]error) {
+	spread(p.Images, errs)
+	p.Failures = append(p.Failures, failures(p.Images, errs)...)
+	p.Images = slices.DeleteFunc(p.Images, func(i *plan.Image) bool { return errs[i] != nil })
 }
 
 // additional collects mirror.additionalImages.

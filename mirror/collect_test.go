@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror"
@@ -139,28 +141,70 @@ func TestPlan_foreignLayersAreNamed(t *testing.T) {
 	}
 }
 
-func TestPlan_missingComponentsAreNamedAtOnce(t *testing.T) {
-	s := newSetup(t, twoReleases+additional)
-	repo, etcd := s.component(t, "4.18.2", "etcd")
-	_, hyperkube := s.component(t, "4.18.2", "hyperkube")
+// reasons returns the errors of the failures that are not consequences of others.
+func reasons(p *plan.Plan) string {
+	var all []string
+	for _, f := range p.Failures {
+		if !f.Consequence {
+			all = append(all, f.Image.Reason+": "+f.Error)
+		}
+	}
+	return strings.Join(all, "\n")
+}
+
+// gone makes manifests of a repository vanish.
+func (s *setup) gone(repo string, ds ...digest.Digest) {
 	s.fails(func(w http.ResponseWriter, r *http.Request) bool {
-		gone := strings.Contains(r.URL.Path, repo+"/manifests/"+etcd.String()) || strings.Contains(r.URL.Path, repo+"/manifests/"+hyperkube.String())
-		if gone {
-			http.Error(w, `{"errors":[{"code":"MANIFEST_UNKNOWN"}]}`, http.StatusNotFound)
+		_, ref, ok := strings.Cut(r.URL.Path, repo+"/manifests/")
+		if gone := ok && slices.Contains(ds, digest.Digest(ref)); !gone {
+			return false
 		}
-		return gone
+		http.Error(w, `{"errors":[{"code":"MANIFEST_UNKNOWN"}]}`, http.StatusNotFound)
+		return true
 	})
-	_, err := s.engine.Plan(t.Context())
-	if code := exitCode(err); code != 2 {
-		t.Fatalf("exit code %d, want 2 (%v)", code, err)
-	}
-	for _, want := range []string{"component etcd of release 4.18.2-x86_64", "component hyperkube of release 4.18.2-x86_64"} {
-		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%v\nsays nothing of %s", err, want)
+}
+
+func TestRun_oneReleaseIsIncomplete(t *testing.T) {
+	s := newSetup(t, twoReleases+additional)
+	repo, operator := s.component(t, "4.18.2", "machine-config-operator")
+	_, hyperkube := s.component(t, "4.18.2", "hyperkube")
+	s.gone(repo, operator, hyperkube)
+	p := s.plan(t)
+	for _, want := range []string{"component machine-config-operator of release 4.18.2-x86_64", "component hyperkube of release 4.18.2-x86_64"} {
+		if !strings.Contains(reasons(p), want) {
+			t.Errorf("%s\nsays nothing of %s", reasons(p), want)
 		}
 	}
-	if names := s.repositories(t); len(names) != 0 {
-		t.Errorf("the store holds %v", names)
+	report, err := s.engine.Execute(t.Context(), p, s.run(t))
+	if exitCode(err) != 2 {
+		t.Errorf("exit code %d, want 2 (%v)", exitCode(err), err)
+	}
+	if want := []mirror.Result{{"release", 9, 18}, {"additional", 2, 2}}; !slices.Equal(report.Results(), want) {
+		t.Errorf("the results are %v, want %v", report.Results(), want)
+	}
+	release, _ := s.Release("4.18.1", "amd64")
+	s.holds(t, "openshift/release-images", "4.18.1-x86_64", release.Digest)
+	s.holds(t, "samples/docker", "v1", s.digest(t, "samples/docker", "v1"))
+	s.lacks(t, "openshift/release-images", "4.18.2-x86_64")
+	if tags := s.tags(t, "openshift/release"); len(tags) != 8 || !strings.HasPrefix(tags[0], "4.18.1-") {
+		t.Errorf("components %v, want those of one release", tags)
+	}
+}
+
+// A registry that is down is asked for one component of a release, not for two hundred with all their retries.
+func TestPlan_registryThatIsDown(t *testing.T) {
+	s := newSetup(t, twoReleases+additional, oneAtATime)
+	repo, _ := s.component(t, "4.18.2", "machine-config-operator")
+	s.fails(func(w http.ResponseWriter, r *http.Request) bool {
+		down := strings.Contains(r.URL.Path, repo+"/manifests/")
+		if down {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		return down
+	})
+	p := s.plan(t)
+	if len(p.Images) != 2 || strings.Count(reasons(p), "\n") != 1 || !strings.Contains(reasons(p), "503") {
+		t.Errorf("%d images are planned, failures\n%s", len(p.Images), reasons(p))
 	}
 }
 
@@ -173,7 +217,7 @@ func TestPlan_graphFailureKeepsItsCause(t *testing.T) {
 		{"no such channel", "stable-4.99", "the update service knows no release in it", 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			s := newSetup(t, "  platform:\n    channels:\n    - name: "+tc.channel+"\n")
+			s := newSetup(t, "  platform:\n    channels:\n    - name: "+tc.channel+"\n"+additional)
 			s.fails(func(w http.ResponseWriter, r *http.Request) bool {
 				if tc.status == 0 || r.URL.Path != sample.GraphPath {
 					return false
@@ -181,9 +225,12 @@ func TestPlan_graphFailureKeepsItsCause(t *testing.T) {
 				w.WriteHeader(tc.status)
 				return true
 			})
-			_, err := s.engine.Plan(t.Context())
-			if exitCode(err) != 2 || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), tc.channel) {
-				t.Errorf("error %v", err)
+			p := s.plan(t)
+			if len(p.Images) != 2 || !strings.Contains(reasons(p), tc.want) || !strings.Contains(p.Failures[0].Incomplete, tc.channel) {
+				t.Errorf("%d images, %s", len(p.Images), reasons(p))
+			}
+			if report, err := s.engine.Execute(t.Context(), p, s.run(t)); exitCode(err) != 2 || len(report.Mirrored) != 2 {
+				t.Errorf("error %v, %d mirrored", err, len(report.Mirrored))
 			}
 		})
 	}
@@ -269,11 +316,26 @@ func TestPlan_blockedImages(t *testing.T) {
 }
 
 func TestPlan_collision(t *testing.T) {
-	s := newSetup(t, "  additionalImages:\n  - {name: 'HOST/samples/oci:v1', targetRepo: x}\n  - {name: 'HOST/samples/docker:v1', targetRepo: x}\n")
-	_, err := s.engine.Plan(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "isc.yaml:5") || !strings.Contains(err.Error(), "isc.yaml:6") {
-		t.Errorf("error %v, want one that names both lines", err)
-	}
+	src := newSource(t)
+	t.Run("of images that differ", func(t *testing.T) {
+		s := newSetupFrom(t, src, additional+"  - {name: 'HOST/samples/oci:v1', targetRepo: x}\n  - {name: 'HOST/samples/artifact:v1', targetRepo: x}\n")
+		p := s.plan(t)
+		if got := reasons(p); len(p.Failures) != 2 || !strings.Contains(got, "isc.yaml:7") || !strings.Contains(got, "isc.yaml:8") {
+			t.Errorf("failures\n%s\nwant both lines named in both", got)
+		}
+		if got := destinations(p); !slices.Equal(got, []string{"samples/docker:v1", "samples/oci-multi:v1"}) {
+			t.Errorf("planned are %v", got)
+		}
+	})
+	t.Run("of names of one image", func(t *testing.T) {
+		d := src.digest(t, "samples/oci", "v1")
+		s := newSetupFrom(t, src, "  additionalImages:\n  - name: HOST/samples/oci:v1\n  - name: HOST/samples/oci:v1\n  - name: HOST/samples/oci:v1@"+d.String()+"\n")
+		report, err := s.mirror(t)
+		if err != nil || len(report.Mirrored) != 2 {
+			t.Errorf("%d mirrored, %v", len(report.Mirrored), err)
+		}
+		s.holds(t, "samples/oci", "v1", d)
+	})
 }
 
 func TestPlan_unbuiltSectionsAreRefused(t *testing.T) {

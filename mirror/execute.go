@@ -139,19 +139,36 @@ func (e *consequence) Error() string {
 	return "release " + e.release + " is incomplete, so none of its tags is set"
 }
 
-// spread makes a release fail as a whole.
-func (x *execution) spread(p *plan.Plan) {
+// spread adds the error of an incomplete release to those of its images that have none.
+func spread(images []*plan.Image, errs map[*plan.Image]error) {
 	broken := map[string]bool{}
-	for _, image := range p.Images {
-		if image.Type.Class().Whole && x.failure(image) != nil {
+	for _, image := range images {
+		if image.Type.Class().Whole && errs[image] != nil {
 			broken[image.Release] = true
 		}
 	}
-	for _, image := range p.Images {
-		if image.Type.Class().Whole && broken[image.Release] {
-			x.fail(image, &consequence{image.Release})
+	for _, image := range images {
+		if image.Type.Class().Whole && broken[image.Release] && errs[image] == nil {
+			errs[image] = &consequence{image.Release}
 		}
 	}
+}
+
+// failures returns the failures of images with errors.
+func failures(images []*plan.Image, errs map[*plan.Image]error) []plan.Failure {
+	var all []plan.Failure
+	for _, image := range images {
+		if errs[image] == nil {
+			continue
+		}
+		f := plan.Failed(image, errs[image])
+		if image.Type.Class().Whole {
+			f.Incomplete = "release " + image.Release
+			_, f.Consequence = errs[image].(*consequence)
+		}
+		all = append(all, f)
+	}
+	return all
 }
 
 // finish verifies, tags and commits what is complete.
@@ -201,18 +218,14 @@ func (x *execution) verify(ctx context.Context, p *plan.Plan) {
 
 // failures lists what failed while planning and while copying.
 func (x *execution) failures(p *plan.Plan) []plan.Failure {
-	all := append([]plan.Failure{}, p.Failures...)
-	for _, image := range p.Images {
-		err := x.failure(image)
-		if err == nil {
-			continue
-		}
-		f := plan.Failed(image, err)
-		if image.Type.Class().Whole {
-			f.Incomplete = "release " + image.Release
-			_, f.Consequence = err.(*consequence)
-		}
-		all = append(all, f)
-	}
-	return all
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return append(append([]plan.Failure{}, p.Failures...), failures(p.Images, x.failed)...)
+}
+
+// spread makes releases fail as a whole.
+func (x *execution) spread(p *plan.Plan) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	spread(p.Images, x.failed)
 }

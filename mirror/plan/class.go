@@ -24,8 +24,8 @@ type Class struct {
 	// ByBoth reports that clusters ask for the image by digest and by tag, however its reference is written: for its release
 	// by digest when they update, and by tag when they are installed.
 	ByBoth bool
-	// Whole reports that the images of one release are mirrored together or not at all. One that cannot be planned ends the
-	// run, and of a release with one that cannot be copied no tag is set.
+	// Whole reports that the images of one release are mirrored together or not at all: one that fails, when it is planned or
+	// when it is copied, fails the release, and no tag of that is set. Other releases are not concerned.
 	Whole bool
 }
 

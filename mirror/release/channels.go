@@ -18,44 +18,66 @@ type resolver struct {
 	payloads []*plan.Image
 }
 
-// resolve adds the payloads of the channels for an architecture, and those of updates between them.
-func (r *resolver) resolve(ctx context.Context, channels []imageset.Channel, arch string) error {
+// resolve adds the payloads of the channels for one architecture, and those that an update between two of them passes. A
+// channel that cannot be resolved is a failure of the plan.
+func (r *resolver) resolve(ctx context.Context, channels []imageset.Channel, arch string) {
 	var chosen []updategraph.Chosen
+	failed := false
 	for i, channel := range channels {
-		graph, err := r.graph(ctx, channel.Type, channel.Name, arch)
+		reason := r.Config.At(fmt.Sprintf("mirror.platform.channels[%d]", i))
+		nodes, err := r.channel(ctx, channel, arch, reason)
 		if err != nil {
-			return err
-		}
-		nodes, warnings, err := graph.Resolve(updategraph.Range{
-			Min: channel.MinVersion, Max: channel.MaxVersion, Full: channel.Full, ShortestPath: channel.ShortestPath,
-		})
-		why := r.Config.At(fmt.Sprintf("mirror.platform.channels[%d]", i))
-		if err != nil {
-			return fmt.Errorf("%s: %w", why, err)
-		}
-		r.plan.Warnings = append(r.plan.Warnings, warnings...)
-		for _, n := range nodes {
-			if err := r.add(n, arch, why); err != nil {
-				return err
-			}
+			r.failChannel(channel.Name, arch, reason, err)
+			failed = true
+			continue
 		}
 		if channel.Type == imageset.OCP {
 			chosen = append(chosen, updategraph.Chosen{Channel: channel.Name, Nodes: nodes})
 		}
 	}
+	if failed { // which releases an update passes is not known without all of the channels
+		return
+	}
 	passed, warnings, err := updategraph.Across(ctx, chosen, func(ctx context.Context, name string) (*updategraph.Graph, error) {
 		return r.graph(ctx, imageset.OCP, name, arch)
 	})
 	r.plan.Warnings = append(r.plan.Warnings, warnings...)
-	if err != nil {
-		return err
-	}
 	for _, p := range passed {
-		if err := r.add(p.Node, arch, "on the way from channel to channel, through "+p.Channel); err != nil {
-			return err
+		if err == nil {
+			err = r.add(p.Node, arch, "on the way from channel to channel, through "+p.Channel)
 		}
 	}
-	return nil
+	if err != nil {
+		r.failChannel("the update from channel to channel", arch, r.Config.At("mirror.platform.channels"), err)
+	}
+}
+
+// channel adds the payloads of one channel and returns its releases.
+func (r *resolver) channel(ctx context.Context, channel imageset.Channel, arch, reason string) ([]updategraph.Node, error) {
+	graph, err := r.graph(ctx, channel.Type, channel.Name, arch)
+	if err != nil {
+		return nil, err
+	}
+	nodes, warnings, err := graph.Resolve(updategraph.Range{
+		Min: channel.MinVersion, Max: channel.MaxVersion, Full: channel.Full, ShortestPath: channel.ShortestPath,
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.plan.Warnings = append(r.plan.Warnings, warnings...)
+	for _, n := range nodes {
+		if err := r.add(n, arch, reason); err != nil {
+			return nil, err
+		}
+	}
+	return nodes, nil
+}
+
+// failChannel adds a channel that cannot be resolved.
+func (r *resolver) failChannel(channel, arch, reason string, err error) {
+	f := plan.Failed(&plan.Image{Type: plan.Release, Origin: channel, Reason: reason + ", architecture " + arch}, err)
+	f.Incomplete = "releases of " + channel + ", architecture " + arch
+	r.plan.Failures = append(r.plan.Failures, f)
 }
 
 // graph fetches a channel's graph and writes the answer to the workspace.

@@ -52,37 +52,55 @@ type Collector struct {
 	Repository func(name string) string
 }
 
-// Collect adds the components of each release, then its payload. An unresolved release is an error.
+// Collect adds the components of each release, followed by its payload. A release, or a channel, that cannot be resolved is a
+// failure of the plan and does not stop the others.
 func (c *Collector) Collect(ctx context.Context, p *plan.Plan) error {
-	payloads, err := c.payloads(ctx, p)
-	if err != nil || len(payloads) == 0 {
-		return err
+	payloads := c.payloads(ctx, p)
+	if len(payloads) > 0 {
+		p.Warnings = append(p.Warnings, "release signatures are neither verified nor mirrored yet")
 	}
-	p.Warnings = append(p.Warnings, "release signatures are neither verified nor mirrored yet")
 	for _, payload := range payloads {
 		components, err := c.components(ctx, payload)
 		if err != nil {
-			return fmt.Errorf("release %s (%s): %w", payload.Release, payload.Origin, err)
+			c.fail(p, payload, err)
+			continue
 		}
 		p.Images = append(append(p.Images, components...), payload)
 	}
-	return nil
+	return ctx.Err()
 }
 
-// payloads lists the payloads. One that several channels lead to is listed several times.
-func (c *Collector) payloads(ctx context.Context, p *plan.Plan) ([]*plan.Image, error) {
+// fail adds a release that cannot be planned, unless it has failed already.
+func (c *Collector) fail(p *plan.Plan, payload *plan.Image, err error) {
+	for _, f := range p.Failures {
+		if f.Image.Origin == payload.Origin && f.Image.Release == payload.Release {
+			return
+		}
+	}
+	f := plan.Failed(payload, err)
+	f.Incomplete = "release " + payload.Release
+	p.Failures = append(p.Failures, f)
+}
+
+// payloads lists the payloads. A payload that several channels lead to is listed several times, as any image that is asked
+// for twice may be.
+func (c *Collector) payloads(ctx context.Context, p *plan.Plan) []*plan.Image {
 	platform := c.Config.Mirror.Platform
 	if platform.Release != "" {
 		payload, err := c.namedPayload(platform.Release)
-		return []*plan.Image{payload}, err
+		if err != nil {
+			p.Failures = append(p.Failures, plan.Failed(&plan.Image{
+				Type: plan.Release, Origin: platform.Release, Reason: c.Config.At("mirror.platform.release"),
+			}, err))
+			return nil
+		}
+		return []*plan.Image{payload}
 	}
 	r := &resolver{Collector: c, plan: p, graphs: map[string]*updategraph.Graph{}}
 	for _, arch := range platform.Architectures {
-		if err := r.resolve(ctx, platform.Channels, arch); err != nil {
-			return nil, err
-		}
+		r.resolve(ctx, platform.Channels, arch)
 	}
-	return r.payloads, nil
+	return r.payloads
 }
 
 // namedPayload returns the payload that platform.release names.
