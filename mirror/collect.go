@@ -70,6 +70,9 @@ func (e *engine) collect(ctx context.Context) (*plan.Plan, error) {
 		return nil, err
 	}
 	e.collisions(p)
+	if err := e.attach(ctx, p); err != nil {
+		return nil, err
+	}
 	p.Total()
 	p.WarnOfForeign()
 	return p, nil

@@ -18,7 +18,7 @@ import (
 // copyImage copies the manifests of an image that the destination does not have, children first. It
 // returns Existed if there are none, else Done.
 func (x *execution) copyImage(ctx context.Context, image *plan.Image, has *answer) (EventKind, error) {
-	missing := slices.DeleteFunc(slices.Clone(image.Manifests), func(m plan.Manifest) bool { return has.complete(image.Repository, m) })
+	missing := slices.DeleteFunc(slices.Clone(image.All()), func(m plan.Manifest) bool { return has.complete(image.Repository, m) })
 	if len(missing) == 0 {
 		return Existed, nil
 	}

@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -184,7 +185,7 @@ func (x *execution) finish(ctx context.Context, p *plan.Plan) error {
 			if tags[image.Repository] == nil {
 				tags[image.Repository] = map[string]digest.Digest{}
 			}
-			tags[image.Repository][image.Tag] = image.Digest
+			maps.Copy(tags[image.Repository], image.Tags())
 		}
 		if err := x.repeat(ctx, "tag", func() error { return x.dst.Tag(ctx, tags) }); err != nil {
 			return fmt.Errorf("tag: %w", err)
@@ -207,7 +208,7 @@ func (x *execution) verify(ctx context.Context, p *plan.Plan) {
 		if has.err != nil {
 			return fmt.Errorf("verify: %w", has.err)
 		}
-		for _, m := range image.Manifests {
+		for _, m := range image.All() {
 			if !has.complete(image.Repository, m) {
 				return fmt.Errorf("verify manifest %s: it is not there, or not all of its blobs, though they were put", m.Descriptor.Digest)
 			}

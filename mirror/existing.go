@@ -29,7 +29,7 @@ func newQuestion() question { return question{map[place]bool{}, map[place]bool{}
 // are incomplete.
 func about(image *plan.Image) question {
 	q := newQuestion()
-	for _, m := range image.Manifests {
+	for _, m := range image.All() {
 		q.manifests[place{image.Repository, m.Descriptor.Digest}] = true
 		for _, b := range m.Blobs {
 			q.blobs[place{image.Repository, b.Digest}] = true

@@ -27,6 +27,8 @@ type Source interface {
 	Blob(ctx context.Context, d digest.Digest) (io.ReadCloser, int64, error)
 	// Stat returns the size of a blob, -1 if it is not known.
 	Stat(ctx context.Context, d digest.Digest) (int64, error)
+	// Referrers lists the manifests whose subject is d. A manifest that does not exist has none.
+	Referrers(ctx context.Context, d digest.Digest) ([]ocispec.Descriptor, error)
 }
 
 // reader reads images from their sources. Which source has a repository is decided once for a run.
@@ -99,16 +101,18 @@ func (r *reader) Blob(ctx context.Context, i *plan.Image, d digest.Digest) (io.R
 }
 
 // Read reads the manifests of an image.
-func (r *reader) Read(ctx context.Context, i *plan.Image) error {
+func (r *reader) Read(ctx context.Context, i *plan.Image) (err error) {
+	i.Digest, i.Manifests, err = r.walk(ctx, i.Reference, i.Reference.Ref())
+	return err
+}
+
+// walk reads the manifest that ref names in a repository, and those below it, which come first.
+func (r *reader) walk(ctx context.Context, repository imageset.Reference, ref string) (digest.Digest, []plan.Manifest, error) {
 	w := &walk{seen: map[digest.Digest]bool{}, fetch: func(ctx context.Context, ref string) (ocispec.Descriptor, []byte, error) {
-		return r.manifest(ctx, i.Reference, ref)
+		return r.manifest(ctx, repository, ref)
 	}}
-	root, err := w.manifest(ctx, i.Reference.Ref(), 0)
-	if err != nil {
-		return err
-	}
-	i.Digest, i.Manifests = root, w.manifests
-	return nil
+	root, err := w.manifest(ctx, ref, 0)
+	return root, w.manifests, err
 }
 
 // Bounds of one image: of indexes in indexes, of its manifests, and of their bytes.

@@ -6,8 +6,10 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -29,6 +31,8 @@ type Image struct {
 
 	Digest    digest.Digest `json:"digest,omitempty"`
 	Manifests []Manifest    `json:"manifests,omitempty"` // children before those that name them, the root last
+	// Attachments are signatures, attestations, SBOMs and other referrers of the manifests.
+	Attachments []Attachment `json:"attachments,omitempty"`
 
 	Reference imageset.Reference `json:"-"` // the reference that the image is pulled by
 }
@@ -40,6 +44,39 @@ type Manifest struct {
 
 	Body    []byte `json:"-"`
 	Foreign int    `json:"-"` // layers that are not among the blobs, since the manifest has other addresses for them
+}
+
+// Attachment is what belongs to a manifest of an image, in the repository of the image.
+type Attachment struct {
+	Subject   digest.Digest `json:"subject"`
+	Tag       string        `json:"tag,omitempty"` // sha256-….sig and so on; empty for what is found by its subject
+	Digest    digest.Digest `json:"digest"`
+	Manifests []Manifest    `json:"manifests"`
+}
+
+// Compare orders attachments by their subject, tag and digest.
+func (a Attachment) Compare(b Attachment) int {
+	return cmp.Or(cmp.Compare(a.Subject, b.Subject), cmp.Compare(a.Tag, b.Tag), cmp.Compare(a.Digest, b.Digest))
+}
+
+// All returns the manifests of an image and, after them, those of its attachments.
+func (i *Image) All() []Manifest {
+	all := i.Manifests
+	for _, a := range i.Attachments {
+		all = slices.Concat(all, a.Manifests)
+	}
+	return all
+}
+
+// Tags returns what each tag of an image and of its attachments names.
+func (i *Image) Tags() map[string]digest.Digest {
+	all := map[string]digest.Digest{i.Tag: i.Digest}
+	for _, a := range i.Attachments {
+		if a.Tag != "" {
+			all[a.Tag] = a.Digest
+		}
+	}
+	return all
 }
 
 // NewManifest returns a manifest and the blobs that a mirror copies with it.
@@ -98,7 +135,7 @@ func (p *Plan) Distinct() iter.Seq2[string, ocispec.Descriptor] {
 	return func(yield func(string, ocispec.Descriptor) bool) {
 		seen := map[digest.Digest]bool{}
 		for _, i := range p.Images {
-			for _, b := range Blobs(i.Manifests) {
+			for _, b := range Blobs(i.All()) {
 				if seen[b.Digest] {
 					continue
 				}

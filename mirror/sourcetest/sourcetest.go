@@ -44,7 +44,12 @@ func Run(t *testing.T, open func(t *testing.T, c Content) mirror.Source) {
 	body := manifest(c.Breaks, len(whole))
 	good := digest.FromBytes(body)
 	c.Tags["v1"], c.Manifests[good] = good, body
-	s := &suite{whole: c.Breaks, damaged: map[string]digest.Digest{}}
+	referrer := referrerOf(good, len(body))
+	list := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`,
+		ocispec.MediaTypeImageIndex, c.MediaType, digest.FromBytes(referrer), len(referrer))
+	c.Manifests[digest.FromBytes(referrer)], c.Manifests[digest.FromBytes(list)] = referrer, list
+	c.Tags["sha256-"+good.Encoded()] = digest.FromBytes(list) // as registries without the referrers API have it
+	s := &suite{whole: c.Breaks, referrer: digest.FromBytes(referrer), damaged: map[string]digest.Digest{}}
 	s.manifest, s.body, s.content = good, body, whole
 	for name, change := range map[string]func([]byte) []byte{
 		"other bytes":  func(b []byte) []byte { b[0] ^= 1; return b },
@@ -64,6 +69,7 @@ func Run(t *testing.T, open func(t *testing.T, c Content) mirror.Source) {
 	t.Run("a manifest, by tag and by digest", s.manifests)
 	t.Run("a manifest with another digest is an error", s.forgedManifest)
 	t.Run("a blob, although its reading breaks", s.blob)
+	t.Run("the referrers of a manifest", s.referrers)
 	t.Run("what is not there does not exist", s.absent)
 	t.Run("a damaged blob ends with an error", s.damage)
 	t.Run("a context that ends", s.cancelled)
@@ -77,6 +83,7 @@ type suite struct {
 	body, content   []byte
 	damaged         map[string]digest.Digest
 	forged          digest.Digest // a manifest under another's digest
+	referrer        digest.Digest // the manifest whose subject is manifest
 }
 
 func random(n int) []byte {
@@ -92,6 +99,22 @@ func random(n int) []byte {
 func manifest(layer digest.Digest, size int) []byte {
 	return fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"digest":%q,"size":2},"layers":[{"mediaType":%q,"digest":%q,"size":%d}]}`,
 		ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageConfig, digest.FromString("{}"), ocispec.MediaTypeImageLayer, layer, size)
+}
+
+// referrerOf returns a manifest whose subject is another.
+func referrerOf(subject digest.Digest, size int) []byte {
+	return fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"artifactType":"application/x","config":{"mediaType":%q,"digest":%q,"size":2},"layers":[],"subject":{"mediaType":%q,"digest":%q,"size":%d}}`,
+		ocispec.MediaTypeImageManifest, ocispec.MediaTypeEmptyJSON, digest.FromString("{}"), ocispec.MediaTypeImageManifest, subject, size)
+}
+
+func (s *suite) referrers(t *testing.T) {
+	list, err := s.source.Referrers(t.Context(), s.manifest)
+	if err != nil || len(list) != 1 || list[0].Digest != s.referrer {
+		t.Errorf("got %v, %v", list, err)
+	}
+	if list, err := s.source.Referrers(t.Context(), digest.FromString("none")); err != nil || len(list) != 0 {
+		t.Errorf("of a manifest that does not exist: %v, %v", list, err)
+	}
 }
 
 func (s *suite) manifests(t *testing.T) {

@@ -70,3 +70,8 @@ func (r *Repository) Blob(ctx context.Context, d digest.Digest) (io.ReadCloser, 
 func (r *Repository) Stat(ctx context.Context, d digest.Digest) (int64, error) {
 	return r.client.Stat(ctx, r.name, d)
 }
+
+// Referrers is Client.Referrers.
+func (r *Repository) Referrers(ctx context.Context, d digest.Digest) ([]ocispec.Descriptor, error) {
+	return r.client.Referrers(ctx, r.name, d)
+}

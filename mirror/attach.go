@@ -1,0 +1,150 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/mirror/plan"
+)
+
+// maxAttachments bounds the attachments of one image.
+const maxAttachments = 1000
+
+// attach finds the attachments of all images. An image whose attachments cannot be read is a failure of the plan; one without
+// any is not signed, which is no failure.
+func (e *engine) attach(ctx context.Context, p *plan.Plan) error {
+	var g errgroup.Group
+	g.SetLimit(e.o.ParallelImages)
+	var mu sync.Mutex // guards errs
+	errs := map[*plan.Image]error{}
+	for _, image := range p.Images {
+		g.Go(func() error {
+			if ctx.Err() != nil {
+				return nil
+			}
+			found, err := e.sources.attachments(ctx, image)
+			if err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				errs[image] = fmt.Errorf("look for signatures: %w", err)
+			}
+			image.Attachments = found
+			return nil
+		})
+	}
+	_ = g.Wait() // each image has its own error
+	separate(p, errs)
+	return ctx.Err()
+}
+
+// attachments returns what is attached to the manifests of an image, and what is attached to that. The tags of cosign are
+// asked for by name: to list the tags of a vendor's repository takes minutes.
+func (r *reader) attachments(ctx context.Context, of *plan.Image) ([]plan.Attachment, error) {
+	f := &finder{reader: r, image: of, known: map[digest.Digest]bool{}}
+	var subjects []digest.Digest
+	for _, m := range of.Manifests {
+		f.known[m.Descriptor.Digest] = true
+		subjects = append(subjects, m.Descriptor.Digest)
+	}
+	for len(subjects) > 0 {
+		g, within := errgroup.WithContext(ctx)
+		g.SetLimit(DefaultParallelLayers)
+		before := len(f.found)
+		for _, d := range subjects {
+			g.Go(func() error { return f.referrers(within, d) })
+			for _, tag := range image.AttachmentTags(d) {
+				g.Go(func() error { return f.tagged(within, d, tag) })
+			}
+		}
+		if err := g.Wait(); err != nil {
+			return nil, err
+		}
+		subjects = nil
+		for _, a := range f.found[before:] {
+			if a.Tag == "" { // cosign attaches nothing to what its tags name
+				subjects = append(subjects, a.Digest)
+			}
+		}
+	}
+	slices.SortFunc(f.found, plan.Attachment.Compare)
+	return f.found, nil
+}
+
+// finder finds the attachments of one image.
+type finder struct {
+	*reader
+	image *plan.Image
+
+	mu    sync.Mutex // guards the rest
+	found []plan.Attachment
+	known map[digest.Digest]bool
+}
+
+// tagged adds the attachment that a tag names.
+func (f *finder) tagged(ctx context.Context, subject digest.Digest, tag string) error {
+	return f.add(ctx, subject, tag, tag)
+}
+
+// referrers adds the manifests whose subject is another.
+func (f *finder) referrers(ctx context.Context, subject digest.Digest) error {
+	source, err := f.source(f.image.Reference)
+	if err != nil {
+		return err
+	}
+	list, err := source.Referrers(ctx, subject)
+	if err != nil {
+		return unlessAbsent(err)
+	}
+	for _, desc := range list {
+		if err := f.add(ctx, subject, "", desc.Digest.String()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *finder) add(ctx context.Context, subject digest.Digest, tag, ref string) error {
+	d, manifests, err := f.walk(ctx, f.image.Reference, ref)
+	if err != nil {
+		return unlessAbsent(err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if tag == "" && f.known[d] {
+		return nil
+	}
+	f.known[d] = true
+	f.found = append(f.found, plan.Attachment{Subject: subject, Tag: tag, Digest: d, Manifests: manifests})
+	if len(f.found) > maxAttachments {
+		return fmt.Errorf("more than %d signatures and other attachments belong to the image", maxAttachments)
+	}
+	return nil
+}
+
+// unlessAbsent returns nil for an error that says that there is no such attachment. Some registries answer that it is
+// forbidden to read what does not exist, where the image itself was read.
+func unlessAbsent(err error) error {
+	var answer interface {
+		Refused() (status int, after time.Duration)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if errors.As(err, &answer) {
+		switch status, _ := answer.Refused(); status {
+		case http.StatusUnauthorized, http.StatusForbidden:
+			return nil
+		}
+	}
+	return err
+}
