@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
@@ -130,17 +131,9 @@ func (e *engine) resolve(ctx context.Context, from Pruner, v *victim) error {
 	return err
 }
 
-// attachments are the tags by which signatures and the like belong to an image.
-func attachments(d digest.Digest) (tags []string) {
-	for _, suffix := range []string{".sig", ".att", ".sbom"} {
-		tags = append(tags, d.Algorithm().String()+"-"+d.Encoded()+suffix)
-	}
-	return tags
-}
-
 // deleteOne deletes a manifest, with its signatures first: they would be out of reach after it.
 func (e *engine) deleteOne(ctx context.Context, from Pruner, v *victim) error {
-	for _, tag := range attachments(v.digest) {
+	for _, tag := range image.AttachmentTags(v.digest) {
 		desc, _, err := from.Manifest(ctx, v.repository, tag)
 		if err == nil {
 			err = from.Delete(ctx, v.repository, desc.Digest.String())
