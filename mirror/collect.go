@@ -126,7 +126,8 @@ func (e *engine) dedupe(p *plan.Plan) {
 }
 
 // collisions turns images that differ and have one destination into failures: chance would decide which of them its tag names.
-// Several names of one image may share a destination.
+// The image of a chart, whose author chose its name, gives way to one that is listed. Several names of one image may share a
+// destination.
 func (e *engine) collisions(p *plan.Plan) {
 	first := map[string]*plan.Image{}
 	errs := map[*plan.Image]error{}
@@ -141,8 +142,15 @@ func (e *engine) collisions(p *plan.Plan) {
 		}
 		err := hint.New(
 			fmt.Errorf("%s (%s) and %s (%s) differ and would both become %s", other.Origin, other.Reason, i.Origin, i.Reason, e.destination(i)),
-			"give one of them another targetRepo or targetTag")
-		errs[i], errs[other] = err, err
+			"give one of them another targetRepo or targetTag, or mirror a chart below another path of the destination")
+		switch chart, otherChart := i.Type == plan.Helm, other.Type == plan.Helm; {
+		case chart && !otherChart:
+			errs[i] = err
+		case otherChart && !chart:
+			errs[other], first[e.destination(i)] = err, i
+		default:
+			errs[i], errs[other] = err, err
+		}
 	}
 	separate(p, errs)
 }
