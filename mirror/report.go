@@ -117,7 +117,7 @@ func (e *engine) resources(images []*plan.Image) []resources.Image {
 	for _, i := range images {
 		class := i.Type.Class()
 		all = append(all, resources.Image{
-			Category: class.MirrorSets, Source: i.Reference.Name(), Destination: e.o.Registry + "/" + i.Repository,
+			Category: class.MirrorSets, Source: i.Reference.Canonical(), Destination: e.o.Registry + "/" + i.Repository,
 			ByDigest: class.ByBoth || i.Reference.Digest != "", ByTag: class.ByBoth || i.Reference.Tag != "",
 		})
 	}

@@ -137,6 +137,19 @@ func (r Reference) Repository() string {
 	return r.Domain + "/" + r.Path
 }
 
+// Canonical returns the registry and repository under which a cluster asks for the image, however its name is written: Docker
+// Hub's short names are docker.io/library/… and docker.io/….
+func (r Reference) Canonical() string {
+	registry, repository := r.Registry(), r.Repository()
+	if registry == "index.docker.io" || registry == "registry-1.docker.io" {
+		registry = "docker.io"
+		if !strings.Contains(repository, "/") {
+			repository = "library/" + repository
+		}
+	}
+	return registry + "/" + repository
+}
+
 func (r Reference) qualified() bool {
 	return strings.ContainsAny(r.Domain, ".:") || r.Domain == "localhost"
 }
