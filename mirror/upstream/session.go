@@ -7,7 +7,6 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
 
 // maxSessions bounds the cached sessions: clients of a pull-through registry choose the names.
@@ -17,6 +16,7 @@ const maxSessions = 1024
 type session struct {
 	transport http.RoundTripper
 	anonymous bool
+	open      bool // the ping asked for no login
 }
 
 type sessions struct {
@@ -61,17 +61,18 @@ func (c *Client) session(ctx context.Context, repo name.Repository) (*session, e
 	if slot.session != nil {
 		return slot.session, nil
 	}
-	auth, err := authn.Resolve(ctx, c.keychain, repo)
+	made, err := c.newSession(ctx, repo, nil)
 	if err != nil {
-		return nil, c.failed(repo, attemptLogin, err)
+		return nil, err
 	}
-	anonymous := auth == authn.Anonymous
-	rt, err := transport.NewWithContext(ctx, c.registry, auth, c.base, []string{repo.Scope(transport.PullScope)})
-	if err != nil {
-		return nil, c.requestFailed(repo, anonymous, attemptLogin, err)
-	}
-	slot.session = &session{transport: rt, anonymous: anonymous}
-	return slot.session, nil
+	slot.session = made
+	return made, nil
+}
+
+// credentials returns those for a repository; anonymous: there are none.
+func (c *Client) credentials(ctx context.Context, repo name.Repository) (auth authn.Authenticator, anonymous bool, err error) {
+	auth, err = authn.Resolve(ctx, c.keychain, repo)
+	return auth, auth == authn.Anonymous, err
 }
 
 // hold waits for a slot.
@@ -104,18 +105,19 @@ func (c *Client) get(ctx context.Context, method string, repo name.Repository, w
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, method, url, nil)
+	resp, err := c.send(ctx, s, method, repo, what, url, header)
 	if err != nil {
-		return nil, c.failed(repo, what, err)
+		return nil, err
 	}
-	for key, values := range header {
-		req.Header[key] = values
-	}
-	req = begun(req)
-	client := http.Client{Transport: s.transport} // follows redirects without the credentials
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, c.requestFailed(repo, s.anonymous, what, err)
+	if again, err := c.challenged(ctx, repo, s, resp); again != nil || err != nil {
+		resp.Body.Close()
+		if err != nil {
+			return nil, err
+		}
+		s = again
+		if resp, err = c.send(ctx, s, method, repo, what, url, header); err != nil {
+			return nil, err
+		}
 	}
 	for _, status := range want {
 		if resp.StatusCode == status {
@@ -127,6 +129,22 @@ func (c *Client) get(ctx context.Context, method string, repo name.Repository, w
 		c.sessions.drop(repo.Name())
 	}
 	return nil, c.refused(repo, s.anonymous, what, resp)
+}
+
+func (c *Client) send(ctx context.Context, s *session, method string, repo name.Repository, what, url string, header http.Header) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, nil)
+	if err != nil {
+		return nil, c.failed(repo, what, err)
+	}
+	for key, values := range header {
+		req.Header[key] = values
+	}
+	client := http.Client{Transport: s.transport} // follows redirects without the credentials
+	resp, err := client.Do(begun(req))
+	if err != nil {
+		return nil, c.requestFailed(repo, s.anonymous, what, err)
+	}
+	return resp, nil
 }
 
 func (c *Client) url(repo name.Repository, path string) string {

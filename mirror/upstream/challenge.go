@@ -1,0 +1,75 @@
+package upstream
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+)
+
+// pingTransport watches the ping of a login. Some registries leave /v2/ open and ask for a login
+// below it: their later challenge then takes the place of the ping's answer, because
+// go-containerregistry reads a challenge there only.
+type pingTransport struct {
+	inner     http.RoundTripper
+	plain     bool
+	challenge []string // WWW-Authenticate of a later answer; nil: the ping is sent
+	closed    atomic.Bool
+}
+
+func (t *pingTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	ping := req.URL.Path == "/v2/" && (req.URL.Scheme == "http") == t.plain
+	if ping && t.challenge != nil {
+		t.closed.Store(true)
+		return &http.Response{
+			StatusCode: http.StatusUnauthorized, Header: http.Header{"Www-Authenticate": t.challenge},
+			Body: io.NopCloser(strings.NewReader("")), Request: req,
+		}, nil
+	}
+	resp, err := t.inner.RoundTrip(req)
+	if ping && err == nil && resp.StatusCode == http.StatusUnauthorized {
+		t.closed.Store(true)
+	}
+	return resp, err
+}
+
+// challenged returns a session that answers the challenge of resp, nil if there is none to answer.
+// That of another host is not answered: the credentials are the registry's.
+func (c *Client) challenged(ctx context.Context, repo name.Repository, s *session, resp *http.Response) (*session, error) {
+	challenge := resp.Header.Values("WWW-Authenticate")
+	if resp.StatusCode != http.StatusUnauthorized || !s.open || len(challenge) == 0 || !c.answered(resp.Request) {
+		return nil, nil
+	}
+	slot := c.sessions.slot(repo.Name())
+	if err := c.hold(ctx, slot); err != nil {
+		return nil, c.failed(repo, attemptLogin, err)
+	}
+	defer func() { <-slot.held }()
+	if slot.session != nil && slot.session != s {
+		return slot.session, nil
+	}
+	made, err := c.newSession(ctx, repo, challenge)
+	if err != nil {
+		return nil, err
+	}
+	slot.session = made
+	return made, nil
+}
+
+// newSession logs in. challenge takes the place of a ping's, nil sends the ping.
+func (c *Client) newSession(ctx context.Context, repo name.Repository, challenge []string) (*session, error) {
+	auth, anonymous, err := c.credentials(ctx, repo)
+	if err != nil {
+		return nil, c.failed(repo, attemptLogin, err)
+	}
+	watched := &pingTransport{inner: c.base, plain: c.plain, challenge: challenge}
+	rt, err := transport.NewWithContext(ctx, c.registry, auth, watched, []string{repo.Scope(transport.PullScope)})
+	if err != nil {
+		return nil, c.requestFailed(repo, anonymous, attemptLogin, err)
+	}
+	return &session{transport: rt, anonymous: anonymous, open: !watched.closed.Load()}, nil
+}
