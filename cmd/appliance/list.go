@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mirror-appliance/appliance/internal/fetch"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
@@ -88,7 +89,7 @@ func runListReleases(ctx context.Context, std stdio, o listOptions) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	graphs := updategraph.Client{URL: cmp.Or(os.Getenv("UPDATE_URL_OVERRIDE"), updategraph.OCP), HTTP: updategraph.NewHTTPClient(o.srcVerify)}
+	graphs := updategraph.Client{URL: cmp.Or(os.Getenv("UPDATE_URL_OVERRIDE"), updategraph.OCP), HTTP: fetch.NewHTTPClient(o.srcVerify)}
 	switch {
 	case o.channels:
 		graph, err := graphs.Fetch(ctx, o.channel, "amd64") // all architectures have the same

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/mirror-appliance/appliance/internal/fetch"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/mirror"
@@ -190,7 +191,7 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 		Open: func(ref imageset.Reference) (mirror.Source, error) {
 			return registries.Repository(ref.Registry(), ref.Repository())
 		},
-		Graph:          updategraph.Client{URL: os.Getenv("UPDATE_URL_OVERRIDE"), HTTP: updategraph.NewHTTPClient(o.srcVerify)},
+		Graph:          updategraph.Client{URL: os.Getenv("UPDATE_URL_OVERRIDE"), HTTP: fetch.NewHTTPClient(o.srcVerify)},
 		Charts:         mirror.Charts{Fetch: documents.fetch, Keychain: keys, Render: helm.Process(charts.command)},
 		MaxNestedPaths: o.maxNested, ListMembers: o.listMembers,
 		ParallelImages: o.parallelImages, ParallelLayers: o.parallelLayers,

@@ -217,7 +217,7 @@ func (r *Repository) absent(what string) error {
 		"import the archives before it first, or make one that has it: appliance inventory > FILE here, and appliance mirror --have FILE on the connected side")
 }
 
-// builds says what an archive leaves out.
+// builds describes the content that an archive leaves out.
 func (p *part) builds() string {
 	switch {
 	case p.contents == nil || p.contents.BuildsOn == nil:

@@ -3,7 +3,7 @@
 // program imports what the other wrote.
 //
 // Use Create for mirror to disk, Open for disk to mirror, and Describe to show what there is. An
-// Inventory says what a destination has, so that an archive for it leaves that out.
+// Inventory lists the content of a destination, which an archive for it leaves out.
 //
 // Content goes from the source's connection to its place in a chunk, and from there into the
 // destination: it is written once on each side. An archive also has a list of its own contents,

@@ -10,11 +10,8 @@ package updategraph
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"time"
@@ -22,8 +19,8 @@ import (
 	"github.com/blang/semver/v4"
 	"github.com/google/uuid"
 
+	"github.com/mirror-appliance/appliance/internal/fetch"
 	"github.com/mirror-appliance/appliance/internal/hint"
-	"github.com/mirror-appliance/appliance/internal/retry"
 )
 
 // The public update services.
@@ -57,17 +54,6 @@ type Client struct {
 	Sleep func(ctx context.Context, d time.Duration) error // between attempts; nil is a timer
 }
 
-// NewHTTPClient returns a client for an update service, through the proxy of the environment.
-func NewHTTPClient(verify bool) *http.Client {
-	return &http.Client{Timeout: 10 * time.Minute, Transport: &http.Transport{
-		Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: 30 * time.Second, ResponseHeaderTimeout: 2 * time.Minute,
-		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: !verify}, // only if the user says so
-	}}
-}
-
-// attempts is how often a graph is asked for while the service fails.
-const attempts = 4
-
 // Fetch fetches the graph of a channel for an architecture.
 func (c *Client) Fetch(ctx context.Context, channel, arch string) (*Graph, error) {
 	g, err := c.fetch(ctx, channel, arch)
@@ -89,7 +75,7 @@ func (c *Client) fetch(ctx context.Context, channel, arch string) (*Graph, error
 	query.Set("channel", channel)
 	query.Set("id", uuid.NewString()) // by which the service counts its clients
 	at.RawQuery = query.Encode()
-	raw, err := c.get(ctx, at.String())
+	raw, err := fetch.Client{HTTP: c.HTTP, Sleep: c.Sleep}.Get(ctx, at.String(), "application/json", maxGraph)
 	if err != nil {
 		return nil, err
 	}
@@ -104,74 +90,6 @@ func Parse(channel, arch string, raw []byte) (*Graph, error) {
 	}
 	g.Channel, g.Arch = channel, arch
 	return g, nil
-}
-
-func (c *Client) get(ctx context.Context, at string) (raw []byte, err error) {
-	tries := 0
-	policy := retry.Policy{Attempts: attempts, First: time.Second, MaxAfter: time.Minute, Again: again, Sleep: c.Sleep}
-	err = policy.Do(ctx, func() (err error) {
-		tries++
-		raw, err = c.once(ctx, at)
-		return err
-	})
-	if err != nil && tries == attempts {
-		err = fmt.Errorf("%w (tried %d times)", err, attempts)
-	}
-	return raw, err
-}
-
-func again(err error) (bool, time.Duration) {
-	var refused *statusError
-	if errors.As(err, &refused) {
-		return retry.Status(refused.status), refused.after
-	}
-	return retry.Passing(err), 0
-}
-
-func (c *Client) once(ctx context.Context, at string) ([]byte, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
-	if err != nil {
-		return nil, err
-	}
-	r.Header.Set("Accept", "application/json")
-	resp, err := c.HTTP.Do(r)
-	if err != nil {
-		var whole *url.Error // its text repeats the address
-		if errors.As(err, &whole) {
-			err = whole.Err
-		}
-		return nil, err
-	}
-	defer resp.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxGraph+1))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("read the answer: %w", err)
-	case resp.StatusCode != http.StatusOK:
-		return nil, &statusError{status: resp.StatusCode, says: reason(raw), after: retry.After(resp)}
-	case len(raw) > maxGraph:
-		return nil, fmt.Errorf("the answer has more than %d bytes", maxGraph)
-	}
-	return raw, nil
-}
-
-type statusError struct {
-	status int
-	says   string
-	after  time.Duration
-}
-
-func (e *statusError) Error() string {
-	return fmt.Sprintf("%d %s%s", e.status, http.StatusText(e.status), e.says)
-}
-
-// reason returns the reason in the answer of an update service that refused.
-func reason(raw []byte) string {
-	var answer struct{ Value string }
-	if json.Unmarshal(raw, &answer) != nil || answer.Value == "" {
-		return ""
-	}
-	return ": " + answer.Value
 }
 
 // parseGraph parses an answer of an update service.

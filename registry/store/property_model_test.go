@@ -396,7 +396,7 @@ func (m *model) isOrphan(r *modelRepo, d digest.Digest) bool {
 	return true
 }
 
-// isReference says whether a repository has an index with that child.
+// isReference reports whether a repository has an index with that child.
 func (m *model) isReference(r *modelRepo, child digest.Digest) bool {
 	for d := range r.manifests {
 		parent := m.manifest(d)
