@@ -61,7 +61,7 @@ func describe(resp *http.Response, ref string) (ocispec.Descriptor, bool) {
 }
 
 // Manifest fetches the manifest of ref, a tag or a digest. Its bytes hash to ref if that is a
-// digest, otherwise to the digest in the answer. A manifest that does not exist is an error with
+// digest; for a tag they decide over the digest in the answer. A manifest that does not exist is an error with
 // fs.ErrNotExist.
 func (c *Client) Manifest(ctx context.Context, repo, ref string) (ocispec.Descriptor, []byte, error) {
 	r, err := c.repository(repo)
@@ -73,7 +73,7 @@ func (c *Client) Manifest(ctx context.Context, repo, ref string) (ocispec.Descri
 	if err != nil {
 		return ocispec.Descriptor{}, nil, err
 	}
-	d, err := digestOf(body, ref, resp.Header.Get("Docker-Content-Digest"))
+	d, err := c.digestOf(ctx, body, ref, resp.Header.Get("Docker-Content-Digest"))
 	if err != nil {
 		return ocispec.Descriptor{}, nil, c.failed(r, what, err)
 	}
@@ -112,20 +112,24 @@ func wrongDigest(want, got digest.Digest) error {
 		"the upstream, or a proxy before it, serves damaged content: fetch it from another upstream, or tell its operator")
 }
 
-// digestOf verifies a body against ref, if that is a digest, else against the digest in the answer,
-// if there is one.
-func digestOf(body []byte, ref, header string) (digest.Digest, error) {
-	want, err := digest.Parse(ref)
-	if err != nil {
-		want, err = digest.Parse(header)
+// digestOf verifies a body against ref, if that is a digest. For a tag the bytes decide: a header
+// that differs, as some proxies keep it from another answer, is logged.
+func (c *Client) digestOf(ctx context.Context, body []byte, ref, header string) (digest.Digest, error) {
+	if want, err := digest.Parse(ref); err == nil {
+		if got := want.Algorithm().FromBytes(body); got != want {
+			return "", wrongDigest(want, got)
+		}
+		return want, nil
 	}
+	claimed, err := digest.Parse(header)
 	if err != nil {
 		return digest.FromBytes(body), nil
 	}
-	if got := want.Algorithm().FromBytes(body); got != want {
-		return "", wrongDigest(want, got)
+	got := claimed.Algorithm().FromBytes(body)
+	if got != claimed {
+		c.retry.log.WarnContext(ctx, "the header Docker-Content-Digest is wrong; the content decides", "tag", oneLine(ref), "header", claimed, "content", got)
 	}
-	return want, nil
+	return got, nil
 }
 
 // mediaTypeOf returns the Content-Type if it is specific, otherwise the media type in the body: a

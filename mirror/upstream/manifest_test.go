@@ -3,6 +3,7 @@ package upstream
 import (
 	"errors"
 	"io/fs"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -95,13 +96,12 @@ func TestClient_Manifest_refuses(t *testing.T) {
 		header                 digest.Digest
 		says                   string
 	}{
-		"content with another digest":                 {other.String(), "{}", ocispec.MediaTypeImageIndex, other, "not to " + other.String()},
-		"content with another digest than the header": {"v1", "{}", ocispec.MediaTypeImageIndex, other, "not to " + other.String()},
-		"more than 4 MiB":                             {"v1", strings.Repeat(" ", image.MaxManifestBytes+1), ocispec.MediaTypeImageIndex, "", "larger than"},
-		"schema 1 by its content type":                {"v1", "{}", image.MediaTypeDockerSchema1 + "+prettyjws", "", "schema 1"},
-		"schema 1 by its body":                        {"v1", `{"schemaVersion":1}`, "application/json", "", "schema 1"},
-		"a login page":                                {"v1", "<html>", "text/plain", "", "not an image manifest"},
-		"JSON that is not a manifest":                 {"v1", "{}", "application/json", "", "not an image manifest"},
+		"content with another digest":  {other.String(), "{}", ocispec.MediaTypeImageIndex, other, "not to " + other.String()},
+		"more than 4 MiB":              {"v1", strings.Repeat(" ", image.MaxManifestBytes+1), ocispec.MediaTypeImageIndex, "", "larger than"},
+		"schema 1 by its content type": {"v1", "{}", image.MediaTypeDockerSchema1 + "+prettyjws", "", "schema 1"},
+		"schema 1 by its body":         {"v1", `{"schemaVersion":1}`, "application/json", "", "schema 1"},
+		"a login page":                 {"v1", "<html>", "text/plain", "", "not an image manifest"},
+		"JSON that is not a manifest":  {"v1", "{}", "application/json", "", "not an image manifest"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
@@ -145,4 +145,25 @@ func TestClient_Manifest_isRetriedWhenTheConnectionBreaks(t *testing.T) {
 	if err != nil || string(body) != string(f.body) {
 		t.Errorf("got %q, %v", body, err)
 	}
+}
+
+func TestClient_Manifest_bytesDecideOverTheHeader(t *testing.T) {
+	f := newFixture(t)
+	wrong := digest.FromString("other")
+	f.fault = func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		if !strings.HasSuffix(r.URL.Path, "/manifests/v1") {
+			return false
+		}
+		w.Header().Set("Content-Type", ocispec.MediaTypeImageManifest)
+		w.Header().Set("Docker-Content-Digest", wrong.String())
+		_, _ = w.Write(f.body)
+		return true
+	}
+	var log strings.Builder
+	c := f.client(t, func(o *Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	desc, _, err := c.Manifest(t.Context(), repo, "v1")
+	if err != nil || desc.Digest != f.manifest {
+		t.Errorf("got %+v, %v", desc, err)
+	}
+	wantText(t, log.String(), "level=WARN", wrong.String(), f.manifest.String())
 }
