@@ -20,30 +20,26 @@ import (
 // maxAttachments bounds the attachments of one image.
 const maxAttachments = 1000
 
-// attach finds the attachments of all images. An image whose attachments cannot be read is a failure of the plan; one without
-// any is not signed, which is no failure.
+// attach finds the attachments of all images. An image without any is not signed, which is no failure. Where a source fails to
+// answer there is a warning: the image itself could be read.
 func (e *engine) attach(ctx context.Context, p *plan.Plan) error {
 	var g errgroup.Group
 	g.SetLimit(e.o.ParallelImages)
-	var mu sync.Mutex // guards errs
-	errs := map[*plan.Image]error{}
-	for _, image := range p.Images {
+	errs := make([]error, len(p.Images))
+	for i, image := range p.Images {
 		g.Go(func() error {
-			if ctx.Err() != nil {
-				return nil
+			if ctx.Err() == nil {
+				image.Attachments, errs[i] = e.sources.attachments(ctx, image)
 			}
-			found, err := e.sources.attachments(ctx, image)
-			if err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				errs[image] = fmt.Errorf("look for signatures: %w", err)
-			}
-			image.Attachments = found
 			return nil
 		})
 	}
 	_ = g.Wait() // each image has its own error
-	separate(p, errs)
+	for i, err := range errs {
+		if err != nil {
+			p.Warnings = append(p.Warnings, fmt.Sprintf("%s is mirrored without its signatures: %v", p.Images[i].Origin, err))
+		}
+	}
 	return ctx.Err()
 }
 

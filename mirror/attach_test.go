@@ -70,7 +70,20 @@ func TestRun_attachmentsThatCannotBeRead(t *testing.T) {
 	s := newSetup(t, signed)
 	s.signatureAnswers(http.StatusInternalServerError, "")
 	report, err := s.mirror(t)
-	if exitCode(err) != 8 || len(report.Failures) != 1 || !strings.Contains(report.Failures[0].Error, ".sig") {
+	if err != nil || len(report.Mirrored) != 2 || !slices.ContainsFunc(report.Warnings, func(w string) bool {
+		return strings.Contains(w, "samples/signed:v1 is mirrored without its signatures") && strings.Contains(w, "500")
+	}) {
+		t.Errorf("error %v, warnings %q", err, report.Warnings)
+	}
+}
+
+// An attachment that exists and cannot be copied is missing at the destination.
+func TestRun_attachmentsThatCannotBeCopied(t *testing.T) {
+	s := newSetup(t, signed)
+	d := s.digest(t, "samples/signed", "v1")
+	s.dies(s.layer(t, "samples/signed", "sha256-"+d.Encoded()+".sig"))
+	report, err := s.mirror(t)
+	if exitCode(err) != 8 || len(report.Failures) != 1 {
 		t.Errorf("error %v, failures %+v", err, report.Failures)
 	}
 	s.lacks(t, "samples/signed", "v1")
