@@ -26,6 +26,7 @@ func (s *site) checkPlaces() {
 	s.checkPlace(s.dirs.root)
 	s.checkOwners(s.dirs.root)
 	s.checkAbove()
+	s.checkChanger()
 	reached := []place{s.dirs.root}
 	for _, p := range []place{s.dirs.storage, s.dirs.database} {
 		if !within(p.path, s.QuayRoot) {
@@ -110,6 +111,16 @@ func (s *site) checkWritable(p place) {
 	case p.access != nil:
 		s.problem(fmt.Sprintf("%s cannot be written to: %s: %v", what, p.dir, p.access),
 			"choose a directory of your own, or run the command as its owner: ls -ld "+p.dir)
+	}
+}
+
+// checkChanger checks that no other user can change quayRoot before anything is installed there. A
+// configuration that was the service's own is taken over by an install that finds it.
+func (s *site) checkChanger() {
+	if s.changer != nil && s.unit == nil && s.record == nil {
+		s.problem(fmt.Sprintf("--quayRoot %s: several users can change %s, and put something else in "+
+			"its place", s.QuayRoot, s.changer.Path),
+			"make it your own, and close it to them: chmod go-w "+s.changer.Path+"; or choose another directory")
 	}
 }
 

@@ -241,3 +241,16 @@ func TestSpace(t *testing.T) {
 		t.Errorf("4 EiB: %v", s.problems)
 	}
 }
+
+// A directory of several users is refused, as one below it is.
+func TestInstall_RefusesARootOfSeveralUsers(t *testing.T) {
+	b := newBox(t, false)
+	b.write("opt/ten/mine.txt", "")
+	b.chmod("opt/ten", 0o777)
+	r := b.request()
+	r.QuayRoot = "/opt/ten"
+	_, err := PlanInstall(t.Context(), r, b.deps)
+	if !errors.As(err, new(*PreflightError)) || !strings.Contains(err.Error(), "several users can change /opt/ten") {
+		t.Errorf("error %v", err)
+	}
+}

@@ -178,6 +178,19 @@ func TestUninstall_OfAKilledInstall(t *testing.T) {
 	}
 }
 
+// Certificates that were put there for an install which then did not happen are the user's.
+func TestUninstall_LeavesFilesWhereNothingIsInstalled(t *testing.T) {
+	for _, remove := range []bool{false, true} {
+		b := newBox(t, false)
+		b.write("root/quay-install/quay-config/ssl.cert", "cert")
+		b.write("root/quay-install/quay-config/upstream-auth.json", "{}")
+		b.write("root/quay-install/quay-rootCA/mine.pem", "pem")
+		if _, err := PlanUninstall(t.Context(), Request{RemoveContent: remove}, b.deps); !isNotInstalled(err) {
+			t.Errorf("content goes %v: %v", remove, err)
+		}
+	}
+}
+
 func TestUninstall_RefusesWhatIsNotOurs(t *testing.T) {
 	b := newBox(t, false)
 	b.write("root/quay-install/quay-config/config.yaml", "SERVER_HOSTNAME: quay\nDB_URI: sqlite:////sqlite/quay_sqlite.db\n")
