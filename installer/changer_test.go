@@ -305,3 +305,39 @@ func TestInstall_RefusesAConfigurationOfAnotherUser(t *testing.T) {
 		}
 	}
 }
+
+// Directories that existed get the owner and the mode back that they had before the first install.
+func TestUninstall_GivesDirectoriesBack(t *testing.T) {
+	for name, again := range map[string]bool{"one install": false, "killed before the mode was set": true} {
+		t.Run(name, func(t *testing.T) {
+			b := newTwoUsers(t)
+			const tester = 64998
+			for dir, mode := range map[string]fs.FileMode{
+				"opt/st": 0o775 | fs.ModeSetgid, "opt/db": 0o777 | fs.ModeSticky, "opt/real/lost+found": 0o700,
+			} {
+				b.write(dir+"/x", "")
+				if err := errors.Join(os.Remove(b.path(dir+"/x")), os.Lchown(b.path(dir), tester, tester),
+					os.Chmod(b.path(dir), mode)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.link("/opt/real", "lnk/st")
+			for _, storage := range []string{"/opt/st", "/lnk/st"} {
+				before := b.owners()
+				r := b.request()
+				r.QuayStorage, r.SqliteStorage = storage, "/opt/db"
+				if p := b.plan(r); again {
+					b.kill(p, slices.IndexFunc(p.steps, func(s host.Step) bool {
+						dir, ok := s.(*host.Dir)
+						return ok && dir.Path == "/opt/db"
+					}))
+				}
+				if _, err := b.plan(r).Apply(t.Context(), nil); err != nil {
+					t.Fatal(err)
+				}
+				b.uninstall(true)
+				same(t, storage+": after the uninstall", b.owners(), before)
+			}
+		})
+	}
+}

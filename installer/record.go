@@ -181,6 +181,9 @@ func (r *record) with(entries []host.Entry) *record {
 			all.Database, all.File = filepath.Dir(l.Database), filepath.Base(l.Database)
 		}
 		step, ok := e.Step.(lasting)
+		if own, given := e.Step.(*host.Own); given { // by then, its Dir finds the new owner
+			step, ok = &host.Dir{Host: own.Host, Path: own.Path, Owner: own.User}, true
+		}
 		if !ok {
 			continue
 		}
@@ -199,7 +202,11 @@ func (r *record) with(entries []host.Entry) *record {
 // update replaces a step by a later one about the same thing, and reports whether the record has
 // it. The hash of what was written stays, where the later one leaves the content alone.
 func (r *record) update(step lasting) bool {
+	dir, isDir := step.(*host.Dir)
 	i := slices.IndexFunc(r.entries, func(e host.Entry) bool {
+		if have, ok := e.Step.(*host.Dir); ok && isDir {
+			return have.Path == dir.Path
+		}
 		return e.Step.(lasting).Taken() == step.Taken()
 	})
 	if i < 0 {

@@ -51,7 +51,7 @@ func (s *Dir) Check(context.Context) (*Before, error) {
 	if !info.Mode.IsDir() {
 		return nil, fmt.Errorf("%s is a file, not a directory", s.Path)
 	}
-	before := &Before{Is: isDirectory, Mode: info.Mode.Perm(), Owner: info.Owner}
+	before := &Before{Is: isDirectory, Mode: modeOf(info), Owner: info.Owner}
 	if s.Keep || before.has(s.Mode, s.owner) {
 		return nil, nil
 	}
@@ -77,7 +77,7 @@ func (s *Dir) Undo(ctx context.Context, before *Before) (bool, error) {
 		return s.Host.removeEmpty(s.Path)
 	}
 	info, err := s.Host.StatTarget(s.Path)
-	if absent(err) || err == nil && info.Mode.Perm() == before.Mode && info.Owner == before.Owner {
+	if absent(err) || err == nil && modeOf(info) == before.Mode && info.Owner == before.Owner {
 		return false, nil
 	}
 	if err != nil {

@@ -87,6 +87,11 @@ func infoOf(fi fs.FileInfo) Info {
 	return info
 }
 
+// modeBits are the permissions of a directory, with those that its entries inherit or are kept by.
+const modeBits = fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky
+
+func modeOf(info Info) fs.FileMode { return info.Mode & modeBits }
+
 // Exists reports whether path exists, also as a dangling symbolic link.
 func (h *Host) Exists(path string) (bool, error) {
 	_, err := h.Stat(path)

@@ -41,10 +41,13 @@ func (s *Own) Check(ctx context.Context) (_ *Before, err error) {
 		return nil, err
 	}
 	defer root.Close()
-	s.before = &Before{Is: isDirectory, Owner: top.Owner}
-	return s.before, fs.WalkDir(root.FS(), ".", func(name string, _ fs.DirEntry, err error) error {
+	s.before = &Before{Is: isDirectory, Mode: modeOf(top), Owner: top.Owner}
+	return s.before, fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || ctx.Err() != nil || name == "." {
 			return errors.Join(err, ctx.Err())
+		}
+		if name == "lost+found" && d.IsDir() { // of the file system
+			return fs.SkipDir
 		}
 		info, err := root.Lstat(name)
 		if was := infoOf(info).Owner; err == nil && was != s.user {
@@ -137,7 +140,7 @@ func (s *Take) Check(context.Context) (_ *Before, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.before = &Before{Is: isDirectory, Mode: info.Mode.Perm(), Owner: info.Owner}
+	s.before = &Before{Is: isDirectory, Mode: modeOf(info), Owner: info.Owner}
 	if s.before.Below, err = s.files(); err != nil {
 		return nil, err
 	}

@@ -50,7 +50,7 @@ const (
 
 // has reports whether mode and owner are what a step demands.
 func (b *Before) has(mode fs.FileMode, owner Owner) bool {
-	return b.Mode == mode.Perm() && b.Owner.satisfies(owner)
+	return b.Mode.Perm() == mode.Perm() && b.Owner.satisfies(owner)
 }
 
 // look describes a path. It rejects what is neither a file nor a directory nor a link.

@@ -70,13 +70,13 @@ func setAttr(f *os.File, mode fs.FileMode, owner Owner) error {
 		return err
 	}
 	if infoOf(fi).Owner.satisfies(owner) {
-		if fi.Mode().Perm() == mode.Perm() {
+		if fi.Mode()&modeBits == mode&modeBits {
 			return nil
 		}
 	} else if err := chown(f, owner); err != nil {
 		return err
 	}
-	return os.Chmod(reopen(f), mode.Perm())
+	return os.Chmod(reopen(f), mode)
 }
 
 func chown(f *os.File, owner Owner) error {
