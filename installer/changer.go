@@ -91,8 +91,12 @@ func (s *site) checkRoots() {
 // and those in quayRoot by default.
 func (s *site) guess() *record {
 	var old version1
-	for _, name := range []string{"", "quay-config", "quay-rootCA", "quay-storage", "sqlite-storage",
-		"run", "tls-state"} {
+	names := []string{"", "quay-config", "quay-rootCA", "quay-storage", "sqlite-storage", "run",
+		"tls-state"}
+	if s.unit == nil && notThere(s.contentIs) {
+		names = names[:2] // the rest of a removal, which takes these last
+	}
+	for _, name := range names {
 		old.Created = append(old.Created, filepath.Join(s.QuayRoot, name))
 	}
 	if s.unit == nil { // nothing was installed, only prepared

@@ -47,6 +47,7 @@ type facts struct {
 	changer   *host.Other   // another user who can change configuration and record; nil: none
 	hearsay   *record       // the record, where others can change it; nil
 	journal   *host.Journal // of a run that was interrupted
+	replaced  bool          // its entries are over: the record alone has them
 	content   []byte        // of config.yaml
 	contentIs error         // the reason why it has none
 	quayUnit  string        // a unit of a mirror-registry
@@ -142,6 +143,7 @@ func (s *site) resume(over bool) {
 		s.record = s.record.with(s.journal.Entries)
 	}
 	if over {
+		s.replaced = len(s.journal.Entries) > 0
 		s.journal = &host.Journal{Host: s.Host, Dir: s.journal.Dir, Kinds: s.kinds}
 	}
 }

@@ -66,6 +66,11 @@ func (p *Plan) Apply(ctx context.Context, progress func(line string)) (Result, e
 		return result, err
 	}
 	defer p.site.bus.close()
+	if p.install && p.site.replaced { // before the journal goes that has it
+		if err := p.site.writeRecord(ctx, nil); err != nil {
+			return result, err
+		}
+	}
 	for _, step := range p.steps {
 		changed, err := p.apply(ctx, step, progress)
 		if err != nil {

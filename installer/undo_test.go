@@ -102,6 +102,31 @@ func TestInstall_FailsInDirectoriesThatExisted(t *testing.T) {
 	same(t, "after the failure", b.snapshot(), before)
 }
 
+// The next install fails, or is killed as well, where the first one has made the users: the service runs, and an
+// uninstall still knows what the first one has done.
+func TestInstall_FailsAfterOneThatWasKilledAtTheEnd(t *testing.T) {
+	eachMode(t, func(t *testing.T, b *box) {
+		before := b.snapshot()
+		for i := 0; ; i++ {
+			p := b.plan(b.request())
+			b.kill(p, len(p.steps)-1) // at the users: the service runs
+			switch p = b.plan(b.request()); {
+			case i == len(p.steps):
+				return
+			case i%2 == 0:
+				b.kill(p, i)
+			default:
+				p.steps[i] = failing{p.steps[i]}
+				if _, err := p.Apply(t.Context(), nil); err == nil {
+					t.Fatal("the install did not fail")
+				}
+			}
+			b.uninstall(true)
+			same(t, fmt.Sprintf("failed at step %d, uninstalled", i), b.snapshot(), before)
+		}
+	})
+}
+
 // A database that was kept is never touched by taking back.
 func TestInstall_FailsOverKeptContent(t *testing.T) {
 	t.Parallel()

@@ -191,6 +191,19 @@ func TestUninstall_LeavesFilesWhereNothingIsInstalled(t *testing.T) {
 	}
 }
 
+// An empty quay-config may be left of an uninstall, and does not make the rest an install's.
+func TestUninstall_LeavesFilesBesideAnEmptyDirectory(t *testing.T) {
+	b := newBox(t, false)
+	b.write("root/quay-install/quay-rootCA/mine.pem", "pem")
+	if err := os.Mkdir(b.path("root/quay-install/quay-config"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	b.uninstall(true)
+	if !exists(b.path("root/quay-install/quay-rootCA/mine.pem")) {
+		t.Error("the user's certificate is gone")
+	}
+}
+
 func TestUninstall_RefusesWhatIsNotOurs(t *testing.T) {
 	b := newBox(t, false)
 	b.write("root/quay-install/quay-config/config.yaml", "SERVER_HOSTNAME: quay\nDB_URI: sqlite:////sqlite/quay_sqlite.db\n")
