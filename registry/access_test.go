@@ -155,8 +155,8 @@ func TestAccessLog_tellsThatItCannotBeWritten(t *testing.T) {
 	}
 }
 
-// BenchmarkAccessLog compares a line at a time with what NewAccessLog does, on a file that costs a system call and
-// nothing else.
+// BenchmarkAccessLog compares a line at a time with what NewAccessLog does, on a file that costs a
+// system call and nothing else.
 func BenchmarkAccessLog(b *testing.B) {
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	if err != nil {

@@ -24,7 +24,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// served is a daemon's TLS listener with limits of a test's own. It has a user, "push" with the password "long-enough".
+// served is a daemon's TLS listener with limits of a test's own. It has a user, "push" with the
+// password "long-enough".
 type served struct {
 	*daemon
 	addr  string
@@ -172,7 +173,8 @@ func TestServer_answersEnd(t *testing.T) {
 	}
 }
 
-// TestServer_unreadBodyHTTP2 answers a request whose body is still to come, to a client that takes the answer.
+// TestServer_unreadBodyHTTP2 answers a request whose body is still to come, to a client
+// that takes the answer.
 func TestServer_unreadBodyHTTP2(t *testing.T) {
 	s := serveTLS(t, func(*limits.Limits) {})
 	f := s.http2(t)
@@ -227,7 +229,8 @@ func (w *deadlines) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestObserved_progressMovesTheDeadline writes more than a thin line carries before the first deadline.
+// TestObserved_progressMovesTheDeadline writes more than a thin line carries before
+// the first deadline.
 func TestObserved_progressMovesTheDeadline(t *testing.T) {
 	w := &deadlines{}
 	o := &observed{ResponseWriter: w, request: &http.Request{ProtoMajor: 1, Body: http.NoBody}, conn: &limits.Conn{}, patience: defaultPatience, admitted: true}

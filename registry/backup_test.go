@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// TestRun_backup_draining: a daemon that is to stop waits for no backup. The command is told, and fails.
+// TestRun_backup_draining: a daemon that is to stop waits for no backup. The command
+// is told, and fails.
 func TestRun_backup_draining(t *testing.T) {
 	r := start(t)
 	err := r.admin.Backup(t.Context(), func(ctx context.Context, _ string) error {

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestCAFile_isRefusedUnlessItHoldsCertificates asks without a login, as anybody may: a FIFO must not hold the request, nor
-// a device the memory.
+// TestCAFile_isRefusedUnlessItHoldsCertificates asks without a login, as anybody may: a FIFO must
+// not hold the request, nor a device the memory.
 func TestCAFile_isRefusedUnlessItHoldsCertificates(t *testing.T) {
 	dir := t.TempDir()
 	fifo, key := filepath.Join(dir, "fifo"), filepath.Join(dir, "key.pem")

@@ -107,7 +107,8 @@ func (d *daemon) openStore(ctx context.Context) error {
 	return d.calibrate(ctx)
 }
 
-// calibrate tells the authenticator how long a denial takes, so that its time does not reveal whether a user exists.
+// calibrate tells the authenticator how long a denial takes, so that its time does not reveal
+// whether a user exists.
 func (d *daemon) calibrate(ctx context.Context) error {
 	all, err := d.store.Users.List(ctx)
 	if err != nil {

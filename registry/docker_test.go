@@ -27,8 +27,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// engine pulls as a docker engine and containerd do, request by request: it follows the Bearer challenge, and
-// authorizes by nothing but the token that it gets.
+// engine pulls as a docker engine and containerd do, request by request: it follows the Bearer
+// challenge, and authorizes by nothing but the token that it gets.
 type engine struct {
 	*running
 	agent string
@@ -96,7 +96,8 @@ func (e *engine) ping(t *testing.T) map[string]string {
 	return challenge(t, resp)
 }
 
-// pulled pulls with a token and reports the first status that is not 200, and the answer that had it.
+// pulled pulls with a token and reports the first status that is not 200, and the
+// answer that had it.
 func (e *engine) pulled(t *testing.T, repo, query, token string) (int, *http.Response) {
 	t.Helper()
 	base := "https://" + host + "/v2/" + repo
@@ -161,7 +162,8 @@ func TestPull_asDocker(t *testing.T) {
 	}
 }
 
-// TestPull_tokenEnds takes a token away while a pull goes on: the next request tells where to get another one.
+// TestPull_tokenEnds takes a token away while a pull goes on: the next request tells
+// where to get another one.
 func TestPull_tokenEnds(t *testing.T) {
 	r := start(t, func(c *config.Config) { c.AnonymousPull = []string{"open/*"} })
 	img, err := random.Image(1000, 2)
@@ -233,8 +235,9 @@ func aged(t *testing.T, secret []byte, token string, age time.Duration) string {
 	return "Bearer " + body + "." + base64.RawURLEncoding.EncodeToString(derive(derive(secret, "appliance: tokens"), body))
 }
 
-// TestPull_ns_token pulls as containerd does from a mirror: it asks with ?ns= for the repository as the upstream names
-// it, with a token for that one, and is told for which one it needs a token here.
+// TestPull_ns_token pulls as containerd does from a mirror: it asks with ?ns= for the
+// repository as the upstream names it, with a token for that one, and is told for which one
+// it needs a token here.
 func TestPull_ns_token(t *testing.T) {
 	upstream := httptest.NewServer(ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0))))
 	defer upstream.Close()

@@ -50,8 +50,9 @@ func TestHealth_takenPlaces(t *testing.T) {
 // limited is a process of its own, since the limit of descriptors is the process's.
 const limited = "APPLIANCE_TEST_LIMITED"
 
-// TestServer_outOfDescriptors takes all descriptors of a registry while it serves, as another program in its place or a
-// leak would: what is open goes on, nothing is called dead, and connections that came meanwhile are served afterwards.
+// TestServer_outOfDescriptors takes all descriptors of a registry while it serves, as another
+// program in its place or a leak would: what is open goes on, nothing is called dead, and
+// connections that came meanwhile are served afterwards.
 func TestServer_outOfDescriptors(t *testing.T) {
 	if os.Getenv(limited) != "" {
 		serveLimited(t)

@@ -25,9 +25,9 @@ const (
 	each  = 3 // images that one of the crowd pushes
 )
 
-// TestRun_crowd lets 64 clients push small images, which have a layer in common, and delete every other of theirs,
-// while collections run one after the other. Nobody is answered 5xx, and nothing that was acknowledged and not
-// deleted is missing in the end.
+// TestRun_crowd lets 64 clients push small images, which have a layer in common, and delete every
+// other of theirs, while collections run one after the other. Nobody is answered 5xx, and nothing
+// that was acknowledged and not deleted is missing in the end.
 func TestRun_crowd(t *testing.T) {
 	r := start(t)
 	shared, err := random.Image(512, 1)
@@ -65,8 +65,8 @@ func TestRun_crowd(t *testing.T) {
 	verify(t, r)
 }
 
-// collectUntil collects without a pause. Its grace period is short, so that there is something to collect; a push
-// that takes longer is told to push its blobs again.
+// collectUntil collects without a pause. Its grace period is short, so that there is something to
+// collect; a push that takes longer is told to push its blobs again.
 func collectUntil(t *testing.T, r *running, ended <-chan struct{}) {
 	grace := api.Duration(2 * time.Second)
 	for {

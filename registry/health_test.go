@@ -40,8 +40,8 @@ func TestHealth_outOfDescriptors(t *testing.T) {
 	must(t, d.health.alive(t.Context()))
 }
 
-// TestHealth_exhaustion is for checks that fail without saying why, that say so when there are descriptors again, and that
-// need none.
+// TestHealth_exhaustion is for checks that fail without saying why, that say so when there are
+// descriptors again, and that need none.
 func TestHealth_exhaustion(t *testing.T) {
 	var was syscall.Rlimit
 	must(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &was))

@@ -219,8 +219,8 @@ func TestHealth_damaged(t *testing.T) {
 	}
 }
 
-// TestDrain cuts off an upload that does not end. Its handler has ended when drain returns, so that the store is not
-// closed under it.
+// TestDrain cuts off an upload that does not end. Its handler has ended when drain returns, so that
+// the store is not closed under it.
 func TestDrain(t *testing.T) {
 	d := openDaemon(t, io.Discard)
 	reading, written := make(chan struct{}), false
@@ -401,7 +401,8 @@ func TestEndAfter(t *testing.T) {
 	}
 }
 
-// TestScrub_resumed stops a scrub in its second blob. What it has read counts when it goes on, after a restart too.
+// TestScrub_resumed stops a scrub in its second blob. What it has read counts when it goes
+// on, after a restart too.
 func TestScrub_resumed(t *testing.T) {
 	d := openDaemon(t, io.Discard)
 	var bytes int64

@@ -9,7 +9,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// A command that finds the store of an older version leaves it to the older program, and says that serve migrates it.
+// A command that finds the store of an older version leaves it to the older program, and says
+// that serve migrates it.
 func TestOffline_doesNotMigrate(t *testing.T) {
 	r := start(t)
 	r.end(t)

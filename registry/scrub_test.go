@@ -131,8 +131,8 @@ func TestRun_minFree(t *testing.T) {
 	}
 }
 
-// TestRun_damage loses layers. A pull fetches layers of an upstream again. A pushed layer is not found,
-// so that the next push sends it.
+// TestRun_damage loses layers. A pull fetches layers of an upstream again. A pushed layer is not
+// found, so that the next push sends it.
 func TestRun_damage(t *testing.T) {
 	upstream := httptest.NewServer(ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0))))
 	defer upstream.Close()
@@ -169,7 +169,8 @@ func TestRun_damage(t *testing.T) {
 		if status, _ := r.as(t, "pull", http.MethodHead, "/v2/app/blobs/sha256:"+filepath.Base(r.layerFile(t, pushed))); status != http.StatusNotFound {
 			t.Errorf("%s, HEAD is answered %d", what, status)
 		}
-		// remote.Write would see the manifest and leave it at that; podman and skopeo ask for each layer, as this does.
+		// remote.Write would see the manifest and leave it at that; podman and skopeo ask for
+		// each layer, as this does.
 		must(t, remote.WriteLayer(tag(t, "app:v1").Repository, firstLayer(t, pushed), r.remote(t, "push", password)...))
 		if err := pull("app:v1"); err != nil {
 			t.Errorf("%s and pushed again: %v", what, err)

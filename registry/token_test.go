@@ -14,8 +14,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
-// What docker does without a login: /v2/ gives it the place where tokens are issued, and one pulls what is open, also
-// after a restart. No token is in a log.
+// What docker does without a login: /v2/ gives it the place where tokens are issued, and one pulls
+// what is open, also after a restart. No token is in a log.
 func TestRun_tokens(t *testing.T) {
 	r := start(t, func(c *config.Config) { c.AnonymousPull = []string{"open/*"} })
 	img, err := random.Image(100, 1)

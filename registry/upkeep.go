@@ -13,7 +13,8 @@ const (
 	maintainEvery = time.Hour
 	// evictEvery is the interval of evictions while no content is added.
 	evictEvery = time.Hour
-	// evictPause is the pause after an eviction, as a multiple of its duration: it counts all blobs.
+	// evictPause is the pause after an eviction, as a multiple of its duration: it
+	// counts all blobs.
 	evictPause = 4
 )
 

@@ -37,7 +37,8 @@ func TestPull_upstreamInTrouble(t *testing.T) {
 	}
 }
 
-// containerd says docker.io where the upstream is configured as one of the other names of Docker Hub.
+// containerd says docker.io where the upstream is configured as one of the other
+// names of Docker Hub.
 func TestPull_ns(t *testing.T) {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -68,7 +69,8 @@ func TestPull_ns(t *testing.T) {
 	}
 }
 
-// An upstream has the appliance read what only its network can reach, and its user would see the answer.
+// An upstream has the appliance read what only its network can reach, and its user
+// would see the answer.
 func TestPull_upstreamLeadsIntoTheNetwork(t *testing.T) {
 	const secret = "a secret of this network"
 	var asked atomic.Int32
@@ -110,8 +112,8 @@ func TestPull_upstreamLeadsIntoTheNetwork(t *testing.T) {
 	}
 }
 
-// TestPull_loginsThatCannotBeRead starts with a file of logins that is of no use: what is held is served, and status and
-// log say what is wrong.
+// TestPull_loginsThatCannotBeRead starts with a file of logins that is of no use: what is held is
+// served, and status and log say what is wrong.
 func TestPull_loginsThatCannotBeRead(t *testing.T) {
 	for name, put := range map[string]func(string) error{
 		"absent":  func(string) error { return nil },

@@ -12,7 +12,8 @@ import (
 	"testing"
 )
 
-// asChild makes this test binary the daemon that a socket started: it serves one connection on each listener.
+// asChild makes this test binary the daemon that a socket started: it serves one
+// connection on each listener.
 const asChild = "APPLIANCE_TEST_LISTENERS"
 
 func TestMain(m *testing.M) {

@@ -11,7 +11,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-// What a running systemd answers is tested by the end-to-end tests, on one; here is what needs none.
+// What a running systemd answers is tested by the end-to-end tests, on one; here is
+// what needs none.
 
 func TestConnect_NobodyThere(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())

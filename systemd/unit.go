@@ -26,8 +26,8 @@ type ServiceOptions struct {
 	// ReadDirs are further directories that it reads, such as that of the user's own certificate. A
 	// bound file would stay the file of that moment when it is replaced.
 	ReadDirs []string
-	// Ways returns the names by which a path is reached through symbolic links, the path itself first;
-	// nil: that alone. The sandbox may hide the target of a link and not the link.
+	// Ways returns the names by which a path is reached through symbolic links, the path itself
+	// first; nil: that alone. The sandbox may hide the target of a link and not the link.
 	Ways func(path string) []string
 
 	UserUnit bool   // for a user's manager: no account, less hardening

@@ -72,8 +72,8 @@ func TestUnits(t *testing.T) {
 	}
 }
 
-// words splits a value as systemd does: extract_first_word with EXTRACT_UNQUOTE, which differs from list to list in
-// which escapes it knows. escapes lists the characters that may follow a backslash.
+// words splits a value as systemd does: extract_first_word with EXTRACT_UNQUOTE, which differs from
+// list to list in which escapes it knows. escapes lists the characters that may follow a backslash.
 func words(t *testing.T, value, escapes string) []string {
 	t.Helper()
 	var out []string

@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// caLifetime outlives the machine: to replace the root, the trust store of each client has to be
-	// changed.
+	// caLifetime outlives the machine: to replace the root, the trust store of each
+	// client has to be changed.
 	caLifetime = 20 * 365 * 24 * time.Hour
 	// leafLifetime is a day below 398 days, above which some clients refuse a certificate.
 	leafLifetime = 397 * 24 * time.Hour

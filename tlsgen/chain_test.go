@@ -141,7 +141,8 @@ func TestCheckOwn(t *testing.T) {
 	})
 }
 
-// The daemon serves what it has, since no registry is worse, and says in its log why clients will refuse it.
+// The daemon serves what it has, since no registry is worse, and says in its log why
+// clients will refuse it.
 func TestManager_OwnCertificateThatClientsRefuse(t *testing.T) {
 	root := issue(t, "Site Root", nil, true)
 	between := issue(t, "Site Issuing", root, true)

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestManager_fullDisk issues a certificate where nothing can be written: it is served from memory, is no healthy
-// status, and is written once there is room.
+// TestManager_fullDisk issues a certificate where nothing can be written: it is served from memory,
+// is no healthy status, and is written once there is room.
 func TestManager_fullDisk(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can mount a small file system")

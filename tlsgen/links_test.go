@@ -69,7 +69,8 @@ func TestManager_WritesThroughLinks(t *testing.T) {
 	}
 }
 
-// A pair that the CA did not sign, in a directory that the daemon may not write to, is left alone, and another is served.
+// A pair that the CA did not sign, in a directory that the daemon may not write to, is left alone,
+// and another is served.
 func TestManager_LeavesWhatItMayNotReplace(t *testing.T) {
 	ca, other := newCA(t), newCA(t)
 	o := options(t, ca, "r.example.com")

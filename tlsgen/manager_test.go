@@ -298,7 +298,8 @@ func get(t *testing.T, file string) []byte {
 	return data
 }
 
-// Before its own CA was made, a clock is wrong: a battery is empty, and no time server has answered yet.
+// Before its own CA was made, a clock is wrong: a battery is empty, and no time
+// server has answered yet.
 func TestManager_ClockBeforeTheCA(t *testing.T) {
 	day := 24 * time.Hour
 	ca := oldCA(t)
@@ -347,11 +348,13 @@ func TestManager_Restart(t *testing.T) {
 	})
 }
 
-// uniqueName is for tests that renew. certmagic remembers failed renewals by name for the whole process, and Close
-// makes the one under way fail; a second run in the same process would wait for it.
+// uniqueName is for tests that renew. certmagic remembers failed renewals by name for
+// the whole process, and Close makes the one under way fail; a second run in the same
+// process would wait for it.
 func uniqueName() string { return strings.ToLower(rand.Text()) + ".example.com" }
 
-// renewing is a manager whose leaf is always due for renewal, and what makes certmagic look, as its clock does.
+// renewing is a manager whose leaf is always due for renewal, and what makes certmagic
+// look, as its clock does.
 func renewing(t *testing.T, ca *CA) (m *Manager, o Options, look func()) {
 	t.Helper()
 	o = options(t, ca, uniqueName(), "127.0.0.1")

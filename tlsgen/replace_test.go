@@ -15,7 +15,8 @@ import (
 func certOf(o Options) string { return o.CertFile }
 func keyOf(o Options) string  { return o.KeyFile }
 
-// TestManager_RefusesWhatItCannotKeep has a configuration name devices and the like as the certificate or its key.
+// TestManager_RefusesWhatItCannotKeep has a configuration name devices and the like as the
+// certificate or its key.
 func TestManager_RefusesWhatItCannotKeep(t *testing.T) {
 	ca := newCA(t)
 	for name, c := range map[string]struct {
@@ -59,7 +60,8 @@ func TestManager_RefusesWhatItCannotKeep(t *testing.T) {
 	}
 }
 
-// TestManager_KeepsWhatItDidNotMake finds a certificate or a key that cannot be used: it may be the only copy.
+// TestManager_KeepsWhatItDidNotMake finds a certificate or a key that cannot be used:
+// it may be the only copy.
 func TestManager_KeepsWhatItDidNotMake(t *testing.T) {
 	encrypted := holding("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n")
 	for name, c := range map[string]struct {
@@ -111,7 +113,8 @@ func misnamed(t *testing.T, ca *CA, file func(Options) string, make func(*testin
 	return o, path
 }
 
-// TestManager_KeepsAKeyOfAnother finds a certificate of our CA beside a key that is not its own: the only copy, maybe.
+// TestManager_KeepsAKeyOfAnother finds a certificate of our CA beside a key that is not its
+// own: the only copy, maybe.
 func TestManager_KeepsAKeyOfAnother(t *testing.T) {
 	ca := newCA(t)
 	o := options(t, ca, "r.example.com")
@@ -155,7 +158,8 @@ func TestLoadCA_ReadsRegularFiles(t *testing.T) {
 	}
 }
 
-// TestManager_RenewalKeepsWhatItDidNotMake has the key's file become another's while the registry serves.
+// TestManager_RenewalKeepsWhatItDidNotMake has the key's file become another's while
+// the registry serves.
 func TestManager_RenewalKeepsWhatItDidNotMake(t *testing.T) {
 	ca := newCA(t)
 	m, o, look := renewing(t, ca)

@@ -8,7 +8,8 @@ import (
 )
 
 const (
-	// caNotice is the time before its end at which a CA is reported: each client has to get a new one.
+	// caNotice is the time before its end at which a CA is reported: each client has
+	// to get a new one.
 	caNotice = 180 * 24 * time.Hour
 	// leafNotice is the same for a certificate that the user renews.
 	leafNotice = 30 * 24 * time.Hour

@@ -28,7 +28,8 @@ func troubles(t *testing.T, m *Manager) (refused, soon string) {
 	return text(r), text(s)
 }
 
-// The hostname in the configuration is edited: the old name goes on being served, to all who trust the CA.
+// The hostname in the configuration is edited: the old name goes on being served, to
+// all who trust the CA.
 func TestManager_nameThatTheCAMayNotSignFor(t *testing.T) {
 	ca := constrained(t, "old.example.com", "localhost")
 	o := options(t, ca, "old.example.com", "localhost")

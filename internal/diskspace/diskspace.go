@@ -1,9 +1,10 @@
-// Package diskspace decides whether a file system is full: one threshold for pushes, health and maintenance.
+// Package diskspace decides whether a file system is full: one threshold for pushes,
+// health and maintenance.
 //
 // Use a Checker before content is written, and Full on the error of a write.
 //
-// Refused: a share of the file system as the threshold. What a deleting transaction needs does not grow with the disk,
-// and five percent of 10 TB are 500 GB that nothing could use.
+// Refused: a share of the file system as the threshold. What a deleting transaction needs does not
+// grow with the disk, and five percent of 10 TB are 500 GB that nothing could use.
 package diskspace
 
 import (
@@ -15,15 +16,17 @@ import (
 )
 
 const (
-	// Least is what pushes leave free at least, or an eighth of the file system if that is less. A transaction needs space
-	// even when it deletes: without any, no image could be deleted to make some.
+	// Least is what pushes leave free at least, or an eighth of the file system if that
+	// is less. A transaction needs space even when it deletes: without any, no image
+	// could be deleted to make some.
 	Least = 32 << 20
 
-	// leastInodes is how many inodes pushes leave free, or a sixteenth of them if that is less. A file system without
-	// inodes for new files is full, however many bytes are free.
+	// leastInodes is how many inodes pushes leave free, or a sixteenth of them if that is less. A
+	// file system without inodes for new files is full, however many bytes are free.
 	leastInodes = 1024
 
-	// blobInodes is what a blob may need: its bytes, the session's state, its successor, a directory.
+	// blobInodes is what a blob may need: its bytes, the session's state, its
+	// successor, a directory.
 	blobInodes = 4
 )
 
@@ -58,8 +61,8 @@ func (e *FullError) Hint() string {
 		": delete images that are no longer needed and run `appliance gc`, or enlarge the file system (df -h " + e.Path + ")"
 }
 
-// Full returns a *FullError that names path if err says that there is no space or no quota left, and err otherwise.
-// short is how many bytes were still to be written, 0 when that is unknown.
+// Full returns a *FullError that names path if err says that there is no space or no quota left,
+// and err otherwise. short is how many bytes were still to be written, 0 when that is unknown.
 func Full(path string, short int64, err error) error {
 	if errors.As(err, new(*FullError)) {
 		return err

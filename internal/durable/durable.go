@@ -1,14 +1,18 @@
-// Package durable holds what a file needs to survive a crash: a write that replaces the file as a whole, the sync of the
-// file and of the directory that names it, and the lock that keeps a second process away.
+// Package durable holds what a file needs to survive a crash: a write that replaces the file
+// as a whole, the sync of the file and of the directory that names it, and the lock that keeps
+// a second process away.
 //
-// Use WriteFile for a file whose loss would matter, Replace for one that must only never be seen half written, and Finish
-// at the end of a file that is written in pieces. After a rename or a removal of one's own, use SyncDir or SyncRoot.
+// Use WriteFile for a file whose loss would matter, Replace for one that must only never be seen
+// half written, and Finish at the end of a file that is written in pieces. After a rename or a
+// removal of one's own, use SyncDir or SyncRoot.
 //
-// Refused: one name for all temporary files, since each owner has its own rule for what a crash leaves (the store writes
-// over a fixed name, several mirrors may run at once and need random ones), so the caller opens the temporary file and
-// chooses its name and mode; a plain path in place of an os.Root, since the directory may belong to another user; a
-// directory sync that ignores a file system without it, since an acknowledged push would then be a guess (a backup on a
-// network share has its own, lenient one); and a lock that waits, since the reason to wait is better told to a person.
+// Refused: one name for all temporary files, since each owner has its own rule for what a crash
+// leaves (the store writes over a fixed name, several mirrors may run at once and need random
+// ones), so the caller opens the temporary file and chooses its name and mode; a plain path in
+// place of an os.Root, since the directory may belong to another user; a directory sync that
+// ignores a file system without it, since an acknowledged push would then be a guess (a backup on a
+// network share has its own, lenient one); and a lock that waits, since the reason to wait is
+// better told to a person.
 package durable
 
 import (
@@ -29,8 +33,8 @@ func WriteFile(path string, tmp *os.File, data []byte) error {
 	return SyncDir(filepath.Dir(path))
 }
 
-// Replace writes data to tmp, an empty file in the same directory, syncs and closes it, and renames it
-// to path. A reader sees the old content or the new. After an error, tmp is closed and removed.
+// Replace writes data to tmp, an empty file in the same directory, syncs and closes it, and renames
+// it to path. A reader sees the old content or the new. After an error, tmp is closed and removed.
 func Replace(path string, tmp *os.File, data []byte) error {
 	_, err := tmp.Write(data)
 	if err = Finish(tmp, err); err == nil {
@@ -42,8 +46,8 @@ func Replace(path string, tmp *os.File, data []byte) error {
 	return nil
 }
 
-// Finish syncs a file that was written, unless err says that the write failed, and closes it in any case. It returns
-// err and the errors of its own.
+// Finish syncs a file that was written, unless err says that the write failed, and closes it in any
+// case. It returns err and the errors of its own.
 func Finish(f *os.File, err error) error {
 	if err == nil {
 		err = f.Sync()

@@ -1,7 +1,7 @@
 // Package fetch gets small documents over HTTP: an update graph, a release signature.
 //
-// Use Client.Get. It retries what may pass, heeds Retry-After, and bounds the size of an answer. Content of a registry is
-// read by mirror/upstream, which resumes and verifies.
+// Use Client.Get. It retries what may pass, heeds Retry-After, and bounds the size of an answer.
+// Content of a registry is read by mirror/upstream, which resumes and verifies.
 package fetch
 
 import (
@@ -48,7 +48,8 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("%d %s%s", e.Status, http.StatusText(e.Status), e.reason)
 }
 
-// Get returns the document at an address, of at most max bytes. An answer other than 200 is a *StatusError.
+// Get returns the document at an address, of at most max bytes. An answer other than
+// 200 is a *StatusError.
 func (c Client) Get(ctx context.Context, at, accept string, max int64) (body []byte, err error) {
 	tries := 0
 	policy := retry.Policy{Attempts: attempts, First: time.Second, MaxAfter: time.Minute, Again: again, Sleep: c.Sleep}

@@ -1,8 +1,8 @@
 // Package hint attaches to an error what to type next.
 //
-// Use New where no caller matches the error's type. A type that callers match with errors.As has a method
-// Hint of its own, and Of reads both. A hint is not part of the error's text: a command prints it on a line
-// of its own, the control API sends it in a field of its own.
+// Use New where no caller matches the error's type. A type that callers match with errors.As has a
+// method Hint of its own, and Of reads both. A hint is not part of the error's text: a command
+// prints it on a line of its own, the control API sends it in a field of its own.
 package hint
 
 type hinted struct {

@@ -1,8 +1,9 @@
 // Package home finds home directories, and resolves ~ in paths as a shell does.
 //
-// $HOME counts where it is set. Under cloud-init, cron and systemd-run it is not, and then the user database does.
-// os/user was refused as the only source: a static binary reads no more than /etc/passwd with it, while the users of
-// a site are often in a directory service, which getent asks.
+// $HOME counts where it is set. Under cloud-init, cron and systemd-run it is not, and then
+// the user database does. os/user was refused as the only source: a static binary reads no
+// more than /etc/passwd with it, while the users of a site are often in a directory
+// service, which getent asks.
 package home
 
 import (

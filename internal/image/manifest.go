@@ -13,8 +13,9 @@ import (
 // MaxManifestBytes is the size of the largest manifest, as the distribution specification suggests.
 const MaxManifestBytes = 4 << 20
 
-// maxReferences is how many configs, layers and children the largest manifest has. Each is a row of the store, and all are
-// written in one transaction. Images have at most 127 layers, indexes one child for each platform.
+// maxReferences is how many configs, layers and children the largest manifest has. Each is a row of
+// the store, and all are written in one transaction. Images have at most 127 layers, indexes one
+// child for each platform.
 const maxReferences = 4096
 
 // Docker's media types; image-spec has those of OCI.
@@ -45,14 +46,14 @@ type Reference struct {
 	Digest    digest.Digest
 	Size      int64
 	MediaType string
-	// Foreign layers need not exist where the manifest does: their URLs or their media type say that their licence may
-	// forbid copying. URLs reports whether a layer names another place. A foreign layer that names none exists in
-	// registries only, so a mirror copies it.
+	// Foreign layers need not exist where the manifest does: their URLs or their media type say
+	// that their licence may forbid copying. URLs reports whether a layer names another place. A
+	// foreign layer that names none exists in registries only, so a mirror copies it.
 	Foreign, URLs bool
 }
 
-// Manifest is what the body of a manifest or an index says. All but Declared is a function of the body alone, so that what
-// one repository declares does not change a manifest of another.
+// Manifest is what the body of a manifest or an index says. All but Declared is a function of the
+// body alone, so that what one repository declares does not change a manifest of another.
 type Manifest struct {
 	MediaType    string // as the body names it, "" if it names none
 	Declared     string // as the manifest was sent, where the body names none; else ""
@@ -106,8 +107,8 @@ func invalidManifest(format string, args ...any) error {
 	return &InvalidError{What: "manifest", Reason: fmt.Sprintf(format, args...)}
 }
 
-// ParseNew parses a manifest that does not exist here yet, and also refuses what clients would read in different ways. What
-// exists already is read by Parse, so that it can still be examined.
+// ParseNew parses a manifest that does not exist here yet, and also refuses what clients would read
+// in different ways. What exists already is read by Parse, so that it can still be examined.
 func ParseNew(mediaType string, body []byte) (Manifest, error) {
 	fields, err := readFields(body)
 	if err != nil {
@@ -126,8 +127,8 @@ func ParseNew(mediaType string, body []byte) (Manifest, error) {
 	return p, err
 }
 
-// checkNames rejects fields whose names differ from known ones in case only: clients in Go, which ignore
-// case, would take the last of them, and others the exact one.
+// checkNames rejects fields whose names differ from known ones in case only: clients in Go, which
+// ignore case, would take the last of them, and others the exact one.
 func checkNames(fields map[string]json.RawMessage) error {
 	for name := range fields {
 		for _, known := range []string{"schemaVersion", "mediaType", "artifactType", "config", "layers", "blobs", "manifests", "subject", "annotations"} {
@@ -151,9 +152,10 @@ func (m Manifest) checkSizes() error {
 	return nil
 }
 
-// Parse reads a manifest by its shape: whichever of config, layers, blobs (of the withdrawn artifact manifest), manifests and
-// subject it has, so that images of new media types are complete too. mediaType is the one it was sent with; it may be "" if
-// the body names one. The error is an *InvalidError.
+// Parse reads a manifest by its shape: whichever of config, layers, blobs (of the withdrawn
+// artifact manifest), manifests and subject it has, so that images of new media types are
+// complete too. mediaType is the one it was sent with; it may be "" if the body names one. The
+// error is an *InvalidError.
 func Parse(mediaType string, body []byte) (Manifest, error) {
 	fields, err := readFields(body)
 	if err != nil {
@@ -200,8 +202,8 @@ func (m Manifest) EffectiveType() string {
 	return m.Declared
 }
 
-// manifestMediaType returns the media type that the body names, or, if it names none, the one that was declared
-// outside. The body may repeat what was declared, but not contradict it.
+// manifestMediaType returns the media type that the body names, or, if it names none, the one that
+// was declared outside. The body may repeat what was declared, but not contradict it.
 func manifestMediaType(outside string, fields map[string]json.RawMessage) (named, declared string, err error) {
 	var inside string
 	if err := field(fields, "mediaType", &inside); err != nil {

@@ -183,7 +183,8 @@ func FuzzManifest(f *testing.F) {
 	})
 }
 
-// What clients read in different ways is refused when it is put. What is held already can still be read.
+// What clients read in different ways is refused when it is put. What is held
+// already can still be read.
 func TestParseNew_severalMeanings(t *testing.T) {
 	for name, body := range map[string]string{
 		"a field in upper case":      `{"Layers":[` + layerB + `]}`,
@@ -210,7 +211,8 @@ func TestParseNew_severalMeanings(t *testing.T) {
 	}
 }
 
-// A foreign layer need not exist where its manifest does; a mirror copies it unless it names another place.
+// A foreign layer need not exist where its manifest does; a mirror copies it unless
+// it names another place.
 func TestManifest_foreignLayers(t *testing.T) {
 	const layer, foreign = ocispec.MediaTypeImageLayerGzip, "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 	d := digest.FromString

@@ -1,7 +1,8 @@
-// Package image holds the grammar of the names that every room uses: of repositories, of patterns over them, and of the
-// host that serves them.
+// Package image holds the grammar of the names that every room uses: of repositories, of patterns
+// over them, and of the host that serves them.
 //
-// Regular expressions were refused: a name is checked at every request, and would cost more than that.
+// Regular expressions were refused: a name is checked at every request, and would
+// cost more than that.
 package image
 
 import (
@@ -128,9 +129,10 @@ const (
 	maxLabel    = 63
 )
 
-// CheckHostname returns an error unless s can be the name of the host that a registry runs on: a DNS name as RFC 1123 has
-// it, in either case. An address is refused, since certificates and image references ask for a name, and so is a name
-// whose last part is a number, which resolvers and certificate checks take for an address.
+// CheckHostname returns an error unless s can be the name of the host that a registry runs on: a
+// DNS name as RFC 1123 has it, in either case. An address is refused, since certificates and image
+// references ask for a name, and so is a name whose last part is a number, which resolvers and
+// certificate checks take for an address.
 func CheckHostname(s string) error {
 	if _, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
 		return fmt.Errorf("%q is an IP address, not a DNS name", s)

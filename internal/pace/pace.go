@@ -1,11 +1,13 @@
-// Package pace holds the one rule for peers that send: content takes as long as it takes, but there has to be progress.
+// Package pace holds the one rule for peers that send: content takes as long as it takes, but
+// there has to be progress.
 //
-// A peer that has stopped holds a connection, a file and a goroutine, and a trickle of single bytes is a cheap way of
-// holding many, or, from an upstream, a mirror that never ends. So Least bytes have to come for each patience that is
-// spent waiting for them. Time spent elsewhere, such as at our own disk, is not the peer's.
+// A peer that has stopped holds a connection, a file and a goroutine, and a trickle of single bytes
+// is a cheap way of holding many, or, from an upstream, a mirror that never ends. So Least bytes
+// have to come for each patience that is spent waiting for them. Time spent elsewhere, such as at
+// our own disk, is not the peer's.
 //
-// Refused: a limit for a whole request, which large content over a thin line would pass, and a lowest rate over a long
-// time, since a rate says nothing of a peer that sends fast and then hangs.
+// Refused: a limit for a whole request, which large content over a thin line would pass, and a
+// lowest rate over a long time, since a rate says nothing of a peer that sends fast and then hangs.
 package pace
 
 import "time"

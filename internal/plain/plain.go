@@ -1,5 +1,6 @@
-// Package plain makes text from outside fit for a terminal and for a log: names, paths, and errors of other registries
-// may hold control characters, which a terminal obeys and which forge lines of a log, and be of any length.
+// Package plain makes text from outside fit for a terminal and for a log: names, paths, and errors
+// of other registries may hold control characters, which a terminal obeys and which forge lines of
+// a log, and be of any length.
 package plain
 
 import (
@@ -24,8 +25,8 @@ func Text(s string) string { return escape(s, func(r rune) bool { return r == '\
 // Line is Text for what must stay on one line.
 func Line(s string) string { return escape(s, func(rune) bool { return false }) }
 
-// Field is Line with at most maxField bytes. What is too long is cut in its middle: an error says at its beginning what
-// was attempted, and at its end why it failed.
+// Field is Line with at most maxField bytes. What is too long is cut in its middle: an error says
+// at its beginning what was attempted, and at its end why it failed.
 func Field(s string) string {
 	if s = Line(cut(s)); len(s) > maxField {
 		s = cut(s) // escaping has made it longer

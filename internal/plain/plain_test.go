@@ -43,7 +43,8 @@ func TestField_keepsBothEnds(t *testing.T) {
 	}
 }
 
-// TestAttr gives each kind of field what drives a terminal and begins a line, and what is only long.
+// TestAttr gives each kind of field what drives a terminal and begins a line, and
+// what is only long.
 func TestAttr(t *testing.T) {
 	options := &slog.HandlerOptions{ReplaceAttr: Attr, AddSource: true}
 	for _, bad := range []string{"\x1b]0;owned\a\nlevel=ERROR", strings.Repeat("x", 1000)} {

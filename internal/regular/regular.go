@@ -1,5 +1,6 @@
-// Package regular reads small files that a configuration names, such as certificates and credentials. A path may lead to
-// a FIFO, whose reading waits for good, or to a device, whose content has no end: both are refused before they are read.
+// Package regular reads small files that a configuration names, such as certificates and
+// credentials. A path may lead to a FIFO, whose reading waits for good, or to a device, whose
+// content has no end: both are refused before they are read.
 package regular
 
 import (

@@ -1,11 +1,13 @@
-// Package retry is the policy of a client that asks again: what is worth another attempt, and how long to wait for it.
+// Package retry is the policy of a client that asks again: what is worth another attempt, and
+// how long to wait for it.
 //
-// Policy.Do repeats a function. A loop of another shape, which returns the last answer, say, uses Policy.Delay. Status and
-// Passing judge a failure, and After reads Retry-After.
+// Policy.Do repeats a function. A loop of another shape, which returns the last answer, say, uses
+// Policy.Delay. Status and Passing judge a failure, and After reads Retry-After.
 //
-// Refused: github.com/cenkalti/backoff. It would replace Do and half of Delay, some thirty lines. Its timer cannot be
-// replaced in a test, its jitter exceeds the bound of a wait, and it neither reads Retry-After nor judges an error.
-// Delays after wrong logins (registry/auth) are not retries and stay there.
+// Refused: github.com/cenkalti/backoff. It would replace Do and half of Delay, some thirty lines.
+// Its timer cannot be replaced in a test, its jitter exceeds the bound of a wait, and it neither
+// reads Retry-After nor judges an error. Delays after wrong logins (registry/auth) are not
+// retries and stay there.
 package retry
 
 import (
@@ -30,7 +32,8 @@ type Policy struct {
 	Attempts int           // in all
 	First    time.Duration // the longest wait after the first failure; each further failure doubles it
 	MaxAfter time.Duration // the longest wait that the peer can ask for; 0 ignores what it asks for
-	// Again reports whether a failure may pass, and the wait that the peer asks for, or 0. nil: all may.
+	// Again reports whether a failure may pass, and the wait that the peer asks for,
+	// or 0. nil: all may.
 	Again func(error) (again bool, after time.Duration)
 	// Notify hears of each failure that is followed by another attempt; nil is silent.
 	Notify func(failures int, err error)
@@ -38,8 +41,8 @@ type Policy struct {
 	Sleep func(ctx context.Context, d time.Duration) error
 }
 
-// Do calls fn until it succeeds, fails for good, or has been called as often as the policy allows, and returns its last
-// error. When ctx ends during a wait, Do returns ctx's error.
+// Do calls fn until it succeeds, fails for good, or has been called as often as the policy allows,
+// and returns its last error. When ctx ends during a wait, Do returns ctx's error.
 func (p Policy) Do(ctx context.Context, fn func() error) error {
 	if p.Again == nil {
 		p.Again = func(error) (bool, time.Duration) { return true, 0 }
@@ -65,8 +68,8 @@ func (p Policy) Do(ctx context.Context, fn func() error) error {
 	}
 }
 
-// Delay returns the wait before the attempt that follows failures failed ones. after is what the peer asked for, 0 if it
-// did not ask.
+// Delay returns the wait before the attempt that follows failures failed ones. after is what the
+// peer asked for, 0 if it did not ask.
 func (p Policy) Delay(failures int, after time.Duration) time.Duration {
 	if d := min(after, p.MaxAfter); d > 0 {
 		return d
@@ -97,8 +100,9 @@ func Status(code int) bool {
 	return code >= 520 // not standard: a network in front of the server does not reach it
 }
 
-// Passing reports whether a failure to get an answer may pass by itself. A wrong name, certificate or protocol does not.
-// That a deadline passed says nothing, since net calls it so when a host drops packets: look at the context itself.
+// Passing reports whether a failure to get an answer may pass by itself. A wrong name, certificate
+// or protocol does not. That a deadline passed says nothing, since net calls it so when a host
+// drops packets: look at the context itself.
 func Passing(err error) bool {
 	var (
 		dns     *net.DNSError
@@ -116,8 +120,9 @@ func Passing(err error) bool {
 	return !errors.Is(err, context.Canceled)
 }
 
-// After returns how long an answer asks to wait, 0 if it does not ask, and a day at most. It reads Retry-After in both
-// forms. A date is taken relative to the server's own clock, if the answer has its time.
+// After returns how long an answer asks to wait, 0 if it does not ask, and a day at most. It
+// reads Retry-After in both forms. A date is taken relative to the server's own clock, if
+// the answer has its time.
 func After(resp *http.Response) time.Duration {
 	header := resp.Header.Get("Retry-After")
 	if seconds, err := strconv.Atoi(header); err == nil {

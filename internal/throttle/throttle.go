@@ -1,10 +1,10 @@
 // Package throttle bounds how fast long work reads, so that pulls and pushes have the disk.
 //
-// Use Copy where all of a reader goes to one writer, and a Pace where a loop does its own reading. Both end with their
-// context, also without a bound.
+// Use Copy where all of a reader goes to one writer, and a Pace where a loop does its own reading.
+// Both end with their context, also without a bound.
 //
-// Refused: a larger buffer (16 to 64 KiB were measured to be equally fast, and 1 MiB doubled the CPU time), and a burst of
-// more than one buffer, since pulls would wait for all of it.
+// Refused: a larger buffer (16 to 64 KiB were measured to be equally fast, and 1 MiB doubled the
+// CPU time), and a burst of more than one buffer, since pulls would wait for all of it.
 package throttle
 
 import (

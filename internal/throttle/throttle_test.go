@@ -16,7 +16,8 @@ func TestNew(t *testing.T) {
 	if err := p(ctx, Buffer); err != nil {
 		t.Fatalf("the first read waits: %v", err)
 	}
-	// A limiter refuses at once what cannot be had before the deadline: at 1 KiB a second this takes 32 s.
+	// A limiter refuses at once what cannot be had before the deadline: at 1 KiB a
+	// second this takes 32 s.
 	short, stop := context.WithTimeout(ctx, time.Second)
 	defer stop()
 	if err := p(short, Buffer); err == nil {

@@ -13,8 +13,8 @@ import (
 // maxNodes bounds a document with its aliases written out: a few lines can mean billions.
 const maxNodes = 1 << 20
 
-// Document returns the one document that data must have, or nil if it has none or is not valid YAML,
-// which Problems then say; an empty one has the hint that is given.
+// Document returns the one document that data must have, or nil if it has none or is not valid
+// YAML, which Problems then say; an empty one has the hint that is given.
 func (d *Decoder) Document(data []byte, emptyHint string) *yaml.Node {
 	if what := wrongEncoding(data); what != "" {
 		d.Fail(1, "", what, "save the file as UTF-8 without a byte order mark (BOM)")
@@ -49,8 +49,8 @@ func (d *Decoder) Document(data []byte, emptyHint string) *yaml.Node {
 	return root
 }
 
-// wrongEncoding describes what editors of Windows put at the beginning of a text: YAML accepts it, and
-// scripts that search for the first key do not find it.
+// wrongEncoding describes what editors of Windows put at the beginning of a text: YAML accepts it,
+// and scripts that search for the first key do not find it.
 func wrongEncoding(data []byte) string {
 	switch {
 	case bytes.HasPrefix(data, []byte("\xef\xbb\xbf")):

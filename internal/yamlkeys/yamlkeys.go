@@ -1,8 +1,9 @@
-// Package yamlkeys decodes YAML by tables of keys. Each problem has a line, a key and a hint, and decoding goes on after one, so
-// that a person sees all of them at once.
+// Package yamlkeys decodes YAML by tables of keys. Each problem has a line, a key and a hint, and
+// decoding goes on after one, so that a person sees all of them at once.
 //
-// Call Decoder.Document, then Decoder.Mapping with the table of the document's keys. Struct tags were refused: a message such
-// as "cannot unmarshal !!seq into config.TLS" names neither the key nor what to write.
+// Call Decoder.Document, then Decoder.Mapping with the table of the document's keys. Struct
+// tags were refused: a message such as "cannot unmarshal !!seq into config.TLS" names neither
+// the key nor what to write.
 package yamlkeys
 
 import (
@@ -38,9 +39,10 @@ func (p Problem) Text() string {
 // Key is a line of a table: a key of a mapping, and where its value goes.
 type Key struct {
 	Name string
-	// Value is a *string, *bool, *int, *int64, *time.Duration, *[]string, encoding.TextUnmarshaler, a
-	// value with DecodeNode or, for a nested mapping, []Key. The error of an encoding.TextUnmarshaler
-	// names what is wanted, such as "a number of bytes"; it and that of Check may have a hint.
+	// Value is a *string, *bool, *int, *int64, *time.Duration, *[]string, encoding.TextUnmarshaler,
+	// a value with DecodeNode or, for a nested mapping, []Key. The error of an
+	// encoding.TextUnmarshaler names what is wanted, such as "a number of bytes"; it and that of
+	// Check may have a hint.
 	Value    any
 	Required bool
 	Check    func() error // examines the decoded value; nil accepts all
@@ -53,8 +55,8 @@ type custom interface {
 
 // Decoder decodes one document. The zero value is strict.
 type Decoder struct {
-	// Lenient decodes as Kubernetes does: keys match in any case, << merges, a scalar of any type is
-	// text, an empty value is none, and documents after the first are ignored.
+	// Lenient decodes as Kubernetes does: keys match in any case, << merges, a scalar of any type
+	// is text, an empty value is none, and documents after the first are ignored.
 	Lenient bool
 	// UnknownHint returns the hint for an unknown key; "" lists the keys that are known there.
 	UnknownHint func(key string) string
@@ -233,8 +235,8 @@ func (d *Decoder) Sequence(n *yaml.Node, path, hint string, each func(n *yaml.No
 	}
 }
 
-// text decodes a string. Where decoding is strict a number or a true is refused: `hostname: 1e3` is more likely a slip than a
-// name. Where it is lenient 1.10 means "1.10".
+// text decodes a string. Where decoding is strict a number or a true is refused: `hostname: 1e3` is
+// more likely a slip than a name. Where it is lenient 1.10 means "1.10".
 func (d *Decoder) text(n *yaml.Node, path string, into *string, required bool) {
 	switch {
 	case d.Lenient && isNull(n):
@@ -292,8 +294,9 @@ func hintOf(err error) string {
 	return ""
 }
 
-// Fields returns the table of the struct that to points to. The name of a key is that of its field,
-// with a small first letter, unless the field has a tag yaml. A slice of structs is a list of mappings.
+// Fields returns the table of the struct that to points to. The name of a key is that of
+// its field, with a small first letter, unless the field has a tag yaml. A slice of structs
+// is a list of mappings.
 func Fields(to any) []Key {
 	v := reflect.ValueOf(to).Elem()
 	keys := make([]Key, v.NumField())

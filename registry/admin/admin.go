@@ -1,12 +1,14 @@
 // Package admin serves the control API, by which commands and administrators act on a running
 // daemon.
 //
-// One [Handler] has two doors. On the unix socket ([Listen]) the file mode 0600 is the login; over HTTPS, under /api/v1,
-// the caller must be a user of role admin, which package registry checks. Package api declares the calls, package client
-// makes them. To add one, declare it there and give it a handler in NewHandler.
+// One [Handler] has two doors. On the unix socket ([Listen]) the file mode 0600 is the login; over
+// HTTPS, under /api/v1, the caller must be a user of role admin, which package registry checks.
+// Package api declares the calls, package client makes them. To add one, declare it there and give
+// it a handler in NewHandler.
 //
-// gRPC and an upload session in the manner of /v2 were refused, since neither gives more than a PUT with a length and a
-// digest does: each blob of a sync is one request, whose body goes straight into the store.
+// gRPC and an upload session in the manner of /v2 were refused, since neither gives more than a
+// PUT with a length and a digest does: each blob of a sync is one request, whose body goes
+// straight into the store.
 package admin
 
 import (
@@ -27,7 +29,8 @@ type Options struct {
 	Store *store.Store
 	Auth  *auth.Authenticator // told to forget users that change
 	Jobs  Jobs
-	// Status returns the state of the daemon. It is nil when a command has opened the store because no daemon runs.
+	// Status returns the state of the daemon. It is nil when a command has opened the store
+	// because no daemon runs.
 	Status func(ctx context.Context) (api.Status, error)
 	Drain  context.Context // ends when the daemon drains
 	Log    *slog.Logger

@@ -11,11 +11,12 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// backup makes a snapshot of the database and keeps the files that it names, until EndBackup or until the caller is gone.
+// backup makes a snapshot of the database and keeps the files that it names, until EndBackup or
+// until the caller is gone.
 //
-// The command copies, with the rights of its user: the daemon's sandbox hides home directories and network
-// shares. Refused: a request whose body ends with the command, for which net/http's client waits for ever
-// when the daemon is killed.
+// The command copies, with the rights of its user: the daemon's sandbox hides home directories and
+// network shares. Refused: a request whose body ends with the command, for which net/http's client
+// waits for ever when the daemon is killed.
 func (h *Handler) backup(w http.ResponseWriter, r *http.Request) {
 	if _, overHTTPS := auth.IdentityFrom(r.Context()); overHTTPS {
 		h.refuse(w, r, badRequest("a backup is made on the registry's own host: it is files there that are copied",

@@ -30,8 +30,8 @@ func (f *fixture) snapshots(t *testing.T) []string {
 	return found
 }
 
-// released waits until no request is under way, and expects that nothing is left of a backup: no file, and nothing that
-// keeps a collection from removing one.
+// released waits until no request is under way, and expects that nothing is left of a backup: no
+// file, and nothing that keeps a collection from removing one.
 func (f *fixture) released(t *testing.T) {
 	t.Helper()
 	f.handling.Lock()
@@ -116,7 +116,8 @@ func TestClient_Backup(t *testing.T) {
 	})
 }
 
-// TestHandler_backup_clientGone is a command that was killed: its connection ends, and nothing else is said.
+// TestHandler_backup_clientGone is a command that was killed: its connection ends,
+// and nothing else is said.
 func TestHandler_backup_clientGone(t *testing.T) {
 	f := serve(t)
 	conn, err := net.Dial("unix", f.socket)
@@ -140,8 +141,8 @@ func TestHandler_endBackup_unknown(t *testing.T) {
 	}
 }
 
-// TestClient_Backup_lost is a daemon that ends during a backup: what it had promised to keep may go, so the copying
-// is told to stop, and fails even if it did not notice.
+// TestClient_Backup_lost is a daemon that ends during a backup: what it had promised to keep may
+// go, so the copying is told to stop, and fails even if it did not notice.
 func TestClient_Backup_lost(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "sock")
 	l, err := net.Listen("unix", socket)

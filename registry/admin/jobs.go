@@ -10,10 +10,12 @@ import (
 	"github.com/mirror-appliance/appliance/registry/jobs"
 )
 
-// progressEvery is how often a job tells its progress, also if it is the same, so that the caller knows that it goes on.
+// progressEvery is how often a job tells its progress, also if it is the same, so that the caller
+// knows that it goes on.
 const progressEvery = time.Second
 
-// handleJob makes runner answer a job. The work lasts as long as its caller listens, unless the caller detaches it.
+// handleJob makes runner answer a job. The work lasts as long as its caller listens, unless
+// the caller detaches it.
 func handleJob[Q, P, R any](h *Handler, job api.Job[Q, P, R], runner *jobs.Runner[Q, P, R]) {
 	h.mux.HandleFunc("POST "+job.Path, func(w http.ResponseWriter, r *http.Request) {
 		var q Q

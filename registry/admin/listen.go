@@ -24,8 +24,8 @@ func Listen(ctx context.Context, path string) (net.Listener, error) {
 	if err := vacant(ctx, path); err != nil {
 		return nil, err
 	}
-	// Until its mode is set, any user can connect to the socket. So it is bound in a private directory
-	// and moved. A umask is the whole process's, and other goroutines create files.
+	// Until its mode is set, any user can connect to the socket. So it is bound in a private
+	// directory and moved. A umask is the whole process's, and other goroutines create files.
 	private, err := os.MkdirTemp(dir, ".")
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)

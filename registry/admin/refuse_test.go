@@ -82,7 +82,8 @@ func TestClient_lost(t *testing.T) {
 	}
 }
 
-// TestListen_answered: a daemon that is stopped without its systemd socket is back with the next pull.
+// TestListen_answered: a daemon that is stopped without its systemd socket is back
+// with the next pull.
 func TestListen_answered(t *testing.T) {
 	f := serve(t)
 	_, err := admin.Listen(t.Context(), f.socket)

@@ -154,7 +154,8 @@ func TestRun_manyAtOnce(t *testing.T) {
 	}
 }
 
-// The control API is open to other programs than our own: what the caller may not have is not given by its naming it.
+// The control API is open to other programs than our own: what the caller may not have is not
+// given by its naming it.
 func TestRun_anotherRepositorysBlob(t *testing.T) {
 	f := serve(t)
 	ctx, run := t.Context(), begin(t, f)

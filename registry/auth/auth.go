@@ -1,15 +1,17 @@
 // Package auth authenticates requests and decides what their users may do.
 //
-// Users log in with HTTP Basic: every container client speaks it, and it needs no second service. Bearer tokens are
-// issued beside it, because docker and the clients made of its library pull without a login by token only; challenges
-// decides which client is offered which. A token is signed and lives for minutes; the server stores none.
+// Users log in with HTTP Basic: every container client speaks it, and it needs no second service.
+// Bearer tokens are issued beside it, because docker and the clients made of its library pull
+// without a login by token only; challenges decides which client is offered which. A token is
+// signed and lives for minutes; the server stores none.
 //
-// Passwords are stored as bcrypt hashes. One comparison takes tens of milliseconds, too long for each request, so a
-// success is cached until Forget. The key of the cache is an HMAC under a key of this process: memory holds neither the
-// password nor text that a dictionary could be tried against.
+// Passwords are stored as bcrypt hashes. One comparison takes tens of milliseconds, too long
+// for each request, so a success is cached until Forget. The key of the cache is an HMAC
+// under a key of this process: memory holds neither the password nor text that a dictionary
+// could be tried against.
 //
-// Grants may limit a user to some repositories, see image.CheckPattern. Some repositories may be open to anonymous
-// pulls, see Authenticator.Anonymous. Guessing is slowed down, see backoff.
+// Grants may limit a user to some repositories, see image.CheckPattern. Some repositories may be
+// open to anonymous pulls, see Authenticator.Anonymous. Guessing is slowed down, see backoff.
 package auth
 
 import (
@@ -54,15 +56,16 @@ type Identity struct {
 // Anonymous reports whether the request came without a login.
 func (i Identity) Anonymous() bool { return i.Name == "" }
 
-// An Authenticator checks passwords and tokens. It is safe for concurrent use. Set its fields before the first request.
+// An Authenticator checks passwords and tokens. It is safe for concurrent use. Set its fields
+// before the first request.
 type Authenticator struct {
 	// Log receives errors. nil discards.
 	Log *slog.Logger
-	// Audit receives every failed login and every refused request: the user name and the remote address, never the
-	// password. nil: Log.
+	// Audit receives every failed login and every refused request: the user name and the remote
+	// address, never the password. nil: Log.
 	Audit *slog.Logger
-	// Anonymous are patterns of the repositories that may be pulled without a login; none: no repository. A request
-	// with a wrong name or password is refused in any case.
+	// Anonymous are patterns of the repositories that may be pulled without a login; none: no
+	// repository. A request with a wrong name or password is refused in any case.
 	Anonymous []string
 
 	users    Users
@@ -92,16 +95,16 @@ func New(users Users) *Authenticator {
 	return a
 }
 
-// Calibrate learns the costs of the password hashes in use: a denial takes as long as the highest, see hasher. Without
-// it the costs are learned as users log in. Quay's is 12, four times ours.
+// Calibrate learns the costs of the password hashes in use: a denial takes as long as the highest,
+// see hasher. Without it the costs are learned as users log in. Quay's is 12, four times ours.
 func (a *Authenticator) Calibrate(hashes ...[]byte) {
 	for _, h := range hashes {
 		a.hasher.raise(costOf(h))
 	}
 }
 
-// authenticate returns the user if the password is right, and errDenied if not. Any other error means that the password
-// could not be checked. d is digestOf name and password.
+// authenticate returns the user if the password is right, and errDenied if not. Any other error
+// means that the password could not be checked. d is digestOf name and password.
 func (a *Authenticator) authenticate(ctx context.Context, d digest, name, password string) (Identity, error) {
 	for {
 		id, c, first := a.cache.get(d, name)
@@ -125,8 +128,8 @@ func (a *Authenticator) authenticate(ctx context.Context, d digest, name, passwo
 	}
 }
 
-// Forget drops all that is cached of a user, failed logins included. Call it after every change of password, role or
-// grants, and after a removal.
+// Forget drops all that is cached of a user, failed logins included. Call it after every change of
+// password, role or grants, and after a removal.
 func (a *Authenticator) Forget(name string) {
 	a.backoff.forget(name)
 	a.cache.forget(name)
@@ -165,7 +168,8 @@ func (a *Authenticator) lookup(ctx context.Context, name string) (Record, bool, 
 
 type digest [sha256.Size]byte
 
-// digestOf returns the key of a pair of credentials. Valid names have no zero byte, so no two pairs share a key.
+// digestOf returns the key of a pair of credentials. Valid names have no zero byte, so no
+// two pairs share a key.
 func (a *Authenticator) digestOf(name, password string) (d digest) {
 	mac := hmac.New(sha256.New, a.key)
 	mac.Write([]byte(name))

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// attack guesses ten times a second as name(i), and tries the right login as often as Retry-After allows. It returns how
-// long the right login took and how many guesses were checked.
+// attack guesses ten times a second as name(i), and tries the right login as often as Retry-After
+// allows. It returns how long the right login took and how many guesses were checked.
 func (d *door) attack(remote, user string, name func(int) string, enough time.Duration) (took time.Duration, looked int) {
 	d.t.Helper()
 	begin, next := d.now, d.now

@@ -142,8 +142,8 @@ func TestBackoff_oldSecret(t *testing.T) {
 	d.want(200, here, "puller", "last-years-horse")
 }
 
-// Guesses over many names stay below the limit of each name and exceed that of the address. Users that have logged in
-// from there are still admitted.
+// Guesses over many names stay below the limit of each name and exceed that of the address. Users
+// that have logged in from there are still admitted.
 func TestBackoff_spraying(t *testing.T) {
 	d := newDoor(t)
 	d.want(200, here, "puller", "correct-horse")

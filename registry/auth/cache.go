@@ -6,7 +6,8 @@ import (
 	"sync"
 )
 
-// A cache holds what Forget drops: successful logins, checks under way, and the records of users with tokens.
+// A cache holds what Forget drops: successful logins, checks under way, and the
+// records of users with tokens.
 type cache struct {
 	mu      sync.Mutex // guards what follows; held for map operations only
 	logins  map[digest]Identity

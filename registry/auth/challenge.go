@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// challenge is the WWW-Authenticate header of a 401 to a request without a token. Without the header podman and docker
-// give up instead of sending their password.
+// challenge is the WWW-Authenticate header of a 401 to a request without a token. Without the
+// header podman and docker give up instead of sending their password.
 const challenge = `Basic realm="appliance", charset="UTF-8"`
 
 // Error codes of a token challenge, RFC 6750.
@@ -16,8 +16,8 @@ const (
 	insufficientScope = "insufficient_scope"
 )
 
-// ChallengeFor returns the WWW-Authenticate header of a 401 to a request whose login does not cover a scope. A request
-// with a token is told to fetch another one.
+// ChallengeFor returns the WWW-Authenticate header of a 401 to a request whose login does not cover
+// a scope. A request with a token is told to fetch another one.
 func ChallengeFor(r *http.Request, scope Scope) string {
 	if _, ok := bearer(r); !ok {
 		return challenge
@@ -25,8 +25,8 @@ func ChallengeFor(r *http.Request, scope Scope) string {
 	return tokenChallenge(r, scope.Challenge(), insufficientScope)
 }
 
-// tokenChallenge returns a Bearer challenge. Its realm has the host name that the client used: the client knows it and
-// trusts its certificate.
+// tokenChallenge returns a Bearer challenge. Its realm has the host name that the client used: the
+// client knows it and trusts its certificate.
 func tokenChallenge(r *http.Request, scope, problem string) string {
 	if r.Host == "" || strings.ContainsAny(r.Host, `"\/@?# `) {
 		return challenge // clients do not send such names
@@ -45,15 +45,18 @@ func tokenChallenge(r *http.Request, scope, problem string) string {
 	return c
 }
 
-// challenges returns the WWW-Authenticate headers of a 401. A request with a token gets a token challenge. A request with
-// a password, or for content, gets Basic. At /v2/, where a client asks how to log in, clients differ:
+// challenges returns the WWW-Authenticate headers of a 401. A request with a token gets a token
+// challenge. A request with a password, or for content, gets Basic. At /v2/, where a client asks
+// how to log in, clients differ:
 //
-//   - containers/image (podman, skopeo, CRI-O, oc-mirror) and go-containerregistry (crane) take the first challenge that
-//     they know, with or without a password. Basic comes first, which saves the request for a token.
-//   - docker, and the clients made of its library (oc, the image import of OpenShift), try every challenge and give up
-//     at Basic if they have no password. They get the token challenge alone. So do unknown clients, to which Basic
-//     beside a token challenge may be fatal.
-//   - containerd, regctl and oras do not ask for /v2/ first. They are challenged where they need a login.
+//   - containers/image (podman, skopeo, CRI-O, oc-mirror) and go-containerregistry (crane) take the
+//     first challenge that they know, with or without a password. Basic comes first, which saves
+//     the request for a token.
+//   - docker, and the clients made of its library (oc, the image import of OpenShift), try every
+//     challenge and give up at Basic if they have no password. They get the token challenge alone.
+//     So do unknown clients, to which Basic beside a token challenge may be fatal.
+//   - containerd, regctl and oras do not ask for /v2/ first. They are challenged
+//     where they need a login.
 func (a *Authenticator) challenges(r *http.Request, action Action, scope string) []string {
 	if _, ok := bearer(r); ok {
 		return []string{tokenChallenge(r, scope, invalidToken)}
@@ -67,8 +70,9 @@ func (a *Authenticator) challenges(r *http.Request, action Action, scope string)
 	return []string{tokenChallenge(r, "", "")}
 }
 
-// takesFirst reports whether the client takes the first of several challenges. containers/image sends a header of its
-// own. A request without a User-Agent comes from a script: every registry client names itself.
+// takesFirst reports whether the client takes the first of several challenges.
+// containers/image sends a header of its own. A request without a User-Agent comes from a
+// script: every registry client names itself.
 func takesFirst(r *http.Request) bool {
 	agent := r.UserAgent()
 	return agent == "" || strings.HasPrefix(agent, "curl/") || strings.Contains(agent, "go-containerregistry") ||

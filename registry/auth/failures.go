@@ -6,8 +6,8 @@ import "time"
 // with an old pull secret fails all day, and other nodes and the administrator may share its
 // address.
 //
-//   - the credentials, from one address: sent again they fail again, so they are refused without another
-//     bcrypt. This stops the node with the old secret and no other.
+//   - the credentials, from one address: sent again they fail again, so they are refused without
+//     another bcrypt. This stops the node with the old secret and no other.
 //   - a user name, from one address: counts only credentials not seen before. This stops guessing.
 //   - the address: likewise, stops guessing over many names.
 //

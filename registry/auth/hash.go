@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// decoy is the bcrypt hash, without its cost, for the passwords of unknown users: that of random
-	// text.
+	// decoy is the bcrypt hash, without its cost, for the passwords of unknown
+	// users: that of random text.
 	decoy = "$2a$%02d$FEKwG0Il7PCGlPmfPfvwIuQ9rcotYPGOyDR9q892wFW7/ofCDNGSC"
 	// maxCost bounds how long one stored hash can make every denial: about a second.
 	maxCost = 14

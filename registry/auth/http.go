@@ -96,18 +96,20 @@ func (a *Authenticator) holder(r *http.Request, token string, action Action) (Id
 	return id, refusal{}
 }
 
-// anonymous authenticates a request without a login. Every client begins with one, so a refusal is not logged.
+// anonymous authenticates a request without a login. Every client begins with one, so a
+// refusal is not logged.
 //
 // The behaviour of clients decides which answer keeps both anonymous pulls and logins working:
 //
-//   - podman, skopeo, CRI-O, oc-mirror (containers/image) and crane request /v2/ first and send a password only after
-//     a challenge. So /v2/, the one path whose action is Login, always answers 401: otherwise pushes would arrive
-//     without a password, and podman login would accept any. Without a password containers/image goes on after the
-//     challenge with an empty name and password, which is anonymous too; crane goes on without the header.
-//   - containerd does not request /v2/. It sends its password after a 401 to the request itself, so content that is
-//     not open must answer 401, not 403 (see oci).
-//   - docker, `oc image` and `oc adm release` give up after a Basic challenge when they have no password ("no basic
-//     auth credentials"). They are offered a token, see challenges.
+//   - podman, skopeo, CRI-O, oc-mirror (containers/image) and crane request /v2/ first and send a
+//     password only after a challenge. So /v2/, the one path whose action is Login, always answers
+//     401: otherwise pushes would arrive without a password, and podman login would accept any.
+//     Without a password containers/image goes on after the challenge with an empty name and
+//     password, which is anonymous too; crane goes on without the header.
+//   - containerd does not request /v2/. It sends its password after a 401 to the request itself, so
+//     content that is not open must answer 401, not 403 (see oci).
+//   - docker, `oc image` and `oc adm release` give up after a Basic challenge when they have no
+//     password ("no basic auth credentials"). They are offered a token, see challenges.
 func (a *Authenticator) anonymous(action Action) (Identity, refusal) {
 	if action == Read && len(a.Anonymous) > 0 {
 		return Identity{Role: Pull, Repositories: a.Anonymous}, refusal{}
@@ -146,8 +148,8 @@ func (a *Authenticator) login(r *http.Request, name, password string) (Identity,
 	return Identity{}, refusal{status: http.StatusServiceUnavailable}
 }
 
-// audit logs a refused login or request. Message and keys are fixed, for programs that read the log; package oci logs
-// the same form.
+// audit logs a refused login or request. Message and keys are fixed, for programs that read the
+// log; package oci logs the same form.
 func (a *Authenticator) audit(r *http.Request, event, user string) {
 	log := a.Audit
 	if log == nil {

@@ -16,10 +16,10 @@ const TokenPath = "/v2/auth"
 // maxForm bounds the body of a request for a token.
 const maxForm = 64 << 10
 
-// Tokens returns the handler of TokenPath. It serves the requests that distribution and Quay do: GET with service, scope
-// and optional Basic login, and POST with an OAuth 2 form. Failed logins count in the backoff. Refresh tokens are not
-// issued: revoking them would need storage. around wraps the handler that answers; its request has the Identity in its
-// context.
+// Tokens returns the handler of TokenPath. It serves the requests that distribution and Quay do:
+// GET with service, scope and optional Basic login, and POST with an OAuth 2 form. Failed logins
+// count in the backoff. Refresh tokens are not issued: revoking them would need storage. around
+// wraps the handler that answers; its request has the Identity in its context.
 func (a *Authenticator) Tokens(around func(http.Handler) http.Handler) http.Handler {
 	type scopesKey struct{}
 	answer := around(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

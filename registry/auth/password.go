@@ -16,7 +16,8 @@ const (
 	maxNameBytes     = 255
 )
 
-// An InvalidError reports a user name, password or role that does not satisfy the rules. It never holds the password.
+// An InvalidError reports a user name, password or role that does not satisfy the rules. It
+// never holds the password.
 type InvalidError struct{ text, hint string }
 
 func (e *InvalidError) Error() string { return e.text }
@@ -24,7 +25,8 @@ func (e *InvalidError) Error() string { return e.text }
 // Hint returns the rule.
 func (e *InvalidError) Hint() string { return e.hint }
 
-// CheckPassword returns an *InvalidError unless pw satisfies the rule, which is mirror-registry's with bcrypt's limit.
+// CheckPassword returns an *InvalidError unless pw satisfies the rule, which is
+// mirror-registry's with bcrypt's limit.
 func CheckPassword(pw string) error {
 	var reason string
 	switch {
@@ -55,8 +57,8 @@ func HashPassword(pw string) ([]byte, error) {
 	return hash, nil
 }
 
-// CheckName returns an *InvalidError unless name is a valid user name. The names of Quay and of its robots
-// (owner+robot) are. A colon is not: it ends the name in HTTP Basic.
+// CheckName returns an *InvalidError unless name is a valid user name. The names of Quay and of its
+// robots (owner+robot) are. A colon is not: it ends the name in HTTP Basic.
 func CheckName(name string) error {
 	var reason string
 	invalid := strings.IndexFunc(name, func(c rune) bool { return !alphanumeric(c) && !strings.ContainsRune("._+@-", c) })

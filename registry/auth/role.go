@@ -48,8 +48,8 @@ func (r Role) may(a Action) bool {
 	return false
 }
 
-// MayRepository reports whether the grants include the repository; the role limits the actions there. Grants do not limit
-// administrators, which can change them.
+// MayRepository reports whether the grants include the repository; the role limits the actions
+// there. Grants do not limit administrators, which can change them.
 func (i Identity) MayRepository(repo string) bool {
 	return !i.Restricted() || image.MatchAny(i.Repositories, repo)
 }
@@ -59,8 +59,8 @@ func (i Identity) MayPull(repo string) bool {
 	return i.Sees(repo) && i.Covers(RepositoryScope(repo, ScopePull))
 }
 
-// Sees reports whether the user may pull from the repository and so may know of it. Repositories open to anonymous pulls
-// need no grant.
+// Sees reports whether the user may pull from the repository and so may know of it. Repositories
+// open to anonymous pulls need no grant.
 func (i Identity) Sees(repo string) bool {
 	return i.MayRepository(repo) || image.MatchAny(i.open, repo)
 }

@@ -50,8 +50,8 @@ func (s Scope) Challenge() string {
 	return s.String()
 }
 
-// parseScopes parses the scope parameters of a request for a token; each may hold several. Malformed and unknown scopes
-// are left out of the token, as in distribution.
+// parseScopes parses the scope parameters of a request for a token; each may hold several.
+// Malformed and unknown scopes are left out of the token, as in distribution.
 func parseScopes(parameters []string) []Scope {
 	var scopes []Scope
 	for _, parameter := range parameters {
@@ -71,8 +71,9 @@ func parseScopes(parameters []string) []Scope {
 // maxScopes bounds a token, which must fit into a header. A client requests two for a mount.
 const maxScopes = 32
 
-// grant returns the part of the scopes that the user may have. An empty result is still a token: a client without a login
-// gets it for any repository that it may not pull, whether or not the repository exists.
+// grant returns the part of the scopes that the user may have. An empty result is still a
+// token: a client without a login gets it for any repository that it may not pull, whether or
+// not the repository exists.
 func (i Identity) grant(asked []Scope) []Scope {
 	granted := []Scope{}
 	for _, s := range asked {
@@ -104,8 +105,8 @@ func (i Identity) mayScope(repo, action string) bool {
 // HasToken reports whether the request came with a token.
 func (i Identity) HasToken() bool { return i.scopes != nil }
 
-// Covers reports whether the login is valid for a scope: a password for every scope, a token for its own. It does not
-// look at the user's role and grants.
+// Covers reports whether the login is valid for a scope: a password for every scope, a token for
+// its own. It does not look at the user's role and grants.
 func (i Identity) Covers(need Scope) bool {
 	if i.scopes == nil {
 		return true

@@ -13,18 +13,19 @@ import (
 )
 
 const (
-	// tokenLife is short because only its age and a change of its user's password end a token. Clients fetch the next
-	// one themselves.
+	// tokenLife is short because only its age and a change of its user's password end a token.
+	// Clients fetch the next one themselves.
 	tokenLife = 5 * time.Minute
 	// tokenLeeway is for a client that sends a token in its last second.
 	tokenLeeway = 30 * time.Second
 )
 
-// errToken reports a token with a wrong signature, of the wrong age, or of a user whose password has changed.
+// errToken reports a token with a wrong signature, of the wrong age, or of a user
+// whose password has changed.
 var errToken = errors.New("the token is not valid any more")
 
-// claims are the contents of a token. The server stores none: the key that signs them outlives the process, so a restart
-// of the daemon does not end a push.
+// claims are the contents of a token. The server stores none: the key that signs them outlives the
+// process, so a restart of the daemon does not end a push.
 type claims struct {
 	User   string  `json:"sub"`             // empty: anonymous
 	Stamp  string  `json:"stamp,omitempty"` // of the user's password, see stamp
@@ -32,7 +33,8 @@ type claims struct {
 	Scopes []Scope `json:"access"`
 }
 
-// SignWith sets the secret from which the keys of tokens are derived. Without it tokens end with the process.
+// SignWith sets the secret from which the keys of tokens are derived. Without it
+// tokens end with the process.
 func (a *Authenticator) SignWith(secret []byte) {
 	a.tokenKey = derive(secret, "appliance: tokens")
 	a.stampKey = derive(secret, "appliance: stamps of users in tokens")
@@ -63,8 +65,8 @@ func (a *Authenticator) issue(ctx context.Context, id Identity, asked []Scope) (
 	return body + "." + base64.RawURLEncoding.EncodeToString(derive(a.tokenKey, body)), c, nil
 }
 
-// redeem returns the user of a token, limited to the token's scopes. The user is looked up anew, so a change of role or
-// grants takes effect at once. A token that is not valid is errToken.
+// redeem returns the user of a token, limited to the token's scopes. The user is looked up anew, so
+// a change of role or grants takes effect at once. A token that is not valid is errToken.
 func (a *Authenticator) redeem(ctx context.Context, token string) (Identity, error) {
 	body, signature, _ := strings.Cut(token, ".")
 	mac, err := base64.RawURLEncoding.DecodeString(signature)
@@ -76,7 +78,8 @@ func (a *Authenticator) redeem(ctx context.Context, token string) (Identity, err
 	if err == nil {
 		err = json.Unmarshal(text, &c)
 	}
-	// A token from the future was issued before the clock was set back: it must not live until then.
+	// A token from the future was issued before the clock was set back: it must not
+	// live until then.
 	if age := a.now().Sub(time.Unix(c.Issued, 0)); err != nil || age < -tokenLeeway || age > tokenLife+tokenLeeway {
 		return Identity{}, errToken
 	}

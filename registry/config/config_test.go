@@ -278,7 +278,8 @@ func TestParse_credentialsInURL(t *testing.T) {
 	}
 }
 
-// One install has one name, whatever the case it is written in: what compares it does so letter by letter.
+// One install has one name, whatever the case it is written in: what compares it
+// does so letter by letter.
 func TestParse_Normal(t *testing.T) {
 	c, err := config.Parse("c", []byte(strings.NewReplacer("registry.example.com", "Registry.Example.COM", "/quay-storage", "//./quay-storage/").Replace(string(config.Sample()))))
 	if err != nil {

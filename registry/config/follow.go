@@ -10,8 +10,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/yamlkeys"
 )
 
-// Follow returns the text of a config.yaml, which c was read from, with that line of it true which follows from others:
-// SERVER_HOSTNAME. Everything else in it is the user's and stays as it is.
+// Follow returns the text of a config.yaml, which c was read from, with that line of it true which
+// follows from others: SERVER_HOSTNAME. Everything else in it is the user's and stays as it is.
 func Follow(text []byte, c *Config) []byte {
 	line := fmt.Sprintf("%s: %s", serverHostname, c.Address())
 	lines := strings.SplitAfter(string(text), "\n")
@@ -28,8 +28,8 @@ func Follow(text []byte, c *Config) []byte {
 	return append(bytes.Clone(text), line+"\n"...)
 }
 
-// MoveCAKey returns the text of a config.yaml with another value of tls.caKey, and c as it then reads. ok is false where
-// the value is not written on one line as it is.
+// MoveCAKey returns the text of a config.yaml with another value of tls.caKey, and c as it then
+// reads. ok is false where the value is not written on one line as it is.
 func MoveCAKey(text []byte, c *Config, to string) (moved []byte, _ *Config, ok bool) {
 	line := lineOf(text, "tls", "caKey")
 	lines := strings.SplitAfter(string(text), "\n")

@@ -9,7 +9,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
-// What scripts around mirror-registry grep for is there, alone at the beginning of a line, and true.
+// What scripts around mirror-registry grep for is there, alone at the beginning of a
+// line, and true.
 func TestFollow(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"a changed hostname":        {strings.Replace(string(config.Sample()), "hostname: registry", "hostname: mirror", 1), "mirror.example.com:8443"},

@@ -14,8 +14,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/yamlkeys"
 )
 
-// Parse decodes data. name is the file in errors. An error is about the first problem, with file, line and key, and has a
-// hint.
+// Parse decodes data. name is the file in errors. An error is about the first problem, with file,
+// line and key, and has a hint.
 func Parse(name string, data []byte) (*Config, error) {
 	var d yamlkeys.Decoder
 	c := minimal()

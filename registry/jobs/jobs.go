@@ -1,9 +1,9 @@
 // Package jobs runs the long work of the daemon: collections, scrubs, verifications.
 //
-// Use a [Runner] for each kind. It runs one at a time, on request ([Runner.Run]), on its own ([Runner.Start]) or by
-// schedule ([Runner.Schedule]); tells the progress; ends the work when the daemon drains; and counts for metrics. A
-// [Note] keeps over restarts what a kind of work remembers. The work itself, its request, progress and result are the
-// caller's types.
+// Use a [Runner] for each kind. It runs one at a time, on request ([Runner.Run]), on its own
+// ([Runner.Start]) or by schedule ([Runner.Schedule]); tells the progress; ends the work when the
+// daemon drains; and counts for metrics. A [Note] keeps over restarts what a kind of work
+// remembers. The work itself, its request, progress and result are the caller's types.
 //
 // Refused: a queue, since the second request asks for work that is under way; and a scheduler
 // library with cron expressions, since intervals since the last success hold across restarts.
@@ -40,7 +40,8 @@ type Kind[Q, P, R any] struct {
 	Name string // of one, such as scrub
 	// Run does the work until ctx ends. It may call progress often.
 	Run func(ctx context.Context, q Q, progress func(P)) (R, error)
-	// DryRun reports whether a request changes nothing. Such work is not counted. nil: all is counted.
+	// DryRun reports whether a request changes nothing. Such work is not counted.
+	// nil: all is counted.
 	DryRun func(Q) bool
 
 	LastSuccess time.Time       // of an earlier process; zero: unknown
@@ -70,8 +71,8 @@ func New[Q, P, R any](kind Kind[Q, P, R]) *Runner[Q, P, R] {
 	return &Runner[Q, P, R]{kind: kind, stats: Stats{LastSuccess: kind.LastSuccess}}
 }
 
-// Run works, and returns the result. It returns a *BusyError if work is under way, and ErrStopping if the daemon
-// drains. progress may be nil.
+// Run works, and returns the result. It returns a *BusyError if work is under way, and ErrStopping
+// if the daemon drains. progress may be nil.
 func (r *Runner[Q, P, R]) Run(ctx context.Context, q Q, progress func(P)) (R, error) {
 	if err := r.begin(); err != nil {
 		var none R

@@ -11,7 +11,8 @@ import (
 
 var discard = slog.New(slog.DiscardHandler)
 
-// runner runs until its context ends, or, with a request that is not "", until it has told that as its progress.
+// runner runs until its context ends, or, with a request that is not "", until it has
+// told that as its progress.
 func runner(drain context.Context) *Runner[string, string, int] {
 	return New(Kind[string, string, int]{Name: "test", Drain: drain, Log: discard,
 		DryRun: func(q string) bool { return q == "dry" },

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// Window is how much a client may send ahead of our reads, on a connection and on a stream. With
-	// Go's 1 MiB an upload over a link of 40 ms is six times slower.
+	// Window is how much a client may send ahead of our reads, on a connection and on a stream.
+	// With Go's 1 MiB an upload over a link of 40 ms is six times slower.
 	Window = 16 << 20
 	// firstWindow is what HTTP/2 lets every client send ahead. An anonymous client gets no more.
 	firstWindow = 65535

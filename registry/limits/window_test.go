@@ -60,7 +60,8 @@ func TestWindows(t *testing.T) {
 		if most := int64(windowsLimit + 100*leastWindow); ws.used > most {
 			t.Errorf("%d bytes are claimed, more than %d", ws.used, most)
 		}
-		// The first has filled its window. What its handlers read goes to others until it has no more than its share.
+		// The first has filled its window. What its handlers read goes to others until it has
+		// no more than its share.
 		w := all[0]
 		w.returned(w.claim)
 		if w.claim > windowsLimit/50 || w.claim < leastWindow {

@@ -9,8 +9,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/auth"
 )
 
-// authorize checks the grants of the request's user and the scopes of its token. RequireToken has checked the role. A
-// request without an Identity has passed no Authenticator and is not limited.
+// authorize checks the grants of the request's user and the scopes of its token. RequireToken has
+// checked the role. A request without an Identity has passed no Authenticator and is not limited.
 func authorize(r *http.Request, t target) error {
 	id, ok := auth.IdentityFrom(r.Context())
 	if !ok || t.kind == kindBase {
@@ -29,7 +29,8 @@ func authorize(r *http.Request, t target) error {
 	return nil
 }
 
-// reads reports whether a request only reads content. Upload sessions need the right to push, even to read them.
+// reads reports whether a request only reads content. Upload sessions need the right to
+// push, even to read them.
 func reads(method string, t target) bool {
 	return (method == http.MethodGet || method == http.MethodHead) && t.kind != kindUpload && t.kind != kindUploads
 }
@@ -62,8 +63,8 @@ func errScope(r *http.Request, need auth.Scope) error {
 		with("Www-Authenticate", auth.ChallengeFor(r, need))
 }
 
-// errGrant is the same whether or not the repository exists. Without a login it is 401: containerd sends its login only
-// then.
+// errGrant is the same whether or not the repository exists. Without a login it is 401: containerd
+// sends its login only then.
 func errGrant(r *http.Request, id auth.Identity, t target) error {
 	if id.Anonymous() {
 		return refuse(http.StatusUnauthorized, codeUnauthorized, "log in to use repository %.300s", t.repo).

@@ -35,7 +35,8 @@ func (p people) Lookup(_ context.Context, name string) (auth.Record, bool, error
 	return r, ok, nil
 }
 
-// newGuarded returns a fixture that authenticates. Repositories below "open" are open to anonymous pulls.
+// newGuarded returns a fixture that authenticates. Repositories below "open" are
+// open to anonymous pulls.
 func newGuarded(t *testing.T, o Options, open ...string) *fixture {
 	t.Helper()
 	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)

@@ -40,7 +40,8 @@ func BenchmarkManifestGet(b *testing.B) {
 	}
 }
 
-// BenchmarkUpload measures a POST and a PUT of a small blob that exists already: the protocol with little of the store.
+// BenchmarkUpload measures a POST and a PUT of a small blob that exists already: the protocol
+// with little of the store.
 func BenchmarkUpload(b *testing.B) {
 	f := newFixture(b, nil)
 	f.pushBlob("a", []byte("content"))

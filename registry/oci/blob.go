@@ -37,8 +37,8 @@ func (a *API) getBlob(w http.ResponseWriter, r *http.Request, t target) error {
 	return blobCodes.explain(err)
 }
 
-// headBlob tells a pushing client that it need not send a blob. The store records the check, so that collection keeps
-// the blob until the push ends.
+// headBlob tells a pushing client that it need not send a blob. The store records the check, so
+// that collection keeps the blob until the push ends.
 func (a *API) headBlob(w http.ResponseWriter, r *http.Request, t target) error {
 	size, err := a.store.Blobs.Stat(r.Context(), t.repo, t.digest)
 	if errors.Is(err, store.ErrNotFound) && a.pulledThrough(t.repo) {

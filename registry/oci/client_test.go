@@ -26,8 +26,8 @@ func (f *fixture) ref(s string) name.Reference {
 	return ref
 }
 
-// crane's client pushes and pulls images of both kinds and an index of several platforms, by tag and by digest. validate
-// downloads everything and checks digests and sizes.
+// crane's client pushes and pulls images of both kinds and an index of several platforms, by tag
+// and by digest. validate downloads everything and checks digests and sizes.
 func TestClient(t *testing.T) {
 	f := newFixture(t, nil)
 	index, err := random.Index(2000, 3, 4)
@@ -90,7 +90,8 @@ func digestOf(t *testing.T, image v1.Image) v1.Hash {
 	return d
 }
 
-// Concurrent pushes of the same layers, each for an image of its own, into one and into several repositories.
+// Concurrent pushes of the same layers, each for an image of its own, into one and
+// into several repositories.
 func TestClient_concurrentPushes(t *testing.T) {
 	f := newFixture(t, nil)
 	base, err := random.Image(20_000, 4)

@@ -89,7 +89,8 @@ func errRange(begins, stands int64) error {
 		"the upload has %d bytes, the request continues at %d", stands, begins)
 }
 
-// rangeHeader returns the Range of an upload. The specification has no form for an empty one; clients accept 0-0.
+// rangeHeader returns the Range of an upload. The specification has no form for an empty
+// one; clients accept 0-0.
 func rangeHeader(size int64) string { return "0-" + strconv.FormatInt(max(size-1, 0), 10) }
 
 // errorCodes are the codes of errors of the store, which depend on the operation.
@@ -156,8 +157,8 @@ func errFull(full *store.FullError) error {
 func (a *API) answer(w http.ResponseWriter, r *http.Request, err error) {
 	var p *problem
 	if r.Context().Err() != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		// The client went away: the status is nginx's, for the access log. net/http ends the context of a client that
-		// stopped sending too, but that client still reads the answer.
+		// The client went away: the status is nginx's, for the access log. net/http ends the
+		// context of a client that stopped sending too, but that client still reads the answer.
 		p = &problem{status: 499, code: codeUnavailable, message: "the client closed the connection", cause: err}
 	} else if !errors.As(err, &p) {
 		a.log.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
@@ -219,8 +220,8 @@ func verb(a auth.Action) string {
 	return "push or delete"
 }
 
-// Action returns the action of a request to /v2. Upload sessions need Write, even to read them. /v2/ is Login: clients
-// check their login there.
+// Action returns the action of a request to /v2. Upload sessions need Write, even to read them.
+// /v2/ is Login: clients check their login there.
 func Action(r *http.Request) auth.Action {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return auth.Write

@@ -50,8 +50,8 @@ func TestMethods(t *testing.T) {
 	}
 }
 
-// Every malformed request is answered with a 4xx in the specification's form. The fixture fails if an internal error was
-// logged.
+// Every malformed request is answered with a 4xx in the specification's form. The fixture fails if
+// an internal error was logged.
 func TestMalformed(t *testing.T) {
 	f := newFixture(t, nil)
 	f.pushImage("a", "latest", 1)
@@ -106,7 +106,8 @@ func TestManifest_announcedTooLarge(t *testing.T) {
 	}
 }
 
-// raw sends a request as it is. If it is shorter than announced, "short" half-closes the connection.
+// raw sends a request as it is. If it is shorter than announced, "short" half-closes
+// the connection.
 func (f *fixture) raw(head, rest string) reply {
 	f.t.Helper()
 	conn, err := net.Dial("tcp", f.server.Listener.Addr().String())

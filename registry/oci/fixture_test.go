@@ -85,7 +85,8 @@ type reply struct {
 	body []byte
 }
 
-// do sends a request and checks the status. Headers are pairs of name and value. path may be a Location.
+// do sends a request and checks the status. Headers are pairs of name and value.
+// path may be a Location.
 func (f *fixture) do(status int, method, path string, body any, headers ...string) reply {
 	f.t.Helper()
 	req, err := http.NewRequest(method, f.server.URL+path, reader(body))
@@ -155,7 +156,8 @@ func (f *fixture) pushBlob(repo string, content []byte) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: d, Size: int64(len(content))}
 }
 
-// image pushes the blobs of an image and returns its manifest, with whitespace that a conversion would lose.
+// image pushes the blobs of an image and returns its manifest, with whitespace that a
+// conversion would lose.
 func (f *fixture) image(repo, mediaType string, seed uint64) []byte {
 	f.t.Helper()
 	config := f.pushBlob(repo, fmt.Appendf(nil, `{"seed":%d}`, seed))

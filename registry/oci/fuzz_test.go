@@ -16,8 +16,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/image"
 )
 
-// send calls the API without a connection, with requests that net/http's client would not send. The answer is not a 5xx,
-// and an error has the specification's form.
+// send calls the API without a connection, with requests that net/http's client would not send. The
+// answer is not a 5xx, and an error has the specification's form.
 func (f *fixture) send(t *testing.T, r *http.Request) reply {
 	t.Helper()
 	w := httptest.NewRecorder()
@@ -53,8 +53,8 @@ func request(t *testing.T, method, path, query string, body []byte, chunked bool
 	return r
 }
 
-// FuzzUpload continues a session with any offset, Content-Range and digest. A + begins an offset relative to the right
-// one. Content that was acknowledged exists.
+// FuzzUpload continues a session with any offset, Content-Range and digest. A + begins an offset
+// relative to the right one. Content that was acknowledged exists.
 func FuzzUpload(f *testing.F) {
 	empty, abc := digest.FromBytes(nil).String(), digest.FromString("abc").String()
 	for _, seed := range []struct {

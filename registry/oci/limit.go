@@ -7,8 +7,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/auth"
 )
 
-// uploads counts, by user, the blobs that are arriving: each costs a connection, a file and disk time. An idle session
-// costs none of them and is not counted.
+// uploads counts, by user, the blobs that are arriving: each costs a connection, a file and disk
+// time. An idle session costs none of them and is not counted.
 type uploads struct {
 	limit int // 0: none
 
@@ -18,8 +18,8 @@ type uploads struct {
 
 // begin counts an upload or refuses it. The caller calls end when the body has been read.
 //
-// At the limit the POST that opens a session is refused too, but it is not counted: most clients retry after a 429 to it
-// and give up after a 429 to a body.
+// At the limit the POST that opens a session is refused too, but it is not counted: most clients
+// retry after a 429 to it and give up after a 429 to a body.
 func (u *uploads) begin(r *http.Request, t target) (end func(), err error) {
 	if u.limit == 0 || t.kind != kindUpload && t.kind != kindUploads {
 		return func() {}, nil

@@ -14,8 +14,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// getManifest answers GET and HEAD with the bytes and the media type as pushed. It ignores Accept: a conversion would
-// change the digest.
+// getManifest answers GET and HEAD with the bytes and the media type as pushed. It ignores Accept:
+// a conversion would change the digest.
 func (a *API) getManifest(w http.ResponseWriter, r *http.Request, t target) error {
 	if r.Method == http.MethodHead && a.pulledThrough(t.repo) {
 		return a.headThrough(w, r, t)
@@ -42,15 +42,15 @@ func beginManifest(w http.ResponseWriter, r *http.Request, mediaType string, d d
 	h.Set("Content-Type", mediaType)
 	h.Set("Content-Length", strconv.FormatInt(size, 10))
 	h.Set("X-Content-Type-Options", "nosniff")
-	// Any media type may be pushed, also text/html: a link to such a manifest must not become a page that runs with the
-	// login of an administrator's browser.
+	// Any media type may be pushed, also text/html: a link to such a manifest must not become a
+	// page that runs with the login of an administrator's browser.
 	h.Set("Content-Security-Policy", "default-src 'none'; sandbox")
 	w.WriteHeader(http.StatusOK)
 	return true
 }
 
-// manifest finds a manifest. Tags that are pulled through go to the upstream, which knows their TTL; a digest never
-// changes.
+// manifest finds a manifest. Tags that are pulled through go to the upstream, which knows their
+// TTL; a digest never changes.
 func (a *API) manifest(r *http.Request, t target) (store.Manifest, error) {
 	ctx := r.Context()
 	if t.tag != "" {

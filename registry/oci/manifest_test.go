@@ -17,7 +17,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/image"
 )
 
-// A manifest is returned byte for byte and with its media type, by tag and by digest, whatever Accept says.
+// A manifest is returned byte for byte and with its media type, by tag and by
+// digest, whatever Accept says.
 func TestManifest_bytesAsPushed(t *testing.T) {
 	f := newFixture(t, nil)
 	const repo = "deep/er/and/deep.er/still"

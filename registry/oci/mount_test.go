@@ -11,8 +11,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// A mount does not give access to a blob of a repository that the user may not read. The client gets an upload session, as
-// for a blob that does not exist.
+// A mount does not give access to a blob of a repository that the user may not read. The client
+// gets an upload session, as for a blob that does not exist.
 func TestMount_withoutTheRight(t *testing.T) {
 	f := newGuarded(t, Options{}, "open/*")
 	f.seed("other", "team/a", "open/x")

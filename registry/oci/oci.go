@@ -1,15 +1,18 @@
 // Package oci implements the registry API, /v2.
 //
-// New returns one http.Handler over the store. A request's path is parsed once and its grants are checked once; one
-// table turns errors of the store into answers (errors.go).
+// New returns one http.Handler over the store. A request's path is parsed once and its grants are
+// checked once; one table turns errors of the store into answers (errors.go).
 //
-//   - Manifests are served byte for byte as pushed, whatever Accept says: a conversion would change the digest.
-//   - Upload sessions are the store's. A Location carries the size of its session (upload.go), so that a chunk that is
-//     sent twice is refused with the offset to continue at, and not appended twice.
-//   - Checks come in this order: path, method, grants, the limit of uploads, then the request itself.
+//   - Manifests are served byte for byte as pushed, whatever Accept says: a conversion
+//     would change the digest.
+//   - Upload sessions are the store's. A Location carries the size of its session
+//     (upload.go), so that a chunk that is sent twice is refused with the offset to continue
+//     at, and not appended twice.
+//   - Checks come in this order: path, method, grants, the limit of uploads, then
+//     the request itself.
 //
-// Refused: distribution's App before the store. It was here for uploads, deletes and lists, and took a sixth of the
-// processor time of a small push; its errors had to be translated back.
+// Refused: distribution's App before the store. It was here for uploads, deletes and lists, and
+// took a sixth of the processor time of a small push; its errors had to be translated back.
 package oci
 
 import (
@@ -34,12 +37,13 @@ import (
 type Upstream interface {
 	// Serves reports whether the repository is pulled through. Pushes to it are refused.
 	Serves(repo string) bool
-	// Manifest returns the manifest of a tag or a digest, and fetches and stores it if it is absent or its TTL is
-	// over. store.ErrNotFound: the upstream does not have it either.
+	// Manifest returns the manifest of a tag or a digest, and fetches and stores it if it is absent
+	// or its TTL is over. store.ErrNotFound: the upstream does not have it either.
 	Manifest(ctx context.Context, repo, ref string) (store.Manifest, error)
 	// Resolve is Manifest without a fetch: it returns the descriptor.
 	Resolve(ctx context.Context, repo, ref string) (ocispec.Descriptor, error)
-	// Blob opens a blob, which is readable while it is fetched and stored. store.ErrNotFound as above.
+	// Blob opens a blob, which is readable while it is fetched and stored.
+	// store.ErrNotFound as above.
 	Blob(ctx context.Context, repo string, d digest.Digest) (rc io.ReadSeekCloser, size int64, err error)
 	// Stat returns the size of a blob, -1 if it is unknown, and fetches nothing.
 	Stat(ctx context.Context, repo string, d digest.Digest) (size int64, err error)
@@ -55,19 +59,20 @@ type Options struct {
 	Upstream Upstream     // nil: nothing is pulled through
 	Log      *slog.Logger // nil: discard
 
-	// Audit receives a line for each pushed manifest and each delete: message "audit" with the keys event, user,
-	// remote, repository, tags and digest. nil: discard.
+	// Audit receives a line for each pushed manifest and each delete: message "audit" with the keys
+	// event, user, remote, repository, tags and digest. nil: discard.
 	Audit *slog.Logger
-	// MaxUploads limits the blobs that a user may send at once; more are refused with 429. podman sends six. 0: no
-	// limit.
+	// MaxUploads limits the blobs that a user may send at once; more are refused with 429. podman
+	// sends six. 0: no limit.
 	MaxUploads int
-	// DeleteReferrers makes the deletion of a manifest delete its referrers too, by subject or by a tag of cosign's
-	// (sha256-….sig, .att, .sbom).
+	// DeleteReferrers makes the deletion of a manifest delete its referrers too, by subject or by a
+	// tag of cosign's (sha256-….sig, .att, .sbom).
 	DeleteReferrers bool
 }
 
-// An API is the handler of /v2. It does not authenticate: wrap it in auth.Authenticator.RequireToken with Action, Scope
-// and Denied. It checks the grants of the Identity in the context.
+// An API is the handler of /v2. It does not authenticate: wrap it in
+// auth.Authenticator.RequireToken with Action, Scope and Denied. It checks the grants of the
+// Identity in the context.
 type API struct {
 	store    *store.Store
 	upstream Upstream

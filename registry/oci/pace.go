@@ -89,14 +89,16 @@ func (c *followed) end() {
 const (
 	// smallPiece is the first size of a piece.
 	smallPiece = 32 << 10
-	// largePiece is the size at which HTTP/2 is fastest. Pieces of 32 KiB cost 15 % of the throughput.
+	// largePiece is the size at which HTTP/2 is fastest. Pieces of 32 KiB cost 15 %
+	// of the throughput.
 	largePiece = 256 << 10
-	// quickly is the time in which a client must take a piece for the next to be larger. The deadline of an answer
-	// moves between pieces, so a slow client gets small ones.
+	// quickly is the time in which a client must take a piece for the next to be larger. The
+	// deadline of an answer moves between pieces, so a slow client gets small ones.
 	quickly = 100 * time.Millisecond
 )
 
-// piecewise copies an answer in pieces that fit the speed of its client. http.ServeContent uses its ReadFrom.
+// piecewise copies an answer in pieces that fit the speed of its client.
+// http.ServeContent uses its ReadFrom.
 type piecewise struct{ http.ResponseWriter }
 
 // Unwrap is for http.ResponseController.

@@ -109,8 +109,8 @@ func TestPace_trickle(t *testing.T) {
 	}
 }
 
-// A client that does not read its answer from an upstream is cut off; one that reads gets everything. For stored blobs
-// TestServer_answersEnd shows it.
+// A client that does not read its answer from an upstream is cut off; one that reads gets
+// everything. For stored blobs TestServer_answersEnd shows it.
 func TestPace_download(t *testing.T) {
 	content := randomBytes(1, 32<<20) // more than the buffers hold
 	d := digest.FromBytes(content)
@@ -169,8 +169,8 @@ func TestPace_follow(t *testing.T) {
 	}
 }
 
-// net/http reads several ranges in a goroutine that must stop when the handler returns: it would move the deadline of a
-// finished answer.
+// net/http reads several ranges in a goroutine that must stop when the handler returns: it would
+// move the deadline of a finished answer.
 func TestPace_severalRanges(t *testing.T) {
 	slow := &slowUpstream{entered: make(chan struct{})}
 	f := newFixture(t, slow)

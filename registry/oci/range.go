@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// usableRange parses a Range header and returns it in a form that net/http parses alike. "" is all of the content: without
-// a header, or in unknown units, as RFC 9110 says. Ranges beyond the content are dropped; if none remains, or one is
-// malformed, it returns an error.
+// usableRange parses a Range header and returns it in a form that net/http parses alike. "" is all
+// of the content: without a header, or in unknown units, as RFC 9110 says. Ranges beyond the
+// content are dropped; if none remains, or one is malformed, it returns an error.
 func usableRange(header string, size int64) (string, error) {
 	unit, specs, ok := strings.Cut(header, "=")
 	if header == "" || ok && !strings.EqualFold(unit, "bytes") {
@@ -70,8 +70,8 @@ func parseAtMost(s string, most int64) (int64, bool) {
 // A span is the position of a chunk in a blob.
 type span struct{ start, length int64 }
 
-// parseContentRange parses the Content-Range of a chunk. The specification has ^[0-9]+-[0-9]+$; HTTP's form, bytes
-// 0-9/10, is accepted too.
+// parseContentRange parses the Content-Range of a chunk. The specification has ^[0-9]+-[0-9]+$;
+// HTTP's form, bytes 0-9/10, is accepted too.
 func parseContentRange(header string) (span, error) {
 	bad := refuse(http.StatusBadRequest, codeUploadInvalid, "Content-Range %.100q is not of the form 0-1023", header)
 	s, units := strings.CutPrefix(header, "bytes ")

@@ -20,13 +20,14 @@ import (
 
 const (
 	maxReferrers = 500 // in one answer
-	// maxReferrersBytes bounds the descriptors in one answer. They repeat the annotations of their manifests, up to
-	// 4 MiB each; clients limit the size of an answer, and it must not fill the memory.
+	// maxReferrersBytes bounds the descriptors in one answer. They repeat the annotations
+	// of their manifests, up to 4 MiB each; clients limit the size of an answer, and it
+	// must not fill the memory.
 	maxReferrersBytes = image.MaxManifestBytes - 1<<10
 )
 
-// getReferrers lists the referrers of a manifest. It never answers 404: clients would conclude that the registry lacks the
-// API and fall back to tags.
+// getReferrers lists the referrers of a manifest. It never answers 404: clients would conclude that
+// the registry lacks the API and fall back to tags.
 func (a *API) getReferrers(w http.ResponseWriter, r *http.Request, t target) error {
 	query := r.URL.Query()
 	// Media types have no spaces: a space was the + of application/spdx+json, not escaped by the
@@ -65,8 +66,8 @@ func (a *API) getReferrers(w http.ResponseWriter, r *http.Request, t target) err
 	})
 }
 
-// pageOf returns the digests after "last" and the page size, "n". The order by digest makes a page begin correctly even
-// if "last" has been deleted.
+// pageOf returns the digests after "last" and the page size, "n". The order by digest makes a page
+// begin correctly even if "last" has been deleted.
 func pageOf(names []digest.Digest, query url.Values) (rest []digest.Digest, n int, err error) {
 	n = maxReferrers
 	if s := query.Get("n"); s != "" {
@@ -84,8 +85,8 @@ func pageOf(names []digest.Digest, query url.Values) (rest []digest.Digest, n in
 	return names[i:], n, nil
 }
 
-// describe returns the descriptors of the first n, or of as many as fit into an answer, but at least one. The descriptors
-// of others come from the upstream.
+// describe returns the descriptors of the first n, or of as many as fit into an answer, but at
+// least one. The descriptors of others come from the upstream.
 func (a *API) describe(ctx context.Context, repo string, names []digest.Digest, others map[digest.Digest]ocispec.Descriptor, n int) (page []ocispec.Descriptor, more bool, err error) {
 	page = []ocispec.Descriptor{} // never null in JSON
 	size := 0

@@ -31,8 +31,8 @@ type target struct {
 	id     string        // of an upload; any text
 }
 
-// parse parses a path from its end, because a repository name may contain words of the API: "a/manifests/tags" is one.
-// Its error is a *problem.
+// parse parses a path from its end, because a repository name may contain words of the API:
+// "a/manifests/tags" is one. Its error is a *problem.
 func parse(path string) (target, error) {
 	rest, ok := strings.CutPrefix(path, "/v2")
 	switch {

@@ -92,8 +92,8 @@ var (
 	tagGrammar  = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
 )
 
-// FuzzParse compares the parser with the specification's expressions and with distribution/reference, the grammar of
-// clients.
+// FuzzParse compares the parser with the specification's expressions and with
+// distribution/reference, the grammar of clients.
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{
 		"/v2/", "/v2/_catalog", "/v2/a/tags/list", "/v2/a/manifests/latest", "/v2/a/b/manifests/" + d256, "/v2/a/blobs/" + d512,

@@ -15,8 +15,9 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// locate returns the target that containerd means by ?ns=: the local repository that pulls through from that registry.
-// Without ?ns= it returns t. The grants that count are those of the returned repository.
+// locate returns the target that containerd means by ?ns=: the local repository that pulls
+// through from that registry. Without ?ns= it returns t. The grants that count are those of
+// the returned repository.
 func (a *API) locate(r *http.Request, t target) target {
 	switch {
 	case a.upstream == nil || r.Method != http.MethodGet && r.Method != http.MethodHead,
@@ -74,9 +75,10 @@ func (a *API) referrersThrough(r *http.Request, t target, artifactType string, n
 	return slices.AppendSeq(names, maps.Keys(others)), others, nil
 }
 
-// fromUpstream explains an error of an upstream. The client gets its text: the user may be able to repair an upstream that
-// is down, refuses the login or answers with the page of a proxy. A permanent refusal becomes a 4xx, whose message
-// podman shows; a 401 would make the client ask for a login to this registry.
+// fromUpstream explains an error of an upstream. The client gets its text: the user may be able to
+// repair an upstream that is down, refuses the login or answers with the page of a proxy. A
+// permanent refusal becomes a 4xx, whose message podman shows; a 401 would make the client ask for
+// a login to this registry.
 func (a *API) fromUpstream(r *http.Request, codes errorCodes, err error) error {
 	if err == nil {
 		return nil

@@ -27,8 +27,8 @@ func (f *fixture) token(user string, scopes ...string) []string {
 	return []string{"Authorization", "Bearer " + answer.Token}
 }
 
-// A token allows what its scopes and its user's rights both allow. If the user may have a better token, the challenge has
-// its scope.
+// A token allows what its scopes and its user's rights both allow. If the user may have a better
+// token, the challenge has its scope.
 func TestToken(t *testing.T) {
 	f := newGuarded(t, Options{}, "open/*")
 	f.seed("team/a", "other", "open/x")

@@ -40,10 +40,11 @@ func (a *API) startUpload(w http.ResponseWriter, r *http.Request, t target) erro
 	return answerSession(w, t.repo, upload, http.StatusAccepted)
 }
 
-// mount mounts a blob; without "from" it mounts from any repository that has the blob and that the user may read. If that
-// is not possible the client gets an upload session. The answer is the same whether the blob, the repository or the right
-// to read it is missing, or the name or digest is malformed: a refusal would end the push, and a difference would reveal
-// content that the user may not read.
+// mount mounts a blob; without "from" it mounts from any repository that has the blob and that
+// the user may read. If that is not possible the client gets an upload session. The answer is
+// the same whether the blob, the repository or the right to read it is missing, or the name or
+// digest is malformed: a refusal would end the push, and a difference would reveal content that
+// the user may not read.
 func (a *API) mount(w http.ResponseWriter, r *http.Request, t target, mount, from string) (done bool, err error) {
 	d, err := parseDigestText(mount)
 	if err != nil {
@@ -82,7 +83,8 @@ func (a *API) pushWhole(w http.ResponseWriter, r *http.Request, t target, want s
 		_, err = upload.Commit(r.Context(), d)
 	}
 	if err != nil {
-		// The client does not know the session, so its content is useless. If this fails, collection removes it.
+		// The client does not know the session, so its content is useless. If this fails,
+		// collection removes it.
 		upload.Cancel(context.WithoutCancel(r.Context()))
 		return uploadCodes.explain(err)
 	}
@@ -111,7 +113,8 @@ func (a *API) uploadStatus(w http.ResponseWriter, r *http.Request, t target) err
 	return answerSession(w, t.repo, upload, http.StatusNoContent)
 }
 
-// continueUpload answers PATCH, which appends a chunk, and PUT, which may append one and ends the session.
+// continueUpload answers PATCH, which appends a chunk, and PUT, which may append one
+// and ends the session.
 func (a *API) continueUpload(w http.ResponseWriter, r *http.Request, t target) error {
 	upload, err := a.resume(r, t)
 	if err != nil {
@@ -176,9 +179,10 @@ func created(w http.ResponseWriter, repo string, d digest.Digest) {
 	w.WriteHeader(http.StatusCreated)
 }
 
-// offsetParameter is a query parameter of a session's Location: the size of the session when the Location was sent. A
-// client that missed the answer to a chunk sends the chunk again to the Location that it has. Without the parameter the
-// chunk would be appended twice, and the upload would fail with a wrong digest.
+// offsetParameter is a query parameter of a session's Location: the size of the session when the
+// Location was sent. A client that missed the answer to a chunk sends the chunk again to the
+// Location that it has. Without the parameter the chunk would be appended twice, and the upload
+// would fail with a wrong digest.
 const offsetParameter = "offset"
 
 // sessionHeaders are the headers that tell a client how to continue a session.
@@ -207,8 +211,8 @@ func answerSession(w http.ResponseWriter, repo string, upload *store.Upload, sta
 	return nil
 }
 
-// refuseChunk returns the error of a chunk, with the headers that tell the client how to continue. A full disk cancels the
-// session: its content would use space that a delete or a collection needs.
+// refuseChunk returns the error of a chunk, with the headers that tell the client how to continue.
+// A full disk cancels the session: its content would use space that a delete or a collection needs.
 func refuseChunk(ctx context.Context, repo string, upload *store.Upload, err error) error {
 	explained := uploadCodes.explain(err)
 	var full *store.FullError
@@ -242,8 +246,8 @@ func chunkOf(r *http.Request) (span, error) {
 	return chunk, err
 }
 
-// offsetOf returns the offset of a Location, -1 without one: clients may continue a session by its path alone, as with
-// versions that had no such parameter.
+// offsetOf returns the offset of a Location, -1 without one: clients may continue a session by its
+// path alone, as with versions that had no such parameter.
 func offsetOf(r *http.Request) int64 {
 	offset, ok := parseDecimal(r.URL.Query().Get(offsetParameter))
 	if !ok {

@@ -31,8 +31,8 @@ func (f *fixture) wantBlob(repo string, d digest.Digest, content []byte) {
 	}
 }
 
-// The pushes of clients: podman and skopeo stream one PATCH of unknown length and an empty PUT; crane and docker announce
-// the length; others send everything in the PUT, or in chunks.
+// The pushes of clients: podman and skopeo stream one PATCH of unknown length and an empty PUT;
+// crane and docker announce the length; others send everything in the PUT, or in chunks.
 func TestUpload(t *testing.T) {
 	f := newFixture(t, nil)
 	content := randomBytes(1, 300_000)
@@ -285,8 +285,8 @@ func TestUpload_brokenConnection(t *testing.T) {
 	f.wantBlob("a", d, content)
 }
 
-// A session belongs to a repository, and its Location has its size. A client may continue by the path alone, or with the
-// Location of an older version.
+// A session belongs to a repository, and its Location has its size. A client may continue by the
+// path alone, or with the Location of an older version.
 func TestUpload_otherLocations(t *testing.T) {
 	f := newFixture(t, nil)
 	one := f.begin("a")

@@ -409,7 +409,8 @@ func (f *fixture) holdElsewhere(content []byte) digest.Digest {
 	return d
 }
 
-// An upstream's manifest may refer to a blob of another repository. That alone does not give access to it.
+// An upstream's manifest may refer to a blob of another repository. That alone does
+// not give access to it.
 func TestPuller_Blob_ofAnotherRepository(t *testing.T) {
 	named := func(f *fixture, layer digest.Digest, size int) {
 		t.Helper()

@@ -14,7 +14,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// endless serves blobs whose body ends only when the client hangs up, and counts the bytes that it sent.
+// endless serves blobs whose body ends only when the client hangs up, and counts the
+// bytes that it sent.
 func (f *fixture) endless(length int64) (sent chan int64) {
 	sent = make(chan int64, 16)
 	f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {

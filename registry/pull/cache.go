@@ -38,7 +38,8 @@ func (m *cache[T]) get(key string) (value T, current, ok bool) {
 	return r.value, ok && r.current(m.now()), ok
 }
 
-// current reports whether the TTL is not over. A time in the future comes from a wrong clock and is not current.
+// current reports whether the TTL is not over. A time in the future comes from a wrong
+// clock and is not current.
 func (r cached[T]) current(now time.Time) bool {
 	age := now.Sub(r.at)
 	return age >= 0 && age < r.ttl

@@ -104,14 +104,15 @@ func (c *checks) retryAfter(ctx context.Context, o origin, name string, err erro
 }
 
 const (
-	// openTime is how long the tags of a repository are served unchecked after a failed check, so that
-	// an outage costs one wait and not one for each request.
+	// openTime is how long the tags of a repository are served unchecked after a failed check, so
+	// that an outage costs one wait and not one for each request.
 	openTime = 30 * time.Second
 	// maxOpen bounds the repositories in a breaker.
 	maxOpen = 1024
 )
 
-// A breaker is the circuit breaker between stored content and an upstream that does not answer, by repository.
+// A breaker is the circuit breaker between stored content and an upstream that does not
+// answer, by repository.
 type breaker struct {
 	now func() time.Time
 

@@ -9,8 +9,9 @@ import (
 
 var errGaveWay = errors.New("stopped: no client waits for it")
 
-// places limits the requests to an upstream at a time. No user has more than a share of them, so that one user cannot
-// delay the others; anonymous clients are one user. A request without a waiting client gives way to one with.
+// places limits the requests to an upstream at a time. No user has more than a share of them, so
+// that one user cannot delay the others; anonymous clients are one user. A request without a
+// waiting client gives way to one with.
 type places struct {
 	limit int
 	share int
@@ -172,8 +173,8 @@ func (in *places) assign() {
 	}
 }
 
-// next returns the next request to get a place: with a waiting client, of the user with the fewest places, the earliest.
-// victim gives way for it.
+// next returns the next request to get a place: with a waiting client, of the user with the fewest
+// places, the earliest. victim gives way for it.
 func (in *places) next() (best *place, user string, victim *place) {
 	for _, p := range in.waiting {
 		u := in.lightest(p)
@@ -213,7 +214,8 @@ func (in *places) room(p *place, user string) (victim *place, ok bool) {
 	return nil, false
 }
 
-// takeAway ends a request or pauses it. Few may pause without a waiting client: each has a connection and a file open.
+// takeAway ends a request or pauses it. Few may pause without a waiting client: each has a
+// connection and a file open.
 func (in *places) takeAway(p *place) {
 	in.give(p)
 	if !p.pauses {

@@ -1,16 +1,18 @@
-// Package pull serves repositories of upstream registries: content that the store lacks is fetched, stored and served
-// while it arrives.
+// Package pull serves repositories of upstream registries: content that the store lacks is fetched,
+// stored and served while it arrives.
 //
-// New takes the store and the routes; the /v2 API asks the Puller for what the store alone cannot answer. Stored content
-// is served even if the upstream is down. A digest is served without a check. A tag is checked when its TTL is over, and
-// served unchecked if the upstream does not answer in time.
+// New takes the store and the routes; the /v2 API asks the Puller for what the store alone
+// cannot answer. Stored content is served even if the upstream is down. A digest is served
+// without a check. A tag is checked when its TTL is over, and served unchecked if the upstream
+// does not answer in time.
 //
-// A download belongs to the Puller, not to the client that caused it. All clients that want the blob read the one file
-// that grows. When the last of them leaves, the download continues for a limited time: clients that give up mostly come
-// back, and upstreams meter pulls. Close ends it.
+// A download belongs to the Puller, not to the client that caused it. All clients that want the
+// blob read the one file that grows. When the last of them leaves, the download continues for a
+// limited time: clients that give up mostly come back, and upstreams meter pulls. Close ends it.
 //
-// Refused: a caching reverse proxy, which stores content by request and so can neither share a layer nor be collected;
-// and caching "not found" for images, which makes a mirror deny an image that exists.
+// Refused: a caching reverse proxy, which stores content by request and so can neither
+// share a layer nor be collected; and caching "not found" for images, which makes a mirror
+// deny an image that exists.
 package pull
 
 import (
@@ -31,7 +33,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// Source is a registry to pull from. errors.Is(err, fs.ErrNotExist) reports that the content does not exist there.
+// Source is a registry to pull from. errors.Is(err, fs.ErrNotExist) reports that the
+// content does not exist there.
 type Source interface {
 	// Resolve returns the descriptor of a tag or digest.
 	Resolve(ctx context.Context, repo, ref string) (ocispec.Descriptor, error)
@@ -199,8 +202,8 @@ type storeError struct{ err error }
 func (e *storeError) Error() string { return e.err.Error() }
 func (e *storeError) Unwrap() error { return e.err }
 
-// unstored returns the error of a manifest that could not be stored: the upstream's if the manifest is invalid, or a
-// storeError.
+// unstored returns the error of a manifest that could not be stored: the upstream's if the manifest
+// is invalid, or a storeError.
 func (o origin) unstored(ref string, err error) error {
 	var (
 		invalid *store.InvalidError

@@ -9,9 +9,10 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Referrers belong to a manifest, by subject or by a tag made of its digest (sha256-<hex> for an index of
-// referrers, and .sig, .att and .sbom of cosign). They are deleted and evicted with the manifest, and not
-// with an index that lists them while it exists. This file alone defines what belongs to a manifest.
+// Referrers belong to a manifest, by subject or by a tag made of its digest (sha256-<hex> for an
+// index of referrers, and .sig, .att and .sbom of cosign). They are deleted and evicted with the
+// manifest, and not with an index that lists them while it exists. This file alone defines what
+// belongs to a manifest.
 
 // belongingTags are the tags, made of a digest x, that belong to x. A tag cannot have all of a
 // sha512.

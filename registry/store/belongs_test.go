@@ -8,7 +8,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// signed pushes, or has pulled through, a manifest that refers to another by subject, if there is one, and gets tags.
+// signed pushes, or has pulled through, a manifest that refers to another by subject, if there
+// is one, and gets tags.
 func (f *fixture) signed(repo, name string, by origin, subject *Manifest, tags ...string) Manifest {
 	f.t.Helper()
 	m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, ArtifactType: "x/y", Config: f.blob(repo, "{}"),

@@ -36,8 +36,9 @@ func smallImage(ctx context.Context, s *Store, repo, name string) (digest.Digest
 	return m.Digest, err
 }
 
-// BenchmarkStore_Pushers says how long each part of a push takes while 64 clients do the same, and how many
-// of them are done a second. The directory is that of TMPDIR: a tmpfs has no fsync to wait for.
+// BenchmarkStore_Pushers says how long each part of a push takes while 64 clients do the
+// same, and how many of them are done a second. The directory is that of TMPDIR: a tmpfs
+// has no fsync to wait for.
 func BenchmarkStore_Pushers(b *testing.B) {
 	for name, push := range map[string]func(f *fixture, i int64) error{
 		"image": func(f *fixture, i int64) error {
@@ -57,7 +58,8 @@ func BenchmarkStore_Pushers(b *testing.B) {
 	}
 }
 
-// inParallel runs one b.N times from 64 goroutines, and reports how long the slowest hundredth took.
+// inParallel runs one b.N times from 64 goroutines, and reports how long the slowest
+// hundredth took.
 func inParallel(b *testing.B, one func(i int64) error) {
 	b.Helper()
 	var next atomic.Int64

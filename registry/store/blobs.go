@@ -94,8 +94,8 @@ func (s *Blobs) Open(ctx context.Context, repo string, d digest.Digest) (*Blob, 
 	return nil, &NotFoundError{Kind: "blob", Name: d.String()}
 }
 
-// Needed lists at most n blobs after last that a manifest of a repository refers to, and whether there
-// are more. A collection keeps those, so that a mirror may leave them out.
+// Needed lists at most n blobs after last that a manifest of a repository refers to, and whether
+// there are more. A collection keeps those, so that a mirror may leave them out.
 func (s *Blobs) Needed(ctx context.Context, last string, n int) (digests []string, more bool, err error) {
 	return s.page(ctx, n, `SELECT digest FROM blobs b WHERE digest > ?
 		AND EXISTS (SELECT 1 FROM manifest_refs r JOIN repository_manifests rm ON rm.digest = r.manifest WHERE r.digest = b.digest)
@@ -126,8 +126,8 @@ func (s *Blobs) Mount(ctx context.Context, repo, from string, d digest.Digest) (
 	return size, err
 }
 
-// linkExisting makes a blob visible in repo if its file exists, or returns ErrNotFound: an upload or a
-// download repairs it.
+// linkExisting makes a blob visible in repo if its file exists, or returns ErrNotFound: an upload
+// or a download repairs it.
 func (s *core) linkExisting(ctx context.Context, tx *sql.Tx, repo string, d digest.Digest, size int64, by origin) error {
 	if err := s.files.Blob(d).Check(size); blobfile.IsLoss(err) {
 		return &NotFoundError{Kind: "blob", Name: d.String()}

@@ -70,7 +70,8 @@ func (f *fixture) socket(path string) {
 	f.must(os.Rename(short, path))
 }
 
-// A storage that is not there, or not all of it, is not damage of the blobs that are asked for while it lasts.
+// A storage that is not there, or not all of it, is not damage of the blobs that are
+// asked for while it lasts.
 func TestStore_OpenBlob_keepsTheRowsOfAStorageThatIsAway(t *testing.T) {
 	for name, away := range map[string]func(f *fixture, images []Manifest) (back func()){
 		"not mounted": func(f *fixture, _ []Manifest) func() {
@@ -113,7 +114,8 @@ func TestStore_OpenBlob_keepsTheRowsOfAStorageThatIsAway(t *testing.T) {
 	}
 }
 
-// Clients that read, and one that pushes the blob again: nobody gets half of it, and in the end it is there.
+// Clients that read, and one that pushes the blob again: nobody gets half of it, and
+// in the end it is there.
 func TestStore_OpenBlob_damageWhileOthersPush(t *testing.T) {
 	f := newFixture(t)
 	m := f.pushImage("app", "app", "v1")

@@ -25,8 +25,8 @@ var (
 )
 
 const (
-	// planners bounds the goroutines of a plan: one reads rows, and the others directories, which may wait for
-	// the disk. Pulls keep most of the readers and a core.
+	// planners bounds the goroutines of a plan: one reads rows, and the others directories, which
+	// may wait for the disk. Pulls keep most of the readers and a core.
 	planners = 3
 
 	afterAllDigests = "~"

@@ -94,7 +94,8 @@ func TestCollect_PageByPage(t *testing.T) {
 	}
 }
 
-// The planner knows nothing of a database that is new, and of an old one what Maintain let it look at.
+// The planner knows nothing of a database that is new, and of an old one what
+// Maintain let it look at.
 func TestCollect_PlanMergesIndexes(t *testing.T) {
 	f := newFixture(t)
 	for i := range 100 {

@@ -284,8 +284,8 @@ func TestCollect_InFlightIsSpared(t *testing.T) {
 	}
 }
 
-// Everything at once, with no grace period at all: pushes, pulls, deletes, runs and collection over the
-// same few blobs. Whatever a push was told stands, and at the end every row's file is whole.
+// Everything at once, with no grace period at all: pushes, pulls, deletes, runs and collection over
+// the same few blobs. Whatever a push was told stands, and at the end every row's file is whole.
 func TestCollect_AgainstEverybody(t *testing.T) {
 	f := newFixture(t)
 	f.Store.now, f.guard = time.Now, guard.New(time.Now)
@@ -321,8 +321,9 @@ func TestCollect_AgainstEverybody(t *testing.T) {
 	}
 }
 
-// pushCheckDelete pushes an image as clients do, skipping blobs that are held, reads it, and deletes it. It
-// says whether the push was acknowledged, as collection may be faster time and again.
+// pushCheckDelete pushes an image as clients do, skipping blobs that are held, reads
+// it, and deletes it. It says whether the push was acknowledged, as collection may be
+// faster time and again.
 func (f *fixture) pushCheckDelete(repo, name string) bool {
 	layer := "layer of " + name
 	for range 20 {
@@ -417,7 +418,8 @@ func (f *fixture) verify() (blobs int) {
 	return blobs
 }
 
-// Whatever the grace period: a collection that comes between a layer and its manifest would have the push fail.
+// Whatever the grace period: a collection that comes between a layer and its manifest
+// would have the push fail.
 func TestCollect_LeavesPushesTheirBlobs(t *testing.T) {
 	const content = "the blob"
 	d := digest.FromString(content)

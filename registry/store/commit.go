@@ -16,8 +16,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
-// linkedStep and linkedManifests are how many blobs, and how many manifests with their references, are
-// linked between two looks at the clock.
+// linkedStep and linkedManifests are how many blobs, and how many manifests with their references,
+// are linked between two looks at the clock.
 const (
 	linkedStep      = 500
 	linkedManifests = 4
@@ -37,7 +37,8 @@ func (r *Run) Commit(ctx context.Context) error {
 	defer s.guard.Runs.LeaveCommit(r.id)
 	watch := s.cache.links.watch()
 	defer s.cache.links.unwatch(watch)
-	// After this transaction, earlier writes to the run and earlier deletions of links are in the database.
+	// After this transaction, earlier writes to the run and earlier deletions of
+	// links are in the database.
 	done, err := r.isCommitted(ctx)
 	if err == nil && !done {
 		err = r.show(ctx, watch)

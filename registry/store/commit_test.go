@@ -21,8 +21,8 @@ func (f *fixture) stagedRows() int {
 	return f.count(`SELECT (SELECT count(*) FROM run_blobs) + (SELECT count(*) FROM run_manifests) + (SELECT count(*) FROM run_tags)`)
 }
 
-// Manifests and tags become visible in one transaction; blobs are linked in parts before it, and what was staged is cleared in
-// parts after it, so that others have their turn.
+// Manifests and tags become visible in one transaction; blobs are linked in parts before it, and
+// what was staged is cleared in parts after it, so that others have their turn.
 func TestRun_Commit_inParts(t *testing.T) {
 	f := newFixture(t)
 	n := stagedRun{repositories: 3, manifests: 40, layers: 60, tags: 1200}
@@ -85,7 +85,8 @@ func TestRun_Commit_plans(t *testing.T) {
 	}
 }
 
-// A link that is removed between the parts of a commit and its end is made again, in whatever way it was removed.
+// A link that is removed between the parts of a commit and its end is made again, in
+// whatever way it was removed.
 func TestRun_Commit_linkRemovedMeanwhile(t *testing.T) {
 	layer := digest.FromString("layer of new")
 	for name, remove := range map[string]func(f *fixture){
@@ -200,7 +201,8 @@ func TestRun_Commit_whileLinksAreRemoved(t *testing.T) {
 	f.must(errors.Join(<-removers, <-removers))
 }
 
-// What a commit has linked before it failed, or was killed, goes with a collection once the run is aborted.
+// What a commit has linked before it failed, or was killed, goes with a collection
+// once the run is aborted.
 func TestRun_Abort_afterPartsOfACommit(t *testing.T) {
 	f := newFixture(t)
 	r, m := f.sync("app", "new", "v1")
@@ -280,7 +282,8 @@ func TestRun_Commit_manifestDeletedMeanwhile(t *testing.T) {
 	isNotFound(t, err)
 }
 
-// Of two runs that set the same tag the later commit has it, whichever began to link its blobs first.
+// Of two runs that set the same tag the later commit has it, whichever began to link
+// its blobs first.
 func TestRun_Commit_interleaved(t *testing.T) {
 	f := newFixture(t)
 	one, first := f.sync("app", "one", "v1")
@@ -301,8 +304,8 @@ func TestRun_Commit_interleaved(t *testing.T) {
 	}
 }
 
-// A committed run whose rows were not cleared is committed all the same. Maintain clears them, and drops what was deleted
-// meanwhile.
+// A committed run whose rows were not cleared is committed all the same. Maintain clears them, and
+// drops what was deleted meanwhile.
 func TestStore_Maintain_clearsEndedRuns(t *testing.T) {
 	f := newFixture(t)
 	committed, m := f.sync("app", "new", "v1")

@@ -130,7 +130,8 @@ func runOne(ctx context.Context, s *Store, name string, say *json.Encoder) error
 	return nil
 }
 
-// verifyRuns checks that of each run all is visible or nothing, and that Maintain clears what those leave that were killed.
+// verifyRuns checks that of each run all is visible or nothing, and that Maintain clears what those
+// leave that were killed.
 func (f *fixture) verifyRuns() {
 	f.t.Helper()
 	for what, text := range map[string]string{
@@ -184,8 +185,8 @@ func collectOnce(ctx context.Context, s *Store) error {
 	return err
 }
 
-// Invariants 1 and 2. A process that pushes, syncs, uploads and collects is killed at random moments. What
-// it acknowledged is there afterwards, and every row's file is whole.
+// Invariants 1 and 2. A process that pushes, syncs, uploads and collects is killed at random
+// moments. What it acknowledged is there afterwards, and every row's file is whole.
 func TestStore_KilledAtAnyMoment(t *testing.T) {
 	dir := t.TempDir()
 	var acks []ack
@@ -198,8 +199,9 @@ func TestStore_KilledAtAnyMoment(t *testing.T) {
 	}
 }
 
-// Invariant 1, at the one moment that a kill at random hardly ever meets: between a row and its file there are some
-// microseconds. Whatever commits a blob has its whole file in place when it writes the row, or writes its bytes with it.
+// Invariant 1, at the one moment that a kill at random hardly ever meets: between a row and its
+// file there are some microseconds. Whatever commits a blob has its whole file in place when it
+// writes the row, or writes its bytes with it.
 func TestStore_AFileIsThereBeforeItsRow(t *testing.T) {
 	for name, size := range map[string]int{"small": smallBlob, "large": smallBlob + 1} {
 		t.Run(name, func(t *testing.T) {
@@ -232,8 +234,8 @@ func TestStore_AFileIsThereBeforeItsRow(t *testing.T) {
 	}
 }
 
-// writeUntilKilled runs the writing process, kills it a random moment after more than patience of its acknowledgements,
-// and returns what it acknowledged.
+// writeUntilKilled runs the writing process, kills it a random moment after more than patience of
+// its acknowledgements, and returns what it acknowledged.
 func writeUntilKilled(t *testing.T, dir string, patience int) []ack {
 	t.Helper()
 	exe, err := os.Executable()

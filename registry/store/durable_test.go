@@ -23,7 +23,8 @@ import (
 // durableDir, when set, makes the test binary the process that is watched.
 const durableDir = "STORE_DURABLE_DIR"
 
-// pushWatched pushes an image. What it wants to be seen between is told by looking at paths that do not exist.
+// pushWatched pushes an image. What it wants to be seen between is told by looking at
+// paths that do not exist.
 func pushWatched(dir string) error {
 	ctx := context.Background()
 	s, err := Open(ctx, Options{Database: filepath.Join(dir, "appliance.db"), Storage: filepath.Join(dir, "storage")})
@@ -84,8 +85,8 @@ func pushSmall(ctx context.Context, s *Store, content string) error {
 	return err
 }
 
-// Invariants 1 and 2 in a power cut, which leaves what was synced and nothing else. A process that is killed does not
-// tell what that is; the order of its system calls does.
+// Invariants 1 and 2 in a power cut, which leaves what was synced and nothing else. A process that
+// is killed does not tell what that is; the order of its system calls does.
 func TestStore_SyncsBeforeItAnswers(t *testing.T) {
 	dir, err := filepath.EvalSymlinks(t.TempDir()) // open files have no other names
 	if err != nil {
@@ -125,7 +126,8 @@ func between(calls []string, begin, end string) []string {
 	return slices.Compact(calls[from+1 : to])
 }
 
-// precedes says that all of the calls a come before the first b; where b syncs what a writes, before the last.
+// precedes says that all of the calls a come before the first b; where b syncs what a
+// writes, before the last.
 func precedes(calls []string, a, b string) bool {
 	first, last := slices.Index(calls, b), -1
 	for i, call := range calls {
@@ -139,8 +141,8 @@ func precedes(calls []string, a, b string) bool {
 	return last >= 0 && last < first
 }
 
-// watch runs pushWatched under ptrace and returns what its system calls did to files: "write F", before it does;
-// "sync F" and "rename F", to F, after it did.
+// watch runs pushWatched under ptrace and returns what its system calls did to files: "write F",
+// before it does; "sync F" and "rename F", to F, after it did.
 func watch(t *testing.T, dir string) []string {
 	t.Helper()
 	runtime.LockOSThread() // the tracer is a thread

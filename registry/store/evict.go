@@ -18,8 +18,8 @@ import (
 // evictBatch is how many candidates one query lists.
 const evictBatch = 50
 
-// openTakes bounds the time of a read from the row of a blob to the opening of its file, during which
-// eviction spares the blob. An open file can go.
+// openTakes bounds the time of a read from the row of a blob to the opening of its file, during
+// which eviction spares the blob. An open file can go.
 const openTakes = 2 * time.Second
 
 // needed reports whether pushed or synced content of the repository needs the manifest of a link l:

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// asked is a context that has a manifest asked for, a second later each time, as often as it is looked at itself. It
-// ends when that was ten thousand times.
+// asked is a context that has a manifest asked for, a second later each time, as often as it is
+// looked at itself. It ends when that was ten thousand times.
 type asked struct {
 	context.Context
 	cancel func()
@@ -26,7 +26,8 @@ func (a asked) Done() <-chan struct{} {
 	return a.Context.Done()
 }
 
-// What cannot go and is asked for all the time moves to the end of the list each time that uses are written down.
+// What cannot go and is asked for all the time moves to the end of the list each time that
+// uses are written down.
 func TestStore_EvictPulled_ends(t *testing.T) {
 	f := newFixture(t)
 	child := f.pull("hub/app", "v1")

@@ -15,7 +15,8 @@ import (
 
 const evictedLayer = 1000 // bytes of each layer that pull makes
 
-// pull makes an image as pull-through does, the manifest first: a config of 2 bytes, which all share, and a layer.
+// pull makes an image as pull-through does, the manifest first: a config of 2 bytes, which
+// all share, and a layer.
 func (f *fixture) pull(repo, name string) Manifest {
 	f.t.Helper()
 	f.clock.add(time.Minute)

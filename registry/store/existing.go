@@ -26,14 +26,15 @@ const (
 // content is a kind of content that a run asks for.
 type content struct {
 	name string
-	// find returns a row for ?3, if it exists, and one for each required blob: digest and size of a blob, whether
-	// the repository ?2 has it by itself or by the run ?1, and whether it is staged for that repository.
+	// find returns a row for ?3, if it exists, and one for each required blob: digest and size of
+	// a blob, whether the repository ?2 has it by itself or by the run ?1, and whether it is
+	// staged for that repository.
 	find  string
 	stage func(r *Run, ctx context.Context, tx *sql.Tx, repo string, d digest.Digest) error
 }
 
-// A repository has a blob b that is visible there or staged for it. That another repository has it is not
-// enough: to know a digest is not a right to the bytes.
+// A repository has a blob b that is visible there or staged for it. That another repository has it
+// is not enough: to know a digest is not a right to the bytes.
 const (
 	blobStaged = `EXISTS (SELECT 1 FROM run_blobs p WHERE p.run = ?1 AND p.repository = ?2 AND p.digest = b.digest)`
 	blobHere   = blobStaged + ` OR EXISTS (SELECT 1 FROM repositories r CROSS JOIN repository_blobs l
@@ -72,7 +73,8 @@ func manifestContent() content {
 // the run gets them by PutBlob, or by Confirm once the source of the repository has confirmed that
 // it has them too.
 //
-// All is read first, so that only what exists and is not staged yet is written, in few transactions.
+// All is read first, so that only what exists and is not staged yet is written, in
+// few transactions.
 func (r *Run) Existing(ctx context.Context, blobs, manifests map[string][]digest.Digest) (
 	haveBlobs, haveManifests, unconfirmed map[string][]digest.Digest, err error,
 ) {
@@ -139,7 +141,8 @@ func (s *core) remembersFiles() wholeFunc {
 	}
 }
 
-// existingOf stages the content of ask that exists and returns it, and what only other repositories have.
+// existingOf stages the content of ask that exists and returns it, and what only
+// other repositories have.
 func (r *Run) existingOf(
 	ctx context.Context, c content, ask map[string][]digest.Digest, whole wholeFunc,
 ) (existing, unconfirmed map[string][]digest.Digest, err error) {

@@ -102,7 +102,8 @@ func TestRun_Existing_refusals(t *testing.T) {
 	isNotFound(t, err)
 }
 
-// Asked again, as a sync that is repeated does for all it has, it writes nothing; and so for what does not exist.
+// Asked again, as a sync that is repeated does for all it has, it writes nothing; and so
+// for what does not exist.
 func TestRun_Existing_writesNothingThatIsThere(t *testing.T) {
 	f := newFixture(t)
 	m := f.pushImage("app", "app")

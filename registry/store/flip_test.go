@@ -13,7 +13,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/backup"
 )
 
-// flips gives a copy of a file for each place where it has some text, with one bit of the text's last letter flipped.
+// flips gives a copy of a file for each place where it has some text, with one bit of the
+// text's last letter flipped.
 func flips(t *testing.T, content []byte, text string) [][]byte {
 	t.Helper()
 	var all [][]byte
@@ -48,8 +49,8 @@ func flipped(t *testing.T) (f *fixture, layer digest.Digest, body, database []by
 	return f, l.Digest, body, database
 }
 
-// One bit of the database that flips is noticed before a layer that is in use goes, and before a manifest is served that is
-// not what was pushed.
+// One bit of the database that flips is noticed before a layer that is in use goes, and before a
+// manifest is served that is not what was pushed.
 func TestStore_oneBitOfTheDatabase(t *testing.T) {
 	f, layer, body, database := flipped(t)
 	path := filepath.Join(f.dir, "appliance.db")

@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// TestStore_FullDisk_copying: where a file system writes what changes to another place (btrfs), a full disk has no space to
-// change the index of the WAL, which is mapped into memory, and the kernel sends SIGBUS. It does so, too, where the file is
-// shorter than what is mapped.
+// TestStore_FullDisk_copying: where a file system writes what changes to another place (btrfs), a
+// full disk has no space to change the index of the WAL, which is mapped into memory, and the
+// kernel sends SIGBUS. It does so, too, where the file is shorter than what is mapped.
 func TestStore_FullDisk_copying(t *testing.T) {
 	f := newFixture(t)
 	shm := f.database + "-shm"

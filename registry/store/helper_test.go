@@ -45,7 +45,8 @@ func (c *clock) add(d time.Duration) time.Time {
 	return c.t
 }
 
-// fixture is a store in a temporary directory. Its clock starts at the real time, which the files have.
+// fixture is a store in a temporary directory. Its clock starts at the real time,
+// which the files have.
 type fixture struct {
 	*Store
 	t     testing.TB

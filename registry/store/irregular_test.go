@@ -12,7 +12,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-// TestOpen_refusesWhatIsNoFile finds FIFOs and directories in the place of what lies beside the database.
+// TestOpen_refusesWhatIsNoFile finds FIFOs and directories in the place of what lies
+// beside the database.
 func TestOpen_refusesWhatIsNoFile(t *testing.T) {
 	for _, name := range []string{"-wal", "-shm", "-journal", ".lock", ".reserve"} {
 		for what, put := range map[string]func(string) error{
@@ -45,7 +46,8 @@ func TestOpen_refusesWhatIsNoFile(t *testing.T) {
 	}
 }
 
-// TestOpen_takesLinksToFiles has what lies beside the database be elsewhere, as on a disk of its own.
+// TestOpen_takesLinksToFiles has what lies beside the database be elsewhere, as on a
+// disk of its own.
 func TestOpen_takesLinksToFiles(t *testing.T) {
 	dir := t.TempDir()
 	o := Options{Database: filepath.Join(dir, "appliance.db"), Storage: t.TempDir()}

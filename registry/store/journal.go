@@ -19,22 +19,24 @@ import (
 )
 
 const (
-	// smallBlob is the size of the largest blob in the journal. To write so many bytes three times, to the WAL,
-	// the database and the file, takes less time than a sync.
+	// smallBlob is the size of the largest blob in the journal. To write so many bytes three times,
+	// to the WAL, the database and the file, takes less time than a sync.
 	smallBlob = blobfile.InMemory
 
-	// flushAfter is how long files wait to be synced together, and flushAgain how long after a failure.
+	// flushAfter is how long files wait to be synced together, and flushAgain how
+	// long after a failure.
 	flushAfter = 500 * time.Millisecond
 	flushAgain = 10 * time.Second
 
-	// fewFiles is how many files at most are synced one by one. A sync of the file system is cheaper for many,
-	// and waits for the writes of other programs.
+	// fewFiles is how many files at most are synced one by one. A sync of the file system is
+	// cheaper for many, and waits for the writes of other programs.
 	fewFiles = 32
 
 	// flushBatch is how many rows one transaction deletes, which pushes wait for.
 	flushBatch = 128
 
-	// journalBlobs and journalBytes bound the journal. Beyond, a push syncs its own file: the disk is behind.
+	// journalBlobs and journalBytes bound the journal. Beyond, a push syncs its own
+	// file: the disk is behind.
 	journalBlobs = 4096
 	journalBytes = 32 << 20
 )
@@ -64,8 +66,9 @@ type journaled struct {
 	id     int64
 	digest digest.Digest
 	size   int64
-	// failures counts the failed syncs before the file was written. After a later one the kernel may have dropped
-	// the file's bytes and report them as synced: the file has to be written again.
+	// failures counts the failed syncs before the file was written. After a later one
+	// the kernel may have dropped the file's bytes and report them as synced: the file
+	// has to be written again.
 	failures int
 }
 

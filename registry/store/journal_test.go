@@ -20,8 +20,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/guard"
 )
 
-// keepJournal stops the settling of the journal, so that what is pushed from now on stays in it until flush is called,
-// or the store is opened again.
+// keepJournal stops the settling of the journal, so that what is pushed from now on stays in it
+// until flush is called, or the store is opened again.
 func (f *fixture) keepJournal() {
 	f.t.Helper()
 	f.journal.close()
@@ -258,8 +258,8 @@ func TestStore_JournalOnAFullDisk(t *testing.T) {
 	f.mustBeClean()
 }
 
-// A blob that is pushed again has nothing written for it; where its file is not what it should be, or no row speaks for
-// it, it is given a new one that is synced.
+// A blob that is pushed again has nothing written for it; where its file is not what it should be,
+// or no row speaks for it, it is given a new one that is synced.
 func TestStore_SmallBlobPushedAgain(t *testing.T) {
 	f := newFixture(t)
 	f.keepJournal()
@@ -354,8 +354,8 @@ func TestStore_SmallBlobThatIsNotCommitted(t *testing.T) {
 	}
 }
 
-// The row of a small blob is committed while its file is written. What fails then is told, and what is committed stands:
-// its bytes are in the database.
+// The row of a small blob is committed while its file is written. What fails then is told, and what
+// is committed stands: its bytes are in the database.
 func TestStore_SmallBlobWhoseFileCannotBeMade(t *testing.T) {
 	f := newFixture(t)
 	f.keepJournal()
@@ -406,7 +406,8 @@ func TestStore_SmallBlobPushedByMany(t *testing.T) {
 	f.mustBeClean()
 }
 
-// Between the row of a small blob and its file there may be a moment. Verify and a backup that see it wait.
+// Between the row of a small blob and its file there may be a moment. Verify and a
+// backup that see it wait.
 func TestStore_FileAMomentBehindItsRow(t *testing.T) {
 	f := newFixture(t)
 	f.keepJournal()

@@ -15,7 +15,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
-// What a deleted image has left in its repository is neither readable nor mountable there because another has it.
+// What a deleted image has left in its repository is neither readable nor mountable there
+// because another has it.
 func TestStore_RemoveLinks(t *testing.T) {
 	f := newFixture(t)
 	m := f.pushImage("team/a", "app", "v1")

@@ -14,8 +14,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// An index may list thousands of manifests, each of which refers to the next: with the index all go, each looked at only
-// when what held it went.
+// An index may list thousands of manifests, each of which refers to the next: with the index all
+// go, each looked at only when what held it went.
 func TestStore_DeleteManifest_chain(t *testing.T) {
 	f := newFixture(t)
 	const length = 40
@@ -187,7 +187,8 @@ func TestStore_EvictPulled_manyTags(t *testing.T) {
 	}
 }
 
-// What belongs to an image that is evicted goes with it, one after the other, also beyond what was to be freed.
+// What belongs to an image that is evicted goes with it, one after the other, also
+// beyond what was to be freed.
 func TestStore_EvictPulled_manyReferrers(t *testing.T) {
 	f := newFixture(t)
 	img, err := f.Manifests.PutPulled(f.ctx, "hub", manifestOf(f.blob("hub", "config")), PutOptions{Tags: []string{"v1"}})
@@ -215,7 +216,8 @@ func TestStore_EvictPulled_manyReferrers(t *testing.T) {
 	}
 }
 
-// What belongs to an image goes with it, unless the image is pushed again before its turn has come: then it may be new, too.
+// What belongs to an image goes with it, unless the image is pushed again before its turn has come:
+// then it may be new, too.
 func TestStore_DeleteImage_pushedAgainMeanwhile(t *testing.T) {
 	for _, again := range []bool{false, true} {
 		f := newFixture(t)

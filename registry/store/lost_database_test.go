@@ -12,8 +12,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-// A database that is not there (not mounted, moved away before a restore that a request for an image comes before)
-// must not be made anew: the blobs would be garbage of the new one.
+// A database that is not there (not mounted, moved away before a restore that a request for an
+// image comes before) must not be made anew: the blobs would be garbage of the new one.
 func TestOpen_withoutTheDatabaseOfTheStorage(t *testing.T) {
 	for name, c := range map[string]struct {
 		algorithm digest.Algorithm

@@ -418,7 +418,8 @@ func namedIn(repository, blob, of string) string {
 		END`
 }
 
-// neededLink selects the link of the blob ?2 in the repository ?1 if a manifest there refers to the blob.
+// neededLink selects the link of the blob ?2 in the repository ?1 if a manifest
+// there refers to the blob.
 var neededLink = `SELECT 1 FROM repository_blobs WHERE repository = ?1 AND digest = ?2 AND ` +
 	namedIn("?1", "?2", "f.kind <> 'child' AND NOT f.elsewhere")
 

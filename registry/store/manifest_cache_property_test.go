@@ -12,8 +12,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// recentModel is two repositories that several writers and readers use at the same time: everyone has a tag of its own
-// in each, and all of them share one and the manifests.
+// recentModel is two repositories that several writers and readers use at the same time: everyone
+// has a tag of its own in each, and all of them share one and the manifests.
 type recentModel struct {
 	*fixture
 	bodies     [][]byte
@@ -53,7 +53,8 @@ func (m *recentModel) told(repo, reference string) (Manifest, error) {
 	return m.Manifests.ByTag(m.ctx, repo, reference)
 }
 
-// step does one random thing, and checks of what was acknowledged that which no other writer can have changed since.
+// step does one random thing, and checks of what was acknowledged that which no other writer
+// can have changed since.
 func (m *recentModel) step(r *rand.Rand, writer int) error {
 	repo, body := recentRepos[r.IntN(len(recentRepos))], m.bodies[r.IntN(len(m.bodies))]
 	own, d := fmt.Sprintf("of-%d", writer), digest.FromBytes(body)

@@ -401,7 +401,8 @@ func TestStore_ReadsDoNotWaitForTheWriter(t *testing.T) {
 	isNotFound(t, err)
 }
 
-// Readers that forget a connection deadlock the pool in time; here there are more calls than connections.
+// Readers that forget a connection deadlock the pool in time; here there are more
+// calls than connections.
 func TestStore_ReadsGiveTheirConnectionBack(t *testing.T) {
 	f := newFixture(t)
 	for range 3 * f.db.Reader().Stats().MaxOpenConnections {

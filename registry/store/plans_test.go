@@ -14,7 +14,8 @@ import (
 	"testing"
 )
 
-// composed are the statements that Go code puts together, by name. All others are read from the source.
+// composed are the statements that Go code puts together, by name. All others are
+// read from the source.
 func composed() map[string]string {
 	all := map[string]string{
 		"manifest by digest": manifestByDigest, "manifest by tag": manifestByTag, "blob": visibleBlob,
@@ -41,7 +42,8 @@ func composed() map[string]string {
 	return all
 }
 
-// scans are the statements, by how they begin, that may read a whole table or index, and the reason.
+// scans are the statements, by how they begin, that may read a whole table or index,
+// and the reason.
 func scans() map[string]string {
 	return map[string]string{
 		`SELECT (SELECT count(*) FROM repositories`: "counts all, for metrics and the status",
@@ -57,8 +59,9 @@ func scans() map[string]string {
 	}
 }
 
-// TestStore_plans has each statement of the store find its rows by an index. It takes the statements from the source, so
-// that a new one is among them: a literal as it stands, and one that is put together from composed.
+// TestStore_plans has each statement of the store find its rows by an index. It takes the
+// statements from the source, so that a new one is among them: a literal as it stands, and one that
+// is put together from composed.
 func TestStore_plans(t *testing.T) {
 	f := newFixture(t)
 	statements := composed()
@@ -126,7 +129,8 @@ func contains(whole, part string) bool {
 	return true
 }
 
-// scansTable reports whether a line of a plan reads all of a table, and not of a subquery or of an argument.
+// scansTable reports whether a line of a plan reads all of a table, and not of a
+// subquery or of an argument.
 func scansTable(text, line string) bool {
 	match := scanned.FindStringSubmatch(line)
 	if match == nil || strings.Contains(line, "VIRTUAL TABLE") || match[1] == "CONSTANT" {
@@ -149,7 +153,8 @@ func (f *fixture) compiles(text string) bool {
 	return rows.Err() == nil
 }
 
-// statementLiterals returns the string literals that begin like a statement, by their place in the source.
+// statementLiterals returns the string literals that begin like a statement, by
+// their place in the source.
 func statementLiterals(t *testing.T) map[string]string {
 	t.Helper()
 	files, err := filepath.Glob("*.go")

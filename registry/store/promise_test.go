@@ -2,8 +2,8 @@ package store
 
 import "testing"
 
-// The image of one push does not take the promise that another push of the same blob was given, when that image is deleted
-// before the other's manifest has come.
+// The image of one push does not take the promise that another push of the same blob was given,
+// when that image is deleted before the other's manifest has come.
 func TestStore_aPromiseIsForEachPush(t *testing.T) {
 	f := newFixture(t)
 	layer := f.blob("app", "shared layer") // the one push has sent it

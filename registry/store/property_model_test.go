@@ -72,7 +72,8 @@ func (b worldBlob) desc(mediaType string) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: mediaType, Digest: b.digest, Size: int64(len(b.content))}
 }
 
-// addImage makes one whose layers others have too. Some have a layer that is elsewhere, some a subject.
+// addImage makes one whose layers others have too. Some have a layer that is
+// elsewhere, some a subject.
 func (w *world) addImage(r *rand.Rand, i int) {
 	config := w.blobs[r.IntN(len(w.blobs))]
 	m := ocispec.Manifest{
@@ -204,7 +205,8 @@ func (m *model) manifest(d digest.Digest) worldManifest {
 // has says whether a blob is held.
 func (m *model) has(d digest.Digest) bool { return !m.blobs[d].IsZero() }
 
-// visible reports whether a repository shows a blob: it was put or mounted there. That a manifest names it is no reason.
+// visible reports whether a repository shows a blob: it was put or mounted there. That a manifest
+// names it is no reason.
 func (m *model) visible(repo string, d digest.Digest) bool {
 	r := m.repos[repo]
 	return r != nil && m.has(d) && !r.blobs[d].IsZero()
@@ -238,7 +240,8 @@ func (m *model) held() map[digest.Digest]bool {
 	return held
 }
 
-// promise is what clients were told of a blob in a repository: that a manifest which needs it may be put there now.
+// promise is what clients were told of a blob in a repository: that a manifest which needs
+// it may be put there now.
 type promise struct {
 	last      time.Time
 	manifests int // that may come: each push, mount or check by a client is for one
@@ -252,7 +255,8 @@ func (p promise) again(now time.Time) promise {
 	return promise{last: now, manifests: p.manifests + 1}
 }
 
-// garbage says whether collection may take a blob, and has to: nobody relies on it, and nobody has since before.
+// garbage says whether collection may take a blob, and has to: nobody relies on it, and
+// nobody has since before.
 func (m *model) garbage(d digest.Digest, before time.Time) bool {
 	for p, told := range m.awaited {
 		if p.name == d.String() && m.now.Sub(told.last) < guard.PushTakes {
@@ -335,8 +339,8 @@ func (m *model) show(repo string, d digest.Digest, mediaType string, parts []dig
 	}
 }
 
-// remove takes a manifest out of a repository, with the children that nothing else has there, and, if whole, with what
-// belongs to what goes.
+// remove takes a manifest out of a repository, with the children that nothing else has there, and,
+// if whole, with what belongs to what goes.
 func (m *model) remove(repo string, d digest.Digest, whole bool) {
 	r := m.repos[repo]
 	var children []digest.Digest
@@ -428,8 +432,8 @@ func (m *model) referrers(repo string, subject digest.Digest) []digest.Digest {
 	return found
 }
 
-// reopened is what a restart changes: checks become as good as links, nobody is known to push, and nobody has an
-// upload.
+// reopened is what a restart changes: checks become as good as links, nobody is known to push,
+// and nobody has an upload.
 func (m *model) reopened() {
 	for d, checked := range m.checks {
 		for _, r := range m.repos {
@@ -459,7 +463,8 @@ func (m *model) names(r *modelRepo, d digest.Digest) bool {
 	return false
 }
 
-// spared reports whether a client was told that a blob is held, or may put a manifest that needs it.
+// spared reports whether a client was told that a blob is held, or may put a
+// manifest that needs it.
 func (m *model) spared(d digest.Digest, before time.Time) bool {
 	for p, told := range m.awaited {
 		if p.name == d.String() && m.now.Sub(told.last) < guard.PushTakes {

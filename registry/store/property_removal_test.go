@@ -31,7 +31,8 @@ func (p *player) deleteManifest(s step) error {
 	return errors.Join(err, p.planAtOnce())
 }
 
-// planAtOnce asks what is garbage without a grace period: what was deleted, but for what a push may still need.
+// planAtOnce asks what is garbage without a grace period: what was deleted, but for what
+// a push may still need.
 func (p *player) planAtOnce() error {
 	p.now = p.clock.add(time.Nanosecond)
 	return p.makePlan(step{})

@@ -31,8 +31,9 @@ const (
 	every = 10 // steps between two comparisons; a history that fails is played again with one after each step
 )
 
-// TestStore_Histories plays random histories on a store and on a plain model of it, and compares what the two
-// answer and hold. Each history is that of its seed; one that fails is cut down to the steps that it takes to fail.
+// TestStore_Histories plays random histories on a store and on a plain model of it, and compares
+// what the two answer and hold. Each history is that of its seed; one that fails is cut down to the
+// steps that it takes to fail.
 func TestStore_Histories(t *testing.T) {
 	if *playSeed != 0 {
 		playHistory(t, *playSeed)
@@ -83,8 +84,8 @@ func shrink(t *testing.T, seed uint64, history []step, told []string, err error)
 	return history, told, err
 }
 
-// step is one step of a history: what is done, and numbers that say to what. They mean something after whatever
-// other steps, so that a history can be cut.
+// step is one step of a history: what is done, and numbers that say to what. They mean something
+// after whatever other steps, so that a history can be cut.
 type step struct {
 	kind       int
 	a, b, c, d int
@@ -186,7 +187,8 @@ func (p *player) end() error { return errors.Join(p.close(), os.RemoveAll(p.dir)
 
 func (p *player) say(format string, args ...any) { p.did = append(p.did, fmt.Sprintf(format, args...)) }
 
-// compare asks both sides for all there is. It asks nothing that the store takes for a reason to keep something.
+// compare asks both sides for all there is. It asks nothing that the store takes for a
+// reason to keep something.
 func (p *player) compare() error {
 	for _, check := range []func() error{p.compareRepositories, p.compareBlobs, p.compareFiles, p.compareSessions, p.compareStats} {
 		if err := check(); err != nil {

@@ -18,8 +18,8 @@ import (
 // What pull-through needs and a push may not have: a manifest before its
 // layers, and the bytes of a blob before they are all there.
 
-// ExistsInAnother reports whether a blob exists that is not visible in repo. It becomes visible once
-// the upstream of repo has confirmed that it has the blob too: see LinkPulled.
+// ExistsInAnother reports whether a blob exists that is not visible in repo. It becomes visible
+// once the upstream of repo has confirmed that it has the blob too: see LinkPulled.
 func (s *Blobs) ExistsInAnother(ctx context.Context, repo string, d digest.Digest) (bool, error) {
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return false, err

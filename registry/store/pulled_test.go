@@ -166,7 +166,8 @@ func TestUpload_Open(t *testing.T) {
 	}
 }
 
-// A sync that trusted the manifest alone would report an image as held, commit, and leave it without layers.
+// A sync that trusted the manifest alone would report an image as held, commit, and
+// leave it without layers.
 func TestRun_Existing_pulledWithoutItsLayers(t *testing.T) {
 	f := newFixture(t)
 	config, layer := []byte("{}"), []byte("layer")

@@ -15,8 +15,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
-// 64 clients push small images, delete some of them and pull, while collection runs all the time. None
-// gets an error, and what was acknowledged and not deleted is there, with its blobs.
+// 64 clients push small images, delete some of them and pull, while collection runs all the time.
+// None gets an error, and what was acknowledged and not deleted is there, with its blobs.
 func TestStore_ManyPushersDeletesAndCollection(t *testing.T) {
 	f := newFixture(t)
 	ctx, stop := context.WithCancel(f.ctx)

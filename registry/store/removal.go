@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// removedLeast and removedMost bound the manifests of a step. A manifest may list thousands, so a removal
-	// begins with few, and doubles while a step takes less than removedTime.
+	// removedLeast and removedMost bound the manifests of a step. A manifest may list thousands, so
+	// a removal begins with few, and doubles while a step takes less than removedTime.
 	removedLeast = 4
 	removedMost  = 256
 	removedTime  = 2 * time.Millisecond
@@ -273,8 +273,8 @@ const (
 	// partTime bounds a transaction that is part of a long operation, which pushes wait for.
 	partTime = 20 * time.Millisecond
 
-	// stagedStep and droppedStep are how many staged rows, and how many manifests with their references, are
-	// deleted between two looks at the clock.
+	// stagedStep and droppedStep are how many staged rows, and how many manifests with their
+	// references, are deleted between two looks at the clock.
 	stagedStep  = 500
 	droppedStep = 8
 )

@@ -267,13 +267,13 @@ func (r *Run) Abort(ctx context.Context) error {
 	return nil
 }
 
-// sourceFresh is how long a source counts as recorded: pull-through names its source with everything it
-// fetches, and a transaction each time would cost more than it tells.
+// sourceFresh is how long a source counts as recorded: pull-through names its source with
+// everything it fetches, and a transaction each time would cost more than it tells.
 const sourceFresh = 24 * time.Hour
 
-// Source records, by repository, that what the run puts there comes from each of some names, such as
-// quay.io/openshift-release-dev/ocp-release. It is what scrub asks when a blob is damaged, and is kept also when the run
-// is aborted.
+// Source records, by repository, that what the run puts there comes from each of some names, such
+// as quay.io/openshift-release-dev/ocp-release. It is what scrub asks when a blob is damaged, and
+// is kept also when the run is aborted.
 func (r *Run) Source(ctx context.Context, from map[string][]string) error {
 	var all []source
 	for repo, names := range from {
@@ -285,7 +285,8 @@ func (r *Run) Source(ctx context.Context, from map[string][]string) error {
 	return r.store.recordSources(ctx, all, false)
 }
 
-// RecordSource records that pull-through fetched something for repo from path on registry (host[:port]).
+// RecordSource records that pull-through fetched something for repo from path on
+// registry (host[:port]).
 func (s *Blobs) RecordSource(ctx context.Context, repo, registry, path string) error {
 	return s.recordSources(ctx, []source{{repo, registry, path}}, true)
 }

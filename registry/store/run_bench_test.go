@@ -11,7 +11,8 @@ type stagedRun struct {
 	repositories, manifests, layers, tags int
 }
 
-// stageRun stages what a run may put in rows alone, with digests in no order, as those of content are.
+// stageRun stages what a run may put in rows alone, with digests in no order, as
+// those of content are.
 func (f *fixture) stageRun(n stagedRun) *Run {
 	f.t.Helper()
 	r, err := f.Runs.Begin(f.ctx, "large")
@@ -40,7 +41,8 @@ func (f *fixture) stageRun(n stagedRun) *Run {
 	return r
 }
 
-// longestWait runs do and reports for how long a small write of another user has waited meanwhile, at most.
+// longestWait runs do and reports for how long a small write of another user has
+// waited meanwhile, at most.
 func (f *fixture) longestWait(do func() error) (longest time.Duration) {
 	f.t.Helper()
 	ended := make(chan error)
@@ -58,8 +60,8 @@ func (f *fixture) longestWait(do func() error) (longest time.Duration) {
 	}
 }
 
-// BenchmarkRun_Commit says how long a run's commit keeps others waiting. Filling takes seconds. The directory is that of
-// TMPDIR.
+// BenchmarkRun_Commit says how long a run's commit keeps others waiting. Filling takes seconds. The
+// directory is that of TMPDIR.
 func BenchmarkRun_Commit(b *testing.B) {
 	for name, n := range map[string]stagedRun{
 		"images":    {repositories: 100, manifests: 6000, layers: 8, tags: 0},

@@ -38,8 +38,8 @@ func TestRun_Commit_shows(t *testing.T) {
 	}
 }
 
-// A source that knows a digest has no right to what another repository has under it: neither to its bytes nor to what
-// manifests say.
+// A source that knows a digest has no right to what another repository has under it: neither to its
+// bytes nor to what manifests say.
 func TestRun_anotherRepositorysContent(t *testing.T) {
 	f := newFixture(t)
 	private := f.pushImage("team/private", "private", "v1")
@@ -77,7 +77,8 @@ func TestRun_anotherRepositorysContent(t *testing.T) {
 	held(nil, []digest.Digest{config, layer})
 	missing(run, config, layer)
 
-	// A manifest that has all it needs, for instance since it needs nothing, is another repository's all the same.
+	// A manifest that has all it needs, for instance since it needs nothing, is another
+	// repository's all the same.
 	alone, err := f.Manifests.Put(f.ctx, "team/private", index(), PutOptions{})
 	f.must(err)
 	if has, err := hasManifest(f.ctx, run, "mirror/evil", alone.Digest); has || err != nil {
@@ -127,7 +128,8 @@ func TestRun_Existing_pulledManifestThatNamesAnothersBlob(t *testing.T) {
 	isNotFound(t, err)
 }
 
-// A blob that was confirmed is kept as one that was put: over a restart, and when its own repository is gone.
+// A blob that was confirmed is kept as one that was put: over a restart, and when its
+// own repository is gone.
 func TestRun_Confirm_keepsTheBlob(t *testing.T) {
 	f := newFixture(t)
 	layer := f.blob("other", "layer")

@@ -13,8 +13,9 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
-// The largest store that there are figures for. Every manifest has a config of its own and four layers that
-// four others have too; a fifth of them is in one repository; a hundredth of the blobs is garbage.
+// The largest store that there are figures for. Every manifest has a config of its own and
+// four layers that four others have too; a fifth of them is in one repository; a hundredth
+// of the blobs is garbage.
 const (
 	scaleManifests  = 1_000_000
 	scaleReferences = 5_000_000
@@ -23,8 +24,8 @@ const (
 	scaleOld        = 48 * time.Hour
 )
 
-// The digests of manifest and blob i, in SQL: spread over all that there can be, and in the order of i, in
-// which a table is quickly filled.
+// The digests of manifest and blob i, in SQL: spread over all that there can be, and in the order
+// of i, in which a table is quickly filled.
 const (
 	scaleManifest = `printf('sha256:%%016x%%048d', (%s) << 44, 0)`
 	scaleBlob     = `printf('sha256:%%016x%%048d', (%s) << 43, 0)`

@@ -13,8 +13,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// What is below a file system that is not mounted may look like a storage, too: a registry that was once started
-// without it has made the directories, and was pushed to.
+// What is below a file system that is not mounted may look like a storage, too: a registry that was
+// once started without it has made the directories, and was pushed to.
 func TestStore_ScrubBlob_ofAStorageThatIsAnother(t *testing.T) {
 	f := newFixture(t)
 	var ds []digest.Digest

@@ -128,7 +128,8 @@ func (f *fixture) mustNotBeHeld(run *Run, m Manifest, d digest.Digest) {
 	}
 }
 
-// TestStore_ScrubBlob_replacedMeanwhile: what a push heals between the reading and the quarantine stays.
+// TestStore_ScrubBlob_replacedMeanwhile: what a push heals between the reading and
+// the quarantine stays.
 func TestStore_ScrubBlob_replacedMeanwhile(t *testing.T) {
 	heal := map[string]func(f *fixture, d digest.Digest){
 		"a push":      func(f *fixture, d digest.Digest) { f.blob("app", "layer of app") },
@@ -287,7 +288,8 @@ func TestStore_TidyQuarantine(t *testing.T) {
 	}
 }
 
-// TestStore_Quarantine_ofAPulledManifest: pull-through fetches the blob again, as it does one that it never had.
+// TestStore_Quarantine_ofAPulledManifest: pull-through fetches the blob again, as it does
+// one that it never had.
 func TestStore_Quarantine_ofAPulledManifest(t *testing.T) {
 	f := newFixture(t)
 	config, layer := descriptor(ocispec.MediaTypeImageConfig, []byte("{}")), descriptor("x/y", []byte("layer"))

@@ -12,12 +12,12 @@ import (
 )
 
 const (
-	// maxUserSessions and maxSessions bound the unfinished uploads of one user and of all. Each has two files
-	// after its first byte.
+	// maxUserSessions and maxSessions bound the unfinished uploads of one user and of all. Each has
+	// two files after its first byte.
 	maxUserSessions = 1024
 	maxSessions     = 8 * maxUserSessions
-	// savedSessions bounds the empty sessions that survive a restart: those of pushes that are about to send
-	// their first byte.
+	// savedSessions bounds the empty sessions that survive a restart: those of pushes that are
+	// about to send their first byte.
 	savedSessions = 256
 )
 

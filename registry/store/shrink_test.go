@@ -26,8 +26,9 @@ func (f *fixture) databaseBytes() int64 {
 	return info.Size()
 }
 
-// A disk is filled with manifests until pushes are refused; they are deleted, and pushes work again: at once, since
-// the free pages of the database are as good as free, and what they take is given back to the file system.
+// A disk is filled with manifests until pushes are refused; they are deleted, and pushes work
+// again: at once, since the free pages of the database are as good as free, and what they take is
+// given back to the file system.
 func TestStore_DiskFullOfManifests(t *testing.T) {
 	dir, _ := diskspacetest.Small(t)
 	f := newFixtureIn(t, dir)
@@ -84,7 +85,8 @@ func (f *fixture) manifests() map[digest.Digest]bool {
 	return held
 }
 
-// Nothing has to be called for it: what was deleted is given back soon after, or when the store is closed.
+// Nothing has to be called for it: what was deleted is given back soon after, or
+// when the store is closed.
 func TestStore_ShrinksAfterDeleting(t *testing.T) {
 	f := newFixture(t)
 	for n := range 40 {

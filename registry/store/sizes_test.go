@@ -41,7 +41,8 @@ func TestStore_PutManifest_sizes(t *testing.T) {
 			f.must(run.Abort(f.ctx))
 		})
 	}
-	// An upstream's manifest comes before its layers. One that contradicts itself can be told all the same.
+	// An upstream's manifest comes before its layers. One that contradicts itself
+	// can be told all the same.
 	if _, err := f.Manifests.PutPulled(f.ctx, "up", body(config, layer, again), PutOptions{}); !errors.As(err, new(*InvalidError)) {
 		t.Errorf("pulled through: got %v", err)
 	}

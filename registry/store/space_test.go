@@ -16,7 +16,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/throttle"
 )
 
-// On a disk that is nearly full pushes are refused in time, so that pulls, deletes and collection go on.
+// On a disk that is nearly full pushes are refused in time, so that pulls, deletes
+// and collection go on.
 func TestStore_NearlyFullDisk(t *testing.T) {
 	f := newFixture(t)
 	m := f.pushImage("app", "app", "v1")
@@ -123,8 +124,8 @@ func TestOptions_MinFree(t *testing.T) {
 	}
 }
 
-// Somebody else fills the disk to the last byte. Pushes are told so; pulls, deletes and collection go on,
-// also those of a daemon that is started then, and collection frees space.
+// Somebody else fills the disk to the last byte. Pushes are told so; pulls, deletes and collection
+// go on, also those of a daemon that is started then, and collection frees space.
 func TestStore_FullDisk(t *testing.T) {
 	for name, restart := range map[string]bool{"while it runs": false, "before it starts": true} {
 		t.Run(name, func(t *testing.T) {

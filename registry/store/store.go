@@ -96,8 +96,9 @@ type turns struct {
 	patience time.Duration // of a request whose upload session another request has
 }
 
-// Open opens the store, or creates it. Errors: *LockedError when another process has it, *SchemaError,
-// *NotDatabaseError, *FullError, and one with a hint when the blobs or the database are missing.
+// Open opens the store, or creates it. Errors: *LockedError when another process has
+// it, *SchemaError, *NotDatabaseError, *FullError, and one with a hint when the blobs
+// or the database are missing.
 func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	s, err := newStore(o)
 	if err != nil {
@@ -175,7 +176,8 @@ func (s *Store) Close() error {
 		errs = append(errs, s.files.Close())
 	}
 	if s.db != nil {
-		// An error is logged only: a push whose check is lost is told what is missing, and sends it again.
+		// An error is logged only: a push whose check is lost is told what is
+		// missing, and sends it again.
 		if err := s.saveChecks(context.Background()); err != nil {
 			s.log.Warn("could not save the recent checks of blobs", "error", err)
 		}

@@ -10,8 +10,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Hardly anybody pushes sha512, so that a blob of it may well be the only one: whether it is the storage that is
-// lost, the others can tell.
+// Hardly anybody pushes sha512, so that a blob of it may well be the only one: whether it is the
+// storage that is lost, the others can tell.
 func TestStore_OpenBlob_ofTheOnlyOneOfItsAlgorithm(t *testing.T) {
 	f := newFixture(t)
 	for i := range 3 {

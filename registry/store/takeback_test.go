@@ -13,8 +13,9 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// What was placed and could not be synced is taken back. While it is synced, which takes long on a disk that is about
-// to fail, another push of the same blob can come, put its own file in its place, and be told that it is held.
+// What was placed and could not be synced is taken back. While it is synced, which takes long on a
+// disk that is about to fail, another push of the same blob can come, put its own file in its
+// place, and be told that it is held.
 func TestStore_TakeBack(t *testing.T) {
 	for _, a := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
 		t.Run(a.String(), func(t *testing.T) { testTakeBack(t, a) })

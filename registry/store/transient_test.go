@@ -72,7 +72,8 @@ func TestStore_Reinspect(t *testing.T) {
 	f.mustBeClean()
 }
 
-// A failed sync of the WAL does not damage the database. The write is refused, and the next one succeeds.
+// A failed sync of the WAL does not damage the database. The write is refused, and
+// the next one succeeds.
 func TestStore_aFailedSyncIsNoDamage(t *testing.T) {
 	f := newFixture(t)
 	f.blob("app", "first")

@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	// stepTime is about how long a step of a collection takes while there are reads. A thread that the kernel
-	// queues behind it on the same processor waits for all of it, even when another processor is idle.
+	// stepTime is about how long a step of a collection takes while there are reads. A thread
+	// that the kernel queues behind it on the same processor waits for all of it, even when
+	// another processor is idle.
 	stepTime = 250 * time.Microsecond
 
 	// quietAfter is the time without a read after which a collection takes large steps.

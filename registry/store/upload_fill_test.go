@@ -13,7 +13,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/throttle"
 )
 
-// A body comes in records and ends with its last bytes, or breaks with them; what is written is as much as fits.
+// A body comes in records and ends with its last bytes, or breaks with them; what is
+// written is as much as fits.
 func TestUpload_fill(t *testing.T) {
 	const content = "0123456789"
 	broken := errors.New("broken")

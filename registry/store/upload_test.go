@@ -276,7 +276,8 @@ func TestUpload_OneRequestAtATime(t *testing.T) {
 	f.must(<-got)
 }
 
-// Requests that fight over a session must not mix their bytes: each chunk is whole, and the hash is of what is there.
+// Requests that fight over a session must not mix their bytes: each chunk is whole, and the
+// hash is of what is there.
 func TestUpload_ManyRequestsStayInOrder(t *testing.T) {
 	f := newFixture(t)
 	u, err := f.Uploads.New(f.ctx, "app")
@@ -415,7 +416,7 @@ func BenchmarkUpload(b *testing.B) {
 	}
 }
 
-// What is needed everywhere (the empty config of every signature) is looked for in another way than what few need.
+// What every signature needs (the empty config) is looked for in another way than what few need.
 func TestStore_DeleteBlob_ofWhatManyManifestsNeed(t *testing.T) {
 	f := newFixture(t)
 	config := f.blob("many", "{}")

@@ -48,7 +48,8 @@ func TestStore_UserRepositories_Patterns(t *testing.T) {
 	}
 }
 
-// Another program has filled the disk to the last byte, and an account must go, or its password has leaked.
+// Another program has filled the disk to the last byte, and an account must go, or
+// its password has leaked.
 func TestStore_UsersOnFullDisk(t *testing.T) {
 	for name, restart := range map[string]bool{"while it runs": false, "before it starts": true} {
 		t.Run(name, func(t *testing.T) {

@@ -46,8 +46,8 @@ func (f *fixture) flip(d digest.Digest) {
 	f.must(os.WriteFile(f.path(d), content, 0o600))
 }
 
-// unreadable makes reads of a blob fail with EIO, by the one file that does so on every Linux: the memory
-// of this process, of which the first page is never mapped.
+// unreadable makes reads of a blob fail with EIO, by the one file that does so on every Linux: the
+// memory of this process, of which the first page is never mapped.
 func (f *fixture) unreadable(d digest.Digest) {
 	f.t.Helper()
 	f.must(os.Remove(f.path(d)))

@@ -56,8 +56,8 @@ func TestYielding_PausesForReadsOnly(t *testing.T) {
 	}
 }
 
-// While there are reads, a collection removes a few blobs in a transaction, pauses before each file, has the writer in no
-// pause, and comes to its end.
+// While there are reads, a collection removes a few blobs in a transaction, pauses before each
+// file, has the writer in no pause, and comes to its end.
 func TestStore_RemoveBlobs_givesWayToReads(t *testing.T) {
 	f := newFixture(t)
 	var garbage []digest.Digest

@@ -1,11 +1,11 @@
 // Package api is the control API: each call with its path, its request and its answer.
 //
-// A call is declared here once, as a [Call] or, if it takes long, as a [Job]. Package client has a method for it,
-// package admin a handler, and neither repeats the path. A request that breaks a rule of its own says so in Check,
-// which the server calls.
+// A call is declared here once, as a [Call] or, if it takes long, as a [Job]. Package client has a
+// method for it, package admin a handler, and neither repeats the path. A request that breaks a
+// rule of its own says so in Check, which the server calls.
 //
-// Requests and answers are JSON; an error is a [Refusal]. Protocol buffers were refused: curl is the second client, and
-// the large bodies, blobs and manifests, are sent as they are.
+// Requests and answers are JSON; an error is a [Refusal]. Protocol buffers were refused: curl is
+// the second client, and the large bodies, blobs and manifests, are sent as they are.
 package api
 
 import (
@@ -21,13 +21,13 @@ const Product = "appliance"
 const (
 	MaxJSON = 64 << 10
 	MaxList = 4 << 20
-	// MaxLine bounds a line of a job: the report of a scrub lists a thousand damaged blobs with a hundred images
-	// each, which is 40 MB where the names are as long as they may be.
+	// MaxLine bounds a line of a job: the report of a scrub lists a thousand damaged blobs with a
+	// hundred images each, which is 40 MB where the names are as long as they may be.
 	MaxLine = 64 << 20
 )
 
-// AtOnce is how many digests, blobs, tags or sources one request lists. With the longest names of repositories and the
-// longest digests it stays below MaxList.
+// AtOnce is how many digests, blobs, tags or sources one request lists. With the longest names of
+// repositories and the longest digests it stays below MaxList.
 const AtOnce = 5000
 
 // None stands for no JSON: no request body that is decoded, no answer body.
@@ -41,8 +41,9 @@ type Call[Q, A any] struct {
 	Max    int64  // bytes of the request's JSON
 }
 
-// Job is a request that lasts. Its answer is a [Line] whenever there is progress, and a last one with the result or the
-// error: at the first line it is not known whether the job succeeds. A job that fails before is answered as a Call is.
+// Job is a request that lasts. Its answer is a [Line] whenever there is progress, and a last one
+// with the result or the error: at the first line it is not known whether the job succeeds. A job
+// that fails before is answered as a Call is.
 type Job[Q, P, R any] struct{ Path string }
 
 // Refusal is the answer to a request that failed.
@@ -72,10 +73,10 @@ var (
 	// ListInventory lists what the registry has, in parts, for a mirror that leaves it out.
 	ListInventory = Call[InventoryRequest, Inventory]{http.MethodPost, "/api/v1/inventory", http.StatusOK, MaxJSON}
 
-	// BeginSync begins a run. What is put into it exists for its run only, and safe from collection, until CommitSync
-	// makes all of it visible at once. A repository gets by a run what was put for it, what it shows already, and
-	// what the caller says that the source of that repository has confirmed; to name another repository's blob is not
-	// enough.
+	// BeginSync begins a run. What is put into it exists for its run only, and safe from
+	// collection, until CommitSync makes all of it visible at once. A repository gets by a run what
+	// was put for it, what it shows already, and what the caller says that the source of that
+	// repository has confirmed; to name another repository's blob is not enough.
 	BeginSync   = Call[NewSync, Sync]{http.MethodPost, "/api/v1/sync", http.StatusCreated, MaxJSON}
 	CheckSync   = Call[Existing, Existing]{http.MethodPost, "/api/v1/sync/{id}/held", http.StatusOK, MaxList}
 	ConfirmSync = Call[Confirm, Confirmed]{http.MethodPost, "/api/v1/sync/{id}/confirm", http.StatusOK, MaxList}

@@ -2,7 +2,8 @@ package api
 
 import "github.com/opencontainers/go-digest"
 
-// InventoryRequest asks for what follows what was listed before; empty for the beginning. Digests come first.
+// InventoryRequest asks for what follows what was listed before; empty for the
+// beginning. Digests come first.
 type InventoryRequest struct {
 	Digest string `json:"digest,omitempty"`
 	Tag    *Tag   `json:"tag,omitempty"` // set once all digests are listed

@@ -34,11 +34,11 @@ func (d *Duration) UnmarshalText(text []byte) error {
 // GCRequest asks for a collection.
 type GCRequest struct {
 	DryRun bool `json:"dryRun,omitempty"` // only list what would be removed
-	// GracePeriod protects what was pushed or asked for within it; nil is the configured one. With 0 deleted images
-	// are removed at once; what a push under way may need stays for some minutes.
+	// GracePeriod protects what was pushed or asked for within it; nil is the configured one. With
+	// 0 deleted images are removed at once; what a push under way may need stays for some minutes.
 	GracePeriod *Duration `json:"gracePeriod,omitempty"`
-	// Detach makes the collection the daemon's own: the answer comes when it has begun, and it goes on without the
-	// caller. Its progress and its result are in the status.
+	// Detach makes the collection the daemon's own: the answer comes when it has begun, and it goes
+	// on without the caller. Its progress and its result are in the status.
 	Detach bool `json:"detach,omitempty"`
 }
 

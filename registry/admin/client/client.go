@@ -1,7 +1,8 @@
 // Package client makes the calls of the control API, which package api declares.
 //
-// Use [NewUnix] for the daemon on this host and [Dial] for a registry on another host, which may turn out not to be an
-// appliance. The package does not import the store, so that an installer and a command stay small.
+// Use [NewUnix] for the daemon on this host and [Dial] for a registry on another host, which may
+// turn out not to be an appliance. The package does not import the store, so that an installer
+// and a command stay small.
 package client
 
 import (

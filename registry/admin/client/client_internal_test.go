@@ -18,7 +18,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
-// TestUnreachable_noRoute: a host that drops packets is unreachable as one that refuses is, though net calls it a deadline.
+// TestUnreachable_noRoute: a host that drops packets is unreachable as one that refuses is, though
+// net calls it a deadline.
 func TestUnreachable_noRoute(t *testing.T) {
 	_, err := (&net.Dialer{Deadline: time.Unix(1, 0)}).Dial("tcp", "127.0.0.1:1")
 	err = unreachable("https://registry.test:8443", &url.Error{Op: "Get", URL: "https://registry.test:8443/api/v1/ping", Err: err})
@@ -32,7 +33,8 @@ type transport func(*http.Request) (*http.Response, error)
 
 func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// TestClient_Ping_bounded: every command asks first whether a daemon runs, and one that hangs must not hold it up.
+// TestClient_Ping_bounded: every command asks first whether a daemon runs, and one that
+// hangs must not hold it up.
 func TestClient_Ping_bounded(t *testing.T) {
 	c := NewUnix("socket")
 	c.http.Transport = transport(func(r *http.Request) (*http.Response, error) {

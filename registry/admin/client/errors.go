@@ -42,12 +42,12 @@ func (e *Refused) Is(target error) bool {
 	return target == ErrNotFound && e.Status == http.StatusNotFound
 }
 
-// Refused reports whether the same request would be refused again: the disk is full, the run is gone, the user is not
-// allowed. Other answers may depend on how the request arrived.
+// Refused reports whether the same request would be refused again: the disk is full, the run is
+// gone, the user is not allowed. Other answers may depend on how the request arrived.
 func (e *Refused) Refused() bool { return refusedAgain(e.Status) }
 
-// NotApplianceError reports that something other than an appliance has answered. Its status does not matter: the web
-// console of another program answers 200 to each path.
+// NotApplianceError reports that something other than an appliance has answered. Its status does
+// not matter: the web console of another program answers 200 to each path.
 type NotApplianceError struct {
 	Answer string // its status line
 	status int

@@ -40,9 +40,9 @@ func (c *Client) Scrub(ctx context.Context, q api.ScrubRequest, progress func(ap
 	return run(ctx, c, api.Scrub, q, progress)
 }
 
-// Backup has a snapshot made and calls copyAll with the name of its file, which is beside the database. Until copyAll
-// returns no collection removes the files of blobs that the snapshot names; its context ends when the daemon can no
-// longer promise that. It works on the socket only.
+// Backup has a snapshot made and calls copyAll with the name of its file, which is beside the
+// database. Until copyAll returns no collection removes the files of blobs that the snapshot names;
+// its context ends when the daemon can no longer promise that. It works on the socket only.
 func (c *Client) Backup(ctx context.Context, copyAll func(ctx context.Context, snapshot string) error) error {
 	copying, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -132,7 +132,8 @@ func (r *Run) Source(ctx context.Context, from map[string][]string) error {
 	return nil
 }
 
-// PutBlob sends desc.Size bytes of body, which the daemon verifies. It does not read body after it returns.
+// PutBlob sends desc.Size bytes of body, which the daemon verifies. It does not read
+// body after it returns.
 func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, body io.Reader) error {
 	source := newSource(body, desc.Size)
 	req, err := r.put(ctx, api.PutBlob, repo, desc.Digest, "application/octet-stream", source)
@@ -153,7 +154,8 @@ func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor,
 	return err
 }
 
-// PutManifest sends a manifest, whose blobs must exist in the repository, or have been put or confirmed for it before.
+// PutManifest sends a manifest, whose blobs must exist in the repository, or have been put or
+// confirmed for it before.
 func (r *Run) PutManifest(ctx context.Context, repo string, desc ocispec.Descriptor, body []byte) error {
 	req, err := r.put(ctx, api.PutManifest, repo, desc.Digest, desc.MediaType, bytes.NewReader(body))
 	if err != nil {
@@ -225,7 +227,8 @@ func (s *source) Read(p []byte) (int, error) {
 	}
 	n, err := s.r.Read(p[:min(int64(len(p)), s.left)])
 	if s.left -= int64(n); s.left == 0 && (err == nil || err == io.EOF) {
-		// The last bytes go only when the reader has confirmed its end: the daemon takes a blob when it is complete.
+		// The last bytes go only when the reader has confirmed its end: the daemon takes a
+		// blob when it is complete.
 		switch extra, end := io.ReadFull(s.r, make([]byte, 1)); {
 		case extra > 0:
 			n, err = 0, errors.New("it is longer than its size says")

@@ -56,13 +56,15 @@ type Report struct {
 	DamagedBlobs  []digest.Digest `json:"damagedBlobs,omitempty"`
 }
 
-// Create backs a store up to dest: a snapshot of the database, then the blobs that it names. A dest that ends in .tar is
-// written as one file; any other is a directory, where the blobs of the backup before are kept. Blobs are cloned where
-// the file system can (reflink), linked where it is the same one, and copied otherwise. The database is put in place
-// last: until then, and for good if it is interrupted, the backup before stays.
+// Create backs a store up to dest: a snapshot of the database, then the blobs that it names. A dest
+// that ends in .tar is written as one file; any other is a directory, where the blobs of the backup
+// before are kept. Blobs are cloned where the file system can (reflink), linked where it is the
+// same one, and copied otherwise. The database is put in place last: until then, and for good if it
+// is interrupted, the backup before stays.
 //
-// Damage in the storage ends in a *DamagedError, after everything else has been backed up. Other errors: *Error for a
-// dest that cannot or must not be written to, and for a store that may not be read.
+// Damage in the storage ends in a *DamagedError, after everything else has been backed
+// up. Other errors: *Error for a dest that cannot or must not be written to, and for a
+// store that may not be read.
 func Create(ctx context.Context, dest string, o Options) (report Report, err error) {
 	dest, err = filepath.Abs(dest)
 	if err != nil {

@@ -15,8 +15,9 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// TestStore_integrity_whileItServes backs up, verifies and scrubs a store while images are pushed to it and
-// deleted, and everything is collected at once. Every backup is whole, and nothing is ever seen as damage.
+// TestStore_integrity_whileItServes backs up, verifies and scrubs a store while images are
+// pushed to it and deleted, and everything is collected at once. Every backup is whole, and
+// nothing is ever seen as damage.
 func TestStore_integrity_whileItServes(t *testing.T) {
 	f := newFixture(t)
 	f.pushImage("stays", "stays", "v1")
@@ -63,7 +64,8 @@ func TestStore_integrity_whileItServes(t *testing.T) {
 	f.mustBeClean()
 }
 
-// churn pushes an image and deletes it. With no grace, its blobs may be gone before its manifest comes.
+// churn pushes an image and deletes it. With no grace, its blobs may be gone before
+// its manifest comes.
 func churn(ctx context.Context, t *testing.T, s *store.Store, repo, name string) {
 	m, err := push(ctx, s, repo, name, name)
 	if err == nil {

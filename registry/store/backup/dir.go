@@ -51,7 +51,8 @@ func (b *backup) openDir(path string) (_ *dirSink, err error) {
 	return &dirSink{backup: b, path: path, root: root, lock: lock, dirs: map[string]bool{}}, nil
 }
 
-// mayWrite refuses the directories of a live store: a backup in the place of an open database would destroy it.
+// mayWrite refuses the directories of a live store: a backup in the place of an open
+// database would destroy it.
 func (b *backup) mayWrite(path string) error {
 	if _, err := os.Lstat(filepath.Join(path, databaseName+".lock")); err == nil {
 		return &Error{Path: path, Reason: "holds the database of a store", hint: ownDirectory}
@@ -76,7 +77,8 @@ func (b *backup) notInStorage(path string) error {
 	}
 }
 
-// lockBackup excludes a second writer, and readers while one writes. It does nothing where a file system has no locks.
+// lockBackup excludes a second writer, and readers while one writes. It does nothing where a
+// file system has no locks.
 func lockBackup(root *os.Root, how int) (*os.File, error) {
 	f, err := root.Open(".")
 	if err != nil {
@@ -128,8 +130,9 @@ func (b *dirSink) put(ctx context.Context, blob blob) (damage string, err error)
 	return "", nil
 }
 
-// upToDate reports whether a file of the backup has the right size and is not older than the one in the storage. A blob
-// never changes, but a damaged one is replaced: a backup of the damage is older than the replacement.
+// upToDate reports whether a file of the backup has the right size and is not older than the one
+// in the storage. A blob never changes, but a damaged one is replaced: a backup of the damage is
+// older than the replacement.
 func (b *dirSink) upToDate(name string, source fs.FileInfo) bool {
 	info, err := b.root.Lstat(name)
 	return err == nil && info.Mode().IsRegular() && info.Size() == source.Size() && !info.ModTime().Before(source.ModTime())
@@ -182,8 +185,8 @@ func (b *dirSink) clone(from *os.File, name string) (done bool, err error) {
 	return true, durable.Finish(to, nil)
 }
 
-// link shares the file. Neither the store nor a backup ever writes to a blob in place. It links the open file: the name
-// could lead root to something else by now, such as a symbolic link.
+// link shares the file. Neither the store nor a backup ever writes to a blob in place. It links the
+// open file: the name could lead root to something else by now, such as a symbolic link.
 func (b *dirSink) link(from *os.File, to string) bool {
 	if b.noLink {
 		return false
@@ -236,8 +239,8 @@ func (b *dirSink) finish(ctx context.Context, snapshot *sql.DB) error {
 	return b.prune(ctx, snapshot)
 }
 
-// syncBackup syncs a directory, where its file system and its mode allow that: a network share often does not, and a
-// backup there is better than none.
+// syncBackup syncs a directory, where its file system and its mode allow that: a network share
+// often does not, and a backup there is better than none.
 func syncBackup(dir *os.File, err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return nil

@@ -136,7 +136,8 @@ func layerOf(m store.Manifest) digest.Digest {
 	return image.Layers[0].Digest
 }
 
-// variety pushes an image, an index with a child that is missing, and a pulled-through image without its blobs.
+// variety pushes an image, an index with a child that is missing, and a pulled-through
+// image without its blobs.
 func (f *fixture) variety() {
 	f.t.Helper()
 	m := f.pushImage("team/app", "app", "v1", "latest")
@@ -182,8 +183,8 @@ func (f *fixture) flip(d digest.Digest) {
 	f.must(os.WriteFile(f.path(d), content, 0o600))
 }
 
-// unreadable makes reads of a blob fail with EIO, by the one file that does so on every Linux: the memory of this
-// process, of which the first page is never mapped.
+// unreadable makes reads of a blob fail with EIO, by the one file that does so on every Linux: the
+// memory of this process, of which the first page is never mapped.
 func (f *fixture) unreadable(d digest.Digest) {
 	f.t.Helper()
 	f.must(os.Remove(f.path(d)))

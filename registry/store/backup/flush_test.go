@@ -10,8 +10,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/integrity"
 )
 
-// A database is restored as a whole, and not what SQLite has folded of it by itself when it was closed: it does that
-// for the last one who closes it, and says nothing when it fails.
+// A database is restored as a whole, and not what SQLite has folded of it by itself when it was
+// closed: it does that for the last one who closes it, and says nothing when it fails.
 func TestRestore_foldsTheWAL(t *testing.T) {
 	f := newFixture(t)
 	bad := f.pushImage("app", "bad", "bad")

@@ -19,8 +19,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/integrity"
 )
 
-// TestCreate_isNotLedAstray is a backup that root makes of a service that was taken over. What lies outside of the
-// directories of either side is not read, and not written.
+// TestCreate_isNotLedAstray is a backup that root makes of a service that was taken over. What lies
+// outside of the directories of either side is not read, and not written.
 func TestCreate_isNotLedAstray(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -98,7 +98,8 @@ func TestCreate_isNotLedAstray(t *testing.T) {
 	})
 }
 
-// TestRestore_isNotLedAstray is a backup that a service could write to: what lies outside of it is not read.
+// TestRestore_isNotLedAstray is a backup that a service could write to: what lies
+// outside of it is not read.
 func TestRestore_isNotLedAstray(t *testing.T) {
 	f := newFixture(t)
 	layer := layerOf(f.pushImage("app", "app", "v1"))
@@ -123,7 +124,8 @@ func TestRestore_isNotLedAstray(t *testing.T) {
 	}
 }
 
-// TestCreate_linksWhatItOpened, so that a link has the owner and mode of the service's file, which is the same file.
+// TestCreate_linksWhatItOpened, so that a link has the owner and mode of the service's file,
+// which is the same file.
 func TestCreate_linksWhatItOpened(t *testing.T) {
 	f := newFixture(t)
 	layer := layerOf(f.pushImage("app", "app", "v1"))

@@ -47,13 +47,14 @@ type RestoreReport struct {
 	DamagedBlobs []digest.Digest `json:"damagedBlobs,omitempty"`
 }
 
-// Restore makes a store of a backup: a directory or a .tar. o.Database must not exist, or have nothing that was pushed.
-// Every blob is hashed, also those that the storage already has, which are kept; so a restore that was interrupted, or
-// one after the loss of the database alone, copies only what is missing. The database is put in place last: until then
-// there is no store, and Restore can be called again.
+// Restore makes a store of a backup: a directory or a .tar. o.Database must not exist, or have
+// nothing that was pushed. Every blob is hashed, also those that the storage already has, which
+// are kept; so a restore that was interrupted, or one after the loss of the database alone, copies
+// only what is missing. The database is put in place last: until then there is no store, and
+// Restore can be called again.
 //
-// Errors: *sqlite.LockedError, *Error, *sqlite.SchemaError, *diskspace.FullError, and *DamagedError, after everything
-// else was copied.
+// Errors: *sqlite.LockedError, *Error, *sqlite.SchemaError, *diskspace.FullError, and
+// *DamagedError, after everything else was copied.
 func Restore(ctx context.Context, from string, o RestoreOptions) (report RestoreReport, err error) {
 	if o.Database, err = filepath.Abs(o.Database); err != nil {
 		return report, fmt.Errorf("restore: %w", err)
@@ -110,7 +111,8 @@ func (r *restore) progress(partial int64) {
 func (r *restore) dir() string  { return r.options.Database + ".restore" }
 func (r *restore) path() string { return filepath.Join(r.dir(), databaseName) }
 
-// ready is where the database waits while dir goes, so that a kill after the last rename leaves nothing behind.
+// ready is where the database waits while dir goes, so that a kill after the last rename
+// leaves nothing behind.
 func (r *restore) ready() string { return r.options.Database + ".restored" }
 
 // clear removes what a restore has made beside the database.
@@ -144,7 +146,8 @@ func (r *restore) run(ctx context.Context) error {
 	return nil
 }
 
-// fetchDatabase copies the database out of the backup to dir, where it is not taken for the store's.
+// fetchDatabase copies the database out of the backup to dir, where it is not taken
+// for the store's.
 func (r *restore) fetchDatabase(ctx context.Context) error {
 	if err := r.clear(); err != nil { // after a restore that was killed
 		return err
@@ -164,7 +167,8 @@ func (r *restore) fetchDatabase(ctx context.Context) error {
 	if err := errors.Join(err, content.Close(), f.Close()); err != nil {
 		return diskspace.Full(r.options.Database, 0, err)
 	}
-	// SQLite takes an empty file for a new database, and Open takes one without an id for one whose WAL has it.
+	// SQLite takes an empty file for a new database, and Open takes one without an id
+	// for one whose WAL has it.
 	ours, err := sqlite.IsApplication(r.path(), migrations.Schema().Application)
 	if err == nil && !ours {
 		err = r.damagedDatabase("it is empty, cut off, or another program's")
@@ -223,9 +227,10 @@ func (r *restore) fill(ctx context.Context) (err error) {
 	return db.Flush(ctx)
 }
 
-// checkDatabase fails with an *Error unless the copied database is whole: by SQLite's own structures, indexes
-// among them, and by the digests of manifests. One bit in an index is enough for a collection to take layers that are in
-// use. What else verify would find was so when the backup was made.
+// checkDatabase fails with an *Error unless the copied database is whole: by SQLite's own
+// structures, indexes among them, and by the digests of manifests. One bit in an index is
+// enough for a collection to take layers that are in use. What else verify would find was so
+// when the backup was made.
 func (r *restore) checkDatabase(ctx context.Context, db *sqlite.DB) error {
 	r.progress(0)
 	problems, err := integrity.CheckDatabase(ctx, db, r.path(), func() { r.progress(0) })
@@ -331,8 +336,8 @@ func syncFile(path string) error {
 	return durable.Finish(f, nil)
 }
 
-// checkEmpty refuses a database that has anything in it that a restore would lose. Accounts do not count: an installation
-// makes some, and the backup has its own.
+// checkEmpty refuses a database that has anything in it that a restore would lose. Accounts do not
+// count: an installation makes some, and the backup has its own.
 func checkEmpty(ctx context.Context, path string) error {
 	switch info, err := os.Stat(path); {
 	case errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0:

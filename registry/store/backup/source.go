@@ -66,8 +66,8 @@ func openBackup(path string) (source, error) {
 	return &dirSource{path: path, root: root, lock: lock}, nil
 }
 
-// dirSource reads below its directory only: a user who may write there must not choose what else is read with the rights
-// of the one who restores.
+// dirSource reads below its directory only: a user who may write there must not choose what else is
+// read with the rights of the one who restores.
 type dirSource struct {
 	path string
 	root *os.Root
@@ -85,7 +85,8 @@ func (s *dirSource) database() (io.ReadCloser, error) {
 func (s *dirSource) blob(d digest.Digest) (io.ReadCloser, error) {
 	f, _, err := openRegular(s.root, blobfile.Name(d))
 	if err != nil {
-		// A program that finds duplicates may have replaced it by a link, which leads out of the backup.
+		// A program that finds duplicates may have replaced it by a link, which
+		// leads out of the backup.
 		if info, statErr := s.root.Lstat(blobfile.Name(d)); statErr == nil && info.Mode()&fs.ModeSymlink != 0 {
 			return nil, &fs.PathError{Op: "open", Path: blobfile.Name(d), Err: blobfile.ErrNotFile}
 		}
@@ -127,8 +128,8 @@ func (s *tarSource) blob(d digest.Digest) (io.ReadCloser, error) {
 	return io.NopCloser(s.tar), nil
 }
 
-// advance goes to the next blob. A tar that is cut off has come to its end: the missing blobs are reported one by one, and
-// a partial restore has the others.
+// advance goes to the next blob. A tar that is cut off has come to its end: the missing blobs are
+// reported one by one, and a partial restore has the others.
 func (s *tarSource) advance() error {
 	header, err := s.tar.Next()
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, tar.ErrHeader) {
@@ -150,8 +151,8 @@ func (s *tarSource) advance() error {
 
 func (s *tarSource) Close() error { return s.file.Close() }
 
-// Stream calls restore with a pipe that has the backup at path, a directory or a .tar, as a .tar: for
-// a Restore in another process, whose user may not read the backup. *Error for the path.
+// Stream calls restore with a pipe that has the backup at path, a directory or a .tar, as a .tar:
+// for a Restore in another process, whose user may not read the backup. *Error for the path.
 func Stream(ctx context.Context, path string, restore func(in *os.File) error) error {
 	source, err := openBackup(path)
 	if err != nil {
@@ -204,7 +205,8 @@ type tarStream struct {
 	tar  *tar.Writer
 }
 
-// blobs writes the blobs of an algorithm in the order of their digests, which is that of their names.
+// blobs writes the blobs of an algorithm in the order of their digests, which is
+// that of their names.
 func (s *tarStream) blobs(a digest.Algorithm) error {
 	return fs.WalkDir(s.root.FS(), a.String(), func(name string, e fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) || err == nil && e.IsDir() {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// countdown is a context that ends when it has been looked at so many times: a test that counts on from 1
-// stops a call at every step that it can be stopped at.
+// countdown is a context that ends when it has been looked at so many times: a test that counts on
+// from 1 stops a call at every step that it can be stopped at.
 type countdown struct {
 	context.Context
 	end context.CancelFunc
@@ -42,8 +42,8 @@ func (c *countdown) Err() error {
 	return c.Context.Err()
 }
 
-// TestCreate_stoppedAtEveryStep: whenever it is stopped, the backup that is there can be restored, and
-// is the one from before unless the new one is complete.
+// TestCreate_stoppedAtEveryStep: whenever it is stopped, the backup that is there can be restored,
+// and is the one from before unless the new one is complete.
 func TestCreate_stoppedAtEveryStep(t *testing.T) {
 	for _, name := range []string{"backup", "backup.tar"} {
 		t.Run(name, func(t *testing.T) {
@@ -83,8 +83,8 @@ func TestCreate_stoppedAtEveryStep(t *testing.T) {
 	}
 }
 
-// TestRestore_stoppedAtEveryStep: whenever it is stopped, there is no store or the whole one, and it can be
-// called again.
+// TestRestore_stoppedAtEveryStep: whenever it is stopped, there is no store or the whole one, and
+// it can be called again.
 func TestRestore_stoppedAtEveryStep(t *testing.T) {
 	f := newFixture(t)
 	f.pushImage("app", "app", "v1")

@@ -21,7 +21,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
-// fetchDatabase copies the snapshot to the backup, where the owner of the store cannot change it while it is read.
+// fetchDatabase copies the snapshot to the backup, where the owner of the store cannot
+// change it while it is read.
 func (b *backup) fetchDatabase(ctx context.Context, sink sink) error {
 	dir, err := os.OpenRoot(filepath.Dir(b.options.Database))
 	if err != nil {
@@ -45,7 +46,8 @@ func (b *backup) fetchDatabase(ctx context.Context, sink sink) error {
 	return durable.Finish(to, err)
 }
 
-// openSnapshotFile opens the snapshot by the name that the daemon has given, if it is that of a snapshot.
+// openSnapshotFile opens the snapshot by the name that the daemon has given, if it
+// is that of a snapshot.
 func (b *backup) openSnapshotFile(dir *os.Root) (*os.File, fs.FileInfo, error) {
 	name := b.options.Snapshot
 	if filepath.Base(name) != name || !strings.HasPrefix(name, filepath.Base(b.options.Database)+sqlite.SnapshotInfix) {
@@ -63,7 +65,8 @@ func (o Options) owns(dir *os.Root) error {
 	return o.of(dir.Name(), info)
 }
 
-// open opens a file of the store. It must be its owner's, who may have linked a file of another user into the store.
+// open opens a file of the store. It must be its owner's, who may have linked a file of
+// another user into the store.
 func (o Options) open(dir *os.Root, name string) (*os.File, fs.FileInfo, error) {
 	f, info, err := openRegular(dir, name)
 	if err != nil {
@@ -144,8 +147,9 @@ type blob struct {
 // progressBytes is how much of a blob is copied between two reports of progress.
 const progressBytes = 16 << 20
 
-// pour copies a blob to w, and returns in what way its content is not what its digest says. It calls progress with how
-// many bytes are done, within large blobs. What is missing at the end is not made up for.
+// pour copies a blob to w, and returns in what way its content is not what its digest says.
+// It calls progress with how many bytes are done, within large blobs. What is missing at the
+// end is not made up for.
 func pour(ctx context.Context, b blob, from io.Reader, w io.Writer, p throttle.Pace, progress func(done int64)) (damage string, err error) {
 	h := b.digest.Algorithm().Hash()
 	var read readError

@@ -54,7 +54,8 @@ func (b *backup) openTar(path string) (*tarSink, error) {
 	return t, nil
 }
 
-// openPart opens the file that is being written, and empties it unless it is that of another backup.
+// openPart opens the file that is being written, and empties it unless it is that of
+// another backup.
 func (t *tarSink) openPart() (err error) {
 	// Not through a link: the directory may be one where others make files, such as /tmp.
 	info, err := t.dir.Lstat(t.part())
@@ -76,8 +77,8 @@ func (t *tarSink) own() error {
 	if err != nil {
 		return err
 	}
-	// It is another backup's if the lock is taken, or if that backup has ended since and put this very file in place. A
-	// file with other names, or of another user, is not ours either.
+	// It is another backup's if the lock is taken, or if that backup has ended since and put this
+	// very file in place. A file with other names, or of another user, is not ours either.
 	named, err := t.dir.Lstat(t.part())
 	if errors.Is(lockError, durable.ErrLocked) || err != nil || !os.SameFile(opened, named) {
 		return &Error{Path: t.path, Reason: "is being written by another backup", hint: "wait until that has ended, or give another name"}
@@ -148,7 +149,8 @@ func (t *tarSink) put(ctx context.Context, blob blob) (damage string, err error)
 	if err != nil {
 		return "", err
 	}
-	// The header has promised so many bytes. A restore finds out that they do not hash to their name.
+	// The header has promised so many bytes. A restore finds out that they do not
+	// hash to their name.
 	_, err = io.CopyN(t.tar, throttle.ReaderFunc(zeros), blob.size-entry.n)
 	return damage, err
 }

@@ -76,7 +76,8 @@ func (b Blob) read(ctx context.Context, path string, size int64, p throttle.Pace
 	}
 	if err == nil {
 		defer f.Close()
-		// What readers have in the page cache stays there, and this does not take its place. Advice may be ignored.
+		// What readers have in the page cache stays there, and this does not take its place.
+		// Advice may be ignored.
 		_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_NOREUSE)
 		found.Info, err = f.Stat()
 	}

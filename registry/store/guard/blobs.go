@@ -126,7 +126,8 @@ func (b *Blobs) InFlight(d digest.Digest) bool {
 	return b.inFlight[d] > 0
 }
 
-// Spared reports whether a blob was checked since before, is being put, or is part of a push under way.
+// Spared reports whether a blob was checked since before, is being put, or is part
+// of a push under way.
 func (b *Blobs) Spared(d digest.Digest, before time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

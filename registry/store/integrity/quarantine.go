@@ -70,7 +70,8 @@ func (c *Checker) ScrubBlob(ctx context.Context, d digest.Digest, pay func(ctx c
 		return "", err
 	}
 	if found.Info == nil {
-		// A lost blob is far more often a file system that is not mounted, which must not cost a row.
+		// A lost blob is far more often a file system that is not mounted, which
+		// must not cost a row.
 		dir, mounted, err := c.Files.CheckMounted(d.Algorithm())
 		if err == nil && !mounted {
 			err = &StorageError{Path: dir}
@@ -287,7 +288,8 @@ func (c *Checker) ScrubCursor(ctx context.Context) (digest.Digest, error) {
 	return digest.Digest(last), err
 }
 
-// SetScrubCursor saves the last blob that a scrub has read, for the next scrub, also after a restart.
+// SetScrubCursor saves the last blob that a scrub has read, for the next scrub, also
+// after a restart.
 func (c *Checker) SetScrubCursor(ctx context.Context, d digest.Digest) error {
 	return c.Store.SetNote(ctx, ScrubCursor, d.String())
 }

@@ -14,7 +14,8 @@ import (
 )
 
 const (
-	// The cursor is saved often enough that a restart repeats little, and seldom enough that it costs little.
+	// The cursor is saved often enough that a restart repeats little, and seldom
+	// enough that it costs little.
 	cursorBlobs = 256
 	cursorBytes = 1 << 30
 
@@ -24,18 +25,18 @@ const (
 // ScrubOptions configure a scrub.
 type ScrubOptions struct {
 	BytesPerSecond int64 // 0: no limit
-	// Refetch opens a blob at one of its possible sources, the likeliest first; there may be none. The
-	// content is verified. nil: damaged blobs stay in quarantine.
+	// Refetch opens a blob at one of its possible sources, the likeliest first; there may be none.
+	// The content is verified. nil: damaged blobs stay in quarantine.
 	Refetch func(ctx context.Context, d digest.Digest, size int64, sources []Source) (io.ReadCloser, error)
-	// Progress is called as bytes are read, with those of an incomplete blob. Checkpoint is called after
-	// the cursor is saved, with the result that the next scrub does not repeat. nil: no call.
+	// Progress is called as bytes are read, with those of an incomplete blob. Checkpoint is called
+	// after the cursor is saved, with the result that the next scrub does not repeat. nil: no call.
 	Progress   func(ScrubReport)
 	Checkpoint func(ctx context.Context, r ScrubReport)
 }
 
-// Scrub reads all blobs at a limited rate, quarantines damaged ones, and fetches them again, as well as
-// those in quarantine before. It continues where the last scrub stopped, unless that one was complete. If
-// it fails or ctx ends, the report has the result so far.
+// Scrub reads all blobs at a limited rate, quarantines damaged ones, and fetches them again, as
+// well as those in quarantine before. It continues where the last scrub stopped, unless that one
+// was complete. If it fails or ctx ends, the report has the result so far.
 func (c *Checker) Scrub(ctx context.Context, o ScrubOptions) (ScrubReport, error) {
 	s := &scrub{Checker: c, options: o, report: ScrubReport{Damage: []Damage{}}, pay: throttle.New(o.BytesPerSecond)}
 	if o.Progress == nil {

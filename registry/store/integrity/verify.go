@@ -1,12 +1,14 @@
 // Package integrity verifies and scrubs a store, and quarantines damaged blobs.
 //
-// Checker.Verify compares rows with files and changes nothing. Checker.Scrub reads every blob, quarantines
-// damaged ones, and has its caller fetch them again. The row of a blob in quarantine is in another table, so
-// that it is not found any more, and its file in a directory for people to look at. It leaves when the blob
-// comes back in any way, or when no manifest refers to it any more.
+// Checker.Verify compares rows with files and changes nothing. Checker.Scrub reads every blob,
+// quarantines damaged ones, and has its caller fetch them again. The row of a blob in
+// quarantine is in another table, so that it is not found any more, and its file in a directory
+// for people to look at. It leaves when the blob comes back in any way, or when no manifest
+// refers to it any more.
 //
-// Refused: a verification that repairs, since a damaged blob is evidence; and the quarantine of a blob while
-// most others cannot be read either, since a file system that is not mounted would empty the store row by row.
+// Refused: a verification that repairs, since a damaged blob is evidence; and the quarantine of a
+// blob while most others cannot be read either, since a file system that is not mounted would
+// empty the store row by row.
 package integrity
 
 import (

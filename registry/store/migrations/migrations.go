@@ -1,4 +1,5 @@
-// Package migrations is the schema of the store, as a file for each version. A file is never edited: a change is a new one.
+// Package migrations is the schema of the store, as a file for each version. A file is never
+// edited: a change is a new one.
 package migrations
 
 import (

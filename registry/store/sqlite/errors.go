@@ -55,8 +55,8 @@ func (e *LockedError) Hint() string {
 	return "the daemon is probably running: let the command ask it, or stop it first (systemctl stop appliance.socket appliance); `fuser " + e.Path + "` names the process"
 }
 
-// SchemaError reports that another version of the program wrote the database: a newer one, or an older one
-// whose database was not to be migrated.
+// SchemaError reports that another version of the program wrote the database: a newer one, or an
+// older one whose database was not to be migrated.
 type SchemaError struct {
 	Path        string
 	Have, Known int // schema versions
@@ -111,8 +111,8 @@ func typed(path string, err error) error {
 	}
 	switch lite.Code() {
 	case code.SQLITE_IOERR_SHMSIZE, code.SQLITE_IOERR_IN_PAGE:
-		// The disk has no space for the index of the WAL: to make it larger, and, where a file system writes what changes
-		// to another place, to change it.
+		// The disk has no space for the index of the WAL: to make it larger, and, where a file
+		// system writes what changes to another place, to change it.
 		return &diskspace.FullError{Path: path, Err: err}
 	case code.SQLITE_IOERR_WRITE, code.SQLITE_IOERR_NOMEM: // which a quota that is used up explains, too
 		return err

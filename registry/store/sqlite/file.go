@@ -84,8 +84,8 @@ func checkBesides(path string) error {
 
 const lockSuffix = ".lock"
 
-// Lock takes the exclusive lock of a database, until the file is closed. *LockedError. The lock ends with a
-// crash. The file stays: without it, two processes could lock two files.
+// Lock takes the exclusive lock of a database, until the file is closed. *LockedError. The lock
+// ends with a crash. The file stays: without it, two processes could lock two files.
 func Lock(path string) (*os.File, error) {
 	if err := checkBesides(path); err != nil {
 		return nil, err

@@ -11,10 +11,11 @@ import (
 )
 
 const (
-	// GroupSize is how many writes share a transaction at most. The first of them waits for the last.
+	// GroupSize is how many writes share a transaction at most. The first of them
+	// waits for the last.
 	GroupSize = 64
-	// groupTime is how long a transaction takes further writes. The cost of writes differs a thousandfold, so that their
-	// number alone bounds nothing.
+	// groupTime is how long a transaction takes further writes. The cost of writes differs a
+	// thousandfold, so that their number alone bounds nothing.
 	groupTime = 50 * time.Millisecond
 )
 
@@ -69,7 +70,8 @@ func (g *group) close() {
 	<-g.ended
 }
 
-// write queues a write and returns when it is answered. When ctx ends before fn has begun, fn is not run.
+// write queues a write and returns when it is answered. When ctx ends before fn has
+// begun, fn is not run.
 func (g *group) write(ctx context.Context, w *shared) error {
 	w.user, w.answer = User(ctx), make(chan error, 1)
 	if err := ctx.Err(); err != nil {

@@ -64,7 +64,8 @@ func (db *DB) optimize(ctx context.Context) error {
 		}
 		return err
 	}
-	// 0x10000: all tables, not those alone that this connection has read; 1: say it, do not do it; 2: ANALYZE.
+	// 0x10000: all tables, not those alone that this connection has read; 1: say it, do
+	// not do it; 2: ANALYZE.
 	if err := Query(ctx, db.writer, scan, `PRAGMA optimize = 0x10003`); err != nil {
 		return err
 	}

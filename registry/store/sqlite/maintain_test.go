@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// growWAL writes while a transaction reads, so that nothing of the WAL can be used again. It returns the reader.
+// growWAL writes while a transaction reads, so that nothing of the WAL can be used again.
+// It returns the reader.
 func (f *fixture) growWAL() *sql.Tx {
 	f.t.Helper()
 	reader, err := f.reader.BeginTx(f.ctx, &sql.TxOptions{ReadOnly: true})
@@ -70,8 +71,8 @@ func (f *fixture) analyzed(table string) bool {
 	return looked
 }
 
-// Statistics of a table that has grown since, and is too large now to be analyzed while writers wait, would let the
-// planner read all of it as if it were small.
+// Statistics of a table that has grown since, and is too large now to be analyzed while writers
+// wait, would let the planner read all of it as if it were small.
 func TestDB_Maintain_statistics(t *testing.T) {
 	f := newFixture(t)
 	f.note("a", 1)

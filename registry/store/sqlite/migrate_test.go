@@ -13,7 +13,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/diskspace/diskspacetest"
 )
 
-// oldDatabase makes a database of the first version with a note in it, and returns a fixture that is not open.
+// oldDatabase makes a database of the first version with a note in it, and returns a
+// fixture that is not open.
 func oldDatabase(t *testing.T, dir string, value any) *fixture {
 	t.Helper()
 	f := &fixture{t: t, ctx: t.Context(), options: Options{Path: filepath.Join(dir, "appliance.db"), Schema: versions(1)}}
@@ -110,8 +111,8 @@ func TestOpen_withoutItsCopyDoesNotMigrate(t *testing.T) {
 	}
 }
 
-// On a disk without space for the copy, the reserve is not given up, with another copy tried for each piece of it: it
-// could not make that space.
+// On a disk without space for the copy, the reserve is not given up, with another copy tried for
+// each piece of it: it could not make that space.
 func TestOpen_withoutSpaceForTheCopyBeforeAMigration(t *testing.T) {
 	dir, fill := diskspacetest.Small(t)
 	f := oldDatabase(t, dir, make([]byte, 4<<20))

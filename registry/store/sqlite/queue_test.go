@@ -20,8 +20,8 @@ type turn struct {
 	alone bool
 }
 
-// takeTurns queues writes in order behind a held writer, lets them go, and says in which order they ran; a bar stands
-// where a transaction ended.
+// takeTurns queues writes in order behind a held writer, lets them go, and says in which order they
+// ran; a bar stands where a transaction ended.
 func (f *fixture) takeTurns(turns ...turn) string {
 	f.t.Helper()
 	release := f.hold()

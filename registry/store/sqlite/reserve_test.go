@@ -56,9 +56,9 @@ func TestDB_Write_onAFullDisk(t *testing.T) {
 	}
 }
 
-// Where a file system writes what changes to another place (btrfs), a full disk has no space to change the index of the
-// WAL, which is mapped into memory, and the kernel sends SIGBUS. It does so, too, where the file is shorter than what is
-// mapped.
+// Where a file system writes what changes to another place (btrfs), a full disk has no space to
+// change the index of the WAL, which is mapped into memory, and the kernel sends SIGBUS. It does
+// so, too, where the file is shorter than what is mapped.
 func TestDB_fullDiskUnderTheIndexOfTheWAL(t *testing.T) {
 	f := newFixture(t)
 	shm := f.path + "-shm"

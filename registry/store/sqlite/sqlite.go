@@ -82,7 +82,8 @@ func (db *DB) open(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	// The cache has room for what a large write changes. Without it, pages go to the WAL and come back within one transaction.
+	// The cache has room for what a large write changes. Without it, pages go to the WAL and come
+	// back within one transaction.
 	name := dsn(db.path, "cache_size(-16384)")
 	if fresh { // the driver sets this before anything is written, when it can still be set
 		name += fmt.Sprintf("&_auto_vacuum=%d", autoVacuum)
@@ -181,7 +182,8 @@ type Querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// Query runs a query and calls scan for each row. It has read all rows when it returns, and the connection is free.
+// Query runs a query and calls scan for each row. It has read all rows when it returns, and
+// the connection is free.
 func Query(ctx context.Context, q Querier, scan func(*sql.Rows) error, text string, args ...any) error {
 	rows, err := q.QueryContext(ctx, text, args...)
 	if err != nil {
