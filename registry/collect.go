@@ -34,7 +34,8 @@ type collector struct {
 
 func (c *collector) kind(drain context.Context) jobs.Kind[api.GCRequest, api.GCProgress, api.GCResult] {
 	kind := jobs.Kind[api.GCRequest, api.GCProgress, api.GCResult]{
-		Name: "collection", Run: c.run, DryRun: func(q api.GCRequest) bool { return q.DryRun }, Drain: drain, Log: c.log,
+		Name: "collection", Run: c.run, DryRun: func(q api.GCRequest) bool { return q.DryRun },
+		Drain: drain, Log: c.log,
 	}
 	if last := c.last.Get(); last != nil && last.Error == "" {
 		kind.LastSuccess = last.Ended
@@ -57,7 +58,8 @@ func (c *collector) run(ctx context.Context, q api.GCRequest, progress func(api.
 	return result, err
 }
 
-func (c *collector) planAndExecute(ctx context.Context, o gc.Options, result *api.GCResult, progress func(api.GCProgress)) error {
+func (c *collector) planAndExecute(ctx context.Context, o gc.Options, result *api.GCResult,
+	progress func(api.GCProgress)) error {
 	now := api.GCProgress{Began: result.Began, DryRun: result.DryRun}
 	progress(now)
 	o.Found = func(sum gc.Result) {
@@ -115,7 +117,8 @@ func (d *daemon) verifyKind() jobs.Kind[api.VerifyRequest, api.VerifyProgress, s
 	}
 }
 
-func (d *daemon) verify(ctx context.Context, q api.VerifyRequest, progress func(api.VerifyProgress)) (store.VerifyReport, error) {
+func (d *daemon) verify(ctx context.Context, q api.VerifyRequest,
+	progress func(api.VerifyProgress)) (store.VerifyReport, error) {
 	return d.store.Integrity().Verify(ctx, store.VerifyOptions{
 		Content: q.Content, BytesPerSecond: q.BytesPerSecond,
 		Progress: func(done store.VerifyReport, of store.StoreSize) {

@@ -141,7 +141,8 @@ func (d *daemon) openTLS(ctx context.Context) error {
 		}
 	}
 	m, err := tlsgen.NewManager(ctx, tlsgen.Options{
-		Names: []string{d.cfg.Hostname, "localhost"}, CA: ca, CertFile: t.Certificate, KeyFile: t.Key, StateDir: t.State,
+		Names: []string{d.cfg.Hostname, "localhost"}, CA: ca, CertFile: t.Certificate,
+		KeyFile: t.Key, StateDir: t.State,
 		CAFile: t.CA, CAKeyFile: t.CAKey, Log: d.log,
 	})
 	if err != nil {
@@ -164,7 +165,8 @@ func (d *daemon) openAPI(ctx context.Context) error {
 	}
 	d.auth.SignWith(secret)
 	d.api = oci.New(oci.Options{
-		Store: d.store, Upstream: upstream, Log: d.log, Audit: d.log, MaxUploads: maxUploads, DeleteReferrers: d.cfg.DeleteReferrers,
+		Store: d.store, Upstream: upstream, Log: d.log, Audit: d.log, MaxUploads: maxUploads,
+		DeleteReferrers: d.cfg.DeleteReferrers,
 	})
 	return nil
 }
@@ -180,13 +182,15 @@ func (d *daemon) openControl(ctx context.Context) error {
 // openJobs makes the jobs, which commands use without a daemon as well.
 func (d *daemon) openJobs(ctx context.Context) {
 	d.evictor = &evictor{store: d.store, quota: int64(d.cfg.PullQuota), log: d.log}
-	d.collector = &collector{store: d.store.Garbage, grace: d.cfg.GC.GracePeriod, log: d.log, last: jobs.OpenNote[api.GCResult](ctx, d.store, "gc.last", d.log)}
+	d.collector = &collector{store: d.store.Garbage, grace: d.cfg.GC.GracePeriod, log: d.log,
+		last: jobs.OpenNote[api.GCResult](ctx, d.store, "gc.last", d.log)}
 	d.scrubber = &scrubber{
 		store: d.store, refetch: d.refetch, log: d.log,
 		latest:   jobs.OpenNote[api.ScrubState](ctx, d.store, "scrub.latest", d.log),
 		complete: jobs.OpenNote[api.ScrubState](ctx, d.store, "scrub.complete", d.log),
 	}
-	d.jobs = admin.Jobs{GC: jobs.New(d.collector.kind(d.draining)), Scrub: jobs.New(d.scrubber.kind(d.draining)), Verify: jobs.New(d.verifyKind())}
+	d.jobs = admin.Jobs{GC: jobs.New(d.collector.kind(d.draining)),
+		Scrub: jobs.New(d.scrubber.kind(d.draining)), Verify: jobs.New(d.verifyKind())}
 	d.onClose(func() error {
 		d.jobs.GC.Wait()
 		return nil
@@ -195,7 +199,8 @@ func (d *daemon) openJobs(ctx context.Context) {
 
 // newAdmin returns the control API; status is nil if no daemon runs.
 func (d *daemon) newAdmin(status func(context.Context) (api.Status, error)) *admin.Handler {
-	return admin.NewHandler(admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs, Status: status, Drain: d.draining, Log: d.log})
+	return admin.NewHandler(admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs,
+		Status: status, Drain: d.draining, Log: d.log})
 }
 
 // public returns the handler of the TLS listeners.
@@ -211,7 +216,8 @@ func (d *daemon) public() http.Handler {
 	v2 := d.auth.RequireToken(oci.Action, d.api.Scope, admitted(d.api, oci.Denied), oci.Denied)
 
 	// A page of another site must not act with the login that a browser remembers for us.
-	return d.observe("", http.NewCrossOriginProtection().Handler(route(v2, d.auth.Tokens(func(h http.Handler) http.Handler { return admitted(h, oci.Denied) }), mux)))
+	return d.observe("", http.NewCrossOriginProtection().Handler(route(v2,
+		d.auth.Tokens(func(h http.Handler) http.Handler { return admitted(h, oci.Denied) }), mux)))
 }
 
 // local returns the handler of the control socket, whose file mode is the login.

@@ -33,7 +33,8 @@ func newMetrics(d *daemon) *metrics {
 	r.MustRegister(snapshot{d}, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return promauto.With(r).NewCounterVec(prometheus.CounterOpts{Name: "appliance_http_" + name, Help: help}, labels)
+		return promauto.With(r).NewCounterVec(prometheus.CounterOpts{Name: "appliance_http_" + name,
+			Help: help}, labels)
 	}
 	return &metrics{
 		registry: r,
@@ -143,8 +144,10 @@ func (d snapshot) Collect(out chan<- prometheus.Metric) {
 	s := samples(out)
 	s.send(prometheus.GaugeValue, "build_info", "The build that runs; always 1.", 1,
 		prometheus.Labels{"version": d.version, "goversion": runtime.Version()})
-	s.gauge("certificate_not_after_timestamp_seconds", "When the served certificate expires.", timestamp(d.tls.NotAfter()))
-	s.gauge("ca_not_after_timestamp_seconds", "When the CA at /ca.crt expires; absent if it is unknown.", timestamp(d.tls.CANotAfter()))
+	s.gauge("certificate_not_after_timestamp_seconds", "When the served certificate expires.",
+		timestamp(d.tls.NotAfter()))
+	s.gauge("ca_not_after_timestamp_seconds",
+		"When the CA at /ca.crt expires; absent if it is unknown.", timestamp(d.tls.CANotAfter()))
 	size, wal := d.store.DatabaseBytes()
 	s.gauge("database_damaged", "1 if SQLite has found its database damaged since the start: see appliance verify.", oneIf(d.store.Damage() != nil))
 	s.gauge("database_size_bytes", "Size of the database file.", float64(size))
@@ -164,7 +167,8 @@ func (d snapshot) collectJobs(s samples) {
 		{"verify", "verification", d.jobs.Verify.Stats()},
 	} {
 		s.gauge(job.kind+"_running", "1 while a "+job.name+" runs.", oneIf(job.Running))
-		s.gauge(job.kind+"_last_success_timestamp_seconds", "When a "+job.name+" last completed; absent if none did.", timestamp(job.LastSuccess))
+		s.gauge(job.kind+"_last_success_timestamp_seconds",
+			"When a "+job.name+" last completed; absent if none did.", timestamp(job.LastSuccess))
 		s.counter(job.kind+"_runs_total", "Runs of a "+job.name+" since the start, without dry runs.", job.Runs)
 		s.counter(job.kind+"_failures_total", "Of these, those that failed.", job.Failures)
 	}

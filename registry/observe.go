@@ -16,7 +16,8 @@ import (
 // on a listener without logins.
 func (d *daemon) observe(user string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		o := &observed{ResponseWriter: w, user: user, request: r, conn: limits.ConnOf(r.Context()), patience: d.patience}
+		o := &observed{ResponseWriter: w, user: user, request: r, conn: limits.ConnOf(r.Context()),
+			patience: d.patience}
 		began := time.Now()
 		body := &countingBody{ReadCloser: r.Body}
 		defer func() {

@@ -62,7 +62,8 @@ func (d *daemon) serve(ctx context.Context) error {
 	}
 	g.Go(func() error { return d.jobs.GC.Schedule(ctx, d.cfg.GC.Interval, api.GCRequest{}) })
 	g.Go(func() error {
-		return d.jobs.Scrub.Schedule(ctx, d.cfg.Scrub.Interval, api.ScrubRequest{BytesPerSecond: int64(d.cfg.Scrub.Rate)})
+		return d.jobs.Scrub.Schedule(ctx, d.cfg.Scrub.Interval,
+			api.ScrubRequest{BytesPerSecond: int64(d.cfg.Scrub.Rate)})
 	})
 	g.Go(func() error { return d.maintain(ctx) })
 	g.Go(func() error { return d.warnOfCertificate(ctx) })

@@ -31,7 +31,8 @@ type scrubber struct {
 }
 
 func (s *scrubber) kind(drain context.Context) jobs.Kind[api.ScrubRequest, api.ScrubState, store.ScrubReport] {
-	kind := jobs.Kind[api.ScrubRequest, api.ScrubState, store.ScrubReport]{Name: "scrub", Run: s.run, Drain: drain, Log: s.log}
+	kind := jobs.Kind[api.ScrubRequest, api.ScrubState,
+		store.ScrubReport]{Name: "scrub", Run: s.run, Drain: drain, Log: s.log}
 	if last := s.complete.Get(); last != nil {
 		kind.LastSuccess = last.Ended
 	}
@@ -48,7 +49,8 @@ func (s *scrubber) unfinished() *api.ScrubState {
 }
 
 // run reads every blob.
-func (s *scrubber) run(ctx context.Context, q api.ScrubRequest, progress func(api.ScrubState)) (store.ScrubReport, error) {
+func (s *scrubber) run(ctx context.Context, q api.ScrubRequest,
+	progress func(api.ScrubState)) (store.ScrubReport, error) {
 	before, err := s.begin(ctx)
 	if err != nil {
 		return store.ScrubReport{}, err
@@ -82,7 +84,8 @@ func (s *scrubber) run(ctx context.Context, q api.ScrubRequest, progress func(ap
 	done := state(report)
 	done.Running, done.Ended = false, time.Now()
 	s.complete.Set(context.WithoutCancel(ctx), done)
-	s.log.Info("scrubbed", "blobs", report.Blobs, "bytes", report.Bytes, "damaged", report.Damaged, "repaired", report.Repaired,
+	s.log.Info("scrubbed", "blobs", report.Blobs, "bytes", report.Bytes, "damaged", report.Damaged,
+		"repaired", report.Repaired,
 		"took", time.Since(began).Round(time.Millisecond))
 	return report, nil
 }
@@ -108,7 +111,8 @@ func (s *scrubber) begin(ctx context.Context) (api.ScrubState, error) {
 
 // refetch fetches a blob again from its sources: from configured upstreams with their logins, and
 // from other registries without one.
-func (d *daemon) refetch(ctx context.Context, blob digest.Digest, _ int64, sources []store.Source) (io.ReadCloser, error) {
+func (d *daemon) refetch(ctx context.Context, blob digest.Digest, _ int64,
+	sources []store.Source) (io.ReadCloser, error) {
 	if len(sources) == 0 {
 		return nil, errors.New("it is not known where it came from")
 	}

@@ -15,7 +15,8 @@ import (
 func (d *daemon) status(ctx context.Context) (api.Status, error) {
 	s := api.Status{
 		Version: d.version, Address: d.cfg.Address(), Started: d.started,
-		Certificate: d.tls.NotAfter(), CA: timeOrNil(d.tls.CANotAfter()), Renews: d.cfg.TLS.CAKey != "", PullQuota: int64(d.cfg.PullQuota),
+		Certificate: d.tls.NotAfter(), CA: timeOrNil(d.tls.CANotAfter()),
+		Renews: d.cfg.TLS.CAKey != "", PullQuota: int64(d.cfg.PullQuota),
 		Space: []api.Space{},
 		GC:    d.jobs.GC.Progress(), LastGC: d.collector.last.Get(),
 		Scrub: d.scrubState(), LastScrub: d.scrubber.complete.Get(),

@@ -90,7 +90,8 @@ func (d *daemon) checkLogins() (all []error) {
 
 // readAs returns the options for reading an upstream.
 func (d *daemon) readAs(u config.Upstream, at *url.URL) upstream.Options {
-	o := upstream.Options{Registry: at.Host, PlainHTTP: at.Scheme == "http", Retries: retries, Serving: true, Idle: pull.Idle,
+	o := upstream.Options{Registry: at.Host, PlainHTTP: at.Scheme == "http", Retries: retries,
+		Serving: true, Idle: pull.Idle,
 		Log: d.log, UserAgent: "appliance/" + d.version}
 	if u.AuthFile != "" { // else none: a service has no home directory whose logins it might mean
 		o.Keychain = upstream.Keychain(u.AuthFile)
@@ -104,7 +105,8 @@ func (d *daemon) readAs(u config.Upstream, at *url.URL) upstream.Options {
 // readSource returns the options for reading the source of a blob: those of the upstream with its
 // registry, of several the one with the longest path above it, or none without a login.
 func (d *daemon) readSource(source store.Source) (upstream.Options, error) {
-	best, longest := upstream.Options{Registry: source.Registry, Retries: retries, Log: d.log, UserAgent: "appliance/" + d.version}, -1
+	best, longest := upstream.Options{Registry: source.Registry, Retries: retries, Log: d.log,
+		UserAgent: "appliance/" + d.version}, -1
 	for _, u := range d.cfg.Upstreams {
 		at, err := url.Parse(u.URL)
 		if err != nil {

@@ -112,7 +112,8 @@ func (c Checker) Check(path string, need int64) error {
 	}
 	if short := need + keep - free; short > 0 {
 		return &FullError{Path: path, Short: short, Err: fmt.Errorf(
-			"%d bytes are free, %d of them are kept so that images can still be deleted: %w", free, keep, syscall.ENOSPC)}
+			"%d bytes are free, %d of them are kept so that images can still be deleted: %w", free,
+			keep, syscall.ENOSPC)}
 	}
 	return nil
 }
@@ -128,7 +129,8 @@ func (c Checker) CheckInodes(path string) error {
 	}
 	if keep := keptInodes(total); total > 0 && free < keep+blobInodes {
 		return &FullError{Path: path, Inodes: true, Err: fmt.Errorf(
-			"%d inodes are free, %d of them are kept so that images can still be deleted: %w", free, keep, syscall.ENOSPC)}
+			"%d inodes are free, %d of them are kept so that images can still be deleted: %w", free,
+			keep, syscall.ENOSPC)}
 	}
 	return nil
 }

@@ -131,7 +131,8 @@ func ParseNew(mediaType string, body []byte) (Manifest, error) {
 // ignore case, would take the last of them, and others the exact one.
 func checkNames(fields map[string]json.RawMessage) error {
 	for name := range fields {
-		for _, known := range []string{"schemaVersion", "mediaType", "artifactType", "config", "layers", "blobs", "manifests", "subject", "annotations"} {
+		for _, known := range []string{"schemaVersion", "mediaType", "artifactType", "config",
+			"layers", "blobs", "manifests", "subject", "annotations"} {
 			if name != known && strings.EqualFold(name, known) {
 				return invalidManifest("field %s is to be %s", Quote(name), known)
 			}
@@ -288,8 +289,10 @@ func (m *Manifest) add(kind Kind, where string, d ocispec.Descriptor) error {
 		return err
 	}
 	urls := kind == Layer && len(d.URLs) > 0
-	foreign := urls || kind == Layer && (strings.Contains(d.MediaType, ".nondistributable.") || strings.Contains(d.MediaType, ".foreign."))
-	m.References = append(m.References, Reference{Kind: kind, Digest: d.Digest, Size: d.Size, MediaType: d.MediaType, Foreign: foreign, URLs: urls})
+	foreign := urls || kind == Layer && (strings.Contains(d.MediaType, ".nondistributable.") ||
+		strings.Contains(d.MediaType, ".foreign."))
+	m.References = append(m.References, Reference{Kind: kind, Digest: d.Digest, Size: d.Size,
+		MediaType: d.MediaType, Foreign: foreign, URLs: urls})
 	return nil
 }
 

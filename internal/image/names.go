@@ -27,10 +27,12 @@ const maxTag = 128
 // distribution/reference is another: its first component may be a host with a port and capitals.
 func CheckRepository(s string) error {
 	if len(s) > maxRepository {
-		return &InvalidError{What: "repository name", Reason: fmt.Sprintf("it is longer than %d characters", maxRepository)}
+		return &InvalidError{What: "repository name",
+			Reason: fmt.Sprintf("it is longer than %d characters", maxRepository)}
 	}
 	if !ValidRepository(s) {
-		return &InvalidError{What: "repository name", Reason: Quote(s) + " is not lower-case words separated by / . _ or -"}
+		return &InvalidError{What: "repository name",
+			Reason: Quote(s) + " is not lower-case words separated by / . _ or -"}
 	}
 	return nil
 }

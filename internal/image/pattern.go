@@ -40,7 +40,8 @@ func CheckPattern(p string) error {
 	case strings.TrimSpace(p) == "":
 		return &PatternError{Pattern: p, Reason: "is empty"}
 	case len(name) > most:
-		return &PatternError{Pattern: p[:32] + "…", Reason: fmt.Sprintf("is longer than the %d bytes that a repository name has", maxRepository)}
+		return &PatternError{Pattern: p[:32] + "…",
+			Reason: fmt.Sprintf("is longer than the %d bytes that a repository name has", maxRepository)}
 	case strings.Contains(name, "*"):
 		return &PatternError{Pattern: p, Reason: "has a * that is not its last component"}
 	case !ValidRepository(name):

@@ -138,7 +138,8 @@ func (d *Decoder) merge(n *yaml.Node, path string, keys []Key, given map[string]
 		}
 		for _, e := range slices.Backward(from) { // the first of them wins
 			if e = Resolve(e); e.Kind != yaml.MappingNode {
-				d.Fail(e.Line, path, "<< merges keys and values, not "+describe(e), "name an anchor (&name) of a mapping")
+				d.Fail(e.Line, path, "<< merges keys and values, not "+describe(e),
+					"name an anchor (&name) of a mapping")
 				continue
 			}
 			d.fields(e, path, keys, given)
@@ -246,7 +247,8 @@ func (d *Decoder) text(n *yaml.Node, path string, into *string, required bool) {
 		}
 		*into = ""
 	case n.Kind != yaml.ScalarNode, !d.Lenient && n.ShortTag() != "!!str":
-		d.Fail(n.Line, path, "a text is wanted here, not "+describe(n), "write one value after the colon, in quotes if it looks like a number")
+		d.Fail(n.Line, path, "a text is wanted here, not "+describe(n),
+			"write one value after the colon, in quotes if it looks like a number")
 	case d.Lenient:
 		*into = strings.TrimSpace(n.Value)
 	default:

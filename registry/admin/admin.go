@@ -136,7 +136,8 @@ func (h *Handler) getStatus(r *http.Request, _ api.None) (api.Status, error) {
 // runs.
 func (h *Handler) isDaemon() error {
 	if h.status == nil {
-		return conflict("the registry is not running, and another command is at work on its store", "wait until that has ended")
+		return conflict("the registry is not running, and another command is at work on its store",
+			"wait until that has ended")
 	}
 	return nil
 }

@@ -54,7 +54,8 @@ func statusOf(err error) int {
 		return http.StatusUnprocessableEntity
 	case is[*store.FullError](err):
 		return http.StatusInsufficientStorage
-	case is[*store.DigestError](err), is[*store.InvalidError](err), is[*auth.InvalidError](err), is[*image.PatternError](err):
+	case is[*store.DigestError](err), is[*store.InvalidError](err), is[*auth.InvalidError](err),
+		is[*image.PatternError](err):
 		return http.StatusBadRequest
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return http.StatusServiceUnavailable
@@ -101,21 +102,26 @@ func (h *Handler) unknown(w http.ResponseWriter, r *http.Request) {
 	if len(allowed) > 0 {
 		list := strings.Join(allowed, ", ")
 		w.Header().Set("Allow", list)
-		refused = &refusal{fmt.Errorf("%s does not take %s, only %s", r.URL.Path, r.Method, list), http.StatusMethodNotAllowed}
+		refused = &refusal{fmt.Errorf("%s does not take %s, only %s", r.URL.Path, r.Method, list),
+			http.StatusMethodNotAllowed}
 	}
 	h.refuse(w, r, hint.New(refused, "use a command and a daemon of the same version; 'appliance --version' tells it"))
 }
 
 // Denied answers a request that auth.Require rejects.
 func Denied(w http.ResponseWriter, _ *http.Request, status int) {
-	answer := api.Refusal{Problem: "the control API is for users of role admin", Hint: "log in as one, for example init"}
+	answer := api.Refusal{Problem: "the control API is for users of role admin",
+		Hint: "log in as one, for example init"}
 	switch status {
 	case http.StatusUnauthorized:
-		answer = api.Refusal{Problem: "user name and password are wanted, or were wrong", Hint: "log in as a user of role admin, for example init"}
+		answer = api.Refusal{Problem: "user name and password are wanted, or were wrong",
+			Hint: "log in as a user of role admin, for example init"}
 	case http.StatusTooManyRequests:
-		answer = api.Refusal{Problem: "too many wrong logins", Hint: "wait as long as Retry-After says, and try again with the right password"}
+		answer = api.Refusal{Problem: "too many wrong logins",
+			Hint: "wait as long as Retry-After says, and try again with the right password"}
 	case http.StatusServiceUnavailable:
-		answer = api.Refusal{Problem: "the login could not be checked", Hint: "see the log of the daemon, and try again"}
+		answer = api.Refusal{Problem: "the login could not be checked",
+			Hint: "see the log of the daemon, and try again"}
 	}
 	write(w, status, answer)
 }

@@ -47,14 +47,16 @@ func vacant(ctx context.Context, path string) error {
 	case err != nil:
 		return fmt.Errorf("control socket: %w", err)
 	case info.Mode().Type() != fs.ModeSocket:
-		return hint.New(fmt.Errorf("control socket: %s is there and is not a socket", path), "move it away, or name another file as controlSocket")
+		return hint.New(fmt.Errorf("control socket: %s is there and is not a socket", path),
+			"move it away, or name another file as controlSocket")
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	var d net.Dialer
 	if c, err := d.DialContext(ctx, "unix", path); err == nil {
 		c.Close()
-		return hint.New(fmt.Errorf("control socket: another daemon answers on %s", path), "stop it first: systemctl stop appliance.socket appliance")
+		return hint.New(fmt.Errorf("control socket: another daemon answers on %s", path),
+			"stop it first: systemctl stop appliance.socket appliance")
 	}
 	return nil
 }

@@ -58,7 +58,8 @@ func target(r *http.Request) (repo string, d digest.Digest, err error) {
 		return "", "", badRequest("no repository is named", "add ?repository=NAME")
 	}
 	if d, err = digest.Parse(r.PathValue("digest")); err != nil {
-		return "", "", badRequest(fmt.Sprintf("%q is not a digest: %v", r.PathValue("digest"), err), "write it as sha256:…")
+		return "", "", badRequest(fmt.Sprintf("%q is not a digest: %v", r.PathValue("digest"), err),
+			"write it as sha256:…")
 	}
 	return repo, d, nil
 }
@@ -67,7 +68,8 @@ func target(r *http.Request) (repo string, d digest.Digest, err error) {
 // incomplete one.
 func putBlob(r *http.Request, run *store.Run, _ api.None) (api.None, error) {
 	if r.ContentLength < 0 {
-		return api.None{}, &refusal{hint.New(errors.New("the length of the body is not known"), "send Content-Length"), http.StatusLengthRequired}
+		return api.None{}, &refusal{hint.New(errors.New("the length of the body is not known"),
+			"send Content-Length"), http.StatusLengthRequired}
 	}
 	repo, d, err := target(r)
 	if err != nil {

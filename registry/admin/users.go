@@ -40,7 +40,8 @@ func (h *Handler) createUser(r *http.Request, q api.NewUser) (api.User, error) {
 	h.users.Lock()
 	defer h.users.Unlock()
 	if _, err := h.store.Users.Get(r.Context(), q.Name); err == nil {
-		return api.User{}, conflict(fmt.Sprintf("there is a user %s already", q.Name), "choose another name, or change that user")
+		return api.User{}, conflict(fmt.Sprintf("there is a user %s already", q.Name),
+			"choose another name, or change that user")
 	} else if !errors.Is(err, store.ErrNotFound) {
 		return api.User{}, err
 	}
@@ -126,7 +127,8 @@ func (h *Handler) putUser(r *http.Request, event string, u store.User) (api.User
 }
 
 func (h *Handler) audit(r *http.Request, event string, args ...any) {
-	h.log.With("event", event, "user", caller(r.Context()), "remote", r.RemoteAddr).InfoContext(r.Context(), "audit", args...)
+	h.log.With("event", event, "user", caller(r.Context()), "remote",
+		r.RemoteAddr).InfoContext(r.Context(), "audit", args...)
 }
 
 // keepAdmin returns an error if u is the last administrator. The caller holds h.users.

@@ -79,7 +79,8 @@ func (h *hasher) check(ctx context.Context, exists bool, hash []byte, password s
 func (h *hasher) spend(spent int, password string) {
 	for _, cost := range remaining(spent, h.raise(spent)) {
 		// The result means nothing, a match included.
-		_ = bcrypt.CompareHashAndPassword(fmt.Appendf(nil, decoy, cost), []byte(password[:min(len(password), maxPasswordBytes)]))
+		_ = bcrypt.CompareHashAndPassword(fmt.Appendf(nil, decoy, cost),
+			[]byte(password[:min(len(password), maxPasswordBytes)]))
 	}
 }
 

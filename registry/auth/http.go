@@ -21,13 +21,19 @@ func IdentityFrom(ctx context.Context) (Identity, bool) {
 // action. Otherwise denied answers it: with 401 (no or a wrong login; the challenge is set), 403
 // (not allowed), 429 (too many failed logins; Retry-After is set) or 503 (could not be checked).
 // next checks the repositories. Tokens are not accepted.
-func (a *Authenticator) Require(action func(*http.Request) Action, next http.Handler, denied func(w http.ResponseWriter, r *http.Request, status int)) http.Handler {
-	return require(action, a.identify, func(*http.Request, Action) []string { return []string{challenge} }, next, denied)
+func (a *Authenticator) Require(action func(*http.Request) Action, next http.Handler,
+	denied func(w http.ResponseWriter, r *http.Request, status int)) http.Handler {
+	return require(action, a.identify, func(*http.Request,
+		Action) []string {
+		return []string{challenge}
+	}, next, denied)
 }
 
 // RequireToken is Require for the registry API, which accepts tokens too. scope returns the scope
 // for the challenge; next checks whether the token covers it.
-func (a *Authenticator) RequireToken(action func(*http.Request) Action, scope func(*http.Request) string, next http.Handler, denied func(w http.ResponseWriter, r *http.Request, status int)) http.Handler {
+func (a *Authenticator) RequireToken(action func(*http.Request) Action,
+	scope func(*http.Request) string, next http.Handler,
+	denied func(w http.ResponseWriter, r *http.Request, status int)) http.Handler {
 	identify := func(r *http.Request, action Action) (Identity, refusal) {
 		if token, ok := bearer(r); ok {
 			return a.holder(r, token, action)
@@ -38,7 +44,8 @@ func (a *Authenticator) RequireToken(action func(*http.Request) Action, scope fu
 	return require(action, identify, challenges, next, denied)
 }
 
-func require(action func(*http.Request) Action, identify func(*http.Request, Action) (Identity, refusal), challenges func(*http.Request, Action) []string,
+func require(action func(*http.Request) Action,
+	identify func(*http.Request, Action) (Identity, refusal), challenges func(*http.Request, Action) []string,
 	next http.Handler, denied func(w http.ResponseWriter, r *http.Request, status int)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		action := action(r)
@@ -124,7 +131,8 @@ func (a *Authenticator) login(r *http.Request, name, password string) (Identity,
 	attempt, wait := a.backoff.admit(SourceOf(r.RemoteAddr), name, d)
 	if wait > 0 {
 		// The failures before this one are in the audit log; clients may repeat this one often.
-		a.Log.DebugContext(r.Context(), "login refused: too many failed", "user", printable(name), "remote", r.RemoteAddr)
+		a.Log.DebugContext(r.Context(), "login refused: too many failed", "user", printable(name),
+			"remote", r.RemoteAddr)
 		return Identity{}, refusal{http.StatusTooManyRequests, wait}
 	}
 	ctx := r.Context()
@@ -143,7 +151,8 @@ func (a *Authenticator) login(r *http.Request, name, password string) (Identity,
 	}
 	a.backoff.undecided(attempt)
 	if r.Context().Err() == nil { // else the client went away
-		a.Log.ErrorContext(r.Context(), "login could not be checked", "user", printable(name), "remote", r.RemoteAddr, "err", err)
+		a.Log.ErrorContext(r.Context(), "login could not be checked", "user", printable(name),
+			"remote", r.RemoteAddr, "err", err)
 	}
 	return Identity{}, refusal{status: http.StatusServiceUnavailable}
 }
@@ -155,7 +164,8 @@ func (a *Authenticator) audit(r *http.Request, event, user string) {
 	if log == nil {
 		log = a.Log
 	}
-	log.WarnContext(r.Context(), "audit", "event", event, "user", user, "remote", r.RemoteAddr, "method", r.Method, "path", r.URL.Path)
+	log.WarnContext(r.Context(), "audit", "event", event, "user", user, "remote", r.RemoteAddr,
+		"method", r.Method, "path", r.URL.Path)
 }
 
 // clone returns a copy of a user name for the memory: the original is a slice of the header, with

@@ -50,7 +50,8 @@ func (a *Authenticator) applicant(w http.ResponseWriter, r *http.Request) (Ident
 	case http.MethodPost:
 		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 		if err := r.ParseForm(); err != nil {
-			return Identity{}, nil, &tokenError{status: http.StatusBadRequest, oauth: "invalid_request", text: "the form could not be read"}
+			return Identity{}, nil, &tokenError{status: http.StatusBadRequest,
+				oauth: "invalid_request", text: "the form could not be read"}
 		}
 		form := r.PostForm
 		switch grant := form.Get("grant_type"); grant {
@@ -58,14 +59,18 @@ func (a *Authenticator) applicant(w http.ResponseWriter, r *http.Request) (Ident
 			id, err := a.tokenLogin(r, form.Get("username"), form.Get("password"))
 			return id, form["scope"], err
 		case "refresh_token":
-			return Identity{}, nil, &tokenError{status: http.StatusBadRequest, oauth: "invalid_grant", text: "this registry issues no refresh tokens: log in with user name and password"}
+			return Identity{}, nil, &tokenError{status: http.StatusBadRequest,
+				oauth: "invalid_grant", text: "this registry issues no refresh tokens: log in with user name and password"}
 		case "":
-			return Identity{}, nil, &tokenError{status: http.StatusBadRequest, oauth: "invalid_request", text: "grant_type is missing"}
+			return Identity{}, nil, &tokenError{status: http.StatusBadRequest,
+				oauth: "invalid_request", text: "grant_type is missing"}
 		}
-		return Identity{}, nil, &tokenError{status: http.StatusBadRequest, oauth: "unsupported_grant_type", text: "grant_type must be password"}
+		return Identity{}, nil, &tokenError{status: http.StatusBadRequest,
+			oauth: "unsupported_grant_type", text: "grant_type must be password"}
 	}
 	w.Header().Set("Allow", "GET, POST")
-	return Identity{}, nil, &tokenError{status: http.StatusMethodNotAllowed, oauth: "invalid_request", text: "use GET or POST"}
+	return Identity{}, nil, &tokenError{status: http.StatusMethodNotAllowed,
+		oauth: "invalid_request", text: "use GET or POST"}
 }
 
 // tokenLogin is login that admits anonymous requests if any repository is open to them.
@@ -81,24 +86,28 @@ func (a *Authenticator) tokenLogin(r *http.Request, name, password string) (Iden
 	case 0:
 		return id, nil
 	case http.StatusUnauthorized:
-		return Identity{}, &tokenError{status: refused.status, oauth: "invalid_grant", text: "log in with a user name and password of this registry",
+		return Identity{}, &tokenError{status: refused.status, oauth: "invalid_grant",
+			text:   "log in with a user name and password of this registry",
 			header: [2]string{"Www-Authenticate", challenge}}
 	case http.StatusTooManyRequests:
-		return Identity{}, &tokenError{status: refused.status, oauth: "slow_down", text: "too many failed logins; try again later",
+		return Identity{}, &tokenError{status: refused.status, oauth: "slow_down",
+			text:   "too many failed logins; try again later",
 			header: [2]string{"Retry-After", strconv.Itoa(seconds(refused.wait))}}
 	}
 	return Identity{}, errTokenUnavailable()
 }
 
 func errTokenUnavailable() *tokenError {
-	return &tokenError{status: http.StatusServiceUnavailable, oauth: "temporarily_unavailable", text: "login could not be checked; try again"}
+	return &tokenError{status: http.StatusServiceUnavailable, oauth: "temporarily_unavailable",
+		text: "login could not be checked; try again"}
 }
 
 func (a *Authenticator) answerToken(w http.ResponseWriter, r *http.Request, id Identity, scopes []string) {
 	token, c, err := a.issue(r.Context(), id, parseScopes(scopes))
 	if err != nil {
 		if !errors.Is(err, errToken) {
-			a.Log.ErrorContext(r.Context(), "a token could not be issued", "user", printable(id.Name), "remote", r.RemoteAddr, "err", err)
+			a.Log.ErrorContext(r.Context(), "a token could not be issued", "user",
+				printable(id.Name), "remote", r.RemoteAddr, "err", err)
 		}
 		errTokenUnavailable().write(w)
 		return
@@ -130,7 +139,8 @@ func (e *tokenError) write(w http.ResponseWriter) {
 	if e.header[0] != "" {
 		w.Header().Set(e.header[0], e.header[1])
 	}
-	code := map[int]string{http.StatusUnauthorized: "UNAUTHORIZED", http.StatusTooManyRequests: "TOOMANYREQUESTS", http.StatusServiceUnavailable: "UNAVAILABLE"}[e.status]
+	code := map[int]string{http.StatusUnauthorized: "UNAUTHORIZED",
+		http.StatusTooManyRequests: "TOOMANYREQUESTS", http.StatusServiceUnavailable: "UNAVAILABLE"}[e.status]
 	if code == "" {
 		code = "UNSUPPORTED"
 	}

@@ -42,7 +42,8 @@ func CheckPassword(pw string) error {
 		return nil
 	}
 	return &InvalidError{"password " + reason, fmt.Sprintf(
-		"use %d or more characters without whitespace or control characters, at most %d bytes", minPasswordRunes, maxPasswordBytes)}
+		"use %d or more characters without whitespace or control characters, at most %d bytes",
+		minPasswordRunes, maxPasswordBytes)}
 }
 
 // HashPassword returns the bcrypt hash of pw, which must satisfy CheckPassword.
@@ -61,7 +62,10 @@ func HashPassword(pw string) ([]byte, error) {
 // robots (owner+robot) are. A colon is not: it ends the name in HTTP Basic.
 func CheckName(name string) error {
 	var reason string
-	invalid := strings.IndexFunc(name, func(c rune) bool { return !alphanumeric(c) && !strings.ContainsRune("._+@-", c) })
+	invalid := strings.IndexFunc(name, func(c rune) bool {
+		return !alphanumeric(c) &&
+			!strings.ContainsRune("._+@-", c)
+	})
 	switch {
 	case name == "":
 		reason = "is empty"
@@ -75,7 +79,8 @@ func CheckName(name string) error {
 	default:
 		return nil
 	}
-	return &InvalidError{fmt.Sprintf("user name %q %s", name, reason), "use letters, digits and . _ + @ - and begin with a letter or a digit"}
+	return &InvalidError{fmt.Sprintf("user name %q %s", name, reason),
+		"use letters, digits and . _ + @ - and begin with a letter or a digit"}
 }
 
 func alphanumeric(c rune) bool {

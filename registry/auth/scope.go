@@ -81,7 +81,8 @@ func (i Identity) grant(asked []Scope) []Scope {
 		switch {
 		case s.Type == typeRepository && image.ValidRepository(s.Name):
 			for _, action := range []string{ScopePull, ScopePush, ScopeDelete} {
-				if (slices.Contains(s.Actions, action) || slices.Contains(s.Actions, scopeAll)) && i.mayScope(s.Name, action) {
+				if (slices.Contains(s.Actions, action) || slices.Contains(s.Actions, scopeAll)) &&
+					i.mayScope(s.Name, action) {
 					actions = append(actions, action)
 				}
 			}

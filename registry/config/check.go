@@ -101,7 +101,8 @@ func upstreamURL(s string) error {
 		return complaint(fmt.Sprintf("%q begins with neither https:// nor http://", s), do)
 	case u.User != nil:
 		// Not quoted in the message: it may hold a password.
-		return complaint("it must not hold a user name or password", "put the credentials into a file, as podman login does, and name it with authFile")
+		return complaint("it must not hold a user name or password",
+			"put the credentials into a file, as podman login does, and name it with authFile")
 	case u.RawQuery != "" || u.Fragment != "" || u.ForceQuery:
 		return complaint(fmt.Sprintf("%q must end with its path", s), do)
 	}
@@ -132,7 +133,8 @@ func atLeast(d *time.Duration, least time.Duration, why string) func() error {
 
 func scrubRate(s Size) error {
 	if s < 64<<10 {
-		return complaint("with so few bytes a second it would never end", "use at least 64KiB, or turn it off with interval: 0")
+		return complaint("with so few bytes a second it would never end",
+			"use at least 64KiB, or turn it off with interval: 0")
 	}
 	return nil
 }
@@ -148,9 +150,11 @@ func interval(d time.Duration) error {
 func (c *Config) together() (string, error) {
 	switch t := c.TLS; {
 	case t.CAKey != "" && t.CA == "":
-		return "tls.ca", complaint("missing, though caKey is given", "name the CA's certificate, or leave out caKey to bring your own certificate")
+		return "tls.ca", complaint("missing, though caKey is given",
+			"name the CA's certificate, or leave out caKey to bring your own certificate")
 	case t.CAKey != "" && t.State == "":
-		return "tls.state", complaint("missing, though caKey is given", "name a directory in which issued certificates are kept")
+		return "tls.state", complaint("missing, though caKey is given",
+			"name a directory in which issued certificates are kept")
 	}
 	for i, u := range c.Upstreams {
 		for _, other := range c.Upstreams[:i] {

@@ -84,7 +84,8 @@ func (ws *windows) serveHTTP2(s *http.Server, opened func(*tls.Conn, *windowed))
 }
 
 func (ws *windows) watch(c *tls.Conn) *windowed {
-	w := &windowed{Conn: c, all: ws, claim: firstWindow, wanted: firstWindow, in: frames{left: len(http2.ClientPreface)}}
+	w := &windowed{Conn: c, all: ws, claim: firstWindow, wanted: firstWindow,
+		in: frames{left: len(http2.ClientPreface)}}
 	w.credit.Store(firstWindow)
 	return w
 }

@@ -150,7 +150,8 @@ func (c errorCodes) explain(err error) error {
 // errFull is a 4xx although the server is at fault: podman, skopeo and oc-mirror show the body of a
 // 4xx, but only the status of a 5xx. Quay and Harbor answer 413 to a used-up quota, too.
 func errFull(full *store.FullError) error {
-	return &problem{status: http.StatusRequestEntityTooLarge, code: codeDenied, message: full.Error() + ": " + full.Hint(), cause: full}
+	return &problem{status: http.StatusRequestEntityTooLarge, code: codeDenied,
+		message: full.Error() + ": " + full.Hint(), cause: full}
 }
 
 // answer writes err. All errors are written here; nothing of the response may have been sent yet.
@@ -162,10 +163,12 @@ func (a *API) answer(w http.ResponseWriter, r *http.Request, err error) {
 		p = &problem{status: 499, code: codeUnavailable, message: "the client closed the connection", cause: err}
 	} else if !errors.As(err, &p) {
 		a.log.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
-		p = &problem{status: http.StatusInternalServerError, code: codeUnknown, message: "internal error; the log of the appliance says more"}
+		p = &problem{status: http.StatusInternalServerError, code: codeUnknown,
+			message: "internal error; the log of the appliance says more"}
 	}
 	if p.cause != nil {
-		a.log.DebugContext(r.Context(), "request refused", "method", r.Method, "path", r.URL.Path, "status", p.status, "err", p.cause)
+		a.log.DebugContext(r.Context(), "request refused", "method", r.Method, "path", r.URL.Path,
+			"status", p.status, "err", p.cause)
 	}
 	writeProblem(w, p)
 }
@@ -181,7 +184,8 @@ func writeProblem(w http.ResponseWriter, p *problem) {
 		body = []byte(`{"errors":[{"code":"UNKNOWN","message":"internal error"}]}`)
 	}
 	h := w.Header()
-	for _, name := range []string{"Etag", "Docker-Content-Digest", "Last-Modified", "Content-Range", "Location", "Link", "Range", "Docker-Upload-Uuid"} {
+	for _, name := range []string{"Etag", "Docker-Content-Digest", "Last-Modified", "Content-Range",
+		"Location", "Link", "Range", "Docker-Upload-Uuid"} {
 		h.Del(name) // set for a success
 	}
 	for name, value := range p.header {

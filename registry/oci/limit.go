@@ -25,7 +25,8 @@ func (u *uploads) begin(r *http.Request, t target) (end func(), err error) {
 		return func() {}, nil
 	}
 	id, _ := auth.IdentityFrom(r.Context())
-	carries := r.Method == http.MethodPatch || r.Method == http.MethodPut || r.Method == http.MethodPost && r.URL.Query().Has("digest")
+	carries := r.Method == http.MethodPatch || r.Method == http.MethodPut ||
+		r.Method == http.MethodPost && r.URL.Query().Has("digest")
 	if !carries && r.Method != http.MethodPost {
 		return func() {}, nil
 	}

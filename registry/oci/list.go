@@ -48,7 +48,8 @@ func (a *API) repositories(ctx context.Context, last string, n int) (names []str
 
 // visible is repositories for a restricted user. It reads one more than it lists, so that a Link is
 // present exactly if the next page is not empty.
-func (a *API) visible(ctx context.Context, last string, n int, may func(string) bool) (names []string, more bool, err error) {
+func (a *API) visible(ctx context.Context, last string, n int,
+	may func(string) bool) (names []string, more bool, err error) {
 	names = []string{}
 	for more = n > 0; more; {
 		var found []string

@@ -96,7 +96,8 @@ func New(o Options) *API {
 	if o.Audit == nil {
 		o.Audit = slog.New(slog.DiscardHandler)
 	}
-	a := &API{store: o.Store, upstream: o.Upstream, log: o.Log, audit: o.Audit, cascade: o.DeleteReferrers, patience: pace.Patience, scan: maxPage}
+	a := &API{store: o.Store, upstream: o.Upstream, log: o.Log, audit: o.Audit,
+		cascade: o.DeleteReferrers, patience: pace.Patience, scan: maxPage}
 	a.uploads = &uploads{limit: o.MaxUploads, active: make(map[string]int)}
 	a.routes = a.table()
 	return a
@@ -109,13 +110,14 @@ func (a *API) table() map[kind]map[string]handle {
 		put, patch, erase = http.MethodPut, http.MethodPatch, http.MethodDelete
 	)
 	return map[kind]map[string]handle{
-		kindBase:      {get: a.getBase, head: a.getBase},
-		kindCatalog:   {get: a.getCatalog, head: a.getCatalog},
-		kindTags:      {get: a.getTags, head: a.getTags},
-		kindManifest:  {get: a.getManifest, head: a.getManifest, put: a.putManifest, erase: a.deleteManifest},
-		kindBlob:      {get: a.getBlob, head: a.headBlob, erase: a.deleteBlob},
-		kindUploads:   {post: a.startUpload},
-		kindUpload:    {get: a.uploadStatus, head: a.uploadStatus, patch: a.continueUpload, put: a.continueUpload, erase: a.cancelUpload},
+		kindBase:     {get: a.getBase, head: a.getBase},
+		kindCatalog:  {get: a.getCatalog, head: a.getCatalog},
+		kindTags:     {get: a.getTags, head: a.getTags},
+		kindManifest: {get: a.getManifest, head: a.getManifest, put: a.putManifest, erase: a.deleteManifest},
+		kindBlob:     {get: a.getBlob, head: a.headBlob, erase: a.deleteBlob},
+		kindUploads:  {post: a.startUpload},
+		kindUpload: {get: a.uploadStatus, head: a.uploadStatus, patch: a.continueUpload,
+			put: a.continueUpload, erase: a.cancelUpload},
 		kindReferrers: {get: a.getReferrers, head: a.getReferrers},
 	}
 }

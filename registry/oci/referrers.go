@@ -87,7 +87,8 @@ func pageOf(names []digest.Digest, query url.Values) (rest []digest.Digest, n in
 
 // describe returns the descriptors of the first n, or of as many as fit into an answer, but at
 // least one. The descriptors of others come from the upstream.
-func (a *API) describe(ctx context.Context, repo string, names []digest.Digest, others map[digest.Digest]ocispec.Descriptor, n int) (page []ocispec.Descriptor, more bool, err error) {
+func (a *API) describe(ctx context.Context, repo string, names []digest.Digest,
+	others map[digest.Digest]ocispec.Descriptor, n int) (page []ocispec.Descriptor, more bool, err error) {
 	page = []ocispec.Descriptor{} // never null in JSON
 	size := 0
 	for _, d := range names {

@@ -55,7 +55,8 @@ func (a *API) headThrough(w http.ResponseWriter, r *http.Request, t target) erro
 
 // referrersThrough adds to the stored referrers those that only the upstream has, with their
 // descriptors.
-func (a *API) referrersThrough(r *http.Request, t target, artifactType string, names []digest.Digest) ([]digest.Digest, map[digest.Digest]ocispec.Descriptor, error) {
+func (a *API) referrersThrough(r *http.Request, t target, artifactType string,
+	names []digest.Digest) ([]digest.Digest, map[digest.Digest]ocispec.Descriptor, error) {
 	if !a.pulledThrough(t.repo) {
 		return names, nil, nil
 	}

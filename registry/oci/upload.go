@@ -30,7 +30,8 @@ func (a *API) startUpload(w http.ResponseWriter, r *http.Request, t target) erro
 	} else if d := query.Get("digest"); d != "" {
 		return a.pushWhole(w, r, t, d)
 	}
-	if algorithm := query.Get("digest-algorithm"); algorithm != "" && !image.ValidAlgorithm(digest.Algorithm(algorithm)) {
+	if algorithm := query.Get("digest-algorithm"); algorithm != "" &&
+		!image.ValidAlgorithm(digest.Algorithm(algorithm)) {
 		return errBadDigest(fmt.Errorf("invalid digest algorithm %s: only sha256 and sha512 are kept", image.Quote(algorithm)))
 	}
 	upload, err := a.store.Uploads.New(r.Context(), t.repo)
@@ -96,7 +97,8 @@ func (a *API) pushWhole(w http.ResponseWriter, r *http.Request, t target, want s
 func (a *API) resume(r *http.Request, t target) (*store.Upload, error) {
 	upload, err := a.store.Uploads.Resume(r.Context(), t.repo, t.id)
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, &problem{status: http.StatusNotFound, code: codeUploadUnknown, message: "no such upload", cause: err}
+		return nil, &problem{status: http.StatusNotFound, code: codeUploadUnknown,
+			message: "no such upload", cause: err}
 	}
 	if err != nil {
 		return nil, uploadCodes.explain(fmt.Errorf("resume upload: %w", err))
@@ -264,9 +266,11 @@ func errLength(announced, sent int64) error {
 // errBody reports a body that is incomplete or malformed. Mostly the client has gone by then.
 func errBody(err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return &problem{status: http.StatusRequestTimeout, code: codeSizeInvalid, message: "the request's body has stopped arriving", cause: err}
+		return &problem{status: http.StatusRequestTimeout, code: codeSizeInvalid,
+			message: "the request's body has stopped arriving", cause: err}
 	}
-	return &problem{status: http.StatusBadRequest, code: codeSizeInvalid, message: "the request's body could not be read: " + err.Error(), cause: err}
+	return &problem{status: http.StatusBadRequest, code: codeSizeInvalid,
+		message: "the request's body could not be read: " + err.Error(), cause: err}
 }
 
 // body is a request's body whose errors are reported as the client's, not the disk's.

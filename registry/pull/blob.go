@@ -215,7 +215,8 @@ func (ds *downloads) confirm(ctx context.Context, o origin, d digest.Digest) (li
 }
 
 // transfer stores a body while readers follow.
-func (ds *downloads) transfer(ctx context.Context, repo string, f *download, body io.ReadCloser, size int64) (err error) {
+func (ds *downloads) transfer(ctx context.Context, repo string, f *download, body io.ReadCloser,
+	size int64) (err error) {
 	announced, err := ds.store.Blobs.ReferencedSize(ctx, repo, f.key.digest)
 	if err != nil {
 		return err

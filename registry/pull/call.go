@@ -50,7 +50,8 @@ type call struct {
 // ask runs fn in a place of the route, once for all clients that ask under the same key at a time.
 // It waits no longer than ctx and patience (0: no limit). fn continues without clients, so that the
 // next one finds its result stored, unless another request needs its place.
-func ask[T any](ctx context.Context, cs *calls, o origin, key string, patience time.Duration, fn func(context.Context) (T, error)) (none T, _ error) {
+func ask[T any](ctx context.Context, cs *calls, o origin, key string, patience time.Duration,
+	fn func(context.Context) (T, error)) (none T, _ error) {
 	user := userOf(ctx)
 	c, err := cs.join(o, key, user, func(ctx context.Context) (any, error) { return fn(ctx) })
 	if err != nil {

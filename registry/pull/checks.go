@@ -60,7 +60,8 @@ func (c *checks) checked(ctx context.Context, o origin, tag string) error {
 // unanswered opens the circuit breaker. Only the first failure of an outage is logged.
 func (c *checks) unanswered(ctx context.Context, o origin, tag string, err error) {
 	if first := c.breaker.open(o.repo); first {
-		c.log.WarnContext(ctx, "could not ask the upstream: serving what is stored", "repository", o.repo, "tag", tag, "error", err)
+		c.log.WarnContext(ctx, "could not ask the upstream: serving what is stored", "repository",
+			o.repo, "tag", tag, "error", err)
 	}
 }
 
@@ -99,7 +100,8 @@ func (c *checks) retryAfter(ctx context.Context, o origin, name string, err erro
 	if status, _ := answer.Refused(); status != 0 && status != http.StatusTooManyRequests {
 		return o.TTL
 	}
-	c.log.WarnContext(ctx, "upstream does not list attachments: serving what is stored", "repository", o.repo, "name", name, "error", err)
+	c.log.WarnContext(ctx, "upstream does not list attachments: serving what is stored",
+		"repository", o.repo, "name", name, "error", err)
 	return openTime
 }
 

@@ -61,7 +61,8 @@ func (ms *manifests) byTag(ctx context.Context, o origin, tag string) (store.Man
 
 // revalidate checks a stored tag. A tag that the upstream has deleted stays: clusters rely on the
 // mirror when an upstream cleans up.
-func (ms *manifests) revalidate(ctx context.Context, o origin, tag string, stored store.Manifest) (store.Manifest, error) {
+func (ms *manifests) revalidate(ctx context.Context, o origin, tag string,
+	stored store.Manifest) (store.Manifest, error) {
 	desc, err := o.Source.Resolve(ctx, o.upstream, tag)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return store.Manifest{}, err
@@ -86,7 +87,8 @@ func (ms *manifests) fetch(ctx context.Context, o origin, ref string, tags ...st
 }
 
 // put stores a manifest and moves tags to it.
-func (ms *manifests) put(ctx context.Context, o origin, ref string, body []byte, put store.PutOptions) (store.Manifest, error) {
+func (ms *manifests) put(ctx context.Context, o origin, ref string, body []byte,
+	put store.PutOptions) (store.Manifest, error) {
 	m, err := ms.store.Manifests.PutPulled(ctx, o.repo, body, put)
 	if err != nil {
 		return store.Manifest{}, o.unstored(ref, err)

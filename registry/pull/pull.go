@@ -97,7 +97,8 @@ func New(s *store.Store, routes []Route, o Options) *Puller {
 	c := &calls{lifetime: l, limit: 3 * time.Minute, byKey: map[string]*call{}}
 	return &Puller{
 		lifetime: l, store: s, routes: sorted(routes, o.Concurrency), name: o.Canonical, calls: c,
-		downloads: &downloads{lifetime: l, store: s, log: o.Log, linger: 15 * time.Minute, byKey: map[downloadKey]*download{}},
+		downloads: &downloads{lifetime: l, store: s, log: o.Log, linger: 15 * time.Minute,
+			byKey: map[downloadKey]*download{}},
 		manifests: &manifests{
 			store: s, calls: c, patience: 10 * time.Second, checks: newChecks(s, o.Log, o.Now),
 			resolved: newCache[digest.Digest](o.Now), lists: newCache[[]ocispec.Descriptor](o.Now),

@@ -67,13 +67,17 @@ func (ms *manifests) askTag(ctx context.Context, o origin, tag string) (ocispec.
 	case err != nil:
 		return ocispec.Descriptor{}, &storeError{err: err}
 	}
-	_, err = ms.put(ctx, o, tag, m.Body, store.PutOptions{MediaType: m.MediaType, Digest: m.Digest, Tags: []string{tag}})
+	_, err = ms.put(ctx, o, tag, m.Body, store.PutOptions{MediaType: m.MediaType, Digest: m.Digest,
+		Tags: []string{tag}})
 	return m.Descriptor(), err
 }
 
 // resolvedTo lists the tags of repo that recently resolved to d.
 func (ms *manifests) resolvedTo(repo string, d digest.Digest) (tags []string) {
-	for _, key := range ms.resolved.keys(func(key string, to digest.Digest) bool { return to == d && strings.HasPrefix(key, repo+":") }) {
+	for _, key := range ms.resolved.keys(func(key string,
+		to digest.Digest) bool {
+		return to == d && strings.HasPrefix(key, repo+":")
+	}) {
 		tags = append(tags, strings.TrimPrefix(key, repo+":"))
 	}
 	return tags
@@ -100,7 +104,8 @@ func (ms *manifests) exists(ctx context.Context, o origin, d digest.Digest) bool
 // attached asks for an attachment, once for all nodes. Nodes with a signature policy accept only
 // "not found" as "not signed"; any other answer fails the pull, even of images without a policy. So
 // every failure of the upstream becomes "not found".
-func attached[T any](ctx context.Context, ms *manifests, o origin, tag, key string, fn func(context.Context) (T, error)) (none T, _ error) {
+func attached[T any](ctx context.Context, ms *manifests, o origin, tag, key string,
+	fn func(context.Context) (T, error)) (none T, _ error) {
 	if ms.checks.isAbsent(o, tag) {
 		return none, absent(tag)
 	}
@@ -132,17 +137,18 @@ func (ms *manifests) referrers(ctx context.Context, o origin, subject digest.Dig
 	if !stored {
 		patience = 0
 	}
-	list, err := ask(ctx, ms.calls, o, "referrers "+key, patience, func(ctx context.Context) ([]ocispec.Descriptor, error) {
-		if known, current, _ := ms.lists.get(key); current {
-			return known, nil // found by the call before
-		}
-		list, err := o.Source.Referrers(ctx, o.upstream, subject)
-		if err != nil {
-			return nil, o.failed("referrers of", subject.String(), err)
-		}
-		ms.lists.put(key, list, o.TTL, sizeOf(list))
-		return list, nil
-	})
+	list, err := ask(ctx, ms.calls, o, "referrers "+key, patience,
+		func(ctx context.Context) ([]ocispec.Descriptor, error) {
+			if known, current, _ := ms.lists.get(key); current {
+				return known, nil // found by the call before
+			}
+			list, err := o.Source.Referrers(ctx, o.upstream, subject)
+			if err != nil {
+				return nil, o.failed("referrers of", subject.String(), err)
+			}
+			ms.lists.put(key, list, o.TTL, sizeOf(list))
+			return list, nil
+		})
 	switch {
 	case err == nil || !stored:
 		return list, err

@@ -78,7 +78,8 @@ func (s *Manifests) DeleteImage(ctx context.Context, repo string, d digest.Diges
 	return s.deleteManifest(ctx, repo, d, true)
 }
 
-func (s *core) deleteManifest(ctx context.Context, repo string, d digest.Digest, whole bool) (gone []digest.Digest, err error) {
+func (s *core) deleteManifest(ctx context.Context, repo string, d digest.Digest,
+	whole bool) (gone []digest.Digest, err error) {
 	if err := checkRepositoryAndDigest(repo, d); err != nil {
 		return nil, err
 	}

@@ -128,7 +128,8 @@ func (s *Blobs) Mount(ctx context.Context, repo, from string, d digest.Digest) (
 
 // linkExisting makes a blob visible in repo if its file exists, or returns ErrNotFound: an upload
 // or a download repairs it.
-func (s *core) linkExisting(ctx context.Context, tx *sql.Tx, repo string, d digest.Digest, size int64, by origin) error {
+func (s *core) linkExisting(ctx context.Context, tx *sql.Tx, repo string, d digest.Digest,
+	size int64, by origin) error {
 	if err := s.files.Blob(d).Check(size); blobfile.IsLoss(err) {
 		return &NotFoundError{Kind: "blob", Name: d.String()}
 	} else if err != nil {

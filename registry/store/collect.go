@@ -43,7 +43,8 @@ const garbage = `b.created < ?1
 // no order. It is a plan: RemoveBlobs checks again. No lock or transaction is open while yield
 // runs. *StorageError when there are files without a row and most rows have no file: the storage is
 // that of another store.
-func (s *Garbage) GarbageBlobs(ctx context.Context, before time.Time, yield func(d digest.Digest, size int64) error) error {
+func (s *Garbage) GarbageBlobs(ctx context.Context, before time.Time,
+	yield func(d digest.Digest, size int64) error) error {
 	if err := s.finishAll(ctx); err != nil { // it releases blobs
 		return err
 	}
@@ -120,7 +121,8 @@ const garbageIn = `SELECT b.digest, b.size FROM blobs b
 	AND ` + garbage + ` ORDER BY b.digest`
 
 // garbageOf lists the garbage among the next n blobs, and returns the last of these.
-func (s *core) garbageOf(ctx context.Context, before time.Time, after digest.Digest, n int) (page []sized, end digest.Digest, err error) {
+func (s *core) garbageOf(ctx context.Context, before time.Time, after digest.Digest,
+	n int) (page []sized, end digest.Digest, err error) {
 	err = s.db.Reader().QueryRowContext(ctx, `SELECT digest FROM blobs WHERE digest > ? ORDER BY digest LIMIT 1 OFFSET ?`, after, n-1).Scan(&end)
 	if errors.Is(err, sql.ErrNoRows) {
 		end, err = afterAllDigests, nil
@@ -134,7 +136,8 @@ func (s *core) garbageOf(ctx context.Context, before time.Time, after digest.Dig
 
 // garbageFiles yields the old files without a row in one part of the storage, which a crash between
 // the file and its row leaves.
-func (s *core) garbageFiles(ctx context.Context, part blobfile.Part, before time.Time, yield func(digest.Digest, int64) error) error {
+func (s *core) garbageFiles(ctx context.Context, part blobfile.Part, before time.Time,
+	yield func(digest.Digest, int64) error) error {
 	names, err := part.Names()
 	if err != nil {
 		return fmt.Errorf("list blob files: %w", err)
@@ -188,7 +191,8 @@ func (s *core) unnamed(ctx context.Context, prefix string, names []string) (unna
 // RemoveBlobs removes those of ds that are still garbage, and returns their number and bytes.
 // Pushes and pulls go on; a push that comes too late is told that the blob is missing, and sends it
 // again.
-func (s *Garbage) RemoveBlobs(ctx context.Context, before time.Time, ds []digest.Digest) (removed int, bytes int64, err error) {
+func (s *Garbage) RemoveBlobs(ctx context.Context, before time.Time,
+	ds []digest.Digest) (removed int, bytes int64, err error) {
 	for turn := s.yielding(); len(ds) > 0; {
 		var n, looked int
 		var freed int64
@@ -211,7 +215,8 @@ func (s *Garbage) RemoveBlobs(ctx context.Context, before time.Time, ds []digest
 
 // removeSome removes the first of ds, as many as fit into one turn, and returns how many it has
 // checked.
-func (s *core) removeSome(ctx context.Context, before time.Time, ds []digest.Digest, turn *yielding) (looked, removed int, bytes int64, err error) {
+func (s *core) removeSome(ctx context.Context, before time.Time, ds []digest.Digest,
+	turn *yielding) (looked, removed int, bytes int64, err error) {
 	ds = ds[:min(len(ds), turn.size(removeBatch))]
 	for _, d := range ds {
 		if err := image.CheckDigest(d); err != nil {
@@ -245,7 +250,8 @@ func (s *core) removeSome(ctx context.Context, before time.Time, ds []digest.Dig
 
 // removeFiles removes the files of marked blobs without a row. The next collection finds those that
 // a crash or an error leaves.
-func (s *core) removeFiles(ctx context.Context, marked []digest.Digest, turn *yielding) (removed int, bytes int64, err error) {
+func (s *core) removeFiles(ctx context.Context, marked []digest.Digest,
+	turn *yielding) (removed int, bytes int64, err error) {
 	if s.guard.Backups.Load() > 0 {
 		return 0, 0, nil // a backup copies them; the next collection finds the files
 	}
@@ -358,7 +364,8 @@ func (s *Garbage) RemoveUpload(ctx context.Context, before time.Time, id string)
 
 // StaleRuns yields the open runs without an access since before.
 func (s *Garbage) StaleRuns(ctx context.Context, before time.Time, yield func(id string) error) error {
-	stale, err := sqlite.Column[string](ctx, s.db.Reader(), `SELECT id FROM runs WHERE committed = 0 AND last_seen < ? ORDER BY id`, sqlite.Nanos(before))
+	stale, err := sqlite.Column[string](ctx, s.db.Reader(),
+		`SELECT id FROM runs WHERE committed = 0 AND last_seen < ? ORDER BY id`, sqlite.Nanos(before))
 	if err != nil {
 		return fmt.Errorf("list runs: %w", err)
 	}

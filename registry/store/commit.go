@@ -176,7 +176,8 @@ func lastStaged(table string) string {
 }
 
 // linkSome links for some rows of a table after last, and returns the last of these.
-func (r *Run) linkSome(ctx context.Context, tx *sql.Tx, table string, rows int, statements []string, last wanted) (end wanted, more bool, err error) {
+func (r *Run) linkSome(ctx context.Context, tx *sql.Tx, table string, rows int, statements []string,
+	last wanted) (end wanted, more bool, err error) {
 	err = tx.QueryRowContext(ctx, lastStaged(table), r.id, last.repo, last.digest, rows).Scan(&end.repo, &end.digest)
 	if errors.Is(err, sql.ErrNoRows) {
 		return last, false, nil
@@ -185,7 +186,8 @@ func (r *Run) linkSome(ctx context.Context, tx *sql.Tx, table string, rows int, 
 		if err != nil {
 			break
 		}
-		_, err = tx.ExecContext(ctx, statement, r.id, sqlite.Nanos(r.store.now()), last.repo, last.digest, end.repo, end.digest)
+		_, err = tx.ExecContext(ctx, statement, r.id, sqlite.Nanos(r.store.now()), last.repo,
+			last.digest, end.repo, end.digest)
 	}
 	return end, true, err
 }

@@ -169,7 +169,8 @@ func (s *core) strays(ctx context.Context) (found []digest.Digest, bytes, protec
 }
 
 // removeStrays removes unneeded blobs.
-func (s *core) removeStrays(ctx context.Context, strays []digest.Digest, spared *int64) (blobs int, bytes int64, err error) {
+func (s *core) removeStrays(ctx context.Context, strays []digest.Digest,
+	spared *int64) (blobs int, bytes int64, err error) {
 	for batch := range slices.Chunk(strays, removeBatch.quiet) {
 		var freed eviction
 		err := s.db.Freeing(func() (err error) {
@@ -326,7 +327,8 @@ func (s *core) evictPage(ctx context.Context, page []candidate, want int64) (fre
 
 // evictSome evicts the first of some, as many as fit into a transaction, and returns these and the
 // rest. A manifest with very many tags loses some of them, and is left for the next.
-func (s *core) evictSome(ctx context.Context, tx *sql.Tx, some []evictee, want int64, e *eviction) (gone []linkKey, left []evictee, err error) {
+func (s *core) evictSome(ctx context.Context, tx *sql.Tx, some []evictee, want int64,
+	e *eviction) (gone []linkKey, left []evictee, err error) {
 	began := time.Now()
 	for i, c := range some {
 		switch {
@@ -358,7 +360,8 @@ func (s *core) evictSome(ctx context.Context, tx *sql.Tx, some []evictee, want i
 
 // evictAlone removes a manifest without tags from a repository.
 func (s *core) evictAlone(ctx context.Context, tx *sql.Tx, u linkKey, e *eviction) error {
-	refs, err := sqlite.Column[digest.Digest](ctx, tx, `SELECT DISTINCT digest FROM manifest_refs WHERE manifest = ?`, u.digest)
+	refs, err := sqlite.Column[digest.Digest](ctx, tx,
+		`SELECT DISTINCT digest FROM manifest_refs WHERE manifest = ?`, u.digest)
 	if err != nil {
 		return err
 	}

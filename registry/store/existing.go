@@ -103,7 +103,8 @@ func (r *Run) Existing(ctx context.Context, blobs, manifests map[string][]digest
 // alive records the last access of an open run, in its row only now and then.
 func (r *Run) alive(ctx context.Context) error {
 	var seen, committed int64
-	err := r.store.db.Reader().QueryRowContext(ctx, `SELECT last_seen, committed FROM runs WHERE id = ?`, r.id).Scan(&seen, &committed)
+	err := r.store.db.Reader().QueryRowContext(ctx,
+		`SELECT last_seen, committed FROM runs WHERE id = ?`, r.id).Scan(&seen, &committed)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("read run %s: %w", r.id, err)
 	}
@@ -178,7 +179,8 @@ type findings struct {
 }
 
 // look finds content that a run asks for. A nil whole checks no file.
-func (r *Run) look(ctx context.Context, q sqlite.Querier, c content, ask []wanted, whole wholeFunc) (found findings, err error) {
+func (r *Run) look(ctx context.Context, q sqlite.Querier, c content, ask []wanted,
+	whole wholeFunc) (found findings, err error) {
 	found.staged = true
 	for _, w := range ask {
 		there, here, staged, err := r.find(ctx, q, c, w, whole)

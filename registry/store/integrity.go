@@ -32,7 +32,8 @@ type (
 func (s *Store) Integrity() *integrity.Checker { return s.checker() }
 
 func (s *core) checker() *integrity.Checker {
-	return &integrity.Checker{DB: s.db, Path: s.database, Files: s.files, Guard: s.guard.Blobs, Store: checked{&Garbage{s}}, Now: s.now, Log: s.log}
+	return &integrity.Checker{DB: s.db, Path: s.database, Files: s.files, Guard: s.guard.Blobs,
+		Store: checked{&Garbage{s}}, Now: s.now, Log: s.log}
 }
 
 // checked implements integrity.Store.

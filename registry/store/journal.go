@@ -80,7 +80,8 @@ const unknown = -1
 func (s *core) openJournal(ctx context.Context) error {
 	j := &journal{store: s, few: fewFiles, sync: s.files.Sync, wake: make(chan struct{}, 1), ended: make(chan struct{})}
 	columns := func(r *journaled) []any { return []any{&r.id, &r.digest, &r.size} }
-	rows, err := sqlite.List(ctx, s.db.Reader(), columns, `SELECT id, digest, length(body) FROM blob_journal ORDER BY id`)
+	rows, err := sqlite.List(ctx, s.db.Reader(), columns,
+		`SELECT id, digest, length(body) FROM blob_journal ORDER BY id`)
 	if err != nil {
 		return fmt.Errorf("read the journal of small blobs: %w", err)
 	}

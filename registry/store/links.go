@@ -74,7 +74,8 @@ func (s *Garbage) RemoveLinks(ctx context.Context, before time.Time) (removed in
 
 // unusedLinks lists the unused of the next most links after last, and returns the last of these and
 // whether there are more.
-func (s *core) unusedLinks(ctx context.Context, before time.Time, last linkRow, most int) (unused []linkRow, end linkRow, more bool, err error) {
+func (s *core) unusedLinks(ctx context.Context, before time.Time, last linkRow,
+	most int) (unused []linkRow, end linkRow, more bool, err error) {
 	n := 0
 	scan := func(rows *sql.Rows) error {
 		var is bool

@@ -48,7 +48,8 @@ func (s *Manifests) Get(ctx context.Context, repo string, d digest.Digest) (Mani
 		if err := checkRepositoryAndDigest(repo, d); err != nil {
 			return Manifest{}, err
 		}
-		return s.scanManifest(s.db.Reader().QueryRowContext(context.WithoutCancel(ctx), manifestByDigest, repo, d), "manifest", d.String())
+		return s.scanManifest(s.db.Reader().QueryRowContext(context.WithoutCancel(ctx),
+			manifestByDigest, repo, d), "manifest", d.String())
 	})
 }
 
@@ -61,7 +62,8 @@ func (s *Manifests) ByTag(ctx context.Context, repo, tag string) (Manifest, erro
 		if err := image.CheckTag(tag); err != nil {
 			return Manifest{}, err
 		}
-		return s.scanManifest(s.db.Reader().QueryRowContext(context.WithoutCancel(ctx), manifestByTag, repo, tag), "tag", tag)
+		return s.scanManifest(s.db.Reader().QueryRowContext(context.WithoutCancel(ctx),
+			manifestByTag, repo, tag), "tag", tag)
 	})
 }
 
@@ -70,7 +72,8 @@ func (s *core) scanManifest(row *sql.Row, kind, name string) (Manifest, error) {
 	var annotations string
 	var created, repository int64
 	var pulled bool
-	err := row.Scan(&m.Digest, &m.MediaType, &m.ArtifactType, &m.Subject, &annotations, &created, &m.Body, &pulled, &repository)
+	err := row.Scan(&m.Digest, &m.MediaType, &m.ArtifactType, &m.Subject, &annotations, &created,
+		&m.Body, &pulled, &repository)
 	if err != nil {
 		return Manifest{}, orNotFound(err, kind, name)
 	}
@@ -106,7 +109,8 @@ const referrersOf = `SELECT m.digest FROM manifests m CROSS JOIN repositories r 
 // Referrers lists the manifests of repo with a subject, oldest first; artifactType "" means any. It
 // is empty for an unknown subject or repository: a signature may be pushed before its subject. It
 // has digests only, since descriptors have no bound.
-func (s *Manifests) Referrers(ctx context.Context, repo string, subject digest.Digest, artifactType string) ([]digest.Digest, error) {
+func (s *Manifests) Referrers(ctx context.Context, repo string, subject digest.Digest,
+	artifactType string) ([]digest.Digest, error) {
 	if err := checkRepositoryAndDigest(repo, subject); err != nil {
 		return nil, err
 	}
@@ -137,7 +141,8 @@ func (s *Manifests) Put(ctx context.Context, repo string, body []byte, o PutOpti
 }
 
 // putManifest puts a manifest if check, in the same transaction, accepts its references.
-func (s *core) putManifest(ctx context.Context, repo string, body []byte, o PutOptions, by origin, check func(context.Context, *sql.Tx, image.Manifest) error) (Manifest, error) {
+func (s *core) putManifest(ctx context.Context, repo string, body []byte, o PutOptions, by origin,
+	check func(context.Context, *sql.Tx, image.Manifest) error) (Manifest, error) {
 	if err := image.CheckRepository(repo); err != nil {
 		return Manifest{}, err
 	}
@@ -180,7 +185,8 @@ func (s *core) putManifest(ctx context.Context, repo string, body []byte, o PutO
 
 // showManifest makes a manifest visible in repo, with the media type that was declared, and moves
 // tags to it.
-func (s *core) showManifest(ctx context.Context, tx *sql.Tx, repo string, m *Manifest, p image.Manifest, by origin, tags []string) error {
+func (s *core) showManifest(ctx context.Context, tx *sql.Tx, repo string, m *Manifest,
+	p image.Manifest, by origin, tags []string) error {
 	id, err := s.ensureRepository(ctx, tx, repo)
 	if err != nil {
 		return err
@@ -231,7 +237,8 @@ func (r *Run) checkStaged(ctx context.Context, tx *sql.Tx, repo string, p image.
 const stagedBlob = `SELECT b.size FROM blobs b WHERE b.digest = ?3 AND (` + blobHere + `)`
 
 // checkEach checks the row of each blob, and its file: a new manifest must not refer to a lost one.
-func (s *core) checkEach(ctx context.Context, tx *sql.Tx, text string, p image.Manifest, args func(digest.Digest) []any) error {
+func (s *core) checkEach(ctx context.Context, tx *sql.Tx, text string, p image.Manifest,
+	args func(digest.Digest) []any) error {
 	var missing []digest.Digest
 	for _, r := range p.Required() {
 		var size int64
@@ -316,7 +323,8 @@ const (
 // linkManifest makes a manifest visible in a repository. A push declares its media type anew;
 // pull-through does not change a pushed one. It links no blob: those of a push are visible already,
 // and those of a pulled-through manifest may be another repository's, see LinkPulled.
-func (s *core) linkManifest(ctx context.Context, tx *sql.Tx, repository int64, m *Manifest, p image.Manifest, by origin) error {
+func (s *core) linkManifest(ctx context.Context, tx *sql.Tx, repository int64, m *Manifest,
+	p image.Manifest, by origin) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO repository_manifests (repository, digest, linked, pulled, used, media_type)
 		VALUES (?1, ?2, ?3, ?4, ?3, ?5)
 		ON CONFLICT DO UPDATE SET pulled = excluded.pulled, media_type = excluded.media_type

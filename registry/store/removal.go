@@ -92,11 +92,13 @@ func (r *removal) finish(ctx context.Context) error {
 // next runs a step on the saved rest.
 func (r *removal) next(ctx context.Context, tx *sql.Tx) (more bool, err error) {
 	columns := func(p *pending) []any { return []any{&p.digest, &p.belongsTo} }
-	some, err := sqlite.List(ctx, tx, columns, `SELECT digest, belongs_to FROM removals WHERE id = ? ORDER BY digest LIMIT ?`, r.id, r.size)
+	some, err := sqlite.List(ctx, tx, columns,
+		`SELECT digest, belongs_to FROM removals WHERE id = ? ORDER BY digest LIMIT ?`, r.id, r.size)
 	if err != nil || len(some) == 0 {
 		return false, err
 	}
-	if _, err := tx.ExecContext(ctx, `DELETE FROM removals WHERE id = ? AND digest <= ?`, r.id, some[len(some)-1].digest); err != nil {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM removals WHERE id = ? AND digest <= ?`, r.id,
+		some[len(some)-1].digest); err != nil {
 		return false, err
 	}
 	next, err := r.step(ctx, tx, some)
@@ -212,7 +214,8 @@ func (r *removal) take(ctx context.Context, tx *sql.Tx, some []digest.Digest) (n
 }
 
 // findBelongings adds what belongs to some manifests to found.
-func (r *removal) findBelongings(ctx context.Context, tx *sql.Tx, some []digest.Digest, found map[digest.Digest]digest.Digest) error {
+func (r *removal) findBelongings(ctx context.Context, tx *sql.Tx, some []digest.Digest,
+	found map[digest.Digest]digest.Digest) error {
 	scan := func(rows *sql.Rows) error {
 		var d, to digest.Digest
 		err := rows.Scan(&d, &to)
@@ -262,7 +265,8 @@ func (s *core) finishRemovals(ctx context.Context) error {
 }
 
 // listDigests runs a query about manifests of a repository.
-func listDigests(ctx context.Context, q sqlite.Querier, text string, repository int64, about []digest.Digest) ([]digest.Digest, error) {
+func listDigests(ctx context.Context, q sqlite.Querier, text string, repository int64,
+	about []digest.Digest) ([]digest.Digest, error) {
 	if len(about) == 0 {
 		return nil, nil
 	}
@@ -280,7 +284,8 @@ const (
 )
 
 // inParts runs steps in transactions of about partTime until a step reports that it was the last.
-func (s *core) inParts(ctx context.Context, write func(context.Context, func(*sql.Tx) error) error, step func(tx *sql.Tx) (more bool, err error)) error {
+func (s *core) inParts(ctx context.Context, write func(context.Context, func(*sql.Tx) error) error,
+	step func(tx *sql.Tx) (more bool, err error)) error {
 	for more := true; more; {
 		err := write(ctx, func(tx *sql.Tx) (err error) {
 			began := time.Now()
@@ -344,7 +349,8 @@ func (s *core) clear(ctx context.Context, id string) error {
 	for _, step := range []func(ctx context.Context, tx *sql.Tx, id string) (more bool, err error){
 		clearRows("run_tags", "name"), clearManifests, clearRows("run_blobs", "digest"),
 	} {
-		if err := s.inParts(ctx, s.db.WriteFreeing, func(tx *sql.Tx) (bool, error) { return step(ctx, tx, id) }); err != nil {
+		if err := s.inParts(ctx, s.db.WriteFreeing,
+			func(tx *sql.Tx) (bool, error) { return step(ctx, tx, id) }); err != nil {
 			return fmt.Errorf("clear run %s: %w", id, err)
 		}
 	}

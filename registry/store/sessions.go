@@ -218,7 +218,8 @@ func (s *core) saveSessions() {
 	s.sessions.mu.Lock()
 	defer s.sessions.mu.Unlock()
 	empty := s.sessions.empty
-	newest := slices.SortedFunc(maps.Keys(empty), func(a, b string) int { return empty[b].since.Compare(empty[a].since) })
+	newest := slices.SortedFunc(maps.Keys(empty),
+		func(a, b string) int { return empty[b].since.Compare(empty[a].since) })
 	for _, id := range newest[:min(len(newest), savedSessions)] {
 		if s.checkNewFile(0) != nil {
 			return

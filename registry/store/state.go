@@ -139,7 +139,8 @@ func (s *Store) Damage() error { return s.db.Damage() }
 
 // Check returns the errors of "database" and of "storage", nil for a healthy part.
 func (s *Store) Check(ctx context.Context) map[string]error {
-	return map[string]error{"database": s.db.Check(ctx), "storage": diskspace.Full(s.files.Root(), 0, s.files.CheckWritable())}
+	return map[string]error{"database": s.db.Check(ctx),
+		"storage": diskspace.Full(s.files.Root(), 0, s.files.CheckWritable())}
 }
 
 // Maintain flushes times of access, finishes interrupted work, and maintains the database. It is
@@ -169,7 +170,8 @@ func (s *core) checkStorage(ctx context.Context, root string) error {
 		if !missing {
 			continue
 		}
-		found, err := sqlite.Exists(ctx, s.db.Reader(), `SELECT 1 FROM blobs WHERE digest >= ?1 || ':' AND digest < ?1 || ';'`, a.String())
+		found, err := sqlite.Exists(ctx, s.db.Reader(),
+			`SELECT 1 FROM blobs WHERE digest >= ?1 || ':' AND digest < ?1 || ';'`, a.String())
 		if err != nil {
 			return fmt.Errorf("look for blobs: %w", err)
 		}

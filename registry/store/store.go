@@ -118,7 +118,8 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if err := checkDatabase(s.database, o.Storage); err != nil {
 		return nil, err
 	}
-	s.db, err = sqlite.Open(ctx, sqlite.Options{Path: s.database, Schema: migrations.Schema(), Current: o.Current, Log: s.log,
+	s.db, err = sqlite.Open(ctx, sqlite.Options{Path: s.database, Schema: migrations.Schema(),
+		Current: o.Current, Log: s.log,
 		Changed: s.cache.note, Committed: s.cache.forget})
 	if err != nil {
 		return nil, err

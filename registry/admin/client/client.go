@@ -98,7 +98,8 @@ func newClient(t *http.Transport, base, user, password string) *Client {
 	t.WriteBufferSize, t.ReadBufferSize = 64<<10, 64<<10
 	patient := t.Clone()
 	t.ResponseHeaderTimeout = answerTimeout
-	return &Client{http: &http.Client{Transport: t}, patient: &http.Client{Transport: patient}, base: base, user: user, password: password}
+	return &Client{http: &http.Client{Transport: t}, patient: &http.Client{Transport: patient},
+		base: base, user: user, password: password}
 }
 
 // Close closes idle connections.
@@ -146,7 +147,8 @@ func call[Q, A any](ctx context.Context, c *Client, k api.Call[Q, A], q Q, args 
 	return callVia(ctx, c, c.http, k, q, args...)
 }
 
-func callVia[Q, A any](ctx context.Context, c *Client, via *http.Client, k api.Call[Q, A], q Q, args ...string) (A, error) {
+func callVia[Q, A any](ctx context.Context, c *Client, via *http.Client, k api.Call[Q, A], q Q,
+	args ...string) (A, error) {
 	var a A
 	var body io.Reader
 	if k.Max > 0 {
@@ -254,7 +256,10 @@ func answeredBy(c net.Conn, socket string, uid int) error {
 	}
 	var peer *unix.Ucred
 	var failed error
-	if err := raw.Control(func(fd uintptr) { peer, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
+	if err := raw.Control(func(fd uintptr) {
+		peer,
+			failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
 		return err
 	}
 	if failed != nil {

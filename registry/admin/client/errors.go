@@ -99,7 +99,8 @@ func unreachable(base string, err error) error {
 	case errors.Is(err, context.Canceled):
 		return err
 	case isDial && dial.Net == "unix" && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)):
-		return hint.New(fmt.Errorf("%w: %w", ErrNotRunning, dial), "start it: systemctl start appliance, or systemctl --user start appliance if it was installed without root")
+		return hint.New(fmt.Errorf("%w: %w", ErrNotRunning, dial),
+			"start it: systemctl start appliance, or systemctl --user start appliance if it was installed without root")
 	case isDial && dial.Net == "unix" && errors.Is(err, fs.ErrPermission):
 		return hint.New(dial, "run this as root, or as the user that the registry runs as")
 	case isDial:
@@ -107,7 +108,8 @@ func unreachable(base string, err error) error {
 	case is[*tls.CertificateVerificationError](err):
 		return hint.New(err, "trust the registry's CA: "+base+"/ca.crt belongs into /etc/containers/certs.d/"+strings.TrimPrefix(base, "https://")+"/ca.crt, or into a directory named with --dest-cert-dir")
 	case errors.Is(err, context.DeadlineExceeded):
-		return hint.New(fmt.Errorf("no answer from the daemon: %w", err), "its log says what it is doing: journalctl -u appliance")
+		return hint.New(fmt.Errorf("no answer from the daemon: %w", err),
+			"its log says what it is doing: journalctl -u appliance")
 	}
 	return fmt.Errorf("speak to the daemon: %w", err)
 }

@@ -26,17 +26,20 @@ func (c *Client) GC(ctx context.Context, q api.GCRequest, progress func(api.GCPr
 // BeginGC begins a collection of the daemon's own.
 func (c *Client) BeginGC(ctx context.Context, q api.GCRequest) error {
 	q.Detach = true
-	_, err := call(ctx, c, api.Call[api.GCRequest, api.None]{Method: http.MethodPost, Path: api.GC.Path, Max: api.MaxJSON}, q)
+	_, err := call(ctx, c, api.Call[api.GCRequest,
+		api.None]{Method: http.MethodPost, Path: api.GC.Path, Max: api.MaxJSON}, q)
 	return err
 }
 
 // Verify verifies the store.
-func (c *Client) Verify(ctx context.Context, q api.VerifyRequest, progress func(api.VerifyProgress)) (findings.Report, error) {
+func (c *Client) Verify(ctx context.Context, q api.VerifyRequest,
+	progress func(api.VerifyProgress)) (findings.Report, error) {
 	return run(ctx, c, api.Verify, q, progress)
 }
 
 // Scrub reads every blob, puts into quarantine what is damaged, and fetches it again where it can.
-func (c *Client) Scrub(ctx context.Context, q api.ScrubRequest, progress func(api.ScrubState)) (findings.ScrubReport, error) {
+func (c *Client) Scrub(ctx context.Context, q api.ScrubRequest,
+	progress func(api.ScrubState)) (findings.ScrubReport, error) {
 	return run(ctx, c, api.Scrub, q, progress)
 }
 
@@ -73,7 +76,8 @@ func (c *Client) Backup(ctx context.Context, copyAll func(ctx context.Context, s
 }
 
 // run runs a job, calls progress with each line but the last, and returns the result.
-func run[Q, P, R any](ctx context.Context, c *Client, job api.Job[Q, P, R], q Q, progress func(P)) (result R, err error) {
+func run[Q, P, R any](ctx context.Context, c *Client, job api.Job[Q, P, R], q Q,
+	progress func(P)) (result R, err error) {
 	answer, err := c.begin(ctx, job.Path, q)
 	if err != nil {
 		return result, err
@@ -110,7 +114,8 @@ func run[Q, P, R any](ctx context.Context, c *Client, job api.Job[Q, P, R], q Q,
 	if err := lines.Err(); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.ECONNRESET) {
 		return result, unreadable(err)
 	}
-	return result, hint.New(fmt.Errorf("the daemon stopped before %s had ended", strings.TrimPrefix(job.Path, "/api/v1/")),
+	return result, hint.New(fmt.Errorf("the daemon stopped before %s had ended",
+		strings.TrimPrefix(job.Path, "/api/v1/")),
 		"what was done until then stays done: start the daemon, and run the command again")
 }
 

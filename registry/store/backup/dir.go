@@ -135,7 +135,8 @@ func (b *dirSink) put(ctx context.Context, blob blob) (damage string, err error)
 // older than the replacement.
 func (b *dirSink) upToDate(name string, source fs.FileInfo) bool {
 	info, err := b.root.Lstat(name)
-	return err == nil && info.Mode().IsRegular() && info.Size() == source.Size() && !info.ModTime().Before(source.ModTime())
+	return err == nil && info.Mode().IsRegular() && info.Size() == source.Size() &&
+		!info.ModTime().Before(source.ModTime())
 }
 
 func (b *dirSink) ensureDir(dir string) error {
@@ -194,7 +195,8 @@ func (b *dirSink) link(from *os.File, to string) bool {
 	dir, err := b.root.Open(filepath.Dir(to))
 	if err == nil {
 		defer dir.Close()
-		err = unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", from.Fd()), int(dir.Fd()), filepath.Base(to), unix.AT_SYMLINK_FOLLOW)
+		err = unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", from.Fd()), int(dir.Fd()),
+			filepath.Base(to), unix.AT_SYMLINK_FOLLOW)
 	}
 	b.noLink = err != nil && !errors.Is(err, syscall.EMLINK) // which is about this file alone
 	return err == nil

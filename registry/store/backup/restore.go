@@ -349,7 +349,8 @@ func checkEmpty(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	used, err := sqlite.Exists(ctx, db.Reader(), `SELECT 1 FROM manifests UNION ALL SELECT 1 FROM blobs UNION ALL SELECT 1 FROM runs`)
+	used, err := sqlite.Exists(ctx, db.Reader(),
+		`SELECT 1 FROM manifests UNION ALL SELECT 1 FROM blobs UNION ALL SELECT 1 FROM runs`)
 	if err := errors.Join(err, db.Close()); err != nil {
 		return fmt.Errorf("look into the store that is there: %w", err)
 	}

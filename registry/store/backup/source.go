@@ -141,7 +141,8 @@ func (s *tarSource) advance() error {
 	}
 	algorithm, rest, _ := strings.Cut(header.Name, "/")
 	d := digest.NewDigestFromEncoded(digest.Algorithm(algorithm), path.Base(rest))
-	if image.CheckDigest(d) != nil || filepath.ToSlash(blobfile.Name(d)) != header.Name || header.Typeflag != tar.TypeReg || d <= s.last {
+	if image.CheckDigest(d) != nil || filepath.ToSlash(blobfile.Name(d)) != header.Name ||
+		header.Typeflag != tar.TypeReg || d <= s.last {
 		return &Error{Path: s.path, Reason: "has the entry " + image.Quote(header.Name) + ", which does not belong there: `appliance backup` did not write it like this",
 			hint: "unpack it and restore from the directory"}
 	}
@@ -233,7 +234,8 @@ func (s *tarStream) file(name string, f *os.File) error {
 	if err != nil {
 		return err
 	}
-	if err := s.tar.WriteHeader(&tar.Header{Format: tar.FormatPAX, Typeflag: tar.TypeReg, Name: name, Size: info.Size(), Mode: 0o600}); err != nil {
+	if err := s.tar.WriteHeader(&tar.Header{Format: tar.FormatPAX, Typeflag: tar.TypeReg,
+		Name: name, Size: info.Size(), Mode: 0o600}); err != nil {
 		return err
 	}
 	var read readError

@@ -114,7 +114,8 @@ func (b *backup) openBlob(blob blob) (f *os.File, damage string, err error) {
 
 // lost returns an error of a file in the storage as damage, if it is that.
 func (b *backup) lost(err error) (damage string, _ error) {
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, blobfile.ErrNotFile) || errors.Is(err, errNotOwners) || blobfile.IsDamage(err) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, blobfile.ErrNotFile) ||
+		errors.Is(err, errNotOwners) || blobfile.IsDamage(err) {
 		return "its file cannot be read: " + err.Error(), nil
 	}
 	return "", unreadable(b.options.Storage, err)
@@ -150,7 +151,8 @@ const progressBytes = 16 << 20
 // pour copies a blob to w, and returns in what way its content is not what its digest says.
 // It calls progress with how many bytes are done, within large blobs. What is missing at the
 // end is not made up for.
-func pour(ctx context.Context, b blob, from io.Reader, w io.Writer, p throttle.Pace, progress func(done int64)) (damage string, err error) {
+func pour(ctx context.Context, b blob, from io.Reader, w io.Writer, p throttle.Pace,
+	progress func(done int64)) (damage string, err error) {
 	h := b.digest.Algorithm().Hash()
 	var read readError
 	var told, done int64

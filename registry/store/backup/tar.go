@@ -62,7 +62,8 @@ func (t *tarSink) openPart() (err error) {
 	if err == nil && !info.Mode().IsRegular() {
 		return &Error{Path: t.path + ".tmp", Reason: "is not a file", hint: "remove it, or give another name"}
 	}
-	if t.file, err = t.dir.OpenFile(t.part(), os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600); err != nil {
+	if t.file, err = t.dir.OpenFile(t.part(),
+		os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600); err != nil {
 		return fmt.Errorf("make backup file: %w", err)
 	}
 	if err := t.own(); err != nil {
@@ -81,10 +82,12 @@ func (t *tarSink) own() error {
 	// very file in place. A file with other names, or of another user, is not ours either.
 	named, err := t.dir.Lstat(t.part())
 	if errors.Is(lockError, durable.ErrLocked) || err != nil || !os.SameFile(opened, named) {
-		return &Error{Path: t.path, Reason: "is being written by another backup", hint: "wait until that has ended, or give another name"}
+		return &Error{Path: t.path, Reason: "is being written by another backup",
+			hint: "wait until that has ended, or give another name"}
 	}
 	if stat, ok := opened.Sys().(*syscall.Stat_t); !opened.Mode().IsRegular() || ok && stat.Nlink > 1 {
-		return &Error{Path: t.path + ".tmp", Reason: "is not a file of a backup's own", hint: "remove it, or give another name"}
+		return &Error{Path: t.path + ".tmp", Reason: "is not a file of a backup's own",
+			hint: "remove it, or give another name"}
 	}
 	return t.file.Truncate(0)
 }
@@ -185,7 +188,8 @@ func (t *tarSink) finish(ctx context.Context, _ *sql.DB) error {
 }
 
 func (t *tarSink) discard() error {
-	err := errors.Join(durable.IgnoreMissing(t.dir.Remove(t.snapshotName())), durable.IgnoreMissing(t.dir.Remove(t.part())), t.file.Close())
+	err := errors.Join(durable.IgnoreMissing(t.dir.Remove(t.snapshotName())),
+		durable.IgnoreMissing(t.dir.Remove(t.part())), t.file.Close())
 	if t.database != nil {
 		err = errors.Join(err, t.database.Close())
 	}

@@ -129,7 +129,8 @@ func IsDamage(err error) bool {
 
 // mayPass reports whether a retry may succeed: the error says nothing about the content.
 func mayPass(err error) bool {
-	return isOneOf(err, syscall.EIO, syscall.EINTR, syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.ETIMEDOUT)
+	return isOneOf(err, syscall.EIO, syscall.EINTR, syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE,
+		syscall.ENFILE, syscall.ETIMEDOUT)
 }
 
 func isOneOf(err error, codes ...syscall.Errno) bool {

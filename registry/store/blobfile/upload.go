@@ -58,7 +58,8 @@ func (d *Dir) NewUpload(repo string, started time.Time) (*Upload, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Upload{dir: d, id: id.String(), state: state{Repository: repo, Started: started}, hash: digest.SHA256.Hash()}, nil
+	return &Upload{dir: d, id: id.String(), state: state{Repository: repo, Started: started},
+		hash: digest.SHA256.Hash()}, nil
 }
 
 // ResumeUpload opens an upload of a repository as its last Save left it. fs.ErrNotExist when there

@@ -25,7 +25,8 @@ func (c *Checker) Blobs(ctx context.Context, after digest.Digest, yield func(d d
 }
 
 // EachBlob is Blobs for another database, such as that of a backup.
-func EachBlob(ctx context.Context, db *sql.DB, after digest.Digest, yield func(d digest.Digest, size int64) error) error {
+func EachBlob(ctx context.Context, db *sql.DB, after digest.Digest,
+	yield func(d digest.Digest, size int64) error) error {
 	for {
 		page, err := sqlite.List(ctx, db, func(b *sized) []any { return []any{&b.digest, &b.size} },
 			`SELECT digest, size FROM blobs WHERE digest > ? ORDER BY digest LIMIT ?`, after, blobPage)
@@ -53,7 +54,8 @@ type sized struct {
 // A damaged one is in quarantine when it returns. pay is called with the number of bytes read,
 // throttle.Buffer at most, and waits to limit the rate. *StorageError when all of the storage seems
 // to be missing.
-func (c *Checker) ScrubBlob(ctx context.Context, d digest.Digest, pay func(ctx context.Context, n int) error) (damage string, err error) {
+func (c *Checker) ScrubBlob(ctx context.Context, d digest.Digest,
+	pay func(ctx context.Context, n int) error) (damage string, err error) {
 	var size int64
 	err = c.DB.Reader().QueryRowContext(ctx, `SELECT size FROM blobs WHERE digest = ?`, d).Scan(&size)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -152,7 +154,8 @@ func (c *Checker) try(ctx context.Context, a digest.Algorithm, except digest.Dig
 		}
 		for _, digit := range "0123456789abcdef" {
 			var other digest.Digest
-			err := c.DB.Reader().QueryRowContext(ctx, `SELECT digest FROM blobs WHERE digest >= ? AND digest <> ? ORDER BY digest LIMIT 1`,
+			err := c.DB.Reader().QueryRowContext(ctx,
+				`SELECT digest FROM blobs WHERE digest >= ? AND digest <> ? ORDER BY digest LIMIT 1`,
 				fmt.Sprintf("%s:%c", a, digit), except).Scan(&other)
 			if err != nil && !errors.Is(err, sql.ErrNoRows) {
 				return 0, 0, fmt.Errorf("look for other blobs: %w", err)
@@ -170,7 +173,8 @@ func (c *Checker) try(ctx context.Context, a digest.Algorithm, except digest.Dig
 }
 
 // quarantine takes a damaged blob out of service, unless it was collected or replaced since.
-func (c *Checker) quarantine(ctx context.Context, d digest.Digest, size int64, found blobfile.Finding) (done bool, err error) {
+func (c *Checker) quarantine(ctx context.Context, d digest.Digest, size int64,
+	found blobfile.Finding) (done bool, err error) {
 	var marked bool
 	defer func() {
 		if marked {
@@ -207,7 +211,8 @@ func QuarantineRow(ctx context.Context, tx *sql.Tx, d digest.Digest, size int64,
 		text string
 		args []any
 	}{
-		{`INSERT INTO quarantine (digest, size, cause, since) VALUES (?, ?, ?, ?)`, []any{d, size, cause, sqlite.Nanos(now)}},
+		{`INSERT INTO quarantine (digest, size, cause, since) VALUES (?, ?, ?, ?)`,
+			[]any{d, size, cause, sqlite.Nanos(now)}},
 		{`INSERT INTO quarantine_links (digest, repository, linked)
 			SELECT digest, repository, linked FROM repository_blobs WHERE digest = ?`, []any{d}},
 		// A run that staged it is told that it is missing when it puts the manifest.
@@ -232,7 +237,8 @@ func (c *Checker) PutBack(ctx context.Context, d digest.Digest, size int64, cont
 
 // Reinspect reads the file of a blob in quarantine again, as ScrubBlob does, and puts it back if it
 // is whole: the medium, and not the content, may have failed.
-func (c *Checker) Reinspect(ctx context.Context, d digest.Digest, size int64, pay func(ctx context.Context, n int) error) (whole bool, err error) {
+func (c *Checker) Reinspect(ctx context.Context, d digest.Digest, size int64,
+	pay func(ctx context.Context, n int) error) (whole bool, err error) {
 	if image.CheckDigest(d) != nil {
 		return false, nil
 	}

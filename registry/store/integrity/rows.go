@@ -85,7 +85,8 @@ func (v *verification) manifestPage(ctx context.Context, last digest.Digest) (pa
 		return nil, err
 	}
 	defer func() { _ = tx.Rollback() }() // it has nothing to commit
-	page, err = sqlite.Column[digest.Digest](ctx, tx, `SELECT digest FROM manifests WHERE digest > ? ORDER BY digest LIMIT ?`, last, manifestPage)
+	page, err = sqlite.Column[digest.Digest](ctx, tx,
+		`SELECT digest FROM manifests WHERE digest > ? ORDER BY digest LIMIT ?`, last, manifestPage)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +131,8 @@ func (r *heldRef) columns() []any {
 
 func (v *verification) manifest(ctx context.Context, tx *sql.Tx, d digest.Digest) error {
 	var m manifestRow
-	err := tx.QueryRowContext(ctx, selectManifest, d).Scan(&m.mediaType, &m.artifactType, &m.subject, &m.annotations, &m.size, &m.body, &m.had, &m.untyped)
+	err := tx.QueryRowContext(ctx, selectManifest, d).Scan(&m.mediaType, &m.artifactType,
+		&m.subject, &m.annotations, &m.size, &m.body, &m.had, &m.untyped)
 	if err != nil {
 		return err
 	}
@@ -183,7 +185,8 @@ func compareManifest(d digest.Digest, m manifestRow, refs []heldRef) string {
 		{"annotations", m.annotations, annotations},
 	} {
 		if column.row != column.body {
-			return fmt.Sprintf("its row has the %s %s, its body %s", column.name, image.Quote(column.row), image.Quote(column.body))
+			return fmt.Sprintf("its row has the %s %s, its body %s", column.name,
+				image.Quote(column.row), image.Quote(column.body))
 		}
 	}
 	if len(refs) != len(p.References) {
@@ -220,13 +223,16 @@ func (v *verification) needs(ctx context.Context, tx *sql.Tx, d digest.Digest, r
 	}
 	for blob, r := range other {
 		if !lazily { // an upstream's mistake is served as it is: there is nothing here to be mended
-			v.problem(ProblemManifest, d.String(), fmt.Sprintf("it says that its blob %s has %d bytes, which has %d", blob, r.Size, r.held.Int64), remedySize)
+			v.problem(ProblemManifest, d.String(),
+				fmt.Sprintf("it says that its blob %s has %d bytes, which has %d", blob, r.Size,
+					r.held.Int64), remedySize)
 		}
 	}
 	return v.needsBlobs(ctx, tx, d, missing, lazily)
 }
 
-func (v *verification) needsBlobs(ctx context.Context, tx *sql.Tx, d digest.Digest, missing map[digest.Digest]bool, lazily bool) error {
+func (v *verification) needsBlobs(ctx context.Context, tx *sql.Tx, d digest.Digest,
+	missing map[digest.Digest]bool, lazily bool) error {
 	for blob := range missing {
 		switch quarantined, err := sqlite.Exists(ctx, tx, `SELECT 1 FROM quarantine WHERE digest = ?`, blob); {
 		case err != nil:

@@ -147,7 +147,8 @@ func (c *Checker) Verify(ctx context.Context, o VerifyOptions) (VerifyReport, er
 // CheckDatabase verifies only the database, of a backup before it is restored: its structures,
 // indexes among them, and its manifests. It returns the problems that only another database solves.
 func CheckDatabase(ctx context.Context, db *sqlite.DB, path string, progress func()) (problems []Problem, err error) {
-	v := &verification{Checker: &Checker{DB: db, Path: path}, options: VerifyOptions{Progress: func(VerifyReport, StoreSize) { progress() }}}
+	v := &verification{Checker: &Checker{DB: db, Path: path},
+		options: VerifyOptions{Progress: func(VerifyReport, StoreSize) { progress() }}}
 	if err := errors.Join(v.database(ctx), v.manifests(ctx)); err != nil {
 		return nil, err
 	}

@@ -93,7 +93,8 @@ func Damage(err error) error {
 	if !errors.As(err, &lite) {
 		return nil
 	}
-	if c := lite.Code(); c&0xff == code.SQLITE_CORRUPT || c&0xff == code.SQLITE_NOTADB || c == code.SQLITE_IOERR_CORRUPTFS {
+	if c := lite.Code(); c&0xff == code.SQLITE_CORRUPT || c&0xff == code.SQLITE_NOTADB ||
+		c == code.SQLITE_IOERR_CORRUPTFS {
 		return lite
 	}
 	return nil

@@ -261,7 +261,8 @@ func (q *queue) add(w *shared) {
 func (q *queue) take(may func(*shared) bool) *shared {
 	var next *line
 	for _, l := range q.lines {
-		if len(l.writes) > 0 && (next == nil || l.served < next.served || l.served == next.served && l.writes[0].came < next.writes[0].came) {
+		if len(l.writes) > 0 && (next == nil || l.served < next.served ||
+			l.served == next.served && l.writes[0].came < next.writes[0].came) {
 			next = l
 		}
 	}

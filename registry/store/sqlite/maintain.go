@@ -77,7 +77,8 @@ func (db *DB) optimize(ctx context.Context) error {
 		if large {
 			err = db.forgetStatistics(ctx, table)
 		} else {
-			_, err = db.writer.ExecContext(ctx, fmt.Sprintf(`PRAGMA analysis_limit = %d; ANALYZE main.%s`, analysisLimit, table))
+			_, err = db.writer.ExecContext(ctx,
+				fmt.Sprintf(`PRAGMA analysis_limit = %d; ANALYZE main.%s`, analysisLimit, table))
 		}
 		if err != nil {
 			return err
@@ -116,13 +117,15 @@ func (db *DB) checkpoint(ctx context.Context) error {
 	}
 	defer conn.Close()
 	// Writers wait as long as this waits for readers.
-	if _, err := conn.ExecContext(ctx, fmt.Sprintf(`PRAGMA busy_timeout = %d`, checkpointPatience.Milliseconds())); err != nil {
+	if _, err := conn.ExecContext(ctx, fmt.Sprintf(`PRAGMA busy_timeout = %d`,
+		checkpointPatience.Milliseconds())); err != nil {
 		return err
 	}
 	var busy bool
 	var frames, moved int64
 	err = conn.QueryRowContext(ctx, `PRAGMA wal_checkpoint(`+mode+`)`).Scan(&busy, &frames, &moved)
-	_, resetErr := conn.ExecContext(context.WithoutCancel(ctx), fmt.Sprintf(`PRAGMA busy_timeout = %d`, busyTimeout.Milliseconds()))
+	_, resetErr := conn.ExecContext(context.WithoutCancel(ctx),
+		fmt.Sprintf(`PRAGMA busy_timeout = %d`, busyTimeout.Milliseconds()))
 	if err := errors.Join(err, resetErr); err != nil {
 		return err
 	}

@@ -128,7 +128,8 @@ func (db *DB) shrink(ctx context.Context) error {
 		left := p.free
 		err := db.Freeing(func() error {
 			return db.Write(ctx, func(tx *sql.Tx) error {
-				if _, err := tx.ExecContext(ctx, fmt.Sprintf(`PRAGMA incremental_vacuum(%d)`, min(shrinkStep, p.free-slack))); err != nil {
+				if _, err := tx.ExecContext(ctx,
+					fmt.Sprintf(`PRAGMA incremental_vacuum(%d)`, min(shrinkStep, p.free-slack))); err != nil {
 					return err
 				}
 				return tx.QueryRowContext(ctx, `PRAGMA freelist_count`).Scan(&p.free)
@@ -147,7 +148,8 @@ func (db *DB) shrink(ctx context.Context) error {
 	if err := db.checkpoint(ctx); err != nil { // which cuts the file
 		return err
 	}
-	db.log.Debug("gave free pages of the database back", "pages", before.free-p.free, "bytes", (before.free-p.free)*p.size)
+	db.log.Debug("gave free pages of the database back", "pages", before.free-p.free, "bytes",
+		(before.free-p.free)*p.size)
 	return nil
 }
 
@@ -178,7 +180,8 @@ func (db *DB) convert(ctx context.Context) error {
 		return err
 	}
 	if db.space.Check(db.path, 2*p.live()) != nil {
-		db.log.Info("the database cannot give free pages back yet: there is no space to convert it", "path", db.path, "bytes", 2*p.live())
+		db.log.Info("the database cannot give free pages back yet: there is no space to convert it",
+			"path", db.path, "bytes", 2*p.live())
 		return nil
 	}
 	conn, err := db.writer.Conn(ctx)
@@ -268,7 +271,8 @@ func (r *reserve) spend(short int64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	info, err := os.Lstat(r.path)
-	return err == nil && info.Size() > 0 && info.Size() >= short && os.Truncate(r.path, max(0, info.Size()-reserveStep)) == nil
+	return err == nil && info.Size() > 0 && info.Size() >= short &&
+		os.Truncate(r.path, max(0, info.Size()-reserveStep)) == nil
 }
 
 // Freeing runs a deletion. While the disk is too full for it, it gives up some of the reserve and

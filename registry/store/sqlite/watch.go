@@ -99,7 +99,8 @@ func (c *watchedConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	if c.hooks.changed != nil {
 		whole.RegisterPreUpdateHook(c.hooks.changed)
 	}
-	return &watchedConn{connection: whole, damage: c.damage, generation: generation, committed: c.hooks.committed, parsed: statements{}}, nil
+	return &watchedConn{connection: whole, damage: c.damage, generation: generation,
+		committed: c.hooks.committed, parsed: statements{}}, nil
 }
 
 // connection has the methods of a connection of SQLite's driver.
