@@ -73,8 +73,6 @@ func (o *archiveOptions) check(destination, workspace string) error {
 		return errors.New("when destination is file://, mirrorToDisk workflow is assumed, and the --workspace argument is not needed")
 	case toDisk && strings.Trim(destination, "/") == "file:":
 		return hint.New(errors.New("the destination names no directory"), "file:///data/archive")
-	case !toDisk && len(o.from) > 0 && workspace != "":
-		return errors.New("when destination is docker://, --from (assumes disk to mirror workflow) and --workspace (assumes mirror to mirror workflow) cannot be used together")
 	case o.partial && len(o.from) == 0:
 		return hint.New(errors.New("--partial is for an import"), "leave it out, or name an archive: --from file://DIR")
 	case !toDisk && (o.have != "" || o.strict):
@@ -132,7 +130,8 @@ func (o *archiveOptions) toArchive(destination, configFile string, run *mirror.O
 	}, nil
 }
 
-// fromArchives makes a run one that asks the archives in some directories, and nothing else.
+// fromArchives makes a run one that asks the archives in some directories, and nothing else. Where
+// --workspace names none, the workspace is the first of them, as oc-mirror's.
 func (o *archiveOptions) fromArchives(ctx context.Context, run *mirror.Options) (end func() error, err error) {
 	var dirs []string
 	for _, from := range o.from {
@@ -152,7 +151,7 @@ func (o *archiveOptions) fromArchives(ctx context.Context, run *mirror.Options) 
 			a.Alias(ref.Name()+":"+ref.Tag, cmp.Or(i.TargetRepo, ref.Path), cmp.Or(i.TargetTag, ref.Tag))
 		}
 	}
-	run.Documents, run.Workspace = a, dirs[0]
+	run.Documents, run.Workspace = a, cmp.Or(run.Workspace, dirs[0])
 	run.Open = func(ref imageset.Reference) (mirror.Source, error) { return a.Repository(ref.Name(), ref.Path), nil }
 	return a.Close, nil
 }

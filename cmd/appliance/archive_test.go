@@ -67,6 +67,20 @@ func TestMirror_toAndFromAnArchive(t *testing.T) {
 		t.Error("there are no resources for the cluster")
 	}
 
+	readOnly := t.TempDir() // as a DVD
+	if err := os.CopyFS(filepath.Join(readOnly, "disc"), os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(readOnly, "disc", "working-dir")); err != nil {
+		t.Fatal(err)
+	}
+	other := t.TempDir()
+	code, _, stderr = command("mirror", "-c", file, "--from", "file://"+readOnly+"/disc", "--workspace", "file://"+other,
+		"docker://"+s.destination, "--dest-tls-verify=false")
+	if code != 0 || len(glob(t, readOnly, "disc/working-dir")) > 0 || len(glob(t, other, "working-dir/cluster-resources/*")) == 0 {
+		t.Errorf("an import with a workspace ends with %d: %s", code, stderr)
+	}
+
 	if err := os.Truncate(glob(t, dir, "*.tar")[0], 3000); err != nil {
 		t.Fatal(err)
 	}

@@ -292,8 +292,12 @@ func dryRun(ctx context.Context, std stdio, run mirror.Options, progress *progre
 	return err
 }
 
-// workspaceDir returns the directory of working-dir, which the workspace may also name itself.
+// workspaceDir returns the directory of working-dir, which --workspace may also name itself, or ""
+// without that flag.
 func (o *mirrorOptions) workspaceDir() string {
+	if o.workspace == "" {
+		return ""
+	}
 	return strings.TrimSuffix(filepath.Clean(strings.TrimPrefix(o.workspace, "file://")), "/working-dir")
 }
 
