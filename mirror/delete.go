@@ -39,10 +39,17 @@ type Deletion struct {
 	File     string         `json:"file"` // the list, for Delete
 }
 
+// DeleteList is how PlanDelete lists images.
+type DeleteList struct {
+	ID string // is a part of the name of the file
+	// V1 gives images without a tag the tag that oc-mirror v1 gave them.
+	V1 bool
+}
+
 // PlanDelete resolves a DeleteImageSetConfiguration against the documents that the runs of its
 // workspace have kept, without asking a source, and writes the list of its images, as oc-mirror
 // does. Nothing is deleted. With a Deletion, an error says that the list is not complete.
-func PlanDelete(ctx context.Context, o Options, from Pruner, id string) (*Deletion, error) {
+func PlanDelete(ctx context.Context, o Options, from Pruner, list DeleteList) (*Deletion, error) {
 	e, err := newEngine(o)
 	if err != nil {
 		return nil, err
@@ -57,6 +64,9 @@ func PlanDelete(ctx context.Context, o Options, from Pruner, id string) (*Deleti
 	if err != nil {
 		return nil, err
 	}
+	if list.V1 {
+		tagAsV1(p.Images)
+	}
 	d := &Deletion{Items: items(e, p.Images), Failures: p.Failures, Warnings: p.Warnings}
 	if len(d.Items) == 0 {
 		return nil, hint.New(errors.New("no images to delete"), "check the list below delete: in "+o.Config.File+"; only what a run of this workspace mirrored is known here")
@@ -64,13 +74,23 @@ func PlanDelete(ctx context.Context, o Options, from Pruner, id string) (*Deleti
 	if err := e.preview(ctx, p, from, d); err != nil {
 		return nil, err
 	}
-	if d.File, err = e.writeList(d.Items, id); err != nil {
+	if d.File, err = e.writeList(d.Items, list.ID); err != nil {
 		return nil, err
 	}
 	if len(d.Failures) > 0 {
 		return d, fmt.Errorf("%d of %d images cannot be listed", len(d.Failures), len(p.Images)+len(d.Failures)) // always 1, as oc-mirror's
 	}
 	return d, nil
+}
+
+// tagAsV1 gives additional images and images of charts that are named by digest alone the tag latest,
+// as oc-mirror v1 did.
+func tagAsV1(images []*plan.Image) {
+	for _, i := range images {
+		if (i.Type == plan.Generic || i.Type == plan.Helm) && i.Reference.Tag == "" && i.Tag == i.Reference.DestinationTag() {
+			i.Tag = "latest"
+		}
+	}
 }
 
 // listed collects the images of the configuration.

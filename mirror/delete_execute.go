@@ -13,7 +13,6 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
-	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
@@ -42,6 +41,7 @@ type victim struct {
 	deleteItem
 	repository, tag string
 	digest          digest.Digest
+	members         []digest.Digest // of a list
 }
 
 // Delete deletes the images of a list that PlanDelete or oc-mirror wrote, with their signatures.
@@ -93,6 +93,7 @@ func payloads(v *victim) int {
 func (e *engine) deleteAll(ctx context.Context, from Pruner, victims []*victim, others map[place]string) (*Deleted, error) {
 	d := &Deleted{Deleted: []deleteItem{}, Absent: []deleteItem{}, Kept: []keptItem{}, Failed: []failedItem{}}
 	gone := map[place]bool{}
+	stay := &staying{from: from, others: others, members: map[string]map[digest.Digest]bool{}}
 	for _, v := range victims {
 		err := e.resolve(ctx, from, v)
 		at := place{v.repository, v.digest}
@@ -104,7 +105,7 @@ func (e *engine) deleteAll(ctx context.Context, from Pruner, victims []*victim, 
 			d.Deleted = append(d.Deleted, v.deleteItem)
 			err = e.untag(ctx, from, v)
 		case err == nil:
-			if err = e.deleteOne(ctx, from, v); err == nil {
+			if err = e.deleteOne(ctx, from, v, stay); err == nil {
 				gone[at] = true
 				d.Deleted = append(d.Deleted, v.deleteItem)
 			}
@@ -125,22 +126,20 @@ func (e *engine) deleteAll(ctx context.Context, from Pruner, victims []*victim, 
 	return d, nil
 }
 
-func (e *engine) resolve(ctx context.Context, from Pruner, v *victim) error {
-	desc, _, err := from.Manifest(ctx, v.repository, v.tag)
-	v.digest = desc.Digest
+func (e *engine) resolve(ctx context.Context, from Pruner, v *victim) (err error) {
+	v.digest, v.members, err = list(ctx, from, v.repository, v.tag)
 	return err
 }
 
-// deleteOne deletes a manifest, with its signatures first: they would be out of reach after it.
-func (e *engine) deleteOne(ctx context.Context, from Pruner, v *victim) error {
-	for _, tag := range image.AttachmentTags(v.digest) {
-		desc, _, err := from.Manifest(ctx, v.repository, tag)
-		if err == nil {
-			err = from.Delete(ctx, v.repository, desc.Digest.String())
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%s: %w", tag, err)
-		}
+// deleteOne deletes a manifest, with its signatures and those of its members first: they would be
+// out of reach after it.
+func (e *engine) deleteOne(ctx context.Context, from Pruner, v *victim, stay *staying) error {
+	subjects, err := stay.subjects(ctx, v)
+	if err == nil {
+		err = deleteSignatures(ctx, from, v.repository, subjects)
+	}
+	if err != nil {
+		return err
 	}
 	if err := from.Delete(ctx, v.repository, v.digest.String()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

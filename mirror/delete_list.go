@@ -32,7 +32,8 @@ const deleteListKind = "DeleteImageList"
 // deleteID is the form of what is added to the name of a list.
 var deleteID = regexp.MustCompile(`^[A-Za-z0-9._-]*$`)
 
-// writeList writes a list to the workspace, under oc-mirror's name, and returns its path.
+// writeList writes a list to the workspace, and the configuration that it comes from, under
+// oc-mirror's names, and returns the list's path.
 func (e *engine) writeList(items []deleteItem, id string) (string, error) {
 	if !deleteID.MatchString(id) {
 		return "", hint.New(fmt.Errorf("--delete-id %q cannot be a part of a file's name", id), "letters, digits, . _ and -")
@@ -42,6 +43,9 @@ func (e *engine) writeList(items []deleteItem, id string) (string, error) {
 	}
 	data, err := yaml.Marshal(deleteList{APIVersion: "mirror.openshift.io/v2alpha1", Items: items, Kind: deleteListKind})
 	if err != nil {
+		return "", err
+	}
+	if err := e.workspace.Write("delete/delete-imageset-config"+id+".yaml", e.o.Config.Text); err != nil {
 		return "", err
 	}
 	name := "delete/delete-images" + id + ".yaml"

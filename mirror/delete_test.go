@@ -3,10 +3,12 @@ package mirror_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/registry/store"
@@ -89,7 +92,7 @@ func TestDelete_additional(t *testing.T) {
 	s := newSetup(t, additional)
 	s.mirrored(t, additional, "a.yaml")
 	o := s.deletion(t, "  additionalImages:\n  - name: HOST/samples/docker:v1\n  - name: HOST/samples/absent:v1\n")
-	d, err := mirror.PlanDelete(t.Context(), o, pruner{Store: s.store}, "x")
+	d, err := mirror.PlanDelete(t.Context(), o, pruner{Store: s.store}, mirror.DeleteList{ID: "x"})
 	if err != nil || len(d.Items) != 2 || d.Absent != 1 || d.Bytes == 0 || !strings.HasSuffix(d.File, "working-dir/delete/delete-images-x.yaml") {
 		t.Fatalf("%+v, %v", d, err)
 	}
@@ -99,6 +102,9 @@ func TestDelete_additional(t *testing.T) {
 		"kind: DeleteImageList\n"
 	if got := s.read(t, "delete", "delete-images-x.yaml"); got != want {
 		t.Errorf("the list is\n%s", got)
+	}
+	if got := s.read(t, "delete", "delete-imageset-config-x.yaml"); got != string(o.Config.Text) {
+		t.Errorf("the configuration is\n%s", got)
 	}
 	s.holds(t, "samples/docker", "v1", s.digest(t, "samples/docker", "v1"))
 	for range 2 { // what is not there is done
@@ -116,7 +122,7 @@ func TestDelete_releaseThatSharesComponents(t *testing.T) {
 	s := newSetup(t, twoReleases)
 	s.mirrored(t, twoReleases, "a.yaml")
 	o := s.deletion(t, release2)
-	d, err := mirror.PlanDelete(t.Context(), o, pruner{Store: s.store}, "")
+	d, err := mirror.PlanDelete(t.Context(), o, pruner{Store: s.store}, mirror.DeleteList{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +148,7 @@ func TestDelete_refused(t *testing.T) {
 	s.mirrored(t, additional, "a.yaml")
 	s.mirrored(t, "  additionalImages:\n  - name: HOST/samples/docker:v1\n", "b.yaml")
 	o := s.deletion(t, "  additionalImages:\n  - name: HOST/samples/docker:v1\n")
-	d, err := mirror.PlanDelete(t.Context(), o, pruner{Store: s.store}, "")
+	d, err := mirror.PlanDelete(t.Context(), o, pruner{Store: s.store}, mirror.DeleteList{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +166,7 @@ func TestDelete_refused(t *testing.T) {
 		t.Error("a list for another path is deleted")
 	}
 	s.holds(t, "samples/docker", "v1", s.digest(t, "samples/docker", "v1"))
-	if _, err := mirror.PlanDelete(t.Context(), o, pruner{Store: s.store}, "../x"); err == nil {
+	if _, err := mirror.PlanDelete(t.Context(), o, pruner{Store: s.store}, mirror.DeleteList{ID: "../x"}); err == nil {
 		t.Error("an id that leads elsewhere is taken")
 	}
 	if _, err := mirror.Delete(t.Context(), o, pruner{Store: s.store}, filepath.Join(s.workspace, "none.yaml"), false); err == nil || !strings.HasPrefix(err.Error(), "file not found ") {
@@ -178,7 +184,7 @@ func TestDelete_tagThatStays(t *testing.T) {
 	two := "  additionalImages:\n  - name: HOST/samples/docker:v1\n  - {name: HOST/samples/docker:v1, targetTag: again}\n"
 	s.mirrored(t, two, "a.yaml")
 	o := s.deletion(t, "  additionalImages:\n  - name: HOST/samples/docker:v1\n")
-	d, err := mirror.PlanDelete(t.Context(), o, pruner{Store: s.store}, "")
+	d, err := mirror.PlanDelete(t.Context(), o, pruner{Store: s.store}, mirror.DeleteList{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,4 +193,73 @@ func TestDelete_tagThatStays(t *testing.T) {
 		t.Errorf("%+v, %v", done, err)
 	}
 	s.holds(t, "samples/docker", "again", s.digest(t, "samples/docker", "v1"))
+}
+
+// deletes records what is deleted.
+type deletes struct {
+	pruner
+	all *[]string
+}
+
+func (d deletes) Delete(ctx context.Context, repo, ref string) error {
+	*d.all = append(*d.all, ref)
+	return d.pruner.Delete(ctx, repo, ref)
+}
+
+// The signatures of a list's members go with it, but those of a member that a list has that stays.
+func TestDelete_signaturesOfMembers(t *testing.T) {
+	s := newSetup(t, additional)
+	s.mirrored(t, "  additionalImages:\n  - name: HOST/samples/oci-multi:v1\n", "a.yaml")
+	top, err := s.store.Manifests.ByTag(t.Context(), "samples/oci-multi", "v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := image.Parse(top.MediaType, top.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, two := parsed.References[0], parsed.References[1]
+	signatures := map[digest.Digest]digest.Digest{}
+	for _, member := range []digest.Digest{one.Digest, two.Digest} {
+		body := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"manifests":[],"annotations":{"of":%q}}`, ocispec.MediaTypeImageIndex, member)
+		m, err := s.store.Manifests.Put(t.Context(), "samples/oci-multi", []byte(body), store.PutOptions{Tags: []string{image.AttachmentTags(member)[0]}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		signatures[member] = m.Digest
+	}
+	body := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`,
+		ocispec.MediaTypeImageIndex, one.MediaType, one.Digest, one.Size)
+	stays, err := s.store.Manifests.Put(t.Context(), "samples/oci-multi", []byte(body), store.PutOptions{Tags: []string{"stays"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	report := fmt.Sprintf(`{"registry":"mirror.example.com:8443","imageSet":"b.yaml","mirrored":[{"repository":"samples/oci-multi","tag":"stays","digest":%q}]}`, stays.Digest)
+	if err := os.WriteFile(filepath.Join(s.workspace, "working-dir", "logs", "report_b.json"), []byte(report), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := s.deletion(t, "  additionalImages:\n  - name: HOST/samples/oci-multi:v1\n")
+	var all []string
+	from := deletes{pruner{Store: s.store}, &all}
+	d, err := mirror.PlanDelete(t.Context(), o, from, mirror.DeleteList{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := mirror.Delete(t.Context(), o, from, d.File, false); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(all, signatures[two.Digest].String()) || slices.Contains(all, signatures[one.Digest].String()) {
+		t.Errorf("deleted %q, signatures are %v", all, signatures)
+	}
+	s.holds(t, "samples/oci-multi", "stays", stays.Digest)
+}
+
+func TestDelete_tagsOfV1(t *testing.T) {
+	s := newSetup(t, additional)
+	named := "  additionalImages:\n  - name: HOST/samples/docker@" + s.digest(t, "samples/docker", "v1").String() + "\n  - name: HOST/samples/oci:v1\n"
+	d, err := mirror.PlanDelete(t.Context(), s.deletion(t, named), pruner{Store: s.store}, mirror.DeleteList{V1: true})
+	if err != nil || len(d.Items) != 2 || !strings.HasSuffix(d.Items[0].ImageReference, "/samples/docker:latest") ||
+		!strings.HasSuffix(d.Items[1].ImageReference, "/samples/oci:v1") {
+		t.Errorf("%+v, %v", d, err)
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -98,10 +97,10 @@ func (o *archiveOptions) day() (time.Time, error) {
 const cacheRegistry = "localhost:55000"
 
 // toArchive makes a run one into the archive of a directory.
-func (o *archiveOptions) toArchive(destination, configFile string, run *mirror.Options, dryRun bool) (end func() error, err error) {
+func (o *archiveOptions) toArchive(destination string, run *mirror.Options, dryRun bool) (end func() error, err error) {
 	dir := filepath.Clean(strings.TrimPrefix(destination, "file://"))
 	to := archive.Options{
-		Dir: dir, ChunkSize: run.Config.ArchiveSize << 30, Strict: o.strict, DryRun: dryRun, Version: version, Log: run.Log,
+		Dir: dir, ImageSet: run.Config.Text, ChunkSize: run.Config.ArchiveSize << 30, Strict: o.strict, DryRun: dryRun, Version: version, Log: run.Log,
 	}
 	if to.Since, err = o.day(); err != nil {
 		return nil, err
@@ -110,9 +109,6 @@ func (o *archiveOptions) toArchive(destination, configFile string, run *mirror.O
 		if to.Have, err = archive.ReadInventory(o.have); err != nil {
 			return nil, err
 		}
-	}
-	if to.ImageSet, err = os.ReadFile(configFile); err != nil {
-		return nil, err
 	}
 	var w *archive.Writer
 	run.Registry, run.Workspace, run.ToArchive = cacheRegistry, dir, true

@@ -30,6 +30,7 @@ import (
 type deleteOptions struct {
 	mirrorOptions
 	generate bool
+	v1       bool
 	id, list string
 	force    bool
 	gc       bool
@@ -67,7 +68,7 @@ that other images of the workspace need stays, and what is not there is done.`,
 	f.BoolVar(&o.gc, "gc", false, "then free the space, at an appliance")
 	hide(f, "force-cache-delete", true)
 	hide(f, "delete-signatures", true)
-	o.foreign.declare(f, []foreign{{refusedSwitch, "delete-v1-images", "delete images of oc-mirror v1 by their digest: skopeo delete"}})
+	f.BoolVar(&o.v1, "delete-v1-images", false, "with --generate: list images by the tags that oc-mirror v1 gave them")
 	f.Lookup("force").Usage = "delete also what other image sets of the workspace have mirrored"
 	for _, flag := range []string{"config", "workspace", "dest-tls-verify", "dest-cert-dir", "force", "output", "max-nested-paths"} {
 		f.Lookup(flag).Hidden = false
@@ -92,6 +93,8 @@ func (o *deleteOptions) check(args []string) error {
 		return fmt.Errorf("%q is not an argument of delete", args[1])
 	case !strings.HasPrefix(args[0], "docker://"):
 		return hint.New(errors.New("the destination registry argument must have a docker:// protocol prefix"), "docker://"+args[0])
+	case !o.generate && o.v1:
+		return hint.New(errors.New("the --delete-v1-images flag can only be used alongside the --generate flag"), "--generate writes the list, which --delete-yaml-file then deletes")
 	case o.generate && o.gc:
 		return hint.New(errors.New("--gc is for --delete-yaml-file: --generate deletes nothing"), "leave it out")
 	}
@@ -136,7 +139,7 @@ func runDelete(ctx context.Context, std stdio, o deleteOptions, args []string) e
 	}
 	defer from.registries.Close()
 	if o.generate {
-		d, err := mirror.PlanDelete(ctx, run, from, o.id)
+		d, err := mirror.PlanDelete(ctx, run, from, mirror.DeleteList{ID: o.id, V1: o.v1})
 		return errors.Join(err, o.planned(std, d))
 	}
 	d, err := mirror.Delete(ctx, run, from, o.list, o.force)

@@ -30,8 +30,9 @@ const maxSize = 16 << 20
 
 // Config is one ImageSetConfiguration.
 type Config struct {
-	// File is the name of the file in messages.
+	// File is the name of the file in messages, Text what it has.
 	File        string
+	Text        []byte
 	APIVersion  string
 	ArchiveSize int64 // GiB; 0 means the default, 500
 	Mirror      Mirror
@@ -193,7 +194,7 @@ func parse(name string, data []byte, kind string) (*Config, error) {
 	d := &decoder{Decoder: yamlkeys.Decoder{
 		Lenient: true, UnknownHint: unknownHint, Lines: map[string]int{},
 	}}
-	c := &Config{File: name, lines: d.Lines}
+	c := &Config{File: name, Text: data, lines: d.Lines}
 	root := d.Document(data, "start with the lines\nkind: "+kind+"\napiVersion: mirror.openshift.io/v2alpha1\n"+section(kind)+": {}")
 	if root == nil || !d.header(root, kind) {
 		return nil, d.err(name)
