@@ -23,10 +23,8 @@ func IdentityFrom(ctx context.Context) (Identity, bool) {
 // next checks the repositories. Tokens are not accepted.
 func (a *Authenticator) Require(action func(*http.Request) Action, next http.Handler,
 	denied func(w http.ResponseWriter, r *http.Request, status int)) http.Handler {
-	return require(action, a.identify, func(*http.Request,
-		Action) []string {
-		return []string{challenge}
-	}, next, denied)
+	challenges := func(*http.Request, Action) []string { return []string{challenge} }
+	return require(action, a.identify, challenges, next, denied)
 }
 
 // RequireToken is Require for the registry API, which accepts tokens too. scope returns the scope

@@ -68,7 +68,7 @@ func (ms *manifests) revalidate(ctx context.Context, o origin, tag string,
 		return store.Manifest{}, err
 	}
 	if err == nil && desc.Digest != stored.Digest {
-		return ms.fetch(ctx, o, desc.Digest.String(), tag)
+		return ms.fetch(ctx, o, tag, tag) // by tag: the answer's bytes decide over the header of a HEAD
 	}
 	return stored, ms.checks.checked(ctx, o, tag)
 }

@@ -299,3 +299,20 @@ func TestPuller_Manifest_tagDeletedMeanwhile(t *testing.T) {
 		t.Errorf("not fetched again: %v", err)
 	}
 }
+
+// The header of a HEAD may be wrong, as some proxies keep it from another answer: the bytes decide.
+func TestPuller_Manifest_wrongHeaderOfHEAD(t *testing.T) {
+	f := newFixture(t)
+	f.wantTag(f.manifest)
+	body, moved := f.pushManifest("v2", []byte("other"))
+	f.open(&fakeSource{
+		manifest: func(context.Context) (ocispec.Descriptor, []byte, error) {
+			return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: moved}, body, nil
+		},
+		resolve: func(context.Context) (ocispec.Descriptor, error) {
+			return ocispec.Descriptor{Digest: digest.FromString("neither")}, nil
+		},
+	})
+	f.pass(time.Minute)
+	f.wantTag(moved)
+}

@@ -74,10 +74,8 @@ func (ms *manifests) askTag(ctx context.Context, o origin, tag string) (ocispec.
 
 // resolvedTo lists the tags of repo that recently resolved to d.
 func (ms *manifests) resolvedTo(repo string, d digest.Digest) (tags []string) {
-	for _, key := range ms.resolved.keys(func(key string,
-		to digest.Digest) bool {
-		return to == d && strings.HasPrefix(key, repo+":")
-	}) {
+	here := func(key string, to digest.Digest) bool { return to == d && strings.HasPrefix(key, repo+":") }
+	for _, key := range ms.resolved.keys(here) {
 		tags = append(tags, strings.TrimPrefix(key, repo+":"))
 	}
 	return tags
