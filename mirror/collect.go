@@ -34,7 +34,7 @@ func (e *engine) sections() []section {
 	return []section{
 		{plan.Release, &release.Collector{
 			Config: e.o.Config, Graph: e.o.Graph, Images: e.sources, Files: files{e.workspace, e.o.Documents},
-			Offline: e.o.Documents != nil, Repository: e.repository,
+			Offline: e.o.Documents != nil, Signatures: e.releaseSignatures(), Repository: e.repository,
 		}},
 		{plan.Generic, &additional{config: e.o.Config, repository: e.repository}},
 		{plan.Helm, e.charts()},
@@ -73,6 +73,7 @@ func (e *engine) collect(ctx context.Context) (*plan.Plan, error) {
 	if err := e.attach(ctx, p); err != nil {
 		return nil, err
 	}
+	e.requireSignatures(p)
 	p.Total()
 	p.WarnOfForeign()
 	return p, nil

@@ -276,6 +276,8 @@ func TestPlan_workspace(t *testing.T) {
 		"working-dir/hold-release/ocp-release/4.18.1-x86_64/release-manifests/image-references",
 		"working-dir/hold-release/ocp-release/4.18.2-x86_64/payload-digest",
 		"working-dir/hold-release/ocp-release/4.18.2-x86_64/release-manifests/image-references",
+		"working-dir/signatures/4.18.1-x86_64-sha256-" + s.release(t, "4.18.1").Digest.Encoded(),
+		"working-dir/signatures/4.18.2-x86_64-sha256-" + s.release(t, "4.18.2").Digest.Encoded(),
 	}
 	if got := s.files(t); !slices.Equal(got, want) {
 		t.Errorf("the workspace has\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -37,7 +37,7 @@ func (e *engine) writeDryRun(p *plan.Plan, lacks map[*plan.Image]bool) (mapping 
 		return "", err
 	}
 	if !e.o.ToArchive {
-		rendered, err := resources.Render(e.resources(p.Images), e.resourceOptions(e.o.Now()))
+		rendered, err := resources.Render(e.mirrored(p.Images), e.resourceOptions(e.o.Now()))
 		if err != nil {
 			return "", err
 		}

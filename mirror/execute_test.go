@@ -43,8 +43,8 @@ func TestExecute_everythingArrives(t *testing.T) {
 	if len(report.Failures) != 0 || len(report.Mirrored) != report.Planned {
 		t.Errorf("the report has %d failures and %d of %d images", len(report.Failures), len(report.Mirrored), report.Planned)
 	}
-	if !slices.ContainsFunc(report.Warnings, func(w string) bool { return strings.Contains(w, "release signatures") }) {
-		t.Errorf("no word about release signatures among %q", report.Warnings)
+	if len(report.Warnings) > 0 {
+		t.Errorf("warnings %q", report.Warnings)
 	}
 	var written mirror.Report
 	if err := json.Unmarshal([]byte(s.read(t, "logs", "report_20261120_225833.json")), &written); err != nil {
@@ -63,7 +63,7 @@ func TestExecute_clusterResources(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(report.Resources) != 2 {
+	if len(report.Resources) != 4 {
 		t.Errorf("resources %v", report.Resources)
 	}
 	for _, name := range []string{"idms-oc-mirror.yaml", "itms-oc-mirror.yaml"} {

@@ -160,6 +160,7 @@ func (s *setup) options(t *testing.T, config string, change ...options) mirror.O
 		Open: func(ref imageset.Reference) (mirror.Source, error) {
 			return sources.Repository(ref.Registry(), ref.Repository())
 		},
+		Signatures: mirror.Signatures{Releases: s.signatures(t)},
 		Charts: mirror.Charts{
 			Fetch:  func(string) (fetch.Client, error) { return fetch.Client{HTTP: http.DefaultClient, Sleep: noSleep}, nil },
 			Render: func(_ context.Context, c helm.Chart) (helm.Rendered, error) { return render.Chart(c) },

@@ -46,6 +46,8 @@ type Options struct {
 	// Workspace is the directory that has working-dir.
 	Workspace string
 	Graph     updategraph.Client
+	// Signatures are how signatures are verified.
+	Signatures Signatures
 	// Documents are those of an archive that is mirrored from, by their names in working-dir; nil: the sources are asked, over
 	// the network. Those are read first, and the workspace's after them.
 	Documents interface {

@@ -74,7 +74,7 @@ func (r *Report) Results() []Result {
 func (e *engine) writeResults(r *Report) error {
 	stamp := r.Started.UTC().Format("20060102_150405")
 	if len(r.Mirrored) > 0 && !e.o.ToArchive {
-		files, err := resources.Render(e.resources(r.Mirrored), e.resourceOptions(r.Started))
+		files, err := resources.Render(e.mirrored(r.Mirrored), e.resourceOptions(r.Started))
 		if err == nil {
 			r.Resources, err = e.workspace.replace("cluster-resources", files)
 		}
@@ -110,6 +110,11 @@ func errorLines(failures []plan.Failure) []byte {
 		}
 	}
 	return []byte(b.String())
+}
+
+// mirrored returns what cluster resources are about.
+func (e *engine) mirrored(images []*plan.Image) resources.Mirrored {
+	return resources.Mirrored{Images: e.resources(images), Signatures: signatures(images)}
 }
 
 func (e *engine) resources(images []*plan.Image) []resources.Image {

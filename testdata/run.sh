@@ -91,7 +91,8 @@ mkdir -p "$run/log"
 
 say "starting the sample upstream on http://$upstream"
 rm -f "$run/upstream.ready"
-serve "$run/log/upstream.log" bin/sample-upstream --listen "$upstream" --ready-file "$run/upstream.ready"
+serve "$run/log/upstream.log" bin/sample-upstream --listen "$upstream" --ready-file "$run/upstream.ready" \
+	--key-file "$run/signature-key.asc"
 wait_for "$served" "$run/log/upstream.log" "the sample upstream" test -e "$run/upstream.ready"
 
 [ -s "$password_file" ] || head -c 18 /dev/urandom | base64 | tr +/ -_ >"$password_file"
@@ -105,7 +106,8 @@ serve "$run/log/appliance.log" bin/appliance serve --quayRoot "$run"
 wait_for "$served" "$run/log/appliance.log" "the appliance" check
 
 say "mirroring testdata/imageset/sample.yaml"
-UPDATE_URL_OVERRIDE=http://$upstream/api/upgrades_info/v1/graph do_ bin/appliance mirror \
+OCP_SIGNATURE_URL=http://$upstream/signatures/openshift/release/ OCP_SIGNATURE_VERIFICATION_PK=$run/signature-key.asc \
+	UPDATE_URL_OVERRIDE=http://$upstream/api/upgrades_info/v1/graph do_ bin/appliance mirror \
 	-c testdata/imageset/sample.yaml "docker://$registry" --workspace "file://$run/workspace" \
 	--src-tls-verify=false --dest-cert-dir "$run/certs" --authfile "$run/auth.json" || die "the mirror failed, exit code $?"
 

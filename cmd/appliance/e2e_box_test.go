@@ -180,13 +180,17 @@ func (b *box) sampleUpstream(t *testing.T) (address string, stop func()) {
 	address = boxClient + ":5055"
 	ready := filepath.Join(b.home, "upstream.ready")
 	_ = os.Remove(ready)
-	stop = b.background(t, filepath.Join(b.bin, "sample-upstream"), "--listen", address, "--ready-file", ready)
+	stop = b.background(t, filepath.Join(b.bin, "sample-upstream"), "--listen", address, "--ready-file", ready,
+		"--key-file", b.releaseKey())
 	waitFor(t, "the sample upstream", func() error {
 		_, err := os.Stat(ready)
 		return err
 	})
 	return address, stop
 }
+
+// releaseKey is the file with the public key of the sample's releases.
+func (b *box) releaseKey() string { return filepath.Join(b.home, "release-key.asc") }
 
 // waitFor polls a condition that will hold soon, and fails when it does not within a minute.
 func waitFor(t *testing.T, what string, check func() error) {

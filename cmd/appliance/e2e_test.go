@@ -402,6 +402,7 @@ mirror:
 	workspace := filepath.Join(b.home, "workspace")
 	mirror := []string{
 		"outside", "env", "UPDATE_URL_OVERRIDE=http://" + upstream + "/api/upgrades_info/v1/graph",
+		"OCP_SIGNATURE_URL=http://" + upstream + "/signatures/openshift/release/", "OCP_SIGNATURE_VERIFICATION_PK=" + b.releaseKey(),
 		filepath.Join(b.bin, "appliance"), "mirror", "-c", config, "docker://" + registryAddress,
 		"--workspace", "file://" + workspace, "--src-tls-verify=false", "--dest-cert-dir", b.certs(),
 	}
@@ -412,7 +413,7 @@ mirror:
 	if out := b.must(t, mirror...); !strings.Contains(out, "fetched 0 B") {
 		t.Errorf("a second run fetched again:\n%s", out)
 	}
-	for _, name := range []string{"idms-oc-mirror.yaml", "itms-oc-mirror.yaml"} {
+	for _, name := range []string{"idms-oc-mirror.yaml", "itms-oc-mirror.yaml", "signature-configmap.yaml"} {
 		if _, err := os.Stat(filepath.Join(workspace, "working-dir", "cluster-resources", name)); err != nil {
 			t.Error(err)
 		}

@@ -24,7 +24,7 @@ const (
 		"oci-insecure-signature-policy enable-operator-secure-policy rebuild-catalogs build-catalog-cache "
 	ocMirrorFlags = skopeoFlags + ocMirrorV1Flags + "config,c= cache-dir= log-level= loglevel= workspace= port,p= v2 parallel-layers= parallel-images= " +
 		"cpu-prof mem-prof registries.d= policy= authfile= retry-times= retry-delay= from= dry-run dry-run-manifest-lists since= image-timeout= " +
-		"secure-policy max-nested-paths= strict-archive rootless-storage-path= remove-signatures ignore-release-signature quiet,q force,f"
+		"secure-policy max-nested-paths= strict-archive rootless-storage-path= remove-signatures ignore-release-signature signature-verification= quiet,q force,f"
 )
 
 // findCommand is a command of ours with the flags that it has once it runs.

@@ -19,6 +19,7 @@ import (
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/helm"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
+	"github.com/mirror-appliance/appliance/mirror/plan"
 	"github.com/mirror-appliance/appliance/mirror/updategraph"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
 )
@@ -26,6 +27,7 @@ import (
 // mirrorOptions are oc-mirror v2's flags, by its names.
 type mirrorOptions struct {
 	archiveOptions
+	signatureOptions
 	config         string
 	workspace      string
 	dryRun         bool
@@ -52,6 +54,7 @@ func (o *mirrorOptions) addFlags(f *pflag.FlagSet) {
 	pathVar(f, &o.config, "config", "c", "the ImageSetConfiguration")
 	pathVar(f, &o.workspace, "workspace", "", "file://DIR for what a run reads and writes besides images: cluster resources, logs")
 	o.archiveOptions.addFlags(f)
+	o.signatureOptions.addFlags(f)
 	f.BoolVar(&o.dryRun, "dry-run", false, "print the plan, write it to working-dir/dry-run/mapping.txt, and copy nothing")
 	pathVar(f, &o.authFile, "authfile", "", "registry logins (default $REGISTRY_AUTH_FILE, then where podman login and docker login put them)")
 	f.BoolVar(&o.srcVerify, "src-tls-verify", true, "verify the sources' certificates; false also allows plain HTTP")
@@ -83,7 +86,8 @@ func newMirrorCommand(std stdio, plugin bool) *cobra.Command {
 archive, file://DIR on the connected side and --from file://DIR on the other. What is held already is not
 fetched again, so a second run is a resume. Into an appliance everything becomes visible together, at the end.
 
-Exit codes, as oc-mirror's: 0 everything that was planned is there and verified; else the sum of
+Exit codes, as oc-mirror's: 0 everything that was planned is there and verified, and what is not signed is
+listed; else the sum of
 1 an error of the run, 2 a release, 8 an additional image, 16 a Helm chart or an image of one.`,
 		Example: `  appliance mirror -c imageset.yaml docker://registry.example.com:8443 --workspace file:///data/mirror
   appliance mirror -c imageset.yaml file:///data/archive
@@ -123,6 +127,9 @@ func (o *mirrorOptions) check(destination string) error {
 		return hint.New(errors.New("when --workspace is used, it must have file:// prefix"), "--workspace file://"+o.workspace)
 	}
 	if err := o.archiveOptions.check(destination, o.workspace); err != nil {
+		return err
+	}
+	if err := o.signatureOptions.check(); err != nil {
 		return err
 	}
 	if o.dryRun && o.listMembers {
@@ -178,6 +185,11 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 	if err != nil {
 		return err
 	}
+	get := fetch.Client{HTTP: fetch.NewHTTPClient(o.srcVerify)}
+	signatures, err := o.signatures(get)
+	if err != nil {
+		return err
+	}
 	registries := upstream.NewRegistries(o.sources(ctx, keys, log))
 	defer registries.Close()
 	documents, charts := &documents{o: &o}, &helmProgram{}
@@ -191,7 +203,8 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 		Open: func(ref imageset.Reference) (mirror.Source, error) {
 			return registries.Repository(ref.Registry(), ref.Repository())
 		},
-		Graph:          updategraph.Client{URL: os.Getenv("UPDATE_URL_OVERRIDE"), HTTP: fetch.NewHTTPClient(o.srcVerify)},
+		Graph:          updategraph.Client{URL: os.Getenv("UPDATE_URL_OVERRIDE"), HTTP: get.HTTP},
+		Signatures:     signatures,
 		Charts:         mirror.Charts{Fetch: documents.fetch, Keychain: keys, Render: helm.Process(charts.command)},
 		MaxNestedPaths: o.maxNested, ListMembers: o.listMembers,
 		ParallelImages: o.parallelImages, ParallelLayers: o.parallelLayers,
@@ -202,6 +215,9 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 		return err
 	}
 	defer func() { err = errors.Join(err, end()) }()
+	if o.ignoreRelease && config.Mirror.Platform.Release == "" {
+		progress.say("note: --ignore-release-signature is about platform.release, which the image set does not have")
+	}
 	progress.say("planning")
 	if o.dryRun || o.listMembers {
 		return dryRun(ctx, std, run, progress)
@@ -288,6 +304,7 @@ func dryRun(ctx context.Context, std stdio, run mirror.Options, progress *progre
 	for _, f := range p.Failures {
 		progress.failure(f)
 	}
+	progress.unsigned(plan.Unsigned(p.Images))
 	progress.say("nothing was copied; the list is in %s", mapping)
 	return err
 }

@@ -174,6 +174,20 @@ func (p *progress) failure(f plan.Failure) {
 	}
 }
 
+// listed is how many images without signature are printed; the report has all.
+const listed = 20
+
+// unsigned lists images that are not signed.
+func (p *progress) unsigned(images []*plan.Image) {
+	for i, image := range images {
+		if i == listed {
+			p.line(warning, fmt.Sprintf("not signed: %d more, see the report", len(images)-listed))
+			return
+		}
+		p.line(warning, plain.Line(fmt.Sprintf("not signed: %s (%s): %s", image.Origin, image.Reason, strings.Join(image.Unsigned, "; "))))
+	}
+}
+
 // results prints the outcome, with the lines that scripts around oc-mirror search for.
 func (p *progress) results(r *mirror.Report) {
 	incomplete := map[string]bool{}
@@ -188,6 +202,7 @@ func (p *progress) results(r *mirror.Report) {
 	for _, what := range slices.Sorted(maps.Keys(incomplete)) {
 		p.name("incomplete: %s; none of its tags was set", what)
 	}
+	p.unsigned(plan.Unsigned(r.Mirrored))
 	if n := p.held.Load(); n > 0 {
 		p.say("%s needed no copying: held already, or the same as another", count(int(n), "image"))
 	}

@@ -38,6 +38,7 @@ func newRootCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&o.listen, "listen", "127.0.0.1:0", "address to serve on; references in the content name it")
 	cmd.Flags().StringVar(&o.readyFile, "ready-file", "", "file to write the address to when serving")
+	cmd.Flags().StringVar(&o.keyFile, "key-file", "", "file to write the public key of the releases' signatures to")
 	cmd.AddCommand(newDigestCommand(), newCheckCommand())
 	return cmd
 }

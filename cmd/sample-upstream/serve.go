@@ -19,6 +19,7 @@ import (
 type serveOptions struct {
 	listen    string
 	readyFile string
+	keyFile   string
 }
 
 // serve serves until ctx ends.
@@ -35,6 +36,11 @@ func serve(ctx context.Context, out io.Writer, o serveOptions) error {
 	content, err := sample.New(host)
 	if err != nil {
 		return err
+	}
+	if o.keyFile != "" {
+		if err := os.WriteFile(o.keyFile, content.ReleaseKey(), 0o644); err != nil {
+			return fmt.Errorf("write the key of the releases: %w", err)
+		}
 	}
 	server := &http.Server{Handler: content.Handler(), ReadHeaderTimeout: 10 * time.Second}
 
@@ -96,11 +102,15 @@ func describe(out io.Writer, c *sample.Content) {
 also:
   update graph      http://%[1]s%[2]s?channel=stable-4.18&arch=amd64
   graph data        http://%[1]s%[3]s
+  signatures        http://%[1]s%[5]s, by the key http://%[1]s%[6]s
   chart repository  http://%[1]s%[4]s
 
 try:
   curl -s 'http://%[1]s%[2]s?channel=stable-4.18'
   skopeo inspect --tls-verify=false docker://%[1]s/samples/oci:v1
-  UPDATE_URL_OVERRIDE=http://%[1]s%[2]s appliance mirror -c ISC --src-tls-verify=false docker://HOST:PORT --workspace file://DIR
-`, c.Host(), sample.GraphPath, sample.GraphDataPath, sample.ChartsPath)
+  curl -so key.asc http://%[1]s%[6]s
+  OCP_SIGNATURE_VERIFICATION_PK=key.asc OCP_SIGNATURE_URL=http://%[1]s%[5]s \
+    UPDATE_URL_OVERRIDE=http://%[1]s%[2]s appliance mirror -c ISC --src-tls-verify=false docker://HOST:PORT --workspace file://DIR
+`, c.Host(), sample.GraphPath, sample.GraphDataPath, sample.ChartsPath,
+		sample.SignaturesPath, sample.SignatureKeyPath)
 }

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/helm"
 	"github.com/mirror-appliance/appliance/mirror/helm/render"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
+	"github.com/mirror-appliance/appliance/mirror/signature"
 	"github.com/mirror-appliance/appliance/mirror/updategraph"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
 	"github.com/mirror-appliance/appliance/registry/store"
@@ -73,7 +75,8 @@ func (g *gap) toDisk(config string, change ...func(*archive.Options)) (*mirror.R
 		Open: func(ref imageset.Reference) (mirror.Source, error) {
 			return sources.Repository(ref.Registry(), ref.Repository())
 		},
-		Begin: func(ctx context.Context, _ string) (mirror.Destination, error) { return g.create(ctx, change...) },
+		Begin:      func(ctx context.Context, _ string) (mirror.Destination, error) { return g.create(ctx, change...) },
+		Signatures: g.signatures(g.near),
 		Charts: mirror.Charts{
 			Fetch:  func(string) (fetch.Client, error) { return fetch.Client{HTTP: g.near}, nil },
 			Render: renderChart,
@@ -82,6 +85,15 @@ func (g *gap) toDisk(config string, change ...func(*archive.Options)) (*mirror.R
 	})
 	g.close()
 	return report, err
+}
+
+// signatures verifies the signatures of the upstream's releases.
+func (g *gap) signatures(over *http.Client) mirror.Signatures {
+	keys, err := signature.ParseKeys(g.ReleaseKey())
+	must(g.T, err)
+	return mirror.Signatures{Strict: true, Releases: &signature.Client{
+		URL: "http://" + g.host + sample.SignaturesPath, Get: fetch.Client{HTTP: over, Sleep: noSleep}, Keys: keys,
+	}}
 }
 
 func noSleep(ctx context.Context, _ time.Duration) error { return ctx.Err() }
@@ -118,8 +130,9 @@ func (g *gap) imported(config string, a *archive.Archive) (*mirror.Report, error
 		Begin: func(ctx context.Context, name string) (mirror.Destination, error) {
 			return g.store.Runs.Begin(ctx, name)
 		},
-		Charts:  mirror.Charts{Render: renderChart},
-		Version: "v1.2.3", Now: g.clock.now, Sleep: noSleep,
+		Signatures: g.signatures(&http.Client{Transport: offline{g.T}}),
+		Charts:     mirror.Charts{Render: renderChart},
+		Version:    "v1.2.3", Now: g.clock.now, Sleep: noSleep,
 	})
 }
 
@@ -168,8 +181,11 @@ func TestArchive_toDiskAndFromDisk(t *testing.T) {
 			}
 			report, err = g.fromDisk(wholeSet, g.moved())
 			must(t, err)
-			if len(report.Resources) == 0 || report.Planned != len(report.Mirrored) {
+			if report.Planned != len(report.Mirrored) {
 				t.Errorf("the report is %+v", report)
+			}
+			if !slices.ContainsFunc(report.Resources, func(f string) bool { return strings.HasSuffix(f, "signature-configmap.yaml") }) {
+				t.Errorf("the resources are %v", report.Resources)
 			}
 			g.servesAll()
 		})

@@ -31,10 +31,13 @@ type Image struct {
 
 	Digest    digest.Digest `json:"digest,omitempty"`
 	Manifests []Manifest    `json:"manifests,omitempty"` // children before those that name them, the root last
+	// Unsigned are the reasons that a cluster would not take the image for signed.
+	Unsigned []string `json:"unsigned,omitempty"`
 	// Attachments are signatures, attestations, SBOMs and other referrers of the manifests.
 	Attachments []Attachment `json:"attachments,omitempty"`
 
 	Reference imageset.Reference `json:"-"` // the reference that the image is pulled by
+	Signature []byte             `json:"-"` // OpenPGP, of a release
 }
 
 // Manifest is one manifest of an image, and its blobs.
@@ -74,6 +77,17 @@ func (i *Image) Tags() map[string]digest.Digest {
 	for _, a := range i.Attachments {
 		if a.Tag != "" {
 			all[a.Tag] = a.Digest
+		}
+	}
+	return all
+}
+
+// Unsigned returns the images that are not signed, though they should be.
+func Unsigned(images []*Image) []*Image {
+	var all []*Image
+	for _, i := range images {
+		if len(i.Unsigned) > 0 {
+			all = append(all, i)
 		}
 	}
 	return all

@@ -17,6 +17,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/plan"
+	"github.com/mirror-appliance/appliance/mirror/signature"
 	"github.com/mirror-appliance/appliance/mirror/updategraph"
 )
 
@@ -37,6 +38,7 @@ type Images interface {
 // Files are the documents of a mirror, by names with slashes.
 type Files interface {
 	Read(name string) ([]byte, error)
+	List(dir string) ([]string, error) // none of a directory that does not exist
 	Write(name string, data []byte) error
 }
 
@@ -46,7 +48,9 @@ type Collector struct {
 	Graph  updategraph.Client // of OpenShift; "" for URL is the public one
 	Images Images
 	Files  Files
-	// Offline reads graphs from Files, and asks no update service.
+	// Signatures gets the signatures of releases; nil: none is looked for.
+	Signatures *signature.Client
+	// Offline reads graphs and signatures from Files, and asks no service.
 	Offline bool
 	// Repository returns the destination of a repository, below the prefix of the run.
 	Repository func(name string) string
@@ -55,12 +59,12 @@ type Collector struct {
 // Collect adds the components of each release, followed by its payload. A release, or a channel, that cannot be resolved is a
 // failure of the plan and does not stop the others.
 func (c *Collector) Collect(ctx context.Context, p *plan.Plan) error {
-	payloads := c.payloads(ctx, p)
-	if len(payloads) > 0 {
-		p.Warnings = append(p.Warnings, "release signatures are neither verified nor mirrored yet")
-	}
-	for _, payload := range payloads {
+	s := &signatures{Collector: c}
+	for _, payload := range c.payloads(ctx, p) {
 		components, err := c.components(ctx, payload)
+		if err == nil {
+			err = s.verify(ctx, p, payload)
+		}
 		if err != nil {
 			c.fail(p, payload, err)
 			continue

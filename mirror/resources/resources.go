@@ -3,8 +3,8 @@
 // itms-oc-mirror.yaml, idms-release-0 and so on), since people's scripts know them.
 //
 // Use Render with the images that were mirrored. The order of documents and entries is stable, unlike oc-mirror's, so that
-// two runs can be compared. CatalogSource, ClusterCatalog, UpdateService and the signatures' ConfigMap are not built: they
-// come with the collectors of what they are about.
+// two runs can be compared. CatalogSource, ClusterCatalog and UpdateService are not built: they come with the collectors of
+// what they are about.
 package resources
 
 import (
@@ -51,7 +51,17 @@ type mirrorSet struct {
 
 type metadata struct {
 	Annotations map[string]string `json:"annotations"`
+	Labels      map[string]string `json:"labels,omitempty"`
 	Name        string            `json:"name"`
+	Namespace   string            `json:"namespace,omitempty"`
+}
+
+func (o Options) annotations() map[string]string {
+	return map[string]string{
+		"createdAt":         o.Created.UTC().Format(time.RFC3339),
+		"createdBy":         "appliance",
+		"oc-mirror_version": o.Version,
+	}
 }
 
 // categories returns the groups of mirror sets, in the order of their documents.
@@ -76,11 +86,17 @@ type File struct {
 	Data []byte
 }
 
-// Render returns the files for images, without those that no image belongs into.
-func Render(images []Image, o Options) ([]File, error) {
+// Mirrored is what is at the mirror.
+type Mirrored struct {
+	Images     []Image
+	Signatures []Signature
+}
+
+// Render returns the files, without those that nothing belongs into.
+func Render(m Mirrored, o Options) ([]File, error) {
 	var files []File
 	for _, k := range kinds() {
-		text, err := k.render(images, o)
+		text, err := k.render(m.Images, o)
 		if err != nil {
 			return nil, err
 		}
@@ -88,7 +104,8 @@ func Render(images []Image, o Options) ([]File, error) {
 			files = append(files, File{Name: k.file, Data: text})
 		}
 	}
-	return files, nil
+	signatures, err := renderSignatures(m.Signatures, o)
+	return append(files, signatures...), err
 }
 
 // render returns the file's content, or nil when no image belongs into it.
@@ -127,12 +144,8 @@ func (k kind) document(c string, set map[string][]string, o Options) mirrorSet {
 		APIVersion: "config.openshift.io/v1",
 		Kind:       k.name,
 		Metadata: metadata{
-			Annotations: map[string]string{
-				"createdAt":         o.Created.UTC().Format(time.RFC3339),
-				"createdBy":         "appliance",
-				"oc-mirror_version": o.Version,
-			},
-			Name: fmt.Sprintf("%s-%s-0", k.prefix, c),
+			Annotations: o.annotations(),
+			Name:        fmt.Sprintf("%s-%s-0", k.prefix, c),
 		},
 		Spec: map[string][]mirrors{k.field: list},
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"sigs.k8s.io/yaml"
 
 	"github.com/mirror-appliance/appliance/mirror/resources"
@@ -19,6 +20,14 @@ var update = flag.Bool("update", false, "write the golden files")
 
 func options() resources.Options {
 	return resources.Options{Created: time.Date(2026, 11, 20, 23, 58, 33, 0, time.FixedZone("CET", 3600)), Version: "v1.2.3"}
+}
+
+func names(files []resources.File) []string {
+	var all []string
+	for _, f := range files {
+		all = append(all, f.Name)
+	}
+	return all
 }
 
 // images are one of each kind, in no order.
@@ -39,13 +48,20 @@ func images() []resources.Image {
 	}
 }
 
+// mirrored has signatures of two releases beside the images.
+func mirrored(images []resources.Image) resources.Mirrored {
+	a, b := digest.FromString("a"), digest.FromString("b")
+	return resources.Mirrored{Images: images, Signatures: []resources.Signature{{a, []byte("one")}, {b, []byte("two")}, {a, []byte("one")}}}
+}
+
 func TestRender_golden(t *testing.T) {
-	files, err := resources.Render(images(), options())
+	files, err := resources.Render(mirrored(images()), options())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(files) != 2 || files[0].Name != "idms-oc-mirror.yaml" || files[1].Name != "itms-oc-mirror.yaml" {
-		t.Errorf("rendered %v", files)
+	want := []string{"idms-oc-mirror.yaml", "itms-oc-mirror.yaml", "signature-configmap.json", "signature-configmap.yaml"}
+	if names := names(files); !slices.Equal(names, want) {
+		t.Errorf("rendered %v, want %v", names, want)
 	}
 	for _, file := range files {
 		golden := filepath.Join("testdata", file.Name)
@@ -73,8 +89,8 @@ func TestRender_golden(t *testing.T) {
 func TestRender_orderDoesNotMatter(t *testing.T) {
 	reversed := images()
 	slices.Reverse(reversed)
-	one, err := resources.Render(images(), options())
-	other, errOther := resources.Render(reversed, options())
+	one, err := resources.Render(mirrored(images()), options())
+	other, errOther := resources.Render(mirrored(reversed), options())
 	if err != nil || errOther != nil || !reflect.DeepEqual(one, other) {
 		t.Errorf("%s\n%s\n%v, %v", one, other, err, errOther)
 	}
@@ -82,7 +98,8 @@ func TestRender_orderDoesNotMatter(t *testing.T) {
 
 // A file that no image belongs into is not written.
 func TestRender_onlyTags(t *testing.T) {
-	files, err := resources.Render([]resources.Image{{Category: "generic", Source: "q.io/a/b", Destination: "m.io/a/b", ByTag: true}}, options())
+	image := resources.Image{Category: "generic", Source: "q.io/a/b", Destination: "m.io/a/b", ByTag: true}
+	files, err := resources.Render(resources.Mirrored{Images: []resources.Image{image}}, options())
 	if err != nil || len(files) != 1 || files[0].Name != "itms-oc-mirror.yaml" {
 		t.Errorf("rendered %v, %v", files, err)
 	}

@@ -47,14 +47,8 @@ func (b *builder) signed(repo string) {
 	b.artifact(repo, "application/spdx+json", &subject,
 		b.blob(repo, "application/spdx+json", []byte(`{"spdxVersion":"SPDX-2.3","name":"`+repo+`"}`)))
 
-	claim := b.blob(repo, "application/vnd.dev.cosign.simplesigning.v1+json", b.json(map[string]any{
-		"critical": map[string]any{
-			"identity": map[string]any{"docker-reference": b.content.host + "/" + repo},
-			"image":    map[string]any{"docker-manifest-digest": d.Digest},
-			"type":     "cosign container image signature",
-		},
-		"optional": nil,
-	}))
+	claim := b.blob(repo, "application/vnd.dev.cosign.simplesigning.v1+json",
+		b.document("cosign container image signature", b.content.host+"/"+repo, d.Digest))
 	claim.Annotations = map[string]string{
 		"dev.cosignproject.cosign/signature": base64.StdEncoding.EncodeToString(b.noise("signature", 71)),
 	}

@@ -52,6 +52,7 @@ func archTags() [][2]string {
 }
 
 func (b *builder) releases() {
+	b.releaseKeyFile()
 	for _, v := range versions() {
 		single := map[string]map[string]ocispec.Descriptor{}
 		for _, at := range archTags() {
@@ -107,6 +108,7 @@ func (b *builder) release(v version, arch, suffix string, single map[string]map[
 	}
 	tag := v.number + "-" + suffix
 	b.tag(ReleaseRepository, tag, d)
+	b.signRelease(tag, d)
 	b.content.releases = append(b.content.releases, Release{
 		Version: v.number, Arch: arch, Tag: tag, Digest: d.Digest,
 		Payload: b.ref(ReleaseRepository, d), Components: refs,

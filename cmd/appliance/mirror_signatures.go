@@ -1,0 +1,71 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"os"
+
+	"github.com/spf13/pflag"
+
+	"github.com/mirror-appliance/appliance/internal/fetch"
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/regular"
+	"github.com/mirror-appliance/appliance/mirror"
+	"github.com/mirror-appliance/appliance/mirror/signature"
+)
+
+// The values of --signature-verification.
+const (
+	strict     = "strict"
+	bestEffort = "best-effort"
+)
+
+// signatureOptions are the flags of a mirror about signatures.
+type signatureOptions struct {
+	verification  string
+	ignoreRelease bool
+}
+
+func (o *signatureOptions) addFlags(f *pflag.FlagSet) {
+	f.StringVar(&o.verification, "signature-verification", bestEffort, "what is not signed and should be: best-effort mirrors it and lists it, strict makes it a failure")
+	f.BoolVar(&o.ignoreRelease, "ignore-release-signature", false, "look for no signature of platform.release")
+}
+
+func (o *signatureOptions) check() error {
+	if o.verification != strict && o.verification != bestEffort {
+		return hint.New(fmt.Errorf("--signature-verification %q is unknown", o.verification), "strict or best-effort")
+	}
+	return nil
+}
+
+// signatures returns how a run verifies signatures. The environment is that of oc-mirror, which
+// goes on with the vendor's address and key where this one cannot be used.
+func (o *signatureOptions) signatures(get fetch.Client) (s mirror.Signatures, err error) {
+	releases := &signature.Client{URL: os.Getenv("OCP_SIGNATURE_URL"), Get: get}
+	if at, err := url.Parse(releases.URL); releases.URL != "" && (err != nil || at.Host == "" || at.Scheme != "http" && at.Scheme != "https") {
+		return s, hint.New(fmt.Errorf("OCP_SIGNATURE_URL is %q, which is not an address", releases.URL),
+			"https://HOST/PATH/, below which are sha256=DIGEST/signature-1 and so on; unset is Red Hat's")
+	}
+	file := os.Getenv("OCP_SIGNATURE_VERIFICATION_PK")
+	if file == "" {
+		releases.Keys, err = signature.VendorKeys()
+	} else {
+		releases.Keys, err = readKeys(file)
+	}
+	if err != nil {
+		return s, err
+	}
+	return mirror.Signatures{Releases: releases, IgnoreRelease: o.ignoreRelease, Strict: o.verification == strict}, nil
+}
+
+func readKeys(file string) (*signature.Keyring, error) {
+	text, err := regular.ReadFile(file)
+	var keys *signature.Keyring
+	if err == nil {
+		keys, err = signature.ParseKeys(text)
+	}
+	if err != nil {
+		return nil, hint.New(fmt.Errorf("OCP_SIGNATURE_VERIFICATION_PK=%s: %w", file, regular.Reason(err)), "name a file with armored OpenPGP public keys, or unset it for Red Hat's")
+	}
+	return keys, nil
+}

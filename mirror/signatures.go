@@ -1,0 +1,55 @@
+package mirror
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/mirror/plan"
+	"github.com/mirror-appliance/appliance/mirror/resources"
+	"github.com/mirror-appliance/appliance/mirror/signature"
+)
+
+// Signatures are how signatures are verified.
+type Signatures struct {
+	// Releases gets the signatures of releases; nil: none is looked for.
+	Releases *signature.Client
+	// IgnoreRelease looks for none of the release that platform.release names.
+	IgnoreRelease bool
+	// Strict makes an image that is not signed, and should be, a failure.
+	Strict bool
+}
+
+// releaseSignatures returns what gets the signatures of the image set's releases, or nil.
+func (e *engine) releaseSignatures() *signature.Client {
+	if e.o.Signatures.IgnoreRelease && e.o.Config.Mirror.Platform.Release != "" {
+		return nil
+	}
+	return e.o.Signatures.Releases
+}
+
+// requireSignatures turns images that are not signed into failures, if that is asked for.
+func (e *engine) requireSignatures(p *plan.Plan) {
+	if !e.o.Signatures.Strict {
+		return
+	}
+	errs := map[*plan.Image]error{}
+	for _, i := range p.Images {
+		if len(i.Unsigned) > 0 {
+			errs[i] = hint.New(errors.New("it is not signed: "+strings.Join(i.Unsigned, "; ")),
+				"--signature-verification best-effort mirrors it, and lists it as not signed")
+		}
+	}
+	separate(p, errs)
+}
+
+// signatures returns the signatures of the releases among some images.
+func signatures(images []*plan.Image) []resources.Signature {
+	var all []resources.Signature
+	for _, i := range images {
+		if i.Signature != nil {
+			all = append(all, resources.Signature{Digest: i.Digest, Raw: i.Signature})
+		}
+	}
+	return all
+}
