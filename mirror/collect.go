@@ -65,6 +65,7 @@ func (e *engine) collect(ctx context.Context) (*plan.Plan, error) {
 	if len(p.Images)+len(p.Failures) == 0 {
 		return nil, hint.New(errors.New("no images to copy"), "check platform.channels, additionalImages, helm and blockedImages of "+e.o.Config.File)
 	}
+	unite(p.Images)
 	e.dedupe(p)
 	if err := e.readAll(ctx, p); err != nil {
 		return nil, err
@@ -113,6 +114,29 @@ func (e *engine) block(p *plan.Plan) error {
 		})
 	}
 	return nil
+}
+
+// unite gives the images of one reference the platforms of all of them. One that wants all members
+// wants them for the others too.
+func unite(images []*plan.Image) {
+	all := map[string][]imageset.OSArch{}
+	for _, i := range images {
+		at := i.Reference.Pull()
+		before, known := all[at]
+		switch {
+		case len(i.Platforms) == 0 || known && len(before) == 0:
+			all[at] = nil
+		default:
+			for _, p := range i.Platforms {
+				if !slices.Contains(all[at], p) {
+					all[at] = append(all[at], p)
+				}
+			}
+		}
+	}
+	for _, i := range images {
+		i.Platforms = all[i.Reference.Pull()]
+	}
 }
 
 // dedupe removes images that are listed twice.
@@ -212,6 +236,7 @@ func (a *additional) Collect(_ context.Context, p *plan.Plan) error {
 		ref, err := imageset.ParseReference(listed.Name)
 		image := &plan.Image{
 			Type: plan.Generic, Origin: listed.Name, Reason: a.config.At(fmt.Sprintf("mirror.additionalImages[%d]", i)), Reference: ref,
+			Platforms: listed.Platforms,
 		}
 		if err != nil {
 			p.Failures = append(p.Failures, plan.Failed(image, err))

@@ -248,6 +248,7 @@ func TestPlan_releases(t *testing.T) {
 		{"a range", "channels: [{name: candidate-4.18, minVersion: 4.18.2, maxVersion: 4.18.3}]", []string{"4.18.2-x86_64", "4.18.3-x86_64"}},
 		{"the shortest path", "channels: [{name: stable-4.18, minVersion: 4.18.1, maxVersion: 4.18.3, shortestPath: true}]", []string{"4.18.1-x86_64", "4.18.3-x86_64"}},
 		{"architectures", "architectures: [arm64, multi], channels: [{name: stable-4.18}]", []string{"4.18.3-aarch64", "4.18.3-multi"}},
+		{"platforms", "platforms: [{os: linux, architecture: arm64}], channels: [{name: stable-4.18}]", []string{"4.18.3-multi"}},
 		{"two channels, and the way between them", "channels: [{name: stable-4.18, minVersion: 4.18.1, maxVersion: 4.18.1}, {name: candidate-4.18}]",
 			[]string{"4.18.1-x86_64", "4.18.3-x86_64", "4.18.4-x86_64"}},
 		{"one release, by tag", "release: 'HOST/openshift-release-dev/ocp-release:4.18.2-x86_64'", []string{"4.18.2-x86_64"}},
@@ -344,11 +345,8 @@ func TestPlan_unbuiltSectionsAreRefused(t *testing.T) {
 	src := newSource(t)
 	for _, tc := range []struct{ name, config, place, what string }{
 		{"operators", additional + "  operators:\n  - catalog: HOST/redhat/redhat-operator-index:v4.18\n", "isc.yaml:7", "operator catalogs"},
-		{"platforms of a chart", "  helm:\n    local:\n    - {name: x, path: x, platforms: [{os: linux, architecture: amd64}]}\n", "isc.yaml:6", "platforms"},
 		{"graph", "  platform:\n    graph: true\n    channels: [{name: stable-4.18}]\n", "isc.yaml:5", "platform.graph"},
 		{"kubeVirtContainer", "  platform:\n    channels: [{name: stable-4.18}]\n    kubeVirtContainer: true\n", "isc.yaml:6", "platform.kubeVirtContainer"},
-		{"platforms of a release", "  platform:\n    platforms: [{os: linux, architecture: amd64}]\n    channels: [{name: stable-4.18}]\n", "isc.yaml:5", "platform.platforms"},
-		{"platforms of an image", "  additionalImages:\n  - name: HOST/samples/oci-multi:v1\n    platforms: [{os: linux, architecture: amd64}]\n", "isc.yaml:6", "platforms"},
 		{"a layout on disk", "  additionalImages:\n  - name: oci:///tmp/x\n", "isc.yaml:5", "oci://"},
 		{"a release on disk", "  platform:\n    release: oci:///tmp/x\n", "isc.yaml:5", "oci://"},
 	} {

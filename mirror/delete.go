@@ -116,7 +116,7 @@ type present struct{ Pruner }
 
 // Read reads the manifests of an image.
 func (p present) Read(ctx context.Context, i *plan.Image) error {
-	w := &walk{seen: map[digest.Digest]bool{}, fetch: func(ctx context.Context, ref string) (ocispec.Descriptor, []byte, error) {
+	w := &walk{seen: map[digest.Digest]bool{}, sparse: true, fetch: func(ctx context.Context, ref string) (ocispec.Descriptor, []byte, error) {
 		return p.Manifest(ctx, i.Repository, ref)
 	}}
 	root, err := w.manifest(ctx, i.Tag, 0)

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/plan"
@@ -102,16 +105,24 @@ func (r *reader) Blob(ctx context.Context, i *plan.Image, d digest.Digest) (io.R
 
 // Read reads the manifests of an image.
 func (r *reader) Read(ctx context.Context, i *plan.Image) (err error) {
-	i.Digest, i.Manifests, err = r.walk(ctx, i.Reference, i.Reference.Ref())
+	i.Digest, i.Manifests, err = r.walk(ctx, i.Reference, i.Reference.Ref(), i.Platforms...)
 	return err
 }
 
-// walk reads the manifest that ref names in a repository, and those below it, which come first.
-func (r *reader) walk(ctx context.Context, repository imageset.Reference, ref string) (digest.Digest, []plan.Manifest, error) {
-	w := &walk{seen: map[digest.Digest]bool{}, fetch: func(ctx context.Context, ref string) (ocispec.Descriptor, []byte, error) {
-		return r.manifest(ctx, repository, ref)
-	}}
+// walk reads the manifest that ref names in a repository, and those below it, which come first: of
+// a list all members, or those of some platforms.
+func (r *reader) walk(ctx context.Context, repository imageset.Reference, ref string,
+	platforms ...imageset.OSArch) (digest.Digest, []plan.Manifest, error) {
+	w := &walk{
+		seen: map[digest.Digest]bool{}, platforms: platforms, found: map[string]bool{},
+		fetch: func(ctx context.Context, ref string) (ocispec.Descriptor, []byte, error) {
+			return r.manifest(ctx, repository, ref)
+		},
+	}
 	root, err := w.manifest(ctx, ref, 0)
+	if err == nil {
+		err = w.complete()
+	}
 	return root, w.manifests, err
 }
 
@@ -128,6 +139,35 @@ type walk struct {
 	seen      map[digest.Digest]bool
 	manifests []plan.Manifest
 	bytes     int
+
+	platforms []imageset.OSArch // of the members of lists; none means all
+	found     map[string]bool   // platforms
+	lists     bool              // a list was read
+	sparse    bool              // members may be missing
+}
+
+// wants reports whether a child belongs to what is copied. An index within an index need not name
+// a platform.
+func (w *walk) wants(child image.Reference) bool {
+	if len(w.platforms) == 0 || child.Platform == "" && image.IsIndex(child.MediaType) {
+		return true
+	}
+	wanted := slices.ContainsFunc(w.platforms, func(p imageset.OSArch) bool { return p.String() == child.Platform })
+	if wanted {
+		w.found[child.Platform] = true
+	}
+	return wanted
+}
+
+// complete returns an error for a platform that a list does not have. An image that is no list is
+// copied whatever its platform.
+func (w *walk) complete() error {
+	for _, p := range w.platforms {
+		if w.lists && !w.found[p.String()] {
+			return hint.New(fmt.Errorf("no instances found for platform %s", p), "check platforms in the image set configuration")
+		}
+	}
+	return nil
 }
 
 func (w *walk) manifest(ctx context.Context, ref string, depth int) (digest.Digest, error) {
@@ -152,11 +192,13 @@ func (w *walk) manifest(ctx context.Context, ref string, depth int) (digest.Dige
 	if err != nil {
 		return "", fmt.Errorf("manifest %s: %w", desc.Digest, err)
 	}
+	w.lists = w.lists || image.IsIndex(desc.MediaType)
 	for _, r := range m.References {
-		if r.Kind != image.Child || w.seen[r.Digest] {
+		if r.Kind != image.Child || !w.wants(r) || w.seen[r.Digest] {
 			continue
 		}
-		if _, err := w.manifest(ctx, r.Digest.String(), depth+1); err != nil {
+		_, err := w.manifest(ctx, r.Digest.String(), depth+1)
+		if err != nil && !(w.sparse && errors.Is(err, fs.ErrNotExist)) {
 			return "", err
 		}
 	}

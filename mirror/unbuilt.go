@@ -20,19 +20,11 @@ func refuseUnbuilt(c *imageset.Config) error {
 		{len(m.Operators) > 0, "mirror.operators", "mirroring operator catalogs (mirror.operators)", "take mirror.operators out of the file"},
 		{m.Platform.Graph, "mirror.platform.graph", "the graph-data image (platform.graph)", ""},
 		{m.Platform.KubeVirtContainer, "mirror.platform.kubeVirtContainer", "platform.kubeVirtContainer", ""},
-		{len(m.Platform.Platforms) > 0, "mirror.platform.platforms", "the selection of platforms out of a release (platform.platforms)", ""},
 		{layout(m.Platform.Release), "mirror.platform.release", "mirroring from oci://", ""},
 	}
 	for i, a := range m.AdditionalImages {
 		at := fmt.Sprintf("mirror.additionalImages[%d]", i)
-		keys = append(keys,
-			key{len(a.Platforms) > 0, at + ".platforms", "the selection of platforms out of an image (platforms)", ""},
-			key{layout(a.Name), at + ".name", "mirroring from oci://", ""})
-	}
-	for at, charts := range m.Helm.Charts() {
-		for i, chart := range charts {
-			keys = append(keys, key{len(chart.Platforms) > 0, fmt.Sprintf("%s[%d].platforms", at, i), "the selection of platforms out of an image (platforms)", ""})
-		}
+		keys = append(keys, key{layout(a.Name), at + ".name", "mirroring from oci://", ""})
 	}
 	for _, k := range keys {
 		if !k.used {

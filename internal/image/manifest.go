@@ -50,6 +50,9 @@ type Reference struct {
 	// that their licence may forbid copying. URLs reports whether a layer names another place. A
 	// foreign layer that names none exists in registries only, so a mirror copies it.
 	Foreign, URLs bool
+	// Platform is the operating system and architecture of a child, as "linux/amd64"; "" if the
+	// index does not say.
+	Platform string
 }
 
 // Manifest is what the body of a manifest or an index says. All but Declared is a function of the
@@ -291,8 +294,11 @@ func (m *Manifest) add(kind Kind, where string, d ocispec.Descriptor) error {
 	urls := kind == Layer && len(d.URLs) > 0
 	foreign := urls || kind == Layer && (strings.Contains(d.MediaType, ".nondistributable.") ||
 		strings.Contains(d.MediaType, ".foreign."))
-	m.References = append(m.References, Reference{Kind: kind, Digest: d.Digest, Size: d.Size,
-		MediaType: d.MediaType, Foreign: foreign, URLs: urls})
+	r := Reference{Kind: kind, Digest: d.Digest, Size: d.Size, MediaType: d.MediaType, Foreign: foreign, URLs: urls}
+	if kind == Child && d.Platform != nil {
+		r.Platform = d.Platform.OS + "/" + d.Platform.Architecture
+	}
+	m.References = append(m.References, r)
 	return nil
 }
 

@@ -365,3 +365,30 @@ func link(t *testing.T, files ...string) string {
 	}
 	return dir
 }
+
+// A list is carried whole, and of its members those that are wanted.
+func TestArchive_platforms(t *testing.T) {
+	g := newGap(t)
+	sparse := `  platform:
+    platforms: [{os: linux, architecture: arm64}]
+    channels: [{name: stable-4.18}]
+  additionalImages:
+  - {name: HOST/samples/oci-multi:v1, platforms: [{os: linux, architecture: amd64}]}
+`
+	_, err := g.toDisk(sparse)
+	must(t, err)
+	dir := g.moved()
+	report, err := g.fromDisk(sparse, dir)
+	must(t, err)
+	if report.Planned != len(report.Mirrored) {
+		t.Errorf("the report is %+v", report)
+	}
+	g.serves("openshift/release-images", "4.18.3-multi", "openshift-release-dev/ocp-release", "4.18.3-multi")
+	g.serves("samples/oci-multi", "v1", "samples/oci-multi", "v1")
+	a, err := archive.Open(t.Context(), dir)
+	must(t, err)
+	whole := strings.ReplaceAll(sparse, ", platforms: [{os: linux, architecture: amd64}]", "")
+	if report, err = g.imported(whole, a); err == nil || len(report.Failures) != 1 {
+		t.Errorf("a list of which the archive lacks members: %+v, %v", report, err)
+	}
+}

@@ -153,7 +153,7 @@ func (s *session) collect(ctx context.Context, w wanted) result {
 	return r
 }
 
-// add adds the images that the charts name, each once.
+// add adds the images that the charts name, each once for the same platforms.
 func (c *Collector) add(p *plan.Plan, results []result) {
 	seen := map[string]bool{}
 	for _, r := range results {
@@ -165,11 +165,15 @@ func (c *Collector) add(p *plan.Plan, results []result) {
 			continue
 		}
 		for _, origin := range r.Images {
-			if seen[origin] {
+			once := fmt.Sprint(origin, r.wanted.chart.Platforms)
+			if seen[once] {
 				continue
 			}
-			seen[origin] = true
-			i := &plan.Image{Type: plan.Helm, Origin: origin, Reason: fmt.Sprintf("chart %s (%s)", r.title(), r.wanted.at)}
+			seen[once] = true
+			i := &plan.Image{
+				Type: plan.Helm, Origin: origin, Reason: fmt.Sprintf("chart %s (%s)", r.title(), r.wanted.at),
+				Platforms: r.wanted.chart.Platforms,
+			}
 			if err := c.place(i); err != nil {
 				p.Failures = append(p.Failures, plan.Failed(i, err))
 				continue

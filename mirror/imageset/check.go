@@ -82,8 +82,11 @@ func (d *decoder) checkPlatform(p *Platform) {
 		}
 	}
 	p.Architectures = unique(p.Architectures)
-	if len(p.Channels) > 0 && len(p.Architectures) == 0 && len(p.Platforms) == 0 {
+	if len(p.Channels) > 0 && len(p.Architectures) == 0 {
 		p.Architectures = []string{"amd64"}
+		if len(p.Platforms) > 0 {
+			p.Architectures[0] = "multi" // a list, of which some members are copied
+		}
 	}
 }
 

@@ -11,7 +11,6 @@ package imageset
 import (
 	"fmt"
 	"io"
-	"iter"
 	"os"
 	"path/filepath"
 
@@ -58,7 +57,7 @@ type Mirror struct {
 type Platform struct {
 	Graph             bool
 	Channels          []Channel
-	Architectures     []string // after Parse: never empty when there are channels
+	Architectures     []string // after Parse: never empty when there are channels; multi with Platforms
 	Platforms         []OSArch
 	Release           string
 	KubeVirtContainer bool
@@ -85,9 +84,12 @@ const (
 
 // OSArch is one operating system and architecture of a sparse manifest list.
 type OSArch struct {
-	OS           string `yaml:"os"`
-	Architecture string
+	OS           string `yaml:"os" json:"os"`
+	Architecture string `json:"architecture"`
 }
+
+// String returns the pair as "linux/amd64".
+func (p OSArch) String() string { return p.OS + "/" + p.Architecture }
 
 // Operator is one operator catalog, and the packages that are wanted of it.
 type Operator struct {
@@ -129,18 +131,6 @@ type AdditionalImage struct {
 type Helm struct {
 	Repositories []HelmRepository
 	Local        []Chart
-}
-
-// Charts yields the lists of charts, each with its path in the file.
-func (h Helm) Charts() iter.Seq2[string, []Chart] {
-	return func(yield func(string, []Chart) bool) {
-		for i, r := range h.Repositories {
-			if !yield(fmt.Sprintf("mirror.helm.repositories[%d].charts", i), r.Charts) {
-				return
-			}
-		}
-		yield("mirror.helm.local", h.Local)
-	}
 }
 
 // HelmRepository is one chart repository. No charts means all of its index.

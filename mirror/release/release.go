@@ -123,6 +123,7 @@ func (c *Collector) namedPayload(name string) (*plan.Image, error) {
 func (c *Collector) payload(origin string, ref imageset.Reference, tag, why string) *plan.Image {
 	return &plan.Image{
 		Type: plan.Release, Origin: origin, Reason: why, Reference: ref, Release: tag,
+		Platforms:  c.Config.Mirror.Platform.Platforms,
 		Repository: c.Repository(payloadRepository), Tag: tag,
 	}
 }
@@ -147,7 +148,7 @@ func (c *Collector) components(ctx context.Context, payload *plan.Image) ([]*pla
 		}
 		all = append(all, &plan.Image{
 			Type: plan.ReleaseContent, Origin: component.image, Reason: "component " + component.name + " of release " + payload.Release,
-			Reference: ref, Release: payload.Release,
+			Reference: ref, Release: payload.Release, Platforms: payload.Platforms,
 			Repository: c.Repository(componentRepository), Tag: payload.Tag + "-" + component.name,
 		})
 	}
