@@ -88,7 +88,7 @@ func Open(o Options) (*Run, error) {
 		// A dead connection is noticed, and a repeated request goes over another.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
 	}
-	all := []remote.Option{remote.WithUserAgent(o.UserAgent), remote.WithTransport(&oneScheme{plain: o.PlainHTTP, inner: wire})}
+	all := []remote.Option{remote.WithUserAgent(o.UserAgent), remote.WithTransport(&heads{&oneScheme{plain: o.PlainHTTP, inner: wire}})}
 	if o.Keychain != nil {
 		all = append(all, remote.WithAuthFromKeychain(o.Keychain))
 	}

@@ -31,7 +31,8 @@ import (
 
 // server is a registry that notes requests and that tests make misbehave.
 type server struct {
-	host string
+	host    string
+	handler http.Handler
 
 	mu       sync.Mutex // guards the rest
 	requests []string
@@ -40,7 +41,7 @@ type server struct {
 
 func serve(t *testing.T, handler http.Handler) *server {
 	t.Helper()
-	s := &server{}
+	s := &server{handler: handler}
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		s.requests = append(s.requests, r.Method+" "+r.URL.RequestURI())
