@@ -122,3 +122,31 @@ func TestExecute_intoAnotherRegistry(t *testing.T) {
 		t.Errorf("the index is %s, want %s", desc.Digest, want)
 	}
 }
+
+// A reverse proxy has a limit for the size of a body.
+func TestExecute_aBlobThatIsTooLargeIsSentOnce(t *testing.T) {
+	inner := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPatch {
+			_, _ = io.Copy(io.Discard, r.Body)
+			w.WriteHeader(http.StatusRequestEntityTooLarge)
+			return
+		}
+		inner.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	s := newSetup(t, "  additionalImages:\n  - name: HOST/samples/oci:v1\n")
+	run, err := into.Open(into.Options{Registry: strings.TrimPrefix(server.URL, "http://"), PlainHTTP: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := s.plan(t)
+	s.asked("")
+	report, err := s.engine.Execute(t.Context(), plan, run)
+	if exitCode(err) != 8 || !strings.Contains(report.Failures[0].Error, "413") {
+		t.Errorf("error %v, failures %v", err, report.Failures)
+	}
+	if asked := s.asked("/blobs/"); len(asked) > plan.Blobs {
+		t.Errorf("%d blobs were fetched %d times", plan.Blobs, len(asked))
+	}
+}

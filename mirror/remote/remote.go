@@ -10,6 +10,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -30,8 +31,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
-
-	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 // parallel is how many questions, or tags, are under way at once.
@@ -102,22 +101,6 @@ func Open(o Options) (*Run, error) {
 		return nil, fmt.Errorf("destination registry %q: %w", o.Registry, err)
 	}
 	return r, nil
-}
-
-// failed is the error of a request that the registry refused or did not answer.
-func (r *Run) failed(attempt string, err error) error {
-	at := r.registry.RegistryStr()
-	next := "check that it is reached and trusted: skopeo list-tags docker://" + at + "/REPOSITORY"
-	var answer *transport.Error
-	if errors.As(err, &answer) {
-		switch answer.StatusCode {
-		case http.StatusUnauthorized:
-			next = "log in first: podman login " + at
-		case http.StatusForbidden:
-			next = "the user may not write there: podman login " + at + " as a user with that right"
-		}
-	}
-	return hint.New(fmt.Errorf("destination registry %s: %s: %w", at, attempt, err), next)
 }
 
 func (r *Run) byDigest(repo string, d digest.Digest) name.Digest {
@@ -300,6 +283,8 @@ func (r *Run) Commit(ctx context.Context) error {
 	}
 	_ = g.Wait() // the errors are all kept
 	failed := slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	// The first one tells whether all is called again, which one that may pass is worth.
+	slices.SortStableFunc(failed, func(a, b error) int { return cmp.Compare(finality(a), finality(b)) })
 	if n := len(failed) - mentioned; n > 0 {
 		failed = append(failed[:mentioned], fmt.Errorf("and %d other tags", n))
 	}

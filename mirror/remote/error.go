@@ -1,0 +1,58 @@
+package remote
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
+)
+
+// failed is the error of a request that the registry refused or did not answer.
+func (r *Run) failed(attempt string, err error) error {
+	at := r.registry.RegistryStr()
+	next := "check that it is reached and trusted: skopeo list-tags docker://" + at + "/REPOSITORY"
+	var answer *transport.Error
+	if errors.As(err, &answer) {
+		switch answer.StatusCode {
+		case http.StatusUnauthorized:
+			next = "log in first: podman login " + at
+		case http.StatusForbidden:
+			next = "the user may not write there: podman login " + at + " as a user with that right"
+		}
+	}
+	return hint.New(fmt.Errorf("destination registry %s: %s: %w", at, attempt, &failure{err}), next)
+}
+
+// failure is an error of the registry or of reaching it.
+type failure struct{ error }
+
+func (f *failure) Unwrap() error { return f.error }
+
+// Refused reports whether the same request would be refused again. A login may expire, a session be forgotten and a body
+// arrive damaged, so 400, 401 and 404 are not final.
+func (f *failure) Refused() bool {
+	var answer *transport.Error
+	if !errors.As(f.error, &answer) {
+		return false
+	}
+	switch answer.StatusCode {
+	case http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusLengthRequired, http.StatusPreconditionFailed,
+		http.StatusRequestEntityTooLarge, http.StatusRequestURITooLong, http.StatusUnsupportedMediaType,
+		http.StatusUnprocessableEntity, http.StatusRequestHeaderFieldsTooLarge, http.StatusUnavailableForLegalReasons,
+		http.StatusNotImplemented, http.StatusInsufficientStorage:
+		return true
+	}
+	return false
+}
+
+// finality is 1 for what the registry refused for good, and 0 for what may pass.
+func finality(err error) int {
+	var f *failure
+	if errors.As(err, &f) && f.Refused() {
+		return 1
+	}
+	return 0
+}
