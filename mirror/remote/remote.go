@@ -26,7 +26,6 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -51,6 +50,7 @@ type Run struct {
 	blobs    *remote.Pusher // which repeats nothing: a source is read once
 	pusher   *remote.Pusher // of manifests
 	puller   *remote.Puller
+	login    login
 
 	mu   sync.Mutex // guards the rest
 	tags []tag
@@ -79,7 +79,7 @@ func Open(o Options) (*Run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("destination registry %q: %w", o.Registry, err)
 	}
-	wire := &http.Transport{
+	var wire http.RoundTripper = &http.Transport{
 		Proxy: http.ProxyFromEnvironment, TLSClientConfig: o.TLS, ForceAttemptHTTP2: true,
 		MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: 30 * time.Second,
 		// Of a large blob that it has received a registry may make a copy before it answers.
@@ -87,11 +87,13 @@ func Open(o Options) (*Run, error) {
 		// A dead connection is noticed, and a repeated request goes over another.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
 	}
-	all := []remote.Option{remote.WithUserAgent(o.UserAgent), remote.WithTransport(&heads{&oneScheme{plain: o.PlainHTTP, inner: wire}})}
+	wire = &heads{&oneScheme{plain: o.PlainHTTP, inner: wire}}
+	all := []remote.Option{remote.WithUserAgent(o.UserAgent), remote.WithTransport(wire)}
 	if o.Keychain != nil {
 		all = append(all, remote.WithAuthFromKeychain(o.Keychain))
 	}
 	r := &Run{registry: registry, in: map[digest.Digest]string{}, confirmed: map[place]bool{}}
+	r.login = login{registry: registry, keychain: o.Keychain, wire: wire}
 	once := append(slices.Clone(all), remote.WithRetryPredicate(func(error) bool { return false }))
 	var errs [3]error
 	r.blobs, errs[0] = remote.NewPusher(once...)
@@ -179,11 +181,14 @@ func those(ctx context.Context, lists map[string][]digest.Digest, has func(conte
 
 func (r *Run) hasBlob(ctx context.Context, repo string, d digest.Digest) (bool, error) {
 	layer, err := r.puller.Layer(ctx, r.byDigest(repo, d))
+	if r.absent(ctx, err) {
+		return false, nil
+	}
 	if err != nil {
 		return false, r.failed("look for blob "+d.String(), err)
 	}
 	exists, err := partial.Exists(layer)
-	if absent(err) {
+	if r.absent(ctx, err) {
 		return false, nil
 	}
 	if err != nil {
@@ -197,7 +202,7 @@ func (r *Run) hasBlob(ctx context.Context, repo string, d digest.Digest) (bool, 
 
 func (r *Run) hasManifest(ctx context.Context, repo string, d digest.Digest) (bool, error) {
 	_, err := r.puller.Head(ctx, r.byDigest(repo, d))
-	if absent(err) {
+	if r.absent(ctx, err) {
 		return false, nil
 	}
 	if err != nil {
@@ -222,12 +227,6 @@ func (r *Run) mountable(repo string, d digest.Digest, layer v1.Layer) v1.Layer {
 		return layer
 	}
 	return &remote.MountableLayer{Layer: layer, Reference: r.byDigest(from, d)}
-}
-
-// absent reports whether the registry does not have what was asked for.
-func absent(err error) bool {
-	var answer *transport.Error
-	return errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound
 }
 
 // PutBlob streams a blob into repo, or mounts it and reads nothing.
@@ -297,7 +296,7 @@ const mentioned = 10
 func (r *Run) set(ctx context.Context, t tag) error {
 	ref := r.registry.Repo(t.repo).Tag(t.name)
 	named, err := r.puller.Head(ctx, ref)
-	if err != nil && !absent(err) {
+	if err != nil && !r.absent(ctx, err) {
 		return err
 	}
 	if err == nil && named.Digest.String() == t.digest.String() {

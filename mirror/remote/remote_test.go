@@ -193,11 +193,11 @@ func TestRun_Existing(t *testing.T) {
 			if r.Method != http.MethodHead || !strings.Contains(r.URL.Path, "repo3") {
 				return false
 			}
-			w.WriteHeader(http.StatusForbidden)
+			w.WriteHeader(http.StatusBadRequest)
 			return true
 		})
 		_, _, _, err := r.Existing(t.Context(), ask, nil)
-		if err == nil || !strings.HasPrefix(err.Error(), "destination registry "+s.host+": ") || !strings.Contains(err.Error(), "403") {
+		if err == nil || !strings.HasPrefix(err.Error(), "destination registry "+s.host+": ") || !strings.Contains(err.Error(), "400") {
 			t.Errorf("error %v", err)
 		}
 	})
