@@ -6,7 +6,7 @@
 // there, where the registry supports that, once its source has confirmed it.
 //
 // Refused: plain HTTP when TLS fails, which go-containerregistry tries on private networks. A login would be sent in the clear.
-// Plain HTTP is used where it is asked for, and then alone.
+// Plain HTTP is used where it is asked for, and then alone, but for other hosts that the registry sends to by https.
 package remote
 
 import (
@@ -87,7 +87,7 @@ func Open(o Options) (*Run, error) {
 		// A dead connection is noticed, and a repeated request goes over another.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
 	}
-	wire = &heads{&oneScheme{plain: o.PlainHTTP, inner: wire}}
+	wire = &heads{&oneScheme{registry: registry.RegistryStr(), plain: o.PlainHTTP, inner: wire}}
 	all := []remote.Option{remote.WithUserAgent(o.UserAgent), remote.WithTransport(wire)}
 	if o.Keychain != nil {
 		all = append(all, remote.WithAuthFromKeychain(o.Keychain))
@@ -315,26 +315,6 @@ func (r *Run) Abort(context.Context) error {
 	defer r.mu.Unlock()
 	r.tags = nil
 	return nil
-}
-
-// oneScheme refuses requests over TLS where plain HTTP was asked for, and others everywhere else.
-type oneScheme struct {
-	plain bool
-	inner http.RoundTripper
-}
-
-func (t *oneScheme) RoundTrip(r *http.Request) (*http.Response, error) {
-	want := "https"
-	if t.plain {
-		want = "http"
-	}
-	if r.URL.Scheme != want {
-		if r.Body != nil {
-			r.Body.Close()
-		}
-		return nil, fmt.Errorf("%s is not used, only %s", r.URL.Scheme, want)
-	}
-	return t.inner.RoundTrip(r)
 }
 
 // manifest is put as it is, whatever it refers to.
