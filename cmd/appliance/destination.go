@@ -66,7 +66,7 @@ func openDestination(ctx context.Context, address string, o mirrorOptions, keys 
 	case refused != nil || o.destVerify || !upstream.AnswersPlain(ctx, address):
 		return nil, fmt.Errorf("checking registry %q access: %w", address, err)
 	}
-	return openRemote(address, keys, nil, true), nil
+	return openRemote(address, keys, tlsConfig, true), nil
 }
 
 // accessRefused is the answer of an appliance to a login that it does not know.

@@ -21,6 +21,8 @@ func (r *Run) failed(attempt string, err error) error {
 			next = "log in first: podman login " + at
 		case http.StatusForbidden:
 			next = "the user may not write there: podman login " + at + " as a user with that right"
+		case http.StatusRequestEntityTooLarge:
+			next = "raise the largest body that the registry, or the proxy in front of it, takes"
 		}
 	}
 	return hint.New(fmt.Errorf("destination registry %s: %s: %w", at, attempt, &failure{err}), next)
