@@ -18,7 +18,8 @@ import (
 	into "github.com/mirror-appliance/appliance/mirror/remote"
 )
 
-// TestExecute_aRegistryThatHasLostABlob: it has the manifest still, as after a collection that went wrong.
+// TestExecute_aRegistryThatHasLostABlob: it has the manifest still, as after a
+// collection that went wrong.
 func TestExecute_aRegistryThatHasLostABlob(t *testing.T) {
 	inner := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
 	var mu sync.Mutex // guards lost and forgets

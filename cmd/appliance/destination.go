@@ -24,8 +24,8 @@ type destination struct {
 	close func()
 }
 
-// openDestination finds out what the destination is. An appliance takes blobs through its control API, staged; every
-// other registry over the distribution protocol.
+// openDestination finds out what the destination is. An appliance takes blobs through its control
+// API, staged; every other registry over the distribution protocol.
 func openDestination(ctx context.Context, address string, o mirrorOptions, keys authn.Keychain) (*destination, error) {
 	registry, err := name.NewRegistry(address)
 	if err != nil {

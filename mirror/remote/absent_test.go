@@ -17,7 +17,8 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/remote"
 )
 
-// quay grants nothing to a token for pull in a repository that does not exist, and creates one for a token for push.
+// quay grants nothing to a token for pull in a repository that does not exist, and creates
+// one for a token for push.
 type quay struct {
 	host string
 

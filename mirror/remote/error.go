@@ -33,8 +33,8 @@ type failure struct{ error }
 
 func (f *failure) Unwrap() error { return f.error }
 
-// Refused reports whether the same request would be refused again. A login may expire, a session be forgotten and a body
-// arrive damaged, so 400, 401 and 404 are not final.
+// Refused reports whether the same request would be refused again. A login may expire, a session be
+// forgotten and a body arrive damaged, so 400, 401 and 404 are not final.
 func (f *failure) Refused() bool {
 	var answer *transport.Error
 	if !errors.As(f.error, &answer) {

@@ -12,8 +12,9 @@ import (
 // maxManifest is how much of a manifest is read to tell its digest.
 const maxManifest = 32 << 20
 
-// heads answers a HEAD by a GET where the registry, or a proxy in front of it, refuses HEAD or leaves out of a manifest's
-// what go-containerregistry needs: the length (HTTP/2 proxies, older Harbor) or the digest.
+// heads answers a HEAD by a GET where the registry, or a proxy in front of it, refuses HEAD or
+// leaves out of a manifest's what go-containerregistry needs: the length (HTTP/2 proxies, older
+// Harbor) or the digest.
 type heads struct{ inner http.RoundTripper }
 
 func (t *heads) RoundTrip(r *http.Request) (*http.Response, error) {

@@ -1,12 +1,15 @@
-// Package remote fills any registry over the distribution protocol, for destinations other than an appliance.
+// Package remote fills any registry over the distribution protocol, for destinations
+// other than an appliance.
 //
-// Use Open. A *Run is a mirror.Destination. Protocol, logins and retries are go-containerregistry's. A registry has no
-// transactions, so the tags that Commit sets appear one by one, and what is staged exists by digest before. A repeated run finds
-// it and sets the tags that are missing. A blob that this run has found in another repository of the registry is mounted from
-// there, where the registry supports that, once its source has confirmed it.
+// Use Open. A *Run is a mirror.Destination. Protocol, logins and retries are
+// go-containerregistry's. A registry has no transactions, so the tags that Commit sets appear one
+// by one, and what is staged exists by digest before. A repeated run finds it and sets the tags
+// that are missing. A blob that this run has found in another repository of the registry is mounted
+// from there, where the registry supports that, once its source has confirmed it.
 //
-// Refused: plain HTTP when TLS fails, which go-containerregistry tries on private networks. A login would be sent in the clear.
-// Plain HTTP is used where it is asked for, and then alone, but for other hosts that the registry sends to by https.
+// Refused: plain HTTP when TLS fails, which go-containerregistry tries on private networks. A login
+// would be sent in the clear. Plain HTTP is used where it is asked for, and then alone, but for
+// other hosts that the registry sends to by https.
 package remote
 
 import (
@@ -218,7 +221,8 @@ func (r *Run) saw(repo string, d digest.Digest) {
 	r.in[d] = repo
 }
 
-// mountable returns the layer, mounted if another repository has it and its source has confirmed it.
+// mountable returns the layer, mounted if another repository has it and its source
+// has confirmed it.
 func (r *Run) mountable(repo string, d digest.Digest, layer v1.Layer) v1.Layer {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -264,8 +268,8 @@ func (r *Run) Tag(_ context.Context, tags map[string]map[string]digest.Digest) e
 	return nil
 }
 
-// Commit sets the tags that do not name their manifest already: a registry may refuse to have a tag set again. A tag that is
-// refused stops no other.
+// Commit sets the tags that do not name their manifest already: a registry may refuse to have a tag
+// set again. A tag that is refused stops no other.
 func (r *Run) Commit(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -326,7 +330,8 @@ type manifest struct {
 func (m manifest) RawManifest() ([]byte, error)        { return m.body, nil }
 func (m manifest) MediaType() (types.MediaType, error) { return m.mediaType, nil }
 
-// streamed is a layer that can be read once. The engine retries, since it can open the source again.
+// streamed is a layer that can be read once. The engine retries, since it can open
+// the source again.
 type streamed struct {
 	desc    ocispec.Descriptor
 	content io.Reader

@@ -5,9 +5,9 @@ import (
 	"net/http"
 )
 
-// oneScheme refuses plain HTTP where it was not asked for. Where it was, it refuses TLS to the registry itself, which
-// go-containerregistry tries first, and lets other hosts have it: object storage that blobs are redirected to, or a token
-// server.
+// oneScheme refuses plain HTTP where it was not asked for. Where it was, it refuses TLS to the
+// registry itself, which go-containerregistry tries first, and lets other hosts have it: object
+// storage that blobs are redirected to, or a token server.
 type oneScheme struct {
 	registry string // its host[:port], as in URLs
 	plain    bool
