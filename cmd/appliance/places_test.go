@@ -93,6 +93,24 @@ func TestDenied_namesTheLinkAndTheUser(t *testing.T) {
 	says(nil, "the command acts as user 65534, whose store it is", "run the command as root")
 }
 
+// TestServe_belowADirectoryToPassThrough has a quayRoot of root's that its service may pass through and not read.
+func TestServe_belowADirectoryToPassThrough(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can become another")
+	}
+	f := newFaulty(t, "")
+	f.become(t, 65534)
+	must(t, os.Chown(f.root, 0, 0))
+	must(t, os.Chmod(f.root, 0o711))
+	f.start(t)
+	f.stop(t)
+	for _, args := range [][]string{{"gc"}, {"verify"}, {"user", "list"}} {
+		if code, _, stderr := outcome(t, f.command(args...)); code != 0 {
+			t.Errorf("%v: exit code %d\n%s", args, code, stderr)
+		}
+	}
+}
+
 // TestRelativeQuayRoot is what people who come from mirror-registry type.
 func TestRelativeQuayRoot(t *testing.T) {
 	program, err := exec.LookPath("appliance")

@@ -63,10 +63,13 @@ func Open(root string) (*Dir, error) {
 			return nil, err
 		}
 	}
-	for _, dir := range []string{filepath.Dir(root), root} {
-		if err := durable.SyncDir(dir); err != nil {
-			return nil, err
-		}
+	// Another user, who made root, may let this one pass through its parent only.
+	parent := durable.SyncDir(filepath.Dir(root))
+	if errors.Is(parent, fs.ErrPermission) {
+		parent = nil
+	}
+	if err := errors.Join(parent, durable.SyncDir(root)); err != nil {
+		return nil, err
 	}
 	var err error
 	if d.handle, err = os.Open(root); err != nil {
