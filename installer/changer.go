@@ -75,14 +75,24 @@ func (s *site) unnamed(cfg *config.Config) (paths []string) {
 	return paths
 }
 
-// checkRoots checks that the service's directories are apart from root's.
+// checkRoots checks that the service's directories are apart from root's, and those of the content
+// from the others of the service. (checkApart checks the two of the content.)
 func (s *site) checkRoots() {
-	for _, dir := range storeDirs(s.cfg) {
-		for _, roots := range []string{s.confDir(), s.caDir()} {
-			if within(dir, roots) || within(roots, dir) && within(dir, s.QuayRoot) {
-				s.problem(fmt.Sprintf("%s and %s lie in each other, and the service writes to the first and "+
-					"must not write to the second", dir, roots), "choose a directory of its own")
+	dirs := storeDirs(s.cfg)
+	for i, dir := range dirs {
+		others := []string{s.confDir(), s.caDir()}
+		if i < 2 {
+			others = append(others, dirs[2:]...)
+		}
+		for _, other := range others {
+			a, b := s.Host.Real(dir), s.Host.Real(other)
+			// What no directory of an install may be is refused as such.
+			if !within(a, b) && !within(b, a) || s.Host.Removable(a) != nil || s.Host.Removable(b) != nil {
+				continue
 			}
+			s.problem(fmt.Sprintf("%s and %s lie in each other, and what the service writes to the first "+
+				"must not change the second", dir, other), "choose a directory of its own")
+			break
 		}
 	}
 }

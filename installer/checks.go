@@ -40,6 +40,10 @@ func (s *site) preflight() {
 	if err := auth.CheckName(s.InitUser); err != nil {
 		s.problem("--initUser: "+err.Error(), hint.Of(err))
 	}
+	if s.InitUser == pullerUser {
+		s.problem("--initUser: "+pullerUser+" is the user whose password goes to the nodes of a cluster",
+			"choose another name")
+	}
 	s.checkMirrorRegistry()
 	if err := auth.CheckPassword(s.InitPassword); err != nil {
 		s.problem("--initPassword: "+err.Error(), hint.Of(err)) // without the password
@@ -53,7 +57,7 @@ func (s *site) preflight() {
 	s.checkPort()
 	s.checkApart()
 	s.checkContent()
-	if !s.listening {
+	if !s.listening || !s.listensOn(s.cfg.Port) {
 		s.checkPortFree()
 	}
 	s.checkPlaces()

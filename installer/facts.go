@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -185,6 +187,12 @@ func (s *site) askServices(ctx context.Context) error {
 		_, err = manager.Linger(ctx, s.Geteuid())
 	}
 	return err
+}
+
+// listensOn reports whether the socket's unit, as it is, has the port.
+func (s *site) listensOn(port int) bool {
+	content, err := s.Host.ReadFile(s.unitFile(systemd.Socket))
+	return err != nil || slices.Contains(settings(string(content), "ListenStream"), strconv.Itoa(port))
 }
 
 // runsAnother reports whether the service runs another program than the one that is installed.

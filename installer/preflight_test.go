@@ -111,6 +111,31 @@ func TestPreflight(t *testing.T) {
 			r.QuayStorage = "/srv/blobs"
 		}, "/srv/blobs holds other things already (photos)", "empty directory"},
 		{"storage in the database's directory", false, func(b *box, r *Request) { r.QuayStorage, r.SqliteStorage = "/srv/a/b", "/srv/a" }, "lie in each other", "side by side"},
+		{"storage where the configuration lies", false, func(b *box, r *Request) { r.QuayStorage = "/root/quay-install/quay-config" }, "lie in each other", "directory of its own"},
+		{"database where the CA lies", false, func(b *box, r *Request) { r.SqliteStorage = "/root/quay-install/quay-rootCA/db" }, "lie in each other", "directory of its own"},
+		{"storage where the certificate's state lies", false, func(b *box, r *Request) { r.QuayStorage = "/root/quay-install/tls-state" }, "lie in each other", "directory of its own"},
+		{"database around the control socket", false, func(b *box, r *Request) { r.SqliteStorage = "/root/quay-install/run" }, "lie in each other", "directory of its own"},
+		{"storage around everything", false, func(b *box, r *Request) {
+			r.QuayRoot, r.QuayStorage, r.SqliteStorage = "/srv/a/quay", "/srv/a", "/srv/db"
+		}, "lie in each other", "directory of its own"},
+		{"a link to where the configuration lies", false, func(b *box, r *Request) {
+			if err := os.Mkdir(b.path("root/quay-install"), 0o755); err != nil {
+				b.t.Fatal(err)
+			}
+			b.link("/root/quay-install", "srv/a")
+			r.QuayStorage = "/srv/a/quay-config"
+		}, "lie in each other", "directory of its own"},
+		{"an administrator with the puller's name", false, func(b *box, r *Request) { r.InitUser = "puller" }, "--initUser: puller is", "another name"},
+		{"an edited port that is taken", false, func(b *box, r *Request) {
+			b.install()
+			b.edit("port: 8443", "port: 8444")
+			b.edit(":8443", ":8444")
+			b.write("proc/net/tcp", strings.Replace(takenPort, "20FB", "20FC", 1))
+		}, "port 8444 is in use", "ss -ltnp"},
+		{"a port that the appliance has itself", false, func(b *box, r *Request) {
+			b.install()
+			b.write("proc/net/tcp", takenPort)
+		}, "", ""}, // no problem
 		{"an unknown key in config.yaml", false, func(b *box, r *Request) {
 			b.write("root/quay-install/quay-config/config.yaml", "hostnam: a\n")
 		}, "/root/quay-install/quay-config/config.yaml:1", ""},

@@ -66,7 +66,7 @@ func seedUsers(ctx context.Context, in Installation) (bool, error) {
 			return false, err
 		}
 	}
-	if in.InitUser == pullerUser || have(pullerUser) {
+	if have(pullerUser) {
 		return made, nil
 	}
 	return made, seedPuller(ctx, control, in)

@@ -52,14 +52,15 @@ func (s *site) wantConfig() {
 		}
 		s.cfg, s.kept, s.text = cfg, true, config.Follow(s.content, cfg)
 		s.checkUnitNames()
-		s.checkRoots()
 		s.refuseChanges()
 	case notThere(s.contentIs):
 		s.cfg = s.newConfig(s.QuayStorage, s.SqliteStorage)
 		s.refuseSeparation()
 	default:
 		s.fault(fmt.Errorf("read the existing configuration: %w", s.contentIs), "make that file readable")
+		return
 	}
+	s.checkRoots()
 }
 
 // newConfig returns the configuration of a new install. The record has the directories that are not
