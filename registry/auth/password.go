@@ -30,6 +30,8 @@ func (e *InvalidError) Hint() string { return e.hint }
 func CheckPassword(pw string) error {
 	var reason string
 	switch {
+	case !utf8.ValidString(pw):
+		reason = "is not UTF-8"
 	case strings.ContainsFunc(pw, unicode.IsSpace):
 		reason = "contains whitespace"
 	case strings.ContainsFunc(pw, unicode.IsControl): // HTTP Basic forbids them

@@ -40,7 +40,7 @@ func TestCheckPassword(t *testing.T) {
 	for pw, ok := range map[string]bool{
 		"12345678": true, "pässwört": true, strings.Repeat("a", 72): true,
 		"": false, "1234567": false, "1234 5678": false, "12345678\t": false, "1234567\u00a08": false, "1234567\x018": false, "12345678\x7f": false,
-		strings.Repeat("a", 73): false, strings.Repeat("ä", 37): false,
+		strings.Repeat("a", 73): false, strings.Repeat("ä", 37): false, "12345678\xff": false,
 	} {
 		err := CheckPassword(pw)
 		if (err == nil) != ok {
