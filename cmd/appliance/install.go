@@ -117,6 +117,9 @@ install takes back what it did; a second install changes nothing and says so.`,
 			if err := o.foreign.check(c, std.err); err != nil {
 				return err
 			}
+			if err := noEmptyValue(c, "quayHostname", "initUser", "initPassword"); err != nil {
+				return err
+			}
 			return runInstall(c.Context(), std, o)
 		},
 	}
@@ -190,7 +193,8 @@ func reportInstall(w io.Writer, r installer.Result) {
 		fmt.Fprintf(w, "pull secret for cluster nodes, which can only read: %s\n", secret)
 	}
 	if r.InitPassword == "" {
-		fmt.Fprintf(w, "appliance is available at https://%s with the credentials of %s that it has had before\n", r.Address, r.InitUser)
+		fmt.Fprintf(w, "appliance is available at https://%s with the credentials of %s that it has had before\n"+
+			"if its password is lost, set a new one: %s\n", r.Address, r.InitUser, typed("appliance user passwd "+r.InitUser))
 		return
 	}
 	fmt.Fprintf(w, "appliance is available at https://%s with credentials (%s, %s)\n", r.Address, r.InitUser, r.InitPassword)

@@ -2,11 +2,34 @@ package main
 
 import (
 	"bytes"
+	"io"
 	"strings"
 	"testing"
 
 	"github.com/mirror-appliance/appliance/installer"
 )
+
+// An install that was killed may have made the user, and not shown its password.
+func TestReportInstall_LostPassword(t *testing.T) {
+	var out bytes.Buffer
+	reportInstall(&out, installer.Result{Address: "r.example.com:8443", QuayRoot: t.TempDir(), InitUser: "init"})
+	if !strings.Contains(out.String(), "appliance user passwd init") {
+		t.Errorf("no way to a new password:\n%s", out.String())
+	}
+}
+
+// An empty value is an unset variable of a script.
+func TestInstall_RefusesEmptyValues(t *testing.T) {
+	for _, flag := range []string{"--quayHostname", "--initUser", "--initPassword", "--quayRoot"} {
+		c := newInstallCommand(stdio{in: strings.NewReader(""), out: io.Discard, err: io.Discard})
+		c.SetArgs([]string{"--dry-run", flag, ""})
+		c.SetOut(io.Discard)
+		c.SetErr(io.Discard)
+		if err := c.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), flag[2:]) || !strings.Contains(err.Error(), "empty") {
+			t.Errorf("%s: %v", flag, err)
+		}
+	}
+}
 
 // The CA is the one that config.yaml names; whoever brings a certificate that clients know has none.
 func TestReportInstall_CA(t *testing.T) {

@@ -2,9 +2,11 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
@@ -44,6 +46,16 @@ func (v pathValue) Set(s string) (err error) {
 // expandPath, so that ~ means the same everywhere.
 func pathVar(f *pflag.FlagSet, p *string, name, shorthand, usage string) {
 	f.VarP(pathValue{p}, name, shorthand, usage)
+}
+
+// noEmptyValue rejects flags that are given without a value, as by an unset variable of a script.
+func noEmptyValue(c *cobra.Command, names ...string) error {
+	for _, name := range names {
+		if f := c.Flags().Lookup(name); f.Changed && f.Value.String() == "" {
+			return hint.New(fmt.Errorf("--%s is empty", name), "name a value, or leave the flag out for its default")
+		}
+	}
+	return nil
 }
 
 // errEmptyPath is for an unset variable of a script: it means neither the default nor this directory.

@@ -32,7 +32,12 @@ nothing else. Then:
   appliance user add init --role admin --quayRoot DIR
   appliance serve --quayRoot DIR`,
 		Args: noArguments,
-		RunE: func(c *cobra.Command, _ []string) error { return runPrepare(c.Context(), std, o) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := noEmptyValue(c, "quayHostname"); err != nil {
+				return err
+			}
+			return runPrepare(c.Context(), std, o)
+		},
 	}
 	o.addFlags(c.Flags())
 	return c
