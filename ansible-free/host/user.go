@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 // SystemUser is a user that systemd-sysusers makes from File, a sysusers.d(5) file.
@@ -56,7 +58,8 @@ func (s *SystemUser) Undo(ctx context.Context, _ *Before) (bool, error) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("delete user %s: %w", s.Name, err)
+		return false, hint.New(fmt.Errorf("delete user %s: %w", s.Name, err), "end what runs as that "+
+			"user, then run the command again: ps -u "+s.Name)
 	}
 	groups, err := s.Host.table("/etc/group", 4)
 	// userdel leaves the group where login.defs says USERGROUPS_ENAB no.

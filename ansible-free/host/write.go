@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -115,10 +116,17 @@ func (h *Host) Write(path string, r io.Reader, mode fs.FileMode, owner Owner) er
 		if _, err = io.Copy(f, r); err == nil {
 			err = setAttr(f, mode, owner)
 		}
-		if err := durable.Finish(f, err); err != nil {
-			return fmt.Errorf("write %s: %w", path, err)
+		if err = durable.Finish(f, err); err == nil {
+			return nil
 		}
-		return nil
+		if failed := new(fs.PathError); errors.As(err, &failed) && failed.Path == f.Name() {
+			err = failed.Err // its path is by a descriptor
+		}
+		err = fmt.Errorf("write %s: %w", path, err)
+		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+			return hint.New(err, "make room there, then run the command again: df -h "+filepath.Dir(path))
+		}
+		return err
 	})
 }
 
