@@ -36,3 +36,20 @@ func (b *box) migrates(t *testing.T) {
 	}
 	b.healthy(t)
 }
+
+// TestInstalledInDirectoriesThatExist has a quayRoot that the service may only pass through, and directories of a
+// user's for the content, one of them reached by a link. An uninstall gives them back as they were.
+func TestInstalledInDirectoriesThatExist(t *testing.T) {
+	b := newBox(t, "given")
+	b.inside(t, "sh", "-c", `mkdir -m 711 /opt/quay && install -d -o tester -g tester -m 2775 /opt/blobs &&
+		install -d -o tester -m 1777 /opt/db && ln -s /opt/blobs /opt/link`)
+	look := []string{"stat", "-c", "%n %U:%G %a", "/opt/quay", "/opt/blobs", "/opt/db"}
+	before := b.inside(t, look...)
+	b.inside(t, "/root/appliance", "install", "--quayHostname", boxHost,
+		"--quayRoot", "/opt/quay", "--quayStorage", "/opt/link", "--sqliteStorage", "/opt/db")
+	b.inside(t, installed, "status")
+	b.inside(t, installed, "uninstall", "--autoApprove")
+	if after := b.inside(t, look...); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+}
