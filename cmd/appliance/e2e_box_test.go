@@ -4,7 +4,9 @@ package main_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mirror-appliance/appliance/internal/durable"
 )
 
 // Both sides of the box know the registry by this name, see testdata/sdbox.
@@ -35,9 +39,11 @@ func newBox(t *testing.T, name string) *box {
 	if err != nil {
 		t.Fatal(err)
 	}
+	dir := cmp.Or(os.Getenv("SDBOX_DIR"), "/var/tmp/appliance-sdbox")
 	b := &box{script: script, bin: programs(t), home: t.TempDir()}
 	b.env = append(os.Environ(),
-		"SDBOX_NAME="+name,
+		"SDBOX_DIR="+dir,
+		"SDBOX_NAME="+ownName(t, dir, name),
 		"HOME="+b.home,
 		"REGISTRY_AUTH_FILE="+filepath.Join(b.home, "auth.json"),
 		"XDG_RUNTIME_DIR="+filepath.Join(b.home, "run"),
@@ -62,6 +68,39 @@ func newBox(t *testing.T, name string) *box {
 	b.must(t, "up")
 	b.must(t, "push", filepath.Join(b.bin, "appliance"), "/root/appliance")
 	return b
+}
+
+// ownName returns the first of name, name2, ... that no other run on this machine has. It is the
+// test's until that ends, and a box that a killed run has left is taken away by a later one.
+func ownName(t *testing.T, dir, name string) string {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for n, own := 1, name; ; n, own = n+1, fmt.Sprint(name, n+1) {
+		f, err := os.Create(filepath.Join(dir, ".test-"+own))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		if err := durable.Lock(f, durable.Exclusive); err == nil {
+			return own
+		} else if !errors.Is(err, durable.ErrLocked) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestBox_runsHaveBoxesOfTheirOwn(t *testing.T) {
+	dir := t.TempDir()
+	first, second := ownName(t, dir, "installed"), ownName(t, dir, "installed")
+	if first != "installed" || second != "installed2" {
+		t.Errorf("two runs have %s and %s", first, second)
+	}
+	t.Run("its end gives a name back", func(t *testing.T) { ownName(t, dir, "installed") })
+	if third := ownName(t, dir, "installed"); third != "installed3" {
+		t.Errorf("the next run has %s", third)
+	}
 }
 
 // programs builds what is tested, as make build does.
