@@ -81,13 +81,18 @@ func (b *builder) begin() error {
 
 // rootDirs adds quayRoot, and the journal in it.
 func (b *builder) rootDirs() error {
-	// Its group's once there is one: the record has to tell whether the service's user was there
-	// before.
-	err := b.all(func() error { return b.directory(b.QuayRoot, 0o755, b.admin, keep) },
-		func() error { return b.directory(b.confDir(), 0o750, b.admin, keep|whole) })
-	b.add(&begin{journal: b.journal, owner: b.admin})
-	if err != nil || b.changer == nil {
+	root, err := b.missing(b.QuayRoot, 0o755, b.admin, keep)
+	if err != nil {
 		return err
+	}
+	// The record has to tell whether the service's user, who lends its group later, was there before.
+	conf, err := b.missing(b.confDir(), 0o750, b.admin, keep|whole)
+	if err != nil {
+		return err
+	}
+	b.add(&begin{journal: b.journal, owner: b.admin, dirs: append(root, conf...)})
+	if b.changer == nil {
+		return nil
 	}
 	// The record that is there was the service's to write. It must not count when this run is killed.
 	text, err := b.record.text(b.site)
@@ -95,17 +100,18 @@ func (b *builder) rootDirs() error {
 	return err
 }
 
-// begin starts the journal.
+// begin starts the journal, in directories that it makes.
 type begin struct {
 	action
 	journal *host.Journal
 	owner   string
+	dirs    []*host.Dir
 }
 
-func (s *begin) String() string { return "" }
+func (s *begin) String() string { return s.dirs[len(s.dirs)-1].String() }
 
 func (s *begin) Apply(ctx context.Context) (bool, error) {
-	return false, s.journal.Start(ctx, s.owner)
+	return s.journal.Start(ctx, s.owner, s.dirs...)
 }
 
 // Ways of making a directory.
@@ -118,19 +124,29 @@ const (
 
 // directory adds steps for path and for those of its parents that are missing.
 func (b *builder) directory(path string, mode fs.FileMode, owner string, flags dirFlags) error {
+	dirs, err := b.missing(path, mode, owner, flags)
+	for _, dir := range dirs {
+		b.add(dir)
+	}
+	return err
+}
+
+// missing returns the steps for path and for those of its parents that are missing.
+func (b *builder) missing(path string, mode fs.FileMode, owner string, flags dirFlags) (
+	dirs []*host.Dir, err error) {
 	missing, err := b.Host.Missing(path)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, dir := range missing {
 		if dir != path && !b.made[dir] {
-			b.add(&host.Dir{Host: b.Host, Path: dir, Mode: b.mode(0o755, 0o700), Owner: b.admin, Keep: true})
+			dirs = append(dirs, &host.Dir{Host: b.Host, Path: dir, Mode: b.mode(0o755, 0o700),
+				Owner: b.admin, Keep: true})
 		}
 		b.made[dir] = true
 	}
-	b.add(&host.Dir{Host: b.Host, Path: path, Mode: mode, Owner: owner,
-		Keep: flags&keep != 0, Whole: flags&whole != 0})
-	return nil
+	return append(dirs, &host.Dir{Host: b.Host, Path: path, Mode: mode, Owner: owner,
+		Keep: flags&keep != 0, Whole: flags&whole != 0}), nil
 }
 
 func (b *builder) mode(system, user fs.FileMode) fs.FileMode {

@@ -258,7 +258,7 @@ func kinds(h *Host) Kinds {
 func begin(t *testing.T, h *Host) *Journal {
 	t.Helper()
 	j := reload(t, h)
-	if err := j.Start(t.Context(), ""); err != nil {
+	if _, err := j.Start(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
 	return j

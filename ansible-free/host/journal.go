@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+
+	"github.com/mirror-appliance/appliance/internal/durable"
 )
 
 // Kinds returns an empty step for each name that a journal may have for it. What is not a value of
@@ -104,39 +106,82 @@ func (j *Journal) Load() error {
 	return nil
 }
 
-// Start makes the directory, and writes the entries down that came before it. Its parent must
-// exist.
-func (j *Journal) Start(ctx context.Context, owner string) error {
+// Start makes the journal, with the entries that came before it, and those of above that are
+// missing: the directories above it, outermost first. It reports whether it made one. All of it
+// comes into being at once, so that a run that is killed has a journal of what it made.
+func (j *Journal) Start(ctx context.Context, owner string, above ...*Dir) (made bool, err error) {
 	if j.valid == 0 { // nothing was read from what is there
 		if _, err := j.Host.removeAll(ctx, j.Dir); err != nil {
-			return err
+			return false, err
 		}
-		owner, err := j.Host.owner(owner)
-		if err == nil {
-			err = j.Host.mkdir(j.Dir, 0o700, owner)
-		}
-		if err != nil {
-			return err
+		if made, err = j.create(ctx, append(above, &Dir{Host: j.Host, Path: j.Dir, Mode: 0o700,
+			Owner: owner})); err != nil {
+			return made, err
 		}
 	}
 	root, err := j.Host.OpenRoot(j.Dir)
 	if err != nil {
-		return err
+		return made, err
 	}
 	defer root.Close()
-	j.file, err = root.OpenFile(journalName, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	j.file, err = root.OpenFile(journalName, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return made, err
+	}
+	return made, j.file.Truncate(j.valid)
+}
+
+// create makes those of dirs that are missing, the last of which is the journal's.
+func (j *Journal) create(ctx context.Context, dirs []*Dir) (made bool, err error) {
+	missing := dirs[:0:0]
+	for _, d := range dirs {
+		before, err := d.Check(ctx)
+		if err != nil {
+			return false, err
+		}
+		if before == nil || before.Is != "" {
+			continue
+		}
+		if missing = append(missing, d); d.Path != j.Dir {
+			j.Entries = append(j.Entries, Entry{d, before})
+		}
+	}
+	var text []byte
+	for _, e := range j.Entries { // those that came before, too
+		line, err := j.Kinds.Encode(e)
+		if err != nil {
+			return false, err
+		}
+		if line != nil {
+			text = append(append(text, line...), '\n')
+		}
+	}
+	j.valid = int64(len(text))
+	return len(missing) > 1, j.Host.replace(missing[0].Path, func(in *os.Root, name string) error {
+		return makeAll(in, name, missing, text)
+	})
+}
+
+// makeAll makes the first of dirs as name, the others in it, and the journal in the last one.
+func makeAll(in *os.Root, name string, dirs []*Dir, journal []byte) error {
+	if err := mkdirIn(in, name, dirs[0].Mode, dirs[0].owner); err != nil {
+		return err
+	}
+	made, err := in.OpenRoot(name)
 	if err != nil {
 		return err
 	}
-	if err := j.file.Truncate(j.valid); err != nil || j.valid > 0 {
-		return err
-	}
-	for _, e := range j.Entries {
-		if err := j.write(e); err != nil {
-			return err
+	defer made.Close()
+	if dirs = dirs[1:]; len(dirs) > 0 {
+		err = makeAll(made, filepath.Base(dirs[0].Path), dirs, journal)
+	} else {
+		var f *os.File
+		if f, err = made.OpenFile(journalName, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600); err == nil {
+			_, err = f.Write(journal)
+			err = durable.Finish(f, err)
 		}
 	}
-	return nil
+	return errors.Join(err, durable.SyncRoot(made))
 }
 
 // Do applies a step that has something to do, after what it changes was written down.

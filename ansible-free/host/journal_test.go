@@ -124,3 +124,46 @@ func TestHost_Closed(t *testing.T) {
 		t.Errorf("Closed to the owner: %v, %v", got, err)
 	}
 }
+
+// A killed Start leaves a temporary directory, which the next one removes. What Start made is in its journal.
+func TestJournal_StartMakesTheDirectoriesAbove(t *testing.T) {
+	h, root := newHost(t)
+	write(t, root, "opt/other", "")
+	before := snapshot(t, root)
+	write(t, root, "opt/.quay.tmp-ABCDEFGH/config/x", "of a run that was killed")
+	above := []*Dir{{Host: h, Path: "/opt", Keep: true}, {Host: h, Path: "/opt/quay", Mode: 0o755}, {Host: h, Path: "/opt/quay/config", Mode: 0o750}}
+	j := &Journal{Host: h, Dir: "/opt/quay/config/undo", Kinds: kinds(h)}
+	if made, err := j.Start(t.Context(), "", above...); err != nil || !made {
+		t.Fatalf("Start: %v, %v", made, err)
+	}
+	if info, err := h.Stat("/opt/quay"); err != nil || info.Mode.Perm() != 0o755 {
+		t.Errorf("the directory above is %+v, %v", info, err)
+	}
+	j = &Journal{Host: h, Dir: j.Dir, Kinds: kinds(h)}
+	if err := j.Load(); err != nil || len(j.Entries) != 2 {
+		t.Fatalf("Load: %v; %d entries", err, len(j.Entries))
+	}
+	if err := j.Discard(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Undo(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "after Undo", snapshot(t, root), before)
+}
+
+// A directory that is there without its mode and owner would be taken for one that was there before.
+func TestDir_KilledBeforeItHasItsMode(t *testing.T) {
+	h, root := newHost(t)
+	write(t, root, "opt/x", "")
+	before := snapshot(t, root)
+	write(t, root, "opt/.quay.tmp-ABCDEFGH/x", "")
+	s := &Dir{Host: h, Path: "/opt/quay", Mode: 0o751}
+	undo := do(t, s)
+	if names, err := h.Names("/opt"); err != nil || strings.Join(names, " ") != "quay x" {
+		t.Errorf("there are %v, %v", names, err)
+	}
+	write(t, root, "opt/.quay.tmp-ABCDEFGH/x", "")
+	undo()
+	same(t, "after Undo", snapshot(t, root), before)
+}

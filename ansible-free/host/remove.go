@@ -14,7 +14,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-// removeIn calls do with the directory of a path, if there is one, and makes a removal durable.
+// removeIn calls do with the directory of a path, if there is one. It removes what killed runs of
+// replace have left of the path, and makes a removal durable.
 func (h *Host) removeIn(path string, do func(dir *os.Root, name string) (removed bool, err error)) (
 	removed bool, err error) {
 	dir, name, err := h.dir(path)
@@ -25,7 +26,11 @@ func (h *Host) removeIn(path string, do func(dir *os.Root, name string) (removed
 		return false, err
 	}
 	defer dir.Close()
-	if removed, err = do(dir, name); err != nil {
+	left, err := removeLeftovers(dir, name)
+	if err == nil {
+		removed, err = do(dir, name)
+	}
+	if removed = removed || left; err != nil {
 		return removed, fmt.Errorf("remove %s: %w", path, err)
 	}
 	if removed {
@@ -34,22 +39,11 @@ func (h *Host) removeIn(path string, do func(dir *os.Root, name string) (removed
 	return removed, err
 }
 
-// Remove removes a file, a symbolic link or an empty directory if it is there, and what killed
-// Writes of it have left.
+// Remove removes a file, a symbolic link or an empty directory if it is there.
 func (h *Host) Remove(path string) (bool, error) {
-	return h.removeIn(path, func(dir *os.Root, name string) (removed bool, err error) {
-		left, err := leftovers(dir, name)
-		if err != nil {
-			return false, err
-		}
-		for _, name := range append(left, name) {
-			if err := dir.Remove(name); err != nil && !absent(err) {
-				return removed, err
-			} else if err == nil {
-				removed = true
-			}
-		}
-		return removed, nil
+	return h.removeIn(path, func(dir *os.Root, name string) (bool, error) {
+		err := dir.Remove(name)
+		return err == nil, durable.IgnoreMissing(err)
 	})
 }
 

@@ -51,7 +51,8 @@ func TestHost_FollowsNoLinkThatAnotherUserMayHaveMade(t *testing.T) {
 		"Write":       func() error { return h.Write("/srv/service/evil/shadow", strings.NewReader("x"), 0o644, owner) },
 		"relink":      func() error { return h.relink("x", "/srv/service/evil/made") },
 		"a journal": func() error {
-			return (&Journal{Host: h, Dir: "/srv/service/evil/undo"}).Start(t.Context(), "root")
+			_, err := (&Journal{Host: h, Dir: "/srv/service/evil/undo"}).Start(t.Context(), "root")
+			return err
 		},
 		"a copy": func() error {
 			_, err := (&Journal{Host: h, Dir: "/srv"}).Do(t.Context(), &Remove{Host: h, Path: "/srv/service/evil/shadow"})

@@ -17,24 +17,26 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-// mkdir makes one directory. Its parent must exist.
+// mkdir makes one directory, or fails with fs.ErrExist. Its parent must exist. A directory that
+// exists has its mode and owner, also after a kill.
 func (h *Host) mkdir(path string, mode fs.FileMode, owner Owner) error {
-	dir, name, err := h.dir(path)
-	if err != nil {
+	if ok, err := h.Exists(path); err != nil {
 		return err
+	} else if ok {
+		return &fs.PathError{Op: "mkdir", Path: path, Err: fs.ErrExist}
 	}
-	defer dir.Close()
+	return h.replace(path, func(dir *os.Root, tmp string) error { return mkdirIn(dir, tmp, mode, owner) })
+}
+
+func mkdirIn(dir *os.Root, name string, mode fs.FileMode, owner Owner) error {
 	if err := dir.Mkdir(name, 0o700); err != nil {
 		return err
 	}
-	made, err := h.walk(path, false, ours)
-	if err == nil {
-		err = errors.Join(setAttr(made, mode, owner), made.Close())
-	}
+	f, err := dir.OpenFile(name, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {
-		return errors.Join(err, dir.Remove(name))
+		return err
 	}
-	return durable.SyncRoot(dir)
+	return errors.Join(setAttr(f, mode, owner), f.Close())
 }
 
 // setFileAttr sets mode and owner of a regular file. It rejects a link in its place, and a file of
@@ -105,7 +107,7 @@ func (o Owner) satisfies(want Owner) bool {
 }
 
 // Write replaces the file at path: it writes beside the file, syncs, sets mode and owner, renames,
-// and syncs the directory. It removes what a killed Write of the same path left.
+// and syncs the directory.
 func (h *Host) Write(path string, r io.Reader, mode fs.FileMode, owner Owner) error {
 	return h.replace(path, func(dir *os.Root, tmp string) error {
 		// O_EXCL: the name cannot be a link.
@@ -135,35 +137,41 @@ func (h *Host) relink(target, path string) error {
 	return h.replace(path, func(dir *os.Root, tmp string) error { return dir.Symlink(target, tmp) })
 }
 
-// replace has a temporary name made and renames it to path.
+// replace has a temporary name made and renames it to path. It removes what killed runs of it have
+// left of the same path.
 func (h *Host) replace(path string, make func(dir *os.Root, tmp string) error) error {
 	dir, name, err := h.dir(path)
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	left, err := leftovers(dir, name)
-	if err != nil {
+	if _, err := removeLeftovers(dir, name); err != nil {
 		return err
-	}
-	for _, name := range left {
-		if err := dir.Remove(name); err != nil {
-			return err
-		}
 	}
 	tmp := leftoverPrefix(name) + rand.Text()[:8]
 	if err = make(dir, tmp); err == nil {
 		err = dir.Rename(tmp, name)
 	}
 	if err != nil {
-		return errors.Join(err, durable.IgnoreMissing(dir.Remove(tmp)))
+		return errors.Join(err, dir.RemoveAll(tmp))
 	}
 	return durable.SyncRoot(dir)
 }
 
 func leftoverPrefix(name string) string { return "." + name + ".tmp-" }
 
-// leftovers returns the temporary files beside a name that killed Writes have left.
+// removeLeftovers removes what killed runs of replace have left beside a name.
+func removeLeftovers(dir *os.Root, name string) (removed bool, err error) {
+	left, err := leftovers(dir, name)
+	for _, name := range left {
+		if err := dir.RemoveAll(name); err != nil {
+			return removed, err
+		}
+		removed = true
+	}
+	return removed, err
+}
+
 func leftovers(dir *os.Root, name string) (left []string, err error) {
 	entries, err := fs.ReadDir(dir.FS(), ".")
 	for _, e := range entries {
