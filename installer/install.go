@@ -235,7 +235,7 @@ type leavings struct {
 
 func (s *site) leavings() *leavings {
 	l := &leavings{host: s.Host, Storage: s.cfg.Storage, Database: s.cfg.Database,
-		Rest: []string{s.pullSecret(), s.cfg.ControlSocket}}
+		Rest: []string{s.pullSecret(), Installation{QuayRoot: s.QuayRoot}.notShown(), s.cfg.ControlSocket}}
 	if s.cfg.TLS.State != "" {
 		l.Rest = append(l.Rest, filepath.Join(s.cfg.TLS.State, "certificates"))
 	}

@@ -74,9 +74,9 @@ func (p *Plan) Apply(ctx context.Context, progress func(line string)) (Result, e
 	for _, step := range p.steps {
 		changed, err := p.apply(ctx, step, progress)
 		if err != nil {
-			return result, p.failed(ctx, step, err, progress)
+			return result, p.failed(ctx, step, err, changed || result.Changed, progress)
 		}
-		result.Changed = result.Changed || changed
+		result.Changed = changed || result.Changed
 	}
 	if p.seeded != nil {
 		result.Seeded = p.seeded.changed
@@ -87,7 +87,7 @@ func (p *Plan) Apply(ctx context.Context, progress func(line string)) (Result, e
 	if !p.install {
 		return result, nil
 	}
-	return result, p.end(ctx)
+	return result, p.end(context.WithoutCancel(ctx), result)
 }
 
 func (p *Plan) apply(ctx context.Context, step host.Step, progress func(string)) (bool, error) {
@@ -105,14 +105,24 @@ func (p *Plan) apply(ctx context.Context, step host.Step, progress func(string))
 	return changed, err
 }
 
-// end records the install, after which the journal is of no use.
-func (p *Plan) end(ctx context.Context) error {
-	ctx = context.WithoutCancel(ctx)
-	return errors.Join(p.journal.Finish(), p.site.writeRecord(ctx, p.steps), p.journal.Discard(ctx))
+// end records the install and shows its result, after which the journal is of no use.
+func (p *Plan) end(ctx context.Context, result Result) error {
+	err := errors.Join(p.journal.Finish(), p.site.writeRecord(ctx, p.steps))
+	if err != nil {
+		return err
+	}
+	if p.site.Show != nil {
+		p.site.Show(result)
+	}
+	if p.seeded != nil {
+		_, err = p.site.Host.Remove(p.seeded.in.notShown())
+	}
+	return errors.Join(err, p.journal.Discard(ctx))
 }
 
 // failed undoes the steps up to the one that failed, last first.
-func (p *Plan) failed(ctx context.Context, step host.Step, err error, progress func(string)) error {
+func (p *Plan) failed(ctx context.Context, step host.Step, err error, changed bool,
+	progress func(string)) error {
 	failure := &applyError{Step: step.String(), Err: err}
 	if ctx.Err() != nil {
 		failure.Interrupted, failure.Err = true, context.Cause(ctx) // the rest of err follows from that
@@ -120,11 +130,13 @@ func (p *Plan) failed(ctx context.Context, step host.Step, err error, progress f
 	if !p.install {
 		return failure
 	}
-	progress("taking back what was done")
+	if changed {
+		progress("taking back what was done")
+	}
 	// An interrupted install is not wanted: this goes on after ctx has ended.
 	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 	defer cancel()
-	failure.Undone, failure.UndoErr = true, p.journal.Undo(undo)
+	failure.Undone, failure.UndoErr = changed, p.journal.Undo(undo)
 	if failure.UndoErr == nil {
 		failure.UndoErr = p.journal.Discard(undo)
 	}
@@ -136,7 +148,7 @@ type applyError struct {
 	Step        string
 	Err         error
 	Interrupted bool
-	Undone      bool  // everything was undone, except for what UndoErr says
+	Undone      bool  // what had changed was undone, except for what UndoErr says
 	UndoErr     error // nil: the host is as it was
 }
 
@@ -151,7 +163,7 @@ func (e *applyError) Error() string {
 	switch {
 	case e.Undone && e.UndoErr == nil:
 		text += "\nwhat had been done was taken back"
-	case e.Undone:
+	case e.UndoErr != nil:
 		text += fmt.Sprintf("\nwhat had been done was taken back, except for:\n%v", e.UndoErr)
 	}
 	return text

@@ -3,6 +3,7 @@ package installer
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
@@ -100,7 +101,27 @@ func (s *site) readRecord() (*record, error) {
 		}
 		r.entries = append(r.entries, e)
 	}
-	return r, nil
+	return r, s.disown(r)
+}
+
+// disown has root in the place of a user that an uninstall deletes, where an earlier version found
+// that user to be the owner before the install.
+func (s *site) disown(r *record) error {
+	deleted := func(e host.Entry) bool { _, ok := e.Step.(*host.SystemUser); return ok }
+	if !slices.ContainsFunc(r.entries, deleted) {
+		return nil
+	}
+	user, err := s.Host.User(s.owner)
+	if notThere(err) {
+		return nil
+	}
+	root, err2 := s.Host.User(s.admin)
+	for _, e := range r.entries {
+		if e.Before.Owner == user {
+			e.Before.Owner = root
+		}
+	}
+	return errors.Join(err, err2)
 }
 
 // readRecord reads the record without its steps, nil when there is none.

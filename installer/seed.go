@@ -33,8 +33,15 @@ func PullSecretFile(quayRoot string) string {
 	return filepath.Join(filepath.Dir(config.Path(quayRoot)), "pull-secret.json")
 }
 
-// seedUsers makes the first users through the control socket, and reports whether it made the
-// administrator. It does not change users that exist, but a given password must be theirs.
+// notShown is a file with the name of a user, while that user's password is a generated one that no
+// run has shown.
+func (in Installation) notShown() string {
+	return filepath.Join(filepath.Dir(config.Path(in.QuayRoot)), ".password-not-shown")
+}
+
+// seedUsers makes the first users through the control socket, and reports whether the
+// administrator's password is new. It does not change users that exist, but a given password must
+// be theirs.
 func seedUsers(ctx context.Context, in Installation) (bool, error) {
 	uid := os.Geteuid()
 	if in.Owner != "" {
@@ -56,9 +63,20 @@ func seedUsers(ctx context.Context, in Installation) (bool, error) {
 	made := false
 	switch {
 	case !have(in.InitUser):
+		if in.Generated {
+			if err := writeSecret(in.notShown(), []byte(in.InitUser)); err != nil {
+				return false, err
+			}
+		}
 		user := api.NewUser{Name: in.InitUser, Role: string(auth.Admin), Password: in.InitPassword}
 		if _, err := control.CreateUser(ctx, user); err != nil {
 			return false, fmt.Errorf("create user %s: %w", in.InitUser, err)
+		}
+		made = true
+	case in.isNotShown():
+		change := api.UserChange{Password: in.InitPassword}
+		if _, err := control.ChangeUser(ctx, in.InitUser, change); err != nil {
+			return false, fmt.Errorf("set the password of user %s: %w", in.InitUser, err)
 		}
 		made = true
 	case !in.Generated:
@@ -70,6 +88,11 @@ func seedUsers(ctx context.Context, in Installation) (bool, error) {
 		return made, nil
 	}
 	return made, seedPuller(ctx, control, in)
+}
+
+func (in Installation) isNotShown() bool {
+	name, err := host.Local().ReadFile(in.notShown())
+	return err == nil && string(name) == in.InitUser
 }
 
 // checkInitPassword logs in as a client does, but at localhost: the host may not resolve its public
@@ -122,7 +145,7 @@ func seedPuller(ctx context.Context, control *client.Client, in Installation) er
 }
 
 // writeSecret replaces a file, for the owner of its directory. It does not write through it: the
-// owner is the service, whose link could lead root anywhere.
+// owner may be the service, whose link could lead root anywhere.
 func writeSecret(path string, data []byte) error {
 	h := host.Local()
 	dir, err := h.StatTarget(filepath.Dir(path))

@@ -1,6 +1,7 @@
 package installer
 
 import (
+	"context"
 	"crypto/tls"
 	"net"
 	"net/http"
@@ -12,11 +13,58 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mirror-appliance/appliance/registry"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/tlsgen"
 )
+
+// TestSeedUsers_passwordNotShown has runs that are killed before they show the password that they generated.
+func TestSeedUsers_passwordNotShown(t *testing.T) {
+	l, err := net.Listen("tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := t.TempDir()
+	plan, err := PlanPrepare(t.Context(), Request{QuayRoot: root, Hostname: "localhost.localdomain", Port: l.Addr().(*net.TCPAddr).Port}, Deps{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := plan.Apply(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- registry.Run(ctx, plan.site.cfg, registry.Options{Listeners: []net.Listener{l}}) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}()
+	in := Installation{Config: plan.site.cfg, QuayRoot: root, InitUser: "init", Generated: true}
+	for deadline := time.Now().Add(time.Minute); checkHealth(t.Context(), in.Config) != nil; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the registry does not answer")
+		}
+	}
+	for _, in.InitPassword = range []string{"of-the-first-run", "of-the-second-run"} {
+		if made, err := seedUsers(t.Context(), in); err != nil || !made {
+			t.Fatalf("seedUsers: %v, %v", made, err)
+		}
+		if err := checkInitPassword(t.Context(), in); err != nil {
+			t.Errorf("the password %s: %v", in.InitPassword, err)
+		}
+	}
+	if err := os.Remove(in.notShown()); err != nil {
+		t.Fatal(err)
+	}
+	in.InitPassword = "of-a-run-after-it-was-shown"
+	if made, err := seedUsers(t.Context(), in); err != nil || made {
+		t.Errorf("after it was shown: %v, %v", made, err)
+	}
+}
 
 // TestCheckInitPassword has a certificate of the user's own, which names the registry and nothing else.
 func TestCheckInitPassword(t *testing.T) {

@@ -235,11 +235,32 @@ func TestInstall_FailsWithoutTouchingTheDaemon(t *testing.T) {
 	b.install()
 	b.sm.calls = nil
 	b.deps.Seed = func(context.Context, Installation) (bool, error) { return false, errors.New("another password") }
-	if _, err := b.plan(b.request()).Apply(t.Context(), nil); err == nil {
-		t.Fatal("the install did not fail")
+	_, err := b.plan(b.request()).Apply(t.Context(), nil)
+	if err == nil || strings.Contains(err.Error(), "taken back") {
+		t.Fatalf("Apply: %v", err)
 	}
 	if got := strings.Join(b.sm.calls, ", "); strings.Contains(got, "start") || strings.Contains(got, "stop") {
 		t.Errorf("systemd was told: %s", got)
+	}
+}
+
+// Until the result has been shown, the next run is to know that the password has not.
+func TestInstall_ForgetsThePasswordAfterItIsShown(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, false)
+	file := b.path("root/quay-install/quay-config/.password-not-shown")
+	b.deps.Seed = func(ctx context.Context, in Installation) (bool, error) {
+		b.write("root/quay-install/quay-config/.password-not-shown", in.InitUser)
+		return b.seed(ctx, in)
+	}
+	shown := ""
+	b.deps.Show = func(r Result) {
+		if shown = r.InitPassword; !exists(file) {
+			t.Error("the file was gone before the password was shown")
+		}
+	}
+	if result := b.install(); shown == "" || shown != result.InitPassword || exists(file) {
+		t.Errorf("shown: %q; the file is there: %v", shown, exists(file))
 	}
 }
 

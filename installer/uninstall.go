@@ -99,7 +99,6 @@ func (p *Plan) takeBack(s *site) {
 	} else if s.RemoveContent {
 		gone = append(content.content(), gone...)
 	}
-	conf, whole := s.confDir(), false
 	var stop, rest, outer []host.Step
 	program := false
 	for _, e := range slices.Backward(s.record.entries) {
@@ -113,10 +112,8 @@ func (p *Plan) takeBack(s *site) {
 		case *linger:
 			s.bus.needed = true
 		case *host.Dir:
-			if e.Before.Is == "" && within(conf, step.Path) { // conf itself, or above it
-				if whole = whole || step.Path == conf && step.Whole; step.Path != conf {
-					outer = append(outer, &inverse{e})
-				}
+			if within(s.confDir(), step.Path) { // or above it: what leads to the rest is taken back last
+				outer = append(outer, &inverse{e})
 				continue
 			}
 		case *host.File:
@@ -131,13 +128,12 @@ func (p *Plan) takeBack(s *site) {
 	p.add(stop...)
 	for _, path := range gone {
 		if s.Host.Removable(path) == nil {
-			p.add(s.removal(path, true))
+			p.add(s.removal(path))
 		}
 	}
 	p.add(rest...)
-	if !kept { // what leads to the rest is removed last
-		p.add(s.removal(s.journal.Dir, true), s.removal(recordPath(s.QuayRoot), true),
-			s.removal(conf, whole))
+	if !kept {
+		p.add(s.removal(s.journal.Dir), s.removal(recordPath(s.QuayRoot)))
 		p.add(outer...)
 	}
 	if !program {
@@ -147,9 +143,9 @@ func (p *Plan) takeBack(s *site) {
 	}
 }
 
-// removal is a file that is removed or, if whole, a directory with all that it holds.
-func (s *site) removal(path string, whole bool) host.Step {
-	dir := &host.Dir{Host: s.Host, Path: path, Whole: whole}
+// removal is a file that is removed, or a directory with all that it holds.
+func (s *site) removal(path string) host.Step {
+	dir := &host.Dir{Host: s.Host, Path: path, Whole: true}
 	return &inverse{host.Entry{Step: dir, Before: &host.Before{}}}
 }
 

@@ -32,7 +32,7 @@ func TestUninstall_LeavesWhatWasThereBefore(t *testing.T) {
 	b := newBox(t, true)
 	b.sm.lingering = true
 	b.write("home/alice/.local/bin/mine", "")
-	for _, dir := range []string{"home/alice/quay-install", "home/alice/.config/systemd", "srv/blobs"} {
+	for _, dir := range []string{"home/alice/quay-install/quay-config", "home/alice/.config/systemd", "srv/blobs"} {
 		if err := os.MkdirAll(b.path(dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -45,6 +45,40 @@ func TestUninstall_LeavesWhatWasThereBefore(t *testing.T) {
 	}
 	b.uninstall(true)
 	same(t, "after the uninstall", b.snapshot(), before)
+}
+
+func TestUninstall_NamesEachPathOnce(t *testing.T) {
+	b := newBox(t, false)
+	if err := os.MkdirAll(b.path("root/quay-install/quay-config"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	b.install()
+	p, err := PlanUninstall(t.Context(), Request{RemoveContent: true}, b.deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Join(p.Describe(), "\n") + "\n"
+	if n := strings.Count(text, "quay-config\n") + strings.Count(text, "quay-config "); n != 1 {
+		t.Errorf("quay-config has %d lines:\n%s", n, text)
+	}
+}
+
+// An earlier version found directories that were given to the service to be the service's before.
+func TestUninstall_RecordThatNamesTheServiceAsTheOwnerBefore(t *testing.T) {
+	b := newBox(t, false)
+	b.install()
+	b.write("etc/passwd", strings.Replace(b.read("etc/passwd"), fmt.Sprintf("appliance:x:%d:%d", os.Getuid(), os.Getgid()), "appliance:x:4711:4711", 1))
+	path := "root/quay-install/quay-config/install.json"
+	b.write(path, strings.Replace(b.read(path), `"steps": [`, `"steps": [{"step": "directory", "values": {"path": "/srv/blobs"},
+		"before": {"is": "directory", "mode": 493, "owner": {"uid": 4711, "gid": 4711}}},`, 1))
+	s, err := newSite(Request{QuayRoot: "/root/quay-install"}, b.deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := s.readRecord()
+	if err != nil || r.entries[0].Before.Owner.UID != os.Getuid() || r.entries[0].Before.Mode != 0o755 {
+		t.Errorf("an uninstall brings back %+v, %v", r.entries[0].Before, err)
+	}
 }
 
 func TestUninstall_KeepsContentWithoutConsent(t *testing.T) {

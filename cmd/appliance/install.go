@@ -140,16 +140,14 @@ func runInstall(ctx context.Context, std stdio, o installOptions) error {
 		return err
 	}
 	defer unlock()
-	plan, err := installer.PlanInstall(ctx, request, installerDeps())
+	deps := installerDeps()
+	deps.Show = func(result installer.Result) { reportInstall(std.out, result) }
+	plan, err := installer.PlanInstall(ctx, request, deps)
 	if err != nil {
 		return err
 	}
-	result, done, err := o.carryOut(ctx, std, plan)
-	if !done || err != nil {
-		return err
-	}
-	reportInstall(std.out, result)
-	return nil
+	_, _, err = o.carryOut(ctx, std, plan)
+	return err
 }
 
 // request turns the flags into what the installer takes.
