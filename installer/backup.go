@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
@@ -20,13 +22,10 @@ func (id *Identity) CheckBackup(path string) error {
 	return id.backupOutside(path)
 }
 
-// backupElsewhere keeps root from writing to a directory of the service, which could lead it from
-// there anywhere, and a user from writing to one of another user, as a link in /tmp may lead to.
+// backupElsewhere keeps a backup from where another user, the service for one, can lead root by a
+// link, or exchange the backup. A directory in which users have files of their own, such as /tmp, is
+// accepted. So is a network share, since its owners are the server's affair.
 func (id *Identity) backupElsewhere(path string) error {
-	root := os.Geteuid() == 0
-	if root && id.UID == 0 {
-		return nil
-	}
 	for dir := path; ; dir = filepath.Dir(dir) {
 		other, err := id.host.Other(dir)
 		switch {
@@ -34,18 +33,29 @@ func (id *Identity) backupElsewhere(path string) error {
 			continue // up to the one in which it will be made
 		case err != nil:
 			return err
-		case other != nil && other.UID >= 0 && !root:
-			return hint.New(
-				fmt.Errorf("the backup would be where user %d can change it: %s is that user's",
-					other.UID, other.Path),
-				"give a directory that is yours")
-		case other != nil && root && other.UID == id.UID:
-			return hint.New(
-				fmt.Errorf("the backup would be in a directory of the registry's own user: %s", other.Path),
-				"give a directory that is not the registry's, best on another file system")
+		case other == nil || onNetwork(id.host.Path(other.Path)):
+			return nil
+		case other.UID < 0:
+			if info, err := id.host.StatTarget(other.Path); err == nil && info.Mode&fs.ModeSticky != 0 {
+				return nil
+			}
+			return otherError(path, *other)
 		}
-		return nil
+		return hint.New(fmt.Errorf("the backup would be where user %s can change it: %s is that user's",
+			id.host.UserName(other.UID), other.Path), "give a directory that is yours, best on another "+
+			"file system")
 	}
+}
+
+// onNetwork reports whether a path is on a network file system, without following a link at it.
+func onNetwork(path string) bool {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	var system unix.Statfs_t
+	return unix.Fstatfs(fd, &system) == nil && networkKind(system) != ""
 }
 
 // backupOutside keeps the files of a backup from being mixed with those of the registry. A

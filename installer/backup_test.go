@@ -3,8 +3,10 @@ package installer
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
@@ -32,6 +34,36 @@ func TestIdentity_backupOutside(t *testing.T) {
 	} {
 		if err := id.backupOutside(at(path)); (err != nil) != own {
 			t.Errorf("a backup in %s: %v", path, err)
+		}
+	}
+}
+
+// TestIdentity_backupElsewhere has places that a user can change who is neither root nor the registry's.
+func TestIdentity_backupElsewhere(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("gives a directory away")
+	}
+	root := t.TempDir()
+	at := func(name string) string { return filepath.Join(root, name) }
+	for _, err := range []error{
+		os.Mkdir(at("roots"), 0o755), os.Mkdir(at("mallorys"), 0o755), os.Chown(at("mallorys"), 4711, 4711),
+		os.Mkdir(at("sticky"), 0o755), os.Chmod(at("sticky"), 0o777|os.ModeSticky),
+		os.Mkdir(at("open"), 0o755), os.Chmod(at("open"), 0o777),
+		os.Symlink(at("roots"), at("sticky/link")), os.Lchown(at("sticky/link"), 4711, 4711),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, uid := range []int{0, 4712} {
+		id := &Identity{UID: uid, host: host.Local()}
+		for path, refused := range map[string]bool{
+			"roots": false, "roots/new/one": false, "sticky/new": false, "mallorys": true, "open/new": true, "mallorys/new.tar": true, "sticky/link": true, "sticky/link/new": true,
+		} {
+			err := id.backupElsewhere(at(path))
+			if (err != nil) != refused || refused && !strings.Contains(err.Error(), "user 4711 can change it") && !strings.Contains(err.Error(), "several users can") {
+				t.Errorf("a backup of user %d's registry to %s: %v", uid, path, err)
+			}
 		}
 	}
 }

@@ -155,15 +155,20 @@ func (s *site) checkOwners(p place) {
 // checkLocalDisk checks that the file system has what SQLite's write-ahead log needs: shared memory
 // and reliable locks.
 func (s *site) checkLocalDisk(p place) {
-	if kind := map[int64]string{
-		unix.NFS_SUPER_MAGIC: "NFS", unix.SMB_SUPER_MAGIC: "SMB", unix.CIFS_SUPER_MAGIC: "SMB",
-		unix.SMB2_SUPER_MAGIC: "SMB", unix.CEPH_SUPER_MAGIC: "Ceph", unix.AFS_SUPER_MAGIC: "AFS",
-		unix.V9FS_MAGIC: "9p",
-	}[int64(p.fs.Type)]; kind != "" {
+	if kind := networkKind(p.fs); kind != "" {
 		s.problem(fmt.Sprintf("%s %s is on a network file system (%s), where a SQLite database is "+
 			"damaged sooner or later", p.name, p.path, kind), "choose a directory on a disk of this host; the "+
 			"images (--quayStorage) may stay where they are")
 	}
+}
+
+// networkKind returns the kind of a network file system, "" for another.
+func networkKind(system unix.Statfs_t) string {
+	return map[int64]string{
+		unix.NFS_SUPER_MAGIC: "NFS", unix.SMB_SUPER_MAGIC: "SMB", unix.CIFS_SUPER_MAGIC: "SMB",
+		unix.SMB2_SUPER_MAGIC: "SMB", unix.CEPH_SUPER_MAGIC: "Ceph", unix.AFS_SUPER_MAGIC: "AFS",
+		unix.V9FS_MAGIC: "9p",
+	}[int64(system.Type)]
 }
 
 // checkExecutes checks that programs may be started from the directory.
