@@ -57,7 +57,7 @@ func (s *site) preflight() {
 	s.checkPort()
 	s.checkApart()
 	s.checkContent()
-	if !s.listening || !s.listensOn(s.cfg.Port) {
+	if !s.listening || !listensOn(s.Host, s.unitDir(), s.cfg.Port) {
 		s.checkPortFree()
 	}
 	s.checkPlaces()

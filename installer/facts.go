@@ -190,8 +190,8 @@ func (s *site) askServices(ctx context.Context) error {
 }
 
 // listensOn reports whether the socket's unit, as it is, has the port.
-func (s *site) listensOn(port int) bool {
-	content, err := s.Host.ReadFile(s.unitFile(systemd.Socket))
+func listensOn(h *host.Host, unitDir string, port int) bool {
+	content, err := h.ReadFile(filepath.Join(unitDir, systemd.Socket))
 	return err != nil || slices.Contains(settings(string(content), "ListenStream"), strconv.Itoa(port))
 }
 

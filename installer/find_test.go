@@ -1,6 +1,7 @@
 package installer
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -32,5 +33,22 @@ func TestFind_Nothing(t *testing.T) {
 	_, err := find(b.deps, true)
 	if !isNotInstalled(err) || !strings.HasSuffix(err.Error(), " /home/alice/.config/systemd/user/appliance.service") || hint.Of(err) == "" {
 		t.Errorf("Find: %v", err)
+	}
+}
+
+// TestIdentity_CheckPort: clients come by the port of config.yaml, and an edit alone opens none.
+func TestIdentity_CheckPort(t *testing.T) {
+	b := newBox(t, os.Geteuid() != 0)
+	b.install()
+	for _, want := range []string{"", "says port 8444, and appliance.socket listens on another"} {
+		id, err := Locate(b.deps, "", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := id.CheckPort(b.deps); (err != nil) != (want != "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("CheckPort: %v", err)
+		}
+		b.edit("port: 8443", "port: 8444")
+		b.edit(":8443", ":8444")
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/mirror-appliance/appliance/ansible-free/host"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/systemd"
 )
 
 // Identity is an appliance's configuration and the user as whom a command acts on its store.
@@ -182,6 +183,19 @@ func (id *Identity) CheckStore() error {
 		}
 	}
 	return nil
+}
+
+// CheckPort returns an error if this is the installed appliance and its socket does not listen on
+// the port of the configuration, by which clients reach it.
+func (id *Identity) CheckPort(d Deps) error {
+	found, err := find(d, os.Geteuid() != 0)
+	if err != nil || found.Config != id.Path ||
+		listensOn(id.host, filepath.Dir(found.Unit), id.Config.Port) {
+		return nil
+	}
+	return hint.New(fmt.Errorf("%s says port %d, and %s listens on another: clients of https://%s do "+
+		"not reach this registry", id.Path, id.Config.Port, systemd.Socket, id.Config.Address()),
+		"let it listen there: appliance install; or change the port back")
 }
 
 // closed returns the directories that the identity may not pass through on the way to those of the

@@ -6,12 +6,15 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
+	"github.com/mirror-appliance/appliance/registry"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 )
@@ -40,10 +43,18 @@ Exit codes: 0 it runs, healthy or not (see healthy in --output json); 1 it does 
 
 // runStatus asks the daemon only: opening the store to answer would say nothing of the registry.
 func runStatus(ctx context.Context, std stdio, o statusOptions) error {
-	return withDaemon(ctx, &o.locateOptions, func(control *client.Client) error {
+	id, err := o.load()
+	if err != nil {
+		return err
+	}
+	return registry.Daemon(ctx, id.Config, id.UID, func(control *client.Client) error {
 		status, err := control.Status(ctx)
 		if err != nil {
 			return err
+		}
+		if err := id.CheckPort(installerDeps()); err != nil {
+			status.Healthy = false
+			status.Trouble = append(status.Trouble, api.Trouble{Problem: err.Error(), Hint: hint.Of(err)})
 		}
 		return show(std.out, o.output, status, printStatus)
 	})
@@ -111,13 +122,16 @@ func healthy(s api.Status) string {
 	if s.Healthy {
 		return "yes"
 	}
-	health := "no:"
+	var failed []string
 	for _, name := range slices.Sorted(maps.Keys(s.Services)) {
 		if !s.Services[name] {
-			health += " " + name
+			failed = append(failed, name)
 		}
 	}
-	return health + "; the journal says why"
+	if len(failed) == 0 {
+		return "no, see below"
+	}
+	return "no: " + strings.Join(failed, " ") + "; the journal says why"
 }
 
 // printJobs prints the progress of collection and scrub, and their last results.
