@@ -71,10 +71,11 @@ func (p *Plan) Apply(ctx context.Context, progress func(line string)) (Result, e
 			return result, err
 		}
 	}
+	resumed := len(p.journal.Entries) > 0
 	for _, step := range p.steps {
 		changed, err := p.apply(ctx, step, progress)
 		if err != nil {
-			return result, p.failed(ctx, step, err, changed || result.Changed, progress)
+			return result, p.failed(ctx, step, err, changed || result.Changed || resumed, progress)
 		}
 		result.Changed = changed || result.Changed
 	}
