@@ -15,14 +15,30 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/mirror/plan"
+	"github.com/mirror-appliance/appliance/mirror/signature"
 )
 
 // maxAttachments bounds the attachments of one image.
 const maxAttachments = 1000
 
-// attach finds the attachments of all images. An image without any is not signed, which is no failure. Where a source fails to
-// answer there is a warning: the image itself could be read.
-func (e *engine) attach(ctx context.Context, p *plan.Plan) error {
+// attach finds the attachments of all images, and verifies those that the releases have policies for. An image without any is
+// not signed, which is no failure unless it is asked for.
+func (e *engine) attach(ctx context.Context, p *plan.Plan, policies map[string][]*signature.Policy) error {
+	if !e.o.Signatures.Remove {
+		if err := e.findAttachments(ctx, p); err != nil {
+			return err
+		}
+		if err := e.verifySigstore(ctx, p, policies); err != nil {
+			return err
+		}
+	}
+	e.requireSignatures(p)
+	return nil
+}
+
+// findAttachments finds the attachments of all images. Where a source fails to answer there is a warning: the image itself
+// could be read.
+func (e *engine) findAttachments(ctx context.Context, p *plan.Plan) error {
 	var g errgroup.Group
 	g.SetLimit(e.o.ParallelImages)
 	errs := make([]error, len(p.Images))

@@ -30,12 +30,16 @@ type section struct {
 	collector
 }
 
-func (e *engine) sections() []section {
+func (e *engine) releases() *release.Collector {
+	return &release.Collector{
+		Config: e.o.Config, Graph: e.o.Graph, Images: e.sources, Files: files{e.workspace, e.o.Documents},
+		Offline: e.o.Documents != nil, Signatures: e.releaseSignatures(), Repository: e.repository,
+	}
+}
+
+func (e *engine) sections(releases *release.Collector) []section {
 	return []section{
-		{plan.Release, &release.Collector{
-			Config: e.o.Config, Graph: e.o.Graph, Images: e.sources, Files: files{e.workspace, e.o.Documents},
-			Offline: e.o.Documents != nil, Signatures: e.releaseSignatures(), Repository: e.repository,
-		}},
+		{plan.Release, releases},
 		{plan.Generic, &additional{config: e.o.Config, repository: e.repository}},
 		{plan.Helm, e.charts()},
 	}
@@ -51,7 +55,8 @@ func (e *engine) collect(ctx context.Context) (*plan.Plan, error) {
 		return nil, err
 	}
 	p := &plan.Plan{Registry: e.o.Registry, Failures: []plan.Failure{}, Warnings: slices.Clone(e.o.Config.Warnings)}
-	for _, s := range e.sections() {
+	releases := e.releases()
+	for _, s := range e.sections(releases) {
 		if err := s.Collect(ctx, p); err != nil {
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
@@ -71,10 +76,9 @@ func (e *engine) collect(ctx context.Context) (*plan.Plan, error) {
 		return nil, err
 	}
 	e.collisions(p)
-	if err := e.attach(ctx, p); err != nil {
+	if err := e.attach(ctx, p, releases.Policies); err != nil {
 		return nil, err
 	}
-	e.requireSignatures(p)
 	p.Total()
 	p.WarnOfForeign()
 	return p, nil

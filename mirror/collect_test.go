@@ -186,7 +186,8 @@ func TestRun_oneReleaseIsIncomplete(t *testing.T) {
 	s.holds(t, "openshift/release-images", "4.18.1-x86_64", release.Digest)
 	s.holds(t, "samples/docker", "v1", s.digest(t, "samples/docker", "v1"))
 	s.lacks(t, "openshift/release-images", "4.18.2-x86_64")
-	if tags := s.tags(t, "openshift/release"); len(tags) != 8 || !strings.HasPrefix(tags[0], "4.18.1-") {
+	tags := slices.DeleteFunc(s.tags(t, "openshift/release"), func(tag string) bool { return strings.HasSuffix(tag, ".sig") })
+	if len(tags) != 8 || !strings.HasPrefix(tags[0], "4.18.1-") {
 		t.Errorf("components %v, want those of one release", tags)
 	}
 }
@@ -274,17 +275,20 @@ func TestPlan_workspace(t *testing.T) {
 	want := []string{
 		"working-dir/hold-release/cincinnati-graph-data/amd64-stable-4.18.json",
 		"working-dir/hold-release/ocp-release/4.18.1-x86_64/payload-digest",
+		"working-dir/hold-release/ocp-release/4.18.1-x86_64/release-manifests/0000_90_openshift-cluster-image-policy.yaml",
 		"working-dir/hold-release/ocp-release/4.18.1-x86_64/release-manifests/image-references",
 		"working-dir/hold-release/ocp-release/4.18.2-x86_64/payload-digest",
+		"working-dir/hold-release/ocp-release/4.18.2-x86_64/release-manifests/0000_90_openshift-cluster-image-policy.yaml",
 		"working-dir/hold-release/ocp-release/4.18.2-x86_64/release-manifests/image-references",
 		"working-dir/signatures/4.18.1-x86_64-sha256-" + s.release(t, "4.18.1").Digest.Encoded(),
 		"working-dir/signatures/4.18.2-x86_64-sha256-" + s.release(t, "4.18.2").Digest.Encoded(),
+		"working-dir/sigstore/signed.json",
 	}
 	if got := s.files(t); !slices.Equal(got, want) {
 		t.Errorf("the workspace has\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 	t.Run("what is damaged there is fetched again", func(t *testing.T) {
-		file := filepath.Join(s.workspace, want[4])
+		file := filepath.Join(s.workspace, want[6])
 		good, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -81,7 +81,7 @@ func (x *execution) copyBlob(ctx context.Context, image *plan.Image, b ocispec.D
 	if err != nil {
 		return err
 	}
-	err = x.write(ctx, "put blob "+b.Digest.String(), func() error { return x.transfer(ctx, source, image, b) })
+	err = x.write(ctx, "put blob "+b.Digest.String(), func() error { return x.transfer(ctx, remembering{source, x.sources}, image, b) })
 	blob.put = blob.put || err == nil
 	return err
 }

@@ -16,6 +16,8 @@ type Signatures struct {
 	Releases *signature.Client
 	// IgnoreRelease looks for none of the release that platform.release names.
 	IgnoreRelease bool
+	// Remove mirrors images without their signatures and other attachments.
+	Remove bool
 	// Strict makes an image that is not signed, and should be, a failure.
 	Strict bool
 }

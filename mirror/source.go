@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -41,6 +42,8 @@ type reader struct {
 	mu        sync.Mutex            // guards the rest
 	sources   map[string]Source     // by repository
 	manifests map[string]readResult // by repository and digest, since releases share most of their components
+	// known are small blobs that were read to plan, so that copying does not fetch them again.
+	known map[digest.Digest][]byte
 }
 
 type readResult struct {
@@ -49,7 +52,7 @@ type readResult struct {
 }
 
 func newReader(open func(imageset.Reference) (Source, error)) *reader {
-	return &reader{open: open, sources: map[string]Source{}, manifests: map[string]readResult{}}
+	return &reader{open: open, sources: map[string]Source{}, manifests: map[string]readResult{}, known: map[digest.Digest][]byte{}}
 }
 
 // key names the repository of a reference.
@@ -101,6 +104,33 @@ func (r *reader) Blob(ctx context.Context, i *plan.Image, d digest.Digest) (io.R
 	}
 	body, _, err := source.Blob(ctx, d)
 	return body, err
+}
+
+// remember keeps a small blob.
+func (r *reader) remember(d digest.Digest, data []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.known[d] = data
+}
+
+func (r *reader) remembered(d digest.Digest) ([]byte, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	data, ok := r.known[d]
+	return data, ok
+}
+
+// remembering is a source whose known blobs are not read again.
+type remembering struct {
+	Source
+	*reader
+}
+
+func (r remembering) Blob(ctx context.Context, d digest.Digest) (io.ReadCloser, int64, error) {
+	if data, ok := r.remembered(d); ok {
+		return io.NopCloser(bytes.NewReader(data)), int64(len(data)), nil
+	}
+	return r.Source.Blob(ctx, d)
 }
 
 // Read reads the manifests of an image.

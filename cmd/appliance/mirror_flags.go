@@ -17,7 +17,7 @@ const (
 // foreignOCMirrorFlags are the flags of oc-mirror, v2 and v1, that are not built or change nothing.
 var foreignOCMirrorFlags = []foreign{
 	// what these turn off is not done here
-	{ignoredSwitch, "v2 quiet,q force,f remove-signatures skip-cleanup", ""},
+	{ignoredSwitch, "v2 quiet,q force,f skip-cleanup", ""},
 	{ignored, "cache-dir", "nothing is cached on the way"},
 	{ignored, "port,p", "no port is opened on the way"},
 	{ignored, "rootless-storage-path", "no container storage is used"},

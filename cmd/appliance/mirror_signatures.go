@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -24,16 +25,21 @@ const (
 type signatureOptions struct {
 	verification  string
 	ignoreRelease bool
+	remove        bool
 }
 
 func (o *signatureOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.verification, "signature-verification", bestEffort, "what is not signed and should be: best-effort mirrors it and lists it, strict makes it a failure")
+	f.BoolVar(&o.remove, "remove-signatures", false, "mirror images without their signatures and other attachments; those of releases are mirrored")
 	f.BoolVar(&o.ignoreRelease, "ignore-release-signature", false, "look for no signature of platform.release")
 }
 
 func (o *signatureOptions) check() error {
 	if o.verification != strict && o.verification != bestEffort {
 		return hint.New(fmt.Errorf("--signature-verification %q is unknown", o.verification), "strict or best-effort")
+	}
+	if o.remove && o.verification == strict {
+		return hint.New(errors.New("--remove-signatures and --signature-verification strict cannot be used together"), "leave one of them out")
 	}
 	return nil
 }
@@ -55,7 +61,7 @@ func (o *signatureOptions) signatures(get fetch.Client) (s mirror.Signatures, er
 	if err != nil {
 		return s, err
 	}
-	return mirror.Signatures{Releases: releases, IgnoreRelease: o.ignoreRelease, Strict: o.verification == strict}, nil
+	return mirror.Signatures{Releases: releases, IgnoreRelease: o.ignoreRelease, Remove: o.remove, Strict: o.verification == strict}, nil
 }
 
 func readKeys(file string) (*signature.Keyring, error) {

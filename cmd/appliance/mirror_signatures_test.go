@@ -83,6 +83,12 @@ func TestMirror_signatureSettingsThatAreWrong(t *testing.T) {
 		}
 		says(t, stderr, tc.want, "hint: ")
 	}
+	t.Setenv("OCP_SIGNATURE_VERIFICATION_PK", "")
+	code, _, stderr := s.release(t, "", "--signature-verification=strict", "--remove-signatures")
+	if code != 1 {
+		t.Errorf("exit code %d, want 1", code)
+	}
+	says(t, stderr, "--remove-signatures and --signature-verification strict cannot be used together")
 	if _, err := os.Stat(s.workspace); err == nil {
 		t.Error("something is written to the workspace")
 	}

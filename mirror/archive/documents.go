@@ -17,7 +17,7 @@ import (
 
 // carried are the directories of working-dir that an import needs. Logs, cluster resources and
 // history stay.
-var carried = []string{"hold-release", "signatures", "helm", "operator-catalogs"}
+var carried = []string{"hold-release", "signatures", "sigstore", "helm", "operator-catalogs"}
 
 // pinned are the files beside them.
 var pinned = []string{"isc_pinned_*", "disc_pinned_*"}

@@ -128,7 +128,9 @@ func (i *images) list() (all []Image, failures []Failure) {
 				failures = append(failures, Failure{p.Origin, "it, or a part of its release, could not be copied"})
 				continue
 			}
-			planned[p.Repository+":"+p.Tag] = true
+			for tag := range p.Tags() { // with those of its signatures
+				planned[p.Repository+":"+tag] = true
+			}
 			all = append(all, Image{string(p.Type), p.Origin, p.Reference.String(), p.Repository, p.Tag, p.Digest})
 		}
 		for _, f := range i.plan.Failures {

@@ -19,19 +19,31 @@ type component struct {
 	image string // reference by digest
 }
 
-// references is the content of a payload's release-manifests/image-references.
-type references struct {
+// unpacked is what is read of a payload.
+type unpacked struct {
 	components []component
-	raw        []byte
+	// files are those of release-manifests that are needed, by their names there.
+	files map[string][]byte
 }
 
 const (
-	referencesFile = "release-manifests/image-references"
-	// maxReferences bounds that file; a real one has some 200 KB.
-	maxReferences = 16 << 20
+	manifestsDirectory = "release-manifests/"
+	referencesName     = "image-references"
+	referencesFile     = manifestsDirectory + referencesName
+	// maxFile bounds a file; the largest real one is image-references with some 200 KB.
+	maxFile = 16 << 20
+	// maxFiles bounds the files of one payload.
+	maxFiles = 32
 	// maxLayer bounds the unpacked size of a layer, against one that unpacks without end.
 	maxLayer = 16 << 30
 )
+
+// needed reports whether a file of release-manifests is read: the list of components, and the
+// cluster's rules about signatures.
+func needed(name string) bool {
+	policy, _ := path.Match("*cluster-image-policy*.yaml", name)
+	return policy || name == referencesName
+}
 
 // errNoReferences says that a layer does not have the file.
 var errNoReferences = errors.New("no " + referencesFile + " in it")
@@ -39,9 +51,9 @@ var errNoReferences = errors.New("no " + referencesFile + " in it")
 // errWhiteout says that a layer removes the file from those below it.
 var errWhiteout = errors.New(referencesFile + " is removed by a layer above it")
 
-// readLayer looks for image-references in one layer, a tar that may be gzipped. Layers are read from the top down, and the
-// first file found is the right one. readLayer reads to the end of r, since that is where a reader verifies a digest.
-func readLayer(r io.Reader) (*references, error) {
+// readLayer looks for release-manifests in one layer, a tar that may be gzipped. Layers are read from the top down, and the
+// first with image-references is the right one. readLayer reads to the end of r, since that is where a reader verifies a digest.
+func readLayer(r io.Reader) (*unpacked, error) {
 	found, err := scanLayer(r)
 	if err != nil && !errors.Is(err, errNoReferences) && !errors.Is(err, errWhiteout) {
 		return nil, err
@@ -52,32 +64,45 @@ func readLayer(r io.Reader) (*references, error) {
 	return found, err
 }
 
-func scanLayer(r io.Reader) (*references, error) {
+func scanLayer(r io.Reader) (*unpacked, error) {
 	body, err := decompress(r)
 	if err != nil {
 		return nil, err
 	}
-	dir, file := path.Split(referencesFile)
-	whiteouts := []string{dir + ".wh." + file, dir + ".wh..wh..opq", ".wh." + strings.TrimSuffix(dir, "/"), ".wh..wh..opq"}
-	result := errNoReferences
+	whiteouts := []string{manifestsDirectory + ".wh." + referencesName, manifestsDirectory + ".wh..wh..opq", ".wh.release-manifests", ".wh..wh..opq"}
+	none := errNoReferences
+	files := map[string][]byte{}
 	t := tar.NewReader(io.LimitReader(body, maxLayer))
 	for {
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
-			return nil, result
+			break
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read the layer: %w", err)
 		}
-		switch name := strings.TrimPrefix(path.Clean("/"+h.Name), "/"); {
-		case name == referencesFile && h.Typeflag == tar.TypeReg:
-			return readReferences(t)
-		case name == referencesFile:
-			return nil, fmt.Errorf("%s is not a regular file", referencesFile)
-		case slices.Contains(whiteouts, name):
-			result = errWhiteout // unless this layer has another one
+		name := strings.TrimPrefix(path.Clean("/"+h.Name), "/")
+		if slices.Contains(whiteouts, name) {
+			none = errWhiteout // unless this layer has another one
+		}
+		file, ok := strings.CutPrefix(name, manifestsDirectory)
+		if !ok || !needed(file) {
+			continue
+		}
+		if h.Typeflag != tar.TypeReg {
+			return nil, fmt.Errorf("%s is not a regular file", name)
+		}
+		if files[file], err = readFile(t, name); err != nil {
+			return nil, err
+		}
+		if len(files) > maxFiles {
+			return nil, fmt.Errorf("%s has more than %d files that are read", manifestsDirectory, maxFiles)
 		}
 	}
+	if files[referencesName] == nil {
+		return nil, none
+	}
+	return unpack(files)
 }
 
 // decompress recognises gzip by its magic number, since media types are not always right about it.
@@ -93,19 +118,25 @@ func decompress(r io.Reader) (io.Reader, error) {
 	return z, nil
 }
 
-func readReferences(r io.Reader) (*references, error) {
-	raw, err := io.ReadAll(io.LimitReader(r, maxReferences+1))
+func readFile(r io.Reader, name string) ([]byte, error) {
+	raw, err := io.ReadAll(io.LimitReader(r, maxFile+1))
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", referencesFile, err)
+		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	if len(raw) > maxReferences {
-		return nil, fmt.Errorf("%s has more than %d bytes", referencesFile, maxReferences)
+	if len(raw) > maxFile {
+		return nil, fmt.Errorf("%s has more than %d bytes", name, maxFile)
 	}
-	return parseReferences(raw)
+	return raw, nil
+}
+
+// unpack reads the files of a payload.
+func unpack(files map[string][]byte) (*unpacked, error) {
+	components, err := parseReferences(files[referencesName])
+	return &unpacked{components, files}, err
 }
 
 // parseReferences reads an image-references file, an ImageStream.
-func parseReferences(raw []byte) (*references, error) {
+func parseReferences(raw []byte) ([]component, error) {
 	var stream struct {
 		Kind string
 		Spec struct {
@@ -121,15 +152,15 @@ func parseReferences(raw []byte) (*references, error) {
 	if stream.Kind != "ImageStream" {
 		return nil, fmt.Errorf("%s is of kind %q and not ImageStream", referencesFile, stream.Kind)
 	}
-	refs := &references{raw: raw}
+	var all []component
 	for _, tag := range stream.Spec.Tags {
 		if tag.Name == "" || tag.From.Name == "" || tag.From.Kind != "DockerImage" {
 			return nil, fmt.Errorf("%s: component %q does not name an image", referencesFile, tag.Name)
 		}
-		refs.components = append(refs.components, component{name: tag.Name, image: tag.From.Name})
+		all = append(all, component{name: tag.Name, image: tag.From.Name})
 	}
-	if len(refs.components) == 0 {
+	if len(all) == 0 {
 		return nil, fmt.Errorf("%s names no component", referencesFile)
 	}
-	return refs, nil
+	return all, nil
 }

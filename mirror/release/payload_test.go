@@ -79,7 +79,7 @@ func TestReadLayer(t *testing.T) {
 			if !source.done {
 				t.Error("the layer was not read to its end, where its digest is verified")
 			}
-			if tc.want == nil && (fmt.Sprint(refs.components) != "[{etcd q.io/c@sha256:a} {pod q.io/c@sha256:b}]" || string(refs.raw) != imageReferences) {
+			if tc.want == nil && (fmt.Sprint(refs.components) != "[{etcd q.io/c@sha256:a} {pod q.io/c@sha256:b}]" || string(refs.files["image-references"]) != imageReferences) {
 				t.Errorf("references %+v", refs)
 			}
 		})

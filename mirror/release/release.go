@@ -50,6 +50,8 @@ type Collector struct {
 	Files  Files
 	// Signatures gets the signatures of releases; nil: none is looked for.
 	Signatures *signature.Client
+	// Policies are those of the payloads about signatures, by release, once Collect has returned.
+	Policies map[string][]*signature.Policy
 	// Offline reads graphs and signatures from Files, and asks no service.
 	Offline bool
 	// Repository returns the destination of a repository, below the prefix of the run.
@@ -61,7 +63,7 @@ type Collector struct {
 func (c *Collector) Collect(ctx context.Context, p *plan.Plan) error {
 	s := &signatures{Collector: c}
 	for _, payload := range c.payloads(ctx, p) {
-		components, err := c.components(ctx, payload)
+		components, err := c.components(ctx, p, payload)
 		if err == nil {
 			err = s.verify(ctx, p, payload)
 		}
@@ -129,16 +131,17 @@ func (c *Collector) payload(origin string, ref imageset.Reference, tag, why stri
 }
 
 // components reads the payload and returns the images that it names.
-func (c *Collector) components(ctx context.Context, payload *plan.Image) ([]*plan.Image, error) {
+func (c *Collector) components(ctx context.Context, p *plan.Plan, payload *plan.Image) ([]*plan.Image, error) {
 	if err := c.Images.Read(ctx, payload); err != nil {
 		return nil, err
 	}
-	refs, err := c.references(ctx, payload)
+	found, err := c.unpack(ctx, payload)
 	if err != nil {
 		return nil, err
 	}
+	c.policies(p, payload, found)
 	var all []*plan.Image
-	for _, component := range refs.components {
+	for _, component := range found.components {
 		ref, err := imageset.ParseReference(component.image)
 		if err != nil {
 			return nil, fmt.Errorf("component %s: %w", component.name, err)

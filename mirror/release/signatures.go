@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -110,4 +112,24 @@ func signedTag(s *signature.Release) string {
 		return s.Digest.Encoded()
 	}
 	return ref.Tag
+}
+
+// policies sets the rules that a cluster of a release has about signatures.
+func (c *Collector) policies(p *plan.Plan, payload *plan.Image, found *unpacked) {
+	var all []*signature.Policy
+	for _, name := range slices.Sorted(maps.Keys(found.files)) {
+		if name == referencesName {
+			continue
+		}
+		policies, err := signature.ParsePolicies(found.files[name])
+		if err != nil {
+			p.Warnings = append(p.Warnings, fmt.Sprintf("release %s: sigstore signatures are mirrored and not verified: %s%s: %v",
+				payload.Release, manifestsDirectory, name, err))
+		}
+		all = append(all, policies...)
+	}
+	if c.Policies == nil {
+		c.Policies = map[string][]*signature.Policy{}
+	}
+	c.Policies[payload.Release] = all
 }

@@ -1,7 +1,9 @@
 // Package signature verifies the signatures of images: OpenPGP signatures of releases, which a
-// cluster's version operator checks before an update.
+// cluster's version operator checks before an update, and sigstore signatures, which a node checks
+// at each pull.
 //
-// Use Client.Fetch for the signature of a release, and Keyring.Verify for one that exists already.
+// Use Client.Fetch for the signature of a release, Keyring.Verify for one that exists already, and
+// ParsePolicies for the rules by which the nodes of a cluster pull.
 // A signature counts only when its whole text is signed by a key of the ring and names the digest
 // that was asked for. oc-mirror checks neither: it looks at the result before the text is read.
 //

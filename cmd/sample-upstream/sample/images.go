@@ -1,9 +1,6 @@
 package sample
 
 import (
-	"encoding/base64"
-
-	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -37,7 +34,7 @@ func (b *builder) multi(repo string, f format) ocispec.Descriptor {
 }
 
 // signed stores an image with attachments of both usual kinds: an SBOM with the image as its subject, and a tag in cosign's
-// scheme, whose signature is noise.
+// scheme, with a signature.
 func (b *builder) signed(repo string) {
 	d := b.plain(repo, oci(), linux("amd64"))
 	b.tag(repo, "v1", d)
@@ -47,16 +44,5 @@ func (b *builder) signed(repo string) {
 	b.artifact(repo, "application/spdx+json", &subject,
 		b.blob(repo, "application/spdx+json", []byte(`{"spdxVersion":"SPDX-2.3","name":"`+repo+`"}`)))
 
-	claim := b.blob(repo, "application/vnd.dev.cosign.simplesigning.v1+json",
-		b.document("cosign container image signature", b.content.host+"/"+repo, d.Digest))
-	claim.Annotations = map[string]string{
-		"dev.cosignproject.cosign/signature": base64.StdEncoding.EncodeToString(b.noise("signature", 71)),
-	}
-	m := ocispec.Manifest{
-		Versioned: specs.Versioned{SchemaVersion: 2},
-		MediaType: ocispec.MediaTypeImageManifest,
-		Config:    b.blob(repo, ocispec.MediaTypeImageConfig, b.json(ocispec.Image{RootFS: ocispec.RootFS{Type: "layers"}})),
-		Layers:    []ocispec.Descriptor{claim},
-	}
-	b.tag(repo, "sha256-"+d.Digest.Encoded()+".sig", b.manifest(repo, m.MediaType, m, m.Config, claim))
+	b.sign(repo, d.Digest)
 }

@@ -83,6 +83,7 @@ func (b *builder) components(version, arch string) map[string]ocispec.Descriptor
 			labels:   map[string]string{"io.openshift.build.name": c.name},
 			layers:   []layer{b.base(arch), b.program(c.name, build, arch, c.size)},
 		})
+		b.sign(ComponentRepository, images[c.name].Digest)
 	}
 	return images
 }
@@ -105,6 +106,7 @@ func (b *builder) release(v version, arch, suffix string, single map[string]map[
 	d := payloads[0]
 	if arch == "multi" {
 		d = b.index(ReleaseRepository, docker(), payloads...)
+		b.sign(ReleaseRepository, d.Digest)
 	}
 	tag := v.number + "-" + suffix
 	b.tag(ReleaseRepository, tag, d)
@@ -119,6 +121,7 @@ func (b *builder) componentLists(single map[string]map[string]ocispec.Descriptor
 	lists := map[string]ocispec.Descriptor{}
 	for _, c := range components() {
 		lists[c.name] = b.index(ComponentRepository, docker(), single["amd64"][c.name], single["arm64"][c.name])
+		b.sign(ComponentRepository, lists[c.name].Digest)
 	}
 	return lists
 }
@@ -128,14 +131,17 @@ func (b *builder) payload(v version, arch string, multi bool, refs map[string]st
 		"release-manifests/image-references":                                b.imageReferences(v.number, refs),
 		"release-manifests/release-metadata":                                b.json(metadata(v, multi)),
 		"release-manifests/0000_50_installer_coreos-bootimages.yaml":        b.bootImages(arch),
+		"release-manifests/0000_90_openshift-cluster-image-policy.yaml":     b.imagePolicy(),
 		"release-manifests/0000_00_cluster-version-operator_namespace.yaml": []byte("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: openshift-cluster-version\n"),
 	})
-	return b.image(ReleaseRepository, image{
+	d := b.image(ReleaseRepository, image{
 		format:   docker(),
 		platform: linux(arch),
 		labels:   map[string]string{"io.openshift.release": v.number},
 		layers:   []layer{b.base(arch), b.program("cluster-version-operator", v.number, arch, 96<<10), manifests},
 	})
+	b.sign(ReleaseRepository, d.Digest)
+	return d
 }
 
 // imageReferences returns the ImageStream that lists the components of the release.

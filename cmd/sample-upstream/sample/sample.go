@@ -5,8 +5,8 @@
 // the same on every run and machine for the same host. The host is part of the content because payloads, catalogs and
 // charts refer to images by full reference, as the real ones do; plain images do not depend on it.
 //
-// Names and shapes are those of the public OpenShift content; the bytes are noise. Nothing is downloaded. Releases are
-// signed with a key of the sample.
+// Names and shapes are those of the public OpenShift content; the bytes are noise. Nothing is downloaded. Releases and
+// their components are signed with keys of the sample.
 //
 // Refused: go-containerregistry's pkg/registry as the server. It accepts pushes, answers the open-ended Range of a resumed
 // download with 416, and needs a client to fill it. A map behind http.ServeContent is smaller.

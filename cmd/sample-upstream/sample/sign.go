@@ -2,7 +2,13 @@ package sample
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -11,6 +17,7 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -79,6 +86,57 @@ func (b *builder) signRelease(tag string, payload ocispec.Descriptor) {
 		b.fail(err)
 	}
 	b.file(SignaturePath(payload.Digest), "application/octet-stream", signed)
+}
+
+// imageKey returns the key that signs images, which is the same on every run.
+func (b *builder) imageKey() *ecdsa.PrivateKey {
+	key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), b.noise("image key", 32))
+	if err != nil {
+		b.fail(err)
+	}
+	return key
+}
+
+// sign stores a sigstore signature of an image, as cosign does.
+func (b *builder) sign(repo string, d digest.Digest) {
+	text := b.document("cosign container image signature", b.content.host+"/"+repo, d)
+	hash := sha256.Sum256(text)
+	signed, err := b.imageKey().Sign(nil, hash[:], crypto.SHA256) // without randomness, for fixed digests
+	if err != nil {
+		b.fail(err)
+	}
+	claim := b.blob(repo, "application/vnd.dev.cosign.simplesigning.v1+json", text)
+	claim.Annotations = map[string]string{"dev.cosignproject.cosign/signature": base64.StdEncoding.EncodeToString(signed)}
+	m := ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2},
+		MediaType: ocispec.MediaTypeImageManifest,
+		Config:    b.blob(repo, ocispec.MediaTypeImageConfig, b.json(ocispec.Image{RootFS: ocispec.RootFS{Type: "layers"}})),
+		Layers:    []ocispec.Descriptor{claim},
+	}
+	b.tag(repo, "sha256-"+d.Encoded()+".sig", b.manifest(repo, m.MediaType, m, m.Config, claim))
+}
+
+// imagePolicy returns the rule of a release that nodes pull what the key has signed only.
+func (b *builder) imagePolicy() []byte {
+	der, err := x509.MarshalPKIXPublicKey(b.imageKey().Public())
+	if err != nil {
+		b.fail(err)
+	}
+	key := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+	return fmt.Appendf(nil, `apiVersion: config.openshift.io/v1
+kind: ClusterImagePolicy
+metadata:
+  name: openshift
+spec:
+  scopes:
+  - %[1]s/%[2]s
+  - %[1]s/%[3]s
+  policy:
+    rootOfTrust:
+      policyType: PublicKey
+      publicKey:
+        keyData: %[4]s
+`, b.content.host, ReleaseRepository, ComponentRepository, base64.StdEncoding.EncodeToString(key))
 }
 
 // releaseKeyFile stores the public key of the releases.

@@ -1,0 +1,184 @@
+package mirror
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/mirror/plan"
+	"github.com/mirror-appliance/appliance/mirror/signature"
+)
+
+// sigstoreFile has the texts that the signatures of images sign, by digest: a few hundred bytes
+// each, so that a repeated run, and the other side of a gap, read none of them again.
+const sigstoreFile = "sigstore/signed.json"
+
+// Bounds of a signed text, and of the signatures of one manifest.
+const (
+	maxSigned     = 64 << 10
+	maxSignatures = 100
+)
+
+// sigstore verifies the signatures of images by the policies of their releases.
+type sigstore struct {
+	*engine
+	files files
+
+	flight singleflight.Group // one reads a text that several images need
+
+	mu      sync.Mutex // guards the rest, and what is set of images
+	texts   map[digest.Digest][]byte
+	changed bool
+}
+
+// verifySigstore sets the reasons for which a cluster would refuse images of its release.
+func (e *engine) verifySigstore(ctx context.Context, p *plan.Plan, policies map[string][]*signature.Policy) error {
+	s := &sigstore{engine: e, files: files{e.workspace, e.o.Documents}, texts: map[digest.Digest][]byte{}}
+	if err := s.load(); err != nil {
+		return err
+	}
+	var g errgroup.Group
+	g.SetLimit(e.o.ParallelImages)
+	for _, i := range p.Images {
+		for _, policy := range policies[i.Release] {
+			if policy.Covers(i.Reference.Name()) {
+				g.Go(func() error { s.verify(ctx, i, policy); return nil })
+			}
+		}
+	}
+	_ = g.Wait() // each image has its own reasons
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return s.save()
+}
+
+// verify verifies each manifest of an image. A list may lack a signature: nodes ask for that of
+// the member that they run.
+func (s *sigstore) verify(ctx context.Context, i *plan.Image, policy *signature.Policy) {
+	signatures := map[digest.Digest]plan.Attachment{}
+	for _, a := range i.Attachments {
+		if strings.HasSuffix(a.Tag, ".sig") {
+			signatures[a.Subject] = a
+		}
+	}
+	for _, m := range i.Manifests {
+		a, ok := signatures[m.Descriptor.Digest]
+		switch err := s.attachment(ctx, i, a, policy); {
+		case !ok && !image.IsIndex(m.Descriptor.MediaType):
+			s.unsigned(i, fmt.Sprintf("manifest %s has no sigstore signature", m.Descriptor.Digest))
+		case ok && err != nil:
+			s.unsigned(i, fmt.Sprintf("sigstore signature of manifest %s: %v", m.Descriptor.Digest, err))
+		}
+	}
+}
+
+func (s *sigstore) unsigned(i *plan.Image, reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i.Unsigned = append(i.Unsigned, reason)
+}
+
+// attachment returns nil if one signature of an attachment is valid.
+func (s *sigstore) attachment(ctx context.Context, i *plan.Image, a plan.Attachment, policy *signature.Policy) error {
+	if len(a.Manifests) == 0 {
+		return nil
+	}
+	var m ocispec.Manifest
+	if err := json.Unmarshal(a.Manifests[len(a.Manifests)-1].Body, &m); err != nil {
+		return err
+	}
+	layers := signature.Signatures(m)
+	err := errors.New("it has none")
+	for n, l := range layers {
+		var text []byte
+		if n == maxSignatures {
+			break
+		}
+		if text, err = s.text(ctx, i, l); err == nil {
+			err = policy.Verify(l, text, i.Reference.Name(), a.Subject)
+		}
+		if err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// text returns a signed text.
+func (s *sigstore) text(ctx context.Context, i *plan.Image, l ocispec.Descriptor) ([]byte, error) {
+	text, err, _ := s.flight.Do(l.Digest.String(), func() (any, error) {
+		if text, ok := s.sources.remembered(l.Digest); ok {
+			return text, nil
+		}
+		body, err := s.sources.Blob(ctx, i, l.Digest)
+		if err != nil {
+			return nil, err
+		}
+		defer body.Close()
+		text, err := io.ReadAll(io.LimitReader(body, maxSigned+1))
+		if err == nil && len(text) > maxSigned {
+			err = fmt.Errorf("it signs more than %d bytes", maxSigned)
+		}
+		if err != nil {
+			return nil, err
+		}
+		s.keep(l.Digest, text)
+		return text, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return text.([]byte), nil
+}
+
+func (s *sigstore) keep(d digest.Digest, text []byte) {
+	s.sources.remember(d, text)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.texts[d], s.changed = text, true
+}
+
+// load reads the texts that are known. One that is damaged is read from its source again.
+func (s *sigstore) load() error {
+	raw, err := s.files.Read(sigstoreFile)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	var known map[digest.Digest][]byte
+	if json.Unmarshal(raw, &known) != nil {
+		return nil
+	}
+	for d, text := range known {
+		if d.Validate() == nil && d == d.Algorithm().FromBytes(text) {
+			s.texts[d] = text
+			s.sources.remember(d, text)
+		}
+	}
+	return nil
+}
+
+func (s *sigstore) save() error {
+	if !s.changed {
+		return nil
+	}
+	raw, err := json.Marshal(s.texts)
+	if err != nil {
+		return err
+	}
+	return s.workspace.Write(sigstoreFile, raw)
+}
