@@ -37,6 +37,7 @@ type readError struct {
 	Code       string        // the registry's own error code, such as MANIFEST_UNKNOWN
 	Message    string        // the registry's message
 	Anonymous  bool          // no credentials were found
+	Helper     string        // the program that might have some and is not on this host
 	After      time.Duration // Retry-After of the answer, 0 without one
 	Err        error         // the cause if it is not the status
 }
@@ -113,6 +114,8 @@ func (e *readError) Hint() string {
 	switch {
 	case errors.Is(e, fs.ErrNotExist):
 		return fmt.Sprintf("check the name: skopeo list-tags docker://%s/%s", e.login(), e.Repository)
+	case e.Helper != "":
+		return fmt.Sprintf("the credentials file names the helper %s, which is not in PATH: install it, or podman login %s, or name a file that has credentials with --authfile", e.Helper, e.login())
 	case e.Status == http.StatusUnauthorized && e.Anonymous:
 		return fmt.Sprintf("no credentials were found for it (or there is no such repository): podman login %s, or name a file that has them with --authfile", e.login())
 	case e.Status == http.StatusUnauthorized:
@@ -199,13 +202,23 @@ func (c *Client) requestFailed(repo name.Repository, anonymous bool, attempt str
 		// The first line of the transport's text: the second would be a token server's answer.
 		e.Err = errors.New(oneLine(err.Error()))
 	}
+	e.Helper = c.helperOf(e, repo)
 	return e
+}
+
+// helperOf returns the program that an anonymous request might have had credentials from.
+func (c *Client) helperOf(e *readError, repo name.Repository) string {
+	if !e.Anonymous || e.Status != http.StatusUnauthorized && e.Status != http.StatusForbidden {
+		return ""
+	}
+	return helperMissing(c.keychain, repo)
 }
 
 // refused returns the error of an answer.
 func (c *Client) refused(repo name.Repository, anonymous bool, attempt string, resp *http.Response) *readError {
 	e := c.failed(repo, attempt, nil)
 	e.Anonymous, e.Status, e.After = anonymous, resp.StatusCode, retry.After(resp)
+	e.Helper = c.helperOf(e, repo)
 	if !c.answered(resp.Request) {
 		e.Err = errors.New("so answers the host that the registry leads to, " + resp.Request.URL.Host)
 		return e

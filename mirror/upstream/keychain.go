@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -24,7 +25,8 @@ import (
 // ~/.docker/config.json.
 //
 // Entries may name a namespace (quay.io/org). The longest that fits wins, as
-// containers-auth.json(5) says. Credential helpers are asked.
+// containers-auth.json(5) says. Credential helpers are asked. A helper whose program is not on this
+// host counts as a file without an entry: public repositories need no login.
 //
 // Refused: go-containerregistry's keychain, which reads docker's file before podman's, takes no
 // file by name, and does not match namespaces.
@@ -52,20 +54,54 @@ func authFileError(file string, cause error) error {
 
 // Resolve returns the credentials for a registry or repository.
 func (k keychain) Resolve(target authn.Resource) (authn.Authenticator, error) {
+	auth, _, err := k.find(target)
+	switch {
+	case err != nil:
+		return nil, err
+	case auth != nil:
+		return authn.FromConfig(*auth), nil
+	}
+	return authn.Anonymous, nil
+}
+
+// find returns the credentials for target, or nil and, if a file names one, the program that might
+// have them and is not on this host.
+func (k keychain) find(target authn.Resource) (auth *authn.AuthConfig, missing string, err error) {
 	files, named := k.files()
 	for _, file := range files {
 		auth, err := resolveIn(file, target)
 		if !named && errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
+		var without *missingHelper
+		if errors.As(err, &without) {
+			missing = without.program
+			continue
+		}
 		if err != nil {
-			return nil, authFileError(file, err)
+			return nil, "", authFileError(file, err)
 		}
 		if auth != nil {
-			return authn.FromConfig(*auth), nil
+			return auth, "", nil
 		}
 	}
-	return authn.Anonymous, nil
+	return nil, missing, nil
+}
+
+// missingHelper reports a credential helper without a program.
+type missingHelper struct{ program string }
+
+func (e *missingHelper) Error() string { return e.program + " is not on this host" }
+
+// helperMissing returns the program that might have credentials for target and is not on this host,
+// "" if there is none.
+func helperMissing(k authn.Keychain, target authn.Resource) string {
+	files, ok := k.(keychain)
+	if !ok {
+		return ""
+	}
+	_, missing, _ := files.find(target) // an error was reported by Resolve
+	return missing
 }
 
 // files returns the files to read, in order. named: the user named the only one.
@@ -239,12 +275,16 @@ func askHelper(name, server string) (*authn.AuthConfig, error) {
 	if name == "" || strings.ContainsAny(name, `/\`) {
 		return nil, fmt.Errorf("%q is not the name of a credential helper", name)
 	}
-	got, err := client.Get(client.NewShellProgramFunc("docker-credential-"+name), server)
+	program := "docker-credential-" + name
+	if _, err := exec.LookPath(program); errors.Is(err, exec.ErrNotFound) {
+		return nil, &missingHelper{program}
+	}
+	got, err := client.Get(client.NewShellProgramFunc(program), server)
 	switch {
 	case credentials.IsErrCredentialsNotFound(err):
 		return nil, nil
 	case err != nil:
-		return nil, fmt.Errorf("credential helper docker-credential-%s, asked for %s: %s", name, server, oneLine(err.Error()))
+		return nil, fmt.Errorf("credential helper %s, asked for %s: %s", program, server, oneLine(err.Error()))
 	case got.Username == "<token>":
 		return &authn.AuthConfig{IdentityToken: got.Secret}, nil
 	}

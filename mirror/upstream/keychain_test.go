@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -258,8 +259,33 @@ esac
 		r := repositoryOf(t, "broken.io/a")
 		_, err := store.Resolve(r)
 		wantText(t, fmt.Sprint(err), "docker-credential-fake", "broken.io", "the keyring is locked")
-		r = repositoryOf(t, "ghcr.io/a")
-		_, err = helpers.Resolve(r)
-		wantText(t, fmt.Sprint(err), "docker-credential-absent", "ghcr.io", "not found")
+	})
+	t.Run("a helper that is not on this host is no obstacle", func(t *testing.T) {
+		if got := user(t, helpers, "ghcr.io/a"); got != "" {
+			t.Errorf("got %q", got)
+		}
+		f := newFixture(t)
+		absent := func(o *Options) {
+			o.Keychain = Keychain(write(t, filepath.Join(dir, "absent.json"), `{"auths":{},"credsStore":"absent"}`))
+		}
+		if _, err := f.client(t, absent).Resolve(t.Context(), repo, "v1"); err != nil {
+			t.Fatalf("a public image: %v", err)
+		}
+		f.fault = func(w http.ResponseWriter, _ *http.Request, _ int) bool {
+			w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return true
+		}
+		_, err := f.client(t, absent).Resolve(t.Context(), repo, "v1")
+		wantText(t, asError(t, err).Hint(), "docker-credential-absent", "podman login")
+	})
+	t.Run("nor when another file has an entry", func(t *testing.T) {
+		home := t.TempDir()
+		write(t, filepath.Join(home, ".config/containers/auth.json"), `{"credsStore":"absent"}`)
+		write(t, filepath.Join(home, ".docker/config.json"), `{"auths":{"quay.io":`+entry("docker:x")+`}}`)
+		k := keychain{getenv: func(key string) string { return map[string]string{"HOME": home}[key] }, uid: 1 << 30}
+		if got := user(t, k, "quay.io/a"); got != "docker" {
+			t.Errorf("got %q", got)
+		}
 	})
 }
