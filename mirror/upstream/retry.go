@@ -3,7 +3,6 @@ package upstream
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"time"
@@ -35,38 +34,48 @@ func (r *retrier) wait(ctx context.Context, failures int, after time.Duration, r
 }
 
 // retryTransport retries requests. It is below authentication, so that it covers the ping and the
-// token. It returns the last answer, and so cannot be retry.Policy.Do.
+// token. It returns the last answer, and so cannot be retry.Policy.Do. Redirected requests are
+// retried by Client.follow, from their beginning.
 type retryTransport struct {
 	*retrier
 	inner http.RoundTripper
 }
 
 // connError reports a request without an answer.
-type connError struct{ err error }
+type connError struct {
+	err        error
+	redirected bool // the request to the target of a redirect
+}
 
 func (e *connError) Error() string { return e.err.Error() }
 func (e *connError) Unwrap() error { return e.err }
 
 func (t *retryTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
+	if _, ok := journeyOf(req); ok && req.Response != nil {
+		resp, err := t.inner.RoundTrip(req)
+		if err != nil {
+			return nil, connErrorOf(err, true)
+		}
+		return resp, nil
+	}
 	for failures := 1; ; failures++ {
 		resp, err := t.inner.RoundTrip(req)
 		again, after, reason := verdict(resp, err)
 		if !again || failures >= t.attempts || ctx.Err() != nil || t.serving && tooLong(resp, err, after) {
 			if err != nil {
-				return nil, connErrorOf(err)
+				return nil, connErrorOf(err, false)
 			}
 			return t.last(resp)
 		}
 		if resp != nil {
-			_, _ = io.CopyN(io.Discard, resp.Body, maxDrain) // so that the connection can be reused
-			resp.Body.Close()
+			discard(resp)
 		}
 		if err := t.wait(ctx, failures, after, reason); err != nil {
-			return nil, connErrorOf(err)
+			return nil, connErrorOf(err, false)
 		}
 		if req, err = rewound(req); err != nil {
-			return nil, connErrorOf(err)
+			return nil, connErrorOf(err, false)
 		}
 	}
 }
@@ -100,11 +109,11 @@ func (t *retryTransport) last(resp *http.Response) (*http.Response, error) {
 	return resp, nil
 }
 
-func connErrorOf(err error) error {
+func connErrorOf(err error, redirected bool) error {
 	if errors.As(err, new(*schemeError)) {
 		return err // one of two schemes was not tried; the other's error matters
 	}
-	return &connError{err: err}
+	return &connError{err: err, redirected: redirected}
 }
 
 // rewound returns a request that can be sent again.
