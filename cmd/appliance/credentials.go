@@ -69,6 +69,15 @@ func (c *credentials) keychain(authFile string) (authn.Keychain, error) {
 	return upstream.Keychain(authFile), nil
 }
 
+// elsewhere returns the logins for a registry other than the one that is named, which does not get
+// the login that the flags name.
+func (c *credentials) elsewhere(authFile string) authn.Keychain {
+	if c.inFile != "" {
+		authFile = c.inFile
+	}
+	return upstream.Keychain(authFile)
+}
+
 // always is a keychain with one login.
 type always struct{ authn.Authenticator }
 

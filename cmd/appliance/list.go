@@ -19,7 +19,6 @@ import (
 	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/updategraph"
-	"github.com/mirror-appliance/appliance/mirror/upstream"
 )
 
 // releaseRepository is where OpenShift's releases are tagged.
@@ -142,9 +141,12 @@ func listMinors(ctx context.Context, std stdio, o listOptions) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelWarn, ReplaceAttr: plain.Attr}))
-	registries := upstream.NewRegistries(o.sources(ctx, keys, log))
-	defer registries.Close()
-	repository, err := registries.Repository(ref.Registry(), ref.Repository())
+	from, err := o.openSources(ctx, keys, log)
+	if err != nil {
+		return err
+	}
+	defer from.close()
+	repository, err := from.Open(ref.Registry(), ref.Repository())
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,6 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 	"github.com/mirror-appliance/appliance/mirror/updategraph"
-	"github.com/mirror-appliance/appliance/mirror/upstream"
 )
 
 // mirrorOptions are oc-mirror v2's flags, by its names.
@@ -190,8 +189,11 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 	if err != nil {
 		return err
 	}
-	registries := upstream.NewRegistries(o.sources(ctx, keys, log))
-	defer registries.Close()
+	from, err := o.openSources(ctx, keys, log)
+	if err != nil {
+		return err
+	}
+	defer from.close()
 	documents, charts := &documents{o: &o}, &helmProgram{}
 	defer documents.close()
 	defer charts.close()
@@ -201,7 +203,7 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 	run := mirror.Options{
 		Config: config, Workspace: o.workspaceDir(),
 		Open: func(ref imageset.Reference) (mirror.Source, error) {
-			return registries.Repository(ref.Registry(), ref.Repository())
+			return from.Open(ref.Registry(), ref.Repository())
 		},
 		Graph:          updategraph.Client{URL: os.Getenv("UPDATE_URL_OVERRIDE"), HTTP: get.HTTP},
 		Signatures:     signatures,
@@ -316,18 +318,4 @@ func (o *mirrorOptions) workspaceDir() string {
 		return ""
 	}
 	return strings.TrimSuffix(filepath.Clean(strings.TrimPrefix(o.workspace, "file://")), "/working-dir")
-}
-
-// sources returns how a source registry is read.
-func (o *mirrorOptions) sources(ctx context.Context, keys authn.Keychain, log *slog.Logger) func(string) (upstream.Options, error) {
-	return func(registry string) (upstream.Options, error) {
-		files, err := upstream.TrustFiles(o.srcCertDir, registry)
-		if err != nil {
-			return upstream.Options{}, err
-		}
-		return upstream.Options{
-			Registry: registry, SkipVerify: !o.srcVerify, PlainHTTP: !o.srcVerify && upstream.AnswersPlain(ctx, registry),
-			CAFiles: files, Keychain: keys, UserAgent: "appliance/" + version, Retries: o.retryTimes, Log: log,
-		}, nil
-	}
 }
