@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
@@ -44,6 +45,11 @@ func (c *Client) challenged(ctx context.Context, repo name.Repository, s *sessio
 	if resp.StatusCode != http.StatusUnauthorized || !s.open || len(challenge) == 0 || !c.answered(resp.Request) {
 		return nil, nil
 	}
+	return c.anew(ctx, repo, s, challenge)
+}
+
+// anew returns a session in the place of another, made by the first caller of several.
+func (c *Client) anew(ctx context.Context, repo name.Repository, s *session, challenge []string) (*session, error) {
 	slot := c.sessions.slot(repo.Name())
 	if err := c.hold(ctx, slot); err != nil {
 		return nil, c.failed(repo, attemptLogin, err)
@@ -66,10 +72,14 @@ func (c *Client) newSession(ctx context.Context, repo name.Repository, challenge
 	if err != nil {
 		return nil, c.failed(repo, attemptLogin, err)
 	}
+	login, err := authn.Authorization(ctx, auth)
+	if err != nil {
+		return nil, c.failed(repo, attemptLogin, err)
+	}
 	watched := &pingTransport{inner: c.base, plain: c.plain, challenge: challenge}
 	rt, err := transport.NewWithContext(ctx, c.registry, auth, watched, []string{repo.Scope(transport.PullScope)})
 	if err != nil {
 		return nil, c.requestFailed(repo, anonymous, attemptLogin, err)
 	}
-	return &session{transport: rt, anonymous: anonymous, open: !watched.closed.Load()}, nil
+	return &session{transport: rt, login: *login, anonymous: anonymous, open: !watched.closed.Load()}, nil
 }

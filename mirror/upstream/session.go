@@ -2,7 +2,9 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"slices"
 	"sync"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -15,6 +17,7 @@ const maxSessions = 1024
 // session is an authenticated transport for one repository. It renews its token.
 type session struct {
 	transport http.RoundTripper
+	login     authn.AuthConfig // the credentials
 	anonymous bool
 	open      bool // the ping asked for no login
 }
@@ -105,30 +108,66 @@ func (c *Client) get(ctx context.Context, method string, repo name.Repository, w
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.send(ctx, s, method, repo, what, url, header)
+	resp, s, err := c.exchange(ctx, s, method, repo, what, url, header)
+	if refused := c.refusedLogin(resp, err); refused && c.renewed(ctx, repo, s) {
+		if resp != nil {
+			discard(resp)
+		}
+		if s, err = c.anew(ctx, repo, s, nil); err != nil {
+			return nil, err
+		}
+		resp, s, err = c.exchange(ctx, s, method, repo, what, url, header)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if again, err := c.challenged(ctx, repo, s, resp); again != nil || err != nil {
-		resp.Body.Close()
-		if err != nil {
-			return nil, err
-		}
-		s = again
-		if resp, err = c.send(ctx, s, method, repo, what, url, header); err != nil {
-			return nil, err
-		}
-	}
-	for _, status := range want {
-		if resp.StatusCode == status {
-			return resp, nil
-		}
+	if slices.Contains(want, resp.StatusCode) {
+		return resp, nil
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusUnauthorized {
 		c.sessions.drop(repo.Name())
 	}
 	return nil, c.refused(repo, s.anonymous, what, resp)
+}
+
+// exchange sends a request in a session, and again in the one that it returns if the registry asks
+// for a login only now.
+func (c *Client) exchange(ctx context.Context, s *session, method string, repo name.Repository, what, url string, header http.Header) (*http.Response, *session, error) {
+	resp, err := c.send(ctx, s, method, repo, what, url, header)
+	if err != nil {
+		return nil, s, err
+	}
+	again, err := c.challenged(ctx, repo, s, resp)
+	if again == nil && err == nil {
+		return resp, s, nil
+	}
+	resp.Body.Close()
+	if err != nil {
+		return nil, s, err
+	}
+	resp, err = c.send(ctx, again, method, repo, what, url, header)
+	return resp, again, err
+}
+
+// refusedLogin reports whether the registry or its token server refused a login or its right.
+func (c *Client) refusedLogin(resp *http.Response, err error) bool {
+	if err != nil {
+		var e *readError
+		return errors.As(err, &e) && e.Attempt == attemptLogin && (e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden)
+	}
+	return expired(resp) && c.answered(resp.Request)
+}
+
+// renewed reports whether the credentials are others than those of a session: a login that ends
+// after hours, as that of a cloud's registry does, is renewed in its file meanwhile.
+func (c *Client) renewed(ctx context.Context, repo name.Repository, s *session) bool {
+	auth, _, err := c.credentials(ctx, repo)
+	if err != nil {
+		return false
+	}
+	login, err := authn.Authorization(ctx, auth)
+	return err == nil && *login != s.login
 }
 
 func (c *Client) send(ctx context.Context, s *session, method string, repo name.Repository, what, url string, header http.Header) (*http.Response, error) {

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"encoding/pem"
 	"errors"
@@ -83,6 +84,8 @@ type tokenServer struct {
 	issued int
 	valid  string
 	scopes []string
+	// password is the one that is taken, s3cret if it is empty.
+	password string
 }
 
 func (s *tokenServer) fault(w http.ResponseWriter, r *http.Request, _ int) bool {
@@ -101,7 +104,7 @@ func (s *tokenServer) fault(w http.ResponseWriter, r *http.Request, _ int) bool 
 }
 
 func (s *tokenServer) token(w http.ResponseWriter, r *http.Request) {
-	if user, pw, _ := r.BasicAuth(); user != "ann" || pw != "s3cret" {
+	if user, pw, _ := r.BasicAuth(); user != "ann" || pw != cmp.Or(s.password, "s3cret") {
 		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}
