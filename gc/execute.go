@@ -8,11 +8,13 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// batch is the number of blobs between two calls of progress. The store decides how many go in one transaction.
+// batch is the number of blobs between two calls of progress. The store decides how many
+// go in one transaction.
 const batch = 500
 
-// Execute removes what the plan lists. It calls progress, unless that is nil, after each transaction with the sum so far.
-// If it fails or ctx ends, the result is what was removed until then; a new plan continues from there.
+// Execute removes what the plan lists. It calls progress, unless that is nil, after each
+// transaction with the sum so far. If it fails or ctx ends, the result is what was removed until
+// then; a new plan continues from there.
 func (p *Plan) Execute(ctx context.Context, s Store, progress func(Result)) (Result, error) {
 	e := &execution{plan: p, store: s, progress: progress}
 	for _, step := range []func(context.Context) error{e.check, e.runs, e.uploads, e.blobs, e.links} {
@@ -65,8 +67,8 @@ func (e *execution) uploads(ctx context.Context) error {
 	return nil
 }
 
-// links removes links to blobs that no manifest of the repository refers to. The plan does not list them, since they free
-// no space.
+// links removes links to blobs that no manifest of the repository refers to. The plan does not list
+// them, since they free no space.
 func (e *execution) links(ctx context.Context) error {
 	if e.plan.options.Before.IsZero() {
 		return nil

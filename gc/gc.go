@@ -1,8 +1,10 @@
-// Package gc collects garbage: blobs without references, abandoned uploads, and staged runs that were not committed.
+// Package gc collects garbage: blobs without references, abandoned uploads, and staged runs
+// that were not committed.
 //
-// Use [MakePlan] and then [Plan.Execute]; a dry run is a plan that is not executed. Refused: mark and sweep with a
-// read-only window. The store counts references in its database, so a plan is a query, and each removal is checked again
-// in its transaction. A plan may be old when it is executed: content that has come into use since stays.
+// Use [MakePlan] and then [Plan.Execute]; a dry run is a plan that is not executed. Refused: mark
+// and sweep with a read-only window. The store counts references in its database, so a plan is a
+// query, and each removal is checked again in its transaction. A plan may be old when it is
+// executed: content that has come into use since stays.
 //
 // The package imports no store. It declares the methods that it needs, as [Store].
 package gc
@@ -17,13 +19,15 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Store is the store to collect from. "before" is a time: only what has been unused since then is garbage. A Remove method
-// checks that again; it skips what has come into use, which is not an error.
+// Store is the store to collect from. "before" is a time: only what has been unused since
+// then is garbage. A Remove method checks that again; it skips what has come into use,
+// which is not an error.
 type Store interface {
-	// CheckReferences fails if the index of references is damaged: a collection would remove content in use.
+	// CheckReferences fails if the index of references is damaged: a collection would
+	// remove content in use.
 	CheckReferences(ctx context.Context) error
-	// GarbageBlobs yields blobs without a reference by a manifest, upload, run or check since before, and files without
-	// a row.
+	// GarbageBlobs yields blobs without a reference by a manifest, upload, run or check since
+	// before, and files without a row.
 	GarbageBlobs(ctx context.Context, before time.Time, yield func(d digest.Digest, size int64) error) error
 	// RemoveBlobs removes those of ds that are still garbage, in one transaction.
 	RemoveBlobs(ctx context.Context, before time.Time, ds []digest.Digest) (removed int, bytes int64, err error)
@@ -35,9 +39,11 @@ type Store interface {
 	StaleRuns(ctx context.Context, before time.Time, yield func(id string) error) error
 	// ClampTimes sets times in the future, from a clock that was ahead, to now.
 	ClampTimes(ctx context.Context) error
-	// RemoveLinks removes links of blobs to repositories without a manifest that refers to them, unused since before.
+	// RemoveLinks removes links of blobs to repositories without a manifest that refers to
+	// them, unused since before.
 	RemoveLinks(ctx context.Context, before time.Time) (removed int, err error)
-	// Dropped counts the manifests removed since the last collection; take makes this collection the last.
+	// Dropped counts the manifests removed since the last collection; take makes
+	// this collection the last.
 	Dropped(ctx context.Context, take bool) (manifests int, err error)
 	// RemoveRun removes a staged run. Its blobs lose their protection.
 	RemoveRun(ctx context.Context, before time.Time, id string) error
@@ -52,7 +58,8 @@ type Options struct {
 	Found func(Result) // called with the sum so far; nil: no call
 }
 
-// Plan lists what can be removed. Blobs of a stale run are not in it: the next plan has them, when the run is gone.
+// Plan lists what can be removed. Blobs of a stale run are not in it: the next plan has
+// them, when the run is gone.
 type Plan struct {
 	Blobs   []Blob
 	Uploads []Upload

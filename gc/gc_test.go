@@ -30,7 +30,8 @@ func newClock() *clock {
 func (c *clock) now() time.Time          { return time.Unix(0, c.nanos.Load()) }
 func (c *clock) advance(d time.Duration) { c.nanos.Add(int64(d)) }
 
-// aged is far enough ahead to make earlier content old by both clocks, the store's and that of its files.
+// aged is far enough ahead to make earlier content old by both clocks, the store's
+// and that of its files.
 const aged = 48 * time.Hour
 
 func open(t *testing.T) (*store.Store, *clock) {

@@ -23,8 +23,8 @@ func (id *Identity) CheckBackup(path string) error {
 }
 
 // backupElsewhere keeps a backup from where another user, the service for one, can lead root by a
-// link, or exchange the backup. A directory in which users have files of their own, such as /tmp, is
-// accepted. So is a network share, since its owners are the server's affair.
+// link, or exchange the backup. A directory in which users have files of their own, such as /tmp,
+// is accepted. So is a network share, since its owners are the server's affair.
 func (id *Identity) backupElsewhere(path string) error {
 	for dir := path; ; dir = filepath.Dir(dir) {
 		other, err := id.host.Other(dir)

@@ -38,7 +38,8 @@ func TestIdentity_backupOutside(t *testing.T) {
 	}
 }
 
-// TestIdentity_backupElsewhere has places that a user can change who is neither root nor the registry's.
+// TestIdentity_backupElsewhere has places that a user can change who is neither root
+// nor the registry's.
 func TestIdentity_backupElsewhere(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("gives a directory away")

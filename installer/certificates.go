@@ -122,7 +122,8 @@ func (s *site) wantCertificates() {
 	case invalidHostname(s.cfg.Hostname) != "":
 		return // a problem of its own
 	default:
-		// An interrupted install has left a key alone: the key is written first, and has not signed yet.
+		// An interrupted install has left a key alone: the key is written first, and
+		// has not signed yet.
 		authority, err = s.newCA()
 	}
 	if err != nil {

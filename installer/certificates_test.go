@@ -29,8 +29,8 @@ func (b *box) olden() {
 	b.edit("SERVER_HOSTNAME: registry.example.com:8443\n", "# an edit of the user's\n")
 }
 
-// checkCADir fails where podman, skopeo or docker would with --cert-dir (containers-certs.d(5)): they take every *.crt for
-// a CA, and every *.cert and *.key for halves of a client's pair.
+// checkCADir fails where podman, skopeo or docker would with --cert-dir (containers-certs.d(5)):
+// they take every *.crt for a CA, and every *.cert and *.key for halves of a client's pair.
 func (b *box) checkCADir() {
 	b.t.Helper()
 	dir := b.path("root/quay-install/quay-rootCA")
@@ -103,7 +103,8 @@ func TestInstall_CAKeyIsNeverLost(t *testing.T) {
 	}
 }
 
-// An uninstall that keeps the content of an older install keeps its CA, and no config.yaml that names the key.
+// An uninstall that keeps the content of an older install keeps its CA, and no
+// config.yaml that names the key.
 func TestInstall_CAKeyOfKeptContent(t *testing.T) {
 	b := newBox(t, false)
 	b.install()
@@ -198,7 +199,8 @@ func TestUninstall_KeepsCAAndPullSecretWithContent(t *testing.T) {
 	})
 }
 
-// The CA of an install may sign for its hostname only. When the hostname is edited, the next install makes another.
+// The CA of an install may sign for its hostname only. When the hostname is edited, the next
+// install makes another.
 func TestInstall_MakesACAForAnEditedHostname(t *testing.T) {
 	eachMode(t, func(t *testing.T, b *box) {
 		root := b.deps.Home + "/quay-install"

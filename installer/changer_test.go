@@ -52,7 +52,8 @@ func (b *box) give(paths ...string) {
 	}
 }
 
-// legacy makes of an install one as earlier versions made it: configuration, record and certificates are the service's.
+// legacy makes of an install one as earlier versions made it: configuration, record and
+// certificates are the service's.
 func (b *box) legacy() {
 	b.t.Helper()
 	for _, name := range []string{"ssl.cert", "ssl.key"} {
@@ -144,7 +145,8 @@ func TestInstall_LegacyIsAsItWasAfterAFailure(t *testing.T) {
 	}
 }
 
-// TestLegacy_actsOnWhatTheUnitNames has the service's user write each key that names a path, and a record.
+// TestLegacy_actsOnWhatTheUnitNames has the service's user write each key that names
+// a path, and a record.
 func TestLegacy_actsOnWhatTheUnitNames(t *testing.T) {
 	for name, edit := range map[string][2]string{
 		"storage":       {"storage: " + quayRoot + "/quay-storage", "storage: /var/lib/etcd"},
@@ -236,7 +238,8 @@ func TestUninstall_ActsOnTheRecord(t *testing.T) {
 	}
 }
 
-// A certificate of the user's own, where the daemon would have its own, is not to be given away or removed.
+// A certificate of the user's own, where the daemon would have its own, is not to be
+// given away or removed.
 func TestInstall_LeavesCertificatesOfOthers(t *testing.T) {
 	b := newTwoUsers(t)
 	b.install()

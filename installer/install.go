@@ -85,7 +85,8 @@ func (b *builder) rootDirs() error {
 	if err != nil {
 		return err
 	}
-	// The record has to tell whether the service's user, who lends its group later, was there before.
+	// The record has to tell whether the service's user, who lends its group later,
+	// was there before.
 	conf, err := b.missing(b.confDir(), 0o750, b.admin, keep|whole)
 	if err != nil {
 		return err
@@ -94,7 +95,8 @@ func (b *builder) rootDirs() error {
 	if b.changer == nil {
 		return nil
 	}
-	// The record that is there was the service's to write. It must not count when this run is killed.
+	// The record that is there was the service's to write. It must not count when
+	// this run is killed.
 	text, err := b.record.text(b.site)
 	b.add(b.rootFile(recordPath(b.QuayRoot), text, 0o600))
 	return err
@@ -193,7 +195,8 @@ func (s *site) serviceDirs() []serviceDir {
 		dirs = append(dirs, serviceDir{path: s.cfg.TLS.State, mode: 0o700})
 	}
 	if s.cfg.TLS.CAKey != "" {
-		// rootCA.pem is for every user to copy, so its directory is open; only root can exchange it.
+		// rootCA.pem is for every user to copy, so its directory is open; only root
+		// can exchange it.
 		dirs = append(dirs, serviceDir{path: filepath.Dir(s.cfg.TLS.CA), mode: 0o755, readOnly: true})
 	}
 	return dirs

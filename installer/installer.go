@@ -56,8 +56,9 @@ type Deps struct {
 	Connect func(ctx context.Context, user bool) (serviceManager, error)
 	// Health returns an error unless the daemon is healthy; checkHealth.
 	Health func(ctx context.Context, cfg *config.Config) error
-	// Show tells the user the result of an install, a new password for one; nil: the caller of Apply
-	// does. A run that is killed before it returns is followed by one that sets the password anew.
+	// Show tells the user the result of an install, a new password for one; nil: the
+	// caller of Apply does. A run that is killed before it returns is followed by one that
+	// sets the password anew.
 	Show func(Result)
 	// Seed makes the first users; seedUsers.
 	Seed func(ctx context.Context, in Installation) (changed bool, err error)
@@ -70,8 +71,8 @@ type Installation struct {
 	Owner        string // the user whom the daemon runs as; empty: the caller
 	InitUser     string
 	InitPassword string
-	// Generated says that the user did not name a password: an existing InitUser keeps its own, unless
-	// no run has shown it.
+	// Generated says that the user did not name a password: an existing InitUser keeps its own,
+	// unless no run has shown it.
 	Generated bool
 }
 
@@ -83,8 +84,8 @@ type Result struct {
 	CA           string // the file of the CA's certificate; empty if clients know it already
 	InitUser     string
 	InitPassword string
-	// Seeded is what Seed returned. If it is false and the password was generated, then InitPassword
-	// is empty: the user exists and keeps its password.
+	// Seeded is what Seed returned. If it is false and the password was generated, then
+	// InitPassword is empty: the user exists and keeps its password.
 	Seeded bool
 }
 

@@ -20,8 +20,8 @@ type Plan struct {
 	result  Result
 	// seeded is the step that fills Result.Seeded; nil in an uninstall.
 	seeded *seed
-	// install says that a failure is undone and that the end is recorded. An uninstall is not undone:
-	// another one completes it.
+	// install says that a failure is undone and that the end is recorded. An uninstall is not
+	// undone: another one completes it.
 	install bool
 }
 

@@ -20,7 +20,8 @@ import (
 	"github.com/mirror-appliance/appliance/tlsgen"
 )
 
-// TestSeedUsers_passwordNotShown has runs that are killed before they show the password that they generated.
+// TestSeedUsers_passwordNotShown has runs that are killed before they show the
+// password that they generated.
 func TestSeedUsers_passwordNotShown(t *testing.T) {
 	l, err := net.Listen("tcp", "localhost:0")
 	if err != nil {
@@ -66,7 +67,8 @@ func TestSeedUsers_passwordNotShown(t *testing.T) {
 	}
 }
 
-// TestCheckInitPassword has a certificate of the user's own, which names the registry and nothing else.
+// TestCheckInitPassword has a certificate of the user's own, which names the
+// registry and nothing else.
 func TestCheckInitPassword(t *testing.T) {
 	ca, err := tlsgen.CreateCA("the user's", time.Now())
 	if err != nil {
@@ -139,7 +141,8 @@ func TestSeedPuller_SecretFirst(t *testing.T) {
 	}
 }
 
-// TestSeedPuller_DefaultPort: a node looks for the login under the name that the image reference has.
+// TestSeedPuller_DefaultPort: a node looks for the login under the name that the
+// image reference has.
 func TestSeedPuller_DefaultPort(t *testing.T) {
 	root := t.TempDir()
 	conf := config.Default(root)

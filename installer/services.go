@@ -180,8 +180,8 @@ type start struct {
 	journal *host.Journal
 	binary  string
 	socket  string // path of the socket's unit
-	// renamed says that config.yaml has another hostname than the certificate, which the daemon makes
-	// when it starts.
+	// renamed says that config.yaml has another hostname than the certificate, which the
+	// daemon makes when it starts.
 	renamed bool
 
 	running, socketOpen bool

@@ -102,8 +102,8 @@ func TestInstall_FailsInDirectoriesThatExisted(t *testing.T) {
 	same(t, "after the failure", b.snapshot(), before)
 }
 
-// The next install fails, or is killed as well, where the first one has made the users: the service runs, and an
-// uninstall still knows what the first one has done.
+// The next install fails, or is killed as well, where the first one has made the users: the service
+// runs, and an uninstall still knows what the first one has done.
 func TestInstall_FailsAfterOneThatWasKilledAtTheEnd(t *testing.T) {
 	eachMode(t, func(t *testing.T, b *box) {
 		before := b.snapshot()
@@ -150,8 +150,8 @@ func TestInstall_FailsOverKeptContent(t *testing.T) {
 	same(t, "after the failure", b.snapshot(), before)
 }
 
-// An install that was killed between replacing the program and restarting the daemon leaves a daemon that
-// runs something else than what is on the disk: here, this test.
+// An install that was killed between replacing the program and restarting the daemon leaves a
+// daemon that runs something else than what is on the disk: here, this test.
 func TestInstall_RestartsADaemonThatRunsAnotherProgram(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, false)
@@ -264,7 +264,8 @@ func TestInstall_ForgetsThePasswordAfterItIsShown(t *testing.T) {
 	}
 }
 
-// What a killed install has done, the next one takes back if it fails, as long as the daemon does not run.
+// What a killed install has done, the next one takes back if it fails, as long as
+// the daemon does not run.
 func TestInstall_KilledThenFails(t *testing.T) {
 	eachMode(t, func(t *testing.T, b *box) {
 		before := b.snapshot()

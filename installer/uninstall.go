@@ -33,8 +33,9 @@ func PlanUninstall(ctx context.Context, r Request, d Deps) (*Plan, error) {
 	if err != nil && !notThere(err) {
 		return nil, err
 	}
-	// Files without a configuration are the user's own: an install that was refused made none, and one
-	// that was killed has its journal. An empty directory is left of an uninstall that was killed.
+	// Files without a configuration are the user's own: an install that was refused made
+	// none, and one that was killed has its journal. An empty directory is left of an
+	// uninstall that was killed.
 	foreign := len(names) > 0 && notThere(s.contentIs)
 	if s.unit == nil && (s.record == nil && (notThere(err) || foreign) || s.isQuay()) {
 		return nil, notInstalled(s.unitFile(systemd.Service), s.QuayRoot)

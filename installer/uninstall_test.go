@@ -125,7 +125,8 @@ func TestUninstall_KilledAfterEachStep(t *testing.T) {
 			}
 			after := b.snapshot()
 			if n == steps-1 {
-				// Only the empty install directory was left, and nothing tells any more whose it is.
+				// Only the empty install directory was left, and nothing tells any
+				// more whose it is.
 				root := filepath.Join(b.deps.Home, "quay-install")
 				delete(after, root)
 				if err := os.Remove(b.path(root)); err != nil {
@@ -137,7 +138,8 @@ func TestUninstall_KilledAfterEachStep(t *testing.T) {
 	})
 }
 
-// recordVersion1 writes the record of an install as earlier versions wrote it, the earliest without some keys.
+// recordVersion1 writes the record of an install as earlier versions wrote it, the
+// earliest without some keys.
 func (b *box) recordVersion1(without ...string) {
 	b.t.Helper()
 	root := filepath.Join(b.deps.Home, "quay-install")
@@ -293,7 +295,8 @@ func prepareAndUninstall(t *testing.T, b *box) {
 	}
 }
 
-// A directory that was only prepared has no record and no unit: the program and the user are not the install's.
+// A directory that was only prepared has no record and no unit: the program and the user
+// are not the install's.
 func TestUninstall_PreparedDirectory(t *testing.T) {
 	b := newBox(t, false)
 	b.write("usr/local/bin/appliance", "#!/bin/sh\n")
@@ -370,7 +373,8 @@ func TestUninstall_PreparedDirectoryLeavesUnits(t *testing.T) {
 	same(t, "after the uninstall", after, before)
 }
 
-// An appliance that is installed elsewhere on the host stays, unit by unit, when a prepared directory is to go.
+// An appliance that is installed elsewhere on the host stays, unit by unit, when a
+// prepared directory is to go.
 func TestUninstall_PreparedDirectoryBesideAnInstall(t *testing.T) {
 	b := newBox(t, false)
 	b.install()

@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// newHost is a host whose root is a temporary directory, and on which the users root and appliance are the
-// user that runs the test.
+// newHost is a host whose root is a temporary directory, and on which the users root and appliance
+// are the user that runs the test.
 func newHost(t *testing.T) (*Host, string) {
 	t.Helper()
 	root := t.TempDir()
@@ -93,8 +93,8 @@ func same(t *testing.T, what string, got, want map[string]string) {
 	}
 }
 
-// TestSteps holds for each step what makes it one: it changes something once, has nothing to do the second time, and is
-// taken back by another process, which finds the host as it was.
+// TestSteps holds for each step what makes it one: it changes something once, has nothing to do the
+// second time, and is taken back by another process, which finds the host as it was.
 func TestSteps(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "new")
 	if err := os.WriteFile(binary, []byte("new program"), 0o755); err != nil {
@@ -380,7 +380,8 @@ func link(t *testing.T, root, target, path string) {
 	}
 }
 
-// A killed write leaves its temporary file; the next one of the same path removes it, and only that.
+// A killed write leaves its temporary file; the next one of the same path removes
+// it, and only that.
 func TestHost_WriteAfterKill(t *testing.T) {
 	h, root := newHost(t)
 	write(t, root, "etc/.a.tmp-ABCDEFGH", "half")

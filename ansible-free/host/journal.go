@@ -66,7 +66,8 @@ type Journal struct {
 	Kinds Kinds
 
 	Entries []Entry
-	// Done says that there is nothing to undo: the run that wrote the entries has ended, see Finish.
+	// Done says that there is nothing to undo: the run that wrote the entries has
+	// ended, see Finish.
 	Done bool
 
 	file  *os.File // nil before Start

@@ -26,8 +26,8 @@ func TestDir_Undo(t *testing.T) {
 	}
 }
 
-// The previous content is copied before the file changes: Undo brings it back also if the file is gone by then, but not a
-// copy that is damaged.
+// The previous content is copied before the file changes: Undo brings it back also if the file is
+// gone by then, but not a copy that is damaged.
 func TestJournal_UndoAfterTheFileIsGone(t *testing.T) {
 	for _, damaged := range []bool{false, true} {
 		h, root := newHost(t)
@@ -125,7 +125,8 @@ func TestHost_Closed(t *testing.T) {
 	}
 }
 
-// A killed Start leaves a temporary directory, which the next one removes. What Start made is in its journal.
+// A killed Start leaves a temporary directory, which the next one removes. What Start
+// made is in its journal.
 func TestJournal_StartMakesTheDirectoriesAbove(t *testing.T) {
 	h, root := newHost(t)
 	write(t, root, "opt/other", "")
@@ -152,7 +153,8 @@ func TestJournal_StartMakesTheDirectoriesAbove(t *testing.T) {
 	same(t, "after Undo", snapshot(t, root), before)
 }
 
-// A directory that is there without its mode and owner would be taken for one that was there before.
+// A directory that is there without its mode and owner would be taken for one that
+// was there before.
 func TestDir_KilledBeforeItHasItsMode(t *testing.T) {
 	h, root := newHost(t)
 	write(t, root, "opt/x", "")

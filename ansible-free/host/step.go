@@ -13,16 +13,16 @@ import (
 
 // Step is one idempotent change of a host, a plain value. Journal.Do applies it.
 type Step interface {
-	// String returns what the step does, as an imperative: "write /etc/passwd". It is empty for a step
-	// that is not shown.
+	// String returns what the step does, as an imperative: "write /etc/passwd". It is empty for a
+	// step that is not shown.
 	String() string
-	// Check returns what Undo needs to take the step back, nil if there is nothing to do. It changes
-	// nothing.
+	// Check returns what Undo needs to take the step back, nil if there is nothing to
+	// do. It changes nothing.
 	Check(ctx context.Context) (*Before, error)
 	// Apply makes the change and reports whether it changed anything. It follows Check.
 	Apply(ctx context.Context) (changed bool, err error)
-	// Undo brings back what Check found and reports whether it changed anything. Apply may have failed
-	// half way, may not have begun, or may have been called by another process.
+	// Undo brings back what Check found and reports whether it changed anything. Apply may have
+	// failed half way, may not have begun, or may have been called by another process.
 	Undo(ctx context.Context, before *Before) (changed bool, err error)
 }
 

@@ -13,7 +13,8 @@ import (
 // service is a user who is neither root nor the caller.
 const service = 64999
 
-// taken is a host whose /srv/service belongs to another user, and in it a link evil that leads to /etc.
+// taken is a host whose /srv/service belongs to another user, and in it a link evil
+// that leads to /etc.
 func taken(t *testing.T) (*Host, string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -72,7 +73,8 @@ func TestHost_FollowsNoLinkThatAnotherUserMayHaveMade(t *testing.T) {
 	}
 }
 
-// TestHost_FollowsLinksOfRoot has the link, and the directory that it lies in, be of each that could exchange it or not.
+// TestHost_FollowsLinksOfRoot has the link, and the directory that it lies in, be of each that
+// could exchange it or not.
 func TestHost_FollowsLinksOfRoot(t *testing.T) {
 	h, root := taken(t)
 	for name, c := range map[string]struct {

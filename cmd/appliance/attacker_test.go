@@ -17,7 +17,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
-// attacker is the service's user, taken over: it may write all that the service may, and waits for root's next command.
+// attacker is the service's user, taken over: it may write all that the service may, and waits
+// for root's next command.
 const attacker = 64999
 
 // secret is what a file of root's holds that no other user may read.
@@ -48,7 +49,8 @@ func newAttacked(t *testing.T) *attacked {
 	return a
 }
 
-// commands are those of root's that act on an appliance. mirror is not one: it speaks to a registry as anybody may.
+// commands are those of root's that act on an appliance. mirror is not one: it speaks to a
+// registry as anybody may.
 func (a *attacked) commands(t *testing.T) map[string][]string {
 	elsewhere := t.TempDir()
 	return map[string][]string{
@@ -71,7 +73,8 @@ func (a *attacked) commands(t *testing.T) map[string][]string {
 	}
 }
 
-// each gives every command, the one that removes the appliance as the last, and then brings back what there was.
+// each gives every command, the one that removes the appliance as the last, and then
+// brings back what there was.
 func (a *attacked) each(t *testing.T, f func(name string, args []string)) {
 	t.Helper()
 	kept := a.root + ".kept"
@@ -169,7 +172,8 @@ func (a *attacked) configure(t *testing.T, change func(*config.Config)) {
 	must(t, os.Chown(config.Path(a.root), attacker, attacker))
 }
 
-// TestRoot_keysOfTheServices tries each key of a configuration that the service can write against each command of root's.
+// TestRoot_keysOfTheServices tries each key of a configuration that the service can write against
+// each command of root's.
 func TestRoot_keysOfTheServices(t *testing.T) {
 	a := newAttacked(t)
 	in := func(name string) string { return filepath.Join(a.own, name) }
@@ -240,7 +244,8 @@ func TestRoot_linksOfTheServices(t *testing.T) {
 	}
 }
 
-// TestRoot_hardLinksOfTheServices is about hosts on which everybody may link files that are not theirs.
+// TestRoot_hardLinksOfTheServices is about hosts on which everybody may link files
+// that are not theirs.
 func TestRoot_hardLinksOfTheServices(t *testing.T) {
 	a := newAttacked(t)
 	before := a.ofRoot(t)
@@ -255,7 +260,8 @@ func TestRoot_hardLinksOfTheServices(t *testing.T) {
 	}
 }
 
-// TestRoot_backupInADirectoryOfTheServices would have root make directories and files wherever the service likes.
+// TestRoot_backupInADirectoryOfTheServices would have root make directories and files
+// wherever the service likes.
 func TestRoot_backupInADirectoryOfTheServices(t *testing.T) {
 	a := newAttacked(t)
 	for _, to := range []string{a.cfg.Storage + "/../run/backup", filepath.Join(a.root, "run/backup.tar")} {

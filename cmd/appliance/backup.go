@@ -89,7 +89,8 @@ func runBackup(ctx context.Context, std stdio, o backupOptions, path string) err
 			return err
 		}
 		fmt.Fprintf(std.out, "backed up %d blobs (%s) and the database to %s: %d were there, %d linked or cloned, %d copied (%s)\n",
-			report.Blobs, bytesOf(report.BlobBytes), path, report.Kept, report.Linked+report.Cloned, report.Copied, bytesOf(report.CopiedBytes))
+			report.Blobs, bytesOf(report.BlobBytes), path, report.Kept, report.Linked+report.Cloned,
+			report.Copied, bytesOf(report.CopiedBytes))
 		return nil
 	})
 }
@@ -166,7 +167,8 @@ func runRestore(ctx context.Context, std stdio, o restoreOptions, from string) e
 
 func printRestore(w io.Writer, from string, r backup.RestoreReport) {
 	fmt.Fprintf(w, "restored %s (%s) and the database from %s: %d were there, %d copied (%s)\n",
-		count(int(r.Blobs-r.Damaged), "blob"), bytesOf(r.BlobBytes-r.DamagedBytes), plain.Line(from), r.Kept, r.Copied, bytesOf(r.CopiedBytes))
+		count(int(r.Blobs-r.Damaged), "blob"), bytesOf(r.BlobBytes-r.DamagedBytes),
+		plain.Line(from), r.Kept, r.Copied, bytesOf(r.CopiedBytes))
 	for _, d := range r.DamagedBlobs {
 		fmt.Fprintf(w, "missing: %s\n", plain.Line(d.String()))
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// TestRestored_partially: a damaged backup is refused, and with --partial everything else of it comes back. What is
-// missing is named, with what to do about it.
+// TestRestored_partially: a damaged backup is refused, and with --partial everything else of it
+// comes back. What is missing is named, with what to do about it.
 func TestRestored_partially(t *testing.T) {
 	f := newFaulty(t, inMemory(t))
 	images := f.fill(t, 5)

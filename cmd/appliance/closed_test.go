@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestClosedOutput has the reader of a command's output go away before it has said anything, as "| head -1" does: what
-// it was told to do is done whole.
+// TestClosedOutput has the reader of a command's output go away before it has said anything, as "|
+// head -1" does: what it was told to do is done whole.
 func TestClosedOutput(t *testing.T) {
 	unread := func(c *exec.Cmd) {
 		t.Helper()

@@ -64,7 +64,8 @@ func printDescription(w io.Writer, d *archive.Description) {
 }
 
 func printArchive(w io.Writer, a archive.Described) {
-	fmt.Fprintf(w, "%d of %s, %s, %s\n", len(a.Files), count(a.Chunks, "chunk"), bytesOf(a.Bytes), count(a.Blobs, "blob"))
+	fmt.Fprintf(w, "%d of %s, %s, %s\n", len(a.Files), count(a.Chunks, "chunk"), bytesOf(a.Bytes),
+		count(a.Blobs, "blob"))
 	if a.Archive == "" {
 		fmt.Fprintln(w, "written by another program, without a list of its contents")
 	} else {
@@ -77,7 +78,8 @@ func printArchive(w io.Writer, a archive.Described) {
 	case on != nil && on.Inventory != "":
 		fmt.Fprintf(w, "leaves out %s that an inventory of %s lists\n", count(a.LeftOut, "blob"), when(on.Created))
 	case on != nil:
-		fmt.Fprintf(w, "builds on archive number %d: leaves out %s of it and those before it\n", on.Sequence, count(a.LeftOut, "blob"))
+		fmt.Fprintf(w, "builds on archive number %d: leaves out %s of it and those before it\n",
+			on.Sequence, count(a.LeftOut, "blob"))
 	}
 	for _, i := range a.Images {
 		name := i.Repository + ":" + i.Tag

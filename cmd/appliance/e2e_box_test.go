@@ -117,8 +117,8 @@ func programs(t *testing.T) string {
 	return dir
 }
 
-// limit is how long one command may take before the test gives up on it, also one that has to build the box's base
-// first; no test measures time by it.
+// limit is how long one command may take before the test gives up on it, also one that has to build
+// the box's base first; no test measures time by it.
 const limit = 20 * time.Minute
 
 // run runs one command of the box script and returns all that it printed.

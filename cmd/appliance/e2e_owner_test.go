@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// belongsToRoot expects configuration and record to be root's, and the service to write to its own directories only.
+// belongsToRoot expects configuration and record to be root's, and the service to write to
+// its own directories only.
 func (b *box) belongsToRoot(t *testing.T) {
 	t.Helper()
 	const root = "/root/quay-install"
@@ -21,7 +22,8 @@ func (b *box) belongsToRoot(t *testing.T) {
 	b.fails(t, nil, "exec", "runuser", "-u", "appliance", "--", "sh", "-c", "echo x >>"+root+"/quay-config/config.yaml")
 }
 
-// migrates gives configuration, record and certificates to the service, as earlier versions did, and installs again.
+// migrates gives configuration, record and certificates to the service, as earlier versions
+// did, and installs again.
 func (b *box) migrates(t *testing.T) {
 	t.Helper()
 	b.inside(t, "sh", "-c", `cd /root/quay-install/quay-config && rm ssl.cert ssl.key && mv ../tls-state/ssl.cert ../tls-state/ssl.key . &&
@@ -37,8 +39,9 @@ func (b *box) migrates(t *testing.T) {
 	b.healthy(t)
 }
 
-// TestInstalledInDirectoriesThatExist has a quayRoot that the service may only pass through, and directories of a
-// user's for the content, one of them reached by a link. An uninstall gives them back as they were.
+// TestInstalledInDirectoriesThatExist has a quayRoot that the service may only pass through, and
+// directories of a user's for the content, one of them reached by a link. An uninstall gives
+// them back as they were.
 func TestInstalledInDirectoriesThatExist(t *testing.T) {
 	b := newBox(t, "given")
 	b.inside(t, "sh", "-c", `mkdir -m 711 /opt/quay && install -d -o tester -g tester -m 2775 /opt/blobs &&

@@ -29,8 +29,8 @@ const (
 // installLine is what users' scripts look for.
 var installLine = regexp.MustCompile(`is available at https://(\S+) with credentials \((\S+), (\S+)\)`)
 
-// TestInstalled is the life of one appliance, from install to uninstall, seen by the clients that people use. Its
-// parts follow each other on one host, as they would in life.
+// TestInstalled is the life of one appliance, from install to uninstall, seen by the clients that
+// people use. Its parts follow each other on one host, as they would in life.
 func TestInstalled(t *testing.T) {
 	b := newBox(t, "installed")
 	before := b.files(t)
@@ -128,7 +128,8 @@ func TestInstalled(t *testing.T) {
 	})
 }
 
-// backsUp makes backups of every kind in places that the service cannot see, and brings each back after a loss.
+// backsUp makes backups of every kind in places that the service cannot see, and brings
+// each back after a loss.
 func (b *box) backsUp(t *testing.T, images map[string]string) {
 	t.Helper()
 	const root = "/root/quay-install"
@@ -175,14 +176,16 @@ func (b *box) files(t *testing.T) []string {
 		"-o", "-path", "/var/lib/private", "-o", "-path", "/var/backups", ")", "-prune", "-o", "-print"))
 }
 
-// without is what now has and before had not. Copies that shadow's tools keep of their files are theirs.
+// without is what now has and before had not. Copies that shadow's tools keep of
+// their files are theirs.
 func without(now, before []string) []string {
 	return slices.DeleteFunc(slices.Clone(now), func(f string) bool {
 		return slices.Contains(before, f) || strings.HasPrefix(f, "/etc/") && strings.HasSuffix(f, "-")
 	})
 }
 
-// secretsStaySecret looks for the password where it must not be, and at the modes of what holds keys.
+// secretsStaySecret looks for the password where it must not be, and at the modes of
+// what holds keys.
 func (b *box) secretsStaySecret(t *testing.T, password string) {
 	t.Helper()
 	if log := b.inside(t, "journalctl", "--no-pager"); strings.Contains(log, password) {
@@ -196,8 +199,8 @@ func (b *box) secretsStaySecret(t *testing.T, password string) {
 	b.fails(t, nil, "exec", "su", "tester", "-c", "cat /root/quay-install/quay-config/config.yaml")
 }
 
-// clientsWork logs in, pushes with skopeo and with podman under the name given, and pulls that and all that was pushed
-// before, by tag and by digest.
+// clientsWork logs in, pushes with skopeo and with podman under the name given, and pulls that and
+// all that was pushed before, by tag and by digest.
 func (b *box) clientsWork(t *testing.T, password string, images map[string]string, name string) {
 	t.Helper()
 	b.must(t, b.podman("login", "--cert-dir", b.certs(), "-u", "init", "-p", password, registryAddress)...)
@@ -211,8 +214,8 @@ func (b *box) clientsWork(t *testing.T, password string, images map[string]strin
 	b.must(t, b.podman("pull", "-q", "--cert-dir", b.certs(), "docker://"+target)...)
 }
 
-// pushIndex makes an index of two architectures, has skopeo push it whole, and returns the digest of what skopeo, which
-// writes indexes in its own way, made of it.
+// pushIndex makes an index of two architectures, has skopeo push it whole, and returns the digest
+// of what skopeo, which writes indexes in its own way, made of it.
 func (b *box) pushIndex(t *testing.T, ref string) string {
 	t.Helper()
 	index := v1.ImageIndex(empty.Index)
@@ -238,7 +241,8 @@ func (b *box) pushIndex(t *testing.T, ref string) string {
 	return digest.FromString(raw).String()
 }
 
-// ociImage has random layers, and OCI media types throughout, so that no client has a reason to convert it.
+// ociImage has random layers, and OCI media types throughout, so that no client has
+// a reason to convert it.
 func ociImage(t *testing.T, arch string) v1.Image {
 	t.Helper()
 	image := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
@@ -334,7 +338,8 @@ func (b *box) refusesPull(t *testing.T) {
 		"docker://"+registryAddress+"/first/day:v1", "docker://"+registryAddress+"/first/day:v2")
 }
 
-// trustsDirectory has clients trust what lies in the directory of the CA, as scripts around mirror-registry do.
+// trustsDirectory has clients trust what lies in the directory of the CA, as scripts
+// around mirror-registry do.
 func (b *box) trustsDirectory(t *testing.T) {
 	t.Helper()
 	const root = "/root/quay-install/quay-rootCA"
@@ -353,8 +358,8 @@ func (b *box) trustsDirectory(t *testing.T) {
 	}
 }
 
-// pullsAnonymously opens a part of the registry: podman and skopeo pull it without a login and with one, and nothing else
-// without one.
+// pullsAnonymously opens a part of the registry: podman and skopeo pull it without a login and with
+// one, and nothing else without one.
 func (b *box) pullsAnonymously(t *testing.T) {
 	t.Helper()
 	const conf = "/root/quay-install/quay-config/config.yaml"
@@ -378,8 +383,8 @@ func (b *box) pullsAnonymously(t *testing.T) {
 		"docker://"+open, "docker://"+registryAddress+"/first/day:v2")
 }
 
-// mirrorsSample fills the registry from the sample upstream over the network, as its administrator, and pulls a
-// component of the release by digest.
+// mirrorsSample fills the registry from the sample upstream over the network, as its administrator,
+// and pulls a component of the release by digest.
 func (b *box) mirrorsSample(t *testing.T) {
 	t.Helper()
 	upstream, stop := b.sampleUpstream(t)

@@ -9,7 +9,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// TestPaths_emptyIsRefused gives every command that takes a path none, as a script does whose variable is not set.
+// TestPaths_emptyIsRefused gives every command that takes a path none, as a script does
+// whose variable is not set.
 func TestPaths_emptyIsRefused(t *testing.T) {
 	commands := 0
 	var visit func(c *cobra.Command)

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// A command about existing content creates no database, and gives no green answer, where there is none.
+// A command about existing content creates no database, and gives no green answer,
+// where there is none.
 func TestExisting_noDatabase(t *testing.T) {
 	f := newFaulty(t, "")
 	for _, args := range [][]string{{"verify"}, {"verify", "-o", "json"}, {"scrub"}, {"backup", filepath.Join(t.TempDir(), "backup")}} {

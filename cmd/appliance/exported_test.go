@@ -131,8 +131,8 @@ func goFiles(t *testing.T, root string) []string {
 	return files
 }
 
-// exports are the exported names of product packages, and what files that are not tests use of them. Methods are told apart by
-// their names alone.
+// exports are the exported names of product packages, and what files that are not tests use of
+// them. Methods are told apart by their names alone.
 type exports struct {
 	declared    []string                   // pkg.Name and pkg.Type.Method
 	named       map[string]bool            // pkg.Name that another package names, or that the signature of an exported name has

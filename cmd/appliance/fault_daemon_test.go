@@ -34,8 +34,9 @@ const faultPassword = "long-enough"
 // patience is how long the tests wait for what must happen; none of them measures time by it.
 const patience = 30 * time.Second
 
-// faulty is an install directory with a daemon on it, a process of its own that tests kill. The daemon is
-// handed its socket as systemd does, so a client that comes between two daemons is answered by the second.
+// faulty is an install directory with a daemon on it, a process of its own that tests kill. The
+// daemon is handed its socket as systemd does, so a client that comes between two daemons is
+// answered by the second.
 type faulty struct {
 	program string
 	root    string
@@ -356,7 +357,8 @@ func (f *faulty) push(ctx context.Context, m *testImage) error {
 	return err
 }
 
-// pull pulls an image whole, and says what is wrong with it. whole is false, and err nil, when it is not there.
+// pull pulls an image whole, and says what is wrong with it. whole is false, and err
+// nil, when it is not there.
 func (f *faulty) pull(ctx context.Context, m *testImage) (whole bool, err error) {
 	a, err := f.ask(ctx, http.MethodGet, m.path()+m.digest.String(), nil)
 	if err != nil || a.status == http.StatusNotFound {

@@ -34,8 +34,8 @@ func smallDisk(t *testing.T, mebibytes int) (f *faulty, mount string) {
 	return newFaulty(t, mount), mount
 }
 
-// isFull says whether err is the answer of a full disk: a 4xx, since clients show the body of those, that says
-// where and what to do.
+// isFull says whether err is the answer of a full disk: a 4xx, since clients show the body of
+// those, that says where and what to do.
 func isFull(err error, path string) bool {
 	var r *refusal
 	return errors.As(err, &r) && r.status == http.StatusRequestEntityTooLarge && strings.Contains(string(r.body), "DENIED") &&
@@ -95,7 +95,8 @@ func TestFullDisk(t *testing.T) {
 	f.verify(t)
 }
 
-// makesSpace deletes half of the images from a disk without a free byte, and expects to be able to push then.
+// makesSpace deletes half of the images from a disk without a free byte, and expects
+// to be able to push then.
 func (f *faulty) makesSpace(t *testing.T, images []*testImage) {
 	ctx := t.Context()
 	half := len(images) / 2
@@ -126,7 +127,8 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// TestFullDisk_unfinished fills the disk with one upload that is larger than it, and expects its space back.
+// TestFullDisk_unfinished fills the disk with one upload that is larger than it, and
+// expects its space back.
 func TestFullDisk_unfinished(t *testing.T) {
 	f, _ := smallDisk(t, 64)
 	f.begin(t)

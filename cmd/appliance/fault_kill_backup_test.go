@@ -24,8 +24,9 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/integrity/findings"
 )
 
-// TestKilled_backup kills, at random moments of a backup, the command that makes it or the daemon that holds its
-// snapshot. The backup before, or the new one, is there and whole; the next succeeds; and nothing is left behind.
+// TestKilled_backup kills, at random moments of a backup, the command that makes it or the daemon
+// that holds its snapshot. The backup before, or the new one, is there and whole; the next
+// succeeds; and nothing is left behind.
 func TestKilled_backup(t *testing.T) {
 	f := newFaulty(t, inMemory(t))
 	f.begin(t)
@@ -90,7 +91,8 @@ func (f *faulty) backup(t *testing.T, to string) time.Duration {
 	return time.Since(began)
 }
 
-// holdsNothing waits until the daemon has noticed that a backup has ended, and expects nothing left of it.
+// holdsNothing waits until the daemon has noticed that a backup has ended, and
+// expects nothing left of it.
 func (f *faulty) holdsNothing(t *testing.T) {
 	t.Helper()
 	eventuallyHolds(t, "the snapshot is removed", func() bool {
@@ -169,7 +171,8 @@ func (r *restoreTarget) has(t *testing.T, images []*testImage) {
 	}
 }
 
-// TestKilled_restore kills a restore again and again. There is no database until all is there, and the next goes on.
+// TestKilled_restore kills a restore again and again. There is no database until all is
+// there, and the next goes on.
 func TestKilled_restore(t *testing.T) {
 	f := newFaulty(t, inMemory(t))
 	images := f.fill(t, 150)
@@ -234,8 +237,9 @@ func (f *faulty) fill(t *testing.T, n int) (images []*testImage) {
 	return images
 }
 
-// TestKilled_scrub kills a daemon that scrubs a store with damaged blobs. Each of them stays known, in service or out of
-// it, and nothing else is harmed; the scrub after it goes on, and in the end all are out of service.
+// TestKilled_scrub kills a daemon that scrubs a store with damaged blobs. Each of them stays known,
+// in service or out of it, and nothing else is harmed; the scrub after it goes on, and in the end
+// all are out of service.
 func TestKilled_scrub(t *testing.T) {
 	f := newFaulty(t, inMemory(t))
 	images := f.fill(t, 200)
@@ -276,8 +280,8 @@ func TestKilled_scrub(t *testing.T) {
 		<-ended
 	}
 	for ended := true; ended; { // one that comes to its end before it is killed leaves nothing to go on with
-		// One of those before may have come to its end. After one that did, the next begins at the beginning, and finds
-		// damage again.
+		// One of those before may have come to its end. After one that did, the next begins at the
+		// beginning, and finds damage again.
 		if report := <-scrub(); !report.Complete {
 			t.Fatalf("a scrub that nobody kills says %+v", report)
 		}
@@ -309,8 +313,8 @@ func TestKilled_scrub(t *testing.T) {
 	f.verify(t)
 }
 
-// findsDamage expects verify to find these damaged blobs, or the manifests that need them once they are out of
-// service, and nothing else.
+// findsDamage expects verify to find these damaged blobs, or the manifests that need them once they
+// are out of service, and nothing else.
 func (f *faulty) findsDamage(t *testing.T, of map[digest.Digest]*testImage, damaged []digest.Digest) {
 	t.Helper()
 	problems := f.problems(t)

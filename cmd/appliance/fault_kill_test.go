@@ -27,8 +27,9 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// TestKilled kills a daemon again and again, at random moments of pushes, deletes, collections and syncs. Each time
-// the next one must come up by itself and have everything that was acknowledged, and no more than that.
+// TestKilled kills a daemon again and again, at random moments of pushes, deletes, collections and
+// syncs. Each time the next one must come up by itself and have everything that was acknowledged,
+// and no more than that.
 func TestKilled(t *testing.T) {
 	f := newFaulty(t, inMemory(t)) // a kill loses nothing that was written, synced or not, so a disk says nothing more
 	f.begin(t)
@@ -108,7 +109,8 @@ type hammer struct {
 	pushed, synced, deleted, collected, resumed int
 }
 
-// movingTag names what was acknowledged last (nil: nothing), or what nobody was told yet (nil: nothing).
+// movingTag names what was acknowledged last (nil: nothing), or what nobody was told
+// yet (nil: nothing).
 type movingTag struct{ is, maybe *testImage }
 
 // half is an upload of which a half is acknowledged.
@@ -203,8 +205,8 @@ func (h *hammer) pushOne(ctx context.Context, i int) error {
 	return err
 }
 
-// collectedMeanwhile is the answer to a push whose blob was taken by a collection without a grace period. It
-// is no push.
+// collectedMeanwhile is the answer to a push whose blob was taken by a collection without a grace
+// period. It is no push.
 func collectedMeanwhile(err error) bool {
 	var r *refusal
 	return errors.As(err, &r) && r.status == http.StatusBadRequest && strings.Contains(string(r.body), "MANIFEST_BLOB_UNKNOWN")
@@ -343,7 +345,8 @@ func (h *hammer) uploadHalf(ctx context.Context, _ int) error {
 	return nil
 }
 
-// check compares what the daemon has with what it has told: of old images some, or, in the end, all.
+// check compares what the daemon has with what it has told: of old images some, or,
+// in the end, all.
 func (h *hammer) check(t *testing.T, all bool) {
 	t.Helper()
 	h.mu.Lock()

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestCorrupt_whileServing damages a page of the database under a daemon that serves. Only requests that need the page
-// fail; that one did is remembered, told, and no reason to end.
+// TestCorrupt_whileServing damages a page of the database under a daemon that serves. Only requests
+// that need the page fail; that one did is remembered, told, and no reason to end.
 func TestCorrupt_whileServing(t *testing.T) {
 	f, images := filled(t)
 	f.start(t)

@@ -41,8 +41,8 @@ func change(t *testing.T, path string, f func(content []byte) []byte) {
 	must(t, os.WriteFile(path, f(content), 0o600))
 }
 
-// TestRefused gives a daemon, and a command, what they must not work with. Each is refused with one message that
-// names the file and the remedy; what was wrong stays as it was.
+// TestRefused gives a daemon, and a command, what they must not work with. Each is refused with one
+// message that names the file and the remedy; what was wrong stays as it was.
 func TestRefused(t *testing.T) {
 	f, images := filled(t)
 	database, err := os.ReadFile(f.cfg.Database)
@@ -185,8 +185,8 @@ func (f *faulty) become(t *testing.T, id int) {
 	f.as = &syscall.Credential{Uid: uint32(id), Gid: uint32(id)}
 }
 
-// TestCorrupt damages what a daemon serves. Whatever is wrong is never given out as whole, is found by verify, and
-// harms nothing else.
+// TestCorrupt damages what a daemon serves. Whatever is wrong is never given out as whole, is found
+// by verify, and harms nothing else.
 func TestCorrupt(t *testing.T) {
 	f, images := filled(t)
 	blob := func(m *testImage) (d digest.Digest, path string) {
@@ -260,8 +260,8 @@ func (f *faulty) finds(t *testing.T, names ...string) {
 	}
 }
 
-// TestCorrupt_databasePage overwrites pages in the middle of the database. What a page holds is lost; a daemon that
-// can start says so in its log and gives out nothing that is not whole.
+// TestCorrupt_databasePage overwrites pages in the middle of the database. What a page holds is
+// lost; a daemon that can start says so in its log and gives out nothing that is not whole.
 func TestCorrupt_databasePage(t *testing.T) {
 	f, images := filled(t)
 	database, err := os.ReadFile(f.cfg.Database)

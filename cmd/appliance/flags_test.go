@@ -8,8 +8,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Flags of the programs we replace, as their sources declare them: a name, its shorthand if it has one, and = where
-// it takes a value.
+// Flags of the programs we replace, as their sources declare them: a name, its shorthand if it has
+// one, and = where it takes a value.
 const (
 	mirrorRegistryFlags = "verbose,v no-color,c targetHostname,H= targetUsername,u= ssh-key,k= askBecomePass additionalArgs= quayRoot,r= quayStorage= sqliteStorage= "
 	installFlags        = mirrorRegistryFlags + "sslCert= sslKey= sslCheckSkip initUser= initPassword= quayHostname= image-archive,i= version"

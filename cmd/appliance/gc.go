@@ -27,7 +27,8 @@ func (o *gcOptions) addFlags(f *pflag.FlagSet) {
 	o.locateOptions.addFlags(f)
 	f.BoolVar(&o.dryRun, "dry-run", false, "say what would be removed, and remove nothing")
 	f.BoolVar(&o.wait, "wait", true, "wait until it has ended and print what was freed; --wait=false leaves it to the daemon, see appliance status")
-	f.DurationVar(&o.grace, "grace-period", 0, "leave alone what was pushed or asked for within this time (default: that of config.yaml); 0s takes what was deleted at once, and leaves ten minutes to pushes under way")
+	f.DurationVar(&o.grace, "grace-period", 0,
+		"leave alone what was pushed or asked for within this time (default: that of config.yaml); 0s takes what was deleted at once, and leaves ten minutes to pushes under way")
 	addOutputFlag(f, &o.output)
 }
 
@@ -72,7 +73,8 @@ func runGC(ctx context.Context, std stdio, o gcOptions, graceGiven bool) error {
 // beginGC leaves the collection to the daemon.
 func beginGC(ctx context.Context, std stdio, o gcOptions, request api.GCRequest) error {
 	if o.dryRun || o.output != "" {
-		return hint.New(errors.New("--wait=false has no result to print"), "leave out --dry-run and --output, or --wait=false")
+		return hint.New(errors.New("--wait=false has no result to print"),
+			"leave out --dry-run and --output, or --wait=false")
 	}
 	err := withDaemon(ctx, &o.locateOptions, func(control *client.Client) error { return control.BeginGC(ctx, request) })
 	if errors.Is(err, client.ErrNotRunning) {
@@ -95,7 +97,8 @@ func gcProgress(w io.Writer) func(api.GCProgress) {
 		case !p.Planned:
 			say("planning: %s, %s to free so far", count(p.Of.Blobs, "blob"), bytesOf(p.Of.Bytes))
 		case !p.DryRun:
-			say("freed %s of %s, %d of %s", bytesOf(p.Done.Bytes), bytesOf(p.Of.Bytes), p.Done.Blobs, count(p.Of.Blobs, "blob"))
+			say("freed %s of %s, %d of %s", bytesOf(p.Done.Bytes), bytesOf(p.Of.Bytes),
+				p.Done.Blobs, count(p.Of.Blobs, "blob"))
 		}
 	}
 }

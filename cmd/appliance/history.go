@@ -46,7 +46,8 @@ func runHistory(std stdio, o mirrorOptions) error {
 	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "STARTED\tREGISTRY\tMIRRORED\tFAILED\tREPORT")
 	for _, r := range runs {
-		fmt.Fprintf(w, "%s\t%s\t%d of %d\t%d\t%s\n", r.Started.Local().Format(time.DateTime), r.Registry, r.Mirrored, r.Planned, r.Failed, r.File)
+		fmt.Fprintf(w, "%s\t%s\t%d of %d\t%d\t%s\n", r.Started.Local().Format(time.DateTime),
+			r.Registry, r.Mirrored, r.Planned, r.Failed, r.File)
 	}
 	return w.Flush()
 }

@@ -81,7 +81,8 @@ func TestImports_runOneWay(t *testing.T) {
 	}
 }
 
-// Helm's libraries would more than double the memory of an idle daemon: only a program of its own has them.
+// Helm's libraries would more than double the memory of an idle daemon: only a
+// program of its own has them.
 func TestImports_helmIsOutside(t *testing.T) {
 	root, module := moduleRoot(t)
 	imports, err := readImports(root, module)

@@ -51,7 +51,8 @@ func (o *placeOptions) addFlags(f *pflag.FlagSet) {
 }
 
 // carryOut applies a plan, or shows it.
-func (o *placeOptions) carryOut(ctx context.Context, std stdio, plan *installer.Plan) (result installer.Result, done bool, err error) {
+func (o *placeOptions) carryOut(ctx context.Context, std stdio,
+	plan *installer.Plan) (result installer.Result, done bool, err error) {
 	warn(std.err, plan.Warnings)
 	if o.dryRun {
 		describe(std.out, plan)
@@ -74,10 +75,12 @@ type installOptions struct {
 
 func (o *installOptions) addFlags(f *pflag.FlagSet) {
 	o.placeOptions.addFlags(f)
-	f.StringVar(&o.hostname, "quayHostname", "", "name, and optionally port, that clusters will use: HOST[:PORT] (default this host's name, port 8443)")
+	f.StringVar(&o.hostname, "quayHostname", "",
+		"name, and optionally port, that clusters will use: HOST[:PORT] (default this host's name, port 8443)")
 	f.StringVar(&o.initUser, "initUser", "", `name of the first administrator (default "init")`)
-	f.StringVar(&o.initPassword, "initPassword", "", "its password, 8 characters or more without blanks (default: generated); "+
-		"visible to other users of this host while the command runs, so - reads it from standard input")
+	f.StringVar(&o.initPassword, "initPassword", "",
+		"its password, 8 characters or more without blanks (default: generated); "+
+			"visible to other users of this host while the command runs, so - reads it from standard input")
 	o.foreign.declare(f, foreignCommonFlags)
 	o.foreign.declare(f, foreignInstallFlags)
 }
@@ -192,10 +195,12 @@ func reportInstall(w io.Writer, r installer.Result) {
 	}
 	if r.InitPassword == "" {
 		fmt.Fprintf(w, "appliance is available at https://%s with the credentials of %s that it has had before\n"+
-			"if its password is lost, set a new one: %s\n", r.Address, r.InitUser, typed("appliance user passwd "+r.InitUser))
+			"if its password is lost, set a new one: %s\n", r.Address, r.InitUser,
+			typed("appliance user passwd "+r.InitUser))
 		return
 	}
-	fmt.Fprintf(w, "appliance is available at https://%s with credentials (%s, %s)\n", r.Address, r.InitUser, r.InitPassword)
+	fmt.Fprintf(w, "appliance is available at https://%s with credentials (%s, %s)\n", r.Address,
+		r.InitUser, r.InitPassword)
 }
 
 func fileExists(path string) bool {
@@ -303,8 +308,8 @@ func describe(w io.Writer, plan *installer.Plan) {
 	}
 }
 
-// splitHostPort takes HOST or HOST:PORT. What is a good host name is for preflight to say, together with
-// every other problem.
+// splitHostPort takes HOST or HOST:PORT. What is a good host name is for preflight to say, together
+// with every other problem.
 func splitHostPort(s string) (host string, port int, err error) {
 	if !strings.Contains(s, ":") || net.ParseIP(s) != nil {
 		return s, 0, nil

@@ -65,7 +65,8 @@ func newListReleasesCommand(std stdio, repository string) *cobra.Command {
 	f.StringVar(&o.version, "version", "", "the minor version, such as 4.20: the releases of its channel stable-4.20")
 	f.StringVar(&o.channel, "channel", "", "the releases of this channel")
 	f.BoolVar(&o.channels, "channels", false, "the channels of --version")
-	f.StringSliceVar(&o.archs, "filter-by-archs", []string{"amd64"}, "architectures: "+strings.Join(imageset.Architectures(), ", "))
+	f.StringSliceVar(&o.archs, "filter-by-archs", []string{"amd64"},
+		"architectures: "+strings.Join(imageset.Architectures(), ", "))
 	return c
 }
 
@@ -78,7 +79,8 @@ func (o *listOptions) check() error {
 	}
 	for _, arch := range o.archs {
 		if !slices.Contains(imageset.Architectures(), arch) {
-			return fmt.Errorf("invalid architecture(s) %s. Known architectures: %s", arch, strings.Join(imageset.Architectures(), ", "))
+			return fmt.Errorf("invalid architecture(s) %s. Known architectures: %s", arch,
+				strings.Join(imageset.Architectures(), ", "))
 		}
 	}
 	return nil
@@ -88,14 +90,16 @@ func runListReleases(ctx context.Context, std stdio, o listOptions) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	graphs := updategraph.Client{URL: cmp.Or(os.Getenv("UPDATE_URL_OVERRIDE"), updategraph.OCP), HTTP: fetch.NewHTTPClient(o.srcVerify)}
+	graphs := updategraph.Client{URL: cmp.Or(os.Getenv("UPDATE_URL_OVERRIDE"), updategraph.OCP),
+		HTTP: fetch.NewHTTPClient(o.srcVerify)}
 	switch {
 	case o.channels:
 		graph, err := graphs.Fetch(ctx, o.channel, "amd64") // all architectures have the same
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(std.out, "Listing channels for version %s:\n\n%s\n", o.version, strings.Join(graph.Channels(), "\n"))
+		fmt.Fprintf(std.out, "Listing channels for version %s:\n\n%s\n", o.version,
+			strings.Join(graph.Channels(), "\n"))
 		return nil
 	case o.channel != "":
 		return listVersions(ctx, std, o, graphs)
@@ -113,7 +117,8 @@ func listVersions(ctx context.Context, std stdio, o listOptions, graphs updategr
 	for _, arch := range o.archs {
 		graph, err := graphs.Fetch(ctx, o.channel, arch)
 		if err == nil && len(graph.Nodes) == 0 {
-			err = hint.New(fmt.Errorf("channel %q: no versions found for %s", o.channel, arch), "appliance list releases --channels --version X.Y lists the channels of a version")
+			err = hint.New(fmt.Errorf("channel %q: no versions found for %s", o.channel, arch),
+				"appliance list releases --channels --version X.Y lists the channels of a version")
 		}
 		if err != nil {
 			errs = append(errs, err)

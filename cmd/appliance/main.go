@@ -1,5 +1,5 @@
-// Command appliance is the container registry of a network without internet: it installs itself as a
-// service, mirrors image set configurations, pulls through from upstreams, and collects garbage.
+// Command appliance is the container registry of a network without internet: it installs itself as
+// a service, mirrors image set configurations, pulls through from upstreams, and collects garbage.
 //
 // Each command has one file: a constructor, an options struct whose addFlags names the flags, and a
 // run function that takes a context and returns an error. The logic is in the packages.
@@ -179,7 +179,8 @@ func newHelpCommand(root *cobra.Command) *cobra.Command {
 // noSuchCommand rejects an unknown subcommand, for which cobra prints help and ends with 0.
 func noSuchCommand(c *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return hint.New(fmt.Errorf("unknown command %q for %s", args[0], c.CommandPath()), c.CommandPath()+" --help lists the commands")
+		return hint.New(fmt.Errorf("unknown command %q for %s", args[0], c.CommandPath()),
+			c.CommandPath()+" --help lists the commands")
 	}
 	return nil
 }

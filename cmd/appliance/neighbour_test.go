@@ -16,7 +16,8 @@ import (
 // neighbour is a user of the host who has nothing to do with the registry.
 const neighbour = 64998
 
-// newNeighboured is a registry that a user without privileges has, in a place that another user may look into.
+// newNeighboured is a registry that a user without privileges has, in a place that
+// another user may look into.
 func newNeighboured(t *testing.T) *attacked {
 	t.Helper()
 	a := newAttacked(t)
@@ -39,7 +40,8 @@ func by(id int, c *exec.Cmd) (string, error) {
 	return string(out), err
 }
 
-// TestUser_neighbourSeesNoSecrets looks at everything that prepare and a daemon have made, as another user.
+// TestUser_neighbourSeesNoSecrets looks at everything that prepare and a daemon have
+// made, as another user.
 func TestUser_neighbourSeesNoSecrets(t *testing.T) {
 	a := newNeighboured(t)
 	must(t, os.Chmod(a.root, 0o755)) // as a user's directory may be
@@ -82,7 +84,8 @@ func (a *attacked) tree(t *testing.T) string {
 	return string(out)
 }
 
-// TestUser_neighbourLaysTraps has another user be first in a directory that everybody may write to, as /tmp is.
+// TestUser_neighbourLaysTraps has another user be first in a directory that everybody
+// may write to, as /tmp is.
 func TestUser_neighbourLaysTraps(t *testing.T) {
 	a := newNeighboured(t)
 	shared := filepath.Join(filepath.Dir(a.root), "shared")

@@ -13,8 +13,9 @@ import (
 	"github.com/mirror-appliance/appliance/internal/home"
 )
 
-// setHome gives HOME to a process that has none, as under cloud-init, cron and systemd-run: libraries and child
-// processes look there too. A user without a home directory is not an error until a command needs one.
+// setHome gives HOME to a process that has none, as under cloud-init, cron and systemd-run:
+// libraries and child processes look there too. A user without a home directory is not an error
+// until a command needs one.
 func setHome() error {
 	if os.Getenv("HOME") != "" {
 		return nil
@@ -58,7 +59,8 @@ func noEmptyValue(c *cobra.Command, names ...string) error {
 	return nil
 }
 
-// errEmptyPath is for an unset variable of a script: it means neither the default nor this directory.
+// errEmptyPath is for an unset variable of a script: it means neither the default
+// nor this directory.
 var errEmptyPath = hint.New(errors.New("the path is empty"), "name a path, or leave the flag out for its default")
 
 // expandPath resolves ~ and ~user, which a shell does not in --flag=~/path and in file://~/path.

@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// TestPlaces_wrongKind has a file where a directory is wanted and the other way round: each command says so, and what to do.
+// TestPlaces_wrongKind has a file where a directory is wanted and the other way round: each command
+// says so, and what to do.
 func TestPlaces_wrongKind(t *testing.T) {
 	f := newFaulty(t, "")
 	f.fill(t, 1)
@@ -61,7 +62,8 @@ func TestPlaces_wrongKind(t *testing.T) {
 	}
 }
 
-// TestDenied_namesTheLinkAndTheUser has a storage that is a link to a place where the store's owner may not go.
+// TestDenied_namesTheLinkAndTheUser has a storage that is a link to a place where the
+// store's owner may not go.
 func TestDenied_namesTheLinkAndTheUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can become another")
@@ -93,7 +95,8 @@ func TestDenied_namesTheLinkAndTheUser(t *testing.T) {
 	says(nil, "the command acts as user 65534, whose store it is", "run the command as root")
 }
 
-// TestServe_belowADirectoryToPassThrough has a quayRoot of root's that its service may pass through and not read.
+// TestServe_belowADirectoryToPassThrough has a quayRoot of root's that its service may
+// pass through and not read.
 func TestServe_belowADirectoryToPassThrough(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can become another")

@@ -19,8 +19,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store/integrity/findings"
 )
 
-// TestTables_namesStayInTheirPlace prints what daemons, files and upstreams say: a name in it neither drives a terminal
-// nor begins a line or a column of its own.
+// TestTables_namesStayInTheirPlace prints what daemons, files and upstreams say: a name in it
+// neither drives a terminal nor begins a line or a column of its own.
 func TestTables_namesStayInTheirPlace(t *testing.T) {
 	const evil = "name\x1b[2J\nhealthy   yes\tadmin\u202e"
 	tables := map[string]func(w io.Writer, name string){
@@ -94,7 +94,8 @@ func TestProgress_copying(t *testing.T) {
 	p.stop() // which ends what start began
 }
 
-// TestFailure_linesOfAnErrorAreIndented has what an upstream says look like a line of the program's own.
+// TestFailure_linesOfAnErrorAreIndented has what an upstream says look like a line
+// of the program's own.
 func TestFailure_linesOfAnErrorAreIndented(t *testing.T) {
 	var out bytes.Buffer
 	(&progress{out: &out}).failure(plan.Failure{Image: &plan.Image{Origin: "a/b"}, Error: "one\ncopied \x1b[2Jx"})
@@ -103,7 +104,8 @@ func TestFailure_linesOfAnErrorAreIndented(t *testing.T) {
 	}
 }
 
-// TestSurviveClosedOutput_isNotInherited asks a program that a command runs which signals it ignores.
+// TestSurviveClosedOutput_isNotInherited asks a program that a command runs which
+// signals it ignores.
 func TestSurviveClosedOutput_isNotInherited(t *testing.T) {
 	ignored := func() bool {
 		t.Helper()

@@ -54,7 +54,8 @@ func runPrepare(ctx context.Context, std stdio, o prepareOptions) error {
 			return err
 		}
 	}
-	plan, err := installer.PlanPrepare(ctx, installer.Request{Hostname: host, Port: port, QuayRoot: root}, installerDeps())
+	plan, err := installer.PlanPrepare(ctx, installer.Request{Hostname: host, Port: port,
+		QuayRoot: root}, installerDeps())
 	if err != nil {
 		return err
 	}

@@ -58,8 +58,8 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// surviveClosedOutput makes a write to a closed pipe fail, where the Go runtime would end the process.
-// The signal is not ignored, since child processes would inherit that.
+// surviveClosedOutput makes a write to a closed pipe fail, where the Go runtime would end the
+// process. The signal is not ignored, since child processes would inherit that.
 func surviveClosedOutput() {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 }
@@ -103,11 +103,12 @@ func addRateFlag(f *pflag.FlagSet, rate *int64, verb string) {
 	})
 }
 
-// sayEvery is how often the progress of a job, which the daemon reports about each second, is printed.
+// sayEvery is how often the progress of a job, which the daemon reports about each
+// second, is printed.
 const sayEvery = 1500 * time.Millisecond
 
-// nowAndThen returns a function that prints the progress of a job, a line each two seconds. Of a short
-// job it prints nothing.
+// nowAndThen returns a function that prints the progress of a job, a line each two seconds. Of a
+// short job it prints nothing.
 func nowAndThen(w io.Writer) func(format string, args ...any) {
 	last := time.Now()
 	return func(format string, args ...any) {
@@ -131,7 +132,8 @@ func count(n int, what string) string {
 }
 
 func garbage(g gc.Result) string {
-	return fmt.Sprintf("%s, %s, %s", count(g.Blobs, "blob"), count(g.Uploads, "unfinished upload"), count(g.Runs, "abandoned sync"))
+	return fmt.Sprintf("%s, %s, %s", count(g.Blobs, "blob"), count(g.Uploads, "unfinished upload"),
+		count(g.Runs, "abandoned sync"))
 }
 
 // howFar is how much of the store a scrub has read.

@@ -37,8 +37,8 @@ func patienceOf(root *cobra.Command, args []string) time.Duration {
 	return limit
 }
 
-// endInTime ends the process when the command goes on for longer than limit after a signal, which ends
-// ctx, and at once on a second signal. The caller calls ended when the command has ended.
+// endInTime ends the process when the command goes on for longer than limit after a signal, which
+// ends ctx, and at once on a second signal. The caller calls ended when the command has ended.
 func endInTime(ctx context.Context, stop func(), limit time.Duration, std stdio) (ended func()) {
 	done := make(chan struct{})
 	go func() {

@@ -22,7 +22,8 @@ func newPassword(ctx context.Context, std stdio, fromStdin bool, name string) (s
 	}
 	terminal, ok := std.in.(*os.File)
 	if !ok || !term.IsTerminal(int(terminal.Fd())) {
-		return "", hint.New(errors.New("there is no terminal to ask for a password on"), "pass it with --password-stdin")
+		return "", hint.New(errors.New("there is no terminal to ask for a password on"),
+			"pass it with --password-stdin")
 	}
 	first, err := ask(ctx, std.err, terminal, "Password for "+name+": ")
 	if err != nil {
@@ -38,8 +39,8 @@ func newPassword(ctx context.Context, std stdio, fromStdin bool, name string) (s
 	return first, nil
 }
 
-// ask reads a line that is not shown. term.ReadPassword was refused: a signal does not end it, and the
-// terminal stays without echo if the process ends instead.
+// ask reads a line that is not shown. term.ReadPassword was refused: a signal does not end it, and
+// the terminal stays without echo if the process ends instead.
 func ask(ctx context.Context, w io.Writer, terminal *os.File, prompt string) (string, error) {
 	fd := int(terminal.Fd())
 	shown, err := unix.IoctlGetTermios(fd, unix.TCGETS)
@@ -69,7 +70,8 @@ func readPassword(ctx context.Context, r io.Reader) (string, error) {
 		return "", fmt.Errorf("read the password from standard input: %w", err)
 	}
 	if line == "" {
-		return "", hint.New(errors.New("no password on standard input"), "for example: printf %s \"$PASSWORD\" | appliance …")
+		return "", hint.New(errors.New("no password on standard input"),
+			"for example: printf %s \"$PASSWORD\" | appliance …")
 	}
 	if strings.HasPrefix(line, "\ufeff") {
 		return "", hint.New(errors.New("the password on standard input begins with a byte order mark (BOM)"),

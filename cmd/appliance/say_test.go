@@ -51,7 +51,8 @@ func TestBackup_damaged(t *testing.T) {
 	}
 }
 
-// TestStranger has a user of the host, who is neither root nor the one who installed the appliance, try commands.
+// TestStranger has a user of the host, who is neither root nor the one who installed the
+// appliance, try commands.
 func TestStranger(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can become another")

@@ -72,7 +72,8 @@ func printScrub(w io.Writer, r findings.ScrubReport) {
 		if !d.Repaired {
 			state = "not repaired: " + strings.ReplaceAll(d.RepairError, "\n", "; ") // one of each place it was asked for
 		}
-		fmt.Fprintf(w, "%s (%s): %s; %s\n", plain.Line(d.Digest.String()), bytesOf(d.Size), plain.Line(d.Cause), plain.Line(state))
+		fmt.Fprintf(w, "%s (%s): %s; %s\n", plain.Line(d.Digest.String()), bytesOf(d.Size),
+			plain.Line(d.Cause), plain.Line(state))
 		for _, image := range d.Images {
 			fmt.Fprintf(w, "    needed by %s\n", plain.Line(image))
 		}
@@ -81,5 +82,6 @@ func printScrub(w io.Writer, r findings.ScrubReport) {
 	if r.Resumed {
 		resumed = ", going on where the last scrub stopped"
 	}
-	fmt.Fprintf(w, "read %d blobs (%s)%s: %d damaged, %d of them repaired\n", r.Blobs, bytesOf(r.Bytes), resumed, r.Damaged, r.Repaired)
+	fmt.Fprintf(w, "read %d blobs (%s)%s: %d damaged, %d of them repaired\n", r.Blobs,
+		bytesOf(r.Bytes), resumed, r.Damaged, r.Repaired)
 }

@@ -43,7 +43,8 @@ func (o *mirrorOptions) openSources(ctx context.Context, keys authn.Keychain, lo
 }
 
 // reading returns how a source registry is read. insecure: registries.conf says so.
-func (o *mirrorOptions) reading(ctx context.Context, insecure bool, keys authn.Keychain, log *slog.Logger) func(string) (upstream.Options, error) {
+func (o *mirrorOptions) reading(ctx context.Context, insecure bool, keys authn.Keychain,
+	log *slog.Logger) func(string) (upstream.Options, error) {
 	insecure = insecure || !o.srcVerify
 	return func(registry string) (upstream.Options, error) {
 		files, err := upstream.TrustFiles(o.srcCertDir, registry)

@@ -56,8 +56,8 @@ func TestStuck_endsOnASignal(t *testing.T) {
 	}
 }
 
-// TestStuck_childForRoot has the process that acts for root on a store be stopped: it ends with the command and leaves
-// no lock.
+// TestStuck_childForRoot has the process that acts for root on a store be stopped: it ends with the
+// command and leaves no lock.
 func TestStuck_childForRoot(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root has a command act as another user")

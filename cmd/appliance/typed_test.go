@@ -8,8 +8,8 @@ import (
 	"github.com/mirror-appliance/appliance/installer"
 )
 
-// TestTyped_inListsOfProblems says commands with the program's whole path also where several problems are listed, where
-// a warning has one, and between backquotes.
+// TestTyped_inListsOfProblems says commands with the program's whole path also where several
+// problems are listed, where a warning has one, and between backquotes.
 func TestTyped_inListsOfProblems(t *testing.T) {
 	wholePathOf = func() string { return "/opt/appliance" }
 	t.Cleanup(func() { wholePathOf = wholePath })

@@ -12,8 +12,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
-// foreign is a row in a table of flags of the programs that this one replaces. They are known by name, so that a script
-// that uses one is told of it, and not of a typing error.
+// foreign is a row in a table of flags of the programs that this one replaces. They are known by
+// name, so that a script that uses one is told of it, and not of a typing error.
 type foreign struct {
 	kind  foreignKind
 	names string // separated by blanks; a name may end with its shorthand: "ssh-key,k"
@@ -60,7 +60,8 @@ func hide(f *pflag.FlagSet, name string, isSwitch bool) string {
 func (all foreignFlags) check(c *cobra.Command, w io.Writer) error {
 	for _, row := range all {
 		if (row.kind == refused || row.kind == refusedSwitch) && c.Flags().Changed(row.names) {
-			return hint.New(fmt.Errorf("--%s is not built yet", row.names), cmp.Or(row.text, "leave it out; "+c.CommandPath()+" --help lists what there is"))
+			return hint.New(fmt.Errorf("--%s is not built yet", row.names),
+				cmp.Or(row.text, "leave it out; "+c.CommandPath()+" --help lists what there is"))
 		}
 	}
 	for _, row := range all {
@@ -77,7 +78,8 @@ func (all foreignFlags) check(c *cobra.Command, w io.Writer) error {
 
 // spellings are the names of flags that scripts write in several ways.
 var spellings = []string{
-	"quayHostname", "quayRoot", "quayStorage", "sqliteStorage", "initUser", "initPassword", "targetHostname", "targetUsername",
+	"quayHostname", "quayRoot", "quayStorage", "sqliteStorage", "initUser", "initPassword",
+	"targetHostname", "targetUsername",
 	"sslCert", "sslKey", "sslCheckSkip", "askBecomePass", "additionalArgs", "autoApprove", "keepContent",
 	"ssh-key", "image-archive", "no-color", "log-level", // --loglevel is of oc-mirror 4.17
 }
@@ -105,8 +107,8 @@ const (
 		"and keeps everything else"
 )
 
-// unbuiltMirrorRegistry, unbuiltOCMirror and unbuiltOfList are the tables. This program has oc-mirror's commands where
-// oc-mirror does, and below mirror.
+// unbuiltMirrorRegistry, unbuiltOCMirror and unbuiltOfList are the tables. This program has
+// oc-mirror's commands where oc-mirror does, and below mirror.
 var (
 	unbuiltMirrorRegistry = []unbuilt{
 		{name: "upgrade", short: "Replace the program of an installed registry by this one", next: upgradeByInstall},

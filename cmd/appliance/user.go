@@ -48,7 +48,8 @@ Passwords are asked for, or read from standard input with --password-stdin; neve
 		RunE: func(c *cobra.Command, args []string) error { return runUserAdd(c.Context(), std, o, args[0]) },
 	}
 	add.Flags().StringVar(&o.role, "role", "", "pull, push or admin")
-	addPatternsFlag(add.Flags(), &o.repositories, "only these repositories: openshift/release, or openshift/* for all below; may be repeated (default all)")
+	addPatternsFlag(add.Flags(), &o.repositories,
+		"only these repositories: openshift/release, or openshift/* for all below; may be repeated (default all)")
 	add.Flags().BoolVar(&o.passwordStdin, "password-stdin", false, "read the password from standard input")
 	passwd := &cobra.Command{
 		Use: "passwd NAME", Short: "Give a user another password", Args: takes(1, "the name of one user"),
@@ -62,7 +63,9 @@ Passwords are asked for, or read from standard input with --password-stdin; neve
 		},
 	}
 	grant := &cobra.Command{
-		Use: "grant NAME [--repository PATTERN]...", Short: "Say which repositories a user may see; without --repository all", Args: takes(1, "the name of one user"),
+		Use:   "grant NAME [--repository PATTERN]...",
+		Short: "Say which repositories a user may see; without --repository all",
+		Args:  takes(1, "the name of one user"),
 		RunE: func(c *cobra.Command, args []string) error {
 			patterns := o.repositories
 			if patterns == nil {
@@ -85,8 +88,8 @@ Passwords are asked for, or read from standard input with --password-stdin; neve
 	return c
 }
 
-// addPatternsFlag adds a flag that may be repeated, and may have several patterns with commas between
-// them. Each is checked: an empty variable of a script must not grant all repositories.
+// addPatternsFlag adds a flag that may be repeated, and may have several patterns with commas
+// between them. Each is checked: an empty variable of a script must not grant all repositories.
 func addPatternsFlag(f *pflag.FlagSet, to *[]string, usage string) {
 	f.Func("repository", usage, func(s string) error {
 		patterns := strings.Split(s, ",")
@@ -107,7 +110,8 @@ func runUserAdd(ctx context.Context, std stdio, o userOptions, name string) erro
 		return err
 	}
 	return withControl(ctx, std, &o.locateOptions, func(control *client.Client) error {
-		if _, err := control.CreateUser(ctx, api.NewUser{Name: name, Role: o.role, Password: password, Repositories: o.repositories}); err != nil {
+		if _, err := control.CreateUser(ctx, api.NewUser{Name: name, Role: o.role,
+			Password: password, Repositories: o.repositories}); err != nil {
 			return err
 		}
 		fmt.Fprintf(std.out, "user %s may %s\n", name, o.role)
@@ -169,7 +173,8 @@ func printUsers(w io.Writer, users []api.User) {
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(t, "NAME\tROLE\tCREATED\tREPOSITORIES")
 	for _, u := range users {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", plain.Line(u.Name), plain.Line(u.Role), u.Created.Format("2006-01-02"), plain.Line(reach(u)))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", plain.Line(u.Name), plain.Line(u.Role),
+			u.Created.Format("2006-01-02"), plain.Line(reach(u)))
 	}
 	_ = t.Flush() // w keeps an error, see output
 }

@@ -48,7 +48,8 @@ Exit codes: 0 nothing is damaged, 1 something is, or it could not be checked.`,
 func runVerify(ctx context.Context, std stdio, o verifyOptions) error {
 	o.existing = true
 	return withControl(ctx, std, &o.locateOptions, func(control *client.Client) error {
-		report, err := control.Verify(ctx, api.VerifyRequest{Content: o.content, BytesPerSecond: o.rate}, verifyProgress(std.err, o.content))
+		report, err := control.Verify(ctx, api.VerifyRequest{Content: o.content,
+			BytesPerSecond: o.rate}, verifyProgress(std.err, o.content))
 		if err != nil {
 			return err
 		}
@@ -66,7 +67,8 @@ func runVerify(ctx context.Context, std stdio, o verifyOptions) error {
 func verifyProgress(w io.Writer, content bool) func(api.VerifyProgress) {
 	say := nowAndThen(w)
 	return func(p api.VerifyProgress) {
-		text := fmt.Sprintf("%d of %d manifests, %d of %d blobs", p.Done.Manifests, p.Of.Manifests, p.Done.Blobs, p.Of.Blobs)
+		text := fmt.Sprintf("%d of %d manifests, %d of %d blobs", p.Done.Manifests, p.Of.Manifests,
+			p.Done.Blobs, p.Of.Blobs)
 		if content {
 			text += fmt.Sprintf(", %s of %s", bytesOf(p.Done.ContentBytes), bytesOf(p.Of.BlobBytes))
 		}
@@ -81,7 +83,8 @@ func printVerify(w io.Writer, r findings.Report) {
 	if r.MoreProblems > 0 {
 		fmt.Fprintf(w, "and %d more\n", r.MoreProblems)
 	}
-	fmt.Fprintf(w, "verified %d manifests, %d references, %d tags, %d blobs (%s)", r.Manifests, r.References, r.Tags, r.Blobs, bytesOf(r.BlobBytes))
+	fmt.Fprintf(w, "verified %d manifests, %d references, %d tags, %d blobs (%s)", r.Manifests,
+		r.References, r.Tags, r.Blobs, bytesOf(r.BlobBytes))
 	if r.ContentBytes > 0 {
 		fmt.Fprintf(w, ", %s of it read", bytesOf(r.ContentBytes))
 	}
@@ -90,7 +93,8 @@ func printVerify(w io.Writer, r findings.Report) {
 		fmt.Fprintf(w, "%d blobs are out of service, see appliance scrub\n", r.Quarantined)
 	}
 	if r.ExtraFiles+r.StaleUploads > 0 {
-		fmt.Fprintf(w, "left over, for gc to take: %d files (%s), %d uploads (%s)\n", r.ExtraFiles, bytesOf(r.ExtraBytes), r.StaleUploads, bytesOf(r.StaleUploadBytes))
+		fmt.Fprintf(w, "left over, for gc to take: %d files (%s), %d uploads (%s)\n", r.ExtraFiles,
+			bytesOf(r.ExtraBytes), r.StaleUploads, bytesOf(r.StaleUploadBytes))
 	}
 	if r.Clean() {
 		fmt.Fprintln(w, "nothing is damaged")
