@@ -17,16 +17,18 @@ import (
 	"github.com/mirror-appliance/appliance/internal/retry"
 )
 
-// Destination is an open run at a destination. What is put is staged, and Commit makes all of it visible at once, where the
-// destination can. *store.Run, the control API's client and *remote.Run are destinations. mirror/desttest checks what
-// follows.
+// Destination is an open run at a destination. What is put is staged, and Commit makes all of it
+// visible at once, where the destination can. *store.Run, the control API's client and *remote.Run
+// are destinations. mirror/desttest checks what follows.
 //
-// Methods may be called concurrently, except for Commit and Abort, of which one is called at the end. Neither is called when
-// a run is cancelled, so that what is staged is kept from collection for a while and serves the next run. Whatever failed may
-// be called again, Commit and Tag too: an answer that was lost does not tell whether it was done.
+// Methods may be called concurrently, except for Commit and Abort, of which one is called at the
+// end. Neither is called when a run is cancelled, so that what is staged is kept from collection
+// for a while and serves the next run. Whatever failed may be called again, Commit and Tag too: an
+// answer that was lost does not tell whether it was done.
 //
-// A destination that takes few writers at once, such as an archive, has a method Writers, see limited; one that wants to
-// know where content comes from has a method Source, see sourceRecorder; one that is to see the plan has a method Planned.
+// A destination that takes few writers at once, such as an archive, has a method Writers, see
+// limited; one that wants to know where content comes from has a method Source, see sourceRecorder;
+// one that is to see the plan has a method Planned.
 type Destination interface {
 	// Existing returns those of some blobs and manifests, both by the repository that they are for,
 	// that exist there and need not be put. They are kept from collection from then on, and the
@@ -35,8 +37,9 @@ type Destination interface {
 	// have: a source that names them need not have them.
 	Existing(ctx context.Context, blobs, manifests map[string][]digest.Digest) (
 		haveBlobs, haveManifests, unconfirmed map[string][]digest.Digest, err error)
-	// Confirm stages unconfirmed blobs without their bytes, where the destination can: the caller has asked the source of each
-	// repository, which has the blobs listed by it, with these sizes. It returns those that are staged; the others are put.
+	// Confirm stages unconfirmed blobs without their bytes, where the destination can: the caller
+	// has asked the source of each repository, which has the blobs listed by it, with these sizes.
+	// It returns those that are staged; the others are put.
 	Confirm(ctx context.Context, blobs map[string][]ocispec.Descriptor) (staged map[string][]digest.Digest, err error)
 	// PutBlob stages a blob, verifying its size and digest. It reads r once, to its end.
 	PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, r io.Reader) error
@@ -63,16 +66,26 @@ type refusal interface {
 	Refused() bool
 }
 
+// pause is an error of a destination that had too many requests. It makes the next one wait.
+type pause interface {
+	error
+	Busy() bool
+}
+
 // sourceError is an error of reading a source, which has retried what may pass.
 type sourceError struct{ error }
 
 func (e *sourceError) Unwrap() error { return e.error }
 
-// attempts is how often a destination is asked or given the same while its side fails.
-const attempts = 3
+// attempts is how often a destination is asked or given the same while its side fails, and pauses
+// how often while it is busy.
+const (
+	attempts = 3
+	pauses   = 100
+)
 
-// target is the destination of a run. It retries calls while the destination's side fails: one dropped
-// connection must not leave a release incomplete.
+// target is the destination of a run. It retries calls while the destination's side fails: one
+// dropped connection must not leave a release incomplete.
 type target struct {
 	dst     Destination
 	sleep   func(ctx context.Context, d time.Duration) error
@@ -100,7 +113,20 @@ func (t *target) repeat(ctx context.Context, what string, do func() error) error
 		Notify: func(failures int, err error) {
 			t.log.Warn("the destination failed and is tried again", "at", what, "attempt", failures, "error", err)
 		},
-	}.Do(ctx, do)
+	}.Do(ctx, func() error {
+		err := do()
+		for n := 1; n < pauses && busy(err) && ctx.Err() == nil; n++ {
+			err = do()
+		}
+		return err
+	})
+}
+
+// busy reports whether the same is worth another try once the destination has rested.
+func busy(err error) bool {
+	var p pause
+	var source *sourceError
+	return errors.As(err, &p) && p.Busy() && !errors.As(err, &source)
 }
 
 // write is repeat for a put, within the number of writers that the destination takes.

@@ -45,6 +45,23 @@ func TestExecute_putIsRepeated(t *testing.T) {
 	s.holds(t, "samples/oci", "v1", s.digest(t, "samples/oci", "v1"))
 }
 
+// pausing has too many requests.
+type pausing struct{ error }
+
+func (pausing) Busy() bool { return true }
+
+func TestExecute_pausesAreNoFailures(t *testing.T) {
+	s := newSetup(t, "  additionalImages:\n  - name: HOST/samples/oci:v1\n")
+	dst := &shaky{Destination: s.run(t), failures: make(chan error, 20)}
+	for range 20 {
+		dst.failures <- pausing{errors.New("too many requests")}
+	}
+	if _, err := s.engine.Execute(t.Context(), s.plan(t), dst); err != nil {
+		t.Fatal(err)
+	}
+	s.holds(t, "samples/oci", "v1", s.digest(t, "samples/oci", "v1"))
+}
+
 func TestExecute_aRefusedBlobIsNotFetched(t *testing.T) {
 	s := newSetup(t, "  additionalImages:\n  - name: HOST/samples/oci:v1\n")
 	plan := s.plan(t)
@@ -62,8 +79,8 @@ func TestExecute_aRefusedBlobIsNotFetched(t *testing.T) {
 	}
 }
 
-// dropping loses the connection the first time that it is asked for something: before it is done, or after, and then the
-// answer is lost.
+// dropping loses the connection the first time that it is asked for something: before it is done,
+// or after, and then the answer is lost.
 type dropping struct {
 	mirror.Destination
 	at    string

@@ -15,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
+	"github.com/mirror-appliance/appliance/internal/busy"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/mirror"
@@ -166,15 +167,19 @@ func (o *deleteOptions) pruner(ctx context.Context, registry string, keys authn.
 		return nil, nil, err
 	}
 	plainHTTP := !o.destVerify && upstream.AnswersPlain(ctx, registry)
-	// Cloned, since HTTP/2 adds its protocol to a configuration, which the control API does not speak.
-	to, err := remote.Open(remote.Options{Registry: registry, PlainHTTP: plainHTTP, TLS: tlsConfig.Clone(), Keychain: keys, UserAgent: "appliance/" + version})
+	// Cloned, since HTTP/2 adds its protocol to a configuration, which the control
+	// API does not speak.
+	limits := busy.New(nil, log)
+	to, err := remote.Open(remote.Options{
+		Registry: registry, PlainHTTP: plainHTTP, TLS: tlsConfig.Clone(), Keychain: keys, UserAgent: "appliance/" + version, Busy: limits,
+	})
 	if err != nil {
 		return nil, nil, err
 	}
 	registries := upstream.NewRegistries(func(registry string) (upstream.Options, error) {
 		return upstream.Options{
 			Registry: registry, SkipVerify: !o.destVerify, PlainHTTP: plainHTTP, CAFiles: files, Keychain: keys,
-			UserAgent: "appliance/" + version, Retries: o.retryTimes, Log: log,
+			UserAgent: "appliance/" + version, Retries: o.retryTimes, Busy: limits, Log: log,
 		}, nil
 	})
 	return &pruner{registries, registry, to}, tlsConfig, nil

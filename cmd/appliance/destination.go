@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 
+	"github.com/mirror-appliance/appliance/internal/busy"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/remote"
@@ -62,11 +63,11 @@ func openDestination(ctx context.Context, address string, o mirrorOptions, keys 
 		return nil, accessRefused(address, login.Username, refused)
 	case errors.As(err, new(*client.NotApplianceError)), refused != nil && refused.Status == http.StatusForbidden:
 		// A user of role push can fill an appliance too, as any other registry.
-		return openRemote(address, keys, tlsConfig, false), nil
+		return openRemote(address, keys, tlsConfig, false, o.busy), nil
 	case refused != nil || o.destVerify || !upstream.AnswersPlain(ctx, address):
 		return nil, fmt.Errorf("checking registry %q access: %w", address, err)
 	}
-	return openRemote(address, keys, tlsConfig, true), nil
+	return openRemote(address, keys, tlsConfig, true, o.busy), nil
 }
 
 // accessRefused is the answer of an appliance to a login that it does not know.
@@ -79,11 +80,13 @@ func accessRefused(registry, user string, refused *client.Refused) error {
 	return hint.New(err, next)
 }
 
-func openRemote(registry string, keys authn.Keychain, tlsConfig *tls.Config, plain bool) *destination {
+func openRemote(registry string, keys authn.Keychain, tlsConfig *tls.Config, plain bool, limits *busy.Limits) *destination {
 	return &destination{
 		kind: "over the distribution protocol",
 		begin: func(context.Context, string) (mirror.Destination, error) {
-			return remote.Open(remote.Options{Registry: registry, PlainHTTP: plain, TLS: tlsConfig, Keychain: keys, UserAgent: "appliance/" + version})
+			return remote.Open(remote.Options{
+				Registry: registry, PlainHTTP: plain, TLS: tlsConfig, Keychain: keys, UserAgent: "appliance/" + version, Busy: limits,
+			})
 		},
 		close: func() {},
 	}

@@ -24,6 +24,7 @@ func rooms() map[string][]string {
 	return map[string][]string{
 		"cmd":                   {"*"},
 		"internal/*":            nil,
+		"internal/busy":         {"internal/retry"},
 		"internal/fetch":        {"internal/retry"},
 		"registry":              {"registry/*", "registry/admin/api", "registry/admin/client", "registry/store/backup", "gc", "mirror", "mirror/*", "tlsgen", "systemd"},
 		"registry/oci":          front,

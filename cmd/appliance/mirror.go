@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/mirror-appliance/appliance/internal/busy"
 	"github.com/mirror-appliance/appliance/internal/fetch"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
@@ -47,6 +48,7 @@ type mirrorOptions struct {
 	destination    credentials
 	foreign        foreignFlags
 	plugin         bool // called as oc-mirror: its lines are printed
+	busy           *busy.Limits
 }
 
 func (o *mirrorOptions) addFlags(f *pflag.FlagSet) {
@@ -176,6 +178,7 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: level, ReplaceAttr: plain.Attr}))
+	o.busy = busy.New(nil, log)
 	keys, err := o.source.keychain(o.authFile)
 	if err != nil {
 		return err
@@ -242,8 +245,8 @@ func (o *mirrorOptions) mode(argument string) string {
 	return "mirrorToMirror"
 }
 
-// connect gives a run its destination, and its sources if those are archives. Both are asked first: a missing login or a
-// damaged chunk is found before an hour of planning and not after it.
+// connect gives a run its destination, and its sources if those are archives. Both are asked first:
+// a missing login or a damaged chunk is found before an hour of planning and not after it.
 func (o *mirrorOptions) connect(ctx context.Context, argument string, keys authn.Keychain, run *mirror.Options, progress *progress) (end func() error, err error) {
 	if strings.HasPrefix(argument, "file://") {
 		progress.say("mirroring into an archive, %s", argument)

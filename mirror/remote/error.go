@@ -14,9 +14,13 @@ import (
 func (r *Run) failed(attempt string, err error) error {
 	at := r.registry.RegistryStr()
 	next := "check that it is reached and trusted: skopeo list-tags docker://" + at + "/REPOSITORY"
+	f := &failure{error: err}
 	var answer *transport.Error
 	if errors.As(err, &answer) {
 		switch answer.StatusCode {
+		case http.StatusTooManyRequests:
+			next = "it takes fewer requests than there are: run the same command later, or ask for a higher limit"
+			f.busy = !r.busy.Exhausted(at)
 		case http.StatusUnauthorized:
 			next = "log in first: podman login " + at
 		case http.StatusForbidden:
@@ -25,13 +29,20 @@ func (r *Run) failed(attempt string, err error) error {
 			next = "raise the largest body that the registry, or the proxy in front of it, takes"
 		}
 	}
-	return hint.New(fmt.Errorf("destination registry %s: %s: %w", at, attempt, &failure{err}), next)
+	return hint.New(fmt.Errorf("destination registry %s: %s: %w", at, attempt, f), next)
 }
 
 // failure is an error of the registry or of reaching it.
-type failure struct{ error }
+type failure struct {
+	error
+	busy bool
+}
 
 func (f *failure) Unwrap() error { return f.error }
+
+// Busy reports whether the registry had too many requests, and is not given up for it. It gets no
+// request then before it has rested.
+func (f *failure) Busy() bool { return f.busy }
 
 // Refused reports whether the same request would be refused again. A login may expire, a session be
 // forgotten and a body arrive damaged, so 400, 401 and 404 are not final.
@@ -41,6 +52,8 @@ func (f *failure) Refused() bool {
 		return false
 	}
 	switch answer.StatusCode {
+	case http.StatusTooManyRequests:
+		return !f.busy
 	case http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusLengthRequired, http.StatusPreconditionFailed,
 		http.StatusRequestEntityTooLarge, http.StatusRequestURITooLong, http.StatusUnsupportedMediaType,
 		http.StatusUnprocessableEntity, http.StatusRequestHeaderFieldsTooLarge, http.StatusUnavailableForLegalReasons,

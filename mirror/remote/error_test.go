@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -18,7 +20,7 @@ func refused(err error) bool {
 func TestRun_refusalsThatAreFinal(t *testing.T) {
 	data, desc := blob("x")
 	for status, want := range map[int]bool{
-		400: false, 401: false, 403: true, 404: false, 405: true, 408: false, 409: false, 412: true, 413: true, 422: true,
+		400: false, 401: false, 403: true, 404: false, 405: true, 408: false, 409: false, 412: true, 413: true, 422: true, 429: false,
 		500: false, 501: true, 502: false, 503: false, 507: true,
 	} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
@@ -66,6 +68,46 @@ func TestCommit_refusedWhenAllThatFailedIs(t *testing.T) {
 		})
 		if err := r.Commit(t.Context()); err == nil || refused(err) != want {
 			t.Errorf("%d: refused %v: %v", status, refused(err), err)
+		}
+	}
+}
+
+// What can be sent again is, without a word; of a blob the engine opens the source again.
+func TestRun_aBusyRegistry(t *testing.T) {
+	s := plainRegistry(t)
+	var mu sync.Mutex // guards asked
+	asked := map[string]int{}
+	s.fails(func(w http.ResponseWriter, r *http.Request) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		kind := r.Method
+		if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/manifests/") {
+			kind = "manifest"
+		}
+		asked[kind]++
+		if asked[kind] == 1 {
+			w.WriteHeader(http.StatusTooManyRequests)
+		}
+		return asked[kind] == 1
+	})
+	r := open(t, s)
+	data, desc := blob("x")
+	body, m := image(desc)
+	if exists, err := hasBlob(t.Context(), r, "a", desc.Digest); exists || err != nil {
+		t.Errorf("exists %v, %v", exists, err)
+	}
+	var pause interface{ Busy() bool }
+	if err := r.PutBlob(t.Context(), "a", desc, bytes.NewReader(data)); !errors.As(err, &pause) || !pause.Busy() || refused(err) {
+		t.Errorf("a body that is gone: %v", err)
+	}
+	for _, err := range []error{r.PutBlob(t.Context(), "a", desc, bytes.NewReader(data)), r.PutManifest(t.Context(), "a", m, body)} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	for kind, n := range map[string]int{http.MethodPatch: 2, "manifest": 2} {
+		if asked[kind] != n {
+			t.Errorf("%s: %d requests, want %d", kind, asked[kind], n)
 		}
 	}
 }

@@ -33,6 +33,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/mirror-appliance/appliance/internal/busy"
 )
 
 // parallel is how many questions, or tags, are under way at once.
@@ -45,6 +47,7 @@ type Options struct {
 	TLS       *tls.Config    // nil: the system's authorities
 	Keychain  authn.Keychain // nil: anonymous
 	UserAgent string
+	Busy      *busy.Limits // shared with what else asks the registry; nil: its own
 }
 
 // Run fills a registry once.
@@ -54,6 +57,7 @@ type Run struct {
 	pusher   *remote.Pusher // of manifests
 	puller   *remote.Puller
 	login    login
+	busy     *busy.Limits
 
 	mu   sync.Mutex // guards the rest
 	tags []tag
@@ -90,12 +94,16 @@ func Open(o Options) (*Run, error) {
 		// A dead connection is noticed, and a repeated request goes over another.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
 	}
-	wire = &heads{&oneScheme{registry: registry.RegistryStr(), plain: o.PlainHTTP, inner: wire}}
+	if o.Busy == nil {
+		o.Busy = busy.New(nil, nil)
+	}
+	wire = o.Busy.Transport(&oneScheme{registry: registry.RegistryStr(), plain: o.PlainHTTP, inner: wire}, nil)
+	wire = &heads{wire}
 	all := []remote.Option{remote.WithUserAgent(o.UserAgent), remote.WithTransport(wire)}
 	if o.Keychain != nil {
 		all = append(all, remote.WithAuthFromKeychain(o.Keychain))
 	}
-	r := &Run{registry: registry, in: map[digest.Digest]string{}, confirmed: map[place]bool{}}
+	r := &Run{registry: registry, busy: o.Busy, in: map[digest.Digest]string{}, confirmed: map[place]bool{}}
 	r.login = login{registry: registry, keychain: o.Keychain, wire: wire}
 	once := append(slices.Clone(all), remote.WithRetryPredicate(func(error) bool { return false }))
 	var errs [3]error

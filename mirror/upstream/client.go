@@ -24,6 +24,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 
+	"github.com/mirror-appliance/appliance/internal/busy"
 	"github.com/mirror-appliance/appliance/internal/pace"
 	"github.com/mirror-appliance/appliance/internal/retry"
 )
@@ -47,6 +48,9 @@ type Options struct {
 	// Idle runs wait, during which a request does nothing; nil calls wait. A caller that limits
 	// concurrent requests need not count these.
 	Idle func(ctx context.Context, wait func(context.Context) error) error
+	// Busy slows all clients of a run down for a registry that has too many requests. nil: this one
+	// has limits of its own. It is not used with Serving.
+	Busy *busy.Limits
 	// Log receives every retry; nil discards.
 	Log *slog.Logger
 
@@ -85,16 +89,22 @@ func New(o Options) (*Client, error) {
 	}
 	retries := &retrier{attempts: o.Retries + 1, serving: o.Serving, sleep: o.Sleep, idle: o.Idle, log: o.Log.With("registry", registry.Name())}
 	hosts := newHostGuard(registry.RegistryStr(), wire)
+	var inner http.RoundTripper = &stallTransport{
+		limit: o.stall,
+		inner: &schemeGuard{plain: o.PlainHTTP, host: registry.RegistryStr(), userAgent: o.UserAgent, inner: hosts},
+	}
+	if !o.Serving { // above stallTransport, which waiting is not
+		inner = o.Busy.Transport(inner, func(ctx context.Context, d time.Duration) error {
+			return o.Idle(ctx, func(ctx context.Context) error { return o.Sleep(ctx, d) })
+		})
+	}
 	return &Client{
 		registry: registry,
 		plain:    o.PlainHTTP,
 		keychain: o.Keychain,
 		retry:    retries,
-		base: &retryTransport{retrier: retries, inner: &stallTransport{
-			limit: o.stall,
-			inner: &schemeGuard{plain: o.PlainHTTP, host: registry.RegistryStr(), userAgent: o.UserAgent, inner: hosts},
-		}},
-		hosts: hosts,
+		base:     &retryTransport{retrier: retries, inner: inner},
+		hosts:    hosts,
 	}, nil
 }
 
@@ -113,6 +123,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Busy == nil {
+		o.Busy = busy.New(nil, o.Log)
 	}
 	return o
 }

@@ -18,6 +18,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/internal/busy"
 )
 
 const repo = "openshift/release"
@@ -123,9 +125,20 @@ func (f *fixture) sleep(ctx context.Context, d time.Duration) error {
 	return ctx.Err()
 }
 
+// clock is a time that sleep alone moves.
+func (f *fixture) clock() time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Unix(1e9, 0)
+	for _, d := range f.naps {
+		now = now.Add(d)
+	}
+	return now
+}
+
 func (f *fixture) client(t *testing.T, changes ...func(*Options)) *Client {
 	t.Helper()
-	o := Options{Registry: f.host(), PlainHTTP: f.server.TLS == nil, Retries: 5, Sleep: f.sleep}
+	o := Options{Registry: f.host(), PlainHTTP: f.server.TLS == nil, Retries: 5, Sleep: f.sleep, Busy: busy.New(f.clock, nil)}
 	for _, change := range changes {
 		change(&o)
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/mirror-appliance/appliance/internal/busy"
 	"github.com/mirror-appliance/appliance/internal/retry"
 )
 
@@ -62,6 +63,9 @@ func (t *retryTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	for failures := 1; ; failures++ {
 		resp, err := t.inner.RoundTrip(req)
 		again, after, reason := verdict(resp, err)
+		if again && !t.serving && resp != nil && busy.Busy(resp) {
+			again = req.Response != nil // what was not redirected has been repeated, for minutes
+		}
 		if !again || failures >= t.attempts || ctx.Err() != nil || t.serving && tooLong(resp, err, after) {
 			if err != nil {
 				return nil, connErrorOf(err, false)

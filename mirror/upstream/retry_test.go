@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mirror-appliance/appliance/internal/busy"
 	"github.com/mirror-appliance/appliance/internal/retry"
 )
 
@@ -91,6 +92,30 @@ func TestClient_retryAfter(t *testing.T) {
 				t.Errorf("waited %v, want %v", f.naps, test.want)
 			}
 		})
+	}
+}
+
+// A registry that has too many requests is waited for beyond the number of retries, and
+// by all clients of a run.
+func TestClient_busyRegistry(t *testing.T) {
+	f := newFixture(t)
+	limits := busy.New(f.clock, nil)
+	share := func(o *Options) { o.Busy, o.Retries = limits, 0 }
+	f.fault = always(http.StatusTooManyRequests, 20, "Retry-After", "3")
+	if _, _, err := f.client(t, share).Manifest(t.Context(), repo, "v1"); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.count("GET", "/manifests/v1"); got != 20 {
+		t.Errorf("asked %d times", got)
+	}
+	f.fault, f.naps = always(http.StatusTooManyRequests, 1<<30, "Retry-After", "60"), nil
+	_, _, err := f.client(t, share).Manifest(t.Context(), repo, "v1")
+	if e := asError(t, err); e.Status != http.StatusTooManyRequests || !limits.Exhausted(f.host()) {
+		t.Errorf("got %v, exhausted %v", err, limits.Exhausted(f.host()))
+	}
+	asked := f.count("GET", "/manifests/v1")
+	if _, _, err := f.client(t, share).Manifest(t.Context(), repo, "v1"); err == nil || f.count("GET", "/manifests/v1") != asked {
+		t.Errorf("another client got %v after %d more requests", err, f.count("GET", "/manifests/v1")-asked)
 	}
 }
 
