@@ -40,6 +40,7 @@ func (e *engine) releases() *release.Collector {
 func (e *engine) sections(releases *release.Collector) []section {
 	return []section{
 		{plan.Release, releases},
+		{plan.Graph, &graphImage{e}},
 		{plan.Generic, &additional{config: e.o.Config, repository: e.repository}},
 		{plan.Helm, e.charts()},
 	}

@@ -349,7 +349,6 @@ func TestPlan_unbuiltSectionsAreRefused(t *testing.T) {
 	src := newSource(t)
 	for _, tc := range []struct{ name, config, place, what string }{
 		{"operators", additional + "  operators:\n  - catalog: HOST/redhat/redhat-operator-index:v4.18\n", "isc.yaml:7", "operator catalogs"},
-		{"graph", "  platform:\n    graph: true\n    channels: [{name: stable-4.18}]\n", "isc.yaml:5", "platform.graph"},
 		{"kubeVirtContainer", "  platform:\n    channels: [{name: stable-4.18}]\n    kubeVirtContainer: true\n", "isc.yaml:6", "platform.kubeVirtContainer"},
 		{"a layout on disk", "  additionalImages:\n  - name: oci:///tmp/x\n", "isc.yaml:5", "oci://"},
 		{"a release on disk", "  platform:\n    release: oci:///tmp/x\n", "isc.yaml:5", "oci://"},

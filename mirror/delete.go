@@ -108,6 +108,9 @@ func (e *engine) listed(ctx context.Context, from Pruner) (*plan.Plan, error) {
 			return nil, err
 		}
 	}
+	if graph := (&graphImage{e}).image(); graph != nil {
+		p.Images = append(p.Images, graph)
+	}
 	return p, nil
 }
 

@@ -67,6 +67,9 @@ func (x *execution) recordSources(ctx context.Context, p *plan.Plan) {
 	}
 	from, known := map[string][]string{}, map[[2]string]bool{}
 	for _, i := range p.Images {
+		if i.Reference.Domain == "" && i.Type == plan.Graph { // it was made here
+			continue
+		}
 		name := i.Reference.Registry() + "/" + i.Reference.Repository()
 		if pair := [2]string{i.Repository, name}; !known[pair] {
 			known[pair] = true

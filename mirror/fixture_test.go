@@ -158,7 +158,7 @@ func (s *setup) options(t *testing.T, config string, change ...options) mirror.O
 		Config: c, Registry: "mirror.example.com:8443", Workspace: s.workspace,
 		Graph: updategraph.Client{URL: "http://" + s.host + sample.GraphPath, HTTP: http.DefaultClient},
 		Open: func(ref imageset.Reference) (mirror.Source, error) {
-			return sources.Repository(ref.Registry(), ref.Repository())
+			return sources.Repository(s.registry(ref), ref.Repository())
 		},
 		Signatures: mirror.Signatures{Releases: s.signatures(t)},
 		Charts: mirror.Charts{
@@ -172,6 +172,11 @@ func (s *setup) options(t *testing.T, config string, change ...options) mirror.O
 		f(&o)
 	}
 	return o
+}
+
+// registry returns the upstream in the place of the registry of base images.
+func (s *source) registry(ref imageset.Reference) string {
+	return strings.Replace(ref.Registry(), "registry.access.redhat.com", s.host, 1)
 }
 
 // imageSet completes what stands below mirror:.

@@ -114,7 +114,13 @@ func errorLines(failures []plan.Failure) []byte {
 
 // mirrored returns what cluster resources are about.
 func (e *engine) mirrored(images []*plan.Image) resources.Mirrored {
-	return resources.Mirrored{Images: e.resources(images), Signatures: signatures(images)}
+	m := resources.Mirrored{Images: e.resources(images), Signatures: signatures(images)}
+	for _, i := range images {
+		if i.Type == plan.Graph {
+			m.Updates = &resources.UpdateService{GraphImage: e.destination(i), Releases: e.o.Registry + "/" + e.repository("openshift/release-images")}
+		}
+	}
+	return m
 }
 
 func (e *engine) resources(images []*plan.Image) []resources.Image {

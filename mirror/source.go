@@ -74,6 +74,13 @@ func (r *reader) source(ref imageset.Reference) (Source, error) {
 	return s, err
 }
 
+// add sets the source of an image that this run has made. It has no registry.
+func (r *reader) add(ref imageset.Reference, s Source) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sources[key(ref)] = s
+}
+
 // manifest reads a manifest, one that is named by digest once.
 func (r *reader) manifest(ctx context.Context, repository imageset.Reference, ref string) (ocispec.Descriptor, []byte, error) {
 	at := key(repository) + "@" + ref

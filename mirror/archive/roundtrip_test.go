@@ -73,7 +73,7 @@ func (g *gap) toDisk(config string, change ...func(*archive.Options)) (*mirror.R
 		Config: g.config(config), Registry: "localhost:55000", Workspace: g.dir, ToArchive: true,
 		Graph: updategraph.Client{URL: "http://" + g.host + sample.GraphPath, HTTP: g.near},
 		Open: func(ref imageset.Reference) (mirror.Source, error) {
-			return sources.Repository(ref.Registry(), ref.Repository())
+			return sources.Repository(strings.Replace(ref.Registry(), "registry.access.redhat.com", g.host, 1), ref.Repository())
 		},
 		Begin:      func(ctx context.Context, _ string) (mirror.Destination, error) { return g.create(ctx, change...) },
 		Signatures: g.signatures(g.near),
@@ -152,6 +152,7 @@ func (g *gap) serves(repo, tag, upstreamRepo, ref string) {
 }
 
 const wholeSet = `  platform:
+    graph: true
     channels:
     - {name: stable-4.18, minVersion: 4.18.2, maxVersion: 4.18.3}
   additionalImages:
@@ -184,8 +185,10 @@ func TestArchive_toDiskAndFromDisk(t *testing.T) {
 			if report.Planned != len(report.Mirrored) {
 				t.Errorf("the report is %+v", report)
 			}
-			if !slices.ContainsFunc(report.Resources, func(f string) bool { return strings.HasSuffix(f, "signature-configmap.yaml") }) {
-				t.Errorf("the resources are %v", report.Resources)
+			for _, name := range []string{"signature-configmap.yaml", "updateService.yaml"} {
+				if !slices.ContainsFunc(report.Resources, func(f string) bool { return strings.HasSuffix(f, name) }) {
+					t.Errorf("the resources are %v", report.Resources)
+				}
 			}
 			g.servesAll()
 		})

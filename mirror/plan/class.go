@@ -7,6 +7,7 @@ type Type string
 const (
 	Release        Type = "ocpRelease"
 	ReleaseContent Type = "ocpReleaseContent"
+	Graph          Type = "cincinnatiGraph"
 	Generic        Type = "generic"
 	Helm           Type = "helmImage"
 )
@@ -34,6 +35,7 @@ func Classes() []Class {
 	return []Class{
 		{Type: Release, Label: "release", Exit: 2, MirrorSets: "release", ByBoth: true, Whole: true},
 		{Type: ReleaseContent, Label: "release", Exit: 2, MirrorSets: "release", Whole: true},
+		{Type: Graph, Label: "release", Exit: 2},
 		{Type: Generic, Label: "additional", Exit: 8, MirrorSets: "generic"},
 		{Type: Helm, Label: "helm", Exit: 16, MirrorSets: "generic"},
 	}

@@ -1,10 +1,9 @@
-// Package resources renders what is applied to a cluster so that it finds the mirror: ImageDigestMirrorSet and
-// ImageTagMirrorSet, in the files and with the names that oc-mirror v2 has (idms-oc-mirror.yaml,
+// Package resources renders what is applied to a cluster so that it finds the mirror: ImageDigestMirrorSet, ImageTagMirrorSet,
+// UpdateService and the signatures of releases, in the files and with the names that oc-mirror v2 has (idms-oc-mirror.yaml,
 // itms-oc-mirror.yaml, idms-release-0 and so on), since people's scripts know them.
 //
 // Use Render with the images that were mirrored. The order of documents and entries is stable, unlike oc-mirror's, so that
-// two runs can be compared. CatalogSource, ClusterCatalog and UpdateService are not built: they come with the collectors of
-// what they are about.
+// two runs can be compared. CatalogSource and ClusterCatalog are not built: they come with the collector of catalogs.
 package resources
 
 import (
@@ -90,6 +89,7 @@ type File struct {
 type Mirrored struct {
 	Images     []Image
 	Signatures []Signature
+	Updates    *UpdateService // nil without graph data
 }
 
 // Render returns the files, without those that nothing belongs into.
@@ -105,7 +105,11 @@ func Render(m Mirrored, o Options) ([]File, error) {
 		}
 	}
 	signatures, err := renderSignatures(m.Signatures, o)
-	return append(files, signatures...), err
+	if err != nil {
+		return nil, err
+	}
+	updates, err := m.Updates.render(o)
+	return slices.Concat(files, signatures, updates), err
 }
 
 // render returns the file's content, or nil when no image belongs into it.

@@ -51,7 +51,8 @@ func images() []resources.Image {
 // mirrored has signatures of two releases beside the images.
 func mirrored(images []resources.Image) resources.Mirrored {
 	a, b := digest.FromString("a"), digest.FromString("b")
-	return resources.Mirrored{Images: images, Signatures: []resources.Signature{{a, []byte("one")}, {b, []byte("two")}, {a, []byte("one")}}}
+	updates := &resources.UpdateService{GraphImage: "m.io/openshift/graph-image:latest", Releases: "m.io/openshift/release-images"}
+	return resources.Mirrored{Updates: updates, Images: images, Signatures: []resources.Signature{{a, []byte("one")}, {b, []byte("two")}, {a, []byte("one")}}}
 }
 
 func TestRender_golden(t *testing.T) {
@@ -59,7 +60,7 @@ func TestRender_golden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"idms-oc-mirror.yaml", "itms-oc-mirror.yaml", "signature-configmap.json", "signature-configmap.yaml"}
+	want := []string{"idms-oc-mirror.yaml", "itms-oc-mirror.yaml", "signature-configmap.json", "signature-configmap.yaml", "updateService.yaml"}
 	if names := names(files); !slices.Equal(names, want) {
 		t.Errorf("rendered %v, want %v", names, want)
 	}

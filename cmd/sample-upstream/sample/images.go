@@ -10,6 +10,7 @@ func (b *builder) plainImages() {
 	b.tag("samples/oci", "v1", b.plain("samples/oci", oci(), linux("amd64")))
 	b.tag("samples/docker-multi", "v1", b.multi("samples/docker-multi", docker()))
 	b.tag("samples/oci-multi", "v1", b.multi("samples/oci-multi", oci()))
+	b.tag(BaseRepository, "latest", b.multi(BaseRepository, docker()))
 	b.signed("samples/signed")
 	b.tag("samples/artifact", "v1", b.artifact("samples/artifact", "application/vnd.sample.model.v1", nil,
 		b.blob("samples/artifact", "application/vnd.sample.model.weights.v1", b.noise("weights", 64<<10))))

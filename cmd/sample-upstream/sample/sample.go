@@ -28,6 +28,7 @@ const (
 	ComponentRepository = "openshift-release-dev/ocp-v4.0-art-dev"
 	CatalogRepository   = "redhat/redhat-operator-index"
 	CatalogTag          = "v4.18"
+	BaseRepository      = "ubi9/ubi" // of registry.access.redhat.com
 )
 
 // Paths beside /v2/.

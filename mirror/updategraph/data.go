@@ -1,0 +1,127 @@
+package updategraph
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mirror-appliance/appliance/internal/fetch"
+	"github.com/mirror-appliance/appliance/internal/hint"
+)
+
+// Bounds of graph data; the real one has some 4,000 files, 20 MB unpacked.
+const (
+	maxData     = 64 << 20
+	maxUnpacked = 512 << 20
+	maxFiles    = 100_000
+)
+
+// dataDirectory is where an update service looks for graph data in its image.
+const dataDirectory = "var/lib/cincinnati-graph-data"
+
+// DataCommand returns the command of an image with graph data, as the update service's operator
+// wants it.
+func DataCommand() []string {
+	return []string{"/bin/bash", "-c", "exec cp -rp /" + dataDirectory + "/* /var/lib/cincinnati/graph-data"}
+}
+
+// FetchData fetches the data from which an update service makes its graphs, an archive. An error
+// with a *fetch.StatusError says that the service does not have it.
+func (c *Client) FetchData(ctx context.Context) ([]byte, error) {
+	base := strings.TrimSuffix(strings.TrimSuffix(c.URL, "/graph"), "/v1")
+	at := base + "/graph-data"
+	raw, err := fetch.Client{HTTP: c.HTTP, Sleep: c.Sleep}.Get(ctx, at, "application/gzip", maxData)
+	if err != nil {
+		return nil, hint.New(fmt.Errorf("graph data from %s: %w", at, err),
+			"check that this host reaches it (HTTPS_PROXY is honoured), or leave platform.graph out")
+	}
+	return raw, nil
+}
+
+// DataLayer returns a layer of an image, as a tar, with the files of an archive of graph data where
+// an update service looks for them. The same files give the same layer.
+func DataLayer(data []byte) ([]byte, error) {
+	files, err := readData(data)
+	if err != nil {
+		return nil, fmt.Errorf("graph data: %w", err)
+	}
+	if len(files) == 0 {
+		return nil, errors.New("graph data: the archive is empty")
+	}
+	return writeLayer(files)
+}
+
+// readData returns the files of a gzipped tar.
+func readData(data []byte) (map[string][]byte, error) {
+	z, err := gzip.NewReader(bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	files, rest := map[string][]byte{}, int64(maxUnpacked)
+	t := tar.NewReader(z)
+	for {
+		h, err := t.Next()
+		if errors.Is(err, io.EOF) {
+			return files, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if h.Typeflag != tar.TypeReg {
+			continue // directories are made anew, and a link leads nowhere in another place
+		}
+		name := path.Clean("/" + h.Name)[1:]
+		if name == "" || h.Size > rest || len(files) == maxFiles {
+			return nil, fmt.Errorf("more than %d files or %d bytes, or a file without a name", maxFiles, maxUnpacked)
+		}
+		text, err := io.ReadAll(io.LimitReader(t, h.Size))
+		if err != nil {
+			return nil, err
+		}
+		rest -= int64(len(text))
+		files[name] = text
+	}
+}
+
+// writeLayer writes files and the directories above them, in order, with one time and owner.
+func writeLayer(files map[string][]byte) ([]byte, error) {
+	all := map[string][]byte{} // a directory has nil
+	for name, text := range files {
+		at := path.Join(dataDirectory, name)
+		if _, ok := all[at]; ok {
+			return nil, fmt.Errorf("graph data: %s is a file and a directory", name)
+		}
+		all[at] = append([]byte{}, text...) // not nil
+		for dir := path.Dir(at); dir != "."; dir = path.Dir(dir) {
+			if all[dir] != nil {
+				return nil, fmt.Errorf("graph data: %s is a file and a directory", dir)
+			}
+			all[dir] = nil
+		}
+	}
+	var layer bytes.Buffer
+	w := tar.NewWriter(&layer)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		h := &tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(all[name])), ModTime: time.Unix(0, 0)}
+		if all[name] == nil {
+			h.Name, h.Typeflag, h.Mode = name+"/", tar.TypeDir, 0o755
+		}
+		if err := w.WriteHeader(h); err != nil {
+			return nil, err
+		}
+		if _, err := w.Write(all[name]); err != nil {
+			return nil, err
+		}
+	}
+	err := w.Close()
+	return layer.Bytes(), err
+}

@@ -1,0 +1,91 @@
+package updategraph_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"io"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/mirror-appliance/appliance/mirror/updategraph"
+)
+
+// entry is a file of an archive.
+type entry struct {
+	name, text string
+	kind       byte
+}
+
+func data(t *testing.T, at time.Time, entries ...entry) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	z := gzip.NewWriter(&out)
+	w := tar.NewWriter(z)
+	for _, e := range entries {
+		h := &tar.Header{Name: e.name, Typeflag: e.kind, Mode: 0o600, Uid: 7, Size: int64(len(e.text)), ModTime: at}
+		if err := w.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, e.text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(w.Close(), z.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+func file(name, text string) entry { return entry{name, text, tar.TypeReg} }
+
+func TestDataLayer(t *testing.T) {
+	dir := entry{"./channels/", "", tar.TypeDir}
+	link := entry{"link", "", tar.TypeSymlink}
+	one, err := updategraph.DataLayer(data(t, time.Unix(1, 0), dir, file("./channels/a.yaml", "a"), file("version", ""), file("../../x", "x"), link))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := updategraph.DataLayer(data(t, time.Unix(2, 0), file("x", "x"), file("version", ""), file("channels/a.yaml", "a")))
+	if err != nil || !bytes.Equal(one, other) {
+		t.Errorf("the same files give another layer, %v", err)
+	}
+	files := map[string]string{}
+	for r := tar.NewReader(bytes.NewReader(one)); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(r)
+		if err != nil || h.Uid != 0 || h.Gid != 0 {
+			t.Errorf("%s: owner %d:%d, %v", h.Name, h.Uid, h.Gid, err)
+		}
+		files[h.Name] = string(text)
+	}
+	const at = "var/lib/cincinnati-graph-data/"
+	want := map[string]string{"var/": "", "var/lib/": "", at: "", at + "channels/": "", at + "channels/a.yaml": "a", at + "version": "", at + "x": "x"}
+	if !maps.Equal(files, want) {
+		t.Errorf("the layer has %v, want %v", slices.Sorted(maps.Keys(files)), slices.Sorted(maps.Keys(want)))
+	}
+}
+
+func TestDataLayer_refuses(t *testing.T) {
+	good := data(t, time.Unix(1, 0), file("version", "1"))
+	for name, raw := range map[string][]byte{
+		"what is not gzip":      []byte("<html>"),
+		"what breaks off":       good[:len(good)/2],
+		"an empty archive":      data(t, time.Unix(1, 0)),
+		"a file as a directory": data(t, time.Unix(1, 0), file("a", "1"), file("a/b", "2")),
+		"a file without a name": data(t, time.Unix(1, 0), file("..", "1")),
+	} {
+		if _, err := updategraph.DataLayer(raw); err == nil {
+			t.Errorf("%s is taken", name)
+		}
+	}
+}
