@@ -40,7 +40,7 @@ func (c *Client) blob(ctx context.Context, repo string, d digest.Digest, verifie
 	if err := d.Validate(); err != nil {
 		return nil, 0, c.failed(r, "get blob "+d.String(), err)
 	}
-	b := &blob{client: c, ctx: ctx, repo: r, digest: d, size: -1}
+	b := &blob{client: c, ctx: ctx, repo: r, digest: d, size: -1, closed: -1}
 	if verified {
 		b.verifier = d.Algorithm().Digester()
 	}
@@ -91,7 +91,11 @@ type blob struct {
 	verifier digest.Digester // nil: the reader verifies
 	failures int             // in a row
 	since    int64           // offset at the last failure
-	err      error           // of the last read
+	// delimited: the answer says where it ends. Otherwise a connection that is closed early looks
+	// like the end, and closed is the offset at which that happened last.
+	delimited bool
+	closed    int64
+	err       error // of the last read
 }
 
 func (b *blob) what() string { return "get blob " + b.digest.String() }
@@ -100,24 +104,26 @@ func (b *blob) what() string { return "get blob " + b.digest.String() }
 func (b *blob) open() error {
 	header := b.rangeHeader()
 	url := b.client.url(b.repo, "blobs/"+b.digest.String())
-	resp, err := b.client.get(forBlobs(b.ctx), http.MethodGet, b.repo, b.what(), url, header, http.StatusOK, http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable)
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode == http.StatusRequestedRangeNotSatisfiable {
-		resp.Body.Close()
-		if header == nil {
-			return b.failed(errors.New("the registry refuses a range, but none was requested"))
-		}
+	resp, err := b.client.get(forBlobs(b.ctx), http.MethodGet, b.repo, b.what(), url, header, http.StatusOK, http.StatusPartialContent)
+	if header != nil && refusesRange(err) {
 		b.whole = true
 		return b.open()
+	}
+	if err != nil {
+		return err
 	}
 	if err := b.accept(resp); err != nil {
 		resp.Body.Close()
 		return &resumeError{err: err}
 	}
 	b.body = resp.Body
+	b.delimited = resp.ContentLength >= 0 || resp.ProtoMajor > 1 || len(resp.TransferEncoding) > 0
 	return nil
+}
+
+// refusesRange reports whether an error may be about the range, and the whole blob be served.
+func refusesRange(err error) bool {
+	return unsupported(err, http.StatusForbidden, http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable)
 }
 
 // rangeHeader returns the range of the missing bytes, with its end if known: some registries
@@ -138,6 +144,7 @@ func (b *blob) accept(resp *http.Response) error {
 	if resp.StatusCode == http.StatusPartialContent {
 		var ok bool
 		if start, total, ok = contentRange(resp.Header.Get("Content-Range")); !ok || start != b.offset {
+			b.whole = true // next time
 			return fmt.Errorf("requested the bytes from %d, the answer is %q", b.offset, resp.Header.Get("Content-Range"))
 		}
 	}
@@ -228,7 +235,10 @@ func (b *blob) ended(err error) error {
 	b.body.Close()
 	b.body = nil
 	if errors.Is(err, io.EOF) && (b.size < 0 || b.offset >= b.size) {
-		return b.verify()
+		if err = b.verify(); errors.Is(err, io.EOF) || b.delimited || b.offset == b.closed {
+			return err
+		}
+		b.closed = b.offset
 	}
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
