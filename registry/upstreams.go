@@ -97,7 +97,7 @@ func (d *daemon) readAs(u config.Upstream, at *url.URL) upstream.Options {
 		o.Keychain = upstream.Keychain(u.AuthFile)
 	}
 	if u.CA != "" {
-		o.CAFiles = []string{u.CA}
+		o.Trust.CAs = []string{u.CA}
 	}
 	return o
 }

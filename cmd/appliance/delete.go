@@ -178,7 +178,7 @@ func (o *deleteOptions) pruner(ctx context.Context, registry string, keys authn.
 	}
 	registries := upstream.NewRegistries(func(registry string) (upstream.Options, error) {
 		return upstream.Options{
-			Registry: registry, SkipVerify: !o.destVerify, PlainHTTP: plainHTTP, CAFiles: files, Keychain: keys,
+			Registry: registry, SkipVerify: !o.destVerify, PlainHTTP: plainHTTP, Trust: files, Keychain: keys,
 			UserAgent: "appliance/" + version, Retries: o.retryTimes, Busy: limits, Log: log,
 		}, nil
 	})

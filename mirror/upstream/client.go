@@ -33,8 +33,8 @@ import (
 type Options struct {
 	// Registry is host[:port]. "docker.io" is Docker Hub.
 	Registry   string
-	PlainHTTP  bool           // and never TLS
-	CAFiles    []string       // PEM files of CAs that are trusted besides the system's
+	PlainHTTP  bool // and never TLS
+	Trust      Trust
 	SkipVerify bool           // trusts any certificate (--tls-verify=false)
 	Keychain   authn.Keychain // nil: anonymous
 	UserAgent  string
@@ -83,7 +83,7 @@ func New(o Options) (*Client, error) {
 		return nil, fmt.Errorf("registry %q: %w", o.Registry, err)
 	}
 	o = o.withDefaults()
-	wire, err := newWire(o.CAFiles, o.SkipVerify, o.stall)
+	wire, err := newWire(o.Trust, o.SkipVerify, o.stall)
 	if err != nil {
 		return nil, fmt.Errorf("registry %s: %w", o.Registry, err)
 	}

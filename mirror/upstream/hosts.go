@@ -82,7 +82,8 @@ func (g *hostGuard) granted() reach { return reach(g.seen.Load()).granted() }
 // guarded returns a transport that connects only to public and allowed addresses.
 func (g *hostGuard) guarded(allowed func() reach) *http.Transport {
 	t := g.own.Clone()
-	t.Proxy = nil // toOther handles proxies
+	t.Proxy = nil                        // toOther handles proxies
+	t.TLSClientConfig.Certificates = nil // the registry's alone
 	t.DialContext = (&net.Dialer{Timeout: dialLimit, Control: func(_, address string, _ syscall.RawConn) error {
 		at, err := netip.ParseAddrPort(address)
 		if err != nil {
@@ -118,7 +119,11 @@ func (g *hostGuard) toUpstream(req *http.Request) (*http.Response, error) {
 		if ip, err := netip.ParseAddr(req.URL.Hostname()); err == nil {
 			g.seen.Or(uint32(g.of(ip)))
 		}
-		return g.own.RoundTrip(req)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := g.own.RoundTrip(req)
+		return through(proxy, req, resp, err)
 	}
 	ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
 		if at, err := netip.ParseAddrPort(info.Conn.RemoteAddr().String()); err == nil {
@@ -158,7 +163,8 @@ func (g *hostGuard) toOther(req *http.Request, downgraded bool) (*http.Response,
 	if err := checkName(req.Context(), req.URL.Hostname(), allowed, g.of); err != nil {
 		return nil, err
 	}
-	return g.own.RoundTrip(req)
+	resp, err := g.own.RoundTrip(req)
+	return through(proxy, req, resp, err)
 }
 
 // sameHost reports whether u is at host, which may omit the default port.
@@ -203,10 +209,13 @@ func (e *otherHostError) reason() string {
 		dns     *net.DNSError
 		cert    *tls.CertificateVerificationError
 		timeout net.Error
+		proxy   *proxyError
 	)
 	switch {
 	case errors.As(e.err, &refused):
 		return refused.Error()
+	case errors.As(e.err, &proxy):
+		return "the proxy does not lead there"
 	case errors.As(e.err, &dns) && dns.IsNotFound:
 		return "no such host"
 	case errors.As(e.err, &cert):

@@ -150,5 +150,9 @@ func verdict(resp *http.Response, err error) (again bool, after time.Duration, r
 
 // passing reports whether a retry may get an answer. RoundTrip checks the request's own deadline.
 func passing(err error) bool {
+	var proxy *proxyError
+	if errors.As(err, &proxy) && proxy.final() {
+		return false
+	}
 	return !errors.As(err, new(*schemeError)) && !errors.As(err, new(*refusal)) && retry.Passing(err)
 }

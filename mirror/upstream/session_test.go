@@ -232,7 +232,7 @@ func TestClient_TLS_trustsTheNamedOnly(t *testing.T) {
 		if err := os.WriteFile(file, block, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, _, err := f.client(t, func(o *Options) { o.CAFiles = []string{file} }).Manifest(t.Context(), repo, "v1")
+		_, _, err := f.client(t, func(o *Options) { o.Trust.CAs = []string{file} }).Manifest(t.Context(), repo, "v1")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -244,7 +244,7 @@ func TestClient_TLS_trustsTheNamedOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, port, _ := net.SplitHostPort(host)
-		c := f.client(t, func(o *Options) { o.Registry, o.PlainHTTP, o.CAFiles = "localhost:"+port, false, []string{file} })
+		c := f.client(t, func(o *Options) { o.Registry, o.PlainHTTP, o.Trust.CAs = "localhost:"+port, false, []string{file} })
 		_, _, err := c.Manifest(t.Context(), repo, "v1")
 		wantText(t, asError(t, err).Hint(), "name that its certificate is for")
 	})
@@ -388,12 +388,12 @@ func TestNew_namesOfRegistries(t *testing.T) {
 	}
 	t.Run("CA file", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "ca.pem")
-		_, err := New(Options{Registry: "quay.io", CAFiles: []string{file}})
+		_, err := New(Options{Registry: "quay.io", Trust: Trust{CAs: []string{file}}})
 		wantText(t, fmt.Sprint(err), "quay.io", file)
 		if err := os.WriteFile(file, []byte("nothing"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err = New(Options{Registry: "quay.io", CAFiles: []string{file}})
+		_, err = New(Options{Registry: "quay.io", Trust: Trust{CAs: []string{file}}})
 		wantText(t, fmt.Sprint(err), file, "no PEM certificate")
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
@@ -32,37 +33,71 @@ func certDirs(registry string) []string {
 	return all
 }
 
-// TrustFiles returns the *.crt files of dir, or, without dir, those of the first directory of the
-// registry that has any.
-func TrustFiles(dir, registry string) ([]string, error) {
+// Trust names the certificate files of a registry.
+type Trust struct {
+	CAs     []string // PEM files of CAs that are trusted besides the system's
+	Clients []string // *.cert files with this client's certificates; each has its key beside it, *.key
+}
+
+// TrustFiles returns the *.crt and *.cert files of dir, or, without dir, those of the first directory
+// of the registry that has any.
+func TrustFiles(dir, registry string) (Trust, error) {
 	if dir != "" {
-		files, err := filepath.Glob(filepath.Join(dir, "*.crt"))
-		if err == nil && len(files) == 0 {
-			err = hint.New(fmt.Errorf("no certificate in %s: there is no file *.crt", dir),
-				"put the registry's CA there, as podman's --cert-dir has it")
+		files, err := trustIn(dir)
+		if err == nil && files.empty() {
+			err = hint.New(fmt.Errorf("no certificate in %s: there is no file *.crt or *.cert", dir),
+				"put the registry's CA there as *.crt, and a client's certificate as *.cert and *.key, as podman's --cert-dir has them")
 		}
 		return files, err
 	}
 	for _, dir := range certDirs(registry) {
-		if files, err := filepath.Glob(filepath.Join(dir, "*.crt")); err == nil && len(files) > 0 {
-			return files, nil
+		if files, err := trustIn(dir); err != nil || !files.empty() {
+			return files, err
 		}
 	}
-	return nil, nil
+	return Trust{}, nil
+}
+
+func (t Trust) empty() bool { return len(t.CAs)+len(t.Clients) == 0 }
+
+// trustIn returns the certificate files of a directory. A key without a certificate is an error, as
+// it is to podman.
+func trustIn(dir string) (t Trust, err error) {
+	var keys []string
+	for pattern, found := range map[string]*[]string{"*.crt": &t.CAs, "*.cert": &t.Clients, "*.key": &keys} {
+		if *found, err = filepath.Glob(filepath.Join(dir, pattern)); err != nil {
+			return Trust{}, err
+		}
+	}
+	for _, key := range keys {
+		if cert := strings.TrimSuffix(key, ".key") + ".cert"; !slices.Contains(t.Clients, cert) {
+			return Trust{}, hint.New(fmt.Errorf("client key %s: there is no %s beside it", key, filepath.Base(cert)),
+				"put the client's certificate there under that name; a CA is named *.crt")
+		}
+	}
+	return t, nil
 }
 
 // TLSConfig returns a configuration that trusts the CAs of the system and in files, or any
-// certificate.
-func TLSConfig(files []string, anyCertificate bool) (*tls.Config, error) {
+// certificate, and has the client's certificates.
+func TLSConfig(files Trust, anyCertificate bool) (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: anyCertificate} // only if the user says so
-	if len(files) == 0 {
+	for _, cert := range files.Clients {
+		pair, err := tls.LoadX509KeyPair(cert, strings.TrimSuffix(cert, ".cert")+".key")
+		if err != nil {
+			return nil, hint.New(fmt.Errorf("client certificate %s: %w", cert, regular.Reason(err)),
+				"put its key beside it, with the name *.key, both in PEM form and readable")
+		}
+		config.Certificates = append(config.Certificates, pair)
+	}
+	if len(files.CAs) == 0 {
 		return config, nil
 	}
 	pool, err := x509.SystemCertPool()
 	if err != nil {
 		pool = x509.NewCertPool()
 	}
-	for _, file := range files {
+	for _, file := range files.CAs {
 		pem, err := regular.ReadFile(file)
 		if err == nil && !pool.AppendCertsFromPEM(pem) {
 			err = errors.New("no PEM certificate in it")

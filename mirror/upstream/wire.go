@@ -17,19 +17,19 @@ import (
 const dialLimit = 15 * time.Second
 
 // newWire returns the innermost transport, with the proxies of the environment and the CAs of the
-// system and of caFiles.
+// system and of trust.
 //
 // Pings detect a dead HTTP/2 connection before its requests stall: until then retries would use the
 // same connection.
-func newWire(caFiles []string, skipVerify bool, stall time.Duration) (*http.Transport, error) {
+func newWire(trust Trust, skipVerify bool, stall time.Duration) (*http.Transport, error) {
 	wire := http.DefaultTransport.(*http.Transport).Clone()
-	wire.Proxy = http.ProxyFromEnvironment
+	wire.Proxy, wire.OnProxyConnectResponse = http.ProxyFromEnvironment, connected
 	wire.DialContext = (&net.Dialer{Timeout: dialLimit}).DialContext
 	wire.DisableCompression = true // digests are of the bytes as sent
 	wire.MaxIdleConnsPerHost = 16
 	wire.HTTP2 = &http.HTTP2Config{SendPingTimeout: stall / 2, PingTimeout: stall / 4}
 	var err error
-	wire.TLSClientConfig, err = TLSConfig(caFiles, skipVerify)
+	wire.TLSClientConfig, err = TLSConfig(trust, skipVerify)
 	return wire, err
 }
 

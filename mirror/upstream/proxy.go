@@ -1,0 +1,65 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+
+	"github.com/mirror-appliance/appliance/internal/retry"
+)
+
+// proxyError reports a proxy that does not let a request through, or is not reached. It has the
+// proxy's host and not its login.
+type proxyError struct {
+	proxy, host string
+	status      int // of its answer, 0 without one
+	err         error
+}
+
+func (e *proxyError) Error() string {
+	if e.status != 0 {
+		return fmt.Sprintf("the proxy %s answers %s for %s", e.proxy, statusText(e.status), e.host)
+	}
+	return fmt.Sprintf("the proxy %s is not reached: %v", e.proxy, e.err)
+}
+
+func (e *proxyError) Unwrap() error { return e.err }
+
+// Hint returns what to do about it.
+func (e *proxyError) Hint() string {
+	switch {
+	case e.status == http.StatusProxyAuthRequired:
+		return "give its login: HTTPS_PROXY=http://user:password@" + e.proxy + " (and HTTP_PROXY), or name " + e.host + " in NO_PROXY"
+	case e.status != 0:
+		return "have " + e.host + " allowed in the proxy, or name it in NO_PROXY if it is reached without"
+	}
+	return "check HTTPS_PROXY and HTTP_PROXY, or name " + e.host + " in NO_PROXY if it is reached without"
+}
+
+// final reports whether the proxy's answer will be the same again.
+func (e *proxyError) final() bool { return e.status != 0 && !retry.Status(e.status) }
+
+// connected judges the answer of a proxy to CONNECT, as a transport's OnProxyConnectResponse.
+func connected(_ context.Context, proxy *url.URL, connect *http.Request, answer *http.Response) error {
+	if answer.StatusCode == http.StatusOK {
+		return nil
+	}
+	return &proxyError{proxy: proxy.Host, host: connect.Host, status: answer.StatusCode}
+}
+
+// through names the proxy in the failure of a request that went through it. Of plain HTTP only the
+// demand for a login is known to be the proxy's.
+func through(proxy *url.URL, req *http.Request, resp *http.Response, err error) (*http.Response, error) {
+	var dial *net.OpError
+	switch {
+	case err == nil && resp.StatusCode == http.StatusProxyAuthRequired:
+		resp.Body.Close()
+		return nil, &proxyError{proxy: proxy.Host, host: req.URL.Host, status: resp.StatusCode}
+	case errors.As(err, &dial) && dial.Op == "proxyconnect":
+		return nil, &proxyError{proxy: proxy.Host, host: req.URL.Host, err: dial.Err}
+	}
+	return resp, err
+}
