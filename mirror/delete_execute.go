@@ -79,7 +79,8 @@ func Delete(ctx context.Context, o Options, from Pruner, list string, force bool
 	}
 	// A payload goes last: from it the components are known.
 	slices.SortStableFunc(victims, func(a, b *victim) int { return payloads(a) - payloads(b) })
-	return e.deleteAll(ctx, from, victims, known.others(victims))
+	d, err := e.deleteAll(ctx, from, victims, known.others(victims))
+	return d, errors.Join(err, e.forget(d))
 }
 
 func payloads(v *victim) int {

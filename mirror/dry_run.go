@@ -37,7 +37,9 @@ func (e *engine) writeDryRun(p *plan.Plan, lacks map[*plan.Image]bool) (mapping 
 		return "", err
 	}
 	if !e.o.ToArchive {
-		rendered, err := resources.Render(e.mirrored(p.Images), e.resourceOptions(e.o.Now()))
+		all := e.mirroredBefore()
+		all.add(e, p.Images)
+		rendered, err := e.render(e.wanted(all, p.Images), e.o.Now())
 		if err != nil {
 			return "", err
 		}

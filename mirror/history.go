@@ -15,6 +15,8 @@ type Past struct {
 	Mirrored int       `json:"mirrored"`
 	Failed   int       `json:"failed"`
 	File     string    `json:"file"` // its report
+
+	name string
 }
 
 // History returns the runs whose reports a workspace has, the oldest first. dir is the directory of
@@ -43,7 +45,7 @@ func History(dir string) ([]Past, error) {
 		if err := json.Unmarshal(data, &r); err != nil {
 			return nil, fmt.Errorf("report %s: %w", w.path("logs/"+name), err)
 		}
-		all = append(all, Past{r.Started, r.Registry, r.Planned, len(r.Mirrored), len(r.Failures), w.path("logs/" + name)})
+		all = append(all, Past{r.Started, r.Registry, r.Planned, len(r.Mirrored), len(r.Failures), w.path("logs/" + name), name})
 	}
 	slices.SortFunc(all, func(a, b Past) int { return a.Started.Compare(b.Started) })
 	return all, nil

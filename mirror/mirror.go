@@ -54,6 +54,9 @@ type Options struct {
 		Read(name string) ([]byte, error)
 		List(dir string) ([]string, error)
 	}
+	// OnlyThisRun writes cluster resources for the images of this run. Else they are for all that
+	// the workspace has mirrored to the registry.
+	OnlyThisRun bool
 	// ToArchive is a run into an archive, which no cluster is told of.
 	ToArchive bool
 	Charts    Charts

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/mirror-appliance/appliance/mirror/plan"
-	"github.com/mirror-appliance/appliance/mirror/resources"
 )
 
 // Report is what a run did.
@@ -74,11 +73,7 @@ func (r *Report) Results() []Result {
 func (e *engine) writeResults(r *Report) error {
 	stamp := r.Started.UTC().Format("20060102_150405")
 	if len(r.Mirrored) > 0 && !e.o.ToArchive {
-		files, err := resources.Render(e.mirrored(r.Mirrored), e.resourceOptions(r.Started))
-		if err == nil {
-			r.Resources, err = e.workspace.replace("cluster-resources", files)
-		}
-		if err != nil {
+		if err := e.writeResources(r); err != nil {
 			return err
 		}
 	}
@@ -101,6 +96,30 @@ func (e *engine) writeResults(r *Report) error {
 	return nil
 }
 
+// writeResources writes the resources of what the workspace has mirrored, and the list of that.
+func (e *engine) writeResources(r *Report) error {
+	all := e.mirroredBefore()
+	all.add(e, r.Mirrored)
+	files, err := e.render(e.wanted(all, r.Mirrored), r.Started)
+	if err == nil {
+		r.Resources, err = e.workspace.replace("cluster-resources", files)
+	}
+	if err != nil {
+		return err
+	}
+	return e.writeMirrored(all)
+}
+
+// wanted returns those of the mirrored images that resources are written for.
+func (e *engine) wanted(all mirrored, ofRun []*plan.Image) mirrored {
+	if !e.o.OnlyThisRun {
+		return all
+	}
+	these := mirrored{}
+	these.add(e, ofRun)
+	return these
+}
+
 // errorLines are oc-mirror's, one for each image that failed by itself.
 func errorLines(failures []plan.Failure) []byte {
 	var b strings.Builder
@@ -110,31 +129,4 @@ func errorLines(failures []plan.Failure) []byte {
 		}
 	}
 	return []byte(b.String())
-}
-
-// mirrored returns what cluster resources are about.
-func (e *engine) mirrored(images []*plan.Image) resources.Mirrored {
-	m := resources.Mirrored{Images: e.resources(images), Signatures: signatures(images)}
-	for _, i := range images {
-		if i.Type == plan.Graph {
-			m.Updates = &resources.UpdateService{GraphImage: e.destination(i), Releases: e.o.Registry + "/" + e.repository("openshift/release-images")}
-		}
-	}
-	return m
-}
-
-func (e *engine) resources(images []*plan.Image) []resources.Image {
-	var all []resources.Image
-	for _, i := range images {
-		class := i.Type.Class()
-		all = append(all, resources.Image{
-			Category: class.MirrorSets, Source: i.Reference.Canonical(), Destination: e.o.Registry + "/" + i.Repository,
-			ByDigest: class.ByBoth || i.Reference.Digest != "", ByTag: class.ByBoth || i.Reference.Tag != "",
-		})
-	}
-	return all
-}
-
-func (e *engine) resourceOptions(at time.Time) resources.Options {
-	return resources.Options{Created: at, Version: e.o.Version, ByRepository: e.o.MaxNestedPaths > 0}
 }

@@ -6,7 +6,6 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror/plan"
-	"github.com/mirror-appliance/appliance/mirror/resources"
 	"github.com/mirror-appliance/appliance/mirror/signature"
 )
 
@@ -43,15 +42,4 @@ func (e *engine) requireSignatures(p *plan.Plan) {
 		}
 	}
 	separate(p, errs)
-}
-
-// signatures returns the signatures of the releases among some images.
-func signatures(images []*plan.Image) []resources.Signature {
-	var all []resources.Signature
-	for _, i := range images {
-		if i.Signature != nil {
-			all = append(all, resources.Signature{Digest: i.Digest, Raw: i.Signature})
-		}
-	}
-	return all
 }

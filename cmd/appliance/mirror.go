@@ -44,6 +44,7 @@ type mirrorOptions struct {
 	verbose        int
 	maxNested      int
 	listMembers    bool
+	onlyThisRun    bool
 	source         credentials
 	destination    credentials
 	foreign        foreignFlags
@@ -71,6 +72,7 @@ func (o *mirrorOptions) addFlags(f *pflag.FlagSet) {
 	f.Lookup("verbose").Hidden = true
 	f.BoolVar(&o.listMembers, "dry-run-manifest-lists", false, "--dry-run, with a line in mapping.txt for each member of a manifest list")
 	f.IntVar(&o.maxNested, "max-nested-paths", 0, "path components that the destination takes; more are joined with - (0: any number)")
+	f.BoolVar(&o.onlyThisRun, "only-this-run", false, "write cluster resources for the images of this run, not for all that the workspace has mirrored")
 	o.source.addFlags(f, "src", "screds")
 	o.destination.addFlags(f, "dest", "dcreds")
 	o.foreign.declare(f, foreignOCMirrorFlags)
@@ -211,7 +213,7 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 		Graph:          updategraph.Client{URL: os.Getenv("UPDATE_URL_OVERRIDE"), HTTP: get.HTTP},
 		Signatures:     signatures,
 		Charts:         mirror.Charts{Fetch: documents.fetch, Keychain: keys, Render: helm.Process(charts.command)},
-		MaxNestedPaths: o.maxNested, ListMembers: o.listMembers,
+		MaxNestedPaths: o.maxNested, ListMembers: o.listMembers, OnlyThisRun: o.onlyThisRun,
 		ParallelImages: o.parallelImages, ParallelLayers: o.parallelLayers,
 		Version: version, Log: log, Events: progress.event,
 	}

@@ -1,0 +1,170 @@
+package mirror
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/mirror/imageset"
+	"github.com/mirror-appliance/appliance/mirror/plan"
+	"github.com/mirror-appliance/appliance/mirror/resources"
+)
+
+// mirroredFile lists what the runs of a workspace have mirrored and no delete has deleted.
+const mirroredFile = "mirrored.json"
+
+// mirroredImage is an image at a destination.
+type mirroredImage struct {
+	Type   plan.Type     `json:"type"`
+	Origin string        `json:"origin"`
+	Digest digest.Digest `json:"digest"`
+	// Signature is OpenPGP, of a release.
+	Signature []byte `json:"signature,omitempty"`
+}
+
+// mirrored are images by their destinations, registry/repository:tag.
+type mirrored map[string]mirroredImage
+
+// mirroredBefore returns what the workspace knows. Where it has no list that can be read, its
+// reports are one.
+func (e *engine) mirroredBefore() mirrored {
+	all := mirrored{}
+	raw, err := e.workspace.Read(mirroredFile)
+	if err == nil {
+		err = json.Unmarshal(raw, &all)
+	}
+	if err == nil {
+		return all
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		e.o.Log.Warn("the list of mirrored images is made anew of the reports", "file", e.workspace.path(mirroredFile), "error", err)
+	}
+	return e.mirroredByReports()
+}
+
+// mirroredByReports returns what the last report about each destination says.
+func (e *engine) mirroredByReports() mirrored {
+	all := mirrored{}
+	past, err := History(e.workspace.dir)
+	for _, p := range past { // the oldest first
+		var r struct {
+			Registry string
+			Mirrored []struct {
+				mirroredImage
+				Repository, Tag string
+			}
+		}
+		var raw []byte
+		if raw, err = e.workspace.Read("logs/" + p.name); err == nil {
+			err = json.Unmarshal(raw, &r)
+		}
+		for _, i := range r.Mirrored {
+			all[r.Registry+"/"+i.Repository+":"+i.Tag] = i.mirroredImage
+		}
+	}
+	if err != nil {
+		e.o.Log.Warn("cluster resources are without some images of earlier runs", "error", err)
+	}
+	return all
+}
+
+// add adds the images of a run.
+func (m mirrored) add(e *engine, images []*plan.Image) {
+	for _, i := range images {
+		m[e.destination(i)] = mirroredImage{i.Type, i.Origin, i.Digest, i.Signature}
+	}
+}
+
+func (e *engine) writeMirrored(m mirrored) error {
+	raw, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	return e.workspace.Write(mirroredFile, append(raw, '\n'))
+}
+
+// forget takes deleted images off the list.
+func (e *engine) forget(d *Deleted) error {
+	all := e.mirroredBefore()
+	before := len(all)
+	items := slices.Concat(d.Deleted, d.Absent)
+	for _, k := range d.Kept { // their content is kept, not their tags
+		items = append(items, k.deleteItem)
+	}
+	for _, i := range items {
+		delete(all, strings.TrimPrefix(i.ImageReference, "docker://"))
+	}
+	if len(all) == before {
+		return nil
+	}
+	return e.writeMirrored(all)
+}
+
+// resources returns what cluster resources are about, of the registry of the run.
+func (m mirrored) resources(e *engine) resources.Mirrored {
+	var r resources.Mirrored
+	for _, at := range slices.Sorted(maps.Keys(m)) {
+		i, class := m[at], m[at].Type.Class()
+		if !strings.HasPrefix(at, e.o.Registry+"/") {
+			continue
+		}
+		repository := at[:strings.LastIndexByte(at, ':')]
+		if i.Type == plan.Graph && (r.Updates == nil || repository == e.o.Registry+"/"+e.repository(graphRepository)) {
+			r.Updates = &resources.UpdateService{GraphImage: at, Releases: strings.TrimSuffix(repository, "graph-image") + "release-images"}
+		}
+		if i.Signature != nil {
+			r.Signatures = append(r.Signatures, resources.Signature{Digest: i.Digest, Raw: i.Signature})
+		}
+		ref, err := imageset.ParseReference(i.Origin)
+		if err != nil || class.MirrorSets == "" {
+			continue
+		}
+		r.Images = append(r.Images, resources.Image{
+			Category: class.MirrorSets, Source: ref.Canonical(), Destination: repository,
+			ByDigest: class.ByBoth || ref.Digest != "", ByTag: class.ByBoth || ref.Tag != "",
+		})
+	}
+	return r
+}
+
+// render returns the cluster resources for what is mirrored. A file that says the same as the one
+// that exists is that one, with the time when it was made.
+func (e *engine) render(m mirrored, at time.Time) ([]resources.File, error) {
+	of := m.resources(e)
+	options := resources.Options{Created: at, Version: e.o.Version, ByRepository: e.o.MaxNestedPaths > 0}
+	files, err := resources.Render(of, options)
+	if err != nil {
+		return nil, err
+	}
+	for n, f := range files {
+		old, err := e.workspace.Read("cluster-resources/" + f.Name)
+		if err != nil {
+			continue
+		}
+		created := createdAt.FindSubmatch(old)
+		if created == nil {
+			continue
+		}
+		if options.Created, err = time.Parse(time.RFC3339, string(created[1])); err != nil {
+			continue
+		}
+		again, err := resources.Render(of, options)
+		if err != nil {
+			return nil, err
+		}
+		if slices.Equal(again[n].Data, old) {
+			files[n] = again[n]
+		}
+	}
+	return files, nil
+}
+
+// createdAt finds the time in a resource, in YAML and in JSON.
+var createdAt = regexp.MustCompile(`createdAt"?: ?"([^"]+)"`)
