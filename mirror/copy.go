@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -15,33 +14,52 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
-// copyImage copies the manifests of an image that the destination does not have, children first. It
-// returns Existed if there are none, else Done.
+// copyImage copies the manifests of an image that the destination does not have. It returns Existed
+// if there are none, else Done.
 func (x *execution) copyImage(ctx context.Context, image *plan.Image, has *answer) (EventKind, error) {
-	missing := slices.DeleteFunc(slices.Clone(image.All()), func(m plan.Manifest) bool { return has.complete(image.Repository, m) })
+	var missing, existing []plan.Manifest
+	for _, m := range image.All() {
+		if has.complete(image.Repository, m) {
+			existing = append(existing, m)
+		} else {
+			missing = append(missing, m)
+		}
+	}
+	if err := x.copyManifests(ctx, image, missing); err != nil {
+		return Failed, err
+	}
+	if err := x.keepExisting(ctx, image, existing); err != nil {
+		return Failed, err
+	}
 	if len(missing) == 0 {
 		return Existed, nil
 	}
-	blobs := plan.Blobs(missing)
+	return Done, nil
+}
+
+// copyManifests copies manifests with their blobs, children first.
+func (x *execution) copyManifests(ctx context.Context, image *plan.Image, manifests []plan.Manifest) error {
+	if len(manifests) == 0 {
+		return nil
+	}
+	blobs := plan.Blobs(manifests)
 	defer x.share(blobs)()
 	there, err := x.inventory.blobs(ctx, image, blobs...)
 	if err == nil && x.o.Documents != nil {
 		err = x.copyWhatIsHere(ctx, image, blobs, there)
 	}
 	if err != nil {
-		return Failed, err
+		return err
 	}
-	for _, m := range missing {
+	for _, m := range manifests {
 		if err := x.copyBlobs(ctx, image, m.Blobs, there); err != nil {
-			return Failed, err
+			return err
 		}
-		what := "put manifest " + m.Descriptor.Digest.String()
-		err := x.write(ctx, what, func() error { return x.dst.PutManifest(ctx, image.Repository, m.Descriptor, m.Body) })
-		if err != nil {
-			return Failed, fmt.Errorf("%s: %w", what, err)
+		if err := x.putManifest(ctx, image, m); err != nil {
+			return err
 		}
 	}
-	return Done, nil
+	return nil
 }
 
 // copyBlobs copies those blobs of a manifest that are not there yet, and notes that they are.
@@ -102,8 +120,8 @@ func (x *execution) transfer(ctx context.Context, source Source, image *plan.Ima
 	return fmt.Errorf("copy blob %s: %w", b.Digest, err)
 }
 
-// content is a blob at its source. The first Read opens it: a destination that refuses or mounts the
-// blob costs the source nothing.
+// content is a blob at its source. The first Read opens it: a destination that refuses or mounts
+// the blob costs the source nothing.
 type content struct {
 	ctx    context.Context // reading takes no context of its own
 	source Source
@@ -162,8 +180,8 @@ func (c *content) close() error {
 	return c.err
 }
 
-// shared is a blob of images that are under way. While one of them copies it, the others wait and then
-// find it.
+// shared is a blob of images that are under way. While one of them copies it, the others
+// wait and then find it.
 type shared struct {
 	free   chan struct{} // has a token while no image copies it
 	put    bool          // it was put while an image under way needed it; touched with the token

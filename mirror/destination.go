@@ -28,7 +28,8 @@ import (
 //
 // A destination that takes few writers at once, such as an archive, has a method Writers, see
 // limited; one that wants to know where content comes from has a method Source, see sourceRecorder;
-// one that is to see the plan has a method Planned.
+// one that is to see the plan has a method Planned; one that may collect what is not tagged has a
+// method Keep, see keeper.
 type Destination interface {
 	// Existing returns those of some blobs and manifests, both by the repository that they are for,
 	// that exist there and need not be put. They are kept from collection from then on, and the

@@ -19,18 +19,22 @@ func (e *engine) compare(ctx context.Context, p *plan.Plan, dst Destination) err
 	return e.inventory(e.target(dst)).compare(ctx, p)
 }
 
-// execute copies what the destination does not have, verifies that all of the plan exists there, and commits. The report is
-// complete also when there is an error; an *incompleteError means that some images failed and the others were committed. When
-// ctx ends nothing is committed.
+// execute copies what the destination does not have, verifies that all of the plan exists there,
+// and commits. The report is complete also when there is an error; an *incompleteError means that
+// some images failed and the others were committed. When ctx ends nothing is committed.
 func (e *engine) execute(ctx context.Context, p *plan.Plan, dst Destination) (*Report, error) {
 	started := e.o.Now()
 	t := e.target(dst)
 	x := &execution{engine: e, target: t, inventory: e.inventory(t), blobs: map[digest.Digest]*shared{}, failed: map[*plan.Image]error{}}
 	x.recordSources(ctx, p)
-	x.copyAll(ctx, p)
+	first, last := x.inOrder(p.Images)
+	x.copyAll(ctx, first)
+	x.verify(ctx, first)
+	x.copyAll(ctx, last)
 	if err := ctx.Err(); err != nil {
 		return e.report(p, started, x.failures(p)), err
 	}
+	x.verify(ctx, last)
 	x.spread(p)
 	err := x.finish(ctx, p)
 	report := e.report(p, started, x.failures(p))
@@ -59,7 +63,8 @@ type execution struct {
 // atOnce is for how many images a destination is asked, or tagged, at once.
 const atOnce = 1000
 
-// recordSources gives the destination the sources of content, if it records them. A mirror without them is complete.
+// recordSources gives the destination the sources of content, if it records them. A mirror
+// without them is complete.
 func (x *execution) recordSources(ctx context.Context, p *plan.Plan) {
 	recorder, ok := x.dst.(sourceRecorder)
 	if !ok {
@@ -106,8 +111,24 @@ func (x *execution) each(ctx context.Context, images []*plan.Image, work func(im
 	_ = g.Wait() // each image has its own error
 }
 
-func (x *execution) copyAll(ctx context.Context, p *plan.Plan) {
-	x.each(ctx, p.Images, func(image *plan.Image, has *answer) error {
+// inOrder returns the images that are copied and verified first, and those that come after them:
+// the payloads of releases, if the destination may collect what is not tagged for long.
+func (x *execution) inOrder(images []*plan.Image) (first, last []*plan.Image) {
+	if _, ok := x.dst.(keeper); !ok {
+		return images, nil
+	}
+	for _, image := range images {
+		if image.Type.Class().Last {
+			last = append(last, image)
+		} else {
+			first = append(first, image)
+		}
+	}
+	return first, last
+}
+
+func (x *execution) copyAll(ctx context.Context, images []*plan.Image) {
+	x.each(ctx, images, func(image *plan.Image, has *answer) error {
 		x.o.Events(Event{Kind: Started, Image: image})
 		err, kind := has.err, Done
 		if err == nil {
@@ -140,7 +161,7 @@ func (x *execution) failure(image *plan.Image) error {
 type consequence struct{ release string }
 
 func (e *consequence) Error() string {
-	return "release " + e.release + " is incomplete, so none of its tags is set"
+	return "release " + e.release + " is incomplete, so its payload is not tagged"
 }
 
 // spread adds the error of an incomplete release to those of its images that have none.
@@ -175,14 +196,12 @@ func failures(images []*plan.Image, errs map[*plan.Image]error) []plan.Failure {
 	return all
 }
 
-// finish verifies, tags and commits what is complete.
+// finish tags and commits what is complete.
 func (x *execution) finish(ctx context.Context, p *plan.Plan) error {
-	x.verify(ctx, p)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	x.spread(p)
-	for some := range slices.Chunk(x.complete(p), atOnce) {
+	for some := range slices.Chunk(x.complete(p.Images), atOnce) {
 		tags := map[string]map[string]digest.Digest{}
 		for _, image := range some {
 			if tags[image.Repository] == nil {
@@ -201,13 +220,17 @@ func (x *execution) finish(ctx context.Context, p *plan.Plan) error {
 }
 
 // complete returns the images that have not failed.
-func (x *execution) complete(p *plan.Plan) []*plan.Image {
-	return slices.DeleteFunc(slices.Clone(p.Images), func(image *plan.Image) bool { return x.failure(image) != nil })
+func (x *execution) complete(images []*plan.Image) []*plan.Image {
+	return slices.DeleteFunc(slices.Clone(images), func(image *plan.Image) bool { return x.failure(image) != nil })
 }
 
-// verify asks the destination once more for every digest of the plan, before any tag names it.
-func (x *execution) verify(ctx context.Context, p *plan.Plan) {
-	x.each(ctx, x.complete(p), func(image *plan.Image, has *answer) error {
+// verify asks the destination once more for every digest of some images, before a release is tagged
+// or the run is committed.
+func (x *execution) verify(ctx context.Context, images []*plan.Image) {
+	if ctx.Err() != nil {
+		return
+	}
+	x.each(ctx, x.complete(images), func(image *plan.Image, has *answer) error {
 		if has.err != nil {
 			return fmt.Errorf("verify: %w", has.err)
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/mirror"
 	into "github.com/mirror-appliance/appliance/mirror/remote"
@@ -26,7 +27,7 @@ func TestExecute_aRegistryThatHasLostABlob(t *testing.T) {
 	lost, forgets := "", false
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
-		gone := lost != "" && strings.HasSuffix(r.URL.Path, "/blobs/"+lost)
+		gone := lost != "" && strings.HasSuffix(r.URL.Path, "/"+lost)
 		if lost != "" && r.Method == http.MethodPut && r.URL.Query().Get("digest") == lost && !forgets {
 			lost = ""
 		}
@@ -47,22 +48,22 @@ func TestExecute_aRegistryThatHasLostABlob(t *testing.T) {
 		}
 		return s.engine.Execute(t.Context(), s.plan(t), run)
 	}
-	lose := func(forgetful bool) {
+	lose := func(d digest.Digest, forgetful bool) {
 		mu.Lock()
 		defer mu.Unlock()
-		lost, forgets = s.layer(t, "samples/docker", "v1").String(), forgetful
+		lost, forgets = d.String(), forgetful
 	}
 	if _, err := execute(); err != nil {
 		t.Fatal(err)
 	}
-	lose(false)
+	lose(s.layer(t, "samples/docker", "v1"), false)
 	if _, err := execute(); err != nil {
 		t.Fatal(err)
 	}
 	if lost != "" {
 		t.Error("exit code 0, and the layer is missing")
 	}
-	lose(true)
+	lose(s.digest(t, "samples/docker", "v1"), true)
 	report, err := execute()
 	if exitCode(err) != 8 || len(report.Failures) != 1 {
 		t.Errorf("a registry that loses what it is given: error %v, failures %v", err, report.Failures)

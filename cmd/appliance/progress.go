@@ -19,8 +19,8 @@ import (
 // sayFetched is how often a mirror without a bar prints how many bytes were fetched.
 const sayFetched = 10 * time.Second
 
-// progress prints the progress of a mirror: bars on a terminal, a line for each image elsewhere, and
-// an event for each step where scripts read it.
+// progress prints the progress of a mirror: bars on a terminal, a line for each image elsewhere,
+// and an event for each step where scripts read it.
 type progress struct {
 	out    io.Writer // stderr when stdout has JSON
 	plugin bool      // with oc-mirror's lines
@@ -200,7 +200,7 @@ func (p *progress) results(r *mirror.Report) {
 		}
 	}
 	for _, what := range slices.Sorted(maps.Keys(incomplete)) {
-		p.name("incomplete: %s; none of its tags was set", what)
+		p.name("incomplete: %s; its payload was not tagged", what)
 	}
 	p.unsigned(plan.Unsigned(r.Mirrored))
 	if n := p.held.Load(); n > 0 {

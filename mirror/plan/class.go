@@ -20,20 +20,25 @@ type Class struct {
 	Type  Type
 	Label string // in the result lines that scripts search for; types may share one
 	Exit  int    // the bit of the exit code that a failure sets
-	// MirrorSets is the category of the image's entries in the cluster's mirror sets, empty for none.
+	// MirrorSets is the category of the image's entries in the cluster's mirror
+	// sets, empty for none.
 	MirrorSets string
-	// ByBoth reports that clusters ask for the image by digest and by tag, however its reference is written: for its release
-	// by digest when they update, and by tag when they are installed.
+	// ByBoth reports that clusters ask for the image by digest and by tag, however its reference is
+	// written: for its release by digest when they update, and by tag when they are installed.
 	ByBoth bool
-	// Whole reports that the images of one release are mirrored together or not at all: one that fails, when it is planned or
-	// when it is copied, fails the release, and no tag of that is set. Other releases are not concerned.
+	// Whole reports that the images of one release are mirrored together or not at all: one that
+	// fails, when it is planned or when it is copied, fails the release, and no tag of that is set.
+	// Other releases are not concerned.
 	Whole bool
+	// Last reports that the image is tagged after all others of its release, and not
+	// if one of them failed.
+	Last bool
 }
 
 // Classes returns the classes in the order of the results.
 func Classes() []Class {
 	return []Class{
-		{Type: Release, Label: "release", Exit: 2, MirrorSets: "release", ByBoth: true, Whole: true},
+		{Type: Release, Label: "release", Exit: 2, MirrorSets: "release", ByBoth: true, Whole: true, Last: true},
 		{Type: ReleaseContent, Label: "release", Exit: 2, MirrorSets: "release", Whole: true},
 		{Type: Graph, Label: "release", Exit: 2},
 		{Type: Generic, Label: "additional", Exit: 8, MirrorSets: "generic"},

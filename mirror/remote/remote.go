@@ -2,9 +2,9 @@
 // other than an appliance.
 //
 // Use Open. A *Run is a mirror.Destination. Protocol, logins and retries are
-// go-containerregistry's. A registry has no transactions, so the tags that Commit sets appear one
-// by one, and what is staged exists by digest before. A repeated run finds it and sets the tags
-// that are missing. A blob that this run has found in another repository of the registry is mounted
+// go-containerregistry's. A registry has no transactions, so what is staged exists by digest, the
+// tags of Keep appear at once, and those that are left at Commit, one by one. A repeated run finds
+// what exists and sets the tags that are missing. A blob that this run has found in another repository of the registry is mounted
 // from there, where the registry supports that, once its source has confirmed it.
 //
 // Refused: plain HTTP when TLS fails, which go-containerregistry tries on private networks. A login
@@ -58,6 +58,7 @@ type Run struct {
 	puller   *remote.Puller
 	login    login
 	busy     *busy.Limits
+	known    *known
 
 	mu   sync.Mutex // guards the rest
 	tags []tag
@@ -97,13 +98,13 @@ func Open(o Options) (*Run, error) {
 	if o.Busy == nil {
 		o.Busy = busy.New(nil, nil)
 	}
-	wire = o.Busy.Transport(&oneScheme{registry: registry.RegistryStr(), plain: o.PlainHTTP, inner: wire}, nil)
-	wire = &heads{wire}
+	host := registry.RegistryStr()
+	wire = &heads{&oneScheme{registry: host, plain: o.PlainHTTP, inner: newSparing(host, o.Busy.Transport(wire, nil))}}
 	all := []remote.Option{remote.WithUserAgent(o.UserAgent), remote.WithTransport(wire)}
 	if o.Keychain != nil {
 		all = append(all, remote.WithAuthFromKeychain(o.Keychain))
 	}
-	r := &Run{registry: registry, busy: o.Busy, in: map[digest.Digest]string{}, confirmed: map[place]bool{}}
+	r := &Run{registry: registry, busy: o.Busy, known: newKnown(), in: map[digest.Digest]string{}, confirmed: map[place]bool{}}
 	r.login = login{registry: registry, keychain: o.Keychain, wire: wire}
 	once := append(slices.Clone(all), remote.WithRetryPredicate(func(error) bool { return false }))
 	var errs [3]error
@@ -120,8 +121,9 @@ func (r *Run) byDigest(repo string, d digest.Digest) name.Digest {
 	return r.registry.Repo(repo).Digest(d.String())
 }
 
-// Existing asks the registry for each of them. A manifest that exists counts, whether or not its
-// blobs still exist. Unconfirmed are the blobs that this run has found in other repositories.
+// Existing asks the registry for each of them, for a blob once in a run, and not for one that it
+// has acknowledged. A manifest that exists counts, whether or not its blobs still exist.
+// Unconfirmed are the blobs that this run has found in other repositories.
 func (r *Run) Existing(ctx context.Context, blobs, manifests map[string][]digest.Digest) (
 	haveBlobs, haveManifests, unconfirmed map[string][]digest.Digest, err error,
 ) {
@@ -191,35 +193,34 @@ func those(ctx context.Context, lists map[string][]digest.Digest, has func(conte
 }
 
 func (r *Run) hasBlob(ctx context.Context, repo string, d digest.Digest) (bool, error) {
+	if exists, sure := r.known.blob(repo, d); sure {
+		return exists, nil
+	}
+	exists := false
 	layer, err := r.puller.Layer(ctx, r.byDigest(repo, d))
-	if r.absent(ctx, err) {
-		return false, nil
+	if err == nil {
+		exists, err = partial.Exists(layer)
 	}
-	if err != nil {
+	switch {
+	case r.absent(ctx, err):
+		exists = false
+	case err != nil:
 		return false, r.failed("look for blob "+d.String(), err)
-	}
-	exists, err := partial.Exists(layer)
-	if r.absent(ctx, err) {
-		return false, nil
-	}
-	if err != nil {
-		return false, r.failed("look for blob "+d.String(), err)
-	}
-	if exists {
+	case exists:
 		r.saw(repo, d)
 	}
+	r.known.setBlob(repo, d, exists)
 	return exists, nil
 }
 
 func (r *Run) hasManifest(ctx context.Context, repo string, d digest.Digest) (bool, error) {
 	_, err := r.puller.Head(ctx, r.byDigest(repo, d))
-	if r.absent(ctx, err) {
-		return false, nil
-	}
-	if err != nil {
+	missing := r.absent(ctx, err)
+	if err != nil && !missing {
 		return false, r.failed("look for manifest "+d.String(), err)
 	}
-	return true, nil
+	r.known.lacks(repo, d, missing)
+	return !missing, nil
 }
 
 // saw notes a repository that has a blob, to mount it from.
@@ -245,6 +246,8 @@ func (r *Run) mountable(repo string, d digest.Digest, layer v1.Layer) v1.Layer {
 func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, content io.Reader) error {
 	verified := desc.Digest.Verifier()
 	layer := &streamed{desc: desc, content: io.TeeReader(io.LimitReader(content, desc.Size+1), verified)}
+	ctx = r.known.uploading(ctx, repo, desc.Digest)
+	r.known.forgetBlob(repo, desc.Digest) // until the registry acknowledges it
 	if err := r.blobs.Upload(ctx, r.registry.Repo(repo), r.mountable(repo, desc.Digest, layer)); err != nil {
 		return r.failed("put blob "+desc.Digest.String(), err)
 	}
@@ -252,6 +255,7 @@ func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor,
 		return r.failed("put blob "+desc.Digest.String(), errors.New("what the source sent is not that blob"))
 	}
 	r.saw(repo, desc.Digest)
+	r.known.setBlob(repo, desc.Digest, true)
 	return nil
 }
 
@@ -261,6 +265,7 @@ func (r *Run) PutManifest(ctx context.Context, repo string, desc ocispec.Descrip
 	if err := r.pusher.Put(ctx, r.byDigest(repo, desc.Digest), m); err != nil {
 		return r.failed("put manifest "+desc.Digest.String(), err)
 	}
+	r.known.put(repo, desc.Digest, m)
 	return nil
 }
 
@@ -304,22 +309,6 @@ func (r *Run) Commit(ctx context.Context) error {
 
 // mentioned is how many of the tags that failed an error names.
 const mentioned = 10
-
-func (r *Run) set(ctx context.Context, t tag) error {
-	ref := r.registry.Repo(t.repo).Tag(t.name)
-	named, err := r.puller.Head(ctx, ref)
-	if err != nil && !r.absent(ctx, err) {
-		return err
-	}
-	if err == nil && named.Digest.String() == t.digest.String() {
-		return nil
-	}
-	existing, err := r.puller.Get(ctx, r.byDigest(t.repo, t.digest))
-	if err != nil {
-		return err
-	}
-	return r.pusher.Put(ctx, ref, manifest{body: existing.Manifest, mediaType: existing.MediaType})
-}
 
 // Abort drops the tags. What was put stays, and a repeated run finds it.
 func (r *Run) Abort(context.Context) error {

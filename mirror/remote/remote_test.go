@@ -196,12 +196,13 @@ func TestRun_Existing(t *testing.T) {
 			w.WriteHeader(http.StatusBadRequest)
 			return true
 		})
-		_, _, _, err := r.Existing(t.Context(), ask, nil)
+		_, _, _, err := open(t, s).Existing(t.Context(), ask, nil)
 		if err == nil || !strings.HasPrefix(err.Error(), "destination registry "+s.host+": ") || !strings.Contains(err.Error(), "400") {
 			t.Errorf("error %v", err)
 		}
 	})
 	t.Run("until it is called off", func(t *testing.T) {
+		r := open(t, s)
 		ctx, cancel := context.WithCancel(t.Context())
 		s.fails(func(_ http.ResponseWriter, r *http.Request) bool {
 			cancel()
