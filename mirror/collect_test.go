@@ -240,6 +240,7 @@ func TestPlan_graphFailureKeepsItsCause(t *testing.T) {
 func TestPlan_releases(t *testing.T) {
 	src := newSource(t)
 	byDigest, _ := src.Release("4.18.2", "amd64")
+	multi, _ := src.Release("4.18.3", "multi")
 	for _, tc := range []struct {
 		name, platform string
 		want           []string
@@ -253,7 +254,8 @@ func TestPlan_releases(t *testing.T) {
 		{"two channels, and the way between them", "channels: [{name: stable-4.18, minVersion: 4.18.1, maxVersion: 4.18.1}, {name: candidate-4.18}]",
 			[]string{"4.18.1-x86_64", "4.18.3-x86_64", "4.18.4-x86_64"}},
 		{"one release, by tag", "release: 'HOST/openshift-release-dev/ocp-release:4.18.2-x86_64'", []string{"4.18.2-x86_64"}},
-		{"one release, by digest", "release: 'HOST/openshift-release-dev/ocp-release@" + byDigest.Digest.String() + "'", []string{byDigest.Digest.Encoded()}},
+		{"one release, by digest", "release: 'HOST/openshift-release-dev/ocp-release@" + byDigest.Digest.String() + "'", []string{"4.18.2-x86_64"}},
+		{"a list, by digest", "release: 'HOST/openshift-release-dev/ocp-release@" + multi.Digest.String() + "'", []string{"4.18.3-multi"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newSetupFrom(t, src, "  platform: {"+tc.platform+"}\n")
@@ -275,11 +277,15 @@ func TestPlan_workspace(t *testing.T) {
 	want := []string{
 		"working-dir/hold-release/cincinnati-graph-data/amd64-stable-4.18.json",
 		"working-dir/hold-release/ocp-release/4.18.1-x86_64/payload-digest",
+		"working-dir/hold-release/ocp-release/4.18.1-x86_64/release-manifests/0000_50_installer_coreos-bootimages.yaml",
 		"working-dir/hold-release/ocp-release/4.18.1-x86_64/release-manifests/0000_90_openshift-cluster-image-policy.yaml",
 		"working-dir/hold-release/ocp-release/4.18.1-x86_64/release-manifests/image-references",
+		"working-dir/hold-release/ocp-release/4.18.1-x86_64/release-manifests/release-metadata",
 		"working-dir/hold-release/ocp-release/4.18.2-x86_64/payload-digest",
+		"working-dir/hold-release/ocp-release/4.18.2-x86_64/release-manifests/0000_50_installer_coreos-bootimages.yaml",
 		"working-dir/hold-release/ocp-release/4.18.2-x86_64/release-manifests/0000_90_openshift-cluster-image-policy.yaml",
 		"working-dir/hold-release/ocp-release/4.18.2-x86_64/release-manifests/image-references",
+		"working-dir/hold-release/ocp-release/4.18.2-x86_64/release-manifests/release-metadata",
 		"working-dir/signatures/4.18.1-x86_64-sha256-" + s.release(t, "4.18.1").Digest.Encoded(),
 		"working-dir/signatures/4.18.2-x86_64-sha256-" + s.release(t, "4.18.2").Digest.Encoded(),
 		"working-dir/sigstore/signed.json",
@@ -288,7 +294,7 @@ func TestPlan_workspace(t *testing.T) {
 		t.Errorf("the workspace has\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 	t.Run("what is damaged there is fetched again", func(t *testing.T) {
-		file := filepath.Join(s.workspace, want[6])
+		file := filepath.Join(s.workspace, want[9])
 		good, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -349,7 +355,6 @@ func TestPlan_unbuiltSectionsAreRefused(t *testing.T) {
 	src := newSource(t)
 	for _, tc := range []struct{ name, config, place, what string }{
 		{"operators", additional + "  operators:\n  - catalog: HOST/redhat/redhat-operator-index:v4.18\n", "isc.yaml:7", "operator catalogs"},
-		{"kubeVirtContainer", "  platform:\n    channels: [{name: stable-4.18}]\n    kubeVirtContainer: true\n", "isc.yaml:6", "platform.kubeVirtContainer"},
 		{"a layout on disk", "  additionalImages:\n  - name: oci:///tmp/x\n", "isc.yaml:5", "oci://"},
 		{"a release on disk", "  platform:\n    release: oci:///tmp/x\n", "isc.yaml:5", "oci://"},
 	} {

@@ -122,7 +122,11 @@ func (p present) Read(ctx context.Context, i *plan.Image) error {
 	w := &walk{seen: map[digest.Digest]bool{}, sparse: true, fetch: func(ctx context.Context, ref string) (ocispec.Descriptor, []byte, error) {
 		return p.Manifest(ctx, i.Repository, ref)
 	}}
-	root, err := w.manifest(ctx, i.Tag, 0)
+	ref := i.Tag
+	if i.Type == plan.Release && i.Reference.Tag == "" { // its tag is known once it is read
+		ref = i.Reference.Digest.String()
+	}
+	root, err := w.manifest(ctx, ref, 0)
 	if err != nil {
 		return err
 	}

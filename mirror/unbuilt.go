@@ -18,7 +18,6 @@ func refuseUnbuilt(c *imageset.Config) error {
 	}
 	keys := []key{
 		{len(m.Operators) > 0, "mirror.operators", "mirroring operator catalogs (mirror.operators)", "take mirror.operators out of the file"},
-		{m.Platform.KubeVirtContainer, "mirror.platform.kubeVirtContainer", "platform.kubeVirtContainer", ""},
 		{layout(m.Platform.Release), "mirror.platform.release", "mirroring from oci://", ""},
 	}
 	for i, a := range m.AdditionalImages {

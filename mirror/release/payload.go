@@ -30,6 +30,8 @@ const (
 	manifestsDirectory = "release-manifests/"
 	referencesName     = "image-references"
 	referencesFile     = manifestsDirectory + referencesName
+	metadataName       = "release-metadata"
+	bootImagesName     = "0000_50_installer_coreos-bootimages.yaml"
 	// maxFile bounds a file; the largest real one is image-references with some 200 KB.
 	maxFile = 16 << 20
 	// maxFiles bounds the files of one payload.
@@ -38,11 +40,15 @@ const (
 	maxLayer = 16 << 30
 )
 
-// needed reports whether a file of release-manifests is read: the list of components, and the
-// cluster's rules about signatures.
+// needed reports whether a file of release-manifests is read: the list of components, the version,
+// the boot images, and the cluster's rules about signatures.
 func needed(name string) bool {
+	return isPolicy(name) || name == referencesName || name == metadataName || name == bootImagesName
+}
+
+func isPolicy(name string) bool {
 	policy, _ := path.Match("*cluster-image-policy*.yaml", name)
-	return policy || name == referencesName
+	return policy
 }
 
 // errNoReferences says that a layer does not have the file.

@@ -12,6 +12,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 
@@ -139,9 +140,16 @@ func (c *Collector) components(ctx context.Context, p *plan.Plan, payload *plan.
 	if err != nil {
 		return nil, err
 	}
+	if err := c.name(ctx, payload, found); err != nil {
+		return nil, err
+	}
 	c.policies(p, payload, found)
+	bootImages, err := c.kubeVirt(found)
+	if err != nil {
+		return nil, err
+	}
 	var all []*plan.Image
-	for _, component := range found.components {
+	for _, component := range slices.Concat(found.components, bootImages) {
 		ref, err := imageset.ParseReference(component.image)
 		if err != nil {
 			return nil, fmt.Errorf("component %s: %w", component.name, err)

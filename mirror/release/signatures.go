@@ -118,7 +118,7 @@ func signedTag(s *signature.Release) string {
 func (c *Collector) policies(p *plan.Plan, payload *plan.Image, found *unpacked) {
 	var all []*signature.Policy
 	for _, name := range slices.Sorted(maps.Keys(found.files)) {
-		if name == referencesName {
+		if !isPolicy(name) {
 			continue
 		}
 		policies, err := signature.ParsePolicies(found.files[name])

@@ -41,8 +41,12 @@ func (c *Collector) unpack(ctx context.Context, payload *plan.Image) (*unpacked,
 	return found, c.Files.Write(path.Join(dir, noteFile), noteOf(payload.Digest, found.files))
 }
 
-// noteFile is the note that files belong to a payload.
-const noteFile = "payload-digest"
+// noteFile is the note that files belong to a payload. The version changes with the files that are
+// needed.
+const (
+	noteFile    = "payload-digest"
+	noteVersion = "2"
+)
 
 // kept returns the files of a payload that the workspace has as its note says, else nil.
 func (c *Collector) kept(dir string, payload digest.Digest) map[string][]byte {
@@ -77,7 +81,7 @@ func directory(payload *plan.Image) string {
 
 // noteOf returns the note that files belong to a payload and have this content.
 func noteOf(payload digest.Digest, files map[string][]byte) []byte {
-	note := payload.String() + "\n"
+	note := payload.String() + " " + noteVersion + "\n"
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		note += name + " " + digest.FromBytes(files[name]).String() + "\n"
 	}

@@ -191,6 +191,7 @@ func (b *builder) bootImages(arch string) []byte {
 		platform: linux(arch),
 		layers:   []layer{b.layer(map[string][]byte{"disk/coreos.img": b.noise("coreos "+arch, 64<<10)})},
 	})
+	b.sign(ComponentRepository, disk.Digest)
 	stream := b.json(map[string]any{
 		"stream": "rhel-9.6",
 		"architectures": map[string]any{coreos: map[string]any{"images": map[string]any{"kubevirt": map[string]string{
