@@ -48,6 +48,7 @@ type daemon struct {
 	collector *collector
 	scrubber  *scrubber
 	evictor   *evictor
+	mirrors   []*scheduled
 	jobs      admin.Jobs
 	metrics   *metrics
 	health    *health
@@ -191,6 +192,7 @@ func (d *daemon) openJobs(ctx context.Context) {
 	}
 	d.jobs = admin.Jobs{GC: jobs.New(d.collector.kind(d.draining)),
 		Scrub: jobs.New(d.scrubber.kind(d.draining)), Verify: jobs.New(d.verifyKind())}
+	d.openMirrors(ctx)
 	d.onClose(func() error {
 		d.jobs.GC.Wait()
 		return nil

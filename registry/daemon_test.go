@@ -78,7 +78,7 @@ func run(t *testing.T, cfg *config.Config, roots *x509.CertPool) *running {
 	go func() {
 		r.ended <- registry.Run(ctx, cfg, registry.Options{
 			Log: slog.New(slog.NewTextHandler(r.log, nil)), AccessLog: slog.New(slog.NewTextHandler(r.access, nil)),
-			Listeners: []net.Listener{l}, Version: "v0-test",
+			Listeners: []net.Listener{l}, Version: "v0-test", Mirror: mirrorPlain,
 		})
 	}()
 	t.Cleanup(func() { r.end(t) })

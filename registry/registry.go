@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/systemd"
@@ -26,6 +27,9 @@ type Options struct {
 	AccessLog *slog.Logger   // one line a request, see NewAccessLog; nil: none
 	Listeners []net.Listener // to serve TLS on; none: listen as the configuration says
 	Version   string
+	// Mirror returns how the sources of an image set are read, and what ends that; the destination
+	// and the events are the caller's. nil: scheduled runs fail.
+	Mirror func(context.Context, config.Sync, *slog.Logger) (mirror.Options, func(), error)
 }
 
 // Run serves until ctx ends and then drains: requests under way have 30 seconds before they are cut
@@ -65,6 +69,7 @@ func (d *daemon) serve(ctx context.Context) error {
 		return d.jobs.Scrub.Schedule(ctx, d.cfg.Scrub.Interval,
 			api.ScrubRequest{BytesPerSecond: int64(d.cfg.Scrub.Rate)})
 	})
+	g.Go(func() error { return d.scheduleMirrors(ctx) })
 	g.Go(func() error { return d.maintain(ctx) })
 	g.Go(func() error { return d.warnOfCertificate(ctx) })
 	g.Go(func() error { return d.evictor.run(ctx) })

@@ -25,6 +25,11 @@ func (d *daemon) status(ctx context.Context) (api.Status, error) {
 	if err == nil {
 		s.Store = (*api.Stats)(&counted)
 	}
+	var unread []error
+	for _, m := range d.mirrors {
+		s.Sync = append(s.Sync, m.state())
+		unread = append(unread, m.check())
+	}
 	found := d.health.report(ctx)
 	s.Services, s.Healthy = found.services, found.healthy()
 	if damage := d.store.Damage(); damage != nil {
@@ -35,7 +40,7 @@ func (d *daemon) status(ctx context.Context) (api.Status, error) {
 		s.Space = append(s.Space, api.Space(r))
 	}
 	refused, soon := d.tls.Trouble()
-	for _, err := range slices.Concat([]error{err, spaceErr}, found.exhausted, d.checkLogins(), refused, soon) {
+	for _, err := range slices.Concat([]error{err, spaceErr}, found.exhausted, d.checkLogins(), unread, refused, soon) {
 		if err != nil {
 			s.Trouble = append(s.Trouble, api.Trouble{Problem: err.Error(), Hint: hint.Of(err)})
 		}

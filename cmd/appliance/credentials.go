@@ -72,6 +72,9 @@ func (c *credentials) keychain(authFile string) (authn.Keychain, error) {
 // elsewhere returns the logins for a registry other than the one that is named, which does not get
 // the login that the flags name.
 func (c *credentials) elsewhere(authFile string) authn.Keychain {
+	if c.none {
+		return always{authn.Anonymous}
+	}
 	if c.inFile != "" {
 		authFile = c.inFile
 	}

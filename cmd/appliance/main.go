@@ -131,6 +131,7 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newStatusCommand(plain),
 		newVerifyCommand(plain),
 		newScrubCommand(plain),
+		newSyncCommand(plain),
 		newInventoryCommand(plain),
 		newBackupCommand(plain),
 		newRestoreCommand(plain),

@@ -24,6 +24,9 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/updategraph"
 )
 
+// defaultRetryTimes is how often a request to a source is repeated.
+const defaultRetryTimes = 5
+
 // mirrorOptions are oc-mirror v2's flags, by its names.
 type mirrorOptions struct {
 	archiveOptions
@@ -65,7 +68,7 @@ func (o *mirrorOptions) addFlags(f *pflag.FlagSet) {
 	pathVar(f, &o.destCertDir, "dest-cert-dir", "", "directory of *.crt to trust for the destination (likewise)")
 	f.IntVar(&o.parallelImages, "parallel-images", mirror.DefaultParallelImages, "images copied at the same time, 1 to 10")
 	f.IntVar(&o.parallelLayers, "parallel-layers", mirror.DefaultParallelLayers, "layers of one image copied at the same time, 1 to 10")
-	f.IntVar(&o.retryTimes, "retry-times", 5, "how often a request to a source is repeated")
+	f.IntVar(&o.retryTimes, "retry-times", defaultRetryTimes, "how often a request to a source is repeated")
 	f.StringVar(&o.logLevel, "log-level", "info", "info, debug, trace or error")
 	addOutputFlag(f, &o.output)
 	f.IntVarP(&o.verbose, "verbose", "v", 0, "as oc-mirror v1 has it: 1 or more is --log-level debug")
@@ -171,58 +174,31 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 	if err := o.check(argument); err != nil {
 		return err
 	}
-	config, err := imageset.Load(o.config)
-	if err != nil {
-		return err
-	}
 	level, err := o.level()
 	if err != nil {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: level, ReplaceAttr: plain.Attr}))
 	o.busy = busy.New(nil, log)
-	keys, err := o.source.keychain(o.authFile)
-	if err != nil {
-		return err
-	}
 	destinationKeys, err := o.destination.keychain(o.authFile)
 	if err != nil {
 		return err
 	}
-	get := fetch.Client{HTTP: fetch.NewHTTPClient(o.srcVerify)}
-	signatures, err := o.signatures(get)
+	run, done, err := o.reads(ctx, log)
 	if err != nil {
 		return err
 	}
-	from, err := o.openSources(ctx, keys, log)
-	if err != nil {
-		return err
-	}
-	defer from.close()
-	documents, charts := &documents{o: &o}, &helmProgram{}
-	defer documents.close()
-	defer charts.close()
+	defer done()
 	progress := newProgress(std, o.output == "json", o.plugin)
 	progress.hello(o.mode(argument))
 	defer progress.goodbye()
-	run := mirror.Options{
-		Config: config, Workspace: o.workspaceDir(),
-		Open: func(ref imageset.Reference) (mirror.Source, error) {
-			return from.Open(ref.Registry(), ref.Repository())
-		},
-		Graph:          updategraph.Client{URL: os.Getenv("UPDATE_URL_OVERRIDE"), HTTP: get.HTTP},
-		Signatures:     signatures,
-		Charts:         mirror.Charts{Fetch: documents.fetch, Keychain: keys, Render: helm.Process(charts.command)},
-		MaxNestedPaths: o.maxNested, ListMembers: o.listMembers, OnlyThisRun: o.onlyThisRun,
-		ParallelImages: o.parallelImages, ParallelLayers: o.parallelLayers,
-		Version: version, Log: log, Events: progress.event,
-	}
+	run.Workspace, run.Events = o.workspaceDir(), progress.event
 	end, err := o.connect(ctx, argument, destinationKeys, &run, progress)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, end()) }()
-	if o.ignoreRelease && config.Mirror.Platform.Release == "" {
+	if o.ignoreRelease && run.Config.Mirror.Platform.Release == "" {
 		progress.say("note: --ignore-release-signature is about platform.release, which the image set does not have")
 	}
 	progress.say("planning")
@@ -234,6 +210,46 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 		progress.archived(run.Workspace)
 	}
 	return err
+}
+
+// reads returns a run without a destination: what is mirrored, and how its sources are read. done
+// closes what reads them.
+func (o *mirrorOptions) reads(ctx context.Context, log *slog.Logger) (run mirror.Options, done func(), err error) {
+	config, err := imageset.Load(o.config)
+	if err != nil {
+		return run, nil, err
+	}
+	keys, err := o.source.keychain(o.authFile)
+	if err != nil {
+		return run, nil, err
+	}
+	get := fetch.Client{HTTP: fetch.NewHTTPClient(o.srcVerify)}
+	signatures, err := o.signatures(get)
+	if err != nil {
+		return run, nil, err
+	}
+	from, err := o.openSources(ctx, keys, log)
+	if err != nil {
+		return run, nil, err
+	}
+	documents, charts := &documents{o: o}, &helmProgram{}
+	return mirror.Options{
+			Config: config,
+			Open: func(ref imageset.Reference) (mirror.Source, error) {
+				return from.Open(ref.Registry(), ref.Repository())
+			},
+			Graph:          updategraph.Client{URL: os.Getenv("UPDATE_URL_OVERRIDE"), HTTP: get.HTTP},
+			Signatures:     signatures,
+			Charts:         mirror.Charts{Fetch: documents.fetch, Keychain: keys, Render: helm.Process(charts.command)},
+			MaxNestedPaths: o.maxNested, ListMembers: o.listMembers, OnlyThisRun: o.onlyThisRun,
+			ParallelImages: o.parallelImages, ParallelLayers: o.parallelLayers,
+			Version: version, Log: log,
+		}, func() {
+			charts.close()
+			documents.close()
+			from.close()
+			get.HTTP.CloseIdleConnections()
+		}, nil
 }
 
 // mode returns oc-mirror's name for where a run reads and writes.

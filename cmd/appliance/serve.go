@@ -60,7 +60,7 @@ func runServe(ctx context.Context, std stdio, o serveOptions) error {
 		return err
 	}
 	log := newLog(std.err, o.logFormat, o.debug)
-	options := registry.Options{Log: log, Listeners: listeners, Version: version}
+	options := registry.Options{Log: log, Listeners: listeners, Version: version, Mirror: mirrorScheduled}
 	if !o.noAccess {
 		access, end := registry.NewAccessLog(std.err, o.logFormat, o.logFormat == "json" || !underSystemd())
 		defer end() // an error of the log has no place to be told

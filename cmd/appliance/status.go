@@ -161,4 +161,29 @@ func printJobs(row func(name, format string, args ...any), s api.Status) {
 	} else {
 		row("last scrub", "never")
 	}
+	for _, m := range s.Sync {
+		printSync(row, m)
+	}
+}
+
+// printSync prints the progress of an image set's run, and its last result.
+func printSync(row func(name, format string, args ...any), s api.MirrorState) {
+	if p := s.Running; p != nil {
+		row("sync", "%s since %s: %s", s.ImageSet, when(p.Began), mirroring(*p))
+	}
+	r := s.Last
+	if r == nil {
+		row("last sync", "%s: never", s.ImageSet)
+		return
+	}
+	row("last sync", "%s, %s: %d of %s, fetched %s", s.ImageSet, when(r.Ended), r.Mirrored, count(r.Planned, "image"), bytesOf(r.Fetched))
+	if r.Error != "" {
+		row("", "failed: %s", r.Error)
+	}
+	for _, f := range r.Failures {
+		row("", "failed: %s: %s", f.Image, f.Error)
+	}
+	if r.Report != "" {
+		row("", "report %s", r.Report)
+	}
 }

@@ -41,6 +41,8 @@ type Jobs struct {
 	GC     *jobs.Runner[api.GCRequest, api.GCProgress, api.GCResult]
 	Verify *jobs.Runner[api.VerifyRequest, api.VerifyProgress, findings.Report]
 	Scrub  *jobs.Runner[api.ScrubRequest, api.ScrubState, findings.ScrubReport]
+	// Mirrors are the image sets of the configuration, by their files.
+	Mirrors map[string]*jobs.Runner[api.MirrorRequest, api.MirrorProgress, api.MirrorResult]
 }
 
 // Handler answers the control API. It checks no login, see the package comment.
@@ -52,6 +54,8 @@ type Handler struct {
 	log    *slog.Logger
 	mux    *http.ServeMux
 
+	mirrors map[string]*jobs.Runner[api.MirrorRequest, api.MirrorProgress, api.MirrorResult]
+
 	// users is held from a look at all users to the change that depends on it, so that two
 	// requests cannot remove the last two administrators.
 	users sync.Mutex
@@ -61,7 +65,7 @@ type Handler struct {
 
 // NewHandler returns the handler of all calls.
 func NewHandler(o Options) *Handler {
-	h := &Handler{store: o.Store, auth: o.Auth, status: o.Status, drain: o.Drain, log: o.Log, mux: http.NewServeMux()}
+	h := &Handler{store: o.Store, auth: o.Auth, status: o.Status, drain: o.Drain, log: o.Log, mux: http.NewServeMux(), mirrors: o.Jobs.Mirrors}
 	handle(h, api.Ping, h.ping)
 	handle(h, api.GetStatus, h.getStatus)
 
@@ -73,6 +77,7 @@ func NewHandler(o Options) *Handler {
 	handleJob(h, api.GC, o.Jobs.GC)
 	handleJob(h, api.Verify, o.Jobs.Verify)
 	handleJob(h, api.Scrub, o.Jobs.Scrub)
+	h.mux.HandleFunc("POST "+api.Mirror.Path, h.mirror)
 	h.mux.HandleFunc("POST "+api.Backup.Path, h.backup)
 	handle(h, api.EndBackup, h.endBackup)
 

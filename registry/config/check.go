@@ -91,6 +91,13 @@ func prefix(p string) error {
 	return nil
 }
 
+func optionalPrefix(p string) error {
+	if p == "" {
+		return nil
+	}
+	return prefix(p)
+}
+
 func upstreamURL(s string) error {
 	const do = "write it like https://quay.io or https://registry.example.com:5000/path"
 	u, err := url.Parse(s)
@@ -160,6 +167,17 @@ func (c *Config) together() (string, error) {
 		for _, other := range c.Upstreams[:i] {
 			if c := overlap(u.Prefix, other.Prefix); c != nil {
 				return fmt.Sprintf("upstreams[%d].prefix", i), c
+			}
+		}
+	}
+	for i, s := range c.Sync {
+		for _, other := range c.Sync[:i] {
+			if s.Workspace == other.Workspace {
+				return fmt.Sprintf("sync[%d].workspace", i), complaint(fmt.Sprintf("%q is that of %s too", s.Workspace, other.ImageSet),
+					"give each image set a workspace of its own: it remembers what was mirrored")
+			}
+			if s.ImageSet == other.ImageSet {
+				return fmt.Sprintf("sync[%d].imageSet", i), complaint(fmt.Sprintf("%q is listed twice", s.ImageSet), "list each image set once")
 			}
 		}
 	}

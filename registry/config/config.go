@@ -23,6 +23,7 @@ const (
 	defaultMinFree     = Size(1 << 30)
 	defaultGCInterval  = 24 * time.Hour
 	defaultGracePeriod = time.Hour
+	defaultSync        = 24 * time.Hour
 	// A scrub at this rate reads a terabyte in less than a day, and leaves a disk most of its time.
 	defaultScrubInterval = 30 * 24 * time.Hour
 	defaultScrubRate     = Size(20 << 20)
@@ -44,6 +45,8 @@ type Config struct {
 	MinFree       Size       // bytes that pushes leave free; 0: as many as deleting needs
 	PullQuota     Size       // bytes that pulled-through content may take; 0: all there are
 	Scrub         Scrub      // reading everything again
+
+	Sync []Sync // image sets to mirror from time to time
 
 	DeleteReferrers bool // signatures and other referrers of what is deleted go with it
 }
@@ -73,6 +76,15 @@ type Upstream struct {
 	CA        string        // PEM bundle to trust for it; "" for the system's
 	AuthFile  string        // credentials as podman keeps them; "" for none
 	Freshness time.Duration // for so long a tag is not asked for again
+}
+
+// Sync is an image set that the daemon mirrors by itself.
+type Sync struct {
+	ImageSet  string        // file of the ImageSetConfiguration
+	Workspace string        // directory of what runs keep and write besides images
+	Interval  time.Duration // from a success to the next run
+	AuthFile  string        // credentials for the sources as podman keeps them; "" for none
+	Prefix    string        // path of repository names below which images are put; "" for none
 }
 
 // GC says when to collect.

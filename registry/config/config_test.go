@@ -52,6 +52,17 @@ func TestSample(t *testing.T) {
 			t.Errorf("upstreams are %+v, want %+v", c.Upstreams, want)
 		}
 	})
+	t.Run("so does the commented image set", func(t *testing.T) {
+		c, err := config.Parse("sample.yaml", uncommentUpstream(config.Sample()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := []config.Sync{{ImageSet: "/var/lib/appliance/sync/base.yaml", Workspace: "/var/lib/appliance/sync/base", Interval: 24 * time.Hour,
+			AuthFile: "/var/lib/appliance/quay-config/pull-secret.json", Prefix: "mirrors"}}
+		if !reflect.DeepEqual(c.Sync, want) {
+			t.Errorf("image sets are %+v, want %+v", c.Sync, want)
+		}
+	})
 	t.Run("is what Marshal writes for the defaults", func(t *testing.T) {
 		out, err := sampleConfig().Marshal()
 		if err != nil {
@@ -81,7 +92,7 @@ func fieldNames(t reflect.Type) []string {
 func uncommentUpstream(sample []byte) []byte {
 	var out []string
 	for _, line := range strings.Split(string(sample), "\n") {
-		if line == "upstreams: []" {
+		if line == "upstreams: []" || line == "sync: []" {
 			continue
 		}
 		if rest, ok := strings.CutPrefix(line, "#   "); ok {
@@ -103,6 +114,7 @@ func TestConfig_Marshal(t *testing.T) {
 			{Prefix: "quay.io", URL: "https://quay.io", Freshness: 5 * time.Minute},
 			{Prefix: "a/b", URL: "http://localhost:5000/x/y", CA: "/odd\nname.pem", AuthFile: "/auth.json", Freshness: 0},
 		}
+		c.Sync = []config.Sync{{ImageSet: "/a b.yaml", Workspace: "/ws", Interval: time.Hour}, {ImageSet: "/c", Workspace: "/d", Interval: 24 * time.Hour, Prefix: "m/n"}}
 		first, err := c.Marshal()
 		if err != nil {
 			t.Fatal(err)
@@ -252,6 +264,13 @@ func TestParse_refused(t *testing.T) {
 		"url of another scheme":         {upstream("- {prefix: a, url: 'docker://quay.io'}\n"), "begins with neither https:// nor http://", "https://quay.io"},
 		"url with query":                {upstream("- {prefix: a, url: 'https://quay.io?a=b'}\n"), "must end with its path", "https://quay.io"},
 		"url with bad port":             {upstream("- {prefix: a, url: 'https://quay.io:99999'}\n"), "has no valid port", "https://quay.io"},
+		"sync without workspace":        {least + "sync:\n- imageSet: /a\n", "c:9: sync[0].workspace: missing", ""},
+		"sync too often":                {least + "sync:\n- {imageSet: /a, workspace: /b, interval: 1s}\n", "c:9: sync[0].interval: 1s is too short", "at least 1m"},
+		"sync of a relative path":       {least + "sync:\n- {imageSet: a, workspace: /b}\n", `c:9: sync[0].imageSet: "a" is not an absolute path`, "beginning with /"},
+		"sync with a cron expression":   {least + "sync:\n- {imageSet: /a, workspace: /b, schedule: daily}\n", "c:9: sync[0].schedule", ""},
+		"sync below a bad prefix":       {least + "sync:\n- {imageSet: /a, workspace: /b, prefix: A}\n", `c:9: sync[0].prefix: "A" is not a path`, "lower-case"},
+		"one workspace for two":         {least + "sync:\n- {imageSet: /a, workspace: /b}\n- {imageSet: /c, workspace: /b}\n", `c:10: sync[1].workspace: "/b" is that of /a too`, "of its own"},
+		"an image set twice":            {least + "sync:\n- {imageSet: /a, workspace: /b}\n- {imageSet: /a, workspace: /c}\n", `c:10: sync[1].imageSet: "/a" is listed twice`, "once"},
 		"empty file":                    {"# nothing\n", "c: the file is empty", "appliance install"},
 		"not a mapping":                 {"- a\n", "c:1: keys and values are wanted here, not a list", "hostname"},
 		"two documents":                 {least + "---\na: b\n", "a second YAML document begins here", "keep one"},

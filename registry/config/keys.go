@@ -26,6 +26,7 @@ func (c *Config) keys() []yamlkeys.Key {
 		{Name: "minFree", Value: &c.MinFree},
 		{Name: "pullQuota", Value: &c.PullQuota},
 		{Name: "scrub", Value: c.Scrub.keys()},
+		{Name: "sync", Value: (*syncs)(&c.Sync)},
 		{Name: "deleteReferrers", Value: &c.DeleteReferrers},
 		{Name: serverHostname, Value: &server}, // written for scripts, and ignored
 	}
@@ -51,6 +52,16 @@ func (u *Upstream) keys() []yamlkeys.Key {
 		{Name: "ca", Value: &u.CA, Check: optional(&u.CA)},
 		{Name: "authFile", Value: &u.AuthFile, Check: optional(&u.AuthFile)},
 		{Name: "freshness", Value: &u.Freshness, Check: atLeast(&u.Freshness, 0, "")},
+	}
+}
+
+func (s *Sync) keys() []yamlkeys.Key {
+	return []yamlkeys.Key{
+		{Name: "imageSet", Value: &s.ImageSet, Required: true, Check: absolute(&s.ImageSet)},
+		{Name: "workspace", Value: &s.Workspace, Required: true, Check: absolute(&s.Workspace)},
+		{Name: "interval", Value: &s.Interval, Check: atLeast(&s.Interval, time.Minute, "mirroring would never cease")},
+		{Name: "authFile", Value: &s.AuthFile, Check: optional(&s.AuthFile)},
+		{Name: "prefix", Value: &s.Prefix, Check: func() error { return optionalPrefix(s.Prefix) }},
 	}
 }
 

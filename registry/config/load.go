@@ -66,6 +66,18 @@ func (us *upstreams) DecodeNode(d *yamlkeys.Decoder, n *yaml.Node, path string) 
 	})
 }
 
+// syncs are mappings with defaults of their own.
+type syncs []Sync
+
+// DecodeNode decodes a list of image sets.
+func (all *syncs) DecodeNode(d *yamlkeys.Decoder, n *yaml.Node, path string) {
+	d.Sequence(n, path, "begin each image set with '- imageSet: …'", func(n *yaml.Node, path string) {
+		s := Sync{Interval: defaultSync}
+		d.Mapping(n, path, s.keys())
+		*all = append(*all, s)
+	})
+}
+
 // UnmarshalText parses a size such as 10GiB.
 func (s *Size) UnmarshalText(text []byte) error {
 	v, err := humanize.ParseBytes(string(text))

@@ -79,7 +79,9 @@ func render(v any) (string, error) {
 	case *patterns:
 		return inline(*v)
 	case *upstreams:
-		return list(*v)
+		return list(*v, (*Upstream).keys)
+	case *syncs:
+		return list(*v, (*Sync).keys)
 	}
 	return "", fmt.Errorf("no way to write a %T", v)
 }
@@ -104,15 +106,15 @@ func inline(all []string) (string, error) {
 	return strings.TrimSuffix(string(out), "\n"), err
 }
 
-// list writes upstreams below their key, leaving out what is empty.
-func list(us []Upstream) (string, error) {
-	if len(us) == 0 {
+// list writes mappings below their key, leaving out what is empty.
+func list[T any](all []T, keys func(*T) []yamlkeys.Key) (string, error) {
+	if len(all) == 0 {
 		return "[]", nil
 	}
 	var b strings.Builder
-	for _, u := range us {
+	for _, one := range all {
 		lead := "\n  - "
-		for _, k := range u.keys() {
+		for _, k := range keys(&one) {
 			if s, ok := k.Value.(*string); ok && *s == "" {
 				continue
 			}

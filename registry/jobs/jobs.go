@@ -1,4 +1,4 @@
-// Package jobs runs the long work of the daemon: collections, scrubs, verifications.
+// Package jobs runs the long work of the daemon: collections, scrubs, verifications, mirror runs.
 //
 // Use a [Runner] for each kind. It runs one at a time, on request ([Runner.Run]), on its own
 // ([Runner.Start]) or by schedule ([Runner.Schedule]); tells the progress; ends the work when the

@@ -65,6 +65,7 @@ var (
 	GC     = Job[GCRequest, GCProgress, GCResult]{"/api/v1/gc"}
 	Verify = Job[VerifyRequest, VerifyProgress, findings.Report]{"/api/v1/verify"}
 	Scrub  = Job[ScrubRequest, ScrubState, findings.ScrubReport]{"/api/v1/scrub"}
+	Mirror = Job[MirrorRequest, MirrorProgress, MirrorResult]{"/api/v1/mirror"}
 
 	// Backup lasts until EndBackup, and is answered on the socket only.
 	Backup    = Job[None, Snapshot, None]{"/api/v1/backup"}

@@ -20,6 +20,7 @@ type Status struct {
 	LastGC      *GCResult       `json:"lastGC,omitempty"`     // also one that failed
 	Scrub       *ScrubState     `json:"scrub,omitempty"`      // under way, or stopped half way
 	LastScrub   *ScrubState     `json:"lastScrub,omitempty"`  // that completed
+	Sync        []MirrorState   `json:"sync,omitempty"`       // the image sets of the configuration
 }
 
 // Trouble is something that is wrong.

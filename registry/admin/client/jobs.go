@@ -43,6 +43,12 @@ func (c *Client) Scrub(ctx context.Context, q api.ScrubRequest,
 	return run(ctx, c, api.Scrub, q, progress)
 }
 
+// Mirror mirrors an image set that the configuration names.
+func (c *Client) Mirror(ctx context.Context, q api.MirrorRequest,
+	progress func(api.MirrorProgress)) (api.MirrorResult, error) {
+	return run(ctx, c, api.Mirror, q, progress)
+}
+
 // Backup has a snapshot made and calls copyAll with the name of its file, which is beside the
 // database. Until copyAll returns no collection removes the files of blobs that the snapshot names;
 // its context ends when the daemon can no longer promise that. It works on the socket only.

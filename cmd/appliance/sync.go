@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mirror-appliance/appliance/internal/plain"
+	"github.com/mirror-appliance/appliance/registry"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
+)
+
+type syncOptions struct {
+	locateOptions
+	output string
+}
+
+func newSyncCommand(std stdio) *cobra.Command {
+	var o syncOptions
+	c := &cobra.Command{
+		Use:   "sync FILE",
+		Short: "Have the registry on this host mirror an image set of its configuration now",
+		Long: `Have the registry on this host mirror an image set that sync in config.yaml names, without waiting for its
+interval. The daemon mirrors; Ctrl-C stops the run, and the next one goes on where it stopped.
+
+Exit codes: 0 everything is mirrored, 1 something is not.`,
+		Example: "  appliance sync /var/lib/appliance/sync/base.yaml",
+		Args:    takes(1, "the file of an image set, such as /var/lib/appliance/sync/base.yaml"),
+		RunE:    func(c *cobra.Command, args []string) error { return runSync(c.Context(), std, o, args[0]) },
+	}
+	o.locateOptions.addFlags(c.Flags())
+	addOutputFlag(c.Flags(), &o.output)
+	return c
+}
+
+func runSync(ctx context.Context, std stdio, o syncOptions, file string) error {
+	id, err := o.load()
+	if err != nil {
+		return err
+	}
+	if file, err = filepath.Abs(file); err != nil {
+		return err
+	}
+	return registry.Daemon(ctx, id.Config, id.UID, func(control *client.Client) error {
+		result, err := control.Mirror(ctx, api.MirrorRequest{ImageSet: file}, mirrorProgress(std.err))
+		if err != nil {
+			return err
+		}
+		return show(std.out, o.output, result, printMirrored)
+	})
+}
+
+func mirrorProgress(w io.Writer) func(api.MirrorProgress) {
+	say := nowAndThen(w)
+	return func(p api.MirrorProgress) { say("%s", mirroring(p)) }
+}
+
+// mirroring describes the progress of a run.
+func mirroring(p api.MirrorProgress) string {
+	if !p.Planned {
+		return fmt.Sprintf("planning: %s so far", count(p.Resolved, "image"))
+	}
+	return fmt.Sprintf("%d of %s, %d failed, fetched %s of %s", p.Copied+p.Existed, count(p.Images, "image"), p.Failed,
+		bytesOf(p.Fetched), bytesOf(p.Bytes))
+}
+
+func printMirrored(w io.Writer, r api.MirrorResult) {
+	fmt.Fprintf(w, "mirrored %d of %s, fetched %s\n", r.Mirrored, count(r.Planned, "image"), bytesOf(r.Fetched))
+	for _, file := range append([]string{r.Report}, r.Resources...) {
+		if file != "" {
+			fmt.Fprintln(w, "  "+plain.Line(file))
+		}
+	}
+}

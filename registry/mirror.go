@@ -1,0 +1,171 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mirror-appliance/appliance/mirror"
+	"github.com/mirror-appliance/appliance/mirror/imageset"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/registry/jobs"
+	"github.com/mirror-appliance/appliance/registry/store"
+)
+
+// failuresListed bounds the failures of a run in a status; its report has all of them.
+const failuresListed = 20
+
+// mirrorRunner runs one image set.
+type mirrorRunner = jobs.Runner[api.MirrorRequest, api.MirrorProgress, api.MirrorResult]
+
+// scheduled is an image set that the configuration names. Its runs go straight into the store.
+type scheduled struct {
+	set    config.Sync
+	open   func(context.Context, config.Sync, *slog.Logger) (mirror.Options, func(), error)
+	store  *store.Store
+	host   string
+	turn   chan struct{} // held by the run under way: two would share the line to the sources
+	log    *slog.Logger
+	last   *jobs.Note[api.MirrorResult] // without runs that were stopped
+	runner *mirrorRunner
+}
+
+// openMirrors makes the jobs of the image sets that the configuration names.
+func (d *daemon) openMirrors(ctx context.Context) {
+	turn := make(chan struct{}, 1)
+	d.jobs.Mirrors = map[string]*mirrorRunner{}
+	for _, set := range d.cfg.Sync {
+		s := &scheduled{
+			set: set, open: d.given.Mirror, store: d.store, host: d.cfg.Address(), turn: turn,
+			log:  d.log.With("imageSet", set.ImageSet),
+			last: jobs.OpenNote[api.MirrorResult](ctx, d.store, "mirror.last "+set.ImageSet, d.log),
+		}
+		kind := jobs.Kind[api.MirrorRequest, api.MirrorProgress, api.MirrorResult]{
+			Name: "mirror run", Run: s.run, Drain: d.draining, Log: s.log,
+		}
+		if last := s.last.Get(); last != nil && last.Error == "" {
+			kind.LastSuccess = last.Ended
+		}
+		s.runner = jobs.New(kind)
+		d.mirrors = append(d.mirrors, s)
+		d.jobs.Mirrors[set.ImageSet] = s.runner
+	}
+}
+
+// scheduleMirrors runs the image sets by their intervals until ctx ends.
+func (d *daemon) scheduleMirrors(ctx context.Context) error {
+	var g errgroup.Group
+	for _, s := range d.mirrors {
+		g.Go(func() error {
+			return s.runner.Schedule(ctx, s.set.Interval, api.MirrorRequest{ImageSet: s.set.ImageSet})
+		})
+	}
+	return g.Wait()
+}
+
+// state returns the state of the image set.
+func (s *scheduled) state() api.MirrorState {
+	return api.MirrorState{ImageSet: s.set.ImageSet, Every: api.Duration(s.set.Interval),
+		Running: s.runner.Progress(), Last: s.last.Get()}
+}
+
+// check returns an error if the image set cannot be read.
+func (s *scheduled) check() error {
+	if _, err := imageset.Load(s.set.ImageSet); err != nil {
+		return fmt.Errorf("sync: %s: %w", s.set.ImageSet, err)
+	}
+	return nil
+}
+
+// run mirrors the image set once, after a run of another.
+func (s *scheduled) run(ctx context.Context, _ api.MirrorRequest, progress func(api.MirrorProgress)) (api.MirrorResult, error) {
+	now := api.MirrorProgress{Began: time.Now()}
+	progress(now)
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return api.MirrorResult{}, ctx.Err()
+	}
+	f := &following{now: now, tell: progress}
+	report, err := s.mirror(store.WithUser(ctx, "sync"), f.event)
+	result := api.MirrorResult{Began: now.Began, Ended: time.Now(), Fetched: f.fetched()}
+	if report != nil {
+		result.Mirrored, result.Planned = len(report.Mirrored), report.Planned
+		result.Report, result.Resources = report.File, report.Resources
+		for _, failure := range report.Failures[:min(len(report.Failures), failuresListed)] {
+			result.Failures = append(result.Failures, api.MirrorFailure{Image: failure.Image.Origin, Error: failure.Error})
+		}
+	}
+	if err != nil && ctx.Err() != nil {
+		return result, err
+	}
+	if err != nil {
+		result.Error = err.Error()
+	}
+	s.last.Set(context.WithoutCancel(ctx), result)
+	s.log.Info("mirrored", "images", result.Mirrored, "of", result.Planned, "bytes", result.Fetched,
+		"took", result.Ended.Sub(result.Began).Round(time.Millisecond), "complete", err == nil)
+	result.Error = ""
+	return result, err
+}
+
+// mirror runs the image set. Its file is read anew.
+func (s *scheduled) mirror(ctx context.Context, events func(mirror.Event)) (*mirror.Report, error) {
+	if s.open == nil {
+		return nil, errors.New("this program does not mirror")
+	}
+	o, end, err := s.open(ctx, s.set, s.log)
+	if err != nil {
+		return nil, fmt.Errorf("image set %s: %w", s.set.ImageSet, err)
+	}
+	defer end()
+	o.Registry, o.Prefix, o.Workspace, o.Events = s.host, s.set.Prefix, s.set.Workspace, events
+	o.Begin = func(ctx context.Context, name string) (mirror.Destination, error) {
+		return s.store.Runs.Begin(ctx, name)
+	}
+	return mirror.Run(ctx, o)
+}
+
+// following turns the events of a run into progress.
+type following struct {
+	tell func(api.MirrorProgress)
+
+	mu  sync.Mutex // guards now, and is held while telling, so that progress stays in order
+	now api.MirrorProgress
+}
+
+func (f *following) event(e mirror.Event) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch e.Kind {
+	case mirror.Resolved:
+		f.now.Resolved++
+	case mirror.Planned:
+		f.now.Planned, f.now.Bytes = true, e.Plan.Missing
+		f.now.Images, f.now.Failed = len(e.Plan.Images)+len(e.Plan.Failures), len(e.Plan.Failures)
+	case mirror.Bytes:
+		f.now.Fetched += e.Bytes
+	case mirror.Done:
+		f.now.Copied++
+	case mirror.Existed:
+		f.now.Existed++
+	case mirror.Failed:
+		f.now.Failed++
+	case mirror.Started:
+		return
+	}
+	f.tell(f.now)
+}
+
+func (f *following) fetched() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.now.Fetched
+}
