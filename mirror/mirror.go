@@ -1,17 +1,19 @@
 // Package mirror fills a registry from an image set configuration.
 //
-// Use Run, or DryRun, which stops at the plan. Both collect: each section of the configuration has a collector, which turns
-// it into images, and Source says where their manifests and blobs are read. Both compare: the destination is asked, for many
-// images at once, what it has. Run then executes: it copies the rest, children before parents, verifies, moves the tags and
-// commits, so that a repeated run is a resume, and one that has nothing to do a few requests. At the end it writes a report and
-// the cluster's resources to the workspace.
+// Use Run, or DryRun, which stops at the plan. Both collect: each section of the configuration has
+// a collector, which turns it into images, and Source says where their manifests and blobs are
+// read. Both compare: the destination is asked, for many images at once, what it has. Run then
+// executes: it copies the rest, children before parents, verifies, moves the tags and commits, so
+// that a repeated run is a resume, and one that has nothing to do a few requests. At the end it
+// writes a report and the cluster's resources to the workspace.
 //
-// A failure is named, with its cause and with what it makes incomplete, and the other images are copied: a mirror of a
-// thousand images is not lost to one of them. Complete images become visible together, in one commit, also when others
-// failed. The tag of an image that failed stays where it was. A release is complete with all its components or not at all.
+// A failure is named, with its cause and with what it makes incomplete, and the other images are
+// copied: a mirror of a thousand images is not lost to one of them. Complete images become visible
+// together, in one commit, also when others failed. The tag of an image that failed stays where it
+// was. A release is complete with all its components or not at all.
 //
-// Refused: a cache registry on this host, which is a second copy of everything, and stopping everything at the first
-// failure, which oc-mirror does for releases.
+// Refused: a cache registry on this host, which is a second copy of everything, and stopping
+// everything at the first failure, which oc-mirror does for releases.
 package mirror
 
 import (
@@ -41,15 +43,17 @@ type Options struct {
 	Open func(imageset.Reference) (Source, error)
 	// Begin begins a run at the destination. The name describes it to people.
 	Begin func(ctx context.Context, name string) (Destination, error)
-	// Registry is the destination's host[:port], and Prefix the path below it. Both are for names only.
+	// Registry is the destination's host[:port], and Prefix the path below it. Both
+	// are for names only.
 	Registry, Prefix string
 	// Workspace is the directory that has working-dir.
 	Workspace string
 	Graph     updategraph.Client
 	// Signatures are how signatures are verified.
 	Signatures Signatures
-	// Documents are those of an archive that is mirrored from, by their names in working-dir; nil: the sources are asked, over
-	// the network. Those are read first, and the workspace's after them.
+	// Documents are those of an archive that is mirrored from, by their names in
+	// working-dir; nil: the sources are asked, over the network. Those are read first, and
+	// the workspace's after them.
 	Documents interface {
 		Read(name string) ([]byte, error)
 		List(dir string) ([]string, error)
@@ -60,7 +64,8 @@ type Options struct {
 	// ToArchive is a run into an archive, which no cluster is told of.
 	ToArchive bool
 	Charts    Charts
-	// MaxNestedPaths is how many components the destination's repositories may have; 0 is any number. More are joined.
+	// MaxNestedPaths is how many components the destination's repositories may have; 0 is any
+	// number. More are joined.
 	MaxNestedPaths int
 	// ListMembers adds the members of manifest lists to the mapping of a dry run.
 	ListMembers bool
@@ -97,8 +102,9 @@ const (
 	Failed
 )
 
-// Run mirrors an image set. Without a report the run has ended before its end; what is staged serves the next one. With a
-// report, an error says that some images failed or that results could not be written, and has their exit code.
+// Run mirrors an image set. Without a report the run has ended before its end; what is staged
+// serves the next one. With a report, an error says that some images failed or that results could
+// not be written, and has their exit code.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	e, err := newEngine(o)
 	if err != nil {
@@ -123,6 +129,9 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err := announce(ctx, p, dst); err != nil {
 		return nil, err
 	}
+	if err := e.fits(ctx, p, dst); err != nil {
+		return nil, err
+	}
 	e.o.Events(Event{Kind: Planned, Plan: p})
 	report, err := e.execute(ctx, p, dst)
 	var incomplete *incompleteError
@@ -136,8 +145,10 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	return report, errors.Join(err, unwritten)
 }
 
-// DryRun plans an image set, compares the plan with the destination, which keeps nothing of it, and writes what oc-mirror's
-// dry run does: the mapping of sources to destinations, the list of what is missing, and the cluster's resources. With a plan, an error says that some images cannot be mirrored.
+// DryRun plans an image set, compares the plan with the destination, which keeps nothing of
+// it, and writes what oc-mirror's dry run does: the mapping of sources to destinations, the
+// list of what is missing, and the cluster's resources. With a plan, an error says that some
+// images cannot be mirrored.
 func DryRun(ctx context.Context, o Options) (p *plan.Plan, mapping string, err error) {
 	e, err := newEngine(o)
 	if err != nil {
@@ -158,6 +169,9 @@ func DryRun(ctx context.Context, o Options) (p *plan.Plan, mapping string, err e
 	var lacks map[*plan.Image]bool
 	if err = e.compare(ctx, p, dst); err == nil {
 		err = announce(ctx, p, dst)
+	}
+	if err == nil {
+		err = e.fits(ctx, p, dst)
 	}
 	if err == nil {
 		lacks, err = e.inventory(e.target(dst)).lacking(ctx, p)
@@ -194,7 +208,8 @@ type engine struct {
 	workspace workspace
 }
 
-// lock keeps other runs out of the workspace until unlock. Nothing is written for a configuration that cannot be mirrored.
+// lock keeps other runs out of the workspace until unlock. Nothing is written for a configuration
+// that cannot be mirrored.
 func (e *engine) lock() (unlock func(), err error) {
 	if err := refuseUnbuilt(e.o.Config); err != nil {
 		return nil, err

@@ -74,6 +74,9 @@ func (p *progress) plan(of *plan.Plan) {
 		p.line(warning, "warning: "+w)
 	}
 	p.say("%s, %d blobs, %s; %s of it to fetch", count(len(of.Images), "image"), of.Blobs, bytesOf(of.Bytes), bytesOf(of.Missing))
+	for _, s := range of.Space {
+		p.say("%s: %s needed, %s free", plain.Line(s.Where), bytesOf(s.Needs), bytesOf(s.Free))
+	}
 }
 
 func (p *progress) start(of *plan.Plan) {

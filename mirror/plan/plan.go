@@ -1,8 +1,9 @@
-// Package plan holds what a mirror run works on: images, their manifests, the plan that lists them, and the table of image
-// classes.
+// Package plan holds what a mirror run works on: images, their manifests, the plan that lists them,
+// and the table of image classes.
 //
-// Use Type.Class for what images of one type have in common: a new type of image is a line in Classes, and a collector.
-// Refused: a switch over types anywhere else, since each of them would have to be found when a type is added.
+// Use Type.Class for what images of one type have in common: a new type of image is a line in
+// Classes, and a collector. Refused: a switch over types anywhere else, since each of them would
+// have to be found when a type is added.
 package plan
 
 import (
@@ -28,8 +29,8 @@ type Image struct {
 	Tag        string `json:"tag"`
 	// Release is the release that the image belongs to, such as 4.18.2-x86_64; else empty.
 	Release string `json:"release,omitempty"`
-	// Platforms are those that are wanted of a list; none means all. The list itself is copied as it
-	// is, since another would have another digest.
+	// Platforms are those that are wanted of a list; none means all. The list itself is copied as
+	// it is, since another would have another digest.
 	Platforms []imageset.OSArch `json:"platforms,omitempty"`
 
 	Digest    digest.Digest `json:"digest,omitempty"`
@@ -119,6 +120,15 @@ type Plan struct {
 	Missing  int64     `json:"missing"` // of those that the destination does not have
 	Blobs    int       `json:"blobs"`
 	Registry string    `json:"registry"`
+	Space    []Space   `json:"space,omitempty"` // of file systems that are written to
+}
+
+// Space is what a plan needs of a file system, in bytes.
+type Space struct {
+	Where  string `json:"where"`
+	Needs  int64  `json:"needs"`
+	Free   int64  `json:"free"`
+	Remedy string `json:"-"` // what to do when it does not fit
 }
 
 // Failure is an image that is not, or not completely, at its destination.

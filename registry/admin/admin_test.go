@@ -28,6 +28,7 @@ import (
 
 // fixture is a handler on a control socket, over a real store.
 type fixture struct {
+	status api.Status
 	store  *store.Store
 	auth   *auth.Authenticator
 	client *client.Client
@@ -63,6 +64,7 @@ func serve(t *testing.T) *fixture {
 	draining, drain := context.WithCancel(context.Background())
 	t.Cleanup(drain)
 	f.drain = drain
+	f.status = api.Status{Version: "v1", Healthy: true}
 	log := slog.New(slog.DiscardHandler)
 	f.gc = jobs.New(jobs.Kind[api.GCRequest, api.GCProgress, api.GCResult]{Name: "collection", Drain: draining, Log: log,
 		Run: func(ctx context.Context, q api.GCRequest, progress func(api.GCProgress)) (api.GCResult, error) {
@@ -77,7 +79,7 @@ func serve(t *testing.T) *fixture {
 					return f.scrub(ctx, q, progress)
 				}}),
 		},
-		Status: func(context.Context) (api.Status, error) { return api.Status{Version: "v1", Healthy: true}, nil },
+		Status: func(context.Context) (api.Status, error) { return f.status, nil },
 	})
 	l, err := admin.Listen(t.Context(), f.socket)
 	if err != nil {

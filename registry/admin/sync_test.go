@@ -20,6 +20,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
@@ -107,6 +108,18 @@ func TestRun(t *testing.T) {
 }
 
 // What is more than a request takes is asked for, tagged and recorded in several.
+func TestRun_Room(t *testing.T) {
+	f := serve(t)
+	run := begin(t, f)
+	if free, where, err := run.Room(t.Context()); err == nil {
+		t.Errorf("%d bytes at %q, though it does not know", free, where)
+	}
+	f.status.Space = []api.Space{{Path: "/storage", Free: 100, Kept: 30}, {Path: "/database", Free: 1}}
+	if free, where, err := run.Room(t.Context()); free != 70 || where != "/storage" || err != nil {
+		t.Errorf("%d bytes at %q, %v", free, where, err)
+	}
+}
+
 func TestRun_manyAtOnce(t *testing.T) {
 	f := serve(t)
 	ctx, run := t.Context(), begin(t, f)
