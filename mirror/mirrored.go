@@ -29,8 +29,9 @@ type mirroredImage struct {
 	Signature []byte `json:"signature,omitempty"`
 }
 
-// mirrored are images by their destinations, registry/repository:tag.
-type mirrored map[string]mirroredImage
+// mirrored are images by their destinations, registry/repository:tag. One that is known by several
+// names at its sources is there under each.
+type mirrored map[string][]mirroredImage
 
 // mirroredBefore returns what the workspace knows. Where it has no list that can be read, its
 // reports are one.
@@ -66,7 +67,7 @@ func (e *engine) mirroredByReports() mirrored {
 			err = json.Unmarshal(raw, &r)
 		}
 		for _, i := range r.Mirrored {
-			all[r.Registry+"/"+i.Repository+":"+i.Tag] = i.mirroredImage
+			all.put(r.Registry+"/"+i.Repository+":"+i.Tag, i.mirroredImage)
 		}
 	}
 	if err != nil {
@@ -78,8 +79,14 @@ func (e *engine) mirroredByReports() mirrored {
 // add adds the images of a run.
 func (m mirrored) add(e *engine, images []*plan.Image) {
 	for _, i := range images {
-		m[e.destination(i)] = mirroredImage{i.Type, i.Origin, i.Digest, i.Signature}
+		m.put(e.destination(i), mirroredImage{i.Type, i.Origin, i.Digest, i.Signature})
 	}
+}
+
+// put notes what a destination has now. Other names of the same image stay.
+func (m mirrored) put(at string, i mirroredImage) {
+	stay := slices.DeleteFunc(m[at], func(o mirroredImage) bool { return o.Digest != i.Digest || o.Origin == i.Origin })
+	m[at] = append(stay, i)
 }
 
 func (e *engine) writeMirrored(m mirrored) error {
@@ -111,27 +118,34 @@ func (e *engine) forget(d *Deleted) error {
 func (m mirrored) resources(e *engine) resources.Mirrored {
 	var r resources.Mirrored
 	for _, at := range slices.Sorted(maps.Keys(m)) {
-		i, class := m[at], m[at].Type.Class()
 		if !strings.HasPrefix(at, e.o.Registry+"/") {
 			continue
 		}
-		repository := at[:strings.LastIndexByte(at, ':')]
-		if i.Type == plan.Graph && (r.Updates == nil || repository == e.o.Registry+"/"+e.repository(graphRepository)) {
-			r.Updates = &resources.UpdateService{GraphImage: at, Releases: strings.TrimSuffix(repository, "graph-image") + "release-images"}
+		for _, i := range m[at] {
+			i.describe(e, at, &r)
 		}
-		if i.Signature != nil {
-			r.Signatures = append(r.Signatures, resources.Signature{Digest: i.Digest, Raw: i.Signature})
-		}
-		ref, err := imageset.ParseReference(i.Origin)
-		if err != nil || class.MirrorSets == "" {
-			continue
-		}
-		r.Images = append(r.Images, resources.Image{
-			Category: class.MirrorSets, Source: ref.Canonical(), Destination: repository,
-			ByDigest: class.ByBoth || ref.Digest != "", ByTag: class.ByBoth || ref.Tag != "",
-		})
 	}
 	return r
+}
+
+// describe adds what cluster resources say of an image at its destination.
+func (i mirroredImage) describe(e *engine, at string, r *resources.Mirrored) {
+	repository := at[:strings.LastIndexByte(at, ':')]
+	if i.Type == plan.Graph && (r.Updates == nil || repository == e.o.Registry+"/"+e.repository(graphRepository)) {
+		r.Updates = &resources.UpdateService{GraphImage: at, Releases: strings.TrimSuffix(repository, "graph-image") + "release-images"}
+	}
+	if i.Signature != nil {
+		r.Signatures = append(r.Signatures, resources.Signature{Digest: i.Digest, Raw: i.Signature})
+	}
+	class := i.Type.Class()
+	ref, err := imageset.ParseReference(i.Origin)
+	if err != nil || class.MirrorSets == "" {
+		return
+	}
+	r.Images = append(r.Images, resources.Image{
+		Category: class.MirrorSets, Source: ref.Canonical(), Destination: repository,
+		ByDigest: class.ByBoth || ref.Digest != "", ByTag: class.ByBoth || ref.Tag != "",
+	})
 }
 
 // render returns the cluster resources for what is mirrored. A file that says the same as the one

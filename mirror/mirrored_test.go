@@ -138,3 +138,19 @@ func TestDelete_resourcesForgetTheImage(t *testing.T) {
 		t.Error("there is an update service without its image")
 	}
 }
+
+// An image that is known by two names at its sources has one destination, and a mirror for each name.
+func TestRun_resourcesOfAnImageOfTwoNames(t *testing.T) {
+	s := newSetup(t, additional)
+	_, port, _ := strings.Cut(s.host, ":")
+	s.engine = s.newEngine(t, "  additionalImages:\n  - name: HOST/samples/oci:v1\n  - name: localhost:"+port+"/samples/oci:v1\n")
+	if _, err := s.mirror(t); err != nil {
+		t.Fatal(err)
+	}
+	sets := s.resources(t)["itms-oc-mirror.yaml"]
+	for _, source := range []string{s.host, "localhost:" + port} {
+		if !strings.Contains(sets, "source: "+source+"/samples\n") {
+			t.Errorf("there is no mirror of %s:\n%s", source, sets)
+		}
+	}
+}
