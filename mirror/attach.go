@@ -24,12 +24,21 @@ const maxAttachments = 1000
 // attach finds the attachments of all images, and verifies those that the releases have policies for. An image without any is
 // not signed, which is no failure unless it is asked for.
 func (e *engine) attach(ctx context.Context, p *plan.Plan, policies map[string][]*signature.Policy) error {
-	if !e.o.Signatures.Remove {
+	remove := e.o.Signatures.Remove
+	if remove {
+		policies = nil // no node could check what is not mirrored
+	}
+	if !remove || e.o.Signatures.Trust != nil {
 		if err := e.findAttachments(ctx, p); err != nil {
 			return err
 		}
 		if err := e.verifySigstore(ctx, p, policies); err != nil {
 			return err
+		}
+	}
+	if remove {
+		for _, i := range p.Images {
+			i.Attachments = nil
 		}
 	}
 	e.requireSignatures(p)

@@ -72,7 +72,7 @@ func (x *execution) recordSources(ctx context.Context, p *plan.Plan) {
 	}
 	from, known := map[string][]string{}, map[[2]string]bool{}
 	for _, i := range p.Images {
-		if i.Reference.Domain == "" && i.Type == plan.Graph { // it was made here
+		if madeHere(i) {
 			continue
 		}
 		name := i.Reference.Registry() + "/" + i.Reference.Repository()

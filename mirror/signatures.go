@@ -17,6 +17,9 @@ type Signatures struct {
 	IgnoreRelease bool
 	// Remove mirrors images without their signatures and other attachments.
 	Remove bool
+	// Trust is a policy that every image must meet; nil takes any.
+	Trust     *signature.Trust
+	Lookaside *signature.Lookaside
 	// Strict makes an image that is not signed, and should be, a failure.
 	Strict bool
 }

@@ -42,14 +42,24 @@ type sigstore struct {
 	changed bool
 }
 
-// verifySigstore sets the reasons for which a cluster would refuse images of its release.
+// verifySigstore sets the reasons for which a cluster would refuse images of its release, and
+// enforces the policy of this host.
 func (e *engine) verifySigstore(ctx context.Context, p *plan.Plan, policies map[string][]*signature.Policy) error {
 	s := &sigstore{engine: e, files: files{e.workspace, e.o.Documents}, texts: map[digest.Digest][]byte{}}
 	if err := s.load(); err != nil {
 		return err
 	}
+	s.verifyAll(ctx, p, policies)
+	s.enforce(ctx, p)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return s.save()
+}
+
+func (s *sigstore) verifyAll(ctx context.Context, p *plan.Plan, policies map[string][]*signature.Policy) {
 	var g errgroup.Group
-	g.SetLimit(e.o.ParallelImages)
+	g.SetLimit(s.o.ParallelImages)
 	for _, i := range p.Images {
 		for _, policy := range policies[i.Release] {
 			if policy.Covers(i.Reference.Name()) {
@@ -58,27 +68,21 @@ func (e *engine) verifySigstore(ctx context.Context, p *plan.Plan, policies map[
 		}
 	}
 	_ = g.Wait() // each image has its own reasons
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	return s.save()
 }
 
 // verify verifies each manifest of an image. A list may lack a signature: nodes ask for that of
 // the member that they run.
 func (s *sigstore) verify(ctx context.Context, i *plan.Image, policy *signature.Policy) {
-	signatures := map[digest.Digest]plan.Attachment{}
-	for _, a := range i.Attachments {
-		if strings.HasSuffix(a.Tag, ".sig") {
-			signatures[a.Subject] = a
-		}
-	}
+	signatures := signaturesOf(i)
 	for _, m := range i.Manifests {
 		a, ok := signatures[m.Descriptor.Digest]
-		switch err := s.attachment(ctx, i, a, policy); {
-		case !ok && !image.IsIndex(m.Descriptor.MediaType):
-			s.unsigned(i, fmt.Sprintf("manifest %s has no sigstore signature", m.Descriptor.Digest))
-		case ok && err != nil:
+		if !ok {
+			if !image.IsIndex(m.Descriptor.MediaType) {
+				s.unsigned(i, fmt.Sprintf("manifest %s has no sigstore signature", m.Descriptor.Digest))
+			}
+			continue
+		}
+		if err := s.attachment(ctx, i, a, policy); err != nil {
 			s.unsigned(i, fmt.Sprintf("sigstore signature of manifest %s: %v", m.Descriptor.Digest, err))
 		}
 	}
@@ -90,30 +94,52 @@ func (s *sigstore) unsigned(i *plan.Image, reason string) {
 	i.Unsigned = append(i.Unsigned, reason)
 }
 
+// signaturesOf returns the signatures of an image's manifests, as cosign attaches them.
+func signaturesOf(i *plan.Image) map[digest.Digest]plan.Attachment {
+	all := map[digest.Digest]plan.Attachment{}
+	for _, a := range i.Attachments {
+		if strings.HasSuffix(a.Tag, ".sig") {
+			all[a.Subject] = a
+		}
+	}
+	return all
+}
+
 // attachment returns nil if one signature of an attachment is valid.
 func (s *sigstore) attachment(ctx context.Context, i *plan.Image, a plan.Attachment, policy *signature.Policy) error {
-	if len(a.Manifests) == 0 {
-		return nil
+	all, err := s.signed(ctx, i, a)
+	if err == nil && len(all) == 0 {
+		err = signature.ErrNone
 	}
-	var m ocispec.Manifest
-	if err := json.Unmarshal(a.Manifests[len(a.Manifests)-1].Body, &m); err != nil {
-		return err
-	}
-	layers := signature.Signatures(m)
-	err := errors.New("it has none")
-	for n, l := range layers {
-		var text []byte
-		if n == maxSignatures {
-			break
-		}
-		if text, err = s.text(ctx, i, l); err == nil {
-			err = policy.Verify(l, text, i.Reference.Name(), a.Subject)
-		}
-		if err == nil {
+	for _, signed := range all {
+		if err = policy.Verify(signed.Layer, signed.Text, i.Reference.Name(), a.Subject); err == nil {
 			return nil
 		}
 	}
 	return err
+}
+
+// signed returns the signatures of an attachment.
+func (s *sigstore) signed(ctx context.Context, i *plan.Image, a plan.Attachment) ([]signature.SignedText, error) {
+	if len(a.Manifests) == 0 {
+		return nil, nil
+	}
+	var m ocispec.Manifest
+	if err := json.Unmarshal(a.Manifests[len(a.Manifests)-1].Body, &m); err != nil {
+		return nil, err
+	}
+	var all []signature.SignedText
+	for _, l := range signature.Signatures(m) {
+		if len(all) == maxSignatures {
+			break
+		}
+		text, err := s.text(ctx, i, l)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, signature.SignedText{Layer: l, Text: text})
+	}
+	return all, nil
 }
 
 // text returns a signed text.

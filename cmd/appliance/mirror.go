@@ -201,6 +201,9 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 	if o.ignoreRelease && run.Config.Mirror.Platform.Release == "" {
 		progress.say("note: --ignore-release-signature is about platform.release, which the image set does not have")
 	}
+	if !o.secure && o.policy+o.registries != "" {
+		progress.say("note: --policy and --registries.d change nothing without --secure-policy: signatures are mirrored wherever they are")
+	}
 	progress.say("planning")
 	if o.dryRun || o.listMembers {
 		return dryRun(ctx, std, run, progress)

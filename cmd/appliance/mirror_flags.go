@@ -29,8 +29,6 @@ var foreignOCMirrorFlags = []foreign{
 	{ignoredSwitch, "cpu-prof mem-prof", noProfile},
 
 	{refusedSwitch, "v1", "leave it out: a configuration for oc-mirror v1 works once its apiVersion is mirror.openshift.io/v2alpha1 and storageConfig is gone"},
-	{refusedSwitch, "secure-policy", ""},
-	{refused, "registries.d policy", ""},
 
 	// of v2 from skopeo, hidden as there
 	{alias, "tls-verify", "--src-tls-verify and --dest-tls-verify"},

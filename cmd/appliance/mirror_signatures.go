@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/pflag"
 
 	"github.com/mirror-appliance/appliance/internal/fetch"
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/home"
 	"github.com/mirror-appliance/appliance/internal/regular"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/signature"
@@ -26,11 +28,17 @@ type signatureOptions struct {
 	verification  string
 	ignoreRelease bool
 	remove        bool
+	secure        bool
+	policy        string
+	registries    string
 }
 
 func (o *signatureOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.verification, "signature-verification", bestEffort, "what is not signed and should be: best-effort mirrors it and lists it, strict makes it a failure")
 	f.BoolVar(&o.remove, "remove-signatures", false, "mirror images without their signatures and other attachments; those of releases are mirrored")
+	f.BoolVar(&o.secure, "secure-policy", false, "take only images that the host's policy for containers allows")
+	pathVar(f, &o.policy, "policy", "", "the policy of --secure-policy (default ~/.config/containers/policy.json, then /etc/containers/policy.json)")
+	pathVar(f, &o.registries, "registries.d", "", "where its signatures are (default ~/.config/containers/registries.d, then /etc/containers/registries.d)")
 	f.BoolVar(&o.ignoreRelease, "ignore-release-signature", false, "look for no signature of platform.release")
 }
 
@@ -61,7 +69,50 @@ func (o *signatureOptions) signatures(get fetch.Client) (s mirror.Signatures, er
 	if err != nil {
 		return s, err
 	}
-	return mirror.Signatures{Releases: releases, IgnoreRelease: o.ignoreRelease, Remove: o.remove, Strict: o.verification == strict}, nil
+	s = mirror.Signatures{Releases: releases, IgnoreRelease: o.ignoreRelease, Remove: o.remove, Strict: o.verification == strict}
+	if o.secure {
+		err = o.trust(&s, get)
+	}
+	return s, err
+}
+
+// trust sets the host's policy, and where the signatures are that it asks for.
+func (o *signatureOptions) trust(s *mirror.Signatures, get fetch.Client) error {
+	policy, err := containersFile(o.policy, "policy.json")
+	var raw []byte
+	if err == nil {
+		raw, err = regular.ReadFile(policy)
+	}
+	if err == nil {
+		s.Trust, err = signature.ParseTrust(raw)
+	}
+	if err != nil {
+		return hint.New(fmt.Errorf("the policy %s: %w", policy, regular.Reason(err)), "man containers-policy.json, or name another file: --policy FILE")
+	}
+	dir, err := containersFile(o.registries, "registries.d")
+	if err == nil {
+		s.Lookaside, err = signature.ReadLookaside(dir)
+	}
+	if err != nil {
+		return hint.New(fmt.Errorf("registries.d: %w", err), "man containers-registries.d, or name another directory: --registries.d DIR")
+	}
+	s.Lookaside.Get = get
+	return nil
+}
+
+// containersFile returns the file that is named, else the user's if it exists, else the host's.
+func containersFile(named, name string) (string, error) {
+	if named != "" {
+		_, err := os.Stat(named)
+		return named, err
+	}
+	if home, err := home.Dir(); err == nil {
+		file := filepath.Join(home, ".config", "containers", name)
+		if _, err := os.Stat(file); err == nil {
+			return file, nil
+		}
+	}
+	return filepath.Join("/etc/containers", name), nil
 }
 
 func readKeys(file string) (*signature.Keyring, error) {

@@ -93,3 +93,27 @@ func TestMirror_signatureSettingsThatAreWrong(t *testing.T) {
 		t.Error("something is written to the workspace")
 	}
 }
+
+func TestMirror_securePolicy(t *testing.T) {
+	s := newMirrorSetup(t)
+	dir := t.TempDir()
+	policy := filepath.Join(dir, "policy.json")
+	if err := os.WriteFile(policy, []byte(`{"default":[{"type":"reject"}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, stdout, stderr := s.mirror(t, []string{held}, "--policy", policy)
+	if code != 0 {
+		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+	}
+	says(t, stdout, "note: --policy and --registries.d change nothing without --secure-policy")
+	code, stdout, _ = s.mirror(t, []string{held}, "--policy", policy, "--secure-policy", "--registries.d", dir)
+	if code != 8 {
+		t.Errorf("exit code %d, want 8\n%s", code, stdout)
+	}
+	says(t, stdout, "failed: "+s.source+"/"+held, "the policy rejects the image", "hint: ")
+	code, _, stderr = s.mirror(t, []string{held}, "--policy", policy, "--secure-policy", "--registries.d", filepath.Join(dir, "none"))
+	if code != 1 {
+		t.Errorf("exit code %d, want 1", code)
+	}
+	says(t, stderr, "registries.d: ", "no such file or directory")
+}

@@ -53,6 +53,7 @@ func archTags() [][2]string {
 
 func (b *builder) releases() {
 	b.releaseKeyFile()
+	b.imageKeyFile()
 	for _, v := range versions() {
 		single := map[string]map[string]ocispec.Descriptor{}
 		for _, at := range archTags() {

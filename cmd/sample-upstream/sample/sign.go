@@ -26,7 +26,11 @@ import (
 const (
 	SignaturesPath   = "/signatures/openshift/release/"
 	SignatureKeyPath = "/signatures/key.asc"
+	imageKeyPath     = "/signatures/key.pem"
 )
+
+// ImageKey returns the public key, in PEM, that signs images.
+func (c *Content) ImageKey() []byte { return c.files[imageKeyPath].data }
 
 // ReleaseKey returns the armored public key that signs the releases.
 func (c *Content) ReleaseKey() []byte { return c.files[SignatureKeyPath].data }
@@ -118,11 +122,6 @@ func (b *builder) sign(repo string, d digest.Digest) {
 
 // imagePolicy returns the rule of a release that nodes pull what the key has signed only.
 func (b *builder) imagePolicy() []byte {
-	der, err := x509.MarshalPKIXPublicKey(b.imageKey().Public())
-	if err != nil {
-		b.fail(err)
-	}
-	key := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 	return fmt.Appendf(nil, `apiVersion: config.openshift.io/v1
 kind: ClusterImagePolicy
 metadata:
@@ -136,7 +135,16 @@ spec:
       policyType: PublicKey
       publicKey:
         keyData: %[4]s
-`, b.content.host, ReleaseRepository, ComponentRepository, base64.StdEncoding.EncodeToString(key))
+`, b.content.host, ReleaseRepository, ComponentRepository, base64.StdEncoding.EncodeToString(b.content.ImageKey()))
+}
+
+// imageKeyFile stores the public key of the images.
+func (b *builder) imageKeyFile() {
+	der, err := x509.MarshalPKIXPublicKey(b.imageKey().Public())
+	if err != nil {
+		b.fail(err)
+	}
+	b.file(imageKeyPath, "text/plain", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
 }
 
 // releaseKeyFile stores the public key of the releases.

@@ -1,0 +1,108 @@
+package signature
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/mirror-appliance/appliance/internal/fetch"
+	"github.com/mirror-appliance/appliance/internal/regular"
+)
+
+// Lookaside is where the OpenPGP signatures of images are, beside their registries, see
+// containers-registries.d(5).
+type Lookaside struct {
+	Get       fetch.Client
+	byDefault string
+	scopes    map[string]string
+}
+
+// place is a rule of a file. sigstore is the older name of lookaside.
+type place struct {
+	Lookaside string
+	Sigstore  string
+}
+
+func (p place) address() string {
+	if p.Lookaside != "" {
+		return p.Lookaside
+	}
+	return p.Sigstore
+}
+
+// ReadLookaside reads the files of a directory, none if there is no such directory.
+func ReadLookaside(dir string) (*Lookaside, error) {
+	l := &Lookaside{scopes: map[string]string{}}
+	files, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		raw, err := regular.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		var rules struct {
+			Default *place           `json:"default-docker"`
+			Docker  map[string]place `json:"docker"`
+		}
+		if err := yaml.Unmarshal(raw, &rules); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		if rules.Default != nil && rules.Default.address() != "" {
+			l.byDefault = rules.Default.address()
+		}
+		for scope, p := range rules.Docker {
+			l.scopes[scope] = p.address()
+		}
+	}
+	return l, nil
+}
+
+// Signatures returns the OpenPGP signatures of an image, none where no address is known for it.
+func (l *Lookaside) Signatures(ctx context.Context, i Image) ([][]byte, error) {
+	base := l.byDefault
+	for _, scope := range scopes(i) {
+		if found, ok := l.scopes[scope]; ok && scope != "" {
+			base = found
+			break
+		}
+	}
+	if base == "" {
+		return nil, nil
+	}
+	_, path, _ := strings.Cut(i.Repository, "/")
+	var all [][]byte
+	for n := 1; n <= maxSignatures; n++ {
+		at := fmt.Sprintf("%s/%s@%s=%s/signature-%d", strings.TrimSuffix(base, "/"), path, i.Manifest.Algorithm(), i.Manifest.Encoded(), n)
+		raw, err := l.get(ctx, at)
+		if errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("get the signature %s: %w", at, err)
+		}
+		all = append(all, raw)
+	}
+	return all, nil
+}
+
+// get reads a signature. One that does not exist is an error with fs.ErrNotExist.
+func (l *Lookaside) get(ctx context.Context, at string) ([]byte, error) {
+	if u, err := url.Parse(at); err == nil && u.Scheme == "file" {
+		return regular.ReadFile(u.Path)
+	}
+	raw, err := l.Get.Get(ctx, at, "*/*", maxSignature)
+	var answer *fetch.StatusError
+	if errors.As(err, &answer) && answer.Status == http.StatusNotFound {
+		return nil, fs.ErrNotExist
+	}
+	return raw, err
+}
