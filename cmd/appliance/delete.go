@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
@@ -24,7 +23,6 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/remote"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
-	"github.com/mirror-appliance/appliance/registry/admin/client"
 )
 
 // deleteOptions are oc-mirror's flags of delete, and gc.
@@ -251,19 +249,7 @@ func (o *deleteOptions) deleted(std stdio, d *mirror.Deleted) error {
 
 // collectGarbage frees the space at an appliance.
 func collectGarbage(ctx context.Context, std stdio, address string, keys authn.Keychain, tlsConfig *tls.Config) error {
-	registry, err := name.NewRegistry(address)
-	if err != nil {
-		return err
-	}
-	resolved, err := keys.Resolve(registry)
-	if err != nil {
-		return err
-	}
-	login, err := resolved.Authorization()
-	if err != nil {
-		return err
-	}
-	control, err := client.Dial(ctx, address, login.Username, login.Password, tlsConfig)
+	control, err := dialControl(ctx, address, keys, tlsConfig)
 	if err != nil {
 		return hint.New(fmt.Errorf("the images are deleted, and their space is not freed: %w", err), "--gc is for an appliance, as a user of role admin; elsewhere collect the garbage as that registry does")
 	}

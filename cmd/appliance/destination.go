@@ -25,6 +25,23 @@ type destination struct {
 	close func()
 }
 
+// dialControl opens the control API of an appliance with the login that keys have for it.
+func dialControl(ctx context.Context, address string, keys authn.Keychain, tlsConfig *tls.Config) (*client.Client, error) {
+	registry, err := name.NewRegistry(address)
+	if err != nil {
+		return nil, err
+	}
+	resolved, err := keys.Resolve(registry)
+	if err != nil {
+		return nil, err
+	}
+	login, err := resolved.Authorization()
+	if err != nil {
+		return nil, err
+	}
+	return client.Dial(ctx, address, login.Username, login.Password, tlsConfig)
+}
+
 // openDestination finds out what the destination is. An appliance takes blobs through its control
 // API, staged; every other registry over the distribution protocol.
 func openDestination(ctx context.Context, address string, o mirrorOptions, keys authn.Keychain) (*destination, error) {

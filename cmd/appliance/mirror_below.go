@@ -7,8 +7,8 @@ import (
 
 // addOCMirror adds oc-mirror's commands, which this program has where oc-mirror does, and below mirror.
 func addOCMirror(to *cobra.Command, std stdio) {
-	to.AddCommand(newDeleteCommand(std), newListCommand(std), newInitCommand(std), newHistoryCommand(std), newDescribeCommand(std))
-	addUnbuilt(to, unbuiltOCMirror)
+	to.AddCommand(newDeleteCommand(std), newListCommand(std), newInitCommand(std), newHistoryCommand(std), newDescribeCommand(std),
+		newRollbackCommand(std))
 }
 
 // common are the flags of oc-mirror's other commands that help lists: it has those of mirror there too.

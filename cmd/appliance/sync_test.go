@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -48,6 +49,35 @@ func TestSync_throughTheDaemon(t *testing.T) {
 	code, stdout, stderr = outcome(t, f.command("status"))
 	if code != 0 || !strings.Contains(stdout, ": 1 of 1 image, fetched") {
 		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+	}
+	ca, err := os.ReadFile(f.cfg.TLS.CA)
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(dir, "ca.crt"), ca, 0o600))
+	_, port, _ := strings.Cut(f.socket.Name(), ":")
+	rollback := func(flags ...string) string {
+		t.Helper()
+		args := append([]string{"mirror", "rollback", "docker://localhost:" + port, "--dest-cert-dir", dir, "--dest-creds", "init:" + faultPassword}, flags...)
+		c := exec.Command(f.program, args...)
+		code, stdout, stderr := outcome(t, c)
+		return fmt.Sprintf("exit code %d\n%s%s", code, stdout, stderr)
+	}
+	for _, step := range []struct {
+		flags []string
+		want  string
+		tags  int
+	}{
+		{[]string{"--list"}, "set.yaml", 1},
+		{[]string{"--dry-run"}, "would bring back 1 tag; 0 stay", 1},
+		{nil, "brought back 1 tag; 0 stay", 0},
+		{nil, "the last run is a rollback itself", 0},
+		{[]string{"--run", "none"}, "committed run \"none\" not found", 0},
+	} {
+		said := rollback(step.flags...)
+		status, err := f.admin.Status(t.Context())
+		must(t, err)
+		if !strings.Contains(said, step.want) || status.Store.Tags != int64(step.tags) {
+			t.Errorf("rollback %q, with %d tags after it: %s", step.flags, status.Store.Tags, said)
+		}
 	}
 	f.refuses(t, []string{"sync", filepath.Join(dir, "another.yaml")}, "names no image set", "config.yaml")
 	f.stop(t)

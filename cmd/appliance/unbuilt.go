@@ -107,15 +107,11 @@ const (
 		"and keeps everything else"
 )
 
-// unbuiltMirrorRegistry, unbuiltOCMirror and unbuiltOfList are the tables. This program has
+// unbuiltMirrorRegistry and unbuiltOfList are the tables. This program has
 // oc-mirror's commands where oc-mirror does, and below mirror.
 var (
 	unbuiltMirrorRegistry = []unbuilt{
 		{name: "upgrade", short: "Replace the program of an installed registry by this one", next: upgradeByInstall},
-	}
-	unbuiltOCMirror = []unbuilt{
-		{name: "rollback", short: "Restore the state before a run",
-			next: "until then restore a backup: appliance restore"},
 	}
 	unbuiltOfList = []unbuilt{
 		{name: "operators", short: "List operators", next: writeConfiguration},

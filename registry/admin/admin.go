@@ -92,6 +92,8 @@ func NewHandler(o Options) *Handler {
 	handleRun(h, api.SetSources, setSources)
 	handleRun(h, api.CommitSync, h.commit)
 	handleRun(h, api.AbortSync, h.abort)
+	handle(h, api.ListSyncs, h.listSyncs)
+	handle(h, api.RollbackSync, h.rollback)
 
 	h.mux.HandleFunc("/", h.unknown)
 	return h

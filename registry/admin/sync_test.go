@@ -298,3 +298,36 @@ func sendChunked(t *testing.T, f *fixture, id string) (int, string) {
 	must(t, err)
 	return resp.StatusCode, string(answer)
 }
+
+func TestSync_rollback(t *testing.T) {
+	f := serve(t)
+	desc, body := manifestOf("config", "layer")
+	run := begin(t, f)
+	for _, content := range []string{"config", "layer"} {
+		must(t, run.PutBlob(t.Context(), "a/b", blobOf(content), strings.NewReader(content)))
+	}
+	must(t, run.PutManifest(t.Context(), "a/b", desc, body))
+	must(t, run.Tag(t.Context(), map[string]map[string]digest.Digest{"a/b": {"v1": desc.Digest}}))
+	must(t, run.Commit(t.Context()))
+	past, err := f.client.PastSyncs(t.Context())
+	must(t, err)
+	if len(past) != 1 || past[0].Name != "test" || past[0].Tags != 1 {
+		t.Fatalf("the runs are %+v", past)
+	}
+	for _, dry := range []bool{true, false} {
+		done, err := f.client.Rollback(t.Context(), past[0].ID, api.RollbackRequest{DryRun: dry})
+		must(t, err)
+		if len(done.Moved) != 1 || done.Moved[0] != (api.TagChange{Repository: "a/b", Tag: "v1", Was: desc.Digest.String()}) || (done.ID == "") != dry {
+			t.Errorf("rolled back %+v", done)
+		}
+		tags, _, err := f.store.Tags.List(t.Context(), "a/b", "", -1)
+		must(t, err)
+		if (len(tags) == 1) != dry {
+			t.Errorf("the tags are %q", tags)
+		}
+	}
+	var refused *client.Refused
+	if _, err := f.client.Rollback(t.Context(), "none", api.RollbackRequest{}); !errors.As(err, &refused) || refused.Status != http.StatusNotFound {
+		t.Errorf("an unknown run: %v", err)
+	}
+}

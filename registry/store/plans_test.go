@@ -26,9 +26,9 @@ func composed() map[string]string {
 		"held blob": blobContent().find, "held manifest": manifestContent().find,
 		"staged blobs": lastStaged("run_blobs"), "staged manifests": lastStaged("run_manifests"),
 		"clear tags": clearing("run_tags", "name", 1), "clear blobs": clearing("run_blobs", "digest", 1), "clear manifests": clearingManifests,
-		"insert references": insertRows(2),
+		"insert references": insertRows(2), "moves of a run": runMoves,
 	}
-	for name, texts := range map[string][]string{"link blobs": linkBlobs, "link references": linkReferences, "link again": linkAgain, "flip": flipping} {
+	for name, texts := range map[string][]string{"link blobs": linkBlobs, "link references": linkReferences, "link again": linkAgain, "flip": flipping, "rolling back": rollingBack} {
 		for i, text := range texts {
 			all[name+" "+strconv.Itoa(i)] = text
 		}
@@ -51,6 +51,7 @@ func scans() map[string]string {
 		`WITH mixed (repository) AS MATERIALIZED`:   "counts all that was pulled through, once for each eviction",
 		`SELECT DISTINCT b.digest, b.size`:          "reads the links of pulled blobs, once for each eviction",
 		`SELECT json_array(`:                        "looks for times in the future, once for each collection",
+		`SELECT id, name, committed`:                "there are few runs",
 		`SELECT id FROM runs`:                       "there are few runs",
 		`SELECT DISTINCT id, repository, whole`:     "there are few removals",
 		`SELECT id, digest, length(body)`:           "reads the journal when the store is opened",

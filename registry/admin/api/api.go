@@ -86,5 +86,9 @@ var (
 	TagSync     = Call[Tags, None]{http.MethodPost, "/api/v1/sync/{id}/tags", http.StatusNoContent, MaxList}
 	SetSources  = Call[Sources, None]{http.MethodPost, "/api/v1/sync/{id}/sources", http.StatusNoContent, MaxList}
 	CommitSync  = Call[None, None]{http.MethodPost, "/api/v1/sync/{id}/commit", http.StatusNoContent, 0}
-	AbortSync   = Call[None, None]{http.MethodDelete, "/api/v1/sync/{id}", http.StatusNoContent, 0}
+	// ListSyncs lists the last runs that were committed, and RollbackSync gives the tags that one
+	// moved their manifests of before.
+	ListSyncs    = Call[None, []PastSync]{http.MethodGet, "/api/v1/sync", http.StatusOK, 0}
+	RollbackSync = Call[RollbackRequest, Rollback]{http.MethodPost, "/api/v1/sync/{id}/rollback", http.StatusOK, MaxJSON}
+	AbortSync    = Call[None, None]{http.MethodDelete, "/api/v1/sync/{id}", http.StatusNoContent, 0}
 )

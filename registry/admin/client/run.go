@@ -26,6 +26,16 @@ type Run struct {
 	id     string
 }
 
+// PastSyncs lists the last runs that were committed, the latest first.
+func (c *Client) PastSyncs(ctx context.Context) ([]api.PastSync, error) {
+	return call(ctx, c, api.ListSyncs, api.None{})
+}
+
+// Rollback gives the tags that a run moved their manifests of before.
+func (c *Client) Rollback(ctx context.Context, id string, q api.RollbackRequest) (api.Rollback, error) {
+	return call(ctx, c, api.RollbackSync, q, id)
+}
+
 // BeginSync begins a run. The name tells people what it brings.
 func (c *Client) BeginSync(ctx context.Context, name string) (*Run, error) {
 	var a api.Sync

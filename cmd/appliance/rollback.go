@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/plain"
+	"github.com/mirror-appliance/appliance/mirror/upstream"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
+)
+
+type rollbackOptions struct {
+	mirrorOptions
+	run  string
+	list bool
+}
+
+func newRollbackCommand(std stdio) *cobra.Command {
+	var o rollbackOptions
+	c := &cobra.Command{
+		Use:   "rollback docker://HOST:PORT",
+		Short: "Give the tags that a run moved at an appliance their images of before",
+		Long: `Give the tags that a run moved at an appliance, as a user of role admin, the images that they had before, all
+in one transaction. Without --run it is the last run. A tag that something else has moved since stays, and is listed.
+Images that the run brought can still be pulled by digest. A rollback is a run too, and can be rolled back.
+
+Cluster resources in a workspace are not changed: the images that they lead to are those of before.`,
+		Example: `  appliance mirror rollback --list docker://registry.example.com:8443
+  appliance mirror rollback --run 5b4c7d0e-2f7c-4d9c-8a37-8c6b9f0e1a2d docker://registry.example.com:8443`,
+		Args: takes(1, "the appliance, such as docker://registry.example.com:8443"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := o.readCommon(c, std); err != nil {
+				return err
+			}
+			return runRollback(c.Context(), std, o, args[0])
+		},
+	}
+	f := c.Flags()
+	o.addCommon(f)
+	f.StringVar(&o.run, "run", "", "the id of the run, as --list has it (default the last run)")
+	f.BoolVar(&o.list, "list", false, "list the last runs, and change nothing")
+	f.Lookup("dry-run").Usage = "list what would be changed, and change nothing"
+	for _, flag := range []string{"dry-run", "dest-tls-verify", "dest-cert-dir", "output"} {
+		f.Lookup(flag).Hidden = false
+	}
+	return c
+}
+
+func runRollback(ctx context.Context, std stdio, o rollbackOptions, argument string) error {
+	address, ok := strings.CutPrefix(argument, "docker://")
+	if !ok || strings.Contains(address, "/") {
+		return hint.New(fmt.Errorf("%q is not an appliance", argument), "docker://HOST:PORT, without a path")
+	}
+	control, err := o.dial(ctx, address)
+	if err != nil {
+		return err
+	}
+	defer control.Close()
+	if o.list || o.run == "" {
+		past, err := control.PastSyncs(ctx)
+		if err != nil {
+			return err
+		}
+		if o.list {
+			return show(std.out, o.output, past, printSyncs)
+		}
+		if o.run, err = lastRun(past); err != nil {
+			return err
+		}
+	}
+	done, err := control.Rollback(ctx, o.run, api.RollbackRequest{DryRun: o.dryRun})
+	if err != nil {
+		return err
+	}
+	return show(std.out, o.output, done, printRollback)
+}
+
+// dial opens the control API of an appliance.
+func (o *rollbackOptions) dial(ctx context.Context, address string) (*client.Client, error) {
+	keys, err := o.destination.keychain(o.authFile)
+	if err != nil {
+		return nil, err
+	}
+	files, err := upstream.TrustFiles(o.destCertDir, address)
+	if err != nil {
+		return nil, err
+	}
+	config, err := upstream.TLSConfig(files, !o.destVerify)
+	if err != nil {
+		return nil, err
+	}
+	control, err := dialControl(ctx, address, keys, config)
+	if err != nil {
+		return nil, hint.New(fmt.Errorf("roll back at %s: %w", address, err), "rollback is for an appliance, as a user of role admin: podman login "+address)
+	}
+	return control, nil
+}
+
+// lastRun returns the last run, unless it is a rollback: that another one is meant cannot be known.
+func lastRun(past []api.PastSync) (string, error) {
+	switch {
+	case len(past) == 0:
+		return "", errors.New("no run was committed, so that there is nothing to roll back")
+	case past[0].RollsBack != "":
+		return "", hint.New(errors.New("the last run is a rollback itself"), "name a run: --list lists them, --run "+past[0].ID+" takes the rollback back")
+	}
+	return past[0].ID, nil
+}
+
+func printSyncs(w io.Writer, all []api.PastSync) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "RUN\tCOMMITTED\tTAGS\tNAME")
+	for _, run := range all {
+		fmt.Fprintln(t, plain.Line(run.ID)+"\t"+when(run.Committed)+"\t"+fmt.Sprint(run.Tags)+"\t"+plain.Line(run.Name))
+	}
+	_ = t.Flush() // w keeps an error, see output
+}
+
+func printRollback(w io.Writer, r api.Rollback) {
+	for _, c := range r.Moved {
+		became := c.Became
+		if became == "" {
+			became = "no tag, as before"
+		}
+		fmt.Fprintln(w, plain.Line(fmt.Sprintf("%s:%s: %s", c.Repository, c.Tag, became)))
+	}
+	for _, c := range r.Left {
+		fmt.Fprintln(w, plain.Line(fmt.Sprintf("%s:%s stays: it was moved or deleted after the run", c.Repository, c.Tag)))
+	}
+	verb := "brought back"
+	if r.ID == "" {
+		verb = "would bring back"
+	}
+	fmt.Fprintf(w, "%s %s; %d stay\n", verb, count(len(r.Moved), "tag"), len(r.Left))
+	if r.ID != "" {
+		fmt.Fprintf(w, "to take that back: --run %s\n", plain.Line(r.ID))
+	}
+}

@@ -1,0 +1,43 @@
+package admin
+
+import (
+	"net/http"
+
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/store"
+)
+
+// pastListed is how many runs ListSyncs lists.
+const pastListed = 100
+
+func (h *Handler) listSyncs(r *http.Request, _ api.None) ([]api.PastSync, error) {
+	past, err := h.store.Runs.Past(r.Context(), pastListed)
+	all := []api.PastSync{}
+	for _, run := range past {
+		all = append(all, api.PastSync{ID: run.ID, Name: run.Name, Committed: run.Committed, Tags: run.Tags, RollsBack: run.RollsBack()})
+	}
+	return all, err
+}
+
+func (h *Handler) rollback(r *http.Request, q api.RollbackRequest) (api.Rollback, error) {
+	id, roll := r.PathValue("id"), h.store.Runs.Rollback
+	if q.DryRun {
+		roll = h.store.Runs.PlanRollback
+	}
+	done, err := roll(r.Context(), id)
+	if err != nil {
+		return api.Rollback{}, err
+	}
+	if !q.DryRun {
+		h.log.InfoContext(r.Context(), "sync rolled back", "id", id, "by", caller(r.Context()), "tags", len(done.Moved), "rollback", done.ID)
+	}
+	return api.Rollback{ID: done.ID, Moved: changes(done.Moved), Left: changes(done.Left)}, nil
+}
+
+func changes(all []store.TagChange) []api.TagChange {
+	told := []api.TagChange{}
+	for _, c := range all {
+		told = append(told, api.TagChange{Repository: c.Repository, Tag: c.Name, Was: c.Was.String(), Became: c.Became.String()})
+	}
+	return told
+}

@@ -1,0 +1,160 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+)
+
+// PastRun is a run that was committed, or a rollback.
+type PastRun struct {
+	ID, Name  string
+	Committed time.Time
+	Tags      int // that it moved
+}
+
+// Past lists the last n runs that were committed, the latest first.
+func (s *Runs) Past(ctx context.Context, n int) ([]PastRun, error) {
+	var all []PastRun
+	scan := func(rows *sql.Rows) error {
+		var r PastRun
+		var committed int64
+		err := rows.Scan(&r.ID, &r.Name, &committed, &r.Tags)
+		r.Committed = sqlite.Time(committed)
+		all = append(all, r)
+		return err
+	}
+	err := sqlite.Query(ctx, s.db.Reader(), scan, `SELECT id, name, committed, (SELECT count(*) FROM tag_history WHERE run = r.id AND run <> '')
+		FROM runs r WHERE committed > 0 ORDER BY committed DESC, id LIMIT ?`, n)
+	if err != nil {
+		return nil, fmt.Errorf("list runs: %w", err)
+	}
+	return all, nil
+}
+
+// Rollback is what a rollback does to tags.
+type Rollback struct {
+	ID    string // of the rollback, which can be rolled back itself; "" of a plan
+	Moved []TagChange
+	Left  []TagChange // tags that were moved or deleted after the run; they stay
+}
+
+// TagChange is a tag that names another manifest, or "" for none.
+type TagChange struct {
+	Repository, Name string
+	Was, Became      digest.Digest
+}
+
+// PlanRollback returns what Rollback would do.
+func (s *Runs) PlanRollback(ctx context.Context, id string) (Rollback, error) {
+	r, err := planRollback(ctx, s.db.Reader(), id)
+	if err != nil {
+		return Rollback{}, fmt.Errorf("plan the rollback of run %s: %w", image.Quote(id), err)
+	}
+	return r, nil
+}
+
+// Rollback gives the tags that a run moved their manifests of before the run, in one transaction. A
+// tag that something else has moved since stays. A manifest that was deleted since is a
+// *NotFoundError, and no tag moves. Manifests that the run brought can still be read by digest.
+func (s *Runs) Rollback(ctx context.Context, id string) (Rollback, error) {
+	random, err := uuid.NewRandom()
+	if err != nil {
+		return Rollback{}, fmt.Errorf("roll back: %w", err)
+	}
+	var done Rollback
+	err = s.db.WriteFreeing(ctx, func(tx *sql.Tx) (err error) {
+		if done, err = planRollback(ctx, tx, id); err != nil {
+			return err
+		}
+		now := sqlite.Nanos(s.now())
+		for _, statement := range rollingBack {
+			if _, err := tx.ExecContext(ctx, statement, id, random.String(), now); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return Rollback{}, fmt.Errorf("roll back run %s: %w", image.Quote(id), err)
+	}
+	done.ID = random.String()
+	return done, nil
+}
+
+// planRollback reads the moves of a run.
+func planRollback(ctx context.Context, q sqlite.Querier, id string) (r Rollback, err error) {
+	var committed int64
+	err = q.QueryRowContext(ctx, `SELECT committed FROM runs WHERE id = ?`, id).Scan(&committed)
+	if errors.Is(err, sql.ErrNoRows) || err == nil && committed <= 0 {
+		return r, &NotFoundError{Kind: "committed run", Name: image.Quote(id)}
+	}
+	if err != nil {
+		return r, err
+	}
+	scan := func(rows *sql.Rows) error {
+		var c TagChange
+		var now digest.Digest
+		var exists bool
+		if err := rows.Scan(&c.Repository, &c.Name, &c.Was, &c.Became, &now, &exists); err != nil {
+			return err
+		}
+		switch {
+		case now != c.Was:
+			c.Was, c.Became = now, now
+			r.Left = append(r.Left, c)
+			return nil
+		case !exists:
+			return &NotFoundError{Kind: "manifest", Name: fmt.Sprintf("%s of %s:%s before the run", c.Became, c.Repository, c.Name)}
+		}
+		r.Moved = append(r.Moved, c)
+		return nil
+	}
+	return r, sqlite.Query(ctx, q, scan, runMoves, id)
+}
+
+var (
+	// runMoves selects how each tag would move back, what it names now, and whether its manifest of
+	// before still exists.
+	runMoves = `SELECT r.name, h.name, h.became, h.was, coalesce(t.digest, ''),
+		h.was = '' OR EXISTS (SELECT 1 FROM repository_manifests m WHERE m.repository = h.repository AND m.digest = h.was)
+		FROM tag_history h CROSS JOIN repositories r ON r.id = h.repository
+		LEFT JOIN tags t ON t.repository = h.repository AND t.name = h.name
+		WHERE h.run = ?1 AND h.run <> '' ORDER BY r.name, h.name`
+
+	// rollingBack records a rollback ?2 of the run ?1 as a run of its own, and moves its tags.
+	rollingBack = []string{
+		`INSERT INTO runs (id, name, started, last_seen, committed)
+			SELECT ?2, '` + rollbackOf + `' || id, ?3, ?3, ?3 FROM runs WHERE id = ?1`,
+		`INSERT INTO tag_history (repository, name, was, became, moved, run)
+			SELECT h.repository, h.name, h.became, h.was, ?3, ?2 FROM tag_history h
+			LEFT JOIN tags t ON t.repository = h.repository AND t.name = h.name
+			WHERE h.run = ?1 AND h.run <> '' AND coalesce(t.digest, '') = h.became`,
+		`DELETE FROM tags WHERE ?1 = ?1 AND ?3 = ?3 AND (repository, name) IN
+			(SELECT repository, name FROM tag_history WHERE run = ?2 AND run <> '' AND became = '')`,
+		`INSERT INTO tags (repository, name, digest, updated, checked)
+			SELECT repository, name, became, ?3, 0 FROM tag_history WHERE run = ?2 AND run <> '' AND became <> '' AND ?1 = ?1
+			ON CONFLICT DO UPDATE SET digest = excluded.digest, updated = excluded.updated`,
+	}
+)
+
+// rollbackOf begins the name of a rollback, which the id of its run ends.
+const rollbackOf = "rollback of "
+
+// RollsBack returns the run that was rolled back, "" for one that is not a rollback.
+func (r PastRun) RollsBack() string {
+	of, _ := strings.CutPrefix(r.Name, rollbackOf)
+	if of == r.Name {
+		return ""
+	}
+	return of
+}
