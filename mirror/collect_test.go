@@ -253,6 +253,10 @@ func TestPlan_releases(t *testing.T) {
 		{"platforms", "platforms: [{os: linux, architecture: arm64}], channels: [{name: stable-4.18}]", []string{"4.18.3-multi"}},
 		{"two channels, and the way between them", "channels: [{name: stable-4.18, minVersion: 4.18.1, maxVersion: 4.18.1}, {name: candidate-4.18}]",
 			[]string{"4.18.1-x86_64", "4.18.3-x86_64", "4.18.4-x86_64"}},
+		{"an update with extended support", "channels: [{name: eus-4.18, minVersion: 4.16.2, maxVersion: 4.18.2, shortestPath: true}]",
+			[]string{"4.16.2-x86_64", "4.17.2-x86_64", "4.18.1-x86_64", "4.18.2-x86_64"}},
+		{"another channel, from minor to minor", "channels: [{name: stable-4.17, minVersion: 4.16.2}, {name: stable-4.18, minVersion: 4.18.2, maxVersion: 4.18.2}]",
+			[]string{"4.16.2-x86_64", "4.17.2-x86_64", "4.18.2-x86_64"}},
 		{"one release, by tag", "release: 'HOST/openshift-release-dev/ocp-release:4.18.2-x86_64'", []string{"4.18.2-x86_64"}},
 		{"one release, by digest", "release: 'HOST/openshift-release-dev/ocp-release@" + byDigest.Digest.String() + "'", []string{"4.18.2-x86_64"}},
 		{"a list, by digest", "release: 'HOST/openshift-release-dev/ocp-release@" + multi.Digest.String() + "'", []string{"4.18.3-multi"}},
@@ -268,6 +272,18 @@ func TestPlan_releases(t *testing.T) {
 				t.Errorf("%d components, want 8 of each release", components)
 			}
 		})
+	}
+}
+
+func TestPlan_warnsOfExtendedSupport(t *testing.T) {
+	const one = "{name: eus-4.18, minVersion: 4.16.2, maxVersion: 4.18.2, shortestPath: true}"
+	s := newSetup(t, "  platform:\n    architectures: [amd64, arm64]\n    channels: ["+one+"]\n")
+	if p := s.plan(t); len(p.Warnings) != 1 || !strings.Contains(p.Warnings[0], "isc.yaml:6: eus-4.18 goes over more than one minor version") {
+		t.Errorf("warnings %q", p.Warnings)
+	}
+	s = newSetupFrom(t, s.source, "  platform:\n    channels: ["+strings.Replace(one, "4.16.2", "4.17.2", 1)+"]\n")
+	if p := s.plan(t); len(p.Warnings) != 0 {
+		t.Errorf("warnings %q", p.Warnings)
 	}
 }
 

@@ -47,6 +47,11 @@ func TestRun_releaseByDigest(t *testing.T) {
 			t.Fatalf("%v, warnings %q", err, report.Warnings)
 		}
 		s.holds(t, "openshift/release-images", r.Tag, r.Digest)
+		for _, i := range report.Mirrored {
+			if i.Release != r.Tag {
+				t.Errorf("%s is of release %q, want %s", i.Origin, i.Release, r.Tag)
+			}
+		}
 		_, d, _ := strings.Cut(r.Components["etcd"], "@")
 		s.holds(t, "openshift/release", r.Tag+"-etcd", digest.Digest(d))
 	}

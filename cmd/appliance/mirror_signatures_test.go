@@ -55,7 +55,7 @@ func TestMirror_releaseSignatures(t *testing.T) {
 	if code != 0 {
 		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
 	}
-	says(t, stdout, "not signed: "+s.source+"/openshift-release-dev/ocp-release@sha256:", "there is no signature of sha256:")
+	says(t, stdout, "not signed: release 4.18.3-x86_64, "+s.source+"/openshift-release-dev/ocp-release@sha256:", "there is no signature of sha256:")
 	code, stdout, _ = s.release(t, at+"none/", "--signature-verification=strict")
 	if code != 2 {
 		t.Errorf("exit code %d, want 2", code)

@@ -187,7 +187,11 @@ func (p *progress) unsigned(images []*plan.Image) {
 			p.line(warning, fmt.Sprintf("not signed: %d more, see the report", len(images)-listed))
 			return
 		}
-		p.line(warning, plain.Line(fmt.Sprintf("not signed: %s (%s): %s", image.Origin, image.Reason, strings.Join(image.Unsigned, "; "))))
+		name := image.Origin
+		if image.Type == plan.Release {
+			name = "release " + image.Release + ", " + name
+		}
+		p.line(warning, plain.Line(fmt.Sprintf("not signed: %s (%s): %s", name, image.Reason, strings.Join(image.Unsigned, "; "))))
 	}
 }
 

@@ -3,6 +3,9 @@ package release
 import (
 	"context"
 	"fmt"
+	"strings"
+
+	"github.com/blang/semver/v4"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
@@ -16,6 +19,7 @@ type resolver struct {
 	plan     *plan.Plan
 	graphs   map[string]*updategraph.Graph // each is fetched once
 	payloads []*plan.Image
+	warned   bool
 }
 
 // resolve adds the payloads of the channels for one architecture, and those that an update between two of them passes. A
@@ -65,12 +69,25 @@ func (r *resolver) channel(ctx context.Context, channel imageset.Channel, arch, 
 		return nil, err
 	}
 	r.plan.Warnings = append(r.plan.Warnings, warnings...)
+	r.warnOfEUS(channel, reason)
 	for _, n := range nodes {
 		if err := r.add(n, arch, reason); err != nil {
 			return nil, err
 		}
 	}
 	return nodes, nil
+}
+
+// warnOfEUS adds a warning, once, about a channel for extended support whose range has releases of
+// several minor versions: which of them an update passes is for the worker nodes to skip.
+func (r *resolver) warnOfEUS(c imageset.Channel, reason string) {
+	low, errLow := semver.Parse(c.MinVersion)
+	high, errHigh := semver.Parse(c.MaxVersion)
+	if r.warned || !strings.Contains(c.Name, "eus") || errLow != nil || errHigh != nil || high.Minor < low.Minor+2 {
+		return
+	}
+	r.warned = true
+	r.plan.Warnings = append(r.plan.Warnings, fmt.Sprintf("%s: %s goes over more than one minor version: which releases such an update passes, see https://access.redhat.com/labs/ocpupgradegraph/update_path", reason, c.Name))
 }
 
 // failChannel adds a channel that cannot be resolved.

@@ -63,8 +63,8 @@ func TestDataLayer(t *testing.T) {
 			t.Fatal(err)
 		}
 		text, err := io.ReadAll(r)
-		if err != nil || h.Uid != 0 || h.Gid != 0 {
-			t.Errorf("%s: owner %d:%d, %v", h.Name, h.Uid, h.Gid, err)
+		if err != nil || h.Uid != 0 || h.Gid != 0 || h.ModTime.Unix() != 0 {
+			t.Errorf("%s: owner %d:%d, time %v, %v", h.Name, h.Uid, h.Gid, h.ModTime, err)
 		}
 		files[h.Name] = string(text)
 	}

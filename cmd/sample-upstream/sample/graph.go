@@ -52,27 +52,49 @@ type channel struct {
 func channels() []channel {
 	return []channel{
 		{"candidate-4.18", []string{"4.18.1", "4.18.2", "4.18.3", "4.18.4"}},
+		{"eus-4.16", []string{"4.16.2"}},
+		{"eus-4.18", []string{"4.16.2", "4.17.2", "4.18.1", "4.18.2"}},
+		{"fast-4.18", []string{"4.17.2", "4.18.1", "4.18.2", "4.18.3"}},
+		{"stable-4.17", []string{"4.16.2", "4.17.2"}},
 		{"stable-4.18", []string{"4.18.1", "4.18.2", "4.18.3"}},
 	}
 }
 
-// riskyTo and riskyFrom match the updates with the one known risk. The expression matches version+arch, as in the real
-// graph data.
-const (
-	riskyTo   = "4.18.4"
-	riskyFrom = `^4[.]18[.]2[+].*$`
-)
+// A risky is the updates to a release that have a risk. from matches version+arch, as in the real graph data.
+type risky struct {
+	to, from string
+	risk     Risk
+}
 
-func knownRisk() Risk {
-	return Risk{
-		URL:     "https://example.com/risks/SampleRisk",
-		Name:    "SampleRisk",
-		Message: "Clusters on bare metal may lose a node while they update.",
-		MatchingRules: []map[string]any{{
-			"type":   "PromQL",
-			"promql": map[string]string{"promql": `cluster_infrastructure_provider{type="BareMetal"}`},
+func riskies() []risky {
+	return []risky{
+		{"4.18.4", `^4[.]18[.]2[+].*$`, Risk{
+			URL:     "https://example.com/risks/SampleRisk",
+			Name:    "SampleRisk",
+			Message: "Clusters on bare metal may lose a node while they update.",
+			MatchingRules: []map[string]any{{
+				"type":   "PromQL",
+				"promql": map[string]string{"promql": `cluster_infrastructure_provider{type="BareMetal"}`},
+			}},
+		}},
+		{"4.18.2", `^4[.]17[.].*$`, Risk{
+			URL:           "https://example.com/risks/SkippedUpdate",
+			Name:          "SkippedUpdate",
+			Message:       "Clusters that skip 4.18.1 may keep an old certificate.",
+			MatchingRules: []map[string]any{{"type": "Always"}},
 		}},
 	}
+}
+
+// conditional returns the risks of an update, none if it is recommended to all.
+func conditional(from, to, arch string) []Risk {
+	var all []Risk
+	for _, r := range riskies() {
+		if r.to == to && regexp.MustCompile(r.from).MatchString(from+"+"+arch) {
+			all = append(all, r.risk)
+		}
+	}
+	return all
 }
 
 // Graph returns the update service's answer for a channel and an architecture, empty if unknown.
@@ -85,8 +107,6 @@ func (c *Content) Graph(channelName, arch string) Graph {
 			g.Nodes = append(g.Nodes, node(r))
 		}
 	}
-	risky := regexp.MustCompile(riskyFrom)
-	var conditional []Edge
 	for _, v := range versions() {
 		to, ok := index[v.number]
 		if !ok {
@@ -94,17 +114,15 @@ func (c *Content) Graph(channelName, arch string) Graph {
 		}
 		for _, p := range v.previous {
 			from, ok := index[p]
+			risks := conditional(p, v.number, arch)
 			switch {
 			case !ok:
-			case v.number == riskyTo && risky.MatchString(p+"+"+arch):
-				conditional = append(conditional, Edge{From: p, To: v.number})
+			case risks != nil:
+				g.ConditionalEdges = append(g.ConditionalEdges, ConditionalEdge{Edges: []Edge{{From: p, To: v.number}}, Risks: risks})
 			default:
 				g.Edges = append(g.Edges, [2]int{from, to})
 			}
 		}
-	}
-	if conditional != nil {
-		g.ConditionalEdges = append(g.ConditionalEdges, ConditionalEdge{Edges: conditional, Risks: []Risk{knownRisk()}})
 	}
 	slices.SortFunc(g.Edges, func(a, b [2]int) int { return cmp.Or(cmp.Compare(a[0], b[0]), cmp.Compare(a[1], b[1])) })
 	return g
@@ -142,9 +160,10 @@ func (b *builder) graphData() {
 	for _, ch := range channels() {
 		files["channels/"+ch.name+".yaml"] = fmt.Appendf(nil, "name: %s\nversions:\n- %s\n", ch.name, strings.Join(ch.versions, "\n- "))
 	}
-	risk := knownRisk()
-	files["blocked-edges/"+riskyTo+"-"+risk.Name+".yaml"] = fmt.Appendf(nil,
-		"to: %s\nfrom: %s\nurl: %s\nname: %s\nmessage: %s\nmatchingRules: %s\n",
-		riskyTo, riskyFrom, risk.URL, risk.Name, risk.Message, b.json(risk.MatchingRules)) // JSON is YAML
+	for _, r := range riskies() {
+		files["blocked-edges/"+r.to+"-"+r.risk.Name+".yaml"] = fmt.Appendf(nil,
+			"to: %s\nfrom: %s\nurl: %s\nname: %s\nmessage: %s\nmatchingRules: %s\n",
+			r.to, r.from, r.risk.URL, r.risk.Name, r.risk.Message, b.json(r.risk.MatchingRules)) // JSON is YAML
+	}
 	b.file(GraphDataPath, "application/gzip", b.tgz(files))
 }

@@ -40,6 +40,15 @@ func TestGraph(t *testing.T) {
 			t.Errorf("edges are %v", g.Edges)
 		}
 	})
+	t.Run("the way between two releases with extended support", func(t *testing.T) {
+		g := graph(t, c, "channel=eus-4.18")
+		if want := [][2]int{{0, 1}, {1, 2}, {2, 3}}; !slices.Equal(g.Edges, want) {
+			t.Errorf("edges %v, want %v", g.Edges, want)
+		}
+		if len(g.ConditionalEdges) != 1 || g.ConditionalEdges[0].Edges[0] != (sample.Edge{From: "4.17.2", To: "4.18.2"}) {
+			t.Errorf("conditional edges are %+v", g.ConditionalEdges)
+		}
+	})
 	t.Run("an unknown channel is empty, not an error", func(t *testing.T) {
 		_, body := get(t, c, http.MethodGet, sample.GraphPath+"?channel=nothing-4.18", nil)
 		if want := `{"version":1,"nodes":[],"edges":[],"conditionalEdges":[]}`; string(bytes.TrimSpace(body)) != want {

@@ -11,13 +11,16 @@ import (
 type version struct {
 	number   string
 	previous []string
+	old      bool // with the same components as the other old ones
 }
 
-// 4.18.1 updates to 4.18.3 directly and through 4.18.2, so a shortest path differs from a range.
+// A cluster of 4.16 comes to 4.18 through 4.17, in the channels for extended update support. 4.18.1 updates to 4.18.3 directly and through 4.18.2, so a shortest path differs from a range.
 func versions() []version {
 	return []version{
-		{number: "4.18.1"},
-		{number: "4.18.2", previous: []string{"4.18.1"}},
+		{number: "4.16.2", old: true},
+		{number: "4.17.2", previous: []string{"4.16.2"}, old: true},
+		{number: "4.18.1", previous: []string{"4.17.2"}},
+		{number: "4.18.2", previous: []string{"4.17.2", "4.18.1"}},
 		{number: "4.18.3", previous: []string{"4.18.1", "4.18.2"}},
 		{number: "4.18.4", previous: []string{"4.18.2", "4.18.3"}},
 	}
@@ -58,7 +61,7 @@ func (b *builder) releases() {
 		single := map[string]map[string]ocispec.Descriptor{}
 		for _, at := range archTags() {
 			if arch := at[0]; arch != "multi" {
-				single[arch] = b.components(v.number, arch)
+				single[arch] = b.components(v, arch)
 			}
 		}
 		for _, at := range archTags() {
@@ -67,16 +70,19 @@ func (b *builder) releases() {
 	}
 }
 
-func (b *builder) components(version, arch string) map[string]ocispec.Descriptor {
+func (b *builder) components(v version, arch string) map[string]ocispec.Descriptor {
 	images := map[string]ocispec.Descriptor{}
 	for _, c := range components() {
 		if c.like != "" {
 			images[c.name] = images[c.like]
 			continue
 		}
-		build := version
-		if c.fixed {
+		build := v.number
+		switch {
+		case c.fixed:
 			build = "fixed"
+		case v.old:
+			build = "old"
 		}
 		images[c.name] = b.image(ComponentRepository, image{
 			format:   docker(),
