@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/base64"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,6 +9,8 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/spf13/pflag"
+
+	"github.com/mirror-appliance/appliance/mirror/upstream"
 )
 
 func TestCredentials(t *testing.T) {
@@ -55,5 +58,23 @@ func TestCredentials(t *testing.T) {
 				t.Errorf("got %q, want %q", got, tc.want)
 			}
 		})
+	}
+}
+
+// A login may be for a path of the destination only.
+func TestLoginFor_theLongestPathThatFits(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "auth.json")
+	entry := func(user string) string {
+		return `{"auth":"` + base64.StdEncoding.EncodeToString([]byte(user+":x")) + `"}`
+	}
+	text := `{"auths":{"far.example:8443/team":` + entry("team") + `,"far.example:8443/team/mirror":` + entry("mirror") + `}}`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for prefix, want := range map[string]string{"": "", "other": "", "team": "team", "team/a": "team", "team/mirror/a/b": "mirror"} {
+		login, err := loginFor(upstream.Keychain(file), "far.example:8443", prefix)
+		if err != nil || login.Username != want {
+			t.Errorf("below %q: user %q, %v; want %q", prefix, login.Username, err, want)
+		}
 	}
 }

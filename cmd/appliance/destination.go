@@ -25,17 +25,26 @@ type destination struct {
 	close func()
 }
 
-// dialControl opens the control API of an appliance with the login that keys have for it.
-func dialControl(ctx context.Context, address string, keys authn.Keychain, tlsConfig *tls.Config) (*client.Client, error) {
+// loginFor returns the login that keys have for what is below a prefix of a registry.
+func loginFor(keys authn.Keychain, address, prefix string) (*authn.AuthConfig, error) {
 	registry, err := name.NewRegistry(address)
 	if err != nil {
 		return nil, err
 	}
-	resolved, err := keys.Resolve(registry)
+	var target authn.Resource = registry
+	if prefix != "" {
+		target = registry.Repo(prefix)
+	}
+	resolved, err := keys.Resolve(target)
 	if err != nil {
 		return nil, err
 	}
-	login, err := resolved.Authorization()
+	return resolved.Authorization()
+}
+
+// dialControl opens the control API of an appliance with the login that keys have for it.
+func dialControl(ctx context.Context, address string, keys authn.Keychain, tlsConfig *tls.Config) (*client.Client, error) {
+	login, err := loginFor(keys, address, "")
 	if err != nil {
 		return nil, err
 	}
@@ -44,16 +53,8 @@ func dialControl(ctx context.Context, address string, keys authn.Keychain, tlsCo
 
 // openDestination finds out what the destination is. An appliance takes blobs through its control
 // API, staged; every other registry over the distribution protocol.
-func openDestination(ctx context.Context, address string, o mirrorOptions, keys authn.Keychain) (*destination, error) {
-	registry, err := name.NewRegistry(address)
-	if err != nil {
-		return nil, err
-	}
-	resolved, err := keys.Resolve(registry)
-	if err != nil {
-		return nil, err
-	}
-	login, err := resolved.Authorization()
+func openDestination(ctx context.Context, address, prefix string, o mirrorOptions, keys authn.Keychain) (*destination, error) {
+	login, err := loginFor(keys, address, prefix)
 	if err != nil {
 		return nil, err
 	}

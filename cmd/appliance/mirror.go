@@ -290,7 +290,7 @@ func (o *mirrorOptions) connect(ctx context.Context, argument string, keys authn
 		}
 	}
 	progress.host = run.Registry
-	destination, err := openDestination(ctx, run.Registry, *o, keys)
+	destination, err := openDestination(ctx, run.Registry, run.Prefix, *o, keys)
 	if err != nil {
 		return nil, errors.Join(err, closeSources())
 	}
