@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"time"
@@ -23,6 +24,8 @@ import (
 func NewHTTPClient(verify bool) *http.Client {
 	return &http.Client{Timeout: 10 * time.Minute, Transport: &http.Transport{
 		Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: 30 * time.Second,
+		// Where packets are dropped, as in an enclave, the kernel waits for two minutes.
+		DialContext:           (&net.Dialer{Timeout: 30 * time.Second}).DialContext,
 		ResponseHeaderTimeout: 2 * time.Minute,
 		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: !verify},
 	}}
