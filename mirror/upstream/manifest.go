@@ -2,11 +2,13 @@ package upstream
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -54,7 +56,7 @@ func describe(resp *http.Response, ref string) (ocispec.Descriptor, bool) {
 		return ocispec.Descriptor{}, false
 	}
 	mediaType, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	if err != nil || vague(mediaType) {
+	if err != nil || !slices.Contains(acceptManifests()["Accept"], mediaType) {
 		return ocispec.Descriptor{}, false
 	}
 	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: resp.ContentLength}, true
@@ -77,9 +79,13 @@ func (c *Client) Manifest(ctx context.Context, repo, ref string) (ocispec.Descri
 	if err != nil {
 		return ocispec.Descriptor{}, nil, c.failed(r, what, err)
 	}
-	mediaType, err := mediaTypeOf(body, resp.Header.Get("Content-Type"))
+	claimed := resp.Header.Get("Content-Type")
+	mediaType, err := mediaTypeOf(body, claimed)
 	if err != nil {
 		return ocispec.Descriptor{}, nil, c.failed(r, what, err)
+	}
+	if header, _, err := mime.ParseMediaType(claimed); err == nil && header != mediaType && !vague(header) {
+		c.retry.log.WarnContext(ctx, "the header Content-Type is wrong; the content decides", "manifest", oneLine(ref), "header", oneLine(header), "content", oneLine(mediaType))
 	}
 	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(body))}, body, nil
 }
@@ -132,12 +138,14 @@ func (c *Client) digestOf(ctx context.Context, body []byte, ref, header string) 
 	return got, nil
 }
 
-// mediaTypeOf returns the Content-Type if it is specific, otherwise the media type in the body: a
-// web server that serves a registry's files answers with JSON.
+// mediaTypeOf returns the media type that the body names or suggests: a web server that serves a
+// registry's files answers with JSON, and some proxies with whatever they had last. The Content-Type
+// counts where it is that of a manifest and the body does not contradict it.
 func mediaTypeOf(body []byte, contentType string) (string, error) {
 	mediaType, _, err := mime.ParseMediaType(contentType)
-	if err != nil || vague(mediaType) {
-		mediaType = image.DetectMediaType(body)
+	found := image.DetectMediaType(body)
+	if err != nil || !strings.HasPrefix(mediaType, "application/vnd.") || found != "" && contradicts(body, mediaType, found) {
+		mediaType = found
 	}
 	switch {
 	case mediaType == "":
@@ -146,6 +154,18 @@ func mediaTypeOf(body []byte, contentType string) (string, error) {
 		return "", errors.New("the image is in Docker's schema 1, which current clients do not read; have it pushed again")
 	}
 	return mediaType, nil
+}
+
+// contradicts reports whether a body is of another media type than one of a manifest. found is the
+// one that it names, or that its fields suggest, which is an OCI one then.
+func contradicts(body []byte, mediaType, found string) bool {
+	var names struct {
+		MediaType string `json:"mediaType"`
+	}
+	if json.Unmarshal(body, &names) == nil && names.MediaType != "" {
+		return mediaType != names.MediaType
+	}
+	return image.IsIndex(mediaType) != image.IsIndex(found) && !strings.HasPrefix(mediaType, image.MediaTypeDockerSchema1)
 }
 
 func vague(mediaType string) bool {

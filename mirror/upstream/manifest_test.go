@@ -100,6 +100,7 @@ func TestClient_Manifest_refuses(t *testing.T) {
 		"more than 4 MiB":              {"v1", strings.Repeat(" ", image.MaxManifestBytes+1), ocispec.MediaTypeImageIndex, "", "larger than"},
 		"schema 1 by its content type": {"v1", "{}", image.MediaTypeDockerSchema1 + "+prettyjws", "", "schema 1"},
 		"schema 1 by its body":         {"v1", `{"schemaVersion":1}`, "application/json", "", "schema 1"},
+		"a login page, said to be":     {"v1", "<html>", "text/html; charset=utf-8", "", "not an image manifest"},
 		"a login page":                 {"v1", "<html>", "text/plain", "", "not an image manifest"},
 		"JSON that is not a manifest":  {"v1", "{}", "application/json", "", "not an image manifest"},
 	} {
@@ -117,6 +118,39 @@ func TestClient_Manifest_refuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestClient_Manifest_bytesDecideOverTheContentType(t *testing.T) {
+	for name, test := range map[string]struct{ body, header, want string }{
+		"a page":                       {`{"schemaVersion":2,"config":{"size":2}}`, "text/html", ocispec.MediaTypeImageManifest},
+		"no header":                    {`{"schemaVersion":2,"config":{"size":2}}`, "", ocispec.MediaTypeImageManifest},
+		"another that it names":        {`{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageManifest + `","config":{"size":2}}`, image.MediaTypeDockerManifest, ocispec.MediaTypeImageManifest},
+		"an image where it is a list":  {`{"schemaVersion":2,"manifests":[]}`, image.MediaTypeDockerManifest, ocispec.MediaTypeImageIndex},
+		"one that it does not name":    {`{"schemaVersion":2,"config":{"size":2}}`, image.MediaTypeDockerManifest, image.MediaTypeDockerManifest},
+		"a list that it does not name": {`{"schemaVersion":2,"manifests":[]}`, image.MediaTypeDockerList, image.MediaTypeDockerList},
+	} {
+		got, err := mediaTypeOf([]byte(test.body), test.header)
+		if err != nil || got != test.want {
+			t.Errorf("%s: got %q, %v", name, got, err)
+		}
+	}
+	f := newFixture(t)
+	f.fault = func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		if !strings.HasSuffix(r.URL.Path, "/manifests/v1") {
+			return false
+		}
+		w.Header().Set("Content-Type", "text/html")
+		w.Header().Set("Docker-Content-Digest", f.manifest.String())
+		_, _ = w.Write(f.body)
+		return true
+	}
+	var log strings.Builder
+	c := f.client(t, func(o *Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	desc, err := c.Resolve(t.Context(), repo, "v1") // by GET, since HEAD tells nothing
+	if err != nil || desc.Digest != f.manifest || desc.MediaType != ocispec.MediaTypeImageManifest {
+		t.Errorf("got %+v, %v", desc, err)
+	}
+	wantText(t, log.String(), "level=WARN", "Content-Type", "text/html", ocispec.MediaTypeImageManifest)
 }
 
 func TestClient_Manifest_mediaTypeOfItsBody(t *testing.T) {
