@@ -98,8 +98,11 @@ func newClient(t *http.Transport, base, user, password string) *Client {
 	t.WriteBufferSize, t.ReadBufferSize = 64<<10, 64<<10
 	patient := t.Clone()
 	t.ResponseHeaderTimeout = answerTimeout
-	return &Client{http: &http.Client{Transport: t}, patient: &http.Client{Transport: patient},
-		base: base, user: user, password: password}
+	// An appliance does not redirect: a single sign-on before another registry does, to a host that
+	// need not be reached.
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &Client{http: &http.Client{Transport: t, CheckRedirect: stay},
+		patient: &http.Client{Transport: patient, CheckRedirect: stay}, base: base, user: user, password: password}
 }
 
 // Close closes idle connections.

@@ -27,12 +27,14 @@ func TestDial(t *testing.T) {
 		{"a user who is not an administrator", 403, api.Product, `{"error":"no"}`, false, 403},
 		{"a console that answers each path", 200, "other", "<html>", true, 0},
 		{"JSON without an address", 200, "other", "{}", true, 0},
+		{"a single sign-on", 302, "other", "", true, 0},
 		{"a registry without the path", 404, "other", "not found", true, 0},
 		{"a registry with errors like ours", 401, "other", `{"error":"no"}`, true, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Server", tc.product)
+				w.Header().Set("Location", "https://sso.invalid/login")
 				w.WriteHeader(tc.status)
 				_, _ = io.WriteString(w, tc.answer)
 			}))
