@@ -83,6 +83,7 @@ func TestInstalled(t *testing.T) {
 	step("a pull user is refused a push", func(t *testing.T) { b.refusesPull(t) })
 	step("what is open is pulled without a login", func(t *testing.T) { b.pullsAnonymously(t) })
 	step("mirror", func(t *testing.T) { b.mirrorsSample(t) })
+	step("mirror by a schedule", func(t *testing.T) { b.mirrorsBySchedule(t) })
 	step("pull through", func(t *testing.T) { b.pullsThrough(t) })
 	step("gc frees what was deleted and leaves the rest", func(t *testing.T) {
 		b.collects(t, "two/deep/er/deleted:v1")
