@@ -66,7 +66,8 @@ func (g *graphImage) find(ctx context.Context, p *plan.Plan, image *plan.Image) 
 	if g.o.Documents != nil {
 		err := g.sources.Read(ctx, image)
 		if errors.Is(err, fs.ErrNotExist) {
-			return hint.New(fmt.Errorf("the archive has no graph image: %w", err), "make the archive with platform.graph: true, or leave that out here")
+			return hint.New(fmt.Errorf("the archive has no graph image: %w", err),
+				"make the archive with platform.graph: true, or leave that out here")
 		}
 		return err
 	}

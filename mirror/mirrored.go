@@ -45,7 +45,8 @@ func (e *engine) mirroredBefore() mirrored {
 		return all
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		e.o.Log.Warn("the list of mirrored images is made anew of the reports", "file", e.workspace.path(mirroredFile), "error", err)
+		e.o.Log.Warn("the list of mirrored images is made anew of the reports", "file",
+			e.workspace.path(mirroredFile), "error", err)
 	}
 	return e.mirroredByReports()
 }
@@ -132,7 +133,8 @@ func (m mirrored) resources(e *engine) resources.Mirrored {
 func (i mirroredImage) describe(e *engine, at string, r *resources.Mirrored) {
 	repository := at[:strings.LastIndexByte(at, ':')]
 	if i.Type == plan.Graph && (r.Updates == nil || repository == e.o.Registry+"/"+e.repository(graphRepository)) {
-		r.Updates = &resources.UpdateService{GraphImage: at, Releases: strings.TrimSuffix(repository, "graph-image") + "release-images"}
+		r.Updates = &resources.UpdateService{GraphImage: at,
+			Releases: strings.TrimSuffix(repository, "graph-image") + "release-images"}
 	}
 	if i.Signature != nil {
 		r.Signatures = append(r.Signatures, resources.Signature{Digest: i.Digest, Raw: i.Signature})

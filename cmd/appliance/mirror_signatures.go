@@ -34,8 +34,10 @@ type signatureOptions struct {
 }
 
 func (o *signatureOptions) addFlags(f *pflag.FlagSet) {
-	f.StringVar(&o.verification, "signature-verification", bestEffort, "what is not signed and should be: best-effort mirrors it and lists it, strict makes it a failure")
-	f.BoolVar(&o.remove, "remove-signatures", false, "mirror images without their signatures and other attachments; those of releases are mirrored")
+	f.StringVar(&o.verification, "signature-verification", bestEffort,
+		"what is not signed and should be: best-effort mirrors it and lists it, strict makes it a failure")
+	f.BoolVar(&o.remove, "remove-signatures", false,
+		"mirror images without their signatures and other attachments; those of releases are mirrored")
 	f.BoolVar(&o.secure, "secure-policy", false, "take only images that the host's policy for containers allows")
 	pathVar(f, &o.policy, "policy", "", "the policy of --secure-policy (default ~/.config/containers/policy.json, then /etc/containers/policy.json)")
 	pathVar(f, &o.registries, "registries.d", "", "where its signatures are (default ~/.config/containers/registries.d, then /etc/containers/registries.d)")
@@ -56,7 +58,8 @@ func (o *signatureOptions) check() error {
 // goes on with the vendor's address and key where this one cannot be used.
 func (o *signatureOptions) signatures(get fetch.Client) (s mirror.Signatures, err error) {
 	releases := &signature.Client{URL: os.Getenv("OCP_SIGNATURE_URL"), Get: get}
-	if at, err := url.Parse(releases.URL); releases.URL != "" && (err != nil || at.Host == "" || at.Scheme != "http" && at.Scheme != "https") {
+	if at, err := url.Parse(releases.URL); releases.URL != "" && (err != nil || at.Host == "" ||
+		at.Scheme != "http" && at.Scheme != "https") {
 		return s, hint.New(fmt.Errorf("OCP_SIGNATURE_URL is %q, which is not an address", releases.URL),
 			"https://HOST/PATH/, below which are sha256=DIGEST/signature-1 and so on; unset is Red Hat's")
 	}
@@ -69,7 +72,8 @@ func (o *signatureOptions) signatures(get fetch.Client) (s mirror.Signatures, er
 	if err != nil {
 		return s, err
 	}
-	s = mirror.Signatures{Releases: releases, IgnoreRelease: o.ignoreRelease, Remove: o.remove, Strict: o.verification == strict}
+	s = mirror.Signatures{Releases: releases, IgnoreRelease: o.ignoreRelease, Remove: o.remove,
+		Strict: o.verification == strict}
 	if o.secure {
 		err = o.trust(&s, get)
 	}
@@ -87,14 +91,16 @@ func (o *signatureOptions) trust(s *mirror.Signatures, get fetch.Client) error {
 		s.Trust, err = signature.ParseTrust(raw)
 	}
 	if err != nil {
-		return hint.New(fmt.Errorf("the policy %s: %w", policy, regular.Reason(err)), "man containers-policy.json, or name another file: --policy FILE")
+		return hint.New(fmt.Errorf("the policy %s: %w", policy, regular.Reason(err)),
+			"man containers-policy.json, or name another file: --policy FILE")
 	}
 	dir, err := containersFile(o.registries, "registries.d")
 	if err == nil {
 		s.Lookaside, err = signature.ReadLookaside(dir)
 	}
 	if err != nil {
-		return hint.New(fmt.Errorf("registries.d: %w", err), "man containers-registries.d, or name another directory: --registries.d DIR")
+		return hint.New(fmt.Errorf("registries.d: %w", err),
+			"man containers-registries.d, or name another directory: --registries.d DIR")
 	}
 	s.Lookaside.Get = get
 	return nil
@@ -122,7 +128,8 @@ func readKeys(file string) (*signature.Keyring, error) {
 		keys, err = signature.ParseKeys(text)
 	}
 	if err != nil {
-		return nil, hint.New(fmt.Errorf("OCP_SIGNATURE_VERIFICATION_PK=%s: %w", file, regular.Reason(err)), "name a file with armored OpenPGP public keys, or unset it for Red Hat's")
+		return nil, hint.New(fmt.Errorf("OCP_SIGNATURE_VERIFICATION_PK=%s: %w", file,
+			regular.Reason(err)), "name a file with armored OpenPGP public keys, or unset it for Red Hat's")
 	}
 	return keys, nil
 }

@@ -252,7 +252,8 @@ func decode(of map[string]json.RawMessage, name string, to any) error {
 	return nil
 }
 
-func encode(all, run map[string]json.RawMessage, labels map[string]string, rootfs ocispec.RootFS, history []json.RawMessage, cmd []string) ([]byte, error) {
+func encode(all, run map[string]json.RawMessage, labels map[string]string, rootfs ocispec.RootFS,
+	history []json.RawMessage, cmd []string) ([]byte, error) {
 	set := func(in map[string]json.RawMessage, name string, value any) error {
 		raw, err := json.Marshal(value)
 		in[name] = raw

@@ -61,7 +61,8 @@ func (c *Collector) kubeVirt(found *unpacked) ([]component, error) {
 		}
 	}
 	if len(all) == 0 {
-		return nil, hint.New(errors.New("could not find kubevirt image in this release"), "leave platform.kubeVirtContainer out, or mirror a release and an architecture that have one")
+		return nil, hint.New(errors.New("could not find kubevirt image in this release"),
+			"leave platform.kubeVirtContainer out, or mirror a release and an architecture that have one")
 	}
 	return all, nil
 }

@@ -57,8 +57,9 @@ var errNoReferences = errors.New("no " + referencesFile + " in it")
 // errWhiteout says that a layer removes the file from those below it.
 var errWhiteout = errors.New(referencesFile + " is removed by a layer above it")
 
-// readLayer looks for release-manifests in one layer, a tar that may be gzipped. Layers are read from the top down, and the
-// first with image-references is the right one. readLayer reads to the end of r, since that is where a reader verifies a digest.
+// readLayer looks for release-manifests in one layer, a tar that may be gzipped. Layers are read
+// from the top down, and the first with image-references is the right one. readLayer reads to the
+// end of r, since that is where a reader verifies a digest.
 func readLayer(r io.Reader) (*unpacked, error) {
 	found, err := scanLayer(r)
 	if err != nil && !errors.Is(err, errNoReferences) && !errors.Is(err, errWhiteout) {

@@ -59,7 +59,8 @@ func (s *signatures) find(ctx context.Context, d digest.Digest) (*signature.Rele
 	found, fetched := s.fetch(ctx, d)
 	switch {
 	case fetched == nil:
-		return found, s.Files.Write(fmt.Sprintf("%s/%s-%s-%s", signaturesDirectory, signedTag(found), d.Algorithm(), d.Encoded()), found.Raw)
+		return found, s.Files.Write(fmt.Sprintf("%s/%s-%s-%s", signaturesDirectory,
+			signedTag(found), d.Algorithm(), d.Encoded()), found.Raw)
 	case errors.Is(err, signature.ErrInvalid):
 		return nil, errors.Join(err, fetched)
 	}
@@ -72,7 +73,8 @@ func (s *signatures) fetch(ctx context.Context, d digest.Digest) (*signature.Rel
 		return nil, s.down
 	}
 	found, err := s.Signatures.Fetch(ctx, d)
-	if err == nil || errors.Is(err, signature.ErrNone) || errors.Is(err, signature.ErrInvalid) || errors.As(err, new(*fetch.StatusError)) {
+	if err == nil || errors.Is(err, signature.ErrNone) || errors.Is(err, signature.ErrInvalid) ||
+		errors.As(err, new(*fetch.StatusError)) {
 		return found, err
 	}
 	s.down = err // each release would wait for it with all the retries

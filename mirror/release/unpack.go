@@ -17,8 +17,8 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
-// unpack returns what is read of a payload, from the workspace if it has it. There it is where oc-mirror unpacks payloads, with
-// a note of which payload it is of.
+// unpack returns what is read of a payload, from the workspace if it has it. There it is where oc-
+// mirror unpacks payloads, with a note of which payload it is of.
 func (c *Collector) unpack(ctx context.Context, payload *plan.Image) (*unpacked, error) {
 	dir := directory(payload)
 	if files := c.kept(dir, payload.Digest); files != nil {

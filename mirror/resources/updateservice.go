@@ -33,8 +33,9 @@ func (u *UpdateService) render(o Options) ([]File, error) {
 	}
 	text, err := yaml.Marshal(updateService{
 		APIVersion: "updateservice.operator.openshift.io/v1", Kind: "UpdateService",
-		Metadata: metadata{Annotations: o.annotations(), Name: "update-service-oc-mirror", Namespace: "openshift-update-service"},
-		Spec:     updateServiceSpec{GraphDataImage: u.GraphImage, Releases: u.Releases, Replicas: 2},
+		Metadata: metadata{Annotations: o.annotations(), Name: "update-service-oc-mirror",
+			Namespace: "openshift-update-service"},
+		Spec: updateServiceSpec{GraphDataImage: u.GraphImage, Releases: u.Releases, Replicas: 2},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("write the update service: %w", err)

@@ -41,7 +41,8 @@ func (d *identity) matches(i Image, signed string) error {
 	case "matchExact":
 		ok = i.Tag != "" && signed == repository+":"+i.Tag
 	default: // an image by digest is that of its repository, one by tag that of the tag
-		if rest, in := strings.CutPrefix(repository, d.Prefix); d.Type == "remapIdentity" && in && (rest == "" || rest[0] == '/') {
+		if rest, in := strings.CutPrefix(repository, d.Prefix); d.Type == "remapIdentity" && in &&
+			(rest == "" || rest[0] == '/') {
 			repository = d.SignedPrefix + rest
 		}
 		ok = repositoryOf(signed) == repository && (i.Tag == "" || signed == repository+":"+i.Tag)

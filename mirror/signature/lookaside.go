@@ -81,7 +81,8 @@ func (l *Lookaside) Signatures(ctx context.Context, i Image) ([][]byte, error) {
 	_, path, _ := strings.Cut(i.Repository, "/")
 	var all [][]byte
 	for n := 1; n <= maxSignatures; n++ {
-		at := fmt.Sprintf("%s/%s@%s=%s/signature-%d", strings.TrimSuffix(base, "/"), path, i.Manifest.Algorithm(), i.Manifest.Encoded(), n)
+		at := fmt.Sprintf("%s/%s@%s=%s/signature-%d", strings.TrimSuffix(base, "/"), path,
+			i.Manifest.Algorithm(), i.Manifest.Encoded(), n)
 		raw, err := l.get(ctx, at)
 		if errors.Is(err, fs.ErrNotExist) {
 			break

@@ -140,7 +140,8 @@ func (p *Policy) Covers(repository string) bool {
 	for _, scope := range p.scopes {
 		rest, ok := strings.CutPrefix(repository, scope)
 		host, _, _ := strings.Cut(repository, "/")
-		if ok && (rest == "" || rest[0] == '/') || strings.HasPrefix(scope, "*.") && strings.HasSuffix(host, scope[1:]) {
+		if ok && (rest == "" || rest[0] == '/') || strings.HasPrefix(scope, "*.") &&
+			strings.HasSuffix(host, scope[1:]) {
 			return true
 		}
 	}

@@ -111,7 +111,8 @@ func writeLayer(files map[string][]byte) ([]byte, error) {
 	var layer bytes.Buffer
 	w := tar.NewWriter(&layer)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		h := &tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(all[name])), ModTime: time.Unix(0, 0)}
+		h := &tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644,
+			Size: int64(len(all[name])), ModTime: time.Unix(0, 0)}
 		if all[name] == nil {
 			h.Name, h.Typeflag, h.Mode = name+"/", tar.TypeDir, 0o755
 		}

@@ -114,8 +114,9 @@ func (b *builder) sign(repo string, d digest.Digest) {
 	m := ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2},
 		MediaType: ocispec.MediaTypeImageManifest,
-		Config:    b.blob(repo, ocispec.MediaTypeImageConfig, b.json(ocispec.Image{RootFS: ocispec.RootFS{Type: "layers"}})),
-		Layers:    []ocispec.Descriptor{claim},
+		Config: b.blob(repo, ocispec.MediaTypeImageConfig,
+			b.json(ocispec.Image{RootFS: ocispec.RootFS{Type: "layers"}})),
+		Layers: []ocispec.Descriptor{claim},
 	}
 	b.tag(repo, "sha256-"+d.Encoded()+".sig", b.manifest(repo, m.MediaType, m, m.Config, claim))
 }
