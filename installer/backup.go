@@ -36,8 +36,9 @@ func (id *Identity) backupElsewhere(path string) error {
 		case other == nil || onNetwork(id.host.Path(other.Path)):
 			return nil
 		case other.UID < 0:
-			if info, err := id.host.StatTarget(other.Path); err == nil && info.Mode&fs.ModeSticky != 0 {
-				return nil
+			info, err := id.host.StatTarget(other.Path)
+			if err == nil && (info.Mode&fs.ModeSticky != 0 || dir != path && !info.Mode.IsDir()) {
+				return nil // what writes the backup says that a directory is none
 			}
 			return otherError(path, *other)
 		}

@@ -35,7 +35,7 @@ func (b *box) mirrorsBySchedule(t *testing.T) {
 	}
 	b.client(t, "skopeo", "copy", "-q", "--all", "--src-cert-dir", b.certs(), "docker://"+registryAddress+"/by/schedule:v1", "dir:"+t.TempDir())
 	b.inside(t, "mv", conf+".before", conf)
-	b.inside(t, "rm", "-r", root+"/sync", "/etc/containers/registries.conf")
+	b.inside(t, "rm", "-r", root+"/sync", "/etc/containers")
 	b.inside(t, "systemctl", "restart", "appliance.service")
 	b.healthy(t)
 }
