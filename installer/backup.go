@@ -37,7 +37,7 @@ func (id *Identity) backupElsewhere(path string) error {
 			return nil
 		case other.UID < 0:
 			info, err := id.host.StatTarget(other.Path)
-			if err == nil && (info.Mode&fs.ModeSticky != 0 || dir != path && !info.Mode.IsDir()) {
+			if err == nil && (info.Mode&fs.ModeSticky != 0 || other.Path != path && !info.Mode.IsDir()) {
 				return nil // what writes the backup says that a directory is none
 			}
 			return otherError(path, *other)
