@@ -64,7 +64,8 @@ func (f files) Read(name string) ([]byte, error) {
 // copyWhatIsHere copies those blobs of an image that the archive has, and then fails if there are
 // others: they may come on another medium, and what was copied is not needed again then. Over a
 // network an image fails at its first blob instead.
-func (x *execution) copyWhatIsHere(ctx context.Context, image *plan.Image, blobs []ocispec.Descriptor, there map[place]bool) error {
+func (x *execution) copyWhatIsHere(ctx context.Context, image *plan.Image,
+	blobs []ocispec.Descriptor, there map[place]bool) error {
 	var g errgroup.Group
 	g.SetLimit(x.o.ParallelLayers)
 	var mu sync.Mutex // guards absent

@@ -120,7 +120,8 @@ func TestCompare_oneRepositoryThatIsClosed(t *testing.T) {
 	}
 }
 
-// Both images have the answer that their common layers are missing when the first of them begins to fetch.
+// Both images have the answer that their common layers are missing when the first of
+// them begins to fetch.
 func TestExecute_aBlobThatAnotherImagePutIsFound(t *testing.T) {
 	s := newSetup(t, "  additionalImages:\n"+
 		"  - {name: 'HOST/samples/oci:v1', targetRepo: one}\n"+
@@ -139,7 +140,8 @@ func TestExecute_aBlobThatAnotherImagePutIsFound(t *testing.T) {
 	}
 }
 
-// One image fetches a layer that takes for ever; another, which waits for it, has failed meanwhile and does not wait on.
+// One image fetches a layer that takes for ever; another, which waits for it, has failed
+// meanwhile and does not wait on.
 func TestExecute_aFailedImageDoesNotWaitForOthers(t *testing.T) {
 	s := newSetup(t, "  additionalImages:\n  - name: HOST/samples/oci:v1\n  - name: HOST/samples/docker:v1\n")
 	plan := s.plan(t)

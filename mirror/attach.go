@@ -21,8 +21,8 @@ import (
 // maxAttachments bounds the attachments of one image.
 const maxAttachments = 1000
 
-// attach finds the attachments of all images, and verifies those that the releases have policies for. An image without any is
-// not signed, which is no failure unless it is asked for.
+// attach finds the attachments of all images, and verifies those that the releases have policies
+// for. An image without any is not signed, which is no failure unless it is asked for.
 func (e *engine) attach(ctx context.Context, p *plan.Plan, policies map[string][]*signature.Policy) error {
 	remove := e.o.Signatures.Remove
 	if remove {
@@ -45,8 +45,8 @@ func (e *engine) attach(ctx context.Context, p *plan.Plan, policies map[string][
 	return nil
 }
 
-// findAttachments finds the attachments of all images. Where a source fails to answer there is a warning: the image itself
-// could be read.
+// findAttachments finds the attachments of all images. Where a source fails to answer there is a
+// warning: the image itself could be read.
 func (e *engine) findAttachments(ctx context.Context, p *plan.Plan) error {
 	var g errgroup.Group
 	g.SetLimit(e.o.ParallelImages)
@@ -62,14 +62,16 @@ func (e *engine) findAttachments(ctx context.Context, p *plan.Plan) error {
 	_ = g.Wait() // each image has its own error
 	for i, err := range errs {
 		if err != nil {
-			p.Warnings = append(p.Warnings, fmt.Sprintf("%s is mirrored without its signatures: %v", p.Images[i].Origin, err))
+			p.Warnings = append(p.Warnings, fmt.Sprintf("%s is mirrored without its signatures: %v",
+				p.Images[i].Origin, err))
 		}
 	}
 	return ctx.Err()
 }
 
-// attachments returns what is attached to the manifests of an image, and what is attached to that. The tags of cosign are
-// asked for by name: to list the tags of a vendor's repository takes minutes.
+// attachments returns what is attached to the manifests of an image, and what is attached
+// to that. The tags of cosign are asked for by name: to list the tags of a vendor's
+// repository takes minutes.
 func (r *reader) attachments(ctx context.Context, of *plan.Image) ([]plan.Attachment, error) {
 	f := &finder{reader: r, image: of, known: map[digest.Digest]bool{}}
 	var subjects []digest.Digest
@@ -152,8 +154,8 @@ func (f *finder) add(ctx context.Context, subject digest.Digest, tag, ref string
 	return nil
 }
 
-// unlessAbsent returns nil for an error that says that there is no such attachment. Some registries answer that it is
-// forbidden to read what does not exist, where the image itself was read.
+// unlessAbsent returns nil for an error that says that there is no such attachment. Some registries
+// answer that it is forbidden to read what does not exist, where the image itself was read.
 func unlessAbsent(err error) error {
 	var answer interface {
 		Refused() (status int, after time.Duration)

@@ -23,8 +23,9 @@ type Charts struct {
 
 func (e *engine) charts() *helm.Collector {
 	return &helm.Collector{
-		Config: e.o.Config, Files: files{e.workspace, e.o.Documents}, Offline: e.o.Documents != nil, Repository: e.repository,
-		Fetch: e.o.Charts.Fetch, Keychain: e.o.Charts.Keychain, Render: e.o.Charts.Render,
+		Config: e.o.Config, Files: files{e.workspace, e.o.Documents}, Offline: e.o.Documents != nil,
+		Repository: e.repository,
+		Fetch:      e.o.Charts.Fetch, Keychain: e.o.Charts.Keychain, Render: e.o.Charts.Render,
 		Open: func(ref imageset.Reference) (helm.Registry, error) {
 			source, err := e.o.Open(ref)
 			if err != nil {

@@ -18,8 +18,8 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/release"
 )
 
-// collector adds the images of one section of the configuration to a plan. An image that cannot be planned is a failure of
-// the plan; an error ends the run. Documents go to the workspace.
+// collector adds the images of one section of the configuration to a plan. An image that cannot be
+// planned is a failure of the plan; an error ends the run. Documents go to the workspace.
 type collector interface {
 	Collect(ctx context.Context, p *plan.Plan) error
 }
@@ -46,8 +46,9 @@ func (e *engine) sections(releases *release.Collector) []section {
 	}
 }
 
-// collect resolves the image set against its sources. Nothing is written but the documents of the workspace. What cannot be
-// planned is a failure of the plan; an image set that asks for nothing is an error.
+// collect resolves the image set against its sources. Nothing is written but the documents
+// of the workspace. What cannot be planned is a failure of the plan; an image set that asks
+// for nothing is an error.
 func (e *engine) collect(ctx context.Context) (*plan.Plan, error) {
 	if err := refuseUnbuilt(e.o.Config); err != nil {
 		return nil, err
@@ -69,7 +70,8 @@ func (e *engine) collect(ctx context.Context) (*plan.Plan, error) {
 		return nil, err
 	}
 	if len(p.Images)+len(p.Failures) == 0 {
-		return nil, hint.New(errors.New("no images to copy"), "check platform.channels, additionalImages, helm and blockedImages of "+e.o.Config.File)
+		return nil, hint.New(errors.New("no images to copy"),
+			"check platform.channels, additionalImages, helm and blockedImages of "+e.o.Config.File)
 	}
 	unite(p.Images)
 	e.dedupe(p)
@@ -93,7 +95,8 @@ func (e *engine) repository(path string) string {
 	return nested(path, e.o.MaxNestedPaths)
 }
 
-// nested joins the last components of a path so that there are at most as many as a registry takes; 0 is any number.
+// nested joins the last components of a path so that there are at most as many as a registry
+// takes; 0 is any number.
 func nested(path string, most int) string {
 	parts := strings.Split(path, "/")
 	if most < 1 || len(parts) <= most {
@@ -155,9 +158,9 @@ func (e *engine) dedupe(p *plan.Plan) {
 	})
 }
 
-// collisions turns images that differ and have one destination into failures: chance would decide which of them its tag names.
-// The image of a chart, whose author chose its name, gives way to one that is listed. Several names of one image may share a
-// destination.
+// collisions turns images that differ and have one destination into failures: chance would decide
+// which of them its tag names. The image of a chart, whose author chose its name, gives way to one
+// that is listed. Several names of one image may share a destination.
 func (e *engine) collisions(p *plan.Plan) {
 	first := map[string]*plan.Image{}
 	errs := map[*plan.Image]error{}
@@ -171,7 +174,8 @@ func (e *engine) collisions(p *plan.Plan) {
 			continue
 		}
 		err := hint.New(
-			fmt.Errorf("%s (%s) and %s (%s) differ and would both become %s", other.Origin, other.Reason, i.Origin, i.Reason, e.destination(i)),
+			fmt.Errorf("%s (%s) and %s (%s) differ and would both become %s", other.Origin,
+				other.Reason, i.Origin, i.Reason, e.destination(i)),
 			"give one of them another targetRepo or targetTag, or mirror a chart below another path of the destination")
 		switch chart, otherChart := i.Type == plan.Helm, other.Type == plan.Helm; {
 		case chart && !otherChart:
@@ -185,9 +189,9 @@ func (e *engine) collisions(p *plan.Plan) {
 	separate(p, errs)
 }
 
-// readAll reads the manifests of all images. An image that cannot be read is a failure of the plan, and so is the release that
-// needs it. Once a source has failed, the rest of that release is not asked for: a registry that is down is down for it too.
-// What does not exist is named completely.
+// readAll reads the manifests of all images. An image that cannot be read is a failure of the plan,
+// and so is the release that needs it. Once a source has failed, the rest of that release is not
+// asked for: a registry that is down is down for it too. What does not exist is named completely.
 func (e *engine) readAll(ctx context.Context, p *plan.Plan) error {
 	var g errgroup.Group
 	g.SetLimit(e.o.ParallelImages)
@@ -221,8 +225,8 @@ func (e *engine) readAll(ctx context.Context, p *plan.Plan) error {
 	return ctx.Err()
 }
 
-// separate moves images that cannot be mirrored, each with its error, from the images of a plan to its failures. The other
-// images of an incomplete release go with them.
+// separate moves images that cannot be mirrored, each with its error, from the images of a plan to
+// its failures. The other images of an incomplete release go with them.
 func separate(p *plan.Plan, errs map[*plan.Image]error) {
 	spread(p.Images, errs)
 	p.Failures = append(p.Failures, failures(p.Images, errs)...)
@@ -240,7 +244,8 @@ func (a *additional) Collect(_ context.Context, p *plan.Plan) error {
 	for i, listed := range a.config.Mirror.AdditionalImages {
 		ref, err := imageset.ParseReference(listed.Name)
 		image := &plan.Image{
-			Type: plan.Generic, Origin: listed.Name, Reason: a.config.At(fmt.Sprintf("mirror.additionalImages[%d]", i)), Reference: ref,
+			Type: plan.Generic, Origin: listed.Name,
+			Reason: a.config.At(fmt.Sprintf("mirror.additionalImages[%d]", i)), Reference: ref,
 			Platforms: listed.Platforms,
 		}
 		if err != nil {

@@ -192,7 +192,8 @@ func TestRun_oneReleaseIsIncomplete(t *testing.T) {
 	}
 }
 
-// A registry that is down is asked for one component of a release, not for two hundred with all their retries.
+// A registry that is down is asked for one component of a release, not for two hundred
+// with all their retries.
 func TestPlan_registryThatIsDown(t *testing.T) {
 	s := newSetup(t, twoReleases+additional, oneAtATime)
 	repo, _ := s.component(t, "4.18.2", "machine-config-operator")

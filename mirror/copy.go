@@ -63,7 +63,8 @@ func (x *execution) copyManifests(ctx context.Context, image *plan.Image, manife
 }
 
 // copyBlobs copies those blobs of a manifest that are not there yet, and notes that they are.
-func (x *execution) copyBlobs(ctx context.Context, image *plan.Image, blobs []ocispec.Descriptor, there map[place]bool) error {
+func (x *execution) copyBlobs(ctx context.Context, image *plan.Image, blobs []ocispec.Descriptor,
+	there map[place]bool) error {
 	g, within := errgroup.WithContext(ctx)
 	g.SetLimit(x.o.ParallelLayers)
 	for _, b := range blobs {
@@ -99,7 +100,8 @@ func (x *execution) copyBlob(ctx context.Context, image *plan.Image, b ocispec.D
 	if err != nil {
 		return err
 	}
-	err = x.write(ctx, "put blob "+b.Digest.String(), func() error { return x.transfer(ctx, remembering{source, x.sources}, image, b) })
+	err = x.write(ctx, "put blob "+b.Digest.String(),
+		func() error { return x.transfer(ctx, remembering{source, x.sources}, image, b) })
 	blob.put = blob.put || err == nil
 	return err
 }

@@ -69,7 +69,8 @@ func PlanDelete(ctx context.Context, o Options, from Pruner, list DeleteList) (*
 	}
 	d := &Deletion{Items: items(e, p.Images), Failures: p.Failures, Warnings: p.Warnings}
 	if len(d.Items) == 0 {
-		return nil, hint.New(errors.New("no images to delete"), "check the list below delete: in "+o.Config.File+"; only what a run of this workspace mirrored is known here")
+		return nil, hint.New(errors.New("no images to delete"),
+			"check the list below delete: in "+o.Config.File+"; only what a run of this workspace mirrored is known here")
 	}
 	if err := e.preview(ctx, p, from, d); err != nil {
 		return nil, err
@@ -83,11 +84,12 @@ func PlanDelete(ctx context.Context, o Options, from Pruner, list DeleteList) (*
 	return d, nil
 }
 
-// tagAsV1 gives additional images and images of charts that are named by digest alone the tag latest,
-// as oc-mirror v1 did.
+// tagAsV1 gives additional images and images of charts that are named by digest alone the tag
+// latest, as oc-mirror v1 did.
 func tagAsV1(images []*plan.Image) {
 	for _, i := range images {
-		if (i.Type == plan.Generic || i.Type == plan.Helm) && i.Reference.Tag == "" && i.Tag == i.Reference.DestinationTag() {
+		if (i.Type == plan.Generic || i.Type == plan.Helm) && i.Reference.Tag == "" &&
+			i.Tag == i.Reference.DestinationTag() {
 			i.Tag = "latest"
 		}
 	}
@@ -98,7 +100,8 @@ func (e *engine) listed(ctx context.Context, from Pruner) (*plan.Plan, error) {
 	p := &plan.Plan{Registry: e.o.Registry, Failures: []plan.Failure{}, Warnings: slices.Clone(e.o.Config.Warnings)}
 	for _, c := range []collector{
 		&release.Collector{
-			Config: e.o.Config, Graph: e.o.Graph, Images: present{from}, Files: files{e.workspace, e.o.Documents}, Offline: true,
+			Config: e.o.Config, Graph: e.o.Graph, Images: present{from},
+			Files: files{e.workspace, e.o.Documents}, Offline: true,
 			Repository: e.repository,
 		},
 		&additional{config: e.o.Config, repository: e.repository},
@@ -119,9 +122,10 @@ type present struct{ Pruner }
 
 // Read reads the manifests of an image.
 func (p present) Read(ctx context.Context, i *plan.Image) error {
-	w := &walk{seen: map[digest.Digest]bool{}, sparse: true, fetch: func(ctx context.Context, ref string) (ocispec.Descriptor, []byte, error) {
-		return p.Manifest(ctx, i.Repository, ref)
-	}}
+	w := &walk{seen: map[digest.Digest]bool{}, sparse: true,
+		fetch: func(ctx context.Context, ref string) (ocispec.Descriptor, []byte, error) {
+			return p.Manifest(ctx, i.Repository, ref)
+		}}
 	ref := i.Tag
 	if i.Type == plan.Release && i.Reference.Tag == "" { // its tag is known once it is read
 		ref = i.Reference.Digest.String()

@@ -91,7 +91,8 @@ func payloads(v *victim) int {
 }
 
 // deleteAll deletes what is there, each digest of a repository once.
-func (e *engine) deleteAll(ctx context.Context, from Pruner, victims []*victim, others map[place]string) (*Deleted, error) {
+func (e *engine) deleteAll(ctx context.Context, from Pruner, victims []*victim,
+	others map[place]string) (*Deleted, error) {
 	d := &Deleted{Deleted: []deleteItem{}, Absent: []deleteItem{}, Kept: []keptItem{}, Failed: []failedItem{}}
 	gone := map[place]bool{}
 	stay := &staying{from: from, others: others, members: map[string]map[digest.Digest]bool{}}
@@ -228,7 +229,8 @@ func (k *known) wanted(victims []*victim) error {
 	if len(all) == 0 {
 		return nil
 	}
-	return hint.New(fmt.Errorf("other image sets of this workspace want %d of the images: %s", len(all), strings.Join(all[:min(len(all), 10)], ", ")),
+	return hint.New(fmt.Errorf("other image sets of this workspace want %d of the images: %s",
+		len(all), strings.Join(all[:min(len(all), 10)], ", ")),
 		"take them out of those image sets and run them again, or delete with --force; nothing was deleted")
 }
 

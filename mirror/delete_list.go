@@ -36,12 +36,14 @@ var deleteID = regexp.MustCompile(`^[A-Za-z0-9._-]*$`)
 // oc-mirror's names, and returns the list's path.
 func (e *engine) writeList(items []deleteItem, id string) (string, error) {
 	if !deleteID.MatchString(id) {
-		return "", hint.New(fmt.Errorf("--delete-id %q cannot be a part of a file's name", id), "letters, digits, . _ and -")
+		return "", hint.New(fmt.Errorf("--delete-id %q cannot be a part of a file's name", id),
+			"letters, digits, . _ and -")
 	}
 	if id != "" {
 		id = "-" + id
 	}
-	data, err := yaml.Marshal(deleteList{APIVersion: "mirror.openshift.io/v2alpha1", Items: items, Kind: deleteListKind})
+	data, err := yaml.Marshal(deleteList{APIVersion: "mirror.openshift.io/v2alpha1", Items: items,
+		Kind: deleteListKind})
 	if err != nil {
 		return "", err
 	}
@@ -75,7 +77,8 @@ func readList(path string) ([]deleteItem, error) {
 	case err != nil:
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	case list.Kind != deleteListKind:
-		return nil, hint.New(fmt.Errorf("%s: kind is %q, not %s", path, list.Kind, deleteListKind), "name the file that delete --generate wrote")
+		return nil, hint.New(fmt.Errorf("%s: kind is %q, not %s", path, list.Kind, deleteListKind),
+			"name the file that delete --generate wrote")
 	}
 	return list.Items, nil
 }
@@ -91,7 +94,8 @@ func (e *engine) place(item deleteItem) (repository, tag string, err error) {
 	}
 	if err != nil {
 		return "", "", hint.New(fmt.Errorf("delete destination %s does not match values found in the delete-images yaml file (%s): %w",
-			e.o.Registry, item.ImageReference, err), "give the destination that the images were mirrored to; nothing was deleted")
+			e.o.Registry, item.ImageReference, err),
+			"give the destination that the images were mirrored to; nothing was deleted")
 	}
 	return ref.Path, ref.Tag, nil
 }

@@ -165,7 +165,8 @@ func ParseDestination(argument string) (registry, prefix string, err error) {
 		}
 	}
 	if reason != "" {
-		return "", "", hint.New(fmt.Errorf("destination %s: %s", argument, reason), "for example docker://registry.example.com:8443/path")
+		return "", "", hint.New(fmt.Errorf("destination %s: %s", argument, reason),
+			"for example docker://registry.example.com:8443/path")
 	}
 	return registry, prefix, nil
 }

@@ -81,7 +81,8 @@ func (e *engine) members(i *plan.Image) string {
 	}
 	for _, m := range i.Manifests {
 		if m.Descriptor.Digest != i.Digest && image.IsIndex(root(i).MediaType) {
-			fmt.Fprintf(&lines, "docker://%s@%s=docker://%s/%s@%[2]s\n", source, m.Descriptor.Digest, e.o.Registry, i.Repository)
+			fmt.Fprintf(&lines, "docker://%s@%s=docker://%s/%s@%[2]s\n", source,
+				m.Descriptor.Digest, e.o.Registry, i.Repository)
 		}
 	}
 	return lines.String()

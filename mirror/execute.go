@@ -25,7 +25,8 @@ func (e *engine) compare(ctx context.Context, p *plan.Plan, dst Destination) err
 func (e *engine) execute(ctx context.Context, p *plan.Plan, dst Destination) (*Report, error) {
 	started := e.o.Now()
 	t := e.target(dst)
-	x := &execution{engine: e, target: t, inventory: e.inventory(t), blobs: map[digest.Digest]*shared{}, failed: map[*plan.Image]error{}}
+	x := &execution{engine: e, target: t, inventory: e.inventory(t),
+		blobs: map[digest.Digest]*shared{}, failed: map[*plan.Image]error{}}
 	x.recordSources(ctx, p)
 	first, last := x.inOrder(p.Images)
 	x.copyAll(ctx, first)

@@ -337,7 +337,8 @@ func TestExecute_cancelledWhileItVerifies(t *testing.T) {
 	}
 }
 
-// closing is cancelled when everything has been put and is verified. It tags and commits whatever its context says.
+// closing is cancelled when everything has been put and is verified. It tags and commits
+// whatever its context says.
 type closing struct {
 	mirror.Destination
 	cancel context.CancelFunc

@@ -20,7 +20,8 @@ type place struct {
 	digest     digest.Digest
 }
 
-// question is what a destination is asked for. One digest can be wanted as a blob and as a manifest.
+// question is what a destination is asked for. One digest can be wanted as a blob
+// and as a manifest.
 type question struct{ blobs, manifests map[place]bool }
 
 func newQuestion() question { return question{map[place]bool{}, map[place]bool{}} }
@@ -71,8 +72,9 @@ func (e *engine) inventory(t *target) *inventory {
 	return &inventory{target: t, sources: e.sources, parallel: e.o.ParallelLayers, confirmed: map[origin]bool{}}
 }
 
-// ask asks several questions in one. When the destination cannot answer that, each is asked by itself, so that an error stays
-// with the question that it is about. There is an answer to each question, in order.
+// ask asks several questions in one. When the destination cannot answer that, each is asked by
+// itself, so that an error stays with the question that it is about. There is an answer to
+// each question, in order.
 func (v *inventory) ask(ctx context.Context, questions ...question) []*answer {
 	all := newQuestion()
 	for _, q := range questions {
@@ -134,8 +136,9 @@ func places(lists map[string][]digest.Digest) map[place]bool {
 // comparedAtOnce is how many blobs compare asks for at once, so that its memory is bounded.
 const comparedAtOnce = 10000
 
-// compare sets what the destination lacks of a plan. The blobs of a repository that it cannot answer for count as missing,
-// and those that only other repositories have as existing. A destination that answers for none is an error.
+// compare sets what the destination lacks of a plan. The blobs of a repository that it cannot
+// answer for count as missing, and those that only other repositories have as existing. A
+// destination that answers for none is an error.
 func (v *inventory) compare(ctx context.Context, p *plan.Plan) error {
 	p.Missing = p.Bytes
 	questions, sizes := map[string]question{}, map[digest.Digest]int64{}
@@ -156,7 +159,8 @@ func (v *inventory) compare(ctx context.Context, p *plan.Plan) error {
 }
 
 // subtract takes off what the destination has of some blobs.
-func (v *inventory) subtract(ctx context.Context, p *plan.Plan, questions map[string]question, sizes map[digest.Digest]int64) error {
+func (v *inventory) subtract(ctx context.Context, p *plan.Plan, questions map[string]question,
+	sizes map[digest.Digest]int64) error {
 	if len(questions) == 0 {
 		return nil
 	}
@@ -185,8 +189,8 @@ func (v *inventory) subtract(ctx context.Context, p *plan.Plan, questions map[st
 	return err
 }
 
-// blobs returns those of some blobs of an image that the destination has. One that only other repositories have counts once
-// the image's source has confirmed it.
+// blobs returns those of some blobs of an image that the destination has. One that only other
+// repositories have counts once the image's source has confirmed it.
 func (v *inventory) blobs(ctx context.Context, image *plan.Image, blobs ...ocispec.Descriptor) (map[place]bool, error) {
 	q := newQuestion()
 	for _, b := range blobs {
@@ -213,9 +217,10 @@ func (v *inventory) blobs(ctx context.Context, image *plan.Image, blobs ...ocisp
 	return a.blobs, nil
 }
 
-// atSource returns those of some blobs that the image's source has, with the size that the manifest gives them. A manifest
-// may name what its source does not have, and another repository of the destination does. A source that does not answer has
-// not confirmed: the blob is fetched, which fails as well, or proves it.
+// atSource returns those of some blobs that the image's source has, with the size that the manifest
+// gives them. A manifest may name what its source does not have, and another repository of the
+// destination does. A source that does not answer has not confirmed: the blob is fetched, which
+// fails as well, or proves it.
 func (v *inventory) atSource(ctx context.Context, image *plan.Image, blobs []ocispec.Descriptor) []ocispec.Descriptor {
 	has := make([]bool, len(blobs))
 	var g errgroup.Group

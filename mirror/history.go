@@ -45,7 +45,8 @@ func History(dir string) ([]Past, error) {
 		if err := json.Unmarshal(data, &r); err != nil {
 			return nil, fmt.Errorf("report %s: %w", w.path("logs/"+name), err)
 		}
-		all = append(all, Past{r.Started, r.Registry, r.Planned, len(r.Mirrored), len(r.Failures), w.path("logs/" + name), name})
+		all = append(all, Past{r.Started, r.Registry, r.Planned, len(r.Mirrored), len(r.Failures),
+			w.path("logs/" + name), name})
 	}
 	slices.SortFunc(all, func(a, b Past) int { return a.Started.Compare(b.Started) })
 	return all, nil

@@ -28,7 +28,8 @@ func (w workspace) lock(now time.Time) (unlock func(), err error) {
 	case errors.Is(err, durable.ErrLocked):
 		holder, _ := io.ReadAll(io.LimitReader(f, 200))
 		f.Close()
-		return nil, hint.New(fmt.Errorf("another run is in the workspace %s: %s", w.dir, strings.TrimSpace(string(holder))),
+		return nil, hint.New(fmt.Errorf("another run is in the workspace %s: %s", w.dir,
+			strings.TrimSpace(string(holder))),
 			"wait until it has ended, or name another workspace")
 	case err != nil:
 		return func() { f.Close() }, nil

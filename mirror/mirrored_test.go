@@ -139,7 +139,8 @@ func TestDelete_resourcesForgetTheImage(t *testing.T) {
 	}
 }
 
-// An image that is known by two names at its sources has one destination, and a mirror for each name.
+// An image that is known by two names at its sources has one destination, and a
+// mirror for each name.
 func TestRun_resourcesOfAnImageOfTwoNames(t *testing.T) {
 	s := newSetup(t, additional)
 	_, port, _ := strings.Cut(s.host, ":")

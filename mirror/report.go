@@ -28,7 +28,8 @@ type Report struct {
 
 func (e *engine) report(p *plan.Plan, started time.Time, failures []plan.Failure) *Report {
 	r := &Report{
-		Started: started, Registry: e.o.Registry, ImageSet: e.o.Config.File, Mirrored: []*plan.Image{}, Failures: failures, Warnings: p.Warnings,
+		Started: started, Registry: e.o.Registry, ImageSet: e.o.Config.File,
+		Mirrored: []*plan.Image{}, Failures: failures, Warnings: p.Warnings,
 		Planned: len(p.Images) + len(p.Failures),
 	}
 	failed := map[*plan.Image]bool{}

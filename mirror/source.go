@@ -19,15 +19,17 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
-// Source has the manifests and blobs of one repository. Methods may be called concurrently. A manifest or a blob that the
-// repository does not have is an error with errors.Is(err, fs.ErrNotExist). Whatever may pass has been retried. An error of
-// a context that ended is that context's. mirror/sourcetest checks all of this.
+// Source has the manifests and blobs of one repository. Methods may be called concurrently. A
+// manifest or a blob that the repository does not have is an error with errors.Is(err,
+// fs.ErrNotExist). Whatever may pass has been retried. An error of a context that ended is that
+// context's. mirror/sourcetest checks all of this.
 type Source interface {
-	// Manifest returns what a tag or a digest names. The bytes hash to the descriptor's digest, which
-	// is ref if ref is a digest.
+	// Manifest returns what a tag or a digest names. The bytes hash to the descriptor's digest,
+	// which is ref if ref is a digest.
 	Manifest(ctx context.Context, ref string) (ocispec.Descriptor, []byte, error)
-	// Blob opens a blob; the size is -1 if it is not known. Reading ends with an error instead of io.EOF, and without the
-	// last bytes, if the whole does not hash to d. ctx ends the reading too.
+	// Blob opens a blob; the size is -1 if it is not known. Reading ends with an error
+	// instead of io.EOF, and without the last bytes, if the whole does not hash to d.
+	// ctx ends the reading too.
 	Blob(ctx context.Context, d digest.Digest) (io.ReadCloser, int64, error)
 	// Stat returns the size of a blob, -1 if it is not known.
 	Stat(ctx context.Context, d digest.Digest) (int64, error)
@@ -52,7 +54,8 @@ type readResult struct {
 }
 
 func newReader(open func(imageset.Reference) (Source, error)) *reader {
-	return &reader{open: open, sources: map[string]Source{}, manifests: map[string]readResult{}, known: map[digest.Digest][]byte{}}
+	return &reader{open: open, sources: map[string]Source{}, manifests: map[string]readResult{},
+		known: map[digest.Digest][]byte{}}
 }
 
 // key names the repository of a reference.
@@ -82,7 +85,8 @@ func (r *reader) add(ref imageset.Reference, s Source) {
 }
 
 // manifest reads a manifest, one that is named by digest once.
-func (r *reader) manifest(ctx context.Context, repository imageset.Reference, ref string) (ocispec.Descriptor, []byte, error) {
+func (r *reader) manifest(ctx context.Context, repository imageset.Reference,
+	ref string) (ocispec.Descriptor, []byte, error) {
 	at := key(repository) + "@" + ref
 	r.mu.Lock()
 	m, ok := r.manifests[at]
@@ -201,7 +205,8 @@ func (w *walk) wants(child image.Reference) bool {
 func (w *walk) complete() error {
 	for _, p := range w.platforms {
 		if w.lists && !w.found[p.String()] {
-			return hint.New(fmt.Errorf("no instances found for platform %s", p), "check platforms in the image set configuration")
+			return hint.New(fmt.Errorf("no instances found for platform %s", p),
+				"check platforms in the image set configuration")
 		}
 	}
 	return nil

@@ -25,7 +25,8 @@ func TestWalk_refuses(t *testing.T) {
 	}
 }
 
-// Each manifest is as large as one may be, and names another: the memory for an image is bounded all the same.
+// Each manifest is as large as one may be, and names another: the memory for an image
+// is bounded all the same.
 func TestWalk_isBounded(t *testing.T) {
 	read := 0
 	w := &walk{seen: map[digest.Digest]bool{}, fetch: func(_ context.Context, ref string) (ocispec.Descriptor, []byte, error) {

@@ -7,8 +7,9 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 )
 
-// refuseUnbuilt returns an error for the first key of the configuration that asks for what is not built yet. Operator
-// catalogs are not copied as plain images instead: without its bundles a catalog offers a cluster what it cannot install.
+// refuseUnbuilt returns an error for the first key of the configuration that asks for what is not
+// built yet. Operator catalogs are not copied as plain images instead: without its bundles a
+// catalog offers a cluster what it cannot install.
 func refuseUnbuilt(c *imageset.Config) error {
 	m := c.Mirror
 	type key struct {
@@ -17,7 +18,8 @@ func refuseUnbuilt(c *imageset.Config) error {
 		instead    string
 	}
 	keys := []key{
-		{len(m.Operators) > 0, "mirror.operators", "mirroring operator catalogs (mirror.operators)", "take mirror.operators out of the file"},
+		{len(m.Operators) > 0, "mirror.operators", "mirroring operator catalogs (mirror.operators)",
+			"take mirror.operators out of the file"},
 		{layout(m.Platform.Release), "mirror.platform.release", "mirroring from oci://", ""},
 	}
 	for i, a := range m.AdditionalImages {
@@ -31,7 +33,8 @@ func refuseUnbuilt(c *imageset.Config) error {
 		if k.instead == "" {
 			k.instead = "take it out of the file"
 		}
-		return hint.New(fmt.Errorf("%s: %s is not built yet", c.At(k.path), k.what), k.instead+"; nothing has been written")
+		return hint.New(fmt.Errorf("%s: %s is not built yet", c.At(k.path), k.what),
+			k.instead+"; nothing has been written")
 	}
 	return nil
 }

@@ -97,7 +97,8 @@ func TestExecute_blobThatOnlyAnotherRepositoryHas(t *testing.T) {
 	}
 }
 
-// What a run has brought that ended early is asked for at the source and not fetched again, by the next run.
+// What a run has brought that ended early is asked for at the source and not fetched
+// again, by the next run.
 func TestExecute_resumeFetchesNothingTwice(t *testing.T) {
 	s := newSetup(t, twoReleases+additional)
 	ctx, cancel := context.WithCancel(t.Context())

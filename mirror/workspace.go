@@ -13,11 +13,11 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/resources"
 )
 
-// workspace has the documents of a mirror in the directory working-dir below it: what collectors read and keep, cluster
-// resources, logs and reports, under oc-mirror's names.
+// workspace has the documents of a mirror in the directory working-dir below it: what collectors
+// read and keep, cluster resources, logs and reports, under oc-mirror's names.
 //
-// A reader never sees half of a file, and two writers do not disturb each other. Directories are not synced: a workspace may
-// be on a network share, where that is not possible.
+// A reader never sees half of a file, and two writers do not disturb each other. Directories are
+// not synced: a workspace may be on a network share, where that is not possible.
 type workspace struct{ dir string }
 
 func (w workspace) path(name string) string {
@@ -31,7 +31,8 @@ func (w workspace) check() error {
 		err = durable.CheckWritable(w.path(""))
 	}
 	if err != nil {
-		return hint.New(fmt.Errorf("write to the workspace: %w", err), "name a directory that you may write to: --workspace file://DIR")
+		return hint.New(fmt.Errorf("write to the workspace: %w", err),
+			"name a directory that you may write to: --workspace file://DIR")
 	}
 	return nil
 }
@@ -74,8 +75,9 @@ func writeFile(path string, data []byte) error {
 	return durable.Replace(path, tmp, data)
 }
 
-// replace puts a directory of files in the place of another, whatever that has, and returns their paths. No mix of old and
-// new files is ever seen; a crash between the two renames leaves the old ones in dir.old and the new ones in dir.next.
+// replace puts a directory of files in the place of another, whatever that has, and returns their
+// paths. No mix of old and new files is ever seen; a crash between the two renames leaves the old
+// ones in dir.old and the new ones in dir.next.
 func (w workspace) replace(dir string, files []resources.File) (paths []string, err error) {
 	at := w.path(dir)
 	if err := errors.Join(os.RemoveAll(at+".next"), os.MkdirAll(at+".next", 0o755)); err != nil {

@@ -174,11 +174,15 @@ func (d snapshot) collectJobs(s samples) {
 	}
 	for _, m := range d.mirrors {
 		labels, stats := prometheus.Labels{"image_set": m.set.ImageSet}, m.runner.Stats()
-		s.send(prometheus.GaugeValue, "sync_running", "1 while the image set is mirrored.", oneIf(stats.Running), labels)
+		s.send(prometheus.GaugeValue, "sync_running", "1 while the image set is mirrored.",
+			oneIf(stats.Running), labels)
 		s.send(prometheus.GaugeValue, "sync_last_success_timestamp_seconds",
-			"When the image set was last mirrored completely; absent if it was not.", timestamp(stats.LastSuccess), labels)
-		s.send(prometheus.CounterValue, "sync_runs_total", "Runs of the image set since the start.", float64(stats.Runs), labels)
-		s.send(prometheus.CounterValue, "sync_failures_total", "Of these, those that failed.", float64(stats.Failures), labels)
+			"When the image set was last mirrored completely; absent if it was not.",
+			timestamp(stats.LastSuccess), labels)
+		s.send(prometheus.CounterValue, "sync_runs_total", "Runs of the image set since the start.",
+			float64(stats.Runs), labels)
+		s.send(prometheus.CounterValue, "sync_failures_total", "Of these, those that failed.",
+			float64(stats.Failures), labels)
 	}
 	s.counter("gc_removed_blobs_total", "Blobs removed by collections since the start.", d.collector.blobs.Load())
 	s.counter("gc_freed_bytes_total", "Bytes freed by collections since the start.", d.collector.bytes.Load())

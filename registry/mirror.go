@@ -84,7 +84,8 @@ func (s *scheduled) check() error {
 }
 
 // run mirrors the image set once, after a run of another.
-func (s *scheduled) run(ctx context.Context, _ api.MirrorRequest, progress func(api.MirrorProgress)) (api.MirrorResult, error) {
+func (s *scheduled) run(ctx context.Context, _ api.MirrorRequest,
+	progress func(api.MirrorProgress)) (api.MirrorResult, error) {
 	now := api.MirrorProgress{Began: time.Now()}
 	progress(now)
 	select {
@@ -100,7 +101,8 @@ func (s *scheduled) run(ctx context.Context, _ api.MirrorRequest, progress func(
 		result.Mirrored, result.Planned = len(report.Mirrored), report.Planned
 		result.Report, result.Resources = report.File, report.Resources
 		for _, failure := range report.Failures[:min(len(report.Failures), failuresListed)] {
-			result.Failures = append(result.Failures, api.MirrorFailure{Image: failure.Image.Origin, Error: failure.Error})
+			result.Failures = append(result.Failures,
+				api.MirrorFailure{Image: failure.Image.Origin, Error: failure.Error})
 		}
 	}
 	if err != nil && ctx.Err() != nil {

@@ -30,7 +30,8 @@ func (o *archiveOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.since, "since", "", "into an archive: what is new since the last archive before this day, yyyy-MM-dd")
 	f.BoolVar(&o.partial, "partial", false, "from an archive: import what is here, since other chunks come on another medium; the last one must be here")
 	pathVar(f, &o.have, "have", "", "into an archive: leave out what this file lists, which `appliance inventory` of the far side wrote")
-	f.BoolVar(&o.strict, "strict-archive", false, "into an archive: refuse a file that is larger than archiveSize, before anything is written")
+	f.BoolVar(&o.strict, "strict-archive", false,
+		"into an archive: refuse a file that is larger than archiveSize, before anything is written")
 }
 
 // pathsValue is a flag that is repeated, each time with a path.
@@ -75,7 +76,8 @@ func (o *archiveOptions) check(destination, workspace string) error {
 	case o.partial && len(o.from) == 0:
 		return hint.New(errors.New("--partial is for an import"), "leave it out, or name an archive: --from file://DIR")
 	case !toDisk && (o.have != "" || o.strict):
-		return hint.New(errors.New("--have and --strict-archive are for an archive"), "leave them out, or name a directory: file://DIR")
+		return hint.New(errors.New("--have and --strict-archive are for an archive"),
+			"leave them out, or name a directory: file://DIR")
 	}
 	_, err := o.day()
 	return err
@@ -88,7 +90,8 @@ func (o *archiveOptions) day() (time.Time, error) {
 	}
 	day, err := time.Parse(time.DateOnly, o.since)
 	if err != nil {
-		return time.Time{}, hint.New(errors.New("--since flag needs to be in format yyyy-MM-dd"), "for example --since 2026-11-20")
+		return time.Time{}, hint.New(errors.New("--since flag needs to be in format yyyy-MM-dd"),
+			"for example --since 2026-11-20")
 	}
 	return day, nil
 }
@@ -100,7 +103,8 @@ const cacheRegistry = "localhost:55000"
 func (o *archiveOptions) toArchive(destination string, run *mirror.Options, dryRun bool) (end func() error, err error) {
 	dir := filepath.Clean(strings.TrimPrefix(destination, "file://"))
 	to := archive.Options{
-		Dir: dir, ImageSet: run.Config.Text, ChunkSize: run.Config.ArchiveSize << 30, Strict: o.strict, DryRun: dryRun, Version: version, Log: run.Log,
+		Dir: dir, ImageSet: run.Config.Text, ChunkSize: run.Config.ArchiveSize << 30,
+		Strict: o.strict, DryRun: dryRun, Version: version, Log: run.Log,
 	}
 	if to.Since, err = o.day(); err != nil {
 		return nil, err

@@ -43,11 +43,13 @@ func (c *credentials) keychain(authFile string) (authn.Keychain, error) {
 	if c.creds != "" {
 		var ok bool
 		if user, password, ok = strings.Cut(c.creds, ":"); !ok || user == "" {
-			return nil, hint.New(fmt.Errorf("--%s-creds is not of the form user:password", c.side), "podman login does without a password in the command line")
+			return nil, hint.New(fmt.Errorf("--%s-creds is not of the form user:password", c.side),
+				"podman login does without a password in the command line")
 		}
 	}
 	given := 0
-	for _, one := range []bool{c.creds != "" || c.user != "" || c.password != "", c.token != "", c.inFile != "", c.none} {
+	login := c.creds != "" || c.user != "" || c.password != ""
+	for _, one := range []bool{login, c.token != "", c.inFile != "", c.none} {
 		if one {
 			given++
 		}

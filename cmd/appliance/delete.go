@@ -69,7 +69,8 @@ that other images of the workspace need stays, and what is not there is done.`,
 	hide(f, "delete-signatures", true)
 	f.BoolVar(&o.v1, "delete-v1-images", false, "with --generate: list images by the tags that oc-mirror v1 gave them")
 	f.Lookup("force").Usage = "delete also what other image sets of the workspace have mirrored"
-	for _, flag := range []string{"config", "workspace", "dest-tls-verify", "dest-cert-dir", "force", "output", "max-nested-paths"} {
+	for _, flag := range []string{"config", "workspace", "dest-tls-verify", "dest-cert-dir",
+		"force", "output", "max-nested-paths"} {
 		f.Lookup(flag).Hidden = false
 	}
 	return c
@@ -85,9 +86,11 @@ func (o *deleteOptions) check(args []string) error {
 	case !o.generate && o.list == "":
 		return hint.New(errors.New("the --delete-yaml-file flag is mandatory when not using the --generate flag"), "--generate writes that file")
 	case o.workspace != "" && (!strings.HasPrefix(o.workspace, "file://") || o.workspace == "file://"):
-		return hint.New(errors.New("when --workspace is used, it must have file:// prefix"), "--workspace file:///data/mirror")
+		return hint.New(errors.New("when --workspace is used, it must have file:// prefix"),
+			"--workspace file:///data/mirror")
 	case len(args) == 0:
-		return hint.New(errors.New("the destination registry is missing in the command arguments"), "for example docker://registry.example.com:8443")
+		return hint.New(errors.New("the destination registry is missing in the command arguments"),
+			"for example docker://registry.example.com:8443")
 	case len(args) > 1:
 		return fmt.Errorf("%q is not an argument of delete", args[1])
 	case !strings.HasPrefix(args[0], "docker://"):
@@ -127,7 +130,8 @@ func runDelete(ctx context.Context, std stdio, o deleteOptions, args []string) e
 	run := mirror.Options{
 		Config: config, Workspace: o.workspaceDir(), MaxNestedPaths: o.maxNested, Version: version,
 		Charts: mirror.Charts{Render: helm.Process(charts.command)},
-		Log:    slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelWarn, ReplaceAttr: plain.Attr})),
+		Log: slog.New(slog.NewTextHandler(std.err,
+			&slog.HandlerOptions{Level: slog.LevelWarn, ReplaceAttr: plain.Attr})),
 	}
 	if run.Registry, run.Prefix, err = mirror.ParseDestination(args[0]); err != nil {
 		return err
@@ -155,7 +159,8 @@ type pruner struct {
 	*remote.Run
 }
 
-func (o *deleteOptions) pruner(ctx context.Context, registry string, keys authn.Keychain, log *slog.Logger) (*pruner, *tls.Config, error) {
+func (o *deleteOptions) pruner(ctx context.Context, registry string, keys authn.Keychain,
+	log *slog.Logger) (*pruner, *tls.Config, error) {
 	files, err := upstream.TrustFiles(o.destCertDir, registry)
 	if err != nil {
 		return nil, nil, err
@@ -169,7 +174,8 @@ func (o *deleteOptions) pruner(ctx context.Context, registry string, keys authn.
 	// API does not speak.
 	limits := busy.New(nil, log)
 	to, err := remote.Open(remote.Options{
-		Registry: registry, PlainHTTP: plainHTTP, TLS: tlsConfig.Clone(), Keychain: keys, UserAgent: "appliance/" + version, Busy: limits,
+		Registry: registry, PlainHTTP: plainHTTP, TLS: tlsConfig.Clone(), Keychain: keys,
+		UserAgent: "appliance/" + version, Busy: limits,
 	})
 	if err != nil {
 		return nil, nil, err
@@ -235,7 +241,8 @@ func (o *deleteOptions) deleted(std stdio, d *mirror.Deleted) error {
 		return printJSON(std.out, d)
 	}
 	for _, k := range d.Kept {
-		fmt.Fprintln(std.out, plain.Line(fmt.Sprintf("kept the content of %s, which is that of %s", k.ImageReference, k.For)))
+		fmt.Fprintln(std.out, plain.Line(fmt.Sprintf("kept the content of %s, which is that of %s",
+			k.ImageReference, k.For)))
 	}
 	for _, f := range d.Failed {
 		fmt.Fprintln(std.out, plain.Line(fmt.Sprintf("failed: %s: %s", f.ImageReference, f.Error)))
@@ -251,7 +258,8 @@ func (o *deleteOptions) deleted(std stdio, d *mirror.Deleted) error {
 func collectGarbage(ctx context.Context, std stdio, address string, keys authn.Keychain, tlsConfig *tls.Config) error {
 	control, err := dialControl(ctx, address, keys, tlsConfig)
 	if err != nil {
-		return hint.New(fmt.Errorf("the images are deleted, and their space is not freed: %w", err), "--gc is for an appliance, as a user of role admin; elsewhere collect the garbage as that registry does")
+		return hint.New(fmt.Errorf("the images are deleted, and their space is not freed: %w", err),
+			"--gc is for an appliance, as a user of role admin; elsewhere collect the garbage as that registry does")
 	}
 	defer control.Close()
 	var now api.Duration

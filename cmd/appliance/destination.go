@@ -43,7 +43,8 @@ func loginFor(keys authn.Keychain, address, prefix string) (*authn.AuthConfig, e
 }
 
 // dialControl opens the control API of an appliance with the login that keys have for it.
-func dialControl(ctx context.Context, address string, keys authn.Keychain, tlsConfig *tls.Config) (*client.Client, error) {
+func dialControl(ctx context.Context, address string, keys authn.Keychain,
+	tlsConfig *tls.Config) (*client.Client, error) {
 	login, err := loginFor(keys, address, "")
 	if err != nil {
 		return nil, err
@@ -53,7 +54,8 @@ func dialControl(ctx context.Context, address string, keys authn.Keychain, tlsCo
 
 // openDestination finds out what the destination is. An appliance takes blobs through its control
 // API, staged; every other registry over the distribution protocol.
-func openDestination(ctx context.Context, address, prefix string, o mirrorOptions, keys authn.Keychain) (*destination, error) {
+func openDestination(ctx context.Context, address, prefix string, o mirrorOptions,
+	keys authn.Keychain) (*destination, error) {
 	login, err := loginFor(keys, address, prefix)
 	if err != nil {
 		return nil, err
@@ -98,12 +100,14 @@ func accessRefused(registry, user string, refused *client.Refused) error {
 	return hint.New(err, next)
 }
 
-func openRemote(registry string, keys authn.Keychain, tlsConfig *tls.Config, plain bool, limits *busy.Limits) *destination {
+func openRemote(registry string, keys authn.Keychain, tlsConfig *tls.Config, plain bool,
+	limits *busy.Limits) *destination {
 	return &destination{
 		kind: "over the distribution protocol",
 		begin: func(context.Context, string) (mirror.Destination, error) {
 			return remote.Open(remote.Options{
-				Registry: registry, PlainHTTP: plain, TLS: tlsConfig, Keychain: keys, UserAgent: "appliance/" + version, Busy: limits,
+				Registry: registry, PlainHTTP: plain, TLS: tlsConfig, Keychain: keys,
+				UserAgent: "appliance/" + version, Busy: limits,
 			})
 		},
 		close: func() {},

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// mirrorsBySchedule has the service mirror an image set, below home directories that it does not see
-// otherwise, from a registry without TLS that registries.conf allows.
+// mirrorsBySchedule has the service mirror an image set, below home directories that it does not
+// see otherwise, from a registry without TLS that registries.conf allows.
 func (b *box) mirrorsBySchedule(t *testing.T) {
 	t.Helper()
 	upstream, stop := b.sampleUpstream(t)

@@ -57,25 +57,33 @@ type mirrorOptions struct {
 
 func (o *mirrorOptions) addFlags(f *pflag.FlagSet) {
 	pathVar(f, &o.config, "config", "c", "the ImageSetConfiguration")
-	pathVar(f, &o.workspace, "workspace", "", "file://DIR for what a run reads and writes besides images: cluster resources, logs")
+	pathVar(f, &o.workspace, "workspace", "",
+		"file://DIR for what a run reads and writes besides images: cluster resources, logs")
 	o.archiveOptions.addFlags(f)
 	o.signatureOptions.addFlags(f)
 	f.BoolVar(&o.dryRun, "dry-run", false, "print the plan, write it to working-dir/dry-run/mapping.txt, and copy nothing")
 	pathVar(f, &o.authFile, "authfile", "", "registry logins (default $REGISTRY_AUTH_FILE, then where podman login and docker login put them)")
 	f.BoolVar(&o.srcVerify, "src-tls-verify", true, "verify the sources' certificates; false also allows plain HTTP")
-	f.BoolVar(&o.destVerify, "dest-tls-verify", true, "verify the destination's certificate; false also allows plain HTTP")
-	pathVar(f, &o.srcCertDir, "src-cert-dir", "", "directory of *.crt to trust for sources (default the usual certs.d directories)")
+	f.BoolVar(&o.destVerify, "dest-tls-verify", true,
+		"verify the destination's certificate; false also allows plain HTTP")
+	pathVar(f, &o.srcCertDir, "src-cert-dir", "",
+		"directory of *.crt to trust for sources (default the usual certs.d directories)")
 	pathVar(f, &o.destCertDir, "dest-cert-dir", "", "directory of *.crt to trust for the destination (likewise)")
-	f.IntVar(&o.parallelImages, "parallel-images", mirror.DefaultParallelImages, "images copied at the same time, 1 to 10")
-	f.IntVar(&o.parallelLayers, "parallel-layers", mirror.DefaultParallelLayers, "layers of one image copied at the same time, 1 to 10")
+	f.IntVar(&o.parallelImages, "parallel-images", mirror.DefaultParallelImages,
+		"images copied at the same time, 1 to 10")
+	f.IntVar(&o.parallelLayers, "parallel-layers", mirror.DefaultParallelLayers,
+		"layers of one image copied at the same time, 1 to 10")
 	f.IntVar(&o.retryTimes, "retry-times", defaultRetryTimes, "how often a request to a source is repeated")
 	f.StringVar(&o.logLevel, "log-level", "info", "info, debug, trace or error")
 	addOutputFlag(f, &o.output)
 	f.IntVarP(&o.verbose, "verbose", "v", 0, "as oc-mirror v1 has it: 1 or more is --log-level debug")
 	f.Lookup("verbose").Hidden = true
-	f.BoolVar(&o.listMembers, "dry-run-manifest-lists", false, "--dry-run, with a line in mapping.txt for each member of a manifest list")
-	f.IntVar(&o.maxNested, "max-nested-paths", 0, "path components that the destination takes; more are joined with - (0: any number)")
-	f.BoolVar(&o.onlyThisRun, "only-this-run", false, "write cluster resources for the images of this run, not for all that the workspace has mirrored")
+	f.BoolVar(&o.listMembers, "dry-run-manifest-lists", false,
+		"--dry-run, with a line in mapping.txt for each member of a manifest list")
+	f.IntVar(&o.maxNested, "max-nested-paths", 0,
+		"path components that the destination takes; more are joined with - (0: any number)")
+	f.BoolVar(&o.onlyThisRun, "only-this-run", false,
+		"write cluster resources for the images of this run, not for all that the workspace has mirrored")
 	o.source.addFlags(f, "src", "screds")
 	o.destination.addFlags(f, "dest", "dcreds")
 	o.foreign.declare(f, foreignOCMirrorFlags)
@@ -130,7 +138,8 @@ func (o *mirrorOptions) check(destination string) error {
 	case o.workspace == "file://":
 		return hint.New(errors.New("--workspace names no directory"), "--workspace file:///data/mirror")
 	case o.workspace != "" && !strings.HasPrefix(o.workspace, "file://"):
-		return hint.New(errors.New("when --workspace is used, it must have file:// prefix"), "--workspace file://"+o.workspace)
+		return hint.New(errors.New("when --workspace is used, it must have file:// prefix"),
+			"--workspace file://"+o.workspace)
 	}
 	if err := o.archiveOptions.check(destination, o.workspace); err != nil {
 		return err
@@ -268,7 +277,8 @@ func (o *mirrorOptions) mode(argument string) string {
 
 // connect gives a run its destination, and its sources if those are archives. Both are asked first:
 // a missing login or a damaged chunk is found before an hour of planning and not after it.
-func (o *mirrorOptions) connect(ctx context.Context, argument string, keys authn.Keychain, run *mirror.Options, progress *progress) (end func() error, err error) {
+func (o *mirrorOptions) connect(ctx context.Context, argument string, keys authn.Keychain,
+	run *mirror.Options, progress *progress) (end func() error, err error) {
 	if strings.HasPrefix(argument, "file://") {
 		progress.say("mirroring into an archive, %s", argument)
 		if o.maxNested > 0 {
@@ -323,7 +333,8 @@ func dryRun(ctx context.Context, std stdio, run mirror.Options, progress *progre
 	progress.json.plan(p)
 	if progress.json == nil {
 		for _, i := range p.Images {
-			fmt.Fprintln(std.out, plain.Line(fmt.Sprintf("docker://%s=docker://%s/%s:%s", i.Reference.Pull(), p.Registry, i.Repository, i.Tag)))
+			fmt.Fprintln(std.out, plain.Line(fmt.Sprintf("docker://%s=docker://%s/%s:%s",
+				i.Reference.Pull(), p.Registry, i.Repository, i.Tag)))
 		}
 	}
 	progress.plan(p)

@@ -40,7 +40,8 @@ func (o *signatureOptions) addFlags(f *pflag.FlagSet) {
 		"mirror images without their signatures and other attachments; those of releases are mirrored")
 	f.BoolVar(&o.secure, "secure-policy", false, "take only images that the host's policy for containers allows")
 	pathVar(f, &o.policy, "policy", "", "the policy of --secure-policy (default ~/.config/containers/policy.json, then /etc/containers/policy.json)")
-	pathVar(f, &o.registries, "registries.d", "", "where its signatures are (default ~/.config/containers/registries.d, then /etc/containers/registries.d)")
+	pathVar(f, &o.registries, "registries.d", "",
+		"where its signatures are (default ~/.config/containers/registries.d, then /etc/containers/registries.d)")
 	f.BoolVar(&o.ignoreRelease, "ignore-release-signature", false, "look for no signature of platform.release")
 }
 

@@ -272,7 +272,8 @@ func TestOpenDestination_anApplianceInTroubleIsNotOneThatKnowsNoLogin(t *testing
 	}
 }
 
-// TestMirror_console: some registries answer 200 to whatever path, with a page, or with JSON of their own.
+// TestMirror_console: some registries answer 200 to whatever path, with a page, or
+// with JSON of their own.
 func TestMirror_console(t *testing.T) {
 	for _, answer := range []string{"<!doctype html>", "{}"} {
 		s := newMirrorSetup(t)

@@ -55,7 +55,8 @@ func checkVersionFlag(args []string) error {
 	switch {
 	case v1 && v2:
 		return errors.New("the flags --v1 and --v2 are mutually exclusive")
-	case v1 || v2 || slices.Contains(args, "version") || slices.Contains(args, "help") || slices.Contains(args, "--help") || slices.Contains(args, "-h"):
+	case v1 || v2 || slices.Contains(args, "version") || slices.Contains(args, "help") ||
+		slices.Contains(args, "--help") || slices.Contains(args, "-h"):
 		return nil
 	}
 	return errors.New("the use of the flag --v1 or --v2 is mandatory, please use --v2 for the supported oc-mirror version or --v1 to continue using the deprecated version")

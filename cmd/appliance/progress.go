@@ -73,7 +73,8 @@ func (p *progress) plan(of *plan.Plan) {
 	for _, w := range of.Warnings {
 		p.line(warning, "warning: "+w)
 	}
-	p.say("%s, %d blobs, %s; %s of it to fetch", count(len(of.Images), "image"), of.Blobs, bytesOf(of.Bytes), bytesOf(of.Missing))
+	p.say("%s, %d blobs, %s; %s of it to fetch", count(len(of.Images), "image"), of.Blobs,
+		bytesOf(of.Bytes), bytesOf(of.Missing))
 	for _, s := range of.Space {
 		p.say("%s: %s needed, %s free", plain.Line(s.Where), bytesOf(s.Needs), bytesOf(s.Free))
 	}
@@ -171,7 +172,9 @@ func (p *progress) planning() {
 
 func (p *progress) failure(f plan.Failure) {
 	// An error may have lines of an upstream: none of them begins like a line of this program.
-	p.line(bad, fmt.Sprintf("failed: %s\n        %s", plain.Line(fmt.Sprintf("%s (%s)", f.Image.Origin, f.Image.Reason)), strings.ReplaceAll(f.Error, "\n", "\n        ")))
+	p.line(bad, fmt.Sprintf("failed: %s\n        %s",
+		plain.Line(fmt.Sprintf("%s (%s)", f.Image.Origin, f.Image.Reason)),
+		strings.ReplaceAll(f.Error, "\n", "\n        ")))
 	if h := hintOf(f.Cause); h != "" {
 		p.say("        hint: %s", h)
 	}
@@ -191,7 +194,8 @@ func (p *progress) unsigned(images []*plan.Image) {
 		if image.Type == plan.Release {
 			name = "release " + image.Release + ", " + name
 		}
-		p.line(warning, plain.Line(fmt.Sprintf("not signed: %s (%s): %s", name, image.Reason, strings.Join(image.Unsigned, "; "))))
+		p.line(warning, plain.Line(fmt.Sprintf("not signed: %s (%s): %s", name, image.Reason,
+			strings.Join(image.Unsigned, "; "))))
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
-// bars are drawn on a terminal: one for each image that is copied, and below them one for all. A nil
-// *bars draws nothing.
+// bars are drawn on a terminal: one for each image that is copied, and below them one for all. A
+// nil *bars draws nothing.
 type bars struct {
 	out io.Writer
 

@@ -13,8 +13,8 @@ import (
 // tellFetched is how often scripts hear how many bytes were fetched.
 const tellFetched = time.Second
 
-// jsonEvents writes an object on a line for each step of a mirror, and the report, or the plan of a dry
-// run, on the last. A nil *jsonEvents writes nothing.
+// jsonEvents writes an object on a line for each step of a mirror, and the report, or the plan of a
+// dry run, on the last. A nil *jsonEvents writes nothing.
 type jsonEvents struct {
 	to io.Writer
 	mu sync.Mutex // one line at a time

@@ -99,7 +99,8 @@ func (o *rollbackOptions) dial(ctx context.Context, address string) (*client.Cli
 	}
 	control, err := dialControl(ctx, address, keys, config)
 	if err != nil {
-		return nil, hint.New(fmt.Errorf("roll back at %s: %w", address, err), "rollback is for an appliance, as a user of role admin: podman login "+address)
+		return nil, hint.New(fmt.Errorf("roll back at %s: %w", address, err),
+			"rollback is for an appliance, as a user of role admin: podman login "+address)
 	}
 	return control, nil
 }
@@ -110,7 +111,8 @@ func lastRun(past []api.PastSync) (string, error) {
 	case len(past) == 0:
 		return "", errors.New("no run was committed, so that there is nothing to roll back")
 	case past[0].RollsBack != "":
-		return "", hint.New(errors.New("the last run is a rollback itself"), "name a run: --list lists them, --run "+past[0].ID+" takes the rollback back")
+		return "", hint.New(errors.New("the last run is a rollback itself"),
+			"name a run: --list lists them, --run "+past[0].ID+" takes the rollback back")
 	}
 	return past[0].ID, nil
 }
@@ -133,7 +135,8 @@ func printRollback(w io.Writer, r api.Rollback) {
 		fmt.Fprintln(w, plain.Line(fmt.Sprintf("%s:%s: %s", c.Repository, c.Tag, became)))
 	}
 	for _, c := range r.Left {
-		fmt.Fprintln(w, plain.Line(fmt.Sprintf("%s:%s stays: it was moved or deleted after the run", c.Repository, c.Tag)))
+		fmt.Fprintln(w, plain.Line(fmt.Sprintf("%s:%s stays: it was moved or deleted after the run",
+			c.Repository, c.Tag)))
 	}
 	verb := "brought back"
 	if r.ID == "" {

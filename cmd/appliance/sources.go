@@ -53,7 +53,8 @@ func (o *mirrorOptions) reading(ctx context.Context, insecure bool, keys authn.K
 		}
 		return upstream.Options{
 			Registry: registry, SkipVerify: insecure, PlainHTTP: insecure && upstream.AnswersPlain(ctx, registry),
-			Trust: files, Keychain: keys, UserAgent: "appliance/" + version, Retries: o.retryTimes, Busy: o.busy, Log: log,
+			Trust: files, Keychain: keys, UserAgent: "appliance/" + version, Retries: o.retryTimes,
+			Busy: o.busy, Log: log,
 		}, nil
 	}
 }

@@ -88,7 +88,8 @@ func printStatus(w io.Writer, s api.Status) {
 			if room.FreeInodes < room.KeptInodes {
 				full = ": pushes are refused"
 			}
-			row("inodes", "%d of %d free for %s, of which pushes leave %d%s", room.FreeInodes, room.Inodes, room.Path, room.KeptInodes, full)
+			row("inodes", "%d of %d free for %s, of which pushes leave %d%s", room.FreeInodes,
+				room.Inodes, room.Path, room.KeptInodes, full)
 		}
 	}
 	if s.PullQuota > 0 {
@@ -137,7 +138,8 @@ func healthy(s api.Status) string {
 // printJobs prints the progress of collection and scrub, and their last results.
 func printJobs(row func(name, format string, args ...any), s api.Status) {
 	if p := s.GC; p != nil && p.Planned {
-		row("gc", "since %s: freed %s of %s, %d of %s", when(p.Began), bytesOf(p.Done.Bytes), bytesOf(p.Of.Bytes), p.Done.Blobs, count(p.Of.Blobs, "blob"))
+		row("gc", "since %s: freed %s of %s, %d of %s", when(p.Began), bytesOf(p.Done.Bytes),
+			bytesOf(p.Of.Bytes), p.Done.Blobs, count(p.Of.Blobs, "blob"))
 	} else if p != nil {
 		row("gc", "since %s: planning, %s to free so far", when(p.Began), bytesOf(p.Of.Bytes))
 	}
@@ -157,7 +159,8 @@ func printJobs(row func(name, format string, args ...any), s api.Status) {
 		row("scrub", "since %s, %s: %s", when(p.Began), state, howFar(*p))
 	}
 	if p := s.LastScrub; p != nil {
-		row("last scrub", "%s, read %s (%s), %d damaged, %d of them repaired", when(p.Ended), count(int(p.Blobs), "blob"), bytesOf(p.Bytes), p.Damaged, p.Repaired)
+		row("last scrub", "%s, read %s (%s), %d damaged, %d of them repaired", when(p.Ended),
+			count(int(p.Blobs), "blob"), bytesOf(p.Bytes), p.Damaged, p.Repaired)
 	} else {
 		row("last scrub", "never")
 	}
@@ -176,7 +179,8 @@ func printSync(row func(name, format string, args ...any), s api.MirrorState) {
 		row("last sync", "%s: never", s.ImageSet)
 		return
 	}
-	row("last sync", "%s, %s: %d of %s, fetched %s", s.ImageSet, when(r.Ended), r.Mirrored, count(r.Planned, "image"), bytesOf(r.Fetched))
+	row("last sync", "%s, %s: %d of %s, fetched %s", s.ImageSet, when(r.Ended), r.Mirrored,
+		count(r.Planned, "image"), bytesOf(r.Fetched))
 	if r.Error != "" {
 		row("", "failed: %s", r.Error)
 	}

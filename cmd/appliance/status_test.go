@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestStatus_damaged is the first to count what a damaged page of the database holds: it is not said to be nothing, nor
-// that all is well.
+// TestStatus_damaged is the first to count what a damaged page of the database holds: it is not
+// said to be nothing, nor that all is well.
 func TestStatus_damaged(t *testing.T) {
 	f, _ := filled(t)
 	f.start(t)

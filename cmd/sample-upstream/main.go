@@ -1,5 +1,6 @@
-// Command sample-upstream is a development tool: it serves generated content on loopback as if it were the registries, the
-// update service and the chart repository that an appliance mirrors from, and it checks what arrived.
+// Command sample-upstream is a development tool: it serves generated content on loopback as if it
+// were the registries, the update service and the chart repository that an appliance mirrors from,
+// and it checks what arrived.
 //
 // It is not shipped. It serves plain HTTP only: package upstream tests TLS.
 package main

@@ -67,7 +67,8 @@ func serve(ctx context.Context, out io.Writer, o serveOptions) error {
 	return group.Wait()
 }
 
-// writeReady renames a complete file into place, so that a reader that waits for it never reads a part.
+// writeReady renames a complete file into place, so that a reader that waits for it
+// never reads a part.
 func writeReady(path, host string) error {
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".ready-*")
 	if err != nil {

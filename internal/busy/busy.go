@@ -154,7 +154,8 @@ func (l *Limits) answered(name string) {
 
 // Transport limits the requests of one client. sleep waits, and returns early, with ctx's error,
 // when ctx ends; nil is retry.Sleep.
-func (l *Limits) Transport(inner http.RoundTripper, sleep func(ctx context.Context, d time.Duration) error) http.RoundTripper {
+func (l *Limits) Transport(inner http.RoundTripper,
+	sleep func(ctx context.Context, d time.Duration) error) http.RoundTripper {
 	if sleep == nil {
 		sleep = retry.Sleep
 	}

@@ -58,7 +58,8 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 func givenUp(req *http.Request) *http.Response {
 	const body = `{"errors":[{"code":"TOOMANYREQUESTS","message":"it has refused all requests for ten minutes"}]}`
 	return &http.Response{
-		Status: "429 Too Many Requests", StatusCode: http.StatusTooManyRequests, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Status: "429 Too Many Requests", StatusCode: http.StatusTooManyRequests, Proto: "HTTP/1.1",
+		ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{"Content-Type": {"application/json"}}, Request: req,
 		Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)),
 	}

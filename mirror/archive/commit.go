@@ -171,7 +171,8 @@ func (c *committing) imageSet() error {
 // contents writes the list of all other entries.
 func (c *committing) contents() error {
 	list := contents{
-		Format: format, Archive: c.id, Sequence: c.sequence(), Chunks: len(c.layout.chunks), Created: c.layout.created, Version: c.o.Version,
+		Format: format, Archive: c.id, Sequence: c.sequence(), Chunks: len(c.layout.chunks),
+		Created: c.layout.created, Version: c.o.Version,
 		BuildsOn: c.base.Base, Entries: c.entries,
 	}
 	list.Images, list.Failures = c.images.list()

@@ -94,7 +94,8 @@ func (c *committing) document(root *os.Root, name string) error {
 // of it onto the medium.
 func (w *Writer) fits(p *plan.Plan) error {
 	for _, b := range p.Distinct() {
-		if w.o.Strict && w.blobs[b.Digest] == nil && !w.base.digests[b.Digest] && 3*block+padded(b.Size)+infoLength+trailer > w.o.ChunkSize {
+		if w.o.Strict && w.blobs[b.Digest] == nil && !w.base.digests[b.Digest] &&
+			3*block+padded(b.Size)+infoLength+trailer > w.o.ChunkSize {
 			gib := w.o.ChunkSize >> 30
 			return hint.New(fmt.Errorf("maxArchiveSize %dG is too small compared to sizes of files that need to be included in the archive: blob %s has %d bytes. Aborting archive generation", gib, b.Digest, b.Size),
 				fmt.Sprintf("set archiveSize: %d in the image set configuration, or leave --strict-archive out", b.Size>>30+1))

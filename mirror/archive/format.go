@@ -170,7 +170,8 @@ func header(name string, size int64, at time.Time) ([]byte, error) {
 
 // unusedHeader is the header of an entry without a meaning. It has one block whatever the size.
 func unusedHeader(size int64, at time.Time) ([]byte, error) {
-	return renderHeader(&tar.Header{Typeflag: tar.TypeReg, Name: unusedEntry, Size: size, Mode: 0o644, ModTime: at, Format: tar.FormatGNU})
+	return renderHeader(&tar.Header{Typeflag: tar.TypeReg, Name: unusedEntry, Size: size,
+		Mode: 0o644, ModTime: at, Format: tar.FormatGNU})
 }
 
 func renderHeader(h *tar.Header) ([]byte, error) {

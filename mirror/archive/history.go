@@ -123,7 +123,8 @@ func readRecords(dir string) (all []record, err error) {
 		err = json.Unmarshal(data, &all)
 	}
 	if err != nil {
-		return nil, hint.New(fmt.Errorf("read the list of archives of the workspace: %w", err), "take "+filepath.Join(dir, recordsFile)+" away")
+		return nil, hint.New(fmt.Errorf("read the list of archives of the workspace: %w", err),
+			"take "+filepath.Join(dir, recordsFile)+" away")
 	}
 	return all, nil
 }

@@ -29,7 +29,8 @@ type manifest struct {
 
 func newImages() *images {
 	return &images{
-		manifests: map[digest.Digest]manifest{}, in: map[string]map[digest.Digest]bool{}, tags: map[string]map[string]digest.Digest{},
+		manifests: map[digest.Digest]manifest{}, in: map[string]map[digest.Digest]bool{},
+		tags: map[string]map[string]digest.Digest{},
 	}
 }
 

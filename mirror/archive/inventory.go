@@ -43,7 +43,8 @@ func ReadInventory(path string) (*Inventory, error) {
 	defer f.Close()
 	i, err := parseInventory(io.LimitReader(f, maxInventory))
 	if err != nil {
-		return nil, hint.New(fmt.Errorf("read the inventory %s: %w", path, err), "make it again on the far side, and copy the whole file: appliance inventory > FILE")
+		return nil, hint.New(fmt.Errorf("read the inventory %s: %w", path, err),
+			"make it again on the far side, and copy the whole file: appliance inventory > FILE")
 	}
 	return i, nil
 }

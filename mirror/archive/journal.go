@@ -134,7 +134,8 @@ func (l *layout) open(old *left) (blobs map[digest.Digest]*placed, err error) {
 	}
 	blobs = map[digest.Digest]*placed{}
 	for _, p := range old.blobs {
-		if p.Chunk < 1 || p.Chunk > len(l.chunks) || p.Digest.Validate() != nil || p.Size < 0 || p.Size > largest || p.Offset < infoLength {
+		if p.Chunk < 1 || p.Chunk > len(l.chunks) || p.Digest.Validate() != nil || p.Size < 0 ||
+			p.Size > largest || p.Offset < infoLength {
 			continue
 		}
 		head, err := header(blobName(p.Digest), p.Size, l.created)
@@ -142,7 +143,8 @@ func (l *layout) open(old *left) (blobs map[digest.Digest]*placed, err error) {
 			return nil, errors.Join(err, l.close())
 		}
 		blobs[p.Digest] = &placed{
-			region: &region{l.chunks[p.Chunk-1], gap{p.Offset, int64(len(head)) + padded(p.Size)}}, header: head, size: p.Size,
+			region: &region{l.chunks[p.Chunk-1], gap{p.Offset, int64(len(head)) + padded(p.Size)}},
+			header: head, size: p.Size,
 		}
 	}
 	return blobs, nil
@@ -162,7 +164,8 @@ func (p *placed) whole(d digest.Digest) bool {
 		return false
 	}
 	verifier := d.Verifier()
-	n, err := io.CopyBuffer(struct{ io.Writer }{verifier}, io.NewSectionReader(p.file, p.offset+int64(len(head)), p.size), make([]byte, bufferSize))
+	n, err := io.CopyBuffer(struct{ io.Writer }{verifier},
+		io.NewSectionReader(p.file, p.offset+int64(len(head)), p.size), make([]byte, bufferSize))
 	return err == nil && n == p.size && verifier.Verified()
 }
 

@@ -107,7 +107,8 @@ func (l *layout) emptyAlone() *chunk {
 func (l *layout) add(alone bool) (*chunk, error) {
 	c := &chunk{number: len(l.chunks) + 1, alone: alone, end: infoLength}
 	var err error
-	if c.file, err = os.OpenFile(filepath.Join(l.dir, partialName(c.number)), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644); err != nil {
+	if c.file, err = os.OpenFile(filepath.Join(l.dir, partialName(c.number)),
+		os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644); err != nil {
 		return nil, writeError(err)
 	}
 	if err := l.added(c); err != nil {
@@ -231,9 +232,11 @@ func writeError(err error) error {
 	wrapped := fmt.Errorf("write the archive: %w", err)
 	switch {
 	case errors.Is(err, syscall.EFBIG):
-		return &refusedError{hint.New(wrapped, "the file system cannot have a file that large (FAT32 ends at 4 GiB): set archiveSize: 3 in the image set configuration")}
+		return &refusedError{hint.New(wrapped,
+			"the file system cannot have a file that large (FAT32 ends at 4 GiB): set archiveSize: 3 in the image set configuration")}
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return &refusedError{hint.New(wrapped, "free space there, or name a directory with more of it, and run the same command again: what is written is kept")}
+		return &refusedError{hint.New(wrapped,
+			"free space there, or name a directory with more of it, and run the same command again: what is written is kept")}
 	case errors.Is(err, syscall.EROFS), errors.Is(err, os.ErrPermission):
 		return &refusedError{hint.New(wrapped, "name a directory that you may write to: file://DIR")}
 	}

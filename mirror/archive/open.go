@@ -59,7 +59,8 @@ func openWhole(ctx context.Context, dirs []string, partial bool) (*Archive, erro
 	}
 	if len(problems) > 0 {
 		err := errors.Join(problems...)
-		return nil, errors.Join(hint.New(err, "copy the file again from where it was written, or name the directory of what is missing with one more --from; nothing has been imported"), a.Close())
+		return nil, errors.Join(hint.New(err,
+			"copy the file again from where it was written, or name the directory of what is missing with one more --from; nothing has been imported"), a.Close())
 	}
 	return a, nil
 }
@@ -67,8 +68,10 @@ func openWhole(ctx context.Context, dirs []string, partial bool) (*Archive, erro
 // open returns what is wrong with the archives apart, so that they can be described.
 func open(ctx context.Context, paths []string, partial bool) (_ *Archive, problems []error, err error) {
 	a := &Archive{
-		blobs: map[digest.Digest]span{}, documents: map[string]document{}, tags: map[string]digest.Digest{}, origins: map[string]digest.Digest{},
-		types: map[digest.Digest]string{}, referrers: map[digest.Digest][]digest.Digest{}, sizes: map[digest.Digest]int64{}, aliases: map[string]string{},
+		blobs: map[digest.Digest]span{}, documents: map[string]document{},
+		tags: map[string]digest.Digest{}, origins: map[string]digest.Digest{},
+		types: map[digest.Digest]string{}, referrers: map[digest.Digest][]digest.Digest{},
+		sizes: map[digest.Digest]int64{}, aliases: map[string]string{},
 	}
 	defer func() {
 		if err != nil {
@@ -120,7 +123,8 @@ func chunkFiles(path string) (names []string, err error) {
 	}
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), "mirror_seq") && strings.HasSuffix(e.Name(), ".tar") {
-			return nil, hint.New(fmt.Errorf("%s is an archive of oc-mirror v1, which is not read", filepath.Join(path, e.Name())),
+			return nil, hint.New(fmt.Errorf("%s is an archive of oc-mirror v1, which is not read",
+				filepath.Join(path, e.Name())),
 				"mirror with v2 on the connected side: the same image set, with apiVersion mirror.openshift.io/v2alpha1 and without storageConfig")
 		}
 		if chunkPattern.MatchString(e.Name()) && !strings.HasPrefix(e.Name(), ".") {
@@ -128,7 +132,8 @@ func chunkFiles(path string) (names []string, err error) {
 		}
 	}
 	if len(names) == 0 {
-		return nil, hint.New(fmt.Errorf("no tar archives matching %q found in %q", `mirror_[0-9]{6}\.tar`, path), "name the directory that has mirror_000001.tar: --from file://DIR")
+		return nil, hint.New(fmt.Errorf("no tar archives matching %q found in %q",
+			`mirror_[0-9]{6}\.tar`, path), "name the directory that has mirror_000001.tar: --from file://DIR")
 	}
 	return names, nil
 }
@@ -176,7 +181,8 @@ func mixed(parts []*part) (problems []error) {
 	for _, p := range parts {
 		for _, other := range parts {
 			if p.header == nil && other.header != nil && filepath.Dir(p.any().path) == filepath.Dir(other.any().path) {
-				problems = append(problems, fmt.Errorf("%s is of another archive than %s", p.any().path, other.any().path))
+				problems = append(problems, fmt.Errorf("%s is of another archive than %s",
+					p.any().path, other.any().path))
 			}
 		}
 	}

@@ -46,7 +46,8 @@ func keyOf(name string) key {
 func newPart(id string) *part {
 	return &part{
 		id: id, chunks: map[int]*chunkFile{}, seen: map[key]located{}, blobs: map[digest.Digest]span{},
-		missing: map[digest.Digest]int{}, documents: map[string]span{}, digests: map[string]digest.Digest{}, tags: map[string]digest.Digest{},
+		missing: map[digest.Digest]int{}, documents: map[string]span{},
+		digests: map[string]digest.Digest{}, tags: map[string]digest.Digest{},
 	}
 }
 
@@ -129,7 +130,8 @@ func (p *part) index(ctx context.Context, partial bool) (problems []error) {
 
 // needed reports whether a chunk has more than blobs: what an import begins with.
 func (p *part) needed(chunk int) bool {
-	return slices.ContainsFunc(p.contents.Entries, func(e entry) bool { return e.Chunk == chunk && e.Name+e.Type != "" })
+	return slices.ContainsFunc(p.contents.Entries,
+		func(e entry) bool { return e.Chunk == chunk && e.Name+e.Type != "" })
 }
 
 // lacks is the error of chunks that are not there.
@@ -151,7 +153,8 @@ func (p *part) agrees(c *chunkFile) error {
 	if p.header == nil {
 		return nil
 	}
-	if c.header == nil || c.header.Chunks != p.header.Chunks || c.header.Sequence != p.header.Sequence || c.header.Previous != p.header.Previous {
+	if c.header == nil || c.header.Chunks != p.header.Chunks ||
+		c.header.Sequence != p.header.Sequence || c.header.Previous != p.header.Previous {
 		return c.damaged("it says other things of its archive than %s", p.any().path)
 	}
 	return nil
@@ -236,7 +239,8 @@ func (p *part) compare() error {
 		if doc, ok := strings.CutPrefix(name, workingDir); ok {
 			p.digests[doc] = e.Digest
 		}
-		if repository, tag, ok := parseTagLink(name); ok && digest.FromString(p.tags[repository+":"+tag].String()) != e.Digest {
+		if repository, tag, ok := parseTagLink(name); ok &&
+			digest.FromString(p.tags[repository+":"+tag].String()) != e.Digest {
 			return c.damaged("tag %s:%s has another digest", repository, tag)
 		}
 	}

@@ -263,7 +263,8 @@ func (r *reading) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	if digest.NewDigest(r.digest.Algorithm(), r.hash) != r.digest {
-		r.err = hint.New(r.damaged("blob %s has other content", r.digest), "copy the file again from where it was written")
+		r.err = hint.New(r.damaged("blob %s has other content", r.digest),
+			"copy the file again from where it was written")
 		return 0, r.err
 	}
 	r.err = io.EOF

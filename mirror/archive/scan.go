@@ -143,7 +143,8 @@ func (c *chunkFile) readHeader() error {
 			return c.damaged("%s: %w", chunkEntry, err)
 		}
 		if h.Format != format {
-			return fmt.Errorf("%s has format %d, and this program reads format %d: use a newer one", c.path, h.Format, format)
+			return fmt.Errorf("%s has format %d, and this program reads format %d: use a newer one",
+				c.path, h.Format, format)
 		}
 		if h.Number < 1 || h.Chunks < h.Number || h.Archive == "" {
 			return c.damaged("%s says that it is chunk %d of %d", chunkEntry, h.Number, h.Chunks)

@@ -107,7 +107,8 @@ func Create(ctx context.Context, o Options) (_ *Writer, err error) {
 		w.base = base{o.Have.digests, &Base{Inventory: o.Have.checksum, Created: o.Have.created}}
 	}
 	w.id = rand.Text()
-	w.layout = &layout{dir: o.Dir, limit: o.ChunkSize, created: o.Now().UTC().Truncate(time.Second), added: w.addedChunk}
+	w.layout = &layout{dir: o.Dir, limit: o.ChunkSize, created: o.Now().UTC().Truncate(time.Second),
+		added: w.addedChunk}
 	if old == nil {
 		return w, nil
 	}
@@ -125,7 +126,8 @@ func (w *Writer) acquire() error {
 	}
 	w.lock = dir
 	if errors.Is(durable.Lock(dir, durable.Exclusive), durable.ErrLocked) { // some file systems have no locks
-		return hint.New(fmt.Errorf("another run writes an archive into %s", w.o.Dir), "wait until it has ended, or name another directory")
+		return hint.New(fmt.Errorf("another run writes an archive into %s", w.o.Dir),
+			"wait until it has ended, or name another directory")
 	}
 	return nil
 }
@@ -185,7 +187,9 @@ func (w *Writer) addedChunk(c *chunk) error {
 // Existing lists the blobs that the archive has or leaves out, and the manifests that this run has
 // put: those are in every archive, so that an import needs no other source of them. A blob counts
 // for all repositories.
-func (w *Writer) Existing(_ context.Context, blobs, manifests map[string][]digest.Digest) (existingBlobs, existingManifests, unconfirmed map[string][]digest.Digest, err error) {
+func (w *Writer) Existing(_ context.Context, blobs,
+	manifests map[string][]digest.Digest) (existingBlobs, existingManifests,
+	unconfirmed map[string][]digest.Digest, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	existingBlobs, existingManifests = map[string][]digest.Digest{}, map[string][]digest.Digest{}
@@ -259,7 +263,8 @@ func (w *Writer) reserve(desc ocispec.Descriptor) (*placed, error) {
 		return nil, err
 	}
 	if alone {
-		w.o.Log.Warn("a blob is larger than archiveSize and has a chunk of its own", "blob", desc.Digest, "bytes", desc.Size)
+		w.o.Log.Warn("a blob is larger than archiveSize and has a chunk of its own", "blob",
+			desc.Digest, "bytes", desc.Size)
 	}
 	at := &place{desc.Digest, desc.Size, region.number, region.offset}
 	if err := w.journal.write(line{Blob: at}); err != nil {

@@ -1,7 +1,8 @@
 // Package desttest checks that a destination does what mirror.Destination says.
 //
-// Use Run from a test of each implementation, over the real thing: a store in a temporary directory, a registry that
-// listens. What holds for one implementation only stays in its own tests.
+// Use Run from a test of each implementation, over the real thing: a store in a
+// temporary directory, a registry that listens. What holds for one implementation only
+// stays in its own tests.
 package desttest
 
 import (
@@ -25,7 +26,8 @@ import (
 type Place struct {
 	// Begin begins a run.
 	Begin func(ctx context.Context) (mirror.Destination, error)
-	// Manifest returns what a client reads under a tag or a digest, and an error with fs.ErrNotExist for what is not there.
+	// Manifest returns what a client reads under a tag or a digest, and an error with
+	// fs.ErrNotExist for what is not there.
 	Manifest func(ctx context.Context, repo, ref string) ([]byte, error)
 }
 
@@ -79,7 +81,8 @@ func (s *suite) must(err error) {
 // blob returns a blob's content and its descriptor.
 func blob(text string) ([]byte, ocispec.Descriptor) {
 	data := []byte(text)
-	return data, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: digest.FromBytes(data), Size: int64(len(data))}
+	return data, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip,
+		Digest: digest.FromBytes(data), Size: int64(len(data))}
 }
 
 func (s *suite) putBlob(repo, text string) ocispec.Descriptor {
@@ -95,7 +98,8 @@ func (s *suite) putImage(repo, text string) (ocispec.Descriptor, []byte) {
 	config, layer := s.putBlob(repo, "{}"), s.putBlob(repo, text)
 	config.MediaType = ocispec.MediaTypeImageConfig
 	body := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"digest":%q,"size":%d},"layers":[{"mediaType":%q,"digest":%q,"size":%d}]}`,
-		ocispec.MediaTypeImageManifest, config.MediaType, config.Digest, config.Size, layer.MediaType, layer.Digest, layer.Size)
+		ocispec.MediaTypeImageManifest, config.MediaType, config.Digest, config.Size,
+		layer.MediaType, layer.Digest, layer.Size)
 	return s.putManifest(repo, ocispec.MediaTypeImageManifest, body), body
 }
 
@@ -170,8 +174,10 @@ func existing(s *suite) {
 	}
 	_, none := blob("none")
 	blobs, manifests, _, err := s.run.Existing(s.Context(),
-		map[string][]digest.Digest{"a": {none.Digest, absent.Digest}}, map[string][]digest.Digest{"a": {none.Digest, desc.Digest}})
-	if err != nil || len(blobs["a"]) != 1 || blobs["a"][0] != absent.Digest || len(manifests["a"]) != 1 || manifests["a"][0] != desc.Digest {
+		map[string][]digest.Digest{"a": {none.Digest, absent.Digest}},
+		map[string][]digest.Digest{"a": {none.Digest, desc.Digest}})
+	if err != nil || len(blobs["a"]) != 1 || blobs["a"][0] != absent.Digest ||
+		len(manifests["a"]) != 1 || manifests["a"][0] != desc.Digest {
 		s.Errorf("existing are blobs %v and manifests %v, %v", blobs, manifests, err)
 	}
 }
@@ -265,7 +271,8 @@ func (e *ending) Read(p []byte) (int, error) {
 
 func refused(s *suite) {
 	_, desc := blob("the right one")
-	for name, content := range map[string]string{"others": "the wrong one", "too few": "the right", "too many": "the right one and more"} {
+	for name, content := range map[string]string{"others": "the wrong one", "too few": "the right",
+		"too many": "the right one and more"} {
 		if err := s.run.PutBlob(s.Context(), "a", desc, strings.NewReader(content)); err == nil {
 			s.Errorf("%s are taken", name)
 		}

@@ -135,7 +135,8 @@ func (s *session) kept(w wanted) ([]byte, error) {
 			return data, err
 		}
 	}
-	err = fmt.Errorf("chart file not found for %s version %s: tried %s", w.chart.Name, w.chart.Version, strings.Join(tried, ", "))
+	err = fmt.Errorf("chart file not found for %s version %s: tried %s", w.chart.Name,
+		w.chart.Version, strings.Join(tried, ", "))
 	if len(tried) == 0 {
 		err = fmt.Errorf("chart file not found for %s: no version in %s", w, chartsDir)
 	}

@@ -93,7 +93,8 @@ func (c *Collector) Collect(ctx context.Context, p *plan.Plan) error {
 			return ctx.Err()
 		}
 		if err != nil {
-			p.Failures = append(p.Failures, failed(repository.Name+" "+plainURL(repository.URL), c.Config.At(repositoryPath(i)), err))
+			p.Failures = append(p.Failures, failed(repository.Name+" "+plainURL(repository.URL),
+				c.Config.At(repositoryPath(i)), err))
 		}
 		charts = append(charts, found...)
 	}

@@ -98,7 +98,8 @@ func exact(s string) bool {
 func (x *index) find(name, constraint string) (*entry, error) {
 	versions := x.entries[name]
 	if len(versions) == 0 {
-		return nil, hint.New(fmt.Errorf("no chart %s in the index", name), "it has: "+some(slices.Sorted(maps.Keys(x.entries))))
+		return nil, hint.New(fmt.Errorf("no chart %s in the index", name),
+			"it has: "+some(slices.Sorted(maps.Keys(x.entries))))
 	}
 	texts := make([]string, len(versions))
 	for i, e := range versions {
@@ -109,7 +110,8 @@ func (x *index) find(name, constraint string) (*entry, error) {
 		return nil, fmt.Errorf("chart %s: %w", name, err)
 	}
 	if best == "" {
-		return nil, hint.New(fmt.Errorf("no version %s of chart %s in the index", cmp.Or(constraint, "(stable)"), name), "it has: "+some(texts))
+		return nil, hint.New(fmt.Errorf("no version %s of chart %s in the index",
+			cmp.Or(constraint, "(stable)"), name), "it has: "+some(texts))
 	}
 	return versions[slices.Index(texts, best)], nil
 }

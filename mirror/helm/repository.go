@@ -29,7 +29,8 @@ func (s *session) charts(ctx context.Context, i int, r imageset.HelmRepository) 
 		if !chartName.MatchString(c.Name) {
 			return nil, fmt.Errorf("%q is not the name of a chart", c.Name)
 		}
-		all = append(all, wanted{chart: c, repository: r, at: s.Config.At(fmt.Sprintf("%s.charts[%d]", repositoryPath(i), j))})
+		all = append(all, wanted{chart: c, repository: r,
+			at: s.Config.At(fmt.Sprintf("%s.charts[%d]", repositoryPath(i), j))})
 	}
 	at, err := parseRepository(r.URL)
 	if err != nil {
@@ -37,7 +38,8 @@ func (s *session) charts(ctx context.Context, i int, r imageset.HelmRepository) 
 	}
 	switch {
 	case at.Scheme == "oci" && len(all) == 0:
-		return nil, hint.New(errors.New("an OCI registry has no index of its charts"), "list them under charts:, each with name: and version:")
+		return nil, hint.New(errors.New("an OCI registry has no index of its charts"),
+			"list them under charts:, each with name: and version:")
 	case at.Scheme == "oci", s.Offline && len(all) > 0:
 		return all, nil
 	}
@@ -47,7 +49,8 @@ func (s *session) charts(ctx context.Context, i int, r imageset.HelmRepository) 
 	}
 	if len(all) == 0 {
 		for _, e := range x.all() {
-			all = append(all, wanted{chart: imageset.Chart{Name: e.Name, Version: e.Version}, repository: r, at: s.Config.At(repositoryPath(i)), entry: e})
+			all = append(all, wanted{chart: imageset.Chart{Name: e.Name, Version: e.Version},
+				repository: r, at: s.Config.At(repositoryPath(i)), entry: e})
 		}
 		return all, nil
 	}
@@ -73,10 +76,12 @@ func (s *session) findAll(x *index, all []wanted) (found []wanted, err error) {
 func parseRepository(text string) (*url.URL, error) {
 	at, err := url.Parse(text)
 	if err != nil { // its text has the address, which may have a password
-		return nil, hint.New(errors.New("the url of the Helm repository cannot be parsed"), "write url: https://host/path/")
+		return nil, hint.New(errors.New("the url of the Helm repository cannot be parsed"),
+			"write url: https://host/path/")
 	}
 	if at.Scheme != "http" && at.Scheme != "https" && at.Scheme != "oci" || at.Host == "" {
-		return nil, hint.New(fmt.Errorf("%s is not the url of a Helm repository", at.Redacted()), "write url: https://host/path/ or oci://host/path")
+		return nil, hint.New(fmt.Errorf("%s is not the url of a Helm repository", at.Redacted()),
+			"write url: https://host/path/ or oci://host/path")
 	}
 	at.Path = strings.TrimSuffix(strings.TrimSuffix(at.Path, "/"+indexFile), "/") + "/"
 	at.RawPath = ""
@@ -179,7 +184,8 @@ func (s *session) get(ctx context.Context, repository, at *url.URL, most int64) 
 	}
 	if user != nil {
 		with := *client.HTTP
-		with.Transport = &loggedIn{inner: client.HTTP.Transport, scheme: repository.Scheme, host: repository.Host, user: user}
+		with.Transport = &loggedIn{inner: client.HTTP.Transport, scheme: repository.Scheme,
+			host: repository.Host, user: user}
 		client.HTTP = &with
 	}
 	bare := *at

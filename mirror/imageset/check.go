@@ -30,7 +30,8 @@ func (d *decoder) check(c *Config) {
 				"blocked image %q: invalid regular expression: %v", b.Name, err)
 		}
 		if b.Name == "" {
-			d.at(path, "write name: and a regular expression, or remove the entry", "a blocked image without name would block every image")
+			d.at(path, "write name: and a regular expression, or remove the entry",
+				"a blocked image without name would block every image")
 		}
 	}
 	if len(c.Mirror.Samples) > 0 {
@@ -70,7 +71,8 @@ func (d *decoder) checkPlatform(p *Platform) {
 	d.checkOSArch(path, p.Platforms)
 	for i, a := range p.Architectures {
 		if !slices.Contains(Architectures(), a) {
-			d.at(fmt.Sprintf("%s.architectures[%d]", path, i), "", "architecture %q is not one of %s", a, strings.Join(Architectures(), ", "))
+			d.at(fmt.Sprintf("%s.architectures[%d]", path, i), "",
+				"architecture %q is not one of %s", a, strings.Join(Architectures(), ", "))
 		}
 	}
 	if p.Release != "" {
@@ -119,7 +121,8 @@ func (d *decoder) checkVersion(at, what, key, v string) (semver.Version, bool) {
 	}
 	parsed, err := semver.Parse(v)
 	if err != nil {
-		d.at(at, "write major.minor.patch, like 4.18.2", "%s: %s %q must respect semantic versioning notation", what, key, v)
+		d.at(at, "write major.minor.patch, like 4.18.2",
+			"%s: %s %q must respect semantic versioning notation", what, key, v)
 		return semver.Version{}, false
 	}
 	return parsed, true
@@ -147,7 +150,8 @@ func (d *decoder) checkAdditional(images []AdditionalImage) {
 		case err != nil:
 			d.inAdditional(at+".name", referenceHint, "additional image %v", err)
 		case ref.Tag == "" && strings.HasPrefix(ref.Digest.String(), "sha512:") && img.TargetTag == "":
-			d.inAdditional(at+".name", "give it a targetTag", "additional image %s: its digest is too long to become its tag", img.Name)
+			d.inAdditional(at+".name", "give it a targetTag",
+				"additional image %s: its digest is too long to become its tag", img.Name)
 		}
 		if img.TargetRepo != "" && !image.ValidRepository(img.TargetRepo) {
 			d.inAdditional(at+".targetRepo", "write path elements in lower case, without host, tag or digest",
@@ -174,7 +178,8 @@ func (d *decoder) checkHelm(h Helm) {
 	}
 	for i, c := range h.Local {
 		if c.Path == "" {
-			d.at(fmt.Sprintf("mirror.helm.local[%d]", i), "write path: and the chart's file or directory", "a local Helm chart without path")
+			d.at(fmt.Sprintf("mirror.helm.local[%d]", i),
+				"write path: and the chart's file or directory", "a local Helm chart without path")
 		}
 	}
 }
@@ -204,7 +209,8 @@ func (d *decoder) checkOperators(operators []Operator) {
 		// The same catalog may be listed twice if the two go to different places.
 		name := o.Catalog + "\x00" + o.TargetCatalog + "\x00" + o.TargetTag
 		if seen[name] {
-			d.at(at, "merge the two entries, or give one a targetCatalog or targetTag", "catalog %q: duplicate found in configuration", o.Catalog)
+			d.at(at, "merge the two entries, or give one a targetCatalog or targetTag",
+				"catalog %q: duplicate found in configuration", o.Catalog)
 		}
 		seen[name] = true
 		if o.SkipDependencies {

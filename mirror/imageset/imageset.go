@@ -1,11 +1,13 @@
 // Package imageset reads ImageSetConfiguration files, the ones that oc-mirror v2 reads.
 //
-// Use Load, or Parse on bytes. Reading is strict, as oc-mirror's is: an unknown key, a key given twice or a value of the wrong
-// type is an error. Unlike oc-mirror's, every error names the file and the line, and all are reported together. A Config keeps
-// the line of each of its keys (Config.At), for the message of a collector that cannot do what a key asks for.
+// Use Load, or Parse on bytes. Reading is strict, as oc-mirror's is: an unknown key, a key given
+// twice or a value of the wrong type is an error. Unlike oc-mirror's, every error names the file
+// and the line, and all are reported together. A Config keeps the line of each of its keys
+// (Config.At), for the message of a collector that cannot do what a key asks for.
 //
-// Refused: sigs.k8s.io/yaml, which turns YAML into JSON first and loses the lines, and decoding into structs with KnownFields,
-// which gives the line of an unknown key, but not the line of a key whose value turns out to be wrong later.
+// Refused: sigs.k8s.io/yaml, which turns YAML into JSON first and loses the lines, and decoding
+// into structs with KnownFields, which gives the line of an unknown key, but not the line of a key
+// whose value turns out to be wrong later.
 package imageset
 
 import (
@@ -42,8 +44,8 @@ type Config struct {
 	lines map[string]int
 }
 
-// Mirror is the content of the configuration. The names of its fields, and of the structs below, are
-// the keys of the file, with a small first letter.
+// Mirror is the content of the configuration. The names of its fields, and of the structs below,
+// are the keys of the file, with a small first letter.
 type Mirror struct {
 	Platform         Platform
 	Operators        []Operator
@@ -209,8 +211,8 @@ func parse(name string, data []byte, kind string) (*Config, error) {
 	return c, nil
 }
 
-// At returns the place of a key, as file:line, for a message; of an absent key the file. path is like
-// "mirror.additionalImages[2].name".
+// At returns the place of a key, as file:line, for a message; of an absent key the file. path is
+// like "mirror.additionalImages[2].name".
 func (c *Config) At(path string) string {
 	if line := c.lines[path]; line > 0 {
 		return fmt.Sprintf("%s:%d", c.File, line)
@@ -219,5 +221,6 @@ func (c *Config) At(path string) string {
 }
 
 func unreadable(err error) error {
-	return hint.New(fmt.Errorf("read image set configuration: %w", err), "give the path of an ImageSetConfiguration with --config, one that you may read")
+	return hint.New(fmt.Errorf("read image set configuration: %w", err),
+		"give the path of an ImageSetConfiguration with --config, one that you may read")
 }

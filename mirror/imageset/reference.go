@@ -13,8 +13,9 @@ import (
 
 // Reference is the name of an image, split by the rules that decide its destination.
 //
-// They are oc-mirror's and not docker's: the first path element is the domain whatever its form, and nothing is added. Registry
-// and Repository, from which the image is pulled, follow docker, as oc-mirror's copying does.
+// They are oc-mirror's and not docker's: the first path element is the domain whatever its form,
+// and nothing is added. Registry and Repository, from which the image is pulled, follow docker, as
+// oc-mirror's copying does.
 type Reference struct {
 	Transport string // "docker" or "oci"
 	Domain    string // may be empty
@@ -107,7 +108,8 @@ func (r Reference) Ref() string {
 	return r.Tag
 }
 
-// DestinationTag returns the tag that the image has in a mirror: its own, or one made of its digest.
+// DestinationTag returns the tag that the image has in a mirror: its own, or one
+// made of its digest.
 func (r Reference) DestinationTag() string {
 	if r.Tag != "" {
 		return r.Tag
@@ -137,8 +139,8 @@ func (r Reference) Repository() string {
 	return r.Domain + "/" + r.Path
 }
 
-// Canonical returns the registry and repository under which a cluster asks for the image, however its name is written: Docker
-// Hub's short names are docker.io/library/… and docker.io/….
+// Canonical returns the registry and repository under which a cluster asks for the image, however
+// its name is written: Docker Hub's short names are docker.io/library/… and docker.io/….
 func (r Reference) Canonical() string {
 	registry, repository := r.Registry(), r.Repository()
 	if registry == "index.docker.io" || registry == "registry-1.docker.io" {
@@ -158,5 +160,6 @@ const referenceHint = "write host[:port]/path:tag or host[:port]/path@sha256:…
 
 // badReference has oc-mirror's wording.
 func badReference(s, format string, args ...any) error {
-	return hint.New(fmt.Errorf("%s unable to parse image correctly : %s", s, fmt.Sprintf(format, args...)), referenceHint)
+	return hint.New(fmt.Errorf("%s unable to parse image correctly : %s", s,
+		fmt.Sprintf(format, args...)), referenceHint)
 }

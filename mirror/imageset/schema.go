@@ -60,7 +60,8 @@ func section(kind string) string {
 	return "mirror"
 }
 
-// asMirror gives the content of a deletion the name that the table of keys has. Keys that a deletion does not have are problems.
+// asMirror gives the content of a deletion the name that the table of keys has. Keys that a
+// deletion does not have are problems.
 func (d *decoder) asMirror(root *yaml.Node) {
 	for i := 0; i+1 < len(root.Content); i += 2 {
 		switch key := root.Content[i]; {
@@ -98,7 +99,8 @@ func (d *decoder) header(root *yaml.Node, want string) bool {
 	for _, kind := range []string{imageSetKind, deleteKind} {
 		switch node := lookup(root, section(kind)); {
 		case kind == want && node == nil:
-			d.problem(root.Line, "add the key "+section(want)+": and below it what is meant", "the key %s is missing", section(want))
+			d.problem(root.Line, "add the key "+section(want)+": and below it what is meant",
+				"the key %s is missing", section(want))
 			return false
 		case kind != want && node != nil:
 			do := "leave it out; the kind of a file with it is " + kind

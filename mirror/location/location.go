@@ -119,14 +119,16 @@ func (l *Locations) repository(found *sysregistriesv2.Registry, named reference.
 }
 
 // endpoints returns where a reference is read, the repository's own place last.
-func (l *Locations) endpoints(known map[Place]*endpoint, found *sysregistriesv2.Registry, ref reference.Named) (all []*endpoint, err error) {
+func (l *Locations) endpoints(known map[Place]*endpoint, found *sysregistriesv2.Registry,
+	ref reference.Named) (all []*endpoint, err error) {
 	sources, err := found.PullSourcesFromReference(ref)
 	if err != nil {
 		return nil, err
 	}
 	for _, s := range sources {
 		place := Place{
-			Registry: reference.Domain(s.Reference), Repository: reference.Path(s.Reference), Insecure: s.Endpoint.Insecure,
+			Registry: reference.Domain(s.Reference), Repository: reference.Path(s.Reference),
+			Insecure:  s.Endpoint.Insecure,
 			Elsewhere: reference.Domain(s.Reference) != reference.Domain(ref),
 		}
 		if known[place] == nil {

@@ -15,9 +15,9 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// repository is a repository with mirrors, or at another place than its name says. Each request goes
-// to the endpoints in turn until one has an answer. The one that answered is asked first from then
-// on, and one whose registry did not answer is asked last.
+// repository is a repository with mirrors, or at another place than its name says. Each request
+// goes to the endpoints in turn until one has an answer. The one that answered is asked first from
+// then on, and one whose registry did not answer is asked last.
 type repository struct {
 	name string
 	all  *Locations
@@ -189,7 +189,8 @@ func (r *repository) found(k kind, e *endpoint, failed failures) {
 	}
 	r.logged = e
 	if len(failed) > 0 {
-		r.all.log.Warn("a place of registries.conf failed, and another answers", "repository", r.name, "failed", failed.String(), "reading from", e.place)
+		r.all.log.Warn("a place of registries.conf failed, and another answers", "repository",
+			r.name, "failed", failed.String(), "reading from", e.place)
 		return
 	}
 	r.all.log.Info("reading where registries.conf says", "repository", r.name, "reading from", e.place)

@@ -22,8 +22,8 @@ type resolver struct {
 	warned   bool
 }
 
-// resolve adds the payloads of the channels for one architecture, and those that an update between two of them passes. A
-// channel that cannot be resolved is a failure of the plan.
+// resolve adds the payloads of the channels for one architecture, and those that an update between
+// two of them passes. A channel that cannot be resolved is a failure of the plan.
 func (r *resolver) resolve(ctx context.Context, channels []imageset.Channel, arch string) {
 	var chosen []updategraph.Chosen
 	failed := false
@@ -42,9 +42,10 @@ func (r *resolver) resolve(ctx context.Context, channels []imageset.Channel, arc
 	if failed { // which releases an update passes is not known without all of the channels
 		return
 	}
-	passed, warnings, err := updategraph.Across(ctx, chosen, func(ctx context.Context, name string) (*updategraph.Graph, error) {
-		return r.graph(ctx, imageset.OCP, name, arch)
-	})
+	passed, warnings, err := updategraph.Across(ctx, chosen,
+		func(ctx context.Context, name string) (*updategraph.Graph, error) {
+			return r.graph(ctx, imageset.OCP, name, arch)
+		})
 	r.plan.Warnings = append(r.plan.Warnings, warnings...)
 	for _, p := range passed {
 		if err == nil {
@@ -57,7 +58,8 @@ func (r *resolver) resolve(ctx context.Context, channels []imageset.Channel, arc
 }
 
 // channel adds the payloads of one channel and returns its releases.
-func (r *resolver) channel(ctx context.Context, channel imageset.Channel, arch, reason string) ([]updategraph.Node, error) {
+func (r *resolver) channel(ctx context.Context, channel imageset.Channel, arch,
+	reason string) ([]updategraph.Node, error) {
 	graph, err := r.graph(ctx, channel.Type, channel.Name, arch)
 	if err != nil {
 		return nil, err
@@ -87,7 +89,8 @@ func (r *resolver) warnOfEUS(c imageset.Channel, reason string) {
 		return
 	}
 	r.warned = true
-	r.plan.Warnings = append(r.plan.Warnings, fmt.Sprintf("%s: %s goes over more than one minor version: which releases such an update passes, see https://access.redhat.com/labs/ocpupgradegraph/update_path", reason, c.Name))
+	r.plan.Warnings = append(r.plan.Warnings,
+		fmt.Sprintf("%s: %s goes over more than one minor version: which releases such an update passes, see https://access.redhat.com/labs/ocpupgradegraph/update_path", reason, c.Name))
 }
 
 // failChannel adds a channel that cannot be resolved.

@@ -76,7 +76,8 @@ func scanLayer(r io.Reader) (*unpacked, error) {
 	if err != nil {
 		return nil, err
 	}
-	whiteouts := []string{manifestsDirectory + ".wh." + referencesName, manifestsDirectory + ".wh..wh..opq", ".wh.release-manifests", ".wh..wh..opq"}
+	whiteouts := []string{manifestsDirectory + ".wh." + referencesName,
+		manifestsDirectory + ".wh..wh..opq", ".wh.release-manifests", ".wh..wh..opq"}
 	none := errNoReferences
 	files := map[string][]byte{}
 	t := tar.NewReader(io.LimitReader(body, maxLayer))

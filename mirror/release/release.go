@@ -1,11 +1,12 @@
-// Package release collects what mirror.platform of an image set configuration asks for: release payloads, and the components
-// that they name.
+// Package release collects what mirror.platform of an image set configuration asks for: release
+// payloads, and the components that they name.
 //
-// Use Collector. Components are read from the payload's own image-references file, which stays in the workspace, so that a
-// repeated run does not fetch that layer again.
+// Use Collector. Components are read from the payload's own image-references file, which stays in
+// the workspace, so that a repeated run does not fetch that layer again.
 //
-// Refused: guessing a payload's architecture from its tag, since the update graph was asked for one; and planning a release
-// without a component that cannot be read, since a cluster cannot be installed from it.
+// Refused: guessing a payload's architecture from its tag, since the update graph was asked
+// for one; and planning a release without a component that cannot be read, since a cluster
+// cannot be installed from it.
 package release
 
 import (
@@ -59,8 +60,8 @@ type Collector struct {
 	Repository func(name string) string
 }
 
-// Collect adds the components of each release, followed by its payload. A release, or a channel, that cannot be resolved is a
-// failure of the plan and does not stop the others.
+// Collect adds the components of each release, followed by its payload. A release, or a channel,
+// that cannot be resolved is a failure of the plan and does not stop the others.
 func (c *Collector) Collect(ctx context.Context, p *plan.Plan) error {
 	s := &signatures{Collector: c}
 	for _, payload := range c.payloads(ctx, p) {
@@ -89,8 +90,8 @@ func (c *Collector) fail(p *plan.Plan, payload *plan.Image, err error) {
 	p.Failures = append(p.Failures, f)
 }
 
-// payloads lists the payloads. A payload that several channels lead to is listed several times, as any image that is asked
-// for twice may be.
+// payloads lists the payloads. A payload that several channels lead to is listed several times, as
+// any image that is asked for twice may be.
 func (c *Collector) payloads(ctx context.Context, p *plan.Plan) []*plan.Image {
 	platform := c.Config.Mirror.Platform
 	if platform.Release != "" {
@@ -158,7 +159,8 @@ func (c *Collector) components(ctx context.Context, p *plan.Plan, payload *plan.
 			return nil, fmt.Errorf("component %s is named by tag (%s): a release names its components by digest", component.name, component.image)
 		}
 		all = append(all, &plan.Image{
-			Type: plan.ReleaseContent, Origin: component.image, Reason: "component " + component.name + " of release " + payload.Release,
+			Type: plan.ReleaseContent, Origin: component.image,
+			Reason:    "component " + component.name + " of release " + payload.Release,
 			Reference: ref, Release: payload.Release, Platforms: payload.Platforms,
 			Repository: c.Repository(componentRepository), Tag: payload.Tag + "-" + component.name,
 		})

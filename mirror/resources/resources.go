@@ -1,9 +1,11 @@
-// Package resources renders what is applied to a cluster so that it finds the mirror: ImageDigestMirrorSet, ImageTagMirrorSet,
-// UpdateService and the signatures of releases, in the files and with the names that oc-mirror v2 has (idms-oc-mirror.yaml,
-// itms-oc-mirror.yaml, idms-release-0 and so on), since people's scripts know them.
+// Package resources renders what is applied to a cluster so that it finds the mirror:
+// ImageDigestMirrorSet, ImageTagMirrorSet, UpdateService and the signatures of releases, in the
+// files and with the names that oc-mirror v2 has (idms-oc-mirror.yaml, itms-oc-mirror.yaml,
+// idms-release-0 and so on), since people's scripts know them.
 //
-// Use Render with the images that were mirrored. The order of documents and entries is stable, unlike oc-mirror's, so that
-// two runs can be compared. CatalogSource and ClusterCatalog are not built: they come with the collector of catalogs.
+// Use Render with the images that were mirrored. The order of documents and entries is stable,
+// unlike oc-mirror's, so that two runs can be compared. CatalogSource and ClusterCatalog are not
+// built: they come with the collector of catalogs.
 package resources
 
 import (
@@ -31,7 +33,8 @@ type Image struct {
 type Options struct {
 	Created time.Time
 	Version string // of this program
-	// ByRepository writes an entry for each repository: paths that were joined have no namespaces in common.
+	// ByRepository writes an entry for each repository: paths that were joined have
+	// no namespaces in common.
 	ByRepository bool
 }
 
@@ -74,7 +77,8 @@ type kind struct {
 
 func kinds() []kind {
 	return []kind{
-		{"idms-oc-mirror.yaml", "ImageDigestMirrorSet", "idms", "imageDigestMirrors", func(i Image) bool { return i.ByDigest }},
+		{"idms-oc-mirror.yaml", "ImageDigestMirrorSet", "idms", "imageDigestMirrors",
+			func(i Image) bool { return i.ByDigest }},
 		{"itms-oc-mirror.yaml", "ImageTagMirrorSet", "itms", "imageTagMirrors", func(i Image) bool { return i.ByTag }},
 	}
 }
@@ -155,8 +159,9 @@ func (k kind) document(c string, set map[string][]string, o Options) mirrorSet {
 	}
 }
 
-// scope returns the names of an image's entry in a mirror set: the namespaces, where the destination keeps the source's
-// path, so that one entry serves all images of the namespace; else the repositories.
+// scope returns the names of an image's entry in a mirror set: the namespaces, where the
+// destination keeps the source's path, so that one entry serves all images of the namespace;
+// else the repositories.
 func scope(i Image, byRepository bool) (source, destination string) {
 	host, path, ok := strings.Cut(i.Source, "/")
 	if byRepository || !ok || !strings.HasSuffix(i.Destination, "/"+path) {

@@ -1,7 +1,8 @@
 // Package sourcetest checks that a source does what mirror.Source says.
 //
-// Use Run from a test of each implementation, over the real thing: a registry that listens, files in a temporary directory.
-// What holds for one implementation only, such as how often a registry is asked again, stays in its own tests.
+// Use Run from a test of each implementation, over the real thing: a registry that listens, files
+// in a temporary directory. What holds for one implementation only, such as how often a registry is
+// asked again, stays in its own tests.
 package sourcetest
 
 import (
@@ -28,7 +29,8 @@ type Content struct {
 	Tags      map[string]digest.Digest
 	// Manifests and Blobs are the bytes under each digest, which may be damaged.
 	Manifests, Blobs map[digest.Digest][]byte
-	// Breaks is a blob that breaks off half way when it is read for the first time, if the source is behind a connection.
+	// Breaks is a blob that breaks off half way when it is read for the first time, if the source
+	// is behind a connection.
 	Breaks digest.Digest
 }
 
@@ -98,13 +100,15 @@ func random(n int) []byte {
 
 func manifest(layer digest.Digest, size int) []byte {
 	return fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"digest":%q,"size":2},"layers":[{"mediaType":%q,"digest":%q,"size":%d}]}`,
-		ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageConfig, digest.FromString("{}"), ocispec.MediaTypeImageLayer, layer, size)
+		ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageConfig, digest.FromString("{}"),
+		ocispec.MediaTypeImageLayer, layer, size)
 }
 
 // referrerOf returns a manifest whose subject is another.
 func referrerOf(subject digest.Digest, size int) []byte {
 	return fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"artifactType":"application/x","config":{"mediaType":%q,"digest":%q,"size":2},"layers":[],"subject":{"mediaType":%q,"digest":%q,"size":%d}}`,
-		ocispec.MediaTypeImageManifest, ocispec.MediaTypeEmptyJSON, digest.FromString("{}"), ocispec.MediaTypeImageManifest, subject, size)
+		ocispec.MediaTypeImageManifest, ocispec.MediaTypeEmptyJSON, digest.FromString("{}"),
+		ocispec.MediaTypeImageManifest, subject, size)
 }
 
 func (s *suite) referrers(t *testing.T) {
@@ -123,7 +127,8 @@ func (s *suite) manifests(t *testing.T) {
 		if err != nil || !bytes.Equal(body, s.body) {
 			t.Fatalf("%s: %q, %v", ref, body, err)
 		}
-		if desc.Digest != s.manifest || desc.Size != int64(len(body)) || desc.MediaType != ocispec.MediaTypeImageManifest {
+		if desc.Digest != s.manifest || desc.Size != int64(len(body)) ||
+			desc.MediaType != ocispec.MediaTypeImageManifest {
 			t.Errorf("%s: descriptor %+v", ref, desc)
 		}
 	}

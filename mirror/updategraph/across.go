@@ -22,10 +22,12 @@ type Passed struct {
 	Node    Node
 }
 
-// Across returns the releases that a cluster passes on its way from the lowest release of the chosen channels to the highest:
-// from head to head, through the channels of the minor versions between, which need not be chosen. Where there is no path there
-// is a warning, and the goal is returned all the same. fetch returns a channel's graph.
-func Across(ctx context.Context, chosen []Chosen, fetch func(ctx context.Context, channel string) (*Graph, error)) ([]Passed, []string, error) {
+// Across returns the releases that a cluster passes on its way from the lowest release of the
+// chosen channels to the highest: from head to head, through the channels of the minor versions
+// between, which need not be chosen. Where there is no path there is a warning, and the goal is
+// returned all the same. fetch returns a channel's graph.
+func Across(ctx context.Context, chosen []Chosen,
+	fetch func(ctx context.Context, channel string) (*Graph, error)) ([]Passed, []string, error) {
 	if len(chosen) < 2 {
 		return nil, nil, nil
 	}

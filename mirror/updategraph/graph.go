@@ -1,11 +1,11 @@
-// Package updategraph fetches, parses and resolves the update graph of OpenShift and OKD: which releases a channel has, and
-// which updates lead from one to another.
+// Package updategraph fetches, parses and resolves the update graph of OpenShift and OKD: which
+// releases a channel has, and which updates lead from one to another.
 //
-// Use Client.Fetch for the graph of a channel, Graph.Resolve for the releases that are wanted of it, and Across for those that
-// an update from one channel to another passes.
+// Use Client.Fetch for the graph of a channel, Graph.Resolve for the releases that are wanted of
+// it, and Across for those that an update from one channel to another passes.
 //
-// Refused: following conditional edges. Whether such an update is safe depends on the cluster that takes it, and oc-mirror
-// does not follow them.
+// Refused: following conditional edges. Whether such an update is safe depends on the cluster that
+// takes it, and oc-mirror does not follow them.
 package updategraph
 
 import (
@@ -58,7 +58,8 @@ type Client struct {
 func (c *Client) Fetch(ctx context.Context, channel, arch string) (*Graph, error) {
 	g, err := c.fetch(ctx, channel, arch)
 	if err != nil {
-		return nil, hint.New(fmt.Errorf("update graph of channel %s, architecture %s, from %s: %w", channel, arch, c.URL, err),
+		return nil, hint.New(fmt.Errorf("update graph of channel %s, architecture %s, from %s: %w",
+			channel, arch, c.URL, err),
 			"check that this host reaches it (HTTPS_PROXY is honoured), or name another update service with UPDATE_URL_OVERRIDE")
 	}
 	g.Channel, g.Arch = channel, arch

@@ -22,10 +22,11 @@ func (g *Graph) empty(format string, args ...any) error {
 		"check the channel's name, its versions and the architecture; https://access.redhat.com/labs/ocpupgradegraph/update_channel/ lists them")
 }
 
-// Resolve returns the releases of a range as oc-mirror does, in ascending order and at least one: with neither Min nor Max the
-// channel's head, with Full all, with only Min from there to the head, with only Max from the channel's lowest, whatever edges
-// connect them. With ShortestPath it returns the shortest path along the edges from the lowest to the highest of these, or just
-// these two, with a warning, where there is no path.
+// Resolve returns the releases of a range as oc-mirror does, in ascending order and at least one:
+// with neither Min nor Max the channel's head, with Full all, with only Min from there to the head,
+// with only Max from the channel's lowest, whatever edges connect them. With ShortestPath it
+// returns the shortest path along the edges from the lowest to the highest of these, or just these
+// two, with a warning, where there is no path.
 func (g *Graph) Resolve(r Range) (nodes []Node, warnings []string, err error) {
 	sorted := g.sorted()
 	if len(sorted) == 0 {
@@ -73,8 +74,9 @@ func (g *Graph) bounds(sorted []Node, r Range) (low, high semver.Version, err er
 	return low, high, nil
 }
 
-// shortestPath searches breadth first, the highest neighbour first, so that of two paths of the same length the one over newer
-// releases is taken. It returns both ends too; without a path it returns only these, as oc-mirror does.
+// shortestPath searches breadth first, the highest neighbour first, so that of two paths of the
+// same length the one over newer releases is taken. It returns both ends too; without a path it
+// returns only these, as oc-mirror does.
 func (g *Graph) shortestPath(from, to semver.Version) (nodes []Node, warnings []string, err error) {
 	start, goal := g.index(from), g.index(to)
 	if start < 0 {

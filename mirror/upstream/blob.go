@@ -104,7 +104,8 @@ func (b *blob) what() string { return "get blob " + b.digest.String() }
 func (b *blob) open() error {
 	header := b.rangeHeader()
 	url := b.client.url(b.repo, "blobs/"+b.digest.String())
-	resp, err := b.client.get(forBlobs(b.ctx), http.MethodGet, b.repo, b.what(), url, header, http.StatusOK, http.StatusPartialContent)
+	resp, err := b.client.get(forBlobs(b.ctx), http.MethodGet, b.repo, b.what(), url, header,
+		http.StatusOK, http.StatusPartialContent)
 	if header != nil && refusesRange(err) {
 		b.whole = true
 		return b.open()
@@ -123,7 +124,8 @@ func (b *blob) open() error {
 
 // refusesRange reports whether an error may be about the range, and the whole blob be served.
 func refusesRange(err error) bool {
-	return unsupported(err, http.StatusForbidden, http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable)
+	return unsupported(err, http.StatusForbidden, http.StatusPreconditionFailed,
+		http.StatusRequestedRangeNotSatisfiable)
 }
 
 // rangeHeader returns the range of the missing bytes, with its end if known: some registries
@@ -145,7 +147,8 @@ func (b *blob) accept(resp *http.Response) error {
 		var ok bool
 		if start, total, ok = contentRange(resp.Header.Get("Content-Range")); !ok || start != b.offset {
 			b.whole = true // next time
-			return fmt.Errorf("requested the bytes from %d, the answer is %q", b.offset, resp.Header.Get("Content-Range"))
+			return fmt.Errorf("requested the bytes from %d, the answer is %q", b.offset,
+				resp.Header.Get("Content-Range"))
 		}
 	}
 	switch {
@@ -257,7 +260,8 @@ func (b *blob) broken(cause error) error {
 	b.failures++
 	b.since = b.offset
 	if b.failures >= b.client.retry.attempts {
-		return b.failed(fmt.Errorf("the connection broke at byte %d, %d times in a row: %w", b.offset, b.failures, cause))
+		return b.failed(fmt.Errorf("the connection broke at byte %d, %d times in a row: %w",
+			b.offset, b.failures, cause))
 	}
 	if err := b.client.retry.wait(b.ctx, b.failures, 0, cause.Error()); err != nil {
 		return b.failed(err)

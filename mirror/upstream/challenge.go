@@ -40,7 +40,8 @@ func (t *pingTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // challenged returns a session that answers the challenge of resp, nil if there is none to answer.
 // That of another host is not answered: the credentials are the registry's.
-func (c *Client) challenged(ctx context.Context, repo name.Repository, s *session, resp *http.Response) (*session, error) {
+func (c *Client) challenged(ctx context.Context, repo name.Repository, s *session,
+	resp *http.Response) (*session, error) {
 	challenge := resp.Header.Values("WWW-Authenticate")
 	if resp.StatusCode != http.StatusUnauthorized || !s.open || len(challenge) == 0 || !c.answered(resp.Request) {
 		return nil, nil

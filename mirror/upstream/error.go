@@ -55,7 +55,8 @@ func (e *readError) Error() string {
 	if e.Err != nil {
 		reasons = append(reasons, oneLine(e.Err.Error()))
 	}
-	return fmt.Sprintf("registry %s: repository %s: %s: %s", e.Registry, e.Repository, e.Attempt, strings.Join(reasons, ": "))
+	return fmt.Sprintf("registry %s: repository %s: %s: %s", e.Registry, e.Repository, e.Attempt,
+		strings.Join(reasons, ": "))
 }
 
 func statusText(status int) string {
@@ -156,7 +157,8 @@ func (e *readError) hintOfCause() string {
 		return fmt.Sprintf("no host has that name here: check the spelling and DNS (getent hosts %s), and HTTPS_PROXY if a proxy leads there", dns.Name)
 	case errors.Is(e.Err, syscall.ECONNREFUSED):
 		return fmt.Sprintf("nothing listens there: check the port of %s and that it runs, and HTTPS_PROXY if a proxy leads there", e.Registry)
-	case errors.As(e.Err, &stalled), errors.Is(e.Err, syscall.EHOSTUNREACH), errors.Is(e.Err, syscall.ENETUNREACH), errors.Is(e.Err, syscall.ETIMEDOUT):
+	case errors.As(e.Err, &stalled), errors.Is(e.Err, syscall.EHOSTUNREACH),
+		errors.Is(e.Err, syscall.ENETUNREACH), errors.Is(e.Err, syscall.ETIMEDOUT):
 		return "check the network to it, and HTTPS_PROXY and NO_PROXY"
 	}
 	return ""

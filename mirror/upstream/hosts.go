@@ -18,12 +18,12 @@ import (
 // It must not lead this client, which is often inside a network, to hosts that only that network
 // can reach:
 //
-//   - Most registries redirect blobs to storage. A redirect is followed to public addresses, and to others only if the
-//     upstream has such an address itself.
-//   - Registries that only forward (registry.k8s.io) redirect manifests and lists. Such a redirect is followed over HTTPS and
-//     to public addresses only.
-//   - A login is not redirected to another host. The token server may be another host, under the rule for blobs; credentials
-//     are sent there over HTTPS only.
+//   - Most registries redirect blobs to storage. A redirect is followed to public addresses, and to
+//     others only if the upstream has such an address itself.
+//   - Registries that only forward (registry.k8s.io) redirect manifests and lists. Such a redirect
+//     is followed over HTTPS and to public addresses only.
+//   - A login is not redirected to another host. The token server may be another host, under the
+//     rule for blobs; credentials are sent there over HTTPS only.
 //
 // An address is checked when it is dialed, after the name has been resolved, so that a name that
 // resolves differently the second time gains nothing. The answer of another host is not passed on,
@@ -101,7 +101,8 @@ func (g *hostGuard) CloseIdleConnections() {
 }
 
 func (g *hostGuard) RoundTrip(req *http.Request) (*http.Response, error) {
-	downgraded := req.Response != nil && req.Response.Request != nil && req.Response.Request.URL.Scheme == "https" && req.URL.Scheme != "https"
+	downgraded := req.Response != nil && req.Response.Request != nil &&
+		req.Response.Request.URL.Scheme == "https" && req.URL.Scheme != "https"
 	if sameHost(req.URL, g.host) && !downgraded {
 		return g.toUpstream(req)
 	}
@@ -140,7 +141,8 @@ func (g *hostGuard) toOther(req *http.Request, downgraded bool) (*http.Response,
 	case downgraded:
 		return nil, &refusal{reason: "a redirect from HTTPS to HTTP is not followed"}
 	case req.Response == nil: // a token server
-		if req.URL.Scheme != "https" && (req.Header.Get("Authorization") != "" || req.Body != nil && req.Body != http.NoBody) {
+		if req.URL.Scheme != "https" && (req.Header.Get("Authorization") != "" ||
+			req.Body != nil && req.Body != http.NoBody) {
 			return nil, &refusal{reason: "credentials are sent to another host over HTTPS only"}
 		}
 	case !ok || req.Method != http.MethodGet && req.Method != http.MethodHead:

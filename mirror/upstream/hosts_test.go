@@ -89,7 +89,8 @@ func TestClient_redirectedManifest_isFollowedWithinTheHost(t *testing.T) {
 	}
 }
 
-// withStorage returns a fixture whose upstream has another address than newPlace's at 127.0.0.1, of the given kind.
+// withStorage returns a fixture whose upstream has another address than newPlace's at
+// 127.0.0.1, of the given kind.
 func withStorage(t *testing.T, upstream, storage reach) (*fixture, *Client) {
 	t.Helper()
 	f := prepare(t)
@@ -284,7 +285,8 @@ func TestClient_redirectedManifest_isFollowedToAPublicRegistry(t *testing.T) {
 	}
 }
 
-// An upstream without TLS redirects to storage with TLS, which redirects to plain HTTP: that can be changed on the way.
+// An upstream without TLS redirects to storage with TLS, which redirects to plain HTTP: that can
+// be changed on the way.
 func TestClient_redirectFromHTTPSToHTTP_isNotFollowed(t *testing.T) {
 	for name, back := range map[string]bool{"to another host": false, "back to the upstream": true} {
 		t.Run(name, func(t *testing.T) {

@@ -22,7 +22,8 @@ import (
 // acceptManifests returns several header lines: some registries read a single one only to the first
 // comma.
 func acceptManifests() http.Header {
-	return http.Header{"Accept": {image.MediaTypeDockerManifest, image.MediaTypeDockerList, ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, "*/*"}}
+	return http.Header{"Accept": {image.MediaTypeDockerManifest, image.MediaTypeDockerList,
+		ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, "*/*"}}
 }
 
 // Resolve returns the descriptor of ref, a tag or a digest, without fetching the manifest if the
@@ -63,8 +64,8 @@ func describe(resp *http.Response, ref string) (ocispec.Descriptor, bool) {
 }
 
 // Manifest fetches the manifest of ref, a tag or a digest. Its bytes hash to ref if that is a
-// digest; for a tag they decide over the digest in the answer. A manifest that does not exist is an error with
-// fs.ErrNotExist.
+// digest; for a tag they decide over the digest in the answer. A manifest that does not exist is an
+// error with fs.ErrNotExist.
 func (c *Client) Manifest(ctx context.Context, repo, ref string) (ocispec.Descriptor, []byte, error) {
 	r, err := c.repository(repo)
 	if err != nil {
@@ -85,13 +86,15 @@ func (c *Client) Manifest(ctx context.Context, repo, ref string) (ocispec.Descri
 		return ocispec.Descriptor{}, nil, c.failed(r, what, err)
 	}
 	if header, _, err := mime.ParseMediaType(claimed); err == nil && header != mediaType && !vague(header) {
-		c.retry.log.WarnContext(ctx, "the header Content-Type is wrong; the content decides", "manifest", oneLine(ref), "header", oneLine(header), "content", oneLine(mediaType))
+		c.retry.log.WarnContext(ctx, "the header Content-Type is wrong; the content decides",
+			"manifest", oneLine(ref), "header", oneLine(header), "content", oneLine(mediaType))
 	}
 	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(body))}, body, nil
 }
 
 // getWhole fetches a small document, and retries when the connection breaks within it.
-func (c *Client) getWhole(ctx context.Context, repo name.Repository, what, url string, header http.Header, limit int64) (*http.Response, []byte, error) {
+func (c *Client) getWhole(ctx context.Context, repo name.Repository, what, url string,
+	header http.Header, limit int64) (*http.Response, []byte, error) {
 	for failures := 1; ; failures++ {
 		resp, err := c.get(ctx, http.MethodGet, repo, what, url, header, http.StatusOK)
 		if err != nil {
@@ -139,12 +142,13 @@ func (c *Client) digestOf(ctx context.Context, body []byte, ref, header string) 
 }
 
 // mediaTypeOf returns the media type that the body names or suggests: a web server that serves a
-// registry's files answers with JSON, and some proxies with whatever they had last. The Content-Type
-// counts where it is that of a manifest and the body does not contradict it.
+// registry's files answers with JSON, and some proxies with whatever they had last. The
+// Content-Type counts where it is that of a manifest and the body does not contradict it.
 func mediaTypeOf(body []byte, contentType string) (string, error) {
 	mediaType, _, err := mime.ParseMediaType(contentType)
 	found := image.DetectMediaType(body)
-	if err != nil || !strings.HasPrefix(mediaType, "application/vnd.") || found != "" && contradicts(body, mediaType, found) {
+	if err != nil || !strings.HasPrefix(mediaType, "application/vnd.") ||
+		found != "" && contradicts(body, mediaType, found) {
 		mediaType = found
 	}
 	switch {
@@ -165,7 +169,8 @@ func contradicts(body []byte, mediaType, found string) bool {
 	if json.Unmarshal(body, &names) == nil && names.MediaType != "" {
 		return mediaType != names.MediaType
 	}
-	return image.IsIndex(mediaType) != image.IsIndex(found) && !strings.HasPrefix(mediaType, image.MediaTypeDockerSchema1)
+	return image.IsIndex(mediaType) != image.IsIndex(found) &&
+		!strings.HasPrefix(mediaType, image.MediaTypeDockerSchema1)
 }
 
 func vague(mediaType string) bool {

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// A registry, or a proxy before it, may refuse ranges in any way: then the whole blob is read again.
+// A registry, or a proxy before it, may refuse ranges in any way: then the whole
+// blob is read again.
 func TestClient_Blob_resumesWhereRangeIsRefused(t *testing.T) {
 	answers := map[string]func(w http.ResponseWriter, f *fixture){
 		"with another range": func(w http.ResponseWriter, f *fixture) {

@@ -49,7 +49,8 @@ func (c *Client) Referrers(ctx context.Context, repo string, subject digest.Dige
 	return list, nil
 }
 
-func (c *Client) referrerPages(ctx context.Context, r name.Repository, what string, subject digest.Digest) ([]ocispec.Descriptor, error) {
+func (c *Client) referrerPages(ctx context.Context, r name.Repository, what string,
+	subject digest.Digest) ([]ocispec.Descriptor, error) {
 	var list []ocispec.Descriptor
 	left := int64(maxReferrers)
 	page := c.url(r, "referrers/"+subject.String())

@@ -30,7 +30,8 @@ type retrier struct {
 // wait waits before the next attempt. after is the registry's Retry-After, or 0.
 func (r *retrier) wait(ctx context.Context, failures int, after time.Duration, reason string) error {
 	d := retry.Policy{First: firstBackoff, MaxAfter: maxRetryAfter}.Delay(failures, after)
-	r.log.WarnContext(ctx, "retrying", "in", d.Round(time.Millisecond), "attempt", failures+1, "of", r.attempts, "reason", oneLine(reason))
+	r.log.WarnContext(ctx, "retrying", "in", d.Round(time.Millisecond), "attempt", failures+1, "of",
+		r.attempts, "reason", oneLine(reason))
 	return r.idle(ctx, func(ctx context.Context) error { return r.sleep(ctx, d) })
 }
 
@@ -87,7 +88,8 @@ func (t *retryTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 // tooLong reports whether a waiting client gets an error at once. A stalled upstream is not retried
 // then.
 func tooLong(resp *http.Response, err error, after time.Duration) bool {
-	return errors.As(err, new(*stallError)) || resp != nil && resp.StatusCode == http.StatusTooManyRequests || after > maxServing
+	return errors.As(err, new(*stallError)) ||
+		resp != nil && resp.StatusCode == http.StatusTooManyRequests || after > maxServing
 }
 
 // limitError keeps the headers of an answer to a login.

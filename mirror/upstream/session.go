@@ -73,7 +73,8 @@ func (c *Client) session(ctx context.Context, repo name.Repository) (*session, e
 }
 
 // credentials returns those for a repository; anonymous: there are none.
-func (c *Client) credentials(ctx context.Context, repo name.Repository) (auth authn.Authenticator, anonymous bool, err error) {
+func (c *Client) credentials(ctx context.Context,
+	repo name.Repository) (auth authn.Authenticator, anonymous bool, err error) {
 	auth, err = authn.Resolve(ctx, c.keychain, repo)
 	return auth, auth == authn.Anonymous, err
 }
@@ -103,7 +104,8 @@ func (c *Client) hold(ctx context.Context, slot *sessionSlot) error {
 
 // get sends a request and returns the answer if its status is one of want. what is the attempt in
 // errors.
-func (c *Client) get(ctx context.Context, method string, repo name.Repository, what, url string, header http.Header, want ...int) (*http.Response, error) {
+func (c *Client) get(ctx context.Context, method string, repo name.Repository, what, url string,
+	header http.Header, want ...int) (*http.Response, error) {
 	s, err := c.session(ctx, repo)
 	if err != nil {
 		return nil, err
@@ -133,7 +135,8 @@ func (c *Client) get(ctx context.Context, method string, repo name.Repository, w
 
 // exchange sends a request in a session, and again in the one that it returns if the registry asks
 // for a login only now.
-func (c *Client) exchange(ctx context.Context, s *session, method string, repo name.Repository, what, url string, header http.Header) (*http.Response, *session, error) {
+func (c *Client) exchange(ctx context.Context, s *session, method string, repo name.Repository,
+	what, url string, header http.Header) (*http.Response, *session, error) {
 	resp, err := c.send(ctx, s, method, repo, what, url, header)
 	if err != nil {
 		return nil, s, err
@@ -154,7 +157,8 @@ func (c *Client) exchange(ctx context.Context, s *session, method string, repo n
 func (c *Client) refusedLogin(resp *http.Response, err error) bool {
 	if err != nil {
 		var e *readError
-		return errors.As(err, &e) && e.Attempt == attemptLogin && (e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden)
+		return errors.As(err, &e) && e.Attempt == attemptLogin &&
+			(e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden)
 	}
 	return expired(resp) && c.answered(resp.Request)
 }
@@ -170,7 +174,8 @@ func (c *Client) renewed(ctx context.Context, repo name.Repository, s *session) 
 	return err == nil && *login != s.login
 }
 
-func (c *Client) send(ctx context.Context, s *session, method string, repo name.Repository, what, url string, header http.Header) (*http.Response, error) {
+func (c *Client) send(ctx context.Context, s *session, method string, repo name.Repository, what,
+	url string, header http.Header) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {
 		return nil, c.failed(repo, what, err)

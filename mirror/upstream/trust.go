@@ -39,8 +39,8 @@ type Trust struct {
 	Clients []string // *.cert files with this client's certificates; each has its key beside it, *.key
 }
 
-// TrustFiles returns the *.crt and *.cert files of dir, or, without dir, those of the first directory
-// of the registry that has any.
+// TrustFiles returns the *.crt and *.cert files of dir, or, without dir, those of the first
+// directory of the registry that has any.
 func TrustFiles(dir, registry string) (Trust, error) {
 	if dir != "" {
 		files, err := trustIn(dir)

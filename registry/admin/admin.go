@@ -65,7 +65,8 @@ type Handler struct {
 
 // NewHandler returns the handler of all calls.
 func NewHandler(o Options) *Handler {
-	h := &Handler{store: o.Store, auth: o.Auth, status: o.Status, drain: o.Drain, log: o.Log, mux: http.NewServeMux(), mirrors: o.Jobs.Mirrors}
+	h := &Handler{store: o.Store, auth: o.Auth, status: o.Status, drain: o.Drain, log: o.Log,
+		mux: http.NewServeMux(), mirrors: o.Jobs.Mirrors}
 	handle(h, api.Ping, h.ping)
 	handle(h, api.GetStatus, h.getStatus)
 

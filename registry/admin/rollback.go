@@ -14,7 +14,8 @@ func (h *Handler) listSyncs(r *http.Request, _ api.None) ([]api.PastSync, error)
 	past, err := h.store.Runs.Past(r.Context(), pastListed)
 	all := []api.PastSync{}
 	for _, run := range past {
-		all = append(all, api.PastSync{ID: run.ID, Name: run.Name, Committed: run.Committed, Tags: run.Tags, RollsBack: run.RollsBack()})
+		all = append(all, api.PastSync{ID: run.ID, Name: run.Name, Committed: run.Committed,
+			Tags: run.Tags, RollsBack: run.RollsBack()})
 	}
 	return all, err
 }
@@ -29,7 +30,8 @@ func (h *Handler) rollback(r *http.Request, q api.RollbackRequest) (api.Rollback
 		return api.Rollback{}, err
 	}
 	if !q.DryRun {
-		h.log.InfoContext(r.Context(), "sync rolled back", "id", id, "by", caller(r.Context()), "tags", len(done.Moved), "rollback", done.ID)
+		h.log.InfoContext(r.Context(), "sync rolled back", "id", id, "by", caller(r.Context()),
+			"tags", len(done.Moved), "rollback", done.ID)
 	}
 	return api.Rollback{ID: done.ID, Moved: changes(done.Moved), Left: changes(done.Left)}, nil
 }
@@ -37,7 +39,8 @@ func (h *Handler) rollback(r *http.Request, q api.RollbackRequest) (api.Rollback
 func changes(all []store.TagChange) []api.TagChange {
 	told := []api.TagChange{}
 	for _, c := range all {
-		told = append(told, api.TagChange{Repository: c.Repository, Tag: c.Name, Was: c.Was.String(), Became: c.Became.String()})
+		told = append(told, api.TagChange{Repository: c.Repository, Tag: c.Name,
+			Was: c.Was.String(), Became: c.Became.String()})
 	}
 	return told
 }

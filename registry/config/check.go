@@ -173,11 +173,13 @@ func (c *Config) together() (string, error) {
 	for i, s := range c.Sync {
 		for _, other := range c.Sync[:i] {
 			if s.Workspace == other.Workspace {
-				return fmt.Sprintf("sync[%d].workspace", i), complaint(fmt.Sprintf("%q is that of %s too", s.Workspace, other.ImageSet),
-					"give each image set a workspace of its own: it remembers what was mirrored")
+				return fmt.Sprintf("sync[%d].workspace", i),
+					complaint(fmt.Sprintf("%q is that of %s too", s.Workspace, other.ImageSet),
+						"give each image set a workspace of its own: it remembers what was mirrored")
 			}
 			if s.ImageSet == other.ImageSet {
-				return fmt.Sprintf("sync[%d].imageSet", i), complaint(fmt.Sprintf("%q is listed twice", s.ImageSet), "list each image set once")
+				return fmt.Sprintf("sync[%d].imageSet",
+					i), complaint(fmt.Sprintf("%q is listed twice", s.ImageSet), "list each image set once")
 			}
 		}
 	}

@@ -114,7 +114,8 @@ func planRollback(ctx context.Context, q sqlite.Querier, id string) (r Rollback,
 			r.Left = append(r.Left, c)
 			return nil
 		case !exists:
-			return &NotFoundError{Kind: "manifest", Name: fmt.Sprintf("%s of %s:%s before the run", c.Became, c.Repository, c.Name)}
+			return &NotFoundError{Kind: "manifest",
+				Name: fmt.Sprintf("%s of %s:%s before the run", c.Became, c.Repository, c.Name)}
 		}
 		r.Moved = append(r.Moved, c)
 		return nil

@@ -19,7 +19,8 @@ type tagMove struct {
 	Moved       time.Time
 }
 
-// history lists the moves of a tag, the latest first. Only tests read them: a rollback reads those of a run.
+// history lists the moves of a tag, the latest first. Only tests read them: a
+// rollback reads those of a run.
 func (s *Tags) history(ctx context.Context, repo, tag string) ([]tagMove, error) {
 	if err := image.CheckRepository(repo); err != nil {
 		return nil, err

@@ -135,7 +135,8 @@ func (b *builder) index(repo string, f format, members ...ocispec.Descriptor) oc
 }
 
 // artifact stores an OCI artifact of one layer, with a subject unless that is nil.
-func (b *builder) artifact(repo, artifactType string, subject *ocispec.Descriptor, content ocispec.Descriptor) ocispec.Descriptor {
+func (b *builder) artifact(repo, artifactType string, subject *ocispec.Descriptor,
+	content ocispec.Descriptor) ocispec.Descriptor {
 	m := ocispec.Manifest{
 		Versioned:    specs.Versioned{SchemaVersion: 2},
 		MediaType:    ocispec.MediaTypeImageManifest,

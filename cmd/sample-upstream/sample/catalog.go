@@ -50,14 +50,16 @@ func operators() []operator {
 			}},
 			{"stable-5.9", []map[string]any{
 				{"name": "sample-logging.v5.8.0"},
-				{"name": "sample-logging.v5.9.0", "replaces": "sample-logging.v5.8.0", "skips": []string{"sample-logging.v5.8.1"}, "skipRange": ">=5.8.0 <5.9.0"},
+				{"name": "sample-logging.v5.9.0", "replaces": "sample-logging.v5.8.0",
+					"skips": []string{"sample-logging.v5.8.1"}, "skipRange": ">=5.8.0 <5.9.0"},
 			}},
 		},
 	}}
 }
 
-// catalog stores a file-based catalog and its images. An upper layer deletes a package of a lower one, as in a catalog that
-// was built on an older one: a reader that ignores whiteouts finds three packages.
+// catalog stores a file-based catalog and its images. An upper layer deletes a package of a
+// lower one, as in a catalog that was built on an older one: a reader that ignores
+// whiteouts finds three packages.
 func (b *builder) catalog() {
 	configs := map[string][]byte{"configs/.wh.sample-retired": {}}
 	for _, o := range operators() {

@@ -64,7 +64,8 @@ func documents(t *testing.T, data []byte) []meta {
 	}
 }
 
-// checkPackage compares the entries of every channel with the bundles, and pulls every image of a bundle.
+// checkPackage compares the entries of every channel with the bundles, and pulls
+// every image of a bundle.
 func checkPackage(t *testing.T, name string, all []meta) {
 	t.Helper()
 	channels, bundles := map[string]meta{}, map[string]meta{}

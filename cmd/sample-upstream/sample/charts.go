@@ -16,8 +16,8 @@ type chart struct {
 	files               map[string]string // within the chart
 }
 
-// charts fills a Helm repository: an application in two versions, with images in its values, one of them where only
-// imagePaths finds it, and a library chart without images.
+// charts fills a Helm repository: an application in two versions, with images in its values, one of
+// them where only imagePaths finds it, and a library chart without images.
 func (b *builder) charts() {
 	all := []chart{b.application("1.0.0"), b.application("1.1.0"), library()}
 	var index bytes.Buffer
@@ -42,7 +42,8 @@ func (b *builder) charts() {
 // ociChart stores a chart in a repository of the registry too, as helm push does.
 func (b *builder) ociChart(c chart, archive []byte) {
 	repo := OCICharts + "/" + c.name
-	config := b.blob(repo, "application/vnd.cncf.helm.config.v1+json", b.json(map[string]string{"name": c.name, "version": c.version}))
+	config := b.blob(repo, "application/vnd.cncf.helm.config.v1+json",
+		b.json(map[string]string{"name": c.name, "version": c.version}))
 	content := b.blob(repo, "application/vnd.cncf.helm.chart.content.v1.tar+gzip", archive)
 	m := ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2},
@@ -53,7 +54,8 @@ func (b *builder) ociChart(c chart, archive []byte) {
 
 func (b *builder) chartArchive(c chart) []byte {
 	files := map[string][]byte{
-		c.name + "/Chart.yaml": fmt.Appendf(nil, "apiVersion: v2\nname: %s\nversion: %s\ntype: %s\n", c.name, c.version, c.kind),
+		c.name + "/Chart.yaml": fmt.Appendf(nil,
+			"apiVersion: v2\nname: %s\nversion: %s\ntype: %s\n", c.name, c.version, c.kind),
 	}
 	for name, text := range c.files {
 		files[c.name+"/"+name] = []byte(text)
@@ -73,7 +75,8 @@ helper:
 replicas: 1
 `
 	return chart{name: "sample-app", version: version, kind: "application", files: map[string]string{
-		"values.yaml":               strings.NewReplacer("HOST", b.content.host, "DIGEST", sidecar.String()).Replace(values),
+		"values.yaml": strings.NewReplacer("HOST", b.content.host, "DIGEST",
+			sidecar.String()).Replace(values),
 		"templates/NOTES.txt":       "{{ .Chart.Name }} runs nothing.\n",
 		"templates/deployment.yaml": deploymentTemplate,
 	}}

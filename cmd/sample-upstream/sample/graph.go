@@ -60,7 +60,8 @@ func channels() []channel {
 	}
 }
 
-// A risky is the updates to a release that have a risk. from matches version+arch, as in the real graph data.
+// A risky is the updates to a release that have a risk. from matches version+arch, as
+// in the real graph data.
 type risky struct {
 	to, from string
 	risk     Risk
@@ -118,7 +119,8 @@ func (c *Content) Graph(channelName, arch string) Graph {
 			switch {
 			case !ok:
 			case risks != nil:
-				g.ConditionalEdges = append(g.ConditionalEdges, ConditionalEdge{Edges: []Edge{{From: p, To: v.number}}, Risks: risks})
+				g.ConditionalEdges = append(g.ConditionalEdges,
+					ConditionalEdge{Edges: []Edge{{From: p, To: v.number}}, Risks: risks})
 			default:
 				g.Edges = append(g.Edges, [2]int{from, to})
 			}
@@ -158,7 +160,8 @@ func (b *builder) graphData() {
 		"raw/metadata.json": []byte("{}\n"),
 	}
 	for _, ch := range channels() {
-		files["channels/"+ch.name+".yaml"] = fmt.Appendf(nil, "name: %s\nversions:\n- %s\n", ch.name, strings.Join(ch.versions, "\n- "))
+		files["channels/"+ch.name+".yaml"] = fmt.Appendf(nil, "name: %s\nversions:\n- %s\n",
+			ch.name, strings.Join(ch.versions, "\n- "))
 	}
 	for _, r := range riskies() {
 		files["blocked-edges/"+r.to+"-"+r.risk.Name+".yaml"] = fmt.Appendf(nil,

@@ -18,8 +18,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Handler serves the content as a read-only registry, with the update graph, the graph data and the chart repository. Tests
-// wrap it to make it slow or fail.
+// Handler serves the content as a read-only registry, with the update graph, the graph data and the
+// chart repository. Tests wrap it to make it slow or fail.
 func (c *Content) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/v2/", c.serveRegistry)
@@ -101,7 +101,8 @@ func (repo *repository) serveReferrers(w http.ResponseWriter, r *http.Request, s
 	for _, d := range slices.Sorted(maps.Keys(repo.manifests)) {
 		m := repo.manifests[d]
 		var about ocispec.Manifest
-		if err := json.Unmarshal(m.Body, &about); err != nil || about.Subject == nil || about.Subject.Digest.String() != subject {
+		if err := json.Unmarshal(m.Body, &about); err != nil || about.Subject == nil ||
+			about.Subject.Digest.String() != subject {
 			continue
 		}
 		if want == "" || want == about.ArtifactType {

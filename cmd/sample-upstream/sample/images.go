@@ -34,8 +34,8 @@ func (b *builder) multi(repo string, f format) ocispec.Descriptor {
 		b.plain(repo, f, armv7))
 }
 
-// signed stores an image with attachments of both usual kinds: an SBOM with the image as its subject, and a tag in cosign's
-// scheme, with a signature.
+// signed stores an image with attachments of both usual kinds: an SBOM with the image as its
+// subject, and a tag in cosign's scheme, with a signature.
 func (b *builder) signed(repo string) {
 	d := b.plain(repo, oci(), linux("amd64"))
 	b.tag(repo, "v1", d)

@@ -18,8 +18,8 @@ var update = flag.Bool("update", false, "write the digests of the generated cont
 // runHost is the address of the sample upstream in `make run`.
 const runHost = "127.0.0.1:5055"
 
-// TestSampleImageSet checks that the digests, tags, channel and versions of testdata/imageset/sample.yaml exist. The tag of
-// a digest is in the comment behind it.
+// TestSampleImageSet checks that the digests, tags, channel and versions of
+// testdata/imageset/sample.yaml exist. The tag of a digest is in the comment behind it.
 func TestSampleImageSet(t *testing.T) {
 	c := newContent(t, runHost)
 	pinned := regexp.MustCompile(`(?m)- name: ` + regexp.QuoteMeta(runHost) + `/([^@\s]+)@(sha256:\S+) # (\S+)$`)

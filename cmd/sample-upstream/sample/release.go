@@ -14,7 +14,8 @@ type version struct {
 	old      bool // with the same components as the other old ones
 }
 
-// A cluster of 4.16 comes to 4.18 through 4.17, in the channels for extended update support. 4.18.1 updates to 4.18.3 directly and through 4.18.2, so a shortest path differs from a range.
+// A cluster of 4.16 comes to 4.18 through 4.17, in the channels for extended update support. 4.18.1
+// updates to 4.18.3 directly and through 4.18.2, so a shortest path differs from a range.
 func versions() []version {
 	return []version{
 		{number: "4.16.2", old: true},
@@ -26,8 +27,8 @@ func versions() []version {
 	}
 }
 
-// A component is an image of a release. A fixed one is the same in every release; one with like is another component's
-// image under a second name.
+// A component is an image of a release. A fixed one is the same in every release; one with like is
+// another component's image under a second name.
 type component struct {
 	name  string
 	size  int
@@ -48,8 +49,8 @@ func components() []component {
 	}
 }
 
-// archTags are the architectures of releases, with their names in release tags. Single ones come first: a multi release
-// contains them.
+// archTags are the architectures of releases, with their names in release tags. Single ones come
+// first: a multi release contains them.
 func archTags() [][2]string {
 	return [][2]string{{"amd64", "x86_64"}, {"arm64", "aarch64"}, {"multi", "multi"}}
 }
@@ -95,8 +96,8 @@ func (b *builder) components(v version, arch string) map[string]ocispec.Descript
 	return images
 }
 
-// release stores a payload. A multi payload is an index with one payload for each architecture, which refer to the
-// components by their indexes.
+// release stores a payload. A multi payload is an index with one payload for each architecture,
+// which refer to the components by their indexes.
 func (b *builder) release(v version, arch, suffix string, single map[string]map[string]ocispec.Descriptor) {
 	images, shards := single[arch], []string{arch}
 	if arch == "multi" {
@@ -202,7 +203,8 @@ func (b *builder) bootImages(arch string) []byte {
 	stream := b.json(map[string]any{
 		"stream": "rhel-9.6",
 		"architectures": map[string]any{coreos: map[string]any{"images": map[string]any{"kubevirt": map[string]string{
-			"release": "9.6.1", "image": b.content.host + "/" + ComponentRepository + ":kubevirt", "digest-ref": b.ref(ComponentRepository, disk),
+			"release": "9.6.1", "image": b.content.host + "/" + ComponentRepository + ":kubevirt",
+			"digest-ref": b.ref(ComponentRepository, disk),
 		}}}},
 	})
 	return fmt.Appendf(nil, "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: coreos-bootimages\n  namespace: openshift-machine-config-operator\ndata:\n  stream: |\n    %s\n", stream)

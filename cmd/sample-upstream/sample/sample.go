@@ -1,15 +1,17 @@
-// Package sample generates the content of an upstream registry: OpenShift releases with an update graph, an operator
-// catalog, Helm charts and plain images. `make run` and tests mirror it.
+// Package sample generates the content of an upstream registry: OpenShift releases with an update
+// graph, an operator catalog, Helm charts and plain images. `make run` and tests mirror it.
 //
-// Use [New] with the host:port that serves the content, and serve [Content.Handler] there. A fixed seed makes the digests
-// the same on every run and machine for the same host. The host is part of the content because payloads, catalogs and
-// charts refer to images by full reference, as the real ones do; plain images do not depend on it.
+// Use [New] with the host:port that serves the content, and serve [Content.Handler] there. A fixed
+// seed makes the digests the same on every run and machine for the same host. The host is part of
+// the content because payloads, catalogs and charts refer to images by full reference, as the real
+// ones do; plain images do not depend on it.
 //
-// Names and shapes are those of the public OpenShift content; the bytes are noise. Nothing is downloaded. Releases and
-// their components are signed with keys of the sample.
+// Names and shapes are those of the public OpenShift content; the bytes are noise. Nothing is
+// downloaded. Releases and their components are signed with keys of the sample.
 //
-// Refused: go-containerregistry's pkg/registry as the server. It accepts pushes, answers the open-ended Range of a resumed
-// download with 416, and needs a client to fill it. A map behind http.ServeContent is smaller.
+// Refused: go-containerregistry's pkg/registry as the server. It accepts pushes, answers the
+// open-ended Range of a resumed download with 416, and needs a client to fill it. A map behind
+// http.ServeContent is smaller.
 package sample
 
 import (
@@ -124,7 +126,8 @@ func (c *Content) Manifest(repo, ref string) (Manifest, bool) {
 	return m, ok
 }
 
-// Blob returns a blob of a repository. Other repositories do not have it. Do not change the bytes: they are shared.
+// Blob returns a blob of a repository. Other repositories do not have it. Do not change the
+// bytes: they are shared.
 func (c *Content) Blob(repo string, d digest.Digest) ([]byte, bool) {
 	r, ok := c.repositories[repo]
 	if !ok {

@@ -66,7 +66,8 @@ func TestContent_everyImageCanBePulled(t *testing.T) {
 	}
 }
 
-// pullImage validates an image; of an artifact it reads every blob, which go-containerregistry verifies.
+// pullImage validates an image; of an artifact it reads every blob, which
+// go-containerregistry verifies.
 func pullImage(t *testing.T, ref string, img v1.Image) {
 	t.Helper()
 	m, err := img.Manifest()

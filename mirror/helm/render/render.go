@@ -96,7 +96,8 @@ func manifests(c *chart.Chart) (map[string]string, error) {
 // Helm refuses to install these; oc-mirror renders the rest, and does not mention it.
 func missingDependencies(c *chart.Chart) (warnings []string) {
 	for _, d := range c.Metadata.Dependencies {
-		if d != nil && !slices.ContainsFunc(c.Dependencies(), func(sub *chart.Chart) bool { return sub.Name() == d.Name }) {
+		if d != nil && !slices.ContainsFunc(c.Dependencies(),
+			func(sub *chart.Chart) bool { return sub.Name() == d.Name }) {
 			warnings = append(warnings, fmt.Sprintf("its dependency %s is not in its directory charts, so that images of it are not mirrored; helm dependency build puts it there", d.Name))
 		}
 	}
@@ -113,7 +114,8 @@ func isTest(document any) bool {
 		return false
 	}
 	for hook := range strings.SplitSeq(hooks, ",") {
-		if hook = cmp.Or(strings.TrimSpace(hook), "test"); hook != "test" && hook != "test-success" && hook != "test-failure" {
+		if hook = cmp.Or(strings.TrimSpace(hook), "test"); hook != "test" &&
+			hook != "test-success" && hook != "test-failure" {
 			return false
 		}
 	}

@@ -89,6 +89,7 @@ var (
 	// ListSyncs lists the last runs that were committed, and RollbackSync gives the tags that one
 	// moved their manifests of before.
 	ListSyncs    = Call[None, []PastSync]{http.MethodGet, "/api/v1/sync", http.StatusOK, 0}
-	RollbackSync = Call[RollbackRequest, Rollback]{http.MethodPost, "/api/v1/sync/{id}/rollback", http.StatusOK, MaxJSON}
-	AbortSync    = Call[None, None]{http.MethodDelete, "/api/v1/sync/{id}", http.StatusNoContent, 0}
+	RollbackSync = Call[RollbackRequest, Rollback]{http.MethodPost, "/api/v1/sync/{id}/rollback",
+		http.StatusOK, MaxJSON}
+	AbortSync = Call[None, None]{http.MethodDelete, "/api/v1/sync/{id}", http.StatusNoContent, 0}
 )
