@@ -4,8 +4,9 @@
 // Use Open. A *Run is a mirror.Destination. Protocol, logins and retries are
 // go-containerregistry's. A registry has no transactions, so what is staged exists by digest, the
 // tags of Keep appear at once, and those that are left at Commit, one by one. A repeated run finds
-// what exists and sets the tags that are missing. A blob that this run has found in another repository of the registry is mounted
-// from there, where the registry supports that, once its source has confirmed it.
+// what exists and sets the tags that are missing. A blob that this run has found in another
+// repository of the registry is mounted from there, where the registry supports that, once its
+// source has confirmed it.
 //
 // Refused: plain HTTP when TLS fails, which go-containerregistry tries on private networks. A login
 // would be sent in the clear. Plain HTTP is used where it is asked for, and then alone, but for
@@ -35,6 +36,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mirror-appliance/appliance/internal/busy"
+	"github.com/mirror-appliance/appliance/internal/ping"
 )
 
 // parallel is how many questions, or tags, are under way at once.
@@ -99,7 +101,7 @@ func Open(o Options) (*Run, error) {
 		o.Busy = busy.New(nil, nil)
 	}
 	host := registry.RegistryStr()
-	wire = &heads{&oneScheme{registry: host, plain: o.PlainHTTP, inner: newSparing(host, o.Busy.Transport(wire, nil))}}
+	wire = &heads{&oneScheme{registry: host, plain: o.PlainHTTP, inner: &sparing{ping.Once(host, o.Busy.Transport(wire, nil))}}}
 	all := []remote.Option{remote.WithUserAgent(o.UserAgent), remote.WithTransport(wire)}
 	if o.Keychain != nil {
 		all = append(all, remote.WithAuthFromKeychain(o.Keychain))

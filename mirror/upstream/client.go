@@ -26,6 +26,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/busy"
 	"github.com/mirror-appliance/appliance/internal/pace"
+	"github.com/mirror-appliance/appliance/internal/ping"
 	"github.com/mirror-appliance/appliance/internal/retry"
 )
 
@@ -98,12 +99,16 @@ func New(o Options) (*Client, error) {
 			return o.Idle(ctx, func(ctx context.Context) error { return o.Sleep(ctx, d) })
 		})
 	}
+	var base http.RoundTripper = &retryTransport{retrier: retries, inner: inner}
+	if !o.Serving {
+		base = ping.Once(registry.RegistryStr(), base)
+	}
 	return &Client{
 		registry: registry,
 		plain:    o.PlainHTTP,
 		keychain: o.Keychain,
 		retry:    retries,
-		base:     &retryTransport{retrier: retries, inner: inner},
+		base:     base,
 		hosts:    hosts,
 	}, nil
 }
