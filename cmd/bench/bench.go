@@ -22,6 +22,8 @@ type options struct {
 	json     string
 	profile  string
 	peers    bool
+
+	appliance string
 }
 
 func (o *options) addFlags(f *pflag.FlagSet) {
@@ -32,7 +34,8 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.dir, "dir", "/var/tmp", "where to make the working directory: on the disk to be measured, not in memory")
 	f.StringVar(&o.json, "json", "bench.json", "file to write the figures to; empty for none")
 	f.StringVar(&o.profile, "profile", "", "directory for CPU profiles of the subject")
-	f.BoolVar(&o.peers, "peers", true, "run the loads against registry and zot too, where they are on PATH")
+	f.BoolVar(&o.peers, "peers", true, "run the loads against registry, zot and oc-mirror too, where they are on PATH")
+	f.StringVar(&o.appliance, "appliance", "bin/appliance", "the program that mirrors")
 }
 
 // A group is rows that are measured together.
@@ -54,6 +57,7 @@ func groups() []group {
 		{"cold", measureCold},
 		{"scale", measureScale},
 		{"memory", measureMemory},
+		{"mirror", measureMirror},
 	}
 }
 
