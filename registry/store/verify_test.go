@@ -60,6 +60,7 @@ func (f *fixture) variety() Manifest {
 	m := f.pushImage("team/app", "app", "v1", "latest")
 	child := f.pushImage("team/multi", "child")
 	sparse := descriptor(ocispec.MediaTypeImageManifest, []byte("a child that is not here"))
+	sparse.Platform = &ocispec.Platform{OS: "linux", Architecture: "arm64"}
 	_, err := f.Manifests.Put(f.ctx, "team/multi", index(child.Descriptor(), sparse), PutOptions{Tags: []string{"v1"}})
 	f.must(err)
 	foreign := descriptor("application/vnd.oci.image.layer.nondistributable.v1.tar", []byte("not here"))

@@ -194,7 +194,7 @@ func compareManifest(d digest.Digest, m manifestRow, refs []heldRef) string {
 	}
 	for i, r := range refs {
 		stated := p.References[i]
-		stated.URLs = false // no column has it
+		stated.URLs, stated.Platform = false, "" // no column has them
 		if r.Reference != stated {
 			return fmt.Sprintf("reference %d is recorded as %+v, its body has %+v", i, r.Reference, stated)
 		}
