@@ -18,8 +18,8 @@ import (
 const takenPort = "  sl  local_address rem_address   st tx rx tr tm retr uid timeout inode\n" +
 	"   0: 00000000:20FB 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1\n"
 
-// TestPreflight spoils one precondition after the other: each gives one problem that names what is
-// wrong and says what to do, and nothing is written.
+// TestPreflight spoils one precondition after the other: each gives one problem, by name and
+// with its remedy, and nothing is written.
 func TestPreflight(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

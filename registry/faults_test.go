@@ -26,7 +26,7 @@ const (
 )
 
 // TestRun_crowd lets 64 clients push small images, which have a layer in common, and delete every
-// other of theirs, while collections run one after the other. Nobody is answered 5xx, and nothing
+// other of theirs, while collections run one after the other. No answer is 5xx, and nothing
 // that was acknowledged and not deleted is missing in the end.
 func TestRun_crowd(t *testing.T) {
 	r := start(t)

@@ -357,8 +357,7 @@ func (f *faulty) push(ctx context.Context, m *testImage) error {
 	return err
 }
 
-// pull pulls an image whole, and says what is wrong with it. whole is false, and err
-// nil, when it is not there.
+// pull pulls an image whole. An image that is not there is not whole, and no error.
 func (f *faulty) pull(ctx context.Context, m *testImage) (whole bool, err error) {
 	a, err := f.ask(ctx, http.MethodGet, m.path()+m.digest.String(), nil)
 	if err != nil || a.status == http.StatusNotFound {

@@ -34,8 +34,8 @@ func smallDisk(t *testing.T, mebibytes int) (f *faulty, mount string) {
 	return newFaulty(t, mount), mount
 }
 
-// isFull says whether err is the answer of a full disk: a 4xx, since clients show the body of
-// those, that says where and what to do.
+// isFull reports whether err is the answer of a full disk, with the path and the remedy. It is a
+// 4xx, since clients show the body of those.
 func isFull(err error, path string) bool {
 	var r *refusal
 	return errors.As(err, &r) && r.status == http.StatusRequestEntityTooLarge && strings.Contains(string(r.body), "DENIED") &&

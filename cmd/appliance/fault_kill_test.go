@@ -88,7 +88,7 @@ func inMemory(t *testing.T) string {
 type state int
 
 const (
-	maybe   state = iota // nobody was told yet whether it is there
+	maybe   state = iota // the request has no answer yet
 	acked                // it is there
 	deleted              // it is not
 )
@@ -109,8 +109,7 @@ type hammer struct {
 	pushed, synced, deleted, collected, resumed int
 }
 
-// movingTag names what was acknowledged last (nil: nothing), or what nobody was told
-// yet (nil: nothing).
+// movingTag is what was acknowledged last, and what is under way; nil for nothing.
 type movingTag struct{ is, maybe *testImage }
 
 // half is an upload of which a half is acknowledged.

@@ -31,8 +31,7 @@ func TestInstall_RefusesEmptyValues(t *testing.T) {
 	}
 }
 
-// The CA is the one that config.yaml names; whoever brings a certificate that
-// clients know has none.
+// The CA is the one that config.yaml names. There is none beside a certificate that clients know.
 func TestReportInstall_CA(t *testing.T) {
 	for ca, want := range map[string]string{"/srv/ca/root.pem": "https://r.example.com:8443/ca.crt, or /srv/ca/root.pem\n", "": ""} {
 		var out bytes.Buffer
