@@ -29,7 +29,7 @@ import (
 	"github.com/mirror-appliance/appliance/tlsgen"
 )
 
-// openDaemon opens a daemon that serves nobody.
+// openDaemon opens a daemon that serves no client.
 func openDaemon(t *testing.T, log io.Writer) *daemon {
 	t.Helper()
 	root := t.TempDir()

@@ -240,7 +240,7 @@ func TestManager_SetsAsideWhatItDidNotSign(t *testing.T) {
 	}
 }
 
-// What somebody put in our place may be the only copy, also when it cannot be used.
+// A file that is in the place of ours may be the only copy, also when it cannot be used.
 func TestManager_SetsAsideWhatItCannotUse(t *testing.T) {
 	ca, other := newCA(t), newCA(t)
 	for name, spoil := range map[string]func(t *testing.T, o Options){

@@ -118,7 +118,7 @@ func blobFile(cfg *config.Config, d digest.Digest) string {
 	return filepath.Join(cfg.Storage, d.Algorithm().String(), d.Encoded()[:2], d.Encoded())
 }
 
-// eventuallyHolds polls what must come true: nobody tells this process when.
+// eventuallyHolds polls what must come true, since no event tells it.
 func eventuallyHolds(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for began := time.Now(); !holds(); time.Sleep(10 * time.Millisecond) {

@@ -109,7 +109,7 @@ func pullable(t *testing.T, f *faulty, images []*testImage) {
 	}
 }
 
-// TestRefused_secondOwner wants a store that somebody has.
+// TestRefused_secondOwner wants a store that another process has open.
 func TestRefused_secondOwner(t *testing.T) {
 	f := newFaulty(t, "")
 	f.begin(t)
@@ -227,7 +227,7 @@ func TestCorrupt(t *testing.T) {
 	f.verify(t)
 }
 
-// problems are those that verify finds in a store that nobody has open.
+// problems are those that verify finds in a store that no process has open.
 func (f *faulty) problems(t *testing.T) []store.Problem {
 	t.Helper()
 	s, err := store.Open(t.Context(), store.Options{Database: f.cfg.Database, Storage: f.cfg.Storage})

@@ -36,7 +36,7 @@ func newLarge(size int64) (*large, error) {
 	return l, err
 }
 
-// next is content that nobody has seen before, valid until the next call.
+// next is content that no server has had before, valid until the next call.
 func (l *large) next() (digest.Digest, []byte, error) {
 	l.count++
 	end := l.body[len(l.body)-8:]

@@ -13,7 +13,7 @@ func rawClient(socket string) *http.Client {
 	}}}
 }
 
-// leaveSocket leaves a socket on which nobody listens, as a killed daemon does.
+// leaveSocket leaves a socket without a listener, as a killed daemon does.
 func leaveSocket(t *testing.T, path string) {
 	t.Helper()
 	l, err := net.Listen("unix", path)

@@ -12,7 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// A read is often who finds damage first. From then on nobody is told that the blob is here.
+// A read often finds damage first. From then on no answer has the blob.
 func TestStore_OpenBlob_takesDamageOutOfService(t *testing.T) {
 	for name, damage := range map[string]func(f *fixture, d digest.Digest){
 		"cut short": func(f *fixture, d digest.Digest) { f.truncate(d, 2) },
@@ -114,8 +114,8 @@ func TestStore_OpenBlob_keepsTheRowsOfAStorageThatIsAway(t *testing.T) {
 	}
 }
 
-// Clients that read, and one that pushes the blob again: nobody gets half of it, and
-// in the end it is there.
+// Clients read a blob, and one pushes it again: none gets half of it, and in the end it is
+// there.
 func TestStore_OpenBlob_damageWhileOthersPush(t *testing.T) {
 	f := newFixture(t)
 	m := f.pushImage("app", "app", "v1")

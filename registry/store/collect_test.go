@@ -322,7 +322,7 @@ func TestCollect_AgainstEverybody(t *testing.T) {
 }
 
 // pushCheckDelete pushes an image as clients do, skipping blobs that are held, reads
-// it, and deletes it. It says whether the push was acknowledged, as collection may be
+// it, and deletes it. It reports whether the push was acknowledged: a collection may be
 // faster time and again.
 func (f *fixture) pushCheckDelete(repo, name string) bool {
 	layer := "layer of " + name

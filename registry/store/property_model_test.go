@@ -255,8 +255,8 @@ func (p promise) again(now time.Time) promise {
 	return promise{last: now, manifests: p.manifests + 1}
 }
 
-// garbage says whether collection may take a blob, and has to: nobody relies on it, and
-// nobody has since before.
+// garbage reports whether collection may take a blob, and has to: no client relies on it, and
+// none has since before.
 func (m *model) garbage(d digest.Digest, before time.Time) bool {
 	for p, told := range m.awaited {
 		if p.name == d.String() && m.now.Sub(told.last) < guard.PushTakes {
@@ -432,8 +432,8 @@ func (m *model) referrers(repo string, subject digest.Digest) []digest.Digest {
 	return found
 }
 
-// reopened is what a restart changes: checks become as good as links, nobody is known to push,
-// and nobody has an upload.
+// reopened makes the changes of a restart: checks become as good as links, no push is under way,
+// and no request has an upload.
 func (m *model) reopened() {
 	for d, checked := range m.checks {
 		for _, r := range m.repos {

@@ -294,7 +294,8 @@ func (p *player) compareFiles() error {
 	return nil
 }
 
-// compareSessions compares the uploads that nobody has, and the open runs, with those of the model.
+// compareSessions compares the uploads that no request has, and the open runs, with
+// those of the model.
 func (p *player) compareSessions() error {
 	far := p.now.Add(1000 * time.Hour)
 	if err := p.compareStale(far, far); err != nil {

@@ -124,8 +124,9 @@ func TestOptions_MinFree(t *testing.T) {
 	}
 }
 
-// Somebody else fills the disk to the last byte. Pushes are told so; pulls, deletes and collection
-// go on, also those of a daemon that is started then, and collection frees space.
+// Another program fills the disk to the last byte. Pushes are refused with that cause;
+// pulls, deletes and collection go on, also those of a daemon that is started then, and
+// collection frees space.
 func TestStore_FullDisk(t *testing.T) {
 	for name, restart := range map[string]bool{"while it runs": false, "before it starts": true} {
 		t.Run(name, func(t *testing.T) {
