@@ -107,10 +107,11 @@ func (x *execution) copyBlob(ctx context.Context, image *plan.Image, b ocispec.D
 }
 
 // transfer moves the bytes straight from the source's connection to the destination's.
+// Only the destination hashes them.
 func (x *execution) transfer(ctx context.Context, source Source, image *plan.Image, b ocispec.Descriptor) error {
-	ctx, cancel := context.WithCancel(ctx)
-	content := &content{ctx: ctx, source: source, image: image, blob: b, events: x.o.Events}
-	err := x.dst.PutBlob(ctx, image.Repository, b, content)
+	reading, cancel := context.WithCancel(ctx)
+	content := &content{ctx: reading, source: source, image: image, blob: b, events: x.o.Events}
+	err := x.dst.PutBlob(reading, image.Repository, b, content)
 	cancel() // which ends a Read that the destination's HTTP client has left under way
 	failed := content.close()
 	switch {
@@ -118,8 +119,27 @@ func (x *execution) transfer(ctx context.Context, source Source, image *plan.Ima
 		return nil
 	case failed != nil && !errors.Is(failed, context.Canceled):
 		err = &sourceError{failed} // the destination's error about a body that broke off adds nothing
+	case mismatched(err):
+		if failed := check(ctx, source, b); failed != nil {
+			err = &sourceError{failed}
+		}
 	}
 	return fmt.Errorf("copy blob %s: %w", b.Digest, err)
+}
+
+func mismatched(err error) bool {
+	var m mismatch
+	return errors.As(err, &m) && m.Mismatch()
+}
+
+// check reads a blob once more, to find out whether it is damaged at its source or was on its way.
+func check(ctx context.Context, source Source, b ocispec.Descriptor) error {
+	body, _, err := source.Blob(ctx, b.Digest)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, body)
+	return errors.Join(err, body.Close())
 }
 
 // content is a blob at its source. The first Read opens it: a destination that refuses or mounts
@@ -145,7 +165,7 @@ func (c *content) Read(p []byte) (int, error) {
 		return 0, io.ErrClosedPipe
 	}
 	if c.body == nil && c.err == nil {
-		c.body, _, c.err = c.source.Blob(c.ctx, c.blob.Digest)
+		c.body, _, c.err = c.source.BlobFrom(c.ctx, c.blob.Digest, 0)
 	}
 	if c.err != nil {
 		return 0, c.err
@@ -177,7 +197,7 @@ func (c *content) close() error {
 	defer c.mu.Unlock()
 	c.closed = true
 	if c.body != nil {
-		_ = c.body.Close() // the end of what was read has been verified
+		_ = c.body.Close() // the destination has verified what was read
 	}
 	return c.err
 }

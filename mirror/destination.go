@@ -42,7 +42,8 @@ type Destination interface {
 	// has asked the source of each repository, which has the blobs listed by it, with these sizes.
 	// It returns those that are staged; the others are put.
 	Confirm(ctx context.Context, blobs map[string][]ocispec.Descriptor) (staged map[string][]digest.Digest, err error)
-	// PutBlob stages a blob, verifying its size and digest. It reads r once, to its end.
+	// PutBlob stages a blob, verifying its size and digest: the source does not. Its error says
+	// that the digest is another by a method Mismatch, see mismatch. It reads r once, to its end.
 	PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, r io.Reader) error
 	// PutManifest stages a manifest, whose blobs exist in the repository or are staged for it.
 	PutManifest(ctx context.Context, repo string, desc ocispec.Descriptor, body []byte) error
@@ -71,6 +72,12 @@ type refusal interface {
 type pause interface {
 	error
 	Busy() bool
+}
+
+// mismatch is an error of a destination that may be that content had another digest than its name.
+type mismatch interface {
+	error
+	Mismatch() bool
 }
 
 // sourceError is an error of reading a source, which has retried what may pass.

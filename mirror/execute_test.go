@@ -1,6 +1,7 @@
 package mirror_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -158,6 +159,41 @@ func TestExecute_brokenConnectionIsResumed(t *testing.T) {
 		t.Errorf("the blob was begun %d times, want once", broken)
 	}
 	s.holds(t, "samples/docker", "v1", s.digest(t, "samples/docker", "v1"))
+}
+
+func TestExecute_damagedBlob(t *testing.T) {
+	for name, times := range map[string]int{"on its way, once": 1, "at its source": 1000} {
+		t.Run(name, func(t *testing.T) {
+			s := newSetup(t, additional)
+			d := s.layer(t, "samples/docker", "v1")
+			data, _ := s.Blob("samples/docker", d)
+			data = bytes.Clone(data)
+			data[0] ^= 1
+			var sent atomic.Int64
+			s.fails(func(w http.ResponseWriter, r *http.Request) bool {
+				if !strings.HasSuffix(r.URL.Path, d.String()) || sent.Add(1) > int64(times) {
+					return false
+				}
+				w.Write(data)
+				return true
+			})
+			report, err := s.mirror(t)
+			if times == 1 {
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.holds(t, "samples/docker", "v1", s.digest(t, "samples/docker", "v1"))
+				return
+			}
+			s.lacks(t, "samples/docker", "v1")
+			if len(report.Failures) != 1 || !strings.Contains(report.Failures[0].Error, "repository samples/docker: get blob "+d.String()) {
+				t.Errorf("failures %+v", report.Failures)
+			}
+			if n := sent.Load(); n != 2 { // to copy it, and to find out where it was damaged
+				t.Errorf("it was asked for %d times", n)
+			}
+		})
+	}
 }
 
 func itoa(n int) string { b, _ := json.Marshal(n); return string(b) }

@@ -31,6 +31,9 @@ type Source interface {
 	// instead of io.EOF, and without the last bytes, if the whole does not hash to d.
 	// ctx ends the reading too.
 	Blob(ctx context.Context, d digest.Digest) (io.ReadCloser, int64, error)
+	// BlobFrom is Blob for a reader that hashes the whole itself, and has what comes before
+	// offset. The size is that of the whole blob.
+	BlobFrom(ctx context.Context, d digest.Digest, offset int64) (io.ReadCloser, int64, error)
 	// Stat returns the size of a blob, -1 if it is not known.
 	Stat(ctx context.Context, d digest.Digest) (int64, error)
 	// Referrers lists the manifests whose subject is d. A manifest that does not exist has none.
@@ -142,6 +145,13 @@ func (r remembering) Blob(ctx context.Context, d digest.Digest) (io.ReadCloser, 
 		return io.NopCloser(bytes.NewReader(data)), int64(len(data)), nil
 	}
 	return r.Source.Blob(ctx, d)
+}
+
+func (r remembering) BlobFrom(ctx context.Context, d digest.Digest, offset int64) (io.ReadCloser, int64, error) {
+	if data, ok := r.remembered(d); ok && offset <= int64(len(data)) {
+		return io.NopCloser(bytes.NewReader(data[offset:])), int64(len(data)), nil
+	}
+	return r.Source.BlobFrom(ctx, d, offset)
 }
 
 // Read reads the manifests of an image.

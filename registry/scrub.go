@@ -136,7 +136,7 @@ func (d *daemon) fetchFrom(ctx context.Context, source store.Source, blob digest
 	if err != nil {
 		return nil, err
 	}
-	body, _, err := client.UnverifiedBlob(ctx, source.Repository, blob) // the store verifies what it puts back
+	body, _, err := client.BlobFrom(ctx, source.Repository, blob, 0) // the store verifies what it puts back
 	if err != nil {
 		client.Close()
 		return nil, err

@@ -146,9 +146,10 @@ type recording struct {
 	prefix, path string
 }
 
-// UnverifiedBlob opens a blob, see upstream.Client.
-func (r *recording) UnverifiedBlob(ctx context.Context, repo string, d digest.Digest) (io.ReadCloser, int64, error) {
-	body, size, err := r.Client.UnverifiedBlob(ctx, repo, d)
+// BlobFrom opens a blob, see upstream.Client.
+func (r *recording) BlobFrom(ctx context.Context, repo string, d digest.Digest, offset int64) (
+	io.ReadCloser, int64, error) {
+	body, size, err := r.Client.BlobFrom(ctx, repo, d, offset)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 )
@@ -16,6 +17,16 @@ const bufferSize = 256 << 10
 
 // errTooLong is a source that has more bytes than the descriptor says.
 var errTooLong = errors.New("the source sends more bytes than the manifest says")
+
+// mismatchError reports content with another digest than its name.
+type mismatchError struct{ digest digest.Digest }
+
+func (e *mismatchError) Error() string {
+	return fmt.Sprintf("blob %s: what the source sent has another digest", e.digest)
+}
+
+// Mismatch says that the content is another.
+func (e *mismatchError) Mismatch() bool { return true }
 
 // fill writes a blob to its place, and its header when the content has the digest. An error of the
 // source comes through.
@@ -32,7 +43,7 @@ func (p *placed) fill(ctx context.Context, desc ocispec.Descriptor, r io.Reader)
 	case n != desc.Size:
 		return fmt.Errorf("blob %s: the source sent %d bytes of %d", desc.Digest, n, desc.Size)
 	case !verifier.Verified():
-		return fmt.Errorf("blob %s: what the source sent has another digest", desc.Digest)
+		return &mismatchError{desc.Digest}
 	}
 	return p.finish()
 }

@@ -182,6 +182,16 @@ func (r *Repository) Stat(ctx context.Context, d digest.Digest) (int64, error) {
 
 // Blob opens a blob, which is verified while it is read.
 func (r *Repository) Blob(ctx context.Context, d digest.Digest) (io.ReadCloser, int64, error) {
+	return r.blob(ctx, d, 0, true)
+}
+
+// BlobFrom opens a blob at an offset, for a reader that verifies it.
+func (r *Repository) BlobFrom(ctx context.Context, d digest.Digest, offset int64) (io.ReadCloser, int64, error) {
+	return r.blob(ctx, d, offset, false)
+}
+
+func (r *Repository) blob(ctx context.Context, d digest.Digest, offset int64, verified bool) (
+	io.ReadCloser, int64, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, 0, err
 	}
@@ -192,7 +202,14 @@ func (r *Repository) Blob(ctx context.Context, d digest.Digest) (io.ReadCloser, 
 	if image.CheckDigest(d) != nil {
 		return nil, 0, fmt.Errorf("blob %s: it is not a digest", d)
 	}
-	return &reading{ctx: ctx, span: at, digest: d, hash: d.Algorithm().Hash()}, at.size, nil
+	if offset < 0 || offset > at.size {
+		return nil, 0, fmt.Errorf("blob %s has %d bytes and no byte %d", d, at.size, offset)
+	}
+	reading := &reading{ctx: ctx, span: at, digest: d, done: offset}
+	if verified {
+		reading.hash = d.Algorithm().Hash()
+	}
+	return reading, at.size, nil
 }
 
 // absentBlob is the error of a blob that is in a chunk on another medium, or in none.
@@ -235,12 +252,12 @@ func (p *part) describe() string {
 	return fmt.Sprintf("archive number %d", p.header.Sequence)
 }
 
-// reading reads a blob. The last bytes come only when the whole has the digest.
+// reading reads a blob. With a hash, the last bytes come only when the whole has the digest.
 type reading struct {
 	ctx context.Context // of all reads
 	span
 	digest digest.Digest
-	hash   hash.Hash
+	hash   hash.Hash // nil: the reader verifies
 	done   int64
 	err    error
 }
@@ -257,12 +274,14 @@ func (r *reading) Read(p []byte) (int, error) {
 		r.err = fmt.Errorf("read %s: blob %s: %w", r.path, r.digest, err)
 		return 0, r.err
 	}
-	r.hash.Write(p[:n])
+	if r.hash != nil {
+		r.hash.Write(p[:n])
+	}
 	r.done += int64(n)
 	if r.done < r.size {
 		return n, nil
 	}
-	if digest.NewDigest(r.digest.Algorithm(), r.hash) != r.digest {
+	if r.hash != nil && digest.NewDigest(r.digest.Algorithm(), r.hash) != r.digest {
 		r.err = hint.New(r.damaged("blob %s has other content", r.digest),
 			"copy the file again from where it was written")
 		return 0, r.err

@@ -32,6 +32,7 @@ import (
 type Source interface {
 	Manifest(ctx context.Context, ref string) (ocispec.Descriptor, []byte, error)
 	Blob(ctx context.Context, d digest.Digest) (io.ReadCloser, int64, error)
+	BlobFrom(ctx context.Context, d digest.Digest, offset int64) (io.ReadCloser, int64, error)
 	Stat(ctx context.Context, d digest.Digest) (int64, error)
 	Referrers(ctx context.Context, d digest.Digest) ([]ocispec.Descriptor, error)
 	Tags(ctx context.Context) ([]string, error)

@@ -72,6 +72,16 @@ func (r *repository) Blob(ctx context.Context, d digest.Digest) (body io.ReadClo
 	return body, size, err
 }
 
+// BlobFrom opens a blob at an offset, for a reader that verifies it.
+func (r *repository) BlobFrom(ctx context.Context, d digest.Digest, offset int64) (
+	body io.ReadCloser, size int64, err error) {
+	err = r.ask(ctx, ofContent, func(s Source) (err error) {
+		body, size, err = s.BlobFrom(ctx, d, offset)
+		return err
+	})
+	return body, size, err
+}
+
 // Stat returns the size of a blob.
 func (r *repository) Stat(ctx context.Context, d digest.Digest) (size int64, err error) {
 	err = r.ask(ctx, ofContent, func(s Source) (err error) {

@@ -31,6 +31,7 @@ import (
 type Source interface {
 	Manifest(ctx context.Context, ref string) (ocispec.Descriptor, []byte, error)
 	Blob(ctx context.Context, d digest.Digest) (io.ReadCloser, int64, error)
+	BlobFrom(ctx context.Context, d digest.Digest, offset int64) (io.ReadCloser, int64, error)
 	Stat(ctx context.Context, d digest.Digest) (int64, error)
 }
 
@@ -303,6 +304,14 @@ func (i *Image) Blob(ctx context.Context, d digest.Digest) (io.ReadCloser, int64
 		return io.NopCloser(bytes.NewReader(data)), int64(len(data)), nil
 	}
 	return i.base.Blob(ctx, d)
+}
+
+// BlobFrom opens a blob at an offset, for a reader that verifies it.
+func (i *Image) BlobFrom(ctx context.Context, d digest.Digest, offset int64) (io.ReadCloser, int64, error) {
+	if data, ok := i.blobs[d]; ok && offset <= int64(len(data)) {
+		return io.NopCloser(bytes.NewReader(data[offset:])), int64(len(data)), nil
+	}
+	return i.base.BlobFrom(ctx, d, offset)
 }
 
 // Stat returns the size of a blob.

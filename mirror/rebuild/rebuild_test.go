@@ -54,6 +54,10 @@ func (s *source) Blob(ctx context.Context, d digest.Digest) (io.ReadCloser, int6
 	return s.client.Blob(ctx, s.repository, d)
 }
 
+func (s *source) BlobFrom(ctx context.Context, d digest.Digest, offset int64) (io.ReadCloser, int64, error) {
+	return s.client.BlobFrom(ctx, s.repository, d, offset)
+}
+
 func (s *source) Stat(ctx context.Context, d digest.Digest) (int64, error) {
 	return s.client.Stat(ctx, s.repository, d)
 }
@@ -179,6 +183,10 @@ func (f *fake) Manifest(_ context.Context, ref string) (ocispec.Descriptor, []by
 
 func (f *fake) Blob(context.Context, digest.Digest) (io.ReadCloser, int64, error) {
 	return io.NopCloser(strings.NewReader(f.config)), int64(len(f.config)), nil
+}
+
+func (f *fake) BlobFrom(ctx context.Context, d digest.Digest, _ int64) (io.ReadCloser, int64, error) {
+	return f.Blob(ctx, d)
 }
 
 func (f *fake) Stat(context.Context, digest.Digest) (int64, error) { return 0, nil }

@@ -32,6 +32,9 @@ func (r *Run) failed(attempt string, err error) error {
 	return hint.New(fmt.Errorf("destination registry %s: %s: %w", at, attempt, f), next)
 }
 
+// errMismatch says that the content of a blob has another digest than its name.
+var errMismatch = errors.New("what the source sent is not that blob")
+
 // failure is an error of the registry or of reaching it.
 type failure struct {
 	error
@@ -62,6 +65,9 @@ func (f *failure) Refused() bool {
 	}
 	return false
 }
+
+// Mismatch reports whether the content had another digest than its name.
+func (f *failure) Mismatch() bool { return errors.Is(f.error, errMismatch) }
 
 // finality is 1 for what the registry refused for good, and 0 for what may pass.
 func finality(err error) int {

@@ -246,15 +246,16 @@ func (r *Run) mountable(repo string, d digest.Digest, layer v1.Layer) v1.Layer {
 
 // PutBlob streams a blob into repo, or mounts it and reads nothing.
 func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, content io.Reader) error {
-	verified := desc.Digest.Verifier()
-	layer := &streamed{desc: desc, content: io.TeeReader(io.LimitReader(content, desc.Size+1), verified)}
+	read := &verifying{Verifier: desc.Digest.Verifier()}
+	layer := &streamed{desc: desc, content: io.TeeReader(io.LimitReader(content, desc.Size+1), read)}
 	ctx = r.known.uploading(ctx, repo, desc.Digest)
 	r.known.forgetBlob(repo, desc.Digest) // until the registry acknowledges it
-	if err := r.blobs.Upload(ctx, r.registry.Repo(repo), r.mountable(repo, desc.Digest, layer)); err != nil {
-		return r.failed("put blob "+desc.Digest.String(), err)
+	err := r.blobs.Upload(ctx, r.registry.Repo(repo), r.mountable(repo, desc.Digest, layer))
+	if layer.opened && read.n >= desc.Size && !read.Verified() { // whatever the registry answered
+		err = errMismatch
 	}
-	if layer.opened && !verified.Verified() {
-		return r.failed("put blob "+desc.Digest.String(), errors.New("what the source sent is not that blob"))
+	if err != nil {
+		return r.failed("put blob "+desc.Digest.String(), err)
 	}
 	r.saw(repo, desc.Digest)
 	r.known.setBlob(repo, desc.Digest, true)
@@ -351,4 +352,16 @@ func (s *streamed) Compressed() (io.ReadCloser, error) {
 	}
 	s.opened = true
 	return io.NopCloser(s.content), nil
+}
+
+// verifying hashes and counts what is written to it.
+type verifying struct {
+	digest.Verifier
+	n int64
+}
+
+func (v *verifying) Write(p []byte) (int, error) {
+	n, err := v.Verifier.Write(p)
+	v.n += int64(n)
+	return n, err
 }

@@ -71,6 +71,7 @@ func Run(t *testing.T, open func(t *testing.T, c Content) mirror.Source) {
 	t.Run("a manifest, by tag and by digest", s.manifests)
 	t.Run("a manifest with another digest is an error", s.forgedManifest)
 	t.Run("a blob, although its reading breaks", s.blob)
+	t.Run("the rest of a blob", s.rest)
 	t.Run("the referrers of a manifest", s.referrers)
 	t.Run("what is not there does not exist", s.absent)
 	t.Run("a damaged blob ends with an error", s.damage)
@@ -156,6 +157,25 @@ func (s *suite) blob(t *testing.T) {
 	size, err = s.source.Stat(t.Context(), s.whole)
 	if err != nil || size >= 0 && size != int64(len(s.content)) {
 		t.Errorf("Stat says %d, %v; want %d", size, err, len(s.content))
+	}
+}
+
+func (s *suite) rest(t *testing.T) {
+	for _, offset := range []int64{0, 1, int64(len(s.content)) / 2, int64(len(s.content)) - 1} {
+		body, size, err := s.source.BlobFrom(t.Context(), s.whole, offset)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(body)
+		if err != nil || !bytes.Equal(got, s.content[offset:]) || size >= 0 && size != int64(len(s.content)) {
+			t.Errorf("from byte %d: read %d bytes, %v; the size is %d", offset, len(got), err, size)
+		}
+		if err := body.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if body, _, err := s.source.BlobFrom(t.Context(), digest.FromString("none"), 1); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("blob: %v, %v", body, err)
 	}
 }
 

@@ -23,16 +23,17 @@ const progress = 1 << 20
 // hashes to d, otherwise an error in place of them and of io.EOF. ctx ends the reading too. A blob
 // that does not exist is an error with fs.ErrNotExist.
 func (c *Client) Blob(ctx context.Context, repo string, d digest.Digest) (io.ReadCloser, int64, error) {
-	return c.blob(ctx, repo, d, true)
+	return c.blob(ctx, repo, d, 0, true)
 }
 
-// UnverifiedBlob is Blob for a reader that hashes the content, such as an upload to the store: it
-// verifies the size only.
-func (c *Client) UnverifiedBlob(ctx context.Context, repo string, d digest.Digest) (io.ReadCloser, int64, error) {
-	return c.blob(ctx, repo, d, false)
+// BlobFrom is Blob for a reader that hashes the content, such as an upload to the store, and has
+// what comes before offset. It verifies the size only, and returns that of the whole blob.
+func (c *Client) BlobFrom(ctx context.Context, repo string, d digest.Digest, offset int64) (io.ReadCloser, int64, error) {
+	return c.blob(ctx, repo, d, offset, false)
 }
 
-func (c *Client) blob(ctx context.Context, repo string, d digest.Digest, verified bool) (io.ReadCloser, int64, error) {
+func (c *Client) blob(ctx context.Context, repo string, d digest.Digest, offset int64, verified bool) (
+	io.ReadCloser, int64, error) {
 	r, err := c.repository(repo)
 	if err != nil {
 		return nil, 0, err
@@ -40,7 +41,7 @@ func (c *Client) blob(ctx context.Context, repo string, d digest.Digest, verifie
 	if err := d.Validate(); err != nil {
 		return nil, 0, c.failed(r, "get blob "+d.String(), err)
 	}
-	b := &blob{client: c, ctx: ctx, repo: r, digest: d, size: -1, closed: -1}
+	b := &blob{client: c, ctx: ctx, repo: r, digest: d, offset: offset, since: offset, size: -1, closed: -1}
 	if verified {
 		b.verifier = d.Algorithm().Digester()
 	}
@@ -86,7 +87,7 @@ type blob struct {
 
 	body     io.ReadCloser   // of the connection
 	size     int64           // -1: unknown
-	offset   int64           // bytes read so far
+	offset   int64           // of the next byte
 	whole    bool            // the registry refuses ranges
 	verifier digest.Digester // nil: the reader verifies
 	failures int             // in a row

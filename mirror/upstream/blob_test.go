@@ -396,7 +396,7 @@ func TestClient_Blob_verifies(t *testing.T) {
 	t.Run("unless the reader verifies", func(t *testing.T) {
 		f := newFixture(t)
 		lie(true)(f)
-		rc, size, err := f.client(t).UnverifiedBlob(t.Context(), repo, f.blob)
+		rc, size, err := f.client(t).BlobFrom(t.Context(), repo, f.blob, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -66,6 +66,11 @@ func (r *Repository) Blob(ctx context.Context, d digest.Digest) (io.ReadCloser, 
 	return r.client.Blob(ctx, r.name, d)
 }
 
+// BlobFrom is Client.BlobFrom.
+func (r *Repository) BlobFrom(ctx context.Context, d digest.Digest, offset int64) (io.ReadCloser, int64, error) {
+	return r.client.BlobFrom(ctx, r.name, d, offset)
+}
+
 // Stat is Client.Stat.
 func (r *Repository) Stat(ctx context.Context, d digest.Digest) (int64, error) {
 	return r.client.Stat(ctx, r.name, d)

@@ -181,7 +181,7 @@ func (ds *downloads) fetch(ctx context.Context, o origin, f *download) error {
 	if linked, err := ds.confirm(ctx, o, d); linked || err != nil {
 		return err
 	}
-	body, size, err := o.Source.UnverifiedBlob(ctx, o.upstream, d)
+	body, size, err := o.Source.BlobFrom(ctx, o.upstream, d, 0)
 	if err != nil {
 		return o.failed("blob", d.String(), err)
 	}

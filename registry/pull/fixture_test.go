@@ -274,6 +274,6 @@ func (s *fakeSource) Manifest(ctx context.Context, _, _ string) (ocispec.Descrip
 	return s.manifest(ctx)
 }
 
-func (s *fakeSource) UnverifiedBlob(ctx context.Context, _ string, d digest.Digest) (io.ReadCloser, int64, error) {
+func (s *fakeSource) BlobFrom(ctx context.Context, _ string, d digest.Digest, _ int64) (io.ReadCloser, int64, error) {
 	return s.blob(ctx, d)
 }

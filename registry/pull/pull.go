@@ -44,8 +44,9 @@ type Source interface {
 	Referrers(ctx context.Context, repo string, subject digest.Digest) ([]ocispec.Descriptor, error)
 	// Stat returns the size of a blob, -1 if it is unknown, without fetching it.
 	Stat(ctx context.Context, repo string, d digest.Digest) (size int64, err error)
-	// UnverifiedBlob opens a blob; its size is -1 if it is unknown. The store verifies the content.
-	UnverifiedBlob(ctx context.Context, repo string, d digest.Digest) (io.ReadCloser, int64, error)
+	// BlobFrom opens a blob at an offset; its size is -1 if it is unknown. The store verifies the
+	// content.
+	BlobFrom(ctx context.Context, repo string, d digest.Digest, offset int64) (io.ReadCloser, int64, error)
 }
 
 // A Route maps the repositories under Prefix to those under Path at Source.

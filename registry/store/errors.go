@@ -57,6 +57,9 @@ func (e *InUseError) Error() string {
 // DigestError reports content with another digest than its name.
 type DigestError struct{ Want, Got digest.Digest }
 
+// Mismatch says that the content is another.
+func (e *DigestError) Mismatch() bool { return true }
+
 func (e *DigestError) Error() string {
 	return fmt.Sprintf("content hashes to %s, not to %s", e.Got, e.Want)
 }

@@ -46,6 +46,9 @@ func (e *Refused) Is(target error) bool {
 // gone, the user is not allowed. Other answers may depend on how the request arrived.
 func (e *Refused) Refused() bool { return refusedAgain(e.Status) }
 
+// Mismatch reports whether the content may have had another digest than the request named.
+func (e *Refused) Mismatch() bool { return e.Status == http.StatusBadRequest }
+
 // NotApplianceError reports that something other than an appliance has answered. Its status does
 // not matter: the web console of another program answers 200 to each path.
 type NotApplianceError struct {
