@@ -119,7 +119,7 @@ func (x *execution) transfer(ctx context.Context, source Source, image *plan.Ima
 		return nil
 	case failed != nil && !errors.Is(failed, context.Canceled):
 		err = &sourceError{failed} // the destination's error about a body that broke off adds nothing
-	case mismatched(err):
+	case mismatched(err) && content.from == 0: // else it was what the destination had
 		if failed := check(ctx, source, b); failed != nil {
 			err = &sourceError{failed}
 		}
@@ -153,7 +153,8 @@ type content struct {
 
 	mu     sync.Mutex // guards the rest; held while reading
 	body   io.ReadCloser
-	read   int64
+	from   int64 // what Seek has skipped
+	read   int64 // with that
 	err    error // what reading ended with, other than the end
 	closed bool
 }
@@ -164,8 +165,11 @@ func (c *content) Read(p []byte) (int, error) {
 	if c.closed {
 		return 0, io.ErrClosedPipe
 	}
+	if c.from > 0 && c.from == c.blob.Size {
+		return 0, io.EOF
+	}
 	if c.body == nil && c.err == nil {
-		c.body, _, c.err = c.source.BlobFrom(c.ctx, c.blob.Digest, 0)
+		c.body, _, c.err = c.source.BlobFrom(c.ctx, c.blob.Digest, c.from)
 	}
 	if c.err != nil {
 		return 0, c.err
@@ -183,6 +187,17 @@ func (c *content) Read(p []byte) (int, error) {
 		return 0, c.err
 	}
 	return n, err
+}
+
+// Seek lets a destination that has the first offset bytes read the rest, before the first Read.
+func (c *content) Seek(offset int64, whence int) (int64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if whence != io.SeekStart || offset < 0 || offset > c.blob.Size || c.body != nil || c.err != nil {
+		return 0, fmt.Errorf("blob %s cannot be read from byte %d", c.blob.Digest, offset)
+	}
+	c.from, c.read = offset, offset
+	return offset, nil
 }
 
 // wrongSize is the error of a manifest that gives its blob another size.

@@ -44,6 +44,9 @@ type Destination interface {
 	Confirm(ctx context.Context, blobs map[string][]ocispec.Descriptor) (staged map[string][]digest.Digest, err error)
 	// PutBlob stages a blob, verifying its size and digest: the source does not. Its error says
 	// that the digest is another by a method Mismatch, see mismatch. It reads r once, to its end.
+	// Before that it may seek to a byte up to which it has the blob from a put that broke off, in
+	// an earlier run as well, if r is an io.Seeker. If it has other bytes, the digest tells, and it
+	// forgets them: called again, it reads all.
 	PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, r io.Reader) error
 	// PutManifest stages a manifest, whose blobs exist in the repository or are staged for it.
 	PutManifest(ctx context.Context, repo string, desc ocispec.Descriptor, body []byte) error

@@ -45,6 +45,7 @@ func Run(t *testing.T, open func(t *testing.T) Place) {
 		"a blob is read to its end":                                 readToEnd,
 		"other bytes than the digest says are refused":              refused,
 		"the source's error comes through, and leaves nothing":      broken,
+		"a blob that broke off is put, by another run too":          continued,
 		"a put ends when its context does":                          cancelled,
 		"methods are called concurrently":                           concurrent,
 		"nothing is an answer to nothing, and an empty run commits": empty,
@@ -295,6 +296,30 @@ func broken(s *suite) {
 		s.Error("half of it exists")
 	}
 	s.putBlob("a", "some layer")
+}
+
+// continued puts a blob of which the first half came, once its own and once other bytes.
+func continued(s *suite) {
+	for _, other := range []byte{0, 1} {
+		data, desc := blob(strings.Repeat("half of it, or so", 4<<20/16) + string('a'+rune(other)))
+		begun := bytes.Clone(data[:len(data)/2])
+		begun[10] ^= other
+		if err := s.run.PutBlob(s.Context(), "a", desc, io.MultiReader(bytes.NewReader(begun), failing{io.ErrUnexpectedEOF})); err == nil {
+			s.Fatal("half of it is taken")
+		}
+		s.begin()
+		if exists, _ := s.hasBlob("a", desc.Digest); exists {
+			s.Error("half of it exists")
+		}
+		err := s.run.PutBlob(s.Context(), "b", desc, bytes.NewReader(data))
+		if err != nil && other != 0 {
+			err = s.run.PutBlob(s.Context(), "b", desc, bytes.NewReader(data))
+		}
+		s.must(err)
+		if exists, _ := s.hasBlob("b", desc.Digest); !exists {
+			s.Error("it does not exist")
+		}
+	}
 }
 
 type failing struct{ err error }

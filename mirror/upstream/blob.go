@@ -46,7 +46,11 @@ func (c *Client) blob(ctx context.Context, repo string, d digest.Digest, offset 
 		b.verifier = d.Algorithm().Digester()
 	}
 	var wrong *resumeError
-	if err = b.open(); errors.As(err, &wrong) { // nothing has broken yet
+	err = b.open()
+	if errors.As(err, &wrong) && b.whole { // the answer to the range is not its bytes
+		err = b.open()
+	}
+	if errors.As(err, &wrong) { // nothing has broken yet
 		err = b.failed(wrong.err)
 	}
 	if err != nil {

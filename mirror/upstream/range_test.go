@@ -3,6 +3,7 @@ package upstream
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"net/http"
 	"testing"
 )
@@ -44,6 +45,17 @@ func TestClient_Blob_resumesWhereRangeIsRefused(t *testing.T) {
 			}
 			if asked := f.ranges(); len(asked) != 3 || asked[2] != "" {
 				t.Errorf("asked for %q", asked)
+			}
+			rest, size, err := f.client(t).BlobFrom(t.Context(), repo, f.blob, 2<<20) // an earlier run broke off
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err = io.ReadAll(rest)
+			if err != nil || !bytes.Equal(got, f.layer[2<<20:]) || size != int64(len(f.layer)) {
+				t.Errorf("from the middle: got %d bytes of %d, %v", len(got), size, err)
+			}
+			if err := rest.Close(); err != nil {
+				t.Error(err)
 			}
 		})
 	}

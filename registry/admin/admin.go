@@ -85,7 +85,7 @@ func NewHandler(o Options) *Handler {
 	handle(h, api.ListInventory, h.inventory)
 
 	handle(h, api.BeginSync, h.beginSync)
-	handleRun(h, api.CheckSync, checkSync)
+	handleRun(h, api.CheckSync, h.checkSync)
 	handleRun(h, api.ConfirmSync, confirm)
 	handleRun(h, api.PutBlob, putBlob)
 	handleRun(h, api.PutManifest, putManifest)

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
+	"strconv"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -36,9 +38,26 @@ func (h *Handler) beginSync(r *http.Request, q api.NewSync) (api.Sync, error) {
 	return api.Sync{ID: run.ID()}, nil
 }
 
-func checkSync(r *http.Request, run *store.Run, q api.Existing) (a api.Existing, err error) {
-	a.Blobs, a.Manifests, a.Unconfirmed, err = run.Existing(r.Context(), q.Blobs, q.Manifests)
-	return a, err
+func (h *Handler) checkSync(r *http.Request, run *store.Run, q api.Existing) (a api.Existing, err error) {
+	if a.Blobs, a.Manifests, a.Unconfirmed, err = run.Existing(r.Context(), q.Blobs, q.Manifests); err != nil {
+		return a, err
+	}
+	exists := map[digest.Digest]bool{}
+	for _, list := range a.Blobs {
+		for _, d := range list {
+			exists[d] = true
+		}
+	}
+	var missing []digest.Digest
+	for _, list := range q.Blobs {
+		for _, d := range list {
+			if !exists[d] {
+				missing = append(missing, d)
+			}
+		}
+	}
+	a.Partial = h.store.Runs.Partial(missing)
+	return a, nil
 }
 
 func confirm(r *http.Request, run *store.Run, q api.Confirm) (a api.Confirmed, err error) {
@@ -64,8 +83,8 @@ func target(r *http.Request) (repo string, d digest.Digest, err error) {
 	return repo, d, nil
 }
 
-// putBlob passes the body to the store, which verifies length and digest, and keeps nothing of an
-// incomplete one.
+// putBlob passes the body to the store, which verifies length and digest, and keeps what came of a
+// large one.
 func putBlob(r *http.Request, run *store.Run, _ api.None) (api.None, error) {
 	if r.ContentLength < 0 {
 		return api.None{}, &refusal{hint.New(errors.New("the length of the body is not known"),
@@ -75,9 +94,15 @@ func putBlob(r *http.Request, run *store.Run, _ api.None) (api.None, error) {
 	if err != nil {
 		return api.None{}, err
 	}
-	desc := ocispec.Descriptor{MediaType: "application/octet-stream", Digest: d, Size: r.ContentLength}
+	var offset int64
+	if at := r.Header.Get(api.UploadOffset); at != "" {
+		if offset, err = strconv.ParseInt(at, 10, 64); err != nil || offset < 0 || offset > math.MaxInt64-r.ContentLength {
+			return api.None{}, badRequest(fmt.Sprintf("%q is not an offset", at), "write "+api.UploadOffset+" as a number of bytes")
+		}
+	}
+	desc := ocispec.Descriptor{MediaType: "application/octet-stream", Digest: d, Size: offset + r.ContentLength}
 	body := &bodyReader{r: r.Body}
-	err = run.PutBlob(r.Context(), repo, desc, body)
+	err = run.PutRest(r.Context(), repo, desc, offset, body)
 	if err != nil && body.err != nil {
 		err = brokenBody(body.err)
 	}

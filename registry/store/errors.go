@@ -64,6 +64,17 @@ func (e *DigestError) Error() string {
 	return fmt.Sprintf("content hashes to %s, not to %s", e.Got, e.Want)
 }
 
+// PartialError reports that the store does not have so many bytes of a blob: it was put meanwhile,
+// or collected.
+type PartialError struct {
+	Digest digest.Digest
+	Offset int64
+}
+
+func (e *PartialError) Error() string {
+	return fmt.Sprintf("the first %d bytes of blob %s are not here any more", e.Offset, e.Digest)
+}
+
 // BusyError reports that another request is using an upload session.
 type BusyError = guard.BusyError
 

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -15,7 +14,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/internal/image"
-	"github.com/mirror-appliance/appliance/internal/throttle"
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
@@ -110,53 +108,6 @@ func (r *Run) pin(ctx context.Context, tx *sql.Tx, repo string, d digest.Digest)
 		ON CONFLICT DO NOTHING`, r.id, repo, d)
 	if err != nil {
 		return fmt.Errorf("pin blob %s: %w", d, err)
-	}
-	return nil
-}
-
-// PutBlob reads a blob to its end and stages it. *DigestError or *InvalidError when its digest or
-// size differs from desc; *FullError.
-func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, content io.Reader) error {
-	if err := checkRepositoryAndDigest(repo, desc.Digest); err != nil {
-		return err
-	}
-	r.store.guard.Runs.Enter(r.id) // a large blob over a slow line may outlast the TTL of a run
-	defer r.store.guard.Runs.Leave(r.id)
-	if err := r.share(ctx, func(context.Context, *sql.Tx) error { return nil }); err != nil {
-		return err
-	}
-	u, err := r.store.newUpload(repo, desc.Size)
-	if err != nil {
-		return err
-	}
-	err = r.receive(ctx, u, desc, content)
-	if err == nil {
-		err = u.commitTo(ctx, desc.Digest, func(ctx context.Context, tx *sql.Tx) error {
-			if err := r.touch(ctx, tx); err != nil {
-				return err
-			}
-			return r.pin(ctx, tx, repo, desc.Digest)
-		})
-	}
-	return errors.Join(err, u.Close()) // which discards an upload without a commit
-}
-
-func (r *Run) receive(ctx context.Context, u *Upload, desc ocispec.Descriptor, content io.Reader) error {
-	source := throttle.ReaderFunc(func(p []byte) (int, error) {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		return content.Read(p)
-	})
-	// One byte more than allowed, so that an endless source is noticed.
-	if _, err := u.ReadFrom(io.LimitReader(source, desc.Size+1)); err != nil {
-		return fmt.Errorf("receive blob %s: %w", desc.Digest, err)
-	}
-	switch got := u.Size(); {
-	case got > desc.Size:
-		return &InvalidError{What: "blob", Reason: fmt.Sprintf("%s has more than the %d bytes of its descriptor", desc.Digest, desc.Size)}
-	case got < desc.Size:
-		return &InvalidError{What: "blob", Reason: fmt.Sprintf("%s ended after %d of the %d bytes of its descriptor", desc.Digest, got, desc.Size)}
 	}
 	return nil
 }

@@ -31,6 +31,7 @@ type Upload struct {
 	user    string      // of the session, for the bounds on sessions
 	by      origin      // of the link that it gets
 	session bool        // it can be resumed; that of a run cannot
+	partial bool        // it is of a known blob, whose next upload may continue it, see PutRest
 	want    int64       // total bytes, 0 if unknown
 	arrived func(n int) // nil: there is no reader before the commit
 

@@ -30,6 +30,10 @@ const (
 // repositories and the longest digests it stays below MaxList.
 const AtOnce = 5000
 
+// UploadOffset is the header of a PutBlob whose body is the rest of a blob: how many bytes of it the
+// registry has, see Existing. The name is that of the IETF's draft of resumable uploads.
+const UploadOffset = "Upload-Offset"
+
 // None stands for no JSON: no request body that is decoded, no answer body.
 type None struct{}
 
@@ -81,7 +85,7 @@ var (
 	BeginSync   = Call[NewSync, Sync]{http.MethodPost, "/api/v1/sync", http.StatusCreated, MaxJSON}
 	CheckSync   = Call[Existing, Existing]{http.MethodPost, "/api/v1/sync/{id}/held", http.StatusOK, MaxList}
 	ConfirmSync = Call[Confirm, Confirmed]{http.MethodPost, "/api/v1/sync/{id}/confirm", http.StatusOK, MaxList}
-	PutBlob     = Call[None, None]{http.MethodPut, "/api/v1/sync/{id}/blobs/{digest}", http.StatusCreated, 0}     // ?repository=NAME; the bytes, with Content-Length
+	PutBlob     = Call[None, None]{http.MethodPut, "/api/v1/sync/{id}/blobs/{digest}", http.StatusCreated, 0}     // ?repository=NAME; the bytes, with Content-Length, and UploadOffset
 	PutManifest = Call[None, None]{http.MethodPut, "/api/v1/sync/{id}/manifests/{digest}", http.StatusCreated, 0} // ?repository=NAME; the bytes, with Content-Type
 	TagSync     = Call[Tags, None]{http.MethodPost, "/api/v1/sync/{id}/tags", http.StatusNoContent, MaxList}
 	SetSources  = Call[Sources, None]{http.MethodPost, "/api/v1/sync/{id}/sources", http.StatusNoContent, MaxList}

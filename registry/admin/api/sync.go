@@ -27,11 +27,13 @@ type Sync struct {
 }
 
 // Existing lists digests by repository: those asked for, and in an answer those that exist, and the
-// blobs that exist in other repositories only.
+// blobs that exist in other repositories only. Partial is how many bytes of a blob that does not
+// exist are here, left by an upload that broke off: PutBlob may send the rest, see UploadOffset.
 type Existing struct {
 	Blobs       map[string][]digest.Digest `json:"blobs,omitempty"`
 	Manifests   map[string][]digest.Digest `json:"manifests,omitempty"`
 	Unconfirmed map[string][]digest.Digest `json:"unconfirmed,omitempty"`
+	Partial     map[digest.Digest]int64    `json:"partial,omitempty"`
 }
 
 // Confirm lists blobs by the repository whose source has confirmed them.

@@ -4,14 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"io/fs"
 	"iter"
 	"net/http"
 	"net/url"
 	"slices"
-	"sync"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -24,6 +21,7 @@ import (
 type Run struct {
 	client *Client
 	id     string
+	partial
 }
 
 // PastSyncs lists the last runs that were committed, the latest first.
@@ -78,6 +76,7 @@ func (r *Run) Existing(ctx context.Context, blobs, manifests map[string][]digest
 		merge(haveBlobs, a.Blobs)
 		merge(haveManifests, a.Manifests)
 		merge(unconfirmed, a.Unconfirmed)
+		r.learn(a.Partial)
 		return err
 	}
 	for some := range portions(blobs) {
@@ -154,28 +153,6 @@ func (r *Run) Source(ctx context.Context, from map[string][]string) error {
 	return nil
 }
 
-// PutBlob sends desc.Size bytes of body, which the daemon verifies. It does not read
-// body after it returns.
-func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, body io.Reader) error {
-	source := newSource(body, desc.Size)
-	req, err := r.put(ctx, api.PutBlob, repo, desc.Digest, "application/octet-stream", source)
-	if err != nil {
-		return err
-	}
-	req.ContentLength = desc.Size
-	if desc.Size == 0 {
-		req.Body = http.NoBody
-		source.Close()
-	}
-	// The daemon can refuse (no such run, no space) before gigabytes are on their way.
-	req.Header.Set("Expect", "100-continue")
-	err = r.client.do(r.client.http, req, nil)
-	if failed := source.wait(); failed != nil {
-		return fmt.Errorf("read blob %s: %w", desc.Digest, failed)
-	}
-	return err
-}
-
 // PutManifest sends a manifest, whose blobs must exist in the repository, or have been put or
 // confirmed for it before.
 func (r *Run) PutManifest(ctx context.Context, repo string, desc ocispec.Descriptor, body []byte) error {
@@ -222,66 +199,4 @@ func (r *Run) Commit(ctx context.Context) error {
 func (r *Run) Abort(ctx context.Context) error {
 	_, err := call(ctx, r.client, api.AbortSync, api.None{}, r.id)
 	return err
-}
-
-// source is the body of a request. It keeps the reader's own error, which net/http reports as one
-// of the connection, and waits until net/http reads no more: that may be after Do has returned.
-type source struct {
-	closed chan struct{} // closed when net/http will not read any more
-
-	mu   sync.Mutex // guards what follows; held while r is read, so that Close waits for it
-	r    io.Reader
-	left int64 // bytes that are still to be read
-	done bool
-	err  error
-}
-
-func newSource(r io.Reader, size int64) *source {
-	return &source{r: r, left: size, closed: make(chan struct{})}
-}
-
-func (s *source) Read(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.done {
-		return 0, fs.ErrClosed
-	}
-	if s.left == 0 {
-		return 0, io.EOF
-	}
-	n, err := s.r.Read(p[:min(int64(len(p)), s.left)])
-	if s.left -= int64(n); s.left == 0 && (err == nil || err == io.EOF) {
-		// The last bytes go only when the reader has confirmed its end: the daemon takes a
-		// blob when it is complete.
-		switch extra, end := io.ReadFull(s.r, make([]byte, 1)); {
-		case extra > 0:
-			n, err = 0, errors.New("it is longer than its size says")
-		case end != io.EOF:
-			n, err = 0, end
-		}
-	}
-	if err != nil && err != io.EOF {
-		s.err = err
-	}
-	return n, err
-}
-
-// Close is called by net/http, sometimes more than once, and by PutBlob if there is nothing to
-// send.
-func (s *source) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.done {
-		s.done = true
-		close(s.closed)
-	}
-	return nil
-}
-
-// wait waits until net/http reads no more, and returns the reader's own error.
-func (s *source) wait() error {
-	<-s.closed
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.err
 }

@@ -1,0 +1,179 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"strconv"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+)
+
+// partial is what the daemon has of blobs whose upload broke off.
+type partial struct {
+	mu     sync.Mutex // guards the rest
+	sizes  map[digest.Digest]int64
+	broken map[digest.Digest]bool // in this run, so that the daemon is asked again
+}
+
+func (p *partial) learn(sizes map[digest.Digest]int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.sizes == nil {
+		p.sizes, p.broken = map[digest.Digest]int64{}, map[digest.Digest]bool{}
+	}
+	for d, n := range sizes {
+		p.sizes[d] = n
+	}
+}
+
+// use returns how many bytes of a blob the daemon has, and whether that is not known since an upload
+// of this run broke off. What is used is forgotten.
+func (p *partial) use(d digest.Digest) (size int64, ask bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	size, ask = p.sizes[d], p.broken[d]
+	delete(p.sizes, d)
+	return size, ask
+}
+
+// ended notes how an upload ended.
+func (p *partial) ended(d digest.Digest, err error) {
+	p.learn(nil)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err == nil {
+		delete(p.broken, d)
+	} else {
+		p.broken[d] = true
+	}
+}
+
+// PutBlob sends desc.Size bytes of body, which the daemon verifies. It does not read
+// body after it returns. A body that is an io.Seeker is sent from where the daemon has it.
+func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, body io.Reader) error {
+	offset, exists, err := r.resume(ctx, repo, desc, body)
+	if err == nil && !exists {
+		err = r.putRest(ctx, repo, desc, offset, body)
+	}
+	r.ended(desc.Digest, err)
+	return err
+}
+
+// resume returns where body begins, after seeking there. exists: only an answer was lost.
+func (r *Run) resume(ctx context.Context, repo string, desc ocispec.Descriptor, body io.Reader) (
+	at int64, exists bool, err error) {
+	s, ok := body.(io.Seeker)
+	if !ok {
+		return 0, false, nil
+	}
+	offset, ask := r.use(desc.Digest)
+	if ask {
+		q := api.Existing{Blobs: map[string][]digest.Digest{repo: {desc.Digest}}}
+		a, err := call(ctx, r.client, api.CheckSync, q, r.id)
+		if err != nil || len(a.Blobs[repo]) > 0 {
+			return 0, err == nil, err
+		}
+		offset = a.Partial[desc.Digest]
+	}
+	if offset <= 0 || offset > desc.Size {
+		return 0, false, nil
+	}
+	if _, err := s.Seek(offset, io.SeekStart); err != nil {
+		return 0, false, fmt.Errorf("continue blob %s at byte %d: %w", desc.Digest, offset, err)
+	}
+	return offset, false, nil
+}
+
+func (r *Run) putRest(ctx context.Context, repo string, desc ocispec.Descriptor, offset int64, body io.Reader) error {
+	left := desc.Size - offset
+	source := newSource(body, left)
+	req, err := r.put(ctx, api.PutBlob, repo, desc.Digest, "application/octet-stream", source)
+	if err != nil {
+		return err
+	}
+	if offset > 0 {
+		req.Header.Set(api.UploadOffset, strconv.FormatInt(offset, 10))
+	}
+	req.ContentLength = left
+	if left == 0 {
+		req.Body = http.NoBody
+		source.Close()
+	}
+	// The daemon can refuse (no such run, no space) before gigabytes are on their way.
+	req.Header.Set("Expect", "100-continue")
+	err = r.client.do(r.client.http, req, nil)
+	if failed := source.wait(); failed != nil {
+		return fmt.Errorf("read blob %s: %w", desc.Digest, failed)
+	}
+	return err
+}
+
+// source is the body of a request. It keeps the reader's own error, which net/http reports as one
+// of the connection, and waits until net/http reads no more: that may be after Do has returned.
+type source struct {
+	closed chan struct{} // closed when net/http will not read any more
+
+	mu   sync.Mutex // guards what follows; held while r is read, so that Close waits for it
+	r    io.Reader
+	left int64 // bytes that are still to be read
+	done bool
+	err  error
+}
+
+func newSource(r io.Reader, size int64) *source {
+	return &source{r: r, left: size, closed: make(chan struct{})}
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.done {
+		return 0, fs.ErrClosed
+	}
+	if s.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := s.r.Read(p[:min(int64(len(p)), s.left)])
+	if s.left -= int64(n); s.left == 0 && (err == nil || err == io.EOF) {
+		// The last bytes go only when the reader has confirmed its end: the daemon takes a
+		// blob when it is complete.
+		switch extra, end := io.ReadFull(s.r, make([]byte, 1)); {
+		case extra > 0:
+			n, err = 0, errors.New("it is longer than its size says")
+		case end != io.EOF:
+			n, err = 0, end
+		}
+	}
+	if err != nil && err != io.EOF {
+		s.err = err
+	}
+	return n, err
+}
+
+// Close is called by net/http, sometimes more than once, and by PutBlob if there is nothing to
+// send.
+func (s *source) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.done {
+		s.done = true
+		close(s.closed)
+	}
+	return nil
+}
+
+// wait waits until net/http reads no more, and returns the reader's own error.
+func (s *source) wait() error {
+	<-s.closed
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
