@@ -28,21 +28,28 @@ func (e *mismatchError) Error() string {
 // Mismatch says that the content is another.
 func (e *mismatchError) Mismatch() bool { return true }
 
-// fill writes a blob to its place, and its header when the content has the digest. An error of the
-// source comes through.
+// fill writes a blob to its place, and its header when the content has the digest. Content that is
+// an io.Seeker is read after what has come of it before. An error of the source comes through.
 func (p *placed) fill(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
-	verifier := desc.Digest.Verifier()
-	w := &bounded{to: p.file, at: p.offset + int64(len(p.header)), left: desc.Size}
+	if err := p.resume(desc, r); err != nil {
+		return err
+	}
+	w := &bounded{to: p.file, at: p.content() + p.came, left: desc.Size - p.came}
 	w.ahead = w.at
-	n, err := io.CopyBuffer(io.MultiWriter(verifier, w), contextReader{ctx, r}, make([]byte, bufferSize))
+	// A write that fails is not hashed, so that came and hash are always of the same bytes.
+	_, err := io.CopyBuffer(io.MultiWriter(w, &p.beginning), contextReader{ctx, r}, make([]byte, bufferSize))
 	switch {
 	case w.err != nil:
 		return writeError(w.err)
+	case errors.Is(err, errTooLong):
+		p.forget()
+		return err
 	case err != nil:
 		return err
-	case n != desc.Size:
-		return fmt.Errorf("blob %s: the source sent %d bytes of %d", desc.Digest, n, desc.Size)
-	case !verifier.Verified():
+	case p.came != desc.Size:
+		return fmt.Errorf("blob %s: the source sent %d bytes of %d", desc.Digest, p.came, desc.Size)
+	case digest.NewDigest(desc.Digest.Algorithm(), p.hash) != desc.Digest:
+		p.forget()
 		return &mismatchError{desc.Digest}
 	}
 	return p.finish()
@@ -51,7 +58,7 @@ func (p *placed) fill(ctx context.Context, desc ocispec.Descriptor, r io.Reader)
 // finish writes the padding and the header.
 func (p *placed) finish() error {
 	if pad := padded(p.size) - p.size; pad > 0 {
-		if _, err := p.file.WriteAt(make([]byte, pad), p.offset+int64(len(p.header))+p.size); err != nil {
+		if _, err := p.file.WriteAt(make([]byte, pad), p.content()+p.size); err != nil {
 			return writeError(err)
 		}
 	}

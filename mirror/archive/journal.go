@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -150,25 +149,6 @@ func (l *layout) open(old *left) (blobs map[digest.Digest]*placed, err error) {
 	return blobs, nil
 }
 
-// placed is a blob in a chunk.
-type placed struct {
-	*region
-	header []byte
-	size   int64
-}
-
-// whole reports whether the blob is where it is said to be, with its header.
-func (p *placed) whole(d digest.Digest) bool {
-	head := make([]byte, len(p.header))
-	if _, err := p.file.ReadAt(head, p.offset); err != nil || !bytes.Equal(head, p.header) {
-		return false
-	}
-	verifier := d.Verifier()
-	n, err := io.CopyBuffer(struct{ io.Writer }{verifier},
-		io.NewSectionReader(p.file, p.offset+int64(len(head)), p.size), make([]byte, bufferSize))
-	return err == nil && n == p.size && verifier.Verified()
-}
-
 // hashers is how many blobs are hashed at once when a run continues.
 const hashers = 4
 
@@ -182,7 +162,7 @@ func takeTorn(ctx context.Context, blobs map[digest.Digest]*placed) (torn map[di
 			if err := within.Err(); err != nil {
 				return err
 			}
-			if !p.whole(d) {
+			if !p.examine(d) {
 				damaged <- d
 			}
 			return nil

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
@@ -118,9 +120,11 @@ func (l *layout) add(alone bool) (*chunk, error) {
 	return c, nil
 }
 
-// release makes a region a gap.
+// release makes a region a gap, and a hole of the file where that can have holes: what is written
+// there next is told from it.
 func (l *layout) release(r *region) {
 	c := r.chunk
+	_ = unix.Fallocate(int(c.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, r.offset, r.length)
 	i, _ := slices.BinarySearchFunc(c.gaps, r.gap, func(a, b gap) int { return cmp.Compare(a.offset, b.offset) })
 	c.gaps = slices.Insert(c.gaps, i, r.gap)
 	if i+1 < len(c.gaps) && c.gaps[i].end() == c.gaps[i+1].offset {

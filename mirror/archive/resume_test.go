@@ -2,6 +2,7 @@ package archive_test
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -137,5 +138,102 @@ func TestCreate_completesAnInterruptedCommit(t *testing.T) {
 	}
 	if left := b.leftovers(); len(left) > 0 || len(b.chunks()) < 2 {
 		t.Errorf("left are %v, the chunks are %s", left, strings.Join(b.chunks(), " "))
+	}
+}
+
+// breaking is content that ends with an error at a byte, and counts what is read of it.
+type breaking struct {
+	*bytes.Reader
+	at, read int
+}
+
+var errLine = errors.New("the line is dead")
+
+func (b *breaking) Read(p []byte) (int, error) {
+	if left := b.at - int(b.Size()) + b.Len(); b.at > 0 {
+		if left <= 0 {
+			return 0, errLine
+		}
+		p = p[:min(len(p), left)]
+	}
+	n, err := b.Reader.Read(p)
+	b.read += n
+	return n, err
+}
+
+func TestWriter_PutBlob_continuesInsideABlob(t *testing.T) {
+	const size, half = 3 << 20, 1 << 20
+	content := noise(7, size)
+	copy(content[half-5:], make([]byte, 5)) // which look like what is not written
+	at := 1024 + 512                        // of the content in the chunk
+	for _, tc := range []struct {
+		name      string
+		meanwhile func(t *testing.T, b *workbench)
+		read      int
+	}{
+		{"in the same run", nil, size - half},
+		{"in the next", func(_ *testing.T, b *workbench) { b.begin() }, size - half + 5},
+		{"with a place that is there to its end", func(t *testing.T, b *workbench) {
+			must(t, os.Truncate(filepath.Join(b.dir, partial), 10<<20))
+			b.begin()
+		}, size - half + 5},
+		{"with a power cut's holes", func(t *testing.T, b *workbench) {
+			change(t, filepath.Join(b.dir, partial), func(d []byte) []byte { clear(d[at+half/2:]); return d })
+			b.begin()
+		}, size - half/2},
+		{"with none of it", func(t *testing.T, b *workbench) {
+			must(t, os.Truncate(filepath.Join(b.dir, partial), 0))
+			b.begin()
+		}, size},
+		{"with nothing missing but the header", func(t *testing.T, b *workbench) {
+			change(t, filepath.Join(b.dir, partial), func(d []byte) []byte { return append(d[:at], content...) })
+			b.begin()
+		}, 0},
+		{"with other content in all of its place", func(t *testing.T, b *workbench) {
+			change(t, filepath.Join(b.dir, partial), func(d []byte) []byte { return append(d[:at], noise(8, size)...) })
+			b.begin()
+		}, size},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b, i := newWorkbench(t), newImage(content)
+			b.begin()
+			begun := &breaking{Reader: bytes.NewReader(content), at: half}
+			if err := b.writer.PutBlob(t.Context(), "team/app", i.layer, begun); !errors.Is(err, errLine) {
+				t.Fatalf("the error is %v", err)
+			}
+			if tc.meanwhile != nil {
+				tc.meanwhile(t, b)
+			}
+			rest := &breaking{Reader: bytes.NewReader(content)}
+			must(t, b.writer.PutBlob(t.Context(), "team/app", i.layer, rest))
+			if rest.read != tc.read {
+				t.Errorf("%d bytes are read, want %d", rest.read, tc.read)
+			}
+			b.put("team/app", "v1", i)
+			b.commit()
+			if err := verify(b.open().Repository("team/app", "team/app"), i.layer.Digest); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestWriter_PutBlob_beginsAgainAfterOtherBytes(t *testing.T) {
+	content := noise(7, 3<<20)
+	b, i := newWorkbench(t), newImage(content)
+	b.begin()
+	other := &breaking{Reader: bytes.NewReader(noise(8, 3<<20)), at: 1 << 20}
+	if err := b.writer.PutBlob(t.Context(), "team/app", i.layer, other); !errors.Is(err, errLine) {
+		t.Fatalf("the error is %v", err)
+	}
+	b.begin()
+	var wrong interface{ Mismatch() bool }
+	if err := b.writer.PutBlob(t.Context(), "team/app", i.layer, bytes.NewReader(content)); !errors.As(err, &wrong) {
+		t.Fatalf("the error is %v", err)
+	}
+	b.put("team/app", "v1", i)
+	b.commit()
+	if err := verify(b.open().Repository("team/app", "team/app"), i.layer.Digest); err != nil {
+		t.Error(err)
 	}
 }

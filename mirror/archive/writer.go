@@ -144,7 +144,7 @@ func (w *Writer) resume(ctx context.Context, old *left) error {
 		if w.torn, err = takeTorn(ctx, blobs); err != nil {
 			return err
 		}
-		w.o.Log.Info("blobs that were not written to their end are fetched again", "blobs", len(w.torn))
+		w.o.Log.Info("of blobs that were not written to their end the rest is fetched", "blobs", len(w.torn))
 	}
 	w.layout.take(blobs, w.torn)
 	w.id, w.blobs = old.Archive, blobs
@@ -237,7 +237,6 @@ func (w *Writer) PutBlob(ctx context.Context, _ string, desc ocispec.Descriptor,
 
 // reserve returns the place of a blob: the one that it did not fill before, if there is one. The
 // journal has it before it is written, so that a run that continues another knows where to.
-
 func (w *Writer) reserve(desc ocispec.Descriptor) (*placed, error) {
 	if err := image.CheckDigest(desc.Digest); err != nil {
 		return nil, err
