@@ -3,6 +3,7 @@ package registry_test
 import (
 	"bytes"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"io"
 	"log"
@@ -75,6 +76,37 @@ func TestRun_administerWithClient(t *testing.T) {
 		held, _, _, err := run.Existing(t.Context(), map[string][]digest.Digest{"a": {digest.FromString("x")}}, nil)
 		if err != nil || len(held["a"]) != 1 {
 			t.Errorf("held: %v, %v", held, err)
+		}
+	})
+	t.Run("over the socket, where that is its own", func(t *testing.T) {
+		c, err := dial(t, "localhost:"+port, "admin")
+		must(t, err)
+		near := c.Near(t.Context())
+		if near == nil {
+			t.Fatal("its socket is not found")
+		}
+		t.Cleanup(near.Close)
+		if s, err := near.Status(t.Context()); err != nil || s.Version != "v0-test" {
+			t.Errorf("status is %+v, %v", s, err)
+		}
+		status, err := r.admin.Status(t.Context())
+		must(t, err)
+		moved := filepath.Join(t.TempDir(), "moved")
+		must(t, os.Rename(status.Socket, moved))
+		t.Cleanup(func() { must(t, os.Rename(moved, status.Socket)) })
+		if c.Near(t.Context()) != nil {
+			t.Error("there is none, and one is found")
+		}
+		l, err := net.Listen("unix", status.Socket)
+		must(t, err)
+		status.Started = status.Started.Add(time.Second) // another daemon
+		other := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			must(t, json.NewEncoder(w).Encode(status))
+		})}
+		t.Cleanup(func() { _ = other.Close() })
+		go func() { _ = other.Serve(l) }()
+		if c.Near(t.Context()) != nil {
+			t.Error("another daemon's socket is taken for its own")
 		}
 	})
 	t.Run("as another user", func(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 // status returns the state of the daemon. A value that cannot be read is a trouble of its own.
 func (d *daemon) status(ctx context.Context) (api.Status, error) {
 	s := api.Status{
-		Version: d.version, Address: d.cfg.Address(), Started: d.started,
+		Version: d.version, Address: d.cfg.Address(), Started: d.started, Socket: d.cfg.ControlSocket,
 		Certificate: d.tls.NotAfter(), CA: timeOrNil(d.tls.CANotAfter()),
 		Renews: d.cfg.TLS.CAKey != "", PullQuota: int64(d.cfg.PullQuota),
 		Space: []api.Space{},

@@ -72,8 +72,13 @@ func openDestination(ctx context.Context, address, prefix string, o mirrorOption
 	var refused *client.Refused
 	switch {
 	case err == nil:
+		kind := "an appliance"
+		if near := control.Near(ctx); near != nil {
+			control.Close()
+			control, kind = near, "the appliance of this host"
+		}
 		return &destination{
-			kind: "an appliance",
+			kind: kind,
 			begin: func(ctx context.Context, name string) (mirror.Destination, error) {
 				return control.BeginSync(ctx, name)
 			},

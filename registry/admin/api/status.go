@@ -7,6 +7,7 @@ type Status struct {
 	Version     string          `json:"version"`
 	Address     string          `json:"address"` // host:port as clusters use it
 	Started     time.Time       `json:"started"`
+	Socket      string          `json:"controlSocket"` // its path on the daemon's host
 	Healthy     bool            `json:"healthy"`
 	Services    map[string]bool `json:"services"`          // as in /health/instance
 	Trouble     []Trouble       `json:"trouble,omitempty"` // what is wrong, with what to do about it

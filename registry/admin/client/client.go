@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -39,6 +40,7 @@ type Client struct {
 	patient        *http.Client // without: jobs and commits take as long as they take
 	base           string       // such as https://registry.example.com:8443
 	user, password string       // "" on the socket
+	daemon         api.Status   // as Dial found it
 }
 
 // Dial returns a client of the appliance at addr (host:port), for a user of role admin. A nil trust
@@ -57,6 +59,7 @@ func Dial(ctx context.Context, addr, user, password string, trust *tls.Config) (
 		case errors.As(err, &refused) && refused.foreign:
 			return &NotApplianceError{Answer: refused.Error(), status: refused.Status}
 		}
+		c.daemon = s
 		return err
 	})
 	if err != nil {
@@ -64,6 +67,22 @@ func Dial(ctx context.Context, addr, user, password string, trust *tls.Config) (
 		return nil, err
 	}
 	return c, nil
+}
+
+// Near returns a client of the daemon that was dialed over its control socket, if that is on this
+// host and takes this process, or nil. Nothing is encrypted on that way.
+func (c *Client) Near(ctx context.Context) *Client {
+	if _, err := os.Stat(c.daemon.Socket); err != nil {
+		return nil
+	}
+	near := NewUnix(c.daemon.Socket)
+	here, err := near.Status(ctx)
+	if err != nil || here.Address != c.daemon.Address || !here.Started.Equal(c.daemon.Started) {
+		near.Close() // it is another's, at the same path
+		return nil
+	}
+	near.daemon = here
+	return near
 }
 
 // redial retries when a connection drops, but not if the host is not reached or has answered.
