@@ -138,7 +138,7 @@ func check(ctx context.Context, source Source, b ocispec.Descriptor) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(io.Discard, body)
+	_, err = io.Copy(listening{ctx}, body)
 	return errors.Join(err, body.Close())
 }
 
@@ -177,6 +177,7 @@ func (c *content) Read(p []byte) (int, error) {
 	n, err := c.body.Read(p)
 	c.read += int64(n)
 	if n > 0 {
+		heard(c.ctx)
 		c.events(Event{Kind: Bytes, Image: c.image, Bytes: int64(n)})
 	}
 	switch {

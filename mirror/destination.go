@@ -125,9 +125,9 @@ func (t *target) repeat(ctx context.Context, what string, do func() error) error
 			t.log.Warn("the destination failed and is tried again", "at", what, "attempt", failures, "error", err)
 		},
 	}.Do(ctx, func() error {
-		err := do()
+		err := watched(ctx, do)
 		for n := 1; n < pauses && busy(err) && ctx.Err() == nil; n++ {
-			err = do()
+			err = watched(ctx, do)
 		}
 		return err
 	})

@@ -133,7 +133,10 @@ func (x *execution) copyAll(ctx context.Context, images []*plan.Image) {
 		x.o.Events(Event{Kind: Started, Image: image})
 		err, kind := has.err, Done
 		if err == nil {
-			kind, err = x.copyImage(ctx, image, has)
+			within, done := x.watch(ctx)
+			kind, err = x.copyImage(within, image, has)
+			err = stalled(within, err)
+			done()
 		}
 		if err != nil {
 			kind = Failed

@@ -71,8 +71,10 @@ type Options struct {
 	ListMembers bool
 
 	ParallelImages, ParallelLayers int // 0: the defaults
-	Version                        string
-	Now                            func() time.Time // nil: time.Now
+	// ImageTimeout is after how long an image fails that makes no progress; 0: never.
+	ImageTimeout time.Duration
+	Version      string
+	Now          func() time.Time // nil: time.Now
 	// Sleep waits before the destination is asked again. nil is a timer.
 	Sleep  func(ctx context.Context, d time.Duration) error
 	Log    *slog.Logger // nil: discard

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/spf13/cobra"
@@ -42,6 +43,7 @@ type mirrorOptions struct {
 	parallelImages int
 	parallelLayers int
 	retryTimes     int
+	imageTimeout   time.Duration
 	logLevel       string
 	output         string
 	verbose        int
@@ -74,6 +76,8 @@ func (o *mirrorOptions) addFlags(f *pflag.FlagSet) {
 	f.IntVar(&o.parallelLayers, "parallel-layers", mirror.DefaultParallelLayers,
 		"layers of one image copied at the same time, 1 to 10")
 	f.IntVar(&o.retryTimes, "retry-times", defaultRetryTimes, "how often a request to a source is repeated")
+	f.DurationVar(&o.imageTimeout, "image-timeout", mirror.DefaultImageTimeout,
+		"fail an image that makes no progress for so long: no byte, no answer (0: never)")
 	f.StringVar(&o.logLevel, "log-level", "info", "info, debug, trace or error")
 	addOutputFlag(f, &o.output)
 	f.IntVarP(&o.verbose, "verbose", "v", 0, "as oc-mirror v1 has it: 1 or more is --log-level debug")
@@ -149,6 +153,9 @@ func (o *mirrorOptions) check(destination string) error {
 	}
 	if o.dryRun && o.listMembers {
 		return errors.New("--dry-run and --dry-run-manifest-lists cannot be used together")
+	}
+	if o.imageTimeout < 0 {
+		return errors.New("--image-timeout must not be negative")
 	}
 	if o.maxNested < 0 {
 		return errors.New("--max-nested-paths must not be negative")
@@ -255,7 +262,7 @@ func (o *mirrorOptions) reads(ctx context.Context, log *slog.Logger) (run mirror
 			Charts:         mirror.Charts{Fetch: documents.fetch, Keychain: keys, Render: helm.Process(charts.command)},
 			MaxNestedPaths: o.maxNested, ListMembers: o.listMembers, OnlyThisRun: o.onlyThisRun,
 			ParallelImages: o.parallelImages, ParallelLayers: o.parallelLayers,
-			Version: version, Log: log,
+			ImageTimeout: o.imageTimeout, Version: version, Log: log,
 		}, func() {
 			charts.close()
 			documents.close()

@@ -21,7 +21,6 @@ var foreignOCMirrorFlags = []foreign{
 	{ignored, "cache-dir", "nothing is cached on the way"},
 	{ignored, "port,p", "no port is opened on the way"},
 	{ignored, "rootless-storage-path", "no container storage is used"},
-	{ignored, "image-timeout", "a request without progress ends by itself"},
 	{ignored, "retry-delay", "the wait between two attempts doubles, and a registry that says how long to wait is heeded"},
 	// of 4.16 and 4.17, where they had other bounds
 	{ignored, "max-parallel-downloads", "--parallel-images and --parallel-layers limit it"},

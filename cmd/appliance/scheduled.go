@@ -14,7 +14,8 @@ import (
 // directory whose logins it might mean.
 func mirrorScheduled(ctx context.Context, set config.Sync, log *slog.Logger) (mirror.Options, func(), error) {
 	o := mirrorOptions{config: set.ImageSet, authFile: set.AuthFile, srcVerify: true, retryTimes: defaultRetryTimes,
-		busy: busy.New(nil, log), signatureOptions: signatureOptions{verification: bestEffort}}
+		imageTimeout: mirror.DefaultImageTimeout,
+		busy:         busy.New(nil, log), signatureOptions: signatureOptions{verification: bestEffort}}
 	o.source.none = set.AuthFile == ""
 	return o.reads(ctx, log)
 }
