@@ -17,20 +17,23 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
-// largeImage is a registry with one image, whose layer stops coming at a third until it is opened.
+// largeImage is a registry with one image, whose layer comes slowly after a third, but to requests
+// that are made once it is opened.
 type largeImage struct {
 	host     string
 	layer    []byte
 	contents map[string][]byte // by the end of their paths
 	sent     atomic.Int64      // bytes of the layer
-	opened   chan struct{}
+	opened   atomic.Bool
 }
 
 func newLargeImage(t *testing.T) *largeImage {
 	t.Helper()
-	s := &largeImage{layer: randomBytes(50 << 20), opened: make(chan struct{})}
+	s := &largeImage{layer: randomBytes(50 << 20)}
 	layer, config := digest.FromBytes(s.layer), []byte("{}")
 	body := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"digest":%q,"size":2},"layers":[{"mediaType":%q,"digest":%q,"size":%d}]}`,
 		ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageConfig, digest.FromBytes(config), ocispec.MediaTypeImageLayer, layer, len(s.layer))
@@ -59,7 +62,7 @@ func (s *largeImage) serve(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", ocispec.MediaTypeImageManifest)
 	}
 	if len(content) == len(s.layer) {
-		w = &sending{ResponseWriter: w, of: s, gone: r.Context().Done()}
+		w = &sending{ResponseWriter: w, of: s, slow: !s.opened.Load(), gone: r.Context().Done()}
 	}
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
 }
@@ -68,19 +71,26 @@ func (s *largeImage) serve(w http.ResponseWriter, r *http.Request) {
 type sending struct {
 	http.ResponseWriter
 	of   *largeImage
+	slow bool // after a third
 	gone <-chan struct{}
 }
 
-func (s *sending) Write(p []byte) (int, error) {
-	if s.of.sent.Load() > int64(len(s.of.layer))/3 {
-		select {
-		case <-s.of.opened:
-		case <-s.gone:
-			return 0, net.ErrClosed
+func (s *sending) Write(p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		piece := p[n:]
+		if s.slow && s.of.sent.Load() > int64(len(s.of.layer))/3 {
+			piece = piece[:min(len(piece), 1<<10)]
+			select {
+			case <-time.After(20 * time.Millisecond):
+			case <-s.gone:
+				return n, net.ErrClosed
+			}
 		}
+		var sent int
+		sent, err = s.ResponseWriter.Write(piece)
+		s.of.sent.Add(int64(sent))
+		n += sent
 	}
-	n, err := s.ResponseWriter.Write(p)
-	s.of.sent.Add(int64(n))
 	return n, err
 }
 
@@ -102,7 +112,7 @@ func (s *largeImage) command(t *testing.T, program, destination string, flags ..
 }
 
 // toAppliance is a mirror into the daemon.
-func (s *largeImage) toAppliance(t *testing.T, f *faulty, workspace string) (start func() *exec.Cmd) {
+func (s *largeImage) toAppliance(t *testing.T, f *faulty, workspace, user string) (start func() *exec.Cmd) {
 	t.Helper()
 	certs := t.TempDir()
 	ca, err := os.ReadFile(f.cfg.TLS.CA)
@@ -110,7 +120,7 @@ func (s *largeImage) toAppliance(t *testing.T, f *faulty, workspace string) (sta
 	must(t, os.WriteFile(filepath.Join(certs, "ca.crt"), ca, 0o600))
 	_, port, _ := strings.Cut(f.socket.Name(), ":")
 	return s.command(t, f.program, "docker://localhost:"+port, "--workspace", "file://"+workspace,
-		"--dest-cert-dir", certs, "--dest-creds", "init:"+faultPassword)
+		"--dest-cert-dir", certs, "--dest-creds", user+":"+faultPassword)
 }
 
 // untilThird waits until files of a directory have a third of the layer, as far as it can be told
@@ -147,13 +157,13 @@ func TestMirror_continuesInsideABlob(t *testing.T) {
 	t.Run("after the mirror was killed, into an appliance", func(t *testing.T) {
 		f, s := newFaulty(t, ""), newLargeImage(t)
 		f.begin(t)
-		first := s.toAppliance(t, f, filepath.Join(t.TempDir(), "one"))()
+		first := s.toAppliance(t, f, filepath.Join(t.TempDir(), "one"), "init")()
 		must(t, first.Start())
 		s.untilThird(t, filepath.Join(f.cfg.Storage, "uploads", "*"))
 		must(t, first.Process.Kill())
 		_ = first.Wait()
-		close(s.opened)
-		code, stdout, stderr := outcome(t, s.toAppliance(t, f, filepath.Join(t.TempDir(), "another host's"))())
+		s.opened.Store(true)
+		code, stdout, stderr := outcome(t, s.toAppliance(t, f, filepath.Join(t.TempDir(), "another host's"), "init")())
 		s.completes(t, code, stdout+stderr)
 		if left, _ := filepath.Glob(filepath.Join(f.cfg.Storage, "uploads", "*")); len(left) > 0 {
 			t.Errorf("left are %v", left)
@@ -164,14 +174,14 @@ func TestMirror_continuesInsideABlob(t *testing.T) {
 	t.Run("after the daemon was killed, in the same run", func(t *testing.T) {
 		f, s := newFaulty(t, ""), newLargeImage(t)
 		f.begin(t)
-		c := s.toAppliance(t, f, filepath.Join(t.TempDir(), "ws"))()
+		c := s.toAppliance(t, f, filepath.Join(t.TempDir(), "ws"), "init")()
 		var out bytes.Buffer
 		c.Stdout, c.Stderr = &out, &out
 		must(t, c.Start())
 		s.untilThird(t, filepath.Join(f.cfg.Storage, "uploads", "*"))
+		s.opened.Store(true)
 		f.kill()
 		f.start(t)
-		close(s.opened)
 		_ = c.Wait()
 		s.completes(t, c.ProcessState.ExitCode(), out.String())
 		f.stop(t)
@@ -187,12 +197,30 @@ func TestMirror_continuesInsideABlob(t *testing.T) {
 		s.untilThird(t, filepath.Join(dir, ".mirror_*.partial"))
 		must(t, first.Process.Kill())
 		_ = first.Wait()
-		close(s.opened)
+		s.opened.Store(true)
 		code, stdout, stderr := outcome(t, start())
 		s.completes(t, code, stdout+stderr)
 		code, stdout, stderr = outcome(t, exec.Command(program, "mirror", "describe", dir))
 		if code != 0 || !strings.Contains(stdout, "large/image") {
 			t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+		}
+	})
+	t.Run("after the mirror was killed, into another registry", func(t *testing.T) {
+		f, s := newFaulty(t, ""), newLargeImage(t)
+		f.begin(t)
+		_, err := f.admin.CreateUser(t.Context(), api.NewUser{Name: "pusher", Role: "push", Password: faultPassword})
+		must(t, err)
+		start := s.toAppliance(t, f, filepath.Join(t.TempDir(), "ws"), "pusher") // which is served as any registry serves
+		first := start()
+		must(t, first.Start())
+		s.untilThird(t, filepath.Join(f.cfg.Storage, "uploads", "*"))
+		must(t, first.Process.Kill())
+		_ = first.Wait()
+		s.opened.Store(true)
+		code, stdout, stderr := outcome(t, start())
+		s.completes(t, code, stdout+stderr)
+		if !strings.Contains(stdout+stderr, "over the distribution protocol") {
+			t.Errorf("it says\n%s%s", stdout, stderr)
 		}
 	})
 }

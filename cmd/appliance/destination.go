@@ -10,7 +10,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 
-	"github.com/mirror-appliance/appliance/internal/busy"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/remote"
@@ -88,11 +87,11 @@ func openDestination(ctx context.Context, address, prefix string, o mirrorOption
 		return nil, accessRefused(address, login.Username, refused)
 	case errors.As(err, new(*client.NotApplianceError)), refused != nil && refused.Status == http.StatusForbidden:
 		// A user of role push can fill an appliance too, as any other registry.
-		return openRemote(address, keys, tlsConfig, false, o.busy), nil
+		return openRemote(address, keys, tlsConfig, false, o), nil
 	case refused != nil || o.destVerify || !upstream.AnswersPlain(ctx, address):
 		return nil, fmt.Errorf("checking registry %q access: %w", address, err)
 	}
-	return openRemote(address, keys, tlsConfig, true, o.busy), nil
+	return openRemote(address, keys, tlsConfig, true, o), nil
 }
 
 // accessRefused is the answer of an appliance to a login that it does not know.
@@ -106,13 +105,13 @@ func accessRefused(registry, user string, refused *client.Refused) error {
 }
 
 func openRemote(registry string, keys authn.Keychain, tlsConfig *tls.Config, plain bool,
-	limits *busy.Limits) *destination {
+	o mirrorOptions) *destination {
 	return &destination{
 		kind: "over the distribution protocol",
 		begin: func(context.Context, string) (mirror.Destination, error) {
 			return remote.Open(remote.Options{
 				Registry: registry, PlainHTTP: plain, TLS: tlsConfig, Keychain: keys,
-				UserAgent: "appliance/" + version, Busy: limits,
+				UserAgent: "appliance/" + version, Busy: o.busy, Sessions: o.sessions, Log: o.log,
 			})
 		},
 		close: func() {},

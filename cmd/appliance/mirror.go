@@ -55,6 +55,8 @@ type mirrorOptions struct {
 	foreign        foreignFlags
 	plugin         bool // called as oc-mirror: its lines are printed
 	busy           *busy.Limits
+	log            *slog.Logger
+	sessions       string // where uploads that break off are kept; "": nowhere
 }
 
 func (o *mirrorOptions) addFlags(f *pflag.FlagSet) {
@@ -195,7 +197,7 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: level, ReplaceAttr: plain.Attr}))
-	o.busy = busy.New(nil, log)
+	o.busy, o.log = busy.New(nil, log), log
 	destinationKeys, err := o.destination.keychain(o.authFile)
 	if err != nil {
 		return err
@@ -307,6 +309,7 @@ func (o *mirrorOptions) connect(ctx context.Context, argument string, keys authn
 		}
 	}
 	progress.host = run.Registry
+	o.sessions = filepath.Join(run.Workspace, ".appliance.uploads") // beside working-dir, which goes into archives
 	destination, err := openDestination(ctx, run.Registry, run.Prefix, *o, keys)
 	if err != nil {
 		return nil, errors.Join(err, closeSources())

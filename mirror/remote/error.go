@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"strings"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
@@ -14,6 +16,10 @@ import (
 func (r *Run) failed(attempt string, err error) error {
 	at := r.registry.RegistryStr()
 	next := "check that it is reached and trusted: skopeo list-tags docker://" + at + "/REPOSITORY"
+	var request *url.Error
+	if errors.As(err, &request) { // the address of an upload has a secret in its query, at some registries
+		request.URL, _, _ = strings.Cut(request.URL, "?")
+	}
 	f := &failure{error: err}
 	var answer *transport.Error
 	if errors.As(err, &answer) {
@@ -51,7 +57,7 @@ func (f *failure) Busy() bool { return f.busy }
 // forgotten and a body arrive damaged, so 400, 401 and 404 are not final.
 func (f *failure) Refused() bool {
 	var answer *transport.Error
-	if !errors.As(f.error, &answer) {
+	if !errors.As(f.error, &answer) || errors.Is(f.error, errContinued) {
 		return false
 	}
 	switch answer.StatusCode {

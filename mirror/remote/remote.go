@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"slices"
 	"sync"
@@ -50,6 +51,11 @@ type Options struct {
 	Keychain  authn.Keychain // nil: anonymous
 	UserAgent string
 	Busy      *busy.Limits // shared with what else asks the registry; nil: its own
+	// Sessions is a directory for the uploads that break off, which a later run continues; "": none
+	// is continued.
+	Sessions string
+	Now      func() time.Time // nil: time.Now
+	Log      *slog.Logger     // nil: discard
 }
 
 // Run fills a registry once.
@@ -61,6 +67,7 @@ type Run struct {
 	login    login
 	busy     *busy.Limits
 	known    *known
+	sessions *sessions
 
 	mu   sync.Mutex // guards the rest
 	tags []tag
@@ -100,13 +107,24 @@ func Open(o Options) (*Run, error) {
 	if o.Busy == nil {
 		o.Busy = busy.New(nil, nil)
 	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	kept := &sessions{dir: o.Sessions, now: o.Now}
+	kept.tidy()
 	host := registry.RegistryStr()
 	wire = &heads{&oneScheme{registry: host, plain: o.PlainHTTP, inner: &sparing{ping.Once(host, o.Busy.Transport(wire, nil))}}}
+	wire = &resuming{inner: wire, sessions: kept, warn: func(err error) {
+		o.Log.Warn("where an upload is could not be written to the workspace: if it breaks off, it begins again", "error", err)
+	}}
 	all := []remote.Option{remote.WithUserAgent(o.UserAgent), remote.WithTransport(wire)}
 	if o.Keychain != nil {
 		all = append(all, remote.WithAuthFromKeychain(o.Keychain))
 	}
-	r := &Run{registry: registry, busy: o.Busy, known: newKnown(), in: map[digest.Digest]string{}, confirmed: map[place]bool{}}
+	r := &Run{registry: registry, busy: o.Busy, known: newKnown(), sessions: kept, in: map[digest.Digest]string{}, confirmed: map[place]bool{}}
 	r.login = login{registry: registry, keychain: o.Keychain, wire: wire}
 	once := append(slices.Clone(all), remote.WithRetryPredicate(func(error) bool { return false }))
 	var errs [3]error
@@ -244,17 +262,19 @@ func (r *Run) mountable(repo string, d digest.Digest, layer v1.Layer) v1.Layer {
 	return &remote.MountableLayer{Layer: layer, Reference: r.byDigest(from, d)}
 }
 
-// PutBlob streams a blob into repo, or mounts it and reads nothing.
+// PutBlob streams a blob into repo, or mounts it and reads nothing. Of content that is an io.Seeker
+// it sends the rest, if an earlier upload broke off: then it is the registry that verifies it.
 func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, content io.Reader) error {
 	read := &verifying{Verifier: desc.Digest.Verifier()}
 	layer := &streamed{desc: desc, content: io.TeeReader(io.LimitReader(content, desc.Size+1), read)}
-	ctx = r.known.uploading(ctx, repo, desc.Digest)
+	u := &upload{registry: r.registry.RegistryStr(), repo: repo, desc: desc, content: content}
+	ctx = context.WithValue(r.known.uploading(ctx, repo, desc.Digest), uploadKey{}, u)
 	r.known.forgetBlob(repo, desc.Digest) // until the registry acknowledges it
 	err := r.blobs.Upload(ctx, r.registry.Repo(repo), r.mountable(repo, desc.Digest, layer))
 	if layer.opened && read.n >= desc.Size && !read.Verified() { // whatever the registry answered
 		err = errMismatch
 	}
-	if err != nil {
+	if err = r.sessions.ended(u, err); err != nil {
 		return r.failed("put blob "+desc.Digest.String(), err)
 	}
 	r.saw(repo, desc.Digest)

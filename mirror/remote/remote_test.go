@@ -31,8 +31,9 @@ import (
 
 // server is a registry that notes requests and that tests make misbehave.
 type server struct {
-	host    string
-	handler http.Handler
+	host     string
+	handler  http.Handler
+	sessions string // the directory of uploads that broke off
 
 	mu       sync.Mutex // guards the rest
 	requests []string
@@ -41,7 +42,7 @@ type server struct {
 
 func serve(t *testing.T, handler http.Handler) *server {
 	t.Helper()
-	s := &server{handler: handler}
+	s := &server{handler: handler, sessions: filepath.Join(t.TempDir(), "sessions")}
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		s.requests = append(s.requests, r.Method+" "+r.URL.RequestURI())
@@ -95,7 +96,7 @@ func appliance(t *testing.T) *server {
 
 func open(t *testing.T, s *server) *remote.Run {
 	t.Helper()
-	r, err := remote.Open(remote.Options{Registry: s.host, PlainHTTP: true, UserAgent: "test"})
+	r, err := remote.Open(remote.Options{Registry: s.host, PlainHTTP: true, UserAgent: "test", Sessions: s.sessions})
 	if err != nil {
 		t.Fatal(err)
 	}
