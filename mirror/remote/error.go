@@ -10,32 +10,22 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/webpage"
 )
 
 // failed is the error of a request that the registry refused or did not answer.
 func (r *Run) failed(attempt string, err error) error {
 	at := r.registry.RegistryStr()
-	next := "check that it is reached and trusted: skopeo list-tags docker://" + at + "/REPOSITORY"
 	var request *url.Error
 	if errors.As(err, &request) { // the address of an upload has a secret in its query, at some registries
 		request.URL, _, _ = strings.Cut(request.URL, "?")
 	}
 	f := &failure{error: err}
 	var answer *transport.Error
-	if errors.As(err, &answer) {
-		switch answer.StatusCode {
-		case http.StatusTooManyRequests:
-			next = "it takes fewer requests than there are: run the same command later, or ask for a higher limit"
-			f.busy = !r.busy.Exhausted(at)
-		case http.StatusUnauthorized:
-			next = "log in first: podman login " + at
-		case http.StatusForbidden:
-			next = "the user may not write there: podman login " + at + " as a user with that right"
-		case http.StatusRequestEntityTooLarge:
-			next = "raise the largest body that the registry, or the proxy in front of it, takes"
-		}
+	if errors.As(err, &answer) && answer.StatusCode == http.StatusTooManyRequests {
+		f.busy = !r.busy.Exhausted(at)
 	}
-	return hint.New(fmt.Errorf("destination registry %s: %s: %w", at, attempt, f), next)
+	return hint.New(fmt.Errorf("destination registry %s: %s: %w", at, attempt, f), r.advice(err))
 }
 
 // errMismatch says that the content of a blob has another digest than its name.
@@ -57,8 +47,14 @@ func (f *failure) Busy() bool { return f.busy }
 // forgotten and a body arrive damaged, so 400, 401 and 404 are not final.
 func (f *failure) Refused() bool {
 	var answer *transport.Error
+	if errors.As(f.error, new(*fixedError)) || errors.As(f.error, new(*webpage.Error)) {
+		return true
+	}
 	if !errors.As(f.error, &answer) || errors.Is(f.error, errContinued) {
 		return false
+	}
+	if has(answer, transport.NameUnknownErrorCode, transport.NameInvalidErrorCode) {
+		return true
 	}
 	switch answer.StatusCode {
 	case http.StatusTooManyRequests:

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/webpage"
 )
 
 // maxManifest is how much of a manifest is read to tell its digest.
@@ -14,7 +16,7 @@ const maxManifest = 32 << 20
 
 // heads answers a HEAD by a GET where the registry, or a proxy in front of it, refuses HEAD or
 // leaves out of a manifest's what go-containerregistry needs: the length (HTTP/2 proxies, older
-// Harbor) or the digest.
+// Harbor) or the digest. That a login page is there for a blob does not say that the blob is.
 type heads struct{ inner http.RoundTripper }
 
 func (t *heads) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -26,7 +28,8 @@ func (t *heads) RoundTrip(r *http.Request) (*http.Response, error) {
 	switch resp.StatusCode {
 	case http.StatusMethodNotAllowed, http.StatusNotImplemented:
 	case http.StatusOK:
-		if !manifest || resp.ContentLength >= 0 && resp.Header.Get("Docker-Content-Digest") != "" {
+		digested := resp.Header.Get("Docker-Content-Digest") != ""
+		if manifest && digested && resp.ContentLength >= 0 || !manifest && (digested || !webpage.Claims(resp)) {
 			return resp, nil
 		}
 	default:
@@ -65,4 +68,19 @@ func describe(resp *http.Response) error {
 	resp.ContentLength = n
 	resp.Header.Set("Docker-Content-Digest", digester.Digest().String())
 	return nil
+}
+
+// pages makes an error of a web page in the place of an answer.
+type pages struct {
+	registry string
+	inner    http.RoundTripper
+}
+
+func (t *pages) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := t.inner.RoundTrip(r)
+	if err == nil && webpage.Is(resp) {
+		resp.Body.Close()
+		return nil, webpage.New(t.registry)
+	}
+	return resp, err
 }

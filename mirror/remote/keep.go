@@ -48,7 +48,10 @@ func (r *Run) name(ctx context.Context, t tag, ask bool, get func(context.Contex
 	if err != nil {
 		return err
 	}
-	return r.pusher.Put(ctx, ref, m)
+	if err := r.pusher.Put(ctx, ref, m); err != nil {
+		return r.refusedTag(ctx, t, err)
+	}
+	return nil
 }
 
 // set sets a tag for Commit.

@@ -116,7 +116,8 @@ func Open(o Options) (*Run, error) {
 	kept := &sessions{dir: o.Sessions, now: o.Now}
 	kept.tidy()
 	host := registry.RegistryStr()
-	wire = &heads{&oneScheme{registry: host, plain: o.PlainHTTP, inner: &sparing{ping.Once(host, o.Busy.Transport(wire, nil))}}}
+	wire = &pages{registry: host, inner: &oneScheme{registry: host, plain: o.PlainHTTP, inner: &sparing{ping.Once(host, o.Busy.Transport(wire, nil))}}}
+	wire = &heads{wire}
 	wire = &resuming{inner: wire, sessions: kept, warn: func(err error) {
 		o.Log.Warn("where an upload is could not be written to the workspace: if it breaks off, it begins again", "error", err)
 	}}
@@ -126,7 +127,7 @@ func Open(o Options) (*Run, error) {
 	}
 	r := &Run{registry: registry, busy: o.Busy, known: newKnown(), sessions: kept, in: map[digest.Digest]string{}, confirmed: map[place]bool{}}
 	r.login = login{registry: registry, keychain: o.Keychain, wire: wire}
-	once := append(slices.Clone(all), remote.WithRetryPredicate(func(error) bool { return false }))
+	once := append(slices.Clone(all), remote.WithTransport(&resend{wire}), remote.WithRetryPredicate(func(error) bool { return false }))
 	var errs [3]error
 	r.blobs, errs[0] = remote.NewPusher(once...)
 	r.pusher, errs[1] = remote.NewPusher(all...)
