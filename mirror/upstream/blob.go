@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/webpage"
 )
 
 // progress is the number of bytes after which a resumed connection resets the count of failures.
@@ -117,6 +119,10 @@ func (b *blob) open() error {
 	}
 	if err != nil {
 		return err
+	}
+	if b.offset == 0 && isPage(resp, b.digest) {
+		resp.Body.Close()
+		return &resumeError{webpage.New(b.client.Registry())}
 	}
 	if err := b.accept(resp); err != nil {
 		resp.Body.Close()

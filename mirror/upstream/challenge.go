@@ -10,6 +10,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/mirror-appliance/appliance/internal/webpage"
 )
 
 // pingTransport watches the ping of a login. Some registries leave /v2/ open and ask for a login
@@ -17,6 +19,7 @@ import (
 // go-containerregistry reads a challenge there only.
 type pingTransport struct {
 	inner     http.RoundTripper
+	registry  string
 	plain     bool
 	challenge []string // WWW-Authenticate of a later answer; nil: the ping is sent
 	closed    atomic.Bool
@@ -34,6 +37,10 @@ func (t *pingTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := t.inner.RoundTrip(req)
 	if ping && err == nil && resp.StatusCode == http.StatusUnauthorized {
 		t.closed.Store(true)
+	}
+	if _, ok := journeyOf(req); err == nil && !ok && webpage.Is(resp) { // a token server, or the ping
+		resp.Body.Close()
+		return nil, webpage.New(t.registry)
 	}
 	return resp, err
 }
@@ -77,7 +84,7 @@ func (c *Client) newSession(ctx context.Context, repo name.Repository, challenge
 	if err != nil {
 		return nil, c.failed(repo, attemptLogin, err)
 	}
-	watched := &pingTransport{inner: c.base, plain: c.plain, challenge: challenge}
+	watched := &pingTransport{inner: c.base, registry: c.Registry(), plain: c.plain, challenge: challenge}
 	rt, err := transport.NewWithContext(ctx, c.registry, auth, watched, []string{repo.Scope(transport.PullScope)})
 	if err != nil {
 		return nil, c.requestFailed(repo, anonymous, attemptLogin, err)

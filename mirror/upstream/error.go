@@ -23,6 +23,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/retry"
+	"github.com/mirror-appliance/appliance/internal/webpage"
 )
 
 const attemptLogin = "log in"
@@ -141,10 +142,13 @@ func (e *readError) hintOfCause() string {
 		invalid x509.CertificateInvalidError
 		record  tls.RecordHeaderError
 		stalled *stallError
+		other   *otherHostError
 	)
 	switch {
 	case hint.Of(e.Err) != "":
 		return hint.Of(e.Err)
+	case errors.As(e.Err, &other):
+		return fmt.Sprintf("%s sends this host to %s: have that host reached from here (firewall, HTTPS_PROXY, NO_PROXY) and trusted too", e.Registry, oneLine(other.host))
 	case errors.As(e.Err, &unknown):
 		return fmt.Sprintf("trust the CA of %s: name its PEM file as the upstream's CA, or copy it to /etc/pki/ca-trust/source/anchors/ and run update-ca-trust (Debian: /usr/local/share/ca-certificates/*.crt, update-ca-certificates)", e.Registry)
 	case errors.As(e.Err, &host):
@@ -186,8 +190,11 @@ func (c *Client) requestFailed(repo name.Repository, anonymous bool, attempt str
 		limit  *limitError
 		conn   *connError
 		asked  *url.Error
+		page   *webpage.Error
 	)
 	switch {
+	case errors.As(err, &page):
+		e.Err = page
 	case errors.As(err, &answer):
 		// A token may expire while a blob is read: the attempt is the login.
 		e.Attempt, e.Status = attemptLogin, answer.StatusCode

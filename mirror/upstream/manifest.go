@@ -17,6 +17,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/internal/webpage"
 )
 
 // acceptManifests returns several header lines: some registries read a single one only to the first
@@ -100,8 +101,15 @@ func (c *Client) getWhole(ctx context.Context, repo name.Repository, what, url s
 		if err != nil {
 			return nil, nil, err
 		}
+		if webpage.Is(resp) {
+			resp.Body.Close()
+			return nil, nil, c.failed(repo, what, webpage.New(c.Registry()))
+		}
 		body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 		resp.Body.Close()
+		if err == nil {
+			body, err = unpacked(body, limit)
+		}
 		switch {
 		case err == nil && int64(len(body)) > limit:
 			return nil, nil, c.failed(repo, what, fmt.Errorf("the answer is larger than %d bytes", limit))

@@ -100,7 +100,7 @@ func TestClient_Manifest_refuses(t *testing.T) {
 		"more than 4 MiB":              {"v1", strings.Repeat(" ", image.MaxManifestBytes+1), ocispec.MediaTypeImageIndex, "", "larger than"},
 		"schema 1 by its content type": {"v1", "{}", image.MediaTypeDockerSchema1 + "+prettyjws", "", "schema 1"},
 		"schema 1 by its body":         {"v1", `{"schemaVersion":1}`, "application/json", "", "schema 1"},
-		"a login page, said to be":     {"v1", "<html>", "text/html; charset=utf-8", "", "not an image manifest"},
+		"a login page, said to be":     {"v1", "<html>", "text/html; charset=utf-8", "", "a web page"},
 		"a login page":                 {"v1", "<html>", "text/plain", "", "not an image manifest"},
 		"JSON that is not a manifest":  {"v1", "{}", "application/json", "", "not an image manifest"},
 	} {

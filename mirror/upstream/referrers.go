@@ -13,6 +13,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/internal/webpage"
 )
 
 const (
@@ -32,7 +34,8 @@ func (c *Client) Referrers(ctx context.Context, repo string, subject digest.Dige
 		return nil, c.failed(r, what, err)
 	}
 	list, err := c.referrerPages(ctx, r, what, subject)
-	if !errors.Is(err, fs.ErrNotExist) && !unsupported(err) && !errors.Is(err, errNotIndex) {
+	if !errors.Is(err, fs.ErrNotExist) && !unsupported(err) && !errors.Is(err, errNotIndex) &&
+		!errors.As(err, new(*webpage.Error)) {
 		return list, err
 	}
 	_, body, err := c.Manifest(ctx, repo, strings.Replace(subject.String(), ":", "-", 1))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/mirror-appliance/appliance/internal/busy"
@@ -139,9 +140,14 @@ func rewound(req *http.Request) (*http.Request, error) {
 	return req, nil
 }
 
-// verdict reports whether to retry, and the Retry-After.
+// verdict reports whether to retry, and the Retry-After. The reason is without the URL, which may
+// have a signature.
 func verdict(resp *http.Response, err error) (again bool, after time.Duration, reason string) {
 	if err != nil {
+		var asked *url.Error
+		if errors.As(err, &asked) {
+			return passing(err), 0, asked.Err.Error()
+		}
 		return passing(err), 0, err.Error()
 	}
 	if retry.Status(resp.StatusCode) {

@@ -57,6 +57,7 @@ func (g *schemeGuard) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	req = req.Clone(req.Context())
 	req.Header.Set("User-Agent", g.userAgent)
+	req.Header.Set("Accept-Encoding", "identity") // without it, a proxy may compress
 	return g.inner.RoundTrip(req)
 }
 
