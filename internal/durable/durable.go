@@ -3,7 +3,8 @@
 // a second process away.
 //
 // Use WriteFile for a file whose loss would matter, Replace for one that must only never be seen
-// half written, and Finish at the end of a file that is written in pieces. After a rename or a
+// half written, and Finish at the end of a file that is written in pieces, with Behind if it is
+// large. After a rename or a
 // removal of one's own, use SyncDir or SyncRoot.
 //
 // Refused: one name for all temporary files, since each owner has its own rule for what a crash

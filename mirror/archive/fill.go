@@ -9,7 +9,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sys/unix"
+
+	"github.com/mirror-appliance/appliance/internal/durable"
 )
 
 // bufferSize is how much is read at once: media that are plugged in are slow with small writes.
@@ -35,7 +36,7 @@ func (p *placed) fill(ctx context.Context, desc ocispec.Descriptor, r io.Reader)
 		return err
 	}
 	w := &bounded{to: p.file, at: p.content() + p.came, left: desc.Size - p.came}
-	w.ahead = w.at
+	w.disk.Told = w.at
 	// A write that fails is not hashed, so that came and hash are always of the same bytes.
 	_, err := io.CopyBuffer(io.MultiWriter(w, &p.beginning), contextReader{ctx, r}, make([]byte, bufferSize))
 	switch {
@@ -82,17 +83,13 @@ func (c contextReader) Read(p []byte) (int, error) {
 	return c.r.Read(p)
 }
 
-// writeBehind is how much is written before the kernel is told to bring it to the medium, so that
-// the sync at the end does not have to wait for all of it.
-const writeBehind = 8 << 20
-
 // bounded writes no more than a place has room for: another blob begins there.
 type bounded struct {
-	to    *os.File
-	at    int64
-	left  int64
-	ahead int64 // up to where the kernel was told
-	err   error // of writing, so that it is told from one of reading
+	to   *os.File
+	at   int64
+	left int64
+	disk durable.Behind
+	err  error // of writing, so that it is told from one of reading
 }
 
 func (b *bounded) Write(p []byte) (int, error) {
@@ -103,9 +100,6 @@ func (b *bounded) Write(p []byte) (int, error) {
 	b.at += int64(n)
 	b.left -= int64(n)
 	b.err = err
-	if b.at-b.ahead >= writeBehind {
-		_ = unix.SyncFileRange(int(b.to.Fd()), b.ahead, b.at-b.ahead, unix.SYNC_FILE_RANGE_WRITE) // the sync at the end tells
-		b.ahead = b.at
-	}
+	b.disk.Wrote(b.to, b.at)
 	return n, err
 }

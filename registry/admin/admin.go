@@ -88,6 +88,7 @@ func NewHandler(o Options) *Handler {
 	handleRun(h, api.CheckSync, h.checkSync)
 	handleRun(h, api.ConfirmSync, confirm)
 	handleRun(h, api.PutBlob, putBlob)
+	handleRun(h, api.WriteBlob, writeBlob)
 	handleRun(h, api.PutManifest, putManifest)
 	handleRun(h, api.TagSync, tag)
 	handleRun(h, api.SetSources, setSources)

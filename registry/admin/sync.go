@@ -14,6 +14,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -76,11 +77,16 @@ func target(r *http.Request) (repo string, d digest.Digest, err error) {
 	if repo = r.URL.Query().Get("repository"); repo == "" {
 		return "", "", badRequest("no repository is named", "add ?repository=NAME")
 	}
-	if d, err = digest.Parse(r.PathValue("digest")); err != nil {
-		return "", "", badRequest(fmt.Sprintf("%q is not a digest: %v", r.PathValue("digest"), err),
-			"write it as sha256:…")
+	d, err = digestOf(r)
+	return repo, d, err
+}
+
+func digestOf(r *http.Request) (digest.Digest, error) {
+	d, err := digest.Parse(r.PathValue("digest"))
+	if err != nil {
+		err = badRequest(fmt.Sprintf("%q is not a digest: %v", r.PathValue("digest"), err), "write it as sha256:…")
 	}
-	return repo, d, nil
+	return d, err
 }
 
 // putBlob passes the body to the store, which verifies length and digest, and keeps what came of a
@@ -107,6 +113,20 @@ func putBlob(r *http.Request, run *store.Run, _ api.None) (api.None, error) {
 		err = brokenBody(body.err)
 	}
 	return api.None{}, err
+}
+
+// writeBlob names the file of a blob, for a process that may write into it: it reads the blob's
+// source, and every byte that came here over a connection would be copied twice more.
+func writeBlob(r *http.Request, run *store.Run, q api.Written) (a api.BlobFile, err error) {
+	if _, overHTTPS := auth.IdentityFrom(r.Context()); overHTTPS {
+		return a, badRequest("the file of a blob is written on the registry's own host", "send the blob")
+	}
+	d, err := digestOf(r)
+	if err != nil {
+		return a, err
+	}
+	a.File, err = run.Written(r.Context(), ocispec.Descriptor{Digest: d, Size: q.Size}, q.Written)
+	return a, err
 }
 
 func putManifest(r *http.Request, run *store.Run, _ api.None) (api.None, error) {

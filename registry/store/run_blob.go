@@ -12,6 +12,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mirror-appliance/appliance/internal/diskspace"
+	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/internal/throttle"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
@@ -60,11 +62,11 @@ func (r *Run) PutRest(ctx context.Context, repo string, desc ocispec.Descriptor,
 	if err := checkRepositoryAndDigest(repo, desc.Digest); err != nil {
 		return err
 	}
-	r.store.guard.Runs.Enter(r.id) // a large blob over a slow line may outlast the TTL of a run
-	defer r.store.guard.Runs.Leave(r.id)
-	if err := r.share(ctx, func(context.Context, *sql.Tx) error { return nil }); err != nil {
+	leave, err := r.enter(ctx)
+	if err != nil {
 		return err
 	}
+	defer leave()
 	u, err := r.store.openPartial(ctx, repo, desc, offset)
 	if err != nil {
 		return err
@@ -82,6 +84,53 @@ func (r *Run) PutRest(ctx context.Context, repo string, desc ocispec.Descriptor,
 		u.leave()
 	}
 	return errors.Join(err, u.Close()) // which discards an upload without a commit
+}
+
+// enter keeps an open run from collection until leave is called: a large blob over a slow line may
+// outlast the TTL of a run.
+func (r *Run) enter(ctx context.Context) (leave func(), err error) {
+	r.store.guard.Runs.Enter(r.id)
+	leave = func() { r.store.guard.Runs.Leave(r.id) }
+	if err := r.share(ctx, func(context.Context, *sql.Tx) error { return nil }); err != nil {
+		leave()
+		return nil, err
+	}
+	return leave, nil
+}
+
+// Written makes the first n bytes of a large blob safe that another process of this host has written
+// into a file of the store, and returns the name of the file; with 0 that is a new one. The process
+// goes on at byte n. PutRest, with the size as its offset, ends the blob, and hashes what is not safe
+// yet. *BusyError while something else puts the blob.
+func (r *Run) Written(ctx context.Context, desc ocispec.Descriptor, n int64) (file string, err error) {
+	if err := image.CheckDigest(desc.Digest); err != nil {
+		return "", err
+	}
+	if n < 0 || n > desc.Size || desc.Size < partialFrom {
+		return "", &InvalidError{What: "blob", Reason: fmt.Sprintf("%s has %d bytes, of which %d cannot be in a file", desc.Digest, desc.Size, n)}
+	}
+	leave, err := r.enter(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer leave()
+	id := blobfile.PartialID(desc.Digest)
+	if err := r.store.guard.Sessions.Take(ctx, id, r.store.patience); err != nil {
+		return "", err
+	}
+	u, err := r.store.takenPartial(ctx, desc, n)
+	if err != nil {
+		r.store.guard.Sessions.Release(id)
+		return "", err
+	}
+	if file, err = u.bytes.Path(); err == nil {
+		err = u.bytes.Save(time.Time{})
+	}
+	if err != nil {
+		err = diskspace.Full(r.store.files.Root(), desc.Size-n, fmt.Errorf("keep the beginning of blob %s: %w", desc.Digest, err))
+		return "", errors.Join(err, u.Close())
+	}
+	return file, u.end(u.bytes.Close())
 }
 
 // openPartial opens the upload of a blob after its first offset bytes. While another request has

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -218,5 +219,41 @@ func TestRun_PutBlob_whatIsLeftExpires(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(f.uploadPath("*")); len(left) != 0 {
 		t.Errorf("left over: %v", left)
+	}
+}
+
+func TestRun_Written(t *testing.T) {
+	f := newFixture(t)
+	run, err := f.Runs.Begin(t.Context(), "test")
+	f.must(err)
+	const size = 2 << 20
+	content := bytes.Repeat([]byte("x"), size)
+	desc := ocispec.Descriptor{Digest: digest.FromBytes(content), Size: size}
+	for name, tc := range map[string]struct{ size, n int64 }{
+		"a small blob": {1 << 10, 0}, "before its beginning": {size, -1}, "past its end": {size, size + 1},
+	} {
+		var invalid *InvalidError
+		if _, err := run.Written(t.Context(), ocispec.Descriptor{Digest: desc.Digest, Size: tc.size}, tc.n); !errors.As(err, &invalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	var gone *PartialError
+	if _, err := run.Written(t.Context(), desc, 5); !errors.As(err, &gone) {
+		t.Errorf("of a file that is not there: %v", err)
+	}
+	path, err := run.Written(t.Context(), desc, 0)
+	f.must(err)
+	f.must(os.WriteFile(path, content[:size/2], 0o600))
+	again, err := run.Written(t.Context(), desc, size/2)
+	if err != nil || again != path {
+		t.Errorf("the file is %s and was %s, %v", again, path, err)
+	}
+	f.must(os.WriteFile(path, content, 0o600))
+	f.must(run.PutRest(t.Context(), "a", desc, size, bytes.NewReader(nil)))
+	if has, err := hasBlob(f.ctx, run, "a", desc.Digest); err != nil || !has {
+		t.Errorf("exists: %v, %v", has, err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file of the upload: %v", err)
 	}
 }

@@ -85,7 +85,11 @@ var (
 	BeginSync   = Call[NewSync, Sync]{http.MethodPost, "/api/v1/sync", http.StatusCreated, MaxJSON}
 	CheckSync   = Call[Existing, Existing]{http.MethodPost, "/api/v1/sync/{id}/held", http.StatusOK, MaxList}
 	ConfirmSync = Call[Confirm, Confirmed]{http.MethodPost, "/api/v1/sync/{id}/confirm", http.StatusOK, MaxList}
-	PutBlob     = Call[None, None]{http.MethodPut, "/api/v1/sync/{id}/blobs/{digest}", http.StatusCreated, 0}     // ?repository=NAME; the bytes, with Content-Length, and UploadOffset
+	PutBlob     = Call[None, None]{http.MethodPut, "/api/v1/sync/{id}/blobs/{digest}", http.StatusCreated, 0} // ?repository=NAME; the bytes, with Content-Length, and UploadOffset
+	// WriteBlob is answered on the socket only. It names the file into which a process of the
+	// daemon's host writes a blob of a megabyte or more, and makes what is there safe. PutBlob, with
+	// the size as UploadOffset and no body, ends it.
+	WriteBlob   = Call[Written, BlobFile]{http.MethodPost, "/api/v1/sync/{id}/blobs/{digest}/file", http.StatusOK, MaxJSON}
 	PutManifest = Call[None, None]{http.MethodPut, "/api/v1/sync/{id}/manifests/{digest}", http.StatusCreated, 0} // ?repository=NAME; the bytes, with Content-Type
 	TagSync     = Call[Tags, None]{http.MethodPost, "/api/v1/sync/{id}/tags", http.StatusNoContent, MaxList}
 	SetSources  = Call[Sources, None]{http.MethodPost, "/api/v1/sync/{id}/sources", http.StatusNoContent, MaxList}

@@ -36,6 +36,17 @@ type Existing struct {
 	Partial     map[digest.Digest]int64    `json:"partial,omitempty"`
 }
 
+// Written says how many bytes of a blob are in its file.
+type Written struct {
+	Size    int64 `json:"size"` // of the whole blob
+	Written int64 `json:"written"`
+}
+
+// BlobFile names the file of a blob that is not complete.
+type BlobFile struct {
+	File string `json:"file"`
+}
+
 // Confirm lists blobs by the repository whose source has confirmed them.
 type Confirm struct {
 	Blobs map[string][]Blob `json:"blobs"`

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -61,7 +62,7 @@ func (p *partial) ended(d digest.Digest, err error) {
 func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, body io.Reader) error {
 	offset, exists, err := r.resume(ctx, repo, desc, body)
 	if err == nil && !exists {
-		err = r.putRest(ctx, repo, desc, offset, body)
+		err = r.putFrom(ctx, repo, desc, offset, body)
 	}
 	r.ended(desc.Digest, err)
 	return err
@@ -92,6 +93,20 @@ func (r *Run) resume(ctx context.Context, repo string, desc ocispec.Descriptor, 
 	return offset, false, nil
 }
 
+// putFrom puts a blob of which the daemon has the first offset bytes. On the daemon's own host a
+// large one is written into its file.
+func (r *Run) putFrom(ctx context.Context, repo string, desc ocispec.Descriptor, offset int64, body io.Reader) error {
+	if r.client.files.takes(desc) {
+		switch err := r.writeFile(ctx, desc, offset, body); {
+		case err == nil:
+			offset, body = desc.Size, strings.NewReader("")
+		case !errors.Is(err, errNoFile):
+			return err
+		}
+	}
+	return r.putRest(ctx, repo, desc, offset, body)
+}
+
 func (r *Run) putRest(ctx context.Context, repo string, desc ocispec.Descriptor, offset int64, body io.Reader) error {
 	left := desc.Size - offset
 	source := newSource(body, left)
@@ -111,10 +126,12 @@ func (r *Run) putRest(ctx context.Context, repo string, desc ocispec.Descriptor,
 	req.Header.Set("Expect", "100-continue")
 	err = r.client.do(r.client.http, req, nil)
 	if failed := source.wait(); failed != nil {
-		return fmt.Errorf("read blob %s: %w", desc.Digest, failed)
+		return readError(desc.Digest, failed)
 	}
 	return err
 }
+
+var errLonger = errors.New("it is longer than its size says")
 
 // source is the body of a request. It keeps the reader's own error, which net/http reports as one
 // of the connection, and waits until net/http reads no more: that may be after Do has returned.
@@ -147,7 +164,7 @@ func (s *source) Read(p []byte) (int, error) {
 		// blob when it is complete.
 		switch extra, end := io.ReadFull(s.r, make([]byte, 1)); {
 		case extra > 0:
-			n, err = 0, errors.New("it is longer than its size says")
+			n, err = 0, errLonger
 		case end != io.EOF:
 			n, err = 0, end
 		}

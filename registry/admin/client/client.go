@@ -18,6 +18,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -41,6 +42,7 @@ type Client struct {
 	base           string       // such as https://registry.example.com:8443
 	user, password string       // "" on the socket
 	daemon         api.Status   // as Dial found it
+	files          *files       // nil: the daemon is elsewhere, or was not dialed
 }
 
 // Dial returns a client of the appliance at addr (host:port), for a user of role admin. A nil trust
@@ -70,18 +72,21 @@ func Dial(ctx context.Context, addr, user, password string, trust *tls.Config) (
 }
 
 // Near returns a client of the daemon that was dialed over its control socket, if that is on this
-// host and takes this process, or nil. Nothing is encrypted on that way.
+// host and takes this process, or nil. Nothing is encrypted on that way, and large blobs are written
+// into the store's own files.
 func (c *Client) Near(ctx context.Context) *Client {
-	if _, err := os.Stat(c.daemon.Socket); err != nil {
+	socket, err := os.Stat(c.daemon.Socket)
+	if err != nil {
 		return nil
 	}
-	near := NewUnix(c.daemon.Socket)
+	owner := socket.Sys().(*syscall.Stat_t).Uid
+	near := NewUnixOf(c.daemon.Socket, int(owner))
 	here, err := near.Status(ctx)
 	if err != nil || here.Address != c.daemon.Address || !here.Started.Equal(c.daemon.Started) {
 		near.Close() // it is another's, at the same path
 		return nil
 	}
-	near.daemon = here
+	near.daemon, near.files = here, &files{owner: owner}
 	return near
 }
 

@@ -55,7 +55,7 @@ func (d *Dir) ResumePartial(ctx context.Context, blob digest.Digest, offset int6
 	}
 	u.recall(blob, offset)
 	hashed := u.state.Offset
-	u.state.Offset, u.ahead = offset, offset
+	u.state.Offset, u.disk.Told = offset, offset
 	if err = u.rewind(); err == nil {
 		err = u.hashRest(ctx, hashed)
 	}

@@ -22,14 +22,8 @@ import (
 	"github.com/mirror-appliance/appliance/internal/throttle"
 )
 
-const (
-	// InMemory is how many bytes an upload keeps in memory before it creates a file.
-	InMemory = 64 << 10
-
-	// writeBehind is how many bytes are written before the disk is told to begin. Otherwise the
-	// disk idles during the upload, and the client waits for the sync.
-	writeBehind = 8 << 20
-)
+// InMemory is how many bytes an upload keeps in memory before it creates a file.
+const InMemory = 64 << 10
 
 // Upload is a blob that is being written. It is not safe for concurrent use. Save makes it
 // resumable: it writes a second file beside the bytes, after these are on disk.
@@ -40,8 +34,8 @@ type Upload struct {
 	hash  hash.Hash // sha256 of all bytes so far
 	small []byte    // the bytes, no more than InMemory, while there is no file
 	file  *os.File
-	ahead int64 // the size up to which the disk was told to begin, see writeBehind
-	saved bool  // the state file, or a part of it, exists
+	disk  durable.Behind
+	saved bool // the state file, or a part of it, exists
 }
 
 // state is the content of the state file.
@@ -74,7 +68,7 @@ func (d *Dir) ResumeUpload(repo, id string) (_ *Upload, err error) {
 		u.hash.(encoding.BinaryUnmarshaler).UnmarshalBinary(u.state.Hash) != nil {
 		return nil, fs.ErrNotExist
 	}
-	u.ahead = u.state.Offset
+	u.disk.Told = u.state.Offset
 	u.file, err = os.OpenFile(d.upload(id), os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) && u.state.Offset == 0 {
 		return u, nil
@@ -128,10 +122,8 @@ func (u *Upload) Write(p []byte) (int, error) {
 	if err != nil {
 		return n, fmt.Errorf("write upload: %w", err)
 	}
-	if behind := u.state.Offset - u.ahead; behind >= writeBehind {
-		// Only a hint: the sync at the end reports what goes wrong.
-		_ = unix.SyncFileRange(int(u.file.Fd()), u.ahead, behind, unix.SYNC_FILE_RANGE_WRITE)
-		u.ahead = u.state.Offset
+	if u.file != nil {
+		u.disk.Wrote(u.file, u.state.Offset)
 	}
 	return n, nil
 }
@@ -163,6 +155,9 @@ func (u *Upload) spill() error {
 	u.file, u.small = f, nil
 	return nil
 }
+
+// Path returns the name of the file, which it creates unless it exists.
+func (u *Upload) Path() (string, error) { return u.dir.upload(u.id), u.spill() }
 
 // Open opens the content for reading, also that which is written later. It stays readable after
 // Place and Discard. Its digest is not verified.
