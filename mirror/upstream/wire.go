@@ -16,6 +16,11 @@ import (
 // dialLimit bounds a connection attempt: four packets of TCP, the last one after seven seconds.
 const dialLimit = 15 * time.Second
 
+// idleConnections is how many connections to a registry stay open for the next request. A mirror of
+// ten images at once has fifty requests under way, and to make a connection costs more than a
+// request.
+const idleConnections = 64
+
 // newWire returns the innermost transport, with the proxies of the environment and the CAs of the
 // system and of trust.
 //
@@ -26,7 +31,7 @@ func newWire(trust Trust, skipVerify bool, stall time.Duration) (*http.Transport
 	wire.Proxy, wire.OnProxyConnectResponse = http.ProxyFromEnvironment, connected
 	wire.DialContext = (&net.Dialer{Timeout: dialLimit}).DialContext
 	wire.DisableCompression = true // digests are of the bytes as sent
-	wire.MaxIdleConnsPerHost = 16
+	wire.MaxIdleConnsPerHost = idleConnections
 	wire.HTTP2 = &http.HTTP2Config{SendPingTimeout: stall / 2, PingTimeout: stall / 4}
 	var err error
 	wire.TLSClientConfig, err = TLSConfig(trust, skipVerify)

@@ -116,7 +116,7 @@ func newHTTPS(addr, user, password string, trust *tls.Config) *Client {
 }
 
 func newClient(t *http.Transport, base, user, password string) *Client {
-	t.MaxIdleConnsPerHost = 16
+	t.MaxIdleConnsPerHost = 64
 	t.IdleConnTimeout = time.Minute
 	t.ExpectContinueTimeout = 2 * time.Second
 	t.WriteBufferSize, t.ReadBufferSize = 64<<10, 64<<10
