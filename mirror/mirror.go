@@ -195,10 +195,12 @@ func DryRun(ctx context.Context, o Options) (p *plan.Plan, mapping string, err e
 
 // CheckParallel checks Options.ParallelImages and ParallelLayers. The error has oc-mirror's words.
 func CheckParallel(images, layers int) error {
-	for name, n := range map[string]int{"images": images, "layers": layers} {
-		if n < 1 || n > maxParallel {
-			return fmt.Errorf("the flag parallel-%s must be between the range 1 to %d", name, maxParallel)
-		}
+	const text = "the flag parallel-%s must be between the range 1 to %d"
+	switch {
+	case images < 1 || images > maxParallel:
+		return fmt.Errorf(text, "images", maxParallel)
+	case layers < 1 || layers > maxParallel:
+		return fmt.Errorf(text, "layers", maxParallel)
 	}
 	return nil
 }

@@ -55,9 +55,11 @@ func (v pathsValue) Set(s string) error {
 	return err
 }
 
-// check refuses flags that contradict the workflow, in oc-mirror's words.
-func (o *archiveOptions) check(destination, workspace string) error {
-	toDisk := strings.HasPrefix(destination, "file://")
+// checkSources checks --from and --since.
+func (o *archiveOptions) checkSources(destination string) error {
+	if strings.HasPrefix(destination, "file://") && len(o.from) > 0 {
+		return errors.New("when destination is file://, mirrorToDisk workflow is assumed, and the --from argument is not needed")
+	}
 	for _, from := range o.from {
 		if !strings.HasPrefix(from, "file://") {
 			return hint.New(errors.New("when --from is used, it must have file:// prefix"), "--from file://"+from)
@@ -66,11 +68,14 @@ func (o *archiveOptions) check(destination, workspace string) error {
 			return hint.New(errors.New("--from names no directory"), "--from file:///media/usb")
 		}
 	}
+	_, err := o.day()
+	return err
+}
+
+// check checks the flags that oc-mirror does not have, and an archive's directory.
+func (o *archiveOptions) check(destination string) error {
+	toDisk := strings.HasPrefix(destination, "file://")
 	switch {
-	case toDisk && len(o.from) > 0:
-		return errors.New("when destination is file://, mirrorToDisk workflow is assumed, and the --from argument is not needed")
-	case toDisk && workspace != "":
-		return errors.New("when destination is file://, mirrorToDisk workflow is assumed, and the --workspace argument is not needed")
 	case toDisk && strings.Trim(destination, "/") == "file:":
 		return hint.New(errors.New("the destination names no directory"), "file:///data/archive")
 	case o.partial && len(o.from) == 0:
@@ -79,8 +84,7 @@ func (o *archiveOptions) check(destination, workspace string) error {
 		return hint.New(errors.New("--have and --strict-archive are for an archive"),
 			"leave them out, or name a directory: file://DIR")
 	}
-	_, err := o.day()
-	return err
+	return nil
 }
 
 // day returns --since.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -87,11 +88,11 @@ func openDestination(ctx context.Context, address, prefix string, o mirrorOption
 		return nil, accessRefused(address, login.Username, refused)
 	case errors.As(err, new(*client.NotApplianceError)), refused != nil && refused.Status == http.StatusForbidden:
 		// A user of role push can fill an appliance too, as any other registry.
-		return openRemote(address, keys, tlsConfig, false, o), nil
+		return openRemote(ctx, address, prefix, keys, tlsConfig, false, o)
 	case refused != nil || o.destVerify || !upstream.AnswersPlain(ctx, address):
 		return nil, fmt.Errorf("checking registry %q access: %w", address, err)
 	}
-	return openRemote(address, keys, tlsConfig, true, o), nil
+	return openRemote(ctx, address, prefix, keys, tlsConfig, true, o)
 }
 
 // accessRefused is the answer of an appliance to a login that it does not know.
@@ -104,16 +105,28 @@ func accessRefused(registry, user string, refused *client.Refused) error {
 	return hint.New(err, next)
 }
 
-func openRemote(registry string, keys authn.Keychain, tlsConfig *tls.Config, plain bool,
-	o mirrorOptions) *destination {
-	return &destination{
-		kind: "over the distribution protocol",
-		begin: func(context.Context, string) (mirror.Destination, error) {
-			return remote.Open(remote.Options{
-				Registry: registry, PlainHTTP: plain, TLS: tlsConfig, Keychain: keys,
-				UserAgent: "appliance/" + version, Busy: o.busy, Sessions: o.sessions, Log: o.log,
-			})
-		},
-		close: func() {},
+// accessLimit bounds the question whether a registry takes a login, as oc-mirror does.
+const accessLimit = 2 * time.Minute
+
+func openRemote(ctx context.Context, registry, prefix string, keys authn.Keychain, tlsConfig *tls.Config, plain bool,
+	o mirrorOptions) (*destination, error) {
+	to := remote.Options{
+		Registry: registry, PlainHTTP: plain, TLS: tlsConfig, Keychain: keys,
+		UserAgent: "appliance/" + version, Busy: o.busy, Log: o.log,
 	}
+	asked, err := remote.Open(to)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, accessLimit)
+	defer cancel()
+	if err := asked.CheckLogin(ctx, prefix); err != nil {
+		return nil, fmt.Errorf("checking registry %q access: %w", registry, err)
+	}
+	to.Sessions = o.sessions
+	return &destination{
+		kind:  "over the distribution protocol",
+		begin: func(context.Context, string) (mirror.Destination, error) { return remote.Open(to) },
+		close: func() {},
+	}, nil
 }

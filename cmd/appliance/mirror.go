@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -128,33 +129,33 @@ listed; else the sum of
 	return c
 }
 
-// check rejects flags that contradict each other, in oc-mirror's words, which scripts know.
+// check rejects flags that contradict each other, in the words and the order of oc-mirror, which
+// scripts know.
 func (o *mirrorOptions) check(destination string) error {
-	switch {
-	case o.config == "":
+	if o.config == "" {
 		return hint.New(errors.New("use the --config flag it is mandatory"), "-c imageset.yaml")
-	case !strings.HasPrefix(destination, "docker://") && !strings.HasPrefix(destination, "file://"):
-		return hint.New(
-			errors.New("destination must have either file:// (mirror to disk) or docker:// (diskToMirror) protocol prefixes"),
-			"for example docker://registry.example.com:8443")
-	case strings.HasPrefix(destination, "docker://") && len(o.from) == 0 && o.workspace == "":
-		return hint.New(
-			errors.New("when destination is docker://, either --from (assumes disk to mirror workflow) or --workspace (assumes mirror to mirror workflow) need to be provided"),
-			"--workspace file:///data/mirror")
-	case o.workspace == "file://":
-		return hint.New(errors.New("--workspace names no directory"), "--workspace file:///data/mirror")
-	case o.workspace != "" && !strings.HasPrefix(o.workspace, "file://"):
-		return hint.New(errors.New("when --workspace is used, it must have file:// prefix"),
-			"--workspace file://"+o.workspace)
 	}
-	if err := o.archiveOptions.check(destination, o.workspace); err != nil {
-		return err
-	}
-	if err := o.signatureOptions.check(); err != nil {
+	if err := o.checkSources(destination); err != nil {
 		return err
 	}
 	if o.dryRun && o.listMembers {
 		return errors.New("--dry-run and --dry-run-manifest-lists cannot be used together")
+	}
+	if err := mirror.CheckParallel(o.parallelImages, o.parallelLayers); err != nil {
+		return err
+	}
+	if err := o.checkPlaces(destination); err != nil {
+		return err
+	}
+	if _, err := o.level(); err != nil {
+		return err
+	}
+	// From here on, what oc-mirror does not have or does not check.
+	if err := o.archiveOptions.check(destination); err != nil {
+		return err
+	}
+	if err := o.signatureOptions.check(); err != nil {
+		return err
 	}
 	if o.imageTimeout < 0 {
 		return errors.New("--image-timeout must not be negative")
@@ -162,15 +163,35 @@ func (o *mirrorOptions) check(destination string) error {
 	if o.maxNested < 0 {
 		return errors.New("--max-nested-paths must not be negative")
 	}
-	if _, err := o.level(); err != nil {
-		return err
-	}
 	for _, c := range []*credentials{&o.source, &o.destination} {
 		if _, err := c.keychain(o.authFile); err != nil {
 			return err
 		}
 	}
-	return mirror.CheckParallel(o.parallelImages, o.parallelLayers)
+	return nil
+}
+
+// checkPlaces checks the destination and the workspace.
+func (o *mirrorOptions) checkPlaces(destination string) error {
+	toDisk, toRegistry := strings.HasPrefix(destination, "file://"), strings.HasPrefix(destination, "docker://")
+	switch {
+	case toDisk && o.workspace != "":
+		return errors.New("when destination is file://, mirrorToDisk workflow is assumed, and the --workspace argument is not needed")
+	case toRegistry && len(o.from) == 0 && o.workspace == "":
+		return hint.New(
+			errors.New("when destination is docker://, either --from (assumes disk to mirror workflow) or --workspace (assumes mirror to mirror workflow) need to be provided"),
+			"--workspace file:///data/mirror")
+	case !toDisk && !toRegistry:
+		return hint.New(
+			errors.New("destination must have either file:// (mirror to disk) or docker:// (diskToMirror) protocol prefixes"),
+			"for example docker://registry.example.com:8443")
+	case o.workspace != "" && !strings.HasPrefix(o.workspace, "file://"):
+		return hint.New(errors.New("when --workspace is used, it must have file:// prefix"),
+			"--workspace file://"+o.workspace)
+	case o.workspace == "file://":
+		return hint.New(errors.New("--workspace names no directory"), "--workspace file:///data/mirror")
+	}
+	return nil
 }
 
 func (o *mirrorOptions) level() (slog.Level, error) {
@@ -249,6 +270,10 @@ func (o *mirrorOptions) reads(ctx context.Context, log *slog.Logger) (run mirror
 	if err != nil {
 		return run, nil, err
 	}
+	ends, err := versionFilter()
+	if err != nil {
+		return run, nil, err
+	}
 	from, err := o.openSources(ctx, keys, log)
 	if err != nil {
 		return run, nil, err
@@ -259,7 +284,7 @@ func (o *mirrorOptions) reads(ctx context.Context, log *slog.Logger) (run mirror
 			Open: func(ref imageset.Reference) (mirror.Source, error) {
 				return from.Open(ref.Registry(), ref.Repository())
 			},
-			Graph:          updategraph.Client{URL: os.Getenv("UPDATE_URL_OVERRIDE"), HTTP: get.HTTP},
+			Graph:          updategraph.Client{URL: os.Getenv("UPDATE_URL_OVERRIDE"), HTTP: get.HTTP, Ends: ends},
 			Signatures:     signatures,
 			Charts:         mirror.Charts{Fetch: documents.fetch, Keychain: keys, Render: helm.Process(charts.command)},
 			MaxNestedPaths: o.maxNested, ListMembers: o.listMembers, OnlyThisRun: o.onlyThisRun,
@@ -271,6 +296,20 @@ func (o *mirrorOptions) reads(ctx context.Context, log *slog.Logger) (run mirror
 			from.close()
 			get.HTTP.CloseIdleConnections()
 		}, nil
+}
+
+// versionFilter returns the pattern of the releases that a channel's head may be, nil for none.
+func versionFilter() (*regexp.Regexp, error) {
+	text := os.Getenv("VERSION_FILTER")
+	if text == "" {
+		return nil, nil
+	}
+	filter, err := regexp.Compile(text)
+	if err != nil {
+		return nil, hint.New(fmt.Errorf("VERSION_FILTER is %q, which is not a regular expression: %w", text, err),
+			`for example ^4\.18\.[0-9]+$, or unset it`)
+	}
+	return filter, nil
 }
 
 // mode returns oc-mirror's name for where a run reads and writes.
@@ -315,6 +354,7 @@ func (o *mirrorOptions) connect(ctx context.Context, argument string, keys authn
 		return nil, errors.Join(err, closeSources())
 	}
 	run.Begin = destination.begin
+	progress.verified(run.Registry)
 	progress.say("mirroring into %s, %s", argument, destination.kind)
 	return func() error {
 		destination.close()
@@ -353,6 +393,7 @@ func dryRun(ctx context.Context, std stdio, run mirror.Options, progress *progre
 	}
 	progress.unsigned(plan.Unsigned(p.Images))
 	progress.say("nothing was copied; the list is in %s", mapping)
+	progress.listed(mapping, len(p.Images), run.ToArchive)
 	return err
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -41,9 +42,28 @@ func newPluginCommand(std stdio) *cobra.Command {
 	c.SetFlagErrorFunc(usageError)
 	c.SetHelpCommand(newHelpCommand(c))
 	c.AddCommand(newVersionCommand(std))
+	c.InitDefaultCompletionCmd() // which is made when a command is run
+	addVersionFlags(c)
 	c.SetGlobalNormalizationFunc(oneSpelling)
 	return c
 }
+
+// addVersionFlags adds --v1 and --v2 to the commands below one that do not have them.
+func addVersionFlags(to *cobra.Command) {
+	for _, c := range to.Commands() {
+		for _, name := range []string{"v1", "v2"} {
+			if c.Flags().Lookup(name) == nil {
+				hide(c.Flags(), name, true)
+			}
+		}
+		addVersionFlags(c)
+	}
+}
+
+// withoutVersionFlag are the commands of oc-mirror that need neither --v1 nor --v2: those of both
+// versions, those that only version 1 has there, and what a shell asks to complete a command line.
+var withoutVersionFlag = []string{"version", "help", "--help", "-h", "init", "describe",
+	cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd}
 
 // checkVersionFlag refuses a command line for oc-mirror that does not say which of its two versions
 // is meant.
@@ -55,8 +75,7 @@ func checkVersionFlag(args []string) error {
 	switch {
 	case v1 && v2:
 		return errors.New("the flags --v1 and --v2 are mutually exclusive")
-	case v1 || v2 || slices.Contains(args, "version") || slices.Contains(args, "help") ||
-		slices.Contains(args, "--help") || slices.Contains(args, "-h"):
+	case v1 || v2 || slices.ContainsFunc(args, func(arg string) bool { return slices.Contains(withoutVersionFlag, arg) }):
 		return nil
 	}
 	return errors.New("the use of the flag --v1 or --v2 is mandatory, please use --v2 for the supported oc-mirror version or --v1 to continue using the deprecated version")
@@ -94,6 +113,27 @@ func (p *progress) hello(mode string) {
 		p.say("🔀 workflow mode: %s ", mode)
 		p.say("🕵  going to discover the necessary images...")
 	}
+}
+
+// verified prints that a registry took the login.
+func (p *progress) verified(registry string) {
+	if p.plugin {
+		p.name("Verified we can authenticate against registry %q", registry)
+	}
+}
+
+// listed prints oc-mirror's lines about the files of a dry run.
+func (p *progress) listed(mapping string, planned int, toDisk bool) {
+	if !p.plugin {
+		return
+	}
+	missing := filepath.Join(filepath.Dir(mapping), "missing.txt")
+	if text, err := os.ReadFile(missing); err == nil && toDisk {
+		p.line(warning, fmt.Sprintf("⚠️  %d/%d images necessary for mirroring are not available in the cache.",
+			bytes.Count(text, []byte("\n")), planned))
+		p.line(warning, "List of missing images in : "+missing+".\nplease re-run the mirror to disk process")
+	}
+	p.say("📄 list of all images for mirroring in : %s", mapping)
 }
 
 // goodbye prints the last lines of oc-mirror.

@@ -226,6 +226,9 @@ func (p *progress) results(r *mirror.Report) {
 		}
 	}
 	for _, file := range r.Resources {
+		if strings.HasSuffix(file, ".json") { // says the same as the .yaml beside it
+			continue
+		}
 		p.name("apply to the cluster: oc apply -f %s", file)
 	}
 	report := ""

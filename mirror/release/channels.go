@@ -66,6 +66,7 @@ func (r *resolver) channel(ctx context.Context, channel imageset.Channel, arch,
 	}
 	nodes, warnings, err := graph.Resolve(updategraph.Range{
 		Min: channel.MinVersion, Max: channel.MaxVersion, Full: channel.Full, ShortestPath: channel.ShortestPath,
+		Ends: r.Graph.Ends,
 	})
 	if err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"time"
 
 	"github.com/blang/semver/v4"
@@ -52,6 +53,7 @@ type Client struct {
 	URL   string // of its graph
 	HTTP  *http.Client
 	Sleep func(ctx context.Context, d time.Duration) error // between attempts; nil is a timer
+	Ends  *regexp.Regexp                                   // see Range
 }
 
 // Fetch fetches the graph of a channel for an architecture.

@@ -2,6 +2,7 @@ package updategraph
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 
 	"github.com/blang/semver/v4"
@@ -14,6 +15,8 @@ type Range struct {
 	Min, Max     string // versions; empty: see Resolve
 	Full         bool
 	ShortestPath bool
+	// Ends is a pattern of the releases that a bound may be that is not given; nil: any of them.
+	Ends *regexp.Regexp
 }
 
 // empty is the error of a channel without a release that is wanted.
@@ -53,7 +56,14 @@ func (g *Graph) sorted() []Node {
 
 // bounds returns the lowest and the highest version of a range. Only the ends of a path need exist.
 func (g *Graph) bounds(sorted []Node, r Range) (low, high semver.Version, err error) {
-	first, head := sorted[0].Version, sorted[len(sorted)-1].Version
+	ends := sorted
+	if r.Ends != nil {
+		ends = slices.DeleteFunc(slices.Clone(sorted), func(n Node) bool { return !r.Ends.MatchString(n.Version.String()) })
+	}
+	if len(ends) == 0 {
+		return low, high, g.empty("it has no release like %s", r.Ends)
+	}
+	first, head := ends[0].Version, ends[len(ends)-1].Version
 	low, high = head, head
 	if r.Full || r.Min == "" && r.Max != "" {
 		low = first
