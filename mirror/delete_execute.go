@@ -53,11 +53,6 @@ func Delete(ctx context.Context, o Options, from Pruner, list string, force bool
 	if err != nil {
 		return nil, err
 	}
-	unlock, err := e.workspace.lock(e.o.Now())
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
 	items, err := readList(list)
 	if err != nil {
 		return nil, err
@@ -70,6 +65,11 @@ func Delete(ctx context.Context, o Options, from Pruner, list string, force bool
 		}
 		victims[i] = v
 	}
+	unlock, err := e.workspace.lock(e.o.Now())
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	known, err := e.known()
 	if err != nil {
 		return nil, err
