@@ -24,6 +24,7 @@ func (s *setup) signatureAnswers(status int, body string) {
 	})
 }
 
+// Spec: signatures 4.
 func TestRun_attachments(t *testing.T) {
 	s := newSetup(t, signed)
 	report, err := s.mirror(t)
@@ -47,6 +48,7 @@ func TestRun_attachments(t *testing.T) {
 	}
 }
 
+// Spec: signatures 3.
 func TestRun_attachmentsThatAreAbsent(t *testing.T) {
 	for _, tc := range []struct {
 		status int

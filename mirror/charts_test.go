@@ -20,6 +20,7 @@ const charts = `  helm:
       - name: sample-app
 `
 
+// Spec: oc-mirror 6.5.
 func TestRun_charts(t *testing.T) {
 	s := newSetup(t, charts)
 	report, err := s.mirror(t)

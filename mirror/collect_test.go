@@ -40,6 +40,7 @@ func payloads(p *plan.Plan) []string {
 	return all
 }
 
+// Spec: oc-mirror 6.2.
 func TestPlan_additionalImages(t *testing.T) {
 	src := newSource(t)
 	d := src.digest(t, "samples/oci", "v1")
@@ -164,6 +165,7 @@ func (s *setup) gone(repo string, ds ...digest.Digest) {
 	})
 }
 
+// Spec: oc-mirror 3.4.
 func TestRun_oneReleaseIsIncomplete(t *testing.T) {
 	s := newSetup(t, twoReleases+additional)
 	repo, operator := s.component(t, "4.18.2", "machine-config-operator")
@@ -210,6 +212,7 @@ func TestPlan_registryThatIsDown(t *testing.T) {
 	}
 }
 
+// Spec: oc-mirror 4.5.
 func TestPlan_graphFailureKeepsItsCause(t *testing.T) {
 	for _, tc := range []struct {
 		name, channel, want string
@@ -238,6 +241,7 @@ func TestPlan_graphFailureKeepsItsCause(t *testing.T) {
 	}
 }
 
+// Spec: oc-mirror 4.2, 4.3, 4.4.
 func TestPlan_releases(t *testing.T) {
 	src := newSource(t)
 	byDigest, _ := src.Release("4.18.2", "amd64")
@@ -276,6 +280,7 @@ func TestPlan_releases(t *testing.T) {
 	}
 }
 
+// Spec: oc-mirror 4.2.
 func TestPlan_warnsOfExtendedSupport(t *testing.T) {
 	const one = "{name: eus-4.18, minVersion: 4.16.2, maxVersion: 4.18.2, shortestPath: true}"
 	s := newSetup(t, "  platform:\n    architectures: [amd64, arm64]\n    channels: ["+one+"]\n")
@@ -288,6 +293,7 @@ func TestPlan_warnsOfExtendedSupport(t *testing.T) {
 	}
 }
 
+// Spec: oc-mirror 3.1.
 func TestPlan_workspace(t *testing.T) {
 	s := newSetup(t, twoReleases)
 	s.plan(t)
@@ -330,6 +336,7 @@ func TestPlan_workspace(t *testing.T) {
 	})
 }
 
+// Spec: oc-mirror 3.2, 6.3.
 func TestPlan_blockedImages(t *testing.T) {
 	s := newSetup(t, twoReleases+additional+"  blockedImages:\n  - name: -hyperkube$\n  - name: samples/docker\n")
 	for _, d := range destinations(s.plan(t)) {
@@ -411,6 +418,7 @@ func TestPlan_cancelled(t *testing.T) {
 	}
 }
 
+// Spec: oc-mirror 3.6.
 func TestDryRun(t *testing.T) {
 	s := newSetup(t, additional, func(o *mirror.Options) { o.Prefix = "ns" })
 	p := s.plan(t)

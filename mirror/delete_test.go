@@ -88,6 +88,7 @@ const release2 = `  platform:
     - {name: stable-4.18, minVersion: 4.18.2, maxVersion: 4.18.2}
 `
 
+// Spec: oc-mirror 3.10.
 func TestDelete_additional(t *testing.T) {
 	s := newSetup(t, additional)
 	s.mirrored(t, additional, "a.yaml")
@@ -118,6 +119,8 @@ func TestDelete_additional(t *testing.T) {
 }
 
 // Two releases share most of their components: those of the one that stays are whole.
+//
+// Spec: oc-mirror 3.10.
 func TestDelete_releaseThatSharesComponents(t *testing.T) {
 	s := newSetup(t, twoReleases)
 	s.mirrored(t, twoReleases, "a.yaml")
@@ -143,6 +146,7 @@ func TestDelete_releaseThatSharesComponents(t *testing.T) {
 	}
 }
 
+// Spec: oc-mirror 3.10.
 func TestDelete_refused(t *testing.T) {
 	s := newSetup(t, additional)
 	s.mirrored(t, additional, "a.yaml")
@@ -207,6 +211,8 @@ func (d deletes) Delete(ctx context.Context, repo, ref string) error {
 }
 
 // The signatures of a list's members go with it, but those of a member that a list has that stays.
+//
+// Spec: signatures 4.
 func TestDelete_signaturesOfMembers(t *testing.T) {
 	s := newSetup(t, additional)
 	s.mirrored(t, "  additionalImages:\n  - name: HOST/samples/oci-multi:v1\n", "a.yaml")
@@ -254,6 +260,7 @@ func TestDelete_signaturesOfMembers(t *testing.T) {
 	s.holds(t, "samples/oci-multi", "stays", stays.Digest)
 }
 
+// Spec: oc-mirror 3.10.
 func TestDelete_tagsOfV1(t *testing.T) {
 	s := newSetup(t, additional)
 	named := "  additionalImages:\n  - name: HOST/samples/docker@" + s.digest(t, "samples/docker", "v1").String() + "\n  - name: HOST/samples/oci:v1\n"

@@ -17,6 +17,7 @@ func (s *setup) beginning(o *mirror.Options) {
 	}
 }
 
+// Spec: oc-mirror 3.6.
 func TestDryRun_files(t *testing.T) {
 	s := newSetup(t, additional)
 	dry := func(change ...options) string {
@@ -62,6 +63,7 @@ func TestDryRun_files(t *testing.T) {
 	}
 }
 
+// Spec: oc-mirror 6.4.
 func TestRun_maxNestedPaths(t *testing.T) {
 	for most, want := range map[int]string{1: "m2m-deep-samples-docker", 2: "m2m/deep-samples-docker", 3: "m2m/deep/samples-docker", 4: "m2m/deep/samples/docker"} {
 		s := newSetup(t, "  additionalImages:\n  - name: HOST/samples/docker:v1\n", func(o *mirror.Options) { o.Prefix, o.MaxNestedPaths = "m2m/deep", most })

@@ -21,6 +21,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
+// Spec: oc-mirror 3.3, 4.8.
 func TestExecute_everythingArrives(t *testing.T) {
 	s := newSetup(t, twoReleases+additional)
 	report, err := s.mirror(t)
@@ -56,6 +57,7 @@ func TestExecute_everythingArrives(t *testing.T) {
 	}
 }
 
+// Spec: oc-mirror 7.1, 7.2.
 func TestExecute_clusterResources(t *testing.T) {
 	src := newSource(t)
 	byDigest := "  - name: HOST/samples/oci@" + src.digest(t, "samples/oci", "v1").String() + "\n    targetRepo: other/name\n"
@@ -198,6 +200,7 @@ func TestExecute_damagedBlob(t *testing.T) {
 
 func itoa(n int) string { b, _ := json.Marshal(n); return string(b) }
 
+// Spec: oc-mirror 3.2, 3.4.
 func TestExecute_failures(t *testing.T) {
 	t.Run("an additional image, and the others arrive", func(t *testing.T) {
 		s := newSetup(t, twoReleases+additional)

@@ -35,6 +35,7 @@ func graphDigest(r *mirror.Report) digest.Digest {
 	return ""
 }
 
+// Spec: oc-mirror 4.9, 4.10.
 func TestRun_graphImage(t *testing.T) {
 	s := newSetup(t, withGraph, func(o *mirror.Options) { o.Prefix, o.MaxNestedPaths = "ns/deep", 3 })
 	report, err := s.mirror(t)
@@ -63,6 +64,7 @@ func TestRun_graphImage(t *testing.T) {
 	}
 }
 
+// Spec: oc-mirror 4.9.
 func TestRun_graphImageOfTheWorkspace(t *testing.T) {
 	s := newSetup(t, withGraph)
 	report, err := s.mirror(t)

@@ -11,6 +11,7 @@ import (
 	"github.com/mirror-appliance/appliance/mirror"
 )
 
+// Spec: oc-mirror 4.7, 4.8.
 func TestRun_kubeVirtContainer(t *testing.T) {
 	src := newSource(t)
 	for platform, want := range map[string]string{
@@ -34,6 +35,8 @@ func TestRun_kubeVirtContainer(t *testing.T) {
 }
 
 // The name of a release is that of its version, also where the image set names a digest.
+//
+// Spec: oc-mirror 4.6.
 func TestRun_releaseByDigest(t *testing.T) {
 	s := newSetup(t, additional)
 	for version, arch := range map[string]string{"4.18.2": "amd64", "4.18.3": "multi", "4.18.1": "arm64"} {

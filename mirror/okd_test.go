@@ -24,6 +24,8 @@ func (o *okdService) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // A channel of type okd is OKD's, whatever UPDATE_URL_OVERRIDE says: the spec, 4.1.
+//
+// Spec: oc-mirror 4.1.
 func TestPlan_okd(t *testing.T) {
 	s := newSetup(t, additional)
 	okd := &okdService{host: s.host}

@@ -43,6 +43,8 @@ const sparseRelease = `  platform:
 `
 
 // A list is copied as it is, and of its members those that are wanted: the spec, 6.7.
+//
+// Spec: oc-mirror 4.4, 6.7.
 func TestRun_platformsOfARelease(t *testing.T) {
 	s := newSetup(t, sparseRelease)
 	if _, err := s.mirror(t); err != nil {
@@ -61,6 +63,7 @@ func TestRun_platformsOfARelease(t *testing.T) {
 	}
 }
 
+// Spec: oc-mirror 6.7.
 func TestRun_platformsOfImages(t *testing.T) {
 	s := newSetup(t, `  additionalImages:
   - {name: HOST/samples/docker-multi:v1, platforms: [{os: linux, architecture: arm64}]}
@@ -94,6 +97,7 @@ func TestRun_platformsOfOneOriginThatIsWantedWhole(t *testing.T) {
 	}
 }
 
+// Spec: oc-mirror 6.7.
 func TestRun_platformThatAListDoesNotHave(t *testing.T) {
 	s := newSetup(t, `  additionalImages:
   - {name: HOST/samples/oci-multi:v1, platforms: [{os: linux, architecture: amd64}, {os: linux, architecture: s390x}]}

@@ -90,6 +90,7 @@ func (s *setup) configMap(t *testing.T) map[string][]byte {
 	return all
 }
 
+// Spec: oc-mirror 3.7, 7.5.
 func TestRun_releaseSignatures(t *testing.T) {
 	s := newSetup(t, twoReleases)
 	report, err := s.mirror(t)
@@ -161,6 +162,7 @@ func failureOf(r *mirror.Report, release string) string {
 	return ""
 }
 
+// Spec: oc-mirror 3.7.
 func TestRun_releaseWithForgedSignature(t *testing.T) {
 	s := newSetup(t, twoReleases+additional)
 	r := s.release(t, "4.18.2")
@@ -197,6 +199,7 @@ func TestRun_releaseSignatureOfTheWorkspace(t *testing.T) {
 	}
 }
 
+// Spec: oc-mirror 3.7.
 func TestRun_ignoredReleaseSignature(t *testing.T) {
 	const one = "  platform:\n    release: HOST/openshift-release-dev/ocp-release:4.18.2-x86_64\n"
 	ignore := func(o *mirror.Options) { o.Signatures.IgnoreRelease, o.Signatures.Strict = true, true }

@@ -45,6 +45,7 @@ func reasonsOf(r *mirror.Report, d digest.Digest) string {
 
 const multiRelease = "  platform:\n    architectures: [multi]\n    channels: [{name: stable-4.18}]\n"
 
+// Spec: signatures 1, 2, 4.
 func TestRun_sigstoreSignatures(t *testing.T) {
 	strict := func(o *mirror.Options) { o.Signatures.Strict = true }
 	for _, config := range []string{twoReleases, multiRelease} {
@@ -113,6 +114,7 @@ func (s *source) member(t *testing.T, list digest.Digest) digest.Digest {
 	return digest.Digest(m.Body[i+1 : i+1+71])
 }
 
+// Spec: oc-mirror 3.8.
 func TestRun_withoutSignatures(t *testing.T) {
 	s := newSetup(t, twoReleases+signed, func(o *mirror.Options) { o.Signatures.Remove = true })
 	report, err := s.mirror(t)

@@ -22,6 +22,7 @@ func (s *source) trusting(t *testing.T, requirement string) options {
 	return func(o *mirror.Options) { o.Signatures.Trust, o.Signatures.Lookaside = p, &signature.Lookaside{} }
 }
 
+// Spec: oc-mirror 3.8.
 func TestRun_policyOfTheHost(t *testing.T) {
 	src := newSource(t)
 	policy := src.trusting(t, `{"type":"sigstoreSigned"`)

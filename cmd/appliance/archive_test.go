@@ -30,6 +30,7 @@ func (s *mirrorSetup) imageSetFile(t *testing.T, images ...string) string {
 	return file
 }
 
+// Spec: oc-mirror 1.2, 7.1.
 func TestMirror_toAndFromAnArchive(t *testing.T) {
 	s := newMirrorSetup(t)
 	dir, file := t.TempDir(), s.imageSetFile(t, held)

@@ -13,6 +13,7 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/upstream"
 )
 
+// Spec: oc-mirror 1.3.
 func TestCredentials(t *testing.T) {
 	t.Setenv("REGISTRY_AUTH_FILE", "")
 	file := filepath.Join(t.TempDir(), "auth.json")

@@ -9,6 +9,8 @@ import (
 )
 
 // TestDelete: what was mirrored is listed, then deleted, at a registry that is not ours.
+//
+// Spec: oc-mirror 3.10.
 func TestDelete(t *testing.T) {
 	s := newMirrorSetup(t)
 	if code, _, stderr := s.mirror(t, []string{held, "samples/oci:v1"}); code != 0 {

@@ -24,7 +24,8 @@ const (
 		"oci-insecure-signature-policy enable-operator-secure-policy rebuild-catalogs build-catalog-cache "
 	ocMirrorFlags = skopeoFlags + ocMirrorV1Flags + "config,c= cache-dir= log-level= loglevel= workspace= port,p= v2 parallel-layers= parallel-images= " +
 		"cpu-prof mem-prof registries.d= policy= authfile= retry-times= retry-delay= from= dry-run dry-run-manifest-lists since= image-timeout= " +
-		"secure-policy max-nested-paths= strict-archive rootless-storage-path= remove-signatures ignore-release-signature signature-verification= quiet,q force,f"
+		"secure-policy max-nested-paths= strict-archive rootless-storage-path= remove-signatures ignore-release-signature signature-verification= quiet,q force,f max-parallel-downloads= parallel-batch-images="
+	deleteFlags = ocMirrorFlags + " delete-id= delete-yaml-file= force-cache-delete generate delete-signatures delete-v1-images"
 )
 
 // findCommand is a command of ours with the flags that it has once it runs.
@@ -39,9 +40,11 @@ func findCommand(t *testing.T, words ...string) *cobra.Command {
 	return c
 }
 
+// Spec: oc-mirror 1.3, 1.4, 1.5, 1.11, 9.1.
 func TestFlags_ofMirrorRegistryAndOCMirrorAreKnown(t *testing.T) {
-	for command, flags := range map[string]string{"install": installFlags, "uninstall": uninstallFlags, "mirror": ocMirrorFlags, "version": "output,o= short v2"} {
-		f := findCommand(t, command).Flags()
+	for command, flags := range map[string]string{"install": installFlags, "uninstall": uninstallFlags, "mirror": ocMirrorFlags, "version": "output,o= short v2",
+		"delete": deleteFlags, "list releases": ocMirrorFlags} {
+		f := findCommand(t, strings.Fields(command)...).Flags()
 		for _, flag := range strings.Fields(flags) {
 			flag, value := strings.CutSuffix(flag, "=")
 			name, short, _ := strings.Cut(flag, ",")

@@ -9,6 +9,7 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 )
 
+// Spec: oc-mirror 1.8.
 func TestListReleases(t *testing.T) {
 	s := newMirrorSetup(t)
 	t.Setenv("UPDATE_URL_OVERRIDE", "http://"+s.source+sample.GraphPath)
@@ -52,6 +53,7 @@ func TestListReleases(t *testing.T) {
 	}
 }
 
+// Spec: oc-mirror 9.1.
 func TestInit(t *testing.T) {
 	for _, flags := range []string{"", "-o json"} {
 		var out, errs bytes.Buffer

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -65,9 +66,9 @@ func TestMirror_defaultsAreThoseOfOCMirror(t *testing.T) {
 func TestDelete_flagsAreChecked(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	for line, want := range map[string]string{
-		"--generate docker://x -c f":                                               "use the --workspace flag, it is mandatory when using the delete command with the --generate flag",
-		"--generate docker://x --workspace file://w":                               "the --config flag is mandatory when used with the --generate flag",
-		"docker://x":                                                               "the --delete-yaml-file flag is mandatory when not using the --generate flag",
+		"--generate docker://x -c f":                 "use the --workspace flag, it is mandatory when using the delete command with the --generate flag",
+		"--generate docker://x --workspace file://w": "the --config flag is mandatory when used with the --generate flag",
+		"docker://x": "the --delete-yaml-file flag is mandatory when not using the --generate flag",
 		"docker://x --delete-yaml-file f --delete-v1-images":                       "the --delete-v1-images flag can only be used alongside the --generate flag",
 		"--delete-yaml-file f":                                                     "the destination registry is missing in the command arguments",
 		"--delete-yaml-file f x":                                                   "the destination registry argument must have a docker:// protocol prefix",
@@ -156,4 +157,33 @@ func TestMirror_loginThatARegistryRefuses(t *testing.T) {
 		t.Errorf("a login that is right: exit code %d", code)
 	}
 	says(t, stdout, `[INFO]   : Verified we can authenticate against registry "`+s.destination+`"`)
+}
+
+// Spec: oc-mirror 3.6.
+func TestPlugin_dryRunToDisk(t *testing.T) {
+	s := newMirrorSetup(t)
+	dir := t.TempDir()
+	var out bytes.Buffer
+	code := executePlugin([]string{"--v2", "-c", s.imageSetFile(t, held), "file://" + dir, "--src-tls-verify=false", "--dry-run"},
+		stdio{in: strings.NewReader(""), out: &out, err: &out})
+	if code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	files := filepath.Join(dir, "working-dir", "dry-run")
+	says(t, out.String(), "1/1 images necessary for mirroring are not available in the cache.", "List of missing images in : "+files+
+		"/missing.txt.\nplease re-run the mirror to disk process", "list of all images for mirroring in : "+files+"/mapping.txt")
+}
+
+// A shell asks for completions without either version's flag.
+//
+// Spec: oc-mirror 1.1.
+func TestPlugin_commandsBelow(t *testing.T) {
+	for line, want := range map[string]string{
+		"completion bash --v2": "oc-mirror", "__complete lis": "list\t", "init": "kind: ImageSetConfiguration", "init --v1": "kind: ImageSetConfiguration",
+		"describe --v1 /none": "open the archive: stat /none", "history --v2 --workspace file:///none": "no run has ended",
+	} {
+		var out bytes.Buffer
+		executePlugin(strings.Fields(line), stdio{in: strings.NewReader(""), out: &out, err: &out})
+		says(t, out.String(), want)
+	}
 }

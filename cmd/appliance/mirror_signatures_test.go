@@ -42,6 +42,7 @@ func (s *mirrorSetup) release(t *testing.T, signatures string, flags ...string) 
 	return code, out.String(), errs.String()
 }
 
+// Spec: oc-mirror 3.7.
 func TestMirror_releaseSignatures(t *testing.T) {
 	s := newMirrorSetup(t)
 	at := "http://" + s.source + sample.SignaturesPath
@@ -68,6 +69,7 @@ func TestMirror_releaseSignatures(t *testing.T) {
 	says(t, stdout, "note: --ignore-release-signature is about platform.release", "not signed: ")
 }
 
+// Spec: oc-mirror 1.9.
 func TestMirror_signatureSettingsThatAreWrong(t *testing.T) {
 	s := newMirrorSetup(t)
 	for _, tc := range []struct{ url, key, flag, want string }{
@@ -94,6 +96,7 @@ func TestMirror_signatureSettingsThatAreWrong(t *testing.T) {
 	}
 }
 
+// Spec: oc-mirror 3.8.
 func TestMirror_securePolicy(t *testing.T) {
 	s := newMirrorSetup(t)
 	dir := t.TempDir()

@@ -95,6 +95,7 @@ func says(t *testing.T, text string, want ...string) {
 
 const held, absent = "samples/docker:v1", "samples/absent:v1"
 
+// Spec: oc-mirror 3.6.
 func TestMirror_dryRunThatLacksAnImage(t *testing.T) {
 	s := newMirrorSetup(t)
 	code, stdout, stderr := s.mirror(t, []string{held, absent}, "--dry-run")

@@ -7,6 +7,7 @@ import (
 	"testing"
 )
 
+// Spec: oc-mirror 1.1.
 func TestIsPlugin(t *testing.T) {
 	for program, want := range map[string]bool{
 		"oc-mirror": true, "/usr/local/bin/oc-mirror": true, "kubectl-mirror": true, "oc-mirror.rhel9": true,
@@ -18,6 +19,7 @@ func TestIsPlugin(t *testing.T) {
 	}
 }
 
+// Spec: oc-mirror 1.1.
 func TestPlugin_oneVersionIsNamed(t *testing.T) {
 	for line, want := range map[string]string{
 		"-c isc.yaml file://x":           "the use of the flag --v1 or --v2 is mandatory",
@@ -36,6 +38,8 @@ func TestPlugin_oneVersionIsNamed(t *testing.T) {
 }
 
 // The lines are those that scripts search for, in oc-mirror's order and form.
+//
+// Spec: oc-mirror 1.1, 3.3.
 func TestPlugin_lines(t *testing.T) {
 	s := newMirrorSetup(t)
 	code, stdout, stderr := s.with(t, executePlugin, []string{held, absent, "samples/oci:v1"}, "--v2", "--cache-dir", "/x")

@@ -13,6 +13,8 @@ import (
 )
 
 // The login that a flag names is the source's: its mirror gets its own.
+//
+// Spec: oc-mirror 1.9.
 func TestMirror_readsAtAMirrorOfRegistriesConf(t *testing.T) {
 	s := newMirrorSetup(t)
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: s.source})

@@ -41,6 +41,7 @@ func tricks(t testing.TB) map[string][]byte {
 	return all
 }
 
+// Spec: oc-mirror 8.5.
 func TestOpen_tricksAreRefused(t *testing.T) {
 	for name, data := range tricks(t) {
 		t.Run(name, func(t *testing.T) {

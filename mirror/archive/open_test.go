@@ -36,6 +36,7 @@ func severalChunks(t *testing.T) (*workbench, []image) {
 	return b, all
 }
 
+// Spec: oc-mirror 8.5.
 func TestOpen_namesWhatIsWrong(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -117,6 +118,7 @@ func appendEntry(t *testing.T, path string, files ...file) {
 	change(t, path, func(d []byte) []byte { return append(d[:len(d)-1024], more...) })
 }
 
+// Spec: oc-mirror 8.5.
 func TestOpen_directoriesWithoutAnArchive(t *testing.T) {
 	dir := t.TempDir()
 	for _, tc := range []struct {

@@ -171,6 +171,7 @@ func (g *gap) servesAll() {
 	g.serves("renamed", "v7", "samples/oci", "v1")
 }
 
+// Spec: oc-mirror 1.2, 8.5.
 func TestArchive_toDiskAndFromDisk(t *testing.T) {
 	for name, change := range map[string]func(*archive.Options){"one chunk": func(*archive.Options) {}, "many chunks": smallChunks} {
 		t.Run(name, func(t *testing.T) {
@@ -196,6 +197,8 @@ func TestArchive_toDiskAndFromDisk(t *testing.T) {
 }
 
 // Charts come from the archive too, also one without a version, and all of an index.
+//
+// Spec: oc-mirror 6.5.
 func TestArchive_charts(t *testing.T) {
 	for _, list := range []string{"", "      charts: [{name: sample-app}]\n"} {
 		g := newGap(t)
@@ -210,6 +213,8 @@ func TestArchive_charts(t *testing.T) {
 }
 
 // Without our lists and with its documents, an archive is one of oc-mirror's.
+//
+// Spec: oc-mirror 8.7.
 func TestArchive_fromDiskOfOCMirror(t *testing.T) {
 	g := newGap(t)
 	_, err := g.toDisk(wholeSet)
@@ -370,6 +375,8 @@ func link(t *testing.T, files ...string) string {
 }
 
 // A list is carried whole, and of its members those that are wanted.
+//
+// Spec: oc-mirror 6.7.
 func TestArchive_platforms(t *testing.T) {
 	g := newGap(t)
 	sparse := `  platform:

@@ -21,6 +21,7 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
+// Spec: oc-mirror 8.2, 8.6.
 func TestWriter_entriesAreThoseOfOCMirror(t *testing.T) {
 	b := newWorkbench(t)
 	i := newImage([]byte("layer"))
@@ -54,6 +55,7 @@ func TestWriter_entriesAreThoseOfOCMirror(t *testing.T) {
 	}
 }
 
+// Spec: oc-mirror 8.3.
 func TestWriter_chunksAreNoLargerThanAsked(t *testing.T) {
 	b := newWorkbench(t)
 	b.begin(smallChunks)
@@ -140,6 +142,7 @@ func TestWriter_Planned(t *testing.T) {
 	})
 }
 
+// Spec: oc-mirror 8.4.
 func TestWriter_incrementsLeaveOutWhatIsInTheHistory(t *testing.T) {
 	b := newWorkbench(t)
 	first, second := newImage([]byte("first")), newImage([]byte("second"))
@@ -198,6 +201,7 @@ func TestWriter_historyHasWhatIsTagged(t *testing.T) {
 	}
 }
 
+// Spec: oc-mirror 8.1.
 func TestWriter_anArchiveStaysUntilAnotherIsWhole(t *testing.T) {
 	b := newWorkbench(t)
 	b.begin()

@@ -145,6 +145,8 @@ const podImages = "helmImage prefix/samples/docker:v1\nhelmImage prefix/samples/
 
 // Each way to name charts is tried with a network, and then without one, from what the first run
 // kept.
+//
+// Spec: oc-mirror 6.5.
 func TestCollector_everyWay(t *testing.T) {
 	s := newSite(t)
 	helper, _ := s.Manifest("samples/oci", "v1")
@@ -186,6 +188,7 @@ func TestCollector_everyWay(t *testing.T) {
 	}
 }
 
+// Spec: oc-mirror 6.5.
 func TestCollector_local(t *testing.T) {
 	s := newSite(t)
 	collect(t, s.collector(t, oneChart))

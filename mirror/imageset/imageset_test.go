@@ -83,6 +83,7 @@ func parse(t *testing.T, text string) *imageset.Config {
 	return c
 }
 
+// Spec: oc-mirror 2.2, 6.6.
 func TestParse_everyKey(t *testing.T) {
 	c := parse(t, everything)
 	linux := func(arch string) []imageset.OSArch { return []imageset.OSArch{{OS: "linux", Architecture: arch}} }
@@ -138,6 +139,7 @@ func TestParse_everyKey(t *testing.T) {
 	}
 }
 
+// Spec: oc-mirror 2.1.
 func TestParse_accepted(t *testing.T) {
 	for _, tc := range []struct{ name, text, warning string }{
 		{"an older apiVersion", "kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v1alpha2\nmirror: {}\n", "v1alpha2"},
@@ -181,6 +183,7 @@ func TestParse_accepted(t *testing.T) {
 	})
 }
 
+// Spec: oc-mirror 2.1, 2.2.
 func TestParse_refused(t *testing.T) {
 	for _, tc := range []struct {
 		name, text string
@@ -278,6 +281,7 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// Spec: oc-mirror 6.1.
 func TestParseReference(t *testing.T) {
 	const d = "sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
 	for _, tc := range []struct{ in, path, pull, registry, repository string }{

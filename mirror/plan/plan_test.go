@@ -32,6 +32,7 @@ func TestPlan_json(t *testing.T) {
 	}
 }
 
+// Spec: oc-mirror 3.9.
 func TestClasses(t *testing.T) {
 	for _, c := range plan.Classes() {
 		if c.Type.Class() != c || c.Label == "" || c.Exit == 0 {

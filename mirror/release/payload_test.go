@@ -50,6 +50,7 @@ type nopCloser struct{ io.Writer }
 
 func (nopCloser) Close() error { return nil }
 
+// Spec: oc-mirror 4.7.
 func TestReadLayer(t *testing.T) {
 	const file = "release-manifests/image-references"
 	for _, tc := range []struct {

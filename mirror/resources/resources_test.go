@@ -55,6 +55,7 @@ func mirrored(images []resources.Image) resources.Mirrored {
 	return resources.Mirrored{Updates: updates, Images: images, Signatures: []resources.Signature{{a, []byte("one")}, {b, []byte("two")}, {a, []byte("one")}}}
 }
 
+// Spec: oc-mirror 4.10, 7.2, 7.5.
 func TestRender_golden(t *testing.T) {
 	files, err := resources.Render(mirrored(images()), options())
 	if err != nil {
@@ -87,6 +88,7 @@ func TestRender_golden(t *testing.T) {
 	}
 }
 
+// Spec: oc-mirror 7.2.
 func TestRender_orderDoesNotMatter(t *testing.T) {
 	reversed := images()
 	slices.Reverse(reversed)

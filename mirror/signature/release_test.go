@@ -103,6 +103,7 @@ func TestVendorKeys_published(t *testing.T) {
 	}
 }
 
+// Spec: oc-mirror 3.7.
 func TestKeyring_Verify_refuses(t *testing.T) {
 	s, other := newSigner(t), newSigner(t)
 	good := s.sign(t, releaseDocument())
@@ -182,6 +183,7 @@ func client(url string, keys *signature.Keyring) *signature.Client {
 	}}
 }
 
+// Spec: oc-mirror 3.7.
 func TestClient_Fetch(t *testing.T) {
 	s, other := newSigner(t), newSigner(t)
 	good, foreign := s.sign(t, releaseDocument()), other.sign(t, releaseDocument())

@@ -85,6 +85,7 @@ func layerOf(signed string) ocispec.Descriptor {
 	}
 }
 
+// Spec: signatures 2.
 func TestPolicy_Verify(t *testing.T) {
 	text := document(cosign, payload.String(), image)
 	byDigest := document(cosign, payload.String(), repository+"@"+payload.String())
@@ -116,6 +117,7 @@ func TestPolicy_Verify(t *testing.T) {
 	}
 }
 
+// Spec: signatures 2.
 func TestParsePolicies(t *testing.T) {
 	public, _ := newKey(t, keys(t)["ECDSA"])
 	good := clusterPolicy("ClusterImagePolicy", "PublicKey", "[quay.io/org/rel, q.io, '*.example.com']", public)

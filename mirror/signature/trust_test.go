@@ -36,6 +36,7 @@ func nothing() signature.Evidence {
 	}
 }
 
+// Spec: oc-mirror 3.8.
 func TestTrust_scopes(t *testing.T) {
 	p := trust(t, rejecting, `"quay.io/a":`+anything+`,"quay.io/a/b":`+rejecting+`,"quay.io/a/b:v1":`+anything+`,"*.example.com":`+anything+
 		`,"x.example.com":`+rejecting+`,"quay.io/c@`+string(payload)+`":`+anything)

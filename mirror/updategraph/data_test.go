@@ -42,6 +42,7 @@ func data(t *testing.T, at time.Time, entries ...entry) []byte {
 
 func file(name, text string) entry { return entry{name, text, tar.TypeReg} }
 
+// Spec: oc-mirror 4.9.
 func TestDataLayer(t *testing.T) {
 	dir := entry{"./channels/", "", tar.TypeDir}
 	link := entry{"link", "", tar.TypeSymlink}

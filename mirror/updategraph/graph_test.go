@@ -36,6 +36,7 @@ func service(t *testing.T, statuses ...int) (url string, asked *[]*http.Request)
 	return server.URL + "/graph?tenant=1", asked
 }
 
+// Spec: oc-mirror 4.1.
 func TestClient_Fetch(t *testing.T) {
 	url, asked := service(t)
 	c := updategraph.Client{URL: url, HTTP: http.DefaultClient}

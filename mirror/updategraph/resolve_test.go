@@ -34,6 +34,7 @@ func versions(nodes []updategraph.Node) string {
 	return strings.Join(all, " ")
 }
 
+// Spec: oc-mirror 4.2.
 func TestGraph_Resolve(t *testing.T) {
 	// In the order of a service that sorts by text, with a pre-updategraph.
 	g := graph("stable-4.1", "4.1.10 4.1.2 4.1.0 4.1.1 4.1.0-rc.1 4.1.3",
@@ -83,6 +84,7 @@ func TestGraph_Resolve(t *testing.T) {
 	}
 }
 
+// Spec: oc-mirror 4.3.
 func TestAcross(t *testing.T) {
 	graphs := map[string]*updategraph.Graph{
 		"stable-4.1": graph("stable-4.1", "4.1.0 4.1.1 4.1.2", "4.1.0>4.1.1", "4.1.0>4.1.2", "4.1.1>4.1.2"),

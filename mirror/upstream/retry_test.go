@@ -30,6 +30,7 @@ func always(status, until int, header ...string) func(http.ResponseWriter, *http
 	}
 }
 
+// Spec: oc-mirror 3.3.
 func TestClient_retries(t *testing.T) {
 	for _, status := range []int{408, 429, 500, 502, 503, 504, 520, 530} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {

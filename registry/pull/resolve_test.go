@@ -156,6 +156,7 @@ func faults(part string) map[string]func(w http.ResponseWriter, r *http.Request)
 	return all
 }
 
+// Spec: signatures 3.
 func TestPuller_signatureThatIsAbsent(t *testing.T) {
 	for name, fault := range faults("/sha256-") {
 		t.Run(name, func(t *testing.T) {

@@ -50,6 +50,7 @@ func hook(kinds, image string) string {
 	return "kind: Pod\nmetadata: {annotations: {helm.sh/hook: '" + kinds + "'}}\nspec: {containers: [{image: " + image + "}]}\n"
 }
 
+// Spec: oc-mirror 6.5.
 func TestChart_images(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
