@@ -54,7 +54,12 @@ func (s *sigstore) judge(ctx context.Context, i *plan.Image) error {
 		}
 		of := signature.Image{Repository: i.Reference.Canonical(), Tag: tag, Manifest: m.Descriptor.Digest}
 		err := s.o.Signatures.Trust.Judge(of, signature.Evidence{
-			Sigstore: func() ([]signature.SignedText, error) { return s.signed(ctx, i, attached[m.Descriptor.Digest]) },
+			Sigstore: func() ([]signature.SignedText, error) {
+				if l := s.o.Signatures.Lookaside; l != nil && !l.Attachments(of) {
+					return nil, errors.New("registries.d has use-sigstore-attachments: false for it, so that its sigstore signatures do not count")
+				}
+				return s.signed(ctx, i, attached[m.Descriptor.Digest])
+			},
 			OpenPGP: func() ([][]byte, error) {
 				if s.o.Documents != nil || s.o.Signatures.Lookaside == nil {
 					return nil, errors.New("its signatures are beside its registry, which is not asked: they are verified where the archive is made")

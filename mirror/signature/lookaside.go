@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -20,14 +21,15 @@ import (
 // containers-registries.d(5).
 type Lookaside struct {
 	Get       fetch.Client
-	byDefault string
-	scopes    map[string]string
+	byDefault place
+	scopes    map[string]place
 }
 
 // place is a rule of a file. sigstore is the older name of lookaside.
 type place struct {
 	Lookaside string
 	Sigstore  string
+	Attached  *bool `json:"use-sigstore-attachments"`
 }
 
 func (p place) address() string {
@@ -39,7 +41,7 @@ func (p place) address() string {
 
 // ReadLookaside reads the files of a directory, none if there is no such directory.
 func ReadLookaside(dir string) (*Lookaside, error) {
-	l := &Lookaside{scopes: map[string]string{}}
+	l := &Lookaside{scopes: map[string]place{}}
 	files, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
 	if err != nil {
 		return nil, err
@@ -56,25 +58,34 @@ func ReadLookaside(dir string) (*Lookaside, error) {
 		if err := yaml.Unmarshal(raw, &rules); err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
-		if rules.Default != nil && rules.Default.address() != "" {
-			l.byDefault = rules.Default.address()
+		if rules.Default != nil {
+			l.byDefault = *rules.Default
 		}
-		for scope, p := range rules.Docker {
-			l.scopes[scope] = p.address()
-		}
+		maps.Copy(l.scopes, rules.Docker)
 	}
 	return l, nil
 }
 
-// Signatures returns the OpenPGP signatures of an image, none where no address is known for it.
-func (l *Lookaside) Signatures(ctx context.Context, i Image) ([][]byte, error) {
-	base := l.byDefault
+// rule returns the rule of the narrowest scope of an image that says something, or the default.
+func (l *Lookaside) rule(i Image, says func(place) bool) place {
 	for _, scope := range scopes(i) {
-		if found, ok := l.scopes[scope]; ok && scope != "" {
-			base = found
-			break
+		if found, ok := l.scopes[scope]; ok && scope != "" && says(found) {
+			return found
 		}
 	}
+	return l.byDefault
+}
+
+// Attachments reports whether sigstore signatures of an image count that are attached to it. They do
+// unless a rule says that they do not: clusters have a rule that they do, and hosts have none.
+func (l *Lookaside) Attachments(i Image) bool {
+	attached := l.rule(i, func(p place) bool { return p.Attached != nil }).Attached
+	return attached == nil || *attached
+}
+
+// Signatures returns the OpenPGP signatures of an image, none where no address is known for it.
+func (l *Lookaside) Signatures(ctx context.Context, i Image) ([][]byte, error) {
+	base := l.rule(i, func(p place) bool { return p.address() != "" }).address()
 	if base == "" {
 		return nil, nil
 	}

@@ -179,8 +179,9 @@ func TestLookaside_Signatures(t *testing.T) {
 	}
 	for name, text := range map[string]string{
 		filepath.Join(kept, "signature-1"): "kept",
-		filepath.Join(dir, "a.yaml"):       "docker:\n  q.io/org:\n    sigstore: " + server.URL + "/s/\n  q.io/org/x:\n    lookaside: " + server.URL + "/broken\n",
-		filepath.Join(dir, "b.yaml"):       "default-docker:\n  lookaside: file://" + filepath.Join(dir, "kept") + "\n  use-sigstore-attachments: true\n",
+		filepath.Join(dir, "a.yaml"): "docker:\n  q.io/org:\n    sigstore: " + server.URL + "/s/\n  q.io/org/x:\n    lookaside: " + server.URL + "/broken\n" +
+			"  other.io:\n    use-sigstore-attachments: false\n  other.io/deep/mine:\n    use-sigstore-attachments: true\n", // as a cluster has it, without an address
+		filepath.Join(dir, "b.yaml"): "default-docker:\n  lookaside: file://" + filepath.Join(dir, "kept") + "\n  use-sigstore-attachments: true\n",
 	} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -199,6 +200,11 @@ func TestLookaside_Signatures(t *testing.T) {
 		}
 		if err != nil || got != want {
 			t.Errorf("%s: %q, %v, want %q", repository, got, err, want)
+		}
+	}
+	for repository, want := range map[string]bool{"q.io/org/app": true, "other.io/deep/app": false, "other.io/deep/mine": true} {
+		if got := l.Attachments(signature.Image{Repository: repository, Tag: "v1", Manifest: payload}); got != want {
+			t.Errorf("%s: attachments count: %v", repository, got)
 		}
 	}
 	if _, err := l.Signatures(t.Context(), signature.Image{Repository: "q.io/org/x", Manifest: payload}); err == nil {
