@@ -149,7 +149,7 @@ func runDelete(ctx context.Context, std stdio, o deleteOptions, args []string) e
 	if err := errors.Join(err, o.deleted(std, d)); err != nil || !o.gc {
 		return err
 	}
-	return collectGarbage(ctx, std, run.Registry, keys, tlsConfig)
+	return collectGarbage(ctx, std, run.Registry, run.Prefix, keys, tlsConfig)
 }
 
 // pruner is a registry that is read with retries, and deleted from.
@@ -255,8 +255,8 @@ func (o *deleteOptions) deleted(std stdio, d *mirror.Deleted) error {
 }
 
 // collectGarbage frees the space at an appliance.
-func collectGarbage(ctx context.Context, std stdio, address string, keys authn.Keychain, tlsConfig *tls.Config) error {
-	control, err := dialControl(ctx, address, keys, tlsConfig)
+func collectGarbage(ctx context.Context, std stdio, address, prefix string, keys authn.Keychain, tlsConfig *tls.Config) error {
+	control, err := dialControl(ctx, address, prefix, keys, tlsConfig)
 	if err != nil {
 		return hint.New(fmt.Errorf("the images are deleted, and their space is not freed: %w", err),
 			"--gc is for an appliance, as a user of role admin; elsewhere collect the garbage as that registry does")

@@ -42,10 +42,11 @@ func loginFor(keys authn.Keychain, address, prefix string) (*authn.AuthConfig, e
 	return resolved.Authorization()
 }
 
-// dialControl opens the control API of an appliance with the login that keys have for it.
-func dialControl(ctx context.Context, address string, keys authn.Keychain,
+// dialControl opens the control API of an appliance with the login that keys have for it, or for
+// what is below a prefix.
+func dialControl(ctx context.Context, address, prefix string, keys authn.Keychain,
 	tlsConfig *tls.Config) (*client.Client, error) {
-	login, err := loginFor(keys, address, "")
+	login, err := loginFor(keys, address, prefix)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
+	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
@@ -32,7 +33,7 @@ func newRollbackCommand(std stdio) *cobra.Command {
 in one transaction. Without --run it is the last run. A tag that something else has moved since stays, and is listed.
 Images that the run brought can still be pulled by digest. A rollback is a run too, and can be rolled back.
 
-Cluster resources in a workspace are not changed: the images that they lead to are those of before.`,
+A path, as in the destination of a run, only chooses the login. Cluster resources in a workspace are not changed: the images that they lead to are those of before.`,
 		Example: `  appliance mirror rollback --list docker://registry.example.com:8443
   appliance mirror rollback --run 5b4c7d0e-2f7c-4d9c-8a37-8c6b9f0e1a2d docker://registry.example.com:8443`,
 		Args: takes(1, "the appliance, such as docker://registry.example.com:8443"),
@@ -55,11 +56,14 @@ Cluster resources in a workspace are not changed: the images that they lead to a
 }
 
 func runRollback(ctx context.Context, std stdio, o rollbackOptions, argument string) error {
-	address, ok := strings.CutPrefix(argument, "docker://")
-	if !ok || strings.Contains(address, "/") {
-		return hint.New(fmt.Errorf("%q is not an appliance", argument), "docker://HOST:PORT, without a path")
+	if !strings.HasPrefix(argument, "docker://") {
+		return hint.New(fmt.Errorf("%q is not an appliance", argument), "docker://HOST:PORT")
 	}
-	control, err := o.dial(ctx, address)
+	address, prefix, err := mirror.ParseDestination(argument)
+	if err != nil {
+		return err
+	}
+	control, err := o.dial(ctx, address, prefix)
 	if err != nil {
 		return err
 	}
@@ -83,8 +87,8 @@ func runRollback(ctx context.Context, std stdio, o rollbackOptions, argument str
 	return show(std.out, o.output, done, printRollback)
 }
 
-// dial opens the control API of an appliance.
-func (o *rollbackOptions) dial(ctx context.Context, address string) (*client.Client, error) {
+// dial opens the control API of an appliance. The path is that of a login that is for it only.
+func (o *rollbackOptions) dial(ctx context.Context, address, prefix string) (*client.Client, error) {
 	keys, err := o.destination.keychain(o.authFile)
 	if err != nil {
 		return nil, err
@@ -97,7 +101,7 @@ func (o *rollbackOptions) dial(ctx context.Context, address string) (*client.Cli
 	if err != nil {
 		return nil, err
 	}
-	control, err := dialControl(ctx, address, keys, config)
+	control, err := dialControl(ctx, address, prefix, keys, config)
 	if err != nil {
 		return nil, hint.New(fmt.Errorf("roll back at %s: %w", address, err),
 			"rollback is for an appliance, as a user of role admin: podman login "+address)

@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/http/httptest"
 	"os"
@@ -54,9 +55,13 @@ func TestSync_throughTheDaemon(t *testing.T) {
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(dir, "ca.crt"), ca, 0o600))
 	_, port, _ := strings.Cut(f.socket.Name(), ":")
+	// A login may be for a path alone.
+	logins := filepath.Join(dir, "auth.json")
+	must(t, os.WriteFile(logins, fmt.Appendf(nil, `{"auths":{"localhost:%s/team":{"auth":%q}}}`, port,
+		base64.StdEncoding.EncodeToString([]byte("init:"+faultPassword))), 0o600))
 	rollback := func(flags ...string) string {
 		t.Helper()
-		args := append([]string{"mirror", "rollback", "docker://localhost:" + port, "--dest-cert-dir", dir, "--dest-creds", "init:" + faultPassword}, flags...)
+		args := append([]string{"mirror", "rollback", "docker://localhost:" + port + "/team", "--dest-cert-dir", dir, "--authfile", logins}, flags...)
 		c := exec.Command(f.program, args...)
 		code, stdout, stderr := outcome(t, c)
 		return fmt.Sprintf("exit code %d\n%s%s", code, stdout, stderr)
