@@ -36,7 +36,7 @@ func (d *Decoder) Document(data []byte, emptyHint string) *yaml.Node {
 		return nil
 	}
 	switch err := dec.Decode(&more); {
-	case errors.Is(err, io.EOF):
+	case errors.Is(err, io.EOF), err == nil && isEmpty(&more): // a line of --- at the end
 	case d.Lenient:
 		d.Warn(more.Line, "", "only the first document of the file is read")
 	case err != nil:
@@ -101,4 +101,9 @@ func (e expansion) size(n *yaml.Node) (int, error) {
 	}
 	e[n] = total
 	return total, nil
+}
+
+// isEmpty reports whether a document has no content.
+func isEmpty(doc *yaml.Node) bool {
+	return len(doc.Content) == 0 || doc.Content[0].Kind == yaml.ScalarNode && doc.Content[0].Tag == "!!null"
 }

@@ -11,10 +11,16 @@ import (
 	"github.com/mirror-appliance/appliance/internal/image"
 )
 
+// maxArchiveSize is a PiB, more than any file system has in a file.
+const maxArchiveSize = 1 << 20
+
 // check checks what the types of the keys do not show.
 func (d *decoder) check(c *Config) {
 	if c.ArchiveSize < 0 {
 		d.at("archiveSize", "leave archiveSize out for the default, 500", "archiveSize must not be negative")
+	}
+	if c.ArchiveSize > maxArchiveSize {
+		d.at("archiveSize", "it is a number of GiB, and leaving it out means 500", "archiveSize must not be more than %d", maxArchiveSize)
 	}
 	if c.APIVersion != "mirror.openshift.io/v2alpha1" {
 		d.warn(0, "apiVersion is %q; the file is read as mirror.openshift.io/v2alpha1", c.APIVersion)

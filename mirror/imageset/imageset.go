@@ -11,10 +11,14 @@
 package imageset
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/yamlkeys"
@@ -28,6 +32,9 @@ const (
 
 // maxSize bounds a configuration file. The largest that people write have a few thousand lines.
 const maxSize = 16 << 20
+
+// patience is how long a pipe is read, such as that of a shell's <(command).
+const patience = 30 * time.Second
 
 // Config is one ImageSetConfiguration.
 type Config struct {
@@ -164,12 +171,16 @@ func Load(path string) (*Config, error) { return load(path, imageSetKind) }
 func LoadDelete(path string) (*Config, error) { return load(path, deleteKind) }
 
 func load(path, kind string) (*Config, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe would have it wait for a writer
 	if err != nil {
 		return nil, unreadable(err)
 	}
 	defer f.Close()
+	_ = f.SetReadDeadline(time.Now().Add(patience)) // where there is one: what is no pipe is read at once
 	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("%s is a pipe, whose writer has not ended after %s", path, patience)
+	}
 	if err == nil && len(data) > maxSize {
 		err = fmt.Errorf("%s is larger than any image set configuration", path)
 	}

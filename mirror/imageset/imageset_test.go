@@ -204,6 +204,7 @@ func TestParse_refused(t *testing.T) {
 		{"a key twice", head + "mirror:\n  helm: {}\n  helm: {}\n", `isc.yaml:5: `, "", 1},
 		{"a list that is a mapping", head + "mirror:\n  additionalImages: {}\n", "isc.yaml:4: mirror.additionalImages: a list is wanted here", "'- name: ", 1},
 		{"a flag that is text", head + "mirror:\n  platform:\n    graph: yes please\n", "isc.yaml:5: mirror.platform.graph: true or false is wanted here", "", 1},
+		{"a size in bytes", head + "archiveSize: 4294967296\nmirror: {}\n", "isc.yaml:3: archiveSize must not be more than 1048576", "GiB", 1},
 		{"a number that is text", head + "archiveSize: big\nmirror: {}\n", "isc.yaml:3: archiveSize: a number is wanted here", "", 1},
 		{"a version that is none", head + "mirror:\n  platform:\n    channels:\n    - name: s-4.1\n      minVersion: 4.18\n", `isc.yaml:7: release channel "s-4.1": minVersion "4.18" must respect semantic versioning notation`, "major.minor.patch", 1},
 		{"a range upside down", head + "mirror:\n  platform:\n    channels:\n    - {name: s-4.1, minVersion: 4.1.9, maxVersion: 4.1.2}\n", "isc.yaml:6: release channel \"s-4.1\": minVersion 4.1.9 is above", "", 1},
