@@ -173,11 +173,14 @@ func (e *engine) collisions(p *plan.Plan) {
 		if other.Digest == i.Digest {
 			continue
 		}
-		err := hint.New(
-			fmt.Errorf("%s (%s) and %s (%s) differ and would both become %s", other.Origin,
-				other.Reason, i.Origin, i.Reason, e.destination(i)),
-			"give one of them another targetRepo or targetTag, or mirror a chart below another path of the destination")
-		switch chart, otherChart := i.Type == plan.Helm, other.Type == plan.Helm; {
+		chart, otherChart := i.Type == plan.Helm, other.Type == plan.Helm
+		next := "give one of them another targetRepo or targetTag"
+		if chart || otherChart {
+			next += ", or mirror the chart below another path of the destination"
+		}
+		err := hint.New(fmt.Errorf("%s (%s) and %s (%s) differ and would both become %s", other.Origin,
+			other.Reason, i.Origin, i.Reason, e.destination(i)), next)
+		switch {
 		case chart && !otherChart:
 			errs[i] = err
 		case otherChart && !chart:

@@ -19,7 +19,11 @@ import (
 func (e *engine) writeDryRun(p *plan.Plan, lacks map[*plan.Image]bool) (mapping string, err error) {
 	var all, missing strings.Builder
 	for _, i := range p.Images {
-		line := fmt.Sprintf("docker://%s=docker://%s\n", i.Reference.Pull(), e.destination(i))
+		source := i.Reference.Pull()
+		if madeHere(i) {
+			source = e.destination(i) // as in oc-mirror: there is no other
+		}
+		line := fmt.Sprintf("docker://%s=docker://%s\n", source, e.destination(i))
 		all.WriteString(line)
 		if lacks[i] {
 			missing.WriteString(line)

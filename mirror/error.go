@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
@@ -29,7 +30,8 @@ func classed(of plan.Type, err error) error {
 
 // incompleteError is a run in which some images failed, or a plan that lacks some.
 type incompleteError struct {
-	Failed, Planned int
+	Failed, Planned int    // images
+	Unresolved      int    // channels and charts
 	Code            int    // a bit mask, see plan.Class
 	Log             string // the file that lists the failures of a run, if one could be written
 
@@ -40,6 +42,9 @@ type incompleteError struct {
 func incomplete(failures []plan.Failure, all int, unplanned bool) *incompleteError {
 	e := &incompleteError{Failed: len(failures), Planned: all, unplanned: unplanned}
 	for _, f := range failures {
+		if f.Image.Reference == (imageset.Reference{}) {
+			e.Unresolved, e.Failed, e.Planned = e.Unresolved+1, e.Failed-1, e.Planned-1
+		}
 		e.Code |= f.Image.Type.Class().Exit
 	}
 	return e
@@ -51,6 +56,12 @@ func (e *incompleteError) Error() string {
 		what = "cannot be mirrored"
 	}
 	text := fmt.Sprintf("%d of %d images %s", e.Failed, e.Planned, what)
+	if e.Unresolved > 0 {
+		text = fmt.Sprintf("%d of the channels and charts cannot be resolved", e.Unresolved)
+		if e.Failed > 0 {
+			text += fmt.Sprintf(", and %d of %d images %s", e.Failed, e.Planned, what)
+		}
+	}
 	if e.Log != "" {
 		text += ", see " + e.Log
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
@@ -101,7 +102,8 @@ func (c *Collector) fetch(ctx context.Context, payload *plan.Image) (*unpacked, 
 			if !errors.Is(err, errNoReferences) && !errors.Is(err, errWhiteout) {
 				return nil, err
 			}
-			last = fmt.Errorf("layer %s: %w; is it a release payload?", layers[i].Digest, err)
+			last = hint.New(fmt.Errorf("layer %s: %w: it is no release payload", layers[i].Digest, err),
+				"name a payload in platform.release, such as quay.io/openshift-release-dev/ocp-release:4.18.1-x86_64, and other images in additionalImages")
 			if errors.Is(err, errWhiteout) {
 				break
 			}
