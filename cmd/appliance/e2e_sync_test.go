@@ -23,7 +23,8 @@ func (b *box) mirrorsBySchedule(t *testing.T) {
 	b.inside(t, "install", "-d", "-o", "appliance", root+"/sync/base")
 	write("/etc/containers/registries.conf", "[[registry]]\nlocation = \""+upstream+"\"\ninsecure = true\n")
 	write(root+"/sync/base.yaml", "kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\nmirror:\n"+
-		"  additionalImages:\n  - {name: "+upstream+"/samples/oci-multi:v1, targetRepo: by/schedule}\n")
+		"  additionalImages:\n  - {name: "+upstream+"/samples/oci-multi:v1, targetRepo: by/schedule}\n"+
+		"  helm:\n    repositories:\n    - {name: samples, url: http://"+upstream+"/charts/, charts: [{name: sample-app}]}\n")
 	b.inside(t, "cp", "-p", conf, conf+".before")
 	b.inside(t, "sed", "-i", "/^sync:/d", conf)
 	b.inside(t, "sh", "-c", "printf 'sync:\\n- {imageSet: "+root+"/sync/base.yaml, workspace: "+root+"/sync/base, interval: 24h}\\n' >>"+conf)
@@ -33,6 +34,8 @@ func (b *box) mirrorsBySchedule(t *testing.T) {
 	if out := b.inside(t, installed, "status"); !strings.Contains(out, "base.yaml") {
 		t.Errorf("status says:\n%s", out)
 	}
+	// The image of a chart, which another program has rendered, in the service's sandbox.
+	b.client(t, "skopeo", "inspect", "--raw", "--cert-dir", b.certs(), "docker://"+registryAddress+"/samples/docker:v1")
 	b.client(t, "skopeo", "copy", "-q", "--all", "--src-cert-dir", b.certs(), "docker://"+registryAddress+"/by/schedule:v1", "dir:"+t.TempDir())
 	b.inside(t, "mv", conf+".before", conf)
 	b.inside(t, "rm", "-r", root+"/sync", "/etc/containers")
