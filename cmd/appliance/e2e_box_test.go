@@ -107,14 +107,28 @@ func TestBox_runsHaveBoxesOfTheirOwn(t *testing.T) {
 func programs(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"appliance", "sample-upstream"} {
-		c := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(dir, name), "../"+name)
-		c.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := c.CombinedOutput(); err != nil {
-			t.Fatalf("build %s: %v\n%s", name, err, out)
-		}
-	}
+	build(t, dir, "sample-upstream")
+	build(t, dir, "appliance-helm")
+	helm, err := exec.Command("gzip", "-nc", filepath.Join(dir, "appliance-helm")).Output()
+	must(t, err)
+	inside, overlay := filepath.Join(dir, "appliance-helm.gz"), filepath.Join(dir, "overlay.json")
+	must(t, os.WriteFile(inside, helm, 0o600))
+	place, err := filepath.Abs("appliance-helm.gz")
+	must(t, err)
+	must(t, os.WriteFile(overlay, fmt.Appendf(nil, `{"Replace":{%q:%q}}`, place, inside), 0o600))
+	build(t, dir, "appliance", "-tags", "helm", "-overlay", overlay)
+	must(t, os.Remove(filepath.Join(dir, "appliance-helm"))) // which the test is not to find beside it
 	return dir
+}
+
+func build(t *testing.T, dir, name string, flags ...string) {
+	t.Helper()
+	args := append([]string{"build", "-trimpath", "-o", filepath.Join(dir, name)}, append(flags, "../"+name)...)
+	c := exec.Command("go", args...)
+	c.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", name, err, out)
+	}
 }
 
 // limit is how long one command may take before the test gives up on it, also one that has to build
