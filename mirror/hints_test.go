@@ -73,3 +73,17 @@ func TestRun_attachmentsThatDoNotCount(t *testing.T) {
 		t.Errorf("%v, failures %+v", err, report.Failures)
 	}
 }
+
+func TestRun_aDiskThatIsFull(t *testing.T) {
+	s := newSetup(t, additional)
+	if err := os.MkdirAll(s.workspace, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/dev/full", filepath.Join(s.workspace, ".appliance.lock")); err != nil {
+		t.Fatal(err)
+	}
+	_, err := mirror.Run(t.Context(), s.options(t, additional, s.beginning))
+	if err == nil || !strings.Contains(err.Error(), "write to the workspace") || !strings.Contains(hint.Of(err), "df -h "+s.workspace) {
+		t.Errorf("%v\nhint: %s", err, hint.Of(err))
+	}
+}

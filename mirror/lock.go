@@ -22,7 +22,7 @@ const lockFile = ".appliance.lock"
 func (w workspace) lock(now time.Time) (unlock func(), err error) {
 	f, err := os.OpenFile(filepath.Join(w.dir, lockFile), os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
-		return nil, fmt.Errorf("write to the workspace: %w", err)
+		return nil, w.unwritten(err)
 	}
 	switch err := durable.Lock(f, durable.Exclusive); {
 	case errors.Is(err, durable.ErrLocked):
@@ -37,7 +37,7 @@ func (w workspace) lock(now time.Time) (unlock func(), err error) {
 	text := fmt.Sprintf("process %d, since %s\n", os.Getpid(), now.UTC().Format(time.RFC3339))
 	if err := errors.Join(f.Truncate(0), writeAt(f, text)); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("write to the workspace: %w", err)
+		return nil, w.unwritten(err)
 	}
 	return func() { f.Close() }, nil
 }

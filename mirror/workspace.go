@@ -1,12 +1,14 @@
 package mirror
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/mirror-appliance/appliance/internal/durable"
 	"github.com/mirror-appliance/appliance/internal/hint"
@@ -24,6 +26,23 @@ func (w workspace) path(name string) string {
 	return filepath.Join(w.dir, "working-dir", filepath.FromSlash(name))
 }
 
+// unwritten returns the error of a write.
+func (w workspace) unwritten(err error) error {
+	wrapped := fmt.Errorf("write to the workspace: %w", err)
+	if next := full(w.dir, err); next != "" {
+		return hint.New(wrapped, next)
+	}
+	return wrapped
+}
+
+// full is what to do about a file system without space for a file of dir, "" for another error.
+func full(dir string, err error) string {
+	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
+		return ""
+	}
+	return "free space and inodes there (df -h " + dir + "; df -i " + dir + "), and run the same command again: what has arrived is not fetched again"
+}
+
 // check returns an error if documents cannot be written, before hours of copying.
 func (w workspace) check() error {
 	err := os.MkdirAll(w.path(""), 0o755)
@@ -31,8 +50,7 @@ func (w workspace) check() error {
 		err = durable.CheckWritable(w.path(""))
 	}
 	if err != nil {
-		return hint.New(fmt.Errorf("write to the workspace: %w", err),
-			"name a directory that you may write to: --workspace file://DIR")
+		return hint.New(w.unwritten(err), cmp.Or(full(w.dir, err), "name a directory that you may write to: --workspace file://DIR"))
 	}
 	return nil
 }
@@ -59,7 +77,7 @@ func (w workspace) Write(name string, data []byte) error {
 		return fmt.Errorf("%q is not a name for a file in the workspace: %w", name, fs.ErrInvalid)
 	}
 	if err := writeFile(w.path(name), data); err != nil {
-		return fmt.Errorf("write to the workspace: %w", err)
+		return w.unwritten(err)
 	}
 	return nil
 }
@@ -81,7 +99,7 @@ func writeFile(path string, data []byte) error {
 func (w workspace) replace(dir string, files []resources.File) (paths []string, err error) {
 	at := w.path(dir)
 	if err := errors.Join(os.RemoveAll(at+".next"), os.MkdirAll(at+".next", 0o755)); err != nil {
-		return nil, fmt.Errorf("write to the workspace: %w", err)
+		return nil, w.unwritten(err)
 	}
 	for _, f := range files {
 		if err := w.Write(dir+".next/"+f.Name, f.Data); err != nil {
@@ -90,7 +108,7 @@ func (w workspace) replace(dir string, files []resources.File) (paths []string, 
 		paths = append(paths, filepath.Join(at, f.Name))
 	}
 	if err := swap(at+".next", at); err != nil {
-		return nil, fmt.Errorf("write to the workspace: %w", err)
+		return nil, w.unwritten(err)
 	}
 	return paths, nil
 }

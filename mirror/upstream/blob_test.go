@@ -249,6 +249,39 @@ func TestClient_Blob_leavesADeadConnection(t *testing.T) {
 	}
 }
 
+// Of a request over HTTP/2 the stream alone may end, or the server ask for another connection.
+func TestClient_Blob_overHTTP2(t *testing.T) {
+	for name, end := range map[string]func(w http.ResponseWriter, layer []byte){
+		"a stream that is reset": func(w http.ResponseWriter, layer []byte) { sendPart(w, layer, 2<<20); cut() },
+		"a connection that ends": func(w http.ResponseWriter, layer []byte) {
+			w.Header().Set("Connection", "close") // GOAWAY
+			sendPart(w, layer, 1<<20)
+			cut()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := prepare(t)
+			f.server = httptest.NewUnstartedServer(f)
+			f.server.EnableHTTP2 = true
+			f.server.StartTLS()
+			t.Cleanup(f.server.Close)
+			f.fault = onBlobs(func(w http.ResponseWriter, r *http.Request, nth int) bool {
+				if r.ProtoMajor != 2 {
+					t.Errorf("the test is about HTTP/2, this is %s", r.Proto)
+				}
+				if nth == 1 {
+					end(w, f.layer)
+				}
+				return serveRange(w, r, f.layer)
+			})
+			got, err := readBlob(t.Context(), f.client(t, func(o *Options) { o.SkipVerify = true }), f.blob)
+			if err != nil || !bytes.Equal(got, f.layer) || len(f.ranges()) != 2 {
+				t.Errorf("got %d bytes, %v, with the ranges %q", len(got), err, f.ranges())
+			}
+		})
+	}
+}
+
 // line is a listener whose connections can go dead: data on them is lost silently.
 type line struct {
 	net.Listener
