@@ -127,7 +127,7 @@ func Open(o Options) (*Run, error) {
 	}
 	r := &Run{registry: registry, busy: o.Busy, known: newKnown(), sessions: kept, in: map[digest.Digest]string{}, confirmed: map[place]bool{}}
 	r.login = login{registry: registry, keychain: o.Keychain, wire: wire}
-	once := append(slices.Clone(all), remote.WithTransport(&resend{wire}), remote.WithRetryPredicate(func(error) bool { return false }))
+	once := append(slices.Clone(all), remote.WithTransport(&resend{wire, o.Log}), remote.WithRetryPredicate(func(error) bool { return false }))
 	var errs [3]error
 	r.blobs, errs[0] = remote.NewPusher(once...)
 	r.pusher, errs[1] = remote.NewPusher(all...)
