@@ -96,11 +96,12 @@ func TestMirror_exitCodeIsASum(t *testing.T) {
 			t.Errorf("%s ends with %d, want %d\n%s%s", text, code, want, stdout, stderr)
 		}
 	}
-	code, _, _ := s.sections(t, "  platform: {channels: [{name: none-4.18}]}\n  additionalImages: [{name: HOST/none:v1}]\n"+
+	code, stdout, _ := s.sections(t, "  platform: {channels: [{name: none-4.18}]}\n  additionalImages: [{name: HOST/none:v1}]\n"+
 		"  helm: {local: [{name: none, path: /none}]}\n")
 	if code != 2+8+16 {
 		t.Errorf("one of each fails, and the exit code is %d", code)
 	}
+	says(t, stdout, "incomplete: releases of none-4.18, architecture amd64\n")
 }
 
 // sections mirrors what stands below mirror: in an image set.

@@ -211,7 +211,11 @@ func (p *progress) results(r *mirror.Report) {
 		}
 	}
 	for _, what := range slices.Sorted(maps.Keys(incomplete)) {
-		p.name("incomplete: %s; its payload was not tagged", what)
+		text := "incomplete: " + what
+		if strings.HasPrefix(what, "release ") { // and not releases of a channel, of which none is known
+			text += "; its payload was not tagged"
+		}
+		p.name("%s", text)
 	}
 	p.unsigned(plan.Unsigned(r.Mirrored))
 	if n := p.held.Load(); n > 0 {

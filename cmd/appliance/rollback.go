@@ -148,6 +148,6 @@ func printRollback(w io.Writer, r api.Rollback) {
 	}
 	fmt.Fprintf(w, "%s %s; %d stay\n", verb, count(len(r.Moved), "tag"), len(r.Left))
 	if r.ID != "" {
-		fmt.Fprintf(w, "to take that back: --run %s\n", plain.Line(r.ID))
+		fmt.Fprintf(w, "to take that back: appliance mirror rollback --run %s docker://…\n", plain.Line(r.ID))
 	}
 }

@@ -156,7 +156,7 @@ func (e *readError) hintOfCause() string {
 	case errors.As(e.Err, &invalid):
 		return "check this machine's clock, and have the certificate renewed if it has expired"
 	case errors.As(e.Err, &record):
-		return fmt.Sprintf("%s does not speak TLS there: check the port, or ask for plain HTTP", e.Registry)
+		return fmt.Sprintf("%s does not speak TLS there: check the port, or allow plain HTTP (of a mirror: --src-tls-verify=false)", e.Registry)
 	case errors.As(e.Err, &dns) && dns.IsNotFound:
 		return fmt.Sprintf("no host has that name here: check the spelling and DNS (getent hosts %s), and HTTPS_PROXY if a proxy leads there", dns.Name)
 	case errors.Is(e.Err, syscall.ECONNREFUSED):
