@@ -21,25 +21,38 @@ import (
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
-// largeImage is a registry with one image, whose layer comes slowly after a third, but to requests
-// that are made once it is opened.
-type largeImage struct {
+// largeImages is a registry of images of one layer. Layers come slowly after a third of all, until it
+// is opened.
+type largeImages struct {
 	host     string
-	layer    []byte
-	contents map[string][]byte // by the end of their paths
-	sent     atomic.Int64      // bytes of the layer
+	names    []string
+	contents map[string][]byte // by path
+	total    int64             // bytes of the layers
+	sent     atomic.Int64      // of these
 	opened   atomic.Bool
+	faulty   bool // one request of five fails
+	requests atomic.Int64
 }
 
-func newLargeImage(t *testing.T) *largeImage {
+const smallest = 1 << 10 // of a layer
+
+func newLargeImages(t *testing.T, images, size int) *largeImages {
 	t.Helper()
-	s := &largeImage{layer: randomBytes(50 << 20)}
-	layer, config := digest.FromBytes(s.layer), []byte("{}")
-	body := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"digest":%q,"size":2},"layers":[{"mediaType":%q,"digest":%q,"size":%d}]}`,
-		ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageConfig, digest.FromBytes(config), ocispec.MediaTypeImageLayer, layer, len(s.layer))
-	s.contents = map[string][]byte{
-		"/manifests/v1": body, "/manifests/" + digest.FromBytes(body).String(): body,
-		"/blobs/" + digest.FromBytes(config).String(): config, "/blobs/" + layer.String(): s.layer,
+	s := &largeImages{contents: map[string][]byte{"/v2/": nil}}
+	config := []byte("{}")
+	for n := range images {
+		layer := randomBytes(size)
+		body := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"digest":%q,"size":2},"layers":[{"mediaType":%q,"digest":%q,"size":%d}]}`,
+			ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageConfig, digest.FromBytes(config), ocispec.MediaTypeImageLayer, digest.FromBytes(layer), size)
+		name := fmt.Sprint("large/image", n)
+		s.names = append(s.names, name)
+		s.total += int64(size)
+		for path, content := range map[string][]byte{
+			"/manifests/v1": body, "/manifests/" + digest.FromBytes(body).String(): body,
+			"/blobs/" + digest.FromBytes(config).String(): config, "/blobs/" + digest.FromBytes(layer).String(): layer,
+		} {
+			s.contents["/v2/"+name+path] = content
+		}
 	}
 	server := httptest.NewServer(http.HandlerFunc(s.serve))
 	t.Cleanup(server.Close)
@@ -47,38 +60,45 @@ func newLargeImage(t *testing.T) *largeImage {
 	return s
 }
 
-func (s *largeImage) serve(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == "/v2/" {
-		return
-	}
-	content, ok := s.contents[strings.TrimPrefix(r.URL.Path, "/v2/large/image")]
+func (s *largeImages) serve(w http.ResponseWriter, r *http.Request) {
+	content, ok := s.contents[r.URL.Path]
+	n := s.requests.Add(1)
 	switch {
 	case !ok:
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusNotFound)
 		fmt.Fprint(w, `{"errors":[{"code":"MANIFEST_UNKNOWN"}]}`)
 		return
+	case s.faulty && n%10 == 4:
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
 	case strings.Contains(r.URL.Path, "/manifests/"):
 		w.Header().Set("Content-Type", ocispec.MediaTypeImageManifest)
-	}
-	if len(content) == len(s.layer) {
-		w = &sending{ResponseWriter: w, of: s, slow: !s.opened.Load(), gone: r.Context().Done()}
+	case len(content) >= smallest:
+		layer := &sending{ResponseWriter: w, of: s, left: len(content), gone: r.Context().Done()}
+		if s.faulty && n%10 == 9 {
+			layer.left /= 3 // then the connection breaks
+		}
+		w = layer
 	}
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
 }
 
-// sending counts what is sent of the layer.
+// sending counts what is sent of a layer.
 type sending struct {
 	http.ResponseWriter
-	of   *largeImage
-	slow bool // after a third
+	of   *largeImages
+	left int // until the connection breaks
 	gone <-chan struct{}
 }
 
 func (s *sending) Write(p []byte) (n int, err error) {
 	for n < len(p) && err == nil {
-		piece := p[n:]
-		if s.slow && s.of.sent.Load() > int64(len(s.of.layer))/3 {
+		piece := p[n:min(len(p), n+s.left)]
+		if len(piece) == 0 {
+			return n, net.ErrClosed
+		}
+		if !s.of.opened.Load() && s.of.sent.Load() > s.of.total/3 {
 			piece = piece[:min(len(piece), 1<<10)]
 			select {
 			case <-time.After(20 * time.Millisecond):
@@ -89,18 +109,21 @@ func (s *sending) Write(p []byte) (n int, err error) {
 		var sent int
 		sent, err = s.ResponseWriter.Write(piece)
 		s.of.sent.Add(int64(sent))
-		n += sent
+		n, s.left = n+sent, s.left-sent
 	}
 	return n, err
 }
 
-// command is a mirror of the image.
-func (s *largeImage) command(t *testing.T, program, destination string, flags ...string) (start func() *exec.Cmd) {
+// command is a mirror of the images.
+func (s *largeImages) command(t *testing.T, program, destination string, flags ...string) (start func() *exec.Cmd) {
 	t.Helper()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "set.yaml")
-	must(t, os.WriteFile(file, []byte("kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\nmirror:\n  additionalImages:\n  - name: "+
-		s.host+"/large/image:v1\n"), 0o600))
+	set := "kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\nmirror:\n  additionalImages:\n"
+	for _, name := range s.names {
+		set += "  - name: " + s.host + "/" + name + ":v1\n"
+	}
+	must(t, os.WriteFile(file, []byte(set), 0o600))
 	t.Setenv("HOME", dir)
 	args := append([]string{"mirror", "-c", file, destination, "--src-tls-verify=false"}, flags...)
 	return func() *exec.Cmd {
@@ -112,7 +135,7 @@ func (s *largeImage) command(t *testing.T, program, destination string, flags ..
 }
 
 // toAppliance is a mirror into the daemon.
-func (s *largeImage) toAppliance(t *testing.T, f *faulty, workspace, user string) (start func() *exec.Cmd) {
+func (s *largeImages) toAppliance(t *testing.T, f *faulty, workspace, user string) (start func() *exec.Cmd) {
 	t.Helper()
 	certs := t.TempDir()
 	ca, err := os.ReadFile(f.cfg.TLS.CA)
@@ -123,48 +146,51 @@ func (s *largeImage) toAppliance(t *testing.T, f *faulty, workspace, user string
 		"--dest-cert-dir", certs, "--dest-creds", user+":"+faultPassword)
 }
 
-// untilThird waits until files of a directory have a third of the layer, as far as it can be told
-// from outside: the connections have the rest.
-func (s *largeImage) untilThird(t *testing.T, pattern string) {
+// untilThird waits until the files of a directory have a third of the layers, as far as it can be
+// told from outside: programs have the rest.
+func (s *largeImages) untilThird(t *testing.T, dir string) {
 	t.Helper()
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		files, err := filepath.Glob(pattern)
-		must(t, err)
-		for _, file := range files {
+		var has int64
+		_ = filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error { // files go meanwhile
 			var info syscall.Stat_t // a chunk is as long as its last place from the beginning, with holes
-			if err := syscall.Stat(file, &info); err == nil && info.Blocks*512 >= int64(len(s.layer))/3-1<<20 {
-				return
+			if err == nil && e.Type().IsRegular() && syscall.Stat(path, &info) == nil {
+				has += info.Blocks * 512
 			}
+			return nil
+		})
+		if has >= s.total/3-1<<20 {
+			return
 		}
 	}
-	t.Fatalf("a third does not arrive in %s", pattern)
+	t.Fatalf("a third does not arrive in %s", dir)
 }
 
-// completes checks how a mirror ended, and that not much was sent twice.
-func (s *largeImage) completes(t *testing.T, code int, output string) {
+// completes checks how a mirror ended, and that no more than a part of the layers was sent twice.
+func (s *largeImages) completes(t *testing.T, code int, output string, part int64) {
 	t.Helper()
-	sent, all := s.sent.Load(), int64(len(s.layer))
+	sent := s.sent.Load()
 	if code != 0 {
 		t.Fatalf("exit code %d\n%s", code, output)
 	}
-	if sent > all+all/20 {
-		t.Errorf("%d bytes were sent of a layer of %d", sent, all)
+	if sent > s.total+s.total/part {
+		t.Errorf("%d bytes were sent of layers of %d", sent, s.total)
 	}
-	t.Logf("%.3f of the layer was sent", float64(sent)/float64(all))
+	t.Logf("%.4f of the layers were sent", float64(sent)/float64(s.total))
 }
 
 func TestMirror_continuesInsideABlob(t *testing.T) {
 	t.Run("after the mirror was killed, into an appliance", func(t *testing.T) {
-		f, s := newFaulty(t, ""), newLargeImage(t)
+		f, s := newFaulty(t, ""), newLargeImages(t, 1, 50<<20)
 		f.begin(t)
 		first := s.toAppliance(t, f, filepath.Join(t.TempDir(), "one"), "init")()
 		must(t, first.Start())
-		s.untilThird(t, filepath.Join(f.cfg.Storage, "uploads", "*"))
+		s.untilThird(t, f.cfg.Storage)
 		must(t, first.Process.Kill())
 		_ = first.Wait()
 		s.opened.Store(true)
 		code, stdout, stderr := outcome(t, s.toAppliance(t, f, filepath.Join(t.TempDir(), "another host's"), "init")())
-		s.completes(t, code, stdout+stderr)
+		s.completes(t, code, stdout+stderr, 20)
 		if left, _ := filepath.Glob(filepath.Join(f.cfg.Storage, "uploads", "*")); len(left) > 0 {
 			t.Errorf("left are %v", left)
 		}
@@ -172,55 +198,73 @@ func TestMirror_continuesInsideABlob(t *testing.T) {
 		f.verify(t)
 	})
 	t.Run("after the daemon was killed, in the same run", func(t *testing.T) {
-		f, s := newFaulty(t, ""), newLargeImage(t)
+		f, s := newFaulty(t, ""), newLargeImages(t, 1, 50<<20)
 		f.begin(t)
 		c := s.toAppliance(t, f, filepath.Join(t.TempDir(), "ws"), "init")()
 		var out bytes.Buffer
 		c.Stdout, c.Stderr = &out, &out
 		must(t, c.Start())
-		s.untilThird(t, filepath.Join(f.cfg.Storage, "uploads", "*"))
-		s.opened.Store(true)
+		s.untilThird(t, f.cfg.Storage)
 		f.kill()
 		f.start(t)
+		s.opened.Store(true) // a mirror on the daemon's host may write on while there is none
 		_ = c.Wait()
-		s.completes(t, c.ProcessState.ExitCode(), out.String())
+		s.completes(t, c.ProcessState.ExitCode(), out.String(), 20)
 		f.stop(t)
 		f.verify(t)
 	})
 	t.Run("after the mirror was killed, into an archive", func(t *testing.T) {
 		program, err := exec.LookPath("appliance")
 		must(t, err)
-		s, dir := newLargeImage(t), t.TempDir()
+		s, dir := newLargeImages(t, 1, 50<<20), t.TempDir()
 		start := s.command(t, program, "file://"+dir)
 		first := start()
 		must(t, first.Start())
-		s.untilThird(t, filepath.Join(dir, ".mirror_*.partial"))
+		s.untilThird(t, dir)
 		must(t, first.Process.Kill())
 		_ = first.Wait()
 		s.opened.Store(true)
 		code, stdout, stderr := outcome(t, start())
-		s.completes(t, code, stdout+stderr)
+		s.completes(t, code, stdout+stderr, 20)
 		code, stdout, stderr = outcome(t, exec.Command(program, "mirror", "describe", dir))
 		if code != 0 || !strings.Contains(stdout, "large/image") {
 			t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
 		}
 	})
 	t.Run("after the mirror was killed, into another registry", func(t *testing.T) {
-		f, s := newFaulty(t, ""), newLargeImage(t)
+		f, s := newFaulty(t, ""), newLargeImages(t, 1, 50<<20)
 		f.begin(t)
 		_, err := f.admin.CreateUser(t.Context(), api.NewUser{Name: "pusher", Role: "push", Password: faultPassword})
 		must(t, err)
 		start := s.toAppliance(t, f, filepath.Join(t.TempDir(), "ws"), "pusher") // which is served as any registry serves
 		first := start()
 		must(t, first.Start())
-		s.untilThird(t, filepath.Join(f.cfg.Storage, "uploads", "*"))
+		s.untilThird(t, f.cfg.Storage)
 		must(t, first.Process.Kill())
 		_ = first.Wait()
 		s.opened.Store(true)
 		code, stdout, stderr := outcome(t, start())
-		s.completes(t, code, stdout+stderr)
+		s.completes(t, code, stdout+stderr, 20)
 		if !strings.Contains(stdout+stderr, "over the distribution protocol") {
 			t.Errorf("it says\n%s%s", stdout, stderr)
 		}
 	})
+}
+
+// TestMirror_withFaults: one request of five fails, and the mirror is killed in the middle.
+func TestMirror_withFaults(t *testing.T) {
+	f, s := newFaulty(t, ""), newLargeImages(t, 10, 12<<20)
+	s.faulty = true
+	f.begin(t)
+	start := s.toAppliance(t, f, filepath.Join(t.TempDir(), "ws"), "init")
+	first := start()
+	must(t, first.Start())
+	s.untilThird(t, f.cfg.Storage)
+	must(t, first.Process.Kill())
+	_ = first.Wait()
+	s.opened.Store(true)
+	code, stdout, stderr := outcome(t, start())
+	s.completes(t, code, stdout+stderr, 100)
+	f.stop(t)
+	f.verify(t)
 }
