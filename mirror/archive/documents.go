@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror/plan"
@@ -93,7 +95,9 @@ func (c *committing) document(root *os.Root, name string) error {
 // fits returns an error if a plan does not fit: a file into a chunk, if that is asked for, and all
 // of it onto the medium.
 func (w *Writer) fits(p *plan.Plan) error {
+	wanted := map[digest.Digest]bool{}
 	for _, b := range p.Distinct() {
+		wanted[b.Digest] = true
 		if w.o.Strict && w.blobs[b.Digest] == nil && !w.base.digests[b.Digest] &&
 			3*block+padded(b.Size)+infoLength+trailer > w.o.ChunkSize {
 			gib := w.o.ChunkSize >> 30
@@ -106,6 +110,11 @@ func (w *Writer) fits(p *plan.Plan) error {
 		return err
 	}
 	need := p.Missing + margin
+	for d, torn := range w.torn {
+		if wanted[d] {
+			need -= torn.came // it is on the medium already
+		}
+	}
 	for _, i := range p.Images {
 		for _, m := range i.Manifests {
 			need += int64(len(m.Body))

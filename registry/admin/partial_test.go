@@ -78,6 +78,10 @@ func TestRun_PutBlob_sendsTheRest(t *testing.T) {
 		if has || err != nil {
 			t.Errorf("half of it exists: %v, %v", has, err)
 		}
+		f.status.Space = []api.Space{{Path: "/storage", Free: 100}}
+		if free, _, err := run.Room(t.Context()); err != nil || free < 1<<20 {
+			t.Errorf("there is room for %d bytes, %v", free, err)
+		}
 		if n := sent(t, run, content); n > 3<<20 {
 			t.Errorf("%d bytes are read", n)
 		}

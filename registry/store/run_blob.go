@@ -43,7 +43,8 @@ func (s *Runs) Partial(blobs []digest.Digest) map[digest.Digest]int64 {
 func (r *Run) PutBlob(ctx context.Context, repo string, desc ocispec.Descriptor, content io.Reader) error {
 	var offset int64
 	if s, ok := content.(io.Seeker); ok && desc.Size >= partialFrom {
-		if size := r.store.files.PartialSize(desc.Digest); size > 0 && size <= desc.Size {
+		size := r.store.files.PartialSize(desc.Digest)
+		if size > 0 && size <= desc.Size && !r.store.guard.Sessions.InUse(blobfile.PartialID(desc.Digest)) {
 			if _, err := s.Seek(size, io.SeekStart); err != nil {
 				return fmt.Errorf("continue blob %s at byte %d: %w", desc.Digest, size, err)
 			}

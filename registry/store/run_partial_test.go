@@ -175,6 +175,10 @@ func TestRun_PutBlob_whileAnotherDoes(t *testing.T) {
 	}()
 	<-begun
 	f.must(r.PutBlob(f.ctx, "app", desc, of(content)))
+	// Nor does one that finds what has come of the other.
+	f.must(os.WriteFile(f.uploadPath(blobfile.PartialID(desc.Digest)), content[:1<<20], 0o600))
+	f.must(r.PutBlob(f.ctx, "app", desc, of(content)))
+	f.must(os.Remove(f.uploadPath(blobfile.PartialID(desc.Digest))))
 	close(proceed)
 	f.must(<-done)
 	if left := f.list("uploads"); len(left) != 0 {

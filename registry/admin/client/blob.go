@@ -19,42 +19,61 @@ import (
 
 // partial is what the daemon has of blobs whose upload broke off.
 type partial struct {
-	mu     sync.Mutex // guards the rest
-	sizes  map[digest.Digest]int64
-	broken map[digest.Digest]bool // in this run, so that the daemon is asked again
+	mu    sync.Mutex // guards blobs
+	blobs map[digest.Digest]part
 }
 
+type part struct {
+	size  int64 // that the daemon has
+	ask   bool  // an upload of this run broke off, so that it has another
+	whole bool  // the daemon refused to go on: another upload of it is under way, or ended
+}
+
+// learn notes what the daemon says.
 func (p *partial) learn(sizes map[digest.Digest]int64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.sizes == nil {
-		p.sizes, p.broken = map[digest.Digest]int64{}, map[digest.Digest]bool{}
-	}
 	for d, n := range sizes {
-		p.sizes[d] = n
+		p.change(d, func(b *part) { b.size = n })
 	}
 }
 
-// use returns how many bytes of a blob the daemon has, and whether that is not known since an upload
-// of this run broke off. What is used is forgotten.
-func (p *partial) use(d digest.Digest) (size int64, ask bool) {
+func (p *partial) change(d digest.Digest, do func(*part)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	size, ask = p.sizes[d], p.broken[d]
-	delete(p.sizes, d)
-	return size, ask
+	if p.blobs == nil {
+		p.blobs = map[digest.Digest]part{}
+	}
+	b := p.blobs[d]
+	do(&b)
+	p.blobs[d] = b
+}
+
+func (p *partial) of(d digest.Digest) part {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.blobs[d]
+}
+
+// bytes returns how much the daemon has of all.
+func (p *partial) bytes() (n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, b := range p.blobs {
+		n += b.size
+	}
+	return n
 }
 
 // ended notes how an upload ended.
 func (p *partial) ended(d digest.Digest, err error) {
-	p.learn(nil)
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	if err == nil {
-		delete(p.broken, d)
-	} else {
-		p.broken[d] = true
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.blobs, d)
+		return
 	}
+	var refused *Refused
+	conflict := errors.As(err, &refused) && refused.Status == http.StatusConflict
+	p.change(d, func(b *part) { *b = part{ask: true, whole: b.whole || conflict} })
 }
 
 // PutBlob sends desc.Size bytes of body, which the daemon verifies. It does not read
@@ -75,22 +94,22 @@ func (r *Run) resume(ctx context.Context, repo string, desc ocispec.Descriptor, 
 	if !ok {
 		return 0, false, nil
 	}
-	offset, ask := r.use(desc.Digest)
-	if ask {
+	b := r.of(desc.Digest)
+	if b.ask {
 		q := api.Existing{Blobs: map[string][]digest.Digest{repo: {desc.Digest}}}
 		a, err := call(ctx, r.client, api.CheckSync, q, r.id)
 		if err != nil || len(a.Blobs[repo]) > 0 {
 			return 0, err == nil, err
 		}
-		offset = a.Partial[desc.Digest]
+		b.size = a.Partial[desc.Digest]
 	}
-	if offset <= 0 || offset > desc.Size {
+	if b.whole || b.size <= 0 || b.size > desc.Size {
 		return 0, false, nil
 	}
-	if _, err := s.Seek(offset, io.SeekStart); err != nil {
-		return 0, false, fmt.Errorf("continue blob %s at byte %d: %w", desc.Digest, offset, err)
+	if _, err := s.Seek(b.size, io.SeekStart); err != nil {
+		return 0, false, fmt.Errorf("continue blob %s at byte %d: %w", desc.Digest, b.size, err)
 	}
-	return offset, false, nil
+	return b.size, false, nil
 }
 
 // putFrom puts a blob of which the daemon has the first offset bytes. On the daemon's own host a

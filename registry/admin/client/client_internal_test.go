@@ -2,12 +2,15 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -72,5 +75,48 @@ func TestRun_PutBlob_refused(t *testing.T) {
 	err := (&Run{client: c, id: "x"}).PutBlob(t.Context(), "a", ocispec.Descriptor{Digest: digest.FromString("x"), Size: 1 << 40}, unread{t})
 	if !errors.Is(err, ErrNotFound) {
 		t.Errorf("error is %v", err)
+	}
+}
+
+// TestRun_PutBlob_whole: another upload of the blob is under way, so that this one begins at the
+// beginning.
+func TestRun_PutBlob_whole(t *testing.T) {
+	const content = "content"
+	d := digest.FromString(content)
+	var offsets []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Server", api.Product)
+		if r.Method == http.MethodPost {
+			_ = json.NewEncoder(w).Encode(api.Existing{Partial: map[digest.Digest]int64{d: 3}})
+			return
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+		offsets = append(offsets, r.Header.Get(api.UploadOffset))
+		switch len(offsets) {
+		case 1: // as if the connection broke
+			w.WriteHeader(http.StatusInternalServerError)
+			fmt.Fprint(w, `{"error":"out of order"}`)
+		case 2:
+			w.WriteHeader(http.StatusConflict)
+			fmt.Fprint(w, `{"error":"another request uses it"}`)
+		default:
+			w.WriteHeader(http.StatusCreated)
+		}
+	}))
+	t.Cleanup(server.Close)
+	c := newClient(&http.Transport{}, server.URL, "", "")
+	t.Cleanup(c.Close)
+	run := &Run{client: c, id: "id"}
+	if _, _, _, err := run.Existing(t.Context(), map[string][]digest.Digest{"a": {d}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	for attempt := range 3 {
+		err := run.PutBlob(t.Context(), "a", ocispec.Descriptor{Digest: d, Size: int64(len(content))}, strings.NewReader(content))
+		if (err == nil) != (attempt == 2) {
+			t.Errorf("attempt %d: %v", attempt, err)
+		}
+	}
+	if want := []string{"3", "3", ""}; !slices.Equal(offsets, want) {
+		t.Errorf("the offsets are %q, want %q", offsets, want)
 	}
 }

@@ -47,7 +47,8 @@ func (c *Client) BeginSync(ctx context.Context, name string) (*Run, error) {
 	return &Run{client: c, id: a.ID}, nil
 }
 
-// Room returns how many bytes of blobs the appliance takes, and where it keeps them.
+// Room returns how many bytes of blobs the appliance takes, and where it keeps them. What it has of
+// blobs that Existing was asked for, from uploads that broke off, counts as taken again.
 func (r *Run) Room(ctx context.Context) (free int64, where string, err error) {
 	status, err := r.client.Status(ctx)
 	if err != nil {
@@ -56,7 +57,7 @@ func (r *Run) Room(ctx context.Context) (free int64, where string, err error) {
 	if len(status.Space) == 0 {
 		return 0, "", errors.New("the appliance cannot tell how much space it has")
 	}
-	return status.Space[0].Free - status.Space[0].Kept, status.Space[0].Path, nil
+	return status.Space[0].Free - status.Space[0].Kept + r.bytes(), status.Space[0].Path, nil
 }
 
 // ID names the run in the daemon's log.
