@@ -91,7 +91,11 @@ func openDestination(ctx context.Context, address, prefix string, o mirrorOption
 		// A user of role push can fill an appliance too, as any other registry.
 		return openRemote(ctx, address, prefix, keys, tlsConfig, false, o)
 	case refused != nil || o.destVerify || !upstream.AnswersPlain(ctx, address):
-		return nil, fmt.Errorf("checking registry %q access: %w", address, err)
+		err = fmt.Errorf("checking registry %q access: %w", address, err)
+		if errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, new(tls.RecordHeaderError)) {
+			err = hint.New(err, "it does not speak TLS there: check the port, or allow plain HTTP with --dest-tls-verify=false")
+		}
+		return nil, err
 	}
 	return openRemote(ctx, address, prefix, keys, tlsConfig, true, o)
 }

@@ -188,3 +188,14 @@ func TestPlugin_commandsBelow(t *testing.T) {
 		says(t, out.String(), want)
 	}
 }
+
+func TestMirror_destinationWithoutTLS(t *testing.T) {
+	s := newMirrorSetup(t)
+	plain := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(plain.Close)
+	s.destination = plain.Listener.Addr().String()
+	code, _, stderr := s.mirror(t, []string{held}, "--dest-tls-verify=true")
+	if code != 1 || !strings.Contains(stderr, "\nhint: it does not speak TLS there") {
+		t.Errorf("exit code %d\n%s", code, stderr)
+	}
+}

@@ -155,7 +155,7 @@ func (e *readError) hintOfCause() string {
 		return "use a name that its certificate is for"
 	case errors.As(e.Err, &invalid):
 		return "check this machine's clock, and have the certificate renewed if it has expired"
-	case errors.As(e.Err, &record):
+	case errors.As(e.Err, &record), errors.Is(e.Err, http.ErrSchemeMismatch):
 		return fmt.Sprintf("%s does not speak TLS there: check the port, or allow plain HTTP (of a mirror: --src-tls-verify=false)", e.Registry)
 	case errors.As(e.Err, &dns) && dns.IsNotFound:
 		return fmt.Sprintf("no host has that name here: check the spelling and DNS (getent hosts %s), and HTTPS_PROXY if a proxy leads there", dns.Name)
