@@ -40,6 +40,7 @@ func newRootCommand() *cobra.Command {
 	cmd.Flags().StringVar(&o.listen, "listen", "127.0.0.1:0", "address to serve on; references in the content name it")
 	cmd.Flags().StringVar(&o.readyFile, "ready-file", "", "file to write the address to when serving")
 	cmd.Flags().StringVar(&o.keyFile, "key-file", "", "file to write the public key of the releases' signatures to")
+	cmd.Flags().IntVar(&o.fail, "fail", 0, "percent of the registry's requests that fail: 503, and connections closed before an answer or within it")
 	cmd.AddCommand(newDigestCommand(), newCheckCommand())
 	return cmd
 }

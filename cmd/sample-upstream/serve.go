@@ -20,6 +20,7 @@ type serveOptions struct {
 	listen    string
 	readyFile string
 	keyFile   string
+	fail      int // percent of the registry's requests
 }
 
 // serve serves until ctx ends.
@@ -42,7 +43,7 @@ func serve(ctx context.Context, out io.Writer, o serveOptions) error {
 			return fmt.Errorf("write the key of the releases: %w", err)
 		}
 	}
-	server := &http.Server{Handler: content.Handler(), ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: sample.Failing(content.Handler(), o.fail), ReadHeaderTimeout: 10 * time.Second}
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {

@@ -19,7 +19,7 @@ import (
 )
 
 // Handler serves the content as a read-only registry, with the update graph, the graph data and the
-// chart repository. Tests wrap it to make it slow or fail.
+// chart repository. Failing and tests wrap it to make it fail or slow.
 func (c *Content) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/v2/", c.serveRegistry)
