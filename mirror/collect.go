@@ -212,7 +212,9 @@ func (e *engine) readAll(ctx context.Context, p *plan.Plan) error {
 			if skip || ctx.Err() != nil {
 				return nil
 			}
-			err := e.sources.Read(ctx, image)
+			within, done := e.watch(ctx)
+			defer done()
+			err := stalled(within, watched(within, func() error { return e.sources.Read(within, image) }))
 			e.o.Events(Event{Kind: Resolved, Image: image, Err: err})
 			if err != nil {
 				mu.Lock()

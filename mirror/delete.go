@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
 
@@ -53,6 +54,11 @@ func PlanDelete(ctx context.Context, o Options, from Pruner, list DeleteList) (*
 	e, err := newEngine(o)
 	if err != nil {
 		return nil, err
+	}
+	// Version 1 of oc-mirror had other workspaces.
+	if _, err := os.Stat(e.workspace.path("")); !list.V1 && errors.Is(err, fs.ErrNotExist) {
+		return nil, hint.New(fmt.Errorf("no run has used the workspace %s: it has no working-dir", o.Workspace),
+			"name the workspace of the runs that mirrored the images: --workspace file:///data/mirror")
 	}
 	unlock, err := e.lock()
 	if err != nil {

@@ -1,7 +1,9 @@
 package mirror
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"regexp"
 
@@ -57,23 +59,30 @@ func (e *engine) writeList(items []deleteItem, id string) (string, error) {
 // maxList bounds a list.
 const maxList = 64 << 20
 
+// CheckDeleteList returns an error unless a file can be a list of images to delete.
+func CheckDeleteList(path string) error {
+	switch info, err := os.Stat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+		return hint.New(fmt.Errorf("file not found %s", path), "name the file that delete --generate wrote")
+	case err != nil:
+		return fmt.Errorf("read %s: %w", path, err)
+	case !info.Mode().IsRegular() || info.Size() > maxList:
+		return fmt.Errorf("%s is not a list of images to delete", path)
+	}
+	return nil
+}
+
 // readList reads a list, ours or oc-mirror's.
 func readList(path string) ([]deleteItem, error) {
-	info, err := os.Stat(path)
-	if err == nil && (!info.Mode().IsRegular() || info.Size() > maxList) {
-		err = fmt.Errorf("%s is not a list of images to delete", path)
-	}
-	var data []byte
-	if err == nil {
-		data, err = os.ReadFile(path)
+	if err := CheckDeleteList(path); err != nil {
+		return nil, err
 	}
 	var list deleteList
+	data, err := os.ReadFile(path)
 	if err == nil {
 		err = yaml.Unmarshal(data, &list)
 	}
 	switch {
-	case os.IsNotExist(err):
-		return nil, hint.New(fmt.Errorf("file not found %s", path), "name the file that delete --generate wrote")
 	case err != nil:
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	case list.Kind != deleteListKind:

@@ -102,6 +102,7 @@ func (r *reader) manifest(ctx context.Context, repository imageset.Reference,
 		return ocispec.Descriptor{}, nil, err
 	}
 	desc, body, err := source.Manifest(ctx, ref)
+	heard(ctx)
 	if err == nil && desc.Digest.String() == ref {
 		r.mu.Lock()
 		r.manifests[at] = readResult{desc, body}

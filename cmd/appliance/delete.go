@@ -101,6 +101,9 @@ func (o *deleteOptions) check(args []string) error {
 		return hint.New(errors.New("--gc is for --delete-yaml-file: --generate deletes nothing"), "leave it out")
 	}
 	if !o.generate && o.workspace == "" { // the list is in working-dir/delete of its workspace
+		if err := mirror.CheckDeleteList(o.list); err != nil {
+			return err
+		}
 		dir, _, ok := strings.Cut(o.list, "/working-dir/delete/")
 		if !ok {
 			return hint.New(errors.New("the list is not in a workspace, so that it is not known what other images need"), "name the workspace of the runs: --workspace file:///data/mirror")
@@ -169,7 +172,12 @@ func (o *deleteOptions) pruner(ctx context.Context, registry string, keys authn.
 	if err != nil {
 		return nil, nil, err
 	}
-	plainHTTP := !o.destVerify && upstream.AnswersPlain(ctx, registry)
+	plainHTTP := false
+	if !o.destVerify {
+		if plainHTTP, err = upstream.AnswersPlain(ctx, registry); err != nil {
+			return nil, nil, err
+		}
+	}
 	// Cloned, since HTTP/2 adds its protocol to a configuration, which the control
 	// API does not speak.
 	limits := busy.New(nil, log)

@@ -90,7 +90,12 @@ func openDestination(ctx context.Context, address, prefix string, o mirrorOption
 	case errors.As(err, new(*client.NotApplianceError)), refused != nil && refused.Status == http.StatusForbidden:
 		// A user of role push can fill an appliance too, as any other registry.
 		return openRemote(ctx, address, prefix, keys, tlsConfig, false, o)
-	case refused != nil || o.destVerify || !upstream.AnswersPlain(ctx, address):
+	}
+	plain := false
+	if refused == nil && !o.destVerify {
+		plain, _ = upstream.AnswersPlain(ctx, address) // else the error of before says more
+	}
+	if !plain {
 		err = fmt.Errorf("checking registry %q access: %w", address, err)
 		if errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, new(tls.RecordHeaderError)) {
 			err = hint.New(err, "it does not speak TLS there: check the port, or allow plain HTTP with --dest-tls-verify=false")

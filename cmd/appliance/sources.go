@@ -51,8 +51,14 @@ func (o *mirrorOptions) reading(ctx context.Context, insecure bool, keys authn.K
 		if err != nil {
 			return upstream.Options{}, err
 		}
+		plain := false
+		if insecure {
+			if plain, err = upstream.AnswersPlain(ctx, registry); err != nil {
+				return upstream.Options{}, err
+			}
+		}
 		return upstream.Options{
-			Registry: registry, SkipVerify: insecure, PlainHTTP: insecure && upstream.AnswersPlain(ctx, registry),
+			Registry: registry, SkipVerify: insecure, PlainHTTP: plain,
 			Trust: files, Keychain: keys, UserAgent: "appliance/" + version, Retries: o.retryTimes,
 			Busy: o.busy, Log: log,
 		}, nil

@@ -334,3 +334,25 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestParseReference_refused(t *testing.T) {
+	long := strings.Repeat("x", 1<<20)
+	for name, tc := range map[string]struct{ ref, says, hides string }{
+		"a login":                        {"user:secret@registry.example.com/app:v1", "has a login in it", "secret"},
+		"a login with a digest":          {"user:secret@registry.example.com/app@sha256:1", "has a login in it", "secret"},
+		"a port that does not exist":     {"registry.example.com:99999/app:v1", "is not a registry", ""},
+		"port 0":                         {"registry.example.com:0/app:v1", "is not a registry", ""},
+		"a name longer than any":         {"registry.example.com/" + long + ":v1", "is not a repository name", long[:5000]},
+		"a port that does not exist, v6": {"[::1]:70000/app:v1", "is not a registry", ""},
+	} {
+		_, err := imageset.ParseReference(tc.ref)
+		if err == nil || !strings.Contains(err.Error(), tc.says) || tc.hides != "" && strings.Contains(err.Error(), tc.hides) {
+			t.Errorf("%s: %.300v", name, err)
+		}
+	}
+	for _, ref := range []string{"registry.example.com:65535/app:v1", "[::1]:5000/app:v1", "[::1]/app:v1"} {
+		if _, err := imageset.ParseReference(ref); err != nil {
+			t.Errorf("%s: %v", ref, err)
+		}
+	}
+}

@@ -3,12 +3,14 @@ package imageset
 import (
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/internal/plain"
 )
 
 // Reference is the name of an image, split by the rules that decide its destination.
@@ -39,6 +41,9 @@ func ParseReference(s string) (Reference, error) {
 		r.Path = rest
 		return r, nil
 	}
+	if at := strings.IndexByte(rest, '@'); at >= 0 && at < strings.IndexByte(rest, '/') {
+		return Reference{}, badReference("…"+rest[at:], "it has a login in it, which the logs would show: podman login keeps it")
+	}
 	if name, d, ok := strings.Cut(rest, "@"); ok {
 		r.Digest = digest.Digest(d)
 		if image.CheckDigest(r.Digest) != nil {
@@ -54,7 +59,7 @@ func ParseReference(s string) (Reference, error) {
 		}
 	}
 	if first, path, ok := strings.Cut(rest, "/"); ok {
-		if !domainForm.MatchString(first) {
+		if !domainForm.MatchString(first) || !hasPort(first) {
 			return Reference{}, badReference(s, "%q is not a registry", first)
 		}
 		r.Domain, r.Path = first, path
@@ -71,6 +76,13 @@ func ParseReference(s string) (Reference, error) {
 }
 
 var domainForm = regexp.MustCompile(`^(?:\[[0-9a-fA-F:.]+\]|[\w.-]+)(?::[0-9]+)?$`)
+
+// hasPort reports whether the port of a domain, if it has one, exists.
+func hasPort(domain string) bool {
+	_, port, ok := strings.Cut(domain[strings.LastIndexByte(domain, ']')+1:], ":")
+	n, err := strconv.ParseUint(port, 10, 16)
+	return !ok || err == nil && n > 0
+}
 
 // Name returns the domain and the path, without tag or digest.
 func (r Reference) Name() string {
@@ -160,6 +172,6 @@ const referenceHint = "write host[:port]/path:tag or host[:port]/path@sha256:…
 
 // badReference has oc-mirror's wording.
 func badReference(s, format string, args ...any) error {
-	return hint.New(fmt.Errorf("%s unable to parse image correctly : %s", s,
-		fmt.Sprintf(format, args...)), referenceHint)
+	return hint.New(fmt.Errorf("%s unable to parse image correctly : %s", plain.Field(s),
+		plain.Field(fmt.Sprintf(format, args...))), referenceHint)
 }

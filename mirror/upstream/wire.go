@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/pace"
 	"github.com/mirror-appliance/appliance/internal/retry"
 )
@@ -132,28 +133,39 @@ func causeOf(ctx context.Context, err error) error {
 }
 
 // AnswersPlain reports whether a registry answers without TLS. Call it only if the user allows
-// plain HTTP.
-func AnswersPlain(ctx context.Context, registry string) bool {
+// plain HTTP. An error says that nothing listens at its port: whether it has TLS is not known then.
+func AnswersPlain(ctx context.Context, registry string) (bool, error) {
 	address := registry
-	if _, _, err := net.SplitHostPort(registry); err != nil {
+	_, _, portless := net.SplitHostPort(registry)
+	if portless != nil {
 		address = net.JoinHostPort(registry, "80")
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	within, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/v2/", nil)
+	r, err := http.NewRequestWithContext(within, http.MethodGet, "http://"+address+"/v2/", nil)
 	if err != nil {
-		return false
+		return false, nil
 	}
 	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	var resp *http.Response
-	err = retry.Policy{Attempts: 3}.Do(ctx, func() (err error) { // one lost connection must not decide for a whole run
+	policy := retry.Policy{Attempts: 3} // one lost connection must not decide for a whole run
+	if portless == nil {
+		policy = retry.Policy{Attempts: 4, First: 2 * time.Second}
+	}
+	err = policy.Do(within, func() (err error) {
 		resp, err = client.Do(r)
 		return err
 	})
-	if err != nil {
-		return false
+	var dial *net.OpError
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return false, ctx.Err()
+	case portless == nil && errors.As(err, &dial) && dial.Op == "dial":
+		return false, hint.New(fmt.Errorf("registry %s is not reached: %w", registry, dial), "check that it runs, and its port")
+	case err != nil:
+		return false, nil
 	}
 	defer resp.Body.Close()
 	// A TLS port answers 400, and a server that redirects to TLS with a redirect.
-	return resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusUnauthorized
+	return resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusUnauthorized, nil
 }

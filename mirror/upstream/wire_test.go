@@ -17,7 +17,7 @@ func TestAnswersPlain_retriesALostConnection(t *testing.T) {
 		}
 	}))
 	t.Cleanup(server.Close)
-	if !upstream.AnswersPlain(t.Context(), server.Listener.Addr().String()) {
-		t.Error("it does")
+	if plain, err := upstream.AnswersPlain(t.Context(), server.Listener.Addr().String()); !plain || err != nil {
+		t.Errorf("it does: %v, %v", plain, err)
 	}
 }
