@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/internal/retry"
 )
 
@@ -163,14 +164,14 @@ func ParseDestination(argument string) (registry, prefix string, err error) {
 	}
 	reason := ""
 	switch _, err := name.NewRegistry(registry); {
-	case registry == "":
+	case registry == "" || strings.HasPrefix(registry, ":"):
 		reason = "it names no registry"
 	case strings.ContainsAny(prefix, "@:"):
 		reason = "it has a tag or a digest, which a destination cannot have"
 	case err != nil:
 		reason = err.Error()
 	case prefix != "":
-		if _, err := name.NewRepository(registry + "/" + prefix); err != nil {
+		if err := image.CheckRepository(prefix); err != nil {
 			reason = err.Error()
 		}
 	}

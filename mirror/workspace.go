@@ -50,7 +50,7 @@ func (w workspace) check() error {
 		err = durable.CheckWritable(w.path(""))
 	}
 	if err != nil {
-		return hint.New(w.unwritten(err), cmp.Or(full(w.dir, err), "name a directory that you may write to: --workspace file://DIR"))
+		return hint.New(w.unwritten(err), cmp.Or(full(w.dir, err), "name a directory that you may write to"))
 	}
 	return nil
 }
@@ -113,10 +113,13 @@ func (w workspace) replace(dir string, files []resources.File) (paths []string, 
 	return paths, nil
 }
 
-// swap puts the directory next in the place of dir.
+// swap puts the directory next in the place of dir. What another user has made of dir may stay
+// beside it: root that mirrors into a user's workspace must not stop that user's next run.
 func swap(next, dir string) error {
 	old := dir + ".old"
-	if err := os.RemoveAll(old); err != nil {
+	if err := os.RemoveAll(old); errors.Is(err, fs.ErrPermission) {
+		old += "-" + rand.Text()
+	} else if err != nil {
 		return err
 	}
 	if err := os.Rename(dir, old); err != nil && !os.IsNotExist(err) {
@@ -128,5 +131,8 @@ func swap(next, dir string) error {
 		}
 		return err
 	}
-	return os.RemoveAll(old)
+	if err := os.RemoveAll(old); !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return nil
 }

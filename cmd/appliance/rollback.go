@@ -41,6 +41,9 @@ A path, as in the destination of a run, only chooses the login. Cluster resource
 			if err := o.readCommon(c, std); err != nil {
 				return err
 			}
+			if o.run == "" && c.Flags().Changed("run") {
+				return hint.New(errors.New("--run names no run"), "leave it out for the last run, or name one that --list shows")
+			}
 			return runRollback(c.Context(), std, o, args[0])
 		},
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
@@ -96,7 +97,7 @@ func planRollback(ctx context.Context, q sqlite.Querier, id string) (r Rollback,
 	var committed int64
 	err = q.QueryRowContext(ctx, `SELECT committed FROM runs WHERE id = ?`, id).Scan(&committed)
 	if errors.Is(err, sql.ErrNoRows) || err == nil && committed <= 0 {
-		return r, &NotFoundError{Kind: "committed run", Name: image.Quote(id)}
+		return r, hint.New(&NotFoundError{Kind: "committed run", Name: image.Quote(id)}, "appliance mirror rollback --list shows which there are")
 	}
 	if err != nil {
 		return r, err
