@@ -61,6 +61,9 @@ func (l *login) ask(ctx context.Context, of authn.Resource) (status int, err err
 			return 0, err
 		}
 	}
+	if open, err := transport.Ping(ctx, l.registry, l.wire); err == nil && open.Scheme == "" {
+		return http.StatusOK, nil // it has answered without a login
+	}
 	with, err := transport.NewWithContext(ctx, l.registry, auth, l.wire, nil)
 	var refused *transport.Error
 	if errors.As(err, &refused) {
