@@ -76,5 +76,5 @@ func (e *incompleteError) Hint() string {
 	if e.unplanned {
 		return "mend what failed, or mirror without it: the others would be copied"
 	}
-	return "run the same command again: what has arrived is not fetched again"
+	return "mend what the failures name, if anything, and run the same command again: what has arrived is not fetched again"
 }

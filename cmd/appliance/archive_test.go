@@ -55,6 +55,9 @@ func TestMirror_toAndFromAnArchive(t *testing.T) {
 		t.Errorf("describe ends with %d", code)
 	}
 	says(t, stdout, "1 of 1 chunk", "archive number 1", "image renamed:v1 from "+s.source+"/"+held)
+	if code, stdout, _ := command("describe", "--verify", dir); code != 0 || !strings.Contains(stdout, "image ") {
+		t.Errorf("describe --verify ends with %d\n%s", code, stdout)
+	}
 	code, stdout, _ = command("describe", "-o", "json", glob(t, dir, "*.tar")[0])
 	if code != 0 || !json.Valid([]byte(stdout)) {
 		t.Errorf("as JSON it ends with %d: %s", code, stdout)

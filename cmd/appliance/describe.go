@@ -16,25 +16,28 @@ import (
 
 func newDescribeCommand(std stdio) *cobra.Command {
 	var output string
+	var verify bool
 	c := &cobra.Command{
 		Use:   "describe DIR|FILE…",
 		Short: "Describe an archive: its images, what it builds on, and what is wrong with it",
-		Long: `Describe an archive: its images, what it builds on, its chunks, and what is wrong with them. Content is not read.
+		Long: `Describe an archive: its images, what it builds on, its chunks, and what is wrong with them. Content is read with
+--verify only.
 
 Exit codes: 0 the archive is complete, 1 something of it is missing or damaged, or it could not be read.`,
-		Example: "  appliance mirror describe /media/usb",
+		Example: "  appliance mirror describe /media/usb\n  appliance mirror describe --verify /media/usb",
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usageError(c, errors.New("one directory or file is needed, such as /media/usb"))
 			}
-			return runDescribe(c.Context(), std.plain(), output, args)
+			return runDescribe(c.Context(), std.plain(), output, verify, args)
 		},
 	}
+	c.Flags().BoolVar(&verify, "verify", false, "read all content too, and compare it with its digests")
 	addOutputFlag(c.Flags(), &output)
 	return c
 }
 
-func runDescribe(ctx context.Context, std stdio, output string, args []string) error {
+func runDescribe(ctx context.Context, std stdio, output string, verify bool, args []string) error {
 	var paths []string
 	for _, arg := range args {
 		path, err := expandPath(arg)
@@ -43,7 +46,14 @@ func runDescribe(ctx context.Context, std stdio, output string, args []string) e
 		}
 		paths = append(paths, strings.TrimPrefix(path, "file://"))
 	}
-	d, err := archive.Describe(ctx, paths...)
+	read := archive.Describe
+	if verify {
+		say := nowAndThen(std.err)
+		read = func(ctx context.Context, paths ...string) (*archive.Description, error) {
+			return archive.Verify(ctx, func(n, all int64) { say("read %s of %s", bytesOf(n), bytesOf(all)) }, paths...)
+		}
+	}
+	d, err := read(ctx, paths...)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"text/tabwriter"
 	"time"
 
@@ -30,6 +31,9 @@ func runHistory(std stdio, o mirrorOptions) error {
 		return hint.New(errors.New("history needs the workspace of the runs"), "--workspace file:///data/mirror")
 	}
 	runs, err := mirror.History(o.workspaceDir())
+	if err == nil && len(runs) == 0 {
+		_, err = os.Stat(o.workspaceDir())
+	}
 	if err != nil {
 		return err
 	}

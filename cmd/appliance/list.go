@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -90,8 +89,11 @@ func runListReleases(ctx context.Context, std stdio, o listOptions) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	graphs := updategraph.Client{URL: cmp.Or(os.Getenv("UPDATE_URL_OVERRIDE"), updategraph.OCP),
-		HTTP: fetch.NewHTTPClient(o.srcVerify)}
+	service, err := updateService()
+	if err != nil {
+		return err
+	}
+	graphs := updategraph.Client{URL: cmp.Or(service, updategraph.OCP), HTTP: fetch.NewHTTPClient(o.srcVerify)}
 	switch {
 	case o.channels:
 		graph, err := graphs.Fetch(ctx, o.channel, "amd64") // all architectures have the same

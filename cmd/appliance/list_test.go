@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"os"
 	"strings"
 	"testing"
 
@@ -78,6 +79,12 @@ func TestHistory(t *testing.T) {
 	var out, errs bytes.Buffer
 	std := stdio{in: strings.NewReader(""), out: &out, err: &errs}
 	history := []string{"mirror", "history", "--workspace", "file://" + s.workspace}
+	if code := execute(history, std); code != 1 || !strings.Contains(errs.String(), "no such file") {
+		t.Errorf("where no workspace is: exit code %d, %s%s", code, out.String(), errs.String())
+	}
+	if err := os.MkdirAll(s.workspace, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	if code := execute(history, std); code != 0 || !strings.Contains(out.String(), "no run has ended") {
 		t.Errorf("before a run: exit code %d, %s%s", code, out.String(), errs.String())
 	}

@@ -274,6 +274,10 @@ func (o *mirrorOptions) reads(ctx context.Context, log *slog.Logger) (run mirror
 	if err != nil {
 		return run, nil, err
 	}
+	service, err := updateService()
+	if err != nil {
+		return run, nil, err
+	}
 	from, err := o.openSources(ctx, keys, log)
 	if err != nil {
 		return run, nil, err
@@ -284,7 +288,7 @@ func (o *mirrorOptions) reads(ctx context.Context, log *slog.Logger) (run mirror
 			Open: func(ref imageset.Reference) (mirror.Source, error) {
 				return from.Open(ref.Registry(), ref.Repository())
 			},
-			Graph:          updategraph.Client{URL: os.Getenv("UPDATE_URL_OVERRIDE"), HTTP: get.HTTP, Ends: ends},
+			Graph:          updategraph.Client{URL: service, HTTP: get.HTTP, Ends: ends},
 			Signatures:     signatures,
 			Charts:         mirror.Charts{Fetch: documents.fetch, Keychain: keys, Render: helm.Process(charts.command)},
 			MaxNestedPaths: o.maxNested, ListMembers: o.listMembers, OnlyThisRun: o.onlyThisRun,

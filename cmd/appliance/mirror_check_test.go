@@ -181,7 +181,7 @@ func TestPlugin_dryRunToDisk(t *testing.T) {
 func TestPlugin_commandsBelow(t *testing.T) {
 	for line, want := range map[string]string{
 		"completion bash --v2": "oc-mirror", "__complete lis": "list\t", "init": "kind: ImageSetConfiguration", "init --v1": "kind: ImageSetConfiguration",
-		"describe --v1 /none": "open the archive: stat /none", "history --v2 --workspace file:///none": "no run has ended",
+		"describe --v1 /none": "open the archive: stat /none", "history --v2 --workspace file:///none": "stat /none",
 	} {
 		var out bytes.Buffer
 		executePlugin(strings.Fields(line), stdio{in: strings.NewReader(""), out: &out, err: &out})

@@ -58,12 +58,11 @@ func (o *signatureOptions) check() error {
 // signatures returns how a run verifies signatures. The environment is that of oc-mirror, which
 // goes on with the vendor's address and key where this one cannot be used.
 func (o *signatureOptions) signatures(get fetch.Client) (s mirror.Signatures, err error) {
-	releases := &signature.Client{URL: os.Getenv("OCP_SIGNATURE_URL"), Get: get}
-	if at, err := url.Parse(releases.URL); releases.URL != "" && (err != nil || at.Host == "" ||
-		at.Scheme != "http" && at.Scheme != "https") {
-		return s, hint.New(fmt.Errorf("OCP_SIGNATURE_URL is %q, which is not an address", releases.URL),
-			"https://HOST/PATH/, below which are sha256=DIGEST/signature-1 and so on; unset is Red Hat's")
+	at, err := addressIn("OCP_SIGNATURE_URL", "https://HOST/PATH/, below which are sha256=DIGEST/signature-1 and so on; unset is Red Hat's")
+	if err != nil {
+		return s, err
 	}
+	releases := &signature.Client{URL: at, Get: get}
 	file := os.Getenv("OCP_SIGNATURE_VERIFICATION_PK")
 	if file == "" {
 		releases.Keys, err = signature.VendorKeys()
@@ -133,4 +132,19 @@ func readKeys(file string) (*signature.Keyring, error) {
 			regular.Reason(err)), "name a file with armored OpenPGP public keys, or unset it for Red Hat's")
 	}
 	return keys, nil
+}
+
+// addressIn returns the address in an environment variable, "" if it is not set.
+func addressIn(variable, next string) (string, error) {
+	value := os.Getenv(variable)
+	if at, err := url.Parse(value); value != "" && (err != nil || at.Host == "" || at.Scheme != "http" && at.Scheme != "https") {
+		return "", hint.New(fmt.Errorf("%s is %q, which is not an address", variable, value), next)
+	}
+	return value, nil
+}
+
+// updateService returns the address of the update service that is asked in the place of the public
+// one, "" if there is none.
+func updateService() (string, error) {
+	return addressIn("UPDATE_URL_OVERRIDE", "https://HOST/api/upgrades_info/graph, or such; unset is the public one")
 }

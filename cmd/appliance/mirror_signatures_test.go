@@ -86,7 +86,14 @@ func TestMirror_signatureSettingsThatAreWrong(t *testing.T) {
 		says(t, stderr, tc.want, "hint: ")
 	}
 	t.Setenv("OCP_SIGNATURE_VERIFICATION_PK", "")
-	code, _, stderr := s.release(t, "", "--signature-verification=strict", "--remove-signatures")
+	t.Setenv("UPDATE_URL_OVERRIDE", "mirror.example.com/graph")
+	code, _, stderr := s.mirror(t, []string{held})
+	if code != 1 {
+		t.Errorf("exit code %d, want 1", code)
+	}
+	says(t, stderr, `UPDATE_URL_OVERRIDE is "mirror.example.com/graph", which is not an address`, "hint: ")
+	t.Setenv("UPDATE_URL_OVERRIDE", "")
+	code, _, stderr = s.release(t, "", "--signature-verification=strict", "--remove-signatures")
 	if code != 1 {
 		t.Errorf("exit code %d, want 1", code)
 	}

@@ -39,6 +39,10 @@ func Describe(ctx context.Context, paths ...string) (_ *Description, err error) 
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, a.Close()) }()
+	return a.description(problems), nil
+}
+
+func (a *Archive) description(problems []error) *Description {
 	d := &Description{Archives: []Described{}}
 	for _, p := range problems {
 		d.Problems = append(d.Problems, p.Error())
@@ -46,7 +50,7 @@ func Describe(ctx context.Context, paths ...string) (_ *Description, err error) 
 	for _, p := range a.parts {
 		d.Archives = append(d.Archives, p.described())
 	}
-	return d, nil
+	return d
 }
 
 func (p *part) described() Described {

@@ -1,9 +1,11 @@
 package archive_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -116,6 +118,28 @@ func TestDescribe(t *testing.T) {
 	if text := fmt.Sprint(got.Failures); len(got.Failures) != 2 || !strings.Contains(text, "team/failed") || !strings.Contains(text, "it is gone") {
 		t.Errorf("failures %s", text)
 	}
+	t.Run("with its content", func(t *testing.T) {
+		var read, all int64
+		verify := func() *archive.Description {
+			d, err := archive.Verify(t.Context(), func(n, of int64) { read, all = n, of }, b.dir)
+			must(t, err)
+			return d
+		}
+		if d := verify(); len(d.Problems) > 0 || read != all || all < 63<<10 || len(d.Archives) != 1 {
+			t.Errorf("read %d of %d bytes, %+v", read, all, d)
+		}
+		path := b.chunks()[0]
+		data, err := os.ReadFile(path)
+		must(t, err)
+		at := bytes.Index(data, i.body) // of a blob that is not a manifest's tag or header
+		data[at] ^= 1
+		must(t, os.WriteFile(path, data, 0o600))
+		if d := verify(); len(d.Problems) != 1 || !strings.Contains(d.Problems[0], i.manifest.Digest.String()) || !strings.Contains(d.Problems[0], path) {
+			t.Errorf("with a bit flipped: %q", d.Problems)
+		}
+		data[at] ^= 1
+		must(t, os.WriteFile(path, data, 0o600))
+	})
 	t.Run("one file of several", func(t *testing.T) {
 		d, err := archive.Describe(t.Context(), b.chunks()[0])
 		must(t, err)
