@@ -237,18 +237,24 @@ func TestMirror_continuesInsideABlob(t *testing.T) {
 		_, err := f.admin.CreateUser(t.Context(), api.NewUser{Name: "pusher", Role: "push", Password: faultPassword})
 		must(t, err)
 		start := s.toAppliance(t, f, filepath.Join(t.TempDir(), "ws"), "pusher") // which is served as any registry serves
-		first := start()
-		must(t, first.Start())
-		s.untilThird(t, f.cfg.Storage)
-		must(t, first.Process.Kill())
-		_ = first.Wait()
-		s.opened.Store(true)
-		code, stdout, stderr := outcome(t, start())
+		code, stdout, stderr := s.killedAndAgain(t, f.cfg.Storage, start)
 		s.completes(t, code, stdout+stderr, 20)
 		if !strings.Contains(stdout+stderr, "over the distribution protocol") {
 			t.Errorf("it says\n%s%s", stdout, stderr)
 		}
 	})
+}
+
+// killedAndAgain runs a mirror that is killed when a third has come, and then another to its end.
+func (s *largeImages) killedAndAgain(t *testing.T, storage string, start func() *exec.Cmd) (code int, stdout, stderr string) {
+	t.Helper()
+	first := start()
+	must(t, first.Start())
+	s.untilThird(t, storage)
+	must(t, first.Process.Kill())
+	_ = first.Wait()
+	s.opened.Store(true)
+	return outcome(t, start())
 }
 
 // TestMirror_withFaults: one request of five fails, and the mirror is killed in the middle.
@@ -257,13 +263,7 @@ func TestMirror_withFaults(t *testing.T) {
 	s.faulty = true
 	f.begin(t)
 	start := s.toAppliance(t, f, filepath.Join(t.TempDir(), "ws"), "init")
-	first := start()
-	must(t, first.Start())
-	s.untilThird(t, f.cfg.Storage)
-	must(t, first.Process.Kill())
-	_ = first.Wait()
-	s.opened.Store(true)
-	code, stdout, stderr := outcome(t, start())
+	code, stdout, stderr := s.killedAndAgain(t, f.cfg.Storage, start)
 	s.completes(t, code, stdout+stderr, 100)
 	f.stop(t)
 	f.verify(t)

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/diskspace/diskspacetest"
 )
 
 const partial = ".mirror_000001.partial"
@@ -159,6 +161,21 @@ func (b *breaking) Read(p []byte) (int, error) {
 	n, err := b.Reader.Read(p)
 	b.read += n
 	return n, err
+}
+
+func TestWriter_Planned_countsWhatIsThereOfABlob(t *testing.T) {
+	const size, came = 12 << 20, 8 << 20 // of 32 MiB, of which 16 are wanted besides
+	b, i := newWorkbench(t), newImage(noise(7, size))
+	b.dir, _ = diskspacetest.Small(t)
+	t.Cleanup(b.close) // before the file system goes
+	b.begin()
+	begun := &breaking{Reader: bytes.NewReader(noise(7, size)), at: came}
+	if err := b.writer.PutBlob(t.Context(), "team/app", i.layer, begun); !errors.Is(err, errLine) {
+		t.Fatalf("the error is %v", err)
+	}
+	if err := b.begin().Planned(t.Context(), planOf(i)); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestWriter_PutBlob_continuesInsideABlob(t *testing.T) {

@@ -147,34 +147,25 @@ func answers(status int) func(http.ResponseWriter, *http.Request) bool {
 	}
 }
 
+// refusing answers the requests that continue an upload with a status.
+func refusing(status int) func(w http.ResponseWriter, r *http.Request) bool {
+	return func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get("Content-Range") == "" {
+			return false
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.WriteHeader(status)
+		return true
+	}
+}
+
 // A registry may have other bytes than were sent, or a session that cannot go on: the blob is sent
 // again from its beginning, and the session is not tried once more.
 func TestRun_PutBlob_beginsAgainWhereContinuingIsRefused(t *testing.T) {
 	for name, refuse := range map[string]func(w http.ResponseWriter, r *http.Request) bool{
-		"with PATCH": func(w http.ResponseWriter, r *http.Request) bool {
-			if r.Header.Get("Content-Range") == "" {
-				return false
-			}
-			_, _ = io.Copy(io.Discard, r.Body)
-			w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
-			return true
-		},
-		"with 413": func(w http.ResponseWriter, r *http.Request) bool {
-			if r.Header.Get("Content-Range") == "" {
-				return false
-			}
-			_, _ = io.Copy(io.Discard, r.Body)
-			w.WriteHeader(http.StatusRequestEntityTooLarge)
-			return true
-		},
-		"with 500": func(w http.ResponseWriter, r *http.Request) bool {
-			if r.Header.Get("Content-Range") == "" {
-				return false
-			}
-			_, _ = io.Copy(io.Discard, r.Body)
-			w.WriteHeader(http.StatusInternalServerError)
-			return true
-		},
+		"with 416": refusing(http.StatusRequestedRangeNotSatisfiable),
+		"with 413": refusing(http.StatusRequestEntityTooLarge),
+		"with 500": refusing(http.StatusInternalServerError),
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := appliance(t)

@@ -22,9 +22,9 @@ const (
 	leastInFile = 1 << 20
 	// settleEvery is after how many bytes the daemon is told what is written. It hashes them then,
 	// and checks that there is space for the rest.
-	settleEvery  = 64 << 20
-	writeAtOnce  = 256 << 10
-	blobFileMode = os.O_WRONLY | syscall.O_NOFOLLOW
+	settleEvery = 64 << 20
+	writeAtOnce = 256 << 10
+	openFlags   = os.O_WRONLY | syscall.O_NOFOLLOW
 )
 
 // errNoFile says that a blob cannot be written into a file, and that nothing has been read of it.
@@ -44,7 +44,7 @@ func (f *files) takes(desc ocispec.Descriptor) bool {
 // open opens the file that the daemon names, if it is its own: another's would be changed with the
 // rights of this process.
 func (f *files) open(path string) (*os.File, error) {
-	file, err := os.OpenFile(path, blobFileMode, 0)
+	file, err := os.OpenFile(path, openFlags, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errNoFile, err)
 	}
