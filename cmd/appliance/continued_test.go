@@ -259,7 +259,7 @@ func (s *largeImages) killedAndAgain(t *testing.T, storage string, start func() 
 
 // TestMirror_withFaults: one request of five fails, and the mirror is killed in the middle.
 func TestMirror_withFaults(t *testing.T) {
-	f, s := newFaulty(t, ""), newLargeImages(t, 10, 12<<20)
+	f, s := newFaulty(t, ""), newLargeImages(t, 10, 20<<20) // of which 1 MiB, which programs have, is lost
 	s.faulty = true
 	f.begin(t)
 	start := s.toAppliance(t, f, filepath.Join(t.TempDir(), "ws"), "init")

@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mirror-appliance/appliance/internal/throttle"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 )
 
@@ -259,5 +260,28 @@ func TestRun_Written(t *testing.T) {
 	}
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the file of the upload: %v", err)
+	}
+}
+
+// TestRun_PutBlob_ofAClientThatLeft: all of a blob has come when its client goes away.
+func TestRun_PutBlob_ofAClientThatLeft(t *testing.T) {
+	f := newFixture(t)
+	content := []byte(incompressible(6 << 20))
+	desc := descriptor("x/y", content)
+	r, err := f.Runs.Begin(f.ctx, "test")
+	f.must(err)
+	ctx, leave := context.WithCancel(f.ctx)
+	last := of(content)
+	err = r.PutBlob(ctx, "app", desc, io.MultiReader(last, throttle.ReaderFunc(func([]byte) (int, error) {
+		leave()
+		return 0, io.EOF
+	})))
+	f.must(err)
+	next, err := f.Runs.Begin(f.ctx, "next")
+	f.must(err)
+	staged, err := next.Confirm(f.ctx, map[string][]ocispec.Descriptor{"app": {desc}})
+	f.must(err)
+	if len(staged["app"]) != 1 {
+		t.Error("the next run does not find the blob")
 	}
 }

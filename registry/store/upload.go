@@ -279,6 +279,7 @@ func (u *Upload) verified(ctx context.Context, d digest.Digest, link linkFunc) e
 	if got != d {
 		return &DigestError{Want: d, Got: got}
 	}
+	ctx = context.WithoutCancel(ctx) // a client that went away would have to send all of it again
 	kept := false
 	if small, ok := u.bytes.Small(); ok {
 		kept, err = u.store.commitSmall(ctx, small, d, link)
