@@ -152,20 +152,29 @@ func AnswersPlain(ctx context.Context, registry string) (bool, error) {
 	if portless == nil {
 		policy = retry.Policy{Attempts: 4, First: 2 * time.Second}
 	}
+	answered := false
 	err = policy.Do(within, func() (err error) {
-		resp, err = client.Do(r)
-		return err
+		if resp, err = client.Do(r); err != nil {
+			return err
+		}
+		answered = true
+		resp.Body.Close()
+		if retry.Status(resp.StatusCode) {
+			return errors.New(resp.Status)
+		}
+		return nil
 	})
 	var dial *net.OpError
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return false, ctx.Err()
+	case err != nil && answered: // it is down for now; on port 80 that may be another server
+		return portless == nil, nil
 	case portless == nil && errors.As(err, &dial) && dial.Op == "dial":
 		return false, hint.New(fmt.Errorf("registry %s is not reached: %w", registry, dial), "check that it runs, and its port")
 	case err != nil:
 		return false, nil
 	}
-	defer resp.Body.Close()
 	// A TLS port answers 400, and a server that redirects to TLS with a redirect.
 	return resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusUnauthorized, nil
 }
