@@ -205,6 +205,9 @@ func (x *execution) finish(ctx context.Context, p *plan.Plan) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if err := x.recordOrigins(ctx, p); err != nil {
+		return err
+	}
 	for some := range slices.Chunk(x.complete(p.Images), atOnce) {
 		tags := map[string]map[string]digest.Digest{}
 		for _, image := range some {

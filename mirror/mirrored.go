@@ -27,6 +27,17 @@ type mirroredImage struct {
 	Digest digest.Digest `json:"digest"`
 	// Signature is OpenPGP, of a release.
 	Signature []byte `json:"signature,omitempty"`
+	// Channel led to a release.
+	Channel   string            `json:"channel,omitempty"`
+	Platforms []imageset.OSArch `json:"platforms,omitempty"`
+	// Joined reports that the components of paths were joined, see Options.MaxNestedPaths.
+	Joined bool `json:"joined,omitempty"`
+}
+
+// mirroredOf returns what is noted of an image.
+func (e *engine) mirroredOf(i *plan.Image) mirroredImage {
+	return mirroredImage{Type: i.Type, Origin: i.Origin, Digest: i.Digest, Signature: i.Signature,
+		Channel: i.Channel, Platforms: i.Platforms, Joined: e.o.MaxNestedPaths > 0}
 }
 
 // mirrored are images by their destinations, registry/repository:tag. One that is known by several
@@ -80,7 +91,7 @@ func (e *engine) mirroredByReports() mirrored {
 // add adds the images of a run.
 func (m mirrored) add(e *engine, images []*plan.Image) {
 	for _, i := range images {
-		m.put(e.destination(i), mirroredImage{i.Type, i.Origin, i.Digest, i.Signature})
+		m.put(e.destination(i), e.mirroredOf(i))
 	}
 }
 
@@ -115,24 +126,25 @@ func (e *engine) forget(d *Deleted) error {
 	return e.writeMirrored(all)
 }
 
-// resources returns what cluster resources are about, of the registry of the run.
-func (m mirrored) resources(e *engine) resources.Mirrored {
+// resources returns what cluster resources are about, of a registry. The update service has the
+// graph image of a repository, if there are several.
+func (m mirrored) resources(registry, graph string) resources.Mirrored {
 	var r resources.Mirrored
 	for _, at := range slices.Sorted(maps.Keys(m)) {
-		if !strings.HasPrefix(at, e.o.Registry+"/") {
+		if !strings.HasPrefix(at, registry+"/") {
 			continue
 		}
 		for _, i := range m[at] {
-			i.describe(e, at, &r)
+			i.describe(at, registry+"/"+graph, &r)
 		}
 	}
 	return r
 }
 
 // describe adds what cluster resources say of an image at its destination.
-func (i mirroredImage) describe(e *engine, at string, r *resources.Mirrored) {
+func (i mirroredImage) describe(at, graph string, r *resources.Mirrored) {
 	repository := at[:strings.LastIndexByte(at, ':')]
-	if i.Type == plan.Graph && (r.Updates == nil || repository == e.o.Registry+"/"+e.repository(graphRepository)) {
+	if i.Type == plan.Graph && (r.Updates == nil || repository == graph) {
 		r.Updates = &resources.UpdateService{GraphImage: at,
 			Releases: strings.TrimSuffix(repository, "graph-image") + "release-images"}
 	}
@@ -153,7 +165,7 @@ func (i mirroredImage) describe(e *engine, at string, r *resources.Mirrored) {
 // render returns the cluster resources for what is mirrored. A file that says the same as the one
 // that exists is that one, with the time when it was made.
 func (e *engine) render(m mirrored, at time.Time) ([]resources.File, error) {
-	of := m.resources(e)
+	of := m.resources(e.o.Registry, e.repository(graphRepository))
 	options := resources.Options{Created: at, Version: e.o.Version, ByRepository: e.o.MaxNestedPaths > 0}
 	files, err := resources.Render(of, options)
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/registry/documents"
 	"github.com/mirror-appliance/appliance/registry/jobs"
 	"github.com/mirror-appliance/appliance/registry/limits"
 	"github.com/mirror-appliance/appliance/registry/oci"
@@ -211,6 +212,8 @@ func (d *daemon) public() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/api/v1/", d.auth.Require(administer, admitted(d.admin, admin.Denied), admin.Denied))
 	mux.HandleFunc(updatesPath, refuseUpdates)
+	login := func(*http.Request) auth.Action { return auth.Login }
+	mux.Handle(documents.ResourcesPath, d.auth.Require(login, admitted(d.resources(), documents.Denied), documents.Denied))
 	mux.Handle("GET /health/instance", d.health)
 	mux.Handle("GET /metrics", d.metricsFor(d.metrics.handler(d.log)))
 	mux.Handle("GET /ca.crt", caFile(d.cfg.TLS.CA))
@@ -222,8 +225,18 @@ func (d *daemon) public() http.Handler {
 		d.auth.Tokens(func(h http.Handler) http.Handler { return admitted(h, oci.Denied) }), mux)))
 }
 
+// resources returns the handler of the cluster resources.
+func (d *daemon) resources() http.Handler {
+	return &documents.Resources{Tags: d.store.Tags, Registry: d.cfg.Address(), Version: d.version, Log: d.log}
+}
+
 // local returns the handler of the control socket, whose file mode is the login.
-func (d *daemon) local() http.Handler { return d.observe("local", d.admin) }
+func (d *daemon) local(control http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle(documents.ResourcesPath, d.resources())
+	mux.Handle("/", control)
+	return mux
+}
 
 // route keeps /v2 away from ServeMux, which redirects a doubled slash: the distribution
 // specification requires an error.

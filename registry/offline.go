@@ -77,7 +77,7 @@ func Offline(ctx context.Context, cfg *config.Config, o Options) (stop func() er
 	if err != nil {
 		return nil, errors.Join(err, d.close())
 	}
-	s := newServer(d.newAdmin(nil), d.log, socket)
+	s := newServer(d.local(d.newAdmin(nil)), d.log, socket)
 	served := make(chan error, 1)
 	go func() { served <- s.serve() }()
 	return func() error {

@@ -51,7 +51,7 @@ func (d *daemon) listen(ctx context.Context) ([]*server, error) {
 	if err != nil {
 		return nil, errors.Join(err, closeAll(public))
 	}
-	servers := []*server{newServer(d.local(), d.log, control)}
+	servers := []*server{newServer(d.observe("local", d.local(d.admin)), d.log, control)}
 	handler, connections := d.public(), limits.New(d.limits)
 	d.health.places = connections.Exhausted
 	for _, l := range public {

@@ -30,6 +30,7 @@ func rooms() map[string][]string {
 		"registry/oci":          front,
 		"registry/pull":         front,
 		"registry/updates":      front,
+		"registry/documents":    slices.Concat(front, []string{"mirror", "mirror/resources", "registry/admin/api"}),
 		"registry/admin":        slices.Concat(front, []string{"registry/admin/api", "registry/jobs", "registry/store/integrity/findings", "gc"}),
 		"registry/jobs":         nil,
 		"registry/limits":       {"registry/auth"},

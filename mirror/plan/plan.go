@@ -29,6 +29,8 @@ type Image struct {
 	Tag        string `json:"tag"`
 	// Release is the release that the image belongs to, such as 4.18.2-x86_64; else empty.
 	Release string `json:"release,omitempty"`
+	// Channel is the update channel that led to the release, if one did; of the payload only.
+	Channel string `json:"channel,omitempty"`
 	// Platforms are those that are wanted of a list; none means all. The list itself is copied as
 	// it is, since another would have another digest.
 	Platforms []imageset.OSArch `json:"platforms,omitempty"`

@@ -49,7 +49,7 @@ func (r *resolver) resolve(ctx context.Context, channels []imageset.Channel, arc
 	r.plan.Warnings = append(r.plan.Warnings, warnings...)
 	for _, p := range passed {
 		if err == nil {
-			err = r.add(p.Node, arch, "on the way from channel to channel, through "+p.Channel)
+			err = r.add(p.Node, p.Channel, arch, "on the way from channel to channel, through "+p.Channel)
 		}
 	}
 	if err != nil {
@@ -74,7 +74,7 @@ func (r *resolver) channel(ctx context.Context, channel imageset.Channel, arch,
 	r.plan.Warnings = append(r.plan.Warnings, warnings...)
 	r.warnOfEUS(channel, reason)
 	for _, n := range nodes {
-		if err := r.add(n, arch, reason); err != nil {
+		if err := r.add(n, channel.Name, arch, reason); err != nil {
 			return nil, err
 		}
 	}
@@ -140,14 +140,16 @@ func (r *resolver) load(ctx context.Context, client updategraph.Client, name, ar
 }
 
 // add adds the payload of a release. Its tag is the vendor's.
-func (r *resolver) add(n updategraph.Node, arch, why string) error {
+func (r *resolver) add(n updategraph.Node, channel, arch, why string) error {
 	ref, err := imageset.ParseReference(n.Payload)
 	if err != nil {
 		return fmt.Errorf("release %s: payload %w", n.Version, err)
 	}
 	version := n.Version
 	version.Build = nil
-	r.payloads = append(r.payloads, r.payload(n.Payload, ref, version.String()+"-"+machine(arch), why))
+	payload := r.payload(n.Payload, ref, version.String()+"-"+machine(arch), why)
+	payload.Channel = channel
+	r.payloads = append(r.payloads, payload)
 	return nil
 }
 

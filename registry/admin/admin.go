@@ -92,6 +92,8 @@ func NewHandler(o Options) *Handler {
 	handleRun(h, api.PutManifest, putManifest)
 	handleRun(h, api.TagSync, tag)
 	handleRun(h, api.SetSources, setSources)
+	handleRun(h, api.SetOrigins, setOrigins)
+	handle(h, api.ListOrigins, h.listOrigins)
 	handleRun(h, api.CommitSync, h.commit)
 	handleRun(h, api.AbortSync, h.abort)
 	handle(h, api.ListSyncs, h.listSyncs)

@@ -274,6 +274,7 @@ var flipping = []string{
 		WHERE n.run = ?1 AND r.name = n.repository AND coalesce(t.digest, '') <> n.digest`,
 	`INSERT INTO tags (repository, name, digest, updated, checked) SELECT repository, name, became, ?2, 0 FROM tag_history WHERE run = ?1 AND run <> ''
 		ON CONFLICT DO UPDATE SET digest = excluded.digest, updated = excluded.updated`,
+	showOrigins,
 	`UPDATE runs SET committed = ?2 WHERE id = ?1`,
 }
 

@@ -25,7 +25,7 @@ func composed() map[string]string {
 		"evictable": selectEvictable, "unneeded": selectUnneeded, "strays": selectStrays, "evictable bytes": sumEvictable,
 		"held blob": blobContent().find, "held manifest": manifestContent().find,
 		"staged blobs": lastStaged("run_blobs"), "staged manifests": lastStaged("run_manifests"),
-		"clear tags": clearing("run_tags", "name", 1), "clear blobs": clearing("run_blobs", "digest", 1), "clear manifests": clearingManifests,
+		"clear tags": clearing("run_tags", "name", 1), "clear origins": clearing("run_origins", "tag", 1), "clear blobs": clearing("run_blobs", "digest", 1), "clear manifests": clearingManifests,
 		"insert references": insertRows(2), "moves of a run": runMoves,
 	}
 	for name, texts := range map[string][]string{"link blobs": linkBlobs, "link references": linkReferences, "link again": linkAgain, "flip": flipping, "rolling back": rollingBack} {
@@ -138,7 +138,7 @@ func scansTable(text, line string) bool {
 		return false
 	}
 	tables := `(repositories|blobs|repository_blobs|manifests|manifest_refs|repository_manifests|tags|tag_history|runs|run_blobs|` +
-		`run_manifests|run_tags|users|secrets|meta|sources|quarantine|quarantine_links|blob_journal|removals)`
+		`run_manifests|run_tags|users|secrets|meta|sources|quarantine|quarantine_links|blob_journal|removals|origins|run_origins)`
 	return regexp.MustCompile(`^`+tables+`$`).MatchString(match[1]) || regexp.MustCompile(`\b`+tables+` `+match[1]+`\b`).MatchString(plain(text))
 }
 

@@ -332,7 +332,7 @@ func (s *core) finishAll(ctx context.Context) error {
 func (s *core) clearAllEnded(ctx context.Context) error {
 	ids, err := sqlite.Column[string](ctx, s.db.Reader(), `SELECT id FROM runs r WHERE committed < 0 OR committed > 0 AND (
 		EXISTS (SELECT 1 FROM run_tags WHERE run = r.id) OR EXISTS (SELECT 1 FROM run_manifests WHERE run = r.id)
-		OR EXISTS (SELECT 1 FROM run_blobs WHERE run = r.id))`)
+		OR EXISTS (SELECT 1 FROM run_blobs WHERE run = r.id) OR EXISTS (SELECT 1 FROM run_origins WHERE run = r.id))`)
 	if err != nil {
 		return err
 	}
@@ -347,7 +347,7 @@ func (s *core) clearAllEnded(ctx context.Context) error {
 func (s *core) clear(ctx context.Context, id string) error {
 	defer s.db.Freed()
 	for _, step := range []func(ctx context.Context, tx *sql.Tx, id string) (more bool, err error){
-		clearRows("run_tags", "name"), clearManifests, clearRows("run_blobs", "digest"),
+		clearRows("run_tags", "name"), clearRows("run_origins", "tag"), clearManifests, clearRows("run_blobs", "digest"),
 	} {
 		if err := s.inParts(ctx, s.db.WriteFreeing,
 			func(tx *sql.Tx) (bool, error) { return step(ctx, tx, id) }); err != nil {

@@ -93,11 +93,19 @@ var (
 	PutManifest = Call[None, None]{http.MethodPut, "/api/v1/sync/{id}/manifests/{digest}", http.StatusCreated, 0} // ?repository=NAME; the bytes, with Content-Type
 	TagSync     = Call[Tags, None]{http.MethodPost, "/api/v1/sync/{id}/tags", http.StatusNoContent, MaxList}
 	SetSources  = Call[Sources, None]{http.MethodPost, "/api/v1/sync/{id}/sources", http.StatusNoContent, MaxList}
+	// SetOrigins records what the tags of a run are mirrors of, and ListOrigins lists, in parts, what
+	// the tags of the registry are mirrors of.
+	SetOrigins  = Call[Origins, None]{http.MethodPost, "/api/v1/sync/{id}/origins", http.StatusNoContent, MaxList}
+	ListOrigins = Call[OriginsRequest, Origins]{http.MethodPost, "/api/v1/origins", http.StatusOK, MaxJSON}
 	CommitSync  = Call[None, None]{http.MethodPost, "/api/v1/sync/{id}/commit", http.StatusNoContent, 0}
 	// ListSyncs lists the last runs that were committed, and RollbackSync gives the tags that one
 	// moved their manifests of before.
 	ListSyncs    = Call[None, []PastSync]{http.MethodGet, "/api/v1/sync", http.StatusOK, 0}
 	RollbackSync = Call[RollbackRequest, Rollback]{http.MethodPost, "/api/v1/sync/{id}/rollback",
 		http.StatusOK, MaxJSON}
+	// GetResources gets the cluster resources. Users of every role may, over HTTPS; package documents
+	// answers it.
+	GetResources = Call[None, []Resource]{http.MethodGet, "/mirror/cluster-resources/", http.StatusOK, 0}
+
 	AbortSync = Call[None, None]{http.MethodDelete, "/api/v1/sync/{id}", http.StatusNoContent, 0}
 )

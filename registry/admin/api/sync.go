@@ -1,7 +1,9 @@
 package api
 
 import (
+	"encoding/json"
 	"errors"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -78,4 +80,27 @@ type Tag struct {
 // Sources lists by repository where its content comes from, as registry/path.
 type Sources struct {
 	Sources map[string][]string `json:"sources"`
+}
+
+// Origins lists what tags are mirrors of.
+type Origins struct {
+	Origins []Origin        `json:"origins"`
+	Next    *OriginsRequest `json:"next,omitempty"` // of the rest of a list; nil: there is none
+}
+
+// Origin is what a tag is a mirror of. About is JSON of package mirror.
+type Origin struct {
+	Repository string          `json:"repository"`
+	Tag        string          `json:"tag"`
+	Digest     digest.Digest   `json:"digest,omitzero"` // not of a request
+	Origin     string          `json:"origin"`
+	About      json.RawMessage `json:"about"`
+	Recorded   time.Time       `json:"recorded,omitzero"` // not of a request
+}
+
+// OriginsRequest asks for the origins after one.
+type OriginsRequest struct {
+	Repository string `json:"repository,omitempty"`
+	Tag        string `json:"tag,omitempty"`
+	Origin     string `json:"origin,omitempty"`
 }

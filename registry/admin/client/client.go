@@ -51,7 +51,7 @@ type Client struct {
 // Any other server is a *NotApplianceError. An appliance that rejects the login is a *Refused with
 // status 401, or 403 for a user of another role. Other errors mean that there was no answer.
 func Dial(ctx context.Context, addr, user, password string, trust *tls.Config) (*Client, error) {
-	c := newHTTPS(addr, user, password, trust)
+	c := NewHTTPS(addr, user, password, trust)
 	err := redial(ctx, func() error {
 		s, err := c.Status(ctx)
 		var refused *Refused
@@ -99,8 +99,9 @@ func redial(ctx context.Context, ask func() error) error {
 	return retry.Policy{Attempts: 3, Again: dropped}.Do(ctx, ask)
 }
 
-// newHTTPS returns the client of Dial, and asks nothing.
-func newHTTPS(addr, user, password string, trust *tls.Config) *Client {
+// NewHTTPS returns a client of the appliance at addr (host:port), and asks nothing. It is for the
+// calls that users of every role may make; the others need Dial.
+func NewHTTPS(addr, user, password string, trust *tls.Config) *Client {
 	if trust == nil {
 		trust = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
@@ -146,6 +147,11 @@ func (c *Client) Ping(ctx context.Context) error {
 // Status returns the state of the daemon.
 func (c *Client) Status(ctx context.Context) (api.Status, error) {
 	return call(ctx, c, api.GetStatus, api.None{})
+}
+
+// Resources returns the cluster resources of what the user may pull.
+func (c *Client) Resources(ctx context.Context) ([]api.Resource, error) {
+	return call(ctx, c, api.GetResources, api.None{})
 }
 
 // Users lists all users.

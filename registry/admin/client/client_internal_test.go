@@ -69,7 +69,7 @@ func TestRun_PutBlob_refused(t *testing.T) {
 		_, _ = io.WriteString(w, `{"error":"run x not found"}`)
 	}))
 	defer server.Close()
-	c := newHTTPS(server.Listener.Addr().String(), "u", "p", server.Client().Transport.(*http.Transport).TLSClientConfig)
+	c := NewHTTPS(server.Listener.Addr().String(), "u", "p", server.Client().Transport.(*http.Transport).TLSClientConfig)
 	defer c.Close()
 	c.http.Transport.(*http.Transport).ExpectContinueTimeout = time.Minute // on a slow machine too
 	err := (&Run{client: c, id: "x"}).PutBlob(t.Context(), "a", ocispec.Descriptor{Digest: digest.FromString("x"), Size: 1 << 40}, unread{t})
