@@ -1,16 +1,14 @@
 package release
 
 import (
-	"archive/tar"
-	"bufio"
-	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"path"
-	"slices"
 	"strings"
+
+	"github.com/mirror-appliance/appliance/mirror/layers"
 )
 
 // component is one image of a release.
@@ -36,8 +34,6 @@ const (
 	maxFile = 16 << 20
 	// maxFiles bounds the files of one payload.
 	maxFiles = 32
-	// maxLayer bounds the unpacked size of a layer, against one that unpacks without end.
-	maxLayer = 16 << 30
 )
 
 // needed reports whether a file of release-manifests is read: the list of components, the version,
@@ -57,55 +53,31 @@ var errNoReferences = errors.New("no " + referencesFile + " in it")
 // errWhiteout says that a layer removes the file from those below it.
 var errWhiteout = errors.New(referencesFile + " is removed by a layer above it")
 
-// readLayer looks for release-manifests in one layer, a tar that may be gzipped. Layers are read
-// from the top down, and the first with image-references is the right one. readLayer reads to the
-// end of r, since that is where a reader verifies a digest.
+// readLayer looks for release-manifests in one layer. Layers are read from the top down, and the
+// first with image-references is the right one.
 func readLayer(r io.Reader) (*unpacked, error) {
-	found, err := scanLayer(r)
-	if err != nil && !errors.Is(err, errNoReferences) && !errors.Is(err, errWhiteout) {
-		return nil, err
-	}
-	if _, rest := io.Copy(io.Discard, r); rest != nil {
-		return nil, rest
-	}
-	return found, err
-}
-
-func scanLayer(r io.Reader) (*unpacked, error) {
-	body, err := decompress(r)
-	if err != nil {
-		return nil, err
-	}
-	whiteouts := []string{manifestsDirectory + ".wh." + referencesName,
-		manifestsDirectory + ".wh..wh..opq", ".wh.release-manifests", ".wh..wh..opq"}
 	none := errNoReferences
 	files := map[string][]byte{}
-	t := tar.NewReader(io.LimitReader(body, maxLayer))
-	for {
-		h, err := t.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read the layer: %w", err)
-		}
-		name := strings.TrimPrefix(path.Clean("/"+h.Name), "/")
-		if slices.Contains(whiteouts, name) {
+	err := layers.Read(r, func(e layers.Entry, content io.Reader) (err error) {
+		if removes(e) {
 			none = errWhiteout // unless this layer has another one
+			return nil
 		}
-		file, ok := strings.CutPrefix(name, manifestsDirectory)
-		if !ok || !needed(file) {
-			continue
+		file, ok := strings.CutPrefix(e.Name, manifestsDirectory)
+		if !ok || !needed(file) || e.Kind == layers.Whiteout {
+			return nil
 		}
-		if h.Typeflag != tar.TypeReg {
-			return nil, fmt.Errorf("%s is not a regular file", name)
+		if e.Kind != layers.File {
+			return errors.New("it is not a regular file")
 		}
-		if files[file], err = readFile(t, name); err != nil {
-			return nil, err
+		if len(files) >= maxFiles {
+			return fmt.Errorf("%s has more than %d files that are read", manifestsDirectory, maxFiles)
 		}
-		if len(files) > maxFiles {
-			return nil, fmt.Errorf("%s has more than %d files that are read", manifestsDirectory, maxFiles)
-		}
+		files[file], err = readFile(content)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	if files[referencesName] == nil {
 		return nil, none
@@ -113,28 +85,17 @@ func scanLayer(r io.Reader) (*unpacked, error) {
 	return unpack(files)
 }
 
-// decompress recognises gzip by its magic number, since media types are not always right about it.
-func decompress(r io.Reader) (io.Reader, error) {
-	buffered := bufio.NewReader(r)
-	if magic, _ := buffered.Peek(2); string(magic) != "\x1f\x8b" { // a read repeats Peek's error
-		return buffered, nil
-	}
-	z, err := gzip.NewReader(buffered)
-	if err != nil {
-		return nil, fmt.Errorf("decompress the layer: %w", err)
-	}
-	return z, nil
+// removes reports whether an entry removes the list of components from the layers below.
+func removes(e layers.Entry) bool {
+	return (e.Kind == layers.Whiteout || e.Kind == layers.Opaque) && layers.Entry{Name: referencesFile}.In(e.Name)
 }
 
-func readFile(r io.Reader, name string) ([]byte, error) {
+func readFile(r io.Reader) ([]byte, error) {
 	raw, err := io.ReadAll(io.LimitReader(r, maxFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
+	if err == nil && len(raw) > maxFile {
+		err = fmt.Errorf("it has more than %d bytes", maxFile)
 	}
-	if len(raw) > maxFile {
-		return nil, fmt.Errorf("%s has more than %d bytes", name, maxFile)
-	}
-	return raw, nil
+	return raw, err
 }
 
 // unpack reads the files of a payload.

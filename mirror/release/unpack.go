@@ -93,16 +93,15 @@ func noteOf(payload digest.Digest, files map[string][]byte) []byte {
 func (c *Collector) fetch(ctx context.Context, payload *plan.Image) (*unpacked, error) {
 	last := fmt.Errorf("manifest %s names no image: %w", payload.Digest, errNoReferences)
 	for _, m := range payload.Manifests {
-		layers := layersOf(m)
-		for i := len(layers) - 1; i >= 0; i-- {
-			found, err := c.readLayer(ctx, payload, layers[i].Digest)
+		for _, layer := range slices.Backward(layersOf(m)) {
+			found, err := c.readLayer(ctx, payload, layer.Digest)
 			if err == nil {
 				return found, nil
 			}
 			if !errors.Is(err, errNoReferences) && !errors.Is(err, errWhiteout) {
 				return nil, err
 			}
-			last = hint.New(fmt.Errorf("layer %s: %w: it is no release payload", layers[i].Digest, err),
+			last = hint.New(fmt.Errorf("layer %s: %w: it is no release payload", layer.Digest, err),
 				"name a payload in platform.release, such as quay.io/openshift-release-dev/ocp-release:4.18.1-x86_64, and other images in additionalImages")
 			if errors.Is(err, errWhiteout) {
 				break
@@ -118,7 +117,11 @@ func (c *Collector) readLayer(ctx context.Context, payload *plan.Image, d digest
 		return nil, err
 	}
 	defer layer.Close()
-	return readLayer(layer)
+	found, err := readLayer(layer)
+	if err != nil && !errors.Is(err, errNoReferences) && !errors.Is(err, errWhiteout) {
+		err = fmt.Errorf("layer %s: %w", d, err)
+	}
+	return found, err
 }
 
 // layersOf returns the layers of a manifest that has been parsed before.
