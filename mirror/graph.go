@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"strings"
 
@@ -23,6 +24,8 @@ const (
 	graphBase = "registry.access.redhat.com/ubi9/ubi:latest"
 	// graphData has the data of the last graph image, for a run that cannot fetch any.
 	graphData = "graph-preparation/cincinnati-graph-data.tar.gz"
+	// graphMade has what was made of the graph image.
+	graphMade = "graph-preparation/image"
 )
 
 // graphImage collects the image with the data from which a cluster's update service makes its
@@ -103,8 +106,8 @@ func (g *graphImage) make(ctx context.Context, image *plan.Image, data []byte) e
 	if err != nil {
 		return err
 	}
-	made, err := rebuild.Append(ctx, source, base.Ref(), rebuild.Change{
-		Layer: layer, Cmd: updategraph.DataCommand(), Reason: "graph data of the update service", Tag: graphTag,
+	made, err := rebuild.Make(ctx, source, base.Ref(), g.workspace.path(graphMade), rebuild.Change{
+		Layer: func(w io.Writer) error { _, err := w.Write(layer); return err }, Cmd: updategraph.DataCommand(), Reason: "graph data of the update service", Tag: graphTag,
 	})
 	if err != nil {
 		return fmt.Errorf("the graph image is made of %s: %w", graphBase, err)

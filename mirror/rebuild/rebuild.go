@@ -1,24 +1,27 @@
-// Package rebuild makes an image of another by adding a layer to it and changing its configuration,
-// for each of its platforms: the graph data image, and later filtered operator catalogs.
+// Package rebuild makes an image of another, for each of its platforms: it takes directories out of
+// the layers, adds a layer on top, and changes the configuration. The graph data image and filtered
+// operator catalogs are made so.
 //
-// Use Append. An *Image is a source to mirror from: what was made comes from memory, all else from
-// the base's source. The result depends on the base and the change alone, so that a repeated run
-// makes the same digest. oc-mirror writes the time into it, and so every run of it pushes another
-// image.
+// Use Make, and Open for an image that was made before. An *Image is a source to mirror from: made
+// content comes from a directory, all else from the base's source. The result depends on the base
+// and the change alone, so that a repeated run makes the same digest. oc-mirror writes the time into
+// it, and so every run of it pushes another image.
+//
+// No whiteouts are written. OLM v1 unpacks a catalog's directory alone, and would never see one that
+// is beside it; and the files that a whiteout hides stay in the image.
 //
 // Refused: go-containerregistry's pkg/v1/mutate. It writes configurations anew from its own types,
 // which drops the keys that it does not know.
 package rebuild
 
 import (
-	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"maps"
+	"os"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -37,122 +40,139 @@ type Source interface {
 
 // Change is what is done to an image.
 type Change struct {
-	Layer  []byte // a tar, added on top
-	Cmd    []string
-	Labels map[string]string // added, and put in the place of those with the same name
-	Reason string            // of the layer, in the image's history
-	Tag    string            // by which the new image is found
+	// Without are directories that are taken out of the layers. One with a slash at its end stays
+	// itself, and is emptied.
+	Without []string
+	Layer   func(w io.Writer) error // writes a tar, which is added on top
+	Cmd     []string
+	Labels  map[string]string // added, and put in the place of those with the same name
+	Reason  string            // of the layer, in the image's history
+	Tag     string            // by which the new image is found
 }
 
 // maxConfig bounds the configuration of an image; a real one has some 10 KB.
 const maxConfig = 4 << 20
 
-// Image is an image that was made of another.
-type Image struct {
-	Root digest.Digest
+// maxDepth bounds indexes in indexes.
+const maxDepth = 5
 
-	tag       string
-	base      Source
-	manifests map[digest.Digest]made
-	blobs     map[digest.Digest][]byte
-}
-
-type made struct {
-	desc ocispec.Descriptor
-	body []byte
-}
-
-// Append changes the image that ref names. Attestations and other members of an index that are for
-// no platform are left out, since they are about the image as it was.
-func Append(ctx context.Context, base Source, ref string, c Change) (*Image, error) {
-	i := &Image{base: base, tag: c.Tag, manifests: map[digest.Digest]made{}, blobs: map[digest.Digest][]byte{}}
-	layer, err := i.compress(c.Layer)
+// Make changes the image that ref names. Made content is in the directory dir afterwards, in the
+// place of what was there; after an error, dir is as it was. Attestations and other members of an
+// index that are for no platform are left out, since they are about the image as it was.
+func Make(ctx context.Context, base Source, ref, dir string, c Change) (*Image, error) {
+	next := dir + ".next"
+	files, err := newFiles(next)
 	if err != nil {
 		return nil, err
 	}
-	desc, body, err := base.Manifest(ctx, ref)
-	if err != nil {
-		return nil, err
-	}
-	b := builder{image: i, change: c, layer: layer, diffID: digest.FromBytes(c.Layer)}
-	if image.IsIndex(desc.MediaType) {
-		desc, err = b.index(ctx, desc, body)
-	} else {
-		desc, err = b.manifest(ctx, desc, body)
-	}
+	defer os.RemoveAll(next)
+	b := &builder{base: base, files: files, change: c, stripped: map[digest.Digest]stripped{}}
+	root, err := b.make(ctx, ref)
 	if err != nil {
 		return nil, fmt.Errorf("rebuild %s: %w", ref, err)
 	}
-	i.Root = desc.Digest
-	return i, nil
-}
-
-// compress adds the layer and returns its descriptor without media type, which is that of the
-// base's family.
-func (i *Image) compress(layer []byte) (ocispec.Descriptor, error) {
-	var out bytes.Buffer
-	z := gzip.NewWriter(&out)
-	if _, err := z.Write(layer); err != nil {
-		return ocispec.Descriptor{}, err
+	if err := files.finish(root, dir); err != nil {
+		return nil, err
 	}
-	if err := z.Close(); err != nil {
-		return ocispec.Descriptor{}, err
-	}
-	return i.blob("", out.Bytes()), nil
-}
-
-func (i *Image) blob(mediaType string, data []byte) ocispec.Descriptor {
-	desc := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
-	i.blobs[desc.Digest] = data
-	return desc
-}
-
-// put adds a manifest and returns its descriptor.
-func (i *Image) put(mediaType string, manifest any) (ocispec.Descriptor, error) {
-	body, err := json.Marshal(manifest)
-	desc := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(body), Size: int64(len(body))}
-	i.manifests[desc.Digest] = made{desc, body}
-	return desc, err
+	return Open(base, dir, c.Tag)
 }
 
 // builder changes the manifests of one image.
 type builder struct {
-	image  *Image
-	change Change
-	layer  ocispec.Descriptor
-	diffID digest.Digest
+	base     Source
+	files    *files
+	change   Change
+	without  []directory
+	layer    layer // on top
+	stripped map[digest.Digest]stripped
 }
 
-func (b *builder) index(ctx context.Context, desc ocispec.Descriptor, body []byte) (ocispec.Descriptor, error) {
+func (b *builder) make(ctx context.Context, ref string) (root ocispec.Descriptor, err error) {
+	for _, name := range b.change.Without {
+		d, err := newDirectory(name)
+		if err != nil {
+			return root, err
+		}
+		b.without = append(b.without, d)
+	}
+	desc, body, err := b.base.Manifest(ctx, ref)
+	if err != nil {
+		return root, err
+	}
+	if b.layer, err = b.files.layer(b.change.Layer); err != nil {
+		return root, fmt.Errorf("write the new layer: %w", err)
+	}
+	if image.IsIndex(desc.MediaType) {
+		return b.index(ctx, desc, body, 0)
+	}
+	return b.manifest(ctx, desc, body)
+}
+
+// errNoPlatform says that an index has no image.
+var errNoPlatform = errors.New("it has no image for a platform")
+
+func (b *builder) index(ctx context.Context, desc ocispec.Descriptor, body []byte, depth int) (ocispec.Descriptor, error) {
 	var index ocispec.Index
 	if err := json.Unmarshal(body, &index); err != nil {
 		return ocispec.Descriptor{}, err
 	}
+	if depth > maxDepth {
+		return ocispec.Descriptor{}, fmt.Errorf("indexes are nested deeper than %d", maxDepth)
+	}
 	members := index.Manifests
-	index.Manifests = nil
+	index.Manifests, index.Subject = nil, nil
 	for _, m := range members {
-		if m.Platform == nil || m.Platform.OS == "unknown" || image.IsIndex(m.MediaType) {
+		changed, err := b.member(ctx, m, depth)
+		if errors.Is(err, errNoPlatform) {
 			continue
 		}
-		_, body, err := b.image.base.Manifest(ctx, m.Digest.String())
 		if err != nil {
 			return ocispec.Descriptor{}, err
 		}
-		changed, err := b.manifest(ctx, m, body)
-		if err != nil {
-			return ocispec.Descriptor{}, err
-		}
-		changed.Platform = m.Platform
+		changed.Platform, changed.Annotations = m.Platform, m.Annotations
 		index.Manifests = append(index.Manifests, changed)
 	}
 	if len(index.Manifests) == 0 {
-		return ocispec.Descriptor{}, fmt.Errorf("index %s has no image for a platform", desc.Digest)
+		return ocispec.Descriptor{}, fmt.Errorf("index %s: %w", desc.Digest, errNoPlatform)
 	}
 	index.MediaType = desc.MediaType
-	return b.image.put(desc.MediaType, index)
+	return b.files.manifest(desc.MediaType, index)
 }
 
-// layerTypes are the media types of a gzipped layer, by that of the manifest.
+// member changes a member of an index: errNoPlatform if it is not an image, or has none.
+func (b *builder) member(ctx context.Context, m ocispec.Descriptor, depth int) (ocispec.Descriptor, error) {
+	if m.Platform != nil && m.Platform.OS == "unknown" {
+		return ocispec.Descriptor{}, errNoPlatform
+	}
+	desc, body, err := b.base.Manifest(ctx, m.Digest.String())
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	if image.IsIndex(desc.MediaType) {
+		return b.index(ctx, desc, body, depth+1)
+	}
+	if m.Platform == nil && !hasFiles(body) {
+		return ocispec.Descriptor{}, errNoPlatform
+	}
+	return b.manifest(ctx, m, body)
+}
+
+// hasFiles reports whether the layers of a manifest are file systems. Those of signatures and
+// attestations are not. A layout need not say which platforms its images are for.
+func hasFiles(body []byte) bool {
+	var m ocispec.Manifest
+	if json.Unmarshal(body, &m) != nil || len(m.Layers) == 0 || m.Subject != nil {
+		return false
+	}
+	for _, l := range m.Layers {
+		if !strings.Contains(l.MediaType, ".tar") {
+			return false
+		}
+	}
+	return true
+}
+
+// layerType returns the media type of a gzipped layer, by that of the manifest.
 func layerType(manifest string) string {
 	if manifest == ocispec.MediaTypeImageManifest {
 		return ocispec.MediaTypeImageLayerGzip
@@ -168,24 +188,31 @@ func (b *builder) manifest(ctx context.Context, desc ocispec.Descriptor, body []
 	if err := json.Unmarshal(body, &m); err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	config, err := b.image.read(ctx, m.Config.Digest)
+	raw, err := read(ctx, b.base, m.Config.Digest)
 	if err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("configuration of %s: %w", desc.Digest, err)
 	}
-	if config, err = b.config(config); err != nil {
+	config, err := parseConfig(raw)
+	if err != nil {
 		return ocispec.Descriptor{}, fmt.Errorf("configuration of %s: %w", desc.Digest, err)
 	}
-	layer := b.layer
-	layer.MediaType = layerType(desc.MediaType)
+	if m.Layers, err = b.strip(ctx, desc.MediaType, m.Layers, config); err != nil {
+		return ocispec.Descriptor{}, fmt.Errorf("manifest %s: %w", desc.Digest, err)
+	}
+	if raw, err = config.change(b.change, b.layer.diffID); err != nil {
+		return ocispec.Descriptor{}, err
+	}
 	m.Versioned, m.MediaType, m.Subject = specs.Versioned{SchemaVersion: 2}, desc.MediaType, nil
-	m.Config = b.image.blob(m.Config.MediaType, config)
-	m.Layers = append(m.Layers, layer)
-	return b.image.put(desc.MediaType, m)
+	m.Layers = append(m.Layers, b.layer.descriptor(desc.MediaType))
+	if m.Config, err = b.files.put(m.Config.MediaType, raw); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	return b.files.manifest(desc.MediaType, m)
 }
 
-// read reads a blob of the base whole, which has few bytes.
-func (i *Image) read(ctx context.Context, d digest.Digest) ([]byte, error) {
-	body, _, err := i.base.Blob(ctx, d)
+// read reads a blob whole, which has few bytes.
+func read(ctx context.Context, base Source, d digest.Digest) ([]byte, error) {
+	body, _, err := base.Blob(ctx, d)
 	if err != nil {
 		return nil, err
 	}
@@ -195,134 +222,4 @@ func (i *Image) read(ctx context.Context, d digest.Digest) ([]byte, error) {
 		err = fmt.Errorf("it has more than %d bytes", maxConfig)
 	}
 	return data, err
-}
-
-// config changes the configuration of an image, see image-spec's config.md. Keys that are not known
-// here stay.
-func (b *builder) config(data []byte) ([]byte, error) {
-	var all map[string]json.RawMessage
-	var run map[string]json.RawMessage
-	var labels map[string]string
-	var rootfs ocispec.RootFS
-	var history []json.RawMessage
-	if err := json.Unmarshal(data, &all); err != nil {
-		return nil, err
-	}
-	for _, part := range []struct {
-		of   map[string]json.RawMessage
-		name string
-		to   any
-	}{{all, "config", &run}, {all, "rootfs", &rootfs}, {all, "history", &history}} {
-		if err := decode(part.of, part.name, part.to); err != nil {
-			return nil, err
-		}
-	}
-	if err := decode(run, "Labels", &labels); err != nil {
-		return nil, err
-	}
-	if run == nil {
-		run = map[string]json.RawMessage{}
-	}
-	if b.change.Labels != nil {
-		merged := maps.Clone(b.change.Labels)
-		for name, value := range labels {
-			if _, ok := merged[name]; !ok {
-				merged[name] = value
-			}
-		}
-		labels = merged
-	}
-	rootfs.DiffIDs = append(rootfs.DiffIDs, b.diffID)
-	if history != nil { // one that is there names each layer
-		entry, err := json.Marshal(ocispec.History{CreatedBy: "appliance", Comment: b.change.Reason})
-		if err != nil {
-			return nil, err
-		}
-		history = append(history, entry)
-	}
-	return encode(all, run, labels, rootfs, history, b.change.Cmd)
-}
-
-func decode(of map[string]json.RawMessage, name string, to any) error {
-	if len(of[name]) == 0 {
-		return nil
-	}
-	if err := json.Unmarshal(of[name], to); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	return nil
-}
-
-func encode(all, run map[string]json.RawMessage, labels map[string]string, rootfs ocispec.RootFS,
-	history []json.RawMessage, cmd []string) ([]byte, error) {
-	set := func(in map[string]json.RawMessage, name string, value any) error {
-		raw, err := json.Marshal(value)
-		in[name] = raw
-		return err
-	}
-	if cmd != nil {
-		if err := set(run, "Cmd", cmd); err != nil {
-			return nil, err
-		}
-		delete(run, "ArgsEscaped")
-	}
-	if labels != nil {
-		if err := set(run, "Labels", labels); err != nil {
-			return nil, err
-		}
-	}
-	if history != nil {
-		if err := set(all, "history", history); err != nil {
-			return nil, err
-		}
-	}
-	if err := set(all, "rootfs", rootfs); err != nil {
-		return nil, err
-	}
-	if err := set(all, "config", run); err != nil {
-		return nil, err
-	}
-	return json.Marshal(all)
-}
-
-// Manifest returns a manifest that was made.
-func (i *Image) Manifest(_ context.Context, ref string) (ocispec.Descriptor, []byte, error) {
-	d := digest.Digest(ref)
-	if ref == i.tag {
-		d = i.Root
-	}
-	m, ok := i.manifests[d]
-	if !ok {
-		return ocispec.Descriptor{}, nil, fmt.Errorf("rebuilt image: manifest %s: %w", ref, fs.ErrNotExist)
-	}
-	return m.desc, m.body, nil
-}
-
-// Blob opens a blob that was made, or one of the base.
-func (i *Image) Blob(ctx context.Context, d digest.Digest) (io.ReadCloser, int64, error) {
-	if data, ok := i.blobs[d]; ok {
-		return io.NopCloser(bytes.NewReader(data)), int64(len(data)), nil
-	}
-	return i.base.Blob(ctx, d)
-}
-
-// BlobFrom opens a blob at an offset, for a reader that verifies it.
-func (i *Image) BlobFrom(ctx context.Context, d digest.Digest, offset int64) (io.ReadCloser, int64, error) {
-	if data, ok := i.blobs[d]; ok && offset <= int64(len(data)) {
-		return io.NopCloser(bytes.NewReader(data[offset:])), int64(len(data)), nil
-	}
-	return i.base.BlobFrom(ctx, d, offset)
-}
-
-// Stat returns the size of a blob.
-func (i *Image) Stat(ctx context.Context, d digest.Digest) (int64, error) {
-	if data, ok := i.blobs[d]; ok {
-		return int64(len(data)), nil
-	}
-	return i.base.Stat(ctx, d)
-}
-
-// Referrers lists none: what was attached to the base is not about what was made of it.
-func (i *Image) Referrers(context.Context, digest.Digest) ([]ocispec.Descriptor, error) {
-	return nil, nil
 }
