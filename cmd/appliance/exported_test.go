@@ -20,8 +20,12 @@ func unusedExports() map[string]string {
 	return map[string]string{
 		"ansible-free/host.Under":                         "tests of the installer work below a temporary directory",
 		"internal/diskspace.Least":                        "tests of the store fill disks up to it",
-		"mirror/layers.Extract":                           "operator catalogs are read with it next",
+		"mirror/catalog.Bare":                             "the engine collects operators with it next",
+		"mirror/catalog.Catalog.Extract":                  "the engine collects operators with it next",
+		"mirror/catalog.Catalog.Rebuild":                  "the engine collects operators with it next",
+		"mirror/catalog.Find":                             "the engine collects operators with it next",
 		"mirror/imageset.Parse":                           "tests of the engine make configurations of text",
+		"mirror/rebuild.Open":                             "the engine collects operators with it next",
 		"registry/store/backup.Error":                     "tests of the store tell a refused backup from a failure",
 		"registry/store/integrity.ProblemBlob":            "a word of the report in JSON, which tests of verify compare",
 		"registry/store/integrity.ProblemDatabase":        "as ProblemBlob",

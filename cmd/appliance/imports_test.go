@@ -45,6 +45,7 @@ func rooms() map[string][]string {
 		"mirror/*":              nil,
 		"mirror/plan":           {"mirror/imageset"},
 		"mirror/archive":        {"mirror/plan"},
+		"mirror/catalog":        {"mirror/layers", "mirror/rebuild"},
 		"mirror/desttest":       {"mirror"},
 		"mirror/sourcetest":     {"mirror"},
 		"mirror/helm":           {"mirror/plan", "mirror/imageset"},

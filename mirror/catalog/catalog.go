@@ -1,0 +1,184 @@
+// Package catalog finds the file-based catalog of operators inside an image, extracts its files, and
+// makes an image with other files of it.
+//
+// Use Find, then Extract and Rebuild. The image comes from any source of a mirror: a registry, an
+// archive, an OCI layout. For a catalog that is a plain directory and no image, Bare is what an
+// image of it is made of.
+package catalog
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/image"
+)
+
+// Labels of an image's configuration: the directory of a file-based catalog, and the file of an
+// SQLite catalog, which came before those.
+const (
+	labelConfigs  = "operators.operatorframework.io.index.configs.v1"
+	labelDatabase = "operators.operatorframework.io.index.database.v1"
+)
+
+// Bounds of an image: of indexes in indexes, of its manifests, and of a configuration.
+const (
+	maxDepth     = 5
+	maxManifests = 100
+	maxConfig    = 4 << 20
+)
+
+// Source is one repository, as mirror.Source has it.
+type Source interface {
+	Manifest(ctx context.Context, ref string) (ocispec.Descriptor, []byte, error)
+	Blob(ctx context.Context, d digest.Digest) (io.ReadCloser, int64, error)
+	BlobFrom(ctx context.Context, d digest.Digest, offset int64) (io.ReadCloser, int64, error)
+	Stat(ctx context.Context, d digest.Digest) (int64, error)
+}
+
+// Catalog is a catalog in an image.
+type Catalog struct {
+	Digest    digest.Digest // of the image, or of the index that it is
+	Directory string        // of the catalog, in the image
+
+	source Source
+	layers []digest.Digest // of the first image that has the catalog
+	caches []string        // of all images of the index
+}
+
+// Find finds the catalog of the image that ref names: of an index, that of the first image whose
+// label names a directory. An image without the label is an error.
+func Find(ctx context.Context, source Source, ref string) (*Catalog, error) {
+	f := &finder{source: source, found: &Catalog{source: source}}
+	desc, body, err := source.Manifest(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	f.found.Digest = desc.Digest
+	if err := f.manifest(ctx, desc, body, 0); err != nil {
+		return nil, fmt.Errorf("catalog %s: %w", ref, err)
+	}
+	switch {
+	case f.found.Directory != "":
+		return f.found, nil
+	case f.database != "":
+		return nil, hint.New(fmt.Errorf("catalog %s is an SQLite catalog (its label %s names %s), which is not supported", ref, labelDatabase, f.database),
+			"name a file-based catalog: all catalogs since OpenShift 4.11 are; opm migrate makes one of an SQLite catalog")
+	}
+	return nil, hint.New(fmt.Errorf("catalog %s is not an operator catalog: its image has no label %s", ref, labelConfigs),
+		"name a catalog in mirror.operators, such as registry.redhat.io/redhat/redhat-operator-index:v4.18, and other images in additionalImages")
+}
+
+// finder reads the manifests and configurations of an image.
+type finder struct {
+	source    Source
+	found     *Catalog
+	database  string
+	manifests int
+}
+
+func (f *finder) manifest(ctx context.Context, desc ocispec.Descriptor, body []byte, depth int) error {
+	if f.manifests++; depth > maxDepth || f.manifests > maxManifests {
+		return fmt.Errorf("indexes are nested deeper than %d, or more than %d manifests are below one", maxDepth, maxManifests)
+	}
+	parsed, err := image.Parse(desc.MediaType, body)
+	if err != nil {
+		return fmt.Errorf("manifest %s: %w", desc.Digest, err)
+	}
+	if !image.IsIndex(desc.MediaType) {
+		if err := f.image(ctx, parsed); err != nil {
+			return fmt.Errorf("manifest %s: %w", desc.Digest, err)
+		}
+		return nil
+	}
+	for _, child := range parsed.References {
+		if child.Kind != image.Child || strings.HasPrefix(child.Platform, "unknown") {
+			continue
+		}
+		desc, body, err := f.source.Manifest(ctx, child.Digest.String())
+		if err == nil {
+			err = f.manifest(ctx, desc, body, depth+1)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// image reads the configuration of an image. An artifact has none.
+func (f *finder) image(ctx context.Context, m image.Manifest) error {
+	at := slices.IndexFunc(m.References, func(r image.Reference) bool { return r.Kind == image.Config })
+	if at < 0 {
+		return nil
+	}
+	body, _, err := f.source.Blob(ctx, m.References[at].Digest)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	raw, err := io.ReadAll(io.LimitReader(body, maxConfig+1))
+	if err == nil && len(raw) > maxConfig {
+		err = fmt.Errorf("its configuration has more than %d bytes", maxConfig)
+	}
+	var config ocispec.Image
+	if err == nil {
+		err = json.Unmarshal(raw, &config)
+	}
+	if err != nil {
+		return fmt.Errorf("read its configuration: %w", err)
+	}
+	return f.configuration(config.Config, m)
+}
+
+func (f *finder) configuration(c ocispec.ImageConfig, m image.Manifest) error {
+	f.database = max(f.database, c.Labels[labelDatabase])
+	directory := c.Labels[labelConfigs]
+	if directory == "" {
+		return nil
+	}
+	directory = path.Clean("/" + directory)
+	if directory == "/" {
+		return errors.New("its label " + labelConfigs + " names the root of the image")
+	}
+	if f.found.Directory == "" {
+		f.found.Directory = directory
+		for _, r := range m.References {
+			if r.Kind == image.Layer {
+				f.found.layers = append(f.found.layers, r.Digest)
+			}
+		}
+	} else if f.found.Directory != directory {
+		return fmt.Errorf("its catalog is in %s, and in %s in another image of the index", directory, f.found.Directory)
+	}
+	for _, cache := range cachesOf(append(slices.Clone(c.Entrypoint), c.Cmd...)) {
+		if !slices.Contains(f.found.caches, cache) {
+			f.found.caches = append(f.found.caches, cache)
+		}
+	}
+	return nil
+}
+
+// cachesOf returns the directories of opm's cache that a command names.
+func cachesOf(command []string) (all []string) {
+	const flag = "--cache-dir"
+	for n, word := range command {
+		dir, ok := strings.CutPrefix(word, flag+"=")
+		if word == flag && n+1 < len(command) {
+			dir, ok = command[n+1], true
+		}
+		if dir = path.Clean("/" + dir); ok && dir != "/" {
+			all = append(all, dir)
+		}
+	}
+	return all
+}

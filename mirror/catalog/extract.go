@@ -1,0 +1,85 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mirror-appliance/appliance/mirror/layers"
+	"github.com/mirror-appliance/appliance/mirror/rebuild"
+)
+
+// Extract writes the files of the catalog to a directory below parent that has its digest in its
+// name, and returns that. Files that are there were written whole, and nothing is read.
+//
+// The name is not the one that oc-mirror has, which leaves half of a catalog there when it is
+// interrupted, and takes it for whole afterwards.
+func (c *Catalog) Extract(ctx context.Context, parent string) (dir string, err error) {
+	dir = filepath.Join(parent, c.Digest.Encoded(), "catalog-files")
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return dir, nil
+	}
+	next := dir + ".next"
+	if err := errors.Join(os.RemoveAll(next), os.MkdirAll(next, 0o755)); err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(next)
+	root, err := os.OpenRoot(next)
+	if err != nil {
+		return "", err
+	}
+	err = layers.Extract(ctx, c.source, c.layers, c.Directory, root)
+	if err == nil {
+		err = c.whole(root)
+	}
+	if err = errors.Join(err, root.Close()); err != nil {
+		return "", fmt.Errorf("extract the catalog of image %s: %w", c.Digest, err)
+	}
+	return dir, os.Rename(next, dir)
+}
+
+// whole returns an error if there are no files, and syncs those that there are.
+func (c *Catalog) whole(root *os.Root) error {
+	files := 0
+	err := fs.WalkDir(root.FS(), ".", func(_ string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		files++
+		return nil
+	})
+	if err == nil && files == 0 {
+		err = fmt.Errorf("its directory %s has no files", c.Directory)
+	}
+	if err != nil {
+		return err
+	}
+	f, err := root.Open(".")
+	if err != nil {
+		return err
+	}
+	return errors.Join(unix.Syncfs(int(f.Fd())), f.Close())
+}
+
+// Rebuild makes an image in dir that has, in the place of the catalog's files and its cache, those
+// that write writes as a tar, for each platform of the image. rebuild.Open opens it again. opm makes
+// its cache when it starts: one with other files would stop it.
+func (c *Catalog) Rebuild(ctx context.Context, dir, tag string, write func(io.Writer) error) (*rebuild.Image, error) {
+	without := []string{c.Directory}
+	for _, cache := range c.caches {
+		if filepath.Dir(cache) == "/" {
+			cache += "/" // such as /tmp, which opm needs
+		}
+		without = append(without, cache)
+	}
+	return rebuild.Make(ctx, c.source, c.Digest.String(), dir, rebuild.Change{
+		Without: without, Layer: write, Cmd: []string{"serve", c.Directory},
+		Labels: map[string]string{labelConfigs: c.Directory}, Reason: "filtered operator catalog", Tag: tag,
+	})
+}
