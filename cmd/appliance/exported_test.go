@@ -25,6 +25,8 @@ func unusedExports() map[string]string {
 		"mirror/catalog.Catalog.Rebuild":                  "the engine collects operators with it next",
 		"mirror/catalog.Find":                             "the engine collects operators with it next",
 		"mirror/imageset.Parse":                           "tests of the engine make configurations of text",
+		"mirror/operator.Index.Select":                    "the engine collects operators with it next",
+		"mirror/operator.Scan":                            "the engine collects operators with it next",
 		"mirror/rebuild.Open":                             "the engine collects operators with it next",
 		"registry/store/backup.Error":                     "tests of the store tell a refused backup from a failure",
 		"registry/store/integrity.ProblemBlob":            "a word of the report in JSON, which tests of verify compare",

@@ -49,6 +49,7 @@ func rooms() map[string][]string {
 		"mirror/desttest":       {"mirror"},
 		"mirror/sourcetest":     {"mirror"},
 		"mirror/helm":           {"mirror/plan", "mirror/imageset"},
+		"mirror/operator":       {"mirror/imageset"},
 		"mirror/rebuild":        {"mirror/layers", "mirror/ocilayout"},
 		"mirror/release":        {"mirror/layers", "mirror/plan", "mirror/imageset", "mirror/updategraph", "mirror/signature"},
 		"installer":             {"ansible-free/host", "systemd", "tlsgen", "registry/config", "registry/auth", "registry/admin/api", "registry/admin/client"},

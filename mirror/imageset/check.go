@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	masterminds "github.com/Masterminds/semver/v3"
 	"github.com/blang/semver/v4"
 
 	"github.com/mirror-appliance/appliance/internal/image"
@@ -134,6 +135,31 @@ func (d *decoder) checkVersion(at, what, key, v string) (semver.Version, bool) {
 	return parsed, true
 }
 
+// checkBounds checks a range of versions of operators, whose bounds may be shorter than versions:
+// 4.12, v1.2.0 and 1 are bounds.
+func (d *decoder) checkBounds(at, what, lowest, highest string) {
+	var versions [2]*masterminds.Version
+	for i, bound := range []struct{ key, text string }{{"minVersion", lowest}, {"maxVersion", highest}} {
+		if bound.text == "" {
+			continue
+		}
+		v, err := masterminds.NewVersion(bound.text)
+		if err != nil {
+			d.at(at+"."+bound.key, "write numbers with dots, like 4.18.2 or 4.18",
+				"%s: %s %q must respect semantic versioning notation", what, bound.key, bound.text)
+		}
+		versions[i] = v
+	}
+	if versions[0] == nil || versions[1] == nil || !versions[0].GreaterThan(versions[1]) {
+		return
+	}
+	// A maximum of one or two numbers takes in all that begins with it: 4.12.3 is below 4.12.
+	upTo, err := masterminds.NewConstraint("<=" + highest)
+	if err != nil || !upTo.Check(versions[0]) {
+		d.at(at+".minVersion", "swap them", "%s: minVersion %s is above maxVersion %s", what, lowest, highest)
+	}
+}
+
 func (d *decoder) checkOSArch(path string, list []OSArch) {
 	for i, p := range list {
 		if p.OS == "" || p.Architecture == "" {
@@ -239,8 +265,13 @@ func (d *decoder) checkPackages(at string, o Operator) {
 			d.at(at, "merge the two entries", "catalog %q: duplicate package entry %q", o.Catalog, p.Name)
 		}
 		seen[p.Name] = true
-		d.checkRange(at, what, p.MinVersion, p.MaxVersion)
+		d.checkBounds(at, what, p.MinVersion, p.MaxVersion)
 		d.checkPackageChannels(at, what, p)
+		ranged := p.MinVersion != "" || p.MaxVersion != "" || len(p.Channels) > 0
+		if len(p.Bundles) > 0 && (ranged || o.Full) {
+			d.at(at+".bundles", "name the bundles, or channels and versions",
+				"package %q at index [%d] is invalid: mixing both filtering by bundles and filtering by channels or versionRange is not allowed", p.Name, i)
+		}
 	}
 }
 
@@ -254,7 +285,7 @@ func (d *decoder) checkPackageChannels(at, what string, p Package) {
 		}
 		seen[c.Name] = true
 		ranged = ranged || c.MinVersion != "" || c.MaxVersion != ""
-		d.checkRange(at, fmt.Sprintf("%s: channel %q", what, c.Name), c.MinVersion, c.MaxVersion)
+		d.checkBounds(at, fmt.Sprintf("%s: channel %q", what, c.Name), c.MinVersion, c.MaxVersion)
 	}
 	if ranged && (p.MinVersion != "" || p.MaxVersion != "") {
 		d.at(at, "keep the versions of the package or those of its channels",

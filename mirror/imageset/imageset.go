@@ -119,7 +119,11 @@ type Package struct {
 	MaxVersion     string
 	DefaultChannel string
 	Channels       []PackageChannel
+	Bundles        []PackageBundle // of oc-mirror 4.16 and 4.17
 }
+
+// PackageBundle is one bundle of a package, by its name.
+type PackageBundle struct{ Name string }
 
 // PackageChannel is one channel of a package.
 type PackageChannel struct {

@@ -44,8 +44,6 @@ func unknownHint(key string) string {
 		return "remove originalRef and put the reference in catalog"
 	case "minBundle":
 		return "write minVersion instead of minBundle"
-	case "bundles":
-		return "select the bundles with minVersion and maxVersion; lists of bundles went out with oc-mirror 4.18"
 	case "delete":
 		return "deleting is asked for in a file of kind DeleteImageSetConfiguration"
 	}
