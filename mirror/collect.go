@@ -257,7 +257,7 @@ func (a *additional) Collect(_ context.Context, p *plan.Plan) error {
 			p.Failures = append(p.Failures, plan.Failed(image, err))
 			continue
 		}
-		repo, tag := ref.Path, ref.DestinationTag()
+		repo, tag := ref.DestinationPath(), ref.DestinationTag()
 		if listed.TargetRepo != "" {
 			repo = listed.TargetRepo
 		}

@@ -379,8 +379,6 @@ func TestPlan_unbuiltSectionsAreRefused(t *testing.T) {
 	src := newSource(t)
 	for _, tc := range []struct{ name, config, place, what string }{
 		{"operators", additional + "  operators:\n  - catalog: HOST/redhat/redhat-operator-index:v4.18\n", "isc.yaml:7", "operator catalogs"},
-		{"a layout on disk", "  additionalImages:\n  - name: oci:///tmp/x\n", "isc.yaml:5", "oci://"},
-		{"a release on disk", "  platform:\n    release: oci:///tmp/x\n", "isc.yaml:5", "oci://"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newSetupFrom(t, src, tc.config)

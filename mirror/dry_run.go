@@ -19,11 +19,11 @@ import (
 func (e *engine) writeDryRun(p *plan.Plan, lacks map[*plan.Image]bool) (mapping string, err error) {
 	var all, missing strings.Builder
 	for _, i := range p.Images {
-		source := i.Reference.Pull()
+		source := i.Reference.Location()
 		if madeHere(i) {
-			source = e.destination(i) // as in oc-mirror: there is no other
+			source = "docker://" + e.destination(i) // as in oc-mirror: there is no other
 		}
-		line := fmt.Sprintf("docker://%s=docker://%s\n", source, e.destination(i))
+		line := fmt.Sprintf("%s=docker://%s\n", source, e.destination(i))
 		all.WriteString(line)
 		if lacks[i] {
 			missing.WriteString(line)
@@ -79,13 +79,12 @@ func (v *inventory) lacking(ctx context.Context, p *plan.Plan) (map[*plan.Image]
 // keeps its tag.
 func (e *engine) members(i *plan.Image) string {
 	var lines strings.Builder
-	source := i.Reference.Name()
-	if i.Reference.Tag != "" {
-		source += ":" + i.Reference.Tag
-	}
+	of := i.Reference
+	of.Digest = ""
+	source := strings.TrimSuffix(of.Location(), ":")
 	for _, m := range i.Manifests {
 		if m.Descriptor.Digest != i.Digest && image.IsIndex(root(i).MediaType) {
-			fmt.Fprintf(&lines, "docker://%s@%s=docker://%s/%s@%[2]s\n", source,
+			fmt.Fprintf(&lines, "%s@%s=docker://%s/%s@%[2]s\n", source,
 				m.Descriptor.Digest, e.o.Registry, i.Repository)
 		}
 	}

@@ -73,7 +73,7 @@ func (x *execution) recordSources(ctx context.Context, p *plan.Plan) {
 	}
 	from, known := map[string][]string{}, map[[2]string]bool{}
 	for _, i := range p.Images {
-		if madeHere(i) {
+		if madeHere(i) || i.Reference.IsLayout() {
 			continue
 		}
 		name := i.Reference.Registry() + "/" + i.Reference.Repository()

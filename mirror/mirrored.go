@@ -153,7 +153,7 @@ func (i mirroredImage) describe(at, graph string, r *resources.Mirrored) {
 	}
 	class := i.Type.Class()
 	ref, err := imageset.ParseReference(i.Origin)
-	if err != nil || class.MirrorSets == "" {
+	if err != nil || class.MirrorSets == "" || ref.IsLayout() { // a cluster cannot ask for a directory
 		return
 	}
 	r.Images = append(r.Images, resources.Image{

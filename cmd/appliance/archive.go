@@ -151,8 +151,8 @@ func (o *archiveOptions) fromArchives(ctx context.Context, run *mirror.Options) 
 	}
 	for _, i := range run.Config.Mirror.AdditionalImages {
 		ref, err := imageset.ParseReference(i.Name)
-		if err == nil && ref.Tag != "" && i.TargetRepo+i.TargetTag != "" {
-			a.Alias(ref.Name()+":"+ref.Tag, cmp.Or(i.TargetRepo, ref.Path), cmp.Or(i.TargetTag, ref.Tag))
+		if err == nil && (ref.Tag != "" && i.TargetRepo+i.TargetTag != "" || ref.IsLayout()) {
+			a.Alias(ref.Name()+":"+ref.Tag, cmp.Or(i.TargetRepo, ref.DestinationPath()), cmp.Or(i.TargetTag, ref.DestinationTag()))
 		}
 	}
 	run.Documents, run.Workspace = a, cmp.Or(run.Workspace, dirs[0])

@@ -285,10 +285,8 @@ func (o *mirrorOptions) reads(ctx context.Context, log *slog.Logger) (run mirror
 	}
 	documents, charts := &documents{o: o}, &helmProgram{}
 	return mirror.Options{
-			Config: config,
-			Open: func(ref imageset.Reference) (mirror.Source, error) {
-				return from.Open(ref.Registry(), ref.Repository())
-			},
+			Config:         config,
+			Open:           from.open,
 			Graph:          updategraph.Client{URL: service, HTTP: get.HTTP, Ends: ends},
 			Signatures:     signatures,
 			Charts:         mirror.Charts{Fetch: documents.fetch, Keychain: keys, Render: helm.Process(charts.command)},
@@ -388,8 +386,8 @@ func dryRun(ctx context.Context, std stdio, run mirror.Options, progress *progre
 	progress.json.plan(p)
 	if progress.json == nil {
 		for _, i := range p.Images {
-			fmt.Fprintln(std.out, plain.Line(fmt.Sprintf("docker://%s=docker://%s/%s:%s",
-				i.Reference.Pull(), p.Registry, i.Repository, i.Tag)))
+			fmt.Fprintln(std.out, plain.Line(fmt.Sprintf("%s=docker://%s/%s:%s",
+				i.Reference.Location(), p.Registry, i.Repository, i.Tag)))
 		}
 	}
 	progress.plan(p)

@@ -6,7 +6,10 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 
+	"github.com/mirror-appliance/appliance/mirror"
+	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/location"
+	"github.com/mirror-appliance/appliance/mirror/ocilayout"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
 )
 
@@ -20,6 +23,14 @@ func (s *sources) close() {
 	for _, registries := range s.kinds {
 		registries.Close()
 	}
+}
+
+// open returns the source of an image: a registry, or an OCI layout on disk.
+func (s *sources) open(ref imageset.Reference) (mirror.Source, error) {
+	if ref.IsLayout() {
+		return ocilayout.Open(ref.Path)
+	}
+	return s.Open(ref.Registry(), ref.Repository())
 }
 
 // openSources returns the registries that are read with keys, where registries.conf says. It sends

@@ -184,6 +184,9 @@ func (d *decoder) checkAdditional(images []AdditionalImage) {
 		case ref.Tag == "" && strings.HasPrefix(ref.Digest.String(), "sha512:") && img.TargetTag == "":
 			d.inAdditional(at+".name", "give it a targetTag",
 				"additional image %s: its digest is too long to become its tag", img.Name)
+		case img.TargetRepo == "" && !image.ValidRepository(ref.DestinationPath()):
+			d.inAdditional(at+".name", "give it a targetRepo",
+				"additional image %s: its directory cannot be the name of a repository", img.Name)
 		}
 		if img.TargetRepo != "" && !image.ValidRepository(img.TargetRepo) {
 			d.inAdditional(at+".targetRepo", "write path elements in lower case, without host, tag or digest",

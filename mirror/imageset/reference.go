@@ -2,6 +2,7 @@ package imageset
 
 import (
 	"fmt"
+	"path"
 	"regexp"
 	"strconv"
 	"strings"
@@ -21,7 +22,7 @@ import (
 type Reference struct {
 	Transport string // "docker" or "oci"
 	Domain    string // may be empty
-	Path      string // without domain
+	Path      string // without domain; of oci, a directory
 	Tag       string // may be empty
 	Digest    digest.Digest
 }
@@ -38,8 +39,7 @@ func ParseReference(s string) (Reference, error) {
 		return Reference{}, badReference(s, "transport %q is unknown", r.Transport)
 	}
 	if r.Transport == "oci" {
-		r.Path = rest
-		return r, nil
+		return layoutReference(s, rest)
 	}
 	if at := strings.IndexByte(rest, '@'); at >= 0 && at < strings.IndexByte(rest, '/') {
 		return Reference{}, badReference("…"+rest[at:], "it has a login in it, which the logs would show: podman login keeps it")
@@ -58,11 +58,11 @@ func ParseReference(s string) (Reference, error) {
 			return Reference{}, badReference(s, "%q is not a tag", r.Tag)
 		}
 	}
-	if first, path, ok := strings.Cut(rest, "/"); ok {
+	if first, below, ok := strings.Cut(rest, "/"); ok {
 		if !domainForm.MatchString(first) || !hasPort(first) {
 			return Reference{}, badReference(s, "%q is not a registry", first)
 		}
-		r.Domain, r.Path = first, path
+		r.Domain, r.Path = first, below
 	} else {
 		r.Path = rest
 	}
@@ -73,6 +73,33 @@ func ParseReference(s string) (Reference, error) {
 		return Reference{}, badReference(s, "tag and digest are empty")
 	}
 	return r, nil
+}
+
+// layoutReference splits a reference to an OCI layout: a directory, and perhaps the tag of one of its
+// images.
+func layoutReference(s, rest string) (Reference, error) {
+	r := Reference{Transport: "oci", Path: rest}
+	if i := strings.LastIndexByte(rest, ':'); i > strings.LastIndexByte(rest, '/') {
+		r.Path, r.Tag = rest[:i], rest[i+1:]
+		if image.CheckTag(r.Tag) != nil {
+			return Reference{}, badReference(s, "%q is not a tag", r.Tag)
+		}
+	}
+	if strings.Trim(r.Path, "/") == "" {
+		return Reference{}, badReference(s, "it names no directory")
+	}
+	return r, nil
+}
+
+// IsLayout reports whether the image is in an OCI layout on disk, and Path that directory.
+func (r Reference) IsLayout() bool { return r.Transport == "oci" }
+
+// DestinationPath returns the repository that the image has in a mirror.
+func (r Reference) DestinationPath() string {
+	if r.IsLayout() {
+		return strings.TrimPrefix(path.Clean("/"+r.Path), "/")
+	}
+	return r.Path
 }
 
 var domainForm = regexp.MustCompile(`^(?:\[[0-9a-fA-F:.]+\]|[\w.-]+)(?::[0-9]+)?$`)
@@ -106,10 +133,21 @@ func (r Reference) String() string {
 
 // Pull returns the reference that the image is pulled by: a digest has precedence over a tag.
 func (r Reference) Pull() string {
+	if r.IsLayout() {
+		return r.String()
+	}
 	if r.Digest != "" {
 		return r.Name() + "@" + r.Digest.String()
 	}
 	return r.Name() + ":" + r.Tag
+}
+
+// Location returns Pull with its transport.
+func (r Reference) Location() string {
+	if r.IsLayout() {
+		return "oci://" + r.Pull()
+	}
+	return "docker://" + r.Pull()
 }
 
 // Ref returns the tag or digest that the image is pulled by.
@@ -121,10 +159,13 @@ func (r Reference) Ref() string {
 }
 
 // DestinationTag returns the tag that the image has in a mirror: its own, or one
-// made of its digest.
+// made of its digest; "latest" for an OCI layout.
 func (r Reference) DestinationTag() string {
 	if r.Tag != "" {
 		return r.Tag
+	}
+	if r.Digest == "" { // an OCI layout's
+		return "latest"
 	}
 	return r.Digest.Algorithm().String() + "-" + r.Digest.Encoded()
 }
@@ -154,6 +195,9 @@ func (r Reference) Repository() string {
 // Canonical returns the registry and repository under which a cluster asks for the image, however
 // its name is written: Docker Hub's short names are docker.io/library/… and docker.io/….
 func (r Reference) Canonical() string {
+	if r.IsLayout() {
+		return "oci:" + r.Path
+	}
 	registry, repository := r.Registry(), r.Repository()
 	if registry == "index.docker.io" || registry == "registry-1.docker.io" {
 		registry = "docker.io"

@@ -27,3 +27,22 @@ func TestReference_Canonical(t *testing.T) {
 		}
 	}
 }
+
+func TestParseReference_layouts(t *testing.T) {
+	for text, want := range map[string][4]string{ // directory, tag, repository and tag in a mirror
+		"oci:///dir/name":    {"/dir/name", "", "dir/name", "latest"},
+		"oci:///dir/name:v1": {"/dir/name", "v1", "dir/name", "v1"},
+		"oci://here/a:b/c/":  {"here/a:b/c/", "", "here/a:b/c", "latest"},
+		"oci://./x":          {"./x", "", "x", "latest"},
+	} {
+		r, err := imageset.ParseReference(text)
+		if got := [4]string{r.Path, r.Tag, r.DestinationPath(), r.DestinationTag()}; err != nil || got != want || !r.IsLayout() {
+			t.Errorf("%s: %q, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"oci://", "oci:///", "oci:///:v1", "oci:///x:not a tag"} {
+		if r, err := imageset.ParseReference(text); err == nil {
+			t.Errorf("%s: %+v", text, r)
+		}
+	}
+}

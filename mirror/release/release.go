@@ -117,8 +117,8 @@ func (c *Collector) namedPayload(name string) (*plan.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	tag := ref.Tag
-	if tag == "" {
+	tag := ref.DestinationTag()
+	if ref.Tag == "" && ref.Digest != "" {
 		tag = ref.Digest.Encoded()
 	}
 	return c.payload(name, ref, tag, c.Config.At("mirror.platform.release")), nil
