@@ -161,14 +161,28 @@ func DryRun(ctx context.Context, o Options) (p *plan.Plan, mapping string, err e
 		return nil, "", err
 	}
 	defer unlock()
-	if p, err = e.collect(ctx); err != nil {
-		return nil, "", err
-	}
-	dst, err := o.Begin(ctx, "dry run of "+o.Config.File)
+	p, lacks, err := e.dryRun(ctx)
 	if err != nil {
 		return nil, "", err
 	}
-	var lacks map[*plan.Image]bool
+	if mapping, err = e.writeDryRun(p, lacks); err != nil {
+		return nil, "", err
+	}
+	if len(p.Failures) > 0 {
+		err = incomplete(p.Failures, len(p.Images)+len(p.Failures), true)
+	}
+	return p, mapping, err
+}
+
+// dryRun plans, and finds out what the destination lacks.
+func (e *engine) dryRun(ctx context.Context) (p *plan.Plan, lacks map[*plan.Image]bool, err error) {
+	if p, err = e.collect(ctx); err != nil {
+		return nil, nil, err
+	}
+	dst, err := e.o.Begin(ctx, "dry run of "+e.o.Config.File)
+	if err != nil {
+		return nil, nil, err
+	}
 	if err = e.compare(ctx, p, dst); err == nil {
 		err = announce(ctx, p, dst)
 	}
@@ -181,16 +195,7 @@ func DryRun(ctx context.Context, o Options) (p *plan.Plan, mapping string, err e
 	if abort := dst.Abort(context.WithoutCancel(ctx)); err == nil {
 		err = abort
 	}
-	if err != nil {
-		return nil, "", err
-	}
-	if mapping, err = e.writeDryRun(p, lacks); err != nil {
-		return nil, "", err
-	}
-	if len(p.Failures) > 0 {
-		err = incomplete(p.Failures, len(p.Images)+len(p.Failures), true)
-	}
-	return p, mapping, err
+	return p, lacks, err
 }
 
 // CheckParallel checks Options.ParallelImages and ParallelLayers. The error has oc-mirror's words.

@@ -162,7 +162,7 @@ type pruner struct {
 	*remote.Run
 }
 
-func (o *deleteOptions) pruner(ctx context.Context, registry string, keys authn.Keychain,
+func (o *mirrorOptions) pruner(ctx context.Context, registry string, keys authn.Keychain,
 	log *slog.Logger) (*pruner, *tls.Config, error) {
 	files, err := upstream.TrustFiles(o.destCertDir, registry)
 	if err != nil {

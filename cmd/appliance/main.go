@@ -133,6 +133,8 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newScrubCommand(plain),
 		newSyncCommand(plain),
 		newInventoryCommand(plain),
+		newImageSetCommand(plain),
+		newDriftCommand(plain),
 		newBackupCommand(plain),
 		newRestoreCommand(plain),
 		newPrepareCommand(plain),

@@ -126,7 +126,7 @@ listed; else the sum of
 	}
 	o.addFlags(c.Flags())
 	addOCMirror(c, std.plain())
-	c.AddCommand(newResourcesCommand(std.plain()))
+	c.AddCommand(newResourcesCommand(std.plain()), newPruneCommand(std.plain()))
 	return c
 }
 

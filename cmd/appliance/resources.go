@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/mirror-appliance/appliance/internal/durable"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/mirror"
@@ -167,15 +166,8 @@ func writeResourcesInto(w io.Writer, dir string, files []api.Resource) error {
 	for _, f := range files {
 		names[f.Name] = true
 		path := filepath.Join(dir, f.Name)
-		tmp, err := os.CreateTemp(dir, "."+f.Name+".*.tmp")
-		if err == nil {
-			err = tmp.Chmod(0o644)
-		}
-		if err == nil {
-			err = durable.Replace(path, tmp, []byte(f.Data))
-		}
-		if err != nil {
-			return fmt.Errorf("write %s: %w", path, err)
+		if err := replaceFile(path, []byte(f.Data)); err != nil {
+			return err
 		}
 		fmt.Fprintln(w, path)
 	}

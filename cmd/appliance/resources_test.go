@@ -39,8 +39,8 @@ func newSite(t *testing.T) *site {
 	text = []byte(strings.Replace(string(text), "port: 8443", "port: "+port, 1))
 	must(t, os.WriteFile(config.Path(s.root), text, 0o644))
 	s.start(t)
-	for _, role := range []string{"admin", "pull"} {
-		_, err := s.admin.CreateUser(t.Context(), api.NewUser{Name: role, Role: role, Password: faultPassword})
+	for _, role := range []string{"admin", "pull", "init"} {
+		_, err := s.admin.CreateUser(t.Context(), api.NewUser{Name: role, Role: strings.Replace(role, "init", "admin", 1), Password: faultPassword})
 		must(t, err)
 	}
 	return s

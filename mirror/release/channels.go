@@ -163,3 +163,14 @@ func machine(arch string) string {
 	}
 	return arch
 }
+
+// Architecture returns the architecture that has a name in the tags of releases.
+func Architecture(machine string) string {
+	switch machine {
+	case "x86_64":
+		return "amd64"
+	case "aarch64":
+		return "arm64"
+	}
+	return machine
+}

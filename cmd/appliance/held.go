@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mirror-appliance/appliance/internal/durable"
+	"github.com/mirror-appliance/appliance/mirror"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
+)
+
+func newImageSetCommand(std stdio) *cobra.Command {
+	c := &cobra.Command{
+		Use: "imageset", Short: "Image set configurations of what there is",
+		Args: noSuchCommand, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.AddCommand(newFromStoreCommand(std))
+	return c
+}
+
+type fromStoreOptions struct {
+	applianceOptions
+	output string
+}
+
+func newFromStoreCommand(std stdio) *cobra.Command {
+	var o fromStoreOptions
+	c := &cobra.Command{
+		Use:   "from-store [docker://HOST:PORT] [-o FILE]",
+		Short: "Write an ImageSetConfiguration of what an appliance has",
+		Long: `Write an ImageSetConfiguration (v2alpha1) of what was mirrored into the appliance of this host, or into another, as a
+user of role admin: channels with the releases that they led to, and additional images. What was not recorded, or what
+a configuration cannot say, is in comments. The same content gives the same file.`,
+		Example: "  appliance imageset from-store -o imageset.yaml",
+		Args:    cobra.MaximumNArgs(1),
+		RunE:    func(c *cobra.Command, args []string) error { return runFromStore(c.Context(), std, o, args) },
+	}
+	o.addFlags(c.Flags())
+	c.Flags().StringVarP(&o.output, "output", "o", "-", "the file to write; - for standard output")
+	return c
+}
+
+func runFromStore(ctx context.Context, std stdio, o fromStoreOptions, args []string) error {
+	var text []byte
+	err := o.ask(ctx, std, args, func(control *client.Client) (err error) {
+		text, err = heldImageSet(ctx, control)
+		return err
+	})
+	if err != nil || o.output == "-" {
+		if err == nil {
+			_, err = std.out.Write(text)
+		}
+		return err
+	}
+	if err := replaceFile(o.output, text); err != nil {
+		return err
+	}
+	fmt.Fprintln(std.out, o.output)
+	return nil
+}
+
+// replaceFile writes a file that a reader sees whole.
+func replaceFile(path string, data []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
+	if err == nil {
+		err = tmp.Chmod(0o644)
+	}
+	if err == nil {
+		err = durable.Replace(path, tmp, data)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+func heldImageSet(ctx context.Context, control *client.Client) ([]byte, error) {
+	recorded, err := control.Origins(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var origins []mirror.Origin
+	known := map[string]bool{}
+	for _, o := range recorded {
+		known[o.Repository+":"+o.Tag] = true
+		origins = append(origins, mirror.Origin{Repository: o.Repository, Tag: o.Tag, About: o.About, Recorded: o.Recorded})
+	}
+	var unrecorded []string
+	err = control.Inventory(ctx, func(part api.Inventory) {
+		for _, t := range part.Tags {
+			attached := strings.HasPrefix(t.Tag, "sha256-") && strings.Contains(t.Tag, ".")
+			if name := t.Repository + ":" + t.Tag; !known[name] && !attached {
+				unrecorded = append(unrecorded, name)
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return mirror.HeldImageSet(origins, unrecorded)
+}

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mirror-appliance/appliance/mirror"
+)
+
+func newPruneCommand(std stdio) *cobra.Command {
+	var o deleteOptions
+	c := &cobra.Command{
+		Use:   "prune {-c FILE --workspace file://DIR | --delete-yaml-file FILE} docker://HOST:PORT[/PATH]",
+		Short: "Delete what was mirrored and is no longer asked for: list it, then delete the list",
+		Long: `Delete images in two steps, as delete does. With -c it lists what the runs of the workspace have mirrored and
+neither this image set nor the last run of another one asks for any more, and how much of it is at the registry;
+nothing is deleted. Then --delete-yaml-file deletes the images of the list, with their signatures.
+
+Nothing is listed while an image of the image set cannot be planned or is not at the destination yet: what is there
+would go before what replaces it comes.`,
+		Example: `  appliance mirror prune -c imageset.yaml --workspace file:///data/mirror docker://registry.example.com:8443
+  appliance mirror prune --delete-yaml-file /data/mirror/working-dir/delete/delete-images-prune.yaml docker://registry.example.com:8443 --gc`,
+		Args: takes(1, "one registry, such as docker://registry.example.com:8443"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := o.readCommon(c, std); err != nil {
+				return err
+			}
+			o.force = isSet(c.Flags(), "force")
+			if o.list != "" {
+				return runDelete(c.Context(), std, o, args)
+			}
+			return runPrune(c.Context(), std, o, args[0])
+		},
+	}
+	f := c.Flags()
+	o.addCommon(f)
+	f.StringVar(&o.id, "delete-id", "prune", "a part of the name of the list")
+	pathVar(f, &o.list, "delete-yaml-file", "", "the list to delete")
+	f.BoolVar(&o.gc, "gc", false, "then free the space, at an appliance")
+	f.Lookup("force").Usage = "delete also what other image sets of the workspace have mirrored"
+	for _, flag := range []string{"config", "workspace", "from", "dest-tls-verify", "dest-cert-dir", "force", "output", "max-nested-paths"} {
+		f.Lookup(flag).Hidden = false
+	}
+	return c
+}
+
+func runPrune(ctx context.Context, std stdio, o deleteOptions, argument string) error {
+	d, err := against(ctx, std, o.mirrorOptions, argument,
+		func(ctx context.Context, run mirror.Options, at mirror.Pruner) (*mirror.Deletion, error) {
+			return mirror.PlanPrune(ctx, run, at, mirror.DeleteList{ID: o.id})
+		})
+	if err == nil && len(d.Items) == 0 && o.output != "json" {
+		fmt.Fprintln(std.out, "everything that the workspace has mirrored is asked for: there is nothing to delete")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return o.planned(std, d)
+}

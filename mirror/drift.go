@@ -1,0 +1,157 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/mirror/imageset"
+	"github.com/mirror-appliance/appliance/mirror/plan"
+)
+
+// Drift is how an image set and a registry differ.
+type Drift struct {
+	Asked   int            `json:"asked"` // images of the image set
+	Missing []Drifted      `json:"missing"`
+	Changed []Drifted      `json:"changed"` // tags that name another image at the source now
+	Unasked []Drifted      `json:"unasked"` // mirrored from the workspace, and no longer asked for
+	Failed  []plan.Failure `json:"failures"`
+	Bytes   int64          `json:"bytes"` // that a run would copy
+
+	images []*plan.Image // of Unasked
+}
+
+// Drifted is an image of a Drift.
+type Drifted struct {
+	Type        plan.Type     `json:"type"`
+	Origin      string        `json:"origin"`
+	Destination string        `json:"destination"`
+	Digest      digest.Digest `json:"digest"`        // that is asked for; of what is not, the one that was mirrored
+	Was         digest.Digest `json:"was,omitempty"` // of Changed: the one at the destination
+}
+
+// Differs reports whether a run, or a prune, would change anything.
+func (d *Drift) Differs() bool { return len(d.Missing)+len(d.Changed)+len(d.Unasked) > 0 }
+
+// FindDrift plans an image set as DryRun does, and compares it with the destination and with what
+// the workspace has mirrored there. Nothing is written but what a plan is made of. An image that
+// cannot be planned is a failure, and what it would ask for is not known.
+func FindDrift(ctx context.Context, o Options, at Pruner) (*Drift, error) {
+	e, err := newEngine(o)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := e.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	return e.drift(ctx, at)
+}
+
+func (e *engine) drift(ctx context.Context, at Pruner) (*Drift, error) {
+	p, lacks, err := e.dryRun(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d := &Drift{Asked: len(p.Images), Missing: []Drifted{}, Changed: []Drifted{}, Unasked: []Drifted{},
+		Failed: p.Failures, Bytes: p.Missing}
+	for _, i := range p.Images {
+		now := Drifted{Type: i.Type, Origin: i.Origin, Destination: e.destination(i), Digest: i.Digest}
+		if lacks[i] || i.Reference.Digest == "" { // by digest nothing changes
+			switch now.Was, err = tagged(ctx, at, i); {
+			case err != nil:
+				return nil, fmt.Errorf("%s: %w", now.Destination, err)
+			case now.Was == "":
+				d.Missing = append(d.Missing, now)
+			case now.Was != i.Digest:
+				d.Changed = append(d.Changed, now)
+			case lacks[i]:
+				d.Missing = append(d.Missing, now)
+			}
+		}
+	}
+	return d, e.findUnasked(p, d)
+}
+
+// tagged returns what the tag of an image names at the destination, "" if it does not exist.
+func tagged(ctx context.Context, at Pruner, i *plan.Image) (digest.Digest, error) {
+	desc, _, err := at.Manifest(ctx, i.Repository, i.Tag)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return desc.Digest, err
+}
+
+// findUnasked adds what the workspace has mirrored, and neither this image set nor the last run of
+// another asks for.
+func (e *engine) findUnasked(p *plan.Plan, d *Drift) error {
+	asked := map[string]bool{}
+	for _, i := range p.Images {
+		asked[e.destination(i)] = true
+	}
+	known, err := e.known()
+	if err != nil {
+		return err
+	}
+	for at, images := range e.mirroredBefore() {
+		place, here := strings.CutPrefix(at, e.o.Registry+"/")
+		others := slices.ContainsFunc(known.at[place], func(set string) bool { return set != e.o.Config.File })
+		if !here || asked[at] || others || len(images) == 0 {
+			continue
+		}
+		i := images[0]
+		repository, tag, _ := cutLast(place, ":")
+		ref, err := imageset.ParseReference(i.Origin)
+		if err != nil {
+			ref = imageset.Reference{} // of what is made here
+		}
+		d.images = append(d.images, &plan.Image{Type: i.Type, Origin: i.Origin, Repository: repository, Tag: tag,
+			Digest: i.Digest, Reference: ref})
+		d.Unasked = append(d.Unasked, Drifted{Type: i.Type, Origin: i.Origin, Destination: at, Digest: i.Digest})
+	}
+	slices.SortFunc(d.Unasked, func(a, b Drifted) int { return strings.Compare(a.Destination, b.Destination) })
+	return nil
+}
+
+// PlanPrune lists what the workspace has mirrored and no image set of it asks for any more, for
+// Delete. An image that cannot be planned, or is missing, is an error: what is there would go before
+// what replaces it comes.
+func PlanPrune(ctx context.Context, o Options, at Pruner, list DeleteList) (*Deletion, error) {
+	e, err := newEngine(o)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := e.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	drift, err := e.drift(ctx, at)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(drift.Failed) > 0:
+		f := drift.Failed[0]
+		return nil, hint.New(fmt.Errorf("nothing is listed, since %d images of the image set cannot be planned: %s: %s", len(drift.Failed), f.Image.Origin, f.Error),
+			"mend that first: what the image set asks for is not known without them")
+	case len(drift.Missing)+len(drift.Changed) > 0:
+		return nil, hint.New(fmt.Errorf("nothing is listed, since %d images of the image set are not at the destination yet", len(drift.Missing)+len(drift.Changed)),
+			"run appliance mirror first, so that what replaces the images is there")
+	}
+	d := &Deletion{Items: items(e, drift.images), Failures: []plan.Failure{}}
+	if len(d.Items) == 0 {
+		return d, nil
+	}
+	if err := e.preview(ctx, &plan.Plan{Images: drift.images}, at, d); err != nil {
+		return nil, err
+	}
+	d.File, err = e.writeList(d.Items, list.ID)
+	return d, err
+}

@@ -1,0 +1,120 @@
+package mirror
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/blang/semver/v4"
+
+	"github.com/mirror-appliance/appliance/mirror/imageset"
+	"github.com/mirror-appliance/appliance/mirror/plan"
+	"github.com/mirror-appliance/appliance/mirror/release"
+)
+
+// HeldImageSet returns an ImageSetConfiguration of what a registry has, from what the runs recorded.
+// Unrecorded are tags, as repository:tag, of which nothing was.
+func HeldImageSet(origins []Origin, unrecorded []string) ([]byte, error) {
+	h := &heldSet{prefixes: map[string]bool{}, others: map[plan.Type]int{}}
+	for _, o := range origins {
+		var i mirroredImage
+		if err := json.Unmarshal(o.About, &i); err != nil {
+			return nil, fmt.Errorf("the origin of %s:%s: %w", o.Repository, o.Tag, err)
+		}
+		h.add(o, i)
+	}
+	for _, prefix := range slices.Sorted(maps.Keys(h.prefixes)) {
+		if prefix != "" {
+			h.note("some of it is below the path %s: give it with the destination, docker://HOST:PORT/%[1]s", prefix)
+		}
+	}
+	for _, t := range slices.Sorted(maps.Keys(h.others)) {
+		h.note("not in here: images of type %s, %d of them", t, h.others[t])
+	}
+	if len(unrecorded) > 0 {
+		h.note("not in here, since no run recorded their origins (clients pushed them, or an earlier version mirrored them):")
+	}
+	slices.Sort(unrecorded)
+	for _, tag := range unrecorded {
+		h.note("  %s", tag)
+	}
+	return imageset.Write(h.Held), nil
+}
+
+// heldSet collects what a registry has.
+type heldSet struct {
+	imageset.Held
+	prefixes map[string]bool // paths below which a registry has images
+	others   map[plan.Type]int
+}
+
+func (h *heldSet) note(format string, args ...any) {
+	h.Notes = append(h.Notes, fmt.Sprintf(format, args...))
+}
+
+func (h *heldSet) add(o Origin, i mirroredImage) {
+	switch i.Type {
+	case plan.ReleaseContent: // the release brings it
+	case plan.Graph:
+		h.Graph = true
+	case plan.Release:
+		h.release(o, i)
+	case plan.Generic:
+		h.image(o, i, "")
+	case plan.Helm:
+		h.image(o, i, "an image of a chart; which chart was not recorded")
+	default:
+		h.others[i.Type]++
+	}
+}
+
+// release adds a release, whose tag is its version and its architecture.
+func (h *heldSet) release(o Origin, i mirroredImage) {
+	version, machine, _ := cutLast(o.Tag, "-")
+	v, err := semver.Parse(version)
+	r := imageset.HeldRelease{Version: v, Architecture: release.Architecture(machine), Channel: i.Channel,
+		OKD: strings.HasPrefix(i.Origin, "quay.io/okd/"), Payload: i.Origin}
+	if err != nil {
+		r.Channel = "" // it was mirrored by its digest
+	}
+	if len(i.Platforms) > 0 {
+		h.note("%s was mirrored with platforms %v only", o.Tag, i.Platforms)
+	}
+	h.Releases = append(h.Releases, r)
+	h.below(o.Repository, "openshift/release-images")
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	n := strings.LastIndex(s, sep)
+	if n < 0 {
+		return s, "", false
+	}
+	return s[:n], s[n+len(sep):], true
+}
+
+// below notes the path below which a repository is, and reports whether its name ends with path.
+func (h *heldSet) below(repository, path string) bool {
+	prefix, ok := strings.CutSuffix(repository, path)
+	if ok = ok && (prefix == "" || strings.HasSuffix(prefix, "/")); ok {
+		h.prefixes[strings.TrimSuffix(prefix, "/")] = true
+	}
+	return ok
+}
+
+func (h *heldSet) image(o Origin, i mirroredImage, note string) {
+	ref, err := imageset.ParseReference(i.Origin)
+	if err != nil {
+		h.note("not in here: %s:%s, whose origin %s is not a reference", o.Repository, o.Tag, i.Origin)
+		return
+	}
+	held := imageset.HeldImage{AdditionalImage: imageset.AdditionalImage{Name: i.Origin, Platforms: i.Platforms}, Note: note}
+	if !h.below(o.Repository, ref.Path) {
+		held.TargetRepo = o.Repository
+	}
+	if o.Tag != ref.DestinationTag() {
+		held.TargetTag = o.Tag
+	}
+	h.Images = append(h.Images, held)
+}

@@ -1,0 +1,63 @@
+package imageset
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/blang/semver/v4"
+)
+
+func TestWrite_isReadBack(t *testing.T) {
+	v := semver.MustParse
+	h := Held{
+		Graph: true,
+		Releases: []HeldRelease{
+			{Version: v("4.18.10"), Architecture: "amd64", Channel: "stable-4.18"},
+			{Version: v("4.18.2"), Architecture: "arm64", Channel: "stable-4.18"},
+			{Version: v("4.17.2"), Architecture: "amd64", Channel: "eus-4.18"},
+			{Version: v("4.16.1"), Payload: "quay.io/openshift-release-dev/ocp-release:4.16.1-x86_64"},
+		},
+		Images: []HeldImage{
+			{AdditionalImage: AdditionalImage{Name: "quay.io/b/c:v1", TargetRepo: "other/name", TargetTag: "v2", Platforms: []OSArch{{"linux", "arm64"}}}, Note: "one\nmirror: {}"},
+			{AdditionalImage: AdditionalImage{Name: "quay.io/a/b:v1"}},
+		},
+		Notes: []string{"a note\nkind: other"},
+	}
+	text := Write(h)
+	c, err := Parse("held.yaml", text)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	p := c.Mirror.Platform
+	if !p.Graph || strings.Join(p.Architectures, " ") != "amd64 arm64" || len(p.Channels) != 2 ||
+		p.Channels[0].Name != "eus-4.18" || p.Channels[1].MinVersion != "4.18.2" || p.Channels[1].MaxVersion != "4.18.10" {
+		t.Errorf("the platform is %+v", p)
+	}
+	if i := c.Mirror.AdditionalImages; len(i) != 2 || i[0].Name != "quay.io/a/b:v1" || i[1].TargetRepo != "other/name" ||
+		i[1].TargetTag != "v2" || len(i[1].Platforms) != 1 || i[1].Platforms[0].String() != "linux/arm64" {
+		t.Errorf("the images are %+v", i)
+	}
+	for _, want := range []string{"held: 4.18.2 (arm64), 4.18.10 (amd64)", "release: quay.io/openshift-release-dev/ocp-release:4.16.1-x86_64"} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("%q is not in\n%s", want, text)
+		}
+	}
+}
+
+func TestWrite_oneReleaseOrNothing(t *testing.T) {
+	for name, h := range map[string]Held{
+		"nothing":     {},
+		"a graph":     {Graph: true},
+		"one release": {Releases: []HeldRelease{{Payload: "quay.io/openshift-release-dev/ocp-release:4.16.1-x86_64"}}},
+	} {
+		text := Write(h)
+		c, err := Parse("held.yaml", text)
+		if err != nil {
+			t.Errorf("%s: %v\n%s", name, err, text)
+			continue
+		}
+		if p := c.Mirror.Platform; p.Graph != h.Graph || p.Release != "" != (len(h.Releases) > 0) {
+			t.Errorf("%s: %+v", name, p)
+		}
+	}
+}
