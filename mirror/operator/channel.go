@@ -262,3 +262,13 @@ func newest(names []string, versions map[string]*semver.Version) string {
 		return strings.Compare(a, b)
 	})
 }
+
+// newerText reports whether a version is above another one. What is no version is below all.
+func newerText(a, b string) bool {
+	va, err := semver.StrictNewVersion(a)
+	if err != nil {
+		return false
+	}
+	vb, err := semver.StrictNewVersion(b)
+	return err != nil || va.GreaterThan(vb)
+}

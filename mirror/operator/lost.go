@@ -3,8 +3,6 @@ package operator
 import (
 	"fmt"
 	"slices"
-
-	"github.com/blang/semver/v4"
 )
 
 // warnLost names each bundle that a channel loses, and what a cluster loses with it. was has the
@@ -47,16 +45,8 @@ func (p *part) loss(c keptChannel, e entry) string {
 	return "a cluster that runs it, or an older version, cannot upgrade in this channel"
 }
 
-// inSkipRange reports whether a bundle is in a skipRange. OLM reads it with this library.
+// inSkipRange reports whether a bundle is in a skipRange.
 func (p *part) inSkipRange(skipRange, name string) bool {
 	v := p.versions[name]
-	if skipRange == "" || v == nil {
-		return false
-	}
-	in, err := semver.ParseRange(skipRange)
-	if err != nil {
-		return false
-	}
-	parsed, err := semver.Parse(v.Original())
-	return err == nil && in(parsed)
+	return skipRange != "" && v != nil && inRange(v.Original(), skipRange)
 }

@@ -21,6 +21,7 @@ type Selection struct {
 	index *Index
 	parts []*part
 	whole bool
+	lacks func(pkg, bundle string) bool
 }
 
 // Package is one package of a selection.
@@ -67,7 +68,7 @@ func (x *Index) Select(ask imageset.Operator, lacks func(pkg, bundle string) boo
 	if err := checkAsk(ask); err != nil {
 		return nil, err
 	}
-	s := &Selection{index: x, whole: ask.Full && len(ask.Packages) == 0}
+	s := &Selection{index: x, whole: ask.Full && len(ask.Packages) == 0, lacks: lacks}
 	configs := ask.Packages
 	if len(configs) == 0 {
 		for _, p := range x.packages {
@@ -144,6 +145,7 @@ func checkAsk(ask imageset.Operator) error {
 
 // describe fills in what a caller sees of the parts.
 func (s *Selection) describe() {
+	s.Packages, s.Bundles = nil, nil
 	slices.SortFunc(s.parts, func(a, b *part) int { return strings.Compare(a.pack.name, b.pack.name) })
 	for _, p := range s.parts {
 		described := Package{Name: p.pack.name, DefaultChannel: p.defaultChannel}
