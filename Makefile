@@ -12,6 +12,9 @@ PACKAGES := ./... ./testdata
 # a module of its own, which ./... passes over too
 BENCH_MODULE := cmd/bench
 
+# a module of its own, with oc-mirror's filter library and opm; it takes minutes to build
+OLMCHECK_MODULE := testdata/olmcheck
+
 # every shell script of ours, by its first line
 SCRIPTS = $(shell grep -rlE '^#!.*[/ ](ba)?sh$$' .ci testdata)
 
@@ -20,7 +23,7 @@ SCRIPTS = $(shell grep -rlE '^#!.*[/ ](ba)?sh$$' .ci testdata)
 #   ST1020-1022  a comment's first word: comments here say why, and not always in that form
 CHECKS := all,-ST1003,-ST1020,-ST1021,-ST1022
 
-.PHONY: help build test e2e bench lint run
+.PHONY: help build test olmcheck e2e bench lint run
 .DEFAULT_GOAL := help
 
 help: ## print this
@@ -38,6 +41,10 @@ test: ## vet, and all tests that need neither root nor other programs
 	go vet $(PACKAGES)
 	go test -timeout 15m ./...
 	go -C $(BENCH_MODULE) test ./...
+
+olmcheck: ## compare mirror/operator with oc-mirror's library and with opm
+	go -C $(OLMCHECK_MODULE) vet ./...
+	go -C $(OLMCHECK_MODULE) test -timeout 15m ./...
 
 e2e: ## the tests that need root, podman, skopeo and a real systemd
 	testdata/e2e-needs.sh

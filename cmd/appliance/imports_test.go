@@ -57,6 +57,7 @@ func rooms() map[string][]string {
 		"systemd":               nil,
 		"ansible-free/host":     nil,
 		"testdata":              nil,
+		"testdata/olmcheck":     {"mirror/imageset", "mirror/operator", "testdata"},
 
 		"registry/store/blobfile": nil,
 		"registry/store/guard":    nil,

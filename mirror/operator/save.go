@@ -18,10 +18,6 @@ const saved = "appliance catalog index 1\n"
 // maxSaved bounds a saved index. That of 10,000 bundles has 2 MiB.
 const maxSaved = 512 << 20
 
-// ErrIndex is the error of ReadIndex for an index that is damaged, or of another version: the
-// catalog is to be scanned again.
-var ErrIndex = errors.New("the saved index of the catalog is damaged, or of another version")
-
 // WriteTo writes the index in a form that ReadIndex reads.
 func (x *Index) WriteTo(w io.Writer) (int64, error) {
 	c := &coder{out: bytes.NewBufferString(saved), place: map[string]int{}}
@@ -32,7 +28,8 @@ func (x *Index) WriteTo(w io.Writer) (int64, error) {
 	return int64(n), err
 }
 
-// ReadIndex reads what WriteTo wrote. For anything else it returns ErrIndex.
+// ReadIndex reads what WriteTo wrote. An error, such as that of an index which is damaged or of
+// another version, means that the catalog is to be scanned again.
 func ReadIndex(r io.Reader) (*Index, error) {
 	text, err := io.ReadAll(io.LimitReader(r, maxSaved+1))
 	if err != nil {
@@ -52,7 +49,9 @@ func ReadIndex(r io.Reader) (*Index, error) {
 	return x, nil
 }
 
-func damaged() error { return hint.New(ErrIndex, "the catalog is to be read again") }
+func damaged() error {
+	return hint.New(errors.New("the saved index of the catalog is damaged, or of another version"), "the catalog is to be read again")
+}
 
 // sound reports whether what the index refers to is in it.
 func (x *Index) sound() bool {
