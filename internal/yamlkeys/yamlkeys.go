@@ -297,15 +297,19 @@ func hintOf(err error) string {
 }
 
 // Fields returns the table of the struct that to points to. The name of a key is that of
-// its field, with a small first letter, unless the field has a tag yaml. A slice of structs
+// its field, with a small first letter, unless the field has a tag yaml, which may be - for no key. A slice of structs
 // is a list of mappings.
 func Fields(to any) []Key {
 	v := reflect.ValueOf(to).Elem()
-	keys := make([]Key, v.NumField())
-	for i := range keys {
-		f, field := v.Field(i), v.Type().Field(i)
+	keys := make([]Key, 0, v.NumField())
+	for n := range v.NumField() {
+		f, field := v.Field(n), v.Type().Field(n)
 		name := cmp.Or(field.Tag.Get("yaml"), strings.ToLower(field.Name[:1])+field.Name[1:])
-		keys[i] = Key{Name: name, Value: f.Addr().Interface()}
+		if name == "-" {
+			continue
+		}
+		i := len(keys)
+		keys = append(keys, Key{Name: name, Value: f.Addr().Interface()})
 		switch {
 		case f.Kind() == reflect.String:
 			keys[i].Value = f.Addr().Convert(reflect.TypeFor[*string]()).Interface()

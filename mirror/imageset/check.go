@@ -17,13 +17,14 @@ const maxArchiveSize = 1 << 20
 
 // check checks what the types of the keys do not show.
 func (d *decoder) check(c *Config) {
+	d.v1 = c.V1
 	if c.ArchiveSize < 0 {
 		d.at("archiveSize", "leave archiveSize out for the default, 500", "archiveSize must not be negative")
 	}
 	if c.ArchiveSize > maxArchiveSize {
 		d.at("archiveSize", "it is a number of GiB, and leaving it out means 500", "archiveSize must not be more than %d", maxArchiveSize)
 	}
-	if c.APIVersion != "mirror.openshift.io/v2alpha1" {
+	if !c.V1 && c.APIVersion != apiVersion2 {
 		d.warn(0, "apiVersion is %q; the file is read as mirror.openshift.io/v2alpha1", c.APIVersion)
 	}
 	d.checkPlatform(&c.Mirror.Platform)
@@ -248,7 +249,7 @@ func (d *decoder) checkOperators(operators []Operator) {
 				"catalog %q: duplicate found in configuration", o.Catalog)
 		}
 		seen[name] = true
-		if o.SkipDependencies {
+		if o.SkipDependencies && !d.v1 {
 			d.warn(d.Lines[at+".skipDependencies"], "skipDependencies has no effect: dependencies are never followed")
 		}
 		d.checkOSArch(at, o.Platforms)

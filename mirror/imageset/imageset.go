@@ -1,4 +1,5 @@
-// Package imageset reads ImageSetConfiguration files, the ones that oc-mirror v2 reads.
+// Package imageset reads ImageSetConfiguration files, the ones that oc-mirror v2 reads, and those of
+// version 1, which it says in the words of version 2.
 //
 // Use Load, or Parse on bytes. Reading is strict, as oc-mirror's is: an unknown key, a key given
 // twice or a value of the wrong type is an error. Unlike oc-mirror's, every error names the file
@@ -44,6 +45,11 @@ type Config struct {
 	APIVersion  string
 	ArchiveSize int64 // GiB; 0 means the default, 500
 	Mirror      Mirror
+
+	// V1 reports that the file was read as one of version 1, and Storage is where that keeps its
+	// history.
+	V1      bool
+	Storage Storage
 
 	// Warnings name keys that have no effect, or not the expected one.
 	Warnings []string
@@ -107,6 +113,7 @@ type Operator struct {
 	TargetTag                   string
 	Full                        bool
 	SkipDependencies            bool
+	FollowDependencies          bool `yaml:"-"` // of version 1, unless it is to skip them
 	TargetCatalogSourceTemplate string
 	Platforms                   []OSArch
 	Packages                    []Package
@@ -117,6 +124,7 @@ type Package struct {
 	Name           string
 	MinVersion     string
 	MaxVersion     string
+	MinBundle      string `yaml:"-"` // of version 1: the name of the lowest bundle
 	DefaultChannel string
 	Channels       []PackageChannel
 	Bundles        []PackageBundle // of oc-mirror 4.16 and 4.17
@@ -130,6 +138,7 @@ type PackageChannel struct {
 	Name       string
 	MinVersion string
 	MaxVersion string
+	MinBundle  string `yaml:"-"` // of version 1: the name of the lowest bundle
 }
 
 // AdditionalImage is an image that is listed by itself.
@@ -169,12 +178,18 @@ type BlockedImage struct{ Name string }
 type Sample struct{ Name string }
 
 // Load reads and checks a file. All faults of its content are in one error.
-func Load(path string) (*Config, error) { return load(path, imageSetKind) }
+func Load(path string) (*Config, error) { return load(path, imageSetKind, version2) }
+
+// LoadV1 is Load for a file of version 1.
+func LoadV1(path string) (*Config, error) { return load(path, imageSetKind, version1) }
+
+// LoadEither is Load or LoadV1, as the file's apiVersion says.
+func LoadEither(path string) (*Config, error) { return load(path, imageSetKind, either) }
 
 // LoadDelete is Load for a DeleteImageSetConfiguration. What it has below delete is in Mirror.
-func LoadDelete(path string) (*Config, error) { return load(path, deleteKind) }
+func LoadDelete(path string) (*Config, error) { return load(path, deleteKind, version2) }
 
-func load(path, kind string) (*Config, error) {
+func load(path, kind string, v version) (*Config, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe would have it wait for a writer
 	if err != nil {
 		return nil, unreadable(err)
@@ -191,13 +206,15 @@ func load(path, kind string) (*Config, error) {
 	if err != nil {
 		return nil, unreadable(err)
 	}
-	return parse(filepath.Base(path), data, kind)
+	return parse(filepath.Base(path), data, kind, v)
 }
 
 // Parse reads and checks data. name is the file in messages. All faults are in one error.
-func Parse(name string, data []byte) (*Config, error) { return parse(name, data, imageSetKind) }
+func Parse(name string, data []byte) (*Config, error) {
+	return parse(name, data, imageSetKind, version2)
+}
 
-func parse(name string, data []byte, kind string) (*Config, error) {
+func parse(name string, data []byte, kind string, v version) (*Config, error) {
 	d := &decoder{Decoder: yamlkeys.Decoder{
 		Lenient: true, UnknownHint: unknownHint, Lines: map[string]int{},
 	}}
@@ -209,7 +226,11 @@ func parse(name string, data []byte, kind string) (*Config, error) {
 	if kind == deleteKind {
 		d.asMirror(root)
 	}
-	d.Mapping(root, "", c.keys())
+	if d.isVersion1(root, v) {
+		d.decode1(root, c)
+	} else {
+		d.Mapping(root, "", c.keys(yamlkeys.Fields(&c.Mirror)))
+	}
 	if len(d.Problems) == 0 {
 		d.check(c)
 	}

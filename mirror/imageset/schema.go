@@ -14,6 +14,7 @@ import (
 type decoder struct {
 	yamlkeys.Decoder
 	additional int // problems that oc-mirror finds when it collects the additional images
+	v1         bool
 }
 
 func (d *decoder) problem(line int, do, format string, args ...any) {
@@ -119,12 +120,12 @@ func lookup(n *yaml.Node, key string) *yaml.Node {
 }
 
 // keys returns the table of the document. Below mirror it follows from the structs.
-func (c *Config) keys() []yamlkeys.Key {
+func (c *Config) keys(mirror []yamlkeys.Key) []yamlkeys.Key {
 	var kind string
 	return []yamlkeys.Key{
 		{Name: "kind", Value: &kind},
 		{Name: "apiVersion", Value: &c.APIVersion},
 		{Name: "archiveSize", Value: &c.ArchiveSize},
-		{Name: "mirror", Value: yamlkeys.Fields(&c.Mirror)},
+		{Name: "mirror", Value: mirror},
 	}
 }
