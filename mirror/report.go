@@ -77,6 +77,11 @@ func (e *engine) writeResults(r *Report) error {
 		if err := e.writeResources(r); err != nil {
 			return err
 		}
+		if e.o.Config.V1 {
+			if err := e.writeResultsV1(r); err != nil {
+				return err
+			}
+		}
 	}
 	if len(r.Failures) > 0 {
 		name := "logs/mirroring_errors_" + stamp + ".txt"

@@ -11,6 +11,10 @@ import (
 // built yet. Operator catalogs are not copied as plain images instead: without its bundles a
 // catalog offers a cluster what it cannot install.
 func refuseUnbuilt(c *imageset.Config) error {
+	if c.Storage.IsSet() {
+		return hint.New(fmt.Errorf("%s: keeping the history of oc-mirror v1 (storageConfig) is not built yet", c.At("storageConfig")),
+			"take storageConfig out of the file: a run copies what the destination lacks; nothing has been written")
+	}
 	if len(c.Mirror.Operators) == 0 {
 		return nil
 	}

@@ -21,7 +21,6 @@ import (
 	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/helm"
-	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 	"github.com/mirror-appliance/appliance/mirror/updategraph"
 )
@@ -34,6 +33,7 @@ type mirrorOptions struct {
 	archiveOptions
 	signatureOptions
 	config         string
+	set            loaded
 	workspace      string
 	dryRun         bool
 	authFile       string
@@ -121,7 +121,18 @@ listed; else the sum of
 			if err := o.readAliases(c.Flags()); err != nil {
 				return err
 			}
-			return runMirror(c.Context(), std, o, args[0])
+			o.loadImageSet(c.Flags())
+			if !o.set.v1 {
+				return runMirror(c.Context(), std, o, args[0])
+			}
+			err := o.readV1(c.Flags(), args[0])
+			if err == nil {
+				err = runMirror(c.Context(), std, o, args[0])
+			}
+			if err != nil {
+				return errorV1{err}
+			}
+			return nil
 		},
 	}
 	o.addFlags(c.Flags())
@@ -258,7 +269,7 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 // reads returns a run without a destination: what is mirrored, and how its sources are read. done
 // closes what reads them.
 func (o *mirrorOptions) reads(ctx context.Context, log *slog.Logger) (run mirror.Options, done func(), err error) {
-	config, err := imageset.Load(o.config)
+	config, err := o.imageSet()
 	if err != nil {
 		return run, nil, err
 	}

@@ -27,7 +27,7 @@ var foreignOCMirrorFlags = []foreign{
 	{ignored, "parallel-batch-images", "--parallel-images limits it"},
 	{ignoredSwitch, "cpu-prof mem-prof", noProfile},
 
-	{refusedSwitch, "v1", "leave it out: a configuration for oc-mirror v1 works once its apiVersion is mirror.openshift.io/v2alpha1 and storageConfig is gone"},
+	{aliasSwitch, "v1", ""}, // see loadImageSet
 
 	// of v2 from skopeo, hidden as there
 	{alias, "tls-verify", "--src-tls-verify and --dest-tls-verify"},

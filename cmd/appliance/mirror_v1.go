@@ -1,0 +1,96 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/mirror/imageset"
+)
+
+// workspaceV1 is the default of oc-mirror v1's --dir.
+const workspaceV1 = "oc-mirror-workspace"
+
+// errorV1 is an error of a run of version 1, which has no other exit code.
+type errorV1 struct{ error }
+
+func (e errorV1) Unwrap() error { return e.error }
+
+// ExitCode returns the only exit code of version 1.
+func (e errorV1) ExitCode() int { return exitError }
+
+// loaded is the image set of a command line, which is read once: it may be a pipe.
+type loaded struct {
+	config *imageset.Config
+	err    error
+	v1     bool // the command line, or the file, is for version 1
+}
+
+// loadImageSet reads the image set as one of the version that is meant: that of --v1 or --v2, else
+// that of the file. A file that cannot be read is an error later, after those of flags.
+func (o *mirrorOptions) loadImageSet(f *pflag.FlagSet) {
+	o.set.v1 = isSet(f, "v1")
+	if o.config == "" {
+		return
+	}
+	load := imageset.LoadEither
+	switch {
+	case o.set.v1:
+		load = imageset.LoadV1
+	case isSet(f, "v2"):
+		load = imageset.Load
+	}
+	o.set.config, o.set.err = load(o.config)
+	if o.set.config != nil && o.set.config.V1 {
+		o.set.v1 = true
+	}
+}
+
+// imageSet returns the image set that was loaded, or loads it.
+func (o *mirrorOptions) imageSet() (*imageset.Config, error) {
+	if o.set.config != nil || o.set.err != nil {
+		return o.set.config, o.set.err
+	}
+	return imageset.Load(o.config)
+}
+
+// readV1 checks a command line of version 1, in its words and order, and sets the flags of version 2
+// that mean the same.
+func (o *mirrorOptions) readV1(f *pflag.FlagSet, destination string) error {
+	scheme, _, ok := strings.Cut(destination, "://")
+	toDisk, toRegistry := scheme == "file", scheme == "docker"
+	switch {
+	case !ok:
+		return hint.New(errors.New("no scheme delimiter in destination argument"), "docker://HOST:PORT or file://DIR")
+	case !toDisk && !toRegistry:
+		return hint.New(fmt.Errorf("unknown destination scheme %q", scheme), "docker://HOST:PORT or file://DIR")
+	case toDisk && f.Changed("dir"):
+		return errors.New("--dir cannot be specified with file destination scheme")
+	case toDisk && len(o.from) > 0:
+		return errors.New("must specify a registry destination")
+	case toDisk && o.config == "":
+		return errors.New("must specify a configuration file with --config")
+	case o.config == "" && len(o.from) == 0:
+		return errors.New("must specify --config or --from with registry destination")
+	case isSet(f, "manifests-only") && len(o.from) == 0:
+		return errors.New("must specify a path to an archive with --from with --manifest-only")
+	case o.config == "":
+		return hint.New(errors.New("mirroring from an archive without --config is not built yet"),
+			"-c FILE, with the image set that the archive was made of")
+	}
+	for i, from := range o.from {
+		from = strings.TrimPrefix(from, "file://")
+		if _, err := os.Stat(from); err != nil {
+			return fmt.Errorf("--from: %w", err)
+		}
+		o.from[i] = "file://" + from
+	}
+	if toRegistry && len(o.from) == 0 && o.workspace == "" {
+		o.workspace = "file://" + workspaceV1
+	}
+	return nil
+}
