@@ -64,7 +64,9 @@ func TestMirrorV1_refuses(t *testing.T) {
 	missing := s.writeV1(t, "mirror:\n  additionalImages: [{name: 'HOST/samples/absent:v1'}]\n")
 	stored := s.writeV1(t, "storageConfig: {local: {path: x}}\nmirror: {}\n")
 	operators := s.writeV1(t, "mirror:\n  operators: [{catalog: 'HOST/a/b:c'}]\n")
+	bundles := s.writeV1(t, "mirror:\n  operators:\n  - catalog: HOST/a/b:c\n    packages: [{name: p, channels: [{name: c, minBundle: p.v1}]}]\n")
 	for line, want := range map[string]string{
+		"docker://" + s.destination + " --dest-use-http -c " + bundles: "isc.yaml:6: selecting by minBundle is not built yet",
 		"x -c " + file:                           "no scheme delimiter in destination argument",
 		"oci://x -c " + file:                     `unknown destination scheme "oci"`,
 		"file://x --dir y -c " + file:            "--dir cannot be specified with file destination scheme",

@@ -31,6 +31,7 @@ type normalPackage struct {
 	DefaultChannel string          `json:"defaultChannel,omitempty"`
 	MinVersion     string          `json:"minVersion,omitempty"`
 	MaxVersion     string          `json:"maxVersion,omitempty"`
+	MinBundle      string          `json:"minBundle,omitempty"`
 	Bundles        []normalBundle  `json:"bundles,omitempty"`
 }
 
@@ -42,6 +43,7 @@ type normalChannel struct {
 	Name       string `json:"name"`
 	MinVersion string `json:"minVersion,omitempty"`
 	MaxVersion string `json:"maxVersion,omitempty"`
+	MinBundle  string `json:"minBundle,omitempty"`
 }
 
 // FilterKeys returns the keys under which oc-mirror keeps what an entry leaves of a catalog with a
@@ -72,7 +74,7 @@ func hash(text []byte) string {
 func normalForm(ask imageset.Operator, catalog string) []byte {
 	n := normal{Catalog: catalog, Full: ask.Full, SkipDependencies: ask.SkipDependencies, Platforms: ask.Platforms}
 	for _, p := range ask.Packages {
-		to := normalPackage{Name: p.Name, DefaultChannel: p.DefaultChannel, MinVersion: p.MinVersion, MaxVersion: p.MaxVersion}
+		to := normalPackage{Name: p.Name, DefaultChannel: p.DefaultChannel, MinVersion: p.MinVersion, MaxVersion: p.MaxVersion, MinBundle: p.MinBundle}
 		for _, c := range p.Channels {
 			to.Channels = append(to.Channels, normalChannel(c))
 		}
