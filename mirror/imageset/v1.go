@@ -214,7 +214,7 @@ func (d *decoder) packageOf(at string, p package1) Package {
 	listed := len(p.Channels) == 0 || p.DefaultChannel == ""
 	for i, c := range p.Channels {
 		d.oneMinimum(fmt.Sprintf("%s.channels[%d]", at, i), "channel "+c.Name, c.MinVersion, c.MinBundle)
-		to.Channels = append(to.Channels, PackageChannel{Name: c.Name, MinVersion: c.MinVersion, MaxVersion: c.MaxVersion, MinBundle: c.MinBundle})
+		to.Channels = append(to.Channels, PackageChannel(c))
 		listed = listed || c.Name == p.DefaultChannel
 	}
 	if !listed {
