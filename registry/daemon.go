@@ -214,6 +214,9 @@ func (d *daemon) public() http.Handler {
 	mux.HandleFunc(updatesPath, refuseUpdates)
 	login := func(*http.Request) auth.Action { return auth.Login }
 	mux.Handle(documents.ResourcesPath, d.auth.Require(login, admitted(d.resources(), documents.Denied), documents.Denied))
+	read := func(*http.Request) auth.Action { return auth.Read }
+	files := &documents.Files{Store: d.store, Blobs: d.api, Log: d.log}
+	mux.Handle(documents.FilesPath, d.auth.Require(read, admitted(files, documents.Denied), documents.Denied))
 	mux.Handle("GET /health/instance", d.health)
 	mux.Handle("GET /metrics", d.metricsFor(d.metrics.handler(d.log)))
 	mux.Handle("GET /ca.crt", caFile(d.cfg.TLS.CA))

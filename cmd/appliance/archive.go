@@ -23,6 +23,7 @@ type archiveOptions struct {
 	have    string
 	strict  bool
 	partial bool
+	size    int64 // GiB of a file of the archive; 0: that of the image set
 }
 
 func (o *archiveOptions) addFlags(f *pflag.FlagSet) {
@@ -107,7 +108,7 @@ const cacheRegistry = "localhost:55000"
 func (o *archiveOptions) toArchive(destination string, run *mirror.Options, dryRun bool) (end func() error, err error) {
 	dir := filepath.Clean(strings.TrimPrefix(destination, "file://"))
 	to := archive.Options{
-		Dir: dir, ImageSet: run.Config.Text, ChunkSize: run.Config.ArchiveSize << 30,
+		Dir: dir, ImageSet: run.Config.Text, ChunkSize: cmp.Or(o.size, run.Config.ArchiveSize) << 30,
 		Strict: o.strict, DryRun: dryRun, Version: version, Log: run.Log,
 	}
 	if to.Since, err = o.day(); err != nil {

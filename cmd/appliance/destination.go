@@ -55,8 +55,11 @@ func dialControl(ctx context.Context, address, prefix string, keys authn.Keychai
 
 // openDestination finds out what the destination is. An appliance takes blobs through its control
 // API, staged; every other registry over the distribution protocol.
-func openDestination(ctx context.Context, address, prefix string, o mirrorOptions,
+func (o *mirrorOptions) openDestination(ctx context.Context, address, prefix string,
 	keys authn.Keychain) (*destination, error) {
+	if o.near != nil {
+		return overControl(o.near, "the appliance of this host", func() {}), nil
+	}
 	login, err := loginFor(keys, address, prefix)
 	if err != nil {
 		return nil, err
@@ -78,18 +81,12 @@ func openDestination(ctx context.Context, address, prefix string, o mirrorOption
 			control.Close()
 			control, kind = near, "the appliance of this host"
 		}
-		return &destination{
-			kind: kind,
-			begin: func(ctx context.Context, name string) (mirror.Destination, error) {
-				return control.BeginSync(ctx, name)
-			},
-			close: control.Close,
-		}, nil
+		return overControl(control, kind, control.Close), nil
 	case errors.As(err, &refused) && refused.Status == http.StatusUnauthorized:
 		return nil, accessRefused(address, login.Username, refused)
 	case errors.As(err, new(*client.NotApplianceError)), refused != nil && refused.Status == http.StatusForbidden:
 		// A user of role push can fill an appliance too, as any other registry.
-		return openRemote(ctx, address, prefix, keys, tlsConfig, false, o)
+		return openRemote(ctx, address, prefix, keys, tlsConfig, false, *o)
 	}
 	plain := false
 	if refused == nil && !o.destVerify {
@@ -102,7 +99,15 @@ func openDestination(ctx context.Context, address, prefix string, o mirrorOption
 		}
 		return nil, err
 	}
-	return openRemote(ctx, address, prefix, keys, tlsConfig, true, o)
+	return openRemote(ctx, address, prefix, keys, tlsConfig, true, *o)
+}
+
+// overControl is an appliance as a destination, by its control API.
+func overControl(control *client.Client, kind string, end func()) *destination {
+	return &destination{kind: kind, close: end,
+		begin: func(ctx context.Context, name string) (mirror.Destination, error) {
+			return control.BeginSync(ctx, name)
+		}}
 }
 
 // accessRefused is the answer of an appliance to a login that it does not know.

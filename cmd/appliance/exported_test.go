@@ -24,7 +24,6 @@ func unusedExports() map[string]string {
 		"mirror/catalog.Catalog.Extract":                  "the engine collects operators with it next",
 		"mirror/catalog.Catalog.Rebuild":                  "the engine collects operators with it next",
 		"mirror/catalog.Find":                             "the engine collects operators with it next",
-		"mirror/imageset.Parse":                           "tests of the engine make configurations of text",
 		"mirror/operator.FilterKeys":                      "the engine collects operators with it next",
 		"mirror/operator.Index.Select":                    "the engine collects operators with it next",
 		"mirror/operator.Key":                             "the engine collects operators with it next",

@@ -134,6 +134,8 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newSyncCommand(plain),
 		newInventoryCommand(plain),
 		newImageSetCommand(plain),
+		newBundleCommand(std),
+		newUnbundleCommand(std),
 		newDriftCommand(plain),
 		newBackupCommand(plain),
 		newRestoreCommand(plain),

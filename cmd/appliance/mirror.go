@@ -23,6 +23,7 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/helm"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 	"github.com/mirror-appliance/appliance/mirror/updategraph"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
 )
 
 // defaultRetryTimes is how often a request to a source is repeated.
@@ -57,7 +58,8 @@ type mirrorOptions struct {
 	plugin         bool // called as oc-mirror: its lines are printed
 	busy           *busy.Limits
 	log            *slog.Logger
-	sessions       string // where uploads that break off are kept; "": nowhere
+	sessions       string         // where uploads that break off are kept; "": nowhere
+	near           *client.Client // of the appliance of this host; nil: the destination is dialed
 }
 
 func (o *mirrorOptions) addFlags(f *pflag.FlagSet) {
@@ -363,7 +365,7 @@ func (o *mirrorOptions) connect(ctx context.Context, argument string, keys authn
 	}
 	progress.host = run.Registry
 	o.sessions = filepath.Join(run.Workspace, ".appliance.uploads") // beside working-dir, which goes into archives
-	destination, err := openDestination(ctx, run.Registry, run.Prefix, *o, keys)
+	destination, err := o.openDestination(ctx, run.Registry, run.Prefix, keys)
 	if err != nil {
 		return nil, errors.Join(err, closeSources())
 	}

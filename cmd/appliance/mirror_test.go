@@ -244,7 +244,7 @@ func TestOpenDestination_aDroppedConnectionEndsNothing(t *testing.T) {
 		_, _ = io.WriteString(w, `{"address":"here","id":"run"}`)
 	}))
 	t.Cleanup(server.Close)
-	d, err := openDestination(t.Context(), server.Listener.Addr().String(), "", mirrorOptions{}, upstream.Keychain(""))
+	d, err := (&mirrorOptions{}).openDestination(t.Context(), server.Listener.Addr().String(), "", upstream.Keychain(""))
 	if err != nil || d.kind != "an appliance" {
 		t.Fatalf("%+v, %v", d, err)
 	}
@@ -262,7 +262,7 @@ func TestOpenDestination_anApplianceInTroubleIsNotOneThatKnowsNoLogin(t *testing
 			_, _ = io.WriteString(w, `{"error":"so it is","hint":"do this"}`)
 		}))
 		t.Cleanup(server.Close)
-		_, err := openDestination(t.Context(), server.Listener.Addr().String(), "", mirrorOptions{}, upstream.Keychain(""))
+		_, err := (&mirrorOptions{}).openDestination(t.Context(), server.Listener.Addr().String(), "", upstream.Keychain(""))
 		if err == nil || !strings.Contains(err.Error(), "so it is") {
 			t.Fatalf("%d: error %v", status, err)
 		}

@@ -1,7 +1,7 @@
 // Package documents serves what clusters and engineers read from the registry besides images: the
-// cluster resources of all that it mirrors.
+// cluster resources of all that it mirrors, and the files that a medium brought.
 //
-// The resources are rendered at each request from what the runs recorded of their tags, so that
+// The files are artifacts of one repository, and the rule for pulling from it is theirs. The resources are rendered at each request from what the runs recorded of their tags, so that
 // they are always those of what can be pulled: after a commit, a rollback or a delete there is
 // nothing to bring up to date. They name the registry as its configuration does. The name that a
 // request came to was refused: it may be an address, a tunnel or a proxy, clusters verify the

@@ -1,0 +1,101 @@
+package main_test
+
+import (
+	"bytes"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+)
+
+// What a medium carries is at the appliance of the far side: images, and files with ranges.
+func TestBundle_toTheFarSide(t *testing.T) {
+	s := newSite(t)
+	set := s.set(t, "imageset.yaml", "  additionalImages:\n  - name: HOST/samples/docker:v1\n")
+	iso := randomBytes(1 << 20)
+	must(t, os.WriteFile(filepath.Join(s.dir, "rhcos.iso"), iso, 0o600))
+	must(t, os.WriteFile(filepath.Join(s.dir, "files.yaml"), []byte("files:\n- path: rhcos.iso\n  name: RHCOS-4.20_live.iso\n"), 0o600))
+	dir := filepath.Join(s.dir, "medium")
+	bundle := []string{"bundle", "-c", set, "file://" + dir, "--src-tls-verify=false"}
+	if _, _, stderr := s.run(t, append(bundle, "--dry-run")...); !strings.Contains(stderr, "file RHCOS-4.20_live.iso, 1.0 MiB") {
+		t.Errorf("the dry run says %s", stderr)
+	}
+	s.works(t, bundle...)
+	must(t, os.Remove(filepath.Join(dir, "SHA256SUMS"))) // as if it had broken off after the archive
+	text, err := os.ReadFile(set)
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(dir, "working-dir", ".bundle"), text, 0o600))
+	s.works(t, bundle...)
+	for _, name := range []string{"SHA256SUMS", "appliance", "imageset.yaml", "mirror_000001.tar", "docs/mirror.md", "files/RHCOS-4.20_live.iso"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Error(err)
+		}
+	}
+	must(t, os.RemoveAll(filepath.Join(dir, "working-dir"))) // as it is carried
+	must(t, os.Chmod(dir, 0o555))
+	t.Cleanup(func() { _ = os.Chmod(dir, 0o755) })
+
+	unbundle := []string{"unbundle", dir, "--quayRoot", s.root}
+	if _, _, stderr := s.run(t, append(unbundle, "--dry-run")...); !strings.Contains(stderr, "would serve RHCOS-4.20_live.iso") {
+		t.Errorf("the dry run says %s", stderr)
+	}
+	a, err := s.ask(t.Context(), http.MethodGet, "/files/", nil)
+	must(t, err)
+	if string(a.body) != "[]\n" {
+		t.Errorf("after a dry run there is %s", a.body)
+	}
+	out := s.works(t, unbundle...)
+	if !strings.Contains(out, "https://"+s.address+"/files/RHCOS-4.20_live.iso sha256:") {
+		t.Errorf("it says %s", out)
+	}
+	_, err = s.demand(t.Context(), http.StatusOK, http.MethodGet, "/v2/samples/docker/manifests/v1", nil)
+	must(t, err)
+	whole, err := s.demand(t.Context(), http.StatusOK, http.MethodGet, "/files/RHCOS-4.20_live.iso", nil)
+	must(t, err)
+	if !bytes.Equal(whole.body, iso) {
+		t.Error("the file is another")
+	}
+	tag := whole.header.Get("Etag")
+	rest, err := s.demand(t.Context(), http.StatusPartialContent, http.MethodGet, "/files/RHCOS-4.20_live.iso", nil, "Range", "bytes=1000000-", "If-Range", tag)
+	must(t, err)
+	if !bytes.Equal(rest.body, iso[1000000:]) || rest.header.Get("Docker-Content-Digest") == "" {
+		t.Errorf("the rest has %d bytes, %v", len(rest.body), rest.header)
+	}
+	list, err := s.ask(t.Context(), http.MethodGet, "/files/", nil)
+	must(t, err)
+	if !strings.Contains(string(list.body), `"name":"RHCOS-4.20_live.iso","size":1048576,"digest":"`+whole.header.Get("Docker-Content-Digest")) {
+		t.Errorf("the listing is %s", list.body)
+	}
+	_, err = s.admin.CreateUser(t.Context(), api.NewUser{Name: "limited", Role: "pull", Password: faultPassword, Repositories: []string{"samples/*"}})
+	must(t, err)
+	for path, want := range map[string]int{"/files/absent": http.StatusNotFound, "/files/..%2fx": http.StatusNotFound} {
+		_, err = s.demand(t.Context(), want, http.MethodGet, path, nil)
+		must(t, err)
+	}
+	for user, want := range map[string]int{"": http.StatusUnauthorized, "limited": http.StatusForbidden, "pull": http.StatusOK} {
+		for _, path := range []string{"", "RHCOS-4.20_live.iso"} {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://localhost/files/"+path, nil)
+			must(t, err)
+			if user != "" {
+				r.SetBasicAuth(user, faultPassword)
+			}
+			resp, err := s.http.Do(r)
+			must(t, err)
+			must(t, resp.Body.Close())
+			if resp.StatusCode != want {
+				t.Errorf("%q of %q is answered %d", path, user, resp.StatusCode)
+			}
+		}
+	}
+
+	s.works(t, append(unbundle[:2:2], "--to", "docker://"+s.address, "--dest-creds", "admin:"+faultPassword)...) // again, over HTTPS
+	must(t, os.Chmod(dir, 0o755))
+	must(t, os.Truncate(filepath.Join(dir, "files/RHCOS-4.20_live.iso"), 1000))
+	code, _, stderr := s.run(t, unbundle...)
+	if code == 0 || !strings.Contains(stderr, "damaged: ") || !strings.Contains(stderr, "nothing was changed") {
+		t.Errorf("a damaged medium: %d %s", code, stderr)
+	}
+}
