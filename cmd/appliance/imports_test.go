@@ -59,7 +59,7 @@ func rooms() map[string][]string {
 		"systemd":               nil,
 		"ansible-free/host":     nil,
 		"testdata":              nil,
-		"testdata/olmcheck":     {"mirror/imageset", "mirror/operator", "testdata"},
+		"testdata/olmcheck":     {"mirror/imageset", "mirror/operator", "mirror/operator/*", "testdata"},
 
 		"registry/store/blobfile": nil,
 		"registry/store/guard":    nil,

@@ -78,7 +78,7 @@ func readCases(t *testing.T) ([]testCase, map[string]better) {
 	return cases, byName
 }
 
-func catalog(t *testing.T, name string) fs.FS {
+func catalog(t testing.TB, name string) fs.FS {
 	t.Helper()
 	files, err := fs.Sub(testdata.FS, "operator/catalogs/"+name)
 	if err != nil {
@@ -87,7 +87,7 @@ func catalog(t *testing.T, name string) fs.FS {
 	return files
 }
 
-func scan(t *testing.T, files fs.FS) *operator.Index {
+func scan(t testing.TB, files fs.FS) *operator.Index {
 	t.Helper()
 	x, err := operator.Scan(context.Background(), files)
 	if err != nil {
@@ -182,3 +182,6 @@ func asJSON(t *testing.T, v any) string {
 	}
 	return string(text)
 }
+
+// operatorFull asks for a catalog as it is.
+var operatorFull = imageset.Operator{Full: true}

@@ -35,7 +35,7 @@ func write(t testing.TB, s *operator.Selection, files fs.FS) fstest.MapFS {
 }
 
 // read returns what a selection wrote, as it is read by encoding/json.
-func read(t *testing.T, s *operator.Selection, files fs.FS) outcome {
+func read(t testing.TB, s *operator.Selection, files fs.FS) outcome {
 	t.Helper()
 	var out outcome
 	packages, blobs := map[string]*outPackage{}, map[string]bool{}

@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +16,7 @@ import (
 	"github.com/operator-framework/operator-registry/alpha/declcfg"
 
 	"github.com/mirror-appliance/appliance/mirror/imageset"
+	"github.com/mirror-appliance/appliance/mirror/operator/operatortest"
 	"github.com/mirror-appliance/appliance/testdata"
 )
 
@@ -105,9 +105,9 @@ func compare(t *testing.T, files fs.FS, ask imageset.Operator, differs, faulty b
 func TestRandom_sameAsLibrary(t *testing.T) {
 	compared := 0
 	for seed := range *catalogs {
-		m := &maker{rand.New(rand.NewPCG(uint64(seed), 1)), true}
-		files, versions := m.catalog()
-		ask := m.ask(versions)
+		m := operatortest.New(t, uint64(seed), true)
+		files, versions := m.Catalog()
+		ask := m.Ask(versions)
 		ctx := context.Background()
 		if opmTakes(ctx, files) != nil {
 			continue
@@ -170,9 +170,9 @@ func describe(files fstest.MapFS, ask imageset.Operator) string {
 func TestRandom_opmTakesOurs(t *testing.T) {
 	taken := 0
 	for seed := range *catalogs {
-		m := &maker{rand.New(rand.NewPCG(uint64(seed), 2)), false}
-		files, versions := m.catalog()
-		ask := m.ask(versions)
+		m := operatortest.New(t, uint64(seed), false)
+		files, versions := m.Catalog()
+		ask := m.Ask(versions)
 		ctx := context.Background()
 		if opmTakes(ctx, files) != nil {
 			continue

@@ -1,19 +1,29 @@
-package olmcheck
+// Package operatortest makes random catalogs of operators, for the tests of mirror/operator and for
+// their comparison with oc-mirror's library.
+package operatortest
 
 import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"testing"
 	"testing/fstest"
 
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 )
 
-// maker makes random catalogs and operator entries. Most are valid for opm.
-type maker struct {
-	*rand.Rand
-	apart bool // no tail replaces a bundle of another channel
+// Maker makes random catalogs and operator entries. Most are valid for opm.
+type Maker struct {
+	random *rand.Rand
+	apart  bool
+}
+
+// New returns a Maker that makes the same of the same seed. apart is whether no tail of a channel
+// replaces a bundle of another one.
+func New(t testing.TB, seed uint64, apart bool) *Maker {
+	t.Helper()
+	return &Maker{rand.New(rand.NewPCG(seed, 1)), apart}
 }
 
 type entry struct {
@@ -23,11 +33,12 @@ type entry struct {
 	SkipRange string   `json:"skipRange,omitempty"`
 }
 
-func (m *maker) chance(of int) bool { return m.IntN(of) == 0 }
+func (m *Maker) chance(of int) bool { return m.random.IntN(of) == 0 }
 
-func (m *maker) catalog() (fstest.MapFS, map[string][]string) {
+// Catalog returns the files of a catalog, and the versions of each package.
+func (m *Maker) Catalog() (fstest.MapFS, map[string][]string) {
 	files, versions := fstest.MapFS{}, map[string][]string{}
-	for p := range 1 + m.IntN(3) {
+	for p := range 1 + m.random.IntN(3) {
 		pkg := fmt.Sprintf("p%d", p)
 		versions[pkg] = m.versions()
 		files[pkg+"/catalog.json"] = &fstest.MapFile{Data: m.pack(pkg, versions[pkg]), Mode: 0o644}
@@ -36,10 +47,10 @@ func (m *maker) catalog() (fstest.MapFS, map[string][]string) {
 }
 
 // versions returns rising versions, with a few pre-releases and build metadata.
-func (m *maker) versions() []string {
+func (m *Maker) versions() []string {
 	var list []string
-	major, minor, patch := m.IntN(2), 0, 0
-	for range 2 + m.IntN(8) {
+	major, minor, patch := m.random.IntN(2), 0, 0
+	for range 2 + m.random.IntN(8) {
 		v := fmt.Sprintf("%d.%d.%d", major, minor, patch)
 		if m.chance(8) {
 			v += "-rc.1"
@@ -50,7 +61,7 @@ func (m *maker) versions() []string {
 		if !slices.Contains(list, v) {
 			list = append(list, v)
 		}
-		switch m.IntN(5) {
+		switch m.random.IntN(5) {
 		case 0:
 			major, minor, patch = major+1, 0, 0
 		case 1, 2:
@@ -62,14 +73,14 @@ func (m *maker) versions() []string {
 	return list
 }
 
-func (m *maker) pack(pkg string, versions []string) []byte {
+func (m *Maker) pack(pkg string, versions []string) []byte {
 	var out []byte
 	put := func(v any) {
 		text, _ := json.Marshal(v)
 		out = append(append(out, text...), '\n')
 	}
-	channels := 1 + m.IntN(3)
-	put(map[string]any{"schema": "olm.package", "name": pkg, "defaultChannel": fmt.Sprintf("c%d", m.IntN(channels))})
+	channels := 1 + m.random.IntN(3)
+	put(map[string]any{"schema": "olm.package", "name": pkg, "defaultChannel": fmt.Sprintf("c%d", m.random.IntN(channels))})
 	listed := map[string]bool{}
 	for c := range channels {
 		entries := m.channel(pkg, versions)
@@ -89,10 +100,10 @@ func (m *maker) pack(pkg string, versions []string) []byte {
 }
 
 // channel returns a chain of some of the versions, in which some are skipped instead of replaced.
-func (m *maker) channel(pkg string, versions []string) []entry {
+func (m *Maker) channel(pkg string, versions []string) []entry {
 	var names []string
 	for _, v := range versions {
-		if m.IntN(4) > 0 {
+		if m.random.IntN(4) > 0 {
 			names = append(names, pkg+".v"+v)
 		}
 	}
@@ -100,7 +111,7 @@ func (m *maker) channel(pkg string, versions []string) []entry {
 		names = []string{pkg + ".v" + versions[0]}
 	}
 	if m.chance(6) && len(names) > 2 { // versions need not rise along the chain
-		i := m.IntN(len(names) - 1)
+		i := m.random.IntN(len(names) - 1)
 		names[i], names[i+1] = names[i+1], names[i]
 	}
 	var entries []entry
@@ -122,23 +133,23 @@ func (m *maker) channel(pkg string, versions []string) []entry {
 		if m.chance(6) {
 			e.Skips = append(e.Skips, pkg+".v0.0.1")
 		}
-		if m.IntN(3) > 0 || i == len(names)-1 {
+		if m.random.IntN(3) > 0 || i == len(names)-1 {
 			chain = i
 		}
 		entries = append(entries, e)
 	}
 	if !m.apart && m.chance(2) && entries[0].Replaces == "" {
-		entries[0].Replaces = pkg + ".v" + versions[m.IntN(len(versions))]
+		entries[0].Replaces = pkg + ".v" + versions[m.random.IntN(len(versions))]
 		if slices.Contains(names, entries[0].Replaces) {
 			entries[0].Replaces = ""
 		}
 	}
-	m.Shuffle(len(entries), func(i, j int) { entries[i], entries[j] = entries[j], entries[i] })
+	m.random.Shuffle(len(entries), func(i, j int) { entries[i], entries[j] = entries[j], entries[i] })
 	return entries
 }
 
-// ask returns an operator entry for a catalog with these versions.
-func (m *maker) ask(versions map[string][]string) imageset.Operator {
+// Ask returns an operator entry for a catalog with these versions.
+func (m *Maker) Ask(versions map[string][]string) imageset.Operator {
 	var o imageset.Operator
 	if m.chance(10) {
 		return o
@@ -158,9 +169,9 @@ func (m *maker) ask(versions map[string][]string) imageset.Operator {
 		if o.Full {
 			least, most = "", ""
 		}
-		switch m.IntN(4) {
+		switch m.random.IntN(4) {
 		case 0:
-			p.Channels = []imageset.PackageChannel{{Name: fmt.Sprintf("c%d", m.IntN(3)), MinVersion: least, MaxVersion: most}}
+			p.Channels = []imageset.PackageChannel{{Name: fmt.Sprintf("c%d", m.random.IntN(3)), MinVersion: least, MaxVersion: most}}
 			if m.chance(2) {
 				p.DefaultChannel = p.Channels[0].Name
 			}
@@ -173,8 +184,8 @@ func (m *maker) ask(versions map[string][]string) imageset.Operator {
 	return o
 }
 
-func (m *maker) bounds(versions []string) (least, most string) {
-	i, j := m.IntN(len(versions)), m.IntN(len(versions))
+func (m *Maker) bounds(versions []string) (least, most string) {
+	i, j := m.random.IntN(len(versions)), m.random.IntN(len(versions))
 	if i > j {
 		i, j = j, i
 	}
