@@ -58,6 +58,7 @@ func groups() []group {
 		{"scale", measureScale},
 		{"memory", measureMemory},
 		{"mirror", measureMirror},
+		{"operators", measureOperators},
 	}
 }
 

@@ -43,6 +43,6 @@ A missed target is a line of the table. The exit code is 1 only when something b
 		RunE:          func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), cmd.OutOrStdout(), o) },
 	}
 	o.addFlags(cmd.Flags())
-	cmd.AddCommand(newProbeCommand(), newSubjectCommand(), newLinkCommand())
+	cmd.AddCommand(newProbeCommand(), newSubjectCommand(), newLinkCommand(), newScanCommand())
 	return cmd
 }
