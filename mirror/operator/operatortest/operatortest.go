@@ -122,9 +122,7 @@ func (m *Maker) channel(pkg string, versions []string) []entry {
 			e.Replaces = names[chain]
 		}
 		// What lies between the replaced one and this one must be skipped.
-		for _, between := range names[chain+1 : i] {
-			e.Skips = append(e.Skips, between)
-		}
+		e.Skips = append(e.Skips, names[chain+1:i]...)
 		for j := range chain + 1 {
 			if m.chance(8) {
 				e.Skips = append(e.Skips, names[j])
