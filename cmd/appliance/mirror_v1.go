@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -89,8 +90,8 @@ func (o *mirrorOptions) readV1(f *pflag.FlagSet, destination string) error {
 		}
 		o.from[i] = "file://" + from
 	}
-	if toRegistry && len(o.from) == 0 && o.workspace == "" {
-		o.workspace = "file://" + workspaceV1
+	if toRegistry && o.workspace == "" {
+		o.workspace = "file://" + cmp.Or(f.Lookup("dir").Value.String(), workspaceV1)
 	}
 	return nil
 }

@@ -1,12 +1,19 @@
 package main
 
 import (
+	"archive/tar"
 	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // writeV1 writes an image set of version 1.
@@ -53,6 +60,46 @@ func TestMirrorV1_results(t *testing.T) {
 			}
 			says(t, string(policy), "kind: ImageContentSourcePolicy", "name: generic-0", "source: "+s.source+"/samples\n", "- "+s.destination+"/ns/samples\n")
 		})
+	}
+}
+
+// An archive of version 1 needs the image set, and no file:// before its name.
+//
+// Spec: oc-mirror 9.1, 9.3.
+func TestMirrorV1_fromItsArchive(t *testing.T) {
+	s := newMirrorSetup(t)
+	t.Chdir(t.TempDir())
+	config, layer := "{}", "a layer"
+	d := func(text string) string { return digest.FromString(text).String() }
+	manifest := fmt.Sprintf(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":%d},`+
+		`"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":%q,"size":%d}]}`, d(config), len(config), d(layer), len(layer))
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for name, text := range map[string]string{"publish/.metadata.json": `{"pastMirror":{"sequence":1}}`, "v2/ns/app/manifests/" + d(manifest): manifest,
+		"blobs/" + d(config): config, "blobs/" + d(layer): layer} {
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: int64(len(text)), Mode: 0o644}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := &tar.Header{Typeflag: tar.TypeSymlink, Name: "v2/ns/app/manifests/latest", Linkname: d(manifest)}
+	if err := errors.Join(w.WriteHeader(link), w.Close(), os.WriteFile("mirror_seq1_000000.tar", b.Bytes(), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	file := s.writeV1(t, "mirror:\n  additionalImages: [{name: 'registry.example.com/ns/app'}]\n")
+	code, stdout, stderr := command("mirror", "-c", file, "--from", "mirror_seq1_000000.tar", "docker://"+s.destination, "--dest-use-http")
+	if code != 0 {
+		t.Fatalf("exit code %d\n%s%s", code, stdout, stderr)
+	}
+	response, err := http.Get("http://" + s.destination + "/v2/ns/app/manifests/latest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if got, err := io.ReadAll(response.Body); err != nil || string(got) != manifest {
+		t.Errorf("the registry has %s, %v", got, err)
 	}
 }
 

@@ -70,6 +70,8 @@ var specification = map[string]string{
 	"oc-mirror 8.7":  "an archive that oc-mirror wrote",
 	"oc-mirror 9.1":  "commands and flags of version 1",
 	"oc-mirror 9.2":  "the workspace of version 1",
+	"oc-mirror 9.3":  "archives of version 1",
+	"oc-mirror 9.4":  "metadata of version 1",
 	"oc-mirror 9.6":  "results of version 1",
 	"oc-mirror 9.7":  "names that differ between versions",
 	"signatures 1":   "where the two kinds are, and where a mirror has them",

@@ -5,10 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -122,12 +122,7 @@ func chunkFiles(path string) (names []string, err error) {
 		return nil, fmt.Errorf("open the archive: %w", err)
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), "mirror_seq") && strings.HasSuffix(e.Name(), ".tar") {
-			return nil, hint.New(fmt.Errorf("%s is an archive of oc-mirror v1, which is not read",
-				filepath.Join(path, e.Name())),
-				"mirror with v2 on the connected side: the same image set, with apiVersion mirror.openshift.io/v2alpha1 and without storageConfig")
-		}
-		if chunkPattern.MatchString(e.Name()) && !strings.HasPrefix(e.Name(), ".") {
+		if (chunkPattern.MatchString(e.Name()) || chunkPatternV1.MatchString(e.Name())) && !strings.HasPrefix(e.Name(), ".") {
 			names = append(names, filepath.Join(path, e.Name()))
 		}
 	}
@@ -153,9 +148,7 @@ func (a *Archive) open(path string) (*chunkFile, error) {
 	}
 	a.files = append(a.files, f)
 	c := &chunkFile{path: path, reader: f, length: info.Size()}
-	if m := chunkPattern.FindStringSubmatch(filepath.Base(path)); m != nil {
-		c.number, _ = strconv.Atoi(m[1]) // six digits
-	}
+	c.named()
 	return c, nil
 }
 
@@ -163,8 +156,11 @@ func (a *Archive) open(path string) (*chunkFile, error) {
 // directory are one archive.
 func (a *Archive) group(c *chunkFile, dir string) *part {
 	id := "the archive in " + dir
-	if c.header != nil {
+	switch {
+	case c.header != nil:
 		id = c.header.Archive
+	case c.sequence > 0:
+		id = fmt.Sprintf("the image set mirror_seq%d in %s", c.sequence, dir)
 	}
 	for _, p := range a.parts {
 		if p.id == id {
@@ -193,6 +189,10 @@ func mixed(parts []*part) (problems []error) {
 func inOrder(parts []*part) (problems []error) {
 	for i, p := range parts[:max(len(parts)-1, 0)] {
 		next := parts[i+1]
+		if p.v1() > 0 && next.v1() > 0 && next.v1() != p.v1()+1 {
+			problems = append(problems, fmt.Errorf("%s: invalid mirror sequence order, want %d, got %d", next.any().path, p.v1()+1, next.v1()))
+			continue
+		}
 		if p.header == nil || next.header == nil || next.header.Previous == p.id {
 			continue
 		}
@@ -220,6 +220,7 @@ func (a *Archive) merge(p *part) {
 			a.tags[":"+tag] = d // of a signature: it names the image by itself
 		}
 	}
+	maps.Copy(a.origins, p.origins)
 	if p.contents == nil {
 		return
 	}

@@ -131,7 +131,6 @@ func TestOpen_directoriesWithoutAnArchive(t *testing.T) {
 		{"it has none", func(*testing.T) {}, dir, `no tar archives matching "mirror_[0-9]{6}\\.tar" found in`},
 		{"one that is being written", func(t *testing.T) { must(t, os.WriteFile(dir+"/"+partial, nil, 0o644)) }, dir, "no tar archives"},
 		{"a pipe", func(t *testing.T) { must(t, syscall.Mkfifo(dir+"/mirror_000001.tar", 0o600)) }, dir, "is not a file"},
-		{"version 1", func(t *testing.T) { must(t, os.WriteFile(dir+"/mirror_seq1_000000.tar", nil, 0o644)) }, dir, "oc-mirror v1"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			tc.make(t)

@@ -27,6 +27,7 @@ type part struct {
 	documents map[string]span
 	digests   map[string]digest.Digest // of documents, by name
 	tags      map[string]digest.Digest
+	origins   map[string]digest.Digest // of version 1: by the name at the source
 }
 
 // key stands for the name of an entry: an archive can have millions.
@@ -47,7 +48,7 @@ func newPart(id string) *part {
 	return &part{
 		id: id, chunks: map[int]*chunkFile{}, seen: map[key]located{}, blobs: map[digest.Digest]span{},
 		missing: map[digest.Digest]int{}, documents: map[string]span{},
-		digests: map[string]digest.Digest{}, tags: map[string]digest.Digest{},
+		digests: map[string]digest.Digest{}, tags: map[string]digest.Digest{}, origins: map[string]digest.Digest{},
 	}
 }
 
@@ -65,7 +66,7 @@ func (p *part) add(c *chunkFile) {
 
 func (p *part) sequence() int {
 	if p.header == nil {
-		return 0
+		return p.v1()
 	}
 	return p.header.Sequence
 }
@@ -108,6 +109,9 @@ func (p *part) index(ctx context.Context, partial bool) (problems []error) {
 		if err := ctx.Err(); err != nil {
 			return append(problems, err)
 		}
+		if c.sequence > 0 {
+			c.link = func(name, target string) error { return p.linkV1(c, name, target) }
+		}
 		if err := p.agrees(c); err != nil {
 			problems = append(problems, err)
 		} else if err := c.scan(p.visit); err != nil {
@@ -142,6 +146,10 @@ func (p *part) lacks(missing []int) error {
 			names = append(names, fmt.Sprintf("and %d more", len(missing)-i))
 			break
 		}
+		if sequence := p.v1(); sequence > 0 {
+			names = append(names, chunkNameV1(sequence, n))
+			continue
+		}
 		names = append(names, chunkName(n))
 	}
 	return fmt.Errorf("of the archive that %s is of, %d of %d chunks are missing: %s",
@@ -172,6 +180,9 @@ func (p *part) visit(name string, at span) error {
 		return fmt.Errorf("%s: the archive has more than %d entries", at.path, maxEntries)
 	}
 	p.seen[keyOf(name)] = located{at.number, at.size}
+	if at.sequence > 0 {
+		return p.visitV1(name, at)
+	}
 	if name == contentsEntry {
 		return p.readContents(at)
 	}

@@ -34,6 +34,9 @@ type chunkFile struct {
 	reader io.ReaderAt
 	length int64
 	header *chunkHeader // nil: oc-mirror's
+
+	sequence int                             // of an archive of oc-mirror v1; 0: another
+	link     func(name, target string) error // takes the links of version 1; nil passes over them
 }
 
 // damaged is an error about a chunk.
@@ -76,12 +79,17 @@ func (c *chunkFile) scan(visit func(name string, at span) error) error {
 		if err != nil {
 			return fmt.Errorf("read %s: %w", c.path, err)
 		}
-		name, err := safeName(h)
+		name, err := safeName(h, c.sequence > 0)
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.path, err)
 		}
-		if h.Typeflag == tar.TypeDir {
+		if h.Typeflag != tar.TypeReg {
 			end = offset
+			if h.Typeflag == tar.TypeSymlink && c.link != nil {
+				if err := c.link(name, h.Linkname); err != nil {
+					return err
+				}
+			}
 			continue
 		}
 		if end = offset + padded(h.Size); h.Size > c.length-offset {
@@ -108,11 +116,12 @@ func (c *chunkFile) ends(at int64) error {
 
 // safeName returns the name of an entry without what has no meaning in it, and refuses what no
 // archive of a mirror has.
-func safeName(h *tar.Header) (string, error) {
+func safeName(h *tar.Header, links bool) (string, error) {
 	if len(h.Name) > maxName {
 		return "", fmt.Errorf("an entry's name has %d bytes", len(h.Name))
 	}
-	if h.Typeflag != tar.TypeReg && h.Typeflag != tar.TypeDir {
+	known := h.Typeflag == tar.TypeReg || h.Typeflag == tar.TypeDir || links && h.Typeflag == tar.TypeSymlink
+	if !known {
 		return "", fmt.Errorf("entry %s is a link or a device: no archive of a mirror has any", image.Quote(h.Name))
 	}
 	for key := range h.PAXRecords {
