@@ -41,6 +41,7 @@ func (e *engine) sections(releases *release.Collector) []section {
 	return []section{
 		{plan.Release, releases},
 		{plan.Graph, &graphImage{e}},
+		{plan.OperatorCatalog, e.catalogs},
 		{plan.Generic, &additional{config: e.o.Config, repository: e.repository}},
 		{plan.Helm, e.charts()},
 	}
@@ -66,19 +67,24 @@ func (e *engine) collect(ctx context.Context) (*plan.Plan, error) {
 			return nil, classed(s.of, err)
 		}
 	}
-	if err := e.block(p); err != nil {
+	blocked, err := e.blocked()
+	if err != nil {
 		return nil, err
 	}
-	if len(p.Images)+len(p.Failures) == 0 {
-		return nil, hint.New(errors.New("no images to copy"),
-			"check platform.channels, additionalImages, helm and blockedImages of "+e.o.Config.File)
-	}
+	p.Images = slices.DeleteFunc(p.Images, blocked)
 	unite(p.Images)
 	e.dedupe(p)
 	if err := e.readAll(ctx, p); err != nil {
 		return nil, err
 	}
 	e.collisions(p)
+	if err := e.buildCatalogs(ctx, p, blocked); err != nil {
+		return nil, err
+	}
+	if len(p.Images)+len(p.Failures) == 0 {
+		return nil, hint.New(errors.New("no images to copy"),
+			"check platform.channels, operators, additionalImages, helm and blockedImages of "+e.o.Config.File)
+	}
 	if err := e.attach(ctx, p, releases.Policies); err != nil {
 		return nil, err
 	}
@@ -110,18 +116,21 @@ func (e *engine) destination(i *plan.Image) string {
 	return e.o.Registry + "/" + i.Repository + ":" + i.Tag
 }
 
-// block removes the images whose origin or destination matches blockedImages.
-func (e *engine) block(p *plan.Plan) error {
+// blocked reports whether the origin or the destination of an image matches blockedImages.
+func (e *engine) blocked() (func(*plan.Image) bool, error) {
+	var all []*regexp.Regexp
 	for _, b := range e.o.Config.Mirror.BlockedImages {
 		re, err := regexp.Compile(b.Name)
 		if err != nil {
-			return fmt.Errorf("blocked image %q: %w", b.Name, err)
+			return nil, fmt.Errorf("blocked image %q: %w", b.Name, err)
 		}
-		p.Images = slices.DeleteFunc(p.Images, func(i *plan.Image) bool {
+		all = append(all, re)
+	}
+	return func(i *plan.Image) bool {
+		return slices.ContainsFunc(all, func(re *regexp.Regexp) bool {
 			return re.MatchString(i.Reference.String()) || re.MatchString(e.destination(i))
 		})
-	}
-	return nil
+	}, nil
 }
 
 // unite gives the images of one reference the platforms of all of them. One that wants all members
@@ -147,14 +156,22 @@ func unite(images []*plan.Image) {
 	}
 }
 
-// dedupe removes images that are listed twice.
+// dedupe removes images that are listed twice. The first one is in the bundles of all.
 func (e *engine) dedupe(p *plan.Plan) {
-	seen := map[[2]string]bool{}
+	seen := map[[2]string]*plan.Image{}
 	p.Images = slices.DeleteFunc(p.Images, func(i *plan.Image) bool {
 		at := [2]string{e.destination(i), i.Reference.Pull()}
-		twice := seen[at]
-		seen[at] = true
-		return twice
+		first, twice := seen[at]
+		if !twice {
+			seen[at] = i
+			return false
+		}
+		for _, b := range i.Bundles {
+			if !slices.Contains(first.Bundles, b) {
+				first.Bundles = append(first.Bundles, b)
+			}
+		}
+		return true
 	})
 }
 

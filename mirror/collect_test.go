@@ -14,7 +14,6 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
-	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
@@ -373,31 +372,6 @@ func TestPlan_collision(t *testing.T) {
 		}
 		s.holds(t, "samples/oci", "v1", d)
 	})
-}
-
-func TestPlan_unbuiltSectionsAreRefused(t *testing.T) {
-	src := newSource(t)
-	for _, tc := range []struct{ name, config, place, what string }{
-		{"operators", additional + "  operators:\n  - catalog: HOST/redhat/redhat-operator-index:v4.18\n", "isc.yaml:7", "operator catalogs"},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			s := newSetupFrom(t, src, tc.config)
-			src.asked("")
-			_, err := s.engine.Plan(t.Context())
-			if err == nil || !strings.Contains(err.Error(), tc.place) || !strings.Contains(err.Error(), tc.what) {
-				t.Fatalf("error %v, want one that names %s and %s", err, tc.place, tc.what)
-			}
-			if hint.Of(err) == "" {
-				t.Error("it does not say what to do")
-			}
-			if files := s.files(t); len(files) != 0 {
-				t.Errorf("written: %v", files)
-			}
-			if asked := src.asked(""); len(asked) != 0 {
-				t.Errorf("the upstream was asked: %v", asked)
-			}
-		})
-	}
 }
 
 func TestPlan_cancelled(t *testing.T) {

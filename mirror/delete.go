@@ -74,6 +74,9 @@ func PlanDelete(ctx context.Context, o Options, from Pruner, list DeleteList) (*
 		tagAsV1(p.Images)
 	}
 	d := &Deletion{Items: items(e, p.Images), Failures: p.Failures, Warnings: p.Warnings}
+	if len(d.Items) == 0 && len(d.Failures) > 0 {
+		return nil, fmt.Errorf("no images to delete: %s: %w", d.Failures[0].Image.Origin, d.Failures[0].Cause)
+	}
 	if len(d.Items) == 0 {
 		return nil, hint.New(errors.New("no images to delete"),
 			"check the list below delete: in "+o.Config.File+"; only what a run of this workspace mirrored is known here")
@@ -110,6 +113,7 @@ func (e *engine) listed(ctx context.Context, from Pruner) (*plan.Plan, error) {
 			Files: files{e.workspace, e.o.Documents}, Offline: true,
 			Repository: e.repository,
 		},
+		e.heldCatalogs(),
 		&additional{config: e.o.Config, repository: e.repository},
 		e.charts(),
 	} {

@@ -28,9 +28,11 @@ func (e *engine) execute(ctx context.Context, p *plan.Plan, dst Destination) (*R
 	x := &execution{engine: e, target: t, inventory: e.inventory(t),
 		blobs: map[digest.Digest]*shared{}, failed: map[*plan.Image]error{}}
 	x.recordSources(ctx, p)
-	first, last := x.inOrder(p.Images)
+	first, catalogs, last := x.inOrder(p.Images)
 	x.copyAll(ctx, first)
 	x.verify(ctx, first)
+	x.amendCatalogs(ctx, p, first)
+	last = append(catalogs, last...)
 	x.copyAll(ctx, last)
 	if err := ctx.Err(); err != nil {
 		return e.report(p, started, x.failures(p)), err
@@ -113,19 +115,21 @@ func (x *execution) each(ctx context.Context, images []*plan.Image, work func(im
 }
 
 // inOrder returns the images that are copied and verified first, and those that come after them:
-// the payloads of releases, if the destination may collect what is not tagged for long.
-func (x *execution) inOrder(images []*plan.Image) (first, last []*plan.Image) {
-	if _, ok := x.dst.(keeper); !ok {
-		return images, nil
-	}
+// operator catalogs, which lack bundles whose images failed, and the payloads of releases, if the
+// destination may collect what is not tagged for long.
+func (x *execution) inOrder(images []*plan.Image) (first, catalogs, last []*plan.Image) {
+	_, keeps := x.dst.(keeper)
 	for _, image := range images {
-		if image.Type.Class().Last {
+		switch {
+		case image.Type == plan.OperatorCatalog:
+			catalogs = append(catalogs, image)
+		case keeps && image.Type.Class().Last:
 			last = append(last, image)
-		} else {
+		default:
 			first = append(first, image)
 		}
 	}
-	return first, last
+	return first, catalogs, last
 }
 
 func (x *execution) copyAll(ctx context.Context, images []*plan.Image) {
@@ -191,6 +195,7 @@ func failures(images []*plan.Image, errs map[*plan.Image]error) []plan.Failure {
 			continue
 		}
 		f := plan.Failed(image, errs[image])
+		f.Incomplete = bundles(image)
 		if image.Type.Class().Whole {
 			f.Incomplete = "release " + image.Release
 			_, f.Consequence = errs[image].(*consequence)
@@ -219,6 +224,9 @@ func (x *execution) finish(ctx context.Context, p *plan.Plan) error {
 		if err := x.repeat(ctx, "tag", func() error { return x.dst.Tag(ctx, tags) }); err != nil {
 			return fmt.Errorf("tag: %w", err)
 		}
+	}
+	if err := x.putOriginals(ctx); err != nil {
+		return err
 	}
 	if err := x.repeat(ctx, "commit", func() error { return x.dst.Commit(ctx) }); err != nil {
 		return fmt.Errorf("commit: %w", err)

@@ -62,7 +62,9 @@ func (g *graphImage) image() *plan.Image {
 }
 
 // madeHere reports whether an image has no other source than this run.
-func madeHere(i *plan.Image) bool { return i.Type == plan.Graph && i.Reference.Domain == "" }
+func madeHere(i *plan.Image) bool {
+	return (i.Type == plan.Graph || i.Type == plan.OperatorCatalog) && i.Reference.Domain == ""
+}
 
 // find makes the image, or finds it in the archive, or beside the releases of an enclave.
 func (g *graphImage) find(ctx context.Context, p *plan.Plan, image *plan.Image) error {

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/mirror-appliance/appliance/internal/retry"
+	"github.com/mirror-appliance/appliance/mirror/catalog"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 	"github.com/mirror-appliance/appliance/mirror/updategraph"
@@ -61,6 +62,10 @@ type Options struct {
 	// OnlyThisRun writes cluster resources for the images of this run. Else they are for all that
 	// the workspace has mirrored to the registry.
 	OnlyThisRun bool
+	// FollowDependencies adds the operators that others require.
+	FollowDependencies bool
+	// DefaultSourceNames gives the vendor's catalogs the names of a cluster's default sources.
+	DefaultSourceNames bool
 	// ToArchive is a run into an archive, which no cluster is told of.
 	ToArchive bool
 	Charts    Charts
@@ -215,6 +220,7 @@ type engine struct {
 	o         Options
 	sources   *reader
 	workspace workspace
+	catalogs  *catalog.Collector
 }
 
 // lock keeps other runs out of the workspace until unlock. Nothing is written for a configuration
@@ -251,5 +257,7 @@ func newEngine(o Options) (*engine, error) {
 	if o.Events == nil {
 		o.Events = func(Event) {}
 	}
-	return &engine{o: o, sources: newReader(o.Open), workspace: workspace{o.Workspace}}, nil
+	e := &engine{o: o, sources: newReader(o.Open), workspace: workspace{o.Workspace}}
+	e.catalogs = e.newCatalogs()
+	return e, nil
 }

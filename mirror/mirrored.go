@@ -27,6 +27,8 @@ type mirroredImage struct {
 	Digest digest.Digest `json:"digest"`
 	// Signature is OpenPGP, of a release.
 	Signature []byte `json:"signature,omitempty"`
+	// Template is that of an operator catalog's CatalogSource.
+	Template []byte `json:"template,omitempty"`
 	// Channel led to a release.
 	Channel   string            `json:"channel,omitempty"`
 	Platforms []imageset.OSArch `json:"platforms,omitempty"`
@@ -36,7 +38,7 @@ type mirroredImage struct {
 
 // mirroredOf returns what is noted of an image.
 func (e *engine) mirroredOf(i *plan.Image) mirroredImage {
-	return mirroredImage{Type: i.Type, Origin: i.Origin, Digest: i.Digest, Signature: i.Signature,
+	return mirroredImage{Type: i.Type, Origin: i.Origin, Digest: i.Digest, Signature: i.Signature, Template: i.Template,
 		Channel: i.Channel, Platforms: i.Platforms, Joined: e.o.MaxNestedPaths > 0}
 }
 
@@ -91,7 +93,26 @@ func (e *engine) mirroredByReports() mirrored {
 // add adds the images of a run.
 func (m mirrored) add(e *engine, images []*plan.Image) {
 	for _, i := range images {
+		if i.Type == plan.OperatorCatalog {
+			m.supersede(e.o.Registry+"/"+i.Repository, i.Origin)
+		}
 		m.put(e.destination(i), e.mirroredOf(i))
+	}
+}
+
+// supersede forgets the catalogs of an origin that are named by their digests: there is another one,
+// and clusters need one source for it.
+func (m mirrored) supersede(repository, origin string) {
+	for at, images := range m {
+		if !strings.HasPrefix(at, repository+":sha256-") {
+			continue
+		}
+		m[at] = slices.DeleteFunc(images, func(i mirroredImage) bool {
+			return i.Type == plan.OperatorCatalog && i.Origin == origin
+		})
+		if len(m[at]) == 0 {
+			delete(m, at)
+		}
 	}
 }
 
@@ -148,6 +169,9 @@ func (i mirroredImage) describe(at, graph string, r *resources.Mirrored) {
 		r.Updates = &resources.UpdateService{GraphImage: at,
 			Releases: strings.TrimSuffix(repository, "graph-image") + "release-images"}
 	}
+	if i.Type == plan.OperatorCatalog {
+		r.Catalogs = append(r.Catalogs, resources.Catalog{Image: at, Origin: i.Origin, Template: i.Template})
+	}
 	if i.Signature != nil {
 		r.Signatures = append(r.Signatures, resources.Signature{Digest: i.Digest, Raw: i.Signature})
 	}
@@ -166,7 +190,8 @@ func (i mirroredImage) describe(at, graph string, r *resources.Mirrored) {
 // that exists is that one, with the time when it was made.
 func (e *engine) render(m mirrored, at time.Time) ([]resources.File, error) {
 	of := m.resources(e.o.Registry, e.repository(graphRepository))
-	options := resources.Options{Created: at, Version: e.o.Version, ByRepository: e.o.MaxNestedPaths > 0}
+	options := resources.Options{Created: at, Version: e.o.Version, ByRepository: e.o.MaxNestedPaths > 0,
+		DefaultSourceNames: e.o.DefaultSourceNames}
 	files, err := resources.Render(of, options)
 	if err != nil {
 		return nil, err

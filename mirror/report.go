@@ -126,12 +126,16 @@ func (e *engine) wanted(all mirrored, ofRun []*plan.Image) mirrored {
 	return these
 }
 
-// errorLines are oc-mirror's, one for each image that failed by itself.
+// errorLines are oc-mirror's, one for each image that failed by itself, with its bundles.
 func errorLines(failures []plan.Failure) []byte {
 	var b strings.Builder
 	for _, f := range failures {
 		if !f.Consequence {
-			fmt.Fprintf(&b, "error mirroring image %s error: %s\n", f.Image.Origin, f.Error)
+			of := ""
+			if names, packages := bundleNames(f.Image); len(names) > 0 {
+				of = fmt.Sprintf("(Operator bundles: %v - Operators: %v) ", names, packages)
+			}
+			fmt.Fprintf(&b, "error mirroring image %s %serror: %s\n", f.Image.Origin, of, f.Error)
 		}
 	}
 	return []byte(b.String())

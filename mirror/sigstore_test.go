@@ -99,17 +99,17 @@ func TestRun_listWithoutSigstoreSignature(t *testing.T) {
 	if report, err := s.mirror(t); err != nil || len(plan.Unsigned(report.Mirrored)) > 0 {
 		t.Errorf("a list without: %v, unsigned are %+v", err, plan.Unsigned(report.Mirrored))
 	}
-	member := s.member(t, r.Digest)
+	member := s.member(t, sample.ReleaseRepository, r.Digest.String())
 	s.sigstoreIs(sample.ReleaseRepository, member, digest.FromString("none"))
 	if report, err := s.mirror(t); err != nil || !strings.Contains(reasonsOf(report, r.Digest), "manifest "+member.String()+" has no") {
 		t.Errorf("a member without: %v, %q", err, reasonsOf(report, r.Digest))
 	}
 }
 
-// member returns the first member of a list of payloads.
-func (s *source) member(t *testing.T, list digest.Digest) digest.Digest {
+// member returns the first member of a list of images.
+func (s *source) member(t *testing.T, repo, list string) digest.Digest {
 	t.Helper()
-	m, _ := s.Manifest(sample.ReleaseRepository, list.String())
+	m, _ := s.Manifest(repo, list)
 	i := strings.Index(string(m.Body), `"sha256:`)
 	return digest.Digest(m.Body[i+1 : i+1+71])
 }

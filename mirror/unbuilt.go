@@ -8,8 +8,7 @@ import (
 )
 
 // refuseUnbuilt returns an error for the first key of the configuration that asks for what is not
-// built yet. Operator catalogs are not copied as plain images instead: without its bundles a
-// catalog offers a cluster what it cannot install.
+// built yet.
 func refuseUnbuilt(c *imageset.Config) error {
 	if c.Storage.IsSet() {
 		return hint.New(fmt.Errorf("%s: keeping the history of oc-mirror v1 (storageConfig) is not built yet", c.At("storageConfig")),
@@ -19,11 +18,7 @@ func refuseUnbuilt(c *imageset.Config) error {
 		return hint.New(fmt.Errorf("%s: selecting by minBundle is not built yet", c.At(at)),
 			"write minVersion and the version of the bundle; nothing has been written")
 	}
-	if len(c.Mirror.Operators) == 0 {
-		return nil
-	}
-	return hint.New(fmt.Errorf("%s: mirroring operator catalogs (mirror.operators) is not built yet", c.At("mirror.operators")),
-		"take mirror.operators out of the file; nothing has been written")
+	return nil
 }
 
 // minBundle returns the first key of that name, "" if there is none.

@@ -45,7 +45,7 @@ func rooms() map[string][]string {
 		"mirror/*":              nil,
 		"mirror/plan":           {"mirror/imageset"},
 		"mirror/archive":        {"mirror/plan"},
-		"mirror/catalog":        {"mirror/layers", "mirror/rebuild"},
+		"mirror/catalog":        {"mirror/imageset", "mirror/layers", "mirror/operator", "mirror/plan", "mirror/rebuild", "mirror/resources"},
 		"mirror/desttest":       {"mirror"},
 		"mirror/medium":         {"mirror"},
 		"docs":                  nil,

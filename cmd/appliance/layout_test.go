@@ -27,7 +27,9 @@ func writeImageLayout(t *testing.T, dir string) {
 	writeText(t, filepath.Join(dir, "index.json"), `{"schemaVersion":2,"manifests":[`+root+`]}`)
 }
 
-// Spec: oc-mirror 6.2. The far side does not have the layout.
+// The far side does not have the layout.
+//
+// Spec: oc-mirror 6.2.
 func TestMirror_layoutThroughAnArchive(t *testing.T) {
 	s := newMirrorSetup(t)
 	layout, dir := filepath.Join(t.TempDir(), "app"), t.TempDir()

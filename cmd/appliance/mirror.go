@@ -52,6 +52,8 @@ type mirrorOptions struct {
 	maxNested      int
 	listMembers    bool
 	onlyThisRun    bool
+	sourceNames    bool
+	follow         bool
 	source         credentials
 	destination    credentials
 	foreign        foreignFlags
@@ -91,6 +93,9 @@ func (o *mirrorOptions) addFlags(f *pflag.FlagSet) {
 		"--dry-run, with a line in mapping.txt for each member of a manifest list")
 	f.IntVar(&o.maxNested, "max-nested-paths", 0,
 		"path components that the destination takes; more are joined with - (0: any number)")
+	f.BoolVar(&o.follow, "follow-dependencies", false, "mirror the operators too that the listed ones require")
+	f.BoolVar(&o.sourceNames, "default-source-names", false,
+		"name the CatalogSources of Red Hat's catalogs as a cluster's default ones, which Subscriptions use (redhat-operators, ...)")
 	f.BoolVar(&o.onlyThisRun, "only-this-run", false,
 		"write cluster resources for the images of this run, not for all that the workspace has mirrored")
 	o.source.addFlags(f, "src", "screds")
@@ -304,6 +309,7 @@ func (o *mirrorOptions) reads(ctx context.Context, log *slog.Logger) (run mirror
 			Signatures:     signatures,
 			Charts:         mirror.Charts{Fetch: documents.fetch, Keychain: keys, Render: helm.Process(charts.command)},
 			MaxNestedPaths: o.maxNested, ListMembers: o.listMembers, OnlyThisRun: o.onlyThisRun,
+			DefaultSourceNames: o.sourceNames, FollowDependencies: o.follow,
 			ParallelImages: o.parallelImages, ParallelLayers: o.parallelLayers,
 			ImageTimeout: o.imageTimeout, Version: version, Log: log,
 		}, func() {

@@ -8,10 +8,10 @@ import (
 )
 
 const (
-	noProfile  = "no profile is written"
-	asIs       = "layers are copied as they are, since their digests are kept"
-	noDaemon   = "images are copied from registry to registry"
-	noCatalogs = "operator catalogs are not built yet"
+	noProfile = "no profile is written"
+	asIs      = "layers are copied as they are, since their digests are kept"
+	noDaemon  = "images are copied from registry to registry"
+	noCache   = "catalogs are filtered always, and opm makes its cache when it starts"
 )
 
 // foreignOCMirrorFlags are the flags of oc-mirror, v2 and v1, that are not built or change nothing.
@@ -45,7 +45,7 @@ var foreignOCMirrorFlags = []foreign{
 	{ignoredSwitch, "skip-pruning", "nothing is deleted but by delete"},
 	{ignoredSwitch, "skip-verification", "digests are always verified"},
 	{ignoredSwitch, "skip-image-pin", "the reference in the file is the one that is mirrored"},
-	{ignoredSwitch, "rebuild-catalogs build-catalog-cache", noCatalogs},
+	{ignoredSwitch, "rebuild-catalogs build-catalog-cache", noCache},
 	{refusedSwitch, "oci-insecure-signature-policy enable-operator-secure-policy", ""},
 	{ignored, "max-per-registry", "--parallel-images and --parallel-layers limit it"},
 	{refused, "oci-registries-config", ""},

@@ -27,6 +27,17 @@ var pinned = []string{"isc_pinned_*", "disc_pinned_*"}
 // versionFile is oc-mirror's, which warns without it.
 const versionFile = "internal/oc-mirror-version.json"
 
+// ofOriginal reports whether a file is of an operator catalog as it was, or an image: an import needs
+// what is left of a catalog and the digest of its image, operator-catalogs/NAME/DIGEST/
+// filtered-catalogs/KEY/catalog-config and digest, and the image is among the blobs.
+func ofOriginal(name string) bool {
+	parts := strings.Split(name, "/")
+	if parts[0] != "operator-catalogs" {
+		return false
+	}
+	return len(parts) < 6 || parts[3] != "filtered-catalogs" || parts[5] != "digest" && parts[5] != "catalog-config"
+}
+
 // maxDocument bounds a document: it is read into memory.
 const maxDocument = 256 << 20
 
@@ -54,7 +65,7 @@ func (c *committing) documents() error {
 				return nil
 			case err != nil:
 				return fmt.Errorf("read the workspace: %w", err)
-			case !d.Type().IsRegular() || strings.HasSuffix(name, ".tmp"):
+			case !d.Type().IsRegular() || strings.HasSuffix(name, ".tmp") || ofOriginal(name):
 				return nil
 			}
 			return c.document(root, name)

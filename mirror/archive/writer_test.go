@@ -348,7 +348,7 @@ func (w *waiting) Read([]byte) (int, error) {
 func TestWriter_carriesTheDocumentsOfAnImport(t *testing.T) {
 	b := newWorkbench(t)
 	for _, name := range []string{
-		"hold-release/cincinnati-graph-data/amd64-stable-4.18.json", "signatures/4.18.2-x86_64-sha256-abc", "helm/charts/a-1.0.0.tgz", "operator-catalogs/a/b/digest",
+		"hold-release/cincinnati-graph-data/amd64-stable-4.18.json", "signatures/4.18.2-x86_64-sha256-abc", "helm/charts/a-1.0.0.tgz", "operator-catalogs/a/b/filtered-catalogs/c/digest",
 		"isc_pinned_2026-11-20T22:58:31Z.yaml", "disc_pinned_2026-11-20T22:58:31Z.yaml",
 		"logs/report.json", "cluster-resources/idms-oc-mirror.yaml", "dry-run/mapping.txt", "helm/index.yaml.XYZ.tmp", "other",
 	} {

@@ -13,9 +13,9 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Bare returns a catalog in an image without files, to be rebuilt with those of a plain directory.
+// bare returns a catalog in an image without files, to be rebuilt with those of a plain directory.
 // The image that comes of it has no opm: OLM v1 reads it, and OLM v0, which starts it, cannot.
-func Bare() (*Catalog, error) {
+func bare() (*Catalog, error) {
 	source := memory{}
 	config, err := json.Marshal(ocispec.Image{
 		Platform: ocispec.Platform{Architecture: "amd64", OS: "linux"},

@@ -1,9 +1,17 @@
-// Package catalog finds the file-based catalog of operators inside an image, extracts its files, and
-// makes an image with other files of it.
+// Package catalog collects what mirror.operators of an image set configuration asks for: operator
+// catalogs, filtered, and the images of the bundles that are left in them.
 //
-// Use Find, then Extract and Rebuild. The image comes from any source of a mirror: a registry, an
-// archive, an OCI layout. For a catalog that is a plain directory and no image, Bare is what an
-// image of it is made of.
+// Use a Collector. Collect adds the images of bundles to a plan, Build makes the catalogs without
+// the bundles whose images cannot be read, and Amend makes those again of which images have failed
+// on their way. So no catalog offers a cluster what it cannot install, and an image that is missing
+// costs its bundle and not the catalog. Package operator knows what a catalog without a bundle is,
+// package rebuild makes its image.
+//
+// A Catalog is the one in an image, from any source of a mirror: a registry, an archive, an OCI
+// layout. Use Find, then Extract. A catalog that is a plain directory is made into an image.
+//
+// Refused: writing the digest of a catalog into a copy of the configuration before the catalog is
+// copied, as oc-mirror does to pin it. The report has it, and the next run is to see the next one.
 package catalog
 
 import (

@@ -117,6 +117,7 @@ func TestExtract_anInterruptedOneIsDoneAgain(t *testing.T) {
 	}
 }
 
+// Spec: oc-mirror 5.1.
 func TestFind_whichImageIsRead(t *testing.T) {
 	l := newLayout(t)
 	plain := l.image("s390x", ocispec.ImageConfig{}, layer(t, "etc/x=1"))

@@ -15,13 +15,16 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/rebuild"
 )
 
+// filesDir is the name of the directory of a catalog's files.
+const filesDir = "catalog-files"
+
 // Extract writes the files of the catalog to a directory below parent that has its digest in its
 // name, and returns that. Files that are there were written whole, and nothing is read.
 //
 // The name is not the one that oc-mirror has, which leaves half of a catalog there when it is
 // interrupted, and takes it for whole afterwards.
 func (c *Catalog) Extract(ctx context.Context, parent string) (dir string, err error) {
-	dir = filepath.Join(parent, c.Digest.Encoded(), "catalog-files")
+	dir = filepath.Join(parent, c.Digest.Encoded(), filesDir)
 	if info, err := os.Stat(dir); err == nil && info.IsDir() {
 		return dir, nil
 	}
@@ -67,10 +70,10 @@ func (c *Catalog) whole(root *os.Root) error {
 	return errors.Join(unix.Syncfs(int(f.Fd())), f.Close())
 }
 
-// Rebuild makes an image in dir that has, in the place of the catalog's files and its cache, those
+// rebuild makes an image in dir that has, in the place of the catalog's files and its cache, those
 // that write writes as a tar, for each platform of the image. rebuild.Open opens it again. opm makes
 // its cache when it starts: one with other files would stop it.
-func (c *Catalog) Rebuild(ctx context.Context, dir, tag string, write func(io.Writer) error) (*rebuild.Image, error) {
+func (c *Catalog) rebuild(ctx context.Context, dir, tag string, write func(io.Writer) error) (*rebuild.Image, error) {
 	without := []string{c.Directory}
 	for _, cache := range c.caches {
 		if filepath.Dir(cache) == "/" {

@@ -99,7 +99,7 @@ func scan(t testing.TB, files fs.FS) *operator.Index {
 // grepped are the beginnings of errors that scripts look for.
 var grepped = []string{"invalid default channel configuration", "specified default channel override", "the default channel", `package "`, "specific version"}
 
-// Spec: oc-mirror 5.2 and 5.3.
+// Spec: oc-mirror 5.2, 5.3.
 func TestSelect_cases(t *testing.T) {
 	cases, ours := readCases(t)
 	if len(cases) < 125 {

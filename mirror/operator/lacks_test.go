@@ -8,7 +8,9 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 )
 
-// Spec: oc-mirror 5.3 and 5.4. The head rule of a range holds for bundles that are not there.
+// The head rule of a range holds for bundles that are not there.
+//
+// Spec: oc-mirror 5.3, 5.4.
 func TestSelect_lacking(t *testing.T) {
 	spruce := func(v string) string { return "spruce.v1." + v + ".0" }
 	for _, tc := range []struct {

@@ -9,7 +9,12 @@ const (
 	ReleaseContent Type = "ocpReleaseContent"
 	Graph          Type = "cincinnatiGraph"
 	Generic        Type = "generic"
-	Helm           Type = "helmImage"
+
+	OperatorBundle  Type = "operatorBundle"
+	OperatorRelated Type = "operatorRelatedImage"
+	OperatorCatalog Type = "operatorCatalog"
+
+	Helm Type = "helmImage"
 )
 
 // Exit codes of a run, a bit mask as in oc-mirror. The other bits are those of the classes.
@@ -41,6 +46,9 @@ func Classes() []Class {
 		{Type: Release, Label: "release", Exit: 2, MirrorSets: "release", ByBoth: true, Whole: true, Last: true},
 		{Type: ReleaseContent, Label: "release", Exit: 2, MirrorSets: "release", Whole: true},
 		{Type: Graph, Label: "release", Exit: 2},
+		{Type: OperatorBundle, Label: "operator", Exit: 4, MirrorSets: "operator"},
+		{Type: OperatorRelated, Label: "operator", Exit: 4, MirrorSets: "operator"},
+		{Type: OperatorCatalog, Label: "operator", Exit: 4},
 		{Type: Generic, Label: "additional", Exit: 8, MirrorSets: "generic"},
 		{Type: Helm, Label: "helm", Exit: 16, MirrorSets: "generic"},
 	}

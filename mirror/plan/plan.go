@@ -35,6 +35,9 @@ type Image struct {
 	// it is, since another would have another digest.
 	Platforms []imageset.OSArch `json:"platforms,omitempty"`
 
+	// Bundles are those of operators that need the image.
+	Bundles []Bundle `json:"bundles,omitempty"`
+
 	Digest    digest.Digest `json:"digest,omitempty"`
 	Manifests []Manifest    `json:"manifests,omitempty"` // children before those that name them, the root last
 	// Unsigned are the reasons that a cluster would not take the image for signed.
@@ -44,6 +47,15 @@ type Image struct {
 
 	Reference imageset.Reference `json:"-"` // the reference that the image is pulled by
 	Signature []byte             `json:"-"` // OpenPGP, of a release
+	// Template is the CatalogSource that the one of an operator catalog is made of.
+	Template []byte `json:"-"`
+}
+
+// Bundle is a bundle of an operator, in a catalog as the image set names it.
+type Bundle struct {
+	Catalog string `json:"catalog"`
+	Package string `json:"package"`
+	Name    string `json:"name"`
 }
 
 // Manifest is one manifest of an image, and its blobs.

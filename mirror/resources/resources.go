@@ -1,11 +1,11 @@
 // Package resources renders what is applied to a cluster so that it finds the mirror:
-// ImageDigestMirrorSet, ImageTagMirrorSet, UpdateService and the signatures of releases, in the
-// files and with the names that oc-mirror v2 has (idms-oc-mirror.yaml, itms-oc-mirror.yaml,
-// idms-release-0 and so on), since people's scripts know them.
+// ImageDigestMirrorSet, ImageTagMirrorSet, CatalogSource, ClusterCatalog, UpdateService and the
+// signatures of releases, in the files and with the names that oc-mirror v2 has
+// (idms-oc-mirror.yaml, itms-oc-mirror.yaml, idms-release-0 and so on), since people's scripts know
+// them.
 //
 // Use Render with the images that were mirrored. The order of documents and entries is stable,
-// unlike oc-mirror's, so that two runs can be compared. CatalogSource and ClusterCatalog are not
-// built: they come with the collector of catalogs.
+// unlike oc-mirror's, so that two runs can be compared.
 package resources
 
 import (
@@ -36,6 +36,8 @@ type Options struct {
 	// ByRepository writes an entry for each repository: paths that were joined have
 	// no namespaces in common.
 	ByRepository bool
+	// DefaultSourceNames gives the vendor's catalogs the names of a cluster's default sources.
+	DefaultSourceNames bool
 }
 
 // mirrors is spec.imageDigestMirrors or spec.imageTagMirrors, in the order that oc-mirror writes.
@@ -93,6 +95,7 @@ type File struct {
 type Mirrored struct {
 	Images     []Image
 	Signatures []Signature
+	Catalogs   []Catalog
 	Updates    *UpdateService // nil without graph data
 }
 
@@ -112,8 +115,12 @@ func Render(m Mirrored, o Options) ([]File, error) {
 	if err != nil {
 		return nil, err
 	}
+	catalogs, err := renderCatalogs(m.Catalogs, o)
+	if err != nil {
+		return nil, err
+	}
 	updates, err := m.Updates.render(o)
-	return slices.Concat(files, signatures, updates), err
+	return slices.Concat(files, signatures, catalogs, updates), err
 }
 
 // render returns the file's content, or nil when no image belongs into it.

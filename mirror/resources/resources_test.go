@@ -52,16 +52,18 @@ func images() []resources.Image {
 func mirrored(images []resources.Image) resources.Mirrored {
 	a, b := digest.FromString("a"), digest.FromString("b")
 	updates := &resources.UpdateService{GraphImage: "m.io/openshift/graph-image:latest", Releases: "m.io/openshift/release-images"}
-	return resources.Mirrored{Updates: updates, Images: images, Signatures: []resources.Signature{{a, []byte("one")}, {b, []byte("two")}, {a, []byte("one")}}}
+	catalogs := []resources.Catalog{{Image: "m.io/ns1/redhat/my-operator-index:v4.18"}}
+	return resources.Mirrored{Updates: updates, Catalogs: catalogs, Images: images, Signatures: []resources.Signature{{a, []byte("one")}, {b, []byte("two")}, {a, []byte("one")}}}
 }
 
-// Spec: oc-mirror 4.10, 7.2, 7.5.
+// Spec: oc-mirror 4.10, 5.8, 7.2, 7.5.
 func TestRender_golden(t *testing.T) {
 	files, err := resources.Render(mirrored(images()), options())
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"idms-oc-mirror.yaml", "itms-oc-mirror.yaml", "signature-configmap.json", "signature-configmap.yaml", "updateService.yaml"}
+	want := []string{"idms-oc-mirror.yaml", "itms-oc-mirror.yaml", "signature-configmap.json", "signature-configmap.yaml",
+		"cs-my-operator-index-v4-18.yaml", "cc-my-operator-index-v4-18.yaml", "updateService.yaml"}
 	if names := names(files); !slices.Equal(names, want) {
 		t.Errorf("rendered %v, want %v", names, want)
 	}

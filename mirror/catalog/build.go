@@ -1,0 +1,165 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/internal/durable"
+	"github.com/mirror-appliance/appliance/mirror/imageset"
+	"github.com/mirror-appliance/appliance/mirror/layers"
+	"github.com/mirror-appliance/appliance/mirror/operator"
+	"github.com/mirror-appliance/appliance/mirror/plan"
+	"github.com/mirror-appliance/appliance/mirror/rebuild"
+)
+
+// filteredDir is oc-mirror's, beside the files of a catalog.
+const filteredDir = "filtered-catalogs"
+
+// build makes the image of the catalog without the bundles that lack an image. A whole catalog of
+// which nothing lacks is copied as it is.
+func (e *entry) build(ctx context.Context, warnings *[]string) (Made, error) {
+	if e.left.Full && len(e.left.Packages) == 0 && !e.plain && !e.lacking.of(e.ask.Catalog) {
+		e.image.Reference = e.base
+		e.image.Reference.Tag, e.image.Reference.Digest = "", e.catalog.Digest
+		e.place(e.catalog.Digest)
+		e.built = true
+		return Made{Image: e.image}, nil
+	}
+	selection, err := e.index.Select(e.left, e.lacks())
+	if err != nil {
+		return Made{}, err
+	}
+	if e.follows() {
+		selection.Follow()
+	}
+	for _, w := range e.texts(selection.Warnings) {
+		if !slices.Contains(*warnings, w) {
+			*warnings = append(*warnings, w)
+		}
+	}
+	files, err := selection.Files(ctx, e.content)
+	if err != nil {
+		return Made{}, err
+	}
+	made, err := e.rebuild(ctx, files)
+	if err == nil && e.ToArchive {
+		err = e.document(ctx, files, made.Root)
+	}
+	if err != nil {
+		return Made{}, err
+	}
+	e.image.Reference = imageset.Reference{Transport: "docker", Path: path.Join(root, made.Root.Encoded()), Digest: made.Root}
+	e.place(made.Root)
+	e.built = true
+	return Made{e.image, made}, nil
+}
+
+// lacks returns what is as if it were not in the catalog, nil for nothing: bundles of which an image
+// failed, and those whose images were not asked for, to which a selection would else fall back.
+func (e *entry) lacks() func(pkg, bundle string) bool {
+	if !e.lacking.of(e.ask.Catalog) {
+		return nil
+	}
+	return func(pkg, bundle string) bool {
+		b := plan.Bundle{Catalog: e.ask.Catalog, Package: pkg, Name: bundle}
+		return e.lacking[b] || !e.chosen[b]
+	}
+}
+
+// place sets the destination of the image.
+func (e *entry) place(built digest.Digest) {
+	e.image.Repository, e.image.Tag = e.Repository(e.repository()), e.tag()
+	switch {
+	case e.ToArchive && e.key != "":
+		e.image.Tag = e.key
+	case e.image.Tag == "":
+		e.image.Tag = imageset.Reference{Digest: built}.DestinationTag()
+	}
+}
+
+// rebuild makes the image with what a selection leaves, unless the workspace has it: another version
+// of this program may compress otherwise, and a new digest restarts the pods of a catalog.
+func (e *entry) rebuild(ctx context.Context, files []operator.File) (*rebuild.Image, error) {
+	key := operator.Key(e.left, e.digest(), e.follows(), e.lacking.bundles(e.ask.Catalog))
+	dir := e.path(e.digest().Encoded(), filteredDir, key.Encoded(), "image")
+	made, err := rebuild.Open(e.catalog.source, dir, "")
+	if err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return made, err
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return nil, err
+	}
+	var all []layers.NewFile
+	for _, f := range files {
+		all = append(all, layers.NewFile{Name: path.Join(e.catalog.Directory, f.Name), Size: f.Size,
+			Write: func(w io.Writer) error { return f.WriteTo(ctx, e.content, w) }})
+	}
+	return e.catalog.rebuild(ctx, dir, "", func(w io.Writer) error { return layers.Write(w, all) })
+}
+
+// document writes what oc-mirror wants of a filtered catalog beside its image, for the archive.
+func (e *entry) document(ctx context.Context, files []operator.File, built digest.Digest) error {
+	dir := e.path(e.original.Encoded(), filteredDir, e.key)
+	config, next := filepath.Join(dir, "catalog-config"), filepath.Join(dir, "catalog-config.next")
+	err := errors.Join(os.RemoveAll(next), os.MkdirAll(next, 0o755))
+	for _, f := range files {
+		if err == nil {
+			err = writeFile(ctx, filepath.Join(next, filepath.FromSlash(f.Name)), f, e.content)
+		}
+	}
+	if err == nil {
+		err = errors.Join(os.RemoveAll(config), os.Rename(next, config))
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "digest"), []byte(built.Encoded()), 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("write the filtered catalog to the workspace: %w", err)
+	}
+	return nil
+}
+
+func writeFile(ctx context.Context, name string, f operator.File, content fs.FS) error {
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
+	}
+	out, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	return durable.Finish(out, f.WriteTo(ctx, content, out))
+}
+
+// Original is the manifest that the tag of a filtered catalog's original names.
+type Original struct {
+	Repository, Tag string
+	Descriptor      ocispec.Descriptor
+	Body            []byte
+}
+
+// Originals returns those of the catalogs that were built, by the names that an archive has them
+// under.
+func (c *Collector) Originals(ctx context.Context) ([]Original, error) {
+	var all []Original
+	for _, e := range c.entries {
+		if !e.built || e.key == "" || e.tag() == "" || e.plain {
+			continue
+		}
+		desc, body, err := e.catalog.source.Manifest(ctx, e.original.String())
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, Original{c.Repository(e.repository()), e.tag(), desc, body})
+	}
+	return all, nil
+}

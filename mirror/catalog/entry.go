@@ -1,0 +1,302 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/mirror/imageset"
+	"github.com/mirror-appliance/appliance/mirror/operator"
+	"github.com/mirror-appliance/appliance/mirror/plan"
+)
+
+// entry is one entry of mirror.operators.
+type entry struct {
+	*Collector
+	ask   imageset.Operator
+	image *plan.Image
+	ref   imageset.Reference // as the entry has it
+
+	original digest.Digest      // of the catalog that the entry names
+	key      string             // of the filter, as oc-mirror makes it; "" for a whole catalog
+	base     imageset.Reference // what is read: the original, or what an archive has of it
+	left     imageset.Operator  // what is wanted of base
+	catalog  *Catalog           // in base
+	content  fs.FS              // its files
+	index    *operator.Index
+	chosen   map[plan.Bundle]bool // whose images were asked for
+	plain    bool                 // the catalog is a directory of files, and no image
+	built    bool
+}
+
+// entry returns an entry, whose image says where it comes from and why.
+func (c *Collector) entry(n int) *entry {
+	ask := c.Config.Mirror.Operators[n]
+	return &entry{Collector: c, ask: ask, left: ask, image: &plan.Image{
+		Type: plan.OperatorCatalog, Origin: ask.Catalog, Platforms: ask.Platforms,
+		Reason: c.Config.At(fmt.Sprintf("mirror.operators[%d]", n)),
+	}}
+}
+
+// whole reports whether the entry is for a catalog as it is.
+func (e *entry) whole() bool { return e.ask.Full && len(e.ask.Packages) == 0 }
+
+// repository returns the catalog's repository at a destination, without its prefix, and in an
+// archive.
+func (e *entry) repository() string {
+	switch {
+	case e.ask.TargetCatalog != "":
+		return e.ask.TargetCatalog
+	case e.local():
+		return e.name()
+	}
+	return e.ref.Path
+}
+
+// local reports whether the catalog is on this host: an OCI layout, or its plain files.
+func (e *entry) local() bool { return e.plain || e.ref.IsLayout() }
+
+// tag returns the catalog's tag at a destination, "" for one that is made of its digest.
+func (e *entry) tag() string {
+	switch {
+	case e.ask.TargetTag != "":
+		return e.ask.TargetTag
+	case e.local() && e.ref.Tag == "":
+		return "latest"
+	}
+	return e.ref.Tag
+}
+
+// find finds what is read of the catalog.
+func (e *entry) find(ctx context.Context) (err error) {
+	e.image.Reference, e.base = e.ref, e.ref
+	if e.Archive != nil {
+		return e.findInArchive(ctx)
+	}
+	if e.plain {
+		err = e.findFiles(ctx)
+	} else if e.catalog, err = e.open(ctx, e.ref); err == nil {
+		e.original = e.catalog.Digest
+	}
+	if err != nil {
+		return err
+	}
+	if !e.whole() {
+		e.key, _ = operator.FilterKeys(e.ask, e.original)
+	}
+	return nil
+}
+
+// parse reads the name of the catalog.
+func (e *entry) parse() (err error) {
+	dir, plain := strings.CutPrefix(e.ask.Catalog, "dir://")
+	if !plain {
+		e.ref, err = imageset.ParseReference(e.ask.Catalog)
+		return err
+	}
+	if e.plain = true; dir == "" {
+		return hint.New(errors.New("catalog dir:// names no directory"), "write catalog: dir:///PATH, a directory of a file-based catalog")
+	}
+	if dir, err = filepath.Abs(dir); err == nil && !image.ValidRepository(path.Base(dir)) && e.ask.TargetCatalog == "" {
+		err = hint.New(fmt.Errorf("%q is not a name for a repository", path.Base(dir)), "name one with targetCatalog")
+	}
+	e.ref = imageset.Reference{Transport: "dir", Path: dir}
+	return err
+}
+
+// open finds the catalog in the image that a reference names.
+func (e *entry) open(ctx context.Context, ref imageset.Reference) (*Catalog, error) {
+	source, err := e.Open(ref)
+	if err != nil {
+		return nil, err
+	}
+	return Find(ctx, source, ref.Ref())
+}
+
+// findInArchive finds the catalog in the archive that is mirrored from: as it is, or filtered, under
+// the key of the filter.
+func (e *entry) findInArchive(ctx context.Context) (err error) {
+	if e.local() {
+		e.base = imageset.Reference{Transport: "docker"}
+	}
+	e.base.Path, e.base.Tag = e.repository(), e.tag()
+	if e.whole() {
+		if e.catalog, err = e.open(ctx, e.base); err == nil {
+			e.original = e.catalog.Digest
+		}
+		return err
+	}
+	originals, err := e.originals(ctx)
+	if err != nil {
+		return err
+	}
+	e.left = imageset.Operator{Catalog: e.ask.Catalog, Full: true}
+	for _, original := range originals {
+		key, legacy := operator.FilterKeys(e.ask, original)
+		for _, key := range []string{key, legacy} {
+			filtered := e.base
+			filtered.Tag, filtered.Digest = key, ""
+			catalog, err := e.open(ctx, filtered)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			e.base, e.key, e.original, e.catalog = filtered, key, original, catalog
+			return err
+		}
+	}
+	return hint.New(fmt.Errorf("the archive has no catalog %s that was filtered as this entry asks", e.ask.Catalog),
+		"mirror from it with the image set configuration that it was made with, or make an archive with this one")
+}
+
+// originals returns the digests that the original may have: the entry's own, the one that the
+// archive has under its tag, or those of which it has documents.
+func (e *entry) originals(ctx context.Context) ([]digest.Digest, error) {
+	if e.ref.Digest != "" {
+		return []digest.Digest{e.ref.Digest}, nil
+	}
+	source, err := e.Open(e.base)
+	if err != nil {
+		return nil, err
+	}
+	desc, _, err := source.Manifest(ctx, e.base.Ref())
+	if err == nil {
+		return []digest.Digest{desc.Digest}, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	names, err := e.Archive.List(path.Join(root, e.name()))
+	var all []digest.Digest
+	for _, name := range names {
+		if d := digest.NewDigestFromEncoded(digest.SHA256, name); image.CheckDigest(d) == nil {
+			all = append(all, d)
+		}
+	}
+	return all, err
+}
+
+// collect adds the images of the bundles that are wanted.
+func (e *entry) collect(ctx context.Context, p *plan.Plan) (err error) {
+	if err := e.parse(); err != nil {
+		return err
+	}
+	if e.Held {
+		return e.collectHeld(ctx, p)
+	}
+	if err := e.find(ctx); err != nil {
+		return err
+	}
+	if err := e.read(ctx); err != nil {
+		return err
+	}
+	if e.plain {
+		p.Warnings = append(p.Warnings, fmt.Sprintf("%s: the image that is made of %s has no opm: OLM v1 reads it (ClusterCatalog), and OLM v0 cannot start it (CatalogSource)", e.image.Reason, e.ask.Catalog))
+	}
+	if err := e.addImages(ctx, p); err != nil {
+		return err
+	}
+	e.template(p)
+	return nil
+}
+
+// addImages adds the images of the bundles that are wanted.
+func (e *entry) addImages(ctx context.Context, p *plan.Plan) error {
+	selection, err := e.choose(p)
+	if err != nil {
+		return err
+	}
+	e.chosen = map[plan.Bundle]bool{}
+	for _, b := range selection.Bundles {
+		e.chosen[plan.Bundle{Catalog: e.ask.Catalog, Package: b.Package, Name: b.Name}] = true
+	}
+	related, warnings, err := selection.Images(ctx, e.content)
+	if err != nil {
+		return err
+	}
+	p.Warnings = append(p.Warnings, e.texts(append(selection.Warnings, warnings...))...)
+	c := &collecting{entry: e, plan: p, images: map[string]*plan.Image{}}
+	for _, r := range related {
+		c.add(r)
+	}
+	return nil
+}
+
+// choose selects what is wanted. A package that cannot be selected as it is asked for is a failure,
+// and does not stop the others.
+func (e *entry) choose(p *plan.Plan) (*operator.Selection, error) {
+	selection, err := e.index.Select(e.left, nil)
+	if err == nil {
+		e.depend(p, selection)
+	}
+	if err == nil || len(e.left.Packages) < 2 {
+		return selection, err
+	}
+	var good, bad []imageset.Package
+	for _, one := range e.left.Packages {
+		if e.selects(one) == nil {
+			good = append(good, one)
+		} else {
+			bad = append(bad, one)
+		}
+	}
+	if len(good) == 0 {
+		return nil, err
+	}
+	wanted := good
+	for _, one := range bad {
+		failed := e.selects(good[0], one)
+		if failed == nil { // there is no such package, which is a warning
+			wanted = append(wanted, one)
+			continue
+		}
+		i := &plan.Image{Type: plan.OperatorCatalog, Origin: e.ask.Catalog + " package " + one.Name, Reason: e.image.Reason}
+		p.Failures = append(p.Failures, plan.Failed(i, failed))
+	}
+	e.left.Packages = wanted
+	if selection, err = e.index.Select(e.left, nil); err == nil {
+		e.depend(p, selection)
+	}
+	return selection, err
+}
+
+// follows reports whether what bundles require is added.
+func (e *entry) follows() bool { return e.Follow && e.Archive == nil && !e.whole() }
+
+// depend adds what the bundles of a selection require, if that is asked for, and says what is and
+// what is not there. What is left of a catalog in an archive was decided when that was made.
+func (e *entry) depend(p *plan.Plan, s *operator.Selection) {
+	if e.Archive != nil || e.Held || e.whole() {
+		return
+	}
+	if e.follows() {
+		for _, d := range s.Follow() {
+			p.Warnings = append(p.Warnings, fmt.Sprintf("%s: catalog %s: added with its images: %s", e.image.Reason, e.ask.Catalog, d))
+		}
+	}
+	for _, d := range s.Dependencies() {
+		if d.Selected {
+			continue
+		}
+		text := fmt.Sprintf("%s: catalog %s: %s", e.image.Reason, e.ask.Catalog, d)
+		if d.Provider != nil && !e.follows() {
+			text += "; --follow-dependencies adds it"
+		}
+		p.Warnings = append(p.Warnings, text)
+	}
+}
+
+// selects returns the error of a selection of some packages.
+func (e *entry) selects(packages ...imageset.Package) error {
+	some := e.left
+	some.Packages = packages
+	_, err := e.index.Select(some, nil)
+	return err
+}

@@ -1,0 +1,216 @@
+package catalog
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/durable"
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/mirror/operator"
+	"github.com/mirror-appliance/appliance/mirror/plan"
+)
+
+const (
+	// root is where a workspace has catalogs: NAME/DIGEST below it, as in oc-mirror.
+	root = "operator-catalogs"
+	// indexFile is beside the files of a catalog.
+	indexFile = "catalog-index"
+	// usedFile is beside the catalogs of one name, and lists which of them the references of image
+	// sets mean.
+	usedFile = "catalogs.json"
+	// ofArchive is before a reference there that was read from an archive.
+	ofArchive = "archive "
+)
+
+// name is the directory of the catalogs with the name of the entry's.
+func (e *entry) name() string { return path.Base(e.ref.Path) }
+
+func (e *entry) path(names ...string) string {
+	return filepath.Join(append([]string{e.Dir, root, e.name()}, names...)...)
+}
+
+// read extracts the catalog and reads its index, unless the workspace has them.
+func (e *entry) read(ctx context.Context) error {
+	if e.plain {
+		return nil
+	}
+	dir, err := e.catalog.Extract(ctx, e.path())
+	if err != nil {
+		return err
+	}
+	if err := e.readFiles(ctx, dir); err != nil {
+		return err
+	}
+	return e.use()
+}
+
+// findFiles reads a catalog that is a directory of files. Its digest is that of their names and
+// bytes.
+func (e *entry) findFiles(ctx context.Context) (err error) {
+	if e.catalog, err = bare(); err != nil {
+		return err
+	}
+	e.content = os.DirFS(e.ref.Path)
+	if e.index, err = operator.Scan(ctx, e.content); err != nil {
+		return err
+	}
+	all := digest.Canonical.Digester()
+	err = fs.WalkDir(e.content, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		f, err := e.content.Open(name)
+		if err != nil {
+			return err
+		}
+		of := digest.Canonical.Digester()
+		_, err = io.Copy(of.Hash(), f)
+		fmt.Fprintf(all.Hash(), "%q %s\n", name, of.Digest())
+		return errors.Join(err, f.Close())
+	})
+	e.original = all.Digest()
+	return err
+}
+
+// readFiles reads the catalog in a directory, whose index is beside it.
+func (e *entry) readFiles(ctx context.Context, dir string) (err error) {
+	e.content = os.DirFS(dir)
+	kept := filepath.Join(filepath.Dir(dir), indexFile)
+	if e.index = readIndex(kept); e.index != nil {
+		return nil
+	}
+	if e.index, err = operator.Scan(ctx, e.content); err != nil {
+		return err
+	}
+	return writeIndex(kept, e.index)
+}
+
+// digest returns the digest that names what the workspace has of the catalog.
+func (e *entry) digest() digest.Digest {
+	if e.plain {
+		return e.original
+	}
+	return e.catalog.Digest
+}
+
+// collectHeld adds what the entry means of a catalog that an earlier run has read.
+func (e *entry) collectHeld(ctx context.Context, p *plan.Plan) error {
+	used := e.used()
+	d, ok := used[e.ref.String()]
+	if !ok {
+		d, ok = used[ofArchive+e.ref.String()]
+	}
+	if !ok {
+		return hint.New(fmt.Errorf("no run of this workspace has mirrored catalog %s", e.ask.Catalog),
+			"name the catalog as the image set configuration of that run does, and its workspace with --workspace")
+	}
+	if err := e.readFiles(ctx, e.path(d.Encoded(), filesDir)); err != nil {
+		return err
+	}
+	if err := e.addImages(ctx, p); err != nil {
+		return err
+	}
+	if e.whole() {
+		e.image.Reference = e.ref
+		e.place(d)
+		p.Images = append(p.Images, e.image)
+		return nil
+	}
+	p.Warnings = append(p.Warnings, fmt.Sprintf("%s: catalog %s stays and offers its bundles until it is mirrored without them", e.image.Reason, e.ask.Catalog))
+	return nil
+}
+
+// readIndex returns the index in a file, nil if there is none that can be read.
+func readIndex(name string) *operator.Index {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	index, err := operator.ReadIndex(f)
+	if err != nil {
+		return nil
+	}
+	return index
+}
+
+func writeIndex(name string, index *operator.Index) error {
+	tmp, err := os.CreateTemp(filepath.Dir(name), indexFile+".*.tmp")
+	if err != nil {
+		return err
+	}
+	_, err = index.WriteTo(tmp)
+	if err = durable.Finish(tmp, err); err == nil {
+		err = os.Rename(tmp.Name(), name)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("keep the index of a catalog: %w", err), os.Remove(tmp.Name()))
+	}
+	return nil
+}
+
+// used lists catalogs of the workspace by the references that mean them.
+func (e *entry) used() map[string]digest.Digest {
+	used := map[string]digest.Digest{}
+	raw, err := os.ReadFile(e.path(usedFile))
+	if err == nil && json.Unmarshal(raw, &used) != nil {
+		return map[string]digest.Digest{}
+	}
+	return used
+}
+
+// use notes that the reference of the entry means its catalog, and removes those that none means
+// any more.
+func (e *entry) use() error {
+	used, at := e.used(), e.ref.String()
+	if e.Archive != nil {
+		at = ofArchive + at
+	}
+	if used[at] == e.catalog.Digest {
+		return nil
+	}
+	used[at] = e.catalog.Digest
+	raw, err := json.Marshal(used)
+	if err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(e.path(), usedFile+".*.tmp")
+	if err != nil {
+		return err
+	}
+	if err := durable.Replace(e.path(usedFile), tmp, append(raw, '\n')); err != nil {
+		return err
+	}
+	return e.prune(slices.Collect(maps.Values(used)))
+}
+
+// prune removes the files of other catalogs. What oc-mirror has put there stays.
+func (e *entry) prune(used []digest.Digest) error {
+	dirs, err := os.ReadDir(e.path())
+	if err != nil {
+		return err
+	}
+	for _, d := range dirs {
+		if !d.IsDir() || slices.ContainsFunc(used, func(u digest.Digest) bool { return u.Encoded() == d.Name() }) {
+			continue
+		}
+		if _, err := os.Stat(e.path(d.Name(), indexFile)); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err := os.RemoveAll(e.path(d.Name())); err != nil {
+			return fmt.Errorf("remove an old catalog: %w", err)
+		}
+	}
+	return nil
+}

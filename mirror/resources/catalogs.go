@@ -1,0 +1,157 @@
+package resources
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	"sigs.k8s.io/yaml"
+)
+
+// Catalog is an operator catalog at the mirror.
+type Catalog struct {
+	Image    string // registry, repository and tag
+	Origin   string // the catalog that it was made of, as the image set names it
+	Template []byte // a CatalogSource that the written one is made of; may be empty
+}
+
+// vendorSources are the names that a cluster's default sources have, by the last path component of
+// the vendor's catalogs. Subscriptions that exist name them.
+func vendorSources() map[string]string {
+	return map[string]string{
+		"redhat-operator-index":    "redhat-operators",
+		"certified-operator-index": "certified-operators",
+		"community-operator-index": "community-operators",
+		"redhat-marketplace-index": "redhat-marketplace",
+	}
+}
+
+const (
+	sourceAPI  = "operators.coreos.com/v1alpha1"
+	sourceKind = "CatalogSource"
+	// maxSuffix is how much of a tag is in a name, and maxName the longest name, of a DNS label.
+	maxSuffix = 12
+	maxName   = 63
+)
+
+// renderCatalogs returns two files for each catalog, one for each version of OLM.
+func renderCatalogs(catalogs []Catalog, o Options) ([]File, error) {
+	catalogs = slices.SortedFunc(slices.Values(catalogs), func(a, b Catalog) int { return cmp.Compare(a.Image, b.Image) })
+	taken := map[string]bool{}
+	var files []File
+	for _, c := range catalogs {
+		v0, v1 := c.names(o.DefaultSourceNames)
+		if taken[v0] {
+			mark := "-" + digest.FromString(c.Image).Encoded()[:6]
+			v0, v1 = shortened(v0, mark)+mark, shortened(v1, mark)+mark
+		}
+		taken[v0] = true
+		for _, r := range []struct {
+			name     string
+			resource any
+		}{{v0, c.source(v0, o)}, {v1, c.clusterCatalog(v1, o)}} {
+			text, err := yaml.Marshal(r.resource)
+			if err != nil {
+				return nil, fmt.Errorf("write the resource of catalog %s: %w", c.Image, err)
+			}
+			files = append(files, File{r.name + ".yaml", text})
+		}
+	}
+	return files, nil
+}
+
+var notInName = regexp.MustCompile(`[^a-z0-9-]`)
+
+// names returns the names of the CatalogSource and of the ClusterCatalog. They are oc-mirror's,
+// since Subscriptions name the source, but for those that oc-mirror refuses, which are cut.
+func (c Catalog) names(vendor bool) (source, clusterCatalog string) {
+	repository, tag, _ := strings.Cut(c.Image[strings.LastIndexByte(c.Image, '/')+1:], ":")
+	if name := vendorSources()[repository]; vendor && name != "" {
+		return name, "openshift-" + name
+	}
+	suffix := notInName.ReplaceAllString(strings.ToLower(tag), "-")
+	name := notInName.ReplaceAllString(strings.ToLower(repository), "-")
+	suffix = "-" + cmp.Or(suffix[:min(len(suffix), maxSuffix)], "0")
+	name = strings.Trim(shortened("cs-"+name, suffix), "-") + suffix
+	name = strings.TrimRight(name, "-")
+	return name, "cc-" + strings.TrimPrefix(name, "cs-")
+}
+
+// shortened cuts a name so that an end fits.
+func shortened(name, end string) string { return name[:min(len(name), maxName-len(end))] }
+
+// CheckTemplate returns an error if a CatalogSource cannot be made of a template, and a warning if
+// no cluster could use it with a catalog that this program has filtered.
+func CheckTemplate(data []byte) (warning string, err error) {
+	var t struct {
+		APIVersion string `json:"apiVersion"`
+		Kind       string `json:"kind"`
+		Spec       struct {
+			SourceType    string `json:"sourceType"`
+			ConfigMap     string `json:"configMap"`
+			GrpcPodConfig struct {
+				ExtractContent struct {
+					CacheDir string `json:"cacheDir"`
+				} `json:"extractContent"`
+			} `json:"grpcPodConfig"`
+		} `json:"spec"`
+	}
+	if err := yaml.Unmarshal(data, &t); err != nil {
+		return "", fmt.Errorf("it is not YAML: %w", err)
+	}
+	switch {
+	case t.APIVersion != sourceAPI || t.Kind != sourceKind:
+		return "", fmt.Errorf("it is %q of %q, not %s of %s", t.Kind, t.APIVersion, sourceKind, sourceAPI)
+	case t.Spec.SourceType != "" && t.Spec.SourceType != "grpc":
+		return "", fmt.Errorf("its spec.sourceType is %q, and a mirrored catalog is of type grpc", t.Spec.SourceType)
+	case t.Spec.ConfigMap != "":
+		return "", errors.New("it has spec.configMap, and a mirrored catalog is an image")
+	case t.Spec.GrpcPodConfig.ExtractContent.CacheDir != "":
+		return "spec.grpcPodConfig.extractContent.cacheDir names a cache, and a filtered catalog has none: its pod does not start; leave extractContent out", nil
+	}
+	return "", nil
+}
+
+// source is the CatalogSource: the template with the fields that a mirror decides.
+func (c Catalog) source(name string, o Options) any {
+	all := map[string]any{}
+	if _, err := CheckTemplate(c.Template); err == nil && len(bytes.TrimSpace(c.Template)) > 0 {
+		_ = yaml.Unmarshal(c.Template, &all) // it was checked
+	}
+	meta, spec := child(all, "metadata"), child(all, "spec")
+	annotations := child(meta, "annotations")
+	for key, value := range o.annotations() {
+		annotations[key] = value
+	}
+	maps.Copy(meta, map[string]any{"name": name, "namespace": "openshift-marketplace"})
+	maps.Copy(spec, map[string]any{"sourceType": "grpc", "image": c.Image})
+	maps.Copy(all, map[string]any{"apiVersion": sourceAPI, "kind": sourceKind})
+	return all
+}
+
+// child returns a mapping within a mapping, which it makes if there is none.
+func child(of map[string]any, key string) map[string]any {
+	m, ok := of[key].(map[string]any)
+	if !ok {
+		m = map[string]any{}
+		of[key] = m
+	}
+	return m
+}
+
+func (c Catalog) clusterCatalog(name string, o Options) any {
+	return map[string]any{
+		"apiVersion": "olm.operatorframework.io/v1", "kind": "ClusterCatalog",
+		"metadata": map[string]any{"annotations": o.annotations(), "name": name},
+		"spec": map[string]any{
+			"priority": 0,
+			"source":   map[string]any{"type": "Image", "image": map[string]any{"ref": c.Image}},
+		},
+	}
+}
