@@ -34,10 +34,10 @@ type listOptions struct {
 
 func newListCommand(std stdio) *cobra.Command {
 	c := &cobra.Command{
-		Use: "list", Short: "List the releases that can be mirrored", Args: noSuchCommand,
+		Use: "list", Short: "List the releases and operators that can be mirrored", Args: noSuchCommand,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newListReleasesCommand(std, releaseRepository))
+	c.AddCommand(newListReleasesCommand(std, releaseRepository), newListOperatorsCommand(std, vendorRegistry))
 	addUnbuilt(c, unbuiltOfList)
 	return c
 }

@@ -114,7 +114,6 @@ var (
 		{name: "upgrade", short: "Replace the program of an installed registry by this one", next: upgradeByInstall},
 	}
 	unbuiltOfList = []unbuilt{
-		{name: "operators", short: "List operators", next: writeConfiguration},
 		{name: "updates", short: "List updates", next: "list releases lists those of a channel"},
 	}
 )

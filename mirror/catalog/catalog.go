@@ -20,6 +20,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -29,6 +31,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/mirror/operator"
 )
 
 // Labels of an image's configuration: the directory of a file-based catalog, and the file of an
@@ -61,6 +64,21 @@ type Catalog struct {
 	source Source
 	layers []digest.Digest // of the first image that has the catalog
 	caches []string        // of all images of the index
+}
+
+// Load reads the catalog in the image that ref names, with its files in a directory below dir.
+func Load(ctx context.Context, source Source, ref, dir string) (*operator.Index, fs.FS, error) {
+	c, err := Find(ctx, source, ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	at, err := c.Extract(ctx, dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	files := os.DirFS(at)
+	index, err := operator.Scan(ctx, files)
+	return index, files, err
 }
 
 // Find finds the catalog of the image that ref names: of an index, that of the first image whose

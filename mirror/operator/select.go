@@ -34,6 +34,7 @@ type Package struct {
 // Channel is one channel of a selection.
 type Channel struct {
 	Name    string
+	Head    string  // "" if the channel does not have one head
 	Entries []Entry // in the order of the catalog
 }
 
@@ -143,6 +144,14 @@ func checkAsk(ask imageset.Operator) error {
 	return nil
 }
 
+// head returns the head of what is kept of a channel, "" if it does not have one.
+func head(c keptChannel) string {
+	if heads := newGraph(c.entries).heads(c.keep); len(heads) == 1 {
+		return heads[0]
+	}
+	return ""
+}
+
 // describe fills in what a caller sees of the parts.
 func (s *Selection) describe() {
 	s.Packages, s.Bundles = nil, nil
@@ -156,6 +165,7 @@ func (s *Selection) describe() {
 					out.Entries = append(out.Entries, Entry{e.Name, e.Replaces, e.SkipRange, e.Skips})
 				}
 			}
+			out.Head = head(c)
 			described.Channels = append(described.Channels, out)
 		}
 		s.Packages = append(s.Packages, described)

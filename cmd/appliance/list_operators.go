@@ -1,0 +1,257 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/Masterminds/semver/v3"
+	"github.com/spf13/cobra"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/plain"
+	"github.com/mirror-appliance/appliance/mirror/catalog"
+	"github.com/mirror-appliance/appliance/mirror/imageset"
+	"github.com/mirror-appliance/appliance/mirror/operator"
+)
+
+// vendorRegistry has the vendor's catalogs.
+const vendorRegistry = "registry.redhat.io/redhat/"
+
+// listOperatorsOptions are the flags of list operators.
+type listOperatorsOptions struct {
+	mirrorOptions
+	catalogs                       bool
+	version, catalog, pkg, channel string
+	registry                       string
+}
+
+func newListOperatorsCommand(std stdio, registry string) *cobra.Command {
+	o := listOperatorsOptions{registry: registry}
+	c := &cobra.Command{
+		Use:   "operators",
+		Short: "List operators: the vendor's catalogs, the packages of one, the channels of a package, or its versions",
+		Example: `  appliance list operators --catalogs --version 4.20
+  appliance list operators --catalog registry.redhat.io/redhat/redhat-operator-index:v4.20
+  appliance list operators --catalog localhost:8443/redhat/redhat-operator-index:v4.20 --package elasticsearch-operator
+  appliance list operators --catalog dir:///srv/index --package etcd --channel stable`,
+		Args: noArguments,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := o.readCommon(c, std); err != nil {
+				return err
+			}
+			return runListOperators(c.Context(), std, o)
+		},
+	}
+	o.addCommon(c.Flags())
+	f := c.Flags()
+	f.BoolVar(&o.catalogs, "catalogs", false, "the vendor's catalogs for --version")
+	f.StringVar(&o.version, "version", "", "the minor version of OpenShift, such as 4.20")
+	f.StringVar(&o.catalog, "catalog", "", "the packages of this catalog: an image, oci://DIR of a layout, or dir://DIR of its files")
+	f.StringVar(&o.pkg, "package", "", "the channels of this package of --catalog")
+	f.StringVar(&o.channel, "channel", "", "the versions in this channel of --package")
+	return c
+}
+
+func (o *listOperatorsOptions) check() error {
+	switch {
+	case o.pkg != "" && o.catalog == "":
+		return errors.New("must specify --catalog with --package")
+	case o.channel != "" && o.pkg == "":
+		return errors.New("must specify --catalog and --package with --channel")
+	case o.catalog != "" && (o.catalogs || o.version != ""):
+		return errors.New("--catalog is about one catalog, and --catalogs --version lists the vendor's: give one of them")
+	case o.catalog == "" && o.version == "":
+		return hint.New(errors.New("must specify --catalog, or --catalogs with --version"), "for example --catalogs --version 4.20")
+	case o.output != "" && o.output != "json":
+		return fmt.Errorf("--output %q: only json is known", o.output)
+	}
+	return nil
+}
+
+// listedPackage is a package of a catalog.
+type listedPackage struct {
+	Name           string          `json:"name"`
+	DisplayName    string          `json:"displayName,omitempty"`
+	DefaultChannel string          `json:"defaultChannel"`
+	Channels       []listedChannel `json:"channels"`
+}
+
+// listedChannel is a channel of a package. Without one head it has none.
+type listedChannel struct {
+	Name     string   `json:"name"`
+	Head     string   `json:"head"`
+	Versions []string `json:"versions"` // by the names of the bundles
+}
+
+func runListOperators(ctx context.Context, std stdio, o listOperatorsOptions) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	keys, err := o.source.keychain(o.authFile)
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelWarn, ReplaceAttr: plain.Attr}))
+	from, err := o.openSources(ctx, keys, log)
+	if err != nil {
+		return err
+	}
+	defer from.close()
+	if o.catalog == "" {
+		return listCatalogs(ctx, std, o, from)
+	}
+	all, err := readPackages(ctx, o.catalog, from)
+	if err != nil {
+		return fmt.Errorf("failed to load catalog: %w", err)
+	}
+	if o.pkg != "" {
+		if all = slices.DeleteFunc(all, func(p listedPackage) bool { return p.Name != o.pkg }); len(all) == 0 {
+			return hint.New(fmt.Errorf("operator %q not found in catalog", o.pkg), "appliance list operators --catalog "+o.catalog+" lists its operators")
+		}
+	}
+	if o.channel != "" {
+		all[0].Channels = slices.DeleteFunc(all[0].Channels, func(c listedChannel) bool { return c.Name != o.channel })
+		if len(all[0].Channels) == 0 {
+			return hint.New(fmt.Errorf("channel %q not found for operator %q", o.channel, o.pkg), "leave --channel out to list its channels")
+		}
+	}
+	if o.output == "json" {
+		return printJSON(std.out, all)
+	}
+	return o.print(std.out, all)
+}
+
+// readPackages reads a catalog, with what is read of an image in a directory that is removed.
+func readPackages(ctx context.Context, name string, from *sources) ([]listedPackage, error) {
+	tmp, err := os.MkdirTemp("", "appliance-catalog-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(tmp)
+	index, files, err := readCatalog(ctx, name, tmp, from)
+	if err != nil {
+		return nil, err
+	}
+	s, err := index.Select(imageset.Operator{Full: true}, nil)
+	if err != nil {
+		return nil, err
+	}
+	names, err := s.DisplayNames(ctx, files)
+	if err != nil {
+		return nil, err
+	}
+	versions := map[[2]string]string{}
+	for _, b := range s.Bundles {
+		versions[[2]string{b.Package, b.Name}] = b.Version
+	}
+	var all []listedPackage
+	for _, p := range s.Packages {
+		listed := listedPackage{Name: p.Name, DisplayName: names[p.Name], DefaultChannel: p.DefaultChannel}
+		for _, c := range p.Channels {
+			channel := listedChannel{Name: c.Name, Head: c.Head}
+			slices.SortFunc(c.Entries, func(a, b operator.Entry) int { return strings.Compare(a.Name, b.Name) })
+			for _, e := range c.Entries {
+				if v := versions[[2]string{p.Name, e.Name}]; v != "" {
+					channel.Versions = append(channel.Versions, v)
+				}
+			}
+			listed.Channels = append(listed.Channels, channel)
+		}
+		all = append(all, listed)
+	}
+	return all, nil
+}
+
+func readCatalog(ctx context.Context, name, tmp string, from *sources) (*operator.Index, fs.FS, error) {
+	if dir, ok := strings.CutPrefix(name, "dir://"); ok {
+		files := os.DirFS(dir)
+		index, err := operator.Scan(ctx, files)
+		return index, files, err
+	}
+	ref, err := imageset.ParseReference(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	source, err := from.open(ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	return catalog.Load(ctx, source, ref.Ref(), tmp)
+}
+
+// print prints oc-mirror's tables.
+func (o *listOperatorsOptions) print(out io.Writer, all []listedPackage) error {
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	if o.channel != "" {
+		fmt.Fprintln(w, "VERSIONS")
+		for _, v := range all[0].Channels[0].Versions {
+			fmt.Fprintln(w, plain.Field(v))
+		}
+		return w.Flush()
+	}
+	fmt.Fprintln(w, "NAME\tDISPLAY NAME\tDEFAULT CHANNEL")
+	for _, p := range all {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", plain.Field(p.Name), plain.Field(p.DisplayName), plain.Field(p.DefaultChannel))
+	}
+	if o.pkg != "" {
+		fmt.Fprint(w, "\nPACKAGE\tCHANNEL\tHEAD\n")
+		for _, c := range all[0].Channels {
+			head := c.Head
+			if head == "" {
+				head = "ERROR: the channel does not have one head"
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\n", plain.Field(all[0].Name), plain.Field(c.Name), plain.Field(head))
+		}
+	}
+	return w.Flush()
+}
+
+// listCatalogs prints the vendor's catalogs for a version.
+func listCatalogs(ctx context.Context, std stdio, o listOperatorsOptions, from *sources) error {
+	version, err := semver.NewVersion(o.version)
+	if err != nil {
+		return hint.New(fmt.Errorf("--version %q is not a version", plain.Field(o.version)), "for example --version 4.20")
+	}
+	names := []string{"redhat-operator-index", "certified-operator-index", "community-operator-index"}
+	if version.LessThan(semver.MustParse("4.22.0")) {
+		names = append(names, "redhat-marketplace-index")
+	}
+	var errs []error
+	found, out := []string{}, std.out
+	if o.output == "json" {
+		out = io.Discard
+	}
+	fmt.Fprintf(out, "Available OpenShift OperatorHub catalogs:\nOpenShift %s:\n", plain.Field(o.version))
+	for _, name := range names {
+		at := o.registry + name + ":v" + o.version
+		ref, err := imageset.ParseReference(at)
+		if err != nil {
+			return err
+		}
+		source, err := from.open(ref)
+		if err == nil {
+			_, _, err = source.Manifest(ctx, ref.Tag)
+		}
+		switch {
+		case err == nil:
+			found = append(found, at)
+			fmt.Fprintln(out, at)
+		case errors.Is(err, fs.ErrNotExist):
+			fmt.Fprintf(out, "Invalid catalog reference %q, please check version\n", at)
+		default:
+			errs = append(errs, fmt.Errorf("failed to check catalog %q: %w", at, err))
+		}
+	}
+	if err := errors.Join(errs...); err != nil || o.output != "json" {
+		return err
+	}
+	return printJSON(std.out, found)
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const listedFiles = `{"schema":"olm.package","name":"etcd","defaultChannel":"a"}
+{"schema":"olm.channel","package":"etcd","name":"a","entries":[{"name":"etcd.v1.0.0"},{"name":"etcd.v1.2.0","replaces":"etcd.v1.0.0"}]}
+{"schema":"olm.channel","package":"etcd","name":"two","entries":[{"name":"etcd.v1.0.0"},{"name":"etcd.v1.2.0"}]}
+{"schema":"olm.bundle","package":"etcd","name":"etcd.v1.0.0","image":"x.io/a:1","properties":[{"type":"olm.package","value":{"packageName":"etcd","version":"1.0.0"}},{"type":"olm.csv.metadata","value":{"displayName":"Old"}}]}
+{"schema":"olm.bundle","package":"etcd","name":"etcd.v1.2.0","image":"x.io/a:2","properties":[{"type":"olm.package","value":{"packageName":"etcd","version":"1.2.0"}},{"type":"olm.csv.metadata","value":{"displayName":"A store\u001b[31m of keys"}}]}
+`
+
+// Spec: oc-mirror 1.8.
+func TestListOperators(t *testing.T) {
+	s := newMirrorSetup(t)
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "catalog.json"), []byte(listedFiles), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	list := func(flags string) (code int, stdout, stderr string) {
+		var out, errs bytes.Buffer
+		std := stdio{in: strings.NewReader(""), out: &out, err: &errs}
+		c := newListOperatorsCommand(std, s.source+"/redhat/")
+		c.SilenceUsage, c.SilenceErrors = true, true
+		c.SetArgs(append(strings.Fields(flags), "--src-tls-verify=false"))
+		if err := c.ExecuteContext(t.Context()); err != nil {
+			report(&errs, err)
+			code = 1
+		}
+		return code, out.String(), errs.String()
+	}
+	index := "--catalog " + s.source + "/redhat/redhat-operator-index:v4.18"
+	for flags, want := range map[string]string{
+		index:                               "NAME             DISPLAY NAME  DEFAULT CHANNEL\nsample-database                stable\nsample-logging                 stable-5.9\n",
+		index + " --package sample-logging": "\nPACKAGE         CHANNEL     HEAD\nsample-logging  stable-5.8  sample-logging.v5.8.1\nsample-logging  stable-5.9  sample-logging.v5.9.0\n",
+		index + " --package sample-database --channel fast":        "VERSIONS\n1.2.0\n2.0.0\n",
+		"--catalogs --version 4.18":                                "Available OpenShift OperatorHub catalogs:\nOpenShift 4.18:\n" + s.source + "/redhat/redhat-operator-index:v4.18\nInvalid catalog reference \"" + s.source + "/redhat/certified-operator-index:v4.18\"",
+		"--version 4.22":                                           "community-operator-index:v4.22\", please check version\n",
+		"--catalog dir://" + dir:                                   "etcd  A store",
+		"--catalog dir://" + dir + " --package etcd":               "etcd     two      ERROR: the channel does not have one head",
+		"--catalog dir://" + dir + " --package etcd --channel a":   "VERSIONS\n1.0.0\n1.2.0\n",
+		"--catalogs --version 4.18 -o json":                        "[\n",
+		"--catalog dir://" + dir + " --package etcd --output=json": `"head": "etcd.v1.2.0"`,
+	} {
+		code, stdout, stderr := list(flags)
+		if code != 0 || !strings.Contains(stdout, want) || strings.Contains(stdout, "\x1b") {
+			t.Errorf("%s: exit code %d, %q, %s", flags, code, stdout, stderr)
+		}
+		if strings.Contains(flags, "json") && !json.Valid([]byte(stdout)) {
+			t.Errorf("%s: %s", flags, stdout)
+		}
+	}
+	for flags, want := range map[string]string{
+		"":                     "must specify --catalog",
+		"--package x":          "must specify --catalog with --package",
+		index + " --channel x": "must specify --catalog and --package with --channel",
+		index + " --package x": `operator "x" not found in catalog`,
+		index + " --package sample-logging --channel x": `channel "x" not found for operator "sample-logging"`,
+		index + " --catalogs":                           "give one of them",
+		"--version x":                                   "is not a version",
+		"--catalog " + s.source + "/a/b:v1":             "failed to load catalog",
+		"--catalog dir:///does/not/exist":               "failed to load catalog",
+		"--catalog " + s.source + "/samples/docker:v1":  "is not an operator catalog",
+	} {
+		code, _, stderr := list(flags)
+		if code == 0 || !strings.Contains(stderr, want) {
+			t.Errorf("%s: exit code %d, %s", flags, code, stderr)
+		}
+	}
+}
