@@ -28,7 +28,7 @@ type Collector struct {
 	// Held reads what earlier runs have left in the workspace, and no source: Collect adds what of
 	// that the configuration means, whole catalogs too.
 	Held bool
-	// Follow adds the packages that bundles require.
+	// Follow adds the packages that bundles require, also where an entry does not ask for it.
 	Follow bool
 	// ToArchive names catalogs as an archive has them.
 	ToArchive bool

@@ -267,8 +267,10 @@ func (e *entry) choose(p *plan.Plan) (*operator.Selection, error) {
 	return selection, err
 }
 
-// follows reports whether what bundles require is added.
-func (e *entry) follows() bool { return e.Follow && e.Archive == nil && !e.whole() }
+// follows reports whether what bundles require is added: the run or the entry says so.
+func (e *entry) follows() bool {
+	return (e.Follow || e.ask.FollowDependencies) && e.Archive == nil && !e.whole()
+}
 
 // depend adds what the bundles of a selection require, if that is asked for, and says what is and
 // what is not there. What is left of a catalog in an archive was decided when that was made.

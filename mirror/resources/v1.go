@@ -41,8 +41,12 @@ func RenderV1(m Mirrored, o Options) ([]File, error) {
 	if err != nil {
 		return nil, err
 	}
+	catalogs, err := renderCatalogsV1(m.Catalogs)
+	if err != nil {
+		return nil, err
+	}
 	updates, err := m.Updates.renderV1()
-	return slices.Concat(policies, signatures, updates), err
+	return slices.Concat(policies, catalogs, signatures, updates), err
 }
 
 func renderPolicies(images []Image, o Options) ([]File, error) {

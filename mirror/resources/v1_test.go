@@ -112,3 +112,37 @@ func TestRenderV1_ofAReleaseWithItsGraph(t *testing.T) {
 		t.Errorf("the update service is %s", u)
 	}
 }
+
+// Spec: oc-mirror 9.6.
+func TestRenderV1_namesOfCatalogs(t *testing.T) {
+	long := strings.Repeat("x", 59)
+	for origins, want := range map[string]string{
+		"r.io/redhat/redhat-operator-index:v4.18":                     "cs-redhat-operator-index",
+		"docker://r.io:443/a/B_.c@sha256:" + strings.Repeat("0", 64):  "cs-b-c",
+		"r.io/cp/test/common-services:v1":                             "cs-test-common-services",
+		"localhost:5000/index:v1":                                     "cs-index",
+		"oci:///data/some-index":                                      "cs-some-index",
+		"r.io/a/b_:v1":                                                "cs-b-0",
+		"r.io/a/" + long + "-y:v1":                                    "cs-" + long[:58] + "-0",
+		"r.io/a/" + long + "yyy:v1":                                   "cs-" + long + "y",
+		"r.io/a/index:v1 r.io/a/index:v2 r.io/b/index:v1 r.io/c/i:v1": "cs-index cs-index-1 cs-index-2 cs-i",
+	} {
+		t.Run(want, func(t *testing.T) {
+			var m resources.Mirrored
+			for n, origin := range strings.Fields(origins) {
+				m.Catalogs = append(m.Catalogs, resources.Catalog{Origin: origin, Image: fmt.Sprintf("m.io/i:v%d", n)})
+			}
+			files, err := resources.RenderV1(m, resources.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for n, name := range strings.Fields(want) {
+				text := fmt.Sprintf("apiVersion: operators.coreos.com/v1alpha1\nkind: CatalogSource\nmetadata:\n  name: %s\n  namespace: openshift-marketplace\n"+
+					"spec:\n  image: m.io/i:v%d\n  sourceType: grpc\n", name, n)
+				if f := files[n]; f.Name != "catalogSource-"+name+".yaml" || string(f.Data) != text {
+					t.Errorf("%s has\n%s\nwant\n%s", f.Name, f.Data, text)
+				}
+			}
+		})
+	}
+}
