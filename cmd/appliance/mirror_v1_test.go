@@ -110,10 +110,7 @@ func TestMirrorV1_refuses(t *testing.T) {
 	file := s.writeV1(t, "mirror: {}\n")
 	missing := s.writeV1(t, "mirror:\n  additionalImages: [{name: 'HOST/samples/absent:v1'}]\n")
 	stored := s.writeV1(t, "storageConfig: {local: {path: x}}\nmirror: {}\n")
-	operators := s.writeV1(t, "mirror:\n  operators: [{catalog: 'HOST/a/b:c'}]\n")
-	bundles := s.writeV1(t, "mirror:\n  operators:\n  - catalog: HOST/a/b:c\n    packages: [{name: p, channels: [{name: c, minBundle: p.v1}]}]\n")
 	for line, want := range map[string]string{
-		"docker://" + s.destination + " --dest-use-http -c " + bundles: "isc.yaml:6: selecting by minBundle is not built yet",
 		"x -c " + file:                           "no scheme delimiter in destination argument",
 		"oci://x -c " + file:                     `unknown destination scheme "oci"`,
 		"file://x --dir y -c " + file:            "--dir cannot be specified with file destination scheme",
@@ -126,7 +123,6 @@ func TestMirrorV1_refuses(t *testing.T) {
 		"docker://x --v1 -c none":                "read image set configuration: open none",
 		"docker://" + s.destination + " --dest-use-http --source-use-http --retry-times 0 -c " + missing: "1 of 1 image",
 		"docker://" + s.destination + " --dest-use-http -c " + stored:                                    "isc.yaml:3: keeping the history of oc-mirror v1 (storageConfig) is not built yet",
-		"docker://" + s.destination + " --dest-use-http -c " + operators:                                 "isc.yaml:4: mirroring operator catalogs (mirror.operators) is not built yet",
 		"docker://x --v2 -c " + file: "when destination is docker://, either --from",
 	} {
 		code, _, stderr := command(append([]string{"mirror"}, strings.Fields(line)...)...)

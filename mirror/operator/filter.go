@@ -13,13 +13,15 @@ import (
 // choices returns what is asked for of a channel, whether it is all there or not.
 func (p *part) choices(c channel) (keptChannel, error) {
 	k := keptChannel{channel: c}
-	r, err := p.boundsOf(c.name)
+	r, err := p.boundsOf(c)
 	if err != nil {
 		return k, fmt.Errorf("package %q channel %q: %w", p.pack.name, c.name, err)
 	}
 	k.asked = r
 	g := newGraph(c.entries)
 	switch {
+	case r.absent:
+		return k, nil
 	case p.full:
 		k.kept = all(c.entries)
 		return k, nil
@@ -54,14 +56,6 @@ func all(entries []entry) map[string]bool {
 		names[e.Name] = true
 	}
 	return names
-}
-
-// boundsOf returns the range of a channel: its own, else that of the package.
-func (p *part) boundsOf(name string) (bounds, error) {
-	if c := p.channelConfig(name); c != nil && (c.MinVersion != "" || c.MaxVersion != "") {
-		return newBounds(c.MinVersion, c.MaxVersion)
-	}
-	return newBounds(p.config.MinVersion, p.config.MaxVersion)
 }
 
 // exactly returns the one entry with a version, or none, where another channel has it. Of several
@@ -157,10 +151,10 @@ func (p *part) handleEmptied(emptied []keptChannel) error {
 			p.warn(c.name, "", "channel %q of package %q is left out: it has nothing that is asked for", c.name, p.pack.name)
 			continue
 		}
-		if c.asked.exact() && p.config.DefaultChannel == "" && len(p.channels) == 1 {
+		if (c.asked.exact() || c.asked.absent) && p.config.DefaultChannel == "" && len(p.channels) == 1 {
 			p.defaultChannel = p.channels[0].name
-			p.warn(c.name, "", "channel %q, the default of package %q, does not have version %s: channel %q becomes the default",
-				c.name, p.pack.name, c.asked.min, p.defaultChannel)
+			p.warn(c.name, "", "channel %q, the default of package %q, does not have %s: channel %q becomes the default",
+				c.name, p.pack.name, c.asked.lowest(), p.defaultChannel)
 			continue
 		}
 		var left []channel
@@ -170,6 +164,9 @@ func (p *part) handleEmptied(emptied []keptChannel) error {
 		do := "set defaultChannel to one of those that have bundles in the range: " + channelNames(left)
 		if len(left) == 0 {
 			do = "the package has the versions " + p.versionList()
+		}
+		if c.asked.absent {
+			return hint.New(fmt.Errorf("package %q channel %q, the default, does not have %s", p.pack.name, c.name, c.asked.lowest()), do)
 		}
 		return hint.New(fmt.Errorf("package %q channel %q has version range %q that results in an empty channel", p.pack.name, c.name, c.asked), do)
 	}

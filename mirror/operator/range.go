@@ -11,6 +11,9 @@ import (
 type bounds struct {
 	min, max string
 	within   *semver.Constraints
+
+	bundle string // that min is the version of; "" if it was given as a version
+	absent bool   // the channel does not have the bundle, and another one has
 }
 
 // newBounds reads bounds as people write them: 4.12, v1.2.0 and 1 are versions too.

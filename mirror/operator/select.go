@@ -139,6 +139,8 @@ func checkAsk(ask imageset.Operator) error {
 			return fmt.Errorf("package %q: mixing both filtering by minVersion/maxVersion and filtering by channel minVersion/maxVersion is not allowed", p.Name)
 		case ask.Full && (ranged || inChannels):
 			return fmt.Errorf("package %q: Full: true cannot be mixed with versionRange", p.Name)
+		case ask.Full && hasMinBundle(p):
+			return fmt.Errorf("package %q: Full: true cannot be mixed with minBundle", p.Name)
 		}
 	}
 	return nil
