@@ -114,6 +114,8 @@ func Passing(err error) bool {
 	switch {
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return false
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return false
 	case errors.As(err, &cert), errors.As(err, &unknown), errors.As(err, &host), errors.As(err, &record):
 		return false
 	}

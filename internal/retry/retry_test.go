@@ -112,6 +112,7 @@ func TestPassing(t *testing.T) {
 		"a deadline":            {context.DeadlineExceeded, true},
 		"reset":                 {errors.New("connection reset by peer"), true},
 		"plain HTTP over there": {tls.RecordHeaderError{Msg: "x"}, false},
+		"the other scheme":      {fmt.Errorf("https is not used: %w", http.ErrSchemeMismatch), false},
 		"an unknown authority":  {x509.UnknownAuthorityError{}, false},
 		"another host's name":   {x509.HostnameError{Certificate: &x509.Certificate{}}, false},
 		"wrapped":               {fmt.Errorf("get: %w", &tls.CertificateVerificationError{Err: errors.New("x")}), false},

@@ -23,7 +23,7 @@ func (t *oneScheme) RoundTrip(r *http.Request) (*http.Response, error) {
 		if r.Body != nil {
 			r.Body.Close()
 		}
-		return nil, fmt.Errorf("%s is not used, only %s", r.URL.Scheme, want)
+		return nil, fmt.Errorf("%s is not used, only %s: %w", r.URL.Scheme, want, http.ErrSchemeMismatch)
 	}
 	return t.inner.RoundTrip(r)
 }

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/mirror/remote"
 )
@@ -61,5 +63,25 @@ func TestRun_redirects(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// go-containerregistry tries TLS first, which is refused here and not tried again.
+func TestRun_PutBlob_withoutTLS(t *testing.T) {
+	var log bytes.Buffer
+	registry := httptest.NewServer(plainRegistry(t).handler)
+	t.Cleanup(registry.Close)
+	r, err := remote.Open(remote.Options{Registry: strings.TrimPrefix(registry.URL, "http://"), PlainHTTP: true,
+		Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := []byte("content")
+	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.FromBytes(data), Size: int64(len(data))}
+	if err := r.PutBlob(t.Context(), "a", desc, bytes.NewReader(data)); err != nil {
+		t.Fatal(err)
+	}
+	if log.Len() > 0 {
+		t.Errorf("it logs %s", log.String())
 	}
 }
