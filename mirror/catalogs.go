@@ -16,6 +16,7 @@ import (
 func (e *engine) newCatalogs() *catalog.Collector {
 	c := &catalog.Collector{
 		Config: e.o.Config, Dir: e.workspace.path(""), ToArchive: e.o.ToArchive, Follow: e.o.FollowDependencies, Repository: e.repository,
+		V1:   e.o.Config.V1 && !e.o.ToArchive, // archives are those of version 2
 		Open: func(ref imageset.Reference) (catalog.Source, error) { return e.sources.source(ref) },
 	}
 	if e.o.Documents != nil {
@@ -24,9 +25,10 @@ func (e *engine) newCatalogs() *catalog.Collector {
 	return c
 }
 
-// heldCatalogs collects from what the runs of the workspace have read.
-func (e *engine) heldCatalogs() *catalog.Collector {
-	return &catalog.Collector{Config: e.o.Config, Dir: e.workspace.path(""), Held: true, Repository: e.repository}
+// heldCatalogs collects from what the runs of the workspace have read, with the tags of version 1 or
+// of version 2.
+func (e *engine) heldCatalogs(v1 bool) *catalog.Collector {
+	return &catalog.Collector{Config: e.o.Config, Dir: e.workspace.path(""), Held: true, V1: v1, Repository: e.repository}
 }
 
 // buildCatalogs adds the operator catalogs to a plan, once it is known which images can be read.

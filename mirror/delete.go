@@ -66,7 +66,7 @@ func PlanDelete(ctx context.Context, o Options, from Pruner, list DeleteList) (*
 	}
 	defer unlock()
 	e.o.Documents = e.workspace // nothing else is asked
-	p, err := e.listed(ctx, from)
+	p, err := e.listed(ctx, from, list.V1)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +105,7 @@ func tagAsV1(images []*plan.Image) {
 }
 
 // listed collects the images of the configuration.
-func (e *engine) listed(ctx context.Context, from Pruner) (*plan.Plan, error) {
+func (e *engine) listed(ctx context.Context, from Pruner, v1 bool) (*plan.Plan, error) {
 	p := &plan.Plan{Registry: e.o.Registry, Failures: []plan.Failure{}, Warnings: slices.Clone(e.o.Config.Warnings)}
 	for _, c := range []collector{
 		&release.Collector{
@@ -113,7 +113,7 @@ func (e *engine) listed(ctx context.Context, from Pruner) (*plan.Plan, error) {
 			Files: files{e.workspace, e.o.Documents}, Offline: true,
 			Repository: e.repository,
 		},
-		e.heldCatalogs(),
+		e.heldCatalogs(v1),
 		&additional{config: e.o.Config, repository: e.repository},
 		e.charts(),
 	} {

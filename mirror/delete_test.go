@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"io/fs"
 	"os"
@@ -268,5 +269,22 @@ func TestDelete_tagsOfV1(t *testing.T) {
 	if err != nil || len(d.Items) != 2 || !strings.HasSuffix(d.Items[0].ImageReference, "/samples/docker:latest") ||
 		!strings.HasSuffix(d.Items[1].ImageReference, "/samples/oci:v1") {
 		t.Errorf("%+v, %v", d, err)
+	}
+}
+
+// Spec: oc-mirror 3.10, 9.7.
+func TestDelete_tagsOfOperatorsOfV1(t *testing.T) {
+	s := newSetup(t, additional)
+	s.mirrored(t, database, "a.yaml")
+	d, err := mirror.PlanDelete(t.Context(), s.deletion(t, database), pruner{Store: s.store}, mirror.DeleteList{V1: true})
+	if err != nil || len(d.Items) < 4 {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	for _, i := range d.Items {
+		h := fnv.New32a()
+		io.WriteString(h, i.ImageName)
+		if want := fmt.Sprintf(":%x", h.Sum32()); !strings.HasSuffix(i.ImageReference, want) {
+			t.Errorf("%+v, want tag %s", i, want)
+		}
 	}
 }

@@ -1,8 +1,13 @@
 package main
 
 import (
+	"fmt"
+	"hash/fnv"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -89,9 +94,44 @@ func TestMirrorV1_operators(t *testing.T) {
 			says(t, read("imageContentSourcePolicy.yaml"), "name: operator-0", "- "+s.destination+"/ns/operators\n", "source: "+s.source+"/operators\n")
 			bundle := "=" + s.destination + "/ns/operators/sample-database-bundle:"
 			want := strings.Count(tc.want, "v1.") + strings.Count(tc.want, "v2.")
-			if mapping := read("mapping.txt"); strings.Count(mapping, bundle) != want {
+			mapping := read("mapping.txt")
+			if strings.Count(mapping, bundle) != want {
 				t.Errorf("mapping.txt has not %d bundles of the database:\n%s", want, mapping)
 			}
+			for line := range strings.Lines(mapping) {
+				source, destination, _ := strings.Cut(strings.TrimSpace(line), "=")
+				h := fnv.New32a()
+				io.WriteString(h, source)
+				if tag := fmt.Sprintf(":%x", h.Sum32()); strings.Contains(source, "/operators/") && !strings.HasSuffix(destination, tag) {
+					t.Errorf("%s does not have the tag %s", line, tag)
+				}
+			}
 		})
+	}
+}
+
+// An archive has the tags of version 2, and what is mirrored from it those of version 1.
+//
+// Spec: oc-mirror 9.1, 9.7.
+func TestMirrorV1_operatorsThroughAnArchive(t *testing.T) {
+	s := newMirrorSetup(t)
+	t.Chdir(t.TempDir())
+	file := s.writeV1(t, "mirror:\n  operators:\n  - {catalog: 'HOST/redhat/redhat-operator-index:v4.18', packages: [{name: sample-logging}]}\n")
+	for _, line := range []string{"file://disk --source-use-http", "docker://" + s.destination + " --from disk --dest-use-http"} {
+		if code, stdout, stderr := command(append([]string{"mirror", "-c", file}, strings.Fields(line)...)...); code != 0 {
+			t.Fatalf("%s: exit code %d\n%s%s", line, code, stdout, stderr)
+		}
+	}
+	if got := strings.Join(s.channels(t, "redhat/redhat-operator-index", "v4.18"), "\n"); got != "sample-logging stable-5.8:v5.8.1 \nsample-logging stable-5.9:v5.9.0 " {
+		t.Errorf("the catalog has\n%s", got)
+	}
+	response, err := http.Get("http://" + s.destination + "/v2/operators/sample-logging-bundle/tags/list")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil || !regexp.MustCompile(`"tags":\["[0-9a-f]{1,8}","[0-9a-f]{1,8}"\]`).Match(body) {
+		t.Errorf("the bundles have %s, %v", body, err)
 	}
 }

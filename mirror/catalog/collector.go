@@ -30,6 +30,8 @@ type Collector struct {
 	Held bool
 	// Follow adds the packages that bundles require, also where an entry does not ask for it.
 	Follow bool
+	// V1 gives images that are named by digest alone the tags that oc-mirror v1 gives them.
+	V1 bool
 	// ToArchive names catalogs as an archive has them.
 	ToArchive bool
 	// Repository returns the destination of a repository, below the prefix of the run.

@@ -17,10 +17,11 @@ import (
 func dependent(t *testing.T) (dir string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "index")
+	images := map[string]string{"app": "example.com/app:v1", "lib": "example.com/lib@" + ofLib}
 	for pkg, more := range map[string]string{"app": `,{"type":"olm.package.required","value":{"packageName":"lib","versionRange":">=1.0.0"}}`, "lib": ""} {
 		text := fmt.Sprintf(`{"schema":"olm.package","name":%[1]q,"defaultChannel":"s"}
 {"schema":"olm.channel","package":%[1]q,"name":"s","entries":[{"name":"%[1]s.v1.0.0"}]}
-{"schema":"olm.bundle","package":%[1]q,"name":"%[1]s.v1.0.0","image":"example.com/%[1]s:v1","properties":[{"type":"olm.package","value":{"packageName":%[1]q,"version":"1.0.0"}}%[2]s]}`, pkg, more)
+{"schema":"olm.bundle","package":%[1]q,"name":"%[1]s.v1.0.0","image":%[3]q,"properties":[{"type":"olm.package","value":{"packageName":%[1]q,"version":"1.0.0"}}%[2]s]}`, pkg, more, images[pkg])
 		if err := os.MkdirAll(filepath.Join(dir, pkg), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -29,6 +30,25 @@ func dependent(t *testing.T) (dir string) {
 		}
 	}
 	return dir
+}
+
+const ofLib = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+// Version 1 names images of catalogs on this host by the beginning of their digest.
+//
+// Spec: oc-mirror 9.7.
+func TestCollect_tagsOfV1(t *testing.T) {
+	for v1, want := range map[bool]string{true: "v1 012345", false: "v1 " + strings.Replace(ofLib, ":", "-", 1)} {
+		config := &imageset.Config{Mirror: imageset.Mirror{Operators: []imageset.Operator{{Catalog: "dir://" + dependent(t), Full: true}}}}
+		c := &catalog.Collector{Config: config, Dir: t.TempDir(), V1: v1, Repository: func(name string) string { return name }}
+		p := &plan.Plan{}
+		if err := c.Collect(t.Context(), p); err != nil || len(p.Images) != 2 {
+			t.Fatalf("%v, images %v, failures %+v", err, p.Images, p.Failures)
+		}
+		if got := p.Images[0].Tag + " " + p.Images[1].Tag; got != want {
+			t.Errorf("tags %s, want %s", got, want)
+		}
+	}
 }
 
 // Version 1 follows dependencies unless an entry says otherwise, and a flag of the run asks for all.

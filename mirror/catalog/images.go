@@ -2,8 +2,11 @@ package catalog
 
 import (
 	"fmt"
+	"hash/fnv"
+	"io"
 	"os"
 	"slices"
+	"strconv"
 
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/operator"
@@ -46,9 +49,23 @@ func (c *collecting) add(r operator.RelatedImage) {
 	if ref.Tag != "" && ref.Digest != "" {
 		c.plan.Warnings = append(c.plan.Warnings, r.Image+" has a tag and a digest: it is pulled by digest and pushed by tag")
 	}
-	image.Reference, image.Repository, image.Tag = ref, c.Repository(ref.Path), ref.DestinationTag()
+	image.Reference, image.Repository, image.Tag = ref, c.Repository(ref.Path), c.tagOf(ref)
 	c.images[ref.Pull()] = image
 	c.plan.Images = append(c.plan.Images, image)
+}
+
+// tagOf returns the tag of a bundle's image at a destination.
+func (e *entry) tagOf(ref imageset.Reference) string {
+	switch {
+	case !e.V1 || ref.Tag != "" || ref.Digest == "":
+		return ref.DestinationTag()
+	case e.local():
+		const shown = 6 // digits of the digest
+		return ref.Digest.Encoded()[:shown]
+	}
+	h := fnv.New32a()
+	_, _ = io.WriteString(h, ref.String()) // a hash does not fail
+	return strconv.FormatUint(uint64(h.Sum32()), 16)
 }
 
 // template reads the CatalogSource that the one for the catalog is made of. Without it there is the
