@@ -147,13 +147,11 @@ func (w *windowed) release() {
 func (w *windowed) returned(n int64) {
 	w.all.mu.Lock()
 	defer w.all.mu.Unlock()
-	if w.owed == 0 && w.claim == firstWindow && n == Window-firstWindow {
-		w.owed = n
-		return
+	if w.owed > 0 || w.claim != firstWindow || n != Window-firstWindow {
+		w.setClaim(w.claim - n)
 	}
-	w.setClaim(w.claim - n)
 	w.owed += n
-	w.hand()
+	w.hand() // the first as well: a request may have been admitted before the server wrote it
 }
 
 var errWindow = errors.New("the client sends more than its window")

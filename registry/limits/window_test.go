@@ -42,6 +42,14 @@ func TestWindows(t *testing.T) {
 			t.Errorf("%d bytes of %d connections are claimed after its end", ws.used, ws.open)
 		}
 	})
+	t.Run("an upload has it that is admitted before the server hands out its window", func(t *testing.T) {
+		w := (&windows{limit: windowsLimit}).watch(nil)
+		widened(w, Window)
+		w.returned(Window - firstWindow)
+		if w.claim != Window || w.pending.Load() != Window-firstWindow {
+			t.Errorf("claims %d, pending %d", w.claim, w.pending.Load())
+		}
+	})
 	t.Run("a small body has no more than it is of use", func(t *testing.T) {
 		if got := widened(grown(&windows{limit: windowsLimit}), 100_000); got != 100_000 {
 			t.Errorf("claims %d", got)
