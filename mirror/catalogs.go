@@ -97,7 +97,7 @@ func bundleNames(i *plan.Image) (names, packages []string) {
 	return names, packages
 }
 
-// bundles says what a failed image costs the operators that need it.
+// bundles returns the cost of a failed image for the operators that need it.
 func bundles(i *plan.Image) string {
 	names, packages := bundleNames(i)
 	if len(names) == 0 {

@@ -272,8 +272,8 @@ func (e *entry) follows() bool {
 	return (e.Follow || e.ask.FollowDependencies) && e.Archive == nil && !e.whole()
 }
 
-// depend adds what the bundles of a selection require, if that is asked for, and says what is and
-// what is not there. What is left of a catalog in an archive was decided when that was made.
+// depend adds the packages that the bundles of a selection require, if that is asked for, and warns
+// of requirements that are not met. The content of an archive was decided when that was made.
 func (e *entry) depend(p *plan.Plan, s *operator.Selection) {
 	if e.Archive != nil || e.Held || e.whole() {
 		return

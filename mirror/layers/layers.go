@@ -142,7 +142,7 @@ func (l *limited) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// entryOf reads a header. known is false for what is no entry of the file system.
+// entryOf reads a header. known is false for a header of another kind, such as a comment.
 func entryOf(h *tar.Header) (e Entry, known bool, err error) {
 	e = Entry{Header: h}
 	if e.Name, err = clean(h.Name); err != nil {

@@ -25,7 +25,7 @@ type Writer struct {
 	sums []entry
 }
 
-// Create begins a medium in a directory. Until Close there is no list of checksums in it.
+// Create begins a medium in a directory, which has no list of checksums until Close.
 func Create(dir string) (*Writer, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err

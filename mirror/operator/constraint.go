@@ -110,7 +110,7 @@ func inRange(version, within string) bool {
 	return err == nil && in(v)
 }
 
-// String says what is required.
+// String returns the requirement in words.
 func (c constraint) String() string {
 	switch {
 	case c.Package != nil:

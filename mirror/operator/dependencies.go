@@ -24,7 +24,7 @@ type Dependency struct {
 // Provider is a bundle that provides what another one requires.
 type Provider struct{ Package, Channel, Bundle, Version string }
 
-// String says what is required, by which bundle, and what provides it.
+// String returns a line with the requirement, the bundle that has it, and the provider.
 func (d Dependency) String() string {
 	text := fmt.Sprintf("package %q: bundle %q requires %s", d.Package, d.Bundle, d.Requires)
 	switch {

@@ -13,7 +13,7 @@ import (
 	"github.com/go-git/go-git/v5/plumbing/format/gitignore"
 )
 
-// ignoreFile names what is no part of a catalog, as .gitignore does for git.
+// ignoreFile lists files that are no part of a catalog, as .gitignore does for git.
 const ignoreFile = ".indexignore"
 
 const maxIgnoreFile = 1 << 20

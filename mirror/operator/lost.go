@@ -26,7 +26,7 @@ func (p *part) warnLost(c keptChannel, was map[string]bool) {
 	}
 }
 
-// loss says what becomes of a cluster that runs a bundle which is left out.
+// loss returns the consequence for a cluster that runs a bundle which is left out.
 func (p *part) loss(c keptChannel, e entry) string {
 	for _, kept := range c.entries {
 		if !c.kept[kept.Name] {

@@ -55,7 +55,7 @@ func (p *part) bundleNames(of *channel) string {
 	return "it has " + strings.Join(names, ", ")
 }
 
-// lowest says what a range begins with.
+// lowest is the beginning of a range.
 func (b bounds) lowest() string {
 	if b.bundle != "" {
 		return fmt.Sprintf("bundle %q", b.bundle)
