@@ -30,7 +30,7 @@ func (o *archiveOptions) addFlags(f *pflag.FlagSet) {
 	f.Var(pathsValue{&o.from}, "from", "file://DIR with an archive to mirror from; repeat it for chunks in several directories")
 	f.StringVar(&o.since, "since", "", "into an archive: what is new since the last archive before this day, yyyy-MM-dd")
 	f.BoolVar(&o.partial, "partial", false, "from an archive: import what is here, since other chunks come on another medium; the last one must be here")
-	pathVar(f, &o.have, "have", "", "into an archive: leave out what this file lists, which `appliance inventory` of the far side wrote")
+	pathVar(f, &o.have, "have", "", "into an archive: leave out what this file lists, written by appliance inventory on the far side")
 	f.BoolVar(&o.strict, "strict-archive", false,
 		"into an archive: refuse a file that is larger than archiveSize, before anything is written")
 }

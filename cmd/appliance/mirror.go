@@ -77,7 +77,7 @@ func (o *mirrorOptions) addFlags(f *pflag.FlagSet) {
 		"verify the destination's certificate; false also allows plain HTTP")
 	pathVar(f, &o.srcCertDir, "src-cert-dir", "",
 		"directory of *.crt to trust for sources (default the usual certs.d directories)")
-	pathVar(f, &o.destCertDir, "dest-cert-dir", "", "directory of *.crt to trust for the destination (likewise)")
+	pathVar(f, &o.destCertDir, "dest-cert-dir", "", "directory of *.crt to trust for the destination (default the usual certs.d directories)")
 	f.IntVar(&o.parallelImages, "parallel-images", mirror.DefaultParallelImages,
 		"images copied at the same time, 1 to 10")
 	f.IntVar(&o.parallelLayers, "parallel-layers", mirror.DefaultParallelLayers,
@@ -116,7 +116,7 @@ fetched again, so a second run is a resume. Into an appliance everything becomes
 
 Exit codes, as oc-mirror's: 0 everything that was planned is there and verified, and what is not signed is
 listed; else the sum of
-1 an error of the run, 2 a release, 8 an additional image, 16 a Helm chart or an image of one.`,
+1 an error of the run, 2 a release, 4 an operator, 8 an additional image, 16 a Helm chart or an image of one.`,
 		Example: `  appliance mirror -c imageset.yaml docker://registry.example.com:8443 --workspace file:///data/mirror
   appliance mirror -c imageset.yaml file:///data/archive
   appliance mirror -c imageset.yaml --from file:///media/usb docker://registry.example.com:8443`,
