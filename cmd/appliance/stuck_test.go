@@ -2,7 +2,9 @@ package main_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -76,13 +78,9 @@ func TestStuck_childForRoot(t *testing.T) {
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
 		t.Fatalf("it says %q, %v", line, err)
 	}
-	var children []string
-	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", c.Process.Pid))
-	must(t, err)
-	for _, task := range tasks {
-		list, err := os.ReadFile(task)
-		must(t, err)
-		children = append(children, strings.Fields(string(list))...)
+	children := childrenOf(t, c.Process.Pid)
+	for end := time.Now().Add(patience); len(children) != 1 && time.Now().Before(end); { // one moves when its thread ends
+		children = childrenOf(t, c.Process.Pid)
 	}
 	if len(children) != 1 {
 		t.Fatalf("its children are %v", children)
@@ -100,4 +98,20 @@ func TestStuck_childForRoot(t *testing.T) {
 	if out, err := list.CombinedOutput(); err != nil {
 		t.Errorf("afterwards: %v\n%s", err, out)
 	}
+}
+
+// childrenOf lists the children of a process, by the threads that have them.
+func childrenOf(t *testing.T, pid int) (children []string) {
+	t.Helper()
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	must(t, err)
+	for _, task := range tasks {
+		list, err := os.ReadFile(task)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // the thread has ended
+		}
+		must(t, err)
+		children = append(children, strings.Fields(string(list))...)
+	}
+	return children
 }
