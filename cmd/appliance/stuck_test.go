@@ -67,28 +67,8 @@ func TestStuck_childForRoot(t *testing.T) {
 	t.Parallel()
 	f := newFaulty(t, "")
 	f.become(t, 65534)
-	c := f.command("control")
-	c.SysProcAttr = nil
-	in, err := c.StdinPipe()
-	must(t, err)
-	defer in.Close()
-	out, err := c.StdoutPipe()
-	must(t, err)
-	must(t, c.Start())
-	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
-		t.Fatalf("it says %q, %v", line, err)
-	}
-	children := childrenOf(t, c.Process.Pid)
-	for end := time.Now().Add(patience); len(children) != 1 && time.Now().Before(end); { // one moves when its thread ends
-		children = childrenOf(t, c.Process.Pid)
-	}
-	if len(children) != 1 {
-		t.Fatalf("its children are %v", children)
-	}
-	child, err := strconv.Atoi(children[0])
-	must(t, err)
-	must(t, syscall.Kill(child, syscall.SIGSTOP))
-	must(t, c.Process.Signal(syscall.SIGTERM))
+	c, child := stoppedChild(t, f)
+	_ = c.Process.Signal(syscall.SIGTERM)
 	_ = c.Wait() // how it ended is of no matter
 	if err := syscall.Kill(child, 0); err == nil {
 		t.Errorf("process %d goes on", child)
@@ -100,18 +80,46 @@ func TestStuck_childForRoot(t *testing.T) {
 	}
 }
 
+// stoppedChild starts a command of root's whose child has the store, and stops the child. Its
+// standard input has ended, so that it may end before it is stopped: then another one is started.
+func stoppedChild(t *testing.T, f *faulty) (c *exec.Cmd, child int) {
+	t.Helper()
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		c = f.command("control")
+		c.SysProcAttr = nil
+		out, err := c.StdoutPipe()
+		must(t, err)
+		must(t, c.Start())
+		if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
+			t.Fatalf("it says %q, %v", line, err)
+		}
+		for _, child := range childrenOf(t, c.Process.Pid) {
+			if syscall.Kill(child, syscall.SIGSTOP) == nil {
+				return c, child
+			}
+		}
+		_ = c.Wait()
+	}
+	t.Fatal("no child could be stopped")
+	return nil, 0
+}
+
 // childrenOf lists the children of a process, by the threads that have them.
-func childrenOf(t *testing.T, pid int) (children []string) {
+func childrenOf(t *testing.T, pid int) (children []int) {
 	t.Helper()
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	must(t, err)
 	for _, task := range tasks {
 		list, err := os.ReadFile(task)
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
 			continue // the thread has ended
 		}
 		must(t, err)
-		children = append(children, strings.Fields(string(list))...)
+		for _, field := range strings.Fields(string(list)) {
+			child, err := strconv.Atoi(field)
+			must(t, err)
+			children = append(children, child)
+		}
 	}
 	return children
 }
