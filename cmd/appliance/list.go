@@ -134,6 +134,16 @@ func listVersions(ctx context.Context, std stdio, o listOptions, graphs updategr
 	return errors.Join(errs...)
 }
 
+// listedSources returns the registries that a list is read from. Only warnings are logged.
+func (o *mirrorOptions) listedSources(ctx context.Context, std stdio) (*sources, error) {
+	keys, err := o.source.keychain(o.authFile)
+	if err != nil {
+		return nil, err
+	}
+	log := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelWarn, ReplaceAttr: plain.Attr}))
+	return o.openSources(ctx, keys, log)
+}
+
 // minor is the beginning of a release's tag.
 var minor = regexp.MustCompile(`^(\d+)\.(\d+)\.`)
 
@@ -143,12 +153,7 @@ func listMinors(ctx context.Context, std stdio, o listOptions) error {
 	if err != nil {
 		return err
 	}
-	keys, err := o.source.keychain(o.authFile)
-	if err != nil {
-		return err
-	}
-	log := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelWarn, ReplaceAttr: plain.Attr}))
-	from, err := o.openSources(ctx, keys, log)
+	from, err := o.listedSources(ctx, std)
 	if err != nil {
 		return err
 	}

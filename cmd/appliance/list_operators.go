@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -95,12 +94,7 @@ func runListOperators(ctx context.Context, std stdio, o listOperatorsOptions) er
 	if err := o.check(); err != nil {
 		return err
 	}
-	keys, err := o.source.keychain(o.authFile)
-	if err != nil {
-		return err
-	}
-	log := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelWarn, ReplaceAttr: plain.Attr}))
-	from, err := o.openSources(ctx, keys, log)
+	from, err := o.listedSources(ctx, std)
 	if err != nil {
 		return err
 	}
