@@ -169,7 +169,7 @@ func (i mirroredImage) describe(at, graph string, r *resources.Mirrored) {
 		r.Updates = &resources.UpdateService{GraphImage: at,
 			Releases: strings.TrimSuffix(repository, "graph-image") + "release-images"}
 	}
-	if i.Type == plan.OperatorCatalog {
+	if i.Type == plan.OperatorCatalog || i.Type == plan.CatalogView {
 		r.Catalogs = append(r.Catalogs, resources.Catalog{Image: at, Origin: i.Origin, Template: i.Template})
 	}
 	if i.Signature != nil {

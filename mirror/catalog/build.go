@@ -96,15 +96,23 @@ func (e *entry) rebuild(ctx context.Context, files []operator.File) (*rebuild.Im
 	if err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return made, err
 	}
+	return e.catalog.with(ctx, dir, files, e.content)
+}
+
+// with makes the image in dir that has some files of the catalog's content in the place of all.
+func (c *Catalog) with(ctx context.Context, dir string, files []operator.File, content fs.FS) (*rebuild.Image, error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return nil, err
 	}
 	var all []layers.NewFile
 	for _, f := range files {
-		all = append(all, layers.NewFile{Name: path.Join(e.catalog.Directory, f.Name), Size: f.Size,
-			Write: func(w io.Writer) error { return f.WriteTo(ctx, e.content, w) }})
+		all = append(all, layers.NewFile{Name: path.Join(c.Directory, f.Name), Size: f.Size,
+			Write: func(w io.Writer) error { return f.WriteTo(ctx, content, w) }})
 	}
-	return e.catalog.rebuild(ctx, dir, "", func(w io.Writer) error { return layers.Write(w, all) })
+	if len(files) == 0 { // the directory must exist, and opm and catalogd read an empty one
+		all = []layers.NewFile{{Name: path.Join(c.Directory, ".indexignore"), Write: func(io.Writer) error { return nil }}}
+	}
+	return c.rebuild(ctx, dir, "", func(w io.Writer) error { return layers.Write(w, all) })
 }
 
 // document writes what oc-mirror wants of a filtered catalog beside its image, for the archive.

@@ -83,17 +83,23 @@ func (e *entry) findFiles(ctx context.Context) (err error) {
 	return err
 }
 
-// readFiles reads the catalog in a directory, whose index is beside it.
 func (e *entry) readFiles(ctx context.Context, dir string) (err error) {
-	e.content = os.DirFS(dir)
+	e.index, e.content, err = readFiles(ctx, dir)
+	return err
+}
+
+// readFiles reads the catalog in a directory, whose index is beside it.
+func readFiles(ctx context.Context, dir string) (*operator.Index, fs.FS, error) {
+	content := os.DirFS(dir)
 	kept := filepath.Join(filepath.Dir(dir), indexFile)
-	if e.index = readIndex(kept); e.index != nil {
-		return nil
+	if index := readIndex(kept); index != nil {
+		return index, content, nil
 	}
-	if e.index, err = operator.Scan(ctx, e.content); err != nil {
-		return err
+	index, err := operator.Scan(ctx, content)
+	if err == nil {
+		err = writeIndex(kept, index)
 	}
-	return writeIndex(kept, e.index)
+	return index, content, err
 }
 
 // digest returns the digest that names what the workspace has of the catalog.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 )
@@ -44,6 +45,31 @@ func (s *Selection) Images(ctx context.Context, files fs.FS) ([]RelatedImage, []
 		}
 	}
 	return images, warnings, nil
+}
+
+// Images returns the images that each bundle of some packages needs, also of those that no channel
+// has, for a selection of what is there. No packages means all. Packages that are not in the catalog
+// have none.
+func (x *Index) Images(ctx context.Context, files fs.FS, packages ...string) ([]RelatedImage, error) {
+	r := x.reader(files)
+	defer r.close()
+	var images []RelatedImage
+	for _, p := range x.packages {
+		if len(packages) > 0 && !slices.Contains(packages, p.name) {
+			continue
+		}
+		for _, b := range p.bundles {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			found, _, err := bundleImages(r, p.name, b)
+			if err != nil {
+				return nil, fmt.Errorf("read bundle %q of package %q: %w", b.name, p.name, err)
+			}
+			images = append(images, found...)
+		}
+	}
+	return images, nil
 }
 
 // bundleImages returns the images of one bundle, and whether it lists its own.

@@ -66,6 +66,14 @@ func Key(ask imageset.Operator, catalog digest.Digest, follow bool, lacking []Bu
 	return digest.FromBytes(text)
 }
 
+// Key returns the key of what Files makes of a selection of a catalog with a digest: equal keys mean
+// equal bytes. It is made of what is selected: unlike the function Key it stays the same when a
+// bundle comes or goes that the selection does not have.
+func (s *Selection) Key(catalog digest.Digest) digest.Digest {
+	text, _ := json.Marshal([]any{algorithm, catalog, s.whole, s.Packages, s.Bundles}) // strings: it cannot fail
+	return digest.FromBytes(text)
+}
+
 func hash(text []byte) string {
 	h := md5.Sum(text)
 	return hex.EncodeToString(h[:])

@@ -102,18 +102,21 @@ func (x *Index) Select(ask imageset.Operator, lacks func(pkg, bundle string) boo
 
 func (s *Selection) warn(w Warning) { s.Warnings = append(s.Warnings, w) }
 
+// ErrNothing is the error of a selection that has no package.
+var ErrNothing = errors.New("nothing of the catalog is left")
+
 // nothing returns the error of a selection that has no package.
 func (s *Selection) nothing(configs []imageset.Package) error {
 	if len(configs) == 0 {
 		return hint.New(errors.New("the catalog has no packages"), "opm render shows what a catalog has")
 	}
-	err := errors.New("nothing of the catalog is left")
+	err := ErrNothing
 	if len(s.Warnings) > 0 {
 		var texts []string
 		for _, w := range s.Warnings {
 			texts = append(texts, w.Text)
 		}
-		err = fmt.Errorf("nothing of the catalog is left: %s", strings.Join(texts, "; "))
+		err = fmt.Errorf("%w: %s", ErrNothing, strings.Join(texts, "; "))
 	}
 	return hint.New(err, "appliance mirror list operators --catalog CATALOG shows its packages")
 }

@@ -14,6 +14,9 @@ const (
 	OperatorRelated Type = "operatorRelatedImage"
 	OperatorCatalog Type = "operatorCatalog"
 
+	// CatalogView is a view that an appliance makes of a catalog. No run collects it.
+	CatalogView Type = "operatorCatalogView"
+
 	Helm Type = "helmImage"
 )
 

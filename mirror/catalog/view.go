@@ -1,0 +1,200 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/mirror/imageset"
+	"github.com/mirror-appliance/appliance/mirror/operator"
+)
+
+// View makes views of catalogs: what a filter leaves of a catalog that a registry has, without the
+// bundles of which an image is not there. A filter without a version falls back to the newest head
+// that is whole.
+type View struct {
+	// Filter is an operator entry. Its catalog and its destination have no effect.
+	Filter imageset.Operator
+	// Dir keeps the files of catalogs, by their digests.
+	Dir string
+	// Lacking returns those of some images that are not there, with the reasons.
+	Lacking func(ctx context.Context, images []string) (map[string]string, error)
+}
+
+// Viewed is a view of one catalog. It depends on the digest of the catalog, the filter and the
+// bundles that are whole, and on nothing else.
+type Viewed struct {
+	Original digest.Digest
+	// Key is equal for equal images.
+	Key      digest.Digest
+	Packages []operator.Package
+	Bundles  []operator.Bundle
+	LeftOut  []LeftOut // by package and name
+	Warnings []string
+
+	catalog   *Catalog
+	content   fs.FS
+	selection *operator.Selection // nil: nothing is whole
+	asIs      bool
+}
+
+// LeftOut is a bundle that the filter asks for and the view does not have.
+type LeftOut struct{ Package, Bundle, Reason string }
+
+// Of returns the view of the catalog in the image that ref names. An error means that there is none
+// that the filter can mean. That nothing is whole is no error: the view is empty then.
+func (v View) Of(ctx context.Context, source Source, ref string) (*Viewed, error) {
+	c, err := Find(ctx, source, ref)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := c.Extract(ctx, v.Dir)
+	if err != nil {
+		return nil, err
+	}
+	index, content, err := readFiles(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	wanted, err := v.choose(index, nil)
+	if err != nil {
+		return nil, err
+	}
+	lacking, err := v.lacking(ctx, index, content)
+	if err != nil {
+		return nil, err
+	}
+	made := &Viewed{Original: c.Digest, catalog: c, content: content}
+	return made, v.choosePresent(index, wanted, lacking, made)
+}
+
+// choosePresent selects what is whole.
+func (v View) choosePresent(index *operator.Index, wanted *operator.Selection, lacking map[operator.Bundle]string, made *Viewed) error {
+	lacks := func(pkg, bundle string) bool {
+		_, lacks := lacking[operator.Bundle{Package: pkg, Name: bundle}]
+		return lacks
+	}
+	present, err := v.choose(index, lacks)
+	switch {
+	case errors.Is(err, operator.ErrNothing):
+		present = &operator.Selection{Warnings: []operator.Warning{{Text: err.Error()}}}
+	case err != nil:
+		return err
+	default:
+		made.selection, made.asIs = present, present.Whole() && len(lacking) == 0
+	}
+	made.Key, made.Packages, made.Bundles = present.Key(made.Original), present.Packages, present.Bundles
+	made.LeftOut = leftOut(wanted, present, lacking)
+	for _, w := range present.Warnings {
+		made.Warnings = append(made.Warnings, w.Text)
+	}
+	return nil
+}
+
+func (v View) choose(index *operator.Index, lacks func(pkg, bundle string) bool) (*operator.Selection, error) {
+	s, err := index.Select(v.Filter, lacks)
+	if err == nil && v.Filter.FollowDependencies {
+		s.Follow()
+	}
+	return s, err
+}
+
+// lacking returns the bundles of which an image is not there, with the reasons. The versions of the
+// bundles are empty.
+func (v View) lacking(ctx context.Context, index *operator.Index, content fs.FS) (map[operator.Bundle]string, error) {
+	var packages []string
+	for _, p := range v.Filter.Packages {
+		packages = append(packages, p.Name)
+	}
+	if v.Filter.FollowDependencies {
+		packages = nil // any may be required
+	}
+	all, err := index.Images(ctx, content, packages...)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, i := range all {
+		if i.Fault == nil {
+			names = append(names, i.Image)
+		}
+	}
+	slices.Sort(names)
+	absent, err := v.Lacking(ctx, slices.Compact(names))
+	if err != nil {
+		return nil, err
+	}
+	lacking := map[operator.Bundle]string{}
+	for _, i := range all {
+		reason, lacks := absent[i.Image]
+		if i.Fault != nil {
+			reason, lacks = i.Fault.Error(), true
+		}
+		b := operator.Bundle{Package: i.Package, Name: i.Bundle}
+		if _, known := lacking[b]; lacks && !known {
+			lacking[b] = fmt.Sprintf("image %s: %s", i.Image, reason)
+		}
+	}
+	return lacking, nil
+}
+
+// leftOut returns the bundles that are wanted and not selected.
+func leftOut(wanted, present *operator.Selection, lacking map[operator.Bundle]string) []LeftOut {
+	has := map[operator.Bundle]bool{}
+	for _, b := range present.Bundles {
+		has[b] = true
+	}
+	var all []LeftOut
+	for _, b := range wanted.Bundles {
+		if has[b] {
+			continue
+		}
+		reason := lacking[operator.Bundle{Package: b.Package, Name: b.Name}]
+		if reason == "" {
+			reason = "the upgrade path from it leads through a bundle that is not whole, and a channel has one head"
+		}
+		all = append(all, LeftOut{b.Package, b.Name, reason})
+	}
+	return all
+}
+
+// Image makes the image of the view, with what is made of it in dir. It returns the source to copy it
+// from, and its digest. A whole catalog, of which nothing lacks, is its original.
+func (v *Viewed) Image(ctx context.Context, dir string) (Source, digest.Digest, error) {
+	if v.asIs {
+		return v.catalog.source, v.Original, nil
+	}
+	var files []operator.File
+	if v.selection != nil {
+		var err error
+		if files, err = v.selection.Files(ctx, v.content); err != nil {
+			return nil, "", err
+		}
+	}
+	made, err := v.catalog.with(ctx, dir, files, v.content)
+	if err != nil {
+		return nil, "", err
+	}
+	return made, made.Root, nil
+}
+
+// PruneViews removes what a directory of views keeps of catalogs other than some.
+func PruneViews(dir string, used []digest.Digest) error {
+	all, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, d := range all {
+		if slices.ContainsFunc(used, func(u digest.Digest) bool { return u.Encoded() == d.Name() }) {
+			continue
+		}
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, d.Name())))
+	}
+	return err
+}

@@ -1,0 +1,124 @@
+package mirror
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/mirror/imageset"
+	"github.com/mirror-appliance/appliance/mirror/plan"
+	"github.com/mirror-appliance/appliance/mirror/resources"
+)
+
+// Present finds out which images a registry has for its clusters. An image is there when it is whole
+// in a repository to which the cluster resources of the registry lead for it: one that no cluster is
+// led to is as absent as one that lacks a layer. It remembers its answers.
+type Present struct {
+	read      ReadManifest
+	places    []resources.Image
+	bySource  map[string][]int             // indexes of places
+	platforms map[string][]imageset.OSArch // with which a reference was mirrored
+	known     map[string]string            // by reference: the reason that it is absent, "" if it is there
+}
+
+// ReadManifest reads the manifest that a tag or digest names in a repository. The error is
+// fs.ErrNotExist if there is none, or if its configuration or a layer is missing.
+type ReadManifest func(ctx context.Context, repository, ref string) (ocispec.Descriptor, []byte, error)
+
+// NewPresent returns a Present of a registry, by what its runs recorded.
+func NewPresent(origins []Origin, read ReadManifest) (*Present, error) {
+	p := &Present{read: read, bySource: map[string][]int{}, platforms: map[string][]imageset.OSArch{}, known: map[string]string{}}
+	var found resources.Mirrored
+	for _, o := range origins {
+		var i mirroredImage
+		if err := json.Unmarshal(o.About, &i); err != nil {
+			return nil, fmt.Errorf("the origin of %s:%s: %w", o.Repository, o.Tag, err)
+		}
+		i.describe(o.Repository+":"+o.Tag, "", &found)
+		if ref, err := imageset.ParseReference(i.Origin); err == nil {
+			p.platforms[ref.Pull()] = i.Platforms
+		}
+	}
+	seen := map[resources.Image]bool{}
+	for _, i := range found.Images {
+		if i.Category = ""; seen[i] {
+			continue
+		}
+		seen[i] = true
+		p.bySource[i.Source] = append(p.bySource[i.Source], len(p.places))
+		p.places = append(p.places, i)
+	}
+	return p, nil
+}
+
+// Lacking returns those of some images that are not there, with the reasons.
+func (p *Present) Lacking(ctx context.Context, images []string) (map[string]string, error) {
+	lacking := map[string]string{}
+	for _, name := range images {
+		reason, known := p.known[name]
+		if !known {
+			var err error
+			if reason, err = p.look(ctx, name); err != nil {
+				return nil, fmt.Errorf("look for image %s: %w", name, err)
+			}
+			p.known[name] = reason
+		}
+		if reason != "" {
+			lacking[name] = reason
+		}
+	}
+	return lacking, nil
+}
+
+// look returns the reason that an image is absent, "" if it is there.
+func (p *Present) look(ctx context.Context, name string) (reason string, err error) {
+	ref, err := imageset.ParseReference(name)
+	if err != nil {
+		return err.Error(), nil
+	}
+	reason = "no run has mirrored it"
+	for _, n := range p.bySource[ref.Canonical()] {
+		at := p.places[n]
+		tag := ref.DestinationTag()
+		if ref.Digest != "" {
+			tag = ref.Digest.String()
+		}
+		if ref.Digest != "" && !at.ByDigest || ref.Digest == "" && !at.ByTag {
+			continue
+		}
+		switch err := p.complete(ctx, at.Destination, tag, p.platforms[ref.Pull()]); {
+		case err == nil:
+			return "", nil
+		case !errors.Is(err, fs.ErrNotExist):
+			return "", err
+		}
+		reason = "it is not whole in " + at.Destination
+	}
+	return reason, nil
+}
+
+// complete returns fs.ErrNotExist unless a repository has an image with all that is below it, on the
+// platforms that were mirrored.
+func (p *Present) complete(ctx context.Context, repository, ref string, platforms []imageset.OSArch) error {
+	w := &walk{
+		seen: map[digest.Digest]bool{}, platforms: platforms, found: map[string]bool{},
+		fetch: func(ctx context.Context, ref string) (ocispec.Descriptor, []byte, error) {
+			return p.read(ctx, repository, ref)
+		},
+	}
+	_, err := w.manifest(ctx, ref, 0)
+	return err
+}
+
+// ViewOrigin returns what a run records of the tag of a view of a catalog, so that there are cluster
+// resources for it. No cluster asks for the original and gets the view.
+func ViewOrigin(original string, view digest.Digest) (origin string, about json.RawMessage, err error) {
+	origin = "view of " + original
+	about, err = json.Marshal(mirroredImage{Type: plan.CatalogView, Origin: origin, Digest: view})
+	return origin, about, err
+}
