@@ -86,19 +86,28 @@ func mediaType(name string) string {
 // render renders the resources of what the user may pull.
 func (s *Resources) render(ctx context.Context) ([]resources.File, error) {
 	id, known := auth.IdentityFrom(ctx)
+	all, err := Origins(ctx, s.Tags, func(repository string) bool { return !known || id.Sees(repository) })
+	if err != nil {
+		return nil, err
+	}
+	return mirror.Resources(s.Registry, s.Version, all)
+}
+
+// Origins returns what the runs recorded of the tags of some repositories.
+func Origins(ctx context.Context, tags *store.Tags, of func(repository string) bool) ([]mirror.Origin, error) {
 	var all []mirror.Origin
 	for last := (store.Origin{}); ; {
-		some, err := s.Tags.Origins(ctx, last, originsAtOnce)
+		some, err := tags.Origins(ctx, last, originsAtOnce)
 		if err != nil {
 			return nil, err
 		}
 		for _, o := range some {
-			if !known || id.Sees(o.Repository) {
+			if of(o.Repository) {
 				all = append(all, mirror.Origin{Repository: o.Repository, Tag: o.Tag, About: o.About, Recorded: o.Recorded})
 			}
 		}
 		if len(some) < originsAtOnce {
-			return mirror.Resources(s.Registry, s.Version, all)
+			return all, nil
 		}
 		last = some[len(some)-1]
 	}

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	modernc "modernc.org/sqlite"
+
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/durable"
 	"github.com/mirror-appliance/appliance/registry/store/blobfile"
@@ -85,6 +87,7 @@ type memory struct {
 	cache    manifestCache
 	accesses accesses
 	arrivals *arrivals
+	signal   changeSignal
 }
 
 // turns bounds how long requests and long work wait for each other.
@@ -120,7 +123,8 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	}
 	s.db, err = sqlite.Open(ctx, sqlite.Options{Path: s.database, Schema: migrations.Schema(),
 		Current: o.Current, Log: s.log,
-		Changed: s.cache.note, Committed: s.cache.forget})
+		Changed:   func(row modernc.SQLitePreUpdateData) { s.cache.note(row); s.signal.note(row) },
+		Committed: func() { s.cache.forget(); s.signal.committed() }})
 	if err != nil {
 		return nil, err
 	}
@@ -163,6 +167,7 @@ func newStore(o Options) (*Store, error) {
 	s.guard = guard.New(s.now)
 	s.sessions = newSessions()
 	s.arrivals = &arrivals{over: make(chan struct{}, 1)}
+	s.signal.changed = make(chan struct{}, 1)
 	return s, nil
 }
 

@@ -1,0 +1,70 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/registry/store/sqlite"
+)
+
+// Move is a move of a tag. Became is "" where it was deleted, Was where it did not exist.
+type Move struct {
+	Was, Became digest.Digest
+	Moved       time.Time
+	Run         PastRun // the zero value: a push or a delete
+}
+
+// Moves lists the moves of a tag, the oldest first. Of those by pushes the last are kept. A tag that
+// never existed has none.
+func (s *Tags) Moves(ctx context.Context, repo, tag string) ([]Move, error) {
+	if err := image.CheckRepository(repo); err != nil {
+		return nil, err
+	}
+	var all []Move
+	scan := func(rows *sql.Rows) error {
+		var m Move
+		var moved, committed int64
+		err := rows.Scan(&m.Was, &m.Became, &moved, &m.Run.ID, &m.Run.Name, &committed)
+		m.Moved, m.Run.Committed = sqlite.Time(moved), sqlite.Time(committed)
+		all = append(all, m)
+		return err
+	}
+	err := sqlite.Query(ctx, s.db.Reader(), scan, `SELECT h.was, h.became, h.moved, h.run, coalesce(n.name, ''), coalesce(n.committed, 0)
+		FROM repositories r CROSS JOIN tag_history h ON h.repository = r.id LEFT JOIN runs n ON h.run <> '' AND n.id = h.run
+		WHERE r.name = ? AND h.name = ? ORDER BY h.id`, repo, tag)
+	if err != nil {
+		return nil, fmt.Errorf("read the history of %s:%s: %w", repo, tag, err)
+	}
+	return all, nil
+}
+
+// Of lists the tags of a manifest.
+func (s *Tags) Of(ctx context.Context, repo string, d digest.Digest) ([]string, error) {
+	if err := checkRepositoryAndDigest(repo, d); err != nil {
+		return nil, err
+	}
+	return sqlite.Column[string](ctx, s.db.Reader(), `SELECT t.name FROM repositories r CROSS JOIN tags t
+		WHERE r.name = ? AND t.repository = r.id AND t.digest = ? ORDER BY t.name`, repo, d)
+}
+
+// Whole reports whether a manifest exists in repo with its config and its layers. Children of an
+// index are asked for one by one. Unlike Blobs.Stat it is not a check that keeps a blob from
+// collection.
+func (s *Manifests) Whole(ctx context.Context, repo string, d digest.Digest) (bool, error) {
+	if err := checkRepositoryAndDigest(repo, d); err != nil {
+		return false, err
+	}
+	whole, err := sqlite.Exists(ctx, s.db.Reader(), `SELECT 1 FROM repositories r CROSS JOIN repository_manifests l
+		WHERE r.name = ?1 AND l.repository = r.id AND l.digest = ?2 AND NOT EXISTS (SELECT 1 FROM manifest_refs f
+			WHERE f.manifest = ?2 AND f.kind <> 'child' AND NOT f.elsewhere AND NOT EXISTS (SELECT 1 FROM repository_blobs b
+				CROSS JOIN blobs ON blobs.digest = b.digest WHERE b.repository = r.id AND b.digest = f.digest))`, repo, d)
+	if err != nil {
+		return false, fmt.Errorf("look for manifest %s: %w", d, err)
+	}
+	return whole, nil
+}
