@@ -183,7 +183,7 @@ func (c *Config) together() (string, error) {
 			}
 		}
 	}
-	return "", nil
+	return c.checkCatalogs()
 }
 
 func overlap(a, b string) error {

@@ -46,7 +46,8 @@ type Config struct {
 	PullQuota     Size       // bytes that pulled-through content may take; 0: all there are
 	Scrub         Scrub      // reading everything again
 
-	Sync []Sync // image sets to mirror from time to time
+	Sync     []Sync    // image sets to mirror from time to time
+	Catalogs []Catalog // views of operator catalogs
 
 	DeleteReferrers bool // signatures and other referrers of what is deleted go with it
 }

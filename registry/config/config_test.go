@@ -84,7 +84,9 @@ func fieldNames(t reflect.Type) []string {
 	var all []string
 	for f := range t.Fields() {
 		all = append(all, f.Name)
-		all = append(all, fieldNames(f.Type)...)
+		if f.Name != "Packages" { // documented with image sets
+			all = append(all, fieldNames(f.Type)...)
+		}
 	}
 	return all
 }
@@ -92,7 +94,7 @@ func fieldNames(t reflect.Type) []string {
 func uncommentUpstream(sample []byte) []byte {
 	var out []string
 	for _, line := range strings.Split(string(sample), "\n") {
-		if line == "upstreams: []" || line == "sync: []" {
+		if line == "upstreams: []" || line == "sync: []" || line == "catalogs: []" {
 			continue
 		}
 		if rest, ok := strings.CutPrefix(line, "#   "); ok {

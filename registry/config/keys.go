@@ -27,6 +27,7 @@ func (c *Config) keys() []yamlkeys.Key {
 		{Name: "pullQuota", Value: &c.PullQuota},
 		{Name: "scrub", Value: c.Scrub.keys()},
 		{Name: "sync", Value: (*syncs)(&c.Sync)},
+		{Name: "catalogs", Value: (*catalogs)(&c.Catalogs)},
 		{Name: "deleteReferrers", Value: &c.DeleteReferrers},
 		{Name: serverHostname, Value: &server}, // written for scripts, and ignored
 	}

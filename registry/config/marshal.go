@@ -82,6 +82,12 @@ func render(v any) (string, error) {
 		return list(*v, (*Upstream).keys)
 	case *syncs:
 		return list(*v, (*Sync).keys)
+	case *catalogs:
+		return list(*v, (*Catalog).keys)
+	case *packages:
+		return v.flow()
+	case *Date:
+		return string(*v), nil
 	}
 	return "", fmt.Errorf("no way to write a %T", v)
 }
@@ -115,7 +121,7 @@ func list[T any](all []T, keys func(*T) []yamlkeys.Key) (string, error) {
 	for _, one := range all {
 		lead := "\n  - "
 		for _, k := range keys(&one) {
-			if s, ok := k.Value.(*string); ok && *s == "" {
+			if empty(k.Value) {
 				continue
 			}
 			text, err := render(k.Value)
@@ -127,6 +133,21 @@ func list[T any](all []T, keys func(*T) []yamlkeys.Key) (string, error) {
 		}
 	}
 	return b.String(), nil
+}
+
+// empty reports whether the value of a key is that of one which is left out.
+func empty(v any) bool {
+	switch v := v.(type) {
+	case *string:
+		return *v == ""
+	case *bool:
+		return !*v
+	case *packages:
+		return len(*v) == 0
+	case *Date:
+		return *v == ""
+	}
+	return false
 }
 
 // scalar puts s on one line, in quotes where YAML wants them.
