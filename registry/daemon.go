@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/limits"
 	"github.com/mirror-appliance/appliance/registry/oci"
 	"github.com/mirror-appliance/appliance/registry/store"
+	"github.com/mirror-appliance/appliance/registry/views"
 	"github.com/mirror-appliance/appliance/tlsgen"
 )
 
@@ -50,6 +52,7 @@ type daemon struct {
 	scrubber  *scrubber
 	evictor   *evictor
 	mirrors   []*scheduled
+	views     *views.Views
 	jobs      admin.Jobs
 	metrics   *metrics
 	health    *health
@@ -194,6 +197,9 @@ func (d *daemon) openJobs(ctx context.Context) {
 	d.jobs = admin.Jobs{GC: jobs.New(d.collector.kind(d.draining)),
 		Scrub: jobs.New(d.scrubber.kind(d.draining)), Verify: jobs.New(d.verifyKind())}
 	d.openMirrors(ctx)
+	d.views = views.New(ctx, views.Options{Catalogs: d.cfg.Catalogs, Store: d.store,
+		Dir: filepath.Join(filepath.Dir(d.cfg.Database), "catalogs"), Drain: d.draining, Log: d.log})
+	d.jobs.Catalogs = d.views.Runner()
 	d.onClose(func() error {
 		d.jobs.GC.Wait()
 		return nil

@@ -165,6 +165,7 @@ func (d snapshot) collectJobs(s samples) {
 		{"gc", "collection", d.jobs.GC.Stats()},
 		{"scrub", "scrub", d.jobs.Scrub.Stats()},
 		{"verify", "verification", d.jobs.Verify.Stats()},
+		{"catalogs", "pass over the views of catalogs", d.jobs.Catalogs.Stats()},
 	} {
 		s.gauge(job.kind+"_running", "1 while a "+job.name+" runs.", oneIf(job.Running))
 		s.gauge(job.kind+"_last_success_timestamp_seconds",

@@ -70,6 +70,7 @@ func (d *daemon) serve(ctx context.Context) error {
 			api.ScrubRequest{BytesPerSecond: int64(d.cfg.Scrub.Rate)})
 	})
 	g.Go(func() error { return d.scheduleMirrors(ctx) })
+	g.Go(func() error { return d.views.Follow(ctx) })
 	g.Go(func() error { return d.maintain(ctx) })
 	g.Go(func() error { return d.warnOfCertificate(ctx) })
 	g.Go(func() error { return d.evictor.run(ctx) })

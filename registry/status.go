@@ -30,6 +30,12 @@ func (d *daemon) status(ctx context.Context) (api.Status, error) {
 		s.Sync = append(s.Sync, m.state())
 		unread = append(unread, m.check())
 	}
+	s.Catalogs, s.CatalogsPass = d.views.State(), d.jobs.Catalogs.Progress()
+	for _, v := range s.Catalogs {
+		if v.Error != "" {
+			s.Trouble = append(s.Trouble, api.Trouble{Problem: "view " + v.Name + ": " + v.Error, Hint: v.Hint})
+		}
+	}
 	found := d.health.report(ctx)
 	s.Services, s.Healthy = found.services, found.healthy()
 	if damage := d.store.Damage(); damage != nil {

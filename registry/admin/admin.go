@@ -41,6 +41,8 @@ type Jobs struct {
 	GC     *jobs.Runner[api.GCRequest, api.GCProgress, api.GCResult]
 	Verify *jobs.Runner[api.VerifyRequest, api.VerifyProgress, findings.Report]
 	Scrub  *jobs.Runner[api.ScrubRequest, api.ScrubState, findings.ScrubReport]
+	// Catalogs makes the views of the configuration again.
+	Catalogs *jobs.Runner[api.CatalogsRequest, api.CatalogsProgress, api.CatalogsResult]
 	// Mirrors are the image sets of the configuration, by their files.
 	Mirrors map[string]*jobs.Runner[api.MirrorRequest, api.MirrorProgress, api.MirrorResult]
 }
@@ -78,6 +80,7 @@ func NewHandler(o Options) *Handler {
 	handleJob(h, api.GC, o.Jobs.GC)
 	handleJob(h, api.Verify, o.Jobs.Verify)
 	handleJob(h, api.Scrub, o.Jobs.Scrub)
+	handleJob(h, api.Catalogs, o.Jobs.Catalogs)
 	h.mux.HandleFunc("POST "+api.Mirror.Path, h.mirror)
 	h.mux.HandleFunc("POST "+api.Backup.Path, h.backup)
 	handle(h, api.EndBackup, h.endBackup)

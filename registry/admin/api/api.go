@@ -71,6 +71,8 @@ var (
 	Scrub  = Job[ScrubRequest, ScrubState, findings.ScrubReport]{"/api/v1/scrub"}
 	Mirror = Job[MirrorRequest, MirrorProgress, MirrorResult]{"/api/v1/mirror"}
 
+	Catalogs = Job[CatalogsRequest, CatalogsProgress, CatalogsResult]{"/api/v1/catalogs"}
+
 	// Backup lasts until EndBackup, and is answered on the socket only.
 	Backup    = Job[None, Snapshot, None]{"/api/v1/backup"}
 	EndBackup = Call[None, None]{http.MethodDelete, "/api/v1/backup/{snapshot}", http.StatusNoContent, 0}

@@ -22,6 +22,9 @@ type Status struct {
 	Scrub       *ScrubState     `json:"scrub,omitempty"`      // under way, or stopped half way
 	LastScrub   *ScrubState     `json:"lastScrub,omitempty"`  // that completed
 	Sync        []MirrorState   `json:"sync,omitempty"`       // the image sets of the configuration
+	Catalogs    []CatalogView   `json:"catalogs,omitempty"`   // the views of the configuration
+
+	CatalogsPass *CatalogsProgress `json:"catalogsPass,omitempty"` // over the views, under way
 }
 
 // Trouble is something that is wrong.

@@ -49,6 +49,11 @@ func (c *Client) Mirror(ctx context.Context, q api.MirrorRequest,
 	return run(ctx, c, api.Mirror, q, progress)
 }
 
+// Catalogs makes the views of catalogs again.
+func (c *Client) Catalogs(ctx context.Context, progress func(api.CatalogsProgress)) (api.CatalogsResult, error) {
+	return run(ctx, c, api.Catalogs, api.CatalogsRequest{}, progress)
+}
+
 // Backup has a snapshot made and calls copyAll with the name of its file, which is beside the
 // database. Until copyAll returns no collection removes the files of blobs that the snapshot names;
 // its context ends when the daemon can no longer promise that. It works on the socket only.

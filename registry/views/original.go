@@ -1,0 +1,114 @@
+package views
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/registry/store"
+)
+
+// original is the catalog that a view is of.
+type original struct {
+	source  stored
+	digest  digest.Digest
+	gone    bool // from its name: source has the copy that was kept
+	settled bool // it is that of a moment which has passed
+}
+
+// findOriginal finds the original under its name, or else the copy that the last view kept beside it.
+func (v *view) findOriginal(ctx context.Context, last note) (original, error) {
+	repo, ref := v.OriginalRepository()
+	o := original{source: stored{v.store, repo}}
+	var err error
+	switch {
+	case v.Frozen == "":
+		o.digest, err = o.source.resolve(ctx, ref)
+	case last.Settled && last.View.Frozen == string(v.Frozen) && last.View.Original == v.Original:
+		o.digest, o.settled = last.View.OriginalDigest, true
+	default:
+		o.settled = v.now().After(v.Frozen.Time())
+		o.digest, err = v.frozen(ctx, o.source, ref)
+	}
+	if err == nil {
+		_, err = o.source.resolve(ctx, o.digest.String())
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return o, err
+	}
+	if o.source.repo, ref = v.Repository(); last.View.Original == v.Original && last.View.Frozen == string(v.Frozen) {
+		kept, keptErr := o.source.resolve(ctx, ref+config.OriginalSuffix)
+		if keptErr == nil && (o.digest == "" || o.digest == kept) {
+			o.digest, o.gone = kept, true
+			return o, nil
+		}
+	}
+	return o, hint.New(fmt.Errorf("the original %s is not in this registry: %w", v.Original, err),
+		"mirror the catalog to that name, for example with additionalImages and targetRepo")
+}
+
+// resolve returns the digest of a tag or digest that exists.
+func (s stored) resolve(ctx context.Context, ref string) (digest.Digest, error) {
+	desc, _, err := s.Manifest(ctx, ref)
+	return desc.Digest, err
+}
+
+// tagged returns the digest of a tag, "" if it does not exist.
+func (s stored) tagged(ctx context.Context, tag string) (digest.Digest, error) {
+	d, err := s.resolve(ctx, tag)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return d, err
+}
+
+// frozen returns the digest that the tag of the original had at the moment that the configuration
+// names.
+func (v *view) frozen(ctx context.Context, source stored, tag string) (digest.Digest, error) {
+	moves, err := v.store.Tags.Moves(ctx, source.repo, tag)
+	if err != nil {
+		return "", err
+	}
+	now, err := source.tagged(ctx, tag)
+	if err != nil {
+		return "", err
+	}
+	then, err := digestAt(moves, now, v.Frozen.Time())
+	if err != nil {
+		return "", fmt.Errorf("original %s, frozen %s: %w", v.Original, v.Frozen, err)
+	}
+	return then, nil
+}
+
+// digestAt returns what a tag named at a moment, by its moves and what it names now. Old moves by
+// pushes are not kept, so that the move before the moment and the one after it must fit together.
+func digestAt(moves []store.Move, now digest.Digest, at time.Time) (digest.Digest, error) {
+	var before, after = store.Move{}, store.Move{Was: now}
+	for n, m := range moves {
+		if m.Moved.After(at) {
+			after = m
+			break
+		}
+		before = moves[n]
+	}
+	const remedy = "choose a later date, or name the original by its digest and leave frozen out"
+	switch {
+	case len(moves) == 0, before.Moved.IsZero() && after.Was == "":
+		err := errors.New("it was not in this registry then")
+		if len(moves) > 0 {
+			err = fmt.Errorf("it was not in this registry before %s", moves[0].Moved.UTC().Format(time.RFC3339))
+		}
+		return "", hint.New(err, remedy)
+	case before.Became != after.Was:
+		return "", hint.New(errors.New("the history of its tag does not have what it was then: pushes moved it too often since"), remedy)
+	case before.Became == "":
+		return "", hint.New(fmt.Errorf("its tag was deleted then, since %s", before.Moved.UTC().Format(time.RFC3339)), remedy)
+	}
+	return before.Became, nil
+}

@@ -1,0 +1,222 @@
+package views
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/mirror"
+	"github.com/mirror-appliance/appliance/mirror/catalog"
+	"github.com/mirror-appliance/appliance/mirror/imageset"
+	"github.com/mirror-appliance/appliance/mirror/operator"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/registry/jobs"
+	"github.com/mirror-appliance/appliance/registry/store"
+)
+
+// leftOutListed bounds the bundles that a state lists as left out.
+const leftOutListed = 20
+
+// view is one view of the configuration.
+type view struct {
+	config.Catalog
+	store *store.Store
+	dir   string // of what is read of originals
+	log   *slog.Logger
+	now   func() time.Time
+	last  *jobs.Note[note]
+}
+
+// note is what is kept of a view over restarts.
+type note struct {
+	View    api.CatalogView `json:"view"`
+	Key     digest.Digest   `json:"key,omitempty"` // of what was last made
+	Bundles []string        `json:"bundles,omitempty"`
+	Filter  digest.Digest   `json:"filter,omitempty"`
+	Settled bool            `json:"settled,omitempty"` // the original of a frozen view is found for good
+	// Made has the images that were made, by their keys. One is used again for the same key, since
+	// another version of this program may compress otherwise, and a new digest restarts the pods of a
+	// catalog.
+	Made map[digest.Digest]made `json:"made,omitempty"`
+}
+
+// made is an image of the view, with the original that it was made of.
+type made struct {
+	Digest   digest.Digest `json:"digest"`
+	Original digest.Digest `json:"original"`
+}
+
+// follow makes the view again if what it depends on has changed, and returns its state. After an
+// error the view is as it was.
+func (v *view) follow(ctx context.Context, present *mirror.Present) api.CatalogView {
+	next := note{}
+	if last := v.last.Get(); last != nil {
+		next = *last
+	}
+	err := v.update(ctx, present, &next)
+	if ctx.Err() != nil {
+		return next.View
+	}
+	state := &next.View
+	state.Name = v.Name
+	state.Error, state.Hint = "", ""
+	if err != nil {
+		state.Error, state.Hint = err.Error(), hint.Of(err)
+		v.log.Warn("a view of a catalog could not be made and is as it was", "error", err)
+	}
+	if err := v.describe(ctx, state); err != nil {
+		v.log.Warn("the state of a view cannot be read", "error", err)
+	}
+	v.last.Set(ctx, next)
+	return *state
+}
+
+// update brings the view and its note up to date.
+func (v *view) update(ctx context.Context, present *mirror.Present, n *note) error {
+	filter, err := v.filter()
+	if err != nil {
+		return err
+	}
+	from, err := v.findOriginal(ctx, *n)
+	if err != nil {
+		return err
+	}
+	viewed, err := catalog.View{Filter: filter, Dir: v.dir, Lacking: present.Lacking}.Of(ctx, from.source, from.digest.String())
+	if err != nil {
+		return err
+	}
+	next := *n
+	next.Key, next.Settled, next.Filter = viewed.Key, from.settled, operator.Key(filter, "", filter.FollowDependencies, nil)
+	next.Bundles = nil
+	for _, b := range viewed.Bundles {
+		next.Bundles = append(next.Bundles, b.Name)
+	}
+	next.View = api.CatalogView{Original: v.Original, Frozen: string(v.Frozen), OriginalDigest: from.digest, OriginalGone: from.gone,
+		Packages: []string{}, Bundles: len(viewed.Bundles), Warnings: viewed.Warnings}
+	for _, p := range viewed.Packages {
+		next.View.Packages = append(next.View.Packages, p.Name)
+	}
+	for i, b := range viewed.LeftOut {
+		if i == leftOutListed {
+			next.View.MoreLeftOut = len(viewed.LeftOut) - i
+			break
+		}
+		next.View.LeftOut = append(next.View.LeftOut, api.LeftOut(b))
+	}
+	if err := v.bring(ctx, *n, &next, viewed, from); err != nil {
+		return err
+	}
+	*n = next
+	return nil
+}
+
+// bring shows what the view is to be, unless it is shown, or a rollback took it back and nothing has
+// changed since.
+func (v *view) bring(ctx context.Context, last note, next *note, viewed *catalog.Viewed, from original) error {
+	repo, tag := v.Repository()
+	at := stored{v.store, repo}
+	now, err := at.tagged(ctx, tag)
+	if err != nil {
+		return err
+	}
+	kept, err := at.tagged(ctx, tag+config.OriginalSuffix)
+	if err != nil {
+		return err
+	}
+	before, known := next.Made[next.Key]
+	if known && last.Key == next.Key {
+		if now == before.Digest && kept == from.digest {
+			return nil
+		}
+		if next.View.RolledBack, err = v.rolledBack(ctx); err != nil || next.View.RolledBack {
+			return err
+		}
+	}
+	s := shown{source: at, digest: before.Digest, original: from}
+	if known {
+		known, err = v.store.Manifests.Whole(ctx, repo, before.Digest)
+	}
+	if err == nil && !known {
+		dir := filepath.Join(v.dir, from.digest.Encoded(), "view")
+		defer os.RemoveAll(dir)
+		s.source, s.digest, err = viewed.Image(ctx, dir)
+	}
+	if err == nil && (s.digest != now || kept != from.digest) {
+		err = v.show(ctx, s, v.reason(last, next, now))
+	}
+	if err != nil {
+		return err
+	}
+	next.Made = withMade(next.Made, next.Key, made{s.digest, from.digest})
+	return nil
+}
+
+func withMade(all map[digest.Digest]made, key digest.Digest, one made) map[digest.Digest]made {
+	next := map[digest.Digest]made{key: one}
+	for k, m := range all {
+		if k != key {
+			next[k] = m
+		}
+	}
+	return next
+}
+
+// rolledBack reports whether the last move of the view's tag was a rollback.
+func (v *view) rolledBack(ctx context.Context) (bool, error) {
+	moves, err := v.moves(ctx)
+	return len(moves) > 0 && moves[len(moves)-1].Run.RollsBack() != "", err
+}
+
+func (v *view) moves(ctx context.Context) ([]store.Move, error) {
+	repo, tag := v.Repository()
+	return v.store.Tags.Moves(ctx, repo, tag)
+}
+
+// describe adds what is shown now to a state, and why.
+func (v *view) describe(ctx context.Context, state *api.CatalogView) error {
+	state.Digest, state.Changed, state.Reason, state.Run = "", nil, "", ""
+	moves, err := v.moves(ctx)
+	if err != nil || len(moves) == 0 {
+		return err
+	}
+	last := moves[len(moves)-1]
+	state.Digest, state.Changed = last.Became, &last.Moved
+	state.Reason, state.Run = last.Run.Name, last.Run.ID
+	if last.Run.ID == "" {
+		state.Reason = "a push or a delete"
+	}
+	return nil
+}
+
+// filter returns the filter of the view: inline, or that of an image set, whose file is read anew.
+func (v *view) filter() (imageset.Operator, error) {
+	if v.ImageSet == "" {
+		return v.Filter(), nil
+	}
+	set, err := imageset.LoadEither(v.ImageSet)
+	if err != nil {
+		return imageset.Operator{}, fmt.Errorf("image set %s: %w", v.ImageSet, err)
+	}
+	all := slices.DeleteFunc(slices.Clone(set.Mirror.Operators), func(o imageset.Operator) bool {
+		return v.Entry != "" && o.Catalog != v.Entry
+	})
+	switch {
+	case len(all) == 1:
+		return all[0], nil
+	case len(all) == 0 && v.Entry != "":
+		return imageset.Operator{}, hint.New(fmt.Errorf("image set %s has no operator entry for catalog %s", v.ImageSet, v.Entry),
+			"write entry: as catalog is written there")
+	case len(all) == 0:
+		return imageset.Operator{}, fmt.Errorf("image set %s has no operators", v.ImageSet)
+	}
+	return imageset.Operator{}, hint.New(fmt.Errorf("image set %s has %d operator entries that can be meant", v.ImageSet, len(all)),
+		"name one with entry: and its catalog")
+}

@@ -1,0 +1,191 @@
+// Package views shows views of operator catalogs: what a filter leaves of a catalog that the store
+// has, under a tag of its own, with the bundles whose images are all here and no others.
+//
+// Use New, then Follow in the background, and Run for a pass at once. A view is a function of its
+// original's digest, its filter and what is whole. A pass compares that with what was last made, and
+// shows another image in a run of the store whose name has the reason: so a change is one
+// transaction, is in the history, and can be rolled back. What is rolled back stays so until the view
+// would become another. The original is kept beside the view, so that the view can follow when its
+// name is gone. What is superseded stays for a while, for clients that pull by digest.
+//
+// Refused: making views when a client asks for them, since a pull would then wait for a catalog to be
+// read; and a table of images that are whole, which would have to follow every write of the store.
+package views
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/mirror-appliance/appliance/mirror"
+	"github.com/mirror-appliance/appliance/mirror/catalog"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/registry/documents"
+	"github.com/mirror-appliance/appliance/registry/jobs"
+	"github.com/mirror-appliance/appliance/registry/store"
+)
+
+const (
+	// settle is how long a change of the store is left alone, since another follows it often.
+	settle = time.Second
+	// pause is the pause after a pass, as a multiple of its duration: it reads whole catalogs.
+	pause = 10
+	// again is the longest time between two passes: it reads image sets anew, tries again what has
+	// failed, and removes what was kept long enough.
+	again = time.Hour
+)
+
+// Options are the options of New.
+type Options struct {
+	Catalogs []config.Catalog
+	Store    *store.Store
+	Dir      string // what is read of catalogs is kept there
+	Drain    context.Context
+	Log      *slog.Logger
+	Now      func() time.Time // nil: time.Now
+}
+
+// Views are the views of a configuration.
+type Views struct {
+	store  *store.Store
+	dir    string
+	log    *slog.Logger
+	all    []*view
+	runner *Runner
+}
+
+// Runner runs passes.
+type Runner = jobs.Runner[api.CatalogsRequest, api.CatalogsProgress, api.CatalogsResult]
+
+// New returns the views, and makes none.
+func New(ctx context.Context, o Options) *Views {
+	v := &Views{store: o.Store, dir: o.Dir, log: o.Log}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	for _, c := range o.Catalogs {
+		log := o.Log.With("view", c.Name)
+		v.all = append(v.all, &view{Catalog: c, store: o.Store, dir: o.Dir, log: log, now: o.Now,
+			last: jobs.OpenNote[note](ctx, o.Store, "catalog "+c.Name, log)})
+	}
+	v.runner = jobs.New(jobs.Kind[api.CatalogsRequest, api.CatalogsProgress, api.CatalogsResult]{
+		Name: "pass over the views of catalogs", Run: v.run, Drain: o.Drain, Log: o.Log})
+	return v
+}
+
+// Runner returns the runner of passes.
+func (v *Views) Runner() *Runner { return v.runner }
+
+// Follow makes the views again when something changes, until ctx ends.
+func (v *Views) Follow(ctx context.Context) error {
+	if len(v.all) == 0 {
+		return nil
+	}
+	for {
+		began := time.Now()
+		_, err := v.runner.Run(ctx, api.CatalogsRequest{}, nil) // which logs
+		wait := pause * time.Since(began)
+		if errors.As(err, new(*jobs.BusyError)) {
+			wait = settle // what it has read may be old
+		} else if !sleep(ctx, wait) {
+			return nil
+		} else {
+			select {
+			case <-ctx.Done():
+			case <-v.store.Changed():
+			case <-time.After(again):
+			}
+			wait = settle
+		}
+		if !sleep(ctx, wait) {
+			return nil
+		}
+	}
+}
+
+// sleep reports whether ctx lasts so long.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// State returns the state of each view, as of the last pass.
+func (v *Views) State() []api.CatalogView {
+	var all []api.CatalogView
+	for _, one := range v.all {
+		state := api.CatalogView{Name: one.Name, Original: one.Original, Frozen: string(one.Frozen), Packages: []string{}}
+		if last := one.last.Get(); last != nil {
+			state = last.View
+		}
+		all = append(all, state)
+	}
+	return all
+}
+
+// run is one pass. A view that cannot be made does not stop the others.
+func (v *Views) run(ctx context.Context, _ api.CatalogsRequest, progress func(api.CatalogsProgress)) (api.CatalogsResult, error) {
+	ctx = store.WithUser(ctx, "catalogs")
+	now := api.CatalogsProgress{Began: time.Now(), Views: len(v.all)}
+	progress(now)
+	result := api.CatalogsResult{Views: []api.CatalogView{}}
+	present, err := v.present(ctx)
+	if err != nil {
+		return result, err
+	}
+	for _, one := range v.all {
+		state := one.follow(ctx, present)
+		if ctx.Err() != nil {
+			return result, ctx.Err()
+		}
+		result.Views = append(result.Views, state)
+		now.Done++
+		progress(now)
+	}
+	return result, v.clean(ctx)
+}
+
+// clean removes what no view needs any more.
+func (v *Views) clean(ctx context.Context) error {
+	var errs []error
+	var used []digest.Digest
+	for _, one := range v.all {
+		errs = append(errs, one.expire(ctx, v.all))
+		if last := one.last.Get(); last != nil && last.View.OriginalDigest != "" {
+			used = append(used, last.View.OriginalDigest)
+		}
+	}
+	return errors.Join(append(errs, catalog.PruneViews(v.dir, used))...)
+}
+
+// present returns what finds out which images are whole, as of now.
+func (v *Views) present(ctx context.Context) (*mirror.Present, error) {
+	origins, err := documents.Origins(ctx, v.store.Tags, func(string) bool { return true })
+	if err != nil {
+		return nil, err
+	}
+	return mirror.NewPresent(origins, v.read)
+}
+
+// read reads a manifest that has its configuration and its layers.
+func (v *Views) read(ctx context.Context, repository, ref string) (ocispec.Descriptor, []byte, error) {
+	desc, body, err := stored{v.store, repository}.Manifest(ctx, ref)
+	if err != nil {
+		return desc, body, err
+	}
+	whole, err := v.store.Manifests.Whole(ctx, repository, desc.Digest)
+	if err == nil && !whole {
+		err = fmt.Errorf("manifest %s of %s lacks a blob: %w", desc.Digest, repository, fs.ErrNotExist)
+	}
+	return desc, body, err
+}
