@@ -97,7 +97,7 @@ func (p *Present) look(ctx context.Context, name string) (reason string, err err
 		case !errors.Is(err, fs.ErrNotExist):
 			return "", err
 		}
-		reason = "it is not whole in " + at.Destination
+		reason = fmt.Sprintf("it is absent from %s, or not whole there", at.Destination)
 	}
 	return reason, nil
 }

@@ -65,7 +65,7 @@ mirror:
 		t.Fatalf("delete: %d %s", status, text)
 	}
 	less := wait("a delete", func(v api.CatalogView) bool { return v.Digest != full.Digest })
-	if less.Bundles >= 3 || len(less.LeftOut) == 0 || !strings.Contains(less.LeftOut[0].Reason, "not whole in operators/sample-database-bundle") {
+	if less.Bundles >= 3 || len(less.LeftOut) == 0 || !strings.Contains(less.LeftOut[0].Reason, "absent from operators/sample-database-bundle") {
 		t.Errorf("after a delete: %+v", less)
 	}
 	none := api.Duration(0)

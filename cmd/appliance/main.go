@@ -132,6 +132,7 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newVerifyCommand(plain),
 		newScrubCommand(plain),
 		newSyncCommand(plain),
+		newCatalogsCommand(plain),
 		newInventoryCommand(plain),
 		newImageSetCommand(plain),
 		newBundleCommand(std),

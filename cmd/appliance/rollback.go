@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -30,7 +31,7 @@ func newRollbackCommand(std stdio) *cobra.Command {
 		Use:   "rollback docker://HOST:PORT",
 		Short: "Give the tags that a run moved at an appliance their images of before",
 		Long: `Give the tags that a run moved at an appliance, as a user of role admin, the images that they had before, all
-in one transaction. Without --run it is the last run. A tag that something else has moved since stays, and is listed.
+in one transaction. Without --run it is the last run that is no change of a view of a catalog. A tag that something else has moved since stays, and is listed.
 Images that the run brought can still be pulled by digest. A rollback is a run too, and can be rolled back.
 
 A path, as in the destination of a run, only chooses the login. Cluster resources in a workspace are not changed: the images that they lead to are those of before.`,
@@ -113,7 +114,9 @@ func (o *rollbackOptions) dial(ctx context.Context, address, prefix string) (*cl
 }
 
 // lastRun returns the last run, unless it is a rollback: that another one is meant cannot be known.
+// A run that changed a view of a catalog followed another, which is the one that is meant.
 func lastRun(past []api.PastSync) (string, error) {
+	past = slices.DeleteFunc(slices.Clone(past), func(r api.PastSync) bool { return r.View != "" })
 	switch {
 	case len(past) == 0:
 		return "", errors.New("no run was committed, so that there is nothing to roll back")

@@ -167,7 +167,18 @@ func printJobs(row func(name, format string, args ...any), s api.Status) {
 	for _, m := range s.Sync {
 		printSync(row, m)
 	}
+	if p := s.CatalogsPass; p != nil {
+		row("catalogs", "since %s: %d of %s", when(p.Began), p.Done, count(p.Views, "view"))
+	}
+	for _, v := range s.Catalogs {
+		printView(func(format string, args ...any) { row("catalog", format, args...) },
+			func(format string, args ...any) { row("", format, args...) }, v, leftOutShown)
+	}
 }
+
+// leftOutShown is how many of the bundles that a view leaves out are shown; appliance catalogs has
+// more.
+const leftOutShown = 3
 
 // printSync prints the progress of an image set's run, and its last result.
 func printSync(row func(name, format string, args ...any), s api.MirrorState) {

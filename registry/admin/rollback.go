@@ -15,7 +15,7 @@ func (h *Handler) listSyncs(r *http.Request, _ api.None) ([]api.PastSync, error)
 	all := []api.PastSync{}
 	for _, run := range past {
 		all = append(all, api.PastSync{ID: run.ID, Name: run.Name, Committed: run.Committed,
-			Tags: run.Tags, RollsBack: run.RollsBack()})
+			Tags: run.Tags, RollsBack: run.RollsBack(), View: api.ViewOfRun(run.Name)})
 	}
 	return all, err
 }

@@ -30,7 +30,7 @@ func (v *view) findOriginal(ctx context.Context, last note) (original, error) {
 	switch {
 	case v.Frozen == "":
 		o.digest, err = o.source.resolve(ctx, ref)
-	case last.Settled && last.View.Frozen == string(v.Frozen) && last.View.Original == v.Original:
+	case last.Settled && last.same(v):
 		o.digest, o.settled = last.View.OriginalDigest, true
 	default:
 		o.settled = v.now().After(v.Frozen.Time())
@@ -42,7 +42,7 @@ func (v *view) findOriginal(ctx context.Context, last note) (original, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return o, err
 	}
-	if o.source.repo, ref = v.Repository(); last.View.Original == v.Original && last.View.Frozen == string(v.Frozen) {
+	if o.source.repo, ref = v.Repository(); last.same(v) {
 		kept, keptErr := o.source.resolve(ctx, ref+config.OriginalSuffix)
 		if keptErr == nil && (o.digest == "" || o.digest == kept) {
 			o.digest, o.gone = kept, true
@@ -52,6 +52,9 @@ func (v *view) findOriginal(ctx context.Context, last note) (original, error) {
 	return o, hint.New(fmt.Errorf("the original %s is not in this registry: %w", v.Original, err),
 		"mirror the catalog to that name, for example with additionalImages and targetRepo")
 }
+
+// same reports whether the configuration names the same original as it did then.
+func (n note) same(v *view) bool { return n.Of == v.Original && n.Frozen == v.Frozen }
 
 // resolve returns the digest of a tag or digest that exists.
 func (s stored) resolve(ctx context.Context, ref string) (digest.Digest, error) {

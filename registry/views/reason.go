@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
 const (
@@ -48,7 +50,7 @@ func (v *view) reason(last note, next *note, now digest.Digest) string {
 	if len(why) == 0 {
 		add("its channels changed")
 	}
-	text := "catalog " + v.Name + ": " + strings.Join(why, "; ")
+	text := api.ViewRun(v.Name, strings.Join(why, "; "))
 	return strings.ToValidUTF8(text[:min(len(text), reasonLength)], "")
 }
 

@@ -22,8 +22,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// leftOutListed bounds the bundles that a state lists as left out.
-const leftOutListed = 20
+// listed bounds the bundles that a state lists as left out, and the warnings.
+const listed = 20
 
 // view is one view of the configuration.
 type view struct {
@@ -41,7 +41,10 @@ type note struct {
 	Key     digest.Digest   `json:"key,omitempty"` // of what was last made
 	Bundles []string        `json:"bundles,omitempty"`
 	Filter  digest.Digest   `json:"filter,omitempty"`
-	Settled bool            `json:"settled,omitempty"` // the original of a frozen view is found for good
+	// Of and Frozen are the original and the date of the configuration that this was made by.
+	Of      string      `json:"of,omitempty"`
+	Frozen  config.Date `json:"frozen,omitempty"`
+	Settled bool        `json:"settled,omitempty"` // the original of a frozen view is found for good
 	// Made has the images that were made, by their keys. One is used again for the same key, since
 	// another version of this program may compress otherwise, and a new digest restarts the pods of a
 	// catalog.
@@ -61,12 +64,13 @@ func (v *view) follow(ctx context.Context, present *mirror.Present) api.CatalogV
 	if last := v.last.Get(); last != nil {
 		next = *last
 	}
+	next.View.Packages = append([]string{}, next.View.Packages...)
 	err := v.update(ctx, present, &next)
 	if ctx.Err() != nil {
 		return next.View
 	}
 	state := &next.View
-	state.Name = v.Name
+	state.Name, state.Original, state.Frozen = v.Name, v.Original, string(v.Frozen)
 	state.Error, state.Hint = "", ""
 	if err != nil {
 		state.Error, state.Hint = err.Error(), hint.Of(err)
@@ -99,13 +103,14 @@ func (v *view) update(ctx context.Context, present *mirror.Present, n *note) err
 	for _, b := range viewed.Bundles {
 		next.Bundles = append(next.Bundles, b.Name)
 	}
-	next.View = api.CatalogView{Original: v.Original, Frozen: string(v.Frozen), OriginalDigest: from.digest, OriginalGone: from.gone,
-		Packages: []string{}, Bundles: len(viewed.Bundles), Warnings: viewed.Warnings}
+	next.Of, next.Frozen = v.Original, v.Frozen
+	next.View = api.CatalogView{OriginalDigest: from.digest, OriginalGone: from.gone, Packages: []string{},
+		Bundles: len(viewed.Bundles), Warnings: viewed.Warnings[:min(len(viewed.Warnings), listed)]}
 	for _, p := range viewed.Packages {
 		next.View.Packages = append(next.View.Packages, p.Name)
 	}
 	for i, b := range viewed.LeftOut {
-		if i == leftOutListed {
+		if i == listed {
 			next.View.MoreLeftOut = len(viewed.LeftOut) - i
 			break
 		}

@@ -124,10 +124,11 @@ func sleep(ctx context.Context, d time.Duration) bool {
 func (v *Views) State() []api.CatalogView {
 	var all []api.CatalogView
 	for _, one := range v.all {
-		state := api.CatalogView{Name: one.Name, Original: one.Original, Frozen: string(one.Frozen), Packages: []string{}}
+		state := api.CatalogView{Packages: []string{}}
 		if last := one.last.Get(); last != nil {
 			state = last.View
 		}
+		state.Name, state.Original, state.Frozen = one.Name, one.Original, string(one.Frozen)
 		all = append(all, state)
 	}
 	return all

@@ -77,7 +77,7 @@ func TestViews_followTheStore(t *testing.T) {
 	f.delete("operators/sample-database-operator", "v1.2.0")
 	state = f.one()
 	f.shows("views/db", "v1", "database stable:1.0.0 1.1.0")
-	if len(state.LeftOut) != 1 || !strings.Contains(state.LeftOut[0].Reason, "it is not whole in far/operators/sample-database-operator") {
+	if len(state.LeftOut) != 1 || !strings.Contains(state.LeftOut[0].Reason, "it is absent from far/operators/sample-database-operator, or not whole there") {
 		t.Errorf("after a delete: %+v", state)
 	}
 	f.collect()

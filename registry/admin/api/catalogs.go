@@ -1,6 +1,7 @@
 package api
 
 import (
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -54,4 +55,20 @@ type LeftOut struct {
 	Package string `json:"package"`
 	Bundle  string `json:"bundle"`
 	Reason  string `json:"reason"`
+}
+
+// viewRun begins the name of a run that changes a view.
+const viewRun = "catalog "
+
+// ViewRun returns the name of a run that changes a view, for a reason.
+func ViewRun(view, reason string) string { return viewRun + view + ": " + reason }
+
+// ViewOfRun returns the view that a run with a name changes, "" for another run.
+func ViewOfRun(name string) string {
+	name, found := strings.CutPrefix(name, viewRun)
+	view, _, ok := strings.Cut(name, ": ")
+	if !found || !ok {
+		return ""
+	}
+	return view
 }

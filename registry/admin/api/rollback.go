@@ -9,6 +9,7 @@ type PastSync struct {
 	Committed time.Time `json:"committed"`
 	Tags      int       `json:"tags"`                // that it moved
 	RollsBack string    `json:"rollsBack,omitempty"` // the run that it rolled back
+	View      string    `json:"view,omitempty"`      // the view of a catalog that it changed
 }
 
 // RollbackRequest asks for a rollback.

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/plain"
+	"github.com/mirror-appliance/appliance/registry"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
+)
+
+type catalogsOptions struct {
+	locateOptions
+	output string
+}
+
+func newCatalogsCommand(std stdio) *cobra.Command {
+	var o catalogsOptions
+	c := &cobra.Command{
+		Use:   "catalogs",
+		Short: "Have the registry on this host make its views of operator catalogs again",
+		Long: `Have the registry on this host make the views that catalogs in config.yaml lists again where they would be others
+now, and list them: what they have, what they leave out and why. The daemon does that by itself when something changes.
+
+Exit codes: 0 all views are up to date, 1 one could not be made and is as it was.`,
+		Example: "  appliance catalogs -o json",
+		Args:    noArguments,
+		RunE:    func(c *cobra.Command, _ []string) error { return runCatalogs(c.Context(), std, o) },
+	}
+	o.locateOptions.addFlags(c.Flags())
+	addOutputFlag(c.Flags(), &o.output)
+	return c
+}
+
+func runCatalogs(ctx context.Context, std stdio, o catalogsOptions) error {
+	id, err := o.load()
+	if err != nil {
+		return err
+	}
+	return registry.Daemon(ctx, id.Config, id.UID, func(control *client.Client) error {
+		say := nowAndThen(std.err)
+		result, err := control.Catalogs(ctx, func(p api.CatalogsProgress) { say("%d of %s", p.Done, count(p.Views, "view")) })
+		if err != nil {
+			return err
+		}
+		if err := show(std.out, o.output, result, printViews); err != nil {
+			return err
+		}
+		return failedViews(result.Views)
+	})
+}
+
+// failedViews returns an error if a view could not be made.
+func failedViews(all []api.CatalogView) error {
+	var failed []string
+	remedy := ""
+	for _, v := range all {
+		if v.Error != "" {
+			failed, remedy = append(failed, v.Name+": "+v.Error), v.Hint
+		}
+	}
+	switch len(failed) {
+	case 0:
+		return nil
+	case 1:
+		return hint.New(errors.New("view "+failed[0]), remedy)
+	}
+	return fmt.Errorf("%d views could not be made and are as they were, such as %s", len(failed), failed[0])
+}
+
+func printViews(w io.Writer, r api.CatalogsResult) {
+	if len(r.Views) == 0 {
+		fmt.Fprintln(w, "config.yaml lists no views below catalogs")
+	}
+	for _, v := range r.Views {
+		printView(func(format string, args ...any) { fmt.Fprintln(w, plain.Line(fmt.Sprintf(format, args...))) },
+			func(format string, args ...any) { fmt.Fprintln(w, "  "+plain.Line(fmt.Sprintf(format, args...))) }, v, len(v.LeftOut))
+		for _, warning := range v.Warnings {
+			fmt.Fprintln(w, "  warning: "+plain.Line(warning))
+		}
+	}
+}
+
+// printView prints a view: a first line, and more about it, with at most so many bundles.
+func printView(first, more func(format string, args ...any), v api.CatalogView, most int) {
+	switch {
+	case v.Digest == "":
+		first("%s of %s: not shown yet", v.Name, v.Original)
+	default:
+		first("%s of %s: %s, %s, %s", v.Name, v.Original, count(len(v.Packages), "package"), count(v.Bundles, "bundle"), v.Digest)
+	}
+	if v.Frozen != "" {
+		more("frozen at %s", v.Frozen)
+	}
+	if v.OriginalGone {
+		more("the original is gone from that name; a copy of %s is used", v.OriginalDigest)
+	}
+	if v.Changed != nil {
+		more("changed %s: %s", when(*v.Changed), v.Reason)
+	}
+	if v.RolledBack {
+		more("rolled back: it stays so until it would become another; packages and bundles are those that it would have")
+	}
+	shown := min(most, len(v.LeftOut))
+	for _, b := range v.LeftOut[:shown] {
+		more("without %s: %s", b.Bundle, b.Reason)
+	}
+	if left := len(v.LeftOut) - shown + v.MoreLeftOut; left > 0 {
+		more("without %s more", count(left, "bundle"))
+	}
+	if v.Error != "" {
+		more("failed: %s", v.Error)
+	}
+}
