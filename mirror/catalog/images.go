@@ -84,7 +84,7 @@ func (e *entry) template(p *plan.Plan) {
 	case err != nil:
 		p.Warnings = append(p.Warnings, fmt.Sprintf("%s: targetCatalogSourceTemplate %s is not used: %v", e.image.Reason, name, err))
 		return
-	case warning != "" && !e.whole():
+	case warning != "":
 		p.Warnings = append(p.Warnings, fmt.Sprintf("%s: targetCatalogSourceTemplate %s: %s", e.image.Reason, name, warning))
 	}
 	e.image.Template = data

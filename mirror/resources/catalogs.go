@@ -87,7 +87,7 @@ func (c Catalog) names(vendor bool) (source, clusterCatalog string) {
 func shortened(name, end string) string { return name[:min(len(name), maxName-len(end))] }
 
 // CheckTemplate returns an error if a CatalogSource cannot be made of a template, and a warning if
-// no cluster could use it with a catalog that this program has filtered.
+// a part of it is left out, with which no cluster could start a catalog that this program has filtered.
 func CheckTemplate(data []byte) (warning string, err error) {
 	var t struct {
 		APIVersion string `json:"apiVersion"`
@@ -113,18 +113,27 @@ func CheckTemplate(data []byte) (warning string, err error) {
 	case t.Spec.ConfigMap != "":
 		return "", errors.New("it has spec.configMap, and a mirrored catalog is an image")
 	case t.Spec.GrpcPodConfig.ExtractContent.CacheDir != "":
-		return "spec.grpcPodConfig.extractContent.cacheDir names a cache, and a filtered catalog has none: its pod does not start; leave extractContent out", nil
+		return "spec.grpcPodConfig.extractContent is left out, since its cacheDir names a cache and a filtered catalog has none; leave cacheDir out (OpenShift 4.20 and later)", nil
 	}
 	return "", nil
 }
 
 // source is the CatalogSource: the template with the fields that a mirror decides.
+//
+// OLM copies extractContent.cacheDir out of the image before it starts the pod, which fails where the
+// image has no such directory, and it has none if it was filtered. Before OpenShift 4.20 extractContent
+// cannot be without a cacheDir. So extractContent goes as a whole, and the image's own opm serves.
 func (c Catalog) source(name string, o Options) any {
 	all := map[string]any{}
 	if _, err := CheckTemplate(c.Template); err == nil && len(bytes.TrimSpace(c.Template)) > 0 {
 		_ = yaml.Unmarshal(c.Template, &all) // it was checked
 	}
 	meta, spec := child(all, "metadata"), child(all, "spec")
+	if pod, ok := spec["grpcPodConfig"].(map[string]any); ok {
+		if extract, ok := pod["extractContent"].(map[string]any); ok && extract["cacheDir"] != nil {
+			delete(pod, "extractContent")
+		}
+	}
 	annotations := child(meta, "annotations")
 	for key, value := range o.annotations() {
 		annotations[key] = value

@@ -80,6 +80,24 @@ spec:
 	}
 }
 
+// What a pod cannot start with is left out, and the rest of the template stays.
+func TestRender_ofATemplateWithACache(t *testing.T) {
+	const head = "apiVersion: operators.coreos.com/v1alpha1\nkind: CatalogSource\nspec:\n  grpcPodConfig:\n    memoryTarget: 30Mi\n"
+	const directory = "    extractContent:\n      catalogDir: /configs\n"
+	for template, want := range map[string]string{
+		head + directory: "  grpcPodConfig:\n" + directory + "    memoryTarget: 30Mi\n",
+		head + directory + "      cacheDir: /tmp/cache": "  grpcPodConfig:\n    memoryTarget: 30Mi\n  image",
+	} {
+		files, err := resources.Render(resources.Mirrored{Catalogs: []resources.Catalog{{Image: "m.io/x/index:v1", Template: []byte(template)}}}, options())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(files[0].Data); !strings.Contains(got, want) {
+			t.Errorf("of\n%s\nthere is\n%s", template, got)
+		}
+	}
+}
+
 func TestCheckTemplate(t *testing.T) {
 	const head = "apiVersion: operators.coreos.com/v1alpha1\nkind: CatalogSource\n"
 	for name, test := range map[string]struct{ text, err, warning string }{

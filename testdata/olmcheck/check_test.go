@@ -207,7 +207,8 @@ func TestOPM_validates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	opm := buildOPM(t)
+	program := opmProgram(t)
+	opm := func(args ...string) ([]byte, error) { return exec.Command(program, args...).CombinedOutput() }
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, out); err != nil {
 		t.Fatal(err)
@@ -225,9 +226,9 @@ func TestOPM_validates(t *testing.T) {
 	}
 }
 
-// buildOPM builds the program, which go.mod names as a tool, and returns what runs it. go tool would
-// build its image libraries with cgo.
-func buildOPM(t *testing.T) func(args ...string) ([]byte, error) {
+// opmProgram builds opm, which go.mod names as a tool. go tool would build its image libraries with
+// cgo.
+func opmProgram(t *testing.T) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "opm")
 	c := exec.Command("go", "build", "-tags", "containers_image_openpgp", "-o", program, "github.com/operator-framework/operator-registry/cmd/opm")
@@ -235,5 +236,5 @@ func buildOPM(t *testing.T) func(args ...string) ([]byte, error) {
 	if text, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("build opm: %v\n%s", err, text)
 	}
-	return func(args ...string) ([]byte, error) { return exec.Command(program, args...).CombinedOutput() }
+	return program
 }

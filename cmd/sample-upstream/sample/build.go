@@ -62,6 +62,8 @@ type image struct {
 	format      format
 	platform    ocispec.Platform
 	labels      map[string]string
+	entrypoint  []string
+	cmd         []string
 	annotations map[string]string
 	layers      []layer
 }
@@ -106,7 +108,7 @@ func (b *builder) image(repo string, im image) ocispec.Descriptor {
 	config := ocispec.Image{
 		Created:  &at,
 		Platform: im.platform,
-		Config:   ocispec.ImageConfig{Labels: im.labels},
+		Config:   ocispec.ImageConfig{Labels: im.labels, Entrypoint: im.entrypoint, Cmd: im.cmd},
 		RootFS:   ocispec.RootFS{Type: "layers"},
 	}
 	var layers []ocispec.Descriptor

@@ -59,7 +59,8 @@ func operators() []operator {
 
 // catalog stores a file-based catalog and its images. An upper layer deletes a package of a
 // lower one, as in a catalog that was built on an older one: a reader that ignores
-// whiteouts finds three packages.
+// whiteouts finds three packages. It has a cache, as catalogs have that opm serves, and the cache is
+// not of these files: opm refuses to serve an image that keeps it.
 func (b *builder) catalog() {
 	configs := map[string][]byte{"configs/.wh.sample-retired": {}}
 	for _, o := range operators() {
@@ -69,14 +70,17 @@ func (b *builder) catalog() {
 	layers := []layer{
 		b.layer(map[string][]byte{"configs/sample-retired/catalog.json": b.json(retired)}),
 		b.layer(configs),
+		b.layer(map[string][]byte{"tmp/cache/digest": []byte("0000000000000000"), "tmp/cache/cache/packages.json": []byte("{}")}),
 	}
 	var members []ocispec.Descriptor
 	for _, arch := range []string{"amd64", "arm64"} {
 		members = append(members, b.image(CatalogRepository, image{
-			format:   docker(),
-			platform: linux(arch),
-			labels:   map[string]string{"operators.operatorframework.io.index.configs.v1": "/configs"},
-			layers:   append([]layer{b.base(arch), b.program("opm", "1", arch, 64<<10)}, layers...),
+			format:     docker(),
+			platform:   linux(arch),
+			labels:     map[string]string{"operators.operatorframework.io.index.configs.v1": "/configs"},
+			entrypoint: []string{"/usr/bin/opm"},
+			cmd:        []string{"serve", "/configs", "--cache-dir=/tmp/cache"},
+			layers:     append([]layer{b.base(arch), b.program("opm", "1", arch, 64<<10)}, layers...),
 		}))
 	}
 	b.tag(CatalogRepository, CatalogTag, b.index(CatalogRepository, docker(), members...))
