@@ -62,11 +62,12 @@ func (v View) Of(ctx context.Context, source Source, ref string) (*Viewed, error
 	if err != nil {
 		return nil, err
 	}
+	of := &bundleImages{index: index, content: content, file: filepath.Join(filepath.Dir(dir), imagesFile)}
 	wanted, err := v.choose(index, nil)
 	if err != nil {
 		return nil, err
 	}
-	lacking, err := v.lacking(ctx, index, content)
+	lacking, err := v.lacking(ctx, of)
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +108,7 @@ func (v View) choose(index *operator.Index, lacks func(pkg, bundle string) bool)
 
 // lacking returns the bundles of which an image is not there, with the reasons. The versions of the
 // bundles are empty.
-func (v View) lacking(ctx context.Context, index *operator.Index, content fs.FS) (map[operator.Bundle]string, error) {
+func (v View) lacking(ctx context.Context, of *bundleImages) (map[operator.Bundle]string, error) {
 	var packages []string
 	for _, p := range v.Filter.Packages {
 		packages = append(packages, p.Name)
@@ -115,13 +116,13 @@ func (v View) lacking(ctx context.Context, index *operator.Index, content fs.FS)
 	if v.Filter.FollowDependencies {
 		packages = nil // any may be required
 	}
-	all, err := index.Images(ctx, content, packages...)
+	all, err := of.list(ctx, packages)
 	if err != nil {
 		return nil, err
 	}
 	var names []string
 	for _, i := range all {
-		if i.Fault == nil {
+		if i.Fault == "" {
 			names = append(names, i.Image)
 		}
 	}
@@ -133,8 +134,8 @@ func (v View) lacking(ctx context.Context, index *operator.Index, content fs.FS)
 	lacking := map[operator.Bundle]string{}
 	for _, i := range all {
 		reason, lacks := absent[i.Image]
-		if i.Fault != nil {
-			reason, lacks = i.Fault.Error(), true
+		if i.Fault != "" {
+			reason, lacks = i.Fault, true
 		}
 		b := operator.Bundle{Package: i.Package, Name: i.Bundle}
 		if _, known := lacking[b]; lacks && !known {
