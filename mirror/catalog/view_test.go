@@ -156,3 +156,58 @@ func TestPruneViews(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestView_dependencies has a catalog of two packages, of which app requires lib.
+func TestView_dependencies(t *testing.T) {
+	l, from := newLayout(t), dependent(t)
+	var files []string
+	for _, pkg := range []string{"app", "lib"} {
+		text, err := os.ReadFile(filepath.Join(from, pkg, "catalog.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, "configs/"+pkg+"/catalog.json="+string(text))
+	}
+	root := l.image("amd64", labelled(), layer(t, files...))
+	filter := named("app")
+	filter.FollowDependencies = true
+	bundles := func(absent ...string) (names string) {
+		t.Helper()
+		v, err := catalog.View{Filter: filter, Dir: t.TempDir(), Lacking: without(absent...)}.Of(t.Context(), l.open(root), root.Digest.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range v.Bundles {
+			names += b.Name + " "
+		}
+		for _, b := range v.LeftOut {
+			names += "without " + b.Bundle + ": " + b.Reason
+		}
+		return names
+	}
+	if got := bundles(); got != "app.v1.0.0 lib.v1.0.0 " {
+		t.Errorf("the view has %s", got)
+	}
+	if got := bundles("example.com/lib"); got != "app.v1.0.0 without lib.v1.0.0: image example.com/lib@"+ofLib+": it is absent" {
+		t.Errorf("without what is required the view has %s", got)
+	}
+}
+
+func TestView_anImageThatCannotBeMirrored(t *testing.T) {
+	l := newLayout(t)
+	const text = `{"schema":"olm.package","name":"p","defaultChannel":"s"}
+{"schema":"olm.channel","package":"p","name":"s","entries":[{"name":"p.v1.0.0"},{"name":"p.v1.1.0","replaces":"p.v1.0.0"}]}
+{"schema":"olm.bundle","package":"p","name":"p.v1.0.0","image":"example.com/p:v1","properties":[{"type":"olm.package","value":{"packageName":"p","version":"1.0.0"}}]}
+{"schema":"olm.bundle","package":"p","name":"p.v1.1.0","image":"example.com/p:v2","relatedImages":[{"name":"x","image":""}],"properties":[{"type":"olm.package","value":{"packageName":"p","version":"1.1.0"}}]}
+`
+	root := l.image("amd64", labelled(), layer(t, "configs/p/catalog.json="+text))
+	for _, filter := range []imageset.Operator{named("p"), {}} {
+		v, err := catalog.View{Filter: filter, Dir: t.TempDir(), Lacking: without()}.Of(t.Context(), l.open(root), root.Digest.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(v.Bundles) != 1 || v.Bundles[0].Name != "p.v1.0.0" || len(v.LeftOut) != 1 || !strings.Contains(v.LeftOut[0].Reason, "has no reference") {
+			t.Errorf("the view has %+v, left out %+v", v.Bundles, v.LeftOut)
+		}
+	}
+}

@@ -36,9 +36,13 @@ func (v *view) expire(ctx context.Context, others []*view) error {
 		return nil
 	}
 	v.last.Set(ctx, next)
+	from, _ := v.OriginalRepository()
 	for _, m := range gone {
-		err = errors.Join(err, v.remove(ctx, m.Digest, others))
-		if from, _ := v.OriginalRepository(); from != v.repo() {
+		own := from != v.repo() // whose originals are copies
+		if own || m.Digest != m.Original {
+			err = errors.Join(err, v.remove(ctx, m.Digest, others))
+		}
+		if own {
 			err = errors.Join(err, v.remove(ctx, m.Original, others))
 		}
 	}

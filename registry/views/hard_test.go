@@ -12,6 +12,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/gc"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/config"
@@ -203,6 +204,11 @@ func TestViews_frozenAndForgotten(t *testing.T) {
 	f.mirror(index)
 	other, err := f.Manifests.ByTag(t.Context(), "far/originals/index", "v4.18")
 	f.must(err)
+	f.now = begin.Add(time.Minute / 2)
+	found := stable("views/found:v1")
+	found.Frozen = config.Date(begin.Add(time.Second).UTC().Format(time.RFC3339))
+	f.configure(found)
+	f.one()
 	for n := range 120 {
 		f.now = begin.Add(time.Duration(n+1) * time.Minute)
 		body := fmt.Appendf(nil, `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[],"annotations":{"n":"%d"}}`, n)
@@ -215,6 +221,39 @@ func TestViews_frozenAndForgotten(t *testing.T) {
 	f.configure(v)
 	if s := f.pass()[0]; !strings.Contains(s.Error, "pushes moved it too often since") {
 		t.Errorf("the original was %s, the state is %+v", other.Digest, s)
+	}
+	f.configure(found)
+	if s := state(t, f.pass(), found.Name); s.Error != "" || s.OriginalDigest != other.Digest {
+		t.Errorf("one that had found its original before is %+v", s)
+	}
+	f.must(f.Tags.Delete(t.Context(), "far/originals/index", "v4.18"))
+	f.now = f.now.Add(time.Minute)
+	v.Frozen = config.Date(f.now.UTC().Format(time.RFC3339))
+	f.configure(v)
+	if s := f.pass()[0]; !strings.Contains(s.Error, "its tag was deleted then, since ") {
+		t.Errorf("of a tag that was deleted the state is %+v", s)
+	}
+}
+
+// TestViews_damage has a layer whose file is lost, and that comes back.
+func TestViews_damage(t *testing.T) {
+	f := newFixture(t, stable("views/db:v1"))
+	f.mirror(index + database("1.1.0"))
+	before := f.one().Digest
+	repo, d := f.image("operators/sample-database-bundle", "v1.2.0")
+	m, err := f.Manifests.Get(t.Context(), repo, d)
+	f.must(err)
+	layer := digest.Digest(m.Body[strings.LastIndex(string(m.Body), "sha256:"):][:71])
+	f.must(os.Remove(filepath.Join(f.options.Storage, "sha256", layer.Encoded()[:2], layer.Encoded())))
+	f.restart()
+	if _, err := f.Blobs.Open(t.Context(), repo, layer); err == nil {
+		t.Fatal("a layer without its file is read")
+	}
+	f.one()
+	f.shows("views/db", "v1", "database stable:1.1.0")
+	f.mirror(index + database("1.1.0"))
+	if f.one().Digest != before {
+		t.Error("once the layer is back the view is another")
 	}
 }
 
@@ -236,6 +275,11 @@ func TestViews_stoppedHalfWay(t *testing.T) {
 	if s := f.one(); s.Digest != want || len(f.past()) != 1 {
 		t.Errorf("the state is %+v, the history %q", s, f.past())
 	}
+	f.must(f.SetNote(t.Context(), "catalog views/db:v1", "")) // as if it had ended after its run
+	f.restart()
+	if s := f.one(); s.Digest != want || len(f.past()) != 1 {
+		t.Errorf("the state is %+v, the history %q", s, f.past())
+	}
 }
 
 func TestViews_theStoreIsFull(t *testing.T) {
@@ -250,6 +294,11 @@ func TestViews_theStoreIsFull(t *testing.T) {
 		t.Errorf("the state is %+v", s)
 	}
 	f.shows("views/db", "v1", "database stable:1.1.0 1.2.0")
+	open, err := gc.MakePlan(t.Context(), f.Garbage, gc.Options{RunsBefore: time.Now().Add(time.Hour)})
+	f.must(err)
+	if len(open.Runs) != 0 {
+		t.Errorf("the runs %v are open", open.Runs)
+	}
 	f.options.MinFree = 0
 	f.restart()
 	if s := f.one(); s.Digest == before.Digest {

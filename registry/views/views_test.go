@@ -140,6 +140,20 @@ func TestViews_rollback(t *testing.T) {
 		}
 		f.shows("views/db", "v1", "database stable:1.0.0 1.1.0")
 	})
+	t.Run("what was made before the rollback is shown again when it is due", func(t *testing.T) {
+		f := newFixture(t, stable("views/db:v1"))
+		f.mirror(index + database("1.1.0"))
+		first := f.one().Digest
+		f.mirror(index + database("1.0.0"))
+		f.one()
+		f.delete("operators/sample-database-operator", "v1.2.0")
+		f.rollBack(f.one().Run)
+		f.delete("operators/sample-database-operator", "v1.0.0")
+		f.mirror(index + database("1.1.0"))
+		if s := f.one(); s.RolledBack || s.Digest != first {
+			t.Errorf("the state is %+v", s)
+		}
+	})
 	t.Run("one of the run that brought the original is followed", func(t *testing.T) {
 		view := stable("views/db:v1")
 		view.Original = "far/redhat/redhat-operator-index:v4.18"
@@ -174,7 +188,9 @@ func TestViews_aTagThatSomethingElseMoves(t *testing.T) {
 }
 
 func TestViews_supersededStay(t *testing.T) {
-	f := newFixture(t, stable("views/db:v1"), stable("views/db:v2"))
+	longer := stable("views/db:v2")
+	longer.Keep = 3 * keep
+	f := newFixture(t, stable("views/db:v1"), longer)
 	f.mirror(index + database("1.1.0"))
 	pinned := f.pass()[0].Digest
 	if f.digest("views/db", "v2") != pinned {
@@ -188,9 +204,47 @@ func TestViews_supersededStay(t *testing.T) {
 	f.shows("views/db", pinned.String(), "database stable:1.1.0 1.2.0")
 	f.now = time.Now().Add(keep + time.Minute)
 	f.pass()
-	if _, err := f.Manifests.Get(t.Context(), "views/db", pinned); !errors.Is(err, store.ErrNotFound) {
+	f.collect()
+	f.shows("views/db", pinned.String(), "database stable:1.1.0 1.2.0") // for the other view
+
+	m, err := f.Manifests.Get(t.Context(), "views/db", pinned)
+	f.must(err)
+	_, err = f.Manifests.Put(t.Context(), "views/db", m.Body, store.PutOptions{MediaType: m.MediaType, Tags: []string{"mine"}})
+	f.must(err)
+	f.now = time.Now().Add(3*keep + time.Minute)
+	f.pass()
+	f.shows("views/db", "mine", "database stable:1.1.0 1.2.0")
+
+	f.delete("operators/sample-database-operator", "v1.2.0")
+	superseded := f.digest("views/db", "v1")
+	f.pass()
+	f.now = f.now.Add(3*keep + time.Minute)
+	f.pass()
+	if _, err := f.Manifests.Get(t.Context(), "views/db", superseded); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("after its time the superseded view is there: %v", err)
 	}
+	f.mirror(index + database("1.0.0"))
+	f.pass()
 	f.shows("views/db", "v1", "database stable:1.0.0 1.1.0 1.2.0")
 	f.shows("views/db", "v1.original", f.catalog("far/originals/index", "v4.18"))
+}
+
+// TestViews_supersededOriginals has a view in the repository of its original, and one elsewhere.
+func TestViews_supersededOriginals(t *testing.T) {
+	near, far := stable("far/redhat/redhat-operator-index:view"), stable("views/db:v1")
+	near.Original, far.Original = "far/redhat/redhat-operator-index:v4.18", "far/redhat/redhat-operator-index:v4.18"
+	f := newFixture(t, near, far)
+	f.mirror(database("1.1.0"))
+	old := f.pass()[0].OriginalDigest
+	f.mirror(database("1.0.0"))
+	f.pass()
+	f.now = time.Now().Add(keep + time.Minute)
+	f.pass()
+	if _, err := f.Manifests.Get(t.Context(), "far/redhat/redhat-operator-index", old); err != nil {
+		t.Errorf("the original of before is gone: %v", err)
+	}
+	if _, err := f.Manifests.Get(t.Context(), "views/db", old); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("its copy is there: %v", err)
+	}
+	f.shows("views/db", "v1", "database stable:1.0.0 1.1.0 1.2.0")
 }
