@@ -57,6 +57,9 @@ func (e *engine) collect(ctx context.Context) (*plan.Plan, error) {
 	if err := e.workspace.check(); err != nil {
 		return nil, err
 	}
+	if err := e.recall(); err != nil {
+		return nil, err
+	}
 	p := &plan.Plan{Registry: e.o.Registry, Failures: []plan.Failure{}, Warnings: slices.Clone(e.o.Config.Warnings)}
 	releases := e.releases()
 	for _, s := range e.sections(releases) {
@@ -67,6 +70,7 @@ func (e *engine) collect(ctx context.Context) (*plan.Plan, error) {
 			return nil, classed(s.of, err)
 		}
 	}
+	e.starts = starts{Operators: e.catalogs.Starts(), Channels: releases.Starts}
 	blocked, err := e.blocked()
 	if err != nil {
 		return nil, err

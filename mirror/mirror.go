@@ -64,6 +64,9 @@ type Options struct {
 	OnlyThisRun bool
 	// FollowDependencies adds the operators that others require.
 	FollowDependencies bool
+	// KeepUpgradePaths mirrors the channels of which only the head is asked for from the head of the
+	// first run on, as oc-mirror v1 does.
+	KeepUpgradePaths bool
 	// DefaultSourceNames gives the vendor's catalogs the names of a cluster's default sources.
 	DefaultSourceNames bool
 	// ToArchive is a run into an archive, which no cluster is told of.
@@ -139,13 +142,16 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err := e.fits(ctx, p, dst); err != nil {
 		return nil, err
 	}
+	if err := e.startsForArchive(); err != nil {
+		return nil, err
+	}
 	e.o.Events(Event{Kind: Planned, Plan: p})
 	report, err := e.execute(ctx, p, dst)
 	var incomplete *incompleteError
 	if err != nil && !errors.As(err, &incomplete) {
 		return nil, err
 	}
-	unwritten := e.writeResults(report)
+	unwritten := errors.Join(e.writeResults(report), e.remember(report))
 	if incomplete != nil {
 		incomplete.Log = report.ErrorFile
 	}
@@ -221,6 +227,7 @@ type engine struct {
 	sources   *reader
 	workspace workspace
 	catalogs  *catalog.Collector
+	starts    starts // what the plan begins with
 }
 
 // lock keeps other runs out of the workspace until unlock. Nothing is written for a configuration

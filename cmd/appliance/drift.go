@@ -42,7 +42,7 @@ Exit codes: 0 nothing differs, 2 something does, 1 it could not be found out.`,
 		},
 	}
 	o.addCommon(c.Flags())
-	for _, flag := range []string{"config", "workspace", "from", "dest-tls-verify", "dest-cert-dir", "output", "max-nested-paths"} {
+	for _, flag := range []string{"config", "workspace", "from", "dest-tls-verify", "dest-cert-dir", "output", "max-nested-paths", "keep-upgrade-paths"} {
 		c.Flags().Lookup(flag).Hidden = false
 	}
 	return c

@@ -54,6 +54,7 @@ type mirrorOptions struct {
 	onlyThisRun    bool
 	sourceNames    bool
 	follow         bool
+	keepPaths      bool
 	source         credentials
 	destination    credentials
 	foreign        foreignFlags
@@ -94,6 +95,8 @@ func (o *mirrorOptions) addFlags(f *pflag.FlagSet) {
 	f.IntVar(&o.maxNested, "max-nested-paths", 0,
 		"path components that the destination takes; more are joined with - (0: any number)")
 	f.BoolVar(&o.follow, "follow-dependencies", false, "mirror the operators too that the listed ones require")
+	f.BoolVar(&o.keepPaths, "keep-upgrade-paths", false,
+		"of channels of which only the head is asked for, mirror from the head of the first run with this flag on: clusters can upgrade from it (the workspace remembers it)")
 	f.BoolVar(&o.sourceNames, "default-source-names", false,
 		"name the CatalogSources of Red Hat's catalogs as a cluster's default ones, which Subscriptions use (redhat-operators, ...)")
 	f.BoolVar(&o.onlyThisRun, "only-this-run", false,
@@ -309,7 +312,7 @@ func (o *mirrorOptions) reads(ctx context.Context, log *slog.Logger) (run mirror
 			Signatures:     signatures,
 			Charts:         mirror.Charts{Fetch: documents.fetch, Keychain: keys, Render: helm.Process(charts.command)},
 			MaxNestedPaths: o.maxNested, ListMembers: o.listMembers, OnlyThisRun: o.onlyThisRun,
-			DefaultSourceNames: o.sourceNames, FollowDependencies: o.follow,
+			DefaultSourceNames: o.sourceNames, FollowDependencies: o.follow, KeepUpgradePaths: o.keepPaths,
 			ParallelImages: o.parallelImages, ParallelLayers: o.parallelLayers,
 			ImageTimeout: o.imageTimeout, Version: version, Log: log,
 		}, func() {

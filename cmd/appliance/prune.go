@@ -40,7 +40,7 @@ would go before what replaces it comes.`,
 	pathVar(f, &o.list, "delete-yaml-file", "", "the list to delete")
 	f.BoolVar(&o.gc, "gc", false, "then free the space, at an appliance")
 	f.Lookup("force").Usage = "delete also what other image sets of the workspace have mirrored"
-	for _, flag := range []string{"config", "workspace", "from", "dest-tls-verify", "dest-cert-dir", "force", "output", "max-nested-paths"} {
+	for _, flag := range []string{"config", "workspace", "from", "dest-tls-verify", "dest-cert-dir", "force", "output", "max-nested-paths", "keep-upgrade-paths"} {
 		f.Lookup(flag).Hidden = false
 	}
 	return c

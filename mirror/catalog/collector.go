@@ -41,6 +41,18 @@ type Collector struct {
 	lacking lacking
 }
 
+// Starts returns what the catalogs begin with, by their unique names: see imageset.Operator. Those of an
+// archive have been decided when it was made.
+func (c *Collector) Starts() map[string]map[string]map[string]string {
+	all := map[string]map[string]map[string]string{}
+	for _, e := range c.entries {
+		if e.starts != nil {
+			all[e.ask.UniqueName()] = e.starts
+		}
+	}
+	return all
+}
+
 // Made is the image of a catalog, and where it is read. Of an image that is copied as it is the
 // source is nil.
 type Made struct {

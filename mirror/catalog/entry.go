@@ -32,8 +32,9 @@ type entry struct {
 	catalog  *Catalog           // in base
 	content  fs.FS              // its files
 	index    *operator.Index
-	chosen   map[plan.Bundle]bool // whose images were asked for
-	plain    bool                 // the catalog is a directory of files, and no image
+	chosen   map[plan.Bundle]bool         // whose images were asked for
+	plain    bool                         // the catalog is a directory of files, and no image
+	starts   map[string]map[string]string // what its channels begin with
 	built    bool
 }
 
@@ -216,6 +217,9 @@ func (e *entry) addImages(ctx context.Context, p *plan.Plan) error {
 	e.chosen = map[plan.Bundle]bool{}
 	for _, b := range selection.Bundles {
 		e.chosen[plan.Bundle{Catalog: e.ask.Catalog, Package: b.Package, Name: b.Name}] = true
+	}
+	if e.Archive == nil && !e.Held {
+		e.starts = selection.Starts()
 	}
 	related, warnings, err := selection.Images(ctx, e.content)
 	if err != nil {

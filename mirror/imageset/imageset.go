@@ -86,7 +86,11 @@ type Channel struct {
 	ShortestPath bool
 	Full         bool
 	Type         ChannelType
+	Start        string `yaml:"-"` // the version from which a channel is wanted of which only the head is asked for
 }
+
+// IsHead reports whether only the head of the channel is asked for.
+func (c Channel) IsHead() bool { return c.MinVersion == "" && c.MaxVersion == "" && !c.Full }
 
 // ChannelType is the product of an update graph.
 type ChannelType string
@@ -117,6 +121,9 @@ type Operator struct {
 	TargetCatalogSourceTemplate string
 	Platforms                   []OSArch
 	Packages                    []Package
+	// Starts are the versions, by package and channel, from which a channel is wanted of which only
+	// the head is asked for: an earlier run began with them.
+	Starts map[string]map[string]string `yaml:"-"`
 }
 
 // Package is one package of a catalog.

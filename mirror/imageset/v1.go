@@ -198,6 +198,39 @@ func (d *decoder) operator(at string, o operator1) Operator {
 	return to
 }
 
+// UniqueName returns the name that version 1 keeps the history of a catalog under: where the catalog is
+// read, with the path and the tag that it gets.
+func (o Operator) UniqueName() string {
+	transport, name, ok := strings.Cut(o.Catalog, "://")
+	if !ok {
+		transport, name = "", o.Catalog
+	}
+	if o.TargetCatalog == "" && o.TargetTag == "" {
+		return name
+	}
+	name, digest, _ := strings.Cut(name, "@")
+	tag := ""
+	if n := strings.LastIndexByte(name, ':'); n > strings.LastIndexByte(name, '/') {
+		name, tag = name[:n], name[n+1:]
+	}
+	if o.TargetTag != "" {
+		tag, digest = o.TargetTag, ""
+	}
+	if o.TargetCatalog != "" {
+		host, _, _ := strings.Cut(name, "/")
+		if name = o.TargetCatalog; transport == "" || transport == "docker" {
+			name = path.Join(host, name)
+		}
+	}
+	switch {
+	case tag != "":
+		return name + ":" + tag
+	case digest != "":
+		return name + "@" + digest
+	}
+	return name
+}
+
 // renamed returns the path of a catalog with another last component.
 func renamed(catalog, name string) string {
 	catalog, _, _ = strings.Cut(strings.TrimPrefix(catalog, "docker://"), "@")

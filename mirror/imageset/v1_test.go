@@ -111,3 +111,23 @@ func TestParse_version2OfAFileOfVersion1(t *testing.T) {
 		t.Errorf("%+v, %v", c, err)
 	}
 }
+
+// Spec: oc-mirror 9.4.
+func TestOperator_UniqueName(t *testing.T) {
+	const d = "sha256:5551000000000000000000000000000000000000000000000000000000000000"
+	for want, o := range map[string]Operator{
+		"reg:5000/ns/index:v1":       {Catalog: "reg:5000/ns/index:v1"},
+		"reg/ns/index:v2":            {Catalog: "docker://reg/ns/index:v2"},
+		"reg:5000/a/b:v1":            {Catalog: "reg:5000/ns/index:v1", TargetCatalog: "a/b"},
+		"reg:5000/ns/index:x":        {Catalog: "reg:5000/ns/index@" + d, TargetTag: "x"},
+		"reg:5000/a/index@" + d:      {Catalog: "reg:5000/ns/index@" + d, TargetCatalog: "a/index"},
+		"reg:5000/a/index":           {Catalog: "reg:5000/ns/index", TargetCatalog: "a/index"},
+		"/abs/dir":                   {Catalog: "oci:///abs/dir"},
+		"a/layout:v4.18":             {Catalog: "oci:///abs/dir", TargetCatalog: "a/layout", TargetTag: "v4.18"},
+		"reg:5000/ns/index:x.with.d": {Catalog: "reg:5000/ns/index:v1@" + d, TargetTag: "x.with.d"},
+	} {
+		if got := o.UniqueName(); got != want {
+			t.Errorf("%+v has the name %s, want %s", o, got, want)
+		}
+	}
+}

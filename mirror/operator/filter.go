@@ -17,8 +17,8 @@ func (p *part) choices(c channel) (keptChannel, error) {
 	if err != nil {
 		return k, fmt.Errorf("package %q channel %q: %w", p.pack.name, c.name, err)
 	}
-	k.asked = r
 	g := newGraph(c.entries)
+	k.asked = r
 	switch {
 	case r.absent:
 		return k, nil
@@ -36,6 +36,10 @@ func (p *part) choices(c channel) (keptChannel, error) {
 	if err != nil {
 		return k, hint.New(fmt.Errorf("package %q channel %q unable to filter head of channel: %w", p.pack.name, c.name, err),
 			"list the package's other channels in the image set, or the package with full: true")
+	}
+	if r.none() {
+		r.from = p.start(c, head)
+		k.asked = r
 	}
 	if r.none() {
 		k.kept = map[string]bool{head: true}

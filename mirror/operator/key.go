@@ -62,7 +62,11 @@ func Key(ask imageset.Operator, catalog digest.Digest, follow bool, lacking []Bu
 		names = append(names, b.Package+"/"+b.Name)
 	}
 	slices.Sort(names)
-	text, _ := json.Marshal([]any{algorithm, catalog, json.RawMessage(normalForm(ask, "")), follow, slices.Compact(names)})
+	of := []any{algorithm, catalog, json.RawMessage(normalForm(ask, "")), follow, slices.Compact(names)}
+	if len(ask.Starts) > 0 {
+		of = append(of, ask.Starts)
+	}
+	text, _ := json.Marshal(of) // strings and flags: it cannot fail
 	return digest.FromBytes(text)
 }
 

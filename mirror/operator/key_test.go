@@ -59,10 +59,13 @@ func TestKey_differsWithWhatDecides(t *testing.T) {
 	}
 	full := ask
 	full.Full = true
+	begun := ask
+	begun.Starts = map[string]map[string]string{"foo": {"stable": "1.0.0"}}
 	seen := map[digest.Digest]bool{key: true}
 	for _, k := range []digest.Digest{
 		operator.Key(ask, d.Algorithm().FromString("another"), false, nil), operator.Key(full, d, false, nil),
 		operator.Key(ask, d, true, nil), operator.Key(ask, d, false, lacking), operator.Key(imageset.Operator{}, d, false, nil),
+		operator.Key(begun, d, false, nil),
 	} {
 		if seen[k] {
 			t.Errorf("two that differ have the key %s", k)

@@ -10,6 +10,19 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/operator"
 )
 
+// channelsOf returns the channels of the first package with their bundles.
+func channelsOf(s *operator.Selection) string {
+	var all []string
+	for _, c := range s.Packages[0].Channels {
+		line := c.Name + ":"
+		for _, e := range c.Entries {
+			line += " " + e.Name
+		}
+		all = append(all, line)
+	}
+	return strings.Join(all, "; ")
+}
+
 // The range begins at the version of the bundle, in the channels that have it.
 //
 // Spec: oc-mirror 2.4.
@@ -44,16 +57,8 @@ func TestSelect_minBundle(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var got []string
-			for _, c := range s.Packages[0].Channels {
-				line := c.Name + ":"
-				for _, e := range c.Entries {
-					line += " " + e.Name
-				}
-				got = append(got, line)
-			}
-			if strings.Join(got, "; ") != tc.want {
-				t.Errorf("selected %s\nwant %s", strings.Join(got, "; "), tc.want)
+			if got := channelsOf(s); got != tc.want {
+				t.Errorf("selected %s\nwant %s", got, tc.want)
 			}
 			said := slices.ContainsFunc(s.Warnings, func(w operator.Warning) bool { return strings.Contains(w.Text, tc.saying) })
 			if tc.saying != "" && !said || tc.saying == "" && len(s.Warnings) > 0 {

@@ -11,6 +11,7 @@ import (
 type bounds struct {
 	min, max string
 	within   *semver.Constraints
+	from     *semver.Version // of a channel of which only the head is asked for: what an earlier run began with
 
 	bundle string // that min is the version of; "" if it was given as a version
 	absent bool   // the channel does not have the bundle, and another one has
@@ -36,14 +37,18 @@ func newBounds(least, most string) (bounds, error) {
 	return b, err
 }
 
-func (b bounds) none() bool { return b.min == "" && b.max == "" }
+func (b bounds) none() bool { return b.min == "" && b.max == "" && b.from == nil }
 
 // exact reports whether one version is asked for. The texts decide: 1.2.0 and v1.2.0 are a range.
 func (b bounds) exact() bool { return b.min != "" && b.min == b.max }
 
 // has reports whether a version is in the range. Build metadata is not compared, and pre-releases
-// are in it only if one of the bounds is one.
+// are in it only if one of the bounds is one, or if the range begins with what an earlier run began
+// with: the head is to be in it, whatever its version.
 func (b bounds) has(v *semver.Version) bool {
+	if b.from != nil {
+		return v != nil && !v.LessThan(b.from)
+	}
 	return v != nil && b.within != nil && b.within.Check(v)
 }
 
@@ -55,6 +60,9 @@ func (b bounds) String() string {
 	}
 	if b.max != "" {
 		parts = append(parts, "<="+b.max)
+	}
+	if b.from != nil {
+		parts = append(parts, ">="+b.from.Original())
 	}
 	return strings.Join(parts, " ")
 }

@@ -20,8 +20,10 @@ type Selection struct {
 
 	index *Index
 	parts []*part
-	whole bool
-	lacks func(pkg, bundle string) bool
+	// starts is Operator.Starts.
+	starts map[string]map[string]string
+	whole  bool
+	lacks  func(pkg, bundle string) bool
 }
 
 // Package is one package of a selection.
@@ -69,7 +71,7 @@ func (x *Index) Select(ask imageset.Operator, lacks func(pkg, bundle string) boo
 	if err := checkAsk(ask); err != nil {
 		return nil, err
 	}
-	s := &Selection{index: x, whole: ask.Full && len(ask.Packages) == 0, lacks: lacks}
+	s := &Selection{index: x, starts: ask.Starts, whole: ask.Full && len(ask.Packages) == 0, lacks: lacks}
 	configs := ask.Packages
 	if len(configs) == 0 {
 		for _, p := range x.packages {

@@ -65,7 +65,7 @@ func (r *resolver) channel(ctx context.Context, channel imageset.Channel, arch,
 		return nil, err
 	}
 	nodes, warnings, err := graph.Resolve(updategraph.Range{
-		Min: channel.MinVersion, Max: channel.MaxVersion, Full: channel.Full, ShortestPath: channel.ShortestPath,
+		Min: channel.MinVersion, Max: channel.MaxVersion, Full: channel.Full, ShortestPath: channel.ShortestPath, Start: channel.Start,
 		Ends: r.Graph.Ends,
 	})
 	if err != nil {
@@ -73,12 +73,26 @@ func (r *resolver) channel(ctx context.Context, channel imageset.Channel, arch,
 	}
 	r.plan.Warnings = append(r.plan.Warnings, warnings...)
 	r.warnOfEUS(channel, reason)
+	r.begin(channel, nodes)
 	for _, n := range nodes {
 		if err := r.add(n, channel.Name, arch, reason); err != nil {
 			return nil, err
 		}
 	}
 	return nodes, nil
+}
+
+// begin notes the lowest release of a channel, of all architectures.
+func (r *resolver) begin(channel imageset.Channel, nodes []updategraph.Node) {
+	if channel.Full {
+		return
+	}
+	for _, n := range nodes {
+		before, err := semver.Parse(r.Starts[channel.Name])
+		if err != nil || n.Version.LT(before) {
+			r.Starts[channel.Name] = n.Version.String()
+		}
+	}
 }
 
 // warnOfEUS adds a warning, once, about a channel for extended support whose range has releases of

@@ -54,6 +54,9 @@ type Collector struct {
 	Signatures *signature.Client
 	// Policies are those of the payloads about signatures, by release, once Collect has returned.
 	Policies map[string][]*signature.Policy
+	// Starts are the versions that the channels begin with, by channel, once Collect has returned: see
+	// imageset.Channel. A channel that is there whole is not among them.
+	Starts map[string]string
 	// Offline reads graphs and signatures from Files, and asks no service.
 	Offline bool
 	// Repository returns the destination of a repository, below the prefix of the run.
@@ -64,6 +67,7 @@ type Collector struct {
 // that cannot be resolved is a failure of the plan and does not stop the others.
 func (c *Collector) Collect(ctx context.Context, p *plan.Plan) error {
 	s := &signatures{Collector: c}
+	c.Starts = map[string]string{}
 	for _, payload := range c.payloads(ctx, p) {
 		components, err := c.components(ctx, p, payload)
 		if err == nil {

@@ -15,6 +15,9 @@ type Range struct {
 	Min, Max     string // versions; empty: see Resolve
 	Full         bool
 	ShortestPath bool
+	// Start is like Min where neither Min nor Max is given, but it need not exist any more: it is the
+	// next release then, and at most the head.
+	Start string
 	// Ends is a pattern of the releases that a bound may be that is not given; nil: any of them.
 	Ends *regexp.Regexp
 }
@@ -68,6 +71,11 @@ func (g *Graph) bounds(sorted []Node, r Range) (low, high semver.Version, err er
 	if r.Full || r.Min == "" && r.Max != "" {
 		low = first
 	}
+	if r.Start != "" && r.Min == "" && r.Max == "" && !r.Full {
+		if low, err = start(sorted, r.Start, head); err != nil {
+			return low, high, err
+		}
+	}
 	if r.Min != "" {
 		if low, err = semver.Parse(r.Min); err != nil {
 			return low, high, fmt.Errorf("minVersion %q: %w", r.Min, err)
@@ -82,6 +90,20 @@ func (g *Graph) bounds(sorted []Node, r Range) (low, high semver.Version, err er
 		return low, high, g.empty("nothing lies between %s and %s, its highest release is %s", low, high, head)
 	}
 	return low, high, nil
+}
+
+// start returns the first release from a version on, and at most the head.
+func start(sorted []Node, version string, head semver.Version) (semver.Version, error) {
+	from, err := semver.Parse(version)
+	if err != nil {
+		return head, fmt.Errorf("the version %q that the channel began with: %w", version, err)
+	}
+	for _, n := range sorted {
+		if n.Version.GTE(from) && n.Version.LT(head) {
+			return n.Version, nil
+		}
+	}
+	return head, nil
 }
 
 // shortestPath searches breadth first, the highest neighbour first, so that of two paths of the

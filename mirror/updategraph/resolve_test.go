@@ -55,6 +55,10 @@ func TestGraph_Resolve(t *testing.T) {
 		{"the shortest path goes over the highest", updategraph.Range{Min: "4.1.0", Max: "4.1.3", ShortestPath: true}, "4.1.0 4.1.2 4.1.3"},
 		{"the shortest path to the head", updategraph.Range{Min: "4.1.1", ShortestPath: true}, "4.1.1 4.1.3 4.1.10"},
 		{"the shortest path alone is the head", updategraph.Range{ShortestPath: true}, "4.1.10"},
+		{"from what an earlier run began with", updategraph.Range{Start: "4.1.2"}, "4.1.2 4.1.3 4.1.10"},
+		{"which is gone, along the shortest path", updategraph.Range{Start: "4.1.2-rc.1", ShortestPath: true}, "4.1.2 4.1.10"},
+		{"which is above the head", updategraph.Range{Start: "4.2.0"}, "4.1.10"},
+		{"which a bound goes before", updategraph.Range{Start: "4.1.0", Min: "4.1.3"}, "4.1.3 4.1.10"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			nodes, warnings, err := g.Resolve(tc.r)
