@@ -59,11 +59,8 @@ func (g *graph) head() (string, error) {
 		if g.at[e.Name] != i {
 			faults = append(faults, fmt.Errorf("duplicate channel entry %q", e.Name))
 		}
-		if e.Replaces == e.Name {
-			faults = append(faults, fmt.Errorf("invalid channel entry %q: replaces itself", e.Name))
-		}
-		if slices.Contains(e.Skips, e.Name) {
-			faults = append(faults, fmt.Errorf("invalid channel entry %q: skips itself", e.Name))
+		if err := e.leadsToItself(); err != nil {
+			faults = append(faults, err)
 		}
 	}
 	heads := g.heads(func(string) bool { return true })
@@ -80,6 +77,18 @@ func (g *graph) head() (string, error) {
 		return "", err
 	}
 	return heads[0], nil
+}
+
+// leadsToItself returns an error for an entry that replaces or skips itself: it is never the head of
+// a channel, and so cannot be all of one.
+func (e entry) leadsToItself() error {
+	switch {
+	case e.Replaces == e.Name:
+		return fmt.Errorf("invalid channel entry %q: replaces itself", e.Name)
+	case slices.Contains(e.Skips, e.Name):
+		return fmt.Errorf("invalid channel entry %q: skips itself", e.Name)
+	}
+	return nil
 }
 
 // cyclic reports whether an entry leads to itself by replaces and skips.

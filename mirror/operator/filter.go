@@ -89,9 +89,15 @@ func (p *part) exactly(g *graph, version string) (map[string]bool, error) {
 	}
 	for _, found := range [][]string{alike, equal, gone} {
 		found = slices.DeleteFunc(slices.Clone(found), func(name string) bool { _, ok := g.at[name]; return !ok })
-		if len(found) > 0 {
-			return map[string]bool{g.nearest(found): true}, nil
+		if len(found) == 0 {
+			continue
 		}
+		name := g.nearest(found)
+		if err := g.entries[g.at[name]].leadsToItself(); err != nil {
+			return nil, hint.New(fmt.Errorf("package %q: version %s alone leaves a channel without a head: %w", p.pack.name, version, err),
+				"ask for another version as well, or list the package's other channels")
+		}
+		return map[string]bool{name: true}, nil
 	}
 	return nil, nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -19,8 +20,8 @@ type Maker struct {
 	apart  bool
 }
 
-// New returns a Maker that makes the same of the same seed. apart is whether no tail of a channel
-// replaces a bundle of another one.
+// New returns a Maker that makes the same of the same seed. apart is whether no entry of a
+// channel replaces or skips a bundle that only other channels have.
 func New(t testing.TB, seed uint64, apart bool) *Maker {
 	t.Helper()
 	return &Maker{rand.New(rand.NewPCG(seed, 1)), apart}
@@ -129,7 +130,7 @@ func (m *Maker) channel(pkg string, versions []string) []entry {
 			}
 		}
 		if m.chance(6) {
-			e.Skips = append(e.Skips, pkg+".v0.0.1")
+			e.Skips = append(e.Skips, m.elsewhere(pkg+".v0.0.1", versions, names)...)
 		}
 		if m.random.IntN(3) > 0 || i == len(names)-1 {
 			chain = i
@@ -144,6 +145,15 @@ func (m *Maker) channel(pkg string, versions []string) []entry {
 	}
 	m.random.Shuffle(len(entries), func(i, j int) { entries[i], entries[j] = entries[j], entries[i] })
 	return entries
+}
+
+// elsewhere returns a name that an entry skips, none if the channel is not to lead to it.
+func (m *Maker) elsewhere(name string, versions, names []string) []string {
+	_, version, _ := strings.Cut(name, ".v")
+	if m.apart && slices.Contains(versions, version) && !slices.Contains(names, name) {
+		return nil
+	}
+	return []string{name}
 }
 
 // Ask returns an operator entry for a catalog with these versions.
