@@ -57,19 +57,35 @@ func Delete(ctx context.Context, o Options, from Pruner, list string, force bool
 	if err != nil {
 		return nil, err
 	}
-	victims := make([]*victim, len(items))
-	for i, item := range items {
-		v := &victim{deleteItem: item}
-		if v.repository, v.tag, err = e.place(item); err != nil {
-			return nil, err
-		}
-		victims[i] = v
+	if _, err := e.victims(items); err != nil { // before the workspace is locked
+		return nil, err
 	}
 	unlock, err := e.workspace.lock(e.o.Now())
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
+	return e.delete(ctx, from, items, force)
+}
+
+// victims returns the places of items.
+func (e *engine) victims(items []deleteItem) (all []*victim, err error) {
+	for _, item := range items {
+		v := &victim{deleteItem: item}
+		if v.repository, v.tag, err = e.place(item); err != nil {
+			return nil, err
+		}
+		all = append(all, v)
+	}
+	return all, nil
+}
+
+// delete deletes items, see Delete. The workspace is locked.
+func (e *engine) delete(ctx context.Context, from Pruner, items []deleteItem, force bool) (*Deleted, error) {
+	victims, err := e.victims(items)
+	if err != nil {
+		return nil, err
+	}
 	known, err := e.known()
 	if err != nil {
 		return nil, err

@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
-	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
@@ -89,34 +86,14 @@ func tagged(ctx context.Context, at Pruner, i *plan.Image) (digest.Digest, error
 	return desc.Digest, err
 }
 
-// findUnasked adds what the workspace has mirrored, and neither this image set nor the last run of
-// another asks for.
-func (e *engine) findUnasked(p *plan.Plan, d *Drift) error {
-	asked := map[string]bool{}
-	for _, i := range p.Images {
-		asked[e.destination(i)] = true
-	}
-	known, err := e.known()
-	if err != nil {
+// findUnasked adds what is no longer asked for.
+func (e *engine) findUnasked(p *plan.Plan, d *Drift) (err error) {
+	if d.images, err = e.unasked(p); err != nil {
 		return err
 	}
-	for at, images := range e.mirroredBefore() {
-		place, here := strings.CutPrefix(at, e.o.Registry+"/")
-		others := slices.ContainsFunc(known.at[place], func(set string) bool { return set != e.o.Config.File })
-		if !here || asked[at] || others || len(images) == 0 {
-			continue
-		}
-		i := images[0]
-		repository, tag, _ := cutLast(place, ":")
-		ref, err := imageset.ParseReference(i.Origin)
-		if err != nil {
-			ref = imageset.Reference{} // of what is made here
-		}
-		d.images = append(d.images, &plan.Image{Type: i.Type, Origin: i.Origin, Repository: repository, Tag: tag,
-			Digest: i.Digest, Reference: ref})
-		d.Unasked = append(d.Unasked, Drifted{Type: i.Type, Origin: i.Origin, Destination: at, Digest: i.Digest})
+	for _, i := range d.images {
+		d.Unasked = append(d.Unasked, Drifted{Type: i.Type, Origin: i.Origin, Destination: e.destination(i), Digest: i.Digest})
 	}
-	slices.SortFunc(d.Unasked, func(a, b Drifted) int { return strings.Compare(a.Destination, b.Destination) })
 	return nil
 }
 

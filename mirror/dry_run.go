@@ -36,6 +36,9 @@ func (e *engine) writeDryRun(p *plan.Plan, lacks map[*plan.Image]bool) (mapping 
 	if missing.Len() > 0 {
 		files = append(files, resources.File{Name: "missing.txt", Data: []byte(missing.String())})
 	}
+	if len(p.Prune) > 0 {
+		files = append(files, resources.File{Name: "pruning-plan.json", Data: pruningPlan(p)})
+	}
 	paths, err := e.workspace.replace("dry-run", files)
 	if err != nil {
 		return "", err

@@ -67,6 +67,9 @@ type Options struct {
 	// KeepUpgradePaths mirrors the channels of which only the head is asked for from the head of the
 	// first run on, as oc-mirror v1 does.
 	KeepUpgradePaths bool
+	// Prune is what a run in which nothing fails deletes from: what the workspace has mirrored to the
+	// destination and no image set of it asks for any more, as PlanPrune lists it. nil: nothing is.
+	Prune Pruner
 	// DefaultSourceNames gives the vendor's catalogs the names of a cluster's default sources.
 	DefaultSourceNames bool
 	// ToArchive is a run into an archive, which no cluster is told of.
@@ -151,6 +154,9 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err != nil && !errors.As(err, &incomplete) {
 		return nil, err
 	}
+	if err == nil && o.Prune != nil {
+		err = e.prune(ctx, p, report)
+	}
 	unwritten := errors.Join(e.writeResults(report), e.remember(report))
 	if incomplete != nil {
 		incomplete.Log = report.ErrorFile
@@ -174,6 +180,9 @@ func DryRun(ctx context.Context, o Options) (p *plan.Plan, mapping string, err e
 	defer unlock()
 	p, lacks, err := e.dryRun(ctx)
 	if err != nil {
+		return nil, "", err
+	}
+	if err := e.planPrune(p); err != nil {
 		return nil, "", err
 	}
 	if mapping, err = e.writeDryRun(p, lacks); err != nil {

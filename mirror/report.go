@@ -20,6 +20,9 @@ type Report struct {
 	Warnings []string       `json:"warnings,omitempty"`
 	Planned  int            `json:"planned"`
 
+	// Pruned is what was deleted after the run; nil: it was not to be.
+	Pruned *Deleted `json:"pruned,omitempty"`
+
 	// The files of the results; empty for those that could not be written.
 	Resources []string `json:"resources,omitempty"`
 	ErrorFile string   `json:"errorFile,omitempty"`
@@ -70,9 +73,12 @@ func (r *Report) Results() []Result {
 	return all
 }
 
+// stampForm is the form of the time in the names of reports.
+const stampForm = "20060102_150405"
+
 // writeResults writes cluster resources, the list of failures if there are any, and the report.
 func (e *engine) writeResults(r *Report) error {
-	stamp := r.Started.UTC().Format("20060102_150405")
+	stamp := r.Started.UTC().Format(stampForm)
 	if len(r.Mirrored) > 0 && !e.o.ToArchive {
 		if err := e.writeResources(r); err != nil {
 			return err
@@ -90,11 +96,15 @@ func (e *engine) writeResults(r *Report) error {
 		}
 		r.ErrorFile = e.workspace.path(name)
 	}
+	return e.writeReport(r)
+}
+
+func (e *engine) writeReport(r *Report) error {
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write the report: %w", err)
 	}
-	name := "logs/report_" + stamp + ".json"
+	name := "logs/report_" + r.Started.UTC().Format(stampForm) + ".json"
 	if err := e.workspace.Write(name, append(data, '\n')); err != nil {
 		return err
 	}

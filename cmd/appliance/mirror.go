@@ -55,6 +55,7 @@ type mirrorOptions struct {
 	sourceNames    bool
 	follow         bool
 	keepPaths      bool
+	prune          bool
 	source         credentials
 	destination    credentials
 	foreign        foreignFlags
@@ -97,6 +98,8 @@ func (o *mirrorOptions) addFlags(f *pflag.FlagSet) {
 	f.BoolVar(&o.follow, "follow-dependencies", false, "mirror the operators too that the listed ones require")
 	f.BoolVar(&o.keepPaths, "keep-upgrade-paths", false,
 		"of channels of which only the head is asked for, mirror from the head of the first run with this flag on: clusters can upgrade from it (the workspace remembers it)")
+	f.BoolVar(&o.prune, "prune", false,
+		"after a run in which nothing fails, delete what the workspace has mirrored there and no image set of it asks for any more (--dry-run lists it)")
 	f.BoolVar(&o.sourceNames, "default-source-names", false,
 		"name the CatalogSources of Red Hat's catalogs as a cluster's default ones, which Subscriptions use (redhat-operators, ...)")
 	f.BoolVar(&o.onlyThisRun, "only-this-run", false,
@@ -182,6 +185,9 @@ func (o *mirrorOptions) check(destination string) error {
 	if o.imageTimeout < 0 {
 		return errors.New("--image-timeout must not be negative")
 	}
+	if err := o.checkPrune(destination); err != nil {
+		return err
+	}
 	if o.maxNested < 0 {
 		return errors.New("--max-nested-paths must not be negative")
 	}
@@ -259,6 +265,14 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 		return err
 	}
 	defer func() { err = errors.Join(err, end()) }()
+	if o.prune {
+		at, _, err := o.pruner(ctx, run.Registry, destinationKeys, log)
+		if err != nil {
+			return err
+		}
+		defer at.registries.Close()
+		run.Prune = at
+	}
 	if o.ignoreRelease && run.Config.Mirror.Platform.Release == "" {
 		progress.say("note: --ignore-release-signature is about platform.release, which the image set does not have")
 	}
@@ -395,6 +409,7 @@ func mirrorAll(ctx context.Context, run mirror.Options, progress *progress) erro
 		return err
 	}
 	progress.json.report(report)
+	progress.pruned(report, nil, "")
 	progress.results(report)
 	return err
 }
@@ -417,6 +432,7 @@ func dryRun(ctx context.Context, std stdio, run mirror.Options, progress *progre
 		progress.failure(f)
 	}
 	progress.unsigned(plan.Unsigned(p.Images))
+	progress.pruned(nil, p.Prune, p.Registry)
 	progress.say("nothing was copied; the list is in %s", mapping)
 	progress.listed(mapping, len(p.Images), run.ToArchive)
 	return err

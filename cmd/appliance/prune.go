@@ -2,11 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror"
+	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
 func newPruneCommand(std stdio) *cobra.Command {
@@ -59,4 +63,34 @@ func runPrune(ctx context.Context, std stdio, o deleteOptions, argument string) 
 		return err
 	}
 	return o.planned(std, d)
+}
+
+// checkPrune checks --prune of a mirror.
+func (o *mirrorOptions) checkPrune(destination string) error {
+	switch {
+	case o.prune && strings.HasPrefix(destination, "file://"):
+		return hint.New(errors.New("--prune is for a registry"), "give it where the archive is mirrored from")
+	case o.prune && o.partial:
+		return hint.New(errors.New("--prune and --partial cannot be used together: what comes on another medium would be deleted before it comes"), "give --prune with the last medium")
+	}
+	return nil
+}
+
+// pruned prints what a run has deleted, or what it would delete.
+func (p *progress) pruned(r *mirror.Report, would []plan.Pruned, registry string) {
+	for _, i := range would {
+		p.name("would be deleted after the run: %s/%s:%s", registry, i.Repository, i.Tag)
+	}
+	if r == nil || r.Pruned == nil {
+		return
+	}
+	for _, i := range r.Pruned.Deleted {
+		p.name("deleted, since it is no longer asked for: %s", i.ImageReference)
+	}
+	for _, k := range r.Pruned.Kept {
+		p.name("kept the content of %s, which is that of %s", k.ImageReference, k.For)
+	}
+	for _, f := range r.Pruned.Failed {
+		p.name("could not be deleted: %s: %s", f.ImageReference, f.Error)
+	}
 }

@@ -80,6 +80,7 @@ var specification = map[string]string{
 	"oc-mirror 9.2":  "the workspace of version 1",
 	"oc-mirror 9.3":  "archives of version 1",
 	"oc-mirror 9.4":  "metadata of version 1",
+	"oc-mirror 9.5":  "pruning of version 1",
 	"oc-mirror 9.6":  "results of version 1",
 	"oc-mirror 9.7":  "names that differ between versions",
 	"signatures 1":   "where the two kinds are, and where a mirror has them",

@@ -135,6 +135,16 @@ type Plan struct {
 	Blobs    int       `json:"blobs"`
 	Registry string    `json:"registry"`
 	Space    []Space   `json:"space,omitempty"` // of file systems that are written to
+	Prune    []Pruned  `json:"prune,omitempty"` // deleted from the registry once all images are there
+}
+
+// Pruned is an image that was mirrored and is no longer asked for.
+type Pruned struct {
+	Type       Type          `json:"type"`
+	Origin     string        `json:"origin"`
+	Repository string        `json:"repository"`
+	Tag        string        `json:"tag"`
+	Digest     digest.Digest `json:"digest"`
 }
 
 // Space is what a plan needs of a file system, in bytes.

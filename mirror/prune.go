@@ -1,0 +1,95 @@
+package mirror
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/mirror/imageset"
+	"github.com/mirror-appliance/appliance/mirror/plan"
+)
+
+// unasked returns what the workspace has mirrored to the destination, and neither the image set of a plan
+// nor the last run of another one asks for.
+func (e *engine) unasked(p *plan.Plan) (all []*plan.Image, err error) {
+	asked := map[string]bool{}
+	for _, i := range p.Images {
+		asked[e.destination(i)] = true
+	}
+	known, err := e.known()
+	if err != nil {
+		return nil, err
+	}
+	for at, images := range e.mirroredBefore() {
+		place, here := strings.CutPrefix(at, e.o.Registry+"/")
+		others := slices.ContainsFunc(known.at[place], func(set string) bool { return set != e.o.Config.File })
+		if !here || asked[at] || others || len(images) == 0 {
+			continue
+		}
+		i := images[0]
+		repository, tag, _ := cutLast(place, ":")
+		ref, err := imageset.ParseReference(i.Origin)
+		if err != nil {
+			ref = imageset.Reference{} // of what is made here
+		}
+		all = append(all, &plan.Image{Type: i.Type, Origin: i.Origin, Repository: repository, Tag: tag,
+			Digest: i.Digest, Reference: ref})
+	}
+	slices.SortFunc(all, func(a, b *plan.Image) int { return strings.Compare(e.destination(a), e.destination(b)) })
+	return all, nil
+}
+
+// prune deletes what is no longer asked for after a run in which nothing failed, and adds it to the
+// report. What replaces it is there. The report is written before, since it says which content stays.
+func (e *engine) prune(ctx context.Context, p *plan.Plan, r *Report) error {
+	images, err := e.unasked(p)
+	if err == nil {
+		err = e.writeReport(r)
+	}
+	if err == nil {
+		r.Pruned, err = e.delete(ctx, e.o.Prune, items(e, images), false)
+	}
+	return err
+}
+
+// planPrune adds what a run would delete to a plan, unless images cannot be planned: nothing is deleted
+// then.
+func (e *engine) planPrune(p *plan.Plan) error {
+	if e.o.Prune == nil || len(p.Failures) > 0 {
+		return nil
+	}
+	images, err := e.unasked(p)
+	for _, i := range images {
+		p.Prune = append(p.Prune, plan.Pruned{Type: i.Type, Origin: i.Origin, Repository: i.Repository, Tag: i.Tag, Digest: i.Digest})
+	}
+	return err
+}
+
+// pruningPlan returns what a run would delete in the form of oc-mirror v1.
+func pruningPlan(p *plan.Plan) []byte {
+	type repository struct {
+		Name      string          `json:"name"`
+		Manifests []digest.Digest `json:"manifests"`
+	}
+	all := struct {
+		Registry     string        `json:"registry"`
+		Repositories []*repository `json:"repositories"`
+	}{Registry: p.Registry}
+	at := map[string]*repository{}
+	for _, i := range p.Prune {
+		r := at[i.Repository]
+		if r == nil {
+			r = &repository{Name: i.Repository}
+			at[i.Repository] = r
+			all.Repositories = append(all.Repositories, r)
+		}
+		if !slices.Contains(r.Manifests, i.Digest) {
+			r.Manifests = append(r.Manifests, i.Digest)
+		}
+	}
+	text, _ := json.Marshal(all) // strings: it cannot fail
+	return append(text, '\n')
+}
