@@ -144,8 +144,8 @@ func (s *site) mirror(t *testing.T, template string) []byte {
 
 func (s *site) ca() string { return filepath.Join(s.root, "quay-rootCA", "rootCA.pem") }
 
-// pull returns an image as a client sees it that trusts the appliance's CA and has a login.
-func (s *site) pull(t *testing.T, ref string) v1.Image {
+// options are of a client that trusts the appliance's CA and has a login.
+func (s *site) options(t *testing.T) []remote.Option {
 	t.Helper()
 	pem, err := os.ReadFile(s.ca())
 	if err != nil {
@@ -153,12 +153,18 @@ func (s *site) pull(t *testing.T, ref string) v1.Image {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)
+	return []remote.Option{remote.WithAuth(&authn.Basic{Username: user, Password: password}),
+		remote.WithTransport(&http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}})}
+}
+
+// pull returns an image of the appliance.
+func (s *site) pull(t *testing.T, ref string) v1.Image {
+	t.Helper()
 	parsed, err := name.ParseReference(ref)
 	if err != nil {
 		t.Fatal(err)
 	}
-	image, err := remote.Image(parsed, remote.WithAuth(&authn.Basic{Username: user, Password: password}),
-		remote.WithTransport(&http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}))
+	image, err := remote.Image(parsed, s.options(t)...)
 	if err != nil {
 		t.Fatal(err)
 	}
