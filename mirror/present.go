@@ -122,3 +122,9 @@ func ViewOrigin(original string, view digest.Digest) (origin string, about json.
 	about, err = json.Marshal(mirroredImage{Type: plan.CatalogView, Origin: origin, Digest: view})
 	return origin, about, err
 }
+
+// IsView reports whether what a run recorded of a tag is that it is a view of a catalog.
+func IsView(about json.RawMessage) bool {
+	var i mirroredImage
+	return json.Unmarshal(about, &i) == nil && i.Type == plan.CatalogView
+}

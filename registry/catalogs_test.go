@@ -95,6 +95,9 @@ mirror:
 	if len(s.Trouble) == 0 || !strings.Contains(s.Trouble[0].Problem, "view views/broken:v1: the original originals/absent:v1 is not in this registry") || s.Trouble[0].Hint == "" {
 		t.Errorf("a view that is broken is no trouble: %+v", s.Trouble)
 	}
+	if kept, err := filepath.Glob(r.cfg.Database + ".*/*/catalog-index"); err != nil || len(kept) != 1 {
+		t.Errorf("of the catalog there is %v, %v", kept, err)
+	}
 	if text := r.resources(t, "pull", "cs-db-v1.yaml"); !strings.Contains(text, "image: "+host+"/views/db:v1\n") {
 		t.Errorf("the cluster resources of the view are %q", text)
 	}

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
-	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
@@ -198,7 +197,7 @@ func (d *daemon) openJobs(ctx context.Context) {
 		Scrub: jobs.New(d.scrubber.kind(d.draining)), Verify: jobs.New(d.verifyKind())}
 	d.openMirrors(ctx)
 	d.views = views.New(ctx, views.Options{Catalogs: d.cfg.Catalogs, Store: d.store,
-		Dir: filepath.Join(filepath.Dir(d.cfg.Database), "catalogs"), Drain: d.draining, Log: d.log})
+		Dir: d.cfg.Database + ".catalogs", Drain: d.draining, Log: d.log})
 	d.jobs.Catalogs = d.views.Runner()
 	d.onClose(func() error {
 		d.jobs.GC.Wait()

@@ -86,6 +86,10 @@ mirror:
 		}
 	}
 
+	_, stdout, _ = outcome(t, f.command("imageset", "from-store"))
+	if !strings.Contains(stdout, "images of type operatorCatalogView, 1 of them") || strings.Contains(stdout, "original\n") {
+		t.Errorf("the image set of what is there:\n%s", stdout)
+	}
 	past, err := f.admin.PastSyncs(t.Context())
 	must(t, err)
 	if past[0].View != "views/db:v1" || past[len(past)-1].View != "" {

@@ -13,6 +13,7 @@ import (
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
+	"github.com/mirror-appliance/appliance/registry/config"
 )
 
 func newImageSetCommand(std stdio) *cobra.Command {
@@ -89,6 +90,9 @@ func heldImageSet(ctx context.Context, control *client.Client) ([]byte, error) {
 	known := map[string]bool{}
 	for _, o := range recorded {
 		known[o.Repository+":"+o.Tag] = true
+		if mirror.IsView(o.About) { // which has its original beside it
+			known[o.Repository+":"+o.Tag+config.OriginalSuffix] = true
+		}
 		origins = append(origins, mirror.Origin{Repository: o.Repository, Tag: o.Tag, About: o.About, Recorded: o.Recorded})
 	}
 	var unrecorded []string

@@ -14,21 +14,35 @@ import (
 )
 
 func newHistoryCommand(std stdio) *cobra.Command {
-	var o mirrorOptions
+	var o rollbackOptions
 	c := &cobra.Command{
-		Use: "history --workspace file://DIR", Short: "List the runs of a workspace",
-		Example: "  appliance mirror history --workspace file:///data/mirror", Args: noArguments,
-		RunE: func(*cobra.Command, []string) error { return runHistory(std, o) },
+		Use: "history {--workspace file://DIR | docker://HOST:PORT}", Short: "List the runs of a workspace, or of an appliance",
+		Long: `List the runs of a workspace with their reports, or, as a user of role admin, the changes of an appliance: the runs
+that were mirrored into it, the rollbacks, and the changes of its views of catalogs with the reason of each.`,
+		Example: `  appliance mirror history --workspace file:///data/mirror
+  appliance mirror history docker://registry.example.com:8443`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return runHistory(std, o.mirrorOptions)
+			}
+			if err := o.readCommon(c, std); err != nil {
+				return err
+			}
+			o.list = true
+			return runRollback(c.Context(), std, o, args[0])
+		},
 	}
-	pathVar(c.Flags(), &o.workspace, "workspace", "", "file://DIR of the runs")
-	addOutputFlag(c.Flags(), &o.output)
-	hide(c.Flags(), "v2", true)
+	o.addCommon(c.Flags())
+	for _, flag := range []string{"workspace", "dest-tls-verify", "dest-cert-dir", "output"} {
+		c.Flags().Lookup(flag).Hidden = false
+	}
 	return c
 }
 
 func runHistory(std stdio, o mirrorOptions) error {
 	if o.workspace == "" || o.workspace == "file://" {
-		return hint.New(errors.New("history needs the workspace of the runs"), "--workspace file:///data/mirror")
+		return hint.New(errors.New("history needs the workspace of the runs, or an appliance"), "--workspace file:///data/mirror, or docker://HOST:PORT")
 	}
 	runs, err := mirror.History(o.workspaceDir())
 	if err == nil && len(runs) == 0 {

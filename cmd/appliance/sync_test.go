@@ -84,6 +84,14 @@ func TestSync_throughTheDaemon(t *testing.T) {
 			t.Errorf("rollback %q, with %d tags after it: %s", step.flags, status.Store.Tags, said)
 		}
 	}
+	history := exec.Command(f.program, "mirror", "history", "docker://localhost:"+port, "--dest-cert-dir", dir, "--authfile", logins)
+	if code, stdout, stderr := outcome(t, history); code == 0 || !strings.Contains(stderr, "podman login") {
+		t.Errorf("history without a login: exit code %d\n%s%s", code, stdout, stderr) // it is for the path alone
+	}
+	history = exec.Command(f.program, "mirror", "history", "docker://localhost:"+port+"/team", "--dest-cert-dir", dir, "--authfile", logins)
+	if code, stdout, stderr := outcome(t, history); code != 0 || !strings.Contains(stdout, "rollback of ") || !strings.Contains(stdout, "set.yaml") {
+		t.Errorf("history: exit code %d\n%s%s", code, stdout, stderr)
+	}
 	f.refuses(t, []string{"sync", filepath.Join(dir, "another.yaml")}, "names no image set", "config.yaml")
 	f.stop(t)
 }

@@ -293,6 +293,13 @@ func TestViews_theStoreIsFull(t *testing.T) {
 	if s.Error == "" || s.Digest != before.Digest {
 		t.Errorf("the state is %+v", s)
 	}
+	f.must(os.RemoveAll(filepath.Join(f.dir, "catalogs")))
+	if s := f.pass()[0]; s.Error == "" {
+		t.Errorf("the state is %+v", s)
+	}
+	if _, err := os.Stat(filepath.Join(f.dir, "catalogs")); err == nil {
+		t.Error("a catalog was unpacked on a disk that is full")
+	}
 	f.shows("views/db", "v1", "database stable:1.1.0 1.2.0")
 	open, err := gc.MakePlan(t.Context(), f.Garbage, gc.Options{RunsBefore: time.Now().Add(time.Hour)})
 	f.must(err)

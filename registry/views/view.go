@@ -93,6 +93,11 @@ func (v *view) update(ctx context.Context, present *mirror.Present, n *note) err
 	if err != nil {
 		return err
 	}
+	if _, err := os.Stat(filepath.Join(v.dir, from.digest.Encoded())); err != nil {
+		if err := v.store.CheckSpace(); err != nil { // it is to be unpacked first
+			return err
+		}
+	}
 	viewed, err := catalog.View{Filter: filter, Dir: v.dir, Lacking: present.Lacking}.Of(ctx, from.source, from.digest.String())
 	if err != nil {
 		return err

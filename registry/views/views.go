@@ -46,7 +46,7 @@ const (
 type Options struct {
 	Catalogs []config.Catalog
 	Store    *store.Store
-	Dir      string // what is read of catalogs is kept there
+	Dir      string // what is read of catalogs is kept there; an uninstall removes what begins with the database's name
 	Drain    context.Context
 	Log      *slog.Logger
 	Now      func() time.Time // nil: time.Now
