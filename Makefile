@@ -23,7 +23,7 @@ SCRIPTS = $(shell grep -rlE '^#!.*[/ ](ba)?sh$$' .ci testdata)
 #   ST1020-1022  a comment's first word: comments here say why, and not always in that form
 CHECKS := all,-ST1003,-ST1020,-ST1021,-ST1022
 
-.PHONY: help build test olmcheck oc e2e bench lint run
+.PHONY: help build test olmcheck oc ocmirror e2e bench lint run
 .DEFAULT_GOAL := help
 
 help: ## print this
@@ -48,7 +48,11 @@ olmcheck: ## compare mirror/operator with oc-mirror's library and with opm, and 
 
 oc: ## drive an appliance with oc, which must be on PATH
 	go -C $(OLMCHECK_MODULE) vet -tags oc ./...
-	go -C $(OLMCHECK_MODULE) test -count=1 -tags oc -run TestOC ./...
+	go -C $(OLMCHECK_MODULE) test -count=1 -tags oc -run TestOC$$ ./...
+
+ocmirror: ## carry archives to and from oc-mirror, which must be on PATH
+	go -C $(OLMCHECK_MODULE) vet -tags ocmirror ./...
+	go -C $(OLMCHECK_MODULE) test -count=1 -tags ocmirror -run TestOCMirror ./...
 
 e2e: ## the tests that need root, podman, skopeo and a real systemd
 	testdata/e2e-needs.sh

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"fmt"
 	"net"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"sigs.k8s.io/yaml"
 
 	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
 )
@@ -108,34 +110,58 @@ func start(t *testing.T, program string, args ...string) <-chan string {
 	return ended
 }
 
-// mirror mirrors a part of the catalog, and returns the CatalogSource that the run has written.
-func (s *site) mirror(t *testing.T, template string) []byte {
+// write writes a file, and returns its name.
+func write(t *testing.T, name, text string) string {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// imageSet writes an image set with a part of the catalog. extra are more lines of its entry, and
+// of mirror after it.
+func (s *site) imageSet(t *testing.T, extra string) string {
+	t.Helper()
+	return write(t, filepath.Join(t.TempDir(), "set.yaml"), "kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\nmirror:\n  operators:\n  - catalog: "+
+		s.from+"/"+catalogName+"\n    packages: [{name: sample-database, channels: [{name: stable, minVersion: 1.1.0}]}]\n"+extra)
+}
+
+// mirror runs the command, with what source and destination want of a client.
+func (s *site) mirror(t *testing.T, args ...string) {
 	t.Helper()
 	dir := t.TempDir()
-	write := func(name, text string) string {
-		file := filepath.Join(dir, name)
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return file
-	}
-	_ = os.Mkdir(filepath.Join(dir, "certs"), 0o700)
 	ca, err := os.ReadFile(s.ca())
 	if err != nil {
 		t.Fatal(err)
 	}
-	write("certs/ca.crt", string(ca))
-	set := "kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\nmirror:\n  operators:\n  - catalog: " + s.from + "/" + catalogName +
-		"\n    targetCatalogSourceTemplate: " + write("template.yaml", template) +
-		"\n    packages: [{name: sample-database, channels: [{name: stable, minVersion: 1.1.0}]}]\n"
-	auth := write("auth.json", fmt.Sprintf(`{"auths":{%q:{"username":%q,"password":%q}}}`, s.registry, user, password))
-	s.run(t, "", "mirror", "-c", write("set.yaml", set), "docker://"+s.registry, "--workspace", "file://"+dir+"/ws",
-		"--src-tls-verify=false", "--dest-cert-dir", filepath.Join(dir, "certs"), "--authfile", auth)
-	files, _ := filepath.Glob(filepath.Join(dir, "ws", "working-dir", "cluster-resources", "cs-*.yaml"))
+	certs := filepath.Dir(write(t, filepath.Join(dir, "certs", "ca.crt"), string(ca)))
+	s.run(t, "", append([]string{"mirror", "--src-tls-verify=false", "--dest-cert-dir", certs, "--authfile", s.login(t, filepath.Join(dir, "auth.json"))}, args...)...)
+}
+
+// login writes a file with the login at the appliance.
+func (s *site) login(t *testing.T, name string) string {
+	t.Helper()
+	return write(t, name, fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, s.registry, base64.StdEncoding.EncodeToString([]byte(user+":"+password))))
+}
+
+// source mirrors the catalog, and returns the CatalogSource that the run has made of a template.
+func (s *site) source(t *testing.T, template string) (source catalogSource) {
+	t.Helper()
+	dir := t.TempDir()
+	set := s.imageSet(t, "    targetCatalogSourceTemplate: "+write(t, filepath.Join(dir, "template.yaml"), template)+"\n")
+	s.mirror(t, "-c", set, "docker://"+s.registry, "--workspace", "file://"+dir)
+	files, _ := filepath.Glob(filepath.Join(dir, "working-dir", "cluster-resources", "cs-*.yaml"))
 	if len(files) != 1 {
 		t.Fatalf("the CatalogSources are %v", files)
 	}
-	source, err := os.ReadFile(files[0])
+	text, err := os.ReadFile(files[0])
+	if err == nil {
+		err = yaml.Unmarshal(text, &source)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,9 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
 
 // oc, which must be on PATH, with the appliance's CA and a login, fills the appliance and reads it.
@@ -20,9 +17,7 @@ func TestOC(t *testing.T) {
 	const kubeconfig = `{"apiVersion": "v1", "kind": "Config", "current-context": "x", "users": [{"name": "x", "user": {}}],
 "clusters": [{"name": "x", "cluster": {"server": "https://127.0.0.1:1"}}], "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}]}`
 	for file, text := range map[string]string{"kubeconfig": kubeconfig, "auth.json": "{}", "hello.txt": "hello\n"} {
-		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		write(t, filepath.Join(dir, file), text)
 	}
 	if text, err := exec.Command("tar", "-C", dir, "-czf", filepath.Join(dir, "hello.tgz"), "hello.txt").CombinedOutput(); err != nil {
 		t.Fatalf("tar: %v %s", err, text)
@@ -70,31 +65,3 @@ func TestOC(t *testing.T) {
 
 // flat returns the name that oc gives to a catalog below a destination.
 func flat(repository string) string { return strings.ReplaceAll(repository, "/", "-") }
-
-// digest returns that of an image of the upstream.
-func (s *site) digest(t *testing.T, image string) string {
-	t.Helper()
-	ref, err := name.ParseReference(s.from+"/"+image, name.Insecure)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := remote.Head(ref)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return d.Digest.String()
-}
-
-// served returns the digest of what a tag of the appliance names.
-func (s *site) served(t *testing.T, image string) string {
-	t.Helper()
-	ref, err := name.ParseReference(image)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d, err := remote.Head(ref, s.options(t)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return d.Digest.String()
-}

@@ -22,10 +22,9 @@ import (
 	"github.com/operator-framework/operator-registry/pkg/api"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
-	"sigs.k8s.io/yaml"
 )
 
-// What the catalog of site.mirror has.
+// What the catalog of site.imageSet has.
 const (
 	wantPackages = "sample-database"
 	wantBundles  = "stable sample-database.v1.1.0, stable sample-database.v1.2.0"
@@ -42,10 +41,7 @@ func TestOPM_servesWhatIsPulled(t *testing.T) {
 		"OLM v0, with its cache": template + "      cacheDir: /tmp/cache\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			var source catalogSource
-			if err := yaml.Unmarshal(s.mirror(t, text), &source); err != nil {
-				t.Fatal(err)
-			}
+			source := s.source(t, text)
 			packages, bundles, err := serve(t, opm, source.command(t, s.pull(t, source.Spec.Image)))
 			if err != nil {
 				t.Fatal(err)
@@ -56,10 +52,7 @@ func TestOPM_servesWhatIsPulled(t *testing.T) {
 		})
 	}
 	t.Run("OLM v1", func(t *testing.T) {
-		var source catalogSource
-		if err := yaml.Unmarshal(s.mirror(t, template), &source); err != nil {
-			t.Fatal(err)
-		}
+		source := s.source(t, template)
 		dir := unpack(t, s.pull(t, source.Spec.Image))
 		found, err := declcfg.LoadFS(t.Context(), os.DirFS(dir))
 		if err != nil {
