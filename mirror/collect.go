@@ -51,7 +51,7 @@ func (e *engine) sections(releases *release.Collector) []section {
 // of the workspace. What cannot be planned is a failure of the plan; an image set that asks
 // for nothing is an error.
 func (e *engine) collect(ctx context.Context) (*plan.Plan, error) {
-	if err := refuseUnbuilt(e.o.Config); err != nil {
+	if err := e.checkPast(); err != nil {
 		return nil, err
 	}
 	if err := e.workspace.check(); err != nil {

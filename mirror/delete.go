@@ -183,7 +183,7 @@ func (e *engine) preview(ctx context.Context, p *plan.Plan, from Pruner, d *Dele
 func items(e *engine, images []*plan.Image) []deleteItem {
 	var all []deleteItem
 	for _, i := range images {
-		all = append(all, deleteItem{ImageName: i.Origin, ImageReference: "docker://" + e.destination(i), Type: i.Type})
+		all = append(all, deleteItem{ImageName: i.Origin, ImageReference: "docker://" + e.named(i), Type: i.Type})
 	}
 	slices.SortStableFunc(all, func(a, b deleteItem) int { return strings.Compare(a.ImageReference, b.ImageReference) })
 	return slices.CompactFunc(all, func(a, b deleteItem) bool { return a.ImageReference == b.ImageReference })

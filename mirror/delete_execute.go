@@ -39,7 +39,7 @@ type failedItem struct {
 // victim is an item, and where it is.
 type victim struct {
 	deleteItem
-	repository, tag string
+	repository, tag string // or a digest
 	digest          digest.Digest
 	members         []digest.Digest // of a list
 }
@@ -173,6 +173,9 @@ func (e *engine) deleteOne(ctx context.Context, from Pruner, v *victim, stay *st
 
 // untag deletes a tag alone, where the registry can do that.
 func (e *engine) untag(ctx context.Context, from Pruner, v *victim) error {
+	if strings.Contains(v.tag, ":") { // a digest
+		return nil
+	}
 	err := from.Delete(ctx, v.repository, v.tag)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return nil

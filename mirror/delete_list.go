@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -92,10 +93,10 @@ func readList(path string) ([]deleteItem, error) {
 	return list.Items, nil
 }
 
-// place returns where an item is, checked against the destination of the command.
+// place returns where an item is, by its tag or, if it has none, by its digest, checked against the destination of the command.
 func (e *engine) place(item deleteItem) (repository, tag string, err error) {
 	ref, err := imageset.ParseReference(item.ImageReference)
-	if err == nil && (ref.Tag == "" || ref.Domain != e.o.Registry) {
+	if err == nil && (ref.Tag+ref.Digest.String() == "" || ref.Domain != e.o.Registry) {
 		err = fmt.Errorf("it is not a tag of %s", e.o.Registry)
 	}
 	if err == nil && e.o.Prefix != "" && e.o.MaxNestedPaths == 0 && !hasPrefix(ref.Path, e.o.Prefix) {
@@ -106,7 +107,7 @@ func (e *engine) place(item deleteItem) (repository, tag string, err error) {
 			e.o.Registry, item.ImageReference, err),
 			"give the destination that the images were mirrored to; nothing was deleted")
 	}
-	return ref.Path, ref.Tag, nil
+	return ref.Path, cmp.Or(ref.Tag, ref.Digest.String()), nil
 }
 
 func hasPrefix(path, prefix string) bool {

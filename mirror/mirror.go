@@ -26,6 +26,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/retry"
 	"github.com/mirror-appliance/appliance/mirror/catalog"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
+	"github.com/mirror-appliance/appliance/mirror/metadata"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 	"github.com/mirror-appliance/appliance/mirror/updategraph"
 )
@@ -67,6 +68,9 @@ type Options struct {
 	// KeepUpgradePaths mirrors the channels of which only the head is asked for from the head of the
 	// first run on, as oc-mirror v1 does.
 	KeepUpgradePaths bool
+	// Past is what oc-mirror v1, or a run here, remembers of a mirror of version 1 that goes on: what its
+	// channels begin with, and what it has mirrored, for Prune. The report has the next one.
+	Past *metadata.Metadata
 	// Prune is what a run in which nothing fails deletes from: what the workspace has mirrored to the
 	// destination and no image set of it asks for any more, as PlanPrune lists it. nil: nothing is.
 	Prune Pruner
@@ -158,6 +162,9 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		err = e.prune(ctx, p, report)
 	}
 	unwritten := errors.Join(e.writeResults(report), e.remember(report))
+	if err == nil && unwritten == nil && o.Past != nil {
+		report.Next, err = e.next(report)
+	}
 	if incomplete != nil {
 		incomplete.Log = report.ErrorFile
 	}
@@ -242,7 +249,7 @@ type engine struct {
 // lock keeps other runs out of the workspace until unlock. Nothing is written for a configuration
 // that cannot be mirrored.
 func (e *engine) lock() (unlock func(), err error) {
-	if err := refuseUnbuilt(e.o.Config); err != nil {
+	if err := e.checkPast(); err != nil {
 		return nil, err
 	}
 	if err := e.workspace.check(); err != nil {

@@ -38,7 +38,8 @@ func (e *engine) unasked(p *plan.Plan) (all []*plan.Image, err error) {
 		all = append(all, &plan.Image{Type: i.Type, Origin: i.Origin, Repository: repository, Tag: tag,
 			Digest: i.Digest, Reference: ref})
 	}
-	slices.SortFunc(all, func(a, b *plan.Image) int { return strings.Compare(e.destination(a), e.destination(b)) })
+	all = append(all, e.unaskedV1(p, all)...)
+	slices.SortFunc(all, func(a, b *plan.Image) int { return strings.Compare(e.named(a), e.named(b)) })
 	return all, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mirror-appliance/appliance/mirror/metadata"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
@@ -27,6 +28,9 @@ type Report struct {
 	Resources []string `json:"resources,omitempty"`
 	ErrorFile string   `json:"errorFile,omitempty"`
 	File      string   `json:"-"`
+
+	// Next is what is to be remembered of a mirror of version 1, once nothing failed: see Options.Past.
+	Next *metadata.Metadata `json:"-"`
 }
 
 func (e *engine) report(p *plan.Plan, started time.Time, failures []plan.Failure) *Report {

@@ -34,6 +34,8 @@ func (e *engine) recalled() (s starts, err error) {
 	switch {
 	case e.o.Documents != nil:
 		name, from = archivedStarts, e.o.Documents
+	case e.o.Past != nil:
+		return startsOf(e.o.Past), nil
 	case !e.o.KeepUpgradePaths:
 		return s, nil
 	}
@@ -80,7 +82,7 @@ func (e *engine) use(config *imageset.Config) { e.o.Config, e.catalogs.Config = 
 // remember writes what a run began with. What it did not ask for stays: another image set of the
 // workspace may.
 func (e *engine) remember(r *Report) error {
-	if !e.o.KeepUpgradePaths || e.o.Documents != nil {
+	if !e.o.KeepUpgradePaths || e.o.Documents != nil || e.o.Past != nil {
 		return nil
 	}
 	all, err := e.recalled()
@@ -110,7 +112,7 @@ func (e *engine) startsForArchive() error {
 		return nil
 	}
 	var s starts
-	if e.o.KeepUpgradePaths {
+	if e.o.KeepUpgradePaths || e.o.Past != nil {
 		s = e.starts
 	} else if _, err := e.workspace.Read(archivedStarts); errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -52,6 +52,7 @@ func rooms() map[string][]string {
 		"docs":                  nil,
 		"mirror/sourcetest":     {"mirror"},
 		"mirror/helm":           {"mirror/plan", "mirror/imageset"},
+		"mirror/metadata":       {"mirror/layers"},
 		"mirror/operator":       {"mirror/imageset"},
 		"mirror/rebuild":        {"mirror/layers", "mirror/ocilayout"},
 		"mirror/release":        {"mirror/layers", "mirror/plan", "mirror/imageset", "mirror/updategraph", "mirror/signature"},

@@ -21,6 +21,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/helm"
+	"github.com/mirror-appliance/appliance/mirror/metadata"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 	"github.com/mirror-appliance/appliance/mirror/updategraph"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
@@ -56,6 +57,8 @@ type mirrorOptions struct {
 	follow         bool
 	keepPaths      bool
 	prune          bool
+	skipPruning    bool // of version 1
+	skipCheck      bool // of version 1
 	source         credentials
 	destination    credentials
 	foreign        foreignFlags
@@ -265,14 +268,11 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 		return err
 	}
 	defer func() { err = errors.Join(err, end()) }()
-	if o.prune {
-		at, _, err := o.pruner(ctx, run.Registry, destinationKeys, log)
-		if err != nil {
-			return err
-		}
-		defer at.registries.Close()
-		run.Prune = at
+	past, done, err := o.goOn(ctx, argument, destinationKeys, &run)
+	if err != nil {
+		return err
 	}
+	defer done()
 	if o.ignoreRelease && run.Config.Mirror.Platform.Release == "" {
 		progress.say("note: --ignore-release-signature is about platform.release, which the image set does not have")
 	}
@@ -283,7 +283,10 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 	if o.dryRun || o.listMembers {
 		return dryRun(ctx, std, run, progress)
 	}
-	err = mirrorAll(ctx, run, progress)
+	next, err := mirrorAll(ctx, run, progress)
+	if err == nil {
+		err = past.write(ctx, next)
+	}
 	if err == nil && run.ToArchive {
 		progress.archived(run.Workspace)
 	}
@@ -401,17 +404,18 @@ func (o *mirrorOptions) connect(ctx context.Context, argument string, keys authn
 	}, nil
 }
 
-// mirrorAll prints the report. Of a run with failed images there is an error too.
-func mirrorAll(ctx context.Context, run mirror.Options, progress *progress) error {
+// mirrorAll prints the report, and returns what is to be remembered of a mirror of version 1. Of a run
+// with failed images there is an error too.
+func mirrorAll(ctx context.Context, run mirror.Options, progress *progress) (*metadata.Metadata, error) {
 	report, err := mirror.Run(ctx, run)
 	progress.stop()
 	if report == nil {
-		return err
+		return nil, err
 	}
 	progress.json.report(report)
 	progress.pruned(report, nil, "")
 	progress.results(report)
-	return err
+	return report.Next, err
 }
 
 // dryRun prints the plan. Of a plan that lacks images there is an error too.

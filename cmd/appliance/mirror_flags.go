@@ -41,8 +41,8 @@ var foreignOCMirrorFlags = []foreign{
 	{aliasSwitch, "manifests-only", "--dry-run"},
 	{alias, "dir,d", "--workspace file://DIR"},
 	{ignoredSwitch, "continue-on-error skip-missing", "an image that fails does not stop the others"},
-	{ignoredSwitch, "ignore-history skip-metadata-check", "what is copied is what the destination lacks"},
-	{ignoredSwitch, "skip-pruning", "nothing is deleted but by delete"},
+	{ignoredSwitch, "ignore-history", "what is copied is what the destination lacks"},
+	{aliasSwitch, "skip-metadata-check skip-pruning", ""}, // see goOn
 	{ignoredSwitch, "skip-verification", "digests are always verified"},
 	{ignoredSwitch, "skip-image-pin", "the reference in the file is the one that is mirrored"},
 	{ignoredSwitch, "rebuild-catalogs build-catalog-cache", noCache},

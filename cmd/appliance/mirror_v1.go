@@ -83,6 +83,7 @@ func (o *mirrorOptions) readV1(f *pflag.FlagSet, destination string) error {
 		return hint.New(errors.New("mirroring from an archive without --config is not built yet"),
 			"-c FILE, with the image set that the archive was made of")
 	}
+	o.skipPruning, o.skipCheck = isSet(f, "skip-pruning"), isSet(f, "skip-metadata-check")
 	for i, from := range o.from {
 		from = strings.TrimPrefix(from, "file://")
 		if _, err := os.Stat(from); err != nil {

@@ -122,7 +122,7 @@ func TestMirrorV1_refuses(t *testing.T) {
 		"docker://x --manifests-only -c " + file: "must specify a path to an archive with --from with --manifest-only",
 		"docker://x --v1 -c none":                "read image set configuration: open none",
 		"docker://" + s.destination + " --dest-use-http --source-use-http --retry-times 0 -c " + missing: "1 of 1 image",
-		"docker://" + s.destination + " --dest-use-http -c " + stored:                                    "isc.yaml:3: keeping the history of oc-mirror v1 (storageConfig) is not built yet",
+		"docker://" + s.destination + " --dest-use-http -c " + stored:                                    "no images to copy",
 		"docker://x --v2 -c " + file: "when destination is docker://, either --from",
 	} {
 		code, _, stderr := command(append([]string{"mirror"}, strings.Fields(line)...)...)

@@ -79,7 +79,11 @@ func (o *mirrorOptions) checkPrune(destination string) error {
 // pruned prints what a run has deleted, or what it would delete.
 func (p *progress) pruned(r *mirror.Report, would []plan.Pruned, registry string) {
 	for _, i := range would {
-		p.name("would be deleted after the run: %s/%s:%s", registry, i.Repository, i.Tag)
+		at := ":" + i.Tag
+		if i.Tag == "" {
+			at = "@" + i.Digest.String()
+		}
+		p.name("would be deleted after the run: %s/%s%s", registry, i.Repository, at)
 	}
 	if r == nil || r.Pruned == nil {
 		return

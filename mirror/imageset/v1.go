@@ -141,6 +141,7 @@ func (d *decoder) decode1(root *yaml.Node, c *Config) {
 		c.Mirror.Operators = append(c.Mirror.Operators, d.operator(fmt.Sprintf("mirror.operators[%d]", i), o))
 	}
 	d.checkStorage(c.Storage)
+	c.Storage.Registry.ImageURL = latest(c.Storage.Registry.ImageURL)
 }
 
 func (d *decoder) checkStorage(s Storage) {

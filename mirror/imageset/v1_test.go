@@ -46,7 +46,7 @@ func TestParse_version1(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !c.V1 || c.ArchiveSize != 4 || c.Storage.Registry != (RegistryStorage{"registry.example.com/meta/data", true}) || !c.Storage.IsSet() {
+	if !c.V1 || c.ArchiveSize != 4 || c.Storage.Registry != (RegistryStorage{"registry.example.com/meta/data:latest", true}) || !c.Storage.IsSet() {
 		t.Errorf("read %+v", c)
 	}
 	m := c.Mirror
