@@ -104,6 +104,8 @@ func TestStore_Changed(t *testing.T) {
 	signals("a run that records an origin and moves nothing", true)
 	f.must(f.checker().Quarantine(f.ctx, layerOf(one), 1, nil))
 	signals("damage", true)
+	f.blob("a/b", "layer of one")
+	signals("the return of a damaged blob", true)
 	f.must(f.Blobs.Delete(f.ctx, "a/b", layer.Digest))
 	changed()
 	f.must(f.Manifests.Delete(f.ctx, "a/b", one.Digest))
