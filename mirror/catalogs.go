@@ -21,6 +21,11 @@ func (e *engine) newCatalogs() *catalog.Collector {
 	}
 	if e.o.Documents != nil {
 		c.Archive = e.o.Documents
+		if from, ok := e.o.Documents.(interface {
+			Lost(catalog string) []plan.Failure
+		}); ok {
+			c.Lost = from.Lost
+		}
 	}
 	return c
 }

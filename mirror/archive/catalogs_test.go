@@ -1,6 +1,9 @@
 package archive_test
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -71,5 +74,71 @@ func TestGap_operators(t *testing.T) {
 	other := strings.Replace(operators, "sample-database", "sample-logging", 1)
 	if _, err := g.fromDisk(other, g.dir); err == nil || !strings.Contains(err.Error(), "1 of") {
 		t.Errorf("another filter: %v", err)
+	}
+}
+
+// An archive leaves out what those before it have, and an import reads catalogs from it all the same.
+func TestGap_operatorsInSteps(t *testing.T) {
+	g := newGap(t)
+	more := strings.Replace(operators, "    - name: sample-database\n", "    - name: sample-database\n    - name: sample-logging\n", 1)
+	for n, set := range []string{operators, operators, more} {
+		made, err := g.toDisk(set)
+		must(t, err)
+		report, err := g.fromDisk(set, g.moved())
+		if err != nil || len(report.Mirrored) != len(made.Mirrored) {
+			t.Fatalf("archive %d: %+v, %v", n+1, report, err)
+		}
+	}
+	m, err := g.store.Manifests.ByTag(t.Context(), sample.CatalogRepository, "v4.18")
+	must(t, err)
+	of, _ := g.Manifest(sample.CatalogRepository, sample.CatalogTag)
+	if m.Digest == of.Digest {
+		t.Error("the catalog is not filtered")
+	}
+}
+
+// What is left of a catalog goes from directory to directory, whole or filtered again.
+func TestGap_operatorsOfADirectory(t *testing.T) {
+	g := newGap(t)
+	_, err := g.toDisk(operators)
+	must(t, err)
+	found, err := filepath.Glob(filepath.Join(g.dir, "working-dir/operator-catalogs/*/*/filtered-catalogs/*/catalog-config"))
+	if err != nil || len(found) != 1 {
+		t.Fatal(found, err)
+	}
+	files := filepath.Join(t.TempDir(), "own")
+	must(t, os.Rename(found[0], files))
+	_, err = g.fromDisk(operators, g.moved())
+	must(t, err)
+	for _, filter := range []string{"full: true", "packages: [{name: sample-database}]"} {
+		set := "  operators:\n  - catalog: dir://" + files + "\n    targetTag: " + filter[:4] + "\n    " + filter + "\n"
+		made, err := g.toDisk(set)
+		must(t, err)
+		report, err := g.fromDisk(set, g.moved())
+		if err != nil || len(report.Mirrored) != len(made.Mirrored) {
+			t.Errorf("%s: %+v, %v", filter, report, err)
+		}
+		if _, err := g.store.Manifests.ByTag(t.Context(), "own", filter[:4]); err != nil {
+			t.Errorf("%s: %v", filter, err)
+		}
+	}
+}
+
+// An archive that is without an operator is mirrored to its end, and what it lacks is a failure
+// there too.
+func TestGap_operatorsThatFailed(t *testing.T) {
+	g := newGap(t)
+	var coder interface{ ExitCode() int }
+	set := strings.Replace(operators, "    - name: sample-database\n", "    - name: sample-database\n    - name: sample-logging\n      minVersion: 77.0.0\n", 1)
+	made, err := g.toDisk(set)
+	if !errors.As(err, &coder) || coder.ExitCode() != 4 || len(made.Failures) != 1 {
+		t.Fatalf("%+v, %v", made, err)
+	}
+	report, err := g.fromDisk(set, g.dir)
+	if !errors.As(err, &coder) || coder.ExitCode() != 4 || len(report.Failures) != 1 || len(report.Mirrored) != len(made.Mirrored) {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	if f := report.Failures[0]; !strings.Contains(f.Error, "the archive is without it") || !strings.Contains(f.Image.Origin, "package sample-logging") {
+		t.Errorf("it says %s: %s", f.Image.Origin, f.Error)
 	}
 }

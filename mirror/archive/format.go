@@ -91,8 +91,10 @@ type Image struct {
 
 // Failure is an image that is not in an archive although it was planned.
 type Failure struct {
-	Origin string `json:"origin"`
-	Error  string `json:"error"`
+	Type     string   `json:"type,omitempty"`
+	Origin   string   `json:"origin"`
+	Error    string   `json:"error"`
+	Catalogs []string `json:"catalogs,omitempty"` // that are without it, as the image set names them
 }
 
 // entry is one file of an archive. The name of a blob follows from its digest.

@@ -1,9 +1,11 @@
 package archive
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -126,7 +128,7 @@ func (i *images) list() (all []Image, failures []Failure) {
 	if i.plan != nil {
 		for _, p := range i.plan.Images {
 			if i.tags[p.Repository][p.Tag] != p.Digest {
-				failures = append(failures, Failure{p.Origin, "it, or a part of its release, could not be copied"})
+				failures = append(failures, failure(p, "could not be copied"))
 				continue
 			}
 			for tag := range p.Tags() { // with those of its signatures
@@ -135,7 +137,7 @@ func (i *images) list() (all []Image, failures []Failure) {
 			all = append(all, Image{string(p.Type), p.Origin, p.Reference.String(), p.Repository, p.Tag, p.Digest})
 		}
 		for _, f := range i.plan.Failures {
-			failures = append(failures, Failure{f.Image.Origin, f.Error})
+			failures = append(failures, failure(f.Image, f.Error))
 		}
 	}
 	for _, repo := range slices.Sorted(maps.Keys(i.tags)) {
@@ -146,4 +148,44 @@ func (i *images) list() (all []Image, failures []Failure) {
 		}
 	}
 	return all, failures
+}
+
+// failure describes an image that the archive is without, and the catalogs that are without its
+// bundles.
+func failure(i *plan.Image, why string) Failure {
+	f := Failure{Type: string(i.Type), Origin: i.Origin, Error: why}
+	if i.Type.Class().Whole {
+		f.Error = why + ", or a part of its release"
+	}
+	if i.Type == plan.OperatorCatalog {
+		catalog, _, _ := strings.Cut(i.Origin, " package ") // of one that could not be selected
+		f.Catalogs = []string{catalog}
+	}
+	var bundles []string
+	for _, b := range i.Bundles {
+		bundles = append(bundles, b.Name)
+		if !slices.Contains(f.Catalogs, b.Catalog) {
+			f.Catalogs = append(f.Catalogs, b.Catalog)
+		}
+	}
+	if len(bundles) > 0 {
+		f.Error += "; the catalog is without bundle " + strings.Join(bundles, ", ")
+	}
+	return f
+}
+
+// Lost returns what the newest archive is without of an operator catalog, which the image set names
+// so.
+func (a *Archive) Lost(catalog string) (all []plan.Failure) {
+	list := a.parts[len(a.parts)-1].contents
+	if list == nil {
+		return nil
+	}
+	for _, f := range list.Failures {
+		if slices.Contains(f.Catalogs, catalog) {
+			i := &plan.Image{Type: plan.Type(f.Type), Origin: f.Origin}
+			all = append(all, plan.Failed(i, errors.New("the archive is without it: "+f.Error)))
+		}
+	}
+	return all
 }

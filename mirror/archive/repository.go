@@ -8,6 +8,7 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -296,14 +297,16 @@ func (r *reading) Close() error {
 	return nil
 }
 
-// List returns the names of the documents in a directory of working-dir.
-func (a *Archive) List(dir string) (names []string, err error) {
+// List returns the names of what is in a directory of working-dir.
+func (a *Archive) List(dir string) ([]string, error) {
+	names := map[string]bool{}
 	for name := range a.documents {
-		if path.Dir(name) == path.Clean(dir) {
-			names = append(names, path.Base(name))
+		if below, ok := strings.CutPrefix(name, path.Clean(dir)+"/"); ok {
+			first, _, _ := strings.Cut(below, "/")
+			names[first] = true
 		}
 	}
-	return names, nil
+	return slices.Sorted(maps.Keys(names)), nil
 }
 
 // Read returns a document of working-dir, or an error with fs.ErrNotExist.

@@ -66,7 +66,8 @@ type Writer struct {
 	blobs    map[digest.Digest]*placed
 	torn     map[digest.Digest]*placed // places of blobs that did not come whole, for when they do
 	images   *images
-	complete *committed // set when the chunks are whole
+	catalogs map[string]bool // repositories of operator catalogs
+	complete *committed      // set when the chunks are whole
 }
 
 // Create begins an archive in a directory, which it locks. Nothing is written before the first
@@ -195,7 +196,7 @@ func (w *Writer) Existing(_ context.Context, blobs,
 	existingBlobs, existingManifests = map[string][]digest.Digest{}, map[string][]digest.Digest{}
 	for repo, list := range blobs {
 		for _, d := range list {
-			if w.blobs[d] != nil || w.base.digests[d] {
+			if w.has(repo, d) {
 				existingBlobs[repo] = append(existingBlobs[repo], d)
 			}
 		}
@@ -208,6 +209,12 @@ func (w *Writer) Existing(_ context.Context, blobs,
 		}
 	}
 	return existingBlobs, existingManifests, nil, nil
+}
+
+// has reports whether the archive has a blob, or leaves it out. Of an operator catalog it leaves out
+// nothing: an import reads it, and makes it again without a bundle whose image does not arrive.
+func (w *Writer) has(repo string, d digest.Digest) bool {
+	return w.blobs[d] != nil || w.base.digests[d] && !w.catalogs[repo]
 }
 
 // Confirm stages nothing: no blob is unconfirmed.
@@ -293,6 +300,7 @@ func (w *Writer) Planned(_ context.Context, p *plan.Plan) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.images.plan = p
+	w.takeCatalogs(p)
 	if err := w.fits(p); err != nil || w.o.DryRun {
 		return err
 	}
@@ -303,6 +311,22 @@ func (w *Writer) Planned(_ context.Context, p *plan.Plan) error {
 	w.drop(w.blobs, func(d digest.Digest) bool { return !wanted[d] })
 	w.drop(w.torn, func(d digest.Digest) bool { return !wanted[d] })
 	return nil
+}
+
+// takeCatalogs notes where operator catalogs are, and that the archive lacks what only its base has
+// of them.
+func (w *Writer) takeCatalogs(p *plan.Plan) {
+	w.catalogs = map[string]bool{}
+	for _, i := range p.Images {
+		if i.Type == plan.OperatorCatalog {
+			w.catalogs[i.Repository] = true
+		}
+	}
+	for repo, b := range p.Distinct() {
+		if w.catalogs[repo] && w.base.digests[b.Digest] && w.blobs[b.Digest] == nil {
+			p.Missing += b.Size
+		}
+	}
 }
 
 // drop gives up the places of some blobs.

@@ -25,6 +25,8 @@ type Collector struct {
 	// Archive has the documents of the archive that is mirrored from; nil: none is. In it a filtered
 	// catalog is an image of its own, and no original is needed.
 	Archive Documents
+	// Lost returns what the archive is without of a catalog; nil: that is not known.
+	Lost func(catalog string) []plan.Failure
 	// Held reads what earlier runs have left in the workspace, and no source: Collect adds what of
 	// that the configuration means, whole catalogs too.
 	Held bool

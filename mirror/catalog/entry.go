@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -33,7 +34,7 @@ type entry struct {
 	content  fs.FS              // its files
 	index    *operator.Index
 	chosen   map[plan.Bundle]bool         // whose images were asked for
-	plain    bool                         // the catalog is a directory of files, and no image
+	plain    bool                         // what is read is a directory of files, and no image
 	starts   map[string]map[string]string // what its channels begin with
 	built    bool
 }
@@ -63,7 +64,11 @@ func (e *entry) repository() string {
 }
 
 // local reports whether the catalog is on this host: an OCI layout, or its plain files.
-func (e *entry) local() bool { return e.plain || e.ref.IsLayout() }
+func (e *entry) local() bool { return e.ofFiles() || e.ref.IsLayout() }
+
+// ofFiles reports whether the catalog is the files of a directory of this host, or in an archive the
+// image that was made of them.
+func (e *entry) ofFiles() bool { return e.ref.Transport == "dir" }
 
 // tag returns the catalog's tag at a destination, "" for one that is made of its digest.
 func (e *entry) tag() string {
@@ -103,7 +108,7 @@ func (e *entry) parse() (err error) {
 		e.ref, err = imageset.ParseReference(e.ask.Catalog)
 		return err
 	}
-	if e.plain = true; dir == "" {
+	if e.plain = e.Archive == nil; dir == "" {
 		return hint.New(errors.New("catalog dir:// names no directory"), "write catalog: dir:///PATH, a directory of a file-based catalog")
 	}
 	if dir, err = filepath.Abs(dir); err == nil && !image.ValidRepository(path.Base(dir)) && e.ask.TargetCatalog == "" {
@@ -153,8 +158,21 @@ func (e *entry) findInArchive(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	for _, f := range e.lost() {
+		if f.Image.Origin == e.ask.Catalog {
+			return f.Cause
+		}
+	}
 	return hint.New(fmt.Errorf("the archive has no catalog %s that was filtered as this entry asks", e.ask.Catalog),
 		"mirror from it with the image set configuration that it was made with, or make an archive with this one")
+}
+
+// lost returns what the archive that is read is without of the catalog.
+func (e *entry) lost() []plan.Failure {
+	if e.Archive == nil || e.Lost == nil {
+		return nil
+	}
+	return e.Lost(e.ask.Catalog)
 }
 
 // originals returns the digests that the original may have: the entry's own, the one that the
@@ -198,13 +216,19 @@ func (e *entry) collect(ctx context.Context, p *plan.Plan) (err error) {
 	if err := e.read(ctx); err != nil {
 		return err
 	}
-	if e.plain {
+	if e.ofFiles() {
 		p.Warnings = append(p.Warnings, fmt.Sprintf("%s: the image that is made of %s has no opm: OLM v1 reads it (ClusterCatalog), and OLM v0 cannot start it (CatalogSource)", e.image.Reason, e.ask.Catalog))
 	}
 	if err := e.addImages(ctx, p); err != nil {
 		return err
 	}
 	e.template(p)
+	for _, f := range e.lost() {
+		same := func(o plan.Failure) bool { return o.Image.Origin == f.Image.Origin && o.Error == f.Error }
+		if f.Image.Reason = e.image.Reason; !slices.ContainsFunc(p.Failures, same) { // by another entry of the catalog
+			p.Failures = append(p.Failures, f)
+		}
+	}
 	return nil
 }
 
