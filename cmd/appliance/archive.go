@@ -16,6 +16,12 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 )
 
+// archiveV1 is what archives of version 1 say of themselves.
+type archiveV1 struct {
+	metadata  []byte
+	sequences []int
+}
+
 // archiveOptions are the flags of a mirror to or from archives.
 type archiveOptions struct {
 	from    []string
@@ -23,6 +29,7 @@ type archiveOptions struct {
 	have    string
 	strict  bool
 	partial bool
+	v1      archiveV1
 	size    int64 // GiB of a file of the archive; 0: that of the image set
 }
 
@@ -156,6 +163,7 @@ func (o *archiveOptions) fromArchives(ctx context.Context, run *mirror.Options) 
 			a.Alias(ref.Name()+":"+ref.Tag, cmp.Or(i.TargetRepo, ref.DestinationPath()), cmp.Or(i.TargetTag, ref.DestinationTag()))
 		}
 	}
+	o.v1.metadata, o.v1.sequences = a.V1()
 	run.Documents, run.Workspace = a, cmp.Or(run.Workspace, dirs[0])
 	run.Open = func(ref imageset.Reference) (mirror.Source, error) { return a.Repository(ref.Name(), ref.Path), nil }
 	return a.Close, nil

@@ -141,7 +141,7 @@ listed; else the sum of
 			if !o.set.v1 {
 				return runMirror(c.Context(), std, o, args[0])
 			}
-			err := o.readV1(c.Flags(), args[0])
+			err := o.readV1(c.Context(), c.Flags(), args[0])
 			if err == nil {
 				err = runMirror(c.Context(), std, o, args[0])
 			}
@@ -269,6 +269,10 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 	}
 	defer func() { err = errors.Join(err, end()) }()
 	past, done, err := o.goOn(ctx, argument, destinationKeys, &run)
+	if errors.As(err, new(metadata.SameError)) && len(o.from) > 0 {
+		progress.say("No diff from previous mirror (sequence is the same), nothing to do")
+		return nil
+	}
 	if err != nil {
 		return err
 	}

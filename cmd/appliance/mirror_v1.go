@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,7 +11,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/mirror/archive"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
+	"github.com/mirror-appliance/appliance/mirror/metadata"
 )
 
 // workspaceV1 is the default of oc-mirror v1's --dir.
@@ -61,7 +64,7 @@ func (o *mirrorOptions) imageSet() (*imageset.Config, error) {
 
 // readV1 checks a command line of version 1, in its words and order, and sets the flags of version 2
 // that mean the same.
-func (o *mirrorOptions) readV1(f *pflag.FlagSet, destination string) error {
+func (o *mirrorOptions) readV1(ctx context.Context, f *pflag.FlagSet, destination string) error {
 	scheme, _, ok := strings.Cut(destination, "://")
 	toDisk, toRegistry := scheme == "file", scheme == "docker"
 	switch {
@@ -79,9 +82,6 @@ func (o *mirrorOptions) readV1(f *pflag.FlagSet, destination string) error {
 		return errors.New("must specify --config or --from with registry destination")
 	case isSet(f, "manifests-only") && len(o.from) == 0:
 		return errors.New("must specify a path to an archive with --from with --manifest-only")
-	case o.config == "":
-		return hint.New(errors.New("mirroring from an archive without --config is not built yet"),
-			"-c FILE, with the image set that the archive was made of")
 	}
 	o.skipPruning, o.skipCheck = isSet(f, "skip-pruning"), isSet(f, "skip-metadata-check")
 	for i, from := range o.from {
@@ -94,5 +94,37 @@ func (o *mirrorOptions) readV1(f *pflag.FlagSet, destination string) error {
 	if toRegistry && o.workspace == "" {
 		o.workspace = "file://" + cmp.Or(f.Lookup("dir").Value.String(), workspaceV1)
 	}
+	if o.config == "" {
+		return o.imageSetOfArchive(ctx)
+	}
 	return nil
+}
+
+// imageSetOfArchive takes the image set from the metadata of the archive that is mirrored from. It is named by
+// the metadata's uid, so that all archives of one image set are of one.
+func (o *mirrorOptions) imageSetOfArchive(ctx context.Context) (err error) {
+	var dirs []string
+	for _, from := range o.from {
+		dirs = append(dirs, strings.TrimPrefix(from, "file://"))
+	}
+	a, err := archive.Open(ctx, dirs...)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.Close()) }()
+	raw, _ := a.V1()
+	if raw == nil {
+		return hint.New(errors.New("the archive does not have its image set: it is not one of oc-mirror v1"), "-c FILE, with the image set that the archive was made of")
+	}
+	of, err := metadata.Parse(raw)
+	if err != nil {
+		return err
+	}
+	text, err := of.ImageSet()
+	if err != nil {
+		return err
+	}
+	o.config = "mirror-" + of.UID.String()
+	o.set.config, err = imageset.ParseV1(o.config, text)
+	return err
 }

@@ -16,10 +16,16 @@ import (
 )
 
 // pastV1 is where a mirror of version 1 is remembered: at its source, and at its destination.
-type pastV1 struct{ stores []metadata.Store }
+type pastV1 struct {
+	stores  []metadata.Store
+	archive *metadata.Metadata // of the archive that is mirrored from
+}
 
 // write writes what is to be remembered, nil for nothing.
 func (p pastV1) write(ctx context.Context, next *metadata.Metadata) error {
+	if next == nil {
+		next = p.archive
+	}
 	if next == nil {
 		return nil
 	}
@@ -52,7 +58,8 @@ func (o *mirrorOptions) goOn(ctx context.Context, argument string, keys authn.Ke
 	toRegistry := !strings.HasPrefix(argument, "file://")
 	stored := o.set.v1 && run.Config.Storage.IsSet() && len(o.from) == 0
 	var at *pruner
-	if toRegistry && (o.prune || stored) {
+	published := o.set.v1 && len(o.v1.metadata) > 0
+	if toRegistry && (o.prune || stored || published) {
 		if at, err = open(run.Registry, false); err != nil {
 			return past, done, err
 		}
@@ -60,8 +67,11 @@ func (o *mirrorOptions) goOn(ctx context.Context, argument string, keys authn.Ke
 	if o.prune || stored && toRegistry && !o.skipPruning {
 		run.Prune = at
 	}
+	if published {
+		past, err = o.publish(ctx, at, path.Join(run.Prefix, "oc-mirror"))
+	}
 	if !stored {
-		return past, done, nil
+		return past, done, err
 	}
 	source, err := storeV1(run.Config.Storage, open)
 	if err != nil {
@@ -79,7 +89,7 @@ func (o *mirrorOptions) goOn(ctx context.Context, argument string, keys authn.Ke
 	}
 	there := metadata.Image{Registry: at, Repository: path.Join(run.Prefix, "oc-mirror"), Tag: run.Past.UID.String()}
 	past.stores = append(past.stores, there)
-	return past, done, o.checkSequence(ctx, run.Past.PastMirror.Sequence+1, there)
+	return past, done, o.checkSequence(ctx, []int{run.Past.PastMirror.Sequence + 1}, there)
 }
 
 // storeV1 returns where storageConfig has the metadata.
@@ -98,8 +108,23 @@ func storeV1(s imageset.Storage, open func(registry string, insecure bool) (*pru
 	return metadata.Image{Registry: at, Repository: ref.Repository(), Tag: ref.Tag}, nil
 }
 
-// checkSequence checks that a run follows the last one to its destination, in version 1's words.
-func (o *mirrorOptions) checkSequence(ctx context.Context, sequence int, there metadata.Store) error {
+// publish checks that archives follow the last one at their destination, which has the metadata of the newest
+// after the run. What is for a single use is not remembered.
+func (o *mirrorOptions) publish(ctx context.Context, at *pruner, repository string) (past pastV1, err error) {
+	of, err := metadata.Parse(o.v1.metadata)
+	if err != nil || of.SingleUse {
+		return past, err
+	}
+	there := metadata.Image{Registry: at, Repository: repository, Tag: of.UID.String()}
+	if err := o.checkSequence(ctx, o.v1.sequences, there); err != nil {
+		return past, fmt.Errorf("error during publishing, %w", err)
+	}
+	return pastV1{[]metadata.Store{there}, of}, nil
+}
+
+// checkSequence checks that one of some sequences follows the last run to its destination, in version 1's
+// words.
+func (o *mirrorOptions) checkSequence(ctx context.Context, sequences []int, there metadata.Store) error {
 	if o.skipCheck || o.skipPruning { // as there
 		return nil
 	}
@@ -107,7 +132,11 @@ func (o *mirrorOptions) checkSequence(ctx context.Context, sequence int, there m
 	if err != nil {
 		return err
 	}
-	err = metadata.Check(sequence, last)
+	for _, n := range sequences {
+		if err = metadata.Check(n, last); err == nil {
+			return nil
+		}
+	}
 	if errors.As(err, new(metadata.SameError)) {
 		return hint.New(err, "the destination has a run that storageConfig does not have: restore that, or leave the check out: --skip-metadata-check")
 	}

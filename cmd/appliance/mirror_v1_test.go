@@ -63,19 +63,18 @@ func TestMirrorV1_results(t *testing.T) {
 	}
 }
 
-// An archive of version 1 needs the image set, and no file:// before its name.
-//
-// Spec: oc-mirror 9.1, 9.3.
-func TestMirrorV1_fromItsArchive(t *testing.T) {
-	s := newMirrorSetup(t)
-	t.Chdir(t.TempDir())
-	config, layer := "{}", "a layer"
+// archiveOfV1 writes an archive of version 1 with an image, and returns its manifest.
+func archiveOfV1(t *testing.T, sequence int) (manifest string) {
+	t.Helper()
+	config, layer := "{}", fmt.Sprint("a layer of ", sequence)
 	d := func(text string) string { return digest.FromString(text).String() }
-	manifest := fmt.Sprintf(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":%d},`+
+	manifest = fmt.Sprintf(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":%d},`+
 		`"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":%q,"size":%d}]}`, d(config), len(config), d(layer), len(layer))
+	metadata := fmt.Sprintf(`{"kind":"Metadata","apiVersion":"mirror.openshift.io/v1alpha2","uid":"b8d4c0f6-0d4e-4a3c-9d55-4fb6cb0b1f5c","singleUse":false,"pastMirror":{"timestamp":1,"sequence":%d,`+
+		`"mirror":{"platform":{},"additionalImages":[{"name":"registry.example.com/ns/app"}],"helm":{}}}}`, sequence)
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
-	for name, text := range map[string]string{"publish/.metadata.json": `{"pastMirror":{"sequence":1}}`, "v2/ns/app/manifests/" + d(manifest): manifest,
+	for name, text := range map[string]string{"publish/.metadata.json": metadata, "v2/ns/app/manifests/" + d(manifest): manifest,
 		"blobs/" + d(config): config, "blobs/" + d(layer): layer} {
 		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: int64(len(text)), Mode: 0o644}); err != nil {
 			t.Fatal(err)
@@ -85,21 +84,78 @@ func TestMirrorV1_fromItsArchive(t *testing.T) {
 		}
 	}
 	link := &tar.Header{Typeflag: tar.TypeSymlink, Name: "v2/ns/app/manifests/latest", Linkname: d(manifest)}
-	if err := errors.Join(w.WriteHeader(link), w.Close(), os.WriteFile("mirror_seq1_000000.tar", b.Bytes(), 0o600)); err != nil {
+	if err := errors.Join(w.WriteHeader(link), w.Close(), os.WriteFile(fmt.Sprintf("mirror_seq%d_000000.tar", sequence), b.Bytes(), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	file := s.writeV1(t, "mirror:\n  additionalImages: [{name: 'registry.example.com/ns/app'}]\n")
-	code, stdout, stderr := command("mirror", "-c", file, "--from", "mirror_seq1_000000.tar", "docker://"+s.destination, "--dest-use-http")
-	if code != 0 {
-		t.Fatalf("exit code %d\n%s%s", code, stdout, stderr)
-	}
-	response, err := http.Get("http://" + s.destination + "/v2/ns/app/manifests/latest")
+	return manifest
+}
+
+// manifest returns what the destination has under a tag.
+func (s *mirrorSetup) manifest(t *testing.T, repository, tag string) string {
+	t.Helper()
+	response, err := http.Get("http://" + s.destination + "/v2/" + repository + "/manifests/" + tag)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
-	if got, err := io.ReadAll(response.Body); err != nil || string(got) != manifest {
-		t.Errorf("the registry has %s, %v", got, err)
+	got, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(got)
+}
+
+// An archive of version 1 needs no file:// before its name, and no image set: it has its own.
+//
+// Spec: oc-mirror 9.1, 9.3.
+func TestMirrorV1_fromItsArchive(t *testing.T) {
+	for _, given := range []bool{true, false} {
+		s := newMirrorSetup(t)
+		t.Chdir(t.TempDir())
+		manifest := archiveOfV1(t, 1)
+		args := []string{"mirror", "--from", "mirror_seq1_000000.tar", "docker://" + s.destination, "--dest-use-http", "--v1"}
+		if given {
+			args = append(args, "-c", s.writeV1(t, "mirror:\n  additionalImages: [{name: 'registry.example.com/ns/app'}]\n"))
+		}
+		code, stdout, stderr := command(args...)
+		if code != 0 {
+			t.Fatalf("exit code %d\n%s%s", code, stdout, stderr)
+		}
+		if got := s.manifest(t, "ns/app", "latest"); got != manifest {
+			t.Errorf("the registry has %s", got)
+		}
+	}
+}
+
+// Archives are published in their order, once each.
+//
+// Spec: oc-mirror 9.4.
+func TestMirrorV1_sequenceOfArchives(t *testing.T) {
+	s := newMirrorSetup(t)
+	t.Chdir(t.TempDir())
+	var manifests []string
+	for n := range 4 {
+		manifests = append(manifests, archiveOfV1(t, n+1))
+	}
+	publish := func(from, flags string, wantCode int, want string) {
+		t.Helper()
+		code, stdout, stderr := command(append([]string{"mirror", "--from", from, "docker://" + s.destination, "--dest-use-http", "--v1"}, strings.Fields(flags)...)...)
+		if code != wantCode || !strings.Contains(stdout+stderr, want) {
+			t.Errorf("from %s: exit code %d\n%s%s", from, code, stdout, stderr)
+		}
+	}
+	publish("mirror_seq2_000000.tar", "", 1, "error during publishing, expecting imageset with prefix mirror_seq1: invalid mirror sequence order, want 1, got 2")
+	publish("mirror_seq1_000000.tar", "", 0, "mirrored successfully")
+	publish("mirror_seq1_000000.tar", "", 0, "No diff from previous mirror (sequence is the same), nothing to do")
+	publish("mirror_seq3_000000.tar", "", 1, "want 2, got 3")
+	if got := s.manifest(t, "ns/app", "latest"); got != manifests[0] {
+		t.Errorf("the registry has %s", got)
+	}
+	publish(".", "", 0, "mirrored successfully") // all of them, of which the second follows
+	publish(".", "", 0, "No diff from previous mirror")
+	publish("mirror_seq2_000000.tar", "--skip-metadata-check", 0, "mirrored successfully")
+	if got := s.manifest(t, "ns/app", "latest"); got != manifests[1] {
+		t.Errorf("the registry has %s", got)
 	}
 }
 
@@ -117,7 +173,7 @@ func TestMirrorV1_refuses(t *testing.T) {
 		"file://x --from y -c " + file:           "must specify a registry destination",
 		"file://x --v1":                          "must specify a configuration file with --config",
 		"docker://x --v1":                        "must specify --config or --from with registry destination",
-		"docker://x --v1 --from y":               "mirroring from an archive without --config is not built yet",
+		"docker://x --v1 --from y":               "--from: stat y: no such file or directory",
 		"docker://x --from none -c " + file:      "--from: stat none: no such file or directory",
 		"docker://x --manifests-only -c " + file: "must specify a path to an archive with --from with --manifest-only",
 		"docker://x --v1 -c none":                "read image set configuration: open none",

@@ -28,6 +28,7 @@ type part struct {
 	digests   map[string]digest.Digest // of documents, by name
 	tags      map[string]digest.Digest
 	origins   map[string]digest.Digest // of version 1: by the name at the source
+	metadata  []byte                   // of version 1
 }
 
 // key stands for the name of an entry: an archive can have millions.

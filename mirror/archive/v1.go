@@ -126,6 +126,7 @@ func (p *part) readMetadata(at span) error {
 	if err != nil {
 		return err
 	}
+	p.metadata = data
 	var m metadata
 	if err := json.Unmarshal(data, &m); err != nil {
 		return at.damaged("%s: %w", metadataV1, err)
@@ -141,4 +142,14 @@ func (p *part) readMetadata(at span) error {
 		}
 	}
 	return nil
+}
+
+// V1 returns the metadata of the newest archive of version 1, and the sequences of all; none for others.
+func (a *Archive) V1() (metadata []byte, sequences []int) {
+	for _, p := range a.parts {
+		if n := p.v1(); n > 0 {
+			metadata, sequences = p.metadata, append(sequences, n)
+		}
+	}
+	return metadata, sequences
 }

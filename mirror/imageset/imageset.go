@@ -221,6 +221,11 @@ func Parse(name string, data []byte) (*Config, error) {
 	return parse(name, data, imageSetKind, version2)
 }
 
+// ParseV1 is Parse for a file of version 1.
+func ParseV1(name string, data []byte) (*Config, error) {
+	return parse(name, data, imageSetKind, version1)
+}
+
 func parse(name string, data []byte, kind string, v version) (*Config, error) {
 	d := &decoder{Decoder: yamlkeys.Decoder{
 		Lenient: true, UnknownHint: unknownHint, Lines: map[string]int{},

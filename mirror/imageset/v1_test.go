@@ -131,3 +131,16 @@ func TestOperator_UniqueName(t *testing.T) {
 		}
 	}
 }
+
+// Version 1 remembers an image set as JSON, with null for what has no packages.
+//
+// Spec: oc-mirror 9.4.
+func TestParseV1_asItIsRemembered(t *testing.T) {
+	c, err := ParseV1("mirror-uid", []byte(`{"apiVersion":"mirror.openshift.io/v1alpha2","kind":"ImageSetConfiguration","mirror":{"platform":{"graph":true,
+		"channels":[{"name":"stable-4.18","type":"ocp","minVersion":"4.18.1","maxVersion":"4.18.2"}],"architectures":["amd64"]},
+		"operators":[{"packages":null,"catalog":"registry.redhat.io/redhat/redhat-operator-index:v4.18"}],
+		"additionalImages":[{"name":"quay.io/a/b:v1"}],"helm":{"repositories":[{"url":"https://charts.example.com","name":"r","charts":null}]}}}`))
+	if err != nil || !c.V1 || len(c.Mirror.Operators) != 1 || c.Mirror.Platform.Channels[0].MaxVersion != "4.18.2" || c.File != "mirror-uid" {
+		t.Errorf("read %+v, %v", c, err)
+	}
+}

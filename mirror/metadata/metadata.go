@@ -95,8 +95,8 @@ func New() *Metadata {
 	return &Metadata{Kind: kind, APIVersion: apiVersion, UID: uuid.New()}
 }
 
-// parse reads metadata. Unknown fields are those of a later version, which Write would lose.
-func parse(data []byte) (*Metadata, error) {
+// Parse reads metadata. Unknown fields are those of a later version, which Write would lose.
+func Parse(data []byte) (*Metadata, error) {
 	m := &Metadata{}
 	if err := json.Unmarshal(data, m); err != nil {
 		return nil, fmt.Errorf("metadata of oc-mirror v1: %w", err)
@@ -113,6 +113,11 @@ func (m *Metadata) Next(run PastMirror, all []Association) *Metadata {
 	run.Sequence = m.PastMirror.Sequence + 1
 	next.PastMirror, next.PastAssociations = run, all
 	return &next
+}
+
+// ImageSet returns the image set of the last run, as a file has it.
+func (m *Metadata) ImageSet() ([]byte, error) {
+	return json.Marshal(map[string]any{"kind": "ImageSetConfiguration", "apiVersion": apiVersion, "mirror": m.PastMirror.Mirror})
 }
 
 // SameError says that a sequence has been published already: there is nothing to do.

@@ -41,7 +41,7 @@ func Read(ctx context.Context, from Store) (*Metadata, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the metadata of oc-mirror v1: %w", err)
 	}
-	return parse(data)
+	return Parse(data)
 }
 
 // Write writes metadata.
