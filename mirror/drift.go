@@ -122,6 +122,9 @@ func PlanPrune(ctx context.Context, o Options, at Pruner, list DeleteList) (*Del
 		return nil, hint.New(fmt.Errorf("nothing is listed, since %d images of the image set are not at the destination yet", len(drift.Missing)+len(drift.Changed)),
 			"run appliance mirror first, so that what replaces the images is there")
 	}
+	if err := e.checkAbsent(); err != nil {
+		return nil, err
+	}
 	d := &Deletion{Items: items(e, drift.images), Failures: []plan.Failure{}}
 	if len(d.Items) == 0 {
 		return d, nil

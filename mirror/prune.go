@@ -3,11 +3,13 @@ package mirror
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
@@ -46,6 +48,9 @@ func (e *engine) unasked(p *plan.Plan) (all []*plan.Image, err error) {
 // prune deletes what is no longer asked for after a run in which nothing failed, and adds it to the
 // report. What replaces it is there. The report is written before, since it says which content stays.
 func (e *engine) prune(ctx context.Context, p *plan.Plan, r *Report) error {
+	if err := e.checkAbsent(); err != nil {
+		return err
+	}
 	images, err := e.unasked(p)
 	if err == nil {
 		err = e.writeReport(r)
@@ -56,11 +61,25 @@ func (e *engine) prune(ctx context.Context, p *plan.Plan, r *Report) error {
 	return err
 }
 
+// checkAbsent returns an error where a package that is asked for is not in its catalog, which may have lost it
+// for a day, or its name is misspelt: its images are to stay.
+func (e *engine) checkAbsent() error {
+	absent := e.catalogs.Absent()
+	if len(absent) == 0 {
+		return nil
+	}
+	return hint.New(fmt.Errorf("nothing is deleted, since the image set asks for what does not exist: %s", strings.Join(absent, ", ")),
+		"correct the name, or take the package out of the image set, and run the same command again")
+}
+
 // planPrune adds what a run would delete to a plan, unless images cannot be planned: nothing is deleted
 // then.
 func (e *engine) planPrune(p *plan.Plan) error {
 	if e.o.Prune == nil || len(p.Failures) > 0 {
 		return nil
+	}
+	if err := e.checkAbsent(); err != nil {
+		return err
 	}
 	images, err := e.unasked(p)
 	for _, i := range images {

@@ -78,6 +78,27 @@ func TestRun_pruningFails(t *testing.T) {
 	s.holds(t, "samples/docker", "v1", s.digest(t, "samples/docker", "v1"))
 }
 
+// A package that its catalog has lost keeps its images.
+func TestRun_doesNotPruneWhatACatalogLacks(t *testing.T) {
+	const packages = "  operators:\n  - {catalog: 'HOST/redhat/redhat-operator-index:v4.18', packages: [{name: sample-database}, {name: %s}]}\n"
+	s := newSetup(t, oneImage)
+	s.keeping(t, strings.Replace(packages, "%s", "sample-logging", 1))
+	misspelt := strings.Replace(packages, "%s", "sample-loging", 1)
+	const want = "package sample-loging"
+	if _, _, err := mirror.DryRun(t.Context(), s.options(t, misspelt, s.pruning)); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("a dry run: %v", err)
+	}
+	if r, err := mirror.Run(t.Context(), s.options(t, misspelt, s.pruning)); err == nil || !strings.Contains(err.Error(), want) || r.Pruned != nil {
+		t.Errorf("a run: %+v, %v", r, err)
+	}
+	if _, err := mirror.PlanPrune(t.Context(), s.options(t, misspelt, s.pruning), pruner{Store: s.store}, mirror.DeleteList{ID: "prune"}); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("a plan: %v", err)
+	}
+	if tags := s.tags(t, "operators/sample-logging-bundle"); len(tags) == 0 {
+		t.Error("the bundles of the package are gone")
+	}
+}
+
 type undeletable struct{ mirror.Pruner }
 
 func (undeletable) Delete(context.Context, string, string) error {

@@ -55,6 +55,19 @@ func (c *Collector) Starts() map[string]map[string]map[string]string {
 	return all
 }
 
+// Absent returns the packages that are asked for and that the catalogs do not have, which is a warning of
+// the plan.
+func (c *Collector) Absent() (all []string) {
+	for _, e := range c.entries {
+		for _, p := range e.ask.Packages {
+			if e.selected != nil && !e.selected[p.Name] {
+				all = append(all, e.ask.Catalog+" package "+p.Name)
+			}
+		}
+	}
+	return all
+}
+
 // Made is the image of a catalog, and where it is read. Of an image that is copied as it is the
 // source is nil.
 type Made struct {

@@ -36,6 +36,7 @@ type entry struct {
 	chosen   map[plan.Bundle]bool         // whose images were asked for
 	plain    bool                         // what is read is a directory of files, and no image
 	starts   map[string]map[string]string // what its channels begin with
+	selected map[string]bool              // the packages; nil: they are those of an archive
 	built    bool
 }
 
@@ -243,7 +244,10 @@ func (e *entry) addImages(ctx context.Context, p *plan.Plan) error {
 		e.chosen[plan.Bundle{Catalog: e.ask.Catalog, Package: b.Package, Name: b.Name}] = true
 	}
 	if e.Archive == nil && !e.Held {
-		e.starts = selection.Starts()
+		e.starts, e.selected = selection.Starts(), map[string]bool{}
+		for _, p := range selection.Packages {
+			e.selected[p.Name] = true
+		}
 	}
 	related, warnings, err := selection.Images(ctx, e.content)
 	if err != nil {
