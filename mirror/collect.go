@@ -215,7 +215,8 @@ func (e *engine) collisions(p *plan.Plan) {
 
 // readAll reads the manifests of all images. An image that cannot be read is a failure of the plan,
 // and so is the release that needs it. Once a source has failed, the rest of that release is not
-// asked for: a registry that is down is down for it too. What does not exist is named completely.
+// asked for: a registry that is down is down for it too. What does not exist is named completely. An
+// image that is named by digest and is at the destination needs nothing of its source.
 func (e *engine) readAll(ctx context.Context, p *plan.Plan) error {
 	var g errgroup.Group
 	g.SetLimit(e.o.ParallelImages)
@@ -236,6 +237,9 @@ func (e *engine) readAll(ctx context.Context, p *plan.Plan) error {
 			within, done := e.watch(ctx)
 			defer done()
 			err := stalled(within, watched(within, func() error { return e.sources.Read(within, image) }))
+			if err != nil && e.readHeld(ctx, image) {
+				err = nil
+			}
 			e.o.Events(Event{Kind: Resolved, Image: image, Err: err})
 			if err != nil {
 				mu.Lock()

@@ -263,3 +263,30 @@ func (v *inventory) confirms(ctx context.Context, image *plan.Image, b ocispec.D
 	v.confirmed[at] = true
 	return true
 }
+
+// readHeld reads the manifests of an image that is named by digest from the destination, and reports
+// whether all are there. What it lacks of their blobs is found out when the image is copied.
+func (e *engine) readHeld(ctx context.Context, i *plan.Image) bool {
+	if e.o.Held == nil || i.Reference.Digest == "" {
+		return false
+	}
+	w := &walk{
+		seen: map[digest.Digest]bool{}, platforms: i.Platforms, found: map[string]bool{},
+		fetch: func(ctx context.Context, ref string) (ocispec.Descriptor, []byte, error) {
+			desc, body, err := e.o.Held(ctx, i.Repository, ref)
+			if err == nil && digest.FromBytes(body).String() != ref {
+				err = fmt.Errorf("the destination has another manifest for %s", ref)
+			}
+			return desc, body, err
+		},
+	}
+	root, err := w.manifest(ctx, i.Reference.Digest.String(), 0)
+	if err == nil {
+		err = w.complete()
+	}
+	if err != nil {
+		return false
+	}
+	i.Digest, i.Manifests = root, w.manifests
+	return true
+}

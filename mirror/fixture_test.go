@@ -166,7 +166,7 @@ func (s *setup) options(t *testing.T, config string, change ...options) mirror.O
 			Render: func(_ context.Context, c helm.Chart) (helm.Rendered, error) { return render.Chart(c) },
 		},
 		Version: "v1.2.3", Now: func() time.Time { return time.Date(2026, 11, 20, 22, 58, 33, 0, time.UTC) },
-		Sleep: noSleep, Events: s.events.add,
+		Sleep: noSleep, Events: s.events.add, Held: pruner{Store: s.store}.Manifest,
 	}
 	for _, f := range change {
 		f(&o)

@@ -45,6 +45,9 @@ type Options struct {
 	Open func(imageset.Reference) (Source, error)
 	// Begin begins a run at the destination. The name describes it to people.
 	Begin func(ctx context.Context, name string) (Destination, error)
+	// Held reads a manifest that the destination has; nil: it cannot be read. An image that is named by
+	// digest is read there when its source fails.
+	Held ReadManifest
 	// Registry is the destination's host[:port], and Prefix the path below it. Both
 	// are for names only.
 	Registry, Prefix string

@@ -27,7 +27,8 @@ type Present struct {
 }
 
 // ReadManifest reads the manifest that a tag or digest names in a repository. The error is
-// fs.ErrNotExist if there is none, or if its configuration or a layer is missing.
+// fs.ErrNotExist if there is none; NewPresent wants one that is that also if a configuration or a layer
+// is missing.
 type ReadManifest func(ctx context.Context, repository, ref string) (ocispec.Descriptor, []byte, error)
 
 // NewPresent returns a Present of a registry, by what its runs recorded.

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"sync"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mirror-appliance/appliance/mirror"
@@ -132,7 +135,21 @@ func (s *scheduled) mirror(ctx context.Context, events func(mirror.Event)) (*mir
 	o.Begin = func(ctx context.Context, name string) (mirror.Destination, error) {
 		return s.store.Runs.Begin(ctx, name)
 	}
+	o.Held = s.held
 	return mirror.Run(ctx, o)
+}
+
+// held reads a manifest of the store.
+func (s *scheduled) held(ctx context.Context, repo, ref string) (ocispec.Descriptor, []byte, error) {
+	get := func() (store.Manifest, error) { return s.store.Manifests.ByTag(ctx, repo, ref) }
+	if d := digest.Digest(ref); d.Validate() == nil {
+		get = func() (store.Manifest, error) { return s.store.Manifests.Get(ctx, repo, d) }
+	}
+	m, err := get()
+	if errors.Is(err, store.ErrNotFound) {
+		err = fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+	}
+	return m.Descriptor(), m.Body, err
 }
 
 // following turns the events of a run into progress.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/opencontainers/go-digest"
@@ -195,6 +196,32 @@ func (o *mirrorOptions) pruner(ctx context.Context, registry string, keys authn.
 		}, nil
 	})
 	return &pruner{registries, registry, to}, tlsConfig, nil
+}
+
+// holds lets a run into a registry read what that has. It is opened once something is to be read.
+// The function returned closes it.
+func (o *mirrorOptions) holds(destination string, keys authn.Keychain, run *mirror.Options) (done func()) {
+	if !strings.HasPrefix(destination, "docker://") {
+		return func() {}
+	}
+	var opened *pruner
+	open := sync.OnceValues(func() (at *pruner, err error) {
+		at, _, err = o.pruner(context.Background(), run.Registry, keys, o.log)
+		opened = at
+		return at, err
+	})
+	run.Held = func(ctx context.Context, repo, ref string) (ocispec.Descriptor, []byte, error) {
+		at, err := open()
+		if err != nil {
+			return ocispec.Descriptor{}, nil, err
+		}
+		return at.Manifest(ctx, repo, ref)
+	}
+	return func() {
+		if opened != nil {
+			opened.registries.Close()
+		}
+	}
 }
 
 // Manifest implements mirror.Pruner.

@@ -96,6 +96,7 @@ func against[T any](ctx context.Context, std stdio, o mirrorOptions, argument st
 		return result, err
 	}
 	defer at.registries.Close()
+	run.Held = at.Manifest
 	return f(ctx, run, at)
 }
 

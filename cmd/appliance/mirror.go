@@ -268,6 +268,8 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 		return err
 	}
 	defer func() { err = errors.Join(err, end()) }()
+	held := o.holds(argument, destinationKeys, &run)
+	defer held()
 	past, done, err := o.goOn(ctx, argument, destinationKeys, &run)
 	if errors.As(err, new(metadata.SameError)) && len(o.from) > 0 {
 		progress.say("No diff from previous mirror (sequence is the same), nothing to do")
