@@ -64,7 +64,9 @@ func (e *engine) next(r *Report) (*metadata.Metadata, error) {
 		run.Platforms = append(run.Platforms, metadata.Platform{Channel: channel, MinVersion: begun.Channels[channel]})
 	}
 	for _, o := range e.o.Config.Mirror.Operators {
-		run.Operators = append(run.Operators, operatorV1(o, begun.Operators[o.UniqueName()]))
+		of := operatorV1(o, begun.Operators[o.UniqueName()])
+		of.ImagePin = e.catalogs.Pins()[of.Catalog]
+		run.Operators = append(run.Operators, of)
 	}
 	for _, i := range r.Mirrored {
 		run.Associations = append(run.Associations, e.associations(i)...)
@@ -73,7 +75,7 @@ func (e *engine) next(r *Report) (*metadata.Metadata, error) {
 }
 
 func operatorV1(o imageset.Operator, packages map[string]map[string]string) metadata.Operator {
-	to := metadata.Operator{Catalog: o.UniqueName(), ImagePin: o.Catalog, Packages: []metadata.Package{}}
+	to := metadata.Operator{Catalog: o.UniqueName(), Packages: []metadata.Package{}}
 	for _, name := range slices.Sorted(maps.Keys(packages)) {
 		p := metadata.Package{Name: name}
 		for _, channel := range slices.Sorted(maps.Keys(packages[name])) {

@@ -138,6 +138,9 @@ func TestMirrorV1_goesOnFromItsMetadata(t *testing.T) {
 		t.Error("what version 1 has mirrored and is no longer asked for is there")
 	}
 	m := remembered(t, "history")
+	if pin := m.PastMirror.Operators[0].ImagePin; !strings.HasPrefix(pin, s.source+"/redhat/redhat-operator-index@sha256:") {
+		t.Errorf("the catalog was %s", pin)
+	}
 	if m.PastMirror.Sequence != 4 || m.UID.String() != "b8d4c0f6-0d4e-4a3c-9d55-4fb6cb0b1f5c" || m.PastMirror.Platforms[0].MinVersion != "4.18.2" ||
 		m.PastMirror.Operators[0].Packages[0].Channels[0].MinVersion != "1.1.0" {
 		t.Errorf("remembered %+v", m)

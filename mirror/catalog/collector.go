@@ -55,6 +55,19 @@ func (c *Collector) Starts() map[string]map[string]map[string]string {
 	return all
 }
 
+// Pins returns the names of the catalogs by the digests that they had, by their unique names. One on this host
+// is named as the entry has it.
+func (c *Collector) Pins() map[string]string {
+	all := map[string]string{}
+	for _, e := range c.entries {
+		all[e.ask.UniqueName()] = e.ask.Catalog
+		if !e.local() {
+			all[e.ask.UniqueName()] = e.ref.Name() + "@" + e.original.String()
+		}
+	}
+	return all
+}
+
 // Absent returns the packages that are asked for and that the catalogs do not have, which is a warning of
 // the plan.
 func (c *Collector) Absent() (all []string) {
