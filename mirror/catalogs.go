@@ -19,6 +19,9 @@ func (e *engine) newCatalogs() *catalog.Collector {
 		V1:   e.o.Config.V1 && !e.o.ToArchive, // archives are those of version 2
 		Open: func(ref imageset.Reference) (catalog.Source, error) { return e.sources.source(ref) },
 	}
+	if !e.o.ToArchive {
+		c.Before, c.There = e.offered, e.stillThere
+	}
 	if e.o.Documents != nil {
 		c.Archive = e.o.Documents
 		if from, ok := e.o.Documents.(interface {
@@ -82,6 +85,7 @@ func (x *execution) amendCatalogs(ctx context.Context, p *plan.Plan, copied []*p
 	all, errs := x.catalogs.Amend(ctx, p, failed)
 	for image, err := range errs {
 		x.fail(image, err)
+		x.o.Events(Event{Kind: Failed, Image: image, Err: err})
 	}
 	for _, made := range all {
 		made.Image.Attachments = nil // of the catalog as it was

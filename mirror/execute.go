@@ -32,7 +32,7 @@ func (e *engine) execute(ctx context.Context, p *plan.Plan, dst Destination) (*R
 	x.copyAll(ctx, first)
 	x.verify(ctx, first)
 	x.amendCatalogs(ctx, p, first)
-	last = append(catalogs, last...)
+	last = append(x.complete(catalogs), last...)
 	x.copyAll(ctx, last)
 	if err := ctx.Err(); err != nil {
 		return e.report(p, started, x.failures(p)), err

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -84,7 +85,7 @@ const stampForm = "20060102_150405"
 func (e *engine) writeResults(r *Report) error {
 	stamp := r.Started.UTC().Format(stampForm)
 	if len(r.Mirrored) > 0 && !e.o.ToArchive {
-		if err := e.writeResources(r); err != nil {
+		if err := errors.Join(e.writeResources(r), e.writePublished(r)); err != nil {
 			return err
 		}
 		if e.o.Config.V1 {

@@ -32,7 +32,11 @@ func (e *entry) build(ctx context.Context, warnings *[]string) (Made, error) {
 		e.image.Reference = e.base
 		e.image.Reference.Tag, e.image.Reference.Digest = "", e.catalog.Digest
 		e.place(e.catalog.Digest)
-		e.built = true
+		all, err := e.index.Select(e.left, nil)
+		if err != nil {
+			return Made{}, err
+		}
+		e.offer, e.built = offerOf(all), true
 		return Made{Image: e.image}, nil
 	}
 	selection, err := e.index.Select(e.left, e.lacks())
@@ -41,6 +45,10 @@ func (e *entry) build(ctx context.Context, warnings *[]string) (Made, error) {
 	}
 	if e.follows() {
 		selection.Follow()
+	}
+	e.offer = offerOf(selection)
+	if err := e.stays(ctx, e.offer); err != nil {
+		return Made{}, err
 	}
 	for _, w := range e.texts(selection.Warnings) {
 		if !slices.Contains(*warnings, w) {
@@ -72,7 +80,7 @@ func (e *entry) lacks() func(pkg, bundle string) bool {
 	}
 	return func(pkg, bundle string) bool {
 		b := plan.Bundle{Catalog: e.ask.Catalog, Package: pkg, Name: bundle}
-		return e.lacking[b] || !e.chosen[b]
+		return e.lacking[b] != nil || !e.chosen[b]
 	}
 }
 

@@ -36,6 +36,11 @@ type Collector struct {
 	V1 bool
 	// ToArchive names catalogs as an archive has them.
 	ToArchive bool
+	// Before returns what the catalog at a repository:tag of the destination offers, as far as that is
+	// known; nil: nothing is.
+	Before func(ctx context.Context, at string) Offer
+	// There reports whether the destination has an image that failed, from an earlier run.
+	There func(context.Context, *plan.Image) bool
 	// Repository returns the destination of a repository, below the prefix of the run.
 	Repository func(name string) string
 
@@ -108,7 +113,8 @@ func (c *Collector) Collect(ctx context.Context, p *plan.Plan) error {
 }
 
 // Build makes the catalogs without the bundles that have an image among the failures of the plan,
-// and takes what only those have out of the plan. A catalog that cannot be made is a failure of it.
+// and takes what only those have out of the plan. A catalog that cannot be made is a failure of it,
+// and so is one that gives way to the one that was published before.
 func (c *Collector) Build(ctx context.Context, p *plan.Plan) ([]Made, error) {
 	c.lacking = lacking{}
 	for _, f := range p.Failures {
@@ -153,12 +159,12 @@ func (c *Collector) Amend(ctx context.Context, p *plan.Plan, failed []*plan.Imag
 	return all, errs
 }
 
-// lacking are the bundles of which an image is not there.
-type lacking map[plan.Bundle]bool
+// lacking are the bundles of which an image is not there, with those images.
+type lacking map[plan.Bundle][]*plan.Image
 
 func (l lacking) add(i *plan.Image) {
 	for _, b := range i.Bundles {
-		l[b] = true
+		l[b] = append(l[b], i)
 	}
 }
 
@@ -182,6 +188,6 @@ func (l lacking) drop(p *plan.Plan) {
 		if i.Type != plan.OperatorBundle && i.Type != plan.OperatorRelated {
 			return false
 		}
-		return !slices.ContainsFunc(i.Bundles, func(b plan.Bundle) bool { return !l[b] })
+		return !slices.ContainsFunc(i.Bundles, func(b plan.Bundle) bool { return l[b] == nil })
 	})
 }

@@ -37,7 +37,9 @@ type entry struct {
 	plain    bool                         // what is read is a directory of files, and no image
 	starts   map[string]map[string]string // what its channels begin with
 	selected map[string]bool              // the packages; nil: they are those of an archive
+	failed   []string                     // packages that cannot be selected
 	built    bool
+	offer    Offer // of the image that was built
 }
 
 // entry returns an entry, whose image says where it comes from and why.
@@ -291,6 +293,7 @@ func (e *entry) choose(p *plan.Plan) (*operator.Selection, error) {
 		}
 		i := &plan.Image{Type: plan.OperatorCatalog, Origin: e.ask.Catalog + " package " + one.Name, Reason: e.image.Reason}
 		p.Failures = append(p.Failures, plan.Failed(i, failed))
+		e.failed = append(e.failed, one.Name)
 	}
 	e.left.Packages = wanted
 	if selection, err = e.index.Select(e.left, nil); err == nil {
