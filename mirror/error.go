@@ -50,6 +50,13 @@ func incomplete(failures []plan.Failure, all int, unplanned bool) *incompleteErr
 	return e
 }
 
+// Partly reports whether the error of a run says that some of the images failed, and the others are
+// at their destination.
+func Partly(err error) bool {
+	var e *incompleteError
+	return errors.As(err, &e) && !e.unplanned && e.Failed < e.Planned
+}
+
 func (e *incompleteError) Error() string {
 	what := "are not at their destination"
 	if e.unplanned {

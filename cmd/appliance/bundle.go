@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
@@ -19,6 +20,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
+	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/medium"
 )
@@ -123,9 +125,10 @@ func runBundle(ctx context.Context, std stdio, o bundleOptions, argument string)
 	}
 	// After an archive that is whole, another would have only what is new since.
 	pending := filepath.Join(dir, "working-dir", ".bundle")
+	var lacks error
 	if made, err := os.ReadFile(pending); err == nil && bytes.Equal(made, text) {
-		say("the archive is whole since the last attempt")
-	} else if err := o.archive(ctx, std, argument, pending, text); err != nil {
+		say("the archive is there since the last attempt")
+	} else if lacks, err = o.archive(ctx, std, argument, pending, text); err != nil {
 		return err
 	}
 	if err := w.Close(ctx, func(name string) { say("checksum of %s", name) }); err != nil {
@@ -135,16 +138,26 @@ func runBundle(ctx context.Context, std stdio, o bundleOptions, argument string)
 		return err
 	}
 	say("the medium is in %s: carry all of it but working-dir, and there: ./appliance unbundle", dir)
+	if lacks != nil {
+		return hint.New(fmt.Errorf("the medium can be carried, and is without some images: %w", lacks),
+			"carry it as it is; or mend what failed, and make it again with --since "+time.Now().UTC().Format(time.DateOnly)+
+				", since the archive has only what is new otherwise")
+	}
 	return nil
 }
 
-// archive mirrors into the archive of the medium, and notes in a file that this is done.
-func (o *bundleOptions) archive(ctx context.Context, std stdio, argument, done string, set []byte) error {
-	if err := runMirror(ctx, std, o.mirrorOptions, argument); err != nil {
-		return hint.New(fmt.Errorf("the medium is not whole, and has no %s: %w", medium.Sums, err),
+// archive mirrors into the archive of the medium, and notes in a file that this is done. An image
+// that the vendor has lost stops no medium: lacks is the error of an archive without some.
+func (o *bundleOptions) archive(ctx context.Context, std stdio, argument, done string, set []byte) (lacks, err error) {
+	err = runMirror(ctx, std, o.mirrorOptions, argument)
+	if mirror.Partly(err) {
+		lacks, err = err, nil
+	}
+	if err != nil {
+		return nil, hint.New(fmt.Errorf("the medium is not whole, and has no %s: %w", medium.Sums, err),
 			cmp.Or(hintOf(err), "run the same command again: what has arrived is not fetched again"))
 	}
-	return replaceFile(done, set)
+	return lacks, replaceFile(done, set)
 }
 
 // fill puts everything but the archive on the medium.

@@ -99,3 +99,22 @@ func TestBundle_toTheFarSide(t *testing.T) {
 		t.Errorf("a damaged medium: %d %s", code, stderr)
 	}
 }
+
+// A medium is written without an image that its source has lost, and both sides say so.
+func TestBundle_withoutAnImage(t *testing.T) {
+	s := newSite(t)
+	set := s.set(t, "imageset.yaml", "  additionalImages:\n  - name: HOST/samples/docker:v1\n  - name: HOST/samples/lost:v1\n")
+	must(t, os.WriteFile(filepath.Join(s.dir, "oc.tar"), []byte("oc"), 0o600))
+	must(t, os.WriteFile(filepath.Join(s.dir, "files.yaml"), []byte("files:\n- path: oc.tar\n"), 0o600))
+	dir := filepath.Join(s.dir, "medium")
+	code, _, stderr := s.run(t, "bundle", "-c", set, "file://"+dir, "--src-tls-verify=false")
+	if code != 8 || !strings.Contains(stderr, "can be carried, and is without some images: 1 of 2 images") || !strings.Contains(stderr, "--since 2") {
+		t.Fatalf("exit code %d, and it says %s", code, stderr)
+	}
+	code, out, stderr := s.run(t, "unbundle", dir, "--quayRoot", s.root, "--workspace", "file://"+t.TempDir())
+	if code != 8 || !strings.Contains(stderr, "1 of 2 images") || !strings.Contains(out, "/files/oc.tar sha256:") {
+		t.Errorf("exit code %d, and it says %s%s", code, out, stderr)
+	}
+	_, err := s.demand(t.Context(), http.StatusOK, http.MethodGet, "/v2/samples/docker/manifests/v1", nil)
+	must(t, err)
+}

@@ -138,15 +138,17 @@ func (o *unbundleOptions) bring(ctx context.Context, std stdio, m *medium.Medium
 			run.from = append(run.from, "file://"+dir)
 		}
 	}
+	var lacks error // some images, which the medium is without or which failed
 	if len(run.from) > 0 {
-		if err := runMirror(ctx, std, run, to); err != nil {
-			return err
-		}
+		lacks = runMirror(ctx, std, run, to)
 	}
-	if len(m.Files) == 0 {
-		return nil
+	if lacks != nil && !mirror.Partly(lacks) || len(m.Files) == 0 {
+		return lacks
 	}
-	return o.send(ctx, std, m, to)
+	if err := o.send(ctx, std, m, to); err != nil {
+		return err
+	}
+	return lacks
 }
 
 func (o *unbundleOptions) send(ctx context.Context, std stdio, m *medium.Medium, to string) error {
