@@ -19,7 +19,7 @@ import (
 const imagesFile = "catalog-images"
 
 // imagesVersion changes with what imagesFile has.
-const imagesVersion = 1
+const imagesVersion = 2
 
 // bundleImages lists the images of the bundles of a catalog.
 type bundleImages struct {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"path/filepath"
 	"slices"
@@ -263,18 +264,42 @@ func (e *entry) addImages(ctx context.Context, p *plan.Plan) error {
 	return nil
 }
 
-// choose selects what is wanted. A package that cannot be selected as it is asked for is a failure,
-// and does not stop the others.
+// choose selects what is wanted. A package that cannot be selected as it is asked for, or for which OLM
+// would refuse the whole catalog, is a failure, and does not stop the others.
 func (e *entry) choose(p *plan.Plan) (*operator.Selection, error) {
 	selection, err := e.index.Select(e.left, nil)
+	if err = e.accept(selection, err); err != nil && !e.whole() {
+		selection, err = e.chooseGood(p, err)
+	}
 	if err == nil {
 		e.depend(p, selection)
 	}
-	if err == nil || len(e.left.Packages) < 2 {
-		return selection, err
+	return selection, err
+}
+
+// accept returns the error of a selection, or that of a package that a catalog must not have. What is
+// in an archive, or at the registry, has been decided.
+func (e *entry) accept(s *operator.Selection, err error) error {
+	if err != nil || e.whole() || e.Archive != nil || e.Held {
+		return err
+	}
+	refused := s.Refused()
+	for _, name := range slices.Sorted(maps.Keys(refused)) {
+		return refused[name]
+	}
+	return nil
+}
+
+// chooseGood selects the packages that can be selected, if some can; err is the error of all together.
+func (e *entry) chooseGood(p *plan.Plan, err error) (*operator.Selection, error) {
+	asked := e.left.Packages
+	if len(asked) == 0 {
+		for _, name := range e.index.Packages() {
+			asked = append(asked, imageset.Package{Name: name})
+		}
 	}
 	var good, bad []imageset.Package
-	for _, one := range e.left.Packages {
+	for _, one := range asked {
 		if e.selects(one) == nil {
 			good = append(good, one)
 		} else {
@@ -284,7 +309,7 @@ func (e *entry) choose(p *plan.Plan) (*operator.Selection, error) {
 	if len(good) == 0 {
 		return nil, err
 	}
-	wanted := good
+	wanted := slices.Clone(good)
 	for _, one := range bad {
 		failed := e.selects(good[0], one)
 		if failed == nil { // there is no such package, which is a warning
@@ -296,10 +321,7 @@ func (e *entry) choose(p *plan.Plan) (*operator.Selection, error) {
 		e.failed = append(e.failed, one.Name)
 	}
 	e.left.Packages = wanted
-	if selection, err = e.index.Select(e.left, nil); err == nil {
-		e.depend(p, selection)
-	}
-	return selection, err
+	return e.index.Select(e.left, nil)
 }
 
 // follows reports whether what bundles require is added: the run or the entry says so.
@@ -334,6 +356,5 @@ func (e *entry) depend(p *plan.Plan, s *operator.Selection) {
 func (e *entry) selects(packages ...imageset.Package) error {
 	some := e.left
 	some.Packages = packages
-	_, err := e.index.Select(some, nil)
-	return err
+	return e.accept(e.index.Select(some, nil))
 }

@@ -31,6 +31,9 @@ func (c *collecting) add(r operator.RelatedImage) {
 	if r.IsBundle {
 		image.Type = plan.OperatorBundle
 	}
+	if r.Image == "" {
+		image.Origin = fmt.Sprintf("%s bundle %s", c.ask.Catalog, r.Bundle)
+	}
 	if r.Fault != nil {
 		c.plan.Failures = append(c.plan.Failures, plan.Failed(image, r.Fault))
 		return

@@ -35,7 +35,7 @@ func (p *part) choices(c channel) (keptChannel, error) {
 	head, err := g.head()
 	if err != nil {
 		return k, hint.New(fmt.Errorf("package %q channel %q unable to filter head of channel: %w", p.pack.name, c.name, err),
-			"list the package's other channels in the image set, or the package with full: true")
+			p.doOtherwise())
 	}
 	if r.none() {
 		r.from = p.start(c, head)
@@ -50,6 +50,15 @@ func (p *part) choices(c channel) (keptChannel, error) {
 	})
 	p.warnOutside(c, k.kept, r)
 	return k, nil
+}
+
+// doOtherwise is a hint for a channel with a fault.
+func (p *part) doOtherwise() string {
+	const tell = "tell the publisher of the catalog"
+	if p.listed && len(p.pack.channels) > 1 {
+		return tell + ", or list the package's other channels in the image set"
+	}
+	return tell + "; full: true without packages mirrors the catalog as it is"
 }
 
 func everything(string) bool { return true }

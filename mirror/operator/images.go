@@ -72,6 +72,8 @@ func (x *Index) Images(ctx context.Context, files fs.FS, packages ...string) ([]
 	return images, nil
 }
 
+type bundleProperty struct{ Type string }
+
 // bundleImages returns the images of one bundle, and whether it lists its own.
 func bundleImages(r *reader, pkg string, b bundle) (images []RelatedImage, listed bool, err error) {
 	raw, err := r.read(b.at)
@@ -81,6 +83,7 @@ func bundleImages(r *reader, pkg string, b bundle) (images []RelatedImage, liste
 	var v struct {
 		Schema, Package, Name, Image string
 		RelatedImages                []struct{ Name, Image string }
+		Properties                   []bundleProperty
 	}
 	if err := json.Unmarshal(raw, &v); err != nil {
 		return nil, false, err
@@ -99,7 +102,14 @@ func bundleImages(r *reader, pkg string, b bundle) (images []RelatedImage, liste
 			IsBundle: image.Image == v.Image, Fault: imageFault(image.Name, image.Image),
 		})
 	}
-	if v.Image == "" || seen[v.Image] { // a bundle without image is in the catalog whole
+	if v.Image == "" && slices.ContainsFunc(v.Properties, func(p bundleProperty) bool { return p.Type == "olm.bundle.object" }) {
+		return images, true, nil // it is in the catalog whole
+	}
+	if v.Image == "" {
+		return append(images, RelatedImage{Package: pkg, Bundle: b.name, Version: b.version, IsBundle: true,
+			Fault: fmt.Errorf("bundle %q of package %q has no image, and OLM refuses a whole catalog for that", b.name, pkg)}), true, nil
+	}
+	if seen[v.Image] {
 		return images, true, nil
 	}
 	return append(images, RelatedImage{

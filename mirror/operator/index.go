@@ -243,6 +243,15 @@ func (s *scan) finish() *Index {
 	return s.index
 }
 
+// Packages returns the names of the packages.
+func (x *Index) Packages() []string {
+	var names []string
+	for _, p := range x.packages {
+		names = append(names, p.name)
+	}
+	return names
+}
+
 // pack returns a package by its name, nil if the catalog does not have it.
 func (x *Index) pack(name string) *pack {
 	i, ok := slices.BinarySearchFunc(x.packages, name, func(p *pack, name string) int { return cmp.Compare(p.name, name) })

@@ -13,7 +13,7 @@ import (
 
 // saved is the beginning of a saved index. Its number changes with what Scan keeps, and with how
 // it is written.
-const saved = "appliance catalog index 1\n"
+const saved = "appliance catalog index 2\n"
 
 // maxSaved bounds a saved index. That of 10,000 bundles has 2 MiB.
 const maxSaved = 512 << 20

@@ -3,6 +3,7 @@ package operator
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -18,8 +19,9 @@ type Selection struct {
 	Packages []Package // by name
 	Bundles  []Bundle  // by package and name
 
-	index *Index
-	parts []*part
+	index   *Index
+	parts   []*part
+	refused map[string]error // by package
 	// starts is Operator.Starts.
 	starts map[string]map[string]string
 	whole  bool
@@ -90,8 +92,11 @@ func (x *Index) Select(ask imageset.Operator, lacks func(pkg, bundle string) boo
 		if err := p.choose(); err != nil {
 			return nil, err
 		}
-		if len(p.bundles) > 0 || len(p.channels) > 0 {
+		switch {
+		case len(p.bundles) > 0 || len(p.channels) > 0:
 			s.parts = append(s.parts, p)
+		case len(p.pack.channels) == 0:
+			s.refuse(config.Name, "it has no channel")
 		}
 	}
 	if len(s.parts) == 0 {
@@ -113,10 +118,13 @@ func (s *Selection) nothing(configs []imageset.Package) error {
 		return hint.New(errors.New("the catalog has no packages"), "opm render shows what a catalog has")
 	}
 	err := ErrNothing
-	if len(s.Warnings) > 0 {
+	if len(s.Warnings)+len(s.refused) > 0 {
 		var texts []string
 		for _, w := range s.Warnings {
 			texts = append(texts, w.Text)
+		}
+		for _, pkg := range slices.Sorted(maps.Keys(s.refused)) {
+			texts = append(texts, s.refused[pkg].Error())
 		}
 		err = fmt.Errorf("%w: %s", ErrNothing, strings.Join(texts, "; "))
 	}

@@ -43,6 +43,7 @@ type value struct {
 // next returns the next value, or io.EOF.
 func (s *splitter) next() (value, error) {
 	if !s.begun {
+		s.skipMark()
 		s.begun, s.yaml = true, !s.looksLikeJSON()
 	}
 	for {
@@ -63,6 +64,15 @@ func (s *splitter) next() (value, error) {
 		if err != nil || !bytes.Equal(v.json, []byte("null")) {
 			return v, err
 		}
+	}
+}
+
+// skipMark skips the byte order mark that editors of Windows put before UTF-8.
+func (s *splitter) skipMark() {
+	const mark = "\uFEFF"
+	if head, _ := s.r.Peek(len(mark)); string(head) == mark {
+		_, _ = s.r.Discard(len(mark))
+		s.at += int64(len(mark))
 	}
 }
 

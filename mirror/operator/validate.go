@@ -2,8 +2,11 @@ package operator
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 // validate looks for what opm refuses a catalog for. What is found is a fault of the catalog that
@@ -14,11 +17,29 @@ func (s *Selection) validate() {
 	}
 	for _, p := range s.parts {
 		for _, f := range p.faults() {
+			s.refuse(p.pack.name, f.text)
 			s.warn(Warning{Package: p.pack.name, Channel: f.channel, Bundle: f.bundle, Version: p.versionText(f.bundle),
 				Text: fmt.Sprintf("package %q: %s; the catalog that was read has this fault, and OLM refuses the whole catalog for it", p.pack.name, f.text)})
 		}
 	}
 }
+
+// refuse notes a fault of a package for which OLM refuses a whole catalog.
+func (s *Selection) refuse(pkg, fault string) {
+	if s.refused[pkg] != nil { // the first is enough
+		return
+	}
+	if s.refused == nil {
+		s.refused = map[string]error{}
+	}
+	s.refused[pkg] = hint.New(fmt.Errorf("package %q: %s; OLM refuses a whole catalog for that, so the package is left out", pkg, fault),
+		"tell the publisher of the catalog, or leave the package out of the image set")
+}
+
+// Refused returns the packages of the catalog with faults for which OLM refuses every package of a
+// catalog, each with the first of its faults. The selection has them as the catalog does, but those
+// without a channel, of which nothing is left.
+func (s *Selection) Refused() map[string]error { return s.refused }
 
 func (p *part) versionText(bundle string) string {
 	if v := p.versions[bundle]; v != nil {
@@ -27,12 +48,18 @@ func (p *part) versionText(bundle string) string {
 	return ""
 }
 
+// dnsLabel is a label of RFC 1123, which the name of a package must be.
+var dnsLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
 type fault struct{ channel, bundle, text string }
 
 func (p *part) faults() []fault {
 	var found []fault
 	add := func(channel, bundle, format string, args ...any) {
 		found = append(found, fault{channel, bundle, fmt.Sprintf(format, args...)})
+	}
+	if !dnsLabel.MatchString(p.pack.name) {
+		add("", "", "its name is not one that clusters take: 1 to 63 lower case letters, digits and -, as in RFC 1123")
 	}
 	switch {
 	case len(p.pack.blobs) == 0:
