@@ -73,6 +73,11 @@ func PlanDelete(ctx context.Context, o Options, from Pruner, list DeleteList) (*
 	if list.V1 {
 		tagAsV1(p.Images)
 	}
+	known, err := e.known()
+	if err != nil {
+		return nil, err
+	}
+	known.keep(p)
 	d := &Deletion{Items: items(e, p.Images), Failures: p.Failures, Warnings: p.Warnings}
 	if len(d.Items) == 0 && len(d.Failures) > 0 {
 		return nil, fmt.Errorf("no images to delete: %s: %w", d.Failures[0].Image.Origin, d.Failures[0].Cause)

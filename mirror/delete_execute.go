@@ -186,8 +186,9 @@ func (e *engine) untag(ctx context.Context, from Pruner, v *victim) error {
 
 // known are the images that the last run of each image set of a workspace has mirrored.
 type known struct {
-	at   map[string][]string // tags, as repository:tag, and the image sets that have them
-	here map[string]place
+	at      map[string][]string // tags, as repository:tag, and the image sets that have them
+	here    map[string]place
+	bundles map[string][]plan.Bundle // of operators, by the tags of the images that they need
 }
 
 // known reads the reports.
@@ -202,6 +203,7 @@ func (e *engine) known() (*known, error) {
 		Mirrored           []struct {
 			Repository, Tag string
 			Digest          digest.Digest
+			Bundles         []plan.Bundle
 		}
 	}
 	last := map[string]report{}
@@ -221,12 +223,13 @@ func (e *engine) known() (*known, error) {
 			last[r.ImageSet] = r
 		}
 	}
-	k := &known{at: map[string][]string{}, here: map[string]place{}}
+	k := &known{at: map[string][]string{}, here: map[string]place{}, bundles: map[string][]plan.Bundle{}}
 	for set, r := range last {
 		for _, i := range r.Mirrored {
 			at := i.Repository + ":" + i.Tag
 			k.at[at] = append(k.at[at], set)
 			k.here[at] = place{i.Repository, i.Digest}
+			k.bundles[at] = append(k.bundles[at], i.Bundles...)
 		}
 	}
 	return k, nil
@@ -251,6 +254,31 @@ func (k *known) wanted(victims []*victim) error {
 	return hint.New(fmt.Errorf("other image sets of this workspace want %d of the images: %s",
 		len(all), strings.Join(all[:min(len(all), 10)], ", ")),
 		"take them out of those image sets and run them again, or delete with --force; nothing was deleted")
+}
+
+// keep takes the images out of a plan that bundles besides those of the plan need, and warns of them:
+// the bundles of one operator share images, and those of several do.
+func (k *known) keep(p *plan.Plan) {
+	going := map[plan.Bundle]bool{}
+	for _, i := range p.Images {
+		for _, b := range i.Bundles {
+			going[b] = true
+		}
+	}
+	stays := map[string]bool{}
+	p.Images = slices.DeleteFunc(p.Images, func(i *plan.Image) bool {
+		at := i.Repository + ":" + i.Tag
+		n := -1
+		if len(i.Bundles) > 0 {
+			n = slices.IndexFunc(k.bundles[at], func(b plan.Bundle) bool { return !going[b] })
+		}
+		if n >= 0 && !stays[at] {
+			stays[at] = true
+			b := k.bundles[at][n]
+			p.Warnings = append(p.Warnings, fmt.Sprintf("%s stays: bundle %s of operator %s needs it, in catalog %s", at, b.Name, b.Package, b.Catalog))
+		}
+		return n >= 0
+	})
 }
 
 // others returns the content of images that are not to be deleted, each with one of those images.

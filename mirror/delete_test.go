@@ -288,3 +288,31 @@ func TestDelete_tagsOfOperatorsOfV1(t *testing.T) {
 		}
 	}
 }
+
+// Bundles share the images of what they run: those that another bundle needs stay.
+func TestDelete_operatorsSharedImages(t *testing.T) {
+	s := newSetup(t, additional)
+	s.mirrored(t, database, "a.yaml")
+	before := s.tags(t, "operators/database")
+	o := s.deletion(t, strings.Replace(database, "        minVersion: 1.1.0\n", "        minVersion: 1.1.0\n        maxVersion: 1.1.0\n", 1))
+	d, err := mirror.PlanDelete(t.Context(), o, pruner{Store: s.store}, mirror.DeleteList{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(d.Warnings, func(w string) bool {
+		return strings.Contains(w, "operators/database:") && strings.Contains(w, "stays: bundle sample-database.v1.2.0 of operator sample-database needs it")
+	}) {
+		t.Errorf("warnings %q", d.Warnings)
+	}
+	if _, err := mirror.Delete(t.Context(), o, pruner{Store: s.store}, d.File, false); err != nil {
+		t.Fatal(err)
+	}
+	if tags := s.tags(t, "operators/database"); !slices.Equal(tags, before) {
+		t.Errorf("of what both bundles run there is %v", tags)
+	}
+	for _, repo := range []string{"operators/sample-database-bundle", "operators/sample-database-operator"} {
+		if tags := s.tags(t, repo); len(tags) != 1 {
+			t.Errorf("%s has %v", repo, tags)
+		}
+	}
+}
