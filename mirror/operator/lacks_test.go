@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 )
 
@@ -124,6 +125,17 @@ func TestSelect_nothingIsAnError(t *testing.T) {
 		_, err := x.Select(ask, lacks)
 		if err == nil || !strings.Contains(err.Error(), "nothing of the catalog is left: ") {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A channel that does not exist is named before what follows from it.
+func TestSelect_unknownChannel(t *testing.T) {
+	x := scan(t, catalog(t, "trees"))
+	for _, channels := range [][]imageset.PackageChannel{{{Name: "stabel"}}, {{Name: "stabel"}, {Name: "fast"}}} {
+		_, err := x.Select(imageset.Operator{Packages: []imageset.Package{{Name: "alder", Channels: channels}}}, nil)
+		if err == nil || !strings.HasPrefix(err.Error(), `package "alder" has no channel "stabel"; it has `) || !strings.HasPrefix(hint.Of(err), "correct the name of the channel") {
+			t.Errorf("%v, hint %s", err, hint.Of(err))
 		}
 	}
 }

@@ -21,6 +21,7 @@ type part struct {
 	asIs      bool // nothing is checked
 	lacks     func(pkg, bundle string) bool
 
+	unknown        []string                   // what is to be said of channels that do not exist
 	versions       map[string]*semver.Version // of bundles, by name
 	channels       []keptChannel
 	bundles        []bundle
@@ -122,7 +123,8 @@ func (p *part) candidates() []channel {
 	}
 	for _, config := range p.config.Channels {
 		if !slices.ContainsFunc(found, func(c channel) bool { return c.name == config.Name }) {
-			p.warn(config.Name, "", "package %q has no channel %q; it has %s", p.pack.name, config.Name, channelNames(p.pack.channels))
+			p.unknown = append(p.unknown, fmt.Sprintf("package %q has no channel %q; it has %s", p.pack.name, config.Name, channelNames(p.pack.channels)))
+			p.warn(config.Name, "", "%s", p.unknown[len(p.unknown)-1])
 		}
 	}
 	return found
@@ -167,10 +169,18 @@ func (p *part) checkDefault(candidates []channel) error {
 		return nil
 	}
 	do := "set defaultChannel to one of " + channelNames(candidates)
-	if len(candidates) == 0 {
+	none := len(candidates) == 0
+	if none {
 		do = "the package has the channels " + channelNames(p.pack.channels)
 	}
-	return hint.New(fmt.Errorf("invalid default channel configuration for package %q: %s", p.pack.name, fault), do)
+	err := fmt.Errorf("invalid default channel configuration for package %q: %s", p.pack.name, fault)
+	if len(p.unknown) > 0 { // which is more likely what is wrong
+		err = fmt.Errorf("%s: %w", strings.Join(p.unknown, "; "), err)
+		if do = "correct the name of the channel, or " + do; none {
+			do = "correct the name of the channel"
+		}
+	}
+	return hint.New(err, do)
 }
 
 func channelNames(list []channel) string {
