@@ -91,16 +91,16 @@ func Find(ctx context.Context, source Source, ref string) (*Catalog, error) {
 	}
 	f.found.Digest = desc.Digest
 	if err := f.manifest(ctx, desc, body, 0); err != nil {
-		return nil, fmt.Errorf("catalog %s: %w", ref, err)
+		return nil, fmt.Errorf("the image of the catalog: %w", err)
 	}
 	switch {
 	case f.found.Directory != "":
 		return f.found, nil
 	case f.database != "":
-		return nil, hint.New(fmt.Errorf("catalog %s is an SQLite catalog (its label %s names %s), which is not supported", ref, labelDatabase, f.database),
+		return nil, hint.New(fmt.Errorf("the image is an SQLite catalog (its label %s names %s), which is not supported", labelDatabase, f.database),
 			"name a file-based catalog: all catalogs since OpenShift 4.11 are; opm migrate makes one of an SQLite catalog")
 	}
-	return nil, hint.New(fmt.Errorf("catalog %s is not an operator catalog: its image has no label %s", ref, labelConfigs),
+	return nil, hint.New(fmt.Errorf("the image is not an operator catalog: it has no label %s", labelConfigs),
 		"name a catalog in mirror.operators, such as registry.redhat.io/redhat/redhat-operator-index:v4.18, and other images in additionalImages")
 }
 
@@ -174,7 +174,8 @@ func (f *finder) configuration(c ocispec.ImageConfig, m image.Manifest) error {
 	}
 	directory = path.Clean("/" + directory)
 	if directory == "/" {
-		return errors.New("its label " + labelConfigs + " names the root of the image")
+		return hint.New(errors.New("its label "+labelConfigs+" names the root of the image"),
+			"build the catalog's image with a directory of its own for the catalog, as opm generate dockerfile does: /configs")
 	}
 	if f.found.Directory == "" {
 		f.found.Directory = directory

@@ -162,7 +162,7 @@ func TestFind_refused(t *testing.T) {
 		"no catalog":                {l.image("amd64", ocispec.ImageConfig{}, layer(t, "etc/x=1")), "has no label " + configs, "additionalImages"},
 		"indexes in indexes":        {deep, "nested deeper than 5", ""},
 		"two directories":           {l.index(l.image("amd64", labelled(), layer(t, "configs/a=1")), l.image("arm64", other, layer(t, "other/a=1"))), "in /other, and in /configs", ""},
-		"the root of the image":     {l.image("amd64", root, layer(t, "a=1")), "names the root", ""},
+		"the root of the image":     {l.image("amd64", root, layer(t, "a=1")), "names the root", "opm generate dockerfile"},
 		"a label and no files":      {l.image("amd64", labelled(), layer(t, "etc/x=1")), "its directory /configs has no files", ""},
 		"an entry that leads out":   {l.image("amd64", labelled(), layer(t, "configs/../../x=1")), `entry "configs/../../x"`, ""},
 		"a configuration that lies": {l.json(ocispec.MediaTypeImageManifest, map[string]any{"schemaVersion": 2, "mediaType": ocispec.MediaTypeImageManifest, "config": l.add(ocispec.MediaTypeImageConfig, []byte("x")), "layers": []int{}}), "read its configuration", ""},

@@ -98,14 +98,18 @@ func Scan(ctx context.Context, files fs.FS) (*Index, error) {
 	err := fs.WalkDir(files, ".", func(name string, e fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
-			return err
+			return unreadable(name, err)
 		case e.IsDir():
 			return ignored.read(files, name)
 		case e.Name() == ignoreFile || ignored.match(name):
 			return nil
 		}
-		if info, err := fs.Stat(files, name); err != nil || !info.Mode().IsRegular() {
-			return err // a link to a directory, for example, which opm does not read either
+		info, err := fs.Stat(files, name)
+		if err != nil {
+			return unreadable(name, err)
+		}
+		if !info.Mode().IsRegular() {
+			return nil // a link to a directory, for example, which opm does not read either
 		}
 		return s.file(ctx, files, name)
 	})
@@ -113,6 +117,18 @@ func Scan(ctx context.Context, files fs.FS) (*Index, error) {
 		return nil, fmt.Errorf("read the catalog: %w", err)
 	}
 	return s.finish(), nil
+}
+
+// unreadable returns the error for a file of a catalog that cannot be read, such as a link to itself.
+func unreadable(name string, err error) error {
+	var of *fs.PathError
+	if name == "." { // the catalog itself, which its reader names
+		return err
+	}
+	if errors.As(err, &of) {
+		err = of.Err
+	}
+	return hint.New(fmt.Errorf("%s: %w", name, err), "mend the file in the catalog, or name it in .indexignore")
 }
 
 // scan is an index that is being made.

@@ -3,6 +3,8 @@ package operator_test
 import (
 	"bytes"
 	"context"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -53,15 +55,16 @@ func TestScan_yamlAndJSONInAnyFile(t *testing.T) {
 
 func TestScan_errorsNameFileAndPlace(t *testing.T) {
 	for name, text := range map[string]string{
-		"is cut off, or is not JSON":       pinePackage + `{"schema":`,
-		"byte 67 is not JSON":              pinePackage + `{"schema" "x"}`,
-		"is not an object":                 `[]`,
-		"it has no schema":                 `{"name":"x"}`,
-		"cannot be the name of a package":  `{"schema":"olm.package","name":"../x"}`,
-		"names no package":                 `{"schema":"olm.bundle","name":"x"}`,
-		"the YAML document at byte 0":      "a: [",
-		"name is not a string":             `{"schema":"olm.package","name":1}`,
-		`olm.channel "c" of package "p": `: `{"schema":"olm.channel","package":"p","name":"c","entries":1}`,
+		"is cut off, or is not JSON":      pinePackage + `{"schema":`,
+		"byte 67 is not JSON":             pinePackage + `{"schema" "x"}`,
+		"is not an object":                `[]`,
+		"it has no schema":                `{"name":"x"}`,
+		"cannot be the name of a package": `{"schema":"olm.package","name":"../x"}`,
+		"names no package":                `{"schema":"olm.bundle","name":"x"}`,
+		"the YAML document at byte 0":     "a: [",
+		"name is not a string":            `{"schema":"olm.package","name":1}`,
+		`olm.channel "c" of package "p": its entries cannot be a JSON number`: `{"schema":"olm.channel","package":"p","name":"c","entries":1}`,
+		`olm.channel "c" of package "p": its entries cannot be a JSON string`: `{"schema":"olm.channel","package":"p","name":"c","entries":["x"]}`,
 	} {
 		_, err := operator.Scan(context.Background(), fstest.MapFS{"d/f.json": {Data: []byte(text)}})
 		if err == nil || !strings.Contains(err.Error(), "d/f.json: ") || !strings.Contains(err.Error(), name) || hint.Of(err) == "" {
@@ -72,6 +75,28 @@ func TestScan_errorsNameFileAndPlace(t *testing.T) {
 	copy(endless, `{"schema":"`)
 	if _, err := operator.Scan(context.Background(), fstest.MapFS{"big": {Data: endless}}); err == nil || !strings.Contains(err.Error(), "more than 64 MiB") {
 		t.Errorf("a value without end: %v", err)
+	}
+}
+
+func TestScan_namesWhatCannotBeRead(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "pine"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("loop", filepath.Join(dir, "pine", "loop")); err != nil {
+		t.Fatal(err)
+	}
+	_, err := operator.Scan(t.Context(), os.DirFS(dir))
+	if err == nil || !strings.Contains(err.Error(), "read the catalog: pine/loop: too many levels") || hint.Of(err) == "" {
+		t.Errorf("%v, hint %s", err, hint.Of(err))
+	}
+}
+
+func TestSelect_versionThatIsNone(t *testing.T) {
+	files := fstest.MapFS{"f.json": {Data: []byte(pinePackage + `{"schema":"olm.bundle","package":"pine","name":"pine.v1","properties":[{"type":"olm.package","value":{"packageName":"pine","version":"not-a-version"}}]}`)}}
+	_, err := scan(t, files).Select(imageset.Operator{}, nil)
+	if err == nil || !strings.HasSuffix(err.Error(), `has version "not-a-version": invalid semantic version`) {
+		t.Error(err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -99,7 +100,7 @@ func (p *part) readVersions() error {
 		case b.version == "":
 			err = fmt.Errorf("bundle %q in package %q has no package property", b.name, p.pack.name)
 		case err != nil:
-			err = fmt.Errorf("bundle %q in package %q has version %q: invalid semantic version: %w", b.name, p.pack.name, b.version, err)
+			err = fmt.Errorf("bundle %q in package %q has version %q: invalid semantic version%s", b.name, p.pack.name, b.version, more(err))
 		default:
 			p.versions[b.name] = v
 		}
@@ -108,6 +109,14 @@ func (p *part) readVersions() error {
 		}
 	}
 	return failed
+}
+
+// more returns what an error adds to the words "invalid semantic version".
+func more(err error) string {
+	if errors.Is(err, semver.ErrInvalidSemVer) {
+		return ""
+	}
+	return ": " + err.Error()
 }
 
 // candidates returns the channels that are asked for.

@@ -2,14 +2,17 @@ package operator
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 )
 
 func (s *scan) packageBlob(p *pack, b []byte, at place) error {
 	var v struct{ DefaultChannel string }
 	if err := json.Unmarshal(b, &v); err != nil {
-		return fmt.Errorf("olm.package %q: %w", p.name, err)
+		return fmt.Errorf("olm.package %q: %w", p.name, plainly(err))
 	}
 	p.blobs = append(p.blobs, packageBlob{at, v.DefaultChannel})
 	return nil
@@ -18,7 +21,7 @@ func (s *scan) packageBlob(p *pack, b []byte, at place) error {
 func (s *scan) channel(p *pack, name string, b []byte, at place) error {
 	var v struct{ Entries []entry }
 	if err := json.Unmarshal(b, &v); err != nil {
-		return fmt.Errorf("olm.channel %q of package %q: %w", name, p.name, err)
+		return fmt.Errorf("olm.channel %q of package %q: %w", name, p.name, plainly(err))
 	}
 	for i := range v.Entries {
 		e := &v.Entries[i]
@@ -36,7 +39,7 @@ func (s *scan) deprecations(p *pack, b []byte, at place) error {
 		Entries []struct{ Reference reference }
 	}
 	if err := json.Unmarshal(b, &v); err != nil {
-		return fmt.Errorf("olm.deprecations of package %q: %w", p.name, err)
+		return fmt.Errorf("olm.deprecations of package %q: %w", p.name, plainly(err))
 	}
 	d := deprecations{at: at}
 	for _, e := range v.Entries {
@@ -44,6 +47,15 @@ func (s *scan) deprecations(p *pack, b []byte, at place) error {
 	}
 	p.deprecations = append(p.deprecations, d)
 	return nil
+}
+
+// plainly returns an error of decoding without the types of this program.
+func plainly(err error) error {
+	var kind *json.UnmarshalTypeError
+	if !errors.As(err, &kind) {
+		return err
+	}
+	return fmt.Errorf("its %s cannot be a JSON %s", cmp.Or(strings.ToLower(kind.Field), "value"), kind.Value)
 }
 
 // bundle keeps the version and what decides about dependencies.
