@@ -61,7 +61,8 @@ func (e *engine) drift(ctx context.Context, at Pruner) (*Drift, error) {
 		Failed: p.Failures, Bytes: p.Missing}
 	for _, i := range p.Images {
 		now := Drifted{Type: i.Type, Origin: i.Origin, Destination: e.destination(i), Digest: i.Digest}
-		if lacks[i] || i.Reference.Digest == "" { // by digest nothing changes
+		// By digest nothing changes, but the tag of a catalog that is made here may be gone, or be another's.
+		if lacks[i] || i.Reference.Digest == "" || i.Type == plan.OperatorCatalog {
 			switch now.Was, err = tagged(ctx, at, i); {
 			case err != nil:
 				return nil, fmt.Errorf("%s: %w", now.Destination, err)

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/mirror-appliance/appliance/mirror"
+	"github.com/mirror-appliance/appliance/mirror/plan"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -85,5 +86,30 @@ func TestPlanPrune_listsForDelete(t *testing.T) {
 	s.holds(t, "samples/docker", "v1", s.digest(t, "samples/docker", "v1"))
 	if again := s.drift(t, fewer, "a.yaml"); again.Differs() {
 		t.Errorf("after it: %+v", again)
+	}
+}
+
+// The catalog that a run makes has a tag, which may be gone or name another one. What that offers is
+// not pruned.
+func TestFindDrift_seesCatalogs(t *testing.T) {
+	s := newSetup(t, database)
+	s.mirrored(t, database, "a.yaml")
+	if d := s.drift(t, database, "a.yaml"); d.Differs() {
+		t.Errorf("after a run: %+v", d)
+	}
+	other := strings.Replace(database, "1.1.0", "1.2.0", 1)
+	s.mirrored(t, other, "a.yaml")
+	d := s.drift(t, database, "a.yaml")
+	if len(d.Changed) != 1 || d.Changed[0].Type != plan.OperatorCatalog {
+		t.Errorf("another catalog: %+v", d)
+	}
+	if err := s.store.Tags.Delete(t.Context(), "redhat/redhat-operator-index", "v4.18"); err != nil {
+		t.Fatal(err)
+	}
+	if d := s.drift(t, other, "a.yaml"); len(d.Missing) != 1 || d.Missing[0].Type != plan.OperatorCatalog {
+		t.Errorf("no catalog: %+v", d)
+	}
+	if d, err := mirror.PlanPrune(t.Context(), s.named(t, other, "a.yaml"), pruner{Store: s.store}, mirror.DeleteList{ID: "prune"}); err == nil {
+		t.Errorf("a list while the catalog is gone: %+v", d)
 	}
 }
