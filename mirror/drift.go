@@ -20,6 +20,8 @@ type Drift struct {
 	Unasked []Drifted      `json:"unasked"` // mirrored from the workspace, and no longer asked for
 	Failed  []plan.Failure `json:"failures"`
 	Bytes   int64          `json:"bytes"` // that a run would copy
+	// Warnings are those of the plan, such as of a package that its catalog does not have.
+	Warnings []string `json:"warnings,omitempty"`
 
 	images []*plan.Image // of Unasked
 }
@@ -58,7 +60,7 @@ func (e *engine) drift(ctx context.Context, at Pruner) (*Drift, error) {
 		return nil, err
 	}
 	d := &Drift{Asked: len(p.Images), Missing: []Drifted{}, Changed: []Drifted{}, Unasked: []Drifted{},
-		Failed: p.Failures, Bytes: p.Missing}
+		Failed: p.Failures, Bytes: p.Missing, Warnings: p.Warnings}
 	for _, i := range p.Images {
 		now := Drifted{Type: i.Type, Origin: i.Origin, Destination: e.destination(i), Digest: i.Digest}
 		// By digest nothing changes, but the tag of a catalog that is made here may be gone, or be another's.
@@ -126,7 +128,7 @@ func PlanPrune(ctx context.Context, o Options, at Pruner, list DeleteList) (*Del
 	if err := e.checkAbsent(); err != nil {
 		return nil, err
 	}
-	d := &Deletion{Items: items(e, drift.images), Failures: []plan.Failure{}}
+	d := &Deletion{Items: items(e, drift.images), Failures: []plan.Failure{}, Warnings: drift.Warnings}
 	if len(d.Items) == 0 {
 		return d, nil
 	}

@@ -78,6 +78,26 @@ func TestRun_pruningFails(t *testing.T) {
 	s.holds(t, "samples/docker", "v1", s.digest(t, "samples/docker", "v1"))
 }
 
+// So do those of a channel.
+func TestPlanPrune_notWhileAChannelLacks(t *testing.T) {
+	s := newSetup(t, database)
+	s.mirrored(t, database, "a.yaml")
+	fast := strings.Replace(database, "- name: stable\n        minVersion: 1.1.0", "- name: fast\n      - name: stabel", 1)
+	fast = strings.Replace(fast, "sample-database\n", "sample-database\n      defaultChannel: fast\n", 1)
+	s.mirrored(t, fast, "a.yaml")
+	const want = "package sample-database channel stabel"
+	if d, err := mirror.PlanPrune(t.Context(), s.named(t, fast, "a.yaml"), pruner{Store: s.store}, mirror.DeleteList{ID: "prune"}); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if d := s.drift(t, fast, "a.yaml"); len(d.Warnings) == 0 || !strings.Contains(d.Warnings[len(d.Warnings)-1], "stabel") {
+		t.Errorf("%+v", d)
+	}
+	right := strings.Replace(fast, "\n      - name: stabel", "", 1)
+	if d, err := mirror.PlanPrune(t.Context(), s.named(t, right, "a.yaml"), pruner{Store: s.store}, mirror.DeleteList{ID: "prune"}); err != nil || len(d.Items) == 0 {
+		t.Errorf("%+v, %v", d, err)
+	}
+}
+
 // A package that its catalog has lost keeps its images.
 func TestRun_doesNotPruneWhatACatalogLacks(t *testing.T) {
 	const packages = "  operators:\n  - {catalog: 'HOST/redhat/redhat-operator-index:v4.18', packages: [{name: sample-database}, {name: %s}]}\n"

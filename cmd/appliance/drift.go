@@ -102,6 +102,9 @@ func against[T any](ctx context.Context, std stdio, o mirrorOptions, argument st
 
 func printDrift(w io.Writer, d *mirror.Drift) {
 	say := func(format string, args ...any) { fmt.Fprintln(w, plain.Line(fmt.Sprintf(format, args...))) }
+	for _, text := range d.Warnings {
+		say("warning: %s", text)
+	}
 	for _, f := range d.Failed {
 		say("failed: %s: %s", f.Image.Origin, f.Error)
 	}

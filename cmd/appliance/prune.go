@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
@@ -56,6 +57,9 @@ func runPrune(ctx context.Context, std stdio, o deleteOptions, argument string) 
 			return mirror.PlanPrune(ctx, run, at, mirror.DeleteList{ID: o.id})
 		})
 	if err == nil && len(d.Items) == 0 && o.output != "json" {
+		for _, text := range d.Warnings {
+			fmt.Fprintln(std.out, plain.Line("warning: "+text))
+		}
 		fmt.Fprintln(std.out, "everything that the workspace has mirrored is asked for: there is nothing to delete")
 		return nil
 	}

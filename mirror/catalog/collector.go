@@ -73,13 +73,22 @@ func (c *Collector) Pins() map[string]string {
 	return all
 }
 
-// Absent returns the packages that are asked for and that the catalogs do not have, which is a warning of
-// the plan.
+// Absent returns the packages and channels that are asked for and that the catalogs do not have, which is a
+// warning of the plan.
 func (c *Collector) Absent() (all []string) {
 	for _, e := range c.entries {
 		for _, p := range e.ask.Packages {
-			if e.selected != nil && !e.selected[p.Name] {
+			of, there := e.selected[p.Name]
+			switch {
+			case e.selected == nil:
+			case !there:
 				all = append(all, e.ask.Catalog+" package "+p.Name)
+			default:
+				for _, channel := range p.Channels {
+					if !slices.Contains(of.Channels, channel.Name) {
+						all = append(all, e.ask.Catalog+" package "+p.Name+" channel "+channel.Name)
+					}
+				}
 			}
 		}
 	}

@@ -37,7 +37,7 @@ type entry struct {
 	chosen   map[plan.Bundle]bool         // whose images were asked for
 	plain    bool                         // what is read is a directory of files, and no image
 	starts   map[string]map[string]string // what its channels begin with
-	selected map[string]bool              // the packages; nil: they are those of an archive
+	selected Offer                        // what is chosen; nil: it is that of an archive
 	failed   []string                     // packages that cannot be selected
 	built    bool
 	offer    Offer // of the image that was built
@@ -247,10 +247,7 @@ func (e *entry) addImages(ctx context.Context, p *plan.Plan) error {
 		e.chosen[plan.Bundle{Catalog: e.ask.Catalog, Package: b.Package, Name: b.Name}] = true
 	}
 	if e.Archive == nil && !e.Held {
-		e.starts, e.selected = selection.Starts(), map[string]bool{}
-		for _, p := range selection.Packages {
-			e.selected[p.Name] = true
-		}
+		e.starts, e.selected = selection.Starts(), offerOf(selection)
 	}
 	related, warnings, err := selection.Images(ctx, e.content)
 	if err != nil {
