@@ -302,6 +302,17 @@ func TestMirror_operatorsOfADirectory(t *testing.T) {
 	if m, err := s.store.Manifests.ByTag(t.Context(), "index", "latest"); err != nil || m.Digest == first.Digest {
 		t.Errorf("another directory makes the same catalog: %v", err)
 	}
+	o := s.deletion(t, "  operators:\n  - {catalog: 'dir://"+dir+"', packages: [{name: sample-database, channels: [{name: fast}], defaultChannel: fast}]}\n")
+	d, err := mirror.PlanDelete(t.Context(), o, pruner{Store: s.store}, mirror.DeleteList{})
+	if err != nil || len(d.Items) == 0 || d.Absent != 0 {
+		t.Fatalf("to delete: %+v, %v", d, err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := mirror.PlanDelete(t.Context(), o, pruner{Store: s.store}, mirror.DeleteList{}); err == nil || !strings.Contains(err.Error(), "is not there") {
+		t.Errorf("of a directory that is gone: %+v, %v", d, err)
+	}
 }
 
 // upstream is the repository of the catalog at its source.

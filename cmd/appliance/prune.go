@@ -24,7 +24,8 @@ neither this image set nor the last run of another one asks for any more, and ho
 nothing is deleted. Then --delete-yaml-file deletes the images of the list, with their signatures.
 
 Nothing is listed while an image of the image set cannot be planned or is not at the destination yet: what is there
-would go before what replaces it comes.`,
+would go before what replaces it comes. What other workspaces have mirrored to the registry is not known, and may need
+images of the list: compare it with their image sets.`,
 		Example: `  appliance mirror prune -c imageset.yaml --workspace file:///data/mirror docker://registry.example.com:8443
   appliance mirror prune --delete-yaml-file /data/mirror/working-dir/delete/delete-images-prune.yaml docker://registry.example.com:8443 --gc`,
 		Args: takes(1, "one registry, such as docker://registry.example.com:8443"),
@@ -65,6 +66,9 @@ func runPrune(ctx context.Context, std stdio, o deleteOptions, argument string) 
 	}
 	if err != nil {
 		return err
+	}
+	if o.output != "json" {
+		fmt.Fprintln(std.out, "what other workspaces have mirrored to this registry is not known here, and may need images of this list: compare it with their image sets before it is deleted")
 	}
 	return o.planned(std, d)
 }

@@ -112,16 +112,8 @@ func (e *entry) digest() digest.Digest {
 
 // collectHeld adds what the entry means of a catalog that an earlier run has read.
 func (e *entry) collectHeld(ctx context.Context, p *plan.Plan) error {
-	used := e.used()
-	d, ok := used[e.ref.String()]
-	if !ok {
-		d, ok = used[ofArchive+e.ref.String()]
-	}
-	if !ok {
-		return hint.New(fmt.Errorf("no run of this workspace has mirrored catalog %s", e.ask.Catalog),
-			"name the catalog as the image set configuration of that run does, and its workspace with --workspace")
-	}
-	if err := e.readFiles(ctx, e.path(d.Encoded(), filesDir)); err != nil {
+	d, err := e.findHeld(ctx)
+	if err != nil {
 		return err
 	}
 	if err := e.addImages(ctx, p); err != nil {
@@ -135,6 +127,29 @@ func (e *entry) collectHeld(ctx context.Context, p *plan.Plan) error {
 	}
 	p.Warnings = append(p.Warnings, fmt.Sprintf("%s: catalog %s stays and offers its bundles until it is mirrored without them", e.image.Reason, e.ask.Catalog))
 	return nil
+}
+
+// findHeld reads what an earlier run has read of the catalog, and returns the digest that names it. One
+// that is plain files is not copied to the workspace: it is read as it is now.
+func (e *entry) findHeld(ctx context.Context) (digest.Digest, error) {
+	if e.plain {
+		err := e.findFiles(ctx)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = hint.New(fmt.Errorf("catalog %s is not there: %w", e.ask.Catalog, err),
+				"the workspace has no copy of a directory: put it back as it was mirrored, and run the same command again")
+		}
+		return e.original, err
+	}
+	used := e.used()
+	d, ok := used[e.ref.String()]
+	if !ok {
+		d, ok = used[ofArchive+e.ref.String()]
+	}
+	if !ok {
+		return "", hint.New(fmt.Errorf("no run of this workspace has mirrored catalog %s", e.ask.Catalog),
+			"name the catalog as the image set configuration of that run does, and its workspace with --workspace")
+	}
+	return d, e.readFiles(ctx, e.path(d.Encoded(), filesDir))
 }
 
 // readIndex returns the index in a file, nil if there is none that can be read.
