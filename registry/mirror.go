@@ -21,8 +21,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// failuresListed bounds the failures of a run in a status; its report has all of them.
-const failuresListed = 20
+// listedOfRun bounds the failures of a run in a status, and its warnings; its report has all of them.
+const listedOfRun = 20
 
 // mirrorRunner runs one image set.
 type mirrorRunner = jobs.Runner[api.MirrorRequest, api.MirrorProgress, api.MirrorResult]
@@ -103,7 +103,11 @@ func (s *scheduled) run(ctx context.Context, _ api.MirrorRequest,
 	if report != nil {
 		result.Mirrored, result.Planned = len(report.Mirrored), report.Planned
 		result.Report, result.Resources = report.File, report.Resources
-		for _, failure := range report.Failures[:min(len(report.Failures), failuresListed)] {
+		result.Warnings = report.Warnings[:min(len(report.Warnings), listedOfRun)]
+		for _, warning := range result.Warnings {
+			s.log.Warn("mirrored with a warning", "warning", warning)
+		}
+		for _, failure := range report.Failures[:min(len(report.Failures), listedOfRun)] {
 			result.Failures = append(result.Failures,
 				api.MirrorFailure{Image: failure.Image.Origin, Error: failure.Error})
 		}

@@ -198,6 +198,9 @@ func printSync(row func(name, format string, args ...any), s api.MirrorState) {
 	for _, f := range r.Failures {
 		row("", "failed: %s: %s", f.Image, f.Error)
 	}
+	for _, w := range r.Warnings {
+		row("", "warning: %s", w)
+	}
 	if r.Report != "" {
 		row("", "report %s", r.Report)
 	}

@@ -68,11 +68,14 @@ func mirroring(p api.MirrorProgress) string {
 		bytesOf(p.Fetched), bytesOf(p.Bytes))
 }
 
-func printMirrored(w io.Writer, r api.MirrorResult) {
-	fmt.Fprintf(w, "mirrored %d of %s, fetched %s\n", r.Mirrored, count(r.Planned, "image"), bytesOf(r.Fetched))
+func printMirrored(out io.Writer, r api.MirrorResult) {
+	fmt.Fprintf(out, "mirrored %d of %s, fetched %s\n", r.Mirrored, count(r.Planned, "image"), bytesOf(r.Fetched))
+	for _, w := range r.Warnings {
+		fmt.Fprintln(out, plain.Line("warning: "+w))
+	}
 	for _, file := range append([]string{r.Report}, r.Resources...) {
 		if file != "" {
-			fmt.Fprintln(w, "  "+plain.Line(file))
+			fmt.Fprintln(out, "  "+plain.Line(file))
 		}
 	}
 }

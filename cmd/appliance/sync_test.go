@@ -29,7 +29,7 @@ func TestSync_throughTheDaemon(t *testing.T) {
 	set := config.Sync{ImageSet: filepath.Join(dir, "set.yaml"), Workspace: filepath.Join(dir, "ws"), Interval: time.Hour}
 	for file, text := range map[string]string{
 		set.ImageSet:                          "kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\nmirror:\n  additionalImages:\n  - name: quay.example/samples/docker:v1\n",
-		filepath.Join(dir, "registries.conf"): fmt.Sprintf("[[registry]]\nlocation=\"quay.example\"\n[[registry.mirror]]\nlocation=%q\ninsecure=true\n", source),
+		filepath.Join(dir, "registries.conf"): fmt.Sprintf("[[registry]]\nlocation=\"quay.example\"\n[[registry.mirror]]\nlocation=%[1]q\ninsecure=true\n[[registry]]\nlocation=%[1]q\ninsecure=true\n", source),
 	} {
 		must(t, os.WriteFile(file, []byte(text), 0o600))
 	}
@@ -91,6 +91,15 @@ func TestSync_throughTheDaemon(t *testing.T) {
 	history = exec.Command(f.program, "mirror", "history", "docker://localhost:"+port+"/team", "--dest-cert-dir", dir, "--authfile", logins)
 	if code, stdout, stderr := outcome(t, history); code != 0 || !strings.Contains(stdout, "rollback of ") || !strings.Contains(stdout, "set.yaml") {
 		t.Errorf("history: exit code %d\n%s%s", code, stdout, stderr)
+	}
+	must(t, os.WriteFile(set.ImageSet, []byte("kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\nmirror:\n  operators:\n  - catalog: quay.example/redhat/redhat-operator-index:v4.18\n    packages: [{name: sample-logging}, {name: sample-loging}]\n"), 0o600))
+	code, stdout, stderr = outcome(t, f.command("sync", set.ImageSet))
+	if code != 0 || !strings.Contains(stdout, "warning: set.yaml:5: ") || !strings.Contains(stdout, `"sample-loging" does not exist`) {
+		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+	}
+	code, stdout, stderr = outcome(t, f.command("status"))
+	if code != 0 || !strings.Contains(stdout, `"sample-loging" does not exist`) {
+		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
 	}
 	f.refuses(t, []string{"sync", filepath.Join(dir, "another.yaml")}, "names no image set", "config.yaml")
 	f.stop(t)

@@ -9,6 +9,7 @@ import (
 	masterminds "github.com/Masterminds/semver/v3"
 	"github.com/blang/semver/v4"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/image"
 )
 
@@ -237,6 +238,14 @@ func (d *decoder) checkOperators(operators []Operator) {
 		if o.Catalog == "" {
 			d.at(at, "write catalog: registry.redhat.io/redhat/redhat-operator-index:v4.18, for example", "an operator entry without catalog")
 			continue
+		}
+		if rest := strings.TrimPrefix(o.Catalog, "docker://"); !strings.Contains(rest, "://") && login(rest) >= 0 {
+			_, err := ParseReference(o.Catalog)
+			d.at(at+".catalog", hint.Of(err), "%v", err)
+			continue
+		}
+		if o.TargetTag != "" && image.CheckTag(o.TargetTag) != nil {
+			d.at(at+".targetTag", "a tag has letters, digits, _ . - and at most 128 of them", "invalid targetTag %q", o.TargetTag)
 		}
 		if o.TargetCatalog != "" && !image.ValidRepository(o.TargetCatalog) {
 			d.at(at+".targetCatalog", "write path elements in lower case, without host, tag or digest",

@@ -216,6 +216,8 @@ func TestParse_refused(t *testing.T) {
 		{"an operator's package twice", head + "mirror:\n  operators:\n  - catalog: a/b:c\n    packages:\n    - name: p\n    - name: p\n", `isc.yaml:8: catalog "a/b:c": duplicate package entry "p"`, "", 1},
 		{"a catalog twice", head + "mirror:\n  operators:\n  - catalog: a/b:c\n  - catalog: a/b:c\n", `isc.yaml:6: catalog "a/b:c": duplicate found in configuration`, "targetCatalog", 1},
 		{"a catalog's target with a tag", head + "mirror:\n  operators:\n  - catalog: a/b:c\n    targetCatalog: x/y:z\n", `isc.yaml:6: invalid target path component "x/y:z": should not contain a tag or digest`, "", 1},
+		{"a catalog's target tag that is none", head + "mirror:\n  operators:\n  - catalog: a/b:c\n    targetTag: x y\n", `isc.yaml:6: invalid targetTag "x y"`, "at most 128", 1},
+		{"a catalog with a login", head + "mirror:\n  operators:\n  - catalog: user:secret@a.io/b:c\n", "isc.yaml:5: …@a.io/b:c unable to parse image correctly : it has a login in it", "", 1},
 		{"two kinds of ranges", head + "mirror:\n  operators:\n  - catalog: a/b:c\n    packages:\n    - name: p\n      minVersion: 1.0.0\n      channels: [{name: s, minVersion: 1.0.0}]\n", "mixing both filtering by minVersion/maxVersion and filtering by channel minVersion/maxVersion is not allowed", "", 1},
 		{"an image without tag", head + "mirror:\n  additionalImages:\n  - name: quay.io/a/b\n", "isc.yaml:5: additional image quay.io/a/b unable to parse image correctly : tag and digest are empty", "a tag or a digest is always needed", 8},
 		{"an image whose digest is too long for a tag", head + "mirror:\n  additionalImages:\n  - name: a.io/b@sha512:" + strings.Repeat("0", 128) + "\n", "isc.yaml:5: additional image a.io/b@sha512:", "targetTag", 8},

@@ -41,7 +41,7 @@ func ParseReference(s string) (Reference, error) {
 	if r.Transport == "oci" {
 		return layoutReference(s, rest)
 	}
-	if at := strings.IndexByte(rest, '@'); at >= 0 && at < strings.IndexByte(rest, '/') {
+	if at := login(rest); at >= 0 {
 		return Reference{}, badReference("…"+rest[at:], "it has a login in it, which the logs would show: podman login keeps it")
 	}
 	if name, d, ok := strings.Cut(rest, "@"); ok {
@@ -73,6 +73,15 @@ func ParseReference(s string) (Reference, error) {
 		return Reference{}, badReference(s, "tag and digest are empty")
 	}
 	return r, nil
+}
+
+// login returns where the login ends that a reference without its transport begins with, -1 if it has
+// none.
+func login(rest string) int {
+	if at := strings.IndexByte(rest, '@'); at < strings.IndexByte(rest, '/') {
+		return at
+	}
+	return -1
 }
 
 // layoutReference splits a reference to an OCI layout: a directory, and perhaps the tag of one of its

@@ -41,6 +41,7 @@ type MirrorResult struct {
 	Planned   int             `json:"planned"`
 	Fetched   int64           `json:"fetched"`             // bytes
 	Failures  []MirrorFailure `json:"failures,omitempty"`  // the first of them
+	Warnings  []string        `json:"warnings,omitempty"`  // the first of them
 	Report    string          `json:"report,omitempty"`    // its file, which has all of them
 	Resources []string        `json:"resources,omitempty"` // files of the cluster's resources
 	Error     string          `json:"error,omitempty"`     // why the run is not a success; only in a status
