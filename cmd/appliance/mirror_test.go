@@ -28,6 +28,7 @@ type mirrorSetup struct {
 	workspace           string
 	onPut               func()       // before the destination takes a manifest
 	refuse              atomic.Int32 // how many uploads of blobs the destination fails to begin
+	sourceEmpty         atomic.Bool  // the upstream has nothing any more
 }
 
 func newMirrorSetup(t *testing.T) *mirrorSetup {
@@ -41,7 +42,13 @@ func newMirrorSetup(t *testing.T) *mirrorSetup {
 	if err != nil {
 		t.Fatal(err)
 	}
-	upstream.Config.Handler = content.Handler()
+	upstream.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.sourceEmpty.Load() {
+			http.NotFound(w, r)
+			return
+		}
+		content.Handler().ServeHTTP(w, r)
+	})
 	upstream.Start()
 	t.Cleanup(upstream.Close)
 	held := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
@@ -270,6 +277,32 @@ func TestOpenDestination_anApplianceInTroubleIsNotOneThatKnowsNoLogin(t *testing
 		if strings.Contains(hint, "podman login") != login || strings.Contains(err.Error(), "authenticate") != login {
 			t.Errorf("%d: error %v, hint %s", status, err, hint)
 		}
+	}
+}
+
+// An image that is named by digest and that the registry has needs nothing of its source.
+func TestMirror_sourceThatIsEmpty(t *testing.T) {
+	s := newMirrorSetup(t)
+	content, err := sample.New(s.source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, ok := content.Manifest("samples/docker", "v1")
+	if !ok {
+		t.Fatal("the sample has no image")
+	}
+	images := []string{"samples/docker@" + m.Digest.String()}
+	if code, _, stderr := s.mirror(t, images); code != 0 {
+		t.Fatal(stderr)
+	}
+	s.sourceEmpty.Store(true)
+	code, stdout, stderr := s.mirror(t, images, "--remove-signatures")
+	if code != 0 {
+		t.Errorf("exit code %d\n%s", code, stderr)
+	}
+	says(t, stdout, "1 / 1 additional images")
+	if code, _, _ := s.mirror(t, []string{held}, "--remove-signatures"); code == 0 {
+		t.Error("an image that is named by tag is mirrored without its source")
 	}
 }
 
