@@ -77,7 +77,7 @@ func PlanDelete(ctx context.Context, o Options, from Pruner, list DeleteList) (*
 	if err != nil {
 		return nil, err
 	}
-	known.keep(p)
+	known.keep(p, e.mirroredBefore())
 	d := &Deletion{Items: items(e, p.Images), Failures: p.Failures, Warnings: p.Warnings}
 	if len(d.Items) == 0 && len(d.Failures) > 0 {
 		return nil, fmt.Errorf("no images to delete: %s: %w", d.Failures[0].Image.Origin, d.Failures[0].Cause)

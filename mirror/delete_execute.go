@@ -189,6 +189,7 @@ type known struct {
 	at      map[string][]string // tags, as repository:tag, and the image sets that have them
 	here    map[string]place
 	bundles map[string][]plan.Bundle // of operators, by the tags of the images that they need
+	own     map[plan.Bundle]string   // the tags of their own images
 }
 
 // known reads the reports.
@@ -203,6 +204,7 @@ func (e *engine) known() (*known, error) {
 		Mirrored           []struct {
 			Repository, Tag string
 			Digest          digest.Digest
+			Type            plan.Type
 			Bundles         []plan.Bundle
 		}
 	}
@@ -223,13 +225,18 @@ func (e *engine) known() (*known, error) {
 			last[r.ImageSet] = r
 		}
 	}
-	k := &known{at: map[string][]string{}, here: map[string]place{}, bundles: map[string][]plan.Bundle{}}
+	k := &known{at: map[string][]string{}, here: map[string]place{}, bundles: map[string][]plan.Bundle{}, own: map[plan.Bundle]string{}}
 	for set, r := range last {
 		for _, i := range r.Mirrored {
 			at := i.Repository + ":" + i.Tag
 			k.at[at] = append(k.at[at], set)
 			k.here[at] = place{i.Repository, i.Digest}
 			k.bundles[at] = append(k.bundles[at], i.Bundles...)
+			if i.Type == plan.OperatorBundle {
+				for _, b := range i.Bundles {
+					k.own[b] = at
+				}
+			}
 		}
 	}
 	return k, nil
@@ -257,9 +264,13 @@ func (k *known) wanted(victims []*victim) error {
 }
 
 // keep takes the images out of a plan that bundles besides those of the plan need, and warns of them:
-// the bundles of one operator share images, and those of several do.
-func (k *known) keep(p *plan.Plan) {
+// the bundles of one operator share images, and those of several do. A bundle that an earlier delete has
+// deleted needs nothing.
+func (k *known) keep(p *plan.Plan, there mirrored) {
 	going := map[plan.Bundle]bool{}
+	for b, at := range k.own {
+		going[b] = len(there[p.Registry+"/"+at]) == 0
+	}
 	for _, i := range p.Images {
 		for _, b := range i.Bundles {
 			going[b] = true

@@ -315,4 +315,14 @@ func TestDelete_operatorsSharedImages(t *testing.T) {
 			t.Errorf("%s has %v", repo, tags)
 		}
 	}
+	o = s.deletion(t, strings.Replace(database, "minVersion: 1.1.0", "minVersion: 1.2.0", 1))
+	if d, err = mirror.PlanDelete(t.Context(), o, pruner{Store: s.store}, mirror.DeleteList{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := mirror.Delete(t.Context(), o, pruner{Store: s.store}, d.File, false); err != nil {
+		t.Fatal(err)
+	}
+	if tags := s.tags(t, "operators/database"); len(tags) != 0 {
+		t.Errorf("no bundle is left that needs %v", tags)
+	}
 }
