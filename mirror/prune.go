@@ -46,7 +46,7 @@ func (e *engine) unasked(p *plan.Plan) (all []*plan.Image, err error) {
 }
 
 // prune deletes what is no longer asked for after a run in which nothing failed, and adds it to the
-// report. What replaces it is there. The report is written before, since it says which content stays.
+// report. What replaces it is there. The report is written before: content that it lists stays.
 func (e *engine) prune(ctx context.Context, p *plan.Plan, r *Report) error {
 	if err := e.checkAbsent(); err != nil {
 		return err
