@@ -96,13 +96,15 @@ func Open(o Options) (*Run, error) {
 	if err != nil {
 		return nil, fmt.Errorf("destination registry %q: %w", o.Registry, err)
 	}
+	// HTTP/1.1 only: each upload then has a connection of its own. Over one of HTTP/2 they share a window, which most
+	// registries leave at Go's or nginx's small default, and each byte is framed and copied once more.
+	var http1 http.Protocols
+	http1.SetHTTP1(true)
 	var wire http.RoundTripper = &http.Transport{
-		Proxy: http.ProxyFromEnvironment, TLSClientConfig: o.TLS, ForceAttemptHTTP2: true,
+		Proxy: http.ProxyFromEnvironment, TLSClientConfig: o.TLS, Protocols: &http1,
 		MaxIdleConnsPerHost: 16, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: 30 * time.Second,
 		// Of a large blob that it has received a registry may make a copy before it answers.
 		ResponseHeaderTimeout: 10 * time.Minute,
-		// A dead connection is noticed, and a repeated request goes over another.
-		HTTP2: &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
 	}
 	if o.Busy == nil {
 		o.Busy = busy.New(nil, nil)
