@@ -416,7 +416,7 @@ func TestDryRun(t *testing.T) {
 	if got := s.read(t, "dry-run", "mapping.txt"); got != want {
 		t.Errorf("mapping.txt is\n%swant\n%s", got, want)
 	}
-	if files := s.files(t); !slices.Equal(files, []string{"working-dir/cluster-resources/itms-oc-mirror.yaml", "working-dir/dry-run/mapping.txt"}) {
+	if files := s.files(t); !slices.Equal(files, []string{"working-dir/dry-run/cluster-resources/itms-oc-mirror.yaml", "working-dir/dry-run/mapping.txt"}) {
 		t.Errorf("the workspace has %v", files)
 	}
 	if names := s.repositories(t); len(names) != 0 {

@@ -14,8 +14,8 @@ import (
 )
 
 // writeDryRun writes what oc-mirror's dry run does, and returns the path of the mapping: a line for
-// each image, and in missing.txt those that the destination lacks. The resources are those of a run
-// in which nothing fails; files of the last run that it would not write stay.
+// each image, and in missing.txt those that the destination lacks. The resources of a run in which
+// nothing fails are beside them: those of the workspace are about what is mirrored, and are applied.
 func (e *engine) writeDryRun(p *plan.Plan, lacks map[*plan.Image]bool) (mapping string, err error) {
 	var all, missing strings.Builder
 	for _, i := range p.Images {
@@ -39,10 +39,6 @@ func (e *engine) writeDryRun(p *plan.Plan, lacks map[*plan.Image]bool) (mapping 
 	if len(p.Prune) > 0 {
 		files = append(files, resources.File{Name: "pruning-plan.json", Data: pruningPlan(p)})
 	}
-	paths, err := e.workspace.replace("dry-run", files)
-	if err != nil {
-		return "", err
-	}
 	if !e.o.ToArchive {
 		all := e.mirroredBefore()
 		all.add(e, p.Images)
@@ -51,10 +47,12 @@ func (e *engine) writeDryRun(p *plan.Plan, lacks map[*plan.Image]bool) (mapping 
 			return "", err
 		}
 		for _, f := range rendered {
-			if err := e.workspace.Write("cluster-resources/"+f.Name, f.Data); err != nil {
-				return "", err
-			}
+			files = append(files, resources.File{Name: "cluster-resources/" + f.Name, Data: f.Data})
 		}
+	}
+	paths, err := e.workspace.replace("dry-run", files)
+	if err != nil {
+		return "", err
 	}
 	return paths[0], nil
 }

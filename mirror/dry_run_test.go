@@ -2,7 +2,9 @@ package mirror_test
 
 import (
 	"context"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -37,8 +39,11 @@ func TestDryRun_files(t *testing.T) {
 	if got, want := dry(), host.Replace(first+second); got != want || s.read(t, "dry-run", "missing.txt") != want {
 		t.Errorf("mapping %s, missing %s, want %s", got, s.read(t, "dry-run", "missing.txt"), want)
 	}
-	if got := s.read(t, "cluster-resources", "itms-oc-mirror.yaml"); !strings.Contains(got, "source: "+s.host+"/samples") {
+	if got := s.read(t, "dry-run", "cluster-resources", "itms-oc-mirror.yaml"); !strings.Contains(got, "source: "+s.host+"/samples") {
 		t.Errorf("resources: %s", got)
+	}
+	if applied := s.resources(t); len(applied) > 0 {
+		t.Errorf("nothing is mirrored, and the resources to apply are %v", applied)
 	}
 	if repositories := s.repositories(t); len(repositories) > 0 {
 		t.Errorf("the destination has %q", repositories)
@@ -60,6 +65,36 @@ func TestDryRun_files(t *testing.T) {
 		if strings.HasSuffix(f, "missing.txt") {
 			t.Error("something is missing after all was mirrored")
 		}
+	}
+}
+
+// What is applied to clusters is about what is mirrored.
+//
+// Spec: oc-mirror 3.6.
+func TestDryRun_leavesClusterResources(t *testing.T) {
+	s := newSetup(t, additional)
+	if _, err := s.mirror(t); err != nil {
+		t.Fatal(err)
+	}
+	before := s.files(t)
+	for name, other := range map[string]options{
+		"mirror.example.com:8443/one/name": func(*mirror.Options) {},
+		"other.example.com/one/name":       func(o *mirror.Options) { o.Registry = "other.example.com" },
+	} {
+		applied := s.resources(t)
+		if _, _, err := mirror.DryRun(t.Context(), s.options(t, firstImage, s.beginning, other)); err != nil {
+			t.Fatal(err)
+		}
+		if now := s.resources(t); !maps.Equal(now, applied) || len(now) == 0 {
+			t.Errorf("to apply are %v, and were %v", now, applied)
+		}
+		if got := s.read(t, "dry-run", "cluster-resources", "itms-oc-mirror.yaml"); !strings.Contains(got, "- "+name+"\n") {
+			t.Errorf("of the dry run, without %s:\n%s", name, got)
+		}
+	}
+	after := slices.DeleteFunc(s.files(t), func(f string) bool { return strings.HasPrefix(f, "working-dir/dry-run/") || f == ".appliance.lock" })
+	if !slices.Equal(before, after) {
+		t.Errorf("the workspace has %v, and had %v", after, before)
 	}
 }
 

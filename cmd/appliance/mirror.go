@@ -75,7 +75,7 @@ func (o *mirrorOptions) addFlags(f *pflag.FlagSet) {
 		"file://DIR for what a run reads and writes besides images: cluster resources, logs")
 	o.archiveOptions.addFlags(f)
 	o.signatureOptions.addFlags(f)
-	f.BoolVar(&o.dryRun, "dry-run", false, "print the plan, write it to working-dir/dry-run/mapping.txt, and copy nothing")
+	f.BoolVar(&o.dryRun, "dry-run", false, "print the plan, write it to working-dir/dry-run/ (mapping.txt, cluster-resources/), and copy nothing")
 	pathVar(f, &o.authFile, "authfile", "", "registry logins (default $REGISTRY_AUTH_FILE, then where podman login and docker login put them)")
 	f.BoolVar(&o.srcVerify, "src-tls-verify", true, "verify the sources' certificates; false also allows plain HTTP")
 	f.BoolVar(&o.destVerify, "dest-tls-verify", true,
