@@ -101,6 +101,9 @@ func (m *mirrorBench) add(way, name string, took time.Duration) {
 	m.times[way].add(name, took.Seconds())
 }
 
+// touch has the memory at hand that the copies of the content take, in the page cache and on the way to it.
+func (m *mirrorBench) touch() error { return touchMemory(3 * int(m.from.bytes)) }
+
 // probe hashes and writes the blobs of the source, durably.
 func (m *mirrorBench) probe(ctx context.Context) (time.Duration, error) {
 	dir := m.site.path("probe")
@@ -109,6 +112,9 @@ func (m *mirrorBench) probe(ctx context.Context) (time.Duration, error) {
 	}
 	blobs, err := filepath.Glob(filepath.Join(m.from.dir, "*"))
 	if err != nil {
+		return 0, err
+	}
+	if err := m.touch(); err != nil {
 		return 0, err
 	}
 	began := time.Now()
@@ -169,6 +175,9 @@ func (m *mirrorBench) one(ctx context.Context, program mirrorer, way, archive st
 			return err
 		}
 	} else if err := m.prepareMirrors(m.from.imageSet()); err != nil {
+		return err
+	}
+	if err := m.touch(); err != nil {
 		return err
 	}
 	r, err := program.run(ctx, args...)
