@@ -25,6 +25,12 @@ func (m *mirrorBench) rows() []row {
 	for _, way := range []string{toAppliance, toDisk, fromDisk} {
 		rows = append(rows, m.times[way].row(what(way), "s").atMost(1.15))
 	}
+	for _, way := range []string{toAppliance, toDisk} {
+		both := series{subjectName: m.times[way][subjectName], probeName: m.times[way][fetchName]}
+		r := both.row(what(way)+", beside a probe that fetches", "s").atMost(1.15)
+		r.Note = "the probe reads the same bytes from the source over HTTP, in one process"
+		rows = append(rows, r)
+	}
 	for _, against := range []struct {
 		way, of string // of: what oc-mirror is measured with
 		most    float64

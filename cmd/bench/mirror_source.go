@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -170,4 +171,17 @@ func (s *source) blob(w http.ResponseWriter, r *http.Request, d string) {
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Docker-Content-Digest", d)
 	http.ServeContent(w, r, "", time.Time{}, f)
+}
+
+// fetch opens a blob, by the path of its file, over HTTP.
+func (s *source) fetch(file string) (io.ReadCloser, error) {
+	resp, err := http.Get(fmt.Sprintf("http://%s/v2/bench/blobs/sha256:%s", s.listener.Addr(), path.Base(file)))
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		resp.Body.Close()
+		return nil, fmt.Errorf("fetch %s: %s", file, resp.Status)
+	}
+	return resp.Body, nil
 }
