@@ -19,11 +19,23 @@ const (
 )
 
 // largeCatalog is a catalog whose files are made while they are read: <package>/catalog.json.
-type largeCatalog struct{ filler []byte }
+type largeCatalog struct {
+	filler []byte
+	bundle string // the image of every bundle
+}
 
-// newLargeCatalog returns a catalog whose bundles have what real ones have most of: objects in
-// base64, JSON inside strings, and lists of images.
-func newLargeCatalog() *largeCatalog {
+// largeImages are the names of the images that each bundle of the large catalog is made of. The first is the bundle's own.
+func largeImages() []string {
+	names := []string{"bundle"}
+	for i := range 20 {
+		names = append(names, fmt.Sprintf("component-%d", i))
+	}
+	return names
+}
+
+// newLargeCatalog returns a catalog whose bundles have what real ones have most of: objects in base64, JSON inside
+// strings, and lists of images. image gives the reference of one by its name.
+func newLargeCatalog(image func(name string) string) *largeCatalog {
 	var b bytes.Buffer
 	object := bytes.Repeat([]byte("apiVersion: operators.coreos.com/v1alpha1\n"), 900)
 	fmt.Fprintf(&b, `{"type":"olm.bundle.object","value":{"data":%q}},`, base64.StdEncoding.EncodeToString(object))
@@ -33,11 +45,14 @@ func newLargeCatalog() *largeCatalog {
 		fmt.Fprintf(&b, `{"name":"Documentation %d","url":"https://docs.example.com/%d","ready":true,"weight":%d.5},`, i, i, i)
 	}
 	b.WriteString(`{}]}}],"relatedImages":[`)
-	for i := range 20 {
-		fmt.Fprintf(&b, `{"name":"component-%d","image":"registry.example.com/team/component-%d@sha256:%064x"},`, i, i, i)
+	for i, name := range largeImages() {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, `{"name":%q,"image":%q}`, name, image(name))
 	}
-	b.WriteString(`{"name":"","image":"registry.example.com/team/bundle@sha256:` + strings.Repeat("0", 64) + `"}]}` + "\n")
-	return &largeCatalog{b.Bytes()}
+	b.WriteString("]}\n")
+	return &largeCatalog{filler: b.Bytes(), bundle: image(largeImages()[0])}
 }
 
 // Open implements fs.FS.
@@ -69,8 +84,8 @@ func (c *largeCatalog) pack(name string) []io.Reader {
 	head.WriteString("]}\n")
 	readers := []io.Reader{strings.NewReader(head.String())}
 	for i := range largeBundles {
-		bundle := fmt.Sprintf(`{"schema":"olm.bundle","name":"%s.v1.%d.0","package":%q,"image":"registry.example.com/team/bundle@sha256:%064x","properties":[`+
-			`{"type":"olm.package","value":{"packageName":%q,"version":"1.%d.0"}},{"type":"olm.gvk","value":{"group":"example.com","version":"v1","kind":"K%s"}},`, name, i, name, i, name, i, name)
+		bundle := fmt.Sprintf(`{"schema":"olm.bundle","name":"%s.v1.%d.0","package":%q,"image":%q,"properties":[`+
+			`{"type":"olm.package","value":{"packageName":%q,"version":"1.%d.0"}},{"type":"olm.gvk","value":{"group":"example.com","version":"v1","kind":"K%s"}},`, name, i, name, c.bundle, name, i, name)
 		readers = append(readers, strings.NewReader(bundle), bytes.NewReader(c.filler))
 	}
 	return readers

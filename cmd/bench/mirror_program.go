@@ -71,6 +71,7 @@ func (b *bench) prepareMirrors(imageSet string, registries ...string) error {
 type mirrored struct {
 	took    time.Duration
 	written int64 // bytes, by the program itself
+	memory  int64 // bytes resident, at most
 }
 
 // run mirrors, and returns an error with the end of the program's output if it failed.
@@ -89,7 +90,7 @@ func (m mirrorer) run(ctx context.Context, args ...string) (mirrored, error) {
 	usage, _ := cmd.ProcessState.SysUsage().(*syscall.Rusage)
 	r := mirrored{took: took}
 	if usage != nil {
-		r.written = usage.Oublock * blockSize
+		r.written, r.memory = usage.Oublock*blockSize, usage.Maxrss<<10
 	}
 	return r, nil
 }
