@@ -40,8 +40,7 @@ func (e *engine) writeDryRun(p *plan.Plan, lacks map[*plan.Image]bool) (mapping 
 		files = append(files, resources.File{Name: "pruning-plan.json", Data: pruningPlan(p)})
 	}
 	if !e.o.ToArchive {
-		all := e.mirroredBefore()
-		all.add(e, p.Images)
+		all := e.mirroredWith(p.Images)
 		rendered, err := e.render(e.wanted(all, p.Images), e.o.Now())
 		if err != nil {
 			return "", err

@@ -210,6 +210,8 @@ func (x *execution) finish(ctx context.Context, p *plan.Plan) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	// Another run may have taken a name meanwhile.
+	x.nameCatalogs(ctx, p, x.complete(p.Images))
 	if err := x.recordOrigins(ctx, p); err != nil {
 		return err
 	}

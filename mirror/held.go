@@ -1,7 +1,6 @@
 package mirror
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -19,9 +18,9 @@ import (
 func HeldImageSet(origins []Origin, unrecorded []string) ([]byte, error) {
 	h := &heldSet{prefixes: map[string]bool{}, others: map[plan.Type]int{}}
 	for _, o := range origins {
-		var i mirroredImage
-		if err := json.Unmarshal(o.About, &i); err != nil {
-			return nil, fmt.Errorf("the origin of %s:%s: %w", o.Repository, o.Tag, err)
+		i, err := o.image()
+		if err != nil {
+			return nil, err
 		}
 		h.add(o, i)
 	}

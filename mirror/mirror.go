@@ -28,6 +28,7 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/metadata"
 	"github.com/mirror-appliance/appliance/mirror/plan"
+	"github.com/mirror-appliance/appliance/mirror/resources"
 	"github.com/mirror-appliance/appliance/mirror/updategraph"
 )
 
@@ -45,6 +46,8 @@ type Options struct {
 	Open func(imageset.Reference) (Source, error)
 	// Begin begins a run at the destination. The name describes it to people.
 	Begin func(ctx context.Context, name string) (Destination, error)
+	// Served returns the cluster resources that the destination serves; nil: it serves none.
+	Served func(ctx context.Context) ([]resources.File, error)
 	// Held reads a manifest that the destination has; nil: it cannot be read. An image that is named by
 	// digest is read there when its source fails.
 	Held ReadManifest
@@ -155,6 +158,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err := e.startsForArchive(); err != nil {
 		return nil, err
 	}
+	e.nameCatalogs(ctx, p, p.Images)
 	e.o.Events(Event{Kind: Planned, Plan: p})
 	report, err := e.execute(ctx, p, dst)
 	var incomplete *incompleteError
@@ -209,6 +213,7 @@ func (e *engine) dryRun(ctx context.Context) (p *plan.Plan, lacks map[*plan.Imag
 	if p, err = e.collect(ctx); err != nil {
 		return nil, nil, err
 	}
+	e.nameCatalogs(ctx, p, p.Images)
 	dst, err := e.o.Begin(ctx, "dry run of "+e.o.Config.File)
 	if err != nil {
 		return nil, nil, err
@@ -247,6 +252,8 @@ type engine struct {
 	workspace workspace
 	catalogs  *catalog.Collector
 	starts    starts // what the plan begins with
+	// sourceNames are the names of CatalogSources, by the destinations of their catalogs.
+	sourceNames map[string]string
 }
 
 // lock keeps other runs out of the workspace until unlock. Nothing is written for a configuration

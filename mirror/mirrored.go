@@ -34,12 +34,15 @@ type mirroredImage struct {
 	Platforms []imageset.OSArch `json:"platforms,omitempty"`
 	// Joined reports that the components of paths were joined, see Options.MaxNestedPaths.
 	Joined bool `json:"joined,omitempty"`
+	// Names are those of a catalog's resources.
+	resources.Names
 }
 
 // mirroredOf returns what is noted of an image.
 func (e *engine) mirroredOf(i *plan.Image) mirroredImage {
 	return mirroredImage{Type: i.Type, Origin: i.Origin, Digest: i.Digest, Signature: i.Signature, Template: i.Template,
-		Channel: i.Channel, Platforms: i.Platforms, Joined: e.o.MaxNestedPaths > 0}
+		Channel: i.Channel, Platforms: i.Platforms, Joined: e.o.MaxNestedPaths > 0,
+		Names: resources.Names{Source: e.sourceNames[e.destination(i)]}}
 }
 
 // mirrored are images by their destinations, registry/repository:tag. One that is known by several
@@ -90,13 +93,68 @@ func (e *engine) mirroredByReports() mirrored {
 	return all
 }
 
-// add adds the images of a run.
+// mirroredWith returns what the workspace knows, with the images of a run, and with names for the
+// resources of all catalogs of the registry.
+func (e *engine) mirroredWith(images []*plan.Image) mirrored {
+	all := e.mirroredBefore()
+	e.addTo(all, images)
+	all.name(e.o.Registry, e.resourceOptions())
+	return all
+}
+
+// addTo adds the images of a run to what the workspace knows. The catalogs that an earlier version has
+// named have their names before those of the run.
+func (e *engine) addTo(all mirrored, images []*plan.Image) {
+	all.name(e.o.Registry, e.resourceOptions())
+	all.add(e, images)
+	for at, source := range e.sourceNames {
+		for n := range all[at] {
+			all[at][n].Source = source
+		}
+	}
+}
+
+// add adds the images of a run. A catalog keeps the names that it has.
 func (m mirrored) add(e *engine, images []*plan.Image) {
 	for _, i := range images {
+		at, noted := e.destination(i), e.mirroredOf(i)
 		if i.Type == plan.OperatorCatalog {
 			m.supersede(e.o.Registry+"/"+i.Repository, i.Origin)
+			noted.Names = m.names(at)
 		}
-		m.put(e.destination(i), e.mirroredOf(i))
+		m.put(at, noted)
+	}
+}
+
+// only returns the images of a run, with the names that the resources of catalogs have.
+func (m mirrored) only(e *engine, images []*plan.Image) mirrored {
+	these := mirrored{}
+	these.add(e, images)
+	for at, known := range these {
+		for n := range known {
+			known[n].Names = m.names(at)
+		}
+	}
+	return these
+}
+
+// names returns the names of the resources of the catalog at a destination.
+func (m mirrored) names(at string) resources.Names {
+	for _, i := range m[at] {
+		if i.Names != (resources.Names{}) {
+			return i.Names
+		}
+	}
+	return resources.Names{}
+}
+
+// name gives names to the resources of the catalogs of a registry that have none.
+func (m mirrored) name(registry string, o resources.Options) {
+	named, _ := resources.Named(m.resources(registry, "").Catalogs, o)
+	for _, c := range named {
+		for n := range m[c.Image] {
+			m[c.Image][n].Names = c.Names
+		}
 	}
 }
 
@@ -170,7 +228,7 @@ func (i mirroredImage) describe(at, graph string, r *resources.Mirrored) {
 			Releases: strings.TrimSuffix(repository, "graph-image") + "release-images"}
 	}
 	if i.Type == plan.OperatorCatalog || i.Type == plan.CatalogView {
-		r.Catalogs = append(r.Catalogs, resources.Catalog{Image: at, Origin: i.Origin, Template: i.Template})
+		r.Catalogs = append(r.Catalogs, resources.Catalog{Image: at, Origin: i.Origin, Template: i.Template, Names: i.Names})
 	}
 	if i.Signature != nil {
 		r.Signatures = append(r.Signatures, resources.Signature{Digest: i.Digest, Raw: i.Signature})
@@ -186,12 +244,17 @@ func (i mirroredImage) describe(at, graph string, r *resources.Mirrored) {
 	})
 }
 
+// resourceOptions returns how cluster resources are rendered, but for their time.
+func (e *engine) resourceOptions() resources.Options {
+	return resources.Options{Version: e.o.Version, ByRepository: e.o.MaxNestedPaths > 0,
+		DefaultSourceNames: e.o.DefaultSourceNames, V1: e.o.Config.V1}
+}
+
 // render returns the cluster resources for what is mirrored. A file that says the same as the one
 // that exists is that one, with the time when it was made.
 func (e *engine) render(m mirrored, at time.Time) ([]resources.File, error) {
-	of := m.resources(e.o.Registry, e.repository(graphRepository))
-	options := resources.Options{Created: at, Version: e.o.Version, ByRepository: e.o.MaxNestedPaths > 0,
-		DefaultSourceNames: e.o.DefaultSourceNames}
+	of, options := m.resources(e.o.Registry, e.repository(graphRepository)), e.resourceOptions()
+	options.Created = at
 	files, err := resources.Render(of, options)
 	if err != nil {
 		return nil, err

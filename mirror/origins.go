@@ -52,25 +52,68 @@ type Origin struct {
 	Recorded        time.Time
 }
 
-// Resources renders the cluster resources of all that a registry has, for the name that clusters
-// reach it by. They have the time of the last origin, so that they change with what they say only.
-func Resources(registry, version string, origins []Origin) ([]resources.File, error) {
-	all, graph := mirrored{}, Origin{}
-	options := resources.Options{Version: version}
+// image returns what was recorded.
+func (o Origin) image() (i mirroredImage, err error) {
+	if err := json.Unmarshal(o.About, &i); err != nil {
+		return i, fmt.Errorf("the origin of %s:%s: %w", o.Repository, o.Tag, err)
+	}
+	return i, nil
+}
+
+// mirroredAt returns what a registry has, by what its runs recorded.
+func mirroredAt(registry string, origins []Origin) (mirrored, error) {
+	all := mirrored{}
 	for _, o := range origins {
-		var i mirroredImage
-		if err := json.Unmarshal(o.About, &i); err != nil {
-			return nil, fmt.Errorf("the origin of %s:%s: %w", o.Repository, o.Tag, err)
+		i, err := o.image()
+		if err != nil {
+			return nil, err
 		}
 		at := registry + "/" + o.Repository + ":" + o.Tag
 		all[at] = append(all[at], i)
-		if i.Type == plan.Graph && o.Recorded.After(graph.Recorded) {
-			graph = o
+	}
+	return all, nil
+}
+
+// Resources renders the cluster resources of what a registry has in the repositories that a user
+// sees, for the name that clusters reach it by. They have the time of the last origin, so that they
+// change with what they say only. A catalog has the same name for each user.
+func Resources(registry, version string, origins []Origin, sees func(repository string) bool) ([]resources.File, error) {
+	all, err := mirroredAt(registry, origins)
+	if err != nil {
+		return nil, err
+	}
+	options, graph := resources.Options{Version: version}, Origin{}
+	all.name(registry, options)
+	seen := slices.DeleteFunc(slices.Clone(origins), func(o Origin) bool { return !sees(o.Repository) })
+	these := mirrored{}
+	for _, o := range seen {
+		at := registry + "/" + o.Repository + ":" + o.Tag
+		these[at] = all[at]
+		for _, i := range all[at] {
+			if i.Type == plan.Graph && o.Recorded.After(graph.Recorded) {
+				graph = o
+			}
+			options.ByRepository = options.ByRepository || i.Joined
 		}
 		if o.Recorded.After(options.Created) {
 			options.Created = o.Recorded
 		}
-		options.ByRepository = options.ByRepository || i.Joined
 	}
-	return resources.Render(all.resources(registry, graph.Repository), options)
+	return resources.Render(these.resources(registry, graph.Repository), options)
+}
+
+// CatalogSource returns the name of the CatalogSource of a view at a repository:tag of a registry,
+// which it has already or is to get.
+func CatalogSource(registry string, origins []Origin, view string) (name string, err error) {
+	all, err := mirroredAt(registry, origins)
+	if err != nil {
+		return "", err
+	}
+	at := registry + "/" + view
+	all.name(registry, resources.Options{})
+	if len(all[at]) == 0 {
+		all[at] = []mirroredImage{{Type: plan.CatalogView}}
+		all.name(registry, resources.Options{})
+	}
+	return all.names(at).Source, nil
 }

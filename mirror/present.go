@@ -36,9 +36,9 @@ func NewPresent(origins []Origin, read ReadManifest) (*Present, error) {
 	p := &Present{read: read, bySource: map[string][]int{}, platforms: map[string][]imageset.OSArch{}, known: map[string]string{}}
 	var found resources.Mirrored
 	for _, o := range origins {
-		var i mirroredImage
-		if err := json.Unmarshal(o.About, &i); err != nil {
-			return nil, fmt.Errorf("the origin of %s:%s: %w", o.Repository, o.Tag, err)
+		i, err := o.image()
+		if err != nil {
+			return nil, err
 		}
 		i.describe(o.Repository+":"+o.Tag, "", &found)
 		if ref, err := imageset.ParseReference(i.Origin); err == nil {
@@ -117,10 +117,10 @@ func (p *Present) complete(ctx context.Context, repository, ref string, platform
 }
 
 // ViewOrigin returns what a run records of the tag of a view of a catalog, so that there are cluster
-// resources for it. No cluster asks for the original and gets the view.
-func ViewOrigin(original string, view digest.Digest) (origin string, about json.RawMessage, err error) {
+// resources for it, with a name of the CatalogSource. No cluster asks for the original and gets the view.
+func ViewOrigin(original string, view digest.Digest, source string) (origin string, about json.RawMessage, err error) {
 	origin = "view of " + original
-	about, err = json.Marshal(mirroredImage{Type: plan.CatalogView, Origin: origin, Digest: view})
+	about, err = json.Marshal(mirroredImage{Type: plan.CatalogView, Origin: origin, Digest: view, Names: resources.Names{Source: source}})
 	return origin, about, err
 }
 

@@ -119,8 +119,7 @@ func (e *engine) writeReport(r *Report) error {
 
 // writeResources writes the resources of what the workspace has mirrored, and the list of that.
 func (e *engine) writeResources(r *Report) error {
-	all := e.mirroredBefore()
-	all.add(e, r.Mirrored)
+	all := e.mirroredWith(r.Mirrored)
 	files, err := e.render(e.wanted(all, r.Mirrored), r.Started)
 	if err == nil {
 		r.Resources, err = e.workspace.replace("cluster-resources", files)
@@ -136,9 +135,7 @@ func (e *engine) wanted(all mirrored, ofRun []*plan.Image) mirrored {
 	if !e.o.OnlyThisRun {
 		return all
 	}
-	these := mirrored{}
-	these.add(e, ofRun)
-	return these
+	return all.only(e, ofRun)
 }
 
 // errorLines are oc-mirror's, one for each image that failed by itself, with its bundles.

@@ -15,9 +15,7 @@ import (
 // is beside working-dir, which has the workspace's own files.
 func (e *engine) writeResultsV1(r *Report) error {
 	dir := fmt.Sprintf("results-%d", r.Started.Unix())
-	these := mirrored{}
-	these.add(e, r.Mirrored)
-	of := these.resources(e.o.Registry, e.repository(graphRepository))
+	of := e.mirroredBefore().only(e, r.Mirrored).resources(e.o.Registry, e.repository(graphRepository))
 	if graph := e.graphByDigest(r.Mirrored); graph != "" && of.Updates != nil {
 		of.Updates.GraphImage = graph
 	}

@@ -196,7 +196,7 @@ func (d *daemon) openJobs(ctx context.Context) {
 	d.jobs = admin.Jobs{GC: jobs.New(d.collector.kind(d.draining)),
 		Scrub: jobs.New(d.scrubber.kind(d.draining)), Verify: jobs.New(d.verifyKind())}
 	d.openMirrors(ctx)
-	d.views = views.New(ctx, views.Options{Catalogs: d.cfg.Catalogs, Store: d.store,
+	d.views = views.New(ctx, views.Options{Catalogs: d.cfg.Catalogs, Store: d.store, Registry: d.cfg.Address(),
 		Dir: d.cfg.Database + ".catalogs", Drain: d.draining, Log: d.log})
 	d.jobs.Catalogs = d.views.Runner()
 	d.onClose(func() error {
@@ -234,7 +234,7 @@ func (d *daemon) public() http.Handler {
 }
 
 // resources returns the handler of the cluster resources.
-func (d *daemon) resources() http.Handler {
+func (d *daemon) resources() *documents.Resources {
 	return &documents.Resources{Tags: d.store.Tags, Registry: d.cfg.Address(), Version: d.version, Log: d.log}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
+	"github.com/mirror-appliance/appliance/mirror/resources"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/jobs"
@@ -31,6 +32,7 @@ type mirrorRunner = jobs.Runner[api.MirrorRequest, api.MirrorProgress, api.Mirro
 type scheduled struct {
 	set    config.Sync
 	open   func(context.Context, config.Sync, *slog.Logger) (mirror.Options, func(), error)
+	served func(context.Context) ([]resources.File, error)
 	store  *store.Store
 	host   string
 	turn   chan struct{} // held by the run under way: two would share the line to the sources
@@ -45,7 +47,7 @@ func (d *daemon) openMirrors(ctx context.Context) {
 	d.jobs.Mirrors = map[string]*mirrorRunner{}
 	for _, set := range d.cfg.Sync {
 		s := &scheduled{
-			set: set, open: d.given.Mirror, store: d.store, host: d.cfg.Address(), turn: turn,
+			set: set, open: d.given.Mirror, served: d.resources().Files, store: d.store, host: d.cfg.Address(), turn: turn,
 			log:  d.log.With("imageSet", set.ImageSet),
 			last: jobs.OpenNote[api.MirrorResult](ctx, d.store, "mirror.last "+set.ImageSet, d.log),
 		}
@@ -139,7 +141,7 @@ func (s *scheduled) mirror(ctx context.Context, events func(mirror.Event)) (*mir
 	o.Begin = func(ctx context.Context, name string) (mirror.Destination, error) {
 		return s.store.Runs.Begin(ctx, name)
 	}
-	o.Held = s.held
+	o.Held, o.Served = s.held, s.served
 	return mirror.Run(ctx, o)
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/remote"
+	"github.com/mirror-appliance/appliance/mirror/resources"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 )
@@ -22,7 +23,9 @@ import (
 type destination struct {
 	kind  string
 	begin func(ctx context.Context, name string) (mirror.Destination, error)
-	close func()
+	// served returns the cluster resources that an appliance serves; nil: it is another registry.
+	served func(context.Context) ([]resources.File, error)
+	close  func()
 }
 
 // loginFor returns the login that keys have for what is below a prefix of a registry.
@@ -105,6 +108,14 @@ func (o *mirrorOptions) openDestination(ctx context.Context, address, prefix str
 // overControl is an appliance as a destination, by its control API.
 func overControl(control *client.Client, kind string, end func()) *destination {
 	return &destination{kind: kind, close: end,
+		served: func(ctx context.Context) ([]resources.File, error) {
+			all, err := control.Resources(ctx)
+			var files []resources.File
+			for _, f := range all {
+				files = append(files, resources.File{Name: f.Name, Data: []byte(f.Data)})
+			}
+			return files, err
+		},
 		begin: func(ctx context.Context, name string) (mirror.Destination, error) {
 			return control.BeginSync(ctx, name)
 		}}

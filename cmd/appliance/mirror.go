@@ -401,7 +401,7 @@ func (o *mirrorOptions) connect(ctx context.Context, argument string, keys authn
 	if err != nil {
 		return nil, errors.Join(err, closeSources())
 	}
-	run.Begin = destination.begin
+	run.Begin, run.Served = destination.begin, destination.served
 	progress.verified(run.Registry)
 	progress.say("mirroring into %s, %s", argument, destination.kind)
 	return func() error {

@@ -128,3 +128,33 @@ func TestMirrorResources_writes(t *testing.T) {
 		t.Errorf("without a daemon: %+v", all)
 	}
 }
+
+// Two workspaces and the appliance have one name for a catalog.
+func TestMirrorResources_namesOfCatalogs(t *testing.T) {
+	s := newSite(t)
+	for _, of := range []string{"y", "a"} {
+		file := s.set(t, of+".yaml", "  operators: [{catalog: HOST/redhat/redhat-operator-index:v4.18, targetCatalog: "+of+"/my-cat, packages: [{name: sample-logging}]}]\n")
+		out := s.works(t, "mirror", "-c", file, "docker://"+s.address, "--workspace", "file://"+s.dir+"/"+of, "--src-tls-verify=false", "--dest-creds", "admin:"+faultPassword)
+		if warns := strings.Contains(out, "a/my-cat:v4.18 gets the CatalogSource cs-my-cat-v4-18-"); warns != (of == "a") {
+			t.Errorf("%s: %s", of, out)
+		}
+	}
+	var all []api.Resource
+	must(t, json.Unmarshal([]byte(s.works(t, "mirror", "resources", "--quayRoot", s.root, "-o", "json")), &all))
+	compared := 0
+	for _, f := range all {
+		for _, of := range []string{"y", "a"} {
+			if !strings.HasPrefix(f.Name, "cs-") || !strings.Contains(f.Data, s.address+"/"+of+"/my-cat:") {
+				continue
+			}
+			compared++
+			text, err := os.ReadFile(filepath.Join(s.dir, of, "working-dir/cluster-resources", f.Name))
+			if err != nil || !strings.Contains(string(text), s.address+"/"+of+"/my-cat:") || (f.Name == "cs-my-cat-v4-18.yaml") != (of == "y") {
+				t.Errorf("of %s the appliance serves %s, and the workspace has %s, %v", of, f.Name, text, err)
+			}
+		}
+	}
+	if compared != 2 {
+		t.Errorf("the appliance serves %+v", all)
+	}
+}

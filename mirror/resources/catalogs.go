@@ -2,15 +2,10 @@ package resources
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
-	"slices"
-	"strings"
 
-	"github.com/opencontainers/go-digest"
 	"sigs.k8s.io/yaml"
 )
 
@@ -19,6 +14,7 @@ type Catalog struct {
 	Image    string // registry, repository and tag
 	Origin   string // the catalog that it was made of, as the image set names it
 	Template []byte // a CatalogSource that the written one is made of; may be empty
+	Names    Names  // that its resources were given before
 }
 
 // vendorSources are the names that a cluster's default sources have, by the last path component of
@@ -35,23 +31,14 @@ func vendorSources() map[string]string {
 const (
 	sourceAPI  = "operators.coreos.com/v1alpha1"
 	sourceKind = "CatalogSource"
-	// maxSuffix is how much of a tag is in a name, and maxName the longest name, of a DNS label.
-	maxSuffix = 12
-	maxName   = 63
 )
 
 // renderCatalogs returns two files for each catalog, one for each version of OLM.
 func renderCatalogs(catalogs []Catalog, o Options) ([]File, error) {
-	catalogs = slices.SortedFunc(slices.Values(catalogs), func(a, b Catalog) int { return cmp.Compare(a.Image, b.Image) })
-	taken := map[string]bool{}
 	var files []File
-	for _, c := range catalogs {
-		v0, v1 := c.names(o.DefaultSourceNames)
-		if taken[v0] {
-			mark := "-" + digest.FromString(c.Image).Encoded()[:6]
-			v0, v1 = shortened(v0, mark)+mark, shortened(v1, mark)+mark
-		}
-		taken[v0] = true
+	named, _ := Named(catalogs, o)
+	for _, c := range named {
+		v0, v1 := c.Names.Resources(o)
 		for _, r := range []struct {
 			name     string
 			resource any
@@ -65,26 +52,6 @@ func renderCatalogs(catalogs []Catalog, o Options) ([]File, error) {
 	}
 	return files, nil
 }
-
-var notInName = regexp.MustCompile(`[^a-z0-9-]`)
-
-// names returns the names of the CatalogSource and of the ClusterCatalog. They are oc-mirror's,
-// since Subscriptions name the source, but for those that oc-mirror refuses, which are cut.
-func (c Catalog) names(vendor bool) (source, clusterCatalog string) {
-	repository, tag, _ := strings.Cut(c.Image[strings.LastIndexByte(c.Image, '/')+1:], ":")
-	if name := vendorSources()[repository]; vendor && name != "" {
-		return name, "openshift-" + name
-	}
-	suffix := notInName.ReplaceAllString(strings.ToLower(tag), "-")
-	name := notInName.ReplaceAllString(strings.ToLower(repository), "-")
-	suffix = "-" + cmp.Or(suffix[:min(len(suffix), maxSuffix)], "0")
-	name = strings.Trim(shortened("cs-"+name, suffix), "-") + suffix
-	name = strings.TrimRight(name, "-")
-	return name, "cc-" + strings.TrimPrefix(name, "cs-")
-}
-
-// shortened cuts a name so that an end fits.
-func shortened(name, end string) string { return name[:min(len(name), maxName-len(end))] }
 
 // CheckTemplate returns an error if a CatalogSource cannot be made of a template, and a warning if
 // a part of it is left out, with which no cluster could start a catalog that this program has filtered.

@@ -43,6 +43,37 @@ func TestRender_namesOfCatalogs(t *testing.T) {
 	}
 }
 
+// A name that was given stays; one that cannot be a name, or that another catalog has, is given anew.
+func TestNamed(t *testing.T) {
+	for given, want := range map[string]string{
+		"m.io/a/i:v1 m.io/b/i:v1=cs-i-v1":                                 "m.io/a/i:v1=cs-i-v1-4aa479 m.io/b/i:v1=cs-i-v1",
+		"m.io/a/i:v1=cs-i-v1 m.io/b/i:v1=cs-i-v1":                         "m.io/a/i:v1=cs-i-v1 m.io/b/i:v1=cs-i-v1-eda15c",
+		"m.io/a/i:v1=../x":                                                "m.io/a/i:v1=cs-i-v1",
+		"m.io/a/i:v1=" + strings.Repeat("x", 64):                          "m.io/a/i:v1=cs-i-v1",
+		"m.io/a/i:v1=cs-other m.io/a/i:v1=cs-another":                     "m.io/a/i:v1=cs-other",
+		"m.io/a/i:v1=cs-i-v1 m.io/b/i:v1 m.io/x/cs-i-v1:x=cs-i-v1-eda15c": "m.io/a/i:v1=cs-i-v1 m.io/b/i:v1=cs-i-v1-eda15c-2 m.io/x/cs-i-v1:x=cs-i-v1-eda15c",
+	} {
+		var all []resources.Catalog
+		for _, word := range strings.Fields(given) {
+			image, name, _ := strings.Cut(word, "=")
+			all = append(all, resources.Catalog{Image: image, Names: resources.Names{Source: name}})
+		}
+		named, clashes := resources.Named(all, options())
+		var got []string
+		for _, c := range named {
+			got = append(got, c.Image+"="+c.Names.Source)
+			reason := clashes[c.Names.Source]
+			kept := strings.Contains(given+" ", "="+c.Names.Source+" ")
+			if clash := strings.HasPrefix(reason, "cs-i-v1 is that of m.io/"); clash != (!kept && c.Names.Source != "cs-i-v1") {
+				t.Errorf("%s: the reason of %s is %q", given, c.Names.Source, reason)
+			}
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: got %s\nwant %s", given, strings.Join(got, " "), want)
+		}
+	}
+}
+
 // Spec: oc-mirror 5.8.
 func TestRender_ofATemplate(t *testing.T) {
 	const template = `apiVersion: operators.coreos.com/v1alpha1

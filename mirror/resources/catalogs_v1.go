@@ -1,47 +1,35 @@
 package resources
 
 import (
-	"cmp"
 	"fmt"
-	"regexp"
-	"slices"
 	"strings"
 
 	"sigs.k8s.io/yaml"
 )
 
-var dashes = regexp.MustCompile(`-{2,}`)
-
 // renderCatalogsV1 returns the CatalogSource of each catalog. Version 1 names them without the tag,
 // and numbers those that are alike.
-func renderCatalogsV1(catalogs []Catalog) (files []File, err error) {
-	catalogs = slices.SortedFunc(slices.Values(catalogs), func(a, b Catalog) int { return cmp.Compare(a.Image, b.Image) })
-	taken := map[string]bool{}
-	for _, c := range catalogs {
-		first := c.nameV1()
-		name := first
-		for n := 1; taken[name]; n++ {
-			mark := fmt.Sprintf("-%d", n)
-			name = shortened(first, mark) + mark
-		}
-		taken[name] = true
+func renderCatalogsV1(catalogs []Catalog, o Options) (files []File, err error) {
+	o.V1 = true
+	named, _ := Named(catalogs, o)
+	for _, c := range named {
 		text, err := yaml.Marshal(map[string]any{
 			"apiVersion": sourceAPI, "kind": sourceKind,
-			"metadata": map[string]string{"name": name, "namespace": "openshift-marketplace"},
+			"metadata": map[string]string{"name": c.Names.V1, "namespace": "openshift-marketplace"},
 			"spec":     map[string]string{"sourceType": "grpc", "image": c.Image},
 		})
 		if err != nil {
 			return nil, fmt.Errorf("write the resource of catalog %s: %w", c.Image, err)
 		}
-		files = append(files, File{"catalogSource-" + name + ".yaml", text})
+		files = append(files, File{"catalogSource-" + c.Names.V1 + ".yaml", text})
 	}
 	return files, nil
 }
 
-// nameV1 returns the name that version 1 makes of a catalog's repository, without its first
+// sourceNameV1 returns the name that version 1 makes of a catalog's repository, without its first
 // namespace. An end that is no letter and no digit becomes -0.
-func (c Catalog) nameV1() string {
-	name := "cs-" + notInName.ReplaceAllString(strings.ToLower(c.sourceName()), "-")
+func (c Catalog) sourceNameV1() string {
+	name := "cs-" + notInName.ReplaceAllString(strings.ToLower(c.mirroredName()), "-")
 	if strings.HasSuffix(name, "-") {
 		name += "-0"
 	}
@@ -55,9 +43,9 @@ func (c Catalog) nameV1() string {
 	return name
 }
 
-// sourceName returns what version 1 calls the name of the catalog that was mirrored: its repository
+// mirroredName returns what version 1 calls the name of the catalog that was mirrored: its repository
 // without the registry and the first namespace, or the last component of a path on this host.
-func (c Catalog) sourceName() string {
+func (c Catalog) mirroredName() string {
 	transport, name, found := strings.Cut(c.Origin, "://")
 	if !found {
 		transport, name = "docker", c.Origin

@@ -38,6 +38,7 @@ type Options struct {
 	ByRepository bool
 	// DefaultSourceNames gives the vendor's catalogs the names of a cluster's default sources.
 	DefaultSourceNames bool
+	V1                 bool // gives catalogs their names in the resources of version 1 too
 }
 
 // mirrors is spec.imageDigestMirrors or spec.imageTagMirrors, in the order that oc-mirror writes.

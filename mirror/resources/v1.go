@@ -41,7 +41,7 @@ func RenderV1(m Mirrored, o Options) ([]File, error) {
 	if err != nil {
 		return nil, err
 	}
-	catalogs, err := renderCatalogsV1(m.Catalogs)
+	catalogs, err := renderCatalogsV1(m.Catalogs, o)
 	if err != nil {
 		return nil, err
 	}

@@ -37,7 +37,7 @@ func (s *Resources) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !reads(w, r) {
 		return
 	}
-	files, err := s.render(r.Context())
+	files, err := s.Files(r.Context())
 	if err == nil && name == "" {
 		err = list(w, r, files)
 	}
@@ -83,18 +83,18 @@ func mediaType(name string) string {
 	return "application/yaml"
 }
 
-// render renders the resources of what the user may pull.
-func (s *Resources) render(ctx context.Context) ([]resources.File, error) {
+// Files renders the resources of what the user may pull.
+func (s *Resources) Files(ctx context.Context) ([]resources.File, error) {
 	id, known := auth.IdentityFrom(ctx)
-	all, err := Origins(ctx, s.Tags, func(repository string) bool { return !known || id.Sees(repository) })
+	all, err := Origins(ctx, s.Tags)
 	if err != nil {
 		return nil, err
 	}
-	return mirror.Resources(s.Registry, s.Version, all)
+	return mirror.Resources(s.Registry, s.Version, all, func(repository string) bool { return !known || id.Sees(repository) })
 }
 
-// Origins returns what the runs recorded of the tags of some repositories.
-func Origins(ctx context.Context, tags *store.Tags, of func(repository string) bool) ([]mirror.Origin, error) {
+// Origins returns what the runs recorded of the tags.
+func Origins(ctx context.Context, tags *store.Tags) ([]mirror.Origin, error) {
 	var all []mirror.Origin
 	for last := (store.Origin{}); ; {
 		some, err := tags.Origins(ctx, last, originsAtOnce)
@@ -102,9 +102,7 @@ func Origins(ctx context.Context, tags *store.Tags, of func(repository string) b
 			return nil, err
 		}
 		for _, o := range some {
-			if of(o.Repository) {
-				all = append(all, mirror.Origin{Repository: o.Repository, Tag: o.Tag, About: o.About, Recorded: o.Recorded})
-			}
+			all = append(all, mirror.Origin{Repository: o.Repository, Tag: o.Tag, About: o.About, Recorded: o.Recorded})
 		}
 		if len(some) < originsAtOnce {
 			return all, nil

@@ -16,6 +16,7 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/catalog"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/registry/documents"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -30,7 +31,11 @@ type shown struct {
 // name has the reason. Nothing is visible before all of it is.
 func (v *view) show(ctx context.Context, s shown, reason string) error {
 	repo, tag := v.Repository()
-	origin, about, err := mirror.ViewOrigin(v.Original, s.digest)
+	source, err := v.sourceName(ctx)
+	if err != nil {
+		return err
+	}
+	origin, about, err := mirror.ViewOrigin(v.Original, s.digest, source)
 	if err != nil {
 		return err
 	}
@@ -52,6 +57,16 @@ func (v *view) show(ctx context.Context, s shown, reason string) error {
 		return run.Commit(ctx)
 	}
 	return errors.Join(fmt.Errorf("show %s: %w", v.Name, err), run.Abort(context.WithoutCancel(ctx)))
+}
+
+// sourceName returns the name of the CatalogSource, which another catalog may have got first.
+func (v *view) sourceName(ctx context.Context) (string, error) {
+	origins, err := documents.Origins(ctx, v.store.Tags)
+	if err != nil {
+		return "", err
+	}
+	repo, tag := v.Repository()
+	return mirror.CatalogSource(v.registry, origins, repo+":"+tag)
 }
 
 // copyImage puts an image and all that is below it into a run. Members of an index that the source

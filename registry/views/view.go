@@ -28,11 +28,12 @@ const listed = 20
 // view is one view of the configuration.
 type view struct {
 	config.Catalog
-	store *store.Store
-	dir   string // of what is read of originals
-	log   *slog.Logger
-	now   func() time.Time
-	last  *jobs.Note[note]
+	store    *store.Store
+	registry string
+	dir      string // of what is read of originals
+	log      *slog.Logger
+	now      func() time.Time
+	last     *jobs.Note[note]
 }
 
 // note is what is kept of a view over restarts.

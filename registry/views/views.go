@@ -46,6 +46,7 @@ const (
 type Options struct {
 	Catalogs []config.Catalog
 	Store    *store.Store
+	Registry string // by which clusters reach the registry: host[:port]
 	Dir      string // what is read of catalogs is kept there; an uninstall removes what begins with the database's name
 	Drain    context.Context
 	Log      *slog.Logger
@@ -72,7 +73,7 @@ func New(ctx context.Context, o Options) *Views {
 	}
 	for _, c := range o.Catalogs {
 		log := o.Log.With("view", c.Name)
-		v.all = append(v.all, &view{Catalog: c, store: o.Store, dir: o.Dir, log: log, now: o.Now,
+		v.all = append(v.all, &view{Catalog: c, store: o.Store, registry: o.Registry, dir: o.Dir, log: log, now: o.Now,
 			last: jobs.OpenNote[note](ctx, o.Store, "catalog "+c.Name, log)})
 	}
 	v.runner = jobs.New(jobs.Kind[api.CatalogsRequest, api.CatalogsProgress, api.CatalogsResult]{
@@ -171,7 +172,7 @@ func (v *Views) clean(ctx context.Context) error {
 
 // present returns what finds out which images are whole, as of now.
 func (v *Views) present(ctx context.Context) (*mirror.Present, error) {
-	origins, err := documents.Origins(ctx, v.store.Tags, func(string) bool { return true })
+	origins, err := documents.Origins(ctx, v.store.Tags)
 	if err != nil {
 		return nil, err
 	}
