@@ -14,12 +14,12 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/mirror-appliance/appliance/docs"
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
+	"github.com/mirror-appliance/appliance/internal/yamlkeys"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/medium"
@@ -37,9 +37,8 @@ type bundleOptions struct {
 
 // carried is a file for the medium.
 type carried struct {
-	Path string `yaml:"path"`
-	Name string `yaml:"name"`
-	size int64
+	Path, Name string
+	size       int64 `yaml:"-"`
 }
 
 func newBundleCommand(std stdio) *cobra.Command {
@@ -207,18 +206,17 @@ func (o *bundleOptions) carries() ([]carried, error) {
 			return nil, nil
 		}
 	}
-	f, err := os.Open(list)
+	text, err := os.ReadFile(list)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	var read struct {
-		Files []carried `yaml:"files"`
+	var read struct{ Files []carried }
+	var d yamlkeys.Decoder
+	if root := d.Document(text, "list the files in it, as appliance bundle --help shows, or remove it"); root != nil {
+		d.Mapping(root, "", yamlkeys.Fields(&read))
 	}
-	d := yaml.NewDecoder(f)
-	d.KnownFields(true)
-	if err := d.Decode(&read); err != nil {
-		return nil, hint.New(fmt.Errorf("read %s: %w", list, err), "appliance bundle --help shows what it has")
+	if err := d.Err(list); err != nil {
+		return nil, err
 	}
 	names := map[string]bool{}
 	for i := range read.Files {

@@ -20,6 +20,17 @@ func TestBundle_toTheFarSide(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(s.dir, "files.yaml"), []byte("files:\n- path: rhcos.iso\n  name: RHCOS-4.20_live.iso\n"), 0o600))
 	dir := filepath.Join(s.dir, "medium")
 	bundle := []string{"bundle", "-c", set, "file://" + dir, "--src-tls-verify=false"}
+	for text, want := range map[string]string{
+		"files: x":                 ".yaml:1: files: a list is wanted here, not \"x\"\nhint: begin each element",
+		"":                         ".yaml: the file is empty\nhint: list the files in it",
+		"files:\n- {file: oc.tar}": ".yaml:2: files[0].file: unknown key\nhint: known keys here: path, name",
+	} {
+		wrong := filepath.Join(s.dir, "wrong.yaml")
+		must(t, os.WriteFile(wrong, []byte(text), 0o600))
+		if code, _, stderr := s.run(t, append(bundle, "--files", wrong)...); code != 1 || !strings.Contains(stderr, want) {
+			t.Errorf("%q: exit code %d, %s", text, code, stderr)
+		}
+	}
 	if _, _, stderr := s.run(t, append(bundle, "--dry-run")...); !strings.Contains(stderr, "file RHCOS-4.20_live.iso, 1.0 MiB") {
 		t.Errorf("the dry run says %s", stderr)
 	}

@@ -185,7 +185,8 @@ func (f *finder) configuration(c ocispec.ImageConfig, m image.Manifest) error {
 			}
 		}
 	} else if f.found.Directory != directory {
-		return fmt.Errorf("its catalog is in %s, and in %s in another image of the index", directory, f.found.Directory)
+		return hint.New(fmt.Errorf("its catalog is in %s, and in %s in another image of the index", directory, f.found.Directory),
+			"build the images of all platforms with the catalog in one directory, such as /configs")
 	}
 	for _, cache := range cachesOf(append(slices.Clone(c.Entrypoint), c.Cmd...)) {
 		if !slices.Contains(f.found.caches, cache) {

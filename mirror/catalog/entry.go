@@ -113,7 +113,8 @@ func (e *entry) parse() (err error) {
 		return err
 	}
 	if e.plain = e.Archive == nil; dir == "" {
-		return hint.New(errors.New("catalog dir:// names no directory"), "write catalog: dir:///PATH, a directory of a file-based catalog")
+		_, err := OpenFiles(dir)
+		return err
 	}
 	if dir, err = filepath.Abs(dir); err == nil && !image.ValidRepository(path.Base(dir)) && e.ask.TargetCatalog == "" {
 		err = hint.New(fmt.Errorf("%q is not a name for a repository", path.Base(dir)), "name one with targetCatalog")

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror/layers"
 	"github.com/mirror-appliance/appliance/mirror/rebuild"
 )
@@ -58,7 +59,8 @@ func (c *Catalog) whole(root *os.Root) error {
 		return nil
 	})
 	if err == nil && files == 0 {
-		err = fmt.Errorf("its directory %s has no files", c.Directory)
+		err = hint.New(fmt.Errorf("its directory %s has no files", c.Directory),
+			"tell the publisher of the catalog; opm render IMAGE shows what it has")
 	}
 	if err != nil {
 		return err

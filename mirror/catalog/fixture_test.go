@@ -105,6 +105,11 @@ func layer(t *testing.T, files ...string) []byte {
 	for _, f := range files {
 		name, text, _ := strings.Cut(f, "=")
 		h := &tar.Header{Name: name, Size: int64(len(text)), Mode: 0o640, Typeflag: tar.TypeReg}
+		for prefix, kind := range map[string]byte{"link:": tar.TypeSymlink, "hard:": tar.TypeLink} {
+			if to, ok := strings.CutPrefix(text, prefix); ok {
+				h.Typeflag, h.Linkname, h.Size, text = kind, to, 0, ""
+			}
+		}
 		if strings.HasSuffix(name, "/") {
 			h.Typeflag = tar.TypeDir
 		}

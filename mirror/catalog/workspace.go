@@ -55,13 +55,34 @@ func (e *entry) read(ctx context.Context) error {
 	return e.use()
 }
 
+// OpenFiles returns the files of a catalog in a directory of this host.
+func OpenFiles(dir string) (fs.FS, error) {
+	const remedy = "name the directory of a file-based catalog, dir:///PATH, as opm render or a checkout of one writes it"
+	if dir == "" {
+		return nil, hint.New(errors.New("catalog dir:// names no directory"), remedy)
+	}
+	info, err := os.Stat(dir)
+	var of *fs.PathError
+	switch {
+	case errors.As(err, &of):
+		return nil, hint.New(fmt.Errorf("directory %s of the catalog: %w", dir, of.Err), remedy)
+	case err != nil:
+		return nil, err
+	case !info.IsDir():
+		return nil, hint.New(fmt.Errorf("%s, which is to have the catalog, is not a directory", dir), remedy)
+	}
+	return os.DirFS(dir), nil
+}
+
 // findFiles reads a catalog that is a directory of files. Its digest is that of their names and
 // bytes.
 func (e *entry) findFiles(ctx context.Context) (err error) {
 	if e.catalog, err = bare(); err != nil {
 		return err
 	}
-	e.content = os.DirFS(e.ref.Path)
+	if e.content, err = OpenFiles(e.ref.Path); err != nil {
+		return err
+	}
 	if e.index, err = operator.Scan(ctx, e.content); err != nil {
 		return err
 	}

@@ -221,10 +221,17 @@ func (r Reference) qualified() bool {
 	return strings.ContainsAny(r.Domain, ".:") || r.Domain == "localhost"
 }
 
-const referenceHint = "write host[:port]/path:tag or host[:port]/path@sha256:…; a tag or a digest is always needed"
+const (
+	referenceHint = "write host[:port]/path:tag or host[:port]/path@sha256:…; a tag or a digest is always needed"
+	layoutHint    = "write oci://DIR, or oci://DIR:TAG for one of its images; skopeo copy docker://IMAGE oci:DIR:TAG writes such a directory"
+)
 
 // badReference has oc-mirror's wording.
 func badReference(s, format string, args ...any) error {
+	remedy := referenceHint
+	if strings.HasPrefix(s, "oci://") {
+		remedy = layoutHint
+	}
 	return hint.New(fmt.Errorf("%s unable to parse image correctly : %s", plain.Field(s),
-		plain.Field(fmt.Sprintf(format, args...))), referenceHint)
+		plain.Field(fmt.Sprintf(format, args...))), remedy)
 }

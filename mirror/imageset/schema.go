@@ -2,7 +2,6 @@ package imageset
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -27,11 +26,11 @@ func (d *decoder) warn(line int, format string, args ...any) {
 
 // err returns all problems in the order of their lines, nil if there are none.
 func (d *decoder) err(file string) error {
-	if len(d.Problems) == 0 {
+	err := d.Err(file)
+	if err == nil {
 		return nil
 	}
-	slices.SortStableFunc(d.Problems, func(a, b yamlkeys.Problem) int { return a.Line - b.Line })
-	return &invalidError{file, d.Problems, d.additional == len(d.Problems)}
+	return &invalidError{err, d.additional == len(d.Problems)}
 }
 
 // unknownHint returns what replaced a key of an older version; "" for any other key.

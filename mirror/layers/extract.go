@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 // Source has the layers of an image.
@@ -40,6 +42,9 @@ func Extract(ctx context.Context, source Source, layers []digest.Digest, dir str
 	}
 	return x.linked()
 }
+
+// remedy is the hint for an image that is not built as Extract reads one.
+const remedy = "tell the publisher of the image, or build it again with the directory itself, and its files, where its label says: copied, not linked"
 
 // extraction applies layers to a directory, one after another.
 type extraction struct {
@@ -116,7 +121,7 @@ func (x *extraction) above(e Entry) error {
 // linked returns an error for a directory that is not where its name says.
 func (x *extraction) linked() error {
 	if x.link.Name != "" {
-		return fmt.Errorf("directory %s: %s is a symbolic link to %s, which is not followed", x.dir, x.link.Name, x.link.Target)
+		return hint.New(fmt.Errorf("directory %s: %s is a symbolic link to %s, which is not followed", x.dir, x.link.Name, x.link.Target), remedy)
 	}
 	return nil
 }
@@ -192,12 +197,12 @@ func (x *extraction) hardlink(name string, e Entry) error {
 		target, ok = e.Target, true
 	}
 	if !ok {
-		return fmt.Errorf("a hard link to %s, which is outside of %s", e.Target, x.dir)
+		return hint.New(fmt.Errorf("a hard link to %s, which is outside of %s", e.Target, x.dir), remedy)
 	}
 	if info, err := x.root.Lstat(target); err != nil {
 		return err
 	} else if !info.Mode().IsRegular() {
-		return fmt.Errorf("a hard link to %s, which is not a file", e.Target)
+		return hint.New(fmt.Errorf("a hard link to %s, which is not a file", e.Target), remedy)
 	}
 	f, err := x.root.Open(target)
 	if err != nil {
@@ -216,7 +221,7 @@ func (x *extraction) symlink(name, target string) error {
 	}
 	to, ok := strings.CutPrefix(to+"/", strings.TrimSuffix("/"+x.dir, "/.")+"/")
 	if !ok || path.Clean(target) != strings.TrimSuffix(target, "/") {
-		return fmt.Errorf("a symbolic link to %s, which leads out of %s", target, x.dir)
+		return hint.New(fmt.Errorf("a symbolic link to %s, which leads out of %s", target, x.dir), remedy)
 	}
 	return x.root.Symlink(strings.Repeat("../", strings.Count(name, "/"))+path.Clean(to), name)
 }
