@@ -92,7 +92,7 @@ func (e *engine) collect(ctx context.Context) (*plan.Plan, error) {
 	if err := e.attach(ctx, p, releases.Policies); err != nil {
 		return nil, err
 	}
-	p.Total()
+	p.Measure()
 	p.WarnOfForeign()
 	return p, nil
 }

@@ -179,8 +179,7 @@ func (e *engine) preview(ctx context.Context, p *plan.Plan, from Pruner, d *Dele
 			found.Images = append(found.Images, i)
 		}
 	}
-	found.Total()
-	d.Bytes = found.Bytes
+	d.Bytes = plan.SizeOf(found.Images, nil).Bytes
 	return nil
 }
 

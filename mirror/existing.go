@@ -140,27 +140,26 @@ const comparedAtOnce = 10000
 // answer for count as missing, and those that only other repositories have as existing. A
 // destination that answers for none is an error.
 func (v *inventory) compare(ctx context.Context, p *plan.Plan) error {
-	p.Missing = p.Bytes
-	questions, sizes := map[string]question{}, map[digest.Digest]int64{}
+	p.There = map[digest.Digest]bool{}
+	defer p.Measure()
+	questions, blobs := map[string]question{}, 0
 	for repo, b := range p.Distinct() {
 		if _, ok := questions[repo]; !ok {
 			questions[repo] = newQuestion()
 		}
-		questions[repo].blobs[place{repo, b.Digest}], sizes[b.Digest] = true, b.Size
-		if len(sizes) == comparedAtOnce {
-			if err := v.subtract(ctx, p, questions, sizes); err != nil {
+		questions[repo].blobs[place{repo, b.Digest}] = true
+		if blobs++; blobs%comparedAtOnce == 0 {
+			if err := v.look(ctx, p, questions); err != nil {
 				return err
 			}
 			clear(questions)
-			clear(sizes)
 		}
 	}
-	return v.subtract(ctx, p, questions, sizes)
+	return v.look(ctx, p, questions)
 }
 
-// subtract takes off what the destination has of some blobs.
-func (v *inventory) subtract(ctx context.Context, p *plan.Plan, questions map[string]question,
-	sizes map[digest.Digest]int64) error {
+// look adds to the plan what the destination has of some blobs.
+func (v *inventory) look(ctx context.Context, p *plan.Plan, questions map[string]question) error {
 	if len(questions) == 0 {
 		return nil
 	}
@@ -179,7 +178,7 @@ func (v *inventory) subtract(ctx context.Context, p *plan.Plan, questions map[st
 		answered = true
 		for at := range list[i].blobs {
 			if a.blobs[at] || a.unconfirmed[at] {
-				p.Missing -= sizes[at.digest]
+				p.There[at.digest] = true
 			}
 		}
 	}

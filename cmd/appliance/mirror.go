@@ -437,7 +437,7 @@ func dryRun(ctx context.Context, std stdio, run mirror.Options, progress *progre
 				i.Reference.Location(), p.Registry, i.Repository, i.Tag)))
 		}
 	}
-	progress.plan(p)
+	progress.plan(p, len(p.Images))
 	for _, f := range p.Failures {
 		progress.failure(f)
 	}

@@ -31,6 +31,7 @@ type progress struct {
 	ticked  func()       // ends the lines about bytes
 	fetched atomic.Int64 // bytes
 	held    atomic.Int64 // images that existed already
+	warned  int          // warnings printed
 
 	resolved atomic.Int64 // images planned
 	lastLine atomic.Int64 // when a line was last printed
@@ -69,15 +70,35 @@ func (p *progress) name(format string, args ...any) {
 	p.say("%s", plain.Line(fmt.Sprintf(format, args...)))
 }
 
-func (p *progress) plan(of *plan.Plan) {
-	for _, w := range of.Warnings {
+// warn prints those of a run's warnings that it has not printed.
+func (p *progress) warn(all []string) {
+	for _, w := range all[min(p.warned, len(all)):] {
 		p.line(warning, "warning: "+w)
 	}
-	p.say("%s, %d blobs, %s; %s of it to fetch", count(len(of.Images), "image"), of.Blobs,
-		bytesOf(of.Bytes), bytesOf(of.Missing))
+	p.warned = len(all)
+}
+
+// plan prints a plan, with the sizes of so many operators of each catalog.
+func (p *progress) plan(of *plan.Plan, operators int) {
+	p.warn(of.Warnings)
+	p.say("%s, %d blobs, %s", count(len(of.Images), "image"), of.Blobs, sizes(of.Bytes, of.Held, of.Missing))
+	for _, c := range of.Catalogs {
+		p.name("catalog %s: %s, %s", c.Catalog, count(c.Images, "image"), sizes(c.Bytes, c.Held, c.Missing))
+		for n, one := range c.Packages {
+			if n == operators {
+				p.say("  and %s; --dry-run prints all", count(len(c.Packages)-n, "smaller operator"))
+				break
+			}
+			p.name("  operator %s: %s, %s", one.Package, count(one.Images, "image"), sizes(one.Bytes, one.Held, one.Missing))
+		}
+	}
 	for _, s := range of.Space {
 		p.say("%s: %s needed, %s free", plain.Line(s.Where), bytesOf(s.Needs), bytesOf(s.Free))
 	}
+}
+
+func sizes(all, held, missing int64) string {
+	return fmt.Sprintf("%s: %s held, %s to copy", bytesOf(all), bytesOf(held), bytesOf(missing))
 }
 
 func (p *progress) start(of *plan.Plan) {
@@ -139,7 +160,7 @@ func (p *progress) event(e mirror.Event) {
 	case mirror.Resolved:
 		p.planning()
 	case mirror.Planned:
-		p.plan(e.Plan)
+		p.plan(e.Plan, listed)
 		p.start(e.Plan)
 	case mirror.Bytes:
 		p.fetched.Add(e.Bytes)
@@ -180,7 +201,8 @@ func (p *progress) failure(f plan.Failure) {
 	}
 }
 
-// listed is how many images without signature are printed; the report has all.
+// listed is how many images without signature are printed, and operators of a catalog; the report has
+// all of the former, a dry run of the latter.
 const listed = 20
 
 // unsigned lists images that are not signed.
@@ -201,6 +223,7 @@ func (p *progress) unsigned(images []*plan.Image) {
 
 // results prints the outcome, with the lines that scripts around oc-mirror search for.
 func (p *progress) results(r *mirror.Report) {
+	p.warn(r.Warnings)
 	incomplete := map[string]bool{}
 	for _, f := range r.Failures {
 		if !f.Consequence {

@@ -30,8 +30,11 @@ type jsonEvent struct {
 	Error       string    `json:"error,omitempty"`
 	Images      int       `json:"images,omitempty"`
 	Bytes       int64     `json:"bytes,omitempty"`   // of all
+	Held        int64     `json:"held,omitempty"`    // of what is there
 	Missing     int64     `json:"missing,omitempty"` // of what is to be fetched
 	Fetched     int64     `json:"fetched,omitempty"`
+
+	Catalogs []plan.CatalogSize `json:"catalogs,omitempty"`
 }
 
 // event writes a step. Bytes are told by fetched, since there are many such events.
@@ -50,7 +53,8 @@ func (j *jsonEvents) event(e mirror.Event) {
 		line.Destination = e.Image.Repository + ":" + e.Image.Tag
 	}
 	if e.Plan != nil {
-		line.Images, line.Bytes, line.Missing = len(e.Plan.Images), e.Plan.Bytes, e.Plan.Missing
+		line.Images, line.Catalogs = len(e.Plan.Images), e.Plan.Catalogs
+		line.Bytes, line.Held, line.Missing = e.Plan.Bytes, e.Plan.Held, e.Plan.Missing
 	}
 	if e.Err != nil {
 		line.Error = e.Err.Error()

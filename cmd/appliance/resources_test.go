@@ -19,12 +19,14 @@ import (
 type site struct {
 	*faulty
 	dir, source, address string
+	upstream             *httptest.Server
 }
 
 func newSite(t *testing.T) *site {
 	t.Helper()
 	s := &site{faulty: newFaulty(t, ""), dir: t.TempDir()}
 	server := httptest.NewUnstartedServer(nil)
+	s.upstream = server
 	s.source = server.Listener.Addr().String()
 	content, err := sample.New(s.source)
 	must(t, err)

@@ -317,6 +317,7 @@ func (w *Writer) Planned(_ context.Context, p *plan.Plan) error {
 // of them.
 func (w *Writer) takeCatalogs(p *plan.Plan) {
 	w.catalogs = map[string]bool{}
+	taken := false
 	for _, i := range p.Images {
 		if i.Type == plan.OperatorCatalog {
 			w.catalogs[i.Repository] = true
@@ -324,8 +325,12 @@ func (w *Writer) takeCatalogs(p *plan.Plan) {
 	}
 	for repo, b := range p.Distinct() {
 		if w.catalogs[repo] && w.base.digests[b.Digest] && w.blobs[b.Digest] == nil {
-			p.Missing += b.Size
+			delete(p.There, b.Digest)
+			taken = true
 		}
+	}
+	if taken {
+		p.Measure()
 	}
 }
 

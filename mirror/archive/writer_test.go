@@ -103,7 +103,7 @@ func planOf(i image) *plan.Plan {
 	p := &plan.Plan{Images: []*plan.Image{{Origin: "quay.io/team/app:v1", Repository: "team/app", Tag: "v1", Digest: i.manifest.Digest, Manifests: []plan.Manifest{
 		{Descriptor: i.manifest, Body: i.body, Blobs: []ocispec.Descriptor{i.config, i.layer}},
 	}}}}
-	p.Total()
+	p.Measure()
 	return p
 }
 

@@ -131,11 +131,17 @@ type Plan struct {
 	Failures []Failure `json:"failures"` // images that cannot be planned; the others can be mirrored
 	Warnings []string  `json:"warnings,omitempty"`
 	Bytes    int64     `json:"bytes"`   // of all distinct blobs
-	Missing  int64     `json:"missing"` // of those that the destination does not have
+	Held     int64     `json:"held"`    // of those that the destination has
+	Missing  int64     `json:"missing"` // of the others
 	Blobs    int       `json:"blobs"`
-	Registry string    `json:"registry"`
-	Space    []Space   `json:"space,omitempty"` // of file systems that are written to
-	Prune    []Pruned  `json:"prune,omitempty"` // deleted from the registry once all images are there
+	// Catalogs are the sizes by operator catalog.
+	Catalogs []CatalogSize `json:"catalogs,omitempty"`
+	Registry string        `json:"registry"`
+	Space    []Space       `json:"space,omitempty"` // of file systems that are written to
+	Prune    []Pruned      `json:"prune,omitempty"` // deleted from the registry once all images are there
+
+	// There has the blobs that the destination has, for Measure.
+	There map[digest.Digest]bool `json:"-"`
 }
 
 // Pruned is an image that was mirrored and is no longer asked for.
@@ -169,16 +175,6 @@ type Failure struct {
 // Failed returns the failure of an image.
 func Failed(image *Image, err error) Failure {
 	return Failure{Image: image, Error: err.Error(), Cause: err}
-}
-
-// Total sums the distinct blobs.
-func (p *Plan) Total() {
-	p.Blobs, p.Bytes = 0, 0
-	for _, b := range p.Distinct() {
-		p.Blobs++
-		p.Bytes += b.Size
-	}
-	p.Missing = p.Bytes
 }
 
 // Distinct returns the plan's blobs, each once, with the first of the repositories that it goes to.

@@ -23,9 +23,9 @@ func TestPlan_json(t *testing.T) {
 	f.Incomplete, f.Consequence = "release 4.1", true
 	const d = `{"mediaType":"x/y","digest":"sha256:1","size":2}`
 	const i = `{"type":"ocpReleaseContent","origin":"o","why":"w","repository":"r","tag":"t","release":"4.1","digest":"sha256:1","manifests":[{"descriptor":` + d + `,"blobs":[` + d + `]}]}`
-	want := `{"images":[` + i + `],"failures":[{"image":` + i + `,"error":"e","incomplete":"release 4.1"}],"warnings":["x"],"bytes":3,"missing":2,"blobs":1,"registry":"h"}`
+	want := `{"images":[` + i + `],"failures":[{"image":` + i + `,"error":"e","incomplete":"release 4.1"}],"warnings":["x"],"bytes":3,"held":1,"missing":2,"blobs":1,"registry":"h"}`
 	got, err := json.Marshal(plan.Plan{
-		Images: []*plan.Image{image}, Failures: []plan.Failure{f}, Warnings: []string{"x"}, Bytes: 3, Missing: 2, Blobs: 1, Registry: "h",
+		Images: []*plan.Image{image}, Failures: []plan.Failure{f}, Warnings: []string{"x"}, Bytes: 3, Held: 1, Missing: 2, Blobs: 1, Registry: "h",
 	})
 	if err != nil || string(got) != want {
 		t.Errorf("got\n%s, %v, want\n%s", got, err, want)
