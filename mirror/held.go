@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/blang/semver/v4"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/plan"
@@ -40,6 +41,28 @@ func HeldImageSet(origins []Origin, unrecorded []string) ([]byte, error) {
 		h.note("  %s", tag)
 	}
 	return imageset.Write(h.Held), nil
+}
+
+// HeldCatalog is an operator catalog that a registry or an archive has.
+type HeldCatalog struct {
+	Catalog string        `json:"catalog"` // as the image set names it; of another program's archive ""
+	Image   string        `json:"image"`
+	Digest  digest.Digest `json:"digest"`
+}
+
+// HeldCatalogs returns the catalogs of a registry, and views of them, from what the runs recorded.
+func HeldCatalogs(origins []Origin) ([]HeldCatalog, error) {
+	all := []HeldCatalog{}
+	for _, o := range origins {
+		i, err := o.image()
+		if err != nil {
+			return nil, err
+		}
+		if i.Type == plan.OperatorCatalog || i.Type == plan.CatalogView {
+			all = append(all, HeldCatalog{i.Origin, o.Repository + ":" + o.Tag, i.Digest})
+		}
+	}
+	return all, nil
 }
 
 // heldSet collects what a registry has.

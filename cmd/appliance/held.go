@@ -86,14 +86,12 @@ func heldImageSet(ctx context.Context, control *client.Client) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var origins []mirror.Origin
 	known := map[string]bool{}
 	for _, o := range recorded {
 		known[o.Repository+":"+o.Tag] = true
 		if mirror.IsView(o.About) { // which has its original beside it
 			known[o.Repository+":"+o.Tag+config.OriginalSuffix] = true
 		}
-		origins = append(origins, mirror.Origin{Repository: o.Repository, Tag: o.Tag, About: o.About, Recorded: o.Recorded})
 	}
 	var unrecorded []string
 	err = control.Inventory(ctx, func(part api.Inventory) {
@@ -107,5 +105,14 @@ func heldImageSet(ctx context.Context, control *client.Client) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return mirror.HeldImageSet(origins, unrecorded)
+	return mirror.HeldImageSet(origins(recorded), unrecorded)
+}
+
+// origins are those that an appliance has recorded, as package mirror reads them.
+func origins(recorded []api.Origin) []mirror.Origin {
+	var all []mirror.Origin
+	for _, o := range recorded {
+		all = append(all, mirror.Origin{Repository: o.Repository, Tag: o.Tag, About: o.About, Recorded: o.Recorded})
+	}
+	return all
 }

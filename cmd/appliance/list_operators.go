@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +28,7 @@ const vendorRegistry = "registry.redhat.io/redhat/"
 // listOperatorsOptions are the flags of list operators.
 type listOperatorsOptions struct {
 	mirrorOptions
-	catalogs                       bool
+	catalogs, sizes                bool
 	version, catalog, pkg, channel string
 	registry                       string
 }
@@ -40,7 +41,10 @@ func newListOperatorsCommand(std stdio, registry string) *cobra.Command {
 		Example: `  appliance list operators --catalogs --version 4.20
   appliance list operators --catalog registry.redhat.io/redhat/redhat-operator-index:v4.20
   appliance list operators --catalog localhost:8443/redhat/redhat-operator-index:v4.20 --package elasticsearch-operator
-  appliance list operators --catalog dir:///srv/index --package etcd --channel stable`,
+  appliance list operators --catalog registry.redhat.io/redhat/redhat-operator-index:v4.20 --package quay-operator --sizes
+  appliance list operators --catalog dir:///srv/index --package etcd --channel stable
+  appliance list operators --from file:///media/usb
+  appliance list operators --from docker://registry.example.com:8443`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := o.readCommon(c, std); err != nil {
@@ -51,6 +55,9 @@ func newListOperatorsCommand(std stdio, registry string) *cobra.Command {
 	}
 	o.addCommon(c.Flags())
 	f := c.Flags()
+	from := f.Lookup("from")
+	from.Hidden, from.Usage = false, "list what an archive has, file://DIR, or a registry that was mirrored into, docker://HOST:PORT[/PATH]: its catalogs, or --catalog of it"
+	f.BoolVar(&o.sizes, "sizes", false, "the size of each version of --package, with all its images and platforms, from their manifests")
 	f.BoolVar(&o.catalogs, "catalogs", false, "the vendor's catalogs for --version")
 	f.StringVar(&o.version, "version", "", "the minor version of OpenShift, such as 4.20")
 	f.StringVar(&o.catalog, "catalog", "", "the packages of this catalog: an image, oci://DIR of a layout, or dir://DIR of its files")
@@ -63,16 +70,18 @@ func (o *listOperatorsOptions) check() error {
 	switch {
 	case o.pkg != "" && o.catalog == "":
 		return errors.New("must specify --catalog with --package")
+	case o.sizes && o.pkg == "":
+		return errors.New("must specify --catalog and --package with --sizes")
 	case o.channel != "" && o.pkg == "":
 		return errors.New("must specify --catalog and --package with --channel")
 	case o.catalog != "" && (o.catalogs || o.version != ""):
 		return errors.New("--catalog is about one catalog, and --catalogs --version lists the vendor's: give one of them")
-	case o.catalog == "" && o.version == "":
+	case o.catalog == "" && o.version == "" && len(o.from) == 0:
 		return hint.New(errors.New("must specify --catalog, or --catalogs with --version"), "for example --catalogs --version 4.20")
 	case o.output != "" && o.output != "json":
 		return fmt.Errorf("--output %q: only json is known", o.output)
 	}
-	return nil
+	return o.checkFrom()
 }
 
 // listedPackage is a package of a catalog.
@@ -81,59 +90,80 @@ type listedPackage struct {
 	DisplayName    string          `json:"displayName,omitempty"`
 	DefaultChannel string          `json:"defaultChannel"`
 	Channels       []listedChannel `json:"channels"`
+	Sizes          *listedSizes    `json:"sizes,omitempty"`
 }
 
 // listedChannel is a channel of a package. Without one head it has none.
 type listedChannel struct {
 	Name     string   `json:"name"`
 	Head     string   `json:"head"`
-	Versions []string `json:"versions"` // by the names of the bundles
+	Versions []string `json:"versions"` // the newest last
 }
 
-func runListOperators(ctx context.Context, std stdio, o listOperatorsOptions) error {
+func runListOperators(ctx context.Context, std stdio, o listOperatorsOptions) (err error) {
 	if err := o.check(); err != nil {
 		return err
 	}
-	from, err := o.listedSources(ctx, std)
+	from, err := o.opens(ctx, std)
 	if err != nil {
 		return err
 	}
-	defer from.close()
-	if o.catalog == "" {
+	defer func() { err = errors.Join(err, from.close()) }()
+	switch {
+	case o.catalog == "" && from.catalogs != nil:
+		return listHeld(ctx, std, o, from)
+	case o.catalog == "":
 		return listCatalogs(ctx, std, o, from)
 	}
-	all, err := readPackages(ctx, o.catalog, from)
+	tmp, err := os.MkdirTemp("", "appliance-catalog-") // for what is read of an image
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	index, files, err := readCatalog(ctx, o.catalog, tmp, from)
 	if err != nil {
 		return fmt.Errorf("failed to load catalog: %w", err)
 	}
+	all, err := readPackages(ctx, index, files)
+	if err == nil {
+		all, err = o.asked(all)
+	}
+	if err != nil {
+		return err
+	}
+	var unknown error
+	if o.sizes {
+		all[0].Sizes, unknown, err = readSizes(ctx, all[0], index, files, from)
+	}
+	if err != nil {
+		return err
+	}
+	if o.output == "json" {
+		err = printJSON(std.out, all)
+	} else {
+		err = o.print(std.out, all)
+	}
+	return errors.Join(err, unknown)
+}
+
+// asked leaves the package and the channel that are asked for.
+func (o *listOperatorsOptions) asked(all []listedPackage) ([]listedPackage, error) {
 	if o.pkg != "" {
 		if all = slices.DeleteFunc(all, func(p listedPackage) bool { return p.Name != o.pkg }); len(all) == 0 {
-			return hint.New(fmt.Errorf("operator %q not found in catalog", o.pkg), "appliance list operators --catalog "+o.catalog+" lists its operators")
+			return nil, hint.New(fmt.Errorf("operator %q not found in catalog", o.pkg), "appliance list operators --catalog "+o.catalog+" lists its operators")
 		}
 	}
 	if o.channel != "" {
 		all[0].Channels = slices.DeleteFunc(all[0].Channels, func(c listedChannel) bool { return c.Name != o.channel })
 		if len(all[0].Channels) == 0 {
-			return hint.New(fmt.Errorf("channel %q not found for operator %q", o.channel, o.pkg), "leave --channel out to list its channels")
+			return nil, hint.New(fmt.Errorf("channel %q not found for operator %q", o.channel, o.pkg), "leave --channel out to list its channels")
 		}
 	}
-	if o.output == "json" {
-		return printJSON(std.out, all)
-	}
-	return o.print(std.out, all)
+	return all, nil
 }
 
-// readPackages reads a catalog, with what is read of an image in a directory that is removed.
-func readPackages(ctx context.Context, name string, from *sources) ([]listedPackage, error) {
-	tmp, err := os.MkdirTemp("", "appliance-catalog-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(tmp)
-	index, files, err := readCatalog(ctx, name, tmp, from)
-	if err != nil {
-		return nil, err
-	}
+// readPackages reads the packages of a catalog.
+func readPackages(ctx context.Context, index *operator.Index, files fs.FS) ([]listedPackage, error) {
 	s, err := index.Select(imageset.Operator{Full: true}, nil)
 	if err != nil {
 		return nil, err
@@ -151,12 +181,12 @@ func readPackages(ctx context.Context, name string, from *sources) ([]listedPack
 		listed := listedPackage{Name: p.Name, DisplayName: names[p.Name], DefaultChannel: p.DefaultChannel}
 		for _, c := range p.Channels {
 			channel := listedChannel{Name: c.Name, Head: c.Head}
-			slices.SortFunc(c.Entries, func(a, b operator.Entry) int { return strings.Compare(a.Name, b.Name) })
 			for _, e := range c.Entries {
 				if v := versions[[2]string{p.Name, e.Name}]; v != "" {
 					channel.Versions = append(channel.Versions, v)
 				}
 			}
+			slices.SortFunc(channel.Versions, compareVersions)
 			listed.Channels = append(listed.Channels, channel)
 		}
 		all = append(all, listed)
@@ -164,13 +194,31 @@ func readPackages(ctx context.Context, name string, from *sources) ([]listedPack
 	return all, nil
 }
 
-func readCatalog(ctx context.Context, name, tmp string, from *sources) (*operator.Index, fs.FS, error) {
-	if dir, ok := strings.CutPrefix(name, "dir://"); ok {
-		files := os.DirFS(dir)
+// compareVersions orders versions by what they mean, and those that are none before them.
+func compareVersions(a, b string) int {
+	x, errX := semver.NewVersion(a)
+	y, errY := semver.NewVersion(b)
+	switch {
+	case errX == nil && errY == nil:
+		return cmp.Or(x.Compare(y), strings.Compare(a, b))
+	case errX == nil:
+		return 1
+	case errY == nil:
+		return -1
+	}
+	return strings.Compare(a, b)
+}
+
+func readCatalog(ctx context.Context, name, tmp string, from *listedFrom) (*operator.Index, fs.FS, error) {
+	if dir, ok := strings.CutPrefix(name, "dir://"); ok && from.catalogs == nil {
+		files, err := catalog.OpenFiles(dir)
+		if err != nil {
+			return nil, nil, err
+		}
 		index, err := operator.Scan(ctx, files)
 		return index, files, err
 	}
-	ref, err := imageset.ParseReference(name)
+	ref, err := from.find(ctx, name)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -184,6 +232,10 @@ func readCatalog(ctx context.Context, name, tmp string, from *sources) (*operato
 // print prints oc-mirror's tables.
 func (o *listOperatorsOptions) print(out io.Writer, all []listedPackage) error {
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	if o.sizes {
+		printSizes(w, *all[0].Sizes)
+		return w.Flush()
+	}
 	if o.channel != "" {
 		fmt.Fprintln(w, "VERSIONS")
 		for _, v := range all[0].Channels[0].Versions {
@@ -209,7 +261,7 @@ func (o *listOperatorsOptions) print(out io.Writer, all []listedPackage) error {
 }
 
 // listCatalogs prints the vendor's catalogs for a version.
-func listCatalogs(ctx context.Context, std stdio, o listOperatorsOptions, from *sources) error {
+func listCatalogs(ctx context.Context, std stdio, o listOperatorsOptions, from *listedFrom) error {
 	version, err := semver.NewVersion(o.version)
 	if err != nil {
 		return hint.New(fmt.Errorf("--version %q is not a version", plain.Field(o.version)), "for example --version 4.20")

@@ -13,6 +13,9 @@ const listedFiles = `{"schema":"olm.package","name":"etcd","defaultChannel":"a"}
 {"schema":"olm.channel","package":"etcd","name":"a","entries":[{"name":"etcd.v1.0.0"},{"name":"etcd.v1.2.0","replaces":"etcd.v1.0.0"}]}
 {"schema":"olm.channel","package":"etcd","name":"two","entries":[{"name":"etcd.v1.0.0"},{"name":"etcd.v1.2.0"}]}
 {"schema":"olm.bundle","package":"etcd","name":"etcd.v1.0.0","image":"x.io/a:1","properties":[{"type":"olm.package","value":{"packageName":"etcd","version":"1.0.0"}},{"type":"olm.csv.metadata","value":{"displayName":"Old"}}]}
+{"schema":"olm.channel","package":"etcd","name":"many","entries":[{"name":"etcd.v1.10.0","replaces":"etcd.v1.9.0"},{"name":"etcd.v1.9.0"}]}
+{"schema":"olm.bundle","package":"etcd","name":"etcd.v1.9.0","image":"x.io/a:9","properties":[{"type":"olm.package","value":{"packageName":"etcd","version":"1.9.0"}}]}
+{"schema":"olm.bundle","package":"etcd","name":"etcd.v1.10.0","image":"x.io/a:10","properties":[{"type":"olm.package","value":{"packageName":"etcd","version":"1.10.0-rc.1"}},{"type":"olm.csv.metadata","value":{"displayName":"A store of keys"}}]}
 {"schema":"olm.bundle","package":"etcd","name":"etcd.v1.2.0","image":"x.io/a:2","properties":[{"type":"olm.package","value":{"packageName":"etcd","version":"1.2.0"}},{"type":"olm.csv.metadata","value":{"displayName":"A store\u001b[31m of keys"}}]}
 `
 
@@ -39,14 +42,15 @@ func TestListOperators(t *testing.T) {
 	for flags, want := range map[string]string{
 		index:                               "NAME             DISPLAY NAME  DEFAULT CHANNEL\nsample-database                stable\nsample-logging                 stable-5.9\n",
 		index + " --package sample-logging": "\nPACKAGE         CHANNEL     HEAD\nsample-logging  stable-5.8  sample-logging.v5.8.1\nsample-logging  stable-5.9  sample-logging.v5.9.0\n",
-		index + " --package sample-database --channel fast":        "VERSIONS\n1.2.0\n2.0.0\n",
-		"--catalogs --version 4.18":                                "Available OpenShift OperatorHub catalogs:\nOpenShift 4.18:\n" + s.source + "/redhat/redhat-operator-index:v4.18\nInvalid catalog reference \"" + s.source + "/redhat/certified-operator-index:v4.18\"",
-		"--version 4.22":                                           "community-operator-index:v4.22\", please check version\n",
-		"--catalog dir://" + dir:                                   "etcd  A store",
-		"--catalog dir://" + dir + " --package etcd":               "etcd     two      ERROR: the channel does not have one head",
-		"--catalog dir://" + dir + " --package etcd --channel a":   "VERSIONS\n1.0.0\n1.2.0\n",
-		"--catalogs --version 4.18 -o json":                        "[\n",
-		"--catalog dir://" + dir + " --package etcd --output=json": `"head": "etcd.v1.2.0"`,
+		index + " --package sample-database --channel fast":         "VERSIONS\n1.2.0\n2.0.0\n",
+		"--catalogs --version 4.18":                                 "Available OpenShift OperatorHub catalogs:\nOpenShift 4.18:\n" + s.source + "/redhat/redhat-operator-index:v4.18\nInvalid catalog reference \"" + s.source + "/redhat/certified-operator-index:v4.18\"",
+		"--version 4.22":                                            "community-operator-index:v4.22\", please check version\n",
+		"--catalog dir://" + dir:                                    "etcd  A store",
+		"--catalog dir://" + dir + " --package etcd":                "etcd     two      ERROR: the channel does not have one head",
+		"--catalog dir://" + dir + " --package etcd --channel a":    "VERSIONS\n1.0.0\n1.2.0\n",
+		"--catalog dir://" + dir + " --package etcd --channel many": "VERSIONS\n1.9.0\n1.10.0-rc.1\n",
+		"--catalogs --version 4.18 -o json":                         "[\n",
+		"--catalog dir://" + dir + " --package etcd --output=json":  `"head": "etcd.v1.2.0"`,
 	} {
 		code, stdout, stderr := list(flags)
 		if code != 0 || !strings.Contains(stdout, want) || strings.Contains(stdout, "\x1b") {
@@ -65,7 +69,15 @@ func TestListOperators(t *testing.T) {
 		index + " --catalogs":                           "give one of them",
 		"--version x":                                   "is not a version",
 		"--catalog " + s.source + "/a/b:v1":             "failed to load catalog",
-		"--catalog dir:///does/not/exist":               "failed to load catalog",
+		"--catalog dir:///does/not/exist":               "directory /does/not/exist of the catalog: no such file or directory\nhint: name the directory",
+		"--catalog dir:///etc/passwd":                   "/etc/passwd, which is to have the catalog, is not a directory\nhint: name the directory",
+		"--catalog dir://":                              "names no directory\nhint: name the directory",
+		"--catalog oci://":                              "names no directory\nhint: write oci://DIR",
+		index + " --sizes":                              "must specify --catalog and --package with --sizes",
+		"--from /media":                                 "neither an archive nor one registry",
+		"--from docker://a:1 --from file:///b":          "neither an archive nor one registry",
+		"--from file:///b --version 4.20":               "leave it out with --from",
+		"--from file://" + dir:                          "no tar archives",
 		"--catalog " + s.source + "/samples/docker:v1":  "is not an operator catalog",
 	} {
 		code, _, stderr := list(flags)

@@ -174,6 +174,16 @@ func failure(i *plan.Image, why string) Failure {
 	return f
 }
 
+// Images returns the images of the newest archive, which has its catalogs whole. Those of another
+// program have no types and origins.
+func (a *Archive) Images() []Image {
+	all := a.parts[len(a.parts)-1].described().Images
+	if a.parts[len(a.parts)-1].contents == nil {
+		return all
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(i Image) bool { return i.Type == "" }) // tags that belong to others
+}
+
 // Lost returns what the newest archive is without of an operator catalog, which the image set names
 // so.
 func (a *Archive) Lost(catalog string) (all []plan.Failure) {

@@ -1,0 +1,79 @@
+package main_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+// Operators are listed from an archive and from an appliance as from their sources, with the sizes of
+// their versions; the sources are not asked.
+func TestListOperators_fromWhatWasMirrored(t *testing.T) {
+	s := newSite(t)
+	index := s.source + "/redhat/redhat-operator-index:v4.18"
+	set := s.set(t, "imageset.yaml", "  operators:\n  - catalog: HOST/redhat/redhat-operator-index:v4.18\n    packages: [{name: sample-database, channels: [{name: stable, minVersion: 1.1.0}]}]\n")
+	archive := "file://" + s.dir + "/archive"
+	s.works(t, "mirror", "-c", set, archive, "--src-tls-verify=false")
+	s.mirror(t, set)
+	appliance := []string{"--from", "docker://" + s.address, "--src-creds", "admin:" + faultPassword}
+	sizes := func(flags ...string) string {
+		return s.works(t, append([]string{"list", "operators", "--catalog", index, "--package", "sample-database", "--sizes"}, flags...)...)
+	}
+	list := func(flags ...string) string { return s.works(t, append([]string{"list", "operators"}, flags...)...) }
+	atSource := sizes("--src-tls-verify=false")
+	if !strings.Contains(atSource, "1.0.0    stable        3 ") || !strings.Contains(atSource, "1.2.0    fast, stable  3 ") || !strings.Contains(atSource, "all                    10 ") {
+		t.Errorf("the sizes are\n%s", atSource)
+	}
+	s.upstream.Close()
+
+	for where, from := range map[string][]string{"archive": {"--from", archive}, "appliance": appliance} {
+		var held []struct{ Catalog, Image, Digest string }
+		must(t, json.Unmarshal([]byte(list(append(from, "-o", "json")...)), &held))
+		if len(held) != 1 || held[0].Catalog != index || !strings.Contains(held[0].Image, "redhat/redhat-operator-index:") || held[0].Digest == "" {
+			t.Fatalf("the catalogs of the %s are %+v", where, held)
+		}
+		if out := list(from...); !strings.Contains(out, index) || !strings.Contains(out, held[0].Image) {
+			t.Errorf("the catalogs of the %s are\n%s", where, out)
+		}
+		for _, name := range []string{index, held[0].Image} {
+			if out := list(append(from, "--catalog", name, "--package", "sample-database", "--channel", "stable")...); out != "VERSIONS\n1.1.0\n1.2.0\n" {
+				t.Errorf("in the %s, %s has\n%s", where, name, out)
+			}
+		}
+		var packages []struct {
+			Name  string
+			Sizes struct {
+				Images, Bytes int64
+				Versions      []struct {
+					Version       string
+					Channels      []string
+					Images, Bytes int64
+				}
+			}
+		}
+		must(t, json.Unmarshal([]byte(sizes(append(from, "-o", "json")...)), &packages))
+		of := packages[0].Sizes
+		if len(packages) != 1 || len(of.Versions) != 2 || of.Images != 5 || of.Versions[0].Version != "1.1.0" || of.Versions[1].Images != 3 ||
+			of.Bytes <= of.Versions[0].Bytes || of.Bytes >= of.Versions[0].Bytes+of.Versions[1].Bytes {
+			t.Errorf("the sizes in the %s are %+v", where, packages)
+		}
+		for line := range strings.Lines(sizes(from...)) {
+			if strings.HasPrefix(line, "1.1.0") && !strings.Contains(atSource, strings.Join(strings.Fields(line)[3:], " ")) {
+				t.Errorf("the %s has %s, the source\n%s", where, line, atSource)
+			}
+		}
+	}
+	for want, flags := range map[string][]string{
+		"the archive has no catalog x/y:z\nhint: leave --catalog out": {"--from", archive, "--catalog", "x/y:z"},
+		"a user of role admin": {"--from", "docker://" + s.address, "--src-creds", "pull:" + faultPassword},
+	} {
+		if code, _, stderr := s.run(t, append([]string{"list", "operators"}, flags...)...); code == 0 || !strings.Contains(stderr, want) {
+			t.Errorf("%q: exit code %d, %s", flags, code, stderr)
+		}
+	}
+	code, out, stderr := s.run(t, "list", "operators", "--catalog", s.address+"/redhat/redhat-operator-index:v4.18", "--package", "sample-database",
+		"--sizes", "--src-creds", "admin:"+faultPassword, "--retry-times", "0")
+	if code != 1 || !strings.Contains(out, "1.1.0    stable    3       0 B without 3") || !strings.Contains(stderr, "5 images that cannot be read") {
+		t.Errorf("with the source gone: exit code %d\n%s%s", code, out, stderr)
+	}
+}
