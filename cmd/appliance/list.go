@@ -37,8 +37,7 @@ func newListCommand(std stdio) *cobra.Command {
 		Use: "list", Short: "List the releases and operators that can be mirrored", Args: noSuchCommand,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newListReleasesCommand(std, releaseRepository), newListOperatorsCommand(std, vendorRegistry))
-	addUnbuilt(c, unbuiltOfList)
+	c.AddCommand(newListReleasesCommand(std, releaseRepository), newListOperatorsCommand(std, vendorRegistry), newListUpdatesCommand(std))
 	return c
 }
 

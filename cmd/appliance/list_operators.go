@@ -78,8 +78,9 @@ func (o *listOperatorsOptions) check() error {
 		return errors.New("--catalog is about one catalog, and --catalogs --version lists the vendor's: give one of them")
 	case o.catalog == "" && o.version == "" && len(o.from) == 0:
 		return hint.New(errors.New("must specify --catalog, or --catalogs with --version"), "for example --catalogs --version 4.20")
-	case o.output != "" && o.output != "json":
-		return fmt.Errorf("--output %q: only json is known", o.output)
+	}
+	if err := checkOutput(o.output); err != nil {
+		return err
 	}
 	return o.checkFrom()
 }

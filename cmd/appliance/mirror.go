@@ -43,6 +43,7 @@ type mirrorOptions struct {
 	destVerify     bool
 	srcCertDir     string
 	destCertDir    string
+	registriesConf string // "": where podman looks
 	parallelImages int
 	parallelLayers int
 	retryTimes     int

@@ -46,9 +46,10 @@ var foreignOCMirrorFlags = []foreign{
 	{ignoredSwitch, "skip-verification", "digests are always verified"},
 	{ignoredSwitch, "skip-image-pin", "the reference in the file is the one that is mirrored"},
 	{ignoredSwitch, "rebuild-catalogs build-catalog-cache", noCache},
-	{refusedSwitch, "oci-insecure-signature-policy enable-operator-secure-policy", ""},
+	{ignoredSwitch, "oci-insecure-signature-policy", "only --secure-policy verifies catalogs"},
+	{aliasSwitch, "enable-operator-secure-policy", "--secure-policy"},
 	{ignored, "max-per-registry", "--parallel-images and --parallel-layers limit it"},
-	{refused, "oci-registries-config", ""},
+	{alias, "oci-registries-config", "CONTAINERS_REGISTRIES_CONF, for all sources"},
 }
 
 // readAliases sets what the older names of flags mean, unless the newer names say otherwise.
@@ -72,6 +73,8 @@ func (o *mirrorOptions) readAliases(f *pflag.FlagSet) error {
 	if isSet(f, "dest-skip-tls") || isSet(f, "dest-use-http") {
 		unless("dest-tls-verify", func() { o.destVerify = false })
 	}
+	o.secure = o.secure || isSet(f, "enable-operator-secure-policy")
+	o.registriesConf = f.Lookup("oci-registries-config").Value.String()
 	if isSet(f, "manifests-only") {
 		o.dryRun = true
 	}

@@ -75,6 +75,14 @@ func addOutputFlag(f *pflag.FlagSet, output *string) {
 	})
 }
 
+// checkOutput refuses another format of --output than json.
+func checkOutput(output string) error {
+	if output != "" && output != "json" {
+		return fmt.Errorf("--output %q: only json is known", output)
+	}
+	return nil
+}
+
 // show prints v as JSON, if that is asked for, or as print does.
 func show[T any](w io.Writer, output string, v T, print func(io.Writer, T)) error {
 	if output == "json" {

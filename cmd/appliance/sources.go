@@ -47,7 +47,7 @@ func (o *mirrorOptions) openSources(ctx context.Context, keys authn.Keychain, lo
 		s.kinds = append(s.kinds, by[k])
 	}
 	var err error
-	s.Locations, err = location.Read(func(p location.Place) (location.Source, error) {
+	s.Locations, err = location.Read(o.registriesConf, func(p location.Place) (location.Source, error) {
 		return by[kind{p.Insecure, p.Elsewhere}].Repository(p.Registry, p.Repository)
 	}, log)
 	return s, err

@@ -98,25 +98,15 @@ func oneSpelling(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 // unbuilt is a command of another program that is not built yet, and what to do instead.
 type unbuilt struct {
 	name, short, next string
-	below             []unbuilt
 }
 
-const (
-	writeConfiguration = "until then write the image set configuration by hand, see docs/mirror.md"
-	upgradeByInstall   = "install does it: run the new program's install command, which replaces the old program " +
-		"and keeps everything else"
-)
+const upgradeByInstall = "install does it: run the new program's install command, which replaces the old program " +
+	"and keeps everything else"
 
-// unbuiltMirrorRegistry and unbuiltOfList are the tables. This program has
-// oc-mirror's commands where oc-mirror does, and below mirror.
-var (
-	unbuiltMirrorRegistry = []unbuilt{
-		{name: "upgrade", short: "Replace the program of an installed registry by this one", next: upgradeByInstall},
-	}
-	unbuiltOfList = []unbuilt{
-		{name: "updates", short: "List updates", next: "list releases lists those of a channel"},
-	}
-)
+// unbuiltMirrorRegistry is the table of mirror-registry's commands.
+var unbuiltMirrorRegistry = []unbuilt{
+	{name: "upgrade", short: "Replace the program of an installed registry by this one", next: upgradeByInstall},
+}
 
 // addUnbuilt adds the commands of a table, which refuse whatever their flags.
 func addUnbuilt(to *cobra.Command, table []unbuilt) {
@@ -128,7 +118,6 @@ func addUnbuilt(to *cobra.Command, table []unbuilt) {
 				return hint.New(fmt.Errorf("%s is not built yet", c.CommandPath()), row.next)
 			},
 		}
-		addUnbuilt(c, row.below)
 		to.AddCommand(c)
 	}
 }

@@ -3,7 +3,7 @@
 //
 // Use Read once a run, and Open for each repository. The files are read by
 // go.podman.io/image/v5/pkg/sysregistriesv2, so that podman, CRI-O and this program agree:
-// $CONTAINERS_REGISTRIES_CONF, or else the registries.conf and registries.conf.d of the user, of
+// a file that is named, or $CONTAINERS_REGISTRIES_CONF, or else the registries.conf and registries.conf.d of the user, of
 // /etc/containers and of /usr/share/containers. That package keeps what it has read in a global;
 // Read makes it read again.
 //
@@ -24,6 +24,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"go.podman.io/image/v5/docker/reference"
 	"go.podman.io/image/v5/pkg/sysregistriesv2"
+	"go.podman.io/image/v5/types"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
@@ -49,21 +50,23 @@ func (p Place) String() string { return p.Registry + "/" + p.Repository }
 
 // Locations opens repositories where registries.conf says.
 type Locations struct {
-	open func(Place) (Source, error)
-	log  *slog.Logger
+	files *types.SystemContext
+	open  func(Place) (Source, error)
+	log   *slog.Logger
 
 	mu   sync.Mutex       // guards down
 	down map[string]error // why a registry did not answer
 }
 
-// Read reads registries.conf. open opens a repository at a place, and sends no request.
-func Read(open func(Place) (Source, error), log *slog.Logger) (*Locations, error) {
+// Read reads registries.conf: file, or without one where it is. open opens a repository at a place, and sends no request.
+func Read(file string, open func(Place) (Source, error), log *slog.Logger) (*Locations, error) {
+	files := &types.SystemContext{SystemRegistriesConfPath: file}
 	sysregistriesv2.InvalidateCache()
-	if _, err := sysregistriesv2.GetRegistries(nil); err != nil {
+	if _, err := sysregistriesv2.GetRegistries(files); err != nil {
 		return nil, hint.New(fmt.Errorf("registries.conf: %w", err),
-			"mend the file (man containers-registries.conf), or name another in CONTAINERS_REGISTRIES_CONF; it is one of "+sysregistriesv2.ConfigurationSourceDescription(nil))
+			"mend the file (man containers-registries.conf), or name another in CONTAINERS_REGISTRIES_CONF; it is one of "+sysregistriesv2.ConfigurationSourceDescription(files))
 	}
-	return &Locations{open: open, log: log, down: map[string]error{}}, nil
+	return &Locations{files: files, open: open, log: log, down: map[string]error{}}, nil
 }
 
 // Open returns a repository of a registry. It sends no request.
@@ -73,7 +76,7 @@ func (l *Locations) Open(registry, repository string) (Source, error) {
 	if err != nil { // podman does not know such a name, so it is in no file
 		return l.open(here)
 	}
-	found, err := sysregistriesv2.FindRegistry(nil, named.Name())
+	found, err := sysregistriesv2.FindRegistry(l.files, named.Name())
 	if err != nil {
 		return nil, fmt.Errorf("registries.conf: %w", err)
 	}

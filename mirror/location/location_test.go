@@ -103,7 +103,7 @@ func read(t *testing.T, conf string) (*location.Locations, error) {
 			Sleep: func(ctx context.Context, _ time.Duration) error { return ctx.Err() }}, nil
 	})
 	t.Cleanup(registries.Close)
-	return location.Read(func(p location.Place) (location.Source, error) {
+	return location.Read("", func(p location.Place) (location.Source, error) {
 		return registries.Repository(p.Registry, p.Repository)
 	}, slog.New(slog.DiscardHandler))
 }

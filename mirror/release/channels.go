@@ -159,12 +159,17 @@ func (r *resolver) add(n updategraph.Node, channel, arch, why string) error {
 	if err != nil {
 		return fmt.Errorf("release %s: payload %w", n.Version, err)
 	}
-	version := n.Version
-	version.Build = nil
-	payload := r.payload(n.Payload, ref, version.String()+"-"+machine(arch), why)
+	payload := r.payload(n.Payload, ref, name(n, arch), why)
 	payload.Channel = channel
 	r.payloads = append(r.payloads, payload)
 	return nil
+}
+
+// name returns the name of a release, which is the vendor's tag.
+func name(n updategraph.Node, arch string) string {
+	version := n.Version
+	version.Build = nil
+	return version.String() + "-" + machine(arch)
 }
 
 // machine returns the name of an architecture in the tags of releases.
