@@ -109,7 +109,7 @@ func printView(first, more func(format string, args ...any), v api.CatalogView, 
 	}
 	shown := min(most, len(v.LeftOut))
 	for _, b := range v.LeftOut[:shown] {
-		more("without %s: %s", b.Bundle, b.Reason)
+		more("without %s: %s", b.Name(), b.Reason)
 	}
 	if left := len(v.LeftOut) - shown + v.MoreLeftOut; left > 0 {
 		more("without %s more", count(left, "bundle"))

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"path"
 	"path/filepath"
 	"slices"
@@ -53,7 +52,7 @@ func (c *Collector) entry(n int) *entry {
 }
 
 // whole reports whether the entry is for a catalog as it is.
-func (e *entry) whole() bool { return e.ask.Full && len(e.ask.Packages) == 0 }
+func (e *entry) whole() bool { return whole(e.ask) }
 
 // repository returns the catalog's repository at a destination, without its prefix, and in an
 // archive.
@@ -263,63 +262,22 @@ func (e *entry) addImages(ctx context.Context, p *plan.Plan) error {
 }
 
 // choose selects what is wanted. A package that cannot be selected as it is asked for, or for which OLM
-// would refuse the whole catalog, is a failure, and does not stop the others.
+// would refuse the whole catalog, is a failure. What is in an archive, or at the registry, has been
+// decided.
 func (e *entry) choose(p *plan.Plan) (*operator.Selection, error) {
-	selection, err := e.index.Select(e.left, nil)
-	if err = e.accept(selection, err); err != nil && !e.whole() {
-		selection, err = e.chooseGood(p, err)
-	}
-	if err == nil {
-		e.depend(p, selection)
-	}
-	return selection, err
-}
-
-// accept returns the error of a selection, or that of a package that a catalog must not have. What is
-// in an archive, or at the registry, has been decided.
-func (e *entry) accept(s *operator.Selection, err error) error {
-	if err != nil || e.whole() || e.Archive != nil || e.Held {
-		return err
-	}
-	refused := s.Refused()
-	for _, name := range slices.Sorted(maps.Keys(refused)) {
-		return refused[name]
-	}
-	return nil
-}
-
-// chooseGood selects the packages that can be selected, if some can; err is the error of all together.
-func (e *entry) chooseGood(p *plan.Plan, err error) (*operator.Selection, error) {
-	asked := e.left.Packages
-	if len(asked) == 0 {
-		for _, name := range e.index.Packages() {
-			asked = append(asked, imageset.Package{Name: name})
-		}
-	}
-	var good, bad []imageset.Package
-	for _, one := range asked {
-		if e.selects(one) == nil {
-			good = append(good, one)
-		} else {
-			bad = append(bad, one)
-		}
-	}
-	if len(good) == 0 {
+	c := chooser{index: e.index, strict: e.Archive == nil && !e.Held}
+	selection, left, failed, err := c.choose(e.left)
+	if err != nil {
 		return nil, err
 	}
-	wanted := slices.Clone(good)
-	for _, one := range bad {
-		failed := e.selects(good[0], one)
-		if failed == nil { // there is no such package, which is a warning
-			wanted = append(wanted, one)
-			continue
-		}
-		i := &plan.Image{Type: plan.OperatorCatalog, Origin: e.ask.Catalog + " package " + one.Name, Reason: e.image.Reason}
-		p.Failures = append(p.Failures, plan.Failed(i, failed))
-		e.failed = append(e.failed, one.Name)
+	e.left = left
+	for _, f := range failed {
+		i := &plan.Image{Type: plan.OperatorCatalog, Origin: e.ask.Catalog + " package " + f.name, Reason: e.image.Reason}
+		p.Failures = append(p.Failures, plan.Failed(i, f.err))
+		e.failed = append(e.failed, f.name)
 	}
-	e.left.Packages = wanted
-	return e.index.Select(e.left, nil)
+	e.depend(p, selection)
+	return selection, nil
 }
 
 // follows reports whether what bundles require is added: the run or the entry says so.
@@ -348,11 +306,4 @@ func (e *entry) depend(p *plan.Plan, s *operator.Selection) {
 		}
 		p.Warnings = append(p.Warnings, text)
 	}
-}
-
-// selects returns the error of a selection of some packages.
-func (e *entry) selects(packages ...imageset.Package) error {
-	some := e.left
-	some.Packages = packages
-	return e.accept(e.index.Select(some, nil))
 }

@@ -35,7 +35,7 @@ type Viewed struct {
 	Key      digest.Digest
 	Packages []operator.Package
 	Bundles  []operator.Bundle
-	LeftOut  []LeftOut // by package and name
+	LeftOut  []LeftOut // whole packages first, then by package and name
 	Warnings []string
 
 	catalog   *Catalog
@@ -44,11 +44,13 @@ type Viewed struct {
 	asIs      bool
 }
 
-// LeftOut is a bundle that the filter asks for and the view does not have.
+// LeftOut is a bundle that the filter asks for and the view does not have, or, without the name of a
+// bundle, a package.
 type LeftOut struct{ Package, Bundle, Reason string }
 
-// Of returns the view of the catalog in the image that ref names. An error means that there is none
-// that the filter can mean. That nothing is whole is no error: the view is empty then.
+// Of returns the view of the catalog in the image that ref names. A package that cannot be selected, or
+// for which OLM would refuse the whole catalog, is left out. An error means that there is none that the
+// filter can mean. That nothing is whole is no error: the view is empty then.
 func (v View) Of(ctx context.Context, source Source, ref string) (*Viewed, error) {
 	c, err := Find(ctx, source, ref)
 	if err != nil {
@@ -63,7 +65,7 @@ func (v View) Of(ctx context.Context, source Source, ref string) (*Viewed, error
 		return nil, err
 	}
 	of := &bundleImages{index: index, content: content, file: filepath.Join(filepath.Dir(dir), imagesFile)}
-	wanted, err := v.choose(index, nil)
+	wanted, left, failed, err := v.choose(v.Filter, index, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -72,16 +74,22 @@ func (v View) Of(ctx context.Context, source Source, ref string) (*Viewed, error
 		return nil, err
 	}
 	made := &Viewed{Original: c.Digest, catalog: c, content: content}
-	return made, v.choosePresent(index, wanted, lacking, made)
+	if err := v.choosePresent(left, index, wanted, lacking, made); err != nil {
+		return nil, err
+	}
+	for n, f := range failed {
+		made.LeftOut = slices.Insert(made.LeftOut, n, LeftOut{Package: f.name, Reason: f.err.Error()})
+	}
+	return made, nil
 }
 
-// choosePresent selects what is whole.
-func (v View) choosePresent(index *operator.Index, wanted *operator.Selection, lacking map[operator.Bundle]string, made *Viewed) error {
+// choosePresent selects what is whole of what is left of the filter.
+func (v View) choosePresent(left imageset.Operator, index *operator.Index, wanted *operator.Selection, lacking map[operator.Bundle]string, made *Viewed) error {
 	lacks := func(pkg, bundle string) bool {
 		_, lacks := lacking[operator.Bundle{Package: pkg, Name: bundle}]
 		return lacks
 	}
-	present, err := v.choose(index, lacks)
+	present, _, _, err := v.choose(left, index, lacks)
 	switch {
 	case errors.Is(err, operator.ErrNothing):
 		present = &operator.Selection{Warnings: []operator.Warning{{Text: err.Error()}}}
@@ -98,12 +106,12 @@ func (v View) choosePresent(index *operator.Index, wanted *operator.Selection, l
 	return nil
 }
 
-func (v View) choose(index *operator.Index, lacks func(pkg, bundle string) bool) (*operator.Selection, error) {
-	s, err := index.Select(v.Filter, lacks)
+func (v View) choose(ask imageset.Operator, index *operator.Index, lacks func(pkg, bundle string) bool) (*operator.Selection, imageset.Operator, []unselectable, error) {
+	s, left, failed, err := chooser{index, lacks, true}.choose(ask)
 	if err == nil && v.Filter.FollowDependencies {
 		s.Follow()
 	}
-	return s, err
+	return s, left, failed, err
 }
 
 // lacking returns the bundles of which an image is not there, with the reasons. The versions of the

@@ -164,6 +164,7 @@ func (p *part) channelOf(bundle string) string {
 // provide is in a warning.
 func (s *Selection) Follow() []Dependency {
 	var added []Dependency
+	asked := slices.Clone(s.parts)
 	for {
 		var next []Dependency
 		for _, d := range s.Dependencies() {
@@ -179,6 +180,8 @@ func (s *Selection) Follow() []Dependency {
 		}
 		added = append(added, next...)
 	}
+	s.dropFaulty(asked)
+	added = slices.DeleteFunc(added, func(d Dependency) bool { return !s.has(*d.Provider) })
 	for _, d := range s.Dependencies() {
 		if !d.Selected {
 			s.warn(Warning{Package: d.Package, Bundle: d.Bundle, Version: d.Version, Text: d.String()})
@@ -186,6 +189,22 @@ func (s *Selection) Follow() []Dependency {
 	}
 	s.describe()
 	return added
+}
+
+// dropFaulty takes out packages for which OLM would refuse the whole catalog, but those that were asked
+// for.
+func (s *Selection) dropFaulty(asked []*part) {
+	s.parts = slices.DeleteFunc(s.parts, func(p *part) bool {
+		if slices.Contains(asked, p) {
+			return false
+		}
+		faults := p.faults()
+		for _, f := range faults {
+			s.warn(Warning{Package: p.pack.name, Channel: f.channel, Bundle: f.bundle, Version: p.versionText(f.bundle),
+				Text: fmt.Sprintf("package %q, which others require, is not added: %s, and OLM refuses a whole catalog for that", p.pack.name, f.text)})
+		}
+		return len(faults) > 0
+	})
 }
 
 func (s *Selection) has(p Provider) bool {

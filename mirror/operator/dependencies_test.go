@@ -119,3 +119,24 @@ func TestFollow_widensAChannel(t *testing.T) {
 		}
 	}
 }
+
+// A package that would spoil the whole catalog is not added to it.
+func TestFollow_refusedPackage(t *testing.T) {
+	files := needing(fmt.Sprintf(needsLib, ">=2.2.0"))
+	files["deep/again.json"] = &fstest.MapFile{Data: []byte(`{"schema":"olm.package","name":"deep","defaultChannel":"d"}`)}
+	s, err := scan(t, files).Select(imageset.Operator{Packages: []imageset.Package{{Name: "app"}}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	added := s.Follow()
+	if len(added) != 1 || added[0].Provider.Package != "lib" || len(s.Packages) != 2 || len(s.Bundles) != 2 {
+		t.Errorf("added %v, packages %v, bundles %v", added, s.Packages, s.Bundles)
+	}
+	var texts []string
+	for _, w := range s.Warnings {
+		texts = append(texts, w.Text)
+	}
+	if all := strings.Join(texts, "\n"); !strings.Contains(all, `"deep", which others require, is not added: it has 2 of olm.package`) || !strings.Contains(all, "requires") {
+		t.Errorf("warnings\n%s", all)
+	}
+}

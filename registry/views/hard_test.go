@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/gc"
+	"github.com/mirror-appliance/appliance/mirror/catalog"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/config"
@@ -336,4 +337,50 @@ func TestViews_whileCollecting(t *testing.T) {
 		f.one()
 		f.shows("views/db", fmt.Sprintf("v%d", n), "database stable:1.0.0 1.1.0 1.2.0")
 	}
+}
+
+// A package for which OLM would refuse the whole catalog, or that cannot be selected, is left out by
+// its name, and the view follows the others.
+func TestViews_aPackageIsBroken(t *testing.T) {
+	const brokenPackage = `{"schema":"olm.package","name":"broken","defaultChannel":"s"}
+{"schema":"olm.channel","package":"broken","name":"s","entries":[%s]}
+{"schema":"olm.bundle","package":"broken","name":"broken.v1","image":"%s","properties":[{"type":"olm.package","value":{"packageName":"broken","version":"1.0.0"}}]}`
+	view := config.Catalog{Name: "views/all:v1", Original: "far/index:latest", Keep: keep}
+	f := newFixture(t, view)
+	f.mirror(index + database("1.0.0"))
+	dir := filepath.Join(t.TempDir(), "index")
+	_, files, err := catalog.Load(t.Context(), repository{f.Store, "far/originals/index"}, "v4.18", t.TempDir())
+	f.must(err)
+	f.must(os.CopyFS(dir, files))
+	f.must(os.Mkdir(filepath.Join(dir, "broken"), 0o755))
+	published := func(entries string) {
+		t.Helper()
+		text := fmt.Sprintf(brokenPackage, entries, f.sample.Host()+"/samples/oci:v1")
+		f.must(os.WriteFile(filepath.Join(dir, "broken", "c.json"), []byte(text), 0o600))
+		f.mirror("\n  operators:\n  - {catalog: 'dir://" + dir + "', full: true}\n")
+	}
+	published(`{"name":"broken.v1"}`)
+	f.one()
+	f.shows("views/all", "v1", "broken s:1, database fast:2.0.0, database stable:1.2.0, logging stable-5.8:5.8.1, logging stable-5.9:5.9.0")
+	for _, tc := range []struct{ entries, reason string }{
+		{`{"name":"broken.v1"},{"name":"broken.v2","replaces":"broken.v1"}`, `entry "broken.v2" has no bundle`},
+		{`{"name":"broken.v1","replaces":"broken.v1"}`, "replaces itself"},
+	} {
+		published(tc.entries)
+		state := f.one()
+		f.shows("views/all", "v1", "database fast:2.0.0, database stable:1.2.0, logging stable-5.8:5.8.1, logging stable-5.9:5.9.0")
+		if len(state.LeftOut) != 1 || state.LeftOut[0].Package != "broken" || state.LeftOut[0].Bundle != "" || !strings.Contains(state.LeftOut[0].Reason, tc.reason) {
+			t.Errorf("the state is %+v", state)
+		}
+		if past := f.past()[0]; !strings.Contains(past, "without package broken: ") || !strings.Contains(past, tc.reason) {
+			t.Errorf("the history is %s", past)
+		}
+	}
+	view.Packages = []imageset.Package{{Name: "sample-database"}, {Name: "broken"}}
+	f.configure(view)
+	f.one()
+	f.shows("views/all", "v1", "database fast:2.0.0, database stable:1.2.0")
+	published(`{"name":"broken.v1"}`)
+	f.one()
+	f.shows("views/all", "v1", "broken s:1, database fast:2.0.0, database stable:1.2.0")
 }

@@ -47,6 +47,11 @@ func (v *view) reason(last note, next *note, now digest.Digest) string {
 			break
 		}
 	}
+	for _, p := range next.View.LeftOut {
+		if p.Bundle == "" && !slices.Contains(last.View.LeftOut, p) {
+			add("without %s: %s", p.Name(), p.Reason)
+		}
+	}
 	if len(why) == 0 {
 		add("its channels changed")
 	}

@@ -50,11 +50,20 @@ type CatalogView struct {
 	Hint         string `json:"hint,omitempty"`
 }
 
-// LeftOut is a bundle that a view does not have although its filter asks for it.
+// LeftOut is a bundle that a view does not have although its filter asks for it, or, without Bundle, a
+// package.
 type LeftOut struct {
 	Package string `json:"package"`
 	Bundle  string `json:"bundle"`
 	Reason  string `json:"reason"`
+}
+
+// Name returns the name of the bundle, or that of the package, which says so.
+func (l LeftOut) Name() string {
+	if l.Bundle == "" {
+		return "package " + l.Package
+	}
+	return l.Bundle
 }
 
 // viewRun begins the name of a run that changes a view.
