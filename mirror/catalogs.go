@@ -49,6 +49,7 @@ func (e *engine) buildCatalogs(ctx context.Context, p *plan.Plan, blocked func(*
 	var images []*plan.Image
 	for _, made := range all {
 		if blocked(made.Image) {
+			p.Blocked = append(p.Blocked, made.Image)
 			continue
 		}
 		if err := e.read(ctx, made); err != nil {
@@ -58,7 +59,7 @@ func (e *engine) buildCatalogs(ctx context.Context, p *plan.Plan, blocked func(*
 	}
 	p.Images = append(p.Images, images...)
 	separate(p, errs)
-	e.dedupe(p)
+	p.Images = e.dedupe(p.Images)
 	e.collisions(p)
 	return ctx.Err()
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -75,9 +74,9 @@ func (e *engine) collect(ctx context.Context) (*plan.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.Images = slices.DeleteFunc(p.Images, blocked)
+	p.Images, p.Blocked = apart(p.Images, blocked)
 	unite(p.Images)
-	e.dedupe(p)
+	p.Images = e.dedupe(p.Images)
 	if err := e.readAll(ctx, p); err != nil {
 		return nil, err
 	}
@@ -85,6 +84,8 @@ func (e *engine) collect(ctx context.Context) (*plan.Plan, error) {
 	if err := e.buildCatalogs(ctx, p, blocked); err != nil {
 		return nil, err
 	}
+	p.Blocked = e.dedupe(p.Blocked)
+	e.warnOfBlocked(p)
 	if len(p.Images)+len(p.Failures) == 0 {
 		return nil, hint.New(errors.New("no images to copy"),
 			"check platform.channels, operators, additionalImages, helm and blockedImages of "+e.o.Config.File)
@@ -120,23 +121,6 @@ func (e *engine) destination(i *plan.Image) string {
 	return e.o.Registry + "/" + i.Repository + ":" + i.Tag
 }
 
-// blocked reports whether the origin or the destination of an image matches blockedImages.
-func (e *engine) blocked() (func(*plan.Image) bool, error) {
-	var all []*regexp.Regexp
-	for _, b := range e.o.Config.Mirror.BlockedImages {
-		re, err := regexp.Compile(b.Name)
-		if err != nil {
-			return nil, fmt.Errorf("blocked image %q: %w", b.Name, err)
-		}
-		all = append(all, re)
-	}
-	return func(i *plan.Image) bool {
-		return slices.ContainsFunc(all, func(re *regexp.Regexp) bool {
-			return re.MatchString(i.Reference.String()) || re.MatchString(e.destination(i))
-		})
-	}, nil
-}
-
 // unite gives the images of one reference the platforms of all of them. One that wants all members
 // wants them for the others too.
 func unite(images []*plan.Image) {
@@ -161,9 +145,9 @@ func unite(images []*plan.Image) {
 }
 
 // dedupe removes images that are listed twice. The first one is in the bundles of all.
-func (e *engine) dedupe(p *plan.Plan) {
+func (e *engine) dedupe(images []*plan.Image) []*plan.Image {
 	seen := map[[2]string]*plan.Image{}
-	p.Images = slices.DeleteFunc(p.Images, func(i *plan.Image) bool {
+	return slices.DeleteFunc(images, func(i *plan.Image) bool {
 		at := [2]string{e.destination(i), i.Reference.Pull()}
 		first, twice := seen[at]
 		if !twice {

@@ -335,22 +335,6 @@ func TestPlan_workspace(t *testing.T) {
 	})
 }
 
-// Spec: oc-mirror 3.2, 6.3.
-func TestPlan_blockedImages(t *testing.T) {
-	s := newSetup(t, twoReleases+additional+"  blockedImages:\n  - name: -hyperkube$\n  - name: samples/docker\n")
-	for _, d := range destinations(s.plan(t)) {
-		if strings.Contains(d, "hyperkube") || strings.Contains(d, "samples/docker:") {
-			t.Errorf("%s is blocked and planned", d)
-		}
-	}
-	t.Run("all of them", func(t *testing.T) {
-		s := newSetup(t, additional+"  blockedImages:\n  - name: .\n")
-		if _, err := s.engine.Plan(t.Context()); exitCode(err) != 1 || err.Error() != "no images to copy" {
-			t.Errorf("error %v", err)
-		}
-	})
-}
-
 func TestPlan_collision(t *testing.T) {
 	src := newSource(t)
 	t.Run("of images that differ", func(t *testing.T) {

@@ -19,6 +19,7 @@ type Report struct {
 	// Mirrored are the images that are at their destination, verified.
 	Mirrored []*plan.Image  `json:"mirrored"`
 	Failures []plan.Failure `json:"failures"`
+	Blocked  []*plan.Image  `json:"blocked,omitempty"` // that blockedImages leaves out
 	Warnings []string       `json:"warnings,omitempty"`
 	Planned  int            `json:"planned"`
 
@@ -37,7 +38,7 @@ type Report struct {
 func (e *engine) report(p *plan.Plan, started time.Time, failures []plan.Failure) *Report {
 	r := &Report{
 		Started: started, Registry: e.o.Registry, ImageSet: e.o.Config.File,
-		Mirrored: []*plan.Image{}, Failures: failures, Warnings: p.Warnings,
+		Mirrored: []*plan.Image{}, Failures: failures, Blocked: p.Blocked, Warnings: p.Warnings,
 		Planned: len(p.Images) + len(p.Failures),
 	}
 	failed := map[*plan.Image]bool{}

@@ -81,6 +81,9 @@ func (p *progress) warn(all []string) {
 // plan prints a plan, with the sizes of so many operators of each catalog.
 func (p *progress) plan(of *plan.Plan, operators int) {
 	p.warn(of.Warnings)
+	if names := blockedNames(of.Blocked); len(names) > 0 {
+		p.name("blocked: %s (%s)", count(len(names), "image"), plain.List(names, listedBlocked))
+	}
 	p.say("%s, %d blobs, %s", count(len(of.Images), "image"), of.Blobs, sizes(of.Bytes, of.Held, of.Missing))
 	for _, c := range of.Catalogs {
 		p.name("catalog %s: %s, %s", c.Catalog, count(c.Images, "image"), sizes(c.Bytes, c.Held, c.Missing))
@@ -99,6 +102,16 @@ func (p *progress) plan(of *plan.Plan, operators int) {
 
 func sizes(all, held, missing int64) string {
 	return fmt.Sprintf("%s: %s held, %s to copy", bytesOf(all), bytesOf(held), bytesOf(missing))
+}
+
+// listedBlocked is how many blocked images are printed; the report has all.
+const listedBlocked = 5
+
+func blockedNames(images []*plan.Image) (names []string) {
+	for _, i := range images {
+		names = append(names, i.Origin)
+	}
+	return names
 }
 
 func (p *progress) start(of *plan.Plan) {

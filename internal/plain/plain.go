@@ -34,6 +34,14 @@ func Field(s string) string {
 	return s
 }
 
+// List names at most so many of all, and how many more there are.
+func List(all []string, most int) string {
+	if len(all) <= most {
+		return strings.Join(all, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(all[:most], ", "), len(all)-most)
+}
+
 func cut(s string) string {
 	if len(s) <= maxField {
 		return s

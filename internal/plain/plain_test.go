@@ -134,3 +134,11 @@ func TestWriter(t *testing.T) {
 		t.Errorf("JSON became %q, which is %q, %v", out.String(), back, err)
 	}
 }
+
+func TestList(t *testing.T) {
+	for n, want := range map[int]string{1: "a and 2 more", 2: "a, b and 1 more", 3: "a, b, c"} {
+		if got := List([]string{"a", "b", "c"}, n); got != want {
+			t.Errorf("%d of them: %q", n, got)
+		}
+	}
+}

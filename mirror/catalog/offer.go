@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/mirror/operator"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
@@ -79,11 +79,8 @@ func (e *entry) stays(ctx context.Context, now Offer) error {
 	if len(lost) == 0 {
 		return nil
 	}
-	const most = 3
-	if more := len(lost) - most; more > 0 {
-		lost = append(lost[:most], fmt.Sprintf("%d more", more))
-	}
-	return hint.New(fmt.Errorf("the catalog that was published before stays at %s, since it has %s, which failed in this run", at, strings.Join(lost, ", ")),
+	const listed = 3
+	return hint.New(fmt.Errorf("the catalog that was published before stays at %s, since it has %s, which failed in this run", at, plain.List(lost, listed)),
 		"mend what failed and run it again; what is to go from the catalog, leave out of the image set")
 }
 

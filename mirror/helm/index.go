@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/plain"
 )
 
 // maxIndex bounds the index of a chart repository. The largest in public have some 30 MB.
@@ -99,7 +100,7 @@ func (x *index) find(name, constraint string) (*entry, error) {
 	versions := x.entries[name]
 	if len(versions) == 0 {
 		return nil, hint.New(fmt.Errorf("no chart %s in the index", name),
-			"it has: "+some(slices.Sorted(maps.Keys(x.entries))))
+			"it has: "+plain.List(slices.Sorted(maps.Keys(x.entries)), listed))
 	}
 	texts := make([]string, len(versions))
 	for i, e := range versions {
@@ -111,7 +112,7 @@ func (x *index) find(name, constraint string) (*entry, error) {
 	}
 	if best == "" {
 		return nil, hint.New(fmt.Errorf("no version %s of chart %s in the index",
-			cmp.Or(constraint, "(stable)"), name), "it has: "+some(texts))
+			cmp.Or(constraint, "(stable)"), name), "it has: "+plain.List(texts, listed))
 	}
 	return versions[slices.Index(texts, best)], nil
 }
@@ -146,11 +147,5 @@ func (x *index) all() []*entry {
 	return all
 }
 
-// some lists the first of many.
-func some(all []string) string {
-	const most = 10
-	if len(all) > most {
-		return fmt.Sprintf("%s and %d more", strings.Join(all[:most], ", "), len(all)-most)
-	}
-	return strings.Join(all, ", ")
-}
+// listed is how many of many a hint names.
+const listed = 10

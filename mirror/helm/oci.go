@@ -14,6 +14,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 )
 
@@ -74,7 +75,7 @@ func chooseTag(ctx context.Context, registry Registry, version string) (string, 
 	}
 	best, err := choose(versions, version)
 	if err == nil && best == "" {
-		err = hint.New(fmt.Errorf("no tag is version %q of the chart", version), "it has: "+some(tags))
+		err = hint.New(fmt.Errorf("no tag is version %q of the chart", version), "it has: "+plain.List(tags, listed))
 	}
 	return strings.ReplaceAll(best, "+", "_"), err
 }

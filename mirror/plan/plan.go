@@ -128,7 +128,8 @@ func NewManifest(desc ocispec.Descriptor, body []byte, parsed image.Manifest) Ma
 // Plan is everything that a run is going to do.
 type Plan struct {
 	Images   []*Image  `json:"images"`
-	Failures []Failure `json:"failures"` // images that cannot be planned; the others can be mirrored
+	Failures []Failure `json:"failures"`          // images that cannot be planned; the others can be mirrored
+	Blocked  []*Image  `json:"blocked,omitempty"` // that blockedImages leaves out
 	Warnings []string  `json:"warnings,omitempty"`
 	Bytes    int64     `json:"bytes"`   // of all distinct blobs
 	Held     int64     `json:"held"`    // of those that the destination has
