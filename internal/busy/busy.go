@@ -20,9 +20,11 @@ import (
 	"github.com/mirror-appliance/appliance/internal/retry"
 )
 
+// Patience is how long a request waits in all.
+const Patience = 10 * time.Minute
+
 const (
-	patience = 10 * time.Minute // how long a request waits in all
-	maxAfter = 2 * time.Minute  // a server that asks for hours is asked again before
+	maxAfter = 2 * time.Minute // a server that asks for hours is asked again before
 	firstGap = 10 * time.Millisecond
 	maxGap   = 2 * time.Second
 )
@@ -64,7 +66,7 @@ func (l *Limits) Exhausted(name string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h := l.hosts[name]
-	return h != nil && h.waited >= patience
+	return h != nil && h.waited >= Patience
 }
 
 // resting reports whether a host that is given up would have to be waited for.
@@ -72,7 +74,7 @@ func (l *Limits) resting(name string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	h := l.hosts[name]
-	return h != nil && h.waited >= patience && l.now().Before(h.rest)
+	return h != nil && h.waited >= Patience && l.now().Before(h.rest)
 }
 
 // Busy reports whether an answer asks for fewer requests.

@@ -2,6 +2,7 @@ package busy
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -12,6 +13,28 @@ import (
 
 // maxDrain is how much of a refusal is read, so that its connection can be used again.
 const maxDrain = 64 << 10
+
+// brief is how long a request may wait with an address that is signed.
+const brief = 200 * time.Millisecond
+
+// ErrWaited is the result of a redirected request that had to wait in its turn and was not sent: the
+// address that it was redirected to may be signed for seconds.
+var ErrWaited = errors.New("the address of the redirect may have expired while the request waited")
+
+// turn is the slot that a redirected request has waited for.
+type turn struct {
+	host string // "" for none
+	slot slot
+}
+
+type turnKey struct{}
+
+// WithTurn returns a context in which a redirected request that has to wait for more than a moment
+// returns ErrWaited after it. The next request in this context that leads to the same host is sent at once, unless the host
+// has begun another rest. The context is for one request at a time.
+func WithTurn(ctx context.Context) context.Context {
+	return context.WithValue(ctx, turnKey{}, &turn{})
+}
 
 type transport struct {
 	limits *Limits
@@ -29,7 +52,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			closeBody(req)
 			return givenUp(req), nil
 		}
-		s, err := t.wait(req.Context(), name)
+		s, err := t.turn(req, name)
 		if err != nil {
 			closeBody(req)
 			return nil, err
@@ -44,7 +67,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		waited += t.limits.refused(name, s, retry.After(resp))
 		again := repeatable(req)
-		if again == nil || waited >= patience || t.limits.Exhausted(name) {
+		if again == nil || waited >= Patience || t.limits.Exhausted(name) {
 			return resp, nil
 		}
 		_, _ = io.CopyN(io.Discard, resp.Body, maxDrain)
@@ -65,17 +88,36 @@ func givenUp(req *http.Request) *http.Response {
 	}
 }
 
+// turn waits for a slot, or returns the one that an earlier request has waited for.
+func (t *transport) turn(req *http.Request, name string) (slot, error) {
+	kept, _ := req.Context().Value(turnKey{}).(*turn)
+	if kept == nil || req.Response == nil {
+		s, _, err := t.wait(req.Context(), name)
+		return s, err
+	}
+	if s := kept.slot; kept.host == name && t.limits.holds(name, s) {
+		*kept = turn{}
+		return s, nil
+	}
+	s, waited, err := t.wait(req.Context(), name)
+	if err == nil && waited > brief {
+		*kept, err = turn{name, s}, ErrWaited
+	}
+	return s, err
+}
+
 // wait waits for a slot that no rest has taken away.
-func (t *transport) wait(ctx context.Context, name string) (slot, error) {
+func (t *transport) wait(ctx context.Context, name string) (s slot, waited time.Duration, err error) {
 	for {
-		s := t.limits.take(name)
+		s = t.limits.take(name)
 		if s.wait > 0 {
+			waited += s.wait
 			if err := t.sleep(ctx, s.wait); err != nil {
-				return s, err
+				return s, waited, err
 			}
 		}
 		if t.limits.holds(name, s) {
-			return s, nil
+			return s, waited, nil
 		}
 	}
 }

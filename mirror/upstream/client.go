@@ -56,6 +56,7 @@ type Options struct {
 	Log *slog.Logger
 
 	stall time.Duration // longest time without progress; 0 means pace.Patience
+	now   func() time.Time
 }
 
 // Client reads one registry. It is safe for concurrent use.
@@ -67,6 +68,7 @@ type Client struct {
 	retry    *retrier
 	sessions sessions
 	hosts    *hostGuard
+	now      func() time.Time
 }
 
 // New returns a client. It reads the CA files and sends no request.
@@ -110,6 +112,7 @@ func New(o Options) (*Client, error) {
 		retry:    retries,
 		base:     base,
 		hosts:    hosts,
+		now:      o.now,
 	}, nil
 }
 
@@ -119,6 +122,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.stall <= 0 {
 		o.stall = pace.Patience
+	}
+	if o.now == nil {
+		o.now = time.Now
 	}
 	if o.Sleep == nil {
 		o.Sleep = retry.Sleep

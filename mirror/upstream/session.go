@@ -183,8 +183,7 @@ func (c *Client) send(ctx context.Context, s *session, method string, repo name.
 	for key, values := range header {
 		req.Header[key] = values
 	}
-	client := &http.Client{Transport: s.transport} // follows redirects without the credentials
-	resp, err := c.follow(ctx, client, req)
+	resp, err := c.follow(ctx, s.transport, req)
 	if err != nil {
 		return nil, c.requestFailed(repo, s.anonymous, what, err)
 	}
