@@ -231,7 +231,7 @@ func TestDelete_operators(t *testing.T) {
 	if asked := s.asked(""); len(asked) > 0 {
 		t.Errorf("the source is asked for %v", asked)
 	}
-	if len(d.Warnings) != 1 || !strings.Contains(d.Warnings[0], "until it is mirrored without them") {
+	if len(d.Warnings) != 2 || !strings.Contains(d.Warnings[0], "until it is mirrored without them") || !strings.Contains(d.Warnings[1], "is not known here (it is not an appliance)") {
 		t.Errorf("warnings %q", d.Warnings)
 	}
 	if _, err := mirror.Delete(t.Context(), o, pruner{Store: s.store}, d.File, false); err != nil {

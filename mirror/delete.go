@@ -45,6 +45,8 @@ type DeleteList struct {
 	ID string // is a part of the name of the file
 	// V1 gives images without a tag the tag that oc-mirror v1 gave them.
 	V1 bool
+	// Force lists also what something else at the registry needs.
+	Force bool
 }
 
 // PlanDelete resolves a DeleteImageSetConfiguration against the documents that the runs of its
@@ -78,9 +80,18 @@ func PlanDelete(ctx context.Context, o Options, from Pruner, list DeleteList) (*
 		return nil, err
 	}
 	known.keep(p, e.mirroredBefore())
+	rest, warnings, err := e.unneeded(ctx, from, p.Images, list.Force)
+	if err != nil {
+		return nil, err
+	}
+	p.Images, p.Warnings = rest, append(p.Warnings, warnings...)
 	d := &Deletion{Items: items(e, p.Images), Failures: p.Failures, Warnings: p.Warnings}
 	if len(d.Items) == 0 && len(d.Failures) > 0 {
 		return nil, fmt.Errorf("no images to delete: %s: %w", d.Failures[0].Image.Origin, d.Failures[0].Cause)
+	}
+	if len(d.Items) == 0 && len(warnings) > 0 {
+		return nil, hint.New(fmt.Errorf("no images to delete: %s", strings.Join(warnings[:min(len(warnings), 10)], "; ")),
+			"take them out of what needs them and run that again, or use --force in both steps")
 	}
 	if len(d.Items) == 0 {
 		return nil, hint.New(errors.New("no images to delete"),

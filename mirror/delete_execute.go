@@ -22,6 +22,8 @@ type Deleted struct {
 	Absent  []deleteItem `json:"absent"` // were not there
 	Kept    []keptItem   `json:"kept"`   // another image has the same content: only the tag was deleted
 	Failed  []failedItem `json:"failed"`
+	// Needed stay as they are: a catalog, a view, or another workspace at the registry needs them.
+	Needed []keptItem `json:"needed,omitempty"`
 }
 
 // keptItem is an item whose content another image needs.
@@ -46,8 +48,9 @@ type victim struct {
 
 // Delete deletes the images of a list that PlanDelete or oc-mirror wrote, with their signatures.
 // What is not there is done. An image that two image sets of this workspace have mirrored is an
-// error before anything is deleted, unless force. Content that an image besides the list has too
-// stays: a registry deletes a manifest with all of its tags.
+// error before anything is deleted, unless force; what something else at an appliance needs stays,
+// unless force. Content that an image besides the list has too stays: a registry deletes a manifest
+// with all of its tags.
 func Delete(ctx context.Context, o Options, from Pruner, list string, force bool) (*Deleted, error) {
 	e, err := newEngine(o)
 	if err != nil {
@@ -93,9 +96,16 @@ func (e *engine) delete(ctx context.Context, from Pruner, items []deleteItem, fo
 	if err := known.wanted(victims); err != nil && !force {
 		return nil, err
 	}
+	d := &Deleted{Deleted: []deleteItem{}, Absent: []deleteItem{}, Kept: []keptItem{}, Failed: []failedItem{}}
+	var needed map[Place]string
+	if !force {
+		if victims, needed, err = e.spare(ctx, from, victims, d); err != nil {
+			return nil, err
+		}
+	}
 	// A payload goes last: from it the components are known.
 	slices.SortStableFunc(victims, func(a, b *victim) int { return payloads(a) - payloads(b) })
-	d, err := e.deleteAll(ctx, from, victims, known.others(victims))
+	err = e.deleteAll(ctx, from, victims, known.others(victims), needed, d)
 	return d, errors.Join(err, e.forget(d))
 }
 
@@ -106,15 +116,18 @@ func payloads(v *victim) int {
 	return 0
 }
 
-// deleteAll deletes what is there, each digest of a repository once.
+// deleteAll deletes what is there, each digest of a repository once. The content of others stays, and
+// that of what is needed.
 func (e *engine) deleteAll(ctx context.Context, from Pruner, victims []*victim,
-	others map[place]string) (*Deleted, error) {
-	d := &Deleted{Deleted: []deleteItem{}, Absent: []deleteItem{}, Kept: []keptItem{}, Failed: []failedItem{}}
+	others map[place]string, needed map[Place]string, d *Deleted) error {
 	gone := map[place]bool{}
 	stay := &staying{from: from, others: others, members: map[string]map[digest.Digest]bool{}}
 	for _, v := range victims {
 		err := e.resolve(ctx, from, v)
 		at := place{v.repository, v.digest}
+		if by := needed[Place{v.repository, v.tag}]; err == nil && by != "" {
+			others[at] = by
+		}
 		switch {
 		case err == nil && others[at] != "":
 			d.Kept = append(d.Kept, keptItem{v.deleteItem, others[at]})
@@ -132,16 +145,16 @@ func (e *engine) deleteAll(ctx context.Context, from Pruner, victims []*victim,
 			err = nil
 		}
 		if ctx.Err() != nil {
-			return d, ctx.Err()
+			return ctx.Err()
 		}
 		if err != nil {
 			d.Failed = append(d.Failed, failedItem{v.deleteItem, err.Error()})
 		}
 	}
 	if len(d.Failed) > 0 {
-		return d, fmt.Errorf("%d of %d images could not be deleted", len(d.Failed), len(victims))
+		return fmt.Errorf("%d of %d images could not be deleted", len(d.Failed), len(victims))
 	}
-	return d, nil
+	return nil
 }
 
 func (e *engine) resolve(ctx context.Context, from Pruner, v *victim) (err error) {

@@ -128,11 +128,15 @@ func PlanPrune(ctx context.Context, o Options, at Pruner, list DeleteList) (*Del
 	if err := e.checkAbsent(); err != nil {
 		return nil, err
 	}
-	d := &Deletion{Items: items(e, drift.images), Failures: []plan.Failure{}, Warnings: drift.Warnings}
+	rest, warnings, err := e.unneeded(ctx, at, drift.images, list.Force)
+	if err != nil {
+		return nil, err
+	}
+	d := &Deletion{Items: items(e, rest), Failures: []plan.Failure{}, Warnings: append(drift.Warnings, warnings...)}
 	if len(d.Items) == 0 {
 		return d, nil
 	}
-	if err := e.preview(ctx, &plan.Plan{Images: drift.images}, at, d); err != nil {
+	if err := e.preview(ctx, &plan.Plan{Images: rest}, at, d); err != nil {
 		return nil, err
 	}
 	d.File, err = e.writeList(d.Items, list.ID)

@@ -56,7 +56,10 @@ type Options struct {
 	Registry, Prefix string
 	// Workspace is the directory that has working-dir.
 	Workspace string
-	Graph     updategraph.Client
+	// Owner names the image set to other workspaces that would delete what it needs; "": by its file
+	// and the workspace.
+	Owner string
+	Graph updategraph.Client
 	// Signatures are how signatures are verified.
 	Signatures Signatures
 	// Documents are those of an archive that is mirrored from, by their names in
@@ -165,6 +168,9 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err != nil && !errors.As(err, &incomplete) {
 		return nil, err
 	}
+	if err := e.want(ctx, dst, p, report); err != nil {
+		e.o.Log.Warn("another workspace may delete at the destination what this one needs", "error", err)
+	}
 	if err == nil && o.Prune != nil {
 		err = e.prune(ctx, p, report)
 	}
@@ -196,7 +202,7 @@ func DryRun(ctx context.Context, o Options) (p *plan.Plan, mapping string, err e
 	if err != nil {
 		return nil, "", err
 	}
-	if err := e.planPrune(p); err != nil {
+	if err := e.planPrune(ctx, p); err != nil {
 		return nil, "", err
 	}
 	if mapping, err = e.writeDryRun(p, lacks); err != nil {

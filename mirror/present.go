@@ -76,6 +76,25 @@ func (p *Present) Lacking(ctx context.Context, images []string) (map[string]stri
 	return lacking, nil
 }
 
+// Places returns where an image can be that clusters ask for by name: each repository to which they are
+// led for it, with the tag or digest there.
+func (p *Present) Places(name string) (all []Place) {
+	ref, err := imageset.ParseReference(name)
+	if err != nil {
+		return nil
+	}
+	for _, n := range p.bySource[ref.Canonical()] {
+		at := p.places[n]
+		switch {
+		case ref.Digest != "" && at.ByDigest:
+			all = append(all, Place{at.Destination, ref.Digest.String()})
+		case ref.Digest == "" && at.ByTag:
+			all = append(all, Place{at.Destination, ref.DestinationTag()})
+		}
+	}
+	return all
+}
+
 // look returns the reason that an image is absent, "" if it is there.
 func (p *Present) look(ctx context.Context, name string) (reason string, err error) {
 	ref, err := imageset.ParseReference(name)
@@ -83,22 +102,14 @@ func (p *Present) look(ctx context.Context, name string) (reason string, err err
 		return err.Error(), nil
 	}
 	reason = "no run has mirrored it"
-	for _, n := range p.bySource[ref.Canonical()] {
-		at := p.places[n]
-		tag := ref.DestinationTag()
-		if ref.Digest != "" {
-			tag = ref.Digest.String()
-		}
-		if ref.Digest != "" && !at.ByDigest || ref.Digest == "" && !at.ByTag {
-			continue
-		}
-		switch err := p.complete(ctx, at.Destination, tag, p.platforms[ref.Pull()]); {
+	for _, at := range p.Places(name) {
+		switch err := p.complete(ctx, at.Repository, at.Reference, p.platforms[ref.Pull()]); {
 		case err == nil:
 			return "", nil
 		case !errors.Is(err, fs.ErrNotExist):
 			return "", err
 		}
-		reason = fmt.Sprintf("it is absent from %s, or not whole there", at.Destination)
+		reason = fmt.Sprintf("it is absent from %s, or not whole there", at.Repository)
 	}
 	return reason, nil
 }
@@ -122,6 +133,13 @@ func ViewOrigin(original string, view digest.Digest, source string) (origin stri
 	origin = "view of " + original
 	about, err = json.Marshal(mirroredImage{Type: plan.CatalogView, Origin: origin, Digest: view, Names: resources.Names{Source: source}})
 	return origin, about, err
+}
+
+// IsCatalog reports whether what a run recorded of a tag is that it is an operator catalog, or a view
+// of one.
+func IsCatalog(about json.RawMessage) bool {
+	var i mirroredImage
+	return json.Unmarshal(about, &i) == nil && (i.Type == plan.OperatorCatalog || i.Type == plan.CatalogView)
 }
 
 // IsView reports whether what a run recorded of a tag is that it is a view of a catalog.

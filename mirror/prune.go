@@ -74,7 +74,7 @@ func (e *engine) checkAbsent() error {
 
 // planPrune adds what a run would delete to a plan, unless images cannot be planned: nothing is deleted
 // then.
-func (e *engine) planPrune(p *plan.Plan) error {
+func (e *engine) planPrune(ctx context.Context, p *plan.Plan) error {
 	if e.o.Prune == nil || len(p.Failures) > 0 {
 		return nil
 	}
@@ -82,6 +82,11 @@ func (e *engine) planPrune(p *plan.Plan) error {
 		return err
 	}
 	images, err := e.unasked(p)
+	if err != nil {
+		return err
+	}
+	images, warnings, err := e.unneeded(ctx, e.o.Prune, images, false)
+	p.Warnings = append(p.Warnings, warnings...)
 	for _, i := range images {
 		p.Prune = append(p.Prune, plan.Pruned{Type: i.Type, Origin: i.Origin, Repository: i.Repository, Tag: i.Tag, Digest: i.Digest})
 	}

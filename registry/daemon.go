@@ -207,7 +207,7 @@ func (d *daemon) openJobs(ctx context.Context) {
 
 // newAdmin returns the control API; status is nil if no daemon runs.
 func (d *daemon) newAdmin(status func(context.Context) (api.Status, error)) *admin.Handler {
-	return admin.NewHandler(admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs,
+	return admin.NewHandler(admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs, Catalogs: d.views,
 		Status: status, Drain: d.draining, Log: d.log})
 }
 

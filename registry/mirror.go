@@ -142,6 +142,7 @@ func (s *scheduled) mirror(ctx context.Context, events func(mirror.Event)) (*mir
 		return s.store.Runs.Begin(ctx, name)
 	}
 	o.Held, o.Served = s.held, s.served
+	o.Owner = "the sync job of " + s.set.ImageSet + " in config.yaml"
 	return mirror.Run(ctx, o)
 }
 

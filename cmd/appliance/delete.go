@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 
@@ -24,6 +25,7 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/remote"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
 )
 
 // deleteOptions are oc-mirror's flags of delete, and gc.
@@ -45,8 +47,9 @@ func newDeleteCommand(std stdio) *cobra.Command {
 the workspace have kept, and says how much of it is at the registry; nothing is deleted. Then
 --delete-yaml-file deletes the images of the list, with their signatures.
 
-Images that another image set of the workspace has mirrored too are refused, unless with --force. Content
-that other images of the workspace need stays, and what is not there is done.`,
+Images that another image set of the workspace has mirrored too are refused, unless with --force. At an
+appliance, what other workspaces, its sync jobs, catalogs and views need stays and is listed, unless with
+--force in both steps. Content that other images of the workspace need stays, and what is not there is done.`,
 		Example: `  appliance delete --generate -c delete.yaml --workspace file:///data/mirror docker://registry.example.com:8443
   appliance delete --delete-yaml-file /data/mirror/working-dir/delete/delete-images.yaml docker://registry.example.com:8443 --gc`,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -69,7 +72,7 @@ that other images of the workspace need stays, and what is not there is done.`,
 	hide(f, "force-cache-delete", true)
 	hide(f, "delete-signatures", true)
 	f.BoolVar(&o.v1, "delete-v1-images", false, "with --generate: list images by the tags that oc-mirror v1 gave them")
-	f.Lookup("force").Usage = "delete also what other image sets of the workspace have mirrored"
+	f.Lookup("force").Usage = "list and delete also what other image sets, and others at an appliance, need"
 	for _, flag := range []string{"config", "workspace", "dest-tls-verify", "dest-cert-dir",
 		"force", "output", "max-nested-paths"} {
 		f.Lookup(flag).Hidden = false
@@ -140,13 +143,13 @@ func runDelete(ctx context.Context, std stdio, o deleteOptions, args []string) e
 	if run.Registry, run.Prefix, err = mirror.ParseDestination(args[0]); err != nil {
 		return err
 	}
-	from, tlsConfig, err := o.pruner(ctx, run.Registry, keys, run.Log)
+	from, tlsConfig, err := o.pruner(ctx, run.Registry, run.Prefix, keys, run.Log)
 	if err != nil {
 		return err
 	}
 	defer from.registries.Close()
 	if o.generate {
-		d, err := mirror.PlanDelete(ctx, run, from, mirror.DeleteList{ID: o.id, V1: o.v1})
+		d, err := mirror.PlanDelete(ctx, run, from, mirror.DeleteList{ID: o.id, V1: o.v1, Force: o.force})
 		return errors.Join(err, o.planned(std, d))
 	}
 	d, err := mirror.Delete(ctx, run, from, o.list, o.force)
@@ -160,10 +163,12 @@ func runDelete(ctx context.Context, std stdio, o deleteOptions, args []string) e
 type pruner struct {
 	registries *upstream.Registries
 	registry   string
+	control    func(context.Context) (*client.Client, error)
 	*remote.Run
 }
 
-func (o *mirrorOptions) pruner(ctx context.Context, registry string, keys authn.Keychain,
+// pruner returns the registry at a host, to be used with the login for what is below a prefix.
+func (o *mirrorOptions) pruner(ctx context.Context, registry, prefix string, keys authn.Keychain,
 	log *slog.Logger) (*pruner, *tls.Config, error) {
 	files, err := upstream.TrustFiles(o.destCertDir, registry)
 	if err != nil {
@@ -195,7 +200,13 @@ func (o *mirrorOptions) pruner(ctx context.Context, registry string, keys authn.
 			UserAgent: "appliance/" + version, Retries: o.retryTimes, Busy: limits, Log: log,
 		}, nil
 	})
-	return &pruner{registries, registry, to}, tlsConfig, nil
+	control := func(ctx context.Context) (*client.Client, error) {
+		if plainHTTP {
+			return nil, unsupported{"it is not an appliance"}
+		}
+		return dialControl(ctx, registry, prefix, keys, tlsConfig.Clone())
+	}
+	return &pruner{registries, registry, control, to}, tlsConfig, nil
 }
 
 // holds lets a run into a registry read what that has. It is opened once something is to be read.
@@ -206,7 +217,7 @@ func (o *mirrorOptions) holds(destination string, keys authn.Keychain, run *mirr
 	}
 	var opened *pruner
 	open := sync.OnceValues(func() (at *pruner, err error) {
-		at, _, err = o.pruner(context.Background(), run.Registry, keys, o.log)
+		at, _, err = o.pruner(context.Background(), run.Registry, run.Prefix, keys, o.log)
 		opened = at
 		return at, err
 	})
@@ -232,6 +243,43 @@ func (p *pruner) Manifest(ctx context.Context, repo, ref string) (ocispec.Descri
 	}
 	return r.Manifest(ctx, ref)
 }
+
+// Needs returns what of some images the registry needs, if it is an appliance that takes the login for
+// its control API.
+func (p *pruner) Needs(ctx context.Context, workspace string, images []mirror.Place) ([]mirror.Need, error) {
+	control, err := p.control(ctx)
+	var refused *client.Refused
+	switch {
+	case errors.As(err, new(*client.NotApplianceError)):
+		return nil, unsupported{"it is not an appliance"}
+	case errors.As(err, &refused) && (refused.Status == http.StatusUnauthorized || refused.Status == http.StatusForbidden):
+		return nil, unsupported{"the login is not that of a user of role admin"}
+	case err != nil:
+		return nil, err
+	}
+	defer control.Close()
+	var places []api.Place
+	for _, i := range images {
+		places = append(places, api.Place(i))
+	}
+	needs, err := control.Needs(ctx, workspace, places)
+	if errors.As(err, &refused) && refused.Status == http.StatusNotFound {
+		return nil, unsupported{"this appliance is of an older version"}
+	}
+	var all []mirror.Need
+	for _, n := range needs {
+		all = append(all, mirror.Need(n))
+	}
+	return all, err
+}
+
+// unsupported is the reason that a registry cannot tell what it needs.
+type unsupported struct{ reason string }
+
+func (e unsupported) Error() string { return e.reason }
+
+// Is reports that the error is errors.ErrUnsupported.
+func (e unsupported) Is(err error) bool { return err == errors.ErrUnsupported }
 
 // Blob implements mirror.Pruner.
 func (p *pruner) Blob(ctx context.Context, repo string, d digest.Digest) (io.ReadCloser, int64, error) {
@@ -274,6 +322,9 @@ func (o *deleteOptions) deleted(std stdio, d *mirror.Deleted) error {
 	}
 	if o.output == "json" {
 		return printJSON(std.out, d)
+	}
+	for _, k := range d.Needed {
+		fmt.Fprintln(std.out, plain.Line(fmt.Sprintf("%s stays: %s needs it", k.ImageReference, k.For)))
 	}
 	for _, k := range d.Kept {
 		fmt.Fprintln(std.out, plain.Line(fmt.Sprintf("kept the content of %s, which is that of %s",

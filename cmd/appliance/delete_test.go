@@ -33,7 +33,7 @@ func TestDelete(t *testing.T) {
 		t.Fatal(stderr)
 	}
 	list := filepath.Join(s.workspace, "working-dir/delete/delete-images.yaml")
-	says(t, stdout, "docker://"+s.destination+"/"+held+"\n", "1 image, of which 0 are not there", list)
+	says(t, stdout, "docker://"+s.destination+"/"+held+"\n", "1 image, of which 0 are not there", list, "is not known here (it is not an appliance)")
 	for _, want := range []string{"deleted 1 image; 0 were not there", "deleted 0 images; 1 were not there"} {
 		code, stdout, stderr = run("--delete-yaml-file", list)
 		if code != 0 {

@@ -91,7 +91,7 @@ func against[T any](ctx context.Context, std stdio, o mirrorOptions, argument st
 		return result, err
 	}
 	defer func() { err = errors.Join(err, end()) }()
-	at, _, err := o.pruner(ctx, run.Registry, keys, log)
+	at, _, err := o.pruner(ctx, run.Registry, run.Prefix, keys, log)
 	if err != nil {
 		return result, err
 	}

@@ -49,7 +49,7 @@ func (o *mirrorOptions) goOn(ctx context.Context, argument string, keys authn.Ke
 	open := func(registry string, insecure bool) (*pruner, error) {
 		as := *o
 		as.destVerify = o.destVerify && !insecure
-		at, _, err := as.pruner(ctx, registry, keys, o.log)
+		at, _, err := as.pruner(ctx, registry, run.Prefix, keys, o.log)
 		if err == nil {
 			opened = append(opened, at)
 		}

@@ -24,8 +24,9 @@ neither this image set nor the last run of another one asks for any more, and ho
 nothing is deleted. Then --delete-yaml-file deletes the images of the list, with their signatures.
 
 Nothing is listed while an image of the image set cannot be planned or is not at the destination yet: what is there
-would go before what replaces it comes. What other workspaces have mirrored to the registry is not known, and may need
-images of the list: compare it with their image sets.`,
+would go before what replaces it comes. At an appliance, what other workspaces, its sync jobs, catalogs and views
+need is left out and named, unless with --force in both steps. At another registry that is not known: compare the
+list with their image sets.`,
 		Example: `  appliance mirror prune -c imageset.yaml --workspace file:///data/mirror docker://registry.example.com:8443
   appliance mirror prune --delete-yaml-file /data/mirror/working-dir/delete/delete-images-prune.yaml docker://registry.example.com:8443 --gc`,
 		Args: takes(1, "one registry, such as docker://registry.example.com:8443"),
@@ -45,7 +46,7 @@ images of the list: compare it with their image sets.`,
 	f.StringVar(&o.id, "delete-id", "prune", "a part of the name of the list")
 	pathVar(f, &o.list, "delete-yaml-file", "", "the list to delete")
 	f.BoolVar(&o.gc, "gc", false, "then free the space, at an appliance")
-	f.Lookup("force").Usage = "delete also what other image sets of the workspace have mirrored"
+	f.Lookup("force").Usage = "list and delete also what other image sets, and others at an appliance, need"
 	for _, flag := range []string{"config", "workspace", "from", "dest-tls-verify", "dest-cert-dir", "force", "output", "max-nested-paths", "keep-upgrade-paths"} {
 		f.Lookup(flag).Hidden = false
 	}
@@ -55,20 +56,17 @@ images of the list: compare it with their image sets.`,
 func runPrune(ctx context.Context, std stdio, o deleteOptions, argument string) error {
 	d, err := against(ctx, std, o.mirrorOptions, argument,
 		func(ctx context.Context, run mirror.Options, at mirror.Pruner) (*mirror.Deletion, error) {
-			return mirror.PlanPrune(ctx, run, at, mirror.DeleteList{ID: o.id})
+			return mirror.PlanPrune(ctx, run, at, mirror.DeleteList{ID: o.id, Force: o.force})
 		})
 	if err == nil && len(d.Items) == 0 && o.output != "json" {
 		for _, text := range d.Warnings {
 			fmt.Fprintln(std.out, plain.Line("warning: "+text))
 		}
-		fmt.Fprintln(std.out, "everything that the workspace has mirrored is asked for: there is nothing to delete")
+		fmt.Fprintln(std.out, "everything that the workspace has mirrored is asked for or needed: there is nothing to delete")
 		return nil
 	}
 	if err != nil {
 		return err
-	}
-	if o.output != "json" {
-		fmt.Fprintln(std.out, "what other workspaces have mirrored to this registry is not known here, and may need images of this list: compare it with their image sets before it is deleted")
 	}
 	return o.planned(std, d)
 }
@@ -98,6 +96,9 @@ func (p *progress) pruned(r *mirror.Report, would []plan.Pruned, registry string
 	}
 	for _, i := range r.Pruned.Deleted {
 		p.name("deleted, since it is no longer asked for: %s", i.ImageReference)
+	}
+	for _, k := range r.Pruned.Needed {
+		p.name("%s stays: %s needs it", k.ImageReference, k.For)
 	}
 	for _, k := range r.Pruned.Kept {
 		p.name("kept the content of %s, which is that of %s", k.ImageReference, k.For)

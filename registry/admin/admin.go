@@ -29,11 +29,19 @@ type Options struct {
 	Store *store.Store
 	Auth  *auth.Authenticator // told to forget users that change
 	Jobs  Jobs
+	// Catalogs knows what the catalogs of the store need.
+	Catalogs Catalogs
 	// Status returns the state of the daemon. It is nil when a command has opened the store
 	// because no daemon runs.
 	Status func(ctx context.Context) (api.Status, error)
 	Drain  context.Context // ends when the daemon drains
 	Log    *slog.Logger
+}
+
+// Catalogs knows what the catalogs of a store need. *views.Views is it.
+type Catalogs interface {
+	// Needs returns those of some images that something else than a workspace needs.
+	Needs(ctx context.Context, q api.NeedsRequest) ([]api.Need, error)
 }
 
 // Jobs are the runners of what takes long.
@@ -56,6 +64,8 @@ type Handler struct {
 	log    *slog.Logger
 	mux    *http.ServeMux
 
+	catalogs Catalogs
+
 	mirrors map[string]*jobs.Runner[api.MirrorRequest, api.MirrorProgress, api.MirrorResult]
 
 	// users is held from a look at all users to the change that depends on it, so that two
@@ -68,7 +78,7 @@ type Handler struct {
 // NewHandler returns the handler of all calls.
 func NewHandler(o Options) *Handler {
 	h := &Handler{store: o.Store, auth: o.Auth, status: o.Status, drain: o.Drain, log: o.Log,
-		mux: http.NewServeMux(), mirrors: o.Jobs.Mirrors}
+		mux: http.NewServeMux(), mirrors: o.Jobs.Mirrors, catalogs: o.Catalogs}
 	handle(h, api.Ping, h.ping)
 	handle(h, api.GetStatus, h.getStatus)
 
@@ -97,6 +107,8 @@ func NewHandler(o Options) *Handler {
 	handleRun(h, api.SetSources, setSources)
 	handleRun(h, api.SetOrigins, setOrigins)
 	handle(h, api.ListOrigins, h.listOrigins)
+	handle(h, api.SetWants, h.setWants)
+	handle(h, api.ListNeeds, h.listNeeds)
 	handleRun(h, api.CommitSync, h.commit)
 	handleRun(h, api.AbortSync, h.abort)
 	handle(h, api.ListSyncs, h.listSyncs)

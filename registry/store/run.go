@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -286,3 +287,26 @@ func (s *core) recordSources(ctx context.Context, all []source, pulled bool) err
 	}
 	return nil
 }
+
+// wantsNote begins the names of the notes that say what image sets want.
+const wantsNote = "wants "
+
+// maxWants bounds what one image set wants.
+const maxWants = 32 << 20
+
+// Want keeps what an image set wants, by a key: JSON that is returned as it is. It replaces the last of
+// that key at once, whatever becomes of the run.
+func (r *Run) Want(ctx context.Context, key string, wants json.RawMessage) error {
+	return (&Runs{r.store}).Want(ctx, key, wants)
+}
+
+// Want keeps what an image set wants, see Run's.
+func (s *Runs) Want(ctx context.Context, key string, wants json.RawMessage) error {
+	if key == "" || len(key) > maxOrigin || len(wants) > maxWants || !json.Valid(wants) {
+		return &InvalidError{What: "list of what is wanted", Reason: fmt.Sprintf("it needs a key of at most %d bytes and a JSON document of at most %d", maxOrigin, maxWants)}
+	}
+	return s.SetNote(ctx, wantsNote+key, string(wants))
+}
+
+// Wants returns what image sets want, by key.
+func (s *Runs) Wants(ctx context.Context) (map[string]string, error) { return s.Notes(ctx, wantsNote) }

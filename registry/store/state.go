@@ -81,6 +81,24 @@ func (s *core) Note(ctx context.Context, name string) (string, error) {
 	return value, nil
 }
 
+// Notes returns the notes whose names begin with a prefix, without it.
+func (s *core) Notes(ctx context.Context, prefix string) (map[string]string, error) {
+	all := map[string]string{}
+	scan := func(rows *sql.Rows) error {
+		var name, value string
+		err := rows.Scan(&name, &value)
+		all[name] = value
+		return err
+	}
+	last := len(prefix) - 1
+	after := prefix[:last] + string(prefix[last]+1)
+	err := sqlite.Query(ctx, s.db.Reader(), scan, `SELECT substr(name, length(?1) + 1), value FROM meta WHERE name > ?1 AND name < ?2`, prefix, after)
+	if err != nil {
+		return nil, fmt.Errorf("read notes %s: %w", prefix, err)
+	}
+	return all, nil
+}
+
 // SetNote saves a value that a job needs after a restart, on a full disk too.
 func (s *core) SetNote(ctx context.Context, name, value string) error {
 	err := s.db.ShareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error {

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -60,6 +61,8 @@ type Views struct {
 	log    *slog.Logger
 	all    []*view
 	runner *Runner
+
+	reading sync.Mutex // held while a catalog is unpacked that no view keeps
 }
 
 // Runner runs passes.
@@ -167,6 +170,8 @@ func (v *Views) clean(ctx context.Context) error {
 			used = append(used, last.View.OriginalDigest)
 		}
 	}
+	v.reading.Lock()
+	defer v.reading.Unlock()
 	return errors.Join(append(errs, catalog.PruneViews(v.dir, used))...)
 }
 

@@ -21,6 +21,8 @@ const Product = "appliance"
 const (
 	MaxJSON = 64 << 10
 	MaxList = 4 << 20
+	// MaxWants bounds what an image set wants: a vendor's whole catalog has ten thousand images.
+	MaxWants = 32 << 20
 	// MaxLine bounds a line of a job: the report of a scrub lists a thousand damaged blobs with a
 	// hundred images each, which is 40 MB where the names are as long as they may be.
 	MaxLine = 64 << 20
@@ -99,7 +101,11 @@ var (
 	// the tags of the registry are mirrors of.
 	SetOrigins  = Call[Origins, None]{http.MethodPost, "/api/v1/sync/{id}/origins", http.StatusNoContent, MaxList}
 	ListOrigins = Call[OriginsRequest, Origins]{http.MethodPost, "/api/v1/origins", http.StatusOK, MaxJSON}
-	CommitSync  = Call[None, None]{http.MethodPost, "/api/v1/sync/{id}/commit", http.StatusNoContent, 0}
+	// SetWants keeps what an image set wants of the registry, and ListNeeds lists what of some images
+	// something else at the registry needs: other image sets, catalogs, and views of catalogs.
+	SetWants   = Call[Wants, None]{http.MethodPut, "/api/v1/wants", http.StatusNoContent, MaxWants}
+	ListNeeds  = Call[NeedsRequest, []Need]{http.MethodPost, "/api/v1/needs", http.StatusOK, MaxList}
+	CommitSync = Call[None, None]{http.MethodPost, "/api/v1/sync/{id}/commit", http.StatusNoContent, 0}
 	// ListSyncs lists the last runs that were committed, and RollbackSync gives the tags that one
 	// moved their manifests of before.
 	ListSyncs    = Call[None, []PastSync]{http.MethodGet, "/api/v1/sync", http.StatusOK, 0}

@@ -1,0 +1,115 @@
+package main_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/config"
+)
+
+// by returns the arguments of a command about the appliance, in a workspace.
+func (s *site) by(workspace string, args ...string) []string {
+	return append(args, "docker://"+s.address, "--workspace", "file://"+filepath.Join(s.dir, workspace), "--src-tls-verify=false", "--dest-creds", "admin:"+faultPassword)
+}
+
+// tagged reports whether the appliance has a tag in a repository.
+func (s *site) tagged(t *testing.T, repository string) (found bool) {
+	t.Helper()
+	must(t, s.admin.Inventory(t.Context(), func(i api.Inventory) {
+		for _, tag := range i.Tags {
+			found = found || tag.Repository == repository
+		}
+	}))
+	return found
+}
+
+func contains(t *testing.T, text string, wanted ...string) {
+	t.Helper()
+	for _, want := range wanted {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in\n%s", want, text)
+		}
+	}
+}
+
+const bothOperators = "  operators: [{catalog: 'HOST/redhat/redhat-operator-index:v4.18', targetCatalog: cross/%s, packages: [{name: sample-database}, {name: sample-logging}]}]\n"
+
+// What another workspace has mirrored stays, unless by force.
+func TestPrune_keepsWhatAnotherWorkspaceNeeds(t *testing.T) {
+	s := newSite(t)
+	const bundle = "operators/sample-database-bundle"
+	own := "  additionalImages: [{name: 'HOST/samples/docker:v1'}, {name: 'HOST/samples/oci:v1'}]\n"
+	s.works(t, s.by("wa", "mirror", "-c", s.set(t, "a.yaml", fmt.Sprintf(bothOperators, "wa")+own))...)
+	s.works(t, s.by("wb", "mirror", "-c", s.set(t, "b.yaml", fmt.Sprintf(bothOperators, "wb")+"  additionalImages: [{name: 'HOST/samples/oci:v1', targetTag: other}]\n"))...)
+	less := s.set(t, "a.yaml", strings.Replace(fmt.Sprintf(bothOperators, "wa"), "{name: sample-database}, ", "", 1))
+	s.works(t, s.by("wa", "mirror", "-c", less)...)
+	out := s.works(t, s.by("wa", "mirror", "prune", "-c", less)...)
+	contains(t, out, bundle+":", " stays: image set b.yaml of the workspace "+s.dir+"/wb on ", "docker://"+s.address+"/samples/docker:v1\n", "2 images, of which 0 are not there")
+
+	out = s.works(t, s.by("wa", "mirror", "prune", "-c", less, "--force")...)
+	contains(t, out, "would be deleted by force: image set b.yaml")
+	list := filepath.Join(s.dir, "wa/working-dir/delete/delete-images-prune.yaml")
+	out = s.works(t, s.by("wa", "delete", "--delete-yaml-file", list)...)
+	contains(t, out, bundle, " stays: image set b.yaml", "kept the content of docker://"+s.address+"/samples/oci:v1, which is that of image set b.yaml", "deleted 1 image; 0 were not there")
+	if !s.tagged(t, bundle) || s.tagged(t, "samples/docker") {
+		t.Error("the image of the other workspace is gone, or the workspace's own is not")
+	}
+	out = s.works(t, s.by("wa", "mirror", "-c", less, "--prune")...)
+	contains(t, out, " stays: image set b.yaml")
+	if !s.tagged(t, bundle) {
+		t.Error("a run with --prune deletes it")
+	}
+
+	t.Run("delete keeps it too", func(t *testing.T) {
+		file := filepath.Join(s.dir, "delete.yaml")
+		must(t, os.WriteFile(file, []byte("kind: DeleteImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\ndelete:\n  operators: [{catalog: '"+s.source+"/redhat/redhat-operator-index:v4.18', packages: [{name: sample-logging}]}]\n"), 0o600))
+		code, stdout, stderr := s.run(t, s.by("wa", "delete", "--generate", "-c", file)...)
+		if code != 1 || !strings.Contains(stderr, "stays: image set b.yaml") || !strings.Contains(stderr, "--force") {
+			t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+		}
+	})
+	t.Run("the other lets go", func(t *testing.T) {
+		s.works(t, s.by("wb", "mirror", "-c", s.set(t, "b.yaml", strings.Replace(fmt.Sprintf(bothOperators, "wb"), "{name: sample-database}, ", "", 1)))...)
+		s.works(t, s.by("wa", "mirror", "-c", less, "--prune")...)
+		if s.tagged(t, bundle) {
+			t.Error("what nothing needs any more stays")
+		}
+	})
+}
+
+// So does what a job of the daemon has mirrored, and what a view shows.
+func TestPrune_keepsWhatTheDaemonNeeds(t *testing.T) {
+	s := newSite(t)
+	s.stop(t)
+	job := s.set(t, "job.yaml", "  additionalImages: [{name: 'HOST/samples/oci:v1'}, {name: 'HOST/redhat/redhat-operator-index:v4.18', targetRepo: originals/index}]\n")
+	text, err := os.ReadFile(config.Path(s.root))
+	must(t, err)
+	cfg, err := config.Parse("config.yaml", text)
+	must(t, err)
+	cfg.Sync = []config.Sync{{ImageSet: job, Workspace: filepath.Join(s.dir, "jobs"), Interval: time.Hour}}
+	cfg.Catalogs = []config.Catalog{{Name: "views/all:v1", Original: "originals/index:v4.18", Keep: time.Hour, Full: true}}
+	text, err = cfg.Marshal()
+	must(t, err)
+	must(t, os.WriteFile(config.Path(s.root), text, 0o644))
+	conf := filepath.Join(s.dir, "registries.conf")
+	must(t, os.WriteFile(conf, fmt.Appendf(nil, "[[registry]]\nlocation=%q\ninsecure=true\n", s.source), 0o600))
+	t.Setenv("CONTAINERS_REGISTRIES_CONF", conf)
+	s.start(t)
+	both := fmt.Sprintf(bothOperators, "wa") + "  additionalImages: [{name: 'HOST/samples/oci:v1'}, {name: 'HOST/samples/docker:v1'}]\n"
+	s.works(t, s.by("wa", "mirror", "-c", s.set(t, "a.yaml", both))...)
+	s.works(t, "sync", job, "--quayRoot", s.root)
+	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		if out := s.works(t, "status", "--quayRoot", s.root); strings.Contains(out, "views/all:v1 of originals/index:v4.18: 2 packages") || time.Now().After(end) {
+			break
+		}
+	}
+	less := s.set(t, "a.yaml", strings.Replace(fmt.Sprintf(bothOperators, "wa"), "{name: sample-database}, ", "", 1))
+	s.works(t, s.by("wa", "mirror", "-c", less)...)
+	out := s.works(t, s.by("wa", "mirror", "prune", "-c", less)...)
+	contains(t, out, "samples/oci:v1 stays: the sync job of "+job+" in config.yaml", "stays: view views/all:v1, which offers bundle sample-database.v", "docker://"+s.address+"/samples/docker:v1\n", "1 image, of which")
+}

@@ -1,0 +1,200 @@
+package mirror
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/mirror/plan"
+)
+
+// Wants is what an image set of a workspace wants of a registry, as its last run told the registry, so
+// that no other workspace deletes it there.
+type Wants struct {
+	Workspace string    `json:"workspace"` // its id
+	Name      string    `json:"name"`      // for people, with the image set
+	At        time.Time `json:"at"`
+	Images    []string  `json:"images"` // repository:tag
+}
+
+// wanter is a destination that keeps what image sets want, by a key: the last JSON of each.
+type wanter interface {
+	Want(ctx context.Context, key string, wants json.RawMessage) error
+}
+
+// Need is an image that something at a registry needs besides the workspace that would delete it.
+type Need struct {
+	Repository, Reference string // as it was asked for
+	By                    string
+	// Content reports that another tag of the same content is needed, and not this one.
+	Content bool
+}
+
+// Place is an image at a registry, by a tag or a digest.
+type Place struct{ Repository, Reference string }
+
+// needer is a Pruner that knows what it has, which an appliance does. Other registries have
+// errors.ErrUnsupported.
+type needer interface {
+	Needs(ctx context.Context, workspace string, images []Place) ([]Need, error)
+}
+
+const (
+	idFile = "workspace-id"
+	untold = "what other workspaces have mirrored to this registry is not known here (%v), and may need images of this list: compare it with their image sets before it is deleted"
+)
+
+// id returns the id of the workspace, whose path is a part of it: a copy is another workspace.
+func (w workspace) id() (string, error) {
+	dir, err := filepath.Abs(w.dir)
+	if err != nil {
+		return "", err
+	}
+	text, err := w.Read(idFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		text = []byte(rand.Text() + "\n")
+		err = w.Write(idFile, text)
+	}
+	return strings.TrimSpace(string(text)) + " " + dir, err
+}
+
+// want tells the destination what the image set wants of it after a run. After one in which something
+// failed that is all that the workspace has mirrored there, too.
+func (e *engine) want(ctx context.Context, dst Destination, p *plan.Plan, r *Report) error {
+	to, ok := dst.(wanter)
+	if !ok {
+		return nil
+	}
+	id, err := e.workspace.id()
+	if err != nil {
+		return err
+	}
+	wanted := map[string]bool{}
+	for _, i := range p.Images {
+		wanted[i.Repository+":"+i.Tag] = true
+	}
+	if len(r.Failures) > 0 {
+		for at := range e.mirroredBefore() {
+			if place, here := strings.CutPrefix(at, e.o.Registry+"/"); here {
+				wanted[place] = true
+			}
+		}
+	}
+	file := e.o.Config.File
+	wants := Wants{Workspace: id, Name: e.o.Owner, At: e.o.Now(), Images: slices.Sorted(maps.Keys(wanted))}
+	if wants.Name == "" {
+		dir, _ := filepath.Abs(e.o.Workspace) // as in id
+		host, _ := os.Hostname()
+		wants.Name = fmt.Sprintf("image set %s of the workspace %s on %s", filepath.Base(file), dir, cmp.Or(host, "another host"))
+	}
+	text, err := json.Marshal(wants)
+	if err == nil {
+		err = to.Want(ctx, id+" "+file, text)
+	}
+	if err != nil {
+		return fmt.Errorf("tell the destination what this workspace needs there: %w", err)
+	}
+	return nil
+}
+
+// needs returns what of some images the registry needs besides this workspace, by place. unknown is the
+// reason that the registry cannot tell.
+func (e *engine) needs(ctx context.Context, from Pruner, images []Place) (all map[Place]Need, unknown, err error) {
+	at, ok := from.(needer)
+	if !ok {
+		return nil, errors.New("it is not an appliance"), nil
+	}
+	if len(images) == 0 {
+		return nil, nil, nil
+	}
+	id, err := e.workspace.id()
+	if err != nil {
+		return nil, nil, err
+	}
+	needs, err := at.Needs(ctx, id, images)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return nil, err, nil
+	}
+	if err != nil {
+		return nil, nil, hint.New(fmt.Errorf("find out what others need at %s: %w", e.o.Registry, err),
+			"nothing was deleted; mend that, or use --force, which deletes what others need too")
+	}
+	all = map[Place]Need{}
+	for _, n := range needs {
+		all[Place{n.Repository, n.Reference}] = n
+	}
+	return all, nil, nil
+}
+
+// unneeded returns those of some images that nothing else at the registry needs, and warnings of the
+// others. With force that is all of them.
+func (e *engine) unneeded(ctx context.Context, from Pruner, images []*plan.Image, force bool) (rest []*plan.Image, warnings []string, err error) {
+	at := func(i *plan.Image) Place { return Place{i.Repository, cmp.Or(i.Tag, i.Digest.String())} }
+	var places []Place
+	for _, i := range images {
+		places = append(places, at(i))
+	}
+	needs, reason, err := e.needs(ctx, from, places)
+	switch {
+	case err != nil && !force:
+		return nil, nil, err
+	case err != nil:
+		reason = err
+	}
+	if reason != nil && len(images) > 0 {
+		warnings = append(warnings, fmt.Sprintf(untold, reason))
+	}
+	told := map[Place]bool{}
+	for _, i := range images {
+		need, needed := needs[at(i)]
+		if needed = needed && !need.Content; needed && !told[at(i)] {
+			verb := "stays"
+			if force {
+				verb = "would be deleted by force"
+			}
+			warnings = append(warnings, fmt.Sprintf("%s %s: %s needs it", e.named(i), verb, need.By))
+			told[at(i)] = true
+		}
+		if !needed || force {
+			rest = append(rest, i)
+		}
+	}
+	return rest, warnings, nil
+}
+
+// spare takes what others need out of the victims of a delete, and adds it to what the delete has kept. It
+// returns the content that others need under other tags.
+func (e *engine) spare(ctx context.Context, from Pruner, victims []*victim, d *Deleted) (rest []*victim, content map[Place]string, err error) {
+	var places []Place
+	for _, v := range victims {
+		places = append(places, Place{v.repository, v.tag})
+	}
+	needs, _, err := e.needs(ctx, from, places)
+	if err != nil {
+		return nil, nil, err
+	}
+	content = map[Place]string{}
+	for _, v := range victims {
+		at := Place{v.repository, v.tag}
+		switch need, needed := needs[at]; {
+		case needed && !need.Content:
+			d.Needed = append(d.Needed, keptItem{v.deleteItem, need.By})
+			continue
+		case needed:
+			content[at] = need.By
+		}
+		rest = append(rest, v)
+	}
+	return rest, content, nil
+}

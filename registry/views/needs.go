@@ -1,0 +1,191 @@
+package views
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/mirror"
+	"github.com/mirror-appliance/appliance/mirror/catalog"
+	"github.com/mirror-appliance/appliance/mirror/operator"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/documents"
+)
+
+// needs finds out what needs some images besides the workspace that would delete them.
+type needs struct {
+	*Views
+	workspace string
+	asked     map[mirror.Place][]mirror.Place // as they were asked for, by repository and digest
+	found     map[mirror.Place]api.Need
+	// wanted are the names of other image sets that want a tag, own the tags that the workspace wants.
+	wanted map[mirror.Place]string
+	own    map[mirror.Place]bool
+}
+
+// Needs returns those of some images that something else than a workspace needs: the last run of an
+// image set of another one, a catalog that is not the workspace's alone, or a view. A catalog that is
+// among the images needs nothing.
+func (v *Views) Needs(ctx context.Context, q api.NeedsRequest) ([]api.Need, error) {
+	n := &needs{Views: v, workspace: q.Workspace, asked: map[mirror.Place][]mirror.Place{}, found: map[mirror.Place]api.Need{},
+		wanted: map[mirror.Place]string{}, own: map[mirror.Place]bool{}}
+	for _, i := range q.Images {
+		if err := n.ask(ctx, mirror.Place{Repository: i.Repository, Reference: i.Reference}); err != nil {
+			return nil, err
+		}
+	}
+	all := []api.Need{}
+	if len(n.asked) == 0 {
+		return all, nil
+	}
+	err := n.byImageSets(ctx)
+	if err == nil {
+		err = n.byCatalogs(ctx)
+	}
+	for _, i := range q.Images {
+		if need, ok := n.found[mirror.Place{Repository: i.Repository, Reference: i.Reference}]; ok {
+			all = append(all, need)
+		}
+	}
+	return all, err
+}
+
+// ask notes the content of an image. What does not exist is not asked for.
+func (n *needs) ask(ctx context.Context, i mirror.Place) error {
+	d, err := stored{n.store, i.Repository}.resolve(ctx, i.Reference)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		at := mirror.Place{Repository: i.Repository, Reference: d.String()}
+		n.asked[at] = append(n.asked[at], i)
+	}
+	return err
+}
+
+// need notes that a tag or a digest is needed, under that name or, for a digest, under each.
+func (n *needs) need(ctx context.Context, i mirror.Place, by string) error {
+	d, err := stored{n.store, i.Repository}.resolve(ctx, i.Reference)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, asked := range n.asked[mirror.Place{Repository: i.Repository, Reference: d.String()}] {
+		byDigest := digest.Digest(i.Reference).Validate() == nil || digest.Digest(asked.Reference).Validate() == nil
+		content := asked != i && !byDigest
+		if has, ok := n.found[asked]; ok && (content || !has.Content) {
+			continue
+		}
+		n.found[asked] = api.Need{Repository: asked.Repository, Reference: asked.Reference, By: by, Content: content}
+	}
+	return err
+}
+
+// byImageSets notes what the image sets of other workspaces want.
+func (n *needs) byImageSets(ctx context.Context) error {
+	all, err := n.store.Runs.Wants(ctx)
+	if err != nil {
+		return err
+	}
+	repositories := map[string]bool{}
+	for at := range n.asked {
+		repositories[at.Repository] = true
+	}
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		var wants mirror.Wants
+		if err := json.Unmarshal([]byte(all[key]), &wants); err != nil {
+			return fmt.Errorf("read what %s wants: %w", key, err)
+		}
+		by := fmt.Sprintf("%s (its run of %s)", wants.Name, wants.At.UTC().Format(time.DateOnly))
+		for _, name := range wants.Images {
+			at := place(name)
+			if wants.Workspace == n.workspace {
+				n.own[at] = true
+				continue
+			}
+			n.wanted[at] = by
+			if !repositories[at.Repository] {
+				continue
+			}
+			if err := n.need(ctx, at, by); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// place returns the place of repository:tag.
+func place(name string) mirror.Place {
+	i := max(strings.LastIndexByte(name, ':'), 0)
+	return mirror.Place{Repository: name[:i], Reference: name[min(i+1, len(name)):]}
+}
+
+// byCatalogs notes what the bundles of catalogs need.
+func (n *needs) byCatalogs(ctx context.Context) error {
+	origins, err := documents.Origins(ctx, n.store.Tags)
+	if err != nil {
+		return err
+	}
+	present, err := mirror.NewPresent(origins, n.read)
+	if err != nil {
+		return err
+	}
+	for _, o := range origins {
+		at := mirror.Place{Repository: o.Repository, Reference: o.Tag}
+		if !mirror.IsCatalog(o.About) || n.own[at] && n.wanted[at] == "" {
+			continue
+		}
+		d, err := stored{n.store, o.Repository}.resolve(ctx, o.Tag)
+		if err != nil || len(n.asked[mirror.Place{Repository: o.Repository, Reference: d.String()}]) > 0 {
+			continue
+		}
+		kind := "catalog"
+		if mirror.IsView(o.About) {
+			kind = "view"
+		}
+		if err := n.byCatalog(ctx, present, at, fmt.Sprintf("%s %s:%s", kind, o.Repository, o.Tag)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// byCatalog notes what the bundles of one catalog need.
+func (n *needs) byCatalog(ctx context.Context, present *mirror.Present, at mirror.Place, name string) error {
+	uses, err := n.uses(ctx, at)
+	if err != nil {
+		return fmt.Errorf("read what %s needs: %w", name, err)
+	}
+	for image, bundles := range uses {
+		for _, i := range present.Places(image) {
+			b := bundles[0]
+			if err := n.need(ctx, i, fmt.Sprintf("%s, which offers bundle %s of operator %s,", name, b.Name, b.Package)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// uses returns the images that the bundles of a catalog need. What it unpacks is apart from what views
+// keep, since a pass may be writing that.
+func (v *Views) uses(ctx context.Context, at mirror.Place) (map[string][]operator.Bundle, error) {
+	if err := v.store.CheckSpace(); err != nil {
+		return nil, err
+	}
+	v.reading.Lock()
+	defer v.reading.Unlock()
+	dir := filepath.Join(v.dir, "needs")
+	defer os.RemoveAll(dir)
+	return catalog.Uses(ctx, stored{v.store, at.Repository}, at.Reference, dir)
+}

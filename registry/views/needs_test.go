@@ -1,0 +1,104 @@
+package views_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/mirror"
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/store"
+)
+
+// needed returns what needs an image, by another workspace's question.
+func (f *fixture) needed(workspace, repo, ref string) (by string) {
+	f.Helper()
+	all, err := f.views.Needs(f.Context(), api.NeedsRequest{Workspace: workspace, Images: []api.Place{{Repository: repo, Reference: ref}, {Repository: "far/absent", Reference: "v1"}}})
+	f.must(err)
+	if len(all) == 0 {
+		return ""
+	}
+	if len(all) > 1 || all[0].Repository != repo || all[0].Reference != ref {
+		f.Errorf("%+v is needed", all)
+	}
+	if all[0].Content {
+		return "content: " + all[0].By
+	}
+	return all[0].By
+}
+
+// wants replaces what the only image set wants.
+func (f *fixture) wants(images ...string) (workspace string) {
+	f.Helper()
+	all, err := f.Runs.Wants(f.Context())
+	f.must(err)
+	var wants mirror.Wants
+	for key, text := range all {
+		f.must(json.Unmarshal([]byte(text), &wants))
+		wants.Images = images
+		changed, err := json.Marshal(wants)
+		f.must(err)
+		run, err := f.Runs.Begin(f.Context(), "test")
+		f.must(err)
+		f.must(run.Want(f.Context(), key, changed))
+		f.must(run.Abort(f.Context()))
+	}
+	return wants.Workspace
+}
+
+// tag tags a manifest, as a client does.
+func (f *fixture) tag(repo, tag string, d digest.Digest) error {
+	m, err := f.Manifests.Get(f.Context(), repo, d)
+	if err == nil {
+		_, err = f.Manifests.Put(f.Context(), repo, m.Body, store.PutOptions{Digest: d, Tags: []string{tag}, MediaType: m.MediaType})
+	}
+	return err
+}
+
+func TestViews_Needs(t *testing.T) {
+	f := newFixture(t)
+	f.mirror(index + database("1.1.0"))
+	const bundle, catalog = "operators/sample-database-bundle", "far/redhat/redhat-operator-index"
+	repo, d := f.image(bundle, "v1.2.0")
+	tags, err := f.Tags.Of(t.Context(), repo, d)
+	f.must(err)
+	tag := tags[0]
+	if by := f.needed("", repo, tag); !strings.HasPrefix(by, "image set set.yaml of the workspace "+f.dir) {
+		t.Errorf("what an image set wants is needed by %q", by)
+	}
+	own := f.wants(repo+":another", catalog+":v4.18")
+	f.must(f.tag(repo, "another", d))
+	if by := f.needed("", repo, "another"); !strings.HasPrefix(by, "image set") {
+		t.Errorf("it is needed by %q", by)
+	}
+	t.Run("by another tag", func(t *testing.T) {
+		f.wants(repo + ":another")
+		if by := f.needed("", repo, d.String()); !strings.HasPrefix(by, "image set") {
+			t.Errorf("its digest is needed by %q", by)
+		}
+	})
+	t.Run("a catalog of the workspace that asks needs nothing", func(t *testing.T) {
+		f.wants(catalog + ":v4.18")
+		if by := f.needed(own, repo, tag); by != "" {
+			t.Errorf("it is needed by %q", by)
+		}
+	})
+	t.Run("a catalog of another one does", func(t *testing.T) {
+		if by := f.needed("", repo, tag); by != "catalog "+catalog+":v4.18, which offers bundle sample-database.v1.2.0 of operator sample-database," {
+			t.Errorf("it is needed by %q", by)
+		}
+		_, old := f.image(bundle, "v1.0.0")
+		if by := f.needed("", repo, old.String()); by != "" {
+			t.Errorf("what it does not offer is needed by %q", by)
+		}
+	})
+	t.Run("a view does", func(t *testing.T) {
+		f.configure(stable("views/db:v1"))
+		f.one()
+		if by := f.needed(own, repo, tag); !strings.HasPrefix(by, "view views/db:v1, which offers bundle sample-database.v1.2.0") {
+			t.Errorf("it is needed by %q", by)
+		}
+	})
+}
