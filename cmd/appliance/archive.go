@@ -112,11 +112,11 @@ func (o *archiveOptions) day() (time.Time, error) {
 const cacheRegistry = "localhost:55000"
 
 // toArchive makes a run one into the archive of a directory.
-func (o *archiveOptions) toArchive(destination string, run *mirror.Options, dryRun bool) (end func() error, err error) {
+func (o *archiveOptions) toArchive(destination string, run *mirror.Options, dryRun bool, say func(string, ...any)) (end func() error, err error) {
 	dir := filepath.Clean(strings.TrimPrefix(destination, "file://"))
 	to := archive.Options{
 		Dir: dir, ImageSet: run.Config.Text, ChunkSize: cmp.Or(o.size, run.Config.ArchiveSize) << 30,
-		Strict: o.strict, DryRun: dryRun, Version: version, Log: run.Log,
+		Strict: o.strict, DryRun: dryRun, Version: version, Log: run.Log, Say: say,
 	}
 	if to.Since, err = o.day(); err != nil {
 		return nil, err

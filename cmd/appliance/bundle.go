@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -139,8 +138,7 @@ func runBundle(ctx context.Context, std stdio, o bundleOptions, argument string)
 	say("the medium is in %s: carry all of it but working-dir, and there: ./appliance unbundle", dir)
 	if lacks != nil {
 		return hint.New(fmt.Errorf("the medium can be carried, and is without some images: %w", lacks),
-			"carry it as it is; or mend what failed, and make it again with --since "+time.Now().UTC().Format(time.DateOnly)+
-				", since the archive has only what is new otherwise")
+			"carry it as it is; or mend what failed, and run the same command again: it makes the medium with them, and fetches nothing twice")
 	}
 	return nil
 }

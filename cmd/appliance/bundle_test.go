@@ -119,7 +119,7 @@ func TestBundle_withoutAnImage(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(s.dir, "files.yaml"), []byte("files:\n- path: oc.tar\n"), 0o600))
 	dir := filepath.Join(s.dir, "medium")
 	code, _, stderr := s.run(t, "bundle", "-c", set, "file://"+dir, "--src-tls-verify=false")
-	if code != 8 || !strings.Contains(stderr, "can be carried, and is without some images: 1 of 2 images") || !strings.Contains(stderr, "--since 2") {
+	if code != 8 || !strings.Contains(stderr, "can be carried, and is without some images: 1 of 2 images") || !strings.Contains(stderr, "run the same command again") {
 		t.Fatalf("exit code %d, and it says %s", code, stderr)
 	}
 	code, out, stderr := s.run(t, "unbundle", dir, "--quayRoot", s.root, "--workspace", "file://"+t.TempDir())

@@ -382,7 +382,7 @@ func (o *mirrorOptions) connect(ctx context.Context, argument string, keys authn
 			progress.say("note: --max-nested-paths changes nothing in an archive: give it where the archive is mirrored from")
 			run.MaxNestedPaths = 0
 		}
-		return o.toArchive(argument, run, o.dryRun || o.listMembers)
+		return o.toArchive(argument, run, o.dryRun || o.listMembers, progress.say)
 	}
 	if run.Registry, run.Prefix, err = mirror.ParseDestination(argument); err != nil {
 		return nil, err

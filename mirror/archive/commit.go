@@ -19,13 +19,20 @@ import (
 )
 
 // Commit completes the chunks and puts them in the place of the archive before. It does nothing for
-// a run without an image, so that an archive that is there stays.
+// a run without an image, or without anything new, so that an archive that is there stays.
 func (w *Writer) Commit(ctx context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.complete == nil {
 		if len(w.images.tags) == 0 {
 			return nil
+		}
+		if w.nothingNew() {
+			w.o.Say("nothing is new since %s in %s, which stays", w.here, w.o.Dir)
+			return discard(w.o.Dir)
+		}
+		if err := w.keepStanding(); err != nil {
+			return err
 		}
 		if err := w.begin(); err != nil {
 			return err
@@ -38,7 +45,11 @@ func (w *Writer) Commit(ctx context.Context) error {
 		}
 		w.complete = done
 	}
-	return finish(w.o.Dir, w.complete)
+	if err := finish(w.o.Dir, w.complete); err != nil {
+		return err
+	}
+	w.tell()
+	return nil
 }
 
 // write writes what follows the blobs, and syncs the chunks. With its last line in the journal the

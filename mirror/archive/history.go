@@ -46,8 +46,8 @@ type base struct {
 	*Base   // nil: nothing
 }
 
-// readBase reads the newest history, or the newest before since.
-func readBase(dir string, since time.Time) (base, error) {
+// readBase reads the newest history, or the newest before since, but for the one that is named.
+func readBase(dir string, since time.Time, without string) (base, error) {
 	b := base{digests: map[digest.Digest]bool{}}
 	entries, err := os.ReadDir(filepath.Join(dir, historyDir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -56,7 +56,7 @@ func readBase(dir string, since time.Time) (base, error) {
 	name, newest := "", time.Time{}
 	for _, e := range entries {
 		text, ok := strings.CutPrefix(e.Name(), historyPrefix)
-		if !ok || e.IsDir() {
+		if !ok || e.IsDir() || e.Name() == without {
 			continue
 		}
 		at, err := time.Parse(time.RFC3339, text)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,6 +37,9 @@ type gap struct {
 	host  string
 	store *store.Store
 	near  *http.Client
+
+	lost  atomic.Value // a part of the path of what the upstream does not have now
+	asked atomic.Int64 // blobs that the upstream has been asked for
 }
 
 func newGap(t *testing.T) *gap {
@@ -44,7 +48,18 @@ func newGap(t *testing.T) *gap {
 	var err error
 	g.Content, err = sample.New(g.host)
 	must(t, err)
-	server.Config.Handler = g.Handler()
+	g.lost.Store("none")
+	content := g.Handler()
+	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, g.lost.Load().(string)) {
+			http.NotFound(w, r)
+			return
+		}
+		if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
+			g.asked.Add(1)
+		}
+		content.ServeHTTP(w, r)
+	})
 	server.Start()
 	t.Cleanup(server.Close)
 	dir := t.TempDir()
@@ -288,12 +303,13 @@ func TestArchive_toDiskOfARunWithFailures(t *testing.T) {
 	g.servesAll()
 }
 
-// Nothing new is an archive without blobs, as oc-mirror's.
+// Nothing new is an archive without blobs, as oc-mirror's, once the one before is carried away.
 func TestArchive_toDiskAgain(t *testing.T) {
 	g := newGap(t)
 	_, err := g.toDisk(wholeSet)
 	must(t, err)
 	before := blobsOf(g)
+	g.moved()
 	_, err = g.toDisk(wholeSet)
 	must(t, err)
 	after := blobsOf(g)

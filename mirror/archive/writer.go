@@ -47,6 +47,8 @@ type Options struct {
 	Version string           // of the program
 	Now     func() time.Time // nil: time.Now
 	Log     *slog.Logger     // nil: discard
+	// Say is called with what a person should know of the archive that is in the directory.
+	Say func(format string, args ...any) // nil: discard
 }
 
 const defaultChunkSize = 500 << 30
@@ -57,7 +59,8 @@ const defaultChunkSize = 500 << 30
 type Writer struct {
 	o    Options
 	base base
-	lock *os.File // the directory
+	lock *os.File  // the directory
+	here *standing // nil: none
 
 	mu       sync.Mutex // guards the rest; not held while a blob is copied
 	layout   *layout
@@ -68,6 +71,7 @@ type Writer struct {
 	images   *images
 	catalogs map[string]bool // repositories of operator catalogs
 	complete *committed      // set when the chunks are whole
+	copies   int64           // of a dry run: bytes that are copied from the archive that is there
 }
 
 // Create begins an archive in a directory, which it locks. Nothing is written before the first
@@ -78,6 +82,9 @@ func Create(ctx context.Context, o Options) (_ *Writer, err error) {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Say == nil {
+		o.Say = func(string, ...any) {}
 	}
 	if o.ChunkSize == 0 {
 		o.ChunkSize = defaultChunkSize
@@ -101,13 +108,18 @@ func Create(ctx context.Context, o Options) (_ *Writer, err error) {
 		}
 		old = nil
 	}
-	if w.base, err = readBase(o.Dir, o.Since); err != nil {
+	w.id = rand.Text()
+	if err := w.chooseBase(ctx); err != nil {
 		return nil, err
 	}
-	if o.Have != nil {
-		w.base = base{o.Have.digests, &Base{Inventory: o.Have.checksum, Created: o.Have.created}}
+	if old == nil {
+		if err = w.takeOver(ctx); err == nil && !o.DryRun {
+			old, err = readJournal(o.Dir)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
-	w.id = rand.Text()
 	w.layout = &layout{dir: o.Dir, limit: o.ChunkSize, created: o.Now().UTC().Truncate(time.Second),
 		added: w.addedChunk}
 	if old == nil {
