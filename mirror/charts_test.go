@@ -1,9 +1,11 @@
 package mirror_test
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
@@ -65,4 +67,27 @@ func TestRun_imageOfChartCollides(t *testing.T) {
 		t.Errorf("%v, failures %+v", err, report.Failures)
 	}
 	s.holds(t, "samples/docker", "v1", s.digest(t, "samples/oci", "v1"))
+}
+
+// What is to be applied of version 1 is without the files that no cluster takes.
+//
+// Spec: oc-mirror 9.6.
+func TestRun_chartsOfVersion1(t *testing.T) {
+	s := newSetup(t, charts, func(o *mirror.Options) { o.Config.V1 = true })
+	report, err := s.mirror(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all := report.ResourcesV1; len(all) != 1 || filepath.Base(all[0]) != "imageContentSourcePolicy.yaml" {
+		t.Errorf("to apply are %q", all)
+	}
+	for _, f := range append(report.Resources, report.ResourcesV1...) {
+		if strings.Contains(f, "mapping.txt") || strings.Contains(f, ".tgz") {
+			t.Errorf("to apply is %s", f)
+		}
+	}
+	written, err := filepath.Glob(filepath.Join(s.workspace, "results-*", "charts", "*.tgz"))
+	if err != nil || len(written) == 0 {
+		t.Errorf("the results have the charts %q, %v", written, err)
+	}
 }

@@ -28,8 +28,10 @@ type Report struct {
 
 	// The files of the results; empty for those that could not be written.
 	Resources []string `json:"resources,omitempty"`
-	ErrorFile string   `json:"errorFile,omitempty"`
-	File      string   `json:"-"`
+	// ResourcesV1 are those of version 1. They say the same in its form: a cluster takes either.
+	ResourcesV1 []string `json:"resourcesV1,omitempty"`
+	ErrorFile   string   `json:"errorFile,omitempty"`
+	File        string   `json:"-"`
 
 	// Next is what is to be remembered of a mirror of version 1, once nothing failed: see Options.Past.
 	Next *metadata.Metadata `json:"-"`

@@ -23,14 +23,17 @@ func (e *engine) writeResultsV1(r *Report) error {
 	if err != nil {
 		return err
 	}
+	applied := len(files)
 	files = append(files, resources.File{Name: "mapping.txt", Data: e.mappingV1(r.Mirrored)})
 	files = append(files, e.chartsOfRun()...)
-	for _, f := range files {
+	for n, f := range files {
 		at := filepath.Join(e.workspace.dir, dir, filepath.FromSlash(f.Name))
 		if err := writeFile(at, f.Data); err != nil {
 			return e.workspace.unwritten(err)
 		}
-		r.Resources = append(r.Resources, at)
+		if n < applied { // no cluster takes the others
+			r.ResourcesV1 = append(r.ResourcesV1, at)
+		}
 	}
 	return nil
 }

@@ -173,7 +173,7 @@ func TestRun_catalogKeepsItsNameOfVersion1(t *testing.T) {
 	}
 	for name, want := range map[string]string{"cs-redhat-operator-index": "y/my-cat:", "cs-redhat-operator-index-1": "a/my-cat:"} {
 		found := false
-		for _, file := range report.Resources {
+		for _, file := range report.ResourcesV1 {
 			if filepath.Base(file) != "catalogSource-"+name+".yaml" {
 				continue
 			}
@@ -181,7 +181,7 @@ func TestRun_catalogKeepsItsNameOfVersion1(t *testing.T) {
 			found = err == nil && strings.Contains(string(text), want)
 		}
 		if !found {
-			t.Errorf("%s is not of %s; there are %q", name, want, report.Resources)
+			t.Errorf("%s is not of %s; there are %q", name, want, report.ResourcesV1)
 		}
 	}
 }

@@ -234,6 +234,23 @@ func (p *progress) unsigned(images []*plan.Image) {
 	}
 }
 
+// toApply prints how clusters are told of the mirror. With both generations of resources a cluster would
+// list the packages of each catalog twice.
+func (p *progress) toApply(r *mirror.Report) {
+	first := "apply to the cluster: oc apply -f %s"
+	if len(r.ResourcesV1) > 0 {
+		first = "apply to the cluster either, as version 2 has it: oc apply -f %s"
+	}
+	for _, file := range r.Resources {
+		if !strings.HasSuffix(file, ".json") { // which says the same as the .yaml beside it
+			p.name(first, file)
+		}
+	}
+	for _, file := range r.ResourcesV1 {
+		p.name("or, and not both, as version 1 has it: oc apply -f %s", file)
+	}
+}
+
 // results prints the outcome, with the lines that scripts around oc-mirror search for.
 func (p *progress) results(r *mirror.Report) {
 	p.warn(r.Warnings)
@@ -265,12 +282,7 @@ func (p *progress) results(r *mirror.Report) {
 			p.say(" ✗  %d / %d %s images mirrored: Some %s images failed to be mirrored - please check the logs", of.Mirrored, of.Planned, of.Label, of.Label)
 		}
 	}
-	for _, file := range r.Resources {
-		if strings.HasSuffix(file, ".json") { // says the same as the .yaml beside it
-			continue
-		}
-		p.name("apply to the cluster: oc apply -f %s", file)
-	}
+	p.toApply(r)
 	report := ""
 	if r.File != "" {
 		report = "; report: " + r.File
