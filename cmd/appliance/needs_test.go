@@ -113,3 +113,35 @@ func TestPrune_keepsWhatTheDaemonNeeds(t *testing.T) {
 	out := s.works(t, s.by("wa", "mirror", "prune", "-c", less)...)
 	contains(t, out, "samples/oci:v1 stays: the sync job of "+job+" in config.yaml", "stays: view views/all:v1, which offers bundle sample-database.v", "docker://"+s.address+"/samples/docker:v1\n", "1 image, of which")
 }
+
+// A catalog of before whose images were pruned since does not come back, unless by force.
+func TestRollback_catalogWithoutItsImages(t *testing.T) {
+	s := newSite(t)
+	full, at := fmt.Sprintf(bothOperators, "rb"), []string{"mirror", "rollback", "docker://" + s.address, "--dest-creds", "admin:" + faultPassword}
+	s.works(t, s.by("ws", "mirror", "-c", s.set(t, "a.yaml", full))...)
+	less := s.set(t, "a.yaml", strings.Replace(full, "{name: sample-database}, ", "", 1))
+	s.works(t, s.by("ws", "mirror", "-c", less)...)
+	contains(t, s.works(t, at...), "cross/rb:v4.18: sha256:", "brought back 1 tag")
+	s.works(t, append(at, "--run", func() string {
+		past, err := s.admin.PastSyncs(t.Context())
+		must(t, err)
+		return past[0].ID
+	}())...)
+	s.works(t, s.by("ws", "mirror", "-c", less, "--prune")...)
+	past, err := s.admin.PastSyncs(t.Context())
+	must(t, err)
+	run := past[len(past)-2].ID // the one that took the database out
+	now, err := s.admin.PastSyncs(t.Context())
+	must(t, err)
+	for _, flags := range [][]string{{"--run", run, "--dry-run"}, {"--run", run}} {
+		code, _, stderr := s.run(t, append(at, flags...)...)
+		if code != 1 {
+			t.Errorf("%q: exit code %d", flags, code)
+		}
+		contains(t, stderr, "nothing is rolled back: catalog cross/rb:v4.18 of before would offer bundles whose images are not here: sample-database.v", "hint: mirror them again")
+	}
+	if after, _ := s.admin.PastSyncs(t.Context()); len(after) != len(now) {
+		t.Error("it is rolled back")
+	}
+	contains(t, s.works(t, append(at, "--run", run, "--force")...), "cross/rb:v4.18: sha256:", "brought back 1 tag")
+}

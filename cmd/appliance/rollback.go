@@ -23,6 +23,8 @@ type rollbackOptions struct {
 	mirrorOptions
 	run  string
 	list bool
+
+	force bool
 }
 
 func newRollbackCommand(std stdio) *cobra.Command {
@@ -32,6 +34,7 @@ func newRollbackCommand(std stdio) *cobra.Command {
 		Short: "Give the tags that a run moved at an appliance their images of before",
 		Long: `Give the tags that a run moved at an appliance, as a user of role admin, the images that they had before, all
 in one transaction. Without --run it is the last run that is no change of a view of a catalog. A tag that something else has moved since stays, and is listed.
+Where an image of before has been deleted since, or an image of a bundle that a catalog of before offers, nothing is changed.
 Images that the run brought can still be pulled by digest. A rollback is a run too, and can be rolled back.
 
 A path, as in the destination of a run, only chooses the login. Cluster resources in a workspace are not changed: the images that they lead to are those of before.`,
@@ -42,6 +45,7 @@ A path, as in the destination of a run, only chooses the login. Cluster resource
 			if err := o.readCommon(c, std); err != nil {
 				return err
 			}
+			o.force = isSet(c.Flags(), "force")
 			if o.run == "" && c.Flags().Changed("run") {
 				return hint.New(errors.New("--run names no run"), "leave it out for the last run, or name one that --list shows")
 			}
@@ -53,7 +57,8 @@ A path, as in the destination of a run, only chooses the login. Cluster resource
 	f.StringVar(&o.run, "run", "", "the id of the run, as --list has it (default the last run)")
 	f.BoolVar(&o.list, "list", false, "list the last runs, and change nothing")
 	f.Lookup("dry-run").Usage = "list what would be changed, and change nothing"
-	for _, flag := range []string{"dry-run", "dest-tls-verify", "dest-cert-dir", "output"} {
+	f.Lookup("force").Usage = "bring back a catalog too that offers bundles whose images are gone"
+	for _, flag := range []string{"dry-run", "force", "dest-tls-verify", "dest-cert-dir", "output"} {
 		f.Lookup(flag).Hidden = false
 	}
 	return c
@@ -84,7 +89,7 @@ func runRollback(ctx context.Context, std stdio, o rollbackOptions, argument str
 			return err
 		}
 	}
-	done, err := control.Rollback(ctx, o.run, api.RollbackRequest{DryRun: o.dryRun})
+	done, err := control.Rollback(ctx, o.run, api.RollbackRequest{DryRun: o.dryRun, Force: o.force})
 	if err != nil {
 		return err
 	}

@@ -42,6 +42,9 @@ type Options struct {
 type Catalogs interface {
 	// Needs returns those of some images that something else than a workspace needs.
 	Needs(ctx context.Context, q api.NeedsRequest) ([]api.Need, error)
+	// CheckRollback returns an error for tags of catalogs that would offer, once they moved, bundles
+	// whose images are gone.
+	CheckRollback(ctx context.Context, moved []store.TagChange) error
 }
 
 // Jobs are the runners of what takes long.

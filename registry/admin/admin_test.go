@@ -71,7 +71,7 @@ func serve(t *testing.T) *fixture {
 			return f.collect(ctx, q, progress)
 		}})
 	h := admin.NewHandler(admin.Options{
-		Store: s, Auth: f.auth, Drain: draining, Log: log,
+		Store: s, Auth: f.auth, Drain: draining, Log: log, Catalogs: noCatalogs{},
 		Jobs: admin.Jobs{
 			GC: f.gc,
 			Scrub: jobs.New(jobs.Kind[api.ScrubRequest, api.ScrubState, findings.ScrubReport]{Name: "scrub", Drain: draining, Log: log,
@@ -431,3 +431,12 @@ func TestListen(t *testing.T) {
 		}
 	})
 }
+
+// noCatalogs is a store without catalogs.
+type noCatalogs struct{}
+
+func (noCatalogs) Needs(context.Context, api.NeedsRequest) ([]api.Need, error) {
+	return []api.Need{}, nil
+}
+
+func (noCatalogs) CheckRollback(context.Context, []store.TagChange) error { return nil }

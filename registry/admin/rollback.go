@@ -25,6 +25,15 @@ func (h *Handler) rollback(r *http.Request, q api.RollbackRequest) (api.Rollback
 	if q.DryRun {
 		roll = h.store.Runs.PlanRollback
 	}
+	if !q.Force {
+		plan, err := h.store.Runs.PlanRollback(r.Context(), id)
+		if err == nil {
+			err = h.catalogs.CheckRollback(r.Context(), plan.Moved)
+		}
+		if err != nil {
+			return api.Rollback{}, err
+		}
+	}
 	done, err := roll(r.Context(), id)
 	if err != nil {
 		return api.Rollback{}, err

@@ -112,3 +112,23 @@ func (s *Tags) Origins(ctx context.Context, after Origin, n int) ([]Origin, erro
 	}
 	return all, nil
 }
+
+// OriginsOf returns the origins that a tag has while it names a manifest.
+func (s *Tags) OriginsOf(ctx context.Context, repo, tag string, d digest.Digest) ([]Origin, error) {
+	var all []Origin
+	scan := func(rows *sql.Rows) error {
+		o := Origin{Repository: repo, Tag: tag, Digest: d}
+		var about string
+		var recorded int64
+		err := rows.Scan(&o.Origin, &about, &recorded)
+		o.About, o.Recorded = json.RawMessage(about), sqlite.Time(recorded)
+		all = append(all, o)
+		return err
+	}
+	err := sqlite.Query(ctx, s.db.Reader(), scan, `SELECT o.origin, o.about, o.recorded FROM repositories r
+		CROSS JOIN origins o ON o.repository = r.id WHERE r.name = ? AND o.digest = ? AND o.tag = ?`, repo, d, tag)
+	if err != nil {
+		return nil, fmt.Errorf("list the origins of %s:%s: %w", repo, tag, err)
+	}
+	return all, nil
+}

@@ -15,6 +15,8 @@ type PastSync struct {
 // RollbackRequest asks for a rollback.
 type RollbackRequest struct {
 	DryRun bool `json:"dryRun,omitempty"` // only list what would be done
+	// Force brings back a catalog too that offers bundles whose images are gone.
+	Force bool `json:"force,omitempty"`
 }
 
 // Rollback is what a rollback did to tags.
