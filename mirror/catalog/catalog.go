@@ -64,6 +64,7 @@ type Catalog struct {
 	source Source
 	layers []digest.Digest // of the first image that has the catalog
 	caches []string        // of all images of the index
+	room   func() error    // returns an error once no more files are to be written
 }
 
 // Load reads the catalog in the image that ref names, with its files in a directory below dir.
@@ -84,7 +85,7 @@ func Load(ctx context.Context, source Source, ref, dir string) (*operator.Index,
 // Find finds the catalog of the image that ref names: of an index, that of the first image whose
 // label names a directory. An image without the label is an error.
 func Find(ctx context.Context, source Source, ref string) (*Catalog, error) {
-	f := &finder{source: source, found: &Catalog{source: source}}
+	f := &finder{source: source, found: &Catalog{source: source, room: func() error { return nil }}}
 	desc, body, err := source.Manifest(ctx, ref)
 	if err != nil {
 		return nil, err

@@ -113,6 +113,7 @@ func (c *Collector) Collect(ctx context.Context, p *plan.Plan) error {
 			return ctx.Err()
 		}
 		if err != nil {
+			e.discardDamaged(ctx)
 			p.Failures = append(p.Failures, plan.Failed(e.image, err))
 			continue
 		}
@@ -137,6 +138,7 @@ func (c *Collector) Build(ctx context.Context, p *plan.Plan) ([]Made, error) {
 			return nil, ctx.Err()
 		}
 		if err != nil {
+			e.discardDamaged(ctx)
 			p.Failures = append(p.Failures, plan.Failed(e.image, err))
 			continue
 		}

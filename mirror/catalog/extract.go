@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -20,17 +19,23 @@ import (
 const filesDir = "catalog-files"
 
 // Extract writes the files of the catalog to a directory below parent that has its digest in its
-// name, and returns that. Files that are there were written whole, and nothing is read.
+// name, and returns that. Files that are there were written whole: if none is missing and none has
+// another size, nothing is read.
 //
 // The name is not the one that oc-mirror has, which leaves half of a catalog there when it is
 // interrupted, and takes it for whole afterwards.
 func (c *Catalog) Extract(ctx context.Context, parent string) (dir string, err error) {
 	dir = filepath.Join(parent, c.Digest.Encoded(), filesDir)
 	if info, err := os.Stat(dir); err == nil && info.IsDir() {
-		return dir, nil
+		if ok, err := intact(ctx, dir, false); ok || err != nil {
+			return dir, err
+		}
 	}
 	next := dir + ".next"
-	if err := errors.Join(os.RemoveAll(next), os.MkdirAll(next, 0o755)); err != nil {
+	if err := errors.Join(c.room(), discard(dir), os.RemoveAll(next)); err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(next, 0o755); err != nil {
 		return "", err
 	}
 	defer os.RemoveAll(next)
@@ -38,9 +43,9 @@ func (c *Catalog) Extract(ctx context.Context, parent string) (dir string, err e
 	if err != nil {
 		return "", err
 	}
-	err = layers.Extract(ctx, c.source, c.layers, c.Directory, root)
+	err = layers.Extract(ctx, c.source, c.layers, c.Directory, root, c.room)
 	if err == nil {
-		err = c.whole(root)
+		err = c.whole(ctx, root, dir)
 	}
 	if err = errors.Join(err, root.Close()); err != nil {
 		return "", fmt.Errorf("extract the catalog of image %s: %w", c.Digest, err)
@@ -48,19 +53,15 @@ func (c *Catalog) Extract(ctx context.Context, parent string) (dir string, err e
 	return dir, os.Rename(next, dir)
 }
 
-// whole returns an error if there are no files, and syncs those that there are.
-func (c *Catalog) whole(root *os.Root) error {
-	files := 0
-	err := fs.WalkDir(root.FS(), ".", func(_ string, e fs.DirEntry, err error) error {
-		if err != nil || !e.Type().IsRegular() {
-			return err
-		}
-		files++
-		return nil
-	})
-	if err == nil && files == 0 {
+// whole returns an error if there are no files, lists those that there are for dir, and syncs them.
+func (c *Catalog) whole(ctx context.Context, root *os.Root, dir string) error {
+	all, err := sumUp(ctx, root.FS(), true)
+	if err == nil && len(all) == 0 {
 		err = hint.New(fmt.Errorf("its directory %s has no files", c.Directory),
 			"tell the publisher of the catalog; opm render IMAGE shows what it has")
+	}
+	if err == nil {
+		err = keepSums(all, dir)
 	}
 	if err != nil {
 		return err

@@ -23,6 +23,8 @@ type View struct {
 	Filter imageset.Operator
 	// Dir keeps the files of catalogs, by their digests.
 	Dir string
+	// Room returns an error once no more is to be written to Dir. nil: it has room for all.
+	Room func() error
 	// Lacking returns those of some images that are not there, with the reasons.
 	Lacking func(ctx context.Context, images []string) (map[string]string, error)
 }
@@ -39,6 +41,7 @@ type Viewed struct {
 	Warnings []string
 
 	catalog   *Catalog
+	dir       string // of the files of the catalog
 	content   fs.FS
 	selection *operator.Selection // nil: nothing is whole
 	asIs      bool
@@ -50,16 +53,28 @@ type LeftOut struct{ Package, Bundle, Reason string }
 
 // Of returns the view of the catalog in the image that ref names. A package that cannot be selected, or
 // for which OLM would refuse the whole catalog, is left out. An error means that there is none that the
-// filter can mean. That nothing is whole is no error: the view is empty then.
+// filter can mean, or is ErrDamaged. That nothing is whole is no error: the view is empty then.
 func (v View) Of(ctx context.Context, source Source, ref string) (*Viewed, error) {
 	c, err := Find(ctx, source, ref)
 	if err != nil {
 		return nil, err
 	}
+	if v.Room != nil {
+		c.room = v.Room
+	}
 	dir, err := c.Extract(ctx, v.Dir)
 	if err != nil {
 		return nil, err
 	}
+	made, err := v.of(ctx, c, dir)
+	if err != nil && ctx.Err() == nil {
+		err = errors.Join(discardDamaged(ctx, dir), err)
+	}
+	return made, err
+}
+
+// of returns the view of a catalog whose files are in dir.
+func (v View) of(ctx context.Context, c *Catalog, dir string) (*Viewed, error) {
 	index, content, err := readFiles(ctx, dir)
 	if err != nil {
 		return nil, err
@@ -73,7 +88,7 @@ func (v View) Of(ctx context.Context, source Source, ref string) (*Viewed, error
 	if err != nil {
 		return nil, err
 	}
-	made := &Viewed{Original: c.Digest, catalog: c, content: content}
+	made := &Viewed{Original: c.Digest, catalog: c, dir: dir, content: content}
 	if err := v.choosePresent(left, index, wanted, lacking, made); err != nil {
 		return nil, err
 	}
@@ -174,10 +189,14 @@ func leftOut(wanted, present *operator.Selection, lacking map[operator.Bundle]st
 }
 
 // Image makes the image of the view, with what is made of it in dir. It returns the source to copy it
-// from, and its digest. A whole catalog, of which nothing lacks, is its original.
+// from, and its digest. A whole catalog, of which nothing lacks, is its original. ErrDamaged means that
+// the view is to be made again.
 func (v *Viewed) Image(ctx context.Context, dir string) (Source, digest.Digest, error) {
 	if v.asIs {
 		return v.catalog.source, v.Original, nil
+	}
+	if err := discardDamaged(ctx, v.dir); err != nil {
+		return nil, "", err
 	}
 	var files []operator.File
 	if v.selection != nil {

@@ -3,6 +3,7 @@ package catalog_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -102,11 +103,33 @@ func TestView_imagesAreReadOnce(t *testing.T) {
 		t.Errorf("a damaged list of images is believed: left out %+v", v.LeftOut)
 	}
 	content := filepath.Join(filepath.Dir(files[0]), "catalog-files", "sample-logging", "catalog.json")
-	if err := os.Remove(content); err != nil {
-		t.Fatal(err)
-	}
+	scramble(t, content)
 	if v := view(dir, whole, "sample-logging-bundle"); len(v.LeftOut) != 3 {
 		t.Errorf("from the list of images: left out %+v", v.LeftOut)
+	}
+}
+
+// scramble puts other bytes into a file, as many as it has.
+func scramble(t *testing.T, name string) {
+	t.Helper()
+	info, err := os.Stat(name)
+	if err == nil {
+		err = os.WriteFile(name, bytes.Repeat([]byte("x"), int(info.Size())), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestView_room(t *testing.T) {
+	full := errors.New("the disk is full")
+	v := catalog.View{Dir: t.TempDir(), Lacking: without(), Filter: named("sample-database"), Room: func() error { return full }}
+	source := samples(t, sample.CatalogRepository)
+	if _, err := v.Of(t.Context(), source, sample.CatalogTag); !errors.Is(err, full) {
+		t.Errorf("error %v", err)
+	}
+	if all, err := os.ReadDir(v.Dir); err != nil || len(all) > 0 {
+		t.Errorf("there is %v, %v", all, err)
 	}
 }
 

@@ -212,6 +212,14 @@ func (e *entry) used() map[string]digest.Digest {
 	return used
 }
 
+// discardDamaged removes what the workspace has of the catalog's files if they are damaged, so that the
+// next run reads them anew.
+func (e *entry) discardDamaged(ctx context.Context) {
+	if e.catalog != nil && !e.plain {
+		_ = discardDamaged(ctx, e.path(e.digest().Encoded(), filesDir)) // an error of its own has been reported
+	}
+}
+
 // use notes that the reference of the entry means its catalog, and removes those that none means
 // any more.
 func (e *entry) use() error {

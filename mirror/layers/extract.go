@@ -23,13 +23,14 @@ type Source interface {
 
 // Extract writes the directory dir of an image with these layers, from the bottom to the top, to
 // root, which is empty. Directories get mode 0755 and files 0644, of the user that runs this.
-// Devices are left out. An image without the directory leaves root empty.
-func Extract(ctx context.Context, source Source, layers []digest.Digest, dir string, root *os.Root) error {
+// Devices are left out. An image without the directory leaves root empty. Extract ends with the error
+// that room returns, which is called often while files are written.
+func Extract(ctx context.Context, source Source, layers []digest.Digest, dir string, root *os.Root, room func() error) error {
 	dir, err := clean(dir)
 	if err != nil {
 		return fmt.Errorf("directory %q: %w", dir, err)
 	}
-	x := &extraction{dir: dir, root: root}
+	x := &extraction{dir: dir, root: root, room: room}
 	for _, d := range layers {
 		body, _, err := source.Blob(ctx, d)
 		if err != nil {
@@ -57,6 +58,39 @@ type extraction struct {
 
 	files int
 	bytes int64
+	room  func() error
+	asked int64 // bytes and entries written when room was asked last
+}
+
+// Units of what is written between two calls of room: an entry takes a block at least.
+const (
+	roomStep  = 1 << 20
+	blockSize = 4 << 10
+)
+
+// grow is called when bytes or an entry are about to be written.
+func (x *extraction) grow() error {
+	if written := x.bytes + int64(x.files)*blockSize; written-x.asked >= roomStep {
+		x.asked = written
+		return x.room()
+	}
+	return nil
+}
+
+// sized counts the bytes of an extraction, and ends it at its bounds.
+type sized struct {
+	*extraction
+	to io.Writer
+}
+
+func (s sized) Write(p []byte) (int, error) {
+	if s.bytes += int64(len(p)); s.bytes > limits.extracted {
+		return 0, fmt.Errorf("%s has more than %d bytes: %w", s.dir, limits.extracted, errLimit)
+	}
+	if err := s.grow(); err != nil {
+		return 0, err
+	}
+	return s.to.Write(p)
 }
 
 func (x *extraction) apply(e Entry, content io.Reader) error {
@@ -69,6 +103,9 @@ func (x *extraction) apply(e Entry, content io.Reader) error {
 	}
 	if x.files++; x.files > limits.files {
 		return fmt.Errorf("%s has more than %d entries: %w", x.dir, limits.files, errLimit)
+	}
+	if err := x.grow(); err != nil {
+		return err
 	}
 	switch e.Kind {
 	case Whiteout, Opaque:
@@ -183,10 +220,7 @@ func (x *extraction) file(name string, content io.Reader) error {
 	if err != nil {
 		return err
 	}
-	n, err := io.Copy(f, io.LimitReader(content, limits.extracted-x.bytes+1))
-	if x.bytes += n; x.bytes > limits.extracted {
-		err = fmt.Errorf("%s has more than %d bytes: %w", x.dir, limits.extracted, errLimit)
-	}
+	_, err = io.Copy(sized{x, f}, content)
 	return errors.Join(err, f.Close())
 }
 

@@ -58,11 +58,12 @@ const (
 )
 
 // limits bound one layer, and the files of a directory that is extracted. A real layer has up to
-// some 100,000 entries and 5 GB; a catalog has 1 GB.
+// some 100,000 entries and 5 GB; a catalog has 1 GB. The bytes of a directory are few, since a layer of
+// some megabytes can unpack to thousands of times as many.
 var limits = struct {
 	entries, name, files int
 	bytes, extracted     int64
-}{entries: 2_000_000, name: 4096, files: 500_000, bytes: 64 << 30, extracted: 16 << 30}
+}{entries: 2_000_000, name: 4096, files: 500_000, bytes: 64 << 30, extracted: 4 << 30}
 
 // errLimit is in the chain of the error of a layer that is larger than a real one.
 var errLimit = errors.New("no layer of a real image has that much")

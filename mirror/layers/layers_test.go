@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"maps"
@@ -82,7 +83,7 @@ func extract(t *testing.T, dir string, layers ...[]entry) (map[string]string, er
 		names = append(names, digest.FromBytes(data))
 		all[names[n]] = data
 	}
-	if err := Extract(t.Context(), all, names, dir, root); err != nil {
+	if err := Extract(t.Context(), all, names, dir, root, func() error { return nil }); err != nil {
 		return nil, err
 	}
 	files := map[string]string{}
@@ -219,6 +220,39 @@ func TestExtract_limits(t *testing.T) {
 				t.Errorf("error %v, want %s", err, tc.want)
 			}
 		})
+	}
+}
+
+// TestExtract_room has a small layer that unpacks to much, in one file and in many.
+func TestExtract_room(t *testing.T) {
+	full := errors.New("full")
+	many := []entry{}
+	for n := range 5000 {
+		many = append(many, entry{name: fmt.Sprintf("configs/%d/", n)})
+	}
+	for name, entries := range map[string][]entry{"one": {{"configs/a", strings.Repeat(" ", 50<<20), 0}}, "many": many} {
+		layer := pack(t, "gzip", entries...)
+		root, err := os.OpenRoot(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked := 0
+		err = Extract(t.Context(), image{"sha256:a": layer}, []digest.Digest{"sha256:a"}, "configs", root, func() error {
+			if asked++; asked == 3 {
+				return full
+			}
+			return nil
+		})
+		if !errors.Is(err, full) {
+			t.Errorf("%s: error %v after %d", name, err, asked)
+		}
+		if info, err := root.Stat("a"); err == nil && info.Size() > 4<<20 {
+			t.Errorf("%d bytes were written", info.Size())
+		}
+		if all, err := fs.ReadDir(root.FS(), "."); err != nil || len(all) > 1000 {
+			t.Errorf("%d directories were made, %v", len(all), err)
+		}
+		_ = root.Close()
 	}
 }
 

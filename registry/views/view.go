@@ -2,6 +2,7 @@ package views
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -67,6 +68,10 @@ func (v *view) follow(ctx context.Context, present *mirror.Present) api.CatalogV
 	}
 	next.View.Packages = append([]string{}, next.View.Packages...)
 	err := v.update(ctx, present, &next)
+	if errors.Is(err, catalog.ErrDamaged) {
+		v.log.Warn("what was kept of the original is damaged and is read anew", "error", err)
+		err = v.update(ctx, present, &next)
+	}
 	if ctx.Err() != nil {
 		return next.View
 	}
@@ -94,12 +99,7 @@ func (v *view) update(ctx context.Context, present *mirror.Present, n *note) err
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(filepath.Join(v.dir, from.digest.Encoded())); err != nil {
-		if err := v.store.CheckSpace(); err != nil { // it is to be unpacked first
-			return err
-		}
-	}
-	viewed, err := catalog.View{Filter: filter, Dir: v.dir, Lacking: present.Lacking}.Of(ctx, from.source, from.digest.String())
+	viewed, err := catalog.View{Filter: filter, Dir: v.dir, Lacking: present.Lacking, Room: v.store.CheckSpace}.Of(ctx, from.source, from.digest.String())
 	if err != nil {
 		return err
 	}
@@ -158,7 +158,9 @@ func (v *view) bring(ctx context.Context, last note, next *note, viewed *catalog
 	if err == nil && !known {
 		dir := filepath.Join(v.dir, from.digest.Encoded(), "view")
 		defer os.RemoveAll(dir)
-		s.source, s.digest, err = viewed.Image(ctx, dir)
+		if err = v.store.CheckSpace(); err == nil {
+			s.source, s.digest, err = viewed.Image(ctx, dir)
+		}
 	}
 	if err == nil && (s.digest != now || kept != from.digest) {
 		err = v.show(ctx, s, v.reason(last, next, now))
