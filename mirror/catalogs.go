@@ -19,6 +19,9 @@ func (e *engine) newCatalogs() *catalog.Collector {
 		V1:   e.o.Config.V1 && !e.o.ToArchive, // archives are those of version 2
 		Open: func(ref imageset.Reference) (catalog.Source, error) { return e.sources.source(ref) },
 	}
+	if e.v1 != nil {
+		c.OfV1, c.Placed = append([]catalog.OfV1{}, e.o.ArchiveV1.Catalogs...), func(pulled string) *plan.Image { return e.v1.named[pulled] }
+	}
 	if !e.o.ToArchive {
 		c.Before, c.There = e.offered, e.stillThere
 	}

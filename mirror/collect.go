@@ -30,13 +30,20 @@ type section struct {
 }
 
 func (e *engine) releases() *release.Collector {
-	return &release.Collector{
+	c := &release.Collector{
 		Config: e.o.Config, Graph: e.o.Graph, Images: e.sources, Files: files{e.workspace, e.o.Documents},
 		Offline: e.o.Documents != nil, Signatures: e.releaseSignatures(), Repository: e.repository,
 	}
+	if e.v1 != nil {
+		c.OfV1 = e.v1.payloads()
+	}
+	return c
 }
 
 func (e *engine) sections(releases *release.Collector) []section {
+	if e.v1 != nil {
+		return []section{{plan.Release, releases}, {plan.Graph, &graphImage{e}}, {plan.OperatorCatalog, e.catalogs}, {plan.Generic, e.v1}}
+	}
 	return []section{
 		{plan.Release, releases},
 		{plan.Graph, &graphImage{e}},

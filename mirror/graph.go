@@ -51,7 +51,7 @@ func (g *graphImage) Collect(ctx context.Context, p *plan.Plan) error {
 
 // image returns the image, nil if there is none in the image set.
 func (g *graphImage) image() *plan.Image {
-	if !g.o.Config.Mirror.Platform.Graph {
+	if !g.o.Config.Mirror.Platform.Graph && !g.hasDataV1() {
 		return nil
 	}
 	return &plan.Image{
@@ -68,6 +68,9 @@ func madeHere(i *plan.Image) bool {
 
 // find makes the image, or finds it in the archive, or beside the releases of an enclave.
 func (g *graphImage) find(ctx context.Context, p *plan.Plan, image *plan.Image) error {
+	if g.v1 != nil {
+		return g.ofV1(ctx, image)
+	}
 	if g.o.Documents != nil {
 		err := g.sources.Read(ctx, image)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -96,10 +99,6 @@ func (g *graphImage) find(ctx context.Context, p *plan.Plan, image *plan.Image) 
 
 // make makes the image of graph data.
 func (g *graphImage) make(ctx context.Context, image *plan.Image, data []byte) error {
-	layer, err := updategraph.DataLayer(data)
-	if err != nil {
-		return err
-	}
 	base, err := imageset.ParseReference(graphBase)
 	if err != nil {
 		return err
@@ -108,11 +107,20 @@ func (g *graphImage) make(ctx context.Context, image *plan.Image, data []byte) e
 	if err != nil {
 		return err
 	}
+	return g.makeOf(ctx, image, data, base, source)
+}
+
+// makeOf makes the image of graph data and a base.
+func (g *graphImage) makeOf(ctx context.Context, image *plan.Image, data []byte, base imageset.Reference, source Source) error {
+	layer, err := updategraph.DataLayer(data)
+	if err != nil {
+		return err
+	}
 	made, err := rebuild.Make(ctx, source, base.Ref(), g.workspace.path(graphMade), rebuild.Change{
 		Layer: func(w io.Writer) error { _, err := w.Write(layer); return err }, Cmd: updategraph.DataCommand(), Reason: "graph data of the update service", Tag: graphTag,
 	})
 	if err != nil {
-		return fmt.Errorf("the graph image is made of %s: %w", graphBase, err)
+		return fmt.Errorf("the graph image is made of %s: %w", base, err)
 	}
 	g.sources.add(image.Reference, made)
 	return g.sources.Read(ctx, image)
@@ -141,4 +149,35 @@ func (g *graphImage) ofEnclave(ctx context.Context, p *plan.Plan, image *plan.Im
 	}
 	return hint.New(fmt.Errorf("there is no graph image: the update service has no data (%w), no %s is beside the releases, and the workspace has none", absent, graphRepository),
 		"mirror with platform.graph: true into this enclave first, or leave platform.graph out")
+}
+
+// graphBaseV1 is the image that version 1 makes the graph image of. Its archives have that.
+const graphBaseV1 = "registry.access.redhat.com/ubi8/ubi-micro"
+
+// hasDataV1 reports whether an archive of version 1 has graph data.
+func (g *graphImage) hasDataV1() bool {
+	if g.v1 == nil {
+		return false
+	}
+	_, err := g.o.Documents.Read(graphData)
+	return err == nil
+}
+
+// ofV1 makes the image of what an archive of version 1 has.
+func (g *graphImage) ofV1(ctx context.Context, image *plan.Image) error {
+	data, err := g.o.Documents.Read(graphData)
+	if err != nil {
+		return hint.New(fmt.Errorf("the archive has no graph data: %w", err), "leave platform.graph out of -c, or make an archive with it")
+	}
+	for _, base := range append(g.v1.images, g.v1.past...) {
+		if base.Reference.Name() != graphBaseV1 {
+			continue
+		}
+		source, err := g.sources.source(base.Reference)
+		if err != nil {
+			return err
+		}
+		return g.makeOf(ctx, image, data, base.Reference, continued{source, g.v1, base.Repository})
+	}
+	return fmt.Errorf("the archive has no image %s, of which the graph image is made", graphBaseV1)
 }

@@ -69,6 +69,8 @@ type Options struct {
 		Read(name string) ([]byte, error)
 		List(dir string) ([]string, error)
 	}
+	// ArchiveV1 is set if the archive is one of oc-mirror v1 that is published.
+	ArchiveV1 *ArchiveV1
 	// OnlyThisRun writes cluster resources for the images of this run. Else they are for all that
 	// the workspace has mirrored to the registry.
 	OnlyThisRun bool
@@ -260,6 +262,7 @@ type engine struct {
 	starts    starts // what the plan begins with
 	// sourceNames are the names of CatalogSources, by the destinations of their catalogs.
 	sourceNames map[string]string
+	v1          *archivedV1 // nil: no archive of version 1 is published
 }
 
 // lock keeps other runs out of the workspace until unlock. Nothing is written for a configuration
@@ -297,6 +300,11 @@ func newEngine(o Options) (*engine, error) {
 		o.Events = func(Event) {}
 	}
 	e := &engine{o: o, sources: newReader(o.Open), workspace: workspace{o.Workspace}}
+	if o.ArchiveV1 != nil {
+		if err := e.publishV1(); err != nil {
+			return nil, err
+		}
+	}
 	e.catalogs = e.newCatalogs()
 	return e, nil
 }

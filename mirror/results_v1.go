@@ -66,16 +66,18 @@ func (e *engine) mappingV1(images []*plan.Image) []byte {
 	return []byte(strings.Join(slices.Compact(lines), ""))
 }
 
+// chartsDir is where a workspace has charts.
+const chartsDir = "helm/charts"
+
 // chartsOfRun returns the charts that the workspace has.
 func (e *engine) chartsOfRun() (files []resources.File) {
-	const dir = "helm/charts"
-	names, err := e.workspace.List(dir)
+	names, err := e.workspace.List(chartsDir)
 	for _, name := range names {
 		var data []byte
 		if !strings.HasSuffix(name, ".tgz") {
 			continue
 		}
-		if data, err = e.workspace.Read(dir + "/" + name); err == nil {
+		if data, err = e.workspace.Read(chartsDir + "/" + name); err == nil {
 			files = append(files, resources.File{Name: "charts/" + name, Data: data})
 		}
 	}

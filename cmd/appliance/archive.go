@@ -13,14 +13,9 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/archive"
+	"github.com/mirror-appliance/appliance/mirror/catalog"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 )
-
-// archiveV1 is what archives of version 1 say of themselves.
-type archiveV1 struct {
-	metadata  []byte
-	sequences []int
-}
 
 // archiveOptions are the flags of a mirror to or from archives.
 type archiveOptions struct {
@@ -29,7 +24,8 @@ type archiveOptions struct {
 	have    string
 	strict  bool
 	partial bool
-	v1      archiveV1
+	v1      archive.V1
+	ownSet  bool  // the image set is that of the archive
 	size    int64 // GiB of a file of the archive; 0: that of the image set
 }
 
@@ -163,7 +159,12 @@ func (o *archiveOptions) fromArchives(ctx context.Context, run *mirror.Options) 
 			a.Alias(ref.Name()+":"+ref.Tag, cmp.Or(i.TargetRepo, ref.DestinationPath()), cmp.Or(i.TargetTag, ref.DestinationTag()))
 		}
 	}
-	o.v1.metadata, o.v1.sequences = a.V1()
+	if o.v1 = a.V1(); run.Config.V1 && o.v1.Metadata != nil {
+		run.ArchiveV1 = &mirror.ArchiveV1{Given: !o.ownSet, Images: o.v1.Images, Past: o.v1.Past}
+		for _, c := range o.v1.Catalogs {
+			run.ArchiveV1.Catalogs = append(run.ArchiveV1.Catalogs, catalog.OfV1(c))
+		}
+	}
 	run.Documents, run.Workspace = a, cmp.Or(run.Workspace, dirs[0])
 	run.Open = func(ref imageset.Reference) (mirror.Source, error) { return a.Repository(ref.Name(), ref.Path), nil }
 	return a.Close, nil

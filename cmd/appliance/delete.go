@@ -228,6 +228,15 @@ func (o *mirrorOptions) holds(destination string, keys authn.Keychain, run *mirr
 		}
 		return at.Manifest(ctx, repo, ref)
 	}
+	if run.ArchiveV1 != nil {
+		run.ArchiveV1.Blob = func(ctx context.Context, repo string, d digest.Digest) (io.ReadCloser, int64, error) {
+			at, err := open()
+			if err != nil {
+				return nil, 0, err
+			}
+			return at.Blob(ctx, repo, d)
+		}
+	}
 	return func() {
 		if opened != nil {
 			opened.registries.Close()

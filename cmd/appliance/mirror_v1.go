@@ -112,7 +112,7 @@ func (o *mirrorOptions) imageSetOfArchive(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.Close()) }()
-	raw, _ := a.V1()
+	raw := a.V1().Metadata
 	if raw == nil {
 		return hint.New(errors.New("the archive does not have its image set: it is not one of oc-mirror v1"), "-c FILE, with the image set that the archive was made of")
 	}
@@ -124,6 +124,7 @@ func (o *mirrorOptions) imageSetOfArchive(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	o.ownSet = true
 	o.config = "mirror-" + of.UID.String()
 	o.set.config, err = imageset.ParseV1(o.config, text)
 	return err

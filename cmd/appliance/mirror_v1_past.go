@@ -58,7 +58,7 @@ func (o *mirrorOptions) goOn(ctx context.Context, argument string, keys authn.Ke
 	toRegistry := !strings.HasPrefix(argument, "file://")
 	stored := o.set.v1 && run.Config.Storage.IsSet() && len(o.from) == 0
 	var at *pruner
-	published := o.set.v1 && len(o.v1.metadata) > 0
+	published := o.set.v1 && o.v1.Metadata != nil
 	if toRegistry && (o.prune || stored || published) {
 		if at, err = open(run.Registry, false); err != nil {
 			return past, done, err
@@ -111,12 +111,12 @@ func storeV1(s imageset.Storage, open func(registry string, insecure bool) (*pru
 // publish checks that archives follow the last one at their destination, which has the metadata of the newest
 // after the run. What is for a single use is not remembered.
 func (o *mirrorOptions) publish(ctx context.Context, at *pruner, repository string) (past pastV1, err error) {
-	of, err := metadata.Parse(o.v1.metadata)
+	of, err := metadata.Parse(o.v1.Metadata)
 	if err != nil || of.SingleUse {
 		return past, err
 	}
 	there := metadata.Image{Registry: at, Repository: repository, Tag: of.UID.String()}
-	if err := o.checkSequence(ctx, o.v1.sequences, there); err != nil {
+	if err := o.checkSequence(ctx, o.v1.Sequences, there); err != nil {
 		return past, fmt.Errorf("error during publishing, %w", err)
 	}
 	return pastV1{[]metadata.Store{there}, of}, nil

@@ -71,7 +71,8 @@ func archiveOfV1(t *testing.T, sequence int) (manifest string) {
 	manifest = fmt.Sprintf(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":%q,"size":%d},`+
 		`"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":%q,"size":%d}]}`, d(config), len(config), d(layer), len(layer))
 	metadata := fmt.Sprintf(`{"kind":"Metadata","apiVersion":"mirror.openshift.io/v1alpha2","uid":"b8d4c0f6-0d4e-4a3c-9d55-4fb6cb0b1f5c","singleUse":false,"pastMirror":{"timestamp":1,"sequence":%d,`+
-		`"mirror":{"platform":{},"additionalImages":[{"name":"registry.example.com/ns/app"}],"helm":{}}}}`, sequence)
+		`"mirror":{"platform":{},"additionalImages":[{"name":"registry.example.com/ns/app"}],"helm":{}},"associations":[%[2]s]},"pastAssociations":[%[2]s]}`, sequence,
+		fmt.Sprintf(`{"name":"registry.example.com/ns/app@%[1]s","path":"ns/app","id":%[1]q,"tagSymlink":"latest","type":"generic"}`, d(manifest)))
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for name, text := range map[string]string{"publish/.metadata.json": metadata, "v2/ns/app/manifests/" + d(manifest): manifest,

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
 // Description is what archives have, and what is wrong with them.
@@ -70,6 +72,9 @@ func (p *part) described() Described {
 	for _, name := range slices.Sorted(maps.Keys(p.tags)) {
 		i := strings.LastIndexByte(name, ':')
 		d.Images = append(d.Images, Image{Repository: name[:i], Tag: name[i+1:], Digest: p.tags[name]})
+	}
+	for _, c := range p.catalogsV1() {
+		d.Images = append(d.Images, Image{Type: string(plan.OperatorCatalog), Origin: c.Name, Reference: c.Name, Repository: c.Repository, Tag: c.Tag, Digest: c.Root})
 	}
 	return d
 }

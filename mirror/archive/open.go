@@ -39,6 +39,7 @@ type Archive struct {
 type document struct {
 	span
 	digest digest.Digest // "" in oc-mirror's archives
+	made   []byte        // the content of one that is no entry, but made of one
 }
 
 // Open opens the archives in some directories. A chunk that is missing, damaged or of another
@@ -105,6 +106,7 @@ func open(ctx context.Context, paths []string, partial bool) (_ *Archive, proble
 		problems = append(problems, p.index(ctx, partial)...)
 		a.merge(p)
 	}
+	problems = append(problems, ofOneV1(a.parts)...)
 	return a, problems, nil
 }
 
@@ -212,7 +214,10 @@ func (a *Archive) merge(p *part) {
 		a.blobs[d] = at
 	}
 	for name, at := range p.documents {
-		a.documents[name] = document{at, p.digests[name]}
+		a.documents[name] = document{span: at, digest: p.digests[name]}
+	}
+	for name, data := range p.made {
+		a.documents[name] = document{made: data}
 	}
 	for name, d := range p.tags {
 		a.tags[name] = d

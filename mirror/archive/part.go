@@ -8,9 +8,11 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/mirror/metadata"
 )
 
 // part is one of the archives that are read.
@@ -28,7 +30,14 @@ type part struct {
 	digests   map[string]digest.Digest // of documents, by name
 	tags      map[string]digest.Digest
 	origins   map[string]digest.Digest // of version 1: by the name at the source
-	metadata  []byte                   // of version 1
+
+	// Of version 1.
+	metadata []byte
+	uid      uuid.UUID
+	images   []metadata.Association // that it has
+	past     []metadata.Association // that it has, or one before it
+	catalogs map[string]*catalogV1  // by their directories
+	made     map[string][]byte      // documents that are made of others
 }
 
 // key stands for the name of an entry: an archive can have millions.
@@ -50,6 +59,7 @@ func newPart(id string) *part {
 		id: id, chunks: map[int]*chunkFile{}, seen: map[key]located{}, blobs: map[digest.Digest]span{},
 		missing: map[digest.Digest]int{}, documents: map[string]span{},
 		digests: map[string]digest.Digest{}, tags: map[string]digest.Digest{}, origins: map[string]digest.Digest{},
+		catalogs: map[string]*catalogV1{}, made: map[string][]byte{},
 	}
 }
 
@@ -124,6 +134,11 @@ func (p *part) index(ctx context.Context, partial bool) (problems []error) {
 	}
 	if len(missing) > 0 {
 		problems = append(problems, p.lacks(missing))
+	}
+	for _, c := range p.catalogs {
+		if err := c.open(p); err != nil {
+			problems = append(problems, err)
+		}
 	}
 	if p.header != nil && len(problems) == 0 {
 		if err := p.compare(); err != nil {

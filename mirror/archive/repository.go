@@ -315,6 +315,9 @@ func (a *Archive) Read(name string) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("the archive has no document %s: %w", name, fs.ErrNotExist)
 	}
+	if at.made != nil {
+		return at.made, nil
+	}
 	data, err := at.read(maxDocument)
 	if err == nil && at.digest != "" && digest.FromBytes(data) != at.digest {
 		err = at.damaged("document %s has other content", name)

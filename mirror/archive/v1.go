@@ -5,20 +5,29 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/mirror/metadata"
 )
 
 // Names in an archive of oc-mirror v1. A manifest is a file with its digest as name, and a tag a
 // symbolic link to that.
 const (
-	blobsDirV1        = "blobs/"
 	repositoriesDirV1 = "v2/"
 	metadataV1        = "publish/.metadata.json"
+	graphDataV1       = "cincinnati/cincinnati-graph-data.tar.gz"
+)
+
+// Names of the documents that are in such an archive under names of its own.
+const (
+	graphData     = "graph-preparation/cincinnati-graph-data.tar.gz"
+	chartsDir     = "helm/charts/"
+	signaturesDir = "signatures/"
 )
 
 // chunkPatternV1 is the form of names of chunks: the sequence, from 1, and the number, from 0.
@@ -49,32 +58,25 @@ func (p *part) v1() int {
 	return 0
 }
 
-// metadata is what is read of the metadata of version 1.
-type metadata struct {
-	PastMirror struct {
-		Sequence     int           `json:"sequence"`
-		Associations []association `json:"associations"`
-	} `json:"pastMirror"`
-	PastAssociations []association `json:"pastAssociations"`
-}
-
-// association is the digest that an image had at its source.
-type association struct {
-	Name string        `json:"name"`
-	ID   digest.Digest `json:"id"`
-}
-
-// visitV1 notes an entry of version 1. What has no meaning here, such as its cache of catalogs, is
-// passed over.
+// visitV1 notes an entry of version 1. What has no meaning here, such as the cache of its catalogs,
+// is passed over.
 func (p *part) visitV1(name string, at span) error {
-	if name == metadataV1 {
+	dir, rest, _ := strings.Cut(name, "/")
+	switch {
+	case name == metadataV1:
 		return p.readMetadata(at)
-	}
-	if rest, ok := strings.CutPrefix(name, blobsDirV1); ok {
+	case name == graphDataV1:
+		p.documents[graphData] = at
+	case dir == "blobs":
 		if d := digest.Digest(rest); image.CheckDigest(d) == nil {
 			p.blobs[d] = at
 		}
-		return nil
+	case dir == "charts":
+		p.documents[chartsDir+rest] = at
+	case dir == "release-signatures":
+		return p.readSignatures(at)
+	case dir == "catalogs":
+		return p.visitCatalog(rest, at)
 	}
 	repository, ref, ok := manifestV1(name)
 	if !ok {
@@ -127,29 +129,78 @@ func (p *part) readMetadata(at span) error {
 		return err
 	}
 	p.metadata = data
-	var m metadata
+	var m metadata.Metadata
 	if err := json.Unmarshal(data, &m); err != nil {
 		return at.damaged("%s: %w", metadataV1, err)
 	}
 	if m.PastMirror.Sequence != at.sequence {
 		return at.damaged("%s says that it is of sequence %d", metadataV1, m.PastMirror.Sequence)
 	}
-	for _, list := range [][]association{m.PastAssociations, m.PastMirror.Associations} {
+	for _, list := range [][]metadata.Association{m.PastAssociations, m.PastMirror.Associations} {
 		for _, a := range list {
 			if image.CheckDigest(a.ID) == nil {
 				p.origins[a.Name] = a.ID
 			}
 		}
 	}
+	p.images, p.past, p.uid = m.PastMirror.Associations, m.PastAssociations, m.UID
 	return nil
 }
 
-// V1 returns the metadata of the newest archive of version 1, and the sequences of all; none for others.
-func (a *Archive) V1() (metadata []byte, sequences []int) {
-	for _, p := range a.parts {
-		if n := p.v1(); n > 0 {
-			metadata, sequences = p.metadata, append(sequences, n)
+// readSignatures reads the signatures of a release, which version 1 has as the ConfigMap of a
+// cluster. They are documents, as in other archives.
+func (p *part) readSignatures(at span) error {
+	data, err := at.read(maxDocument)
+	if err != nil {
+		return err
+	}
+	var m struct {
+		BinaryData map[string][]byte `json:"binaryData"`
+	}
+	if err := json.Unmarshal(data, &m); err != nil {
+		return at.damaged("a signature of a release: %w", err)
+	}
+	for key, raw := range m.BinaryData { // such as sha256-739469…-1
+		if n := strings.LastIndexByte(key, '-'); n > 0 {
+			p.made[signaturesDir+"v1."+key[n+1:]+"-"+key[:n]] = raw
 		}
 	}
-	return metadata, sequences
+	return nil
+}
+
+// V1 is what archives of version 1 publish.
+type V1 struct {
+	Metadata  []byte // of the newest; nil: no archive is of version 1
+	Sequences []int  // of all
+	// Images are those that were new when one of the archives was made, and Past all that the
+	// newest counts on: of several archives, only those are published.
+	Images, Past []metadata.Association
+	Catalogs     []CatalogV1 // of the newest, which has all of them
+}
+
+// V1 returns what archives of version 1 publish.
+func (a *Archive) V1() (v V1) {
+	for _, p := range a.parts {
+		if n := p.v1(); n > 0 {
+			v = V1{p.metadata, append(v.Sequences, n), append(v.Images, p.images...), p.past, p.catalogsV1()}
+		}
+	}
+	if len(v.Sequences) > 1 {
+		known := map[[2]string]bool{}
+		for _, i := range v.Past {
+			known[[2]string{i.Path, i.ID.String()}] = true
+		}
+		v.Images = slices.DeleteFunc(v.Images, func(i metadata.Association) bool { return !known[[2]string{i.Path, i.ID.String()}] })
+	}
+	return v
+}
+
+// ofOneV1 checks that archives of version 1 are of one image set.
+func ofOneV1(parts []*part) (problems []error) {
+	for i, p := range parts[:max(len(parts)-1, 0)] {
+		if next := parts[i+1]; p.v1() > 0 && next.v1() > 0 && p.uid != next.uid {
+			problems = append(problems, fmt.Errorf("%s is of another image set than %s: they have the uids %s and %s", next.any().path, p.any().path, next.uid, p.uid))
+		}
+	}
+	return problems
 }

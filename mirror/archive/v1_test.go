@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -100,6 +101,11 @@ func TestOpen_version1Refuses(t *testing.T) {
 		"metadata that is none":         {map[string][]entryV1{"mirror_seq1_000000.tar": {{name: "publish/.metadata.json", data: "["}}}, "publish/.metadata.json: "},
 		"a chunk that is missing":       {map[string][]entryV1{"mirror_seq1_000001.tar": {}}, "chunks are missing: mirror_seq1_000000.tar"},
 		"a sequence that is missing":    {map[string][]entryV1{"mirror_seq2_000000.tar": {metadataV1(2)}, "mirror_seq4_000000.tar": {metadataV1(4)}}, "invalid mirror sequence order, want 3, got 4"},
+		"a catalog without its image":   {map[string][]entryV1{"mirror_seq1_000000.tar": {metadataV1(1), {name: "catalogs/q.io/a/b/v1/index/index.json", data: "{}"}}}, "catalog q.io/a/b:v1 has no image"},
+		"a catalog without content":     {map[string][]entryV1{"mirror_seq1_000000.tar": {metadataV1(1), {name: "catalogs/q.io/a/b/v1/layout/index.json", data: "{}"}}}, "catalog q.io/a/b:v1 has no content"},
+		"a catalog of a bad name":       {map[string][]entryV1{"mirror_seq1_000000.tar": {metadataV1(1), {name: "catalogs/q.io/a b/v1/layout/index.json", data: "{}"}}}, `a catalog of the name "q.io/a b/v1"`},
+		"a catalog of no layout":        {map[string][]entryV1{"mirror_seq1_000000.tar": {metadataV1(1), {name: "catalogs/a/v1/index/index.json", data: "{}"}, {name: "catalogs/a/v1/layout/index.json", data: "x"}}}, "catalog a:v1: "},
+		"a signature of no ConfigMap":   {map[string][]entryV1{"mirror_seq1_000000.tar": {metadataV1(1), {name: "release-signatures/x.json", data: "["}}}, "a signature of a release: "},
 		"a link in an archive of ver 2": {map[string][]entryV1{"mirror_000001.tar": {{name: "v2/a/manifests/v1", target: d}}}, "is a link or a device"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -125,4 +131,49 @@ func TestOpen_version1Refuses(t *testing.T) {
 			t.Errorf("the newest is %s, %v", body, err)
 		}
 	})
+}
+
+// A catalog has the name and the place that version 1 publishes it at, and an image of one platform or of several.
+//
+// Spec: oc-mirror 9.2, 9.3.
+func TestArchive_catalogsOfVersion1(t *testing.T) {
+	d := digest.FromString("x")
+	one := `{"schemaVersion":2,"manifests":[{"mediaType":"m","digest":"` + d.String() + `","size":1}]}`
+	two := `{"schemaVersion":2,"manifests":[{"digest":"` + d.String() + `"},{"digest":"` + d.String() + `"}]}`
+	for name, tc := range map[string]struct {
+		dir, index string
+		want       archive.CatalogV1
+	}{
+		"by tag":                {"q.io:5000/a/b/v1", two, archive.CatalogV1{Name: "q.io:5000/a/b:v1", Repository: "a/b", Tag: "v1", Root: digest.FromString(two)}},
+		"by digest":             {"localhost/a/" + d.String(), two, archive.CatalogV1{Name: "localhost/a@" + d.String(), Repository: "a", Tag: d.Encoded()[:6], Root: digest.FromString(two)}},
+		"of a layout of a host": {"home/Me/cat/v1", one, archive.CatalogV1{Name: "home/me/cat:v1", Repository: "home/me/cat", Tag: "v1", Root: d}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			writeV1(t, filepath.Join(dir, "mirror_seq1_000000.tar"), metadataV1(1), entryV1{name: "catalogs/" + tc.dir + "/layout/index.json", data: tc.index},
+				entryV1{name: "catalogs/" + tc.dir + "/index/index.json", data: "content"}, entryV1{name: "catalogs/" + tc.dir + "/layout/blobs/sha256/" + d.Encoded(), data: "x"})
+			a, err := archive.Open(t.Context(), dir)
+			must(t, err)
+			defer a.Close()
+			all := a.V1().Catalogs
+			if len(all) != 1 {
+				t.Fatalf("the catalogs are %v", all)
+			}
+			got := all[0]
+			content, err := io.ReadAll(got.Index())
+			got.Index = nil
+			if fmt.Sprint(got) != fmt.Sprint(tc.want) || string(content) != "content" || err != nil {
+				t.Errorf("the catalog is %v with %s, %v\nwant %v", got, content, err, tc.want)
+			}
+			described, err := archive.Describe(t.Context(), dir)
+			if err != nil || len(described.Archives[0].Images) != 1 || described.Archives[0].Images[0].Reference != tc.want.Name {
+				t.Errorf("it is described as %+v, %v", described, err)
+			}
+			for _, d := range []digest.Digest{d, got.Root} {
+				if _, err := a.Repository("q.io/any", "any").Stat(t.Context(), d); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
 }

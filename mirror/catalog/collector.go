@@ -34,6 +34,11 @@ type Collector struct {
 	Follow bool
 	// V1 gives images that are named by digest alone the tags that oc-mirror v1 gives them.
 	V1 bool
+	// OfV1 are the catalogs of an archive of version 1, which are published all, whatever the configuration asks
+	// for; nil: what is read is another archive, or none.
+	OfV1 []OfV1
+	// Placed returns the image that an archive of version 1 has, or one before it had, for a reference. nil: none.
+	Placed func(pulled string) *plan.Image
 	// ToArchive names catalogs as an archive has them.
 	ToArchive bool
 	// Before returns what the catalog at a repository:tag of the destination offers, as far as that is
@@ -106,8 +111,7 @@ type Made struct {
 // read, or not filtered as it is asked for, is a failure of the plan and does not stop the others.
 func (c *Collector) Collect(ctx context.Context, p *plan.Plan) error {
 	c.entries = nil
-	for n := range c.Config.Mirror.Operators {
-		e := c.entry(n)
+	for _, e := range c.all() {
 		err := e.collect(ctx, p)
 		if ctx.Err() != nil {
 			return ctx.Err()

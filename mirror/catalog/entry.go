@@ -34,7 +34,8 @@ type entry struct {
 	content  fs.FS              // its files
 	index    *operator.Index
 	chosen   map[plan.Bundle]bool         // whose images were asked for
-	plain    bool                         // what is read is a directory of files, and no image
+	plain    bool                         // the content is that of a directory, or of an archive of version 1, and not of an image
+	v1       *OfV1                        // in the archive of version 1 that is read
 	starts   map[string]map[string]string // what its channels begin with
 	selected Offer                        // what is chosen; nil: it is that of an archive
 	failed   []string                     // packages that cannot be selected
@@ -80,6 +81,8 @@ func (e *entry) tag() string {
 		return e.ask.TargetTag
 	case e.local() && e.ref.Tag == "":
 		return "latest"
+	case e.V1 && e.ref.Tag == "":
+		return shortV1(e.ref.Digest)
 	}
 	return e.ref.Tag
 }
@@ -87,6 +90,9 @@ func (e *entry) tag() string {
 // find finds what is read of the catalog.
 func (e *entry) find(ctx context.Context) (err error) {
 	e.image.Reference, e.base = e.ref, e.ref
+	if e.OfV1 != nil {
+		return e.findInV1(ctx)
+	}
 	if e.Archive != nil {
 		return e.findInArchive(ctx)
 	}

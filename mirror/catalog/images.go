@@ -53,6 +53,11 @@ func (c *collecting) add(r operator.RelatedImage) {
 		c.plan.Warnings = append(c.plan.Warnings, r.Image+" has a tag and a digest: it is pulled by digest and pushed by tag")
 	}
 	image.Reference, image.Repository, image.Tag = ref, c.Repository(ref.Path), c.tagOf(ref)
+	if c.Placed != nil {
+		if as := c.Placed(ref.Pull()); as != nil {
+			image.Reference, image.Repository, image.Tag = as.Reference, as.Repository, as.Tag
+		}
+	}
 	c.images[ref.Pull()] = image
 	c.plan.Images = append(c.plan.Images, image)
 }
@@ -63,11 +68,15 @@ func (e *entry) tagOf(ref imageset.Reference) string {
 	case !e.V1 || ref.Tag != "" || ref.Digest == "":
 		return ref.DestinationTag()
 	case e.local():
-		const shown = 6 // digits of the digest
-		return ref.Digest.Encoded()[:shown]
+		return shortV1(ref.Digest)
 	}
+	return TagV1(ref.String())
+}
+
+// TagV1 returns the tag that version 1 gives an image of an operator that is named by digest.
+func TagV1(name string) string {
 	h := fnv.New32a()
-	_, _ = io.WriteString(h, ref.String()) // a hash does not fail
+	_, _ = io.WriteString(h, name) // a hash does not fail
 	return strconv.FormatUint(uint64(h.Sum32()), 16)
 }
 

@@ -163,8 +163,10 @@ func (e *entry) findHeld(ctx context.Context) (digest.Digest, error) {
 	}
 	used := e.used()
 	d, ok := used[e.ref.String()]
-	if !ok {
-		d, ok = used[ofArchive+e.ref.String()]
+	for _, name := range []string{e.ref.String(), e.ask.UniqueName()} { // the second is of version 1
+		if !ok {
+			d, ok = used[ofArchive+name]
+		}
 	}
 	if !ok {
 		return "", hint.New(fmt.Errorf("no run of this workspace has mirrored catalog %s", e.ask.Catalog),
@@ -227,10 +229,10 @@ func (e *entry) use() error {
 	if e.Archive != nil {
 		at = ofArchive + at
 	}
-	if used[at] == e.catalog.Digest {
+	if used[at] == e.digest() {
 		return nil
 	}
-	used[at] = e.catalog.Digest
+	used[at] = e.digest()
 	raw, err := json.Marshal(used)
 	if err != nil {
 		return err

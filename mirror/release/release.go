@@ -57,6 +57,9 @@ type Collector struct {
 	// Starts are the versions that the channels begin with, by channel, once Collect has returned: see
 	// imageset.Channel. A channel that is there whole is not among them.
 	Starts map[string]string
+	// OfV1 are the releases in an archive of version 1, which has no graph: they are collected, whatever the
+	// configuration asks for. nil: what is read is another archive, or none.
+	OfV1 []OfV1
 	// Offline reads graphs and signatures from Files, and asks no service.
 	Offline bool
 	// Repository returns the destination of a repository, below the prefix of the run.
@@ -97,6 +100,9 @@ func (c *Collector) fail(p *plan.Plan, payload *plan.Image, err error) {
 // payloads lists the payloads. A payload that several channels lead to is listed several times, as
 // any image that is asked for twice may be.
 func (c *Collector) payloads(ctx context.Context, p *plan.Plan) []*plan.Image {
+	if c.OfV1 != nil {
+		return c.payloadsV1()
+	}
 	platform := c.Config.Mirror.Platform
 	if platform.Release != "" {
 		payload, err := c.namedPayload(platform.Release)
