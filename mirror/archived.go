@@ -18,6 +18,9 @@ type planner interface {
 	Planned(ctx context.Context, p *plan.Plan) error
 }
 
+// lister is a destination that lists what it lacks of the plan, before it commits the rest.
+type lister interface{ Lacks(all []plan.Failure) }
+
 func announce(ctx context.Context, p *plan.Plan, dst Destination) error {
 	if d, ok := dst.(planner); ok {
 		return d.Planned(ctx, p)

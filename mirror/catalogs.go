@@ -125,7 +125,7 @@ func (x *execution) putOriginals(ctx context.Context) error {
 	if !x.o.ToArchive {
 		return nil
 	}
-	all, err := x.catalogs.Originals(ctx)
+	all, err := x.catalogs.Originals(ctx, func(i *plan.Image) bool { return x.failure(i) != nil })
 	if err != nil {
 		return err
 	}

@@ -29,9 +29,9 @@ import (
 //
 // A destination that takes few writers at once, such as an archive, has a method Writers, see
 // limited; one that wants to know where content comes from has a method Source, see sourceRecorder;
-// one that is to see the plan has a method Planned; one that serves cluster resources has a method
-// Origins, see originRecorder; one that may collect what is not tagged has a
-// method Keep, see keeper.
+// one that is to see the plan has a method Planned, and one that lists what failed of it Lacks; one
+// that serves cluster resources has a method Origins, see originRecorder; one that may collect what
+// is not tagged has a method Keep, see keeper.
 type Destination interface {
 	// Existing returns those of some blobs and manifests, both by the repository that they are for,
 	// that exist there and need not be put. They are kept from collection from then on, and the

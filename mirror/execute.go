@@ -230,6 +230,9 @@ func (x *execution) finish(ctx context.Context, p *plan.Plan) error {
 	if err := x.putOriginals(ctx); err != nil {
 		return err
 	}
+	if d, ok := x.dst.(lister); ok {
+		d.Lacks(x.failures(p))
+	}
 	if err := x.repeat(ctx, "commit", func() error { return x.dst.Commit(ctx) }); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}

@@ -45,7 +45,7 @@ func rooms() map[string][]string {
 		"mirror":                {"mirror/*"},
 		"mirror/*":              nil,
 		"mirror/plan":           {"mirror/imageset"},
-		"mirror/archive":        {"mirror/plan", "mirror/metadata"},
+		"mirror/archive":        {"mirror/plan", "mirror/metadata", "mirror/imageset"},
 		"mirror/catalog":        {"mirror/imageset", "mirror/layers", "mirror/operator", "mirror/plan", "mirror/rebuild", "mirror/resources"},
 		"mirror/desttest":       {"mirror"},
 		"mirror/medium":         {"mirror"},

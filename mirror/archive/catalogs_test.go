@@ -2,6 +2,7 @@ package archive_test
 
 import (
 	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
+	"github.com/mirror-appliance/appliance/mirror/archive"
 )
 
 const operators = `
@@ -140,5 +142,43 @@ func TestGap_operatorsThatFailed(t *testing.T) {
 	}
 	if f := report.Failures[0]; !strings.Contains(f.Error, "the archive is without it") || !strings.Contains(f.Image.Origin, "package sample-logging") {
 		t.Errorf("it says %s: %s", f.Image.Origin, f.Error)
+	}
+}
+
+// A catalog that fails on its way is not in the list of images, not even by its name, and an import has the
+// reason.
+func TestGap_catalogThatFailed(t *testing.T) {
+	g := newGap(t)
+	g.fails = func(r *http.Request) bool {
+		_, err := os.Stat(filepath.Join(g.dir, ".mirror_journal")) // which is there when images are copied
+		return err == nil && strings.HasPrefix(r.URL.Path, "/v2/"+sample.CatalogRepository+"/blobs/")
+	}
+	if report, err := g.toDisk(operators); err == nil || len(report.Failures) != 2 {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	d, err := archive.Describe(t.Context(), g.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := d.Archives[0]
+	for _, i := range of.Images {
+		if strings.HasSuffix(i.Repository, "index") {
+			t.Errorf("the archive has image %+v", i)
+		}
+	}
+	if got := names(g.all(), "index/_manifests/tags/"); len(got) > 0 {
+		t.Errorf("the archive has the tags %v", got)
+	}
+	if len(of.Failures) != 2 || !strings.Contains(of.Failures[0].Error, "500") || !strings.Contains(of.Failures[1].Error, "500") {
+		t.Errorf("it is without %+v", of.Failures)
+	}
+	report, err := g.fromDisk(operators, g.dir)
+	if err == nil || len(report.Failures) != 2 {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	for _, f := range report.Failures {
+		if !strings.Contains(f.Error, "the archive is without it: ") || !strings.Contains(f.Error, "500") {
+			t.Errorf("the failure is %s", f.Error)
+		}
 	}
 }

@@ -23,6 +23,9 @@ import (
 func (w *Writer) Commit(ctx context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.broken != nil {
+		return w.broken
+	}
 	if w.complete == nil {
 		if len(w.images.tags) == 0 {
 			return nil
@@ -38,6 +41,9 @@ func (w *Writer) Commit(ctx context.Context) error {
 			return err
 		}
 		w.drop(w.torn, func(digest.Digest) bool { return true })
+		if err := w.compact(ctx); err != nil {
+			return err
+		}
 		back := w.layout.mark()
 		done, err := w.write(ctx)
 		if err != nil {

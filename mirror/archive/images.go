@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,12 +12,14 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
 // images are the manifests and tags of a run, until its commit.
 type images struct {
 	plan      *plan.Plan // nil: the caller has none
+	lacks     map[*plan.Image]string
 	manifests map[digest.Digest]manifest
 	in        map[string]map[digest.Digest]bool // the repositories that have a manifest
 	tags      map[string]map[string]digest.Digest
@@ -121,30 +124,26 @@ func (i *images) collect(c content, repo string, d digest.Digest) {
 	}
 }
 
-// list returns the images that are tagged, in a stable order, and those of the plan that are not.
+// list returns the images of the plan that are tagged, and those that are not. What is tagged beside it is
+// not complete: the name of a catalog's original. Without a plan, all that is tagged is an image.
 func (i *images) list() (all []Image, failures []Failure) {
 	all, failures = []Image{}, []Failure{}
-	planned := map[string]bool{}
 	if i.plan != nil {
 		for _, p := range i.plan.Images {
-			if i.tags[p.Repository][p.Tag] != p.Digest {
-				failures = append(failures, failure(p, "could not be copied"))
+			if i.tags[p.Repository][p.Tag] != p.Digest || i.lacks[p] != "" {
+				failures = append(failures, failure(p, cmp.Or(i.lacks[p], "could not be copied")))
 				continue
-			}
-			for tag := range p.Tags() { // with those of its signatures
-				planned[p.Repository+":"+tag] = true
 			}
 			all = append(all, Image{string(p.Type), p.Origin, p.Reference.String(), p.Repository, p.Tag, p.Digest})
 		}
 		for _, f := range i.plan.Failures {
 			failures = append(failures, failure(f.Image, f.Error))
 		}
+		return all, failures
 	}
 	for _, repo := range slices.Sorted(maps.Keys(i.tags)) {
 		for _, tag := range slices.Sorted(maps.Keys(i.tags[repo])) {
-			if !planned[repo+":"+tag] {
-				all = append(all, Image{Repository: repo, Tag: tag, Digest: i.tags[repo][tag]})
-			}
+			all = append(all, Image{Repository: repo, Tag: tag, Digest: i.tags[repo][tag]})
 		}
 	}
 	return all, failures
@@ -154,9 +153,6 @@ func (i *images) list() (all []Image, failures []Failure) {
 // bundles.
 func failure(i *plan.Image, why string) Failure {
 	f := Failure{Type: string(i.Type), Origin: i.Origin, Error: why}
-	if i.Type.Class().Whole {
-		f.Error = why + ", or a part of its release"
-	}
 	if i.Type == plan.OperatorCatalog {
 		catalog, _, _ := strings.Cut(i.Origin, " package ") // of one that could not be selected
 		f.Catalogs = []string{catalog}
@@ -182,6 +178,21 @@ func (a *Archive) Images() []Image {
 		return all
 	}
 	return slices.DeleteFunc(slices.Clone(all), func(i Image) bool { return i.Type == "" }) // tags that belong to others
+}
+
+// failed returns the reason that the newest archive is without an image, which is pulled by a reference;
+// "": it is not known.
+func (a *Archive) failed(reference string) string {
+	list := a.parts[len(a.parts)-1].contents
+	if list == nil {
+		return ""
+	}
+	for _, f := range list.Failures {
+		if ref, err := imageset.ParseReference(f.Origin); err == nil && ref.Pull() == reference {
+			return f.Error
+		}
+	}
+	return ""
 }
 
 // Lost returns what the newest archive is without of an operator catalog, which the image set names

@@ -69,12 +69,12 @@ func (r *Repository) Manifest(ctx context.Context, ref string) (ocispec.Descript
 	if image.CheckDigest(d) != nil {
 		var ok bool
 		if d, ok = r.resolve(ref); !ok {
-			return ocispec.Descriptor{}, nil, r.absent("image " + r.name + ":" + ref)
+			return ocispec.Descriptor{}, nil, r.absentImage(":", ref)
 		}
 	}
 	body, err := r.archive.content(d)
 	if errors.Is(err, fs.ErrNotExist) {
-		return ocispec.Descriptor{}, nil, r.absent("manifest " + r.name + "@" + d.String())
+		return ocispec.Descriptor{}, nil, r.absentImage("@", ref)
 	}
 	if err != nil {
 		return ocispec.Descriptor{}, nil, err
@@ -222,6 +222,17 @@ func (r *Repository) absentBlob(d digest.Digest) error {
 		}
 	}
 	return r.absent("blob " + d.String())
+}
+
+// absentImage is the error of an image, with the reason if the archive has it.
+func (r *Repository) absentImage(separator, ref string) error {
+	name := r.name + separator + ref
+	if why := r.archive.failed(name); why != "" {
+		newest := r.archive.parts[len(r.archive.parts)-1]
+		return hint.New(fmt.Errorf("%s is without image %s, which failed when it was made: %s: %w", newest.describe(), name, why, fs.ErrNotExist),
+			"mend that on the connected side, and make the archive again")
+	}
+	return r.absent("image " + name)
 }
 
 // absent is the error of what is not in the archive.

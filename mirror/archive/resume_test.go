@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -87,6 +88,35 @@ func TestCreate_continuesAnInterruptedRun(t *testing.T) {
 				t.Errorf("left are %v", left)
 			}
 		})
+	}
+}
+
+// Blobs are moved over what did not come. A run that was stopped meanwhile loses the one under way.
+func TestCreate_continuesWhatWasBeingMoved(t *testing.T) {
+	b, all := interrupted(t)
+	journal := filepath.Join(b.dir, ".mirror_journal")
+	change(t, journal, func(d []byte) []byte { // the second is on its way over the first
+		var line string
+		for l := range strings.Lines(string(d)) {
+			if strings.Contains(l, all[1].layer.Digest.String()) {
+				line = l
+			}
+		}
+		return append(d, regexp.MustCompile(`"offset":\d+`).ReplaceAllString(line, `"offset":1024`)...)
+	})
+	change(t, filepath.Join(b.dir, partial), func(d []byte) []byte { copy(d[1024:], d[1024+512+10240:1024+2*512+10240+5000]); return d })
+	b.begin()
+	for n, i := range all {
+		if b.held(i.layer.Digest) != (n == 2) {
+			t.Errorf("layer %d is held: %v", n, n != 2)
+		}
+		b.put("team/app", "v"+string(rune('0'+n)), i)
+	}
+	b.commit()
+	for _, i := range all {
+		if err := verify(b.open().Repository("team/app", "team/app"), i.layer.Digest); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -37,6 +37,7 @@ type gap struct {
 	host  string
 	store *store.Store
 	near  *http.Client
+	fails func(*http.Request) bool // of the upstream; nil: nothing does
 
 	lost  atomic.Value // a part of the path of what the upstream does not have now
 	asked atomic.Int64 // blobs that the upstream has been asked for
@@ -51,6 +52,10 @@ func newGap(t *testing.T) *gap {
 	g.lost.Store("none")
 	content := g.Handler()
 	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if g.fails != nil && g.fails(r) {
+			http.Error(w, "out of order", http.StatusInternalServerError)
+			return
+		}
 		if strings.Contains(r.URL.Path, g.lost.Load().(string)) {
 			http.NotFound(w, r)
 			return
@@ -298,7 +303,10 @@ func TestArchive_toDiskOfARunWithFailures(t *testing.T) {
 	}
 	report, err = g.fromDisk(config, g.dir)
 	if !errors.As(err, &coder) || coder.ExitCode() != 8 || len(report.Failures) != 1 {
-		t.Errorf("%+v, %v", report, err)
+		t.Fatalf("%+v, %v", report, err)
+	}
+	if text := report.Failures[0].Error; !strings.Contains(text, "is without image "+g.host+"/samples/none:v1, which failed when it was made: ") || !strings.Contains(text, "404") {
+		t.Errorf("the failure is %s", text)
 	}
 	g.servesAll()
 }

@@ -72,6 +72,7 @@ type Writer struct {
 	catalogs map[string]bool // repositories of operator catalogs
 	complete *committed      // set when the chunks are whole
 	copies   int64           // of a dry run: bytes that are copied from the archive that is there
+	broken   error           // of a blob that is neither in its old place nor in its new one
 }
 
 // Create begins an archive in a directory, which it locks. Nothing is written before the first
@@ -290,6 +291,16 @@ func (w *Writer) reserve(desc ocispec.Descriptor) (*placed, error) {
 		return nil, err
 	}
 	return &placed{region: region, header: head, size: desc.Size}, nil
+}
+
+// Lacks notes the images of the plan that are not at their end in the archive, for the list of contents.
+func (w *Writer) Lacks(all []plan.Failure) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.images.lacks = map[*plan.Image]string{}
+	for _, f := range all {
+		w.images.lacks[f.Image] = f.Error
+	}
 }
 
 // PutManifest keeps a manifest for Commit.

@@ -282,10 +282,22 @@ func TestWriter_PutBlob_sizesThatCannotBe(t *testing.T) {
 	}
 }
 
-func TestWriter_blobThatFailsLeavesAnEntryThatIsIgnored(t *testing.T) {
+// What comes after a blob that failed takes its place, unless that is much more than what failed.
+func TestWriter_blobThatFails(t *testing.T) {
+	for name, tc := range map[string]struct{ next, unused int }{
+		"little comes after it":               {400, 0},
+		"more comes after it":                 {300_000, 0},
+		"so much that it is not worth moving": {900_000, 1},
+	} {
+		t.Run(name, func(t *testing.T) { blobThatFails(t, tc.next, tc.unused) })
+	}
+}
+
+func blobThatFails(t *testing.T, length, unused int) {
+	t.Helper()
 	b := newWorkbench(t)
 	b.begin()
-	failed := newImage(noise(7, 5000))
+	failed := newImage(noise(7, 50_000))
 	dead := errors.New("the line is dead")
 	var g errgroup.Group
 	stop := make(chan struct{})
@@ -298,18 +310,21 @@ func TestWriter_blobThatFailsLeavesAnEntryThatIsIgnored(t *testing.T) {
 	})
 	for !hasPartial(b) {
 	}
-	b.put("a", "v1", newImage(noise(8, 4000)))
+	next := newImage(noise(8, length))
+	b.put("a", "v1", next)
 	close(stop)
 	must(t, g.Wait())
 	b.commit()
 	files := b.all()
-	if got := names(files, "appliance-unused"); len(got) != 1 {
+	if got := names(files, "appliance-unused"); len(got) != unused {
 		t.Errorf("entries without a meaning: %v", got)
+	}
+	if err := verify(b.open().Repository("a", "a"), next.layer.Digest); err != nil {
+		t.Error(err)
 	}
 	if got := names(files, failed.layer.Digest.Encoded()); len(got) > 0 {
 		t.Errorf("half of it is there: %v", got)
 	}
-	b.open()
 }
 
 // A blob that is tried again has another right behind its place.

@@ -163,12 +163,12 @@ type Original struct {
 	Body            []byte
 }
 
-// Originals returns those of the catalogs that were built, by the names that an archive has them
-// under.
-func (c *Collector) Originals(ctx context.Context) ([]Original, error) {
+// Originals returns those of the catalogs that were built and have not failed since, by the names that an
+// archive has them under.
+func (c *Collector) Originals(ctx context.Context, failed func(*plan.Image) bool) ([]Original, error) {
 	var all []Original
 	for _, e := range c.entries {
-		if !e.built || e.key == "" || e.tag() == "" || e.plain {
+		if !e.built || failed(e.image) || e.key == "" || e.tag() == "" || e.plain {
 			continue
 		}
 		desc, body, err := e.catalog.source.Manifest(ctx, e.original.String())

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -148,6 +149,9 @@ func (e *entry) findInArchive(ctx context.Context) (err error) {
 		if e.catalog, err = e.open(ctx, e.base); err == nil {
 			e.original = e.catalog.Digest
 		}
+		if errors.Is(err, fs.ErrNotExist) {
+			err = cmp.Or(e.failedThere(), err)
+		}
 		return err
 	}
 	originals, err := e.originals(ctx)
@@ -168,13 +172,21 @@ func (e *entry) findInArchive(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if err := e.failedThere(); err != nil {
+		return err
+	}
+	return hint.New(fmt.Errorf("the archive has no catalog %s that was filtered as this entry asks", e.ask.Catalog),
+		"mirror from it with the image set configuration that it was made with, or make an archive with this one")
+}
+
+// failedThere returns the error that the catalog failed with when the archive was made, nil if it did not.
+func (e *entry) failedThere() error {
 	for _, f := range e.lost() {
 		if f.Image.Origin == e.ask.Catalog {
 			return f.Cause
 		}
 	}
-	return hint.New(fmt.Errorf("the archive has no catalog %s that was filtered as this entry asks", e.ask.Catalog),
-		"mirror from it with the image set configuration that it was made with, or make an archive with this one")
+	return nil
 }
 
 // lost returns what the archive that is read is without of the catalog.
