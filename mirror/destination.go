@@ -16,6 +16,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/internal/retry"
+	"github.com/mirror-appliance/appliance/mirror/imageset"
 )
 
 // Destination is an open run at a destination. What is put is staged, and Commit makes all of it
@@ -159,8 +160,8 @@ func (t *target) write(ctx context.Context, what string, do func() error) error 
 func ParseDestination(argument string) (registry, prefix string, err error) {
 	registry, prefix, _ = strings.Cut(strings.TrimPrefix(argument, "docker://"), "/")
 	prefix = strings.Trim(prefix, "/")
-	if i := strings.LastIndex(argument, "@"); i >= 0 && strings.Contains(registry, "@") { // which may be a password's end
-		return "", "", hint.New(fmt.Errorf("destination docker://…%s: it has a login in it, which ps and the shell's history show", argument[i:]),
+	if shown := imageset.Shown(argument); shown != argument {
+		return "", "", hint.New(fmt.Errorf("destination docker://%s: it has a login in it, which ps and the shell's history show", shown),
 			"log in with podman login, name the file with --authfile, and leave the login out")
 	}
 	reason := ""

@@ -26,6 +26,8 @@ func TestParseDestination(t *testing.T) {
 		"docker://registry.example.com/a/../b":  "a/../b",
 		"docker://registry.example.com/A":       "lower-case",
 		"docker://user:secret@registry.example": "it has a login in it",
+		"docker://u:sec/secret@registry.exa/ns": "it has a login in it",
+		"docker://u:p@secret@registry.exa:8443": "it has a login in it",
 		"docker://bad host/a":                   "bad host",
 	} {
 		_, _, err := mirror.ParseDestination(argument)

@@ -239,7 +239,7 @@ func (d *decoder) checkOperators(operators []Operator) {
 			d.at(at, "write catalog: registry.redhat.io/redhat/redhat-operator-index:v4.18, for example", "an operator entry without catalog")
 			continue
 		}
-		if rest := strings.TrimPrefix(o.Catalog, "docker://"); !strings.Contains(rest, "://") && login(rest) >= 0 {
+		if Shown(o.Catalog) != o.Catalog {
 			_, err := ParseReference(o.Catalog)
 			d.at(at+".catalog", hint.Of(err), "%v", err)
 			continue

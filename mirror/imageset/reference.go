@@ -32,6 +32,9 @@ type Reference struct {
 func ParseReference(s string) (Reference, error) {
 	r := Reference{Transport: "docker"}
 	rest := s
+	if shown := Shown(s); shown != s {
+		return Reference{}, badLogin(shown)
+	}
 	if transport, after, ok := strings.Cut(s, "://"); ok {
 		r.Transport, rest = transport, after
 	}
@@ -40,9 +43,6 @@ func ParseReference(s string) (Reference, error) {
 	}
 	if r.Transport == "oci" {
 		return layoutReference(s, rest)
-	}
-	if at := login(rest); at >= 0 {
-		return Reference{}, badReference("…"+rest[at:], "it has a login in it, which the logs would show: podman login keeps it")
 	}
 	if name, d, ok := strings.Cut(rest, "@"); ok {
 		r.Digest = digest.Digest(d)
@@ -75,13 +75,30 @@ func ParseReference(s string) (Reference, error) {
 	return r, nil
 }
 
-// login returns where the login ends that a reference without its transport begins with, -1 if it has
-// none.
-func login(rest string) int {
-	if at := strings.IndexByte(rest, '@'); at < strings.IndexByte(rest, '/') {
-		return at
+// digestForm is the end of a reference with a digest, also one that is wrong.
+var digestForm = regexp.MustCompile(`@sha[0-9]*:[^/@]*$`)
+
+// Shown returns the name of an image, a catalog or a registry as messages, logs and reports may have it:
+// without what comes before an @ that no digest follows, which may be a login. A password may have any
+// character in it, / and @ too.
+func Shown(s string) string {
+	if strings.HasPrefix(s, "oci://") || strings.HasPrefix(s, "dir://") { // a path of this host
+		return s
 	}
-	return -1
+	name := digestForm.ReplaceAllString(s, "")
+	if at := strings.LastIndexByte(name, '@'); at >= 0 {
+		return "…" + s[at:]
+	}
+	return s
+}
+
+// badLogin is the error of a reference with a login, as it may be shown.
+func badLogin(shown string) error {
+	const text = "it has a login in it, which the logs would show: podman login keeps it"
+	if after := strings.TrimPrefix(shown, "…@"); !strings.Contains(after, "/") {
+		return badReference(shown, "%s; or %q is not a digest", text, after)
+	}
+	return badReference(shown, text)
 }
 
 // layoutReference splits a reference to an OCI layout: a directory, and perhaps the tag of one of its

@@ -173,8 +173,10 @@ type Failure struct {
 	Consequence bool `json:"-"`
 }
 
-// Failed returns the failure of an image.
+// Failed returns the failure of an image, whose origin may be no reference: it is written to logs and
+// reports without a login.
 func Failed(image *Image, err error) Failure {
+	image.Origin = imageset.Shown(image.Origin)
 	return Failure{Image: image, Error: err.Error(), Cause: err}
 }
 

@@ -90,7 +90,7 @@ func originalName(s string) error {
 	repository, reference, byDigest := splitReference(s)
 	switch {
 	case !image.ValidRepository(repository):
-		return complaint(fmt.Sprintf("%q is not a repository and a tag", s), originalHint)
+		return complaint(fmt.Sprintf("%q is not a repository and a tag", imageset.Shown(s)), originalHint)
 	case byDigest && image.CheckDigest(digest.Digest(reference)) != nil:
 		return complaint(fmt.Sprintf("%q is not a digest", reference), originalHint)
 	case !byDigest && image.CheckTag(reference) != nil:

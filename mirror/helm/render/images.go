@@ -116,7 +116,7 @@ var likeImage = regexp.MustCompile(`^[a-z0-9-]+(?:\.[a-z0-9-]+)+(?::[0-9]+)?(?:/
 func (f *finder) warnings() (all []string) {
 	for _, text := range f.untagged {
 		_, err := imageset.ParseReference(text)
-		all = append(all, fmt.Sprintf("image %q is not mirrored: %v", text, err))
+		all = append(all, fmt.Sprintf("image %q is not mirrored: %v", imageset.Shown(text), err))
 	}
 	for _, p := range f.paths {
 		if !p.listed || p.used {
