@@ -215,7 +215,7 @@ func (o Operator) UniqueName() string {
 		name, tag = name[:n], name[n+1:]
 	}
 	if o.TargetTag != "" {
-		tag, digest = o.TargetTag, ""
+		tag = o.TargetTag
 	}
 	if o.TargetCatalog != "" {
 		host, _, _ := strings.Cut(name, "/")

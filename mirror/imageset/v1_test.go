@@ -122,6 +122,8 @@ func TestOperator_UniqueName(t *testing.T) {
 		"reg:5000/ns/index:x":        {Catalog: "reg:5000/ns/index@" + d, TargetTag: "x"},
 		"reg:5000/a/index@" + d:      {Catalog: "reg:5000/ns/index@" + d, TargetCatalog: "a/index"},
 		"reg:5000/a/index":           {Catalog: "reg:5000/ns/index", TargetCatalog: "a/index"},
+		"reg/ns/index:v1@" + d:       {Catalog: "reg/ns/index:v1@" + d},
+		"a/layout":                   {Catalog: "oci://some/dir", TargetCatalog: "a/layout"},
 		"/abs/dir":                   {Catalog: "oci:///abs/dir"},
 		"a/layout:v4.18":             {Catalog: "oci:///abs/dir", TargetCatalog: "a/layout", TargetTag: "v4.18"},
 		"reg:5000/ns/index:x.with.d": {Catalog: "reg:5000/ns/index:v1@" + d, TargetTag: "x.with.d"},
@@ -140,7 +142,11 @@ func TestParseV1_asItIsRemembered(t *testing.T) {
 		"channels":[{"name":"stable-4.18","type":"ocp","minVersion":"4.18.1","maxVersion":"4.18.2"}],"architectures":["amd64"]},
 		"operators":[{"packages":null,"catalog":"registry.redhat.io/redhat/redhat-operator-index:v4.18"}],
 		"additionalImages":[{"name":"quay.io/a/b:v1"}],"helm":{"repositories":[{"url":"https://charts.example.com","name":"r","charts":null}]}}}`))
-	if err != nil || !c.V1 || len(c.Mirror.Operators) != 1 || c.Mirror.Platform.Channels[0].MaxVersion != "4.18.2" || c.File != "mirror-uid" {
-		t.Errorf("read %+v, %v", c, err)
+	if err != nil || !c.V1 || c.File != "mirror-uid" {
+		t.Fatalf("read %+v, %v", c, err)
+	}
+	if m := c.Mirror; len(m.Operators) != 1 || m.Operators[0].Packages != nil || len(m.Platform.Channels) != 1 || m.Platform.Channels[0].MaxVersion != "4.18.2" || len(m.AdditionalImages) != 1 ||
+		len(m.Helm.Repositories) != 1 || m.Helm.Repositories[0].Charts != nil {
+		t.Errorf("read %+v", m)
 	}
 }
