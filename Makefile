@@ -23,7 +23,7 @@ SCRIPTS = $(shell grep -rlE '^#!.*[/ ](ba)?sh$$' .ci testdata)
 #   ST1020-1022  a comment's first word: comments here say why, and not always in that form
 CHECKS := all,-ST1003,-ST1020,-ST1021,-ST1022
 
-.PHONY: help build test olmcheck oc ocmirror e2e bench lint run
+.PHONY: help build test olmcheck oc ocmirror ocmirrorv1 e2e bench lint run
 .DEFAULT_GOAL := help
 
 help: ## print this
@@ -52,7 +52,11 @@ oc: ## drive an appliance with oc, which must be on PATH
 
 ocmirror: ## carry archives to and from oc-mirror, which must be on PATH
 	go -C $(OLMCHECK_MODULE) vet -tags ocmirror ./...
-	go -C $(OLMCHECK_MODULE) test -count=1 -tags ocmirror -run TestOCMirror ./...
+	go -C $(OLMCHECK_MODULE) test -count=1 -tags ocmirror -run TestOCMirror$$ ./...
+
+ocmirrorv1: ## publish archives of oc-mirror v1, which must be on PATH: release-4.17 or before
+	go -C $(OLMCHECK_MODULE) vet -tags ocmirror ./...
+	go -C $(OLMCHECK_MODULE) test -count=1 -tags ocmirror -run TestOCMirrorV1$$ ./...
 
 e2e: ## the tests that need root, podman, skopeo and a real systemd
 	testdata/e2e-needs.sh

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
 )
 
 // An archive of oc-mirror, which must be on PATH, is imported by the appliance, and one of ours by
@@ -48,16 +50,21 @@ func TestOCMirror(t *testing.T) {
 
 func (s *site) ocMirror(t *testing.T, args ...string) {
 	t.Helper()
-	home := t.TempDir()
+	s.runOCMirror(t, t.TempDir(), append([]string{"--v2", "--src-tls-verify=false", "--port", freePort(t)}, args...)...)
+}
+
+func (s *site) runOCMirror(t *testing.T, home string, args ...string) {
+	t.Helper()
 	s.login(t, filepath.Join(home, "containers", "auth.json"))
-	c := exec.Command("oc-mirror", append([]string{"--v2", "--src-tls-verify=false", "--port", freePort(t)}, args...)...)
+	c := exec.Command("oc-mirror", args...)
 	c.Dir = home
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "REGISTRY_") { // its own registry takes these for its configuration
 			c.Env = append(c.Env, v)
 		}
 	}
-	c.Env = append(c.Env, "HOME="+home, "XDG_RUNTIME_DIR="+home, "SSL_CERT_FILE="+s.ca())
+	c.Env = append(c.Env, "HOME="+home, "XDG_RUNTIME_DIR="+home, "SSL_CERT_FILE="+s.ca(),
+		"UPDATE_URL_OVERRIDE=http://"+s.from+sample.GraphPath)
 	if text, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("oc-mirror %v: %v\n%s", args, err, text)
 	}
