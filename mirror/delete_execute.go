@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -197,62 +198,107 @@ func (e *engine) untag(ctx context.Context, from Pruner, v *victim) error {
 		"this registry may be one that cannot; the tag stays")
 }
 
-// known are the images that the last run of each image set of a workspace has mirrored.
+// known are the images that the last run of each image set of a workspace has mirrored to each path of a registry.
 type known struct {
 	at      map[string][]string // tags, as repository:tag, and the image sets that have them
+	alike   bool                // there is another image set of the name of this one, or this one at another path
 	here    map[string]place
 	bundles map[string][]plan.Bundle // of operators, by the tags of the images that they need
 	own     map[plan.Bundle]string   // the tags of their own images
 }
 
-// known reads the reports.
-func (e *engine) known() (*known, error) {
+// setRun is the last run of an image set to a path of the registry, by its report.
+type setRun struct {
+	Started                                  time.Time
+	Registry, Prefix, ImageSet, ImageSetPath string
+	Mirrored                                 []struct {
+		Repository, Tag string
+		Digest          digest.Digest
+		Type            plan.Type
+		Bundles         []plan.Bundle
+	}
+}
+
+// otherFile reports whether a path is of a file that is there and is not the one at another path.
+func otherFile(path, than string) bool {
+	info, err := os.Stat(path)
+	if err != nil || path == than || than == "" {
+		return false
+	}
+	here, err := os.Stat(than)
+	return err != nil || !os.SameFile(info, here)
+}
+
+// runs reads the reports about the registry, the newest first.
+func (e *engine) runs() (all []*setRun, err error) {
 	names, err := e.workspace.List("logs")
 	if err != nil {
 		return nil, fmt.Errorf("read the workspace: %w", err)
 	}
-	type report struct {
-		Started            time.Time
-		Registry, ImageSet string
-		Mirrored           []struct {
-			Repository, Tag string
-			Digest          digest.Digest
-			Type            plan.Type
-			Bundles         []plan.Bundle
-		}
-	}
-	last := map[string]report{}
 	for _, name := range names {
 		if !isReport(name) {
 			continue
 		}
-		var r report
+		r := &setRun{}
 		data, err := e.workspace.Read("logs/" + name)
 		if err == nil {
-			err = json.Unmarshal(data, &r)
+			err = json.Unmarshal(data, r)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("report %s: %w", e.workspace.path("logs/"+name), err)
 		}
-		if r.Registry == e.o.Registry && !r.Started.Before(last[r.ImageSet].Started) {
-			last[r.ImageSet] = r
+		if r.Registry == e.o.Registry {
+			all = append(all, r)
 		}
 	}
+	slices.SortStableFunc(all, func(a, b *setRun) int { return b.Started.Compare(a.Started) })
+	return all, nil
+}
+
+// known reads the reports. An image set is known by the name of its file; of several files with one name that are there,
+// the others are known by their paths. So one that moves stays the same.
+func (e *engine) known() (*known, error) {
+	runs, err := e.runs()
+	if err != nil {
+		return nil, err
+	}
 	k := &known{at: map[string][]string{}, here: map[string]place{}, bundles: map[string][]plan.Bundle{}, own: map[plan.Bundle]string{}}
-	for set, r := range last {
-		for _, i := range r.Mirrored {
-			at := i.Repository + ":" + i.Tag
-			k.at[at] = append(k.at[at], set)
-			k.here[at] = place{i.Repository, i.Digest}
-			k.bundles[at] = append(k.bundles[at], i.Bundles...)
-			if i.Type == plan.OperatorBundle {
-				for _, b := range i.Bundles {
-					k.own[b] = at
-				}
-			}
+	meant := map[string]string{e.o.Config.File: e.o.Config.Path} // by name
+	seen := map[string]bool{}
+	for _, r := range runs {
+		if _, ok := meant[r.ImageSet]; !ok {
+			meant[r.ImageSet] = r.ImageSetPath
+		}
+		set := r.ImageSet
+		if otherFile(r.ImageSetPath, meant[r.ImageSet]) {
+			set = r.ImageSetPath
+		}
+		if r.Prefix != e.o.Prefix {
+			set += " at " + r.Registry + "/" + r.Prefix
+		}
+		if !seen[set] {
+			seen[set] = true
+			k.add(set, r)
+			k.alike = k.alike || set != e.o.Config.File && r.ImageSet == e.o.Config.File
 		}
 	}
 	return k, nil
+}
+
+func (k *known) add(set string, r *setRun) {
+	for _, i := range r.Mirrored {
+		at := i.Repository + ":" + i.Tag
+		k.at[at] = append(k.at[at], set)
+		if _, ok := k.here[at]; !ok { // the newest
+			k.here[at] = place{i.Repository, i.Digest}
+		}
+		k.bundles[at] = append(k.bundles[at], i.Bundles...)
+		if i.Type == plan.OperatorBundle {
+			for _, b := range i.Bundles {
+				k.own[b] = at
+			}
+		}
+	}
 }
 
 func isReport(name string) bool {

@@ -36,12 +36,14 @@ type mirroredImage struct {
 	Joined bool `json:"joined,omitempty"`
 	// Names are those of a catalog's resources.
 	resources.Names
+	// Prefix is the path below the registry that it was mirrored to.
+	Prefix string `json:"prefix,omitempty"`
 }
 
 // mirroredOf returns what is noted of an image.
 func (e *engine) mirroredOf(i *plan.Image) mirroredImage {
 	return mirroredImage{Type: i.Type, Origin: i.Origin, Digest: i.Digest, Signature: i.Signature, Template: i.Template,
-		Channel: i.Channel, Platforms: i.Platforms, Joined: e.o.MaxNestedPaths > 0,
+		Channel: i.Channel, Platforms: i.Platforms, Joined: e.o.MaxNestedPaths > 0, Prefix: e.o.Prefix,
 		Names: resources.Names{Source: e.sourceNames[e.destination(i)]}}
 }
 

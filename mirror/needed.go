@@ -52,7 +52,7 @@ type needer interface {
 
 const (
 	idFile = "workspace-id"
-	untold = "what other workspaces have mirrored to this registry is not known here (%v), and may need images of this list: compare it with their image sets before it is deleted"
+	untold = "what other workspaces have mirrored to this registry is not known here (%v), and may need images of this list, whose other tags are deleted too: compare it with their image sets before it is deleted"
 )
 
 // id returns the id of the workspace, whose path is a part of it: a copy is another workspace.
@@ -92,6 +92,13 @@ func (e *engine) want(ctx context.Context, dst Destination, p *plan.Plan, r *Rep
 		}
 	}
 	file := e.o.Config.File
+	if known, err := e.known(); err != nil {
+		return err
+	} else if known.alike { // what it wants is kept by its name
+		for at, sets := range known.at {
+			wanted[at] = wanted[at] || !slices.Equal(sets, []string{file})
+		}
+	}
 	wants := Wants{Workspace: id, Name: e.o.Owner, At: e.o.Now(), Images: slices.Sorted(maps.Keys(wanted))}
 	if wants.Name == "" {
 		dir, _ := filepath.Abs(e.o.Workspace) // as in id

@@ -32,6 +32,9 @@ func (e *engine) unasked(p *plan.Plan) (all []*plan.Image, err error) {
 			continue
 		}
 		i := images[0]
+		if i.Prefix != e.o.Prefix && (i.Prefix != "" || !strings.HasPrefix(place, e.o.Prefix+"/")) {
+			continue // it was mirrored to another path of the registry
+		}
 		repository, tag, _ := cutLast(place, ":")
 		ref, err := imageset.ParseReference(i.Origin)
 		if err != nil {

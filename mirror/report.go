@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -16,6 +17,9 @@ type Report struct {
 	Started  time.Time `json:"started"`
 	Registry string    `json:"registry"`
 	ImageSet string    `json:"imageSet"` // the name of its file
+	// ImageSetPath is where that was, Prefix the path below the registry.
+	ImageSetPath string `json:"imageSetPath,omitempty"`
+	Prefix       string `json:"prefix,omitempty"`
 	// Mirrored are the images that are at their destination, verified.
 	Mirrored []*plan.Image  `json:"mirrored"`
 	Failures []plan.Failure `json:"failures"`
@@ -32,6 +36,7 @@ type Report struct {
 	ResourcesV1 []string `json:"resourcesV1,omitempty"`
 	ErrorFile   string   `json:"errorFile,omitempty"`
 	File        string   `json:"-"`
+	stamp       string   // is in their names
 
 	// Next is what is to be remembered of a mirror of version 1, once nothing failed: see Options.Past.
 	Next *metadata.Metadata `json:"-"`
@@ -39,9 +44,9 @@ type Report struct {
 
 func (e *engine) report(p *plan.Plan, started time.Time, failures []plan.Failure) *Report {
 	r := &Report{
-		Started: started, Registry: e.o.Registry, ImageSet: e.o.Config.File,
+		Started: started, Registry: e.o.Registry, ImageSet: e.o.Config.File, ImageSetPath: e.o.Config.Path, Prefix: e.o.Prefix,
 		Mirrored: []*plan.Image{}, Failures: failures, Blocked: p.Blocked, Warnings: p.Warnings,
-		Planned: len(p.Images) + len(p.Failures),
+		Planned: len(p.Images) + len(p.Failures), stamp: e.stamp(started),
 	}
 	failed := map[*plan.Image]bool{}
 	for _, f := range failures {
@@ -84,9 +89,22 @@ func (r *Report) Results() []Result {
 // stampForm is the form of the time in the names of reports.
 const stampForm = "20060102_150405"
 
+// stamp returns the time in the names of a run's files, with a number if another run began in that second.
+func (e *engine) stamp(started time.Time) string {
+	first := started.UTC().Format(stampForm)
+	stamp := first
+	for n := 2; ; n++ {
+		if _, err := e.workspace.Read(reportName(stamp)); errors.Is(err, fs.ErrNotExist) || n > 1000 {
+			return stamp
+		}
+		stamp = fmt.Sprintf("%s_%d", first, n)
+	}
+}
+
+func reportName(stamp string) string { return "logs/report_" + stamp + ".json" }
+
 // writeResults writes cluster resources, the list of failures if there are any, and the report.
 func (e *engine) writeResults(r *Report) error {
-	stamp := r.Started.UTC().Format(stampForm)
 	if len(r.Mirrored) > 0 && !e.o.ToArchive {
 		if err := errors.Join(e.writeResources(r), e.writePublished(r)); err != nil {
 			return err
@@ -98,7 +116,7 @@ func (e *engine) writeResults(r *Report) error {
 		}
 	}
 	if len(r.Failures) > 0 {
-		name := "logs/mirroring_errors_" + stamp + ".txt"
+		name := "logs/mirroring_errors_" + r.stamp + ".txt"
 		if err := e.workspace.Write(name, errorLines(r.Failures)); err != nil {
 			return err
 		}
@@ -112,7 +130,7 @@ func (e *engine) writeReport(r *Report) error {
 	if err != nil {
 		return fmt.Errorf("write the report: %w", err)
 	}
-	name := "logs/report_" + r.Started.UTC().Format(stampForm) + ".json"
+	name := reportName(r.stamp)
 	if err := e.workspace.Write(name, append(data, '\n')); err != nil {
 		return err
 	}

@@ -39,8 +39,8 @@ const patience = 30 * time.Second
 
 // Config is one ImageSetConfiguration.
 type Config struct {
-	// File is the name of the file in messages, Text what it has.
-	File        string
+	// File is the name of the file in messages, Path where it is, if it was read from a file, Text what it has.
+	File, Path  string
 	Text        []byte
 	APIVersion  string
 	ArchiveSize int64 // GiB; 0 means the default, 500
@@ -213,7 +213,12 @@ func load(path, kind string, v version) (*Config, error) {
 	if err != nil {
 		return nil, unreadable(err)
 	}
-	return parse(filepath.Base(path), data, kind, v)
+	c, err := parse(filepath.Base(path), data, kind, v)
+	if err != nil {
+		return nil, err
+	}
+	c.Path, err = filepath.Abs(path)
+	return c, err
 }
 
 // Parse reads and checks data. name is the file in messages. All faults are in one error.

@@ -34,7 +34,7 @@ type needs struct {
 }
 
 // Needs returns those of some images that something else than a workspace needs: the last run of an
-// image set of another one, a catalog that is not the workspace's alone, or a view. A catalog that is
+// image set of another one, a catalog that is not the workspace's alone, a view, or another tag. A catalog that is
 // among the images needs nothing.
 func (v *Views) Needs(ctx context.Context, q api.NeedsRequest) ([]api.Need, error) {
 	n := &needs{Views: v, workspace: q.Workspace, asked: map[mirror.Place][]mirror.Place{}, found: map[mirror.Place]api.Need{},
@@ -51,6 +51,9 @@ func (v *Views) Needs(ctx context.Context, q api.NeedsRequest) ([]api.Need, erro
 	err := n.byImageSets(ctx)
 	if err == nil {
 		err = n.byCatalogs(ctx)
+	}
+	if err == nil {
+		err = n.byTags(ctx)
 	}
 	for _, i := range q.Images {
 		if need, ok := n.found[mirror.Place{Repository: i.Repository, Reference: i.Reference}]; ok {
@@ -128,6 +131,30 @@ func (n *needs) byImageSets(ctx context.Context) error {
 func place(name string) mirror.Place {
 	i := max(strings.LastIndexByte(name, ':'), 0)
 	return mirror.Place{Repository: name[:i], Reference: name[min(i+1, len(name)):]}
+}
+
+// byTags notes the content that has other tags than those that are asked for: a client may have given it one.
+func (n *needs) byTags(ctx context.Context) error {
+	asked := map[mirror.Place]bool{}
+	for _, places := range n.asked {
+		for _, i := range places {
+			asked[i] = true
+		}
+	}
+	for at := range n.asked {
+		tags, err := n.store.Tags.Of(ctx, at.Repository, digest.Digest(at.Reference))
+		if err != nil {
+			return err
+		}
+		for _, tag := range tags {
+			if i := (mirror.Place{Repository: at.Repository, Reference: tag}); !asked[i] {
+				if err := n.need(ctx, i, fmt.Sprintf("tag %s:%s", i.Repository, i.Reference)); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // byCatalogs notes what the bundles of catalogs need.

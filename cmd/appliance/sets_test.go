@@ -1,0 +1,121 @@
+package main_test
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+)
+
+// tag gives an image of the appliance another tag, as a client does.
+func (s *site) tag(t *testing.T, repository, tag, other string) {
+	t.Helper()
+	ca, err := os.ReadFile(s.cfg.TLS.CA)
+	must(t, err)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	options := []remote.Option{
+		remote.WithAuth(&authn.Basic{Username: "admin", Password: faultPassword}),
+		remote.WithTransport(&http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}),
+	}
+	repo, err := name.NewRepository(s.address + "/" + repository)
+	must(t, err)
+	image, err := remote.Get(repo.Tag(tag), options...)
+	must(t, err)
+	must(t, remote.Tag(repo.Tag(other), image, options...))
+}
+
+// tags returns what the appliance has, as repository:tag.
+func (s *site) tags(t *testing.T) (all string) {
+	t.Helper()
+	must(t, s.admin.Inventory(t.Context(), func(i api.Inventory) {
+		for _, tag := range i.Tags {
+			all += tag.Repository + ":" + tag.Tag + "\n"
+		}
+	}))
+	return all
+}
+
+// A registry deletes a manifest with all of its tags: of one that has others only the tag goes.
+func TestDelete_keepsTheTagsOfClients(t *testing.T) {
+	s := newSite(t)
+	s.works(t, s.by("ws", "mirror", "-c", s.set(t, "a.yaml", "  additionalImages: [{name: 'HOST/samples/docker:v1'}, {name: 'HOST/samples/oci:v1'}]\n"))...)
+	s.tag(t, "samples/docker", "v1", "mine")
+	s.tag(t, "samples/oci", "v1", "mine")
+	file := filepath.Join(s.dir, "delete.yaml")
+	must(t, os.WriteFile(file, []byte("kind: DeleteImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\ndelete:\n  additionalImages: [{name: '"+s.source+"/samples/docker:v1'}]\n"), 0o600))
+	s.works(t, s.by("ws", "delete", "--generate", "-c", file)...)
+	out := s.works(t, s.by("ws", "delete", "--delete-yaml-file", filepath.Join(s.dir, "ws/working-dir/delete/delete-images.yaml"))...)
+	contains(t, out, "kept the content of docker://"+s.address+"/samples/docker:v1, which is that of tag samples/docker:mine")
+	out = s.works(t, s.by("ws", "mirror", "-c", s.set(t, "a.yaml", "  additionalImages: [{name: 'HOST/samples/artifact:v1'}]\n"), "--prune")...)
+	contains(t, out, "which is that of tag samples/oci:mine")
+	if has := s.tags(t); strings.Contains(has, "/oci:v1") || strings.Contains(has, "/docker:v1") || !strings.Contains(has, "/docker:mine\n") || !strings.Contains(has, "/oci:mine\n") {
+		t.Errorf("there is\n%s", has)
+	}
+}
+
+// Two files of one name are two image sets, while both are there.
+func TestPrune_ofAnotherFileOfTheSameName(t *testing.T) {
+	s := newSite(t)
+	for _, dir := range []string{"one", "two"} {
+		must(t, os.Mkdir(filepath.Join(s.dir, dir), 0o700))
+	}
+	s.works(t, s.by("ws", "mirror", "-c", s.set(t, "one/imageset.yaml", "  additionalImages: [{name: 'HOST/samples/docker:v1'}]\n"))...)
+	s.works(t, s.by("ws", "mirror", "-c", s.set(t, "two/imageset.yaml", "  additionalImages: [{name: 'HOST/samples/oci:v1'}]\n"), "--prune")...)
+	if has := s.tags(t); !strings.Contains(has, "samples/docker:v1\n") {
+		t.Fatalf("the other file's image is gone:\n%s", has)
+	}
+	less := s.set(t, "two/imageset.yaml", "  additionalImages: [{name: 'HOST/samples/artifact:v1'}]\n")
+	s.works(t, s.by("ws", "mirror", "-c", less, "--prune")...)
+	if has := s.tags(t); strings.Contains(has, "samples/oci:v1\n") || !strings.Contains(has, "samples/docker:v1\n") {
+		t.Fatalf("its own image is there, or the other's is gone:\n%s", has)
+	}
+
+	// A file that has moved is the same image set.
+	must(t, os.RemoveAll(filepath.Join(s.dir, "one")))
+	s.works(t, s.by("ws", "mirror", "-c", less, "--prune")...)
+	if has := s.tags(t); strings.Contains(has, "samples/docker:v1\n") {
+		t.Errorf("the image of a file that is no more is there:\n%s", has)
+	}
+}
+
+// What was mirrored to one path of a registry is not pruned by a run to another.
+func TestPrune_atAnotherPath(t *testing.T) {
+	s := newSite(t)
+	to := func(path, set string, flags ...string) string {
+		t.Helper()
+		args := []string{"mirror", "-c", set, "docker://" + s.address + path, "--workspace", "file://" + filepath.Join(s.dir, "ws"), "--src-tls-verify=false", "--dest-creds", "admin:" + faultPassword}
+		return s.works(t, append(args, flags...)...)
+	}
+	both := s.set(t, "a.yaml", "  additionalImages: [{name: 'HOST/samples/docker:v1'}, {name: 'HOST/samples/oci:v1'}]\n")
+	for _, path := range []string{"/testing", "/prod", ""} {
+		to(path, both)
+	}
+	// What the last run of another image set to the same path asks for stays, whatever its runs to others did.
+	to("/testing", s.set(t, "b.yaml", "  additionalImages: [{name: 'HOST/samples/docker:v1'}]\n"))
+	to("/testing", s.set(t, "b.yaml", "  additionalImages: [{name: 'HOST/samples/oci:v1'}]\n"), "--prune")
+	if has := s.tags(t); !strings.Contains(has, "testing/samples/docker:v1\n") {
+		t.Errorf("the image of the other image set is gone:\n%s", has)
+	}
+
+	one := s.set(t, "a.yaml", "  additionalImages: [{name: 'HOST/samples/oci:v1'}]\n")
+	for _, step := range []struct{ path, gone string }{{"", "samples/docker:v1\n"}, {"/prod", "prod/samples/docker:v1\n"}, {"/testing", "testing/samples/docker:v1\n"}} {
+		before := strings.SplitAfter(s.tags(t), "\n")
+		to(step.path, one, "--prune")
+		after := s.tags(t)
+		for _, tag := range before {
+			if there := strings.Contains("\n"+after, "\n"+tag); there == (tag == step.gone) && tag != "" {
+				t.Errorf("after a run to %q: %s: there %v", step.path, tag, there)
+			}
+		}
+	}
+}
