@@ -45,6 +45,7 @@ type victim struct {
 	repository, tag string // or a digest
 	digest          digest.Digest
 	members         []digest.Digest // of a list
+	was             []digest.Digest // that the workspace has mirrored to the tag; none if that is not known
 }
 
 // Delete deletes the images of a list that PlanDelete or oc-mirror wrote, with their signatures.
@@ -69,7 +70,63 @@ func Delete(ctx context.Context, o Options, from Pruner, list string, force bool
 		return nil, err
 	}
 	defer unlock()
+	if !force {
+		if err := e.checkNotSince(list, items); err != nil {
+			return nil, err
+		}
+	}
 	return e.delete(ctx, from, items, force)
+}
+
+// checkNotSince returns an error for images that a run has mirrored since their list was written.
+func (e *engine) checkNotSince(list string, items []deleteItem) error {
+	info, err := os.Stat(list)
+	if err != nil {
+		return err
+	}
+	victims, err := e.victims(items)
+	if err != nil {
+		return err
+	}
+	runs, err := e.runs()
+	if err != nil {
+		return err
+	}
+	since := map[string]bool{}
+	for _, r := range runs {
+		for _, i := range r.Mirrored {
+			since[i.Repository+":"+i.Tag] = since[i.Repository+":"+i.Tag] || r.Started.After(info.ModTime())
+		}
+	}
+	var again []string
+	for _, v := range victims {
+		if since[v.repository+":"+v.tag] {
+			again = append(again, v.ImageReference)
+		}
+	}
+	if len(again) == 0 {
+		return nil
+	}
+	return hint.New(fmt.Errorf("%d images of the list were mirrored since it was written: %s", len(again), strings.Join(again[:min(len(again), 10)], ", ")),
+		"list again what is to be deleted, or delete with --force; nothing was deleted")
+}
+
+// recallDigests notes what the workspace has mirrored to the tags.
+func (e *engine) recallDigests(victims []*victim) {
+	before := e.mirroredBefore()
+	for _, v := range victims {
+		for _, i := range before[e.o.Registry+"/"+v.repository+":"+v.tag] {
+			v.was = append(v.was, i.Digest)
+		}
+	}
+}
+
+// moved returns an error if a tag names another image than what the workspace has mirrored.
+func (v *victim) moved() error {
+	if len(v.was) == 0 || slices.Contains(v.was, v.digest) {
+		return nil
+	}
+	return hint.New(fmt.Errorf("the tag names %s now, which the workspace has not mirrored", v.digest), "delete it with --force, if it is not to stay")
 }
 
 // victims returns the places of items.
@@ -96,6 +153,9 @@ func (e *engine) delete(ctx context.Context, from Pruner, items []deleteItem, fo
 	}
 	if err := known.wanted(victims); err != nil && !force {
 		return nil, err
+	}
+	if !force {
+		e.recallDigests(victims)
 	}
 	d := &Deleted{Deleted: []deleteItem{}, Absent: []deleteItem{}, Kept: []keptItem{}, Failed: []failedItem{}}
 	var needed map[Place]string
@@ -125,6 +185,9 @@ func (e *engine) deleteAll(ctx context.Context, from Pruner, victims []*victim,
 	stay := &staying{from: from, others: others, members: map[string]map[digest.Digest]bool{}}
 	for _, v := range victims {
 		err := e.resolve(ctx, from, v)
+		if err == nil {
+			err = v.moved()
+		}
 		at := place{v.repository, v.digest}
 		if by := needed[Place{v.repository, v.tag}]; err == nil && by != "" {
 			others[at] = by

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 
@@ -77,7 +78,7 @@ func (e *engine) drift(ctx context.Context, at Pruner) (*Drift, error) {
 			}
 		}
 	}
-	return d, e.findUnasked(p, d)
+	return d, e.findUnasked(ctx, at, p, d)
 }
 
 // tagged returns what the tag of an image names at the destination, "" if it does not exist.
@@ -89,9 +90,27 @@ func tagged(ctx context.Context, at Pruner, i *plan.Image) (digest.Digest, error
 	return desc.Digest, err
 }
 
-// findUnasked adds what is no longer asked for.
-func (e *engine) findUnasked(p *plan.Plan, d *Drift) (err error) {
+// findUnasked adds what is no longer asked for. What is there under one tag and asked for under another that is not
+// there is asked for: the next run gives it that tag.
+func (e *engine) findUnasked(ctx context.Context, at Pruner, p *plan.Plan, d *Drift) (err error) {
 	if d.images, err = e.unasked(p); err != nil {
+		return err
+	}
+	asked := map[place]*plan.Image{}
+	for _, i := range p.Images {
+		asked[place{i.Repository, i.Digest}] = i
+	}
+	var errs []error
+	d.images = slices.DeleteFunc(d.images, func(i *plan.Image) bool {
+		by := asked[place{i.Repository, i.Digest}]
+		if by == nil {
+			return false
+		}
+		has, err := tagged(ctx, at, by)
+		errs = append(errs, err)
+		return has != i.Digest
+	})
+	if err := errors.Join(errs...); err != nil {
 		return err
 	}
 	for _, i := range d.images {

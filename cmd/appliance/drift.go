@@ -38,11 +38,12 @@ Exit codes: 0 nothing differs, 2 something does, 1 it could not be found out.`,
 			if err := o.readCommon(c, std); err != nil {
 				return err
 			}
+			o.loadImageSet(c.Flags())
 			return runDrift(c.Context(), std, o, args[0])
 		},
 	}
 	o.addCommon(c.Flags())
-	for _, flag := range []string{"config", "workspace", "from", "dest-tls-verify", "dest-cert-dir", "output", "max-nested-paths", "keep-upgrade-paths"} {
+	for _, flag := range []string{"config", "workspace", "from", "dest-tls-verify", "dest-cert-dir", "output", "max-nested-paths", "keep-upgrade-paths", "follow-dependencies"} {
 		c.Flags().Lookup(flag).Hidden = false
 	}
 	return c
@@ -97,6 +98,12 @@ func against[T any](ctx context.Context, std stdio, o mirrorOptions, argument st
 	}
 	defer at.registries.Close()
 	run.Held = at.Manifest
+	_, forget, err := o.goOn(ctx, argument, keys, &run) // what version 1 remembers is a part of what is asked for
+	defer forget()
+	if err != nil {
+		return result, err
+	}
+	run.Prune = nil
 	return f(ctx, run, at)
 }
 

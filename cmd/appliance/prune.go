@@ -34,6 +34,7 @@ list with their image sets.`,
 			if err := o.readCommon(c, std); err != nil {
 				return err
 			}
+			o.loadImageSet(c.Flags())
 			o.force = isSet(c.Flags(), "force")
 			if o.list != "" {
 				return runDelete(c.Context(), std, o, args)
@@ -47,7 +48,7 @@ list with their image sets.`,
 	pathVar(f, &o.list, "delete-yaml-file", "", "the list to delete")
 	f.BoolVar(&o.gc, "gc", false, "then free the space, at an appliance")
 	f.Lookup("force").Usage = "list and delete also what other image sets, and others at an appliance, need"
-	for _, flag := range []string{"config", "workspace", "from", "dest-tls-verify", "dest-cert-dir", "force", "output", "max-nested-paths", "keep-upgrade-paths"} {
+	for _, flag := range []string{"config", "workspace", "from", "dest-tls-verify", "dest-cert-dir", "force", "output", "max-nested-paths", "keep-upgrade-paths", "follow-dependencies"} {
 		f.Lookup(flag).Hidden = false
 	}
 	return c

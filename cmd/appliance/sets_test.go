@@ -16,8 +16,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
-// tag gives an image of the appliance another tag, as a client does.
-func (s *site) tag(t *testing.T, repository, tag, other string) {
+// tag copies an image of the appliance to a tag, as a client does.
+func (s *site) tag(t *testing.T, from, to string) {
 	t.Helper()
 	ca, err := os.ReadFile(s.cfg.TLS.CA)
 	must(t, err)
@@ -27,11 +27,13 @@ func (s *site) tag(t *testing.T, repository, tag, other string) {
 		remote.WithAuth(&authn.Basic{Username: "admin", Password: faultPassword}),
 		remote.WithTransport(&http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}),
 	}
-	repo, err := name.NewRepository(s.address + "/" + repository)
+	source, err := name.ParseReference(s.address + "/" + from)
 	must(t, err)
-	image, err := remote.Get(repo.Tag(tag), options...)
+	destination, err := name.ParseReference(s.address + "/" + to)
 	must(t, err)
-	must(t, remote.Tag(repo.Tag(other), image, options...))
+	image, err := remote.Image(source, options...)
+	must(t, err)
+	must(t, remote.Write(destination, image, options...))
 }
 
 // tags returns what the appliance has, as repository:tag.
@@ -49,8 +51,8 @@ func (s *site) tags(t *testing.T) (all string) {
 func TestDelete_keepsTheTagsOfClients(t *testing.T) {
 	s := newSite(t)
 	s.works(t, s.by("ws", "mirror", "-c", s.set(t, "a.yaml", "  additionalImages: [{name: 'HOST/samples/docker:v1'}, {name: 'HOST/samples/oci:v1'}]\n"))...)
-	s.tag(t, "samples/docker", "v1", "mine")
-	s.tag(t, "samples/oci", "v1", "mine")
+	s.tag(t, "samples/docker:v1", "samples/docker:mine")
+	s.tag(t, "samples/oci:v1", "samples/oci:mine")
 	file := filepath.Join(s.dir, "delete.yaml")
 	must(t, os.WriteFile(file, []byte("kind: DeleteImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\ndelete:\n  additionalImages: [{name: '"+s.source+"/samples/docker:v1'}]\n"), 0o600))
 	s.works(t, s.by("ws", "delete", "--generate", "-c", file)...)
@@ -117,5 +119,81 @@ func TestPrune_atAnotherPath(t *testing.T) {
 				t.Errorf("after a run to %q: %s: there %v", step.path, tag, there)
 			}
 		}
+	}
+}
+
+// prune plans with the tags that the mirror gave, of version 1 too.
+func TestPrune_version1(t *testing.T) {
+	s := newSite(t)
+	file := filepath.Join(s.dir, "v1.yaml")
+	set := func(packages string) {
+		must(t, os.WriteFile(file, []byte("kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v1alpha2\nmirror:\n  operators: [{catalog: '"+s.source+"/redhat/redhat-operator-index:v4.18', packages: ["+packages+"]}]\n"), 0o600))
+	}
+	set("{name: sample-logging}, {name: sample-database}")
+	s.works(t, s.by("ws", "mirror", "-c", file)...)
+	if out := s.works(t, s.by("ws", "mirror", "prune", "-c", file)...); !strings.Contains(out, "there is nothing to delete") {
+		t.Fatalf("it lists what was mirrored:\n%s", out)
+	}
+	code, stdout, stderr := s.run(t, s.by("ws", "drift", "-c", file)...)
+	if code != 0 || strings.Contains(stdout+stderr, "v2alpha1") {
+		t.Errorf("drift reads it as another version: exit code %d, %s%s", code, stdout, stderr)
+	}
+	set("{name: sample-logging}")
+	s.works(t, s.by("ws", "mirror", "-c", file)...)
+	if out := s.works(t, s.by("ws", "mirror", "prune", "-c", file)...); strings.Contains(out, "logging") || !strings.Contains(out, "/sample-database-bundle:") {
+		t.Errorf("after a package was taken out:\n%s", out)
+	}
+}
+
+// What is asked for by its digest is there, and under a tag that is not asked for.
+func TestPrune_ofWhatIsPinned(t *testing.T) {
+	s := newSite(t)
+	s.works(t, s.by("ws", "mirror", "-c", s.set(t, "a.yaml", "  additionalImages: [{name: 'HOST/samples/docker:v1'}]\n"))...)
+	var pinned string
+	must(t, s.admin.Inventory(t.Context(), func(i api.Inventory) {
+		for _, tag := range i.Tags {
+			pinned = tag.Digest.String()
+		}
+	}))
+	set := s.set(t, "a.yaml", "  additionalImages: [{name: 'HOST/samples/docker@"+pinned+"'}]\n")
+	if out := s.works(t, s.by("ws", "mirror", "prune", "-c", set)...); !strings.Contains(out, "there is nothing to delete") {
+		t.Fatalf("before the next run:\n%s", out)
+	}
+	s.works(t, s.by("ws", "mirror", "-c", set)...)
+	contains(t, s.works(t, s.by("ws", "mirror", "prune", "-c", set)...), "samples/docker:v1\n")
+	s.works(t, s.by("ws", "mirror", "prune", "--delete-yaml-file", filepath.Join(s.dir, "ws/working-dir/delete/delete-images-prune.yaml"))...)
+	if has := s.tags(t); strings.Contains(has, "docker:v1\n") || !strings.Contains(has, "docker:sha256-") {
+		t.Errorf("there is\n%s", has)
+	}
+}
+
+// A list is of the time when it was made.
+func TestDelete_ofAnOldList(t *testing.T) {
+	s := newSite(t)
+	const both, one = "  additionalImages: [{name: 'HOST/samples/docker:v1'}, {name: 'HOST/samples/oci:v1'}]\n", "  additionalImages: [{name: 'HOST/samples/oci:v1'}]\n"
+	list := filepath.Join(s.dir, "ws/working-dir/delete/delete-images-prune.yaml")
+	again := func() {
+		t.Helper()
+		s.works(t, s.by("ws", "mirror", "-c", s.set(t, "a.yaml", both))...)
+		set := s.set(t, "a.yaml", one)
+		s.works(t, s.by("ws", "mirror", "-c", set)...)
+		contains(t, s.works(t, s.by("ws", "mirror", "prune", "-c", set)...), "samples/docker:v1\n")
+	}
+	again()
+	s.works(t, s.by("ws", "mirror", "-c", s.set(t, "a.yaml", both))...)
+	code, _, stderr := s.run(t, s.by("ws", "delete", "--delete-yaml-file", list)...)
+	if code == 0 || !strings.Contains(stderr, "were mirrored since it was written") || !strings.Contains(s.tags(t), "docker:v1\n") {
+		t.Errorf("of what was mirrored again: exit code %d, %s", code, stderr)
+	}
+
+	again()
+	s.tag(t, "samples/oci:v1", "samples/docker:v1")
+	code, stdout, _ := s.run(t, s.by("ws", "delete", "--delete-yaml-file", list)...)
+	if code == 0 || !strings.Contains(stdout, "which the workspace has not mirrored") || !strings.Contains(s.tags(t), "docker:v1\n") {
+		t.Errorf("of what a client has pushed since: exit code %d, %s", code, stdout)
+	}
+	s.works(t, s.by("ws", "delete", "--delete-yaml-file", list, "--force")...)
+	if strings.Contains(s.tags(t), "docker:v1\n") {
+		t.Error("by force it is not deleted")
 	}
 }
