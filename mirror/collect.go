@@ -187,6 +187,9 @@ func (e *engine) collisions(p *plan.Plan) {
 		}
 		chart, otherChart := i.Type == plan.Helm, other.Type == plan.Helm
 		next := "give one of them another targetRepo or targetTag"
+		if i.Type == plan.OperatorCatalog || other.Type == plan.OperatorCatalog {
+			next = "give one of them another targetTag, or the catalog another targetCatalog"
+		}
 		if chart || otherChart {
 			next += ", or mirror the chart below another path of the destination"
 		}

@@ -3,6 +3,9 @@ package mirror
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/plan"
@@ -30,20 +33,21 @@ func classed(of plan.Type, err error) error {
 
 // incompleteError is a run in which some images failed, or a plan that lacks some.
 type incompleteError struct {
-	Failed, Planned int    // images
-	Unresolved      int    // channels and charts
-	Code            int    // a bit mask, see plan.Class
-	Log             string // the file that lists the failures of a run, if one could be written
+	Failed, Planned int            // images
+	Unresolved      map[string]int // what has no images yet, such as channels, by plan.Class.Asked
+	Code            int            // a bit mask, see plan.Class
+	Log             string         // the file that lists the failures of a run, if one could be written
 
 	unplanned bool
 }
 
 // incomplete returns the error of some failures among all images, nil if there are none.
 func incomplete(failures []plan.Failure, all int, unplanned bool) *incompleteError {
-	e := &incompleteError{Failed: len(failures), Planned: all, unplanned: unplanned}
+	e := &incompleteError{Failed: len(failures), Planned: all, Unresolved: map[string]int{}, unplanned: unplanned}
 	for _, f := range failures {
 		if f.Image.Reference == (imageset.Reference{}) {
-			e.Unresolved, e.Failed, e.Planned = e.Unresolved+1, e.Failed-1, e.Planned-1
+			e.Failed, e.Planned = e.Failed-1, e.Planned-1
+			e.Unresolved[f.Image.Type.Class().Asked]++
 		}
 		e.Code |= f.Image.Type.Class().Exit
 	}
@@ -63,11 +67,15 @@ func (e *incompleteError) Error() string {
 		what = "cannot be mirrored"
 	}
 	text := fmt.Sprintf("%d of %d images %s", e.Failed, e.Planned, what)
-	if e.Unresolved > 0 {
-		text = fmt.Sprintf("%d of the channels and charts cannot be resolved", e.Unresolved)
-		if e.Failed > 0 {
-			text += fmt.Sprintf(", and %d of %d images %s", e.Failed, e.Planned, what)
-		}
+	var unresolved []string
+	for _, asked := range slices.Sorted(maps.Keys(e.Unresolved)) {
+		unresolved = append(unresolved, fmt.Sprintf("%d of the %s", e.Unresolved[asked], asked))
+	}
+	switch {
+	case len(unresolved) > 0 && e.Failed > 0:
+		text = fmt.Sprintf("%s cannot be resolved, and %s", strings.Join(unresolved, ", "), text)
+	case len(unresolved) > 0:
+		text = strings.Join(unresolved, ", ") + " cannot be resolved"
 	}
 	if e.Log != "" {
 		text += ", see " + e.Log

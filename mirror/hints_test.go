@@ -14,9 +14,10 @@ import (
 func TestRun_countsChannelsApart(t *testing.T) {
 	const unknown = "  platform:\n    channels: [{name: stable-9.99}]\n"
 	for config, want := range map[string]string{
-		unknown:              "1 of the channels and charts cannot be resolved",
-		unknown + additional: "1 of the channels and charts cannot be resolved",
-		unknown + "  additionalImages:\n  - name: HOST/samples/docker:none\n": "1 of the channels and charts cannot be resolved, and 1 of 1 images are not at their destination",
+		unknown:              "1 of the channels cannot be resolved",
+		unknown + additional: "1 of the channels cannot be resolved",
+		unknown + "  additionalImages:\n  - name: HOST/samples/docker:none\n":                                              "1 of the channels cannot be resolved, and 1 of 1 images are not at their destination",
+		unknown + set("    - {name: sample-logging, minVersion: 7.0.0, maxVersion: 7.0.0}\n    - name: sample-database\n"): "1 of the catalogs and operators, 1 of the channels cannot be resolved",
 	} {
 		s := newSetup(t, config)
 		_, err := mirror.Run(t.Context(), s.options(t, config, s.beginning))
@@ -39,6 +40,15 @@ func TestRun_imagesThatCollide(t *testing.T) {
 	s := newSetup(t, "  additionalImages:\n  - name: HOST/samples/oci:v1\n    targetRepo: samples/docker\n  - name: HOST/samples/docker:v1\n")
 	p := s.plan(t)
 	if len(p.Failures) != 2 || strings.Contains(hint.Of(p.Failures[0].Cause), "chart") || !strings.Contains(hint.Of(p.Failures[0].Cause), "targetRepo") {
+		t.Errorf("failures %+v", p.Failures)
+	}
+}
+
+// A catalog has another key for its place than an image.
+func TestRun_catalogThatCollides(t *testing.T) {
+	s := newSetup(t, set(databaseHead)+"  additionalImages:\n  - {name: HOST/samples/oci:v1, targetRepo: redhat/redhat-operator-index, targetTag: v4.18}\n")
+	p := s.plan(t)
+	if len(p.Failures) != 2 || !strings.Contains(hint.Of(p.Failures[0].Cause), "targetCatalog") {
 		t.Errorf("failures %+v", p.Failures)
 	}
 }

@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 
@@ -59,13 +57,8 @@ func (e *entry) whole() bool { return whole(e.ask) }
 // repository returns the catalog's repository at a destination, without its prefix, and in an
 // archive.
 func (e *entry) repository() string {
-	switch {
-	case e.ask.TargetCatalog != "":
-		return e.ask.TargetCatalog
-	case e.local():
-		return e.name()
-	}
-	return e.ref.Path
+	repository, _ := e.ask.Destination(e.ref)
+	return repository
 }
 
 // local reports whether the catalog is on this host: an OCI layout, or its plain files.
@@ -73,19 +66,15 @@ func (e *entry) local() bool { return e.ofFiles() || e.ref.IsLayout() }
 
 // ofFiles reports whether the catalog is the files of a directory of this host, or in an archive the
 // image that was made of them.
-func (e *entry) ofFiles() bool { return e.ref.Transport == "dir" }
+func (e *entry) ofFiles() bool { return e.ref.Transport == imageset.FilesTransport }
 
 // tag returns the catalog's tag at a destination, "" for one that is made of its digest.
 func (e *entry) tag() string {
-	switch {
-	case e.ask.TargetTag != "":
-		return e.ask.TargetTag
-	case e.local() && e.ref.Tag == "":
-		return "latest"
-	case e.V1 && e.ref.Tag == "":
+	_, tag := e.ask.Destination(e.ref)
+	if tag == "" && e.V1 {
 		return shortV1(e.ref.Digest)
 	}
-	return e.ref.Tag
+	return tag
 }
 
 // find finds what is read of the catalog.
@@ -113,19 +102,8 @@ func (e *entry) find(ctx context.Context) (err error) {
 
 // parse reads the name of the catalog.
 func (e *entry) parse() (err error) {
-	dir, plain := strings.CutPrefix(e.ask.Catalog, "dir://")
-	if !plain {
-		e.ref, err = imageset.ParseReference(e.ask.Catalog)
-		return err
-	}
-	if e.plain = e.Archive == nil; dir == "" {
-		_, err := OpenFiles(dir)
-		return err
-	}
-	if dir, err = filepath.Abs(dir); err == nil && !image.ValidRepository(path.Base(dir)) && e.ask.TargetCatalog == "" {
-		err = hint.New(fmt.Errorf("%q is not a name for a repository", path.Base(dir)), "name one with targetCatalog")
-	}
-	e.ref = imageset.Reference{Transport: "dir", Path: dir}
+	e.ref, err = e.ask.Reference()
+	e.plain = e.ofFiles() && e.Archive == nil
 	return err
 }
 

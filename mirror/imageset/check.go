@@ -232,7 +232,7 @@ func unique(in []string) []string {
 }
 
 func (d *decoder) checkOperators(operators []Operator) {
-	seen := map[string]bool{}
+	seen, taken := map[string]bool{}, map[string]string{}
 	for i, o := range operators {
 		at := fmt.Sprintf("mirror.operators[%d]", i)
 		if o.Catalog == "" {
@@ -258,6 +258,7 @@ func (d *decoder) checkOperators(operators []Operator) {
 				"catalog %q: duplicate found in configuration", o.Catalog)
 		}
 		seen[name] = true
+		d.checkDestination(at, o, taken)
 		if o.SkipDependencies && !d.v1 {
 			d.warn(d.Lines[at+".skipDependencies"], "skipDependencies has no effect: dependencies are never followed")
 		}

@@ -215,6 +215,8 @@ func TestParse_refused(t *testing.T) {
 		{"a regular expression that is none", head + "mirror:\n  blockedImages:\n  - name: '*x'\n", `isc.yaml:5: blocked image "*x": invalid regular expression`, "RE2", 1},
 		{"an operator's package twice", head + "mirror:\n  operators:\n  - catalog: a/b:c\n    packages:\n    - name: p\n    - name: p\n", `isc.yaml:8: catalog "a/b:c": duplicate package entry "p"`, "", 1},
 		{"a catalog twice", head + "mirror:\n  operators:\n  - catalog: a/b:c\n  - catalog: a/b:c\n", `isc.yaml:6: catalog "a/b:c": duplicate found in configuration`, "targetCatalog", 1},
+		{"two catalogs in one place", head + "mirror:\n  operators:\n  - catalog: a.io/b:c\n  - {catalog: z.io/y:x, targetCatalog: b, targetTag: c}\n", `isc.yaml:6: catalog "a.io/b:c" and catalog "z.io/y:x" would both become b:c`, "another targetCatalog or targetTag", 1},
+		{"two catalogs of this host in one place", head + "mirror:\n  operators:\n  - catalog: dir:///a/b\n  - catalog: oci:///x/b\n", `isc.yaml:6: catalog "dir:///a/b" and catalog "oci:///x/b" would both become b:latest`, "", 1},
 		{"a catalog's target with a tag", head + "mirror:\n  operators:\n  - catalog: a/b:c\n    targetCatalog: x/y:z\n", `isc.yaml:6: invalid target path component "x/y:z": should not contain a tag or digest`, "", 1},
 		{"a catalog's target tag that is none", head + "mirror:\n  operators:\n  - catalog: a/b:c\n    targetTag: x y\n", `isc.yaml:6: invalid targetTag "x y"`, "at most 128", 1},
 		{"a catalog with a login", head + "mirror:\n  operators:\n  - catalog: user:secret@a.io/b:c\n", "isc.yaml:5: …@a.io/b:c unable to parse image correctly : it has a login in it", "", 1},

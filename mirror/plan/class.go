@@ -28,6 +28,7 @@ type Class struct {
 	Type  Type
 	Label string // in the result lines that scripts search for; types may share one
 	Exit  int    // the bit of the exit code that a failure sets
+	Asked string // what an image set has, of which images of the type are made; types may share it
 	// MirrorSets is the category of the image's entries in the cluster's mirror
 	// sets, empty for none.
 	MirrorSets string
@@ -46,14 +47,14 @@ type Class struct {
 // Classes returns the classes in the order of the results.
 func Classes() []Class {
 	return []Class{
-		{Type: Release, Label: "release", Exit: 2, MirrorSets: "release", ByBoth: true, Whole: true, Last: true},
-		{Type: ReleaseContent, Label: "release", Exit: 2, MirrorSets: "release", Whole: true},
-		{Type: Graph, Label: "release", Exit: 2},
-		{Type: OperatorBundle, Label: "operator", Exit: 4, MirrorSets: "operator"},
-		{Type: OperatorRelated, Label: "operator", Exit: 4, MirrorSets: "operator"},
-		{Type: OperatorCatalog, Label: "operator", Exit: 4},
-		{Type: Generic, Label: "additional", Exit: 8, MirrorSets: "generic"},
-		{Type: Helm, Label: "helm", Exit: 16, MirrorSets: "generic"},
+		{Type: Release, Label: "release", Exit: 2, Asked: "channels", MirrorSets: "release", ByBoth: true, Whole: true, Last: true},
+		{Type: ReleaseContent, Label: "release", Exit: 2, Asked: "channels", MirrorSets: "release", Whole: true},
+		{Type: Graph, Label: "release", Exit: 2, Asked: "update graphs"},
+		{Type: OperatorBundle, Label: "operator", Exit: 4, Asked: "catalogs and operators", MirrorSets: "operator"},
+		{Type: OperatorRelated, Label: "operator", Exit: 4, Asked: "catalogs and operators", MirrorSets: "operator"},
+		{Type: OperatorCatalog, Label: "operator", Exit: 4, Asked: "catalogs and operators"},
+		{Type: Generic, Label: "additional", Exit: 8, Asked: "additional images", MirrorSets: "generic"},
+		{Type: Helm, Label: "helm", Exit: 16, Asked: "charts", MirrorSets: "generic"},
 	}
 }
 
