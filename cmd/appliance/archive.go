@@ -84,9 +84,10 @@ func (o *archiveOptions) check(destination string) error {
 		return hint.New(errors.New("the destination names no directory"), "file:///data/archive")
 	case o.partial && len(o.from) == 0:
 		return hint.New(errors.New("--partial is for an import"), "leave it out, or name an archive: --from file://DIR")
-	case !toDisk && (o.have != "" || o.strict):
-		return hint.New(errors.New("--have and --strict-archive are for an archive"),
-			"leave them out, or name a directory: file://DIR")
+	case !toDisk && o.have != "":
+		return hint.New(errors.New("--have is for an archive"), "leave it out, or name a directory: file://DIR")
+	case !toDisk && o.strict:
+		return hint.New(errors.New("--strict-archive is for an archive"), "leave it out, or name a directory: file://DIR")
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 )
@@ -159,7 +160,20 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 
 // usageError returns an error about a command line that cannot be understood.
 func usageError(c *cobra.Command, err error) error {
+	var invalid *pflag.InvalidValueError
+	if errors.As(err, &invalid) {
+		err = wrongValue(invalid.GetFlag(), invalid.GetValue(), err)
+	}
 	return hint.New(err, cmp.Or(hintOf(err), c.CommandPath()+" --help lists the flags"))
+}
+
+// wrongValue returns the error of a flag's value: err, unless that is of Go's parsers.
+func wrongValue(f *pflag.Flag, value string, err error) error {
+	wanted := map[string]string{"bool": "true or false", "int": "a number", "int64": "a number", "count": "a number", "duration": "a duration such as 90s, 10m or 2h"}
+	if want := wanted[f.Value.Type()]; want != "" && hintOf(err) == "" {
+		return fmt.Errorf("--%s is %q: %s is wanted", f.Name, value, want)
+	}
+	return err
 }
 
 // newHelpCommand is cobra's, except that an unknown command is an error.

@@ -71,7 +71,7 @@ type mirrorOptions struct {
 }
 
 func (o *mirrorOptions) addFlags(f *pflag.FlagSet) {
-	pathVar(f, &o.config, "config", "c", "the ImageSetConfiguration")
+	f.VarP(&onceValue{pathValue: pathValue{&o.config}}, "config", "c", "the ImageSetConfiguration; - for standard input")
 	pathVar(f, &o.workspace, "workspace", "",
 		"file://DIR for what a run reads and writes besides images: cluster resources, logs")
 	o.archiveOptions.addFlags(f)
@@ -88,7 +88,8 @@ func (o *mirrorOptions) addFlags(f *pflag.FlagSet) {
 		"images copied at the same time, 1 to 10")
 	f.IntVar(&o.parallelLayers, "parallel-layers", mirror.DefaultParallelLayers,
 		"layers of one image copied at the same time, 1 to 10")
-	f.IntVar(&o.retryTimes, "retry-times", defaultRetryTimes, "how often a request to a source is repeated")
+	o.retryTimes = defaultRetryTimes
+	f.Var(countValue{&o.retryTimes}, "retry-times", "how often a request to a source is repeated")
 	f.DurationVar(&o.imageTimeout, "image-timeout", mirror.DefaultImageTimeout,
 		"fail an image that makes no progress for so long: no byte, no answer (0: never)")
 	f.StringVar(&o.logLevel, "log-level", "info", "info, debug, trace or error")
@@ -130,7 +131,12 @@ listed; else the sum of
 		Example: `  appliance mirror -c imageset.yaml docker://registry.example.com:8443 --workspace file:///data/mirror
   appliance mirror -c imageset.yaml file:///data/archive
   appliance mirror -c imageset.yaml --from file:///media/usb docker://registry.example.com:8443`,
-		Args: takes(1, "one destination, such as docker://registry.example.com:8443"),
+		Args: func(c *cobra.Command, args []string) error {
+			if other := beside(c, args); other != nil {
+				return hint.New(fmt.Errorf("%s is no command of %s", other.Name(), c.CommandPath()), other.CommandPath()+" is: "+other.CommandPath()+" --help")
+			}
+			return takes(1, "one destination, such as docker://registry.example.com:8443")(c, args)
+		},
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := o.foreign.check(c, std.err); err != nil {
 				return err
@@ -155,7 +161,30 @@ listed; else the sum of
 	o.addFlags(c.Flags())
 	addOCMirror(c, std.plain())
 	c.AddCommand(newResourcesCommand(std.plain()), newPruneCommand(std.plain()))
+	if !plugin {
+		c.SetHelpFunc(func(c *cobra.Command, args []string) {
+			if other := beside(c, c.Flags().Args()); other != nil {
+				other.InitDefaultHelpFlag() // which is made when a command is run
+				c = other
+			}
+			c.Root().HelpFunc()(c, args)
+		})
+	}
 	return c
+}
+
+// beside returns the command beside mirror that its argument names, such as drift; nil for an argument of
+// its own.
+func beside(c *cobra.Command, args []string) *cobra.Command {
+	if len(args) == 0 || c.Name() != "mirror" || !c.HasParent() {
+		return nil
+	}
+	for _, other := range c.Parent().Commands() {
+		if other.Name() == args[0] {
+			return other
+		}
+	}
+	return nil
 }
 
 // check rejects flags that contradict each other, in the words and the order of oc-mirror, which

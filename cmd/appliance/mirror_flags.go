@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"strconv"
 
 	"github.com/spf13/pflag"
@@ -62,7 +61,7 @@ func (o *mirrorOptions) readAliases(f *pflag.FlagSet) error {
 	if f.Changed("tls-verify") {
 		verify, err := strconv.ParseBool(f.Lookup("tls-verify").Value.String())
 		if err != nil {
-			return fmt.Errorf("--tls-verify: %w", err)
+			return wrongValue(&pflag.Flag{Name: "tls-verify", Value: f.Lookup("src-tls-verify").Value}, f.Lookup("tls-verify").Value.String(), err)
 		}
 		unless("src-tls-verify", func() { o.srcVerify = verify })
 		unless("dest-tls-verify", func() { o.destVerify = verify })

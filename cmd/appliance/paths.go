@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -41,6 +42,48 @@ func (v pathValue) Type() string { return "string" }
 func (v pathValue) Set(s string) (err error) {
 	*v.path, err = expandPath(s)
 	return err
+}
+
+// countValue is a flag that takes a number that is not negative.
+type countValue struct{ n *int }
+
+func (v countValue) String() string {
+	if v.n == nil {
+		return "0"
+	}
+	return strconv.Itoa(*v.n)
+}
+func (v countValue) Type() string { return "int" }
+
+func (v countValue) Set(s string) error {
+	n, err := strconv.Atoi(s)
+	if err == nil && n < 0 {
+		return hint.New(errors.New("it must not be negative"), "0 is not at all")
+	}
+	*v.n = n
+	return err
+}
+
+// onceValue is a pathValue of which one is meant, since a second one would silently be the only one. A
+// path - is standard input.
+type onceValue struct {
+	pathValue
+	given bool
+}
+
+func (v *onceValue) Set(s string) error {
+	before := *v.path
+	if s == "-" {
+		s = "/dev/stdin"
+	}
+	if err := v.pathValue.Set(s); err != nil {
+		return err
+	}
+	if v.given && strings.TrimPrefix(*v.path, "file://") != strings.TrimPrefix(before, "file://") {
+		return hint.New(fmt.Errorf("it is %s already", before), "name one, and run the command again with the other")
+	}
+	v.given = true
+	return nil
 }
 
 // pathVar declares a flag that takes a path. Each path on a command line goes through it or through
