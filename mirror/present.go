@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -16,10 +18,13 @@ import (
 )
 
 // Present finds out which images a registry has for its clusters. An image is there when it is whole
-// in a repository to which the cluster resources of the registry lead for it: one that no cluster is
-// led to is as absent as one that lacks a layer. It remembers its answers.
+// in a repository to which the cluster resources of the registry lead for it. One that is named by
+// digest is also there when it is whole where a mirror may have put it: another program has recorded no
+// origin, and clusters have its resources. One in any other repository is as absent as one that lacks a
+// layer, since no cluster is led to it. Present remembers its answers.
 type Present struct {
 	read      ReadManifest
+	having    Repositories
 	places    []resources.Image
 	bySource  map[string][]int             // indexes of places
 	platforms map[string][]imageset.OSArch // with which a reference was mirrored
@@ -31,9 +36,12 @@ type Present struct {
 // is missing.
 type ReadManifest func(ctx context.Context, repository, ref string) (ocispec.Descriptor, []byte, error)
 
+// Repositories returns the repositories that have a manifest.
+type Repositories func(ctx context.Context, d digest.Digest) ([]string, error)
+
 // NewPresent returns a Present of a registry, by what its runs recorded.
-func NewPresent(origins []Origin, read ReadManifest) (*Present, error) {
-	p := &Present{read: read, bySource: map[string][]int{}, platforms: map[string][]imageset.OSArch{}, known: map[string]string{}}
+func NewPresent(origins []Origin, read ReadManifest, having Repositories) (*Present, error) {
+	p := &Present{read: read, having: having, bySource: map[string][]int{}, platforms: map[string][]imageset.OSArch{}, known: map[string]string{}}
 	var found resources.Mirrored
 	for _, o := range origins {
 		i, err := o.image()
@@ -76,12 +84,13 @@ func (p *Present) Lacking(ctx context.Context, images []string) (map[string]stri
 	return lacking, nil
 }
 
-// Places returns where an image can be that clusters ask for by name: each repository to which they are
-// led for it, with the tag or digest there.
-func (p *Present) Places(name string) (all []Place) {
+// Places returns where an image can be that clusters ask for by name, with the tag or digest there:
+// each repository to which they are led for it, and, if it is named by digest, each that has it where a
+// mirror may put it.
+func (p *Present) Places(ctx context.Context, name string) (all []Place, err error) {
 	ref, err := imageset.ParseReference(name)
 	if err != nil {
-		return nil
+		return nil, nil
 	}
 	for _, n := range p.bySource[ref.Canonical()] {
 		at := p.places[n]
@@ -92,7 +101,17 @@ func (p *Present) Places(name string) (all []Place) {
 			all = append(all, Place{at.Destination, ref.DestinationTag()})
 		}
 	}
-	return all
+	if ref.Digest == "" {
+		return all, nil
+	}
+	repositories, err := p.having(ctx, ref.Digest)
+	for _, repository := range repositories {
+		at := Place{repository, ref.Digest.String()}
+		if mayMirror(repository, ref.Path) && !slices.Contains(all, at) {
+			all = append(all, at)
+		}
+	}
+	return all, err
 }
 
 // look returns the reason that an image is absent, "" if it is there.
@@ -101,8 +120,12 @@ func (p *Present) look(ctx context.Context, name string) (reason string, err err
 	if err != nil {
 		return err.Error(), nil
 	}
+	places, err := p.Places(ctx, name)
+	if err != nil {
+		return "", err
+	}
 	reason = "no run has mirrored it"
-	for _, at := range p.Places(name) {
+	for _, at := range places {
 		switch err := p.complete(ctx, at.Repository, at.Reference, p.platforms[ref.Pull()]); {
 		case err == nil:
 			return "", nil
@@ -112,6 +135,13 @@ func (p *Present) look(ctx context.Context, name string) (reason string, err err
 		reason = fmt.Sprintf("it is absent from %s, or not whole there", at.Repository)
 	}
 	return reason, nil
+}
+
+// mayMirror reports whether a repository may be the mirror of one with a path: below any path, and with
+// components joined, see Options.MaxNestedPaths.
+func mayMirror(repository, path string) bool {
+	joined := strings.NewReplacer("/", "-")
+	return strings.HasSuffix("-"+joined.Replace(repository), "-"+joined.Replace(path))
 }
 
 // complete returns fs.ErrNotExist unless a repository has an image with all that is below it, on the

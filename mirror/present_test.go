@@ -28,6 +28,16 @@ func (b bodies) read(_ context.Context, repository, ref string) (ocispec.Descrip
 	return ocispec.Descriptor{MediaType: m.MediaType, Digest: digest.FromString(body), Size: int64(len(body))}, []byte(body), err
 }
 
+// having returns the repositories that have a manifest.
+func (b bodies) having(_ context.Context, d digest.Digest) (all []string, err error) {
+	for at := range b {
+		if repository, ref, _ := strings.Cut(at, " "); ref == d.String() {
+			all = append(all, repository)
+		}
+	}
+	return all, nil
+}
+
 // put adds a manifest under its digest and some tags.
 func (b bodies) put(repository, body string, tags ...string) digest.Digest {
 	d := digest.FromString(body)
@@ -54,6 +64,7 @@ func TestPresent(t *testing.T) {
 	b.put("far/list", amd)
 	alone := b.put("unled/c", imageBody("alone"))
 	second := b.put("second/a", imageBody("second"))
+	pushed, joined := b.put("by/hand/x/pushed", imageBody("pushed")), b.put("by/hand-x-joined", imageBody("joined"), "v1")
 	of := func(repository, tag, origin string, more string) mirror.Origin {
 		return mirror.Origin{Repository: repository, Tag: tag,
 			About: json.RawMessage(fmt.Sprintf(`{"type":"operatorRelatedImage","origin":%q%s}`, origin, more))}
@@ -62,7 +73,7 @@ func TestPresent(t *testing.T) {
 	p, err := mirror.NewPresent([]mirror.Origin{
 		of("far/a", "x", "x.io/a@"+one.String(), ""), of("second/a", "x", "x.io/a@"+second.String(), ""),
 		of("far/list", "x", "x.io/list@"+multi.String(), linux), of("far/b", "v1", "x.io/b:v1", ""),
-	}, b.read)
+	}, b.read, b.having)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,11 +86,17 @@ func TestPresent(t *testing.T) {
 		"x.io/a:v1@" + one.String():           "",
 		"x.io/a:v1":                           "no run has mirrored it", // clusters are led there by digest only
 		"x.io/a@" + absent.String():           "it is absent from second/a, or not whole there",
+		"x.io/other/list@" + multi.String():   "no run has mirrored it",
 		"x.io/list@" + multi.String():         "", // the platform that was mirrored
 		"x.io/b:v1":                           "",
 		"x.io/b:v2":                           "it is absent from far/b, or not whole there",
-		"x.io/c@" + alone.String():            "no run has mirrored it",
+		"x.io/c@" + alone.String():            "", // as another program has put it
 		"docker.io/library/a@" + one.String(): "no run has mirrored it",
+		"x.io/x/pushed@" + pushed.String():    "",
+		"x.io/x/joined@" + joined.String():    "",
+		"x.io/x/joined:v1":                    "no run has mirrored it", // a tag may be another image there
+		"x.io/y/pushed@" + pushed.String():    "no run has mirrored it", // no cluster is led to it
+		"x.io/ushed@" + pushed.String():       "no run has mirrored it",
 		"x.io/A@b":                            `"b" is not a digest`,
 	} {
 		lacking, err := p.Lacking(t.Context(), []string{image})
@@ -88,7 +105,7 @@ func TestPresent(t *testing.T) {
 		}
 	}
 	t.Run("a list of which all was mirrored", func(t *testing.T) {
-		p, err := mirror.NewPresent([]mirror.Origin{of("far/list", "x", "x.io/list@"+multi.String(), "")}, b.read)
+		p, err := mirror.NewPresent([]mirror.Origin{of("far/list", "x", "x.io/list@"+multi.String(), "")}, b.read, b.having)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,7 +117,7 @@ func TestPresent(t *testing.T) {
 		broken := errors.New("the disk is broken")
 		p, err := mirror.NewPresent([]mirror.Origin{of("far/a", "x", "x.io/a:v1", "")}, func(context.Context, string, string) (ocispec.Descriptor, []byte, error) {
 			return ocispec.Descriptor{}, nil, broken
-		})
+		}, b.having)
 		if err != nil {
 			t.Fatal(err)
 		}

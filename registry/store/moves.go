@@ -68,3 +68,17 @@ func (s *Manifests) Whole(ctx context.Context, repo string, d digest.Digest) (bo
 	}
 	return whole, nil
 }
+
+// Repositories returns the repositories that have a manifest, but those that only pull-through has
+// brought it to.
+func (s *Manifests) Repositories(ctx context.Context, d digest.Digest) ([]string, error) {
+	if err := image.CheckDigest(d); err != nil {
+		return nil, err
+	}
+	all, err := sqlite.Column[string](ctx, s.db.Reader(), `SELECT r.name FROM repository_manifests l CROSS JOIN repositories r ON r.id = l.repository
+		WHERE l.digest = ? AND l.pulled = 0 ORDER BY r.name`, d)
+	if err != nil {
+		return nil, fmt.Errorf("look for manifest %s: %w", d, err)
+	}
+	return all, nil
+}

@@ -163,7 +163,7 @@ func (n *needs) byCatalogs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	present, err := mirror.NewPresent(origins, n.read)
+	present, err := mirror.NewPresent(origins, n.read, n.store.Manifests.Repositories)
 	if err != nil {
 		return err
 	}
@@ -194,7 +194,11 @@ func (n *needs) byCatalog(ctx context.Context, present *mirror.Present, at mirro
 		return fmt.Errorf("read what %s needs: %w", name, err)
 	}
 	for image, bundles := range uses {
-		for _, i := range present.Places(image) {
+		places, err := present.Places(ctx, image)
+		if err != nil {
+			return err
+		}
+		for _, i := range places {
 			b := bundles[0]
 			if err := n.need(ctx, i, fmt.Sprintf("%s, which offers bundle %s of operator %s,", name, b.Name, b.Package)); err != nil {
 				return err

@@ -43,7 +43,7 @@ func (v *Views) CheckRollback(ctx context.Context, moved []store.TagChange) erro
 	if len(catalogs) == 0 {
 		return nil
 	}
-	present, err := mirror.NewPresent(origins, v.read)
+	present, err := mirror.NewPresent(origins, v.read, v.store.Manifests.Repositories)
 	if err != nil {
 		return err
 	}

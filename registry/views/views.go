@@ -181,7 +181,7 @@ func (v *Views) present(ctx context.Context) (*mirror.Present, error) {
 	if err != nil {
 		return nil, err
 	}
-	return mirror.NewPresent(origins, v.read)
+	return mirror.NewPresent(origins, v.read, v.store.Manifests.Repositories)
 }
 
 // read reads a manifest that has its configuration and its layers.
