@@ -10,18 +10,12 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
-	"github.com/mirror-appliance/appliance/registry"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 )
 
-type catalogsOptions struct {
-	locateOptions
-	output string
-}
-
 func newCatalogsCommand(std stdio) *cobra.Command {
-	var o catalogsOptions
+	var o askOptions
 	c := &cobra.Command{
 		Use:   "catalogs",
 		Short: "Have the registry on this host make its views of operator catalogs again",
@@ -33,27 +27,19 @@ Exit codes: 0 all views are up to date, 1 one could not be made and is as it was
 		Args:    noArguments,
 		RunE:    func(c *cobra.Command, _ []string) error { return runCatalogs(c.Context(), std, o) },
 	}
-	o.locateOptions.addFlags(c.Flags())
-	addOutputFlag(c.Flags(), &o.output)
+	o.addFlags(c.Flags())
 	return c
 }
 
-func runCatalogs(ctx context.Context, std stdio, o catalogsOptions) error {
-	id, err := o.load()
+func runCatalogs(ctx context.Context, std stdio, o askOptions) error {
+	say := nowAndThen(std.err)
+	result, err := askDaemon(ctx, std, &o, func(control *client.Client) (api.CatalogsResult, error) {
+		return control.Catalogs(ctx, func(p api.CatalogsProgress) { say("%d of %s", p.Done, count(p.Views, "view")) })
+	}, printViews)
 	if err != nil {
 		return err
 	}
-	return registry.Daemon(ctx, id.Config, id.UID, func(control *client.Client) error {
-		say := nowAndThen(std.err)
-		result, err := control.Catalogs(ctx, func(p api.CatalogsProgress) { say("%d of %s", p.Done, count(p.Views, "view")) })
-		if err != nil {
-			return err
-		}
-		if err := show(std.out, o.output, result, printViews); err != nil {
-			return err
-		}
-		return failedViews(result.Views)
-	})
+	return failedViews(result.Views)
 }
 
 // failedViews returns an error if a view could not be made.

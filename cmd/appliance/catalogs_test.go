@@ -3,52 +3,27 @@ package main_test
 import (
 	"encoding/json"
 	"fmt"
-	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
 func TestCatalogs_throughTheDaemon(t *testing.T) {
-	upstream := httptest.NewUnstartedServer(nil)
-	source := upstream.Listener.Addr().String()
-	content, err := sample.New(source)
-	must(t, err)
-	upstream.Config.Handler = content.Handler()
-	upstream.Start()
-	t.Cleanup(upstream.Close)
+	_, source := newUpstream(t)
 	f := newFaulty(t, "")
-	dir := t.TempDir()
-	set := config.Sync{ImageSet: filepath.Join(dir, "set.yaml"), Workspace: filepath.Join(dir, "ws"), Interval: time.Hour}
-	for file, text := range map[string]string{
-		set.ImageSet: `kind: ImageSetConfiguration
-apiVersion: mirror.openshift.io/v2alpha1
-mirror:
-  additionalImages: [{name: "` + source + `/redhat/redhat-operator-index:v4.18", targetRepo: originals/index}]
-  operators:
-  - catalog: ` + source + `/redhat/redhat-operator-index:v4.18
-    packages: [{name: sample-database}]
-`,
-		filepath.Join(dir, "registries.conf"): fmt.Sprintf("[[registry]]\nlocation=%q\ninsecure=true\n", source),
-	} {
-		must(t, os.WriteFile(file, []byte(text), 0o600))
-	}
-	t.Setenv("CONTAINERS_REGISTRIES_CONF", filepath.Join(dir, "registries.conf"))
-	f.cfg.Sync = []config.Sync{set}
 	f.cfg.Catalogs = []config.Catalog{
 		{Name: "views/db:v1", Original: "originals/index:v4.18", Keep: time.Hour, Packages: []imageset.Package{{Name: "sample-database", MinVersion: "1.0.0"}}},
 		{Name: "views/none:v1", Original: "originals/absent:v1", Keep: time.Hour},
 	}
-	text, err := f.cfg.Marshal()
-	must(t, err)
-	must(t, os.WriteFile(config.Path(f.root), text, 0o644))
+	set := f.syncs(t, `  additionalImages: [{name: "`+source+`/redhat/redhat-operator-index:v4.18", targetRepo: originals/index}]
+  operators:
+  - catalog: `+source+`/redhat/redhat-operator-index:v4.18
+    packages: [{name: sample-database}]
+`, fmt.Sprintf("[[registry]]\nlocation=%q\ninsecure=true\n", source))
 	f.begin(t)
 	code, stdout, stderr := outcome(t, f.command("sync", set.ImageSet))
 	if code != 0 {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 
 	"github.com/spf13/cobra"
@@ -24,6 +25,17 @@ type locateOptions struct {
 func (o *locateOptions) addFlags(f *pflag.FlagSet) {
 	pathVar(f, &o.config, "config", "", "its config.yaml (default: that of the installed service)")
 	pathVar(f, &o.quayRoot, "quayRoot", "r", "its install directory (default: that of the installed service)")
+}
+
+// askOptions are those of a command that asks the daemon of this host, and prints what it answers.
+type askOptions struct {
+	locateOptions
+	output string
+}
+
+func (o *askOptions) addFlags(f *pflag.FlagSet) {
+	o.locateOptions.addFlags(f)
+	addOutputFlag(f, &o.output)
 }
 
 func (o *locateOptions) load() (*installer.Identity, error) {
@@ -60,6 +72,17 @@ func withControl(ctx context.Context, std stdio, o *locateOptions, f func(*clien
 
 func offlineOptions(std stdio) registry.Options {
 	return registry.Options{Version: version, Log: commandLog(std.err)}
+}
+
+// askDaemon prints what the daemon of this host, which must run, answers to ask.
+func askDaemon[T any](ctx context.Context, std stdio, o *askOptions, ask func(*client.Client) (T, error), print func(io.Writer, T)) (answer T, err error) {
+	err = withDaemon(ctx, &o.locateOptions, func(control *client.Client) (err error) {
+		if answer, err = ask(control); err == nil {
+			err = show(std.out, o.output, answer, print)
+		}
+		return err
+	})
+	return answer, err
 }
 
 // withDaemon calls f with the control API of the daemon on this host, which must run.

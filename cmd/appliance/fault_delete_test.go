@@ -1,14 +1,12 @@
 package main_test
 
 import (
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
@@ -16,14 +14,7 @@ import (
 func TestDelete_appliance(t *testing.T) {
 	f := newFaulty(t, "")
 	f.begin(t)
-	upstream := httptest.NewUnstartedServer(nil)
-	source := upstream.Listener.Addr().String()
-	content, err := sample.New(source)
-	must(t, err)
-	upstream.Config.Handler = content.Handler()
-	upstream.Start()
-	t.Cleanup(upstream.Close)
-
+	_, source := newUpstream(t)
 	dir := t.TempDir()
 	write := func(kind, section string, images ...string) string {
 		text := "kind: " + kind + "\napiVersion: mirror.openshift.io/v2alpha1\n" + section + ":\n  additionalImages:\n"

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -27,16 +26,7 @@ func TestListOperators(t *testing.T) {
 		t.Fatal(err)
 	}
 	list := func(flags string) (code int, stdout, stderr string) {
-		var out, errs bytes.Buffer
-		std := stdio{in: strings.NewReader(""), out: &out, err: &errs}
-		c := newListOperatorsCommand(std, s.source+"/redhat/")
-		c.SilenceUsage, c.SilenceErrors = true, true
-		c.SetArgs(append(strings.Fields(flags), "--src-tls-verify=false"))
-		if err := c.ExecuteContext(t.Context()); err != nil {
-			report(&errs, err)
-			code = 1
-		}
-		return code, out.String(), errs.String()
+		return s.listed(t, newListOperatorsCommand, "/redhat/", flags)
 	}
 	index := "--catalog " + s.source + "/redhat/redhat-operator-index:v4.18"
 	for flags, want := range map[string]string{

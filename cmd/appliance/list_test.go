@@ -6,25 +6,32 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
+
 	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 )
+
+// listed runs a command that lists what is below a path of the upstream.
+func (s *mirrorSetup) listed(t *testing.T, newCommand func(stdio, string) *cobra.Command, below, flags string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	c := newCommand(stdio{in: strings.NewReader(""), out: &out, err: &errs}, s.source+below)
+	c.SilenceUsage, c.SilenceErrors = true, true
+	c.SetArgs(append(strings.Fields(flags), "--src-tls-verify=false"))
+	if err := c.ExecuteContext(t.Context()); err != nil {
+		report(&errs, err)
+		code = 1
+	}
+	return code, out.String(), errs.String()
+}
 
 // Spec: oc-mirror 1.8.
 func TestListReleases(t *testing.T) {
 	s := newMirrorSetup(t)
 	t.Setenv("UPDATE_URL_OVERRIDE", "http://"+s.source+sample.GraphPath)
 	list := func(flags string) (code int, stdout, stderr string) {
-		var out, errs bytes.Buffer
-		std := stdio{in: strings.NewReader(""), out: &out, err: &errs}
-		c := newListReleasesCommand(std, s.source+"/openshift-release-dev/ocp-release")
-		c.SilenceUsage, c.SilenceErrors = true, true
-		c.SetArgs(append(strings.Fields(flags), "--src-tls-verify=false"))
-		if err := c.ExecuteContext(t.Context()); err != nil {
-			report(&errs, err)
-			code = 1
-		}
-		return code, out.String(), errs.String()
+		return s.listed(t, newListReleasesCommand, "/openshift-release-dev/ocp-release", flags)
 	}
 	for _, tc := range []struct {
 		flags string

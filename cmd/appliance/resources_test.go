@@ -2,86 +2,13 @@ package main_test
 
 import (
 	"encoding/json"
-	"net"
-	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
-	"github.com/mirror-appliance/appliance/registry/config"
 )
-
-// site is an appliance that mirrors from a sample upstream by the commands.
-type site struct {
-	*faulty
-	dir, source, address string
-	upstream             *httptest.Server
-}
-
-func newSite(t *testing.T) *site {
-	t.Helper()
-	s := &site{faulty: newFaulty(t, ""), dir: t.TempDir()}
-	server := httptest.NewUnstartedServer(nil)
-	s.upstream = server
-	s.source = server.Listener.Addr().String()
-	content, err := sample.New(s.source)
-	must(t, err)
-	server.Config.Handler = content.Handler()
-	server.Start()
-	t.Cleanup(server.Close)
-	_, port, err := net.SplitHostPort(s.socket.Name())
-	must(t, err)
-	s.address = "localhost:" + port
-	text, err := os.ReadFile(config.Path(s.root))
-	must(t, err)
-	text = []byte(strings.Replace(string(text), "port: 8443", "port: "+port, 1))
-	must(t, os.WriteFile(config.Path(s.root), text, 0o644))
-	s.start(t)
-	for _, role := range []string{"admin", "pull", "init"} {
-		_, err := s.admin.CreateUser(t.Context(), api.NewUser{Name: role, Role: strings.Replace(role, "init", "admin", 1), Password: faultPassword})
-		must(t, err)
-	}
-	return s
-}
-
-// run runs a command of the program, which needs no --quayRoot.
-func (s *site) run(t *testing.T, args ...string) (code int, stdout, stderr string) {
-	t.Helper()
-	c := exec.Command(s.program, args...)
-	c.Dir = s.dir
-	c.Env = append(os.Environ(), "HOME="+s.dir, "REGISTRY_AUTH_FILE=", "SSL_CERT_FILE="+s.cfg.TLS.CA, "CONTAINERS_REGISTRIES_CONF=/dev/null")
-	return outcome(t, c)
-}
-
-// works is run of a command that must succeed.
-func (s *site) works(t *testing.T, args ...string) (stdout string) {
-	t.Helper()
-	code, stdout, stderr := s.run(t, args...)
-	if code != 0 {
-		t.Fatalf("%q ended with %d\n%s\n%s", args, code, stdout, stderr)
-	}
-	return stdout
-}
-
-// set writes an image set.
-func (s *site) set(t *testing.T, name, mirror string) (file string) {
-	t.Helper()
-	file = filepath.Join(s.dir, name)
-	text := "kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\nmirror:\n" + strings.ReplaceAll(mirror, "HOST", s.source)
-	must(t, os.WriteFile(file, []byte(text), 0o600))
-	return file
-}
-
-// mirror mirrors an image set into the appliance.
-func (s *site) mirror(t *testing.T, set string, flags ...string) {
-	t.Helper()
-	s.works(t, append([]string{"mirror", "-c", set, "docker://" + s.address, "--workspace", "file://" + s.dir + "/ws",
-		"--src-tls-verify=false", "--dest-creds", "admin:" + faultPassword}, flags...)...)
-}
 
 func TestMirrorResources_writes(t *testing.T) {
 	s := newSite(t)

@@ -14,18 +14,12 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
-	"github.com/mirror-appliance/appliance/registry"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 )
 
-type statusOptions struct {
-	locateOptions
-	output string
-}
-
 func newStatusCommand(std stdio) *cobra.Command {
-	var o statusOptions
+	var o askOptions
 	c := &cobra.Command{
 		Use:   "status",
 		Short: "How the registry on this host is",
@@ -36,28 +30,28 @@ Exit codes: 0 it runs, healthy or not (see healthy in --output json); 1 it does 
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error { return runStatus(c.Context(), std, o) },
 	}
-	o.locateOptions.addFlags(c.Flags())
-	addOutputFlag(c.Flags(), &o.output)
+	o.addFlags(c.Flags())
 	return c
 }
 
 // runStatus asks the daemon only: opening the store to answer would say nothing of the registry.
-func runStatus(ctx context.Context, std stdio, o statusOptions) error {
-	id, err := o.load()
-	if err != nil {
-		return err
-	}
-	return registry.Daemon(ctx, id.Config, id.UID, func(control *client.Client) error {
+func runStatus(ctx context.Context, std stdio, o askOptions) error {
+	_, err := askDaemon(ctx, std, &o, func(control *client.Client) (api.Status, error) {
 		status, err := control.Status(ctx)
 		if err != nil {
-			return err
+			return status, err
+		}
+		id, err := o.load()
+		if err != nil {
+			return status, err
 		}
 		if err := id.CheckPort(installerDeps()); err != nil {
 			status.Healthy = false
 			status.Trouble = append(status.Trouble, api.Trouble{Problem: err.Error(), Hint: hint.Of(err)})
 		}
-		return show(std.out, o.output, status, printStatus)
-	})
+		return status, nil
+	}, printStatus)
+	return err
 }
 
 func printStatus(w io.Writer, s api.Status) {

@@ -9,18 +9,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mirror-appliance/appliance/internal/plain"
-	"github.com/mirror-appliance/appliance/registry"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 )
 
-type syncOptions struct {
-	locateOptions
-	output string
-}
-
 func newSyncCommand(std stdio) *cobra.Command {
-	var o syncOptions
+	var o askOptions
 	c := &cobra.Command{
 		Use:   "sync FILE",
 		Short: "Have the registry on this host mirror an image set of its configuration now",
@@ -32,26 +26,19 @@ Exit codes: 0 everything is mirrored, 1 something is not.`,
 		Args:    takes(1, "the file of an image set, such as /var/lib/appliance/sync/base.yaml"),
 		RunE:    func(c *cobra.Command, args []string) error { return runSync(c.Context(), std, o, args[0]) },
 	}
-	o.locateOptions.addFlags(c.Flags())
-	addOutputFlag(c.Flags(), &o.output)
+	o.addFlags(c.Flags())
 	return c
 }
 
-func runSync(ctx context.Context, std stdio, o syncOptions, file string) error {
-	id, err := o.load()
+func runSync(ctx context.Context, std stdio, o askOptions, file string) error {
+	file, err := filepath.Abs(file)
 	if err != nil {
 		return err
 	}
-	if file, err = filepath.Abs(file); err != nil {
-		return err
-	}
-	return registry.Daemon(ctx, id.Config, id.UID, func(control *client.Client) error {
-		result, err := control.Mirror(ctx, api.MirrorRequest{ImageSet: file}, mirrorProgress(std.err))
-		if err != nil {
-			return err
-		}
-		return show(std.out, o.output, result, printMirrored)
-	})
+	_, err = askDaemon(ctx, std, &o, func(control *client.Client) (api.MirrorResult, error) {
+		return control.Mirror(ctx, api.MirrorRequest{ImageSet: file}, mirrorProgress(std.err))
+	}, printMirrored)
+	return err
 }
 
 func mirrorProgress(w io.Writer) func(api.MirrorProgress) {

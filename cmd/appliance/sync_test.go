@@ -3,41 +3,20 @@ package main_test
 import (
 	"encoding/base64"
 	"fmt"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
-	"github.com/mirror-appliance/appliance/registry/config"
 )
 
 // The daemon mirrors as the command does: it reads where registries.conf says.
 func TestSync_throughTheDaemon(t *testing.T) {
-	upstream := httptest.NewUnstartedServer(nil)
-	source := upstream.Listener.Addr().String()
-	content, err := sample.New(source)
-	must(t, err)
-	upstream.Config.Handler = content.Handler()
-	upstream.Start()
-	t.Cleanup(upstream.Close)
+	_, source := newUpstream(t)
 	f := newFaulty(t, "")
-	dir := t.TempDir()
-	set := config.Sync{ImageSet: filepath.Join(dir, "set.yaml"), Workspace: filepath.Join(dir, "ws"), Interval: time.Hour}
-	for file, text := range map[string]string{
-		set.ImageSet:                          "kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\nmirror:\n  additionalImages:\n  - name: quay.example/samples/docker:v1\n",
-		filepath.Join(dir, "registries.conf"): fmt.Sprintf("[[registry]]\nlocation=\"quay.example\"\n[[registry.mirror]]\nlocation=%[1]q\ninsecure=true\n[[registry]]\nlocation=%[1]q\ninsecure=true\n", source),
-	} {
-		must(t, os.WriteFile(file, []byte(text), 0o600))
-	}
-	t.Setenv("CONTAINERS_REGISTRIES_CONF", filepath.Join(dir, "registries.conf"))
-	f.cfg.Sync = []config.Sync{set}
-	text, err := f.cfg.Marshal()
-	must(t, err)
-	must(t, os.WriteFile(config.Path(f.root), text, 0o644))
+	set := f.syncs(t, "  additionalImages:\n  - name: quay.example/samples/docker:v1\n",
+		fmt.Sprintf("[[registry]]\nlocation=\"quay.example\"\n[[registry.mirror]]\nlocation=%[1]q\ninsecure=true\n[[registry]]\nlocation=%[1]q\ninsecure=true\n", source))
+	dir := filepath.Dir(set.ImageSet)
 	f.begin(t)
 	code, stdout, stderr := outcome(t, f.command("status"))
 	if code != 0 || !strings.Contains(stdout, "last sync     "+set.ImageSet+": never") {

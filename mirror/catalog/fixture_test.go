@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
-	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -38,33 +37,15 @@ func samples(t *testing.T, repository string) catalog.Source {
 	server.Config.Handler = content.Handler()
 	server.Start()
 	t.Cleanup(server.Close)
-	client, err := upstream.New(upstream.Options{Registry: server.Listener.Addr().String(), PlainHTTP: true})
+	registries := upstream.NewRegistries(func(registry string) (upstream.Options, error) {
+		return upstream.Options{Registry: registry, PlainHTTP: true}, nil
+	})
+	t.Cleanup(registries.Close)
+	source, err := registries.Repository(server.Listener.Addr().String(), repository)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(client.Close)
-	return &remote{client, repository}
-}
-
-type remote struct {
-	client     *upstream.Client
-	repository string
-}
-
-func (r *remote) Manifest(ctx context.Context, ref string) (ocispec.Descriptor, []byte, error) {
-	return r.client.Manifest(ctx, r.repository, ref)
-}
-
-func (r *remote) Blob(ctx context.Context, d digest.Digest) (io.ReadCloser, int64, error) {
-	return r.client.Blob(ctx, r.repository, d)
-}
-
-func (r *remote) BlobFrom(ctx context.Context, d digest.Digest, offset int64) (io.ReadCloser, int64, error) {
-	return r.client.BlobFrom(ctx, r.repository, d, offset)
-}
-
-func (r *remote) Stat(ctx context.Context, d digest.Digest) (int64, error) {
-	return r.client.Stat(ctx, r.repository, d)
+	return source
 }
 
 // layout builds images in an OCI layout.

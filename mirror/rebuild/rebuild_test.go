@@ -34,33 +34,15 @@ func base(t *testing.T, repository string) rebuild.Source {
 	server.Config.Handler = content.Handler()
 	server.Start()
 	t.Cleanup(server.Close)
-	client, err := upstream.New(upstream.Options{Registry: server.Listener.Addr().String(), PlainHTTP: true})
+	registries := upstream.NewRegistries(func(registry string) (upstream.Options, error) {
+		return upstream.Options{Registry: registry, PlainHTTP: true}, nil
+	})
+	t.Cleanup(registries.Close)
+	source, err := registries.Repository(server.Listener.Addr().String(), repository)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(client.Close)
-	return &source{client, repository}
-}
-
-type source struct {
-	client     *upstream.Client
-	repository string
-}
-
-func (s *source) Manifest(ctx context.Context, ref string) (ocispec.Descriptor, []byte, error) {
-	return s.client.Manifest(ctx, s.repository, ref)
-}
-
-func (s *source) Blob(ctx context.Context, d digest.Digest) (io.ReadCloser, int64, error) {
-	return s.client.Blob(ctx, s.repository, d)
-}
-
-func (s *source) BlobFrom(ctx context.Context, d digest.Digest, offset int64) (io.ReadCloser, int64, error) {
-	return s.client.BlobFrom(ctx, s.repository, d, offset)
-}
-
-func (s *source) Stat(ctx context.Context, d digest.Digest) (int64, error) {
-	return s.client.Stat(ctx, s.repository, d)
+	return source
 }
 
 func written(text string) func(io.Writer) error {
