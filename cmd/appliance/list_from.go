@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -133,14 +134,20 @@ func (o *listOperatorsOptions) opensArchive(ctx context.Context) (*listedFrom, e
 	return l, nil
 }
 
-// findCatalog finds a catalog of an archive, as the image set names it or by its name in the archive.
+// findCatalog finds a catalog of an archive, as the image set names it or by its name in the archive. An
+// archive of another program does not have the former: filtered catalogs are in the repository of that
+// name, beside the whole one that its tag names.
 func findCatalog(all []mirror.HeldCatalog, name string) (imageset.Reference, error) {
-	var found []mirror.HeldCatalog
+	asked, _ := imageset.ParseReference(name) // one that is none has no path
+	found := slices.DeleteFunc(slices.Clone(all), func(c mirror.HeldCatalog) bool {
+		return c.Catalog != name && c.Image != name && (c.Catalog != "" || !strings.HasPrefix(c.Image, asked.Path+":"))
+	})
+	if len(found) > 1 && asked.Domain != "" {
+		found = slices.DeleteFunc(found, func(c mirror.HeldCatalog) bool { return c.Image == asked.Path+":"+asked.Tag })
+	}
 	var names []string
-	for _, c := range all {
-		if c.Catalog == name || c.Image == name {
-			found, names = append(found, c), append(names, c.Image)
-		}
+	for _, c := range found {
+		names = append(names, c.Image)
 	}
 	switch {
 	case len(found) == 0:

@@ -1,7 +1,12 @@
 package main_test
 
 import (
+	"archive/tar"
 	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -26,6 +31,16 @@ func TestListOperators_fromWhatWasMirrored(t *testing.T) {
 	}
 	s.upstream.Close()
 
+	t.Run("an archive of another program", func(t *testing.T) {
+		other := t.TempDir()
+		tarWithout(t, filepath.Join(s.dir, "archive", "mirror_000001.tar"), filepath.Join(other, "mirror_000001.tar"), "appliance-")
+		if out := list("--from", "file://"+other, "--catalog", index, "--package", "sample-database", "--channel", "stable"); out != "VERSIONS\n1.1.0\n1.2.0\n" {
+			t.Errorf("it has\n%s", out)
+		}
+		if out := list("--from", "file://"+other); strings.Count(out, "redhat/redhat-operator-index:") != 1 || strings.Count(out, "\n") != 2 {
+			t.Errorf("its catalogs are\n%s", out)
+		}
+	})
 	for where, from := range map[string][]string{"archive": {"--from", archive}, "appliance": appliance} {
 		var held []struct{ Catalog, Image, Digest string }
 		must(t, json.Unmarshal([]byte(list(append(from, "-o", "json")...)), &held))
@@ -76,4 +91,29 @@ func TestListOperators_fromWhatWasMirrored(t *testing.T) {
 	if code != 1 || !strings.Contains(out, "1.1.0    stable    3       0 B without 3") || !strings.Contains(stderr, "5 images that cannot be read") {
 		t.Errorf("with the source gone: exit code %d\n%s%s", code, out, stderr)
 	}
+}
+
+// tarWithout copies a tar without the entries that begin with a prefix.
+func tarWithout(t *testing.T, from, to, prefix string) {
+	t.Helper()
+	in, err := os.Open(from)
+	must(t, err)
+	defer in.Close()
+	out, err := os.Create(to)
+	must(t, err)
+	w := tar.NewWriter(out)
+	for r := tar.NewReader(in); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		must(t, err)
+		if strings.HasPrefix(h.Name, prefix) {
+			continue
+		}
+		must(t, w.WriteHeader(h))
+		_, err = io.Copy(w, r)
+		must(t, err)
+	}
+	must(t, errors.Join(w.Close(), out.Close()))
 }

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/mirror-appliance/appliance/mirror"
 )
 
 const listedFiles = `{"schema":"olm.package","name":"etcd","defaultChannel":"a"}
@@ -73,6 +75,32 @@ func TestListOperators(t *testing.T) {
 		code, _, stderr := list(flags)
 		if code == 0 || !strings.Contains(stderr, want) {
 			t.Errorf("%s: exit code %d, %s", flags, code, stderr)
+		}
+	}
+}
+
+// A name may mean several catalogs of an archive. In one of oc-mirror's the original is beside what was
+// filtered.
+func TestFindCatalog(t *testing.T) {
+	whole := mirror.HeldCatalog{Image: "redhat/index:v4.18", Digest: "sha256:1"}
+	filtered := mirror.HeldCatalog{Image: "redhat/index:d291", Digest: "sha256:2"}
+	ours := mirror.HeldCatalog{Catalog: "x.io/redhat/index:v4.18", Image: "our/index:v1", Digest: "sha256:3"}
+	other := mirror.HeldCatalog{Catalog: ours.Catalog, Image: "our/index:v2", Digest: "sha256:4"}
+	for _, tc := range []struct {
+		all        []mirror.HeldCatalog
+		name, want string
+	}{
+		{[]mirror.HeldCatalog{filtered, whole}, "x.io/redhat/index:v4.18", "redhat/index@sha256:2"},
+		{[]mirror.HeldCatalog{filtered, whole}, "redhat/index:v4.18", "redhat/index@sha256:1"},
+		{[]mirror.HeldCatalog{whole}, "x.io/redhat/index:v4.18", "redhat/index@sha256:1"},
+		{[]mirror.HeldCatalog{whole, filtered, filtered}, "x.io/redhat/index:v4.18", "the archive has 2 catalogs"},
+		{[]mirror.HeldCatalog{ours, other}, "x.io/redhat/index:v4.18", "the archive has 2 catalogs x.io/redhat/index:v4.18: our/index:v1, our/index:v2"},
+		{[]mirror.HeldCatalog{ours, other}, "our/index:v2", "our/index@sha256:4"},
+		{[]mirror.HeldCatalog{ours, other}, "x.io/our/index:v2", "the archive has no catalog"},
+	} {
+		ref, err := findCatalog(tc.all, tc.name)
+		if got := ref.String(); err == nil && got != tc.want || err != nil && !strings.HasPrefix(err.Error(), tc.want) {
+			t.Errorf("%s in %v is %s, %v, want %s", tc.name, tc.all, got, err, tc.want)
 		}
 	}
 }
