@@ -22,6 +22,8 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 // Kind is the kind of an entry.
@@ -187,7 +189,7 @@ func clean(name string) (string, error) {
 		return "", fmt.Errorf("the name has %d bytes: %w", len(name), errLimit)
 	}
 	if strings.Contains(name, "\x00") || slices.Contains(strings.Split(name, "/"), "..") {
-		return "", errors.New("the name leads out of its directory")
+		return "", hint.New(errors.New("the name leads out of its directory"), "tell the publisher of the image, or build it again: a name in a layer must not have ..")
 	}
 	return path.Clean("./" + strings.TrimLeft(name, "/")), nil
 }
