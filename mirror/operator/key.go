@@ -16,6 +16,9 @@ import (
 // leave other bytes of an equal catalog.
 const algorithm = 1
 
+// following is the version of Follow alone: its changes leave the digests of other entries.
+const following = 2
+
 // normal is an operator entry in oc-mirror's normal form; the order of the fields counts.
 type normal struct {
 	Packages         []normalPackage   `json:"packages"`
@@ -65,6 +68,9 @@ func Key(ask imageset.Operator, catalog digest.Digest, follow bool, lacking []Bu
 	of := []any{algorithm, catalog, json.RawMessage(normalForm(ask, "")), follow, slices.Compact(names)}
 	if len(ask.Starts) > 0 {
 		of = append(of, ask.Starts)
+	}
+	if follow {
+		of = append(of, following)
 	}
 	text, _ := json.Marshal(of) // strings and flags: it cannot fail
 	return digest.FromBytes(text)
