@@ -31,20 +31,55 @@ type PackageSize struct {
 
 // SizeOf returns the size of some images, at a destination that has some blobs.
 func SizeOf(images []*Image, there map[digest.Digest]bool) Size {
+	return newCounter(there).size(images)
+}
+
+// counter counts the blobs of groups of images. It has each blob once for all groups: a plan may have
+// hundreds of thousands, most of them in three.
+type counter struct {
+	there  map[digest.Digest]bool
+	ids    map[digest.Digest]int
+	counts []int // by id: the last group that a blob was counted in
+	group  int
+}
+
+func newCounter(there map[digest.Digest]bool) *counter {
+	return &counter{there: there, ids: map[digest.Digest]int{}}
+}
+
+// first reports whether a blob has not been counted in the group.
+func (c *counter) first(d digest.Digest) bool {
+	id, known := c.ids[d]
+	if !known {
+		id = len(c.counts)
+		c.ids[d], c.counts = id, append(c.counts, 0)
+	}
+	was := c.counts[id]
+	c.counts[id] = c.group
+	return was != c.group
+}
+
+// size returns the size of a group.
+func (c *counter) size(images []*Image) Size {
+	c.group++
 	s := Size{Images: len(images)}
-	seen := map[digest.Digest]bool{}
-	for _, i := range images {
-		for _, m := range i.All() {
+	count := func(manifests []Manifest) {
+		for _, m := range manifests {
 			for _, b := range m.Blobs {
-				if seen[b.Digest] {
+				if !c.first(b.Digest) {
 					continue
 				}
-				seen[b.Digest] = true
 				s.Bytes += b.Size
-				if there[b.Digest] {
+				if c.there[b.Digest] {
 					s.Held += b.Size
 				}
 			}
+		}
+	}
+	for _, i := range images {
+		count(i.Manifests)
+		for _, a := range i.Attachments {
+			count(a.Manifests)
 		}
 	}
 	s.Missing = s.Bytes - s.Held
@@ -53,12 +88,9 @@ func SizeOf(images []*Image, there map[digest.Digest]bool) Size {
 
 // Measure sets the sizes of the plan, as a whole and in its parts.
 func (p *Plan) Measure() {
-	p.Blobs = 0
-	for range p.Distinct() {
-		p.Blobs++
-	}
-	all := SizeOf(p.Images, p.There)
-	p.Bytes, p.Held, p.Missing = all.Bytes, all.Held, all.Missing
+	c := newCounter(p.There)
+	all := c.size(p.Images)
+	p.Blobs, p.Bytes, p.Held, p.Missing = len(c.ids), all.Bytes, all.Held, all.Missing
 	type part struct{ catalog, pkg string }
 	var catalogs []string
 	parts := map[part][]*Image{}
@@ -81,10 +113,10 @@ func (p *Plan) Measure() {
 	}
 	p.Catalogs = nil
 	for _, name := range catalogs {
-		of := CatalogSize{Catalog: name, Size: SizeOf(parts[part{name, ""}], p.There), Packages: []PackageSize{}}
+		of := CatalogSize{Catalog: name, Size: c.size(parts[part{name, ""}]), Packages: []PackageSize{}}
 		for one, images := range parts {
 			if one.catalog == name && one.pkg != "" {
-				of.Packages = append(of.Packages, PackageSize{one.pkg, SizeOf(images, p.There)})
+				of.Packages = append(of.Packages, PackageSize{one.pkg, c.size(images)})
 			}
 		}
 		slices.SortFunc(of.Packages, func(a, b PackageSize) int {
