@@ -16,6 +16,16 @@ import (
 // lockFile is beside working-dir, whose files go into archives.
 const lockFile = ".appliance.lock"
 
+// Lock makes a workspace, and keeps runs out of it until unlock, but those with Options.Locked: for a
+// caller that writes beside working-dir.
+func Lock(dir string) (unlock func(), err error) {
+	w := workspace{dir}
+	if err := w.check(); err != nil {
+		return nil, err
+	}
+	return w.lock(time.Now())
+}
+
 // lock keeps other runs out of the workspace until unlock: two would replace each other's
 // documents. The second is told which run is the first. Where a file system has no locks, nothing
 // is kept out.

@@ -114,6 +114,12 @@ func runBundle(ctx context.Context, std stdio, o bundleOptions, argument string)
 		}
 		return runMirror(ctx, std, o.mirrorOptions, argument)
 	}
+	unlock, err := mirror.Lock(dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	o.locked = true
 	w, err := medium.Create(dir)
 	if err != nil {
 		return err

@@ -2,10 +2,12 @@ package main_test
 
 import (
 	"bytes"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/mirror-appliance/appliance/registry/admin/api"
@@ -128,4 +130,43 @@ func TestBundle_withoutAnImage(t *testing.T) {
 	}
 	_, err := s.demand(t.Context(), http.StatusOK, http.MethodGet, "/v2/samples/docker/manifests/v1", nil)
 	must(t, err)
+}
+
+// A second command for a medium that is being written changes nothing of it.
+func TestBundle_whileAnotherWrites(t *testing.T) {
+	s := newSite(t)
+	for _, name := range []string{"one", "two"} {
+		must(t, os.Mkdir(filepath.Join(s.dir, name), 0o755))
+		must(t, os.WriteFile(filepath.Join(s.dir, name, name+".iso"), []byte(name), 0o600))
+		must(t, os.WriteFile(filepath.Join(s.dir, name, "files.yaml"), []byte("files:\n- path: "+name+".iso\n"), 0o600))
+		s.set(t, name+"/imageset.yaml", "  additionalImages:\n  - name: HOST/samples/docker:v1\n")
+	}
+	bundle := func(name string) []string {
+		return []string{"bundle", "-c", filepath.Join(s.dir, name, "imageset.yaml"), "file://" + filepath.Join(s.dir, "medium"), "--src-tls-verify=false"}
+	}
+	began, end := make(chan bool), make(chan bool)
+	content := s.upstream.Config.Handler
+	var once sync.Once
+	s.upstream.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		once.Do(func() { began <- true; <-end })
+		content.ServeHTTP(w, r)
+	})
+	first := make(chan string)
+	go func() {
+		code, _, stderr := s.run(t, bundle("one")...)
+		first <- fmt.Sprint(code, stderr)
+	}()
+	<-began
+	code, _, stderr := s.run(t, bundle("two")...)
+	close(end)
+	if code != 1 || !strings.Contains(stderr, "another run is in the workspace") {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+	if said := <-first; !strings.HasPrefix(said, "0") {
+		t.Fatal(said)
+	}
+	s.works(t, "unbundle", filepath.Join(s.dir, "medium"), "--quayRoot", s.root)
+	if _, err := s.demand(t.Context(), http.StatusOK, http.MethodGet, "/files/one.iso", nil); err != nil {
+		t.Error(err)
+	}
 }

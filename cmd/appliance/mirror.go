@@ -64,6 +64,7 @@ type mirrorOptions struct {
 	destination    credentials
 	foreign        foreignFlags
 	plugin         bool // called as oc-mirror: its lines are printed
+	locked         bool // the workspace, by the caller
 	busy           *busy.Limits
 	log            *slog.Logger
 	sessions       string         // where uploads that break off are kept; "": nowhere
@@ -292,7 +293,7 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 	progress := newProgress(std, o.output == "json", o.plugin)
 	progress.hello(o.mode(argument))
 	defer progress.goodbye()
-	run.Workspace, run.Events = o.workspaceDir(), progress.event
+	run.Workspace, run.Locked, run.Events = o.workspaceDir(), o.locked, progress.event
 	end, err := o.connect(ctx, argument, destinationKeys, &run, progress)
 	if err != nil {
 		return err
