@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mirror-appliance/appliance/gc"
+	"github.com/mirror-appliance/appliance/mirror/medium"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/jobs"
 	"github.com/mirror-appliance/appliance/registry/store"
@@ -24,7 +25,10 @@ const (
 
 // collector does collections.
 type collector struct {
-	store gc.Store
+	store interface {
+		gc.Store
+		RemoveUntagged(ctx context.Context, repo string, before time.Time) (removed int, err error)
+	}
 	grace time.Duration
 	log   *slog.Logger
 	last  *jobs.Note[api.GCResult] // without dry runs
@@ -65,6 +69,11 @@ func (c *collector) planAndExecute(ctx context.Context, o gc.Options, result *ap
 	o.Found = func(sum gc.Result) {
 		now.Of = sum
 		progress(now)
+	}
+	if !result.DryRun { // a file that another has replaced, or whose name was deleted
+		if _, err := c.store.RemoveUntagged(ctx, medium.Repository, o.Before); err != nil {
+			return err
+		}
 	}
 	plan, err := gc.MakePlan(ctx, c.store, o)
 	if err != nil {

@@ -132,7 +132,7 @@ func TestHealth_alive(t *testing.T) {
 
 // endless is a store whose garbage has no end.
 type endless struct {
-	gc.Store
+	*store.Garbage
 	began chan struct{}
 }
 
@@ -144,10 +144,10 @@ func (e endless) GarbageBlobs(ctx context.Context, _ time.Time, _ func(digest.Di
 
 func TestDetach(t *testing.T) {
 	d := openDaemon(t, io.Discard)
-	store := endless{d.store.Garbage, make(chan struct{})}
-	d.collector.store = store
+	garbage := endless{d.store.Garbage, make(chan struct{})}
+	d.collector.store = garbage
 	must(t, d.jobs.GC.Start(api.GCRequest{}))
-	<-store.began
+	<-garbage.began
 	if p := d.jobs.GC.Progress(); p == nil || p.Planned {
 		t.Errorf("under way is %+v", p)
 	}

@@ -170,3 +170,35 @@ func TestBundle_whileAnotherWrites(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A file that next month's medium replaces, and one whose tag is deleted, go with the next collection;
+// what has a tag in that repository stays, and so do untagged images of others.
+func TestBundle_replacedFilesAreCollected(t *testing.T) {
+	s := newSite(t)
+	set := s.set(t, "imageset.yaml", "  additionalImages:\n  - name: HOST/samples/docker:v1\n")
+	list := "files:\n- path: rhcos.iso\n- path: oc.tar\n"
+	must(t, os.WriteFile(filepath.Join(s.dir, "files.yaml"), []byte(list), 0o600))
+	must(t, os.WriteFile(filepath.Join(s.dir, "oc.tar"), []byte("oc"), 0o600))
+	for n := range 2 {
+		must(t, os.WriteFile(filepath.Join(s.dir, "rhcos.iso"), randomBytes(1<<20+n), 0o600))
+		dir := filepath.Join(s.dir, fmt.Sprint("medium", n))
+		s.works(t, "bundle", "-c", set, "file://"+dir, "--src-tls-verify=false")
+		s.works(t, "unbundle", dir, "--quayRoot", s.root, "--workspace", "file://"+s.dir+"/ws")
+	}
+	collect := []string{"gc", "--quayRoot", s.root, "--grace-period", "0s", "-o", "json"}
+	if out := s.works(t, append(collect, "--dry-run")...); !strings.Contains(out, `"manifests": 0`) {
+		t.Errorf("a dry run removes: %s", out)
+	}
+	if out := s.works(t, collect...); !strings.Contains(out, `"bytes": 1048576,`) {
+		t.Errorf("of the replaced file it says %s", out)
+	}
+	_, err := s.demand(t.Context(), http.StatusAccepted, http.MethodDelete, "/v2/appliance/files/manifests/rhcos.iso", nil)
+	must(t, err)
+	_, err = s.demand(t.Context(), http.StatusAccepted, http.MethodDelete, "/v2/samples/docker/manifests/v1", nil)
+	must(t, err)
+	if out := s.works(t, collect...); !strings.Contains(out, `"bytes": 1048577,`) || !strings.Contains(out, `"manifests": 1,`) {
+		t.Errorf("of the deleted file it says %s", out)
+	}
+	_, err = s.demand(t.Context(), http.StatusOK, http.MethodGet, "/files/oc.tar", nil)
+	must(t, err)
+}
