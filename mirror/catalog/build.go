@@ -15,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/internal/durable"
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/layers"
 	"github.com/mirror-appliance/appliance/mirror/operator"
@@ -126,23 +127,53 @@ func (c *Catalog) with(ctx context.Context, dir string, files []operator.File, c
 // document writes what oc-mirror wants of a filtered catalog beside its image, for the archive.
 func (e *entry) document(ctx context.Context, files []operator.File, built digest.Digest) error {
 	dir := e.path(e.original.Encoded(), filteredDir, e.key)
-	config, next := filepath.Join(dir, "catalog-config"), filepath.Join(dir, "catalog-config.next")
-	err := errors.Join(os.RemoveAll(next), os.MkdirAll(next, 0o755))
+	err := os.MkdirAll(dir, 0o755)
+	if err == nil {
+		err = e.replaceConfig(ctx, dir, files)
+	}
+	made := filepath.Join(dir, "digest")
+	if err == nil {
+		err = durable.IgnoreMissing(os.Remove(made))
+	}
+	if err == nil {
+		err = os.WriteFile(made, []byte(built.Encoded()), 0o644)
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		if there, _ := os.ReadFile(made); string(there) == built.Encoded() {
+			return nil // the directory is another user's, and has just that
+		}
+		err = hint.New(err, "another user's run wrote it: give the workspace to the user of this one, chown -R USER "+e.path())
+	}
+	if err != nil {
+		return fmt.Errorf("write the filtered catalog to the workspace: %w", err)
+	}
+	return nil
+}
+
+// replaceConfig writes the files of a filtered catalog. Those that are there are moved aside first:
+// what another user's run has left cannot be removed.
+func (e *entry) replaceConfig(ctx context.Context, dir string, files []operator.File) error {
+	config := filepath.Join(dir, "catalog-config")
+	next, err := os.MkdirTemp(dir, "next.")
+	if err == nil {
+		err = os.Chmod(next, 0o755)
+	}
 	for _, f := range files {
 		if err == nil {
 			err = writeFile(ctx, filepath.Join(next, filepath.FromSlash(f.Name)), f, e.content)
 		}
 	}
 	if err == nil {
-		err = errors.Join(os.RemoveAll(config), os.Rename(next, config))
+		err = durable.IgnoreMissing(os.Rename(config, next+".old"))
 	}
 	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, "digest"), []byte(built.Encoded()), 0o644)
+		err = os.Rename(next, config)
 	}
-	if err != nil {
-		return fmt.Errorf("write the filtered catalog to the workspace: %w", err)
+	left, _ := filepath.Glob(filepath.Join(dir, "next.*")) // the pattern is right
+	for _, path := range append(left, config+".next") {
+		_ = os.RemoveAll(path) // of another user it stays, and is not in archives
 	}
-	return nil
+	return err
 }
 
 func writeFile(ctx context.Context, name string, f operator.File, content fs.FS) error {
