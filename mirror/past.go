@@ -19,10 +19,18 @@ import (
 
 // checkPast returns an error for an image set with a history that this run does not go on with.
 func (e *engine) checkPast() error {
-	if !e.o.Config.Storage.IsSet() || e.o.Past != nil || e.o.Documents != nil {
+	if e.o.Past != nil || e.o.Documents != nil {
 		return nil
 	}
-	return hint.New(fmt.Errorf("%s: only appliance mirror goes on with the history of oc-mirror v1 (storageConfig)", e.o.Config.At("storageConfig")),
+	return CheckStorage(e.o.Config)
+}
+
+// CheckStorage returns an error for an image set whose history only the command mirror goes on with.
+func CheckStorage(c *imageset.Config) error {
+	if !c.Storage.IsSet() {
+		return nil
+	}
+	return hint.New(fmt.Errorf("%s: only appliance mirror goes on with the history of oc-mirror v1 (storageConfig)", c.At("storageConfig")),
 		"run appliance mirror, or take storageConfig out of the file; nothing has been written")
 }
 

@@ -82,7 +82,11 @@ func (s *scheduled) state() api.MirrorState {
 
 // check returns an error if the image set cannot be read.
 func (s *scheduled) check() error {
-	if _, err := imageset.Load(s.set.ImageSet); err != nil {
+	set, err := imageset.LoadEither(s.set.ImageSet)
+	if err == nil {
+		err = mirror.CheckStorage(set)
+	}
+	if err != nil {
 		return fmt.Errorf("sync: %s: %w", s.set.ImageSet, err)
 	}
 	return nil

@@ -170,3 +170,20 @@ func TestMirrorV1_historyInARegistry(t *testing.T) {
 		t.Errorf("exit code %d\n%s", code, out)
 	}
 }
+
+// Of damaged metadata the file is named, and what is to be done helps: the destination has a copy.
+func TestMirrorV1_damagedMetadata(t *testing.T) {
+	const one = "mirror:\n  additionalImages: [{name: 'HOST/samples/docker:v1'}]\n"
+	s := newMirrorSetup(t)
+	t.Chdir(t.TempDir())
+	s.v1(t, storedLocally+one, "")
+	of := remembered(t, "history").UID.String()
+	if err := os.Truncate("history/publish/.metadata.json", 0); err != nil {
+		t.Fatal(err)
+	}
+	code, out := s.tryV1(t, storedLocally+one, "")
+	if code != 1 || !strings.Contains(out, "history/publish/.metadata.json: metadata of oc-mirror v1") || !strings.Contains(out, "storageConfig.registry.imageURL") {
+		t.Errorf("exit code %d\n%s", code, out)
+	}
+	s.v1(t, "storageConfig: {registry: {imageURL: '"+s.destination+"/ns/oc-mirror:"+of+"', skipTLS: true}}\n"+one, "")
+}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/busy"
 	"github.com/mirror-appliance/appliance/mirror"
+	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
@@ -17,5 +18,6 @@ func mirrorScheduled(ctx context.Context, set config.Sync, log *slog.Logger) (mi
 		imageTimeout: mirror.DefaultImageTimeout,
 		busy:         busy.New(nil, log), signatureOptions: signatureOptions{verification: bestEffort}}
 	o.source.none = set.AuthFile == ""
+	o.set.config, o.set.err = imageset.LoadEither(set.ImageSet)
 	return o.reads(ctx, log)
 }

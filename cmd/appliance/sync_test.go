@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/mirror-appliance/appliance/registry/config"
 )
 
 // The daemon mirrors as the command does: it reads where registries.conf says.
@@ -82,4 +84,32 @@ func TestSync_throughTheDaemon(t *testing.T) {
 	}
 	f.refuses(t, []string{"sync", filepath.Join(dir, "another.yaml")}, "names no image set", "config.yaml")
 	f.stop(t)
+}
+
+// An image set of version 1 is read as the command reads it, or refused with what to do.
+func TestSync_ofVersion1(t *testing.T) {
+	s := newSite(t)
+	set := filepath.Join(s.dir, "set.yaml")
+	t.Setenv("CONTAINERS_REGISTRIES_CONF", filepath.Join(s.dir, "registries.conf"))
+	must(t, os.WriteFile(filepath.Join(s.dir, "registries.conf"), fmt.Appendf(nil, "[[registry]]\nlocation=%q\ninsecure=true\n", s.source), 0o600))
+	s.stop(t)
+	text, err := os.ReadFile(config.Path(s.root))
+	must(t, err)
+	must(t, os.WriteFile(config.Path(s.root), []byte(strings.Replace(string(text), "sync: []",
+		fmt.Sprintf("sync:\n- {imageSet: %s, workspace: %s/ws, interval: 1h}", set, s.dir), 1)), 0o644))
+	const header = "kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v1alpha2\n"
+	images := "mirror: {additionalImages: [{name: '" + s.source + "/samples/docker'}]}\n"
+	must(t, os.WriteFile(set, []byte(header+"storageConfig: {local: {path: history}}\n"+images), 0o600))
+	s.start(t)
+	code, stdout, stderr := outcome(t, s.command("sync", set))
+	if code != 1 || !strings.Contains(stderr, "set.yaml:3: only appliance mirror goes on with the history of oc-mirror v1") {
+		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+	}
+	// Without a tag an image is wrong in version 2, and the latest one in version 1, which the sample does not have.
+	for version, want := range map[string]string{"v2alpha1": "tag and digest are empty", "v1alpha2": "1 of 1 images are not at their destination"} {
+		must(t, os.WriteFile(set, []byte(strings.Replace(header, "v1alpha2", version, 1)+images), 0o600))
+		if code, stdout, stderr = outcome(t, s.command("sync", set)); code == 0 || !strings.Contains(stderr, want) {
+			t.Errorf("%s: exit code %d\n%s%s", version, code, stdout, stderr)
+		}
+	}
 }

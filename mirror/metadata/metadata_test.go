@@ -65,7 +65,8 @@ func TestDirectory(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, "publish", ".metadata.json"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := metadata.Read(t.Context(), of); err == nil || !strings.Contains(err.Error(), want) {
+		_, err := metadata.Read(t.Context(), of)
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), dir+"/publish/.metadata.json: ") || !strings.Contains(hint.Of(err), "oc-mirror:UID") {
 			t.Errorf("%s is read, %v", text, err)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/internal/durable"
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror/layers"
 )
 
@@ -30,6 +31,7 @@ const maxSize = 256 << 20
 type Store interface {
 	read(ctx context.Context) ([]byte, error)
 	write(ctx context.Context, data []byte) error
+	damaged(err error) error // adds where it is, and what to do
 }
 
 // Read reads metadata, nil if there is none.
@@ -41,7 +43,11 @@ func Read(ctx context.Context, from Store) (*Metadata, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the metadata of oc-mirror v1: %w", err)
 	}
-	return Parse(data)
+	m, err := Parse(data)
+	if err != nil {
+		return nil, from.damaged(err)
+	}
+	return m, nil
 }
 
 // Write writes metadata.
@@ -72,6 +78,11 @@ func (d Directory) write(_ context.Context, data []byte) error {
 		return err
 	}
 	return durable.Replace(d.path(), tmp, data)
+}
+
+func (d Directory) damaged(err error) error {
+	return hint.New(fmt.Errorf("%s: %w", d.path(), err),
+		"the destination has a copy, in the image oc-mirror:UID below the path that is mirrored to: name it as storageConfig.registry.imageURL in the place of local.path. Without it, move the file away: all is mirrored as for the first time, and nothing is deleted")
 }
 
 // Registry is what an Image needs of a registry. What it does not have is an error with fs.ErrNotExist.
@@ -106,6 +117,11 @@ func (i Image) read(ctx context.Context) ([]byte, error) {
 		}
 	}
 	return nil, fmt.Errorf("%s:%s is no image with metadata: it has no file %s", i.Repository, i.Tag, file)
+}
+
+func (i Image) damaged(err error) error {
+	return hint.New(fmt.Errorf("image %s:%s: %w", i.Repository, i.Tag, err),
+		"delete that image: the next run writes it again from what storageConfig has; if it is what storageConfig has, all is mirrored as for the first time, and nothing is deleted")
 }
 
 // layer returns the metadata in a layer, nil if it has none.
