@@ -18,7 +18,7 @@ type Drift struct {
 	Asked   int            `json:"asked"` // images of the image set
 	Missing []Drifted      `json:"missing"`
 	Changed []Drifted      `json:"changed"` // tags that name another image at the source now
-	Unasked []Drifted      `json:"unasked"` // mirrored from the workspace, and no longer asked for
+	Unasked []Drifted      `json:"unasked"` // mirrored from the workspace, and no longer asked for; unknown with failures
 	Failed  []plan.Failure `json:"failures"`
 	Bytes   int64          `json:"bytes"` // that a run would copy
 	// Warnings are those of the plan, such as of a package that its catalog does not have.
@@ -78,6 +78,9 @@ func (e *engine) drift(ctx context.Context, at Pruner) (*Drift, error) {
 			}
 		}
 	}
+	if len(d.Failed) > 0 { // what those ask for would be among what is not asked for
+		return d, nil
+	}
 	return d, e.findUnasked(ctx, at, p, d)
 }
 
@@ -132,6 +135,9 @@ func PlanPrune(ctx context.Context, o Options, at Pruner, list DeleteList) (*Del
 		return nil, err
 	}
 	defer unlock()
+	if err := e.checkPaths(); err != nil {
+		return nil, err
+	}
 	drift, err := e.drift(ctx, at)
 	switch {
 	case err != nil:

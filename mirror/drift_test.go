@@ -46,6 +46,9 @@ func TestFindDrift_tellsWhatDiffers(t *testing.T) {
 	if d := s.drift(t, twoImages, "a.yaml"); len(d.Missing) != 1 || len(d.Changed) != 1 || d.Changed[0].Digest != was || d.Changed[0].Was != other.Digest {
 		t.Errorf("a tag that moved, and one that is gone: %+v", d)
 	}
+	if d := s.drift(t, "  additionalImages:\n  - name: HOST/samples/absent:v1\n", "a.yaml"); len(d.Failed) != 1 || len(d.Unasked) != 0 {
+		t.Errorf("an image that cannot be planned: %+v", d)
+	}
 	if d := s.drift(t, "  additionalImages:\n  - name: HOST/samples/docker:v1\n", "a.yaml"); len(d.Unasked) != 1 ||
 		!strings.HasSuffix(d.Unasked[0].Destination, "samples/oci:v1") {
 		t.Errorf("an image less: %+v", d)

@@ -276,6 +276,11 @@ func (e *engine) lock() (unlock func(), err error) {
 	if err := e.workspace.check(); err != nil {
 		return nil, err
 	}
+	if e.o.Prune != nil {
+		if err := e.checkPaths(); err != nil {
+			return nil, err
+		}
+	}
 	if e.o.Locked {
 		return func() {}, nil
 	}

@@ -76,6 +76,34 @@ func (e *engine) recall() error {
 	return nil
 }
 
+// checkPaths returns an error if images of the paths that the workspace remembers would be deleted, since
+// this run does not mirror from where they begin.
+func (e *engine) checkPaths() error {
+	if e.o.KeepUpgradePaths || e.o.Documents != nil || e.o.Past != nil {
+		return nil
+	}
+	raw, err := e.workspace.Read(startsFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var s starts
+	if err == nil {
+		err = json.Unmarshal(raw, &s)
+	}
+	paths := err != nil
+	for _, o := range e.o.Config.Mirror.Operators {
+		paths = paths || len(s.Operators[o.UniqueName()]) > 0
+	}
+	for _, c := range e.o.Config.Mirror.Platform.Channels {
+		paths = paths || c.IsHead() && s.Channels[c.Name] != ""
+	}
+	if !paths {
+		return nil
+	}
+	return hint.New(fmt.Errorf("runs before this one kept upgrade paths (%s), whose images would be deleted", e.workspace.path(startsFile)),
+		"add --keep-upgrade-paths; or remove that file, if no cluster needs the paths any more")
+}
+
 // use has the run mirror another configuration.
 func (e *engine) use(config *imageset.Config) { e.o.Config, e.catalogs.Config = config, config }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/archive"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
@@ -74,6 +75,17 @@ func TestRun_keepsUpgradePaths(t *testing.T) {
 	}
 	if d, err := mirror.FindDrift(t.Context(), s.options(t, head, keepPaths, s.beginning), pruner{Store: s.store}); err != nil || d.Differs() {
 		t.Errorf("after it: %+v, %v", d, err)
+	}
+	_, pruned := mirror.Run(t.Context(), s.options(t, head, s.beginning, s.pruning))
+	_, _, planned := mirror.DryRun(t.Context(), s.options(t, head, s.beginning, s.pruning))
+	_, listed := mirror.PlanPrune(t.Context(), s.options(t, head, s.beginning), pruner{Store: s.store}, mirror.DeleteList{})
+	for _, err := range []error{pruned, planned, listed} {
+		if err == nil || !strings.Contains(err.Error(), "upgrade-paths.json") || !strings.Contains(hint.Of(err), "--keep-upgrade-paths") {
+			t.Errorf("pruned without the paths: %v", err)
+		}
+	}
+	if _, err := mirror.Run(t.Context(), s.options(t, head, keepPaths, s.beginning, s.pruning)); err != nil || s.releases(t) != "4.18.1 4.18.2 4.18.3" {
+		t.Errorf("pruned with the paths: %s, %v", s.releases(t), err)
 	}
 	if err := os.WriteFile(filepath.Join(s.workspace, "working-dir", "upgrade-paths.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)

@@ -59,7 +59,7 @@ func runDrift(ctx context.Context, std stdio, o mirrorOptions, argument string) 
 	}
 	switch {
 	case len(d.Failed) > 0:
-		return fmt.Errorf("%d images of the image set cannot be planned, so that not all is known", len(d.Failed))
+		return fmt.Errorf("%s of the image set cannot be planned, so that not all is known: %s", count(len(d.Failed), "image"), d.Failed[0].Image.Origin)
 	case d.Differs():
 		return driftError{fmt.Errorf("they differ: %d missing, %d changed, %d no longer asked for", len(d.Missing), len(d.Changed), len(d.Unasked))}
 	}
