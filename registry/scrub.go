@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/mirror/location"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/jobs"
@@ -110,7 +111,7 @@ func (s *scrubber) begin(ctx context.Context) (api.ScrubState, error) {
 }
 
 // refetch fetches a blob again from its sources: from configured upstreams with their logins, and
-// from other registries without one.
+// from other registries without one, where registries.conf says.
 func (d *daemon) refetch(ctx context.Context, blob digest.Digest, _ int64,
 	sources []store.Source) (io.ReadCloser, error) {
 	if len(sources) == 0 {
@@ -128,9 +129,12 @@ func (d *daemon) refetch(ctx context.Context, blob digest.Digest, _ int64,
 }
 
 func (d *daemon) fetchFrom(ctx context.Context, source store.Source, blob digest.Digest) (io.ReadCloser, error) {
-	o, err := d.readSource(source)
+	o, upstreams, err := d.readSource(source)
 	if err != nil {
 		return nil, err
+	}
+	if !upstreams {
+		return d.fetchElsewhere(ctx, source, blob)
 	}
 	client, err := upstream.New(o)
 	if err != nil {
@@ -141,16 +145,56 @@ func (d *daemon) fetchFrom(ctx context.Context, source store.Source, blob digest
 		client.Close()
 		return nil, err
 	}
-	return closing{body, client}, nil
+	return closing{body, client.Close}, nil
 }
 
-// closing closes the client that a body was read with.
+// fetchElsewhere fetches a blob where a sync would: registries.conf and the directories of certificates
+// say where and how.
+func (d *daemon) fetchElsewhere(ctx context.Context, source store.Source, blob digest.Digest) (io.ReadCloser, error) {
+	kinds := map[bool]*upstream.Registries{}
+	end := func() {
+		for _, r := range kinds {
+			r.Close()
+		}
+	}
+	for _, insecure := range []bool{false, true} {
+		kinds[insecure] = upstream.NewRegistries(func(registry string) (o upstream.Options, err error) {
+			o = d.readOther(registry)
+			if o.Trust, err = upstream.TrustFiles("", registry); err == nil && insecure {
+				o.SkipVerify = true
+				o.PlainHTTP, err = upstream.AnswersPlain(ctx, registry)
+			}
+			return o, err
+		})
+	}
+	body, err := func() (io.ReadCloser, error) {
+		places, err := location.Read("", func(p location.Place) (location.Source, error) {
+			return kinds[p.Insecure].Repository(p.Registry, p.Repository)
+		}, d.log)
+		if err != nil {
+			return nil, err
+		}
+		at, err := places.Open(source.Registry, source.Repository)
+		if err != nil {
+			return nil, err
+		}
+		body, _, err := at.BlobFrom(ctx, blob, 0)
+		return body, err
+	}()
+	if err != nil {
+		end()
+		return nil, err
+	}
+	return closing{body, end}, nil
+}
+
+// closing closes the clients that a body was read with.
 type closing struct {
 	io.ReadCloser
-	client *upstream.Client
+	end func()
 }
 
 func (c closing) Close() error {
-	defer c.client.Close()
+	defer c.end()
 	return c.ReadCloser.Close()
 }

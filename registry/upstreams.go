@@ -103,14 +103,13 @@ func (d *daemon) readAs(u config.Upstream, at *url.URL) upstream.Options {
 }
 
 // readSource returns the options for reading the source of a blob: those of the upstream with its
-// registry, of several the one with the longest path above it, or none without a login.
-func (d *daemon) readSource(source store.Source) (upstream.Options, error) {
-	best, longest := upstream.Options{Registry: source.Registry, Retries: retries, Log: d.log,
-		UserAgent: "appliance/" + d.version}, -1
+// registry, of several the one with the longest path above it. ok is false if there is none.
+func (d *daemon) readSource(source store.Source) (best upstream.Options, ok bool, err error) {
+	longest := -1
 	for _, u := range d.cfg.Upstreams {
 		at, err := url.Parse(u.URL)
 		if err != nil {
-			return best, fmt.Errorf("upstream %s: %w", u.Prefix, err)
+			return best, false, fmt.Errorf("upstream %s: %w", u.Prefix, err)
 		}
 		if canonical(at.Host) != canonical(source.Registry) {
 			continue
@@ -123,7 +122,12 @@ func (d *daemon) readSource(source store.Source) (upstream.Options, error) {
 			best, longest = d.readAs(u, at), below
 		}
 	}
-	return best, nil
+	return best, longest >= 0, nil
+}
+
+// readOther returns the options for reading a registry that is not a configured upstream, without a login.
+func (d *daemon) readOther(registry string) upstream.Options {
+	return upstream.Options{Registry: registry, Retries: retries, Log: d.log, UserAgent: "appliance/" + d.version}
 }
 
 // canonical returns the one name of a registry: Docker Hub has several.

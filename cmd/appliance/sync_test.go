@@ -86,17 +86,60 @@ func TestSync_throughTheDaemon(t *testing.T) {
 	f.stop(t)
 }
 
-// An image set of version 1 is read as the command reads it, or refused with what to do.
-func TestSync_ofVersion1(t *testing.T) {
-	s := newSite(t)
-	set := filepath.Join(s.dir, "set.yaml")
-	t.Setenv("CONTAINERS_REGISTRIES_CONF", filepath.Join(s.dir, "registries.conf"))
-	must(t, os.WriteFile(filepath.Join(s.dir, "registries.conf"), fmt.Appendf(nil, "[[registry]]\nlocation=%q\ninsecure=true\n", s.source), 0o600))
+// newSyncing returns a site whose daemon is stopped and will mirror an image set, with a registries.conf.
+func newSyncing(t *testing.T, conf string) (s *site, set string) {
+	t.Helper()
+	s = newSite(t)
 	s.stop(t)
+	set = filepath.Join(s.dir, "set.yaml")
+	t.Setenv("CONTAINERS_REGISTRIES_CONF", filepath.Join(s.dir, "registries.conf"))
+	must(t, os.WriteFile(filepath.Join(s.dir, "registries.conf"), []byte(strings.ReplaceAll(conf, "SOURCE", s.source)), 0o600))
 	text, err := os.ReadFile(config.Path(s.root))
 	must(t, err)
 	must(t, os.WriteFile(config.Path(s.root), []byte(strings.Replace(string(text), "sync: []",
 		fmt.Sprintf("sync:\n- {imageSet: %s, workspace: %s/ws, interval: 1h}", set, s.dir), 1)), 0o644))
+	return s, set
+}
+
+// What a sync has fetched is repaired from where it was fetched: by registries.conf.
+func TestSync_isRepaired(t *testing.T) {
+	for name, conf := range map[string]string{
+		"insecure": "[[registry]]\nlocation='SOURCE'\ninsecure=true\n",
+		"a mirror": "[[registry]]\nlocation='quay.example'\n[[registry.mirror]]\nlocation='SOURCE'\ninsecure=true\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, set := newSyncing(t, conf)
+			from := map[string]string{"insecure": s.source, "a mirror": "quay.example"}[name]
+			must(t, os.WriteFile(set, []byte("kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\nmirror: {additionalImages: [{name: '"+from+"/samples/docker:v1'}]}\n"), 0o600))
+			s.start(t)
+			code, _, stderr := outcome(t, s.command("sync", set))
+			if code != 0 {
+				t.Fatal(stderr)
+			}
+			var large string
+			size := int64(0)
+			must(t, filepath.WalkDir(filepath.Join(s.cfg.Storage, "sha256"), func(path string, e os.DirEntry, err error) error {
+				if err != nil || e.IsDir() {
+					return err
+				}
+				info, err := e.Info()
+				if err == nil && info.Size() > size {
+					large, size = path, info.Size()
+				}
+				return err
+			}))
+			must(t, os.Truncate(large, size-1))
+			code, stdout, stderr := outcome(t, s.command("scrub"))
+			if code != 0 || !strings.Contains(stdout, "1 damaged, 1 of them repaired") {
+				t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+			}
+		})
+	}
+}
+
+// An image set of version 1 is read as the command reads it, or refused with what to do.
+func TestSync_ofVersion1(t *testing.T) {
+	s, set := newSyncing(t, "[[registry]]\nlocation='SOURCE'\ninsecure=true\n")
 	const header = "kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v1alpha2\n"
 	images := "mirror: {additionalImages: [{name: '" + s.source + "/samples/docker'}]}\n"
 	must(t, os.WriteFile(set, []byte(header+"storageConfig: {local: {path: history}}\n"+images), 0o600))
