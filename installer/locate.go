@@ -27,10 +27,18 @@ func Locate(d Deps, file, root string) (*Identity, error) {
 		if os.Geteuid() != 0 && file == "" && root == "" {
 			next = "run the command as root if root installed it; else " + next
 		}
-		return nil, hint.New(fmt.Errorf("no appliance found: there is no %s", path), next)
+		return nil, hint.New(&absentError{path}, next)
 	}
 	return id, err
 }
+
+// absentError is an appliance that does not exist. It is an fs.ErrNotExist.
+type absentError struct{ path string }
+
+func (e *absentError) Error() string { return "no appliance found: there is no " + e.path }
+
+// Is makes it an fs.ErrNotExist.
+func (e *absentError) Is(err error) bool { return err == fs.ErrNotExist }
 
 func locate(d Deps, file, root string) (string, error) {
 	if root != "" {

@@ -89,6 +89,8 @@ type Options struct {
 	Prune Pruner
 	// DefaultSourceNames gives the vendor's catalogs the names of a cluster's default sources.
 	DefaultSourceNames bool
+	// Beside is how many bytes the caller puts at the destination after the run.
+	Beside int64
 	// ToArchive is a run into an archive, which no cluster is told of.
 	ToArchive bool
 	Charts    Charts

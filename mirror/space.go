@@ -32,7 +32,7 @@ func (e *engine) fits(ctx context.Context, p *plan.Plan, dst Destination) error 
 		case err != nil:
 			e.o.Log.Warn("the destination does not say how much it can take", "error", err)
 		default:
-			p.Space = append(p.Space, plan.Space{Where: e.o.Registry + ":" + where, Needs: p.Missing, Free: free,
+			p.Space = append(p.Space, plan.Space{Where: e.o.Registry + ":" + where, Needs: p.Missing + e.o.Beside, Free: free,
 				Remedy: "delete images that are no longer needed and run `appliance gc` there, or enlarge that file system"})
 		}
 	}

@@ -27,6 +27,7 @@ type archiveOptions struct {
 	v1      archive.V1
 	ownSet  bool  // the image set is that of the archive
 	size    int64 // GiB of a file of the archive; 0: that of the image set
+	beside  int64 // bytes that come into the directory of an archive, or to the destination of one, besides
 }
 
 func (o *archiveOptions) addFlags(f *pflag.FlagSet) {
@@ -113,7 +114,7 @@ func (o *archiveOptions) toArchive(destination string, run *mirror.Options, dryR
 	dir := filepath.Clean(strings.TrimPrefix(destination, "file://"))
 	to := archive.Options{
 		Dir: dir, ImageSet: run.Config.Text, ChunkSize: cmp.Or(o.size, run.Config.ArchiveSize) << 30,
-		Strict: o.strict, DryRun: dryRun, Version: version, Log: run.Log, Say: say,
+		Strict: o.strict, DryRun: dryRun, Version: version, Log: run.Log, Say: say, Beside: o.beside,
 	}
 	if to.Since, err = o.day(); err != nil {
 		return nil, err

@@ -100,12 +100,15 @@ func runBundle(ctx context.Context, std stdio, o bundleOptions, argument string)
 	if err != nil {
 		return err
 	}
-	if err := fitsOn(dir, files); err != nil {
+	need, err := fitsOn(dir, files, programs)
+	if err != nil {
 		return err
 	}
 	say := func(format string, args ...any) { fmt.Fprintln(std.err, plain.Line(fmt.Sprintf(format, args...))) }
 	o.archiveOptions.size = o.archiveSize
 	if o.dryRun {
+		o.archiveOptions.beside = need
+		say("the medium has %s besides the archive:", bytesOf(need))
 		for name, from := range programs {
 			say("program %s, from %s", name, from)
 		}
@@ -234,15 +237,15 @@ func (o *bundleOptions) carries() ([]carried, error) {
 		case err != nil:
 		case !info.Mode().IsRegular():
 			err = errors.New("not a file")
-		case names[c.Name]:
-			err = errors.New("another file has the same name")
+		case names[strings.ToLower(c.Name)]: // media often have file systems that know no case
+			err = errors.New("another file has the same name, or one that differs in upper and lower case only")
 		default:
 			err = medium.CheckName(c.Name)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %s: %w", list, c.Path, err)
 		}
-		names[c.Name], c.size = true, info.Size()
+		names[strings.ToLower(c.Name)], c.size = true, info.Size()
 	}
 	return read.Files, nil
 }
@@ -285,12 +288,18 @@ func machineOf(path string) (string, error) {
 	return known[f.Machine], nil
 }
 
-// fitsOn returns an error if the files do not fit, before hours of mirroring. The archive is judged
-// by the mirror.
-func fitsOn(dir string, files []carried) error {
-	var need int64
+// fitsOn returns the bytes of the files and programs, or an error if they do not fit, before hours of
+// mirroring. The archive is judged by the mirror.
+func fitsOn(dir string, files []carried, programs map[string]string) (need int64, err error) {
 	for _, f := range files {
 		need += f.size
+	}
+	for _, from := range programs {
+		info, err := os.Stat(from)
+		if err != nil {
+			return 0, err
+		}
+		need += info.Size()
 	}
 	for at := dir; ; at = filepath.Dir(at) {
 		free, _, err := diskspace.Bytes(at)
@@ -298,11 +307,11 @@ func fitsOn(dir string, files []carried) error {
 			continue
 		}
 		if err != nil {
-			return err
+			return 0, err
 		}
 		if free < need {
-			return hint.New(fmt.Errorf("the files have %s, and %s has %s free", bytesOf(need), at, bytesOf(free)), "free space there, or name another directory")
+			return 0, hint.New(fmt.Errorf("files and programs have %s, and %s has %s free", bytesOf(need), at, bytesOf(free)), "free space there, or name another directory")
 		}
-		return nil
+		return need, nil
 	}
 }

@@ -26,6 +26,7 @@ func TestBundle_toTheFarSide(t *testing.T) {
 		"files: x":                 ".yaml:1: files: a list is wanted here, not \"x\"\nhint: begin each element",
 		"":                         ".yaml: the file is empty\nhint: list the files in it",
 		"files:\n- {file: oc.tar}": ".yaml:2: files[0].file: unknown key\nhint: known keys here: path, name",
+		"files:\n- {path: rhcos.iso, name: A.iso}\n- {path: rhcos.iso, name: a.ISO}": "another file has the same name, or one that differs in upper and lower case only",
 	} {
 		wrong := filepath.Join(s.dir, "wrong.yaml")
 		must(t, os.WriteFile(wrong, []byte(text), 0o600))
@@ -36,7 +37,16 @@ func TestBundle_toTheFarSide(t *testing.T) {
 	if _, _, stderr := s.run(t, append(bundle, "--dry-run")...); !strings.Contains(stderr, "file RHCOS-4.20_live.iso, 1.0 MiB") {
 		t.Errorf("the dry run says %s", stderr)
 	}
+	must(t, os.MkdirAll(filepath.Join(dir, "docs"), 0o755))
+	for _, name := range []string{".medium.KILLED.tmp", "docs/.medium.KILLED.tmp"} {
+		must(t, os.WriteFile(filepath.Join(dir, name), iso, 0o755))
+	}
 	s.works(t, bundle...)
+	for _, left := range []string{".medium.*", "*/.medium.*"} {
+		if found, err := filepath.Glob(filepath.Join(dir, left)); err != nil || len(found) > 0 {
+			t.Errorf("a run that was killed has left %v, %v", found, err)
+		}
+	}
 	must(t, os.Remove(filepath.Join(dir, "SHA256SUMS"))) // as if it had broken off after the archive
 	text, err := os.ReadFile(set)
 	must(t, err)
@@ -51,6 +61,10 @@ func TestBundle_toTheFarSide(t *testing.T) {
 	must(t, os.Chmod(dir, 0o555))
 	t.Cleanup(func() { _ = os.Chmod(dir, 0o755) })
 
+	if _, _, stderr := s.run(t, "unbundle", dir, "--quayRoot", filepath.Join(s.dir, "none")); !strings.Contains(stderr, "no appliance found") ||
+		!strings.Contains(stderr, "unbundle --install") || strings.Contains(stderr, "verifying") {
+		t.Errorf("without an appliance it says %s", stderr)
+	}
 	unbundle := []string{"unbundle", dir, "--quayRoot", s.root}
 	if _, _, stderr := s.run(t, append(unbundle, "--dry-run")...); !strings.Contains(stderr, "would serve RHCOS-4.20_live.iso") {
 		t.Errorf("the dry run says %s", stderr)

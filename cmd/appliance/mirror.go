@@ -294,6 +294,7 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 	progress.hello(o.mode(argument))
 	defer progress.goodbye()
 	run.Workspace, run.Locked, run.Events = o.workspaceDir(), o.locked, progress.event
+	run.Beside = o.beside
 	end, err := o.connect(ctx, argument, destinationKeys, &run, progress)
 	if err != nil {
 		return err

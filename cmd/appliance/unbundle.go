@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -78,6 +79,12 @@ func runUnbundle(ctx context.Context, std stdio, o unbundleOptions, dirs []strin
 	for i, dir := range dirs {
 		dirs[i] = filepath.Clean(strings.TrimPrefix(dir, "file://"))
 	}
+	at := locateOptions{config: o.config, quayRoot: o.install.quayRoot}
+	if !o.asked && o.to == "" && !o.install.dryRun { // before an hour of verifying
+		if _, err := at.load(); errors.Is(err, fs.ErrNotExist) {
+			return hint.New(err, "install one from the medium: ./appliance unbundle --install --quayHostname HOST; or import into another: --to docker://HOST:PORT")
+		}
+	}
 	m, err := medium.Open(ctx, func(name string) { say("verifying %s", name) }, dirs...)
 	if err != nil {
 		return err
@@ -98,7 +105,6 @@ func runUnbundle(ctx context.Context, std stdio, o unbundleOptions, dirs []strin
 	if o.to != "" {
 		return o.bring(ctx, std, m, o.to)
 	}
-	at := locateOptions{config: o.config, quayRoot: o.install.quayRoot}
 	id, err := at.load()
 	if err != nil {
 		return err
@@ -140,6 +146,9 @@ func (o *unbundleOptions) bring(ctx context.Context, std stdio, m *medium.Medium
 	}
 	var lacks error // some images, which the medium is without or which failed
 	if len(run.from) > 0 {
+		if run.beside, err = o.missing(ctx, m, to); err != nil {
+			return err
+		}
 		lacks = runMirror(ctx, std, run, to)
 	}
 	if lacks != nil && !mirror.Partly(lacks) || len(m.Files) == 0 {
@@ -151,24 +160,47 @@ func (o *unbundleOptions) bring(ctx context.Context, std stdio, m *medium.Medium
 	return lacks
 }
 
-func (o *unbundleOptions) send(ctx context.Context, std stdio, m *medium.Medium, to string) error {
+// missing returns the bytes of the files that are not at the destination.
+func (o *unbundleOptions) missing(ctx context.Context, m *medium.Medium, to string) (need int64, err error) {
+	if len(m.Files) == 0 {
+		return 0, nil
+	}
+	_, run, done, err := o.begin(ctx, to)
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	need, err = m.Missing(ctx, run)
+	return need, errors.Join(err, run.Abort(context.WithoutCancel(ctx)))
+}
+
+// begin begins the run that brings the files.
+func (o *unbundleOptions) begin(ctx context.Context, to string) (address string, run mirror.Destination, done func(), err error) {
 	address, prefix, err := mirror.ParseDestination(to)
 	if err != nil {
-		return err
+		return "", nil, nil, err
 	}
 	keys, err := o.mirror.destination.keychain(o.mirror.authFile)
 	if err != nil {
-		return err
+		return "", nil, nil, err
 	}
 	destination, err := o.mirror.openDestination(ctx, address, prefix, keys)
 	if err != nil {
-		return err
+		return "", nil, nil, err
 	}
-	defer destination.close()
-	run, err := destination.begin(ctx, "files of a medium")
+	if run, err = destination.begin(ctx, "files of a medium"); err != nil {
+		destination.close()
+		return "", nil, nil, err
+	}
+	return address, run, destination.close, nil
+}
+
+func (o *unbundleOptions) send(ctx context.Context, std stdio, m *medium.Medium, to string) error {
+	address, run, done, err := o.begin(ctx, to)
 	if err != nil {
 		return err
 	}
+	defer done()
 	err = m.Send(ctx, run, func(f medium.File) {
 		fmt.Fprintln(std.err, plain.Line(fmt.Sprintf("sending %s, %s", f.Name, bytesOf(f.Size))))
 	})

@@ -120,7 +120,7 @@ func (w *Writer) fits(p *plan.Plan) error {
 	if err != nil {
 		return err
 	}
-	need := p.Missing + margin + w.copies
+	need := p.Missing + margin + w.copies + w.o.Beside
 	for d, torn := range w.torn {
 		if wanted[d] {
 			need -= torn.came // it is on the medium already

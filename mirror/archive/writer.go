@@ -40,6 +40,7 @@ type Options struct {
 	ChunkSize int64  // the largest size of a chunk in bytes; 0: 500 GiB
 	Strict    bool   // a file that does not fit into a chunk is an error before anything is written
 	Since     time.Time
+	Beside    int64      // bytes that the caller puts there too
 	Have      *Inventory // what the far side has; nil: the history says
 	ImageSet  []byte     // the configuration, as it was read
 	// DryRun believes what an interrupted run has written, and writes nothing.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -37,6 +38,24 @@ func (m *Medium) Send(ctx context.Context, to mirror.Destination, tell func(File
 		return err
 	}
 	return to.Commit(ctx)
+}
+
+// Missing returns the bytes of the files that a destination lacks.
+func (m *Medium) Missing(ctx context.Context, at mirror.Destination) (need int64, err error) {
+	var all []digest.Digest
+	for _, f := range m.Files {
+		all = append(all, digest.NewDigestFromEncoded(digest.SHA256, f.SHA256))
+	}
+	have, _, _, err := at.Existing(ctx, map[string][]digest.Digest{Repository: all}, nil)
+	if err != nil {
+		return 0, err
+	}
+	for n, f := range m.Files {
+		if !slices.Contains(have[Repository], all[n]) {
+			need += f.Size
+		}
+	}
+	return need, nil
 }
 
 func (f File) send(ctx context.Context, to mirror.Destination) (digest.Digest, error) {

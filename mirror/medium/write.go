@@ -19,6 +19,9 @@ import (
 	"github.com/mirror-appliance/appliance/internal/image"
 )
 
+// temporary matches the names of files that are being written.
+const temporary = ".medium.*.tmp"
+
 // Writer writes a medium.
 type Writer struct {
 	dir  string
@@ -32,6 +35,14 @@ func Create(dir string) (*Writer, error) {
 	}
 	if err := os.Remove(filepath.Join(dir, Sums)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
+	}
+	for _, pattern := range []string{temporary, "*/" + temporary} { // of runs that were killed
+		left, _ := filepath.Glob(filepath.Join(dir, pattern)) // the pattern is right
+		for _, path := range left {
+			if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return nil, err
+			}
+		}
 	}
 	return &Writer{dir: dir}, os.RemoveAll(filepath.Join(dir, filesDir)) // of a medium before
 }
@@ -96,7 +107,7 @@ func (w *Writer) write(ctx context.Context, name string, mode os.FileMode, from 
 	if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
 		return err
 	}
-	tmp, err := os.OpenFile(filepath.Join(filepath.Dir(at), ".medium."+rand.Text()+".tmp"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	tmp, err := os.OpenFile(filepath.Join(filepath.Dir(at), strings.Replace(temporary, "*", rand.Text(), 1)), os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}
