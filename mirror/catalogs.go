@@ -16,8 +16,9 @@ import (
 func (e *engine) newCatalogs() *catalog.Collector {
 	c := &catalog.Collector{
 		Config: e.o.Config, Dir: e.workspace.path(""), ToArchive: e.o.ToArchive, Follow: e.o.FollowDependencies, Repository: e.repository,
-		V1:   e.o.Config.V1 && !e.o.ToArchive, // archives are those of version 2
-		Open: func(ref imageset.Reference) (catalog.Source, error) { return e.sources.source(ref) },
+		Pinned: e.pinnedCatalogs,
+		V1:     e.o.Config.V1 && !e.o.ToArchive, // archives are those of version 2
+		Open:   func(ref imageset.Reference) (catalog.Source, error) { return e.sources.source(ref) },
 	}
 	if e.v1 != nil {
 		c.OfV1, c.Placed = append([]catalog.OfV1{}, e.o.ArchiveV1.Catalogs...), func(pulled string) *plan.Image { return e.v1.named[pulled] }

@@ -68,7 +68,8 @@ func PlanDelete(ctx context.Context, o Options, from Pruner, list DeleteList) (*
 	}
 	defer unlock()
 	e.o.Documents = e.workspace // nothing else is asked
-	p, err := e.listed(ctx, from, list.V1)
+	catalogs := e.heldCatalogs(list.V1)
+	p, err := e.listed(ctx, from, catalogs)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +80,7 @@ func PlanDelete(ctx context.Context, o Options, from Pruner, list DeleteList) (*
 	if err != nil {
 		return nil, err
 	}
-	known.keep(p, e.mirroredBefore())
+	known.keep(p, e.mirroredBefore(), catalogs.Places())
 	rest, warnings, err := e.unneeded(ctx, from, p.Images, list.Force)
 	if err != nil {
 		return nil, err
@@ -121,7 +122,7 @@ func tagAsV1(images []*plan.Image) {
 }
 
 // listed collects the images of the configuration.
-func (e *engine) listed(ctx context.Context, from Pruner, v1 bool) (*plan.Plan, error) {
+func (e *engine) listed(ctx context.Context, from Pruner, catalogs collector) (*plan.Plan, error) {
 	p := &plan.Plan{Registry: e.o.Registry, Failures: []plan.Failure{}, Warnings: slices.Clone(e.o.Config.Warnings)}
 	for _, c := range []collector{
 		&release.Collector{
@@ -129,7 +130,7 @@ func (e *engine) listed(ctx context.Context, from Pruner, v1 bool) (*plan.Plan, 
 			Files: files{e.workspace, e.o.Documents}, Offline: true,
 			Repository: e.repository,
 		},
-		e.heldCatalogs(v1),
+		catalogs,
 		&additional{config: e.o.Config, repository: e.repository},
 		e.charts(),
 	} {

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -268,6 +269,7 @@ type known struct {
 	here    map[string]place
 	bundles map[string][]plan.Bundle // of operators, by the tags of the images that they need
 	own     map[plan.Bundle]string   // the tags of their own images
+	places  map[string]string        // of catalogs, as repository:tag, by the names that image sets have
 }
 
 // setRun is the last run of an image set to a path of the registry, by its report.
@@ -275,10 +277,10 @@ type setRun struct {
 	Started                                  time.Time
 	Registry, Prefix, ImageSet, ImageSetPath string
 	Mirrored                                 []struct {
-		Repository, Tag string
-		Digest          digest.Digest
-		Type            plan.Type
-		Bundles         []plan.Bundle
+		Repository, Tag, Origin string
+		Digest                  digest.Digest
+		Type                    plan.Type
+		Bundles                 []plan.Bundle
 	}
 }
 
@@ -325,8 +327,9 @@ func (e *engine) known() (*known, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &known{at: map[string][]string{}, here: map[string]place{}, bundles: map[string][]plan.Bundle{}, own: map[plan.Bundle]string{}}
-	meant := map[string]string{e.o.Config.File: e.o.Config.Path} // by name
+	k := &known{at: map[string][]string{}, here: map[string]place{}, bundles: map[string][]plan.Bundle{}, own: map[plan.Bundle]string{},
+		places: map[string]string{}}
+	meant := map[string]string{e.o.Config.Set(): e.o.Config.Path} // by name
 	seen := map[string]bool{}
 	for _, r := range runs {
 		if _, ok := meant[r.ImageSet]; !ok {
@@ -342,7 +345,7 @@ func (e *engine) known() (*known, error) {
 		if !seen[set] {
 			seen[set] = true
 			k.add(set, r)
-			k.alike = k.alike || set != e.o.Config.File && r.ImageSet == e.o.Config.File
+			k.alike = k.alike || set != e.o.Config.Set() && r.ImageSet == e.o.Config.Set()
 		}
 	}
 	return k, nil
@@ -356,6 +359,9 @@ func (k *known) add(set string, r *setRun) {
 			k.here[at] = place{i.Repository, i.Digest}
 		}
 		k.bundles[at] = append(k.bundles[at], i.Bundles...)
+		if i.Type == plan.OperatorCatalog && k.places[i.Origin] == "" {
+			k.places[i.Origin] = at
+		}
 		if i.Type == plan.OperatorBundle {
 			for _, b := range i.Bundles {
 				k.own[b] = at
@@ -388,14 +394,16 @@ func (k *known) wanted(victims []*victim) error {
 // keep takes the images out of a plan that bundles besides those of the plan need, and warns of them:
 // the bundles of one operator share images, and those of several do. A bundle that an earlier delete has
 // deleted needs nothing.
-func (k *known) keep(p *plan.Plan, there mirrored) {
+//
+// places are those of the plan's catalogs: a pinned configuration has another name for a catalog.
+func (k *known) keep(p *plan.Plan, there mirrored, places map[string]string) {
 	going := map[plan.Bundle]bool{}
 	for b, at := range k.own {
-		going[b] = len(there[p.Registry+"/"+at]) == 0
+		going[placed(b, k.places)] = len(there[p.Registry+"/"+at]) == 0
 	}
 	for _, i := range p.Images {
 		for _, b := range i.Bundles {
-			going[b] = true
+			going[placed(b, places)] = true
 		}
 	}
 	stays := map[string]bool{}
@@ -403,7 +411,7 @@ func (k *known) keep(p *plan.Plan, there mirrored) {
 		at := i.Repository + ":" + i.Tag
 		n := -1
 		if len(i.Bundles) > 0 {
-			n = slices.IndexFunc(k.bundles[at], func(b plan.Bundle) bool { return !going[b] })
+			n = slices.IndexFunc(k.bundles[at], func(b plan.Bundle) bool { return !going[placed(b, k.places)] })
 		}
 		if n >= 0 && !stays[at] {
 			stays[at] = true
@@ -412,6 +420,12 @@ func (k *known) keep(p *plan.Plan, there mirrored) {
 		}
 		return n >= 0
 	})
+}
+
+// placed returns a bundle with the destination of its catalog, if that is known, for a name.
+func placed(b plan.Bundle, places map[string]string) plan.Bundle {
+	b.Catalog = cmp.Or(places[b.Catalog], b.Catalog)
+	return b
 }
 
 // others returns the content of images that are not to be deleted, each with one of those images.

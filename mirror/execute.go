@@ -233,6 +233,9 @@ func (x *execution) finish(ctx context.Context, p *plan.Plan) error {
 	if d, ok := x.dst.(lister); ok {
 		d.Lacks(x.failures(p))
 	}
+	if err := x.pinArchive(p); err != nil {
+		return err
+	}
 	if err := x.repeat(ctx, "commit", func() error { return x.dst.Commit(ctx) }); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}

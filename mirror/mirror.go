@@ -93,7 +93,9 @@ type Options struct {
 	Beside int64
 	// ToArchive is a run into an archive, which no cluster is told of.
 	ToArchive bool
-	Charts    Charts
+	// Pin writes the image set with the digests that its tags had, and what deletes that.
+	Pin    bool
+	Charts Charts
 	// MaxNestedPaths is how many components the destination's repositories may have; 0 is any
 	// number. More are joined.
 	MaxNestedPaths int
@@ -267,6 +269,7 @@ type engine struct {
 	// sourceNames are the names of CatalogSources, by the destinations of their catalogs.
 	sourceNames map[string]string
 	v1          *archivedV1 // nil: no archive of version 1 is published
+	pinned      []string    // the files of pinned configurations
 }
 
 // lock keeps other runs out of the workspace until unlock. Nothing is written for a configuration

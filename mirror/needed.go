@@ -91,7 +91,7 @@ func (e *engine) want(ctx context.Context, dst Destination, p *plan.Plan, r *Rep
 			}
 		}
 	}
-	file := e.o.Config.File
+	file := e.o.Config.Set()
 	if known, err := e.known(); err != nil {
 		return err
 	} else if known.alike { // what it wants is kept by its name

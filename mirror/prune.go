@@ -27,7 +27,7 @@ func (e *engine) unasked(p *plan.Plan) (all []*plan.Image, err error) {
 	}
 	for at, images := range e.mirroredBefore() {
 		place, here := strings.CutPrefix(at, e.o.Registry+"/")
-		others := slices.ContainsFunc(known.at[place], func(set string) bool { return set != e.o.Config.File })
+		others := slices.ContainsFunc(known.at[place], func(set string) bool { return set != e.o.Config.Set() })
 		if !here || asked[at] || others || len(images) == 0 {
 			continue
 		}

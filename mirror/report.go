@@ -35,6 +35,7 @@ type Report struct {
 	// ResourcesV1 are those of version 1. They say the same in its form: a cluster takes either.
 	ResourcesV1 []string `json:"resourcesV1,omitempty"`
 	ErrorFile   string   `json:"errorFile,omitempty"`
+	Pinned      []string `json:"pinned,omitempty"` // configurations
 	File        string   `json:"-"`
 	stamp       string   // is in their names
 
@@ -44,7 +45,7 @@ type Report struct {
 
 func (e *engine) report(p *plan.Plan, started time.Time, failures []plan.Failure) *Report {
 	r := &Report{
-		Started: started, Registry: e.o.Registry, ImageSet: e.o.Config.File, ImageSetPath: e.o.Config.Path, Prefix: e.o.Prefix,
+		Started: started, Registry: e.o.Registry, ImageSet: e.o.Config.Set(), ImageSetPath: e.o.Config.Path, Prefix: e.o.Prefix,
 		Mirrored: []*plan.Image{}, Failures: failures, Blocked: p.Blocked, Warnings: p.Warnings,
 		Planned: len(p.Images) + len(p.Failures), stamp: e.stamp(started),
 	}
@@ -105,6 +106,13 @@ func reportName(stamp string) string { return "logs/report_" + stamp + ".json" }
 
 // writeResults writes cluster resources, the list of failures if there are any, and the report.
 func (e *engine) writeResults(r *Report) error {
+	if !e.o.ToArchive {
+		var err error
+		if e.pinned, err = e.writePinned(r.Mirrored); err != nil {
+			return err
+		}
+	}
+	r.Pinned = e.pinned
 	if len(r.Mirrored) > 0 && !e.o.ToArchive {
 		if err := errors.Join(e.writeResources(r), e.writePublished(r)); err != nil {
 			return err

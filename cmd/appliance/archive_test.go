@@ -108,3 +108,29 @@ func glob(t *testing.T, dir, pattern string) []string {
 	}
 	return found
 }
+
+// The configurations that a run pins are read by imports and deletes.
+//
+// Spec: oc-mirror 2.5.
+func TestMirror_pinned(t *testing.T) {
+	s := newMirrorSetup(t)
+	dir, file := t.TempDir(), s.imageSetFile(t, held)
+	code, stdout, stderr := command("mirror", "-c", file, "file://"+dir, "--src-tls-verify=false")
+	set, deletion := glob(t, dir, "working-dir/isc_pinned_*Z.yaml"), glob(t, dir, "working-dir/disc_pinned_*Z.yaml")
+	if code != 0 || len(set) != 1 || len(deletion) != 1 {
+		t.Fatalf("exit code %d, pinned %q and %q: %s", code, set, deletion, stderr)
+	}
+	says(t, stdout, "Pinned ISC written to: "+set[0], "Pinned DISC written to: "+deletion[0])
+	if archive, err := os.ReadFile(glob(t, dir, "*.tar")[0]); err != nil || !bytes.Contains(archive, []byte("working-dir/"+filepath.Base(set[0]))) {
+		t.Errorf("it is not in the archive: %v", err)
+	}
+	code, _, stderr = command("mirror", "-c", set[0], "--from", "file://"+dir, "docker://"+s.destination, "--dest-tls-verify=false")
+	if code != 0 || len(glob(t, dir, "working-dir/isc_pinned_*Z.yaml")) != 1 {
+		t.Fatalf("the import ends with %d: %s", code, stderr)
+	}
+	code, stdout, stderr = command("delete", "--generate", "-c", deletion[0], "--workspace", "file://"+dir, "docker://"+s.destination, "--dest-tls-verify=false")
+	if code != 0 {
+		t.Fatal(stderr)
+	}
+	says(t, stdout, "docker://"+s.destination+"/renamed:v1\n", "1 image, of which 0 are not there")
+}

@@ -445,6 +445,7 @@ func (o *mirrorOptions) connect(ctx context.Context, argument string, keys authn
 // mirrorAll prints the report, and returns what is to be remembered of a mirror of version 1. Of a run
 // with failed images there is an error too.
 func mirrorAll(ctx context.Context, run mirror.Options, progress *progress) (*metadata.Metadata, error) {
+	run.Pin = true // the daemon's schedule would fill its disk with them
 	report, err := mirror.Run(ctx, run)
 	progress.stop()
 	if report == nil {

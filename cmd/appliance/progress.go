@@ -283,6 +283,9 @@ func (p *progress) results(r *mirror.Report) {
 		}
 	}
 	p.toApply(r)
+	for n, file := range r.Pinned {
+		p.name("Pinned %s written to: %s", []string{"ISC", "DISC"}[n%2], file)
+	}
 	report := ""
 	if r.File != "" {
 		report = "; report: " + r.File

@@ -32,6 +32,7 @@ var specification = map[string]string{
 	"oc-mirror 2.2":  "ImageSetConfiguration",
 	"oc-mirror 2.3":  "DeleteImageSetConfiguration",
 	"oc-mirror 2.4":  "configurations of version 1",
+	"oc-mirror 2.5":  "pinned configurations",
 	"oc-mirror 3.1":  "the files of working-dir",
 	"oc-mirror 3.2":  "the order of a run; nothing to mirror",
 	"oc-mirror 3.3":  "copying: architectures, retries, the lines of results",

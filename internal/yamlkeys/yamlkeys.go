@@ -304,7 +304,7 @@ func Fields(to any) []Key {
 	keys := make([]Key, 0, v.NumField())
 	for n := range v.NumField() {
 		f, field := v.Field(n), v.Type().Field(n)
-		name := cmp.Or(field.Tag.Get("yaml"), strings.ToLower(field.Name[:1])+field.Name[1:])
+		name := nameOf(field)
 		if name == "-" {
 			continue
 		}
@@ -320,6 +320,38 @@ func Fields(to any) []Key {
 		}
 	}
 	return keys
+}
+
+// nameOf returns the key of a field, - for none.
+func nameOf(field reflect.StructField) string {
+	return cmp.Or(field.Tag.Get("yaml"), strings.ToLower(field.Name[:1])+field.Name[1:])
+}
+
+// Write returns the YAML of a struct, with the names that Fields gives its fields. Fields without a
+// value are left out.
+func Write(from any) *yaml.Node { return write(reflect.ValueOf(from)) }
+
+func write(v reflect.Value) *yaml.Node {
+	n := &yaml.Node{}
+	switch v.Kind() {
+	case reflect.Struct:
+		n.Kind = yaml.MappingNode
+		for i := range v.NumField() {
+			if name := nameOf(v.Type().Field(i)); name != "-" && !v.Field(i).IsZero() {
+				n.Content = append(n.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: name}, write(v.Field(i)))
+			}
+		}
+	case reflect.Slice:
+		n.Kind = yaml.SequenceNode
+		for i := range v.Len() {
+			n.Content = append(n.Content, write(v.Index(i)))
+		}
+	case reflect.String:
+		n.SetString(v.String())
+	default:
+		n.Kind, n.Value = yaml.ScalarNode, fmt.Sprint(v.Interface())
+	}
+	return n
 }
 
 // list is a slice of structs.

@@ -2,6 +2,7 @@ package yamlkeys_test
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -159,5 +160,35 @@ func TestFields_ofAStruct(t *testing.T) {
 	if told(d.Problems) != want || d.Problems[0].Hint != "begin each element with '- minVersion: …'" ||
 		d.Problems[1].Hint != "known keys here: full, size, words, one, many" {
 		t.Errorf("%+v", d.Problems)
+	}
+}
+
+// TestWrite_isReadBack writes texts that are not texts in YAML without quotes, and leaves out what is empty.
+func TestWrite_isReadBack(t *testing.T) {
+	type inner struct {
+		MinVersion string
+		OS         string `yaml:"os"`
+		Kept       string `yaml:"-"`
+	}
+	type outer struct {
+		Full  bool
+		Size  int64
+		Words []string
+		One   inner
+		Many  []inner
+		None  []inner
+	}
+	want := outer{true, 3, []string{"true", "4.18", "a: b", "*x"}, inner{"~", "#", ""}, []inner{{OS: "z"}, {}}, nil}
+	from := want
+	from.One.Kept = "x"
+	text, err := yaml.Marshal(yamlkeys.Write(from))
+	if err != nil || strings.Contains(string(text), "none") {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	var got outer
+	d := yamlkeys.Decoder{}
+	d.Mapping(d.Document(text, ""), "", yamlkeys.Fields(&got))
+	if len(d.Problems) > 0 || !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, %s of\n%s", got, told(d.Problems), text)
 	}
 }

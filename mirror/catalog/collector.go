@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/operator"
 	"github.com/mirror-appliance/appliance/mirror/plan"
@@ -30,6 +32,8 @@ type Collector struct {
 	// Held reads what earlier runs have left in the workspace, and no source: Collect adds what of
 	// that the configuration means, whole catalogs too.
 	Held bool
+	// Pinned returns the digests of further catalogs that stay in the workspace; nil: there are none.
+	Pinned func() []digest.Digest
 	// Follow adds the packages that bundles require, also where an entry does not ask for it.
 	Follow bool
 	// V1 gives images that are named by digest alone the tags that oc-mirror v1 gives them.
@@ -73,6 +77,18 @@ func (c *Collector) Pins() map[string]string {
 		all[e.ask.UniqueName()] = e.ask.Catalog
 		if !e.local() {
 			all[e.ask.UniqueName()] = e.ref.Name() + "@" + e.original.String()
+		}
+	}
+	return all
+}
+
+// Places returns the destinations of the catalogs, as repository:tag, by the names that the entries have. The
+// tag of one is empty that is made of a digest.
+func (c *Collector) Places() map[string]string {
+	all := map[string]string{}
+	for _, e := range c.entries {
+		if all[e.ask.Catalog] == "" {
+			all[e.ask.Catalog] = c.Repository(e.repository()) + ":" + e.tag()
 		}
 	}
 	return all

@@ -168,6 +168,10 @@ func (e *entry) findHeld(ctx context.Context) (digest.Digest, error) {
 			d, ok = used[ofArchive+name]
 		}
 	}
+	if !ok && e.ref.Digest != "" { // of a pinned configuration, perhaps: a run read it by its tag
+		_, err := os.Stat(e.path(e.ref.Digest.Encoded(), filesDir))
+		d, ok = e.ref.Digest, err == nil
+	}
 	if !ok {
 		return "", hint.New(fmt.Errorf("no run of this workspace has mirrored catalog %s", e.ask.Catalog),
 			"name the catalog as the image set configuration of that run does, and its workspace with --workspace")
@@ -244,7 +248,11 @@ func (e *entry) use() error {
 	if err := durable.Replace(e.path(usedFile), tmp, append(raw, '\n')); err != nil {
 		return err
 	}
-	return e.prune(slices.Collect(maps.Values(used)))
+	stay := slices.Collect(maps.Values(used))
+	if e.Pinned != nil {
+		stay = append(stay, e.Pinned()...)
+	}
+	return e.prune(stay)
 }
 
 // prune removes the files of other catalogs. What oc-mirror has put there stays.

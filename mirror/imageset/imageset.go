@@ -217,7 +217,7 @@ func load(path, kind string, v version) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.Path, err = filepath.Abs(path)
+	c.Path, err = c.path(path)
 	return c, err
 }
 

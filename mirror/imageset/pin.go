@@ -1,0 +1,106 @@
+package imageset
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/mirror-appliance/appliance/internal/plain"
+	"github.com/mirror-appliance/appliance/internal/yamlkeys"
+)
+
+// Pins are the digests that a run found for the names of an image set.
+type Pins struct {
+	Catalogs map[string]string        // by Operator.UniqueName: the name with the digest
+	Images   map[string]digest.Digest // additional images, by their names
+}
+
+// Pin returns an ImageSetConfiguration of what the pins name, wherever their tags have moved, and the
+// DeleteImageSetConfiguration that deletes it, both as oc-mirror reads them. Destinations stay as they
+// are: a catalog's tag becomes its targetTag, as in oc-mirror, and an additional image has a tag and a
+// digest, so that cluster resources have both. oc-mirror pins no additional images.
+func (c *Config) Pin(p Pins) (imageSet, deletion []byte, err error) {
+	m := c.Mirror
+	m.Operators, m.AdditionalImages = slices.Clone(m.Operators), slices.Clone(m.AdditionalImages)
+	for n := range m.Operators {
+		m.Operators[n].pin(p.Catalogs)
+	}
+	for n := range m.AdditionalImages {
+		m.AdditionalImages[n].pin(p.Images)
+	}
+	if len(m.Platform.Platforms) > 0 {
+		m.Platform.Architectures = nil // follows from them
+	}
+	imageSet, err = c.written(imageSetKind, m, c.ArchiveSize)
+	if err != nil {
+		return nil, nil, err
+	}
+	m.BlockedImages = nil
+	deletion, err = c.written(deleteKind, m, 0)
+	return imageSet, deletion, err
+}
+
+func (o *Operator) pin(catalogs map[string]string) {
+	ref, err := ParseReference(o.Catalog)
+	pinned := catalogs[o.UniqueName()]
+	if err != nil || ref.Digest != "" || ref.IsLayout() || pinned == "" {
+		return
+	}
+	if o.TargetTag == "" {
+		o.TargetTag = ref.Tag
+	}
+	o.Catalog = pinned
+}
+
+func (i *AdditionalImage) pin(images map[string]digest.Digest) {
+	ref, err := ParseReference(i.Name)
+	if d := images[i.Name]; err == nil && ref.Digest == "" && !ref.IsLayout() && d != "" {
+		i.Name += "@" + d.String()
+	}
+}
+
+// pinnedFrom begins a pinned configuration, with the image set that it is of.
+const pinnedFrom = "# with the digests that were mirrored: "
+
+// written returns a document of a kind.
+func (c *Config) written(kind string, m Mirror, archiveSize int64) ([]byte, error) {
+	head := fmt.Sprintf("%s%s\nkind: %s\napiVersion: %s\n", pinnedFrom, plain.Line(cmp.Or(c.Path, c.Set())), kind, apiVersion2)
+	if archiveSize > 0 {
+		head += fmt.Sprintf("archiveSize: %d\n", archiveSize)
+	}
+	out := bytes.NewBufferString(head)
+	e := yaml.NewEncoder(out)
+	e.SetIndent(2)
+	err := e.Encode(&yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{
+		{Kind: yaml.ScalarNode, Value: section(kind)}, yamlkeys.Write(m)}})
+	return out.Bytes(), err
+}
+
+var ofPinned = regexp.MustCompile(`^` + pinnedFrom + `(.+)\n`)
+
+// Set returns the name of the image set: File, or of a pinned configuration the file that it was made
+// of. Both ask for the same images.
+func (c *Config) Set() string {
+	if of := ofPinned.FindSubmatch(c.Text); of != nil {
+		return filepath.Base(string(of[1]))
+	}
+	return c.File
+}
+
+// path returns where the file of the image set is, that is at a path, "" if that is not known.
+func (c *Config) path(at string) (string, error) {
+	of := ofPinned.FindSubmatch(c.Text)
+	switch {
+	case of == nil:
+		return filepath.Abs(at)
+	case filepath.IsAbs(string(of[1])):
+		return string(of[1]), nil
+	}
+	return "", nil
+}
