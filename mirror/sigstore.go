@@ -112,7 +112,7 @@ func (s *sigstore) attachment(ctx context.Context, i *plan.Image, a plan.Attachm
 		err = signature.ErrNone
 	}
 	for _, signed := range all {
-		if err = policy.Verify(signed.Layer, signed.Text, i.Reference.Name(), a.Subject); err == nil {
+		if err = policy.Verify(signed, i.Reference.Name(), a.Subject); err == nil {
 			return nil
 		}
 	}

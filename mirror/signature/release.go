@@ -2,13 +2,19 @@
 // cluster's version operator checks before an update, and sigstore signatures, which a node checks
 // at each pull.
 //
-// Use Client.Fetch for the signature of a release, Keyring.Verify for one that exists already, and
-// ParsePolicies for the rules by which the nodes of a cluster pull.
+// Use Client.Fetch for the signature of a release, Keyring.Verify for one that exists already,
+// ParsePolicies for the rules by which the nodes of a cluster pull, and ParseTrust for those of a host.
+// Both kinds of rules are rooted in keys, in Fulcio with Rekor, or in a PKI (root.go); no service is
+// asked, since certificates and entries of logs are attached to signatures.
+//
 // A signature counts only when its whole text is signed by a key of the ring and names the digest
 // that was asked for. oc-mirror checks neither: it looks at the result before the text is read.
 //
 // Refused: golang.org/x/crypto/openpgp, which is frozen. github.com/ProtonMail/go-crypto is its
-// maintained successor.
+// maintained successor. Also refused: go.podman.io/image/v5/signature, by which CRI-O judges. It takes
+// sigstore signatures from its own transports only, so that each image would have to be written to
+// a directory first, and every build with cgo would link gpgme. make olmcheck compares its verdicts
+// with those of this package.
 package signature
 
 import (

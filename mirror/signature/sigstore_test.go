@@ -94,7 +94,7 @@ func TestPolicy_Verify(t *testing.T) {
 			public, sign := newKey(t, private)
 			p := parsePolicy(t, clusterPolicy("ClusterImagePolicy", "PublicKey", "["+repository+"]", public))
 			for _, text := range []string{text, byDigest} {
-				if err := p.Verify(layerOf(sign(text)), []byte(text), repository, payload); err != nil {
+				if err := p.Verify(signature.SignedText{Layer: layerOf(sign(text)), Text: []byte(text)}, repository, payload); err != nil {
 					t.Error(err)
 				}
 			}
@@ -105,10 +105,10 @@ func TestPolicy_Verify(t *testing.T) {
 				"no base64":          {text, "!", "by the policy's key"},
 				"no signature":       {text, "", "by the policy's key"},
 				"another image":      {other, sign(other), "it is the signature of sha256:"},
-				"another repository": {elsewhere, sign(elsewhere), "of an image of quay.io/other/ocp-release"},
+				"another repository": {elsewhere, sign(elsewhere), "the signature of quay.io/other/ocp-release"},
 				"another document":   {releaseDocument(), sign(releaseDocument()), "of type"},
 			} {
-				err := p.Verify(layerOf(tc.signed), []byte(tc.text), repository, payload)
+				err := p.Verify(signature.SignedText{Layer: layerOf(tc.signed), Text: []byte(tc.text)}, repository, payload)
 				if err == nil || !strings.Contains(err.Error(), tc.want) {
 					t.Errorf("%s: %v", what, err)
 				}

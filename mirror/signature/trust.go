@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/internal/regular"
 )
@@ -32,16 +31,10 @@ type Evidence struct {
 	OpenPGP  func() ([][]byte, error)
 }
 
-// SignedText is a layer of an attachment that is a signature.
-type SignedText struct {
-	Layer ocispec.Descriptor
-	Text  []byte
-}
-
 // requirement is one rule; all of those of a scope must hold.
 type requirement struct {
 	kind     string
-	keys     []*key   // of sigstoreSigned
+	root     *root    // of sigstoreSigned
 	ring     *Keyring // of signedBy
 	identity identity
 }
@@ -56,13 +49,27 @@ const (
 
 // writtenRequirement is a requirement in the file.
 type writtenRequirement struct {
-	Type           string
-	KeyType        string
-	KeyPath        string
-	KeyPaths       []string
-	KeyData        []byte
-	KeyDatas       [][]byte
-	SignedIdentity *identity
+	Type     string
+	KeyType  string
+	KeyPath  string
+	KeyPaths []string
+	KeyData  []byte
+	KeyDatas [][]byte
+	Fulcio   *struct {
+		CAPath                   string
+		CAData                   []byte
+		OIDCIssuer, SubjectEmail string
+	}
+	PKI *struct {
+		CARootsPath, CAIntermediatesPath string
+		CARootsData, CAIntermediatesData []byte
+		SubjectEmail, SubjectHostname    string
+	}
+	RekorPublicKeyPath  string
+	RekorPublicKeyPaths []string
+	RekorPublicKeyData  []byte
+	RekorPublicKeyDatas [][]byte
+	SignedIdentity      *identity
 }
 
 // ParseTrust reads a policy.json, and the files with keys that it names.
@@ -127,44 +134,70 @@ func (w *writtenRequirement) parse() (requirement, error) {
 	if err := r.identity.check(); err != nil {
 		return r, err
 	}
-	texts, err := w.keys()
+	keys, err := texts("a key", w.KeyPath, w.KeyPaths, w.KeyData, w.KeyDatas)
+	if err != nil {
+		return r, err
+	}
+	logs, err := texts("a key of Rekor", w.RekorPublicKeyPath, w.RekorPublicKeyPaths, w.RekorPublicKeyData, w.RekorPublicKeyDatas)
 	if err != nil {
 		return r, err
 	}
 	if w.Type == signedBy {
-		if w.KeyType != "GPGKeys" {
-			return r, fmt.Errorf("keyType %q is not built", w.KeyType)
+		if w.KeyType != "GPGKeys" || logs != nil || w.Fulcio != nil || w.PKI != nil {
+			return r, fmt.Errorf("keyType %q, or what is for sigstore, is not built", w.KeyType)
 		}
-		r.ring, err = ParseKeys(bytes.Join(texts, []byte("\n")))
+		r.ring, err = ParseKeys(bytes.Join(keys, []byte("\n")))
 		return r, err
 	}
-	for _, text := range texts {
-		k, err := parseKey(text)
-		if err != nil {
-			return r, err
-		}
-		r.keys = append(r.keys, k)
+	ca, err := w.authority()
+	if err == nil {
+		r.root, err = newRoot(keys, logs, ca)
 	}
-	return r, nil
+	return r, err
 }
 
-// keys returns the texts of the keys. Exactly one of the four ways to name them is used.
-func (w *writtenRequirement) keys() ([][]byte, error) {
-	paths, ways := w.KeyPaths, 0
-	for _, given := range []bool{w.KeyPath != "", len(w.KeyPaths) > 0, len(w.KeyData) > 0, len(w.KeyDatas) > 0} {
+// authority returns the CA whose certificates count, nil if keys do.
+func (w *writtenRequirement) authority() (*authority, error) {
+	switch {
+	case w.Fulcio != nil && w.PKI != nil:
+		return nil, errors.New("exactly one of fulcio and pki is wanted")
+	case w.Fulcio != nil:
+		roots, err := texts("the CA of Fulcio", w.Fulcio.CAPath, nil, w.Fulcio.CAData, nil)
+		if err != nil {
+			return nil, err
+		}
+		return newFulcio(bytes.Join(roots, nil), w.Fulcio.OIDCIssuer, w.Fulcio.SubjectEmail)
+	case w.PKI != nil:
+		roots, err := texts("the CA of the PKI", w.PKI.CARootsPath, nil, w.PKI.CARootsData, nil)
+		if err != nil {
+			return nil, err
+		}
+		between, err := texts("an intermediate CA", w.PKI.CAIntermediatesPath, nil, w.PKI.CAIntermediatesData, nil)
+		if err != nil {
+			return nil, err
+		}
+		return newPKI(bytes.Join(roots, nil), bytes.Join(between, nil), w.PKI.SubjectEmail, w.PKI.SubjectHostname)
+	}
+	return nil, nil
+}
+
+// texts returns what is named in one of four ways, nil for what is not named. An empty list is an error,
+// since it would ask for nothing.
+func texts(what, path string, paths []string, data []byte, datas [][]byte) (all [][]byte, err error) {
+	ways := 0
+	for _, given := range []bool{path != "", paths != nil, data != nil, datas != nil} {
 		if given {
 			ways++
 		}
 	}
-	if ways != 1 {
-		return nil, errors.New("exactly one of keyPath, keyPaths, keyData and keyDatas is wanted")
+	if ways == 0 {
+		return nil, nil
 	}
-	if w.KeyPath != "" {
-		paths = []string{w.KeyPath}
+	if path != "" {
+		paths = []string{path}
 	}
-	all := w.KeyDatas
-	if len(w.KeyData) > 0 {
-		all = [][]byte{w.KeyData}
+	if all = datas; data != nil {
+		all = [][]byte{data}
 	}
 	for _, path := range paths {
 		text, err := regular.ReadFile(path)
@@ -172,6 +205,9 @@ func (w *writtenRequirement) keys() ([][]byte, error) {
 			return nil, err
 		}
 		all = append(all, text)
+	}
+	if ways > 1 || len(all) == 0 {
+		return nil, fmt.Errorf("%s is to be named in exactly one way: by a path, paths, data or datas", what)
 	}
 	return all, nil
 }
@@ -239,16 +275,14 @@ func (r *requirement) judgeSigstore(i Image, e Evidence) error {
 		if n == 0 {
 			bad = nil
 		}
-		for _, k := range r.keys {
-			err := errors.New("it is not a signature by this key")
-			if k.verify(s.Text, s.Layer.Annotations[annotationSignature]) {
-				err = r.matches(i, s.Text, "cosign container image signature")
-			}
-			if err == nil {
-				return nil
-			}
-			bad = append(bad, err)
+		err := r.root.verify(s)
+		if err == nil {
+			err = r.matches(i, s.Text, sigstoreDocument)
 		}
+		if err == nil {
+			return nil
+		}
+		bad = append(bad, err)
 	}
 	return errors.Join(bad...)
 }

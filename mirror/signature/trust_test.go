@@ -95,7 +95,7 @@ func TestTrust_sigstoreSigned(t *testing.T) {
 		{"a prefix that is not whole", `{"type":"remapIdentity","prefix":"mirror.io/n","signedPrefix":"quay.io/openshift-release-de"}`, moved, evidence(text, sign(text)), "it is the signature of"},
 		{"exactly", `{"type":"matchExact"}`, byDigest, evidence(text, sign(text)), "it is the signature of"},
 		{"none", "", tagged, nothing(), "there is no signature"},
-		{"a changed text", "", tagged, evidence(text+" ", sign(text)), "not a signature by this key"},
+		{"a changed text", "", tagged, evidence(text+" ", sign(text)), "not a signature by the policy's key"},
 	} {
 		requirement := `[{"type":"sigstoreSigned","keyDatas":["` + base64.StdEncoding.EncodeToString(other) + `","` + key + `"]`
 		if tc.identity != "" {

@@ -1,6 +1,6 @@
 // Package olmcheck compares mirror/operator with the libraries that oc-mirror and opm are made of:
-// what oc-mirror's filter leaves of a catalog, and whether opm takes what ours leaves. It is a
-// module of its own, so that their 181 modules stay out of the product's.
+// what oc-mirror's filter leaves of a catalog, and whether opm takes what ours leaves. It compares
+// mirror/signature with the library that CRI-O judges signatures by. It is a module of its own, so that their 181 modules stay out of the product's.
 package olmcheck
 
 import (

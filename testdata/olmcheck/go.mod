@@ -8,6 +8,7 @@ require (
 	github.com/mirror-appliance/appliance v0.0.0
 	github.com/operator-framework/operator-registry v1.73.0
 	github.com/sherine-k/catalog-filter v0.0.5
+	go.podman.io/image/v5 v5.42.1
 	google.golang.org/grpc v1.83.2
 	sigs.k8s.io/yaml v1.6.0
 )
@@ -153,7 +154,6 @@ require (
 	go.opentelemetry.io/otel/trace v1.46.0 // indirect
 	go.opentelemetry.io/proto/otlp v1.10.0 // indirect
 	go.podman.io/common v0.68.1 // indirect
-	go.podman.io/image/v5 v5.42.1 // indirect
 	go.podman.io/storage v1.65.1 // indirect
 	go.yaml.in/yaml/v2 v2.4.4 // indirect
 	go.yaml.in/yaml/v3 v3.0.6 // indirect
