@@ -16,6 +16,18 @@ const (
 	pinnedDeletion = "disc_pinned_"
 )
 
+// pin writes the pinned configurations of a run, or those of the archive that it mirrors from. Those of a
+// run into an archive have been written before its commit.
+func (e *engine) pin(r *Report) (err error) {
+	if !e.o.ToArchive {
+		if e.pinned, err = e.writePinned(r.Mirrored); err == nil {
+			err = e.takePinned()
+		}
+	}
+	r.Pinned = e.pinned
+	return err
+}
+
 // writePinned writes the image set with the digests that its tags had, to mirror the same once more,
 // and what deletes it. What is mirrored from an archive has been decided when that was made.
 func (e *engine) writePinned(images []*plan.Image) (paths []string, err error) {
@@ -43,6 +55,33 @@ func (e *engine) writePinned(images []*plan.Image) (paths []string, err error) {
 		paths = append(paths, e.workspace.path(f.name))
 	}
 	return paths, nil
+}
+
+// takePinned keeps the pinned configurations of an archive that is mirrored from: what deletes its images
+// is wanted where they are.
+func (e *engine) takePinned() error {
+	if !e.o.Pin || e.o.Documents == nil {
+		return nil
+	}
+	names, err := e.o.Documents.List("")
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		set, _ := path.Match(pinnedSet+"*.yaml", name)
+		deletion, _ := path.Match(pinnedDeletion+"*.yaml", name)
+		if !set && !deletion {
+			continue
+		}
+		data, err := e.o.Documents.Read(name)
+		if err == nil {
+			err = e.workspace.Write(name, data)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // pinArchive writes the pinned configurations before an archive is committed, which takes them along.

@@ -45,7 +45,7 @@ func (s *setup) pinned(t *testing.T, minute string) (set, deletion *imageset.Con
 	return set, deletion
 }
 
-func (s *setup) run2(t *testing.T, change ...options) {
+func (s *setup) runEverything(t *testing.T, change ...options) {
 	t.Helper()
 	if _, err := mirror.Run(t.Context(), s.options(t, ofEverything, append(change, s.beginning)...)); err != nil {
 		t.Fatal(err)
@@ -94,7 +94,7 @@ func (s *setup) everything(t *testing.T) (all []string) {
 // Spec: oc-mirror 2.5.
 func TestRun_pinned(t *testing.T) {
 	s := newSetup(t, ofEverything)
-	s.run2(t, pinning(0))
+	s.runEverything(t, pinning(0))
 	catalog := s.digest(t, sample.CatalogRepository, sample.CatalogTag)
 	set, _ := s.pinned(t, "00")
 	want := "# with the digests that were mirrored: isc.yaml\nkind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\n"
@@ -108,7 +108,7 @@ func TestRun_pinned(t *testing.T) {
 
 	again := newSetupFrom(t, s.source, additional)
 	s.moves(t)
-	again.run2(t, pinning(0), func(o *mirror.Options) { o.Config, o.Pin = set, false })
+	again.runEverything(t, pinning(0), func(o *mirror.Options) { o.Config, o.Pin = set, false })
 	if got, want := again.everything(t), s.everything(t); !slices.Equal(got, want) {
 		t.Errorf("mirrored again, there is\n%q, and was\n%q", got, want)
 	}
@@ -131,16 +131,16 @@ func TestRun_pinned(t *testing.T) {
 // Spec: oc-mirror 2.5, 3.10.
 func TestDelete_pinned(t *testing.T) {
 	s := newSetup(t, ofEverything)
-	s.run2(t, pinning(0))
+	s.runEverything(t, pinning(0))
 	set, deletion := s.pinned(t, "00")
 	s.moves(t)
-	s.run2(t, pinning(1), func(o *mirror.Options) { // the catalog alone: its tag names another one now
+	s.runEverything(t, pinning(1), func(o *mirror.Options) { // the catalog alone: its tag names another one now
 		o.Config = &imageset.Config{File: "isc.yaml", Text: o.Config.Text, Mirror: imageset.Mirror{Operators: o.Config.Mirror.Operators}}
 	})
 	if newer, _ := s.pinned(t, "01"); newer.Mirror.Operators[0].Catalog == set.Mirror.Operators[0].Catalog {
 		t.Fatal("the tag has not moved")
 	}
-	s.run2(t, pinning(2), func(o *mirror.Options) { o.Config = set })
+	s.runEverything(t, pinning(2), func(o *mirror.Options) { o.Config = set })
 	if third, _ := s.pinned(t, "02"); !bytes.Equal(third.Text, set.Text) {
 		t.Errorf("pinned again it is\n%s", third.Text)
 	}

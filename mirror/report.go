@@ -106,13 +106,9 @@ func reportName(stamp string) string { return "logs/report_" + stamp + ".json" }
 
 // writeResults writes cluster resources, the list of failures if there are any, and the report.
 func (e *engine) writeResults(r *Report) error {
-	if !e.o.ToArchive {
-		var err error
-		if e.pinned, err = e.writePinned(r.Mirrored); err != nil {
-			return err
-		}
+	if err := e.pin(r); err != nil {
+		return err
 	}
-	r.Pinned = e.pinned
 	if len(r.Mirrored) > 0 && !e.o.ToArchive {
 		if err := errors.Join(e.writeResources(r), e.writePublished(r)); err != nil {
 			return err

@@ -310,9 +310,12 @@ func (r *reading) Close() error {
 
 // List returns the names of what is in a directory of working-dir.
 func (a *Archive) List(dir string) ([]string, error) {
-	names := map[string]bool{}
+	names, above := map[string]bool{}, path.Clean(dir)+"/"
+	if above == "./" {
+		above = ""
+	}
 	for name := range a.documents {
-		if below, ok := strings.CutPrefix(name, path.Clean(dir)+"/"); ok {
+		if below, ok := strings.CutPrefix(name, above); ok {
 			first, _, _ := strings.Cut(below, "/")
 			names[first] = true
 		}

@@ -12,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 
@@ -233,10 +234,11 @@ func (e *entry) use() error {
 	if e.Archive != nil {
 		at = ofArchive + at
 	}
-	if used[at] == e.digest() {
+	same := used[at] == e.digest()
+	used[at] = e.digest()
+	if !e.usePinned(used) && same {
 		return nil
 	}
-	used[at] = e.digest()
 	raw, err := json.Marshal(used)
 	if err != nil {
 		return err
@@ -248,11 +250,34 @@ func (e *entry) use() error {
 	if err := durable.Replace(e.path(usedFile), tmp, append(raw, '\n')); err != nil {
 		return err
 	}
-	stay := slices.Collect(maps.Values(used))
-	if e.Pinned != nil {
-		stay = append(stay, e.Pinned()...)
+	return e.prune(append(slices.Collect(maps.Values(used)), e.pinned()...))
+}
+
+func (e *entry) pinned() []digest.Digest {
+	if e.Pinned == nil {
+		return nil
 	}
-	return e.prune(stay)
+	return e.Pinned()
+}
+
+// usePinned notes that the name with the digest of the original means what an archive has of it, as a
+// pinned configuration has it, and forgets originals that none has. It reports whether that is new.
+func (e *entry) usePinned(used map[string]digest.Digest) bool {
+	if e.Archive == nil || e.local() || e.original == "" {
+		return false
+	}
+	name := ofArchive + e.ref.Name() + "@"
+	at := name + e.original.String()
+	if used[at] == e.digest() {
+		return false
+	}
+	pinned := e.pinned()
+	maps.DeleteFunc(used, func(key string, _ digest.Digest) bool {
+		original, ok := strings.CutPrefix(key, name)
+		return ok && !slices.Contains(pinned, digest.Digest(original))
+	})
+	used[at] = e.digest()
+	return true
 }
 
 // prune removes the files of other catalogs. What oc-mirror has put there stays.
