@@ -85,6 +85,9 @@ func Quote(s string) string {
 // maxRepository is the longest name of a repository in bytes, as distribution and clients have it.
 const maxRepository = 255
 
+// FilesRepository has the files of media, which an appliance serves at /files/, as artifacts.
+const FilesRepository = "appliance/files"
+
 // ValidRepository reports whether s is the name of a repository by the distribution specification:
 //
 //	[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*

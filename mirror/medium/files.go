@@ -13,12 +13,13 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/mirror"
 )
 
 // Repository has the files at a registry: each is an artifact whose tag is the file's name. So they
 // are verified, backed up, scrubbed and deleted as images are. An appliance serves them at /files/.
-const Repository = "appliance/files"
+const Repository = image.FilesRepository
 
 // artifact is the type of such an artifact.
 const artifact = "application/vnd.mirror-appliance.file.v1"

@@ -167,6 +167,9 @@ func (c *Config) checkCatalogs() (string, error) {
 	for i, v := range c.Catalogs {
 		at := func(key string) string { return fmt.Sprintf("catalogs[%d].%s", i, key) }
 		_, _, byDigest := splitReference(v.Original)
+		if err := c.checkPlace(v); err != nil {
+			return at("name"), err
+		}
 		switch {
 		case slices.ContainsFunc(c.Catalogs[:i], func(o Catalog) bool { return o.Name == v.Name }):
 			return at("name"), complaint(fmt.Sprintf("%q is another view already", v.Name), "give each view a name of its own")
@@ -181,6 +184,20 @@ func (c *Config) checkCatalogs() (string, error) {
 		}
 	}
 	return "", nil
+}
+
+// checkPlace checks that a view is where a run may write, and nothing else of this registry does.
+func (c *Config) checkPlace(v Catalog) error {
+	repository, _ := v.Repository()
+	if repository == image.FilesRepository {
+		return complaint(fmt.Sprintf("%q has the files of media", repository), nameHint)
+	}
+	for _, u := range c.Upstreams {
+		if repository == u.Prefix || strings.HasPrefix(repository, u.Prefix+"/") {
+			return complaint(fmt.Sprintf("%q is below %q, which is the prefix of an upstream", v.Name, u.Prefix), nameHint)
+		}
+	}
+	return nil
 }
 
 // flow returns packages as YAML on one line.

@@ -71,6 +71,8 @@ func TestParse_catalogsRefused(t *testing.T) {
 		"a wrong digest":            {"- {name: 'a:1', original: 'a/b@sha256:12'}", `"sha256:12" is not a digest`, "redhat-operator-index"},
 		"one name twice":            {"- {name: 'a:1', original: 'a/b:1'}\n- {name: 'a:1', original: 'a/b:2'}", `c:10: catalogs[1].name: "a:1" is another view already`, "a name of its own"},
 		"a view of a view":          {"- {name: 'a:1', original: 'a/b:1'}\n- {name: 'a:2', original: 'a:1'}", `c:10: catalogs[1].original: "a:1" is a view itself`, "original of that view"},
+		"the repository of files":   {"- {name: 'appliance/files:v1', original: 'a/b:1'}", `c:9: catalogs[0].name: "appliance/files" has the files of media`, "views/operators:v4.20"},
+		"below an upstream":         {"- {name: 'quay.io/views/a:v1', original: 'a/b:1'}\nupstreams:\n- {prefix: quay.io, url: 'https://quay.io'}", `c:9: catalogs[0].name: "quay.io/views/a:v1" is below "quay.io", which is the prefix of an upstream`, "views/operators:v4.20"},
 		"two filters":               {"- {name: 'a:1', original: 'a/b:1', imageSet: /x, packages: [{name: p}]}", "c:9: catalogs[0].imageSet: the filter is inline already", "keep imageSet"},
 		"an entry of nothing":       {"- {name: 'a:1', original: 'a/b:1', entry: x}", "c:9: catalogs[0].entry: there is no imageSet", "imageSet"},
 		"a date that is none":       {"- {name: 'a:1', original: 'a/b:1', frozen: yesterday}", `c:9: catalogs[0].frozen: a date is wanted here, not "yesterday"`, "2026-11-29"},

@@ -57,3 +57,34 @@ func TestViews_theKeptOriginalIsDamaged(t *testing.T) {
 		})
 	}
 }
+
+// TestViews_aNameThatIsTaken has a view under the name of a catalog that mirror publishes.
+func TestViews_aNameThatIsTaken(t *testing.T) {
+	const published = "far/redhat/redhat-operator-index"
+	view := stable(published + ":v4.18")
+	f := newFixture(t, view)
+	refused := func() {
+		t.Helper()
+		s := f.pass()[0]
+		if !strings.Contains(s.Error, published+":v4.18 is where a run of mirror has put ") || !strings.Contains(s.Hint, "targetCatalog") {
+			t.Errorf("the state is %+v", s)
+		}
+	}
+	f.mirror(index + database("1.2.0"))
+	mirrored := f.digest(published, "v4.18")
+	refused()
+	if f.digest(published, "v4.18") != mirrored {
+		t.Error("the catalog of the run is replaced")
+	}
+	f.must(f.Tags.Delete(t.Context(), published, "v4.18"))
+	f.one()
+	f.mirror(index + database("1.1.0"))
+	refused()
+	past, err := f.Runs.Past(t.Context(), 1)
+	f.must(err)
+	f.rollBack(past[0].ID)
+	if s := f.one(); s.Run == past[0].ID || f.digest(published, "v4.18") != s.Digest {
+		t.Errorf("the state is %+v", s)
+	}
+	f.shows(published, "v4.18", "database stable:1.1.0 1.2.0")
+}

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/catalog"
@@ -57,6 +58,27 @@ func (v *view) show(ctx context.Context, s shown, reason string) error {
 		return run.Commit(ctx)
 	}
 	return errors.Join(fmt.Errorf("show %s: %w", v.Name, err), run.Abort(context.WithoutCancel(ctx)))
+}
+
+// originsOfTag is more than one tag has.
+const originsOfTag = 100
+
+// checkName returns an error if a tag of the view names what a run has mirrored there: each of both would
+// take the tag from the other, again and again. What the view has shown there too is its own.
+func (v *view) checkName(ctx context.Context) error {
+	repo, tag := v.Repository()
+	for _, tag := range []string{tag, tag + config.OriginalSuffix} {
+		all, err := v.store.Tags.Origins(ctx, store.Origin{Repository: repo, Tag: tag}, originsOfTag)
+		if err != nil {
+			return err
+		}
+		all = slices.DeleteFunc(all, func(o store.Origin) bool { return o.Repository != repo || o.Tag != tag })
+		if len(all) > 0 && !slices.ContainsFunc(all, func(o store.Origin) bool { return mirror.IsView(o.About) }) {
+			return hint.New(fmt.Errorf("%s:%s is where a run of mirror has put %s", repo, tag, all[0].Origin),
+				"give the view another name in config.yaml, such as views/"+v.Name+"; or mirror that elsewhere, with targetCatalog or targetRepo, and delete the tag")
+		}
+	}
+	return nil
 }
 
 // sourceName returns the name of the CatalogSource, which another catalog may have got first.

@@ -95,6 +95,9 @@ func (v *view) update(ctx context.Context, present *mirror.Present, n *note) err
 	if err != nil {
 		return err
 	}
+	if err := v.checkName(ctx); err != nil {
+		return err
+	}
 	from, err := v.findOriginal(ctx, *n)
 	if err != nil {
 		return err
