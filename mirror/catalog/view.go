@@ -45,6 +45,7 @@ type Viewed struct {
 	content   fs.FS
 	selection *operator.Selection // nil: nothing is whole
 	asIs      bool
+	checked   bool // the files of the catalog are those of its image
 }
 
 // LeftOut is a bundle that the filter asks for and the view does not have, or, without the name of a
@@ -195,21 +196,46 @@ func (v *Viewed) Image(ctx context.Context, dir string) (Source, digest.Digest, 
 	if v.asIs {
 		return v.catalog.source, v.Original, nil
 	}
-	if err := discardDamaged(ctx, v.dir); err != nil {
+	files, err := v.files(ctx)
+	if err != nil {
 		return nil, "", err
-	}
-	var files []operator.File
-	if v.selection != nil {
-		var err error
-		if files, err = v.selection.Files(ctx, v.content); err != nil {
-			return nil, "", err
-		}
 	}
 	made, err := v.catalog.with(ctx, dir, files, v.content)
 	if err != nil {
 		return nil, "", err
 	}
 	return made, made.Root, nil
+}
+
+// Content returns the digest of the files that the view's catalog has. Unlike Key it is equal for equal
+// files of two originals. The error may be ErrDamaged.
+func (v *Viewed) Content(ctx context.Context) (digest.Digest, error) {
+	files, err := v.files(ctx)
+	if err != nil {
+		return "", err
+	}
+	of := digest.Canonical.Digester()
+	for _, f := range files {
+		fmt.Fprintf(of.Hash(), "%q %d\n", f.Name, f.Size)
+		if err := f.WriteTo(ctx, v.content, of.Hash()); err != nil {
+			return "", err
+		}
+	}
+	return of.Digest(), nil
+}
+
+// files returns the files of the view's catalog.
+func (v *Viewed) files(ctx context.Context) ([]operator.File, error) {
+	if !v.checked {
+		if err := discardDamaged(ctx, v.dir); err != nil {
+			return nil, err
+		}
+		v.checked = true
+	}
+	if v.selection == nil {
+		return nil, nil
+	}
+	return v.selection.Files(ctx, v.content)
 }
 
 // PruneViews removes what a directory of views keeps of catalogs other than some.

@@ -10,7 +10,6 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
-	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -42,15 +41,38 @@ func (v *view) findOriginal(ctx context.Context, last note) (original, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return o, err
 	}
-	if o.source.repo, ref = v.Repository(); last.same(v) {
-		kept, keptErr := o.source.resolve(ctx, ref+config.OriginalSuffix)
-		if keptErr == nil && (o.digest == "" || o.digest == kept) {
-			o.digest, o.gone = kept, true
-			return o, nil
+	if o.digest == "" {
+		o.digest = last.View.OriginalDigest
+	}
+	if last.same(v) && o.digest == last.View.OriginalDigest && o.digest != "" {
+		kept, found, err := v.copied(ctx, o.digest)
+		if found || err != nil {
+			o.source, o.gone = kept, true
+			return o, err
 		}
 	}
 	return o, hint.New(fmt.Errorf("the original %s is not in this registry: %w", v.Original, err),
 		"mirror the catalog to that name, for example with additionalImages and targetRepo")
+}
+
+// copied finds a copy of the original that this view, or another of the same original, has kept: of the
+// digest that it was made of, under whatever tags.
+func (v *view) copied(ctx context.Context, d digest.Digest) (stored, bool, error) {
+	from, _ := v.OriginalRepository()
+	places := []string{from, v.repo()}
+	for _, o := range v.all() {
+		if o.Original == v.Original {
+			places = append(places, o.repo())
+		}
+	}
+	for _, repo := range places {
+		at := stored{v.store, repo}
+		whole, err := v.store.Manifests.Whole(ctx, repo, d)
+		if whole || err != nil {
+			return at, whole, err
+		}
+	}
+	return stored{}, false, nil
 }
 
 // same reports whether the configuration names the same original as it did then.

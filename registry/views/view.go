@@ -35,6 +35,7 @@ type view struct {
 	log      *slog.Logger
 	now      func() time.Time
 	last     *jobs.Note[note]
+	all      func() []*view // of the configuration
 }
 
 // note is what is kept of a view over restarts.
@@ -51,12 +52,14 @@ type note struct {
 	// another version of this program may compress otherwise, and a new digest restarts the pods of a
 	// catalog.
 	Made map[digest.Digest]made `json:"made,omitempty"`
+	Back *back                  `json:"back,omitempty"` // the last rollback
 }
 
 // made is an image of the view, with the original that it was made of.
 type made struct {
 	Digest   digest.Digest `json:"digest"`
 	Original digest.Digest `json:"original"`
+	Content  digest.Digest `json:"content,omitempty"` // of the catalog in it, as catalog.Viewed has it
 }
 
 // follow makes the view again if what it depends on has changed, and returns its state. After an
@@ -100,6 +103,7 @@ func (v *view) update(ctx context.Context, present *mirror.Present, n *note) err
 	}
 	from, err := v.findOriginal(ctx, *n)
 	if err != nil {
+		n.View.OriginalGone = false
 		return err
 	}
 	viewed, err := catalog.View{Filter: filter, Dir: v.dir, Lacking: present.Lacking, Room: v.store.CheckSpace}.Of(ctx, from.source, from.digest.String())
@@ -132,8 +136,7 @@ func (v *view) update(ctx context.Context, present *mirror.Present, n *note) err
 	return nil
 }
 
-// bring shows what the view is to be, unless it is shown, or a rollback took it back and nothing has
-// changed since.
+// bring shows what the view is to be, unless it is shown, or is what a rollback took back.
 func (v *view) bring(ctx context.Context, last note, next *note, viewed *catalog.Viewed, from original) error {
 	repo, tag := v.Repository()
 	at := stored{v.store, repo}
@@ -145,34 +148,50 @@ func (v *view) bring(ctx context.Context, last note, next *note, viewed *catalog
 	if err != nil {
 		return err
 	}
+	moves, err := v.moves(ctx)
+	if err != nil {
+		return err
+	}
+	next.Back = last.rolledBack(moves)
+	if next.View.RolledBack, err = v.stays(ctx, next, viewed, now, kept); err != nil || next.View.RolledBack {
+		return err
+	}
 	before, known := next.Made[next.Key]
-	if known && last.Key == next.Key {
-		if now == before.Digest && kept == from.digest {
-			return nil
-		}
-		if next.View.RolledBack, err = v.rolledBack(ctx); err != nil || next.View.RolledBack {
-			return err
-		}
+	if known && last.Key == next.Key && now == before.Digest && kept == from.digest && before.Content != "" {
+		return nil
 	}
-	s := shown{source: at, digest: before.Digest, original: from}
-	if known {
-		known, err = v.store.Manifests.Whole(ctx, repo, before.Digest)
-	}
-	if err == nil && !known {
-		dir := filepath.Join(v.dir, from.digest.Encoded(), "view")
-		defer os.RemoveAll(dir)
-		if err = v.store.CheckSpace(); err == nil {
-			s.source, s.digest, err = viewed.Image(ctx, dir)
-		}
-	}
+	dir := filepath.Join(v.dir, from.digest.Encoded(), "view")
+	defer os.RemoveAll(dir)
+	s, content, err := v.make(ctx, next, viewed, from, dir)
 	if err == nil && (s.digest != now || kept != from.digest) {
 		err = v.show(ctx, s, v.reason(last, next, now))
 	}
 	if err != nil {
 		return err
 	}
-	next.Made = withMade(next.Made, next.Key, made{s.digest, from.digest})
+	next.Made = withMade(next.Made, next.Key, made{s.digest, from.digest, content})
 	return nil
+}
+
+// make makes the image of the view in dir, unless it was made before and is whole, and returns its
+// content too.
+func (v *view) make(ctx context.Context, n *note, viewed *catalog.Viewed, from original, dir string) (shown, digest.Digest, error) {
+	before, known := n.Made[n.Key]
+	s, content, err := shown{source: stored{v.store, v.repo()}, digest: before.Digest, original: from}, before.Content, error(nil)
+	if known {
+		known, err = v.store.Manifests.Whole(ctx, v.repo(), before.Digest)
+	}
+	if err == nil && content == "" {
+		content, err = viewed.Content(ctx)
+	}
+	if err != nil || known {
+		return s, content, err
+	}
+	if err := v.store.CheckSpace(); err != nil {
+		return s, content, err
+	}
+	s.source, s.digest, err = viewed.Image(ctx, dir)
+	return s, content, err
 }
 
 func withMade(all map[digest.Digest]made, key digest.Digest, one made) map[digest.Digest]made {
@@ -183,12 +202,6 @@ func withMade(all map[digest.Digest]made, key digest.Digest, one made) map[diges
 		}
 	}
 	return next
-}
-
-// rolledBack reports whether the last move of the view's tag was a rollback.
-func (v *view) rolledBack(ctx context.Context) (bool, error) {
-	moves, err := v.moves(ctx)
-	return len(moves) > 0 && moves[len(moves)-1].Run.RollsBack() != "", err
 }
 
 func (v *view) moves(ctx context.Context) ([]store.Move, error) {

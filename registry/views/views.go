@@ -77,7 +77,7 @@ func New(ctx context.Context, o Options) *Views {
 	for _, c := range o.Catalogs {
 		log := o.Log.With("view", c.Name)
 		v.all = append(v.all, &view{Catalog: c, store: o.Store, registry: o.Registry, dir: o.Dir, log: log, now: o.Now,
-			last: jobs.OpenNote[note](ctx, o.Store, "catalog "+c.Name, log)})
+			last: jobs.OpenNote[note](ctx, o.Store, "catalog "+c.Name, log), all: func() []*view { return v.all }})
 	}
 	v.runner = jobs.New(jobs.Kind[api.CatalogsRequest, api.CatalogsProgress, api.CatalogsResult]{
 		Name: "pass over the views of catalogs", Run: v.run, Drain: o.Drain, Log: o.Log})
