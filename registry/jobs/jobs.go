@@ -5,7 +5,7 @@
 // daemon drains; and counts for metrics. A [Note] keeps over restarts what a kind of work
 // remembers. The work itself, its request, progress and result are the caller's types.
 //
-// Refused: a queue, since the second request asks for work that is under way; and a scheduler
+// Refused: a queue, since the second request mostly asks for work that is under way; and a scheduler
 // library with cron expressions, since intervals since the last success hold across restarts.
 package jobs
 
@@ -43,6 +43,9 @@ type Kind[Q, P, R any] struct {
 	// DryRun reports whether a request changes nothing. Such work is not counted.
 	// nil: all is counted.
 	DryRun func(Q) bool
+	// Waits has Run wait for the work under way, and then work: of a kind whose work is short, and not
+	// the same after what has changed meanwhile.
+	Waits bool
 
 	LastSuccess time.Time       // of an earlier process; zero: unknown
 	Drain       context.Context // ends when work must end
@@ -64,6 +67,7 @@ type Runner[Q, P, R any] struct {
 	mu       sync.Mutex // guards what follows
 	progress *P         // nil: nothing was told yet
 	stats    Stats
+	ended    chan struct{} // closed when the work under way ends
 }
 
 // New returns a Runner.
@@ -71,14 +75,37 @@ func New[Q, P, R any](kind Kind[Q, P, R]) *Runner[Q, P, R] {
 	return &Runner[Q, P, R]{kind: kind, stats: Stats{LastSuccess: kind.LastSuccess}}
 }
 
-// Run works, and returns the result. It returns a *BusyError if work is under way, and ErrStopping
-// if the daemon drains. progress may be nil.
+// Run works, and returns the result. It returns a *BusyError if work is under way, unless the kind
+// waits, and ErrStopping if the daemon drains. progress may be nil.
 func (r *Runner[Q, P, R]) Run(ctx context.Context, q Q, progress func(P)) (R, error) {
-	if err := r.begin(); err != nil {
-		var none R
-		return none, err
+	for {
+		err := r.begin()
+		if r.kind.Waits && errors.As(err, new(*BusyError)) {
+			if err = r.await(ctx); err == nil {
+				continue
+			}
+		}
+		if err != nil {
+			var none R
+			return none, err
+		}
+		return r.work(ctx, q, progress)
 	}
-	return r.work(ctx, q, progress)
+}
+
+// await waits for the work under way.
+func (r *Runner[Q, P, R]) await(ctx context.Context) error {
+	r.mu.Lock()
+	ended := r.ended
+	r.mu.Unlock()
+	select {
+	case <-ended:
+		return nil
+	case <-r.kind.Drain.Done():
+		return ErrStopping
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Start begins work that goes on without its caller. Its errors are those of Run before the work
@@ -155,7 +182,7 @@ func (r *Runner[Q, P, R]) begin() error {
 	case r.stats.Running:
 		return &BusyError{r.kind.Name}
 	}
-	r.stats.Running = true
+	r.stats.Running, r.ended = true, make(chan struct{})
 	return nil
 }
 
@@ -185,6 +212,7 @@ func (r *Runner[Q, P, R]) work(ctx context.Context, q Q, progress func(P)) (R, e
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.stats.Running, r.progress = false, nil
+	close(r.ended)
 	if r.kind.DryRun != nil && r.kind.DryRun(q) {
 		return result, err
 	}

@@ -77,6 +77,60 @@ func TestRunner_oneAtATime(t *testing.T) {
 	})
 }
 
+func TestRunner_waits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		drain, quit := context.WithCancel(t.Context())
+		running, most := 0, 0
+		r := New(Kind[time.Duration, string, int]{Name: "test", Drain: drain, Log: discard, Waits: true,
+			Run: func(ctx context.Context, q time.Duration, _ func(string)) (int, error) {
+				running++
+				most = max(most, running)
+				defer func() { running-- }()
+				select {
+				case <-time.After(q):
+				case <-ctx.Done():
+				}
+				return int(q), ctx.Err()
+			}})
+		ended := make(chan error)
+		run := func(ctx context.Context, q time.Duration) {
+			go func() {
+				n, err := r.Run(ctx, q, nil)
+				if err == nil && n != int(q) {
+					err = errors.New("the result is another's")
+				}
+				ended <- err
+			}()
+			synctest.Wait()
+		}
+		for range 3 {
+			run(t.Context(), time.Minute)
+		}
+		for range 3 {
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}
+		if most != 1 || r.Stats().Runs != 3 {
+			t.Errorf("%d at once, stats %+v", most, r.Stats())
+		}
+		run(t.Context(), 2*time.Hour)
+		short, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		run(short, time.Minute)
+		if err := <-ended; !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("one that does not wait so long gets %v", err)
+		}
+		run(t.Context(), time.Minute)
+		quit()
+		for range 2 {
+			if err := <-ended; !errors.Is(err, ErrStopping) {
+				t.Errorf("after draining: %v", err)
+			}
+		}
+	})
+}
+
 func TestRunner_drains(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		drain, quit := context.WithCancel(t.Context())

@@ -80,7 +80,7 @@ func New(ctx context.Context, o Options) *Views {
 			last: jobs.OpenNote[note](ctx, o.Store, "catalog "+c.Name, log), all: func() []*view { return v.all }})
 	}
 	v.runner = jobs.New(jobs.Kind[api.CatalogsRequest, api.CatalogsProgress, api.CatalogsResult]{
-		Name: "pass over the views of catalogs", Run: v.run, Drain: o.Drain, Log: o.Log})
+		Name: "pass over the views of catalogs", Waits: true, Run: v.run, Drain: o.Drain, Log: o.Log})
 	return v
 }
 
@@ -94,21 +94,16 @@ func (v *Views) Follow(ctx context.Context) error {
 	}
 	for {
 		began := time.Now()
-		_, err := v.runner.Run(ctx, api.CatalogsRequest{}, nil) // which logs
-		wait := pause * time.Since(began)
-		if errors.As(err, new(*jobs.BusyError)) {
-			wait = settle // what it has read may be old
-		} else if !sleep(ctx, wait) {
+		_, _ = v.runner.Run(ctx, api.CatalogsRequest{}, nil) // which logs
+		if !sleep(ctx, pause*time.Since(began)) {
 			return nil
-		} else {
-			select {
-			case <-ctx.Done():
-			case <-v.store.Changed():
-			case <-time.After(again):
-			}
-			wait = settle
 		}
-		if !sleep(ctx, wait) {
+		select {
+		case <-ctx.Done():
+		case <-v.store.Changed():
+		case <-time.After(again):
+		}
+		if !sleep(ctx, settle) {
 			return nil
 		}
 	}
