@@ -93,7 +93,14 @@ func runRollback(ctx context.Context, std stdio, o rollbackOptions, argument str
 	if err != nil {
 		return err
 	}
-	return show(std.out, o.output, done, printRollback)
+	if err := show(std.out, o.output, done, printRollback); err != nil {
+		return err
+	}
+	if len(done.Moved) == 0 && !o.dryRun {
+		return hint.New(errors.New("nothing is rolled back: no tag is as run "+o.run+" left it"),
+			"appliance mirror history "+argument+" shows what came after it")
+	}
+	return nil
 }
 
 // dial opens the control API of an appliance. The path is that of a login that is for it only.
@@ -112,8 +119,12 @@ func (o *rollbackOptions) dial(ctx context.Context, address, prefix string) (*cl
 	}
 	control, err := dialControl(ctx, address, prefix, keys, config)
 	if err != nil {
-		return nil, hint.New(fmt.Errorf("roll back at %s: %w", address, err),
-			"rollback is for an appliance, as a user of role admin: podman login "+address)
+		attempt := "roll back at"
+		if o.list {
+			attempt = "list the runs of"
+		}
+		return nil, hint.New(fmt.Errorf("%s %s: %w", attempt, address, err),
+			"name an appliance that is up, and log in as a user of role admin: podman login "+address)
 	}
 	return control, nil
 }
@@ -154,7 +165,7 @@ func printRollback(w io.Writer, r api.Rollback) {
 			c.Repository, c.Tag)))
 	}
 	verb := "brought back"
-	if r.ID == "" {
+	if r.ID == "" && len(r.Moved) > 0 {
 		verb = "would bring back"
 	}
 	fmt.Fprintf(w, "%s %s; %d stay\n", verb, count(len(r.Moved), "tag"), len(r.Left))

@@ -47,6 +47,7 @@ func TestSync_throughTheDaemon(t *testing.T) {
 		code, stdout, stderr := outcome(t, c)
 		return fmt.Sprintf("exit code %d\n%s%s", code, stdout, stderr)
 	}
+	run, _, _ := strings.Cut(strings.Split(rollback("--list"), "\n")[2], " ")
 	for _, step := range []struct {
 		flags []string
 		want  string
@@ -56,6 +57,8 @@ func TestSync_throughTheDaemon(t *testing.T) {
 		{[]string{"--dry-run"}, "would bring back 1 tag; 0 stay", 1},
 		{nil, "brought back 1 tag; 0 stay", 0},
 		{nil, "the last run is a rollback itself", 0},
+		{[]string{"--run", run}, "exit code 1\n", 0},
+		{[]string{"--run", run}, "brought back 0 tags; 1 stay\nerror: nothing is rolled back: no tag is as run " + run + " left it", 0},
 		{[]string{"--run", "none"}, "committed run \"none\" not found", 0},
 	} {
 		said := rollback(step.flags...)
@@ -66,7 +69,7 @@ func TestSync_throughTheDaemon(t *testing.T) {
 		}
 	}
 	history := exec.Command(f.program, "mirror", "history", "docker://localhost:"+port, "--dest-cert-dir", dir, "--authfile", logins)
-	if code, stdout, stderr := outcome(t, history); code == 0 || !strings.Contains(stderr, "podman login") {
+	if code, stdout, stderr := outcome(t, history); code == 0 || !strings.Contains(stderr, "podman login") || !strings.Contains(stderr, "list the runs of localhost:") {
 		t.Errorf("history without a login: exit code %d\n%s%s", code, stdout, stderr) // it is for the path alone
 	}
 	history = exec.Command(f.program, "mirror", "history", "docker://localhost:"+port+"/team", "--dest-cert-dir", dir, "--authfile", logins)

@@ -38,7 +38,7 @@ func (h *Handler) rollback(r *http.Request, q api.RollbackRequest) (api.Rollback
 	if err != nil {
 		return api.Rollback{}, err
 	}
-	if !q.DryRun {
+	if done.ID != "" {
 		h.log.InfoContext(r.Context(), "sync rolled back", "id", id, "by", caller(r.Context()),
 			"tags", len(done.Moved), "rollback", done.ID)
 	}

@@ -44,7 +44,7 @@ func (s *Runs) Past(ctx context.Context, n int) ([]PastRun, error) {
 
 // Rollback is what a rollback does to tags.
 type Rollback struct {
-	ID    string // of the rollback, which can be rolled back itself; "" of a plan
+	ID    string // of the rollback, which can be rolled back itself; "" of a plan, or if nothing moved
 	Moved []TagChange
 	Left  []TagChange // tags that were moved or deleted after the run; they stay
 }
@@ -66,7 +66,8 @@ func (s *Runs) PlanRollback(ctx context.Context, id string) (Rollback, error) {
 
 // Rollback gives the tags that a run moved their manifests of before the run, in one transaction. A
 // tag that something else has moved since stays. A manifest that was deleted since is a
-// *NotFoundError, and no tag moves. Manifests that the run brought can still be read by digest.
+// *NotFoundError, and no tag moves. Manifests that the run brought can still be read by digest. If no
+// tag moves, nothing is recorded.
 func (s *Runs) Rollback(ctx context.Context, id string) (Rollback, error) {
 	random, err := uuid.NewRandom()
 	if err != nil {
@@ -74,7 +75,7 @@ func (s *Runs) Rollback(ctx context.Context, id string) (Rollback, error) {
 	}
 	var done Rollback
 	err = s.db.WriteFreeing(ctx, func(tx *sql.Tx) (err error) {
-		if done, err = planRollback(ctx, tx, id); err != nil {
+		if done, err = planRollback(ctx, tx, id); err != nil || len(done.Moved) == 0 {
 			return err
 		}
 		now := sqlite.Nanos(s.now())
@@ -88,7 +89,9 @@ func (s *Runs) Rollback(ctx context.Context, id string) (Rollback, error) {
 	if err != nil {
 		return Rollback{}, fmt.Errorf("roll back run %s: %w", image.Quote(id), err)
 	}
-	done.ID = random.String()
+	if len(done.Moved) > 0 {
+		done.ID = random.String()
+	}
 	return done, nil
 }
 

@@ -21,7 +21,7 @@ type RollbackRequest struct {
 
 // Rollback is what a rollback did to tags.
 type Rollback struct {
-	ID    string      `json:"id,omitempty"` // of the rollback, which can be rolled back; not of a dry run
+	ID    string      `json:"id,omitempty"` // of the rollback, which can be rolled back; "" of a dry run, or if no tag moved
 	Moved []TagChange `json:"moved"`
 	Left  []TagChange `json:"left,omitempty"` // tags that were moved after the run, and stay
 }
