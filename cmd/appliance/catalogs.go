@@ -65,13 +65,24 @@ func printViews(w io.Writer, r api.CatalogsResult) {
 		fmt.Fprintln(w, "config.yaml lists no views below catalogs")
 	}
 	for _, v := range r.Views {
-		printView(func(format string, args ...any) { fmt.Fprintln(w, plain.Line(fmt.Sprintf(format, args...))) },
-			func(format string, args ...any) { fmt.Fprintln(w, "  "+plain.Line(fmt.Sprintf(format, args...))) }, v, len(v.LeftOut))
-		for _, warning := range v.Warnings {
-			fmt.Fprintln(w, "  warning: "+plain.Line(warning))
+		more := func(format string, args ...any) { fmt.Fprintln(w, "  "+plain.Line(fmt.Sprintf(format, args...))) }
+		most := len(v.LeftOut) + len(v.Warnings)
+		if v.MoreLeftOut+v.MoreWarnings > 0 {
+			most = leftOutOfMany
+		}
+		printView(func(format string, args ...any) { fmt.Fprintln(w, plain.Line(fmt.Sprintf(format, args...))) }, more, v, most)
+		shown := min(most, len(v.Warnings))
+		for _, warning := range v.Warnings[:shown] {
+			more("warning: %s", warning)
+		}
+		if left := len(v.Warnings) - shown + v.MoreWarnings; left > 0 {
+			more("%s more", count(left, "warning"))
 		}
 	}
 }
+
+// leftOutOfMany is how many bundles and warnings of a view are shown that leaves out more than a page has.
+const leftOutOfMany = 5
 
 // printView prints a view: a first line, and more about it, with at most so many bundles.
 func printView(first, more func(format string, args ...any), v api.CatalogView, most int) {
@@ -81,7 +92,10 @@ func printView(first, more func(format string, args ...any), v api.CatalogView, 
 	default:
 		first("%s of %s: %s, %s, %s", v.Name, v.Original, count(len(v.Packages), "package"), count(v.Bundles, "bundle"), v.Digest)
 	}
-	if v.Frozen != "" {
+	switch {
+	case v.ToFreeze:
+		more("to be frozen at %s: it follows its original until then", v.Frozen)
+	case v.Frozen != "":
 		more("frozen at %s", v.Frozen)
 	}
 	if v.OriginalGone {

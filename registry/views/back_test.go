@@ -197,3 +197,35 @@ func TestViews_whatIsKeptOfAGoneOriginal(t *testing.T) {
 		t.Errorf("without a copy the state is %+v", s)
 	}
 }
+
+// TestViews_imageSetOfTwoEntries has two entries of one catalog, and files that cannot be read.
+func TestViews_imageSetOfTwoEntries(t *testing.T) {
+	f := newFixture(t)
+	f.mirror(index + database("1.0.0"))
+	set := filepath.Join(f.dir, "set.yaml")
+	write := func(text string) {
+		f.must(os.WriteFile(set, []byte("kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\n"+text), 0o600))
+	}
+	write("mirror:\n  operators:\n  - catalog: x.io/a/b:v1\n    targetCatalog: one\n    packages: [{name: sample-database}]\n" +
+		"  - catalog: x.io/a/b:v1\n    targetCatalog: two\n    packages: [{name: sample-logging}]\n")
+	follow := func(entry string) {
+		f.configure(config.Catalog{Name: "views/db:v1", Original: "far/originals/index:v4.18", Keep: keep, ImageSet: set, Entry: entry})
+	}
+	for _, entry := range []string{"", "x.io/a/b:v1"} {
+		follow(entry)
+		if s := f.pass()[0]; !strings.Contains(s.Error, "2 operator entries that can be meant") || !strings.Contains(s.Hint, "x.io/one:v1, x.io/two:v1") {
+			t.Errorf("the state is %+v", s)
+		}
+	}
+	follow("x.io/one:v1")
+	f.one()
+	f.shows("views/db", "v1", "database fast:1.2.0, database stable:1.2.0")
+	f.must(os.WriteFile(set, nil, 0o600))
+	if s := f.pass()[0]; s.Error == "" || strings.ContainsAny(s.Hint, "\n") {
+		t.Errorf("the state is %+v", s)
+	}
+	f.must(os.Remove(set))
+	if s := f.pass()[0]; strings.Contains(s.Hint, "--config") || !strings.Contains(s.Hint, "imageSet of the view") {
+		t.Errorf("the state is %+v", s)
+	}
+}

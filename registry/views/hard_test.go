@@ -190,7 +190,9 @@ func TestViews_frozen(t *testing.T) {
 		t.Errorf("before the original came: %+v", s)
 	}
 	f.configure(view(begin.Add(5 * time.Hour))) // not yet
-	f.one()
+	if s := f.one(); !s.ToFreeze {
+		t.Errorf("the state is %+v", s)
+	}
 	f.shows("views/db", "v1", "database stable:1.2.0")
 	f.mirror(database("1.1.0"))
 	f.one()

@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -118,7 +119,8 @@ func (v *view) update(ctx context.Context, present *mirror.Present, n *note) err
 	}
 	next.Of, next.Frozen = v.Original, v.Frozen
 	next.View = api.CatalogView{OriginalDigest: from.digest, OriginalGone: from.gone, Packages: []string{},
-		Bundles: len(viewed.Bundles), Warnings: viewed.Warnings[:min(len(viewed.Warnings), listed)]}
+		Bundles: len(viewed.Bundles), Warnings: viewed.Warnings[:min(len(viewed.Warnings), listed)],
+		MoreWarnings: max(0, len(viewed.Warnings)-listed), ToFreeze: v.Frozen != "" && !from.settled}
 	for _, p := range viewed.Packages {
 		next.View.Packages = append(next.View.Packages, p.Name)
 	}
@@ -232,11 +234,9 @@ func (v *view) filter() (imageset.Operator, error) {
 	}
 	set, err := imageset.LoadEither(v.ImageSet)
 	if err != nil {
-		return imageset.Operator{}, fmt.Errorf("image set %s: %w", v.ImageSet, err)
+		return imageset.Operator{}, v.unreadable(err)
 	}
-	all := slices.DeleteFunc(slices.Clone(set.Mirror.Operators), func(o imageset.Operator) bool {
-		return v.Entry != "" && o.Catalog != v.Entry
-	})
+	all := v.entries(set.Mirror.Operators)
 	switch {
 	case len(all) == 1:
 		return all[0], nil
@@ -246,6 +246,41 @@ func (v *view) filter() (imageset.Operator, error) {
 	case len(all) == 0:
 		return imageset.Operator{}, fmt.Errorf("image set %s has no operators", v.ImageSet)
 	}
+	var names []string
+	for _, o := range all {
+		names = append(names, o.UniqueName())
+	}
 	return imageset.Operator{}, hint.New(fmt.Errorf("image set %s has %d operator entries that can be meant", v.ImageSet, len(all)),
-		"name one with entry: and its catalog")
+		"name one with entry: by its catalog, or with the targetCatalog and targetTag that it has: "+strings.Join(names, ", "))
+}
+
+// entries returns the operator entries that entry can mean: by the catalog, or, since several may be of
+// one catalog, by the name that has its targets too.
+func (v *view) entries(all []imageset.Operator) []imageset.Operator {
+	if v.Entry == "" {
+		return all
+	}
+	var named, of []imageset.Operator
+	for _, o := range all {
+		if o.UniqueName() == v.Entry {
+			named = append(named, o)
+		}
+		if o.Catalog == v.Entry {
+			of = append(of, o)
+		}
+	}
+	if len(named) == 1 {
+		return named
+	}
+	return of
+}
+
+// unreadable returns the error for an image set that cannot be read, with a hint for this file instead
+// of one about flags of mirror.
+func (v *view) unreadable(err error) error {
+	remedy := hint.Of(err)
+	if errors.As(err, new(*fs.PathError)) {
+		remedy = "imageSet of the view names the file: it must be there, and the user of the service must be able to read it"
+	}
+	return hint.New(fmt.Errorf("image set %s: %w", v.ImageSet, err), strings.ReplaceAll(remedy, "\n", "; "))
 }

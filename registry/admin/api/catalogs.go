@@ -28,6 +28,8 @@ type CatalogView struct {
 	Name     string `json:"name"`
 	Original string `json:"original"`         // as the configuration names it
 	Frozen   string `json:"frozen,omitempty"` // as the configuration has it
+	// ToFreeze reports that this date is to come: until then the view follows its original.
+	ToFreeze bool `json:"toFreeze,omitempty"`
 	// OriginalDigest is that of the catalog which the view was made of.
 	OriginalDigest digest.Digest `json:"originalDigest,omitempty"`
 	Digest         digest.Digest `json:"digest,omitempty"` // that is shown; "": none yet
@@ -35,7 +37,8 @@ type CatalogView struct {
 	Bundles        int           `json:"bundles"`
 	LeftOut        []LeftOut     `json:"leftOut,omitempty"` // the first of them
 	MoreLeftOut    int           `json:"moreLeftOut,omitempty"`
-	Warnings       []string      `json:"warnings,omitempty"`
+	Warnings       []string      `json:"warnings,omitempty"` // the first of them
+	MoreWarnings   int           `json:"moreWarnings,omitempty"`
 
 	Changed *time.Time `json:"changed,omitempty"` // when another was last shown
 	Reason  string     `json:"reason,omitempty"`  // of that
