@@ -43,8 +43,8 @@ type CatalogView struct {
 	Changed *time.Time `json:"changed,omitempty"` // when another was last shown
 	Reason  string     `json:"reason,omitempty"`  // of that
 	Run     string     `json:"run,omitempty"`     // that can be rolled back
-	// RolledBack reports that what is shown is that of before a rollback. It stays until what the view
-	// depends on changes.
+	// RolledBack reports that what is shown is that of before a rollback. It stays until what the
+	// view offers would be other than what was taken back.
 	RolledBack bool `json:"rolledBack,omitempty"`
 	// OriginalGone reports that the original is no longer under its name, and the view is made of the
 	// copy that was kept.
