@@ -56,14 +56,17 @@ func (e *entry) build(ctx context.Context, warnings *[]string) (Made, error) {
 			*warnings = append(*warnings, w)
 		}
 	}
-	files, err := selection.Files(ctx, e.content)
-	if err != nil {
-		return Made{}, err
-	}
-	made, err := e.rebuild(ctx, files)
-	if err == nil && e.ToArchive {
-		err = e.document(ctx, files, made.Root)
-	}
+	var made *rebuild.Image
+	err = e.again(ctx, warnings, func() error {
+		files, err := selection.Files(ctx, e.content)
+		if err == nil {
+			made, err = e.rebuild(ctx, files, warnings)
+		}
+		if err == nil && e.ToArchive {
+			err = e.document(ctx, files, made.Root)
+		}
+		return err
+	})
 	if err != nil {
 		return Made{}, err
 	}
@@ -97,13 +100,20 @@ func (e *entry) place(built digest.Digest) {
 }
 
 // rebuild makes the image with what a selection leaves, unless the workspace has it: another version
-// of this program may compress otherwise, and a new digest restarts the pods of a catalog.
-func (e *entry) rebuild(ctx context.Context, files []operator.File) (*rebuild.Image, error) {
+// of this program may compress otherwise, and a new digest restarts the pods of a catalog. One that is
+// damaged is made anew.
+func (e *entry) rebuild(ctx context.Context, files []operator.File, warnings *[]string) (*rebuild.Image, error) {
 	key := operator.Key(e.left, e.digest(), e.follows(), e.lacking.bundles(e.ask.Catalog))
 	dir := e.path(e.digest().Encoded(), filteredDir, key.Encoded(), "image")
-	made, err := rebuild.Open(e.catalog.source, dir, "")
-	if err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return made, err
+	if _, err := os.Stat(dir); err == nil {
+		made, err := rebuild.Open(e.catalog.source, dir, "")
+		if err == nil {
+			err = made.Check(ctx)
+		}
+		if err == nil || ctx.Err() != nil {
+			return made, err
+		}
+		e.damaged(warnings, err)
 	}
 	return e.catalog.with(ctx, dir, files, e.content)
 }

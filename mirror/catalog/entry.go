@@ -213,7 +213,7 @@ func (e *entry) collect(ctx context.Context, p *plan.Plan) (err error) {
 	if err := e.find(ctx); err != nil {
 		return err
 	}
-	if err := e.read(ctx); err != nil {
+	if err := e.read(ctx, &p.Warnings); err != nil {
 		return err
 	}
 	if e.ofFiles() {
@@ -245,7 +245,12 @@ func (e *entry) addImages(ctx context.Context, p *plan.Plan) error {
 	if e.Archive == nil && !e.Held {
 		e.starts, e.selected = selection.Starts(), offerOf(selection)
 	}
-	related, warnings, err := selection.Images(ctx, e.content)
+	var related []operator.RelatedImage
+	var warnings []operator.Warning
+	err = e.again(ctx, &p.Warnings, func() (err error) {
+		related, warnings, err = selection.Images(ctx, e.content)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -255,6 +260,30 @@ func (e *entry) addImages(ctx context.Context, p *plan.Plan) error {
 		c.add(r)
 	}
 	return nil
+}
+
+// again calls f, which reads the files of the catalog, once more where those of the workspace are
+// damaged and were extracted anew.
+func (e *entry) again(ctx context.Context, warnings *[]string, f func() error) error {
+	switch {
+	case e.plain:
+		return f()
+	case e.Held:
+		err := f()
+		if errors.Is(err, operator.ErrChanged) {
+			err = hint.New(err, "mirror with this workspace once more: the run reads the catalog anew")
+		}
+		return err
+	}
+	return e.catalog.again(ctx, e.path(), func(damage error) { e.damaged(warnings, damage) }, f)
+}
+
+// damaged warns of a file of the workspace that is made anew.
+func (e *entry) damaged(warnings *[]string, damage error) {
+	text := fmt.Sprintf("%s: catalog %s: what the workspace has of it was damaged and is made anew: %v", e.image.Reason, e.ask.Catalog, damage)
+	if !slices.Contains(*warnings, text) {
+		*warnings = append(*warnings, text)
+	}
 }
 
 // choose selects what is wanted. A package that cannot be selected as it is asked for, or for which OLM

@@ -12,6 +12,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror/layers"
+	"github.com/mirror-appliance/appliance/mirror/operator"
 	"github.com/mirror-appliance/appliance/mirror/rebuild"
 )
 
@@ -51,6 +52,23 @@ func (c *Catalog) Extract(ctx context.Context, parent string) (dir string, err e
 		return "", fmt.Errorf("extract the catalog of image %s: %w", c.Digest, err)
 	}
 	return dir, os.Rename(next, dir)
+}
+
+// again calls f, which reads the files that Extract has put below parent. Where they are damaged it
+// extracts them anew and calls f once more; warn is called before.
+func (c *Catalog) again(ctx context.Context, parent string, warn func(damage error), f func() error) error {
+	err := f()
+	if !errors.Is(err, operator.ErrChanged) || ctx.Err() != nil {
+		return err
+	}
+	warn(err)
+	if err := os.RemoveAll(filepath.Join(parent, c.Digest.Encoded(), filesDir)); err != nil {
+		return err
+	}
+	if _, err := c.Extract(ctx, parent); err != nil {
+		return err
+	}
+	return f()
 }
 
 // whole returns an error if there are no files, lists those that there are for dir, and syncs them.

@@ -59,7 +59,7 @@ func (e *entry) updates(ctx context.Context, mirrored func(plan.Bundle) bool) (*
 	if err := e.find(ctx); err != nil {
 		return nil, err
 	}
-	if err := e.read(ctx); err != nil {
+	if err := e.read(ctx, new([]string)); err != nil {
 		return nil, err
 	}
 	failed := &plan.Plan{}

@@ -41,16 +41,34 @@ func (e *entry) path(names ...string) string {
 	return filepath.Join(append([]string{e.Dir, root, e.name()}, names...)...)
 }
 
-// read extracts the catalog and reads its index, unless the workspace has them.
-func (e *entry) read(ctx context.Context) error {
+// read extracts the catalog and reads its index, unless the workspace has them. Files that cannot be
+// read are extracted anew.
+func (e *entry) read(ctx context.Context, warnings *[]string) error {
 	if e.plain {
 		return nil
+	}
+	at := e.path(e.catalog.Digest.Encoded(), filesDir)
+	_, absent := os.Stat(at)
+	if absent == nil {
+		if ok, err := intact(ctx, at, false); err == nil && !ok {
+			e.damaged(warnings, errors.New("files are missing, or have other sizes"))
+		}
 	}
 	dir, err := e.catalog.Extract(ctx, e.path())
 	if err != nil {
 		return err
 	}
-	if err := e.readFiles(ctx, dir); err != nil {
+	err = e.readFiles(ctx, dir)
+	if err != nil && absent == nil && ctx.Err() == nil {
+		e.damaged(warnings, err)
+		if err = discard(dir); err == nil {
+			dir, err = e.catalog.Extract(ctx, e.path())
+		}
+		if err == nil {
+			err = e.readFiles(ctx, dir)
+		}
+	}
+	if err != nil {
 		return err
 	}
 	return e.use()

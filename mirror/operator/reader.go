@@ -32,7 +32,7 @@ func (r *reader) read(at place) ([]byte, error) {
 	name := r.index.files[at.file]
 	raw := make([]byte, at.length)
 	err := r.fill(name, at.offset, raw)
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, fs.ErrNotExist) {
 		return nil, errChanged(name)
 	}
 	if err != nil {
@@ -47,9 +47,12 @@ func (r *reader) read(at place) ([]byte, error) {
 	return raw, nil
 }
 
+// ErrChanged says that a file of a catalog is not as it was when it was scanned, or not there any more.
+var ErrChanged = errors.New("changed since it was read")
+
 // errChanged returns the error for a file that is not as it was when it was scanned.
 func errChanged(name string) error {
-	return hint.New(fmt.Errorf("%s of the catalog changed since it was read", name), "run it again: the catalog is then read anew")
+	return hint.New(fmt.Errorf("%s of the catalog %w", name, ErrChanged), "run it again: the catalog is then read anew")
 }
 
 func (r *reader) fill(name string, offset int64, into []byte) error {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -93,9 +94,22 @@ func (f *files) manifest(mediaType string, manifest any) (ocispec.Descriptor, er
 	return f.put(mediaType, body)
 }
 
+// madeAnnotation of the index lists the blobs that were made, as files of blobs/sha256: the others of the
+// image are the base's.
+const madeAnnotation = "appliance.made"
+
 // finish names the root and puts the files in the place of those of dir.
 func (f *files) finish(root ocispec.Descriptor, dir string) error {
 	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, Manifests: []ocispec.Descriptor{root}}
+	all, err := os.ReadDir(filepath.Join(f.dir, "blobs", "sha256"))
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, blob := range all {
+		names = append(names, blob.Name())
+	}
+	index.Annotations = map[string]string{madeAnnotation: strings.Join(names, " ")}
 	body, err := json.Marshal(index)
 	if err != nil {
 		return err

@@ -2,10 +2,14 @@ package rebuild
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -18,6 +22,7 @@ type Image struct {
 	Root digest.Digest
 
 	tag  string
+	dir  string
 	base Source
 	made *ocilayout.Layout
 }
@@ -29,7 +34,56 @@ func Open(base Source, dir, tag string) (*Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rebuilt image: %w", err)
 	}
-	return &Image{Root: made.Root().Digest, tag: tag, base: base, made: made}, nil
+	return &Image{Root: made.Root().Digest, tag: tag, dir: dir, base: base, made: made}, nil
+}
+
+// Check returns an error if something that was made is missing, or damaged.
+func (i *Image) Check(ctx context.Context) error {
+	raw, err := os.ReadFile(filepath.Join(i.dir, ocispec.ImageIndexFile))
+	if err != nil {
+		return err
+	}
+	var index ocispec.Index
+	if err := json.Unmarshal(raw, &index); err != nil {
+		return err
+	}
+	if _, _, err := i.made.Manifest(ctx, i.Root.String()); err != nil {
+		return err
+	}
+	blobs := filepath.Join(i.dir, "blobs", "sha256")
+	names := strings.Fields(index.Annotations[madeAnnotation])
+	if len(names) == 0 { // made by an earlier version
+		all, err := os.ReadDir(blobs)
+		if err != nil {
+			return err
+		}
+		for _, blob := range all {
+			names = append(names, blob.Name())
+		}
+	}
+	for _, name := range names {
+		if err := checkBlob(ctx, filepath.Join(blobs, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkBlob returns an error unless a file has the bytes that its name is the digest of.
+func checkBlob(ctx context.Context, name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	of := digest.SHA256.Digester()
+	if _, err := io.Copy(of.Hash(), f); err != nil {
+		return err
+	}
+	if of.Digest().Encoded() != filepath.Base(name) {
+		return fmt.Errorf("%s has other bytes than its name says", name)
+	}
+	return ctx.Err()
 }
 
 // Manifest returns a manifest that was made.
