@@ -75,6 +75,8 @@ func PlanDelete(ctx context.Context, o Options, from Pruner, list DeleteList) (*
 	}
 	if list.V1 {
 		tagAsV1(p.Images)
+	} else {
+		p.Images = e.tagAsMirrored(p.Images)
 	}
 	known, err := e.known()
 	if err != nil {
@@ -119,6 +121,38 @@ func tagAsV1(images []*plan.Image) {
 			i.Tag = "latest"
 		}
 	}
+}
+
+// tagAsMirrored gives images of operators that are named by digest the tags that the workspace has mirrored them
+// under: a mirror of version 1 has made others of their names.
+func (e *engine) tagAsMirrored(images []*plan.Image) (all []*plan.Image) {
+	tags := map[[2]string][]string{} // by repository and origin
+	before := e.mirroredBefore()
+	for at, mirrored := range before {
+		place, here := strings.CutPrefix(at, e.o.Registry+"/")
+		repository, tag, ok := cutLast(place, ":")
+		for _, i := range mirrored {
+			if key := [2]string{repository, i.Origin}; here && ok {
+				tags[key] = append(tags[key], tag)
+			}
+		}
+	}
+	for _, i := range images {
+		named := tags[[2]string{i.Repository, i.Origin}]
+		slices.Sort(named)
+		made := i.Reference.Digest != "" && (i.Type == plan.OperatorBundle || i.Type == plan.OperatorRelated)
+		if len(before[e.destination(i)]) > 0 || len(named) == 0 || !made {
+			all = append(all, i)
+		}
+		for _, tag := range named {
+			if tag != i.Tag && made {
+				as := *i
+				as.Tag = tag
+				all = append(all, &as)
+			}
+		}
+	}
+	return all
 }
 
 // listed collects the images of the configuration.

@@ -289,6 +289,37 @@ func TestDelete_tagsOfOperatorsOfV1(t *testing.T) {
 	}
 }
 
+// The tags of version 1 need no flag where the workspace has mirrored with them.
+//
+// Spec: oc-mirror 3.10, 9.7.
+func TestDelete_mirroredAsV1(t *testing.T) {
+	s := newSetup(t, additional)
+	asV1 := func(o *mirror.Options) { o.Config.V1 = true }
+	s.keeping(t, database, asV1)
+	o := s.deletion(t, database)
+	d, err := mirror.PlanDelete(t.Context(), o, pruner{Store: s.store}, mirror.DeleteList{})
+	if err != nil || len(d.Items) < 4 || d.Absent > 0 {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	for _, i := range d.Items {
+		if strings.Contains(i.ImageReference, ":sha256-") {
+			t.Errorf("it lists %s", i.ImageReference)
+		}
+	}
+	s.keeping(t, database) // as version 2
+	both, err := mirror.PlanDelete(t.Context(), o, pruner{Store: s.store}, mirror.DeleteList{})
+	if err != nil || len(both.Items) != 2*len(d.Items) || both.Absent > 0 {
+		t.Fatalf("of both versions %+v, %v", both, err)
+	}
+	done, err := mirror.Delete(t.Context(), o, pruner{Store: s.store}, both.File, false)
+	if err != nil || len(done.Deleted)+len(done.Absent) != len(both.Items) || len(done.Failed) > 0 { // the tags of one digest go together
+		t.Errorf("%+v, %v", done, err)
+	}
+	if tags := s.tags(t, "operators/sample-database-bundle"); len(tags) > 0 {
+		t.Errorf("%q are left", tags)
+	}
+}
+
 // Bundles share the images of what they run: those that another bundle needs stay.
 func TestDelete_operatorsSharedImages(t *testing.T) {
 	s := newSetup(t, additional)
