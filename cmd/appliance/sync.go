@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -36,9 +38,28 @@ func runSync(ctx context.Context, std stdio, o askOptions, file string) error {
 		return err
 	}
 	_, err = askDaemon(ctx, std, &o, func(control *client.Client) (api.MirrorResult, error) {
-		return control.Mirror(ctx, api.MirrorRequest{ImageSet: file}, mirrorProgress(std.err))
+		began := time.Now()
+		result, err := control.Mirror(ctx, api.MirrorRequest{ImageSet: file}, mirrorProgress(std.err))
+		if err != nil {
+			err = errors.Join(err, showFailed(ctx, std, o, control, file, began))
+		}
+		return result, err
 	}, printMirrored)
 	return err
+}
+
+// showFailed prints what a run has done that failed after it had begun.
+func showFailed(ctx context.Context, std stdio, o askOptions, control *client.Client, file string, began time.Time) error {
+	status, err := control.Status(ctx)
+	if err != nil {
+		return nil // the run's own error says more
+	}
+	for _, s := range status.Sync {
+		if s.ImageSet == file && s.Last != nil && s.Last.Error != "" && s.Last.Planned > 0 && s.Last.Ended.After(began) {
+			return show(std.out, o.output, *s.Last, printMirrored)
+		}
+	}
+	return nil
 }
 
 func mirrorProgress(w io.Writer) func(api.MirrorProgress) {
@@ -57,6 +78,9 @@ func mirroring(p api.MirrorProgress) string {
 
 func printMirrored(out io.Writer, r api.MirrorResult) {
 	fmt.Fprintf(out, "mirrored %d of %s, fetched %s\n", r.Mirrored, count(r.Planned, "image"), bytesOf(r.Fetched))
+	for _, f := range r.Failures {
+		fmt.Fprintln(out, plain.Line(fmt.Sprintf("failed: %s: %s", f.Image, f.Error)))
+	}
 	for _, w := range r.Warnings {
 		fmt.Fprintln(out, plain.Line("warning: "+w))
 	}

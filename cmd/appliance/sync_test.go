@@ -85,6 +85,17 @@ func TestSync_throughTheDaemon(t *testing.T) {
 	if code != 0 || !strings.Contains(stdout, `"sample-loging" does not exist`) {
 		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
 	}
+	must(t, os.WriteFile(set.ImageSet, []byte("kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\nmirror:\n  additionalImages: [{name: quay.example/samples/absent:v1}]\n  operators:\n  - catalog: quay.example/redhat/redhat-operator-index:v4.18\n    packages: [{name: sample-logging}, {name: sample-loging}]\n"), 0o600))
+	code, stdout, stderr = outcome(t, f.command("sync", set.ImageSet))
+	if code != 1 || !strings.Contains(stdout, `"sample-loging" does not exist`) || !strings.Contains(stdout, "failed: quay.example/samples/absent:v1: ") || strings.Count(stderr, "error: ") != 1 {
+		t.Errorf("of a run that fails: exit code %d\n%s%s", code, stdout, stderr)
+	}
+	code, stdout, _ = outcome(t, f.command("sync", set.ImageSet, "-o", "json"))
+	if code != 1 || !strings.Contains(stdout, `"warnings": [`) {
+		t.Errorf("of a run that fails, as JSON: exit code %d\n%s", code, stdout)
+	}
+	must(t, os.Remove(set.ImageSet))
+	f.refuses(t, []string{"sync", set.ImageSet}, set.ImageSet, "imageSet: in its config.yaml")
 	f.refuses(t, []string{"sync", filepath.Join(dir, "another.yaml")}, "names no image set", "config.yaml")
 	f.stop(t)
 }

@@ -275,5 +275,5 @@ func (c *Config) At(path string) string {
 
 func unreadable(err error) error {
 	return hint.New(fmt.Errorf("read image set configuration: %w", err),
-		"give the path of an ImageSetConfiguration with --config, one that you may read")
+		"give the path of an ImageSetConfiguration that this user may read: with --config, or, where the registry reads it, with imageSet: in its config.yaml")
 }
