@@ -13,10 +13,14 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 	"github.com/mirror-appliance/appliance/mirror/signature"
 )
+
+// withoutSignatures is what to do about signatures that cannot be mirrored.
+const withoutSignatures = "run the same command again; --remove-signatures mirrors images without their signatures"
 
 // maxAttachments bounds the attachments of one image.
 const maxAttachments = 1000
@@ -45,8 +49,8 @@ func (e *engine) attach(ctx context.Context, p *plan.Plan, policies map[string][
 	return nil
 }
 
-// findAttachments finds the attachments of all images. Where a source fails to answer there is a
-// warning: the image itself could be read.
+// findAttachments finds the attachments of all images. Where a source fails to answer that is a failure,
+// beside the image, which could be read and is mirrored: it is not known that there are none.
 func (e *engine) findAttachments(ctx context.Context, p *plan.Plan) error {
 	var g errgroup.Group
 	g.SetLimit(e.o.ParallelImages)
@@ -62,8 +66,11 @@ func (e *engine) findAttachments(ctx context.Context, p *plan.Plan) error {
 	_ = g.Wait() // each image has its own error
 	for i, err := range errs {
 		if err != nil {
-			p.Warnings = append(p.Warnings, fmt.Sprintf("%s is mirrored without its signatures: %v",
-				p.Images[i].Origin, err))
+			of := p.Images[i]
+			f := plan.Failed(&plan.Image{Type: of.Type, Origin: of.Origin, Reason: of.Reason, Reference: of.Reference},
+				hint.New(fmt.Errorf("it is mirrored without its signatures, which cannot be read: %w", err), withoutSignatures))
+			f.Signatures = true
+			p.Failures = append(p.Failures, f)
 		}
 	}
 	return ctx.Err()

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror"
 )
 
@@ -72,11 +73,20 @@ func TestRun_attachmentsThatCannotBeRead(t *testing.T) {
 	s := newSetup(t, signed)
 	s.signatureAnswers(http.StatusInternalServerError, "")
 	report, err := s.mirror(t)
-	if err != nil || len(report.Mirrored) != 2 || !slices.ContainsFunc(report.Warnings, func(w string) bool {
-		return strings.Contains(w, "samples/signed:v1 is mirrored without its signatures") && strings.Contains(w, "500")
-	}) {
-		t.Errorf("error %v, warnings %q", err, report.Warnings)
+	if exitCode(err) != 8 || err.Error() != "the signatures of 1 of 2 images cannot be read" && !strings.HasPrefix(err.Error(), "the signatures of 1 of 2 images cannot be read, see ") {
+		t.Errorf("exit code %d, %v", exitCode(err), err)
 	}
+	if len(report.Mirrored) != 2 || report.Planned != 2 || len(report.Failures) != 1 {
+		t.Fatalf("%d of %d are mirrored, failures %+v", len(report.Mirrored), report.Planned, report.Failures)
+	}
+	f := report.Failures[0]
+	if !strings.HasSuffix(f.Image.Origin, "samples/signed:v1") || !strings.Contains(f.Error, "mirrored without its signatures") || !strings.Contains(f.Error, "500") || !strings.Contains(hint.Of(f.Cause), "--remove-signatures") {
+		t.Errorf("the failure is %+v", f)
+	}
+	if want := []mirror.Result{{Label: "additional", Mirrored: 2, Planned: 2}}; !slices.Equal(report.Results(), want) {
+		t.Errorf("the results are %v", report.Results())
+	}
+	s.holds(t, "samples/signed", "v1", s.digest(t, "samples/signed", "v1"))
 }
 
 // An attachment that exists and cannot be copied is missing at the destination.
@@ -86,7 +96,10 @@ func TestRun_attachmentsThatCannotBeCopied(t *testing.T) {
 	s.dies(s.layer(t, "samples/signed", "sha256-"+d.Encoded()+".sig"))
 	report, err := s.mirror(t)
 	if exitCode(err) != 8 || len(report.Failures) != 1 {
-		t.Errorf("error %v, failures %+v", err, report.Failures)
+		t.Fatalf("error %v, failures %+v", err, report.Failures)
+	}
+	if f := report.Failures[0]; !strings.Contains(f.Error, "its signature or other attachment sha256-"+d.Encoded()+".sig: ") || !strings.Contains(hint.Of(f.Cause), "--remove-signatures") {
+		t.Errorf("the failure is %+v", f)
 	}
 	s.lacks(t, "samples/signed", "v1")
 	s.holds(t, "samples/docker", "v1", s.digest(t, "samples/docker", "v1"))

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
@@ -52,14 +54,27 @@ func (x *execution) copyManifests(ctx context.Context, image *plan.Image, manife
 		return err
 	}
 	for _, m := range manifests {
-		if err := x.copyBlobs(ctx, image, m.Blobs, there); err != nil {
-			return err
+		err := x.copyBlobs(ctx, image, m.Blobs, there)
+		if err == nil {
+			err = x.putManifest(ctx, image, m)
 		}
-		if err := x.putManifest(ctx, image, m); err != nil {
-			return err
+		if err != nil {
+			return ofAttachment(image, m, err)
 		}
 	}
 	return nil
+}
+
+// ofAttachment says of an error that a manifest is that of a signature or another attachment, if it is.
+func ofAttachment(image *plan.Image, m plan.Manifest, err error) error {
+	for _, a := range image.Attachments {
+		for _, of := range a.Manifests {
+			if of.Descriptor.Digest == m.Descriptor.Digest {
+				return hint.New(fmt.Errorf("its signature or other attachment %s: %w", cmp.Or(a.Tag, a.Digest.String()), err), withoutSignatures)
+			}
+		}
+	}
+	return err
 }
 
 // copyBlobs copies those blobs of a manifest that are not there yet, and notes that they are.

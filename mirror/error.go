@@ -35,6 +35,7 @@ func classed(of plan.Type, err error) error {
 type incompleteError struct {
 	Failed, Planned int            // images
 	Unresolved      map[string]int // what has no images yet, such as channels, by plan.Class.Asked
+	Signatures      int            // images whose signatures could not be read
 	Code            int            // a bit mask, see plan.Class
 	Log             string         // the file that lists the failures of a run, if one could be written
 
@@ -45,7 +46,10 @@ type incompleteError struct {
 func incomplete(failures []plan.Failure, all int, unplanned bool) *incompleteError {
 	e := &incompleteError{Failed: len(failures), Planned: all, Unresolved: map[string]int{}, unplanned: unplanned}
 	for _, f := range failures {
-		if f.Image.Reference == (imageset.Reference{}) {
+		switch {
+		case f.Signatures:
+			e.Signatures, e.Failed = e.Signatures+1, e.Failed-1
+		case f.Image.Reference == (imageset.Reference{}):
 			e.Failed, e.Planned = e.Failed-1, e.Planned-1
 			e.Unresolved[f.Image.Type.Class().Asked]++
 		}
@@ -66,17 +70,20 @@ func (e *incompleteError) Error() string {
 	if e.unplanned {
 		what = "cannot be mirrored"
 	}
-	text := fmt.Sprintf("%d of %d images %s", e.Failed, e.Planned, what)
-	var unresolved []string
+	var all, unresolved []string
 	for _, asked := range slices.Sorted(maps.Keys(e.Unresolved)) {
 		unresolved = append(unresolved, fmt.Sprintf("%d of the %s", e.Unresolved[asked], asked))
 	}
-	switch {
-	case len(unresolved) > 0 && e.Failed > 0:
-		text = fmt.Sprintf("%s cannot be resolved, and %s", strings.Join(unresolved, ", "), text)
-	case len(unresolved) > 0:
-		text = strings.Join(unresolved, ", ") + " cannot be resolved"
+	if len(unresolved) > 0 {
+		all = append(all, strings.Join(unresolved, ", ")+" cannot be resolved")
 	}
+	if e.Failed > 0 {
+		all = append(all, fmt.Sprintf("%d of %d images %s", e.Failed, e.Planned, what))
+	}
+	if e.Signatures > 0 {
+		all = append(all, fmt.Sprintf("the signatures of %d of %d images cannot be read", e.Signatures, e.Planned))
+	}
+	text := strings.Join(all, ", and ")
 	if e.Log != "" {
 		text += ", see " + e.Log
 	}

@@ -217,7 +217,7 @@ func DryRun(ctx context.Context, o Options) (p *plan.Plan, mapping string, err e
 		return nil, "", err
 	}
 	if len(p.Failures) > 0 {
-		err = incomplete(p.Failures, len(p.Images)+len(p.Failures), true)
+		err = incomplete(p.Failures, p.Planned(), true)
 	}
 	return p, mapping, err
 }

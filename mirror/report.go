@@ -47,7 +47,7 @@ func (e *engine) report(p *plan.Plan, started time.Time, failures []plan.Failure
 	r := &Report{
 		Started: started, Registry: e.o.Registry, ImageSet: e.o.Config.Set(), ImageSetPath: e.o.Config.Path, Prefix: e.o.Prefix,
 		Mirrored: []*plan.Image{}, Failures: failures, Blocked: p.Blocked, Warnings: p.Warnings,
-		Planned: len(p.Images) + len(p.Failures), stamp: e.stamp(started),
+		Planned: p.Planned(), stamp: e.stamp(started),
 	}
 	failed := map[*plan.Image]bool{}
 	for _, f := range failures {
@@ -75,6 +75,9 @@ func (r *Report) Results() []Result {
 		planned[image.Type.Class().Label]++
 	}
 	for _, f := range r.Failures {
+		if f.Signatures {
+			continue
+		}
 		planned[f.Image.Type.Class().Label]++
 	}
 	var all []Result

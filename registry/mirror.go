@@ -179,7 +179,7 @@ func (f *following) event(e mirror.Event) {
 		f.now.Resolved++
 	case mirror.Planned:
 		f.now.Planned, f.now.Bytes = true, e.Plan.Missing
-		f.now.Images, f.now.Failed = len(e.Plan.Images)+len(e.Plan.Failures), len(e.Plan.Failures)
+		f.now.Images, f.now.Failed = e.Plan.Planned(), len(e.Plan.Failures)
 	case mirror.Bytes:
 		f.now.Fetched += e.Bytes
 	case mirror.Done:

@@ -171,6 +171,9 @@ type Failure struct {
 	Cause error `json:"-"`
 	// Consequence reports that the image itself is complete, and what it is a part of is not.
 	Consequence bool `json:"-"`
+	// Signatures reports that the signatures of the image could not be read. The image itself is in the
+	// plan, and counts there.
+	Signatures bool `json:"-"`
 }
 
 // Failed returns the failure of an image, whose origin may be no reference: it is written to logs and
@@ -178,6 +181,17 @@ type Failure struct {
 func Failed(image *Image, err error) Failure {
 	image.Origin = imageset.Shown(image.Origin)
 	return Failure{Image: image, Error: err.Error(), Cause: err}
+}
+
+// Planned returns how many images were to be planned.
+func (p *Plan) Planned() int {
+	n := len(p.Images)
+	for _, f := range p.Failures {
+		if !f.Signatures {
+			n++
+		}
+	}
+	return n
 }
 
 // Distinct returns the plan's blobs, each once, with the first of the repositories that it goes to.
