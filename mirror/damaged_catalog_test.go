@@ -4,9 +4,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror"
 )
 
@@ -77,4 +80,39 @@ func (s *setup) digestOf(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return m.Digest.String()
+}
+
+// A catalog that does not fit into the workspace is announced, and fails with what it needs: while it is
+// extracted, and while its index is written.
+func TestCollect_catalogFillsTheDisk(t *testing.T) {
+	for _, size := range []string{"size=4k", "size=8k"} {
+		t.Run(size, func(t *testing.T) { catalogFillsTheDisk(t, size) })
+	}
+}
+
+func catalogFillsTheDisk(t *testing.T, size string) {
+	const config = "  operators: [{catalog: 'HOST/redhat/redhat-operator-index:v4.18', packages: [{name: sample-database}]}]\n"
+	disk := t.TempDir()
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, size); err != nil {
+		t.Fatal("a file system can be mounted by root only: ", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(disk, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	s := newSetup(t, config, func(o *mirror.Options) { o.Workspace = disk })
+	p := s.plan(t)
+	if len(p.Failures) != 1 {
+		t.Fatalf("the plan is %+v", p)
+	}
+	f := p.Failures[0]
+	if !strings.Contains(f.Error, "no space left on device") || !strings.Contains(hint.Of(f.Cause), "the files of the catalog need about ") || !strings.Contains(hint.Of(f.Cause), "(df -h "+disk) {
+		t.Errorf("the failure is %s, hint %s", f.Error, hint.Of(f.Cause))
+	}
+	if !slices.ContainsFunc(p.Warnings, func(w string) bool {
+		return strings.Contains(w, "its files need about ") && strings.Contains(w, ", where "+strings.ToUpper(size[5:6])+".0 KiB are free")
+	}) {
+		t.Errorf("warnings %q", p.Warnings)
+	}
 }

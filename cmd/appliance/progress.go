@@ -96,7 +96,11 @@ func (p *progress) plan(of *plan.Plan, operators int) {
 		}
 	}
 	for _, s := range of.Space {
-		p.say("%s: %s needed, %s free", plain.Line(s.Where), bytesOf(s.Needs), bytesOf(s.Free))
+		kept := ""
+		if s.Kept > 0 {
+			kept = fmt.Sprintf(", besides %s that are kept free (minFree)", bytesOf(s.Kept))
+		}
+		p.say("%s: %s needed, %s free%s", plain.Line(s.Where), bytesOf(s.Needs), bytesOf(s.Free), kept)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"syscall"
 
+	"github.com/dustin/go-humanize"
 	"golang.org/x/sys/unix"
 )
 
@@ -44,7 +45,7 @@ func (e *FullError) Error() string {
 		return fmt.Sprintf("no inodes left for %s: %v", e.Path, e.Err)
 	}
 	if e.Short > 0 {
-		return fmt.Sprintf("no space left for %s: %d bytes short: %v", e.Path, e.Short, e.Err)
+		return fmt.Sprintf("no space left for %s: %s short: %v", e.Path, humanize.IBytes(uint64(e.Short)), e.Err)
 	}
 	return fmt.Sprintf("no space left for %s: %v", e.Path, e.Err)
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/dustin/go-humanize"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/diskspace"
@@ -132,7 +133,7 @@ func (w *Writer) fits(p *plan.Plan) error {
 		}
 	}
 	if need > free {
-		return &refusedError{hint.New(fmt.Errorf("the archive needs %d bytes, and %s has %d free", need, w.o.Dir, free),
+		return &refusedError{hint.New(fmt.Errorf("the archive needs %s, and %s has %s free", humanize.IBytes(uint64(need)), w.o.Dir, humanize.IBytes(uint64(max(free, 0)))),
 			"free space there (an archive that is there is replaced at the end only), or name a directory with more of it; nothing is written")}
 	}
 	return nil

@@ -68,7 +68,7 @@ func (e *entry) build(ctx context.Context, warnings *[]string) (Made, error) {
 		return err
 	})
 	if err != nil {
-		return Made{}, err
+		return Made{}, e.catalog.full(e.path(), err)
 	}
 	e.image.Reference = imageset.Reference{Transport: "docker", Path: path.Join(root, made.Root.Encoded()), Digest: made.Root}
 	e.place(made.Root)

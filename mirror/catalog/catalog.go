@@ -63,6 +63,7 @@ type Catalog struct {
 
 	source Source
 	layers []digest.Digest // of the first image that has the catalog
+	size   int64           // of those
 	caches []string        // of all images of the index
 	room   func() error    // returns an error once no more files are to be written
 }
@@ -183,6 +184,7 @@ func (f *finder) configuration(c ocispec.ImageConfig, m image.Manifest) error {
 		for _, r := range m.References {
 			if r.Kind == image.Layer {
 				f.found.layers = append(f.found.layers, r.Digest)
+				f.found.size += max(r.Size, 0)
 			}
 		}
 	} else if f.found.Directory != directory {

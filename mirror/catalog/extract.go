@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
+	"github.com/dustin/go-humanize"
 	"golang.org/x/sys/unix"
 
+	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror/layers"
 	"github.com/mirror-appliance/appliance/mirror/operator"
@@ -49,9 +52,46 @@ func (c *Catalog) Extract(ctx context.Context, parent string) (dir string, err e
 		err = c.whole(ctx, root, dir)
 	}
 	if err = errors.Join(err, root.Close()); err != nil {
-		return "", fmt.Errorf("extract the catalog of image %s: %w", c.Digest, err)
+		return "", c.full(parent, fmt.Errorf("extract the catalog of image %s: %w", c.Digest, err))
 	}
 	return dir, os.Rename(next, dir)
+}
+
+// unpacked is how many times its compressed layers the files of a catalog take, about: they are JSON, and
+// the layers have other files too.
+const unpacked = 5
+
+// needs returns about how many bytes the files of the catalog take.
+func (c *Catalog) needs() int64 { return c.size * unpacked }
+
+// tight returns a warning where the files of the catalog may not fit below parent, "" if they do or are
+// there.
+func (c *Catalog) tight(parent string) string {
+	if _, err := os.Stat(filepath.Join(parent, c.Digest.Encoded(), filesDir)); err == nil {
+		return ""
+	}
+	dir := parent
+	free, _, err := diskspace.Bytes(dir)
+	for errors.Is(err, fs.ErrNotExist) && dir != filepath.Dir(dir) { // it is to be made
+		dir = filepath.Dir(dir)
+		free, _, err = diskspace.Bytes(dir)
+	}
+	if err != nil || c.needs() <= free {
+		return ""
+	}
+	return fmt.Sprintf("its files need about %s below %s, where %s are free", humanize.IBytes(uint64(c.needs())), parent, humanize.IBytes(uint64(free)))
+}
+
+// full says what to do about an error of a disk that is full.
+func (c *Catalog) full(parent string, err error) error {
+	if !errors.As(diskspace.Full(parent, 0, err), new(*diskspace.FullError)) {
+		return err
+	}
+	remedy := fmt.Sprintf("free space and inodes there (df -h %s; df -i %[1]s), and run the same command again", parent)
+	if c.size > 0 {
+		remedy = fmt.Sprintf("the files of the catalog need about %s: %s", humanize.IBytes(uint64(c.needs())), remedy)
+	}
+	return hint.New(err, remedy)
 }
 
 // again calls f, which reads the files that Extract has put below parent. Where they are damaged it

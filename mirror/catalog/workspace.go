@@ -47,6 +47,9 @@ func (e *entry) read(ctx context.Context, warnings *[]string) error {
 	if e.plain {
 		return nil
 	}
+	if text := e.catalog.tight(e.path()); text != "" {
+		*warnings = append(*warnings, fmt.Sprintf("%s: catalog %s: %s", e.image.Reason, e.ask.Catalog, text))
+	}
 	at := e.path(e.catalog.Digest.Encoded(), filesDir)
 	_, absent := os.Stat(at)
 	if absent == nil {
@@ -68,10 +71,10 @@ func (e *entry) read(ctx context.Context, warnings *[]string) error {
 			err = e.readFiles(ctx, dir)
 		}
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		err = e.use()
 	}
-	return e.use()
+	return e.catalog.full(e.path(), err)
 }
 
 // OpenFiles returns the files of a catalog in a directory of this host.

@@ -158,8 +158,9 @@ type Pruned struct {
 type Space struct {
 	Where  string `json:"where"`
 	Needs  int64  `json:"needs"`
-	Free   int64  `json:"free"`
-	Remedy string `json:"-"` // what to do when it does not fit
+	Free   int64  `json:"free"`           // without Kept
+	Kept   int64  `json:"kept,omitempty"` // bytes that are to stay free
+	Remedy string `json:"-"`              // what to do when it does not fit
 }
 
 // Failure is an image that is not, or not completely, at its destination.

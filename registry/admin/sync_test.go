@@ -111,11 +111,11 @@ func TestRun(t *testing.T) {
 func TestRun_Room(t *testing.T) {
 	f := serve(t)
 	run := begin(t, f)
-	if free, where, err := run.Room(t.Context()); err == nil {
+	if free, _, where, err := run.Room(t.Context()); err == nil {
 		t.Errorf("%d bytes at %q, though it does not know", free, where)
 	}
 	f.status.Space = []api.Space{{Path: "/storage", Free: 100, Kept: 30}, {Path: "/database", Free: 1}}
-	if free, where, err := run.Room(t.Context()); free != 70 || where != "/storage" || err != nil {
+	if free, kept, where, err := run.Room(t.Context()); free != 70 || kept != 30 || where != "/storage" || err != nil {
 		t.Errorf("%d bytes at %q, %v", free, where, err)
 	}
 }

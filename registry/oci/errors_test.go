@@ -145,7 +145,7 @@ func TestExplain_diskFull(t *testing.T) {
 	if got.StatusCode < 400 || got.StatusCode > 499 || got.code(t) != codeDenied {
 		t.Errorf("%d %s", got.StatusCode, got.body)
 	}
-	for _, part := range []string{"/srv/quay-storage", "4096 bytes short", "appliance gc"} {
+	for _, part := range []string{"/srv/quay-storage", "4.0 KiB short", "appliance gc"} {
 		if !strings.Contains(string(got.body), part) {
 			t.Errorf("%s lacks %q", got.body, part)
 		}

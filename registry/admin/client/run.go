@@ -47,17 +47,19 @@ func (c *Client) BeginSync(ctx context.Context, name string) (*Run, error) {
 	return &Run{client: c, id: a.ID}, nil
 }
 
-// Room returns how many bytes of blobs the appliance takes, and where it keeps them. What it has of
-// blobs that Existing was asked for, from uploads that broke off, counts as taken again.
-func (r *Run) Room(ctx context.Context) (free int64, where string, err error) {
+// Room returns how many bytes of blobs the appliance takes, how many more it keeps free, and where it
+// keeps blobs. What it has of blobs that Existing was asked for, from uploads that broke off, counts as
+// taken again.
+func (r *Run) Room(ctx context.Context) (free, kept int64, where string, err error) {
 	status, err := r.client.Status(ctx)
 	if err != nil {
-		return 0, "", err
+		return 0, 0, "", err
 	}
 	if len(status.Space) == 0 {
-		return 0, "", errors.New("the appliance cannot tell how much space it has")
+		return 0, 0, "", errors.New("the appliance cannot tell how much space it has")
 	}
-	return status.Space[0].Free - status.Space[0].Kept + r.bytes(), status.Space[0].Path, nil
+	at := status.Space[0]
+	return at.Free - at.Kept + r.bytes(), at.Kept, at.Path, nil
 }
 
 // ID names the run in the daemon's log.
