@@ -22,7 +22,7 @@ func Backup(
 	return report, err
 }
 
-// Restore makes the store of cfg, which is empty or absent, of a backup. Of o it sets what cfg
+// Restore makes the store of cfg, which is empty, of a backup. Of o it sets what cfg
 // says.
 func Restore(
 	ctx context.Context, cfg *config.Config, from string, o backup.RestoreOptions,

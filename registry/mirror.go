@@ -96,13 +96,18 @@ func (s *scheduled) check() error {
 func (s *scheduled) run(ctx context.Context, _ api.MirrorRequest,
 	progress func(api.MirrorProgress)) (api.MirrorResult, error) {
 	now := api.MirrorProgress{Began: time.Now()}
-	progress(now)
 	select {
 	case s.turn <- struct{}{}:
-		defer func() { <-s.turn }()
-	case <-ctx.Done():
-		return api.MirrorResult{}, ctx.Err()
+	default:
+		progress(api.MirrorProgress{Began: now.Began, Waiting: true})
+		select {
+		case s.turn <- struct{}{}:
+		case <-ctx.Done():
+			return api.MirrorResult{}, ctx.Err()
+		}
 	}
+	defer func() { <-s.turn }()
+	progress(now)
 	f := &following{now: now, tell: progress}
 	report, err := s.mirror(store.WithUser(ctx, "sync"), f.event)
 	result := api.MirrorResult{Began: now.Began, Ended: time.Now(), Fetched: f.fetched()}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -107,6 +108,45 @@ func TestScheduled_mirrorsAnImageSet(t *testing.T) {
 		if !strings.Contains(body, want+`image_set="`+set.ImageSet+`"}`) {
 			t.Errorf("the metrics have no %s", want)
 		}
+	}
+}
+
+// A run that waits for another says so.
+func TestScheduled_waitsForAnother(t *testing.T) {
+	began, end := make(chan bool), make(chan bool)
+	var once sync.Once
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		once.Do(func() { close(began) })
+		<-end
+		http.NotFound(w, r)
+	}))
+	defer slow.Close()
+	dir := t.TempDir()
+	var sets []config.Sync
+	for _, name := range []string{"a", "b"} {
+		set := config.Sync{ImageSet: filepath.Join(dir, name+".yaml"), Workspace: filepath.Join(dir, name), Interval: time.Hour}
+		writeSet(t, set.ImageSet, slow.Listener.Addr().String(), "samples/docker:v1")
+		sets = append(sets, set)
+	}
+	r := start(t, func(c *config.Config) { c.Sync = sets })
+	done := make(chan bool)
+	go func() {
+		defer close(done)
+		_, _ = r.admin.Mirror(t.Context(), api.MirrorRequest{ImageSet: sets[0].ImageSet}, nil)
+	}()
+	<-began
+	answer := sync.OnceFunc(func() { close(end) })
+	defer time.AfterFunc(10*time.Second, answer).Stop()
+	waiting := false
+	_, _ = r.admin.Mirror(t.Context(), api.MirrorRequest{ImageSet: sets[1].ImageSet}, func(p api.MirrorProgress) {
+		if p.Waiting {
+			waiting = true
+			answer()
+		}
+	})
+	<-done
+	if !waiting {
+		t.Error("it does not say that it waits")
 	}
 }
 

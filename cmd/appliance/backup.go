@@ -111,8 +111,8 @@ func newRestoreCommand(std stdio) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "restore DIRECTORY|FILE.tar",
 		Short: "Bring back what backup wrote, into a store that is empty",
-		Long: `Bring back what backup wrote, into a store that is empty or absent, while the registry is stopped. Every layer
-is verified; layers that are in the storage already are kept. What is interrupted can be repeated.
+		Long: `Bring back what backup wrote, into a store that is empty, while the registry is stopped: its two directories
+exist, since one that does not is taken for unmounted. Every layer is verified; layers that are in the storage already are kept. What is interrupted can be repeated.
 
 A damaged database is moved away first: systemctl stop appliance.socket appliance; mv FILE FILE.damaged`,
 		Args: onePath("the directory or the .tar file that backup wrote"),

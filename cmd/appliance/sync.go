@@ -69,6 +69,9 @@ func mirrorProgress(w io.Writer) func(api.MirrorProgress) {
 
 // mirroring describes the progress of a run.
 func mirroring(p api.MirrorProgress) string {
+	if p.Waiting {
+		return "waiting for the run of another image set"
+	}
 	if !p.Planned {
 		return fmt.Sprintf("planning: %s so far", count(p.Resolved, "image"))
 	}

@@ -23,6 +23,7 @@ func (q MirrorRequest) Check() error {
 // MirrorProgress is the progress of a run.
 type MirrorProgress struct {
 	Began    time.Time `json:"began"`
+	Waiting  bool      `json:"waiting"`  // for the run of another image set
 	Resolved int       `json:"resolved"` // images whose manifests have been read
 	Planned  bool      `json:"planned"`  // Images and Bytes are known
 	Images   int       `json:"images"`

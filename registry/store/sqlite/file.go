@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -91,6 +92,10 @@ func Lock(path string) (*os.File, error) {
 		return nil, err
 	}
 	f, err := os.OpenFile(path+lockSuffix, os.O_RDWR|os.O_CREATE, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, hint.New(fmt.Errorf("lock the store: the directory of the database does not exist: %w", err),
+			"mount it, or make it for the user of the service: install -d -o USER "+filepath.Dir(path))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("lock the store: %w", err)
 	}

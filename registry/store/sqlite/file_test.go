@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"database/sql"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 func TestOpen_fileThatIsNotADatabase(t *testing.T) {
@@ -111,5 +114,12 @@ func TestLock_excludesASecondProcess(t *testing.T) {
 	}
 	if err := again.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestLock_withoutADirectory(t *testing.T) {
+	_, err := Lock(filepath.Join(t.TempDir(), "absent", "db"))
+	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(hint.Of(err), "install -d -o USER ") {
+		t.Errorf("error %v, hint %q", err, hint.Of(err))
 	}
 }
