@@ -92,8 +92,8 @@ func PlanDelete(ctx context.Context, o Options, from Pruner, list DeleteList) (*
 	if len(d.Items) == 0 && len(d.Failures) > 0 {
 		return nil, fmt.Errorf("no images to delete: %s: %w", d.Failures[0].Image.Origin, d.Failures[0].Cause)
 	}
-	if len(d.Items) == 0 && len(warnings) > 0 {
-		return nil, hint.New(fmt.Errorf("no images to delete: %s", strings.Join(warnings[:min(len(warnings), 10)], "; ")),
+	if len(d.Items) == 0 && len(p.Warnings) > 0 {
+		return nil, hint.New(fmt.Errorf("no images to delete: %s", strings.Join(p.Warnings[:min(len(p.Warnings), 10)], "; ")),
 			"take them out of what needs them and run that again, or use --force in both steps")
 	}
 	if len(d.Items) == 0 {

@@ -67,7 +67,7 @@ func TestPrune_keepsWhatAnotherWorkspaceNeeds(t *testing.T) {
 
 	t.Run("delete keeps it too", func(t *testing.T) {
 		file := filepath.Join(s.dir, "delete.yaml")
-		must(t, os.WriteFile(file, []byte("kind: DeleteImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\ndelete:\n  operators: [{catalog: '"+s.source+"/redhat/redhat-operator-index:v4.18', packages: [{name: sample-logging}]}]\n"), 0o600))
+		must(t, os.WriteFile(file, []byte("kind: DeleteImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\ndelete:\n  operators: [{catalog: '"+s.source+"/redhat/redhat-operator-index:v4.18', targetCatalog: cross/wa, packages: [{name: sample-logging}]}]\n"), 0o600))
 		code, stdout, stderr := s.run(t, s.by("wa", "delete", "--generate", "-c", file)...)
 		if code != 1 || !strings.Contains(stderr, "stays: image set b.yaml") || !strings.Contains(stderr, "--force") {
 			t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
