@@ -26,7 +26,7 @@ func (s *mirrorSetup) v1(t *testing.T, config, flags string) string {
 
 func (s *mirrorSetup) tryV1(t *testing.T, config, flags string) (int, string) {
 	t.Helper()
-	line := "-c " + s.writeV1(t, config) + " --source-use-http --dest-use-http docker://" + s.destination + "/ns " + flags
+	line := "-c " + s.rewriteV1(t, config) + " --source-use-http --dest-use-http docker://" + s.destination + "/ns " + flags
 	code, stdout, stderr := command(append([]string{"mirror"}, strings.Fields(line)...)...)
 	return code, stdout + stderr
 }

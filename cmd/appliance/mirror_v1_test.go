@@ -16,10 +16,20 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// writeV1 writes an image set of version 1.
+// writeV1 writes an image set of version 1 to a file of its own, rewriteV1 to one that is always the same: two files that
+// are there are two image sets.
 func (s *mirrorSetup) writeV1(t *testing.T, text string) string {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "isc.yaml")
+	return s.setV1(t, filepath.Join(t.TempDir(), "isc.yaml"), text)
+}
+
+func (s *mirrorSetup) rewriteV1(t *testing.T, text string) string {
+	t.Helper()
+	return s.setV1(t, filepath.Join(filepath.Dir(s.workspace), "isc.yaml"), text)
+}
+
+func (s *mirrorSetup) setV1(t *testing.T, file, text string) string {
+	t.Helper()
 	text = "kind: ImageSetConfiguration\napiVersion: mirror.openshift.io/v1alpha2\n" + strings.ReplaceAll(text, "HOST", s.source)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

@@ -10,8 +10,7 @@ import (
 func TestMirror_prune(t *testing.T) {
 	s := newMirrorSetup(t)
 	t.Chdir(t.TempDir())
-	two := s.writeV1(t, "mirror:\n  additionalImages: [{name: 'HOST/samples/docker:v1'}, {name: 'HOST/samples/oci:v1'}]\n")
-	one := s.writeV1(t, "mirror:\n  additionalImages: [{name: 'HOST/samples/docker:v1'}]\n")
+	two := s.rewriteV1(t, "mirror:\n  additionalImages: [{name: 'HOST/samples/docker:v1'}, {name: 'HOST/samples/oci:v1'}]\n")
 	mirror := func(line string) string {
 		t.Helper()
 		code, stdout, stderr := command(append([]string{"mirror", "--source-use-http", "--dest-use-http", "docker://" + s.destination, "-c"}, strings.Fields(line)...)...)
@@ -30,6 +29,7 @@ func TestMirror_prune(t *testing.T) {
 		return response.StatusCode == http.StatusOK
 	}
 	mirror(two)
+	one := s.rewriteV1(t, "mirror:\n  additionalImages: [{name: 'HOST/samples/docker:v1'}]\n")
 	if out := mirror(one + " --prune --dry-run"); !strings.Contains(out, "would be deleted after the run: "+s.destination+"/samples/oci:v1") || !has() {
 		t.Errorf("a dry run says\n%s", out)
 	}

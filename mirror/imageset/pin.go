@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	"go.yaml.in/yaml/v3"
@@ -26,8 +28,7 @@ type Pins struct {
 // are: a catalog's tag becomes its targetTag, as in oc-mirror, and an additional image has a tag and a
 // digest, so that cluster resources have both. oc-mirror pins no additional images.
 func (c *Config) Pin(p Pins) (imageSet, deletion []byte, err error) {
-	m := c.Mirror
-	m.Operators, m.AdditionalImages = slices.Clone(m.Operators), slices.Clone(m.AdditionalImages)
+	m := c.Mirror.withoutLogins()
 	for n := range m.Operators {
 		m.Operators[n].pin(p.Catalogs)
 	}
@@ -44,6 +45,39 @@ func (c *Config) Pin(p Pins) (imageSet, deletion []byte, err error) {
 	m.BlockedImages = nil
 	deletion, err = c.written(deleteKind, m, 0)
 	return imageSet, deletion, err
+}
+
+// withoutLogins returns a copy without the logins that a person may have written, and the names that are refused for them.
+func (m Mirror) withoutLogins() Mirror {
+	bad := func(name string) bool {
+		_, err := ParseReference(name)
+		return err != nil && !strings.HasPrefix(name, "dir://")
+	}
+	m.Operators = slices.DeleteFunc(slices.Clone(m.Operators), func(o Operator) bool { return bad(o.Catalog) })
+	m.AdditionalImages = slices.DeleteFunc(slices.Clone(m.AdditionalImages), func(i AdditionalImage) bool { return bad(i.Name) })
+	if m.Platform.Release != "" && bad(m.Platform.Release) {
+		m.Platform.Release = ""
+	}
+	m.Helm.Repositories = slices.Clone(m.Helm.Repositories)
+	for n := range m.Helm.Repositories {
+		m.Helm.Repositories[n].URL = withoutLogin(m.Helm.Repositories[n].URL)
+	}
+	return m
+}
+
+// withoutLogin returns an address without the login in it. One that cannot be parsed may have it anywhere before its
+// last @.
+func withoutLogin(address string) string {
+	u, err := url.Parse(address)
+	switch {
+	case err == nil && u.User == nil:
+		return address
+	case err == nil:
+		u.User = nil
+		return u.String()
+	}
+	scheme, rest, _ := strings.Cut(address, "://")
+	return scheme + "://" + rest[strings.LastIndexByte(rest, '@')+1:]
 }
 
 func (o *Operator) pin(catalogs map[string]string) {
