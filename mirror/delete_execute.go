@@ -265,7 +265,6 @@ func (e *engine) untag(ctx context.Context, from Pruner, v *victim) error {
 // known are the images that the last run of each image set of a workspace has mirrored to each path of a registry.
 type known struct {
 	at      map[string][]string // tags, as repository:tag, and the image sets that have them
-	alike   bool                // there is another image set of the name of this one, or this one at another path
 	here    map[string]place
 	bundles map[string][]plan.Bundle // of operators, by the tags of the images that they need
 	own     map[plan.Bundle]string   // the tags of their own images
@@ -345,7 +344,6 @@ func (e *engine) known() (*known, error) {
 		if !seen[set] {
 			seen[set] = true
 			k.add(set, r)
-			k.alike = k.alike || set != e.o.Config.Set() && r.ImageSet == e.o.Config.Set()
 		}
 	}
 	return k, nil

@@ -84,21 +84,14 @@ func (e *engine) want(ctx context.Context, dst Destination, p *plan.Plan, r *Rep
 	for _, i := range p.Images {
 		wanted[i.Repository+":"+i.Tag] = true
 	}
-	if len(r.Failures) > 0 {
-		for at := range e.mirroredBefore() {
-			if place, here := strings.CutPrefix(at, e.o.Registry+"/"); here {
-				wanted[place] = true
-			}
+	// By the name of the image set the registry keeps one list, also of what went to other paths of it.
+	elsewhere := func(i mirroredImage) bool { return i.Prefix != e.o.Prefix }
+	for at, images := range e.mirroredBefore() {
+		if place, here := strings.CutPrefix(at, e.o.Registry+"/"); here && (len(r.Failures) > 0 || slices.ContainsFunc(images, elsewhere)) {
+			wanted[place] = true
 		}
 	}
 	file := e.o.Config.Set()
-	if known, err := e.known(); err != nil {
-		return err
-	} else if known.alike { // what it wants is kept by its name
-		for at, sets := range known.at {
-			wanted[at] = wanted[at] || !slices.Equal(sets, []string{file})
-		}
-	}
 	wants := Wants{Workspace: id, Name: e.o.Owner, At: e.o.Now(), Images: slices.Sorted(maps.Keys(wanted))}
 	if wants.Name == "" {
 		dir, _ := filepath.Abs(e.o.Workspace) // as in id

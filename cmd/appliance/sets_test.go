@@ -197,3 +197,23 @@ func TestDelete_ofAnOldList(t *testing.T) {
 		t.Error("by force it is not deleted")
 	}
 }
+
+// What a workspace has mirrored to another path of the registry is still wanted there, after its run to this one.
+func TestPrune_keepsWhatWasMirroredToAnotherPath(t *testing.T) {
+	s := newSite(t)
+	to := func(workspace, path, set string, flags ...string) string {
+		t.Helper()
+		args := []string{"mirror", "-c", set, "docker://" + s.address + path, "--workspace", "file://" + filepath.Join(s.dir, workspace), "--src-tls-verify=false", "--dest-creds", "admin:" + faultPassword}
+		return s.works(t, append(args, flags...)...)
+	}
+	const both = "  additionalImages: [{name: 'HOST/samples/docker:v1'}, {name: 'HOST/samples/oci:v1'}]\n"
+	a := s.set(t, "a.yaml", both)
+	to("wa", "/testing", a)
+	to("wa", "", a)
+	to("wb", "/testing", s.set(t, "b.yaml", both))
+	out := to("wb", "/testing", s.set(t, "b.yaml", "  additionalImages: [{name: 'HOST/samples/oci:v1'}]\n"), "--prune")
+	contains(t, out, "testing/samples/docker:v1 stays: image set a.yaml of the workspace")
+	if has := s.tags(t); !strings.Contains(has, "testing/samples/docker:v1\n") {
+		t.Errorf("it is gone:\n%s", has)
+	}
+}
