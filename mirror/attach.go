@@ -49,8 +49,9 @@ func (e *engine) attach(ctx context.Context, p *plan.Plan, policies map[string][
 	return nil
 }
 
-// findAttachments finds the attachments of all images. Where a source fails to answer that is a failure,
-// beside the image, which could be read and is mirrored: it is not known that there are none.
+// findAttachments finds the attachments of all images. Where a source answers that it failed, that is a failure beside the
+// image, which could be read and is mirrored: it is not known that there are none. A connection that breaks off for them
+// alone is a warning.
 func (e *engine) findAttachments(ctx context.Context, p *plan.Plan) error {
 	var g errgroup.Group
 	g.SetLimit(e.o.ParallelImages)
@@ -65,7 +66,12 @@ func (e *engine) findAttachments(ctx context.Context, p *plan.Plan) error {
 	}
 	_ = g.Wait() // each image has its own error
 	for i, err := range errs {
-		if err != nil {
+		var answer interface{ Answered() bool }
+		switch {
+		case err == nil:
+		case !errors.As(err, &answer) || !answer.Answered():
+			p.Warnings = append(p.Warnings, fmt.Sprintf("%s is mirrored without its signatures, which cannot be read: %v", p.Images[i].Origin, err))
+		default:
 			of := p.Images[i]
 			f := plan.Failed(&plan.Image{Type: of.Type, Origin: of.Origin, Reason: of.Reason, Reference: of.Reference},
 				hint.New(fmt.Errorf("it is mirrored without its signatures, which cannot be read: %w", err), withoutSignatures))

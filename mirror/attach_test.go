@@ -18,6 +18,9 @@ func (s *setup) signatureAnswers(status int, body string) {
 		if !strings.HasSuffix(r.URL.Path, ".sig") || !strings.Contains(r.URL.Path, "samples/signed/") {
 			return false
 		}
+		if status == 0 {
+			panic(http.ErrAbortHandler)
+		}
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
 		_, _ = w.Write([]byte(body))
@@ -66,6 +69,20 @@ func TestRun_attachmentsThatAreAbsent(t *testing.T) {
 		if report, err := s.mirror(t); err != nil || len(report.Mirrored) != 2 {
 			t.Errorf("%d %s: %v", tc.status, tc.body, err)
 		}
+	}
+}
+
+func TestRun_attachmentsThatBreakOff(t *testing.T) {
+	s := newSetup(t, signed)
+	s.signatureAnswers(0, "")
+	report, err := s.mirror(t)
+	if err != nil || len(report.Mirrored) != 2 || len(report.Failures) != 0 {
+		t.Fatalf("%v, failures %+v", err, report.Failures)
+	}
+	if !slices.ContainsFunc(report.Warnings, func(w string) bool {
+		return strings.Contains(w, "samples/signed:v1 is mirrored without its signatures")
+	}) {
+		t.Errorf("warnings %q", report.Warnings)
 	}
 }
 
