@@ -82,7 +82,7 @@ func (c *Catalog) tight(parent string) string {
 	return fmt.Sprintf("its files need about %s below %s, where %s are free", humanize.IBytes(uint64(c.needs())), parent, humanize.IBytes(uint64(free)))
 }
 
-// full says what to do about an error of a disk that is full.
+// full adds a hint to the error of a write to a full disk. Other errors are returned as they are.
 func (c *Catalog) full(parent string, err error) error {
 	if !errors.As(diskspace.Full(parent, 0, err), new(*diskspace.FullError)) {
 		return err

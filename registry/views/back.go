@@ -23,8 +23,9 @@ type back struct {
 	Over    bool          `json:"over,omitempty"`    // the view has become another since
 }
 
-// rolledBack returns the last rollback of the view, nil if there is none. Pushes over the tag, and
-// rollbacks to or from what was pushed, do not end one: what they brought is no image of the view.
+// rolledBack returns the last rollback of the view, nil if there is none. A push to the view's tag does
+// not end it, and neither does a rollback that replaces a pushed image or restores one: only a
+// rollback between two images that were made for the view counts.
 func (n *note) rolledBack(moves []store.Move) *back {
 	for i := len(moves) - 1; i >= 0; i-- {
 		m := moves[i]
