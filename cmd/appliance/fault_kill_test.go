@@ -211,7 +211,8 @@ func collectedMeanwhile(err error) bool {
 	return errors.As(err, &r) && r.status == http.StatusBadRequest && strings.Contains(string(r.body), "MANIFEST_BLOB_UNKNOWN")
 }
 
-// moveTag pushes another image under the same tag.
+// moveTag pushes another image under the same tag. After a push without an answer, which may have been
+// made all the same, it waits for the end of the round: it is that push which is to be accounted for.
 func (h *hammer) moveTag(ctx context.Context, i int) error {
 	repo := fmt.Sprint("moving/", i)
 	m := h.newImage(repo, "latest")
@@ -220,6 +221,11 @@ func (h *hammer) moveTag(ctx context.Context, i int) error {
 		h.moving[repo] = &movingTag{}
 	}
 	tag := h.moving[repo]
+	if tag.maybe != nil {
+		h.mu.Unlock()
+		<-ctx.Done()
+		return nil
+	}
 	tag.maybe = m
 	h.moved = append(h.moved, m)
 	h.mu.Unlock()
