@@ -43,11 +43,7 @@ func (d *Drift) Differs() bool { return len(d.Missing)+len(d.Changed)+len(d.Unas
 // the workspace has mirrored there. Nothing is written but what a plan is made of. An image that
 // cannot be planned is a failure, and what it would ask for is not known.
 func FindDrift(ctx context.Context, o Options, at Pruner) (*Drift, error) {
-	e, err := newEngine(o)
-	if err != nil {
-		return nil, err
-	}
-	unlock, err := e.lock()
+	e, unlock, err := newLocked(o)
 	if err != nil {
 		return nil, err
 	}
@@ -126,11 +122,7 @@ func (e *engine) findUnasked(ctx context.Context, at Pruner, p *plan.Plan, d *Dr
 // Delete. An image that cannot be planned, or is missing, is an error: what is there would go before
 // what replaces it comes.
 func PlanPrune(ctx context.Context, o Options, at Pruner, list DeleteList) (*Deletion, error) {
-	e, err := newEngine(o)
-	if err != nil {
-		return nil, err
-	}
-	unlock, err := e.lock()
+	e, unlock, err := newLocked(o)
 	if err != nil {
 		return nil, err
 	}

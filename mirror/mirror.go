@@ -140,11 +140,7 @@ const (
 // serves the next one. With a report, an error says that some images failed or that results could
 // not be written, and has their exit code.
 func Run(ctx context.Context, o Options) (*Report, error) {
-	e, err := newEngine(o)
-	if err != nil {
-		return nil, err
-	}
-	unlock, err := e.lock()
+	e, unlock, err := newLocked(o)
 	if err != nil {
 		return nil, err
 	}
@@ -197,11 +193,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 // list of what is missing, and the cluster's resources. With a plan, an error says that some
 // images cannot be mirrored.
 func DryRun(ctx context.Context, o Options) (p *plan.Plan, mapping string, err error) {
-	e, err := newEngine(o)
-	if err != nil {
-		return nil, "", err
-	}
-	unlock, err := e.lock()
+	e, unlock, err := newLocked(o)
 	if err != nil {
 		return nil, "", err
 	}
@@ -270,6 +262,15 @@ type engine struct {
 	sourceNames map[string]string
 	v1          *archivedV1 // nil: no archive of version 1 is published
 	pinned      []string    // the files of pinned configurations
+}
+
+// newLocked returns an engine whose workspace is locked until unlock is called.
+func newLocked(o Options) (e *engine, unlock func(), err error) {
+	if e, err = newEngine(o); err != nil {
+		return nil, nil, err
+	}
+	unlock, err = e.lock()
+	return e, unlock, err
 }
 
 // lock keeps other runs out of the workspace until unlock. Nothing is written for a configuration

@@ -22,11 +22,7 @@ type Updates struct {
 // made of. With updates, an error names the channels, catalogs and packages that could not be resolved; without, no run
 // of the workspace is known, or the workspace cannot be read.
 func FindUpdates(ctx context.Context, o Options) (*Updates, error) {
-	e, err := newEngine(o)
-	if err != nil {
-		return nil, err
-	}
-	unlock, err := e.lock()
+	e, unlock, err := newLocked(o)
 	if err != nil {
 		return nil, err
 	}

@@ -184,11 +184,9 @@ func (o *mirrorOptions) pruner(ctx context.Context, registry, prefix string, key
 			return nil, nil, err
 		}
 	}
-	// Cloned, since HTTP/2 adds its protocol to a configuration, which the control
-	// API does not speak.
 	limits := busy.New(nil, log)
 	to, err := remote.Open(remote.Options{
-		Registry: registry, PlainHTTP: plainHTTP, TLS: tlsConfig.Clone(), Keychain: keys,
+		Registry: registry, PlainHTTP: plainHTTP, TLS: tlsConfig, Keychain: keys,
 		UserAgent: "appliance/" + version, Busy: limits,
 	})
 	if err != nil {
