@@ -65,7 +65,8 @@ func (x *execution) copyManifests(ctx context.Context, image *plan.Image, manife
 	return nil
 }
 
-// ofAttachment says of an error that a manifest is that of a signature or another attachment, if it is.
+// ofAttachment adds the tag or digest to the error of a manifest that is a signature or another attachment.
+// Other errors are returned as they are.
 func ofAttachment(image *plan.Image, m plan.Manifest, err error) error {
 	for _, a := range image.Attachments {
 		for _, of := range a.Manifests {

@@ -19,7 +19,7 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
-// Wants is what an image set of a workspace wants of a registry, as its last run told the registry, so
+// Wants lists the images at a registry that an image set of a workspace needs. Each run stores it there, so
 // that no other workspace deletes it there.
 type Wants struct {
 	Workspace string    `json:"workspace"` // its id
@@ -44,8 +44,8 @@ type Need struct {
 // Place is an image at a registry, by a tag or a digest.
 type Place struct{ Repository, Reference string }
 
-// needer is a Pruner that knows what it has, which an appliance does. Other registries have
-// errors.ErrUnsupported.
+// needer is a Pruner that can list what else needs its images, as an appliance can. For another registry
+// Needs returns errors.ErrUnsupported.
 type needer interface {
 	Needs(ctx context.Context, workspace string, images []Place) ([]Need, error)
 }

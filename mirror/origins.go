@@ -75,8 +75,8 @@ func mirroredAt(registry string, origins []Origin) (mirrored, error) {
 }
 
 // Resources renders the cluster resources of what a registry has in the repositories that a user
-// sees, for the name that clusters reach it by. They have the time of the last origin, so that they
-// change with what they say only. A catalog has the same name for each user.
+// sees, for the name that clusters reach it by. They have the time of the last origin, so that
+// they stay the same until their content changes. A catalog has the same name for each user.
 func Resources(registry, version string, origins []Origin, sees func(repository string) bool) ([]resources.File, error) {
 	all, err := mirroredAt(registry, origins)
 	if err != nil {

@@ -159,7 +159,7 @@ func TestDelete_pinned(t *testing.T) {
 	}
 }
 
-// A catalog of the workspace goes with the last configuration that names it.
+// A catalog of the workspace is removed once no pinned configuration names it.
 func TestRun_pinnedCatalogsStay(t *testing.T) {
 	s := newSetup(t, database)
 	run := func(minute int) {

@@ -32,7 +32,7 @@ type Report struct {
 
 	// The files of the results; empty for those that could not be written.
 	Resources []string `json:"resources,omitempty"`
-	// ResourcesV1 are those of version 1. They say the same in its form: a cluster takes either.
+	// ResourcesV1 are the same resources in the format of version 1. A cluster needs one of the two sets.
 	ResourcesV1 []string `json:"resourcesV1,omitempty"`
 	ErrorFile   string   `json:"errorFile,omitempty"`
 	Pinned      []string `json:"pinned,omitempty"` // configurations

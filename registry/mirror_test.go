@@ -111,7 +111,7 @@ func TestScheduled_mirrorsAnImageSet(t *testing.T) {
 	}
 }
 
-// A run that waits for another says so.
+// The state of a run that waits for another one is shown.
 func TestScheduled_waitsForAnother(t *testing.T) {
 	began, end := make(chan bool), make(chan bool)
 	var once sync.Once

@@ -238,7 +238,7 @@ func (p *progress) unsigned(images []*plan.Image) {
 	}
 }
 
-// toApply prints how clusters are told of the mirror. With both generations of resources a cluster would
+// toApply prints the commands that apply the resources to a cluster. With both generations of resources a cluster would
 // list the packages of each catalog twice.
 func (p *progress) toApply(r *mirror.Report) {
 	first := "apply to the cluster: oc apply -f %s"

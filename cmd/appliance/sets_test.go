@@ -47,7 +47,7 @@ func (s *site) tags(t *testing.T) (all string) {
 	return all
 }
 
-// A registry deletes a manifest with all of its tags: of one that has others only the tag goes.
+// Deleting a manifest deletes all of its tags. Where it has other tags, only the tag of the mirror is deleted.
 func TestDelete_keepsTheTagsOfClients(t *testing.T) {
 	s := newSite(t)
 	s.works(t, s.by("ws", "mirror", "-c", s.set(t, "a.yaml", "  additionalImages: [{name: 'HOST/samples/docker:v1'}, {name: 'HOST/samples/oci:v1'}]\n"))...)

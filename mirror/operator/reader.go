@@ -47,7 +47,7 @@ func (r *reader) read(at place) ([]byte, error) {
 	return raw, nil
 }
 
-// ErrChanged says that a file of a catalog is not as it was when it was scanned, or not there any more.
+// ErrChanged is the error of a file of a catalog that has changed since it was scanned, or is missing.
 var ErrChanged = errors.New("changed since it was read")
 
 // errChanged returns the error for a file that is not as it was when it was scanned.

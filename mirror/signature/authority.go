@@ -133,7 +133,8 @@ func (a *authority) names(leaf *x509.Certificate) error {
 	return nil
 }
 
-// issuerOf returns the provider in a certificate of Fulcio. Both extensions say the same.
+// issuerOf returns the provider in a certificate of Fulcio. Two extensions may name it; they
+// must agree.
 func issuerOf(leaf *x509.Certificate) (issuer string, err error) {
 	var all []string
 	for _, e := range leaf.Extensions {

@@ -59,7 +59,7 @@ func newRoot(keys, logs [][]byte, ca *authority) (*root, error) {
 	return r, nil
 }
 
-// verify returns nil if a text is signed as the root asks for. What the text says is not looked at.
+// verify returns nil if a text is signed as the root asks for. The content of the text is not checked.
 func (r *root) verify(s SignedText) error {
 	if r.ca == nil {
 		return r.verifyKeys(s)

@@ -288,7 +288,7 @@ func (s *core) recordSources(ctx context.Context, all []source, pulled bool) err
 	return nil
 }
 
-// wantsNote begins the names of the notes that say what image sets want.
+// wantsNote is the prefix of the names of notes with the images that image sets want.
 const wantsNote = "wants "
 
 // maxWants bounds what one image set wants.

@@ -50,7 +50,7 @@ func Cases(t testing.TB) []Case {
 
 func b64(text []byte) string { return base64.StdEncoding.EncodeToString(text) }
 
-// rooted is a requirement of policy.json, and the root of trust of a ClusterImagePolicy that says the same.
+// rooted is a requirement of policy.json, and the root of trust of a ClusterImagePolicy with the same meaning.
 type rooted struct{ requirement, cluster string }
 
 // with returns the case of a signature.

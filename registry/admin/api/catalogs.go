@@ -61,7 +61,8 @@ type LeftOut struct {
 	Reason  string `json:"reason"`
 }
 
-// Name returns the name of the bundle, or that of the package, which says so.
+// Name returns the name of the bundle, or "package " and the name of the package if the whole package
+// is left out.
 func (l LeftOut) Name() string {
 	if l.Bundle == "" {
 		return "package " + l.Package
