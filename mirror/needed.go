@@ -20,7 +20,7 @@ import (
 )
 
 // Wants lists the images at a registry that an image set of a workspace needs. Each run stores it there, so
-// that no other workspace deletes it there.
+// that no other workspace deletes them.
 type Wants struct {
 	Workspace string    `json:"workspace"` // its id
 	Name      string    `json:"name"`      // for people, with the image set
