@@ -58,7 +58,10 @@ func (s *core) check(ctx context.Context, repo string, d digest.Digest, awaited 
 		if err != nil {
 			return 0, orNotFound(err, "blob", d.String())
 		}
-		gone, again := s.guard.Blobs.Check(guard.Link{Repository: repo, Digest: d}, awaited, epoch)
+		gone, again, err := s.guard.Blobs.Check(ctx, guard.Link{Repository: repo, Digest: d}, awaited, epoch)
+		if err != nil {
+			return 0, err
+		}
 		if gone {
 			return 0, &NotFoundError{Kind: "blob", Name: d.String()}
 		}

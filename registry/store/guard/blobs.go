@@ -27,7 +27,7 @@ type Blobs struct {
 func newBlobs(now func() time.Time) *Blobs {
 	return &Blobs{
 		now: now, inFlight: map[digest.Digest]int{},
-		marks:    marks{digests: map[digest.Digest]chan struct{}{}, links: map[Link]bool{}},
+		marks:    marks{digests: map[digest.Digest]chan struct{}{}, links: map[Link]chan struct{}{}},
 		checks:   checks{at: map[digest.Digest]time.Time{}, sweepAt: fewEntries},
 		expected: expected{manifests: map[digest.Digest]map[string]expectation{}, sweepAt: fewEntries},
 	}
@@ -47,24 +47,42 @@ func (b *Blobs) Epoch() uint64 {
 }
 
 // Check records that a client was told that a blob exists, and, unless expect is "", that a
-// manifest is expected in that repository. gone is true while collection removes the blob or its
-// link. again is true when marks have changed since epoch, which the caller got before it read the
-// row.
-func (b *Blobs) Check(l Link, expect string, epoch uint64) (gone, again bool) {
+// manifest is expected in that repository. gone is true while collection removes the blob. again is
+// true when marks have changed since epoch, which the caller got before it read the row. Check waits
+// until collection has removed the link: by then another may have linked the blob again, so that
+// the caller has to read the row once more. It returns an error when ctx ends first.
+func (b *Blobs) Check(ctx context.Context, l Link, expect string, epoch uint64) (gone, again bool, err error) {
+	gone, again, removed := b.check(l, expect, epoch)
+	if removed == nil {
+		return gone, again, nil
+	}
+	select {
+	case <-removed:
+		return false, true, nil
+	case <-ctx.Done():
+		return false, false, ctx.Err()
+	}
+}
+
+// check is Check without the wait; removed is closed when the link is removed.
+func (b *Blobs) check(l Link, expect string, epoch uint64) (gone, again bool, removed <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.marks.has(l) {
-		return true, false
+	if _, marked := b.marks.digests[l.Digest]; marked {
+		return true, false, nil
+	}
+	if removed, marked := b.marks.links[l]; marked {
+		return false, false, removed
 	}
 	if b.marks.epoch != epoch {
-		return false, true
+		return false, true, nil
 	}
 	now := b.now()
 	if expect != "" {
 		b.expected.add(expect, l.Digest, now)
 	}
 	b.checks.record(l.Digest, now)
-	return false, false
+	return false, false, nil
 }
 
 // TakeChecks returns the recorded checks, and forgets them.
@@ -169,15 +187,15 @@ func (b *Blobs) Unmark(ds ...digest.Digest) {
 	b.marks.remove(ds)
 }
 
-// MarkLink marks a link unless its blob is spared, so that no client is told that it exists until
-// it is deleted. The transaction that deletes it calls this. The caller unmarks it.
+// MarkLink marks a link unless its blob is spared or it is marked, so that no client is told that it
+// exists until it is deleted. The transaction that deletes it calls this. The caller unmarks it.
 func (b *Blobs) MarkLink(l Link, before time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.spared(l.Digest, before) {
+	if _, marked := b.marks.links[l]; marked || b.spared(l.Digest, before) {
 		return false
 	}
-	b.marks.links[l] = true
+	b.marks.links[l] = make(chan struct{})
 	b.marks.epoch++
 	return true
 }
@@ -187,6 +205,7 @@ func (b *Blobs) UnmarkLinks(ls []Link) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, l := range ls {
+		close(b.marks.links[l])
 		delete(b.marks.links, l)
 	}
 	b.marks.epoch++
@@ -211,13 +230,8 @@ const (
 // marks are the digests and links that collection is removing.
 type marks struct {
 	digests map[digest.Digest]chan struct{} // closed when the mark is removed
-	links   map[Link]bool
-	epoch   uint64 // counts the changes
-}
-
-func (m *marks) has(l Link) bool {
-	_, marked := m.digests[l.Digest]
-	return marked || m.links[l]
+	links   map[Link]chan struct{}          // likewise
+	epoch   uint64                          // counts the changes
 }
 
 // add marks a digest and reports whether it was not marked.

@@ -1,8 +1,11 @@
 package guard
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -20,6 +23,9 @@ func (c *clock) add(d time.Duration) time.Time {
 	return c.t
 }
 
+// check has a blob checked, of which no link is being removed.
+func check(b *Blobs, l Link) { _, _, _ = b.Check(context.Background(), l, "", 0) }
+
 // A row that was read before a removal must not be vouched for after it.
 func TestBlobs_Check_noticesARemovalMeanwhile(t *testing.T) {
 	b := newBlobs(time.Now)
@@ -28,13 +34,45 @@ func TestBlobs_Check_noticesARemovalMeanwhile(t *testing.T) {
 	during := b.Epoch()
 	b.Unmark(dA)
 	for _, read := range []uint64{before, during} {
-		if gone, again := b.Check(Link{Digest: dA}, "", read); gone || !again {
+		if gone, again, _ := b.Check(t.Context(), Link{Digest: dA}, "", read); gone || !again {
 			t.Errorf("gone %v, again %v: the caller would trust a row that does not exist any more", gone, again)
 		}
 	}
-	if gone, again := b.Check(Link{Digest: dA}, "", b.Epoch()); gone || again {
+	if gone, again, _ := b.Check(t.Context(), Link{Digest: dA}, "", b.Epoch()); gone || again {
 		t.Errorf("gone %v, again %v: what was pushed again is denied", gone, again)
 	}
+}
+
+// A link that is being removed may be made again before its mark is removed: its row decides, after.
+func TestBlobs_Check_waitsForALinkToBeRemoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBlobs(time.Now)
+		l := Link{"app", dA}
+		if !b.MarkLink(l, time.Now()) || b.MarkLink(l, time.Now()) {
+			t.Fatal("a link is marked once")
+		}
+		ended, end := context.WithCancel(t.Context())
+		end()
+		if _, _, err := b.Check(ended, l, "", b.Epoch()); !errors.Is(err, context.Canceled) {
+			t.Errorf("after the end of its context: %v", err)
+		}
+		if gone, again, err := b.Check(t.Context(), Link{"other", dA}, "", b.Epoch()); gone || again || err != nil {
+			t.Errorf("of another repository: gone %v, again %v, %v", gone, again, err)
+		}
+		answered := make(chan bool, 1)
+		go func() {
+			gone, again, err := b.Check(t.Context(), l, "", b.Epoch())
+			answered <- !gone && again && err == nil
+		}()
+		synctest.Wait()
+		if len(answered) != 0 {
+			t.Error("Check did not wait")
+		}
+		b.UnmarkLinks([]Link{l})
+		if !<-answered {
+			t.Error("the caller would not read the row again")
+		}
+	})
 }
 
 func TestBlobs_Mark(t *testing.T) {
@@ -44,7 +82,7 @@ func TestBlobs_Mark(t *testing.T) {
 		now    bool // MarkNow, by nothing that puts the blob
 	}{
 		"unused":                {func(*Blobs) {}, true, true},
-		"checked":               {func(b *Blobs) { b.Check(Link{"app", dA}, "", 0) }, false, true},
+		"checked":               {func(b *Blobs) { check(b, Link{"app", dA}) }, false, true},
 		"put for a manifest":    {func(b *Blobs) { b.Expect("app", dA) }, false, true},
 		"being put":             {func(b *Blobs) { _ = b.Enter(t.Context(), dA) }, false, false},
 		"put":                   {func(b *Blobs) { _ = b.Enter(t.Context(), dA); b.Leave(dA) }, true, true},
@@ -71,11 +109,11 @@ func TestBlobs_oldChecksAreForgotten(t *testing.T) {
 	c := &clock{t: time.Now()}
 	b := newBlobs(c.now)
 	for i := range 5000 {
-		b.Check(Link{Digest: digest.FromString(fmt.Sprint(i))}, "", 0)
+		check(b, Link{Digest: digest.FromString(fmt.Sprint(i))})
 	}
 	c.add(2 * ChecksKept)
 	for i := range 9000 {
-		b.Check(Link{Digest: digest.FromString(fmt.Sprint("new", i))}, "", 0)
+		check(b, Link{Digest: digest.FromString(fmt.Sprint("new", i))})
 	}
 	if n := len(b.checks.at); n != 9000 {
 		t.Errorf("%d checks are remembered", n)
