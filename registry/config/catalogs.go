@@ -17,9 +17,9 @@ import (
 // OriginalSuffix ends the tag under which a view keeps its original, after the view's own tag.
 const OriginalSuffix = ".original"
 
-// defaultKeep is how long a superseded view stays: a cluster that names a catalog by its digest is
+// DefaultKeep is how long a superseded view stays: a cluster that names a catalog by its digest is
 // updated within a month.
-const defaultKeep = 30 * 24 * time.Hour
+const DefaultKeep = 30 * 24 * time.Hour
 
 // Catalog is a view of an operator catalog of this registry: what a filter leaves of it, and the
 // registry has whole. The filter is inline, or an operator entry of an image set.
@@ -144,7 +144,7 @@ type catalogs []Catalog
 // DecodeNode decodes a list of views.
 func (all *catalogs) DecodeNode(d *yamlkeys.Decoder, n *yaml.Node, path string) {
 	d.Sequence(n, path, "begin each view with '- name: …'", func(n *yaml.Node, path string) {
-		c := Catalog{Keep: defaultKeep}
+		c := Catalog{Keep: DefaultKeep}
 		problems := len(d.Problems)
 		d.Mapping(n, path, c.keys())
 		if len(d.Problems) == problems {

@@ -239,7 +239,7 @@ func Until(ctx, drain context.Context) (context.Context, context.CancelFunc) {
 // Notes keeps short texts by name.
 type Notes interface {
 	Note(ctx context.Context, name string) (string, error) // "" if there is none
-	SetNote(ctx context.Context, name, text string) error
+	SetNote(ctx context.Context, name, text string) error  // "" removes it
 }
 
 // Note is a value that a kind of work keeps over restarts. Failures to read or write it are logged.
@@ -276,6 +276,16 @@ func (n *Note[T]) Set(ctx context.Context, v T) {
 	if err == nil {
 		err = n.notes.SetNote(ctx, n.name, string(text))
 	}
+	n.written(err)
+}
+
+// Remove removes the value.
+func (n *Note[T]) Remove(ctx context.Context) {
+	n.newest.Store(nil)
+	n.written(n.notes.SetNote(ctx, n.name, ""))
+}
+
+func (n *Note[T]) written(err error) {
 	if err != nil {
 		n.log.Warn("the note of a job cannot be written", "note", n.name, "error", err)
 	}

@@ -99,9 +99,13 @@ func (s *core) Notes(ctx context.Context, prefix string) (map[string]string, err
 	return all, nil
 }
 
-// SetNote saves a value that a job needs after a restart, on a full disk too.
+// SetNote saves a value that a job needs after a restart, on a full disk too; "" removes the note.
 func (s *core) SetNote(ctx context.Context, name, value string) error {
 	err := s.db.ShareFreeing(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		if value == "" {
+			_, err := tx.ExecContext(ctx, `DELETE FROM meta WHERE name = ?`, name)
+			return err
+		}
 		_, err := tx.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value`, name, value)
 		return err
 	})

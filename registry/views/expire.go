@@ -12,9 +12,9 @@ import (
 )
 
 // expire removes the images of a view that were superseded for longer than they are kept, and their
-// originals. A manifest that a tag names stays, and so does one that another view of the repository
-// still keeps.
-func (v *view) expire(ctx context.Context, others []*view) error {
+// originals: of a view that has left the configuration the newest too, once its tag is gone. A manifest
+// that a tag names stays, and so does one that another view of the repository still keeps.
+func (v *view) expire(ctx context.Context) error {
 	last := v.last.Get()
 	if last == nil {
 		return nil
@@ -27,7 +27,7 @@ func (v *view) expire(ctx context.Context, others []*view) error {
 	next := *last
 	next.Made = maps.Clone(last.Made)
 	for key, m := range last.Made {
-		if key != last.Key && v.superseded(moves, m.Digest) {
+		if (key != last.Key || v.left) && v.superseded(moves, m.Digest) {
 			gone = append(gone, m)
 			delete(next.Made, key)
 		}
@@ -40,10 +40,10 @@ func (v *view) expire(ctx context.Context, others []*view) error {
 	for _, m := range gone {
 		own := from != v.repo() // whose originals are copies
 		if own || m.Digest != m.Original {
-			err = errors.Join(err, v.remove(ctx, m.Digest, others))
+			err = errors.Join(err, v.remove(ctx, m.Digest))
 		}
 		if own {
-			err = errors.Join(err, v.remove(ctx, m.Original, others))
+			err = errors.Join(err, v.remove(ctx, m.Original))
 		}
 	}
 	return err
@@ -68,8 +68,8 @@ func (v *view) superseded(moves []store.Move, d digest.Digest) bool {
 }
 
 // remove removes a manifest of the view's repository, unless it is in use there.
-func (v *view) remove(ctx context.Context, d digest.Digest, all []*view) error {
-	for _, o := range all {
+func (v *view) remove(ctx context.Context, d digest.Digest) error {
+	for _, o := range v.every() {
 		last := o.last.Get()
 		if last == nil || o.repo() != v.repo() {
 			continue

@@ -182,8 +182,21 @@ func TestViews_frozen(t *testing.T) {
 		t.Error("a frozen view has moved")
 	}
 	f.configure(view(begin.Add(90 * time.Minute)))
-	f.one()
+	later := f.one()
 	f.shows("views/db", "v1", "database stable:1.0.0 1.1.0 1.2.0")
+
+	// the copy beside the view is the original of another date, and of its digest, too
+	f.must(f.Manifests.Delete(t.Context(), "far/redhat/redhat-operator-index", later.OriginalDigest))
+	f.configure(view(begin.Add(95 * time.Minute)))
+	if s := f.one(); s.Digest != later.Digest || !s.OriginalGone {
+		t.Errorf("after the date was edited: %+v", s)
+	}
+	byDigest := stable("views/db:v1")
+	byDigest.Original = "far/redhat/redhat-operator-index@" + later.OriginalDigest.String()
+	f.configure(byDigest)
+	if s := f.one(); s.OriginalDigest != later.OriginalDigest || !s.OriginalGone {
+		t.Errorf("named by its digest: %+v", s)
+	}
 
 	f.configure(view(begin.Add(-time.Minute)))
 	if s := f.pass()[0]; !strings.Contains(s.Error, "it was not in this registry before "+begin.UTC().Format("2006-01-02T15:04")) || s.Hint == "" {

@@ -41,10 +41,14 @@ func (v *view) findOriginal(ctx context.Context, last note) (original, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return o, err
 	}
-	if o.digest == "" {
+	switch known, parseErr := digest.Parse(ref); {
+	case o.digest != "": // found, and deleted since
+	case parseErr == nil:
+		o.digest = known
+	case last.same(v):
 		o.digest = last.View.OriginalDigest
 	}
-	if last.same(v) && o.digest == last.View.OriginalDigest && o.digest != "" {
+	if o.digest != "" {
 		kept, found, err := v.copied(ctx, o.digest)
 		if found || err != nil {
 			o.source, o.gone = kept, true
@@ -55,12 +59,12 @@ func (v *view) findOriginal(ctx context.Context, last note) (original, error) {
 		"mirror the catalog to that name, for example with additionalImages and targetRepo")
 }
 
-// copied finds a copy of the original that this view, or another of the same original, has kept: of the
-// digest that it was made of, under whatever tags.
+// copied finds a copy of the original that this view, or another of the same original, has kept: of a
+// digest, under whatever tags.
 func (v *view) copied(ctx context.Context, d digest.Digest) (stored, bool, error) {
 	from, _ := v.OriginalRepository()
 	places := []string{from, v.repo()}
-	for _, o := range v.all() {
+	for _, o := range v.every() {
 		if o.Original == v.Original {
 			places = append(places, o.repo())
 		}

@@ -36,7 +36,8 @@ type view struct {
 	log      *slog.Logger
 	now      func() time.Time
 	last     *jobs.Note[note]
-	all      func() []*view // of the configuration
+	left     bool           // the configuration
+	every    func() []*view // those that have left the configuration, too
 }
 
 // note is what is kept of a view over restarts.
@@ -49,6 +50,8 @@ type note struct {
 	Of      string      `json:"of,omitempty"`
 	Frozen  config.Date `json:"frozen,omitempty"`
 	Settled bool        `json:"settled,omitempty"` // the original of a frozen view is found for good
+	// Keep is for how long a superseded image stayed, for when the view has left the configuration.
+	Keep time.Duration `json:"keep,omitempty"`
 	// Made has the images that were made, by their keys. One is used again for the same key, since
 	// another version of this program may compress otherwise, and a new digest restarts the pods of a
 	// catalog.
@@ -117,7 +120,7 @@ func (v *view) update(ctx context.Context, present *mirror.Present, n *note) err
 	for _, b := range viewed.Bundles {
 		next.Bundles = append(next.Bundles, b.Name)
 	}
-	next.Of, next.Frozen = v.Original, v.Frozen
+	next.Of, next.Frozen, next.Keep = v.Original, v.Frozen, v.Keep
 	next.View = api.CatalogView{OriginalDigest: from.digest, OriginalGone: from.gone, Packages: []string{},
 		Bundles: len(viewed.Bundles), Warnings: viewed.Warnings[:min(len(viewed.Warnings), listed)],
 		MoreWarnings: max(0, len(viewed.Warnings)-listed), ToFreeze: v.Frozen != "" && !from.settled}

@@ -13,11 +13,13 @@
 package views
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -60,6 +62,7 @@ type Views struct {
 	dir    string
 	log    *slog.Logger
 	all    []*view
+	left   []*view // the configuration, and have images that they made
 	runner *Runner
 
 	reading sync.Mutex // held while a catalog is unpacked that no view keeps
@@ -75,21 +78,52 @@ func New(ctx context.Context, o Options) *Views {
 		o.Now = time.Now
 	}
 	for _, c := range o.Catalogs {
-		log := o.Log.With("view", c.Name)
-		v.all = append(v.all, &view{Catalog: c, store: o.Store, registry: o.Registry, dir: o.Dir, log: log, now: o.Now,
-			last: jobs.OpenNote[note](ctx, o.Store, "catalog "+c.Name, log), all: func() []*view { return v.all }})
+		v.all = append(v.all, v.open(ctx, c, o))
 	}
+	v.openLeft(ctx, o)
 	v.runner = jobs.New(jobs.Kind[api.CatalogsRequest, api.CatalogsProgress, api.CatalogsResult]{
 		Name: "pass over the views of catalogs", Waits: true, Run: v.run, Drain: o.Drain, Log: o.Log})
 	return v
 }
+
+// noteOf is the prefix of the names of notes of views.
+const noteOf = "catalog "
+
+func (v *Views) open(ctx context.Context, c config.Catalog, o Options) *view {
+	log := o.Log.With("view", c.Name)
+	return &view{Catalog: c, store: o.Store, registry: o.Registry, dir: o.Dir, log: log, now: o.Now, every: v.every,
+		last: jobs.OpenNote[note](ctx, o.Store, noteOf+c.Name, log)}
+}
+
+// openLeft opens the views that have left the configuration: what they show stays, and what they have
+// replaced is removed when its time has come.
+func (v *Views) openLeft(ctx context.Context, o Options) {
+	notes, err := o.Store.Notes(ctx, noteOf)
+	if err != nil {
+		o.Log.Warn("what views have left behind that are not configured any more cannot be read", "error", err)
+	}
+	for name := range notes {
+		if slices.ContainsFunc(v.all, func(one *view) bool { return one.Name == name }) {
+			continue
+		}
+		one := v.open(ctx, config.Catalog{Name: name, Keep: config.DefaultKeep}, o)
+		if last := one.last.Get(); last != nil {
+			one.Original, one.left = last.Of, true
+			one.Keep = cmp.Or(last.Keep, one.Keep)
+			v.left = append(v.left, one)
+		}
+	}
+}
+
+// every returns the views, and those that have left.
+func (v *Views) every() []*view { return slices.Concat(v.all, v.left) }
 
 // Runner returns the runner of passes.
 func (v *Views) Runner() *Runner { return v.runner }
 
 // Follow makes the views again when something changes, until ctx ends.
 func (v *Views) Follow(ctx context.Context) error {
-	if len(v.all) == 0 {
+	if len(v.every()) == 0 {
 		return nil
 	}
 	for {
@@ -159,8 +193,15 @@ func (v *Views) run(ctx context.Context, _ api.CatalogsRequest, progress func(ap
 func (v *Views) clean(ctx context.Context) error {
 	var errs []error
 	var used []digest.Digest
+	for _, one := range v.every() {
+		errs = append(errs, one.expire(ctx))
+	}
+	for _, one := range v.left {
+		if last := one.last.Get(); last != nil && len(last.Made) == 0 {
+			one.last.Remove(ctx)
+		}
+	}
 	for _, one := range v.all {
-		errs = append(errs, one.expire(ctx, v.all))
 		if last := one.last.Get(); last != nil && last.View.OriginalDigest != "" {
 			used = append(used, last.View.OriginalDigest)
 		}

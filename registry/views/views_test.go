@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/mirror-appliance/appliance/gc"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/registry/config"
@@ -247,4 +249,54 @@ func TestViews_supersededOriginals(t *testing.T) {
 		t.Errorf("its copy is there: %v", err)
 	}
 	f.shows("views/db", "v1", "database stable:1.0.0 1.1.0 1.2.0")
+}
+
+// TestViews_left takes a view out of the configuration, after it was replaced, and deletes its tags later.
+func TestViews_left(t *testing.T) {
+	view := stable("views/db:v1")
+	f := newFixture(t, view)
+	f.mirror(index + database("1.1.0"))
+	first := f.one()
+	f.mirror(index + database("1.0.0"))
+	second := f.one()
+	has := func(want bool, some ...digest.Digest) {
+		t.Helper()
+		for _, d := range some {
+			if _, err := f.Manifests.Get(t.Context(), "views/db", d); (err == nil) != want || err != nil && !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("%s: %v", d, err)
+			}
+		}
+	}
+	f.configure()
+	f.restart()
+	f.now = time.Now().Add(keep - time.Minute)
+	f.pass()
+	has(true, first.Digest)
+	f.now = time.Now().Add(keep + time.Minute)
+	if all := f.pass(); len(all) != 0 {
+		t.Errorf("the views are %+v", all)
+	}
+	has(false, first.Digest)
+	has(true, second.Digest, second.OriginalDigest)
+	f.shows("views/db", "v1", "database stable:1.0.0 1.1.0 1.2.0")
+	f.shows("views/db", "v1.original", f.catalog("far/originals/index", "v4.18"))
+
+	for _, tag := range []string{"v1", "v1.original"} {
+		f.must(f.Tags.Delete(t.Context(), "views/db", tag))
+	}
+	deleted := f.now
+	f.now = deleted.Add(keep - time.Minute)
+	f.pass()
+	has(true, second.Digest, second.OriginalDigest)
+	f.now = deleted.Add(keep + time.Minute)
+	f.pass()
+	has(false, second.Digest, second.OriginalDigest)
+	notes, err := f.Notes(t.Context(), "catalog ")
+	if len(notes) != 0 || err != nil {
+		t.Errorf("what is kept of the view: %q, %v", notes, err)
+	}
+	f.configure(view)
+	if s := f.one(); s.Digest != second.Digest {
+		t.Errorf("configured again, the state is %+v", s)
+	}
 }
