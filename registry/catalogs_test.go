@@ -75,7 +75,7 @@ mirror:
 		t.Errorf("the old digest is answered %d %s", status, text)
 	}
 
-	past, err := r.admin.PastSyncs(t.Context())
+	past, err := r.admin.PastSyncs(t.Context(), api.PastRequest{})
 	must(t, err)
 	if past[0].ID != less.Run || !strings.HasPrefix(past[0].Name, "catalog views/db:v1: ") {
 		t.Errorf("the last run is %+v, the view's %s", past[0], less.Run)

@@ -118,7 +118,7 @@ func TestRun_servesClusterResources(t *testing.T) {
 		}
 	})
 	t.Run("a rollback and a delete take entries out", func(t *testing.T) {
-		past, err := r.admin.PastSyncs(t.Context())
+		past, err := r.admin.PastSyncs(t.Context(), api.PastRequest{})
 		must(t, err)
 		for _, run := range past {
 			if run.Tags > 0 && strings.HasSuffix(run.Name, "command.yaml") {

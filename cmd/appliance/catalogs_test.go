@@ -65,7 +65,7 @@ func TestCatalogs_throughTheDaemon(t *testing.T) {
 	if !strings.Contains(stdout, "images of type operatorCatalogView, 1 of them") || strings.Contains(stdout, "original\n") {
 		t.Errorf("the image set of what is there:\n%s", stdout)
 	}
-	past, err := f.admin.PastSyncs(t.Context())
+	past, err := f.admin.PastSyncs(t.Context(), api.PastRequest{})
 	must(t, err)
 	if past[0].View != "views/db:v1" || past[len(past)-1].View != "" {
 		t.Errorf("the runs are %+v", past)

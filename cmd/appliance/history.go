@@ -23,6 +23,9 @@ that were mirrored into it, the rollbacks, and the changes of its views of catal
   appliance mirror history docker://registry.example.com:8443`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 && (c.Flags().Changed("limit") || o.past.WithoutViews) {
+				return hint.New(errors.New("--limit and --without-views are of the changes of an appliance"), "name the appliance: docker://HOST:PORT")
+			}
 			if len(args) == 0 {
 				return runHistory(std, o.mirrorOptions)
 			}
@@ -34,6 +37,7 @@ that were mirrored into it, the rollbacks, and the changes of its views of catal
 		},
 	}
 	o.addCommon(c.Flags())
+	o.addPast(c.Flags())
 	for _, flag := range []string{"workspace", "dest-tls-verify", "dest-cert-dir", "output"} {
 		c.Flags().Lookup(flag).Hidden = false
 	}

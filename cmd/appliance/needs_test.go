@@ -85,21 +85,14 @@ func TestPrune_keepsWhatAnotherWorkspaceNeeds(t *testing.T) {
 // So does what a job of the daemon has mirrored, and what a view shows.
 func TestPrune_keepsWhatTheDaemonNeeds(t *testing.T) {
 	s := newSite(t)
-	s.stop(t)
 	job := s.set(t, "job.yaml", "  additionalImages: [{name: 'HOST/samples/oci:v1'}, {name: 'HOST/redhat/redhat-operator-index:v4.18', targetRepo: originals/index}]\n")
-	text, err := os.ReadFile(config.Path(s.root))
-	must(t, err)
-	cfg, err := config.Parse("config.yaml", text)
-	must(t, err)
-	cfg.Sync = []config.Sync{{ImageSet: job, Workspace: filepath.Join(s.dir, "jobs"), Interval: time.Hour}}
-	cfg.Catalogs = []config.Catalog{{Name: "views/all:v1", Original: "originals/index:v4.18", Keep: time.Hour, Full: true}}
-	text, err = cfg.Marshal()
-	must(t, err)
-	must(t, os.WriteFile(config.Path(s.root), text, 0o644))
 	conf := filepath.Join(s.dir, "registries.conf")
 	must(t, os.WriteFile(conf, fmt.Appendf(nil, "[[registry]]\nlocation=%q\ninsecure=true\n", s.source), 0o600))
 	t.Setenv("CONTAINERS_REGISTRIES_CONF", conf)
-	s.start(t)
+	s.configure(t, func(c *config.Config) {
+		c.Sync = []config.Sync{{ImageSet: job, Workspace: filepath.Join(s.dir, "jobs"), Interval: time.Hour}}
+		c.Catalogs = []config.Catalog{{Name: "views/all:v1", Original: "originals/index:v4.18", Keep: time.Hour, Full: true}}
+	})
 	both := fmt.Sprintf(bothOperators, "wa") + "  additionalImages: [{name: 'HOST/samples/oci:v1'}, {name: 'HOST/samples/docker:v1'}]\n"
 	s.works(t, s.by("wa", "mirror", "-c", s.set(t, "a.yaml", both))...)
 	s.works(t, "sync", job, "--quayRoot", s.root)
@@ -123,15 +116,15 @@ func TestRollback_catalogWithoutItsImages(t *testing.T) {
 	s.works(t, s.by("ws", "mirror", "-c", less)...)
 	contains(t, s.works(t, at...), "cross/rb:v4.18: sha256:", "brought back 1 tag")
 	s.works(t, append(at, "--run", func() string {
-		past, err := s.admin.PastSyncs(t.Context())
+		past, err := s.admin.PastSyncs(t.Context(), api.PastRequest{})
 		must(t, err)
 		return past[0].ID
 	}())...)
 	s.works(t, s.by("ws", "mirror", "-c", less, "--prune")...)
-	past, err := s.admin.PastSyncs(t.Context())
+	past, err := s.admin.PastSyncs(t.Context(), api.PastRequest{})
 	must(t, err)
 	run := past[len(past)-2].ID // the one that took the database out
-	now, err := s.admin.PastSyncs(t.Context())
+	now, err := s.admin.PastSyncs(t.Context(), api.PastRequest{})
 	must(t, err)
 	for _, flags := range [][]string{{"--run", run, "--dry-run"}, {"--run", run}} {
 		code, _, stderr := s.run(t, append(at, flags...)...)
@@ -140,7 +133,7 @@ func TestRollback_catalogWithoutItsImages(t *testing.T) {
 		}
 		contains(t, stderr, "nothing is rolled back: catalog cross/rb:v4.18 of before would offer bundles whose images are not here: sample-database.v", "hint: mirror them again")
 	}
-	if after, _ := s.admin.PastSyncs(t.Context()); len(after) != len(now) {
+	if after, _ := s.admin.PastSyncs(t.Context(), api.PastRequest{}); len(after) != len(now) {
 		t.Error("it is rolled back")
 	}
 	contains(t, s.works(t, append(at, "--run", run, "--force")...), "cross/rb:v4.18: sha256:", "brought back 1 tag")

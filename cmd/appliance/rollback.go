@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
@@ -25,6 +25,7 @@ type rollbackOptions struct {
 	list bool
 
 	force bool
+	past  api.PastRequest // of a list
 }
 
 func newRollbackCommand(std stdio) *cobra.Command {
@@ -56,6 +57,7 @@ A path, as in the destination of a run, only chooses the login. Cluster resource
 	o.addCommon(f)
 	f.StringVar(&o.run, "run", "", "the id of the run, as --list has it (default the last run)")
 	f.BoolVar(&o.list, "list", false, "list the last runs, and change nothing")
+	o.addPast(f)
 	f.Lookup("dry-run").Usage = "list what would be changed, and change nothing"
 	f.Lookup("force").Usage = "bring back a catalog too that offers bundles whose images are gone"
 	for _, flag := range []string{"dry-run", "force", "dest-tls-verify", "dest-cert-dir", "output"} {
@@ -77,13 +79,13 @@ func runRollback(ctx context.Context, std stdio, o rollbackOptions, argument str
 		return err
 	}
 	defer control.Close()
-	if o.list || o.run == "" {
-		past, err := control.PastSyncs(ctx)
+	if o.list {
+		return listPast(ctx, std, o, control)
+	}
+	if o.run == "" {
+		past, err := control.PastSyncs(ctx, api.PastRequest{Limit: 1, WithoutViews: true})
 		if err != nil {
 			return err
-		}
-		if o.list {
-			return show(std.out, o.output, past, printSyncs)
 		}
 		if o.run, err = lastRun(past); err != nil {
 			return err
@@ -132,7 +134,6 @@ func (o *rollbackOptions) dial(ctx context.Context, address, prefix string) (*cl
 // lastRun returns the last run, unless it is a rollback: that another one is meant cannot be known.
 // A run that changed a view of a catalog followed another, which is the one that is meant.
 func lastRun(past []api.PastSync) (string, error) {
-	past = slices.DeleteFunc(slices.Clone(past), func(r api.PastSync) bool { return r.View != "" })
 	switch {
 	case len(past) == 0:
 		return "", errors.New("no run was committed, so that there is nothing to roll back")
@@ -141,6 +142,40 @@ func lastRun(past []api.PastSync) (string, error) {
 			"name a run: --list lists them, --run "+past[0].ID+" takes the rollback back")
 	}
 	return past[0].ID, nil
+}
+
+// pastListed is how many changes are listed unless another limit is given.
+const pastListed = 100
+
+func (o *rollbackOptions) addPast(f *pflag.FlagSet) {
+	f.IntVar(&o.past.Limit, "limit", pastListed, "list the last so many changes of an appliance; 0 lists all")
+	f.BoolVar(&o.past.WithoutViews, "without-views", false, "leave out the changes of views of catalogs")
+}
+
+// listPast lists the past changes of an appliance, and on stderr that there are more.
+func listPast(ctx context.Context, std stdio, o rollbackOptions, control *client.Client) error {
+	if o.past.Limit < 0 {
+		return hint.New(fmt.Errorf("--limit %d is no number of changes", o.past.Limit), "give 1 or more; 0 lists all")
+	}
+	ask := o.past
+	if ask.Limit > 0 {
+		ask.Limit++
+	}
+	past, err := control.PastSyncs(ctx, ask)
+	if err != nil {
+		return err
+	}
+	more := o.past.Limit > 0 && len(past) > o.past.Limit
+	if more {
+		past = past[:o.past.Limit]
+	}
+	if err := show(std.out, o.output, past, printSyncs); err != nil {
+		return err
+	}
+	if more {
+		fmt.Fprintf(std.err, "there are more than the last %d; --limit 0 lists all, --without-views the runs only\n", o.past.Limit)
+	}
+	return nil
 }
 
 func printSyncs(w io.Writer, all []api.PastSync) {

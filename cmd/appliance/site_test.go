@@ -71,6 +71,21 @@ func newSite(t *testing.T) *site {
 	return s
 }
 
+// configure starts the daemon again with another configuration.
+func (s *site) configure(t *testing.T, change func(*config.Config)) {
+	t.Helper()
+	s.stop(t)
+	text, err := os.ReadFile(config.Path(s.root))
+	must(t, err)
+	cfg, err := config.Parse("config.yaml", text)
+	must(t, err)
+	change(cfg)
+	text, err = cfg.Marshal()
+	must(t, err)
+	must(t, os.WriteFile(config.Path(s.root), text, 0o644))
+	s.start(t)
+}
+
 // run runs a command of the program, which needs no --quayRoot.
 func (s *site) run(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()

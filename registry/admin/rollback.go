@@ -7,11 +7,15 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// pastListed is how many runs ListSyncs lists.
-const pastListed = 100
-
-func (h *Handler) listSyncs(r *http.Request, _ api.None) ([]api.PastSync, error) {
-	past, err := h.store.Runs.Past(r.Context(), pastListed)
+func (h *Handler) listSyncs(r *http.Request, q api.PastRequest) ([]api.PastSync, error) {
+	without, most := "", -1
+	if q.WithoutViews {
+		without = api.ViewRuns
+	}
+	if q.Limit > 0 {
+		most = q.Limit
+	}
+	past, err := h.store.Runs.Past(r.Context(), most, without)
 	all := []api.PastSync{}
 	for _, run := range past {
 		all = append(all, api.PastSync{ID: run.ID, Name: run.Name, Committed: run.Committed,

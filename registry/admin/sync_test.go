@@ -309,7 +309,7 @@ func TestSync_rollback(t *testing.T) {
 	must(t, run.PutManifest(t.Context(), "a/b", desc, body))
 	must(t, run.Tag(t.Context(), map[string]map[string]digest.Digest{"a/b": {"v1": desc.Digest}}))
 	must(t, run.Commit(t.Context()))
-	past, err := f.client.PastSyncs(t.Context())
+	past, err := f.client.PastSyncs(t.Context(), api.PastRequest{})
 	must(t, err)
 	if len(past) != 1 || past[0].Name != "test" || past[0].Tags != 1 {
 		t.Fatalf("the runs are %+v", past)

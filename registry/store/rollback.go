@@ -23,8 +23,9 @@ type PastRun struct {
 	Tags      int // that it moved
 }
 
-// Past lists the last n runs that were committed, the latest first.
-func (s *Runs) Past(ctx context.Context, n int) ([]PastRun, error) {
+// Past lists the last n runs that were committed, the latest first: all if n is negative, and none
+// whose name begins with without, unless that is "".
+func (s *Runs) Past(ctx context.Context, n int, without string) ([]PastRun, error) {
 	var all []PastRun
 	scan := func(rows *sql.Rows) error {
 		var r PastRun
@@ -35,7 +36,7 @@ func (s *Runs) Past(ctx context.Context, n int) ([]PastRun, error) {
 		return err
 	}
 	err := sqlite.Query(ctx, s.db.Reader(), scan, `SELECT id, name, committed, (SELECT count(*) FROM tag_history WHERE run = r.id AND run <> '')
-		FROM runs r WHERE committed > 0 ORDER BY committed DESC, id LIMIT ?`, n)
+		FROM runs r WHERE committed > 0 AND (?1 = '' OR substr(name, 1, length(?1)) <> ?1) ORDER BY committed DESC, id LIMIT ?2`, without, n)
 	if err != nil {
 		return nil, fmt.Errorf("list runs: %w", err)
 	}

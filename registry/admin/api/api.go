@@ -108,7 +108,7 @@ var (
 	CommitSync = Call[None, None]{http.MethodPost, "/api/v1/sync/{id}/commit", http.StatusNoContent, 0}
 	// ListSyncs lists the last runs that were committed, and RollbackSync gives the tags that one
 	// moved their manifests of before.
-	ListSyncs    = Call[None, []PastSync]{http.MethodGet, "/api/v1/sync", http.StatusOK, 0}
+	ListSyncs    = Call[PastRequest, []PastSync]{http.MethodPost, "/api/v1/history", http.StatusOK, MaxJSON}
 	RollbackSync = Call[RollbackRequest, Rollback]{http.MethodPost, "/api/v1/sync/{id}/rollback",
 		http.StatusOK, MaxJSON}
 	// GetResources gets the cluster resources. Users of every role may, over HTTPS; package documents

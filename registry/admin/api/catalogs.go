@@ -70,15 +70,15 @@ func (l LeftOut) Name() string {
 	return l.Bundle
 }
 
-// viewRun begins the name of a run that changes a view.
-const viewRun = "catalog "
+// ViewRuns begins the name of a run that changes a view.
+const ViewRuns = "catalog "
 
 // ViewRun returns the name of a run that changes a view, for a reason.
-func ViewRun(view, reason string) string { return viewRun + view + ": " + reason }
+func ViewRun(view, reason string) string { return ViewRuns + view + ": " + reason }
 
 // ViewOfRun returns the view that a run with a name changes, "" for another run.
 func ViewOfRun(name string) string {
-	name, found := strings.CutPrefix(name, viewRun)
+	name, found := strings.CutPrefix(name, ViewRuns)
 	view, _, ok := strings.Cut(name, ": ")
 	if !found || !ok {
 		return ""

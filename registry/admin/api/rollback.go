@@ -12,6 +12,12 @@ type PastSync struct {
 	View      string    `json:"view,omitempty"`      // the view of a catalog that it changed
 }
 
+// PastRequest asks for past runs.
+type PastRequest struct {
+	Limit        int  `json:"limit,omitempty"` // the last so many; 0: all
+	WithoutViews bool `json:"withoutViews,omitempty"`
+}
+
 // RollbackRequest asks for a rollback.
 type RollbackRequest struct {
 	DryRun bool `json:"dryRun,omitempty"` // only list what would be done

@@ -25,8 +25,8 @@ type Run struct {
 }
 
 // PastSyncs lists the last runs that were committed, the latest first.
-func (c *Client) PastSyncs(ctx context.Context) ([]api.PastSync, error) {
-	return call(ctx, c, api.ListSyncs, api.None{})
+func (c *Client) PastSyncs(ctx context.Context, q api.PastRequest) ([]api.PastSync, error) {
+	return call(ctx, c, api.ListSyncs, q)
 }
 
 // Rollback gives the tags that a run moved their manifests of before.
