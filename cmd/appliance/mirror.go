@@ -126,6 +126,9 @@ func newMirrorCommand(std stdio, plugin bool) *cobra.Command {
 archive, file://DIR on the connected side and --from file://DIR on the other. What is held already is not
 fetched again, so a second run is a resume. Into an appliance everything becomes visible together, at the end.
 
+A configuration of oc-mirror v1, or --v1, selects version 1, with its flags: --dir DIR, --skip-pruning,
+--skip-metadata-check, --source-use-http, --source-skip-tls, --dest-use-http, --dest-skip-tls, --manifests-only.
+
 Exit codes, as oc-mirror's: 0 everything that was planned is there and verified, and what is not signed is
 listed; else the sum of
 1 an error of the run, 2 a release, 4 an operator, 8 an additional image, 16 a Helm chart or an image of one.`,

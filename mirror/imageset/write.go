@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -157,8 +158,11 @@ func (w *writer) images(all []HeldImage) {
 	}
 	all = slices.Clone(all)
 	slices.SortFunc(all, func(a, b HeldImage) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.TargetRepo, b.TargetRepo), cmp.Compare(a.TargetTag, b.TargetTag))
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.TargetRepo, b.TargetRepo), cmp.Compare(a.TargetTag, b.TargetTag),
+			cmp.Compare(a.Note, b.Note), cmp.Compare(fmt.Sprint(a.Platforms), fmt.Sprint(b.Platforms)))
 	})
+	// An image that is below several paths is one: the file is given with one path at a time.
+	all = slices.CompactFunc(all, func(a, b HeldImage) bool { return reflect.DeepEqual(a, b) })
 	w.line(1, "additionalImages:")
 	for _, i := range all {
 		if i.Note != "" {

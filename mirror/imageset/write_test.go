@@ -20,6 +20,10 @@ func TestWrite_isReadBack(t *testing.T) {
 		Images: []HeldImage{
 			{AdditionalImage: AdditionalImage{Name: "quay.io/b/c:v1", TargetRepo: "other/name", TargetTag: "v2", Platforms: []OSArch{{"linux", "arm64"}}}, Note: "one\nmirror: {}"},
 			{AdditionalImage: AdditionalImage{Name: "quay.io/a/b:v1"}},
+			// below three paths, one of which has it by a chart too
+			{AdditionalImage: AdditionalImage{Name: "quay.io/d:v1", Platforms: []OSArch{{"linux", "arm64"}}}},
+			{AdditionalImage: AdditionalImage{Name: "quay.io/d:v1", Platforms: []OSArch{{"linux", "arm64"}}}, Note: "of a chart"},
+			{AdditionalImage: AdditionalImage{Name: "quay.io/d:v1", Platforms: []OSArch{{"linux", "arm64"}}}},
 		},
 		Notes: []string{"a note\nkind: other"},
 	}
@@ -33,7 +37,7 @@ func TestWrite_isReadBack(t *testing.T) {
 		p.Channels[0].Name != "eus-4.18" || p.Channels[1].MinVersion != "4.18.2" || p.Channels[1].MaxVersion != "4.18.10" {
 		t.Errorf("the platform is %+v", p)
 	}
-	if i := c.Mirror.AdditionalImages; len(i) != 2 || i[0].Name != "quay.io/a/b:v1" || i[1].TargetRepo != "other/name" ||
+	if i := c.Mirror.AdditionalImages; len(i) != 4 || i[0].Name != "quay.io/a/b:v1" || i[1].TargetRepo != "other/name" || i[3].Name != "quay.io/d:v1" ||
 		i[1].TargetTag != "v2" || len(i[1].Platforms) != 1 || i[1].Platforms[0].String() != "linux/arm64" {
 		t.Errorf("the images are %+v", i)
 	}
