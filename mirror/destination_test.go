@@ -143,7 +143,7 @@ func TestExecute_oneDroppedConnectionFailsNothing(t *testing.T) {
 	}
 	t.Run("in Compare", func(t *testing.T) {
 		s := newSetup(t, additional)
-		dst := &dropping{Destination: s.run(t), at: "Existing blobs"}
+		dst := &dropping{Destination: s.run(t), at: "Existing manifests"}
 		if err := s.engine.Compare(t.Context(), s.plan(t), dst); err != nil || !dst.dropped {
 			t.Errorf("error %v, the connection dropped: %v", err, dst.dropped)
 		}

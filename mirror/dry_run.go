@@ -60,7 +60,7 @@ func (e *engine) writeDryRun(p *plan.Plan, lacks map[*plan.Image]bool) (mapping 
 // cannot answer for.
 func (v *inventory) lacking(ctx context.Context, p *plan.Plan) (map[*plan.Image]bool, error) {
 	lacks := map[*plan.Image]bool{}
-	for images := range slices.Chunk(p.Images, comparedAtOnce) {
+	for images := range slices.Chunk(p.Images, atOnce) {
 		q := newQuestion()
 		for _, i := range images {
 			q.manifests[place{i.Repository, i.Digest}] = true

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
@@ -15,29 +16,32 @@ import (
 )
 
 // compare sets what the destination lacks of a plan.
-func (e *engine) compare(ctx context.Context, p *plan.Plan, dst Destination) error {
+func (e *engine) compare(ctx context.Context, p *plan.Plan, dst Destination) (map[*plan.Image]*answer, error) {
 	return e.inventory(e.target(dst)).compare(ctx, p)
 }
 
 // execute copies what the destination does not have, verifies that all of the plan exists there,
-// and commits. The report is complete also when there is an error; an *incompleteError means that
+// and commits. has is what compare has returned. The report is complete also when there is an error; an *incompleteError means that
 // some images failed and the others were committed. When ctx ends nothing is committed.
-func (e *engine) execute(ctx context.Context, p *plan.Plan, dst Destination) (*Report, error) {
+func (e *engine) execute(ctx context.Context, p *plan.Plan, dst Destination, has map[*plan.Image]*answer) (*Report, error) {
 	started := e.o.Now()
 	t := e.target(dst)
 	x := &execution{engine: e, target: t, inventory: e.inventory(t),
 		blobs: map[digest.Digest]*shared{}, failed: map[*plan.Image]error{}}
 	x.recordSources(ctx, p)
 	first, catalogs, last := x.inOrder(p.Images)
-	x.copyAll(ctx, first)
-	x.verify(ctx, first)
+	if x.copyAll(ctx, first, has) {
+		x.verify(ctx, first)
+	}
 	x.amendCatalogs(ctx, p, first)
 	last = append(x.complete(catalogs), last...)
-	x.copyAll(ctx, last)
+	copied := x.copyAll(ctx, last, nil)
 	if err := ctx.Err(); err != nil {
 		return e.report(p, started, x.failures(p)), err
 	}
-	x.verify(ctx, last)
+	if copied {
+		x.verify(ctx, last)
+	}
 	x.spread(p)
 	err := x.finish(ctx, p)
 	report := e.report(p, started, x.failures(p))
@@ -89,16 +93,19 @@ func (x *execution) recordSources(ctx context.Context, p *plan.Plan) {
 	}
 }
 
-// each works on images, ParallelImages at a time, with what the destination has of them.
-func (x *execution) each(ctx context.Context, images []*plan.Image, work func(image *plan.Image, has *answer) error) {
+// each works on images, ParallelImages at a time, with what the destination has of them: it is asked
+// unless has is not nil.
+func (x *execution) each(ctx context.Context, images []*plan.Image, has map[*plan.Image]*answer, work func(image *plan.Image, has *answer) error) {
 	var g errgroup.Group
 	g.SetLimit(x.o.ParallelImages)
 	for some := range slices.Chunk(images, atOnce) {
-		questions := make([]question, len(some))
+		answers := make([]*answer, len(some))
 		for i, image := range some {
-			questions[i] = about(image)
+			answers[i] = has[image]
 		}
-		answers := x.inventory.ask(ctx, questions...)
+		if has == nil {
+			answers = x.inventory.of(ctx, some)
+		}
 		for i, image := range some {
 			if ctx.Err() != nil {
 				break
@@ -132,8 +139,11 @@ func (x *execution) inOrder(images []*plan.Image) (first, catalogs, last []*plan
 	return first, catalogs, last
 }
 
-func (x *execution) copyAll(ctx context.Context, images []*plan.Image) {
-	x.each(ctx, images, func(image *plan.Image, has *answer) error {
+// copyAll copies images, with what the destination is known to have, and reports whether something
+// was missing, so that it has changed since it was asked.
+func (x *execution) copyAll(ctx context.Context, images []*plan.Image, has map[*plan.Image]*answer) (changed bool) {
+	var missing atomic.Bool
+	x.each(ctx, images, has, func(image *plan.Image, has *answer) error {
 		x.o.Events(Event{Kind: Started, Image: image})
 		err, kind := has.err, Done
 		if err == nil {
@@ -145,9 +155,13 @@ func (x *execution) copyAll(ctx context.Context, images []*plan.Image) {
 		if err != nil {
 			kind = Failed
 		}
+		if kind != Existed {
+			missing.Store(true)
+		}
 		x.o.Events(Event{Kind: kind, Image: image, Err: err})
 		return err
 	})
+	return missing.Load()
 }
 
 func (x *execution) fail(image *plan.Image, err error) {
@@ -253,7 +267,7 @@ func (x *execution) verify(ctx context.Context, images []*plan.Image) {
 	if ctx.Err() != nil {
 		return
 	}
-	x.each(ctx, x.complete(images), func(image *plan.Image, has *answer) error {
+	x.each(ctx, x.complete(images), nil, func(image *plan.Image, has *answer) error {
 		if has.err != nil {
 			return fmt.Errorf("verify: %w", has.err)
 		}

@@ -133,59 +133,53 @@ func places(lists map[string][]digest.Digest) map[place]bool {
 	return all
 }
 
-// comparedAtOnce is how many blobs compare asks for at once, so that its memory is bounded.
-const comparedAtOnce = 10000
-
-// compare sets what the destination lacks of a plan. The blobs of a repository that it cannot
-// answer for count as missing, and those that only other repositories have as existing. A
-// destination that answers for none is an error.
-func (v *inventory) compare(ctx context.Context, p *plan.Plan) error {
-	p.There = map[digest.Digest]bool{}
-	defer p.Measure()
-	questions, blobs := map[string]question{}, 0
-	for repo, b := range p.Distinct() {
-		if _, ok := questions[repo]; !ok {
-			questions[repo] = newQuestion()
-		}
-		questions[repo].blobs[place{repo, b.Digest}] = true
-		if blobs++; blobs%comparedAtOnce == 0 {
-			if err := v.look(ctx, p, questions); err != nil {
-				return err
-			}
-			clear(questions)
-		}
+// of asks for some images at once. There is an answer to each, in order.
+func (v *inventory) of(ctx context.Context, images []*plan.Image) []*answer {
+	questions := make([]question, len(images))
+	for i, image := range images {
+		questions[i] = about(image)
 	}
-	return v.look(ctx, p, questions)
+	return v.ask(ctx, questions...)
 }
 
-// look adds to the plan what the destination has of some blobs.
-func (v *inventory) look(ctx context.Context, p *plan.Plan, questions map[string]question) error {
-	if len(questions) == 0 {
-		return nil
-	}
-	repositories := slices.Collect(maps.Keys(questions))
-	list := make([]question, len(repositories))
-	for i, repo := range repositories {
-		list[i] = questions[repo]
-	}
-	var err error
-	answered := false
-	for i, a := range v.ask(ctx, list...) {
-		if a.err != nil {
-			err = a.err
-			continue
-		}
-		answered = true
-		for at := range list[i].blobs {
-			if a.blobs[at] || a.unconfirmed[at] {
-				p.There[at.digest] = true
+// compare sets what the destination lacks of a plan. The blobs of an image that it cannot answer for
+// count as missing, and those that only other repositories have as existing. A destination that
+// answers for none is an error. compare returns the answers by image, or nil if they are more than are
+// kept or one is an error.
+func (v *inventory) compare(ctx context.Context, p *plan.Plan) (map[*plan.Image]*answer, error) {
+	p.There = map[digest.Digest]bool{}
+	defer p.Measure()
+	all, keep := map[*plan.Image]*answer{}, len(p.Images) <= atOnce
+	for some := range slices.Chunk(p.Images, atOnce) {
+		var err error
+		answered := false
+		for i, a := range v.of(ctx, some) {
+			if a.err != nil {
+				err, keep = a.err, false
+				continue
+			}
+			answered = true
+			all[some[i]] = a
+			for _, b := range plan.Blobs(some[i].All()) {
+				if at := (place{some[i].Repository, b.Digest}); a.blobs[at] || a.unconfirmed[at] {
+					p.There[b.Digest] = true
+				}
 			}
 		}
+		if answered {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !keep {
+			clear(all)
+		}
 	}
-	if answered {
-		err = ctx.Err()
+	if !keep {
+		return nil, nil
 	}
-	return err
+	return all, nil
 }
 
 // blobs returns those of some blobs of an image that the destination has. One that only other

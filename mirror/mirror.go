@@ -153,7 +153,8 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := e.compare(ctx, p, dst); err != nil {
+	has, err := e.compare(ctx, p, dst)
+	if err != nil {
 		return nil, err
 	}
 	if err := announce(ctx, p, dst); err != nil {
@@ -167,7 +168,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	e.nameCatalogs(ctx, p, p.Images)
 	e.o.Events(Event{Kind: Planned, Plan: p})
-	report, err := e.execute(ctx, p, dst)
+	report, err := e.execute(ctx, p, dst, has)
 	var incomplete *incompleteError
 	if err != nil && !errors.As(err, &incomplete) {
 		return nil, err
@@ -224,7 +225,7 @@ func (e *engine) dryRun(ctx context.Context) (p *plan.Plan, lacks map[*plan.Imag
 	if err != nil {
 		return nil, nil, err
 	}
-	if err = e.compare(ctx, p, dst); err == nil {
+	if _, err = e.compare(ctx, p, dst); err == nil {
 		err = announce(ctx, p, dst)
 	}
 	if err == nil {
