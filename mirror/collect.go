@@ -83,6 +83,9 @@ func (e *engine) collect(ctx context.Context) (*plan.Plan, error) {
 	}
 	p.Images, p.Blocked = apart(p.Images, blocked)
 	unite(p.Images)
+	if e.o.Config.V1 && !e.o.ToArchive { // archives are those of version 2
+		tagAsV1(p.Images)
+	}
 	p.Images = e.dedupe(p.Images)
 	if err := e.readAll(ctx, p); err != nil {
 		return nil, err

@@ -74,7 +74,9 @@ func PlanDelete(ctx context.Context, o Options, from Pruner, list DeleteList) (*
 		return nil, err
 	}
 	if list.V1 {
-		tagAsV1(p.Images)
+		if p.Images, err = foundV1(ctx, from, p.Images); err != nil {
+			return nil, err
+		}
 	} else {
 		p.Images = e.tagAsMirrored(p.Images)
 	}
@@ -112,19 +114,8 @@ func PlanDelete(ctx context.Context, o Options, from Pruner, list DeleteList) (*
 	return d, nil
 }
 
-// tagAsV1 gives additional images and images of charts that are named by digest alone the tag
-// latest, as oc-mirror v1 did.
-func tagAsV1(images []*plan.Image) {
-	for _, i := range images {
-		if (i.Type == plan.Generic || i.Type == plan.Helm) && i.Reference.Tag == "" &&
-			i.Tag == i.Reference.DestinationTag() {
-			i.Tag = "latest"
-		}
-	}
-}
-
-// tagAsMirrored gives images of operators that are named by digest the tags that the workspace has mirrored them
-// under: a mirror of version 1 has made others of their names.
+// tagAsMirrored gives images that are named by digest the tags that the workspace has mirrored them under: a mirror
+// of version 1 has made others.
 func (e *engine) tagAsMirrored(images []*plan.Image) (all []*plan.Image) {
 	tags := map[[2]string][]string{} // by repository and origin
 	before := e.mirroredBefore()
@@ -140,7 +131,7 @@ func (e *engine) tagAsMirrored(images []*plan.Image) (all []*plan.Image) {
 	for _, i := range images {
 		named := tags[[2]string{i.Repository, i.Origin}]
 		slices.Sort(named)
-		made := i.Reference.Digest != "" && (i.Type == plan.OperatorBundle || i.Type == plan.OperatorRelated)
+		made := untaggedV1(i) || i.Reference.Digest != "" && (i.Type == plan.OperatorBundle || i.Type == plan.OperatorRelated)
 		if len(before[e.destination(i)]) > 0 || len(named) == 0 || !made {
 			all = append(all, i)
 		}

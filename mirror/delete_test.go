@@ -270,6 +270,11 @@ func TestDelete_tagsOfV1(t *testing.T) {
 		!strings.HasSuffix(d.Items[1].ImageReference, "/samples/oci:v1") {
 		t.Errorf("%+v, %v", d, err)
 	}
+	s.mirrored(t, strings.ReplaceAll(named, "docker@", "docker:v1 # @")+"  - {name: HOST/samples/docker-multi:v1, targetRepo: samples/docker, targetTag: latest}\n", "a.yaml")
+	d, err = mirror.PlanDelete(t.Context(), s.deletion(t, named), pruner{Store: s.store}, mirror.DeleteList{V1: true, ID: "x"})
+	if err != nil || len(d.Items) != 2 || !strings.HasSuffix(d.Items[0].ImageReference, "/samples/docker:"+s.digest(t, "samples/docker", "v1").Encoded()[:8]) {
+		t.Errorf("with another image that is latest: %+v, %v", d, err)
+	}
 }
 
 // Spec: oc-mirror 3.10, 9.7.

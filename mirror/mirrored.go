@@ -29,6 +29,8 @@ type mirroredImage struct {
 	Signature []byte `json:"signature,omitempty"`
 	// Template is that of an operator catalog's CatalogSource.
 	Template []byte `json:"template,omitempty"`
+	// UniqueName is that of an operator catalog in an image set of version 1, which names resources by it.
+	UniqueName string `json:"uniqueName,omitempty"`
 	// Channel led to a release.
 	Channel   string            `json:"channel,omitempty"`
 	Platforms []imageset.OSArch `json:"platforms,omitempty"`
@@ -42,9 +44,13 @@ type mirroredImage struct {
 
 // mirroredOf returns what is noted of an image.
 func (e *engine) mirroredOf(i *plan.Image) mirroredImage {
-	return mirroredImage{Type: i.Type, Origin: i.Origin, Digest: i.Digest, Signature: i.Signature, Template: i.Template,
+	noted := mirroredImage{Type: i.Type, Origin: i.Origin, Digest: i.Digest, Signature: i.Signature, Template: i.Template,
 		Channel: i.Channel, Platforms: i.Platforms, Joined: e.o.MaxNestedPaths > 0, Prefix: e.o.Prefix,
 		Names: resources.Names{Source: e.sourceNames[e.destination(i)]}}
+	if e.o.Config.V1 {
+		noted.UniqueName = i.UniqueName
+	}
+	return noted
 }
 
 // mirrored are images by their destinations, registry/repository:tag. One that is known by several
@@ -230,7 +236,7 @@ func (i mirroredImage) describe(at, graph string, r *resources.Mirrored) {
 			Releases: strings.TrimSuffix(repository, "graph-image") + "release-images"}
 	}
 	if i.Type == plan.OperatorCatalog || i.Type == plan.CatalogView {
-		r.Catalogs = append(r.Catalogs, resources.Catalog{Image: at, Origin: i.Origin, Template: i.Template, Names: i.Names})
+		r.Catalogs = append(r.Catalogs, resources.Catalog{Image: at, Origin: i.Origin, UniqueName: i.UniqueName, Template: i.Template, Names: i.Names})
 	}
 	if i.Signature != nil {
 		r.Signatures = append(r.Signatures, resources.Signature{Digest: i.Digest, Raw: i.Signature})

@@ -171,7 +171,7 @@ func TestRun_catalogKeepsItsNameOfVersion1(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]string{"cs-redhat-operator-index": "y/my-cat:", "cs-redhat-operator-index-1": "a/my-cat:"} {
+	for name, want := range map[string]string{"cs-my-cat": "y/my-cat:", "cs-my-cat-1": "a/my-cat:"} {
 		found := false
 		for _, file := range report.ResourcesV1 {
 			if filepath.Base(file) != "catalogSource-"+name+".yaml" {

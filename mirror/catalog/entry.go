@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 
@@ -46,7 +47,7 @@ type entry struct {
 func (c *Collector) entry(n int) *entry {
 	ask := c.Config.Mirror.Operators[n]
 	return &entry{Collector: c, ask: ask, left: ask, image: &plan.Image{
-		Type: plan.OperatorCatalog, Origin: ask.Catalog, Platforms: ask.Platforms,
+		Type: plan.OperatorCatalog, Origin: ask.Catalog, Platforms: ask.Platforms, UniqueName: ask.UniqueName(),
 		Reason: c.Config.At(fmt.Sprintf("mirror.operators[%d]", n)),
 	}}
 }
@@ -54,10 +55,26 @@ func (c *Collector) entry(n int) *entry {
 // whole reports whether the entry is for a catalog as it is.
 func (e *entry) whole() bool { return whole(e.ask) }
 
-// repository returns the catalog's repository at a destination, without its prefix, and in an
-// archive.
+// destination returns the catalog's repository at a destination, without its prefix, and its tag, "" for one that is
+// made of its digest. Version 1 names a catalog in a layout by its whole path.
+func (e *entry) destination() (repository, tag string) {
+	repository, tag = e.ask.Destination(e.ref)
+	switch {
+	case !e.V1 || e.ofFiles():
+	case e.ref.IsLayout() && e.ask.TargetCatalog == "":
+		repository = strings.ToLower(strings.Trim(e.ref.Path, "/"))
+		if tag = cmp.Or(e.ask.TargetTag, e.ref.Tag); tag == "" {
+			tag = shortV1(e.original)
+		}
+	case tag == "":
+		tag = shortV1(e.ref.Digest)
+	}
+	return repository, tag
+}
+
+// repository returns the catalog's repository at a destination, without its prefix.
 func (e *entry) repository() string {
-	repository, _ := e.ask.Destination(e.ref)
+	repository, _ := e.destination()
 	return repository
 }
 
@@ -70,10 +87,7 @@ func (e *entry) ofFiles() bool { return e.ref.Transport == imageset.FilesTranspo
 
 // tag returns the catalog's tag at a destination, "" for one that is made of its digest.
 func (e *entry) tag() string {
-	_, tag := e.ask.Destination(e.ref)
-	if tag == "" && e.V1 {
-		return shortV1(e.ref.Digest)
-	}
+	_, tag := e.destination()
 	return tag
 }
 
@@ -122,7 +136,7 @@ func (e *entry) findInArchive(ctx context.Context) (err error) {
 	if e.local() {
 		e.base = imageset.Reference{Transport: "docker"}
 	}
-	e.base.Path, e.base.Tag = e.repository(), e.tag()
+	e.base.Path, e.base.Tag = e.ask.Destination(e.ref) // archives are those of version 2
 	if e.whole() {
 		if e.catalog, err = e.open(ctx, e.base); err == nil {
 			e.original = e.catalog.Digest

@@ -61,7 +61,7 @@ func (c *Collector) all() (all []*entry) {
 // published makes the entry one for a catalog as an archive of version 1 has it, under the name
 // that it has there: several may be of one original.
 func (e *entry) published(v OfV1) {
-	e.v1, e.image.Origin = &v, v.Name
+	e.v1, e.image.Origin, e.image.UniqueName = &v, v.Name, v.Name
 	e.ask = imageset.Operator{Catalog: v.Name, TargetCatalog: v.Repository, TargetTag: v.Tag, Full: true}
 	e.left = e.ask
 }

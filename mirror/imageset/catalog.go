@@ -37,6 +37,9 @@ func (o Operator) Destination(of Reference) (repository, tag string) {
 	repository, tag = of.Path, of.Tag
 	if of.IsLayout() || of.Transport == FilesTransport {
 		repository = path.Base(of.Path)
+		if of.IsLayout() {
+			repository = strings.ToLower(repository) // as version 1 does: else no registry takes it
+		}
 		if tag == "" {
 			tag = "latest"
 		}

@@ -232,11 +232,14 @@ func (o Operator) UniqueName() string {
 	return name
 }
 
-// renamed returns the path of a catalog with another last component.
+// renamed returns the path of a catalog with another last component. That of a layout is the path of its directory.
 func renamed(catalog, name string) string {
+	if dir, ok := strings.CutPrefix(catalog, "oci://"); ok {
+		return strings.ToLower(path.Join(path.Dir(strings.Trim(dir, "/")), name))
+	}
 	catalog, _, _ = strings.Cut(strings.TrimPrefix(catalog, "docker://"), "@")
 	_, below, ok := strings.Cut(catalog, "/")
-	if !ok || strings.HasPrefix(catalog, "oci:") {
+	if !ok {
 		return name
 	}
 	return path.Join(path.Dir(below), name)

@@ -47,6 +47,8 @@ type Image struct {
 
 	Reference imageset.Reference `json:"-"` // the reference that the image is pulled by
 	Signature []byte             `json:"-"` // OpenPGP, of a release
+	// UniqueName is that of an operator catalog, see imageset.Operator.
+	UniqueName string `json:"-"`
 	// Template is the CatalogSource that the one of an operator catalog is made of.
 	Template []byte `json:"-"`
 }

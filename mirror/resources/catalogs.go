@@ -11,10 +11,11 @@ import (
 
 // Catalog is an operator catalog at the mirror.
 type Catalog struct {
-	Image    string // registry, repository and tag
-	Origin   string // the catalog that it was made of, as the image set names it
-	Template []byte // a CatalogSource that the written one is made of; may be empty
-	Names    Names  // that its resources were given before
+	Image      string // registry, repository and tag
+	Origin     string // the catalog that it was made of, as the image set names it
+	UniqueName string // that version 1 gives it, with the path and the tag that the image set asks for; "" if it has only the origin
+	Template   []byte // a CatalogSource that the written one is made of; may be empty
+	Names      Names  // that its resources were given before
 }
 
 // vendorSources are the names that a cluster's default sources have, by the last path component of

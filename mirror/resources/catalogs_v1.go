@@ -1,6 +1,7 @@
 package resources
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -43,21 +44,21 @@ func (c Catalog) sourceNameV1() string {
 	return name
 }
 
-// mirroredName returns what version 1 calls the name of the catalog that was mirrored: its repository
-// without the registry and the first namespace, or the last component of a path on this host.
+// mirroredName returns the name that version 1 knows the catalog by: its path without the registry and the first
+// namespace. Version 1 reads one on this host as if its path were a name.
 func (c Catalog) mirroredName() string {
-	transport, name, found := strings.Cut(c.Origin, "://")
+	_, name, found := strings.Cut(c.Origin, "://")
 	if !found {
-		transport, name = "docker", c.Origin
+		name = c.Origin
 	}
-	name, _, _ = strings.Cut(name, "@")
+	name, _, _ = strings.Cut(strings.Trim(cmp.Or(c.UniqueName, name), "/"), "@")
 	last := strings.LastIndexByte(name, '/') + 1
 	if at := strings.IndexByte(name[last:], ':'); at >= 0 {
 		name = name[:last+at]
 	}
-	parts := strings.Split(strings.TrimRight(name, "/"), "/")
-	if transport != "docker" {
-		return parts[len(parts)-1]
+	parts := strings.Split(name, "/")
+	if host := parts[0]; len(parts) > 1 && (strings.ContainsAny(host, ".:") || host == "localhost") {
+		parts = parts[1:]
 	}
-	return strings.Join(parts[min(2, len(parts)-1):], "/")
+	return strings.Join(parts[min(1, len(parts)-1):], "/")
 }

@@ -117,20 +117,24 @@ func TestRenderV1_ofAReleaseWithItsGraph(t *testing.T) {
 func TestRenderV1_namesOfCatalogs(t *testing.T) {
 	long := strings.Repeat("x", 59)
 	for origins, want := range map[string]string{
-		"r.io/redhat/redhat-operator-index:v4.18":                     "cs-redhat-operator-index",
-		"docker://r.io:443/a/B_.c@sha256:" + strings.Repeat("0", 64):  "cs-b-c",
-		"r.io/cp/test/common-services:v1":                             "cs-test-common-services",
-		"localhost:5000/index:v1":                                     "cs-index",
-		"oci:///data/some-index":                                      "cs-some-index",
-		"r.io/a/b_:v1":                                                "cs-b-0",
-		"r.io/a/" + long + "-y:v1":                                    "cs-" + long[:58] + "-0",
-		"r.io/a/" + long + "yyy:v1":                                   "cs-" + long + "y",
+		"r.io/redhat/redhat-operator-index:v4.18":                      "cs-redhat-operator-index",
+		"docker://r.io:443/a/B_.c@sha256:" + strings.Repeat("0", 64):   "cs-b-c",
+		"r.io/cp/test/common-services:v1":                              "cs-test-common-services",
+		"localhost:5000/index:v1":                                      "cs-index",
+		"oci:///data/some-index":                                       "cs-some-index",
+		"oci:///data/Cat/some-index:v1":                                "cs-cat-some-index",
+		"r.io/redhat/redhat-operator-index:v4.18=r.io/mine/a/index:v1": "cs-a-index",
+		"oci:///data/cat/some-index=mine/index:v1":                     "cs-index",
+		"r.io/a/b_:v1":              "cs-b-0",
+		"r.io/a/" + long + "-y:v1":  "cs-" + long[:58] + "-0",
+		"r.io/a/" + long + "yyy:v1": "cs-" + long + "y",
 		"r.io/a/index:v1 r.io/a/index:v2 r.io/b/index:v1 r.io/c/i:v1": "cs-index cs-index-1 cs-index-2 cs-i",
 	} {
 		t.Run(want, func(t *testing.T) {
 			var m resources.Mirrored
 			for n, origin := range strings.Fields(origins) {
-				m.Catalogs = append(m.Catalogs, resources.Catalog{Origin: origin, Image: fmt.Sprintf("m.io/i:v%d", n)})
+				origin, unique, _ := strings.Cut(origin, "=")
+				m.Catalogs = append(m.Catalogs, resources.Catalog{Origin: origin, UniqueName: unique, Image: fmt.Sprintf("m.io/i:v%d", n)})
 			}
 			files, err := resources.RenderV1(m, resources.Options{})
 			if err != nil {
