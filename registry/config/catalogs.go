@@ -192,7 +192,7 @@ func (c *Config) checkPlace(v Catalog) error {
 	if repository == image.FilesRepository {
 		return complaint(fmt.Sprintf("%q has the files of media", repository), nameHint)
 	}
-	for _, u := range c.Upstreams {
+	for _, u := range c.Routes() {
 		if repository == u.Prefix || strings.HasPrefix(repository, u.Prefix+"/") {
 			return complaint(fmt.Sprintf("%q is below %q, which is the prefix of an upstream", v.Name, u.Prefix), nameHint)
 		}

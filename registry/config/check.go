@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -98,34 +97,6 @@ func optionalPrefix(p string) error {
 	return prefix(p)
 }
 
-func upstreamURL(s string) error {
-	const do = "write it like https://quay.io or https://registry.example.com:5000/path"
-	u, err := url.Parse(s)
-	switch {
-	case err != nil || u.Host == "" || u.Hostname() == "":
-		return complaint(fmt.Sprintf("%q is not the URL of a registry", s), do)
-	case u.Scheme != "https" && u.Scheme != "http":
-		return complaint(fmt.Sprintf("%q begins with neither https:// nor http://", s), do)
-	case u.User != nil:
-		// Not quoted in the message: it may hold a password.
-		return complaint("it must not hold a user name or password",
-			"put the credentials into a file, as podman login does, and name it with authFile")
-	case u.RawQuery != "" || u.Fragment != "" || u.ForceQuery:
-		return complaint(fmt.Sprintf("%q must end with its path", s), do)
-	}
-	if p := strings.Trim(u.Path, "/"); p != "" {
-		if prefix(p) != nil {
-			return complaint(fmt.Sprintf("the path of %q is not a path of repository names", s), do)
-		}
-	}
-	if p := u.Port(); p != "" {
-		if n, err := strconv.Atoi(p); err != nil || port(n) != nil {
-			return complaint(fmt.Sprintf("%q has no valid port", s), do)
-		}
-	}
-	return nil
-}
-
 func atLeast(d *time.Duration, least time.Duration, why string) func() error {
 	return func() error {
 		switch {
@@ -163,12 +134,8 @@ func (c *Config) together() (string, error) {
 		return "tls.state", complaint("missing, though caKey is given",
 			"name a directory in which issued certificates are kept")
 	}
-	for i, u := range c.Upstreams {
-		for _, other := range c.Upstreams[:i] {
-			if c := overlap(u.Prefix, other.Prefix); c != nil {
-				return fmt.Sprintf("upstreams[%d].prefix", i), c
-			}
-		}
+	if key, err := c.checkUpstreams(); err != nil {
+		return key, err
 	}
 	for i, s := range c.Sync {
 		for _, other := range c.Sync[:i] {
@@ -184,16 +151,6 @@ func (c *Config) together() (string, error) {
 		}
 	}
 	return c.checkCatalogs()
-}
-
-func overlap(a, b string) error {
-	switch {
-	case a == b:
-		return complaint(fmt.Sprintf("%q is taken by another upstream", a), "give each upstream a prefix of its own")
-	case strings.HasPrefix(a, b+"/"), strings.HasPrefix(b, a+"/"):
-		return complaint(fmt.Sprintf("%q and %q lie in each other", a, b), "use prefixes that lie side by side")
-	}
-	return nil
 }
 
 func complaint(what, do string) error { return hint.New(errors.New(what), do) }

@@ -70,14 +70,37 @@ type TLS struct {
 	State       string // directory for what the CA issued; needed with CAKey
 }
 
-// Upstream maps a prefix of repository names to another registry.
+// Upstream maps a prefix of repository names to another registry, or several hosts each to the prefix
+// of its name.
 type Upstream struct {
-	Prefix    string        // path of repository names, such as quay.io
-	URL       string        // http(s)://host[:port][/path]
+	Prefix    string        // path of repository names, such as quay.io; "" with Hosts
+	URL       string        // http(s)://host[:port][/path]; "" with Hosts
+	Hosts     []string      // registries that are reached at https://HOST; see Config.Routes
 	CA        string        // PEM bundle to trust for it; "" for the system's
+	CertDir   string        // directory with *.crt, and *.cert with *.key, as podman's --cert-dir; "" for none
 	AuthFile  string        // credentials as podman keeps them; "" for none
+	Proxy     string        // http(s)://host[:port] of a proxy, ProxyNone, or "" for that of the environment
 	Freshness time.Duration // for so long a tag is not asked for again
+
+	Mode        Mode     // "" is ModeCache
+	Concurrency int      // blobs fetched at a time, and likewise manifests; 0: the default
+	Rate        Size     // bytes a second of all blobs together; 0: no bound
+	Allow       []string // patterns of repositories at the upstream that may be fetched; none: all
+	Deny        []string // patterns of those that may not
 }
+
+// ProxyNone is the value of Upstream.Proxy by which no proxy is used.
+const ProxyNone = "none"
+
+// Mode is what is done for a repository of an upstream.
+type Mode string
+
+// The modes of an upstream.
+const (
+	ModeCache        Mode = "cache"         // what is not held is fetched and kept
+	ModeMirroredOnly Mode = "mirrored-only" // nothing is fetched: what is held is served under its prefix and name
+	ModeOff          Mode = "off"           // the entry is not in force
+)
 
 // Sync is an image set that the daemon mirrors by itself.
 type Sync struct {

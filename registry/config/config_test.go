@@ -47,7 +47,9 @@ func TestSample(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := []config.Upstream{{Prefix: "quay.io", URL: "https://quay.io", CA: "/etc/pki/tls/certs/ca-bundle.crt",
-			AuthFile: "/var/lib/appliance/quay-config/pull-secret.json", Freshness: 5 * time.Minute}}
+			AuthFile: "/var/lib/appliance/quay-config/pull-secret.json", Freshness: 5 * time.Minute},
+			{Hosts: []string{"registry.redhat.io", "docker.io"}, CertDir: "/etc/containers/certs.d/upstreams", Proxy: "http://proxy.example.com:3128",
+				Freshness: 5 * time.Minute, Mode: config.ModeCache, Concurrency: 32, Rate: 50 << 20, Allow: []string{"redhat/*", "ubi9/*"}, Deny: []string{"redhat/redhat-operator-index"}}}
 		if !reflect.DeepEqual(c.Upstreams, want) {
 			t.Errorf("upstreams are %+v, want %+v", c.Upstreams, want)
 		}
@@ -115,6 +117,8 @@ func TestConfig_Marshal(t *testing.T) {
 		c.Upstreams = []config.Upstream{
 			{Prefix: "quay.io", URL: "https://quay.io", Freshness: 5 * time.Minute},
 			{Prefix: "a/b", URL: "http://localhost:5000/x/y", CA: "/odd\nname.pem", AuthFile: "/auth.json", Freshness: 0},
+			{Prefix: "a/b/c", URL: "http://localhost:5001", Proxy: "none", Mode: config.ModeMirroredOnly, Concurrency: 1, Rate: 1500, Allow: []string{"*"}},
+			{Hosts: []string{"registry.redhat.io", "docker.io"}, CertDir: "/certs", Mode: config.ModeOff, Deny: []string{"x/*"}},
 		}
 		c.Sync = []config.Sync{{ImageSet: "/a b.yaml", Workspace: "/ws", Interval: time.Hour}, {ImageSet: "/c", Workspace: "/d", Interval: 24 * time.Hour, Prefix: "m/n"}}
 		first, err := c.Marshal()
@@ -261,7 +265,18 @@ func TestParse_refused(t *testing.T) {
 		"prefix with slash":             {upstream("- prefix: a/\n  url: https://b\n"), `"a/" is not a path of repository names`, "lower-case"},
 		"prefix with port":              {upstream("- prefix: a:5000\n  url: https://b\n"), `is not a path of repository names`, "lower-case"},
 		"prefix twice":                  {upstream("- {prefix: a, url: https://b}\n- {prefix: a, url: https://c}\n"), `c:10: upstreams[1].prefix: "a" is taken by another upstream`, "of its own"},
-		"nested prefix":                 {upstream("- {prefix: a/b, url: https://b}\n- {prefix: a, url: https://c}\n"), `c:10: upstreams[1].prefix: "a" and "a/b" lie in each other`, "side by side"},
+		"prefix of a host":              {upstream("- {prefix: a.io, url: https://b}\n- {hosts: [b.io, a.io]}\n"), `c:10: upstreams[1].hosts: "a.io" is taken by another upstream`, "of its own"},
+		"neither prefix nor hosts":      {upstream("- {freshness: 5m}\n"), "c:9: upstreams[0].prefix: missing", "hosts"},
+		"prefix without url":            {upstream("- {prefix: a}\n"), "c:9: upstreams[0].url: missing", "url: …"},
+		"url without prefix":            {upstream("- {url: https://b}\n"), "c:9: upstreams[0].prefix: missing", "prefix: …"},
+		"hosts and url":                 {upstream("- {hosts: [a.io], url: https://b}\n"), "c:9: upstreams[0].hosts: an upstream has either", "two entries"},
+		"host with port":                {upstream("- {hosts: ['a.io:5000']}\n"), `upstreams[0].hosts[0]: "a.io:5000" is not the name of a host`, "prefix and url"},
+		"host with path":                {upstream("- {hosts: [a.io/b]}\n"), `upstreams[0].hosts[0]: "a.io/b" is not the name of a host`, "prefix and url"},
+		"host that is a word":           {upstream("- {hosts: [quay]}\n"), `upstreams[0].hosts[0]: "quay" is not the name of a host`, "quay.io"},
+		"proxy without scheme":          {upstream("- {prefix: a, url: https://b, proxy: 'p:3128'}\n"), `"p:3128" is not the URL of a proxy`, "http://proxy"},
+		"unknown mode":                  {upstream("- {prefix: a, url: https://b, mode: on}\n"), `upstreams[0].mode: "on" is not a mode`, "mirrored-only"},
+		"too many at once":              {upstream("- {prefix: a, url: https://b, concurrency: 5000}\n"), `5000 is not from 1 to 1024`, "leave it out"},
+		"pattern that matches nothing":  {upstream("- {prefix: a, url: https://b, deny: ['a/*/b']}\n"), `has a * that is not its last component`, "openshift/*"},
 		"url without scheme":            {upstream("- {prefix: a, url: quay.io}\n"), `c:9: upstreams[0].url: "quay.io" is not the URL of a registry`, "https://quay.io"},
 		"url of another scheme":         {upstream("- {prefix: a, url: 'docker://quay.io'}\n"), "begins with neither https:// nor http://", "https://quay.io"},
 		"url with query":                {upstream("- {prefix: a, url: 'https://quay.io?a=b'}\n"), "must end with its path", "https://quay.io"},

@@ -48,11 +48,19 @@ func (t *TLS) keys() []yamlkeys.Key {
 
 func (u *Upstream) keys() []yamlkeys.Key {
 	return []yamlkeys.Key{
-		{Name: "prefix", Value: &u.Prefix, Required: true, Check: func() error { return prefix(u.Prefix) }},
-		{Name: "url", Value: &u.URL, Required: true, Check: func() error { return upstreamURL(u.URL) }},
+		{Name: "prefix", Value: &u.Prefix, Check: func() error { return optionalPrefix(u.Prefix) }},
+		{Name: "url", Value: &u.URL, Check: func() error { return upstreamURL(u.URL) }},
+		{Name: "hosts", Value: (*hosts)(&u.Hosts)},
 		{Name: "ca", Value: &u.CA, Check: optional(&u.CA)},
+		{Name: "certDir", Value: &u.CertDir, Check: optional(&u.CertDir)},
 		{Name: "authFile", Value: &u.AuthFile, Check: optional(&u.AuthFile)},
+		{Name: "proxy", Value: &u.Proxy, Check: func() error { return proxyURL(u.Proxy) }},
 		{Name: "freshness", Value: &u.Freshness, Check: atLeast(&u.Freshness, 0, "")},
+		{Name: "mode", Value: (*string)(&u.Mode), Check: u.Mode.check},
+		{Name: "concurrency", Value: &u.Concurrency, Check: func() error { return concurrency(u.Concurrency) }},
+		{Name: "rate", Value: &u.Rate},
+		{Name: "allow", Value: (*patterns)(&u.Allow)},
+		{Name: "deny", Value: (*patterns)(&u.Deny)},
 	}
 }
 

@@ -54,18 +54,6 @@ func (p *patterns) DecodeNode(d *yamlkeys.Decoder, n *yaml.Node, path string) {
 	})
 }
 
-// upstreams are mappings with defaults of their own.
-type upstreams []Upstream
-
-// DecodeNode decodes a list of upstreams.
-func (us *upstreams) DecodeNode(d *yamlkeys.Decoder, n *yaml.Node, path string) {
-	d.Sequence(n, path, "begin each upstream with '- prefix: …'", func(n *yaml.Node, path string) {
-		u := Upstream{Freshness: defaultTTL}
-		d.Mapping(n, path, u.keys())
-		*us = append(*us, u)
-	})
-}
-
 // syncs are mappings with defaults of their own.
 type syncs []Sync
 

@@ -78,6 +78,8 @@ func render(v any) (string, error) {
 		return v.String(), nil
 	case *patterns:
 		return inline(*v)
+	case *hosts:
+		return inline(*v)
 	case *upstreams:
 		return list(*v, (*Upstream).keys)
 	case *syncs:
@@ -144,6 +146,14 @@ func empty(v any) bool {
 		return !*v
 	case *packages:
 		return len(*v) == 0
+	case *patterns:
+		return len(*v) == 0
+	case *hosts:
+		return len(*v) == 0
+	case *int:
+		return *v == 0
+	case *Size:
+		return *v == 0
 	case *Date:
 		return *v == ""
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/throttle"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -186,6 +187,9 @@ func (ds *downloads) fetch(ctx context.Context, o origin, f *download) error {
 		return o.failed("blob", d.String(), err)
 	}
 	defer body.Close()
+	if o.Pace != nil {
+		body = pacedReader{throttle.Reader(ctx, body, o.Pace), body}
+	}
 	if err := ds.transfer(ctx, o.repo, f, body, size); err != nil {
 		return o.failed("blob", d.String(), err)
 	}
@@ -264,6 +268,12 @@ func (ds *downloads) transfer(ctx context.Context, repo string, f *download, bod
 
 // errTooLong reports a blob with more bytes than its manifest or the upstream announced.
 var errTooLong = errors.New("the upstream's blob is too long")
+
+// pacedReader is a body that is read no faster than its route allows.
+type pacedReader struct {
+	io.Reader
+	io.Closer
+}
 
 // placedReader reads only while the download has a place.
 type placedReader struct {

@@ -82,6 +82,14 @@ func (m *cache[T]) forget(key string) {
 	m.drop(key)
 }
 
+// clear forgets everything.
+func (m *cache[T]) clear() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	clear(m.known)
+	m.bytes = 0
+}
+
 func (m *cache[T]) drop(key string) {
 	m.bytes -= m.known[key].bytes
 	delete(m.known, key)

@@ -18,16 +18,27 @@ type lifetime struct {
 	cancel  context.CancelFunc
 	fetches sync.WaitGroup
 
-	mu     sync.Mutex // guards closed, and what calls and downloads have under way
+	mu     sync.Mutex // guards ctx and closed, and what calls and downloads have under way
 	closed bool
+}
+
+// interrupt ends all calls and downloads. Later ones are made.
+func (l *lifetime) interrupt() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	l.cancel()
+	l.ctx, l.cancel = context.WithCancel(context.Background())
 }
 
 // Close ends all calls and downloads and waits for them. Their clients fail.
 func (l *lifetime) Close() error {
 	l.mu.Lock()
 	l.closed = true
-	l.mu.Unlock()
 	l.cancel()
+	l.mu.Unlock()
 	l.fetches.Wait()
 	return nil
 }

@@ -43,6 +43,9 @@ func orStored[T any](ctx context.Context, c *checks, o origin, tag string, found
 // withinTTL reports whether a tag need not be checked. A check in the future comes from a wrong
 // clock.
 func (c *checks) withinTTL(ctx context.Context, o origin, tag string) bool {
+	if o.held {
+		return true
+	}
 	checked, err := c.store.Tags.Checked(ctx, o.repo, tag)
 	age := c.now().Sub(checked)
 	return err == nil && age >= 0 && age < o.TTL
@@ -68,6 +71,9 @@ func (c *checks) unanswered(ctx context.Context, o origin, tag string, err error
 func absent(tag string) error { return &store.NotFoundError{Kind: "manifest", Name: tag} }
 
 func (c *checks) isAbsent(o origin, tag string) bool {
+	if o.held {
+		return true
+	}
 	_, current, _ := c.absences.get(o.repo + ":" + tag)
 	return current || c.breaker.isOpen(o.repo)
 }
@@ -124,6 +130,12 @@ type breaker struct {
 
 func newBreaker(now func() time.Time) *breaker {
 	return &breaker{now: now, until: make(map[string]time.Time)}
+}
+
+func (b *breaker) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	clear(b.until)
 }
 
 func (b *breaker) isOpen(repo string) bool {

@@ -22,6 +22,14 @@ type manifests struct {
 	lists    *cache[[]ocispec.Descriptor] // referrers
 }
 
+// forget forgets what upstreams have answered, and which of them did not.
+func (ms *manifests) forget() {
+	ms.resolved.clear()
+	ms.lists.clear()
+	ms.checks.absences.clear()
+	ms.checks.breaker.forget()
+}
+
 // byDigest serves a stored manifest without a check: a digest never changes.
 func (ms *manifests) byDigest(ctx context.Context, o origin, d digest.Digest) (store.Manifest, error) {
 	m, err := ms.store.Manifests.Get(ctx, o.repo, d)

@@ -339,7 +339,7 @@ func TestPuller_Blob_withAReaderKeepsItsPlace(t *testing.T) {
 	}
 	defer rc.Close()
 	<-begun
-	transfers := f.Puller.routes[0].transfers
+	transfers := (*f.Puller.routes.Load())[0].transfers
 	look := func() (held []*place, waiting int) {
 		transfers.mu.Lock()
 		defer transfers.mu.Unlock()

@@ -16,6 +16,7 @@
 package pull
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,11 +26,13 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mirror-appliance/appliance/internal/throttle"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -56,6 +59,11 @@ type Route struct {
 	Path   string        // prefix of the repository name at Source
 	Host   string        // name of the registry, as Options.Canonical returns it; "": none
 	TTL    time.Duration // how long a tag is served without a check; 0 checks always
+	// Permits returns the error with which a repository of the source is refused; nil permits all.
+	// What is held of it is served.
+	Permits     func(path string) error
+	Concurrency int           // as in Options, for this route; 0: that
+	Pace        throttle.Pace // of the bytes of all blobs; nil: no bound
 }
 
 // Options configures a Puller. The zero value is valid.
@@ -72,7 +80,9 @@ type Options struct {
 type Puller struct {
 	*lifetime
 	store     *store.Store
-	routes    []route // the longest prefix first
+	options   Options
+	routes    atomic.Pointer[[]route] // the longest prefix first
+	held      atomic.Pointer[error]   // with which whatever is not held is refused; nil: it is fetched
 	name      func(host string) string
 	calls     *calls
 	downloads *downloads
@@ -96,8 +106,8 @@ func New(s *store.Store, routes []Route, o Options) *Puller {
 	l := &lifetime{}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	c := &calls{lifetime: l, limit: 3 * time.Minute, byKey: map[string]*call{}}
-	return &Puller{
-		lifetime: l, store: s, routes: sorted(routes, o.Concurrency), name: o.Canonical, calls: c,
+	p := &Puller{
+		lifetime: l, store: s, options: o, name: o.Canonical, calls: c,
 		downloads: &downloads{lifetime: l, store: s, log: o.Log, linger: 15 * time.Minute,
 			byKey: map[downloadKey]*download{}},
 		manifests: &manifests{
@@ -105,6 +115,28 @@ func New(s *store.Store, routes []Route, o Options) *Puller {
 			resolved: newCache[digest.Digest](o.Now), lists: newCache[[]ocispec.Descriptor](o.Now),
 		},
 	}
+	p.SetRoutes(routes)
+	return p
+}
+
+// SetRoutes changes the routes. Downloads under way continue. What was remembered of the upstreams'
+// answers is forgotten.
+func (p *Puller) SetRoutes(routes []Route) {
+	all := sorted(routes, p.options.Concurrency)
+	p.routes.Store(&all)
+	p.manifests.forget()
+}
+
+// Hold ends all requests to upstreams and makes none: what is not held is refused with reason, and
+// tags are served as they are held. nil ends that.
+func (p *Puller) Hold(reason error) {
+	if reason == nil {
+		p.held.Store(nil)
+		p.manifests.forget()
+		return
+	}
+	p.held.Store(&reason)
+	p.interrupt()
 }
 
 // A route has places of its own, so that a slow upstream does not delay the others.
@@ -118,7 +150,8 @@ func sorted(given []Route, concurrency int) []route {
 	routes := make([]route, len(given))
 	for i, r := range given {
 		r.Prefix, r.Path = strings.Trim(r.Prefix, "/"), strings.Trim(r.Path, "/")
-		routes[i] = route{Route: r, asks: newPlaces(concurrency), transfers: newPlaces(concurrency)}
+		limit := cmp.Or(r.Concurrency, concurrency)
+		routes[i] = route{Route: r, asks: newPlaces(limit), transfers: newPlaces(limit)}
 	}
 	slices.SortStableFunc(routes, func(a, b route) int { return len(b.Prefix) - len(a.Prefix) })
 	return routes
@@ -173,21 +206,36 @@ type origin struct {
 	route
 	repo     string // local name
 	upstream string // name at the upstream
+	held     bool   // nothing is fetched
 }
 
 // origin returns a store.NotFoundError for a repository that is not pulled through.
 func (p *Puller) origin(repo string) (origin, error) {
-	for _, r := range p.routes {
+	for _, r := range *p.routes.Load() {
 		rest, ok := strings.CutPrefix(repo, r.Prefix)
 		if !ok || r.Prefix != "" && rest != "" && rest[0] != '/' {
 			continue
 		}
 		upstream := path.Join(r.Path, strings.TrimPrefix(rest, "/"))
 		if upstream != "" {
-			return origin{route: r, repo: repo, upstream: upstream}, nil
+			return p.permitted(origin{route: r, repo: repo, upstream: upstream}), nil
 		}
 	}
 	return origin{}, &store.NotFoundError{Kind: "repository", Name: repo}
+}
+
+// permitted returns an origin whose source refuses everything if nothing may be fetched from it.
+func (p *Puller) permitted(o origin) origin {
+	var refused error
+	if reason := p.held.Load(); reason != nil {
+		refused = *reason
+	} else if o.Permits != nil {
+		refused = o.Permits(o.upstream)
+	}
+	if refused != nil {
+		o.Source, o.held = refusing{refused}, true
+	}
+	return o
 }
 
 // failed returns the error of a pull. "Not found" becomes the store's error, which the API knows.
@@ -224,7 +272,7 @@ func (p *Puller) Locate(host, repo string) (local string, ok bool) {
 		return repo, true // has its local name already
 	}
 	below := -1
-	for _, r := range p.routes {
+	for _, r := range *p.routes.Load() {
 		rest, found := repo, true
 		if r.Path != "" {
 			rest, found = strings.CutPrefix(repo, r.Path+"/")

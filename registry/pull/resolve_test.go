@@ -264,7 +264,7 @@ func TestPuller_Referrers(t *testing.T) {
 		asked++
 		return list, fail
 	}}
-	f.routes[0].Source = source
+	(*f.routes.Load())[0].Source = source
 	subject := f.manifest
 	want := func(n, times int) {
 		t.Helper()
