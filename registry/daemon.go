@@ -44,6 +44,8 @@ type daemon struct {
 	patience patience // of answers
 
 	store     *store.Store
+	link      *link
+	upstreams *upstreams
 	tls       *tlsgen.Manager
 	auth      *auth.Authenticator
 	api       *oci.API
@@ -102,6 +104,10 @@ func (d *daemon) openStore(ctx context.Context) error {
 	}
 	d.store = s
 	d.onClose(s.Close)
+	if d.link, err = openLink(ctx, s); err != nil {
+		return fmt.Errorf("read whether the appliance is offline: %w", err)
+	}
+	d.upstreams = &upstreams{all: d.cfg.Routes()}
 	d.auth = auth.New(users{s})
 	d.auth.Log = d.log
 	if err := image.CheckPatterns(d.cfg.AnonymousPull); err != nil { // Parse checks those of a file
@@ -157,10 +163,9 @@ func (d *daemon) openTLS(ctx context.Context) error {
 	return nil
 }
 
-// openAPI opens /v2, with pull-through below it if the configuration names upstreams.
+// openAPI opens /v2, with pull-through below it.
 func (d *daemon) openAPI(ctx context.Context) error {
-	upstream, err := d.openUpstreams()
-	if err != nil {
+	if err := d.openUpstreams(); err != nil {
 		return err
 	}
 	secret, err := d.store.Secret(ctx, "upload-state") // which it signed in earlier versions
@@ -169,7 +174,7 @@ func (d *daemon) openAPI(ctx context.Context) error {
 	}
 	d.auth.SignWith(secret)
 	d.api = oci.New(oci.Options{
-		Store: d.store, Upstream: upstream, Log: d.log, Audit: d.log, MaxUploads: maxUploads,
+		Store: d.store, Upstream: d.upstreams.puller, Log: d.log, Audit: d.log, MaxUploads: maxUploads,
 		DeleteReferrers: d.cfg.DeleteReferrers,
 	})
 	return nil

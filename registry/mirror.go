@@ -33,6 +33,7 @@ type scheduled struct {
 	set    config.Sync
 	open   func(context.Context, config.Sync, *slog.Logger) (mirror.Options, func(), error)
 	served func(context.Context) ([]resources.File, error)
+	link   *link
 	store  *store.Store
 	host   string
 	turn   chan struct{} // held by the run under way: two would share the line to the sources
@@ -47,7 +48,7 @@ func (d *daemon) openMirrors(ctx context.Context) {
 	d.jobs.Mirrors = map[string]*mirrorRunner{}
 	for _, set := range d.cfg.Sync {
 		s := &scheduled{
-			set: set, open: d.given.Mirror, served: d.resources().Files, store: d.store, host: d.cfg.Address(), turn: turn,
+			set: set, open: d.given.Mirror, served: d.resources().Files, link: d.link, store: d.store, host: d.cfg.Address(), turn: turn,
 			log:  d.log.With("imageSet", set.ImageSet),
 			last: jobs.OpenNote[api.MirrorResult](ctx, d.store, "mirror.last "+set.ImageSet, d.log),
 		}
@@ -141,6 +142,11 @@ func (s *scheduled) mirror(ctx context.Context, events func(mirror.Event)) (*mir
 	if s.open == nil {
 		return nil, errors.New("this program does not mirror")
 	}
+	ctx, done, err := s.link.within(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	o, end, err := s.open(ctx, s.set, s.log)
 	if err != nil {
 		return nil, fmt.Errorf("image set %s: %w", s.set.ImageSet, err)

@@ -2,19 +2,23 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/internal/throttle"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
 	"github.com/mirror-appliance/appliance/registry/config"
-	"github.com/mirror-appliance/appliance/registry/oci"
 	"github.com/mirror-appliance/appliance/registry/pull"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
@@ -23,49 +27,134 @@ import (
 // retries itself: it learns within seconds that the link is cut.
 const retries = 2
 
-// openUpstreams returns the Puller, nil without upstreams. It sends no request: the registry
-// starts, and serves its content, while upstreams are down.
-func (d *daemon) openUpstreams() (oci.Upstream, error) {
-	if len(d.cfg.Upstreams) == 0 {
-		return nil, nil
-	}
-	var routes []pull.Route
-	for _, u := range d.cfg.Upstreams {
-		route, err := d.openUpstream(u)
-		if err != nil {
-			return nil, fmt.Errorf("upstream %s: %w", u.Prefix, err)
-		}
-		routes = append(routes, route)
-	}
-	p := pull.New(d.store, routes, pull.Options{Log: d.log, Canonical: canonical})
-	d.onClose(p.Close)
-	return p, nil
+// upstreams are what the daemon pulls through from, as the configuration has them at the moment.
+type upstreams struct {
+	puller *pull.Puller // nil without a daemon
+
+	mu      sync.Mutex // guards the rest
+	all     []config.Upstream
+	clients []*upstream.Client
 }
 
-func (d *daemon) openUpstream(u config.Upstream) (pull.Route, error) {
+// openUpstreams opens the upstreams. It sends no request: the registry starts, and serves its content,
+// while they are down.
+func (d *daemon) openUpstreams() error {
+	d.upstreams.puller = pull.New(d.store, nil, pull.Options{Log: d.log, Canonical: canonical})
+	d.onClose(d.upstreams.close)
+	d.link.tell = d.upstreams.hold
+	d.upstreams.hold(d.link.cut)
+	return d.setUpstreams(d.cfg)
+}
+
+// setUpstreams puts the upstreams of a configuration in the place of those of before. After an error
+// those stay.
+func (d *daemon) setUpstreams(cfg *config.Config) error {
+	all := cfg.Routes()
+	var routes []pull.Route
+	var clients []*upstream.Client
+	for _, u := range all {
+		route, client, err := d.openUpstream(u)
+		if err != nil {
+			closeClients(clients)
+			return fmt.Errorf("upstream %s: %w", u.Prefix, err)
+		}
+		routes, clients = append(routes, route), append(clients, client)
+	}
+	u := d.upstreams
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.puller.SetRoutes(routes)
+	closeClients(u.clients) // whose requests under way go on
+	u.all, u.clients = all, clients
+	return nil
+}
+
+func closeClients(all []*upstream.Client) {
+	for _, c := range all {
+		c.Close()
+	}
+}
+
+// hold ends all requests to upstreams and makes none while the link is cut.
+func (u *upstreams) hold(cut bool) {
+	if !cut {
+		u.puller.Hold(nil)
+		return
+	}
+	u.puller.Hold(errOffline)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	closeClients(u.clients)
+}
+
+func (u *upstreams) close() error {
+	err := u.puller.Close()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	closeClients(u.clients)
+	return err
+}
+
+// configured returns the upstreams in force.
+func (u *upstreams) configured() []config.Upstream {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.all
+}
+
+func (d *daemon) openUpstream(u config.Upstream) (pull.Route, *upstream.Client, error) {
 	at, err := url.Parse(u.URL)
 	if err != nil {
-		return pull.Route{}, err
+		return pull.Route{}, nil, err
 	}
-	client, err := upstream.New(d.readAs(u, at))
+	options, err := d.readAs(u, at)
 	if err != nil {
-		return pull.Route{}, err
+		return pull.Route{}, nil, err
 	}
-	d.onClose(func() error { client.Close(); return nil })
+	client, err := upstream.New(options)
+	if err != nil {
+		return pull.Route{}, nil, err
+	}
 	if err := d.checkLogin(u, at); err != nil {
 		d.log.Error("an upstream's logins cannot be used", "upstream", u.Prefix, "error", err, "hint", hint.Of(err))
 	}
 	path := strings.Trim(at.Path, "/")
 	source := &recording{Client: client, store: d.store, log: d.log, prefix: u.Prefix, path: path}
-	return pull.Route{Prefix: u.Prefix, Source: source, Path: path, Host: canonical(at.Host), TTL: u.Freshness}, nil
+	route := pull.Route{Prefix: u.Prefix, Source: source, Path: path, Host: canonical(at.Host), TTL: u.Freshness,
+		Permits: permits(u), Concurrency: u.Concurrency}
+	if u.Rate > 0 {
+		route.Pace = throttle.New(int64(u.Rate))
+	}
+	return route, client, nil
+}
+
+// permits returns what refuses the repositories of an upstream that may not be fetched from.
+func permits(u config.Upstream) func(path string) error {
+	name := "upstreams in config.yaml, of " + u.Prefix
+	switch {
+	case u.Mode == config.ModeMirroredOnly:
+		reason := fmt.Errorf("it is not held, and nothing is fetched (%s: mode is %s)", name, u.Mode)
+		return func(string) error { return reason }
+	case len(u.Allow)+len(u.Deny) == 0:
+		return nil
+	}
+	return func(path string) error {
+		switch {
+		case image.MatchAny(u.Deny, path):
+			return fmt.Errorf("%s is not fetched (%s: deny)", path, name)
+		case len(u.Allow) > 0 && !image.MatchAny(u.Allow, path):
+			return fmt.Errorf("%s is not fetched (%s: it is not in allow)", path, name)
+		}
+		return nil
+	}
 }
 
 // checkLogin returns an error if the login for an upstream cannot be read.
 func (d *daemon) checkLogin(u config.Upstream, at *url.URL) error {
-	logins := d.readAs(u, at).Keychain
-	if logins == nil {
+	if u.AuthFile == "" {
 		return nil
 	}
+	logins := upstream.Keychain(u.AuthFile)
 	registry, err := name.NewRegistry(at.Host)
 	if err != nil {
 		return nil // reported by each request
@@ -76,7 +165,7 @@ func (d *daemon) checkLogin(u config.Upstream, at *url.URL) error {
 
 // checkLogins is checkLogin for all upstreams.
 func (d *daemon) checkLogins() (all []error) {
-	for _, u := range d.cfg.Upstreams {
+	for _, u := range d.upstreams.configured() {
 		at, err := url.Parse(u.URL)
 		if err == nil {
 			err = d.checkLogin(u, at)
@@ -89,24 +178,36 @@ func (d *daemon) checkLogins() (all []error) {
 }
 
 // readAs returns the options for reading an upstream.
-func (d *daemon) readAs(u config.Upstream, at *url.URL) upstream.Options {
+func (d *daemon) readAs(u config.Upstream, at *url.URL) (upstream.Options, error) {
 	o := upstream.Options{Registry: at.Host, PlainHTTP: at.Scheme == "http", Retries: retries,
-		Serving: true, Idle: pull.Idle,
+		Serving: true, Idle: pull.Idle, Gate: d.link.Gate,
 		Log: d.log, UserAgent: "appliance/" + d.version}
 	if u.AuthFile != "" { // else none: a service has no home directory whose logins it might mean
 		o.Keychain = upstream.Keychain(u.AuthFile)
 	}
-	if u.CA != "" {
-		o.Trust.CAs = []string{u.CA}
+	var err error
+	if u.CertDir != "" {
+		o.Trust, err = upstream.TrustFiles(u.CertDir, at.Host)
 	}
-	return o
+	if u.CA != "" {
+		o.Trust.CAs = append(o.Trust.CAs, u.CA)
+	}
+	switch u.Proxy {
+	case "":
+	case config.ProxyNone:
+		o.Proxy = func(*http.Request) (*url.URL, error) { return nil, nil }
+	default:
+		proxy, parseErr := url.Parse(u.Proxy)
+		o.Proxy, err = http.ProxyURL(proxy), errors.Join(err, parseErr)
+	}
+	return o, err
 }
 
 // readSource returns the options for reading the source of a blob: those of the upstream with its
 // registry, of several the one with the longest path above it. ok is false if there is none.
 func (d *daemon) readSource(source store.Source) (best upstream.Options, ok bool, err error) {
 	longest := -1
-	for _, u := range d.cfg.Upstreams {
+	for _, u := range d.upstreams.configured() {
 		at, err := url.Parse(u.URL)
 		if err != nil {
 			return best, false, fmt.Errorf("upstream %s: %w", u.Prefix, err)
@@ -119,7 +220,10 @@ func (d *daemon) readSource(source store.Source) (best upstream.Options, ok bool
 			below = len(path)
 		}
 		if below > longest {
-			best, longest = d.readAs(u, at), below
+			if best, err = d.readAs(u, at); err != nil {
+				return best, false, fmt.Errorf("upstream %s: %w", u.Prefix, err)
+			}
+			longest = below
 		}
 	}
 	return best, longest >= 0, nil
@@ -127,7 +231,7 @@ func (d *daemon) readSource(source store.Source) (best upstream.Options, ok bool
 
 // readOther returns the options for reading a registry that is not a configured upstream, without a login.
 func (d *daemon) readOther(registry string) upstream.Options {
-	return upstream.Options{Registry: registry, Retries: retries, Log: d.log, UserAgent: "appliance/" + d.version}
+	return upstream.Options{Registry: registry, Retries: retries, Gate: d.link.Gate, Log: d.log, UserAgent: "appliance/" + d.version}
 }
 
 // canonical returns the one name of a registry: Docker Hub has several.

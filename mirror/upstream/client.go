@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -52,6 +53,10 @@ type Options struct {
 	// Busy slows all clients of a run down for a registry that has too many requests. nil: this one
 	// has limits of its own. It is not used with Serving.
 	Busy *busy.Limits
+	// Proxy returns the proxy for a request, nil for none. nil: those of the environment.
+	Proxy func(*http.Request) (*url.URL, error)
+	// Gate is asked before each request, which its error stops; nil: none.
+	Gate func() error
 	// Log receives every retry; nil discards.
 	Log *slog.Logger
 
@@ -86,7 +91,7 @@ func New(o Options) (*Client, error) {
 		return nil, fmt.Errorf("registry %q: %w", o.Registry, err)
 	}
 	o = o.withDefaults()
-	wire, err := newWire(o.Trust, o.SkipVerify, o.stall)
+	wire, err := newWire(o)
 	if err != nil {
 		return nil, fmt.Errorf("registry %s: %w", o.Registry, err)
 	}
@@ -94,7 +99,7 @@ func New(o Options) (*Client, error) {
 	hosts := newHostGuard(registry.RegistryStr(), wire)
 	var inner http.RoundTripper = &stallTransport{
 		limit: o.stall,
-		inner: &schemeGuard{plain: o.PlainHTTP, host: registry.RegistryStr(), userAgent: o.UserAgent, inner: hosts},
+		inner: &schemeGuard{plain: o.PlainHTTP, host: registry.RegistryStr(), userAgent: o.UserAgent, gate: o.Gate, inner: hosts},
 	}
 	if !o.Serving { // above stallTransport, which waiting is not
 		inner = o.Busy.Transport(inner, func(ctx context.Context, d time.Duration) error {
@@ -134,6 +139,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Proxy == nil {
+		o.Proxy = http.ProxyFromEnvironment
+	}
+	if o.Gate == nil {
+		o.Gate = func() error { return nil }
 	}
 	if o.Busy == nil {
 		o.Busy = busy.New(nil, o.Log)

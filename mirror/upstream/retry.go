@@ -162,5 +162,5 @@ func passing(err error) bool {
 	if errors.As(err, &proxy) && proxy.final() {
 		return false
 	}
-	return !errors.As(err, new(*schemeError)) && !errors.As(err, new(*refusal)) && retry.Passing(err)
+	return !errors.As(err, new(*schemeError)) && !errors.As(err, new(*gateError)) && !errors.As(err, new(*refusal)) && retry.Passing(err)
 }

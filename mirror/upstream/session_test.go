@@ -284,7 +284,7 @@ func TestSchemeGuard_refusesTheOtherScheme(t *testing.T) {
 		{"https://tokens/x", true, false, true},
 	} {
 		passed := false
-		g := &schemeGuard{plain: test.plain, host: "reg", inner: roundTrip(func() { passed = true })}
+		g := &schemeGuard{plain: test.plain, host: "reg", gate: func() error { return nil }, inner: roundTrip(func() { passed = true })}
 		req := httptest.NewRequest(http.MethodGet, test.url, nil)
 		if test.redirected {
 			req.Response = &http.Response{}

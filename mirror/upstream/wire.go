@@ -22,20 +22,20 @@ const dialLimit = 15 * time.Second
 // request.
 const idleConnections = 64
 
-// newWire returns the innermost transport, with the proxies of the environment and the CAs of the
-// system and of trust.
+// newWire returns the innermost transport, with the proxies of o and the CAs of the system and of its
+// trust.
 //
 // Pings detect a dead HTTP/2 connection before its requests stall: until then retries would use the
 // same connection.
-func newWire(trust Trust, skipVerify bool, stall time.Duration) (*http.Transport, error) {
+func newWire(o Options) (*http.Transport, error) {
 	wire := http.DefaultTransport.(*http.Transport).Clone()
-	wire.Proxy, wire.OnProxyConnectResponse = http.ProxyFromEnvironment, connected
+	wire.Proxy, wire.OnProxyConnectResponse = o.Proxy, connected
 	wire.DialContext = (&net.Dialer{Timeout: dialLimit}).DialContext
 	wire.DisableCompression = true // digests are of the bytes as sent
 	wire.MaxIdleConnsPerHost = idleConnections
-	wire.HTTP2 = &http.HTTP2Config{SendPingTimeout: stall / 2, PingTimeout: stall / 4}
+	wire.HTTP2 = &http.HTTP2Config{SendPingTimeout: o.stall / 2, PingTimeout: o.stall / 4}
 	var err error
-	wire.TLSClientConfig, err = TLSConfig(trust, skipVerify)
+	wire.TLSClientConfig, err = TLSConfig(o.Trust, o.SkipVerify)
 	return wire, err
 }
 
@@ -45,8 +45,14 @@ type schemeGuard struct {
 	plain     bool
 	host      string
 	userAgent string
+	gate      func() error
 	inner     http.RoundTripper
 }
+
+// gateError is that of Options.Gate, which stays the same for a while.
+type gateError struct{ error }
+
+func (e *gateError) Unwrap() error { return e.error }
 
 type schemeError struct{ url string }
 
@@ -55,6 +61,9 @@ func (e *schemeError) Error() string {
 }
 
 func (g *schemeGuard) RoundTrip(req *http.Request) (*http.Response, error) {
+	if err := g.gate(); err != nil {
+		return nil, &gateError{err}
+	}
 	redirected := req.Response != nil
 	refused := req.URL.Scheme == "http" && !g.plain ||
 		req.URL.Scheme == "https" && g.plain && req.URL.Host == g.host && !redirected
