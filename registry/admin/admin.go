@@ -34,6 +34,9 @@ type Options struct {
 	// Status returns the state of the daemon. It is nil when a command has opened the store
 	// because no daemon runs.
 	Status func(ctx context.Context) (api.Status, error)
+	Link   Link
+	// Reload reads the upstreams of the configuration again. It is nil where Status is.
+	Reload func(ctx context.Context) error
 	Drain  context.Context // ends when the daemon drains
 	Log    *slog.Logger
 }
@@ -68,6 +71,8 @@ type Handler struct {
 	mux    *http.ServeMux
 
 	catalogs Catalogs
+	link     Link
+	reload   func(context.Context) error
 
 	mirrors map[string]*jobs.Runner[api.MirrorRequest, api.MirrorProgress, api.MirrorResult]
 
@@ -81,9 +86,13 @@ type Handler struct {
 // NewHandler returns the handler of all calls.
 func NewHandler(o Options) *Handler {
 	h := &Handler{store: o.Store, auth: o.Auth, status: o.Status, drain: o.Drain, log: o.Log,
-		mux: http.NewServeMux(), mirrors: o.Jobs.Mirrors, catalogs: o.Catalogs}
+		mux: http.NewServeMux(), mirrors: o.Jobs.Mirrors, catalogs: o.Catalogs, link: o.Link, reload: o.Reload}
 	handle(h, api.Ping, h.ping)
 	handle(h, api.GetStatus, h.getStatus)
+
+	handle(h, api.SetOffline, h.setOffline)
+	handle(h, api.GetOffline, h.getOffline)
+	handle(h, api.Reload, h.reloadUpstreams)
 
 	handle(h, api.ListUsers, h.listUsers)
 	handle(h, api.CreateUser, h.createUser)

@@ -19,7 +19,6 @@ import (
 // Defaults of the keys that may be left out.
 const (
 	defaultPort        = 8443
-	defaultTTL         = 5 * time.Minute
 	defaultMinFree     = Size(1 << 30)
 	defaultGCInterval  = 24 * time.Hour
 	defaultGracePeriod = time.Hour
@@ -28,6 +27,9 @@ const (
 	defaultScrubInterval = 30 * 24 * time.Hour
 	defaultScrubRate     = Size(20 << 20)
 )
+
+// DefaultFreshness is the Freshness of an upstream that has none.
+const DefaultFreshness = 5 * time.Minute
 
 // Config is what config.yaml says. All paths are absolute.
 type Config struct {

@@ -38,7 +38,7 @@ type upstreams []Upstream
 // DecodeNode decodes a list of upstreams.
 func (us *upstreams) DecodeNode(d *yamlkeys.Decoder, n *yaml.Node, path string) {
 	d.Sequence(n, path, "begin each upstream with '- prefix: …'", func(n *yaml.Node, path string) {
-		u := Upstream{Freshness: defaultTTL}
+		u := Upstream{Freshness: DefaultFreshness}
 		d.Mapping(n, path, u.keys())
 		checkKind(d, n, path)
 		*us = append(*us, u)

@@ -63,6 +63,12 @@ var (
 	Ping      = Call[None, None]{http.MethodGet, "/api/v1/ping", http.StatusNoContent, 0}
 	GetStatus = Call[None, Status]{http.MethodGet, "/api/v1/status", http.StatusOK, 0}
 
+	// SetOffline cuts the registry's way to other hosts or restores it, and GetOffline returns which.
+	SetOffline = Call[Offline, Offline]{http.MethodPut, "/api/v1/offline", http.StatusOK, MaxJSON}
+	GetOffline = Call[None, Offline]{http.MethodGet, "/api/v1/offline", http.StatusOK, 0}
+	// Reload reads the upstreams of the configuration again.
+	Reload = Call[None, None]{http.MethodPost, "/api/v1/reload", http.StatusNoContent, 0}
+
 	ListUsers  = Call[None, []User]{http.MethodGet, "/api/v1/users", http.StatusOK, 0}
 	CreateUser = Call[NewUser, User]{http.MethodPost, "/api/v1/users", http.StatusCreated, MaxJSON}
 	ChangeUser = Call[UserChange, User]{http.MethodPut, "/api/v1/users/{name}", http.StatusOK, MaxJSON}

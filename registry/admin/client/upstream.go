@@ -1,0 +1,23 @@
+package client
+
+import (
+	"context"
+
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+)
+
+// SetOffline cuts the registry's way to other hosts, or restores it.
+func (c *Client) SetOffline(ctx context.Context, cut bool) (api.Offline, error) {
+	return call(ctx, c, api.SetOffline, api.Offline{Offline: cut})
+}
+
+// Offline returns whether the registry asks other hosts.
+func (c *Client) Offline(ctx context.Context) (api.Offline, error) {
+	return call(ctx, c, api.GetOffline, api.None{})
+}
+
+// Reload has the registry read the upstreams of its configuration again.
+func (c *Client) Reload(ctx context.Context) error {
+	_, err := call(ctx, c, api.Reload, api.None{})
+	return err
+}
