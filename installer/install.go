@@ -349,6 +349,9 @@ func readDirs(cfg *config.Config) (dirs []string) {
 	files := []string{cfg.TLS.Certificate, cfg.TLS.Key, cfg.TLS.CA, cfg.TLS.CAKey}
 	for _, u := range cfg.Upstreams {
 		files = append(files, u.CA, u.AuthFile)
+		if u.CertDir != "" {
+			files = append(files, filepath.Join(u.CertDir, "*"))
+		}
 	}
 	for _, f := range files {
 		if dir := filepath.Dir(f); f != "" && !slices.Contains(dirs, dir) {

@@ -212,8 +212,12 @@ func (d *daemon) openJobs(ctx context.Context) {
 
 // newAdmin returns the control API; status is nil if no daemon runs.
 func (d *daemon) newAdmin(status func(context.Context) (api.Status, error)) *admin.Handler {
-	return admin.NewHandler(admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs, Catalogs: d.views,
-		Status: status, Drain: d.draining, Log: d.log})
+	o := admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs, Catalogs: d.views, Link: d.link,
+		Status: status, Drain: d.draining, Log: d.log}
+	if status != nil {
+		o.Upstreams = upstreamAdmin{d}
+	}
+	return admin.NewHandler(o)
 }
 
 // public returns the handler of the TLS listeners.

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -27,6 +28,10 @@ type Options struct {
 	AccessLog *slog.Logger   // one line a request, see NewAccessLog; nil: none
 	Listeners []net.Listener // to serve TLS on; none: listen as the configuration says
 	Version   string
+	// Config reads the configuration again; nil: there is no file. Hangups are the signals at which
+	// that is done.
+	Config  func() (*config.Config, error)
+	Hangups <-chan os.Signal
 	// Mirror returns how the sources of an image set are read, and what ends that; the destination
 	// and the events are the caller's. nil: scheduled runs fail.
 	Mirror func(context.Context, config.Sync, *slog.Logger) (mirror.Options, func(), error)
@@ -74,6 +79,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	g.Go(func() error { return d.maintain(ctx) })
 	g.Go(func() error { return d.warnOfCertificate(ctx) })
 	g.Go(func() error { return d.evictor.run(ctx) })
+	g.Go(func() error { return upstreamAdmin{d}.reloadOn(ctx, d.given.Hangups) })
 	feeding, fed := context.WithCancel(context.WithoutCancel(ctx)) // also while draining
 	g.Go(func() error { return systemd.Watchdog(feeding, d.alive) })
 	var cut error

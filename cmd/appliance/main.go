@@ -134,6 +134,8 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newScrubCommand(plain),
 		newSyncCommand(plain),
 		newCatalogsCommand(plain),
+		newUpstreamCommand(plain),
+		newOfflineCommand(plain),
 		newInventoryCommand(plain),
 		newImageSetCommand(plain),
 		newBundleCommand(std),

@@ -6,13 +6,17 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
+	"github.com/mirror-appliance/appliance/internal/regular"
 	"github.com/mirror-appliance/appliance/registry"
+	"github.com/mirror-appliance/appliance/registry/config"
 	"github.com/mirror-appliance/appliance/systemd"
 )
 
@@ -60,13 +64,25 @@ func runServe(ctx context.Context, std stdio, o serveOptions) error {
 		return err
 	}
 	log := newLog(std.err, o.logFormat, o.debug)
-	options := registry.Options{Log: log, Listeners: listeners, Version: version, Mirror: mirrorScheduled}
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, unix.SIGHUP)
+	defer signal.Stop(hangups)
+	options := registry.Options{Log: log, Listeners: listeners, Version: version, Mirror: mirrorScheduled,
+		Config: func() (*config.Config, error) { return readConfig(id.Path) }, Hangups: hangups}
 	if !o.noAccess {
 		access, end := registry.NewAccessLog(std.err, o.logFormat, o.logFormat == "json" || !underSystemd())
 		defer end() // an error of the log has no place to be told
 		options.AccessLog = access
 	}
 	return registry.Run(ctx, id.Config, options)
+}
+
+func readConfig(path string) (*config.Config, error) {
+	text, err := regular.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, regular.Reason(err))
+	}
+	return config.Parse(path, text)
 }
 
 // underSystemd reports whether the log goes to the journal, which has a time of its own.

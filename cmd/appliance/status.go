@@ -70,6 +70,9 @@ func printStatus(w io.Writer, s api.Status) {
 	if s.CA != nil {
 		row("CA", "until %s", s.CA.Local().Format(time.DateOnly))
 	}
+	if s.Offline {
+		row("offline", "no other host is asked; appliance offline off ends that")
+	}
 	printHeld(row, s.Store)
 	for _, room := range s.Space {
 		full := ""

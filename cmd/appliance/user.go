@@ -48,7 +48,7 @@ Passwords are asked for, or read from standard input with --password-stdin; neve
 		RunE: func(c *cobra.Command, args []string) error { return runUserAdd(c.Context(), std, o, args[0]) },
 	}
 	add.Flags().StringVar(&o.role, "role", "", "pull, push or admin")
-	addPatternsFlag(add.Flags(), &o.repositories,
+	addPatternsFlag(add.Flags(), "repository", &o.repositories,
 		"only these repositories: openshift/release, or openshift/* for all below; may be repeated (default all)")
 	add.Flags().BoolVar(&o.passwordStdin, "password-stdin", false, "read the password from standard input")
 	passwd := &cobra.Command{
@@ -74,7 +74,7 @@ Passwords are asked for, or read from standard input with --password-stdin; neve
 			return changeUser(c.Context(), std, o, args[0], api.UserChange{Repositories: &patterns})
 		},
 	}
-	addPatternsFlag(grant.Flags(), &o.repositories, "openshift/release, or openshift/* for all below; may be repeated")
+	addPatternsFlag(grant.Flags(), "repository", &o.repositories, "openshift/release, or openshift/* for all below; may be repeated")
 	list := &cobra.Command{
 		Use: "list", Short: "List the users", Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error { return runUserList(c.Context(), std, o) },
@@ -90,8 +90,8 @@ Passwords are asked for, or read from standard input with --password-stdin; neve
 
 // addPatternsFlag adds a flag that may be repeated, and may have several patterns with commas
 // between them. Each is checked: an empty variable of a script must not grant all repositories.
-func addPatternsFlag(f *pflag.FlagSet, to *[]string, usage string) {
-	f.Func("repository", usage, func(s string) error {
+func addPatternsFlag(f *pflag.FlagSet, name string, to *[]string, usage string) {
+	f.Func(name, usage, func(s string) error {
 		patterns := strings.Split(s, ",")
 		if err := image.CheckPatterns(patterns); err != nil {
 			return fmt.Errorf("%w: %s", err, hint.Of(err))

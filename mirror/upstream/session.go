@@ -72,6 +72,20 @@ func (c *Client) session(ctx context.Context, repo name.Repository) (*session, e
 	return made, nil
 }
 
+// Login makes a connection, and logs in for a repository or for those below it, which need not exist.
+// "" is any repository.
+func (c *Client) Login(ctx context.Context, repo string) error {
+	if repo == "" {
+		repo = "library/any"
+	}
+	r, err := c.repository(repo)
+	if err != nil {
+		return err
+	}
+	_, err = c.session(ctx, r)
+	return err
+}
+
 // credentials returns those for a repository; anonymous: there are none.
 func (c *Client) credentials(ctx context.Context,
 	repo name.Repository) (auth authn.Authenticator, anonymous bool, err error) {

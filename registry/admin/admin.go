@@ -33,12 +33,11 @@ type Options struct {
 	Catalogs Catalogs
 	// Status returns the state of the daemon. It is nil when a command has opened the store
 	// because no daemon runs.
-	Status func(ctx context.Context) (api.Status, error)
-	Link   Link
-	// Reload reads the upstreams of the configuration again. It is nil where Status is.
-	Reload func(ctx context.Context) error
-	Drain  context.Context // ends when the daemon drains
-	Log    *slog.Logger
+	Status    func(ctx context.Context) (api.Status, error)
+	Link      Link
+	Upstreams Upstreams       // nil where Status is
+	Drain     context.Context // ends when the daemon drains
+	Log       *slog.Logger
 }
 
 // Catalogs knows what the catalogs of a store need. *views.Views is it.
@@ -70,9 +69,9 @@ type Handler struct {
 	log    *slog.Logger
 	mux    *http.ServeMux
 
-	catalogs Catalogs
-	link     Link
-	reload   func(context.Context) error
+	catalogs  Catalogs
+	link      Link
+	upstreams Upstreams
 
 	mirrors map[string]*jobs.Runner[api.MirrorRequest, api.MirrorProgress, api.MirrorResult]
 
@@ -86,12 +85,14 @@ type Handler struct {
 // NewHandler returns the handler of all calls.
 func NewHandler(o Options) *Handler {
 	h := &Handler{store: o.Store, auth: o.Auth, status: o.Status, drain: o.Drain, log: o.Log,
-		mux: http.NewServeMux(), mirrors: o.Jobs.Mirrors, catalogs: o.Catalogs, link: o.Link, reload: o.Reload}
+		mux: http.NewServeMux(), mirrors: o.Jobs.Mirrors, catalogs: o.Catalogs, link: o.Link, upstreams: o.Upstreams}
 	handle(h, api.Ping, h.ping)
 	handle(h, api.GetStatus, h.getStatus)
 
 	handle(h, api.SetOffline, h.setOffline)
 	handle(h, api.GetOffline, h.getOffline)
+	handle(h, api.ListUpstreams, h.listUpstreams)
+	handle(h, api.TestUpstreams, h.testUpstreams)
 	handle(h, api.Reload, h.reloadUpstreams)
 
 	handle(h, api.ListUsers, h.listUsers)

@@ -14,6 +14,14 @@ type Link interface {
 	SetOffline(ctx context.Context, cut bool) error
 }
 
+// Upstreams are the registries that are pulled through.
+type Upstreams interface {
+	List() []api.Upstream
+	Test(ctx context.Context, q api.UpstreamTest) ([]api.UpstreamTested, error)
+	// Reload reads them again from the configuration.
+	Reload(ctx context.Context) error
+}
+
 func (h *Handler) getOffline(*http.Request, api.None) (api.Offline, error) {
 	return api.Offline{Offline: h.link.Offline()}, nil
 }
@@ -26,9 +34,30 @@ func (h *Handler) setOffline(r *http.Request, q api.Offline) (api.Offline, error
 	return q, nil
 }
 
-func (h *Handler) reloadUpstreams(r *http.Request, _ api.None) (api.None, error) {
-	if h.reload == nil {
-		return api.None{}, conflict("the registry is not running, so that there is nothing to reload", "it reads its configuration when it starts")
+func (h *Handler) listUpstreams(*http.Request, api.None) ([]api.Upstream, error) {
+	if err := h.isServing(); err != nil {
+		return nil, err
 	}
-	return api.None{}, h.reload(r.Context())
+	return h.upstreams.List(), nil
+}
+
+func (h *Handler) testUpstreams(r *http.Request, q api.UpstreamTest) ([]api.UpstreamTested, error) {
+	if err := h.isServing(); err != nil {
+		return nil, err
+	}
+	return h.upstreams.Test(r.Context(), q)
+}
+
+func (h *Handler) reloadUpstreams(r *http.Request, _ api.None) (api.None, error) {
+	if err := h.isServing(); err != nil {
+		return api.None{}, err
+	}
+	return api.None{}, h.upstreams.Reload(r.Context())
+}
+
+func (h *Handler) isServing() error {
+	if h.upstreams == nil {
+		return conflict("the registry is not running", "systemctl start appliance")
+	}
+	return nil
 }

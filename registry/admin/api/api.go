@@ -66,8 +66,11 @@ var (
 	// SetOffline cuts the registry's way to other hosts or restores it, and GetOffline returns which.
 	SetOffline = Call[Offline, Offline]{http.MethodPut, "/api/v1/offline", http.StatusOK, MaxJSON}
 	GetOffline = Call[None, Offline]{http.MethodGet, "/api/v1/offline", http.StatusOK, 0}
-	// Reload reads the upstreams of the configuration again.
-	Reload = Call[None, None]{http.MethodPost, "/api/v1/reload", http.StatusNoContent, 0}
+	// ListUpstreams lists the upstreams in force, TestUpstreams asks each, and Reload reads them again
+	// from the configuration.
+	ListUpstreams = Call[None, []Upstream]{http.MethodGet, "/api/v1/upstreams", http.StatusOK, 0}
+	TestUpstreams = Call[UpstreamTest, []UpstreamTested]{http.MethodPost, "/api/v1/upstreams/test", http.StatusOK, MaxJSON}
+	Reload        = Call[None, None]{http.MethodPost, "/api/v1/reload", http.StatusNoContent, 0}
 
 	ListUsers  = Call[None, []User]{http.MethodGet, "/api/v1/users", http.StatusOK, 0}
 	CreateUser = Call[NewUser, User]{http.MethodPost, "/api/v1/users", http.StatusCreated, MaxJSON}

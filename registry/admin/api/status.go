@@ -10,6 +10,7 @@ type Status struct {
 	Socket      string          `json:"controlSocket"` // its path on the daemon's host
 	Healthy     bool            `json:"healthy"`
 	Services    map[string]bool `json:"services"`          // as in /health/instance
+	Offline     bool            `json:"offline,omitempty"` // no other host is asked
 	Trouble     []Trouble       `json:"trouble,omitempty"` // what is wrong, with what to do about it
 	Store       *Stats          `json:"store,omitempty"`   // nil: it could not be counted
 	Space       []Space         `json:"space"`             // of the storage, and of the database if that is elsewhere

@@ -4,3 +4,30 @@ package api
 type Offline struct {
 	Offline bool `json:"offline"`
 }
+
+// Upstream is a registry that is pulled through.
+type Upstream struct {
+	Prefix    string   `json:"prefix"`
+	URL       string   `json:"url"`
+	Mode      string   `json:"mode"` // cache or mirrored-only
+	Login     bool     `json:"login"`
+	Freshness Duration `json:"freshness"`
+}
+
+// UpstreamTest asks for a test of upstreams.
+type UpstreamTest struct {
+	Prefixes []string `json:"prefixes,omitempty"` // none: all
+	// Image is repository:tag or repository@digest of this registry, which is asked for at its
+	// upstream; "" for the login alone.
+	Image string `json:"image,omitempty"`
+}
+
+// UpstreamTested is what a test found.
+type UpstreamTested struct {
+	Prefix string   `json:"prefix"`
+	URL    string   `json:"url"`
+	Asked  string   `json:"asked"` // for what
+	Took   Duration `json:"took"`
+	Error  string   `json:"error,omitempty"` // "": it answers
+	Hint   string   `json:"hint,omitempty"`
+}

@@ -21,3 +21,13 @@ func (c *Client) Reload(ctx context.Context) error {
 	_, err := call(ctx, c, api.Reload, api.None{})
 	return err
 }
+
+// Upstreams lists the registries that are pulled through.
+func (c *Client) Upstreams(ctx context.Context) ([]api.Upstream, error) {
+	return call(ctx, c, api.ListUpstreams, api.None{})
+}
+
+// TestUpstreams has the registry ask its upstreams.
+func (c *Client) TestUpstreams(ctx context.Context, q api.UpstreamTest) ([]api.UpstreamTested, error) {
+	return call(ctx, c, api.TestUpstreams, q)
+}

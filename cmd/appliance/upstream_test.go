@@ -1,0 +1,177 @@
+package main_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/mirror-appliance/appliance/registry/admin/api"
+	"github.com/mirror-appliance/appliance/registry/config"
+)
+
+// counting is an upstream that counts its requests.
+func counting(t *testing.T, inner http.Handler) (upstream *httptest.Server, asked *atomic.Int32) {
+	t.Helper()
+	asked = &atomic.Int32{}
+	upstream = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		inner.ServeHTTP(w, r)
+	}))
+	t.Cleanup(upstream.Close)
+	return upstream, asked
+}
+
+// status asks the appliance as its user.
+func (s *site) status(t *testing.T, path string) int {
+	t.Helper()
+	a, err := s.ask(t.Context(), http.MethodGet, path, nil, "Accept", "*/*")
+	must(t, err)
+	return a.status
+}
+
+// Upstreams are added, tested and removed while the daemon serves, and config.yaml keeps what else is in it.
+func TestUpstream(t *testing.T) {
+	s := newSite(t)
+	before, err := os.ReadFile(config.Path(s.root))
+	must(t, err)
+	here := func(args ...string) []string { return append(args, "--quayRoot", s.root) }
+	const image = "/v2/up/samples/docker/manifests/v1"
+	if got := s.status(t, image); got != http.StatusNotFound {
+		t.Errorf("before: %d", got)
+	}
+	contains(t, s.works(t, here("upstream", "list")...), "nothing is pulled through")
+	contains(t, s.works(t, here("upstream", "add", "up", "http://"+s.source, "--dry-run", "--deny", "samples/oci")...), "- prefix: up\n", "deny: [samples/oci]\n")
+	if now, _ := os.ReadFile(config.Path(s.root)); string(now) != string(before) {
+		t.Error("a dry run writes")
+	}
+	contains(t, s.works(t, here("upstream", "add", "up", "http://"+s.source, "--deny", "samples/oci")...), "config.yaml is changed", "in force")
+	if got := s.status(t, image); got != http.StatusOK {
+		t.Errorf("once it is added: %d", got)
+	}
+	if got := s.status(t, "/v2/up/samples/oci/manifests/v1"); got != http.StatusForbidden {
+		t.Errorf("what is denied: %d", got)
+	}
+	var all []api.Upstream
+	must(t, json.Unmarshal([]byte(s.works(t, here("upstream", "list", "-o", "json")...)), &all))
+	if len(all) != 1 || all[0].Prefix != "up" || all[0].Mode != "cache" {
+		t.Errorf("the list is %+v", all)
+	}
+
+	contains(t, s.works(t, here("upstream", "test")...), "up: http://"+s.source+" answers (login, ")
+	contains(t, s.works(t, here("upstream", "test", "--image", "up/samples/docker:v1")...), "answers (samples/docker v1, ")
+	s.works(t, here("upstream", "add", "down", "http://127.0.0.1:1", "--mode", "cache")...)
+	for args, want := range map[string]string{
+		"down":                       "connection refused",
+		"--image=up/samples/none:v1": "samples/none",
+		"--image=up/samples/oci:v1":  "deny",
+		"other":                      "there is no upstream other",
+		"--image=elsewhere/a:v1":     "elsewhere/a:v1 is below no upstream",
+	} {
+		code, stdout, stderr := s.run(t, here("upstream", "test", args)...)
+		if code != 1 || !strings.Contains(stdout+stderr, want) || !strings.Contains(stdout+stderr, "hint: ") && want != "deny" {
+			t.Errorf("%s: exit code %d\n%s%s", args, code, stdout, stderr)
+		}
+	}
+	if code, _, stderr := s.run(t, here("upstream", "add", "up", "http://other")...); code != 1 || !strings.Contains(stderr, `"up" is taken`) {
+		t.Errorf("a second of the same prefix: %d, %s", code, stderr)
+	}
+	s.works(t, here("upstream", "remove", "down")...)
+	s.works(t, here("upstream", "remove", "up")...)
+	if now, _ := os.ReadFile(config.Path(s.root)); string(now) != string(before) {
+		t.Errorf("config.yaml is\n%s", now)
+	}
+	if got := s.status(t, image); got != http.StatusOK {
+		t.Errorf("what it has brought: %d", got)
+	}
+	if got := s.status(t, "/v2/up/samples/docker-multi/manifests/v1"); got != http.StatusNotFound {
+		t.Errorf("once it is removed: %d", got)
+	}
+}
+
+// A file that is wrong leaves what is in force; a right one is in force at SIGHUP.
+func TestUpstream_reload(t *testing.T) {
+	s := newSite(t)
+	text, err := os.ReadFile(config.Path(s.root))
+	must(t, err)
+	const image = "/v2/up/samples/docker/manifests/v1"
+	change := func(with string) {
+		t.Helper()
+		must(t, os.WriteFile(config.Path(s.root), []byte(strings.Replace(string(text), "upstreams: []", with, 1)), 0o644))
+		must(t, s.process.Process.Signal(syscall.SIGHUP))
+	}
+	becomes := func(want int) {
+		t.Helper()
+		got := 0
+		for end := time.Now().Add(patience); got != want && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+			got = s.status(t, image)
+		}
+		if got != want {
+			t.Errorf("%s: %d, want %d", image, got, want)
+		}
+	}
+	change("upstreams:\n- {prefix: up, url: 'http://" + s.source + "'}")
+	becomes(http.StatusOK)
+	change("upstreams:\n- {prefix: up, url: nowhere}")
+	code, _, stderr := s.run(t, "upstream", "reload", "--quayRoot", s.root)
+	if code != 1 || !strings.Contains(stderr, `"nowhere" is not the URL of a registry`) {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+	if got := s.status(t, "/v2/up/samples/oci/manifests/v1"); got != http.StatusOK {
+		t.Errorf("what was in force before: %d", got)
+	}
+}
+
+// Offline, no request leaves the appliance, and what is held is served; after a restart too.
+func TestOffline(t *testing.T) {
+	s := newSite(t)
+	upstream, asked := counting(t, s.upstream.Config.Handler)
+	s.configure(t, func(c *config.Config) {
+		c.Upstreams = []config.Upstream{{Prefix: "up", URL: upstream.URL}} // without freshness
+		c.Sync = []config.Sync{{ImageSet: s.set(t, "set.yaml", "  additionalImages: [{name: '"+upstream.Listener.Addr().String()+"/samples/oci:v1'}]\n"), Workspace: s.dir + "/ws", Interval: time.Hour}}
+	})
+	const held, other = "/v2/up/samples/docker/manifests/v1", "/v2/up/samples/oci/manifests/v1"
+	if got := s.status(t, held); got != http.StatusOK {
+		t.Fatalf("online: %d", got)
+	}
+	contains(t, s.works(t, "offline", "--quayRoot", s.root), "online")
+	contains(t, s.works(t, "offline", "on", "--quayRoot", s.root), "offline: no other host is asked")
+	for range 2 {
+		time.Sleep(10 * time.Millisecond)
+		before := asked.Load()
+		if got := s.status(t, held); got != http.StatusOK {
+			t.Errorf("offline, what is held: %d", got)
+		}
+		if got := s.status(t, other); got != http.StatusForbidden {
+			t.Errorf("offline, what is not: %d", got)
+		}
+		code, _, stderr := s.run(t, "sync", s.dir+"/set.yaml", "--quayRoot", s.root)
+		if code != 1 || !strings.Contains(stderr, "this appliance is offline") || !strings.Contains(stderr, "hint: appliance offline off") {
+			t.Errorf("sync: exit code %d, %s", code, stderr)
+		}
+		code, stdout, _ := s.run(t, "upstream", "test", "--quayRoot", s.root)
+		if code != 1 || !strings.Contains(stdout, "this appliance is offline") {
+			t.Errorf("test: exit code %d, %s", code, stdout)
+		}
+		contains(t, s.works(t, "status", "--quayRoot", s.root), "no other host is asked")
+		if n := asked.Load() - before; n != 0 {
+			t.Errorf("the upstream got %d requests", n)
+		}
+		s.stop(t)
+		s.start(t)
+	}
+	s.stop(t)
+	contains(t, s.works(t, "offline", "off", "-o", "json", "--quayRoot", s.root), `"offline": false`) // while it does not run
+	s.start(t)
+	if got := s.status(t, other); got != http.StatusOK {
+		t.Errorf("online again: %d", got)
+	}
+	if code, _, stderr := s.run(t, "offline", "maybe", "--quayRoot", s.root); code == 0 || !strings.Contains(stderr, "neither on nor off") {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+}
