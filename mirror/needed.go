@@ -4,34 +4,15 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
-	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
-
-// Wants lists the images at a registry that an image set of a workspace needs. Each run stores it there, so
-// that no other workspace deletes them.
-type Wants struct {
-	Workspace string    `json:"workspace"` // its id
-	Name      string    `json:"name"`      // for people, with the image set
-	At        time.Time `json:"at"`
-	Images    []string  `json:"images"` // repository:tag
-}
-
-// wanter is a destination that keeps what image sets want, by a key: the last JSON of each.
-type wanter interface {
-	Want(ctx context.Context, key string, wants json.RawMessage) error
-}
 
 // Need is an image that something at a registry needs besides the workspace that would delete it.
 type Need struct {
@@ -67,45 +48,6 @@ func (w workspace) id() (string, error) {
 		err = w.Write(idFile, text)
 	}
 	return strings.TrimSpace(string(text)) + " " + dir, err
-}
-
-// want tells the destination what the image set wants of it after a run. After one in which something
-// failed that is all that the workspace has mirrored there, too.
-func (e *engine) want(ctx context.Context, dst Destination, p *plan.Plan, r *Report) error {
-	to, ok := dst.(wanter)
-	if !ok {
-		return nil
-	}
-	id, err := e.workspace.id()
-	if err != nil {
-		return err
-	}
-	wanted := map[string]bool{}
-	for _, i := range p.Images {
-		wanted[i.Repository+":"+i.Tag] = true
-	}
-	// By the name of the image set the registry keeps one list, also of what went to other paths of it.
-	elsewhere := func(i mirroredImage) bool { return i.Prefix != e.o.Prefix }
-	for at, images := range e.mirroredBefore() {
-		if place, here := strings.CutPrefix(at, e.o.Registry+"/"); here && (len(r.Failures) > 0 || slices.ContainsFunc(images, elsewhere)) {
-			wanted[place] = true
-		}
-	}
-	file := e.o.Config.Set()
-	wants := Wants{Workspace: id, Name: e.o.Owner, At: e.o.Now(), Images: slices.Sorted(maps.Keys(wanted))}
-	if wants.Name == "" {
-		dir, _ := filepath.Abs(e.o.Workspace) // as in id
-		host, _ := os.Hostname()
-		wants.Name = fmt.Sprintf("image set %s of the workspace %s on %s", filepath.Base(file), dir, cmp.Or(host, "another host"))
-	}
-	text, err := json.Marshal(wants)
-	if err == nil {
-		err = to.Want(ctx, id+" "+file, text)
-	}
-	if err != nil {
-		return fmt.Errorf("tell the destination what this workspace needs there: %w", err)
-	}
-	return nil
 }
 
 // needs returns what of some images the registry needs besides this workspace, by place. unknown is the

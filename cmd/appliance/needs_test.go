@@ -82,6 +82,36 @@ func TestPrune_keepsWhatAnotherWorkspaceNeeds(t *testing.T) {
 	})
 }
 
+// Two image sets of one name in a workspace are two while both files are there; one that has moved is the same.
+func TestPrune_keepsWhatTwoFilesOfOneNameNeed(t *testing.T) {
+	s := newSite(t)
+	const docker, oci = "  additionalImages: [{name: 'HOST/samples/docker:v1'}]\n", "  additionalImages: [{name: 'HOST/samples/oci:v1'}]\n"
+	for _, dir := range []string{"one", "two", "moved"} {
+		must(t, os.Mkdir(filepath.Join(s.dir, dir), 0o700))
+	}
+	one, two := s.set(t, "one/isc.yaml", docker), s.set(t, "two/isc.yaml", oci)
+	s.works(t, s.by("wb", "mirror", "-c", s.set(t, "b.yaml", "  additionalImages: [{name: 'HOST/samples/docker:v1'}, {name: 'HOST/samples/oci:v1'}, {name: 'HOST/samples/signed:v1'}]\n"))...)
+	less := s.set(t, "b.yaml", "  additionalImages: [{name: 'HOST/samples/signed:v1'}]\n")
+	s.works(t, s.by("wb", "mirror", "-c", less)...)
+	listed := func(what string, wanted ...string) {
+		t.Helper()
+		t.Log(what)
+		contains(t, s.works(t, s.by("wb", "mirror", "prune", "-c", less)...), wanted...)
+	}
+	for _, file := range []string{one, two, one} {
+		s.works(t, s.by("wa", "mirror", "-c", file)...)
+	}
+	listed("both", "samples/docker:v1 stays: image set isc.yaml of", "samples/oci:v1 stays: image set "+two+" of the workspace "+s.dir+"/wa on ")
+
+	must(t, os.Rename(one, filepath.Join(s.dir, "moved/isc.yaml")))
+	s.works(t, s.by("wa", "mirror", "-c", filepath.Join(s.dir, "moved/isc.yaml"))...)
+	listed("one has moved", "samples/docker:v1 stays: image set isc.yaml of", "samples/oci:v1 stays: image set "+two)
+
+	must(t, os.Remove(two))
+	s.works(t, s.by("wa", "mirror", "-c", filepath.Join(s.dir, "moved/isc.yaml"))...)
+	listed("the other is gone", "samples/docker:v1 stays: image set isc.yaml of", "samples/oci:v1\n1 image, of which 0 are not there")
+}
+
 // So does what a job of the daemon has mirrored, and what a view shows.
 func TestPrune_keepsWhatTheDaemonNeeds(t *testing.T) {
 	s := newSite(t)

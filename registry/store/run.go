@@ -300,10 +300,13 @@ func (r *Run) Want(ctx context.Context, key string, wants json.RawMessage) error
 	return (&Runs{r.store}).Want(ctx, key, wants)
 }
 
-// Want keeps what an image set wants, see Run's.
+// Want keeps what an image set wants, see Run's. null removes what the key has.
 func (s *Runs) Want(ctx context.Context, key string, wants json.RawMessage) error {
 	if key == "" || len(key) > maxOrigin || len(wants) > maxWants || !json.Valid(wants) {
 		return &InvalidError{What: "list of what is wanted", Reason: fmt.Sprintf("it needs a key of at most %d bytes and a JSON document of at most %d", maxOrigin, maxWants)}
+	}
+	if string(wants) == "null" {
+		wants = nil
 	}
 	return s.SetNote(ctx, wantsNote+key, string(wants))
 }
