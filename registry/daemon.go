@@ -20,6 +20,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/documents"
 	"github.com/mirror-appliance/appliance/registry/jobs"
 	"github.com/mirror-appliance/appliance/registry/limits"
+	"github.com/mirror-appliance/appliance/registry/misses"
 	"github.com/mirror-appliance/appliance/registry/oci"
 	"github.com/mirror-appliance/appliance/registry/store"
 	"github.com/mirror-appliance/appliance/registry/views"
@@ -45,6 +46,7 @@ type daemon struct {
 
 	store     *store.Store
 	link      *link
+	misses    *misses.Log
 	upstreams *upstreams
 	tls       *tlsgen.Manager
 	auth      *auth.Authenticator
@@ -107,6 +109,7 @@ func (d *daemon) openStore(ctx context.Context) error {
 	if d.link, err = openLink(ctx, s); err != nil {
 		return fmt.Errorf("read whether the appliance is offline: %w", err)
 	}
+	d.misses = misses.Open(ctx, s, d.log, nil)
 	d.upstreams = &upstreams{all: d.cfg.Routes()}
 	d.auth = auth.New(users{s})
 	d.auth.Log = d.log
@@ -175,7 +178,7 @@ func (d *daemon) openAPI(ctx context.Context) error {
 	d.auth.SignWith(secret)
 	d.api = oci.New(oci.Options{
 		Store: d.store, Upstream: d.upstreams.puller, Log: d.log, Audit: d.log, MaxUploads: maxUploads,
-		DeleteReferrers: d.cfg.DeleteReferrers,
+		DeleteReferrers: d.cfg.DeleteReferrers, Missed: d.misses.Missed,
 	})
 	return nil
 }
@@ -212,7 +215,7 @@ func (d *daemon) openJobs(ctx context.Context) {
 
 // newAdmin returns the control API; status is nil if no daemon runs.
 func (d *daemon) newAdmin(status func(context.Context) (api.Status, error)) *admin.Handler {
-	o := admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs, Catalogs: d.views, Link: d.link,
+	o := admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs, Catalogs: d.views, Link: d.link, Misses: d.misses,
 		Status: status, Drain: d.draining, Log: d.log}
 	if status != nil {
 		o.Upstreams = upstreamAdmin{d}

@@ -29,6 +29,7 @@ func rooms() map[string][]string {
 		"registry":              {"registry/*", "registry/admin/api", "registry/admin/client", "registry/store/backup", "gc", "mirror", "mirror/*", "tlsgen", "systemd"},
 		"registry/oci":          front,
 		"registry/pull":         front,
+		"registry/misses":       {"registry/jobs", "registry/admin/api"},
 		"registry/updates":      front,
 		"registry/documents":    slices.Concat(front, []string{"mirror", "mirror/medium", "mirror/resources", "registry/admin/api"}),
 		"registry/admin":        slices.Concat(front, []string{"registry/admin/api", "registry/jobs", "registry/store/integrity/findings", "gc"}),

@@ -136,6 +136,7 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newCatalogsCommand(plain),
 		newUpstreamCommand(plain),
 		newOfflineCommand(plain),
+		newMissesCommand(plain),
 		newInventoryCommand(plain),
 		newImageSetCommand(plain),
 		newBundleCommand(std),

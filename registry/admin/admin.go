@@ -35,7 +35,8 @@ type Options struct {
 	// because no daemon runs.
 	Status    func(ctx context.Context) (api.Status, error)
 	Link      Link
-	Upstreams Upstreams       // nil where Status is
+	Upstreams Upstreams // nil where Status is
+	Misses    Misses
 	Drain     context.Context // ends when the daemon drains
 	Log       *slog.Logger
 }
@@ -72,6 +73,7 @@ type Handler struct {
 	catalogs  Catalogs
 	link      Link
 	upstreams Upstreams
+	misses    Misses
 
 	mirrors map[string]*jobs.Runner[api.MirrorRequest, api.MirrorProgress, api.MirrorResult]
 
@@ -85,12 +87,14 @@ type Handler struct {
 // NewHandler returns the handler of all calls.
 func NewHandler(o Options) *Handler {
 	h := &Handler{store: o.Store, auth: o.Auth, status: o.Status, drain: o.Drain, log: o.Log,
-		mux: http.NewServeMux(), mirrors: o.Jobs.Mirrors, catalogs: o.Catalogs, link: o.Link, upstreams: o.Upstreams}
+		mux: http.NewServeMux(), mirrors: o.Jobs.Mirrors, catalogs: o.Catalogs, link: o.Link, upstreams: o.Upstreams, misses: o.Misses}
 	handle(h, api.Ping, h.ping)
 	handle(h, api.GetStatus, h.getStatus)
 
 	handle(h, api.SetOffline, h.setOffline)
 	handle(h, api.GetOffline, h.getOffline)
+	handle(h, api.ListMisses, h.listMisses)
+	handle(h, api.ClearMisses, h.clearMisses)
 	handle(h, api.ListUpstreams, h.listUpstreams)
 	handle(h, api.TestUpstreams, h.testUpstreams)
 	handle(h, api.Reload, h.reloadUpstreams)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
@@ -60,4 +62,29 @@ func (h *Handler) isServing() error {
 		return conflict("the registry is not running", "systemctl start appliance")
 	}
 	return nil
+}
+
+// Misses are what clients asked for and did not get.
+type Misses interface {
+	List(ctx context.Context, held func(ctx context.Context, repository, reference string) bool) []api.Miss
+	Clear(ctx context.Context)
+}
+
+func (h *Handler) listMisses(r *http.Request, _ api.None) ([]api.Miss, error) {
+	return h.misses.List(r.Context(), h.held), nil
+}
+
+// held reports whether the store has a manifest.
+func (h *Handler) held(ctx context.Context, repository, reference string) bool {
+	if d, err := digest.Parse(reference); err == nil {
+		_, err = h.store.Manifests.Get(ctx, repository, d)
+		return err == nil
+	}
+	_, err := h.store.Manifests.ByTag(ctx, repository, reference)
+	return err == nil
+}
+
+func (h *Handler) clearMisses(r *http.Request, _ api.None) (api.None, error) {
+	h.misses.Clear(r.Context())
+	return api.None{}, nil
 }

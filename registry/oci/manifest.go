@@ -11,8 +11,29 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/registry/auth"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
+
+// wanted notes each manifest that a client does not get.
+func (a *API) wanted(get handle) handle {
+	return func(w http.ResponseWriter, r *http.Request, t target) error {
+		err := get(w, r, t)
+		if err == nil || r.Context().Err() != nil {
+			return err
+		}
+		repo, ref := t.repo, t.tag
+		if ref == "" {
+			ref = t.digest.String()
+		}
+		if ns := r.URL.Query().Get("ns"); ns != "" && !a.pulledThrough(repo) && image.ValidRepository(ns+"/"+repo) {
+			repo = ns + "/" + repo
+		}
+		id, _ := auth.IdentityFrom(r.Context())
+		a.missed(repo, ref, id.Name, r.RemoteAddr)
+		return err
+	}
+}
 
 // getManifest answers GET and HEAD with the bytes and the media type as pushed. It ignores Accept:
 // a conversion would change the digest.

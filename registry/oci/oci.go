@@ -65,6 +65,10 @@ type Options struct {
 	// MaxUploads limits the blobs that a user may send at once; more are refused with 429. podman
 	// sends six. 0: no limit.
 	MaxUploads int
+	// Missed is called for each manifest that a client asked for and did not get, by its tag or digest,
+	// with the user and the address of the connection.
+	// nil: nothing is.
+	Missed func(repo, ref, user, remote string)
 	// DeleteReferrers makes the deletion of a manifest delete its referrers too, by subject or by a
 	// tag of cosign's (sha256-….sig, .att, .sbom).
 	DeleteReferrers bool
@@ -81,6 +85,7 @@ type API struct {
 	uploads  *uploads
 	cascade  bool
 	patience time.Duration
+	missed   func(repo, ref, user, remote string)
 	scan     int // repositories read at a time for a catalog of which the user may see a part
 	routes   map[kind]map[string]handle
 }
@@ -97,7 +102,10 @@ func New(o Options) *API {
 		o.Audit = slog.New(slog.DiscardHandler)
 	}
 	a := &API{store: o.Store, upstream: o.Upstream, log: o.Log, audit: o.Audit,
-		cascade: o.DeleteReferrers, patience: pace.Patience, scan: maxPage}
+		missed: o.Missed, cascade: o.DeleteReferrers, patience: pace.Patience, scan: maxPage}
+	if a.missed == nil {
+		a.missed = func(_, _, _, _ string) {}
+	}
 	a.uploads = &uploads{limit: o.MaxUploads, active: make(map[string]int)}
 	a.routes = a.table()
 	return a
@@ -113,7 +121,7 @@ func (a *API) table() map[kind]map[string]handle {
 		kindBase:     {get: a.getBase, head: a.getBase},
 		kindCatalog:  {get: a.getCatalog, head: a.getCatalog},
 		kindTags:     {get: a.getTags, head: a.getTags},
-		kindManifest: {get: a.getManifest, head: a.getManifest, put: a.putManifest, erase: a.deleteManifest},
+		kindManifest: {get: a.wanted(a.getManifest), head: a.wanted(a.getManifest), put: a.putManifest, erase: a.deleteManifest},
 		kindBlob:     {get: a.getBlob, head: a.headBlob, erase: a.deleteBlob},
 		kindUploads:  {post: a.startUpload},
 		kindUpload: {get: a.uploadStatus, head: a.uploadStatus, patch: a.continueUpload,

@@ -66,6 +66,9 @@ var (
 	// SetOffline cuts the registry's way to other hosts or restores it, and GetOffline returns which.
 	SetOffline = Call[Offline, Offline]{http.MethodPut, "/api/v1/offline", http.StatusOK, MaxJSON}
 	GetOffline = Call[None, Offline]{http.MethodGet, "/api/v1/offline", http.StatusOK, 0}
+	// ListMisses lists what clients asked for, did not get, and is still not held. ClearMisses forgets it.
+	ListMisses  = Call[None, []Miss]{http.MethodGet, "/api/v1/misses", http.StatusOK, 0}
+	ClearMisses = Call[None, None]{http.MethodDelete, "/api/v1/misses", http.StatusNoContent, 0}
 	// ListUpstreams lists the upstreams in force, TestUpstreams asks each, and Reload reads them again
 	// from the configuration.
 	ListUpstreams = Call[None, []Upstream]{http.MethodGet, "/api/v1/upstreams", http.StatusOK, 0}

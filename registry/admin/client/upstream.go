@@ -31,3 +31,14 @@ func (c *Client) Upstreams(ctx context.Context) ([]api.Upstream, error) {
 func (c *Client) TestUpstreams(ctx context.Context, q api.UpstreamTest) ([]api.UpstreamTested, error) {
 	return call(ctx, c, api.TestUpstreams, q)
 }
+
+// Misses lists what clients asked for and did not get.
+func (c *Client) Misses(ctx context.Context) ([]api.Miss, error) {
+	return call(ctx, c, api.ListMisses, api.None{})
+}
+
+// ClearMisses forgets what clients did not get.
+func (c *Client) ClearMisses(ctx context.Context) error {
+	_, err := call(ctx, c, api.ClearMisses, api.None{})
+	return err
+}
