@@ -51,6 +51,8 @@ func rooms() map[string][]string {
 		"mirror/desttest":       {"mirror"},
 		"mirror/medium":         {"mirror"},
 		"docs":                  nil,
+		"cluster":               {"mirror/resources"},
+		"cluster/*":             {"cluster"},
 		"mirror/sourcetest":     {"mirror"},
 		"mirror/helm":           {"mirror/plan", "mirror/imageset"},
 		"mirror/metadata":       {"mirror/layers"},
