@@ -40,8 +40,8 @@ func (s *site) preflight() {
 	if err := auth.CheckName(s.InitUser); err != nil {
 		s.problem("--initUser: "+err.Error(), hint.Of(err))
 	}
-	if s.InitUser == pullerUser {
-		s.problem("--initUser: "+pullerUser+" is the user whose password goes to the nodes of a cluster",
+	if s.InitUser == PullerUser {
+		s.problem("--initUser: "+PullerUser+" is the user whose password goes to the nodes of a cluster",
 			"choose another name")
 	}
 	s.checkMirrorRegistry()

@@ -24,8 +24,8 @@ import (
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
-// pullerUser is the user whose secret goes to every node of a cluster. It cannot write.
-const pullerUser = "puller"
+// PullerUser is the user whose secret goes to every node of a cluster. It cannot write.
+const PullerUser = "puller"
 
 // PullSecretFile returns where an install leaves that secret, in the form that a cluster's
 // install-config takes.
@@ -84,7 +84,7 @@ func seedUsers(ctx context.Context, in Installation) (bool, error) {
 			return false, err
 		}
 	}
-	if have(pullerUser) {
+	if have(PullerUser) {
 		return made, nil
 	}
 	return made, seedPuller(ctx, control, in)
@@ -127,7 +127,7 @@ func seedPuller(ctx context.Context, control *client.Client, in Installation) er
 	password := rand.Text()
 	auths := make(map[string]any)
 	for _, address := range in.Config.Addresses() {
-		login := base64.StdEncoding.EncodeToString([]byte(pullerUser + ":" + password))
+		login := base64.StdEncoding.EncodeToString([]byte(PullerUser + ":" + password))
 		auths[address] = map[string]string{"auth": login}
 	}
 	secret, err := json.Marshal(map[string]any{"auths": auths})
@@ -137,9 +137,9 @@ func seedPuller(ctx context.Context, control *client.Client, in Installation) er
 	if err := writeSecret(PullSecretFile(in.QuayRoot), append(secret, '\n')); err != nil {
 		return err
 	}
-	user := api.NewUser{Name: pullerUser, Role: string(auth.Pull), Password: password}
+	user := api.NewUser{Name: PullerUser, Role: string(auth.Pull), Password: password}
 	if _, err := control.CreateUser(ctx, user); err != nil {
-		return fmt.Errorf("create user %s: %w", pullerUser, err)
+		return fmt.Errorf("create user %s: %w", PullerUser, err)
 	}
 	return nil
 }

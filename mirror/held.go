@@ -65,6 +65,27 @@ func HeldCatalogs(origins []Origin) ([]HeldCatalog, error) {
 	return all, nil
 }
 
+// HeldRelease is a release that a registry has.
+type HeldRelease struct {
+	Repository, Tag string
+	Digest          digest.Digest
+	Channel         string // which led to it; "" if it was named
+}
+
+// HeldReleases returns the releases of a registry, from what the runs recorded.
+func HeldReleases(origins []Origin) (all []HeldRelease, err error) {
+	for _, o := range origins {
+		i, err := o.image()
+		if err != nil {
+			return nil, err
+		}
+		if i.Type == plan.Release {
+			all = append(all, HeldRelease{o.Repository, o.Tag, i.Digest, i.Channel})
+		}
+	}
+	return all, nil
+}
+
 // heldSet collects what a registry has.
 type heldSet struct {
 	imageset.Held

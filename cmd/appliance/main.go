@@ -137,6 +137,7 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newUpstreamCommand(plain),
 		newOfflineCommand(plain),
 		newMissesCommand(plain),
+		newClusterConfigCommand(plain),
 		newInventoryCommand(plain),
 		newImageSetCommand(plain),
 		newBundleCommand(std),

@@ -1,0 +1,309 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"slices"
+
+	"github.com/mirror-appliance/appliance/cluster"
+	"github.com/mirror-appliance/appliance/installer"
+	"github.com/mirror-appliance/appliance/internal/fetch"
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/regular"
+	"github.com/mirror-appliance/appliance/mirror"
+	"github.com/mirror-appliance/appliance/mirror/resources"
+	"github.com/mirror-appliance/appliance/mirror/upstream"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
+)
+
+func (o *clusterConfigOptions) checkFlags() error {
+	switch {
+	case o.dir == "" && !o.dryRun:
+		return hint.New(errors.New("--dir is missing"), "the directory to write, for example --dir prod")
+	case o.also.address == "" && o.also.ca+o.also.pullSecret != "":
+		return hint.New(errors.New("--also is missing, and its CA or its login is named"), "--also HOST:PORT")
+	case o.passwordStdin && o.user == "":
+		return hint.New(errors.New("--password-stdin is the password of --user, which is missing"), "--user NAME --password-stdin")
+	case o.user != "" && o.first.pullSecret != "":
+		return hint.New(errors.New("--user and --pull-secret are both the login of the nodes"), "give one of the two")
+	}
+	if o.also.address == "" {
+		return nil
+	}
+	address, prefix, err := mirror.ParseDestination(o.also.address)
+	if err == nil && prefix != "" {
+		err = hint.New(fmt.Errorf("--also %s has a path", o.also.address), "name the appliance alone, HOST:PORT")
+	}
+	o.also.address = address
+	return err
+}
+
+// facts returns what the files are made of.
+func (o *clusterConfigOptions) facts(ctx context.Context, std stdio, args []string) (f *cluster.Facts, err error) {
+	f = &cluster.Facts{NeverContactSource: o.never, ZeroTouch: o.zeroTouch}
+	if f.InstallConfig, err = readIf(o.installConfig); err != nil {
+		return nil, err
+	}
+	if len(args) == 0 {
+		err = o.here(f)
+	} else {
+		err = o.there(ctx, f, args[0])
+	}
+	if err != nil {
+		return nil, err
+	}
+	first := &f.Registries[0]
+	if o.user != "" {
+		first.Auth, err = o.authOf(ctx, std, first.Address)
+	}
+	if err == nil {
+		err = o.content(ctx, std, args, f)
+	}
+	if err == nil && o.also.address != "" {
+		if o.also.address == first.Address {
+			return nil, hint.New(fmt.Errorf("--also %s is the appliance itself", o.also.address), "name another one")
+		}
+		err = o.second(ctx, f)
+	}
+	return f, err
+}
+
+// here adds what the host of an appliance has: its configuration, its CA and the pull secret of its
+// nodes.
+func (o *clusterConfigOptions) here(f *cluster.Facts) error {
+	id, err := o.load()
+	if err != nil {
+		return err
+	}
+	first := cluster.Registry{Address: id.Config.Address()}
+	if first.CA, err = readIf(cmp.Or(o.first.ca, id.Config.TLS.CA)); err != nil {
+		return err
+	}
+	for _, u := range id.Config.Upstreams {
+		f.Upstreams = append(f.Upstreams, cluster.Upstream{Prefix: u.Prefix, URL: u.URL})
+	}
+	if o.user == "" {
+		file := cmp.Or(o.first.pullSecret, installer.PullSecretFile(filepath.Dir(filepath.Dir(id.Path))))
+		if first.Auth, err = authIn(file, first.Address); err != nil {
+			return err
+		}
+	}
+	f.Registries = []cluster.Registry{first}
+	return nil
+}
+
+// there adds what is known of an appliance elsewhere.
+func (o *clusterConfigOptions) there(ctx context.Context, f *cluster.Facts, argument string) error {
+	address, _, err := mirror.ParseDestination(argument)
+	if err != nil {
+		return err
+	}
+	first := cluster.Registry{Address: address}
+	if first.CA, err = o.caOf(ctx, address, o.first.ca, o.destCertDir, "--ca"); err != nil {
+		return err
+	}
+	if o.user == "" {
+		if first.Auth, err = o.pullerAuth(address, o.first.pullSecret, "--pull-secret"); err != nil {
+			return err
+		}
+	}
+	f.Registries = []cluster.Registry{first}
+	return nil
+}
+
+// second adds the second appliance.
+func (o *clusterConfigOptions) second(ctx context.Context, f *cluster.Facts) (err error) {
+	r := cluster.Registry{Address: o.also.address}
+	if r.CA, err = o.caOf(ctx, r.Address, o.also.ca, "", "--also-ca"); err != nil {
+		return err
+	}
+	file := cmp.Or(o.also.pullSecret, o.first.pullSecret)
+	if r.Auth, err = o.pullerAuth(r.Address, file, "--also-pull-secret"); err != nil {
+		return err
+	}
+	f.Registries = append(f.Registries, r)
+	return nil
+}
+
+// authIn returns the login of a registry in a pull secret.
+func authIn(file, address string) (string, error) {
+	text, err := regular.ReadFile(file)
+	auth := ""
+	if err == nil {
+		auth, _, err = cluster.Auth(text, address)
+	}
+	if err == nil && auth == "" {
+		err = errors.New("it has no login for it")
+	}
+	if err != nil {
+		return "", hint.New(fmt.Errorf("pull secret %s for %s: %w", file, address, regular.Reason(err)),
+			"name the file that the install has left in quay-config/pull-secret.json with --pull-secret, or a user whose login there is: --user NAME")
+	}
+	return auth, nil
+}
+
+// pullerAuth returns the login that nodes get for an appliance elsewhere: that of a file, or the
+// login of this user for it if that can only pull.
+func (o *clusterConfigOptions) pullerAuth(address, file, flag string) (string, error) {
+	if file != "" {
+		return authIn(file, address)
+	}
+	login, err := loginFor(upstream.Keychain(o.authFile), address, "")
+	if err != nil {
+		return "", err
+	}
+	if login.Username == installer.PullerUser && login.Password != "" {
+		return cluster.NewAuth(login.Username, login.Password), nil
+	}
+	return "", hint.New(fmt.Errorf("no login for the nodes at %s: nodes get that of the user %s, which can only read", address, installer.PullerUser),
+		"copy quay-config/pull-secret.json of the appliance's install directory here, and name it with "+flag)
+}
+
+// authOf returns the login of the user that is asked for.
+func (o *clusterConfigOptions) authOf(ctx context.Context, std stdio, address string) (string, error) {
+	if o.passwordStdin {
+		password, err := readPassword(ctx, std.in)
+		return cluster.NewAuth(o.user, password), err
+	}
+	keys, err := o.login.keychain(o.authFile)
+	if err != nil {
+		return "", err
+	}
+	login, err := loginFor(keys, address, "")
+	if err != nil {
+		return "", err
+	}
+	if login.Username != o.user || login.Password == "" {
+		return "", hint.New(fmt.Errorf("there is no login of user %s for %s", o.user, address),
+			fmt.Sprintf("podman login -u %s %s, or give the password on standard input: --password-stdin", o.user, address))
+	}
+	return cluster.NewAuth(login.Username, login.Password), nil
+}
+
+// maxCA bounds the CA of an appliance, as regular.ReadFile bounds a file.
+const maxCA = 1 << 20
+
+// caOf returns the CA of an appliance elsewhere: of a file, of the directories in which podman
+// looks, or its own answer over a connection that is verified. nil: it has none of its own.
+func (o *clusterConfigOptions) caOf(ctx context.Context, address, file, dir, flag string) ([]byte, error) {
+	if file != "" {
+		return regular.ReadFile(file)
+	}
+	found, err := upstream.TrustFiles(dir, address)
+	if err != nil {
+		return nil, err
+	}
+	var all [][]byte
+	for _, ca := range found.CAs {
+		text, err := regular.ReadFile(ca)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, text)
+	}
+	if len(all) > 0 {
+		return bytes.Join(all, []byte("\n")), nil
+	}
+	if !o.destVerify {
+		return nil, hint.New(fmt.Errorf("the CA of %s is not known, and cannot be asked for over a connection that is not verified", address),
+			"name its file: "+flag+" FILE")
+	}
+	text, err := fetch.Client{HTTP: fetch.NewHTTPClient(true)}.Get(ctx, "https://"+address+"/ca.crt", "*/*", maxCA)
+	var refused *fetch.StatusError
+	if errors.As(err, &refused) && refused.Status == http.StatusNotFound {
+		return nil, nil // its certificate is of a CA that this host trusts
+	}
+	if err != nil {
+		return nil, hint.New(fmt.Errorf("the CA of %s: %w", address, err), "name its file: "+flag+" FILE, or put it into certs.d, as for podman")
+	}
+	return text, nil
+}
+
+// content adds what the appliance serves, and the release to install.
+func (o *clusterConfigOptions) content(ctx context.Context, std stdio, args []string, f *cluster.Facts) error {
+	var releases []cluster.Release
+	err := o.ask(ctx, std, args, func(control *client.Client) error {
+		served, err := control.Resources(ctx)
+		if err != nil {
+			return err
+		}
+		for _, s := range served {
+			f.Resources = append(f.Resources, resources.File{Name: s.Name, Data: []byte(s.Data)})
+		}
+		recorded, err := control.Origins(ctx)
+		var refused *client.Refused
+		if errors.As(err, &refused) && refused.Status == http.StatusForbidden {
+			releases, err = o.releasesByTags(ctx, f)
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		held, err := mirror.HeldReleases(origins(recorded))
+		for _, r := range held {
+			releases = append(releases, cluster.Release(r))
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	o.wish.Pulled = cluster.Pulled(f.Upstreams)
+	if f.Release, f.Version, err = cluster.Choose(releases, o.wish); err != nil {
+		return err
+	}
+	if f.Release.Repository == "" || f.Release.Digest != "" {
+		return nil
+	}
+	reader, err := o.reader(f.Registries[0].Address)
+	if err != nil {
+		return err
+	}
+	defer reader.Close()
+	desc, err := reader.Resolve(ctx, f.Release.Repository, f.Release.Tag)
+	f.Release.Digest = desc.Digest
+	return err
+}
+
+// reader reads the appliance elsewhere as any registry.
+func (o *clusterConfigOptions) reader(address string) (*upstream.Client, error) {
+	keys, err := o.login.keychain(o.authFile)
+	if err != nil {
+		return nil, err
+	}
+	trust, err := upstream.TrustFiles(o.destCertDir, address)
+	if err != nil {
+		return nil, err
+	}
+	return upstream.New(upstream.Options{Registry: address, Trust: trust, SkipVerify: !o.destVerify, Keychain: keys, UserAgent: "appliance/" + version})
+}
+
+// releasesByTags returns the releases of an appliance whose records are for administrators, by
+// their tags.
+func (o *clusterConfigOptions) releasesByTags(ctx context.Context, f *cluster.Facts) (all []cluster.Release, err error) {
+	address := f.Registries[0].Address
+	repositories, err := cluster.ReleaseRepositories(f.Resources, address)
+	if err != nil {
+		return nil, err
+	}
+	reader, err := o.reader(address)
+	if err != nil {
+		return nil, err
+	}
+	defer reader.Close()
+	for _, repository := range repositories {
+		tags, err := reader.Tags(ctx, repository)
+		if err != nil {
+			return nil, err
+		}
+		for _, tag := range slices.Sorted(slices.Values(tags)) {
+			all = append(all, cluster.Release{Repository: repository, Tag: tag})
+		}
+	}
+	return all, nil
+}
