@@ -401,6 +401,23 @@ func link(t *testing.T, files ...string) string {
 // A list is carried whole, and of its members those that are wanted.
 //
 // Spec: oc-mirror 6.7.
+// Operators of one platform go through an archive, filtered and whole.
+func TestArchive_platformsOfOperators(t *testing.T) {
+	for name, filter := range map[string]string{"filtered": "packages: [{name: sample-database}]", "full": "full: true"} {
+		t.Run(name, func(t *testing.T) {
+			g := newGap(t)
+			set := "  operators:\n  - {catalog: 'HOST/redhat/redhat-operator-index:v4.18', platforms: [{os: linux, architecture: amd64}], " + filter + "}\n"
+			_, err := g.toDisk(set)
+			must(t, err)
+			report, err := g.fromDisk(set, g.moved())
+			must(t, err)
+			if report.Planned != len(report.Mirrored) || report.Planned < 4 {
+				t.Errorf("the report is %+v", report)
+			}
+		})
+	}
+}
+
 func TestArchive_platforms(t *testing.T) {
 	g := newGap(t)
 	sparse := `  platform:

@@ -15,6 +15,7 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -65,6 +66,7 @@ type Catalog struct {
 	layers []digest.Digest // of the first image that has the catalog
 	size   int64           // of those
 	caches []string        // of all images of the index
+	absent []digest.Digest // members of the index that the source does not have
 	room   func() error    // returns an error once no more files are to be written
 }
 
@@ -84,7 +86,9 @@ func Load(ctx context.Context, source Source, ref, dir string) (*operator.Index,
 }
 
 // Find finds the catalog of the image that ref names: of an index, that of the first image whose
-// label names a directory. An image without the label is an error.
+// label names a directory. Members that the source does not have are left out as long as another has the
+// catalog: where some platforms are mirrored the others are absent. An image without the label is an
+// error.
 func Find(ctx context.Context, source Source, ref string) (*Catalog, error) {
 	f := &finder{source: source, found: &Catalog{source: source, room: func() error { return nil }}}
 	desc, body, err := source.Manifest(ctx, ref)
@@ -102,8 +106,20 @@ func Find(ctx context.Context, source Source, ref string) (*Catalog, error) {
 		return nil, hint.New(fmt.Errorf("the image is an SQLite catalog (its label %s names %s), which is not supported", labelDatabase, f.database),
 			"name a file-based catalog: all catalogs since OpenShift 4.11 are; opm migrate makes one of an SQLite catalog")
 	}
+	if f.absent != nil {
+		return nil, fmt.Errorf("the image of the catalog: %w", f.absent)
+	}
 	return nil, hint.New(fmt.Errorf("the image is not an operator catalog: it has no label %s", labelConfigs),
 		"name a catalog in mirror.operators, such as registry.redhat.io/redhat/redhat-operator-index:v4.18, and other images in additionalImages")
+}
+
+// key is equal for selections of which equal images are made: of the members that are there.
+func (c *Catalog) key(s *operator.Selection) digest.Digest {
+	key := s.Key(c.Digest)
+	if len(c.absent) == 0 {
+		return key
+	}
+	return digest.FromString(fmt.Sprint(key, c.absent))
 }
 
 // finder reads the manifests and configurations of an image.
@@ -112,6 +128,7 @@ type finder struct {
 	found     *Catalog
 	database  string
 	manifests int
+	absent    error // of the first member that the source does not have
 }
 
 func (f *finder) manifest(ctx context.Context, desc ocispec.Descriptor, body []byte, depth int) error {
@@ -133,6 +150,11 @@ func (f *finder) manifest(ctx context.Context, desc ocispec.Descriptor, body []b
 			continue
 		}
 		desc, body, err := f.source.Manifest(ctx, child.Digest.String())
+		if errors.Is(err, fs.ErrNotExist) { // of a platform that was not mirrored
+			f.absent = cmp.Or(f.absent, err)
+			f.found.absent = append(f.found.absent, child.Digest)
+			continue
+		}
 		if err == nil {
 			err = f.manifest(ctx, desc, body, depth+1)
 		}

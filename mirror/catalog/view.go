@@ -114,7 +114,7 @@ func (v View) choosePresent(left imageset.Operator, index *operator.Index, wante
 	default:
 		made.selection, made.asIs = present, present.Whole() && len(lacking) == 0
 	}
-	made.Key, made.Packages, made.Bundles = present.Key(made.Original), present.Packages, present.Bundles
+	made.Key, made.Packages, made.Bundles = made.catalog.key(present), present.Packages, present.Bundles
 	made.LeftOut = leftOut(wanted, present, lacking)
 	for _, w := range present.Warnings {
 		made.Warnings = append(made.Warnings, w.Text)

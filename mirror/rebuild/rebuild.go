@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -139,12 +140,15 @@ func (b *builder) index(ctx context.Context, desc ocispec.Descriptor, body []byt
 	return b.files.manifest(desc.MediaType, index)
 }
 
-// member changes a member of an index: errNoPlatform if it is not an image, or has none.
+// member changes a member of an index: errNoPlatform if it is not an image, has none, or is absent.
 func (b *builder) member(ctx context.Context, m ocispec.Descriptor, depth int) (ocispec.Descriptor, error) {
 	if m.Platform != nil && m.Platform.OS == "unknown" {
 		return ocispec.Descriptor{}, errNoPlatform
 	}
 	desc, body, err := b.base.Manifest(ctx, m.Digest.String())
+	if errors.Is(err, fs.ErrNotExist) { // of a platform that was not mirrored
+		return ocispec.Descriptor{}, errNoPlatform
+	}
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/catalog"
 	"github.com/mirror-appliance/appliance/mirror/operator"
@@ -191,7 +192,8 @@ func (n *needs) byCatalogs(ctx context.Context) error {
 func (n *needs) byCatalog(ctx context.Context, present *mirror.Present, at mirror.Place, name string) error {
 	uses, err := n.uses(ctx, at)
 	if err != nil {
-		return fmt.Errorf("read what %s needs: %w", name, err)
+		// Not as "not found", which an appliance that does not know the question answers.
+		return hint.New(fmt.Errorf("read what %s needs: %v", name, err), "mirror it again, or delete it, so that it is known which images are needed")
 	}
 	for image, bundles := range uses {
 		places, err := present.Places(ctx, image)

@@ -2,11 +2,15 @@ package views_test
 
 import (
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/store"
@@ -55,6 +59,37 @@ func (f *fixture) tag(repo, tag string, d digest.Digest) error {
 		_, err = f.Manifests.Put(f.Context(), repo, m.Body, store.PutOptions{Digest: d, Tags: []string{tag}, MediaType: m.MediaType})
 	}
 	return err
+}
+
+// A catalog of which one platform is mirrored is an original, and what it needs is known. One that cannot be read
+// is an error, and not "not found".
+func TestViews_ofOnePlatform(t *testing.T) {
+	f := newFixture(t, stable("views/db:v1"))
+	f.mirror(strings.Replace(index, "    targetTag: v4.18\n", "    targetTag: v4.18\n    platforms: [{os: linux, architecture: amd64}]\n", 1) +
+		strings.Replace(database("1.1.0"), "    packages:", "    platforms: [{os: linux, architecture: amd64}]\n    packages:", 1))
+	f.one()
+	f.shows("views/db", "v1", "database stable:1.1.0 1.2.0")
+	const bundle = "operators/sample-database-bundle"
+	repo, d := f.image(bundle, "v1.2.0")
+	f.wants()
+	tags, err := f.Tags.Of(t.Context(), repo, d)
+	f.must(err)
+	if by := f.needed("", repo, tags[0]); !strings.Contains(by, "which offers bundle sample-database.v1.2.0") {
+		t.Errorf("it is needed by %q", by)
+	}
+	m, err := f.Manifests.ByTag(t.Context(), "far/redhat/redhat-operator-index", "v4.18")
+	f.must(err)
+	parsed, err := image.Parse(m.MediaType, m.Body)
+	f.must(err)
+	for _, r := range parsed.References {
+		if err := f.Manifests.Delete(t.Context(), "far/redhat/redhat-operator-index", r.Digest); err != nil && !errors.Is(err, store.ErrNotFound) {
+			t.Fatal(err)
+		}
+	}
+	_, err = f.views.Needs(t.Context(), api.NeedsRequest{Images: []api.Place{{Repository: repo, Reference: tags[0]}}})
+	if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, store.ErrNotFound) || !strings.Contains(err.Error(), "catalog far/redhat/redhat-operator-index:v4.18") || hint.Of(err) == "" {
+		t.Errorf("a catalog that cannot be read: %v", err)
+	}
 }
 
 func TestViews_Needs(t *testing.T) {
