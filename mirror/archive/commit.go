@@ -37,6 +37,9 @@ func (w *Writer) Commit(ctx context.Context) error {
 		if err := w.keepStanding(); err != nil {
 			return err
 		}
+		if err := w.addOthers(); err != nil {
+			return err
+		}
 		if err := w.begin(); err != nil {
 			return err
 		}
@@ -75,7 +78,10 @@ func (w *Writer) write(ctx context.Context) (*committed, error) {
 	}
 	now := w.o.Now().UTC()
 	name := historyPrefix + now.Format(time.RFC3339)
-	done := &committed{len(w.layout.chunks), name, record{w.id, w.sequence(), w.layout.created, name}}
+	done := &committed{Chunks: len(w.layout.chunks), History: name, record: record{w.id, w.sequence(), w.layout.created, name}}
+	if w.here.kept() && !w.here.under(w.base) && w.here.history != name {
+		done.Replaces = w.here.history
+	}
 	if err := w.journal.write(line{Commit: done}); err != nil {
 		return nil, err
 	}
@@ -190,9 +196,10 @@ func (c *committing) contents() error {
 	list := contents{
 		Format: format, Archive: c.id, Sequence: c.sequence(), Chunks: len(c.layout.chunks),
 		Created: c.layout.created, Version: c.o.Version,
-		BuildsOn: c.base.Base, Entries: c.entries,
+		BuildsOn: c.base.Base, Entries: c.entries, Others: c.others.came,
 	}
 	list.Images, list.Failures = c.images.list()
+	list.Images = append(list.Images, c.listedOthers()...)
 	leftOut := map[digest.Digest]bool{}
 	for repo := range c.images.tags {
 		for d := range c.images.tagged(repo).blobs {
@@ -257,7 +264,12 @@ func finish(dir string, c *committed) error {
 	if durable.IgnoreMissing(err) != nil {
 		return writeError(err)
 	}
-	if err := addRecord(dir, c.record); err != nil {
+	if c.Replaces != "" { // no archive has to build on what never was carried
+		if err := durable.IgnoreMissing(os.Remove(filepath.Join(dir, historyDir, c.Replaces))); err != nil {
+			return writeError(err)
+		}
+	}
+	if err := addRecord(dir, c.record, c.Replaces); err != nil {
 		return err
 	}
 	if err := syncDir(dir); err != nil {

@@ -76,7 +76,9 @@ type contents struct {
 	Images   []Image   `json:"images"`
 	Failures []Failure `json:"failures"`
 	LeftOut  int       `json:"leftOut"` // blobs that the base has
-	Entries  []entry   `json:"entries"`
+	// Others are the tags that its image set did not ask for, as repository:tag: of the archive before.
+	Others  []string `json:"others,omitempty"`
+	Entries []entry  `json:"entries"`
 }
 
 // Image is one image of an archive.
@@ -138,6 +140,17 @@ func parseBlobName(name string) (digest.Digest, bool) {
 // link returns the name and the content of a file that says that a repository has a digest.
 func link(repository, of string, d digest.Digest) (name string, data []byte) {
 	return repositoriesDir + repository + "/" + of + "/" + d.Algorithm().String() + "/" + d.Encoded() + "/link", []byte(d)
+}
+
+// parseRevision is the reverse of link, for those of manifests.
+func parseRevision(name string) (repository string, d digest.Digest, ok bool) {
+	rest, ok := strings.CutPrefix(name, repositoriesDir)
+	if !ok {
+		return "", "", false
+	}
+	repository, rest, ok = strings.Cut(rest, "/_manifests/revisions/")
+	d = digest.Digest(strings.Replace(strings.TrimSuffix(rest, "/link"), "/", ":", 1))
+	return repository, d, ok && image.CheckRepository(repository) == nil && image.CheckDigest(d) == nil
 }
 
 // tagLink returns the name of the file that has the digest of a tag.

@@ -129,12 +129,13 @@ func readRecords(dir string) (all []record, err error) {
 	return all, nil
 }
 
-// addRecord notes an archive, once.
-func addRecord(dir string, r record) error {
+// addRecord notes an archive, once, and forgets the one of a history file that is gone.
+func addRecord(dir string, r record, gone string) error {
 	all, err := readRecords(dir)
 	if err != nil {
 		return err
 	}
+	all = slices.DeleteFunc(all, func(o record) bool { return o.History == gone && gone != "" })
 	if slices.ContainsFunc(all, func(o record) bool { return o.Archive == r.Archive }) {
 		return nil
 	}

@@ -55,9 +55,10 @@ type place struct {
 // committed says that the chunks are whole: from here on an interrupted commit is continued and not
 // taken back.
 type committed struct {
-	Chunks  int    `json:"chunks"`
-	History string `json:"history"` // the name of the history file
-	record  `json:"record"`
+	Chunks   int    `json:"chunks"`
+	History  string `json:"history"`            // the name of the history file
+	Replaces string `json:"replaces,omitempty"` // the history file of an archive whose content this one has too
+	record   `json:"record"`
 }
 
 // journal is written while a run lasts.

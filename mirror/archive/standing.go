@@ -11,10 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/dustin/go-humanize"
-	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
 	"github.com/mirror-appliance/appliance/internal/diskspace"
@@ -65,6 +63,14 @@ func (s *standing) under(b base) bool {
 	return s != nil && b.Base != nil && b.Inventory == "" && (b.Archive == s.id || s.header == nil && b.Archive == "")
 }
 
+// files returns the names of its chunks' files.
+func (s *standing) files() (all []string) {
+	for _, n := range slices.Sorted(maps.Keys(s.chunks)) {
+		all = append(all, s.chunks[n].path)
+	}
+	return all
+}
+
 // layers returns the blobs of the archive that are not manifests.
 func (s *standing) layers() []entry {
 	return slices.DeleteFunc(slices.Clone(s.contents.Entries), func(e entry) bool { return e.Name+e.Type != "" })
@@ -97,16 +103,24 @@ func (w *Writer) chooseBase(ctx context.Context) (err error) {
 	if w.o.Have != nil {
 		w.base = base{w.o.Have.digests, &Base{Inventory: w.o.Have.checksum, Created: w.o.Have.created}}
 	}
-	if w.here.under(w.base) {
+	switch {
+	case w.here.under(w.base):
 		w.o.Say("%s in %s has files of the same names, and this one leaves out what it has: have it carried before this run ends (--since DATE takes the content in again)", w.here, w.o.Dir)
+	case w.here != nil && !w.takesOver() && !w.here.of(w.o.ImageSet):
+		w.o.Say("%s in %s has files of the same names, and is not of this image set: have it carried before this run ends", w.here, w.o.Dir)
 	}
 	return nil
+}
+
+// takesOver reports whether the archive begins with the content of the one that is there.
+func (w *Writer) takesOver() bool {
+	return w.here.kept() && !w.here.damaged && !w.here.under(w.base)
 }
 
 // takeOver begins with the blobs of the archive that is there, if that ended with failures: the
 // files are copied, and what follows is as after a run that was interrupted.
 func (w *Writer) takeOver(ctx context.Context) error {
-	if !w.here.kept() || w.here.damaged || w.here.under(w.base) {
+	if !w.takesOver() {
 		return nil
 	}
 	if w.o.DryRun {
@@ -184,7 +198,7 @@ func copyChunk(ctx context.Context, to string, c *chunkFile) (err error) {
 // keepStanding returns an error if the archive would be without an image that the one there has, and
 // that is still asked for.
 func (w *Writer) keepStanding() error {
-	if !w.here.kept() || w.here.damaged || w.here.under(w.base) || w.images.plan == nil {
+	if !w.takesOver() || w.images.plan == nil {
 		return nil
 	}
 	failed := map[[2]string]bool{}
@@ -225,9 +239,7 @@ func (w *Writer) nothingNew() bool {
 		}
 	}
 	_, failures := w.images.list()
-	return len(failures) == 0 && slices.ContainsFunc(w.here.contents.Entries, func(e entry) bool {
-		return strings.HasPrefix(e.Name, "isc_") && e.Digest == digest.FromBytes(w.o.ImageSet)
-	})
+	return len(failures) == 0 && w.here.of(w.o.ImageSet)
 }
 
 // tell describes the archive that was written.

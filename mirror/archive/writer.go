@@ -70,6 +70,7 @@ type Writer struct {
 	blobs    map[digest.Digest]*placed
 	torn     map[digest.Digest]*placed // places of blobs that did not come whole, for when they do
 	images   *images
+	others   others          // of the archive that is there
 	catalogs map[string]bool // repositories of operator catalogs
 	complete *committed      // set when the chunks are whole
 	copies   int64           // of a dry run: bytes that are copied from the archive that is there
@@ -91,7 +92,7 @@ func Create(ctx context.Context, o Options) (_ *Writer, err error) {
 	if o.ChunkSize == 0 {
 		o.ChunkSize = defaultChunkSize
 	}
-	w := &Writer{o: o, blobs: map[digest.Digest]*placed{}, torn: map[digest.Digest]*placed{}, images: newImages()}
+	w := &Writer{o: o, blobs: map[digest.Digest]*placed{}, torn: map[digest.Digest]*placed{}, images: newImages(), others: others{images: newImages()}}
 	if err := w.acquire(); err != nil {
 		return nil, err
 	}
@@ -320,7 +321,18 @@ func (w *Writer) Tag(_ context.Context, tags map[string]map[string]digest.Digest
 
 // Planned checks that a plan fits, and keeps it for the list of contents. Blobs of an interrupted
 // run that are not in the plan make place for others.
-func (w *Writer) Planned(_ context.Context, p *plan.Plan) error {
+func (w *Writer) Planned(ctx context.Context, p *plan.Plan) (err error) {
+	if err := w.readOthers(ctx, p); err != nil {
+		return errors.Join(err, w.others.close())
+	}
+	if err := w.take(p); err != nil {
+		return errors.Join(err, w.others.close())
+	}
+	return errors.Join(w.copyOthers(ctx), w.others.close())
+}
+
+// take takes a plan, if it fits.
+func (w *Writer) take(p *plan.Plan) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.images.plan = p
@@ -328,7 +340,7 @@ func (w *Writer) Planned(_ context.Context, p *plan.Plan) error {
 	if err := w.fits(p); err != nil || w.o.DryRun {
 		return err
 	}
-	wanted := map[digest.Digest]bool{}
+	wanted := w.others.blobs()
 	for _, b := range p.Distinct() {
 		wanted[b.Digest] = true
 	}
