@@ -127,7 +127,7 @@ func PlanPrune(ctx context.Context, o Options, at Pruner, list DeleteList) (*Del
 		return nil, err
 	}
 	defer unlock()
-	if err := e.checkPaths(); err != nil {
+	if err := e.checkPrune(); err != nil {
 		return nil, err
 	}
 	drift, err := e.drift(ctx, at)

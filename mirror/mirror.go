@@ -284,7 +284,7 @@ func (e *engine) lock() (unlock func(), err error) {
 		return nil, err
 	}
 	if e.o.Prune != nil {
-		if err := e.checkPaths(); err != nil {
+		if err := e.checkPrune(); err != nil {
 			return nil, err
 		}
 	}

@@ -76,6 +76,15 @@ func (e *engine) recall() error {
 	return nil
 }
 
+// checkPrune returns an error if it is not known what may be deleted.
+func (e *engine) checkPrune() error {
+	if e.o.Config.IsStream() {
+		return hint.New(errors.New("the image set is from standard input: what the one before it from there asked for would be deleted"),
+			"write it to a file, by whose name it is known: -c FILE")
+	}
+	return e.checkPaths()
+}
+
 // checkPaths returns an error if images of the paths that the workspace remembers would be deleted, since
 // this run does not mirror from where they begin.
 func (e *engine) checkPaths() error {

@@ -34,7 +34,8 @@ type wanter interface {
 }
 
 // want tells the destination what the image set wants of it after a run. After one in which something
-// failed that is all that the workspace has mirrored there, too.
+// failed that is all that the workspace has mirrored there, too, and for image sets from standard input,
+// which have one name.
 func (e *engine) want(ctx context.Context, dst Destination, p *plan.Plan, r *Report) error {
 	to, ok := dst.(wanter)
 	if !ok {
@@ -51,7 +52,7 @@ func (e *engine) want(ctx context.Context, dst Destination, p *plan.Plan, r *Rep
 	// Of an image set the registry keeps one list, also of what went to other paths of it.
 	elsewhere := func(i mirroredImage) bool { return i.Prefix != e.o.Prefix }
 	for at, images := range e.mirroredBefore() {
-		if place, here := strings.CutPrefix(at, e.o.Registry+"/"); here && (len(r.Failures) > 0 || slices.ContainsFunc(images, elsewhere)) {
+		if place, here := strings.CutPrefix(at, e.o.Registry+"/"); here && (len(r.Failures) > 0 || e.o.Config.IsStream() || slices.ContainsFunc(images, elsewhere)) {
 			wanted[place] = true
 		}
 	}

@@ -3,6 +3,7 @@ package main_test
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -167,4 +168,38 @@ func TestRollback_catalogWithoutItsImages(t *testing.T) {
 		t.Error("it is rolled back")
 	}
 	contains(t, s.works(t, append(at, "--run", run, "--force")...), "cross/rb:v4.18: sha256:", "brought back 1 tag")
+}
+
+// Image sets from standard input cannot be told apart: nothing is pruned by one, and another workspace's prune leaves
+// what any of them has brought.
+func TestPrune_standardInput(t *testing.T) {
+	s := newSite(t)
+	read := func(mirror string, args ...string) (code int, out string) {
+		t.Helper()
+		file, err := os.Open(s.set(t, "in.yaml", mirror))
+		must(t, err)
+		defer file.Close()
+		c := exec.Command(s.program, args...)
+		c.Dir, c.Stdin = s.dir, file
+		c.Env = append(os.Environ(), "HOME="+s.dir, "REGISTRY_AUTH_FILE=", "SSL_CERT_FILE="+s.cfg.TLS.CA, "CONTAINERS_REGISTRIES_CONF=/dev/null")
+		code, stdout, stderr := outcome(t, c)
+		return code, stdout + stderr
+	}
+	const docker, oci = "  additionalImages: [{name: 'HOST/samples/docker:v1'}]\n", "  additionalImages: [{name: 'HOST/samples/oci:v1'}]\n"
+	for _, set := range []string{docker, oci} {
+		if code, out := read(set, s.by("in", "mirror", "-c", "-")...); code != 0 {
+			t.Fatalf("exit code %d\n%s", code, out)
+		}
+	}
+	for _, args := range [][]string{{"mirror", "-c", "-", "--prune"}, {"mirror", "prune", "-c", "-"}} {
+		if code, out := read(oci, s.by("in", args...)...); code != 1 || !strings.Contains(out, "the image set is from standard input") || !strings.Contains(out, "hint: ") {
+			t.Errorf("%q: exit code %d\n%s", args, code, out)
+		}
+	}
+	both := s.set(t, "both.yaml", "  additionalImages: [{name: 'HOST/samples/docker:v1'}, {name: 'HOST/samples/oci:v1'}, {name: 'HOST/samples/docker-multi:v1'}]\n")
+	s.works(t, s.by("other", "mirror", "-c", both)...)
+	s.works(t, s.by("other", "mirror", "-c", s.set(t, "both.yaml", "  additionalImages: [{name: 'HOST/samples/docker-multi:v1'}]\n"), "--prune")...)
+	if !s.tagged(t, "samples/docker") || !s.tagged(t, "samples/oci") {
+		t.Error("what an image set from standard input has brought is pruned by another workspace")
+	}
 }

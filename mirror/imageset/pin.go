@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/url"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -125,6 +126,16 @@ func (c *Config) Set() string {
 		return filepath.Base(string(of[1]))
 	}
 	return c.File
+}
+
+// IsStream reports whether the configuration was read from standard input, or from another file that has
+// no content of its own: the same name stands for another image set next time.
+func (c *Config) IsStream() bool {
+	if strings.HasPrefix(c.Path, "/dev/") || strings.HasPrefix(c.Path, "/proc/") {
+		return true // also where standard input is a regular file
+	}
+	info, err := os.Stat(c.Path)
+	return err == nil && !info.Mode().IsRegular()
 }
 
 // path returns where the file of the image set is, that is at a path, "" if that is not known.
