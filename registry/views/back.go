@@ -84,8 +84,16 @@ func (v *view) stays(ctx context.Context, next *note, viewed *catalog.Viewed, no
 		b.Over = err == nil
 		return false, err
 	}
-	at := stored{v.store, repo}
-	err = v.show(ctx, shown{at, b.Shows, original{source: at, digest: of.Original}},
+	from, found, err := v.copied(ctx, of.Original)
+	switch {
+	case err != nil:
+		return false, err
+	case !found && now == b.Shows:
+		return true, nil
+	case !found: // a client has deleted it
+		of.Original = ""
+	}
+	err = v.show(ctx, shown{stored{v.store, repo}, b.Shows, original{source: from, digest: of.Original}},
 		api.ViewRun(v.Name, fmt.Sprintf("%s or %s was moved by a push or another run; it stays rolled back", tag, tag+config.OriginalSuffix)))
 	return true, err
 }

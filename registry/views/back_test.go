@@ -76,6 +76,16 @@ func TestViews_rolledBackWhileTheOriginalChanges(t *testing.T) {
 	stays(first.Digest)
 	publish("three")
 	stays(first.Digest)
+	// its original is nowhere any more, since a client has deleted the copy by its digest
+	if original := f.digest("views/db", "v1.original"); original == f.digest("far/index", "latest") {
+		t.Errorf("the original is still %s", original)
+	} else {
+		f.must(f.Manifests.Delete(t.Context(), "views/db", original))
+	}
+	stays(first.Digest)
+	f.pushOver("v1")
+	stays(first.Digest)
+	f.shows("views/db", "v1", "database stable:1.0.0 1.1.0")
 	f.now = f.time().Add(3 * keep)
 	stays(first.Digest)
 	f.now = f.now.Add(keep)

@@ -21,7 +21,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
-// shown is an image that a view is to show, and its original.
+// shown is an image that a view is to show, and its original, whose digest is "" if it is gone.
 type shown struct {
 	source   catalog.Source
 	digest   digest.Digest
@@ -44,12 +44,16 @@ func (v *view) show(ctx context.Context, s shown, reason string) error {
 	if err != nil {
 		return err
 	}
-	err = copyImage(ctx, run, s.original.source, repo, s.original.digest)
+	tags := map[string]digest.Digest{tag: s.digest}
+	if s.original.digest != "" {
+		tags[tag+config.OriginalSuffix] = s.original.digest
+		err = copyImage(ctx, run, s.original.source, repo, s.original.digest)
+	}
 	if err == nil {
 		err = copyImage(ctx, run, s.source, repo, s.digest)
 	}
 	if err == nil {
-		err = run.Tag(ctx, map[string]map[string]digest.Digest{repo: {tag: s.digest, tag + config.OriginalSuffix: s.original.digest}})
+		err = run.Tag(ctx, map[string]map[string]digest.Digest{repo: tags})
 	}
 	if err == nil {
 		err = run.Origins(ctx, map[string]map[string]map[string]json.RawMessage{repo: {tag: {origin: about}}})
