@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mirror-appliance/appliance/internal/durable"
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
@@ -66,8 +68,21 @@ func runFromStore(ctx context.Context, std stdio, o fromStoreOptions, args []str
 	return nil
 }
 
-// replaceFile writes a file that a reader sees whole.
+// replaceFile writes a file that a reader sees whole. Through a link it writes the file that the link
+// leads to, and into what is no regular file, such as /dev/stdout, it writes as it is.
 func replaceFile(path string, data []byte) error {
+	if path == "" {
+		return hint.New(errors.New("the file to write has no name"), "name one with -o, or - for standard output")
+	}
+	if at, err := filepath.EvalSymlinks(path); err == nil {
+		path = at
+	}
+	switch info, err := os.Stat(path); {
+	case err == nil && info.IsDir():
+		return hint.New(fmt.Errorf("write %s: it is a directory", path), "name a file in it")
+	case err == nil && !info.Mode().IsRegular():
+		return writeInto(path, data)
+	}
 	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
 	if err == nil {
 		err = tmp.Chmod(0o644)
@@ -79,6 +94,15 @@ func replaceFile(path string, data []byte) error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
+}
+
+func writeInto(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Close())
 }
 
 func heldImageSet(ctx context.Context, control *client.Client) ([]byte, error) {

@@ -1,9 +1,11 @@
 package main_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
@@ -39,6 +41,29 @@ func TestImageSet_fromStore(t *testing.T) {
 	if again := s.works(t, "imageset", "from-store", "docker://"+s.address, "--dest-creds", "admin:"+faultPassword); again != string(text) {
 		t.Errorf("from elsewhere it is\n%s", again)
 	}
+	// what is no regular file stays what it is, and a link leads on
+	pipe, link := filepath.Join(s.dir, "pipe"), filepath.Join(s.dir, "link.yaml")
+	must(t, syscall.Mkfifo(pipe, 0o600))
+	must(t, os.Symlink(held, link))
+	read := make(chan string, 1)
+	go func() {
+		got, err := os.ReadFile(pipe)
+		read <- fmt.Sprint(string(got), err)
+	}()
+	s.works(t, "imageset", "from-store", "--quayRoot", s.root, "-o", pipe)
+	if got := <-read; got != string(text)+"<nil>" {
+		t.Errorf("through a pipe it is\n%s", got)
+	}
+	s.works(t, "imageset", "from-store", "--quayRoot", s.root, "-o", link)
+	for name, mode := range map[string]os.FileMode{pipe: os.ModeNamedPipe, link: os.ModeSymlink} {
+		if info, err := os.Lstat(name); err != nil || info.Mode().Type() != mode {
+			t.Errorf("%s is %v, %v", name, info, err)
+		}
+	}
+	if code, _, stderr := s.run(t, "imageset", "from-store", "--quayRoot", s.root, "-o", s.dir); code != 1 || !strings.Contains(stderr, "it is a directory") {
+		t.Errorf("into a directory: %d, %s", code, stderr)
+	}
+
 	compare := func(name string) (int, string) {
 		code, stdout, stderr := s.run(t, "drift", "-c", name, "docker://"+s.address, "--workspace", "file://"+s.dir+"/ws",
 			"--src-tls-verify=false", "--dest-creds", "admin:"+faultPassword)

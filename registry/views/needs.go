@@ -54,6 +54,9 @@ func (v *Views) Needs(ctx context.Context, q api.NeedsRequest) ([]api.Need, erro
 		err = n.byCatalogs(ctx)
 	}
 	if err == nil {
+		err = n.byOriginals(ctx)
+	}
+	if err == nil {
 		err = n.byTags(ctx)
 	}
 	for _, i := range q.Images {
@@ -153,6 +156,17 @@ func (n *needs) byTags(ctx context.Context) error {
 					return err
 				}
 			}
+		}
+	}
+	return nil
+}
+
+// byOriginals notes the originals of the views of the configuration.
+func (n *needs) byOriginals(ctx context.Context) error {
+	for _, v := range n.all {
+		repo, ref := v.OriginalRepository()
+		if err := n.need(ctx, mirror.Place{Repository: repo, Reference: ref}, fmt.Sprintf("view %s, whose original it is,", v.Name)); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -92,6 +92,28 @@ func TestViews_ofOnePlatform(t *testing.T) {
 	}
 }
 
+// The original of a view is needed by the view, by whichever name the view has it.
+func TestViews_needTheirOriginals(t *testing.T) {
+	for _, byDigest := range []bool{false, true} {
+		view := stable("views/db:v1")
+		f := newFixture(t, view)
+		f.mirror(index + database("1.1.0"))
+		f.one()
+		workspace := f.wants()
+		if d := f.digest("far/originals/index", "v4.18"); byDigest {
+			view.Original = "far/originals/index@" + d.String()
+			f.configure(view)
+		}
+		if by := f.needed(workspace, "far/originals/index", "v4.18"); !strings.Contains(by, "view views/db:v1, whose original it is") {
+			t.Errorf("it is needed by %q", by)
+		}
+		f.configure()
+		if by := f.needed(workspace, "far/originals/index", "v4.18"); by != "" {
+			t.Errorf("without a view it is needed by %q", by)
+		}
+	}
+}
+
 func TestViews_Needs(t *testing.T) {
 	f := newFixture(t)
 	f.mirror(index + database("1.1.0"))
