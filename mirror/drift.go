@@ -92,7 +92,7 @@ func tagged(ctx context.Context, at Pruner, i *plan.Image) (digest.Digest, error
 // findUnasked adds what is no longer asked for. What is there under one tag and asked for under another that is not
 // there is asked for: the next run gives it that tag.
 func (e *engine) findUnasked(ctx context.Context, at Pruner, p *plan.Plan, d *Drift) (err error) {
-	if d.images, err = e.unasked(p); err != nil {
+	if d.images, err = e.unasked(ctx, at, p); err != nil {
 		return err
 	}
 	asked := map[place]*plan.Image{}

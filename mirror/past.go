@@ -1,12 +1,16 @@
 package mirror
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
+	"github.com/blang/semver/v4"
 	"github.com/opencontainers/go-digest"
 	"sigs.k8s.io/yaml"
 
@@ -66,10 +70,17 @@ func (e *engine) next(r *Report) (*metadata.Metadata, error) {
 	if err != nil {
 		return nil, fmt.Errorf("remember the image set: %w", err)
 	}
-	run.Mirror = of.Mirror
 	begun := e.begun(r)
+	if run.Mirror, err = e.resolvedV1(of.Mirror, begun.Channels, r.Mirrored); err != nil {
+		return nil, fmt.Errorf("remember the image set: %w", err)
+	}
 	for _, channel := range slices.Sorted(maps.Keys(begun.Channels)) {
-		run.Platforms = append(run.Platforms, metadata.Platform{Channel: channel, MinVersion: begun.Channels[channel]})
+		head := func(c imageset.Channel) bool {
+			return c.Name == channel && !c.Full && (c.MinVersion == "" || c.MaxVersion == "")
+		}
+		if slices.ContainsFunc(e.o.Config.Mirror.Platform.Channels, head) { // version 1 goes on from there, for those only
+			run.Platforms = append(run.Platforms, metadata.Platform{Channel: channel, MinVersion: begun.Channels[channel]})
+		}
 	}
 	for _, o := range e.o.Config.Mirror.Operators {
 		of := operatorV1(o, begun.Operators[o.UniqueName()])
@@ -80,6 +91,48 @@ func (e *engine) next(r *Report) (*metadata.Metadata, error) {
 		run.Associations = append(run.Associations, e.associations(i)...)
 	}
 	return e.o.Past.Next(run, e.associated(run.Associations)), nil
+}
+
+// resolvedV1 returns the section mirror of an image set with the versions that channels were mirrored from and to:
+// version 1 compares them with those of its next run, and fails without.
+func (e *engine) resolvedV1(section json.RawMessage, begun map[string]string, images []*plan.Image) (json.RawMessage, error) {
+	var all map[string]json.RawMessage
+	var platform map[string]json.RawMessage
+	var channels []map[string]any
+	if json.Unmarshal(section, &all) != nil || json.Unmarshal(all["platform"], &platform) != nil || json.Unmarshal(platform["channels"], &channels) != nil {
+		return section, nil // it has no channels
+	}
+	for n, c := range e.o.Config.Mirror.Platform.Channels {
+		least := cmp.Or(c.MinVersion, begun[c.Name])
+		most := cmp.Or(c.MaxVersion, newestOf(c.Name, images), least)
+		if n < len(channels) && most != "" {
+			channels[n]["minVersion"], channels[n]["maxVersion"] = cmp.Or(least, most), most
+		}
+	}
+	text, err := json.Marshal(channels)
+	if err != nil {
+		return nil, err
+	}
+	platform["channels"] = text
+	if all["platform"], err = json.Marshal(platform); err != nil {
+		return nil, err
+	}
+	return json.Marshal(all)
+}
+
+// newestOf returns the newest release of a channel, "" if there is none.
+func newestOf(channel string, images []*plan.Image) string {
+	newest := semver.Version{}
+	for _, i := range images {
+		name := i.Release[:max(strings.LastIndexByte(i.Release, '-'), 0)] // without its architecture
+		if v, err := semver.Parse(name); err == nil && i.Type == plan.Release && i.Channel == channel && v.GT(newest) {
+			newest = v
+		}
+	}
+	if newest.Equals(semver.Version{}) {
+		return ""
+	}
+	return newest.String()
 }
 
 func operatorV1(o imageset.Operator, packages map[string]map[string]string) metadata.Operator {
@@ -104,10 +157,11 @@ func (e *engine) associations(i *plan.Image) (all []metadata.Association) {
 	case plan.Helm:
 		kind = string(plan.Generic)
 	}
+	at := path.Join(e.o.Registry, i.Repository) + "@" + i.Digest.String()
 	for _, m := range i.Manifests {
-		a := metadata.Association{Name: m.Descriptor.Digest.String(), Path: e.destination(i), ID: m.Descriptor.Digest, Type: kind}
+		a := metadata.Association{Name: m.Descriptor.Digest.String(), Path: at, ID: m.Descriptor.Digest, Type: kind}
 		if m.Descriptor.Digest == i.Digest {
-			a.Name, a.TagSymlink = i.Reference.String(), i.Reference.Tag
+			a.Name, a.TagSymlink = nameV1(i)
 		}
 		for _, b := range m.Blobs {
 			a.LayerDigests = append(a.LayerDigests, b.Digest)
@@ -120,6 +174,23 @@ func (e *engine) associations(i *plan.Image) (all []metadata.Association) {
 		}
 	}
 	return all
+}
+
+// nameV1 returns the name that version 1 knows an image by, which has its digest, and its tag: that of its source, or
+// one that is made.
+func nameV1(i *plan.Image) (name, tag string) {
+	const shown = 6
+	switch {
+	case i.Reference.IsLayout():
+		return i.Reference.String(), i.Reference.Tag
+	case i.Reference.Tag != "":
+		tag = i.Reference.Tag
+	case i.Type == plan.Generic || i.Type == plan.Helm:
+		tag = i.Tag
+	default:
+		tag = i.Digest.Encoded()[:shown]
+	}
+	return i.Reference.Name() + "@" + i.Digest.String(), tag
 }
 
 // members returns the members of a list that were mirrored.
@@ -155,12 +226,12 @@ func (e *engine) associated(now []metadata.Association) []metadata.Association {
 	return all
 }
 
-// unaskedV1 returns what a mirror of version 1 remembers to have mirrored, and the plan does not have: by
-// its digest, as version 1 deletes it, since its tag may name another image by now. What is listed already
-// is left out.
-func (e *engine) unaskedV1(p *plan.Plan, listed []*plan.Image) (all []*plan.Image) {
+// unaskedV1 returns what a mirror of version 1 remembers to have mirrored, and the plan does not have: by its digest, as
+// version 1 deletes it, and by those of its tags that still name it, which would else be a need of others. What is
+// listed already is left out.
+func (e *engine) unaskedV1(ctx context.Context, from Pruner, p *plan.Plan, listed []*plan.Image) (all []*plan.Image, err error) {
 	if e.o.Past == nil || e.o.Past.SingleUse {
-		return nil
+		return nil, nil
 	}
 	asked := map[place]bool{}
 	for _, i := range p.Images {
@@ -179,23 +250,33 @@ func (e *engine) unaskedV1(p *plan.Plan, listed []*plan.Image) (all []*plan.Imag
 			continue // the members of a list go with it
 		}
 		asked[at] = true
-		all = append(all, &plan.Image{Type: plan.Type(a.Type), Origin: a.Name, Repository: repository, Digest: a.ID})
+		i := &plan.Image{Type: plan.Type(a.Type), Origin: a.Name, Repository: repository, Digest: a.ID}
+		tags, err := tagsV1(ctx, from, i, a)
+		if err != nil {
+			return nil, err
+		}
+		for _, tag := range tags {
+			as := *i
+			as.Tag = tag
+			all = append(all, &as)
+		}
+		all = append(all, i)
 	}
-	return all
+	return all, nil
 }
 
 // repositoryV1 returns the repository of a path as version 1 has it: of a name with a registry, or of one
 // below the prefix of the run.
-func (e *engine) repositoryV1(path string) string {
-	path, _, _ = strings.Cut(path, "@")
-	if n := strings.LastIndexByte(path, ':'); n > strings.LastIndexByte(path, '/') {
-		path = path[:n]
+func (e *engine) repositoryV1(at string) string {
+	at, _, _ = strings.Cut(at, "@")
+	if n := strings.LastIndexByte(at, ':'); n > strings.LastIndexByte(at, '/') {
+		at = at[:n]
 	}
-	host, below, ok := strings.Cut(path, "/")
+	host, below, ok := strings.Cut(at, "/")
 	if ok && (strings.ContainsAny(host, ".:") || host == "localhost") {
 		return below
 	}
-	return e.repository(path)
+	return e.repository(at)
 }
 
 // named returns the complete name of an image at its destination: by its tag, or by its digest, if only

@@ -16,7 +16,7 @@ import (
 
 // unasked returns what the workspace has mirrored to the destination, and neither the image set of a plan
 // nor the last run of another one asks for.
-func (e *engine) unasked(p *plan.Plan) (all []*plan.Image, err error) {
+func (e *engine) unasked(ctx context.Context, from Pruner, p *plan.Plan) (all []*plan.Image, err error) {
 	asked := map[string]bool{}
 	for _, i := range p.Images {
 		asked[e.destination(i)] = true
@@ -43,7 +43,11 @@ func (e *engine) unasked(p *plan.Plan) (all []*plan.Image, err error) {
 		all = append(all, &plan.Image{Type: i.Type, Origin: i.Origin, Repository: repository, Tag: tag,
 			Digest: i.Digest, Reference: ref})
 	}
-	all = append(all, e.unaskedV1(p, all)...)
+	past, err := e.unaskedV1(ctx, from, p, all)
+	if err != nil {
+		return nil, err
+	}
+	all = append(all, past...)
 	slices.SortFunc(all, func(a, b *plan.Image) int { return strings.Compare(e.named(a), e.named(b)) })
 	return all, nil
 }
@@ -54,7 +58,7 @@ func (e *engine) prune(ctx context.Context, p *plan.Plan, r *Report) error {
 	if err := e.checkAbsent(); err != nil {
 		return err
 	}
-	images, err := e.unasked(p)
+	images, err := e.unasked(ctx, e.o.Prune, p)
 	if err == nil {
 		err = e.writeReport(r)
 	}
@@ -84,7 +88,7 @@ func (e *engine) planPrune(ctx context.Context, p *plan.Plan) error {
 	if err := e.checkAbsent(); err != nil {
 		return err
 	}
-	images, err := e.unasked(p)
+	images, err := e.unasked(ctx, e.o.Prune, p)
 	if err != nil {
 		return err
 	}

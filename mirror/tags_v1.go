@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/mirror/catalog"
+	"github.com/mirror-appliance/appliance/mirror/metadata"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
@@ -78,4 +82,35 @@ func foundV1(ctx context.Context, from Pruner, images []*plan.Image) (all []*pla
 		}
 	}
 	return all, nil
+}
+
+// tagger is a Pruner that lists the tags of a repository.
+type tagger interface {
+	Tags(ctx context.Context, repo string) ([]string, error)
+}
+
+// tagsV1 returns the tags that version 1 has given an image at a registry, and that name it. Those of the components of
+// releases are not in its metadata: they are among the tags of the repository, which has nothing else.
+func tagsV1(ctx context.Context, from Pruner, i *plan.Image, a metadata.Association) (tags []string, err error) {
+	all := []string{a.TagSymlink, catalog.TagV1(a.Name)}
+	if of, ok := from.(tagger); ok && i.Type.Class().Whole {
+		listed, err := of.Tags(ctx, i.Repository)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		all = append(all, listed...)
+	}
+	for _, tag := range all {
+		if image.CheckTag(tag) != nil {
+			continue
+		}
+		desc, _, err := from.Manifest(ctx, i.Repository, tag)
+		if err == nil && desc.Digest == i.Digest && !slices.Contains(tags, tag) {
+			tags = append(tags, tag)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	return tags, nil
 }

@@ -251,6 +251,15 @@ func (p *pruner) Manifest(ctx context.Context, repo, ref string) (ocispec.Descri
 	return r.Manifest(ctx, ref)
 }
 
+// Tags lists the tags of a repository.
+func (p *pruner) Tags(ctx context.Context, repo string) ([]string, error) {
+	r, err := p.registries.Repository(p.registry, repo)
+	if err != nil {
+		return nil, err
+	}
+	return r.Tags(ctx)
+}
+
 // Needs returns what of some images the registry needs, if it is an appliance that takes the login for
 // its control API.
 func (p *pruner) Needs(ctx context.Context, workspace string, images []mirror.Place) ([]mirror.Need, error) {

@@ -74,7 +74,7 @@ func TestMirrorV1_goesOn(t *testing.T) {
 			t.Errorf("an association is %+v", a)
 		}
 	}
-	if lists != 1 || !names[s.source+"/samples/docker:v1"] || len(names) < 4 {
+	if lists != 1 || !names[s.source+"/samples/docker@"+s.digestOf(t, "ns/samples/docker", "v1")] || len(names) < 4 {
 		t.Errorf("%d lists among %v", lists, names)
 	}
 	if out := s.v1(t, storedLocally+one, "--dry-run"); !strings.Contains(out, "would be deleted after the run") || !s.has(t, "ns/samples/oci-multi", "v1") {
@@ -138,6 +138,9 @@ func TestMirrorV1_goesOnFromItsMetadata(t *testing.T) {
 		t.Error("what version 1 has mirrored and is no longer asked for is there")
 	}
 	m := remembered(t, "history")
+	if text := string(m.PastMirror.Mirror); !strings.Contains(text, `{"maxVersion":"4.18.3","minVersion":"4.18.2","name":"stable-4.18"}`) {
+		t.Errorf("it has not the versions, without which version 1 fails: %s", text)
+	}
 	if pin := m.PastMirror.Operators[0].ImagePin; !strings.HasPrefix(pin, s.source+"/redhat/redhat-operator-index@sha256:") {
 		t.Errorf("the catalog was %s", pin)
 	}

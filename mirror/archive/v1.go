@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"path"
@@ -130,7 +131,7 @@ func (p *part) readMetadata(at span) error {
 	}
 	p.metadata = data
 	var m metadata.Metadata
-	if err := json.Unmarshal(data, &m); err != nil {
+	if err := json.NewDecoder(bytes.NewReader(data)).Decode(&m); err != nil { // see metadata.Parse
 		return at.damaged("%s: %w", metadataV1, err)
 	}
 	if m.PastMirror.Sequence != at.sequence {

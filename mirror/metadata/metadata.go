@@ -10,6 +10,7 @@
 package metadata
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 
@@ -95,10 +96,11 @@ func New() *Metadata {
 	return &Metadata{Kind: kind, APIVersion: apiVersion, UID: uuid.New()}
 }
 
-// Parse reads metadata. Unknown fields are those of a later version, which Write would lose.
+// Parse reads metadata. Unknown fields are those of a later version, which Write would lose. What follows the document
+// is the end of a longer one: version 1 writes a file without cutting it, and reads no further either.
 func Parse(data []byte) (*Metadata, error) {
 	m := &Metadata{}
-	if err := json.Unmarshal(data, m); err != nil {
+	if err := json.NewDecoder(bytes.NewReader(data)).Decode(m); err != nil {
 		return nil, fmt.Errorf("metadata of oc-mirror v1: %w", err)
 	}
 	if m.Kind != kind || m.APIVersion != apiVersion {

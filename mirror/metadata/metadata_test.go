@@ -54,12 +54,15 @@ func TestDirectory(t *testing.T) {
 	if err != nil || strings.TrimSpace(string(text)) != want {
 		t.Errorf("the file has %s, %v\nwant %s", text, err, want)
 	}
+	if err := os.WriteFile(filepath.Join(dir, "publish", ".metadata.json"), []byte(want+"the end of a longer one"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	again, err := metadata.Read(t.Context(), of)
 	if err != nil || again.UID != first.UID || len(again.PastAssociations) != 1 || again.Next(metadata.PastMirror{}, nil).PastMirror.Sequence != 2 {
 		t.Errorf("read %+v, %v", again, err)
 	}
 	for text, want := range map[string]string{
-		"{": "unexpected end of JSON input",
+		"{": "unexpected EOF",
 		`{"kind":"Metadata","apiVersion":"mirror.openshift.io/v1alpha1"}`: "config GVK not recognized",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, "publish", ".metadata.json"), []byte(text), 0o600); err != nil {

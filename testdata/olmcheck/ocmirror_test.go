@@ -53,7 +53,8 @@ func (s *site) ocMirror(t *testing.T, args ...string) {
 	s.runOCMirror(t, t.TempDir(), append([]string{"--v2", "--src-tls-verify=false", "--port", freePort(t)}, args...)...)
 }
 
-func (s *site) runOCMirror(t *testing.T, home string, args ...string) {
+// runOCMirror runs oc-mirror in a directory, and returns what it prints.
+func (s *site) runOCMirror(t *testing.T, home string, args ...string) string {
 	t.Helper()
 	s.login(t, filepath.Join(home, "containers", "auth.json"))
 	c := exec.Command("oc-mirror", args...)
@@ -65,7 +66,9 @@ func (s *site) runOCMirror(t *testing.T, home string, args ...string) {
 	}
 	c.Env = append(c.Env, "HOME="+home, "XDG_RUNTIME_DIR="+home, "SSL_CERT_FILE="+s.ca(),
 		"UPDATE_URL_OVERRIDE=http://"+s.from+sample.GraphPath)
-	if text, err := c.CombinedOutput(); err != nil {
+	text, err := c.CombinedOutput()
+	if err != nil {
 		t.Fatalf("oc-mirror %v: %v\n%s", args, err, text)
 	}
+	return string(text)
 }
