@@ -53,6 +53,8 @@ type Registry struct {
 type Upstream struct {
 	Prefix string // path of repository names at the appliance
 	URL    string // http(s)://host[:port][/path]
+	// HeldOnly reports that nothing is fetched, and what the appliance has is served.
+	HeldOnly bool
 }
 
 // File is a file of the directory.

@@ -132,6 +132,11 @@ func TestUpdates_operator(t *testing.T) {
 func TestRender_secrets(t *testing.T) {
 	f := facts(t, 4, 20)
 	f.ZeroTouch = true
+	theirFile := f
+	theirFile.InstallConfig = []byte("apiVersion: v1\n")
+	if file := files(t, theirFile)["install-config.yaml"]; !file.Secret || !strings.Contains(string(file.Data), secretAuth) {
+		t.Errorf("a file of the user's: secret is %v", file.Secret)
+	}
 	var secret []string
 	for name, file := range files(t, f) {
 		has := strings.Contains(string(file.Data), secretAuth) || strings.Contains(string(file.Data), "s3cret")

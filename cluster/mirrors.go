@@ -167,9 +167,15 @@ func add(all []entry, source, mirror string) []entry {
 // pulled are the upstreams as entries, each with one mirror.
 type pulled []entry
 
-// Pulled reports whether an upstream leads to the releases of the vendor.
+// Pulled reports whether an upstream fetches releases of the vendor that the appliance has not.
 func Pulled(upstreams []Upstream) bool {
-	return Facts{Registries: make([]Registry, 1), Upstreams: upstreams}.through().of(Version{}.releaseRepositories()[0]) != ""
+	f := Facts{Registries: make([]Registry, 1)}
+	for _, u := range upstreams {
+		if !u.HeldOnly {
+			f.Upstreams = append(f.Upstreams, u)
+		}
+	}
+	return f.through().of(Version{}.releaseRepositories()[0]) != ""
 }
 
 // through returns what the upstreams of the first appliance serve.

@@ -125,17 +125,31 @@ func TestUpstreams_sources(t *testing.T) {
 // is pulled through.
 func TestUpstreams_andWhatWasMirrored(t *testing.T) {
 	f := facts(t, 4, 20)
-	f.Upstreams = []cluster.Upstream{{Prefix: "quay.io", URL: "https://quay.io"}, {Prefix: "openshift/release", URL: "https://quay.io/openshift-release-dev/ocp-v4.0-art-dev"}}
+	f.Upstreams = []cluster.Upstream{{Prefix: "quay.io", URL: "https://quay.io"}, {Prefix: "rh", URL: "https://registry.redhat.io"}, {Prefix: "openshift/release", URL: "https://quay.io/openshift-release-dev/ocp-v4.0-art-dev"}}
 	m := files(t, f)
 	for image, want := range map[string]string{
 		"quay.io/team/app:v1":                          "[FIRST/team/app:v1 FIRST/quay.io/team/app:v1 quay.io/team/app:v1] false",
 		"quay.io/team/app@" + string(payload):          "[FIRST/quay.io/team/app@DIGEST quay.io/team/app@DIGEST] false",
+		"registry.redhat.io/op/bundle:v1":              "[FIRST/rh/op/bundle:v1 registry.redhat.io/op/bundle:v1] false",
 		"quay.io/else/app:v1":                          "[FIRST/quay.io/else/app:v1 quay.io/else/app:v1] false",
 		vendor + "ocp-v4.0-art-dev@" + string(payload): "[FIRST/openshift/release@DIGEST quay.io/openshift-release-dev/ocp-v4.0-art-dev@DIGEST] false",
 		vendor + "ocp-release@" + string(payload): "[FIRST/openshift/release-images@DIGEST FIRST/quay.io/openshift-release-dev/ocp-release@DIGEST " +
 			"quay.io/openshift-release-dev/ocp-release@DIGEST] false",
 	} {
 		equal(t, image, pulls(t, m["registries.conf"], image), want)
+	}
+	for _, name := range []string{"openshift/idms.yaml", "openshift/itms.yaml"} {
+		var sources []string
+		for _, o := range m.documents(t, name) {
+			for _, s := range append(o.Spec.ByDigest, o.Spec.ByTag...) {
+				if sources = append(sources, s.Source); strings.HasPrefix(s.Source, "quay.io/team") && s.Mirrors[len(s.Mirrors)-1] != address+"/quay.io/team" {
+					t.Errorf("%s does not lead on: %v", name, s)
+				}
+			}
+		}
+		if slices.Sort(sources); len(slices.Compact(slices.Clone(sources))) != len(sources) {
+			t.Errorf("%s has a source twice: %v", name, sources)
+		}
 	}
 	c := m.installConfig(t)
 	equal(t, "the release in install-config.yaml", of(c.Digests, vendor+"ocp-release"),

@@ -72,8 +72,13 @@ case "$*" in
 	name=${path%%:*}
 	echo iso >"${path#*:}/${name##*/}" ;;
 whoami*) echo admin ;;
-*"get configmap"*) exit 1 ;;
-*"get image.config"* | *"get proxy"*) echo "${TAKEN-}" ;;
+*"get configmap default-ingress-cert"*) printf '%s\n' -----BEGIN AAAA INGRESS BB== -----END ;;
+*"get configmap"*) [ -n "${BUNDLE-}" ] && echo "$BUNDLE" ;;
+*"create configmap"*) for arg; do case $arg in --from-file=*) cp "${arg#--from-file=}" "$CALLS.bundle" ;; esac; done ;;
+*"get image.config"*) echo "${IMAGE_CA-}" ;;
+*"get proxy"*) echo "${PROXY_CA-}" ;;
+*policyEngineURI*) echo https://updates.example.com ;;
+*"get updateservice"*) echo update-service-oc-mirror ;;
 esac
 `
 
@@ -200,7 +205,7 @@ func TestInstallScript_refuses(t *testing.T) {
 		"without a boot image":   {[]string{"BROKEN=1"}, nil, "has no boot image for x86_64"},
 		"for another machine":    {[]string{"BROKEN=1", "ARCH=aarch64"}, nil, "has no boot image for aarch64"},
 		"with marks":             {nil, nil, "has marks FILL-IN in the lines above"},
-		"without an ISO":         {[]string{system}, []string{"wait"}, "there is no "},
+		"without anything":       {[]string{system}, []string{"wait"}, "openshift-install\nhint: take it out"},
 		"with another word":      {nil, []string{"everything"}, "usage: "},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -216,6 +221,12 @@ func TestInstallScript_refuses(t *testing.T) {
 	}
 	b := newBench(t, facts(t, 4, 20))
 	b.fillIn(t)
+	if out, err := b.run(t, "install.sh", nil, "extract"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if out, err := b.run(t, "install.sh", nil, "wait"); err == nil || !strings.Contains(out, "hint: make the ISO first") {
+		t.Errorf("without an ISO: %v\n%s", err, out)
+	}
 	if out, err := b.run(t, "install.sh", nil); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -260,14 +271,51 @@ func TestApplyScript(t *testing.T) {
 		}
 	}
 	equal(t, "the order", strings.Join(applied, " "), "10 20 25 30 40 catalog catalog catalog catalog 60 60 70 75 80")
+	lines := strings.Split(strings.TrimSpace(string(certificate(1))), "\n")
+	for env, want := range map[string]string{
+		"IMAGE_CA=theirs":                     "image.config.openshift.io/cluster names the ConfigMap theirs of openshift-config already",
+		"PROXY_CA=theirs":                     "proxy.config.openshift.io/cluster names the ConfigMap theirs of openshift-config already",
+		"BUNDLE=theirs":                       "user-ca-bundle of openshift-config lacks a certificate of ",
+		"BUNDLE=" + strings.Join(lines, "\n"): "",
+	} {
+		b = newBench(t, facts(t, 4, 20))
+		out, err := b.run(t, "apply.sh", []string{env})
+		text, _ = os.ReadFile(b.calls)
+		if (err == nil) != (want == "") || !strings.Contains(out, want) || strings.Contains(string(text), "25-user-ca-bundle") || strings.Contains(string(text), "60-idms") != (want == "") {
+			t.Errorf("%s: %v\n%s\n%s", env, err, out, text)
+		}
+		if out, err = b.run(t, "apply.sh", []string{env, "SKIP_CA=1"}); err != nil {
+			t.Errorf("%s, and skipped: %v\n%s", env, err, out)
+		}
+	}
+}
+
+// Step 11, applied: the ingress is trusted beside what was trusted, and the channel is one word.
+func TestUpdatesScript(t *testing.T) {
+	f := facts(t, 4, 20)
+	f.Release.Channel = "it's; exit 7"
+	b := newBench(t, f)
+	if out, err := b.run(t, "updates.sh", []string{"BUNDLE=ours"}); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	text, _ := os.ReadFile(b.calls)
+	at := 0
+	for _, want := range []string{"updates/10-operator.yaml", "crd/updateservices", "updates/20-update-service.yaml", "create configmap user-ca-bundle",
+		`clusterversion version --type=merge -p {"spec":{"upstream":"https://updates.example.com/api/upgrades_info/v1/graph"}}`, "upgrade channel it's; exit 7\n"} {
+		n := strings.Index(string(text)[at:], want)
+		if n < 0 {
+			t.Fatalf("no %q after %d bytes of\n%s", want, at, text)
+		}
+		at += n
+	}
+	if bundle, err := os.ReadFile(b.calls + ".bundle"); err != nil || string(bundle) != "ours\n\n-----BEGIN\nAAAA\nINGRESS\nBB==\n-----END\n" {
+		t.Errorf("the bundle is %q, %v", bundle, err)
+	}
 	b = newBench(t, facts(t, 4, 20))
-	if out, err := b.run(t, "apply.sh", []string{"TAKEN=theirs"}); err == nil || !strings.Contains(out, "names the ConfigMap theirs of openshift-config already") {
-		t.Errorf("%v\n%s", err, out)
+	if out, err := b.run(t, "updates.sh", []string{"BUNDLE=INGRESS"}, "eus-4.20"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
 	}
-	if text, _ = os.ReadFile(b.calls); strings.Contains(string(text), "oc apply") {
-		t.Errorf("applied over another ConfigMap:\n%s", text)
-	}
-	if out, err := b.run(t, "apply.sh", []string{"TAKEN=theirs", "SKIP_CA=1"}); err != nil {
-		t.Errorf("%v\n%s", err, out)
+	if text, _ = os.ReadFile(b.calls); strings.Contains(string(text), "create configmap") || !strings.Contains(string(text), "upgrade channel eus-4.20\n") {
+		t.Errorf("with a trusted ingress:\n%s", text)
 	}
 }

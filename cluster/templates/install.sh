@@ -26,6 +26,11 @@ fail() {
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd -P)
 work=${WORK:-$here-work}
+case $work in
+*:*) fail "the path $work has a colon, which PATH and oc cannot have" "name another directory: WORK=DIR $0" ;;
+/*) ;;
+*) work=$PWD/$work ;;
+esac
 release=${RELEASE:-{{quote .Release}}}
 arch=${ARCH:-{{quote .Machine}}}
 secret=$here/pull-secret.json

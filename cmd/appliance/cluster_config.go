@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -78,16 +79,16 @@ is there is replaced if it is as this command has made it.`,
 
 // clusterConfig is what the command answers.
 type clusterConfig struct {
-	Dir      string   `json:"dir,omitempty"`
-	Version  string   `json:"version"`
-	Release  string   `json:"release,omitempty"`
-	Files    []named  `json:"files"`
-	Warnings []string `json:"warnings,omitempty"`
-	Aside    string   `json:"movedAside,omitempty"`
-	Written  bool     `json:"written"`
+	Dir      string        `json:"dir,omitempty"`
+	Version  string        `json:"version"`
+	Release  string        `json:"release,omitempty"`
+	Files    []clusterFile `json:"files"`
+	Warnings []string      `json:"warnings,omitempty"`
+	Aside    string        `json:"movedAside,omitempty"`
+	Written  bool          `json:"written"`
 }
 
-type named struct {
+type clusterFile struct {
 	Name   string `json:"name"`
 	Mode   string `json:"mode"`
 	Secret bool   `json:"secret,omitempty"`
@@ -108,7 +109,7 @@ func runClusterConfig(ctx context.Context, std stdio, o clusterConfigOptions, ar
 	answer := clusterConfig{Dir: o.dir, Version: facts.Version.String(), Release: facts.Release.Tag,
 		Warnings: made.Warnings, Written: !o.dryRun}
 	for _, f := range made.Files {
-		answer.Files = append(answer.Files, named{f.Name, fmt.Sprintf("%04o", directory.Mode(f)), f.Secret})
+		answer.Files = append(answer.Files, clusterFile{f.Name, fmt.Sprintf("%04o", directory.Mode(f)), f.Secret})
 	}
 	if !o.dryRun {
 		if answer.Aside, err = directory.Write(o.dir, made.Files, o.force); err != nil {
@@ -123,6 +124,7 @@ func runClusterConfig(ctx context.Context, std stdio, o clusterConfigOptions, ar
 
 // check looks at what can be told before an appliance is asked.
 func (o *clusterConfigOptions) check() error {
+	o.dir = strings.TrimPrefix(o.dir, "file://")
 	if err := o.checkFlags(); err != nil {
 		return err
 	}

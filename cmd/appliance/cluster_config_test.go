@@ -106,14 +106,7 @@ func TestClusterConfig_hereAndElsewhere(t *testing.T) {
 	if !strings.Contains(secret, `"`+cluster.NewAuth("puller", nodePassword)+`"`) {
 		t.Errorf("the pull secret is %s", secret)
 	}
-	content, err := sample.New(s.source)
-	must(t, err)
-	release, _ := content.Release("4.18.2", "amd64")
-	script, err := os.ReadFile(filepath.Join(dir, "install.sh"))
-	must(t, err)
-	if want := s.address + "/openshift/release-images@" + release.Digest.String(); !strings.Contains(string(script), "'"+want+"'") {
-		t.Errorf("the script does not install %s", want)
-	}
+	s.installs(t, dir, "amd64")
 
 	there := filepath.Join(s.dir, "there")
 	args := []string{"docker://" + s.address, "--dest-creds", "puller:" + nodePassword, "--pull-secret", filepath.Join(dir, "pull-secret.json"), "--arch", "x86_64"}
@@ -124,6 +117,67 @@ func TestClusterConfig_hereAndElsewhere(t *testing.T) {
 	if err != nil {
 		t.Errorf("from elsewhere it differs:\n%s", diff)
 	}
+	// openshift-install gets the name that oc is given: of several architectures the list's.
+	args[slices.Index(args, "x86_64")] = "multi"
+	s.config(t, append(args, "--dir", there)...)
+	s.installs(t, there, "multi")
+	s.config(t, "--quayRoot", s.root, "--dir", dir, "--arch", "multi")
+	s.installs(t, dir, "multi")
+}
+
+// installs checks that the script of a directory installs 4.18.2 by the digest that the upstream
+// has.
+func (s *site) installs(t *testing.T, dir, arch string) {
+	t.Helper()
+	content, err := sample.New(s.source)
+	must(t, err)
+	release, _ := content.Release("4.18.2", arch)
+	script, err := os.ReadFile(filepath.Join(dir, "install.sh"))
+	must(t, err)
+	if want := s.address + "/openshift/release-images@" + release.Digest.String(); !strings.Contains(string(script), "'"+want+"'") {
+		t.Errorf("the script of %s does not install %s", dir, want)
+	}
+}
+
+// The second appliance is asked when the first is gone: with its CA, and its login.
+func TestClusterConfig_secondAppliance(t *testing.T) {
+	s, other := newClusterSite(t), newSite(t)
+	image := s.set(t, "one.yaml", "  additionalImages: [{name: HOST/samples/docker:v1}]\n")
+	other.mirror(t, image)
+	ca, secret := other.cfg.TLS.CA, filepath.Join(s.dir, "other.json")
+	_, err := other.admin.CreateUser(t.Context(), api.NewUser{Name: "puller", Role: "pull", Password: nodePassword})
+	must(t, err)
+	other.secret(t, secret, "puller", nodePassword)
+	dir := filepath.Join(s.dir, "out")
+	a := s.config(t, "--quayRoot", s.root, "--dir", dir, "--arch", "multi", "--also", other.address, "--also-ca", ca, "--also-pull-secret", secret)
+	if !strings.Contains(strings.Join(a.Warnings, "\n"), "only "+s.address+" is asked") {
+		t.Errorf("it warns %q", a.Warnings)
+	}
+	sources, _ := installSources(t, dir)
+	if want := s.address + "/openshift/release " + other.address + "/openshift/release"; sources[s.source+"/"+sample.ComponentRepository] != want {
+		t.Errorf("the sources are %v", sources)
+	}
+	s.upstream.Close()
+	s.stop(t)
+	must(t, s.socket.Close())
+	if code, said := s.reads(t, dir, image); code != 0 {
+		t.Errorf("with the first gone: %d\n%s", code, said)
+	}
+	other.stop(t)
+	must(t, other.socket.Close())
+	if code, _ := s.reads(t, dir, image); code == 0 {
+		t.Error("it is read with both gone")
+	}
+}
+
+// reads reads an image set with the files of a directory, as podman would.
+func (s *site) reads(t *testing.T, dir, set string) (code int, said string) {
+	t.Helper()
+	c := exec.Command(s.program, "mirror", "-c", set, "file://"+t.TempDir(), "--retry-times", "0")
+	c.Env = append(os.Environ(), "HOME="+s.dir, "SSL_CERT_FILE="+dir+"/ca-bundle.pem", "REGISTRY_AUTH_FILE="+dir+"/pull-secret.json",
+		"CONTAINERS_REGISTRIES_CONF="+dir+"/registries.conf")
+	code, stdout, stderr := outcome(t, c)
+	return code, stdout + stderr
 }
 
 func TestClusterConfig_refuses(t *testing.T) {
@@ -228,7 +282,7 @@ func TestClusterConfig_withoutADaemonAndOfAnotherUser(t *testing.T) {
 func TestClusterConfig_ofUpstreamsAlone(t *testing.T) {
 	s := newSite(t)
 	s.configure(t, func(c *config.Config) {
-		c.Upstreams = []config.Upstream{{Prefix: "quay.io", URL: "https://quay.io"}}
+		c.Upstreams = []config.Upstream{{Hosts: []string{"quay.io", "registry.redhat.io"}}, {Prefix: "off", URL: "https://off.example.com", Mode: config.ModeOff}}
 	})
 	s.secret(t, filepath.Join(filepath.Dir(config.Path(s.root)), "pull-secret.json"), "puller", nodePassword)
 	dir := filepath.Join(s.dir, "out")
@@ -243,8 +297,26 @@ func TestClusterConfig_ofUpstreamsAlone(t *testing.T) {
 			t.Errorf("the sources are %v", sources)
 		}
 	}
+	conf, err := os.ReadFile(filepath.Join(dir, "registries.conf"))
+	if err != nil || !strings.Contains(string(conf), `"registry.redhat.io"`) || strings.Contains(string(conf), "off.example.com") {
+		t.Errorf("registries.conf, %v, is\n%s", err, conf)
+	}
 	if script, err := os.ReadFile(filepath.Join(dir, "install.sh")); err != nil || !strings.Contains(string(script), "'"+s.address+"/"+vendor+"ocp-release:4.20.3-x86_64'") {
 		t.Errorf("the script has no release, %v", err)
+	}
+}
+
+// An upstream that fetches nothing does not lead to a release that was not mirrored.
+func TestClusterConfig_ofUpstreamsThatFetchNothing(t *testing.T) {
+	s := newClusterSite(t)
+	args := []string{"cluster-config", "--quayRoot", s.root, "--dry-run", "--version", "4.20.3"}
+	for mode, fails := range map[config.Mode]bool{config.ModeMirroredOnly: true, config.ModeCache: false} {
+		s.configure(t, func(c *config.Config) {
+			c.Upstreams = []config.Upstream{{Prefix: "quay.io", URL: "https://quay.io", Mode: mode}}
+		})
+		if code, _, stderr := s.run(t, args...); (code != 0) != fails || fails && !strings.Contains(stderr, "was not mirrored into this appliance") {
+			t.Errorf("%s: %d %s", mode, code, stderr)
+		}
 	}
 }
 
@@ -254,10 +326,7 @@ func TestClusterConfig_registriesConfLeadsToTheAppliance(t *testing.T) {
 	dir := filepath.Join(s.dir, "out")
 	s.config(t, "--quayRoot", s.root, "--dir", dir, "--arch", "x86_64")
 	s.upstream.Close()
-	c := exec.Command(s.program, "mirror", "-c", s.set(t, "again.yaml", "  additionalImages: [{name: HOST/samples/docker:v1}]\n"), "file://"+s.dir+"/archive")
-	c.Env = append(os.Environ(), "HOME="+s.dir, "SSL_CERT_FILE="+dir+"/ca-bundle.pem", "REGISTRY_AUTH_FILE="+dir+"/pull-secret.json",
-		"CONTAINERS_REGISTRIES_CONF="+dir+"/registries.conf")
-	if code, stdout, stderr := outcome(t, c); code != 0 {
-		t.Errorf("it ended with %d\n%s%s", code, stdout, stderr)
+	if code, said := s.reads(t, dir, s.set(t, "again.yaml", "  additionalImages: [{name: HOST/samples/docker:v1}]\n")); code != 0 {
+		t.Errorf("it ended with %d\n%s", code, said)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/mirror-appliance/appliance/mirror/resources"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
+	"github.com/mirror-appliance/appliance/registry/config"
 )
 
 func (o *clusterConfigOptions) checkFlags() error {
@@ -84,8 +85,8 @@ func (o *clusterConfigOptions) here(f *cluster.Facts) error {
 	if first.CA, err = readIf(cmp.Or(o.first.ca, id.Config.TLS.CA)); err != nil {
 		return err
 	}
-	for _, u := range id.Config.Upstreams {
-		f.Upstreams = append(f.Upstreams, cluster.Upstream{Prefix: u.Prefix, URL: u.URL})
+	for _, u := range id.Config.Routes() {
+		f.Upstreams = append(f.Upstreams, cluster.Upstream{Prefix: u.Prefix, URL: u.URL, HeldOnly: u.Mode == config.ModeMirroredOnly})
 	}
 	if o.user == "" {
 		file := cmp.Or(o.first.pullSecret, installer.PullSecretFile(filepath.Dir(filepath.Dir(id.Path))))

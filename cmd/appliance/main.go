@@ -103,6 +103,7 @@ func newRootCommand(std stdio) *cobra.Command {
   appliance mirror -c FILE docker://HOST:PORT --workspace file://DIR
                                              fill it from an image set configuration
   appliance mirror -c FILE file://DIR        the same into an archive; on the other side: --from file://DIR
+  appliance cluster-config --dir DIR         write what a cluster is installed with from it
   appliance gc                               take out what no image uses any more
   appliance uninstall                        take it away again
 
