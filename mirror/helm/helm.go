@@ -26,6 +26,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/fetch"
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
@@ -93,7 +94,7 @@ func (c *Collector) Collect(ctx context.Context, p *plan.Plan) error {
 			return ctx.Err()
 		}
 		if err != nil {
-			p.Failures = append(p.Failures, failed(repository.Name+" "+plainURL(repository.URL),
+			p.Failures = append(p.Failures, failed(repository.Name+" "+plain.Address(repository.URL),
 				c.Config.At(repositoryPath(i)), err))
 		}
 		charts = append(charts, found...)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/fetch"
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 )
 
@@ -80,21 +81,12 @@ func parseRepository(text string) (*url.URL, error) {
 			"write url: https://host/path/")
 	}
 	if at.Scheme != "http" && at.Scheme != "https" && at.Scheme != "oci" || at.Host == "" {
-		return nil, hint.New(fmt.Errorf("%s is not the url of a Helm repository", at.Redacted()),
+		return nil, hint.New(fmt.Errorf("%s is not the url of a Helm repository", plain.Address(at.String())),
 			"write url: https://host/path/ or oci://host/path")
 	}
 	at.Path = strings.TrimSuffix(strings.TrimSuffix(at.Path, "/"+indexFile), "/") + "/"
 	at.RawPath = ""
 	return at, nil
-}
-
-// plainURL returns an address without a password.
-func plainURL(text string) string {
-	at, err := url.Parse(text)
-	if err != nil {
-		return ""
-	}
-	return at.Redacted()
 }
 
 // index reads the index of a repository. One that decides which charts there are is kept in the
@@ -115,7 +107,7 @@ func (s *session) index(ctx context.Context, at *url.URL, keep bool) (*index, er
 			return nil, err
 		}
 		if x, err = parseIndex(raw); err != nil {
-			return nil, fmt.Errorf("%s: %w", at.JoinPath(indexFile).Redacted(), err)
+			return nil, fmt.Errorf("%s: %w", plain.Address(at.JoinPath(indexFile).String()), err)
 		}
 		s.indexes[at.String()] = x
 	}
@@ -172,7 +164,7 @@ func changed(e *entry, data []byte) []string {
 // get reads a document. The login of the repository goes to the repository's own host only.
 func (s *session) get(ctx context.Context, repository, at *url.URL, most int64) ([]byte, error) {
 	if at.Scheme != "http" && at.Scheme != "https" {
-		return nil, fmt.Errorf("%s has no scheme that charts are read by", at.Redacted())
+		return nil, fmt.Errorf("%s has no scheme that charts are read by", plain.Address(at.String()))
 	}
 	client, err := s.Fetch(at.Host)
 	if err != nil {
@@ -194,7 +186,7 @@ func (s *session) get(ctx context.Context, repository, at *url.URL, most int64) 
 	if err == nil {
 		return data, nil
 	}
-	err = fmt.Errorf("%s: %w", at.Redacted(), err)
+	err = fmt.Errorf("%s: %w", plain.Address(at.String()), err)
 	var status *fetch.StatusError
 	if errors.As(err, &status) && (status.Status == http.StatusUnauthorized || status.Status == http.StatusForbidden) {
 		return nil, hint.New(err, "log in with podman login "+repository.Host+", or write a file for --authfile that has an entry for it")

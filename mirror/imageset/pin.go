@@ -66,15 +66,15 @@ func (m Mirror) withoutLogins() Mirror {
 	return m
 }
 
-// withoutLogin returns an address without the login in it. One that cannot be parsed may have it anywhere before its
-// last @.
+// withoutLogin returns an address without the login in it, and what is behind its "?", which may be one too. One that
+// cannot be parsed may have it anywhere before its last @.
 func withoutLogin(address string) string {
 	u, err := url.Parse(address)
 	switch {
-	case err == nil && u.User == nil:
+	case err == nil && u.User == nil && u.RawQuery == "":
 		return address
 	case err == nil:
-		u.User = nil
+		u.User, u.RawQuery = nil, ""
 		return u.String()
 	}
 	scheme, rest, _ := strings.Cut(address, "://")

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/mirror-appliance/appliance/internal/fetch"
+	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/internal/regular"
 )
 
@@ -99,7 +100,7 @@ func (l *Lookaside) Signatures(ctx context.Context, i Image) ([][]byte, error) {
 			break
 		}
 		if err != nil {
-			return nil, fmt.Errorf("get the signature %s: %w", at, err)
+			return nil, fmt.Errorf("get the signature %s: %w", plain.Address(at), err)
 		}
 		all = append(all, raw)
 	}

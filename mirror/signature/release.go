@@ -32,6 +32,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/fetch"
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/plain"
 )
 
 // redHat is the address of the signatures of OpenShift releases.
@@ -151,7 +152,7 @@ func (c *Client) Fetch(ctx context.Context, d digest.Digest) (*Release, error) {
 			break
 		}
 		if err != nil {
-			return nil, hint.New(fmt.Errorf("get the signature %s: %w", at, err),
+			return nil, hint.New(fmt.Errorf("get the signature %s: %w", plain.Address(at), err),
 				"check that this host reaches it (HTTPS_PROXY is honoured), or name another address with OCP_SIGNATURE_URL")
 		}
 		release, err := c.Keys.Verify(raw, d)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/fetch"
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/plain"
 )
 
 // Bounds of graph data; the real one has some 4,000 files, 20 MB unpacked.
@@ -41,7 +42,7 @@ func (c *Client) FetchData(ctx context.Context) ([]byte, error) {
 	at := base + "/graph-data"
 	raw, err := fetch.Client{HTTP: c.HTTP, Sleep: c.Sleep}.Get(ctx, at, "application/gzip", maxData)
 	if err != nil {
-		return nil, hint.New(fmt.Errorf("graph data from %s: %w", at, err),
+		return nil, hint.New(fmt.Errorf("graph data from %s: %w", plain.Address(at), err),
 			"check that this host reaches it (HTTPS_PROXY is honoured), or leave platform.graph out")
 	}
 	return raw, nil

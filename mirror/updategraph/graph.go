@@ -22,6 +22,7 @@ import (
 
 	"github.com/mirror-appliance/appliance/internal/fetch"
 	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/plain"
 )
 
 // The public update services.
@@ -61,7 +62,7 @@ func (c *Client) Fetch(ctx context.Context, channel, arch string) (*Graph, error
 	g, err := c.fetch(ctx, channel, arch)
 	if err != nil {
 		return nil, hint.New(fmt.Errorf("update graph of channel %s, architecture %s, from %s: %w",
-			channel, arch, c.URL, err),
+			channel, arch, plain.Address(c.URL), err),
 			"check that this host reaches it (HTTPS_PROXY is honoured), or name another update service with UPDATE_URL_OVERRIDE")
 	}
 	g.Channel, g.Arch = channel, arch
