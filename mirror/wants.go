@@ -15,6 +15,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 )
 
@@ -31,6 +32,52 @@ type Wants struct {
 // wanter is a destination that keeps what image sets want, by a key: the last JSON of each, and nothing for null.
 type wanter interface {
 	Want(ctx context.Context, key string, wants json.RawMessage) error
+}
+
+// WantsKeeper is an appliance that has what image sets want of it.
+type WantsKeeper interface {
+	wanter
+	Wants(ctx context.Context) (map[string]json.RawMessage, error)
+}
+
+// Forget removes what the image sets of a workspace want of an appliance, and returns it: the workspace is gone, and
+// would keep its images there for ever. It is named by its directory, or as HOST:DIR where several hosts have one. With
+// dryRun nothing is removed.
+func Forget(ctx context.Context, at WantsKeeper, workspace string, dryRun bool) (forgotten []Wants, err error) {
+	all, err := at.Wants(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found, hosts, known := map[string]Wants{}, map[string]bool{}, map[string]bool{}
+	for key, text := range all {
+		var w Wants
+		if err := json.Unmarshal(text, &w); err != nil {
+			return nil, fmt.Errorf("read what %s wants: %w", key, err)
+		}
+		_, dir, _ := strings.Cut(w.Workspace, " ")
+		named := w.Host + ":" + dir
+		if dir == workspace || named == workspace {
+			found[key], hosts[w.Host] = w, true
+		}
+		known[named+" (its run of "+w.At.UTC().Format(time.DateOnly)+")"] = true
+	}
+	switch {
+	case len(found) == 0:
+		return nil, hint.New(fmt.Errorf("no image set of a workspace %s has told the appliance what it needs", workspace),
+			"it knows "+cmp.Or(strings.Join(slices.Sorted(maps.Keys(known)), ", "), "none"))
+	case len(hosts) > 1:
+		return nil, hint.New(fmt.Errorf("several hosts have a workspace %s: %s", workspace, strings.Join(slices.Sorted(maps.Keys(hosts)), ", ")),
+			"name it with its host: HOST:"+workspace)
+	}
+	for _, key := range slices.Sorted(maps.Keys(found)) {
+		if !dryRun {
+			if err := at.Want(ctx, key, json.RawMessage("null")); err != nil {
+				return forgotten, err
+			}
+		}
+		forgotten = append(forgotten, found[key])
+	}
+	return forgotten, nil
 }
 
 // want tells the destination what the image set wants of it after a run. After one in which something

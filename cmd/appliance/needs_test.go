@@ -113,6 +113,31 @@ func TestPrune_keepsWhatTwoFilesOfOneNameNeed(t *testing.T) {
 	listed("the other is gone", "samples/docker:v1 stays: image set isc.yaml of", "samples/oci:v1\n1 image, of which 0 are not there")
 }
 
+// What a workspace that is gone needs stays until it is forgotten.
+func TestPrune_forgetsAWorkspace(t *testing.T) {
+	s := newSite(t)
+	const image = "  additionalImages: [{name: 'HOST/samples/docker:v1'}]\n"
+	s.works(t, s.by("wa", "mirror", "-c", s.set(t, "a.yaml", image))...)
+	s.works(t, s.by("wb", "mirror", "-c", s.set(t, "b.yaml", image))...)
+	less := s.set(t, "b.yaml", "  additionalImages: [{name: 'HOST/samples/oci:v1'}]\n")
+	s.works(t, s.by("wb", "mirror", "-c", less)...)
+	must(t, os.RemoveAll(filepath.Join(s.dir, "wa")))
+	prune := s.by("wb", "mirror", "prune", "-c", less)
+	contains(t, s.works(t, prune...), " stays: image set a.yaml of the workspace "+s.dir+"/wa on ", "nothing to delete")
+	forget := func(workspace string, flags ...string) []string {
+		return append([]string{"mirror", "prune", "--forget-workspace", workspace, "docker://" + s.address, "--dest-creds", "admin:" + faultPassword}, flags...)
+	}
+	code, _, stderr := s.run(t, forget("/data/other")...)
+	if code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+	contains(t, stderr, "no image set of a workspace /data/other", ":"+s.dir+"/wa (its run of ", ":"+s.dir+"/wb (its run of ")
+	contains(t, s.works(t, forget(s.dir+"/wa", "--dry-run")...), "would be forgotten: image set a.yaml of the workspace "+s.dir+"/wa on ", "needs 1 image")
+	contains(t, s.works(t, prune...), " stays: ")
+	contains(t, s.works(t, forget(s.dir+"/wa", "-o", "json")...), `"images"`, "samples/docker:v1")
+	contains(t, s.works(t, prune...), "samples/docker:v1\n1 image, of which 0 are not there")
+}
+
 // So does what a job of the daemon has mirrored, and what a view shows.
 func TestPrune_keepsWhatTheDaemonNeeds(t *testing.T) {
 	s := newSite(t)

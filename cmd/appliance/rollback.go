@@ -67,14 +67,11 @@ A path, as in the destination of a run, only chooses the login. Cluster resource
 }
 
 func runRollback(ctx context.Context, std stdio, o rollbackOptions, argument string) error {
-	if !strings.HasPrefix(argument, "docker://") {
-		return hint.New(fmt.Errorf("%q is not an appliance", argument), "docker://HOST:PORT")
+	attempt := "roll back at"
+	if o.list {
+		attempt = "list the runs of"
 	}
-	address, prefix, err := mirror.ParseDestination(argument)
-	if err != nil {
-		return err
-	}
-	control, err := o.dial(ctx, address, prefix)
+	control, err := o.dialAppliance(ctx, argument, attempt)
 	if err != nil {
 		return err
 	}
@@ -105,8 +102,15 @@ func runRollback(ctx context.Context, std stdio, o rollbackOptions, argument str
 	return nil
 }
 
-// dial opens the control API of an appliance. The path is that of a login that is for it only.
-func (o *rollbackOptions) dial(ctx context.Context, address, prefix string) (*client.Client, error) {
+// dialAppliance opens the control API of an appliance, for an attempt that its error names. The path is that of a login that is for it only.
+func (o *mirrorOptions) dialAppliance(ctx context.Context, argument, attempt string) (*client.Client, error) {
+	if !strings.HasPrefix(argument, "docker://") {
+		return nil, hint.New(fmt.Errorf("%q is not an appliance", argument), "docker://HOST:PORT")
+	}
+	address, prefix, err := mirror.ParseDestination(argument)
+	if err != nil {
+		return nil, err
+	}
 	keys, err := o.destination.keychain(o.authFile)
 	if err != nil {
 		return nil, err
@@ -121,10 +125,6 @@ func (o *rollbackOptions) dial(ctx context.Context, address, prefix string) (*cl
 	}
 	control, err := dialControl(ctx, address, prefix, keys, config)
 	if err != nil {
-		attempt := "roll back at"
-		if o.list {
-			attempt = "list the runs of"
-		}
 		return nil, hint.New(fmt.Errorf("%s %s: %w", attempt, address, err),
 			"name an appliance that is up, and log in as a user of role admin: podman login "+address)
 	}

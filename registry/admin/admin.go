@@ -125,6 +125,7 @@ func NewHandler(o Options) *Handler {
 	handleRun(h, api.SetOrigins, setOrigins)
 	handle(h, api.ListOrigins, h.listOrigins)
 	handle(h, api.SetWants, h.setWants)
+	handle(h, api.ListWants, h.listWants)
 	handle(h, api.ListNeeds, h.listNeeds)
 	handleRun(h, api.CommitSync, h.commit)
 	handleRun(h, api.AbortSync, h.abort)

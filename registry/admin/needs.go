@@ -1,13 +1,25 @@
 package admin
 
 import (
+	"encoding/json"
+	"maps"
 	"net/http"
+	"slices"
 
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
 func (h *Handler) setWants(r *http.Request, q api.Wants) (api.None, error) {
 	return api.None{}, h.store.Runs.Want(r.Context(), q.Key, q.Wants)
+}
+
+func (h *Handler) listWants(r *http.Request, _ api.None) ([]api.Wants, error) {
+	wants, err := h.store.Runs.Wants(r.Context())
+	all := []api.Wants{}
+	for _, key := range slices.Sorted(maps.Keys(wants)) {
+		all = append(all, api.Wants{Key: key, Wants: json.RawMessage(wants[key])})
+	}
+	return all, err
 }
 
 func (h *Handler) listNeeds(r *http.Request, q api.NeedsRequest) ([]api.Need, error) {

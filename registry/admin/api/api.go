@@ -113,9 +113,10 @@ var (
 	// the tags of the registry are mirrors of.
 	SetOrigins  = Call[Origins, None]{http.MethodPost, "/api/v1/sync/{id}/origins", http.StatusNoContent, MaxList}
 	ListOrigins = Call[OriginsRequest, Origins]{http.MethodPost, "/api/v1/origins", http.StatusOK, MaxJSON}
-	// SetWants keeps what an image set wants of the registry, and ListNeeds lists what of some images
+	// SetWants keeps what an image set wants of the registry, ListWants lists it, and ListNeeds lists what of some images
 	// something else at the registry needs: other image sets, catalogs, and views of catalogs.
 	SetWants   = Call[Wants, None]{http.MethodPut, "/api/v1/wants", http.StatusNoContent, MaxWants}
+	ListWants  = Call[None, []Wants]{http.MethodGet, "/api/v1/wants", http.StatusOK, 0}
 	ListNeeds  = Call[NeedsRequest, []Need]{http.MethodPost, "/api/v1/needs", http.StatusOK, MaxList}
 	CommitSync = Call[None, None]{http.MethodPost, "/api/v1/sync/{id}/commit", http.StatusNoContent, 0}
 	// ListSyncs lists the last runs that were committed, and RollbackSync gives the tags that one

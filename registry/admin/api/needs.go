@@ -4,7 +4,7 @@ import "encoding/json"
 
 // Wants is what an image set wants of the registry. Only package mirror reads it.
 type Wants struct {
-	Key   string          `json:"key"` // of the image set; its last wants are replaced
+	Key   string          `json:"key"` // of the image set; its last wants are replaced, and removed by null
 	Wants json.RawMessage `json:"wants"`
 }
 

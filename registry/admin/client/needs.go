@@ -10,8 +10,23 @@ import (
 
 // Want keeps what an image set wants of the registry, by a key. It replaces the last of that key.
 func (r *Run) Want(ctx context.Context, key string, wants json.RawMessage) error {
-	_, err := call(ctx, r.client, api.SetWants, api.Wants{Key: key, Wants: wants})
+	return r.client.Want(ctx, key, wants)
+}
+
+// Want is that of a run, without one; null removes what the key has.
+func (c *Client) Want(ctx context.Context, key string, wants json.RawMessage) error {
+	_, err := call(ctx, c, api.SetWants, api.Wants{Key: key, Wants: wants})
 	return err
+}
+
+// Wants lists what image sets want of the registry, by key.
+func (c *Client) Wants(ctx context.Context) (map[string]json.RawMessage, error) {
+	listed, err := call(ctx, c, api.ListWants, api.None{})
+	all := map[string]json.RawMessage{}
+	for _, w := range listed {
+		all[w.Key] = w.Wants
+	}
+	return all, err
 }
 
 // Needs returns those of some images that something else than a workspace needs. The registry may read
