@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,10 +31,16 @@ func Lock(dir string) (unlock func(), err error) {
 // documents. The second is told which run is the first. Where a file system has no locks, nothing
 // is kept out.
 func (w workspace) lock(now time.Time) (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(w.dir, lockFile), os.O_RDWR|os.O_CREATE, 0o644)
+	name := filepath.Join(w.dir, lockFile)
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
+	theirs := errors.Is(err, fs.ErrPermission) // another user's run made it: it can be locked all the same
+	if theirs {
+		f, err = os.Open(name)
+	}
 	if err != nil {
 		return nil, w.unwritten(err)
 	}
+	unlock = func() { w.give(); f.Close() }
 	switch err := durable.Lock(f, durable.Exclusive); {
 	case errors.Is(err, durable.ErrLocked):
 		holder, _ := io.ReadAll(io.LimitReader(f, 200))
@@ -41,15 +48,15 @@ func (w workspace) lock(now time.Time) (unlock func(), err error) {
 		return nil, hint.New(fmt.Errorf("another run is in the workspace %s: %s", w.dir,
 			strings.TrimSpace(string(holder))),
 			"wait until it has ended, or name another workspace")
-	case err != nil:
-		return func() { f.Close() }, nil
+	case err != nil || theirs:
+		return unlock, nil
 	}
 	text := fmt.Sprintf("process %d, since %s\n", os.Getpid(), now.UTC().Format(time.RFC3339))
 	if err := errors.Join(f.Truncate(0), writeAt(f, text)); err != nil {
 		f.Close()
 		return nil, w.unwritten(err)
 	}
-	return func() { f.Close() }, nil
+	return unlock, nil
 }
 
 func writeAt(f *os.File, text string) error {

@@ -39,6 +39,13 @@ func ofOriginal(name string) bool {
 	return len(parts) < 6 || parts[3] != "filtered-catalogs" || parts[5] != "digest" && parts[5] != "catalog-config"
 }
 
+// movedAside reports whether a directory is what another user's run has left of a catalog, which may be
+// unreadable: it is not named by its digest alone.
+func movedAside(name string) bool {
+	parts := strings.Split(name, "/")
+	return parts[0] == "operator-catalogs" && len(parts) == 3 && strings.Contains(parts[2], ".")
+}
+
 // maxDocument bounds a document: it is read into memory.
 const maxDocument = 256 << 20
 
@@ -66,6 +73,8 @@ func (c *committing) documents() error {
 				return nil
 			case err != nil:
 				return fmt.Errorf("read the workspace: %w", err)
+			case movedAside(name):
+				return fs.SkipDir
 			case !d.Type().IsRegular() || strings.HasSuffix(name, ".tmp") || ofOriginal(name):
 				return nil
 			}

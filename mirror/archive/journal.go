@@ -16,6 +16,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/mirror-appliance/appliance/internal/durable"
 )
@@ -117,6 +118,18 @@ func readJournal(dir string) (*left, error) {
 		return nil, nil
 	}
 	return &all, nil
+}
+
+// writable reports whether the files of an interrupted run can be continued: it may have been another
+// user's.
+func (l *left) writable(dir string) bool {
+	names := []string{journalName}
+	for _, c := range l.chunks {
+		names = append(names, partialName(c.Number))
+	}
+	return !slices.ContainsFunc(names, func(name string) bool {
+		return errors.Is(unix.Access(filepath.Join(dir, name), unix.W_OK), fs.ErrPermission)
+	})
 }
 
 // open opens the chunks that an interrupted run has left, up to one that is not there, with their

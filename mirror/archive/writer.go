@@ -111,6 +111,15 @@ func Create(ctx context.Context, o Options) (_ *Writer, err error) {
 		}
 		old = nil
 	}
+	if old != nil && !old.writable(o.Dir) {
+		w.o.Say("another user's run into %s was interrupted, and its files cannot be continued: this one begins anew", o.Dir)
+		if !o.DryRun {
+			if err := discard(o.Dir); err != nil {
+				return nil, writeError(err)
+			}
+		}
+		old = nil
+	}
 	w.id = rand.Text()
 	if err := w.chooseBase(ctx); err != nil {
 		return nil, err

@@ -15,7 +15,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/internal/durable"
-	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/layers"
 	"github.com/mirror-appliance/appliance/mirror/operator"
@@ -152,10 +151,9 @@ func (e *entry) document(ctx context.Context, files []operator.File, built diges
 		if there, _ := os.ReadFile(made); string(there) == built.Encoded() {
 			return nil // the directory is another user's, and has just that
 		}
-		err = hint.New(err, "another user's run wrote it: give the workspace to the user of this one, chown -R USER "+e.path())
 	}
 	if err != nil {
-		return fmt.Errorf("write the filtered catalog to the workspace: %w", err)
+		return fmt.Errorf("write the filtered catalog to the workspace: %w", e.denied(err))
 	}
 	return nil
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
 
@@ -73,7 +72,7 @@ func writeImages(name string, all []bundleImage) error {
 	if err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(name), imagesFile+".*.tmp")
+	tmp, err := newFile(name)
 	if err == nil {
 		err = durable.Replace(name, tmp, text)
 	}

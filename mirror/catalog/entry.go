@@ -294,7 +294,11 @@ func (e *entry) again(ctx context.Context, warnings *[]string, f func() error) e
 
 // damaged warns of a file of the workspace that is made anew.
 func (e *entry) damaged(warnings *[]string, damage error) {
-	text := fmt.Sprintf("%s: catalog %s: what the workspace has of it was damaged and is made anew: %v", e.image.Reason, e.ask.Catalog, damage)
+	what := "was damaged"
+	if errors.Is(damage, fs.ErrPermission) {
+		what = "is of another user's run"
+	}
+	text := fmt.Sprintf("%s: catalog %s: what the workspace has of it %s and is made anew: %v", e.image.Reason, e.ask.Catalog, what, damage)
 	if !slices.Contains(*warnings, text) {
 		*warnings = append(*warnings, text)
 	}

@@ -31,7 +31,7 @@ const filesDir = "catalog-files"
 func (c *Catalog) Extract(ctx context.Context, parent string) (dir string, err error) {
 	dir = filepath.Join(parent, c.Digest.Encoded(), filesDir)
 	if info, err := os.Stat(dir); err == nil && info.IsDir() {
-		if ok, err := intact(ctx, dir, false); ok || err != nil {
+		if ok, err := intact(ctx, dir, false); ok || err != nil && !errors.Is(err, fs.ErrPermission) {
 			return dir, err
 		}
 	}
@@ -102,7 +102,7 @@ func (c *Catalog) again(ctx context.Context, parent string, warn func(damage err
 		return err
 	}
 	warn(err)
-	if err := os.RemoveAll(filepath.Join(parent, c.Digest.Encoded(), filesDir)); err != nil {
+	if err := discard(filepath.Join(parent, c.Digest.Encoded(), filesDir)); err != nil {
 		return err
 	}
 	if _, err := c.Extract(ctx, parent); err != nil {

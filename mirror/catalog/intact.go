@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -71,7 +72,7 @@ func keepSums(all sums, dir string) error {
 		return err
 	}
 	name := filepath.Join(filepath.Dir(dir), sumsFile)
-	tmp, err := os.CreateTemp(filepath.Dir(dir), sumsFile+".*.tmp")
+	tmp, err := newFile(name)
 	if err == nil {
 		err = durable.Replace(name, tmp, text)
 	}
@@ -83,17 +84,23 @@ func keepSums(all sums, dir string) error {
 
 // intact reports whether the files in dir are those that were listed when they were extracted: by
 // their names and sizes, or by their bytes too. If there is no list, only the names and sizes are
-// taken as right.
+// taken as right. What another user has made may be unreadable: fs.ErrPermission then.
 func intact(ctx context.Context, dir string, bytes bool) (bool, error) {
 	text, err := os.ReadFile(filepath.Join(filepath.Dir(dir), sumsFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return !bytes, nil // of an earlier version
 	}
 	var want sums
+	if errors.Is(err, fs.ErrPermission) {
+		return false, err
+	}
 	if err != nil || json.Unmarshal(text, &want) != nil {
 		return false, nil
 	}
 	got, err := sumUp(ctx, os.DirFS(dir), bytes)
+	if errors.Is(err, fs.ErrPermission) {
+		return false, err
+	}
 	if err != nil {
 		return false, ctx.Err()
 	}
@@ -109,11 +116,18 @@ func discardDamaged(ctx context.Context, dir string) error {
 	return errors.Join(ErrDamaged, discard(dir))
 }
 
-// discard removes the files in dir, and what was read of them.
+// aside is in the name of what another user's run has left of a catalog, after its digest.
+const aside = ".aside-"
+
+// discard removes the files in dir, and what was read of them. What another user has made cannot be
+// removed, and is moved aside: that user's next run removes it.
 func discard(dir string) error {
 	var err error
 	for _, name := range []string{indexFile, imagesFile, filepath.Base(dir)} {
 		err = errors.Join(err, os.RemoveAll(filepath.Join(filepath.Dir(dir), name)))
+	}
+	if of := filepath.Dir(dir); errors.Is(err, fs.ErrPermission) && os.Rename(of, of+aside+rand.Text()) == nil {
+		return nil
 	}
 	return err
 }

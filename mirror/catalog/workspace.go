@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -53,13 +54,17 @@ func (e *entry) read(ctx context.Context, warnings *[]string) error {
 	at := e.path(e.catalog.Digest.Encoded(), filesDir)
 	_, absent := os.Stat(at)
 	if absent == nil {
-		if ok, err := intact(ctx, at, false); err == nil && !ok {
-			e.damaged(warnings, errors.New("files are missing, or have other sizes"))
+		ok, err := intact(ctx, at, false)
+		if err == nil && !ok {
+			err = errors.New("files are missing, or have other sizes")
+		}
+		if err != nil && ctx.Err() == nil {
+			e.damaged(warnings, err)
 		}
 	}
 	dir, err := e.catalog.Extract(ctx, e.path())
 	if err != nil {
-		return err
+		return e.denied(err)
 	}
 	err = e.readFiles(ctx, dir)
 	if err != nil && absent == nil && ctx.Err() == nil {
@@ -74,7 +79,15 @@ func (e *entry) read(ctx context.Context, warnings *[]string) error {
 	if err == nil {
 		err = e.use()
 	}
-	return e.catalog.full(e.path(), err)
+	return e.denied(e.catalog.full(e.path(), err))
+}
+
+// denied adds a hint to an error about files of another user.
+func (e *entry) denied(err error) error {
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return hint.New(err, "another user's run wrote it: give the workspace to the user of this one, chown -R USER "+e.path())
 }
 
 // OpenFiles returns the files of a catalog in a directory of this host.
@@ -215,8 +228,14 @@ func readIndex(name string) *operator.Index {
 	return index
 }
 
+// newFile makes a file that is to take the place of another. Each user may read it, as the rest of a
+// workspace: root and another user may run in it.
+func newFile(path string) (*os.File, error) {
+	return os.OpenFile(path+"."+rand.Text()+".tmp", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+}
+
 func writeIndex(name string, index *operator.Index) error {
-	tmp, err := os.CreateTemp(filepath.Dir(name), indexFile+".*.tmp")
+	tmp, err := newFile(name)
 	if err != nil {
 		return err
 	}
@@ -264,7 +283,7 @@ func (e *entry) use() error {
 	if err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(e.path(), usedFile+".*.tmp")
+	tmp, err := newFile(e.path(usedFile))
 	if err != nil {
 		return err
 	}
@@ -314,7 +333,7 @@ func (e *entry) prune(used []digest.Digest) error {
 		if _, err := os.Stat(e.path(d.Name(), indexFile)); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err := os.RemoveAll(e.path(d.Name())); err != nil {
+		if err := os.RemoveAll(e.path(d.Name())); err != nil && !errors.Is(err, fs.ErrPermission) { // another user's run removes it
 			return fmt.Errorf("remove an old catalog: %w", err)
 		}
 	}
