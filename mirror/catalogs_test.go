@@ -286,6 +286,9 @@ func TestMirror_operatorsOfADirectory(t *testing.T) {
 	if err != nil || len(s.tags(t, "operators/sample-database-bundle")) != 4 {
 		t.Fatalf("%v, bundles %v", err, s.tags(t, "operators/sample-database-bundle"))
 	}
+	if of := strings.Join(report.Resources, " "); strings.Contains(of, "/cs-") || !strings.Contains(of, "/cc-index-latest.yaml") {
+		t.Errorf("the resources are %s", of)
+	}
 	if !slices.ContainsFunc(report.Warnings, func(w string) bool { return strings.Contains(w, "OLM v0 cannot start it") }) {
 		t.Errorf("warnings %q", report.Warnings)
 	}

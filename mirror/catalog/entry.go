@@ -231,7 +231,7 @@ func (e *entry) collect(ctx context.Context, p *plan.Plan) (err error) {
 		return err
 	}
 	if e.ofFiles() {
-		p.Warnings = append(p.Warnings, fmt.Sprintf("%s: the image that is made of %s has no opm: OLM v1 reads it (ClusterCatalog), and OLM v0 cannot start it (CatalogSource)", e.image.Reason, e.ask.Catalog))
+		p.Warnings = append(p.Warnings, fmt.Sprintf("%s: the image that is made of %s has no opm: OLM v1 reads it (ClusterCatalog), and OLM v0 cannot start it, but by a targetCatalogSourceTemplate with extractContent: else no CatalogSource is written", e.image.Reason, e.ask.Catalog))
 	}
 	if err := e.addImages(ctx, p); err != nil {
 		return err

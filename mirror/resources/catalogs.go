@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 
 	"sigs.k8s.io/yaml"
 )
@@ -34,7 +35,7 @@ const (
 	sourceKind = "CatalogSource"
 )
 
-// renderCatalogs returns two files for each catalog, one for each version of OLM.
+// renderCatalogs returns a file for each version of OLM that can start a catalog.
 func renderCatalogs(catalogs []Catalog, o Options) ([]File, error) {
 	var files []File
 	named, _ := Named(catalogs, o)
@@ -44,6 +45,9 @@ func renderCatalogs(catalogs []Catalog, o Options) ([]File, error) {
 			name     string
 			resource any
 		}{{v0, c.source(v0, o)}, {v1, c.clusterCatalog(v1, o)}} {
+			if r.name == v0 && !c.starts() {
+				continue
+			}
 			text, err := yaml.Marshal(r.resource)
 			if err != nil {
 				return nil, fmt.Errorf("write the resource of catalog %s: %w", c.Image, err)
@@ -52,6 +56,17 @@ func renderCatalogs(catalogs []Catalog, o Options) ([]File, error) {
 		}
 	}
 	return files, nil
+}
+
+// starts reports whether OLM v0 can start the catalog. The image that was made of a directory has no opm: another one
+// serves it, by a template with extractContent, or none.
+func (c Catalog) starts() bool {
+	if !strings.HasPrefix(c.Origin, "dir://") {
+		return true
+	}
+	source, _ := c.source("", Options{}).(map[string]any)
+	pod, _ := child(source, "spec")["grpcPodConfig"].(map[string]any)
+	return pod["extractContent"] != nil
 }
 
 // CheckTemplate returns an error if a CatalogSource cannot be made of a template, and a warning if

@@ -1,6 +1,7 @@
 package resources_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -125,6 +126,22 @@ func TestRender_ofATemplateWithACache(t *testing.T) {
 		}
 		if got := string(files[0].Data); !strings.Contains(got, want) {
 			t.Errorf("of\n%s\nthere is\n%s", template, got)
+		}
+	}
+}
+
+// OLM v0 cannot start a catalog that was made of a directory, whose pod would restart for ever.
+func TestRender_ofADirectory(t *testing.T) {
+	const template = "apiVersion: operators.coreos.com/v1alpha1\nkind: CatalogSource\nspec: {grpcPodConfig: {extractContent: {catalogDir: /configs%s}}}\n"
+	for text, want := range map[string]string{
+		"":                        "cc-index-v1.yaml",
+		fmt.Sprintf(template, ""): "cs-index-v1.yaml cc-index-v1.yaml",
+		fmt.Sprintf(template, ", cacheDir: /tmp/cache"): "cc-index-v1.yaml", // which is left out
+	} {
+		c := resources.Catalog{Image: "m.io/x/index:v1", Origin: "dir:///data/index", Template: []byte(text)}
+		files, err := resources.Render(resources.Mirrored{Catalogs: []resources.Catalog{c}}, options())
+		if got := strings.Join(names(files), " "); err != nil || got != want {
+			t.Errorf("with the template %q there are %s, %v; want %s", text, got, err, want)
 		}
 	}
 }
