@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,10 @@ func (o *listOperatorsOptions) opens(ctx context.Context, std stdio) (*listedFro
 	if len(o.from) > 0 && !strings.HasPrefix(o.from[0], "docker://") {
 		return o.opensArchive(ctx)
 	}
+	if len(o.from) > 0 { // it is a source here, and the destination everywhere else
+		o.srcCertDir = cmp.Or(o.srcCertDir, o.destCertDir)
+		o.srcVerify = o.srcVerify && o.destVerify
+	}
 	from, err := o.listedSources(ctx, std)
 	if err != nil {
 		return nil, err
@@ -69,6 +74,13 @@ func (o *listOperatorsOptions) instead(l *listedFrom, at string) error {
 		return open(ref)
 	}
 	l.catalogs = func(ctx context.Context) ([]mirror.HeldCatalog, error) { return o.heldCatalogs(ctx, registry, prefix) }
+	l.find = func(ctx context.Context, name string) (imageset.Reference, error) {
+		here := path.Join(registry, prefix, name)
+		if all, err := l.catalogs(ctx); err == nil && slices.ContainsFunc(all, func(c mirror.HeldCatalog) bool { return c.Image == here }) {
+			name = here // a view, which has a name of this registry alone
+		}
+		return imageset.ParseReference(name)
+	}
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -31,6 +32,17 @@ func TestListOperators_fromWhatWasMirrored(t *testing.T) {
 	}
 	s.upstream.Close()
 
+	t.Run("by the directory of the destination's certificates", func(t *testing.T) {
+		certs := t.TempDir()
+		ca, err := os.ReadFile(s.cfg.TLS.CA)
+		must(t, err)
+		must(t, os.WriteFile(filepath.Join(certs, "ca.crt"), ca, 0o600))
+		c := exec.Command(s.program, append([]string{"list", "operators", "--dest-cert-dir", certs}, appliance...)...)
+		c.Env = []string{"HOME=" + s.dir, "CONTAINERS_REGISTRIES_CONF=/dev/null", "SSL_CERT_FILE=/dev/null"}
+		if code, stdout, stderr := outcome(t, c); code != 0 || !strings.Contains(stdout, index) {
+			t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+		}
+	})
 	t.Run("an archive of another program", func(t *testing.T) {
 		other := t.TempDir()
 		tarWithout(t, filepath.Join(s.dir, "archive", "mirror_000001.tar"), filepath.Join(other, "mirror_000001.tar"), "appliance-")
@@ -50,7 +62,11 @@ func TestListOperators_fromWhatWasMirrored(t *testing.T) {
 		if out := list(from...); !strings.Contains(out, index) || !strings.Contains(out, held[0].Image) {
 			t.Errorf("the catalogs of the %s are\n%s", where, out)
 		}
-		for _, name := range []string{index, held[0].Image} {
+		names := []string{index, held[0].Image}
+		if where == "appliance" { // as in its configuration and its listings
+			names = append(names, strings.TrimPrefix(held[0].Image, s.address+"/"))
+		}
+		for _, name := range names {
 			if out := list(append(from, "--catalog", name, "--package", "sample-database", "--channel", "stable")...); out != "VERSIONS\n1.1.0\n1.2.0\n" {
 				t.Errorf("in the %s, %s has\n%s", where, name, out)
 			}

@@ -85,6 +85,10 @@ func printUpdates(out io.Writer, u *mirror.Updates) {
 		}
 		return "\tnot asked for by the image set"
 	}
+	if len(u.Channels)+len(u.Catalogs) == 0 {
+		fmt.Fprintln(out, "the image set has no channel and no catalog of which something can be newer")
+		return
+	}
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	for _, c := range u.Channels {
 		if len(c.Versions) == 0 {
