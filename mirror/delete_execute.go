@@ -275,6 +275,7 @@ type known struct {
 type setRun struct {
 	Started                                  time.Time
 	Registry, Prefix, ImageSet, ImageSetPath string
+	FollowedDependencies                     bool
 	Mirrored                                 []struct {
 		Repository, Tag, Origin string
 		Digest                  digest.Digest

@@ -146,6 +146,13 @@ func PlanPrune(ctx context.Context, o Options, at Pruner, list DeleteList) (*Del
 		return nil, err
 	}
 	rest, warnings, err := e.unneeded(ctx, at, drift.images, list.Force)
+	if err == nil && !list.Force {
+		var moved []*plan.Image
+		rest, moved, err = e.unmoved(ctx, at, rest)
+		for _, i := range moved {
+			warnings = append(warnings, fmt.Sprintf("%s stays: %s needs it", e.named(i), pushedOver))
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -62,10 +62,46 @@ func (e *engine) prune(ctx context.Context, p *plan.Plan, r *Report) error {
 	if err == nil {
 		err = e.writeReport(r)
 	}
+	var moved []*plan.Image
 	if err == nil {
-		r.Pruned, err = e.delete(ctx, e.o.Prune, items(e, images), false)
+		images, moved, err = e.unmoved(ctx, e.o.Prune, images)
+	}
+	if err != nil {
+		return err
+	}
+	r.Pruned, err = e.delete(ctx, e.o.Prune, items(e, images), false)
+	if r.Pruned != nil {
+		for _, item := range items(e, moved) {
+			r.Pruned.Needed = append(r.Pruned.Needed, keptItem{item, pushedOver})
+		}
 	}
 	return err
+}
+
+// pushedOver is for whom a tag stays that does not name what the workspace has mirrored.
+const pushedOver = "a client, which has pushed another image over the tag,"
+
+// unmoved returns those of some images whose tags name what the workspace has mirrored, or nothing, and
+// the others.
+func (e *engine) unmoved(ctx context.Context, from Pruner, images []*plan.Image) (rest, moved []*plan.Image, err error) {
+	before := e.mirroredBefore()
+	for _, i := range images {
+		was := before[e.o.Registry+"/"+i.Repository+":"+i.Tag]
+		if i.Tag == "" || len(was) == 0 {
+			rest = append(rest, i)
+			continue
+		}
+		desc, _, err := from.Manifest(ctx, i.Repository, i.Tag)
+		switch {
+		case ctx.Err() != nil:
+			return nil, nil, ctx.Err()
+		case err == nil && !slices.ContainsFunc(was, func(m mirroredImage) bool { return m.Digest == desc.Digest }):
+			moved = append(moved, i)
+		default: // what cannot be read is found out when it is deleted
+			rest = append(rest, i)
+		}
+	}
+	return rest, moved, nil
 }
 
 // checkAbsent returns an error where a package that is asked for is not in its catalog, which may have lost it

@@ -27,6 +27,8 @@ type Report struct {
 	Warnings []string       `json:"warnings,omitempty"`
 	Planned  int            `json:"planned"`
 
+	// FollowedDependencies reports that operators which others require were mirrored by option.
+	FollowedDependencies bool `json:"followedDependencies,omitempty"`
 	// Pruned is what was deleted after the run; nil: it was not to be.
 	Pruned *Deleted `json:"pruned,omitempty"`
 
@@ -47,7 +49,7 @@ func (e *engine) report(p *plan.Plan, started time.Time, failures []plan.Failure
 	r := &Report{
 		Started: started, Registry: e.o.Registry, ImageSet: e.o.Config.Set(), ImageSetPath: e.o.Config.Path, Prefix: e.o.Prefix,
 		Mirrored: []*plan.Image{}, Failures: failures, Blocked: p.Blocked, Warnings: p.Warnings,
-		Planned: p.Planned(), stamp: e.stamp(started),
+		Planned: p.Planned(), stamp: e.stamp(started), FollowedDependencies: e.o.FollowDependencies,
 	}
 	failed := map[*plan.Image]bool{}
 	for _, f := range failures {

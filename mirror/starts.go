@@ -82,7 +82,30 @@ func (e *engine) checkPrune() error {
 		return hint.New(errors.New("the image set is from standard input: what the one before it from there asked for would be deleted"),
 			"write it to a file, by whose name it is known: -c FILE")
 	}
+	if err := e.checkDependencies(); err != nil {
+		return err
+	}
 	return e.checkPaths()
+}
+
+// checkDependencies returns an error if images would be deleted that the run before brought since other
+// operators require them.
+func (e *engine) checkDependencies() error {
+	if e.o.FollowDependencies {
+		return nil
+	}
+	runs, err := e.runs()
+	if err != nil {
+		return err
+	}
+	last := slices.IndexFunc(runs, func(r *setRun) bool {
+		return r.ImageSet == e.o.Config.Set() && r.Prefix == e.o.Prefix && !otherFile(r.ImageSetPath, e.o.Config.Path)
+	})
+	if last < 0 || !runs[last].FollowedDependencies {
+		return nil
+	}
+	return hint.New(errors.New("the last run of this image set also mirrored the operators that others require, whose images would be deleted"),
+		"add --follow-dependencies; or mirror once without it and without pruning, if no cluster needs them any more")
 }
 
 // checkPaths returns an error if images of the paths that the workspace remembers would be deleted, since

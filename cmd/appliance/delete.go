@@ -343,13 +343,17 @@ func (o *deleteOptions) deleted(std stdio, d *mirror.Deleted) error {
 		fmt.Fprintln(std.out, plain.Line(fmt.Sprintf("%s stays: %s needs it", k.ImageReference, k.For)))
 	}
 	for _, k := range d.Kept {
-		fmt.Fprintln(std.out, plain.Line(fmt.Sprintf("kept the content of %s, which is that of %s",
+		fmt.Fprintln(std.out, plain.Line(fmt.Sprintf("deleted the tag of %s, and kept the content, which is that of %s",
 			k.ImageReference, k.For)))
 	}
 	for _, f := range d.Failed {
 		fmt.Fprintln(std.out, plain.Line(fmt.Sprintf("failed: %s: %s", f.ImageReference, f.Error)))
 	}
-	fmt.Fprintf(std.out, "deleted %s; %d were not there\n", count(len(d.Deleted), "image"), len(d.Absent))
+	untagged := ""
+	if len(d.Kept) > 0 {
+		untagged = fmt.Sprintf(", and %s alone", count(len(d.Kept), "tag"))
+	}
+	fmt.Fprintf(std.out, "deleted %s%s; %d were not there\n", count(len(d.Deleted), "image"), untagged, len(d.Absent))
 	if !o.gc {
 		fmt.Fprintln(std.out, "Remember to execute a garbage collect (or similar) on your remote repository")
 	}

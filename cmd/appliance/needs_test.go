@@ -56,7 +56,7 @@ func TestPrune_keepsWhatAnotherWorkspaceNeeds(t *testing.T) {
 	contains(t, out, "would be deleted by force: image set b.yaml")
 	list := filepath.Join(s.dir, "wa/working-dir/delete/delete-images-prune.yaml")
 	out = s.works(t, s.by("wa", "delete", "--delete-yaml-file", list)...)
-	contains(t, out, bundle, " stays: image set b.yaml", "kept the content of docker://"+s.address+"/samples/oci:v1, which is that of image set b.yaml", "deleted 1 image; 0 were not there")
+	contains(t, out, bundle, " stays: image set b.yaml", "deleted the tag of docker://"+s.address+"/samples/oci:v1, and kept the content, which is that of image set b.yaml", "deleted 1 image, and 1 tag alone; 0 were not there")
 	if !s.tagged(t, bundle) || s.tagged(t, "samples/docker") {
 		t.Error("the image of the other workspace is gone, or the workspace's own is not")
 	}
@@ -227,4 +227,35 @@ func TestPrune_standardInput(t *testing.T) {
 	if !s.tagged(t, "samples/docker") || !s.tagged(t, "samples/oci") {
 		t.Error("what an image set from standard input has brought is pruned by another workspace")
 	}
+}
+
+// A tag that a client has pushed over stays, and fails no run.
+func TestPrune_pushedOver(t *testing.T) {
+	s := newSite(t)
+	s.works(t, s.by("ws", "mirror", "-c", s.set(t, "a.yaml", "  additionalImages: [{name: 'HOST/samples/docker:v1'}, {name: 'HOST/samples/oci:v1'}]\n"))...)
+	must(t, s.push(t.Context(), newTestImage("samples/docker", "v1", []byte("a layer"))))
+	less := s.set(t, "a.yaml", "  additionalImages: [{name: 'HOST/samples/oci:v1'}]\n")
+	for range 2 {
+		out := s.works(t, s.by("ws", "mirror", "-c", less, "--prune")...)
+		contains(t, out, s.address+"/samples/docker:v1 stays: a client, which has pushed another image over the tag, needs it")
+	}
+	contains(t, s.works(t, s.by("ws", "mirror", "prune", "-c", less)...), "samples/docker:v1 stays: a client", "there is nothing to delete")
+	if !s.tagged(t, "samples/docker") {
+		t.Error("what the client has pushed is gone")
+	}
+}
+
+// What --follow-dependencies has brought is not pruned by a run without it.
+func TestPrune_followedDependencies(t *testing.T) {
+	s := newSite(t)
+	set := s.set(t, "a.yaml", "  operators: [{catalog: 'HOST/redhat/redhat-operator-index:v4.18', packages: [{name: sample-logging}]}]\n")
+	s.works(t, s.by("ws", "mirror", "-c", set, "--follow-dependencies")...)
+	for _, args := range [][]string{{"mirror", "-c", set, "--prune"}, {"mirror", "prune", "-c", set}} {
+		if code, _, stderr := s.run(t, s.by("ws", args...)...); code != 1 || !strings.Contains(stderr, "the operators that others require, whose images would be deleted") || !strings.Contains(stderr, "--follow-dependencies") {
+			t.Errorf("%q: exit code %d, %s", args, code, stderr)
+		}
+	}
+	s.works(t, s.by("ws", "mirror", "-c", set, "--follow-dependencies", "--prune")...)
+	s.works(t, s.by("ws", "mirror", "-c", set)...)
+	s.works(t, s.by("ws", "mirror", "-c", set, "--prune")...)
 }

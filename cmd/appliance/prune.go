@@ -137,7 +137,7 @@ func (p *progress) pruned(r *mirror.Report, would []plan.Pruned, registry string
 		p.name("%s stays: %s needs it", k.ImageReference, k.For)
 	}
 	for _, k := range r.Pruned.Kept {
-		p.name("kept the content of %s, which is that of %s", k.ImageReference, k.For)
+		p.name("deleted the tag of %s, and kept the content, which is that of %s", k.ImageReference, k.For)
 	}
 	for _, f := range r.Pruned.Failed {
 		p.name("could not be deleted: %s: %s", f.ImageReference, f.Error)

@@ -57,7 +57,7 @@ func TestDelete_keepsTheTagsOfClients(t *testing.T) {
 	must(t, os.WriteFile(file, []byte("kind: DeleteImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\ndelete:\n  additionalImages: [{name: '"+s.source+"/samples/docker:v1'}]\n"), 0o600))
 	s.works(t, s.by("ws", "delete", "--generate", "-c", file)...)
 	out := s.works(t, s.by("ws", "delete", "--delete-yaml-file", filepath.Join(s.dir, "ws/working-dir/delete/delete-images.yaml"))...)
-	contains(t, out, "kept the content of docker://"+s.address+"/samples/docker:v1, which is that of tag samples/docker:mine")
+	contains(t, out, "deleted the tag of docker://"+s.address+"/samples/docker:v1, and kept the content, which is that of tag samples/docker:mine")
 	out = s.works(t, s.by("ws", "mirror", "-c", s.set(t, "a.yaml", "  additionalImages: [{name: 'HOST/samples/artifact:v1'}]\n"), "--prune")...)
 	contains(t, out, "which is that of tag samples/oci:mine")
 	if has := s.tags(t); strings.Contains(has, "/oci:v1") || strings.Contains(has, "/docker:v1") || !strings.Contains(has, "/docker:mine\n") || !strings.Contains(has, "/oci:mine\n") {
