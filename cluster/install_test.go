@@ -168,6 +168,7 @@ func TestInstallConfig_ofTheUserIsRefused(t *testing.T) {
 		"apiVersion: v1\nbaseDomain: [\n":   "not valid YAML",
 		"apiVersion: v1\n---\na: b\n":       "second YAML document",
 		"":                                  "empty",
+		"sshKey: &s '{}'\npullSecret: &s '{a: b}'\nother: *s\n":          "without changing others",
 		"pullSecret: &s '{}'\napiVersion: v1\nother: *s\n":               "without changing others",
 		"apiVersion: v1\nimageDigestSources: of the others\n":            "not an install-config.yaml",
 		"apiVersion: v1\n...\n":                                          "without changing others",

@@ -121,6 +121,25 @@ func TestUpstreams_sources(t *testing.T) {
 	}
 }
 
+// Of several upstreams with an image, that with the longest name counts, whichever comes first.
+func TestUpstreams_longestFirst(t *testing.T) {
+	f := facts(t, 4, 20)
+	f.Resources = nil
+	f.Upstreams = []cluster.Upstream{{Prefix: "all", URL: "https://quay.io"}, {Prefix: "vendor", URL: "https://quay.io/openshift-release-dev"}}
+	for range 2 {
+		equal(t, "the mirror", of(files(t, f).installConfig(t).Digests, vendor+"ocp-release"), address+"/vendor/ocp-release")
+		slices.Reverse(f.Upstreams)
+	}
+}
+
+// An entry for digests alone would hide the upstream that serves tags as well.
+func TestRegistriesConf_tagsOfReleasesThatArePulled(t *testing.T) {
+	f := facts(t, 4, 20)
+	f.Resources, f.Upstreams = nil, []cluster.Upstream{{Prefix: "quay.io", URL: "https://quay.io"}}
+	equal(t, "by tag", pulls(t, files(t, f)["registries.conf"], vendor+"ocp-release:4.20.3-x86_64"),
+		"[FIRST/quay.io/openshift-release-dev/ocp-release:4.20.3-x86_64 quay.io/openshift-release-dev/ocp-release:4.20.3-x86_64] false")
+}
+
 // An entry hides those of the namespaces above it, so that one which was mirrored leads on to what
 // is pulled through.
 func TestUpstreams_andWhatWasMirrored(t *testing.T) {

@@ -85,11 +85,13 @@ func (r *renderer) forHosts() error {
 	for _, s := range r.mirrors.tags {
 		tags = join(tags, s.entries)
 	}
-	// A cluster is installed from repositories of releases, and podman may be asked for them as well.
-	digests = join(digests, r.mirrors.install)
-	const head = `# For podman, skopeo and buildah on any host: put this file into /etc/containers/registries.conf.d/, and
-# ca-bundle.pem as ca.crt into /etc/containers/certs.d/HOST:PORT/. Of the entries that fit a name the longest counts.
-`
+	head := "# For podman, skopeo and buildah on any host: put this file into /etc/containers/registries.conf.d/.\n" +
+		"# Of the entries that fit a name the longest counts.\n"
+	for _, one := range r.Registries {
+		if one.CA != nil {
+			head += "# CA: ca-bundle.pem, as /etc/containers/certs.d/" + one.Address + "/ca.crt\n"
+		}
+	}
 	r.add("registries.conf", registriesConf(head, locations(digests, tags), r.NeverContactSource))
 	return nil
 }

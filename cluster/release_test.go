@@ -64,11 +64,12 @@ func equalPrefix(t *testing.T, what, got, want string) {
 
 func TestAuth(t *testing.T) {
 	for secret, want := range map[string]string{
-		`{"auths":{"` + address + `":{"auth":"` + secretAuth + `"}}}`:                   secretAuth + " puller",
-		`{"auths":{"other":{"auth":"` + secretAuth + `"}}}`:                             " ",
-		`{"auths":{"` + address + `":{"auth":"AAAA"}}}`:                                 "error: the auth of " + address + " is not that of a user and a password",
-		`{"auths":{"` + address + `":{"auth":"s3cret"`:                                  "error: it is not a pull secret, JSON with auths",
-		`{"auths":{"` + address + `":{"auth":"` + cluster.NewAuth("ci", "a:b") + `"}}}`: "Y2k6YTpi ci",
+		`{"auths":{"` + address + `":{"auth":"` + secretAuth + `"}}}`:                    secretAuth + " puller",
+		`{"auths":{"other":{"auth":"` + secretAuth + `"}}}`:                              " ",
+		`{"auths":{"` + address + `":{"auth":"AAAA"}}}`:                                  "error: the auth of " + address + " is not that of a user and a password",
+		`{"auths":{"` + address + `":{"auth":"` + cluster.NewAuth("puller", "") + `"}}}`: "error: the auth of " + address + " is not that of a user and a password",
+		`{"auths":{"` + address + `":{"auth":"s3cret"`:                                   "error: it is not a pull secret, JSON with auths",
+		`{"auths":{"` + address + `":{"auth":"` + cluster.NewAuth("ci", "a:b") + `"}}}`:  "Y2k6YTpi ci",
 	} {
 		auth, user, err := cluster.Auth([]byte(secret), address)
 		got := auth + " " + user

@@ -36,7 +36,12 @@ func newClusterSite(t *testing.T) *site {
 
 func (s *site) secret(t *testing.T, file, user, password string) {
 	t.Helper()
-	must(t, os.WriteFile(file, []byte(`{"auths":{"`+s.address+`":{"auth":"`+cluster.NewAuth(user, password)+`"}}}`), 0o600))
+	must(t, os.WriteFile(file, []byte(s.login(user, password)), 0o600))
+}
+
+// login returns a file of podman login.
+func (s *site) login(user, password string) string {
+	return `{"auths":{"` + s.address + `":{"auth":"` + cluster.NewAuth(user, password) + `"}}}`
 }
 
 // answered is what the command prints with -o json.
@@ -195,15 +200,17 @@ func TestClusterConfig_refuses(t *testing.T) {
 		"4.18.2 is there for several architectures: aarch64, multi, x86_64":             to(here),
 		"OpenShift 4.20 was not mirrored into this appliance; there is: 4.18.1-aarch64": to(here, "--version", "4.20"),
 		"no login for the nodes at " + s.address:                                        to(there),
-		"it has no login for it":                                                        to(here, "--pull-secret", s.file(t, "other.json", `{"auths":{}}`)),
-		"there is no login of user ci for " + s.address:                                 to(here, "--user", "ci"),
-		"has files, and was not made by this command":                                   append(here, "--dir", s.dir),
-		"--also " + s.address + " is the appliance itself":                              multi("--also", s.address),
-		"--also is missing":                                                             to(here, "--also-ca", "x"),
-		"the appliance calls itself " + s.address + ", and is named 127.0.0.1":          otherName,
-		"complete install-config.yaml: line 1: not valid YAML":                          multi("--install-config", s.file(t, "bad.yaml", "a: [\n")),
-		"the CA of " + s.address + ": no certificate in PEM form in it":                 multi("--ca", s.file(t, "bad.pem", "no")),
-		"cannot be asked for over a connection that is not verified":                    to(there, "--dest-tls-verify=false"),
+		"no login for the nodes at " + s.address + ": nodes get that of":                to(there, "--authfile", s.file(t, "admin.json", s.login("admin", faultPassword))),
+		"there is no login of user ci for " + s.address + "; podman login -u ci":        to(here, "--user", "ci", "--authfile", s.file(t, "admin.json", s.login("admin", faultPassword))),
+		"it has no login for it":                                               to(here, "--pull-secret", s.file(t, "other.json", `{"auths":{}}`)),
+		"there is no login of user ci for " + s.address:                        to(here, "--user", "ci"),
+		"has files, and was not made by this command":                          append(here, "--dir", s.dir),
+		"--also " + s.address + " is the appliance itself":                     multi("--also", s.address),
+		"--also is missing":                                                    to(here, "--also-ca", "x"),
+		"the appliance calls itself " + s.address + ", and is named 127.0.0.1": otherName,
+		"complete install-config.yaml: line 1: not valid YAML":                 multi("--install-config", s.file(t, "bad.yaml", "a: [\n")),
+		"the CA of " + s.address + ": no certificate in PEM form in it":        multi("--ca", s.file(t, "bad.pem", "no")),
+		"cannot be asked for over a connection that is not verified":           to(there, "--dest-tls-verify=false"),
 	} {
 		code, stdout, stderr := s.run(t, append([]string{"cluster-config"}, args...)...)
 		if code == 0 || !strings.Contains(strings.ReplaceAll(stderr, "\nhint: ", "; "), want) || !strings.Contains(stderr, "hint: ") {
@@ -226,6 +233,20 @@ func (s *site) file(t *testing.T, name, text string) (path string) {
 func (s *site) secretFor(t *testing.T, address string) string {
 	t.Helper()
 	return s.file(t, "another.json", `{"auths":{"`+address+`":{"auth":"`+cluster.NewAuth("puller", nodePassword)+`"}}}`)
+}
+
+// The login of podman is the nodes' if it is that of the user who can only pull, or the one that is
+// asked for.
+func TestClusterConfig_loginOfPodman(t *testing.T) {
+	s := newClusterSite(t)
+	for user, flags := range map[string][]string{"puller": nil, "pull": {"--user", "pull"}} {
+		password := map[string]string{"puller": nodePassword, "pull": faultPassword}[user]
+		dir := filepath.Join(s.dir, user)
+		s.config(t, append(flags, "docker://"+s.address, "--authfile", s.file(t, "auth.json", s.login(user, password)), "--dir", dir, "--arch", "multi")...)
+		if _, secret := installSources(t, dir); secret != s.login(user, password) {
+			t.Errorf("the pull secret is %s", secret)
+		}
+	}
 }
 
 // A directory is written again over itself, and not over what a user did in it; a dry run writes
