@@ -18,6 +18,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
+	"github.com/mirror-appliance/appliance/internal/regular"
 	"github.com/mirror-appliance/appliance/internal/yamlkeys"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
@@ -63,7 +64,12 @@ The second time into the same directory the archive has only what is new, as wit
 			if err := o.readCommon(c, std); err != nil {
 				return err
 			}
-			return runBundle(c.Context(), std, o, args[0])
+			o.loadImageSet(c.Flags())
+			err := runBundle(c.Context(), std, o, args[0])
+			if err != nil && o.set.v1 {
+				return errorV1{err}
+			}
+			return err
 		},
 	}
 	f := c.Flags()
@@ -96,7 +102,7 @@ func runBundle(ctx context.Context, std stdio, o bundleOptions, argument string)
 	if err != nil {
 		return err
 	}
-	text, err := os.ReadFile(o.config)
+	config, err := o.imageSet()
 	if err != nil {
 		return err
 	}
@@ -127,15 +133,15 @@ func runBundle(ctx context.Context, std stdio, o bundleOptions, argument string)
 	if err != nil {
 		return err
 	}
-	if err := o.fill(ctx, w, files, programs, text, say); err != nil {
+	if err := o.fill(ctx, w, files, programs, config, say); err != nil {
 		return err
 	}
 	// After an archive that is whole, another would have only what is new since.
 	pending := filepath.Join(dir, "working-dir", ".bundle")
 	var lacks error
-	if made, err := os.ReadFile(pending); err == nil && bytes.Equal(made, text) {
+	if made, err := os.ReadFile(pending); err == nil && bytes.Equal(made, config.Text) {
 		say("the archive is there since the last attempt")
-	} else if lacks, err = o.archive(ctx, std, argument, pending, text); err != nil {
+	} else if lacks, err = o.archive(ctx, std, argument, pending, config.Text); err != nil {
 		return err
 	}
 	if err := w.Close(ctx, func(name string) { say("checksum of %s", name) }); err != nil {
@@ -168,18 +174,14 @@ func (o *bundleOptions) archive(ctx context.Context, std stdio, argument, done s
 
 // fill puts everything but the archive on the medium.
 func (o *bundleOptions) fill(ctx context.Context, w *medium.Writer, files []carried, programs map[string]string,
-	set []byte, say func(string, ...any)) error {
-	config, err := imageset.Parse(filepath.Base(o.config), set)
-	if err != nil {
-		return err
-	}
+	config *imageset.Config, say func(string, ...any)) error {
 	size := cmp.Or(o.archiveSize, config.ArchiveSize, defaultArchiveSize) << 30
 	for name, from := range programs {
 		if err := w.Program(ctx, name, from); err != nil {
 			return err
 		}
 	}
-	if err := w.Put(ctx, medium.ImageSet, set); err != nil {
+	if err := w.Put(ctx, medium.ImageSet, config.Text); err != nil {
 		return err
 	}
 	pages, err := fs.Glob(docs.Files, "*.md")
@@ -213,9 +215,9 @@ func (o *bundleOptions) carries() ([]carried, error) {
 			return nil, nil
 		}
 	}
-	text, err := os.ReadFile(list)
+	text, err := regular.ReadFile(list)
 	if err != nil {
-		return nil, err
+		return nil, hint.New(fmt.Errorf("read the list of files to carry: %w", err), "list them in a file, as appliance bundle --help shows: --files FILE")
 	}
 	var read struct{ Files []carried }
 	var d yamlkeys.Decoder

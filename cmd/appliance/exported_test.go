@@ -21,6 +21,7 @@ func unusedExports() map[string]string {
 		"ansible-free/host.Under":                         "tests of the installer work below a temporary directory",
 		"internal/diskspace.Least":                        "tests of the store fill disks up to it",
 		"mirror/catalog.Catalog.Extract":                  "tests of the engine read catalogs with it",
+		"mirror/imageset.Parse":                           "tests of the engine and of collectors have image sets as text",
 		"registry/store/backup.Error":                     "tests of the store tell a refused backup from a failure",
 		"registry/store/integrity.ProblemBlob":            "a word of the report in JSON, which tests of verify compare",
 		"registry/store/integrity.ProblemDatabase":        "as ProblemBlob",

@@ -115,10 +115,14 @@ func runUnbundle(ctx context.Context, std stdio, o unbundleOptions, dirs []strin
 	})
 }
 
-// mirrorOptions returns the options of the import: the defaults of mirror, but for what the flags say.
-func (o *unbundleOptions) mirrorOptions() mirrorOptions {
+// mirrorOptions returns the options of the import of an image set: the defaults of mirror, but for what the
+// flags say.
+func (o *unbundleOptions) mirrorOptions(set string) mirrorOptions {
 	var run mirrorOptions
-	run.addFlags(pflag.NewFlagSet("", pflag.ContinueOnError))
+	f := pflag.NewFlagSet("", pflag.ContinueOnError)
+	run.addFlags(f)
+	run.config = set
+	run.loadImageSet(f)
 	run.workspace, run.authFile, run.near = o.mirror.workspace, o.mirror.authFile, o.mirror.near
 	run.destVerify, run.destCertDir, run.destination = o.mirror.destVerify, o.mirror.destCertDir, o.mirror.destination
 	return run
@@ -126,11 +130,11 @@ func (o *unbundleOptions) mirrorOptions() mirrorOptions {
 
 // bring imports the archive and sends the files.
 func (o *unbundleOptions) bring(ctx context.Context, std stdio, m *medium.Medium, to string) error {
-	run := o.mirrorOptions()
 	set, err := imageSetOf(m)
 	if err != nil {
 		return err
 	}
+	run := o.mirrorOptions(set)
 	if run.workspace == "" {
 		home, err := os.UserHomeDir()
 		if err != nil {
@@ -138,7 +142,6 @@ func (o *unbundleOptions) bring(ctx context.Context, std stdio, m *medium.Medium
 		}
 		run.workspace = "file://" + filepath.Join(home, "appliance-mirror")
 	}
-	run.config = set
 	for _, dir := range m.Dirs {
 		if found, _ := filepath.Glob(filepath.Join(dir, "mirror_*.tar")); len(found) > 0 { // the pattern is right
 			run.from = append(run.from, "file://"+dir)
@@ -151,7 +154,11 @@ func (o *unbundleOptions) bring(ctx context.Context, std stdio, m *medium.Medium
 		}
 		lacks = runMirror(ctx, std, run, to)
 	}
-	if lacks != nil && !mirror.Partly(lacks) || len(m.Files) == 0 {
+	partly := lacks == nil || mirror.Partly(lacks)
+	if lacks != nil && run.set.v1 {
+		lacks = errorV1{lacks}
+	}
+	if !partly || len(m.Files) == 0 {
 		return lacks
 	}
 	if err := o.send(ctx, std, m, to); err != nil {
