@@ -178,7 +178,7 @@ func (d *daemon) openAPI(ctx context.Context) error {
 	d.auth.SignWith(secret)
 	d.api = oci.New(oci.Options{
 		Store: d.store, Upstream: d.upstreams.puller, Log: d.log, Audit: d.log, MaxUploads: maxUploads,
-		DeleteReferrers: d.cfg.DeleteReferrers, Missed: d.misses.Missed,
+		DeleteReferrers: d.cfg.DeleteReferrers, Missed: d.misses.Missed, AnyPath: d.cfg.ServeHeldDigests,
 	})
 	return nil
 }

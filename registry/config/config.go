@@ -51,6 +51,8 @@ type Config struct {
 	Sync     []Sync    // image sets to mirror from time to time
 	Catalogs []Catalog // views of operator catalogs
 
+	ServeHeldDigests bool // what one repository has is served by its digest under another, to users who may read both
+
 	DeleteReferrers bool // signatures and other referrers of what is deleted go with it
 }
 

@@ -28,6 +28,7 @@ func (c *Config) keys() []yamlkeys.Key {
 		{Name: "scrub", Value: c.Scrub.keys()},
 		{Name: "sync", Value: (*syncs)(&c.Sync)},
 		{Name: "catalogs", Value: (*catalogs)(&c.Catalogs)},
+		{Name: "serveHeldDigests", Value: &c.ServeHeldDigests},
 		{Name: "deleteReferrers", Value: &c.DeleteReferrers},
 		{Name: serverHostname, Value: &server}, // written for scripts, and ignored
 	}

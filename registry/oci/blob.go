@@ -17,6 +17,11 @@ import (
 // getBlob sends a blob or the parts that Range requests.
 func (a *API) getBlob(w http.ResponseWriter, r *http.Request, t target) error {
 	blob, err := a.store.Blobs.Open(r.Context(), t.repo, t.digest)
+	if errors.Is(err, store.ErrNotFound) {
+		if other, ok := a.otherPath(r, t, a.store.Blobs.AnyRepositories); ok {
+			blob, err = a.store.Blobs.Open(r.Context(), other.repo, t.digest)
+		}
+	}
 	if err == nil {
 		defer blob.Close()
 		return serveBlob(w, r, t.digest, blob.Size, blob.File)

@@ -39,6 +39,10 @@ func (a *API) wanted(get handle) handle {
 // a conversion would change the digest.
 func (a *API) getManifest(w http.ResponseWriter, r *http.Request, t target) error {
 	if r.Method == http.MethodHead && a.pulledThrough(t.repo) {
+		if m, ok := a.manifestElsewhere(r, t); ok {
+			beginManifest(w, r, m.MediaType, m.Digest, int64(len(m.Body)))
+			return nil
+		}
 		return a.headThrough(w, r, t)
 	}
 	m, err := a.manifest(r, t)
@@ -82,6 +86,11 @@ func (a *API) manifest(r *http.Request, t target) (store.Manifest, error) {
 		return a.store.Manifests.ByTag(ctx, t.repo, t.tag)
 	}
 	m, err := a.store.Manifests.Get(ctx, t.repo, t.digest)
+	if errors.Is(err, store.ErrNotFound) {
+		if other, ok := a.manifestElsewhere(r, t); ok {
+			return other, nil
+		}
+	}
 	if errors.Is(err, store.ErrNotFound) && a.pulledThrough(t.repo) {
 		m, err = a.upstream.Manifest(ctx, t.repo, t.digest.String())
 		return m, a.fromUpstream(r, manifestCodes, err)

@@ -65,6 +65,8 @@ type Options struct {
 	// MaxUploads limits the blobs that a user may send at once; more are refused with 429. podman
 	// sends six. 0: no limit.
 	MaxUploads int
+	// AnyPath serves what one repository has by its digest under another, to those who may read both.
+	AnyPath bool
 	// Missed is called for each manifest that a client asked for and did not get, by its tag or digest,
 	// with the user and the address of the connection.
 	// nil: nothing is.
@@ -86,6 +88,7 @@ type API struct {
 	cascade  bool
 	patience time.Duration
 	missed   func(repo, ref, user, remote string)
+	anyPath  bool
 	scan     int // repositories read at a time for a catalog of which the user may see a part
 	routes   map[kind]map[string]handle
 }
@@ -102,7 +105,7 @@ func New(o Options) *API {
 		o.Audit = slog.New(slog.DiscardHandler)
 	}
 	a := &API{store: o.Store, upstream: o.Upstream, log: o.Log, audit: o.Audit,
-		missed: o.Missed, cascade: o.DeleteReferrers, patience: pace.Patience, scan: maxPage}
+		missed: o.Missed, anyPath: o.AnyPath, cascade: o.DeleteReferrers, patience: pace.Patience, scan: maxPage}
 	if a.missed == nil {
 		a.missed = func(_, _, _, _ string) {}
 	}

@@ -69,6 +69,29 @@ func (s *Manifests) Whole(ctx context.Context, repo string, d digest.Digest) (bo
 	return whole, nil
 }
 
+// anyRepositories bounds how many repositories one digest is looked for in.
+const anyRepositories = 1000
+
+// AnyRepositories returns repositories that have a manifest, those that only pull-through has brought it to
+// as well, at most a thousand.
+func (s *Manifests) AnyRepositories(ctx context.Context, d digest.Digest) ([]string, error) {
+	return s.holders(ctx, "repository_manifests", d)
+}
+
+// AnyRepositories returns repositories that have a blob, at most a thousand.
+func (s *Blobs) AnyRepositories(ctx context.Context, d digest.Digest) ([]string, error) {
+	return s.holders(ctx, "repository_blobs", d)
+}
+
+func (s *core) holders(ctx context.Context, table string, d digest.Digest) ([]string, error) {
+	all, err := sqlite.Column[string](ctx, s.db.Reader(), `SELECT r.name FROM `+table+` l CROSS JOIN repositories r ON r.id = l.repository
+		WHERE l.digest = ? LIMIT ?`, d, anyRepositories)
+	if err != nil {
+		return nil, fmt.Errorf("look for %s: %w", d, err)
+	}
+	return all, nil
+}
+
 // Repositories returns the repositories that have a manifest, but those that only pull-through has
 // brought it to.
 func (s *Manifests) Repositories(ctx context.Context, d digest.Digest) ([]string, error) {
