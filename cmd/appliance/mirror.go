@@ -308,6 +308,7 @@ func runMirror(ctx context.Context, std stdio, o mirrorOptions, argument string)
 	past, done, err := o.goOn(ctx, argument, destinationKeys, &run)
 	if errors.As(err, new(metadata.SameError)) && len(o.from) > 0 {
 		progress.say("No diff from previous mirror (sequence is the same), nothing to do")
+		progress.say("note: where images were deleted since, --skip-metadata-check mirrors from the archive again")
 		return nil
 	}
 	if err != nil {

@@ -89,7 +89,11 @@ func (o *mirrorOptions) goOn(ctx context.Context, argument string, keys authn.Ke
 	}
 	there := metadata.Image{Registry: at, Repository: path.Join(run.Prefix, "oc-mirror"), Tag: run.Past.UID.String()}
 	past.stores = append(past.stores, there)
-	return past, done, o.checkSequence(ctx, []int{run.Past.PastMirror.Sequence + 1}, there)
+	err = o.checkSequence(ctx, []int{run.Past.PastMirror.Sequence + 1}, there)
+	if errors.As(err, new(metadata.OrderError)) {
+		err = hint.New(err, "storageConfig has runs into another destination, or this one has lost its metadata: give each destination a storageConfig of its own, or leave the check out: --skip-metadata-check")
+	}
+	return past, done, err
 }
 
 // storeV1 returns where storageConfig has the metadata.
@@ -117,6 +121,9 @@ func (o *mirrorOptions) publish(ctx context.Context, at *pruner, repository stri
 	}
 	there := metadata.Image{Registry: at, Repository: repository, Tag: of.UID.String()}
 	if err := o.checkSequence(ctx, o.v1.Sequences, there); err != nil {
+		if errors.As(err, new(metadata.OrderError)) {
+			err = hint.New(err, "mirror from the archive with that sequence first, or leave the check out: --skip-metadata-check")
+		}
 		return past, fmt.Errorf("error during publishing, %w", err)
 	}
 	return pastV1{[]metadata.Store{there}, of}, nil

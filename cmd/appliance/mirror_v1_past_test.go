@@ -123,7 +123,8 @@ func TestMirrorV1_goesOnFromItsMetadata(t *testing.T) {
 	}
 	const config = storedLocally + "mirror:\n  platform: {channels: [{name: stable-4.18}]}\n" +
 		"  operators: [{catalog: 'HOST/redhat/redhat-operator-index:v4.18', packages: [{name: sample-database, channels: [{name: stable}]}]}]\n"
-	if code, out := s.tryV1(t, config, ""); code != 1 || !strings.Contains(out, "expecting imageset with prefix mirror_seq1: invalid mirror sequence order, want 1, got 4") {
+	if code, out := s.tryV1(t, config, ""); code != 1 || !strings.Contains(out, "expecting imageset with prefix mirror_seq1: invalid mirror sequence order, want 1, got 4") ||
+		!strings.Contains(out, "hint: storageConfig has runs into another destination") || strings.Contains(out, "from the archive") {
 		t.Errorf("a sequence that does not follow ends with %d\n%s", code, out)
 	}
 	t.Setenv("UPDATE_URL_OVERRIDE", "http://"+s.source+sample.GraphPath)

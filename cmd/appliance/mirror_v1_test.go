@@ -156,8 +156,10 @@ func TestMirrorV1_sequenceOfArchives(t *testing.T) {
 		}
 	}
 	publish("mirror_seq2_000000.tar", "", 1, "error during publishing, expecting imageset with prefix mirror_seq1: invalid mirror sequence order, want 1, got 2")
+	publish("mirror_seq2_000000.tar", "", 1, "hint: mirror from the archive with that sequence first, or leave the check out: --skip-metadata-check")
 	publish("mirror_seq1_000000.tar", "", 0, "mirrored successfully")
 	publish("mirror_seq1_000000.tar", "", 0, "No diff from previous mirror (sequence is the same), nothing to do")
+	publish("mirror_seq1_000000.tar", "", 0, "where images were deleted since, --skip-metadata-check mirrors from the archive again")
 	publish("mirror_seq3_000000.tar", "", 1, "want 2, got 3")
 	if got := s.manifest(t, "ns/app", "latest"); got != manifests[0] {
 		t.Errorf("the registry has %s", got)

@@ -242,7 +242,11 @@ func (r *Repository) absent(what string) error {
 	if b := newest.builds(); b != "" {
 		builds = ": it builds on " + b
 	}
-	return hint.New(fmt.Errorf("%s is not in %s%s: %w", what, newest.describe(), builds, fs.ErrNotExist),
+	err := fmt.Errorf("%s is not in %s%s: %w", what, newest.describe(), builds, fs.ErrNotExist)
+	if newest.v1() > 0 {
+		return hint.New(err, "mirror from the archives before it first; where that was done and images were deleted since, again with --skip-metadata-check, from the first on: appliance mirror --v1 --from DIR --skip-metadata-check docker://HOST:PORT")
+	}
+	return hint.New(err,
 		"import the archives before it first, or make one that has it: appliance inventory > FILE here, and appliance mirror --have FILE on the connected side")
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror"
 	"github.com/mirror-appliance/appliance/mirror/archive"
 	"github.com/mirror-appliance/appliance/mirror/sourcetest"
@@ -82,6 +83,10 @@ func TestOpen_version1ByItsMetadata(t *testing.T) {
 		if desc, _, err := a.Repository(at[0], at[1]).Manifest(t.Context(), at[2]); err != nil || desc.Digest != d {
 			t.Errorf("%v: %v, %v", at, desc.Digest, err)
 		}
+	}
+	_, _, err = a.Repository("q.io/a/b", "a/b").Manifest(t.Context(), digest.FromString("deleted since").String())
+	if !strings.Contains(hint.Of(err), "--skip-metadata-check") || strings.Contains(hint.Of(err), "--have") {
+		t.Errorf("error %v, hint %s", err, hint.Of(err))
 	}
 }
 

@@ -16,8 +16,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/opencontainers/go-digest"
-
-	"github.com/mirror-appliance/appliance/internal/hint"
 )
 
 const (
@@ -127,6 +125,14 @@ type SameError struct{}
 
 func (SameError) Error() string { return "mirror sequence is the same" }
 
+// OrderError says that a sequence does not follow the last one. What to do about it depends on where the
+// sequence is from.
+type OrderError struct{ Want, Got int }
+
+func (e OrderError) Error() string {
+	return fmt.Sprintf("expecting imageset with prefix mirror_seq%d: invalid mirror sequence order, want %d, got %d", e.Want, e.Want, e.Got)
+}
+
 // Check returns an error unless a sequence follows the one of the metadata at a destination, nil for none.
 // The words are those of version 1.
 func Check(sequence int, there *Metadata) error {
@@ -139,6 +145,5 @@ func Check(sequence int, there *Metadata) error {
 	if sequence == want {
 		return nil
 	}
-	return hint.New(fmt.Errorf("expecting imageset with prefix mirror_seq%d: invalid mirror sequence order, want %d, got %d", want, want, sequence),
-		"mirror from the archive with that sequence first, or leave the check out: --skip-metadata-check")
+	return OrderError{want, sequence}
 }
