@@ -79,7 +79,13 @@ func (a *API) getTags(w http.ResponseWriter, r *http.Request, t target) error {
 	if err != nil {
 		return err
 	}
-	tags, more, err := a.store.Tags.List(r.Context(), t.repo, query.Get("last"), n)
+	list := a.store.Tags.List
+	if a.pulledThrough(t.repo) {
+		list = func(ctx context.Context, repo, last string, n int) ([]string, bool, error) {
+			return a.tagsThrough(w, r, repo, last, n)
+		}
+	}
+	tags, more, err := list(r.Context(), t.repo, query.Get("last"), n)
 	if err != nil {
 		return repoCodes.explain(fmt.Errorf("list tags: %w", err))
 	}

@@ -49,6 +49,8 @@ type Upstream interface {
 	Stat(ctx context.Context, repo string, d digest.Digest) (size int64, err error)
 	// Referrers lists the upstream's referrers of a manifest.
 	Referrers(ctx context.Context, repo string, subject digest.Digest) ([]ocispec.Descriptor, error)
+	// Tags lists the upstream's tags of a repository. held reports that there are some here.
+	Tags(ctx context.Context, repo string, held bool) ([]string, error)
 	// Locate returns the local repository that pulls through from repo of the registry at host.
 	Locate(host, repo string) (local string, ok bool)
 }

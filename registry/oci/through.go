@@ -53,6 +53,44 @@ func (a *API) headThrough(w http.ResponseWriter, r *http.Request, t target) erro
 	return nil
 }
 
+// notAsked is the header of a list to which the upstream's could not be added (RFC 7234, 5.5.2).
+const notAsked = `111 - "the upstream could not be asked: these are the tags that are held"`
+
+// tagsThrough lists the tags that are held and those of the upstream, as store.Tags.List does. What is
+// held is the list while the upstream cannot be asked, and a header says so.
+func (a *API) tagsThrough(w http.ResponseWriter, r *http.Request, repo, last string, n int) ([]string, bool, error) {
+	held, _, err := a.store.Tags.List(r.Context(), repo, "", -1)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return nil, false, err
+	}
+	there, err := a.upstream.Tags(r.Context(), repo, len(held) > 0)
+	switch {
+	case err == nil || errors.Is(err, store.ErrNotFound) && len(held) > 0:
+	case r.Context().Err() != nil, len(held) == 0:
+		return nil, false, a.fromUpstream(r, repoCodes, err)
+	default:
+		w.Header().Set("Warning", notAsked)
+	}
+	all := held
+	if err == nil {
+		all = slices.Concat(held, there)
+	}
+	slices.Sort(all)
+	all = slices.Compact(all)
+	from, found := slices.BinarySearch(all, last)
+	if found {
+		from++
+	}
+	all = all[from:]
+	if n == 0 || len(all) == 0 {
+		return []string{}, false, nil
+	}
+	if n > 0 && len(all) > n {
+		return all[:n], true, nil
+	}
+	return all, false, nil
+}
+
 // referrersThrough adds to the stored referrers those that only the upstream has, with their
 // descriptors.
 func (a *API) referrersThrough(r *http.Request, t target, artifactType string,

@@ -173,3 +173,41 @@ func (headOnly) Manifest(context.Context, string, string) (store.Manifest, error
 func (headOnly) Blob(context.Context, string, digest.Digest) (io.ReadSeekCloser, int64, error) {
 	return nil, 0, errFetched
 }
+
+// The tags of a repository that is pulled through are those that are held and those of the upstream, in pages;
+// a header tells when only those that are held are listed.
+func TestTags_ofAnUpstream(t *testing.T) {
+	u, _, _ := newUpstream()
+	f := newFixture(t, u)
+	empty := []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`)
+	if _, err := f.store.Manifests.Put(t.Context(), "up/x", empty, store.PutOptions{MediaType: ocispec.MediaTypeImageIndex, Tags: []string{"b", "d"}}); err != nil {
+		t.Fatal(err)
+	}
+	list := func(query string) (tags []string, header http.Header) {
+		t.Helper()
+		a := f.do(http.StatusOK, "GET", "/v2/up/x/tags/list"+query, nil)
+		var got struct{ Tags []string }
+		if err := json.Unmarshal(a.body, &got); err != nil {
+			t.Fatal(err)
+		}
+		return got.Tags, a.Header
+	}
+	u.tags = []string{"e", "a", "b"}
+	for query, want := range map[string]string{"": "a b d e", "?n=2": "a b", "?n=2&last=b": "d e", "?n=0": "", "?last=c": "d e", "?last=z": ""} {
+		got, header := list(query)
+		if strings.Join(got, " ") != want || header.Get("Warning") != "" || (header.Get("Link") != "") != (query == "?n=2") {
+			t.Errorf("%s: %q, %v", query, got, header)
+		}
+	}
+	u.fail = errors.New("it is down")
+	got, header := list("")
+	if strings.Join(got, " ") != "b d" || !strings.HasPrefix(header.Get("Warning"), "111 ") {
+		t.Errorf("with the upstream down: %q, %v", got, header)
+	}
+	f.do(http.StatusBadGateway, "GET", "/v2/up/nothing/tags/list", nil)
+	u.fail = &store.NotFoundError{Kind: "repository", Name: "up/nothing"}
+	f.do(http.StatusNotFound, "GET", "/v2/up/nothing/tags/list", nil)
+	if got, header = list(""); strings.Join(got, " ") != "b d" || header.Get("Warning") != "" {
+		t.Errorf("of a repository that the upstream does not have: %q, %v", got, header)
+	}
+}

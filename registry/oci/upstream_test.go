@@ -22,6 +22,7 @@ type upstream struct {
 	manifests map[string]store.Manifest // by repository/reference
 	blobs     map[digest.Digest][]byte
 	referrers []ocispec.Descriptor
+	tags      []string
 	fail      error
 	asked     atomic.Int32
 	open      atomic.Int32 // blobs not closed yet
@@ -58,6 +59,11 @@ func (u *upstream) Stat(_ context.Context, _ string, d digest.Digest) (int64, er
 func (u *upstream) Referrers(context.Context, string, digest.Digest) ([]ocispec.Descriptor, error) {
 	u.asked.Add(1)
 	return u.referrers, u.fail
+}
+
+func (u *upstream) Tags(context.Context, string, bool) ([]string, error) {
+	u.asked.Add(1)
+	return u.tags, u.fail
 }
 
 func (u *upstream) Locate(host, repo string) (string, bool) {

@@ -262,6 +262,8 @@ func (s *fakeSource) Referrers(ctx context.Context, _ string, _ digest.Digest) (
 	return s.list(ctx)
 }
 
+func (s *fakeSource) Tags(context.Context, string) ([]string, error) { return nil, nil }
+
 func (s *fakeSource) Stat(ctx context.Context, _ string, d digest.Digest) (int64, error) {
 	return s.stat(ctx, d)
 }

@@ -20,12 +20,14 @@ type manifests struct {
 	patience time.Duration                // limit of a client's wait for the check of a stored tag
 	resolved *cache[digest.Digest]        // the last digest of a tag
 	lists    *cache[[]ocispec.Descriptor] // referrers
+	tags     *cache[[]string]             // by repository
 }
 
 // forget forgets what upstreams have answered, and which of them did not.
 func (ms *manifests) forget() {
 	ms.resolved.clear()
 	ms.lists.clear()
+	ms.tags.clear()
 	ms.checks.absences.clear()
 	ms.checks.breaker.forget()
 }

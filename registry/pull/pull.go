@@ -45,6 +45,8 @@ type Source interface {
 	Manifest(ctx context.Context, repo, ref string) (ocispec.Descriptor, []byte, error)
 	// Referrers lists the referrers of a manifest, none if it does not exist.
 	Referrers(ctx context.Context, repo string, subject digest.Digest) ([]ocispec.Descriptor, error)
+	// Tags lists the tags of a repository.
+	Tags(ctx context.Context, repo string) ([]string, error)
 	// Stat returns the size of a blob, -1 if it is unknown, without fetching it.
 	Stat(ctx context.Context, repo string, d digest.Digest) (size int64, err error)
 	// BlobFrom opens a blob at an offset; its size is -1 if it is unknown. The store verifies the
@@ -113,6 +115,7 @@ func New(s *store.Store, routes []Route, o Options) *Puller {
 		manifests: &manifests{
 			store: s, calls: c, patience: 10 * time.Second, checks: newChecks(s, o.Log, o.Now),
 			resolved: newCache[digest.Digest](o.Now), lists: newCache[[]ocispec.Descriptor](o.Now),
+			tags: newCache[[]string](o.Now),
 		},
 	}
 	p.SetRoutes(routes)
@@ -199,6 +202,16 @@ func (p *Puller) Referrers(ctx context.Context, repo string, subject digest.Dige
 		return nil, err
 	}
 	return p.manifests.referrers(ctx, o, subject)
+}
+
+// Tags lists the upstream's tags of a repository, asked for at most once in a TTL. held reports that the
+// repository has tags here: then the upstream has a limited time. Errors are those of Manifest.
+func (p *Puller) Tags(ctx context.Context, repo string, held bool) ([]string, error) {
+	o, err := p.origin(repo)
+	if err != nil {
+		return nil, err
+	}
+	return p.manifests.tagList(ctx, o, held)
 }
 
 // An origin is the upstream of a repository.

@@ -39,6 +39,8 @@ func (r refusing) Referrers(context.Context, string, digest.Digest) ([]ocispec.D
 	return nil, r.refuse()
 }
 
+func (r refusing) Tags(context.Context, string) ([]string, error) { return nil, r.refuse() }
+
 func (r refusing) Stat(context.Context, string, digest.Digest) (int64, error) { return 0, r.refuse() }
 
 func (r refusing) BlobFrom(context.Context, string, digest.Digest, int64) (io.ReadCloser, int64, error) {

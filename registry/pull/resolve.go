@@ -157,6 +157,30 @@ func (ms *manifests) referrers(ctx context.Context, o origin, subject digest.Dig
 	return known, nil
 }
 
+// tagList is Puller.Tags.
+func (ms *manifests) tagList(ctx context.Context, o origin, held bool) ([]string, error) {
+	known, current, ok := ms.tags.get(o.repo)
+	if current {
+		return known, nil
+	}
+	patience := ms.patience
+	if !held && !ok {
+		patience = 0
+	}
+	return ask(ctx, ms.calls, o, "tags "+o.repo, patience, func(ctx context.Context) ([]string, error) {
+		list, err := o.Source.Tags(ctx, o.upstream)
+		if err != nil {
+			return nil, o.failed("tags of", o.repo, err)
+		}
+		bytes := 0
+		for _, tag := range list {
+			bytes += len(tag) + len("  ")
+		}
+		ms.tags.put(o.repo, list, o.TTL, bytes)
+		return list, nil
+	})
+}
+
 // sizeOf returns about the memory of a list.
 func sizeOf(list []ocispec.Descriptor) int {
 	text, err := json.Marshal(list)

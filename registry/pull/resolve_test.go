@@ -354,3 +354,25 @@ func TestPuller_Locate(t *testing.T) {
 		}
 	}
 }
+
+func TestPuller_Tags(t *testing.T) {
+	f := newFixture(t)
+	_, _ = f.pushManifest("v2", []byte("another"))
+	want := func(tags string, asked int) {
+		t.Helper()
+		got, err := f.Tags(t.Context(), here, false)
+		if strings.Join(got, " ") != tags || err != nil || f.asked("GET tags/list") != asked {
+			t.Errorf("%q, %v, asked %d times", got, err, f.asked("GET tags/list"))
+		}
+	}
+	want("v1 v2", 1)
+	_, _ = f.pushManifest("v3", []byte("a third"))
+	want("v1 v2", 1)
+	f.pass(2 * time.Minute)
+	want("v1 v2 v3", 2)
+	f.pass(2 * time.Minute)
+	f.server.Close()
+	if got, err := f.Tags(t.Context(), here, true); err == nil {
+		t.Errorf("with the upstream down: %q", got)
+	}
+}
