@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -93,16 +94,28 @@ func (o *mirrorOptions) openDestination(ctx context.Context, address, prefix str
 	}
 	plain := false
 	if refused == nil && !o.destVerify {
-		plain, _ = upstream.AnswersPlain(ctx, address) // else the error of before says more
+		var broken error
+		plain, broken = upstream.AnswersPlain(ctx, address)
+		if broken != nil && noTLS(err) {
+			return nil, fmt.Errorf("checking registry %q access: %w", address, broken)
+		} // else the error of before says more
 	}
 	if !plain {
+		if asked := new(url.Error); errors.As(err, &asked) && hintOf(err) == "" { // it may be no appliance
+			err = fmt.Errorf("connect with TLS: %w", asked.Err)
+		}
 		err = fmt.Errorf("checking registry %q access: %w", address, err)
-		if errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, new(tls.RecordHeaderError)) {
+		if noTLS(err) {
 			err = hint.New(err, "it does not speak TLS there: check the port, or allow plain HTTP with --dest-tls-verify=false")
 		}
 		return nil, err
 	}
 	return openRemote(ctx, address, prefix, keys, tlsConfig, true, *o)
+}
+
+// noTLS reports whether a connection failed since there is no TLS at its other end.
+func noTLS(err error) bool {
+	return errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, new(tls.RecordHeaderError))
 }
 
 // overControl is an appliance as a destination, by its control API.

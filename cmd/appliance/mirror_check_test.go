@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -195,7 +197,46 @@ func TestMirror_destinationWithoutTLS(t *testing.T) {
 	t.Cleanup(plain.Close)
 	s.destination = plain.Listener.Addr().String()
 	code, _, stderr := s.mirror(t, []string{held}, "--dest-tls-verify=true")
-	if code != 1 || !strings.Contains(stderr, "\nhint: it does not speak TLS there") {
+	if code != 1 || !strings.Contains(stderr, "\nhint: it does not speak TLS there") || !strings.Contains(stderr, "access: connect with TLS: http: server gave HTTP response to HTTPS client") {
 		t.Errorf("exit code %d\n%s", code, stderr)
+	}
+}
+
+// A registry of plain HTTP that breaks off each connection is told as that, as a destination and as a
+// source: nothing is said of TLS, and no flag named that is given.
+func TestMirror_plainRegistryThatBreaksOff(t *testing.T) {
+	broken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = broken.Close() })
+	go func() {
+		for {
+			c, err := broken.Accept()
+			if err != nil {
+				return
+			}
+			first := make([]byte, 4096)
+			if _, err := c.Read(first); err == nil && first[0] == 0x16 { // a client hello
+				_, _ = io.WriteString(c, "HTTP/1.0 400 Bad Request\r\n\r\n")
+			}
+			_ = c.Close()
+		}
+	}()
+	s := newMirrorSetup(t)
+	one := s.imageSetFile(t, held)
+	s.source = broken.Addr().String()
+	for name, args := range map[string][]string{
+		"destination": {"-c", one, "--workspace", "file://" + t.TempDir(), "docker://" + broken.Addr().String(), "--dest-tls-verify=false"},
+		"source":      {"-c", s.imageSetFile(t, held), "file://" + t.TempDir(), "--retry-times", "0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			code, stdout, stderr := command(append([]string{"mirror", "--src-tls-verify=false"}, args...)...)
+			if said := stdout + stderr; code == 0 || strings.Contains(said, "https") || strings.Contains(said, "daemon") || strings.Contains(said, "tls-verify") ||
+				!strings.Contains(said, "has no TLS, and breaks off connections of plain HTTP: Get \"http://"+broken.Addr().String()+"/v2/\": EOF") {
+				t.Errorf("exit code %d\n%s", code, said)
+			}
+		})
 	}
 }

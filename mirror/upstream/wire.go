@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -142,7 +143,8 @@ func causeOf(ctx context.Context, err error) error {
 }
 
 // AnswersPlain reports whether a registry answers without TLS. Call it only if the user allows
-// plain HTTP. An error says that nothing listens at its port: whether it has TLS is not known then.
+// plain HTTP. An error says that nothing listens at its port, where whether it has TLS is not known, or
+// that it has no TLS and does not answer.
 func AnswersPlain(ctx context.Context, registry string) (bool, error) {
 	address := registry
 	_, _, portless := net.SplitHostPort(registry)
@@ -162,11 +164,13 @@ func AnswersPlain(ctx context.Context, registry string) (bool, error) {
 		policy = retry.Policy{Attempts: 4, First: 2 * time.Second}
 	}
 	answered := false
+	var broken error
 	err = policy.Do(within, func() (err error) {
 		if resp, err = client.Do(r); err != nil {
+			broken = err
 			return err
 		}
-		answered = true
+		answered, broken = true, nil
 		resp.Body.Close()
 		if retry.Status(resp.StatusCode) {
 			return errors.New(resp.Status)
@@ -181,9 +185,30 @@ func AnswersPlain(ctx context.Context, registry string) (bool, error) {
 		return portless == nil, nil
 	case portless == nil && errors.As(err, &dial) && dial.Op == "dial":
 		return false, hint.New(fmt.Errorf("registry %s is not reached: %w", registry, dial), "check that it runs, and its port")
+	case broken != nil && portless == nil && refusesTLS(ctx, address):
+		return false, hint.New(fmt.Errorf("registry %s has no TLS, and breaks off connections of plain HTTP: %w", registry, broken),
+			"check that it runs; if a proxy is before it, check what that leads to")
 	case err != nil:
 		return false, nil
 	}
 	// A TLS port answers 400, and a server that redirects to TLS with a redirect.
 	return resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusUnauthorized, nil
+}
+
+// refusesTLS reports whether a port answers TLS with something else.
+func refusesTLS(ctx context.Context, address string) bool {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+address+"/v2/", nil)
+	if err != nil {
+		return false
+	}
+	wire := http.DefaultTransport.(*http.Transport).Clone()
+	wire.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} // nothing is read
+	defer wire.CloseIdleConnections()
+	resp, err := wire.RoundTrip(r)
+	if err == nil {
+		resp.Body.Close()
+	}
+	return errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, new(tls.RecordHeaderError))
 }
