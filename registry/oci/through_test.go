@@ -205,6 +205,7 @@ func TestTags_ofAnUpstream(t *testing.T) {
 		t.Errorf("with the upstream down: %q, %v", got, header)
 	}
 	f.do(http.StatusBadGateway, "GET", "/v2/up/nothing/tags/list", nil)
+	f.log.Reset() // it is expected
 	u.fail = &store.NotFoundError{Kind: "repository", Name: "up/nothing"}
 	f.do(http.StatusNotFound, "GET", "/v2/up/nothing/tags/list", nil)
 	if got, header = list(""); strings.Join(got, " ") != "b d" || header.Get("Warning") != "" {
