@@ -398,10 +398,10 @@ func link(t *testing.T, files ...string) string {
 	return dir
 }
 
-// A list is carried whole, and of its members those that are wanted.
+// A list is carried whole, and of its members those that are wanted: operators of one platform go
+// through an archive, filtered and whole.
 //
 // Spec: oc-mirror 6.7.
-// Operators of one platform go through an archive, filtered and whole.
 func TestArchive_platformsOfOperators(t *testing.T) {
 	for name, filter := range map[string]string{"filtered": "packages: [{name: sample-database}]", "full": "full: true"} {
 		t.Run(name, func(t *testing.T) {
