@@ -144,3 +144,24 @@ func TestArchive_toDiskFailsAgainAndAgain(t *testing.T) {
 		t.Errorf("the next one has number %d and builds on %+v", next.Sequence, next.BuildsOn)
 	}
 }
+
+// Two image sets select from one catalog: the archive of the second has the images of the first, whose
+// import selects its operators once more.
+func TestArchive_toDiskAfterFailuresOfAnotherSelection(t *testing.T) {
+	g := newGap(t)
+	selecting := func(name string) string {
+		return "  operators: [{catalog: 'HOST/redhat/redhat-operator-index:v4.18', packages: [{name: " + name + "}]}]\n"
+	}
+	g.lost.Store("samples/oci-multi/blobs")
+	if _, err := g.toDisk(twoImages+selecting("sample-database"), ofSet("one")); err == nil {
+		t.Fatal("nothing failed")
+	}
+	_, err := g.toDisk(selecting("sample-logging"), ofSet("two"))
+	must(t, err)
+	for _, name := range []string{"sample-logging", "sample-database"} {
+		report, err := g.fromDisk(selecting(name), g.dir)
+		if err != nil {
+			t.Errorf("%s: %v, %+v", name, err, report.Failures)
+		}
+	}
+}
