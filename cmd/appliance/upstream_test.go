@@ -1,7 +1,11 @@
 package main_test
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -10,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/config"
@@ -173,5 +179,73 @@ func TestOffline(t *testing.T) {
 	}
 	if code, _, stderr := s.run(t, "offline", "maybe", "--quayRoot", s.root); code == 0 || !strings.Contains(stderr, "neither on nor off") {
 		t.Errorf("exit code %d, %s", code, stderr)
+	}
+}
+
+// What has arrived of a layer before a kill is not fetched again.
+func TestUpstream_killedInTheMiddle(t *testing.T) {
+	s := newSite(t)
+	layer := make([]byte, 16<<20)
+	for i := range layer {
+		layer[i] = byte(i * 7 / 3)
+	}
+	image := newTestImage("big", "v1", layer)
+	var sent atomic.Int64
+	stop := make(chan struct{})
+	upstream, _ := counting(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/v2/":
+		case strings.HasSuffix(r.URL.Path, "/manifests/v1"), strings.HasSuffix(r.URL.Path, "/manifests/"+image.digest.String()):
+			w.Header().Set("Content-Type", imageType)
+			_, _ = w.Write(image.body)
+		case strings.HasSuffix(r.URL.Path, digest.FromBytes(layer).String()):
+			var from int
+			if of, ok := strings.CutPrefix(r.Header.Get("Range"), "bytes="); ok {
+				_, err := fmt.Sscanf(of, "%d-", &from)
+				must(t, err)
+				w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(layer)-1, len(layer)))
+				w.Header().Set("Content-Length", fmt.Sprint(len(layer)-from))
+				w.WriteHeader(http.StatusPartialContent)
+			} else {
+				w.Header().Set("Content-Length", fmt.Sprint(len(layer)))
+			}
+			end := len(layer)
+			if sent.Load() == 0 {
+				end = len(layer) / 2
+			}
+			n, _ := w.Write(layer[from:end])
+			sent.Add(int64(n))
+			if end < len(layer) {
+				w.(http.Flusher).Flush()
+				<-stop
+			}
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	s.works(t, "upstream", "add", "up", upstream.URL, "--quayRoot", s.root)
+	if got := s.status(t, "/v2/up/big/manifests/v1"); got != http.StatusOK {
+		t.Fatalf("the manifest: %d", got)
+	}
+	path := "/v2/up/big/blobs/" + digest.FromBytes(layer).String()
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://localhost:8443"+path, nil)
+	must(t, err)
+	r.SetBasicAuth("init", faultPassword)
+	resp, err := s.http.Do(r)
+	must(t, err)
+	_, err = io.ReadFull(resp.Body, make([]byte, len(layer)/2))
+	must(t, err)
+	s.kill()
+	resp.Body.Close()
+	close(stop)
+	s.start(t)
+	a, err := s.ask(t.Context(), http.MethodGet, path, nil)
+	if err != nil || a.status != http.StatusOK || !bytes.Equal(a.body, layer) {
+		t.Fatalf("after the kill: %d, %d bytes, %v", a.status, len(a.body), err)
+	}
+	if n := sent.Load(); n > int64(len(layer)+len(layer)/100) {
+		t.Errorf("the upstream sent %d bytes of a layer of %d", n, len(layer))
 	}
 }

@@ -182,7 +182,12 @@ func (ds *downloads) fetch(ctx context.Context, o origin, f *download) error {
 	if linked, err := ds.confirm(ctx, o, d); linked || err != nil {
 		return err
 	}
-	body, size, err := o.Source.BlobFrom(ctx, o.upstream, d, 0)
+	announced, err := ds.store.Blobs.ReferencedSize(ctx, o.repo, d)
+	if err != nil {
+		return err
+	}
+	offset := ds.store.Uploads.PulledPart(d, announced)
+	body, size, err := o.Source.BlobFrom(ctx, o.upstream, d, offset)
 	if err != nil {
 		return o.failed("blob", d.String(), err)
 	}
@@ -190,7 +195,7 @@ func (ds *downloads) fetch(ctx context.Context, o origin, f *download) error {
 	if o.Pace != nil {
 		body = pacedReader{throttle.Reader(ctx, body, o.Pace), body}
 	}
-	if err := ds.transfer(ctx, o.repo, f, body, size); err != nil {
+	if err := ds.transfer(ctx, o.repo, f, body, part{size, announced, offset}); err != nil {
 		return o.failed("blob", d.String(), err)
 	}
 	return nil
@@ -218,44 +223,59 @@ func (ds *downloads) confirm(ctx context.Context, o origin, d digest.Digest) (li
 	return err == nil, err
 }
 
-// transfer stores a body while readers follow.
-func (ds *downloads) transfer(ctx context.Context, repo string, f *download, body io.ReadCloser,
-	size int64) (err error) {
-	announced, err := ds.store.Blobs.ReferencedSize(ctx, repo, f.key.digest)
-	if err != nil {
-		return err
+// part is the rest of a blob from an offset: what is before is in the store.
+type part struct {
+	size      int64 // of the whole, by the upstream; -1: unknown
+	announced int64 // by its manifest
+	offset    int64
+}
+
+// upload begins the upload of a part.
+func (ds *downloads) upload(ctx context.Context, repo string, f *download, p part) (*store.Upload, error) {
+	if p.announced < 0 || p.size != p.announced {
+		return ds.store.Uploads.NewPulled(ctx, repo, p.size, f.arrived)
 	}
+	return ds.store.Uploads.ContinuePulled(ctx, repo, f.key.digest, p.size, p.offset, f.arrived)
+}
+
+// transfer stores a body while readers follow. What came of a large blob is kept when the upstream or the
+// appliance breaks it off, and is not fetched again.
+func (ds *downloads) transfer(ctx context.Context, repo string, f *download, body io.ReadCloser, p part) (err error) {
 	switch {
-	case size < 0:
-		size = announced
-	case announced >= 0 && size > announced:
-		return fmt.Errorf("%w: it has %d bytes, its manifest says %d", errTooLong, size, announced)
+	case p.size < 0:
+		p.size = p.announced
+	case p.offset > 0 && p.size != p.announced:
+		return fmt.Errorf("the upstream's blob has %d bytes, its manifest says %d", p.size, p.announced)
+	case p.announced >= 0 && p.size > p.announced:
+		return fmt.Errorf("%w: it has %d bytes, its manifest says %d", errTooLong, p.size, p.announced)
 	}
-	upload, err := ds.store.Uploads.NewPulled(ctx, repo, size, f.arrived)
+	size := p.size
+	upload, err := ds.upload(ctx, repo, f, p)
 	if err != nil {
 		return err
 	}
-	defer func() { // does nothing after Commit
-		err = errors.Join(err, upload.Cancel(context.WithoutCancel(ctx)))
-	}()
+	end := func() error { return upload.Cancel(context.WithoutCancel(ctx)) }
+	defer func() { err = errors.Join(err, end()) }() // does nothing after Commit
 	file, err := upload.Open()
 	if err != nil {
 		return err
 	}
-	f.start(file, size)
+	f.start(file, size, p.offset)
 	f.place.pausable()
 	var from io.ReadCloser = placedReader{body, ctx, f.place}
 	if size >= 0 {
-		from = http.MaxBytesReader(nil, from, size)
+		from = http.MaxBytesReader(nil, from, size-p.offset)
 	}
 	written, err := upload.ReadFrom(from)
 	switch {
 	case errors.As(err, new(*http.MaxBytesError)):
 		return fmt.Errorf("%w: more than the %d announced bytes arrive", errTooLong, size)
 	case err != nil:
+		end = upload.Keep
 		return err
-	case size >= 0 && written != size:
-		return fmt.Errorf("%d bytes arrived, %d were announced: %w", written, size, io.ErrUnexpectedEOF)
+	case size >= 0 && p.offset+written != size:
+		end = upload.Keep
+		return fmt.Errorf("%d bytes arrived, %d were announced: %w", p.offset+written, size, io.ErrUnexpectedEOF)
 	}
 	_, err = upload.Commit(ctx, f.key.digest)
 	var wrong *store.DigestError

@@ -58,8 +58,9 @@ func (f *download) change(fn func()) {
 	f.changed = make(chan struct{})
 }
 
-func (f *download) start(file *os.File, size int64) {
-	f.change(func() { f.started, f.file, f.size = true, file, size })
+// start has readers follow a file of which written bytes are there.
+func (f *download) start(file *os.File, size, written int64) {
+	f.change(func() { f.started, f.file, f.size, f.written = true, file, size, written })
 }
 
 func (f *download) arrived(n int) { f.change(func() { f.written += int64(n) }) }

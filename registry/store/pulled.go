@@ -9,9 +9,11 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/mirror-appliance/appliance/internal/diskspace"
 	"github.com/mirror-appliance/appliance/internal/image"
+	"github.com/mirror-appliance/appliance/registry/store/blobfile"
 	"github.com/mirror-appliance/appliance/registry/store/sqlite"
 )
 
@@ -63,6 +65,36 @@ func (s *Uploads) NewPulled(ctx context.Context, repo string, size int64, arrive
 	}
 	u.by, u.arrived = byPull, arrived
 	return u, nil
+}
+
+// PulledPart returns how many bytes of a blob of size bytes ContinuePulled can go on from: what a download
+// or a run left that broke off, also by a kill. It is less than size.
+func (s *Uploads) PulledPart(d digest.Digest, size int64) int64 {
+	if size < partialFrom || s.guard.Sessions.InUse(blobfile.PartialID(d)) {
+		return 0
+	}
+	return min(s.files.PartialSize(d), size-1)
+}
+
+// ContinuePulled is NewPulled for a blob of a known size, after its first offset bytes. *PartialError if
+// the store does not have them any more.
+func (s *Uploads) ContinuePulled(ctx context.Context, repo string, d digest.Digest, size, offset int64, arrived func(n int)) (*Upload, error) {
+	if err := checkRepositoryAndDigest(repo, d); err != nil {
+		return nil, err
+	}
+	u, err := s.openPartial(ctx, repo, ocispec.Descriptor{Digest: d, Size: size}, offset)
+	if err != nil {
+		return nil, err
+	}
+	u.repo, u.by, u.arrived = repo, byPull, arrived
+	return u, nil
+}
+
+// Keep ends an upload, and keeps what came of it for ContinuePulled, where it can. After Commit and Cancel
+// it does nothing.
+func (u *Upload) Keep() error {
+	u.leave()
+	return u.Close()
 }
 
 // LinkPulled makes an existing blob visible in repo without a download, once the upstream of repo

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -30,6 +31,7 @@ type Upload struct {
 	store   *core
 	user    string      // of the session, for the bounds on sessions
 	by      origin      // of the link that it gets
+	repo    string      // that it is linked in; "" for that of its session
 	session bool        // it can be resumed; that of a run cannot
 	partial bool        // it is of a known blob, whose next upload may continue it, see PutRest
 	want    int64       // total bytes, 0 if unknown
@@ -242,7 +244,7 @@ func (u *Upload) Cancel(context.Context) error {
 // a malformed digest leaves the session as it was.
 func (u *Upload) Commit(ctx context.Context, d digest.Digest) (int64, error) {
 	err := u.commitTo(ctx, d, func(ctx context.Context, tx *sql.Tx) error {
-		return u.store.linkBlob(ctx, tx, u.bytes.Repository(), d, u.by)
+		return u.store.linkBlob(ctx, tx, cmp.Or(u.repo, u.bytes.Repository()), d, u.by)
 	})
 	if err == nil && u.by == byPull {
 		u.store.arrivals.add(u.Size())
