@@ -75,17 +75,16 @@ const anyRepositories = 1000
 // AnyRepositories returns repositories that have a manifest, those that only pull-through has brought it to
 // as well, at most a thousand.
 func (s *Manifests) AnyRepositories(ctx context.Context, d digest.Digest) ([]string, error) {
-	return s.holders(ctx, "repository_manifests", d)
+	return s.holders(ctx, `SELECT r.name FROM repository_manifests l CROSS JOIN repositories r ON r.id = l.repository WHERE l.digest = ? LIMIT ?`, d)
 }
 
 // AnyRepositories returns repositories that have a blob, at most a thousand.
 func (s *Blobs) AnyRepositories(ctx context.Context, d digest.Digest) ([]string, error) {
-	return s.holders(ctx, "repository_blobs", d)
+	return s.holders(ctx, `SELECT r.name FROM repository_blobs l CROSS JOIN repositories r ON r.id = l.repository WHERE l.digest = ? LIMIT ?`, d)
 }
 
-func (s *core) holders(ctx context.Context, table string, d digest.Digest) ([]string, error) {
-	all, err := sqlite.Column[string](ctx, s.db.Reader(), `SELECT r.name FROM `+table+` l CROSS JOIN repositories r ON r.id = l.repository
-		WHERE l.digest = ? LIMIT ?`, d, anyRepositories)
+func (s *core) holders(ctx context.Context, statement string, d digest.Digest) ([]string, error) {
+	all, err := sqlite.Column[string](ctx, s.db.Reader(), statement, d, anyRepositories)
 	if err != nil {
 		return nil, fmt.Errorf("look for %s: %w", d, err)
 	}
