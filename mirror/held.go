@@ -9,26 +9,45 @@ import (
 	"github.com/blang/semver/v4"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/mirror-appliance/appliance/mirror/catalog"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/plan"
 	"github.com/mirror-appliance/appliance/mirror/release"
 )
 
-// HeldImageSet returns an ImageSetConfiguration of what a registry has, from what the runs recorded.
-// Unrecorded are tags, as repository:tag, of which nothing was.
-func HeldImageSet(origins []Origin, unrecorded []string) ([]byte, error) {
-	h := &heldSet{prefixes: map[string]bool{}, others: map[plan.Type]int{}}
+// ReadCatalog returns what an operator catalog of a registry has. A *CatalogError is about that catalog
+// alone.
+type ReadCatalog func(at Place) (*catalog.Content, error)
+
+// CatalogError is the reason that the content of a catalog is not known.
+type CatalogError struct{ Reason string }
+
+func (e *CatalogError) Error() string { return e.Reason }
+
+// HeldImageSet returns an ImageSetConfiguration of what a registry has, from what the runs recorded and
+// what its catalogs have. Unrecorded are tags, as repository:tag, of which nothing was.
+func HeldImageSet(origins []Origin, unrecorded []string, read ReadCatalog) ([]byte, error) {
+	h := &heldSet{prefixes: map[string]bool{}, others: map[plan.Type]int{}, ofBundles: map[string]bool{}}
+	var images []mirroredImage
 	for _, o := range origins {
 		i, err := o.image()
+		if err == nil && i.Type == plan.OperatorCatalog {
+			err = h.catalog(o, i, read)
+		}
 		if err != nil {
 			return nil, err
 		}
 		h.add(o, i)
+		images = append(images, i)
 	}
+	h.unoffered(images)
 	for _, prefix := range slices.Sorted(maps.Keys(h.prefixes)) {
 		if prefix != "" {
 			h.note("some of it is below the path %s: give it with the destination, docker://HOST:PORT/%[1]s", prefix)
 		}
+	}
+	if h.joined {
+		h.note("some of it was mirrored with --max-nested-paths: give that again")
 	}
 	for _, t := range slices.Sorted(maps.Keys(h.others)) {
 		h.note("not in here: images of type %s, %d of them", t, h.others[t])
@@ -89,8 +108,10 @@ func HeldReleases(origins []Origin) (all []HeldRelease, err error) {
 // heldSet collects what a registry has.
 type heldSet struct {
 	imageset.Held
-	prefixes map[string]bool // paths below which a registry has images
-	others   map[plan.Type]int
+	prefixes  map[string]bool // paths below which a registry has images
+	joined    bool            // components of paths were joined
+	ofBundles map[string]bool // images that bundles of the catalogs need, as those name them
+	others    map[plan.Type]int
 }
 
 func (h *heldSet) note(format string, args ...any) {
@@ -100,6 +121,7 @@ func (h *heldSet) note(format string, args ...any) {
 func (h *heldSet) add(o Origin, i mirroredImage) {
 	switch i.Type {
 	case plan.ReleaseContent: // the release brings it
+	case plan.OperatorCatalog, plan.OperatorBundle, plan.OperatorRelated: // see catalog and unoffered
 	case plan.Graph:
 		h.Graph = true
 	case plan.Release:
@@ -153,11 +175,30 @@ func (h *heldSet) image(o Origin, i mirroredImage, note string) {
 		return
 	}
 	held := imageset.HeldImage{AdditionalImage: imageset.AdditionalImage{Name: i.Origin, Platforms: i.Platforms}, Note: note}
-	if !h.below(o.Repository, ref.Path) {
-		held.TargetRepo = o.Repository
-	}
+	held.TargetRepo = h.target(o, i, ref.Path)
 	if o.Tag != ref.DestinationTag() {
 		held.TargetTag = o.Tag
 	}
 	h.Images = append(h.Images, held)
+}
+
+// target returns the repository that an entry has to name for an image to be put where it is, "" if it is
+// there by itself. It notes the path below which that is.
+func (h *heldSet) target(o Origin, i mirroredImage, path string) string {
+	if i.Joined {
+		h.joined = true
+		join := strings.NewReplacer("/", "-")
+		if join.Replace(o.Repository) == join.Replace(strings.TrimPrefix(i.Prefix+"/"+path, "/")) {
+			h.prefixes[i.Prefix] = true
+			return ""
+		}
+	}
+	if within, ok := strings.CutPrefix(o.Repository, i.Prefix+"/"); ok && i.Prefix != "" && within != path {
+		h.prefixes[i.Prefix] = true
+		return within
+	}
+	if h.below(o.Repository, path) {
+		return ""
+	}
+	return o.Repository
 }

@@ -29,6 +29,8 @@ type mirroredImage struct {
 	Signature []byte `json:"signature,omitempty"`
 	// Template is that of an operator catalog's CatalogSource.
 	Template []byte `json:"template,omitempty"`
+	// Whole reports that an operator catalog was asked for as it is, and is so.
+	Whole bool `json:"whole,omitempty"`
 	// UniqueName is that of an operator catalog in an image set of version 1, which names resources by it.
 	UniqueName string `json:"uniqueName,omitempty"`
 	// Channel led to a release.
@@ -45,7 +47,7 @@ type mirroredImage struct {
 // mirroredOf returns what is noted of an image.
 func (e *engine) mirroredOf(i *plan.Image) mirroredImage {
 	noted := mirroredImage{Type: i.Type, Origin: i.Origin, Digest: i.Digest, Signature: i.Signature, Template: i.Template,
-		Channel: i.Channel, Platforms: i.Platforms, Joined: e.o.MaxNestedPaths > 0, Prefix: e.o.Prefix,
+		Channel: i.Channel, Platforms: i.Platforms, Joined: e.o.MaxNestedPaths > 0, Prefix: e.o.Prefix, Whole: i.Whole,
 		Names: resources.Names{Source: e.sourceNames[e.destination(i)]}}
 	if e.o.Config.V1 {
 		noted.UniqueName = i.UniqueName

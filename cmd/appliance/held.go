@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +15,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/durable"
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/mirror"
+	"github.com/mirror-appliance/appliance/mirror/catalog"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/admin/client"
 	"github.com/mirror-appliance/appliance/registry/config"
@@ -38,8 +41,9 @@ func newFromStoreCommand(std stdio) *cobra.Command {
 		Use:   "from-store [docker://HOST:PORT] [-o FILE]",
 		Short: "Write an ImageSetConfiguration of what an appliance has",
 		Long: `Write an ImageSetConfiguration (v2alpha1) of what was mirrored into the appliance of this host, or into another, as a
-user of role admin: channels with the releases that they led to, and additional images. What was not recorded, or what
-a configuration cannot say, is in comments. The same content gives the same file.`,
+user of role admin: channels with the releases that they led to, operator catalogs with the packages, channels and
+versions that they have, and additional images. What was not recorded, or what a configuration cannot say, is in
+comments. The same content gives the same file.`,
 		Example: "  appliance imageset from-store -o imageset.yaml",
 		Args:    cobra.MaximumNArgs(1),
 		RunE:    func(c *cobra.Command, args []string) error { return runFromStore(c.Context(), std, o, args) },
@@ -129,7 +133,25 @@ func heldImageSet(ctx context.Context, control *client.Client) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return mirror.HeldImageSet(origins(recorded), unrecorded)
+	return mirror.HeldImageSet(origins(recorded), unrecorded, func(at mirror.Place) (*catalog.Content, error) {
+		return readHeld(ctx, control, at)
+	})
+}
+
+// readHeld has the appliance read one of its catalogs.
+func readHeld(ctx context.Context, control *client.Client, at mirror.Place) (*catalog.Content, error) {
+	answer, err := control.Catalog(ctx, api.Place(at))
+	var refused *client.Refused
+	switch {
+	case errors.As(err, &refused) && refused.Status == http.StatusNotFound:
+		return nil, &mirror.CatalogError{Reason: "this appliance is of an older version"}
+	case err != nil:
+		return nil, err
+	case answer.Error != "":
+		return nil, &mirror.CatalogError{Reason: answer.Error}
+	}
+	content := &catalog.Content{}
+	return content, json.Unmarshal(answer.Content, content)
 }
 
 // origins are those that an appliance has recorded, as package mirror reads them.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -85,20 +84,10 @@ func (o *listOperatorsOptions) check() error {
 	return o.checkFrom()
 }
 
-// listedPackage is a package of a catalog.
+// listedPackage is a package of a catalog, with its sizes where those are asked for.
 type listedPackage struct {
-	Name           string          `json:"name"`
-	DisplayName    string          `json:"displayName,omitempty"`
-	DefaultChannel string          `json:"defaultChannel"`
-	Channels       []listedChannel `json:"channels"`
-	Sizes          *listedSizes    `json:"sizes,omitempty"`
-}
-
-// listedChannel is a channel of a package. Without one head it has none.
-type listedChannel struct {
-	Name     string   `json:"name"`
-	Head     string   `json:"head"`
-	Versions []string `json:"versions"` // the newest last
+	catalog.Package
+	Sizes *listedSizes `json:"sizes,omitempty"`
 }
 
 func runListOperators(ctx context.Context, std stdio, o listOperatorsOptions) (err error) {
@@ -155,7 +144,7 @@ func (o *listOperatorsOptions) asked(all []listedPackage) ([]listedPackage, erro
 		}
 	}
 	if o.channel != "" {
-		all[0].Channels = slices.DeleteFunc(all[0].Channels, func(c listedChannel) bool { return c.Name != o.channel })
+		all[0].Channels = slices.DeleteFunc(all[0].Channels, func(c catalog.Channel) bool { return c.Name != o.channel })
 		if len(all[0].Channels) == 0 {
 			return nil, hint.New(fmt.Errorf("channel %q not found for operator %q", o.channel, o.pkg), "leave --channel out to list its channels")
 		}
@@ -173,41 +162,12 @@ func readPackages(ctx context.Context, index *operator.Index, files fs.FS) ([]li
 	if err != nil {
 		return nil, err
 	}
-	versions := map[[2]string]string{}
-	for _, b := range s.Bundles {
-		versions[[2]string{b.Package, b.Name}] = b.Version
-	}
 	var all []listedPackage
-	for _, p := range s.Packages {
-		listed := listedPackage{Name: p.Name, DisplayName: names[p.Name], DefaultChannel: p.DefaultChannel}
-		for _, c := range p.Channels {
-			channel := listedChannel{Name: c.Name, Head: c.Head}
-			for _, e := range c.Entries {
-				if v := versions[[2]string{p.Name, e.Name}]; v != "" {
-					channel.Versions = append(channel.Versions, v)
-				}
-			}
-			slices.SortFunc(channel.Versions, compareVersions)
-			listed.Channels = append(listed.Channels, channel)
-		}
-		all = append(all, listed)
+	for _, p := range catalog.Packages(s) {
+		p.DisplayName = names[p.Name]
+		all = append(all, listedPackage{Package: p})
 	}
 	return all, nil
-}
-
-// compareVersions orders versions by what they mean, and those that are none before them.
-func compareVersions(a, b string) int {
-	x, errX := semver.NewVersion(a)
-	y, errY := semver.NewVersion(b)
-	switch {
-	case errX == nil && errY == nil:
-		return cmp.Or(x.Compare(y), strings.Compare(a, b))
-	case errX == nil:
-		return 1
-	case errY == nil:
-		return -1
-	}
-	return strings.Compare(a, b)
 }
 
 func readCatalog(ctx context.Context, name, tmp string, from *listedFrom) (*operator.Index, fs.FS, error) {

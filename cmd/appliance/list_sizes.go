@@ -11,6 +11,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/internal/plain"
 	"github.com/mirror-appliance/appliance/mirror"
+	"github.com/mirror-appliance/appliance/mirror/catalog"
 	"github.com/mirror-appliance/appliance/mirror/imageset"
 	"github.com/mirror-appliance/appliance/mirror/operator"
 )
@@ -38,7 +39,7 @@ func readSizes(ctx context.Context, of listedPackage, index *operator.Index, fil
 	in := map[string][]string{}
 	for _, p := range whole.Packages {
 		for _, c := range p.Channels {
-			listed := slices.ContainsFunc(of.Channels, func(l listedChannel) bool { return l.Name == c.Name })
+			listed := slices.ContainsFunc(of.Channels, func(l catalog.Channel) bool { return l.Name == c.Name })
 			for _, e := range c.Entries {
 				if p.Name == of.Name && listed {
 					in[e.Name] = append(in[e.Name], c.Name)
@@ -59,7 +60,7 @@ func readSizes(ctx context.Context, of listedPackage, index *operator.Index, fil
 	for _, b := range each {
 		sizes.Versions = append(sizes.Versions, listedSize{b, in[b.Bundle]})
 	}
-	slices.SortStableFunc(sizes.Versions, func(a, b listedSize) int { return compareVersions(a.Version, b.Version) })
+	slices.SortStableFunc(sizes.Versions, func(a, b listedSize) int { return catalog.CompareVersions(a.Version, b.Version) })
 	if n := len(all.Unknown); n > 0 {
 		unknown = hint.New(fmt.Errorf("the sizes are without %s that cannot be read", count(n, "image")),
 			"log in to their registries with podman login, or name what has been mirrored with --from")

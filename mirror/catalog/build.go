@@ -28,6 +28,7 @@ const filteredDir = "filtered-catalogs"
 // build makes the image of the catalog without the bundles that lack an image. A whole catalog of
 // which nothing lacks is copied as it is.
 func (e *entry) build(ctx context.Context, warnings *[]string) (Made, error) {
+	e.image.Whole = e.whole() && !e.lacking.of(e.ask.Catalog)
 	if whole(e.left) && !e.plain && !e.lacking.of(e.ask.Catalog) {
 		e.image.Reference = e.base
 		e.image.Reference.Tag, e.image.Reference.Digest = "", e.catalog.Digest

@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"context"
-	"path/filepath"
 
 	"github.com/mirror-appliance/appliance/mirror/operator"
 )
@@ -10,19 +9,11 @@ import (
 // Uses returns the images that the bundles of the catalog in an image need, each with the bundles. It
 // works in dir.
 func Uses(ctx context.Context, source Source, ref, dir string) (map[string][]operator.Bundle, error) {
-	c, err := Find(ctx, source, ref)
+	unpacked, err := unpack(ctx, source, ref, dir)
 	if err != nil {
 		return nil, err
 	}
-	files, err := c.Extract(ctx, dir)
-	if err != nil {
-		return nil, err
-	}
-	index, content, err := readFiles(ctx, files)
-	if err != nil {
-		return nil, err
-	}
-	all, err := (&bundleImages{index, content, filepath.Join(filepath.Dir(files), imagesFile)}).list(ctx, nil)
+	all, err := unpacked.list(ctx, nil)
 	uses := map[string][]operator.Bundle{}
 	for _, i := range all {
 		uses[i.Image] = append(uses[i.Image], operator.Bundle{Package: i.Package, Name: i.Bundle})

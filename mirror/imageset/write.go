@@ -19,7 +19,9 @@ type Held struct {
 	Releases []HeldRelease
 	Graph    bool
 	Images   []HeldImage
-	Notes    []string // comments: what could not be told
+	// Operators are catalogs, with the packages, channels and versions that they have.
+	Operators []HeldOperator
+	Notes     []string // comments: what could not be told
 }
 
 // HeldRelease is a release that a registry has.
@@ -50,6 +52,7 @@ func Write(h Held) []byte {
 	w.line(0, "mirror:")
 	empty := w.Len()
 	w.platform(h)
+	w.operators(h.Operators)
 	w.images(h.Images)
 	if w.Len() == empty {
 		w.Truncate(before)
@@ -98,7 +101,7 @@ func (w *writer) platform(h Held) {
 		w.line(2, "architectures: [%s]", strings.Join(architectures, ", "))
 		w.line(2, "channels:")
 		for _, c := range channels {
-			w.channel(c, len(architectures))
+			w.channel(c, architectures)
 		}
 	}
 	for _, r := range named {
@@ -134,16 +137,19 @@ func byChannel(all []HeldRelease) (channels []channel, named []HeldRelease, arch
 	return channels, named, architectures
 }
 
-func (w *writer) channel(c channel, architectures int) {
+func (w *writer) channel(c channel, architectures []string) {
 	var held []string
 	for _, r := range c.releases {
 		text := r.Version.String()
-		if architectures > 1 {
+		if len(architectures) > 1 {
 			text += " (" + r.Architecture + ")"
 		}
 		held = append(held, text)
 	}
 	w.comment(2, "held: "+strings.Join(slices.Compact(held), ", "))
+	if beyond := c.beyond(architectures); len(beyond) > 0 {
+		w.comment(2, "it asks for more than is held, since all channels are for all architectures: "+strings.Join(beyond, ", "))
+	}
 	w.line(2, "- name: %s", scalar(c.name))
 	w.line(2, "  minVersion: %s", scalar(c.releases[0].Version.String()))
 	w.line(2, "  maxVersion: %s", scalar(c.releases[len(c.releases)-1].Version.String()))
@@ -169,17 +175,8 @@ func (w *writer) images(all []HeldImage) {
 			w.comment(1, i.Note)
 		}
 		w.line(1, "- name: %s", scalar(i.Name))
-		if i.TargetRepo != "" {
-			w.line(1, "  targetRepo: %s", scalar(i.TargetRepo))
-		}
-		if i.TargetTag != "" {
-			w.line(1, "  targetTag: %s", scalar(i.TargetTag))
-		}
-		if len(i.Platforms) > 0 {
-			w.line(1, "  platforms:")
-		}
-		for _, p := range i.Platforms {
-			w.line(1, "  - {os: %s, architecture: %s}", scalar(p.OS), scalar(p.Architecture))
-		}
+		w.optional(1, "targetRepo", i.TargetRepo)
+		w.optional(1, "targetTag", i.TargetTag)
+		w.platforms(i.Platforms)
 	}
 }

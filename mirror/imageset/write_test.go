@@ -41,7 +41,8 @@ func TestWrite_isReadBack(t *testing.T) {
 		i[1].TargetTag != "v2" || len(i[1].Platforms) != 1 || i[1].Platforms[0].String() != "linux/arm64" {
 		t.Errorf("the images are %+v", i)
 	}
-	for _, want := range []string{"held: 4.18.2 (arm64), 4.18.10 (amd64)", "release: quay.io/openshift-release-dev/ocp-release:4.16.1-x86_64"} {
+	for _, want := range []string{"held: 4.18.2 (arm64), 4.18.10 (amd64)", "asks for more than is held, since all channels are for all architectures: 4.18.2 (amd64), 4.18.10 (arm64)",
+		"asks for more than is held, since all channels are for all architectures: 4.17.2 (arm64)", "release: quay.io/openshift-release-dev/ocp-release:4.16.1-x86_64"} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("%q is not in\n%s", want, text)
 		}
@@ -63,5 +64,30 @@ func TestWrite_oneReleaseOrNothing(t *testing.T) {
 		if p := c.Mirror.Platform; p.Graph != h.Graph || p.Release != "" != (len(h.Releases) > 0) {
 			t.Errorf("%s: %+v", name, p)
 		}
+	}
+}
+
+// A catalog that is below two paths is one; with other content it cannot be in the same image set.
+func TestWrite_operators(t *testing.T) {
+	held := func(target, most string) HeldOperator {
+		return HeldOperator{Operator: Operator{Catalog: "quay.io/a/index:v1", TargetCatalog: target, Packages: []Package{{Name: "db", DefaultChannel: "stable",
+			Channels: []PackageChannel{{Name: "1.0", MinVersion: "1.0.0", MaxVersion: most}, {Name: "stable"}}}}},
+			Versions: map[string]map[string][]string{"db": {"1.0": {"1.0.0", most}}}}
+	}
+	whole := HeldOperator{Operator: Operator{Catalog: "quay.io/a/all:v1", TargetTag: "v2", Full: true, Platforms: []OSArch{{"linux", "arm64"}}}}
+	text := Write(Held{Operators: []HeldOperator{held("b/index", "1.3.0"), held("", "1.2.0"), whole, held("", "1.1.0"), held("", "1.1.0")}})
+	c, err := Parse("held.yaml", text)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	o := c.Mirror.Operators
+	if len(o) != 3 || !o[0].Full || o[0].TargetTag != "v2" || len(o[0].Platforms) != 1 || o[2].TargetCatalog != "b/index" {
+		t.Fatalf("the operators are %+v", o)
+	}
+	if p := o[1].Packages; len(p) != 1 || p[0].DefaultChannel != "stable" || len(p[0].Channels) != 2 || p[0].Channels[0] != (PackageChannel{Name: "1.0", MinVersion: "1.0.0", MaxVersion: "1.1.0"}) {
+		t.Errorf("the packages are %+v", p)
+	}
+	if n := strings.Count(string(text), "catalog quay.io/a/index:v1 once more, with other content"); n != 1 || !strings.Contains(string(text), "# held: 1.0.0, 1.1.0\n") {
+		t.Errorf("it is\n%s", text)
 	}
 }

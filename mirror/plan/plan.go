@@ -51,6 +51,8 @@ type Image struct {
 	UniqueName string `json:"-"`
 	// Template is the CatalogSource that the one of an operator catalog is made of.
 	Template []byte `json:"-"`
+	// Whole reports that it is an operator catalog that was asked for as it is, and is so.
+	Whole bool `json:"-"`
 }
 
 // Bundle is a bundle of an operator, in a catalog as the image set names it.

@@ -45,6 +45,8 @@ type Options struct {
 type Catalogs interface {
 	// Needs returns those of some images that something else than a workspace needs.
 	Needs(ctx context.Context, q api.NeedsRequest) ([]api.Need, error)
+	// Content returns what a catalog has.
+	Content(ctx context.Context, q api.Place) (api.CatalogContent, error)
 	// CheckRollback returns an error for tags of catalogs that would offer, once they moved, bundles
 	// whose images are gone.
 	CheckRollback(ctx context.Context, moved []store.TagChange) error
@@ -127,6 +129,7 @@ func NewHandler(o Options) *Handler {
 	handle(h, api.SetWants, h.setWants)
 	handle(h, api.ListWants, h.listWants)
 	handle(h, api.ListNeeds, h.listNeeds)
+	handle(h, api.GetCatalog, h.getCatalog)
 	handleRun(h, api.CommitSync, h.commit)
 	handleRun(h, api.AbortSync, h.abort)
 	handle(h, api.ListSyncs, h.listSyncs)

@@ -439,4 +439,8 @@ func (noCatalogs) Needs(context.Context, api.NeedsRequest) ([]api.Need, error) {
 	return []api.Need{}, nil
 }
 
+func (noCatalogs) Content(context.Context, api.Place) (api.CatalogContent, error) {
+	return api.CatalogContent{}, nil
+}
+
 func (noCatalogs) CheckRollback(context.Context, []store.TagChange) error { return nil }

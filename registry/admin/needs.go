@@ -25,3 +25,7 @@ func (h *Handler) listWants(r *http.Request, _ api.None) ([]api.Wants, error) {
 func (h *Handler) listNeeds(r *http.Request, q api.NeedsRequest) ([]api.Need, error) {
 	return h.catalogs.Needs(r.Context(), q)
 }
+
+func (h *Handler) getCatalog(r *http.Request, q api.Place) (api.CatalogContent, error) {
+	return h.catalogs.Content(r.Context(), q)
+}

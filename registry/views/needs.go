@@ -224,15 +224,42 @@ func (n *needs) byCatalog(ctx context.Context, present *mirror.Present, at mirro
 	return nil
 }
 
-// uses returns the images that the bundles of a catalog need. What it unpacks is apart from what views
-// keep, since a pass may be writing that.
-func (v *Views) uses(ctx context.Context, at mirror.Place) (map[string][]operator.Bundle, error) {
+// uses returns the images that the bundles of a catalog need.
+func (v *Views) uses(ctx context.Context, at mirror.Place) (uses map[string][]operator.Bundle, err error) {
+	err = v.unpacked(func(dir string) (err error) {
+		uses, err = catalog.Uses(ctx, stored{v.store, at.Repository}, at.Reference, dir)
+		return err
+	})
+	return uses, err
+}
+
+// Content returns what a catalog has, as package mirror reads it. That the catalog cannot be read is
+// in the answer, and no error.
+func (v *Views) Content(ctx context.Context, q api.Place) (api.CatalogContent, error) {
+	var content *catalog.Content
+	err := v.unpacked(func(dir string) (err error) {
+		content, err = catalog.Read(ctx, stored{v.store, q.Repository}, q.Reference, dir)
+		return err
+	})
+	switch {
+	case ctx.Err() != nil:
+		return api.CatalogContent{}, ctx.Err()
+	case err != nil:
+		return api.CatalogContent{Error: err.Error()}, nil
+	}
+	text, err := json.Marshal(content)
+	return api.CatalogContent{Content: text}, err
+}
+
+// unpacked calls f with a directory to unpack a catalog in. It is apart from what views keep, since a
+// pass may be writing that.
+func (v *Views) unpacked(f func(dir string) error) error {
 	if err := v.store.CheckSpace(); err != nil {
-		return nil, err
+		return err
 	}
 	v.reading.Lock()
 	defer v.reading.Unlock()
 	dir := filepath.Join(v.dir, "needs")
 	defer os.RemoveAll(dir)
-	return catalog.Uses(ctx, stored{v.store, at.Repository}, at.Reference, dir)
+	return f(dir)
 }

@@ -159,3 +159,17 @@ func TestViews_Needs(t *testing.T) {
 		}
 	})
 }
+
+// What cannot be read is told in the answer: the question may be about several catalogs.
+func TestViews_Content(t *testing.T) {
+	f := newFixture(t)
+	f.mirror("  operators:\n  - {catalog: 'HOST/redhat/redhat-operator-index:v4.18', packages: [{name: sample-database, channels: [{name: stable, minVersion: 1.0.0}]}]}\n" +
+		"  additionalImages: [{name: 'HOST/samples/docker:v1', targetTag: v4.18}]\n")
+	for repo, want := range map[string]string{"far/redhat/redhat-operator-index": "", "far/samples/docker": "not an operator catalog", "absent": "not found"} {
+		content, err := f.views.Content(t.Context(), api.Place{Repository: repo, Reference: "v4.18"})
+		f.must(err)
+		if (content.Error == "") != (want == "") || !strings.Contains(content.Error, want) || want == "" && !strings.Contains(string(content.Content), `"versions":["1.0.0","1.1.0","1.2.0"]`) {
+			t.Errorf("%s has %s, %s", repo, content.Content, content.Error)
+		}
+	}
+}

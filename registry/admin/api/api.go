@@ -115,9 +115,11 @@ var (
 	ListOrigins = Call[OriginsRequest, Origins]{http.MethodPost, "/api/v1/origins", http.StatusOK, MaxJSON}
 	// SetWants keeps what an image set wants of the registry, ListWants lists it, and ListNeeds lists what of some images
 	// something else at the registry needs: other image sets, catalogs, and views of catalogs.
-	SetWants   = Call[Wants, None]{http.MethodPut, "/api/v1/wants", http.StatusNoContent, MaxWants}
-	ListWants  = Call[None, []Wants]{http.MethodGet, "/api/v1/wants", http.StatusOK, 0}
-	ListNeeds  = Call[NeedsRequest, []Need]{http.MethodPost, "/api/v1/needs", http.StatusOK, MaxList}
+	SetWants  = Call[Wants, None]{http.MethodPut, "/api/v1/wants", http.StatusNoContent, MaxWants}
+	ListWants = Call[None, []Wants]{http.MethodGet, "/api/v1/wants", http.StatusOK, 0}
+	ListNeeds = Call[NeedsRequest, []Need]{http.MethodPost, "/api/v1/needs", http.StatusOK, MaxList}
+	// GetCatalog gets what an operator catalog of the registry has.
+	GetCatalog = Call[Place, CatalogContent]{http.MethodPost, "/api/v1/catalog-content", http.StatusOK, MaxJSON}
 	CommitSync = Call[None, None]{http.MethodPost, "/api/v1/sync/{id}/commit", http.StatusNoContent, 0}
 	// ListSyncs lists the last runs that were committed, and RollbackSync gives the tags that one
 	// moved their manifests of before.

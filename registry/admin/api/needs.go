@@ -28,3 +28,9 @@ type Need struct {
 	// Content reports that another tag of the same content is needed, and not this reference.
 	Content bool `json:"content,omitempty"`
 }
+
+// CatalogContent is what a catalog of the registry has. Only package mirror reads it.
+type CatalogContent struct {
+	Content json.RawMessage `json:"content,omitempty"`
+	Error   string          `json:"error,omitempty"` // the reason that the catalog cannot be read
+}
