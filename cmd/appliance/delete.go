@@ -326,8 +326,12 @@ func (o *deleteOptions) planned(std stdio, d *mirror.Deletion) error {
 	for _, i := range d.Items {
 		fmt.Fprintln(std.out, plain.Line(i.ImageReference))
 	}
-	fmt.Fprintf(std.out, "%s, of which %d are not there; up to %s are freed when no other image uses them\nnothing was deleted; to delete them: appliance delete --delete-yaml-file %s docker://…\n",
-		count(len(d.Items), "image"), d.Absent, bytesOf(d.Bytes), plain.Line(d.File))
+	nested := ""
+	if o.maxNested > 0 {
+		nested = fmt.Sprintf("--max-nested-paths %d ", o.maxNested)
+	}
+	fmt.Fprintf(std.out, "%s, of which %d are not there; up to %s are freed when no other image uses them\nnothing was deleted; to delete them: appliance delete --delete-yaml-file %s %sdocker://…\n",
+		count(len(d.Items), "image"), d.Absent, bytesOf(d.Bytes), plain.Line(d.File), nested)
 	return nil
 }
 

@@ -22,7 +22,7 @@ func newInitCommand(std stdio) *cobra.Command {
 		Example: "  appliance mirror init > imageset.yaml", Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if c.Flags().Changed("registry") {
-				fmt.Fprintln(std.err, "note: --registry changes nothing: nothing is kept in a registry between runs")
+				fmt.Fprintln(std.err, "note: --registry changes nothing: the file that is printed keeps nothing in a registry between runs (storageConfig of version 1 does)")
 			}
 			return runInit(std, output)
 		},

@@ -259,3 +259,19 @@ func TestPrune_followedDependencies(t *testing.T) {
 	s.works(t, s.by("ws", "mirror", "-c", set)...)
 	s.works(t, s.by("ws", "mirror", "-c", set, "--prune")...)
 }
+
+// The next command that a list of images names deletes it, where the paths of the destination were joined too.
+func TestDelete_nextCommandJoinsPaths(t *testing.T) {
+	s := newSite(t)
+	const images = "additionalImages: [{name: 'HOST/samples/docker:v1'}]\n"
+	s.works(t, s.by("ws", "mirror", "-c", s.set(t, "a.yaml", "  "+images), "--max-nested-paths", "1")...)
+	file := filepath.Join(s.dir, "delete.yaml")
+	must(t, os.WriteFile(file, []byte("kind: DeleteImageSetConfiguration\napiVersion: mirror.openshift.io/v2alpha1\ndelete:\n  "+strings.ReplaceAll(images, "HOST", s.source)), 0o600))
+	out := s.works(t, s.by("ws", "delete", "--generate", "-c", file, "--max-nested-paths", "1")...)
+	_, next, found := strings.Cut(out, "to delete them: appliance ")
+	command, _, _ := strings.Cut(next, "docker://")
+	if !found || !strings.Contains(command, "--max-nested-paths 1 ") {
+		t.Fatalf("it prints\n%s", out)
+	}
+	contains(t, s.works(t, s.by("ws", strings.Fields(command)...)...), "deleted 1 image; 0 were not there")
+}

@@ -260,7 +260,7 @@ func (d *decoder) checkOperators(operators []Operator) {
 		seen[name] = true
 		d.checkDestination(at, o, taken)
 		if o.SkipDependencies && !d.v1 {
-			d.warn(d.Lines[at+".skipDependencies"], "skipDependencies has no effect: dependencies are never followed")
+			d.warn(d.Lines[at+".skipDependencies"], "skipDependencies has no effect: dependencies are followed with --follow-dependencies alone")
 		}
 		d.checkOSArch(at, o.Platforms)
 		d.checkPackages(at, o)

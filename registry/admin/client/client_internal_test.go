@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +20,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 )
 
@@ -118,5 +121,22 @@ func TestRun_PutBlob_whole(t *testing.T) {
 	}
 	if want := []string{"3", "3", ""}; !slices.Equal(offsets, want) {
 		t.Errorf("the offsets are %q, want %q", offsets, want)
+	}
+}
+
+// A certificate for another name is not mended by trust in its CA.
+func TestUnreachable_anotherName(t *testing.T) {
+	server := httptest.NewTLSServer(http.NotFoundHandler()) // whose certificate is for example.com and 127.0.0.1
+	defer server.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := NewHTTPS("localhost:"+port, "me", "password1", &tls.Config{RootCAs: roots})
+	defer c.Close()
+	if _, err := c.Status(t.Context()); err == nil || !strings.Contains(hint.Of(err), "a name that its certificate is for") {
+		t.Errorf("error %v, hint %q", err, hint.Of(err))
 	}
 }

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -108,6 +109,8 @@ func unreachable(base string, err error) error {
 		return hint.New(dial, "run this as root, or as the user that the registry runs as")
 	case isDial:
 		return hint.New(fmt.Errorf("reach %s: %w", base, dial), "check the name, the port, and that the registry runs")
+	case is[x509.HostnameError](err):
+		return hint.New(err, "use a name that its certificate is for")
 	case is[*tls.CertificateVerificationError](err):
 		return hint.New(err, "trust the registry's CA: "+base+"/ca.crt belongs into /etc/containers/certs.d/"+strings.TrimPrefix(base, "https://")+"/ca.crt, or into a directory named with --dest-cert-dir")
 	case errors.Is(err, context.DeadlineExceeded):
