@@ -8,7 +8,7 @@ import (
 	"github.com/mirror-appliance/appliance/registry/config"
 )
 
-// What is added and removed again leaves the text as it was, whoever wrote it.
+// An upstream that is added and removed again leaves the text as it was, also one written by hand.
 func TestAddUpstream_andRemoveIt(t *testing.T) {
 	u := config.Upstream{Prefix: "a/b", URL: "https://h:5000/x", Mode: config.ModeCache, Freshness: config.DefaultFreshness, Deny: []string{"x/*"}}
 	for name, text := range map[string]string{
