@@ -16,7 +16,7 @@ const (
 	bundleKey      = "ca-bundle.crt"
 )
 
-// dayTwo makes what is applied to a running cluster, in the order of the numbers. Each file is a
+// dayTwo makes the resources for a running cluster, in the order of the numbers. Each file is a
 // whole resource, of which oc apply changes the keys that it has. apply.sh applies them.
 func (r *renderer) dayTwo() error {
 	var all []step

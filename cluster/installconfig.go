@@ -131,7 +131,7 @@ func marshal(v any) ([]byte, error) {
 	return text.Bytes(), e.Close()
 }
 
-// theirConfig is what is read of a user's install-config.yaml.
+// theirConfig has the keys that are read of a user's install-config.yaml.
 type theirConfig struct {
 	Metadata struct{ Name string }
 	Secret   string   `yaml:"pullSecret"`

@@ -40,7 +40,7 @@ const (
 	releaseSet = "idms-release"
 )
 
-// mirrors returns the entries of what was mirrored and of what is pulled through, together. A
+// mirrors returns the entries of mirrored images and of upstreams, together. A
 // source that both serve has the mirrored images first, since an entry hides those of the
 // namespaces above it.
 func (f Facts) mirrors() (*mirrors, error) {
@@ -224,7 +224,7 @@ func below(name, beginning string) (rest string, ok bool) {
 	return rest, ok && (rest == "" || rest[0] == '/')
 }
 
-// addThrough adds what is pulled through: to the sources that were mirrored, by digest and by tag,
+// addThrough adds the upstreams: to the sources that were mirrored, by digest and by tag,
 // and as sources of its own.
 func (m *mirrors) addThrough(through pulled) {
 	if len(through) == 0 {

@@ -51,7 +51,7 @@ func (r Release) spec(registry string) string {
 type Wish struct {
 	Version string // as 4.20 or 4.20.3; empty: the newest
 	Machine string // as in the names of releases; empty: the only one
-	// Pulled reports that an upstream has what is not mirrored.
+	// Pulled reports that an upstream has the other releases.
 	Pulled bool
 }
 

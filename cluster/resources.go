@@ -153,7 +153,7 @@ func (r *renderer) forInstaller() error {
 	return err
 }
 
-// manifests returns what is applied of the content: at an installation, and in this order later.
+// manifests returns the resources of the content: at an installation, and in this order later.
 func (r *renderer) manifests() ([]step, error) {
 	all := []step{{number: 60}}
 	var err error

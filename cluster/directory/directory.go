@@ -122,7 +122,7 @@ func Write(dir string, files []cluster.File, force bool) (aside string, err erro
 		}
 		there = false
 	}
-	if err := place(tmp, dir, there); err != nil {
+	if err := place(tmp, dir, there, exchange); err != nil {
 		return aside, err
 	}
 	return aside, durable.SyncDir(filepath.Dir(dir))
@@ -138,13 +138,18 @@ func free(dir string) string {
 	}
 }
 
-// place gives a directory its name. What has the name gets the other's in the same moment, where
-// the file system can exchange two.
-func place(tmp, dir string, there bool) error {
+// exchange exchanges the names of two directories in one moment.
+func exchange(a, b string) error {
+	return unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
+}
+
+// place gives a directory its name. One that has the name gets the other's, in one moment where the
+// file system can do that.
+func place(tmp, dir string, there bool, exchange func(a, b string) error) error {
 	if !there {
 		return os.Rename(tmp, dir)
 	}
-	err := unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, dir, unix.RENAME_EXCHANGE)
+	err := exchange(tmp, dir)
 	if err == nil || !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) {
 		return err
 	}

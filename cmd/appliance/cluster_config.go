@@ -27,7 +27,7 @@ type clusterConfigOptions struct {
 	output             string
 }
 
-// mirrorFlags are what is given about one of the mirrors.
+// mirrorFlags are the flags about one of the mirrors.
 type mirrorFlags struct {
 	address    string
 	ca         string

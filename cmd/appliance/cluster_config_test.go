@@ -86,7 +86,7 @@ func installSources(t *testing.T, dir string) (sources map[string]string, secret
 	return sources, c.PullSecret
 }
 
-// A directory of the appliance's own host, and the same from elsewhere with the login of a user who
+// A directory of the appliance's own host, and the same from elsewhere with the login of a user that
 // can only pull.
 func TestClusterConfig_hereAndElsewhere(t *testing.T) {
 	s := newClusterSite(t)
@@ -235,7 +235,7 @@ func (s *site) secretFor(t *testing.T, address string) string {
 	return s.file(t, "another.json", `{"auths":{"`+address+`":{"auth":"`+cluster.NewAuth("puller", nodePassword)+`"}}}`)
 }
 
-// The login of podman is the nodes' if it is that of the user who can only pull, or the one that is
+// The login of podman is the nodes' if it is that of the user that can only pull, or the one that is
 // asked for.
 func TestClusterConfig_loginOfPodman(t *testing.T) {
 	s := newClusterSite(t)

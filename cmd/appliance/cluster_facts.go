@@ -98,7 +98,7 @@ func (o *clusterConfigOptions) here(f *cluster.Facts) error {
 	return nil
 }
 
-// there adds what is known of an appliance elsewhere.
+// there adds the CA and the login of an appliance elsewhere.
 func (o *clusterConfigOptions) there(ctx context.Context, f *cluster.Facts, argument string) error {
 	address, _, err := mirror.ParseDestination(argument)
 	if err != nil {

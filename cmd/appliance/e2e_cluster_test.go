@@ -13,7 +13,7 @@ import (
 )
 
 // The files of cluster-config fed to skopeo and podman: they pull by the names of the source, of
-// what was mirrored and of what is pulled through, with the login of the nodes, and the source
+// mirrored images and of an upstream's, with the login of the nodes, and the source
 // gone.
 func TestClusterConfig_clientsPullByUpstreamNames(t *testing.T) {
 	s := newClusterSite(t)
