@@ -13,12 +13,10 @@ import (
 	"maps"
 	"net"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-
+	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/admin/api"
 	"github.com/mirror-appliance/appliance/registry/jobs"
 )
@@ -58,7 +56,7 @@ func Open(ctx context.Context, notes jobs.Notes, log *slog.Logger, now func() ti
 // for one without a login, remote the address of the connection. A signature or another attachment by
 // its tag is none: clients ask for those of images that are not signed.
 func (l *Log) Missed(repository, reference, user, remote string) {
-	if isAttachment(reference) {
+	if _, is := image.AttachmentOf(reference); is {
 		return
 	}
 	address, _, err := net.SplitHostPort(remote)
@@ -79,18 +77,6 @@ func (l *Log) Missed(repository, reference, user, remote string) {
 	m.Count++
 	m.Last, m.User, m.Address = now, user, address
 	l.changed = true
-}
-
-// isAttachment reports whether a tag is one of cosign's, or that of a list of referrers.
-func isAttachment(tag string) bool {
-	name, kind, _ := strings.Cut(tag, ".")
-	switch kind {
-	case "", "sig", "att", "sbom":
-	default:
-		return false
-	}
-	_, err := digest.Parse(strings.Replace(name, "-", ":", 1))
-	return err == nil && !strings.Contains(name, ":")
 }
 
 // dropOldest is called with mu held. It makes room for more than one, so that a client that asks for

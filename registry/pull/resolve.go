@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mirror-appliance/appliance/internal/image"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -84,14 +85,8 @@ func (ms *manifests) resolvedTo(repo string, d digest.Digest) (tags []string) {
 // isAttachment reports whether tag is one that cosign, or a client without the referrers API, gives
 // to an attachment of a stored manifest.
 func (ms *manifests) isAttachment(ctx context.Context, o origin, tag string) bool {
-	name, kind, _ := strings.Cut(tag, ".")
-	switch kind {
-	case "", "sig", "att", "sbom":
-	default:
-		return false
-	}
-	d, err := digest.Parse(strings.Replace(name, "-", ":", 1))
-	return err == nil && ms.exists(ctx, o, d)
+	d, is := image.AttachmentOf(tag)
+	return is && ms.exists(ctx, o, d)
 }
 
 func (ms *manifests) exists(ctx context.Context, o origin, d digest.Digest) bool {
