@@ -119,7 +119,7 @@ func TestRun_administerWithClient(t *testing.T) {
 	t.Run("by a name that the certificate has not", func(t *testing.T) {
 		_, err := dial(t, r.addr, "admin")
 		var hint interface{ Hint() string }
-		if err == nil || !errors.As(err, &hint) || !strings.Contains(hint.Hint(), "ca.crt") {
+		if err == nil || !errors.As(err, &hint) || !strings.Contains(hint.Hint(), "a name that its certificate is for") {
 			t.Errorf("error is %v", err)
 		}
 	})
