@@ -23,7 +23,7 @@ SCRIPTS = $(shell grep -rlE '^#!.*[/ ](ba)?sh$$' .ci testdata)
 #   ST1020-1022  a comment's first word: comments here say why, and not always in that form
 CHECKS := all,-ST1003,-ST1020,-ST1021,-ST1022
 
-.PHONY: help build test olmcheck oc ocmirror ocmirrorv1 e2e bench lint run
+.PHONY: help build test race olmcheck oc ocmirror ocmirrorv1 e2e bench lint run
 .DEFAULT_GOAL := help
 
 help: ## print this
@@ -41,6 +41,10 @@ test: ## vet, and all tests that need neither root nor other programs
 	go vet $(PACKAGES)
 	go test -timeout 15m ./...
 	go -C $(BENCH_MODULE) test ./...
+
+# The packages whose goroutines share most. The race detector needs cgo, and so a C compiler.
+race: ## the tests of pull-through with the race detector
+	CGO_ENABLED=1 go test -race -timeout 10m ./registry/pull ./registry/oci
 
 # The tag leaves out gpgme, which the library of CRI-O would link.
 olmcheck: ## compare with the libraries of oc-mirror, opm and CRI-O, and serve a mirrored catalog
