@@ -265,8 +265,8 @@ func (r *Run) flip(ctx context.Context, tx *sql.Tx, lost []linkKey) error {
 var flipping = []string{
 	`INSERT INTO repository_manifests (repository, digest, linked, media_type)
 		SELECT r.id, m.digest, ?2, m.media_type FROM run_manifests m CROSS JOIN repositories r WHERE m.run = ?1 AND r.name = m.repository
-		ON CONFLICT DO UPDATE SET pulled = 0, media_type = excluded.media_type WHERE pulled = 1 OR media_type <> excluded.media_type`,
-	`UPDATE repository_manifests SET pulled = 0 WHERE pulled = 1 AND (repository, digest) IN (
+		ON CONFLICT DO UPDATE SET pulled = 0, media_type = excluded.media_type WHERE pulled <> 0 OR media_type <> excluded.media_type`,
+	`UPDATE repository_manifests SET pulled = 0 WHERE pulled <> 0 AND (repository, digest) IN (
 		SELECT r.id, t.digest FROM run_tags t CROSS JOIN repositories r WHERE t.run = ?1 AND r.name = t.repository AND ?2 = ?2)`,
 	`INSERT INTO tag_history (repository, name, was, became, moved, run)
 		SELECT r.id, n.name, coalesce(t.digest, ''), n.digest, ?2, ?1 FROM run_tags n CROSS JOIN repositories r

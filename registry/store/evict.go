@@ -22,7 +22,7 @@ const evictBatch = 50
 // which eviction spares the blob. An open file can go.
 const openTakes = 2 * time.Second
 
-// needed reports whether pushed or synced content of the repository needs the manifest of a link l:
+// needed reports whether pushed, synced or pinned content of the repository needs the manifest of a link l:
 // an index above it, a manifest that belongs to it, or one that it belongs to. CROSS JOIN begins
 // with the few rows that refer to it; the planner has been seen to begin with all of the
 // repository.
@@ -31,10 +31,10 @@ var needed = `(EXISTS (
 			SELECT f.manifest FROM manifest_refs f WHERE f.digest = l.digest AND f.kind = 'child'
 			UNION SELECT f.manifest FROM above a CROSS JOIN manifest_refs f WHERE f.digest = a.digest AND f.kind = 'child')
 		SELECT 1 FROM above a CROSS JOIN repository_manifests p
-		WHERE p.repository = l.repository AND p.digest = a.digest AND p.pulled = 0)
+		WHERE p.repository = l.repository AND p.digest = a.digest AND p.pulled <> 1)
 	OR EXISTS (SELECT 1 FROM (` + belongings("l.repository", "l.digest") + `) b CROSS JOIN repository_manifests p
-		WHERE p.repository = l.repository AND p.digest = b.digest AND p.pulled = 0)
-	OR EXISTS (SELECT 1 FROM (` + subjects("l.repository", "l.digest") + `) WHERE pulled = 0))`
+		WHERE p.repository = l.repository AND p.digest = b.digest AND p.pulled <> 1)
+	OR EXISTS (SELECT 1 FROM (` + subjects("l.repository", "l.digest") + `) WHERE pulled <> 1))`
 
 // evictable reports whether the manifest of a link may be evicted by itself. One that belongs to
 // another goes with that.
@@ -230,7 +230,7 @@ func (s *core) mostBytes(ctx context.Context) (n int64, err error) {
 }
 
 var sumEvictable = `WITH mixed (repository) AS MATERIALIZED (
-		SELECT repository FROM repository_manifests GROUP BY repository HAVING min(pulled) < max(pulled)),
+		SELECT repository FROM repository_manifests GROUP BY repository HAVING min(pulled) <> max(pulled)),
 	link (repository, digest) AS MATERIALIZED (
 		SELECT l.repository, l.digest FROM repository_manifests l INDEXED BY repository_manifests_by_use WHERE l.pulled = 1
 		AND CASE WHEN l.repository IN (SELECT repository FROM mixed) THEN NOT ` + needed + ` ELSE 1 END AND NOT ` + syncing + `),

@@ -124,6 +124,25 @@ func TestStore_EvictPulled_SparesWhatOthersBrought(t *testing.T) {
 			_, err = f.Manifests.Put(f.ctx, "hub/app", index(descriptor(ocispec.MediaTypeImageIndex, inner)), PutOptions{})
 			f.must(err)
 		},
+		"a pin": func(f *fixture, m Manifest) { f.pinned("hub/app", m.Digest) },
+		"a pin of an index": func(f *fixture, m Manifest) {
+			outer, err := f.Manifests.PutPulled(f.ctx, "hub/app", index(m.Descriptor()), PutOptions{})
+			f.must(err)
+			f.pinned("hub/app", outer.Digest)
+		},
+		"a pin, and a pull after it": func(f *fixture, m Manifest) {
+			f.pinned("hub/app", m.Digest)
+			_, err := f.Manifests.PutPulled(f.ctx, "hub/app", m.Body, PutOptions{Tags: []string{"a"}})
+			f.must(err)
+		},
+		"a pin, then a push, then no pin": func(f *fixture, m Manifest) {
+			f.pinned("hub/app", m.Digest)
+			_, err := f.Manifests.Put(f.ctx, "hub/app", m.Body, PutOptions{})
+			f.must(err)
+			if changed, err := f.Manifests.Unpin(f.ctx, "hub/app", m.Digest); changed || err != nil {
+				t.Errorf("unpinned: %v, %v", changed, err)
+			}
+		},
 		"a signature that was pushed": func(f *fixture, m Manifest) {
 			_, err := f.Manifests.Put(f.ctx, "hub/app", mustJSON(map[string]any{"schemaVersion": 2, "mediaType": "x/sig", "subject": m.Descriptor()}), PutOptions{})
 			f.must(err)

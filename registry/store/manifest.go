@@ -312,7 +312,7 @@ func insertRefs(ctx context.Context, tx *sql.Tx, manifest digest.Digest, refs []
 }
 
 // origin is how content came to a repository; the database has the numbers. Only pulled content may
-// be evicted.
+// be evicted, unless it is pinned: then the database has 2, see Pin.
 type origin int
 
 const (
@@ -328,7 +328,7 @@ func (s *core) linkManifest(ctx context.Context, tx *sql.Tx, repository int64, m
 	_, err := tx.ExecContext(ctx, `INSERT INTO repository_manifests (repository, digest, linked, pulled, used, media_type)
 		VALUES (?1, ?2, ?3, ?4, ?3, ?5)
 		ON CONFLICT DO UPDATE SET pulled = excluded.pulled, media_type = excluded.media_type
-		WHERE pulled > excluded.pulled OR pulled = excluded.pulled AND media_type <> excluded.media_type`,
+		WHERE pulled <> 0 AND excluded.pulled = 0 OR pulled = excluded.pulled AND media_type <> excluded.media_type`,
 		repository, m.Digest, sqlite.Nanos(s.now()), by, p.Declared)
 	if err == nil && by == byPull && p.MediaType == "" {
 		err = tx.QueryRowContext(ctx, `SELECT media_type FROM repository_manifests WHERE repository = ? AND digest = ?`,
@@ -393,7 +393,7 @@ func (s *Garbage) Dropped(ctx context.Context, take bool) (n int, err error) {
 }
 
 const (
-	selectManifest = `SELECT m.digest, iif(m.media_type = '', rm.media_type, m.media_type), m.artifact_type, m.subject, m.annotations, m.created, m.body, rm.pulled, rm.repository
+	selectManifest = `SELECT m.digest, iif(m.media_type = '', rm.media_type, m.media_type), m.artifact_type, m.subject, m.annotations, m.created, m.body, rm.pulled = 1, rm.repository
 		FROM repositories r `
 	manifestByDigest = selectManifest + `
 		JOIN repository_manifests rm ON rm.repository = r.id AND rm.digest = ?2

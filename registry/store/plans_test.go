@@ -26,7 +26,7 @@ func composed() map[string]string {
 		"held blob": blobContent().find, "held manifest": manifestContent().find,
 		"staged blobs": lastStaged("run_blobs"), "staged manifests": lastStaged("run_manifests"),
 		"clear tags": clearing("run_tags", "name", 1), "clear origins": clearing("run_origins", "tag", 1), "clear blobs": clearing("run_blobs", "digest", 1), "clear manifests": clearingManifests,
-		"insert references": insertRows(2), "moves of a run": runMoves,
+		"insert references": insertRows(2), "moves of a run": runMoves, "pinned": selectPinned, "pin": pinLink, "unpin": unpinLink, "parts": countParts,
 	}
 	for name, texts := range map[string][]string{"link blobs": linkBlobs, "link references": linkReferences, "link again": linkAgain, "flip": flipping, "rolling back": rollingBack} {
 		for i, text := range texts {
@@ -46,17 +46,19 @@ func composed() map[string]string {
 // and the reason.
 func scans() map[string]string {
 	return map[string]string{
-		`SELECT (SELECT count(*) FROM repositories`: "counts all, for metrics and the status",
-		`SELECT coalesce(sum(size), 0) FROM blobs`:  "counts all, once for each eviction",
-		`WITH mixed (repository) AS MATERIALIZED`:   "counts all that was pulled through, once for each eviction",
-		`SELECT DISTINCT b.digest, b.size`:          "reads the links of pulled blobs, once for each eviction",
-		`SELECT json_array(`:                        "looks for times in the future, once for each collection",
-		`SELECT id, name, committed`:                "there are few runs",
-		`SELECT id FROM runs`:                       "there are few runs",
-		`SELECT DISTINCT id, repository, whole`:     "there are few removals",
-		`SELECT id, digest, length(body)`:           "reads the journal when the store is opened",
-		`SELECT name, role, repositories`:           "lists the accounts",
-		`INSERT INTO repositories`:                  "SQLite looks for removals of the new row; there are few",
+		`SELECT (SELECT count(*) FROM repositories`:                                                                "counts all, for metrics and the status",
+		`SELECT coalesce(sum(size), 0) FROM blobs`:                                                                 "counts all, once for each eviction",
+		`SELECT l.repository, r.name, l.digest FROM repository_manifests l INDEXED BY repository_manifests_pinned`: "lists all that is pinned",
+		`WITH RECURSIVE below (digest) AS (SELECT ?2`:                                                              "reads the parts of one image that it has found",
+		`WITH mixed (repository) AS MATERIALIZED`:                                                                  "counts all that was pulled through, once for each eviction",
+		`SELECT DISTINCT b.digest, b.size`:                                                                         "reads the links of pulled blobs, once for each eviction",
+		`SELECT json_array(`:                                                                                       "looks for times in the future, once for each collection",
+		`SELECT id, name, committed`:                                                                               "there are few runs",
+		`SELECT id FROM runs`:                                                                                      "there are few runs",
+		`SELECT DISTINCT id, repository, whole`:                                                                    "there are few removals",
+		`SELECT id, digest, length(body)`:                                                                          "reads the journal when the store is opened",
+		`SELECT name, role, repositories`:                                                                          "lists the accounts",
+		`INSERT INTO repositories`:                                                                                 "SQLite looks for removals of the new row; there are few",
 	}
 }
 
