@@ -101,6 +101,17 @@ func (f *download) sized(ctx context.Context) (size int64, err error) {
 	return size, errors.Join(waitErr, err)
 }
 
+// wait waits for the end. It calls arrived with the number of new bytes.
+func (f *download) wait(ctx context.Context, arrived func(n int64)) (err error) {
+	var seen int64
+	waitErr := f.await(ctx, func() bool {
+		arrived(f.written - seen)
+		seen, err = f.written, f.err
+		return f.done
+	})
+	return errors.Join(waitErr, err)
+}
+
 // known returns the size, or -1 while it is unknown.
 func (f *download) known() int64 {
 	f.mu.Lock()

@@ -29,6 +29,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -66,6 +67,7 @@ type Route struct {
 	Permits     func(path string) error
 	Concurrency int           // as in Options, for this route; 0: that
 	Pace        throttle.Pace // of the bytes of all blobs; nil: no bound
+	Platforms   []v1.Platform // that Fetch fetches of an index; none: all
 }
 
 // Options configures a Puller. The zero value is valid.
