@@ -203,6 +203,7 @@ func (d *daemon) openJobs(ctx context.Context) {
 	}
 	d.jobs = admin.Jobs{GC: jobs.New(d.collector.kind(d.draining)),
 		Scrub: jobs.New(d.scrubber.kind(d.draining)), Verify: jobs.New(d.verifyKind())}
+	d.jobs.Pin = jobs.New(jobs.Kind[api.PinRequest, api.PinProgress, api.PinResult]{Name: "pin", Run: pinner{d}.run, Drain: d.draining, Log: d.log})
 	d.openMirrors(ctx)
 	d.views = views.New(ctx, views.Options{Catalogs: d.cfg.Catalogs, Store: d.store, Registry: d.cfg.Address(),
 		Dir: d.cfg.Database + ".catalogs", Drain: d.draining, Log: d.log})
@@ -215,7 +216,7 @@ func (d *daemon) openJobs(ctx context.Context) {
 
 // newAdmin returns the control API; status is nil if no daemon runs.
 func (d *daemon) newAdmin(status func(context.Context) (api.Status, error)) *admin.Handler {
-	o := admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs, Catalogs: d.views, Link: d.link, Misses: d.misses,
+	o := admin.Options{Store: d.store, Auth: d.auth, Jobs: d.jobs, Catalogs: d.views, Link: d.link, Misses: d.misses, Pins: pinner{d},
 		Status: status, Drain: d.draining, Log: d.log}
 	if status != nil {
 		o.Upstreams = upstreamAdmin{d}

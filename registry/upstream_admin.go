@@ -128,9 +128,11 @@ func (a upstreamAdmin) ask(ctx context.Context, u config.Upstream, image string)
 	return name + " " + ref, err
 }
 
-// splitImage splits repository:tag or repository@digest. Without either the tag is latest.
+// splitImage splits repository:tag, repository@digest, or both, of which the digest counts. Without either
+// the tag is latest.
 func splitImage(image string) (name, ref string) {
-	if name, d, found := strings.Cut(image, "@"); found {
+	if image, d, found := strings.Cut(image, "@"); found {
+		name, _ := splitImage(image)
 		return name, d
 	}
 	if i := strings.LastIndexByte(image, ':'); i > strings.LastIndexByte(image, '/') {

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mirror-appliance/appliance/internal/hint"
@@ -122,6 +123,13 @@ func (d *daemon) openUpstream(u config.Upstream) (pull.Route, *upstream.Client, 
 	source := &recording{Client: client, store: d.store, log: d.log, prefix: u.Prefix, path: path}
 	route := pull.Route{Prefix: u.Prefix, Source: source, Path: path, Host: canonical(at.Host), TTL: u.Freshness,
 		Permits: permits(u), Concurrency: u.Concurrency}
+	for _, text := range u.Platforms {
+		p, err := v1.ParsePlatform(text)
+		if err != nil {
+			return pull.Route{}, nil, err
+		}
+		route.Platforms = append(route.Platforms, *p)
+	}
 	if u.Rate > 0 {
 		route.Pace = throttle.New(int64(u.Rate))
 	}

@@ -138,6 +138,7 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newUpstreamCommand(plain),
 		newOfflineCommand(plain),
 		newMissesCommand(plain),
+		newPinCommand(plain),
 		newClusterConfigCommand(plain),
 		newInventoryCommand(plain),
 		newImageSetCommand(plain),
@@ -214,6 +215,16 @@ func noSuchCommand(c *cobra.Command, args []string) error {
 func takes(n int, what string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) != n {
+			return usageError(c, fmt.Errorf("%s takes %s", c.CommandPath(), what))
+		}
+		return nil
+	}
+}
+
+// takesSome returns a check that there are arguments.
+func takesSome(what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
 			return usageError(c, fmt.Errorf("%s takes %s", c.CommandPath(), what))
 		}
 		return nil

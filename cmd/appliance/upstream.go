@@ -139,6 +139,7 @@ func (o *upstreamOptions) addEntryFlags(f *pflag.FlagSet) {
 	addRateFlag(f, &o.rate, "fetch layers")
 	addPatternsFlag(f, "allow", &o.entry.Allow, "fetch only these repositories of it: org/image, or org/* for all below; may be repeated (default all)")
 	addPatternsFlag(f, "deny", &o.entry.Deny, "do not fetch these repositories of it; may be repeated")
+	f.StringSliceVar(&o.entry.Platforms, "platforms", nil, "have a pin fetch these platforms of an image, such as linux/amd64; may be repeated (default all)")
 }
 
 func printUpstreams(w io.Writer, all []api.Upstream) {

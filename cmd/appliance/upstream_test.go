@@ -52,7 +52,7 @@ func TestUpstream(t *testing.T) {
 		t.Errorf("before: %d", got)
 	}
 	contains(t, s.works(t, here("upstream", "list")...), "nothing is pulled through")
-	contains(t, s.works(t, here("upstream", "add", "up", "http://"+s.source, "--dry-run", "--deny", "samples/oci")...), "- prefix: up\n", "deny: [samples/oci]\n")
+	contains(t, s.works(t, here("upstream", "add", "up", "http://"+s.source, "--dry-run", "--deny", "samples/oci", "--platforms", "linux/amd64,linux/arm64")...), "- prefix: up\n", "deny: [samples/oci]\n", "platforms: [linux/amd64, linux/arm64]\n")
 	if now, _ := os.ReadFile(config.Path(s.root)); string(now) != string(before) {
 		t.Error("a dry run writes")
 	}

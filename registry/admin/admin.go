@@ -37,6 +37,7 @@ type Options struct {
 	Link      Link
 	Upstreams Upstreams // nil where Status is
 	Misses    Misses
+	Pins      Pins
 	Drain     context.Context // ends when the daemon drains
 	Log       *slog.Logger
 }
@@ -57,6 +58,7 @@ type Jobs struct {
 	GC     *jobs.Runner[api.GCRequest, api.GCProgress, api.GCResult]
 	Verify *jobs.Runner[api.VerifyRequest, api.VerifyProgress, findings.Report]
 	Scrub  *jobs.Runner[api.ScrubRequest, api.ScrubState, findings.ScrubReport]
+	Pin    *jobs.Runner[api.PinRequest, api.PinProgress, api.PinResult]
 	// Catalogs makes the views of the configuration again.
 	Catalogs *jobs.Runner[api.CatalogsRequest, api.CatalogsProgress, api.CatalogsResult]
 	// Mirrors are the image sets of the configuration, by their files.
@@ -76,6 +78,7 @@ type Handler struct {
 	link      Link
 	upstreams Upstreams
 	misses    Misses
+	pins      Pins
 
 	mirrors map[string]*jobs.Runner[api.MirrorRequest, api.MirrorProgress, api.MirrorResult]
 
@@ -89,7 +92,7 @@ type Handler struct {
 // NewHandler returns the handler of all calls.
 func NewHandler(o Options) *Handler {
 	h := &Handler{store: o.Store, auth: o.Auth, status: o.Status, drain: o.Drain, log: o.Log,
-		mux: http.NewServeMux(), mirrors: o.Jobs.Mirrors, catalogs: o.Catalogs, link: o.Link, upstreams: o.Upstreams, misses: o.Misses}
+		mux: http.NewServeMux(), mirrors: o.Jobs.Mirrors, catalogs: o.Catalogs, link: o.Link, upstreams: o.Upstreams, misses: o.Misses, pins: o.Pins}
 	handle(h, api.Ping, h.ping)
 	handle(h, api.GetStatus, h.getStatus)
 
@@ -97,6 +100,8 @@ func NewHandler(o Options) *Handler {
 	handle(h, api.GetOffline, h.getOffline)
 	handle(h, api.ListMisses, h.listMisses)
 	handle(h, api.ClearMisses, h.clearMisses)
+	handle(h, api.ListPins, h.listPins)
+	handle(h, api.Unpin, h.unpin)
 	handle(h, api.ListUpstreams, h.listUpstreams)
 	handle(h, api.TestUpstreams, h.testUpstreams)
 	handle(h, api.Reload, h.reloadUpstreams)
@@ -109,6 +114,7 @@ func NewHandler(o Options) *Handler {
 	handleJob(h, api.GC, o.Jobs.GC)
 	handleJob(h, api.Verify, o.Jobs.Verify)
 	handleJob(h, api.Scrub, o.Jobs.Scrub)
+	handleJob(h, api.Pin, o.Jobs.Pin)
 	handleJob(h, api.Catalogs, o.Jobs.Catalogs)
 	h.mux.HandleFunc("POST "+api.Mirror.Path, h.mirror)
 	h.mux.HandleFunc("POST "+api.Backup.Path, h.backup)

@@ -64,6 +64,20 @@ func (h *Handler) isServing() error {
 	return nil
 }
 
+// Pins are the images that are kept from eviction.
+type Pins interface {
+	List(ctx context.Context) ([]api.PinnedImage, error)
+	Remove(ctx context.Context, q api.PinRequest) (api.PinResult, error)
+}
+
+func (h *Handler) listPins(r *http.Request, _ api.None) ([]api.PinnedImage, error) {
+	return h.pins.List(r.Context())
+}
+
+func (h *Handler) unpin(r *http.Request, q api.PinRequest) (api.PinResult, error) {
+	return h.pins.Remove(r.Context(), q)
+}
+
 // Misses are what clients asked for and did not get.
 type Misses interface {
 	List(ctx context.Context, held func(ctx context.Context, repository, reference string) bool) []api.Miss

@@ -91,6 +91,7 @@ type Upstream struct {
 	Rate        Size     // bytes a second of all blobs together; 0: no bound
 	Allow       []string // patterns of repositories at the upstream that may be fetched; none: all
 	Deny        []string // patterns of those that may not
+	Platforms   []string // os/arch[/variant] of an index that a pin fetches; none: all
 }
 
 // ProxyNone is the value of Upstream.Proxy by which no proxy is used.

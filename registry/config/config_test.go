@@ -49,7 +49,7 @@ func TestSample(t *testing.T) {
 		want := []config.Upstream{{Prefix: "quay.io", URL: "https://quay.io", CA: "/etc/pki/tls/certs/ca-bundle.crt",
 			AuthFile: "/var/lib/appliance/quay-config/pull-secret.json", Freshness: 5 * time.Minute},
 			{Hosts: []string{"registry.redhat.io", "docker.io"}, CertDir: "/etc/containers/certs.d/upstreams", Proxy: "http://proxy.example.com:3128",
-				Freshness: 5 * time.Minute, Mode: config.ModeCache, Concurrency: 32, Rate: 50 << 20, Allow: []string{"redhat/*", "ubi9/*"}, Deny: []string{"redhat/redhat-operator-index"}}}
+				Freshness: 5 * time.Minute, Mode: config.ModeCache, Concurrency: 32, Rate: 50 << 20, Allow: []string{"redhat/*", "ubi9/*"}, Deny: []string{"redhat/redhat-operator-index"}, Platforms: []string{"linux/amd64"}}}
 		if !reflect.DeepEqual(c.Upstreams, want) {
 			t.Errorf("upstreams are %+v, want %+v", c.Upstreams, want)
 		}
@@ -276,6 +276,7 @@ func TestParse_refused(t *testing.T) {
 		"proxy without scheme":          {upstream("- {prefix: a, url: https://b, proxy: 'p:3128'}\n"), `"p:3128" is not the URL of a proxy`, "http://proxy"},
 		"unknown mode":                  {upstream("- {prefix: a, url: https://b, mode: on}\n"), `upstreams[0].mode: "on" is not a mode`, "mirrored-only"},
 		"too many at once":              {upstream("- {prefix: a, url: https://b, concurrency: 5000}\n"), `5000 is not from 1 to 1024`, "leave it out"},
+		"no platform":                   {upstream("- {prefix: a, url: https://b, platforms: [amd64]}\n"), `"amd64" is not a platform`, "linux/amd64"},
 		"pattern that matches nothing":  {upstream("- {prefix: a, url: https://b, deny: ['a/*/b']}\n"), `has a * that is not its last component`, "openshift/*"},
 		"url without scheme":            {upstream("- {prefix: a, url: quay.io}\n"), `c:9: upstreams[0].url: "quay.io" is not the URL of a registry`, "https://quay.io"},
 		"url of another scheme":         {upstream("- {prefix: a, url: 'docker://quay.io'}\n"), "begins with neither https:// nor http://", "https://quay.io"},

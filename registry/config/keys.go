@@ -62,6 +62,7 @@ func (u *Upstream) keys() []yamlkeys.Key {
 		{Name: "rate", Value: &u.Rate},
 		{Name: "allow", Value: (*patterns)(&u.Allow)},
 		{Name: "deny", Value: (*patterns)(&u.Deny)},
+		{Name: "platforms", Value: (*platforms)(&u.Platforms)},
 	}
 }
 

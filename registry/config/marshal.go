@@ -80,6 +80,8 @@ func render(v any) (string, error) {
 		return inline(*v)
 	case *hosts:
 		return inline(*v)
+	case *platforms:
+		return inline(*v)
 	case *upstreams:
 		return list(*v, (*Upstream).keys)
 	case *syncs:
@@ -149,6 +151,8 @@ func empty(v any) bool {
 	case *patterns:
 		return len(*v) == 0
 	case *hosts:
+		return len(*v) == 0
+	case *platforms:
 		return len(*v) == 0
 	case *int:
 		return *v == 0

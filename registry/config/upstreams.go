@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/mirror-appliance/appliance/internal/image"
@@ -80,6 +81,26 @@ func upstreamHost(s string) error {
 			"write it like quay.io; for a registry with a port or a path write an entry of its own, with prefix and url")
 	}
 	return upstreamURL("https://" + s)
+}
+
+// platforms are platforms of images, each checked at its own line.
+type platforms []string
+
+// DecodeNode decodes a list of platforms.
+func (p *platforms) DecodeNode(d *yamlkeys.Decoder, n *yaml.Node, path string) {
+	d.Sequence(n, path, "write it like [linux/amd64, linux/arm64]", func(n *yaml.Node, path string) {
+		var s string
+		d.Value(n, path, yamlkeys.Key{Value: &s, Required: true, Check: func() error { return checkPlatform(s) }})
+		*p = append(*p, s)
+	})
+}
+
+func checkPlatform(s string) error {
+	p, err := v1.ParsePlatform(s)
+	if err != nil || p.OS == "" || p.Architecture == "" || s != p.String() {
+		return complaint(fmt.Sprintf("%q is not a platform", s), "write it like linux/amd64 or linux/arm64/v8")
+	}
+	return nil
 }
 
 func (m *Mode) check() error {

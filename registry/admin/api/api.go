@@ -75,6 +75,12 @@ var (
 	TestUpstreams = Call[UpstreamTest, []UpstreamTested]{http.MethodPost, "/api/v1/upstreams/test", http.StatusOK, MaxJSON}
 	Reload        = Call[None, None]{http.MethodPost, "/api/v1/reload", http.StatusNoContent, 0}
 
+	// Pin fetches what is lacking of images and protects them from eviction, Unpin ends that, and
+	// ListPins lists them.
+	Pin      = Job[PinRequest, PinProgress, PinResult]{"/api/v1/pin"}
+	Unpin    = Call[PinRequest, PinResult]{http.MethodPost, "/api/v1/unpin", http.StatusOK, MaxList}
+	ListPins = Call[None, []PinnedImage]{http.MethodGet, "/api/v1/pins", http.StatusOK, 0}
+
 	ListUsers  = Call[None, []User]{http.MethodGet, "/api/v1/users", http.StatusOK, 0}
 	CreateUser = Call[NewUser, User]{http.MethodPost, "/api/v1/users", http.StatusCreated, MaxJSON}
 	ChangeUser = Call[UserChange, User]{http.MethodPut, "/api/v1/users/{name}", http.StatusOK, MaxJSON}

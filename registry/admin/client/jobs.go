@@ -49,6 +49,11 @@ func (c *Client) Mirror(ctx context.Context, q api.MirrorRequest,
 	return run(ctx, c, api.Mirror, q, progress)
 }
 
+// Pin fetches what is lacking of images and protects them from eviction.
+func (c *Client) Pin(ctx context.Context, q api.PinRequest, progress func(api.PinProgress)) (api.PinResult, error) {
+	return run(ctx, c, api.Pin, q, progress)
+}
+
 // Catalogs makes the views of catalogs again.
 func (c *Client) Catalogs(ctx context.Context, progress func(api.CatalogsProgress)) (api.CatalogsResult, error) {
 	return run(ctx, c, api.Catalogs, api.CatalogsRequest{}, progress)

@@ -32,6 +32,16 @@ func (c *Client) TestUpstreams(ctx context.Context, q api.UpstreamTest) ([]api.U
 	return call(ctx, c, api.TestUpstreams, q)
 }
 
+// Unpin ends the protection of images that were pinned.
+func (c *Client) Unpin(ctx context.Context, q api.PinRequest) (api.PinResult, error) {
+	return call(ctx, c, api.Unpin, q)
+}
+
+// Pins lists the images that are pinned.
+func (c *Client) Pins(ctx context.Context) ([]api.PinnedImage, error) {
+	return call(ctx, c, api.ListPins, api.None{})
+}
+
 // Misses lists what clients asked for and did not get.
 func (c *Client) Misses(ctx context.Context) ([]api.Miss, error) {
 	return call(ctx, c, api.ListMisses, api.None{})
