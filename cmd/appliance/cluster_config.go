@@ -25,6 +25,7 @@ type clusterConfigOptions struct {
 	never, zeroTouch   bool
 	force, dryRun      bool
 	output             string
+	warnings           []string
 }
 
 // mirrorFlags are the flags about one of the mirrors.
@@ -41,8 +42,8 @@ func newClusterConfigCommand(std stdio) *cobra.Command {
 		Short: "Write what a cluster is installed with from this appliance",
 		Long: `Write a directory with what an OpenShift cluster is installed with from the appliance of this host, or from another:
 install-config.yaml and agent-config.yaml, manifests, the registries.conf of podman, what is applied to the running
-cluster, and scripts that make the ISO and apply the rest, for a version of OpenShift. What was mirrored and, on the
-appliance's own host, what its configuration pulls through are both in it.
+cluster, and scripts that make the ISO and apply the rest, for a version of OpenShift. What was mirrored and what the
+appliance pulls through are both in it; from elsewhere the latter takes the login of an administrator.
 
 Nodes get the login of the user puller. The directory is written whole or not at all, for its owner alone; one that
 is there is replaced if it is as this command has made it.`,
@@ -107,7 +108,7 @@ func runClusterConfig(ctx context.Context, std stdio, o clusterConfigOptions, ar
 		return err
 	}
 	answer := clusterConfig{Dir: o.dir, Version: facts.Version.String(), Release: facts.Release.Tag,
-		Warnings: made.Warnings, Written: !o.dryRun}
+		Warnings: append(o.warnings, made.Warnings...), Written: !o.dryRun}
 	for _, f := range made.Files {
 		answer.Files = append(answer.Files, clusterFile{f.Name, fmt.Sprintf("%04o", directory.Mode(f)), f.Secret})
 	}
@@ -116,7 +117,7 @@ func runClusterConfig(ctx context.Context, std stdio, o clusterConfigOptions, ar
 			return err
 		}
 	}
-	for _, w := range made.Warnings {
+	for _, w := range answer.Warnings {
 		fmt.Fprintf(std.err, "warning: %s\n", plain.Line(w))
 	}
 	return show(std.out, o.output, answer, printClusterConfig)

@@ -322,6 +322,16 @@ func TestClusterConfig_ofUpstreamsAlone(t *testing.T) {
 	if err != nil || !strings.Contains(string(conf), `"registry.redhat.io"`) || strings.Contains(string(conf), "off.example.com") {
 		t.Errorf("registries.conf, %v, is\n%s", err, conf)
 	}
+	there := filepath.Join(s.dir, "there")
+	args := []string{"--dir", there, "--version", "4.20.3", "--pull-secret", filepath.Join(dir, "pull-secret.json")}
+	s.config(t, append([]string{"docker://" + s.address, "--dest-creds", "init:" + faultPassword}, args...)...)
+	if diff, err := exec.Command("diff", "-r", "-I", "^# CA", dir, there).CombinedOutput(); err != nil {
+		t.Errorf("from elsewhere it differs:\n%s", diff)
+	}
+	code, _, stderr := s.run(t, append([]string{"cluster-config", "docker://" + s.address, "--dest-creds", "pull:" + faultPassword}, args...)...)
+	if code != 0 || !strings.Contains(stderr, "warning: what "+s.address+" pulls through is not in the files") {
+		t.Errorf("with the login of a reader: %d %s", code, stderr)
+	}
 	if script, err := os.ReadFile(filepath.Join(dir, "install.sh")); err != nil || !strings.Contains(string(script), "'"+s.address+"/"+vendor+"ocp-release:4.20.3-x86_64'") {
 		t.Errorf("the script has no release, %v", err)
 	}

@@ -229,6 +229,11 @@ func (o *clusterConfigOptions) caOf(ctx context.Context, address, file, dir, fla
 func (o *clusterConfigOptions) content(ctx context.Context, std stdio, args []string, f *cluster.Facts) error {
 	var releases []cluster.Release
 	err := o.ask(ctx, std, args, func(control *client.Client) error {
+		if len(args) > 0 {
+			if err := o.upstreams(ctx, control, f); err != nil {
+				return err
+			}
+		}
 		served, err := control.Resources(ctx)
 		if err != nil {
 			return err
@@ -268,6 +273,20 @@ func (o *clusterConfigOptions) content(ctx context.Context, std stdio, args []st
 	defer reader.Close()
 	desc, err := reader.Resolve(ctx, f.Release.Repository, f.Release.Tag)
 	f.Release.Digest = desc.Digest
+	return err
+}
+
+// upstreams adds what an appliance elsewhere pulls through.
+func (o *clusterConfigOptions) upstreams(ctx context.Context, control *client.Client, f *cluster.Facts) error {
+	all, err := control.Upstreams(ctx)
+	var refused *client.Refused
+	if errors.As(err, &refused) && refused.Status == http.StatusForbidden {
+		o.warnings = append(o.warnings, "what "+f.Registries[0].Address+" pulls through is not in the files, since it tells that to administrators alone: use the login of a user of role admin, with --pull-secret for the login of the nodes, or run this on its host")
+		return nil
+	}
+	for _, u := range all {
+		f.Upstreams = append(f.Upstreams, cluster.Upstream{Prefix: u.Prefix, URL: u.URL, HeldOnly: u.Mode == string(config.ModeMirroredOnly)})
+	}
 	return err
 }
 
