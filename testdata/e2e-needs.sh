@@ -7,6 +7,8 @@ set -euo pipefail
 needs=(
 	podman:podman
 	skopeo:skopeo
+	containerd:containerd
+	ctr:containerd
 	systemd-nspawn:systemd-container
 	debootstrap:debootstrap
 	ip:iproute2

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -182,52 +183,68 @@ func TestOffline(t *testing.T) {
 	}
 }
 
-// What has arrived of a layer before a kill is not fetched again.
-func TestUpstream_killedInTheMiddle(t *testing.T) {
-	s := newSite(t)
+// halfUpstream has an image of one layer. It sends half of that, and the rest once it is released.
+type halfUpstream struct {
+	*testImage
+	layer   []byte
+	sent    atomic.Int64
+	release chan struct{}
+}
+
+func newHalfUpstream() *halfUpstream {
 	layer := make([]byte, 16<<20)
 	for i := range layer {
 		layer[i] = byte(i * 7 / 3)
 	}
-	image := newTestImage("big", "v1", layer)
-	var sent atomic.Int64
-	stop := make(chan struct{})
-	upstream, _ := counting(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case r.URL.Path == "/v2/":
-		case strings.HasSuffix(r.URL.Path, "/manifests/v1"), strings.HasSuffix(r.URL.Path, "/manifests/"+image.digest.String()):
-			w.Header().Set("Content-Type", imageType)
-			_, _ = w.Write(image.body)
-		case strings.HasSuffix(r.URL.Path, digest.FromBytes(layer).String()):
-			var from int
-			if of, ok := strings.CutPrefix(r.Header.Get("Range"), "bytes="); ok {
-				_, err := fmt.Sscanf(of, "%d-", &from)
-				must(t, err)
-				w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(layer)-1, len(layer)))
-				w.Header().Set("Content-Length", fmt.Sprint(len(layer)-from))
-				w.WriteHeader(http.StatusPartialContent)
-			} else {
-				w.Header().Set("Content-Length", fmt.Sprint(len(layer)))
-			}
-			end := len(layer)
-			if sent.Load() == 0 {
-				end = len(layer) / 2
-			}
-			n, _ := w.Write(layer[from:end])
-			sent.Add(int64(n))
-			if end < len(layer) {
-				w.(http.Flusher).Flush()
-				<-stop
-			}
-		default:
-			http.NotFound(w, r)
+	return &halfUpstream{testImage: newTestImage("big", "v1", layer), layer: layer, release: make(chan struct{})}
+}
+
+func (u *halfUpstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	name := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
+	content := slices.IndexFunc(u.contents, func(c []byte) bool { return digest.FromBytes(c).String() == name })
+	switch {
+	case r.URL.Path == "/v2/":
+	case name == u.tag, name == u.digest.String():
+		w.Header().Set("Content-Type", imageType)
+		_, _ = w.Write(u.body)
+	case content < 0:
+		http.NotFound(w, r)
+	case content > 0 || u.sent.Load() > 0:
+		c := &countingWriter{ResponseWriter: w}
+		http.ServeContent(c, r, "", time.Time{}, bytes.NewReader(u.contents[content]))
+		if content == 0 {
+			u.sent.Add(c.n)
 		}
-	}))
+	default:
+		w.Header().Set("Content-Length", fmt.Sprint(len(u.layer)))
+		n, _ := w.Write(u.layer[:len(u.layer)/2])
+		w.(http.Flusher).Flush()
+		u.sent.Add(int64(n))
+		<-u.release
+	}
+}
+
+type countingWriter struct {
+	http.ResponseWriter
+	n int64
+}
+
+func (w *countingWriter) Write(p []byte) (int, error) {
+	n, err := w.ResponseWriter.Write(p)
+	w.n += int64(n)
+	return n, err
+}
+
+// What has arrived of a layer before a kill is not fetched again.
+func TestUpstream_killedInTheMiddle(t *testing.T) {
+	s := newSite(t)
+	u := newHalfUpstream()
+	upstream, _ := counting(t, u)
 	s.works(t, "upstream", "add", "up", upstream.URL, "--quayRoot", s.root)
 	if got := s.status(t, "/v2/up/big/manifests/v1"); got != http.StatusOK {
 		t.Fatalf("the manifest: %d", got)
 	}
-	path := "/v2/up/big/blobs/" + digest.FromBytes(layer).String()
+	path := "/v2/up/big/blobs/" + digest.FromBytes(u.layer).String()
 	ctx, leave := context.WithCancel(t.Context())
 	defer leave()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://localhost:8443"+path, nil)
@@ -235,17 +252,17 @@ func TestUpstream_killedInTheMiddle(t *testing.T) {
 	r.SetBasicAuth("init", faultPassword)
 	resp, err := s.http.Do(r)
 	must(t, err)
-	_, err = io.ReadFull(resp.Body, make([]byte, len(layer)/2))
+	_, err = io.ReadFull(resp.Body, make([]byte, len(u.layer)/2))
 	must(t, err)
 	s.kill()
 	resp.Body.Close()
-	close(stop)
+	close(u.release)
 	s.start(t)
 	a, err := s.ask(t.Context(), http.MethodGet, path, nil)
-	if err != nil || a.status != http.StatusOK || !bytes.Equal(a.body, layer) {
+	if err != nil || a.status != http.StatusOK || !bytes.Equal(a.body, u.layer) {
 		t.Fatalf("after the kill: %d, %d bytes, %v", a.status, len(a.body), err)
 	}
-	if n := sent.Load(); n > int64(len(layer)+len(layer)/100) {
-		t.Errorf("the upstream sent %d bytes of a layer of %d", n, len(layer))
+	if n := u.sent.Load(); n > int64(len(u.layer)+len(u.layer)/100) {
+		t.Errorf("the upstream sent %d bytes of a layer of %d", n, len(u.layer))
 	}
 }
