@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -60,7 +61,8 @@ type answer struct {
 	status int
 	header http.Header
 	length int64
-	begin  string // of the body, for messages
+	begin  string        // of the body, for messages
+	first  time.Duration // from the request to the first byte of the body
 }
 
 // statusError is an answer that was not the one hoped for.
@@ -89,6 +91,7 @@ func (c *client) do(ctx context.Context, method, path string, body io.Reader, le
 	if c.server.scheme == basic {
 		r.SetBasicAuth(user, password)
 	}
+	began := time.Now()
 	resp, err := c.http.Do(r)
 	if err != nil {
 		return answer{}, err
@@ -97,6 +100,9 @@ func (c *client) do(ctx context.Context, method, path string, body io.Reader, le
 	a := answer{status: resp.StatusCode, header: resp.Header}
 	for {
 		n, err := resp.Body.Read(c.buffer)
+		if a.length == 0 {
+			a.first = time.Since(began)
+		}
 		if a.length == 0 && resp.StatusCode >= 300 {
 			a.begin = strings.TrimSpace(string(c.buffer[:min(n, 200)]))
 		}

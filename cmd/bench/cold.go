@@ -1,72 +1,233 @@
 package main
 
 import (
+	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
-	"net/http/httputil"
-	"net/url"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sync/errgroup"
-	"golang.org/x/time/rate"
 )
 
 const (
 	coldClients = 20
+	coldCrowd   = 100
 	coldRounds  = 3
-	coldSize    = 20e6    // bytes of the one layer
-	coldRate    = 10e6    // bytes a second that all connections to the upstream have together
-	coldBurst   = 1 << 20 // bytes; more than one Read gives
+	coldFirsts  = 15 // blobs of which the first byte is measured
 	coldRepo    = "bench/cold"
 )
 
-// measureCold has twenty clients pull an image at once that the server does not have, over one slow link to the upstream:
-// a second download of it costs as much again. The probe is one client that pulls it over the link itself.
-func measureCold(ctx context.Context, b *bench) (_ []row, err error) {
+// A coldSite is what pulls through, and the registry at the other end of a slow link.
+type coldSite struct {
+	*bench
+	origin  *server
+	link    *slowLink
+	servers []*server // the subject first
+	probe   *server
+}
+
+// measureCold has clients pull an image that the server does not have, over one slow link to the
+// upstream: a second download of it costs as much again. The probe is one client that pulls it over
+// the link itself, and for many clients a server that has it in a file.
+func measureCold(ctx context.Context, b *bench) (rows []row, err error) {
+	c := &coldSite{bench: b}
 	origin, control, err := b.startSubject(ctx, "origin")
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, origin.stop(), b.site.remove("origin")) }()
 	control.Close()
-	l, err := openSlowLink(b.site, origin)
+	c.origin = origin
+	if c.link, err = openSlowLink(b.site, origin); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, c.link.close()) }()
+	c.servers, err = b.startCold(ctx, c.link.url())
+	defer func() { err = errors.Join(err, stopAll(c.servers), b.site.remove("cold")) }()
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, l.close()) }()
-	servers, err := b.startCold(ctx, l.url())
-	defer func() { err = errors.Join(err, stopAll(servers)) }()
-	if err != nil {
+	if c.probe, err = b.startProbe(ctx, probeName); err != nil {
 		return nil, err
 	}
-	slowest := series{}
+	defer func() { err = errors.Join(err, c.probe.stop()) }()
+	for _, measure := range []func(context.Context) ([]row, error){c.slowest, c.crowds, c.firsts, c.warm} {
+		more, err := measure(ctx)
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, more...)
+	}
+	return rows, nil
+}
+
+// push gives the origin an image that nothing else has.
+func (c *coldSite) push(ctx context.Context, tag string, layers, size int) (image, error) {
+	client := newClient(c.site, c.origin, h1)
+	defer client.close()
+	i, err := newImage("cold/"+tag, layers, size)
+	if err != nil {
+		return i, err
+	}
+	return i, client.pushImage(ctx, coldRepo, tag, i)
+}
+
+// paths are those of an image at a server, the last layer last.
+func (c *coldSite) paths(s *server, tag string, i image) []string {
+	repo := "/v2/" + coldRepo + "/"
+	if s.name == subjectName {
+		repo = "/v2/" + coldPrefix + "/" + coldRepo + "/"
+	}
+	all := []string{repo + "manifests/" + tag}
+	for _, blob := range i.blobs {
+		all = append(all, repo+blobPath(blob))
+	}
+	return all
+}
+
+// slowest is how long the slowest of some clients takes, and what that costs of the link.
+func (c *coldSite) slowest(ctx context.Context) ([]row, error) {
+	took, sent := series{}, series{}
 	for round := range coldRounds {
-		i, err := b.pushCold(ctx, origin, round)
+		tag := fmt.Sprint("slowest", round)
+		i, err := c.push(ctx, tag, 1, int(c.blobSize))
 		if err != nil {
 			return nil, err
 		}
-		took, err := l.direct(ctx, i)
+		direct, err := c.link.direct(ctx, tag, i)
 		if err != nil {
 			return nil, err
 		}
-		slowest.add(probeName, took.Seconds())
-		for _, s := range servers {
-			took, err := b.pullCold(ctx, s, fmt.Sprint(round), i)
+		took.add(probeName, direct.Seconds())
+		for _, s := range c.servers {
+			before := c.link.sent.Load()
+			t, err := c.crowd(ctx, s, coldClients, c.paths(s, tag, i), c.blobSize)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", s.name, err)
 			}
-			slowest.add(s.name, took.Seconds())
+			took.add(s.name, t.Seconds())
+			sent.add(s.name, float64(c.link.sent.Load()-before)/float64(c.blobSize))
 		}
 	}
-	r := slowest.row(fmt.Sprintf("cold pull of %d MB by %d clients over a link of %d MB/s: the slowest", int(coldSize/1e6), coldClients, int(coldRate/1e6)), "s")
-	return []row{r.atMost(1.15)}, nil
+	what := fmt.Sprintf("cold pull of %d MB by %d clients over a link of %d MB/s", c.blobSize/1e6, coldClients, int(coldRate/1e6))
+	return []row{took.row(what+": the slowest", "s").atMost(1.1), sent.row(what+": sent by the upstream, of each byte", "×").under(1.01)}, nil
+}
+
+// crowds is what many clients get together, beside what the same clients get of a server that has
+// the blob, and the memory that it takes.
+func (c *coldSite) crowds(ctx context.Context) ([]row, error) {
+	speed := series{}
+	subject, most := c.servers[0], 0.0
+	for round := range coldRounds {
+		tag := fmt.Sprint("crowd", round)
+		i, err := c.push(ctx, tag, 1, int(c.blobSize))
+		if err != nil {
+			return nil, err
+		}
+		if err := os.WriteFile(filepath.Join(c.site.path("probe"), "large"), i.blobs[1], 0o600); err != nil {
+			return nil, err
+		}
+		perSecond := func(took time.Duration) float64 { return coldCrowd * float64(c.blobSize) / 1e6 / took.Seconds() }
+		took, err := c.crowd(ctx, c.probe, coldCrowd, []string{probeFile + "large"}, c.blobSize)
+		if err != nil {
+			return nil, err
+		}
+		speed.add(probeName, perSecond(took))
+		before, err := subject.memory("VmRSS")
+		if err != nil {
+			return nil, err
+		}
+		if err := subject.forgetPeak(); err != nil {
+			return nil, err
+		}
+		if took, err = c.crowd(ctx, subject, coldCrowd, c.paths(subject, tag, i), c.blobSize); err != nil {
+			return nil, err
+		}
+		speed.add(subjectName, perSecond(took))
+		peak, err := subject.memory("VmHWM")
+		if err != nil {
+			return nil, err
+		}
+		most = max(most, peak-before)
+	}
+	what := fmt.Sprintf("cold pull of %d MB by %d clients", c.blobSize/1e6, coldCrowd)
+	return []row{speed.row(what, "MB/s").atLeast(0.9), row{What: what + ": growth of memory", Unit: "MiB", Value: most}.under(200)}, nil
+}
+
+// firsts is when the first byte of a cold blob comes, over connections that are open.
+func (c *coldSite) firsts(ctx context.Context) ([]row, error) {
+	const tag = "firsts"
+	i, err := c.push(ctx, tag, coldFirsts, 1e6)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.link.get(ctx, "manifests/"+tag, int64(len(i.manifest))); err != nil {
+		return nil, err
+	}
+	subject := c.servers[0]
+	client := newClient(c.site, subject, h1)
+	defer client.close()
+	paths := c.paths(subject, tag, i)
+	for _, path := range paths[:2] {
+		if _, err := client.get(ctx, path); err != nil {
+			return nil, err
+		}
+	}
+	first := series{}
+	for n, layer := range i.blobs[1:] {
+		direct, err := c.link.get(ctx, blobPath(layer), int64(len(layer)))
+		if err != nil {
+			return nil, err
+		}
+		first.add(probeName, milliseconds(direct))
+		a, err := client.get(ctx, paths[2+n])
+		if err != nil {
+			return nil, err
+		}
+		first.add(subjectName, milliseconds(a.first))
+	}
+	return []row{first.row("first byte of a cold blob", "ms").atMost(1.2)}, nil
+}
+
+// warm is the speed of a blob that was pulled through, beside one that was pushed to the same server.
+func (c *coldSite) warm(ctx context.Context) ([]row, error) {
+	const tag = "warm"
+	i, err := c.push(ctx, tag, 1, int(c.blobSize))
+	if err != nil {
+		return nil, err
+	}
+	subject := c.servers[0]
+	client := newClient(c.site, subject, h1)
+	defer client.close()
+	held := bytes.Clone(i.blobs[1])
+	held[0]++
+	d := digest.FromBytes(held)
+	if err := client.push(ctx, largeRepo, d, bytes.NewReader(held), int64(len(held))); err != nil {
+		return nil, err
+	}
+	paths := c.paths(subject, tag, i)
+	for _, path := range paths {
+		if _, err := client.get(ctx, path); err != nil {
+			return nil, err
+		}
+	}
+	speed := series{}
+	for range getsPerRound * c.rounds {
+		for as, path := range map[string]string{subjectName: paths[2], probeName: "/v2/" + largeRepo + "/blobs/" + d.String()} {
+			began := time.Now()
+			if _, err := client.get(ctx, path); err != nil {
+				return nil, err
+			}
+			speed.add(as, float64(c.blobSize)/1e6/time.Since(began).Seconds())
+		}
+	}
+	r := speed.row(fmt.Sprintf("blob GET %d MB that was pulled through, h1", c.blobSize/1e6), "MB/s").atLeast(0.95)
+	r.Note = "the probe is a blob of the same registry that was pushed"
+	return []row{r}, nil
 }
 
 // startCold starts what pulls through: the subject, and the others that are on this machine.
@@ -118,125 +279,4 @@ func pullThrough(config object, name, upstream string) object {
 		{"urls": []string{upstream}, "onDemand": true, "tlsVerify": false, "content": []object{{"prefix": "**"}}},
 	}}}
 	return config
-}
-
-func (b *bench) pushCold(ctx context.Context, origin *server, round int) (image, error) {
-	c := newClient(b.site, origin, h1)
-	defer c.close()
-	i, err := newImage(fmt.Sprintf("cold/%d", round), 1, coldSize)
-	if err != nil {
-		return i, err
-	}
-	return i, c.pushImage(ctx, coldRepo, fmt.Sprint(round), i)
-}
-
-// pullCold says how long the slowest client took for the whole image.
-func (b *bench) pullCold(ctx context.Context, s *server, tag string, i image) (time.Duration, error) {
-	repo := "/v2/" + coldRepo
-	if s.name == subjectName {
-		repo = "/v2/" + coldPrefix + "/" + coldRepo
-	}
-	began := time.Now()
-	g, ctx := errgroup.WithContext(ctx)
-	for range coldClients {
-		g.Go(func() error {
-			c := newClient(b.site, s, h1)
-			defer c.close()
-			if _, err := c.get(ctx, repo+"/manifests/"+tag); err != nil {
-				return err
-			}
-			for _, blob := range i.blobs {
-				a, err := c.get(ctx, repo+"/blobs/"+digest.FromBytes(blob).String())
-				if err != nil {
-					return err
-				}
-				if a.length != int64(len(blob)) {
-					return fmt.Errorf("%d bytes came, not %d", a.length, len(blob))
-				}
-			}
-			return nil
-		})
-	}
-	err := g.Wait()
-	return time.Since(began), err
-}
-
-// A slowLink hands on requests to a registry and its answers, all of them together at coldRate.
-type slowLink struct {
-	http     *http.Server
-	listener net.Listener
-	ended    errgroup.Group
-	rate     *rate.Limiter // of bytes
-}
-
-func openSlowLink(at *site, to *server) (*slowLink, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	l := &slowLink{listener: listener, rate: rate.NewLimiter(coldRate, coldBurst)}
-	target := &url.URL{Scheme: "https", Host: hostname}
-	l.http = &http.Server{ReadHeaderTimeout: 15 * time.Second, Handler: &httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(target)
-			r.Out.SetBasicAuth(user, password)
-		},
-		ModifyResponse: func(r *http.Response) error {
-			r.Body = &slowBody{ReadCloser: r.Body, ctx: r.Request.Context(), link: l}
-			return nil
-		},
-		Transport: &http.Transport{DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&tls.Dialer{Config: at.clientTLS("http/1.1")}).DialContext(ctx, "tcp", to.addr)
-		}},
-	}}
-	l.ended.Go(func() error { return l.http.Serve(listener) })
-	return l, nil
-}
-
-func (l *slowLink) url() string { return "http://" + l.listener.Addr().String() }
-
-func (l *slowLink) close() error {
-	err := errors.Join(l.http.Close(), l.ended.Wait())
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
-	return err
-}
-
-type slowBody struct {
-	io.ReadCloser
-	ctx  context.Context
-	link *slowLink
-}
-
-func (b *slowBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if waited := b.link.rate.WaitN(b.ctx, n); waited != nil {
-		return n, waited
-	}
-	return n, err // as it is: io.EOF is compared
-}
-
-// direct pulls the blobs of an image over the link.
-func (l *slowLink) direct(ctx context.Context, i image) (time.Duration, error) {
-	began := time.Now()
-	for _, blob := range i.blobs {
-		r, err := http.NewRequestWithContext(ctx, http.MethodGet, l.url()+"/v2/"+coldRepo+"/blobs/"+digest.FromBytes(blob).String(), nil)
-		if err != nil {
-			return 0, err
-		}
-		resp, err := http.DefaultClient.Do(r)
-		if err != nil {
-			return 0, err
-		}
-		n, err := io.Copy(io.Discard, resp.Body)
-		resp.Body.Close()
-		if err != nil {
-			return 0, err
-		}
-		if resp.StatusCode != http.StatusOK || n != int64(len(blob)) {
-			return 0, fmt.Errorf("the link answered %s with %d bytes", resp.Status, n)
-		}
-	}
-	return time.Since(began), nil
 }

@@ -163,6 +163,11 @@ func (s *server) memory(field string) (float64, error) {
 	return 0, fmt.Errorf("no %s of %s", field, s.name)
 }
 
+// forgetPeak has VmHWM begin anew.
+func (s *server) forgetPeak() error {
+	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", s.cmd.Process.Pid), []byte("5"), 0)
+}
+
 func stopAll(servers []*server) error {
 	var errs []error
 	for _, s := range servers {

@@ -35,11 +35,11 @@ func dialWire(ctx context.Context, at *site, s *server) (*wire, error) {
 // acceptManifests are the types that every client asks for; distribution answers 404 to one that does not.
 const acceptManifests = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.index.v1+json"
 
-// request is the text of a GET as podman sends it.
-func (w *wire) request(path string) []byte {
+// request is the text of a GET as podman sends it, with more lines of its header.
+func (w *wire) request(path string, more ...string) []byte {
 	return []byte("GET " + path + " HTTP/1.1\r\nHost: " + hostname + "\r\nUser-Agent: bench\r\n" +
 		"Accept: " + acceptManifests + "\r\n" +
-		w.auth + "\r\n")
+		w.auth + strings.Join(more, "") + "\r\n")
 }
 
 // do sends a request, reads the answer whole, and returns the length of its body.
@@ -47,26 +47,24 @@ func (w *wire) do(request []byte) (int64, error) {
 	if _, err := w.conn.Write(request); err != nil {
 		return 0, err
 	}
+	length, err := w.begin()
+	if err != nil {
+		return 0, err
+	}
+	_, err = w.r.Discard(int(length))
+	return length, err
+}
+
+// begin reads an answer up to its body, and returns the length of that.
+func (w *wire) begin() (length int64, err error) {
 	status, err := w.r.ReadSlice('\n')
 	if err != nil {
 		return 0, err
 	}
-	ok := len(status) > 12 && string(status[9:12]) == "200"
-	problem := "" // a copy, made only when it is needed
-	if !ok {
-		problem = string(status)
+	if len(status) <= 12 || string(status[9:12]) != "200" {
+		return 0, fmt.Errorf("answered %s", strings.TrimSpace(string(status)))
 	}
-	length, err := w.skipHeader()
-	if err != nil {
-		return 0, err
-	}
-	if _, err := w.r.Discard(int(length)); err != nil {
-		return 0, err
-	}
-	if !ok {
-		return 0, fmt.Errorf("answered %s", strings.TrimSpace(problem))
-	}
-	return length, nil
+	return w.skipHeader()
 }
 
 // skipHeader returns the Content-Length.
