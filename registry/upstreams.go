@@ -122,6 +122,7 @@ func (d *daemon) openUpstream(u config.Upstream) (pull.Route, *upstream.Client, 
 	path := strings.Trim(at.Path, "/")
 	source := &recording{Client: client, store: d.store, log: d.log, prefix: u.Prefix, path: path}
 	route := pull.Route{Prefix: u.Prefix, Source: source, Path: path, Host: canonical(at.Host), TTL: u.Freshness,
+		Via:     strings.Join([]string{at.Scheme, u.Proxy, u.CA, u.CertDir}, "\n"),
 		Permits: permits(u), Concurrency: u.Concurrency}
 	for _, text := range u.Platforms {
 		p, err := v1.ParsePlatform(text)

@@ -41,6 +41,7 @@ type readError struct {
 	Helper     string        // the program that might have some and is not on this host
 	After      time.Duration // Retry-After of the answer, 0 without one
 	Err        error         // the cause if it is not the status
+	silent     bool          // neither the registry nor its token server answered
 }
 
 func (e *readError) Error() string {
@@ -204,7 +205,10 @@ func (c *Client) requestFailed(repo name.Repository, anonymous bool, attempt str
 	case errors.As(err, &limit):
 		e.Attempt, e.Status, e.After = attemptLogin, limit.status, limit.after
 	case errors.As(err, &conn):
-		e.Err = conn.err
+		e.Err, e.silent = conn.err, !conn.redirected && !decided(err)
+		if errors.Is(e.Err, io.EOF) {
+			e.Err = &closedError{e.Err}
+		}
 	case errors.As(err, &asked):
 		e.Err = asked.Err
 	default:

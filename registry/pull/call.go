@@ -63,7 +63,10 @@ type call struct {
 // next one finds its result stored, unless another request needs its place.
 func ask[T any](ctx context.Context, cs *calls, o origin, key string, patience time.Duration,
 	fn func(context.Context) (T, error)) (none T, _ error) {
-	user := userOf(ctx)
+	if err := o.down(); err != nil {
+		return none, err
+	}
+	user, answers := userOf(ctx), o.peer.came()
 	c, err := cs.join(o, key, user, func(ctx context.Context) (any, error) { return fn(ctx) })
 	if err != nil {
 		return none, err
@@ -82,6 +85,7 @@ func ask[T any](ctx context.Context, cs *calls, o origin, key string, patience t
 	case <-ctx.Done():
 		return none, ctx.Err()
 	case <-late:
+		o.peer.late(answers)
 		return none, fmt.Errorf("no answer within %s", patience)
 	}
 }
@@ -113,6 +117,13 @@ func (cs *calls) join(o origin, key, user string, fn func(context.Context) (any,
 		close(c.done)
 	})
 	return c, nil
+}
+
+// forget has later clients not wait for the calls under way, which go on.
+func (cs *calls) forget() {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	clear(cs.byKey)
 }
 
 // userOf returns the name of the request's user, "" for anonymous.

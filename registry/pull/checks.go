@@ -12,7 +12,8 @@ import (
 )
 
 // checks decides what of an upstream need not be asked again: a tag within its TTL, an attachment
-// that does not exist, and, while its circuit breaker is open, the tags of a repository.
+// that does not exist, and, while its circuit breaker or the upstream's is open, the tags of a
+// repository.
 type checks struct {
 	store    *store.Store
 	log      *slog.Logger
@@ -60,8 +61,17 @@ func (c *checks) checked(ctx context.Context, o origin, tag string) error {
 	return err
 }
 
-// unanswered opens the circuit breaker. Only the first failure of an outage is logged.
+// spares reports whether what is stored of a repository is served without a check.
+func (c *checks) spares(o origin) bool {
+	return c.breaker.isOpen(o.repo) || !o.held && o.peer.spares()
+}
+
+// unanswered opens the circuit breaker of a repository, unless that of its upstream is open. Only
+// the first failure of an outage is logged.
 func (c *checks) unanswered(ctx context.Context, o origin, tag string, err error) {
+	if o.peer.isOpen() {
+		return
+	}
 	if first := c.breaker.open(o.repo); first {
 		c.log.WarnContext(ctx, "could not ask the upstream: serving what is stored", "repository",
 			o.repo, "tag", tag, "error", err)
@@ -75,7 +85,7 @@ func (c *checks) isAbsent(o origin, tag string) bool {
 		return true
 	}
 	_, current, _ := c.absences.get(o.repo + ":" + tag)
-	return current || c.breaker.isOpen(o.repo)
+	return current || c.spares(o)
 }
 
 // absentUnless turns an error of the upstream into "not found" and caches it.
@@ -112,15 +122,16 @@ func (c *checks) retryAfter(ctx context.Context, o origin, name string, err erro
 }
 
 const (
-	// openTime is how long the tags of a repository are served unchecked after a failed check, so
-	// that an outage costs one wait and not one for each request.
+	// openTime is how long the tags of a repository are served unchecked after a failed check, and an
+	// upstream that does not answer is not asked, so that an outage costs one wait and not one for
+	// each request.
 	openTime = 30 * time.Second
 	// maxOpen bounds the repositories in a breaker.
 	maxOpen = 1024
 )
 
-// A breaker is the circuit breaker between stored content and an upstream that does not
-// answer, by repository.
+// A breaker is the circuit breaker between stored content and an upstream that answers with failures,
+// or in time to others only, by repository.
 type breaker struct {
 	now func() time.Time
 

@@ -21,6 +21,7 @@ type downloadKey struct {
 // A download is a blob on its way into the store, and its readers. Lock order: lifetime.mu, mu.
 type download struct {
 	key    downloadKey
+	of     *peer
 	place  *place
 	cancel context.CancelFunc
 
@@ -39,8 +40,8 @@ type download struct {
 	err     error
 }
 
-func newDownload(key downloadKey, in *places, cancel context.CancelFunc) *download {
-	return &download{key: key, place: in.place(cancel), cancel: cancel, changed: make(chan struct{}), size: -1}
+func newDownload(key downloadKey, o origin, cancel context.CancelFunc) *download {
+	return &download{key: key, of: o.peer, place: o.transfers.place(cancel), cancel: cancel, changed: make(chan struct{}), size: -1}
 }
 
 func (f *download) stopLingering() {
@@ -110,6 +111,13 @@ func (f *download) wait(ctx context.Context, arrived func(n int64)) (err error) 
 		return f.done
 	})
 	return errors.Join(waitErr, err)
+}
+
+// begun reports whether the upstream has answered.
+func (f *download) begun() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.started
 }
 
 // known returns the size, or -1 while it is unknown.

@@ -18,6 +18,7 @@ type manifests struct {
 	calls    *calls
 	checks   *checks
 	patience time.Duration                // limit of a client's wait for the check of a stored tag
+	brief    time.Duration                // that while the upstream does not answer
 	resolved *cache[digest.Digest]        // the last digest of a tag
 	lists    *cache[[]ocispec.Descriptor] // referrers
 	tags     *cache[[]string]             // by repository
@@ -30,6 +31,15 @@ func (ms *manifests) forget() {
 	ms.tags.clear()
 	ms.checks.absences.clear()
 	ms.checks.breaker.forget()
+}
+
+// patienceFor returns how long a client waits for a check: an upstream that is tried again after an
+// outage mostly is still down.
+func (ms *manifests) patienceFor(o origin) time.Duration {
+	if o.peer.isOpen() {
+		return ms.brief
+	}
+	return ms.patience
 }
 
 // byDigest serves a stored manifest without a check: a digest never changes.
@@ -60,10 +70,10 @@ func (ms *manifests) byTag(ctx context.Context, o origin, tag string) (store.Man
 		}
 		return ask(ctx, ms.calls, o, o.repo+":"+tag, 0, fetch)
 	}
-	if err != nil || ms.checks.withinTTL(ctx, o, tag) || ms.checks.breaker.isOpen(o.repo) {
+	if err != nil || ms.checks.withinTTL(ctx, o, tag) || ms.checks.spares(o) {
 		return stored, err
 	}
-	m, err := ask(ctx, ms.calls, o, o.repo+":"+tag, ms.patience, func(ctx context.Context) (store.Manifest, error) {
+	m, err := ask(ctx, ms.calls, o, o.repo+":"+tag, ms.patienceFor(o), func(ctx context.Context) (store.Manifest, error) {
 		return ms.revalidate(ctx, o, tag, stored)
 	})
 	return orStored(ctx, ms.checks, o, tag, m, stored, err)

@@ -4,7 +4,8 @@
 // New takes the store and the routes; the /v2 API asks the Puller for what the store alone
 // cannot answer. Stored content is served even if the upstream is down. A digest is served
 // without a check. A tag is checked when its TTL is over, and served unchecked if the upstream
-// does not answer in time.
+// does not answer in time. An upstream that does not answer at all is left alone for a while
+// (circuit.go).
 //
 // A download belongs to the Puller, not to the client that caused it. All clients that want the
 // blob read the one file that grows. When the last of them leaves, the download continues for a
@@ -61,6 +62,7 @@ type Route struct {
 	Source Source
 	Path   string        // prefix of the repository name at Source
 	Host   string        // name of the registry, as Options.Canonical returns it; "": none
+	Via    string        // what else decides whether Host is reached: a proxy, CAs
 	TTL    time.Duration // how long a tag is served without a check; 0 checks always
 	// Permits returns the error with which a repository of the source is refused; nil permits all.
 	// What is held of it is served.
@@ -115,7 +117,7 @@ func New(s *store.Store, routes []Route, o Options) *Puller {
 		downloads: &downloads{lifetime: l, store: s, log: o.Log, linger: 15 * time.Minute,
 			byKey: map[downloadKey]*download{}},
 		manifests: &manifests{
-			store: s, calls: c, patience: 10 * time.Second, checks: newChecks(s, o.Log, o.Now),
+			store: s, calls: c, patience: 10 * time.Second, brief: time.Second / 4, checks: newChecks(s, o.Log, o.Now),
 			resolved: newCache[digest.Digest](o.Now), lists: newCache[[]ocispec.Descriptor](o.Now),
 			tags: newCache[[]string](o.Now),
 		},
@@ -127,9 +129,10 @@ func New(s *store.Store, routes []Route, o Options) *Puller {
 // SetRoutes changes the routes. Downloads under way continue. What was remembered of the upstreams'
 // answers is forgotten.
 func (p *Puller) SetRoutes(routes []Route) {
-	all := sorted(routes, p.options.Concurrency)
+	all := p.sorted(routes)
 	p.routes.Store(&all)
 	p.manifests.forget()
+	p.calls.forget()
 }
 
 // Hold ends all requests to upstreams and makes none: what is not held is refused with reason, and
@@ -138,6 +141,9 @@ func (p *Puller) Hold(reason error) {
 	if reason == nil {
 		p.held.Store(nil)
 		p.manifests.forget()
+		for _, r := range *p.routes.Load() {
+			r.peer.reset()
+		}
 		return
 	}
 	p.held.Store(&reason)
@@ -147,16 +153,18 @@ func (p *Puller) Hold(reason error) {
 // A route has places of its own, so that a slow upstream does not delay the others.
 type route struct {
 	Route
+	peer      *peer
 	asks      *places // for manifests and other small requests
 	transfers *places // for blobs
 }
 
-func sorted(given []Route, concurrency int) []route {
-	routes := make([]route, len(given))
+// sorted returns routes, that with the longest prefix first.
+func (p *Puller) sorted(given []Route) []route {
+	routes, peers := make([]route, len(given)), p.peersOf(given)
 	for i, r := range given {
 		r.Prefix, r.Path = strings.Trim(r.Prefix, "/"), strings.Trim(r.Path, "/")
-		limit := cmp.Or(r.Concurrency, concurrency)
-		routes[i] = route{Route: r, asks: newPlaces(limit), transfers: newPlaces(limit)}
+		limit := cmp.Or(r.Concurrency, p.options.Concurrency)
+		routes[i] = route{Route: r, peer: peers[i], asks: newPlaces(limit), transfers: newPlaces(limit)}
 	}
 	slices.SortStableFunc(routes, func(a, b route) int { return len(b.Prefix) - len(a.Prefix) })
 	return routes
@@ -224,6 +232,14 @@ type origin struct {
 	held     bool   // nothing is fetched
 }
 
+// down returns the error of a request that would not be sent now, since its upstream does not answer.
+func (o origin) down() error {
+	if o.held {
+		return nil // its own error is the answer
+	}
+	return o.peer.refuses()
+}
+
 // origin returns a store.NotFoundError for a repository that is not pulled through.
 func (p *Puller) origin(repo string) (origin, error) {
 	for _, r := range *p.routes.Load() {
@@ -249,7 +265,9 @@ func (p *Puller) permitted(o origin) origin {
 	}
 	if refused != nil {
 		o.Source, o.held = refusing{refused}, true
+		return o
 	}
+	o.Source = watched{o.Source, o.peer}
 	return o
 }
 

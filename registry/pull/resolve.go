@@ -44,10 +44,10 @@ func (ms *manifests) resolveTag(ctx context.Context, o origin, tag string) (ocis
 		return attached(ctx, ms, o, tag, key, resolve)
 	case errors.Is(err, store.ErrNotFound):
 		return ask(ctx, ms.calls, o, key, 0, resolve)
-	case err != nil || ms.checks.withinTTL(ctx, o, tag) || ms.checks.breaker.isOpen(o.repo):
+	case err != nil || ms.checks.withinTTL(ctx, o, tag) || ms.checks.spares(o):
 		return stored.Descriptor(), err
 	}
-	desc, err := ask(ctx, ms.calls, o, key, ms.patience, resolve)
+	desc, err := ask(ctx, ms.calls, o, key, ms.patienceFor(o), resolve)
 	if errors.Is(err, store.ErrNotFound) { // the tag stays, see revalidate
 		return stored.Descriptor(), ms.checks.checked(ctx, o, tag)
 	}
@@ -102,7 +102,7 @@ func attached[T any](ctx context.Context, ms *manifests, o origin, tag, key stri
 	if ms.checks.isAbsent(o, tag) {
 		return none, absent(tag)
 	}
-	found, err := ask(ctx, ms.calls, o, key, ms.patience, func(ctx context.Context) (T, error) {
+	found, err := ask(ctx, ms.calls, o, key, ms.patienceFor(o), func(ctx context.Context) (T, error) {
 		if ms.checks.isAbsent(o, tag) {
 			return none, absent(tag) // found by the call before
 		}
@@ -119,14 +119,14 @@ func attached[T any](ctx context.Context, ms *manifests, o origin, tag, key stri
 func (ms *manifests) referrers(ctx context.Context, o origin, subject digest.Digest) ([]ocispec.Descriptor, error) {
 	key := o.repo + "@" + subject.String()
 	known, current, ok := ms.lists.get(key)
-	if current || ok && ms.checks.breaker.isOpen(o.repo) {
+	if current || ok && ms.checks.spares(o) {
 		return known, nil
 	}
 	stored := ok || ms.exists(ctx, o, subject)
-	if stored && ms.checks.breaker.isOpen(o.repo) {
+	if stored && ms.checks.spares(o) {
 		return nil, nil
 	}
-	patience := ms.patience
+	patience := ms.patienceFor(o)
 	if !stored {
 		patience = 0
 	}
@@ -152,15 +152,21 @@ func (ms *manifests) referrers(ctx context.Context, o origin, subject digest.Dig
 	return known, nil
 }
 
+// errSpared is the error of a list that is not asked for while the circuit breaker is open.
+var errSpared = errors.New("the upstream did not answer lately")
+
 // tagList is Puller.Tags.
 func (ms *manifests) tagList(ctx context.Context, o origin, held bool) ([]string, error) {
 	known, current, ok := ms.tags.get(o.repo)
 	if current {
 		return known, nil
 	}
-	patience := ms.patience
-	if !held && !ok {
+	patience := ms.patienceFor(o)
+	switch {
+	case !held && !ok:
 		patience = 0
+	case ms.checks.spares(o):
+		return nil, errSpared
 	}
 	return ask(ctx, ms.calls, o, "tags "+o.repo, patience, func(ctx context.Context) ([]string, error) {
 		list, err := o.Source.Tags(ctx, o.upstream)

@@ -1,0 +1,105 @@
+package pull
+
+import (
+	"context"
+	"io"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// A peer is the upstream of one or several routes.
+type peer struct {
+	circuit
+}
+
+// peersOf returns the registries of routes: one for those that reach the same host the same way.
+func (p *Puller) peersOf(given []Route) []*peer {
+	known := map[[2]string]*peer{}
+	all := make([]*peer, len(given))
+	for i, r := range given {
+		name := r.Host
+		if name == "" {
+			name = r.Prefix
+		}
+		key := [2]string{name, r.Via}
+		if known[key] == nil || r.Host == "" {
+			known[key] = &peer{circuit: circuit{name: name, now: p.options.Now, log: p.options.Log}}
+		}
+		all[i] = known[key]
+	}
+	return all
+}
+
+// watched is a Source that asks its upstream only while the circuit breaker lets it.
+type watched struct {
+	Source
+	of *peer
+}
+
+// watch sends a request.
+func watch[T any](ctx context.Context, r *peer, send func() (T, error)) (none T, _ error) {
+	a, err := r.begin()
+	if err != nil {
+		return none, err
+	}
+	v, err := send()
+	r.end(ctx, a, err)
+	return v, err
+}
+
+func (w watched) Resolve(ctx context.Context, repo, ref string) (ocispec.Descriptor, error) {
+	return watch(ctx, w.of, func() (ocispec.Descriptor, error) { return w.Source.Resolve(ctx, repo, ref) })
+}
+
+func (w watched) Manifest(ctx context.Context, repo, ref string) (desc ocispec.Descriptor, _ []byte, _ error) {
+	body, err := watch(ctx, w.of, func() (body []byte, err error) {
+		desc, body, err = w.Source.Manifest(ctx, repo, ref)
+		return body, err
+	})
+	return desc, body, err
+}
+
+func (w watched) Referrers(ctx context.Context, repo string, subject digest.Digest) ([]ocispec.Descriptor, error) {
+	return watch(ctx, w.of, func() ([]ocispec.Descriptor, error) { return w.Source.Referrers(ctx, repo, subject) })
+}
+
+func (w watched) Tags(ctx context.Context, repo string) ([]string, error) {
+	return watch(ctx, w.of, func() ([]string, error) { return w.Source.Tags(ctx, repo) })
+}
+
+func (w watched) Stat(ctx context.Context, repo string, d digest.Digest) (int64, error) {
+	return watch(ctx, w.of, func() (int64, error) { return w.Source.Stat(ctx, repo, d) })
+}
+
+func (w watched) BlobFrom(ctx context.Context, repo string, d digest.Digest, offset int64) (
+	_ io.ReadCloser, size int64, _ error) {
+	body, err := watch(ctx, w.of, func() (body io.ReadCloser, err error) {
+		body, size, err = w.Source.BlobFrom(ctx, repo, d, offset)
+		return body, err
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	return &watchedBody{ReadCloser: body, ctx: ctx, of: w.of, last: attempt{w.of.came()}}, size, nil
+}
+
+// watchedBody is a body whose bytes are answers: while they come, the upstream is there. It resumes
+// by requests of its own, the last of which may get no answer.
+type watchedBody struct {
+	io.ReadCloser
+	ctx  context.Context
+	of   *peer
+	last attempt // since the last bytes
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	switch {
+	case n > 0:
+		b.last.answers = b.of.answer()
+	case err != nil && err != io.EOF:
+		b.of.end(b.ctx, &b.last, err)
+	}
+	return n, err
+}
