@@ -106,15 +106,14 @@ func (ds *downloads) follow(o origin, d digest.Digest, user string) (*download, 
 	}
 	key := downloadKey{repo: o.repo, digest: d}
 	f, ok := ds.byKey[key]
-	if begun := ok && f.begun(); !begun {
+	if !ok || !f.begun() {
 		if err := o.down(); err != nil {
 			return nil, err
 		}
-		ok = ok && f.of == o.peer // not of a route that was changed meanwhile
 	}
 	if !ok || !f.place.want(user) {
 		ctx, cancel := context.WithCancel(ds.ctx)
-		f = newDownload(key, o, cancel)
+		f = newDownload(key, o.transfers, cancel)
 		f.place.want(user)
 		ds.byKey[key] = f
 		ds.fetches.Go(func() {

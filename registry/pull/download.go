@@ -21,7 +21,6 @@ type downloadKey struct {
 // A download is a blob on its way into the store, and its readers. Lock order: lifetime.mu, mu.
 type download struct {
 	key    downloadKey
-	of     *peer
 	place  *place
 	cancel context.CancelFunc
 
@@ -40,8 +39,8 @@ type download struct {
 	err     error
 }
 
-func newDownload(key downloadKey, o origin, cancel context.CancelFunc) *download {
-	return &download{key: key, of: o.peer, place: o.transfers.place(cancel), cancel: cancel, changed: make(chan struct{}), size: -1}
+func newDownload(key downloadKey, in *places, cancel context.CancelFunc) *download {
+	return &download{key: key, place: in.place(cancel), cancel: cancel, changed: make(chan struct{}), size: -1}
 }
 
 func (f *download) stopLingering() {
