@@ -23,7 +23,7 @@ SCRIPTS = $(shell grep -rlE '^#!.*[/ ](ba)?sh$$' .ci testdata)
 #   ST1020-1022  a comment's first word: comments here say why, and not always in that form
 CHECKS := all,-ST1003,-ST1020,-ST1021,-ST1022
 
-.PHONY: help build test race olmcheck oc ocmirror ocmirrorv1 e2e bench lint run
+.PHONY: help build test race olmcheck oc openshiftinstall ocmirror ocmirrorv1 e2e bench lint run
 .DEFAULT_GOAL := help
 
 help: ## print this
@@ -55,6 +55,10 @@ oc: ## drive an appliance with oc, which must be on PATH
 	go -C $(OLMCHECK_MODULE) vet -tags oc ./...
 	go -C $(OLMCHECK_MODULE) test -count=1 -tags oc -run TestOC$$ ./...
 	go test -count=1 -tags oc -run TestOC_ ./cmd/appliance
+
+openshiftinstall: ## have openshift-install, which must be on PATH, read what cluster-config writes
+	go vet -tags openshiftinstall ./cmd/appliance
+	go test -count=1 -tags openshiftinstall -run TestOpenShiftInstall_ ./cmd/appliance
 
 ocmirror: ## carry archives to and from oc-mirror, which must be on PATH
 	go -C $(OLMCHECK_MODULE) vet -tags ocmirror ./...

@@ -139,6 +139,7 @@ image() {
 	rm -rf -- "$work/inputs"
 	inputs "$work/inputs" # openshift-install deletes those in assets
 	cp -R -- "$work/inputs" "$assets"
+	echo "openshift-install may warn that no source of imageDigestSources is the release image: that is named at the mirror"
 	PATH=$work:$PATH "$installer" agent create image --dir "$assets"
 	echo "boot the hosts from the ISO in $assets, and run: $0 wait"
 }
