@@ -29,6 +29,9 @@ func (p *Puller) Blob(ctx context.Context, repo string, d digest.Digest) (io.Rea
 	if !errors.Is(err, store.ErrNotFound) {
 		return rc, size, err
 	}
+	if err := o.lacks("blob", d.String()); err != nil {
+		return nil, 0, err
+	}
 	user := userOf(ctx)
 	f, err := p.downloads.follow(o, d, user)
 	if err != nil {
@@ -61,7 +64,7 @@ func (p *Puller) Stat(ctx context.Context, repo string, d digest.Digest) (int64,
 	if size := p.downloads.size(o, d); size >= 0 {
 		return size, nil
 	}
-	return ask(ctx, p.calls, o, "HEAD "+repo+"@"+d.String(), 0, func(ctx context.Context) (int64, error) {
+	return askFor(ctx, p.calls, o, "blob", d.String(), "HEAD "+repo+"@"+d.String(), func(ctx context.Context) (int64, error) {
 		size, err := o.Source.Stat(ctx, o.upstream, d)
 		if err != nil {
 			return 0, o.failed("blob", d.String(), err)
@@ -182,6 +185,9 @@ func (ds *downloads) fetch(ctx context.Context, o origin, f *download) error {
 	}
 	// It may have been stored while this waited for its place.
 	if _, err := ds.store.Blobs.Stat(ctx, o.repo, d); !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	if err := o.lacks("blob", d.String()); err != nil {
 		return err
 	}
 	if linked, err := ds.confirm(ctx, o, d); linked || err != nil {

@@ -73,6 +73,7 @@ func TestPuller_Blob_absent(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	f.pushBlob(content)
+	f.pass(absentTime)
 	if got, err := f.pull(d); err != nil || !bytes.Equal(got, content) {
 		t.Errorf("once it exists: got %q, %v", got, err)
 	}

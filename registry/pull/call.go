@@ -90,6 +90,20 @@ func ask[T any](ctx context.Context, cs *calls, o origin, key string, patience t
 	}
 }
 
+// askFor is ask for what is not held, which the upstream has not lacked a moment ago.
+func askFor[T any](ctx context.Context, cs *calls, o origin, kind, name, key string,
+	fn func(context.Context) (T, error)) (none T, _ error) {
+	if err := o.lacks(kind, name); err != nil {
+		return none, err
+	}
+	return ask(ctx, cs, o, key, 0, func(ctx context.Context) (T, error) {
+		if err := o.lacks(kind, name); err != nil {
+			return none, err // found by the call before
+		}
+		return fn(ctx)
+	})
+}
+
 func (cs *calls) join(o origin, key, user string, fn func(context.Context) (any, error)) (*call, error) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()

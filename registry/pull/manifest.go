@@ -48,7 +48,7 @@ func (ms *manifests) byDigest(ctx context.Context, o origin, d digest.Digest) (s
 	if !errors.Is(err, store.ErrNotFound) {
 		return m, err
 	}
-	return ask(ctx, ms.calls, o, o.repo+"@"+d.String(), 0, func(ctx context.Context) (store.Manifest, error) {
+	return askFor(ctx, ms.calls, o, "manifest", d.String(), o.repo+"@"+d.String(), func(ctx context.Context) (store.Manifest, error) {
 		if m, err := ms.store.Manifests.Get(ctx, o.repo, d); err == nil {
 			return m, nil // stored by the call before
 		}
@@ -68,7 +68,7 @@ func (ms *manifests) byTag(ctx context.Context, o origin, tag string) (store.Man
 		if ms.isAttachment(ctx, o, tag) {
 			return attached(ctx, ms, o, tag, o.repo+":"+tag, fetch)
 		}
-		return ask(ctx, ms.calls, o, o.repo+":"+tag, 0, fetch)
+		return askFor(ctx, ms.calls, o, "manifest", tag, o.repo+":"+tag, fetch)
 	}
 	if err != nil || ms.checks.withinTTL(ctx, o, tag) || ms.checks.spares(o) {
 		return stored, err

@@ -186,6 +186,7 @@ func TestPuller_Manifest_absent(t *testing.T) {
 	}
 	t.Run("is found once it exists", func(t *testing.T) {
 		_, d := f.pushManifest("v9", []byte("new"))
+		f.pass(absentTime)
 		if m, err := f.Manifest(t.Context(), here, "v9"); err != nil || m.Digest != d {
 			t.Errorf("got %s, %v", m.Digest, err)
 		}

@@ -11,9 +11,12 @@
 // blob read the one file that grows. When the last of them leaves, the download continues for a
 // limited time: clients that give up mostly come back, and upstreams meter pulls. Close ends it.
 //
+// That the upstream lacks something is remembered for absentTime only, so that a hundred nodes that ask
+// for an image that does not exist cost it one request. What is held is looked up before.
+//
 // Refused: a caching reverse proxy, which stores content by request and so can neither
-// share a layer nor be collected; and caching "not found" for images, which makes a mirror
-// deny an image that exists.
+// share a layer nor be collected; and remembering "not found" of images for the TTL, which makes a
+// mirror deny an image that was pushed meanwhile.
 package pull
 
 import (
@@ -142,7 +145,7 @@ func (p *Puller) Hold(reason error) {
 		p.held.Store(nil)
 		p.manifests.forget()
 		for _, r := range *p.routes.Load() {
-			r.peer.reset()
+			r.peer.forget()
 		}
 		return
 	}
@@ -271,9 +274,22 @@ func (p *Puller) permitted(o origin) origin {
 	return o
 }
 
-// failed returns the error of a pull. "Not found" becomes the store's error, which the API knows.
+// absentTime is how long an upstream is not asked again for what it lacks. Attachments have the TTL.
+const absentTime = 10 * time.Second
+
+// lacks returns the error of what the upstream lacked a moment ago. Ask the store before.
+func (o origin) lacks(kind, name string) error {
+	if _, current, _ := o.peer.absent.get(o.repo + " " + kind + " " + name); current && !o.held {
+		return &store.NotFoundError{Kind: kind, Name: name}
+	}
+	return nil
+}
+
+// failed returns the error of a pull. "Not found" becomes the store's error, which the API knows, and
+// is remembered.
 func (o origin) failed(kind, name string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
+		o.peer.absent.put(o.repo+" "+kind+" "+name, struct{}{}, absentTime, 0)
 		return &store.NotFoundError{Kind: kind, Name: name}
 	}
 	return fmt.Errorf("pull %s of %s through: %w", name, o.repo, err)

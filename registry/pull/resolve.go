@@ -23,7 +23,7 @@ func (ms *manifests) resolveDigest(ctx context.Context, o origin, d digest.Diges
 	if !errors.Is(err, store.ErrNotFound) {
 		return m.Descriptor(), err
 	}
-	return ask(ctx, ms.calls, o, "HEAD "+o.repo+"@"+ref, 0, func(ctx context.Context) (ocispec.Descriptor, error) {
+	return askFor(ctx, ms.calls, o, "manifest", ref, "HEAD "+o.repo+"@"+ref, func(ctx context.Context) (ocispec.Descriptor, error) {
 		desc, err := o.Source.Resolve(ctx, o.upstream, ref)
 		if err != nil {
 			return ocispec.Descriptor{}, o.failed("manifest", ref, err)
@@ -43,7 +43,7 @@ func (ms *manifests) resolveTag(ctx context.Context, o origin, tag string) (ocis
 	case errors.Is(err, store.ErrNotFound) && ms.isAttachment(ctx, o, tag):
 		return attached(ctx, ms, o, tag, key, resolve)
 	case errors.Is(err, store.ErrNotFound):
-		return ask(ctx, ms.calls, o, key, 0, resolve)
+		return askFor(ctx, ms.calls, o, "manifest", tag, key, resolve)
 	case err != nil || ms.checks.withinTTL(ctx, o, tag) || ms.checks.spares(o):
 		return stored.Descriptor(), err
 	}
@@ -160,6 +160,9 @@ func (ms *manifests) tagList(ctx context.Context, o origin, held bool) ([]string
 	known, current, ok := ms.tags.get(o.repo)
 	if current {
 		return known, nil
+	}
+	if err := o.lacks("tags of", o.repo); err != nil {
+		return nil, err
 	}
 	patience := ms.patienceFor(o)
 	switch {

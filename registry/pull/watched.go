@@ -11,6 +11,13 @@ import (
 // A peer is the upstream of one or several routes.
 type peer struct {
 	circuit
+	absent *cache[struct{}] // what it lacks
+}
+
+// forget forgets what was seen of an upstream.
+func (p *peer) forget() {
+	p.reset()
+	p.absent.clear()
 }
 
 // peersOf returns the registries of routes: one for those that reach the same host the same way.
@@ -24,7 +31,8 @@ func (p *Puller) peersOf(given []Route) []*peer {
 		}
 		key := [2]string{name, r.Via}
 		if known[key] == nil || r.Host == "" {
-			known[key] = &peer{circuit: circuit{name: name, now: p.options.Now, log: p.options.Log}}
+			known[key] = &peer{circuit: circuit{name: name, now: p.options.Now, log: p.options.Log},
+				absent: newCache[struct{}](p.options.Now)}
 		}
 		all[i] = known[key]
 	}
