@@ -184,13 +184,13 @@ func (s *site) options(t *testing.T) []remote.Option {
 }
 
 // pull returns an image of the appliance.
-func (s *site) pull(t *testing.T, ref string) v1.Image {
+func (s *site) pull(t *testing.T, ref string, extra ...remote.Option) v1.Image {
 	t.Helper()
 	parsed, err := name.ParseReference(ref)
 	if err != nil {
 		t.Fatal(err)
 	}
-	image, err := remote.Image(parsed, s.options(t)...)
+	image, err := remote.Image(parsed, append(s.options(t), extra...)...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,5 +1,3 @@
-//go:build oc || ocmirror
-
 package olmcheck
 
 import (
