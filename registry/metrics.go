@@ -153,8 +153,25 @@ func (d snapshot) Collect(out chan<- prometheus.Metric) {
 	s.gauge("database_size_bytes", "Size of the database file.", float64(size))
 	s.gauge("database_wal_size_bytes", "Size of the write-ahead log of the database.", float64(wal))
 	d.collectJobs(s)
+	d.collectUpstreams(s)
 	d.collectSpace(s)
 	d.collectStore(s)
+}
+
+func (d snapshot) collectUpstreams(s samples) {
+	for _, u := range d.upstreams.puller.Stats() {
+		of := func(kind prometheus.ValueType, name, help string, v float64) {
+			s.send(kind, "upstream_"+name, help, v, prometheus.Labels{"upstream": u.Upstream})
+		}
+		for result, n := range u.Requests {
+			s.send(prometheus.CounterValue, "upstream_requests_total", "Requests to upstreams since the start, each with its login and retries, by result.",
+				float64(n), prometheus.Labels{"upstream": u.Upstream, "result": result})
+		}
+		of(prometheus.GaugeValue, "down", "1 while the upstream does not answer and is left alone.", oneIf(u.Down))
+		of(prometheus.CounterValue, "received_bytes_total", "Bytes of blobs that came from the upstream since the start.", float64(u.Bytes))
+		of(prometheus.CounterValue, "stale_answers_total", "Answers with what is held, since the upstream could not be asked, since the start.", float64(u.Stale))
+		of(prometheus.GaugeValue, "downloads", "Blobs that are coming from the upstream.", float64(u.Downloads))
+	}
 }
 
 func (d snapshot) collectJobs(s samples) {

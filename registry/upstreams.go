@@ -20,6 +20,7 @@ import (
 	"github.com/mirror-appliance/appliance/internal/throttle"
 	"github.com/mirror-appliance/appliance/mirror/upstream"
 	"github.com/mirror-appliance/appliance/registry/config"
+	"github.com/mirror-appliance/appliance/registry/oci"
 	"github.com/mirror-appliance/appliance/registry/pull"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
@@ -40,7 +41,7 @@ type upstreams struct {
 // openUpstreams opens the upstreams. It sends no request: the registry starts, and serves its content,
 // while they are down.
 func (d *daemon) openUpstreams() error {
-	d.upstreams.puller = pull.New(d.store, nil, pull.Options{Log: d.log, Canonical: canonical})
+	d.upstreams.puller = pull.New(d.store, nil, pull.Options{Log: d.log, Canonical: canonical, Unchecked: oci.MarkUnchecked})
 	d.onClose(d.upstreams.close)
 	d.link.tell = d.upstreams.hold
 	d.upstreams.hold(d.link.cut)

@@ -38,6 +38,7 @@ func (a *API) wanted(get handle) handle {
 // getManifest answers GET and HEAD with the bytes and the media type as pushed. It ignores Accept:
 // a conversion would change the digest.
 func (a *API) getManifest(w http.ResponseWriter, r *http.Request, t target) error {
+	r = a.markable(w, r)
 	if r.Method == http.MethodHead && a.pulledThrough(t.repo) {
 		if m, ok := a.manifestElsewhere(r, t); ok {
 			beginManifest(w, r, m.MediaType, m.Digest, int64(len(m.Body)))

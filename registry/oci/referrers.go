@@ -29,6 +29,7 @@ const (
 // getReferrers lists the referrers of a manifest. It never answers 404: clients would conclude that
 // the registry lacks the API and fall back to tags.
 func (a *API) getReferrers(w http.ResponseWriter, r *http.Request, t target) error {
+	r = a.markable(w, r)
 	query := r.URL.Query()
 	// Media types have no spaces: a space was the + of application/spdx+json, not escaped by the
 	// client.

@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/mirror-appliance/appliance/internal/hint"
 	"github.com/mirror-appliance/appliance/registry/store"
 )
 
@@ -53,12 +55,32 @@ func (a *API) headThrough(w http.ResponseWriter, r *http.Request, t target) erro
 	return nil
 }
 
-// notAsked is the header of a list to which the upstream's could not be added (RFC 7234, 5.5.2).
-const notAsked = `111 - "the upstream could not be asked: these are the tags that are held"`
+// notAsked is the header Warning of an answer with what is held, since the upstream could not be
+// asked (RFC 7234, 5.5.2).
+const notAsked = `111 - "the upstream could not be asked: this is what is held"`
+
+type answerKey struct{}
+
+// markable returns a request whose answer MarkUnchecked marks.
+func (a *API) markable(w http.ResponseWriter, r *http.Request) *http.Request {
+	if a.upstream == nil {
+		return r
+	}
+	return r.WithContext(context.WithValue(r.Context(), answerKey{}, w.Header()))
+}
+
+// MarkUnchecked sets the header Warning of the answer to a request, before that is sent: it is what is
+// held, since the upstream could not be asked.
+func MarkUnchecked(ctx context.Context) {
+	if h, ok := ctx.Value(answerKey{}).(http.Header); ok {
+		h.Set("Warning", notAsked)
+	}
+}
 
 // tagsThrough lists the tags that are held and those of the upstream, as store.Tags.List does. What is
 // held is the list while the upstream cannot be asked, and a header says so.
 func (a *API) tagsThrough(w http.ResponseWriter, r *http.Request, repo, last string, n int) ([]string, bool, error) {
+	r = a.markable(w, r)
 	held, _, err := a.store.Tags.List(r.Context(), repo, "", -1)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, false, err
@@ -69,7 +91,7 @@ func (a *API) tagsThrough(w http.ResponseWriter, r *http.Request, repo, last str
 	case r.Context().Err() != nil, len(held) == 0:
 		return nil, false, a.fromUpstream(r, repoCodes, err)
 	default:
-		w.Header().Set("Warning", notAsked)
+		MarkUnchecked(r.Context())
 	}
 	all := held
 	if err == nil {
@@ -114,6 +136,18 @@ func (a *API) referrersThrough(r *http.Request, t target, artifactType string,
 	return slices.AppendSeq(names, maps.Keys(others)), others, nil
 }
 
+// reasonOf returns the detail of an upstream's failure: its kind in a word, and what to do about it.
+func reasonOf(err error) any {
+	var kind interface{ Kind() string }
+	if !errors.As(err, &kind) {
+		return nil
+	}
+	return struct {
+		Reason string `json:"reason"`
+		Hint   string `json:"hint,omitempty"`
+	}{kind.Kind(), hint.Of(err)}
+}
+
 // fromUpstream explains an error of an upstream. The client gets its text: the user may be able to
 // repair an upstream that is down, refuses the login or answers with the page of a proxy. A
 // permanent refusal becomes a 4xx, whose message podman shows; a 401 would make the client ask for
@@ -129,7 +163,7 @@ func (a *API) fromUpstream(r *http.Request, codes errorCodes, err error) error {
 	if r.Context().Err() == nil {
 		a.log.WarnContext(r.Context(), "upstream failed", "path", r.URL.Path, "err", err)
 	}
-	p := &problem{status: http.StatusBadGateway, code: codeUnavailable, message: "upstream: " + err.Error(), cause: err}
+	p := &problem{status: http.StatusBadGateway, code: codeUnavailable, message: "upstream: " + err.Error(), detail: reasonOf(err), cause: err}
 	var answer interface {
 		Refused() (status int, after time.Duration)
 	}

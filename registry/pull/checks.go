@@ -20,10 +20,18 @@ type checks struct {
 	now      func() time.Time
 	breaker  *breaker
 	absences *cache[struct{}] // attachments that do not exist
+	mark     func(ctx context.Context)
 }
 
-func newChecks(s *store.Store, log *slog.Logger, now func() time.Time) *checks {
-	return &checks{store: s, log: log, now: now, breaker: newBreaker(now), absences: newCache[struct{}](now)}
+func newChecks(s *store.Store, o Options) *checks {
+	return &checks{store: s, log: o.Log, now: o.Now, breaker: newBreaker(o.Now), absences: newCache[struct{}](o.Now),
+		mark: o.Unchecked}
+}
+
+// stale marks and counts an answer with what is stored, since the upstream could not be asked.
+func (c *checks) stale(ctx context.Context, o origin) {
+	o.peer.counts.stale.Add(1)
+	c.mark(ctx)
 }
 
 // orStored returns the result of checking a stored tag, or what is stored if the check failed.
@@ -38,15 +46,25 @@ func orStored[T any](ctx context.Context, c *checks, o origin, tag string, found
 		return found, ctx.Err()
 	}
 	c.unanswered(ctx, o, tag, err)
+	c.stale(ctx, o)
 	return stored, nil
 }
 
-// withinTTL reports whether a tag need not be checked. A check in the future comes from a wrong
-// clock.
-func (c *checks) withinTTL(ctx context.Context, o origin, tag string) bool {
-	if o.held {
+// settled reports whether a stored tag is served without a check: it is within its TTL, or cannot be
+// checked.
+func (c *checks) settled(ctx context.Context, o origin, tag string) bool {
+	switch {
+	case c.withinTTL(ctx, o, tag), o.held && !o.cut:
+		return true
+	case o.held, c.spares(o):
+		c.stale(ctx, o)
 		return true
 	}
+	return false
+}
+
+// withinTTL reports whether a tag was checked lately. A check in the future comes from a wrong clock.
+func (c *checks) withinTTL(ctx context.Context, o origin, tag string) bool {
 	checked, err := c.store.Tags.Checked(ctx, o.repo, tag)
 	age := c.now().Sub(checked)
 	return err == nil && age >= 0 && age < o.TTL

@@ -70,7 +70,7 @@ func (ms *manifests) byTag(ctx context.Context, o origin, tag string) (store.Man
 		}
 		return askFor(ctx, ms.calls, o, "manifest", tag, o.repo+":"+tag, fetch)
 	}
-	if err != nil || ms.checks.withinTTL(ctx, o, tag) || ms.checks.spares(o) {
+	if err != nil || ms.checks.settled(ctx, o, tag) {
 		return stored, err
 	}
 	m, err := ask(ctx, ms.calls, o, o.repo+":"+tag, ms.patienceFor(o), func(ctx context.Context) (store.Manifest, error) {

@@ -80,6 +80,9 @@ type Options struct {
 	Log       *slog.Logger             // nil discards
 	Now       func() time.Time         // nil is time.Now
 	Canonical func(host string) string // returns the one name of a registry; nil: as given
+	// Unchecked is called with the context of a request that is answered with what is stored, since the
+	// upstream could not be asked. nil: nothing is.
+	Unchecked func(ctx context.Context)
 	// Concurrency limits the blobs fetched under one route at a time, and likewise the manifests. A
 	// user has half of them. 0 is 32.
 	Concurrency int
@@ -109,6 +112,9 @@ func New(s *store.Store, routes []Route, o Options) *Puller {
 	if o.Canonical == nil {
 		o.Canonical = func(host string) string { return host }
 	}
+	if o.Unchecked == nil {
+		o.Unchecked = func(context.Context) {}
+	}
 	if o.Concurrency <= 0 {
 		o.Concurrency = 32
 	}
@@ -120,7 +126,7 @@ func New(s *store.Store, routes []Route, o Options) *Puller {
 		downloads: &downloads{lifetime: l, store: s, log: o.Log, linger: 15 * time.Minute,
 			byKey: map[downloadKey]*download{}},
 		manifests: &manifests{
-			store: s, calls: c, patience: 10 * time.Second, brief: time.Second / 4, checks: newChecks(s, o.Log, o.Now),
+			store: s, calls: c, patience: 10 * time.Second, brief: time.Second / 4, checks: newChecks(s, o),
 			resolved: newCache[digest.Digest](o.Now), lists: newCache[[]ocispec.Descriptor](o.Now),
 			tags: newCache[[]string](o.Now),
 		},
@@ -233,6 +239,7 @@ type origin struct {
 	repo     string // local name
 	upstream string // name at the upstream
 	held     bool   // nothing is fetched
+	cut      bool   // since Hold
 }
 
 // down returns the error of a request that would not be sent now, since its upstream does not answer.
@@ -262,12 +269,12 @@ func (p *Puller) origin(repo string) (origin, error) {
 func (p *Puller) permitted(o origin) origin {
 	var refused error
 	if reason := p.held.Load(); reason != nil {
-		refused = *reason
+		refused, o.cut = *reason, true
 	} else if o.Permits != nil {
 		refused = o.Permits(o.upstream)
 	}
 	if refused != nil {
-		o.Source, o.held = refusing{refused}, true
+		o.Source, o.held = refusing{&refusedError{refused, o.cut}}, true
 		return o
 	}
 	o.Source = watched{o.Source, o.peer}
@@ -292,7 +299,32 @@ func (o origin) failed(kind, name string, err error) error {
 		o.peer.absent.put(o.repo+" "+kind+" "+name, struct{}{}, absentTime, 0)
 		return &store.NotFoundError{Kind: kind, Name: name}
 	}
-	return fmt.Errorf("pull %s of %s through: %w", name, o.repo, err)
+	return &pullError{repo: o.repo, name: name, err: err}
+}
+
+// A pullError is a pull that failed.
+type pullError struct {
+	repo, name string
+	err        error
+}
+
+func (e *pullError) Error() string {
+	return fmt.Sprintf("pull %s of %s through: %v", e.name, e.repo, e.err)
+}
+func (e *pullError) Unwrap() error { return e.err }
+
+// Kind is as in package upstream.
+func (e *pullError) Kind() string {
+	var inner interface{ Kind() string }
+	switch {
+	case errors.As(e.err, &inner):
+		return inner.Kind()
+	case errors.As(e.err, new(*store.InvalidError)), errors.As(e.err, new(*store.DigestError)), errors.Is(e.err, errTooLong):
+		return "nonsense"
+	case errors.Is(e.err, io.ErrUnexpectedEOF):
+		return "broken"
+	}
+	return "other"
 }
 
 // A storeError is a failure of the store, not of the upstream.

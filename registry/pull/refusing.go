@@ -11,11 +11,22 @@ import (
 )
 
 // refusing is a Source from which nothing is fetched, with the reason.
-type refusing struct{ reason error }
+type refusing struct{ reason *refusedError }
 
 // refusedError is the answer to a request for what is not held and may not be fetched. A client is
 // denied: it repeats a request that failed otherwise, and waits each time.
-type refusedError struct{ error }
+type refusedError struct {
+	error
+	cut bool // by Hold
+}
+
+// Kind is as in package upstream.
+func (e *refusedError) Kind() string {
+	if e.cut {
+		return "offline"
+	}
+	return "policy"
+}
 
 // Refused is as in package upstream.
 func (e *refusedError) Refused() (status int, after time.Duration) { return http.StatusForbidden, 0 }
@@ -25,7 +36,7 @@ func (e *refusedError) Answered() bool { return true }
 
 func (e *refusedError) Unwrap() error { return e.error }
 
-func (r refusing) refuse() error { return &refusedError{r.reason} }
+func (r refusing) refuse() error { return r.reason }
 
 func (r refusing) Resolve(context.Context, string, string) (ocispec.Descriptor, error) {
 	return ocispec.Descriptor{}, r.refuse()

@@ -44,7 +44,7 @@ func (ms *manifests) resolveTag(ctx context.Context, o origin, tag string) (ocis
 		return attached(ctx, ms, o, tag, key, resolve)
 	case errors.Is(err, store.ErrNotFound):
 		return askFor(ctx, ms.calls, o, "manifest", tag, key, resolve)
-	case err != nil || ms.checks.withinTTL(ctx, o, tag) || ms.checks.spares(o):
+	case err != nil || ms.checks.settled(ctx, o, tag):
 		return stored.Descriptor(), err
 	}
 	desc, err := ask(ctx, ms.calls, o, key, ms.patienceFor(o), resolve)
@@ -119,12 +119,13 @@ func attached[T any](ctx context.Context, ms *manifests, o origin, tag, key stri
 func (ms *manifests) referrers(ctx context.Context, o origin, subject digest.Digest) ([]ocispec.Descriptor, error) {
 	key := o.repo + "@" + subject.String()
 	known, current, ok := ms.lists.get(key)
-	if current || ok && ms.checks.spares(o) {
+	if current {
 		return known, nil
 	}
 	stored := ok || ms.exists(ctx, o, subject)
 	if stored && ms.checks.spares(o) {
-		return nil, nil
+		ms.checks.stale(ctx, o)
+		return known, nil
 	}
 	patience := ms.patienceFor(o)
 	if !stored {
@@ -149,6 +150,9 @@ func (ms *manifests) referrers(ctx context.Context, o origin, subject digest.Dig
 		return nil, ctx.Err()
 	}
 	ms.lists.put(key, known, ms.checks.retryAfter(ctx, o, "referrers of "+subject.String(), err), sizeOf(known))
+	if !o.held || o.cut {
+		ms.checks.stale(ctx, o)
+	}
 	return known, nil
 }
 

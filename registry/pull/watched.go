@@ -3,6 +3,7 @@ package pull
 import (
 	"context"
 	"io"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -12,6 +13,7 @@ import (
 type peer struct {
 	circuit
 	absent *cache[struct{}] // what it lacks
+	counts *counts
 }
 
 // forget forgets what was seen of an upstream.
@@ -22,7 +24,12 @@ func (p *peer) forget() {
 
 // peersOf returns the registries of routes: one for those that reach the same host the same way.
 func (p *Puller) peersOf(given []Route) []*peer {
-	known := map[[2]string]*peer{}
+	known, counted := map[[2]string]*peer{}, map[string]*counts{}
+	if before := p.routes.Load(); before != nil {
+		for _, r := range *before {
+			counted[r.peer.name] = r.peer.counts
+		}
+	}
 	all := make([]*peer, len(given))
 	for i, r := range given {
 		name := r.Host
@@ -30,9 +37,12 @@ func (p *Puller) peersOf(given []Route) []*peer {
 			name = r.Prefix
 		}
 		key := [2]string{name, r.Via}
+		if counted[name] == nil {
+			counted[name] = &counts{results: map[string]int64{}}
+		}
 		if known[key] == nil || r.Host == "" {
 			known[key] = &peer{circuit: circuit{name: name, now: p.options.Now, log: p.options.Log},
-				absent: newCache[struct{}](p.options.Now)}
+				absent: newCache[struct{}](p.options.Now), counts: counted[name]}
 		}
 		all[i] = known[key]
 	}
@@ -45,7 +55,7 @@ type watched struct {
 	of *peer
 }
 
-// watch sends a request.
+// watch sends a request, and counts it.
 func watch[T any](ctx context.Context, r *peer, send func() (T, error)) (none T, _ error) {
 	a, err := r.begin()
 	if err != nil {
@@ -53,6 +63,7 @@ func watch[T any](ctx context.Context, r *peer, send func() (T, error)) (none T,
 	}
 	v, err := send()
 	r.end(ctx, a, err)
+	r.counts.ended(ctx, err)
 	return v, err
 }
 
@@ -89,6 +100,7 @@ func (w watched) BlobFrom(ctx context.Context, repo string, d digest.Digest, off
 	if err != nil {
 		return nil, 0, err
 	}
+	w.of.counts.downloads.Add(1)
 	return &watchedBody{ReadCloser: body, ctx: ctx, of: w.of, last: attempt{w.of.came()}}, size, nil
 }
 
@@ -99,10 +111,17 @@ type watchedBody struct {
 	ctx  context.Context
 	of   *peer
 	last attempt // since the last bytes
+	once sync.Once
+}
+
+func (b *watchedBody) Close() error {
+	b.once.Do(func() { b.of.counts.downloads.Add(-1) })
+	return b.ReadCloser.Close()
 }
 
 func (b *watchedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
+	b.of.counts.bytes.Add(int64(n))
 	switch {
 	case n > 0:
 		b.last.answers = b.of.answer()

@@ -1,0 +1,68 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"sync"
+	"sync/atomic"
+)
+
+// counts are what was counted of an upstream since the start, over reloads.
+type counts struct {
+	stale, bytes, downloads atomic.Int64
+
+	mu      sync.Mutex // guards results
+	results map[string]int64
+}
+
+// ended counts a request.
+func (c *counts) ended(ctx context.Context, err error) {
+	result := "ok"
+	var kind interface{ Kind() string }
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		result = "ended"
+	case errors.As(err, &kind):
+		result = kind.Kind()
+	default:
+		result = "other"
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.results[result]++
+}
+
+// Stats are what was counted of an upstream since the start.
+type Stats struct {
+	Upstream  string           // its host
+	Requests  map[string]int64 // by result: "ok", or the kind of the failure
+	Bytes     int64            // of blobs that came from it
+	Stale     int64            // answers with what is held, since it could not be asked
+	Down      bool             // it does not answer, and is left alone
+	Downloads int64            // of blobs, under way
+}
+
+// Stats returns the counts of all upstreams.
+func (p *Puller) Stats() []Stats {
+	var all []Stats
+	known := map[string]int{}
+	for _, r := range *p.routes.Load() {
+		i, ok := known[r.peer.name]
+		if !ok {
+			i = len(all)
+			known[r.peer.name] = i
+			all = append(all, r.peer.counts.stats(r.peer.name))
+		}
+		all[i].Down = all[i].Down || r.peer.isOpen()
+	}
+	return all
+}
+
+func (c *counts) stats(name string) Stats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return Stats{Upstream: name, Requests: maps.Clone(c.results), Bytes: c.bytes.Load(), Stale: c.stale.Load(),
+		Downloads: c.downloads.Load()}
+}
