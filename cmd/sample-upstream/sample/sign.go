@@ -11,7 +11,9 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
 	"math/rand/v2"
+	"sync"
 
 	"github.com/ProtonMail/go-crypto/openpgp"
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
@@ -42,12 +44,12 @@ func SignaturePath(d digest.Digest) string {
 
 // SignRelease returns an OpenPGP signature of a document, made with the key of the releases.
 func SignRelease(document []byte) ([]byte, error) {
-	key, config, err := releaseKey()
+	key, err := releaseKey()
 	if err != nil {
 		return nil, err
 	}
 	var signed bytes.Buffer
-	w, err := openpgp.Sign(&signed, key, nil, config)
+	w, err := openpgp.Sign(&signed, key, nil, releaseConfig())
 	if err != nil {
 		return nil, err
 	}
@@ -60,14 +62,29 @@ func SignRelease(document []byte) ([]byte, error) {
 	return signed.Bytes(), nil
 }
 
-// releaseKey returns the same key on every run, as everything that the sample has.
-func releaseKey() (*openpgp.Entity, *packet.Config, error) {
-	config := &packet.Config{
-		Algorithm: packet.PubKeyAlgoEdDSA, Time: created,
-		Rand: rand.NewChaCha8(sha256.Sum256([]byte("sample-upstream 1 release key"))),
-	}
-	key, err := openpgp.NewEntity("sample release key", "", "sample@example.com", config)
-	return key, config, err
+// releaseKey returns the same key on every run, as everything that the sample has. It is an RSA
+// key, as that of OpenShift's releases: oc-mirror's library reads no Ed25519 key.
+var releaseKey = sync.OnceValues(func() (*openpgp.Entity, error) {
+	p, q := keyPrime("p", 1874), keyPrime("q", 176)
+	config := releaseConfig()
+	config.Algorithm, config.RSABits = packet.PubKeyAlgoRSA, p.BitLen()+q.BitLen()
+	config.RSAPrimes = []*big.Int{p, q, p, q} // the second pair is of the subkey
+	return openpgp.NewEntity("sample release key", "", "sample@example.com", config)
+})
+
+func releaseConfig() *packet.Config {
+	return &packet.Config{Time: created, Rand: rand.NewChaCha8(sha256.Sum256([]byte("sample-upstream 1 release key")))}
+}
+
+// keyPrime returns a prime of the release key: offset is how far above the noise of the name it
+// is, since a search would take a moment on each run.
+func keyPrime(name string, offset int64) *big.Int {
+	b := &builder{}
+	noise := b.noise("release key "+name, 128)
+	noise[0] |= 0xc0 // as crypto/rand's primes: their product has all the bits
+	noise[len(noise)-1] |= 1
+	n := new(big.Int).SetBytes(noise)
+	return n.Add(n, big.NewInt(offset))
 }
 
 // document returns what a signature of an image signs, see containers-signature(5).
@@ -150,7 +167,7 @@ func (b *builder) imageKeyFile() {
 
 // releaseKeyFile stores the public key of the releases.
 func (b *builder) releaseKeyFile() {
-	key, _, err := releaseKey()
+	key, err := releaseKey()
 	if err != nil {
 		b.fail(err)
 		return
