@@ -36,8 +36,8 @@ func (r Release) version() (v semver.Version, machine string, err error) {
 	return v, machine, err
 }
 
-// spec returns the name by which oc reads the release.
-func (r Release) spec(registry string) string {
+// Spec returns the name by which oc reads the release.
+func (r Release) Spec(registry string) string {
 	switch {
 	case r.Repository == "":
 		return ""
@@ -157,4 +157,29 @@ func cutLast(s, sep string) (before, after string, found bool) {
 		return s, "", false
 	}
 	return s[:n], s[n+len(sep):], true
+}
+
+// IsRelease reports whether a tag is a version and an architecture, as those of releases are.
+func IsRelease(tag string) bool {
+	_, _, err := Release{Tag: tag}.version()
+	return err == nil
+}
+
+// Architecture returns the architecture of a release by its tag, as images name it, "" for one of
+// several or unknown.
+func Architecture(machine string) string {
+	if machine == "multi" {
+		return ""
+	}
+	return machines[machine]
+}
+
+// Newest returns the version of the newest of some releases; ok is false if none has a version.
+func Newest(all []Release) (newest Version, ok bool) {
+	all = slices.DeleteFunc(slices.Clone(all), func(r Release) bool { return !IsRelease(r.Tag) })
+	if len(all) == 0 {
+		return Version{}, false
+	}
+	v, _, _ := slices.MaxFunc(all, compareReleases).version()
+	return versionOf(v), true
 }

@@ -36,7 +36,7 @@ type view struct {
 
 func (r *renderer) view() view {
 	v := view{
-		Version: r.Version.String(), Release: r.Release.spec(r.first().Address), Tag: r.Release.Tag,
+		Version: r.Version.String(), Release: r.Release.Spec(r.first().Address), Tag: r.Release.Tag,
 		AgentAPI: r.Version.agentConfig(), Cluster: cmp.Or(r.cluster, "cluster"), CA: len(r.bundle) > 0,
 		Marks: lastLines(r.bundle), OnlySets: !r.Version.policyFileOption(), Catalogs: r.Version.clusterCatalogs(),
 		ZeroTouch: r.ZeroTouch, Files: r.files, Warnings: r.warnings,
@@ -97,4 +97,15 @@ func (r *renderer) scripts() error {
 		r.add("README.txt", text)
 	}
 	return err
+}
+
+// ReleaseOf returns the release that install.sh of a directory installs, "" if it names none.
+func ReleaseOf(script []byte) string {
+	for line := range strings.Lines(string(script)) {
+		if rest, found := strings.CutPrefix(line, "release=${RELEASE:-'"); found {
+			name, _, _ := strings.Cut(rest, "'")
+			return name
+		}
+	}
+	return ""
 }

@@ -100,3 +100,10 @@ func parseVersion(s string) (wanted, string, error) {
 }
 
 func versionOf(v semver.Version) Version { return Version{int(v.Major), int(v.Minor)} }
+
+// Enforces reports whether nodes of a version, such as 4.22.1, verify the signature of each image of a
+// release. An unknown version does not.
+func Enforces(version string) bool {
+	want, _, err := parseVersion(version)
+	return err == nil && want.Version.from(4, 22)
+}

@@ -180,7 +180,7 @@ func TestRun_oneReleaseIsIncomplete(t *testing.T) {
 	if exitCode(err) != 2 {
 		t.Errorf("exit code %d, want 2 (%v)", exitCode(err), err)
 	}
-	if want := []mirror.Result{{"release", 9, 18}, {"additional", 2, 2}}; !slices.Equal(report.Results(), want) {
+	if want := []mirror.Result{{"release", 10, 20}, {"additional", 2, 2}}; !slices.Equal(report.Results(), want) {
 		t.Errorf("the results are %v, want %v", report.Results(), want)
 	}
 	release, _ := s.Release("4.18.1", "amd64")
@@ -188,7 +188,7 @@ func TestRun_oneReleaseIsIncomplete(t *testing.T) {
 	s.holds(t, "samples/docker", "v1", s.digest(t, "samples/docker", "v1"))
 	s.lacks(t, "openshift/release-images", "4.18.2-x86_64")
 	tags := slices.DeleteFunc(s.tags(t, "openshift/release"), func(tag string) bool { return strings.HasSuffix(tag, ".sig") })
-	if len(tags) != 8 || !strings.HasPrefix(tags[0], "4.18.1-") {
+	if len(tags) != 9 || !strings.HasPrefix(tags[0], "4.18.1-") {
 		t.Errorf("components %v, want those of one release", tags)
 	}
 }
@@ -272,8 +272,8 @@ func TestPlan_releases(t *testing.T) {
 				t.Errorf("releases %v, want %v", got, tc.want)
 			}
 			components := len(p.Images) - len(payloads(p))
-			if components != 8*len(tc.want) {
-				t.Errorf("%d components, want 8 of each release", components)
+			if components != 9*len(tc.want) {
+				t.Errorf("%d components, want 9 of each release", components)
 			}
 		})
 	}

@@ -39,7 +39,7 @@ func TestExecute_everythingArrives(t *testing.T) {
 	s.holds(t, "samples/docker", "v1", s.digest(t, "samples/docker", "v1"))
 	s.holds(t, "samples/oci-multi", "v1", s.digest(t, "samples/oci-multi", "v1"))
 
-	if want := []mirror.Result{{"release", 18, 18}, {"additional", 2, 2}}; !slices.Equal(report.Results(), want) {
+	if want := []mirror.Result{{"release", 20, 20}, {"additional", 2, 2}}; !slices.Equal(report.Results(), want) {
 		t.Errorf("the results are %v, want %v", report.Results(), want)
 	}
 	if len(report.Failures) != 0 || len(report.Mirrored) != report.Planned {

@@ -81,7 +81,7 @@ func TestRun_imageWithoutSigstoreSignature(t *testing.T) {
 		s.holds(t, "openshift/release", "4.18.2-x86_64-hyperkube", d)
 		s = newSetupFrom(t, s.source, twoReleases+additional, func(o *mirror.Options) { o.Signatures.Strict = true })
 		report, err = s.mirror(t)
-		if exitCode(err) != 2 || len(report.Mirrored) != 11 {
+		if exitCode(err) != 2 || len(report.Mirrored) != 12 {
 			t.Errorf("strict: %v, %d images are mirrored", err, len(report.Mirrored))
 		}
 		s.lacks(t, "openshift/release", "4.18.2-x86_64-hyperkube")

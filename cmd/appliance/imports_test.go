@@ -53,6 +53,7 @@ func rooms() map[string][]string {
 		"docs":                  nil,
 		"cluster":               {"mirror/resources"},
 		"cluster/*":             {"cluster"},
+		"cluster/node":          {"cluster", "mirror/layers", "mirror/release", "mirror/upstream"},
 		"mirror/sourcetest":     {"mirror"},
 		"mirror/helm":           {"mirror/plan", "mirror/imageset"},
 		"mirror/metadata":       {"mirror/layers"},

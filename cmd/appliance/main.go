@@ -140,6 +140,7 @@ Exit codes: 0 done, 1 an error, said in one message. mirror adds a bit mask, see
 		newMissesCommand(plain),
 		newPinCommand(plain),
 		newClusterConfigCommand(plain),
+		newDoctorCommand(plain),
 		newInventoryCommand(plain),
 		newImageSetCommand(plain),
 		newBundleCommand(std),

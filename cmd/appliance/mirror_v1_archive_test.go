@@ -59,7 +59,7 @@ func TestMirrorV1_publishesItsArchive(t *testing.T) {
 	t.Chdir(t.TempDir())
 	a := newArchiveV1(t, s)
 	a.mirror = `{"platform":{"graph":true,"channels":[{"name":"stable-4.18"}]},"additionalImages":[{"name":"` + s.source + `/samples/docker:v1"},{"name":"` + s.source + `/samples/lost:v1"}],"helm":{}}`
-	a.release("4.18.1-x86_64", "cli-artifacts", "coredns", "etcd", "pod", "cluster-version-operator", "hyperkube", "machine-config-operator")
+	a.release("4.18.1-x86_64", "cli-artifacts", "coredns", "etcd", "pod", "cluster-version-operator", "hyperkube", "machine-config-operator", "machine-os-images")
 	a.release("4.18.2-x86_64", "cli-artifacts", "cluster-version-operator", "hyperkube", "machine-config-operator")
 	a.catalog(s.source+"/my/index/v1", "stable", []string{"sample-database.v1.1.0", "sample-database.v1.2.0"}, "")
 	docker := a.image("generic", "samples/docker", "v1", "samples/docker", "v1", "")
@@ -140,7 +140,7 @@ func TestMirrorV1_publishesSequences(t *testing.T) {
 				a.add("cincinnati/cincinnati-graph-data.tar.gz", data)
 				delete(a.had, "cincinnati/cincinnati-graph-data.tar.gz") // it is in each
 				if n == 0 {
-					a.release("4.18.1-x86_64", "cli", "cli-artifacts", "coredns", "etcd", "pod", "cluster-version-operator", "hyperkube", "machine-config-operator")
+					a.release("4.18.1-x86_64", "cli", "cli-artifacts", "coredns", "etcd", "pod", "cluster-version-operator", "hyperkube", "machine-config-operator", "machine-os-images")
 					a.image("generic", "samples/docker", "v1", "samples/docker", "v1", "")
 					a.image("generic", "samples/signed", "v1", "samples/signed", "v1", "")
 					a.image("generic", sample.BaseRepository, "latest", "ubi8/ubi-micro", "latest", "registry.access.redhat.com/ubi8/ubi-micro")
@@ -205,7 +205,7 @@ func TestMirrorV1_publishesWithoutABundle(t *testing.T) {
 	t.Chdir(t.TempDir())
 	a := newArchiveV1(t, s)
 	a.catalog(s.source+"/redhat/redhat-operator-index/v4.18", "stable", []string{"sample-database.v1.1.0", "sample-database.v1.2.0"}, "sample-database.v1.1.0")
-	a.release("4.18.1-x86_64", "cli", "cli-artifacts", "coredns", "etcd", "pod", "cluster-version-operator", "hyperkube", "machine-config-operator")
+	a.release("4.18.1-x86_64", "cli", "cli-artifacts", "coredns", "etcd", "pod", "cluster-version-operator", "hyperkube", "machine-config-operator", "machine-os-images")
 	a.write("disk", 1)
 	t.Setenv("OCP_SIGNATURE_VERIFICATION_PK", "")
 	says(t, s.publishV1(t, 1, "disk", ""), "failed: "+s.source+"/operators/sample-database-bundle@sha256:", "bundle sample-database.v1.1.0 of operator sample-database")

@@ -27,7 +27,7 @@ func kubeVirtMachines(arch string) []string {
 
 // kubeVirt returns the images that KubeVirt boots nodes from, if they are asked for: those of the
 // architectures of the image set.
-func (c *Collector) kubeVirt(found *unpacked) ([]component, error) {
+func (c *Collector) kubeVirt(found *unpacked) ([]Component, error) {
 	platform := c.Config.Mirror.Platform
 	if !platform.KubeVirtContainer {
 		return nil, nil
@@ -50,14 +50,14 @@ func (c *Collector) kubeVirt(found *unpacked) ([]component, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s%s: %w", manifestsDirectory, bootImagesName, err)
 	}
-	var all []component
+	var all []Component
 	for _, machine := range machines {
 		name := "kube-virt-container"
 		if len(machines) > 1 {
 			name += "-" + machine
 		}
 		if images[machine] != "" {
-			all = append(all, component{name, images[machine]})
+			all = append(all, Component{name, images[machine]})
 		}
 	}
 	if len(all) == 0 {

@@ -5,21 +5,47 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path"
 	"strings"
 
 	"github.com/mirror-appliance/appliance/mirror/layers"
 )
 
-// component is one image of a release.
-type component struct {
-	name  string // such as "etcd"
-	image string // reference by digest
+// Component is one image of a release.
+type Component struct {
+	Name  string // such as "etcd"
+	Image string // reference by digest
+}
+
+// Payload is what a release payload says of itself.
+type Payload struct {
+	Version    string // such as 4.18.2; "" if it does not say
+	Components []Component
+}
+
+// Read reads a layer of a payload. It returns an error for which errors.Is(err, fs.ErrNotExist) holds
+// if the list of components is not in it: it is in one of the upper layers.
+func Read(layer io.Reader) (Payload, error) {
+	found, err := readLayer(layer)
+	if errors.Is(err, errNoReferences) || errors.Is(err, errWhiteout) {
+		return Payload{}, fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+	}
+	if err != nil {
+		return Payload{}, err
+	}
+	var metadata struct{ Version string }
+	if raw, ok := found.files[metadataName]; ok {
+		if err := json.Unmarshal(raw, &metadata); err != nil {
+			return Payload{}, fmt.Errorf("%s%s: %w", manifestsDirectory, metadataName, err)
+		}
+	}
+	return Payload{metadata.Version, found.components}, nil
 }
 
 // unpacked is what is read of a payload.
 type unpacked struct {
-	components []component
+	components []Component
 	// files are those of release-manifests that are needed, by their names there.
 	files map[string][]byte
 }
@@ -105,7 +131,7 @@ func unpack(files map[string][]byte) (*unpacked, error) {
 }
 
 // parseReferences reads an image-references file, an ImageStream.
-func parseReferences(raw []byte) ([]component, error) {
+func parseReferences(raw []byte) ([]Component, error) {
 	var stream struct {
 		Kind string
 		Spec struct {
@@ -121,12 +147,12 @@ func parseReferences(raw []byte) ([]component, error) {
 	if stream.Kind != "ImageStream" {
 		return nil, fmt.Errorf("%s is of kind %q and not ImageStream", referencesFile, stream.Kind)
 	}
-	var all []component
+	var all []Component
 	for _, tag := range stream.Spec.Tags {
 		if tag.Name == "" || tag.From.Name == "" || tag.From.Kind != "DockerImage" {
 			return nil, fmt.Errorf("%s: component %q does not name an image", referencesFile, tag.Name)
 		}
-		all = append(all, component{name: tag.Name, image: tag.From.Name})
+		all = append(all, Component{Name: tag.Name, Image: tag.From.Name})
 	}
 	if len(all) == 0 {
 		return nil, fmt.Errorf("%s names no component", referencesFile)

@@ -161,18 +161,18 @@ func (c *Collector) components(ctx context.Context, p *plan.Plan, payload *plan.
 	}
 	var all []*plan.Image
 	for _, component := range slices.Concat(found.components, bootImages) {
-		ref, err := imageset.ParseReference(component.image)
+		ref, err := imageset.ParseReference(component.Image)
 		if err != nil {
-			return nil, fmt.Errorf("component %s: %w", component.name, err)
+			return nil, fmt.Errorf("component %s: %w", component.Name, err)
 		}
 		if ref.Digest == "" {
-			return nil, fmt.Errorf("component %s is named by tag (%s): a release names its components by digest", component.name, component.image)
+			return nil, fmt.Errorf("component %s is named by tag (%s): a release names its components by digest", component.Name, component.Image)
 		}
 		all = append(all, &plan.Image{
-			Type: plan.ReleaseContent, Origin: component.image,
-			Reason:    "component " + component.name + " of release " + payload.Release,
+			Type: plan.ReleaseContent, Origin: component.Image,
+			Reason:    "component " + component.Name + " of release " + payload.Release,
 			Reference: ref, Release: payload.Release, Platforms: payload.Platforms,
-			Repository: c.Repository(componentRepository), Tag: payload.Tag + "-" + component.name,
+			Repository: c.Repository(componentRepository), Tag: payload.Tag + "-" + component.Name,
 		})
 	}
 	return all, nil

@@ -82,6 +82,9 @@ func (e *readError) Refused() (status int, after time.Duration) {
 // Answered reports whether the registry answered.
 func (e *readError) Answered() bool { return e.Status != 0 }
 
+// Answer returns the status of the registry's answer, 0 without one, and its error code and message.
+func (e *readError) Answer() (status int, code, message string) { return e.Status, e.Code, e.Message }
+
 // Unwrap returns the cause.
 func (e *readError) Unwrap() error { return e.Err }
 

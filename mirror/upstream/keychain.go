@@ -139,12 +139,31 @@ type authFile struct {
 	CredsStore  string                     `json:"credsStore"`
 }
 
+// Logins finds credentials in a text as podman writes it, such as a pull secret.
+func Logins(text []byte) authn.Keychain { return logins(text) }
+
+type logins []byte
+
+// Resolve returns the credentials for a registry or repository.
+func (l logins) Resolve(target authn.Resource) (authn.Authenticator, error) {
+	auth, err := resolveFrom(l, target)
+	if err != nil || auth == nil {
+		return authn.Anonymous, err
+	}
+	return authn.FromConfig(*auth), nil
+}
+
 // resolveIn returns the credentials for target in one file, nil if there are none.
 func resolveIn(file string, target authn.Resource) (*authn.AuthConfig, error) {
 	data, err := regular.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
+	return resolveFrom(data, target)
+}
+
+// resolveFrom is resolveIn for the text of a file.
+func resolveFrom(data []byte, target authn.Resource) (*authn.AuthConfig, error) {
 	var f authFile
 	if err := json.Unmarshal(data, &f); err != nil {
 		return nil, fmt.Errorf("not a credentials file: %w", redactJSON(err))

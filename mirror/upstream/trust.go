@@ -37,6 +37,7 @@ func certDirs(registry string) []string {
 type Trust struct {
 	CAs     []string // PEM files of CAs that are trusted besides the system's
 	Clients []string // *.cert files with this client's certificates; each has its key beside it, *.key
+	Bundle  []byte   // more CAs in PEM form
 }
 
 // TrustFiles returns the *.crt and *.cert files of dir, or, without dir, those of the first
@@ -90,12 +91,15 @@ func TLSConfig(files Trust, anyCertificate bool) (*tls.Config, error) {
 		}
 		config.Certificates = append(config.Certificates, pair)
 	}
-	if len(files.CAs) == 0 {
+	if len(files.CAs)+len(files.Bundle) == 0 {
 		return config, nil
 	}
 	pool, err := x509.SystemCertPool()
 	if err != nil {
 		pool = x509.NewCertPool()
+	}
+	if len(files.Bundle) > 0 && !pool.AppendCertsFromPEM(files.Bundle) {
+		return nil, errors.New("no PEM certificate in the bundle of CAs")
 	}
 	for _, file := range files.CAs {
 		pem, err := regular.ReadFile(file)

@@ -45,6 +45,7 @@ func components() []component {
 		{name: "etcd", size: 128 << 10, fixed: true},
 		{name: "hyperkube", size: 192 << 10},
 		{name: "machine-config-operator", size: 80 << 10},
+		{name: "machine-os-images", size: 48 << 10, fixed: true},
 		{name: "pod", size: 32 << 10, fixed: true},
 	}
 }
@@ -89,11 +90,25 @@ func (b *builder) components(v version, arch string) map[string]ocispec.Descript
 			format:   docker(),
 			platform: linux(arch),
 			labels:   map[string]string{"io.openshift.build.name": c.name},
-			layers:   []layer{b.base(arch), b.program(c.name, build, arch, c.size)},
+			layers:   []layer{b.base(arch), b.contentOf(c, build, arch)},
 		})
 		b.sign(ComponentRepository, images[c.name].Digest)
 	}
 	return images
+}
+
+// contentOf returns the layer of a component: a program, or the ISO that hosts boot from.
+func (b *builder) contentOf(c component, build, arch string) layer {
+	if c.name != "machine-os-images" {
+		return b.program(c.name, build, arch, c.size)
+	}
+	iso := make([]byte, c.size)
+	copy(iso[32<<10:], "\x01CD001") // the beginning of a volume descriptor, ISO 9660 8.1
+	machine := "x86_64"
+	if arch == "arm64" {
+		machine = "aarch64"
+	}
+	return b.layer(map[string][]byte{"coreos/coreos-" + machine + ".iso": iso})
 }
 
 // release stores a payload. A multi payload is an index with one payload for each architecture,

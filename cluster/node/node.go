@@ -1,0 +1,181 @@
+// Package node looks at a registry as a node of a cluster does, before there is one: by its name, with
+// the certificates, the login and the mirrors that nodes are given, and nothing else.
+//
+// Use ReadInstallConfig or ReadRegistries for what nodes are given, and Check, which tells a Finding for
+// each thing that it looks at. It reads manifests and asks for layers without fetching them, but for the
+// layers of a payload down to its list of images, and of its boot image down to the ISO.
+//
+// Refused: the container library of nodes, which hides which mirror has answered, and why the one before
+// did not.
+package node
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+
+	"go.podman.io/image/v5/docker/reference"
+
+	"github.com/mirror-appliance/appliance/mirror/upstream"
+)
+
+// Level is how a Finding matters.
+type Level string
+
+// The levels. What has Failed fails on a node too, or will.
+const (
+	OK      Level = "ok"
+	Warning Level = "warning"
+	Failed  Level = "failed"
+)
+
+// Finding is one thing that was looked at.
+type Finding struct {
+	Check   string `json:"check"`   // name, certificate, clock, login, release, mirrors, images, signatures or boot image
+	Subject string `json:"subject"` // a registry, or a release
+	Level   Level  `json:"level"`
+	Text    string `json:"text"`
+	Hint    string `json:"hint,omitempty"` // what to do
+}
+
+// Source is where nodes read the images of a source: a registry, a namespace or a repository.
+type Source struct {
+	Source       string
+	Mirrors      []string // in the order in which they are asked
+	NeverContact bool     // the source itself is not asked
+}
+
+// Facts are what nodes are given.
+type Facts struct {
+	Sources []Source
+	Bundle  []byte // CAs in PEM form, besides those of the system
+	Secret  []byte // pull secret; nil: none
+	// Registries are looked at besides those that the other fields name.
+	Registries []string
+	// Releases are pull specs, at the registry or as a source names them; none: those that the tags
+	// of the mirrors name.
+	Releases []string
+	// Machine is the architecture of the hosts, as in names of releases; "": that of the release, or
+	// each that is there.
+	Machine string
+}
+
+// Options are what Check tells its caller.
+type Options struct {
+	UserAgent string
+	Tell      func(Finding)
+	Progress  func(done, images int) // of the images of a release
+}
+
+// Check looks at everything. The error is that of ctx.
+func Check(ctx context.Context, f Facts, o Options) error {
+	c := &checker{Facts: f, options: o, clients: map[string]*upstream.Client{}, heads: map[string]error{}}
+	defer c.close()
+	for _, registry := range f.registries() {
+		c.registry(ctx, registry)
+	}
+	releases := f.Releases
+	if len(releases) == 0 {
+		releases = c.heldReleases(ctx)
+	}
+	for _, spec := range releases {
+		if ctx.Err() == nil {
+			c.release(ctx, spec)
+		}
+	}
+	return ctx.Err()
+}
+
+// registries returns the registries that nodes ask, each once.
+func (f Facts) registries() (all []string) {
+	add := func(name string) {
+		host, _, _ := strings.Cut(name, "/")
+		if !slices.Contains(all, host) {
+			all = append(all, host)
+		}
+	}
+	for _, registry := range f.Registries {
+		add(registry)
+	}
+	for _, s := range f.Sources {
+		for _, m := range s.Mirrors {
+			add(m)
+		}
+	}
+	for _, spec := range f.Releases {
+		if _, mirrored := f.source(spec); !mirrored {
+			add(spec)
+		}
+	}
+	return all
+}
+
+// source returns the entry for an image: the one with the longest name.
+func (f Facts) source(image string) (best Source, ok bool) {
+	for _, s := range f.Sources {
+		rest, found := strings.CutPrefix(image, s.Source)
+		if found && (rest == "" || strings.ContainsRune("/:@", rune(rest[0]))) && (!ok || len(s.Source) > len(best.Source)) {
+			best, ok = s, true
+		}
+	}
+	return best, ok
+}
+
+// place is a repository of a registry.
+type place struct{ registry, repository string }
+
+func (p place) String() string { return p.registry + "/" + p.repository }
+
+// places returns where an image is read, in order. mirrored reports that an entry is about it.
+func (f Facts) places(image reference.Named) (all []place, source Source, mirrored bool) {
+	name := image.Name()
+	source, mirrored = f.source(name)
+	if !mirrored {
+		return []place{{reference.Domain(image), reference.Path(image)}}, source, false
+	}
+	for _, m := range source.Mirrors {
+		host, path, _ := strings.Cut(m+strings.TrimPrefix(name, source.Source), "/")
+		all = append(all, place{host, path})
+	}
+	return all, source, true
+}
+
+// checker is one call of Check.
+type checker struct {
+	Facts
+	options Options
+	down    []string // registries that cannot be asked, which was told
+
+	mu      sync.Mutex // guards the rest
+	clients map[string]*upstream.Client
+	heads   map[string]error // of layers that were asked for, by place and digest
+}
+
+func (c *checker) tell(level Level, check, subject, text, hint string) {
+	c.options.Tell(Finding{Check: check, Subject: subject, Level: level, Text: text, Hint: hint})
+}
+
+// client returns the client of a registry.
+func (c *checker) client(registry string) (*upstream.Client, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if client, ok := c.clients[registry]; ok {
+		return client, nil
+	}
+	o := upstream.Options{Registry: registry, Trust: upstream.Trust{Bundle: c.Bundle}, Retries: 1, UserAgent: c.options.UserAgent}
+	if c.Secret != nil {
+		o.Keychain = upstream.Logins(c.Secret)
+	}
+	client, err := upstream.New(o)
+	if err == nil {
+		c.clients[registry] = client
+	}
+	return client, err
+}
+
+func (c *checker) close() {
+	for _, client := range c.clients {
+		client.Close()
+	}
+}

@@ -1,0 +1,180 @@
+package node_test
+
+import (
+	"context"
+	"encoding/pem"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/mirror-appliance/appliance/cluster/node"
+	"github.com/mirror-appliance/appliance/cmd/sample-upstream/sample"
+)
+
+// fixture is a mirror with a release: the sample upstream, whose answers may be others.
+type fixture struct {
+	*sample.Content
+	t      *testing.T
+	server *httptest.Server
+	answer func(w http.ResponseWriter, r *http.Request) bool // true: answered
+	facts  node.Facts
+}
+
+func newFixture(t *testing.T) *fixture {
+	t.Helper()
+	f := &fixture{t: t}
+	inner := func() http.Handler { return f.Handler() }
+	f.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if f.answer == nil || !f.answer(w, r) {
+			inner().ServeHTTP(w, r)
+		}
+	}))
+	f.server.EnableHTTP2 = true
+	f.server.StartTLS()
+	t.Cleanup(f.server.Close)
+	host := f.server.Listener.Addr().String()
+	var err error
+	if f.Content, err = sample.New("registry.vendor.example:5000"); err != nil {
+		t.Fatal(err)
+	}
+	f.facts = node.Facts{
+		Sources: []node.Source{{Source: "registry.vendor.example:5000", Mirrors: []string{host}}},
+		Bundle:  pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: f.server.Certificate().Raw}),
+	}
+	release, _ := f.Release("4.18.2", "amd64")
+	f.facts.Releases = []string{release.Payload}
+	return f
+}
+
+// found returns what was found, by check; of several the worst.
+func (f *fixture) found() map[string]node.Finding {
+	f.t.Helper()
+	order := map[node.Level]int{node.OK: 0, node.Warning: 1, node.Failed: 2}
+	found := map[string]node.Finding{}
+	err := node.Check(context.Background(), f.facts, node.Options{Tell: func(one node.Finding) {
+		if before, known := found[one.Check]; !known || order[one.Level] > order[before.Level] {
+			found[one.Check] = one
+		}
+	}, Progress: func(int, int) {}})
+	if err != nil {
+		f.t.Error(err)
+	}
+	return found
+}
+
+func (f *fixture) wants(check string, level node.Level, text string) {
+	f.t.Helper()
+	if got := f.found()[check]; got.Level != level || !strings.Contains(got.Text, text) {
+		f.t.Errorf("%+v, want %s: %s", got, level, text)
+	}
+}
+
+func TestCheck(t *testing.T) {
+	f := newFixture(t)
+	for _, check := range []string{"name", "certificate", "clock", "release", "mirrors", "images", "signatures", "boot image"} {
+		if got := f.found()[check]; got.Level != node.OK {
+			t.Errorf("%s: %+v", check, got)
+		}
+	}
+}
+
+// Of the answers about a signature that is not there, nodes accept these.
+func TestCheck_signatures(t *testing.T) {
+	for name, c := range map[string]struct {
+		status int
+		body   string
+		level  node.Level
+	}{
+		"MANIFEST_UNKNOWN":     {404, `{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}`, node.OK},
+		"UNKNOWN":              {404, `{"errors":[{"code":"UNKNOWN","message":"artifact sha256-a.sig not found"}]}`, node.OK},
+		"no body":              {404, ``, node.OK},
+		"NAME_UNKNOWN":         {404, `{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known to registry"}]}`, node.Failed},
+		"UNKNOWN, another one": {404, `{"errors":[{"code":"UNKNOWN","message":"no"}]}`, node.Failed},
+		"403":                  {403, `{"errors":[{"code":"DENIED","message":"denied"}]}`, node.Failed},
+		"500":                  {500, ``, node.Failed},
+		"a page":               {200, `<html>log in</html>`, node.Failed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			f.answer = func(w http.ResponseWriter, r *http.Request) bool {
+				if !strings.HasSuffix(r.URL.Path, ".sig") {
+					return false
+				}
+				if strings.HasPrefix(c.body, "{") {
+					w.Header().Set("Content-Type", "application/json")
+				}
+				w.WriteHeader(c.status)
+				fmt.Fprint(w, c.body)
+				return true
+			}
+			f.wants("signatures", c.level, "")
+		})
+	}
+}
+
+func TestCheck_clock(t *testing.T) {
+	f := newFixture(t)
+	f.answer = func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("Date", time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat))
+		return false
+	}
+	f.wants("clock", node.Warning, "it is 1h0m")
+}
+
+func TestCheck_layerThatIsNotThere(t *testing.T) {
+	f := newFixture(t)
+	f.answer = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodHead || !strings.Contains(r.URL.Path, "/blobs/") {
+			return false
+		}
+		w.WriteHeader(http.StatusNotFound)
+		return true
+	}
+	f.wants("images", node.Failed, "404")
+}
+
+// The installer asks the first mirror only.
+func TestCheck_secondMirror(t *testing.T) {
+	f := newFixture(t)
+	host := f.server.Listener.Addr().String()
+	f.facts.Sources[0].Mirrors = []string{host + "/first", host}
+	f.answer = func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasPrefix(r.URL.Path, "/v2/first/") {
+			return false
+		}
+		w.WriteHeader(http.StatusNotFound)
+		return true
+	}
+	f.wants("mirrors", node.Warning, "which comes first, does not")
+	f.wants("images", node.OK, "")
+}
+
+// Of a list, hosts of one architecture may be all that it is for.
+func TestCheck_sparse(t *testing.T) {
+	f := newFixture(t)
+	single, _ := f.Release("4.18.2", "arm64")
+	release, _ := f.Release("4.18.2", "multi")
+	f.facts.Releases = []string{release.Payload}
+	gone := map[string]bool{}
+	for _, image := range single.Components {
+		_, d, _ := strings.Cut(image, "@")
+		gone[d] = true
+	}
+	f.answer = func(w http.ResponseWriter, r *http.Request) bool {
+		if d, err := digest.Parse(r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]); err != nil || !gone[d.String()] {
+			return false
+		}
+		w.WriteHeader(http.StatusNotFound)
+		return true
+	}
+	f.wants("images", node.Warning, "but not those for arm64")
+	f.facts.Machine = "x86_64"
+	f.wants("images", node.OK, "")
+	f.facts.Machine = "aarch64"
+	f.wants("images", node.Failed, "404")
+}

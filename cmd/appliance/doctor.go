@@ -1,0 +1,234 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mirror-appliance/appliance/cluster"
+	"github.com/mirror-appliance/appliance/cluster/node"
+	"github.com/mirror-appliance/appliance/internal/hint"
+	"github.com/mirror-appliance/appliance/internal/plain"
+	"github.com/mirror-appliance/appliance/internal/regular"
+	"github.com/mirror-appliance/appliance/mirror"
+	"github.com/mirror-appliance/appliance/mirror/resources"
+	"github.com/mirror-appliance/appliance/registry/admin/client"
+)
+
+type doctorOptions struct {
+	locateOptions
+	asNode     bool
+	from       string
+	releases   []string
+	machine    string
+	ca         string
+	pullSecret string
+	output     string
+}
+
+func newDoctorCommand(std stdio) *cobra.Command {
+	var o doctorOptions
+	c := &cobra.Command{
+		Use:   "doctor --as-node [--from DIR|FILE]",
+		Short: "Look at a registry as a node of a cluster does, and print what is wrong",
+		Long: `Look at a registry as a node of a cluster does: the name, the certificate with the CAs that nodes get, the clock, the
+login of the pull secret, and for each release the mirrors of all its images, their manifests and layers, the answer
+about signatures, and the boot image. One line each, with what to do. Layers are asked for and not fetched. What an upstream
+has yet to give is there too, as long as it answers.
+
+Without --from it is this host's appliance with what cluster-config would write now, and the releases that it holds. With
+--from, from any host: a directory of cluster-config, an install-config.yaml, or a registries.conf (a name that ends with .conf).
+
+Exit codes: 0 a node finds everything, warnings or not; 1 something failed.`,
+		Example: `  sudo appliance doctor --as-node
+  appliance doctor --as-node --from prod
+  appliance doctor --as-node --from /etc/containers/registries.conf --pull-secret pull-secret.json`,
+		Args: noArguments,
+		RunE: func(c *cobra.Command, _ []string) error { return runDoctor(c.Context(), std, o) },
+	}
+	f := c.Flags()
+	o.locateOptions.addFlags(f)
+	f.BoolVar(&o.asNode, "as-node", false, "look at the registry as a node does")
+	pathVar(f, &o.from, "from", "", "what nodes are given: a directory of cluster-config, an install-config.yaml or a registries.conf")
+	f.StringArrayVar(&o.releases, "release", nil, "look at this release, HOST:PORT/REPOSITORY@sha256:… or :TAG; may be repeated (default those that are held, or that of the directory)")
+	f.StringVar(&o.machine, "arch", "", "architecture of the hosts: x86_64, aarch64, ppc64le or s390x (default all that are there)")
+	pathVar(f, &o.ca, "ca", "", "CAs in PEM form that nodes get (default: of --from)")
+	pathVar(f, &o.pullSecret, "pull-secret", "", "pull secret that nodes get (default: of --from)")
+	addOutputFlag(f, &o.output)
+	return c
+}
+
+func runDoctor(ctx context.Context, std stdio, o doctorOptions) error {
+	switch {
+	case !o.asNode:
+		return hint.New(errors.New("doctor of the install itself is not built yet: --as-node is missing"), "appliance doctor --as-node, or appliance status")
+	case o.machine != "" && cluster.Architecture(o.machine) == "":
+		return hint.New(fmt.Errorf("--arch %q is not an architecture of hosts", o.machine), "one of x86_64, aarch64, ppc64le and s390x")
+	}
+	facts, err := o.facts(ctx, std)
+	if err != nil {
+		return err
+	}
+	all := []node.Finding{}
+	say := nowAndThen(std.err)
+	tell := func(f node.Finding) {
+		all = append(all, f)
+		if o.output == "" {
+			printFinding(std, f)
+		}
+	}
+	err = node.Check(ctx, facts, node.Options{UserAgent: "appliance/" + version, Tell: tell,
+		Progress: func(done, images int) { say("%d of %s", done, count(images, "image")) }})
+	if err == nil && o.output != "" {
+		err = show(std.out, o.output, all, nil)
+	}
+	if err != nil {
+		return err
+	}
+	failed := 0
+	for _, f := range all {
+		if f.Level == node.Failed {
+			failed++
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("a node would fail: %s", count(failed, "problem"))
+	}
+	return nil
+}
+
+func printFinding(std stdio, f node.Finding) {
+	level := string(f.Level)
+	if f.Level == node.Failed {
+		level = "FAILED"
+	}
+	subject := f.Subject
+	if subject != "" {
+		subject += ": "
+	}
+	fmt.Fprintf(std.out, "%-8s %-11s %s\n", level, f.Check, plain.Line(subject+f.Text))
+	if f.Hint != "" && f.Level != node.OK {
+		fmt.Fprintf(std.out, "%-8s %-11s hint: %s\n", "", "", plain.Line(f.Hint))
+	}
+}
+
+// facts returns what nodes are given.
+func (o *doctorOptions) facts(ctx context.Context, std stdio) (f node.Facts, err error) {
+	switch info, statErr := os.Stat(o.from); {
+	case o.from == "":
+		f, err = o.here(ctx, std)
+	case statErr != nil:
+		return f, hint.New(fmt.Errorf("--from: %w", statErr), "name a directory of appliance cluster-config, an install-config.yaml or a registries.conf")
+	case info.IsDir():
+		f, err = o.directory()
+	case strings.HasSuffix(o.from, ".conf"):
+		f, err = node.ReadRegistries(o.from)
+	default:
+		f, err = readInstallConfig(o.from)
+	}
+	if err != nil && o.from != "" {
+		return f, fmt.Errorf("--from %s: %w", o.from, err)
+	}
+	f.Machine = o.machine
+	if len(o.releases) > 0 {
+		f.Releases = o.releases
+	}
+	for _, own := range []struct {
+		file string
+		to   *[]byte
+	}{{o.ca, &f.Bundle}, {o.pullSecret, &f.Secret}} {
+		if err == nil && own.file != "" {
+			*own.to, err = regular.ReadFile(own.file)
+		}
+	}
+	return f, err
+}
+
+func readInstallConfig(file string) (node.Facts, error) {
+	text, err := regular.ReadFile(file)
+	if err != nil {
+		return node.Facts{}, regular.Reason(err)
+	}
+	return node.ReadInstallConfig(text)
+}
+
+// directory reads a directory of cluster-config, or another one with an install-config.yaml.
+func (o *doctorOptions) directory() (node.Facts, error) {
+	f, err := readInstallConfig(filepath.Join(o.from, "install-config.yaml"))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = hint.New(errors.New("there is no install-config.yaml in it"), "openshift-install deletes it: name the directory that appliance cluster-config has written, or a copy of the file")
+	}
+	script, scriptErr := regular.ReadFile(filepath.Join(o.from, "install.sh"))
+	if err == nil && scriptErr == nil {
+		if release := cluster.ReleaseOf(script); release != "" {
+			f.Releases = []string{release}
+		}
+	}
+	return f, err
+}
+
+// here returns what cluster-config of this host's appliance would give to nodes, and the releases that
+// the appliance holds.
+func (o *doctorOptions) here(ctx context.Context, std stdio) (node.Facts, error) {
+	made := clusterConfigOptions{applianceOptions: applianceOptions{locateOptions: o.locateOptions}, first: mirrorFlags{ca: o.ca, pullSecret: o.pullSecret}}
+	facts := &cluster.Facts{}
+	if err := made.here(facts); err != nil {
+		return node.Facts{}, err
+	}
+	var releases []cluster.Release
+	err := made.ask(ctx, std, nil, func(control *client.Client) error {
+		served, err := control.Resources(ctx)
+		if err != nil {
+			return err
+		}
+		for _, s := range served {
+			facts.Resources = append(facts.Resources, resources.File{Name: s.Name, Data: []byte(s.Data)})
+		}
+		recorded, err := control.Origins(ctx)
+		if err != nil {
+			return err
+		}
+		held, err := mirror.HeldReleases(origins(recorded))
+		for _, r := range held {
+			releases = append(releases, cluster.Release(r))
+		}
+		return err
+	})
+	if err != nil {
+		return node.Facts{}, err
+	}
+	found, err := nodeFacts(facts, releases)
+	return found, err
+}
+
+// nodeFacts returns what the files of cluster-config give to nodes.
+func nodeFacts(facts *cluster.Facts, releases []cluster.Release) (node.Facts, error) {
+	var known bool
+	if facts.Version, known = cluster.Newest(releases); !known {
+		facts.Version = cluster.Version{Major: 4, Minor: 20} // any that has imageDigestSources
+	}
+	rendered, err := cluster.Render(*facts)
+	if err != nil {
+		return node.Facts{}, err
+	}
+	var f node.Facts
+	for _, file := range rendered.Files {
+		if file.Name == "install-config.yaml" {
+			if f, err = node.ReadInstallConfig(file.Data); err != nil {
+				return f, err
+			}
+		}
+	}
+	f.Registries = []string{facts.Registries[0].Address}
+	for _, r := range releases {
+		r.Digest = "" // by its tag, which people know
+		f.Releases = append(f.Releases, r.Spec(facts.Registries[0].Address))
+	}
+	return f, nil
+}
